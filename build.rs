@@ -1,0 +1,136 @@
+//! Reads the host's headers with the host's own flags (bindgen), compiles the C shims with the same flags, writes the
+//! header of our entry points (cbindgen), and refuses what cannot work.
+use std::{env, fs, path::PathBuf, process};
+
+fn fail(message: &str) -> ! {
+    eprintln!("error: {message}");
+    println!("cargo:warning={message}");
+    process::exit(1)
+}
+
+/// The unpacked, configured source of the host: `KAMAILIO_SRC`, or what `scripts/setup.sh` left in `target/host`.
+fn host_source(root: &std::path::Path) -> PathBuf {
+    println!("cargo:rerun-if-env-changed=KAMAILIO_SRC");
+    let path = match env::var_os("KAMAILIO_SRC") {
+        Some(path) => PathBuf::from(path),
+        None => root.join("target/host/current"),
+    };
+    let path = fs::canonicalize(&path).unwrap_or(path);
+    if !path.join("src/core/sr_module.h").exists() {
+        fail(&format!(
+            "no Kamailio source in {}: run `make setup`, or set KAMAILIO_SRC to an unpacked source tree",
+            path.display()
+        ));
+    }
+    if !path.join("src/config.mak").exists() {
+        fail(&format!("{} is not configured: run `make cfg` in it", path.display()));
+    }
+    path
+}
+
+/// Splits a make variable as a shell would, keeping quoted parts together.
+fn shell_words(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote, mut open) = (Vec::new(), String::new(), None, false);
+    for c in text.chars() {
+        match (quote, c) {
+            (Some(q), c) if q == c => quote = None,
+            (Some(_), c) => word.push(c),
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                open = true;
+            }
+            (None, c) if c.is_whitespace() => {
+                if open || !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+                open = false;
+            }
+            (None, c) => word.push(c),
+        }
+    }
+    if open || !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+/// `C_DEFS` and `CC_PMUTEX_OPTS` of the host: exactly the flags that decide struct layouts.
+fn host_flags(source: &std::path::Path) -> Vec<String> {
+    let mak = fs::read_to_string(source.join("src/config.mak")).unwrap_or_else(|e| fail(&format!("config.mak: {e}")));
+    let mut flags = Vec::new();
+    for line in mak.lines() {
+        for name in ["C_DEFS=", "CC_PMUTEX_OPTS="] {
+            if let Some(value) = line.strip_prefix(name) {
+                flags.extend(shell_words(&value.replace("\\\"", "\"")));
+            }
+        }
+    }
+    if !flags.iter().any(|f| f.starts_with("-DVERSIONVAL=")) {
+        fail("config.mak has no C_DEFS with VERSIONVAL: run `make cfg` in the Kamailio source again");
+    }
+    flags
+}
+
+fn main() {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap());
+    let out = PathBuf::from(env::var("OUT_DIR").unwrap());
+    if env::var("CARGO_CFG_PANIC").as_deref() == Ok("abort") {
+        fail("panic=abort would end the whole server with one process: build with panic=unwind");
+    }
+    let source = host_source(&root);
+    let flags = host_flags(&source);
+    for file in ["include", "kamailio-glue/shim", "src/abi", "cbindgen.toml"] {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    println!("cargo:rerun-if-changed={}", source.join("src/config.mak").display());
+    let include = [root.join("include"), source.join("src")];
+
+    let mut bindings = bindgen::Builder::default()
+        .header(root.join("include/bindings.h").display().to_string())
+        .clang_args(&flags)
+        .clang_args(include.iter().map(|p| format!("-I{}", p.display())))
+        .clang_arg("-w")
+        .allowlist_function("kr_.*")
+        .allowlist_type("kr_.*|presence_api|pua_api|pres_ev|subscription|subs_entry|presentity|_str|sip_msg|db.*|rpc.*|pv_.*|_pv_.*")
+        .allowlist_type("tm_binds|uac_req|dlg|cell|tmcb_params|sl_api|event|to_body|hdr_field|sip_uri|ua_pres|publ_info|subs_info|list_entry|list_entry_t|dmq_api|dmq_peer|dmq_node")
+        .allowlist_var("HDR_.*|TMCB_.*|FAKED_REPLY|DB1_.*|OP_.*|PV_.*|L_.*|[A-Z]+_STATUS|METHOD_.*")
+        .layout_tests(false)
+        .generate_comments(false)
+        .derive_default(true);
+    bindings = bindings.default_enum_style(bindgen::EnumVariation::Consts);
+    bindings
+        .generate()
+        .unwrap_or_else(|e| fail(&format!("bindgen cannot read the host's headers: {e}")))
+        .write_to_file(out.join("bindings.rs"))
+        .unwrap();
+
+    let mut shim = cc::Build::new();
+    for entry in fs::read_dir(root.join("kamailio-glue/shim")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "c") {
+            shim.file(path);
+        }
+    }
+    for flag in &flags {
+        shim.flag(flag);
+    }
+    shim.includes(&include).flag("-Wall").flag("-Wno-address-of-packed-member").pic(true).opt_level(2);
+    shim.cargo_metadata(true).compile("kr_shim");
+
+    let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
+    let mut header = cbindgen::Builder::new().with_config(config);
+    for file in ["presence_module", "presence_api", "pua_module", "pua_api"] {
+        let path = root.join(format!("src/abi/{file}.rs"));
+        if path.exists() {
+            header = header.with_src(path);
+        }
+    }
+    match header.generate() {
+        Ok(header) => {
+            header.write_to_file(out.join("kamailio_presence.h"));
+            // The checked-in copy is what the glue includes; a test compares the two.
+            println!("cargo:rustc-env=KR_GENERATED_HEADER={}", out.join("kamailio_presence.h").display());
+        }
+        Err(error) => fail(&format!("cbindgen: {error}")),
+    }
+}

@@ -1,0 +1,104 @@
+/* What Rust calls of the host: one function a Kamailio macro, inline or exported function. No logic lives behind it. */
+#ifndef KR_SHIM_H
+#define KR_SHIM_H
+#include <stddef.h>
+#include <stdint.h>
+#include "core/str.h"
+#include "core/parser/msg_parser.h"
+#include "core/parser/parse_event.h"
+#include "core/parser/parse_rr.h"
+#include "core/parser/parse_to.h"
+#include "core/socket_info.h"
+#include "core/timer.h"
+#include "core/timer_proc.h"
+#include "core/route.h"
+#include "core/pvar.h"
+#include "core/rpc.h"
+#include "lib/srdb1/db.h"
+#include "modules/tm/tm_load.h"
+#include "modules/sl/sl.h"
+
+/* memory */
+void *kr_shm_malloc(size_t size);
+void kr_shm_free(void *block);
+void *kr_pkg_malloc(size_t size);
+void kr_pkg_free(void *block);
+
+/* locks */
+size_t kr_lock_size(void);
+int kr_lock_init(void *lock);
+void kr_lock_get(void *lock);
+void kr_lock_release(void *lock);
+
+/* log; `text` is not a format */
+int kr_log_enabled(int level);
+void kr_log(int facility, int level, const char *module, const char *text, int len);
+int kr_log_facility(char *name);
+int kr_log_default_facility(void);
+
+/* processes, time */
+int kr_pid(void);
+unsigned int kr_ticks(void);
+int kr_register_timer(timer_function *f, void *param, unsigned int interval);
+int kr_wtimer_add(timer_function *f, void *param, int interval);
+int kr_register_basic_timers(int count);
+int kr_fork_basic_timer_us(char *name, timer_function *f, void *param, int micros);
+int kr_fork_process(int rank, char *name, int make_sock);
+int kr_register_procs(int count);
+void kr_cfg_register_child(int count);
+int kr_cfg_child_init(void);
+void kr_cfg_update(void);
+
+/* SIP messages */
+int kr_parse_headers(struct sip_msg *msg);
+int kr_parse_ruri(struct sip_msg *msg);
+int kr_parse_uri(char *uri, int len, struct sip_uri *out);
+int kr_parse_expires(struct sip_msg *msg, unsigned int *value);
+int kr_parse_event(struct sip_msg *msg, event_t **event);
+int kr_event_parser(char *text, int len, event_t *event);
+int kr_parse_from(struct sip_msg *msg, struct to_body **from);
+int kr_parse_to(struct sip_msg *msg, struct to_body **to);
+int kr_first_contact(struct sip_msg *msg, str *uri);
+int kr_cseq_number(struct sip_msg *msg, unsigned int *number);
+int kr_print_record_routes(struct sip_msg *msg, int reverse, char **text, int *len);
+int kr_get_body(struct sip_msg *msg, str *body);
+int kr_socket_name(struct socket_info *socket, str *name);
+struct socket_info *kr_find_socket(str *name);
+int kr_parse_rr_body(char *text, int len, rr_t **head);
+void kr_free_rr(rr_t *head);
+void kr_free_event_params(event_t *event);
+char *kr_param_name(void *param, int *len);
+
+/* replies */
+int kr_sl_load(void);
+int kr_sl_reply(struct sip_msg *msg, int code, str *reason);
+int kr_sl_totag(struct sip_msg *msg, str *tag);
+int kr_add_reply_header(struct sip_msg *msg, str *header);
+
+/* transactions */
+int kr_tm_load(void);
+int kr_tm_request_within(uac_req_t *request);
+int kr_tm_request(uac_req_t *request, str *ruri, str *to, str *from, str *next_hop);
+
+/* the From, To and Call-ID lines of a transaction of ours */
+void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id);
+
+/* databases */
+int kr_db_bind(str *url, db_func_t *functions);
+int kr_db_table_version(db_func_t *functions, db1_con_t *con, str *table, unsigned int version);
+
+/* routes and variables */
+int kr_event_route(const char *name);
+int kr_run_event_route(int route, const char *name, struct sip_msg *msg);
+struct sip_msg *kr_faked_msg(void);
+int kr_xavp_int(str *root, char *name, int *value);
+int kr_pv_null(struct sip_msg *msg, pv_param_t *param, pv_value_t *res);
+int kr_pv_str(struct sip_msg *msg, pv_param_t *param, pv_value_t *res, str *value);
+int kr_pv_uint(struct sip_msg *msg, pv_param_t *param, pv_value_t *res, unsigned int value);
+int kr_pv_inner(struct sip_msg *msg, pv_spec_t *spec, pv_value_t *res);
+
+/* statistics and host facts */
+const char *kr_host_version(void);
+int kr_children(void);
+int kr_proto_name(int proto, str *name);
+#endif

@@ -1,0 +1,12 @@
+/* Database drivers. */
+#include "kr_shim.h"
+
+int kr_db_bind(str *url, db_func_t *functions)
+{
+	return db_bind_mod(url, functions);
+}
+
+int kr_db_table_version(db_func_t *functions, db1_con_t *con, str *table, unsigned int version)
+{
+	return db_check_table_version(functions, con, table, version);
+}

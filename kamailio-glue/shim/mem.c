@@ -1,0 +1,24 @@
+/* Shared and private memory: the host's macros change shape with its build flags. */
+#include "kr_shim.h"
+#include "core/mem/mem.h"
+#include "core/mem/shm_mem.h"
+
+void *kr_shm_malloc(size_t size)
+{
+	return shm_malloc(size);
+}
+
+void kr_shm_free(void *block)
+{
+	shm_free(block);
+}
+
+void *kr_pkg_malloc(size_t size)
+{
+	return pkg_malloc(size);
+}
+
+void kr_pkg_free(void *block)
+{
+	pkg_free(block);
+}

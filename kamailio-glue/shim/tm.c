@@ -1,0 +1,32 @@
+/* Requests of our own, through tm. */
+#include "kr_shim.h"
+
+static struct tm_binds tm;
+
+int kr_tm_load(void)
+{
+	return load_tm_api(&tm);
+}
+
+int kr_tm_request_within(uac_req_t *request)
+{
+	return tm.t_request_within(request);
+}
+
+int kr_tm_request(uac_req_t *request, str *ruri, str *to, str *from, str *next_hop)
+{
+	return tm.t_request(request, ruri, to, from, next_hop);
+}
+
+void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id)
+{
+#if VERSIONVAL >= 5007000
+	*from = cell->from_hdr;
+	*to = cell->to_hdr;
+	*call_id = cell->callid_hdr;
+#else
+	*from = cell->from;
+	*to = cell->to;
+	*call_id = cell->callid;
+#endif
+}

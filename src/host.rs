@@ -1,0 +1,18 @@
+//! Safe wrappers around the host, one Kamailio service a file. The domain does not know this layer.
+pub mod bytes;
+pub mod clock;
+pub mod db;
+pub mod log;
+pub mod msg;
+pub mod params;
+pub mod process;
+pub mod pv;
+pub mod rpc;
+pub mod script;
+pub mod shm;
+pub mod sl;
+pub mod sync;
+pub mod tm;
+
+#[cfg(test)]
+pub mod fake;

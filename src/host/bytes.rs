@@ -1,0 +1,48 @@
+//! Kamailio's counted strings (`str` of `core/str.h`) as byte slices, and back.
+use crate::sys;
+
+/// A view of a `str`. A null pointer or a length below one is an empty slice.
+///
+/// # Safety
+/// `text` must describe memory that stays readable and unchanged for `'a`.
+pub unsafe fn view<'a>(text: &sys::_str) -> &'a [u8] {
+    if text.s.is_null() || text.len <= 0 {
+        return &[];
+    }
+    // SAFETY: the caller vouches for pointer and length; null and negative lengths were handled above.
+    unsafe { std::slice::from_raw_parts(text.s as *const u8, text.len as usize) }
+}
+
+/// A view of the `str` behind a pointer that may be null.
+///
+/// # Safety
+/// `text` is null or points at a `str` as [`view`] wants it.
+pub unsafe fn view_ptr<'a>(text: *const sys::_str) -> Option<&'a [u8]> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: not null, and the caller vouches for what it points at.
+    Some(unsafe { view(&*text) })
+}
+
+/// A `str` that borrows `bytes`: for host calls that only read it, or copy it.
+pub fn lend(bytes: &[u8]) -> sys::_str {
+    sys::_str { s: bytes.as_ptr() as *mut _, len: bytes.len() as i32 }
+}
+
+/// The empty `str` with a null pointer.
+pub fn null() -> sys::_str {
+    sys::_str { s: std::ptr::null_mut(), len: 0 }
+}
+
+/// A NUL-terminated string as bytes; null is empty.
+///
+/// # Safety
+/// `text` is null or NUL-terminated and lives for `'a`.
+pub unsafe fn c_text<'a>(text: *const libc::c_char) -> &'a [u8] {
+    if text.is_null() {
+        return &[];
+    }
+    // SAFETY: not null, and the caller vouches for the terminating NUL.
+    unsafe { std::ffi::CStr::from_ptr(text) }.to_bytes()
+}

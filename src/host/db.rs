@@ -1,0 +1,404 @@
+//! Databases through the host's drivers (`lib/srdb1`): one connection a process, statements built from typed columns.
+use super::bytes::{lend, null, view};
+use crate::sys;
+use std::marker::PhantomData;
+
+/// A bound driver: its functions, without a connection. Made once in `mod_init`, copied into each process.
+#[derive(Clone)]
+pub struct Driver {
+    functions: sys::db_func_t,
+    url: &'static [u8],
+}
+
+/// A database call failed; the driver has logged why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("database error")]
+pub struct DbError;
+
+/// A value to write or to compare with.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// An integer column.
+    Int(i64),
+    /// A text column.
+    Text(&'a [u8]),
+    /// A binary column.
+    Blob(&'a [u8]),
+    /// NULL of a text column.
+    NullText,
+}
+
+/// A column and its value.
+pub type Cell<'a> = (&'static str, Value<'a>);
+
+/// A comparison in a WHERE clause.
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    /// `=`
+    Eq,
+    /// `<`
+    Lt,
+    /// `<=`
+    Le,
+    /// `>`
+    Gt,
+    /// `!=`
+    Ne,
+}
+
+/// A column, a comparison, a value.
+pub type Cond<'a> = (&'static str, Op, Value<'a>);
+
+/// The result of a query; freed when dropped.
+pub struct Rows<'c> {
+    connection: &'c Connection,
+    result: *mut sys::db1_res_t,
+}
+
+/// One row of a result.
+#[derive(Clone, Copy)]
+pub struct Row<'r> {
+    values: *mut sys::db_val_t,
+    count: i32,
+    life: PhantomData<&'r ()>,
+}
+
+/// An open connection of this process.
+pub struct Connection {
+    driver: Driver,
+    raw: *mut sys::db1_con_t,
+}
+
+fn key(name: &'static str) -> sys::_str {
+    lend(name.as_bytes())
+}
+
+fn raw_value(value: &Value<'_>) -> sys::db_val_t {
+    let mut raw = sys::db_val_t::default();
+    match *value {
+        Value::Int(n) => {
+            raw.type_ = sys::db_type_t_DB1_INT;
+            raw.val.int_val = n as i32;
+        }
+        Value::Text(text) => {
+            raw.type_ = sys::db_type_t_DB1_STR;
+            raw.val.str_val = lend(text);
+        }
+        Value::Blob(blob) => {
+            raw.type_ = sys::db_type_t_DB1_BLOB;
+            raw.val.blob_val = lend(blob);
+        }
+        Value::NullText => {
+            raw.type_ = sys::db_type_t_DB1_STR;
+            raw.nul = 1;
+            raw.val.str_val = null();
+        }
+    }
+    raw
+}
+
+fn raw_op(op: Op) -> *const libc::c_char {
+    match op {
+        Op::Eq => c"=".as_ptr(),
+        Op::Lt => c"<".as_ptr(),
+        Op::Le => c"<=".as_ptr(),
+        Op::Gt => c">".as_ptr(),
+        Op::Ne => c"!=".as_ptr(),
+    }
+}
+
+/// Columns as the driver wants them: keys, pointers to them, values.
+struct Columns {
+    _names: Vec<sys::_str>,
+    keys: Vec<*mut sys::_str>,
+    values: Vec<sys::db_val_t>,
+}
+
+impl Columns {
+    fn new<'a>(cells: impl Iterator<Item = (&'static str, Value<'a>)>) -> Self {
+        let (mut names, mut values) = (Vec::with_capacity(32), Vec::with_capacity(32));
+        for (name, value) in cells {
+            names.push(key(name));
+            values.push(raw_value(&value));
+        }
+        let keys = names.iter_mut().map(|name| name as *mut sys::_str).collect();
+        Columns { _names: names, keys, values }
+    }
+    fn count(&self) -> i32 {
+        self.values.len() as i32
+    }
+}
+
+impl Driver {
+    /// Finds the driver for `url`. The driver module must be loaded before ours.
+    pub fn bind(url: &'static [u8]) -> Option<Driver> {
+        let mut functions = sys::db_func_t::default();
+        // SAFETY: fills `functions`; the URL is only read.
+        (unsafe { sys::kr_db_bind(&mut lend(url), &mut functions) } >= 0).then_some(Driver { functions, url })
+    }
+
+    /// The scheme of the URL: `sqlite`, `mysql`, `postgres`, `text` ...
+    pub fn scheme(&self) -> &'static [u8] {
+        let url = self.url.strip_prefix(b"db_").unwrap_or(self.url);
+        &url[..url.iter().position(|c| *c == b':').unwrap_or(url.len())]
+    }
+
+    /// Whether the driver embeds its database and takes one writer at a time.
+    pub fn single_writer(&self) -> bool {
+        matches!(self.scheme(), b"sqlite" | b"text")
+    }
+
+    /// Opens a connection for this process.
+    pub fn connect(&self) -> Result<Connection, DbError> {
+        let init = self.functions.init.ok_or(DbError)?;
+        // SAFETY: the driver's own function with the URL it was bound for.
+        let raw = unsafe { init(&lend(self.url)) };
+        if raw.is_null() {
+            return Err(DbError);
+        }
+        let connection = Connection { driver: self.clone(), raw };
+        if self.scheme() == b"sqlite" {
+            // Several processes write: wait for each other instead of failing, and let readers read meanwhile.
+            for pragma in ["PRAGMA busy_timeout=10000", "PRAGMA journal_mode=WAL"] {
+                let _ = connection.raw_query(pragma);
+            }
+        }
+        Ok(connection)
+    }
+}
+
+impl Connection {
+    /// The driver this connection belongs to.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// Whether the table has this version in Kamailio's `version` table.
+    pub fn check_version(&mut self, table: &[u8], version: u32) -> bool {
+        // SAFETY: our own connection and function table.
+        unsafe { sys::kr_db_table_version(&mut self.driver.functions, self.raw, &mut lend(table), version) >= 0 }
+    }
+
+    /// `SELECT columns FROM table WHERE all conditions ORDER BY order`.
+    pub fn select(
+        &self,
+        table: &[u8],
+        columns: &[&'static str],
+        conditions: &[Cond<'_>],
+        order: Option<&[u8]>,
+    ) -> Result<Rows<'_>, DbError> {
+        let name = lend(table);
+        self.set_table(&name)?;
+        let query = self.driver.functions.query.ok_or(DbError)?;
+        let mut given = Columns::new(conditions.iter().map(|(c, _, v)| (*c, *v)));
+        let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
+        let mut wanted = Columns::new(columns.iter().map(|c| (*c, Value::NullText)));
+        let mut order = order.map(lend);
+        let mut result = std::ptr::null_mut();
+        // SAFETY: all arrays have the lengths passed with them and live until the call returns.
+        let done = unsafe {
+            query(
+                self.raw,
+                given.keys.as_mut_ptr() as *const _,
+                ops.as_mut_ptr() as *const _,
+                given.values.as_ptr(),
+                wanted.keys.as_mut_ptr() as *const _,
+                given.count(),
+                wanted.count(),
+                order.as_mut().map_or(std::ptr::null_mut(), |o| o as *mut _),
+                &mut result,
+            )
+        };
+        if done < 0 || result.is_null() {
+            return Err(DbError);
+        }
+        Ok(Rows { connection: self, result })
+    }
+
+    /// `INSERT INTO table`.
+    pub fn insert(&self, table: &[u8], cells: &[Cell<'_>]) -> Result<(), DbError> {
+        let name = lend(table);
+        self.set_table(&name)?;
+        let insert = self.driver.functions.insert.ok_or(DbError)?;
+        let mut columns = Columns::new(cells.iter().copied());
+        // SAFETY: arrays and their length belong together.
+        let done = unsafe { insert(self.raw, columns.keys.as_mut_ptr() as *const _, columns.values.as_ptr(), columns.count()) };
+        if done < 0 { Err(DbError) } else { Ok(()) }
+    }
+
+    /// `UPDATE table SET cells WHERE all conditions`.
+    pub fn update(&self, table: &[u8], cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+        let name = lend(table);
+        self.set_table(&name)?;
+        let update = self.driver.functions.update.ok_or(DbError)?;
+        let mut set = Columns::new(cells.iter().copied());
+        let mut given = Columns::new(conditions.iter().map(|(c, _, v)| (*c, *v)));
+        let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
+        // SAFETY: arrays and their lengths belong together.
+        let done = unsafe {
+            update(
+                self.raw,
+                given.keys.as_mut_ptr() as *const _,
+                ops.as_mut_ptr() as *const _,
+                given.values.as_ptr(),
+                set.keys.as_mut_ptr() as *const _,
+                set.values.as_ptr(),
+                given.count(),
+                set.count(),
+            )
+        };
+        if done < 0 { Err(DbError) } else { Ok(()) }
+    }
+
+    /// `DELETE FROM table WHERE all conditions`.
+    pub fn delete(&self, table: &[u8], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+        let name = lend(table);
+        self.set_table(&name)?;
+        let delete = self.driver.functions.delete.ok_or(DbError)?;
+        let mut given = Columns::new(conditions.iter().map(|(c, _, v)| (*c, *v)));
+        let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
+        // SAFETY: arrays and their length belong together.
+        let done = unsafe {
+            delete(
+                self.raw,
+                given.keys.as_mut_ptr() as *const _,
+                ops.as_mut_ptr() as *const _,
+                given.values.as_ptr(),
+                given.count(),
+            )
+        };
+        if done < 0 { Err(DbError) } else { Ok(()) }
+    }
+
+    /// How many rows the last UPDATE or DELETE touched, where the driver can tell.
+    pub fn affected_rows(&self) -> Option<i32> {
+        // SAFETY: the driver's own function and connection.
+        self.driver.functions.affected_rows.map(|f| unsafe { f(self.raw) }).filter(|n| *n >= 0)
+    }
+
+    /// A statement as text, where the driver takes one.
+    pub fn raw_query(&self, text: &str) -> Result<Option<Rows<'_>>, DbError> {
+        let query = self.driver.functions.raw_query.ok_or(DbError)?;
+        let mut result = std::ptr::null_mut();
+        // SAFETY: the text outlives the call.
+        if unsafe { query(self.raw, &lend(text.as_bytes()), &mut result) } < 0 {
+            return Err(DbError);
+        }
+        Ok((!result.is_null()).then_some(Rows { connection: self, result }))
+    }
+
+    /// Runs `work` inside a transaction where the driver knows them; undone when `work` fails.
+    pub fn transaction<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, DbError> {
+        let f = &self.driver.functions;
+        let (Some(start), Some(end), Some(abort)) = (f.start_transaction, f.end_transaction, f.abort_transaction) else {
+            return work(self);
+        };
+        // SAFETY: the driver's own functions and connection.
+        unsafe {
+            if start(self.raw, sys::db_locking_t_DB_LOCKING_NONE) < 0 {
+                return Err(DbError);
+            }
+            match work(self) {
+                Ok(value) if end(self.raw) >= 0 => Ok(value),
+                Ok(_) => {
+                    abort(self.raw);
+                    Err(DbError)
+                }
+                Err(error) => {
+                    abort(self.raw);
+                    Err(error)
+                }
+            }
+        }
+    }
+
+    fn set_table(&self, name: &sys::_str) -> Result<(), DbError> {
+        let use_table = self.driver.functions.use_table.ok_or(DbError)?;
+        // SAFETY: `name` lives in the caller's frame until its statement is done.
+        if unsafe { use_table(self.raw, name) } < 0 { Err(DbError) } else { Ok(()) }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(close) = self.driver.functions.close {
+            // SAFETY: opened by `connect`, closed once.
+            unsafe { close(self.raw) }
+        }
+    }
+}
+
+impl Rows<'_> {
+    /// The rows.
+    pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
+        // SAFETY: a result of the driver that lives as long as `self`.
+        let (rows, count) = unsafe { ((*self.result).rows, (*self.result).n.max(0)) };
+        (0..count as usize).map(move |i| {
+            // SAFETY: `i` is below the number of rows.
+            let row = unsafe { &*rows.add(i) };
+            Row { values: row.values, count: row.n, life: PhantomData }
+        })
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        // SAFETY: as in `iter`.
+        unsafe { (*self.result).n.max(0) as usize }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Drop for Rows<'_> {
+    fn drop(&mut self) {
+        if let Some(free) = self.connection.driver.functions.free_result {
+            // SAFETY: a result of this connection, freed once.
+            unsafe { free(self.connection.raw, self.result) };
+        }
+    }
+}
+
+impl<'r> Row<'r> {
+    fn value(&self, column: usize) -> Option<&'r sys::db_val_t> {
+        assert!((column as i32) < self.count, "column {column} of {}", self.count);
+        // SAFETY: the index was checked; values live as long as the result.
+        let value = unsafe { &*self.values.add(column) };
+        (value.nul == 0).then_some(value)
+    }
+
+    /// A number; NULL is 0.
+    pub fn int(&self, column: usize) -> i64 {
+        self.value(column).map_or(0, |value| {
+            // SAFETY: `type_` says which arm of the union is filled.
+            unsafe {
+                match value.type_ {
+                    sys::db_type_t_DB1_INT => i64::from(value.val.int_val),
+                    sys::db_type_t_DB1_UINT => i64::from(value.val.uint_val),
+                    sys::db_type_t_DB1_BIGINT => value.val.ll_val,
+                    sys::db_type_t_DB1_UBIGINT => value.val.ull_val as i64,
+                    sys::db_type_t_DB1_DATETIME => value.val.time_val as i64,
+                    sys::db_type_t_DB1_DOUBLE => value.val.double_val as i64,
+                    _ => std::str::from_utf8(self.bytes(column)).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0),
+                }
+            }
+        })
+    }
+
+    /// Text or binary; NULL is empty.
+    pub fn bytes(&self, column: usize) -> &'r [u8] {
+        self.value(column).map_or(&[], |value| {
+            // SAFETY: `type_` says which arm of the union is filled.
+            unsafe {
+                match value.type_ {
+                    sys::db_type_t_DB1_STRING => super::bytes::c_text(value.val.string_val),
+                    sys::db_type_t_DB1_STR => view(&value.val.str_val),
+                    sys::db_type_t_DB1_BLOB => view(&value.val.blob_val),
+                    _ => &[],
+                }
+            }
+        })
+    }
+}

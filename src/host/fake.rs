@@ -1,0 +1,1 @@
+//! Rust definitions of the shim symbols for unit tests.

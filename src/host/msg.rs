@@ -1,0 +1,301 @@
+//! A SIP request as the host hands it over (`core/parser/msg_parser.h`): headers are parsed when first asked for.
+use super::bytes;
+use crate::sys;
+use std::marker::PhantomData;
+
+/// The message a script function was called with.
+#[derive(Clone, Copy)]
+pub struct SipMsg<'a> {
+    raw: *mut sys::sip_msg,
+    life: PhantomData<&'a sys::sip_msg>,
+}
+
+/// From or To: its URI, the URI's parts, its tag.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Party<'a> {
+    /// The whole URI.
+    pub uri: &'a [u8],
+    /// The user part; empty when there is none.
+    pub user: &'a [u8],
+    /// The host part.
+    pub host: &'a [u8],
+    /// The tag parameter; empty when there is none.
+    pub tag: &'a [u8],
+}
+
+/// User and host of a URI.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UriParts<'a> {
+    /// The user part; empty when there is none.
+    pub user: &'a [u8],
+    /// The host part.
+    pub host: &'a [u8],
+}
+
+/// What a header was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header<T> {
+    /// The message has none.
+    Missing,
+    /// It is there and cannot be read.
+    Bad,
+    /// Its value.
+    Value(T),
+}
+
+/// Takes a URI apart with the host's parser.
+pub fn parse_uri(uri: &[u8]) -> Option<UriParts<'_>> {
+    let mut parsed = sys::sip_uri::default();
+    // SAFETY: the parser reads `uri.len()` bytes and fills `parsed` with views of them.
+    unsafe {
+        if uri.is_empty() || sys::kr_parse_uri(uri.as_ptr() as *mut _, uri.len() as i32, &mut parsed) < 0 {
+            return None;
+        }
+        Some(UriParts { user: bytes::view(&parsed.user), host: bytes::view(&parsed.host) })
+    }
+}
+
+impl<'a> SipMsg<'a> {
+    /// # Safety
+    /// `raw` is a message of the host that lives for `'a`.
+    pub unsafe fn new(raw: *mut sys::sip_msg) -> Option<Self> {
+        (!raw.is_null()).then_some(SipMsg { raw, life: PhantomData })
+    }
+
+    /// The host's own pointer, for callbacks of event packages.
+    pub fn raw(&self) -> *mut sys::sip_msg {
+        self.raw
+    }
+
+    fn fields(&self) -> &'a sys::sip_msg {
+        // SAFETY: `new` was promised a live message.
+        unsafe { &*self.raw }
+    }
+
+    /// Parses all headers.
+    pub fn parse_headers(&self) -> bool {
+        // SAFETY: a live message.
+        unsafe { sys::kr_parse_headers(self.raw) >= 0 }
+    }
+
+    /// User and host of the request URI (a script may have changed it).
+    pub fn request_uri(&self) -> Option<UriParts<'a>> {
+        // SAFETY: a live message; the parsed parts are views of its buffer.
+        unsafe {
+            if sys::kr_parse_ruri(self.raw) < 0 {
+                return None;
+            }
+            let uri = &self.fields().parsed_uri;
+            Some(UriParts { user: bytes::view(&uri.user), host: bytes::view(&uri.host) })
+        }
+    }
+
+    /// The first line's request URI, for log lines.
+    pub fn first_line_uri(&self) -> &'a [u8] {
+        // SAFETY: request messages have the request arm of the union filled.
+        unsafe { bytes::view(&self.fields().first_line.u.request.uri) }
+    }
+
+    fn body_of(&self, header: *mut sys::hdr_field) -> Option<&'a [u8]> {
+        if header.is_null() {
+            return None;
+        }
+        // SAFETY: header fields live as long as the message.
+        Some(unsafe { bytes::view(&(*header).body) })
+    }
+
+    /// The Event header's text.
+    pub fn event(&self) -> Option<&'a [u8]> {
+        self.body_of(self.fields().event)
+    }
+
+    /// The Expires header (RFC 3261 20.19), in seconds.
+    pub fn expires(&self) -> Header<u32> {
+        match self.body_of(self.fields().expires) {
+            None => Header::Missing,
+            Some(text) => {
+                let text = text.trim_ascii();
+                if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+                    return Header::Bad;
+                }
+                // Larger than 32 bits is "as long as possible" (RFC 3261 20.19): the caller's maximum decides.
+                let value = text.iter().fold(0u64, |n, d| (n * 10 + u64::from(d - b'0')).min(u64::from(u32::MAX)));
+                Header::Value(value as u32)
+            }
+        }
+    }
+
+    /// The SIP-If-Match header (RFC 3903 11.3.2), which the host's parser does not know by type.
+    pub fn sip_if_match(&self) -> Option<&'a [u8]> {
+        self.find(b"SIP-If-Match").map(<[u8]>::trim_ascii)
+    }
+
+    /// The first header of this name, ignoring case.
+    pub fn find(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let mut header = self.fields().headers;
+        while !header.is_null() {
+            // SAFETY: the list of parsed headers lives as long as the message.
+            let field = unsafe { &*header };
+            // SAFETY: as above.
+            if unsafe { bytes::view(&field.name) }.eq_ignore_ascii_case(name) {
+                return self.body_of(header);
+            }
+            header = field.next;
+        }
+        None
+    }
+
+    fn party(found: i32, body: *mut sys::to_body) -> Option<Party<'a>> {
+        if found < 0 || body.is_null() {
+            return None;
+        }
+        // SAFETY: the host returned a parsed From or To that lives as long as the message.
+        unsafe {
+            let uri = bytes::view(&(*body).uri);
+            let parts = parse_uri(uri)?;
+            Some(Party { uri, user: parts.user, host: parts.host, tag: bytes::view(&(*body).tag_value) })
+        }
+    }
+
+    /// The From header.
+    pub fn from(&self) -> Option<Party<'a>> {
+        let mut body = std::ptr::null_mut();
+        // SAFETY: a live message and a place for the result.
+        let found = unsafe { sys::kr_parse_from(self.raw, &mut body) };
+        Self::party(found, body)
+    }
+
+    /// The To header.
+    pub fn to(&self) -> Option<Party<'a>> {
+        let mut body = std::ptr::null_mut();
+        // SAFETY: a live message and a place for the result.
+        let found = unsafe { sys::kr_parse_to(self.raw, &mut body) };
+        Self::party(found, body)
+    }
+
+    /// The Call-ID.
+    pub fn call_id(&self) -> Option<&'a [u8]> {
+        self.body_of(self.fields().callid).filter(|id| !id.is_empty())
+    }
+
+    /// The CSeq number.
+    pub fn cseq(&self) -> Option<u32> {
+        let mut number = 0;
+        // SAFETY: a live message and a place for the number.
+        (unsafe { sys::kr_cseq_number(self.raw, &mut number) } >= 0).then_some(number)
+    }
+
+    /// The URI of the first Contact.
+    pub fn contact(&self) -> Header<&'a [u8]> {
+        if self.fields().contact.is_null() {
+            return Header::Missing;
+        }
+        let mut uri = bytes::null();
+        // SAFETY: a live message; the URI is a view of its buffer.
+        match unsafe { (sys::kr_first_contact(self.raw, &mut uri), bytes::view(&uri)) } {
+            (found, uri) if found >= 0 && !uri.is_empty() => Header::Value(uri),
+            _ => Header::Bad,
+        }
+    }
+
+    /// The Record-Route headers as one route set in the order a UAS uses (RFC 3261 12.1.1).
+    pub fn record_routes(&self) -> Header<Vec<u8>> {
+        let (mut text, mut len) = (std::ptr::null_mut(), 0);
+        // SAFETY: a live message; the text is private memory that is copied and freed here.
+        unsafe {
+            match sys::kr_print_record_routes(self.raw, 0, &mut text, &mut len) {
+                1 => Header::Missing,
+                0 if !text.is_null() && len > 0 => {
+                    let copy = std::slice::from_raw_parts(text as *const u8, len as usize).to_vec();
+                    sys::kr_pkg_free(text as *mut _);
+                    Header::Value(copy)
+                }
+                _ => Header::Bad,
+            }
+        }
+    }
+
+    /// The User-Agent header; empty when there is none.
+    pub fn user_agent(&self) -> &'a [u8] {
+        self.body_of(self.fields().user_agent).unwrap_or_default()
+    }
+
+    /// The Content-Type header.
+    pub fn content_type(&self) -> Option<&'a [u8]> {
+        self.body_of(self.fields().content_type)
+    }
+
+    /// The body, cut to Content-Length where the datagram is longer. `Bad` when Content-Length promises more than came.
+    pub fn body(&self) -> Header<&'a [u8]> {
+        let mut body = bytes::null();
+        // SAFETY: a live message; the body is a view of its buffer.
+        let body = unsafe {
+            if sys::kr_get_body(self.raw, &mut body) < 0 {
+                return Header::Bad;
+            }
+            bytes::view(&body)
+        };
+        let length = match self.body_of(self.fields().content_length) {
+            None => return if body.is_empty() { Header::Missing } else { Header::Value(body) },
+            Some(text) => std::str::from_utf8(text.trim_ascii()).ok().and_then(|t| t.parse::<usize>().ok()),
+        };
+        match length {
+            Some(0) => Header::Missing,
+            Some(length) if length <= body.len() => Header::Value(&body[..length]),
+            _ => Header::Bad,
+        }
+    }
+
+    fn receive_socket(&self) -> Option<&'a sys::socket_info> {
+        // SAFETY: sockets of the host live as long as the server.
+        unsafe { self.fields().rcv.bind_address.as_ref() }
+    }
+
+    /// The socket the request came in on, as `udp:127.0.0.1:5060`.
+    pub fn socket(&self) -> &'a [u8] {
+        // SAFETY: as `receive_socket`.
+        self.receive_socket().map_or(&[], |socket| unsafe { bytes::view(&socket.sock_str) })
+    }
+
+    /// The Contact a UAS at the receiving socket gives: advertised address first, IPv6 in brackets, transport named.
+    pub fn local_contact(&self) -> Vec<u8> {
+        let Some(socket) = self.receive_socket() else { return Vec::new() };
+        // SAFETY: as `receive_socket`.
+        let (advertised, port, address, own_port) = unsafe {
+            (
+                bytes::view(&socket.useinfo.name),
+                bytes::view(&socket.useinfo.port_no_str),
+                bytes::view(&socket.address_str),
+                bytes::view(&socket.port_no_str),
+            )
+        };
+        let host = if advertised.is_empty() { address } else { advertised };
+        let port = if port.is_empty() { own_port } else { port };
+        let mut protocol = bytes::null();
+        // SAFETY: fills a `str` with a constant of the host.
+        let protocol = unsafe {
+            sys::kr_proto_name(i32::from(self.fields().rcv.proto), &mut protocol);
+            bytes::view(&protocol)
+        };
+        let mut contact = b"sip:".to_vec();
+        let bracket = host.contains(&b':') && !host.starts_with(b"[");
+        if bracket {
+            contact.push(b'[');
+        }
+        contact.extend_from_slice(host);
+        if bracket {
+            contact.push(b']');
+        }
+        contact.push(b':');
+        contact.extend_from_slice(port);
+        contact.extend_from_slice(b";transport=");
+        contact.extend_from_slice(&protocol.to_ascii_lowercase());
+        contact
+    }
+
+    /// The `X` of a reply's or request's status line; replies only.
+    pub fn reply_code(&self) -> i32 {
+        // SAFETY: called for replies, where this arm of the union is filled.
+        unsafe { self.fields().first_line.u.reply.statuscode as i32 }
+    }
+}

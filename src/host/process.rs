@@ -1,0 +1,49 @@
+//! The processes of the server and its timers (`core/pt.h`, `core/timer.h`, `core/timer_proc.h`).
+use crate::sys;
+use std::ffi::{CStr, c_int, c_uint, c_void};
+
+/// `child_init` rank of the main process before anything is forked.
+pub const RANK_INIT: i32 = -127;
+/// `child_init` rank of the main process.
+pub const RANK_MAIN: i32 = 0;
+/// `child_init` rank of the TCP main process.
+pub const RANK_TCP_MAIN: i32 = -4;
+/// `child_init` rank of timer processes.
+pub const RANK_TIMER: i32 = -1;
+/// `child_init` rank of the first SIP worker.
+pub const RANK_FIRST_WORKER: i32 = 1;
+
+/// A function the host's timer calls.
+pub type TimerFn = unsafe extern "C" fn(c_uint, *mut c_void);
+
+/// This process's id.
+pub fn pid() -> i32 {
+    // SAFETY: reads a variable of the host.
+    unsafe { sys::kr_pid() }
+}
+
+/// Calls `f` every `seconds` in the main timer process (`secondary` false) or in the secondary one.
+pub fn every(seconds: i32, secondary: bool, f: TimerFn) -> bool {
+    // SAFETY: the host keeps the function pointer, which lives as long as the module.
+    unsafe {
+        if secondary {
+            sys::kr_wtimer_add(Some(f), std::ptr::null_mut(), seconds) >= 0
+        } else {
+            sys::kr_register_timer(Some(f), std::ptr::null_mut(), seconds as c_uint) >= 0
+        }
+    }
+}
+
+/// Reserves `count` processes for [`fork_timer`]; call in `mod_init`.
+pub fn reserve_timers(count: i32) -> bool {
+    // SAFETY: a counter of the host.
+    unsafe { sys::kr_register_basic_timers(count) >= 0 }
+}
+
+/// Starts a process that calls `f(_, param)` every `micros`; call in `child_init` of the main process.
+pub fn fork_timer(name: &'static CStr, micros: c_int, f: TimerFn, param: usize) -> bool {
+    // SAFETY: name and function live as long as the module; `param` is a plain number for `f`.
+    unsafe {
+        sys::kr_fork_basic_timer_us(name.as_ptr() as *mut _, Some(f), param as *mut c_void, micros) >= 0
+    }
+}

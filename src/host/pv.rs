@@ -1,0 +1,36 @@
+//! Answers of pseudo-variables (`core/pvar.h`).
+use super::bytes::lend;
+use crate::sys;
+
+/// Where a pseudo-variable's value goes.
+pub struct PvResult {
+    msg: *mut sys::sip_msg,
+    param: *mut sys::pv_param_t,
+    result: *mut sys::pv_value_t,
+}
+
+impl PvResult {
+    /// # Safety
+    /// The arguments of a `pv_getf_t` call in progress.
+    pub unsafe fn new(msg: *mut sys::sip_msg, param: *mut sys::pv_param_t, result: *mut sys::pv_value_t) -> Self {
+        PvResult { msg, param, result }
+    }
+
+    /// `$null`.
+    pub fn null(&self) -> i32 {
+        // SAFETY: pointers of the call in progress.
+        unsafe { sys::kr_pv_null(self.msg, self.param, self.result) }
+    }
+
+    /// A text; it must stay in place until the script has read it.
+    pub fn text(&self, value: &'static [u8]) -> i32 {
+        // SAFETY: as above; the value is kept by the process.
+        unsafe { sys::kr_pv_str(self.msg, self.param, self.result, &mut lend(value)) }
+    }
+
+    /// A number.
+    pub fn number(&self, value: u32) -> i32 {
+        // SAFETY: as above.
+        unsafe { sys::kr_pv_uint(self.msg, self.param, self.result, value) }
+    }
+}

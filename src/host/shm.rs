@@ -1,0 +1,90 @@
+//! Shared memory as a Rust allocator: collections that every process of the server sees at the same address.
+use crate::sys;
+use allocator_api2::alloc::{AllocError, Allocator, Layout};
+use std::ptr::NonNull;
+
+/// The allocator of Kamailio's shared memory. Every allocation can fail and is handled by its caller.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Shm;
+
+/// What `kr_shm_malloc` aligns to by itself.
+const NATURAL: usize = 8;
+
+// SAFETY: blocks come from the host's shared memory, stay put until freed, and are handed out once; `Shm` has no state,
+// so clones are interchangeable.
+unsafe impl Allocator for Shm {
+    fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        if layout.size() == 0 {
+            let dangling = NonNull::new(layout.align() as *mut u8).ok_or(AllocError)?;
+            return Ok(NonNull::slice_from_raw_parts(dangling, 0));
+        }
+        if layout.align() <= NATURAL {
+            // SAFETY: the size is not zero.
+            let block = unsafe { sys::kr_shm_malloc(layout.size()) } as *mut u8;
+            return Ok(NonNull::slice_from_raw_parts(NonNull::new(block).ok_or(AllocError)?, layout.size()));
+        }
+        let total = layout.size().checked_add(layout.align()).ok_or(AllocError)?;
+        // SAFETY: the size is not zero.
+        let block = unsafe { sys::kr_shm_malloc(total) } as *mut u8;
+        NonNull::new(block).ok_or(AllocError)?;
+        // At least NATURAL bytes lie between the block and the aligned address: there the start of the block is kept.
+        let aligned = (block as usize + layout.align()) & !(layout.align() - 1);
+        // SAFETY: `aligned` lies NATURAL or more bytes behind `block` and `layout.size()` bytes follow it in the block.
+        unsafe {
+            *((aligned - NATURAL) as *mut usize) = block as usize;
+            Ok(NonNull::slice_from_raw_parts(NonNull::new_unchecked(aligned as *mut u8), layout.size()))
+        }
+    }
+
+    unsafe fn deallocate(&self, pointer: NonNull<u8>, layout: Layout) {
+        if layout.size() == 0 {
+            return;
+        }
+        // SAFETY: `pointer` came from `allocate` with this layout, so an over-aligned one has its block kept before it.
+        unsafe {
+            let block = if layout.align() <= NATURAL {
+                pointer.as_ptr()
+            } else {
+                *((pointer.as_ptr() as usize - NATURAL) as *mut usize) as *mut u8
+            };
+            sys::kr_shm_free(block as *mut _)
+        }
+    }
+}
+
+/// A value in shared memory.
+pub type ShmBox<T> = allocator_api2::boxed::Box<T, Shm>;
+/// A vector in shared memory. Grow it with `try_reserve` only.
+pub type ShmVec<T> = allocator_api2::vec::Vec<T, Shm>;
+
+/// There was no shared memory left. State is as it was before the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no more shared memory")]
+pub struct NoMemory;
+
+/// Puts a value into shared memory.
+pub fn boxed<T>(value: T) -> Result<ShmBox<T>, NoMemory> {
+    ShmBox::try_new_in(value, Shm).map_err(|_| NoMemory)
+}
+
+/// Copies bytes into shared memory.
+pub fn copy(bytes: &[u8]) -> Result<ShmBox<[u8]>, NoMemory> {
+    let mut vec: ShmVec<u8> = ShmVec::new_in(Shm);
+    vec.try_reserve_exact(bytes.len()).map_err(|_| NoMemory)?;
+    vec.extend_from_slice(bytes);
+    Ok(vec.into_boxed_slice())
+}
+
+/// Pushes without ever aborting.
+pub fn push<T>(vec: &mut ShmVec<T>, value: T) -> Result<(), NoMemory> {
+    if vec.len() == vec.capacity() {
+        vec.try_reserve(vec.len().max(3)).map_err(|_| NoMemory)?;
+    }
+    vec.push(value);
+    Ok(())
+}
+
+/// Puts a value into shared memory for the life of the server: made once at start-up, before the processes fork.
+pub fn leak<T>(value: T) -> Result<&'static T, NoMemory> {
+    Ok(ShmBox::leak(boxed(value)?))
+}

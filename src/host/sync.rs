@@ -1,0 +1,68 @@
+//! A value that lives inside its lock, in shared memory, guarded by the host's own lock (`core/locking.h`).
+use crate::sys;
+use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+/// Room for a `gen_lock_t` of any build.
+const LOCK_BYTES: usize = 64;
+
+/// A value and its lock. While a [`Guard`] lives there is no SQL, no tm, no sl, no callback, no formatted log line.
+pub struct Lock<T> {
+    raw: UnsafeCell<[u64; LOCK_BYTES / 8]>,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached through `lock()` only, which excludes every other process and thread.
+unsafe impl<T> Sync for Lock<T> {}
+// SAFETY: as above; the lock has no tie to the process that made it.
+unsafe impl<T> Send for Lock<T> {}
+
+impl<T> Lock<T> {
+    /// An open lock around `value`. The lock word needs no fixed address, so it may be moved until it is first used.
+    pub fn new(value: T) -> Self {
+        let lock = Lock { raw: UnsafeCell::new([0; LOCK_BYTES / 8]), value: UnsafeCell::new(value) };
+        // SAFETY: the bytes are ours, large enough (asserted) and not shared yet.
+        unsafe {
+            assert!(sys::kr_lock_size() <= LOCK_BYTES, "the host's lock is larger than {LOCK_BYTES} bytes");
+            sys::kr_lock_init(lock.raw.get() as *mut _);
+        }
+        lock
+    }
+
+    /// Waits for the lock.
+    #[must_use]
+    pub fn lock(&self) -> Guard<'_, T> {
+        // SAFETY: `raw` was initialised in `new`.
+        unsafe { sys::kr_lock_get(self.raw.get() as *mut _) };
+        Guard { lock: self, not_send: PhantomData }
+    }
+}
+
+/// Proof that the lock is held; lets go of it when dropped, in a panic too.
+pub struct Guard<'a, T> {
+    lock: &'a Lock<T>,
+    not_send: PhantomData<*mut ()>,
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: the guard proves that this process alone holds the lock.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard proves that this process alone holds the lock.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: this guard took the lock and nobody else let it go.
+        unsafe { sys::kr_lock_release(self.lock.raw.get() as *mut _) };
+    }
+}

@@ -1,0 +1,139 @@
+//! Requests of our own in a dialog (`modules/tm/uac.h`, `modules/tm/dlg.h`).
+use super::bytes::{lend, null, view};
+use crate::sys;
+
+/// Binds tm; call in `mod_init`.
+pub fn load() -> bool {
+    // SAFETY: fills the shim's own table.
+    unsafe { sys::kr_tm_load() >= 0 }
+}
+
+/// A request inside a dialog.
+pub struct InDialog<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// Header lines, each ending in CRLF.
+    pub headers: &'a [u8],
+    /// The body; `None` sends none.
+    pub body: Option<&'a [u8]>,
+    /// Call-ID.
+    pub call_id: &'a [u8],
+    /// Our tag.
+    pub local_tag: &'a [u8],
+    /// The peer's tag.
+    pub remote_tag: &'a [u8],
+    /// Our URI (From).
+    pub local_uri: &'a [u8],
+    /// The peer's URI (To).
+    pub remote_uri: &'a [u8],
+    /// The peer's Contact: where the request goes.
+    pub remote_target: &'a [u8],
+    /// The route set, comma separated; empty for none.
+    pub routes: &'a [u8],
+    /// The CSeq number the request carries.
+    pub cseq: u32,
+    /// The socket to send from (`udp:host:port`); empty lets the host choose.
+    pub socket: &'a [u8],
+}
+
+/// A completed transaction of ours: its dialog and the answer.
+pub struct Completed<'a> {
+    /// Call-ID of the request.
+    pub call_id: &'a [u8],
+    /// Our tag (From).
+    pub local_tag: &'a [u8],
+    /// The peer's tag (To).
+    pub remote_tag: &'a [u8],
+    /// The final status; 408 when nothing came.
+    pub code: i32,
+    /// The reply, or the host's mark for "none came".
+    pub reply: *mut sys::sip_msg,
+}
+
+/// The callback type of tm.
+pub type Callback = unsafe extern "C" fn(*mut sys::cell, i32, *mut sys::tmcb_params);
+
+/// The request could not be sent: no memory, a target or route that cannot be parsed or resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotSent;
+
+/// Sends a request in a dialog; `callback` is called once when it is completed.
+pub fn send_in_dialog(request: &InDialog<'_>, callback: Option<Callback>) -> Result<(), NotSent> {
+    let mut dialog = sys::dlg::default();
+    dialog.id.call_id = lend(request.call_id);
+    dialog.id.loc_tag = lend(request.local_tag);
+    dialog.id.rem_tag = lend(request.remote_tag);
+    dialog.loc_seq.value = request.cseq.wrapping_sub(1);
+    dialog.loc_seq.is_set = 1;
+    dialog.loc_uri = lend(request.local_uri);
+    dialog.rem_uri = lend(request.remote_uri);
+    dialog.rem_target = lend(request.remote_target);
+    dialog.state = sys::dlg_state_DLG_CONFIRMED;
+    let mut method = lend(request.method.as_bytes());
+    let mut headers = lend(request.headers);
+    let mut body = request.body.map(lend);
+    // SAFETY: every `str` borrows from `request` or from this frame, and the host copies what it keeps.
+    unsafe {
+        if !request.routes.is_empty()
+            && sys::kr_parse_rr_body(request.routes.as_ptr() as *mut _, request.routes.len() as i32, &mut dialog.route_set)
+                < 0
+        {
+            return Err(NotSent);
+        }
+        if !request.socket.is_empty() {
+            dialog.send_sock = sys::kr_find_socket(&mut lend(request.socket));
+        }
+        let mut uac = sys::uac_req::default();
+        uac.method = &mut method;
+        uac.headers = &mut headers;
+        uac.body = body.as_mut().map_or(std::ptr::null_mut(), |b| b as *mut _);
+        uac.dialog = &mut dialog;
+        if let Some(callback) = callback {
+            uac.cb_flags = sys::TMCB_LOCAL_COMPLETED as i32;
+            uac.cb = Some(callback);
+        }
+        let sent = sys::kr_tm_request_within(&mut uac);
+        if !dialog.route_set.is_null() {
+            sys::kr_free_rr(dialog.route_set);
+        }
+        if sent < 0 { Err(NotSent) } else { Ok(()) }
+    }
+}
+
+/// The tag parameter of a From or To header line.
+fn tag_of(header: &[u8]) -> &[u8] {
+    let Some(at) = memchr::memmem::rfind(header, b"tag=") else { return &[] };
+    let tag = &header[at + 4..];
+    let end = tag.iter().position(|c| matches!(c, b';' | b'>' | b'\r' | b'\n' | b' ' | b'\t')).unwrap_or(tag.len());
+    &tag[..end]
+}
+
+/// What a completed transaction says, read from the transaction itself, so that a NOTIFY in flight needs no memory of ours.
+///
+/// # Safety
+/// The arguments are those of a tm callback in progress.
+pub unsafe fn completed<'a>(cell: *mut sys::cell, params: *mut sys::tmcb_params) -> Option<Completed<'a>> {
+    if cell.is_null() || params.is_null() {
+        return None;
+    }
+    // SAFETY: tm keeps cell, params and the reply alive during the callback.
+    unsafe {
+        let params = &*params;
+        let (mut from, mut to, mut call_id) = (null(), null(), null());
+        sys::kr_tm_cell_ids(cell, &mut from, &mut to, &mut call_id);
+        let call_id = view(&call_id);
+        let call_id = call_id.splitn(2, |c| *c == b':').nth(1).unwrap_or(&[]).trim_ascii();
+        Some(Completed {
+            call_id,
+            local_tag: tag_of(view(&from)),
+            remote_tag: tag_of(view(&to)),
+            code: params.code,
+            reply: params.rpl,
+        })
+    }
+}
+
+/// Whether a transaction ended without a reply message.
+pub fn is_faked(reply: *mut sys::sip_msg) -> bool {
+    reply.is_null() || reply as isize == -1
+}

@@ -1,0 +1,47 @@
+"""Creates Kamailio's own tables and reads rows back."""
+import pathlib
+import shutil
+import sqlite3
+
+SCHEMA_FOLDERS = ["/usr/share/kamailio", "/usr/local/share/kamailio"]
+
+
+def schema(kind, name):
+    for folder in SCHEMA_FOLDERS:
+        path = pathlib.Path(folder) / kind / name
+        if path.exists():
+            return path
+    raise RuntimeError("no %s schema %s in %s" % (kind, name, SCHEMA_FOLDERS))
+
+
+def create_sqlite(path, journal=None):
+    connection = sqlite3.connect(str(path))
+    if journal:
+        connection.execute("pragma journal_mode=%s" % journal)
+    for part in ("standard", "presence", "rls"):
+        try:
+            script = schema("db_sqlite", part + "-create.sql").read_text()
+        except RuntimeError:
+            if part == "rls":
+                continue
+            raise
+        connection.executescript(script)
+    connection.commit()
+    connection.close()
+
+
+def create_text(folder):
+    source = schema("dbtext/kamailio", "version").parent
+    shutil.copytree(str(source), str(folder))
+
+
+def rows(server, table, order=None):
+    """All rows of a table as dictionaries (SQLite and db_text)."""
+    if server.db == "sqlite":
+        connection = sqlite3.connect(str(server.db_path), timeout=10)
+        connection.row_factory = sqlite3.Row
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        found = [dict(row) for row in connection.execute("select * from %s order by %s" % (table, order or "id"))]
+        connection.close()
+        return found
+    raise NotImplementedError(server.db)

@@ -1,0 +1,242 @@
+"""Starts the real Kamailio on loopback with stock or our modules, in a temporary folder, and stops it by its process id."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OURS = pathlib.Path(os.environ.get("PRESENCE_MODULES", ROOT / "target" / "modules"))
+
+
+def _first_existing(*paths):
+    for path in paths:
+        if path and os.path.exists(path):
+            return str(path)
+    raise RuntimeError("none of these exists: %s" % ", ".join(str(p) for p in paths))
+
+
+STOCK = _first_existing(os.environ.get("KAMAILIO_MODULES"), "/usr/lib/x86_64-linux-gnu/kamailio/modules",
+                        "/usr/lib/aarch64-linux-gnu/kamailio/modules", "/usr/lib/kamailio/modules")
+KAMAILIO = os.environ.get("KAMAILIO", shutil.which("kamailio") or "/usr/sbin/kamailio")
+KAMCMD = os.environ.get("KAMCMD", shutil.which("kamcmd") or "/usr/sbin/kamcmd")
+
+ROUTE = """
+request_route {
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    if (!is_method("PUBLISH|SUBSCRIBE")) { sl_send_reply("404", "Not here"); exit; }
+    if (!t_newtran()) { sl_reply_error(); exit; }
+    if (is_method("PUBLISH")) { %(publish)s; } else { %(subscribe)s; }
+    t_release();
+    exit;
+}
+"""
+
+
+def free_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def parameter(module, name, value):
+    text = '"%s"' % value if isinstance(value, str) else str(value)
+    return 'modparam("%s", "%s", %s)\n' % (module, name, text)
+
+
+class Kamailio:
+    """One running server. Use it as a context manager."""
+
+    def __init__(self, which="ours", presence=(), modules=("presence_xml", "presence_mwi", "presence_dialoginfo"),
+                 extra_params="", workers=2, db="sqlite", route=None, publish="handle_publish()",
+                 subscribe="handle_subscribe()", more_route="", shm=64, pkg=8, debug=2, folder=None, force_active=True,
+                 before="", listen=None, options=()):
+        self.which = which
+        self.presence = dict(presence)
+        self.modules = list(modules)
+        self.extra_params = extra_params
+        self.workers = workers
+        self.db = db
+        self.route = route or ROUTE % dict(publish=publish, subscribe=subscribe)
+        self.more_route = more_route
+        self.shm, self.pkg, self.debug = shm, pkg, debug
+        self.force_active = force_active
+        self.before = before
+        self.options = list(options)
+        self.port = free_port()
+        self.listen = listen or ["udp:127.0.0.1:%d" % self.port]
+        self.own_folder = folder is None
+        self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="presence-test-"))
+        self.process = None
+        self.log_path = self.folder / "kamailio.log"
+
+    # -- set-up --------------------------------------------------------------------------------------------------
+
+    @property
+    def db_path(self):
+        return self.folder / "kamailio.db"
+
+    @property
+    def db_url(self):
+        if self.db == "sqlite":
+            return "sqlite:///%s" % self.db_path
+        if self.db == "text":
+            return "text://%s" % (self.folder / "dbtext")
+        return self.db
+
+    def make_database(self):
+        from . import database
+        if self.db == "sqlite" and not self.db_path.exists():
+            database.create_sqlite(self.db_path)
+        if self.db == "text" and not (self.folder / "dbtext").exists():
+            database.create_text(self.folder / "dbtext")
+
+    def config(self):
+        mpath = "%s/" % STOCK if self.which == "stock" else "%s/:%s/" % (OURS, STOCK)
+        lines = ["#!KAMAILIO", "debug=%d" % self.debug, "log_stderror=yes", "fork=yes", "children=%d" % self.workers,
+                 "auto_aliases=no", "dns=no", "rev_dns=no", 'mpath="%s"' % mpath]
+        lines += ["listen=%s" % address for address in self.listen]
+        if self.listen and not any(a.startswith("tcp") for a in self.listen):
+            lines.append("disable_tcp=yes")
+        base = ["tm", "sl", "rr", "pv", "maxfwd", "textops", "siputils", "xlog", "kex", "ctl", "corex", "sanity"]
+        if self.db == "text":
+            base.insert(0, "db_text")
+        elif self.db:
+            base.insert(0, {"sqlite": "db_sqlite", "mysql": "db_mysql", "postgres": "db_postgres"}[self.db.split(":")[0]])
+        loaded = list(base)
+        for module in ["presence"] + self.modules:
+            if module not in loaded:
+                loaded.append(module)
+        body = ['loadmodule "%s.so"' % module for module in loaded]
+        text = "\n".join(lines + body) + "\n"
+        text += 'modparam("ctl", "binrpc", "unix:%s")\n' % (self.folder / "ctl")
+        settings = dict(self.presence)
+        if self.db and "db_url" not in settings:
+            settings["db_url"] = self.db_url
+        if settings.get("db_url") == "":
+            del settings["db_url"]
+        for name, value in settings.items():
+            values = value if isinstance(value, list) else [value]
+            for one in values:
+                text += parameter("presence", name, one)
+        if "presence_xml" in self.modules:
+            if self.db:
+                text += parameter("presence_xml", "db_url", self.db_url)
+            if self.force_active:
+                text += parameter("presence_xml", "force_active", 1)
+        text += self.extra_params.replace("@DB@", self.db_url if self.db else "").replace("@PORT@", str(self.port)) + "\n"
+        return text + self.before + self.route + self.more_route
+
+    def start(self, timeout=15.0, expect_failure=False):
+        self.make_database()
+        path = self.folder / "kamailio.cfg"
+        path.write_text(self.config())
+        log = open(self.log_path, "ab")
+        self.process = subprocess.Popen(
+            [KAMAILIO, "-DD", "-E", "-f", str(path), "-m", str(self.shm), "-M", str(self.pkg), "-Y", str(self.folder),
+             "-P", str(self.folder / "pid")] + self.options,
+            stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        log.close()
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                if expect_failure:
+                    return self
+                raise RuntimeError("kamailio (%s) ended with %s:\n%s" % (self.which, self.process.returncode, self.log()[-4000:]))
+            if self.answers():
+                return self
+        self.stop()
+        raise RuntimeError("kamailio (%s) does not answer:\n%s" % (self.which, self.log()[-4000:]))
+
+    def answers(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+            probe.settimeout(0.1)
+            probe.sendto(("OPTIONS sip:probe@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:%d;branch=z9hG4bKp%d\r\n"
+                          "From: <sip:p@p>;tag=1\r\nTo: <sip:p@p>\r\nCall-ID: probe%d\r\nCSeq: 1 OPTIONS\r\n"
+                          "Max-Forwards: 9\r\nContent-Length: 0\r\n\r\n" % (port, port, port)).encode(),
+                         ("127.0.0.1", self.port))
+            try:
+                probe.recv(4096)
+                return True
+            except OSError:
+                return False
+
+    # -- while it runs -------------------------------------------------------------------------------------------
+
+    def rpc(self, *words):
+        """Runs kamcmd and returns its text."""
+        done = subprocess.run([KAMCMD, "-s", "unix:%s" % (self.folder / "ctl")] + [str(w) for w in words],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30)
+        return done.stdout.decode("utf-8", "replace")
+
+    def rows(self, table, order=None):
+        from . import database
+        return database.rows(self, table, order)
+
+    def log(self):
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def pids(self):
+        """The main process and its children."""
+        parents = {}
+        for entry in pathlib.Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                    parents[int(entry.name)] = int(fields[1])
+                except OSError:
+                    pass
+        return [self.process.pid] + [pid for pid, parent in parents.items() if parent == self.process.pid]
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def stop(self, sig=signal.SIGTERM, timeout=15.0):
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            if sig == signal.SIGKILL:
+                for pid in self.pids():
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+            else:
+                self.process.send_signal(sig)
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait(5)
+        code = self.process.returncode
+        self.process = None
+        return code
+
+    def restart(self, sig=signal.SIGTERM, **changes):
+        self.stop(sig)
+        for name, value in changes.items():
+            setattr(self, name, value)
+        return self.start()
+
+    def remove(self):
+        self.stop()
+        if self.own_folder and not os.environ.get("KEEP_TEST_FOLDERS"):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except Exception:
+            self.remove()
+            raise
+
+    def __exit__(self, *_):
+        self.remove()
