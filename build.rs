@@ -71,6 +71,26 @@ fn host_flags(source: &std::path::Path) -> Vec<String> {
     flags
 }
 
+/// The host's database library, which database drivers share with us: linked by the folder it is installed in.
+fn link_host_library() {
+    println!("cargo:rerun-if-env-changed=KAMAILIO_LIBS");
+    let folders: Vec<PathBuf> = match env::var_os("KAMAILIO_LIBS") {
+        Some(folder) => vec![folder.into()],
+        None => fs::read_dir("/usr/lib")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path().join("kamailio"))
+            .chain(["/usr/lib/kamailio", "/usr/local/lib64/kamailio", "/usr/local/lib/kamailio"].map(PathBuf::from))
+            .collect(),
+    };
+    let Some(folder) = folders.iter().find(|folder| folder.join("libsrdb1.so.1").exists()) else {
+        fail("no libsrdb1.so.1 of Kamailio found: install Kamailio, or set KAMAILIO_LIBS to its library folder");
+    };
+    println!("cargo:rustc-cdylib-link-arg={}", folder.join("libsrdb1.so.1").display());
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,{}", folder.display());
+}
+
 fn main() {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap());
     let out = PathBuf::from(env::var("OUT_DIR").unwrap());
@@ -78,6 +98,7 @@ fn main() {
         fail("panic=abort would end the whole server with one process: build with panic=unwind");
     }
     let source = host_source(&root);
+    link_host_library();
     let flags = host_flags(&source);
     for file in ["include", "kamailio-glue/shim", "src/abi", "cbindgen.toml"] {
         println!("cargo:rerun-if-changed={file}");
@@ -85,7 +106,7 @@ fn main() {
     println!("cargo:rerun-if-changed={}", source.join("src/config.mak").display());
     let include = [root.join("include"), source.join("src")];
 
-    let mut bindings = bindgen::Builder::default()
+    let bindings = bindgen::Builder::default()
         .header(root.join("include/bindings.h").display().to_string())
         .clang_args(&flags)
         .clang_args(include.iter().map(|p| format!("-I{}", p.display())))
@@ -96,8 +117,8 @@ fn main() {
         .allowlist_var("HDR_.*|TMCB_.*|FAKED_REPLY|DB1_.*|OP_.*|PV_.*|L_.*|[A-Z]+_STATUS|METHOD_.*")
         .layout_tests(false)
         .generate_comments(false)
-        .derive_default(true);
-    bindings = bindings.default_enum_style(bindgen::EnumVariation::Consts);
+        .derive_default(true)
+        .default_enum_style(bindgen::EnumVariation::Consts);
     bindings
         .generate()
         .unwrap_or_else(|e| fail(&format!("bindgen cannot read the host's headers: {e}")))
@@ -114,12 +135,12 @@ fn main() {
     for flag in &flags {
         shim.flag(flag);
     }
-    shim.includes(&include).flag("-Wall").flag("-Wno-address-of-packed-member").pic(true).opt_level(2);
+    shim.include(root.join("include")).flag("-isystem").flag(source.join("src").to_str().unwrap()).flag("-Wall").flag("-Wno-address-of-packed-member").warnings(false).pic(true).opt_level(2);
     shim.cargo_metadata(true).compile("kr_shim");
 
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
     let mut header = cbindgen::Builder::new().with_config(config);
-    for file in ["presence_module", "presence_api", "pua_module", "pua_api"] {
+    for file in ["presence_module", "presence_rpc", "presence_variables", "presence_api", "pua_module", "pua_api"] {
         let path = root.join(format!("src/abi/{file}.rs"));
         if path.exists() {
             header = header.with_src(path);

@@ -89,12 +89,14 @@ int kr_db_table_version(db_func_t *functions, db1_con_t *con, str *table, unsign
 
 /* routes and variables */
 int kr_event_route(const char *name);
+int kr_kemi_events(void);
 int kr_run_event_route(int route, const char *name, struct sip_msg *msg);
 struct sip_msg *kr_faked_msg(void);
 int kr_xavp_int(str *root, char *name, int *value);
 int kr_pv_null(struct sip_msg *msg, pv_param_t *param, pv_value_t *res);
 int kr_pv_str(struct sip_msg *msg, pv_param_t *param, pv_value_t *res, str *value);
 int kr_pv_uint(struct sip_msg *msg, pv_param_t *param, pv_value_t *res, unsigned int value);
+pv_spec_t *kr_pv_parse(str *name);
 int kr_pv_inner(struct sip_msg *msg, pv_spec_t *spec, pv_value_t *res);
 
 /* statistics and host facts */

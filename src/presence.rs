@@ -1,1 +1,18 @@
-//! x
+//! The presence server: PUBLISH (RFC 3903), SUBSCRIBE and NOTIFY (RFC 6665), winfo (RFC 3857, 3858). Pure: what it needs of
+//! the world it asks for through [`ports::Ports`].
+#![forbid(unsafe_code)]
+pub mod config;
+pub mod dialog_info;
+pub mod error;
+pub mod event_package;
+pub mod expiry;
+pub mod notifier;
+pub mod ports;
+pub mod publication;
+pub mod publish;
+pub mod refresh;
+pub mod resource;
+pub mod sphere;
+pub mod subscribe;
+pub mod subscription;
+pub mod winfo;

@@ -1,1 +1,5 @@
-//! x
+//! Values of SIP and its event framework, pure: no Kamailio, no clock, no unsafe.
+#![forbid(unsafe_code)]
+pub mod event;
+pub mod text;
+pub mod uri;

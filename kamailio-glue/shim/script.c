@@ -16,6 +16,11 @@ int kr_event_route(const char *name)
 	return route;
 }
 
+int kr_kemi_events(void)
+{
+	return sr_kemi_eng_get() != NULL && kemi_event_route_callback.len > 0;
+}
+
 int kr_run_event_route(int route, const char *name, struct sip_msg *msg)
 {
 	struct run_act_ctx ctx;
@@ -64,6 +69,11 @@ int kr_pv_str(struct sip_msg *msg, pv_param_t *param, pv_value_t *res, str *valu
 int kr_pv_uint(struct sip_msg *msg, pv_param_t *param, pv_value_t *res, unsigned int value)
 {
 	return pv_get_uintval(msg, param, res, value);
+}
+
+pv_spec_t *kr_pv_parse(str *name)
+{
+	return pv_cache_get(name);
 }
 
 int kr_pv_inner(struct sip_msg *msg, pv_spec_t *spec, pv_value_t *res)

@@ -17,6 +17,12 @@ impl EventRoute {
         EventRoute { index: unsafe { sys::kr_event_route(name.as_ptr()) }, name }
     }
 
+    /// Whether the configuration or a KEMI script has it.
+    pub fn exists(&self) -> bool {
+        // SAFETY: reads a setting of the host.
+        self.index >= 0 || unsafe { sys::kr_kemi_events() != 0 }
+    }
+
     /// Runs the route on a message of the host, or on a faked one when `msg` is null.
     pub fn run(&self, msg: *mut sys::sip_msg) {
         // SAFETY: the host's own faked message, or one that the caller holds.

@@ -85,6 +85,6 @@ pub fn push<T>(vec: &mut ShmVec<T>, value: T) -> Result<(), NoMemory> {
 }
 
 /// Puts a value into shared memory for the life of the server: made once at start-up, before the processes fork.
-pub fn leak<T>(value: T) -> Result<&'static T, NoMemory> {
+pub fn leak<T>(value: T) -> Result<&'static mut T, NoMemory> {
     Ok(ShmBox::leak(boxed(value)?))
 }

@@ -66,3 +66,55 @@ impl<T> Drop for Guard<'_, T> {
         unsafe { sys::kr_lock_release(self.lock.raw.get() as *mut _) };
     }
 }
+
+/// A lock for slow work (a database statement): waiters sleep, and it survives the death of its holder.
+pub struct SleepLock {
+    raw: UnsafeCell<libc::pthread_mutex_t>,
+}
+
+// SAFETY: a process-shared mutex is made for use from several processes.
+unsafe impl Sync for SleepLock {}
+// SAFETY: as above; it is moved only before its first use.
+unsafe impl Send for SleepLock {}
+
+impl SleepLock {
+    /// An open lock at a fixed address in shared memory.
+    pub fn leak() -> Result<&'static SleepLock, crate::host::shm::NoMemory> {
+        let lock: &'static SleepLock = crate::host::shm::leak(SleepLock { raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER) })?;
+        // SAFETY: `lock` has its final address and nobody else knows it yet.
+        unsafe {
+            let mut attributes: libc::pthread_mutexattr_t = std::mem::zeroed();
+            libc::pthread_mutexattr_init(&mut attributes);
+            libc::pthread_mutexattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED);
+            libc::pthread_mutexattr_setrobust(&mut attributes, libc::PTHREAD_MUTEX_ROBUST);
+            libc::pthread_mutex_init(lock.raw.get(), &attributes);
+            libc::pthread_mutexattr_destroy(&mut attributes);
+        }
+        Ok(lock)
+    }
+
+    /// Waits for the lock. What it protects is kept right by the database, so a dead holder leaves nothing to repair.
+    #[must_use]
+    pub fn lock(&'static self) -> SleepGuard {
+        // SAFETY: made by `leak`.
+        unsafe {
+            if libc::pthread_mutex_lock(self.raw.get()) == libc::EOWNERDEAD {
+                libc::pthread_mutex_consistent(self.raw.get());
+            }
+        }
+        SleepGuard { lock: self, not_send: PhantomData }
+    }
+}
+
+/// Proof that a [`SleepLock`] is held.
+pub struct SleepGuard {
+    lock: &'static SleepLock,
+    not_send: PhantomData<*mut ()>,
+}
+
+impl Drop for SleepGuard {
+    fn drop(&mut self) {
+        // SAFETY: this guard took the lock.
+        unsafe { libc::pthread_mutex_unlock(self.lock.raw.get()) };
+    }
+}

@@ -1,0 +1,43 @@
+# `make help` lists what there is.
+SHELL := /bin/bash
+PROFILE ?= release
+CARGO ?= cargo
+HOST_SRC := $(shell scripts/host-source.sh 2>/dev/null)
+MODULES := target/modules
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: setup
+setup: ## Install what is missing: packages, compiler, the host's source
+	@scripts/setup.sh
+
+.PHONY: build
+build: setup ## presence.so, pua.so and their library in target/modules
+	@scripts/build.sh
+
+.PHONY: run
+run: build ## Start Kamailio with our modules and show a publication reach a watcher (ONCE=1 ends after the show)
+	@scripts/run.sh
+
+.PHONY: test
+test: ## Everything: formatter, lints, unit tests, the real Kamailio
+	@scripts/test.sh
+
+.PHONY: header
+header: build ## Write include/kamailio_presence.h again
+	@scripts/build.sh header
+
+.PHONY: install
+install: build ## Put the modules into the host's folder (DESTDIR, MODULES_DIR); stock files are kept as *.stock
+	@scripts/install.sh install
+
+.PHONY: uninstall
+uninstall: ## Bring the stock modules back
+	@scripts/install.sh uninstall
+
+.PHONY: clean
+clean: ## Remove what was built; the downloaded source stays
+	@$(CARGO) clean --profile release
+	@rm -rf $(MODULES)

@@ -1,0 +1,88 @@
+#ifndef KAMAILIO_PRESENCE_H
+#define KAMAILIO_PRESENCE_H
+
+/* Written by cbindgen from src/abi: the Rust entries that the glue calls. Do not edit; `make header` writes it again. */
+
+#include "kr_params.h"
+#include "core/parser/msg_parser.h"
+#include "core/pvar.h"
+#include "core/rpc.h"
+#include "modules/presence/bind_presence.h"
+#include "modules/pua/pua_bind.h"
+
+
+// Fills the API for another module: 0, or -1 before `mod_init`.
+int kr_bind_presence(presence_api_t *api);
+
+// `pres_auth_status(watcher_uri, presentity_uri)`: the number of the watcher's standing, or -1.
+int kr_presence_auth_status(sip_msg_t *msg, const str *watcher, const str *presentity);
+
+// Called in each process after the fork, and once before (`PROC_INIT`). 0, or -1.
+int kr_presence_child_init(int rank);
+
+// The server ends: what is only in memory and belongs in the database is written.
+void kr_presence_destroy(void);
+
+// `handle_publish([sender_uri])`: 1, or -1 when the request was refused; it has been answered in both cases.
+int kr_presence_handle_publish(sip_msg_t *msg,
+                               const str *sender);
+
+// `handle_subscribe([watcher_uri])`: 1, or -1 when the request was refused; it has been answered in both cases.
+int kr_presence_handle_subscribe(sip_msg_t *msg,
+                                 const str *watcher);
+
+// `handle_subscribe` of the C API: the watcher's user and host.
+int kr_presence_handle_subscribe_as(sip_msg_t *msg, const str *user, const str *domain);
+
+// `pres_has_subscribers(presentity_uri, event)`: 1, or -1 when there is none.
+int kr_presence_has_subscribers(sip_msg_t *msg, const str *presentity, const str *event);
+
+// Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.
+int kr_presence_mod_init(const kr_presence_params_t *params);
+
+// The value of `$notify_reply(...)`: `$null` outside of `event_route[presence:notify-reply]` and after a timeout.
+int kr_presence_pv_get_notify_reply(sip_msg_t *msg,
+                                    pv_param_t *param,
+                                    pv_value_t *result);
+
+// The value of `$subs(...)`: `$null` where there is no subscription in hand.
+int kr_presence_pv_get_subs(sip_msg_t *msg, pv_param_t *param, pv_value_t *result);
+
+// Parses the variable inside `$notify_reply(...)`: 0, or -1.
+int kr_presence_pv_parse_notify_reply(pv_spec_t *spec, str *name);
+
+// Parses the name inside `$subs(...)`: 0, or -1 for an unknown attribute.
+int kr_presence_pv_parse_subs(pv_spec_t *spec, str *name);
+
+// `pres_refresh_watchers(uri, event, type[, file_uri, filename])`: 1, or -1.
+int kr_presence_refresh_watchers(const str *uri,
+                                 const str *event,
+                                 int kind,
+                                 const str *file_uri,
+                                 const str *filename);
+
+// `presence.cleanup`.
+void kr_presence_rpc_cleanup(rpc_t *rpc, void *ctx);
+
+// `presence.presentity_list [full]`.
+void kr_presence_rpc_presentity_list(rpc_t *rpc, void *ctx);
+
+// `presence.presentity_show uri [full]`.
+void kr_presence_rpc_presentity_show(rpc_t *rpc, void *ctx);
+
+// `presence.publish_cache_sync`.
+void kr_presence_rpc_publish_cache_sync(rpc_t *rpc, void *ctx);
+
+// `presence.refreshWatchers uri event type`.
+void kr_presence_rpc_refresh_watchers(rpc_t *rpc, void *ctx);
+
+// `presence.updateWatchers uri event`.
+void kr_presence_rpc_update_watchers(rpc_t *rpc, void *ctx);
+
+// `presence.watcher_list uri [full]`.
+void kr_presence_rpc_watcher_list(rpc_t *rpc, void *ctx);
+
+// `pres_update_watchers(uri, event)`: 1, or -1.
+int kr_presence_update_watchers(const str *uri, const str *event);
+
+#endif  /* KAMAILIO_PRESENCE_H */

@@ -1,0 +1,310 @@
+/* presence.so: what it exports. Each row points at a Rust entry; the wrappers only turn script parameters into strings. */
+#include "core/dprint.h"
+#include "core/kemi.h"
+#include "core/mod_fix.h"
+#include "core/sr_module.h"
+#include "kamailio_presence.h"
+
+MODULE_VERSION
+
+static kr_presence_params_t params = {
+	.presentity_table = str_init("presentity"),
+	.active_watchers_table = str_init("active_watchers"),
+	.watchers_table = str_init("watchers"),
+	.retrieve_order_by = str_init("priority"),
+	.dmq_peer_id = str_init("presence"),
+	.clean_period = 100,
+	.db_update_period = 100,
+	.waitn_time = 5,
+	.notifier_poll_rate = 10,
+	.notifier_processes = 1,
+	.startup_mode = 1,
+	.max_expires = 3600,
+	.min_expires_action = 1,
+	.subs_db_mode = 2,
+	.publ_cache = 1,
+	.subs_htable_size = 9,
+	.pres_htable_size = 9,
+	.send_fast_notify = 1,
+	.timeout_rm_subs = 1,
+	.fetch_rows = 500,
+	.db_table_lock_type = 1,
+	.local_log_level = L_INFO,
+	.enable_pres_dmq = 1,
+	.enable_pres_sync_dmq = 1,
+	.enable_subs_sync_dmq = 1,
+	.pres_subs_mode = 1,
+	.timer_mode = 1,
+	.subs_respond_200 = 1,
+};
+
+/* script functions */
+
+static int script_handle_publish0(sip_msg_t *msg, char *p1, char *p2)
+{
+	return kr_presence_handle_publish(msg, NULL);
+}
+
+static int script_handle_publish1(sip_msg_t *msg, char *sender, char *p2)
+{
+	str uri;
+	if(get_str_fparam(&uri, msg, (fparam_t *)sender) != 0) {
+		LM_ERR("invalid sender uri parameter\n");
+		return -1;
+	}
+	return kr_presence_handle_publish(msg, &uri);
+}
+
+static int script_handle_subscribe0(sip_msg_t *msg, char *p1, char *p2)
+{
+	return kr_presence_handle_subscribe(msg, NULL);
+}
+
+static int script_handle_subscribe1(sip_msg_t *msg, char *watcher, char *p2)
+{
+	str uri;
+	if(get_str_fparam(&uri, msg, (fparam_t *)watcher) != 0) {
+		LM_ERR("invalid watcher uri parameter\n");
+		return -1;
+	}
+	return kr_presence_handle_subscribe(msg, &uri);
+}
+
+static int two_strings(sip_msg_t *msg, char *p1, char *p2, str *first, str *second)
+{
+	if(get_str_fparam(first, msg, (fparam_t *)p1) != 0 || get_str_fparam(second, msg, (fparam_t *)p2) != 0) {
+		LM_ERR("invalid parameters\n");
+		return -1;
+	}
+	return 0;
+}
+
+static int script_pres_auth_status(sip_msg_t *msg, char *watcher, char *presentity)
+{
+	str first, second;
+	if(two_strings(msg, watcher, presentity, &first, &second) < 0)
+		return -1;
+	return kr_presence_auth_status(msg, &first, &second);
+}
+
+static int script_pres_has_subscribers(sip_msg_t *msg, char *presentity, char *event)
+{
+	str first, second;
+	if(two_strings(msg, presentity, event, &first, &second) < 0)
+		return -1;
+	return kr_presence_has_subscribers(msg, &first, &second);
+}
+
+static int script_pres_refresh_watchers(sip_msg_t *msg, char *uri, char *event, char *type)
+{
+	str first, second;
+	int kind;
+	if(two_strings(msg, uri, event, &first, &second) < 0 || get_int_fparam(&kind, msg, (fparam_t *)type) != 0)
+		return -1;
+	return kr_presence_refresh_watchers(&first, &second, kind, NULL, NULL);
+}
+
+static int script_pres_refresh_watchers5(
+		sip_msg_t *msg, char *uri, char *event, char *type, char *file_uri, char *filename)
+{
+	str first, second, third, fourth;
+	int kind;
+	if(two_strings(msg, uri, event, &first, &second) < 0 || two_strings(msg, file_uri, filename, &third, &fourth) < 0
+			|| get_int_fparam(&kind, msg, (fparam_t *)type) != 0)
+		return -1;
+	return kr_presence_refresh_watchers(&first, &second, kind, &third, &fourth);
+}
+
+static int script_pres_update_watchers(sip_msg_t *msg, char *uri, char *event)
+{
+	str first, second;
+	if(two_strings(msg, uri, event, &first, &second) < 0)
+		return -1;
+	return kr_presence_update_watchers(&first, &second);
+}
+
+static int fixup_refresh(void **param, int param_no)
+{
+	return param_no == 3 ? fixup_igp_null(param, 1) : fixup_spve_null(param, 1);
+}
+
+static int fixup_uri(void **param, int param_no)
+{
+	return fixup_spve_null(param, 1);
+}
+
+/* clang-format off */
+static cmd_export_t commands[] = {
+	{"handle_publish", (cmd_function)script_handle_publish0, 0, 0, 0, REQUEST_ROUTE},
+	{"handle_publish", (cmd_function)script_handle_publish1, 1, fixup_uri, 0, REQUEST_ROUTE},
+	{"handle_subscribe", (cmd_function)script_handle_subscribe0, 0, 0, 0, REQUEST_ROUTE},
+	{"handle_subscribe", (cmd_function)script_handle_subscribe1, 1, fixup_uri, 0, REQUEST_ROUTE},
+	{"pres_auth_status", (cmd_function)script_pres_auth_status, 2, fixup_uri, 0, REQUEST_ROUTE},
+	{"pres_refresh_watchers", (cmd_function)script_pres_refresh_watchers, 3, fixup_refresh, 0, ANY_ROUTE},
+	{"pres_refresh_watchers", (cmd_function)script_pres_refresh_watchers5, 5, fixup_refresh, 0, ANY_ROUTE},
+	{"pres_update_watchers", (cmd_function)script_pres_update_watchers, 2, fixup_uri, 0, ANY_ROUTE},
+	{"pres_has_subscribers", (cmd_function)script_pres_has_subscribers, 2, fixup_uri, 0, ANY_ROUTE},
+	{"bind_presence", (cmd_function)kr_bind_presence, 1, 0, 0, 0},
+	{0, 0, 0, 0, 0, 0}
+};
+
+static param_export_t parameters[] = {
+	{"db_url", PARAM_STR, &params.db_url},
+	{"presentity_table", PARAM_STR, &params.presentity_table},
+	{"active_watchers_table", PARAM_STR, &params.active_watchers_table},
+	{"watchers_table", PARAM_STR, &params.watchers_table},
+	{"clean_period", PARAM_INT, &params.clean_period},
+	{"db_update_period", PARAM_INT, &params.db_update_period},
+	{"waitn_time", PARAM_INT, &params.waitn_time},
+	{"notifier_poll_rate", PARAM_INT, &params.notifier_poll_rate},
+	{"notifier_processes", PARAM_INT, &params.notifier_processes},
+	{"force_delete", PARAM_INT, &params.force_delete},
+	{"startup_mode", PARAM_INT, &params.startup_mode},
+	{"expires_offset", PARAM_INT, &params.expires_offset},
+	{"max_expires", PARAM_INT, &params.max_expires},
+	{"min_expires", PARAM_INT, &params.min_expires},
+	{"min_expires_action", PARAM_INT, &params.min_expires_action},
+	{"server_address", PARAM_STR, &params.server_address},
+	{"subs_htable_size", PARAM_INT, &params.subs_htable_size},
+	{"pres_htable_size", PARAM_INT, &params.pres_htable_size},
+	{"subs_db_mode", PARAM_INT, &params.subs_db_mode},
+	{"publ_cache", PARAM_INT, &params.publ_cache},
+	{"enable_sphere_check", PARAM_INT, &params.enable_sphere_check},
+	{"timeout_rm_subs", PARAM_INT, &params.timeout_rm_subs},
+	{"send_fast_notify", PARAM_INT, &params.send_fast_notify},
+	{"fetch_rows", PARAM_INT, &params.fetch_rows},
+	{"db_table_lock_type", PARAM_INT, &params.db_table_lock_type},
+	{"local_log_level", PARAM_INT, &params.local_log_level},
+	{"local_log_facility", PARAM_STRING, &params.local_log_facility},
+	{"subs_remove_match", PARAM_INT, &params.subs_remove_match},
+	{"xavp_cfg", PARAM_STR, &params.xavp_cfg},
+	{"retrieve_order", PARAM_INT, &params.retrieve_order},
+	{"retrieve_order_by", PARAM_STR, &params.retrieve_order_by},
+	{"sip_uri_match", PARAM_INT, &params.sip_uri_match},
+	{"cseq_offset", PARAM_INT, &params.cseq_offset},
+	{"enable_dmq", PARAM_INT, &params.enable_dmq},
+	{"enable_pres_dmq", PARAM_INT, &params.enable_pres_dmq},
+	{"enable_pres_sync_dmq", PARAM_INT, &params.enable_pres_sync_dmq},
+	{"enable_subs_dmq", PARAM_INT, &params.enable_subs_dmq},
+	{"enable_subs_sync_dmq", PARAM_INT, &params.enable_subs_sync_dmq},
+	{"skip_notify_dmq", PARAM_INT, &params.skip_notify_dmq},
+	{"default_socket", PARAM_STR, &params.default_socket},
+	{"dmq_peer_id", PARAM_STR, &params.dmq_peer_id},
+	{"pres_subs_mode", PARAM_INT, &params.pres_subs_mode},
+	{"delete_same_subs", PARAM_INT, &params.delete_same_subs},
+	{"timer_mode", PARAM_INT, &params.timer_mode},
+	{"subs_respond_200", PARAM_INT, &params.subs_respond_200},
+	{"to_tag_pref", PARAM_STR, &params.to_tag_pref},
+	{"totag_avpid", PARAM_INT, &params.totag_avpid},
+	{"lock_set_size", PARAM_INT, &params.lock_set_size},
+	{"force_active", PARAM_INT, &params.force_active},
+	{0, 0, 0}
+};
+
+static pv_export_t variables[] = {
+	{{"subs", sizeof("subs") - 1}, PVT_OTHER, kr_presence_pv_get_subs, 0, kr_presence_pv_parse_subs, 0, 0, 0},
+	{{"notify_reply", sizeof("notify_reply") - 1}, PVT_OTHER, kr_presence_pv_get_notify_reply, 0,
+			kr_presence_pv_parse_notify_reply, 0, 0, 0},
+	{{0, 0}, 0, 0, 0, 0, 0, 0, 0}
+};
+
+static const char *cleanup_doc[] = {"Removes what has expired from the active_watchers, presentity and watchers tables.", 0};
+static const char *refresh_doc[] = {"Sends NOTIFYs to the watchers of a URI. Parameters: uri event type (0: rules changed, "
+		"1: documents changed, 2: manipulation document changed) [file_uri filename].", 0};
+static const char *update_doc[] = {"Judges the watchers of a URI again. Parameters: uri event.", 0};
+static const char *list_doc[] = {"Lists the publications in memory. Parameter: [full].", 0};
+static const char *show_doc[] = {"Shows the publications of a URI in memory. Parameters: uri [full].", 0};
+static const char *watchers_doc[] = {"Lists the subscriptions to a URI. Parameters: uri [full].", 0};
+static const char *sync_doc[] = {"Reads again which presentities have rows in the presentity table.", 0};
+
+static rpc_export_t rpc_commands[] = {
+	{"presence.cleanup", kr_presence_rpc_cleanup, cleanup_doc, 0},
+	{"presence.refreshWatchers", kr_presence_rpc_refresh_watchers, refresh_doc, 0},
+	{"presence.updateWatchers", kr_presence_rpc_update_watchers, update_doc, 0},
+	{"presence.presentity_list", kr_presence_rpc_presentity_list, list_doc, RET_ARRAY},
+	{"presence.presentity_show", kr_presence_rpc_presentity_show, show_doc, RET_ARRAY},
+	{"presence.watcher_list", kr_presence_rpc_watcher_list, watchers_doc, RET_ARRAY},
+	{"presence.publish_cache_sync", kr_presence_rpc_publish_cache_sync, sync_doc, 0},
+	{0, 0, 0, 0}
+};
+/* clang-format on */
+
+/* KEMI */
+
+static int ki_handle_publish(sip_msg_t *msg)
+{
+	return kr_presence_handle_publish(msg, NULL);
+}
+
+static int ki_handle_publish_uri(sip_msg_t *msg, str *sender)
+{
+	return kr_presence_handle_publish(msg, sender);
+}
+
+static int ki_handle_subscribe(sip_msg_t *msg)
+{
+	return kr_presence_handle_subscribe(msg, NULL);
+}
+
+static int ki_handle_subscribe_uri(sip_msg_t *msg, str *watcher)
+{
+	return kr_presence_handle_subscribe(msg, watcher);
+}
+
+static int ki_pres_refresh_watchers(sip_msg_t *msg, str *uri, str *event, int type)
+{
+	return kr_presence_refresh_watchers(uri, event, type, NULL, NULL);
+}
+
+static int ki_pres_refresh_watchers_file(
+		sip_msg_t *msg, str *uri, str *event, int type, str *file_uri, str *filename)
+{
+	return kr_presence_refresh_watchers(uri, event, type, file_uri, filename);
+}
+
+static int ki_pres_update_watchers(sip_msg_t *msg, str *uri, str *event)
+{
+	return kr_presence_update_watchers(uri, event);
+}
+
+#define NAMED(text) str_init("presence"), str_init(text), SR_KEMIP_INT
+#define PARAMS(a, b, c, d, e) {SR_KEMIP_##a, SR_KEMIP_##b, SR_KEMIP_##c, SR_KEMIP_##d, SR_KEMIP_##e, SR_KEMIP_NONE}
+
+/* clang-format off */
+static sr_kemi_t kemi_exports[] = {
+	{NAMED("handle_publish"), ki_handle_publish, PARAMS(NONE, NONE, NONE, NONE, NONE)},
+	{NAMED("handle_publish_uri"), ki_handle_publish_uri, PARAMS(STR, NONE, NONE, NONE, NONE)},
+	{NAMED("handle_subscribe"), ki_handle_subscribe, PARAMS(NONE, NONE, NONE, NONE, NONE)},
+	{NAMED("handle_subscribe_uri"), ki_handle_subscribe_uri, PARAMS(STR, NONE, NONE, NONE, NONE)},
+	{NAMED("pres_refresh_watchers"), ki_pres_refresh_watchers, PARAMS(STR, STR, INT, NONE, NONE)},
+	{NAMED("pres_refresh_watchers_file"), ki_pres_refresh_watchers_file, PARAMS(STR, STR, INT, STR, STR)},
+	{NAMED("pres_update_watchers"), ki_pres_update_watchers, PARAMS(STR, STR, NONE, NONE, NONE)},
+	{NAMED("pres_has_subscribers"), kr_presence_has_subscribers, PARAMS(STR, STR, NONE, NONE, NONE)},
+	{NAMED("pres_auth_status"), kr_presence_auth_status, PARAMS(STR, STR, NONE, NONE, NONE)},
+	{{0, 0}, {0, 0}, 0, NULL, {0, 0, 0, 0, 0, 0}}
+};
+/* clang-format on */
+
+static int module_init(void)
+{
+	return kr_presence_mod_init(&params);
+}
+
+struct module_exports exports = {
+	"presence",
+	DEFAULT_DLFLAGS,
+	commands,
+	parameters,
+	rpc_commands,
+	variables,
+	0,
+	module_init,
+	kr_presence_child_init,
+	kr_presence_destroy,
+};
+
+int mod_register(char *path, int *dlflags, void *p1, void *p2)
+{
+	sr_kemi_modules_add(kemi_exports);
+	return 0;
+}

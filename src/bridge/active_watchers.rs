@@ -1,0 +1,192 @@
+//! Rows of `active_watchers`: a subscription column by column, as stock writes it.
+use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value};
+use crate::presence::event_package::Packages;
+use crate::presence::subscription::{DialogId, FIELDS, Field, Journal, Numbers, Status, Subscription};
+
+/// The table's version in Kamailio's `version` table.
+pub const VERSION: u32 = 12;
+
+const COLUMNS: [&str; 25] = [
+    "presentity_uri",
+    "to_user",
+    "to_domain",
+    "from_user",
+    "from_domain",
+    "watcher_username",
+    "watcher_domain",
+    "event_id",
+    "to_tag",
+    "from_tag",
+    "callid",
+    "socket_info",
+    "contact",
+    "local_contact",
+    "record_route",
+    "reason",
+    "user_agent",
+    "event",
+    "status",
+    "expires",
+    "local_cseq",
+    "remote_cseq",
+    "version",
+    "flags",
+    "updated",
+];
+
+/// An empty value is NULL in the columns that stock leaves NULL.
+fn nullable(value: &[u8]) -> Value<'_> {
+    if value.is_empty() { Value::NullText } else { Value::Text(value) }
+}
+
+/// The condition that names one dialog's row.
+fn of_dialog<'a>(dialog: DialogId<'a>) -> [Cond<'a>; 3] {
+    [
+        ("callid", Op::Eq, Value::Text(dialog.call_id)),
+        ("to_tag", Op::Eq, Value::Text(dialog.to_tag)),
+        ("from_tag", Op::Eq, Value::Text(dialog.from_tag)),
+    ]
+}
+
+/// Adds the row of a subscription.
+pub fn insert<B: AsRef<[u8]>>(
+    db: &Connection,
+    table: &[u8],
+    packages: &Packages,
+    subscription: &Subscription<B>,
+) -> Result<(), DbError> {
+    let n = &subscription.numbers;
+    let text = |field| Value::Text(subscription.get(field));
+    db.insert(
+        table,
+        &[
+            ("presentity_uri", text(Field::PresUri)),
+            ("callid", text(Field::CallId)),
+            ("to_tag", text(Field::ToTag)),
+            ("from_tag", text(Field::FromTag)),
+            ("to_user", text(Field::ToUser)),
+            ("to_domain", text(Field::ToDomain)),
+            ("watcher_username", text(Field::WatcherUser)),
+            ("watcher_domain", text(Field::WatcherDomain)),
+            ("from_user", text(Field::FromUser)),
+            ("from_domain", text(Field::FromDomain)),
+            ("event", Value::Text(packages.get(n.event).name)),
+            ("event_id", nullable(subscription.get(Field::EventId))),
+            ("local_cseq", Value::Int(n.local_cseq.into())),
+            ("remote_cseq", Value::Int(n.remote_cseq.into())),
+            ("expires", Value::Int(n.expires_at)),
+            ("status", Value::Int(n.status as i64)),
+            ("reason", nullable(subscription.get(Field::Reason))),
+            ("record_route", nullable(subscription.get(Field::RecordRoute))),
+            ("contact", text(Field::Contact)),
+            ("local_contact", text(Field::LocalContact)),
+            ("version", Value::Int(n.version.into())),
+            ("socket_info", text(Field::Socket)),
+            ("updated", Value::Int(n.updated.into())),
+            ("updated_winfo", Value::Int(n.updated_winfo.into())),
+            ("flags", Value::Int(n.flags.into())),
+            ("user_agent", text(Field::UserAgent)),
+        ],
+    )
+}
+
+/// Writes everything that can change in a subscription.
+pub fn update<B: AsRef<[u8]>>(db: &Connection, table: &[u8], subscription: &Subscription<B>) -> Result<(), DbError> {
+    let n = &subscription.numbers;
+    let cells: [Cell<'_>; 12] = [
+        ("expires", Value::Int(n.expires_at)),
+        ("status", Value::Int(n.status as i64)),
+        ("reason", nullable(subscription.get(Field::Reason))),
+        ("remote_cseq", Value::Int(n.remote_cseq.into())),
+        ("local_cseq", Value::Int(n.local_cseq.into())),
+        ("contact", Value::Text(subscription.get(Field::Contact))),
+        ("local_contact", Value::Text(subscription.get(Field::LocalContact))),
+        ("record_route", nullable(subscription.get(Field::RecordRoute))),
+        ("socket_info", Value::Text(subscription.get(Field::Socket))),
+        ("version", Value::Int(n.version.into())),
+        ("updated", Value::Int(n.updated.into())),
+        ("updated_winfo", Value::Int(n.updated_winfo.into())),
+    ];
+    db.update(table, &cells, &of_dialog(subscription.dialog()))
+}
+
+/// Writes the numbers that a NOTIFY counts up.
+pub fn update_counters<B: AsRef<[u8]>>(
+    db: &Connection,
+    table: &[u8],
+    subscription: &Subscription<B>,
+) -> Result<(), DbError> {
+    let n = &subscription.numbers;
+    let cells = [("local_cseq", Value::Int(n.local_cseq.into())), ("version", Value::Int(n.version.into()))];
+    db.update(table, &cells, &of_dialog(subscription.dialog()))
+}
+
+/// Counts up CSeq and version in the row if nobody else has since it was read; `false` when somebody has.
+pub fn count_up(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<bool, DbError> {
+    let n = &subscription.numbers;
+    let cells = [("local_cseq", Value::Int(n.local_cseq.into())), ("version", Value::Int(n.version.into()))];
+    let [call, to, from] = of_dialog(subscription.dialog());
+    let before = ("local_cseq", Op::Eq, Value::Int(i64::from(n.local_cseq) - 1));
+    db.update(table, &cells, &[call, to, from, before])?;
+    Ok(db.affected_rows().is_none_or(|rows| rows != 0))
+}
+
+/// Marks a row for the notifier process whose turn `turn` is.
+pub fn mark(db: &Connection, table: &[u8], dialog: DialogId<'_>, turn: i64) -> Result<(), DbError> {
+    db.update(table, &[("updated", Value::Int(turn))], &of_dialog(dialog))
+}
+
+/// Takes the mark off a row; `false` when another process has.
+pub fn unmark(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<bool, DbError> {
+    let [call, to, from] = of_dialog(subscription.dialog());
+    let marked = ("updated", Op::Eq, Value::Int(subscription.numbers.updated.into()));
+    db.update(table, &[("updated", Value::Int(-1))], &[call, to, from, marked])?;
+    Ok(db.affected_rows().is_none_or(|rows| rows != 0))
+}
+
+/// Removes a dialog's row.
+pub fn delete(db: &Connection, table: &[u8], dialog: DialogId<'_>) -> Result<(), DbError> {
+    db.delete(table, &of_dialog(dialog))
+}
+
+/// The rows that meet the conditions, as subscriptions. Rows of packages that are not loaded, or that cannot be read, are
+/// left out.
+pub fn select(
+    db: &Connection,
+    table: &[u8],
+    packages: &Packages,
+    conditions: &[Cond<'_>],
+) -> Result<Vec<Subscription>, DbError> {
+    let rows = db.select(table, &COLUMNS, conditions, None)?;
+    Ok(rows.iter().filter_map(|row| decode(packages, row)).collect())
+}
+
+/// The subscription of a dialog.
+pub fn find(
+    db: &Connection,
+    table: &[u8],
+    packages: &Packages,
+    dialog: DialogId<'_>,
+) -> Result<Option<Subscription>, DbError> {
+    Ok(select(db, table, packages, &of_dialog(dialog))?.pop())
+}
+
+fn decode(packages: &Packages, row: Row<'_>) -> Option<Subscription> {
+    let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
+    for (at, field) in fields.iter_mut().enumerate() {
+        *field = row.bytes(at);
+    }
+    let numbers = Numbers {
+        event: packages.named(row.bytes(17))?,
+        status: Status::from_number(row.int(18))?,
+        expires_at: row.int(19),
+        local_cseq: row.int(20) as u32,
+        remote_cseq: row.int(21) as u32,
+        version: row.int(22) as u32,
+        flags: row.int(23) as u32,
+        updated: row.int(24) as i32,
+        updated_winfo: -1,
+        journal: Journal::Clean,
+    };
+    Subscription::new(numbers, &fields).ok()
+}

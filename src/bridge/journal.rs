@@ -1,0 +1,209 @@
+//! What happens between memory and tables outside of requests: restore at start-up, write-back, cleaning, notifier turns.
+use super::active_watchers as rows;
+use super::tables::{Documents, Member};
+use super::world::World;
+use crate::host::clock;
+use crate::host::db::{Op, Value};
+use crate::host::shm;
+use crate::log;
+use crate::presence::config::{PublicationMode, SubscriptionMode};
+use crate::presence::error::StoreError;
+use crate::presence::notifier;
+use crate::presence::ports::{Occasion, Outgoing};
+use crate::presence::subscription::{Journal, Status, Subscription};
+
+/// How many rows are written in one transaction.
+const GROUP: usize = 200;
+
+/// A write-back row may be older than the last NOTIFY that was sent: sequence numbers go on beyond anything that can have
+/// been sent since it was written.
+const CSEQ_RESERVE: u32 = 1000;
+
+/// How long a watcher that nobody decided about is remembered, in seconds.
+const PENDING_KEPT: i64 = 3 * 24 * 3600;
+
+impl World {
+    /// Fills the memory from the tables; returns how many rows were read.
+    pub fn restore(&mut self) -> Result<usize, StoreError> {
+        let publications = self.restore_publications()?;
+        let keeps = matches!(self.config.subscriptions, SubscriptionMode::WriteThrough | SubscriptionMode::WriteBack);
+        Ok(publications + if keeps { self.restore_subscriptions()? } else { 0 })
+    }
+
+    fn restore_subscriptions(&mut self) -> Result<usize, StoreError> {
+        let (table, packages) = (self.config.active_watchers_table, self.packages);
+        let reserve = match self.config.subscriptions {
+            SubscriptionMode::WriteBack => CSEQ_RESERVE,
+            _ => 0,
+        };
+        let mut failed = 0;
+        let count = super::pages::each_page(self.database, table, self.config.fetch_rows, |db, page| {
+            let found = rows::select(db, table, packages, page)?;
+            for mut subscription in found.iter().cloned() {
+                subscription.numbers.local_cseq += reserve;
+                failed += usize::from(self.restore_member(&subscription).is_err());
+            }
+            Ok(found.len())
+        })?;
+        if failed > 0 {
+            log!(Error, "{failed} subscriptions do not fit the shared memory: raise it (option -m)");
+            return Err(StoreError::NoMemory);
+        }
+        Ok(count)
+    }
+
+    fn restore_member(&self, subscription: &Subscription) -> Result<(), StoreError> {
+        let tables = &self.shared.tables;
+        let resource = self.resource_of(subscription);
+        let dialog_hash = tables.dialog_hash(subscription.dialog());
+        let member = shm::boxed(Member {
+            subscription: subscription.map(shm::copy)?,
+            dialog_hash,
+            lane_hash: resource.hash,
+            place: 0,
+            seen: 0,
+            due: None,
+            written_cseq: subscription.numbers.local_cseq,
+        })?;
+        tables.place_dialog(dialog_hash, resource.hash)?;
+        let documents = Documents::Known(shm::ShmVec::new_in(shm::Shm));
+        let mut shard = tables.shard(resource.hash);
+        shard.lane_or_new(tables.rule(), &resource, documents)?;
+        Ok(shard.insert(tables.rule(), &resource, member)?)
+    }
+
+    /// Write-back: writes what has changed since the last time, in groups.
+    pub fn write_back(&mut self) -> Result<usize, StoreError> {
+        if self.config.subscriptions != SubscriptionMode::WriteBack || !self.database.is_configured() {
+            return Ok(0);
+        }
+        let tables = &self.shared.tables;
+        let mut total = 0;
+        for index in 0..tables.shard_count() {
+            loop {
+                let changed: Vec<Subscription> = {
+                    let mut shard = tables.nth_shard(index);
+                    let dirty = shard.members_mut().filter(|m| m.subscription.numbers.journal != Journal::Clean);
+                    dirty
+                        .take(GROUP)
+                        .map(|member| {
+                            let copy = member.subscription.to_private();
+                            member.subscription.numbers.journal = Journal::Clean;
+                            copy
+                        })
+                        .collect()
+                };
+                if changed.is_empty() {
+                    break;
+                }
+                if let Err(error) = self.write_group(&changed) {
+                    self.mark_unwritten(&changed);
+                    return Err(error);
+                }
+                self.delete_meanwhile_ended(&changed);
+                total += changed.len();
+            }
+        }
+        Ok(total)
+    }
+
+    fn write_group(&self, group: &[Subscription]) -> Result<(), StoreError> {
+        let (table, packages) = (self.config.active_watchers_table, self.packages);
+        self.database.write_together(|db| {
+            group.iter().try_for_each(|subscription| match subscription.numbers.journal {
+                Journal::Insert => rows::insert(db, table, packages, subscription),
+                _ => rows::update(db, table, subscription),
+            })
+        })
+    }
+
+    /// Rows that could not be written are tried again.
+    fn mark_unwritten(&self, group: &[Subscription]) {
+        for subscription in group {
+            let hash = self.shared.tables.dialog_hash(subscription.dialog());
+            let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { continue };
+            if let Some(member) = shard.find(hash, subscription.dialog()) {
+                member.subscription.numbers.journal = subscription.numbers.journal;
+            }
+        }
+    }
+
+    /// A subscription that ended between copy and write must not leave a row.
+    fn delete_meanwhile_ended(&self, group: &[Subscription]) {
+        let table = self.config.active_watchers_table;
+        for subscription in group.iter().filter(|s| self.find_member(s.dialog()).is_none()) {
+            if let Err(error) = self.database.write(|db| rows::delete(db, table, subscription.dialog())) {
+                log!(Error, "cannot delete the row of an ended subscription: {error}");
+            }
+        }
+    }
+
+    /// Forgets watchers that nobody decided about for days.
+    pub fn clean_watchers(&mut self) -> Result<(), StoreError> {
+        if !self.database.is_configured() {
+            return Ok(());
+        }
+        let table = self.config.watchers_table;
+        let old = [
+            ("inserted_time", Op::Lt, Value::Int(clock::now() - PENDING_KEPT)),
+            ("status", Op::Eq, Value::Int(Status::Pending as i64)),
+        ];
+        self.database.write(|db| db.delete(table, &old))
+    }
+
+    /// Reads which resources have rows again (`presence.publish_cache_sync`).
+    pub fn sync_publications(&mut self) -> Result<(), StoreError> {
+        if self.config.publications != PublicationMode::Cached {
+            return Ok(());
+        }
+        let tables = &self.shared.tables;
+        for index in 0..tables.shard_count() {
+            let resources: Vec<_> = tables.nth_shard(index).lanes().map(|lane| lane.resource()).collect();
+            for resource in resources {
+                self.forget_documents(&resource);
+            }
+        }
+        self.restore_publications().map(|_| ())
+    }
+
+    /// One turn of a notifier process (database-only mode): tells the watchers whose turn has come.
+    pub fn notifier_turn(&mut self, process: i32) {
+        let config = self.config;
+        let round = config.waitn_time * config.notifier_poll_rate;
+        let process_state = self.process();
+        let turn = process_state.turn.get();
+        process_state.turn.set((turn + 1) % round.max(1));
+        let turn = turn + round * process;
+        let (table, packages) = (config.active_watchers_table, self.packages);
+        let marked = [("updated", Op::Eq, Value::Int(i64::from(turn)))];
+        let due = match self.database.read(|db| rows::select(db, table, packages, &marked)) {
+            Ok(due) => due,
+            Err(error) => return log!(Error, "notifier cannot read its subscriptions: {error}"),
+        };
+        for subscription in due {
+            self.tell_marked(subscription);
+        }
+    }
+
+    /// Takes the mark off a row and tells its watcher; another server may have been faster.
+    fn tell_marked(&mut self, subscription: Subscription) {
+        let table = self.config.active_watchers_table;
+        let taken = self.database.write(|db| rows::unmark(db, table, &subscription));
+        match taken {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return log!(Error, "notifier cannot take a subscription: {error}"),
+        }
+        if subscription.numbers.expires_at < clock::now() {
+            return;
+        }
+        match self.count_up(subscription) {
+            Ok(Some(subscription)) => {
+                let outgoing = Outgoing { subscription, occasion: Occasion::Change };
+                notifier::send_alone(self, &outgoing);
+            }
+            Ok(None) => {}
+            Err(error) => log!(Error, "notifier cannot count up a subscription: {error}"),
+        }
+    }
+}

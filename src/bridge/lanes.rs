@@ -1,0 +1,441 @@
+//! Subscriptions in memory (modes 0, 1, 2) and the lanes that keep the order of their NOTIFYs.
+use super::active_watchers as rows;
+use super::tables::{ChangedWatcher, Documents, Farewell, Member, Shard, SharedOnce, SharedPublication};
+use super::world::World;
+use crate::host::shm::{self, NoMemory, Shm, ShmVec};
+use crate::log;
+use crate::presence::config::SubscriptionMode;
+use crate::presence::error::StoreError;
+use crate::presence::ports::{Event, Occasion, Once, Outgoing, Renewal, Round, Standing};
+use crate::presence::resource::{Resource, UriRule};
+use crate::presence::subscription::{DialogId, Field, Journal, Status, Subscription};
+use crate::presence::winfo::Watcher;
+
+/// How many NOTIFYs are counted up under one lock.
+const PORTION: usize = 32;
+
+impl World {
+    fn writes_through(&self) -> bool {
+        self.config.subscriptions == SubscriptionMode::WriteThrough
+    }
+
+    pub(super) fn resource_of(&self, subscription: &Subscription) -> Resource {
+        self.shared.tables.rule().resource(subscription.get(Field::PresUri), subscription.numbers.event)
+    }
+
+    /// See [`crate::presence::ports::Ports::subscribe`].
+    pub(super) fn add_member(&mut self, subscription: &Subscription) -> Result<(), StoreError> {
+        let tables = &self.shared.tables;
+        let resource = self.resource_of(subscription);
+        let dialog_hash = tables.dialog_hash(subscription.dialog());
+        let mut shared = subscription.map(shm::copy)?;
+        if self.writes_through() {
+            // The NOTIFY that answers the SUBSCRIBE follows at once: its numbers are written with the row.
+            let mut row = subscription.to_private();
+            row.numbers.local_cseq += 1;
+            row.numbers.version += 1;
+            let (table, packages) = (self.config.active_watchers_table, self.packages);
+            self.database.write(|db| rows::insert(db, table, packages, &row))?;
+            shared.numbers.journal = Journal::Clean;
+        }
+        let member = shm::boxed(Member {
+            written_cseq: subscription.numbers.local_cseq + u32::from(self.writes_through()),
+            subscription: shared,
+            dialog_hash,
+            lane_hash: resource.hash,
+            place: 0,
+            seen: 0,
+            due: None,
+        })?;
+        tables.place_dialog(dialog_hash, resource.hash)?;
+        // A lane exists for every resource with rows, so a new one has no documents.
+        let documents = Documents::Known(ShmVec::new_in(Shm));
+        let mut shard = tables.shard(resource.hash);
+        let inserted = shard
+            .lane_or_new(tables.rule(), &resource, documents)
+            .map(|_| ())
+            .and_then(|()| shard.insert(tables.rule(), &resource, member));
+        drop(shard);
+        if inserted.is_err() {
+            tables.unplace_dialog(dialog_hash);
+            self.delete_row(subscription.dialog());
+        }
+        Ok(inserted?)
+    }
+
+    /// Removes the row of a subscription, where there is a database behind the memory.
+    fn delete_row(&self, dialog: DialogId<'_>) {
+        if !matches!(self.config.subscriptions, SubscriptionMode::WriteThrough | SubscriptionMode::WriteBack) {
+            return;
+        }
+        let table = self.config.active_watchers_table;
+        if let Err(error) = self.database.write(|db| rows::delete(db, table, dialog)) {
+            log!(Error, "cannot delete the row of an ended subscription: {error}");
+        }
+    }
+
+    /// See [`crate::presence::ports::Ports::find_subscription`].
+    pub(super) fn find_member(&self, dialog: DialogId<'_>) -> Option<Subscription> {
+        let tables = &self.shared.tables;
+        let hash = tables.dialog_hash(dialog);
+        let mut shard = tables.shard_of_dialog(hash)?;
+        shard.find(hash, dialog).map(|member| member.subscription.to_private())
+    }
+
+    /// See [`crate::presence::ports::Ports::subscriptions`].
+    pub(super) fn members_of(&self, resource: &Resource) -> Vec<Subscription> {
+        let tables = &self.shared.tables;
+        let mut shard = tables.shard(resource.hash);
+        let slots: Vec<u32> = match shard.lane(tables.rule(), resource) {
+            Some(lane) => lane.members.to_vec(),
+            None => return Vec::new(),
+        };
+        slots.iter().filter_map(|slot| shard.member_in_slot(*slot)).map(|m| m.subscription.to_private()).collect()
+    }
+
+    /// See [`crate::presence::ports::Ports::renew`].
+    pub(super) fn renew_member(&mut self, dialog: DialogId<'_>, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
+        let tables = &self.shared.tables;
+        let hash = tables.dialog_hash(dialog);
+        let Some(current) = self.find_member(dialog) else { return Ok(false) };
+        let mut changes = vec![
+            (Field::Contact, renewal.contact),
+            (Field::LocalContact, renewal.local_contact),
+            (Field::Socket, renewal.socket),
+            (Field::Reason, renewal.reason),
+        ];
+        changes.extend(renewal.record_route.map(|route| (Field::RecordRoute, route)));
+        changes.retain(|(field, value)| current.get(*field) != *value);
+        // A new block is made before the lock is taken; the old one is freed after.
+        let fresh = match changes.is_empty() {
+            true => None,
+            false => Some(current.with(&changes).map_err(|_| StoreError::NoMemory)?.map(shm::copy)?),
+        };
+        let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(false) };
+        let Some(member) = shard.find(hash, dialog) else { return Ok(false) };
+        let old = fresh.map(|fresh| {
+            let numbers = member.subscription.numbers;
+            let old = std::mem::replace(&mut member.subscription, fresh);
+            member.subscription.numbers = numbers;
+            old
+        });
+        let numbers = &mut member.subscription.numbers;
+        numbers.expires_at = renewal.expires_at;
+        numbers.remote_cseq = renewal.remote_cseq;
+        numbers.status = renewal.status;
+        mark_changed(&mut numbers.journal);
+        if self.config.subscriptions == SubscriptionMode::WriteThrough {
+            numbers.updated = 0;
+            numbers.updated_winfo = 0;
+        }
+        drop(shard);
+        drop(old);
+        if self.writes_through() {
+            self.write_member(dialog, 1)?;
+        }
+        Ok(true)
+    }
+
+    /// Writes the row of a member as it is now, counted up by `ahead` NOTIFYs that follow at once.
+    fn write_member(&self, dialog: DialogId<'_>, ahead: u32) -> Result<(), StoreError> {
+        let tables = &self.shared.tables;
+        let hash = tables.dialog_hash(dialog);
+        let row = {
+            let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(()) };
+            let Some(member) = shard.find(hash, dialog) else { return Ok(()) };
+            member.subscription.numbers.journal = Journal::Clean;
+            let mut row = member.subscription.to_private();
+            row.numbers.local_cseq += ahead;
+            row.numbers.version += ahead;
+            member.written_cseq = row.numbers.local_cseq;
+            row
+        };
+        let table = self.config.active_watchers_table;
+        self.database.write(|db| rows::update(db, table, &row))
+    }
+
+    /// Takes a member out of the tables; `farewell` gives it a last NOTIFY.
+    fn remove_member(
+        &self,
+        dialog: DialogId<'_>,
+        farewell: Option<(Occasion, &[u8])>,
+    ) -> Result<Option<Subscription>, StoreError> {
+        let tables = &self.shared.tables;
+        let hash = tables.dialog_hash(dialog);
+        let Some(current) = self.find_member(dialog) else { return Ok(None) };
+        let resource = self.resource_of(&current);
+        let rule = tables.rule();
+        let last = match farewell {
+            Some((_, reason)) => {
+                let with = current.with(&[(Field::Reason, reason)]).map_err(|_| StoreError::NoMemory)?;
+                Some(with.map(shm::copy)?)
+            }
+            None => None,
+        };
+        let mut shard = tables.shard(resource.hash);
+        if let Some(lane) = shard.lane(rule, &resource).filter(|_| farewell.is_some()) {
+            lane.farewells.try_reserve(1).map_err(|_| NoMemory)?;
+        }
+        let Some(member) = shard.remove(hash, dialog) else { return Ok(None) };
+        if let (Some((occasion, _)), Some(mut last), Some(lane)) = (farewell, last, shard.lane(rule, &resource)) {
+            last.numbers = member.subscription.numbers;
+            last.numbers.local_cseq += 1;
+            last.numbers.version += 1;
+            if occasion == Occasion::Ended {
+                last.numbers.status = Status::Terminated;
+            }
+            lane.farewells.push(Farewell { subscription: last, occasion });
+            lane.pending = true;
+        }
+        shard.drop_idle_lane(rule, &resource);
+        drop(shard);
+        tables.unplace_dialog(hash);
+        let gone = member.subscription.to_private();
+        drop(member);
+        self.delete_row(dialog);
+        Ok(Some(gone))
+    }
+
+    /// See [`crate::presence::ports::Ports::end`].
+    pub(super) fn end_member(&mut self, dialog: DialogId<'_>, occasion: Occasion, reason: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.remove_member(dialog, Some((occasion, reason)))?.is_some())
+    }
+
+    /// See [`crate::presence::ports::Ports::drop_subscription`].
+    pub(super) fn drop_member(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
+        self.remove_member(dialog, None)
+    }
+
+    /// See [`crate::presence::ports::Ports::end_expired`].
+    pub(super) fn end_expired_members(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
+        let tables = &self.shared.tables;
+        let mut due = Vec::new();
+        for index in 0..tables.shard_count() {
+            let shard = tables.nth_shard(index);
+            let over = shard.members().filter(|m| m.subscription.numbers.expires_at + self.config.expires_offset < now);
+            due.extend(over.take(limit - due.len()).map(|m| m.subscription.to_private()));
+            if due.len() >= limit {
+                break;
+            }
+        }
+        let mut ended = Vec::new();
+        for subscription in due {
+            // It may have been renewed since it was seen.
+            let dialog = subscription.dialog();
+            let still = self.find_member(dialog).is_some_and(|m| m.numbers.expires_at + self.config.expires_offset < now);
+            if still && self.end_member(dialog, Occasion::Ended, b"timeout")? {
+                ended.push(subscription);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// See [`crate::presence::ports::Ports::set_standing`].
+    pub(super) fn set_member_standing(&mut self, dialog: DialogId<'_>, standing: &Standing) -> Result<bool, StoreError> {
+        let tables = &self.shared.tables;
+        let hash = tables.dialog_hash(dialog);
+        let Some(current) = self.find_member(dialog) else { return Ok(false) };
+        if current.numbers.status == standing.status && current.get(Field::Reason) == standing.reason {
+            return Ok(false);
+        }
+        let with = current.with(&[(Field::Reason, &standing.reason)]).map_err(|_| StoreError::NoMemory)?;
+        let fresh = with.map(shm::copy)?;
+        let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(false) };
+        let Some(member) = shard.find(hash, dialog) else { return Ok(false) };
+        let numbers = member.subscription.numbers;
+        let old = std::mem::replace(&mut member.subscription, fresh);
+        member.subscription.numbers = numbers;
+        member.subscription.numbers.status = standing.status;
+        mark_changed(&mut member.subscription.numbers.journal);
+        drop(shard);
+        drop(old);
+        if self.writes_through() {
+            self.write_member(dialog, 1)?;
+        }
+        Ok(true)
+    }
+
+    /// See [`crate::presence::ports::Ports::happened`].
+    pub(super) fn happened_to_lane(&mut self, resource: &Resource, event: Event<'_>) -> bool {
+        let tables = &self.shared.tables;
+        let rule = tables.rule();
+        // What needs memory is made before the lock is taken. Without memory the watchers get the plain state.
+        let (once, changed) = match &event {
+            Event::State { once, .. } => (once.as_ref().and_then(|once| share_once(once).ok()), None),
+            Event::Watchers { watcher, .. } => (None, share_watcher(watcher).ok()),
+            _ => (None, None),
+        };
+        let mut shard = tables.shard(resource.hash);
+        let Some(lane) = shard.lane(rule, resource) else { return false };
+        match &event {
+            Event::State { sender, .. } => {
+                lane.once = once;
+                lane.generation = lane.generation.wrapping_add(1);
+                lane.pending |= !lane.members.is_empty();
+                if !sender.is_empty() {
+                    skip_sender(&mut shard, rule, resource, sender);
+                }
+            }
+            Event::Watchers { full, .. } => {
+                if lane.members.is_empty() {
+                    return false;
+                }
+                lane.generation = lane.generation.wrapping_add(1);
+                lane.pending = true;
+                lane.full |= *full;
+                let kept = changed.map(|changed| shm::push(&mut lane.changes, changed));
+                // A change that cannot be kept is told by the full list.
+                lane.full |= !matches!(kept, Some(Ok(())));
+            }
+            Event::Subscription(dialog, occasion) => {
+                lane.pending = true;
+                let hash = tables.dialog_hash(*dialog);
+                if let Some(member) = shard.find(hash, *dialog) {
+                    member.due = Some(*occasion);
+                }
+            }
+            Event::Due => {}
+        }
+        let Some(lane) = shard.lane(rule, resource) else { return false };
+        let take = lane.pending && !lane.busy;
+        lane.busy |= take;
+        take
+    }
+
+    /// See [`crate::presence::ports::Ports::begin_round`].
+    pub(super) fn begin_lane_round(&mut self, resource: &Resource) -> Option<Round> {
+        let tables = &self.shared.tables;
+        let rule = tables.rule();
+        let mut shard = tables.shard(resource.hash);
+        let lane = shard.lane(rule, resource)?;
+        if !lane.pending {
+            lane.busy = false;
+            shard.drop_idle_lane(rule, resource);
+            return None;
+        }
+        lane.pending = false;
+        let once = lane.once.take();
+        let changes = std::mem::replace(&mut lane.changes, ShmVec::new_in(Shm));
+        let round = Round {
+            cursor: 0,
+            generation: lane.generation,
+            full: std::mem::take(&mut lane.full),
+            once: None,
+            changes: Vec::new(),
+        };
+        drop(shard);
+        Some(Round { once: once.map(private_once), changes: changes.iter().map(private_watcher).collect(), ..round })
+    }
+
+    /// See [`crate::presence::ports::Ports::next_portion`].
+    pub(super) fn next_members(&mut self, resource: &Resource, round: &mut Round) -> Vec<Outgoing> {
+        let tables = &self.shared.tables;
+        let mut portion = Vec::new();
+        let mut shard = tables.shard(resource.hash);
+        let Some(lane) = shard.lane(tables.rule(), resource) else { return portion };
+        let generation = lane.generation;
+        if round.cursor == 0 && !lane.farewells.is_empty() {
+            let farewells = std::mem::replace(&mut lane.farewells, ShmVec::new_in(Shm));
+            portion.extend(
+                farewells
+                    .iter()
+                    .map(|f| Outgoing { subscription: f.subscription.to_private(), occasion: f.occasion }),
+            );
+            drop(shard);
+            return portion;
+        }
+        let mut unwritten = Vec::new();
+        loop {
+            let Some(lane) = shard.lane(tables.rule(), resource) else { break };
+            let Some(slot) = lane.members.get(round.cursor).copied() else { break };
+            round.cursor += 1;
+            let Some(member) = shard.member(slot) else { continue };
+            let occasion = match member.due.take() {
+                Some(occasion) => occasion,
+                None if member.seen != generation => Occasion::Change,
+                None => continue,
+            };
+            member.seen = generation;
+            let numbers = &mut member.subscription.numbers;
+            numbers.local_cseq += 1;
+            numbers.version += 1;
+            if self.config.subscriptions == SubscriptionMode::WriteBack {
+                mark_changed(&mut numbers.journal);
+            }
+            let copy = member.subscription.to_private();
+            if self.writes_through() && copy.numbers.local_cseq > member.written_cseq {
+                member.written_cseq = copy.numbers.local_cseq;
+                unwritten.push(portion.len());
+            }
+            portion.push(Outgoing { subscription: copy, occasion });
+            if portion.len() >= PORTION {
+                break;
+            }
+        }
+        drop(shard);
+        self.write_counters(&portion, &unwritten);
+        portion
+    }
+
+    /// Write-through: the numbers are in the table before the NOTIFYs leave.
+    fn write_counters(&self, portion: &[Outgoing], unwritten: &[usize]) {
+        if unwritten.is_empty() {
+            return;
+        }
+        let table = self.config.active_watchers_table;
+        let written = self.database.write_together(|db| {
+            unwritten.iter().try_for_each(|at| rows::update_counters(db, table, &portion[*at].subscription))
+        });
+        if let Err(error) = written {
+            log!(Error, "cannot write the sequence numbers of {} subscriptions: {error}", unwritten.len());
+        }
+    }
+}
+
+/// Notes that the row is older than the memory.
+fn mark_changed(journal: &mut Journal) {
+    if *journal == Journal::Clean {
+        *journal = Journal::Update;
+    }
+}
+
+/// The sender of a change is not told of it.
+fn skip_sender(shard: &mut Shard, rule: UriRule, resource: &Resource, sender: &[u8]) {
+    let Some(lane) = shard.lane(rule, resource) else { return };
+    let (generation, slots) = (lane.generation, lane.members.to_vec());
+    for slot in slots {
+        if let Some(member) = shard.member(slot) {
+            if rule.same(&member.subscription.watcher_uri(), sender) {
+                member.seen = generation;
+            }
+        }
+    }
+}
+
+fn share_once(once: &Once) -> Result<SharedOnce, NoMemory> {
+    Ok(match once {
+        Once::Removed(publication) => SharedOnce::Removed(SharedPublication::new(publication)?),
+        Once::Body(body) => SharedOnce::Body(shm::copy(body)?),
+    })
+}
+
+fn private_once(once: SharedOnce) -> Once {
+    match once {
+        SharedOnce::Removed(publication) => Once::Removed(publication.to_private()),
+        SharedOnce::Body(body) => Once::Body(body.to_vec()),
+    }
+}
+
+fn share_watcher(watcher: &Watcher) -> Result<ChangedWatcher, NoMemory> {
+    Ok(ChangedWatcher {
+        bytes: shm::copy(&[&watcher.uri[..], &watcher.id[..]].concat())?,
+        uri_len: watcher.uri.len() as u32,
+        status: watcher.status,
+        event: watcher.event,
+    })
+}
+
+fn private_watcher(changed: &ChangedWatcher) -> Watcher {
+    let (uri, id) = changed.bytes.split_at(changed.uri_len as usize);
+    Watcher { uri: uri.to_vec(), id: id.to_vec(), status: changed.status, event: changed.event }
+}

@@ -1,0 +1,223 @@
+//! Subscriptions in the database only (mode 3): every step is a statement; CSeq and version go up by compare-and-swap, so
+//! that servers which share the table never use a number twice.
+use super::active_watchers as table_rows;
+use super::world::World;
+use crate::host::db::{Op, Value};
+use crate::log;
+use crate::presence::error::StoreError;
+use crate::presence::ports::{Event, Occasion, Once, Outgoing, Renewal, Round, Standing};
+use crate::presence::resource::Resource;
+use crate::presence::subscription::{DialogId, Field, Status, Subscription};
+use crate::presence::winfo::Watcher;
+
+/// How often a number is tried again when another server was faster.
+const TRIES: usize = 20;
+
+/// A change that this process has to tell.
+pub struct RowRound {
+    resource: Resource,
+    once: Option<Once>,
+    sender: Vec<u8>,
+    change: Option<(Watcher, bool)>,
+}
+
+impl World {
+    fn table(&self) -> &'static [u8] {
+        self.config.active_watchers_table
+    }
+
+    pub(super) fn insert_row(&mut self, subscription: &Subscription) -> Result<(), StoreError> {
+        let (table, packages) = (self.table(), self.packages);
+        self.database.write(|db| table_rows::insert(db, table, packages, subscription))
+    }
+
+    pub(super) fn find_row(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
+        let (table, packages) = (self.table(), self.packages);
+        self.database.read(|db| table_rows::find(db, table, packages, dialog))
+    }
+
+    pub(super) fn rows_of(&self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
+        let (table, packages) = (self.table(), self.packages);
+        let conditions = [
+            ("presentity_uri", Op::Eq, Value::Text(&resource.uri)),
+            ("event", Op::Eq, Value::Text(packages.get(resource.event).name)),
+        ];
+        self.database.read(|db| table_rows::select(db, table, packages, &conditions))
+    }
+
+    fn write_row(&self, subscription: &Subscription) -> Result<(), StoreError> {
+        let table = self.table();
+        self.database.write(|db| table_rows::update(db, table, subscription))
+    }
+
+    pub(super) fn renew_row(&mut self, dialog: DialogId<'_>, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
+        let Some(stored) = self.find_row(dialog)? else { return Ok(false) };
+        let mut changes = vec![
+            (Field::Contact, renewal.contact),
+            (Field::LocalContact, renewal.local_contact),
+            (Field::Socket, renewal.socket),
+            (Field::Reason, renewal.reason),
+        ];
+        changes.extend(renewal.record_route.map(|route| (Field::RecordRoute, route)));
+        let mut renewed = stored.with(&changes).map_err(|_| StoreError::NoMemory)?;
+        renewed.numbers.expires_at = renewal.expires_at;
+        renewed.numbers.remote_cseq = renewal.remote_cseq;
+        renewed.numbers.status = renewal.status;
+        self.write_row(&renewed)?;
+        Ok(true)
+    }
+
+    pub(super) fn drop_row(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
+        let Some(stored) = self.find_row(dialog)? else { return Ok(None) };
+        let table = self.table();
+        self.database.write(|db| table_rows::delete(db, table, dialog))?;
+        Ok(Some(stored))
+    }
+
+    pub(super) fn end_row(&mut self, dialog: DialogId<'_>, occasion: Occasion, reason: &[u8]) -> Result<bool, StoreError> {
+        let Some(stored) = self.find_row(dialog)? else { return Ok(false) };
+        let Some(counted) = self.count_up(stored)? else { return Ok(false) };
+        let table = self.table();
+        self.database.write(|db| table_rows::delete(db, table, dialog))?;
+        let mut last = counted.with(&[(Field::Reason, reason)]).map_err(|_| StoreError::NoMemory)?;
+        if occasion == Occasion::Ended {
+            last.numbers.status = Status::Terminated;
+        }
+        self.own.push(Outgoing { subscription: last, occasion });
+        Ok(true)
+    }
+
+    /// Takes the next CSeq and version of a row; `None` when the row is gone.
+    pub(super) fn count_up(&self, mut subscription: Subscription) -> Result<Option<Subscription>, StoreError> {
+        let table = self.table();
+        for _ in 0..TRIES {
+            subscription.numbers.local_cseq += 1;
+            subscription.numbers.version += 1;
+            if self.database.write(|db| table_rows::count_up(db, table, &subscription))? {
+                return Ok(Some(subscription));
+            }
+            match self.find_row(subscription.dialog())? {
+                Some(again) => subscription = again,
+                None => return Ok(None),
+            }
+        }
+        Err(StoreError::Database)
+    }
+
+    pub(super) fn end_expired_rows(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
+        let (table, packages) = (self.table(), self.packages);
+        let over = [("expires", Op::Lt, Value::Int(now - self.config.expires_offset))];
+        let mut due = self.database.read(|db| table_rows::select(db, table, packages, &over))?;
+        due.truncate(limit);
+        let mut ended = Vec::new();
+        for subscription in due {
+            if self.end_row(subscription.dialog(), Occasion::Ended, b"timeout")? {
+                ended.push(subscription);
+            }
+        }
+        Ok(ended)
+    }
+
+    pub(super) fn set_row_standing(&mut self, dialog: DialogId<'_>, standing: &Standing) -> Result<bool, StoreError> {
+        let Some(stored) = self.find_row(dialog)? else { return Ok(false) };
+        if stored.numbers.status == standing.status && stored.get(Field::Reason) == standing.reason {
+            return Ok(false);
+        }
+        let mut changed = stored.with(&[(Field::Reason, &standing.reason)]).map_err(|_| StoreError::NoMemory)?;
+        changed.numbers.status = standing.status;
+        self.write_row(&changed)?;
+        Ok(true)
+    }
+
+    /// In the database there are no lanes: what happened is told by the process it happened in, or marked for a notifier.
+    pub(super) fn happened_to_rows(&mut self, resource: &Resource, event: Event<'_>) -> bool {
+        match event {
+            Event::State { once, sender } => {
+                if self.config.notifier_processes > 0 {
+                    self.mark_rows(resource);
+                    return !self.own.is_empty();
+                }
+                self.rounds.push(RowRound { resource: resource.clone(), once, sender: sender.to_vec(), change: None });
+            }
+            Event::Watchers { watcher, full } => {
+                self.rounds.push(RowRound {
+                    resource: resource.clone(),
+                    once: None,
+                    sender: Vec::new(),
+                    change: Some((watcher, full)),
+                });
+            }
+            Event::Subscription(dialog, occasion) => match self.find_row(dialog).and_then(|row| match row {
+                Some(row) => self.count_up(row),
+                None => Ok(None),
+            }) {
+                Ok(Some(subscription)) => self.own.push(Outgoing { subscription, occasion }),
+                Ok(None) => {}
+                Err(error) => log!(Error, "cannot count up a subscription: {error}"),
+            },
+            Event::Due => {}
+        }
+        true
+    }
+
+    /// Marks a resource's rows for the notifier processes, each for the turn that its dialog falls on.
+    fn mark_rows(&mut self, resource: &Resource) {
+        let turns = self.config.waitn_time * self.config.notifier_poll_rate * self.config.notifier_processes;
+        let table = self.table();
+        let marked = self.rows_of(resource).and_then(|subscriptions| {
+            self.database.write_together(|db| {
+                for subscription in &subscriptions {
+                    let turn = self.shared.tables.dialog_hash(subscription.dialog()) % turns.max(1) as u64;
+                    table_rows::mark(db, table, subscription.dialog(), turn as i64)?;
+                }
+                Ok(())
+            })
+        });
+        if let Err(error) = marked {
+            log!(Error, "cannot mark the watchers of {} for NOTIFY: {error}", crate::host::log::show(&resource.uri));
+        }
+    }
+
+    pub(super) fn begin_row_round(&mut self, resource: &Resource) -> Option<Round> {
+        if !self.own.is_empty() {
+            return Some(Round { cursor: 1, ..Round::default() });
+        }
+        let at = self.rounds.iter().position(|round| round.resource == *resource)?;
+        let mine = self.rounds.remove(at);
+        let (changes, full) = match mine.change {
+            Some((watcher, full)) => (vec![watcher], full),
+            None => (Vec::new(), false),
+        };
+        self.round_sender = mine.sender;
+        Some(Round { cursor: 0, once: mine.once, changes, full, generation: 0 })
+    }
+
+    pub(super) fn next_rows(&mut self, resource: &Resource, round: &mut Round) -> Vec<Outgoing> {
+        if round.cursor > 0 {
+            return std::mem::take(&mut self.own);
+        }
+        round.cursor = 1;
+        let rule = self.shared.tables.rule();
+        let now = crate::host::clock::now();
+        let subscriptions = match self.rows_of(resource) {
+            Ok(subscriptions) => subscriptions,
+            Err(error) => {
+                log!(Error, "cannot read the watchers of {}: {error}", crate::host::log::show(&resource.uri));
+                return Vec::new();
+            }
+        };
+        let mut portion = Vec::new();
+        for subscription in subscriptions {
+            let is_sender = !self.round_sender.is_empty() && rule.same(&subscription.watcher_uri(), &self.round_sender);
+            if is_sender || subscription.numbers.expires_at < now {
+                continue;
+            }
+            match self.count_up(subscription) {
+                Ok(Some(subscription)) => portion.push(Outgoing { subscription, occasion: Occasion::Change }),
+                Ok(None) => {}
+                Err(error) => log!(Error, "cannot count up a subscription: {error}"),
+            }
+        }
+        portion
+    }
+}

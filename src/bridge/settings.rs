@@ -1,0 +1,152 @@
+//! From module parameters to the settings of the presence server; what makes no sense stops start-up with one clear line.
+use crate::host::params::PresenceParams;
+use crate::host::{clock, log};
+use crate::log;
+use crate::presence::config::{BelowMinimum, Config, PublicationMode, SubscriptionMode};
+
+/// A parameter has a value it cannot have.
+#[derive(Debug, thiserror::Error)]
+#[error("parameter {name} is {value}: allowed is {allowed}")]
+pub struct BadParameter {
+    name: &'static str,
+    value: String,
+    allowed: &'static str,
+}
+
+fn bad(name: &'static str, value: impl ToString, allowed: &'static str) -> BadParameter {
+    BadParameter { name, value: value.to_string(), allowed }
+}
+
+/// A value that stock silently corrects is corrected the same way, with a line in the log.
+fn corrected(name: &str, value: i32, used: i32) -> i32 {
+    if value != used {
+        log!(Warn, "parameter {name} is {value}: {used} is used");
+    }
+    used
+}
+
+fn at_least_zero(name: &'static str, value: i32) -> Result<u32, BadParameter> {
+    u32::try_from(value).map_err(|_| bad(name, value, "0 or a positive number of seconds"))
+}
+
+fn table_bits(name: &'static str, value: i32, default: u32) -> u32 {
+    if (1..=26).contains(&value) {
+        value as u32
+    } else {
+        corrected(name, value, default as i32) as u32
+    }
+}
+
+/// A table name goes into SQL text: nothing but letters, digits, `_`, `.` and `-`.
+fn table(name: &'static str, value: &'static [u8]) -> Result<&'static [u8], BadParameter> {
+    let fits = |c: &u8| c.is_ascii_alphanumeric() || b"_.-".contains(c);
+    if value.is_empty() || !value.iter().all(fits) {
+        return Err(bad(name, log::show(value), "a table name of letters, digits, _ . and -"));
+    }
+    Ok(value)
+}
+
+/// `retrieve_order_by` goes into SQL text: column names, `asc`, `desc`, separated by commas.
+fn order(value: &'static [u8]) -> Result<&'static [u8], BadParameter> {
+    let fits = |c: &u8| c.is_ascii_alphanumeric() || b"_, .".contains(c);
+    if value.is_empty() || !value.iter().all(fits) {
+        return Err(bad("retrieve_order_by", log::show(value), "column names separated by commas"));
+    }
+    Ok(value)
+}
+
+/// Checks the parameters.
+pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
+    let database = !params.db_url().is_empty();
+    let subscriptions = match params.subs_db_mode() {
+        0 => SubscriptionMode::Memory,
+        1 => SubscriptionMode::WriteThrough,
+        2 => SubscriptionMode::WriteBack,
+        3 => SubscriptionMode::Database,
+        other => return Err(bad("subs_db_mode", other, "0 (memory), 1 (write-through), 2 (write-back) or 3 (database)")),
+    };
+    let publications = match params.publ_cache() {
+        0 => PublicationMode::Database,
+        1 => PublicationMode::Cached,
+        2 => PublicationMode::Memory,
+        other => return Err(bad("publ_cache", other, "0 (database), 1 (database and cache) or 2 (memory)")),
+    };
+    let below_minimum = match params.min_expires_action() {
+        1 => BelowMinimum::Reject,
+        2 => BelowMinimum::Raise,
+        other => return Err(bad("min_expires_action", other, "1 (423 Interval Too Brief) or 2 (use min_expires)")),
+    };
+    let max_expires = match params.max_expires() {
+        seconds if seconds > 0 => seconds as u32,
+        other => corrected("max_expires", other, 3600) as u32,
+    };
+    let min_expires = at_least_zero("min_expires", params.min_expires())?;
+    let min_expires = if min_expires > max_expires {
+        corrected("min_expires", min_expires as i32, max_expires as i32) as u32
+    } else {
+        min_expires
+    };
+    let expires_offset = match params.expires_offset() {
+        seconds if seconds >= 0 => seconds,
+        other => corrected("expires_offset", other, 0),
+    };
+    let log_facility = match params.local_log_facility() {
+        None => None,
+        Some(name) => Some(log::facility(&name).ok_or_else(|| {
+            bad("local_log_facility", name.to_string_lossy(), "a syslog facility such as LOG_LOCAL3")
+        })?),
+    };
+    let notifiers = if subscriptions == SubscriptionMode::Database { params.notifier_processes().max(0) } else { 0 };
+    if notifiers > 0 && (params.waitn_time() <= 0 || params.notifier_poll_rate() <= 0) {
+        let (name, value) = if params.waitn_time() <= 0 {
+            ("waitn_time", params.waitn_time())
+        } else {
+            ("notifier_poll_rate", params.notifier_poll_rate())
+        };
+        return Err(bad(name, value, "a positive number when notifier_processes is above 0"));
+    }
+    let mut seed = [0; 8];
+    clock::random(&mut seed);
+    Ok(Config {
+        subscriptions,
+        publications,
+        presentity_table: table("presentity_table", params.presentity_table())?,
+        active_watchers_table: table("active_watchers_table", params.active_watchers_table())?,
+        watchers_table: table("watchers_table", params.watchers_table())?,
+        server_address: params.server_address(),
+        max_expires,
+        min_expires,
+        below_minimum,
+        expires_offset: i64::from(expires_offset),
+        cseq_offset: params.cseq_offset().max(0) as u32,
+        clean_period: params.clean_period().max(0),
+        db_update_period: params.db_update_period().max(0),
+        waitn_time: params.waitn_time(),
+        notifier_poll_rate: params.notifier_poll_rate(),
+        notifier_processes: notifiers,
+        force_delete: params.force_delete() > 0,
+        startup_mode: params.startup_mode() != 0,
+        send_fast_notify: params.send_fast_notify() != 0,
+        sphere_check: params.enable_sphere_check() != 0,
+        remove_on_timeout: params.timeout_rm_subs() != 0,
+        fetch_rows: if params.fetch_rows() > 0 { params.fetch_rows() } else { corrected("fetch_rows", params.fetch_rows(), 500) },
+        table_lock: params.db_table_lock_type() != 0,
+        log_level: params.local_log_level(),
+        log_facility,
+        remove_by_dialog: params.subs_remove_match() != 0,
+        xavp: params.xavp_cfg(),
+        order_by_column: params.retrieve_order() == 1,
+        order_by: order(params.retrieve_order_by())?,
+        ignore_case: params.sip_uri_match() == 1,
+        subs_variable: params.pres_subs_mode() != 0,
+        delete_same_subs: params.delete_same_subs() != 0,
+        secondary_timer: params.timer_mode() != 0,
+        respond_200: params.subs_respond_200() != 0,
+        force_active: params.force_active() != 0,
+        database,
+        subs_table_bits: table_bits("subs_htable_size", params.subs_htable_size(), 9),
+        pres_table_bits: table_bits("pres_htable_size", params.pres_htable_size(), 9),
+        hash_seed: u64::from_ne_bytes(seed),
+        started: clock::now(),
+    })
+}

@@ -1,0 +1,473 @@
+//! The tables in shared memory: shards, each under one lock, holding the lanes of resources and the subscriptions on them.
+//! A second index leads from a dialog to its shard, so that neither a refresh nor a NOTIFY ever walks a list.
+use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
+use crate::host::sync::{Guard, Lock};
+use crate::presence::event_package::PackageId;
+use crate::presence::ports::Occasion;
+use crate::presence::publication::{Dialogs, Publication, Stored};
+use crate::presence::resource::{Resource, UriRule};
+use crate::presence::subscription::{DialogId, Status, Subscription};
+use hashbrown::HashTable;
+
+/// A subscription whose strings are in shared memory.
+pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
+
+/// A subscription in its shard.
+pub struct Member {
+    /// The subscription.
+    pub subscription: SharedSubscription,
+    /// The hash of its dialog.
+    pub dialog_hash: u64,
+    /// The hash of its resource.
+    pub lane_hash: u64,
+    /// Its place among the members of its lane.
+    pub place: u32,
+    /// The state of the resource it was last told.
+    pub seen: u32,
+    /// A NOTIFY of its own that is due.
+    pub due: Option<Occasion>,
+    /// The local CSeq its row holds.
+    pub written_cseq: u32,
+}
+
+/// A publication in shared memory: its strings in one block.
+pub struct SharedPublication {
+    /// etag, ruid, sender, body, one after the other.
+    pub bytes: ShmBox<[u8]>,
+    /// Where they end.
+    pub ends: [u32; 3],
+    /// When it ends.
+    pub expires_at: i64,
+    /// When it was received.
+    pub received_at: i64,
+    /// Its priority.
+    pub priority: i32,
+    /// Hashes of the ids of its dialogs.
+    pub dialog_ids: ShmVec<u64>,
+    /// All its dialogs have ended.
+    pub all_ended: bool,
+}
+
+impl SharedPublication {
+    /// A copy in shared memory.
+    pub fn new(publication: &Publication) -> Result<SharedPublication, NoMemory> {
+        let parts = [&publication.etag, &publication.ruid, &publication.sender, &publication.body];
+        let mut bytes = ShmVec::new_in(Shm);
+        bytes.try_reserve_exact(parts.iter().map(|p| p.len()).sum()).map_err(|_| NoMemory)?;
+        let mut ends = [0; 4];
+        for (part, end) in parts.iter().zip(&mut ends) {
+            bytes.extend_from_slice(part);
+            *end = bytes.len() as u32;
+        }
+        let mut dialog_ids = ShmVec::new_in(Shm);
+        dialog_ids.try_reserve_exact(publication.dialogs.ids.len()).map_err(|_| NoMemory)?;
+        dialog_ids.extend_from_slice(&publication.dialogs.ids);
+        Ok(SharedPublication {
+            bytes: bytes.into_boxed_slice(),
+            ends: [ends[0], ends[1], ends[2]],
+            expires_at: publication.expires_at,
+            received_at: publication.received_at,
+            priority: publication.priority,
+            dialog_ids,
+            all_ended: publication.dialogs.all_ended,
+        })
+    }
+
+    fn part(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        let end = if index == 3 { self.bytes.len() } else { self.ends[index] as usize };
+        &self.bytes[start..end]
+    }
+
+    /// The document.
+    pub fn body(&self) -> &[u8] {
+        self.part(3)
+    }
+
+    /// A private copy.
+    pub fn to_private(&self) -> Publication {
+        Publication {
+            etag: self.part(0).to_vec(),
+            ruid: self.part(1).to_vec(),
+            sender: self.part(2).to_vec(),
+            body: self.part(3).to_vec(),
+            expires_at: self.expires_at,
+            received_at: self.received_at,
+            priority: self.priority,
+            dialogs: Dialogs { ids: self.dialog_ids.to_vec(), all_ended: self.all_ended },
+        }
+    }
+}
+
+impl Stored for SharedPublication {
+    fn etag(&self) -> &[u8] {
+        self.part(0)
+    }
+    fn dialog_ids(&self) -> &[u64] {
+        &self.dialog_ids
+    }
+    fn all_ended(&self) -> bool {
+        self.all_ended
+    }
+}
+
+/// What is known of the documents of a resource.
+pub enum Documents {
+    /// The table has to be asked.
+    Unknown,
+    /// These, in the order they were stored.
+    Known(ShmVec<SharedPublication>),
+}
+
+/// A composed body that is kept.
+pub struct Kept {
+    /// The body; `None`: it is known that there is none.
+    pub body: Option<ShmBox<[u8]>>,
+    /// Until when it is true.
+    pub valid_until: i64,
+}
+
+/// A watcher of the resource that a winfo lane has to tell about.
+pub struct ChangedWatcher {
+    /// URI, then id.
+    pub bytes: ShmBox<[u8]>,
+    /// Where the URI ends.
+    pub uri_len: u32,
+    /// Its status.
+    pub status: Status,
+    /// What made it.
+    pub event: &'static [u8],
+}
+
+/// A subscription that has ended and whose last NOTIFY is due.
+pub struct Farewell {
+    /// The subscription as it was.
+    pub subscription: SharedSubscription,
+    /// Why it ended.
+    pub occasion: Occasion,
+}
+
+/// A document shown only in the next pass.
+pub enum SharedOnce {
+    /// It was removed.
+    Removed(SharedPublication),
+    /// It was published for once.
+    Body(ShmBox<[u8]>),
+}
+
+/// Everything that hangs on one resource.
+pub struct Lane {
+    /// Presentity URI.
+    pub uri: ShmBox<[u8]>,
+    /// Event package.
+    pub event: PackageId,
+    /// The hash of both.
+    pub hash: u64,
+    /// Somebody is sending for it.
+    pub busy: bool,
+    /// Something is due.
+    pub pending: bool,
+    /// Counts its states.
+    pub generation: u32,
+    /// The slots of its subscriptions.
+    pub members: ShmVec<u32>,
+    /// Last NOTIFYs that are due.
+    pub farewells: ShmVec<Farewell>,
+    /// A document for the next pass only.
+    pub once: Option<SharedOnce>,
+    /// Watchers for the next winfo pass.
+    pub changes: ShmVec<ChangedWatcher>,
+    /// The next winfo pass is a full one.
+    pub full: bool,
+    /// Its documents.
+    pub documents: Documents,
+    /// Its composed body.
+    pub kept: Option<Kept>,
+}
+
+impl Lane {
+    fn new(resource: &Resource, documents: Documents) -> Result<Lane, NoMemory> {
+        Ok(Lane {
+            uri: shm::copy(&resource.uri)?,
+            event: resource.event,
+            hash: resource.hash,
+            busy: false,
+            pending: false,
+            generation: 1,
+            members: ShmVec::new_in(Shm),
+            farewells: ShmVec::new_in(Shm),
+            once: None,
+            changes: ShmVec::new_in(Shm),
+            full: false,
+            documents,
+            kept: None,
+        })
+    }
+
+    /// Whether nothing hangs on it any more.
+    pub fn is_idle(&self) -> bool {
+        let no_documents = matches!(&self.documents, Documents::Known(list) if list.is_empty());
+        !self.busy && !self.pending && self.members.is_empty() && self.farewells.is_empty() && no_documents
+    }
+
+    /// A change of documents: the kept body is no longer true.
+    pub fn documents_changed(&mut self) {
+        self.kept = None;
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// The resource of this lane.
+    pub fn resource(&self) -> Resource {
+        Resource { uri: self.uri.to_vec(), event: self.event, hash: self.hash }
+    }
+}
+
+/// One part of the tables, under one lock.
+pub struct Shard {
+    lanes: HashTable<ShmBox<Lane>, Shm>,
+    members: ShmVec<Option<ShmBox<Member>>>,
+    free: ShmVec<u32>,
+    dialogs: HashTable<(u64, u32), Shm>,
+    count: usize,
+}
+
+struct DialogPlace {
+    hash: u64,
+    shard: u32,
+}
+
+/// All subscriptions and publications of the server.
+pub struct Tables {
+    shards: ShmVec<Lock<Shard>>,
+    places: ShmVec<Lock<HashTable<DialogPlace, Shm>>>,
+    rule: UriRule,
+}
+
+/// How many parts the tables have: enough that workers seldom meet.
+const SHARDS: usize = 128;
+
+impl Tables {
+    /// Empty tables with room for `initial` subscriptions in all.
+    pub fn new(rule: UriRule, initial: usize) -> Result<Tables, NoMemory> {
+        let mut shards = ShmVec::new_in(Shm);
+        let mut places = ShmVec::new_in(Shm);
+        shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
+        places.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
+        let _ = initial;
+        for _ in 0..SHARDS {
+            shards.push(Lock::new(Shard {
+                lanes: HashTable::new_in(Shm),
+                members: ShmVec::new_in(Shm),
+                free: ShmVec::new_in(Shm),
+                dialogs: HashTable::new_in(Shm),
+                count: 0,
+            }));
+            places.push(Lock::new(HashTable::new_in(Shm)));
+        }
+        Ok(Tables { shards, places, rule })
+    }
+
+    fn index(hash: u64) -> usize {
+        // The high bits: hashbrown uses the low ones and the top seven.
+        (hash >> 40) as usize % SHARDS
+    }
+
+    /// The shard a resource lives in, locked.
+    pub fn shard(&self, resource_hash: u64) -> Guard<'_, Shard> {
+        self.shards[Self::index(resource_hash)].lock()
+    }
+
+    /// The number of shards, for passes over all of them.
+    pub fn shard_count(&self) -> usize {
+        SHARDS
+    }
+
+    /// One of the shards, locked.
+    pub fn nth_shard(&self, index: usize) -> Guard<'_, Shard> {
+        self.shards[index].lock()
+    }
+
+    /// The hash of a dialog.
+    pub fn dialog_hash(&self, dialog: DialogId<'_>) -> u64 {
+        self.rule.exact_hash(&[dialog.call_id, dialog.from_tag, dialog.to_tag])
+    }
+
+    /// The shard a dialog's subscription lives in, locked.
+    pub fn shard_of_dialog(&self, dialog_hash: u64) -> Option<Guard<'_, Shard>> {
+        let shard = {
+            let places = self.places[Self::index(dialog_hash)].lock();
+            places.find(dialog_hash, |place| place.hash == dialog_hash)?.shard
+        };
+        Some(self.shards[shard as usize].lock())
+    }
+
+    /// Notes in which shard a dialog lives. Call before the member is inserted, without any shard locked.
+    pub fn place_dialog(&self, dialog_hash: u64, resource_hash: u64) -> Result<(), NoMemory> {
+        let mut places = self.places[Self::index(dialog_hash)].lock();
+        if places.find(dialog_hash, |place| place.hash == dialog_hash).is_some() {
+            return Ok(());
+        }
+        places.try_reserve(1, |place| place.hash).map_err(|_| NoMemory)?;
+        let shard = Self::index(resource_hash) as u32;
+        places.insert_unique(dialog_hash, DialogPlace { hash: dialog_hash, shard }, |place| place.hash);
+        Ok(())
+    }
+
+    /// Forgets where a dialog lives. Call after the member was removed, without any shard locked.
+    pub fn unplace_dialog(&self, dialog_hash: u64) {
+        let mut places = self.places[Self::index(dialog_hash)].lock();
+        if let Ok(entry) = places.find_entry(dialog_hash, |place| place.hash == dialog_hash) {
+            entry.remove();
+        }
+    }
+
+    /// How many subscriptions there are.
+    pub fn subscription_count(&self) -> usize {
+        (0..SHARDS).map(|i| self.shards[i].lock().count).sum()
+    }
+
+    /// How URIs are compared.
+    pub fn rule(&self) -> UriRule {
+        self.rule
+    }
+}
+
+impl Shard {
+    /// The lane of a resource, if anything hangs on it.
+    pub fn lane(&mut self, rule: UriRule, resource: &Resource) -> Option<&mut Lane> {
+        self.lanes
+            .find_mut(resource.hash, |lane| {
+                lane.hash == resource.hash && lane.event == resource.event && rule.same(&lane.uri, &resource.uri)
+            })
+            .map(|lane| &mut **lane)
+    }
+
+    /// The lane with this hash.
+    fn lane_by_hash(&mut self, hash: u64) -> Option<&mut Lane> {
+        self.lanes.find_mut(hash, |lane| lane.hash == hash).map(|lane| &mut **lane)
+    }
+
+    /// The lane of a resource, made when there is none; a new one knows its documents as `documents` says.
+    pub fn lane_or_new(
+        &mut self,
+        rule: UriRule,
+        resource: &Resource,
+        documents: Documents,
+    ) -> Result<&mut Lane, NoMemory> {
+        if self.lane(rule, resource).is_none() {
+            let lane = shm::boxed(Lane::new(resource, documents)?)?;
+            self.lanes.try_reserve(1, |lane| lane.hash).map_err(|_| NoMemory)?;
+            self.lanes.insert_unique(resource.hash, lane, |lane| lane.hash);
+        }
+        self.lane(rule, resource).ok_or(NoMemory)
+    }
+
+    /// Removes a lane on which nothing hangs.
+    pub fn drop_idle_lane(&mut self, rule: UriRule, resource: &Resource) {
+        let found = self.lanes.find_entry(resource.hash, |lane| {
+            lane.hash == resource.hash && lane.event == resource.event && rule.same(&lane.uri, &resource.uri)
+        });
+        if let Ok(entry) = found {
+            if entry.get().is_idle() {
+                entry.remove();
+            }
+        }
+    }
+
+    /// The lanes of this shard.
+    pub fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.iter().map(|lane| &**lane)
+    }
+
+    /// The lanes of this shard, to change.
+    pub fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.lanes.iter_mut().map(|lane| &mut **lane)
+    }
+
+    /// The subscriptions of this shard.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().flatten().map(|member| &**member)
+    }
+
+    /// The subscriptions of this shard, to change.
+    pub fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.members.iter_mut().flatten().map(|member| &mut **member)
+    }
+
+    /// The subscription in a slot.
+    pub fn member(&mut self, slot: u32) -> Option<&mut Member> {
+        self.members.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// The lane's member in a slot, and the lane, both to change: the lane is taken by its hash.
+    pub fn member_in_slot(&self, slot: u32) -> Option<&Member> {
+        self.members.get(slot as usize)?.as_deref()
+    }
+
+    fn slot_of(&self, dialog_hash: u64, dialog: DialogId<'_>) -> Option<u32> {
+        let found = self.dialogs.find(dialog_hash, |(hash, slot)| {
+            *hash == dialog_hash
+                && self.member_in_slot(*slot).is_some_and(|member| member.subscription.dialog() == dialog)
+        })?;
+        Some(found.1)
+    }
+
+    /// The subscription of a dialog.
+    pub fn find(&mut self, dialog_hash: u64, dialog: DialogId<'_>) -> Option<&mut Member> {
+        let slot = self.slot_of(dialog_hash, dialog)?;
+        self.member(slot)
+    }
+
+    /// Adds a subscription to its lane. Nothing is changed when memory runs out.
+    pub fn insert(&mut self, rule: UriRule, resource: &Resource, mut member: ShmBox<Member>) -> Result<(), NoMemory> {
+        let hash = member.dialog_hash;
+        let slot = match self.free.last() {
+            Some(slot) => *slot,
+            None => {
+                shm::push(&mut self.members, None)?;
+                let slot = (self.members.len() - 1) as u32;
+                // Room to remember the slot when it is free again, so that removal never needs memory.
+                let wanted = self.members.capacity();
+                let missing = wanted - self.free.len();
+                self.free.try_reserve(missing).map_err(|_| {
+                    self.members.pop();
+                    NoMemory
+                })?;
+                self.free.push(slot);
+                slot
+            }
+        };
+        self.dialogs.try_reserve(1, |(hash, _)| *hash).map_err(|_| NoMemory)?;
+        let lane = self.lane(rule, resource).ok_or(NoMemory)?;
+        shm::push(&mut lane.members, slot)?;
+        member.place = (lane.members.len() - 1) as u32;
+        member.seen = lane.generation;
+        self.free.pop();
+        self.members[slot as usize] = Some(member);
+        self.dialogs.insert_unique(hash, (hash, slot), |(hash, _)| *hash);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Takes a subscription out of its lane.
+    pub fn remove(&mut self, dialog_hash: u64, dialog: DialogId<'_>) -> Option<ShmBox<Member>> {
+        let slot = self.slot_of(dialog_hash, dialog)?;
+        if let Ok(entry) = self.dialogs.find_entry(dialog_hash, |(_, s)| *s == slot) {
+            entry.remove();
+        }
+        let member = self.members[slot as usize].take()?;
+        self.free.push(slot);
+        self.count -= 1;
+        let place = member.place as usize;
+        let moved = self.lane_by_hash(member.lane_hash).and_then(|lane| {
+            lane.members.swap_remove(place);
+            // A pass under way may have gone past the place into which the last member has moved.
+            lane.pending |= lane.busy;
+            lane.members.get(place).copied()
+        });
+        if let Some(other) = moved.and_then(|slot| self.member(slot)) {
+            other.place = place as u32;
+        }
+        Some(member)
+    }
+}

@@ -1,0 +1,378 @@
+//! The presence server on Kamailio: one [`World`] for each entry from the host, over what the process keeps.
+use super::callbacks::Registry;
+use super::database::Database;
+use super::ids::Ids;
+use super::rows::RowRound;
+use super::tables::Tables;
+use crate::host::msg::SipMsg;
+use crate::host::shm::NoMemory;
+use crate::host::sync::SleepLock;
+use crate::host::{clock, log, script, sl, tm};
+use crate::log;
+use crate::presence::config::{Config, SubscriptionMode};
+use crate::presence::error::{Failure, StoreError};
+use crate::presence::event_package::{PackageId, Packages};
+use crate::presence::notifier;
+use crate::presence::ports::{Event, Occasion, Outgoing, Ports, Renewal, Round, Standing, Verdict};
+use crate::presence::publication::{Applied, Change, Publication};
+use crate::presence::resource::{Resource, UriRule};
+use crate::presence::subscription::{DialogId, Field, Subscription};
+use crate::presence::winfo::Watcher;
+use crate::sip::uri;
+use std::cell::{Cell, RefCell};
+
+/// What all processes of the server share.
+pub struct Shared {
+    /// Subscriptions and publications.
+    pub tables: Tables,
+    /// One of these is held while a resource's publications are written to the database.
+    pub order: Vec<&'static SleepLock>,
+}
+
+/// What one process keeps from request to request.
+pub struct Process {
+    /// The settings.
+    pub config: Config,
+    /// The event packages.
+    pub registry: Registry,
+    /// The shared tables.
+    pub shared: Shared,
+    /// The database.
+    pub database: Database,
+    /// Entity tags and record ids.
+    pub ids: RefCell<Ids>,
+    /// `event_route[presence:notify-reply]`.
+    pub notify_reply: Cell<Option<script::EventRoute>>,
+    /// The subscription `$subs` reads.
+    pub last_subscription: RefCell<Option<Subscription>>,
+    /// The next turn of this notifier process.
+    pub turn: Cell<i32>,
+    /// Called by tm when a NOTIFY is completed.
+    pub on_completed: tm::Callback,
+}
+
+/// How many resources may be written at the same time.
+const WRITE_ORDERS: usize = 64;
+
+impl Shared {
+    /// Empty tables and locks; call before the processes fork.
+    pub fn new(config: &Config) -> Result<Shared, NoMemory> {
+        let rule = UriRule { ignore_case: config.ignore_case, seed: config.hash_seed };
+        let order = (0..WRITE_ORDERS).map(|_| SleepLock::leak()).collect::<Result<_, _>>()?;
+        Ok(Shared { tables: Tables::new(rule, 1 << config.subs_table_bits)?, order })
+    }
+}
+
+/// One entry from the host: the process, and the message in hand.
+pub struct World {
+    pub(super) process: &'static Process,
+    pub(super) config: &'static Config,
+    pub(super) packages: &'static Packages,
+    pub(super) shared: &'static Shared,
+    pub(super) database: &'static Database,
+    message: Option<SipMsg<'static>>,
+    /// NOTIFYs that this entry has to send itself, outside of any lane (database-only mode).
+    pub(super) own: Vec<Outgoing>,
+    /// Changes that this entry has to tell (database-only mode).
+    pub(super) rounds: Vec<RowRound>,
+    /// Whoever is not told in the pass under way (database-only mode).
+    pub(super) round_sender: Vec<u8>,
+    /// The reply given, for callers without a message.
+    pub reply: Option<(u16, Vec<u8>)>,
+}
+
+impl World {
+    /// A world without a message: timers, RPC, other modules.
+    pub fn new(process: &'static Process) -> World {
+        World {
+            process,
+            config: &process.config,
+            packages: process.registry.packages(),
+            shared: &process.shared,
+            database: &process.database,
+            message: None,
+            own: Vec::new(),
+            rounds: Vec::new(),
+            round_sender: Vec::new(),
+            reply: None,
+        }
+    }
+
+    /// A world for a request.
+    ///
+    /// # Safety
+    /// The message outlives the world.
+    pub unsafe fn for_request(process: &'static Process, message: SipMsg<'_>) -> World {
+        // SAFETY: the caller promises that the message lives as long as the world is used.
+        let message = unsafe { SipMsg::new(message.raw()) };
+        World { message, ..World::new(process) }
+    }
+
+    /// What the process keeps.
+    pub fn process(&self) -> &'static Process {
+        self.process
+    }
+
+    /// Answers a request that was refused, and says in one line who and why.
+    pub fn refuse(&mut self, failure: &Failure, what: &str, who: &str) {
+        match failure {
+            Failure::Reject { code, reason, headers, why } => {
+                log!(Notice, "{what} from {who} answered {code} {reason}: {why}");
+                self.reply(*code, reason, headers);
+            }
+            Failure::Answered(why) => log!(Notice, "{what} from {who}: {why}"),
+            Failure::Internal(why) => {
+                log!(Error, "{what} from {who} answered 500: {why}");
+                self.reply(500, "Server Internal Error", b"");
+            }
+            Failure::Store(error) => {
+                log!(Error, "{what} from {who} answered 500: {error}");
+                self.reply(500, "Server Internal Error", b"");
+            }
+        }
+    }
+
+    /// What happens when a NOTIFY was answered, or was not (RFC 6665 4.2.2).
+    pub fn notify_answered(&mut self, dialog: DialogId<'_>, code: i32) {
+        let gone = matches!(code, 404 | 481) || (code == 408 && self.config.remove_on_timeout);
+        if gone {
+            match self.drop_subscription(dialog) {
+                Ok(Some(subscription)) => {
+                    log!(
+                        Notice,
+                        "subscription of {} to {} removed: NOTIFY answered {code}",
+                        log::show(&subscription.watcher_uri()),
+                        log::show(subscription.get(Field::PresUri))
+                    );
+                    let package = *self.packages.get(subscription.numbers.event);
+                    let mut watcher = Watcher::of(&subscription);
+                    watcher.status = crate::presence::subscription::Status::Terminated;
+                    let uri = subscription.get(Field::PresUri).to_vec();
+                    crate::presence::subscribe::tell_winfo(self, &package, &uri, watcher, true);
+                }
+                Ok(None) => {}
+                Err(error) => log!(Error, "cannot remove a subscription whose NOTIFY was answered {code}: {error}"),
+            }
+        }
+    }
+
+    fn log_notify(&self, outgoing: &Outgoing) {
+        let config = self.config;
+        if !log::enabled(config.log_level) {
+            return;
+        }
+        let s = &outgoing.subscription;
+        let from = uri::join(s.get(Field::FromUser), s.get(Field::FromDomain));
+        let text = format!(
+            "NOTIFY {} via {} on behalf of {} for event {} : {}",
+            log::show(&from),
+            log::show(s.get(Field::Contact)),
+            log::show(s.get(Field::PresUri)),
+            log::show(self.packages.get(s.numbers.event).name),
+            log::show(s.get(Field::CallId)),
+        );
+        log::write(c"presence", config.log_facility, config.log_level, &text);
+    }
+}
+
+impl Ports for World {
+    fn config(&self) -> &Config {
+        self.config
+    }
+    fn packages(&self) -> &Packages {
+        self.packages
+    }
+    fn now(&self) -> i64 {
+        clock::now()
+    }
+    fn uri_rule(&self) -> UriRule {
+        self.shared.tables.rule()
+    }
+
+    fn reply(&mut self, code: u16, reason: &str, headers: &[u8]) {
+        self.reply = Some((code, headers.to_vec()));
+        if let Some(message) = self.message {
+            if !sl::reply(message, code, reason, headers) {
+                log!(Error, "cannot send the reply {code} {reason}");
+            }
+        }
+    }
+
+    fn reply_tag(&mut self) -> Result<Vec<u8>, Failure> {
+        self.message.and_then(sl::reply_tag).ok_or_else(|| Failure::Internal("no To tag for the reply".into()))
+    }
+
+    fn new_entity_tag(&mut self, changes: u32) -> Vec<u8> {
+        self.process.ids.borrow_mut().entity_tag(changes)
+    }
+    fn new_ruid(&mut self) -> Vec<u8> {
+        self.process.ids.borrow_mut().ruid()
+    }
+
+    fn check_publish(&mut self, package: PackageId) -> Verdict {
+        match self.message {
+            Some(message) => self.process.registry.check_publish(package, message.raw()),
+            None => Verdict::Fine,
+        }
+    }
+    fn check_subscribe(&mut self, package: PackageId) -> Verdict {
+        match self.message {
+            Some(message) => self.process.registry.check_subscribe(package, message.raw()),
+            None => Verdict::Fine,
+        }
+    }
+    fn aggregate(&mut self, package: PackageId, uri: &[u8], documents: &[&[u8]], offline: Option<usize>) -> Option<Vec<u8>> {
+        let (user, domain) = uri::split(uri);
+        self.process.registry.aggregate(package, user, domain, documents, offline)
+    }
+    fn filter_body(&mut self, package: PackageId, subscription: &Subscription, body: &[u8]) -> Option<Vec<u8>> {
+        self.process.registry.filter_body(package, subscription, body)
+    }
+    fn watcher_body(&mut self, package: PackageId, subscription: &Subscription, body: Option<&[u8]>) -> Option<Vec<u8>> {
+        self.process.registry.watcher_body(package, subscription, body)
+    }
+    fn judge(&mut self, package: PackageId, subscription: &Subscription) -> Result<Standing, Failure> {
+        self.process
+            .registry
+            .judge(package, subscription)
+            .ok_or_else(|| Failure::Internal("the event package cannot say whether the watcher is allowed".into()))
+    }
+
+    fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {
+        self.change_publication(resource, &change)
+    }
+    fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
+        self.live_documents(resource)
+    }
+    fn composed(&mut self, resource: &Resource) -> Option<Option<Vec<u8>>> {
+        self.kept_body(resource)
+    }
+    fn keep_composed(&mut self, resource: &Resource, generation: u32, body: Option<&[u8]>, valid_until: i64) {
+        self.keep_body(resource, generation, body, valid_until)
+    }
+    fn forget(&mut self, resource: &Resource) {
+        self.forget_documents(resource)
+    }
+    fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<(Resource, Publication)>, StoreError> {
+        self.take_ended(now, limit)
+    }
+
+    fn subscribe(&mut self, subscription: &Subscription) -> Result<(), StoreError> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.insert_row(subscription),
+            _ => self.add_member(subscription),
+        }
+    }
+    fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.find_row(dialog),
+            _ => Ok(self.find_member(dialog)),
+        }
+    }
+    fn renew(&mut self, dialog: DialogId<'_>, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.renew_row(dialog, renewal),
+            _ => self.renew_member(dialog, renewal),
+        }
+    }
+    fn end(&mut self, dialog: DialogId<'_>, occasion: Occasion, reason: &[u8]) -> Result<bool, StoreError> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.end_row(dialog, occasion, reason),
+            _ => self.end_member(dialog, occasion, reason),
+        }
+    }
+    fn drop_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.drop_row(dialog),
+            _ => self.drop_member(dialog),
+        }
+    }
+    fn subscriptions(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.rows_of(resource),
+            _ => Ok(self.members_of(resource)),
+        }
+    }
+    fn end_expired(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.end_expired_rows(now, limit),
+            _ => self.end_expired_members(now, limit),
+        }
+    }
+    fn set_standing(&mut self, dialog: DialogId<'_>, standing: &Standing) -> Result<bool, StoreError> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.set_row_standing(dialog, standing),
+            _ => self.set_member_standing(dialog, standing),
+        }
+    }
+
+    fn standing(&mut self, subscription: &Subscription) -> Result<Option<Standing>, StoreError> {
+        self.find_standing(subscription)
+    }
+    fn remember_standing(&mut self, subscription: &Subscription, standing: &Standing) -> Result<(), StoreError> {
+        self.write_standing(subscription, standing)
+    }
+    fn waiting_watchers(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError> {
+        self.find_waiting(resource)
+    }
+
+    fn happened(&mut self, resource: &Resource, event: Event<'_>) -> bool {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.happened_to_rows(resource, event),
+            _ => self.happened_to_lane(resource, event),
+        }
+    }
+    fn begin_round(&mut self, resource: &Resource) -> Option<Round> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.begin_row_round(resource),
+            _ => self.begin_lane_round(resource),
+        }
+    }
+    fn next_portion(&mut self, resource: &Resource, round: &mut Round) -> Vec<Outgoing> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.next_rows(resource, round),
+            _ => self.next_members(resource, round),
+        }
+    }
+
+    fn send_notify(&mut self, outgoing: &Outgoing, headers: &[u8], body: Option<&[u8]>) {
+        self.log_notify(outgoing);
+        let s = &outgoing.subscription;
+        let local_uri = uri::join(s.get(Field::ToUser), s.get(Field::ToDomain));
+        let remote_uri = uri::join(s.get(Field::FromUser), s.get(Field::FromDomain));
+        let request = tm::InDialog {
+            method: "NOTIFY",
+            headers,
+            body,
+            call_id: s.get(Field::CallId),
+            local_tag: s.get(Field::ToTag),
+            remote_tag: s.get(Field::FromTag),
+            local_uri: &local_uri,
+            remote_uri: &remote_uri,
+            remote_target: s.get(Field::Contact),
+            routes: s.get(Field::RecordRoute),
+            cseq: s.numbers.local_cseq + 1,
+            socket: s.get(Field::Socket),
+        };
+        let shown = self.config.subs_variable.then(|| s.clone());
+        let before = self.process.last_subscription.replace(shown);
+        let sent = tm::send_in_dialog(&request, Some(self.process.on_completed));
+        self.process.last_subscription.replace(before);
+        if sent.is_err() {
+            log!(
+                Error,
+                "NOTIFY to {} via {} for {} could not be sent",
+                log::show(&remote_uri),
+                log::show(s.get(Field::Contact)),
+                log::show(s.get(Field::PresUri))
+            );
+        }
+    }
+}
+
+/// Sends everything that is due for a resource after `event`.
+pub fn tell(world: &mut World, resource: &Resource, event: Event<'_>) {
+    if world.happened(resource, event) {
+        notifier::run(world, resource);
+    }
+}

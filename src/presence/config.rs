@@ -1,0 +1,134 @@
+//! The settings of the presence server, checked once at start-up.
+
+/// Where subscriptions live (`subs_db_mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriptionMode {
+    /// 0: memory only.
+    Memory,
+    /// 1: memory, and each change is written to the database before it is answered.
+    WriteThrough,
+    /// 2: memory, and changes are written to the database by a timer.
+    WriteBack,
+    /// 3: the database only.
+    Database,
+}
+
+/// Where publications live (`publ_cache`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublicationMode {
+    /// 0: the table is the truth; others may write it.
+    Database,
+    /// 1: the table, with a cache in memory.
+    Cached,
+    /// 2: memory only.
+    Memory,
+}
+
+/// What happens to an interval below `min_expires` (`min_expires_action`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BelowMinimum {
+    /// 1: 423 with Min-Expires.
+    Reject,
+    /// 2: the minimum is used.
+    Raise,
+}
+
+/// Everything the server decides by.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `subs_db_mode`.
+    pub subscriptions: SubscriptionMode,
+    /// `publ_cache`.
+    pub publications: PublicationMode,
+    /// `presentity_table`.
+    pub presentity_table: &'static [u8],
+    /// `active_watchers_table`.
+    pub active_watchers_table: &'static [u8],
+    /// `watchers_table`.
+    pub watchers_table: &'static [u8],
+    /// `server_address`; empty: the receiving socket.
+    pub server_address: &'static [u8],
+    /// `max_expires`, seconds.
+    pub max_expires: u32,
+    /// `min_expires`, seconds.
+    pub min_expires: u32,
+    /// `min_expires_action`.
+    pub below_minimum: BelowMinimum,
+    /// `expires_offset`, seconds.
+    pub expires_offset: i64,
+    /// `cseq_offset`.
+    pub cseq_offset: u32,
+    /// `clean_period`, seconds; 0 switches it off.
+    pub clean_period: i32,
+    /// `db_update_period`, seconds; 0 switches it off.
+    pub db_update_period: i32,
+    /// `waitn_time`, seconds.
+    pub waitn_time: i32,
+    /// `notifier_poll_rate`, per second.
+    pub notifier_poll_rate: i32,
+    /// `notifier_processes`; 0 outside of database-only mode.
+    pub notifier_processes: i32,
+    /// `force_delete`.
+    pub force_delete: bool,
+    /// `startup_mode`.
+    pub startup_mode: bool,
+    /// `send_fast_notify`.
+    pub send_fast_notify: bool,
+    /// `enable_sphere_check`.
+    pub sphere_check: bool,
+    /// `timeout_rm_subs`.
+    pub remove_on_timeout: bool,
+    /// `fetch_rows`.
+    pub fetch_rows: i32,
+    /// `db_table_lock_type`.
+    pub table_lock: bool,
+    /// `local_log_level`.
+    pub log_level: i32,
+    /// `local_log_facility`.
+    pub log_facility: Option<i32>,
+    /// `subs_remove_match`.
+    pub remove_by_dialog: bool,
+    /// `xavp_cfg`; empty: not set.
+    pub xavp: &'static [u8],
+    /// `retrieve_order`.
+    pub order_by_column: bool,
+    /// `retrieve_order_by`.
+    pub order_by: &'static [u8],
+    /// `sip_uri_match` 1.
+    pub ignore_case: bool,
+    /// `pres_subs_mode`.
+    pub subs_variable: bool,
+    /// `delete_same_subs`.
+    pub delete_same_subs: bool,
+    /// `timer_mode`.
+    pub secondary_timer: bool,
+    /// `subs_respond_200`.
+    pub respond_200: bool,
+    /// `force_active` of OpenSER: no authorization.
+    pub force_active: bool,
+    /// Whether there is a database.
+    pub database: bool,
+    /// log2 of the initial size of the subscription table.
+    pub subs_table_bits: u32,
+    /// log2 of the initial size of the publication table.
+    pub pres_table_bits: u32,
+    /// Seeds the hash of resources and dialogs; random at each start.
+    pub hash_seed: u64,
+    /// When the server started.
+    pub started: i64,
+}
+
+impl Config {
+    /// The interval granted for a request: its Expires or the package's default, within the limits.
+    /// `None` asks for 423.
+    pub fn grant(&self, asked: Option<u32>, default: u32) -> Option<u32> {
+        let wanted = asked.unwrap_or(default).min(self.max_expires);
+        if wanted == 0 || wanted >= self.min_expires {
+            return Some(wanted);
+        }
+        match self.below_minimum {
+            BelowMinimum::Reject => None,
+            BelowMinimum::Raise => Some(self.min_expires),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What can go wrong while a request is handled, and the reply each becomes.
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The request is answered with this status.
+    #[error("{code} {reason}: {why}")]
+    Reject {
+        /// The status code.
+        code: u16,
+        /// The reason phrase.
+        reason: &'static str,
+        /// Header lines of the reply, each ending in CRLF.
+        headers: Vec<u8>,
+        /// For the log: what was wrong.
+        why: String,
+    },
+    /// An event package has already answered the request.
+    #[error("answered by the event package: {0}")]
+    Answered(String),
+    /// Nothing could be sent back; the state is unchanged.
+    #[error("{0}")]
+    Internal(String),
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a store did not do what it was asked. Its state is unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No shared memory.
+    #[error("no more shared memory")]
+    NoMemory,
+    /// The database refused or cannot be reached.
+    #[error("the database failed")]
+    Database,
+    /// There is no database, and this needs one.
+    #[error("no db_url is set: presence works as a library only")]
+    NoDatabase,
+}
+
+impl Failure {
+    fn reject(code: u16, reason: &'static str, why: impl Into<String>) -> Self {
+        Failure::Reject { code, reason, headers: Vec::new(), why: why.into() }
+    }
+    /// 400: the request cannot be understood.
+    pub fn bad_request(why: impl Into<String>) -> Self {
+        Self::reject(400, "Bad request", why)
+    }
+    /// 400 with the words stock uses for a PUBLISH without body and entity tag.
+    pub fn invalid_request(why: impl Into<String>) -> Self {
+        Self::reject(400, "Invalid request", why)
+    }
+    /// 412 (RFC 3903 11.2.1).
+    pub fn conditional_failed(why: impl Into<String>) -> Self {
+        Self::reject(412, "Conditional request failed", why)
+    }
+    /// 415 with the type that would have been taken.
+    pub fn unsupported_media(accept: &[u8], why: impl Into<String>) -> Self {
+        let mut headers = b"Accept: ".to_vec();
+        headers.extend_from_slice(accept);
+        headers.extend_from_slice(b"\r\n");
+        Failure::Reject { code: 415, reason: "Unsupported media type", headers, why: why.into() }
+    }
+    /// 423 with the shortest interval allowed (RFC 3261 20.23).
+    pub fn too_brief(minimum: u32) -> Self {
+        let headers = format!("Min-Expires: {minimum}\r\n").into_bytes();
+        Failure::Reject { code: 423, reason: "Interval Too Brief", headers, why: "Expires below min_expires".into() }
+    }
+    /// 481: no such subscription (RFC 6665 4.2.1.1).
+    pub fn no_subscription(why: impl Into<String>) -> Self {
+        Self::reject(481, "Subscription does not exist", why)
+    }
+    /// 489 with the packages there are (RFC 6665 8.3.2).
+    pub fn bad_event(allowed: &[u8], why: impl Into<String>) -> Self {
+        let mut headers = b"Allow-Events: ".to_vec();
+        headers.extend_from_slice(allowed);
+        headers.extend_from_slice(b"\r\n");
+        Failure::Reject { code: 489, reason: "Bad Event", headers, why: why.into() }
+    }
+}

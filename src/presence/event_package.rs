@@ -1,0 +1,74 @@
+//! Event packages (RFC 6665 7): what presence knows of each; the package's own code stays behind the ports.
+use crate::sip::event::EventHeader;
+
+/// The place of a package in the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PackageId(pub u16);
+
+/// One registered event package.
+#[derive(Debug, Clone, Copy)]
+pub struct Package {
+    /// Its name as registered: `dialog;sla`.
+    pub name: &'static [u8],
+    /// The type of its bodies; empty for none.
+    pub content_type: &'static [u8],
+    /// Seconds, where a request names none.
+    pub default_expires: u32,
+    /// Whether it reports on watchers (RFC 3857).
+    pub is_winfo: bool,
+    /// Whether it may be published.
+    pub is_published: bool,
+    /// The entity tag stays when a publication changes.
+    pub keep_entity_tag: bool,
+    /// Subscriptions need the presentity's rules.
+    pub needs_authorization: bool,
+    /// The package puts several documents together.
+    pub aggregates: bool,
+    /// Bodies differ by the watcher's rules.
+    pub filters_body: bool,
+    /// Bodies differ by watcher (a version, say).
+    pub per_watcher_body: bool,
+    /// The package checks published bodies.
+    pub checks_publish: bool,
+    /// Its winfo package, or the package a winfo package reports on.
+    pub peer: Option<PackageId>,
+}
+
+impl Package {
+    /// Whether documents are dialog-info (RFC 4235), whose dialogs have ids and final states.
+    pub fn is_dialog(&self) -> bool {
+        self.name == b"dialog"
+    }
+
+    /// Whether an Event header names this package.
+    pub fn matches(&self, header: &EventHeader<'_>) -> bool {
+        EventHeader::parse(self.name).is_some_and(|own| header.same_package(&own))
+    }
+}
+
+/// All packages in the order they were registered; Allow-Events lists the newest first, as stock does.
+#[derive(Debug, Clone, Default)]
+pub struct Packages(pub Vec<Package>);
+
+impl Packages {
+    /// The package with this id.
+    pub fn get(&self, id: PackageId) -> &Package {
+        &self.0[usize::from(id.0)]
+    }
+
+    /// The package an Event header names.
+    pub fn find(&self, header: &EventHeader<'_>) -> Option<PackageId> {
+        self.0.iter().position(|package| package.matches(header)).map(|at| PackageId(at as u16))
+    }
+
+    /// The package with exactly this name.
+    pub fn named(&self, name: &[u8]) -> Option<PackageId> {
+        self.find(&EventHeader::parse(name)?)
+    }
+
+    /// The value of Allow-Events.
+    pub fn allow_events(&self) -> Vec<u8> {
+        let names: Vec<&[u8]> = self.0.iter().rev().map(|package| package.name).collect();
+        names.join(&b", "[..])
+    }
+}

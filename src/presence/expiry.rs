@@ -1,0 +1,58 @@
+//! What ends by itself: subscriptions and publications whose time is over, in bounded batches until nothing is left.
+use super::error::StoreError;
+use super::notifier;
+use super::ports::{Event, Once, Ports};
+use super::subscribe::tell_winfo;
+use super::subscription::{Field, Status};
+use super::winfo::Watcher;
+
+/// How much is taken in one step.
+const BATCH: usize = 256;
+
+/// Ends subscriptions that ran out: one NOTIFY with `terminated;reason=timeout` each.
+pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
+    let mut total = 0;
+    loop {
+        let now = ports.now();
+        let ended = ports.end_expired(now, BATCH)?;
+        total += ended.len();
+        for subscription in &ended {
+            let package = *ports.packages().get(subscription.numbers.event);
+            let uri = subscription.get(Field::PresUri).to_vec();
+            let mut watcher = Watcher::of(subscription);
+            watcher.status = Status::Terminated;
+            watcher.event = b"timeout";
+            tell_winfo(ports, &package, &uri, watcher, false);
+            let resource = ports.uri_rule().resource(&uri, subscription.numbers.event);
+            if ports.happened(&resource, Event::Due) {
+                notifier::run(ports, &resource);
+            }
+        }
+        if ended.len() < BATCH {
+            return Ok(total);
+        }
+    }
+}
+
+/// Removes publications that ran out and tells the watchers (unless `force_delete`).
+pub fn publications<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
+    let mut total = 0;
+    loop {
+        let now = ports.now();
+        let ended = ports.take_ended_publications(now, BATCH)?;
+        total += ended.len();
+        let count = ended.len();
+        for (resource, publication) in ended {
+            if ports.config().force_delete {
+                continue;
+            }
+            let once = Some(Once::Removed(publication));
+            if ports.happened(&resource, Event::State { sender: b"", once }) {
+                notifier::run(ports, &resource);
+            }
+        }
+        if count < BATCH {
+            return Ok(total);
+        }
+    }
+}

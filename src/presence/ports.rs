@@ -1,0 +1,197 @@
+//! What the presence server asks of the world around it. `bridge` carries it out on Kamailio; tests use plain collections.
+use super::config::Config;
+use super::error::{Failure, StoreError};
+use super::event_package::{PackageId, Packages};
+use super::publication::{Applied, Change, Publication};
+use super::resource::{Resource, UriRule};
+use super::subscription::{DialogId, Status, Subscription};
+use super::winfo::Watcher;
+
+/// Why a NOTIFY is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// The state of the resource changed.
+    Change,
+    /// It answers a SUBSCRIBE.
+    Subscribe,
+    /// It answers the SUBSCRIBE that ended the subscription.
+    Unsubscribe,
+    /// The subscription ran out, or its watcher lost the right to it.
+    Ended,
+}
+
+/// A NOTIFY that is due: the subscription with CSeq and version already counted up.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// A private copy of the subscription.
+    pub subscription: Subscription,
+    /// Why.
+    pub occasion: Occasion,
+}
+
+/// A document that is shown once more, or only once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Once {
+    /// A publication that has just been removed: the package shows it as closed.
+    Removed(Publication),
+    /// This body, in place of the stored ones.
+    Body(Vec<u8>),
+}
+
+/// One pass over the watchers of a resource; whoever holds it is the only one who sends for that resource.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Where the pass is.
+    pub cursor: usize,
+    /// Which state of the resource it tells.
+    pub generation: u32,
+    /// A document shown only now.
+    pub once: Option<Once>,
+    /// For winfo: the watchers that changed.
+    pub changes: Vec<Watcher>,
+    /// For winfo: everybody gets the full list.
+    pub full: bool,
+}
+
+/// What happened to a resource.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Its documents changed; the sender's own subscription is not told.
+    State {
+        /// `handle_publish`'s argument; empty for nobody.
+        sender: &'a [u8],
+        /// A document shown only now.
+        once: Option<Once>,
+    },
+    /// One subscription is due.
+    Subscription(DialogId<'a>, Occasion),
+    /// Its watchers changed (for winfo resources).
+    Watchers {
+        /// The watcher that changed.
+        watcher: Watcher,
+        /// Whether the full list goes out.
+        full: bool,
+    },
+    /// Nothing new: send what is due.
+    Due,
+}
+
+/// What a SUBSCRIBE in a dialog changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Renewal<'a> {
+    /// When the subscription ends from now on.
+    pub expires_at: i64,
+    /// Its CSeq.
+    pub remote_cseq: u32,
+    /// Its Contact.
+    pub contact: &'a [u8],
+    /// Its route set; `None` keeps the old one.
+    pub record_route: Option<&'a [u8]>,
+    /// The socket it came in on.
+    pub socket: &'a [u8],
+    /// Our Contact there.
+    pub local_contact: &'a [u8],
+    /// The watcher's standing.
+    pub status: Status,
+    /// Why.
+    pub reason: &'a [u8],
+}
+
+/// A watcher's standing with a presentity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Active, pending, terminated, waiting.
+    pub status: Status,
+    /// `polite-block`, `rejected` ...; empty for none.
+    pub reason: Vec<u8>,
+}
+
+/// How the message's own body was judged by its package.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is fine.
+    Fine,
+    /// It is not, and the package has answered the request.
+    Refused,
+}
+
+/// The world.
+pub trait Ports {
+    /// The settings.
+    fn config(&self) -> &Config;
+    /// The event packages.
+    fn packages(&self) -> &Packages;
+    /// Seconds since 1970.
+    fn now(&self) -> i64;
+    /// How URIs are compared.
+    fn uri_rule(&self) -> UriRule;
+
+    /// Answers the request in hand. Header lines end in CRLF.
+    fn reply(&mut self, code: u16, reason: &str, headers: &[u8]);
+    /// The To tag of that answer.
+    fn reply_tag(&mut self) -> Result<Vec<u8>, Failure>;
+
+    /// A new entity tag; `changes` counts the publication's earlier ones.
+    fn new_entity_tag(&mut self, changes: u32) -> Vec<u8>;
+    /// A new record id.
+    fn new_ruid(&mut self) -> Vec<u8>;
+
+    /// Asks the package about the body of the request in hand.
+    fn check_publish(&mut self, package: PackageId) -> Verdict;
+    /// Asks the package about the SUBSCRIBE in hand.
+    fn check_subscribe(&mut self, package: PackageId) -> Verdict;
+    /// Puts documents together; `offline` is the place of one that has just been removed.
+    fn aggregate(&mut self, package: PackageId, uri: &[u8], documents: &[&[u8]], offline: Option<usize>) -> Option<Vec<u8>>;
+    /// The body as this watcher may see it; `None` leaves it as it is.
+    fn filter_body(&mut self, package: PackageId, subscription: &Subscription, body: &[u8]) -> Option<Vec<u8>>;
+    /// The body made for this watcher; `None` leaves it as it is.
+    fn watcher_body(&mut self, package: PackageId, subscription: &Subscription, body: Option<&[u8]>) -> Option<Vec<u8>>;
+    /// What the presentity's rules say about this watcher.
+    fn judge(&mut self, package: PackageId, subscription: &Subscription) -> Result<Standing, Failure>;
+
+    /// Changes the documents of a resource, in all stores its mode names.
+    fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError>;
+    /// The live documents of a resource, in the order they are put together.
+    fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError>;
+    /// The composed body kept for a resource, if it is still true.
+    fn composed(&mut self, resource: &Resource) -> Option<Option<Vec<u8>>>;
+    /// Keeps a composed body until a document changes; `generation` is the state it was made from.
+    fn keep_composed(&mut self, resource: &Resource, generation: u32, body: Option<&[u8]>, valid_until: i64);
+    /// Forgets what is cached for a resource: the tables may have been changed by others.
+    fn forget(&mut self, resource: &Resource);
+    /// Removes publications that have ended, at most `limit`, and says what they were.
+    fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<(Resource, Publication)>, StoreError>;
+
+    /// Stores a new subscription.
+    fn subscribe(&mut self, subscription: &Subscription) -> Result<(), StoreError>;
+    /// The subscription of a dialog.
+    fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
+    /// Renews a subscription; `false` when it is gone.
+    fn renew(&mut self, dialog: DialogId<'_>, renewal: &Renewal<'_>) -> Result<bool, StoreError>;
+    /// Ends a subscription; its last NOTIFY becomes due for `occasion`. `false` when it was gone.
+    fn end(&mut self, dialog: DialogId<'_>, occasion: Occasion, reason: &[u8]) -> Result<bool, StoreError>;
+    /// Removes a subscription without another word.
+    fn drop_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
+    /// The subscriptions of a resource.
+    fn subscriptions(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError>;
+    /// Ends subscriptions that have run out, at most `limit`; their last NOTIFYs become due.
+    fn end_expired(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError>;
+    /// Gives a subscription another standing; `true` when it was another one before.
+    fn set_standing(&mut self, dialog: DialogId<'_>, standing: &Standing) -> Result<bool, StoreError>;
+
+    /// A watcher's standing as remembered.
+    fn standing(&mut self, subscription: &Subscription) -> Result<Option<Standing>, StoreError>;
+    /// Remembers a watcher's standing.
+    fn remember_standing(&mut self, subscription: &Subscription, standing: &Standing) -> Result<(), StoreError>;
+    /// Watchers of a resource that are remembered as waiting or pending without a live subscription.
+    fn waiting_watchers(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError>;
+
+    /// Notes what happened to a resource; `true` when the caller has to send (`notifier::run`).
+    fn happened(&mut self, resource: &Resource, event: Event<'_>) -> bool;
+    /// Starts a pass over what is due, or lets go of the resource when nothing is.
+    fn begin_round(&mut self, resource: &Resource) -> Option<Round>;
+    /// The next NOTIFYs of a pass, counted up and, where the mode promises it, written down. Empty: the pass is over.
+    fn next_portion(&mut self, resource: &Resource, round: &mut Round) -> Vec<Outgoing>;
+    /// Sends a NOTIFY.
+    fn send_notify(&mut self, outgoing: &Outgoing, headers: &[u8], body: Option<&[u8]>);
+}

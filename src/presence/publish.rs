@@ -1,0 +1,288 @@
+//! PUBLISH (RFC 3903 6): checks the request, changes the documents, answers, tells the watchers.
+use super::error::Failure;
+use super::event_package::{Package, PackageId};
+use super::ports::{Event, Once, Ports, Verdict};
+use super::publication::{Applied, Change, Dialogs, Modification, Publication};
+use super::resource::Resource;
+use super::{notifier, refresh, sphere};
+use crate::sip::{event::EventHeader, text, uri};
+
+/// A PUBLISH taken apart.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Request<'a> {
+    /// The Event header.
+    pub event: Option<&'a [u8]>,
+    /// User part of the request URI.
+    pub user: &'a [u8],
+    /// Host part of the request URI.
+    pub domain: &'a [u8],
+    /// SIP-If-Match.
+    pub etag: Option<&'a [u8]>,
+    /// Expires, in seconds.
+    pub expires: Option<u32>,
+    /// Content-Type.
+    pub content_type: Option<&'a [u8]>,
+    /// The body; `None` for an empty one.
+    pub body: Option<&'a [u8]>,
+    /// Whoever is not to be told of this change; empty for nobody.
+    pub sender: &'a [u8],
+    /// `$xavp(cfg=>priority)`.
+    pub priority: Option<i32>,
+}
+
+/// Longest entity tag that the table's column takes.
+const MAX_ETAG: usize = 64;
+
+/// Handles a PUBLISH: on success it has been answered and the watchers are told.
+pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Failure> {
+    let package = find_package(ports, request.event)?;
+    let description = *ports.packages().get(package);
+    let expires = ports
+        .config()
+        .grant(request.expires, description.default_expires)
+        .ok_or_else(|| Failure::too_brief(ports.config().min_expires))?;
+    if request.etag.is_none() && request.body.is_none() {
+        return Err(Failure::invalid_request("neither an entity tag nor a body"));
+    }
+    let resource = ports.uri_rule().resource(&uri::join(request.user, request.domain), package);
+    if let Some(body) = request.body {
+        check_body(ports, &description, package, request.content_type, body)?;
+    }
+    let sphere_before = current_sphere(ports, &resource, &description)?;
+    let new = Document { expires, sphere_before, description: &description, resource: &resource };
+    match request.etag {
+        None if expires == 0 => publish_once(ports, request, &new),
+        None => insert(ports, request, &new),
+        Some(etag) if expires == 0 => remove(ports, etag, request, &new),
+        Some(etag) => modify(ports, etag, request, &new),
+    }
+}
+
+/// What the steps share.
+struct Document<'a> {
+    expires: u32,
+    sphere_before: Option<Vec<u8>>,
+    description: &'a Package,
+    resource: &'a Resource,
+}
+
+fn find_package<P: Ports>(ports: &P, event: Option<&[u8]>) -> Result<PackageId, Failure> {
+    let refuse = |why: &str| Failure::bad_event(&ports.packages().allow_events(), why);
+    let event = event.ok_or_else(|| refuse("no Event header"))?;
+    let header = EventHeader::parse(event).ok_or_else(|| refuse("unreadable Event header"))?;
+    ports
+        .packages()
+        .find(&header)
+        .ok_or_else(|| refuse(&format!("unsupported event package {}", String::from_utf8_lossy(event))))
+}
+
+/// Type and form of a body (RFC 3903 6 step 4), then the package's own check.
+fn check_body<P: Ports>(
+    ports: &mut P,
+    package: &Package,
+    id: PackageId,
+    content_type: Option<&[u8]>,
+    body: &[u8],
+) -> Result<(), Failure> {
+    let accepted = package.content_type;
+    let Some(given) = content_type else {
+        return Err(Failure::bad_request("a body without Content-Type"));
+    };
+    let media = given[..given.iter().position(|c| *c == b';').unwrap_or(given.len())].trim_ascii();
+    if !accepted.is_empty() && !media.eq_ignore_ascii_case(accepted) {
+        let why = format!("Content-Type {}", String::from_utf8_lossy(media));
+        return Err(Failure::unsupported_media(accepted, why));
+    }
+    if accepted.ends_with(b"+xml") && !well_formed(body) {
+        return Err(Failure::unsupported_media(accepted, "the body is not well-formed XML"));
+    }
+    if package.checks_publish && ports.check_publish(id) == Verdict::Refused {
+        return Err(Failure::Answered("bad body".into()));
+    }
+    Ok(())
+}
+
+/// Whether a document is well-formed, has a root element and is not absurdly deep; entities are never expanded.
+pub fn well_formed(document: &[u8]) -> bool {
+    use quick_xml::events::Event as Xml;
+    let mut reader = quick_xml::Reader::from_reader(document);
+    let (mut depth, mut roots) = (0usize, 0usize);
+    loop {
+        match reader.read_event() {
+            Ok(Xml::Start(_)) => {
+                roots += usize::from(depth == 0);
+                depth += 1;
+                if depth > 64 {
+                    return false;
+                }
+            }
+            Ok(Xml::Empty(_)) => roots += usize::from(depth == 0),
+            Ok(Xml::End(_)) => depth = depth.saturating_sub(1),
+            // A document type could declare entities: no presence document needs one.
+            Ok(Xml::DocType(_)) | Err(_) => return false,
+            Ok(Xml::Text(text)) if depth == 0 && !text.trim_ascii().is_empty() => return false,
+            Ok(Xml::Eof) => return depth == 0 && roots == 1,
+            Ok(_) => {}
+        }
+    }
+}
+
+fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
+    let body = request.body.unwrap_or_default();
+    let now = ports.now();
+    let etag = ports.new_entity_tag(0);
+    let publication = Publication {
+        etag: etag.clone(),
+        ruid: ports.new_ruid(),
+        sender: request.sender.to_vec(),
+        body: body.to_vec(),
+        expires_at: now + i64::from(new.expires),
+        received_at: now,
+        priority: priority(ports, request, now),
+        dialogs: dialogs(new.description, body),
+    };
+    ports.publish(new.resource, Change::Insert(publication))?;
+    answer(ports, new.expires, &etag);
+    tell(ports, request, new, None)
+}
+
+/// An initial PUBLISH with Expires 0 stores nothing; documents of the same dialogs are over, and where the package shows
+/// the last document only, watchers see this one once.
+fn publish_once<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
+    let body = request.body.unwrap_or_default();
+    let dialogs = dialogs(new.description, body);
+    if !dialogs.ids.is_empty() {
+        for old in ports.documents(new.resource)? {
+            if old.dialogs.ids.iter().any(|id| dialogs.ids.contains(id)) {
+                ports.publish(new.resource, Change::Remove(old.etag))?;
+            }
+        }
+    }
+    let etag = ports.new_entity_tag(0);
+    answer(ports, 0, &etag);
+    if new.description.is_dialog() || !new.description.aggregates {
+        tell(ports, request, new, Some(Once::Body(body.to_vec())))?;
+    }
+    Ok(())
+}
+
+fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
+    let now = ports.now();
+    let new_etag = if new.description.keep_entity_tag {
+        etag.to_vec()
+    } else {
+        let changes = changes_of(etag).wrapping_add(1);
+        ports.new_entity_tag(changes)
+    };
+    let change = Change::Modify(Modification {
+        etag: etag.to_vec(),
+        new_etag: new_etag.clone(),
+        body: request.body.map(<[u8]>::to_vec),
+        dialogs: request.body.map(|body| dialogs(new.description, body)).unwrap_or_default(),
+        expires_at: now + i64::from(new.expires),
+        received_at: now,
+        priority: priority(ports, request, now),
+        sender: request.sender.to_vec(),
+    });
+    match matched(ports, new.resource, etag, change)? {
+        Applied::Modified { changed } => {
+            answer(ports, new.expires, &new_etag);
+            if changed { tell(ports, request, new, None) } else { Ok(()) }
+        }
+        _ => Err(no_match(etag)),
+    }
+}
+
+fn remove<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
+    match matched(ports, new.resource, etag, Change::Remove(etag.to_vec()))? {
+        Applied::Removed(publication) => {
+            answer(ports, 0, etag);
+            tell(ports, request, new, Some(Once::Removed(publication)))
+        }
+        _ => Err(no_match(etag)),
+    }
+}
+
+fn matched<P: Ports>(ports: &mut P, resource: &Resource, etag: &[u8], change: Change) -> Result<Applied, Failure> {
+    if etag.is_empty() || etag.len() > MAX_ETAG {
+        return Err(no_match(etag));
+    }
+    Ok(ports.publish(resource, change)?)
+}
+
+fn no_match(etag: &[u8]) -> Failure {
+    Failure::conditional_failed(format!("no publication under entity tag {}", String::from_utf8_lossy(etag)))
+}
+
+/// The last number of an entity tag of ours or of stock: how often the publication has changed.
+fn changes_of(etag: &[u8]) -> u32 {
+    let count = etag.split(|c| *c == b'.').nth(4).unwrap_or_default();
+    std::str::from_utf8(count).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn priority<P: Ports>(ports: &P, request: &Request<'_>, now: i64) -> i32 {
+    match request.priority {
+        Some(priority) => priority,
+        // Newer documents go first: the age in seconds since the server started counts.
+        None if !ports.config().xavp.is_empty() => (now - ports.config().started) as i32,
+        None => 0,
+    }
+}
+
+fn dialogs(package: &Package, body: &[u8]) -> Dialogs {
+    if package.is_dialog() { Dialogs::of(body) } else { Dialogs::default() }
+}
+
+/// 200 with Expires and SIP-ETag (RFC 3903 6 step 6).
+fn answer<P: Ports>(ports: &mut P, expires: u32, etag: &[u8]) {
+    let shown = (i64::from(expires) - ports.config().expires_offset).max(0);
+    let mut headers = b"Expires: ".to_vec();
+    text::push_number(&mut headers, if expires == 0 { 0 } else { shown });
+    headers.extend_from_slice(b"\r\nSIP-ETag: ");
+    headers.extend_from_slice(etag);
+    headers.extend_from_slice(b"\r\n");
+    ports.reply(200, "OK", &headers);
+}
+
+/// Tells the watchers; where rules depend on the sphere and it changed, their standing is looked at first.
+fn tell<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>, once: Option<Once>) -> Result<(), Failure> {
+    if ports.config().sphere_check && current_sphere(ports, new.resource, new.description)? != new.sphere_before {
+        refresh::standings(ports, new.resource)?;
+    }
+    if ports.happened(new.resource, Event::State { sender: request.sender, once }) {
+        notifier::run(ports, new.resource);
+    }
+    Ok(())
+}
+
+fn current_sphere<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) -> Result<Option<Vec<u8>>, Failure> {
+    if !ports.config().sphere_check || package.name != b"presence" {
+        return Ok(None);
+    }
+    Ok(sphere_of(ports, resource)?)
+}
+
+/// The sphere the presentity's documents name, the newest first.
+pub fn sphere_of<P: Ports>(ports: &mut P, resource: &Resource) -> Result<Option<Vec<u8>>, super::error::StoreError> {
+    Ok(ports.documents(resource)?.iter().rev().find_map(|publication| sphere::of(&publication.body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn well_formed_documents_only() {
+        assert!(well_formed(b"<?xml version=\"1.0\"?><a><b/></a>\n"));
+        for bad in ["", "text", "<a>", "<a></b>", "<a/><b/>", "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>"] {
+            assert!(!well_formed(bad.as_bytes()), "{bad}");
+        }
+        assert!(!well_formed("<a>".repeat(65).as_bytes()));
+    }
+
+    #[test]
+    fn the_change_count_survives_in_the_tag() {
+        assert_eq!(changes_of(b"a.1795226396.11999.24.2"), 2);
+        assert_eq!(changes_of(b"bogus"), 0);
+    }
+}

@@ -1,0 +1,55 @@
+//! A resource: one event package of one presentity. Publications and subscriptions hang on it, and its lane keeps their order.
+use super::event_package::PackageId;
+use std::hash::Hasher;
+
+/// Presentity URI and event package, with their hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// `sip:user@host`.
+    pub uri: Vec<u8>,
+    /// The event package.
+    pub event: PackageId,
+    /// The hash of both.
+    pub hash: u64,
+}
+
+/// How URIs are compared and hashed.
+#[derive(Debug, Clone, Copy)]
+pub struct UriRule {
+    /// `sip_uri_match` 1.
+    pub ignore_case: bool,
+    /// A random start value, the same in all processes.
+    pub seed: u64,
+}
+
+impl UriRule {
+    /// The resource of this URI and package.
+    pub fn resource(&self, uri: &[u8], event: PackageId) -> Resource {
+        Resource { uri: uri.to_vec(), event, hash: self.hash(&[uri], u64::from(event.0)) }
+    }
+
+    /// A hash over parts and a number.
+    pub fn hash(&self, parts: &[&[u8]], number: u64) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        hasher.write_u64(self.seed ^ number);
+        for part in parts {
+            if self.ignore_case && part.iter().any(u8::is_ascii_uppercase) {
+                hasher.write(&part.to_ascii_lowercase());
+            } else {
+                hasher.write(part);
+            }
+            hasher.write_u8(0xff);
+        }
+        hasher.finish()
+    }
+
+    /// A hash over parts that are always compared byte by byte.
+    pub fn exact_hash(&self, parts: &[&[u8]]) -> u64 {
+        UriRule { ignore_case: false, seed: self.seed }.hash(parts, 1 << 40)
+    }
+
+    /// Whether two URIs are the same.
+    pub fn same(&self, a: &[u8], b: &[u8]) -> bool {
+        if self.ignore_case { a.eq_ignore_ascii_case(b) } else { a == b }
+    }
+}

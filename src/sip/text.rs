@@ -1,0 +1,60 @@
+//! Writing header blocks and documents: numbers and escaped text onto a byte buffer.
+
+/// Appends the decimal digits of `number`.
+pub fn push_number(out: &mut Vec<u8>, number: i64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends `text` as XML content or attribute value. What XML 1.0 forbids, and what is not UTF-8, becomes U+FFFD.
+pub fn push_xml(out: &mut Vec<u8>, text: &[u8]) {
+    for c in String::from_utf8_lossy(text).chars() {
+        match c {
+            '&' => out.extend_from_slice(b"&amp;"),
+            '<' => out.extend_from_slice(b"&lt;"),
+            '>' => out.extend_from_slice(b"&gt;"),
+            '"' => out.extend_from_slice(b"&quot;"),
+            c if c.is_control() && !matches!(c, '\t' | '\n' | '\r') => out.extend_from_slice("\u{fffd}".as_bytes()),
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+/// Whether a value may stand in a header line: no CR, LF or NUL.
+pub fn fits_header(value: &[u8]) -> bool {
+    memchr::memchr3(b'\r', b'\n', 0, value).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for (number, text) in [(0, "0"), (7, "7"), (-12, "-12"), (i64::MAX, "9223372036854775807")] {
+            let mut out = Vec::new();
+            push_number(&mut out, number);
+            assert_eq!(out, text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn xml_is_escaped() {
+        let mut out = Vec::new();
+        push_xml(&mut out, b"a<b>&\"c\x01\xff");
+        assert_eq!(String::from_utf8(out).unwrap(), "a&lt;b&gt;&amp;&quot;c\u{fffd}\u{fffd}");
+    }
+}

@@ -1,0 +1,42 @@
+//! SIP URIs as the tables hold them: `sip:user@host`.
+
+/// `sip:user@host`, or `sip:host` where there is no user.
+pub fn join(user: &[u8], host: &[u8]) -> Vec<u8> {
+    let mut uri = Vec::with_capacity(5 + user.len() + host.len());
+    uri.extend_from_slice(b"sip:");
+    if !user.is_empty() {
+        uri.extend_from_slice(user);
+        uri.push(b'@');
+    }
+    uri.extend_from_slice(host);
+    uri
+}
+
+/// User and host of a URI that [`join`] made, or of any plain `scheme:user@host;params`.
+pub fn split(uri: &[u8]) -> (&[u8], &[u8]) {
+    let rest = uri.iter().position(|c| *c == b':').map_or(uri, |at| &uri[at + 1..]);
+    let (user, host) = match rest.iter().rposition(|c| *c == b'@') {
+        Some(at) => (&rest[..at], &rest[at + 1..]),
+        None => (&rest[..0], rest),
+    };
+    let end = host.iter().position(|c| matches!(c, b';' | b'?')).unwrap_or(host.len());
+    (user, &host[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn join_and_split_agree() {
+        for (user, host) in [("alice", "example.org"), ("", "example.org"), ("a;b", "h"), ("+4930", "[::1]")] {
+            let uri = join(user.as_bytes(), host.as_bytes());
+            assert_eq!(split(&uri), (user.as_bytes(), host.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn parameters_are_not_part_of_the_host() {
+        assert_eq!(split(b"sip:alice@example.org;transport=tcp"), (&b"alice"[..], &b"example.org"[..]));
+    }
+}
