@@ -102,5 +102,6 @@ int kr_pv_inner(struct sip_msg *msg, pv_spec_t *spec, pv_value_t *res);
 /* statistics and host facts */
 const char *kr_host_version(void);
 int kr_children(void);
+unsigned int kr_case_hash(str *a, str *b);
 int kr_proto_name(int proto, str *name);
 #endif

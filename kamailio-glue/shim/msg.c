@@ -12,6 +12,7 @@
 #include "core/socket_info.h"
 #include "core/strutils.h"
 #include "core/resolve.h"
+#include "core/hashes.h"
 
 int kr_parse_headers(struct sip_msg *msg)
 {
@@ -141,4 +142,9 @@ void kr_free_event_params(event_t *event)
 int kr_proto_name(int proto, str *name)
 {
 	return get_valid_proto_string(proto, 0, 0, name);
+}
+
+unsigned int kr_case_hash(str *a, str *b)
+{
+	return core_case_hash(a, b, 0);
 }

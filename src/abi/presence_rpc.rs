@@ -2,8 +2,9 @@
 use super::c_types::rpc_t;
 use super::{presence_module, state};
 use crate::bridge::tables::{Documents, SharedPublication};
-use crate::host::log;
+use crate::host::{log, msg};
 use crate::host::rpc::{Rpc, Struct};
+use crate::presence::config::PublicationMode;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Field;
@@ -36,16 +37,19 @@ fn refresh(rpc: Rpc, with_type: bool) {
 fn show_publication(out: Struct, resource: &Resource, event: &[u8], p: &Publication, full: bool) {
     let (user, domain) = uri::split(&resource.uri);
     out.text(c"user", user).text(c"domain", domain).text(c"event", event).text(c"etag", &p.etag);
-    out.text(c"sender", &p.sender).int(c"expires", p.expires_at).int(c"received_time", p.received_at);
-    out.int(c"priority", p.priority.into());
+    out.text(c"sender", &p.sender).int(c"expires", p.expires_at);
     if full {
-        out.text(c"body", &p.body);
+        out.int(c"received_time", p.received_at).int(c"priority", p.priority.into()).text(c"ruid", &p.ruid);
+        out.text(c"body", &p.body).int(c"hashid", msg::case_hash(user, domain).into());
     }
 }
 
 /// Copies what `keep` wants of each shard's publications; a shard is locked only while it is copied.
 fn each_publication(mut show: impl FnMut(&Resource, &[u8], &Publication)) {
     let Some(process) = state::process() else { return };
+    if process.config.publications != PublicationMode::Memory {
+        return;
+    }
     let tables = &process.shared.tables;
     for index in 0..tables.shard_count() {
         let copied: Vec<(Resource, Vec<Publication>)> = {
@@ -125,7 +129,6 @@ fn watcher_list(rpc: Rpc) {
 }
 
 fn cache_sync(rpc: Rpc) {
-    use crate::presence::config::PublicationMode;
     let Some(process) = state::process() else { return };
     if process.config.publications != PublicationMode::Cached || !process.database.is_configured() {
         return fault(rpc, "there is no cache of a table: publ_cache is not 1 or db_url is not set");

@@ -414,14 +414,14 @@ fn skip_sender(shard: &mut Shard, rule: UriRule, resource: &Resource, sender: &[
 
 fn share_once(once: &Once) -> Result<SharedOnce, NoMemory> {
     Ok(match once {
-        Once::Removed(publication) => SharedOnce::Removed(SharedPublication::new(publication)?),
+        Once::Removed(publication, place) => SharedOnce::Removed(SharedPublication::new(publication)?, *place),
         Once::Body(body) => SharedOnce::Body(shm::copy(body)?),
     })
 }
 
 fn private_once(once: SharedOnce) -> Once {
     match once {
-        SharedOnce::Removed(publication) => Once::Removed(publication.to_private()),
+        SharedOnce::Removed(publication, place) => Once::Removed(publication.to_private(), place),
         SharedOnce::Body(body) => Once::Body(body.to_vec()),
     }
 }

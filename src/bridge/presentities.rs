@@ -195,7 +195,7 @@ impl World {
                 (Applied::Modified { changed: !keep_body }, vec![row])
             }
             (Plan::Remove { at }, Change::Remove(etag)) => {
-                (Applied::Removed(documents.swap_remove(at)), vec![OwnedRowChange::Delete(etag.clone())])
+                (Applied::Removed(documents.swap_remove(at), at), vec![OwnedRowChange::Delete(etag.clone())])
             }
             _ => return Ok(Applied::NoMatch),
         };
@@ -249,7 +249,13 @@ impl World {
                 let mut document = list[at].to_private();
                 let with_body = modify(&mut document, modification, keep_body);
                 let fresh = SharedPublication::new(&document)?;
-                garbage.push(std::mem::replace(&mut list[at], fresh));
+                if want_rows {
+                    garbage.push(std::mem::replace(&mut list[at], fresh));
+                } else {
+                    // In memory the order is that of the last change.
+                    garbage.push(list.remove(at));
+                    list.push(fresh);
+                }
                 let rows = if want_rows {
                     vec![OwnedRowChange::Update { before: modification.etag.clone(), after: document, with_body }]
                 } else {
@@ -262,7 +268,7 @@ impl World {
                 let gone = old.to_private();
                 garbage.push(old);
                 let rows = if want_rows { vec![OwnedRowChange::Delete(etag.clone())] } else { Vec::new() };
-                (Applied::Removed(gone), rows)
+                (Applied::Removed(gone, at), rows)
             }
             _ => return Ok((Applied::NoMatch, Vec::new())),
         };
@@ -297,7 +303,9 @@ impl World {
             _ => Vec::new(),
         };
         drop(shard);
-        publication::sort(&mut documents, self.config.order_by_column);
+        if self.config.order_by_column || self.config.publications != PublicationMode::Memory {
+            publication::sort(&mut documents, self.config.order_by_column);
+        }
         documents
     }
 
@@ -374,7 +382,7 @@ impl World {
     }
 
     /// See [`crate::presence::ports::Ports::take_ended_publications`].
-    pub(super) fn take_ended(&mut self, now: i64, limit: usize) -> Result<Vec<(Resource, Publication)>, StoreError> {
+    pub(super) fn take_ended(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
         if self.config.publications == PublicationMode::Memory {
             return Ok(self.take_ended_in_memory(now, limit));
         }
@@ -385,14 +393,15 @@ impl World {
             let is_dialog = self.is_dialog(&resource);
             let event = self.event_name(&resource);
             let rows = read_rows(&self.database, self.config, &resource, event, is_dialog)?;
-            let still = rows.into_iter().find(|p| p.etag == etag && p.expires_at > 0 && p.expires_at < now);
-            let Some(publication) = still else { continue };
+            if !rows.iter().any(|p| p.etag == etag && p.expires_at > 0 && p.expires_at < now) {
+                continue;
+            }
             if self.config.publications == PublicationMode::Cached {
                 self.load_documents(&resource)?;
                 self.change_in_memory(&resource, &Change::Remove(etag.clone()))?;
             }
             self.write_rows(&resource, &[OwnedRowChange::Delete(etag)])?;
-            ended.push((resource, publication));
+            ended.push(resource);
         }
         Ok(ended)
     }
@@ -422,7 +431,7 @@ impl World {
         Ok(found)
     }
 
-    fn take_ended_in_memory(&mut self, now: i64, limit: usize) -> Vec<(Resource, Publication)> {
+    fn take_ended_in_memory(&mut self, now: i64, limit: usize) -> Vec<Resource> {
         let mut ended = Vec::new();
         for index in 0..self.shared.tables.shard_count() {
             let mut garbage = Vec::new();
@@ -430,19 +439,21 @@ impl World {
             for lane in shard.lanes_mut() {
                 let resource = lane.resource();
                 let Documents::Known(list) = &mut lane.documents else { continue };
-                let before = ended.len();
+                let before = list.len();
                 let mut at = 0;
-                while at < list.len() && ended.len() < limit {
+                while at < list.len() {
                     if list[at].expires_at > 0 && list[at].expires_at < now {
-                        let old = list.remove(at);
-                        ended.push((resource.clone(), old.to_private()));
-                        garbage.push(old);
+                        garbage.push(list.remove(at));
                     } else {
                         at += 1;
                     }
                 }
-                if ended.len() > before {
+                if list.len() < before {
                     lane.documents_changed();
+                    ended.push(resource);
+                    if ended.len() >= limit {
+                        break;
+                    }
                 }
             }
             drop(shard);
@@ -452,7 +463,7 @@ impl World {
             }
         }
         let rule = self.shared.tables.rule();
-        for (resource, _) in &ended {
+        for resource in &ended {
             self.shared.tables.shard(resource.hash).drop_idle_lane(rule, resource);
         }
         ended

@@ -28,7 +28,12 @@ impl World {
 
     pub(super) fn insert_row(&mut self, subscription: &Subscription) -> Result<(), StoreError> {
         let (table, packages) = (self.table(), self.packages);
-        self.database.write(|db| table_rows::insert(db, table, packages, subscription))
+        // As stock does, the first NOTIFY has CSeq 1, and its version is in the row from the start.
+        let mut row = subscription.to_private();
+        row.numbers.version += 1;
+        self.database.write(|db| table_rows::insert(db, table, packages, &row))?;
+        self.fresh = Some(self.shared.tables.dialog_hash(subscription.dialog()));
+        Ok(())
     }
 
     pub(super) fn find_row(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
@@ -83,7 +88,7 @@ impl World {
         if occasion == Occasion::Ended {
             last.numbers.status = Status::Terminated;
         }
-        self.own.push(Outgoing { subscription: last, occasion });
+        self.own.push((self.resource_of(&last), Outgoing { subscription: last, occasion }));
         Ok(true)
     }
 
@@ -135,7 +140,7 @@ impl World {
             Event::State { once, sender } => {
                 if self.config.notifier_processes > 0 {
                     self.mark_rows(resource);
-                    return !self.own.is_empty();
+                    return self.own.iter().any(|(owner, _)| owner == resource);
                 }
                 self.rounds.push(RowRound { resource: resource.clone(), once, sender: sender.to_vec(), change: None });
             }
@@ -148,10 +153,14 @@ impl World {
                 });
             }
             Event::Subscription(dialog, occasion) => match self.find_row(dialog).and_then(|row| match row {
+                Some(row) if self.fresh == Some(self.shared.tables.dialog_hash(dialog)) => Ok(Some(row)),
                 Some(row) => self.count_up(row),
                 None => Ok(None),
             }) {
-                Ok(Some(subscription)) => self.own.push(Outgoing { subscription, occasion }),
+                Ok(Some(subscription)) => {
+                    self.fresh = None;
+                    self.own.push((resource.clone(), Outgoing { subscription, occasion }));
+                }
                 Ok(None) => {}
                 Err(error) => log!(Error, "cannot count up a subscription: {error}"),
             },
@@ -179,7 +188,7 @@ impl World {
     }
 
     pub(super) fn begin_row_round(&mut self, resource: &Resource) -> Option<Round> {
-        if !self.own.is_empty() {
+        if self.own.iter().any(|(owner, _)| owner == resource) {
             return Some(Round { cursor: 1, ..Round::default() });
         }
         let at = self.rounds.iter().position(|round| round.resource == *resource)?;
@@ -194,7 +203,10 @@ impl World {
 
     pub(super) fn next_rows(&mut self, resource: &Resource, round: &mut Round) -> Vec<Outgoing> {
         if round.cursor > 0 {
-            return std::mem::take(&mut self.own);
+            let (mine, others) = std::mem::take(&mut self.own).into_iter().partition(|(owner, _)| owner == resource);
+            self.own = others;
+            let mine: Vec<(Resource, Outgoing)> = mine;
+            return mine.into_iter().map(|(_, outgoing)| outgoing).collect();
         }
         round.cursor = 1;
         let rule = self.shared.tables.rule();

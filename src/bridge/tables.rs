@@ -149,8 +149,8 @@ pub struct Farewell {
 
 /// A document shown only in the next pass.
 pub enum SharedOnce {
-    /// It was removed.
-    Removed(SharedPublication),
+    /// It was removed from this place.
+    Removed(SharedPublication, usize),
     /// It was published for once.
     Body(ShmBox<[u8]>),
 }

@@ -72,7 +72,9 @@ pub struct World {
     pub(super) database: &'static Database,
     message: Option<SipMsg<'static>>,
     /// NOTIFYs that this entry has to send itself, outside of any lane (database-only mode).
-    pub(super) own: Vec<Outgoing>,
+    pub(super) own: Vec<(Resource, Outgoing)>,
+    /// The dialog that this entry has just stored (database-only mode): its first NOTIFY is counted already.
+    pub(super) fresh: Option<u64>,
     /// Changes that this entry has to tell (database-only mode).
     pub(super) rounds: Vec<RowRound>,
     /// Whoever is not told in the pass under way (database-only mode).
@@ -92,6 +94,7 @@ impl World {
             database: &process.database,
             message: None,
             own: Vec::new(),
+            fresh: None,
             rounds: Vec::new(),
             round_sender: Vec::new(),
             reply: None,
@@ -253,7 +256,7 @@ impl Ports for World {
     fn forget(&mut self, resource: &Resource) {
         self.forget_documents(resource)
     }
-    fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<(Resource, Publication)>, StoreError> {
+    fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
         self.take_ended(now, limit)
     }
 

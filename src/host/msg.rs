@@ -55,6 +55,12 @@ pub fn parse_uri(uri: &[u8]) -> Option<UriParts<'_>> {
     }
 }
 
+/// The host's case-insensitive hash of two strings, as its RPC shows it.
+pub fn case_hash(a: &[u8], b: &[u8]) -> u32 {
+    // SAFETY: the hash reads both strings.
+    unsafe { sys::kr_case_hash(&mut bytes::lend(a), &mut bytes::lend(b)) }
+}
+
 impl<'a> SipMsg<'a> {
     /// # Safety
     /// `raw` is a message of the host that lives for `'a`.

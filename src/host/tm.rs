@@ -81,7 +81,9 @@ pub fn send_in_dialog(request: &InDialog<'_>, callback: Option<Callback>) -> Res
             return Err(NotSent);
         }
         if !request.socket.is_empty() {
-            dialog.send_sock = sys::kr_find_socket(&mut lend(request.socket));
+            // The host's parser wants a NUL behind the text.
+            let socket = [request.socket, &[0]].concat();
+            dialog.send_sock = sys::kr_find_socket(&mut lend(&socket[..request.socket.len()]));
         }
         let mut uac = sys::uac_req::default();
         uac.method = &mut method;

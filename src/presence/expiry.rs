@@ -1,7 +1,7 @@
 //! What ends by itself: subscriptions and publications whose time is over, in bounded batches until nothing is left.
 use super::error::StoreError;
 use super::notifier;
-use super::ports::{Event, Once, Ports};
+use super::ports::{Event, Ports};
 use super::subscribe::tell_winfo;
 use super::subscription::{Field, Status};
 use super::winfo::Watcher;
@@ -42,12 +42,11 @@ pub fn publications<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
         let ended = ports.take_ended_publications(now, BATCH)?;
         total += ended.len();
         let count = ended.len();
-        for (resource, publication) in ended {
+        for resource in ended {
             if ports.config().force_delete {
                 continue;
             }
-            let once = Some(Once::Removed(publication));
-            if ports.happened(&resource, Event::State { sender: b"", once }) {
+            if ports.happened(&resource, Event::State { sender: b"", once: None }) {
                 notifier::run(ports, &resource);
             }
         }

@@ -1,4 +1,5 @@
 //! NOTIFY (RFC 6665 4.2.2): who gets which body, in the order of the changes.
+use super::config::PublicationMode;
 use super::error::StoreError;
 use super::event_package::Package;
 use super::ports::{Occasion, Once, Outgoing, Ports, Round};
@@ -48,7 +49,7 @@ impl<'a> Body<'a> {
         self.composed
             .get_or_insert_with(|| match &round.once {
                 Some(Once::Body(body)) => Some(body.clone()),
-                Some(Once::Removed(gone)) => compose(ports, resource, Some(gone)).map(|c| c.body).unwrap_or_default(),
+                Some(Once::Removed(gone, place)) => compose(ports, resource, Some((gone, *place))).map(|c| c.body).unwrap_or_default(),
                 None => kept_or_composed(ports, resource, round.generation),
             })
             .as_deref()
@@ -76,7 +77,7 @@ struct Composed {
 }
 
 /// Puts the documents of a resource together; `gone` has just been removed and is shown as closed.
-fn compose<P: Ports>(ports: &mut P, resource: &Resource, gone: Option<&Publication>) -> Result<Composed, StoreError> {
+fn compose<P: Ports>(ports: &mut P, resource: &Resource, gone: Option<(&Publication, usize)>) -> Result<Composed, StoreError> {
     let package = *ports.packages().get(resource.event);
     let mut documents = ports.documents(resource)?;
     let valid_until = documents.iter().map(|d| d.expires_at).filter(|at| *at > 0).min().unwrap_or(i64::MAX);
@@ -84,13 +85,18 @@ fn compose<P: Ports>(ports: &mut P, resource: &Resource, gone: Option<&Publicati
         return Ok(Composed { body: documents.pop().map(|d| d.body).filter(|b| !b.is_empty()), valid_until });
     }
     let mut offline = None;
-    if let Some(gone) = gone {
-        let at = documents.iter().position(|d| d.received_at > gone.received_at).unwrap_or(documents.len());
+    if let Some((gone, place)) = gone {
+        let at = place.min(documents.len());
         documents.insert(at, gone.clone());
         offline = Some(at);
     }
     if documents.is_empty() {
         return Ok(Composed { body: None, valid_until });
+    }
+    if ports.config().publications == PublicationMode::Memory {
+        // In memory the newest document comes first, in the table the oldest: stock's packages see it so.
+        documents.reverse();
+        offline = offline.map(|at| documents.len() - 1 - at);
     }
     let bodies: Vec<&[u8]> = documents.iter().map(|d| d.body.as_slice()).collect();
     Ok(Composed { body: ports.aggregate(resource.event, &resource.uri, &bodies, offline), valid_until })

@@ -32,8 +32,8 @@ pub struct Outgoing {
 /// A document that is shown once more, or only once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Once {
-    /// A publication that has just been removed: the package shows it as closed.
-    Removed(Publication),
+    /// A publication that has just been removed, and its place: the package shows it as closed.
+    Removed(Publication, usize),
     /// This body, in place of the stored ones.
     Body(Vec<u8>),
 }
@@ -159,8 +159,8 @@ pub trait Ports {
     fn keep_composed(&mut self, resource: &Resource, generation: u32, body: Option<&[u8]>, valid_until: i64);
     /// Forgets what is cached for a resource: the tables may have been changed by others.
     fn forget(&mut self, resource: &Resource);
-    /// Removes publications that have ended, at most `limit`, and says what they were.
-    fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<(Resource, Publication)>, StoreError>;
+    /// Removes publications that have ended, at most `limit`, and says whose they were.
+    fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError>;
 
     /// Stores a new subscription.
     fn subscribe(&mut self, subscription: &Subscription) -> Result<(), StoreError>;

@@ -87,8 +87,8 @@ pub enum Applied {
         /// Whether watchers have to be told.
         changed: bool,
     },
-    /// The document is gone; this is what it was.
-    Removed(Publication),
+    /// The document is gone; this is what it was, and its place among the others.
+    Removed(Publication, usize),
     /// There is no document under that tag.
     NoMatch,
 }

@@ -195,9 +195,9 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
 
 fn remove<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
     match matched(ports, new.resource, etag, Change::Remove(etag.to_vec()))? {
-        Applied::Removed(publication) => {
+        Applied::Removed(publication, place) => {
             answer(ports, 0, etag);
-            tell(ports, request, new, Some(Once::Removed(publication)))
+            tell(ports, request, new, Some(Once::Removed(publication, place)))
         }
         _ => Err(no_match(etag)),
     }
