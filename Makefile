@@ -2,7 +2,6 @@
 SHELL := /bin/bash
 PROFILE ?= release
 CARGO ?= cargo
-HOST_SRC := $(shell scripts/host-source.sh 2>/dev/null)
 MODULES := target/modules
 
 .PHONY: help

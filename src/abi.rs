@@ -4,6 +4,7 @@
 #[macro_use]
 mod entry;
 pub mod c_types;
+mod frozen_table;
 pub mod presence_api;
 pub mod presence_module;
 pub mod presence_rpc;

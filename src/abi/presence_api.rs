@@ -1,11 +1,13 @@
 //! `bind_presence`: the functions other modules call (`modules/presence/bind_presence.h`).
-use super::c_types::{event_t, pres_ev_t, presence_api_t, str_t};
+use super::c_types::{event_t, pres_ev_t, presence_api_t, sip_msg_t, str_t, subs_t};
+use super::frozen_table as table;
 use super::{presence_module, state};
 use crate::host::bytes::{lend, view, view_ptr};
 use crate::host::log;
 use crate::log;
 use crate::sys;
-use std::ffi::c_int;
+use crate::host::msg::{Header, SipMsg};
+use std::ffi::{c_char, c_int};
 
 unsafe extern "C" fn add_event(event: *mut pres_ev_t) -> c_int {
     entry!(add_event, -1, {
@@ -140,6 +142,211 @@ unsafe extern "C" fn pres_refresh_watchers(uri: *mut str_t, event: *mut str_t, k
     })
 }
 
+/// Fills a `subs_t` from a SUBSCRIBE: strings are views of the message, but for `pres_uri` and `record_route`, which are
+/// private memory that the caller frees.
+unsafe extern "C" fn extract_sdialog_info(
+    subs: *mut subs_t,
+    msg: *mut sip_msg_t,
+    max_expires: c_int,
+    to_tag_made: *mut c_int,
+    server_contact: str_t,
+    watcher_user: str_t,
+    watcher_domain: str_t,
+) -> c_int {
+    entry!(extract_sdialog_info, -1, {
+        // SAFETY: the caller's structures and message.
+        unsafe {
+            let (Some(subs), Some(message)) = (subs.as_mut(), SipMsg::new(msg)) else { return -1 };
+            match fill_subscription(subs, message, max_expires, to_tag_made) {
+                Ok(()) => {
+                    if view(&server_contact).is_empty() {
+                        subs.local_contact = lend(presence_module::keep_contact(message.local_contact()));
+                    } else {
+                        subs.local_contact = server_contact;
+                    }
+                    subs.watcher_user = if view(&watcher_user).is_empty() { subs.from_user } else { watcher_user };
+                    subs.watcher_domain = if view(&watcher_domain).is_empty() { subs.from_domain } else { watcher_domain };
+                    0
+                }
+                Err(what) => {
+                    log!(Error, "SUBSCRIBE without a readable {what}");
+                    -1
+                }
+            }
+        }
+    })
+}
+
+/// # Safety
+/// The message is in progress.
+unsafe fn fill_subscription(
+    subs: &mut subs_t,
+    message: SipMsg<'_>,
+    max_expires: c_int,
+    to_tag_made: *mut c_int,
+) -> Result<(), &'static str> {
+    if !message.parse_headers() {
+        return Err("header block");
+    }
+    let limit = u32::try_from(max_expires).ok().filter(|limit| *limit > 0).unwrap_or(u32::MAX);
+    // SAFETY: a registered package, or null.
+    let default = unsafe { subs.event.as_ref() }.map_or(3600, |event| event.default_expires);
+    subs.expires = match message.expires() {
+        Header::Missing => default.min(limit),
+        Header::Value(seconds) => seconds.min(limit),
+        Header::Bad => return Err("Expires"),
+    };
+    let to = message.to().ok_or("To")?;
+    let from = message.from().ok_or("From")?;
+    let Header::Value(contact) = message.contact() else { return Err("Contact") };
+    subs.to_user = lend(to.user);
+    subs.to_domain = lend(to.host);
+    subs.from_user = lend(from.user);
+    subs.from_domain = lend(from.host);
+    subs.from_tag = lend(from.tag);
+    subs.callid = lend(message.call_id().ok_or("Call-ID")?);
+    subs.remote_cseq = message.cseq().ok_or("CSeq")?;
+    subs.contact = lend(contact);
+    subs.sockinfo_str = lend(message.socket());
+    subs.user_agent = lend(message.user_agent());
+    subs.version = 0;
+    let made = to.tag.is_empty();
+    subs.to_tag = if made {
+        lend(presence_module::keep_tag(crate::host::sl::reply_tag(message).ok_or("To tag for the reply")?))
+    } else {
+        lend(to.tag)
+    };
+    // SAFETY: the caller's place for a flag, or null.
+    if let Some(flag) = unsafe { to_tag_made.as_mut() } {
+        *flag = c_int::from(made);
+    }
+    if let Header::Value(routes) = message.record_routes() {
+        // SAFETY: the caller frees it.
+        subs.record_route = unsafe { private_text(&routes) }.ok_or("memory")?;
+    }
+    Ok(())
+}
+
+/// A text in private memory of the host.
+///
+/// # Safety
+/// The caller frees it.
+unsafe fn private_text(bytes: &[u8]) -> Option<str_t> {
+    // SAFETY: the block has the size of what is written.
+    unsafe {
+        let text = sys::kr_pkg_malloc(bytes.len() + 1) as *mut u8;
+        if text.is_null() {
+            return None;
+        }
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), text, bytes.len());
+        *text.add(bytes.len()) = 0;
+        Some(str_t { s: text as *mut _, len: bytes.len() as i32 })
+    }
+}
+
+unsafe extern "C" fn get_sphere(uri: *mut str_t) -> *mut c_char {
+    entry!(get_sphere, std::ptr::null_mut(), {
+        // SAFETY: the caller's string.
+        let Some(uri) = (unsafe { view_ptr(uri) }) else { return std::ptr::null_mut() };
+        // SAFETY: the caller frees the text.
+        presence_module::sphere_of(uri).and_then(|sphere| unsafe { private_text(&sphere) }).map_or(std::ptr::null_mut(), |t| t.s)
+    })
+}
+
+unsafe extern "C" fn get_presentity(
+    uri: str_t,
+    event: *mut pres_ev_t,
+    etag: *mut str_t,
+    contact: *mut str_t,
+) -> *mut str_t {
+    entry!(get_presentity, std::ptr::null_mut(), {
+        let _ = (etag, contact);
+        // SAFETY: the caller's strings and a registered package; the caller gives the document to `free_presentity`.
+        unsafe {
+            let Some(id) = state::registry().and_then(|registry| registry.id_of(event)) else { return std::ptr::null_mut() };
+            presence_module::document_of(view(&uri), id)
+                .and_then(|document| private_str(&document, (*event).free_body.is_some()))
+                .unwrap_or(std::ptr::null_mut())
+        }
+    })
+}
+
+unsafe extern "C" fn free_presentity(document: *mut str_t, event: *mut pres_ev_t) {
+    entry!(free_presentity, (), {
+        // SAFETY: a document of `get_presentity` for the same package.
+        unsafe {
+            if document.is_null() {
+                return;
+            }
+            match event.as_ref().and_then(|event| event.free_body) {
+                Some(free) => free((*document).s),
+                None => sys::kr_pkg_free((*document).s as *mut _),
+            }
+            sys::kr_pkg_free(document as *mut _);
+        }
+    })
+}
+
+unsafe extern "C" fn auth_status(_msg: *mut sip_msg_t, watcher: str_t, presentity: str_t) -> c_int {
+    entry!(auth_status, -1, {
+        // SAFETY: strings of the caller.
+        unsafe { presence_module::auth_status(view(&watcher), view(&presentity)) }
+    })
+}
+
+unsafe extern "C" fn handle_publish(msg: *mut sip_msg_t, sender: *mut c_char, _unused: *mut c_char) -> c_int {
+    entry!(handle_publish, -1, {
+        let _ = sender;
+        // SAFETY: a message in progress.
+        unsafe { presence_module::kr_presence_handle_publish(msg, std::ptr::null()) }
+    })
+}
+
+unsafe extern "C" fn handle_subscribe0(msg: *mut sip_msg_t) -> c_int {
+    // SAFETY: a message in progress.
+    unsafe { presence_module::kr_presence_handle_subscribe(msg, std::ptr::null()) }
+}
+
+unsafe extern "C" fn handle_subscribe(msg: *mut sip_msg_t, user: str_t, domain: str_t) -> c_int {
+    // SAFETY: a message in progress and strings of the caller.
+    unsafe { presence_module::kr_presence_handle_subscribe_as(msg, &user, &domain) }
+}
+
+unsafe extern "C" fn update_presentity(
+    event: *mut str_t,
+    realm: *mut str_t,
+    user: *mut str_t,
+    etag: *mut str_t,
+    sender: *mut str_t,
+    body: *mut str_t,
+    expires: c_int,
+    new_t: c_int,
+    replace: c_int,
+) -> c_int {
+    entry!(update_presentity, -1, {
+        // SAFETY: strings of the caller, or null.
+        let text = |s: *mut str_t| unsafe { view_ptr(s) }.unwrap_or_default();
+        let document = presence_module::ApiDocument {
+            event: text(event),
+            domain: text(realm),
+            user: text(user),
+            etag: text(etag),
+            sender: text(sender),
+            body: text(body),
+            expires,
+            is_new: new_t != 0,
+            replace: replace != 0,
+        };
+        match presence_module::update_presentity(&document) {
+            Ok(()) => 0,
+            Err(why) => {
+                log!(Error, "update_presentity: {why}");
+                -1
+            }
+        }
+    })
+}
+
 /// Fills the API for another module: 0, or -1 before `mod_init`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_bind_presence(api: *mut presence_api_t) -> c_int {
@@ -154,8 +361,24 @@ pub unsafe extern "C" fn kr_bind_presence(api: *mut presence_api_t) -> c_int {
         api.search_event = Some(search_event);
         api.get_event_list = Some(get_event_list);
         api.update_watchers_status = Some(update_watchers_status);
+        api.new_shtable = Some(table::new_shtable);
+        api.destroy_shtable = Some(table::destroy_shtable);
+        api.insert_shtable = Some(table::insert_shtable);
+        api.search_shtable = Some(table::search_shtable);
+        api.delete_shtable = Some(table::delete_shtable);
+        api.update_shtable = Some(table::update_shtable);
+        api.mem_copy_subs = Some(table::mem_copy_subs);
+        api.update_db_subs_timer = Some(table::update_db_subs_timer);
+        api.extract_sdialog_info = Some(extract_sdialog_info);
+        api.get_sphere = Some(get_sphere);
+        api.get_presentity = Some(get_presentity);
+        api.free_presentity = Some(free_presentity);
+        api.pres_auth_status = Some(auth_status);
+        api.handle_publish = Some(handle_publish);
+        api.handle_subscribe0 = Some(handle_subscribe0);
+        api.handle_subscribe = Some(handle_subscribe);
+        api.update_presentity = Some(update_presentity);
         api.pres_refresh_watchers = Some(pres_refresh_watchers);
-        let _ = lend(b"");
         0
     })
 }

@@ -510,7 +510,8 @@ fn refuse_after_panic(msg: *mut sip_msg_t) -> c_int {
     -1
 }
 
-fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
+/// The number of a watcher's standing with a presentity, or -1.
+pub(super) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
     use crate::presence::subscription::{FIELDS, Field, Journal, Numbers, Status};
     let (Some(world), Some(watcher), Some(presentity)) = (state::world(), parse_uri(watcher), parse_uri(presentity)) else {
         return -1;
@@ -552,4 +553,81 @@ fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
         Some(standing) => standing.status as c_int,
         None => -1,
     }
+}
+
+thread_local! {
+    static CONTACT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static TAG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps a text for a caller of the C API until the next call.
+fn keep(slot: &'static std::thread::LocalKey<RefCell<Vec<u8>>>, text: Vec<u8>) -> &'static [u8] {
+    slot.with_borrow_mut(|kept| {
+        *kept = text;
+        // SAFETY: the vector stays as it is until the next call of the same API function in this process.
+        unsafe { std::slice::from_raw_parts(kept.as_ptr(), kept.len()) }
+    })
+}
+
+/// Our Contact, kept until the next SUBSCRIBE.
+pub(super) fn keep_contact(contact: Vec<u8>) -> &'static [u8] {
+    keep(&CONTACT, contact)
+}
+
+/// Our To tag, kept until the next SUBSCRIBE.
+pub(super) fn keep_tag(tag: Vec<u8>) -> &'static [u8] {
+    keep(&TAG, tag)
+}
+
+/// The sphere that a presentity's documents name.
+pub(super) fn sphere_of(uri: &[u8]) -> Option<Vec<u8>> {
+    let mut world = state::world()?;
+    if !world.process().config.sphere_check {
+        return None;
+    }
+    let resource = resource_of(&world, uri, b"presence")?;
+    publish::sphere_of(&mut world, &resource).ok()?
+}
+
+/// The composed document of a presentity.
+pub(super) fn document_of(uri: &[u8], event: crate::presence::event_package::PackageId) -> Option<Vec<u8>> {
+    let mut world = state::world()?;
+    let name = world.process().registry.packages().get(event).name;
+    let resource = resource_of(&world, uri, name)?;
+    crate::presence::notifier::current_body(&mut world, &resource)
+}
+
+/// A document that another module publishes.
+pub(super) struct ApiDocument<'a> {
+    pub(super) event: &'a [u8],
+    pub(super) domain: &'a [u8],
+    pub(super) user: &'a [u8],
+    pub(super) etag: &'a [u8],
+    pub(super) sender: &'a [u8],
+    pub(super) body: &'a [u8],
+    pub(super) expires: i32,
+    pub(super) is_new: bool,
+    pub(super) replace: bool,
+}
+
+/// `update_presentity` of the C API: stores, changes or removes a document under an entity tag that the caller chose.
+pub(super) fn update_presentity(document: &ApiDocument<'_>) -> Result<(), String> {
+    let mut world = state::world().ok_or("presence is not initialised")?;
+    let packages = world.process().registry.packages();
+    let event = packages.named(document.event).ok_or_else(|| format!("no event package {}", log::show(document.event)))?;
+    let request = publish::Direct {
+        event,
+        user: document.user,
+        domain: document.domain,
+        etag: document.etag,
+        sender: document.sender,
+        body: document.body,
+        expires: document.expires.max(0) as u32,
+        kind: match (document.is_new, document.replace) {
+            (_, true) => publish::DirectKind::Replace,
+            (true, false) => publish::DirectKind::Insert,
+            (false, false) => publish::DirectKind::Update,
+        },
+    };
+    publish::direct(&mut world, &request).map_err(|error| error.to_string())
 }

@@ -471,3 +471,117 @@ impl Shard {
         Some(member)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+    use crate::presence::subscription::{FIELDS, Journal, Numbers};
+
+    const RULE: UriRule = UriRule { ignore_case: false, seed: 7 };
+
+    fn member(tables: &Tables, resource: &Resource, call: &str) -> Result<ShmBox<Member>, NoMemory> {
+        let numbers = Numbers {
+            event: resource.event,
+            status: Status::Active,
+            expires_at: 100,
+            local_cseq: 0,
+            remote_cseq: 1,
+            version: 0,
+            flags: 0,
+            updated: -1,
+            updated_winfo: -1,
+            journal: Journal::Insert,
+        };
+        let mut fields: [&[u8]; FIELDS] = [b"x"; FIELDS];
+        fields[0] = &resource.uri;
+        fields[crate::presence::subscription::Field::CallId as usize] = call.as_bytes();
+        let subscription = Subscription::new(numbers, &fields).unwrap();
+        let dialog_hash = tables.dialog_hash(subscription.dialog());
+        shm::boxed(Member {
+            subscription: subscription.map(shm::copy)?,
+            dialog_hash,
+            lane_hash: resource.hash,
+            place: 0,
+            seen: 0,
+            due: None,
+            written_cseq: 0,
+        })
+    }
+
+    fn add(tables: &Tables, resource: &Resource, call: &str) -> Result<u64, NoMemory> {
+        let member = member(tables, resource, call)?;
+        let hash = member.dialog_hash;
+        tables.place_dialog(hash, resource.hash)?;
+        let mut shard = tables.shard(resource.hash);
+        shard.lane_or_new(RULE, resource, Documents::Known(ShmVec::new_in(Shm)))?;
+        let inserted = shard.insert(RULE, resource, member);
+        drop(shard);
+        if inserted.is_err() {
+            tables.unplace_dialog(hash);
+        }
+        inserted.map(|()| hash)
+    }
+
+    fn remove(tables: &Tables, resource: &Resource, call: &str) -> bool {
+        let dialog = DialogId { call_id: call.as_bytes(), to_tag: b"x", from_tag: b"x" };
+        let hash = tables.dialog_hash(dialog);
+        let mut shard = tables.shard(resource.hash);
+        let gone = shard.remove(hash, dialog).is_some();
+        shard.drop_idle_lane(RULE, resource);
+        drop(shard);
+        tables.unplace_dialog(hash);
+        gone
+    }
+
+    #[test]
+    fn members_keep_their_places_when_others_leave() {
+        let tables = Tables::new(RULE, 16).unwrap();
+        let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
+        for i in 0..50 {
+            add(&tables, &resource, &format!("call-{i}")).unwrap();
+        }
+        for i in (0..50).step_by(3) {
+            assert!(remove(&tables, &resource, &format!("call-{i}")));
+        }
+        let mut shard = tables.shard(resource.hash);
+        let slots = shard.lane(RULE, &resource).unwrap().members.to_vec();
+        assert_eq!(slots.len(), 33);
+        for (place, slot) in slots.iter().enumerate() {
+            assert_eq!(shard.member(*slot).unwrap().place as usize, place);
+        }
+        drop(shard);
+        assert_eq!(tables.subscription_count(), 33);
+    }
+
+    #[test]
+    fn everything_is_given_back() {
+        let tables = Tables::new(RULE, 16).unwrap();
+        let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
+        add(&tables, &resource, "first").unwrap();
+        assert!(remove(&tables, &resource, "first"));
+        let before = fake::live_blocks();
+        for round in 0..100 {
+            add(&tables, &resource, &format!("call-{round}")).unwrap();
+            assert!(remove(&tables, &resource, &format!("call-{round}")));
+        }
+        assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn without_memory_nothing_changes_and_nothing_leaks() {
+        for n in 0.. {
+            let tables = Tables::new(RULE, 16).unwrap();
+            let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
+            let (added, failed) = fake::failing_at(n, || add(&tables, &resource, "call"));
+            assert_eq!(fake::held_locks(), 0);
+            if !failed {
+                assert!(added.is_ok());
+                return;
+            }
+            assert_eq!(added, Err(NoMemory), "allocation {n}");
+            assert_eq!(tables.subscription_count(), 0);
+            add(&tables, &resource, "call").expect("it works once there is memory again");
+        }
+    }
+}

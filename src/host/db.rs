@@ -69,6 +69,88 @@ pub struct Connection {
     raw: *mut sys::db1_con_t,
 }
 
+/// Another module's connection, with the table it has chosen.
+pub struct Borrowed<'a> {
+    functions: &'a sys::db_func_t,
+    raw: *mut sys::db1_con_t,
+}
+
+impl<'a> Borrowed<'a> {
+    /// # Safety
+    /// Functions and connection belong together and stay valid while this lives.
+    pub unsafe fn new(functions: &'a sys::db_func_t, raw: *mut sys::db1_con_t) -> Self {
+        Borrowed { functions, raw }
+    }
+
+    /// `INSERT`.
+    pub fn insert(&self, cells: &[Cell<'_>]) -> Result<(), DbError> {
+        insert_into(self.functions, self.raw, cells)
+    }
+
+    /// `UPDATE`.
+    pub fn update(&self, cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+        update_where(self.functions, self.raw, cells, conditions)
+    }
+
+    /// `DELETE`.
+    pub fn delete(&self, conditions: &[Cond<'_>]) -> Result<(), DbError> {
+        delete_where(self.functions, self.raw, conditions)
+    }
+}
+
+type RawConnection = *mut sys::db1_con_t;
+
+fn insert_into(f: &sys::db_func_t, raw: RawConnection, cells: &[Cell<'_>]) -> Result<(), DbError> {
+    let insert = f.insert.ok_or(DbError)?;
+    let mut columns = Columns::new(cells.iter().copied());
+    // SAFETY: arrays and their length belong together.
+    let done = unsafe { insert(raw, columns.keys.as_mut_ptr() as *const _, columns.values.as_ptr(), columns.count()) };
+    if done < 0 { Err(DbError) } else { Ok(()) }
+}
+
+fn update_where(
+    f: &sys::db_func_t,
+    raw: RawConnection,
+    cells: &[Cell<'_>],
+    conditions: &[Cond<'_>],
+) -> Result<(), DbError> {
+    let update = f.update.ok_or(DbError)?;
+    let mut set = Columns::new(cells.iter().copied());
+    let mut given = Columns::new(conditions.iter().map(|(c, _, v)| (*c, *v)));
+    let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
+    // SAFETY: arrays and their lengths belong together.
+    let done = unsafe {
+        update(
+            raw,
+            given.keys.as_mut_ptr() as *const _,
+            ops.as_mut_ptr() as *const _,
+            given.values.as_ptr(),
+            set.keys.as_mut_ptr() as *const _,
+            set.values.as_ptr(),
+            given.count(),
+            set.count(),
+        )
+    };
+    if done < 0 { Err(DbError) } else { Ok(()) }
+}
+
+fn delete_where(f: &sys::db_func_t, raw: RawConnection, conditions: &[Cond<'_>]) -> Result<(), DbError> {
+    let delete = f.delete.ok_or(DbError)?;
+    let mut given = Columns::new(conditions.iter().map(|(c, _, v)| (*c, *v)));
+    let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
+    // SAFETY: arrays and their length belong together.
+    let done = unsafe {
+        delete(
+            raw,
+            given.keys.as_mut_ptr() as *const _,
+            ops.as_mut_ptr() as *const _,
+            given.values.as_ptr(),
+            given.count(),
+        )
+    };
+    if done < 0 { Err(DbError) } else { Ok(()) }
+}
+
 fn key(name: &'static str) -> sys::_str {
     lend(name.as_bytes())
 }
@@ -219,55 +301,21 @@ impl Connection {
     pub fn insert(&self, table: &[u8], cells: &[Cell<'_>]) -> Result<(), DbError> {
         let name = lend(table);
         self.set_table(&name)?;
-        let insert = self.driver.functions.insert.ok_or(DbError)?;
-        let mut columns = Columns::new(cells.iter().copied());
-        // SAFETY: arrays and their length belong together.
-        let done = unsafe { insert(self.raw, columns.keys.as_mut_ptr() as *const _, columns.values.as_ptr(), columns.count()) };
-        if done < 0 { Err(DbError) } else { Ok(()) }
+        insert_into(&self.driver.functions, self.raw, cells)
     }
 
     /// `UPDATE table SET cells WHERE all conditions`.
     pub fn update(&self, table: &[u8], cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         let name = lend(table);
         self.set_table(&name)?;
-        let update = self.driver.functions.update.ok_or(DbError)?;
-        let mut set = Columns::new(cells.iter().copied());
-        let mut given = Columns::new(conditions.iter().map(|(c, _, v)| (*c, *v)));
-        let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
-        // SAFETY: arrays and their lengths belong together.
-        let done = unsafe {
-            update(
-                self.raw,
-                given.keys.as_mut_ptr() as *const _,
-                ops.as_mut_ptr() as *const _,
-                given.values.as_ptr(),
-                set.keys.as_mut_ptr() as *const _,
-                set.values.as_ptr(),
-                given.count(),
-                set.count(),
-            )
-        };
-        if done < 0 { Err(DbError) } else { Ok(()) }
+        update_where(&self.driver.functions, self.raw, cells, conditions)
     }
 
     /// `DELETE FROM table WHERE all conditions`.
     pub fn delete(&self, table: &[u8], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         let name = lend(table);
         self.set_table(&name)?;
-        let delete = self.driver.functions.delete.ok_or(DbError)?;
-        let mut given = Columns::new(conditions.iter().map(|(c, _, v)| (*c, *v)));
-        let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
-        // SAFETY: arrays and their length belong together.
-        let done = unsafe {
-            delete(
-                self.raw,
-                given.keys.as_mut_ptr() as *const _,
-                ops.as_mut_ptr() as *const _,
-                given.values.as_ptr(),
-                given.count(),
-            )
-        };
-        if done < 0 { Err(DbError) } else { Ok(()) }
+        delete_where(&self.driver.functions, self.raw, conditions)
     }
 
     /// How many rows the last UPDATE or DELETE touched, where the driver can tell.

@@ -1,1 +1,126 @@
-//! Rust definitions of the shim symbols for unit tests.
+//! Rust definitions of the shim symbols for unit tests: memory that counts its blocks and fails on demand, locks that notice
+//! a double lock, a log that is thrown away. Everything else answers "not available".
+#![expect(clippy::missing_safety_doc, reason = "the contracts are those of include/kr_shim.h")]
+use std::cell::Cell;
+use std::ffi::{c_char, c_int, c_void};
+
+thread_local! {
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static FAIL_AT: Cell<Option<usize>> = const { Cell::new(None) };
+    static LOCKS: Cell<isize> = const { Cell::new(0) };
+}
+
+/// How many blocks of shared and private memory this thread holds.
+pub fn live_blocks() -> isize {
+    LIVE.get()
+}
+
+/// How many locks this thread holds.
+pub fn held_locks() -> isize {
+    LOCKS.get()
+}
+
+/// Runs `work` with the `n`-th allocation from now failing (counted from 0), and all after it; says whether it came to that.
+pub fn failing_at<T>(n: usize, work: impl FnOnce() -> T) -> (T, bool) {
+    FAIL_AT.set(Some(n));
+    let value = work();
+    let failed = FAIL_AT.replace(None) == Some(usize::MAX);
+    (value, failed)
+}
+
+fn may_allocate() -> bool {
+    match FAIL_AT.get() {
+        None => true,
+        Some(0 | usize::MAX) => {
+            FAIL_AT.set(Some(usize::MAX));
+            false
+        }
+        Some(n) => {
+            FAIL_AT.set(Some(n - 1));
+            true
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn kr_shm_malloc(size: usize) -> *mut c_void {
+    if !may_allocate() {
+        return std::ptr::null_mut();
+    }
+    LIVE.set(LIVE.get() + 1);
+    // SAFETY: plain allocation.
+    unsafe { libc::malloc(size.max(1)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn kr_shm_free(block: *mut c_void) {
+    LIVE.set(LIVE.get() - 1);
+    // SAFETY: a block of `kr_shm_malloc`.
+    unsafe { libc::free(block) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn kr_pkg_malloc(size: usize) -> *mut c_void {
+    // SAFETY: as `kr_shm_malloc`.
+    unsafe { kr_shm_malloc(size) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn kr_pkg_free(block: *mut c_void) {
+    // SAFETY: as `kr_shm_free`.
+    unsafe { kr_shm_free(block) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn kr_lock_size() -> usize {
+    8
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn kr_lock_init(lock: *mut c_void) -> c_int {
+    // SAFETY: the caller's lock word.
+    unsafe { *(lock as *mut u64) = 0 };
+    1
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn kr_lock_get(lock: *mut c_void) {
+    // SAFETY: the caller's lock word.
+    let word = unsafe { &mut *(lock as *mut u64) };
+    assert_eq!(*word, 0, "the lock is held already: in the real host this process would hang");
+    *word = 1;
+    LOCKS.set(LOCKS.get() + 1);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn kr_lock_release(lock: *mut c_void) {
+    // SAFETY: the caller's lock word.
+    unsafe { *(lock as *mut u64) = 0 };
+    LOCKS.set(LOCKS.get() - 1);
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn kr_log_enabled(_level: c_int) -> c_int {
+    1
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn kr_log(_facility: c_int, _level: c_int, _module: *const c_char, _text: *const c_char, _len: c_int) {}
+
+macro_rules! unavailable {
+    ($($name:ident)*) => { $( #[unsafe(no_mangle)] extern "C" fn $name() -> isize { -1 } )* };
+}
+macro_rules! nothing {
+    ($($name:ident)*) => { $( #[unsafe(no_mangle)] extern "C" fn $name() -> isize { 0 } )* };
+}
+
+unavailable! {
+    kr_log_facility kr_register_timer kr_wtimer_add kr_register_basic_timers kr_fork_basic_timer_us kr_parse_headers
+    kr_parse_ruri kr_parse_uri kr_event_parser kr_parse_from kr_parse_to kr_first_contact kr_cseq_number
+    kr_print_record_routes kr_get_body kr_parse_rr_body kr_sl_load kr_sl_reply kr_sl_totag kr_add_reply_header kr_tm_load
+    kr_tm_request_within kr_db_bind kr_db_table_version kr_event_route kr_run_event_route kr_xavp_int kr_pv_null kr_pv_str
+    kr_pv_uint kr_pv_inner kr_proto_name
+}
+nothing! {
+    kr_log_default_facility kr_pid kr_find_socket kr_free_rr kr_tm_cell_ids kr_faked_msg kr_kemi_events kr_pv_parse kr_case_hash
+}

@@ -32,6 +32,11 @@ pub fn send_alone<P: Ports>(ports: &mut P, outgoing: &Outgoing) {
     send(ports, &mut Body::new(&resource), &Round::default(), outgoing);
 }
 
+/// The composed document of a resource as it is now.
+pub fn current_body<P: Ports>(ports: &mut P, resource: &Resource) -> Option<Vec<u8>> {
+    kept_or_composed(ports, resource, 0)
+}
+
 /// The body of one pass, composed when the first watcher needs it.
 struct Body<'a> {
     resource: &'a Resource,

@@ -267,6 +267,83 @@ pub fn sphere_of<P: Ports>(ports: &mut P, resource: &Resource) -> Result<Option<
     Ok(ports.documents(resource)?.iter().rev().find_map(|publication| sphere::of(&publication.body)))
 }
 
+/// What another module does to a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectKind {
+    /// A new one.
+    Insert,
+    /// The one under this entity tag.
+    Update,
+    /// The one under this entity tag, or a new one.
+    Replace,
+}
+
+/// A document that another module publishes, under an entity tag of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Direct<'a> {
+    /// The event package.
+    pub event: PackageId,
+    /// User part of the presentity.
+    pub user: &'a [u8],
+    /// Host part of the presentity.
+    pub domain: &'a [u8],
+    /// The entity tag; empty for a new document lets us choose.
+    pub etag: &'a [u8],
+    /// Whoever is not to be told.
+    pub sender: &'a [u8],
+    /// The document.
+    pub body: &'a [u8],
+    /// Seconds; 0 removes.
+    pub expires: u32,
+    /// What is done.
+    pub kind: DirectKind,
+}
+
+/// Publishes for another module: no request, no checks of the body, the same stores and watchers.
+pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failure> {
+    let description = *ports.packages().get(direct.event);
+    let resource = ports.uri_rule().resource(&uri::join(direct.user, direct.domain), direct.event);
+    let expires = direct.expires.min(ports.config().max_expires);
+    let (request, now) = (Request { sender: direct.sender, ..Request::default() }, ports.now());
+    let new = Document { expires, sphere_before: None, description: &description, resource: &resource };
+    if expires == 0 {
+        return match ports.publish(&resource, Change::Remove(direct.etag.to_vec()))? {
+            Applied::Removed(gone, place) => tell(ports, &request, &new, Some(Once::Removed(gone, place))),
+            _ => Ok(()),
+        };
+    }
+    if direct.kind != DirectKind::Insert {
+        let change = Change::Modify(Modification {
+            etag: direct.etag.to_vec(),
+            new_etag: direct.etag.to_vec(),
+            body: (!direct.body.is_empty()).then(|| direct.body.to_vec()),
+            dialogs: dialogs(&description, direct.body),
+            expires_at: now + i64::from(expires),
+            received_at: now,
+            priority: priority(ports, &request, now),
+            sender: direct.sender.to_vec(),
+        });
+        match ports.publish(&resource, change)? {
+            Applied::Modified { changed: true } => return tell(ports, &request, &new, None),
+            Applied::Modified { changed: false } => return Ok(()),
+            _ if direct.kind == DirectKind::Update => return Err(no_match(direct.etag)),
+            _ => {}
+        }
+    }
+    let publication = Publication {
+        etag: if direct.etag.is_empty() { ports.new_entity_tag(0) } else { direct.etag.to_vec() },
+        ruid: ports.new_ruid(),
+        sender: direct.sender.to_vec(),
+        body: direct.body.to_vec(),
+        expires_at: now + i64::from(expires),
+        received_at: now,
+        priority: priority(ports, &request, now),
+        dialogs: dialogs(&description, direct.body),
+    };
+    ports.publish(&resource, Change::Insert(publication))?;
+    tell(ports, &request, &new, None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

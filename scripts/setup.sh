@@ -1,0 +1,101 @@
+#!/bin/sh
+# Installs what is missing: system packages, a Rust compiler, and the source of exactly the Kamailio that is installed.
+# Safe to run again: a second run changes nothing.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+MINIMUM_RUST=85 # 1.85: the compiler of Debian 13
+
+packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-postgres-modules kamailio-mysql-modules
+	kamailio-extra-modules kamailio-xml-modules kamailio-utils-modules kamailio-json-modules kamailio-lua-modules
+	gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-utils ca-certificates
+	python3 python3-pytest sqlite3 sip-tester libxml2-utils"
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
+		fail "packages are missing and this is neither root nor a machine with sudo: run as root: $*"
+	fi
+}
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+missing_packages() { for package in $packages; do installed "$package" || printf '%s ' "$package"; done; }
+
+install_packages() {
+	[ $# -gt 0 ] || return 0
+	command -v apt-get >/dev/null || fail "these packages are missing and there is no apt-get: $*"
+	say "installing packages: $*"
+	as_root apt-get update -qq
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+rust_is_new_enough() {
+	version=$(cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\)\..*/\1/p')
+	compiler=$(rustc --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
+	[ "${version:-0}" -ge "$MINIMUM_RUST" ] && [ "${compiler:-0}" -ge "$MINIMUM_RUST" ]
+}
+
+install_rust() {
+	rust_is_new_enough && return 0
+	say "no Rust 1.$MINIMUM_RUST or newer: installing Debian's"
+	if apt-cache show rustc-web >/dev/null 2>&1; then
+		install_packages rustc-web cargo-web
+		for tool in rustfmt-web rust-clippy-web; do
+			! apt-cache show "$tool" >/dev/null 2>&1 || install_packages "$tool" || true
+		done
+	else
+		install_packages rustc cargo rustfmt rust-clippy
+	fi
+	rust_is_new_enough || fail "Rust is still older than 1.$MINIMUM_RUST: install a newer rustc and cargo (found: $(rustc --version 2>&1))"
+}
+
+# deb-src lines for what the machine's own package lists name, in a private folder that leaves the system's lists alone.
+source_lists() {
+	apt-get indextargets --format '$(REPO_URI)|$(CODENAME)|$(COMPONENT)|$(SIGNED_BY)' 'Created-By: Packages' | sort -u |
+		while IFS='|' read -r uri codename component signed; do
+			case $uri in *debian*) ;; *) continue ;; esac
+			case $signed in /*) option="[signed-by=$signed] " ;; *) option= ;; esac
+			printf 'deb-src %s%s %s %s\n' "$option" "$uri" "$codename" "$component"
+		done
+}
+
+fetch_source() {
+	version=$1
+	folder=$(pwd)/target/host/apt
+	mkdir -p "$folder/lists/partial"
+	source_lists > "$folder/sources.list"
+	apt="-o Dir::Etc::sourcelist=$folder/sources.list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::Lists=$folder/lists"
+	apt="$apt -o APT::Sandbox::User=root"
+	say "fetching the source of kamailio $version"
+	# shellcheck disable=SC2086
+	apt-get $apt update -qq || fail "cannot read the package lists: is the network there? KAMAILIO_SRC=DIR uses a source you have"
+	# A detached upstream signature that a mirror lacks is no reason to stop: apt has checked the hashes.
+	# shellcheck disable=SC2086
+	(cd target/host && apt-get $apt source --download-only -qq "kamailio=$version" >apt.log 2>&1) || true
+	description=$(ls target/host/kamailio_*.dsc 2>/dev/null | head -n 1)
+	[ -n "$description" ] || fail "no source package kamailio $version to be had: $(tail -n 1 target/host/apt.log 2>/dev/null). KAMAILIO_SRC=DIR uses a source you have"
+	if [ -z "$(ls target/host/*.asc 2>/dev/null)" ]; then sed -i '/\.asc$/d' "$description"; fi
+	rm -rf "target/host/kamailio-$version"
+	dpkg-source --no-check -x "$description" "target/host/kamailio-$version" >>target/host/apt.log 2>&1 ||
+		fail "cannot unpack the source of kamailio $version: $(tail -n 1 target/host/apt.log)"
+	rm -f target/host/kamailio_*
+}
+
+provide_source() {
+	[ -z "${KAMAILIO_SRC:-}" ] || { host_source >/dev/null; return 0; }
+	version=$(dpkg-query -W -f '${source:Version}' kamailio)
+	dir=target/host/kamailio-$version
+	if [ ! -f "$dir/src/config.mak" ]; then
+		mkdir -p target/host
+		[ -f "$dir/src/core/sr_module.h" ] || fetch_source "$version"
+		make -C "$dir" cfg >target/host/cfg.log 2>&1 || fail "make cfg failed in $dir: $(tail -n 1 target/host/cfg.log)"
+	fi
+	[ "$(readlink target/host/current 2>/dev/null)" = "kamailio-$version" ] || ln -sfn "kamailio-$version" target/host/current
+	check_host_flags "$(host_source)"
+}
+
+# shellcheck disable=SC2046
+install_packages $(missing_packages)
+install_rust
+provide_source
