@@ -548,7 +548,7 @@ pub(super) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
         journal: Journal::Clean,
     };
     let Ok(subscription) = Subscription::new(numbers, &fields) else { return -1 };
-    match process.registry.judge(event, &subscription) {
+    match process.registry.judge(event, &subscription, Status::Pending) {
         Some(standing) if standing.reason == b"polite-block" => 5,
         Some(standing) => standing.status as c_int,
         None => -1,

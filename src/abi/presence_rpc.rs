@@ -30,7 +30,7 @@ fn refresh(rpc: Rpc, with_type: bool) {
     };
     if let Err(why) = presence_module::refresh_watchers(&uri, &event, kind) {
         crate::log!(Error, "RPC refresh of {}: {why}", log::show(&uri));
-        fault(rpc, &why);
+        fault(rpc, if with_type { "Execution failed" } else { "Processing error" });
     }
 }
 
@@ -151,8 +151,9 @@ fn call(rpc: *mut rpc_t, ctx: *mut c_void, run: fn(Rpc)) {
 }
 
 fn cleanup(rpc: Rpc) {
-    if let Err(why) = presence_module::clean_up() {
-        fault(rpc, &why);
+    match presence_module::clean_up() {
+        Ok(()) => rpc.add_text(b"Reload OK"),
+        Err(why) => fault(rpc, &why),
     }
 }
 

@@ -205,8 +205,9 @@ impl Registry {
         }
     }
 
-    /// `get_rules_doc` and `get_auth_status`: what the presentity's rules say about a watcher.
-    pub fn judge(&self, id: PackageId, subscription: &Subscription) -> Option<Standing> {
+    /// `get_rules_doc` and `get_auth_status`: what the presentity's rules say about a watcher. Where no rule matches, packages
+    /// decide by how the watcher stood before.
+    pub fn judge(&self, id: PackageId, subscription: &Subscription, before: Status) -> Option<Standing> {
         // SAFETY: structures live for ever.
         let ev = unsafe { &*self.raw(id) };
         let Some(judge) = ev.get_auth_status else {
@@ -216,6 +217,7 @@ impl Registry {
         let rules = Rules::load(ev, subscription);
         raw.auth_rules_doc = rules.document;
         raw.reason = null();
+        raw.status = before as u32;
         // SAFETY: everything lent lives during the call; the reason is a constant of the package, copied at once.
         unsafe {
             if judge(&mut raw) < 0 {

@@ -29,17 +29,20 @@ impl World {
         let resource = self.resource_of(subscription);
         let dialog_hash = tables.dialog_hash(subscription.dialog());
         let mut shared = subscription.map(shm::copy)?;
+        // The NOTIFY that rejects a watcher is the first of its dialog and not counted.
+        let ahead = u32::from(subscription.numbers.status != Status::Terminated);
+        shared.numbers.version += 1 - ahead;
         if self.writes_through() {
             // The NOTIFY that answers the SUBSCRIBE follows at once: its numbers are written with the row.
             let mut row = subscription.to_private();
-            row.numbers.local_cseq += 1;
+            row.numbers.local_cseq += ahead;
             row.numbers.version += 1;
             let (table, packages) = (self.config.active_watchers_table, self.packages);
             self.database.write(|db| rows::insert(db, table, packages, &row))?;
             shared.numbers.journal = Journal::Clean;
         }
         let member = shm::boxed(Member {
-            written_cseq: subscription.numbers.local_cseq + u32::from(self.writes_through()),
+            written_cseq: subscription.numbers.local_cseq + if self.writes_through() { ahead } else { 0 },
             subscription: shared,
             dialog_hash,
             lane_hash: resource.hash,
@@ -222,8 +225,15 @@ impl World {
         for subscription in due {
             // It may have been renewed since it was seen.
             let dialog = subscription.dialog();
-            let still = self.find_member(dialog).is_some_and(|m| m.numbers.expires_at + self.config.expires_offset < now);
-            if still && self.end_member(dialog, Occasion::Ended, b"timeout")? {
+            let Some(still) = self.find_member(dialog) else { continue };
+            if still.numbers.expires_at + self.config.expires_offset >= now {
+                continue;
+            }
+            if still.numbers.status == Status::Terminated {
+                // It was told that it is over when it began.
+                self.drop_member(dialog)?;
+                ended.push(subscription);
+            } else if self.end_member(dialog, Occasion::Ended, b"timeout")? {
                 ended.push(subscription);
             }
         }
@@ -352,6 +362,7 @@ impl World {
             let Some(member) = shard.member(slot) else { continue };
             let occasion = match member.due.take() {
                 Some(occasion) => occasion,
+                None if member.subscription.numbers.status == Status::Terminated => continue,
                 None if member.seen != generation => Occasion::Change,
                 None => continue,
             };

@@ -56,9 +56,11 @@ impl World {
         }
         let status = ("status", Value::Int(standing.status as i64));
         let reason = ("reason", Value::Text(&standing.reason));
+        // Stock writes an empty reason as NULL when it changes a row, and as empty text when it adds one.
+        let changed = ("reason", if standing.reason.is_empty() { Value::NullText } else { reason.1 });
         let key = of_watcher(subscription, event);
         self.database.write(|db| match known {
-            Some(_) => db.update(table, &[status, reason], &key),
+            Some(_) => db.update(table, &[status, changed], &key),
             None => {
                 let [a, b, c, d] = key.map(|(column, _, value)| (column, value));
                 db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Int(clock::now())), reason])

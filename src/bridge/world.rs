@@ -16,7 +16,7 @@ use crate::presence::notifier;
 use crate::presence::ports::{Event, Occasion, Outgoing, Ports, Renewal, Round, Standing, Verdict};
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::resource::{Resource, UriRule};
-use crate::presence::subscription::{DialogId, Field, Subscription};
+use crate::presence::subscription::{DialogId, Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::sip::uri;
 use std::cell::{Cell, RefCell};
@@ -149,7 +149,7 @@ impl World {
                     );
                     let package = *self.packages.get(subscription.numbers.event);
                     let mut watcher = Watcher::of(&subscription);
-                    watcher.status = crate::presence::subscription::Status::Terminated;
+                    watcher.status = Status::Terminated;
                     let uri = subscription.get(Field::PresUri).to_vec();
                     crate::presence::subscribe::tell_winfo(self, &package, &uri, watcher, true);
                 }
@@ -234,10 +234,15 @@ impl Ports for World {
     fn watcher_body(&mut self, package: PackageId, subscription: &Subscription, body: Option<&[u8]>) -> Option<Vec<u8>> {
         self.process.registry.watcher_body(package, subscription, body)
     }
-    fn judge(&mut self, package: PackageId, subscription: &Subscription) -> Result<Standing, Failure> {
+    fn judge(
+        &mut self,
+        package: PackageId,
+        subscription: &Subscription,
+        before: Status,
+    ) -> Result<Standing, Failure> {
         self.process
             .registry
-            .judge(package, subscription)
+            .judge(package, subscription, before)
             .ok_or_else(|| Failure::Internal("the event package cannot say whether the watcher is allowed".into()))
     }
 

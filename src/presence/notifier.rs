@@ -95,9 +95,6 @@ fn compose<P: Ports>(ports: &mut P, resource: &Resource, gone: Option<(&Publicat
         documents.insert(at, gone.clone());
         offline = Some(at);
     }
-    if documents.is_empty() {
-        return Ok(Composed { body: None, valid_until });
-    }
     if ports.config().publications == PublicationMode::Memory {
         // In memory the newest document comes first, in the table the oldest: stock's packages see it so.
         documents.reverse();
@@ -137,9 +134,12 @@ fn send<P: Ports>(ports: &mut P, body: &mut Body<'_>, round: &Round, outgoing: &
     ports.send_notify(outgoing, &headers, content.as_deref());
 }
 
-/// A body goes to active watchers only, and not with the word that it is over unless they said so themselves.
+/// A body goes to active watchers that are not politely blocked, and not with the word that it is over unless they said so
+/// themselves.
 fn entitled(subscription: &Subscription, occasion: Occasion) -> bool {
-    subscription.numbers.status == Status::Active && occasion != Occasion::Ended
+    subscription.numbers.status == Status::Active
+        && subscription.get(Field::Reason) != b"polite-block"
+        && occasion != Occasion::Ended
 }
 
 fn winfo_body<P: Ports>(

@@ -146,8 +146,13 @@ pub trait Ports {
     fn filter_body(&mut self, package: PackageId, subscription: &Subscription, body: &[u8]) -> Option<Vec<u8>>;
     /// The body made for this watcher; `None` leaves it as it is.
     fn watcher_body(&mut self, package: PackageId, subscription: &Subscription, body: Option<&[u8]>) -> Option<Vec<u8>>;
-    /// What the presentity's rules say about this watcher.
-    fn judge(&mut self, package: PackageId, subscription: &Subscription) -> Result<Standing, Failure>;
+    /// What the presentity's rules say about this watcher, who stood at `before` until now.
+    fn judge(
+        &mut self,
+        package: PackageId,
+        subscription: &Subscription,
+        before: Status,
+    ) -> Result<Standing, Failure>;
 
     /// Changes the documents of a resource, in all stores its mode names.
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError>;

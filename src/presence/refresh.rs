@@ -23,7 +23,7 @@ pub fn standings<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Fai
         return Ok(());
     }
     for subscription in ports.subscriptions(resource)? {
-        let standing = ports.judge(resource.event, &subscription)?;
+        let standing = ports.judge(resource.event, &subscription, subscription.numbers.status)?;
         ports.remember_standing(&subscription, &standing)?;
         let mut seen = subscription.clone();
         seen.numbers.status = standing.status;

@@ -121,7 +121,7 @@ fn initial<P: Ports>(
         Subscription::new(numbers, &fields).map_err(|e| Failure::bad_request(e.to_string()))?;
     let standing = authorize(ports, description, &subscription)?;
     apply_standing(&mut subscription, &standing)?;
-    if expires == 0 || standing.status == Status::Terminated {
+    if expires == 0 {
         return fetch(ports, description, subscription, expires);
     }
     if ports.config().delete_same_subs {
@@ -129,11 +129,25 @@ fn initial<P: Ports>(
     }
     ports.subscribe(&subscription)?;
     answer(ports, description, &subscription, expires);
+    if standing.status == Status::Terminated {
+        return Ok(reject(ports, description, subscription));
+    }
     tell(ports, description, &subscription, Occasion::Subscribe);
     Ok(subscription)
 }
 
-/// One NOTIFY and nothing kept (RFC 6665 4.4.3); for blocked watchers too.
+/// A blocked watcher is told once that it is rejected. The subscription stays known, so that it comes to life if the
+/// presentity changes its mind.
+fn reject<P: Ports>(ports: &mut P, description: &Package, mut subscription: Subscription) -> Subscription {
+    let uri = subscription.get(Field::PresUri).to_vec();
+    tell_winfo(ports, description, &uri, Watcher::of(&subscription), false);
+    subscription.numbers.version = 1;
+    let outgoing = Outgoing { subscription, occasion: Occasion::Ended };
+    notifier::send_alone(ports, &outgoing);
+    outgoing.subscription
+}
+
+/// One NOTIFY and nothing kept (RFC 6665 4.4.3).
 fn fetch<P: Ports>(
     ports: &mut P,
     description: &Package,
@@ -208,7 +222,7 @@ pub fn authorize<P: Ports>(ports: &mut P, package: &Package, subscription: &Subs
     if let Some(standing) = ports.standing(subscription)? {
         return Ok(standing);
     }
-    let standing = ports.judge(subscription.numbers.event, subscription)?;
+    let standing = ports.judge(subscription.numbers.event, subscription, Status::Pending)?;
     ports.remember_standing(subscription, &standing)?;
     Ok(standing)
 }
