@@ -4,7 +4,7 @@ use super::state;
 use crate::bridge::callbacks::Registry;
 use crate::bridge::database::Database;
 use crate::bridge::ids::Ids;
-use crate::bridge::world::{Process, Shared, World};
+use crate::bridge::world::{Process, Shared, World, take_kept};
 use crate::bridge::{active_watchers, presentities, settings, watchers};
 use crate::host::bytes::view_ptr;
 use crate::host::db::Driver;
@@ -158,6 +158,7 @@ fn publish_request<'a>(world: &World, message: SipMsg<'a>, sender: &'a [u8]) -> 
 unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: Option<(&[u8], &[u8])>) -> c_int {
     // SAFETY: the script function's own message.
     let Some((mut world, message)) = (unsafe { state::world_for(msg) }) else { return -1 };
+    world.process().last_subscription.replace(None);
     let local_contact = match world.process().config.server_address {
         b"" => message.local_contact(),
         address => address.to_vec(),
@@ -246,7 +247,15 @@ pub(super) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<()
     let resource = resource_of(&world, uri, event)
         .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
     let done = match kind {
-        0 => refresh::standings(&mut world, &resource),
+        0 => {
+            let process = world.process();
+            let (user, domain) = crate::sip::uri::split(&resource.uri);
+            let has_rules = process.registry.has_rules(resource.event, user, domain);
+            match refresh::standings(&mut world, &resource) {
+                Ok(()) if !has_rules => return Err(format!("{} has no rules document", log::show(&resource.uri))),
+                done => done,
+            }
+        }
         _ => refresh::documents(&mut world, &resource),
     };
     done.map_err(|error| error.to_string())
@@ -290,8 +299,9 @@ fn completed(done: &tm::Completed<'_>) {
 fn run_notify_reply(world: &mut World, dialog: DialogId<'_>, done: &tm::Completed<'_>) -> bool {
     use crate::presence::ports::Ports;
     let process = world.process();
+    let kept = take_kept(done.param);
     let Some(route) = process.notify_reply.get().filter(script::EventRoute::exists) else { return false };
-    let found = world.find_subscription(dialog).ok().flatten();
+    let found = kept.or_else(|| world.find_subscription(dialog).ok().flatten());
     let before = process.last_subscription.replace(found.filter(|_| process.config.subs_variable));
     let reply = if tm::is_faked(done.reply) { std::ptr::null_mut() } else { done.reply };
     super::presence_variables::with_notify_reply(reply, || route.run(std::ptr::null_mut()));
@@ -548,6 +558,9 @@ pub(super) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
         journal: Journal::Clean,
     };
     let Ok(subscription) = Subscription::new(numbers, &fields) else { return -1 };
+    if !process.registry.has_rules(event, presentity.user, presentity.host) {
+        return Status::Pending as c_int;
+    }
     match process.registry.judge(event, &subscription, Status::Pending) {
         Some(standing) if standing.reason == b"polite-block" => 5,
         Some(standing) => standing.status as c_int,

@@ -45,10 +45,7 @@ enum Answer {
 
 fn attribute(subscription: &Subscription, index: usize) -> Answer {
     let n = &subscription.numbers;
-    let text = |field| {
-        let value = subscription.get(field);
-        if value.is_empty() { Answer::Nothing } else { Answer::Text(value.to_vec()) }
-    };
+    let text = |field| Answer::Text(subscription.get(field).to_vec());
     match ATTRIBUTES.get(index).copied().unwrap_or_default() {
         b"uri" | b"pres_uri" => text(Field::PresUri),
         b"to_user" => text(Field::ToUser),

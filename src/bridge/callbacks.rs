@@ -227,6 +227,12 @@ impl Registry {
         }
     }
 
+    /// Whether the presentity has a rules document.
+    pub fn has_rules(&self, id: PackageId, user: &[u8], domain: &[u8]) -> bool {
+        // SAFETY: structures live for ever.
+        !Rules::of(unsafe { &*self.raw(id) }, user, domain).document.is_null()
+    }
+
     /// A C view of a subscription for a callback.
     pub fn lend_subscription(&self, subscription: &Subscription) -> sys::subscription {
         let text = |field| lend(subscription.get(field));
@@ -270,8 +276,12 @@ struct Rules {
 
 impl Rules {
     fn load(ev: &sys::pres_ev, subscription: &Subscription) -> Rules {
-        let mut document = std::ptr::null_mut();
         let (user, domain) = crate::sip::uri::split(subscription.get(Field::PresUri));
+        Rules::of(ev, user, domain)
+    }
+
+    fn of(ev: &sys::pres_ev, user: &[u8], domain: &[u8]) -> Rules {
+        let mut document = std::ptr::null_mut();
         if let Some(load) = ev.get_rules_doc {
             // SAFETY: user and domain live during the call; the document comes as private memory of the host.
             if unsafe { load(&mut lend(user), &mut lend(domain), &mut document) } < 0 {

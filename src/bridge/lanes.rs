@@ -410,13 +410,13 @@ fn mark_changed(journal: &mut Journal) {
     }
 }
 
-/// The sender of a change is not told of it.
+/// The sender of a change, known by its Contact, is not told of it.
 fn skip_sender(shard: &mut Shard, rule: UriRule, resource: &Resource, sender: &[u8]) {
     let Some(lane) = shard.lane(rule, resource) else { return };
     let (generation, slots) = (lane.generation, lane.members.to_vec());
     for slot in slots {
         if let Some(member) = shard.member(slot) {
-            if rule.same(&member.subscription.watcher_uri(), sender) {
+            if member.subscription.get(Field::Contact) == sender {
                 member.seen = generation;
             }
         }

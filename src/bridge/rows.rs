@@ -209,7 +209,6 @@ impl World {
             return mine.into_iter().map(|(_, outgoing)| outgoing).collect();
         }
         round.cursor = 1;
-        let rule = self.shared.tables.rule();
         let now = crate::host::clock::now();
         let subscriptions = match self.rows_of(resource) {
             Ok(subscriptions) => subscriptions,
@@ -220,7 +219,7 @@ impl World {
         };
         let mut portion = Vec::new();
         for subscription in subscriptions {
-            let is_sender = !self.round_sender.is_empty() && rule.same(&subscription.watcher_uri(), &self.round_sender);
+            let is_sender = !self.round_sender.is_empty() && subscription.get(Field::Contact) == self.round_sender;
             if is_sender || subscription.numbers.expires_at < now {
                 continue;
             }

@@ -5,7 +5,7 @@ use super::ids::Ids;
 use super::rows::RowRound;
 use super::tables::Tables;
 use crate::host::msg::SipMsg;
-use crate::host::shm::NoMemory;
+use crate::host::shm::{self, NoMemory};
 use crate::host::sync::SleepLock;
 use crate::host::{clock, log, script, sl, tm};
 use crate::log;
@@ -362,11 +362,18 @@ impl Ports for World {
             cseq: s.numbers.local_cseq + 1,
             socket: s.get(Field::Socket),
         };
-        let shown = self.config.subs_variable.then(|| s.clone());
+        let shown = self.config.subs_variable.then(|| as_shown(outgoing));
+        // The route that looks at the answer wants subscriptions that are gone by then, too.
+        let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists()) && self.config.subs_variable;
+        let kept = match (&shown, outgoing.occasion) {
+            (Some(shown), Occasion::Unsubscribe | Occasion::Ended) if keeps => keep_for_reply(shown),
+            _ => std::ptr::null_mut(),
+        };
         let before = self.process.last_subscription.replace(shown);
-        let sent = tm::send_in_dialog(&request, Some(self.process.on_completed));
+        let sent = tm::send_in_dialog(&request, Some(self.process.on_completed), kept);
         self.process.last_subscription.replace(before);
         if sent.is_err() {
+            drop(take_kept(kept));
             log!(
                 Error,
                 "NOTIFY to {} via {} for {} could not be sent",
@@ -376,6 +383,29 @@ impl Ports for World {
             );
         }
     }
+}
+
+/// A subscription as `$subs` shows it: one that has ended is terminated.
+fn as_shown(outgoing: &Outgoing) -> Subscription {
+    let mut shown = outgoing.subscription.clone();
+    if outgoing.occasion == Occasion::Unsubscribe {
+        shown.numbers.status = Status::Terminated;
+        if let Ok(named) = shown.with(&[(Field::Reason, b"timeout")]) {
+            shown = named;
+        }
+    }
+    shown
+}
+
+/// Puts a subscription where the process that gets the answer finds it; null without memory.
+fn keep_for_reply(subscription: &Subscription) -> *mut libc::c_void {
+    let shared = subscription.map(shm::copy).and_then(shm::boxed);
+    shared.map_or(std::ptr::null_mut(), |shared| shm::into_raw(shared) as *mut _)
+}
+
+/// Takes back what [`keep_for_reply`] put away.
+pub fn take_kept(kept: *mut libc::c_void) -> Option<Subscription> {
+    shm::from_raw::<super::tables::SharedSubscription>(kept as *mut _).map(|shared| shared.to_private())
 }
 
 /// Sends everything that is due for a resource after `event`.

@@ -84,6 +84,17 @@ pub fn push<T>(vec: &mut ShmVec<T>, value: T) -> Result<(), NoMemory> {
     Ok(())
 }
 
+/// Gives a value away as a plain pointer; [`from_raw`] takes it back.
+pub fn into_raw<T>(value: ShmBox<T>) -> *mut T {
+    ShmBox::into_raw_with_allocator(value).0
+}
+
+/// Takes back what [`into_raw`] gave away, once; null is nothing.
+pub fn from_raw<T>(raw: *mut T) -> Option<ShmBox<T>> {
+    // SAFETY: the only pointers handed here come from `into_raw`, each once.
+    (!raw.is_null()).then(|| unsafe { ShmBox::from_raw_in(raw, Shm) })
+}
+
 /// Puts a value into shared memory for the life of the server: made once at start-up, before the processes fork.
 pub fn leak<T>(value: T) -> Result<&'static mut T, NoMemory> {
     Ok(ShmBox::leak(boxed(value)?))

@@ -48,6 +48,8 @@ pub struct Completed<'a> {
     pub code: i32,
     /// The reply, or the host's mark for "none came".
     pub reply: *mut sys::sip_msg,
+    /// What was given to [`send_in_dialog`].
+    pub param: *mut libc::c_void,
 }
 
 /// The callback type of tm.
@@ -58,7 +60,11 @@ pub type Callback = unsafe extern "C" fn(*mut sys::cell, i32, *mut sys::tmcb_par
 pub struct NotSent;
 
 /// Sends a request in a dialog; `callback` is called once when it is completed.
-pub fn send_in_dialog(request: &InDialog<'_>, callback: Option<Callback>) -> Result<(), NotSent> {
+pub fn send_in_dialog(
+    request: &InDialog<'_>,
+    callback: Option<Callback>,
+    param: *mut libc::c_void,
+) -> Result<(), NotSent> {
     let mut dialog = sys::dlg::default();
     dialog.id.call_id = lend(request.call_id);
     dialog.id.loc_tag = lend(request.local_tag);
@@ -93,6 +99,7 @@ pub fn send_in_dialog(request: &InDialog<'_>, callback: Option<Callback>) -> Res
         if let Some(callback) = callback {
             uac.cb_flags = sys::TMCB_LOCAL_COMPLETED as i32;
             uac.cb = Some(callback);
+            uac.cbp = param;
         }
         let sent = sys::kr_tm_request_within(&mut uac);
         if !dialog.route_set.is_null() {
@@ -131,6 +138,7 @@ pub unsafe fn completed<'a>(cell: *mut sys::cell, params: *mut sys::tmcb_params)
             remote_tag: tag_of(view(&to)),
             code: params.code,
             reply: params.rpl,
+            param: if params.param.is_null() { std::ptr::null_mut() } else { *params.param },
         })
     }
 }

@@ -24,7 +24,7 @@ pub struct Request<'a> {
     pub content_type: Option<&'a [u8]>,
     /// The body; `None` for an empty one.
     pub body: Option<&'a [u8]>,
-    /// Whoever is not to be told of this change; empty for nobody.
+    /// The Contact that is not to be told of this change; empty for nobody.
     pub sender: &'a [u8],
     /// `$xavp(cfg=>priority)`.
     pub priority: Option<i32>,

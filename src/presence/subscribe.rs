@@ -133,6 +133,7 @@ fn initial<P: Ports>(
         return Ok(reject(ports, description, subscription));
     }
     tell(ports, description, &subscription, Occasion::Subscribe);
+    subscription.numbers.version = 1;
     Ok(subscription)
 }
 
@@ -196,7 +197,12 @@ fn in_dialog<P: Ports>(
         return Err(gone());
     }
     let mut renewed = stored
-        .with(&[(Field::Contact, request.contact), (Field::LocalContact, request.local_contact)])
+        .with(&[
+            (Field::Contact, request.contact),
+            (Field::LocalContact, request.local_contact),
+            (Field::Reason, &standing.reason),
+            (Field::UserAgent, request.user_agent),
+        ])
         .map_err(|e| Failure::bad_request(e.to_string()))?;
     renewed.numbers.expires_at = renewal.expires_at;
     renewed.numbers.remote_cseq = request.cseq;
@@ -211,6 +217,8 @@ fn in_dialog<P: Ports>(
         answer(ports, description, &renewed, expires);
         tell(ports, description, &renewed, Occasion::Subscribe);
     }
+    renewed.numbers.local_cseq += 1;
+    renewed.numbers.version += 1;
     Ok(renewed)
 }
 

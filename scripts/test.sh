@@ -1,0 +1,25 @@
+#!/bin/sh
+# Everything: formatter, lints, unit tests, then the real Kamailio on loopback.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+scripts/setup.sh
+optional() { # name, command...
+	name=$1; shift
+	if "$@" --version >/dev/null 2>&1; then return 0; fi
+	[ -z "${REQUIRE_LINTS:-}" ] || fail "$name is not installed"
+	say "$name is not installed: skipped"
+	return 1
+}
+say "formatter"
+! optional rustfmt cargo fmt || cargo fmt --check
+say "lints"
+! optional clippy cargo clippy || cargo clippy --release --quiet --all-targets -- -D warnings
+say "unit tests"
+cargo test --release --quiet
+say "modules"
+scripts/build.sh
+say "the real Kamailio"
+unset PYTHONPATH
+cd tests
+exec python3 -m pytest -q -p no:cacheprovider -x --durations=8 .

@@ -1,0 +1,102 @@
+"""Rules documents of presence_xml decide who sees what."""
+import sqlite3
+
+from conftest import MODES
+from kit.sip import pidf
+
+XML = dict(force_active=False, modules=("presence_xml",), extra_params='modparam("presence_xml", "integrated_xcap_server", 1)\n')
+
+
+def rules(**watchers):
+    text = ('<?xml version="1.0" encoding="UTF-8"?>\n<cr:ruleset xmlns="urn:ietf:params:xml:ns:pres-rules" '
+            'xmlns:pr="urn:ietf:params:xml:ns:pres-rules" xmlns:cr="urn:ietf:params:xml:ns:common-policy">\n')
+    for user, action in watchers.items():
+        text += ('<cr:rule id="%s"><cr:conditions><cr:identity><cr:one id="sip:%s@example.org"/></cr:identity></cr:conditions>'
+                 '<cr:actions><pr:sub-handling>%s</pr:sub-handling></cr:actions><cr:transformations><pr:provide-services>'
+                 '<pr:all-services/></pr:provide-services><pr:provide-persons><pr:all-persons/></pr:provide-persons>'
+                 '<pr:provide-all-attributes/></cr:transformations></cr:rule>\n' % (user, user, action))
+    return text + "</cr:ruleset>\n"
+
+
+def put(server, user, document):
+    connection = sqlite3.connect(str(server.db_path), timeout=10)
+    connection.execute("delete from xcap where username=?", (user,))
+    connection.execute("insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) "
+                       "values (?, 'example.org', ?, 2, 'e', 0, ?, 0)", (user, document.encode(), "/pres-rules/users/%s/index" % user))
+    connection.commit()
+    connection.close()
+
+
+def test_each_rule(both):
+    def scenario(server, phone, trace):
+        alice = phone("alice")
+        names = ["ann", "bob", "pol", "con", "zed"]
+        watchers = {name: phone(name) for name in names}
+        put(server, alice.user, rules(**{
+            watchers["ann"].user: "allow", watchers["bob"].user: "block",
+            watchers["pol"].user: "polite-block", watchers["con"].user: "confirm"}))
+        alice.publish(body=pidf(alice.user, note="secret"))
+        for name in names:
+            watch = watchers[name].subscribe(alice.uri)
+            trace.message(name, watch.reply)
+            watch.wait(1)
+            trace.messages(name + " NOTIFY", watch.notifies)
+        trace.rows("decided", server, "watchers")
+
+    both(scenario, workers=1, presence=dict(subs_db_mode=1), **XML)
+
+
+def test_a_change_of_mind_reaches_everybody(ours, phones):
+    server = ours(presence=dict(subs_db_mode=1), **XML)
+    alice, ann, con = phones(server, "alice"), phones(server, "ann"), phones(server, "con")
+    put(server, "alice", rules(ann="allow", con="confirm"))
+    alice.publish(body=pidf(note="secret"))
+    winfo = alice.subscribe(alice.uri, event="presence.winfo")
+    first, second = ann.subscribe(alice.uri), con.subscribe(alice.uri)
+    first.wait(1), second.wait(1)
+    assert b"secret" in first.notifies[0].body and second.notifies[0].body == b""
+    put(server, "alice", rules(ann="block", con="allow"))
+    server.rpc("presence.updateWatchers", alice.uri, "presence")
+    assert first.wait(2)[1].get("Subscription-State") == "terminated;reason=rejected" and first.notifies[1].body == b""
+    assert second.wait(2)[1].get("Subscription-State").startswith("active") and b"secret" in second.notifies[1].body
+    winfo.wait(5)
+    assert 'status="terminated">sip:ann' in "".join(n.text for n in winfo.notifies)
+    assert first.refresh().code == 481
+
+
+def test_nothing_leaks_to_blocked_watchers(ours, phones):
+    server = ours(presence=dict(subs_db_mode=0, publ_cache=1), **XML)
+    alice, bob, pol = phones(server, "alice"), phones(server, "bob"), phones(server, "pol")
+    put(server, "alice", rules(bob="block", pol="polite-block"))
+    watches = [bob.subscribe(alice.uri), pol.subscribe(alice.uri)]
+    etag = None
+    for index in range(20):
+        etag = alice.publish(body=pidf(note="secret %d" % index), etag=etag).get("SIP-ETag")
+    bob.quiet(0.5), pol.quiet(0.5)
+    assert all(n.body == b"" for watch in watches for n in watch.notifies)
+    assert len(watches[0].notifies) == 1
+
+
+def test_status_function(both):
+    route = """
+request_route {
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    if (is_method("MESSAGE")) {
+        pres_auth_status("$fu", "$ru");
+        $var(answer) = $retcode;
+        sl_send_reply("299", "status $var(answer)");
+        exit;
+    }
+}
+"""
+
+    def scenario(server, phone, trace):
+        alice, ann, bob, con, zed = [phone(name) for name in ("alice", "ann", "bob", "con", "zed")]
+        trace.note("no document", ann.reply_to(ann.request("MESSAGE", alice.uri)).reason)
+        put(server, alice.user, rules(**{ann.user: "allow", bob.user: "block", con.user: "confirm"}))
+        for label, watcher in (("allow", ann), ("block", bob), ("confirm", con)):
+            trace.note(label, watcher.reply_to(watcher.request("MESSAGE", alice.uri)).reason)
+        if trace.which == "ours":  # stock answers 2 or 3 by chance
+            assert zed.reply_to(zed.request("MESSAGE", alice.uri)).reason == "status 2"
+
+    both(scenario, workers=1, route=route, **XML)

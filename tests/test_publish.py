@@ -1,0 +1,163 @@
+"""PUBLISH (RFC 3903): initial, refresh, modify, remove, and what is refused; on stock and on ours."""
+import pytest
+
+from conftest import MODES
+from kit.sip import dialog_info, pidf
+
+MWI = dict(event="message-summary", ctype="application/simple-message-summary")
+DIALOG = dict(event="dialog", ctype="application/dialog-info+xml")
+
+
+@pytest.mark.parametrize("mode", ["memory", "write-through", "defaults", "table", "database-only"])
+def test_life_of_a_publication(both, mode):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        watch = bob.subscribe(alice.uri)
+        trace.message("subscribe", watch.reply)
+        watch.wait(1)
+        reply = alice.publish(body=pidf(alice.user))
+        trace.message("initial", reply)
+        watch.wait(2)
+        if mode != "memory":
+            trace.rows("after initial", server, "presentity")
+            reply = alice.publish(etag=reply.get("SIP-ETag"), expires=100)
+            trace.message("refresh", reply)
+            watch.wait(3)
+        reply = alice.publish(etag=reply.get("SIP-ETag"), body=pidf(alice.user, basic="closed"))
+        trace.message("modify", reply)
+        watch.wait(3 if mode == "memory" else 4)
+        reply = alice.publish(etag=reply.get("SIP-ETag"), expires=0)
+        trace.message("remove", reply)
+        watch.wait(4 if mode == "memory" else 5)
+        if mode != "memory":
+            trace.rows("after removal", server, "presentity")
+        trace.messages("NOTIFY", watch.notifies)
+
+    both(scenario, workers=1, **MODES[mode])
+
+
+def test_two_documents_are_put_together(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        first = alice.publish(body=pidf(alice.user, tuple_id="one"))
+        alice.quiet(1.1)
+        alice.publish(body=pidf(alice.user, tuple_id="two", basic="closed"))
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        alice.publish(etag=first.get("SIP-ETag"), expires=0)
+        watch.wait(2)
+        watch.refresh()
+        watch.wait(3)
+        trace.messages("NOTIFY", watch.notifies)
+
+    both(scenario, workers=1, **MODES["write-through"])
+
+
+def test_refused_requests(both):
+    def scenario(server, phone, trace):
+        alice = phone("alice")
+        trace.message("unknown package", alice.publish(body=pidf(), event="foo"))
+        trace.message("no event", alice.publish(body=pidf(), event=None))
+        trace.message("neither body nor tag", alice.publish())
+        trace.message("unknown tag", alice.publish(etag="a.1.2.3.4", body=pidf()))
+        trace.message("tag of nobody", alice.publish(etag="bogus", expires=0))
+        trace.message("text/plain", alice.publish(body=pidf(), ctype="text/plain"))
+        trace.message("broken XML", alice.publish(body="<presence"))
+        trace.message("no content type", alice.publish(body=pidf(), ctype=None))
+        trace.message("Expires is no number", alice.publish(body=pidf(), expires="abc"))
+        trace.message("Content-Length lies", alice.publish(body=pidf(), content_length=9000))
+        trace.message("Expires beyond 2^32", alice.publish(body=pidf(), expires="4294967296"))
+
+    both(scenario, workers=1, **MODES["memory"], different={
+        "text/plain": ("RFC 3903 6 step 4", lambda t: t.startswith("SIP/2.0 415") and "Accept: application/pidf+xml" in t),
+        "broken XML": ("415 names what is accepted", lambda t: "Accept: application/pidf+xml" in t),
+        "no content type": ("RFC 3261 7.4.1", lambda t: t.startswith("SIP/2.0 400")),
+        "Expires is no number": ("RFC 3261 20.19", lambda t: t.startswith("SIP/2.0 400")),
+        "Content-Length lies": ("RFC 3261 18.3", lambda t: t.startswith("SIP/2.0 400")),
+        "Expires beyond 2^32": ("as long as allowed", lambda t: "Expires: 3600" in t),
+    })
+
+
+def test_message_summary_shows_the_last_document(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        watch = bob.subscribe(alice.uri, event="message-summary")
+        watch.wait(1)
+        reply = alice.publish(body="Messages-Waiting: yes\r\n", **MWI)
+        trace.message("publish", reply)
+        watch.wait(2)
+        trace.message("removed", alice.publish(etag=reply.get("SIP-ETag"), expires=0, event="message-summary"))
+        watch.wait(3)
+        trace.messages("NOTIFY", watch.notifies)
+
+    both(scenario, workers=1, **MODES["write-through"])
+
+
+def test_refresh_without_body_keeps_the_document_in_memory(ours, phones):
+    """Stock loses the document here (memory, refresh without body) and sends empty NOTIFYs."""
+    server = ours(**MODES["memory"])
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    watch = bob.subscribe(alice.uri)
+    etag = alice.publish(body=pidf()).get("SIP-ETag")
+    alice.publish(etag=etag, expires=100)
+    watch.wait(3)
+    assert "<basic>open</basic>" in watch.notifies[-1].text
+    watch.refresh()
+    watch.wait(4)
+    assert "<basic>open</basic>" in watch.notifies[-1].text
+
+
+@pytest.mark.parametrize("mode", ["memory", "write-through", "table"])
+def test_one_document_for_each_dialog(ours, phones, mode):
+    server = ours(**MODES[mode])
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    watch = bob.subscribe(alice.uri, event="dialog")
+    alice.publish(body=dialog_info("early", dialog_id="x"), **DIALOG)
+    alice.publish(body=dialog_info("confirmed", dialog_id="x"), **DIALOG)
+    watch.wait(3)
+    assert watch.notifies[-1].text.count("<dialog ") == 1 and "confirmed" in watch.notifies[-1].text
+
+
+@pytest.mark.parametrize("mode", ["memory", "write-through", "table"])
+def test_an_ended_dialog_stays_ended(ours, phones, mode):
+    server = ours(**MODES[mode])
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    watch = bob.subscribe(alice.uri, event="dialog")
+    etag = alice.publish(body=dialog_info("terminated"), **DIALOG).get("SIP-ETag")
+    late = alice.publish(body=dialog_info("early"), etag=etag, **DIALOG)
+    assert late.code == 200
+    watch.refresh()
+    watch.wait(3)
+    assert "terminated" in watch.notifies[-1].text and "early" not in watch.notifies[-1].text
+    assert alice.publish(etag=late.get("SIP-ETag"), expires=0, **DIALOG).code == 200
+
+
+def test_initial_publish_with_expires_0_stores_nothing(ours, phones):
+    server = ours(**MODES["write-through"])
+    alice = phones(server, "alice")
+    assert alice.publish(body=pidf(), expires=0).code == 200
+    assert server.rows("presentity") == []
+
+
+def test_intervals_below_the_minimum(ours, phones):
+    strict = ours(presence=dict(subs_db_mode=0, publ_cache=2, min_expires=60))
+    alice = phones(strict, "alice")
+    reply = alice.publish(body=pidf(), expires=10)
+    assert reply.code == 423 and reply.get("Min-Expires") == "60"
+    watch = alice.subscribe(alice.uri, expires=10)
+    assert watch.reply.code == 423 and watch.reply.get("Min-Expires") == "60"
+    lenient = ours(presence=dict(subs_db_mode=0, publ_cache=2, min_expires=60, min_expires_action=2))
+    alice = phones(lenient, "alice")
+    assert alice.publish(body=pidf(), expires=10).get("Expires") == "60"
+    assert alice.subscribe(alice.uri, expires=10).reply.get("Expires") == "60"
+
+
+def test_an_expired_publication_is_told_once(ours, phones):
+    server = ours(presence=dict(subs_db_mode=0, publ_cache=2, clean_period=1))
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    watch = bob.subscribe(alice.uri)
+    alice.publish(body=pidf(), expires=1)
+    watch.wait(2)
+    watch.wait(3, timeout=5)
+    bob.quiet(1.5)
+    assert len(watch.notifies) == 3 and watch.notifies[-1].body == b""

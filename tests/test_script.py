@@ -1,0 +1,107 @@
+"""Script functions, variables, event routes, RPC, KEMI."""
+from conftest import MODES
+from kit.sip import pidf
+
+ATTRIBUTES = ("uri pres_uri to_user to_domain from_user from_domain watcher_username watcher_domain event event_id to_tag from_tag "
+              "callid remote_cseq local_cseq contact local_contact record_route status reason version flags user_agent").split()
+
+
+def show(place):
+    return 'xlog("L_NOTICE", "SHOW %s: %s\\n");' % (place, " ".join("%s=[$subs(%s)]" % (a, a) for a in ATTRIBUTES))
+
+
+ROUTE = """
+request_route {
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    if (is_method("MESSAGE")) {
+        pres_has_subscribers("$ru", "presence"); $var(a) = $retcode;
+        pres_has_subscribers("sip:none@example.org", "presence"); $var(b) = $retcode;
+        pres_refresh_watchers("$ru", "presence", 1); $var(c) = $retcode;
+        pres_refresh_watchers("$ru", "foo", 1); $var(d) = $retcode;
+        sl_send_reply("299", "$var(a) $var(b) $var(c) $var(d)");
+        exit;
+    }
+    if (!t_newtran()) { sl_reply_error(); exit; }
+    if (is_method("PUBLISH")) { handle_publish(); } else { handle_subscribe(); %s }
+    xlog("L_NOTICE", "SHOW code $retcode\\n");
+    t_release();
+    exit;
+}
+event_route[tm:local-request] { %s }
+event_route[presence:notify-reply] { %s xlog("L_NOTICE", "SHOW answer $notify_reply($rs) $notify_reply($rr)\\n"); }
+""" % (show("after"), show("sent"), show("answered"))
+
+
+def test_variables_and_functions(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        watch = bob.subscribe(alice.uri, extra=["User-Agent: phone 1"])
+        watch.wait(1)
+        bob.quiet(0.3)
+        watch.refresh(extra=["User-Agent: phone 1"])
+        bob.quiet(0.3)
+        trace.note("functions", alice.reply_to(alice.request("MESSAGE", alice.uri)).reason)
+        bob.quiet(0.3)
+        watch.unsubscribe(extra=["User-Agent: phone 1"])
+        bob.quiet(0.3)
+        bob.subscribe(alice.uri, event="foo")
+        trace.note("log", "\n".join(line.split("SHOW", 1)[1] for line in server.log().split("\n") if "SHOW" in line))
+
+    both(scenario, workers=1, route=ROUTE, **MODES["write-through"])
+
+
+def test_rpc(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        alice.publish(body=pidf(alice.user))
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        for words in (["presence.presentity_list"], ["presence.presentity_list", "full"], ["presence.cleanup"],
+                      ["presence.refreshWatchers"], ["presence.refreshWatchers", alice.uri],
+                      ["presence.refreshWatchers", alice.uri, "foo", 1], ["presence.updateWatchers"],
+                      ["presence.updateWatchers", alice.uri, "foo"], ["presence.refreshWatchers", alice.uri, "presence", 1]):
+            trace.note(" ".join(str(word) for word in words), server.rpc(*words))
+        watch.wait(2)
+        trace.note("NOTIFYs", len(watch.notifies))
+
+    both(scenario, workers=1, **MODES["memory"])
+
+
+def test_newer_rpc(ours, phones):
+    server = ours(**MODES["memory"])
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    alice.publish(body=pidf())
+    bob.subscribe(alice.uri)
+    assert "etag: a." in server.rpc("presence.presentity_show", alice.uri)
+    assert "404" in server.rpc("presence.presentity_show", "sip:nobody@example.org")
+    listed = server.rpc("presence.watcher_list", alice.uri, "full")
+    assert "watcher_user: bob" in listed and "callid:" in listed
+    assert "error" in server.rpc("presence.publish_cache_sync")
+    assert all(server.rpc("core.help", name) for name in ("presence.watcher_list", "presence.cleanup"))
+
+
+def test_cache_sync_sees_foreign_rows(ours, phones):
+    import sqlite3
+    server = ours(**MODES["write-through"])
+    bob = phones(server, "bob")
+    watch = bob.subscribe("sip:carol@example.org")
+    watch.wait(1)
+    connection = sqlite3.connect(str(server.db_path), timeout=10)
+    connection.execute("insert into presentity (username, domain, event, etag, expires, received_time, body, sender, priority, ruid) "
+                       "values ('carol', 'example.org', 'presence', 'x', 2000000000, 1, ?, '', 0, 'r1')", (pidf("carol").encode(),))
+    connection.commit()
+    connection.close()
+    server.rpc("presence.refreshWatchers", "sip:carol@example.org", "presence", 1)
+    assert b"open" in watch.wait(2)[-1].body
+
+
+def test_library_mode(ours, phones):
+    """Without db_url and without memory modes nothing may crash."""
+    server = ours(db=None, modules=("presence_mwi",), presence=dict())
+    bob = phones(server, "bob")
+    for command in (["presence.cleanup"], ["presence.presentity_list"], ["presence.refreshWatchers", "sip:a@b", "presence", 1],
+                    ["presence.watcher_list", "sip:a@b"], ["presence.publish_cache_sync"], ["presence.updateWatchers", "sip:a@b", "x"]):
+        server.rpc(*command)
+    assert bob.subscribe("sip:alice@example.org", event="message-summary").reply is not None
+    assert bob.publish(event="message-summary", body="Messages-Waiting: no\r\n", ctype="application/simple-message-summary") is not None
+    assert server.alive()

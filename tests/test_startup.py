@@ -1,0 +1,51 @@
+"""Configuration errors stop start-up with the parameter, the value and what is allowed."""
+import pytest
+
+from kit.kamailio import Kamailio
+
+
+@pytest.mark.parametrize("name,value,words", [
+    ("subs_db_mode", 7, ["subs_db_mode", "7", "3 (database)"]),
+    ("publ_cache", -1, ["publ_cache", "-1", "2 (memory)"]),
+    ("min_expires_action", 3, ["min_expires_action", "3", "423"]),
+    ("min_expires", -5, ["min_expires", "-5", "0 or a positive"]),
+    ("presentity_table", "a;drop", ["presentity_table", "a;drop", "table name"]),
+    ("local_log_facility", "LOG_NOWHERE", ["local_log_facility", "LOG_NOWHERE", "LOG_LOCAL3"]),
+    ("presentity_table", "version", ["version", "5"]),
+])
+def test_bad_values(name, value, words):
+    server = Kamailio("ours", presence={name: value})
+    try:
+        server.start(expect_failure=True)
+        assert server.process.poll() not in (None, 0)
+        line = [line for line in server.log().split("\n") if "presence: cannot start" in line]
+        assert line and all(word in line[0] for word in words), server.log()[-2000:]
+    finally:
+        server.remove()
+
+
+def test_unknown_driver():
+    server = Kamailio("ours", presence=dict(db_url="oracle://x/y"))
+    try:
+        server.start(expect_failure=True)
+        assert "db_url" in server.log() and server.process.poll() not in (None, 0)
+    finally:
+        server.remove()
+
+
+def test_all_parameters_are_accepted(ours):
+    server = ours(presence=dict(
+        presentity_table="presentity", active_watchers_table="active_watchers", watchers_table="watchers", clean_period=50, cseq_offset=1,
+        db_update_period=50, waitn_time=4, notifier_poll_rate=20, notifier_processes=2, force_delete=1, startup_mode=0, expires_offset=3,
+        max_expires=7200, min_expires=2, min_expires_action=2, server_address="sip:127.0.0.1:5060", subs_db_mode=2, publ_cache=1,
+        subs_htable_size=11, pres_htable_size=11, send_fast_notify=0, enable_sphere_check=1, timeout_rm_subs=0, fetch_rows=1000,
+        db_table_lock_type=0, local_log_level=3, local_log_facility="LOG_LOCAL3", subs_remove_match=1, xavp_cfg="pres", retrieve_order=1,
+        retrieve_order_by="priority, received_time", sip_uri_match=1, pres_subs_mode=0, delete_same_subs=1, timer_mode=0,
+        subs_respond_200=0, to_tag_pref="a", totag_avpid=1, lock_set_size=8, force_active=1))
+    assert server.alive()
+
+
+def test_it_is_really_ours(ours):
+    server = ours(db=None, presence=dict(subs_db_mode=0, publ_cache=2), modules=("presence_xml",))
+    maps = open("/proc/%d/maps" % server.pids()[1]).read()
+    assert "libkamailio_presence.so" in maps

@@ -1,0 +1,156 @@
+"""SUBSCRIBE and NOTIFY (RFC 6665): the life of a subscription and what is refused; on stock and on ours."""
+import pytest
+
+from conftest import MODES
+from kit.sip import pidf
+
+
+@pytest.mark.parametrize("mode", ["memory", "write-through", "database-only"])
+def test_life_of_a_subscription(both, mode):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        alice.publish(body=pidf(alice.user))
+        watch = bob.subscribe(alice.uri, extra=["User-Agent: phone 1"])
+        trace.message("subscribe", watch.reply)
+        watch.wait(1)
+        watch.refresh(extra=["User-Agent: phone 1"])
+        trace.message("refresh", watch.reply)
+        watch.wait(2)
+        if mode != "memory":
+            trace.rows("watchers", server, "watchers")
+            trace.rows("active", server, "active_watchers")
+        watch.unsubscribe()
+        trace.message("unsubscribe", watch.reply)
+        watch.wait(3)
+        if mode != "memory":
+            trace.rows("active at the end", server, "active_watchers")
+        watch.refresh()
+        trace.message("after the end", watch.reply)
+        trace.messages("NOTIFY", watch.notifies)
+
+    both(scenario, workers=1, **MODES[mode])
+
+
+def test_fetch(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        alice.publish(body=pidf(alice.user))
+        watch = bob.subscribe(alice.uri, expires=0)
+        trace.message("fetch", watch.reply)
+        watch.wait(1)
+        trace.messages("NOTIFY", watch.notifies)
+        trace.rows("active", server, "active_watchers")
+
+    both(scenario, workers=1, **MODES["write-through"])
+
+
+def test_refused_requests(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        for label, options in [
+            ("unknown package", dict(event="foo")),
+            ("no event", dict(event=None)),
+            ("unknown dialog", dict(to_tag="nobody")),
+            ("no contact", dict(contact=None)),
+            ("contact is no URI", dict(contact="garbage")),
+            ("event with id", dict(event="presence;id=7")),
+            ("Expires is no number", dict(expires="soon")),
+            ("too long", dict(expires=99999)),
+        ]:
+            trace.message(label, bob.subscribe(alice.uri, **options).reply)
+        watch = bob.subscribe(alice.uri)
+        watch.cseq -= 1
+        trace.message("same CSeq", watch.refresh())
+        watch.cseq = 5
+        trace.message("other package in the dialog", watch.refresh(event="message-summary"))
+
+    both(scenario, workers=1, **MODES["memory"], different={
+        "no contact": ("RFC 3261 8.1.1.8", lambda t: t.startswith("SIP/2.0 400")),
+        "contact is no URI": ("RFC 3261 20.10", lambda t: t.startswith("SIP/2.0 400")),
+        "event with id": ("RFC 6665 8.2.1", lambda t: t.startswith("SIP/2.0 200")),
+        "Expires is no number": ("RFC 3261 20.19", lambda t: t.startswith("SIP/2.0 400")),
+        "other package in the dialog": ("RFC 6665 4.1.2.2", lambda t: t.startswith("SIP/2.0 481")),
+    })
+
+
+def test_event_id_is_echoed(ours, phones):
+    server = ours(**MODES["memory"])
+    bob = phones(server, "bob")
+    watch = bob.subscribe("sip:alice@example.org", event="presence;id=42")
+    assert watch.wait(1)[0].get("Event") == "presence;id=42"
+
+
+def test_expiry_says_timeout_once(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        alice.publish(body=pidf(alice.user))
+        watch = bob.subscribe(alice.uri, expires=1)
+        watch.wait(1)
+        watch.wait(2, timeout=6)
+        bob.quiet(2.2)
+        trace.messages("NOTIFY", watch.notifies)
+        trace.rows("active", server, "active_watchers")
+
+    both(scenario, workers=1, presence=dict(subs_db_mode=1, publ_cache=1, db_update_period=1))
+
+
+def test_expiry_in_the_database_only(ours, phones):
+    """Stock repeats the last NOTIFY each period with the same CSeq and keeps the row."""
+    server = ours(presence=dict(subs_db_mode=3, publ_cache=0, notifier_processes=0, db_update_period=1))
+    bob = phones(server, "bob")
+    watch = bob.subscribe("sip:alice@example.org", expires=1)
+    watch.wait(2, timeout=6)
+    bob.quiet(2.5)
+    assert [n.get("Subscription-State") for n in watch.notifies][1:] == ["terminated;reason=timeout"]
+    assert server.rows("active_watchers") == []
+
+
+@pytest.mark.parametrize("code,kept", [(200, 1), (404, 0), (481, 0), (500, 1), (603, 1)])
+def test_answers_to_notify(both, code, kept):
+    def scenario(server, phone, trace):
+        bob = phone("bob")
+        watch = bob.subscribe("sip:alice@example.org")
+        watch.wait(1)
+        bob.answer = code
+        watch.refresh()
+        watch.wait(2)
+        bob.quiet(0.3)
+        trace.note("rows", len(server.rows("active_watchers")))
+        assert len(server.rows("active_watchers")) == kept
+
+    both(scenario, workers=1, **MODES["write-through"])
+
+
+def test_refresh_changes_the_target(ours, phones):
+    server = ours(**MODES["write-through"])
+    alice, bob, other = phones(server, "alice"), phones(server, "bob"), phones(server, "bob")
+    watch = bob.subscribe(alice.uri)
+    watch.wait(1)
+    watch.refresh(contact="<sip:bob@127.0.0.1:%d>" % other.port)
+    other.wait_notifies(1)
+    alice.publish(body=pidf())
+    other.wait_notifies(2)
+    assert "<basic>open</basic>" in other.notifies[-1].text
+    assert str(other.port) in server.rows("active_watchers")[0]["contact"]
+
+
+def test_record_route_becomes_the_route(both):
+    def scenario(server, phone, trace):
+        alice, bob, proxy = phone("alice"), phone("bob"), phone("proxy")
+        watch = bob.subscribe(alice.uri, extra=["Record-Route: <sip:127.0.0.1:%d;lr>" % proxy.port])
+        trace.message("subscribe", watch.reply)
+        proxy.wait_notifies(1)
+        trace.messages("at the proxy", proxy.notifies)
+        trace.rows("active", server, "active_watchers")
+
+    both(scenario, workers=1, presence=dict(subs_db_mode=1, publ_cache=1), different={
+        # Stock writes the row before the NOTIFY is counted and uses the number again after a restart.
+        "active row 1": ("the CSeq never goes back", lambda t: "'local_cseq': 1" in t),
+    })
+
+
+def test_allowed_answers_of_old(ours, phones):
+    server = ours(presence=dict(subs_db_mode=0, publ_cache=2, subs_respond_200=0))
+    bob = phones(server, "bob")
+    assert bob.subscribe("sip:alice@example.org").reply.code == 202
+    assert bob.subscribe("sip:alice@example.org", event="presence.winfo").reply.code == 200
