@@ -135,7 +135,14 @@ fn main() {
     for flag in &flags {
         shim.flag(flag);
     }
-    shim.include(root.join("include")).flag("-isystem").flag(source.join("src").to_str().unwrap()).flag("-Wall").flag("-Wno-address-of-packed-member").warnings(false).pic(true).opt_level(2);
+    shim.include(root.join("include"))
+        .flag("-isystem")
+        .flag(source.join("src").to_str().unwrap())
+        .flag("-Wall")
+        .flag("-Wno-address-of-packed-member")
+        .warnings(false)
+        .pic(true)
+        .opt_level(2);
     shim.cargo_metadata(true).compile("kr_shim");
 
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();

@@ -1,6 +1,9 @@
 //! The C entries: arguments become types, a panic becomes an error answer, a Result becomes the int its caller expects.
 //! No decisions are made here.
-#![expect(clippy::missing_safety_doc, reason = "the contract of every entry is the host's: arguments of the call in progress")]
+#![expect(
+    clippy::missing_safety_doc,
+    reason = "the contract of every entry is the host's: arguments of the call in progress"
+)]
 #[macro_use]
 mod entry;
 pub mod c_types;

@@ -3,9 +3,47 @@ use std::{fs, path::Path};
 
 /// A layer and what it must not name.
 const FORBIDDEN: [(&str, &[&str]); 4] = [
-    ("sip", &["crate::host", "crate::sys", "crate::bridge", "crate::abi", "crate::presence", "crate::pua", "unsafe ", "libc::"]),
-    ("presence", &["crate::host", "crate::sys", "crate::bridge", "crate::abi", "crate::pua", "unsafe ", "libc::", "SystemTime", "Instant::now"]),
-    ("pua", &["crate::host", "crate::sys", "crate::bridge", "crate::abi", "crate::presence", "unsafe ", "libc::", "SystemTime", "Instant::now"]),
+    (
+        "sip",
+        &[
+            "crate::host",
+            "crate::sys",
+            "crate::bridge",
+            "crate::abi",
+            "crate::presence",
+            "crate::pua",
+            "unsafe ",
+            "libc::",
+        ],
+    ),
+    (
+        "presence",
+        &[
+            "crate::host",
+            "crate::sys",
+            "crate::bridge",
+            "crate::abi",
+            "crate::pua",
+            "unsafe ",
+            "libc::",
+            "SystemTime",
+            "Instant::now",
+        ],
+    ),
+    (
+        "pua",
+        &[
+            "crate::host",
+            "crate::sys",
+            "crate::bridge",
+            "crate::abi",
+            "crate::presence",
+            "unsafe ",
+            "libc::",
+            "SystemTime",
+            "Instant::now",
+        ],
+    ),
     ("host", &["crate::bridge", "crate::abi", "crate::presence", "crate::pua", "crate::sip"]),
 ];
 
@@ -32,9 +70,12 @@ fn arrows_go_one_way() {
             read += 1;
             for (number, line) in fs::read_to_string(file).unwrap().lines().enumerate() {
                 let code = line.split("//").next().unwrap_or_default();
-                wrong.extend(forbidden.iter().filter(|word| code.contains(**word)).map(|word| {
-                    format!("{}:{}: {layer} must not use {word}", file.display(), number + 1)
-                }));
+                wrong.extend(
+                    forbidden
+                        .iter()
+                        .filter(|word| code.contains(**word))
+                        .map(|word| format!("{}:{}: {layer} must not use {word}", file.display(), number + 1)),
+                );
             }
         }
     }
@@ -49,7 +90,8 @@ fn unsafe_stays_at_the_edge() {
     sources(&src.join("bridge"), &mut files);
     for file in files.iter().filter(|file| !file.ends_with("callbacks.rs")) {
         let text = fs::read_to_string(file).unwrap();
-        let count = text.lines().filter(|line| line.split("//").next().is_some_and(|code| code.contains("unsafe "))).count();
+        let count =
+            text.lines().filter(|line| line.split("//").next().is_some_and(|code| code.contains("unsafe "))).count();
         let allowed = if file.ends_with("world.rs") { 2 } else { 0 };
         assert!(count <= allowed, "{} has {count} lines with unsafe code", file.display());
     }

@@ -29,6 +29,7 @@ def test_life_of_a_publication(both, mode):
         reply = alice.publish(etag=reply.get("SIP-ETag"), expires=0)
         trace.message("remove", reply)
         watch.wait(4 if mode == "memory" else 5)
+        bob.quiet(0.3)  # stock removes the row after the NOTIFYs
         if mode != "memory":
             trace.rows("after removal", server, "presentity")
         trace.messages("NOTIFY", watch.notifies)

@@ -189,7 +189,9 @@ unsafe fn find_before(head: *mut subs_t, callid: &[u8], to_tag: &[u8], from_tag:
         let mut before = head;
         while !before.is_null() && !(*before).next.is_null() {
             let record = (*before).next;
-            if view(&(*record).callid) == callid && view(&(*record).to_tag) == to_tag && view(&(*record).from_tag) == from_tag
+            if view(&(*record).callid) == callid
+                && view(&(*record).to_tag) == to_tag
+                && view(&(*record).from_tag) == from_tag
             {
                 return Some(before);
             }

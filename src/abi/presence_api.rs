@@ -4,9 +4,9 @@ use super::frozen_table as table;
 use super::{presence_module, state};
 use crate::host::bytes::{lend, view, view_ptr};
 use crate::host::log;
+use crate::host::msg::{Header, SipMsg};
 use crate::log;
 use crate::sys;
-use crate::host::msg::{Header, SipMsg};
 use std::ffi::{c_char, c_int};
 
 unsafe extern "C" fn add_event(event: *mut pres_ev_t) -> c_int {
@@ -41,7 +41,9 @@ unsafe extern "C" fn search_event(event: *mut event_t) -> *mut pres_ev_t {
     entry!(search_event, std::ptr::null_mut(), {
         // SAFETY: a parsed event of the caller; its name and parameters are one text.
         unsafe {
-            let (Some(registry), Some(event)) = (state::registry(), event.as_ref()) else { return std::ptr::null_mut() };
+            let (Some(registry), Some(event)) = (state::registry(), event.as_ref()) else {
+                return std::ptr::null_mut();
+            };
             let name = event_text(event);
             registry.packages().named(&name).map_or(std::ptr::null_mut(), |id| registry.raw(id))
         }
@@ -165,7 +167,8 @@ unsafe extern "C" fn extract_sdialog_info(
                         subs.local_contact = server_contact;
                     }
                     subs.watcher_user = if view(&watcher_user).is_empty() { subs.from_user } else { watcher_user };
-                    subs.watcher_domain = if view(&watcher_domain).is_empty() { subs.from_domain } else { watcher_domain };
+                    subs.watcher_domain =
+                        if view(&watcher_domain).is_empty() { subs.from_domain } else { watcher_domain };
                     0
                 }
                 Err(what) => {
@@ -249,7 +252,9 @@ unsafe extern "C" fn get_sphere(uri: *mut str_t) -> *mut c_char {
         // SAFETY: the caller's string.
         let Some(uri) = (unsafe { view_ptr(uri) }) else { return std::ptr::null_mut() };
         // SAFETY: the caller frees the text.
-        presence_module::sphere_of(uri).and_then(|sphere| unsafe { private_text(&sphere) }).map_or(std::ptr::null_mut(), |t| t.s)
+        presence_module::sphere_of(uri)
+            .and_then(|sphere| unsafe { private_text(&sphere) })
+            .map_or(std::ptr::null_mut(), |t| t.s)
     })
 }
 
@@ -263,7 +268,9 @@ unsafe extern "C" fn get_presentity(
         let _ = (etag, contact);
         // SAFETY: the caller's strings and a registered package; the caller gives the document to `free_presentity`.
         unsafe {
-            let Some(id) = state::registry().and_then(|registry| registry.id_of(event)) else { return std::ptr::null_mut() };
+            let Some(id) = state::registry().and_then(|registry| registry.id_of(event)) else {
+                return std::ptr::null_mut();
+            };
             presence_module::document_of(view(&uri), id)
                 .and_then(|document| private_str(&document, (*event).free_body.is_some()))
                 .unwrap_or(std::ptr::null_mut())

@@ -53,7 +53,10 @@ fn open_database(config: &Config, url: &'static [u8]) -> Result<Database, String
         return Ok(Database::new(None, None));
     }
     let driver = Driver::bind(url).ok_or_else(|| {
-        format!("no database driver for db_url {}: load db_sqlite, db_postgres, db_mysql or another before presence", log::show(url))
+        format!(
+            "no database driver for db_url {}: load db_sqlite, db_postgres, db_mysql or another before presence",
+            log::show(url)
+        )
     })?;
     let writer = match driver.single_writer() {
         true => Some(SleepLock::leak().map_err(|error| error.to_string())? as &'static SleepLock),
@@ -70,7 +73,10 @@ fn open_database(config: &Config, url: &'static [u8]) -> Result<Database, String
             .with(|connection| Ok(connection.check_version(table, version)))
             .map_err(|_| format!("cannot connect to {}", log::show(url)))?;
         if !right {
-            return Err(format!("table {} has not version {version}: create it with Kamailio's schema", log::show(table)));
+            return Err(format!(
+                "table {} has not version {version}: create it with Kamailio's schema",
+                log::show(table)
+            ));
         }
     }
     database.disconnect();
@@ -117,6 +123,8 @@ unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::_str) -> c_
     let Some((mut world, message)) = (unsafe { state::world_for(msg) }) else { return -1 };
     // SAFETY: null or a string of the script.
     let sender = unsafe { view_ptr(sender) }.unwrap_or_default();
+    #[cfg(feature = "fault-injection")]
+    let _fault = inject_fault(message);
     match publish_request(&world, message, sender).and_then(|request| publish::handle(&mut world, &request)) {
         Ok(()) => 1,
         Err(failure) => {
@@ -124,6 +132,25 @@ unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::_str) -> c_
             -1
         }
     }
+}
+
+/// In test builds a header asks for a fault: `X-Fault: panic` or `X-Fault: memory`.
+#[cfg(feature = "fault-injection")]
+fn inject_fault(message: SipMsg<'_>) -> impl Drop {
+    use std::sync::atomic::Ordering::Relaxed;
+    struct MemoryAgain;
+    impl Drop for MemoryAgain {
+        fn drop(&mut self) {
+            crate::host::shm::EXHAUSTED.store(false, Relaxed);
+        }
+    }
+    message.parse_headers();
+    match message.find(b"X-Fault") {
+        Some(b"panic") => panic!("asked for by X-Fault"),
+        Some(b"memory") => crate::host::shm::EXHAUSTED.store(true, Relaxed),
+        _ => {}
+    }
+    MemoryAgain
 }
 
 fn number<T>(header: Header<T>, name: &str) -> Result<Option<T>, Failure> {
@@ -164,6 +191,8 @@ unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: Option<(&[u8], &[u8]
         address => address.to_vec(),
     };
     let mut routes = Vec::new();
+    #[cfg(feature = "fault-injection")]
+    let _fault = inject_fault(message);
     let result = subscribe_request(message, watcher, &local_contact, &mut routes)
         .and_then(|request| subscribe::handle(&mut world, &request));
     match result {
@@ -299,7 +328,7 @@ fn completed(done: &tm::Completed<'_>) {
 fn run_notify_reply(world: &mut World, dialog: DialogId<'_>, done: &tm::Completed<'_>) -> bool {
     use crate::presence::ports::Ports;
     let process = world.process();
-    let kept = take_kept(done.param);
+    let kept = take_kept(done.ticket);
     let Some(route) = process.notify_reply.get().filter(script::EventRoute::exists) else { return false };
     let found = kept.or_else(|| world.find_subscription(dialog).ok().flatten());
     let before = process.last_subscription.replace(found.filter(|_| process.config.subs_variable));
@@ -313,12 +342,16 @@ fn run_notify_reply(world: &mut World, dialog: DialogId<'_>, done: &tm::Complete
 /// # Safety
 /// Arguments of a tm callback in progress.
 unsafe extern "C" fn kr_presence_notify_completed(cell: *mut sys::cell, _kind: c_int, params: *mut sys::tmcb_params) {
-    super::entry::guarded("notify_completed", || (), || {
-        // SAFETY: tm's own arguments.
-        if let Some(done) = unsafe { tm::completed(cell, params) } {
-            completed(&done);
-        }
-    })
+    super::entry::guarded(
+        "notify_completed",
+        || (),
+        || {
+            // SAFETY: tm's own arguments.
+            if let Some(done) = unsafe { tm::completed(cell, params) } {
+                completed(&done);
+            }
+        },
+    )
 }
 
 unsafe extern "C" fn kr_presence_on_clean(_ticks: c_uint, _param: *mut c_void) {
@@ -330,11 +363,15 @@ unsafe extern "C" fn kr_presence_on_update(_ticks: c_uint, _param: *mut c_void) 
 }
 
 unsafe extern "C" fn kr_presence_on_turn(_ticks: c_uint, param: *mut c_void) {
-    super::entry::guarded("notifier", || (), || {
-        if let Some(mut world) = state::world() {
-            world.notifier_turn(param as usize as i32);
-        }
-    })
+    super::entry::guarded(
+        "notifier",
+        || (),
+        || {
+            if let Some(mut world) = state::world() {
+                world.notifier_turn(param as usize as i32);
+            }
+        },
+    )
 }
 
 /// Starts the notifier processes (database-only mode).
@@ -349,11 +386,13 @@ fn start_notifiers(config: &Config) -> bool {
 pub unsafe extern "C" fn kr_presence_mod_init(params: *const kr_presence_params_t) -> c_int {
     entry!(kr_presence_mod_init, -1, {
         // SAFETY: the glue's own parameter block.
-        let Some(params) = (unsafe { (params as *const sys::kr_presence_params).as_ref() }) else { return -1 };
+        let Some(params) = (unsafe { params.as_ref() }) else { return -1 };
         match start(params) {
             Ok(()) => {
                 let notifiers = state::process().map_or(0, |p| p.config.notifier_processes);
-                if notifiers > 0 && !process::reserve_timers(notifiers) { return -1 }
+                if notifiers > 0 && !process::reserve_timers(notifiers) {
+                    return -1;
+                }
                 0
             }
             Err(why) => {
@@ -377,7 +416,13 @@ pub unsafe extern "C" fn kr_presence_child_init(rank: c_int) -> c_int {
                     -1
                 }
             },
-            process::RANK_MAIN => if start_notifiers(&process.config) { 0 } else { -1 },
+            process::RANK_MAIN => {
+                if start_notifiers(&process.config) {
+                    0
+                } else {
+                    -1
+                }
+            }
             process::RANK_TCP_MAIN => 0,
             _ => 0,
         }
@@ -404,7 +449,7 @@ pub unsafe extern "C" fn kr_presence_destroy() {
 pub unsafe extern "C" fn kr_presence_handle_publish(msg: *mut sip_msg_t, sender: *const str_t) -> c_int {
     entry!(kr_presence_handle_publish, refuse_after_panic(msg), {
         // SAFETY: arguments of the script function in progress.
-        unsafe { handle_publish(msg as *mut _, sender as *const _) }
+        unsafe { handle_publish(msg, sender) }
     })
 }
 
@@ -414,7 +459,7 @@ pub unsafe extern "C" fn kr_presence_handle_subscribe(msg: *mut sip_msg_t, watch
     entry!(kr_presence_handle_subscribe, refuse_after_panic(msg), {
         // SAFETY: arguments of the script function in progress.
         unsafe {
-            let watcher = match view_ptr(watcher as *const sys::_str) {
+            let watcher = match view_ptr(watcher) {
                 None => None,
                 Some(uri) => match parse_uri(uri) {
                     Some(parts) => Some((parts.user, parts.host)),
@@ -424,30 +469,38 @@ pub unsafe extern "C" fn kr_presence_handle_subscribe(msg: *mut sip_msg_t, watch
                     }
                 },
             };
-            handle_subscribe(msg as *mut _, watcher)
+            handle_subscribe(msg, watcher)
         }
     })
 }
 
 /// `handle_subscribe` of the C API: the watcher's user and host.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_presence_handle_subscribe_as(msg: *mut sip_msg_t, user: *const str_t, domain: *const str_t) -> c_int {
+pub unsafe extern "C" fn kr_presence_handle_subscribe_as(
+    msg: *mut sip_msg_t,
+    user: *const str_t,
+    domain: *const str_t,
+) -> c_int {
     entry!(kr_presence_handle_subscribe_as, -1, {
         // SAFETY: arguments of a call in progress.
         unsafe {
-            let (user, domain) = (view_ptr(user as *const sys::_str), view_ptr(domain as *const sys::_str));
-            handle_subscribe(msg as *mut _, user.zip(domain))
+            let (user, domain) = (view_ptr(user), view_ptr(domain));
+            handle_subscribe(msg, user.zip(domain))
         }
     })
 }
 
 /// `pres_auth_status(watcher_uri, presentity_uri)`: the number of the watcher's standing, or -1.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_presence_auth_status(msg: *mut sip_msg_t, watcher: *const str_t, presentity: *const str_t) -> c_int {
+pub unsafe extern "C" fn kr_presence_auth_status(
+    msg: *mut sip_msg_t,
+    watcher: *const str_t,
+    presentity: *const str_t,
+) -> c_int {
     entry!(kr_presence_auth_status, -1, {
         let _ = msg;
         // SAFETY: strings of the script function in progress.
-        let (watcher, presentity) = unsafe { (view_ptr(watcher as *const sys::_str), view_ptr(presentity as *const sys::_str)) };
+        let (watcher, presentity) = unsafe { (view_ptr(watcher), view_ptr(presentity)) };
         match (watcher, presentity) {
             (Some(watcher), Some(presentity)) => auth_status(watcher, presentity),
             _ => -1,
@@ -457,11 +510,15 @@ pub unsafe extern "C" fn kr_presence_auth_status(msg: *mut sip_msg_t, watcher: *
 
 /// `pres_has_subscribers(presentity_uri, event)`: 1, or -1 when there is none.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_presence_has_subscribers(msg: *mut sip_msg_t, presentity: *const str_t, event: *const str_t) -> c_int {
+pub unsafe extern "C" fn kr_presence_has_subscribers(
+    msg: *mut sip_msg_t,
+    presentity: *const str_t,
+    event: *const str_t,
+) -> c_int {
     entry!(kr_presence_has_subscribers, -1, {
         let _ = msg;
         // SAFETY: strings of the script function in progress.
-        let (uri, event) = unsafe { (view_ptr(presentity as *const sys::_str), view_ptr(event as *const sys::_str)) };
+        let (uri, event) = unsafe { (view_ptr(presentity), view_ptr(event)) };
         let (Some(uri), Some(event), Some(mut world)) = (uri, event, state::world()) else { return -1 };
         let Some(resource) = resource_of(&world, uri, event) else {
             log!(Error, "pres_has_subscribers: no event package {} or no URI {}", log::show(event), log::show(uri));
@@ -477,11 +534,17 @@ pub unsafe extern "C" fn kr_presence_has_subscribers(msg: *mut sip_msg_t, presen
 
 /// `pres_refresh_watchers(uri, event, type[, file_uri, filename])`: 1, or -1.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_presence_refresh_watchers(uri: *const str_t, event: *const str_t, kind: c_int, file_uri: *const str_t, filename: *const str_t) -> c_int {
+pub unsafe extern "C" fn kr_presence_refresh_watchers(
+    uri: *const str_t,
+    event: *const str_t,
+    kind: c_int,
+    file_uri: *const str_t,
+    filename: *const str_t,
+) -> c_int {
     entry!(kr_presence_refresh_watchers, -1, {
         let _ = (file_uri, filename);
         // SAFETY: strings of the call in progress.
-        let (uri, event) = unsafe { (view_ptr(uri as *const sys::_str), view_ptr(event as *const sys::_str)) };
+        let (uri, event) = unsafe { (view_ptr(uri), view_ptr(event)) };
         let (Some(uri), Some(event)) = (uri, event) else { return -1 };
         match refresh_watchers(uri, event, kind) {
             Ok(()) => 1,
@@ -498,7 +561,7 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(uri: *const str_t, event: 
 pub unsafe extern "C" fn kr_presence_update_watchers(uri: *const str_t, event: *const str_t) -> c_int {
     entry!(kr_presence_update_watchers, -1, {
         // SAFETY: strings of the call in progress.
-        let (uri, event) = unsafe { (view_ptr(uri as *const sys::_str), view_ptr(event as *const sys::_str)) };
+        let (uri, event) = unsafe { (view_ptr(uri), view_ptr(event)) };
         let (Some(uri), Some(event)) = (uri, event) else { return -1 };
         match refresh_watchers(uri, event, 0) {
             Ok(()) => 1,
@@ -509,7 +572,6 @@ pub unsafe extern "C" fn kr_presence_update_watchers(uri: *const str_t, event: *
         }
     })
 }
-
 
 /// After a panic the request is answered 500.
 fn refuse_after_panic(msg: *mut sip_msg_t) -> c_int {
@@ -523,7 +585,8 @@ fn refuse_after_panic(msg: *mut sip_msg_t) -> c_int {
 /// The number of a watcher's standing with a presentity, or -1.
 pub(super) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
     use crate::presence::subscription::{FIELDS, Field, Journal, Numbers, Status};
-    let (Some(world), Some(watcher), Some(presentity)) = (state::world(), parse_uri(watcher), parse_uri(presentity)) else {
+    let (Some(world), Some(watcher), Some(presentity)) = (state::world(), parse_uri(watcher), parse_uri(presentity))
+    else {
         return -1;
     };
     let process = world.process();
@@ -627,7 +690,8 @@ pub(super) struct ApiDocument<'a> {
 pub(super) fn update_presentity(document: &ApiDocument<'_>) -> Result<(), String> {
     let mut world = state::world().ok_or("presence is not initialised")?;
     let packages = world.process().registry.packages();
-    let event = packages.named(document.event).ok_or_else(|| format!("no event package {}", log::show(document.event)))?;
+    let event =
+        packages.named(document.event).ok_or_else(|| format!("no event package {}", log::show(document.event)))?;
     let request = publish::Direct {
         event,
         user: document.user,

@@ -2,8 +2,8 @@
 use super::c_types::rpc_t;
 use super::{presence_module, state};
 use crate::bridge::tables::{Documents, SharedPublication};
-use crate::host::{log, msg};
 use crate::host::rpc::{Rpc, Struct};
+use crate::host::{log, msg};
 use crate::presence::config::PublicationMode;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;

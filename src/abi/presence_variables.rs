@@ -54,7 +54,9 @@ fn attribute(subscription: &Subscription, index: usize) -> Answer {
         b"from_domain" => text(Field::FromDomain),
         b"watcher_username" => text(Field::WatcherUser),
         b"watcher_domain" => text(Field::WatcherDomain),
-        b"event" => state::registry().map_or(Answer::Nothing, |r| Answer::Text(r.packages().get(n.event).name.to_vec())),
+        b"event" => {
+            state::registry().map_or(Answer::Nothing, |r| Answer::Text(r.packages().get(n.event).name.to_vec()))
+        }
         b"event_id" => text(Field::EventId),
         b"to_tag" => text(Field::ToTag),
         b"from_tag" => text(Field::FromTag),
@@ -118,7 +120,11 @@ pub unsafe extern "C" fn kr_presence_pv_parse_subs(spec: *mut pv_spec_t, name: *
 
 /// The value of `$subs(...)`: `$null` where there is no subscription in hand.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_presence_pv_get_subs(msg: *mut sip_msg_t, param: *mut pv_param_t, result: *mut pv_value_t) -> c_int {
+pub unsafe extern "C" fn kr_presence_pv_get_subs(
+    msg: *mut sip_msg_t,
+    param: *mut pv_param_t,
+    result: *mut pv_value_t,
+) -> c_int {
     entry!(kr_presence_pv_get_subs, -1, {
         // SAFETY: arguments of the host's getter; the parser stored a number in the name.
         let (out, index) = unsafe { (PvResult::new(msg, param, result), (*param).pvn.u.isname.name.n as usize) };
@@ -153,7 +159,11 @@ pub unsafe extern "C" fn kr_presence_pv_parse_notify_reply(spec: *mut pv_spec_t,
 
 /// The value of `$notify_reply(...)`: `$null` outside of `event_route[presence:notify-reply]` and after a timeout.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_presence_pv_get_notify_reply(msg: *mut sip_msg_t, param: *mut pv_param_t, result: *mut pv_value_t) -> c_int {
+pub unsafe extern "C" fn kr_presence_pv_get_notify_reply(
+    msg: *mut sip_msg_t,
+    param: *mut pv_param_t,
+    result: *mut pv_value_t,
+) -> c_int {
     entry!(kr_presence_pv_get_notify_reply, -1, {
         // SAFETY: arguments of the host's getter; the parser stored the inner variable.
         unsafe {
@@ -165,4 +175,3 @@ pub unsafe extern "C" fn kr_presence_pv_get_notify_reply(msg: *mut sip_msg_t, pa
         }
     })
 }
-

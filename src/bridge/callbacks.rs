@@ -1,5 +1,6 @@
 //! The one place of `bridge` that touches C: event packages as other modules register them (`pres_ev_t`), and their callbacks.
 use crate::host::bytes::{lend, null, view, view_ptr};
+use crate::host::msg::SipMsg;
 use crate::host::shm::{self, NoMemory};
 use crate::presence::event_package::{Package, PackageId, Packages};
 use crate::presence::ports::{Standing, Verdict};
@@ -127,18 +128,18 @@ impl Registry {
     }
 
     /// `evs_publ_handl`: the package checks the body of the request in hand.
-    pub fn check_publish(&self, id: PackageId, msg: *mut sys::sip_msg) -> Verdict {
+    pub fn check_publish(&self, id: PackageId, msg: SipMsg<'_>) -> Verdict {
         // SAFETY: structures live for ever; `msg` is the request in hand.
-        match unsafe { (*self.raw(id)).evs_publ_handl.map(|check| check(msg)) } {
+        match unsafe { (*self.raw(id)).evs_publ_handl.map(|check| check(msg.raw())) } {
             Some(result) if result < 0 => Verdict::Refused,
             _ => Verdict::Fine,
         }
     }
 
     /// `evs_subs_handl`: the package looks at the SUBSCRIBE in hand.
-    pub fn check_subscribe(&self, id: PackageId, msg: *mut sys::sip_msg) -> Verdict {
+    pub fn check_subscribe(&self, id: PackageId, msg: SipMsg<'_>) -> Verdict {
         // SAFETY: structures live for ever; `msg` is the request in hand.
-        match unsafe { (*self.raw(id)).evs_subs_handl.map(|check| check(msg)) } {
+        match unsafe { (*self.raw(id)).evs_subs_handl.map(|check| check(msg.raw())) } {
             Some(result) if result < 0 => Verdict::Refused,
             _ => Verdict::Fine,
         }
@@ -193,7 +194,8 @@ impl Registry {
         let mut raw = self.lend_subscription(subscription);
         // The package may work in place: it gets a copy with a NUL behind it.
         let mut copy = body.map(|body| [body, &[0]].concat());
-        let mut given = copy.as_mut().map(|copy| sys::_str { s: copy.as_mut_ptr() as *mut _, len: copy.len() as i32 - 1 });
+        let mut given =
+            copy.as_mut().map(|copy| sys::_str { s: copy.as_mut_ptr() as *mut _, len: copy.len() as i32 - 1 });
         // SAFETY: everything lent lives during the call.
         unsafe {
             let pointer = given.as_mut().map_or(std::ptr::null_mut(), |given| given as *mut _);
@@ -343,7 +345,6 @@ unsafe fn fill(target: &mut sys::pres_ev, given: &sys::pres_ev) -> Result<(), No
         ($($field:ident)*) => { $( if given.$field.is_some() { target.$field = given.$field; } )* };
     }
     take! { get_rules_doc get_pidf_doc apply_auth_nbody get_auth_status agg_nbody evs_publ_handl evs_subs_handl free_body
-            aux_body_processing aux_free_body }
+    aux_body_processing aux_free_body }
     Ok(())
 }
-

@@ -200,7 +200,12 @@ impl World {
     }
 
     /// See [`crate::presence::ports::Ports::end`].
-    pub(super) fn end_member(&mut self, dialog: DialogId<'_>, occasion: Occasion, reason: &[u8]) -> Result<bool, StoreError> {
+    pub(super) fn end_member(
+        &mut self,
+        dialog: DialogId<'_>,
+        occasion: Occasion,
+        reason: &[u8],
+    ) -> Result<bool, StoreError> {
         Ok(self.remove_member(dialog, Some((occasion, reason)))?.is_some())
     }
 
@@ -241,7 +246,11 @@ impl World {
     }
 
     /// See [`crate::presence::ports::Ports::set_standing`].
-    pub(super) fn set_member_standing(&mut self, dialog: DialogId<'_>, standing: &Standing) -> Result<bool, StoreError> {
+    pub(super) fn set_member_standing(
+        &mut self,
+        dialog: DialogId<'_>,
+        standing: &Standing,
+    ) -> Result<bool, StoreError> {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);
         let Some(current) = self.find_member(dialog) else { return Ok(false) };
@@ -347,16 +356,13 @@ impl World {
         if round.cursor == 0 && !lane.farewells.is_empty() {
             let farewells = std::mem::replace(&mut lane.farewells, ShmVec::new_in(Shm));
             portion.extend(
-                farewells
-                    .iter()
-                    .map(|f| Outgoing { subscription: f.subscription.to_private(), occasion: f.occasion }),
+                farewells.iter().map(|f| Outgoing { subscription: f.subscription.to_private(), occasion: f.occasion }),
             );
             drop(shard);
             return portion;
         }
         let mut unwritten = Vec::new();
-        loop {
-            let Some(lane) = shard.lane(tables.rule(), resource) else { break };
+        while let Some(lane) = shard.lane(tables.rule(), resource) {
             let Some(slot) = lane.members.get(round.cursor).copied() else { break };
             round.cursor += 1;
             let Some(member) = shard.member(slot) else { continue };

@@ -170,7 +170,8 @@ impl World {
     fn write_rows(&mut self, resource: &Resource, rows: &[OwnedRowChange]) -> Result<(), StoreError> {
         let event = self.event_name(resource);
         let config = self.config;
-        let all = |db: &Connection| rows.iter().try_for_each(|row| write_row(db, config, resource, event, &row.borrow()));
+        let all =
+            |db: &Connection| rows.iter().try_for_each(|row| write_row(db, config, resource, event, &row.borrow()));
         match rows.len() {
             0 => Ok(()),
             1 => self.database.write(all),
@@ -180,7 +181,7 @@ impl World {
 
     fn change_in_table(&mut self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
         let is_dialog = self.is_dialog(resource);
-        let mut documents = read_rows(&self.database, self.config, resource, self.event_name(resource), is_dialog)?;
+        let mut documents = read_rows(self.database, self.config, resource, self.event_name(resource), is_dialog)?;
         let (applied, rows) = match (Plan::of(&documents, change), change) {
             (Plan::Insert { replaced }, Change::Insert(new)) => {
                 let mut rows: Vec<_> =
@@ -284,7 +285,7 @@ impl World {
         let mut documents = match self.config.publications {
             PublicationMode::Database => {
                 let is_dialog = self.is_dialog(resource);
-                read_rows(&self.database, self.config, resource, self.event_name(resource), is_dialog)?
+                read_rows(self.database, self.config, resource, self.event_name(resource), is_dialog)?
             }
             PublicationMode::Cached => {
                 self.load_documents(resource)?;
@@ -320,7 +321,7 @@ impl World {
             }
         }
         let is_dialog = self.is_dialog(resource);
-        let read = read_rows(&self.database, self.config, resource, self.event_name(resource), is_dialog)?;
+        let read = read_rows(self.database, self.config, resource, self.event_name(resource), is_dialog)?;
         let mut list = ShmVec::new_in(Shm);
         for publication in &read {
             shm::push(&mut list, SharedPublication::new(publication)?)?;
@@ -392,7 +393,7 @@ impl World {
             // It may have been refreshed since it was read.
             let is_dialog = self.is_dialog(&resource);
             let event = self.event_name(&resource);
-            let rows = read_rows(&self.database, self.config, &resource, event, is_dialog)?;
+            let rows = read_rows(self.database, self.config, &resource, event, is_dialog)?;
             if !rows.iter().any(|p| p.etag == etag && p.expires_at > 0 && p.expires_at < now) {
                 continue;
             }
@@ -476,7 +477,7 @@ impl World {
         }
         let (rule, config, packages) = (self.shared.tables.rule(), self.config, self.packages);
         let tables = &self.shared.tables;
-        super::pages::each_page(&self.database, config.presentity_table, config.fetch_rows, |db, page| {
+        super::pages::each_page(self.database, config.presentity_table, config.fetch_rows, |db, page| {
             let rows = db.select(config.presentity_table, &["username", "domain", "event"], page, None)?;
             for row in rows.iter() {
                 let Some(event) = packages.named(row.bytes(2)) else { continue };

@@ -79,7 +79,12 @@ impl World {
         Ok(Some(stored))
     }
 
-    pub(super) fn end_row(&mut self, dialog: DialogId<'_>, occasion: Occasion, reason: &[u8]) -> Result<bool, StoreError> {
+    pub(super) fn end_row(
+        &mut self,
+        dialog: DialogId<'_>,
+        occasion: Occasion,
+        reason: &[u8],
+    ) -> Result<bool, StoreError> {
         let Some(stored) = self.find_row(dialog)? else { return Ok(false) };
         let Some(counted) = self.count_up(stored)? else { return Ok(false) };
         let table = self.table();

@@ -30,11 +30,7 @@ fn at_least_zero(name: &'static str, value: i32) -> Result<u32, BadParameter> {
 }
 
 fn table_bits(name: &'static str, value: i32, default: u32) -> u32 {
-    if (1..=26).contains(&value) {
-        value as u32
-    } else {
-        corrected(name, value, default as i32) as u32
-    }
+    if (1..=26).contains(&value) { value as u32 } else { corrected(name, value, default as i32) as u32 }
 }
 
 /// A table name goes into SQL text: nothing but letters, digits, `_`, `.` and `-`.
@@ -63,7 +59,9 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
         1 => SubscriptionMode::WriteThrough,
         2 => SubscriptionMode::WriteBack,
         3 => SubscriptionMode::Database,
-        other => return Err(bad("subs_db_mode", other, "0 (memory), 1 (write-through), 2 (write-back) or 3 (database)")),
+        other => {
+            return Err(bad("subs_db_mode", other, "0 (memory), 1 (write-through), 2 (write-back) or 3 (database)"));
+        }
     };
     let publications = match params.publ_cache() {
         0 => PublicationMode::Database,
@@ -129,7 +127,11 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
         send_fast_notify: params.send_fast_notify() != 0,
         sphere_check: params.enable_sphere_check() != 0,
         remove_on_timeout: params.timeout_rm_subs() != 0,
-        fetch_rows: if params.fetch_rows() > 0 { params.fetch_rows() } else { corrected("fetch_rows", params.fetch_rows(), 500) },
+        fetch_rows: if params.fetch_rows() > 0 {
+            params.fetch_rows()
+        } else {
+            corrected("fetch_rows", params.fetch_rows(), 500)
+        },
         table_lock: params.db_table_lock_type() != 0,
         log_level: params.local_log_level(),
         log_facility,

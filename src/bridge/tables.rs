@@ -558,13 +558,16 @@ mod tests {
     fn everything_is_given_back() {
         let tables = Tables::new(RULE, 16).unwrap();
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
-        add(&tables, &resource, "first").unwrap();
-        assert!(remove(&tables, &resource, "first"));
+        let pass = || {
+            for round in 0..100 {
+                add(&tables, &resource, &format!("call-{round}")).unwrap();
+                assert!(remove(&tables, &resource, &format!("call-{round}")));
+            }
+        };
+        // The indexes keep the room they once had, so the first pass may grow them.
+        pass();
         let before = fake::live_blocks();
-        for round in 0..100 {
-            add(&tables, &resource, &format!("call-{round}")).unwrap();
-            assert!(remove(&tables, &resource, &format!("call-{round}")));
-        }
+        pass();
         assert_eq!(fake::live_blocks(), before);
     }
 

@@ -45,7 +45,11 @@ impl World {
     }
 
     /// See [`crate::presence::ports::Ports::remember_standing`].
-    pub(super) fn write_standing(&mut self, subscription: &Subscription, standing: &Standing) -> Result<(), StoreError> {
+    pub(super) fn write_standing(
+        &mut self,
+        subscription: &Subscription,
+        standing: &Standing,
+    ) -> Result<(), StoreError> {
         if !self.remembers() {
             return Ok(());
         }

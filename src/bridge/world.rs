@@ -5,7 +5,7 @@ use super::ids::Ids;
 use super::rows::RowRound;
 use super::tables::Tables;
 use crate::host::msg::SipMsg;
-use crate::host::shm::{self, NoMemory};
+use crate::host::shm::{self, NoMemory, Ticket};
 use crate::host::sync::SleepLock;
 use crate::host::{clock, log, script, sl, tm};
 use crate::log;
@@ -214,32 +214,39 @@ impl Ports for World {
 
     fn check_publish(&mut self, package: PackageId) -> Verdict {
         match self.message {
-            Some(message) => self.process.registry.check_publish(package, message.raw()),
-            None => Verdict::Fine,
+            // Packages read the length of the body from Content-Length without looking whether it is there.
+            Some(message) if message.has_content_length() => self.process.registry.check_publish(package, message),
+            _ => Verdict::Fine,
         }
     }
     fn check_subscribe(&mut self, package: PackageId) -> Verdict {
         match self.message {
-            Some(message) => self.process.registry.check_subscribe(package, message.raw()),
+            Some(message) => self.process.registry.check_subscribe(package, message),
             None => Verdict::Fine,
         }
     }
-    fn aggregate(&mut self, package: PackageId, uri: &[u8], documents: &[&[u8]], offline: Option<usize>) -> Option<Vec<u8>> {
+    fn aggregate(
+        &mut self,
+        package: PackageId,
+        uri: &[u8],
+        documents: &[&[u8]],
+        offline: Option<usize>,
+    ) -> Option<Vec<u8>> {
         let (user, domain) = uri::split(uri);
         self.process.registry.aggregate(package, user, domain, documents, offline)
     }
     fn filter_body(&mut self, package: PackageId, subscription: &Subscription, body: &[u8]) -> Option<Vec<u8>> {
         self.process.registry.filter_body(package, subscription, body)
     }
-    fn watcher_body(&mut self, package: PackageId, subscription: &Subscription, body: Option<&[u8]>) -> Option<Vec<u8>> {
-        self.process.registry.watcher_body(package, subscription, body)
-    }
-    fn judge(
+    fn watcher_body(
         &mut self,
         package: PackageId,
         subscription: &Subscription,
-        before: Status,
-    ) -> Result<Standing, Failure> {
+        body: Option<&[u8]>,
+    ) -> Option<Vec<u8>> {
+        self.process.registry.watcher_body(package, subscription, body)
+    }
+    fn judge(&mut self, package: PackageId, subscription: &Subscription, before: Status) -> Result<Standing, Failure> {
         self.process
             .registry
             .judge(package, subscription, before)
@@ -367,7 +374,7 @@ impl Ports for World {
         let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists()) && self.config.subs_variable;
         let kept = match (&shown, outgoing.occasion) {
             (Some(shown), Occasion::Unsubscribe | Occasion::Ended) if keeps => keep_for_reply(shown),
-            _ => std::ptr::null_mut(),
+            _ => Ticket::NONE,
         };
         let before = self.process.last_subscription.replace(shown);
         let sent = tm::send_in_dialog(&request, Some(self.process.on_completed), kept);
@@ -397,15 +404,14 @@ fn as_shown(outgoing: &Outgoing) -> Subscription {
     shown
 }
 
-/// Puts a subscription where the process that gets the answer finds it; null without memory.
-fn keep_for_reply(subscription: &Subscription) -> *mut libc::c_void {
-    let shared = subscription.map(shm::copy).and_then(shm::boxed);
-    shared.map_or(std::ptr::null_mut(), |shared| shm::into_raw(shared) as *mut _)
+/// Puts a subscription where the process that gets the answer finds it; nothing without memory.
+fn keep_for_reply(subscription: &Subscription) -> Ticket {
+    subscription.map(shm::copy).and_then(shm::boxed).map_or(Ticket::NONE, Ticket::of)
 }
 
-/// Takes back what [`keep_for_reply`] put away.
-pub fn take_kept(kept: *mut libc::c_void) -> Option<Subscription> {
-    shm::from_raw::<super::tables::SharedSubscription>(kept as *mut _).map(|shared| shared.to_private())
+/// Takes back what was kept for the answer to a NOTIFY.
+pub fn take_kept(ticket: Ticket) -> Option<Subscription> {
+    ticket.redeem::<super::tables::SharedSubscription>().map(|shared| shared.to_private())
 }
 
 /// Sends everything that is due for a resource after `event`.

@@ -338,7 +338,8 @@ impl Connection {
     /// Runs `work` inside a transaction where the driver knows them; undone when `work` fails.
     pub fn transaction<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, DbError> {
         let f = &self.driver.functions;
-        let (Some(start), Some(end), Some(abort)) = (f.start_transaction, f.end_transaction, f.abort_transaction) else {
+        let (Some(start), Some(end), Some(abort)) = (f.start_transaction, f.end_transaction, f.abort_transaction)
+        else {
             return work(self);
         };
         // SAFETY: the driver's own functions and connection.
@@ -427,7 +428,7 @@ impl<'r> Row<'r> {
                     sys::db_type_t_DB1_UINT => i64::from(value.val.uint_val),
                     sys::db_type_t_DB1_BIGINT => value.val.ll_val,
                     sys::db_type_t_DB1_UBIGINT => value.val.ull_val as i64,
-                    sys::db_type_t_DB1_DATETIME => value.val.time_val as i64,
+                    sys::db_type_t_DB1_DATETIME => value.val.time_val,
                     sys::db_type_t_DB1_DOUBLE => value.val.double_val as i64,
                     _ => std::str::from_utf8(self.bytes(column)).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0),
                 }

@@ -27,7 +27,9 @@ pub fn enabled(level: i32) -> bool {
 /// message from the network cannot forge log lines.
 pub fn write(module: &'static std::ffi::CStr, facility: Option<i32>, level: i32, text: &str) {
     let clean: std::borrow::Cow<str> = if text.bytes().any(|b| b < 0x20 && b != b'\t' || b == 0x7f) {
-        text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+        text.chars()
+            .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+            .collect()
     } else {
         text.into()
     };

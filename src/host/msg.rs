@@ -252,6 +252,11 @@ impl<'a> SipMsg<'a> {
         }
     }
 
+    /// Whether there is a Content-Length header.
+    pub fn has_content_length(&self) -> bool {
+        !self.fields().content_length.is_null()
+    }
+
     fn receive_socket(&self) -> Option<&'a sys::socket_info> {
         // SAFETY: sockets of the host live as long as the server.
         unsafe { self.fields().rcv.bind_address.as_ref() }

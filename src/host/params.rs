@@ -27,13 +27,13 @@ macro_rules! numbers {
     )* } };
 }
 texts! { db_url presentity_table active_watchers_table watchers_table server_address xavp_cfg retrieve_order_by
-         default_socket dmq_peer_id to_tag_pref }
+default_socket dmq_peer_id to_tag_pref }
 numbers! { clean_period cseq_offset db_update_period waitn_time notifier_poll_rate notifier_processes force_delete
-           startup_mode expires_offset max_expires min_expires min_expires_action subs_db_mode publ_cache subs_htable_size
-           pres_htable_size send_fast_notify enable_sphere_check timeout_rm_subs fetch_rows db_table_lock_type
-           local_log_level subs_remove_match retrieve_order sip_uri_match enable_dmq enable_pres_dmq enable_pres_sync_dmq
-           enable_subs_dmq enable_subs_sync_dmq skip_notify_dmq pres_subs_mode delete_same_subs timer_mode
-           subs_respond_200 totag_avpid lock_set_size force_active }
+startup_mode expires_offset max_expires min_expires min_expires_action subs_db_mode publ_cache subs_htable_size
+pres_htable_size send_fast_notify enable_sphere_check timeout_rm_subs fetch_rows db_table_lock_type
+local_log_level subs_remove_match retrieve_order sip_uri_match enable_dmq enable_pres_dmq enable_pres_sync_dmq
+enable_subs_dmq enable_subs_sync_dmq skip_notify_dmq pres_subs_mode delete_same_subs timer_mode
+subs_respond_200 totag_avpid lock_set_size force_active }
 
 impl PresenceParams<'_> {
     /// `local_log_facility`: the name given, if any.

@@ -43,7 +43,5 @@ pub fn reserve_timers(count: i32) -> bool {
 /// Starts a process that calls `f(_, param)` every `micros`; call in `child_init` of the main process.
 pub fn fork_timer(name: &'static CStr, micros: c_int, f: TimerFn, param: usize) -> bool {
     // SAFETY: name and function live as long as the module; `param` is a plain number for `f`.
-    unsafe {
-        sys::kr_fork_basic_timer_us(name.as_ptr() as *mut _, Some(f), param as *mut c_void, micros) >= 0
-    }
+    unsafe { sys::kr_fork_basic_timer_us(name.as_ptr() as *mut _, Some(f), param as *mut c_void, micros) >= 0 }
 }

@@ -42,7 +42,10 @@ impl Rpc {
         let scan = self.f().scan?;
         let mut found = super::bytes::null();
         // SAFETY: `*S` fills one `str` and may find nothing; `.` converts numbers to text.
-        unsafe { (scan(self.ctx, c"*.S".as_ptr() as *mut _, &mut found as *mut sys::_str) == 1).then(|| view(&found).to_vec()) }
+        unsafe {
+            (scan(self.ctx, c"*.S".as_ptr() as *mut _, &mut found as *mut sys::_str) == 1)
+                .then(|| view(&found).to_vec())
+        }
     }
 
     /// Adds a text to the answer.

@@ -7,6 +7,20 @@ use std::ptr::NonNull;
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Shm;
 
+/// While set, this process finds no shared memory: only test builds can set it.
+#[cfg(feature = "fault-injection")]
+pub static EXHAUSTED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Memory of the host, or null.
+fn raw_allocate(size: usize) -> *mut u8 {
+    #[cfg(feature = "fault-injection")]
+    if EXHAUSTED.load(std::sync::atomic::Ordering::Relaxed) {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: callers ask for more than zero bytes.
+    unsafe { sys::kr_shm_malloc(size) as *mut u8 }
+}
+
 /// What `kr_shm_malloc` aligns to by itself.
 const NATURAL: usize = 8;
 
@@ -19,13 +33,11 @@ unsafe impl Allocator for Shm {
             return Ok(NonNull::slice_from_raw_parts(dangling, 0));
         }
         if layout.align() <= NATURAL {
-            // SAFETY: the size is not zero.
-            let block = unsafe { sys::kr_shm_malloc(layout.size()) } as *mut u8;
+            let block = raw_allocate(layout.size());
             return Ok(NonNull::slice_from_raw_parts(NonNull::new(block).ok_or(AllocError)?, layout.size()));
         }
         let total = layout.size().checked_add(layout.align()).ok_or(AllocError)?;
-        // SAFETY: the size is not zero.
-        let block = unsafe { sys::kr_shm_malloc(total) } as *mut u8;
+        let block = raw_allocate(total);
         NonNull::new(block).ok_or(AllocError)?;
         // At least NATURAL bytes lie between the block and the aligned address: there the start of the block is kept.
         let aligned = (block as usize + layout.align()) & !(layout.align() - 1);
@@ -84,15 +96,25 @@ pub fn push<T>(vec: &mut ShmVec<T>, value: T) -> Result<(), NoMemory> {
     Ok(())
 }
 
-/// Gives a value away as a plain pointer; [`from_raw`] takes it back.
-pub fn into_raw<T>(value: ShmBox<T>) -> *mut T {
-    ShmBox::into_raw_with_allocator(value).0
-}
+/// A value in shared memory that is on its way through the host, which carries one word for us; 0 is nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(pub usize);
 
-/// Takes back what [`into_raw`] gave away, once; null is nothing.
-pub fn from_raw<T>(raw: *mut T) -> Option<ShmBox<T>> {
-    // SAFETY: the only pointers handed here come from `into_raw`, each once.
-    (!raw.is_null()).then(|| unsafe { ShmBox::from_raw_in(raw, Shm) })
+impl Ticket {
+    /// No value.
+    pub const NONE: Ticket = Ticket(0);
+
+    /// Puts a value away.
+    pub fn of<T>(value: ShmBox<T>) -> Ticket {
+        Ticket(ShmBox::into_raw_with_allocator(value).0 as usize)
+    }
+
+    /// Takes the value back, once and as the type it had.
+    pub fn redeem<T>(self) -> Option<ShmBox<T>> {
+        let raw = self.0 as *mut T;
+        // SAFETY: tickets that are not NONE come from `of` and are redeemed where they arrive, once.
+        (!raw.is_null()).then(|| unsafe { ShmBox::from_raw_in(raw, Shm) })
+    }
 }
 
 /// Puts a value into shared memory for the life of the server: made once at start-up, before the processes fork.

@@ -80,7 +80,8 @@ unsafe impl Send for SleepLock {}
 impl SleepLock {
     /// An open lock at a fixed address in shared memory.
     pub fn leak() -> Result<&'static SleepLock, crate::host::shm::NoMemory> {
-        let lock: &'static SleepLock = crate::host::shm::leak(SleepLock { raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER) })?;
+        let lock: &'static SleepLock =
+            crate::host::shm::leak(SleepLock { raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER) })?;
         // SAFETY: `lock` has its final address and nobody else knows it yet.
         unsafe {
             let mut attributes: libc::pthread_mutexattr_t = std::mem::zeroed();

@@ -1,5 +1,6 @@
 //! Requests of our own in a dialog (`modules/tm/uac.h`, `modules/tm/dlg.h`).
 use super::bytes::{lend, null, view};
+use super::shm::Ticket;
 use crate::sys;
 
 /// Binds tm; call in `mod_init`.
@@ -49,7 +50,7 @@ pub struct Completed<'a> {
     /// The reply, or the host's mark for "none came".
     pub reply: *mut sys::sip_msg,
     /// What was given to [`send_in_dialog`].
-    pub param: *mut libc::c_void,
+    pub ticket: Ticket,
 }
 
 /// The callback type of tm.
@@ -60,11 +61,7 @@ pub type Callback = unsafe extern "C" fn(*mut sys::cell, i32, *mut sys::tmcb_par
 pub struct NotSent;
 
 /// Sends a request in a dialog; `callback` is called once when it is completed.
-pub fn send_in_dialog(
-    request: &InDialog<'_>,
-    callback: Option<Callback>,
-    param: *mut libc::c_void,
-) -> Result<(), NotSent> {
+pub fn send_in_dialog(request: &InDialog<'_>, callback: Option<Callback>, ticket: Ticket) -> Result<(), NotSent> {
     let mut dialog = sys::dlg::default();
     dialog.id.call_id = lend(request.call_id);
     dialog.id.loc_tag = lend(request.local_tag);
@@ -81,8 +78,11 @@ pub fn send_in_dialog(
     // SAFETY: every `str` borrows from `request` or from this frame, and the host copies what it keeps.
     unsafe {
         if !request.routes.is_empty()
-            && sys::kr_parse_rr_body(request.routes.as_ptr() as *mut _, request.routes.len() as i32, &mut dialog.route_set)
-                < 0
+            && sys::kr_parse_rr_body(
+                request.routes.as_ptr() as *mut _,
+                request.routes.len() as i32,
+                &mut dialog.route_set,
+            ) < 0
         {
             return Err(NotSent);
         }
@@ -91,16 +91,16 @@ pub fn send_in_dialog(
             let socket = [request.socket, &[0]].concat();
             dialog.send_sock = sys::kr_find_socket(&mut lend(&socket[..request.socket.len()]));
         }
-        let mut uac = sys::uac_req::default();
-        uac.method = &mut method;
-        uac.headers = &mut headers;
-        uac.body = body.as_mut().map_or(std::ptr::null_mut(), |b| b as *mut _);
-        uac.dialog = &mut dialog;
-        if let Some(callback) = callback {
-            uac.cb_flags = sys::TMCB_LOCAL_COMPLETED as i32;
-            uac.cb = Some(callback);
-            uac.cbp = param;
-        }
+        let mut uac = sys::uac_req {
+            method: &mut method,
+            headers: &mut headers,
+            body: body.as_mut().map_or(std::ptr::null_mut(), |b| b as *mut _),
+            dialog: &mut dialog,
+            cb_flags: if callback.is_some() { sys::TMCB_LOCAL_COMPLETED as i32 } else { 0 },
+            cb: callback,
+            cbp: ticket.0 as *mut _,
+            ..Default::default()
+        };
         let sent = sys::kr_tm_request_within(&mut uac);
         if !dialog.route_set.is_null() {
             sys::kr_free_rr(dialog.route_set);
@@ -138,7 +138,7 @@ pub unsafe fn completed<'a>(cell: *mut sys::cell, params: *mut sys::tmcb_params)
             remote_tag: tag_of(view(&to)),
             code: params.code,
             reply: params.rpl,
-            param: if params.param.is_null() { std::ptr::null_mut() } else { *params.param },
+            ticket: if params.param.is_null() { Ticket::NONE } else { Ticket(*params.param as usize) },
         })
     }
 }

@@ -89,7 +89,8 @@ mod tests {
         .unwrap();
         assert_eq!(info.ids, [b"a".to_vec(), b"b".to_vec()]);
         assert!(!info.all_terminated());
-        let over = document("<dialog id=\"a\"><state>terminated</state></dialog><dialog><state>terminated</state></dialog>");
+        let over =
+            document("<dialog id=\"a\"><state>terminated</state></dialog><dialog><state>terminated</state></dialog>");
         assert!(DialogInfo::parse(&over).unwrap().all_terminated());
     }
 

@@ -54,7 +54,9 @@ impl<'a> Body<'a> {
         self.composed
             .get_or_insert_with(|| match &round.once {
                 Some(Once::Body(body)) => Some(body.clone()),
-                Some(Once::Removed(gone, place)) => compose(ports, resource, Some((gone, *place))).map(|c| c.body).unwrap_or_default(),
+                Some(Once::Removed(gone, place)) => {
+                    compose(ports, resource, Some((gone, *place))).map(|c| c.body).unwrap_or_default()
+                }
                 None => kept_or_composed(ports, resource, round.generation),
             })
             .as_deref()
@@ -82,7 +84,11 @@ struct Composed {
 }
 
 /// Puts the documents of a resource together; `gone` has just been removed and is shown as closed.
-fn compose<P: Ports>(ports: &mut P, resource: &Resource, gone: Option<(&Publication, usize)>) -> Result<Composed, StoreError> {
+fn compose<P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    gone: Option<(&Publication, usize)>,
+) -> Result<Composed, StoreError> {
     let package = *ports.packages().get(resource.event);
     let mut documents = ports.documents(resource)?;
     let valid_until = documents.iter().map(|d| d.expires_at).filter(|at| *at > 0).min().unwrap_or(i64::MAX);

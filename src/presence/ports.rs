@@ -141,18 +141,20 @@ pub trait Ports {
     /// Asks the package about the SUBSCRIBE in hand.
     fn check_subscribe(&mut self, package: PackageId) -> Verdict;
     /// Puts documents together; `offline` is the place of one that has just been removed.
-    fn aggregate(&mut self, package: PackageId, uri: &[u8], documents: &[&[u8]], offline: Option<usize>) -> Option<Vec<u8>>;
+    fn aggregate(
+        &mut self,
+        package: PackageId,
+        uri: &[u8],
+        documents: &[&[u8]],
+        offline: Option<usize>,
+    ) -> Option<Vec<u8>>;
     /// The body as this watcher may see it; `None` leaves it as it is.
     fn filter_body(&mut self, package: PackageId, subscription: &Subscription, body: &[u8]) -> Option<Vec<u8>>;
     /// The body made for this watcher; `None` leaves it as it is.
-    fn watcher_body(&mut self, package: PackageId, subscription: &Subscription, body: Option<&[u8]>) -> Option<Vec<u8>>;
+    fn watcher_body(&mut self, package: PackageId, subscription: &Subscription, body: Option<&[u8]>)
+    -> Option<Vec<u8>>;
     /// What the presentity's rules say about this watcher, who stood at `before` until now.
-    fn judge(
-        &mut self,
-        package: PackageId,
-        subscription: &Subscription,
-        before: Status,
-    ) -> Result<Standing, Failure>;
+    fn judge(&mut self, package: PackageId, subscription: &Subscription, before: Status) -> Result<Standing, Failure>;
 
     /// Changes the documents of a resource, in all stores its mode names.
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError>;

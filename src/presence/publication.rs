@@ -172,7 +172,8 @@ mod tests {
     use super::*;
 
     fn dialog(id: &str, state: &str) -> Publication {
-        let body = format!("<dialog-info><dialog id=\"{id}\"><state>{state}</state></dialog></dialog-info>").into_bytes();
+        let body =
+            format!("<dialog-info><dialog id=\"{id}\"><state>{state}</state></dialog></dialog-info>").into_bytes();
         Publication { etag: id.as_bytes().to_vec(), dialogs: Dialogs::of(&body), body, ..Default::default() }
     }
 

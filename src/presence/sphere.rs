@@ -8,7 +8,9 @@ pub fn of(document: &[u8]) -> Option<Vec<u8>> {
     let mut inside = false;
     for _ in 0..10_000 {
         match reader.read_event().ok()? {
-            Event::Start(element) | Event::Empty(element) if inside => return Some(element.local_name().as_ref().to_vec()),
+            Event::Start(element) | Event::Empty(element) if inside => {
+                return Some(element.local_name().as_ref().to_vec());
+            }
             Event::Start(element) if element.local_name().as_ref() == b"sphere" => inside = true,
             Event::Text(text) if inside && !text.trim_ascii().is_empty() => return Some(text.trim_ascii().to_vec()),
             Event::End(element) if element.local_name().as_ref() == b"sphere" => inside = false,

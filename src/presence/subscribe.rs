@@ -58,9 +58,10 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscrip
     let refuse = |ports: &P, why: &str| Failure::bad_event(&ports.packages().allow_events(), why);
     let event = request.event.ok_or_else(|| refuse(ports, "no Event header"))?;
     let header = EventHeader::parse(event).ok_or_else(|| refuse(ports, "unreadable Event header"))?;
-    let package = ports.packages().find(&header).ok_or_else(|| {
-        refuse(ports, &format!("unsupported event package {}", String::from_utf8_lossy(event)))
-    })?;
+    let package = ports
+        .packages()
+        .find(&header)
+        .ok_or_else(|| refuse(ports, &format!("unsupported event package {}", String::from_utf8_lossy(event))))?;
     let description = *ports.packages().get(package);
     if ports.check_subscribe(package) == Verdict::Refused {
         return Err(Failure::Answered("refused by the event package".into()));
@@ -117,8 +118,7 @@ fn initial<P: Ports>(
         b"",
         request.user_agent,
     ];
-    let mut subscription =
-        Subscription::new(numbers, &fields).map_err(|e| Failure::bad_request(e.to_string()))?;
+    let mut subscription = Subscription::new(numbers, &fields).map_err(|e| Failure::bad_request(e.to_string()))?;
     let standing = authorize(ports, description, &subscription)?;
     apply_standing(&mut subscription, &standing)?;
     if expires == 0 {
@@ -238,9 +238,8 @@ pub fn authorize<P: Ports>(ports: &mut P, package: &Package, subscription: &Subs
 fn apply_standing(subscription: &mut Subscription, standing: &Standing) -> Result<(), Failure> {
     subscription.numbers.status = standing.status;
     if !standing.reason.is_empty() {
-        *subscription = subscription
-            .with(&[(Field::Reason, &standing.reason)])
-            .map_err(|e| Failure::bad_request(e.to_string()))?;
+        *subscription =
+            subscription.with(&[(Field::Reason, &standing.reason)]).map_err(|e| Failure::bad_request(e.to_string()))?;
     }
     Ok(())
 }

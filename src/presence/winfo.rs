@@ -39,7 +39,9 @@ pub enum Extent {
 /// Writes a winfo document.
 pub fn document(version: u32, extent: Extent, resource: &[u8], package: &[u8], watchers: &[Watcher]) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + watchers.len() * 128);
-    out.extend_from_slice(b"<?xml version=\"1.0\"?>\n<watcherinfo xmlns=\"urn:ietf:params:xml:ns:watcherinfo\" version=\"");
+    out.extend_from_slice(
+        b"<?xml version=\"1.0\"?>\n<watcherinfo xmlns=\"urn:ietf:params:xml:ns:watcherinfo\" version=\"",
+    );
     push_number(&mut out, i64::from(version));
     out.extend_from_slice(match extent {
         Extent::Full => b"\" state=\"full\">\n  <watcher-list resource=\"",
@@ -83,6 +85,10 @@ mod tests {
         let watcher =
             Watcher { uri: b"sip:<&>@h".to_vec(), id: b"\"".to_vec(), status: Status::Pending, event: b"subscribe" };
         let text = String::from_utf8(document(2, Extent::Partial, b"sip:a@b", b"presence", &[watcher])).unwrap();
-        assert!(text.contains("<watcher id=\"&quot;\" event=\"subscribe\" status=\"pending\">sip:&lt;&amp;&gt;@h</watcher>"));
+        assert!(
+            text.contains(
+                "<watcher id=\"&quot;\" event=\"subscribe\" status=\"pending\">sip:&lt;&amp;&gt;@h</watcher>"
+            )
+        );
     }
 }
