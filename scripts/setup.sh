@@ -39,14 +39,12 @@ rust_is_new_enough() {
 install_rust() {
 	rust_is_new_enough && return 0
 	say "no Rust 1.$MINIMUM_RUST or newer: installing Debian's"
-	if apt-cache show rustc-web >/dev/null 2>&1; then
-		install_packages rustc-web cargo-web
-		for tool in rustfmt-web rust-clippy-web; do
-			! apt-cache show "$tool" >/dev/null 2>&1 || install_packages "$tool" || true
-		done
-	else
-		install_packages rustc cargo rustfmt rust-clippy
-	fi
+	candidate=$(apt-cache policy rustc 2>/dev/null | sed -n 's/^ *Candidate: 1\.\([0-9]*\)\..*/\1/p')
+	if [ "${candidate:-0}" -ge "$MINIMUM_RUST" ]; then suffix=; else suffix=-web; fi
+	install_packages "rustc$suffix" "cargo$suffix"
+	for tool in rustfmt rust-clippy; do
+		! apt-cache policy "$tool$suffix" 2>/dev/null | grep -q 'Candidate: [0-9]' || install_packages "$tool$suffix" || true
+	done
 	rust_is_new_enough || fail "Rust is still older than 1.$MINIMUM_RUST: install a newer rustc and cargo (found: $(rustc --version 2>&1))"
 }
 
