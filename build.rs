@@ -71,8 +71,10 @@ fn host_flags(source: &std::path::Path) -> Vec<String> {
     flags
 }
 
-/// The host's database library, which database drivers share with us: linked by the folder it is installed in.
-fn link_host_library() {
+/// The host's database library, which database drivers share with us, linked by the folder it is installed in. Newer hosts
+/// have it inside their own binary.
+fn link_host_library(flags: &[String]) {
+    let version = flags.iter().find_map(|flag| flag.strip_prefix("-DVERSIONVAL=")).and_then(|v| v.parse::<u32>().ok());
     println!("cargo:rerun-if-env-changed=KAMAILIO_LIBS");
     let folders: Vec<PathBuf> = match env::var_os("KAMAILIO_LIBS") {
         Some(folder) => vec![folder.into()],
@@ -85,6 +87,9 @@ fn link_host_library() {
             .collect(),
     };
     let Some(folder) = folders.iter().find(|folder| folder.join("libsrdb1.so.1").exists()) else {
+        if version >= Some(6_000_000) {
+            return;
+        }
         fail("no libsrdb1.so.1 of Kamailio found: install Kamailio, or set KAMAILIO_LIBS to its library folder");
     };
     println!("cargo:rustc-cdylib-link-arg={}", folder.join("libsrdb1.so.1").display());
@@ -98,8 +103,8 @@ fn main() {
         fail("panic=abort would end the whole server with one process: build with panic=unwind");
     }
     let source = host_source(&root);
-    link_host_library();
     let flags = host_flags(&source);
+    link_host_library(&flags);
     for file in ["include", "kamailio-glue/shim", "src/abi", "cbindgen.toml"] {
         println!("cargo:rerun-if-changed={file}");
     }
