@@ -96,7 +96,7 @@ pub fn send_in_dialog(request: &InDialog<'_>, callback: Option<Callback>, ticket
             headers: &mut headers,
             body: body.as_mut().map_or(std::ptr::null_mut(), |b| b as *mut _),
             dialog: &mut dialog,
-            cb_flags: if callback.is_some() { sys::TMCB_LOCAL_COMPLETED as i32 } else { 0 },
+            cb_flags: if callback.is_some() { sys::TMCB_LOCAL_COMPLETED as _ } else { 0 },
             cb: callback,
             cbp: ticket.0 as *mut _,
             ..Default::default()
