@@ -54,6 +54,7 @@ typedef struct kr_presence_params
 	int totag_avpid;
 	int lock_set_size;
 	int force_active;
+	int share_watcher_bodies;
 } kr_presence_params_t;
 
 typedef struct kr_pua_params

@@ -36,6 +36,7 @@ static kr_presence_params_t params = {
 	.pres_subs_mode = 1,
 	.timer_mode = 1,
 	.subs_respond_200 = 1,
+	.share_watcher_bodies = 1,
 };
 
 /* script functions */
@@ -198,6 +199,7 @@ static param_export_t parameters[] = {
 	{"totag_avpid", PARAM_INT, &params.totag_avpid},
 	{"lock_set_size", PARAM_INT, &params.lock_set_size},
 	{"force_active", PARAM_INT, &params.force_active},
+	{"share_watcher_bodies", PARAM_INT, &params.share_watcher_bodies},
 	{0, 0, 0}
 };
 

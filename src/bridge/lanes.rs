@@ -97,10 +97,10 @@ impl World {
     }
 
     /// See [`crate::presence::ports::Ports::renew`].
-    pub(super) fn renew_member(&mut self, dialog: DialogId<'_>, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
+    pub(super) fn renew_member(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
         let tables = &self.shared.tables;
+        let dialog = current.dialog();
         let hash = tables.dialog_hash(dialog);
-        let Some(current) = self.find_member(dialog) else { return Ok(false) };
         let mut changes = vec![
             (Field::Contact, renewal.contact),
             (Field::LocalContact, renewal.local_contact),
@@ -274,10 +274,19 @@ impl World {
         Ok(true)
     }
 
+    /// Whether anybody subscribes to a resource.
+    fn has_members(&self, resource: &Resource) -> bool {
+        let tables = &self.shared.tables;
+        tables.shard(resource.hash).lane(tables.rule(), resource).is_some_and(|lane| !lane.members.is_empty())
+    }
+
     /// See [`crate::presence::ports::Ports::happened`].
     pub(super) fn happened_to_lane(&mut self, resource: &Resource, event: Event<'_>) -> bool {
         let tables = &self.shared.tables;
         let rule = tables.rule();
+        if matches!(event, Event::Watchers { .. }) && !self.has_members(resource) {
+            return false;
+        }
         // What needs memory is made before the lock is taken. Without memory the watchers get the plain state.
         let (once, changed) = match &event {
             Event::State { once, .. } => (once.as_ref().and_then(|once| share_once(once).ok()), None),

@@ -55,8 +55,7 @@ impl World {
         self.database.write(|db| table_rows::update(db, table, subscription))
     }
 
-    pub(super) fn renew_row(&mut self, dialog: DialogId<'_>, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
-        let Some(stored) = self.find_row(dialog)? else { return Ok(false) };
+    pub(super) fn renew_row(&mut self, stored: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
         let mut changes = vec![
             (Field::Contact, renewal.contact),
             (Field::LocalContact, renewal.local_contact),

@@ -145,6 +145,7 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
         secondary_timer: params.timer_mode() != 0,
         respond_200: params.subs_respond_200() != 0,
         force_active: params.force_active() != 0,
+        share_watcher_bodies: params.share_watcher_bodies() != 0,
         database,
         subs_table_bits: table_bits("subs_htable_size", params.subs_htable_size(), 9),
         pres_table_bits: table_bits("pres_htable_size", params.pres_htable_size(), 9),

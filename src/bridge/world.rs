@@ -284,10 +284,10 @@ impl Ports for World {
             _ => Ok(self.find_member(dialog)),
         }
     }
-    fn renew(&mut self, dialog: DialogId<'_>, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
+    fn renew(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
         match self.config.subscriptions {
-            SubscriptionMode::Database => self.renew_row(dialog, renewal),
-            _ => self.renew_member(dialog, renewal),
+            SubscriptionMode::Database => self.renew_row(current, renewal),
+            _ => self.renew_member(current, renewal),
         }
     }
     fn end(&mut self, dialog: DialogId<'_>, occasion: Occasion, reason: &[u8]) -> Result<bool, StoreError> {

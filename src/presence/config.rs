@@ -106,6 +106,8 @@ pub struct Config {
     pub respond_200: bool,
     /// `force_active` of OpenSER: no authorization.
     pub force_active: bool,
+    /// `share_watcher_bodies`: bodies that differ in the version alone are not made one by one.
+    pub share_watcher_bodies: bool,
     /// Whether there is a database.
     pub database: bool,
     /// log2 of the initial size of the subscription table.

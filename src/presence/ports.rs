@@ -173,8 +173,8 @@ pub trait Ports {
     fn subscribe(&mut self, subscription: &Subscription) -> Result<(), StoreError>;
     /// The subscription of a dialog.
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
-    /// Renews a subscription; `false` when it is gone.
-    fn renew(&mut self, dialog: DialogId<'_>, renewal: &Renewal<'_>) -> Result<bool, StoreError>;
+    /// Renews a subscription that was just found; `false` when it is gone.
+    fn renew(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError>;
     /// Ends a subscription; its last NOTIFY becomes due for `occasion`. `false` when it was gone.
     fn end(&mut self, dialog: DialogId<'_>, occasion: Occasion, reason: &[u8]) -> Result<bool, StoreError>;
     /// Removes a subscription without another word.

@@ -193,7 +193,7 @@ fn in_dialog<P: Ports>(
         reason: &standing.reason,
     };
     let gone = || Failure::no_subscription("the subscription ended meanwhile");
-    if !ports.renew(dialog, &renewal)? {
+    if !ports.renew(&stored, &renewal)? {
         return Err(gone());
     }
     let mut renewed = stored
