@@ -38,23 +38,15 @@ int kr_log_default_facility(void);
 
 /* processes, time */
 int kr_pid(void);
-unsigned int kr_ticks(void);
 int kr_register_timer(timer_function *f, void *param, unsigned int interval);
 int kr_wtimer_add(timer_function *f, void *param, int interval);
 int kr_register_basic_timers(int count);
 int kr_fork_basic_timer_us(char *name, timer_function *f, void *param, int micros);
-int kr_fork_process(int rank, char *name, int make_sock);
-int kr_register_procs(int count);
-void kr_cfg_register_child(int count);
-int kr_cfg_child_init(void);
-void kr_cfg_update(void);
 
 /* SIP messages */
 int kr_parse_headers(struct sip_msg *msg);
 int kr_parse_ruri(struct sip_msg *msg);
 int kr_parse_uri(char *uri, int len, struct sip_uri *out);
-int kr_parse_expires(struct sip_msg *msg, unsigned int *value);
-int kr_parse_event(struct sip_msg *msg, event_t **event);
 int kr_event_parser(char *text, int len, event_t *event);
 int kr_parse_from(struct sip_msg *msg, struct to_body **from);
 int kr_parse_to(struct sip_msg *msg, struct to_body **to);
@@ -62,12 +54,9 @@ int kr_first_contact(struct sip_msg *msg, str *uri);
 int kr_cseq_number(struct sip_msg *msg, unsigned int *number);
 int kr_print_record_routes(struct sip_msg *msg, int reverse, char **text, int *len);
 int kr_get_body(struct sip_msg *msg, str *body);
-int kr_socket_name(struct socket_info *socket, str *name);
 struct socket_info *kr_find_socket(str *name);
 int kr_parse_rr_body(char *text, int len, rr_t **head);
 void kr_free_rr(rr_t *head);
-void kr_free_event_params(event_t *event);
-char *kr_param_name(void *param, int *len);
 
 /* replies */
 int kr_sl_load(void);
@@ -78,7 +67,6 @@ int kr_add_reply_header(struct sip_msg *msg, str *header);
 /* transactions */
 int kr_tm_load(void);
 int kr_tm_request_within(uac_req_t *request);
-int kr_tm_request(uac_req_t *request, str *ruri, str *to, str *from, str *next_hop);
 
 /* the From, To and Call-ID lines of a transaction of ours */
 void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id);
@@ -89,8 +77,7 @@ int kr_db_table_version(db_func_t *functions, db1_con_t *con, str *table, unsign
 
 /* routes and variables */
 int kr_event_route(const char *name);
-int kr_kemi_events(void);
-int kr_run_event_route(int route, const char *name, struct sip_msg *msg);
+int kr_run_event_route(int route, struct sip_msg *msg);
 struct sip_msg *kr_faked_msg(void);
 int kr_xavp_int(str *root, char *name, int *value);
 int kr_pv_null(struct sip_msg *msg, pv_param_t *param, pv_value_t *res);
@@ -99,9 +86,7 @@ int kr_pv_uint(struct sip_msg *msg, pv_param_t *param, pv_value_t *res, unsigned
 pv_spec_t *kr_pv_parse(str *name);
 int kr_pv_inner(struct sip_msg *msg, pv_spec_t *spec, pv_value_t *res);
 
-/* statistics and host facts */
-const char *kr_host_version(void);
-int kr_children(void);
+/* texts of the host */
 unsigned int kr_case_hash(str *a, str *b);
 int kr_proto_name(int proto, str *name);
 #endif

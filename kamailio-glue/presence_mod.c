@@ -255,13 +255,14 @@ static int ki_handle_subscribe_uri(sip_msg_t *msg, str *watcher)
 
 static int ki_pres_refresh_watchers(sip_msg_t *msg, str *uri, str *event, int type)
 {
-	return kr_presence_refresh_watchers(uri, event, type, NULL, NULL);
+	/* scripts see 1 for success, KEMI sees 0, as in stock */
+	return kr_presence_refresh_watchers(uri, event, type, NULL, NULL) > 0 ? 0 : -1;
 }
 
 static int ki_pres_refresh_watchers_file(
 		sip_msg_t *msg, str *uri, str *event, int type, str *file_uri, str *filename)
 {
-	return kr_presence_refresh_watchers(uri, event, type, file_uri, filename);
+	return kr_presence_refresh_watchers(uri, event, type, file_uri, filename) > 0 ? 0 : -1;
 }
 
 static int ki_pres_update_watchers(sip_msg_t *msg, str *uri, str *event)

@@ -29,22 +29,6 @@ int kr_parse_uri(char *uri, int len, struct sip_uri *out)
 	return parse_uri(uri, len, out);
 }
 
-int kr_parse_expires(struct sip_msg *msg, unsigned int *value)
-{
-	if(msg->expires == NULL || msg->expires->body.len <= 0 || parse_expires(msg->expires) < 0)
-		return -1;
-	*value = ((exp_body_t *)msg->expires->parsed)->val;
-	return 0;
-}
-
-int kr_parse_event(struct sip_msg *msg, event_t **event)
-{
-	if(msg->event == NULL || msg->event->body.len <= 0 || (msg->event->parsed == NULL && parse_event(msg->event) < 0))
-		return -1;
-	*event = (event_t *)msg->event->parsed;
-	return 0;
-}
-
 int kr_event_parser(char *text, int len, event_t *event)
 {
 	return event_parser(text, len, event);
@@ -107,12 +91,6 @@ int kr_get_body(struct sip_msg *msg, str *body)
 	return 0;
 }
 
-int kr_socket_name(struct socket_info *socket, str *name)
-{
-	*name = socket->sock_str;
-	return socket->sock_str.s == NULL;
-}
-
 struct socket_info *kr_find_socket(str *name)
 {
 	int port = 0, proto = PROTO_NONE;
@@ -130,13 +108,6 @@ int kr_parse_rr_body(char *text, int len, rr_t **head)
 void kr_free_rr(rr_t *head)
 {
 	free_rr(&head);
-}
-
-void kr_free_event_params(event_t *event)
-{
-	if(event->params.list)
-		free_params(event->params.list);
-	event->params.list = NULL;
 }
 
 int kr_proto_name(int proto, str *name)

@@ -3,18 +3,10 @@
 #include "core/pt.h"
 #include "core/timer.h"
 #include "core/timer_proc.h"
-#include "core/cfg/cfg_struct.h"
-#include "core/globals.h"
-#include "core/ver.h"
 
 int kr_pid(void)
 {
 	return my_pid();
-}
-
-unsigned int kr_ticks(void)
-{
-	return get_ticks();
 }
 
 int kr_register_timer(timer_function *f, void *param, unsigned int interval)
@@ -37,37 +29,3 @@ int kr_fork_basic_timer_us(char *name, timer_function *f, void *param, int micro
 	return fork_basic_utimer(PROC_TIMER, name, 1, f, param, micros);
 }
 
-int kr_fork_process(int rank, char *name, int make_sock)
-{
-	return fork_process(rank, name, make_sock);
-}
-
-int kr_register_procs(int count)
-{
-	return register_procs(count);
-}
-
-void kr_cfg_register_child(int count)
-{
-	cfg_register_child(count);
-}
-
-int kr_cfg_child_init(void)
-{
-	return cfg_child_init();
-}
-
-void kr_cfg_update(void)
-{
-	cfg_update();
-}
-
-const char *kr_host_version(void)
-{
-	return SER_FULL_VERSION;
-}
-
-int kr_children(void)
-{
-	return get_max_procs();
-}

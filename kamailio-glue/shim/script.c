@@ -2,10 +2,7 @@
 #include "kr_shim.h"
 #include "core/action.h"
 #include "core/fmsg.h"
-#include "core/kemi.h"
-#include "core/receive.h"
 #include "core/route.h"
-#include "core/script_cb.h"
 #include "core/xavp.h"
 
 int kr_event_route(const char *name)
@@ -16,23 +13,14 @@ int kr_event_route(const char *name)
 	return route;
 }
 
-int kr_kemi_events(void)
-{
-	return sr_kemi_eng_get() != NULL && kemi_event_route_callback.len > 0;
-}
-
-int kr_run_event_route(int route, const char *name, struct sip_msg *msg)
+int kr_run_event_route(int route, struct sip_msg *msg)
 {
 	struct run_act_ctx ctx;
-	str event = {(char *)name, strlen(name)};
 	int previous = get_route_type();
-	int result = 0;
+	int result;
 	set_route_type(EVENT_ROUTE);
 	init_run_actions_ctx(&ctx);
-	if(route >= 0)
-		result = run_actions(&ctx, event_rt.rlist[route], msg);
-	else if(sr_kemi_eng_get() != NULL && kemi_event_route_callback.len > 0)
-		result = sr_kemi_ctx_route(sr_kemi_eng_get(), &ctx, msg, EVENT_ROUTE, &kemi_event_route_callback, &event);
+	result = run_actions(&ctx, event_rt.rlist[route], msg);
 	set_route_type(previous);
 	return result;
 }

@@ -13,11 +13,6 @@ int kr_tm_request_within(uac_req_t *request)
 	return tm.t_request_within(request);
 }
 
-int kr_tm_request(uac_req_t *request, str *ruri, str *to, str *from, str *next_hop)
-{
-	return tm.t_request(request, ruri, to, from, next_hop);
-}
-
 void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id)
 {
 #if VERSIONVAL >= 5007000

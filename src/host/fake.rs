@@ -121,5 +121,5 @@ unavailable! {
     kr_pv_uint kr_pv_inner kr_proto_name
 }
 nothing! {
-    kr_log_default_facility kr_pid kr_find_socket kr_free_rr kr_tm_cell_ids kr_faked_msg kr_kemi_events kr_pv_parse kr_case_hash
+    kr_log_default_facility kr_pid kr_find_socket kr_free_rr kr_tm_cell_ids kr_faked_msg kr_pv_parse kr_case_hash
 }

@@ -3,24 +3,22 @@ use super::bytes::lend;
 use crate::sys;
 use std::ffi::CStr;
 
-/// An event route of the configuration, or of a KEMI script.
+/// An event route of the configuration.
 #[derive(Clone, Copy)]
 pub struct EventRoute {
     index: i32,
-    name: &'static CStr,
 }
 
 impl EventRoute {
     /// Looks the route up; call after the configuration was read.
     pub fn find(name: &'static CStr) -> EventRoute {
         // SAFETY: the host only reads the name.
-        EventRoute { index: unsafe { sys::kr_event_route(name.as_ptr()) }, name }
+        EventRoute { index: unsafe { sys::kr_event_route(name.as_ptr()) } }
     }
 
-    /// Whether the configuration or a KEMI script has it.
+    /// Whether the configuration has it.
     pub fn exists(&self) -> bool {
-        // SAFETY: reads a setting of the host.
-        self.index >= 0 || unsafe { sys::kr_kemi_events() != 0 }
+        self.index >= 0
     }
 
     /// Runs the route on a message of the host, or on a faked one when `msg` is null.
@@ -29,7 +27,7 @@ impl EventRoute {
         unsafe {
             let msg = if msg.is_null() { sys::kr_faked_msg() } else { msg };
             if !msg.is_null() {
-                sys::kr_run_event_route(self.index, self.name.as_ptr(), msg);
+                sys::kr_run_event_route(self.index, msg);
             }
         }
     }

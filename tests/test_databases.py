@@ -1,0 +1,98 @@
+"""The same life of a subscription in every cell: database x storage mode x cache x notifiers x fast NOTIFY."""
+import itertools
+import threading
+
+import pytest
+
+from kit.kamailio import Kamailio
+from kit.servers import MariaDB, PostgreSQL
+from kit.sip import Client, pidf
+
+DATABASES = ["sqlite", "text", "postgres", "mysql"]
+CELLS = [(mode, cache, 0, 1) for mode, cache in itertools.product((0, 1, 2), (0, 1))]
+CELLS += [(3, cache, notifiers, fast) for cache, notifiers, fast in itertools.product((0, 1), (0, 1, 4), (0, 1))]
+
+
+@pytest.fixture(scope="module")
+def servers():
+    started = {}
+
+    def get(name):
+        if name in ("sqlite", "text"):
+            return name
+        if name not in started:
+            started[name] = {"postgres": PostgreSQL, "mysql": MariaDB}[name]()
+        started[name].sql("delete from presentity; delete from active_watchers; delete from watchers;")
+        return started[name].url
+
+    yield get
+    for server in started.values():
+        server.stop()
+
+
+@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("mode,cache,notifiers,fast", CELLS)
+def test_cell(servers, database, mode, cache, notifiers, fast):
+    presence = dict(subs_db_mode=mode, publ_cache=cache, notifier_processes=notifiers, send_fast_notify=fast, waitn_time=1,
+                    db_update_period=1, clean_period=1)
+    with Kamailio("ours", db=servers(database), presence=presence, modules=("presence_xml", "presence_mwi"), workers=2) as server:
+        alice, bob = Client(server, "alice"), Client(server, "bob")
+        reply = alice.publish(body=pidf())
+        assert reply.code == 200
+        watch = bob.subscribe(alice.uri)
+        assert watch.reply.code == 200 and "open" in watch.wait(1)[0].text
+        assert watch.refresh().code == 200 and len(watch.wait(2)) == 2
+        reply = alice.publish(body=pidf(basic="closed"), etag=reply.get("SIP-ETag"))
+        assert reply.code == 200 and "closed" in watch.wait(3, timeout=5)[2].text
+        assert alice.publish(etag=reply.get("SIP-ETag"), expires=0).code == 200
+        assert len(watch.wait(4, timeout=5)) == 4
+        assert watch.unsubscribe().code == 200
+        last = 5 if fast else 5
+        assert watch.wait(last)[-1].get("Subscription-State") == "terminated;reason=timeout"
+        numbers = [n.cseq for n in watch.notifies]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        short = bob.subscribe(alice.uri, expires=1)
+        expected = 2 if fast else 1
+        assert short.wait(expected, timeout=6)[-1].get("Subscription-State") == "terminated;reason=timeout"
+        bob.quiet(0.2)
+        assert len(short.notifies) == expected
+        wrong = [line for line in server.log().split("\n") if "ERROR" in line or "CRITICAL" in line]
+        assert not wrong, "\n".join(wrong[:5])
+        alice.close(), bob.close()
+
+
+@pytest.mark.parametrize("database", ["postgres", "mysql"])
+def test_two_servers_share_a_database(servers, database):
+    """No sequence number twice, none left out, whichever server a change comes in on."""
+    presence = dict(subs_db_mode=3, publ_cache=0, notifier_processes=0)
+    url = servers(database)
+    options = dict(db=url, presence=presence, modules=("presence_xml",), workers=2)
+    with Kamailio("ours", **options) as one, Kamailio("ours", **options) as two:
+        bob = Client(one, "bob")
+        watch = bob.subscribe("sip:alice@example.org")
+        watch.wait(1)
+        stop = threading.Event()
+
+        def listen():
+            while not stop.is_set():
+                bob.receive(0.05)
+
+        def publish(server, user):
+            phone, etag = Client(server, user), None
+            for index in range(40):
+                reply = phone.publish("sip:alice@example.org", body=pidf(tuple_id=user, note=str(index)), etag=etag)
+                assert reply is not None and reply.code == 200
+                etag = reply.get("SIP-ETag")
+            phone.close()
+
+        threads = [threading.Thread(target=listen)]
+        threads += [threading.Thread(target=publish, args=pair) for pair in ((one, "p1"), (two, "p2"))]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads[1:]]
+        stop.wait(1.0)
+        stop.set()
+        threads[0].join()
+        numbers = sorted(n.cseq for n in watch.notifies)
+        assert len(set(numbers)) == len(numbers), "a CSeq was used twice"
+        assert numbers == list(range(1, 82)), "a NOTIFY is missing: %d of 81" % len(numbers)
+        bob.close()
