@@ -55,6 +55,7 @@ typedef struct kr_presence_params
 	int lock_set_size;
 	int force_active;
 	int share_watcher_bodies;
+	int sender_processes;
 } kr_presence_params_t;
 
 typedef struct kr_pua_params

@@ -41,6 +41,12 @@ int kr_pid(void);
 int kr_register_timer(timer_function *f, void *param, unsigned int interval);
 int kr_wtimer_add(timer_function *f, void *param, int interval);
 int kr_register_basic_timers(int count);
+int kr_register_procs(int count);
+void kr_cfg_register_child(int count);
+int kr_cfg_child_init(void);
+void kr_cfg_update(void);
+int kr_fork_process(int rank, char *name, int make_sock);
+size_t kr_shm_available(void);
 int kr_fork_basic_timer_us(char *name, timer_function *f, void *param, int micros);
 
 /* SIP messages */

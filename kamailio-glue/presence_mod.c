@@ -37,6 +37,7 @@ static kr_presence_params_t params = {
 	.timer_mode = 1,
 	.subs_respond_200 = 1,
 	.share_watcher_bodies = 1,
+	.sender_processes = 1,
 };
 
 /* script functions */
@@ -199,6 +200,7 @@ static param_export_t parameters[] = {
 	{"totag_avpid", PARAM_INT, &params.totag_avpid},
 	{"lock_set_size", PARAM_INT, &params.lock_set_size},
 	{"force_active", PARAM_INT, &params.force_active},
+	{"sender_processes", PARAM_INT, &params.sender_processes},
 	{"share_watcher_bodies", PARAM_INT, &params.share_watcher_bodies},
 	{0, 0, 0}
 };

@@ -8,6 +8,7 @@ pub mod lanes;
 pub mod pages;
 pub mod presentities;
 pub mod rows;
+pub mod senders;
 pub mod settings;
 pub mod tables;
 pub mod watchers;

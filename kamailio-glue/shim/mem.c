@@ -22,3 +22,8 @@ void kr_pkg_free(void *block)
 {
 	pkg_free(block);
 }
+
+size_t kr_shm_available(void)
+{
+	return shm_available();
+}

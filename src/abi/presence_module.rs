@@ -319,6 +319,7 @@ fn update() {
 
 fn completed(done: &tm::Completed<'_>) {
     let Some(mut world) = state::world() else { return };
+    world.process().shared.senders.note_answer();
     let dialog = DialogId { call_id: done.call_id, to_tag: done.local_tag, from_tag: done.remote_tag };
     let delete = run_notify_reply(&mut world, dialog, done);
     world.notify_answered(dialog, if delete { 481 } else { done.code });
@@ -374,6 +375,24 @@ unsafe extern "C" fn kr_presence_on_turn(_ticks: c_uint, param: *mut c_void) {
     )
 }
 
+/// Starts the sender processes.
+fn start_senders(config: &Config) -> bool {
+    (0..config.sender_processes).all(|_| {
+        process::fork_worker(c"presence sender", || {
+            super::entry::guarded("sender", process_pause, || {
+                if let Some(process) = state::process() {
+                    process.shared.senders.serve(state::world);
+                }
+            })
+        })
+    })
+}
+
+/// After a panic in a sender: no busy loop.
+fn process_pause() {
+    process::sleep_millis(100);
+}
+
 /// Starts the notifier processes (database-only mode).
 fn start_notifiers(config: &Config) -> bool {
     let micros = 1_000_000 / config.notifier_poll_rate.max(1);
@@ -391,6 +410,10 @@ pub unsafe extern "C" fn kr_presence_mod_init(params: *const kr_presence_params_
             Ok(()) => {
                 let notifiers = state::process().map_or(0, |p| p.config.notifier_processes);
                 if notifiers > 0 && !process::reserve_timers(notifiers) {
+                    return -1;
+                }
+                let senders = state::process().map_or(0, |p| p.config.sender_processes);
+                if senders > 0 && !process::reserve_workers(senders) {
                     return -1;
                 }
                 0
@@ -417,7 +440,7 @@ pub unsafe extern "C" fn kr_presence_child_init(rank: c_int) -> c_int {
                 }
             },
             process::RANK_MAIN => {
-                if start_notifiers(&process.config) {
+                if start_notifiers(&process.config) && start_senders(&process.config) {
                     0
                 } else {
                     -1

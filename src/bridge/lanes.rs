@@ -14,6 +14,9 @@ use crate::presence::winfo::Watcher;
 /// How many NOTIFYs are counted up under one lock.
 const PORTION: usize = 32;
 
+/// Changes with more watchers than this are told by a sender process.
+const LARGE: usize = 64;
+
 impl World {
     fn writes_through(&self) -> bool {
         self.config.subscriptions == SubscriptionMode::WriteThrough
@@ -327,6 +330,11 @@ impl World {
         let Some(lane) = shard.lane(rule, resource) else { return false };
         let take = lane.pending && !lane.busy;
         lane.busy |= take;
+        let large = matches!(event, Event::State { .. }) && lane.members.len() > LARGE;
+        drop(shard);
+        if take && large && self.config.sender_processes > 0 && self.pace.is_none() {
+            return !self.shared.senders.hand_over(resource);
+        }
         take
     }
 

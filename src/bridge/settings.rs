@@ -146,6 +146,11 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
         respond_200: params.subs_respond_200() != 0,
         force_active: params.force_active() != 0,
         share_watcher_bodies: params.share_watcher_bodies() != 0,
+        sender_processes: match (subscriptions, params.sender_processes()) {
+            (SubscriptionMode::Database, _) => 0,
+            (_, count @ 0..=64) => count,
+            (_, other) => return Err(bad("sender_processes", other, "0 to 64 processes")),
+        },
         database,
         subs_table_bits: table_bits("subs_htable_size", params.subs_htable_size(), 9),
         pres_table_bits: table_bits("pres_htable_size", params.pres_htable_size(), 9),

@@ -3,6 +3,7 @@ use super::callbacks::Registry;
 use super::database::Database;
 use super::ids::Ids;
 use super::rows::RowRound;
+use super::senders::{Pace, Senders};
 use super::tables::Tables;
 use crate::host::msg::SipMsg;
 use crate::host::shm::{self, NoMemory, Ticket};
@@ -27,6 +28,8 @@ pub struct Shared {
     pub tables: Tables,
     /// One of these is held while a resource's publications are written to the database.
     pub order: Vec<&'static SleepLock>,
+    /// Large fan-outs that wait for a sender process.
+    pub senders: &'static Senders,
 }
 
 /// What one process keeps from request to request.
@@ -59,7 +62,11 @@ impl Shared {
     pub fn new(config: &Config) -> Result<Shared, NoMemory> {
         let rule = UriRule { ignore_case: config.ignore_case, seed: config.hash_seed };
         let order = (0..WRITE_ORDERS).map(|_| SleepLock::leak()).collect::<Result<_, _>>()?;
-        Ok(Shared { tables: Tables::new(rule, 1 << config.subs_table_bits)?, order })
+        Ok(Shared {
+            tables: Tables::new(rule, 1 << config.subs_table_bits)?,
+            order,
+            senders: shm::leak(Senders::new()?)?,
+        })
     }
 }
 
@@ -79,6 +86,8 @@ pub struct World {
     pub(super) rounds: Vec<RowRound>,
     /// Whoever is not told in the pass under way (database-only mode).
     pub(super) round_sender: Vec<u8>,
+    /// How far this sender process is ahead of the answers.
+    pub(super) pace: Option<Pace>,
     /// The reply given, for callers without a message.
     pub reply: Option<(u16, Vec<u8>)>,
 }
@@ -97,6 +106,7 @@ impl World {
             fresh: None,
             rounds: Vec::new(),
             round_sender: Vec::new(),
+            pace: None,
             reply: None,
         }
     }
@@ -379,6 +389,9 @@ impl Ports for World {
         let before = self.process.last_subscription.replace(shown);
         let sent = tm::send_in_dialog(&request, Some(self.process.on_completed), kept);
         self.process.last_subscription.replace(before);
+        if let Some(pace) = &mut self.pace {
+            pace.step(self.shared.senders);
+        }
         if sent.is_err() {
             drop(take_kept(kept));
             log!(

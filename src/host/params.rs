@@ -33,7 +33,7 @@ startup_mode expires_offset max_expires min_expires min_expires_action subs_db_m
 pres_htable_size send_fast_notify enable_sphere_check timeout_rm_subs fetch_rows db_table_lock_type
 local_log_level subs_remove_match retrieve_order sip_uri_match enable_dmq enable_pres_dmq enable_pres_sync_dmq
 enable_subs_dmq enable_subs_sync_dmq skip_notify_dmq pres_subs_mode delete_same_subs timer_mode
-subs_respond_200 totag_avpid lock_set_size force_active share_watcher_bodies }
+subs_respond_200 totag_avpid lock_set_size force_active share_watcher_bodies sender_processes }
 
 impl PresenceParams<'_> {
     /// `local_log_facility`: the name given, if any.

@@ -45,3 +45,36 @@ pub fn fork_timer(name: &'static CStr, micros: c_int, f: TimerFn, param: usize) 
     // SAFETY: name and function live as long as the module; `param` is a plain number for `f`.
     unsafe { sys::kr_fork_basic_timer_us(name.as_ptr() as *mut _, Some(f), param as *mut c_void, micros) >= 0 }
 }
+
+/// Reserves `count` processes for [`fork_worker`]; call in `mod_init`.
+pub fn reserve_workers(count: i32) -> bool {
+    // SAFETY: counters of the host.
+    unsafe {
+        sys::kr_cfg_register_child(count);
+        sys::kr_register_procs(count) >= 0
+    }
+}
+
+/// Starts a process that runs `work` for ever; call in `child_init` of the main process.
+pub fn fork_worker(name: &'static CStr, mut work: impl FnMut()) -> bool {
+    // SAFETY: the name lives as long as the module; the child never leaves this function.
+    unsafe {
+        match sys::kr_fork_process(RANK_TIMER, name.as_ptr() as *mut _, 1) {
+            0 => {
+                if sys::kr_cfg_child_init() != 0 {
+                    return false;
+                }
+                loop {
+                    sys::kr_cfg_update();
+                    work();
+                }
+            }
+            pid => pid > 0,
+        }
+    }
+}
+
+/// Sleeps; only in processes of our own.
+pub fn sleep_millis(millis: u64) {
+    std::thread::sleep(std::time::Duration::from_millis(millis));
+}

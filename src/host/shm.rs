@@ -69,6 +69,12 @@ pub type ShmBox<T> = allocator_api2::boxed::Box<T, Shm>;
 /// A vector in shared memory. Grow it with `try_reserve` only.
 pub type ShmVec<T> = allocator_api2::vec::Vec<T, Shm>;
 
+/// How many bytes of shared memory are free.
+pub fn available() -> usize {
+    // SAFETY: reads a counter of the host.
+    unsafe { sys::kr_shm_available() }
+}
+
 /// There was no shared memory left. State is as it was before the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no more shared memory")]

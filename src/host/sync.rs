@@ -119,3 +119,41 @@ impl Drop for SleepGuard {
         unsafe { libc::pthread_mutex_unlock(self.lock.raw.get()) };
     }
 }
+
+/// A bell in shared memory: processes of our own sleep until somebody rings.
+pub struct Bell {
+    raw: UnsafeCell<libc::sem_t>,
+}
+
+// SAFETY: a process-shared semaphore is made for use from several processes.
+unsafe impl Sync for Bell {}
+// SAFETY: as above; it is moved only before its first use.
+unsafe impl Send for Bell {}
+
+impl Bell {
+    /// A silent bell at a fixed address in shared memory.
+    pub fn leak() -> Result<&'static Bell, crate::host::shm::NoMemory> {
+        // SAFETY: a semaphore is plain memory until it is initialised.
+        let bell: &'static Bell = crate::host::shm::leak(Bell { raw: UnsafeCell::new(unsafe { std::mem::zeroed() }) })?;
+        // SAFETY: `bell` has its final address and nobody else knows it yet.
+        unsafe { libc::sem_init(bell.raw.get(), 1, 0) };
+        Ok(bell)
+    }
+
+    /// Wakes one sleeper, now or when it next looks.
+    pub fn ring(&self) {
+        // SAFETY: made by `leak`.
+        unsafe { libc::sem_post(self.raw.get()) };
+    }
+
+    /// Sleeps until somebody rings, a second at most.
+    pub fn wait(&self) {
+        // SAFETY: made by `leak`; `until` is filled before it is used.
+        unsafe {
+            let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            libc::clock_gettime(libc::CLOCK_REALTIME, &mut until);
+            until.tv_sec += 1;
+            libc::sem_timedwait(self.raw.get(), &until);
+        }
+    }
+}

@@ -108,6 +108,8 @@ pub struct Config {
     pub force_active: bool,
     /// `share_watcher_bodies`: bodies that differ in the version alone are not made one by one.
     pub share_watcher_bodies: bool,
+    /// `sender_processes`: who tells large numbers of watchers.
+    pub sender_processes: i32,
     /// Whether there is a database.
     pub database: bool,
     /// log2 of the initial size of the subscription table.
