@@ -369,7 +369,6 @@ impl World {
         let mut portion = Vec::new();
         let mut shard = tables.shard(resource.hash);
         let Some(lane) = shard.lane(tables.rule(), resource) else { return portion };
-        let generation = lane.generation;
         if round.cursor == 0 && !lane.farewells.is_empty() {
             let farewells = std::mem::replace(&mut lane.farewells, ShmVec::new_in(Shm));
             portion.extend(
@@ -386,10 +385,13 @@ impl World {
             let occasion = match member.due.take() {
                 Some(occasion) => occasion,
                 None if member.subscription.numbers.status == Status::Terminated => continue,
-                None if member.seen != generation => Occasion::Change,
+                None if is_older(member.seen, round.generation) => Occasion::Change,
                 None => continue,
             };
-            member.seen = generation;
+            // The body of this pass is as new as the pass, not as new as the lane.
+            if is_older(member.seen, round.generation) {
+                member.seen = round.generation;
+            }
             let numbers = &mut member.subscription.numbers;
             numbers.local_cseq += 1;
             numbers.version += 1;
@@ -431,6 +433,11 @@ fn mark_changed(journal: &mut Journal) {
     if *journal == Journal::Clean {
         *journal = Journal::Update;
     }
+}
+
+/// Whether one generation of a lane came before another; the counter wraps around.
+fn is_older(generation: u32, than: u32) -> bool {
+    than.wrapping_sub(generation) as i32 > 0
 }
 
 /// The sender of a change, known by its Contact, is not told of it.
