@@ -22,4 +22,7 @@ scripts/build.sh
 say "the real Kamailio"
 unset PYTHONPATH
 cd tests
-exec python3 -m pytest -q -p no:cacheprovider -x --durations=8 .
+for python in /usr/bin/python3 python3; do
+	! "$python" -c 'import pytest' 2>/dev/null || exec "$python" -m pytest -v -p no:cacheprovider --tb=short --durations=8 .
+done
+fail "no python3 with pytest: run make setup"
