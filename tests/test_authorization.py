@@ -100,3 +100,64 @@ request_route {
             assert zed.reply_to(zed.request("MESSAGE", alice.uri)).reason == "status 2"
 
     both(scenario, workers=1, route=route, **XML)
+
+
+def test_hard_state(ours, phones):
+    """A manipulation document is stored, shown beside the published ones, and goes when its file goes (stock fails on SQLite)."""
+    server = ours(presence=dict(subs_db_mode=1), modules=("presence_xml",), force_active=False,
+                  extra_params='modparam("presence_xml", "integrated_xcap_server", 1)\n')
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    put(server, "alice", rules(bob="allow"))
+    watch = bob.subscribe(alice.uri)
+    watch.wait(1)
+    words = ["presence.refreshWatchers", alice.uri, "presence", 2, "/pidf/alice/index", "index"]
+
+    def write(document):
+        connection = sqlite3.connect(str(server.db_path), timeout=10)
+        connection.execute("delete from xcap where doc_type = 16")
+        if document:
+            connection.execute("insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) values "
+                               "('alice', 'example.org', ?, 16, 'e', 0, '/pidf/alice/index', 0)", (document.encode(),))
+        connection.commit()
+        connection.close()
+
+    write(pidf(note="on holiday", tuple_id="hard"))
+    assert server.rpc(*words).strip() == ""
+    assert "on holiday" in watch.wait(2)[-1].text
+    row = server.rows("presentity")[0]
+    assert row["expires"] == -1 and row["etag"] == "index"
+    alice.publish(body=pidf(tuple_id="soft"))
+    text = watch.wait(3)[-1].text
+    assert 'id="hard"' in text and 'id="soft"' in text
+    write(pidf(note="back", tuple_id="hard"))
+    server.rpc(*words)
+    assert "back" in watch.wait(4)[-1].text and "on holiday" not in watch.notifies[-1].text
+    write(None)
+    server.rpc(*words)
+    assert 'id="hard"' not in watch.wait(5)[-1].text and len(server.rows("presentity")) == 1
+    assert "Not enough parameters" in server.rpc(*words[:4])
+
+
+def test_sphere_counts_from_the_first_publish(ours, phones):
+    server = ours(presence=dict(subs_db_mode=1, enable_sphere_check=1), **XML)
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    document = rules(bob="allow").replace("</cr:identity>", '</cr:identity><cr:sphere>work</cr:sphere>')
+    put(server, "alice", document)
+
+    def at(sphere):
+        extra = ('<dm:person xmlns:dm="urn:ietf:params:xml:ns:pidf:data-model" xmlns:r="urn:ietf:params:xml:ns:pidf:rpid" id="p1">'
+                 '<r:sphere>%s</r:sphere></dm:person>' % sphere)
+        return pidf(note="secret", extra=extra)
+
+    etag = alice.publish(body=at("home")).get("SIP-ETag")
+    watch = bob.subscribe(alice.uri)
+    assert watch.wait(1)[0].body == b"", "at home nobody is told"
+    reply = alice.publish(body=at("work"), etag=etag)
+    assert reply.code == 200
+    watch.wait(2)
+    bob.quiet(0.3)
+    assert b"secret" in watch.notifies[-1].body, "at work they are"
+    reply = alice.publish(body=at("home"), etag=reply.get("SIP-ETag"))
+    assert reply.code == 200
+    bob.quiet(0.5)
+    assert b"secret" not in watch.notifies[-1].body

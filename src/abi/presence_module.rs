@@ -290,6 +290,20 @@ pub(super) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<()
     done.map_err(|error| error.to_string())
 }
 
+/// Type 2 with a file: the manipulation document was changed.
+pub(super) fn refresh_hard_state(uri: &[u8], event: &[u8], file_uri: &[u8], filename: &[u8]) -> Result<(), String> {
+    let mut world = state::world().ok_or("presence is not initialised")?;
+    let resource = resource_of(&world, uri, event)
+        .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
+    let (user, domain) = crate::sip::uri::split(&resource.uri);
+    let document = world
+        .process()
+        .registry
+        .manipulation_document(resource.event, user, domain, file_uri)
+        .ok_or_else(|| format!("the event package has no manipulation document {}", log::show(file_uri)))?;
+    refresh::hard_state(&mut world, &resource, filename, document).map_err(|error| error.to_string())
+}
+
 /// Removes what has ended, writes what is not written: what the timers do, at once.
 pub(super) fn clean_up() -> Result<(), String> {
     clean();
@@ -565,11 +579,16 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
     filename: *const str_t,
 ) -> c_int {
     entry!(kr_presence_refresh_watchers, -1, {
-        let _ = (file_uri, filename);
         // SAFETY: strings of the call in progress.
         let (uri, event) = unsafe { (view_ptr(uri), view_ptr(event)) };
         let (Some(uri), Some(event)) = (uri, event) else { return -1 };
-        match refresh_watchers(uri, event, kind) {
+        // SAFETY: as above, or null.
+        let file = unsafe { view_ptr(file_uri).zip(view_ptr(filename)) };
+        let done = match (kind, file) {
+            (2, Some((file_uri, filename))) => refresh_hard_state(uri, event, file_uri, filename),
+            _ => refresh_watchers(uri, event, kind),
+        };
+        match done {
             Ok(()) => 1,
             Err(why) => {
                 log!(Error, "pres_refresh_watchers: {why}");

@@ -28,7 +28,12 @@ fn refresh(rpc: Rpc, with_type: bool) {
         },
         (true, None) => return fault(rpc, "Not enough parameters"),
     };
-    if let Err(why) = presence_module::refresh_watchers(&uri, &event, kind) {
+    let done = match (kind, rpc.text(), rpc.text()) {
+        (2, Some(file_uri), Some(filename)) => presence_module::refresh_hard_state(&uri, &event, &file_uri, &filename),
+        (2, ..) => return fault(rpc, "Not enough parameters"),
+        _ => presence_module::refresh_watchers(&uri, &event, kind),
+    };
+    if let Err(why) = done {
         crate::log!(Error, "RPC refresh of {}: {why}", log::show(&uri));
         fault(rpc, if with_type { "Execution failed" } else { "Processing error" });
     }

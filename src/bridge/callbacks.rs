@@ -235,6 +235,27 @@ impl Registry {
         !Rules::of(unsafe { &*self.raw(id) }, user, domain).document.is_null()
     }
 
+    /// `get_pidf_doc`: the presentity's manipulation document in this file. The outer `None`: the package cannot say.
+    pub fn manipulation_document(
+        &self,
+        id: PackageId,
+        user: &[u8],
+        domain: &[u8],
+        file_uri: &[u8],
+    ) -> Option<Option<Vec<u8>>> {
+        // SAFETY: structures live for ever.
+        let load = unsafe { &*self.raw(id) }.get_pidf_doc?;
+        let mut document = std::ptr::null_mut();
+        // SAFETY: what is lent lives during the call; the document comes as private memory of the host, freed by `Rules`.
+        unsafe {
+            if load(&mut lend(user), &mut lend(domain), &mut lend(file_uri), &mut document) < 0 {
+                return None;
+            }
+            let document = Rules { document };
+            Some(view_ptr(document.document).map(<[u8]>::to_vec))
+        }
+    }
+
     /// A C view of a subscription for a callback.
     pub fn lend_subscription(&self, subscription: &Subscription) -> sys::subscription {
         let text = |field| lend(subscription.get(field));

@@ -24,6 +24,9 @@ impl Dialogs {
     }
 }
 
+/// The expiry of a document that does not expire (hard state).
+pub const NEVER: i64 = -1;
+
 /// One published document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Publication {
@@ -35,7 +38,7 @@ pub struct Publication {
     pub sender: Vec<u8>,
     /// The document.
     pub body: Vec<u8>,
-    /// When it ends, in seconds since 1970; -1 for never (hard state).
+    /// When it ends, in seconds since 1970, or [`NEVER`].
     pub expires_at: i64,
     /// When it was received.
     pub received_at: i64,
@@ -46,7 +49,7 @@ pub struct Publication {
 }
 
 /// A refresh or modification.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Modification {
     /// The entity tag asked for.
     pub etag: Vec<u8>,

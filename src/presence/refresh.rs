@@ -2,6 +2,7 @@
 use super::error::Failure;
 use super::notifier;
 use super::ports::{Event, Occasion, Ports};
+use super::publication::{Applied, Change, Modification, NEVER, Publication};
 use super::resource::Resource;
 use super::subscribe::tell_winfo;
 use super::subscription::Status;
@@ -14,6 +15,44 @@ pub fn documents<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Fai
         notifier::run(ports, resource);
     }
     Ok(())
+}
+
+/// The presentity's manipulation document was changed: a document that never expires, under the name of its file, or none
+/// any more. It is put together with the published ones.
+pub fn hard_state<P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    filename: &[u8],
+    document: Option<Vec<u8>>,
+) -> Result<(), Failure> {
+    let now = ports.now();
+    match document {
+        None => {
+            ports.publish(resource, Change::Remove(filename.to_vec()))?;
+        }
+        Some(body) => {
+            let change = Modification {
+                etag: filename.to_vec(),
+                new_etag: filename.to_vec(),
+                body: Some(body.clone()),
+                expires_at: NEVER,
+                received_at: now,
+                ..Modification::default()
+            };
+            if ports.publish(resource, Change::Modify(change))? == Applied::NoMatch {
+                let publication = Publication {
+                    etag: filename.to_vec(),
+                    ruid: ports.new_ruid(),
+                    body,
+                    expires_at: NEVER,
+                    received_at: now,
+                    ..Publication::default()
+                };
+                ports.publish(resource, Change::Insert(publication))?;
+            }
+        }
+    }
+    documents(ports, resource)
 }
 
 /// The rules of a presentity may have changed: judge its watchers again, and tell those whose standing is another one.
