@@ -10,6 +10,7 @@ pub mod presentities;
 pub mod rows;
 pub mod senders;
 pub mod settings;
+pub mod single;
 pub mod tables;
 pub mod watchers;
 pub mod world;

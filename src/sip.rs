@@ -3,3 +3,4 @@
 pub mod event;
 pub mod text;
 pub mod uri;
+pub mod xml_form;

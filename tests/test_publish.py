@@ -162,3 +162,34 @@ def test_an_expired_publication_is_told_once(ours, phones):
     watch.wait(3, timeout=5)
     bob.quiet(1.5)
     assert len(watch.notifies) == 3 and watch.notifies[-1].body == b""
+
+
+def test_bodies_stay_what_the_package_makes_of_them(both):
+    """A single document is not parsed again once the package was seen to add nothing: the bytes are the same as stock's."""
+    declared = '<?xml version="1.0" encoding="UTF-8"?>'
+    documents = [
+        declared + '\r\n<presence xmlns="urn:ietf:params:xml:ns:pidf" xmlns:dm="urn:ietf:params:xml:ns:pidf:data-model" entity="sip:a@b">'
+        '<tuple id="t"><status><basic>open</basic></status><contact priority="0.8">sip:a@b</contact><note>%d</note></tuple>'
+        '<dm:person id="p"><dm:x/></dm:person></presence>',
+        declared + '\n<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b">\n <tuple id="t"><status><basic>closed</basic>'
+        '</status><note>%d &amp; more</note></tuple>\n</presence>',
+        declared + '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"><tuple id="t"><status/><note>%d</note>\n</tuple></presence>\n\n',
+        '<?xml version="1.0"?><presence xmlns="urn:ietf:params:xml:ns:pidf" entity=\'sip:a@b\'><tuple id="t"><note>%d</note></tuple></presence>',
+        declared + '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"><tuple id="t"><note>\u00e4 %d</note><a></a></tuple></presence>',
+        declared + '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"><!-- c --><tuple id="t"><note>%d</note></tuple></presence>',
+        declared + '\n<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"> <tuple id="t"><status><basic>open</basic></status>'
+        '<note>%d</note></tuple></presence>',
+    ]
+
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        watch, etag, count = bob.subscribe(alice.uri), None, 1
+        watch.wait(1)
+        for index in range(42):
+            reply = alice.publish(body=documents[index % len(documents) if index > 12 else 0] % index, etag=etag)
+            assert reply.code == 200
+            etag, count = reply.get("SIP-ETag"), count + 1
+            watch.wait(count)
+        trace.messages("NOTIFY", watch.notifies)
+
+    both(scenario, workers=1, **MODES["write-through"])

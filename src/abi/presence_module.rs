@@ -4,6 +4,7 @@ use super::state;
 use crate::bridge::callbacks::Registry;
 use crate::bridge::database::Database;
 use crate::bridge::ids::Ids;
+use crate::bridge::single::SingleDocuments;
 use crate::bridge::world::{Process, Shared, World, take_kept};
 use crate::bridge::{active_watchers, presentities, settings, watchers};
 use crate::host::bytes::view_ptr;
@@ -41,6 +42,7 @@ fn start(params: &sys::kr_presence_params) -> Result<(), String> {
         ids: RefCell::new(Ids::new(started)),
         notify_reply: Cell::new(None),
         last_subscription: RefCell::new(None),
+        singles: SingleDocuments::default(),
         turn: Cell::new(0),
         on_completed: kr_presence_notify_completed,
     });

@@ -469,7 +469,7 @@ fn private_once(once: SharedOnce) -> Once {
 
 fn share_watcher(watcher: &Watcher) -> Result<ChangedWatcher, NoMemory> {
     Ok(ChangedWatcher {
-        bytes: shm::copy(&[&watcher.uri[..], &watcher.id[..]].concat())?,
+        bytes: shm::concat(&[&watcher.uri, &watcher.id])?,
         uri_len: watcher.uri.len() as u32,
         status: watcher.status,
         event: watcher.event,

@@ -52,18 +52,18 @@ impl SharedPublication {
     /// A copy in shared memory.
     pub fn new(publication: &Publication) -> Result<SharedPublication, NoMemory> {
         let parts = [&publication.etag, &publication.ruid, &publication.sender, &publication.body];
-        let mut bytes = ShmVec::new_in(Shm);
-        bytes.try_reserve_exact(parts.iter().map(|p| p.len()).sum()).map_err(|_| NoMemory)?;
         let mut ends = [0; 4];
+        let mut length = 0;
         for (part, end) in parts.iter().zip(&mut ends) {
-            bytes.extend_from_slice(part);
-            *end = bytes.len() as u32;
+            length += part.len() as u32;
+            *end = length;
         }
+        let bytes = shm::concat(&parts.map(Vec::as_slice))?;
         let mut dialog_ids = ShmVec::new_in(Shm);
         dialog_ids.try_reserve_exact(publication.dialogs.ids.len()).map_err(|_| NoMemory)?;
         dialog_ids.extend_from_slice(&publication.dialogs.ids);
         Ok(SharedPublication {
-            bytes: bytes.into_boxed_slice(),
+            bytes,
             ends: [ends[0], ends[1], ends[2]],
             expires_at: publication.expires_at,
             received_at: publication.received_at,

@@ -4,6 +4,7 @@ use super::database::Database;
 use super::ids::Ids;
 use super::rows::RowRound;
 use super::senders::{Pace, Senders};
+use super::single::SingleDocuments;
 use super::tables::Tables;
 use crate::host::msg::SipMsg;
 use crate::host::shm::{self, NoMemory, Ticket};
@@ -48,6 +49,8 @@ pub struct Process {
     pub notify_reply: Cell<Option<script::EventRoute>>,
     /// The subscription `$subs` reads.
     pub last_subscription: RefCell<Option<Subscription>>,
+    /// What packages make of single documents.
+    pub singles: SingleDocuments,
     /// The next turn of this notifier process.
     pub turn: Cell<i32>,
     /// Called by tm when a NOTIFY is completed.
@@ -243,7 +246,11 @@ impl Ports for World {
         offline: Option<usize>,
     ) -> Option<Vec<u8>> {
         let (user, domain) = uri::split(uri);
-        self.process.registry.aggregate(package, user, domain, documents, offline)
+        let ask = || self.process.registry.aggregate(package, user, domain, documents, offline);
+        match (documents, offline) {
+            ([single], None) if self.config.share_watcher_bodies => self.process.singles.body(package, single, ask),
+            _ => ask(),
+        }
     }
     fn filter_body(&mut self, package: PackageId, subscription: &Subscription, body: &[u8]) -> Option<Vec<u8>> {
         self.process.registry.filter_body(package, subscription, body)

@@ -87,10 +87,22 @@ pub fn boxed<T>(value: T) -> Result<ShmBox<T>, NoMemory> {
 
 /// Copies bytes into shared memory.
 pub fn copy(bytes: &[u8]) -> Result<ShmBox<[u8]>, NoMemory> {
-    let mut vec: ShmVec<u8> = ShmVec::new_in(Shm);
-    vec.try_reserve_exact(bytes.len()).map_err(|_| NoMemory)?;
-    vec.extend_from_slice(bytes);
-    Ok(vec.into_boxed_slice())
+    concat(&[bytes])
+}
+
+/// Copies parts, one after the other, into one block of shared memory.
+pub fn concat(parts: &[&[u8]]) -> Result<ShmBox<[u8]>, NoMemory> {
+    let length = parts.iter().map(|part| part.len()).sum();
+    let mut block = ShmBox::<[u8]>::try_new_uninit_slice_in(length, Shm).map_err(|_| NoMemory)?;
+    let mut at = block.as_mut_ptr() as *mut u8;
+    // SAFETY: the block is as long as all parts together, so each part fits behind the one before, and every byte is written.
+    unsafe {
+        for part in parts {
+            std::ptr::copy_nonoverlapping(part.as_ptr(), at, part.len());
+            at = at.add(part.len());
+        }
+        Ok(block.assume_init())
+    }
 }
 
 /// Pushes without ever aborting.
