@@ -27,3 +27,8 @@ size_t kr_shm_available(void)
 {
 	return shm_available();
 }
+
+size_t kr_pkg_available(void)
+{
+	return pkg_available();
+}

@@ -32,6 +32,7 @@ fn start(params: &sys::kr_presence_params) -> Result<(), String> {
         return Err("the tm module must be loaded before presence".into());
     }
     let database = open_database(&config, params.db_url())?;
+    process::seed_shared_memory();
     let shared = Shared::new(&config).map_err(|error| error.to_string())?;
     let started = config.started;
     state::set(Process {
@@ -463,7 +464,10 @@ pub unsafe extern "C" fn kr_presence_child_init(rank: c_int) -> c_int {
                 }
             }
             process::RANK_TCP_MAIN => 0,
-            _ => 0,
+            _ => {
+                process::seed_private_memory();
+                0
+            }
         }
     })
 }
