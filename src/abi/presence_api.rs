@@ -1,7 +1,7 @@
 //! `bind_presence`: the functions other modules call (`modules/presence/bind_presence.h`).
 use super::c_types::{event_t, pres_ev_t, presence_api_t, sip_msg_t, str_t, subs_t};
 use super::frozen_table as table;
-use super::{presence_module, state};
+use super::{presence_calls, presence_module, state};
 use crate::host::bytes::{lend, view, view_ptr};
 use crate::host::log;
 use crate::host::msg::{Header, SipMsg};
@@ -120,7 +120,7 @@ unsafe extern "C" fn update_watchers_status(uri: *mut str_t, event: *mut pres_ev
         // SAFETY: strings and structures of the caller.
         let (Some(uri), Some(event)) = (unsafe { view_ptr(uri) }, unsafe { event.as_ref() }) else { return -1 };
         // SAFETY: a registered package's name.
-        match presence_module::refresh_watchers(uri, unsafe { view(&event.name) }, 0) {
+        match presence_calls::refresh_watchers(uri, unsafe { view(&event.name) }, 0) {
             Ok(()) => 0,
             Err(why) => {
                 log!(Error, "cannot update the watchers of {}: {why}", log::show(uri));
@@ -134,7 +134,7 @@ unsafe extern "C" fn pres_refresh_watchers(uri: *mut str_t, event: *mut str_t, k
     entry!(pres_refresh_watchers, -1, {
         // SAFETY: strings of the caller.
         let (Some(uri), Some(event)) = (unsafe { view_ptr(uri) }, unsafe { view_ptr(event) }) else { return -1 };
-        match presence_module::refresh_watchers(uri, event, kind) {
+        match presence_calls::refresh_watchers(uri, event, kind) {
             Ok(()) => 0,
             Err(why) => {
                 log!(Error, "cannot refresh the watchers of {}: {why}", log::show(uri));
@@ -162,7 +162,7 @@ unsafe extern "C" fn extract_sdialog_info(
             match fill_subscription(subs, message, max_expires, to_tag_made) {
                 Ok(()) => {
                     if view(&server_contact).is_empty() {
-                        subs.local_contact = lend(presence_module::keep_contact(message.local_contact()));
+                        subs.local_contact = lend(presence_calls::keep_contact(message.local_contact()));
                     } else {
                         subs.local_contact = server_contact;
                     }
@@ -215,7 +215,7 @@ unsafe fn fill_subscription(
     subs.version = 0;
     let made = to.tag.is_empty();
     subs.to_tag = if made {
-        lend(presence_module::keep_tag(crate::host::sl::reply_tag(message).ok_or("To tag for the reply")?))
+        lend(presence_calls::keep_tag(crate::host::sl::reply_tag(message).ok_or("To tag for the reply")?))
     } else {
         lend(to.tag)
     };
@@ -252,7 +252,7 @@ unsafe extern "C" fn get_sphere(uri: *mut str_t) -> *mut c_char {
         // SAFETY: the caller's string.
         let Some(uri) = (unsafe { view_ptr(uri) }) else { return std::ptr::null_mut() };
         // SAFETY: the caller frees the text.
-        presence_module::sphere_of(uri)
+        presence_calls::sphere_of(uri)
             .and_then(|sphere| unsafe { private_text(&sphere) })
             .map_or(std::ptr::null_mut(), |t| t.s)
     })
@@ -271,7 +271,7 @@ unsafe extern "C" fn get_presentity(
             let Some(id) = state::registry().and_then(|registry| registry.id_of(event)) else {
                 return std::ptr::null_mut();
             };
-            presence_module::document_of(view(&uri), id)
+            presence_calls::document_of(view(&uri), id)
                 .and_then(|document| private_str(&document, (*event).free_body.is_some()))
                 .unwrap_or(std::ptr::null_mut())
         }
@@ -297,7 +297,7 @@ unsafe extern "C" fn free_presentity(document: *mut str_t, event: *mut pres_ev_t
 unsafe extern "C" fn auth_status(_msg: *mut sip_msg_t, watcher: str_t, presentity: str_t) -> c_int {
     entry!(auth_status, -1, {
         // SAFETY: strings of the caller.
-        unsafe { presence_module::auth_status(view(&watcher), view(&presentity)) }
+        unsafe { presence_calls::auth_status(view(&watcher), view(&presentity)) }
     })
 }
 
@@ -333,7 +333,7 @@ unsafe extern "C" fn update_presentity(
     entry!(update_presentity, -1, {
         // SAFETY: strings of the caller, or null.
         let text = |s: *mut str_t| unsafe { view_ptr(s) }.unwrap_or_default();
-        let document = presence_module::ApiDocument {
+        let document = presence_calls::ApiDocument {
             event: text(event),
             domain: text(realm),
             user: text(user),
@@ -344,7 +344,7 @@ unsafe extern "C" fn update_presentity(
             is_new: new_t != 0,
             replace: replace != 0,
         };
-        match presence_module::update_presentity(&document) {
+        match presence_calls::update_presentity(&document) {
             Ok(()) => 0,
             Err(why) => {
                 log!(Error, "update_presentity: {why}");

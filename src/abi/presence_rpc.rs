@@ -1,6 +1,6 @@
 //! The RPC commands of presence.
 use super::c_types::rpc_t;
-use super::{presence_module, state};
+use super::{presence_calls, presence_module, state};
 use crate::bridge::tables::{Documents, SharedPublication};
 use crate::host::rpc::{Rpc, Struct};
 use crate::host::{log, msg};
@@ -29,9 +29,9 @@ fn refresh(rpc: Rpc, with_type: bool) {
         (true, None) => return fault(rpc, "Not enough parameters"),
     };
     let done = match (kind, rpc.text(), rpc.text()) {
-        (2, Some(file_uri), Some(filename)) => presence_module::refresh_hard_state(&uri, &event, &file_uri, &filename),
+        (2, Some(file_uri), Some(filename)) => presence_calls::refresh_hard_state(&uri, &event, &file_uri, &filename),
         (2, ..) => return fault(rpc, "Not enough parameters"),
-        _ => presence_module::refresh_watchers(&uri, &event, kind),
+        _ => presence_calls::refresh_watchers(&uri, &event, kind),
     };
     if let Err(why) = done {
         crate::log!(Error, "RPC refresh of {}: {why}", log::show(&uri));

@@ -104,13 +104,7 @@ impl World {
         let tables = &self.shared.tables;
         let dialog = current.dialog();
         let hash = tables.dialog_hash(dialog);
-        let mut changes = vec![
-            (Field::Contact, renewal.contact),
-            (Field::LocalContact, renewal.local_contact),
-            (Field::Socket, renewal.socket),
-            (Field::Reason, renewal.reason),
-        ];
-        changes.extend(renewal.record_route.map(|route| (Field::RecordRoute, route)));
+        let mut changes = renewal.changes();
         changes.retain(|(field, value)| current.get(*field) != *value);
         // A new block is made before the lock is taken; the old one is freed after.
         let fresh = match changes.is_empty() {

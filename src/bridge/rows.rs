@@ -56,13 +56,7 @@ impl World {
     }
 
     pub(super) fn renew_row(&mut self, stored: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
-        let mut changes = vec![
-            (Field::Contact, renewal.contact),
-            (Field::LocalContact, renewal.local_contact),
-            (Field::Socket, renewal.socket),
-            (Field::Reason, renewal.reason),
-        ];
-        changes.extend(renewal.record_route.map(|route| (Field::RecordRoute, route)));
+        let changes = renewal.changes();
         let mut renewed = stored.with(&changes).map_err(|_| StoreError::NoMemory)?;
         renewed.numbers.expires_at = renewal.expires_at;
         renewed.numbers.remote_cseq = renewal.remote_cseq;

@@ -4,7 +4,7 @@ use super::error::{Failure, StoreError};
 use super::event_package::{PackageId, Packages};
 use super::publication::{Applied, Change, Publication};
 use super::resource::{Resource, UriRule};
-use super::subscription::{DialogId, Status, Subscription};
+use super::subscription::{DialogId, Field, Status, Subscription};
 use super::winfo::Watcher;
 
 /// Why a NOTIFY is sent.
@@ -95,6 +95,20 @@ pub struct Renewal<'a> {
     pub status: Status,
     /// Why.
     pub reason: &'a [u8],
+}
+
+impl<'a> Renewal<'a> {
+    /// The strings it changes in a subscription.
+    pub fn changes(&self) -> Vec<(Field, &'a [u8])> {
+        let mut changes = vec![
+            (Field::Contact, self.contact),
+            (Field::LocalContact, self.local_contact),
+            (Field::Socket, self.socket),
+            (Field::Reason, self.reason),
+        ];
+        changes.extend(self.record_route.map(|route| (Field::RecordRoute, route)));
+        changes
+    }
 }
 
 /// A watcher's standing with a presentity.

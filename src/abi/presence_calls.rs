@@ -1,0 +1,177 @@
+//! What scripts, RPC and other modules ask of presence outside of a request.
+use super::state;
+use crate::bridge::world::World;
+use crate::host::log;
+use crate::host::msg::parse_uri;
+use crate::presence::subscription::Subscription;
+use crate::presence::{publish, refresh};
+use std::cell::RefCell;
+use std::ffi::c_int;
+
+/// Package and resource for a URI and an event name.
+pub(super) fn resource_of(world: &World, uri: &[u8], event: &[u8]) -> Option<crate::presence::resource::Resource> {
+    let id = world.process().registry.packages().named(event)?;
+    let parts = parse_uri(uri)?;
+    Some(world.process().shared.tables.rule().resource(&crate::sip::uri::join(parts.user, parts.host), id))
+}
+
+/// Types 0, 1 and 2 of `pres_refresh_watchers`.
+pub(super) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<(), String> {
+    let mut world = state::world().ok_or("presence is not initialised")?;
+    let resource = resource_of(&world, uri, event)
+        .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
+    let done = match kind {
+        0 => {
+            let process = world.process();
+            let (user, domain) = crate::sip::uri::split(&resource.uri);
+            let has_rules = process.registry.has_rules(resource.event, user, domain);
+            match refresh::standings(&mut world, &resource) {
+                Ok(()) if !has_rules => return Err(format!("{} has no rules document", log::show(&resource.uri))),
+                done => done,
+            }
+        }
+        _ => refresh::documents(&mut world, &resource),
+    };
+    done.map_err(|error| error.to_string())
+}
+
+/// Type 2 with a file: the manipulation document was changed.
+pub(super) fn refresh_hard_state(uri: &[u8], event: &[u8], file_uri: &[u8], filename: &[u8]) -> Result<(), String> {
+    let mut world = state::world().ok_or("presence is not initialised")?;
+    let resource = resource_of(&world, uri, event)
+        .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
+    let (user, domain) = crate::sip::uri::split(&resource.uri);
+    let document = world
+        .process()
+        .registry
+        .manipulation_document(resource.event, user, domain, file_uri)
+        .ok_or_else(|| format!("the event package has no manipulation document {}", log::show(file_uri)))?;
+    refresh::hard_state(&mut world, &resource, filename, document).map_err(|error| error.to_string())
+}
+
+/// The number of a watcher's standing with a presentity, or -1.
+pub(super) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
+    use crate::presence::subscription::{FIELDS, Field, Journal, Numbers, Status};
+    let (Some(world), Some(watcher), Some(presentity)) = (state::world(), parse_uri(watcher), parse_uri(presentity))
+    else {
+        return -1;
+    };
+    let process = world.process();
+    let Some(event) = process.registry.packages().named(b"presence") else { return -1 };
+    let package = process.registry.packages().get(event);
+    if !package.needs_authorization || process.config.force_active {
+        return Status::Active as c_int;
+    }
+    let uri = crate::sip::uri::join(presentity.user, presentity.host);
+    let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
+    for (field, value) in [
+        (Field::PresUri, &uri[..]),
+        (Field::WatcherUser, watcher.user),
+        (Field::WatcherDomain, watcher.host),
+        (Field::FromUser, watcher.user),
+        (Field::FromDomain, watcher.host),
+        (Field::ToUser, presentity.user),
+        (Field::ToDomain, presentity.host),
+    ] {
+        fields[field as usize] = value;
+    }
+    let numbers = Numbers {
+        event,
+        status: Status::Pending,
+        expires_at: 0,
+        local_cseq: 0,
+        remote_cseq: 0,
+        version: 0,
+        flags: 0,
+        updated: -1,
+        updated_winfo: -1,
+        journal: Journal::Clean,
+    };
+    let Ok(subscription) = Subscription::new(numbers, &fields) else { return -1 };
+    if !process.registry.has_rules(event, presentity.user, presentity.host) {
+        return Status::Pending as c_int;
+    }
+    match process.registry.judge(event, &subscription, Status::Pending) {
+        Some(standing) if standing.reason == b"polite-block" => 5,
+        Some(standing) => standing.status as c_int,
+        None => -1,
+    }
+}
+
+thread_local! {
+    static CONTACT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static TAG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps a text for a caller of the C API until the next call.
+fn keep(slot: &'static std::thread::LocalKey<RefCell<Vec<u8>>>, text: Vec<u8>) -> &'static [u8] {
+    slot.with_borrow_mut(|kept| {
+        *kept = text;
+        // SAFETY: the vector stays as it is until the next call of the same API function in this process.
+        unsafe { std::slice::from_raw_parts(kept.as_ptr(), kept.len()) }
+    })
+}
+
+/// Our Contact, kept until the next SUBSCRIBE.
+pub(super) fn keep_contact(contact: Vec<u8>) -> &'static [u8] {
+    keep(&CONTACT, contact)
+}
+
+/// Our To tag, kept until the next SUBSCRIBE.
+pub(super) fn keep_tag(tag: Vec<u8>) -> &'static [u8] {
+    keep(&TAG, tag)
+}
+
+/// The sphere that a presentity's documents name.
+pub(super) fn sphere_of(uri: &[u8]) -> Option<Vec<u8>> {
+    let mut world = state::world()?;
+    if !world.process().config.sphere_check {
+        return None;
+    }
+    let resource = resource_of(&world, uri, b"presence")?;
+    publish::sphere_of(&mut world, &resource).ok()?
+}
+
+/// The composed document of a presentity.
+pub(super) fn document_of(uri: &[u8], event: crate::presence::event_package::PackageId) -> Option<Vec<u8>> {
+    let mut world = state::world()?;
+    let name = world.process().registry.packages().get(event).name;
+    let resource = resource_of(&world, uri, name)?;
+    crate::presence::notifier::current_body(&mut world, &resource)
+}
+
+/// A document that another module publishes.
+pub(super) struct ApiDocument<'a> {
+    pub(super) event: &'a [u8],
+    pub(super) domain: &'a [u8],
+    pub(super) user: &'a [u8],
+    pub(super) etag: &'a [u8],
+    pub(super) sender: &'a [u8],
+    pub(super) body: &'a [u8],
+    pub(super) expires: i32,
+    pub(super) is_new: bool,
+    pub(super) replace: bool,
+}
+
+/// `update_presentity` of the C API: stores, changes or removes a document under an entity tag that the caller chose.
+pub(super) fn update_presentity(document: &ApiDocument<'_>) -> Result<(), String> {
+    let mut world = state::world().ok_or("presence is not initialised")?;
+    let packages = world.process().registry.packages();
+    let event =
+        packages.named(document.event).ok_or_else(|| format!("no event package {}", log::show(document.event)))?;
+    let request = publish::Direct {
+        event,
+        user: document.user,
+        domain: document.domain,
+        etag: document.etag,
+        sender: document.sender,
+        body: document.body,
+        expires: document.expires.max(0) as u32,
+        kind: match (document.is_new, document.replace) {
+            (_, true) => publish::DirectKind::Replace,
+            (true, false) => publish::DirectKind::Insert,
+            (false, false) => publish::DirectKind::Update,
+        },
+    };
+    publish::direct(&mut world, &request).map_err(|error| error.to_string())
+}

@@ -1,0 +1,136 @@
+//! Start-up of `presence.so`: parameters, database, shared tables, processes.
+use super::presence_module::{
+    kr_presence_notify_completed, kr_presence_on_clean, kr_presence_on_turn, kr_presence_on_update,
+};
+use super::state;
+use crate::bridge::callbacks::Registry;
+use crate::bridge::database::Database;
+use crate::bridge::ids::Ids;
+use crate::bridge::single::SingleDocuments;
+use crate::bridge::world::{Process, Shared, World};
+use crate::bridge::{active_watchers, presentities, settings, watchers};
+use crate::host::db::Driver;
+use crate::host::params::PresenceParams;
+use crate::host::sync::SleepLock;
+use crate::host::{log, process, script, sl, tm};
+use crate::log;
+use crate::presence::config::{Config, SubscriptionMode};
+use crate::sys;
+use std::cell::{Cell, RefCell};
+
+pub(super) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
+    let params = PresenceParams(params);
+    let config = settings::read(&params).map_err(|error| error.to_string())?;
+    if !sl::load() {
+        return Err("the sl module must be loaded before presence".into());
+    }
+    if !tm::load() {
+        return Err("the tm module must be loaded before presence".into());
+    }
+    let database = open_database(&config, params.db_url())?;
+    process::seed_shared_memory();
+    let shared = Shared::new(&config).map_err(|error| error.to_string())?;
+    let started = config.started;
+    state::set(Process {
+        config,
+        registry: Registry::default(),
+        shared,
+        database,
+        ids: RefCell::new(Ids::new(started)),
+        notify_reply: Cell::new(None),
+        last_subscription: RefCell::new(None),
+        singles: SingleDocuments::default(),
+        turn: Cell::new(0),
+        on_completed: kr_presence_notify_completed,
+    });
+    let process = state::process().ok_or("no state")?;
+    start_timers(&process.config)
+}
+
+fn open_database(config: &Config, url: &'static [u8]) -> Result<Database, String> {
+    if url.is_empty() {
+        return Ok(Database::new(None, None));
+    }
+    let driver = Driver::bind(url).ok_or_else(|| {
+        format!(
+            "no database driver for db_url {}: load db_sqlite, db_postgres, db_mysql or another before presence",
+            log::show(url)
+        )
+    })?;
+    let writer = match driver.single_writer() {
+        true => Some(SleepLock::leak().map_err(|error| error.to_string())? as &'static SleepLock),
+        false => None,
+    };
+    let database = Database::new(Some(driver), writer);
+    let tables = [
+        (config.presentity_table, presentities::VERSION),
+        (config.active_watchers_table, active_watchers::VERSION),
+        (config.watchers_table, watchers::VERSION),
+    ];
+    for (table, version) in tables {
+        let right = database
+            .with(|connection| Ok(connection.check_version(table, version)))
+            .map_err(|_| format!("cannot connect to {}", log::show(url)))?;
+        if !right {
+            return Err(format!(
+                "table {} has not version {version}: create it with Kamailio's schema",
+                log::show(table)
+            ));
+        }
+    }
+    database.disconnect();
+    Ok(database)
+}
+
+fn start_timers(config: &Config) -> Result<(), String> {
+    if !config.database && config.subscriptions == SubscriptionMode::Memory && config.clean_period == 0 {
+        return Ok(());
+    }
+    let wanted: [(i32, process::TimerFn); 2] =
+        [(config.clean_period, kr_presence_on_clean), (config.db_update_period, kr_presence_on_update)];
+    for (period, f) in wanted {
+        if period > 0 && !process::every(period, config.secondary_timer, f) {
+            return Err("cannot register a timer".into());
+        }
+    }
+    Ok(())
+}
+
+/// What happens once all modules are initialised and nothing is forked yet: memory is filled from the tables.
+pub(super) fn restore() -> Result<(), String> {
+    let Some(process) = state::process() else { return Ok(()) };
+    process.notify_reply.set(Some(script::EventRoute::find(c"presence:notify-reply")));
+    if !process.database.is_configured() {
+        return Ok(());
+    }
+    let mut world = World::new(process);
+    let publications = world.restore().map_err(|error| format!("cannot read the tables: {error}"))?;
+    log!(Debug, "{publications} rows restored");
+    process.database.disconnect();
+    Ok(())
+}
+
+/// Starts the sender processes.
+pub(super) fn start_senders(config: &Config) -> bool {
+    (0..config.sender_processes).all(|_| {
+        process::fork_worker(c"presence sender", || {
+            super::entry::guarded("sender", process_pause, || {
+                if let Some(process) = state::process() {
+                    process.shared.senders.serve(state::world);
+                }
+            })
+        })
+    })
+}
+
+/// After a panic in a sender: no busy loop.
+fn process_pause() {
+    process::sleep_millis(100);
+}
+
+/// Starts the notifier processes (database-only mode).
+pub(super) fn start_notifiers(config: &Config) -> bool {
+    let micros = 1_000_000 / config.notifier_poll_rate.max(1);
+    (0..config.notifier_processes)
+        .all(|index| process::fork_timer(c"Notifier", micros, kr_presence_on_turn, index as usize))
+}
