@@ -135,12 +135,35 @@ static int fixup_uri(void **param, int param_no)
 	return fixup_spve_null(param, 1);
 }
 
+/* Without a database, and without keeping everything in memory, presence is a library for other modules. */
+static int fixup_server(const char *function)
+{
+	if(params.db_url.len > 0 || (params.subs_db_mode == 0 && params.publ_cache == 2))
+		return 0;
+	LM_ERR("Bad config - you can not call '%s' function (db_url not set)\n", function);
+	return -1;
+}
+
+static int fixup_publish(void **param, int param_no)
+{
+	if(fixup_server("handle_publish") < 0)
+		return -1;
+	return param_no == 0 ? 0 : fixup_uri(param, param_no);
+}
+
+static int fixup_subscribe(void **param, int param_no)
+{
+	if(fixup_server("handle_subscribe") < 0)
+		return -1;
+	return param_no == 0 ? 0 : fixup_uri(param, param_no);
+}
+
 /* clang-format off */
 static cmd_export_t commands[] = {
-	{"handle_publish", (cmd_function)script_handle_publish0, 0, 0, 0, REQUEST_ROUTE},
-	{"handle_publish", (cmd_function)script_handle_publish1, 1, fixup_uri, 0, REQUEST_ROUTE},
-	{"handle_subscribe", (cmd_function)script_handle_subscribe0, 0, 0, 0, REQUEST_ROUTE},
-	{"handle_subscribe", (cmd_function)script_handle_subscribe1, 1, fixup_uri, 0, REQUEST_ROUTE},
+	{"handle_publish", (cmd_function)script_handle_publish0, 0, fixup_publish, 0, REQUEST_ROUTE},
+	{"handle_publish", (cmd_function)script_handle_publish1, 1, fixup_publish, 0, REQUEST_ROUTE},
+	{"handle_subscribe", (cmd_function)script_handle_subscribe0, 0, fixup_subscribe, 0, REQUEST_ROUTE},
+	{"handle_subscribe", (cmd_function)script_handle_subscribe1, 1, fixup_subscribe, 0, REQUEST_ROUTE},
 	{"pres_auth_status", (cmd_function)script_pres_auth_status, 2, fixup_uri, 0, REQUEST_ROUTE},
 	{"pres_refresh_watchers", (cmd_function)script_pres_refresh_watchers, 3, fixup_refresh, 0, ANY_ROUTE},
 	{"pres_refresh_watchers", (cmd_function)script_pres_refresh_watchers5, 5, fixup_refresh, 0, ANY_ROUTE},

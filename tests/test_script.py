@@ -1,5 +1,8 @@
 """Script functions, variables, event routes, RPC, KEMI."""
+import pytest
+
 from conftest import MODES
+from kit.kamailio import Kamailio
 from kit.sip import pidf
 
 ATTRIBUTES = ("uri pres_uri to_user to_domain from_user from_domain watcher_username watcher_domain event event_id to_tag from_tag "
@@ -95,13 +98,41 @@ def test_cache_sync_sees_foreign_rows(ours, phones):
     assert b"open" in watch.wait(2)[-1].body
 
 
+LIBRARY = """
+request_route {
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    pres_refresh_watchers("sip:alice@example.org", "message-summary", 1);
+    pres_update_watchers("sip:alice@example.org", "message-summary");
+    pres_has_subscribers("sip:alice@example.org", "message-summary");
+    pres_auth_status("sip:a@b", "sip:c@d");
+    sl_send_reply("299", "still here");
+    exit;
+}
+"""
+
+
 def test_library_mode(ours, phones):
     """Without db_url and without memory modes nothing may crash."""
-    server = ours(db=None, modules=("presence_mwi",), presence=dict())
-    bob = phones(server, "bob")
+    server = ours(db=None, modules=("presence_mwi",), route=LIBRARY, presence=dict(clean_period=1, db_update_period=1))
     for command in (["presence.cleanup"], ["presence.presentity_list"], ["presence.refreshWatchers", "sip:a@b", "presence", 1],
                     ["presence.watcher_list", "sip:a@b"], ["presence.publish_cache_sync"], ["presence.updateWatchers", "sip:a@b", "x"]):
         server.rpc(*command)
-    assert bob.subscribe("sip:alice@example.org", event="message-summary").reply is not None
-    assert bob.publish(event="message-summary", body="Messages-Waiting: no\r\n", ctype="application/simple-message-summary") is not None
-    assert server.alive()
+    bob = phones(server, "bob")
+    assert bob.reply_to(bob.request("MESSAGE", "sip:alice@example.org")).reason == "still here"
+    bob.quiet(2.5)
+    assert server.alive() and "cannot remove" not in server.log()
+
+
+@pytest.mark.parametrize("function", ["handle_publish()", "handle_subscribe()"])
+def test_a_library_does_not_serve(function):
+    """As stock: the script may not call what needs storage."""
+    lines = []
+    for which in ("stock", "ours"):
+        server = Kamailio(which, db=None, modules=("presence_mwi",), route="request_route { %s; }\n" % function)
+        try:
+            server.start(expect_failure=True)
+            assert server.process.poll() not in (None, 0)
+            lines.append([line.split("Bad config")[1] for line in server.log().split("\n") if "Bad config" in line][0])
+        finally:
+            server.remove()
+    assert lines[0] == lines[1] and "db_url not set" in lines[0]

@@ -24,6 +24,9 @@ pub(super) fn clean_up() -> Result<(), String> {
 
 fn clean() {
     let Some(mut world) = state::world() else { return };
+    if world.is_library() {
+        return;
+    }
     if let Err(error) = expiry::publications(&mut world) {
         log!(Error, "cannot remove ended publications: {error}");
     }

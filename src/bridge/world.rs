@@ -11,7 +11,7 @@ use crate::host::shm::{self, NoMemory, Ticket};
 use crate::host::sync::SleepLock;
 use crate::host::{clock, log, script, sl, tm};
 use crate::log;
-use crate::presence::config::{Config, SubscriptionMode};
+use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, Packages};
 use crate::presence::notifier;
@@ -122,6 +122,13 @@ impl World {
         // SAFETY: the caller promises that the message lives as long as the world is used.
         let message = unsafe { SipMsg::new(message.raw()) };
         World { message, ..World::new(process) }
+    }
+
+    /// Whether there is neither a database nor everything in memory: other modules use our functions only.
+    pub fn is_library(&self) -> bool {
+        let in_memory = self.config.subscriptions == SubscriptionMode::Memory
+            && self.config.publications == PublicationMode::Memory;
+        !self.database.is_configured() && !in_memory
     }
 
     /// What the process keeps.
