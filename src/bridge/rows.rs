@@ -50,6 +50,20 @@ impl World {
         self.database.read(|db| table_rows::select(db, table, packages, &conditions))
     }
 
+    /// Reads who watches a resource whose documents have just changed, before the change is answered: whoever subscribes
+    /// later is told of the new state by the answer to the SUBSCRIBE, and must not be told again.
+    pub(super) fn note_watching(&mut self, resource: &Resource) {
+        self.watching = self.rows_of(resource).ok().map(|rows| (resource.clone(), rows));
+    }
+
+    /// The watchers of a resource that have to be told of a change.
+    fn take_watching(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
+        match self.watching.take() {
+            Some((noted, rows)) if noted == *resource => Ok(rows),
+            _ => self.rows_of(resource),
+        }
+    }
+
     fn write_row(&self, subscription: &Subscription) -> Result<(), StoreError> {
         let table = self.table();
         self.database.write(|db| table_rows::update(db, table, subscription))
@@ -171,7 +185,7 @@ impl World {
     fn mark_rows(&mut self, resource: &Resource) {
         let turns = self.config.waitn_time * self.config.notifier_poll_rate * self.config.notifier_processes;
         let table = self.table();
-        let marked = self.rows_of(resource).and_then(|subscriptions| {
+        let marked = self.take_watching(resource).and_then(|subscriptions| {
             self.database.write_together(|db| {
                 for subscription in &subscriptions {
                     let turn = self.shared.tables.dialog_hash(subscription.dialog()) % turns.max(1) as u64;
@@ -208,7 +222,7 @@ impl World {
         }
         round.cursor = 1;
         let now = crate::host::clock::now();
-        let subscriptions = match self.rows_of(resource) {
+        let subscriptions = match self.take_watching(resource) {
             Ok(subscriptions) => subscriptions,
             Err(error) => {
                 log!(Error, "cannot read the watchers of {}: {error}", crate::host::log::show(&resource.uri));

@@ -14,7 +14,6 @@ use crate::log;
 use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, Packages};
-use crate::presence::notifier;
 use crate::presence::ports::{Event, Occasion, Outgoing, Ports, Renewal, Round, Standing, Verdict};
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::resource::{Resource, UriRule};
@@ -87,6 +86,8 @@ pub struct World {
     pub(super) fresh: Option<u64>,
     /// Changes that this entry has to tell (database-only mode).
     pub(super) rounds: Vec<RowRound>,
+    /// Who watched a resource when this entry changed its documents (database-only mode): later ones know the change.
+    pub(super) watching: Option<(Resource, Vec<Subscription>)>,
     /// Whoever is not told in the pass under way (database-only mode).
     pub(super) round_sender: Vec<u8>,
     /// How far this sender process is ahead of the answers.
@@ -108,6 +109,7 @@ impl World {
             own: Vec::new(),
             fresh: None,
             rounds: Vec::new(),
+            watching: None,
             round_sender: Vec::new(),
             pace: None,
             reply: None,
@@ -278,7 +280,11 @@ impl Ports for World {
     }
 
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {
-        self.change_publication(resource, &change)
+        let applied = self.change_publication(resource, &change)?;
+        if self.config.subscriptions == SubscriptionMode::Database && !matches!(applied, Applied::NoMatch) {
+            self.note_watching(resource);
+        }
+        Ok(applied)
     }
     fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
         self.live_documents(resource)
@@ -439,11 +445,4 @@ fn keep_for_reply(subscription: &Subscription) -> Ticket {
 /// Takes back what was kept for the answer to a NOTIFY.
 pub fn take_kept(ticket: Ticket) -> Option<Subscription> {
     ticket.redeem::<super::tables::SharedSubscription>().map(|shared| shared.to_private())
-}
-
-/// Sends everything that is due for a resource after `event`.
-pub fn tell(world: &mut World, resource: &Resource, event: Event<'_>) {
-    if world.happened(resource, event) {
-        notifier::run(world, resource);
-    }
 }
