@@ -96,6 +96,18 @@ fn link_host_library(flags: &[String]) {
     println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,{}", folder.display());
 }
 
+/// Where the headers of libxml2 are, as `pkg-config` says.
+fn xml_includes() -> Vec<String> {
+    let asked = process::Command::new("pkg-config").args(["--cflags-only-I", "libxml-2.0"]).output();
+    match asked {
+        Ok(told) if told.status.success() => String::from_utf8_lossy(&told.stdout)
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("-I").map(str::to_string))
+            .collect(),
+        _ => fail("pkg-config knows no libxml-2.0: install libxml2-dev and pkg-config"),
+    }
+}
+
 fn main() {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap());
     let out = PathBuf::from(env::var("OUT_DIR").unwrap());
@@ -115,11 +127,12 @@ fn main() {
         .header(root.join("include/bindings.h").display().to_string())
         .clang_args(&flags)
         .clang_args(include.iter().map(|p| format!("-I{}", p.display())))
+        .clang_args(xml_includes().iter().map(|folder| format!("-I{folder}")))
         .clang_arg("-w")
-        .allowlist_function("kr_.*")
+        .allowlist_function("kr_.*|xmlReadMemory|xmlFreeDoc|xmlDocDumpFormatMemory|xmlSetProp|xmlNewProp|xmlStrcasecmp|xmlNodeGetContent")
         .allowlist_type("kr_.*|presence_api|pua_api|pres_ev|subscription|subs_entry|presentity|_str|sip_msg|db.*|rpc.*|pv_.*|_pv_.*")
-        .allowlist_type("tm_binds|uac_req|dlg|cell|tmcb_params|sl_api|event|to_body|hdr_field|sip_uri|ua_pres|publ_info|subs_info|list_entry|list_entry_t|dmq_api|dmq_peer|dmq_node")
-        .allowlist_var("HDR_.*|TMCB_.*|FAKED_REPLY|DB1_.*|OP_.*|PV_.*|L_.*|[A-Z]+_STATUS|METHOD_.*")
+        .allowlist_type("tm_binds|uac_req|dlg|cell|tmcb_params|sl_api|event|to_body|hdr_field|sip_uri|ua_pres|publ_info|subs_info|libxml_api|_xml(Doc|Node|Attr|Ns)|xmlParserOption|list_entry|list_entry_t|dmq_api|dmq_peer|dmq_node")
+        .allowlist_var("HDR_.*|TMCB_.*|INSERT_TYPE|UPDATE_TYPE|FAKED_REPLY|DB1_.*|OP_.*|PV_.*|L_.*|[A-Z]+_STATUS|METHOD_.*")
         .layout_tests(false)
         .generate_comments(false)
         .derive_default(true)
@@ -140,6 +153,10 @@ fn main() {
     for flag in &flags {
         shim.flag(flag);
     }
+    for folder in xml_includes() {
+        shim.include(folder);
+    }
+    println!("cargo:rustc-link-lib=xml2");
     shim.include(root.join("include"))
         .flag("-isystem")
         .flag(source.join("src").to_str().unwrap())
@@ -152,7 +169,9 @@ fn main() {
 
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
     let mut header = cbindgen::Builder::new().with_config(config);
-    for file in ["presence_module", "presence_rpc", "presence_variables", "presence_api", "pua_module", "pua_api"] {
+    for file in
+        ["presence_module", "presence_rpc", "presence_variables", "presence_api", "pua_module", "pua_api", "pua_libxml"]
+    {
         let path = root.join(format!("src/abi/{file}.rs"));
         if path.exists() {
             header = header.with_src(path);

@@ -18,5 +18,9 @@
 #include "modules/presence/bind_presence.h"
 #include "modules/presence/notify.h"
 #include "modules/pua/pua_bind.h"
+#include "modules/pua/pua.h"
+#include "modules/pua/pidf.h"
+#include <libxml/parser.h>
+#include <libxml/tree.h>
 #include "kr_params.h"
 #include "kr_shim.h"

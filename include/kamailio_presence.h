@@ -9,10 +9,17 @@
 #include "core/rpc.h"
 #include "modules/presence/bind_presence.h"
 #include "modules/pua/pua_bind.h"
+#include "modules/pua/pidf.h"
 
+
+// Fills the API for another module: 0, or -1.
+int kr_bind_libxml_api(libxml_api_t *api);
 
 // Fills the API for another module: 0, or -1 before `mod_init`.
 int kr_bind_presence(presence_api_t *api);
+
+// Fills the API for another module: 0, or -1.
+int kr_bind_pua(pua_api_t *api);
 
 // `pres_auth_status(watcher_uri, presentity_uri)`: the number of the watcher's standing, or -1.
 int kr_presence_auth_status(sip_msg_t *msg, const str *watcher, const str *presentity);
@@ -84,5 +91,20 @@ void kr_presence_rpc_watcher_list(rpc_t *rpc, void *ctx);
 
 // `pres_update_watchers(uri, event)`: 1, or -1.
 int kr_presence_update_watchers(const str *uri, const str *event);
+
+// Called in each process after the fork, and once before (`PROC_INIT`). 0, or -1.
+int kr_pua_child_init(int rank);
+
+// The server ends: what is only in memory and belongs in the database is written.
+void kr_pua_destroy(void);
+
+// Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.
+int kr_pua_mod_init(const kr_pua_params_t *params);
+
+// `pua.cleanup`: all records are looked through at once.
+void kr_pua_rpc_cleanup(rpc_t *_rpc, void *_ctx);
+
+// `pua_update_contact()`: 1, or -1 when the NOTIFY belongs to no dialog of ours.
+int kr_pua_update_contact(sip_msg_t *msg);
 
 #endif  /* KAMAILIO_PRESENCE_H */

@@ -60,6 +60,7 @@ int kr_parse_to(struct sip_msg *msg, struct to_body **to);
 int kr_first_contact(struct sip_msg *msg, str *uri);
 int kr_cseq_number(struct sip_msg *msg, unsigned int *number);
 int kr_print_record_routes(struct sip_msg *msg, int reverse, char **text, int *len);
+int kr_parse_expires(struct sip_msg *msg);
 int kr_get_body(struct sip_msg *msg, str *body);
 struct socket_info *kr_find_socket(str *name);
 int kr_parse_rr_body(char *text, int len, rr_t **head);
@@ -75,12 +76,17 @@ int kr_add_reply_header(struct sip_msg *msg, str *header);
 int kr_tm_load(void);
 int kr_tm_request_within(uac_req_t *request);
 
+void kr_tm_new_ids(str *call_id, str *tag, str *target);
+
 /* the From, To and Call-ID lines of a transaction of ours */
 void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id);
 
 /* databases */
 int kr_db_bind(str *url, db_func_t *functions);
 int kr_db_table_version(db_func_t *functions, db1_con_t *con, str *table, unsigned int version);
+
+/* XML: the host's libxml2 */
+void kr_xml_free(void *text);
 
 /* routes and variables */
 int kr_event_route(const char *name);

@@ -21,7 +21,7 @@ for module in presence pua; do
 	[ -f "kamailio-glue/${module}_mod.c" ] || continue
 	eval "set -- $(host_cflags "$source")"
 	${CC:-cc} -shared -fPIC -O2 -g -Wall -Werror -Wno-unused-function -DMOD_NAME="\"$module\"" -DMOD_NAMEID="$module" "$@" \
-		-Iinclude -isystem "$source/src" "kamailio-glue/${module}_mod.c" -o "$out/$module.so" \
+		$(pkg-config --cflags libxml-2.0) -Iinclude -isystem "$source/src" "kamailio-glue/${module}_mod.c" -o "$out/$module.so" \
 		-L"$out" -lkamailio_presence -Wl,-rpath,'$ORIGIN' -Wl,--version-script=kamailio-glue/exports.map
 done
 say "modules are in $out"

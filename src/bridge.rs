@@ -7,6 +7,7 @@ pub mod journal;
 pub mod lanes;
 pub mod pages;
 pub mod presentities;
+pub mod pua;
 pub mod rows;
 pub mod senders;
 pub mod settings;

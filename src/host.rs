@@ -13,6 +13,7 @@ pub mod shm;
 pub mod sl;
 pub mod sync;
 pub mod tm;
+pub mod xml;
 
 #[cfg(test)]
 pub mod fake;

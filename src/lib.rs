@@ -16,5 +16,6 @@ pub mod abi;
 pub mod bridge;
 pub mod host;
 pub mod presence;
+pub mod pua;
 pub mod sip;
 mod sys;

@@ -1,6 +1,7 @@
 //! Values of SIP and its event framework, pure: no Kamailio, no clock, no unsafe.
 #![forbid(unsafe_code)]
 pub mod event;
+pub mod strings;
 pub mod text;
 pub mod uri;
 pub mod xml_form;

@@ -82,6 +82,13 @@ int kr_print_record_routes(struct sip_msg *msg, int reverse, char **text, int *l
 	return 0;
 }
 
+int kr_parse_expires(struct sip_msg *msg)
+{
+	if(msg->expires == NULL || msg->expires->body.len <= 0)
+		return 1;
+	return msg->expires->parsed != NULL || parse_expires(msg->expires) >= 0 ? 0 : -1;
+}
+
 int kr_get_body(struct sip_msg *msg, str *body)
 {
 	body->s = get_body(msg);

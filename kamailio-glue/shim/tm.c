@@ -13,6 +13,12 @@ int kr_tm_request_within(uac_req_t *request)
 	return tm.t_request_within(request);
 }
 
+void kr_tm_new_ids(str *call_id, str *tag, str *target)
+{
+	tm.generate_callid(call_id);
+	tm.generate_fromtag(tag, call_id, target);
+}
+
 void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id)
 {
 #if VERSIONVAL >= 5007000

@@ -13,3 +13,6 @@ pub type pres_ev_t = sys::pres_ev;
 pub type event_t = sys::event;
 pub type subs_t = sys::subscription;
 pub type presence_api_t = sys::presence_api;
+pub type kr_pua_params_t = sys::kr_pua_params;
+pub type pua_api_t = sys::pua_api;
+pub type libxml_api_t = sys::libxml_api;

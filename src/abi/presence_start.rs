@@ -51,9 +51,19 @@ fn open_database(config: &Config, url: &'static [u8]) -> Result<Database, String
     if url.is_empty() {
         return Ok(Database::new(None, None));
     }
+    let tables = [
+        (config.presentity_table, presentities::VERSION),
+        (config.active_watchers_table, active_watchers::VERSION),
+        (config.watchers_table, watchers::VERSION),
+    ];
+    open_tables(url, &tables)
+}
+
+/// Binds the driver, and looks whether the tables have the versions that are wanted.
+pub(super) fn open_tables(url: &'static [u8], tables: &[(&'static [u8], u32)]) -> Result<Database, String> {
     let driver = Driver::bind(url).ok_or_else(|| {
         format!(
-            "no database driver for db_url {}: load db_sqlite, db_postgres, db_mysql or another before presence",
+            "no database driver for db_url {}: load db_sqlite, db_postgres, db_mysql or another before this module",
             log::show(url)
         )
     })?;
@@ -62,14 +72,9 @@ fn open_database(config: &Config, url: &'static [u8]) -> Result<Database, String
         false => None,
     };
     let database = Database::new(Some(driver), writer);
-    let tables = [
-        (config.presentity_table, presentities::VERSION),
-        (config.active_watchers_table, active_watchers::VERSION),
-        (config.watchers_table, watchers::VERSION),
-    ];
     for (table, version) in tables {
         let right = database
-            .with(|connection| Ok(connection.check_version(table, version)))
+            .with(|connection| Ok(connection.check_version(table, *version)))
             .map_err(|_| format!("cannot connect to {}", log::show(url)))?;
         if !right {
             return Err(format!(

@@ -13,12 +13,12 @@ pub struct BadParameter {
     allowed: &'static str,
 }
 
-fn bad(name: &'static str, value: impl ToString, allowed: &'static str) -> BadParameter {
+pub(super) fn bad(name: &'static str, value: impl ToString, allowed: &'static str) -> BadParameter {
     BadParameter { name, value: value.to_string(), allowed }
 }
 
 /// A value that stock silently corrects is corrected the same way, with a line in the log.
-fn corrected(name: &str, value: i32, used: i32) -> i32 {
+pub(super) fn corrected(name: &str, value: i32, used: i32) -> i32 {
     if value != used {
         log!(Warn, "parameter {name} is {value}: {used} is used");
     }
@@ -34,7 +34,7 @@ fn table_bits(name: &'static str, value: i32, default: u32) -> u32 {
 }
 
 /// A table name goes into SQL text: nothing but letters, digits, `_`, `.` and `-`.
-fn table(name: &'static str, value: &'static [u8]) -> Result<&'static [u8], BadParameter> {
+pub(super) fn table(name: &'static str, value: &'static [u8]) -> Result<&'static [u8], BadParameter> {
     let fits = |c: &u8| c.is_ascii_alphanumeric() || b"_.-".contains(c);
     if value.is_empty() || !value.iter().all(fits) {
         return Err(bad(name, log::show(value), "a table name of letters, digits, _ . and -"));

@@ -398,6 +398,7 @@ impl Ports for World {
             routes: s.get(Field::RecordRoute),
             cseq: s.numbers.local_cseq + 1,
             socket: s.get(Field::Socket),
+            proxy: b"",
         };
         let shown = self.config.subs_variable.then(|| as_shown(outgoing));
         // The route that looks at the answer wants subscriptions that are gone by then, too.
@@ -412,8 +413,10 @@ impl Ports for World {
         if let Some(pace) = &mut self.pace {
             pace.step(self.shared.senders);
         }
-        if sent.is_err() {
+        if sent != Ok(tm::Sent::UnderWay) {
             drop(take_kept(kept));
+        }
+        if sent.is_err() {
             log!(
                 Error,
                 "NOTIFY to {} via {} for {} could not be sent",

@@ -96,12 +96,6 @@ impl<'a> SipMsg<'a> {
         }
     }
 
-    /// The first line's request URI, for log lines.
-    pub fn first_line_uri(&self) -> &'a [u8] {
-        // SAFETY: request messages have the request arm of the union filled.
-        unsafe { bytes::view(&self.fields().first_line.u.request.uri) }
-    }
-
     fn body_of(&self, header: *mut sys::hdr_field) -> Option<&'a [u8]> {
         if header.is_null() {
             return None;
@@ -206,10 +200,19 @@ impl<'a> SipMsg<'a> {
 
     /// The Record-Route headers as one route set in the order a UAS uses (RFC 3261 12.1.1).
     pub fn record_routes(&self) -> Header<Vec<u8>> {
+        self.printed_record_routes(0)
+    }
+
+    /// The Record-Route headers of a reply as the route set of the one who sent the request (RFC 3261 12.1.2).
+    pub fn route_set_of_caller(&self) -> Header<Vec<u8>> {
+        self.printed_record_routes(1)
+    }
+
+    fn printed_record_routes(&self, reverse: i32) -> Header<Vec<u8>> {
         let (mut text, mut len) = (std::ptr::null_mut(), 0);
         // SAFETY: a live message; the text is private memory that is copied and freed here.
         unsafe {
-            match sys::kr_print_record_routes(self.raw, 0, &mut text, &mut len) {
+            match sys::kr_print_record_routes(self.raw, reverse, &mut text, &mut len) {
                 1 => Header::Missing,
                 0 if !text.is_null() && len > 0 => {
                     let copy = std::slice::from_raw_parts(text as *const u8, len as usize).to_vec();
@@ -218,6 +221,16 @@ impl<'a> SipMsg<'a> {
                 }
                 _ => Header::Bad,
             }
+        }
+    }
+
+    /// The Expires header, left in its parsed form on the message: callbacks of other modules read it there.
+    pub fn parsed_expires(&self) -> Header<u32> {
+        // SAFETY: a live message.
+        match unsafe { sys::kr_parse_expires(self.raw) } {
+            0 => self.expires(),
+            1 => Header::Missing,
+            _ => Header::Bad,
         }
     }
 
@@ -302,11 +315,5 @@ impl<'a> SipMsg<'a> {
         contact.extend_from_slice(b";transport=");
         contact.extend_from_slice(&protocol.to_ascii_lowercase());
         contact
-    }
-
-    /// The `X` of a reply's or request's status line; replies only.
-    pub fn reply_code(&self) -> i32 {
-        // SAFETY: called for replies, where this arm of the union is filled.
-        unsafe { self.fields().first_line.u.reply.statuscode as i32 }
     }
 }

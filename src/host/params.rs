@@ -5,35 +5,39 @@ use crate::sys;
 /// The parameters of presence, read once in `mod_init`.
 pub struct PresenceParams<'a>(pub(crate) &'a sys::kr_presence_params);
 
-impl PresenceParams<'_> {
-    /// A text parameter, copied for the life of the process.
-    fn keep(text: &sys::_str) -> &'static [u8] {
-        // SAFETY: the host filled the parameter with a string that lives during start-up.
-        let bytes = unsafe { view(text) };
-        Box::leak(bytes.to_vec().into_boxed_slice())
-    }
+/// The parameters of pua, read once in `mod_init`.
+pub struct PuaParams<'a>(pub(crate) &'a sys::kr_pua_params);
+
+/// A text parameter, copied for the life of the process.
+fn keep(text: &sys::_str) -> &'static [u8] {
+    // SAFETY: the host filled the parameter with a string that lives during start-up.
+    let bytes = unsafe { view(text) };
+    Box::leak(bytes.to_vec().into_boxed_slice())
 }
 
 macro_rules! texts {
-    ($($name:ident)*) => { impl PresenceParams<'_> { $(
+    ($params:ident: $($name:ident)*) => { impl $params<'_> { $(
         /// The text parameter of this name; empty when it was not set.
-        pub fn $name(&self) -> &'static [u8] { Self::keep(&self.0.$name) }
+        pub fn $name(&self) -> &'static [u8] { keep(&self.0.$name) }
     )* } };
 }
 macro_rules! numbers {
-    ($($name:ident)*) => { impl PresenceParams<'_> { $(
+    ($params:ident: $($name:ident)*) => { impl $params<'_> { $(
         /// The number parameter of this name.
         pub fn $name(&self) -> i32 { self.0.$name }
     )* } };
 }
-texts! { db_url presentity_table active_watchers_table watchers_table server_address xavp_cfg retrieve_order_by
+texts! { PresenceParams: db_url presentity_table active_watchers_table watchers_table server_address xavp_cfg retrieve_order_by
 default_socket dmq_peer_id to_tag_pref }
-numbers! { clean_period cseq_offset db_update_period waitn_time notifier_poll_rate notifier_processes force_delete
+numbers! { PresenceParams: clean_period cseq_offset db_update_period waitn_time notifier_poll_rate notifier_processes force_delete
 startup_mode expires_offset max_expires min_expires min_expires_action subs_db_mode publ_cache subs_htable_size
 pres_htable_size send_fast_notify enable_sphere_check timeout_rm_subs fetch_rows db_table_lock_type
 local_log_level subs_remove_match retrieve_order sip_uri_match enable_dmq enable_pres_dmq enable_pres_sync_dmq
 enable_subs_dmq enable_subs_sync_dmq skip_notify_dmq pres_subs_mode delete_same_subs timer_mode
 subs_respond_200 totag_avpid lock_set_size force_active share_watcher_bodies sender_processes }
+texts! { PuaParams: db_url db_table outbound_proxy }
+numbers! { PuaParams: hash_size min_expires default_expires update_period dlginfo_increase_version reginfo_increase_version
+db_mode db_table_lock_write check_remote_contact fetch_rows }
 
 impl PresenceParams<'_> {
     /// `local_log_facility`: the name given, if any.

@@ -1,5 +1,6 @@
 //! Requests of our own in a dialog (`modules/tm/uac.h`, `modules/tm/dlg.h`).
 use super::bytes::{lend, null, view};
+use super::msg::SipMsg;
 use super::shm::Ticket;
 use crate::sys;
 
@@ -35,6 +36,8 @@ pub struct InDialog<'a> {
     pub cseq: u32,
     /// The socket to send from (`udp:host:port`); empty lets the host choose.
     pub socket: &'a [u8],
+    /// The proxy it goes through (a SIP URI); empty: by route set or remote target.
+    pub proxy: &'a [u8],
 }
 
 /// A completed transaction of ours: its dialog and the answer.
@@ -60,8 +63,27 @@ pub type Callback = unsafe extern "C" fn(*mut sys::cell, i32, *mut sys::tmcb_par
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotSent;
 
+/// What came of a request that was not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// The callback will come.
+    UnderWay,
+    /// The script dropped it in `event_route[tm:local-request]`: no callback will come.
+    Dropped,
+}
+
+/// A Call-ID and a From tag, as tm makes them for a request to `target`.
+pub fn new_ids(target: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (mut call_id, mut tag) = (null(), null());
+    // SAFETY: both strings are views of tm's own buffers and copied at once.
+    unsafe {
+        sys::kr_tm_new_ids(&mut call_id, &mut tag, &mut lend(target));
+        (view(&call_id).to_vec(), view(&tag).to_vec())
+    }
+}
+
 /// Sends a request in a dialog; `callback` is called once when it is completed.
-pub fn send_in_dialog(request: &InDialog<'_>, callback: Option<Callback>, ticket: Ticket) -> Result<(), NotSent> {
+pub fn send_in_dialog(request: &InDialog<'_>, callback: Option<Callback>, ticket: Ticket) -> Result<Sent, NotSent> {
     let mut dialog = sys::dlg::default();
     dialog.id.call_id = lend(request.call_id);
     dialog.id.loc_tag = lend(request.local_tag);
@@ -71,6 +93,9 @@ pub fn send_in_dialog(request: &InDialog<'_>, callback: Option<Callback>, ticket
     dialog.loc_uri = lend(request.local_uri);
     dialog.rem_uri = lend(request.remote_uri);
     dialog.rem_target = lend(request.remote_target);
+    if !request.proxy.is_empty() {
+        dialog.dst_uri = lend(request.proxy);
+    }
     dialog.state = sys::dlg_state_DLG_CONFIRMED;
     let mut method = lend(request.method.as_bytes());
     let mut headers = lend(request.headers);
@@ -105,7 +130,11 @@ pub fn send_in_dialog(request: &InDialog<'_>, callback: Option<Callback>, ticket
         if !dialog.route_set.is_null() {
             sys::kr_free_rr(dialog.route_set);
         }
-        if sent < 0 { Err(NotSent) } else { Ok(()) }
+        match sent {
+            0 => Ok(Sent::Dropped),
+            sent if sent < 0 => Err(NotSent),
+            _ => Ok(Sent::UnderWay),
+        }
     }
 }
 
@@ -141,6 +170,20 @@ pub unsafe fn completed<'a>(cell: *mut sys::cell, params: *mut sys::tmcb_params)
             ticket: if params.param.is_null() { Ticket::NONE } else { Ticket(*params.param as usize) },
         })
     }
+}
+
+/// The host's mark for "no reply came" (`FAKED_REPLY`).
+pub fn no_reply() -> *mut sys::sip_msg {
+    usize::MAX as *mut sys::sip_msg
+}
+
+/// The reply of a completed transaction; `None` when none came.
+///
+/// # Safety
+/// `reply` is the reply of a tm callback in progress.
+pub unsafe fn reply_of<'a>(reply: *mut sys::sip_msg) -> Option<SipMsg<'a>> {
+    // SAFETY: as promised; the host's marks are left out.
+    if is_faked(reply) { None } else { unsafe { SipMsg::new(reply) } }
 }
 
 /// Whether a transaction ended without a reply message.

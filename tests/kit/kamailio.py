@@ -8,6 +8,8 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OURS = pathlib.Path(os.environ.get("PRESENCE_MODULES", ROOT / "target" / "modules"))
@@ -54,7 +56,7 @@ class Kamailio:
     def __init__(self, which="ours", presence=(), modules=("presence_xml", "presence_mwi", "presence_dialoginfo"),
                  extra_params="", workers=2, db="sqlite", route=None, publish="handle_publish()",
                  subscribe="handle_subscribe()", more_route="", shm=64, pkg=8, debug=2, folder=None, force_active=True,
-                 before="", listen=None, options=()):
+                 before="", listen=None, options=(), http=False):
         self.which = which
         self.presence = dict(presence)
         self.modules = list(modules)
@@ -68,7 +70,10 @@ class Kamailio:
         self.before = before
         self.options = list(options)
         self.port = free_port()
-        self.listen = listen or ["udp:127.0.0.1:%d" % self.port]
+        self.listen = list(listen or ["udp:127.0.0.1:%d" % self.port])
+        self.http = http
+        if http:
+            self.listen.append("tcp:127.0.0.1:%d" % self.port)
         self.own_folder = folder is None
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="presence-test-"))
         self.process = None
@@ -108,6 +113,8 @@ class Kamailio:
         elif self.db:
             base.insert(0, {"sqlite": "db_sqlite", "mysql": "db_mysql", "postgres": "db_postgres"}[self.db.split(":")[0]])
         loaded = list(base)
+        if self.http:
+            loaded += ["xhttp", "jsonrpcs"]
         for module in ["presence"] + self.modules:
             if module not in loaded:
                 loaded.append(module)
@@ -129,6 +136,8 @@ class Kamailio:
             if self.force_active:
                 text += parameter("presence_xml", "force_active", 1)
         text += self.extra_params.replace("@DB@", self.db_url if self.db else "").replace("@PORT@", str(self.port)) + "\n"
+        if self.http:
+            text += 'modparam("jsonrpcs", "transport", 1)\nevent_route[xhttp:request] { jsonrpc_dispatch(); }\n'
         return text + self.before + self.route + self.more_route
 
     def start(self, timeout=15.0, expect_failure=False):
@@ -174,6 +183,16 @@ class Kamailio:
         done = subprocess.run([KAMCMD, "-s", "unix:%s" % (self.folder / "ctl")] + [str(w) for w in words],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30)
         return done.stdout.decode("utf-8", "replace")
+
+    def json_rpc(self, method, *params, timeout=10.0):
+        """One call by HTTP: the only transport with delayed answers. Needs `http=True`."""
+        body = json.dumps({"jsonrpc": "2.0", "method": method, "params": list(params), "id": 1}).encode()
+        request = urllib.request.Request("http://127.0.0.1:%d/RPC" % self.port, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as reply:
+                return json.loads(reply.read().decode())
+        except urllib.error.HTTPError as error:
+            return json.loads(error.read().decode() or "{}")
 
     def rows(self, table, order=None):
         from . import database

@@ -1,0 +1,299 @@
+//! Records in shared memory (`db_mode` 0): shards, each under one lock.
+use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
+use crate::host::sync::Lock;
+use crate::pua::record::{Dialog, Field, Journal, Record, Search};
+use hashbrown::HashTable;
+use std::hash::Hasher;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+type SharedRecord = Record<ShmBox<[u8]>>;
+
+struct Entry {
+    hash: u64,
+    record: SharedRecord,
+    /// The entity tag in its row.
+    row_etag: ShmBox<[u8]>,
+}
+
+/// What the timer writes to the table.
+#[derive(Default)]
+pub struct Changes {
+    /// Records that are new or changed, with the entity tag their rows have.
+    pub changed: Vec<(Record, Vec<u8>)>,
+    /// Rows whose records have ended.
+    pub ended: Vec<Record>,
+}
+
+/// How many parts the table has.
+const SHARDS: usize = 64;
+
+/// All records of the server.
+pub struct Records {
+    shards: ShmVec<Lock<HashTable<ShmBox<Entry>, Shm>>>,
+    ended: Lock<ShmVec<SharedRecord>>,
+    serial: AtomicU64,
+    seed: u64,
+}
+
+/// The hash of some strings under a seed.
+pub fn hash(seed: u64, parts: &[&[u8]]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write_u64(seed);
+    for part in parts {
+        hasher.write_usize(part.len());
+        hasher.write(part);
+    }
+    hasher.finish()
+}
+
+impl Records {
+    /// An empty table; call before the processes fork.
+    pub fn new(seed: u64) -> Result<Records, NoMemory> {
+        let mut shards = ShmVec::new_in(Shm);
+        shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
+        for _ in 0..SHARDS {
+            shards.push(Lock::new(HashTable::new_in(Shm)));
+        }
+        Ok(Records { shards, ended: Lock::new(ShmVec::new_in(Shm)), serial: AtomicU64::new(1), seed })
+    }
+
+    fn hash(&self, pres_uri: &[u8], watcher_uri: &[u8]) -> u64 {
+        hash(self.seed, &[pres_uri, watcher_uri])
+    }
+
+    fn hash_of<B: AsRef<[u8]>>(&self, record: &Record<B>) -> u64 {
+        self.hash(record.get(Field::PresUri), record.get(Field::WatcherUri))
+    }
+
+    fn shard(&self, hash: u64) -> &Lock<HashTable<ShmBox<Entry>, Shm>> {
+        &self.shards[(hash >> 40) as usize % SHARDS]
+    }
+
+    /// The newest record that `matches`, among those of this presentity and watcher.
+    fn newest(&self, hash: u64, matches: impl Fn(&SharedRecord) -> bool) -> Option<Record> {
+        let shard = self.shard(hash).lock();
+        shard
+            .iter_hash(hash)
+            .filter(|entry| entry.hash == hash && matches(&entry.record))
+            .max_by_key(|entry| entry.record.numbers.serial)
+            .map(|entry| entry.record.to_private())
+    }
+
+    /// See [`crate::pua::ports::Ports::find`].
+    pub fn find(&self, search: &Search<'_>) -> Option<Record> {
+        self.newest(self.hash(search.pres_uri, search.watcher_uri), |record| search.matches(record))
+    }
+
+    /// See [`crate::pua::ports::Ports::find_dialog`].
+    pub fn find_dialog(&self, dialog: &Dialog<'_>) -> Option<Record> {
+        let same = |record: &SharedRecord| {
+            record.get(Field::CallId) == dialog.call_id && record.get(Field::FromTag) == dialog.from_tag
+        };
+        let hash = self.hash(dialog.pres_uri, dialog.watcher_uri);
+        let established = |record: &SharedRecord| {
+            same(record) && !dialog.to_tag.is_empty() && record.get(Field::ToTag) == dialog.to_tag
+        };
+        self.newest(hash, established)
+            .or_else(|| self.newest(hash, |record| same(record) && (record.is_temporary() || dialog.to_tag.is_empty())))
+    }
+
+    /// Stores a new record, or one that was read from its row.
+    pub fn insert(&self, record: &Record) -> Result<(), NoMemory> {
+        let hash = self.hash_of(record);
+        let mut shared = record.map(shm::copy)?;
+        shared.numbers.serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let row_etag = match record.numbers.journal {
+            Journal::Insert => shm::copy(b"")?,
+            _ => shm::copy(record.get(Field::Etag))?,
+        };
+        let entry = shm::boxed(Entry { hash, record: shared, row_etag })?;
+        let mut shard = self.shard(hash).lock();
+        shard.try_reserve(1, |entry| entry.hash).map_err(|_| NoMemory)?;
+        shard.insert_unique(hash, entry, |entry| entry.hash);
+        Ok(())
+    }
+
+    /// See [`crate::pua::ports::Ports::replace`].
+    pub fn replace(&self, before: &Record, after: &Record) -> Result<bool, NoMemory> {
+        let hash = self.hash_of(before);
+        let mut fresh = after.map(shm::copy)?;
+        let mut shard = self.shard(hash).lock();
+        let serial = before.numbers.serial;
+        let Some(entry) = shard.find_mut(hash, |entry| entry.record.numbers.serial == serial) else { return Ok(false) };
+        fresh.numbers.serial = serial;
+        fresh.numbers.journal = match entry.record.numbers.journal {
+            Journal::Insert => Journal::Insert,
+            _ => Journal::Update,
+        };
+        let old = std::mem::replace(&mut entry.record, fresh);
+        drop(shard);
+        drop(old);
+        Ok(true)
+    }
+
+    /// See [`crate::pua::ports::Ports::remove`].
+    pub fn remove(&self, record: &Record) {
+        let hash = self.hash_of(record);
+        let serial = record.numbers.serial;
+        let mut shard = self.shard(hash).lock();
+        let Ok(entry) = shard.find_entry(hash, |entry| entry.record.numbers.serial == serial) else { return };
+        let (gone, _) = entry.remove();
+        drop(shard);
+        if gone.record.numbers.journal != Journal::Insert {
+            let row = gone.record.with(&[(Field::Etag, &gone.row_etag)]);
+            // Without memory the row stays until its time is over.
+            if let Ok(copy) = row.map(shm::copy) {
+                let _ = shm::push(&mut self.ended.lock(), copy);
+            }
+        }
+    }
+
+    /// Records that end before `before`, in part `turn` of `turns`.
+    pub fn ending(&self, before: i64, turn: usize, turns: usize) -> Vec<Record> {
+        let mut found = Vec::new();
+        for shard in self.shards.iter().enumerate().filter(|(index, _)| index % turns.max(1) == turn).map(|(_, s)| s) {
+            let shard = shard.lock();
+            found.extend(shard.iter().filter(|e| e.record.numbers.expires_at < before).map(|e| e.record.to_private()));
+        }
+        found
+    }
+
+    /// URIs of the presentities that records with this id are about.
+    pub fn uris_with_id(&self, id: &[u8]) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            found.extend(
+                shard
+                    .iter()
+                    .filter(|entry| !id.is_empty() && entry.record.get(Field::Id) == id)
+                    .map(|entry| entry.record.get(Field::PresUri).to_vec()),
+            );
+        }
+        found
+    }
+
+    /// Takes note that what has changed is being written.
+    pub fn take_changes(&self, now: i64) -> Changes {
+        let mut changes = Changes::default();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            for entry in shard.iter_mut() {
+                let numbers = &mut entry.record.numbers;
+                // Dialogs without an answer are not worth a row.
+                let unchanged = numbers.journal == Journal::Clean || numbers.expires_at < now;
+                if unchanged || entry.record.is_temporary() {
+                    continue;
+                }
+                changes.changed.push((entry.record.to_private(), entry.row_etag.to_vec()));
+                entry.record.numbers.journal = Journal::Clean;
+            }
+        }
+        let ended = std::mem::replace(&mut *self.ended.lock(), ShmVec::new_in(Shm));
+        changes.ended = ended.iter().map(Record::to_private).collect();
+        changes
+    }
+
+    /// The changes are in the table.
+    pub fn mark_written(&self, changes: &Changes) {
+        for (record, _) in &changes.changed {
+            let Ok(etag) = shm::copy(record.get(Field::Etag)) else { continue };
+            self.with_entry(record, |entry| entry.row_etag = etag);
+        }
+    }
+
+    /// What could not be written is tried again.
+    pub fn mark_unwritten(&self, changes: &Changes) {
+        for (record, _) in &changes.changed {
+            self.with_entry(record, |entry| entry.record.numbers.journal = record.numbers.journal);
+        }
+        for row in &changes.ended {
+            if let Ok(copy) = row.map(shm::copy) {
+                let _ = shm::push(&mut self.ended.lock(), copy);
+            }
+        }
+    }
+
+    fn with_entry(&self, record: &Record, change: impl FnOnce(&mut Entry)) {
+        let hash = self.hash_of(record);
+        let serial = record.numbers.serial;
+        if let Some(entry) = self.shard(hash).lock().find_mut(hash, |e| e.record.numbers.serial == serial) {
+            change(entry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+    use crate::pua::record::Numbers;
+
+    fn record(id: &str, etag: &str) -> Record {
+        let numbers = Numbers {
+            serial: 0,
+            event: 1,
+            flag: 1,
+            expires_at: 100,
+            desired_until: 0,
+            cseq: 0,
+            version: 0,
+            journal: Journal::Insert,
+        };
+        Record::new(
+            numbers,
+            &[(Field::PresUri, b"sip:alice@host"), (Field::Id, id.as_bytes()), (Field::Etag, etag.as_bytes())],
+        )
+    }
+
+    fn search(id: &'static [u8]) -> Search<'static> {
+        Search {
+            pres_uri: b"sip:alice@host",
+            watcher_uri: b"",
+            id,
+            etag: b"",
+            remote_contact: b"",
+            event: 1,
+            flag: 3,
+            check_remote_contact: true,
+        }
+    }
+
+    #[test]
+    fn the_newest_match_is_found_and_rows_are_remembered() {
+        let records = Records::new(7).unwrap();
+        records.insert(&record("a", "1")).unwrap();
+        records.insert(&record("b", "2")).unwrap();
+        assert_eq!(records.find(&search(b"")).unwrap().get(Field::Etag), b"2");
+        let a = records.find(&search(b"a")).unwrap();
+        assert!(records.replace(&a, &a.with(&[(Field::Etag, b"3")])).unwrap());
+        let changes = records.take_changes(0);
+        assert_eq!((changes.changed.len(), changes.ended.len()), (2, 0));
+        records.mark_written(&changes);
+        records.remove(&records.find(&search(b"a")).unwrap());
+        assert!(records.find(&search(b"a")).is_none());
+        assert!(!records.replace(&a, &a).unwrap());
+        assert_eq!(records.take_changes(0).ended[0].get(Field::Etag), b"3");
+    }
+
+    #[test]
+    fn without_memory_nothing_changes() {
+        let records = Records::new(7).unwrap();
+        let before = fake::live_blocks();
+        let mut n = 0;
+        loop {
+            let (stored, failed) = fake::failing_at(n, || records.insert(&record("a", "1")));
+            assert_eq!(fake::held_locks(), 0);
+            if !failed {
+                stored.unwrap();
+                break;
+            }
+            assert!(stored.is_err() && records.find(&search(b"a")).is_none());
+            n += 1;
+        }
+        assert!(n > 0);
+        records.remove(&records.find(&search(b"a")).unwrap());
+        // The table keeps the room it once needed.
+        assert!(fake::live_blocks() <= before + 1);
+    }
+}

@@ -1,0 +1,330 @@
+//! The presence user agent on Kamailio: one [`PuaWorld`] for each entry from the host, over what the process keeps.
+use super::bodies;
+use super::callbacks::Registry;
+use super::flights::Flights;
+use super::records::{self, Records};
+use super::rows::Rows;
+use crate::bridge::database::Database;
+use crate::bridge::ids::Ids;
+use crate::host::msg::{Header, SipMsg};
+use crate::host::shm::{self, NoMemory, Ticket};
+use crate::host::{clock, log, tm};
+use crate::log;
+use crate::presence::error::StoreError;
+use crate::pua::answer::Answer;
+use crate::pua::config::{Config, Mode};
+use crate::pua::event::{Event, Processing};
+use crate::pua::ports::{Departure, Flight, FlightId, Outgoing, Ports, Processed, Refusal, Sent};
+use crate::pua::record::{Dialog, Record, Search};
+use crate::pua::request::{Part, Request};
+use std::cell::{Cell, RefCell};
+
+/// What all processes of the server share.
+#[derive(Clone, Copy)]
+pub struct Shared {
+    /// Records (`db_mode` 0).
+    pub records: &'static Records,
+    /// Requests under way.
+    pub flights: &'static Flights,
+    seed: u64,
+}
+
+impl Shared {
+    /// Empty tables; call before the processes fork.
+    pub fn new() -> Result<Shared, NoMemory> {
+        let mut seed = [0; 8];
+        clock::random(&mut seed);
+        let seed = u64::from_ne_bytes(seed);
+        Ok(Shared { records: shm::leak(Records::new(seed)?)?, flights: shm::leak(Flights::new()?)?, seed })
+    }
+}
+
+/// What one process keeps from request to request.
+pub struct PuaProcess {
+    /// The settings.
+    pub config: Config,
+    /// Events and callbacks.
+    pub registry: Registry,
+    /// The shared tables.
+    pub shared: Shared,
+    /// The database.
+    pub database: Database,
+    /// Ids of tuples that have none.
+    pub ids: RefCell<Ids>,
+    /// Which part of the records is looked through next.
+    pub turn: Cell<usize>,
+    /// Called by tm when a PUBLISH is completed.
+    pub on_published: tm::Callback,
+    /// Called by tm when a SUBSCRIBE is completed.
+    pub on_subscribed: tm::Callback,
+}
+
+/// One entry from the host: the process, and the reply in hand.
+pub struct PuaWorld {
+    process: &'static PuaProcess,
+    reply: *mut crate::sys::sip_msg,
+    whole_sweep: bool,
+}
+
+fn store(error: StoreError) -> Refusal {
+    Refusal::Store(error.to_string())
+}
+
+fn memory(error: NoMemory) -> Refusal {
+    Refusal::Store(error.to_string())
+}
+
+impl PuaWorld {
+    /// A world without a reply.
+    pub fn new(process: &'static PuaProcess) -> PuaWorld {
+        PuaWorld { process, reply: tm::no_reply(), whole_sweep: false }
+    }
+
+    /// A world for an answer.
+    pub fn for_reply(process: &'static PuaProcess, reply: *mut crate::sys::sip_msg) -> PuaWorld {
+        PuaWorld { reply, ..PuaWorld::new(process) }
+    }
+
+    /// A world that looks through all records at once (`pua.cleanup`).
+    pub fn for_cleanup(process: &'static PuaProcess) -> PuaWorld {
+        PuaWorld { whole_sweep: true, ..PuaWorld::new(process) }
+    }
+
+    fn rows(&self) -> Rows<'static> {
+        Rows { database: &self.process.database, config: &self.process.config }
+    }
+
+    fn in_memory(&self) -> Option<&'static Records> {
+        (self.process.config.mode == Mode::Memory).then_some(self.process.shared.records)
+    }
+
+    /// URIs of the presentities that records with this id are about.
+    pub fn uris_with_id(&self, id: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
+        match self.in_memory() {
+            Some(records) => Ok(records.uris_with_id(id)),
+            None => self.rows().uris_with_id(id).map_err(store),
+        }
+    }
+
+    /// Fills the memory from the table; returns how many rows were read.
+    pub fn restore(&self) -> Result<usize, Refusal> {
+        let Some(records) = self.in_memory() else { return Ok(0) };
+        let mut failed = 0;
+        let count =
+            self.rows().each(|record| failed += usize::from(records.insert(&record).is_err())).map_err(store)?;
+        if failed > 0 {
+            return Err(Refusal::Store(format!("{failed} records do not fit the shared memory: raise it (option -m)")));
+        }
+        Ok(count)
+    }
+
+    /// Writes what memory has changed to the table.
+    pub fn write_back(&self) {
+        let Some(records) = self.in_memory() else { return };
+        let now = clock::now();
+        let changes = records.take_changes(now);
+        match self.rows().write_back(&changes, now) {
+            Ok(()) => records.mark_written(&changes),
+            Err(error) => {
+                records.mark_unwritten(&changes);
+                log!(Error, "cannot write {} records: {error}", changes.changed.len());
+            }
+        }
+    }
+}
+
+/// What a reply says; `None` for a reply that cannot be read.
+pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<Answer> {
+    let code = u16::try_from(code).unwrap_or(500);
+    let Some(reply) = reply else { return Some(Answer { code, silence: true, ..Answer::default() }) };
+    if !reply.parse_headers() {
+        return None;
+    }
+    let number = |name: &[u8]| {
+        let text = reply.find(name)?.trim_ascii();
+        let digits = text.iter().take_while(|c| c.is_ascii_digit()).count();
+        std::str::from_utf8(&text[..digits]).ok()?.parse::<i64>().ok()
+    };
+    Some(Answer {
+        code,
+        silence: false,
+        expires: match reply.parsed_expires() {
+            Header::Value(seconds) => Some(i64::from(seconds)),
+            _ => None,
+        },
+        min_expires: number(b"Min-Expires"),
+        retry_after: number(b"Retry-After"),
+        etag: reply.find(b"SIP-ETag").map(|tag| tag.trim_ascii().to_vec()).filter(|tag| !tag.is_empty()),
+        to_tag: reply.to().map(|to| to.tag.to_vec()).unwrap_or_default(),
+        contact: match reply.contact() {
+            Header::Value(uri) => uri.to_vec(),
+            _ => Vec::new(),
+        },
+        route_set: match reply.route_set_of_caller() {
+            Header::Value(routes) => routes,
+            _ => Vec::new(),
+        },
+    })
+}
+
+impl Ports for PuaWorld {
+    fn config(&self) -> &Config {
+        &self.process.config
+    }
+    fn now(&self) -> i64 {
+        clock::now()
+    }
+    fn event(&self, flag: i32) -> Option<Event> {
+        self.process.registry.event(flag)
+    }
+
+    fn process(
+        &mut self,
+        event: &Event,
+        request: &Request,
+        version: u32,
+        tuple_id: &[u8],
+    ) -> Result<Processed, Refusal> {
+        let body = request.get(Part::Body);
+        match event.processing {
+            Processing::AsIs => Ok(Processed { body: body.to_vec(), tuple_id: tuple_id.to_vec() }),
+            Processing::TupleId => bodies::with_tuple_id(body, tuple_id, || self.process.ids.borrow_mut().ruid()),
+            Processing::Version(element) => bodies::with_version(body, element, version),
+            Processing::Foreign(index) => self.process.registry.process_foreign(index, request, version, tuple_id),
+        }
+    }
+
+    fn new_ids(&mut self, target: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        tm::new_ids(target)
+    }
+
+    fn find(&mut self, search: &Search<'_>) -> Result<Option<Record>, Refusal> {
+        match self.in_memory() {
+            Some(records) => Ok(records.find(search)),
+            None => self.rows().find(search).map_err(store),
+        }
+    }
+    fn find_dialog(&mut self, dialog: &Dialog<'_>) -> Result<Option<Record>, Refusal> {
+        match self.in_memory() {
+            Some(records) => Ok(records.find_dialog(dialog)),
+            None => self.rows().find_dialog(dialog).map_err(store),
+        }
+    }
+    fn insert(&mut self, record: &Record) -> Result<(), Refusal> {
+        match self.in_memory() {
+            Some(records) => records.insert(record).map_err(memory),
+            None => self.rows().insert(record).map_err(store),
+        }
+    }
+    fn replace(&mut self, before: &Record, after: &Record) -> Result<bool, Refusal> {
+        match self.in_memory() {
+            Some(records) => records.replace(before, after).map_err(memory),
+            None => self.rows().replace(before, after).map_err(store),
+        }
+    }
+    fn remove(&mut self, record: &Record) -> Result<(), Refusal> {
+        match self.in_memory() {
+            Some(records) => {
+                records.remove(record);
+                Ok(())
+            }
+            None => self.rows().remove(record).map_err(store),
+        }
+    }
+
+    fn ending(&mut self, before: i64) -> Result<Vec<Record>, Refusal> {
+        // A part of the records each second, so that refreshes are spread over the period.
+        let turns = if self.whole_sweep { 1 } else { self.process.config.sweep_period() as usize };
+        let turn = self.process.turn.get() % turns;
+        if !self.whole_sweep {
+            self.process.turn.set(turn + 1);
+        }
+        match self.in_memory() {
+            Some(records) => Ok(records.ending(before, turn, turns)),
+            None => {
+                let mut due = self.rows().ending(before).map_err(store)?;
+                let part = |record: &Record| {
+                    let dialog = record.dialog();
+                    let hash = records::hash(0, &[dialog.pres_uri, dialog.call_id]);
+                    hash as usize % turns
+                };
+                due.retain(|record| part(record) == turn);
+                Ok(due)
+            }
+        }
+    }
+
+    fn depart(&mut self, request: &Request) -> Result<Departure, Refusal> {
+        let wish = &request.wish;
+        let shared = &self.process.shared;
+        let key = match wish.insert {
+            // A new one beside those there are: nothing to wait for.
+            true => {
+                let mut own = [0; 8];
+                clock::random(&mut own);
+                u64::from_ne_bytes(own)
+            }
+            false => records::hash(
+                shared.seed,
+                &[
+                    request.get(Part::PresUri),
+                    request.get(Part::WatcherUri),
+                    request.get(Part::Id),
+                    &wish.event.to_ne_bytes(),
+                    &wish.flag.to_ne_bytes(),
+                ],
+            ),
+        };
+        shared.flights.depart(key, request, clock::now()).map_err(memory)
+    }
+    fn board(&mut self, flight: FlightId, request: &Request, record: &Record) -> Result<(), Refusal> {
+        self.process.shared.flights.board(flight, request, record, clock::now()).map_err(memory)
+    }
+    fn landed(&mut self, flight: FlightId) -> Option<Flight> {
+        self.process.shared.flights.landed(flight)
+    }
+    fn end(&mut self, flight: FlightId) -> Option<Request> {
+        self.process.shared.flights.end(flight, clock::now())
+    }
+    fn wait(&mut self, flight: FlightId, at: i64, request: &Request) {
+        self.process.shared.flights.wait(flight, at, request);
+    }
+    fn overdue(&mut self) -> Vec<(FlightId, Request)> {
+        self.process.shared.flights.overdue(clock::now())
+    }
+
+    fn send(&mut self, flight: FlightId, outgoing: &Outgoing<'_>) -> Result<Sent, Refusal> {
+        let request = tm::InDialog {
+            method: outgoing.method,
+            headers: &outgoing.headers,
+            body: outgoing.body,
+            call_id: outgoing.call_id,
+            local_tag: outgoing.from_tag,
+            remote_tag: outgoing.to_tag,
+            local_uri: outgoing.from,
+            remote_uri: outgoing.to,
+            remote_target: outgoing.target,
+            routes: outgoing.routes,
+            cseq: outgoing.cseq,
+            socket: b"",
+            proxy: outgoing.proxy,
+        };
+        let callback =
+            if outgoing.method == "PUBLISH" { self.process.on_published } else { self.process.on_subscribed };
+        match tm::send_in_dialog(&request, Some(callback), Ticket(flight as usize)) {
+            Ok(tm::Sent::UnderWay) => Ok(Sent::UnderWay),
+            Ok(tm::Sent::Dropped) => Ok(Sent::Dropped),
+            Err(tm::NotSent) => Err(Refusal::NotSent),
+        }
+    }
+
+    fn report(&mut self, flight: &Flight, as_silence: bool) {
+        let reply = if as_silence { tm::no_reply() } else { self.reply };
+        // SAFETY: the reply of the tm callback in progress, or the host's mark.
+        unsafe { self.process.registry.report(flight, reply) }
+    }
+
+    fn complain(&self, what: &str) {
+        log!(Warn, "{}", log::show(what.as_bytes()));
+    }
+}

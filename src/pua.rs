@@ -1,0 +1,12 @@
+//! The presence user agent: publishes (RFC 3903) and subscribes (RFC 6665) for other modules. It asks for everything it needs
+//! through [`ports::Ports`].
+pub mod answer;
+pub mod config;
+pub mod event;
+pub mod headers;
+pub mod ports;
+pub mod publish;
+pub mod record;
+pub mod refresh;
+pub mod request;
+pub mod subscribe;

@@ -1,0 +1,63 @@
+//! The header lines of PUBLISH and SUBSCRIBE, in stock's order.
+use super::config::Config;
+use super::event::Event;
+use super::request::{Part, Request};
+use crate::sip::text::push_number;
+
+fn start(event: &Event) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    out.extend_from_slice(b"Max-Forwards: 70\r\nEvent: ");
+    out.extend_from_slice(&event.name);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn number_line(out: &mut Vec<u8>, name: &[u8], value: i64) {
+    out.extend_from_slice(name);
+    push_number(out, value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// How long a request asks for: the caller's wish, the default for "for ever", not less than the server wants.
+fn asked(config: &Config, request: &Request) -> i64 {
+    match request.wish.expires {
+        0 => 0,
+        below if below < 0 => config.default_expires.max(request.wish.server_minimum),
+        wanted => wanted.max(request.wish.server_minimum),
+    }
+}
+
+/// For a PUBLISH; `etag` empty: the first of a publication.
+pub fn publish(config: &Config, event: &Event, request: &Request, etag: &[u8], has_body: bool) -> Vec<u8> {
+    let mut out = start(event);
+    let expires = asked(config, request);
+    // One second more than asked for, so that the server does not forget it before the owner does.
+    number_line(&mut out, b"Expires: ", if expires <= 0 { config.min_expires } else { expires + 1 });
+    if !etag.is_empty() {
+        line(&mut out, b"SIP-If-Match: ", etag);
+    }
+    if has_body {
+        let given = request.get(Part::ContentType);
+        line(&mut out, b"Content-Type: ", if given.is_empty() { &event.content_type } else { given });
+    }
+    out.extend_from_slice(request.get(Part::ExtraHeaders));
+    out
+}
+
+/// For a SUBSCRIBE.
+pub fn subscribe(config: &Config, event: &Event, request: &Request) -> Vec<u8> {
+    let mut out = start(event);
+    out.extend_from_slice(b"Contact: <");
+    out.extend_from_slice(request.get(Part::Contact));
+    out.extend_from_slice(b">\r\n");
+    let expires = asked(config, request);
+    number_line(&mut out, b"Expires: ", if expires <= config.min_expires { config.min_expires } else { expires + 10 });
+    out.extend_from_slice(request.get(Part::ExtraHeaders));
+    out
+}

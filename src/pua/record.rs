@@ -1,0 +1,180 @@
+//! What is remembered of a publication or a subscription: a row of the `pua` table.
+use crate::sip::strings::Strings;
+
+/// The strings of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Field {
+    PresUri,
+    WatcherUri,
+    Id,
+    Etag,
+    TupleId,
+    CallId,
+    FromTag,
+    ToTag,
+    RecordRoute,
+    Contact,
+    RemoteContact,
+    ExtraHeaders,
+    OutboundProxy,
+    ContentType,
+    Body,
+}
+
+/// How many [`Field`]s there are.
+pub const FIELDS: usize = 15;
+
+/// What has to be done to the row of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Journal {
+    /// The row is as the memory is.
+    Clean,
+    /// There is no row yet.
+    Insert,
+    /// The row is older than the memory.
+    Update,
+}
+
+/// The numbers of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    /// Its place in memory, and its age: larger is newer. 0 until it is stored.
+    pub serial: u64,
+    /// The event's flag.
+    pub event: i32,
+    /// Whose it is: the caller's source flag.
+    pub flag: i32,
+    /// When it ends, as the server said; seconds since 1970.
+    pub expires_at: i64,
+    /// Until when its owner wants it; 0: for ever.
+    pub desired_until: i64,
+    /// The CSeq of the last SUBSCRIBE.
+    pub cseq: u32,
+    /// How often it was changed.
+    pub version: u32,
+    /// What the row needs.
+    pub journal: Journal,
+}
+
+/// A record whose strings are in `B`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record<B = Box<[u8]>> {
+    /// The numbers.
+    pub numbers: Numbers,
+    strings: Strings<FIELDS, B>,
+}
+
+impl Record {
+    /// A record of these strings; the others are empty.
+    pub fn new(numbers: Numbers, given: &[(Field, &[u8])]) -> Record {
+        let mut parts: [&[u8]; FIELDS] = [&[]; FIELDS];
+        for (field, value) in given {
+            parts[*field as usize] = value;
+        }
+        Record { numbers, strings: Strings::new(&parts) }
+    }
+}
+
+impl<B: AsRef<[u8]>> Record<B> {
+    /// One of its strings.
+    pub fn get(&self, field: Field) -> &[u8] {
+        self.strings.get(field as usize)
+    }
+
+    /// The same with its strings in a block made by `copy`.
+    pub fn map<C, E>(&self, copy: impl FnOnce(&[u8]) -> Result<C, E>) -> Result<Record<C>, E> {
+        Ok(Record { numbers: self.numbers, strings: self.strings.map(copy)? })
+    }
+
+    /// A private copy.
+    pub fn to_private(&self) -> Record {
+        Record { numbers: self.numbers, strings: self.strings.to_private() }
+    }
+
+    /// A private copy with some strings replaced.
+    pub fn with(&self, changes: &[(Field, &[u8])]) -> Record {
+        let changes: Vec<(usize, &[u8])> = changes.iter().map(|(field, value)| (*field as usize, *value)).collect();
+        Record { numbers: self.numbers, strings: self.strings.with(&changes) }
+    }
+
+    /// Whether it is a subscription; otherwise it is a publication.
+    pub fn is_subscription(&self) -> bool {
+        !self.get(Field::WatcherUri).is_empty()
+    }
+
+    /// Whether it is a subscription whose server has not answered yet.
+    pub fn is_temporary(&self) -> bool {
+        self.is_subscription() && self.get(Field::ToTag).is_empty()
+    }
+
+    /// The dialog of a subscription.
+    pub fn dialog(&self) -> Dialog<'_> {
+        Dialog {
+            pres_uri: self.get(Field::PresUri),
+            watcher_uri: self.get(Field::WatcherUri),
+            call_id: self.get(Field::CallId),
+            from_tag: self.get(Field::FromTag),
+            to_tag: self.get(Field::ToTag),
+        }
+    }
+}
+
+/// A dialog that we opened by a SUBSCRIBE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialog<'a> {
+    /// Whom it is about (To of the SUBSCRIBE).
+    pub pres_uri: &'a [u8],
+    /// Who watches (its From).
+    pub watcher_uri: &'a [u8],
+    /// Call-ID.
+    pub call_id: &'a [u8],
+    /// Our tag.
+    pub from_tag: &'a [u8],
+    /// The server's tag.
+    pub to_tag: &'a [u8],
+}
+
+/// What a record is looked for by.
+#[derive(Debug, Clone, Copy)]
+pub struct Search<'a> {
+    /// Presentity URI.
+    pub pres_uri: &'a [u8],
+    /// Watcher URI; empty: a publication is looked for.
+    pub watcher_uri: &'a [u8],
+    /// The caller's id; empty: any.
+    pub id: &'a [u8],
+    /// The entity tag; empty: any.
+    pub etag: &'a [u8],
+    /// The remote target; only compared for subscriptions, as `check_remote_contact` wants it.
+    pub remote_contact: &'a [u8],
+    /// The event's flag.
+    pub event: i32,
+    /// Source flags, any of them.
+    pub flag: i32,
+    /// `check_remote_contact`.
+    pub check_remote_contact: bool,
+}
+
+impl Search<'_> {
+    /// Whether this record is one of those looked for.
+    pub fn matches<B: AsRef<[u8]>>(&self, record: &Record<B>) -> bool {
+        let numbers = &record.numbers;
+        let same = numbers.flag & self.flag != 0
+            && numbers.event & self.event != 0
+            && record.get(Field::PresUri) == self.pres_uri
+            && record.get(Field::WatcherUri) == self.watcher_uri
+            && (self.id.is_empty() || record.get(Field::Id) == self.id);
+        if !same {
+            return false;
+        }
+        if self.watcher_uri.is_empty() {
+            return self.etag.is_empty() || record.get(Field::Etag) == self.etag;
+        }
+        // Whoever names no target means the one there is.
+        !self.check_remote_contact
+            || self.remote_contact.is_empty()
+            || record.is_temporary()
+            || record.get(Field::RemoteContact) == self.remote_contact
+    }
+}
