@@ -37,4 +37,9 @@ impl Ids {
         self.count += 1;
         format!("pres-{:x}-{:x}-{:x}", self.started, process::pid(), self.count).into_bytes()
     }
+
+    /// An id for a tuple that has none: an XML name (RFC 3863 4.1.2), as long as those of stock.
+    pub fn tuple_id(&mut self) -> Vec<u8> {
+        format!("t{:013x}", self.random() >> 12).into_bytes()
+    }
 }

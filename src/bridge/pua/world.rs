@@ -188,7 +188,7 @@ impl Ports for PuaWorld {
         let body = request.get(Part::Body);
         match event.processing {
             Processing::AsIs => Ok(Processed { body: body.to_vec(), tuple_id: tuple_id.to_vec() }),
-            Processing::TupleId => bodies::with_tuple_id(body, tuple_id, || self.process.ids.borrow_mut().ruid()),
+            Processing::TupleId => bodies::with_tuple_id(body, tuple_id, || self.process.ids.borrow_mut().tuple_id()),
             Processing::Version(element) => bodies::with_version(body, element, version),
             Processing::Foreign(index) => self.process.registry.process_foreign(index, request, version, tuple_id),
         }
