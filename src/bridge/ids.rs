@@ -15,7 +15,8 @@ impl Ids {
         Ids { started, count: 0, pool: [0; 256], used: 256 }
     }
 
-    fn random(&mut self) -> u64 {
+    /// A number nobody can guess.
+    pub fn number(&mut self) -> u64 {
         if self.used + 8 > self.pool.len() {
             clock::random(&mut self.pool);
             self.used = 0;
@@ -28,7 +29,7 @@ impl Ids {
     /// `a.<start>.<process>.<counter>.<changes>.<random>`: stock's form and one part more.
     pub fn entity_tag(&mut self, changes: u32) -> Vec<u8> {
         self.count += 1;
-        let random = self.random();
+        let random = self.number();
         format!("a.{}.{}.{}.{changes}.{random:016x}", self.started, process::pid(), self.count).into_bytes()
     }
 
@@ -40,6 +41,6 @@ impl Ids {
 
     /// An id for a tuple that has none: an XML name (RFC 3863 4.1.2), as long as those of stock.
     pub fn tuple_id(&mut self) -> Vec<u8> {
-        format!("t{:013x}", self.random() >> 12).into_bytes()
+        format!("t{:013x}", self.number() >> 12).into_bytes()
     }
 }

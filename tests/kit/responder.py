@@ -84,7 +84,8 @@ class Responder:
         lines.append("Content-Length: 0")
         data = (CRLF.join(lines) + CRLF + CRLF).encode()
         self._answers[key] = data
-        self.socket.sendto(data, source)
+        if not self._stop.is_set():
+            self.socket.sendto(data, source)
 
     def wait(self, count, timeout=5.0):
         """The requests seen, once there are `count`, or after `timeout` seconds."""

@@ -83,8 +83,9 @@ impl Flights {
         Ok(Flights { table: Lock::new(table) })
     }
 
-    /// See [`crate::pua::ports::Ports::depart`]; `key` names the publication or subscription.
-    pub fn depart(&self, key: u64, request: &Request, now: i64) -> Result<Departure, NoMemory> {
+    /// See [`crate::pua::ports::Ports::depart`]; `key` names the publication or subscription, `beside` the flight of a new
+    /// one that begins while another with this name is under way.
+    pub fn depart(&self, key: u64, beside: u64, request: &Request, now: i64) -> Result<Departure, NoMemory> {
         let opens_dialog = request.is_subscription() && request.wish.expires != 0;
         let waiting = request.map(shm::copy)?;
         let entry = shm::boxed(Entry {
@@ -99,9 +100,12 @@ impl Flights {
             riding: ShmVec::new_in(Shm),
         })?;
         let mut table = self.table.lock();
+        let mut key = key;
         if let Some(busy) = table.by_key.find_mut(key, |entry| entry.key == key) {
             let stale = matches!(busy.phase, Phase::UnderWay { until } if until < now);
-            if !stale {
+            if !stale && request.wish.insert {
+                key = beside;
+            } else if !stale {
                 if request.wish.own || opens_dialog && busy.opens_dialog && busy.next.is_none() {
                     return Ok(Departure::Covered);
                 }
@@ -113,12 +117,13 @@ impl Flights {
                 drop(table);
                 drop(old);
                 return Ok(Departure::Queued);
+            } else {
+                let id = busy.id;
+                let gone = table.remove(id);
+                drop(table);
+                drop(gone);
+                table = self.table.lock();
             }
-            let id = busy.id;
-            let gone = table.remove(id);
-            drop(table);
-            drop(gone);
-            table = self.table.lock();
         }
         table.last += 1;
         let id = table.last;
@@ -126,6 +131,7 @@ impl Flights {
         table.keys.try_reserve(1, |(id, _)| spread(*id)).map_err(|_| NoMemory)?;
         let mut entry = entry;
         entry.id = id;
+        entry.key = key;
         table.by_key.insert_unique(key, entry, |entry| entry.key);
         table.keys.insert_unique(spread(id), (id, key), |(id, _)| spread(*id));
         Ok(Departure::Go(id))
@@ -223,9 +229,9 @@ mod tests {
     #[test]
     fn the_newest_wish_goes_next_and_the_others_are_told_with_it() {
         let flights = Flights::new().unwrap();
-        let Departure::Go(id) = flights.depart(5, &request("1", 11), 0).unwrap() else { panic!("busy") };
+        let Departure::Go(id) = flights.depart(5, 6, &request("1", 11), 0).unwrap() else { panic!("busy") };
         for (body, param) in [("2", 22), ("3", 33), ("4", 44)] {
-            assert_eq!(flights.depart(5, &request(body, param), 0), Ok(Departure::Queued));
+            assert_eq!(flights.depart(5, 6, &request(body, param), 0), Ok(Departure::Queued));
         }
         let next = flights.end(id, 0).unwrap();
         assert_eq!((next.get(Part::Body), next.wish.cb_param), (b"4".as_slice(), 44));
@@ -252,7 +258,7 @@ mod tests {
     fn a_flight_that_waits_is_overdue_in_time_and_a_lost_one_is_forgotten() {
         let before = fake::live_blocks();
         let flights = Flights::new().unwrap();
-        let Departure::Go(id) = flights.depart(5, &request("1", 0), 0).unwrap() else { panic!("busy") };
+        let Departure::Go(id) = flights.depart(5, 6, &request("1", 0), 0).unwrap() else { panic!("busy") };
         flights.wait(id, 20, &request("1", 0));
         assert!(flights.overdue(19).is_empty());
         assert_eq!(flights.overdue(20).len(), 1);

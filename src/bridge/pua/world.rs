@@ -257,25 +257,18 @@ impl Ports for PuaWorld {
     fn depart(&mut self, request: &Request) -> Result<Departure, Refusal> {
         let wish = &request.wish;
         let shared = &self.process.shared;
-        let key = match wish.insert {
-            // A new one beside those there are: nothing to wait for.
-            true => {
-                let mut own = [0; 8];
-                clock::random(&mut own);
-                u64::from_ne_bytes(own)
-            }
-            false => records::hash(
-                shared.seed,
-                &[
-                    request.get(Part::PresUri),
-                    request.get(Part::WatcherUri),
-                    request.get(Part::Id),
-                    &wish.event.to_ne_bytes(),
-                    &wish.flag.to_ne_bytes(),
-                ],
-            ),
-        };
-        shared.flights.depart(key, request, clock::now()).map_err(memory)
+        let key = records::hash(
+            shared.seed,
+            &[
+                request.get(Part::PresUri),
+                request.get(Part::WatcherUri),
+                request.get(Part::Id),
+                &wish.event.to_ne_bytes(),
+                &wish.flag.to_ne_bytes(),
+            ],
+        );
+        let beside = self.process.ids.borrow_mut().number();
+        shared.flights.depart(key, beside, request, clock::now()).map_err(memory)
     }
     fn board(&mut self, flight: FlightId, request: &Request, record: &Record) -> Result<(), Refusal> {
         self.process.shared.flights.board(flight, request, record, clock::now()).map_err(memory)
