@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 MINIMUM_RUST=85 # 1.85: the compiler of Debian 13
 
 packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-postgres-modules kamailio-mysql-modules
-	kamailio-extra-modules kamailio-xml-modules kamailio-utils-modules kamailio-json-modules kamailio-lua-modules
+	kamailio-extra-modules kamailio-xml-modules kamailio-utils-modules kamailio-json-modules kamailio-lua-modules kamailio-xmpp-modules
 	gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-utils ca-certificates
 	python3 python3-pytest sqlite3 postgresql mariadb-server mariadb-client binutils sip-tester libxml2-utils"
 

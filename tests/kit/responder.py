@@ -17,6 +17,7 @@ class Responder:
         self.script = script or (lambda message: 200)
         self.expires = expires
         self.delay = 0.0
+        self.provisional = None       # sent half-way when an INVITE's answer is delayed
         self.requests = []
         self.replies = []
         self._etags = itertools.count(1)
@@ -57,6 +58,9 @@ class Responder:
             answer = self.script(message)
             if answer is None:
                 continue
+            if self.delay and self.provisional and message.method == "INVITE":
+                extra = answer[1] if isinstance(answer, tuple) else ()
+                threading.Timer(self.delay / 2, self._answer, (message, (self.provisional, extra), source, key)).start()
             if self.delay:
                 threading.Timer(self.delay, self._answer, (message, answer, source, key)).start()
             else:
