@@ -2,6 +2,8 @@
 import pathlib
 import subprocess
 
+import pytest
+
 from kit.kamailio import OURS
 
 
@@ -15,5 +17,6 @@ def test_the_library():
     assert symbols("libkamailio_presence.so") == wanted
 
 
-def test_the_module():
-    assert symbols("presence.so") == ["exports", "mod_register", "module_flags", "module_interface_ver", "module_version"]
+@pytest.mark.parametrize("name", ["presence.so", "pua.so"])
+def test_the_modules(name):
+    assert symbols(name) == ["exports", "mod_register", "module_flags", "module_interface_ver", "module_version"]

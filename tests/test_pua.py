@@ -7,6 +7,7 @@ import pytest
 from kit.compare import Trace, same
 from kit.kamailio import Kamailio
 from kit.responder import Responder
+from kit.servers import MariaDB, PostgreSQL
 from kit.sip import dialog_info, pidf
 
 ALICE = "sip:alice@example.org"
@@ -157,3 +158,61 @@ def test_start_up():
                     assert word in kamailio.log() and str(value) in kamailio.log()
             finally:
                 kamailio.remove()
+
+
+@pytest.mark.parametrize("engine", [MariaDB, PostgreSQL])
+def test_rows_in_the_database_only(engine):
+    """db_mode 2: the rows are stock's, column by column."""
+    database, seen = engine(), {}
+    try:
+        for which in ("stock", "ours"):
+            database.sql("delete from pua;")
+            made = Responder()
+            with server(which, params=dict(db_mode=2, check_remote_contact=0), db=database.url) as kamailio:
+                for options in (dict(body=pidf(), ident="a"), dict(body=pidf(basic="closed"), ident="a"),
+                                dict(body=pidf(), ident="b"), dict(ident="b", expires=0),
+                                dict(body=pidf(), ident="c", headers="X-A: 1\r\n")):
+                    assert "result" in publish(kamailio, made, **options)
+                for expires in (3600, 1800):
+                    kamailio.rpc("pua.subscribe", "sip:bob@127.0.0.1:%d" % made.port, ALICE, "presence", expires)
+                    time.sleep(0.5)
+                text = database.sql("select pres_uri, pres_id, event, expires > 0, desired_expires > 0, expires - desired_expires, flag, "
+                                    "etag, tuple_id, watcher_uri, call_id > '', to_tag, from_tag > '', cseq, record_route, contact, "
+                                    "remote_contact, version, extra_headers from pua order by pres_uri, pres_id;")
+                seen[which] = text.replace(":%d" % made.port, ":PORT")
+            made.close()
+    finally:
+        database.stop()
+    assert seen["ours"] == seen["stock"] and seen["ours"].count("sip:") >= 4
+
+
+LUA = """
+function ksr_request_route()
+    if KSR.is_method("NOTIFY") then KSR.sl.sl_send_reply(290 + KSR.pua.pua_update_contact(), "x"); return 1; end
+    KSR.sl.sl_send_reply(200, "OK");
+    return 1;
+end
+"""
+
+
+def test_update_contact_from_lua(responder, tmp_path):
+    script = tmp_path / "route.lua"
+    script.write_text(LUA)
+    more = 'modparam("app_lua", "load", "%s")\n' % script
+    with server("ours", modules=("pua", "pua_rpc", "app_lua"), route='cfgengine "lua"\n', more=more) as kamailio:
+        kamailio.rpc("pua.subscribe", "sip:bob@127.0.0.1:%d" % responder.port, ALICE, "presence", 600)
+        first = responder.wait(1)[0]
+        time.sleep(0.2)
+        assert responder.notify(kamailio, first).code == 291
+        assert responder.notify(kamailio, first, tag="other", cseq=2).code == 289
+
+
+def test_cleanup(responder):
+    """`pua.cleanup` looks through everything at once, with the timers off, too."""
+    responder.expires = 4
+    with server("ours", params=dict(update_period=0)) as kamailio:
+        kamailio.rpc("pua.subscribe", "sip:bob@127.0.0.1:%d" % responder.port, ALICE, "presence", 600)
+        time.sleep(5)
+        assert len(responder.requests) == 1
+        assert kamailio.rpc("pua.cleanup").strip() == ""
+        assert responder.wait(2)[1].cseq == 11
