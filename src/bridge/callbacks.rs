@@ -116,7 +116,6 @@ impl Registry {
             content_type: unsafe { view(&ev.content_type) },
             default_expires: ev.default_expires,
             is_winfo: ev.type_ & 1 != 0,
-            is_published: ev.type_ & 2 != 0,
             keep_entity_tag: ev.etag_not_new != 0,
             needs_authorization: ev.req_auth != 0,
             aggregates: ev.agg_nbody.is_some(),

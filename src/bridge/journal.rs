@@ -1,6 +1,5 @@
 //! What happens between memory and tables outside of requests: restore at start-up, write-back, cleaning, notifier turns.
 use super::active_watchers as rows;
-use super::tables::{Documents, Member};
 use super::world::World;
 use crate::host::clock;
 use crate::host::db::{Op, Value};
@@ -41,7 +40,10 @@ impl World {
             let found = rows::select(db, table, packages, page)?;
             for mut subscription in found.iter().cloned() {
                 subscription.numbers.local_cseq += reserve;
-                failed += usize::from(self.restore_member(&subscription).is_err());
+                let placed = subscription
+                    .map(shm::copy)
+                    .and_then(|shared| self.place_member(shared, subscription.numbers.local_cseq));
+                failed += usize::from(placed.is_err());
             }
             Ok(found.len())
         })?;
@@ -50,26 +52,6 @@ impl World {
             return Err(StoreError::NoMemory);
         }
         Ok(count)
-    }
-
-    fn restore_member(&self, subscription: &Subscription) -> Result<(), StoreError> {
-        let tables = &self.shared.tables;
-        let resource = self.resource_of(subscription);
-        let dialog_hash = tables.dialog_hash(subscription.dialog());
-        let member = shm::boxed(Member {
-            subscription: subscription.map(shm::copy)?,
-            dialog_hash,
-            lane_hash: resource.hash,
-            place: 0,
-            seen: 0,
-            due: None,
-            written_cseq: subscription.numbers.local_cseq,
-        })?;
-        tables.place_dialog(dialog_hash, resource.hash)?;
-        let documents = Documents::Known(shm::ShmVec::new_in(shm::Shm));
-        let mut shard = tables.shard(resource.hash);
-        shard.lane_or_new(tables.rule(), &resource, documents)?;
-        Ok(shard.insert(tables.rule(), &resource, member)?)
     }
 
     /// Write-back: writes what has changed since the last time, in groups.

@@ -1,6 +1,8 @@
 //! Subscriptions in memory (modes 0, 1, 2) and the lanes that keep the order of their NOTIFYs.
 use super::active_watchers as rows;
-use super::tables::{ChangedWatcher, Documents, Farewell, Member, Shard, SharedOnce, SharedPublication};
+use super::tables::{
+    ChangedWatcher, Documents, Farewell, Member, Shard, SharedOnce, SharedPublication, SharedSubscription,
+};
 use super::world::World;
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};
 use crate::log;
@@ -28,9 +30,6 @@ impl World {
 
     /// See [`crate::presence::ports::Ports::subscribe`].
     pub(super) fn add_member(&mut self, subscription: &Subscription) -> Result<(), StoreError> {
-        let tables = &self.shared.tables;
-        let resource = self.resource_of(subscription);
-        let dialog_hash = tables.dialog_hash(subscription.dialog());
         let mut shared = subscription.map(shm::copy)?;
         // The NOTIFY that rejects a watcher is the first of its dialog and not counted.
         let ahead = u32::from(subscription.numbers.status != Status::Terminated);
@@ -44,8 +43,21 @@ impl World {
             self.database.write(|db| rows::insert(db, table, packages, &row))?;
             shared.numbers.journal = Journal::Clean;
         }
+        let written = subscription.numbers.local_cseq + if self.writes_through() { ahead } else { 0 };
+        let placed = self.place_member(shared, written);
+        if placed.is_err() {
+            self.delete_row(subscription.dialog());
+        }
+        Ok(placed?)
+    }
+
+    /// Puts a subscription into its lane; `written_cseq` is the local CSeq of its row. Nothing is changed without memory.
+    pub(super) fn place_member(&self, shared: SharedSubscription, written_cseq: u32) -> Result<(), NoMemory> {
+        let tables = &self.shared.tables;
+        let resource = tables.rule().resource(shared.get(Field::PresUri), shared.numbers.event);
+        let dialog_hash = tables.dialog_hash(shared.dialog());
         let member = shm::boxed(Member {
-            written_cseq: subscription.numbers.local_cseq + if self.writes_through() { ahead } else { 0 },
+            written_cseq,
             subscription: shared,
             dialog_hash,
             lane_hash: resource.hash,
@@ -64,9 +76,8 @@ impl World {
         drop(shard);
         if inserted.is_err() {
             tables.unplace_dialog(dialog_hash);
-            self.delete_row(subscription.dialog());
         }
-        Ok(inserted?)
+        inserted
     }
 
     /// Removes the row of a subscription, where there is a database behind the memory.

@@ -29,10 +29,6 @@ fn at_least_zero(name: &'static str, value: i32) -> Result<u32, BadParameter> {
     u32::try_from(value).map_err(|_| bad(name, value, "0 or a positive number of seconds"))
 }
 
-fn table_bits(name: &'static str, value: i32, default: u32) -> u32 {
-    if (1..=26).contains(&value) { value as u32 } else { corrected(name, value, default as i32) as u32 }
-}
-
 /// A table name goes into SQL text: nothing but letters, digits, `_`, `.` and `-`.
 pub(super) fn table(name: &'static str, value: &'static [u8]) -> Result<&'static [u8], BadParameter> {
     let fits = |c: &u8| c.is_ascii_alphanumeric() || b"_.-".contains(c);
@@ -123,7 +119,6 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
         notifier_poll_rate: params.notifier_poll_rate(),
         notifier_processes: notifiers,
         force_delete: params.force_delete() > 0,
-        startup_mode: params.startup_mode() != 0,
         send_fast_notify: params.send_fast_notify() != 0,
         sphere_check: params.enable_sphere_check() != 0,
         remove_on_timeout: params.timeout_rm_subs() != 0,
@@ -132,10 +127,8 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
         } else {
             corrected("fetch_rows", params.fetch_rows(), 500)
         },
-        table_lock: params.db_table_lock_type() != 0,
         log_level: params.local_log_level(),
         log_facility,
-        remove_by_dialog: params.subs_remove_match() != 0,
         xavp: params.xavp_cfg(),
         order_by_column: params.retrieve_order() == 1,
         order_by: order(params.retrieve_order_by())?,
@@ -152,8 +145,6 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
             (_, other) => return Err(bad("sender_processes", other, "0 to 64 processes")),
         },
         database,
-        subs_table_bits: table_bits("subs_htable_size", params.subs_htable_size(), 9),
-        pres_table_bits: table_bits("pres_htable_size", params.pres_htable_size(), 9),
         hash_seed: u64::from_ne_bytes(seed),
         started: clock::now(),
     })

@@ -247,13 +247,12 @@ pub struct Tables {
 const SHARDS: usize = 128;
 
 impl Tables {
-    /// Empty tables with room for `initial` subscriptions in all.
-    pub fn new(rule: UriRule, initial: usize) -> Result<Tables, NoMemory> {
+    /// Empty tables.
+    pub fn new(rule: UriRule) -> Result<Tables, NoMemory> {
         let mut shards = ShmVec::new_in(Shm);
         let mut places = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
         places.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
-        let _ = initial;
         for _ in 0..SHARDS {
             shards.push(Lock::new(Shard {
                 lanes: HashTable::new_in(Shm),
@@ -536,7 +535,7 @@ mod tests {
 
     #[test]
     fn members_keep_their_places_when_others_leave() {
-        let tables = Tables::new(RULE, 16).unwrap();
+        let tables = Tables::new(RULE).unwrap();
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
         for i in 0..50 {
             add(&tables, &resource, &format!("call-{i}")).unwrap();
@@ -556,7 +555,7 @@ mod tests {
 
     #[test]
     fn everything_is_given_back() {
-        let tables = Tables::new(RULE, 16).unwrap();
+        let tables = Tables::new(RULE).unwrap();
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
         let pass = || {
             for round in 0..100 {
@@ -574,7 +573,7 @@ mod tests {
     #[test]
     fn without_memory_nothing_changes_and_nothing_leaks() {
         for n in 0.. {
-            let tables = Tables::new(RULE, 16).unwrap();
+            let tables = Tables::new(RULE).unwrap();
             let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
             let (added, failed) = fake::failing_at(n, || add(&tables, &resource, "call"));
             assert_eq!(fake::held_locks(), 0);

@@ -64,11 +64,7 @@ impl Shared {
     pub fn new(config: &Config) -> Result<Shared, NoMemory> {
         let rule = UriRule { ignore_case: config.ignore_case, seed: config.hash_seed };
         let order = (0..WRITE_ORDERS).map(|_| SleepLock::leak()).collect::<Result<_, _>>()?;
-        Ok(Shared {
-            tables: Tables::new(rule, 1 << config.subs_table_bits)?,
-            order,
-            senders: shm::leak(Senders::new()?)?,
-        })
+        Ok(Shared { tables: Tables::new(rule)?, order, senders: shm::leak(Senders::new()?)? })
     }
 }
 

@@ -38,12 +38,8 @@ pub enum Op {
     Eq,
     /// `<`
     Lt,
-    /// `<=`
-    Le,
     /// `>`
     Gt,
-    /// `!=`
-    Ne,
 }
 
 /// A column, a comparison, a value.
@@ -183,9 +179,7 @@ fn raw_op(op: Op) -> *const libc::c_char {
     match op {
         Op::Eq => c"=".as_ptr(),
         Op::Lt => c"<".as_ptr(),
-        Op::Le => c"<=".as_ptr(),
         Op::Gt => c">".as_ptr(),
-        Op::Ne => c"!=".as_ptr(),
     }
 }
 

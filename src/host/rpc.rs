@@ -56,14 +56,6 @@ impl Rpc {
         }
     }
 
-    /// Adds a number to the answer.
-    pub fn add_int(&self, number: i32) {
-        if let Some(add) = self.f().add {
-            // SAFETY: `d` takes an int.
-            unsafe { add(self.ctx, c"d".as_ptr() as *mut _, number) };
-        }
-    }
-
     /// Adds a structure to the answer.
     pub fn add_struct(&self) -> Option<Struct> {
         let add = self.f().add?;
@@ -91,14 +83,5 @@ impl Struct {
             unsafe { add(self.handle, c"d".as_ptr() as *mut _, name.as_ptr(), value as i32) };
         }
         self
-    }
-
-    /// Adds a structure member.
-    pub fn inner(&self, name: &'static CStr) -> Option<Struct> {
-        let add = self.rpc.f().struct_add?;
-        let mut handle: *mut c_void = std::ptr::null_mut();
-        // SAFETY: `{` takes a name and fills one handle.
-        let done = unsafe { add(self.handle, c"{".as_ptr() as *mut _, name.as_ptr(), &mut handle as *mut *mut c_void) };
-        (done >= 0 && !handle.is_null()).then_some(Struct { rpc: self.rpc, handle })
     }
 }

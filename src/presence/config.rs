@@ -70,8 +70,6 @@ pub struct Config {
     pub notifier_processes: i32,
     /// `force_delete`.
     pub force_delete: bool,
-    /// `startup_mode`.
-    pub startup_mode: bool,
     /// `send_fast_notify`.
     pub send_fast_notify: bool,
     /// `enable_sphere_check`.
@@ -80,14 +78,10 @@ pub struct Config {
     pub remove_on_timeout: bool,
     /// `fetch_rows`.
     pub fetch_rows: i32,
-    /// `db_table_lock_type`.
-    pub table_lock: bool,
     /// `local_log_level`.
     pub log_level: i32,
     /// `local_log_facility`.
     pub log_facility: Option<i32>,
-    /// `subs_remove_match`.
-    pub remove_by_dialog: bool,
     /// `xavp_cfg`; empty: not set.
     pub xavp: &'static [u8],
     /// `retrieve_order`.
@@ -112,10 +106,6 @@ pub struct Config {
     pub sender_processes: i32,
     /// Whether there is a database.
     pub database: bool,
-    /// log2 of the initial size of the subscription table.
-    pub subs_table_bits: u32,
-    /// log2 of the initial size of the publication table.
-    pub pres_table_bits: u32,
     /// Seeds the hash of resources and dialogs; random at each start.
     pub hash_seed: u64,
     /// When the server started.

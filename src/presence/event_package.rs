@@ -16,8 +16,6 @@ pub struct Package {
     pub default_expires: u32,
     /// Whether it reports on watchers (RFC 3857).
     pub is_winfo: bool,
-    /// Whether it may be published.
-    pub is_published: bool,
     /// The entity tag stays when a publication changes.
     pub keep_entity_tag: bool,
     /// Subscriptions need the presentity's rules.

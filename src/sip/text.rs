@@ -33,11 +33,6 @@ pub fn push_xml(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Whether a value may stand in a header line: no CR, LF or NUL.
-pub fn fits_header(value: &[u8]) -> bool {
-    memchr::memchr3(b'\r', b'\n', 0, value).is_none()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
