@@ -131,7 +131,7 @@ fn main() {
         .clang_arg("-w")
         .allowlist_function("kr_.*|xmlReadMemory|xmlFreeDoc|xmlDocDumpFormatMemory|xmlSetProp|xmlNewProp|xmlStrcasecmp|xmlNodeGetContent")
         .allowlist_type("kr_.*|presence_api|pua_api|pres_ev|subscription|subs_entry|presentity|_str|sip_msg|db.*|rpc.*|pv_.*|_pv_.*")
-        .allowlist_type("tm_binds|uac_req|dlg|cell|tmcb_params|sl_api|event|to_body|hdr_field|sip_uri|ua_pres|publ_info|subs_info|libxml_api|_xml(Doc|Node|Attr|Ns)|xmlParserOption|list_entry|list_entry_t|dmq_api|dmq_peer|dmq_node")
+        .allowlist_type("tm_binds|uac_req|dlg|cell|tmcb_params|sl_api|event|to_body|hdr_field|sip_uri|ua_pres|publ_info|subs_info|libxml_api|_xml(Doc|Node|Attr|Ns)|xmlParserOption|list_entry|list_entry_t|dmq_api|dmq_peer|dmq_node|peer_reponse_t")
         .allowlist_var("HDR_.*|TMCB_.*|INSERT_TYPE|UPDATE_TYPE|FAKED_REPLY|DB1_.*|OP_.*|PV_.*|L_.*|[A-Z]+_STATUS|METHOD_.*")
         .layout_tests(false)
         .generate_comments(false)

@@ -17,6 +17,7 @@
 #include "lib/srdb1/db.h"
 #include "modules/tm/tm_load.h"
 #include "modules/sl/sl.h"
+#include "modules/dmq/bind_dmq.h"
 
 /* memory */
 void *kr_shm_malloc(size_t size);
@@ -87,6 +88,11 @@ int kr_db_table_version(db_func_t *functions, db1_con_t *con, str *table, unsign
 
 /* XML: the host's libxml2 */
 void kr_xml_free(void *text);
+
+/* the cluster */
+typedef int (*kr_dmq_joined_f)(void);
+int kr_dmq_join(str *name, peer_callback_t on_message, kr_dmq_joined_f on_joined);
+int kr_dmq_send(str *body, dmq_node_t *node);
 
 /* routes and variables */
 int kr_event_route(const char *name);

@@ -10,6 +10,7 @@ pub mod c_types;
 mod frozen_table;
 pub mod presence_api;
 mod presence_calls;
+mod presence_dmq;
 pub mod presence_module;
 mod presence_requests;
 pub mod presence_rpc;

@@ -2,6 +2,7 @@
 pub mod bytes;
 pub mod clock;
 pub mod db;
+pub mod dmq;
 pub mod log;
 pub mod msg;
 pub mod params;

@@ -11,6 +11,7 @@ pub mod ports;
 pub mod publication;
 pub mod publish;
 pub mod refresh;
+pub mod replication;
 pub mod resource;
 pub mod sphere;
 pub mod subscribe;

@@ -28,6 +28,9 @@ pub(super) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
         return Err("the tm module must be loaded before presence".into());
     }
     let database = open_database(&config, params.db_url())?;
+    if config.replicates {
+        super::presence_dmq::join(config.dmq_peer)?;
+    }
     process::seed_shared_memory();
     let shared = Shared::new(&config).map_err(|error| error.to_string())?;
     let started = config.started;

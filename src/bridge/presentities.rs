@@ -1,6 +1,6 @@
 //! Publications in their stores: shared memory, the `presentity` table, or both.
 use super::database::Database;
-use super::tables::{Documents, Kept, SharedPublication};
+use super::tables::{Documents, Kept, Lane, SharedPublication};
 use super::world::World;
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Value};
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};
@@ -468,6 +468,38 @@ impl World {
             self.shared.tables.shard(resource.hash).drop_idle_lane(rule, resource);
         }
         ended
+    }
+
+    /// Calls `show` with every publication that is alive.
+    pub fn each_publication(&mut self, mut show: impl FnMut(&Resource, &Publication)) -> Result<(), StoreError> {
+        let now = crate::host::clock::now();
+        let mut resources = Vec::new();
+        if self.config.publications == PublicationMode::Memory {
+            for index in 0..self.shared.tables.shard_count() {
+                let shard = self.shared.tables.nth_shard(index);
+                let with_documents =
+                    |lane: &&Lane| matches!(&lane.documents, Documents::Known(list) if !list.is_empty());
+                resources.extend(shard.lanes().filter(with_documents).map(Lane::resource));
+            }
+        } else {
+            let (rule, config, packages) = (self.shared.tables.rule(), self.config, self.packages);
+            super::pages::each_page(self.database, config.presentity_table, config.fetch_rows, |db, page| {
+                let rows = db.select(config.presentity_table, &["username", "domain", "event"], page, None)?;
+                resources.extend(rows.iter().filter_map(|row| {
+                    let event = packages.named(row.bytes(2))?;
+                    Some(rule.resource(&uri::join(row.bytes(0), row.bytes(1)), event))
+                }));
+                Ok(rows.len())
+            })?;
+            resources.sort_by(|a, b| (&a.uri, a.event.0).cmp(&(&b.uri, b.event.0)));
+            resources.dedup();
+        }
+        for resource in &resources {
+            for publication in self.live_documents(resource)?.iter().filter(|p| p.expires_at > now) {
+                show(resource, publication);
+            }
+        }
+        Ok(())
     }
 
     /// Notes which resources have rows, so that a resource without a lane is known to have none.

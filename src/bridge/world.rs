@@ -9,13 +9,14 @@ use super::tables::Tables;
 use crate::host::msg::SipMsg;
 use crate::host::shm::{self, NoMemory, Ticket};
 use crate::host::sync::SleepLock;
-use crate::host::{clock, log, script, sl, tm};
+use crate::host::{clock, dmq, log, script, sl, tm};
 use crate::log;
 use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, Packages};
 use crate::presence::ports::{Event, Occasion, Outgoing, Ports, Renewal, Round, Standing, Verdict};
 use crate::presence::publication::{Applied, Change, Publication};
+use crate::presence::replication::Replica;
 use crate::presence::resource::{Resource, UriRule};
 use crate::presence::subscription::{DialogId, Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
@@ -296,6 +297,18 @@ impl Ports for World {
     }
     fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
         self.take_ended(now, limit)
+    }
+
+    fn replicates(&self) -> bool {
+        self.config.replicates
+    }
+    fn announce(&mut self, replica: &Replica) {
+        if !dmq::broadcast(&replica.to_json()) {
+            log!(Error, "a change for {} could not be sent to the other nodes", log::show(&replica.user));
+        }
+    }
+    fn shares_publications(&self) -> bool {
+        self.config.publications != PublicationMode::Memory
     }
 
     fn subscribe(&mut self, subscription: &Subscription) -> Result<(), StoreError> {

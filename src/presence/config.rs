@@ -70,6 +70,14 @@ pub struct Config {
     pub notifier_processes: i32,
     /// `force_delete`.
     pub force_delete: bool,
+    /// `enable_dmq` and `enable_pres_dmq`: publications are exchanged with other nodes.
+    pub replicates: bool,
+    /// `enable_pres_sync_dmq`: a node that joins asks for what there is.
+    pub asks_for_all: bool,
+    /// `skip_notify_dmq`: what other nodes announce is stored, and our watchers are not told.
+    pub replicas_are_silent: bool,
+    /// `dmq_peer_id`.
+    pub dmq_peer: &'static [u8],
     /// `send_fast_notify`.
     pub send_fast_notify: bool,
     /// `enable_sphere_check`.

@@ -3,6 +3,7 @@ use super::config::Config;
 use super::error::{Failure, StoreError};
 use super::event_package::{PackageId, Packages};
 use super::publication::{Applied, Change, Publication};
+use super::replication::Replica;
 use super::resource::{Resource, UriRule};
 use super::subscription::{DialogId, Field, Status, Subscription};
 use super::winfo::Watcher;
@@ -182,6 +183,13 @@ pub trait Ports {
     fn forget(&mut self, resource: &Resource);
     /// Removes publications that have ended, at most `limit`, and says whose they were.
     fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError>;
+
+    /// Whether other nodes are told of changes of publications.
+    fn replicates(&self) -> bool;
+    /// Tells the other nodes a change.
+    fn announce(&mut self, replica: &Replica);
+    /// Whether others may have written the publications we read.
+    fn shares_publications(&self) -> bool;
 
     /// Stores a new subscription.
     fn subscribe(&mut self, subscription: &Subscription) -> Result<(), StoreError>;

@@ -3,6 +3,7 @@ use super::error::Failure;
 use super::event_package::{Package, PackageId};
 use super::ports::{Event, Once, Ports, Verdict};
 use super::publication::{Applied, Change, Dialogs, Modification, Publication};
+use super::replication::Replica;
 use super::resource::Resource;
 use super::{notifier, refresh, sphere};
 use crate::sip::{event::EventHeader, text, uri};
@@ -59,11 +60,18 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
 }
 
 /// What the steps share.
-struct Document<'a> {
+pub(super) struct Document<'a> {
     expires: u32,
     sphere_before: Option<Vec<u8>>,
     description: &'a Package,
     resource: &'a Resource,
+}
+
+impl<'a> Document<'a> {
+    /// For a change that no request of a phone made.
+    pub(super) fn without_request(description: &'a Package, resource: &'a Resource) -> Self {
+        Document { expires: 0, sphere_before: None, description, resource }
+    }
 }
 
 fn find_package<P: Ports>(ports: &P, event: Option<&[u8]>) -> Result<PackageId, Failure> {
@@ -141,27 +149,66 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
         priority: priority(ports, request, now),
         dialogs: dialogs(new.description, body),
     };
+    let replica = ports.replicates().then(|| announced(new, request, &publication, true));
     ports.publish(new.resource, Change::Insert(publication))?;
     answer(ports, new.expires, &etag);
+    announce(ports, replica);
     tell(ports, request, new, None)
+}
+
+/// What the other nodes are told of a change; `etag` of the publication is the one after it.
+fn announced(new: &Document<'_>, request: &Request<'_>, publication: &Publication, is_new: bool) -> Replica {
+    let (user, domain) = uri::split(&new.resource.uri);
+    Replica {
+        domain: domain.to_vec(),
+        user: user.to_vec(),
+        event: new.description.name.to_vec(),
+        etag: publication.etag.clone(),
+        new_etag: Vec::new(),
+        expires: new.expires.into(),
+        received_at: publication.received_at,
+        is_new,
+        sender: request.sender.to_vec(),
+        ruid: publication.ruid.clone(),
+        body: publication.body.clone(),
+    }
+}
+
+fn announce<P: Ports>(ports: &mut P, replica: Option<Replica>) {
+    if let Some(replica) = replica {
+        ports.announce(&replica);
+    }
 }
 
 /// An initial PUBLISH with Expires 0 stores nothing; documents of the same dialogs are over, and where the package shows
 /// the last document only, watchers see this one once.
 fn publish_once<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
     let body = request.body.unwrap_or_default();
-    let dialogs = dialogs(new.description, body);
-    if !dialogs.ids.is_empty() {
-        for old in ports.documents(new.resource)? {
-            if old.dialogs.ids.iter().any(|id| dialogs.ids.contains(id)) {
-                ports.publish(new.resource, Change::Remove(old.etag))?;
-            }
-        }
-    }
+    end_dialogs_of(ports, new, body)?;
     let etag = ports.new_entity_tag(0);
     answer(ports, 0, &etag);
+    if ports.replicates() {
+        let ruid = ports.new_ruid();
+        let received_at = ports.now();
+        let publication = Publication { etag, ruid, body: body.to_vec(), received_at, ..Publication::default() };
+        announce(ports, Some(announced(new, request, &publication, true)));
+    }
     if new.description.is_dialog() || !new.description.aggregates {
         tell(ports, request, new, Some(Once::Body(body.to_vec())))?;
+    }
+    Ok(())
+}
+
+/// Removes the documents of the dialogs that `body` speaks of.
+pub(super) fn end_dialogs_of<P: Ports>(ports: &mut P, new: &Document<'_>, body: &[u8]) -> Result<(), Failure> {
+    let dialogs = dialogs(new.description, body);
+    if dialogs.ids.is_empty() {
+        return Ok(());
+    }
+    for old in ports.documents(new.resource)? {
+        if old.dialogs.ids.iter().any(|id| dialogs.ids.contains(id)) {
+            ports.publish(new.resource, Change::Remove(old.etag))?;
+        }
     }
     Ok(())
 }
@@ -187,6 +234,13 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
     match matched(ports, new.resource, etag, change)? {
         Applied::Modified { changed } => {
             answer(ports, new.expires, &new_etag);
+            if ports.replicates() {
+                let ruid = ruid_of(ports, new.resource, &new_etag)?;
+                let body = request.body.unwrap_or_default().to_vec();
+                let publication =
+                    Publication { etag: etag.to_vec(), ruid, body, received_at: now, ..Publication::default() };
+                announce(ports, Some(Replica { new_etag, ..announced(new, request, &publication, false) }));
+            }
             if changed { tell(ports, request, new, None) } else { Ok(()) }
         }
         _ => Err(no_match(etag)),
@@ -197,10 +251,19 @@ fn remove<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
     match matched(ports, new.resource, etag, Change::Remove(etag.to_vec()))? {
         Applied::Removed(publication, place) => {
             answer(ports, 0, etag);
+            let replica = ports
+                .replicates()
+                .then(|| Replica { body: Vec::new(), ..announced(new, request, &publication, false) });
+            announce(ports, replica);
             tell(ports, request, new, Some(Once::Removed(publication, place)))
         }
         _ => Err(no_match(etag)),
     }
+}
+
+/// The record's id, which stays the same over all entity tags.
+fn ruid_of<P: Ports>(ports: &mut P, resource: &Resource, etag: &[u8]) -> Result<Vec<u8>, Failure> {
+    Ok(ports.documents(resource)?.into_iter().find(|d| d.etag == etag).map(|d| d.ruid).unwrap_or_default())
 }
 
 fn matched<P: Ports>(ports: &mut P, resource: &Resource, etag: &[u8], change: Change) -> Result<Applied, Failure> {
@@ -215,7 +278,7 @@ fn no_match(etag: &[u8]) -> Failure {
 }
 
 /// The last number of an entity tag of ours or of stock: how often the publication has changed.
-fn changes_of(etag: &[u8]) -> u32 {
+pub(super) fn changes_of(etag: &[u8]) -> u32 {
     let count = etag.split(|c| *c == b'.').nth(4).unwrap_or_default();
     std::str::from_utf8(count).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
@@ -229,7 +292,7 @@ fn priority<P: Ports>(ports: &P, request: &Request<'_>, now: i64) -> i32 {
     }
 }
 
-fn dialogs(package: &Package, body: &[u8]) -> Dialogs {
+pub(super) fn dialogs(package: &Package, body: &[u8]) -> Dialogs {
     if package.is_dialog() { Dialogs::of(body) } else { Dialogs::default() }
 }
 
@@ -245,7 +308,12 @@ fn answer<P: Ports>(ports: &mut P, expires: u32, etag: &[u8]) {
 }
 
 /// Tells the watchers; where rules depend on the sphere and it changed, their standing is looked at first.
-fn tell<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>, once: Option<Once>) -> Result<(), Failure> {
+pub(super) fn tell<P: Ports>(
+    ports: &mut P,
+    request: &Request<'_>,
+    new: &Document<'_>,
+    once: Option<Once>,
+) -> Result<(), Failure> {
     if ports.config().sphere_check && current_sphere(ports, new.resource, new.description)? != new.sphere_before {
         refresh::standings(ports, new.resource)?;
     }
@@ -308,7 +376,12 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
     let new = Document { expires, sphere_before: None, description: &description, resource: &resource };
     if expires == 0 {
         return match ports.publish(&resource, Change::Remove(direct.etag.to_vec()))? {
-            Applied::Removed(gone, place) => tell(ports, &request, &new, Some(Once::Removed(gone, place))),
+            Applied::Removed(gone, place) => {
+                let replica =
+                    ports.replicates().then(|| Replica { body: Vec::new(), ..announced(&new, &request, &gone, false) });
+                announce(ports, replica);
+                tell(ports, &request, &new, Some(Once::Removed(gone, place)))
+            }
             _ => Ok(()),
         };
     }
@@ -323,7 +396,15 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
             priority: priority(ports, &request, now),
             sender: direct.sender.to_vec(),
         });
-        match ports.publish(&resource, change)? {
+        let applied = ports.publish(&resource, change)?;
+        if ports.replicates() && matches!(applied, Applied::Modified { .. }) {
+            let ruid = ruid_of(ports, &resource, direct.etag)?;
+            let (etag, body) = (direct.etag.to_vec(), direct.body.to_vec());
+            let publication =
+                Publication { etag: etag.clone(), ruid, body, received_at: now, ..Publication::default() };
+            announce(ports, Some(Replica { new_etag: etag, ..announced(&new, &request, &publication, false) }));
+        }
+        match applied {
             Applied::Modified { changed: true } => return tell(ports, &request, &new, None),
             Applied::Modified { changed: false } => return Ok(()),
             _ if direct.kind == DirectKind::Update => return Err(no_match(direct.etag)),
@@ -340,7 +421,9 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
         priority: priority(ports, &request, now),
         dialogs: dialogs(&description, direct.body),
     };
+    let replica = ports.replicates().then(|| announced(&new, &request, &publication, true));
     ports.publish(&resource, Change::Insert(publication))?;
+    announce(ports, replica);
     tell(ports, &request, &new, None)
 }
 

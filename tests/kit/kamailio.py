@@ -115,7 +115,7 @@ class Kamailio:
         loaded = list(base)
         if self.http:
             loaded += ["xhttp", "jsonrpcs"]
-        for module in ["presence"] + self.modules:
+        for module in ([] if "presence" in self.modules else ["presence"]) + self.modules:
             if module not in loaded:
                 loaded.append(module)
         body = ['loadmodule "%s.so"' % module for module in loaded]

@@ -1,0 +1,319 @@
+//! Publications of other nodes: the JSON that stock's nodes exchange over DMQ, and what a node does with it.
+use super::error::{Failure, StoreError};
+use super::ports::{Once, Ports};
+use super::publication::{Applied, Change, Modification, Publication};
+use super::publish::{self, Document};
+use super::resource::Resource;
+use crate::sip::uri;
+use serde_json::Value;
+
+/// What a message asks for (`action`).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// 1: a publication was made, changed or removed.
+    Update(Box<Replica>),
+    /// 2: a node that has just joined wants to know what there is.
+    Sync,
+    /// Something this version does not know.
+    Other,
+}
+
+/// A change of a publication on another node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replica {
+    /// Host part of the presentity.
+    pub domain: Vec<u8>,
+    /// User part.
+    pub user: Vec<u8>,
+    /// The event package's name.
+    pub event: Vec<u8>,
+    /// The entity tag: the new one of a new publication, otherwise the one before the change.
+    pub etag: Vec<u8>,
+    /// The entity tag after the change; empty for a new or a removed publication.
+    pub new_etag: Vec<u8>,
+    /// How long it lives from now on, in seconds; 0: it is removed.
+    pub expires: i64,
+    /// When the owner received it, by the owner's clock.
+    pub received_at: i64,
+    /// It is a new one.
+    pub is_new: bool,
+    /// Who sent it; empty for nobody.
+    pub sender: Vec<u8>,
+    /// The id of the record over all its entity tags; empty when unknown.
+    pub ruid: Vec<u8>,
+    /// The document; empty for a change without one.
+    pub body: Vec<u8>,
+}
+
+fn quoted(text: &[u8]) -> String {
+    Value::from(String::from_utf8_lossy(text)).to_string()
+}
+
+impl Replica {
+    /// The message, its members in stock's order.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = format!(
+            "{{\"action\":1,\"presentity\":{{\"domain\":{},\"user\":{},\"etag\":{},\"expires\":{},\"recv\":{}",
+            quoted(&self.domain),
+            quoted(&self.user),
+            quoted(&self.etag),
+            self.expires,
+            self.received_at
+        );
+        if !self.sender.is_empty() {
+            out += &format!(",\"sender\":{}", quoted(&self.sender));
+        }
+        out += &format!(
+            ",\"event\":{}}},\"t_new\":{},\"cur_etag\":{},\"ruid\":{},\"body\":{}}}",
+            quoted(&self.event),
+            u8::from(self.is_new),
+            quoted(&self.new_etag),
+            quoted(&self.ruid),
+            quoted(&self.body)
+        );
+        out.into_bytes()
+    }
+}
+
+/// The message with which a node asks for what there is.
+pub const SYNC: &[u8] = b"{\"action\":2}";
+
+fn text(object: &Value, name: &str) -> Option<Vec<u8>> {
+    match object.get(name) {
+        None | Some(Value::Null) => Some(Vec::new()),
+        Some(Value::String(text)) => Some(text.clone().into_bytes()),
+        Some(_) => None,
+    }
+}
+
+fn number(object: &Value, name: &str) -> Option<i64> {
+    match object.get(name) {
+        None | Some(Value::Null) => Some(0),
+        Some(Value::Number(number)) => number.as_i64().or_else(|| number.as_f64().map(|n| n as i64)),
+        Some(_) => None,
+    }
+}
+
+/// Reads a message. Members nobody knows are passed over; `None` for what is no message.
+pub fn parse(body: &[u8]) -> Option<Message> {
+    let root: Value = serde_json::from_slice(body.trim_ascii_end()).ok()?;
+    if !root.is_object() {
+        return None;
+    }
+    match number(&root, "action")? {
+        1 => {
+            let presentity = root.get("presentity").filter(|value| value.is_object())?;
+            let replica = Replica {
+                domain: text(presentity, "domain")?,
+                user: text(presentity, "user")?,
+                event: text(presentity, "event")?,
+                etag: text(presentity, "etag")?,
+                expires: number(presentity, "expires")?.max(0),
+                received_at: number(presentity, "recv")?,
+                sender: text(presentity, "sender")?,
+                new_etag: text(&root, "cur_etag")?,
+                is_new: number(&root, "t_new")? != 0,
+                ruid: text(&root, "ruid")?,
+                body: text(&root, "body")?,
+            };
+            let complete = !replica.domain.is_empty() && !replica.event.is_empty() && !replica.etag.is_empty();
+            complete.then(|| Message::Update(Box::new(replica)))
+        }
+        2 => Some(Message::Sync),
+        _ => Some(Message::Other),
+    }
+}
+
+/// A stored publication as a node that asks for all is told it: as new, with what is left of its life.
+pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, now: i64) -> Replica {
+    let (user, domain) = uri::split(&resource.uri);
+    Replica {
+        domain: domain.to_vec(),
+        user: user.to_vec(),
+        event: event.to_vec(),
+        etag: publication.etag.clone(),
+        new_etag: Vec::new(),
+        expires: (publication.expires_at - now).max(1),
+        received_at: publication.received_at,
+        is_new: true,
+        sender: publication.sender.clone(),
+        ruid: publication.ruid.clone(),
+        body: publication.body.clone(),
+    }
+}
+
+/// What a change means here.
+enum Step {
+    /// It is known already: a message that came twice, or a table that nodes share.
+    Known,
+    /// Something newer is known.
+    Stale,
+    Insert,
+    Modify(Publication),
+    Remove(Vec<u8>),
+}
+
+/// How a change that arrives late, twice or after a gap is found out: by its entity tags, and by the record's id and the count
+/// of changes that our entity tags carry.
+fn step(documents: &[Publication], replica: &Replica) -> Step {
+    let tagged = |tag: &[u8]| documents.iter().find(|d| !tag.is_empty() && d.etag == tag);
+    let same_record = || documents.iter().find(|d| !replica.ruid.is_empty() && d.ruid == replica.ruid);
+    let count = publish::changes_of;
+    if replica.is_new {
+        return match tagged(&replica.etag) {
+            Some(_) => Step::Known,
+            None => match same_record() {
+                Some(mine) if count(&mine.etag) >= count(&replica.etag) => Step::Stale,
+                Some(mine) => Step::Modify(mine.clone()),
+                None => Step::Insert,
+            },
+        };
+    }
+    if replica.expires == 0 {
+        return match tagged(&replica.etag).or_else(same_record) {
+            Some(mine) => Step::Remove(mine.etag.clone()),
+            None => Step::Known,
+        };
+    }
+    if tagged(&replica.new_etag).is_some() && replica.new_etag != replica.etag {
+        return Step::Known;
+    }
+    match tagged(&replica.etag).cloned() {
+        Some(mine) => Step::Modify(mine),
+        None => match same_record() {
+            Some(mine) if count(&mine.etag) > count(&replica.new_etag) => Step::Stale,
+            Some(mine) => Step::Modify(mine.clone()),
+            None if replica.body.is_empty() => Step::Stale,
+            None => Step::Insert,
+        },
+    }
+}
+
+/// Carries out a change that another node announced, and tells our watchers.
+pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<(), Failure> {
+    let event = ports
+        .packages()
+        .named(&replica.event)
+        .ok_or_else(|| Failure::bad_request(format!("no event package {}", String::from_utf8_lossy(&replica.event))))?;
+    let description = *ports.packages().get(event);
+    let resource = ports.uri_rule().resource(&uri::join(&replica.user, &replica.domain), event);
+    let new = Document::without_request(&description, &resource);
+    if replica.is_new && replica.expires == 0 {
+        publish::end_dialogs_of(ports, &new, &replica.body)?;
+        return tell(ports, replica, &new, Some(Once::Body(replica.body.clone())));
+    }
+    let documents = ports.documents(&resource)?;
+    let tag = if replica.new_etag.is_empty() { &replica.etag } else { &replica.new_etag };
+    let expires_at = ports.now() + replica.expires;
+    let dialogs = publish::dialogs(&description, &replica.body);
+    let once = match step(&documents, replica) {
+        Step::Stale => return Ok(()),
+        // Where nodes share a table, the change is in it and our watchers have to be told.
+        Step::Known if ports.shares_publications() => {
+            ports.forget(&resource);
+            None
+        }
+        Step::Known => return Ok(()),
+        Step::Insert => {
+            let publication = Publication {
+                etag: tag.clone(),
+                ruid: if replica.ruid.is_empty() { ports.new_ruid() } else { replica.ruid.clone() },
+                sender: replica.sender.clone(),
+                body: replica.body.clone(),
+                expires_at,
+                received_at: replica.received_at,
+                priority: 0,
+                dialogs,
+            };
+            ports.publish(&resource, Change::Insert(publication))?;
+            None
+        }
+        Step::Modify(mine) => {
+            let change = Modification {
+                etag: mine.etag,
+                new_etag: tag.clone(),
+                body: (!replica.body.is_empty()).then(|| replica.body.clone()),
+                dialogs,
+                expires_at,
+                received_at: replica.received_at,
+                priority: mine.priority,
+                sender: replica.sender.clone(),
+            };
+            match ports.publish(&resource, Change::Modify(change))? {
+                Applied::Modified { changed: true } => None,
+                _ => return Ok(()),
+            }
+        }
+        Step::Remove(etag) => match ports.publish(&resource, Change::Remove(etag))? {
+            Applied::Removed(gone, place) => Some(Once::Removed(gone, place)),
+            _ => return Ok(()),
+        },
+    };
+    tell(ports, replica, &new, once)
+}
+
+fn tell<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>, once: Option<Once>) -> Result<(), Failure> {
+    if ports.config().replicas_are_silent {
+        return Ok(());
+    }
+    let request = publish::Request { sender: &replica.sender, ..publish::Request::default() };
+    publish::tell(ports, &request, new, once)
+}
+
+/// Whether a failure is the sender's fault.
+pub fn is_bad(failure: &Failure) -> bool {
+    !matches!(failure, Failure::Store(StoreError::NoMemory | StoreError::Database) | Failure::Internal(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FROM_STOCK: &str = r#"{"action":1,"presentity":{"domain":"example.org","user":"alice","etag":"a.1.2.3.0","expires":3600,"recv":17,"event":"presence"},"t_new":1,"cur_etag":"","ruid":"pres-1-2-3","body":"<a b=\"c\"/>\n"}"#;
+
+    fn replica() -> Replica {
+        match parse(FROM_STOCK.as_bytes()) {
+            Some(Message::Update(replica)) => *replica,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn stored(etag: &str, ruid: &str) -> Publication {
+        Publication { etag: etag.into(), ruid: ruid.into(), ..Publication::default() }
+    }
+
+    #[test]
+    fn what_stock_writes_is_read_and_written_again() {
+        assert_eq!(replica().to_json(), FROM_STOCK.as_bytes());
+        assert_eq!(parse(SYNC), Some(Message::Sync));
+        assert_eq!(parse(br#"{"action":4,"x":{}}"#), Some(Message::Other));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        for bad in ["", "{", "[]", "{\"action\":\"1\"}", "{\"action\":1}", "{\"action\":1,\"presentity\":[]}"] {
+            assert_eq!(parse(bad.as_bytes()), None, "{bad}");
+        }
+        let number_as_body = FROM_STOCK.replace(r#""<a b=\"c\"/>\n""#, "7");
+        assert_eq!(parse(number_as_body.as_bytes()), None);
+        let more = FROM_STOCK.replace("\"t_new\"", "\"version\":7,\"t_new\"");
+        assert!(matches!(parse(more.as_bytes()), Some(Message::Update(_))));
+    }
+
+    #[test]
+    fn messages_that_come_twice_late_or_after_a_gap() {
+        let first = replica();
+        assert!(matches!(step(&[], &first), Step::Insert));
+        assert!(matches!(step(&[stored("a.1.2.3.0", "r")], &first), Step::Known));
+        assert!(matches!(step(&[stored("a.1.2.9.4", "pres-1-2-3")], &first), Step::Stale));
+        let change = Replica { is_new: false, new_etag: b"a.1.2.4.1".to_vec(), ..first.clone() };
+        assert!(matches!(step(&[stored("a.1.2.3.0", "x")], &change), Step::Modify(_)));
+        assert!(matches!(step(&[stored("a.1.2.4.1", "x")], &change), Step::Known));
+        assert!(matches!(step(&[stored("a.1.2.9.2", "pres-1-2-3")], &change), Step::Stale));
+        assert!(matches!(step(&[], &change), Step::Insert));
+        assert!(matches!(step(&[], &Replica { body: Vec::new(), ..change.clone() }), Step::Stale));
+        let end = Replica { is_new: false, expires: 0, ..first };
+        assert!(matches!(step(&[stored("a.1.2.9.2", "pres-1-2-3")], &end), Step::Remove(_)));
+        assert!(matches!(step(&[], &end), Step::Known));
+    }
+}
