@@ -48,6 +48,7 @@ def test_variables_and_functions(both):
         watch.unsubscribe(extra=["User-Agent: phone 1"])
         bob.quiet(0.3)
         bob.subscribe(alice.uri, event="foo")
+        bob.quiet(0.5)
         trace.note("log", "\n".join(line.split("SHOW", 1)[1] for line in server.log().split("\n") if "SHOW" in line))
 
     both(scenario, workers=1, route=ROUTE, **MODES["write-through"])
