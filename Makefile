@@ -24,6 +24,10 @@ run: build ## Start Kamailio with our modules and show a publication reach a wat
 test: ## Everything: formatter, lints, unit tests, the real Kamailio
 	@scripts/test.sh
 
+.PHONY: test-hosts
+test-hosts: ## Both commands in a clean Debian of each of SUITES (default trixie), made with debootstrap; needs root
+	@scripts/hosts.sh $(or $(SUITES),trixie)
+
 .PHONY: header
 header: build ## Write include/kamailio_presence.h again
 	@scripts/build.sh header

@@ -251,10 +251,10 @@ unsafe extern "C" fn get_sphere(uri: *mut str_t) -> *mut c_char {
     entry!(get_sphere, std::ptr::null_mut(), {
         // SAFETY: the caller's string.
         let Some(uri) = (unsafe { view_ptr(uri) }) else { return std::ptr::null_mut() };
+        let Some(sphere) = presence_calls::sphere_of(uri) else { return std::ptr::null_mut() };
         // SAFETY: the caller frees the text.
-        presence_calls::sphere_of(uri)
-            .and_then(|sphere| unsafe { private_text(&sphere) })
-            .map_or(std::ptr::null_mut(), |t| t.s)
+        let text = unsafe { private_text(&sphere) };
+        text.map_or(std::ptr::null_mut(), |text| text.s)
     })
 }
 

@@ -40,7 +40,7 @@ fn nullable(value: &[u8]) -> Value<'_> {
 }
 
 /// The condition that names one dialog's row.
-fn of_dialog<'a>(dialog: DialogId<'a>) -> [Cond<'a>; 3] {
+fn of_dialog(dialog: DialogId<'_>) -> [Cond<'_>; 3] {
     [
         ("callid", Op::Eq, Value::Text(dialog.call_id)),
         ("to_tag", Op::Eq, Value::Text(dialog.to_tag)),

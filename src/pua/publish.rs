@@ -6,7 +6,7 @@ use super::record::{Field, Journal, Numbers, Record};
 use super::request::{Part, Request, Wish};
 
 /// `RPC_PUBLISH` and `RPC_ASYN_PUBLISH`: the caller waits for the answer and acts on it.
-const CALLER_WAITS: i32 = 1 << 6 | 1 << 7;
+const CALLER_WAITS: i32 = (1 << 6) | (1 << 7);
 
 /// The CSeq of requests outside of a dialog, as tm counts them.
 const FIRST_CSEQ: u32 = 10;
