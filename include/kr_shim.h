@@ -89,6 +89,12 @@ int kr_db_table_version(db_func_t *functions, db1_con_t *con, str *table, unsign
 /* XML: the host's libxml2 */
 void kr_xml_free(void *text);
 
+/* statistics */
+typedef long (*kr_counter_f)(unsigned short id, void *param);
+int kr_counter_register(const char *group, const char *name, const char *doc);
+int kr_counter_computed(const char *group, const char *name, const char *doc, kr_counter_f compute, void *param);
+void kr_counter_add(int id, int n);
+
 /* the cluster */
 typedef int (*kr_dmq_joined_f)(void);
 int kr_dmq_join(str *name, peer_callback_t on_message, kr_dmq_joined_f on_joined);

@@ -8,6 +8,7 @@
 mod entry;
 pub mod c_types;
 mod frozen_table;
+mod gauges;
 pub mod presence_api;
 mod presence_calls;
 mod presence_dmq;

@@ -1,6 +1,7 @@
 //! Carries out on the host what the presence server asks for: shared tables, database rows, NOTIFYs through tm, packages.
 pub mod active_watchers;
 pub mod callbacks;
+pub mod counters;
 pub mod database;
 pub mod ids;
 pub mod journal;
@@ -12,6 +13,7 @@ pub mod rows;
 pub mod senders;
 pub mod settings;
 pub mod single;
+pub mod survey;
 pub mod tables;
 pub mod watchers;
 pub mod world;

@@ -1,6 +1,7 @@
 //! Safe wrappers around the host, one Kamailio service a file. The domain does not know this layer.
 pub mod bytes;
 pub mod clock;
+pub mod counters;
 pub mod db;
 pub mod dmq;
 pub mod log;

@@ -1,5 +1,6 @@
 //! The cluster's side of presence: messages of other nodes, and what a node that joins is told.
 use super::state;
+use crate::bridge::counters::{self, Counter};
 use crate::host::dmq::{self, Node};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::{log, process};
@@ -43,6 +44,10 @@ unsafe extern "C" fn on_message(
                 None => (400, "Bad Request"),
             }
         };
+        counters::count(Counter::DmqReceived);
+        if code >= 300 {
+            counters::count(Counter::DmqRejected);
+        }
         // SAFETY: the place dmq gave.
         unsafe { dmq::answer(answer, code, reason) };
         0
@@ -85,6 +90,7 @@ fn tell_all(world: &mut crate::bridge::world::World, node: Node) {
     let told = world.each_publication(|resource, publication| {
         let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now);
         sent += 1;
+        counters::count(Counter::DmqSent);
         failed += usize::from(!dmq::send_to(node, &replica.to_json()));
         if sent % BREATH == 0 {
             process::sleep_millis(5);

@@ -4,6 +4,7 @@ use super::presence_calls::{auth_status, refresh_hard_state, refresh_watchers, r
 use super::presence_requests::{handle_publish, handle_subscribe, who};
 use super::presence_start::{restore, start, start_notifiers, start_senders};
 use super::state;
+use crate::bridge::counters;
 use crate::bridge::world::{World, take_kept};
 use crate::host::bytes::view_ptr;
 use crate::host::msg::parse_uri;
@@ -48,6 +49,7 @@ fn update() {
 fn completed(done: &tm::Completed<'_>) {
     let Some(mut world) = state::world() else { return };
     world.process().shared.senders.note_answer();
+    counters::count(counters::of_notify(done.code, tm::is_faked(done.reply)));
     let dialog = DialogId { call_id: done.call_id, to_tag: done.local_tag, from_tag: done.remote_tag };
     let delete = run_notify_reply(&mut world, dialog, done);
     world.notify_answered(dialog, if delete { 481 } else { done.code });

@@ -21,6 +21,7 @@ use std::cell::{Cell, RefCell};
 pub(super) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
     let params = PresenceParams(params);
     let config = settings::read(&params).map_err(|error| error.to_string())?;
+    super::gauges::register_presence()?;
     if !sl::load() {
         return Err("the sl module must be loaded before presence".into());
     }

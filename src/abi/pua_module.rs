@@ -2,6 +2,7 @@
 use super::c_types::{kr_pua_params_t, rpc_t, sip_msg_t};
 use super::pua_start::{restore, start};
 use super::pua_state;
+use crate::bridge::counters::{self, Counter};
 use crate::bridge::pua::world::{PuaWorld, read_answer};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::{process, tm};
@@ -21,6 +22,11 @@ unsafe fn completed(cell: *mut sys::cell, params: *mut sys::tmcb_params, settle:
     // SAFETY: the reply lives during the callback.
     let reply = unsafe { tm::reply_of(done.reply) };
     let answer = read_answer(reply, done.code).unwrap_or(Answer { code: 500, ..Answer::default() });
+    counters::count(match answer.code {
+        _ if answer.silence => Counter::PuaSilence,
+        ..300 => Counter::PuaGranted,
+        _ => Counter::PuaFailed,
+    });
     let mut world = PuaWorld::for_reply(process, done.reply);
     settle(&mut world, done.ticket.0 as FlightId, &answer);
 }

@@ -16,6 +16,7 @@ use std::cell::{Cell, RefCell};
 pub(super) fn start(params: &sys::kr_pua_params) -> Result<(), String> {
     let params = PuaParams(params);
     let config = settings::read(&params).map_err(|error| error.to_string())?;
+    super::gauges::register_pua()?;
     if !tm::load() {
         return Err("the tm module must be loaded before pua".into());
     }

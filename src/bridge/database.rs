@@ -1,4 +1,5 @@
 //! This process's connection, opened when first needed; on databases that take one writer, writers queue here.
+use super::counters::{self, Counter};
 use crate::host::db::{Connection, DbError, Driver};
 use crate::host::sync::SleepLock;
 use crate::presence::error::StoreError;
@@ -39,7 +40,11 @@ impl Database {
                 empty.insert(driver.connect()?)
             }
         };
-        Ok(work(connection)?)
+        let done = work(connection);
+        if done.is_err() {
+            counters::count(Counter::DbErrors);
+        }
+        Ok(done?)
     }
 
     /// Closes the connection: a forked process must not use its parent's.
@@ -56,6 +61,7 @@ impl Database {
     pub fn write<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
         self.with(|connection| {
             let _order = self.writer.map(SleepLock::lock);
+            counters::count(Counter::DbWrites);
             work(connection)
         })
     }

@@ -1,5 +1,6 @@
 //! Subscriptions in memory (modes 0, 1, 2) and the lanes that keep the order of their NOTIFYs.
 use super::active_watchers as rows;
+use super::counters::{self, Counter};
 use super::tables::{
     ChangedWatcher, Documents, Farewell, Member, Shard, SharedOnce, SharedPublication, SharedSubscription,
 };
@@ -301,10 +302,12 @@ impl World {
             Event::Watchers { watcher, .. } => (None, share_watcher(watcher).ok()),
             _ => (None, None),
         };
+        let mut collapsed = false;
         let mut shard = tables.shard(resource.hash);
         let Some(lane) = shard.lane(rule, resource) else { return false };
         match &event {
             Event::State { sender, .. } => {
+                collapsed = lane.pending;
                 lane.once = once;
                 lane.generation = lane.generation.wrapping_add(1);
                 lane.pending |= !lane.members.is_empty();
@@ -337,8 +340,15 @@ impl World {
         lane.busy |= take;
         let large = matches!(event, Event::State { .. }) && lane.members.len() > LARGE;
         drop(shard);
+        if collapsed {
+            counters::count(Counter::Collapsed);
+        }
         if take && large && self.config.sender_processes > 0 && self.pace.is_none() {
-            return !self.shared.senders.hand_over(resource);
+            let handed = self.shared.senders.hand_over(resource);
+            if handed {
+                counters::count(Counter::HandedOver);
+            }
+            return !handed;
         }
         take
     }

@@ -50,6 +50,11 @@ impl Senders {
         queued
     }
 
+    /// How many changes wait for a sender.
+    pub fn waiting(&self) -> usize {
+        self.queue.lock().len()
+    }
+
     /// A NOTIFY was completed.
     pub fn note_answer(&self) {
         self.answered.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! The presence server on Kamailio: one [`World`] for each entry from the host, over what the process keeps.
 use super::callbacks::Registry;
+use super::counters::{self, Counter};
 use super::database::Database;
 use super::ids::Ids;
 use super::rows::RowRound;
@@ -214,6 +215,10 @@ impl Ports for World {
     fn reply(&mut self, code: u16, reason: &str, headers: &[u8]) {
         self.reply = Some((code, headers.to_vec()));
         if let Some(message) = self.message {
+            counters::count(match message.is_publish() {
+                true => counters::of_publish(code),
+                false => counters::of_subscribe(code),
+            });
             if !sl::reply(message, code, reason, headers) {
                 log!(Error, "cannot send the reply {code} {reason}");
             }
@@ -296,13 +301,16 @@ impl Ports for World {
         self.forget_documents(resource)
     }
     fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
-        self.take_ended(now, limit)
+        let ended = self.take_ended(now, limit)?;
+        ended.iter().for_each(|_| counters::count(Counter::PublicationsExpired));
+        Ok(ended)
     }
 
     fn replicates(&self) -> bool {
         self.config.replicates
     }
     fn announce(&mut self, replica: &Replica) {
+        counters::count(Counter::DmqSent);
         if !dmq::broadcast(&replica.to_json()) {
             log!(Error, "a change for {} could not be sent to the other nodes", log::show(&replica.user));
         }
@@ -348,10 +356,12 @@ impl Ports for World {
         }
     }
     fn end_expired(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
-        match self.config.subscriptions {
+        let ended = match self.config.subscriptions {
             SubscriptionMode::Database => self.end_expired_rows(now, limit),
             _ => self.end_expired_members(now, limit),
-        }
+        }?;
+        ended.iter().for_each(|_| counters::count(Counter::SubscriptionsExpired));
+        Ok(ended)
     }
     fn set_standing(&mut self, dialog: DialogId<'_>, standing: &Standing) -> Result<bool, StoreError> {
         match self.config.subscriptions {
@@ -422,6 +432,7 @@ impl Ports for World {
         if let Some(pace) = &mut self.pace {
             pace.step(self.shared.senders);
         }
+        counters::count(if sent.is_ok() { Counter::NotifySent } else { Counter::NotifyUnsent });
         if sent != Ok(tm::Sent::UnderWay) {
             drop(take_kept(kept));
         }

@@ -78,6 +78,12 @@ impl<'a> SipMsg<'a> {
         unsafe { &*self.raw }
     }
 
+    /// Whether the request is a PUBLISH.
+    pub fn is_publish(&self) -> bool {
+        // SAFETY: request messages have the request arm of the union filled.
+        unsafe { self.fields().first_line.u.request.method_value as u32 == sys::request_method_METHOD_PUBLISH }
+    }
+
     /// Parses all headers.
     pub fn parse_headers(&self) -> bool {
         // SAFETY: a live message.

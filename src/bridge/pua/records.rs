@@ -158,6 +158,18 @@ impl Records {
         found
     }
 
+    /// How many publications and subscriptions there are.
+    pub fn count(&self) -> (usize, usize) {
+        let (mut publications, mut subscriptions) = (0, 0);
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let watching = shard.iter().filter(|entry| entry.record.is_subscription()).count();
+            subscriptions += watching;
+            publications += shard.len() - watching;
+        }
+        (publications, subscriptions)
+    }
+
     /// URIs of the presentities that records with this id are about.
     pub fn uris_with_id(&self, id: &[u8]) -> Vec<Vec<u8>> {
         let mut found = Vec::new();

@@ -4,6 +4,7 @@ use super::callbacks::Registry;
 use super::flights::Flights;
 use super::records::{self, Records};
 use super::rows::Rows;
+use crate::bridge::counters::{self, Counter};
 use crate::bridge::database::Database;
 use crate::bridge::ids::Ids;
 use crate::host::msg::{Header, SipMsg};
@@ -268,7 +269,11 @@ impl Ports for PuaWorld {
             ],
         );
         let beside = self.process.ids.borrow_mut().number();
-        shared.flights.depart(key, beside, request, clock::now()).map_err(memory)
+        let departure = shared.flights.depart(key, beside, request, clock::now()).map_err(memory)?;
+        if departure == Departure::Queued {
+            counters::count(Counter::PuaQueued);
+        }
+        Ok(departure)
     }
     fn board(&mut self, flight: FlightId, request: &Request, record: &Record) -> Result<(), Refusal> {
         self.process.shared.flights.board(flight, request, record, clock::now()).map_err(memory)
@@ -283,7 +288,9 @@ impl Ports for PuaWorld {
         self.process.shared.flights.wait(flight, at, request);
     }
     fn overdue(&mut self) -> Vec<(FlightId, Request)> {
-        self.process.shared.flights.overdue(clock::now())
+        let due = self.process.shared.flights.overdue(clock::now());
+        due.iter().for_each(|_| counters::count(Counter::PuaRetried));
+        due
     }
 
     fn send(&mut self, flight: FlightId, outgoing: &Outgoing<'_>) -> Result<Sent, Refusal> {
@@ -304,7 +311,13 @@ impl Ports for PuaWorld {
         };
         let callback =
             if outgoing.method == "PUBLISH" { self.process.on_published } else { self.process.on_subscribed };
-        match tm::send_in_dialog(&request, Some(callback), Ticket(flight as usize)) {
+        let sent = tm::send_in_dialog(&request, Some(callback), Ticket(flight as usize));
+        counters::count(match sent {
+            Ok(tm::Sent::UnderWay) if outgoing.method == "PUBLISH" => Counter::PuaPublish,
+            Ok(tm::Sent::UnderWay) => Counter::PuaSubscribe,
+            _ => Counter::PuaUnsent,
+        });
+        match sent {
             Ok(tm::Sent::UnderWay) => Ok(Sent::UnderWay),
             Ok(tm::Sent::Dropped) => Ok(Sent::Dropped),
             Err(tm::NotSent) => Err(Refusal::NotSent),

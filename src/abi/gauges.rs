@@ -1,0 +1,126 @@
+//! Statistics that are computed when somebody asks: how much there is.
+use super::{pua_state, state};
+use crate::bridge::counters;
+use crate::bridge::survey::{Counts, Survey};
+use crate::host::clock;
+use crate::host::counters::register_computed;
+use std::cell::RefCell;
+use std::ffi::{CStr, c_long, c_ushort, c_void};
+
+/// What a gauge shows of a count.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+enum Of {
+    Subscriptions,
+    Pending,
+    Publications,
+    Presentities,
+}
+
+impl Of {
+    const ALL: [Of; 4] = [Of::Subscriptions, Of::Pending, Of::Publications, Of::Presentities];
+
+    fn value(self, counts: &Counts) -> i64 {
+        match self {
+            Of::Subscriptions => counts.subscriptions,
+            Of::Pending => counts.pending,
+            Of::Publications => counts.publications,
+            Of::Presentities => counts.presentities,
+        }
+    }
+}
+
+/// Packages with gauges of their own, and the names of these.
+const PACKAGES: [(&[u8], &CStr, &CStr); 6] = [
+    (b"presence", c"subscriptions_presence", c"publications_presence"),
+    (b"dialog", c"subscriptions_dialog", c"publications_dialog"),
+    (b"message-summary", c"subscriptions_message_summary", c"publications_message_summary"),
+    (b"presence.winfo", c"subscriptions_presence_winfo", c"publications_presence_winfo"),
+    (b"reg", c"subscriptions_reg", c"publications_reg"),
+    (b"conference", c"subscriptions_conference", c"publications_conference"),
+];
+
+thread_local! {
+    static LAST: RefCell<(i64, Survey)> = const { RefCell::new((0, Vec::new())) };
+}
+
+/// The survey of this second.
+fn with_survey<T>(show: impl FnOnce(&Survey) -> T) -> T {
+    LAST.with(|last| {
+        let mut last = last.borrow_mut();
+        let now = clock::now();
+        if last.0 != now {
+            *last = (now, state::world().map(|world| world.survey()).unwrap_or_default());
+        }
+        show(&last.1)
+    })
+}
+
+unsafe extern "C" fn total(_id: c_ushort, what: *mut c_void) -> c_long {
+    entry!(total, 0, {
+        let Some(of) = Of::ALL.get(what as usize) else { return 0 };
+        with_survey(|survey| survey.iter().map(|counts| of.value(counts)).sum::<i64>()) as c_long
+    })
+}
+
+/// The low bit chooses between subscriptions and publications, the rest is the place in [`PACKAGES`].
+unsafe extern "C" fn of_package(_id: c_ushort, what: *mut c_void) -> c_long {
+    entry!(of_package, 0, {
+        let what = what as usize;
+        let (Some(process), Some((name, ..))) = (state::process(), PACKAGES.get(what / 2)) else { return 0 };
+        let Some(id) = process.registry.packages().named(name) else { return 0 };
+        let of = if what % 2 == 0 { Of::Subscriptions } else { Of::Publications };
+        with_survey(|survey| survey.get(usize::from(id.0)).map_or(0, |counts| of.value(counts))) as c_long
+    })
+}
+
+unsafe extern "C" fn fanouts_queued(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(fanouts_queued, 0, { state::process().map_or(0, |process| process.shared.senders.waiting()) as c_long })
+}
+
+unsafe extern "C" fn pua_records(_id: c_ushort, what: *mut c_void) -> c_long {
+    entry!(pua_records, 0, {
+        let (publications, subscriptions) = pua_state::process().map_or((0, 0), |p| p.shared.records.count());
+        (if what.is_null() { publications } else { subscriptions }) as c_long
+    })
+}
+
+unsafe extern "C" fn pua_flights(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(pua_flights, 0, { pua_state::process().map_or(0, |process| process.shared.flights.count()) as c_long })
+}
+
+fn refused(done: bool) -> Result<(), String> {
+    if done { Ok(()) } else { Err("the host does not take our statistics".into()) }
+}
+
+/// Counters and gauges of the group `presence`; call in `mod_init`.
+pub(super) fn register_presence() -> Result<(), String> {
+    const GROUP: &CStr = c"presence";
+    counters::register(GROUP);
+    let totals: [(&'static CStr, &'static CStr, Of); 4] = [
+        (c"subscriptions", c"active subscriptions", Of::Subscriptions),
+        (c"subscriptions_pending", c"subscriptions that nobody has decided about", Of::Pending),
+        (c"publications", c"live publications", Of::Publications),
+        (c"presentities", c"presentities with publications", Of::Presentities),
+    ];
+    let mut done = true;
+    for (name, doc, of) in totals {
+        done &= register_computed(GROUP, name, doc, total, of as usize);
+    }
+    for (place, (_, subscriptions, publications)) in PACKAGES.iter().enumerate() {
+        done &= register_computed(GROUP, subscriptions, c"subscriptions of this package", of_package, place * 2);
+        done &= register_computed(GROUP, publications, c"publications of this package", of_package, place * 2 + 1);
+    }
+    done &= register_computed(GROUP, c"fanouts_queued", c"changes that wait for a sender process", fanouts_queued, 0);
+    refused(done)
+}
+
+/// Counters and gauges of the group `pua`; call in `mod_init`.
+pub(super) fn register_pua() -> Result<(), String> {
+    const GROUP: &CStr = c"pua";
+    counters::register(GROUP);
+    let done = register_computed(GROUP, c"publications", c"publications kept alive (memory)", pua_records, 0)
+        & register_computed(GROUP, c"subscriptions", c"subscriptions kept alive (memory)", pua_records, 1)
+        & register_computed(GROUP, c"in_flight", c"requests under way or waiting for another try", pua_flights, 0);
+    refused(done)
+}

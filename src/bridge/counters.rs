@@ -1,0 +1,169 @@
+//! What is counted (groups `presence` and `pua` of the host's statistics).
+use crate::host::counters::{self, Handle};
+use std::cell::Cell;
+use std::ffi::CStr;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident => ($group:expr, $text:expr, $help:expr),)*) => {
+        /// A counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counter { $($(#[$doc])* $name),* }
+
+        const ALL: &[(Counter, &CStr, &CStr, &CStr)] = &[$((Counter::$name, $group, $text, $help)),*];
+    };
+}
+
+counters! {
+    /// PUBLISH requests answered 2xx.
+    Publish2xx => (c"presence", c"publish_2xx", c"PUBLISH requests answered 2xx"),
+    /// PUBLISH requests answered 400.
+    Publish400 => (c"presence", c"publish_400", c"PUBLISH requests answered 400"),
+    /// PUBLISH requests answered 412.
+    Publish412 => (c"presence", c"publish_412", c"PUBLISH requests answered 412"),
+    /// PUBLISH requests answered 415.
+    Publish415 => (c"presence", c"publish_415", c"PUBLISH requests answered 415"),
+    /// PUBLISH requests answered 423.
+    Publish423 => (c"presence", c"publish_423", c"PUBLISH requests answered 423"),
+    /// PUBLISH requests answered 489.
+    Publish489 => (c"presence", c"publish_489", c"PUBLISH requests answered 489"),
+    /// PUBLISH requests answered with another 4xx.
+    Publish4xx => (c"presence", c"publish_4xx", c"PUBLISH requests answered with another 4xx"),
+    /// PUBLISH requests answered 5xx.
+    Publish5xx => (c"presence", c"publish_5xx", c"PUBLISH requests answered 5xx"),
+    /// SUBSCRIBE requests answered 2xx.
+    Subscribe2xx => (c"presence", c"subscribe_2xx", c"SUBSCRIBE requests answered 2xx"),
+    /// SUBSCRIBE requests answered 400.
+    Subscribe400 => (c"presence", c"subscribe_400", c"SUBSCRIBE requests answered 400"),
+    /// SUBSCRIBE requests answered 423.
+    Subscribe423 => (c"presence", c"subscribe_423", c"SUBSCRIBE requests answered 423"),
+    /// SUBSCRIBE requests answered 481.
+    Subscribe481 => (c"presence", c"subscribe_481", c"SUBSCRIBE requests answered 481"),
+    /// SUBSCRIBE requests answered 489.
+    Subscribe489 => (c"presence", c"subscribe_489", c"SUBSCRIBE requests answered 489"),
+    /// SUBSCRIBE requests answered with another 4xx.
+    Subscribe4xx => (c"presence", c"subscribe_4xx", c"SUBSCRIBE requests answered with another 4xx"),
+    /// SUBSCRIBE requests answered 5xx.
+    Subscribe5xx => (c"presence", c"subscribe_5xx", c"SUBSCRIBE requests answered 5xx"),
+    /// NOTIFY requests sent.
+    NotifySent => (c"presence", c"notify_sent", c"NOTIFY requests sent"),
+    /// NOTIFY requests that could not be sent.
+    NotifyUnsent => (c"presence", c"notify_unsent", c"NOTIFY requests that could not be sent"),
+    /// NOTIFY requests answered 2xx.
+    Notify2xx => (c"presence", c"notify_2xx", c"NOTIFY requests answered 2xx"),
+    /// NOTIFY requests answered 3xx.
+    Notify3xx => (c"presence", c"notify_3xx", c"NOTIFY requests answered 3xx"),
+    /// NOTIFY requests answered 4xx.
+    Notify4xx => (c"presence", c"notify_4xx", c"NOTIFY requests answered 4xx"),
+    /// NOTIFY requests answered 5xx.
+    Notify5xx => (c"presence", c"notify_5xx", c"NOTIFY requests answered 5xx"),
+    /// NOTIFY requests answered 6xx.
+    Notify6xx => (c"presence", c"notify_6xx", c"NOTIFY requests answered 6xx"),
+    /// NOTIFY requests without an answer.
+    NotifyTimeout => (c"presence", c"notify_timeout", c"NOTIFY requests without an answer"),
+    /// Changes that were told together with a newer one.
+    Collapsed => (c"presence", c"changes_collapsed", c"changes that were told together with a newer one"),
+    /// Changes handed to sender processes.
+    HandedOver => (c"presence", c"fanouts_handed_over", c"changes handed to sender processes"),
+    /// Subscriptions that ran out.
+    SubscriptionsExpired => (c"presence", c"subscriptions_expired", c"subscriptions that ran out"),
+    /// Publications that ran out.
+    PublicationsExpired => (c"presence", c"publications_expired", c"publications that ran out"),
+    /// Statements and transactions that wrote to the database.
+    DbWrites => (c"presence", c"db_writes", c"statements and transactions that wrote to the database"),
+    /// Statements and transactions that failed.
+    DbErrors => (c"presence", c"db_errors", c"statements and transactions that failed"),
+    /// Messages to other nodes.
+    DmqSent => (c"presence", c"dmq_sent", c"messages to other nodes"),
+    /// Messages of other nodes.
+    DmqReceived => (c"presence", c"dmq_received", c"messages of other nodes"),
+    /// Messages of other nodes that were refused.
+    DmqRejected => (c"presence", c"dmq_rejected", c"messages of other nodes that were refused"),
+    /// PUBLISH requests sent.
+    PuaPublish => (c"pua", c"publish_sent", c"PUBLISH requests sent"),
+    /// SUBSCRIBE requests sent.
+    PuaSubscribe => (c"pua", c"subscribe_sent", c"SUBSCRIBE requests sent"),
+    /// Requests that could not be sent, or were dropped by the script.
+    PuaUnsent => (c"pua", c"unsent", c"requests that could not be sent, or were dropped by the script"),
+    /// Requests answered 2xx.
+    PuaGranted => (c"pua", c"answers_2xx", c"requests answered 2xx"),
+    /// Requests answered otherwise.
+    PuaFailed => (c"pua", c"answers_failed", c"requests answered otherwise"),
+    /// Requests without an answer.
+    PuaSilence => (c"pua", c"timeouts", c"requests without an answer"),
+    /// Requests that waited for an answer to an earlier one.
+    PuaQueued => (c"pua", c"queued", c"requests that waited for an answer to an earlier one"),
+    /// Requests tried again after a wait.
+    PuaRetried => (c"pua", c"retries", c"requests tried again after a wait"),
+}
+
+thread_local! {
+    static HANDLES: Cell<[Option<Handle>; ALL.len()]> = const { Cell::new([None; ALL.len()]) };
+}
+
+/// Registers the counters of a group; call in `mod_init`, before the processes fork.
+pub fn register(group: &CStr) {
+    let mut handles = HANDLES.get();
+    for (counter, of, name, doc) in ALL.iter().filter(|(_, of, ..)| *of == group) {
+        handles[*counter as usize] = counters::register(of, name, doc);
+    }
+    HANDLES.set(handles);
+}
+
+/// Counts one; nothing before [`register`].
+pub fn count(counter: Counter) {
+    if let Some(handle) = HANDLES.with(|handles| handles.get()[counter as usize]) {
+        handle.add(1);
+    }
+}
+
+/// The counter of an answer to a PUBLISH.
+pub fn of_publish(code: u16) -> Counter {
+    match code {
+        ..300 => Counter::Publish2xx,
+        400 => Counter::Publish400,
+        412 => Counter::Publish412,
+        415 => Counter::Publish415,
+        423 => Counter::Publish423,
+        489 => Counter::Publish489,
+        300..500 => Counter::Publish4xx,
+        _ => Counter::Publish5xx,
+    }
+}
+
+/// The counter of an answer to a SUBSCRIBE.
+pub fn of_subscribe(code: u16) -> Counter {
+    match code {
+        ..300 => Counter::Subscribe2xx,
+        400 => Counter::Subscribe400,
+        423 => Counter::Subscribe423,
+        481 => Counter::Subscribe481,
+        489 => Counter::Subscribe489,
+        300..500 => Counter::Subscribe4xx,
+        _ => Counter::Subscribe5xx,
+    }
+}
+
+/// The counter of an answer to a NOTIFY.
+pub fn of_notify(code: i32, silence: bool) -> Counter {
+    match code {
+        _ if silence => Counter::NotifyTimeout,
+        ..300 => Counter::Notify2xx,
+        300..400 => Counter::Notify3xx,
+        400..500 => Counter::Notify4xx,
+        500..600 => Counter::Notify5xx,
+        _ => Counter::Notify6xx,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_its_place() {
+        for (place, (counter, ..)) in ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, place);
+        }
+        count(Counter::DbWrites);
+    }
+}

@@ -1,0 +1,90 @@
+//! How much there is: what operators see as gauges. Counted when somebody asks, at most once a second.
+use super::tables::Documents;
+use super::world::World;
+use crate::host::db::{Connection, DbError};
+use crate::presence::config::{PublicationMode, SubscriptionMode};
+use crate::presence::subscription::Status;
+
+/// Counts of one event package.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Subscriptions.
+    pub subscriptions: i64,
+    /// Those of them that nobody has decided about.
+    pub pending: i64,
+    /// Publications.
+    pub publications: i64,
+    /// Presentities that have publications.
+    pub presentities: i64,
+}
+
+/// Counts of all packages, by their place among the registered ones.
+pub type Survey = Vec<Counts>;
+
+impl World {
+    /// Counts what there is.
+    pub fn survey(&self) -> Survey {
+        let mut counts = vec![Counts::default(); self.packages.0.len()];
+        if self.config.subscriptions == SubscriptionMode::Database {
+            self.survey_rows(
+                &mut counts,
+                "event, status, count(*)",
+                self.config.active_watchers_table,
+                |count, row| {
+                    count.subscriptions += row[1];
+                    count.pending += if row[0] == Status::Pending as i64 { row[1] } else { 0 };
+                },
+            );
+        }
+        self.survey_memory(&mut counts);
+        if self.config.publications != PublicationMode::Memory {
+            let distinct = "event, count(distinct username), count(*)";
+            self.survey_rows(&mut counts, distinct, self.config.presentity_table, |count, row| {
+                count.presentities += row[0];
+                count.publications += row[1];
+            });
+        }
+        counts
+    }
+
+    fn survey_memory(&self, counts: &mut Survey) {
+        let in_memory = self.config.publications == PublicationMode::Memory;
+        let tables = &self.shared.tables;
+        for index in 0..tables.shard_count() {
+            let shard = tables.nth_shard(index);
+            for member in shard.members() {
+                let Some(count) = counts.get_mut(usize::from(member.subscription.numbers.event.0)) else { continue };
+                count.subscriptions += 1;
+                count.pending += i64::from(member.subscription.numbers.status == Status::Pending);
+            }
+            for lane in shard.lanes().filter(|_| in_memory) {
+                let (Documents::Known(list), Some(count)) =
+                    (&lane.documents, counts.get_mut(usize::from(lane.event.0)))
+                else {
+                    continue;
+                };
+                count.publications += list.len() as i64;
+                count.presentities += i64::from(!list.is_empty());
+            }
+        }
+    }
+
+    /// Adds up `columns` of `table`, grouped; drivers that take no statements as text count nothing.
+    fn survey_rows(&self, counts: &mut Survey, columns: &str, table: &[u8], add: impl Fn(&mut Counts, [i64; 2])) {
+        let by = if columns.contains("status") { "event, status" } else { "event" };
+        let text = format!("select {columns} from {} group by {by}", String::from_utf8_lossy(table));
+        let packages = self.packages;
+        let _ = self.database.read(|db: &Connection| {
+            if db.driver().scheme() == b"text" {
+                return Ok(());
+            }
+            let rows = db.raw_query(&text)?.ok_or(DbError)?;
+            for row in rows.iter() {
+                if let Some(count) = packages.named(row.bytes(0)).and_then(|id| counts.get_mut(usize::from(id.0))) {
+                    add(count, [row.int(1), row.int(2)]);
+                }
+            }
+            Ok(())
+        });
+    }
+}
