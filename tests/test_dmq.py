@@ -23,11 +23,14 @@ PAIRS = list(itertools.product(("stock", "ours"), repeat=2))
 
 
 def node(which, seed=None, modules=("dmq", "presence", "presence_xml", "presence_dialoginfo"), **presence):
-    made = Kamailio(which, modules=modules, route=ROUTE, presence=dict(enable_dmq=1, **presence), debug=2)
-    made.extra_params = 'modparam("dmq", "server_address", "sip:127.0.0.1:@PORT@")\nmodparam("dmq", "server_socket", "udp:127.0.0.1:@PORT@")\n'
+    # Newer hosts tell nodes apart by address alone.
+    address = "127.0.0.%d" % (2 if seed else 1)
+    made = Kamailio(which, modules=modules, route=ROUTE, presence=dict(enable_dmq=1, **presence), debug=2, address=address)
+    made.extra_params = 'modparam("dmq", "server_address", "sip:%s:@PORT@")\n' % address
+    made.extra_params += 'modparam("dmq", "server_socket", "udp:%s:@PORT@")\n' % address
     made.extra_params += 'modparam("dmq", "ping_interval", 5)\n'
     if seed:
-        made.extra_params += 'modparam("dmq", "notification_address", "sip:127.0.0.1:%d")\n' % seed.port
+        made.extra_params += 'modparam("dmq", "notification_address", "sip:%s:%d")\n' % (seed.address, seed.port)
     return made
 
 

@@ -56,7 +56,8 @@ class Kamailio:
     def __init__(self, which="ours", presence=(), modules=("presence_xml", "presence_mwi", "presence_dialoginfo"),
                  extra_params="", workers=2, db="sqlite", route=None, publish="handle_publish()",
                  subscribe="handle_subscribe()", more_route="", shm=64, pkg=8, debug=2, folder=None, force_active=True,
-                 before="", listen=None, options=(), http=False):
+                 before="", listen=None, options=(), http=False,
+                 address="127.0.0.1"):
         self.which = which
         self.presence = dict(presence)
         self.modules = list(modules)
@@ -69,8 +70,8 @@ class Kamailio:
         self.force_active = force_active
         self.before = before
         self.options = list(options)
-        self.port = free_port()
-        self.listen = list(listen or ["udp:127.0.0.1:%d" % self.port])
+        self.address, self.port = address, free_port()
+        self.listen = list(listen or ["udp:%s:%d" % (address, self.port)])
         self.http = http
         if http:
             self.listen.append("tcp:127.0.0.1:%d" % self.port)
@@ -169,7 +170,7 @@ class Kamailio:
             probe.sendto(("OPTIONS sip:probe@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:%d;branch=z9hG4bKp%d\r\n"
                           "From: <sip:p@p>;tag=1\r\nTo: <sip:p@p>\r\nCall-ID: probe%d\r\nCSeq: 1 OPTIONS\r\n"
                           "Max-Forwards: 9\r\nContent-Length: 0\r\n\r\n" % (port, port, port)).encode(),
-                         ("127.0.0.1", self.port))
+                         (self.address, self.port))
             try:
                 probe.recv(4096)
                 return True

@@ -96,7 +96,7 @@ class Client:
     def send_raw(self, data):
         if isinstance(data, str):
             data = data.encode()
-        self.socket.sendto(data, ("127.0.0.1", self.server.port))
+        self.socket.sendto(data, (self.server.address, self.server.port))
 
     def request(self, method, to, headers=(), body="", call_id=None, from_tag=None, to_tag=None, cseq=1, ruri=None,
                 contact=True, from_uri=None, content_length=None, branch=None):
