@@ -8,7 +8,7 @@ import pytest
 from kit.compare import Trace, same
 from kit.kamailio import Kamailio
 from kit.responder import Responder
-from kit.sip import Client, pidf
+from kit.sip import Client, dialog_info
 from test_pua import parameters, responder, shown  # noqa: F401
 from test_pua_heals import Phone, REGISTRAR
 
@@ -139,6 +139,72 @@ def test_registration_is_seen_by_a_buddy():
     assert ["open"] in expected[0] and expected[1] == []
     for pua, presence in PAIRS[1:]:
         assert watched_registration(pua, presence) == expected, (pua, presence)
+
+
+def watched_reg_event(pua, presence):
+    """What a watcher of the reg event sees while a phone registers, refreshes and leaves."""
+    with Kamailio(presence, presence=dict(subs_db_mode=0, publ_cache=2), modules=("presence_xml", "presence_reginfo")) as server:
+        to = "sip:127.0.0.1:%d" % server.port
+        more = 'modparam("pua_reginfo", "default_domain", "example.org")\nmodparam("pua_reginfo", "server_address", "sip:reginfo@127.0.0.1")\n'
+        more += 'modparam("pua_reginfo", "outbound_proxy", "%s")\n' % to
+        with Kamailio(pua, presence=dict(), modules=("usrloc", "registrar", "pua", "pua_reginfo"),
+                      route=REGISTRAR.replace("pua_set_publish(); ", ""), extra_params=parameters(outbound_proxy=to) + more) as kamailio:
+            watcher, phone = Client(server, "watcher"), Phone(kamailio, "alice")
+            watch = watcher.subscribe(phone.uri, event="reg")
+            watch.wait(1)
+            for expires in (600, 600, 0):
+                phone.register(expires)
+                watcher.quiet(0.5)
+            watcher.close(), phone.close()
+            return [re.findall(r'(?:state|event)="(\w+)"', n.text) for n in watch.notifies]
+
+
+def test_the_reg_event_is_seen_by_a_watcher():
+    expected = watched_reg_event("stock", "stock")
+    assert any("active" in states_ for states_ in expected)
+    for pua, presence in PAIRS[1:]:
+        assert watched_reg_event(pua, presence)[-1] == expected[-1], (pua, presence)
+
+
+BLA = """
+request_route {
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    if (is_method("REGISTER")) { bla_set_flag(); if (!save("location")) sl_reply_error(); exit; }
+    if (is_method("NOTIFY")) { bla_handle_notify(); exit; }
+    sl_send_reply("404", "Not here");
+}
+"""
+
+
+def bridged_line(pua):
+    """A phone with a shared line: it is subscribed to, and what it notifies is published."""
+    presence, phone = Responder(), Responder()
+    more = 'modparam("pua_bla", "header_name", "Sender")\nmodparam("pua_bla", "outbound_proxy", "%s")\n' % presence.uri
+    more += 'modparam("pua_bla", "server_address", "sip:bla@127.0.0.1")\nmodparam("pua_bla", "default_domain", "example.org")\n'
+    with Kamailio(pua, presence=dict(), modules=("usrloc", "registrar", "pua", "pua_bla"), route=BLA,
+                  extra_params=parameters(outbound_proxy=presence.uri, check_remote_contact=0) + more) as kamailio:
+        client = Phone(kamailio, "alice")
+        client.reply_to(client.request("REGISTER", client.uri, ["Expires: 600"], ruri="sip:example.org",
+                                       contact="<sip:alice@127.0.0.1:%d>" % phone.port))
+        seen = presence.wait(1, timeout=2) + phone.wait(1, timeout=1)
+        answers = []
+        for count, state in enumerate(("early", "confirmed")):
+            subscribe = seen[0]
+            body = dialog_info(state)
+            teller = phone if phone.requests else presence
+            reply = teller.notify(kamailio, subscribe, cseq=count + 1, body=body, ctype="application/dialog-info+xml")
+            answers.append(reply and reply.code)
+            time.sleep(0.5)
+        client.close()
+        requests = [(m.method, m.get("Event"), m.get("SIP-If-Match"), m.get("Expires"),
+                     re.findall(r"<state>(\w+)", m.text), re.findall(r'version="(\d+)"', m.text)) for m in seen[:1] + presence.requests]
+    presence.close(), phone.close()
+    return requests, answers
+
+
+def test_a_bridged_line():
+    stock, ours = bridged_line("stock"), bridged_line("ours")
+    assert ours == stock and ours[0][0][0] == "SUBSCRIBE", (stock, ours)
 
 
 def test_registration_state():

@@ -1,16 +1,17 @@
 """Resource lists (RFC 4662): the stock rls module with both of our modules under it shows what it shows on stock's."""
 import re
 
+import pytest
+
 from kit.kamailio import Kamailio
 from kit.sip import Client, pidf
 
 PARAMS = """
 modparam("pua", "db_url", "@DB@")
-modparam("pua", "outbound_proxy", "sip:127.0.0.1:@PORT@")
 modparam("rls", "db_url", "@DB@")
 modparam("rls", "xcap_db_url", "@DB@")
 modparam("rls", "server_address", "sip:rls@127.0.0.1:@PORT@")
-modparam("rls", "outbound_proxy", "sip:127.0.0.1:@PORT@")
+modparam("rls", "outbound_proxy", "sip:127.0.0.1:%d")
 modparam("rls", "integrated_xcap_server", 1)
 modparam("rls", "to_presence_code", 5)
 modparam("presence_xml", "integrated_xcap_server", 1)
@@ -43,15 +44,29 @@ def shown(message):
     return listed and listed.groups(), resources, states, message.get("Require"), message.get("Subscription-State")[:6]
 
 
-def life_of_a_list(which):
-    server = Kamailio(which, db="text", modules=("presence_xml", "pua", "xcap_client", "rls"), route=ROUTE, extra_params=PARAMS,
-                      presence=dict(subs_db_mode=1))
+def life_of_a_list(which, presence=None):
+    """Both jobs in one server, or the lists in one and the presence server in another."""
+    if presence is None:
+        server = rls_server(which)
+        return life(server, server)
+    memory = dict(subs_db_mode=0, publ_cache=2)
+    with Kamailio(presence, presence=memory, modules=("presence_xml",)) as other:
+        return life(rls_server(which, other), other)
+
+
+def rls_server(which, presence=None):
+    made = Kamailio(which, db="text", modules=("presence_xml", "pua", "xcap_client", "rls"), route=ROUTE, presence=dict(subs_db_mode=1))
+    made.extra_params = PARAMS % (presence or made).port
+    return made
+
+
+def life(server, presence):
     server.make_database()
     table = server.folder / "dbtext" / "xcap"
     row = "1:bob:example.org:%s:8:e1:0:/rls:0" % services().replace(":", "\\:")
     table.write_text(table.read_text().split("\n")[0] + "\n" + row + "\n")
     with server:
-        buddies = [Client(server, "u%d" % n) for n in range(BUDDIES)]
+        buddies = [Client(presence, "u%d" % n) for n in range(BUDDIES)]
         etags = [buddy.publish(body=pidf(buddy.user)).get("SIP-ETag") for buddy in buddies[:3]]
         bob = Client(server, "bob")
         watch = bob.subscribe("sip:list@example.org", extra=["Supported: eventlist"],
@@ -72,8 +87,9 @@ def life_of_a_list(which):
     return seen
 
 
-def test_life_of_a_list():
-    stock, ours = life_of_a_list("stock"), life_of_a_list("ours")
+@pytest.mark.parametrize("presence", [None, "stock", "ours"])
+def test_life_of_a_list(presence):
+    stock, ours = life_of_a_list("stock", presence and "stock"), life_of_a_list("ours", presence)
     assert ours == stock
     assert ours[0] == (200, "eventlist") and ours[1][1] == sorted("sip:u%d@example.org" % n for n in range(BUDDIES))
     assert ours[2]["sip:u0@example.org"] == "closed" and ours[2]["sip:u1@example.org"] == "open"
