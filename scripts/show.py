@@ -34,7 +34,7 @@ def check_port():
 
 class Server:
     def __init__(self, binary, folder):
-        self.port = PORT
+        self.address, self.port = "127.0.0.1", PORT
         modules = sorted(pathlib.Path("/usr/lib").glob("*/kamailio/modules")) or [pathlib.Path("/usr/lib/kamailio/modules")]
         text = (ROOT / "examples" / "single-node-sqlite.cfg").read_text()
         text = text.replace("/usr/lib/x86_64-linux-gnu/kamailio/modules/", str(modules[0]) + "/")

@@ -308,8 +308,12 @@ impl World {
         match &event {
             Event::State { sender, .. } => {
                 collapsed = lane.pending;
+                // The change of the documents has counted already: whoever subscribed since then knows them. What is
+                // shown only once has to reach everybody.
+                if once.is_some() {
+                    lane.generation = lane.generation.wrapping_add(1);
+                }
                 lane.once = once;
-                lane.generation = lane.generation.wrapping_add(1);
                 lane.pending |= !lane.members.is_empty();
                 if !sender.is_empty() {
                     skip_sender(&mut shard, rule, resource, sender);

@@ -402,6 +402,9 @@ impl World {
                 self.change_in_memory(&resource, &Change::Remove(etag.clone()))?;
             }
             self.write_rows(&resource, &[OwnedRowChange::Delete(etag)])?;
+            if let Some(lane) = self.shared.tables.shard(resource.hash).lane(self.shared.tables.rule(), &resource) {
+                lane.documents_changed();
+            }
             ended.push(resource);
         }
         Ok(ended)
