@@ -169,9 +169,16 @@ fn main() {
 
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
     let mut header = cbindgen::Builder::new().with_config(config);
-    for file in
-        ["presence_module", "presence_rpc", "presence_variables", "presence_api", "pua_module", "pua_api", "pua_libxml"]
-    {
+    for file in [
+        "presence_module",
+        "presence_rpc",
+        "operator_rpc",
+        "presence_variables",
+        "presence_api",
+        "pua_module",
+        "pua_api",
+        "pua_libxml",
+    ] {
         let path = root.join(format!("src/abi/{file}.rs"));
         if path.exists() {
             header = header.with_src(path);

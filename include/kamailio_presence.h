@@ -71,17 +71,32 @@ int kr_presence_refresh_watchers(const str *uri,
 // `presence.cleanup`.
 void kr_presence_rpc_cleanup(rpc_t *rpc, void *ctx);
 
+// `presence.drain [seconds]`.
+void kr_presence_rpc_drain(rpc_t *rpc, void *ctx);
+
+// `presence.explain watcher presentity event`.
+void kr_presence_rpc_explain(rpc_t *rpc, void *ctx);
+
 // `presence.presentity_list [full]`.
 void kr_presence_rpc_presentity_list(rpc_t *rpc, void *ctx);
 
 // `presence.presentity_show uri [full]`.
 void kr_presence_rpc_presentity_show(rpc_t *rpc, void *ctx);
 
+// `presence.publication_expire presentity event etag`.
+void kr_presence_rpc_publication_expire(rpc_t *rpc, void *ctx);
+
 // `presence.publish_cache_sync`.
 void kr_presence_rpc_publish_cache_sync(rpc_t *rpc, void *ctx);
 
 // `presence.refreshWatchers uri event type`.
 void kr_presence_rpc_refresh_watchers(rpc_t *rpc, void *ctx);
+
+// `presence.subscription_end watcher presentity event [reason]`.
+void kr_presence_rpc_subscription_end(rpc_t *rpc, void *ctx);
+
+// `presence.subscriptions [name=value ...]`.
+void kr_presence_rpc_subscriptions(rpc_t *rpc, void *ctx);
 
 // `presence.updateWatchers uri event`.
 void kr_presence_rpc_update_watchers(rpc_t *rpc, void *ctx);
@@ -103,6 +118,9 @@ int kr_pua_mod_init(const kr_pua_params_t *params);
 
 // `pua.cleanup`: all records are looked through at once.
 void kr_pua_rpc_cleanup(rpc_t *_rpc, void *_ctx);
+
+// `pua.list [presentity]`.
+void kr_pua_rpc_list(rpc_t *rpc, void *ctx);
 
 // `pua_update_contact()`: 1, or -1 when the NOTIFY belongs to no dialog of ours.
 int kr_pua_update_contact(sip_msg_t *msg);

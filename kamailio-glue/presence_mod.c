@@ -244,6 +244,15 @@ static const char *show_doc[] = {"Shows the publications of a URI in memory. Par
 static const char *watchers_doc[] = {"Lists the subscriptions to a URI. Parameters: uri [full].", 0};
 static const char *sync_doc[] = {"Reads again which presentities have rows in the presentity table.", 0};
 
+static const char *subscriptions_doc[] = {"Lists subscriptions. Parameters, in any order: [watcher=uri] [presentity=uri] "
+		"[event=name] [status=active|pending|terminated|waiting] [offset=n] [limit=1..1000].", 0};
+static const char *explain_doc[] = {"Says why a watcher does or does not get documents. Parameters: watcher presentity event.", 0};
+static const char *end_doc[] = {"Ends the subscriptions of a watcher, or of all (.), with one last NOTIFY. Parameters: watcher "
+		"presentity event [reason: deactivated, timeout, rejected, noresource, giveup, probation].", 0};
+static const char *expire_doc[] = {"Removes a publication and tells the watchers. Parameters: presentity event etag.", 0};
+static const char *drain_doc[] = {"Ends all subscriptions with reason deactivated, so that phones subscribe elsewhere. Parameter: "
+		"[seconds over which they are spread].", 0};
+
 static rpc_export_t rpc_commands[] = {
 	{"presence.cleanup", kr_presence_rpc_cleanup, cleanup_doc, 0},
 	{"presence.refreshWatchers", kr_presence_rpc_refresh_watchers, refresh_doc, 0},
@@ -252,6 +261,11 @@ static rpc_export_t rpc_commands[] = {
 	{"presence.presentity_show", kr_presence_rpc_presentity_show, show_doc, RET_ARRAY},
 	{"presence.watcher_list", kr_presence_rpc_watcher_list, watchers_doc, RET_ARRAY},
 	{"presence.publish_cache_sync", kr_presence_rpc_publish_cache_sync, sync_doc, 0},
+	{"presence.subscriptions", kr_presence_rpc_subscriptions, subscriptions_doc, RET_ARRAY},
+	{"presence.explain", kr_presence_rpc_explain, explain_doc, RET_ARRAY},
+	{"presence.subscription_end", kr_presence_rpc_subscription_end, end_doc, 0},
+	{"presence.publication_expire", kr_presence_rpc_publication_expire, expire_doc, 0},
+	{"presence.drain", kr_presence_rpc_drain, drain_doc, 0},
 	{0, 0, 0, 0}
 };
 /* clang-format on */

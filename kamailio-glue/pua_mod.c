@@ -51,8 +51,11 @@ static param_export_t parameters[] = {
 
 static const char *cleanup_doc[] = {"Refreshes and removes what is due in the pua table.", 0};
 
+static const char *list_doc[] = {"Lists the publications and subscriptions that are kept alive, 1000 at most. Parameter: [presentity].", 0};
+
 static rpc_export_t rpc_commands[] = {
 	{"pua.cleanup", kr_pua_rpc_cleanup, cleanup_doc, 0},
+	{"pua.list", kr_pua_rpc_list, list_doc, RET_ARRAY},
 	{0, 0, 0, 0}
 };
 

@@ -9,6 +9,7 @@ mod entry;
 pub mod c_types;
 mod frozen_table;
 mod gauges;
+pub mod operator_rpc;
 pub mod presence_api;
 mod presence_calls;
 mod presence_dmq;

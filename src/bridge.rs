@@ -3,6 +3,7 @@ pub mod active_watchers;
 pub mod callbacks;
 pub mod counters;
 pub mod database;
+pub mod drain;
 pub mod ids;
 pub mod journal;
 pub mod lanes;

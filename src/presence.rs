@@ -6,6 +6,7 @@ pub mod dialog_info;
 pub mod error;
 pub mod event_package;
 pub mod expiry;
+pub mod explain;
 pub mod notifier;
 pub mod ports;
 pub mod publication;

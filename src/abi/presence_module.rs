@@ -97,6 +97,19 @@ pub(super) unsafe extern "C" fn kr_presence_on_update(_ticks: c_uint, _param: *m
     super::entry::guarded("update timer", || (), update)
 }
 
+pub(super) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *mut c_void) {
+    super::entry::guarded(
+        "second timer",
+        || (),
+        || {
+            let Some(mut world) = state::world() else { return };
+            if let Err(error) = world.drain_step() {
+                log!(Error, "cannot end subscriptions before maintenance: {error}");
+            }
+        },
+    )
+}
+
 pub(super) unsafe extern "C" fn kr_presence_on_turn(_ticks: c_uint, param: *mut c_void) {
     super::entry::guarded(
         "notifier",

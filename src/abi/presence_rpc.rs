@@ -11,7 +11,7 @@ use crate::presence::subscription::Field;
 use crate::sip::uri;
 use std::ffi::{CString, c_void};
 
-fn fault(rpc: Rpc, why: &str) {
+pub(super) fn fault(rpc: Rpc, why: &str) {
     rpc.fault(500, &CString::new(why).unwrap_or_default());
 }
 
@@ -145,7 +145,7 @@ fn cache_sync(rpc: Rpc) {
     }
 }
 
-fn call(rpc: *mut rpc_t, ctx: *mut c_void, run: fn(Rpc)) {
+pub(super) fn call(rpc: *mut rpc_t, ctx: *mut c_void, run: fn(Rpc)) {
     // SAFETY: arguments of an RPC call in progress.
     if let Some(rpc) = unsafe { Rpc::new(rpc, ctx) } {
         match state::process() {

@@ -1,6 +1,7 @@
 //! Start-up of `presence.so`: parameters, database, shared tables, processes.
 use super::presence_module::{
-    kr_presence_notify_completed, kr_presence_on_clean, kr_presence_on_turn, kr_presence_on_update,
+    kr_presence_notify_completed, kr_presence_on_clean, kr_presence_on_second, kr_presence_on_turn,
+    kr_presence_on_update,
 };
 use super::state;
 use crate::bridge::callbacks::Registry;
@@ -92,11 +93,13 @@ pub(super) fn open_tables(url: &'static [u8], tables: &[(&'static [u8], u32)]) -
 }
 
 fn start_timers(config: &Config) -> Result<(), String> {
-    if !config.database && config.subscriptions == SubscriptionMode::Memory && config.clean_period == 0 {
-        return Ok(());
-    }
-    let wanted: [(i32, process::TimerFn); 2] =
-        [(config.clean_period, kr_presence_on_clean), (config.db_update_period, kr_presence_on_update)];
+    let keeps_all = !config.database && config.subscriptions == SubscriptionMode::Memory && config.clean_period == 0;
+    let update_period = if keeps_all { 0 } else { config.db_update_period };
+    let wanted: [(i32, process::TimerFn); 3] = [
+        (config.clean_period, kr_presence_on_clean),
+        (update_period, kr_presence_on_update),
+        (1, kr_presence_on_second),
+    ];
     for (period, f) in wanted {
         if period > 0 && !process::every(period, config.secondary_timer, f) {
             return Err("cannot register a timer".into());

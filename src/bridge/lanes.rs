@@ -9,6 +9,7 @@ use crate::host::shm::{self, NoMemory, Shm, ShmVec};
 use crate::log;
 use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
+use crate::presence::explain::{Traffic, Trail};
 use crate::presence::ports::{Event, Occasion, Once, Outgoing, Renewal, Round, Standing};
 use crate::presence::resource::{Resource, UriRule};
 use crate::presence::subscription::{DialogId, Field, Journal, Status, Subscription};
@@ -65,6 +66,7 @@ impl World {
             place: 0,
             seen: 0,
             due: None,
+            trail: Trail::default(),
         })?;
         tables.place_dialog(dialog_hash, resource.hash)?;
         // A lane exists for every resource with rows, so a new one has no documents.
@@ -283,6 +285,67 @@ impl World {
         Ok(true)
     }
 
+    /// Notes that a NOTIFY was answered by something else than success.
+    pub fn note_failure(&self, dialog: DialogId<'_>, code: i32) {
+        let hash = self.shared.tables.dialog_hash(dialog);
+        let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return };
+        if let Some(member) = shard.find(hash, dialog) {
+            member.trail.failed = u16::try_from(code).unwrap_or_default();
+        }
+    }
+
+    /// See [`crate::presence::ports::Ports::trail`].
+    pub(super) fn trail_of(&self, dialog: DialogId<'_>) -> Trail {
+        let hash = self.shared.tables.dialog_hash(dialog);
+        let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Trail::default() };
+        shard.find(hash, dialog).map(|member| member.trail).unwrap_or_default()
+    }
+
+    /// See [`crate::presence::ports::Ports::traffic`].
+    pub(super) fn traffic_of(&self, resource: &Resource) -> Traffic {
+        let tables = &self.shared.tables;
+        let mut shard = tables.shard(resource.hash);
+        let lane = shard.lane(tables.rule(), resource);
+        lane.map(|lane| Traffic { busy: lane.busy, pending: lane.pending }).unwrap_or_default()
+    }
+
+    /// Some of the subscriptions that are `wanted`, in a stable order.
+    pub fn page_of_subscriptions(
+        &self,
+        offset: usize,
+        limit: usize,
+        wanted: impl Fn(&Subscription) -> bool,
+    ) -> Result<Vec<Subscription>, StoreError> {
+        let (mut skipped, mut page) = (0, Vec::new());
+        let mut take = |subscription: Subscription| {
+            if !wanted(&subscription) {
+                return true;
+            }
+            if skipped < offset {
+                skipped += 1;
+                return true;
+            }
+            page.push(subscription);
+            page.len() < limit
+        };
+        if self.config.subscriptions == SubscriptionMode::Database {
+            self.each_row(&mut take)?;
+            page.truncate(limit);
+            return Ok(page);
+        }
+        let tables = &self.shared.tables;
+        'all: for index in 0..tables.shard_count() {
+            let copies: Vec<Subscription> =
+                tables.nth_shard(index).members().map(|member| member.subscription.to_private()).collect();
+            for subscription in copies {
+                if !take(subscription) {
+                    break 'all;
+                }
+            }
+        }
+        Ok(page)
+    }
+
     /// Whether anybody subscribes to a resource.
     fn has_members(&self, resource: &Resource) -> bool {
         let tables = &self.shared.tables;
@@ -396,6 +459,7 @@ impl World {
             drop(shard);
             return portion;
         }
+        let now = crate::host::clock::now();
         let mut unwritten = Vec::new();
         while let Some(lane) = shard.lane(tables.rule(), resource) {
             let Some(slot) = lane.members.get(round.cursor).copied() else { break };
@@ -411,6 +475,7 @@ impl World {
             if is_older(member.seen, round.generation) {
                 member.seen = round.generation;
             }
+            member.trail.told_at = now;
             let numbers = &mut member.subscription.numbers;
             numbers.local_cseq += 1;
             numbers.version += 1;

@@ -50,6 +50,24 @@ impl World {
         self.database.read(|db| table_rows::select(db, table, packages, &conditions))
     }
 
+    /// Calls `take` with every row until it has enough.
+    pub(super) fn each_row(&self, take: &mut impl FnMut(Subscription) -> bool) -> Result<(), StoreError> {
+        let (table, packages) = (self.table(), self.packages);
+        let mut more = true;
+        super::pages::each_page(self.database, table, self.config.fetch_rows, |db, page| {
+            if !more {
+                return Ok(0);
+            }
+            let found = table_rows::select(db, table, packages, page)?;
+            let count = found.len();
+            for subscription in found {
+                more = more && take(subscription);
+            }
+            Ok(count)
+        })
+        .map(|_| ())
+    }
+
     /// Reads who watches a resource whose documents have just changed, before the change is answered: whoever subscribes
     /// later is told of the new state by the answer to the SUBSCRIBE, and must not be told again.
     pub(super) fn note_watching(&mut self, resource: &Resource) {

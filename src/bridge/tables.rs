@@ -3,6 +3,7 @@
 use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
 use crate::host::sync::{Guard, Lock};
 use crate::presence::event_package::PackageId;
+use crate::presence::explain::Trail;
 use crate::presence::ports::Occasion;
 use crate::presence::publication::{Dialogs, Publication, Stored};
 use crate::presence::resource::{Resource, UriRule};
@@ -28,6 +29,8 @@ pub struct Member {
     pub due: Option<Occasion>,
     /// The local CSeq its row holds.
     pub written_cseq: u32,
+    /// What became of its NOTIFYs.
+    pub trail: Trail,
 }
 
 /// A publication in shared memory: its strings in one block.

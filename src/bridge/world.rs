@@ -2,6 +2,7 @@
 use super::callbacks::Registry;
 use super::counters::{self, Counter};
 use super::database::Database;
+use super::drain::Drain;
 use super::ids::Ids;
 use super::rows::RowRound;
 use super::senders::{Pace, Senders};
@@ -15,6 +16,7 @@ use crate::log;
 use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, Packages};
+use crate::presence::explain::{Traffic, Trail};
 use crate::presence::ports::{Event, Occasion, Outgoing, Ports, Renewal, Round, Standing, Verdict};
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::replication::Replica;
@@ -32,6 +34,8 @@ pub struct Shared {
     pub order: Vec<&'static SleepLock>,
     /// Large fan-outs that wait for a sender process.
     pub senders: &'static Senders,
+    /// A drain under way.
+    pub drain: &'static Drain,
 }
 
 /// What one process keeps from request to request.
@@ -66,7 +70,12 @@ impl Shared {
     pub fn new(config: &Config) -> Result<Shared, NoMemory> {
         let rule = UriRule { ignore_case: config.ignore_case, seed: config.hash_seed };
         let order = (0..WRITE_ORDERS).map(|_| SleepLock::leak()).collect::<Result<_, _>>()?;
-        Ok(Shared { tables: Tables::new(rule)?, order, senders: shm::leak(Senders::new()?)? })
+        Ok(Shared {
+            tables: Tables::new(rule)?,
+            order,
+            senders: shm::leak(Senders::new()?)?,
+            drain: shm::leak(Drain::default())?,
+        })
     }
 }
 
@@ -157,6 +166,9 @@ impl World {
 
     /// What happens when a NOTIFY was answered, or was not (RFC 6665 4.2.2).
     pub fn notify_answered(&mut self, dialog: DialogId<'_>, code: i32) {
+        if code >= 300 {
+            self.note_failure(dialog, code);
+        }
         let gone = matches!(code, 404 | 481) || (code == 408 && self.config.remove_on_timeout);
         if gone {
             match self.drop_subscription(dialog) {
@@ -378,6 +390,13 @@ impl Ports for World {
     }
     fn waiting_watchers(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError> {
         self.find_waiting(resource)
+    }
+
+    fn trail(&mut self, dialog: DialogId<'_>) -> Trail {
+        self.trail_of(dialog)
+    }
+    fn traffic(&mut self, resource: &Resource) -> Traffic {
+        self.traffic_of(resource)
     }
 
     fn happened(&mut self, resource: &Resource, event: Event<'_>) -> bool {

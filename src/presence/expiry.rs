@@ -1,9 +1,9 @@
 //! What ends by itself: subscriptions and publications whose time is over, in bounded batches until nothing is left.
 use super::error::StoreError;
 use super::notifier;
-use super::ports::{Event, Ports};
+use super::ports::{Event, Occasion, Ports};
 use super::subscribe::tell_winfo;
-use super::subscription::{Field, Status};
+use super::subscription::{Field, Status, Subscription};
 use super::winfo::Watcher;
 
 /// How much is taken in one step.
@@ -17,21 +17,35 @@ pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
         let ended = ports.end_expired(now, BATCH)?;
         total += ended.len();
         for subscription in &ended {
-            let package = *ports.packages().get(subscription.numbers.event);
-            let uri = subscription.get(Field::PresUri).to_vec();
-            let mut watcher = Watcher::of(subscription);
-            watcher.status = Status::Terminated;
-            watcher.event = b"timeout";
-            tell_winfo(ports, &package, &uri, watcher, false);
-            let resource = ports.uri_rule().resource(&uri, subscription.numbers.event);
-            if ports.happened(&resource, Event::Due) {
-                notifier::run(ports, &resource);
-            }
+            say_goodbye(ports, subscription, b"timeout");
         }
         if ended.len() < BATCH {
             return Ok(total);
         }
     }
+}
+
+/// The last NOTIFY of a subscription that has ended, and the word to those who watch the watchers.
+fn say_goodbye<P: Ports>(ports: &mut P, subscription: &Subscription, event: &'static [u8]) {
+    let package = *ports.packages().get(subscription.numbers.event);
+    let uri = subscription.get(Field::PresUri).to_vec();
+    let mut watcher = Watcher::of(subscription);
+    watcher.status = Status::Terminated;
+    watcher.event = event;
+    tell_winfo(ports, &package, &uri, watcher, false);
+    let resource = ports.uri_rule().resource(&uri, subscription.numbers.event);
+    if ports.happened(&resource, Event::Due) {
+        notifier::run(ports, &resource);
+    }
+}
+
+/// Ends a subscription on an operator's word: one NOTIFY with `terminated` and this reason. `false` when it was gone.
+pub fn end<P: Ports>(ports: &mut P, subscription: &Subscription, reason: &[u8]) -> Result<bool, StoreError> {
+    let ended = ports.end(subscription.dialog(), Occasion::Ended, reason)?;
+    if ended {
+        say_goodbye(ports, subscription, b"deactivated");
+    }
+    Ok(ended)
 }
 
 /// Removes publications that ran out and tells the watchers (unless `force_delete`).

@@ -2,6 +2,7 @@
 use super::config::Config;
 use super::error::{Failure, StoreError};
 use super::event_package::{PackageId, Packages};
+use super::explain::{Traffic, Trail};
 use super::publication::{Applied, Change, Publication};
 use super::replication::Replica;
 use super::resource::{Resource, UriRule};
@@ -214,6 +215,11 @@ pub trait Ports {
     fn remember_standing(&mut self, subscription: &Subscription, standing: &Standing) -> Result<(), StoreError>;
     /// Watchers of a resource that are remembered as waiting or pending without a live subscription.
     fn waiting_watchers(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError>;
+
+    /// What became of the NOTIFYs of a subscription.
+    fn trail(&mut self, dialog: DialogId<'_>) -> Trail;
+    /// Who is sending for a resource.
+    fn traffic(&mut self, resource: &Resource) -> Traffic;
 
     /// Notes what happened to a resource; `true` when the caller has to send (`notifier::run`).
     fn happened(&mut self, resource: &Resource, event: Event<'_>) -> bool;

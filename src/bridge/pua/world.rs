@@ -16,7 +16,7 @@ use crate::pua::answer::Answer;
 use crate::pua::config::{Config, Mode};
 use crate::pua::event::{Event, Processing};
 use crate::pua::ports::{Departure, Flight, FlightId, Outgoing, Ports, Processed, Refusal, Sent};
-use crate::pua::record::{Dialog, Record, Search};
+use crate::pua::record::{Dialog, Field, Record, Search};
 use crate::pua::request::{Part, Request};
 use std::cell::{Cell, RefCell};
 
@@ -105,6 +105,22 @@ impl PuaWorld {
             Some(records) => Ok(records.uris_with_id(id)),
             None => self.rows().uris_with_id(id).map_err(store),
         }
+    }
+
+    /// Some of the records whose presentity is `wanted`.
+    pub fn all_records(&self, limit: usize, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Record>, Refusal> {
+        let mut all = match self.in_memory() {
+            Some(records) => records.ending(i64::MAX, 0, 1),
+            None => {
+                let mut rows = Vec::new();
+                self.rows().each(|record| rows.push(record)).map_err(store)?;
+                rows
+            }
+        };
+        all.retain(|record| wanted(record.get(Field::PresUri)));
+        all.sort_by_key(|record| record.numbers.serial);
+        all.truncate(limit);
+        Ok(all)
     }
 
     /// Fills the memory from the table; returns how many rows were read.

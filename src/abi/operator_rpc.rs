@@ -1,0 +1,289 @@
+//! RPC commands for operators: who subscribes, why somebody sees nothing, ending what has to end.
+use super::c_types::rpc_t;
+use super::presence_rpc::{call, fault};
+use super::{pua_state, state};
+use crate::bridge::world::World;
+use crate::host::rpc::Rpc;
+use crate::host::{clock, log};
+use crate::presence::expiry;
+use crate::presence::explain::{self, Finding};
+use crate::presence::ports::Ports;
+use crate::presence::publish::{self, Direct, DirectKind};
+use crate::presence::resource::Resource;
+use crate::presence::subscription::{Field, Status, Subscription};
+use crate::pua::record::Field as RecordField;
+use crate::sip::uri;
+use std::ffi::c_void;
+
+/// How many entries a list has when nobody says otherwise, and at most.
+const PAGE: usize = 100;
+const LARGEST_PAGE: usize = 1000;
+
+/// Reasons a subscription can be ended with (RFC 6665 4.1.3).
+const REASONS: [&[u8]; 6] = [b"deactivated", b"timeout", b"rejected", b"noresource", b"giveup", b"probation"];
+
+/// What a list is narrowed to: `name=value` arguments.
+#[derive(Default)]
+struct Filter {
+    watcher: Option<Vec<u8>>,
+    presentity: Option<Vec<u8>>,
+    event: Option<Vec<u8>>,
+    status: Option<Status>,
+    offset: usize,
+    limit: usize,
+}
+
+impl Filter {
+    fn read(rpc: Rpc) -> Result<Filter, String> {
+        let mut filter = Filter { limit: PAGE, ..Filter::default() };
+        while let Some(argument) = rpc.text() {
+            let (name, value) = match argument.iter().position(|c| *c == b'=') {
+                Some(at) => (&argument[..at], &argument[at + 1..]),
+                None => return Err(format!("{} is no name=value", log::show(&argument))),
+            };
+            let bad = |allowed: &str| format!("{}: allowed is {allowed}", log::show(&argument));
+            let number = || std::str::from_utf8(value).ok().and_then(|text| text.parse::<usize>().ok());
+            match name {
+                b"watcher" => filter.watcher = Some(value.to_vec()),
+                b"presentity" => filter.presentity = Some(value.to_vec()),
+                b"event" => filter.event = Some(value.to_vec()),
+                b"status" => {
+                    let known = [Status::Active, Status::Pending, Status::Terminated, Status::Waiting];
+                    let found = known.into_iter().find(|status| status.word() == value);
+                    filter.status = Some(found.ok_or_else(|| bad("active, pending, terminated or waiting"))?);
+                }
+                b"offset" => filter.offset = number().ok_or_else(|| bad("a number"))?,
+                b"limit" => {
+                    let limit = number().filter(|n| (1..=LARGEST_PAGE).contains(n));
+                    filter.limit = limit.ok_or_else(|| bad("1 to 1000"))?;
+                }
+                _ => return Err(bad("watcher=, presentity=, event=, status=, offset=, limit=")),
+            }
+        }
+        Ok(filter)
+    }
+
+    fn wants(&self, subscription: &Subscription, event: &[u8]) -> bool {
+        let same = |wanted: &Option<Vec<u8>>, is: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == is);
+        same(&self.watcher, &subscription.watcher_uri())
+            && same(&self.presentity, subscription.get(Field::PresUri))
+            && same(&self.event, event)
+            && self.status.is_none_or(|status| status == subscription.numbers.status)
+    }
+}
+
+fn subscriptions(rpc: Rpc) {
+    let filter = match Filter::read(rpc) {
+        Ok(filter) => filter,
+        Err(why) => return fault(rpc, &why),
+    };
+    let Some(world) = state::world() else { return };
+    let now = clock::now();
+    let packages = world.packages().clone();
+    let wanted = |s: &Subscription| filter.wants(s, packages.get(s.numbers.event).name);
+    match world.page_of_subscriptions(filter.offset, filter.limit, wanted) {
+        Ok(page) => {
+            for s in page {
+                let Some(out) = rpc.add_struct() else { return };
+                out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
+                out.text(c"event", packages.get(s.numbers.event).name).text(c"status", s.numbers.status.word());
+                out.text(c"reason", s.get(Field::Reason)).int(c"left", s.numbers.expires_at - now);
+                out.text(c"contact", s.get(Field::Contact)).text(c"callid", s.get(Field::CallId));
+                out.int(c"cseq", s.numbers.local_cseq.into()).int(c"version", s.numbers.version.into());
+                out.text(c"user_agent", s.get(Field::UserAgent));
+            }
+        }
+        Err(error) => fault(rpc, &error.to_string()),
+    }
+}
+
+/// The arguments watcher, presentity and event.
+fn named(rpc: Rpc, world: &World) -> Result<(Vec<u8>, Vec<u8>, Resource), String> {
+    let (Some(watcher), Some(presentity), Some(event)) = (rpc.text(), rpc.text(), rpc.text()) else {
+        return Err(
+            "give a watcher, a presentity and an event: sip:bob@example.org sip:alice@example.org dialog".into()
+        );
+    };
+    let resource = resource(world, &presentity, &event)?;
+    Ok((watcher, presentity, resource))
+}
+
+fn resource(world: &World, presentity: &[u8], event: &[u8]) -> Result<Resource, String> {
+    let id = world.packages().named(event);
+    let id = id.ok_or_else(|| {
+        let known = String::from_utf8_lossy(&world.packages().allow_events()).into_owned();
+        format!("no event package {}: there are {known}", log::show(event))
+    })?;
+    Ok(world.uri_rule().resource(presentity, id))
+}
+
+fn explain_watcher(rpc: Rpc) {
+    let Some(mut world) = state::world() else { return };
+    let (watcher, _, resource) = match named(rpc, &world) {
+        Ok(named) => named,
+        Err(why) => return fault(rpc, &why),
+    };
+    match explain::explain(&mut world, &watcher, &resource) {
+        Ok(findings) => findings.iter().for_each(|finding| show_finding(rpc, finding)),
+        Err(error) => fault(rpc, &error.to_string()),
+    }
+}
+
+fn show_finding(rpc: Rpc, finding: &Finding) {
+    let Some(out) = rpc.add_struct() else { return };
+    out.text(c"because", finding.because.as_bytes());
+    if let Some(shown) = &finding.subscription {
+        out.text(c"status", shown.status.word()).int(c"left", shown.left).text(c"contact", &shown.contact);
+        out.text(c"callid", &shown.call_id).int(c"cseq", shown.cseq.into()).int(c"version", shown.version.into());
+        out.int(c"last_notify", shown.trail.told_at).int(c"last_failure", shown.trail.failed.into());
+    }
+}
+
+fn end_subscriptions(rpc: Rpc) {
+    let Some(mut world) = state::world() else { return };
+    let (watcher, _, resource) = match named(rpc, &world) {
+        Ok(named) => named,
+        Err(why) => return fault(rpc, &why),
+    };
+    let reason = rpc.text().unwrap_or_else(|| REASONS[0].to_vec());
+    if !REASONS.contains(&reason.as_slice()) {
+        return fault(
+            rpc,
+            &format!(
+                "reason {}: allowed is {}",
+                log::show(&reason),
+                String::from_utf8_lossy(&REASONS.join(&b", "[..]))
+            ),
+        );
+    }
+    match end_matching(&mut world, &watcher, &resource, &reason) {
+        Ok(0) => rpc.fault(404, c"No such subscription"),
+        Ok(count) => {
+            if let Some(out) = rpc.add_struct() {
+                out.int(c"ended", count);
+            }
+        }
+        Err(why) => fault(rpc, &why),
+    }
+}
+
+/// Ends the subscriptions of a watcher (`.`: of all) to a resource; returns how many there were.
+fn end_matching(world: &mut World, watcher: &[u8], resource: &Resource, reason: &[u8]) -> Result<i64, String> {
+    let all = world.subscriptions(resource).map_err(|error| error.to_string())?;
+    let mut ended = 0;
+    for subscription in all.iter().filter(|s| watcher == b"." || s.watcher_uri() == watcher) {
+        if expiry::end(world, subscription, reason).map_err(|error| error.to_string())? {
+            ended += 1;
+        }
+    }
+    Ok(ended)
+}
+
+fn expire_publication(rpc: Rpc) {
+    let Some(mut world) = state::world() else { return };
+    let (Some(presentity), Some(event), Some(etag)) = (rpc.text(), rpc.text(), rpc.text()) else {
+        return fault(rpc, "give a presentity, an event and an entity tag");
+    };
+    let resource = match resource(&world, &presentity, &event) {
+        Ok(resource) => resource,
+        Err(why) => return fault(rpc, &why),
+    };
+    match world.documents(&resource) {
+        Ok(documents) if !documents.iter().any(|d| d.etag == etag) => {
+            return rpc.fault(404, c"No publication with this entity tag");
+        }
+        Err(error) => return fault(rpc, &error.to_string()),
+        Ok(_) => {}
+    }
+    let (user, domain) = uri::split(&presentity);
+    let removal = Direct {
+        event: resource.event,
+        user,
+        domain,
+        etag: &etag,
+        sender: b"",
+        body: b"",
+        expires: 0,
+        kind: DirectKind::Update,
+    };
+    if let Err(why) = publish::direct(&mut world, &removal) {
+        fault(rpc, &why.to_string());
+    }
+}
+
+fn drain(rpc: Rpc) {
+    let Some(process) = state::process() else { return };
+    let seconds = match rpc.text() {
+        None => 0,
+        Some(text) => match std::str::from_utf8(&text).ok().and_then(|text| text.parse::<i64>().ok()) {
+            Some(seconds @ 0..=86_400) => seconds,
+            _ => return fault(rpc, &format!("seconds {}: allowed is 0 to 86400", log::show(&text))),
+        },
+    };
+    process.shared.drain.begin(clock::now() + seconds);
+    if let Some(out) = rpc.add_struct() {
+        out.int(c"subscriptions", process.shared.tables.subscription_count() as i64).int(c"seconds", seconds);
+    }
+}
+
+fn pua_list(rpc: Rpc) {
+    let Some(process) = pua_state::process() else { return rpc.fault(500, c"pua is not initialised") };
+    let wanted = rpc.text();
+    let now = clock::now();
+    let world = crate::bridge::pua::world::PuaWorld::new(process);
+    let all = match world.all_records(LARGEST_PAGE, |uri| wanted.as_ref().is_none_or(|wanted| wanted == uri)) {
+        Ok(all) => all,
+        Err(why) => return fault(rpc, &why.to_string()),
+    };
+    for record in all {
+        let Some(out) = rpc.add_struct() else { return };
+        let kind: &[u8] = if record.is_subscription() { b"subscription" } else { b"publication" };
+        out.text(c"kind", kind).text(c"presentity", record.get(RecordField::PresUri));
+        out.text(c"id", record.get(RecordField::Id)).text(c"watcher", record.get(RecordField::WatcherUri));
+        out.int(c"event", record.numbers.event.into()).int(c"left", record.numbers.expires_at - now);
+        let desired = if record.numbers.desired_until == 0 { -1 } else { record.numbers.desired_until - now };
+        out.int(c"wanted", desired).text(c"etag", record.get(RecordField::Etag));
+        out.text(c"callid", record.get(RecordField::CallId)).int(c"version", record.numbers.version.into());
+    }
+}
+
+/// `presence.subscriptions [name=value ...]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_subscriptions(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_subscriptions, (), { call(rpc, ctx, subscriptions) })
+}
+
+/// `presence.explain watcher presentity event`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_explain(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_explain, (), { call(rpc, ctx, explain_watcher) })
+}
+
+/// `presence.subscription_end watcher presentity event [reason]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_subscription_end(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_subscription_end, (), { call(rpc, ctx, end_subscriptions) })
+}
+
+/// `presence.publication_expire presentity event etag`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_publication_expire(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_publication_expire, (), { call(rpc, ctx, expire_publication) })
+}
+
+/// `presence.drain [seconds]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_drain(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_drain, (), { call(rpc, ctx, drain) })
+}
+
+/// `pua.list [presentity]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_pua_rpc_list(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_pua_rpc_list, (), {
+        // SAFETY: arguments of an RPC call in progress.
+        if let Some(rpc) = unsafe { Rpc::new(rpc, ctx) } {
+            pua_list(rpc);
+        }
+    })
+}

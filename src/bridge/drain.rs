@@ -1,0 +1,47 @@
+//! Before maintenance: all subscriptions are ended, spread over a time, so that phones subscribe elsewhere.
+use super::world::World;
+use crate::host::clock;
+use crate::presence::error::StoreError;
+use crate::presence::expiry;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// A drain that is under way, in shared memory.
+#[derive(Default)]
+pub struct Drain {
+    /// When it is to be done; 0: there is none.
+    until: AtomicI64,
+}
+
+/// At most so many subscriptions are ended in one second.
+const LARGEST_STEP: usize = 2000;
+
+impl Drain {
+    /// Begins a drain that is done at `until`.
+    pub fn begin(&self, until: i64) {
+        self.until.store(until.max(1), Ordering::Relaxed);
+    }
+}
+
+impl World {
+    /// One second of a drain; returns how many subscriptions were ended.
+    pub fn drain_step(&mut self) -> Result<usize, StoreError> {
+        let drain = &self.shared.drain;
+        let until = drain.until.load(Ordering::Relaxed);
+        if until == 0 {
+            return Ok(0);
+        }
+        let left = (until - clock::now()).max(0) as usize;
+        let counted = self.survey().iter().map(|counts| counts.subscriptions).sum::<i64>() as usize;
+        // Where the driver cannot count, they go page by page.
+        let all = if counted == 0 { LARGEST_STEP } else { counted };
+        let share = all.div_ceil(left + 1).min(LARGEST_STEP);
+        let page = self.page_of_subscriptions(0, share, |_| true)?;
+        for subscription in &page {
+            expiry::end(self, subscription, b"deactivated")?;
+        }
+        if page.is_empty() || page.len() == counted {
+            drain.until.store(0, Ordering::Relaxed);
+        }
+        Ok(page.len())
+    }
+}
