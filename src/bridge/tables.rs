@@ -508,6 +508,7 @@ mod tests {
             seen: 0,
             due: None,
             written_cseq: 0,
+            trail: Trail::default(),
         })
     }
 
