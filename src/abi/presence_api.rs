@@ -79,7 +79,7 @@ unsafe extern "C" fn get_event_list(list: *mut *mut str_t) -> c_int {
             return -1;
         }
         // SAFETY: a place of the caller for a `str` that it frees.
-        match unsafe { private_str(&registry.packages().allow_events(), false) } {
+        match unsafe { private_str(&registry.packages().allow_events()) } {
             Some(text) => {
                 // SAFETY: checked above.
                 unsafe { *list = text };
@@ -95,12 +95,12 @@ unsafe extern "C" fn get_event_list(list: *mut *mut str_t) -> c_int {
 ///
 /// # Safety
 /// The caller frees both.
-unsafe fn private_str(bytes: &[u8], libc_text: bool) -> Option<*mut str_t> {
+unsafe fn private_str(bytes: &[u8]) -> Option<*mut str_t> {
     // SAFETY: sizes are those of what is written.
     unsafe {
         let out = sys::kr_pkg_malloc(size_of::<str_t>()) as *mut str_t;
         let size = bytes.len() + 1;
-        let text = if libc_text { libc::malloc(size) } else { sys::kr_pkg_malloc(size) } as *mut u8;
+        let text = sys::kr_pkg_malloc(size) as *mut u8;
         if out.is_null() || text.is_null() {
             if !out.is_null() {
                 sys::kr_pkg_free(out as *mut _);
@@ -271,9 +271,12 @@ unsafe extern "C" fn get_presentity(
             let Some(id) = state::registry().and_then(|registry| registry.id_of(event)) else {
                 return std::ptr::null_mut();
             };
-            presence_calls::document_of(view(&uri), id)
-                .and_then(|document| private_str(&document, (*event).free_body.is_some()))
-                .unwrap_or(std::ptr::null_mut())
+            let made = match (*event).agg_nbody {
+                // The package's own memory: it alone knows how it is freed.
+                Some(_) => presence_calls::package_document_of(view(&uri), id),
+                None => presence_calls::document_of(view(&uri), id).and_then(|document| private_str(&document)),
+            };
+            made.unwrap_or(std::ptr::null_mut())
         }
     })
 }
@@ -285,7 +288,7 @@ unsafe extern "C" fn free_presentity(document: *mut str_t, event: *mut pres_ev_t
             if document.is_null() {
                 return;
             }
-            match event.as_ref().and_then(|event| event.free_body) {
+            match event.as_ref().filter(|event| event.agg_nbody.is_some()).and_then(|event| event.free_body) {
                 Some(free) => free((*document).s),
                 None => sys::kr_pkg_free((*document).s as *mut _),
             }

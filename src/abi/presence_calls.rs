@@ -3,6 +3,7 @@ use super::state;
 use crate::bridge::world::World;
 use crate::host::log;
 use crate::host::msg::parse_uri;
+use crate::presence::event_package::PackageId;
 use crate::presence::subscription::Subscription;
 use crate::presence::{publish, refresh};
 use std::cell::RefCell;
@@ -26,7 +27,9 @@ pub(super) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<()
             let (user, domain) = crate::sip::uri::split(&resource.uri);
             let has_rules = process.registry.has_rules(resource.event, user, domain);
             match refresh::standings(&mut world, &resource) {
-                Ok(()) if !has_rules => return Err(format!("{} has no rules document", log::show(&resource.uri))),
+                Ok(()) if !has_rules && process.registry.packages().get(resource.event).needs_authorization => {
+                    return Err(format!("{} has no rules document", log::show(&resource.uri)));
+                }
                 done => done,
             }
         }
@@ -133,11 +136,22 @@ pub(super) fn sphere_of(uri: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The composed document of a presentity.
-pub(super) fn document_of(uri: &[u8], event: crate::presence::event_package::PackageId) -> Option<Vec<u8>> {
+pub(super) fn document_of(uri: &[u8], event: PackageId) -> Option<Vec<u8>> {
     let mut world = state::world()?;
     let name = world.process().registry.packages().get(event).name;
     let resource = resource_of(&world, uri, name)?;
     crate::presence::notifier::current_body(&mut world, &resource)
+}
+
+/// The document a package puts together, in its own memory; null when there is none.
+pub(super) fn package_document_of(uri: &[u8], event: PackageId) -> Option<*mut crate::sys::_str> {
+    let mut world = state::world()?;
+    let process = world.process();
+    let resource = resource_of(&world, uri, process.registry.packages().get(event).name)?;
+    let documents = crate::presence::notifier::given_documents(&mut world, &resource).ok()?;
+    let documents: Vec<&[u8]> = documents.iter().map(Vec::as_slice).collect();
+    let (user, domain) = crate::sip::uri::split(&resource.uri);
+    Some(process.registry.aggregate_raw(event, user, domain, &documents, None))
 }
 
 /// A document that another module publishes.

@@ -6,14 +6,19 @@ use crate::presence::event_package::{Package, PackageId, Packages};
 use crate::presence::ports::{Standing, Verdict};
 use crate::presence::subscription::{Field, Status, Subscription};
 use crate::sys;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 /// The packages of this process. Modules register them while the server starts, before any process is forked.
 pub struct Registry {
     packages: Cell<&'static Packages>,
     entries: Cell<&'static [*mut sys::pres_ev]>,
     head: Cell<*mut sys::pres_ev>,
+    /// The rules of the pass under way: of which presentity and package.
+    rules: RefCell<Option<PassRules>>,
 }
+
+type PassRules = (Vec<u8>, *const sys::pres_ev, Rc<Rules>);
 
 impl Default for Registry {
     fn default() -> Self {
@@ -21,6 +26,7 @@ impl Default for Registry {
             packages: Cell::new(Box::leak(Box::default())),
             entries: Cell::new(&[]),
             head: Cell::new(std::ptr::null_mut()),
+            rules: RefCell::new(None),
         }
     }
 }
@@ -153,17 +159,28 @@ impl Registry {
         documents: &[&[u8]],
         offline: Option<usize>,
     ) -> Option<Vec<u8>> {
+        // SAFETY: structures live for ever; the result is the package's, copied and given back.
+        unsafe { take_body(self.aggregate_raw(id, user, domain, documents, offline), (*self.raw(id)).free_body) }
+    }
+
+    /// The same, in the package's own memory; null when the package puts nothing together.
+    pub fn aggregate_raw(
+        &self,
+        id: PackageId,
+        user: &[u8],
+        domain: &[u8],
+        documents: &[&[u8]],
+        offline: Option<usize>,
+    ) -> *mut sys::_str {
         // SAFETY: structures live for ever.
-        let ev = unsafe { &*self.raw(id) };
-        let aggregate = ev.agg_nbody?;
+        let Some(aggregate) = (unsafe { &*self.raw(id) }).agg_nbody else { return std::ptr::null_mut() };
         let mut bodies: Vec<sys::_str> = documents.iter().map(|document| lend(document)).collect();
         let mut pointers: Vec<*mut sys::_str> = bodies.iter_mut().map(|body| body as *mut _).collect();
         let offline = offline.map_or(-1, |at| at as i32);
-        // SAFETY: the arrays live during the call; the result is the package's, copied and given back.
+        // SAFETY: the arrays live during the call.
         unsafe {
             let list = if pointers.is_empty() { std::ptr::null_mut() } else { pointers.as_mut_ptr() };
-            let result = aggregate(&mut lend(user), &mut lend(domain), list, documents.len() as i32, offline);
-            take_body(result, ev.free_body)
+            aggregate(&mut lend(user), &mut lend(domain), list, documents.len() as i32, offline)
         }
     }
 
@@ -173,7 +190,7 @@ impl Registry {
         let ev = unsafe { &*self.raw(id) };
         let filter = ev.apply_auth_nbody?;
         let mut raw = self.lend_subscription(subscription);
-        let rules = Rules::load(ev, subscription);
+        let rules = self.rules_of_pass(ev, subscription);
         raw.auth_rules_doc = rules.document;
         let mut filtered = std::ptr::null_mut();
         // SAFETY: everything lent lives during the call; the result is the package's, copied and given back.
@@ -183,6 +200,25 @@ impl Registry {
             }
             take_body(filtered, ev.free_body)
         }
+    }
+
+    /// The rules of a presentity, asked for once in a pass over its watchers.
+    fn rules_of_pass(&self, ev: &sys::pres_ev, subscription: &Subscription) -> Rc<Rules> {
+        let mut known = self.rules.borrow_mut();
+        let uri = subscription.get(Field::PresUri);
+        match known.as_ref().filter(|(of, place, _)| of == uri && std::ptr::eq(*place, ev)) {
+            Some((_, _, rules)) => rules.clone(),
+            None => {
+                let rules = Rc::new(Rules::load(ev, subscription));
+                *known = Some((uri.to_vec(), ev, rules.clone()));
+                rules
+            }
+        }
+    }
+
+    /// A pass begins: rules may have changed since the last one.
+    pub fn begin_pass(&self) {
+        *self.rules.borrow_mut() = None;
     }
 
     /// `aux_body_processing`: the body made for one watcher.

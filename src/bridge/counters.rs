@@ -1,7 +1,7 @@
 //! What is counted (groups `presence` and `pua` of the host's statistics).
 use crate::host::counters::{self, Handle};
-use std::cell::Cell;
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident => ($group:expr, $text:expr, $help:expr),)*) => {
@@ -96,22 +96,21 @@ counters! {
     PuaRetried => (c"pua", c"retries", c"requests tried again after a wait"),
 }
 
-thread_local! {
-    static HANDLES: Cell<[Option<Handle>; ALL.len()]> = const { Cell::new([None; ALL.len()]) };
-}
+/// The host's numbers of the counters; below 0: not registered. Set once, before the processes fork.
+static HANDLES: [AtomicI32; ALL.len()] = [const { AtomicI32::new(-1) }; ALL.len()];
 
-/// Registers the counters of a group; call in `mod_init`, before the processes fork.
+/// Registers the counters of a group; call in `mod_init`.
 pub fn register(group: &CStr) {
-    let mut handles = HANDLES.get();
     for (counter, of, name, doc) in ALL.iter().filter(|(_, of, ..)| *of == group) {
-        handles[*counter as usize] = counters::register(of, name, doc);
+        if let Some(handle) = counters::register(of, name, doc) {
+            HANDLES[*counter as usize].store(handle.number(), Ordering::Relaxed);
+        }
     }
-    HANDLES.set(handles);
 }
 
 /// Counts one; nothing before [`register`].
 pub fn count(counter: Counter) {
-    if let Some(handle) = HANDLES.with(|handles| handles.get()[counter as usize]) {
+    if let Some(handle) = Handle::of(HANDLES[counter as usize].load(Ordering::Relaxed)) {
         handle.add(1);
     }
 }

@@ -406,6 +406,7 @@ impl Ports for World {
         }
     }
     fn begin_round(&mut self, resource: &Resource) -> Option<Round> {
+        self.process.registry.begin_pass();
         match self.config.subscriptions {
             SubscriptionMode::Database => self.begin_row_round(resource),
             _ => self.begin_lane_round(resource),

@@ -13,7 +13,7 @@ pub type Compute = unsafe extern "C" fn(c_ushort, *mut c_void) -> c_long;
 pub fn register(group: &'static CStr, name: &'static CStr, doc: &'static CStr) -> Option<Handle> {
     // SAFETY: the strings live for ever.
     let id = unsafe { sys::kr_counter_register(group.as_ptr(), name.as_ptr(), doc.as_ptr()) };
-    (id >= 0).then_some(Handle(id))
+    Handle::of(id)
 }
 
 /// Registers a value that is computed when somebody asks; call in `mod_init`.
@@ -31,6 +31,16 @@ pub fn register_computed(
 }
 
 impl Handle {
+    /// The counter with this number; `None` below 0.
+    pub fn of(number: i32) -> Option<Handle> {
+        (number >= 0).then_some(Handle(number))
+    }
+
+    /// Its number, the same in all processes.
+    pub fn number(self) -> i32 {
+        self.0
+    }
+
     /// Counts.
     pub fn add(self, n: i32) {
         // SAFETY: a handle of the host; this process's own slot.

@@ -37,6 +37,15 @@ pub fn current_body<P: Ports>(ports: &mut P, resource: &Resource) -> Option<Vec<
     kept_or_composed(ports, resource, 0)
 }
 
+/// The documents of a resource as its package is given them to put together.
+pub fn given_documents<P: Ports>(ports: &mut P, resource: &Resource) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut documents = ports.documents(resource)?;
+    if ports.config().publications == PublicationMode::Memory {
+        documents.reverse();
+    }
+    Ok(documents.into_iter().map(|document| document.body).collect())
+}
+
 /// The body of one pass, composed when the first watcher needs it.
 struct Body<'a> {
     resource: &'a Resource,
@@ -180,17 +189,17 @@ fn watcher_content<P: Ports>(
         }
     }
     let mut content = body.composed(ports, round).map(<[u8]>::to_vec);
-    if filters {
-        if let Some(filtered) = content.as_deref().and_then(|c| ports.filter_body(id, subscription, c)) {
-            content = Some(filtered);
-        }
-    }
     if package.per_watcher_body {
         if let Some(own) = ports.watcher_body(id, subscription, content.as_deref()) {
             if !filters && ports.config().share_watcher_bodies {
                 body.own.learn(subscription.numbers.version, &own);
             }
             content = Some(own);
+        }
+    }
+    if filters {
+        if let Some(filtered) = content.as_deref().and_then(|c| ports.filter_body(id, subscription, c)) {
+            content = Some(filtered);
         }
     }
     content.filter(|c| !c.is_empty())

@@ -47,7 +47,10 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
     }
     let resource = ports.uri_rule().resource(&uri::join(request.user, request.domain), package);
     if let Some(body) = request.body {
-        check_body(ports, &description, package, request.content_type, body)?;
+        check_body(&description, request.content_type, body)?;
+    }
+    if description.checks_publish && ports.check_publish(package) == Verdict::Refused {
+        return Err(Failure::Answered("bad body".into()));
     }
     let sphere_before = current_sphere(ports, &resource, &description)?;
     let new = Document { expires, sphere_before, description: &description, resource: &resource };
@@ -84,14 +87,8 @@ fn find_package<P: Ports>(ports: &P, event: Option<&[u8]>) -> Result<PackageId, 
         .ok_or_else(|| refuse(&format!("unsupported event package {}", String::from_utf8_lossy(event))))
 }
 
-/// Type and form of a body (RFC 3903 6 step 4), then the package's own check.
-fn check_body<P: Ports>(
-    ports: &mut P,
-    package: &Package,
-    id: PackageId,
-    content_type: Option<&[u8]>,
-    body: &[u8],
-) -> Result<(), Failure> {
+/// Type and form of a body (RFC 3903 6 step 4).
+fn check_body(package: &Package, content_type: Option<&[u8]>, body: &[u8]) -> Result<(), Failure> {
     let accepted = package.content_type;
     let Some(given) = content_type else {
         return Err(Failure::bad_request("a body without Content-Type"));
@@ -103,9 +100,6 @@ fn check_body<P: Ports>(
     }
     if accepted.ends_with(b"+xml") && !well_formed(body) {
         return Err(Failure::unsupported_media(accepted, "the body is not well-formed XML"));
-    }
-    if package.checks_publish && ports.check_publish(id) == Verdict::Refused {
-        return Err(Failure::Answered("bad body".into()));
     }
     Ok(())
 }
@@ -153,7 +147,12 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
     ports.publish(new.resource, Change::Insert(publication))?;
     answer(ports, new.expires, &etag);
     announce(ports, replica);
-    tell(ports, request, new, None)
+    tell(ports, request, new, shown_alone(new, request.body))
+}
+
+/// Where the package shows one document only, watchers are told the one that was just published.
+pub(super) fn shown_alone(new: &Document<'_>, body: Option<&[u8]>) -> Option<Once> {
+    body.filter(|_| !new.description.aggregates).map(|body| Once::Body(body.to_vec()))
 }
 
 /// What the other nodes are told of a change; `etag` of the publication is the one after it.
@@ -241,7 +240,7 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
                     Publication { etag: etag.to_vec(), ruid, body, received_at: now, ..Publication::default() };
                 announce(ports, Some(Replica { new_etag, ..announced(new, request, &publication, false) }));
             }
-            if changed { tell(ports, request, new, None) } else { Ok(()) }
+            if changed { tell(ports, request, new, shown_alone(new, request.body)) } else { Ok(()) }
         }
         _ => Err(no_match(etag)),
     }
@@ -405,7 +404,10 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
             announce(ports, Some(Replica { new_etag: etag, ..announced(&new, &request, &publication, false) }));
         }
         match applied {
-            Applied::Modified { changed: true } => return tell(ports, &request, &new, None),
+            Applied::Modified { changed: true } => {
+                let body = Some(direct.body).filter(|body| !body.is_empty());
+                return tell(ports, &request, &new, shown_alone(&new, body));
+            }
             Applied::Modified { changed: false } => return Ok(()),
             _ if direct.kind == DirectKind::Update => return Err(no_match(direct.etag)),
             _ => {}
@@ -424,7 +426,7 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
     let replica = ports.replicates().then(|| announced(&new, &request, &publication, true));
     ports.publish(&resource, Change::Insert(publication))?;
     announce(ports, replica);
-    tell(ports, &request, &new, None)
+    tell(ports, &request, &new, shown_alone(&new, Some(direct.body)))
 }
 
 #[cfg(test)]

@@ -226,7 +226,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<(), Failure> 
                 dialogs,
             };
             ports.publish(&resource, Change::Insert(publication))?;
-            None
+            publish::shown_alone(&new, Some(&replica.body))
         }
         Step::Modify(mine) => {
             let change = Modification {
@@ -240,7 +240,9 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<(), Failure> 
                 sender: replica.sender.clone(),
             };
             match ports.publish(&resource, Change::Modify(change))? {
-                Applied::Modified { changed: true } => None,
+                Applied::Modified { changed: true } => {
+                    publish::shown_alone(&new, Some(replica.body.as_slice()).filter(|body| !body.is_empty()))
+                }
                 _ => return Ok(()),
             }
         }
