@@ -13,7 +13,7 @@ setup: ## Install what is missing: packages, compiler, the host's source
 	@scripts/setup.sh
 
 .PHONY: build
-build: setup ## presence.so and its library in target/modules
+build: setup ## presence.so, pua.so and their library in target/modules
 	@scripts/build.sh
 
 .PHONY: run

@@ -56,6 +56,7 @@ typedef struct kr_presence_params
 	int force_active;
 	int share_watcher_bodies;
 	int sender_processes;
+	int winfo_details;
 } kr_presence_params_t;
 
 typedef struct kr_pua_params

@@ -225,6 +225,7 @@ static param_export_t parameters[] = {
 	{"force_active", PARAM_INT, &params.force_active},
 	{"sender_processes", PARAM_INT, &params.sender_processes},
 	{"share_watcher_bodies", PARAM_INT, &params.share_watcher_bodies},
+	{"winfo_details", PARAM_INT, &params.winfo_details},
 	{0, 0, 0}
 };
 

@@ -34,3 +34,17 @@ def test_in_memory_only(ours, phones):
     assert ">sip:bob@example.org</watcher>" in mine.notifies[-1].text
     alice.publish(body=pidf())
     assert watch.wait(2)[-1].body
+
+
+def test_all_that_is_known_of_a_watcher(ours, phones):
+    """winfo_details 1: how long a watcher has subscribed and still does (RFC 3858 4.2)."""
+    import re
+
+    server = ours(presence=dict(subs_db_mode=0, publ_cache=2, winfo_details=1))
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    list_of = alice.subscribe(alice.uri, event="presence.winfo")
+    list_of.wait(1)
+    bob.subscribe(alice.uri, expires=600).wait(1)
+    alice.quiet(0.3)
+    found = re.search(r'status="active" expiration="(\d+)" duration-subscribed="(\d+)">' + re.escape(bob.uri), list_of.notifies[-1].text)
+    assert found and 595 <= int(found.group(1)) <= 600 and int(found.group(2)) <= 2

@@ -2,7 +2,6 @@
 use super::c_types::{pua_api_t, str_t};
 use super::pua_state;
 use crate::bridge::pua::callbacks::{private_copy, private_list};
-use crate::bridge::pua::world::PuaWorld;
 use crate::host::bytes::{c_text, view, view_ptr};
 use crate::log;
 use crate::pua::ports::{Ports, Refusal};
@@ -43,8 +42,8 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
         // SAFETY: the structure of the call in progress.
         let (Some(info), Some(mut world)) = (unsafe { info.as_ref() }, pua_state::world()) else { return -1 };
         // SAFETY: its strings live during the call.
-        let (uri, body, request) = unsafe {
-            let (uri, body) = (text(info.pres_uri), text(info.body));
+        let (uri, request) = unsafe {
+            let uri = text(info.pres_uri);
             let wish = Wish {
                 event: info.event,
                 flag: info.source_flag,
@@ -62,15 +61,14 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
                 (Part::OutboundProxy, text(info.outbound_proxy)),
                 (Part::ExtraHeaders, text(info.extra_headers)),
                 (Part::ContentType, view(&info.content_type)),
-                (Part::Body, body),
+                (Part::Body, text(info.body)),
             ];
-            (uri, body, Request::new(wish, &parts))
+            (uri, Request::new(wish, &parts))
         };
         if uri.is_empty() {
             log!(Error, "send_publish: no presentity URI");
             return -1;
         }
-        let _ = body;
         result_of(publish::submit(&mut world, &request), "PUBLISH", uri)
     })
 }
@@ -207,7 +205,7 @@ unsafe extern "C" fn get_subs_list(id: *mut str_t) -> *mut sys::list_entry {
     entry!(get_subs_list, std::ptr::null_mut(), {
         // SAFETY: a string of the call in progress.
         let (id, Some(world)) = (unsafe { text(id) }, pua_state::world()) else { return std::ptr::null_mut() };
-        match PuaWorld::uris_with_id(&world, id) {
+        match world.uris_with_id(id) {
             Ok(mut uris) => {
                 uris.sort();
                 private_list(&uris)

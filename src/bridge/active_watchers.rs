@@ -186,6 +186,7 @@ fn decode(packages: &Packages, row: Row<'_>) -> Option<Subscription> {
         flags: row.int(23) as u32,
         updated: row.int(24) as i32,
         updated_winfo: -1,
+        since: 0,
         journal: Journal::Clean,
     };
     Subscription::new(numbers, &fields).ok()

@@ -557,10 +557,11 @@ fn share_watcher(watcher: &Watcher) -> Result<ChangedWatcher, NoMemory> {
         uri_len: watcher.uri.len() as u32,
         status: watcher.status,
         event: watcher.event,
+        times: watcher.times,
     })
 }
 
 fn private_watcher(changed: &ChangedWatcher) -> Watcher {
     let (uri, id) = changed.bytes.split_at(changed.uri_len as usize);
-    Watcher { uri: uri.to_vec(), id: id.to_vec(), status: changed.status, event: changed.event }
+    Watcher { uri: uri.to_vec(), id: id.to_vec(), status: changed.status, event: changed.event, times: changed.times }
 }

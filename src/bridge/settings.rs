@@ -119,6 +119,7 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
         notifier_poll_rate: params.notifier_poll_rate(),
         notifier_processes: notifiers,
         force_delete: params.force_delete() > 0,
+        winfo_details: params.winfo_details() != 0,
         replicates: params.enable_dmq() > 0 && params.enable_pres_dmq() != 0,
         asks_for_all: params.enable_pres_sync_dmq() != 0,
         replicas_are_silent: params.skip_notify_dmq() != 0,

@@ -140,6 +140,8 @@ pub struct ChangedWatcher {
     pub status: Status,
     /// What made it.
     pub event: &'static [u8],
+    /// When its subscription began and ends.
+    pub times: (i64, i64),
 }
 
 /// A subscription that has ended and whose last NOTIFY is due.
@@ -493,6 +495,7 @@ mod tests {
             flags: 0,
             updated: -1,
             updated_winfo: -1,
+            since: 0,
             journal: Journal::Insert,
         };
         let mut fields: [&[u8]; FIELDS] = [b"x"; FIELDS];

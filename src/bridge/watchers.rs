@@ -89,7 +89,7 @@ impl World {
                 .iter()
                 .map(|row| {
                     let name = uri::join(row.bytes(0), row.bytes(1));
-                    Watcher { id: name.clone(), uri: name, status: Status::Waiting, event: b"subscribe" }
+                    Watcher { id: name.clone(), uri: name, status: Status::Waiting, event: b"subscribe", times: (0, 0) }
                 })
                 .collect())
         })

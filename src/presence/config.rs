@@ -78,6 +78,8 @@ pub struct Config {
     pub replicas_are_silent: bool,
     /// `dmq_peer_id`.
     pub dmq_peer: &'static [u8],
+    /// `winfo_details`: documents say of each watcher all that RFC 3858 knows.
+    pub winfo_details: bool,
     /// `send_fast_notify`.
     pub send_fast_notify: bool,
     /// `enable_sphere_check`.

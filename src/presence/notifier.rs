@@ -166,12 +166,13 @@ fn winfo_body<P: Ports>(
     package: &Package,
 ) -> Vec<u8> {
     let version = outgoing.subscription.numbers.version;
+    let details = ports.config().winfo_details.then(|| winfo::Details { now: ports.now() });
     let resource = body.resource.uri.clone();
     let peer = package.peer.map(|peer| ports.packages().get(peer).name).unwrap_or_default();
     if outgoing.occasion == Occasion::Change && !round.full {
-        return winfo::document(version, Extent::Partial, &resource, peer, &round.changes);
+        return winfo::document(version, Extent::Partial, &resource, peer, &round.changes, details);
     }
-    winfo::document(version, Extent::Full, &resource, peer, body.all_watchers(ports, package))
+    winfo::document(version, Extent::Full, &resource, peer, body.all_watchers(ports, package), details)
 }
 
 fn watcher_content<P: Ports>(

@@ -74,7 +74,11 @@ pub fn standings<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Fai
         if !changed {
             continue;
         }
-        tell_winfo(ports, &package, &resource.uri, Watcher::of(&seen), false);
+        let mut watcher = Watcher::of(&seen);
+        if ports.config().winfo_details {
+            watcher.event = if standing.status == Status::Active { b"approved" } else { b"rejected" };
+        }
+        tell_winfo(ports, &package, &resource.uri, watcher, false);
         let due = match standing.status {
             Status::Terminated => Event::Due,
             _ => Event::Subscription(subscription.dialog(), Occasion::Subscribe),

@@ -97,6 +97,7 @@ fn initial<P: Ports>(
         flags: request.flags,
         updated: -1,
         updated_winfo: -1,
+        since: ports.now(),
         journal: Journal::Insert,
     };
     let fields: [&[u8]; super::subscription::FIELDS] = [

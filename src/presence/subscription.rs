@@ -91,6 +91,8 @@ pub struct Numbers {
     pub updated: i32,
     /// Column `updated_winfo`.
     pub updated_winfo: i32,
+    /// When it began; 0: unknown, it was read from its row.
+    pub since: i64,
     /// What the row needs.
     pub journal: Journal,
 }
@@ -201,6 +203,7 @@ mod tests {
             flags: 0,
             updated: -1,
             updated_winfo: -1,
+            since: 0,
             journal: Journal::Insert,
         }
     }

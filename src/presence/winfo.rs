@@ -13,6 +13,8 @@ pub struct Watcher {
     pub status: Status,
     /// What made its status: `subscribe`, `approved`, `timeout` ...
     pub event: &'static [u8],
+    /// When its subscription began and when it ends, in seconds since 1970; 0: unknown.
+    pub times: (i64, i64),
 }
 
 impl Watcher {
@@ -23,6 +25,7 @@ impl Watcher {
             id: subscription.get(Field::CallId).to_vec(),
             status: subscription.numbers.status,
             event: b"subscribe",
+            times: (subscription.numbers.since, subscription.numbers.expires_at),
         }
     }
 }
@@ -36,8 +39,37 @@ pub enum Extent {
     Partial,
 }
 
-/// Writes a winfo document.
-pub fn document(version: u32, extent: Extent, resource: &[u8], package: &[u8], watchers: &[Watcher]) -> Vec<u8> {
+/// What a document says of a watcher beyond stock's three attributes (RFC 3858 4.2), at this time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Details {
+    /// Now.
+    pub now: i64,
+}
+
+fn push_details(out: &mut Vec<u8>, watcher: &Watcher, details: Details) {
+    let (since, expires_at) = watcher.times;
+    let mut seconds = |name: &[u8], value: i64| {
+        out.extend_from_slice(name);
+        push_number(out, value.max(0));
+        out.push(b'"');
+    };
+    if expires_at > 0 && matches!(watcher.status, Status::Active | Status::Pending) {
+        seconds(b" expiration=\"", expires_at - details.now);
+    }
+    if since > 0 {
+        seconds(b" duration-subscribed=\"", details.now - since);
+    }
+}
+
+/// Writes a winfo document; with `details`, all that RFC 3858 knows of a watcher.
+pub fn document(
+    version: u32,
+    extent: Extent,
+    resource: &[u8],
+    package: &[u8],
+    watchers: &[Watcher],
+    details: Option<Details>,
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + watchers.len() * 128);
     out.extend_from_slice(
         b"<?xml version=\"1.0\"?>\n<watcherinfo xmlns=\"urn:ietf:params:xml:ns:watcherinfo\" version=\"",
@@ -62,7 +94,11 @@ pub fn document(version: u32, extent: Extent, resource: &[u8], package: &[u8], w
         out.extend_from_slice(watcher.event);
         out.extend_from_slice(b"\" status=\"");
         out.extend_from_slice(watcher.status.word());
-        out.extend_from_slice(b"\">");
+        out.push(b'"');
+        if let Some(details) = details {
+            push_details(&mut out, watcher, details);
+        }
+        out.push(b'>');
         push_xml(&mut out, &watcher.uri);
         out.extend_from_slice(b"</watcher>\n");
     }
@@ -76,15 +112,35 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_an_empty_element() {
-        let text = document(1, Extent::Full, b"sip:a@b", b"presence", &[]);
+        let text = document(1, Extent::Full, b"sip:a@b", b"presence", &[], None);
         assert!(text.ends_with(b"<watcher-list resource=\"sip:a@b\" package=\"presence\"/>\n</watcherinfo>\n"));
     }
 
     #[test]
+    fn details_say_how_long() {
+        let watcher = Watcher {
+            uri: b"sip:a".to_vec(),
+            id: b"1".to_vec(),
+            status: Status::Active,
+            event: b"approved",
+            times: (90, 160),
+        };
+        let text = document(2, Extent::Full, b"sip:a@b", b"presence", &[watcher], Some(Details { now: 100 }));
+        let wanted =
+            "event=\"approved\" status=\"active\" expiration=\"60\" duration-subscribed=\"10\">sip:a</watcher>";
+        assert!(String::from_utf8(text).unwrap().contains(wanted));
+    }
+
+    #[test]
     fn hostile_uris_are_escaped() {
-        let watcher =
-            Watcher { uri: b"sip:<&>@h".to_vec(), id: b"\"".to_vec(), status: Status::Pending, event: b"subscribe" };
-        let text = String::from_utf8(document(2, Extent::Partial, b"sip:a@b", b"presence", &[watcher])).unwrap();
+        let watcher = Watcher {
+            uri: b"sip:<&>@h".to_vec(),
+            id: b"\"".to_vec(),
+            status: Status::Pending,
+            event: b"subscribe",
+            times: (0, 0),
+        };
+        let text = String::from_utf8(document(2, Extent::Partial, b"sip:a@b", b"presence", &[watcher], None)).unwrap();
         assert!(
             text.contains(
                 "<watcher id=\"&quot;\" event=\"subscribe\" status=\"pending\">sip:&lt;&amp;&gt;@h</watcher>"
