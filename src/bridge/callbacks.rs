@@ -204,16 +204,16 @@ impl Registry {
 
     /// The rules of a presentity, asked for once in a pass over its watchers.
     fn rules_of_pass(&self, ev: &sys::pres_ev, subscription: &Subscription) -> Rc<Rules> {
-        let mut known = self.rules.borrow_mut();
         let uri = subscription.get(Field::PresUri);
-        match known.as_ref().filter(|(of, place, _)| of == uri && std::ptr::eq(*place, ev)) {
-            Some((_, _, rules)) => rules.clone(),
-            None => {
-                let rules = Rc::new(Rules::load(ev, subscription));
-                *known = Some((uri.to_vec(), ev, rules.clone()));
-                rules
-            }
+        if let Some((_, _, rules)) =
+            self.rules.borrow().as_ref().filter(|(of, place, _)| of == uri && std::ptr::eq(*place, ev))
+        {
+            return rules.clone();
         }
+        // Nothing is borrowed while the package works: it may call us.
+        let rules = Rc::new(Rules::load(ev, subscription));
+        *self.rules.borrow_mut() = Some((uri.to_vec(), ev, rules.clone()));
+        rules
     }
 
     /// A pass begins: rules may have changed since the last one.

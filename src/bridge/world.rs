@@ -106,6 +106,8 @@ pub struct World {
 impl World {
     /// A world without a message: timers, RPC, other modules.
     pub fn new(process: &'static Process) -> World {
+        // Rules may have changed since the last entry; notifier processes send without a round.
+        process.registry.begin_pass();
         World {
             process,
             config: &process.config,
