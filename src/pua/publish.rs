@@ -248,7 +248,6 @@ fn repair<P: Ports>(ports: &P, landed: &Flight, verdict: Verdict) -> Repair {
                 expires: left,
                 insert: false,
                 has_body: true,
-                serial: 0,
                 version_floor: record.numbers.version + 1,
                 ..request.wish
             };

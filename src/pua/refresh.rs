@@ -54,14 +54,7 @@ fn refresh<P: Ports>(ports: &mut P, record: &Record, now: i64) -> Result<(), Ref
     if record.is_subscription() {
         return subscribe::submit(ports, &subscribe::request_of(record, expires, false));
     }
-    let wish = Wish {
-        event: record.numbers.event,
-        flag: record.numbers.flag,
-        expires,
-        own: true,
-        serial: record.numbers.serial,
-        ..Wish::default()
-    };
+    let wish = Wish { event: record.numbers.event, flag: record.numbers.flag, expires, own: true, ..Wish::default() };
     let request = Request::new(
         wish,
         &[

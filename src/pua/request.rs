@@ -46,8 +46,6 @@ pub struct Wish {
     pub version_floor: u32,
     /// The interval the server wants at least; 0: unknown.
     pub server_minimum: i64,
-    /// The record this refreshes; 0: it is looked for.
-    pub serial: u64,
 }
 
 /// A request whose strings are in `B`.

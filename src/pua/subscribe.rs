@@ -345,15 +345,8 @@ fn subscribe_anew<P: Ports>(ports: &mut P, record: &Record) -> Result<(), Refusa
 
 /// The request that renews a subscription.
 pub fn request_of(record: &Record, expires: i64, insert: bool) -> Request {
-    let wish = Wish {
-        event: record.numbers.event,
-        flag: record.numbers.flag,
-        expires,
-        insert,
-        own: true,
-        serial: record.numbers.serial,
-        ..Wish::default()
-    };
+    let wish =
+        Wish { event: record.numbers.event, flag: record.numbers.flag, expires, insert, own: true, ..Wish::default() };
     Request::new(
         wish,
         &[
