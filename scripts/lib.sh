@@ -18,6 +18,8 @@ host_source_version() { sed -n 's/.*-DVERSIONVAL=\([0-9]*\).*/\1/p' "$1/src/conf
 # C_DEFS and CC_PMUTEX_OPTS, quoted for eval.
 host_cflags() { sed -n 's/^C_DEFS=//p; s/^CC_PMUTEX_OPTS=//p' "$1/src/config.mak" | tr '\n' ' '; }
 
+flags_differ() { fail "installed Kamailio was built with $1, the source in $2 is not: run make cfg there with the flags that kamailio -V prints"; }
+
 # Kamailio refuses modules whose version or flags differ from its own: say so before the build.
 check_host_flags() {
 	binary=$(kamailio_binary)
@@ -28,7 +30,9 @@ check_host_flags() {
 	for flag in $("$binary" -V | sed -n 's/^flags: //p' | tr ',' ' '); do
 		case $flag in
 			F_MALLOC|Q_MALLOC|TLSF_MALLOC|DBG_SR_MEMORY|PKG_MALLOC|SHM_MMAP|USE_TCP|USE_TLS|TLS_HOOKS)
-				grep -q -- "-D$flag\b" "$1/src/config.mak" || fail "installed Kamailio was built with $flag, the source in $1 is not: run make cfg there with the flags that kamailio -V prints" ;;
+				grep -q -- "-D$flag\b" "$1/src/config.mak" || flags_differ "$flag" "$1" ;;
+			TLS_PTHREAD_MUTEX_SHARED)
+				grep -q -- "-DKSR_PTHREAD_MUTEX_SHARED\b" "$1/src/config.mak" || flags_differ "$flag (LIBSSL_SET_MUTEX_SHARED=1)" "$1" ;;
 		esac
 	done
 }

@@ -80,6 +80,14 @@ fetch_source() {
 	rm -f target/host/kamailio_*
 }
 
+# `make cfg` would look at libssl's own files, which are not there: what the installed server was built with counts.
+configure_source() {
+	shared=
+	! "$(kamailio_binary)" -V | grep -q TLS_PTHREAD_MUTEX_SHARED || shared=LIBSSL_SET_MUTEX_SHARED=1
+	# shellcheck disable=SC2086
+	make -C "$1" cfg $shared >target/host/cfg.log 2>&1 || fail "make cfg failed in $1: $(tail -n 1 target/host/cfg.log)"
+}
+
 provide_source() {
 	[ -z "${KAMAILIO_SRC:-}" ] || { host_source >/dev/null; return 0; }
 	version=$(dpkg-query -W -f '${source:Version}' kamailio)
@@ -87,7 +95,7 @@ provide_source() {
 	if [ ! -f "$dir/src/config.mak" ]; then
 		mkdir -p target/host
 		[ -f "$dir/src/core/sr_module.h" ] || fetch_source "$version"
-		make -C "$dir" cfg >target/host/cfg.log 2>&1 || fail "make cfg failed in $dir: $(tail -n 1 target/host/cfg.log)"
+		configure_source "$dir"
 	fi
 	[ "$(readlink target/host/current 2>/dev/null)" = "kamailio-$version" ] || ln -sfn "kamailio-$version" target/host/current
 	check_host_flags "$(host_source)"
