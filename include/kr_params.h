@@ -57,6 +57,13 @@ typedef struct kr_presence_params
 	int share_watcher_bodies;
 	int sender_processes;
 	int winfo_details;
+	int watchers_cache;
+	int max_body_size;
+	int max_publications;
+	int max_watchers;
+	int max_subscriptions;
+	int min_refresh_interval;
+	int overload_memory;
 } kr_presence_params_t;
 
 typedef struct kr_pua_params

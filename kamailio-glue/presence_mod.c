@@ -38,6 +38,7 @@ static kr_presence_params_t params = {
 	.subs_respond_200 = 1,
 	.share_watcher_bodies = 1,
 	.sender_processes = 1,
+	.watchers_cache = 3600,
 };
 
 /* script functions */
@@ -226,6 +227,13 @@ static param_export_t parameters[] = {
 	{"sender_processes", PARAM_INT, &params.sender_processes},
 	{"share_watcher_bodies", PARAM_INT, &params.share_watcher_bodies},
 	{"winfo_details", PARAM_INT, &params.winfo_details},
+	{"watchers_cache", PARAM_INT, &params.watchers_cache},
+	{"max_body_size", PARAM_INT, &params.max_body_size},
+	{"max_publications", PARAM_INT, &params.max_publications},
+	{"max_watchers", PARAM_INT, &params.max_watchers},
+	{"max_subscriptions", PARAM_INT, &params.max_subscriptions},
+	{"min_refresh_interval", PARAM_INT, &params.min_refresh_interval},
+	{"overload_memory", PARAM_INT, &params.overload_memory},
 	{0, 0, 0}
 };
 

@@ -14,6 +14,7 @@ pub mod rows;
 pub mod senders;
 pub mod settings;
 pub mod single;
+pub mod standings;
 pub mod survey;
 pub mod tables;
 pub mod watchers;

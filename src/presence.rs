@@ -7,6 +7,7 @@ pub mod error;
 pub mod event_package;
 pub mod expiry;
 pub mod explain;
+pub mod limits;
 pub mod notifier;
 pub mod ports;
 pub mod publication;

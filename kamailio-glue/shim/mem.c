@@ -28,6 +28,11 @@ size_t kr_shm_available(void)
 	return shm_available();
 }
 
+size_t kr_shm_size(void)
+{
+	return shm_mem_size;
+}
+
 size_t kr_pkg_available(void)
 {
 	return pkg_available();

@@ -89,6 +89,7 @@ pub(super) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
         updated: -1,
         updated_winfo: -1,
         since: 0,
+        refreshed_at: 0,
         journal: Journal::Clean,
     };
     let Ok(subscription) = Subscription::new(numbers, &fields) else { return -1 };

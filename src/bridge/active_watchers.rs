@@ -187,6 +187,7 @@ fn decode(packages: &Packages, row: Row<'_>) -> Option<Subscription> {
         updated: row.int(24) as i32,
         updated_winfo: -1,
         since: 0,
+        refreshed_at: 0,
         journal: Journal::Clean,
     };
     Subscription::new(numbers, &fields).ok()

@@ -125,6 +125,7 @@ impl World {
         if !self.database.is_configured() {
             return Ok(());
         }
+        self.forget_old_standings();
         let table = self.config.watchers_table;
         let old = [
             ("inserted_time", Op::Lt, Value::Int(clock::now() - PENDING_KEPT)),

@@ -2,7 +2,7 @@
 use super::active_watchers as rows;
 use super::counters::{self, Counter};
 use super::tables::{
-    ChangedWatcher, Documents, Farewell, Member, Shard, SharedOnce, SharedPublication, SharedSubscription,
+    ChangedWatcher, Documents, Farewell, Member, Shard, SharedOnce, SharedPublication, SharedSubscription, Tables,
 };
 use super::world::World;
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};
@@ -58,6 +58,7 @@ impl World {
         let tables = &self.shared.tables;
         let resource = tables.rule().resource(shared.get(Field::PresUri), shared.numbers.event);
         let dialog_hash = tables.dialog_hash(shared.dialog());
+        let watcher = watcher_hash(tables, &shared);
         let member = shm::boxed(Member {
             written_cseq,
             subscription: shared,
@@ -77,10 +78,17 @@ impl World {
             .map(|_| ())
             .and_then(|()| shard.insert(tables.rule(), &resource, member));
         drop(shard);
-        if inserted.is_err() {
-            tables.unplace_dialog(dialog_hash);
+        match inserted {
+            Ok(()) => tables.count_watcher(watcher),
+            Err(_) => tables.unplace_dialog(dialog_hash),
         }
         inserted
+    }
+
+    /// See [`crate::presence::ports::Ports::count_watchers`].
+    pub(super) fn member_count(&self, resource: &Resource) -> usize {
+        let tables = &self.shared.tables;
+        tables.shard(resource.hash).lane(tables.rule(), resource).map_or(0, |lane| lane.members.len())
     }
 
     /// Removes the row of a subscription, where there is a database behind the memory.
@@ -136,6 +144,7 @@ impl World {
         let numbers = &mut member.subscription.numbers;
         numbers.expires_at = renewal.expires_at;
         numbers.remote_cseq = renewal.remote_cseq;
+        numbers.refreshed_at = crate::host::clock::now();
         numbers.status = renewal.status;
         mark_changed(&mut numbers.journal);
         if self.config.subscriptions == SubscriptionMode::WriteThrough {
@@ -204,6 +213,7 @@ impl World {
         shard.drop_idle_lane(rule, &resource);
         drop(shard);
         tables.unplace_dialog(hash);
+        tables.discount_watcher(watcher_hash(tables, &member.subscription));
         let gone = member.subscription.to_private();
         drop(member);
         self.delete_row(dialog);
@@ -348,8 +358,7 @@ impl World {
 
     /// Whether anybody subscribes to a resource.
     fn has_members(&self, resource: &Resource) -> bool {
-        let tables = &self.shared.tables;
-        tables.shard(resource.hash).lane(tables.rule(), resource).is_some_and(|lane| !lane.members.is_empty())
+        self.member_count(resource) > 0
     }
 
     /// See [`crate::presence::ports::Ports::happened`].
@@ -510,6 +519,11 @@ impl World {
             log!(Error, "cannot write the sequence numbers of {} subscriptions: {error}", unwritten.len());
         }
     }
+}
+
+/// The hash of a subscription's watcher.
+pub(super) fn watcher_hash<B: AsRef<[u8]>>(tables: &Tables, subscription: &Subscription<B>) -> u64 {
+    tables.rule().exact_hash(&[subscription.get(Field::WatcherUser), subscription.get(Field::WatcherDomain)])
 }
 
 /// Notes that the row is older than the memory.

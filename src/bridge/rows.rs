@@ -50,6 +50,16 @@ impl World {
         self.database.read(|db| table_rows::select(db, table, packages, &conditions))
     }
 
+    /// How many subscriptions the watcher of this one has.
+    pub(super) fn count_rows_of_watcher(&self, subscription: &Subscription) -> Result<usize, StoreError> {
+        let (table, packages) = (self.table(), self.packages);
+        let conditions = [
+            ("watcher_username", Op::Eq, Value::Text(subscription.get(Field::WatcherUser))),
+            ("watcher_domain", Op::Eq, Value::Text(subscription.get(Field::WatcherDomain))),
+        ];
+        self.database.read(|db| Ok(table_rows::select(db, table, packages, &conditions)?.len()))
+    }
+
     /// Calls `take` with every row until it has enough.
     pub(super) fn each_row(&self, take: &mut impl FnMut(Subscription) -> bool) -> Result<(), StoreError> {
         let (table, packages) = (self.table(), self.packages);

@@ -2,7 +2,7 @@
 use crate::host::params::PresenceParams;
 use crate::host::{clock, log};
 use crate::log;
-use crate::presence::config::{BelowMinimum, Config, PublicationMode, SubscriptionMode};
+use crate::presence::config::{BelowMinimum, Config, Limits, PublicationMode, SubscriptionMode};
 
 /// A parameter has a value it cannot have.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,28 @@ fn order(value: &'static [u8]) -> Result<&'static [u8], BadParameter> {
         return Err(bad("retrieve_order_by", log::show(value), "column names separated by commas"));
     }
     Ok(value)
+}
+
+fn limits(params: &PresenceParams<'_>, subscriptions: SubscriptionMode) -> Result<Limits, BadParameter> {
+    let limit = |name: &'static str, value: i32| {
+        usize::try_from(value).map_err(|_| bad(name, value, "0 (no limit) or a positive number"))
+    };
+    let refresh_interval = at_least_zero("min_refresh_interval", params.min_refresh_interval())?;
+    if refresh_interval > 0 && subscriptions == SubscriptionMode::Database {
+        let allowed = "0 with subs_db_mode 3: the table does not say when a subscription was refreshed";
+        return Err(bad("min_refresh_interval", refresh_interval, allowed));
+    }
+    Ok(Limits {
+        body_size: limit("max_body_size", params.max_body_size())?,
+        publications: limit("max_publications", params.max_publications())?,
+        watchers: limit("max_watchers", params.max_watchers())?,
+        subscriptions: limit("max_subscriptions", params.max_subscriptions())?,
+        refresh_interval: refresh_interval.into(),
+        memory_percent: match params.overload_memory() {
+            percent @ 0..=99 => percent as usize,
+            other => return Err(bad("overload_memory", other, "0 (off) or 1 to 99 percent")),
+        },
+    })
 }
 
 /// Checks the parameters.
@@ -144,6 +166,8 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
         respond_200: params.subs_respond_200() != 0,
         force_active: params.force_active() != 0,
         share_watcher_bodies: params.share_watcher_bodies() != 0,
+        watchers_cache: at_least_zero("watchers_cache", params.watchers_cache())?.into(),
+        limits: limits(params, subscriptions)?,
         sender_processes: match (subscriptions, params.sender_processes()) {
             (SubscriptionMode::Database, _) => 0,
             (_, count @ 0..=64) => count,

@@ -245,15 +245,22 @@ struct DialogPlace {
 pub struct Tables {
     shards: ShmVec<Lock<Shard>>,
     places: ShmVec<Lock<HashTable<DialogPlace, Shm>>>,
+    /// How many subscriptions each watcher has, where that is limited.
+    watchers: Option<ShmBox<Lock<HashTable<WatcherCount, Shm>>>>,
     rule: UriRule,
+}
+
+struct WatcherCount {
+    hash: u64,
+    count: usize,
 }
 
 /// How many parts the tables have: enough that workers seldom meet.
 const SHARDS: usize = 128;
 
 impl Tables {
-    /// Empty tables.
-    pub fn new(rule: UriRule) -> Result<Tables, NoMemory> {
+    /// Empty tables; `counts_watchers`: the subscriptions of each watcher are counted.
+    pub fn new(rule: UriRule, counts_watchers: bool) -> Result<Tables, NoMemory> {
         let mut shards = ShmVec::new_in(Shm);
         let mut places = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
@@ -268,7 +275,39 @@ impl Tables {
             }));
             places.push(Lock::new(HashTable::new_in(Shm)));
         }
-        Ok(Tables { shards, places, rule })
+        let watchers = match counts_watchers {
+            true => Some(shm::boxed(Lock::new(HashTable::new_in(Shm)))?),
+            false => None,
+        };
+        Ok(Tables { shards, places, watchers, rule })
+    }
+
+    /// A watcher has one subscription more; nothing is counted without memory. Call without any shard locked.
+    pub fn count_watcher(&self, hash: u64) {
+        let Some(watchers) = &self.watchers else { return };
+        let mut watchers = watchers.lock();
+        if let Some(entry) = watchers.find_mut(hash, |entry| entry.hash == hash) {
+            entry.count += 1;
+        } else if watchers.try_reserve(1, |entry| entry.hash).is_ok() {
+            watchers.insert_unique(hash, WatcherCount { hash, count: 1 }, |entry| entry.hash);
+        }
+    }
+
+    /// A watcher has one subscription less. Call without any shard locked.
+    pub fn discount_watcher(&self, hash: u64) {
+        let Some(watchers) = &self.watchers else { return };
+        if let Ok(mut entry) = watchers.lock().find_entry(hash, |entry| entry.hash == hash) {
+            entry.get_mut().count -= 1;
+            if entry.get().count == 0 {
+                entry.remove();
+            }
+        }
+    }
+
+    /// How many subscriptions a watcher has.
+    pub fn subscriptions_of(&self, hash: u64) -> usize {
+        let Some(watchers) = &self.watchers else { return 0 };
+        watchers.lock().find(hash, |entry| entry.hash == hash).map_or(0, |entry| entry.count)
     }
 
     fn index(hash: u64) -> usize {
@@ -496,6 +535,7 @@ mod tests {
             updated: -1,
             updated_winfo: -1,
             since: 0,
+            refreshed_at: 0,
             journal: Journal::Insert,
         };
         let mut fields: [&[u8]; FIELDS] = [b"x"; FIELDS];
@@ -542,7 +582,7 @@ mod tests {
 
     #[test]
     fn members_keep_their_places_when_others_leave() {
-        let tables = Tables::new(RULE).unwrap();
+        let tables = Tables::new(RULE, true).unwrap();
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
         for i in 0..50 {
             add(&tables, &resource, &format!("call-{i}")).unwrap();
@@ -562,7 +602,7 @@ mod tests {
 
     #[test]
     fn everything_is_given_back() {
-        let tables = Tables::new(RULE).unwrap();
+        let tables = Tables::new(RULE, true).unwrap();
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
         let pass = || {
             for round in 0..100 {
@@ -580,7 +620,7 @@ mod tests {
     #[test]
     fn without_memory_nothing_changes_and_nothing_leaks() {
         for n in 0.. {
-            let tables = Tables::new(RULE).unwrap();
+            let tables = Tables::new(RULE, true).unwrap();
             let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
             let (added, failed) = fake::failing_at(n, || add(&tables, &resource, "call"));
             assert_eq!(fake::held_locks(), 0);

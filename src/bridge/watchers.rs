@@ -21,6 +21,15 @@ fn of_watcher<'a>(subscription: &'a Subscription, event: &'a [u8]) -> [Cond<'a>;
     ]
 }
 
+fn key_of<'a>(subscription: &'a Subscription, event: &'a [u8]) -> [&'a [u8]; 4] {
+    [
+        subscription.get(Field::PresUri),
+        subscription.get(Field::WatcherUser),
+        subscription.get(Field::WatcherDomain),
+        event,
+    ]
+}
+
 impl World {
     /// Whether standings are remembered at all: not without a database, and not when everything lives in memory only.
     fn remembers(&self) -> bool {
@@ -36,12 +45,33 @@ impl World {
             return Ok(None);
         }
         let (table, event) = (self.config.watchers_table, self.packages.get(subscription.numbers.event).name);
-        self.database.read(|db| {
+        let (key, now) = (key_of(subscription, event), clock::now());
+        if self.keeps_standings() {
+            if let Some(known) = self.shared.standings.get(&key, now - self.config.watchers_cache) {
+                return Ok(Some(known));
+            }
+        }
+        let read = self.database.read(|db| {
             let rows = db.select(table, &["status", "reason"], &of_watcher(subscription, event), None)?;
             Ok(rows.iter().next().and_then(|row| {
                 Some(Standing { status: Status::from_number(row.int(0))?, reason: row.bytes(1).to_vec() })
             }))
-        })
+        })?;
+        if let Some(standing) = read.as_ref().filter(|_| self.keeps_standings()) {
+            self.shared.standings.put(&key, standing, now);
+        }
+        Ok(read)
+    }
+
+    /// Servers that share their subscriptions read the table each time: another one may have written it.
+    fn keeps_standings(&self) -> bool {
+        use crate::presence::config::SubscriptionMode;
+        self.config.watchers_cache > 0 && self.config.subscriptions != SubscriptionMode::Database
+    }
+
+    /// Forgets standings that were read long ago.
+    pub(super) fn forget_old_standings(&self) {
+        self.shared.standings.forget_old(clock::now() - self.config.watchers_cache);
     }
 
     /// See [`crate::presence::ports::Ports::remember_standing`].
@@ -69,7 +99,11 @@ impl World {
                 let [a, b, c, d] = key.map(|(column, _, value)| (column, value));
                 db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Int(clock::now())), reason])
             }
-        })
+        })?;
+        if self.keeps_standings() {
+            self.shared.standings.put(&key_of(subscription, event), standing, clock::now());
+        }
+        Ok(())
     }
 
     /// See [`crate::presence::ports::Ports::waiting_watchers`].

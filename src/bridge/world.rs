@@ -4,9 +4,11 @@ use super::counters::{self, Counter};
 use super::database::Database;
 use super::drain::Drain;
 use super::ids::Ids;
+use super::lanes::watcher_hash;
 use super::rows::RowRound;
 use super::senders::{Pace, Senders};
 use super::single::SingleDocuments;
+use super::standings::Standings;
 use super::tables::Tables;
 use crate::host::msg::SipMsg;
 use crate::host::shm::{self, NoMemory, Ticket};
@@ -30,6 +32,8 @@ use std::cell::{Cell, RefCell};
 pub struct Shared {
     /// Subscriptions and publications.
     pub tables: Tables,
+    /// What was decided about watchers.
+    pub standings: Standings,
     /// One of these is held while a resource's publications are written to the database.
     pub order: Vec<&'static SleepLock>,
     /// Large fan-outs that wait for a sender process.
@@ -71,7 +75,8 @@ impl Shared {
         let rule = UriRule { ignore_case: config.ignore_case, seed: config.hash_seed };
         let order = (0..WRITE_ORDERS).map(|_| SleepLock::leak()).collect::<Result<_, _>>()?;
         Ok(Shared {
-            tables: Tables::new(rule)?,
+            tables: Tables::new(rule, config.limits.subscriptions > 0)?,
+            standings: Standings::new(rule)?,
             order,
             senders: shm::leak(Senders::new()?)?,
             drain: shm::leak(Drain::default())?,
@@ -368,6 +373,21 @@ impl Ports for World {
             SubscriptionMode::Database => self.rows_of(resource),
             _ => Ok(self.members_of(resource)),
         }
+    }
+    fn count_watchers(&mut self, resource: &Resource) -> Result<usize, StoreError> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => Ok(self.rows_of(resource)?.len()),
+            _ => Ok(self.member_count(resource)),
+        }
+    }
+    fn count_subscriptions_of(&mut self, subscription: &Subscription) -> Result<usize, StoreError> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.count_rows_of_watcher(subscription),
+            _ => Ok(self.shared.tables.subscriptions_of(watcher_hash(&self.shared.tables, subscription))),
+        }
+    }
+    fn memory_used(&self) -> usize {
+        100 - (shm::available() * 100).checked_div(shm::size()).unwrap_or(100).min(100)
     }
     fn end_expired(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
         let ended = match self.config.subscriptions {

@@ -75,6 +75,12 @@ pub fn available() -> usize {
     unsafe { sys::kr_shm_available() }
 }
 
+/// How many bytes of shared memory there are.
+pub fn size() -> usize {
+    // SAFETY: reads a number of the host that is set before modules are loaded.
+    unsafe { sys::kr_shm_size() }
+}
+
 /// There was no shared memory left. State is as it was before the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no more shared memory")]

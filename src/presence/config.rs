@@ -33,6 +33,23 @@ pub enum BelowMinimum {
     Raise,
 }
 
+/// What one user may ask of the server; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// `max_body_size`: bytes of one document.
+    pub body_size: usize,
+    /// `max_publications`: documents of one presentity and event package.
+    pub publications: usize,
+    /// `max_watchers`: subscriptions to one presentity and event package.
+    pub watchers: usize,
+    /// `max_subscriptions`: subscriptions of one watcher.
+    pub subscriptions: usize,
+    /// `min_refresh_interval`: seconds between two SUBSCRIBEs that refresh the same subscription.
+    pub refresh_interval: i64,
+    /// `overload_memory`: percent of shared memory in use above which new subscriptions are refused.
+    pub memory_percent: usize,
+}
+
 /// Everything the server decides by.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -112,6 +129,10 @@ pub struct Config {
     pub force_active: bool,
     /// `share_watcher_bodies`: bodies that differ in the version alone are not made one by one.
     pub share_watcher_bodies: bool,
+    /// `watchers_cache`: how long the standing of a watcher is known without asking the table, seconds.
+    pub watchers_cache: i64,
+    /// What one user may ask of the server.
+    pub limits: Limits,
     /// `sender_processes`: who tells large numbers of watchers.
     pub sender_processes: i32,
     /// Whether there is a database.

@@ -56,6 +56,19 @@ impl Failure {
     pub fn conditional_failed(why: impl Into<String>) -> Self {
         Self::reject(412, "Conditional request failed", why)
     }
+    /// 403: more than the operator allows one user.
+    pub fn limit(why: impl Into<String>) -> Self {
+        Self::reject(403, "Limit exceeded", why)
+    }
+    /// 413: the document is larger than allowed (RFC 3903 6 step 4).
+    pub fn too_large(limit: usize) -> Self {
+        Self::reject(413, "Request Entity Too Large", format!("the body is longer than {limit} bytes"))
+    }
+    /// 503 with the seconds after which another try makes sense (RFC 3261 21.5.4).
+    pub fn overloaded(retry_after: u32, why: impl Into<String>) -> Self {
+        let headers = format!("Retry-After: {retry_after}\r\n").into_bytes();
+        Failure::Reject { code: 503, reason: "Service Unavailable", headers, why: why.into() }
+    }
     /// 415 with the type that would have been taken.
     pub fn unsupported_media(accept: &[u8], why: impl Into<String>) -> Self {
         let mut headers = b"Accept: ".to_vec();

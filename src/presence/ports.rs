@@ -204,6 +204,12 @@ pub trait Ports {
     fn drop_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
     /// The subscriptions of a resource.
     fn subscriptions(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError>;
+    /// How many subscriptions there are to a resource.
+    fn count_watchers(&mut self, resource: &Resource) -> Result<usize, StoreError>;
+    /// How many subscriptions the watcher of this one has; counted where there is a limit on them.
+    fn count_subscriptions_of(&mut self, subscription: &Subscription) -> Result<usize, StoreError>;
+    /// How much of the shared memory is in use, in percent.
+    fn memory_used(&self) -> usize;
     /// Ends subscriptions that have run out, at most `limit`; their last NOTIFYs become due.
     fn end_expired(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError>;
     /// Gives a subscription another standing; `true` when it was another one before.

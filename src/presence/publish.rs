@@ -5,7 +5,7 @@ use super::ports::{Event, Once, Ports, Verdict};
 use super::publication::{Applied, Change, Dialogs, Modification, Publication};
 use super::replication::Replica;
 use super::resource::Resource;
-use super::{notifier, refresh, sphere};
+use super::{limits, notifier, refresh, sphere};
 use crate::sip::{event::EventHeader, text, uri};
 
 /// A PUBLISH taken apart.
@@ -47,6 +47,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
     }
     let resource = ports.uri_rule().resource(&uri::join(request.user, request.domain), package);
     if let Some(body) = request.body {
+        limits::body(ports, body)?;
         check_body(&description, request.content_type, body)?;
     }
     if description.checks_publish && ports.check_publish(package) == Verdict::Refused {
@@ -143,6 +144,7 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
         priority: priority(ports, request, now),
         dialogs: dialogs(new.description, body),
     };
+    limits::new_publication(ports, new.resource, &publication.dialogs)?;
     let replica = ports.replicates().then(|| announced(new, request, &publication, true));
     ports.publish(new.resource, Change::Insert(publication))?;
     answer(ports, new.expires, &etag);

@@ -1,11 +1,11 @@
 //! SUBSCRIBE (RFC 6665 4.2.1): checks the request, changes the subscription, answers, sends the NOTIFYs it causes.
 use super::error::Failure;
 use super::event_package::{Package, PackageId};
-use super::notifier;
 use super::ports::{Event, Occasion, Outgoing, Ports, Renewal, Standing, Verdict};
 use super::resource::Resource;
 use super::subscription::{DialogId, Field, Journal, Numbers, Status, Subscription};
 use super::winfo::Watcher;
+use super::{limits, notifier};
 use crate::sip::{event::EventHeader, text, uri};
 
 /// A SUBSCRIBE taken apart.
@@ -98,6 +98,7 @@ fn initial<P: Ports>(
         updated: -1,
         updated_winfo: -1,
         since: ports.now(),
+        refreshed_at: ports.now(),
         journal: Journal::Insert,
     };
     let fields: [&[u8]; super::subscription::FIELDS] = [
@@ -128,6 +129,8 @@ fn initial<P: Ports>(
     if ports.config().delete_same_subs {
         delete_same(ports, &subscription)?;
     }
+    let resource = ports.uri_rule().resource(&presentity, package);
+    limits::new_subscription(ports, &resource, &subscription)?;
     ports.subscribe(&subscription)?;
     answer(ports, description, &subscription, expires);
     if standing.status == Status::Terminated {
@@ -182,6 +185,7 @@ fn in_dialog<P: Ports>(
             request.cseq, stored.numbers.remote_cseq
         )));
     }
+    limits::refresh(ports, &stored, expires)?;
     let standing = authorize(ports, description, &stored)?;
     let renewal = Renewal {
         expires_at: ports.now() + i64::from(expires),

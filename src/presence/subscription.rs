@@ -93,6 +93,8 @@ pub struct Numbers {
     pub updated_winfo: i32,
     /// When it began; 0: unknown, it was read from its row.
     pub since: i64,
+    /// When it was refreshed last, or began.
+    pub refreshed_at: i64,
     /// What the row needs.
     pub journal: Journal,
 }
@@ -204,6 +206,7 @@ mod tests {
             updated: -1,
             updated_winfo: -1,
             since: 0,
+            refreshed_at: 0,
             journal: Journal::Insert,
         }
     }

@@ -1,0 +1,141 @@
+//! Standings of watchers, kept in shared memory, so that the `watchers` table is not asked at each SUBSCRIBE.
+use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
+use crate::host::sync::Lock;
+use crate::presence::ports::Standing;
+use crate::presence::resource::UriRule;
+use crate::presence::subscription::Status;
+use hashbrown::HashTable;
+
+/// What is known of one watcher of one presentity.
+struct Kept {
+    hash: u64,
+    /// The parts of the key and the reason, one after the other.
+    bytes: ShmBox<[u8]>,
+    key_len: u32,
+    status: Status,
+    read_at: i64,
+}
+
+type Shard = HashTable<Kept, Shm>;
+
+/// The standings that are known.
+pub struct Standings {
+    shards: ShmVec<Lock<Shard>>,
+    rule: UriRule,
+}
+
+/// Whose standing: presentity URI, watcher's user and host, event package.
+pub type Key<'a> = [&'a [u8]; 4];
+
+const SHARDS: usize = 64;
+
+impl Standings {
+    /// None is known; call before the processes fork.
+    pub fn new(rule: UriRule) -> Result<Standings, NoMemory> {
+        let mut shards = ShmVec::new_in(Shm);
+        shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
+        (0..SHARDS).for_each(|_| shards.push(Lock::new(HashTable::new_in(Shm))));
+        Ok(Standings { shards, rule })
+    }
+
+    fn shard(&self, hash: u64) -> &Lock<Shard> {
+        &self.shards[(hash >> 40) as usize % SHARDS]
+    }
+
+    /// What is known, if it was read from the table after `since`.
+    pub fn get(&self, key: &Key<'_>, since: i64) -> Option<Standing> {
+        let hash = self.rule.exact_hash(key);
+        let shard = self.shard(hash).lock();
+        let kept = shard.find(hash, |kept| kept.is(hash, key)).filter(|kept| kept.read_at > since)?;
+        Some(Standing { status: kept.status, reason: kept.bytes[kept.key_len as usize..].to_vec() })
+    }
+
+    /// Remembers a standing as the table has it; without memory it is not remembered.
+    pub fn put(&self, key: &Key<'_>, standing: &Standing, now: i64) {
+        let hash = self.rule.exact_hash(key);
+        let [presentity, user, host, event] = *key;
+        let key_len = key.iter().map(|part| part.len()).sum::<usize>() as u32;
+        let bytes = shm::concat(&[presentity, user, host, event, &standing.reason]);
+        let mut shard = self.shard(hash).lock();
+        let old = shard.find_entry(hash, |kept| kept.is(hash, key)).ok().map(|entry| entry.remove().0);
+        if let (Ok(bytes), Ok(())) = (bytes, shard.try_reserve(1, |kept| kept.hash)) {
+            let fresh = Kept { hash, bytes, key_len, status: standing.status, read_at: now };
+            shard.insert_unique(hash, fresh, |kept| kept.hash);
+        }
+        drop(shard);
+        drop(old);
+    }
+
+    /// Forgets what was read before `since`, and watchers that nobody has decided about: their rows are cleaned.
+    pub fn forget_old(&self, since: i64) {
+        for shard in self.shards.iter() {
+            let mut shard = shard.lock();
+            shard.retain(|kept| kept.read_at > since && kept.status != Status::Pending);
+            if shard.is_empty() {
+                *shard = HashTable::new_in(Shm);
+            }
+        }
+    }
+}
+
+impl Kept {
+    fn is(&self, hash: u64, key: &Key<'_>) -> bool {
+        let mut rest = &self.bytes[..self.key_len as usize];
+        self.hash == hash
+            && key.iter().all(|part| match rest.strip_prefix(*part) {
+                Some(after) => {
+                    rest = after;
+                    true
+                }
+                None => false,
+            })
+            && rest.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+
+    const RULE: UriRule = UriRule { ignore_case: false, seed: 7 };
+    const ALICE: Key<'static> = [b"sip:alice@a", b"bob", b"b", b"presence"];
+
+    fn standing(status: Status, reason: &[u8]) -> Standing {
+        Standing { status, reason: reason.to_vec() }
+    }
+
+    #[test]
+    fn the_last_word_counts_until_it_is_old() {
+        let standings = Standings::new(RULE).unwrap();
+        assert_eq!(standings.get(&ALICE, 0), None);
+        standings.put(&ALICE, &standing(Status::Pending, b""), 10);
+        standings.put(&ALICE, &standing(Status::Active, b"polite-block"), 20);
+        assert_eq!(standings.get(&ALICE, 0), Some(standing(Status::Active, b"polite-block")));
+        assert_eq!(standings.get(&ALICE, 20), None);
+        assert_eq!(standings.get(&[b"sip:alice@a", b"bo", b"bb", b"presence"], 0), None);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_given_back() {
+        let standings = Standings::new(RULE).unwrap();
+        let before = fake::live_blocks();
+        for watcher in 0..100 {
+            let user = watcher.to_string();
+            standings.put(&[b"sip:a@b", user.as_bytes(), b"c", b"presence"], &standing(Status::Active, b""), 10);
+        }
+        standings.forget_old(10);
+        assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn without_memory_nothing_is_remembered() {
+        for n in 0..2 {
+            let standings = Standings::new(RULE).unwrap();
+            let (_, failed) = fake::failing_at(n, || standings.put(&ALICE, &standing(Status::Active, b""), 10));
+            assert!(failed);
+            assert_eq!(standings.get(&ALICE, 0), None);
+            assert_eq!(fake::held_locks(), 0);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What one user may ask of the server (all limits are off by default), and what is refused before memory runs out.
+use super::error::Failure;
+use super::ports::Ports;
+use super::publication::Dialogs;
+use super::resource::Resource;
+use super::subscription::Subscription;
+
+/// Phones that were refused come back after this many seconds or up to twice as many, not all at once.
+const RETRY_AFTER: u32 = 10;
+
+/// The length of a published document.
+pub fn body<P: Ports>(ports: &P, body: &[u8]) -> Result<(), Failure> {
+    match ports.config().limits.body_size {
+        0 => Ok(()),
+        limit if body.len() <= limit => Ok(()),
+        limit => Err(Failure::too_large(limit)),
+    }
+}
+
+/// One document more; those of the same dialogs are replaced by it and do not count.
+pub fn new_publication<P: Ports>(ports: &mut P, resource: &Resource, dialogs: &Dialogs) -> Result<(), Failure> {
+    let limit = ports.config().limits.publications;
+    if limit == 0 {
+        return Ok(());
+    }
+    let stays = |ids: &[u64]| !ids.iter().any(|id| dialogs.ids.contains(id));
+    let count = ports.documents(resource)?.iter().filter(|document| stays(&document.dialogs.ids)).count();
+    match count < limit {
+        true => Ok(()),
+        false => Err(Failure::limit(format!("the presentity has {count} documents (max_publications)"))),
+    }
+}
+
+/// One subscription more.
+pub fn new_subscription<P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    subscription: &Subscription,
+) -> Result<(), Failure> {
+    let limits = ports.config().limits;
+    if limits.memory_percent > 0 {
+        let used = ports.memory_used();
+        if used > limits.memory_percent {
+            let retry_after = RETRY_AFTER + (ports.uri_rule().exact_hash(&[subscription.dialog().call_id]) % 11) as u32;
+            return Err(Failure::overloaded(retry_after, format!("{used} % of the shared memory are in use")));
+        }
+    }
+    if limits.watchers > 0 && ports.count_watchers(resource)? >= limits.watchers {
+        return Err(Failure::limit(format!("the presentity has {} watchers (max_watchers)", limits.watchers)));
+    }
+    if limits.subscriptions > 0 && ports.count_subscriptions_of(subscription)? >= limits.subscriptions {
+        let why = format!("the watcher has {} subscriptions (max_subscriptions)", limits.subscriptions);
+        return Err(Failure::limit(why));
+    }
+    Ok(())
+}
+
+/// A refresh; whoever ends a subscription is never refused.
+pub fn refresh<P: Ports>(ports: &P, stored: &Subscription, expires: u32) -> Result<(), Failure> {
+    let limit = ports.config().limits.refresh_interval;
+    let since = ports.now() - stored.numbers.refreshed_at;
+    if limit == 0 || expires == 0 || since >= limit {
+        return Ok(());
+    }
+    Err(Failure::limit(format!("refreshed again after {since} seconds (min_refresh_interval)")))
+}
