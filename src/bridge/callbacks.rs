@@ -2,6 +2,7 @@
 use crate::host::bytes::{lend, null, view, view_ptr};
 use crate::host::msg::SipMsg;
 use crate::host::shm::{self, NoMemory};
+use crate::host::symbols;
 use crate::presence::event_package::{Package, PackageId, Packages};
 use crate::presence::ports::{Standing, Verdict};
 use crate::presence::subscription::{Field, Status, Subscription};
@@ -128,6 +129,10 @@ impl Registry {
             filters_body: ev.apply_auth_nbody.is_some(),
             per_watcher_body: ev.aux_body_processing.is_some(),
             checks_publish: ev.evs_publ_handl.is_some(),
+            // presence_xml, on every host version: parses the body, and answers 415 where that fails.
+            checks_form_only: ev
+                .evs_publ_handl
+                .is_some_and(|check| symbols::is(check as *const _, "/presence_xml.so", c"xml_publ_handl")),
             peer: self.id_of(ev.wipeer),
         }
     }

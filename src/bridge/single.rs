@@ -74,4 +74,73 @@ mod tests {
             assert_eq!(singles.body(PackageId(0), PLAIN, || Some(own.clone())), Some(own.clone()));
         }
     }
+
+    /// Documents from a handful of pieces, right and wrong in every way that pieces can be put together.
+    fn documents() -> impl proptest::strategy::Strategy<Value = String> {
+        const PIECES: [&str; 40] = [
+            "<p>",
+            "</p>",
+            "<q>",
+            "</q>",
+            "<p/>",
+            "<q a=\"1\"/>",
+            "<a:b xmlns:a=\"u\">",
+            "</a:b>",
+            " ",
+            "\n",
+            "x",
+            "&amp;",
+            "&x;",
+            "'",
+            ">",
+            "<",
+            "\"",
+            "]]>",
+            "<!-- c -->",
+            "<?x y?>",
+            "\u{1}",
+            "\u{e9}",
+            "\r\n",
+            "\t",
+            "<p xmlns=\"u\" e=\"it's\">",
+            "<p b=\"&lt;\">",
+            "<p a='1'>",
+            "<p a=\"1\" a=\"2\">",
+            "<p a=\"x>y\">",
+            "<p  a=\"1\">",
+            "<p a = \"1\">",
+            "<p >",
+            "</p >",
+            "<q a=\"1\" xmlns=\"u\"/>",
+            "<p a=\"1\"b=\"2\">",
+            "<:p>",
+            "<p:>",
+            "<![CDATA[x]]>",
+            "<p a=\"\u{e9}\n\">",
+            "</>",
+        ];
+        use proptest::prelude::*;
+        let pieces = prop::collection::vec(0..PIECES.len(), 0..12);
+        let declared = prop::bool::weighted(0.7);
+        (declared, pieces).prop_map(|(declared, pieces)| {
+            let body: String = pieces.into_iter().map(|at| PIECES[at]).collect();
+            let root = if declared { format!("<p>{body}</p>") } else { body };
+            format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{root}")
+        })
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(20_000))]
+        #[test]
+        fn libxml2_agrees_on_plain_documents(text in documents()) {
+            let parsed = crate::host::xml::Document::parse(text.as_bytes());
+            if xml_form::is_plain(text.as_bytes()) {
+                proptest::prop_assert!(parsed.is_some());
+            }
+            if let Some(form) = xml_form::formatted(text.as_bytes()) {
+                let wanted = parsed.and_then(|document| document.to_text());
+                proptest::prop_assert_eq!(String::from_utf8(form).ok(), wanted.and_then(|text| String::from_utf8(text).ok()));
+            }
+        }
+    }
 }

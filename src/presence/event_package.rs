@@ -28,6 +28,8 @@ pub struct Package {
     pub per_watcher_body: bool,
     /// The package checks published bodies.
     pub checks_publish: bool,
+    /// All it checks is whether they are well-formed XML.
+    pub checks_form_only: bool,
     /// Its winfo package, or the package a winfo package reports on.
     pub peer: Option<PackageId>,
 }

@@ -6,7 +6,7 @@ use super::publication::{Applied, Change, Dialogs, Modification, Publication};
 use super::replication::Replica;
 use super::resource::Resource;
 use super::{limits, notifier, refresh, sphere};
-use crate::sip::{event::EventHeader, text, uri};
+use crate::sip::{event::EventHeader, text, uri, xml_form};
 
 /// A PUBLISH taken apart.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,11 +46,14 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
         return Err(Failure::invalid_request("neither an entity tag nor a body"));
     }
     let resource = ports.uri_rule().resource(&uri::join(request.user, request.domain), package);
+    let mut plain = false;
     if let Some(body) = request.body {
         limits::body(ports, body)?;
-        check_body(&description, request.content_type, body)?;
+        plain = check_body(&description, request.content_type, body)?;
     }
-    if description.checks_publish && ports.check_publish(package) == Verdict::Refused {
+    // A package that looks for nothing but the form of a body need not look at one whose form is known.
+    let is_checked = plain && description.checks_form_only;
+    if description.checks_publish && !is_checked && ports.check_publish(package) == Verdict::Refused {
         return Err(Failure::Answered("bad body".into()));
     }
     let sphere_before = current_sphere(ports, &resource, &description)?;
@@ -88,8 +91,8 @@ fn find_package<P: Ports>(ports: &P, event: Option<&[u8]>) -> Result<PackageId, 
         .ok_or_else(|| refuse(&format!("unsupported event package {}", String::from_utf8_lossy(event))))
 }
 
-/// Type and form of a body (RFC 3903 6 step 4).
-fn check_body(package: &Package, content_type: Option<&[u8]>, body: &[u8]) -> Result<(), Failure> {
+/// Type and form of a body (RFC 3903 6 step 4); says whether it was seen to be well-formed by any parser's measure.
+fn check_body(package: &Package, content_type: Option<&[u8]>, body: &[u8]) -> Result<bool, Failure> {
     let accepted = package.content_type;
     let Some(given) = content_type else {
         return Err(Failure::bad_request("a body without Content-Type"));
@@ -99,10 +102,11 @@ fn check_body(package: &Package, content_type: Option<&[u8]>, body: &[u8]) -> Re
         let why = format!("Content-Type {}", String::from_utf8_lossy(media));
         return Err(Failure::unsupported_media(accepted, why));
     }
-    if accepted.ends_with(b"+xml") && !well_formed(body) {
+    let plain = accepted.ends_with(b"+xml") && xml_form::is_plain(body);
+    if accepted.ends_with(b"+xml") && !plain && !well_formed(body) {
         return Err(Failure::unsupported_media(accepted, "the body is not well-formed XML"));
     }
-    Ok(())
+    Ok(plain)
 }
 
 /// Whether a document is well-formed, has a root element and is not absurdly deep; entities are never expanded.

@@ -1,149 +1,219 @@
-//! The form in which libxml2 writes a plain document again when it is told to format it: what an event package returns when
-//! there is a single document to put together. Documents that are not plain are left to the package.
-use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
+//! Plain XML documents, read in one pass: whether one is well-formed, and the form in which libxml2 writes it again when it is
+//! told to format it, which is what an event package returns when there is a single document to put together. Documents that
+//! are not plain (comments, CDATA, document types, other encodings, names beyond ASCII) are left to a real parser.
 
 /// Deeper documents are not looked at.
 const MAX_DEPTH: usize = 32;
 /// Longer documents are not looked at.
 const MAX_BYTES: usize = 16 << 10;
+/// Elements with more attributes are not looked at.
+const MAX_ATTRIBUTES: usize = 16;
 
-/// An element whose children are still being written.
-struct Open {
-    /// Where its name stands in the document.
-    name: std::ops::Range<usize>,
-    /// Whether its children stand on lines of their own.
-    on_lines: bool,
+const DECLARATION: &[u8] = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>";
+const SHORT_DECLARATION: &[u8] = b"<?xml version=\"1.0\"?>";
+
+/// Whether a document is plain and well-formed; `false` says nothing about the document.
+pub fn is_plain(document: &[u8]) -> bool {
+    let rest = [DECLARATION, SHORT_DECLARATION].iter().find_map(|d| document.strip_prefix(*d)).unwrap_or(document);
+    rest.len() <= MAX_BYTES && Scan::new(rest, Vec::new()).document().is_some()
 }
 
-/// The document as libxml2 would write it, or `None` where that is not plain to see: with entities, comments, CDATA, single
-/// quotes, a declaration other than UTF-8, or mixed content between elements.
+/// The document as libxml2 would write it, or `None` where that is not plain to see.
 pub fn formatted(document: &[u8]) -> Option<Vec<u8>> {
-    const DECLARATION: &[u8] = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>";
     let rest = document.strip_prefix(DECLARATION).filter(|rest| rest.len() <= MAX_BYTES)?;
-    if memchr::memchr3(b'&', b'\'', 0, rest).is_some() || std::str::from_utf8(rest).is_err() {
-        return None;
-    }
-    let rest = rest.trim_ascii();
-    if memchr::memchr(b'\r', rest).is_some() {
-        return None;
-    }
     let mut out = Vec::with_capacity(document.len() * 3 / 2);
     out.extend_from_slice(DECLARATION);
     out.push(b'\n');
-    let mut reader = Reader::from_reader(rest);
-    let mut open: Vec<Open> = Vec::new();
-    let mut roots = 0;
-    loop {
-        match reader.read_event().ok()? {
-            Event::Start(start) => {
-                roots += usize::from(open.is_empty());
-                begin_line(&mut out, &open);
-                let name = push_tag(&mut out, &start)?;
-                out.push(b'>');
-                let at = reader.buffer_position() as usize;
-                let on_lines = open.last().is_none_or(|parent| parent.on_lines) && only_elements(&rest[at..])?;
-                if on_lines {
-                    out.push(b'\n');
-                }
-                open.push(Open { name, on_lines });
-                if open.len() > MAX_DEPTH {
-                    return None;
-                }
-            }
-            Event::Empty(start) => {
-                roots += usize::from(open.is_empty());
-                begin_line(&mut out, &open);
-                push_tag(&mut out, &start)?;
-                out.extend_from_slice(b"/>");
-                end_line(&mut out, &open);
-            }
-            Event::End(_) => {
-                let element = open.pop()?;
-                if element.on_lines {
-                    indent(&mut out, open.len());
-                }
-                out.extend_from_slice(b"</");
-                out.extend_from_within(element.name);
-                out.push(b'>');
-                end_line(&mut out, &open);
-            }
-            Event::Text(text) => {
-                if open.last().is_none_or(|element| element.on_lines) || memchr::memchr(b'>', &text).is_some() {
-                    return None;
-                }
-                out.extend_from_slice(&text);
-            }
-            Event::Eof => break,
-            _ => return None,
-        }
-    }
-    (roots == 1 && open.is_empty()).then(|| {
-        out.push(b'\n');
-        out
+    let mut scan = Scan::new(rest, out);
+    scan.document()?;
+    scan.has_form.then_some(scan.out)
+}
+
+/// An element whose children are being read.
+struct Open<'a> {
+    name: &'a [u8],
+    /// Whether its children are elements, each on a line of its own.
+    on_lines: bool,
+}
+
+/// A document on its way.
+struct Scan<'a> {
+    rest: &'a [u8],
+    open: Vec<Open<'a>>,
+    out: Vec<u8>,
+    /// Whether the form can be told; writing stops where it cannot.
+    has_form: bool,
+}
+
+fn is_name_start(c: u8) -> bool {
+    c.is_ascii_alphabetic() || c == b'_'
+}
+
+fn is_name(c: u8) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.' | b':')
+}
+
+fn is_space(c: u8) -> bool {
+    matches!(c, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// What a text may hold: characters of XML 1.0 (2.2), and the five references every document knows (4.6).
+fn is_text(text: &[u8]) -> bool {
+    let is_simple = |c: &u8| (b' '..0x7f).contains(c) && *c != b'&';
+    let Some(at) = text.iter().position(|c| !is_simple(c)) else { return true };
+    let rest = &text[at..];
+    let Ok(characters) = std::str::from_utf8(rest) else { return false };
+    let known = ["&lt;", "&gt;", "&amp;", "&quot;", "&apos;"];
+    characters.char_indices().all(|(at, c)| match c {
+        '&' => known.iter().any(|reference| characters[at..].starts_with(reference)),
+        '\t' | '\n' | '\r' => true,
+        '\u{fffe}' | '\u{ffff}' => false,
+        c => c >= ' ',
     })
 }
 
-fn indent(out: &mut Vec<u8>, depth: usize) {
-    out.extend(std::iter::repeat_n(b' ', 2 * depth));
-}
-
-fn begin_line(out: &mut Vec<u8>, open: &[Open]) {
-    if open.last().is_some_and(|parent| parent.on_lines) {
-        indent(out, open.len());
+impl<'a> Scan<'a> {
+    fn new(rest: &'a [u8], out: Vec<u8>) -> Self {
+        let has_form = !out.is_empty();
+        Scan { rest, open: Vec::with_capacity(8), out, has_form }
     }
-}
 
-fn end_line(out: &mut Vec<u8>, open: &[Open]) {
-    if open.last().is_some_and(|parent| parent.on_lines) {
-        out.push(b'\n');
+    /// Reads all of it: one root element, and nothing but space around it.
+    fn document(&mut self) -> Option<()> {
+        self.skip_space();
+        self.element()?;
+        while !self.open.is_empty() {
+            self.content()?;
+        }
+        self.skip_space();
+        self.write(b"\n");
+        self.rest.is_empty().then_some(())
     }
-}
 
-/// Writes `<name attributes` as it stands, where it stands as libxml2 would write it; says where the name is.
-fn push_tag(out: &mut Vec<u8>, start: &BytesStart<'_>) -> Option<std::ops::Range<usize>> {
-    let raw: &[u8] = start;
-    let name = start.name().as_ref().len();
-    let (mut rest, mut others) = (&raw[name..], false);
-    while !rest.is_empty() {
-        rest = rest.strip_prefix(b" ")?;
-        let equals = memchr::memchr(b'=', rest)?;
-        let attribute = &rest[..equals];
-        let is_namespace = attribute == b"xmlns" || attribute.starts_with(b"xmlns:");
-        if attribute.is_empty() || attribute.iter().any(u8::is_ascii_whitespace) || is_namespace && others {
+    fn skip_space(&mut self) -> bool {
+        let length = self.rest.iter().position(|c| !is_space(*c)).unwrap_or(self.rest.len());
+        self.rest = &self.rest[length..];
+        length > 0
+    }
+
+    fn write(&mut self, text: &[u8]) {
+        if self.has_form {
+            self.out.extend_from_slice(text);
+        }
+    }
+
+    fn indent(&mut self, depth: usize) {
+        const SPACES: &[u8] = &[b' '; 2 * MAX_DEPTH];
+        self.write(&SPACES[..2 * depth.min(MAX_DEPTH)]);
+    }
+
+    fn parent_on_lines(&self) -> bool {
+        self.open.last().is_some_and(|parent| parent.on_lines)
+    }
+
+    /// Text, a child or the end of the innermost element.
+    fn content(&mut self) -> Option<()> {
+        let at = memchr::memchr(b'<', self.rest)?;
+        if at > 0 {
+            self.text(at)?;
+        }
+        match self.rest.get(1)? {
+            b'/' => self.end(),
+            _ => self.element(),
+        }
+    }
+
+    fn text(&mut self, length: usize) -> Option<()> {
+        let (text, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        if !is_text(text) || memchr::memmem::find(text, b"]]>").is_some() {
             return None;
         }
-        others |= !is_namespace;
-        let value = rest[equals + 1..].strip_prefix(b"\"")?;
-        let end = memchr::memchr(b'"', value)?;
-        if value[..end].iter().any(|c| matches!(c, b'\n' | b'\t' | b'>')) {
-            return None;
-        }
-        rest = &value[end + 1..];
+        // What stands between elements that were put on lines, and what is written in another way than it was read.
+        self.has_form = self.has_form && !self.parent_on_lines() && memchr::memchr3(b'&', b'>', b'\r', text).is_none();
+        self.write(text);
+        Some(())
     }
-    out.push(b'<');
-    let at = out.len();
-    out.extend_from_slice(raw);
-    Some(at..at + name)
-}
 
-/// Whether the content that begins here has elements as its only children; `None` for no content at all.
-fn only_elements(content: &[u8]) -> Option<bool> {
-    if content.starts_with(b"</") {
-        return None;
+    fn end(&mut self) -> Option<()> {
+        let element = self.open.pop()?;
+        let rest = self.rest[2..].strip_prefix(element.name)?;
+        let after = rest.iter().position(|c| !is_space(*c))?;
+        self.has_form &= after == 0;
+        self.rest = rest[after..].strip_prefix(b">")?;
+        if element.on_lines {
+            self.indent(self.open.len());
+        }
+        self.write(b"</");
+        self.write(element.name);
+        self.write(if self.parent_on_lines() { b">\n" } else { b">" });
+        Some(())
     }
-    let mut reader = Reader::from_reader(content);
-    reader.config_mut().check_end_names = false;
-    reader.config_mut().allow_unmatched_ends = true;
-    let mut depth = 0usize;
-    loop {
-        match reader.read_event().ok()? {
-            Event::Start(_) => depth += 1,
-            Event::End(_) if depth == 0 => return Some(true),
-            Event::End(_) => depth -= 1,
-            Event::Text(text) if depth == 0 && !text.is_empty() => return Some(false),
-            Event::Eof => return None,
-            _ => {}
+
+    /// A start tag, or an element without content.
+    fn element(&mut self) -> Option<()> {
+        let tag = self.rest.strip_prefix(b"<")?;
+        let length = tag.iter().position(|c| !is_name(*c)).filter(|_| is_name_start(tag[0]))?;
+        let name = &tag[..length];
+        let start = self.rest;
+        self.rest = &tag[length..];
+        self.attributes()?;
+        if self.parent_on_lines() {
+            self.indent(self.open.len());
+        }
+        self.write(&start[..start.len() - self.rest.len()]);
+        if let Some(rest) = self.rest.strip_prefix(b"/>") {
+            self.rest = rest;
+            self.write(if self.parent_on_lines() { b"/>\n" } else { b"/>" });
+            return Some(());
+        }
+        self.rest = self.rest.strip_prefix(b">")?;
+        // Elements without content are written in the short way, which starts earlier than here.
+        self.has_form &= !self.rest.starts_with(b"</");
+        let on_lines = self.open.last().is_none_or(|parent| parent.on_lines) && self.rest.first() == Some(&b'<');
+        self.write(if on_lines { b">\n" } else { b">" });
+        self.open.push(Open { name, on_lines });
+        (self.open.len() <= MAX_DEPTH).then_some(())
+    }
+
+    /// The attributes of a start tag, up to its end.
+    fn attributes(&mut self) -> Option<()> {
+        let mut names: [&[u8]; MAX_ATTRIBUTES] = [&[]; MAX_ATTRIBUTES];
+        let (mut count, mut others) = (0, false);
+        loop {
+            let before = self.rest;
+            let has_space = self.skip_space();
+            if matches!(self.rest.first()?, b'>' | b'/') {
+                self.has_form &= !has_space;
+                return Some(());
+            }
+            if !has_space || !is_name_start(self.rest[0]) || count == MAX_ATTRIBUTES {
+                return None;
+            }
+            let length = self.rest.iter().position(|c| !is_name(*c))?;
+            let name = &self.rest[..length];
+            let is_namespace = name == b"xmlns" || name.starts_with(b"xmlns:");
+            if names[..count].contains(&name) {
+                return None;
+            }
+            names[count] = name;
+            count += 1;
+            let value = self.rest[length..].strip_prefix(b"=")?;
+            let quote = *value.first().filter(|quote| matches!(quote, b'"' | b'\''))?;
+            let end = memchr::memchr(quote, &value[1..])?;
+            let text = &value[1..=end];
+            if !is_text(text) || memchr::memchr(b'<', text).is_some() {
+                return None;
+            }
+            // libxml2 writes namespaces first, double quotes, one space; and some characters of values as references.
+            self.has_form = self.has_form
+                && quote == b'"'
+                && before[0] == b' '
+                && before.len() == self.rest.len() + 1
+                && !(is_namespace && others)
+                && !text.iter().any(|c| matches!(c, b'&' | b'>' | b'\n' | b'\t' | b'\r'));
+            others |= !is_namespace;
+            self.rest = &value[end + 2..];
         }
     }
 }
@@ -184,7 +254,54 @@ mod tests {
         ] {
             assert_eq!(formatted(&declared(root)), None, "{root}");
         }
+        // Apostrophes and signs that need no reference are plain.
+        assert!(formatted(&declared("<p a=\"it's\">it's</p>")).is_some());
         assert_eq!(formatted(b"<p/>"), None);
         assert_eq!(formatted(b"<?xml version=\"1.0\"?>\n<p/>"), None);
+    }
+
+    #[test]
+    fn plain_documents_are_well_formed() {
+        for plain in [
+            "<p/>",
+            " <p a='1' b = \"2\"/>".replace(" = ", "=").as_str(),
+            "<?xml version=\"1.0\"?>\n<p><q>a &amp; b</q > t </p>\n",
+            "<p xmlns:a=\"u\"><a:q a:b=\"&lt;\"></a:q></p>",
+            "<p>gr\u{fc}n</p>",
+        ] {
+            assert!(is_plain(plain.as_bytes()), "{plain}");
+        }
+    }
+
+    #[test]
+    fn what_a_parser_would_refuse_is_not_plain() {
+        for bad in [
+            "",
+            "<p>",
+            "<p></q>",
+            "</p>",
+            "<p/><q/>",
+            "<p/>x",
+            "<p a=\"1\" a=\"2\"/>",
+            "<p a=\"<\"/>",
+            "<p a=1/>",
+            "<p a/>",
+            "<p a=\"1\"b=\"2\"/>",
+            "<p>&nope;</p>",
+            "<p>&amp</p>",
+            "<p>]]></p>",
+            "<p>\u{1}</p>",
+            "<p>\u{ffff}</p>",
+            "<1/>",
+            "<p",
+            "<p a=\"",
+            "<!DOCTYPE p><p/>",
+            "<p/ >",
+            "x<p/>",
+        ] {
+            assert!(!is_plain(bad.as_bytes()), "{bad}");
+        }
+        assert!(!is_plain(b"<p>\xff</p>"));
+        assert!(!is_plain("<p>".repeat(40).as_bytes()));
     }
 }

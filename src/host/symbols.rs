@@ -1,0 +1,17 @@
+//! Which function of which module a pointer leads to.
+use std::ffi::{CStr, c_void};
+
+/// Whether `function` is the one called `name` in the module file `module`.
+pub fn is(function: *const c_void, module: &str, name: &CStr) -> bool {
+    // SAFETY: the structure is filled by `dladdr`, whose strings live as long as the module is loaded, which is for ever.
+    unsafe {
+        let mut found: libc::Dl_info = std::mem::zeroed();
+        if libc::dladdr(function, &mut found) == 0 || found.dli_sname.is_null() || found.dli_fname.is_null() {
+            return false;
+        }
+        let file = CStr::from_ptr(found.dli_fname).to_bytes();
+        CStr::from_ptr(found.dli_sname) == name
+            && std::ptr::eq(found.dli_saddr, function)
+            && file.ends_with(module.as_bytes())
+    }
+}
