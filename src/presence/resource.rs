@@ -1,6 +1,7 @@
 //! A resource: one event package of one presentity. Publications and subscriptions hang on it, and its lane keeps their order.
 use super::event_package::PackageId;
-use std::hash::Hasher;
+use foldhash::quality::FixedState;
+use std::hash::{BuildHasher, Hasher};
 
 /// Presentity URI and event package, with their hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +31,7 @@ impl UriRule {
 
     /// A hash over parts and a number.
     pub fn hash(&self, parts: &[&[u8]], number: u64) -> u64 {
-        let mut hasher = std::hash::DefaultHasher::new();
-        hasher.write_u64(self.seed ^ number);
+        let mut hasher = FixedState::with_seed(self.seed ^ number).build_hasher();
         for part in parts {
             if self.ignore_case && part.iter().any(u8::is_ascii_uppercase) {
                 hasher.write(&part.to_ascii_lowercase());

@@ -49,19 +49,36 @@ fn is_name_start(c: u8) -> bool {
     c.is_ascii_alphabetic() || c == b'_'
 }
 
-fn is_name(c: u8) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.' | b':')
-}
+const NAME: u8 = 1;
+const SPACE: u8 = 2;
+const SIMPLE: u8 = 4;
 
-fn is_space(c: u8) -> bool {
-    matches!(c, b' ' | b'\t' | b'\r' | b'\n')
+/// What each byte may be part of: a name, the space between things, text that stands for itself.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut c = 0;
+    while c < 256 {
+        let byte = c as u8;
+        let name = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
+        let space = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        let simple = byte >= b' ' && byte < 0x7f && byte != b'&';
+        classes[c] = if name { NAME } else { 0 } | if space { SPACE } else { 0 } | if simple { SIMPLE } else { 0 };
+        c += 1;
+    }
+    classes
+};
+
+/// How many bytes at the start of a text are of a class.
+fn run_of(class: u8, text: &[u8]) -> usize {
+    text.iter().take_while(|c| CLASSES[usize::from(**c)] & class != 0).count()
 }
 
 /// What a text may hold: characters of XML 1.0 (2.2), and the five references every document knows (4.6).
 fn is_text(text: &[u8]) -> bool {
-    let is_simple = |c: &u8| (b' '..0x7f).contains(c) && *c != b'&';
-    let Some(at) = text.iter().position(|c| !is_simple(c)) else { return true };
-    let rest = &text[at..];
+    let rest = &text[run_of(SIMPLE, text)..];
+    if rest.is_empty() {
+        return true;
+    }
     let Ok(characters) = std::str::from_utf8(rest) else { return false };
     let known = ["&lt;", "&gt;", "&amp;", "&quot;", "&apos;"];
     characters.char_indices().all(|(at, c)| match c {
@@ -91,7 +108,7 @@ impl<'a> Scan<'a> {
     }
 
     fn skip_space(&mut self) -> bool {
-        let length = self.rest.iter().position(|c| !is_space(*c)).unwrap_or(self.rest.len());
+        let length = run_of(SPACE, self.rest);
         self.rest = &self.rest[length..];
         length > 0
     }
@@ -138,7 +155,7 @@ impl<'a> Scan<'a> {
     fn end(&mut self) -> Option<()> {
         let element = self.open.pop()?;
         let rest = self.rest[2..].strip_prefix(element.name)?;
-        let after = rest.iter().position(|c| !is_space(*c))?;
+        let after = run_of(SPACE, rest);
         self.has_form &= after == 0;
         self.rest = rest[after..].strip_prefix(b">")?;
         if element.on_lines {
@@ -153,7 +170,10 @@ impl<'a> Scan<'a> {
     /// A start tag, or an element without content.
     fn element(&mut self) -> Option<()> {
         let tag = self.rest.strip_prefix(b"<")?;
-        let length = tag.iter().position(|c| !is_name(*c)).filter(|_| is_name_start(tag[0]))?;
+        let length = run_of(NAME, tag);
+        if !tag.first().is_some_and(|c| is_name_start(*c)) {
+            return None;
+        }
         let name = &tag[..length];
         let start = self.rest;
         self.rest = &tag[length..];
@@ -190,7 +210,7 @@ impl<'a> Scan<'a> {
             if !has_space || !is_name_start(self.rest[0]) || count == MAX_ATTRIBUTES {
                 return None;
             }
-            let length = self.rest.iter().position(|c| !is_name(*c))?;
+            let length = run_of(NAME, self.rest);
             let name = &self.rest[..length];
             let is_namespace = name == b"xmlns" || name.starts_with(b"xmlns:");
             if names[..count].contains(&name) {
