@@ -17,5 +17,6 @@ pub mod single;
 pub mod standings;
 pub mod survey;
 pub mod tables;
+pub mod versions;
 pub mod watchers;
 pub mod world;

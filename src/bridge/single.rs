@@ -9,11 +9,42 @@ const PROOFS: i32 = 4;
 /// Every so many times a trusted package is asked all the same.
 const CHECK_EACH: u32 = 128;
 
+/// How far it is known what a package gives.
 #[derive(Clone, Copy, Default)]
-struct Trust {
+pub struct Trust {
     /// Proofs so far; negative: it once gave something else, and is always asked.
     proofs: i32,
     uses: u32,
+}
+
+impl Trust {
+    /// What `package` gives: `expected` where it is trusted, otherwise what `ask` says, which is compared.
+    pub fn given(
+        packages: &RefCell<Vec<Trust>>,
+        package: PackageId,
+        expected: Vec<u8>,
+        ask: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Option<Vec<u8>> {
+        let index = usize::from(package.0);
+        let mut trust = packages.borrow().get(index).copied().unwrap_or_default();
+        if trust.proofs < 0 {
+            return ask();
+        }
+        trust.uses = trust.uses.wrapping_add(1);
+        let skip = trust.proofs >= PROOFS && trust.uses % CHECK_EACH != 0;
+        let body = if skip { Some(expected) } else { trust.compare(expected, ask()) };
+        let mut known = packages.borrow_mut();
+        if known.len() <= index {
+            known.resize(index + 1, Trust::default());
+        }
+        known[index] = trust;
+        body
+    }
+
+    fn compare(&mut self, expected: Vec<u8>, given: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        self.proofs = if given.as_ref() == Some(&expected) { self.proofs.saturating_add(1) } else { -1 };
+        given
+    }
 }
 
 /// What is known of the packages, by process.
@@ -23,26 +54,12 @@ pub struct SingleDocuments(RefCell<Vec<Trust>>);
 impl SingleDocuments {
     /// What `package` makes of a single document; `ask` asks it.
     pub fn body(&self, package: PackageId, document: &[u8], ask: impl FnOnce() -> Option<Vec<u8>>) -> Option<Vec<u8>> {
-        let index = usize::from(package.0);
-        let mut trust = self.0.borrow().get(index).copied().unwrap_or_default();
-        if trust.proofs < 0 {
-            return ask();
+        // Packages that are never trusted need no form.
+        let hopeless = self.0.borrow().get(usize::from(package.0)).is_some_and(|trust| trust.proofs < 0);
+        match if hopeless { None } else { xml_form::formatted(document) } {
+            Some(expected) => Trust::given(&self.0, package, expected, ask),
+            None => ask(),
         }
-        let Some(expected) = xml_form::formatted(document) else { return ask() };
-        trust.uses = trust.uses.wrapping_add(1);
-        let skip = trust.proofs >= PROOFS && trust.uses % CHECK_EACH != 0;
-        let body = if skip { Some(expected) } else { Self::compare(&mut trust, expected, ask()) };
-        let mut known = self.0.borrow_mut();
-        if known.len() <= index {
-            known.resize(index + 1, Trust::default());
-        }
-        known[index] = trust;
-        body
-    }
-
-    fn compare(trust: &mut Trust, expected: Vec<u8>, given: Option<Vec<u8>>) -> Option<Vec<u8>> {
-        trust.proofs = if given.as_ref() == Some(&expected) { trust.proofs.saturating_add(1) } else { -1 };
-        given
     }
 }
 

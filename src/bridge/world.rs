@@ -10,6 +10,7 @@ use super::senders::{Pace, Senders};
 use super::single::SingleDocuments;
 use super::standings::Standings;
 use super::tables::Tables;
+use super::versions::WatcherVersions;
 use crate::host::msg::SipMsg;
 use crate::host::shm::{self, NoMemory, Ticket};
 use crate::host::sync::SleepLock;
@@ -60,6 +61,8 @@ pub struct Process {
     pub last_subscription: RefCell<Option<Subscription>>,
     /// What packages make of single documents.
     pub singles: SingleDocuments,
+    /// What packages make of common bodies for each watcher.
+    pub versions: WatcherVersions,
     /// The next turn of this notifier process.
     pub turn: Cell<i32>,
     /// Called by tm when a NOTIFY is completed.
@@ -291,7 +294,13 @@ impl Ports for World {
         subscription: &Subscription,
         body: Option<&[u8]>,
     ) -> Option<Vec<u8>> {
-        self.process.registry.watcher_body(package, subscription, body)
+        let ask = || self.process.registry.watcher_body(package, subscription, body);
+        match body {
+            Some(body) if self.config.share_watcher_bodies => {
+                self.process.versions.body(package, body, subscription.numbers.version, ask)
+            }
+            _ => ask(),
+        }
     }
     fn judge(&mut self, package: PackageId, subscription: &Subscription, before: Status) -> Result<Standing, Failure> {
         self.process
