@@ -1,7 +1,6 @@
 //! A single document needs no putting together: packages parse it and write it out again. Where the result can be told
 //! beforehand, and the package was seen to give just that, it is not asked each time.
 use crate::presence::event_package::PackageId;
-use crate::sip::xml_form;
 use std::cell::RefCell;
 
 /// How often a package has to give what was expected before it is trusted.
@@ -52,11 +51,16 @@ impl Trust {
 pub struct SingleDocuments(RefCell<Vec<Trust>>);
 
 impl SingleDocuments {
-    /// What `package` makes of a single document; `ask` asks it.
-    pub fn body(&self, package: PackageId, document: &[u8], ask: impl FnOnce() -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    /// What `package` makes of a single document: as a rule what is `expected`; `ask` asks it.
+    pub fn body(
+        &self,
+        package: PackageId,
+        expected: impl FnOnce() -> Option<Vec<u8>>,
+        ask: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Option<Vec<u8>> {
         // Packages that are never trusted need no form.
         let hopeless = self.0.borrow().get(usize::from(package.0)).is_some_and(|trust| trust.proofs < 0);
-        match if hopeless { None } else { xml_form::formatted(document) } {
+        match if hopeless { None } else { expected() } {
             Some(expected) => Trust::given(&self.0, package, expected, ask),
             None => ask(),
         }
@@ -66,6 +70,7 @@ impl SingleDocuments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sip::xml_form;
     use std::cell::Cell;
 
     const PLAIN: &[u8] = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<p a=\"1\"/>\n";
@@ -78,7 +83,7 @@ mod tests {
                 asked.set(asked.get() + 1);
                 Some(PLAIN.to_vec())
             };
-            assert_eq!(singles.body(PackageId(3), PLAIN, ask), Some(PLAIN.to_vec()));
+            assert_eq!(singles.body(PackageId(3), || xml_form::formatted(PLAIN), ask), Some(PLAIN.to_vec()));
         }
         assert_eq!(asked.get(), PROOFS + 1);
     }
@@ -88,7 +93,10 @@ mod tests {
         let singles = SingleDocuments::default();
         for round in 0..20 {
             let own = format!("own {round}").into_bytes();
-            assert_eq!(singles.body(PackageId(0), PLAIN, || Some(own.clone())), Some(own.clone()));
+            assert_eq!(
+                singles.body(PackageId(0), || xml_form::formatted(PLAIN), || Some(own.clone())),
+                Some(own.clone())
+            );
         }
     }
 

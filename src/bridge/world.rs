@@ -26,7 +26,7 @@ use crate::presence::replication::Replica;
 use crate::presence::resource::{Resource, UriRule};
 use crate::presence::subscription::{DialogId, Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
-use crate::sip::uri;
+use crate::sip::{uri, xml_form};
 use std::cell::{Cell, RefCell};
 
 /// What all processes of the server share.
@@ -281,7 +281,13 @@ impl Ports for World {
         let (user, domain) = uri::split(uri);
         let ask = || self.process.registry.aggregate(package, user, domain, documents, offline);
         match (documents, offline) {
-            ([single], None) if self.config.share_watcher_bodies => self.process.singles.body(package, single, ask),
+            ([single], None) if self.config.share_watcher_bodies => {
+                let expected = || match self.packages.get(package).is_dialog() {
+                    true => xml_form::dialog_info(single, &[b"sip:", user, b"@", domain].concat()),
+                    false => xml_form::formatted(single),
+                };
+                self.process.singles.body(package, expected, ask)
+            }
             _ => ask(),
         }
     }

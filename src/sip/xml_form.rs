@@ -29,6 +29,49 @@ pub fn formatted(document: &[u8]) -> Option<Vec<u8>> {
     scan.has_form.then_some(scan.out)
 }
 
+/// A dialog document (RFC 4235) as presence_dialoginfo writes a single one: the elements of the root in a new root, with room
+/// for the version; `None` where that is not plain to see.
+pub fn dialog_info(document: &[u8], entity: &[u8]) -> Option<Vec<u8>> {
+    let rest = [DECLARATION, SHORT_DECLARATION].iter().find_map(|d| document.strip_prefix(*d)).unwrap_or(document);
+    let is_odd = |c: &u8| !(b' '..0x7f).contains(c) || b"&<>\"".contains(c);
+    // Without a declared encoding, characters beyond ASCII are written as numbers.
+    if rest.len() > MAX_BYTES || !document.is_ascii() || entity.iter().any(is_odd) {
+        return None;
+    }
+    let mut scan = Scan::new(rest, Vec::new());
+    scan.skip_space();
+    let start = scan.rest;
+    scan.element()?;
+    let tag = &start[..start.len() - scan.rest.len()];
+    let root = scan.open.first_mut().filter(|root| root.name == b"dialog-info")?;
+    root.on_lines = true;
+    if memchr::memmem::find(tag, b"xmlns:").is_some() {
+        return None;
+    }
+    let head: [&[u8]; 5] = [
+        SHORT_DECLARATION,
+        b"\n<dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\" version=\"00000000000\" state=\"full\" entity=\"",
+        entity,
+        b"\">",
+        b"\n",
+    ];
+    scan.out = head.concat();
+    let begin = scan.out.len();
+    scan.has_form = true;
+    while !scan.open.is_empty() {
+        if scan.open.len() == 1 {
+            scan.skip_text()?;
+            if scan.rest.starts_with(b"</") && scan.out.len() == begin {
+                return None;
+            }
+        }
+        scan.content()?;
+    }
+    scan.skip_space();
+    scan.write(b"\n");
+    (scan.rest.is_empty() && scan.has_form).then_some(scan.out)
+}
+
 /// An element whose children are being read.
 struct Open<'a> {
     name: &'a [u8],
@@ -111,6 +154,13 @@ impl<'a> Scan<'a> {
         let length = run_of(SPACE, self.rest);
         self.rest = &self.rest[length..];
         length > 0
+    }
+
+    /// Passes over text that is not written again.
+    fn skip_text(&mut self) -> Option<()> {
+        let (text, rest) = self.rest.split_at(memchr::memchr(b'<', self.rest)?);
+        self.rest = rest;
+        (is_text(text) && memchr::memmem::find(text, b"]]>").is_none()).then_some(())
     }
 
     fn write(&mut self, text: &[u8]) {
@@ -278,6 +328,27 @@ mod tests {
         assert!(formatted(&declared("<p a=\"it's\">it's</p>")).is_some());
         assert_eq!(formatted(b"<p/>"), None);
         assert_eq!(formatted(b"<?xml version=\"1.0\"?>\n<p/>"), None);
+    }
+
+    #[test]
+    fn dialogs_get_a_new_root() {
+        let form = |inside: &str| {
+            let text =
+                format!("<?xml version=\"1.0\"?>\n<dialog-info xmlns=\"u\" version=\"7\">{inside}</dialog-info>\n");
+            dialog_info(text.as_bytes(), b"sip:a@b").and_then(|text| String::from_utf8(text).ok())
+        };
+        let head = "<?xml version=\"1.0\"?>\n<dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\" version=\"00000000000\" state=\"full\" entity=\"sip:a@b\">\n";
+        let compact = "<dialog id=\"a\"><state>early</state></dialog> x <note><i/></note>";
+        let wanted = "  <dialog id=\"a\">\n    <state>early</state>\n  </dialog>\n  <note>\n    <i/>\n  </note>\n</dialog-info>\n";
+        assert_eq!(form(compact), Some(format!("{head}{wanted}")));
+        let spaced = "\n<dialog id=\"a\"> <state>early</state></dialog>\n";
+        assert_eq!(
+            form(spaced),
+            Some(format!("{head}  <dialog id=\"a\"> <state>early</state></dialog>\n</dialog-info>\n"))
+        );
+        for odd in ["", " ", "<dialog></dialog>", "<d>&lt;</d>", "<d>\u{e9}</d>", "<!-- c --><d/>"] {
+            assert_eq!(form(odd), None, "{odd}");
+        }
     }
 
     #[test]
