@@ -108,6 +108,53 @@ fn xml_includes() -> Vec<String> {
     }
 }
 
+/// The structures that other people's modules hand to us or get from us.
+const SHARED: [&str; 13] = [
+    "presence_api",
+    "pres_ev",
+    "subscription",
+    "subs_entry",
+    "presentity",
+    "pua_api",
+    "ua_pres",
+    "publ_info",
+    "subs_info",
+    "libxml_api",
+    "_str",
+    "kr_presence_params",
+    "kr_pua_params",
+];
+
+/// A C file in which the compiler of the host asserts the sizes and offsets that Rust was told: bindgen's own assertions hold
+/// for Rust, these for the modules that were built with the host.
+fn layouts(bindings: &str) -> String {
+    let mut out = String::from("#include \"bindings.h\"\n#include <stddef.h>\n");
+    let mut seen = std::collections::HashSet::new();
+    let mut assert = |name: &str, what: &str, value: &str| {
+        if SHARED.contains(&name) {
+            seen.insert(name.to_owned());
+            out += &format!("_Static_assert({what} == {value}, \"struct {name} is not what Rust was told\");\n");
+        }
+    };
+    // bindgen breaks long assertions over lines.
+    for part in bindings.replace(['\n', ' '], "").split("[\"").skip(1) {
+        let Some(value) = part.split("usize];").next().and_then(|part| part.rsplit('-').next()) else { continue };
+        if let Some(name) = part.strip_prefix("Sizeof").and_then(|rest| rest.split('"').next()) {
+            assert(name, &format!("sizeof(struct {name})"), value);
+        } else if let Some((name, field)) = part
+            .strip_prefix("Offsetoffield:")
+            .and_then(|rest| rest.split('"').next())
+            .and_then(|rest| rest.split_once("::"))
+        {
+            assert(name, &format!("offsetof(struct {name}, {})", field.trim_end_matches('_')), value);
+        }
+    }
+    if let Some(missing) = SHARED.iter().find(|name| !seen.contains(**name)) {
+        fail(&format!("no layout of struct {missing} in what bindgen wrote"));
+    }
+    out
+}
+
 fn main() {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap());
     let out = PathBuf::from(env::var("OUT_DIR").unwrap());
@@ -133,17 +180,19 @@ fn main() {
         .allowlist_type("kr_.*|presence_api|pua_api|pres_ev|subscription|subs_entry|presentity|_str|sip_msg|db.*|rpc.*|pv_.*|_pv_.*")
         .allowlist_type("request_method|tm_binds|uac_req|dlg|cell|tmcb_params|sl_api|event|to_body|hdr_field|sip_uri|ua_pres|publ_info|subs_info|libxml_api|_xml(Doc|Node|Attr|Ns)|xmlParserOption|list_entry|list_entry_t|dmq_api|dmq_peer|dmq_node|peer_reponse_t")
         .allowlist_var("HDR_.*|TMCB_.*|INSERT_TYPE|UPDATE_TYPE|FAKED_REPLY|DB1_.*|OP_.*|PV_.*|L_.*|[A-Z]+_STATUS|METHOD_.*|request_method_METHOD_.*")
-        .layout_tests(false)
+        .layout_tests(true)
         .generate_comments(false)
         .derive_default(true)
         .default_enum_style(bindgen::EnumVariation::Consts);
-    bindings
+    let text = bindings
         .generate()
         .unwrap_or_else(|e| fail(&format!("bindgen cannot read the host's headers: {e}")))
-        .write_to_file(out.join("bindings.rs"))
-        .unwrap();
+        .to_string();
+    fs::write(out.join("bindings.rs"), &text).unwrap();
+    fs::write(out.join("layouts.c"), layouts(&text)).unwrap();
 
     let mut shim = cc::Build::new();
+    shim.file(out.join("layouts.c"));
     for entry in fs::read_dir(root.join("kamailio-glue/shim")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "c") {
