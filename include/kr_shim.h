@@ -77,6 +77,8 @@ int kr_add_reply_header(struct sip_msg *msg, str *header);
 /* transactions */
 int kr_tm_load(void);
 int kr_tm_request_within(uac_req_t *request);
+/* Whether the transaction of the request in hand has its final reply. */
+int kr_tm_is_answered(struct sip_msg *msg);
 
 void kr_tm_new_ids(str *call_id, str *tag, str *target);
 

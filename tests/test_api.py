@@ -24,7 +24,7 @@ request_route {
 """
 
 
-def compile_with(compiler, folder):
+def compile_with(compiler, folder, more=()):
     words = []
     for line in open(os.path.join(HOST, "src", "config.mak")):
         for name in ("C_DEFS=", "CC_PMUTEX_OPTS="):
@@ -33,7 +33,7 @@ def compile_with(compiler, folder):
     xml = subprocess.run(["pkg-config", "--cflags", "libxml-2.0"], capture_output=True, text=True).stdout.split()
     out = folder / "apitest.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-g", "-Wall", "-Werror", "-Wno-unused-function", '-DMOD_NAME="apitest"',
-                    "-DMOD_NAMEID=apitest"] + words + xml + ["-isystem", os.path.join(HOST, "src"), str(SOURCE), "-o", str(out)], check=True)
+                    "-DMOD_NAMEID=apitest"] + words + list(more) + xml + ["-isystem", os.path.join(HOST, "src"), str(SOURCE), "-o", str(out)], check=True)
     return out
 
 
@@ -173,3 +173,25 @@ def test_every_function(module, aggregate):
     # Stock cannot replace on SQLite, and takes the first subscription with the To tag for the one that is to go.
     assert "update same 0" in ours[1] and "delete 1" in ours[1] and "gone 0" in ours[1]
     assert ("get [changed]" if aggregate else "get changed") in ours[1]
+
+
+def test_under_address_sanitizer(tmp_path):
+    """The module's own code, its texts and what it is given: no byte beyond what was allocated for the stack and for libc."""
+    runtime = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    module = compile_with("gcc", tmp_path, ["-fsanitize=address", "-fno-omit-frame-pointer"])
+    options = "detect_leaks=0:verify_asan_link_order=0:exitcode=99:log_path=%s" % (tmp_path / "asan")
+    server = Kamailio("ours", presence=MODE, modules=("presence_xml", str(module)[:-3]), route=ROUTE, workers=1,
+                      extra_params='modparam("apitest", "aux", 1)\nmodparam("apitest", "aggregate", 1)\n',
+                      environment=dict(LD_PRELOAD=runtime, ASAN_OPTIONS=options))
+    with server:
+        maps = open("/proc/%d/maps" % server.pids()[1]).read()
+        assert "libasan" in maps
+        clients = {}
+        answers = subscriptions(server, lambda user: clients.setdefault(user, Client(server, user)))
+        server.rpc("apitest.run")
+        for client in clients.values():
+            client.close()
+        assert server.alive() and answers[0][0] == 200
+        assert server.stop() == 0
+    reports = [path.read_text()[:2000] for path in tmp_path.glob("asan.*")]
+    assert not reports, reports[0]

@@ -4,6 +4,7 @@ import re
 import pytest
 
 from kit.kamailio import Kamailio
+from kit.servers import MariaDB
 from kit.sip import Client, pidf
 
 PARAMS = """
@@ -55,22 +56,29 @@ def life_of_a_list(which, presence=None):
 
 
 def rls_server(which, presence=None):
-    made = Kamailio(which, db="text", modules=("presence_xml", "pua", "xcap_client", "rls"), route=ROUTE, presence=dict(subs_db_mode=1))
+    made = Kamailio(which, db="text", modules=("presence_xml", "pua", "xcap_client", "rls"), route=ROUTE,
+                    presence=dict(subs_db_mode=1))
     made.extra_params = PARAMS % (presence or made).port
     return made
 
 
-def life(server, presence):
+def store_services(server):
     server.make_database()
     table = server.folder / "dbtext" / "xcap"
     row = "1:bob:example.org:%s:8:e1:0:/rls:0" % services().replace(":", "\\:")
     table.write_text(table.read_text().split("\n")[0] + "\n" + row + "\n")
+
+
+LIST = dict(extra=["Supported: eventlist"], accept="application/pidf+xml, application/rlmi+xml, multipart/related")
+
+
+def life(server, presence):
+    store_services(server)
     with server:
         buddies = [Client(presence, "u%d" % n) for n in range(BUDDIES)]
         etags = [buddy.publish(body=pidf(buddy.user)).get("SIP-ETag") for buddy in buddies[:3]]
         bob = Client(server, "bob")
-        watch = bob.subscribe("sip:list@example.org", extra=["Supported: eventlist"],
-                              accept="application/pidf+xml, application/rlmi+xml, multipart/related")
+        watch = bob.subscribe("sip:list@example.org", **LIST)
         seen = [(watch.reply.code, watch.reply.get("Require"))]
         bob.quiet(4)
         first = len(watch.notifies)
@@ -93,3 +101,52 @@ def test_life_of_a_list(presence):
     assert ours == stock
     assert ours[0] == (200, "eventlist") and ours[1][1] == sorted("sip:u%d@example.org" % n for n in range(BUDDIES))
     assert ours[2]["sip:u0@example.org"] == "closed" and ours[2]["sip:u1@example.org"] == "open"
+
+
+def later_life(which, database):
+    """A list subscription is refreshed, outlives a restart, is ended; another runs out."""
+    database.sql("delete from presentity; delete from active_watchers; delete from watchers; delete from pua; delete from rls_watchers; "
+                 "delete from rls_presentity; delete from xcap;")
+    database.sql("insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) values ('bob', 'example.org', '%s', 8, "
+                 "'e1', 0, '/rls', 0)" % services())
+    server = rls_server(which)
+    server.db = database.url
+    server.extra_params += 'modparam("rls", "reload_db_subs", 1)\nmodparam("rls", "db_mode", 2)\n'
+    seen = []
+    with server:
+        bob, carol = Client(server, "bob"), Client(server, "carol")
+        buddy = Client(server, "u0")
+        etag = buddy.publish(body=pidf("u0")).get("SIP-ETag")
+        watch = bob.subscribe("sip:list@example.org", **LIST)
+        bob.quiet(3)
+        before = len(watch.notifies)
+        watch.refresh(extra=LIST["extra"])
+        bob.quiet(2.5)
+        seen.append(("refreshed", watch.reply.code, before > 0, shown(watch.notifies[-1])[0][1]))
+        seen.append(("rows", database.sql("select presentity_uri, to_user, event, local_cseq, status, version from rls_watchers").split("\n")))
+        server.restart()
+        watch.refresh(extra=LIST["extra"])
+        bob.quiet(3)
+        numbers = [n.cseq for n in watch.notifies]
+        seen.append(("restarted", watch.reply.code, numbers == sorted(numbers)))
+        seen.append(("modified", buddy.publish(etag=etag, body=pidf("u0", basic="closed")).code))
+        bob.quiet(2)
+        seen.append(("ended", watch.unsubscribe(extra=LIST["extra"]).code))
+        # Whether the last NOTIFY comes, and the row goes, depends on the turns of rls's own notifiers, on stock as on ours.
+        bob.quiet(1)
+        short = carol.subscribe("sip:list@example.org", expires=2, **LIST)
+        carol.quiet(2)
+        seen.append(("short", short.reply.code, short.reply.get("Expires"), len(short.notifies) > 0))
+        for client in (bob, carol, buddy):
+            client.close()
+        assert server.alive()
+    return seen
+
+
+def test_refresh_restart_and_end_of_a_list():
+    database = MariaDB()
+    try:
+        stock, ours = later_life("stock", database), later_life("ours", database)
+    finally:
+        database.stop()
+    assert ours == stock

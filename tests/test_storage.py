@@ -92,3 +92,16 @@ def test_everybody_at_once_on_sqlite(ours, mode):
     assert "locked" not in server.log()
     server.stop()
     assert len(server.rows("active_watchers")) == total
+
+
+def test_db_text_is_read_again(ours, phones):
+    """Texts without characters, which db_text cannot write, do not keep the server from starting again."""
+    server = ours(db="text", presence=dict(subs_db_mode=1, publ_cache=1))
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    etag = alice.publish(body=pidf()).get("SIP-ETag")
+    watch = bob.subscribe(alice.uri)
+    watch.wait(1)
+    server.restart()
+    assert alice.publish(body=pidf(basic="closed"), etag=etag).code == 200
+    assert "closed" in watch.wait(2)[-1].text
+    assert watch.refresh().code == 200

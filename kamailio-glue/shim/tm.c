@@ -13,6 +13,12 @@ int kr_tm_request_within(uac_req_t *request)
 	return tm.t_request_within(request);
 }
 
+int kr_tm_is_answered(struct sip_msg *msg)
+{
+	struct cell *cell = tm.t_gett();
+	return cell != NULL && cell != T_UNDEFINED && cell->uas.status >= 200;
+}
+
 void kr_tm_new_ids(str *call_id, str *tag, str *target)
 {
 	tm.generate_callid(call_id);

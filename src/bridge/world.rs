@@ -162,7 +162,10 @@ impl World {
                 log!(Notice, "{what} from {who} answered {code} {reason}: {why}");
                 self.reply(*code, reason, headers);
             }
-            Failure::Answered(why) => log!(Notice, "{what} from {who}: {why}"),
+            Failure::Refused(why) if self.message.is_some_and(tm::is_answered) => {
+                log!(Notice, "{what} from {who}: {why}, and has answered the request");
+            }
+            Failure::Refused(why) => self.refuse(&Failure::bad_request(*why), what, who),
             Failure::Internal(why) => {
                 log!(Error, "{what} from {who} answered 500: {why}");
                 self.reply(500, "Server Internal Error", b"");

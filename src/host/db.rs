@@ -56,6 +56,8 @@ pub struct Rows<'c> {
 pub struct Row<'r> {
     values: *mut sys::db_val_t,
     count: i32,
+    /// What stands for an empty text.
+    empty: &'static [u8],
     life: PhantomData<&'r ()>,
 }
 
@@ -78,46 +80,54 @@ impl<'a> Borrowed<'a> {
         Borrowed { functions, raw }
     }
 
+    fn target(&self) -> Target<'_> {
+        Target { functions: self.functions, raw: self.raw, empty: b"" }
+    }
+
     /// `INSERT`.
     pub fn insert(&self, cells: &[Cell<'_>]) -> Result<(), DbError> {
-        insert_into(self.functions, self.raw, cells)
+        insert_into(&self.target(), cells)
     }
 
     /// `UPDATE`.
     pub fn update(&self, cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
-        update_where(self.functions, self.raw, cells, conditions)
+        update_where(&self.target(), cells, conditions)
     }
 
     /// `DELETE`.
     pub fn delete(&self, conditions: &[Cond<'_>]) -> Result<(), DbError> {
-        delete_where(self.functions, self.raw, conditions)
+        delete_where(&self.target(), conditions)
     }
 }
 
 type RawConnection = *mut sys::db1_con_t;
 
-fn insert_into(f: &sys::db_func_t, raw: RawConnection, cells: &[Cell<'_>]) -> Result<(), DbError> {
-    let insert = f.insert.ok_or(DbError)?;
-    let mut columns = Columns::new(cells.iter().copied());
+/// Where a statement goes.
+struct Target<'a> {
+    functions: &'a sys::db_func_t,
+    raw: RawConnection,
+    /// What an empty text is written as.
+    empty: &'static [u8],
+}
+
+fn insert_into(to: &Target<'_>, cells: &[Cell<'_>]) -> Result<(), DbError> {
+    let insert = to.functions.insert.ok_or(DbError)?;
+    let mut columns = Columns::new(to.empty, cells.iter().copied());
     // SAFETY: arrays and their length belong together.
-    let done = unsafe { insert(raw, columns.keys.as_mut_ptr() as *const _, columns.values.as_ptr(), columns.count()) };
+    let done =
+        unsafe { insert(to.raw, columns.keys.as_mut_ptr() as *const _, columns.values.as_ptr(), columns.count()) };
     if done < 0 { Err(DbError) } else { Ok(()) }
 }
 
-fn update_where(
-    f: &sys::db_func_t,
-    raw: RawConnection,
-    cells: &[Cell<'_>],
-    conditions: &[Cond<'_>],
-) -> Result<(), DbError> {
-    let update = f.update.ok_or(DbError)?;
-    let mut set = Columns::new(cells.iter().copied());
-    let mut given = Columns::new(conditions.iter().map(|(c, _, v)| (*c, *v)));
+fn update_where(to: &Target<'_>, cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+    let update = to.functions.update.ok_or(DbError)?;
+    let mut set = Columns::new(to.empty, cells.iter().copied());
+    let mut given = Columns::new(to.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
     let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
     // SAFETY: arrays and their lengths belong together.
     let done = unsafe {
         update(
-            raw,
+            to.raw,
             given.keys.as_mut_ptr() as *const _,
             ops.as_mut_ptr() as *const _,
             given.values.as_ptr(),
@@ -130,14 +140,14 @@ fn update_where(
     if done < 0 { Err(DbError) } else { Ok(()) }
 }
 
-fn delete_where(f: &sys::db_func_t, raw: RawConnection, conditions: &[Cond<'_>]) -> Result<(), DbError> {
-    let delete = f.delete.ok_or(DbError)?;
-    let mut given = Columns::new(conditions.iter().map(|(c, _, v)| (*c, *v)));
+fn delete_where(to: &Target<'_>, conditions: &[Cond<'_>]) -> Result<(), DbError> {
+    let delete = to.functions.delete.ok_or(DbError)?;
+    let mut given = Columns::new(to.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
     let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
     // SAFETY: arrays and their length belong together.
     let done = unsafe {
         delete(
-            raw,
+            to.raw,
             given.keys.as_mut_ptr() as *const _,
             ops.as_mut_ptr() as *const _,
             given.values.as_ptr(),
@@ -151,7 +161,7 @@ fn key(name: &'static str) -> sys::_str {
     lend(name.as_bytes())
 }
 
-fn raw_value(value: &Value<'_>) -> sys::db_val_t {
+fn raw_value(value: &Value<'_>, empty: &'static [u8]) -> sys::db_val_t {
     let mut raw = sys::db_val_t::default();
     match *value {
         Value::Int(n) => {
@@ -160,7 +170,7 @@ fn raw_value(value: &Value<'_>) -> sys::db_val_t {
         }
         Value::Text(text) => {
             raw.type_ = sys::db_type_t_DB1_STR;
-            raw.val.str_val = lend(text);
+            raw.val.str_val = lend(if text.is_empty() { empty } else { text });
         }
         Value::Blob(blob) => {
             raw.type_ = sys::db_type_t_DB1_BLOB;
@@ -191,11 +201,11 @@ struct Columns {
 }
 
 impl Columns {
-    fn new<'a>(cells: impl Iterator<Item = (&'static str, Value<'a>)>) -> Self {
+    fn new<'a>(empty: &'static [u8], cells: impl Iterator<Item = (&'static str, Value<'a>)>) -> Self {
         let (mut names, mut values) = (Vec::with_capacity(32), Vec::with_capacity(32));
         for (name, value) in cells {
             names.push(key(name));
-            values.push(raw_value(&value));
+            values.push(raw_value(&value, empty));
         }
         let keys = names.iter_mut().map(|name| name as *mut sys::_str).collect();
         Columns { _names: names, keys, values }
@@ -217,6 +227,11 @@ impl Driver {
     pub fn scheme(&self) -> &'static [u8] {
         let url = self.url.strip_prefix(b"db_").unwrap_or(self.url);
         &url[..url.iter().position(|c| *c == b':').unwrap_or(url.len())]
+    }
+
+    /// What an empty text is written as: db_text reads a field without characters as NULL, and then refuses the whole table.
+    fn empty_text(&self) -> &'static [u8] {
+        if self.scheme() == b"text" { b" " } else { b"" }
     }
 
     /// Whether the driver embeds its database and takes one writer at a time.
@@ -266,9 +281,9 @@ impl Connection {
         let name = lend(table);
         self.set_table(&name)?;
         let query = self.driver.functions.query.ok_or(DbError)?;
-        let mut given = Columns::new(conditions.iter().map(|(c, _, v)| (*c, *v)));
+        let mut given = Columns::new(self.driver.empty_text(), conditions.iter().map(|(c, _, v)| (*c, *v)));
         let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
-        let mut wanted = Columns::new(columns.iter().map(|c| (*c, Value::NullText)));
+        let mut wanted = Columns::new(self.driver.empty_text(), columns.iter().map(|c| (*c, Value::NullText)));
         let mut order = order.map(lend);
         let mut result = std::ptr::null_mut();
         // SAFETY: all arrays have the lengths passed with them and live until the call returns.
@@ -295,21 +310,21 @@ impl Connection {
     pub fn insert(&self, table: &[u8], cells: &[Cell<'_>]) -> Result<(), DbError> {
         let name = lend(table);
         self.set_table(&name)?;
-        insert_into(&self.driver.functions, self.raw, cells)
+        insert_into(&self.target(), cells)
     }
 
     /// `UPDATE table SET cells WHERE all conditions`.
     pub fn update(&self, table: &[u8], cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         let name = lend(table);
         self.set_table(&name)?;
-        update_where(&self.driver.functions, self.raw, cells, conditions)
+        update_where(&self.target(), cells, conditions)
     }
 
     /// `DELETE FROM table WHERE all conditions`.
     pub fn delete(&self, table: &[u8], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         let name = lend(table);
         self.set_table(&name)?;
-        delete_where(&self.driver.functions, self.raw, conditions)
+        delete_where(&self.target(), conditions)
     }
 
     /// How many rows the last UPDATE or DELETE touched, where the driver can tell.
@@ -355,6 +370,10 @@ impl Connection {
         }
     }
 
+    fn target(&self) -> Target<'_> {
+        Target { functions: &self.driver.functions, raw: self.raw, empty: self.driver.empty_text() }
+    }
+
     fn set_table(&self, name: &sys::_str) -> Result<(), DbError> {
         let use_table = self.driver.functions.use_table.ok_or(DbError)?;
         // SAFETY: `name` lives in the caller's frame until its statement is done.
@@ -376,10 +395,11 @@ impl Rows<'_> {
     pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
         // SAFETY: a result of the driver that lives as long as `self`.
         let (rows, count) = unsafe { ((*self.result).rows, (*self.result).n.max(0)) };
+        let empty = self.connection.driver.empty_text();
         (0..count as usize).map(move |i| {
             // SAFETY: `i` is below the number of rows.
             let row = unsafe { &*rows.add(i) };
-            Row { values: row.values, count: row.n, life: PhantomData }
+            Row { values: row.values, count: row.n, empty, life: PhantomData }
         })
     }
 
@@ -432,7 +452,7 @@ impl<'r> Row<'r> {
 
     /// Text or binary; NULL is empty.
     pub fn bytes(&self, column: usize) -> &'r [u8] {
-        self.value(column).map_or(&[], |value| {
+        let text: &'r [u8] = self.value(column).map_or(&[], |value| {
             // SAFETY: `type_` says which arm of the union is filled.
             unsafe {
                 match value.type_ {
@@ -442,6 +462,7 @@ impl<'r> Row<'r> {
                     _ => &[],
                 }
             }
-        })
+        });
+        if text == self.empty { &[] } else { text }
     }
 }

@@ -4,6 +4,12 @@ use super::msg::SipMsg;
 use super::shm::Ticket;
 use crate::sys;
 
+/// Whether the transaction of a request has its final reply; without a transaction that is not known, and `false`.
+pub fn is_answered(msg: SipMsg<'_>) -> bool {
+    // SAFETY: the message in hand.
+    unsafe { sys::kr_tm_is_answered(msg.raw()) != 0 }
+}
+
 /// Binds tm; call in `mod_init`.
 pub fn load() -> bool {
     // SAFETY: fills the shim's own table.

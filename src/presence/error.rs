@@ -15,9 +15,9 @@ pub enum Failure {
         /// For the log: what was wrong.
         why: String,
     },
-    /// An event package has already answered the request.
-    #[error("answered by the event package: {0}")]
-    Answered(String),
+    /// An event package refuses the request, which it may have answered.
+    #[error("refused by the event package: {0}")]
+    Refused(&'static str),
     /// Nothing could be sent back; the state is unchanged.
     #[error("{0}")]
     Internal(String),

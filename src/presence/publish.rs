@@ -54,7 +54,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
     // A package that looks for nothing but the form of a body need not look at one whose form is known.
     let is_checked = plain && description.checks_form_only;
     if description.checks_publish && !is_checked && ports.check_publish(package) == Verdict::Refused {
-        return Err(Failure::Answered("bad body".into()));
+        return Err(Failure::Refused("the event package does not take the body"));
     }
     let sphere_before = current_sphere(ports, &resource, &description)?;
     let new = Document { expires, sphere_before, description: &description, resource: &resource };
@@ -98,7 +98,7 @@ fn check_body(package: &Package, content_type: Option<&[u8]>, body: &[u8]) -> Re
         return Err(Failure::bad_request("a body without Content-Type"));
     };
     let media = given[..given.iter().position(|c| *c == b';').unwrap_or(given.len())].trim_ascii();
-    if !accepted.is_empty() && !media.eq_ignore_ascii_case(accepted) {
+    if !accepted.is_empty() && !is_of_type(media, accepted) {
         let why = format!("Content-Type {}", String::from_utf8_lossy(media));
         return Err(Failure::unsupported_media(accepted, why));
     }
@@ -107,6 +107,12 @@ fn check_body(package: &Package, content_type: Option<&[u8]>, body: &[u8]) -> Re
         return Err(Failure::unsupported_media(accepted, "the body is not well-formed XML"));
     }
     Ok(plain)
+}
+
+/// Whether a document's type is the package's. Packages that take XML of any kind (ua-profile, RFC 6080) say `text/xml`.
+fn is_of_type(media: &[u8], accepted: &[u8]) -> bool {
+    let ends_with = |end: &[u8]| media.len() >= end.len() && media[media.len() - end.len()..].eq_ignore_ascii_case(end);
+    media.eq_ignore_ascii_case(accepted) || accepted == b"text/xml" && (ends_with(b"/xml") || ends_with(b"+xml"))
 }
 
 /// Whether a document is well-formed, has a root element and is not absurdly deep; entities are never expanded.

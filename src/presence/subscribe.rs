@@ -64,7 +64,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscrip
         .ok_or_else(|| refuse(ports, &format!("unsupported event package {}", String::from_utf8_lossy(event))))?;
     let description = *ports.packages().get(package);
     if ports.check_subscribe(package) == Verdict::Refused {
-        return Err(Failure::Answered("refused by the event package".into()));
+        return Err(Failure::Refused("the event package does not take the subscription"));
     }
     let expires = ports
         .config()

@@ -56,7 +56,7 @@ class Kamailio:
     def __init__(self, which="ours", presence=(), modules=("presence_xml", "presence_mwi", "presence_dialoginfo"),
                  extra_params="", workers=2, db="sqlite", route=None, publish="handle_publish()",
                  subscribe="handle_subscribe()", more_route="", shm=64, pkg=8, debug=2, folder=None, force_active=True,
-                 before="", listen=None, options=(), http=False,
+                 before="", listen=None, options=(), http=False, tcp=False, environment=None,
                  address="127.0.0.1"):
         self.which = which
         self.presence = dict(presence)
@@ -73,8 +73,9 @@ class Kamailio:
         self.address, self.port = address, free_port()
         self.listen = list(listen or ["udp:%s:%d" % (address, self.port)])
         self.http = http
-        if http:
+        if http or tcp:
             self.listen.append("tcp:127.0.0.1:%d" % self.port)
+        self.environment = environment
         self.own_folder = folder is None
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="presence-test-"))
         self.process = None
@@ -149,7 +150,8 @@ class Kamailio:
         self.process = subprocess.Popen(
             [KAMAILIO, "-DD", "-E", "-f", str(path), "-m", str(self.shm), "-M", str(self.pkg), "-Y", str(self.folder),
              "-P", str(self.folder / "pid")] + self.options,
-            stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+            stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+            env=dict(os.environ, **(self.environment or {})))
         log.close()
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:

@@ -99,7 +99,7 @@ class MariaDB(DatabaseServer):
         self.sql("create database kamailio", "")
         for host in ("127.0.0.1", "localhost"):
             self.sql("create user kamailio@'%s' identified by 'k'; grant all on kamailio.* to kamailio@'%s'" % (host, host), "")
-        for part in ("standard", "presence"):
+        for part in ("standard", "presence", "rls"):
             self.sql(schema("mysql", part + "-create.sql").read_text())
 
     def sql(self, text, database="kamailio"):
