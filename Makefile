@@ -21,7 +21,7 @@ run: build ## Start Kamailio with our modules and show a publication reach a wat
 	@scripts/run.sh
 
 .PHONY: test
-test: ## Everything: formatter, lints, unit tests, the real Kamailio
+test: ## Everything: formatter, lints, unit tests, the real Kamailio (ONLY="test_api.py ...": these scenarios)
 	@scripts/test.sh
 
 .PHONY: test-hosts

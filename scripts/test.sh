@@ -1,5 +1,5 @@
 #!/bin/sh
-# Everything: formatter, lints, unit tests, then the real Kamailio on loopback.
+# Everything: formatter, lints, unit tests, then the real Kamailio on loopback. ONLY names test files, where not all are wanted.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -23,6 +23,6 @@ say "the real Kamailio"
 unset PYTHONPATH
 cd tests
 for python in /usr/bin/python3 python3; do
-	! "$python" -c 'import pytest' 2>/dev/null || exec "$python" -m pytest -v -p no:cacheprovider --tb=short --durations=8 .
+	! "$python" -c 'import pytest' 2>/dev/null || exec "$python" -m pytest -v -p no:cacheprovider --tb=short --durations=8 ${ONLY:-.}
 done
 fail "no python3 with pytest: run make setup"
