@@ -132,7 +132,7 @@ impl Registry {
             // presence_xml, on every host version: parses the body, and answers 415 where that fails.
             checks_form_only: ev
                 .evs_publ_handl
-                .is_some_and(|check| symbols::is(check as *const _, "/presence_xml.so", c"xml_publ_handl")),
+                .is_some_and(|check| symbols::is(check as usize, "/presence_xml.so", c"xml_publ_handl")),
             peer: self.id_of(ev.wipeer),
         }
     }

@@ -1,8 +1,9 @@
 //! Which function of which module a pointer leads to.
 use std::ffi::{CStr, c_void};
 
-/// Whether `function` is the one called `name` in the module file `module`.
-pub fn is(function: *const c_void, module: &str, name: &CStr) -> bool {
+/// Whether the function at an address is the one called `name` in the module file `module`.
+pub fn is(address: usize, module: &str, name: &CStr) -> bool {
+    let function = address as *const c_void;
     // SAFETY: the structure is filled by `dladdr`, whose strings live as long as the module is loaded, which is for ever.
     unsafe {
         let mut found: libc::Dl_info = std::mem::zeroed();
