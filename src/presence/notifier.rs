@@ -3,7 +3,7 @@ use super::config::PublicationMode;
 use super::error::StoreError;
 use super::event_package::Package;
 use super::ports::{Occasion, Once, Outgoing, Ports, Round};
-use super::publication::Publication;
+use super::publication::{self, Publication};
 use super::resource::Resource;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::{self, Extent, Watcher};
@@ -110,6 +110,11 @@ fn compose<P: Ports>(
         let at = place.min(documents.len());
         documents.insert(at, gone.clone());
         offline = Some(at);
+        if ports.config().publications != PublicationMode::Memory {
+            // Where it would stand if it were still in the table.
+            publication::sort(&mut documents, ports.config().order_by_column);
+            offline = documents.iter().position(|document| document.etag == gone.etag);
+        }
     }
     if ports.config().publications == PublicationMode::Memory {
         // In memory the newest document comes first, in the table the oldest: stock's packages see it so.
