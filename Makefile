@@ -32,6 +32,10 @@ test-hosts: ## Both commands in a clean Debian of each of SUITES (default trixie
 header: build ## Write include/kamailio_presence.h again
 	@scripts/build.sh header
 
+.PHONY: deb
+deb: setup ## A Debian package for the installed Kamailio, in target/deb
+	@scripts/deb.sh
+
 .PHONY: install
 install: build ## Put the modules into the host's folder (DESTDIR, MODULES_DIR); stock files are kept as *.stock
 	@scripts/install.sh install

@@ -83,6 +83,8 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
     };
     let publications = match params.publ_cache() {
         0 => PublicationMode::Database,
+        // The order of a column is the database's to know.
+        1 if params.retrieve_order() == 1 => PublicationMode::Database,
         1 => PublicationMode::Cached,
         2 => PublicationMode::Memory,
         other => return Err(bad("publ_cache", other, "0 (database), 1 (database and cache) or 2 (memory)")),

@@ -110,9 +110,9 @@ fn compose<P: Ports>(
         let at = place.min(documents.len());
         documents.insert(at, gone.clone());
         offline = Some(at);
-        if ports.config().publications != PublicationMode::Memory {
+        if ports.config().publications != PublicationMode::Memory && !ports.config().order_by_column {
             // Where it would stand if it were still in the table.
-            publication::sort(&mut documents, ports.config().order_by_column);
+            publication::sort(&mut documents, false);
             offline = documents.iter().position(|document| document.etag == gone.etag);
         }
     }

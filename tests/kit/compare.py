@@ -14,6 +14,8 @@ def normalise(text):
     text = re.sub(r"from_tag=\[\w+\]", "from_tag=[TAG]", text)
     text = re.sub(r"\b17\d{8}\b|\b18\d{8}\b", "TIME", text)
     text = re.sub(r"expires=(359\d|3600)\b", "expires=3600", text)
+    text = re.sub(r"expires=(99\d|1000)\b", "expires=1000", text)
+    text = re.sub(r"expires=(9\d|100)\b", "expires=100", text)
     # A second has passed between a request and what is compared.
     text = re.sub(r"expires=(\d*)9\b", lambda found: "expires=%d" % (int(found.group(1) + "9") + 1), text)
     return text
