@@ -48,3 +48,7 @@ uninstall: ## Bring the stock modules back
 clean: ## Remove what was built; the downloaded source stays
 	@$(CARGO) clean --profile release
 	@rm -rf $(MODULES)
+
+.PHONY: test-parameters
+test-parameters: build ## Every parameter in every storage mode, on stock and on ours (15 minutes)
+	@cd tests && FULL=1 python3 -m pytest -q -p no:cacheprovider test_parameters.py

@@ -40,12 +40,15 @@ class Actors:
 def both():
     """Runs `scenario(server, phones, trace)` on stock and on ours and compares."""
 
-    def run(scenario, different=None, **options):
+    def run(scenario, different=None, prepare=None, **options):
         traces = []
         for which in ("stock", "ours"):
             global _names
             _names = itertools.count(1)
-            with Kamailio(which, **options) as server:
+            server = Kamailio(which, **options)
+            if prepare:
+                prepare(server)
+            with server:
                 actors, trace = Actors(server), Trace(which)
                 try:
                     scenario(server, actors.phone, trace)

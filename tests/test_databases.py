@@ -51,7 +51,7 @@ def test_cell(servers, database, mode, cache, notifiers, fast):
         numbers = [n.cseq for n in watch.notifies]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         short = bob.subscribe(alice.uri, expires=1)
-        expected = 2 if fast else 1
+        expected = 2
         assert short.wait(expected, timeout=6)[-1].get("Subscription-State") == "terminated;reason=timeout"
         bob.quiet(0.2)
         assert len(short.notifies) == expected

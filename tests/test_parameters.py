@@ -1,12 +1,12 @@
 """Each parameter with a value other than its default: the same life on stock and on ours, over the wire and in the tables."""
+import os
 import sqlite3
 
 import pytest
 
 from conftest import MODES
 from kit import database
-from kit.kamailio import Kamailio
-from kit.sip import dialog_info, pidf
+from kit.sip import pidf
 
 PARAMETERS = [
     dict(cseq_offset=2),
@@ -18,13 +18,10 @@ PARAMETERS = [
     dict(max_expires=0),
     dict(server_address="sip:10.9.8.7:5077;transport=tcp"),
     dict(server_address="presence.example.org"),
-    dict(send_fast_notify=0),
     dict(fetch_rows=1),
     dict(db_table_lock_type=0),
     dict(subs_htable_size=2, pres_htable_size=2),
     dict(subs_remove_match=1),
-    dict(retrieve_order=1),
-    dict(retrieve_order=1, retrieve_order_by="received_time desc"),
     dict(sip_uri_match=1),
     dict(pres_subs_mode=0),
     dict(delete_same_subs=1),
@@ -36,8 +33,16 @@ PARAMETERS = [
     dict(force_delete=1),
 ]
 
-# Where stock is wrong, and what ours does: parameter -> label -> (why, check of ours).
-BRIEF = ("RFC 3903 6: 423 with Min-Expires", lambda text: text.startswith("SIP/2.0 423"))
+# Where ours differs on purpose: parameter -> label -> (why, check of ours).
+TOO_BRIEF = ("RFC 3903 6: 423 with Min-Expires", lambda text: text.startswith("SIP/2.0 423") and "Min-Expires:" in text)
+RAISED = ("the minimum is used", lambda text: "Expires: 60" in text)
+WITH_BODY = ("URIs that are the same have the same documents", lambda text: 'id="b"' in text)
+DIFFERENT = {
+    "min_expires=60-min_expires_action=2": {"publish for 30 s": RAISED},
+    "sip_uri_match=1": {"carol %d" % n: WITH_BODY for n in (4, 6)},
+}
+# What follows differs, too: the steps are compared up to there.
+ENDS_AT = {"min_expires=60": ("publish for 30 s", TOO_BRIEF), "min_expires=60-max_expires=50": ("publish for 30 s", TOO_BRIEF)}
 
 
 def name_of(value):
@@ -88,8 +93,110 @@ def life(server, phone, trace):
     trace.messages("carol", carol.notifies)
 
 
-@pytest.mark.parametrize("mode", ["memory", "write-through", "defaults", "database-only"])
-@pytest.mark.parametrize("values", PARAMETERS, ids=name_of)
+EVERY_MODE = ["memory", "write-through", "defaults", "database-only"]
+# Each parameter in one of the storage modes; all of them with FULL=1 (make test-parameters).
+CELLS = [(values, mode) for at, values in enumerate(PARAMETERS) for mode in EVERY_MODE
+         if os.environ.get("FULL") or EVERY_MODE[at % len(EVERY_MODE)] == mode]
+
+
+@pytest.mark.parametrize("values,mode", CELLS, ids=["%s-%s" % (name_of(values), mode) for values, mode in CELLS])
 def test_life_with(both, values, mode):
     presence = dict(MODES[mode]["presence"], **values)
-    both(life, workers=1, presence=presence, modules=("presence_xml",))
+    name = name_of(values)
+    ends_at = ENDS_AT.get(name)
+
+    def scenario(server, phone, trace):
+        life(server, phone, trace)
+        if ends_at:
+            labels = [label for label, _ in trace.pieces]
+            del trace.pieces[labels.index(ends_at[0]) + 1:]
+
+    different = {ends_at[0]: ends_at[1]} if ends_at else DIFFERENT.get(name)
+    both(scenario, workers=1, presence=presence, modules=("presence_xml",), different=different)
+
+
+def test_tables_of_other_names(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        trace.message("publish", alice.publish(body=pidf(alice.user)))
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        for table in ("documents", "dialogs", "decisions"):
+            trace.note(table, len(server.rows(table)))
+
+    def with_tables(server):
+        database.create_sqlite(server.db_path)
+        connection = sqlite3.connect(str(server.db_path))
+        for old, new in (("presentity", "documents"), ("active_watchers", "dialogs"), ("watchers", "decisions")):
+            connection.execute("alter table %s rename to %s" % (old, new))
+            connection.execute("update version set table_name=? where table_name=?", (new, old))
+        connection.commit()
+        connection.close()
+
+    names = dict(presentity_table="documents", active_watchers_table="dialogs", watchers_table="decisions", subs_db_mode=1)
+    both(scenario, workers=1, presence=names, modules=("presence_xml",), prepare=with_tables, force_active=False)
+
+
+@pytest.mark.parametrize("remove", [0, 1])
+def test_a_watcher_that_does_not_answer(both, remove):
+    """timeout_rm_subs: a NOTIFY without an answer ends the subscription, or does not."""
+
+    def scenario(server, phone, trace):
+        bob = phone("bob")
+        watch = bob.subscribe("sip:alice@example.org")
+        watch.wait(1)
+        bob.answer = None
+        watch.refresh()
+        bob.quiet(3.5)
+        trace.note("rows", len(server.rows("active_watchers")))
+        trace.note("refresh", watch.refresh().code)
+
+    timers = 'modparam("tm", "fr_timer", 2000)\nmodparam("tm", "fr_inv_timer", 2000)\n'
+    both(scenario, workers=1, presence=dict(subs_db_mode=1, timeout_rm_subs=remove), modules=("presence_xml",), extra_params=timers)
+
+
+@pytest.mark.parametrize("force", [0, 1])
+def test_a_publication_that_runs_out(both, force):
+    """force_delete: the row goes, and the watchers are not told."""
+
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        trace.message("publish", alice.publish(body=pidf(alice.user), expires=1))
+        bob.quiet(5)
+        trace.messages("NOTIFY", watch.notifies)
+        trace.rows("presentity", server, "presentity")
+
+    both(scenario, workers=1, presence=dict(subs_db_mode=1, clean_period=1, force_delete=force), modules=("presence_xml",))
+
+
+@pytest.mark.parametrize("event", ["presence", "dialog", "message-summary"])
+@pytest.mark.parametrize("mode", ["memory", "database-only"])
+def test_no_first_notify_without_a_body(both, event, mode):
+    def scenario(server, phone, trace):
+        watch = phone("bob").subscribe("sip:alice@example.org", event=event)
+        watch.client.quiet(0.5)
+        trace.messages("NOTIFY", watch.notifies)
+
+    both(scenario, workers=1, presence=dict(MODES[mode]["presence"], send_fast_notify=0))
+
+
+@pytest.mark.parametrize("by", ["priority", "received_time desc", "etag desc"])
+@pytest.mark.parametrize("cache", [0, 1])
+def test_documents_in_the_order_of_a_column(both, by, cache):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        etag = {}
+        watch = bob.subscribe(alice.uri)
+        for name in "abc":
+            etag[name] = alice.publish(body=pidf(alice.user, tuple_id=name)).get("SIP-ETag")
+            bob.quiet(1.1)
+        alice.publish(body=pidf(alice.user, tuple_id="a", note="changed"), etag=etag["a"])
+        bob.quiet(0.2)
+        alice.publish(etag=etag["b"], expires=0)
+        bob.quiet(0.2)
+        trace.messages("NOTIFY", watch.notifies)
+
+    values = dict(retrieve_order=1, retrieve_order_by=by, subs_db_mode=1, publ_cache=cache)
+    both(scenario, workers=1, presence=values, modules=("presence_xml",))

@@ -32,7 +32,10 @@ impl World {
         let mut row = subscription.to_private();
         row.numbers.version += 1;
         self.database.write(|db| table_rows::insert(db, table, packages, &row))?;
-        self.fresh = Some(self.shared.tables.dialog_hash(subscription.dialog()));
+        // Where stock leaves the first NOTIFY to a notifier, it counts it first.
+        if self.config.send_fast_notify || self.config.notifier_processes == 0 {
+            self.fresh = Some(self.shared.tables.dialog_hash(subscription.dialog()));
+        }
         Ok(())
     }
 

@@ -148,11 +148,18 @@ fn send<P: Ports>(ports: &mut P, body: &mut Body<'_>, round: &Round, outgoing: &
     } else {
         watcher_content(ports, body, round, subscription, &package)
     };
-    if content.is_none() && outgoing.occasion == Occasion::Subscribe && !ports.config().send_fast_notify {
+    if content.is_none() && outgoing.occasion == Occasion::Subscribe && leaves_out_empty(ports, &package) {
         return;
     }
     let headers = headers(ports, subscription, &package, content.is_some());
     ports.send_notify(outgoing, &headers, content.as_deref());
+}
+
+/// `send_fast_notify` 0: some phones do not understand a first NOTIFY without a body. As in stock, packages whose watchers are
+/// watched, and servers with notifier processes, send it all the same.
+fn leaves_out_empty<P: Ports>(ports: &P, package: &Package) -> bool {
+    let config = ports.config();
+    !config.send_fast_notify && config.notifier_processes == 0 && (package.peer.is_none() || package.is_winfo)
 }
 
 /// A body goes to active watchers that are not politely blocked, and not with the word that it is over unless they said so
