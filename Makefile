@@ -36,6 +36,10 @@ header: build ## Write include/kamailio_presence.h again
 deb: setup ## A Debian package for the installed Kamailio, in target/deb
 	@scripts/deb.sh
 
+.PHONY: test-deb
+test-deb: ## Build, install, use and purge the package in a clean Debian of each of SUITES; needs root
+	@COMMANDS="make setup && scripts/deb-test.sh" scripts/hosts.sh $(or $(SUITES),trixie)
+
 .PHONY: install
 install: build ## Put the modules into the host's folder (DESTDIR, MODULES_DIR); stock files are kept as *.stock
 	@scripts/install.sh install
