@@ -1,0 +1,74 @@
+"""What the documents name exists, what exists is named, and the configurations in them start."""
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+from kit import database
+from kit.kamailio import KAMAILIO, OURS, ROOT, STOCK, free_port
+
+DOCUMENTS = sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md"]
+
+
+def exported(module):
+    """Names in the tables of a module: parameters, commands, functions."""
+    source = (ROOT / "kamailio-glue" / ("%s_mod.c" % module)).read_text()
+    parameters = re.findall(r'\{"(\w+)", PARAM_\w+, &params', source)
+    commands = re.findall(r'\{"((?:presence|pua)\.\w+)", kr_', source)
+    assert len(parameters) > 10 and commands
+    return parameters, commands
+
+
+@pytest.mark.parametrize("module", ["presence", "pua"])
+def test_everything_is_described(module):
+    parameters, commands = exported(module)
+    text, compat = (ROOT / "docs" / ("%s.md" % module)).read_text(), (ROOT / "COMPAT.md").read_text()
+    clustering = (ROOT / "docs" / "clustering.md").read_text()
+    missing = [name for name in parameters if "`%s`" % name not in text and "`%s`" % name not in clustering and name not in clustering]
+    assert not [name for name in missing if name not in ("enable_subs_dmq", "enable_subs_sync_dmq", "default_socket")]
+    assert not [name for name in commands if "`%s`" % name not in text]
+    assert not [name for name in parameters if name not in compat]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_what_is_named_exists(path):
+    known = {module: exported(module) for module in ("presence", "pua")}
+    text = path.read_text()
+    for module, name in re.findall(r'modparam\("(presence|pua)", "(\w+)"', text):
+        assert name in known[module][0], name
+    for command in re.findall(r"kamcmd ((?:presence|pua)\.\w+)", text):
+        assert command in known["presence"][1] + known["pua"][1], command
+    for link in re.findall(r"\]\(([\w/.-]+)\)", text):
+        assert (path.parent / link).exists(), link
+
+
+def configurations():
+    for path in DOCUMENTS:
+        for at, block in enumerate(re.findall(r"```\n(.*?)```", path.read_text(), re.S)):
+            if re.search(r'^modparam\("(presence|pua)"', block, re.M):
+                yield pytest.param(block, id="%s-%d" % (path.name, at))
+    for path in sorted((ROOT / "examples").glob("*.cfg")):
+        yield pytest.param(path.read_text(), id=path.name)
+
+
+@pytest.mark.parametrize("block", list(configurations()))
+def test_configurations_are_accepted(block, tmp_path):
+    """Kamailio itself reads them (`-c`), with what a fragment leaves out put around it."""
+    port, path = free_port(), tmp_path / "kamailio.cfg"
+    database.create_sqlite(tmp_path / "presence.sqlite")
+    block = block.replace("    ...\n", "").replace("PRESENCE_MODULES/", "%s/" % OURS)
+    block = re.sub(r"sqlite:///+[\w/.]+", "sqlite:///%s" % (tmp_path / "presence.sqlite"), block).replace("192.0.2.1", "127.0.0.1")
+    if "request_route" not in block:
+        block += "request_route { exit; }\n"
+    if not block.startswith("#!KAMAILIO"):
+        first = ["db_sqlite", "tm", "sl", "pv", "textops"] + ([] if "dmq.so" in block else ["presence"])
+        lines = ["#!KAMAILIO", "listen=udp:127.0.0.1:%d" % port, 'mpath="%s/:%s/"' % (OURS, STOCK)]
+        lines += ['loadmodule "%s.so"' % module for module in first if 'loadmodule "%s.so"' % module not in block]
+        if 'modparam("pua"' in block and 'loadmodule "pua.so"' not in block:
+            lines.append('loadmodule "pua.so"')
+        block = "\n".join(lines) + "\n" + block
+    path.write_text(block)
+    done = subprocess.run([KAMAILIO, "-c", "-f", str(path), "-E"], capture_output=True, text=True, timeout=30)
+    output = done.stdout + done.stderr
+    assert "config file ok, exiting" in output and done.returncode == 0, output[-2000:] + pathlib.Path(path).read_text()
