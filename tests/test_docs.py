@@ -6,7 +6,8 @@ import subprocess
 import pytest
 
 from kit import database
-from kit.kamailio import KAMAILIO, OURS, ROOT, STOCK, free_port
+from kit.kamailio import KAMAILIO, OURS, ROOT, STOCK, Kamailio, free_port
+from kit.sip import Client, pidf
 
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md"]
 
@@ -72,3 +73,34 @@ def test_configurations_are_accepted(block, tmp_path):
     done = subprocess.run([KAMAILIO, "-c", "-f", str(path), "-E"], capture_output=True, text=True, timeout=30)
     output = done.stdout + done.stderr
     assert "config file ok, exiting" in output and done.returncode == 0, output[-2000:] + pathlib.Path(path).read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.cfg")), ids=lambda path: path.name)
+def test_examples_serve(path, tmp_path):
+    """Each example starts as it is, but for its ports and its database, and shows a publication to a watcher."""
+    from kit.servers import PostgreSQL
+    server = PostgreSQL() if "postgres" in path.name else None
+    port = free_port()
+    database.create_sqlite(tmp_path / "presence.sqlite")
+    text = path.read_text().replace("PRESENCE_MODULES/", "%s/" % OURS).replace("/run/kamailio/ctl", str(tmp_path / "ctl"))
+    text = re.sub(r"sqlite:///+[\w/.]+", "sqlite:///%s" % (tmp_path / "presence.sqlite"), text).replace(":5060", ":%d" % port)
+    if server:
+        text = re.sub(r"postgres://[^\"]+", server.url, text)
+    if "tcp:" not in text:
+        text = text.replace("children=4", "children=4\ndisable_tcp=yes")
+    made = Kamailio("ours", folder=tmp_path)
+    made.port, made.config, made.make_database = port, lambda: text, lambda: None
+    try:
+        with made:
+            alice, bob = Client(made, "alice"), Client(made, "bob")
+            watch = bob.subscribe(alice.uri)
+            assert watch.reply.code == 200
+            assert alice.publish(body=pidf()).code == 200
+            decides = "rules" in path.name
+            watch.wait(1 if decides else 2, timeout=8)
+            assert decides or "open" in watch.notifies[-1].text
+            assert not [line for line in made.log().split("\n") if "CRITICAL" in line or "presence: cannot" in line]
+            alice.close(), bob.close()
+    finally:
+        if server:
+            server.stop()
