@@ -49,6 +49,20 @@ def test_presence_is_counted():
                 client.close()
 
 
+def test_what_waits_for_the_database_is_counted():
+    with Kamailio("ours", presence=dict(subs_db_mode=2, publ_cache=1, db_update_period=3), workers=2) as server:
+        bob = Client(server, "bob")
+        watches = [bob.subscribe("sip:u%d@example.org" % index) for index in range(10)]
+        assert all(watch.reply.code == 200 for watch in watches)
+        before = statistics(server, "presence")
+        assert before["db_rows_queued"] == 10 or before["db_group_rows"] == 10
+        time.sleep(4.5)
+        now = statistics(server, "presence")
+        assert (now["db_rows_queued"], now["db_group_rows"]) == (0, 10) and 1 <= now["db_groups"] <= 10
+        assert (now["fanouts_queued"], now["fanouts_oldest_age"]) == (0, 0)
+        bob.close()
+
+
 def test_pua_is_counted():
     responder = Responder()
     with Kamailio("ours", presence=dict(), http=True, modules=("pua", "pua_rpc"),

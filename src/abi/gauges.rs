@@ -78,6 +78,19 @@ unsafe extern "C" fn fanouts_queued(_id: c_ushort, _what: *mut c_void) -> c_long
     entry!(fanouts_queued, 0, { state::process().map_or(0, |process| process.shared.senders.waiting()) as c_long })
 }
 
+unsafe extern "C" fn fanouts_oldest_age(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(fanouts_oldest_age, 0, {
+        state::process().map_or(0, |process| process.shared.senders.oldest_age()) as c_long
+    })
+}
+
+/// Subscriptions whose rows are older than the memory.
+unsafe extern "C" fn rows_to_write(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(rows_to_write, 0, {
+        with_survey(|survey| survey.iter().map(|counts| counts.unwritten).sum::<i64>()) as c_long
+    })
+}
+
 unsafe extern "C" fn pua_records(_id: c_ushort, what: *mut c_void) -> c_long {
     entry!(pua_records, 0, {
         let (publications, subscriptions) = pua_state::process().map_or((0, 0), |p| p.shared.records.count());
@@ -112,6 +125,9 @@ pub(super) fn register_presence() -> Result<(), String> {
         done &= register_computed(GROUP, publications, c"publications of this package", of_package, place * 2 + 1);
     }
     done &= register_computed(GROUP, c"fanouts_queued", c"changes that wait for a sender process", fanouts_queued, 0);
+    let age = c"seconds for which the oldest of them has waited";
+    done &= register_computed(GROUP, c"fanouts_oldest_age", age, fanouts_oldest_age, 0);
+    done &= register_computed(GROUP, c"db_rows_queued", c"rows that wait to be written back", rows_to_write, 0);
     refused(done)
 }
 

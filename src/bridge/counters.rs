@@ -70,6 +70,10 @@ counters! {
     PublicationsExpired => (c"presence", c"publications_expired", c"publications that ran out"),
     /// Statements and transactions that wrote to the database.
     DbWrites => (c"presence", c"db_writes", c"statements and transactions that wrote to the database"),
+    /// Transactions of several rows.
+    DbGroups => (c"presence", c"db_groups", c"transactions of several rows"),
+    /// Rows written in such transactions.
+    DbGroupRows => (c"presence", c"db_group_rows", c"rows written in transactions of several rows"),
     /// Statements and transactions that failed.
     DbErrors => (c"presence", c"db_errors", c"statements and transactions that failed"),
     /// Messages to other nodes.
@@ -112,6 +116,13 @@ pub fn register(group: &CStr) {
 pub fn count(counter: Counter) {
     if let Some(handle) = Handle::of(HANDLES[counter as usize].load(Ordering::Relaxed)) {
         handle.add(1);
+    }
+}
+
+/// Counts several; nothing before [`register`].
+pub fn count_many(counter: Counter, many: usize) {
+    if let Some(handle) = Handle::of(HANDLES[counter as usize].load(Ordering::Relaxed)) {
+        handle.add(i32::try_from(many).unwrap_or(i32::MAX));
     }
 }
 

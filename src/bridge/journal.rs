@@ -1,5 +1,6 @@
 //! What happens between memory and tables outside of requests: restore at start-up, write-back, cleaning, notifier turns.
 use super::active_watchers as rows;
+use super::counters::{self, Counter};
 use super::world::World;
 use crate::host::clock;
 use crate::host::db::{Op, Value};
@@ -91,6 +92,8 @@ impl World {
 
     fn write_group(&self, group: &[Subscription]) -> Result<(), StoreError> {
         let (table, packages) = (self.config.active_watchers_table, self.packages);
+        counters::count(Counter::DbGroups);
+        counters::count_many(Counter::DbGroupRows, group.len());
         self.database.write_together(|db| {
             group.iter().try_for_each(|subscription| match subscription.numbers.journal {
                 Journal::Insert => rows::insert(db, table, packages, subscription),

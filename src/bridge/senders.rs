@@ -4,7 +4,7 @@
 use super::world::World;
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};
 use crate::host::sync::{Bell, Lock};
-use crate::host::{process, shm::ShmBox};
+use crate::host::{clock, process, shm::ShmBox};
 use crate::presence::event_package::PackageId;
 use crate::presence::notifier;
 use crate::presence::resource::Resource;
@@ -24,6 +24,8 @@ struct Handed {
     uri: ShmBox<[u8]>,
     event: PackageId,
     hash: u64,
+    /// When it was handed over.
+    at: i64,
 }
 
 /// What workers and senders share.
@@ -42,7 +44,7 @@ impl Senders {
     /// Hands a busy lane over; `false` without memory: then the caller sends.
     pub fn hand_over(&self, resource: &Resource) -> bool {
         let Ok(uri) = shm::copy(&resource.uri) else { return false };
-        let handed = Handed { uri, event: resource.event, hash: resource.hash };
+        let handed = Handed { uri, event: resource.event, hash: resource.hash, at: clock::now() };
         let queued = shm::push(&mut self.queue.lock(), handed).is_ok();
         if queued {
             self.bell.ring();
@@ -53,6 +55,11 @@ impl Senders {
     /// How many changes wait for a sender.
     pub fn waiting(&self) -> usize {
         self.queue.lock().len()
+    }
+
+    /// For how many seconds the oldest change has waited for a sender; 0 where none waits.
+    pub fn oldest_age(&self) -> i64 {
+        self.queue.lock().first().map_or(0, |handed| (clock::now() - handed.at).max(0))
     }
 
     /// A NOTIFY was completed.

@@ -3,7 +3,7 @@ use super::tables::Documents;
 use super::world::World;
 use crate::host::db::{Connection, DbError};
 use crate::presence::config::{PublicationMode, SubscriptionMode};
-use crate::presence::subscription::Status;
+use crate::presence::subscription::{Journal, Status};
 
 /// Counts of one event package.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Counts {
     pub subscriptions: i64,
     /// Those of them that nobody has decided about.
     pub pending: i64,
+    /// Those whose rows are older than the memory (write-back).
+    pub unwritten: i64,
     /// Publications.
     pub publications: i64,
     /// Presentities that have publications.
@@ -49,6 +51,7 @@ impl World {
 
     fn survey_memory(&self, counts: &mut Survey) {
         let in_memory = self.config.publications == PublicationMode::Memory;
+        let writes_back = self.config.subscriptions == SubscriptionMode::WriteBack;
         let tables = &self.shared.tables;
         for index in 0..tables.shard_count() {
             let shard = tables.nth_shard(index);
@@ -56,6 +59,8 @@ impl World {
                 let Some(count) = counts.get_mut(usize::from(member.subscription.numbers.event.0)) else { continue };
                 count.subscriptions += 1;
                 count.pending += i64::from(member.subscription.numbers.status == Status::Pending);
+                let waits = writes_back && member.subscription.numbers.journal != Journal::Clean;
+                count.unwritten += i64::from(waits);
             }
             for lane in shard.lanes().filter(|_| in_memory) {
                 let (Documents::Known(list), Some(count)) =
