@@ -101,7 +101,18 @@ provide_source() {
 	check_host_flags "$(host_source)"
 }
 
+# Programs that tests start themselves, unpacked beside the build: installing their packages would start services.
+provide_tools() {
+	[ ! -x target/tools/usr/bin/prometheus ] || return 0
+	command -v apt-get >/dev/null || return 0
+	say "fetching prometheus for the tests"
+	mkdir -p target/tools
+	(cd target/tools && { apt-get download -qq prometheus || { as_root apt-get update -qq && apt-get download -qq prometheus; }; } 2>/dev/null &&
+		dpkg -x prometheus_*.deb . && rm -f prometheus_*.deb) || fail "cannot fetch the package prometheus: is the network there?"
+}
+
 # shellcheck disable=SC2046
 install_packages $(missing_packages)
 install_rust
 provide_source
+provide_tools

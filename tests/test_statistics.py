@@ -1,8 +1,11 @@
 """Statistics in the host's own framework: what was counted is what was sent."""
+import json
 import re
+import subprocess
 import time
+import urllib.request
 
-from kit.kamailio import Kamailio
+from kit.kamailio import ROOT, Kamailio, free_port
 from kit.responder import Responder
 from kit.sip import Client, dialog_info, pidf
 from test_pua import ALICE, parameters
@@ -99,3 +102,50 @@ event_route[xhttp:request] { prom_dispatch(); }
             text = reply.read().decode()
         assert re.search(r"kamailio_presence_publish_2xx 1\b", text) and re.search(r"kamailio_presence_publications 1\b", text)
         alice.close()
+
+
+def test_prometheus_scrapes_what_was_sent(tmp_path):
+    """Debian's own Prometheus reads the counters through xhttp_prom; its answers are the traffic that was sent."""
+    web, ports = free_port(), """
+tcp_accept_no_cl=yes
+loadmodule "xhttp.so"
+loadmodule "xhttp_prom.so"
+modparam("xhttp_prom", "xhttp_prom_stats", "all")
+event_route[xhttp:request] { prom_dispatch(); }
+"""
+    with Kamailio("ours", presence=dict(subs_db_mode=0, publ_cache=2), tcp=True, extra_params=ports) as server:
+        (tmp_path / "prometheus.yml").write_text("global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: kamailio\n  static_configs:\n"
+                                                 "  - targets: ['127.0.0.1:%d']\n" % server.port)
+        prometheus = subprocess.Popen(
+            [str(ROOT / "target" / "tools" / "usr" / "bin" / "prometheus"), "--config.file=%s" % (tmp_path / "prometheus.yml"),
+             "--storage.tsdb.path=%s" % (tmp_path / "data"), "--web.listen-address=127.0.0.1:%d" % web],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            alice, bob = Client(server, "alice"), Client(server, "bob")
+            watch = bob.subscribe(alice.uri)
+            watch.wait(1)
+            for _ in range(7):
+                assert alice.publish(body=pidf()).code == 200
+            bob.quiet(0.3)
+            wanted = {"publish_2xx": 7, "subscribe_2xx": 1, "subscriptions": 1, "publications": 7, "notify_2xx": len(watch.notifies)}
+            seen = {}
+            for _ in range(40):
+                bob.quiet(0.5)
+                seen = {name: value_of(web, "kamailio_presence_" + name) for name in wanted}
+                if seen == wanted:
+                    break
+            assert seen == wanted
+            alice.close(), bob.close()
+        finally:
+            prometheus.terminate()
+            prometheus.wait(10)
+
+
+def value_of(port, name):
+    """The newest value of a metric, or None while there is none."""
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:%d/api/v1/query?query=%s" % (port, name), timeout=3) as reply:
+            found = json.loads(reply.read())["data"]["result"]
+    except OSError:
+        return None
+    return int(float(found[0]["value"][1])) if found else None
