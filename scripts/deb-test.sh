@@ -9,6 +9,7 @@ name=kamailio-presence
 modules=/usr/lib/$(gcc -print-multiarch)/$name/modules
 stock=/usr/lib/$(gcc -print-multiarch)/kamailio/modules
 
+dpkg --purge "$name" >/dev/null 2>&1 || true
 say "two builds, one package"
 export SOURCE_DATE_EPOCH=1700000000
 scripts/deb.sh
