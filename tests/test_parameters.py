@@ -203,3 +203,34 @@ def test_documents_in_the_order_of_a_column(both, by, cache):
 
     values = dict(retrieve_order=1, retrieve_order_by=by, subs_db_mode=1, publ_cache=cache)
     both(scenario, workers=1, presence=values, modules=("presence_xml",))
+
+
+@pytest.mark.parametrize("mode", ["write-through", "database-only"])
+def test_what_the_script_says_of_a_request(both, mode):
+    """xavp_cfg: the priority of a document, and the end of a subscription whose NOTIFY was answered badly."""
+    publish = 'if ($hdr(X-P) != $null) { $xavp(pres=>priority) = $(hdr(X-P){s.int}); } handle_publish()'
+    replies = 'event_route[presence:notify-reply] { if ($notify_reply($rs) == 486) { $xavp(pres=>delete_subscription) = 1; } }\n'
+
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        first = alice.publish(body=pidf(alice.user, tuple_id="a"), extra=["X-P: 9"])
+        bob.quiet(0.2)
+        alice.publish(body=pidf(alice.user, tuple_id="b"), extra=["X-P: 3"])
+        bob.quiet(0.2)
+        alice.publish(body=pidf(alice.user, tuple_id="c"))
+        bob.quiet(0.2)
+        alice.publish(body=pidf(alice.user, tuple_id="a"), etag=first.get("SIP-ETag"), extra=["X-P: 1"])
+        bob.quiet(0.2)
+        trace.messages("NOTIFY", watch.notifies)
+        trace.note("priorities", [row["priority"] // 1000000 if row["priority"] > 1000000 else row["priority"]
+                                  for row in server.rows("presentity")])
+        bob.answer = 486
+        watch.refresh()
+        bob.quiet(0.3)
+        trace.note("rows", len(server.rows("active_watchers")))
+        trace.note("gone", watch.refresh().code)
+
+    presence = dict(MODES[mode]["presence"], xavp_cfg="pres", retrieve_order=1)
+    both(scenario, workers=1, presence=presence, modules=("presence_xml",), publish=publish, more_route=replies)

@@ -31,6 +31,9 @@ pub struct Request<'a> {
     pub priority: Option<i32>,
 }
 
+/// 2015-01-01, from which stock counts priorities that the script does not set.
+const EPOCH_OF_PRIORITIES: i64 = 1_420_070_400;
+
 /// Longest entity tag that the table's column takes.
 const MAX_ETAG: usize = 64;
 
@@ -297,8 +300,8 @@ pub(super) fn changes_of(etag: &[u8]) -> u32 {
 fn priority<P: Ports>(ports: &P, request: &Request<'_>, now: i64) -> i32 {
     match request.priority {
         Some(priority) => priority,
-        // Newer documents go first: the age in seconds since the server started counts.
-        None if !ports.config().xavp.is_empty() => (now - ports.config().started) as i32,
+        // Without a word of the script, seconds since 2015, as in stock: newer documents come after older ones.
+        None if !ports.config().xavp.is_empty() => (now - EPOCH_OF_PRIORITIES) as i32,
         None => 0,
     }
 }
