@@ -7,8 +7,7 @@ use super::state;
 use crate::bridge::callbacks::Registry;
 use crate::bridge::database::Database;
 use crate::bridge::ids::Ids;
-use crate::bridge::single::SingleDocuments;
-use crate::bridge::versions::WatcherVersions;
+use crate::bridge::trust::Trusted;
 use crate::bridge::world::{Process, Shared, World};
 use crate::bridge::{active_watchers, presentities, settings, watchers};
 use crate::host::db::Driver;
@@ -45,8 +44,8 @@ pub(super) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
         ids: RefCell::new(Ids::new(started)),
         notify_reply: Cell::new(None),
         last_subscription: RefCell::new(None),
-        singles: SingleDocuments::default(),
-        versions: WatcherVersions::default(),
+        singles: Trusted::default(),
+        versions: Trusted::default(),
         turn: Cell::new(0),
         on_completed: kr_presence_notify_completed,
     });

@@ -114,9 +114,7 @@ pub fn register(group: &CStr) {
 
 /// Counts one; nothing before [`register`].
 pub fn count(counter: Counter) {
-    if let Some(handle) = Handle::of(HANDLES[counter as usize].load(Ordering::Relaxed)) {
-        handle.add(1);
-    }
+    count_many(counter, 1);
 }
 
 /// Counts several; nothing before [`register`].

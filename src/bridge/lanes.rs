@@ -1,9 +1,8 @@
 //! Subscriptions in memory (modes 0, 1, 2) and the lanes that keep the order of their NOTIFYs.
 use super::active_watchers as rows;
 use super::counters::{self, Counter};
-use super::tables::{
-    ChangedWatcher, Documents, Farewell, Member, Shard, SharedOnce, SharedPublication, SharedSubscription, Tables,
-};
+use super::shared_publication::SharedPublication;
+use super::tables::{ChangedWatcher, Documents, Farewell, Member, Shard, SharedOnce, SharedSubscription, Tables};
 use super::world::World;
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};
 use crate::log;

@@ -1,6 +1,7 @@
 //! Publications in their stores: shared memory, the `presentity` table, or both.
 use super::database::Database;
-use super::tables::{Documents, Kept, Lane, SharedPublication};
+use super::shared_publication::SharedPublication;
+use super::tables::{Documents, Kept, Lane};
 use super::world::World;
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Value};
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};

@@ -1,18 +1,11 @@
 //! Bodies that a package makes for each watcher by writing a version into the common one: dialog-info leaves room for it
 //! (`version="00000000000"`). Where a package was seen to do just that, it is not asked each time.
-use super::single::Trust;
-use crate::presence::event_package::PackageId;
 use crate::sip::text::push_number;
-use std::cell::RefCell;
 
 const ROOM: &[u8] = b" version=\"00000000000\"";
 
-/// What is known of the packages, by process.
-#[derive(Default)]
-pub struct WatcherVersions(RefCell<Vec<Trust>>);
-
 /// The common body with this version in its place; `None` without room for one.
-fn with_version(body: &[u8], version: u32) -> Option<Vec<u8>> {
+pub fn with_version(body: &[u8], version: u32) -> Option<Vec<u8>> {
     let at = memchr::memmem::find(body, ROOM)?;
     let mut out = Vec::with_capacity(body.len());
     out.extend_from_slice(&body[..at]);
@@ -23,32 +16,18 @@ fn with_version(body: &[u8], version: u32) -> Option<Vec<u8>> {
     Some(out)
 }
 
-impl WatcherVersions {
-    /// What `package` makes of the common body for a watcher at this version; `ask` asks it.
-    pub fn body(
-        &self,
-        package: PackageId,
-        body: &[u8],
-        version: u32,
-        ask: impl FnOnce() -> Option<Vec<u8>>,
-    ) -> Option<Vec<u8>> {
-        match with_version(body, version) {
-            Some(expected) => Trust::given(&self.0, package, expected, ask),
-            None => ask(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bridge::trust::Trusted;
+    use crate::presence::event_package::PackageId;
     use std::cell::Cell;
 
     const COMMON: &[u8] = b"<?xml version=\"1.0\"?>\n<dialog-info version=\"00000000000\" state=\"full\"/>\n";
 
     #[test]
     fn a_package_that_writes_the_version_is_asked_less_and_less() {
-        let (versions, asked) = (WatcherVersions::default(), Cell::new(0));
+        let (versions, asked) = (Trusted::default(), Cell::new(0));
         for version in 0..100 {
             let wanted =
                 format!("<?xml version=\"1.0\"?>\n<dialog-info version=\"{version}\" state=\"full\"/>\n").into_bytes();
@@ -56,16 +35,16 @@ mod tests {
                 asked.set(asked.get() + 1);
                 Some(wanted.clone())
             };
-            assert_eq!(versions.body(PackageId(1), COMMON, version, ask), Some(wanted.clone()));
+            assert_eq!(versions.body(PackageId(1), || with_version(COMMON, version), ask), Some(wanted.clone()));
         }
         assert_eq!(asked.get(), 4);
     }
 
     #[test]
     fn a_body_without_room_is_left_to_the_package() {
-        let versions = WatcherVersions::default();
+        let versions = Trusted::default();
         for _ in 0..10 {
-            assert_eq!(versions.body(PackageId(0), b"<a version=\"7\"/>", 3, || None), None);
+            assert_eq!(versions.body(PackageId(0), || with_version(b"<a version=\"7\"/>", 3), || None), None);
         }
     }
 }

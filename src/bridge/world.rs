@@ -7,10 +7,10 @@ use super::ids::Ids;
 use super::lanes::watcher_hash;
 use super::rows::RowRound;
 use super::senders::{Pace, Senders};
-use super::single::SingleDocuments;
 use super::standings::Standings;
 use super::tables::Tables;
-use super::versions::WatcherVersions;
+use super::trust::Trusted;
+use super::versions::with_version;
 use crate::host::msg::SipMsg;
 use crate::host::shm::{self, NoMemory, Ticket};
 use crate::host::sync::SleepLock;
@@ -60,9 +60,9 @@ pub struct Process {
     /// The subscription `$subs` reads.
     pub last_subscription: RefCell<Option<Subscription>>,
     /// What packages make of single documents.
-    pub singles: SingleDocuments,
+    pub singles: Trusted,
     /// What packages make of common bodies for each watcher.
-    pub versions: WatcherVersions,
+    pub versions: Trusted,
     /// The next turn of this notifier process.
     pub turn: Cell<i32>,
     /// Called by tm when a NOTIFY is completed.
@@ -306,7 +306,7 @@ impl Ports for World {
         let ask = || self.process.registry.watcher_body(package, subscription, body);
         match body {
             Some(body) if self.config.share_watcher_bodies => {
-                self.process.versions.body(package, body, subscription.numbers.version, ask)
+                self.process.versions.body(package, || with_version(body, subscription.numbers.version), ask)
             }
             _ => ask(),
         }

@@ -1,5 +1,5 @@
-//! A single document needs no putting together: packages parse it and write it out again. Where the result can be told
-//! beforehand, and the package was seen to give just that, it is not asked each time.
+//! What a package makes of a document can often be told beforehand. Where it was seen to give just that, it is not asked each
+//! time; one surprise, and it is always asked.
 use crate::presence::event_package::PackageId;
 use std::cell::RefCell;
 
@@ -10,60 +10,46 @@ const CHECK_EACH: u32 = 128;
 
 /// How far it is known what a package gives.
 #[derive(Clone, Copy, Default)]
-pub struct Trust {
+struct Trust {
     /// Proofs so far; negative: it once gave something else, and is always asked.
     proofs: i32,
     uses: u32,
 }
 
 impl Trust {
-    /// What `package` gives: `expected` where it is trusted, otherwise what `ask` says, which is compared.
-    pub fn given(
-        packages: &RefCell<Vec<Trust>>,
-        package: PackageId,
-        expected: Vec<u8>,
-        ask: impl FnOnce() -> Option<Vec<u8>>,
-    ) -> Option<Vec<u8>> {
-        let index = usize::from(package.0);
-        let mut trust = packages.borrow().get(index).copied().unwrap_or_default();
-        if trust.proofs < 0 {
-            return ask();
-        }
-        trust.uses = trust.uses.wrapping_add(1);
-        let skip = trust.proofs >= PROOFS && trust.uses % CHECK_EACH != 0;
-        let body = if skip { Some(expected) } else { trust.compare(expected, ask()) };
-        let mut known = packages.borrow_mut();
-        if known.len() <= index {
-            known.resize(index + 1, Trust::default());
-        }
-        known[index] = trust;
-        body
-    }
-
     fn compare(&mut self, expected: Vec<u8>, given: Option<Vec<u8>>) -> Option<Vec<u8>> {
         self.proofs = if given.as_ref() == Some(&expected) { self.proofs.saturating_add(1) } else { -1 };
         given
     }
 }
 
-/// What is known of the packages, by process.
+/// What is known of the packages, by process, for one kind of question.
 #[derive(Default)]
-pub struct SingleDocuments(RefCell<Vec<Trust>>);
+pub struct Trusted(RefCell<Vec<Trust>>);
 
-impl SingleDocuments {
-    /// What `package` makes of a single document: as a rule what is `expected`; `ask` asks it.
+impl Trusted {
+    /// What `package` gives: `expected` where that can be told and the package is trusted, otherwise what `ask` says.
     pub fn body(
         &self,
         package: PackageId,
         expected: impl FnOnce() -> Option<Vec<u8>>,
         ask: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Option<Vec<u8>> {
-        // Packages that are never trusted need no form.
-        let hopeless = self.0.borrow().get(usize::from(package.0)).is_some_and(|trust| trust.proofs < 0);
-        match if hopeless { None } else { expected() } {
-            Some(expected) => Trust::given(&self.0, package, expected, ask),
-            None => ask(),
+        let index = usize::from(package.0);
+        let mut trust = self.0.borrow().get(index).copied().unwrap_or_default();
+        if trust.proofs < 0 {
+            return ask();
         }
+        let Some(expected) = expected() else { return ask() };
+        trust.uses = trust.uses.wrapping_add(1);
+        let skip = trust.proofs >= PROOFS && trust.uses % CHECK_EACH != 0;
+        let body = if skip { Some(expected) } else { trust.compare(expected, ask()) };
+        let mut known = self.0.borrow_mut();
+        if known.len() <= index {
+            known.resize(index + 1, Trust::default());
+        }
+        known[index] = trust;
+        body
     }
 }
 
@@ -77,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_package_that_gives_what_is_expected_is_asked_less_and_less() {
-        let (singles, asked) = (SingleDocuments::default(), Cell::new(0));
+        let (singles, asked) = (Trusted::default(), Cell::new(0));
         for _ in 0..200 {
             let ask = || {
                 asked.set(asked.get() + 1);
@@ -90,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_package_with_a_mind_of_its_own_is_always_asked() {
-        let singles = SingleDocuments::default();
+        let singles = Trusted::default();
         for round in 0..20 {
             let own = format!("own {round}").into_bytes();
             assert_eq!(

@@ -1,0 +1,84 @@
+//! Publications in shared memory.
+use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
+use crate::presence::publication::{Dialogs, Publication, Stored};
+
+/// A publication in shared memory: its strings in one block.
+pub struct SharedPublication {
+    /// etag, ruid, sender, body, one after the other.
+    pub bytes: ShmBox<[u8]>,
+    /// Where they end.
+    pub ends: [u32; 3],
+    /// When it ends.
+    pub expires_at: i64,
+    /// When it was received.
+    pub received_at: i64,
+    /// Its priority.
+    pub priority: i32,
+    /// Hashes of the ids of its dialogs.
+    pub dialog_ids: ShmVec<u64>,
+    /// All its dialogs have ended.
+    pub all_ended: bool,
+}
+
+impl SharedPublication {
+    /// A copy in shared memory.
+    pub fn new(publication: &Publication) -> Result<SharedPublication, NoMemory> {
+        let parts = [&publication.etag, &publication.ruid, &publication.sender, &publication.body];
+        let mut ends = [0; 4];
+        let mut length = 0;
+        for (part, end) in parts.iter().zip(&mut ends) {
+            length += part.len() as u32;
+            *end = length;
+        }
+        let bytes = shm::concat(&parts.map(Vec::as_slice))?;
+        let mut dialog_ids = ShmVec::new_in(Shm);
+        dialog_ids.try_reserve_exact(publication.dialogs.ids.len()).map_err(|_| NoMemory)?;
+        dialog_ids.extend_from_slice(&publication.dialogs.ids);
+        Ok(SharedPublication {
+            bytes,
+            ends: [ends[0], ends[1], ends[2]],
+            expires_at: publication.expires_at,
+            received_at: publication.received_at,
+            priority: publication.priority,
+            dialog_ids,
+            all_ended: publication.dialogs.all_ended,
+        })
+    }
+
+    fn part(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        let end = if index == 3 { self.bytes.len() } else { self.ends[index] as usize };
+        &self.bytes[start..end]
+    }
+
+    /// The document.
+    pub fn body(&self) -> &[u8] {
+        self.part(3)
+    }
+
+    /// A private copy.
+    pub fn to_private(&self) -> Publication {
+        Publication {
+            etag: self.part(0).to_vec(),
+            ruid: self.part(1).to_vec(),
+            sender: self.part(2).to_vec(),
+            body: self.part(3).to_vec(),
+            expires_at: self.expires_at,
+            received_at: self.received_at,
+            priority: self.priority,
+            dialogs: Dialogs { ids: self.dialog_ids.to_vec(), all_ended: self.all_ended },
+        }
+    }
+}
+
+impl Stored for SharedPublication {
+    fn etag(&self) -> &[u8] {
+        self.part(0)
+    }
+    fn dialog_ids(&self) -> &[u64] {
+        &self.dialog_ids
+    }
+    fn all_ended(&self) -> bool {
+        self.all_ended
+    }
+}
