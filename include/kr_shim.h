@@ -99,9 +99,17 @@ int kr_counter_computed(const char *group, const char *name, const char *doc, kr
 void kr_counter_add(int id, int n);
 
 /* the cluster */
+#define KR_DMQ_PEERS 2
 typedef int (*kr_dmq_joined_f)(void);
-int kr_dmq_join(str *name, peer_callback_t on_message, kr_dmq_joined_f on_joined);
-int kr_dmq_send(str *body, dmq_node_t *node);
+typedef void (*kr_dmq_answered_f)(str *host, unsigned short port, int code);
+typedef void (*kr_dmq_node_f)(void *context, str *host, unsigned short port, int active, int local);
+int kr_dmq_load(kr_dmq_answered_f on_answered);
+int kr_dmq_join(int which, str *name, peer_callback_t on_message, kr_dmq_joined_f on_joined);
+int kr_dmq_broadcast(int which, str *body);
+/* to the node with this address; below 0 when there is none */
+int kr_dmq_send(int which, str *body, str *host, unsigned short port);
+void kr_dmq_each_node(kr_dmq_node_f take, void *context);
+void kr_dmq_node_address(dmq_node_t *node, str *host, unsigned short *port);
 
 /* routes and variables */
 int kr_event_route(const char *name);

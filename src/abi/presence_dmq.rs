@@ -1,78 +1,150 @@
 //! The cluster's side of presence: messages of other nodes, and what a node that joins is told.
 use super::state;
 use crate::bridge::counters::{self, Counter};
-use crate::host::dmq::{self, Node};
+use crate::bridge::world::World;
+use crate::host::dmq::{self, Address, Channel};
 use crate::host::msg::{Header, SipMsg};
-use crate::host::{log, process};
+use crate::host::{clock, log};
 use crate::log;
+use crate::presence::cluster::{self, Message as NodeMessage};
+use crate::presence::config::Config;
 use crate::presence::replication::{self, Message};
 use crate::sys;
 use std::ffi::c_int;
 
-/// After so many publications a node that tells all it has takes a breath.
-const BREATH: usize = 50;
+/// The name of the channel on which our nodes speak with each other is the cluster's with this behind it: stock's nodes,
+/// which do not know it, never see what they could not read.
+const NODES: &[u8] = b".nodes";
+
+/// An answer to a message, from the place of a callback.
+type Answer = (i32, &'static str);
+
+const OK: Answer = (200, "OK");
+const BAD: Answer = (400, "Bad Request");
 
 /// Registers with dmq; call in `mod_init`.
-pub(super) fn join(peer: &'static [u8]) -> Result<(), String> {
-    let peer = dmq::keep(peer).map_err(|error| error.to_string())?;
-    if !dmq::join(peer, on_message, on_joined) {
-        return Err("enable_dmq is set: the dmq module must be loaded before presence, with its server_address".into());
+pub(super) fn join(config: &Config) -> Result<(), String> {
+    let keep = |name: &[u8]| dmq::keep(name).map_err(|error| error.to_string());
+    let (publications, nodes) = (keep(config.dmq_peer)?, keep(&[config.dmq_peer, NODES].concat())?);
+    let joined = dmq::load(on_answered)
+        && dmq::join(Channel::Publications, publications, on_publication, on_joined)
+        && dmq::join(Channel::Nodes, nodes, on_node, on_joined_nodes);
+    match joined {
+        true => Ok(()),
+        false => Err("enable_dmq is set: the dmq module must be loaded before presence, with its server_address".into()),
     }
-    Ok(())
 }
 
-/// dmq has found the cluster: ask for what there is.
+/// dmq has found the cluster.
 unsafe extern "C" fn on_joined() -> c_int {
     entry!(on_joined, -1, {
-        let asks = state::process().is_some_and(|process| process.config.asks_for_all);
-        if asks && !dmq::broadcast(replication::SYNC) { -1 } else { 0 }
+        let Some(world) = state::world() else { return -1 };
+        world.process().shared.nodes.note_joined(clock::now());
+        0
+    })
+}
+
+/// dmq has found the cluster: say who we are.
+unsafe extern "C" fn on_joined_nodes() -> c_int {
+    entry!(on_joined_nodes, -1, {
+        let Some(world) = state::world() else { return -1 };
+        world.process().shared.nodes.note_joined(clock::now());
+        let name = world.node_name();
+        if name.is_empty() || dmq::broadcast(Channel::Nodes, &cluster::hello(name, true)) { 0 } else { -1 }
+    })
+}
+
+/// A node has answered one of our messages, or has not.
+unsafe extern "C" fn on_answered(host: *mut sys::_str, port: u16, code: c_int) {
+    super::entry::guarded(
+        "on_answered",
+        || (),
+        || {
+            // SAFETY: the shim lends the host.
+            let address = unsafe { Address::of_raw(host, port) };
+            if let (408, Some(address), Some(process)) = (code, address, state::process()) {
+                process.shared.nodes.note_missed(&address);
+            }
+        },
+    )
+}
+
+/// # Safety
+/// Arguments of a dmq callback in progress.
+unsafe fn receive(
+    message: *mut sys::sip_msg,
+    answer: *mut sys::peer_reponse_t,
+    node: *mut sys::dmq_node,
+    handle: impl FnOnce(&mut World, &[u8], Option<Address>) -> Answer,
+) -> c_int {
+    counters::count(Counter::DmqReceived);
+    // SAFETY: dmq's own arguments.
+    let (message, from) = unsafe { (SipMsg::new(message), Address::of_node(node)) };
+    let (code, reason) = match (message.map(|message| message.body()), state::world()) {
+        (Some(Header::Value(body)), Some(mut world)) => handle(&mut world, body, from),
+        _ => BAD,
+    };
+    if code >= 300 {
+        counters::count(Counter::DmqRejected);
+    }
+    // SAFETY: the place dmq gave.
+    unsafe { dmq::answer(answer, code, reason) };
+    0
+}
+
+/// # Safety
+/// Arguments of a dmq callback in progress.
+unsafe extern "C" fn on_publication(
+    message: *mut sys::sip_msg,
+    answer: *mut sys::peer_reponse_t,
+    node: *mut sys::dmq_node,
+) -> c_int {
+    entry!(on_publication, -1, {
+        // SAFETY: as promised.
+        unsafe { receive(message, answer, node, hear_publication) }
     })
 }
 
 /// # Safety
 /// Arguments of a dmq callback in progress.
-unsafe extern "C" fn on_message(
+unsafe extern "C" fn on_node(
     message: *mut sys::sip_msg,
     answer: *mut sys::peer_reponse_t,
     node: *mut sys::dmq_node,
 ) -> c_int {
-    entry!(on_message, -1, {
-        // SAFETY: dmq's own arguments.
-        let (code, reason) = unsafe {
-            match SipMsg::new(message) {
-                Some(message) => handle(message, Node::new(node)),
-                None => (400, "Bad Request"),
-            }
-        };
-        counters::count(Counter::DmqReceived);
-        if code >= 300 {
-            counters::count(Counter::DmqRejected);
-        }
-        // SAFETY: the place dmq gave.
-        unsafe { dmq::answer(answer, code, reason) };
-        0
+    entry!(on_node, -1, {
+        // SAFETY: as promised.
+        unsafe { receive(message, answer, node, hear_node) }
     })
 }
 
-fn handle(message: SipMsg<'_>, node: Option<Node>) -> (i32, &'static str) {
-    let (Header::Value(body), Some(mut world)) = (message.body(), state::world()) else { return (400, "Bad Request") };
+fn unreadable(body: &[u8]) -> Answer {
+    log!(Notice, "a message of another node cannot be read: {}", log::show(&body[..body.len().min(200)]));
+    BAD
+}
+
+fn hear_publication(world: &mut World, body: &[u8], from: Option<Address>) -> Answer {
     match replication::parse(body) {
-        None => {
-            log!(Notice, "a message of another node cannot be read: {}", log::show(&body[..body.len().min(200)]));
-            (400, "Bad Request")
-        }
-        Some(Message::Other) => (200, "OK"),
-        Some(Message::Sync) => {
-            if let Some(node) = node {
-                tell_all(&mut world, node);
+        None => unreadable(body),
+        Some(Message::Other) => OK,
+        Some(Message::Sync { you }) => {
+            // A question to all is answered by one.
+            if let Some(from) = from.filter(|_| you || world.process().shared.nodes.is_first(world.node_name())) {
+                world.tell_publications(&from, you);
+                world.process().shared.nodes.note_told(&from, clock::now());
             }
-            (200, "OK")
+            OK
         }
-        Some(Message::Update(replica)) => match replication::apply(&mut world, &replica) {
-            Ok(()) => (200, "OK"),
+        Some(Message::Update(replica)) => match replication::apply(world, &replica) {
+            Ok(correction) => {
+                if let (Some(correction), Some(from)) = (correction, from) {
+                    dmq::send(Channel::Publications, &from, &correction.to_json());
+                }
+                OK
+            }
             Err(why) if replication::is_bad(&why) => {
                 log!(Notice, "a change of another node is refused: {why}");
-                (400, "Bad Request")
+                BAD
             }
             Err(why) => {
                 log!(Error, "a change of another node cannot be stored: {why}");
@@ -82,21 +154,64 @@ fn handle(message: SipMsg<'_>, node: Option<Node>) -> (i32, &'static str) {
     }
 }
 
-fn tell_all(world: &mut crate::bridge::world::World, node: Node) {
-    use crate::presence::ports::Ports;
-    let (mut sent, mut failed) = (0, 0);
-    let now = world.now();
-    let packages = world.packages().clone();
-    let told = world.each_publication(|resource, publication| {
-        let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now);
-        sent += 1;
-        counters::count(Counter::DmqSent);
-        failed += usize::from(!dmq::send_to(node, &replica.to_json()));
-        if sent % BREATH == 0 {
-            process::sleep_millis(5);
+fn hear_node(world: &mut World, body: &[u8], from: Option<Address>) -> Answer {
+    let Some((name, message)) = cluster::parse(body, world.process().registry.packages(), clock::now()) else { return unreadable(body) };
+    let nodes = world.process().shared.nodes;
+    if let Some(from) = &from {
+        if nodes.heard(&name, from, clock::now()).is_err() {
+            log!(Error, "there is no room for another node");
         }
-    });
-    if told.is_err() || failed > 0 {
-        log!(Error, "a node that joined was not told everything: {failed} of {sent} publications could not be sent");
+    }
+    let done = match (message, from) {
+        (NodeMessage::Hello { answer }, Some(from)) => {
+            greet(world, &from, answer);
+            Ok(())
+        }
+        (NodeMessage::Sync, Some(from)) => {
+            world.tell_subscriptions(&from, true);
+            nodes.note_told(&from, clock::now());
+            Ok(())
+        }
+        (NodeMessage::Subscription(_) | NodeMessage::End(_), _) if !world.process().config.shares_subscriptions => Ok(()),
+        (NodeMessage::Subscription(announcement), from) => world.hear(&announcement, from.as_ref()),
+        (NodeMessage::End(ending), _) => world.hear_end(&ending),
+        _ => Ok(()),
+    };
+    match done {
+        Ok(()) => OK,
+        Err(error) => {
+            log!(Error, "a subscription of another node cannot be stored: {error}");
+            (500, "Server Internal Error")
+        }
+    }
+}
+
+/// One of our kind is there. The first one who says so after we joined is asked for all there is.
+fn greet(world: &mut World, from: &Address, answer: bool) {
+    let (config, name) = (&world.process().config, world.node_name());
+    if answer {
+        dmq::send(Channel::Nodes, from, &cluster::hello(name, false));
+    }
+    if !world.process().shared.nodes.take_question() {
+        return;
+    }
+    if config.replicates && config.asks_for_all {
+        dmq::send(Channel::Publications, from, replication::SYNC_YOU);
+    }
+    if config.shares_subscriptions && config.asks_for_subscriptions {
+        dmq::send(Channel::Nodes, from, &cluster::sync(name));
+    }
+}
+
+/// One second in the cluster. Where none of our kind has answered, all are asked for what there is, as stock does.
+pub(super) fn step(world: &mut World) {
+    let config = &world.process().config;
+    if !config.replicates && !config.shares_subscriptions {
+        return;
+    }
+    world.cluster_step();
+    let nodes = world.process().shared.nodes;
+    if nodes.is_alone_since_joining(clock::now()) && nodes.take_question() && config.replicates && config.asks_for_all {
+        dmq::broadcast(Channel::Publications, replication::SYNC);
     }
 }

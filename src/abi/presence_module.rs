@@ -34,6 +34,9 @@ fn clean() {
     if let Err(error) = world.clean_watchers() {
         log!(Error, "cannot clean the watchers table: {error}");
     }
+    if let Err(error) = world.clean_cluster() {
+        log!(Error, "cannot clean the active_watchers table: {error}");
+    }
 }
 
 fn update() {
@@ -106,6 +109,7 @@ pub(super) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
             if let Err(error) = world.drain_step() {
                 log!(Error, "cannot end subscriptions before maintenance: {error}");
             }
+            super::presence_dmq::step(&mut world);
         },
     )
 }

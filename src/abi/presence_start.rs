@@ -17,7 +17,7 @@ use crate::host::{log, process, script, sl, tm};
 use crate::log;
 use crate::presence::config::{Config, SubscriptionMode};
 use crate::sys;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 
 pub(super) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
     let params = PresenceParams(params);
@@ -30,8 +30,8 @@ pub(super) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
         return Err("the tm module must be loaded before presence".into());
     }
     let database = open_database(&config, params.db_url())?;
-    if config.replicates {
-        super::presence_dmq::join(config.dmq_peer)?;
+    if config.replicates || config.shares_subscriptions {
+        super::presence_dmq::join(&config)?;
     }
     process::seed_shared_memory();
     let shared = Shared::new(&config).map_err(|error| error.to_string())?;
@@ -48,6 +48,7 @@ pub(super) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
         versions: Trusted::default(),
         turn: Cell::new(0),
         on_completed: kr_presence_notify_completed,
+        node_name: OnceCell::new(),
     });
     let process = state::process().ok_or("no state")?;
     start_timers(&process.config)

@@ -90,6 +90,22 @@ pub fn insert<B: AsRef<[u8]>>(
     )
 }
 
+/// Puts the row of a subscription in the place of any there is.
+pub fn replace<B: AsRef<[u8]>>(
+    db: &Connection,
+    table: &[u8],
+    packages: &Packages,
+    subscription: &Subscription<B>,
+) -> Result<(), DbError> {
+    delete(db, table, subscription.dialog())?;
+    insert(db, table, packages, subscription)
+}
+
+/// Removes rows of subscriptions that ended before a time.
+pub fn delete_ended(db: &Connection, table: &[u8], before: i64) -> Result<(), DbError> {
+    db.delete(table, &[("expires", Op::Lt, Value::Int(before))])
+}
+
 /// Writes everything that can change in a subscription.
 pub fn update<B: AsRef<[u8]>>(db: &Connection, table: &[u8], subscription: &Subscription<B>) -> Result<(), DbError> {
     let n = &subscription.numbers;

@@ -82,6 +82,8 @@ counters! {
     DmqReceived => (c"presence", c"dmq_received", c"messages of other nodes"),
     /// Messages of other nodes that were refused.
     DmqRejected => (c"presence", c"dmq_rejected", c"messages of other nodes that were refused"),
+    /// Subscriptions of other nodes that this one went on with.
+    TakenOver => (c"presence", c"subscriptions_taken_over", c"subscriptions of other nodes that this one went on with"),
     /// PUBLISH requests sent.
     PuaPublish => (c"pua", c"publish_sent", c"PUBLISH requests sent"),
     /// SUBSCRIBE requests sent.

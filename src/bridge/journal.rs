@@ -1,6 +1,7 @@
 //! What happens between memory and tables outside of requests: restore at start-up, write-back, cleaning, notifier turns.
 use super::active_watchers as rows;
 use super::counters::{self, Counter};
+use super::tables::Hold;
 use super::world::World;
 use crate::host::clock;
 use crate::host::db::{Op, Value};
@@ -43,7 +44,7 @@ impl World {
                 subscription.numbers.local_cseq += reserve;
                 let placed = subscription
                     .map(shm::copy)
-                    .and_then(|shared| self.place_member(shared, subscription.numbers.local_cseq));
+                    .and_then(|shared| self.place_member(shared, subscription.numbers.local_cseq, Hold::default()));
                 failed += usize::from(placed.is_err());
             }
             Ok(found.len())
@@ -97,6 +98,7 @@ impl World {
         self.database.write_together(|db| {
             group.iter().try_for_each(|subscription| match subscription.numbers.journal {
                 Journal::Insert => rows::insert(db, table, packages, subscription),
+                Journal::Replace => rows::replace(db, table, packages, subscription),
                 _ => rows::update(db, table, subscription),
             })
         })

@@ -2,7 +2,7 @@
 use super::active_watchers as rows;
 use super::counters::{self, Counter};
 use super::shared_publication::SharedPublication;
-use super::tables::{ChangedWatcher, Documents, Farewell, Member, Shard, SharedOnce, SharedSubscription, Tables};
+use super::tables::{ChangedWatcher, Documents, Farewell, Hold, Member, Shard, SharedOnce, SharedSubscription, Tables};
 use super::world::World;
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};
 use crate::log;
@@ -16,6 +16,9 @@ use crate::presence::winfo::Watcher;
 
 /// How many NOTIFYs are counted up under one lock.
 const PORTION: usize = 32;
+
+/// How long the owner of a replica that has run out may take to say so, in seconds.
+const REPLICA_PATIENCE: i64 = 60;
 
 /// Changes with more watchers than this are told by a sender process.
 const LARGE: usize = 64;
@@ -45,15 +48,21 @@ impl World {
             shared.numbers.journal = Journal::Clean;
         }
         let written = subscription.numbers.local_cseq + if self.writes_through() { ahead } else { 0 };
-        let placed = self.place_member(shared, written);
-        if placed.is_err() {
-            self.delete_row(subscription.dialog());
+        let placed = self.place_member(shared, written, Hold::default());
+        match placed {
+            Ok(()) => self.announce_member(subscription.dialog()),
+            Err(_) => self.delete_row(subscription.dialog()),
         }
         Ok(placed?)
     }
 
     /// Puts a subscription into its lane; `written_cseq` is the local CSeq of its row. Nothing is changed without memory.
-    pub(super) fn place_member(&self, shared: SharedSubscription, written_cseq: u32) -> Result<(), NoMemory> {
+    pub(super) fn place_member(
+        &self,
+        shared: SharedSubscription,
+        written_cseq: u32,
+        hold: Hold,
+    ) -> Result<(), NoMemory> {
         let tables = &self.shared.tables;
         let resource = tables.rule().resource(shared.get(Field::PresUri), shared.numbers.event);
         let dialog_hash = tables.dialog_hash(shared.dialog());
@@ -67,6 +76,7 @@ impl World {
             seen: 0,
             due: None,
             trail: Trail::default(),
+            hold,
         })?;
         tables.place_dialog(dialog_hash, resource.hash)?;
         // A lane exists for every resource with rows, so a new one has no documents.
@@ -140,6 +150,9 @@ impl World {
             member.subscription.numbers = numbers;
             old
         });
+        if !member.hold.owner.is_here() {
+            super::replicas::take_over(member);
+        }
         let numbers = &mut member.subscription.numbers;
         numbers.expires_at = renewal.expires_at;
         numbers.remote_cseq = renewal.remote_cseq;
@@ -155,29 +168,33 @@ impl World {
         if self.writes_through() {
             self.write_member(dialog, 1)?;
         }
+        self.announce_member(dialog);
         Ok(true)
     }
 
     /// Writes the row of a member as it is now, counted up by `ahead` NOTIFYs that follow at once.
-    fn write_member(&self, dialog: DialogId<'_>, ahead: u32) -> Result<(), StoreError> {
+    pub(super) fn write_member(&self, dialog: DialogId<'_>, ahead: u32) -> Result<(), StoreError> {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);
-        let row = {
+        let (row, journal) = {
             let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(()) };
             let Some(member) = shard.find(hash, dialog) else { return Ok(()) };
-            member.subscription.numbers.journal = Journal::Clean;
+            let journal = std::mem::replace(&mut member.subscription.numbers.journal, Journal::Clean);
             let mut row = member.subscription.to_private();
             row.numbers.local_cseq += ahead;
             row.numbers.version += ahead;
             member.written_cseq = row.numbers.local_cseq;
-            row
+            (row, journal)
         };
-        let table = self.config.active_watchers_table;
-        self.database.write(|db| rows::update(db, table, &row))
+        let (table, packages) = (self.config.active_watchers_table, self.packages);
+        match journal {
+            Journal::Replace => self.database.write_together(|db| rows::replace(db, table, packages, &row)),
+            _ => self.database.write(|db| rows::update(db, table, &row)),
+        }
     }
 
     /// Takes a member out of the tables; `farewell` gives it a last NOTIFY.
-    fn remove_member(
+    pub(super) fn remove_member(
         &self,
         dialog: DialogId<'_>,
         farewell: Option<(Occasion, &[u8])>,
@@ -201,6 +218,9 @@ impl World {
         let Some(member) = shard.remove(hash, dialog) else { return Ok(None) };
         if let (Some((occasion, _)), Some(mut last), Some(lane)) = (farewell, last, shard.lane(rule, &resource)) {
             last.numbers = member.subscription.numbers;
+            if !member.hold.owner.is_here() {
+                super::replicas::step_over(&mut last.numbers);
+            }
             last.numbers.local_cseq += 1;
             last.numbers.version += 1;
             if occasion == Occasion::Ended {
@@ -214,8 +234,15 @@ impl World {
         tables.unplace_dialog(hash);
         tables.discount_watcher(watcher_hash(tables, &member.subscription));
         let gone = member.subscription.to_private();
+        let owner = member.hold.owner;
         drop(member);
-        self.delete_row(dialog);
+        if owner.is_here() {
+            self.delete_row(dialog);
+        }
+        let by_watcher = matches!(farewell, Some((Occasion::Unsubscribe, _)));
+        if owner.is_here() || farewell.is_some() {
+            self.announce_end(&gone, by_watcher || !owner.is_here());
+        }
         Ok(Some(gone))
     }
 
@@ -234,13 +261,19 @@ impl World {
         self.remove_member(dialog, None)
     }
 
+    /// Whether a subscription has run out. A replica is given some time more: its owner says when it ends.
+    fn is_over(&self, member: &Member, now: i64) -> bool {
+        let patience = if member.hold.owner.is_here() { 0 } else { REPLICA_PATIENCE };
+        member.subscription.numbers.expires_at + self.config.expires_offset + patience < now
+    }
+
     /// See [`crate::presence::ports::Ports::end_expired`].
     pub(super) fn end_expired_members(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
         let tables = &self.shared.tables;
         let mut due = Vec::new();
         for index in 0..tables.shard_count() {
             let shard = tables.nth_shard(index);
-            let over = shard.members().filter(|m| m.subscription.numbers.expires_at + self.config.expires_offset < now);
+            let over = shard.members().filter(|m| self.is_over(m, now));
             due.extend(over.take(limit - due.len()).map(|m| m.subscription.to_private()));
             if due.len() >= limit {
                 break;
@@ -254,8 +287,8 @@ impl World {
             if still.numbers.expires_at + self.config.expires_offset >= now {
                 continue;
             }
-            if still.numbers.status == Status::Terminated {
-                // It was told that it is over when it began.
+            if still.numbers.status == Status::Terminated || !self.is_owned(dialog) {
+                // It was told that it is over when it began, or its owner has told it.
                 self.drop_member(dialog)?;
                 ended.push(subscription);
             } else if self.end_member(dialog, Occasion::Ended, b"timeout")? {
@@ -274,7 +307,8 @@ impl World {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);
         let Some(current) = self.find_member(dialog) else { return Ok(false) };
-        if current.numbers.status == standing.status && current.get(Field::Reason) == standing.reason {
+        let known = current.numbers.status == standing.status && current.get(Field::Reason) == standing.reason;
+        if known || !self.is_owned(dialog) {
             return Ok(false);
         }
         let with = current.with(&[(Field::Reason, &standing.reason)]).map_err(|_| StoreError::NoMemory)?;
@@ -291,6 +325,7 @@ impl World {
         if self.writes_through() {
             self.write_member(dialog, 1)?;
         }
+        self.announce_member(dialog);
         Ok(true)
     }
 
@@ -472,7 +507,7 @@ impl World {
         while let Some(lane) = shard.lane(tables.rule(), resource) {
             let Some(slot) = lane.members.get(round.cursor).copied() else { break };
             round.cursor += 1;
-            let Some(member) = shard.member(slot) else { continue };
+            let Some(member) = shard.member(slot).filter(|member| member.hold.owner.is_here()) else { continue };
             let occasion = match member.due.take() {
                 Some(occasion) => occasion,
                 None if member.subscription.numbers.status == Status::Terminated => continue,

@@ -146,7 +146,7 @@ impl World {
         match self.config.publications {
             PublicationMode::Memory => self.change_in_memory(resource, change).map(|(applied, _)| applied),
             PublicationMode::Cached => {
-                let _order = self.publication_order(resource);
+                let _order = self.order_of(resource);
                 self.load_documents(resource)?;
                 let (applied, rows) = self.change_in_memory(resource, change)?;
                 if let Err(error) = self.write_rows(resource, &rows) {
@@ -157,14 +157,14 @@ impl World {
                 Ok(applied)
             }
             PublicationMode::Database => {
-                let _order = self.publication_order(resource);
+                let _order = self.order_of(resource);
                 self.change_in_table(resource, change)
             }
         }
     }
 
     /// Changes of one resource are written one after the other.
-    fn publication_order(&self, resource: &Resource) -> crate::host::sync::SleepGuard {
+    pub(super) fn order_of(&self, resource: &Resource) -> crate::host::sync::SleepGuard {
         self.shared.order[resource.hash as usize % self.shared.order.len()].lock()
     }
 
@@ -185,6 +185,7 @@ impl World {
         let mut documents = read_rows(self.database, self.config, resource, self.event_name(resource), is_dialog)?;
         let (applied, rows) = match (Plan::of(&documents, change), change) {
             (Plan::Insert { replaced }, Change::Insert(new)) => {
+                replaced.iter().for_each(|at| self.bury(resource, &documents[*at]));
                 let mut rows: Vec<_> =
                     replaced.iter().map(|at| OwnedRowChange::Delete(documents[*at].etag.clone())).collect();
                 rows.push(OwnedRowChange::Insert(new.clone()));
@@ -197,6 +198,7 @@ impl World {
                 (Applied::Modified { changed: !keep_body }, vec![row])
             }
             (Plan::Remove { at }, Change::Remove(etag)) => {
+                self.bury(resource, &documents[at]);
                 (Applied::Removed(documents.swap_remove(at), at), vec![OwnedRowChange::Delete(etag.clone())])
             }
             _ => return Ok(Applied::NoMatch),
@@ -276,8 +278,18 @@ impl World {
         };
         lane.documents_changed();
         drop(shard);
+        if !matches!(change, Change::Modify(_)) {
+            garbage.iter().for_each(|gone| self.bury(resource, &gone.to_private()));
+        }
         drop(garbage);
         Ok(done)
+    }
+
+    /// Remembers a removed publication: another node may not have heard of it and tell it again.
+    fn bury(&self, resource: &Resource, gone: &Publication) {
+        if self.config.replicates {
+            self.shared.tombstones.bury_publication(resource, gone, crate::host::clock::now());
+        }
     }
 
     /// See [`crate::presence::ports::Ports::documents`].
@@ -390,7 +402,7 @@ impl World {
         }
         let mut ended = Vec::new();
         for (resource, etag) in self.ended_rows(now, limit)? {
-            let _order = self.publication_order(&resource);
+            let _order = self.order_of(&resource);
             // It may have been refreshed since it was read.
             let is_dialog = self.is_dialog(&resource);
             let event = self.event_name(&resource);

@@ -69,6 +69,15 @@ fn limits(params: &PresenceParams<'_>, subscriptions: SubscriptionMode) -> Resul
     })
 }
 
+/// Whether nodes tell each other their subscriptions; where they share a table of them there is nothing to tell.
+fn shares_subscriptions(params: &PresenceParams<'_>, mode: SubscriptionMode) -> bool {
+    let wanted = params.enable_subs_dmq() > 0;
+    if wanted && mode == SubscriptionMode::Database {
+        log!(Warn, "parameter enable_subs_dmq is not used: with subs_db_mode 3 the nodes share the table");
+    }
+    wanted && mode != SubscriptionMode::Database
+}
+
 /// Checks the parameters.
 pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
     let database = !params.db_url().is_empty();
@@ -147,6 +156,9 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
         replicates: params.enable_dmq() > 0 && params.enable_pres_dmq() != 0,
         asks_for_all: params.enable_pres_sync_dmq() != 0,
         replicas_are_silent: params.skip_notify_dmq() != 0,
+        shares_subscriptions: params.enable_dmq() > 0 && shares_subscriptions(params, subscriptions),
+        asks_for_subscriptions: params.enable_subs_sync_dmq() != 0,
+        default_socket: params.default_socket(),
         dmq_peer: params.dmq_peer_id(),
         send_fast_notify: params.send_fast_notify() != 0,
         sphere_check: params.enable_sphere_check() != 0,

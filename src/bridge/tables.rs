@@ -1,5 +1,6 @@
 //! The tables in shared memory: shards, each under one lock, holding the lanes of resources and the subscriptions on them.
 //! A second index leads from a dialog to its shard, so that neither a refresh nor a NOTIFY ever walks a list.
+use super::nodes::NodeId;
 use super::shared_publication::SharedPublication;
 use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
 use crate::host::sync::{Guard, Lock};
@@ -12,6 +13,15 @@ use hashbrown::HashTable;
 
 /// A subscription whose strings are in shared memory.
 pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
+
+/// Who owns a subscription, and how often that has changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hold {
+    /// The owner; whatever another node owns is a replica here.
+    pub owner: NodeId,
+    /// How often it has changed hands.
+    pub term: u32,
+}
 
 /// A subscription in its shard.
 pub struct Member {
@@ -31,6 +41,8 @@ pub struct Member {
     pub written_cseq: u32,
     /// What became of its NOTIFYs.
     pub trail: Trail,
+    /// Whose it is.
+    pub hold: Hold,
 }
 
 /// What is known of the documents of a resource.
@@ -471,6 +483,7 @@ mod tests {
             due: None,
             written_cseq: 0,
             trail: Trail::default(),
+            hold: Hold::default(),
         })
     }
 

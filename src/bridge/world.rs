@@ -5,10 +5,12 @@ use super::database::Database;
 use super::drain::Drain;
 use super::ids::Ids;
 use super::lanes::watcher_hash;
+use super::nodes::Nodes;
 use super::rows::RowRound;
 use super::senders::{Pace, Senders};
 use super::standings::Standings;
 use super::tables::Tables;
+use super::tombstones::Tombstones;
 use super::trust::Trusted;
 use super::versions::with_version;
 use crate::host::msg::SipMsg;
@@ -27,7 +29,7 @@ use crate::presence::resource::{Resource, UriRule};
 use crate::presence::subscription::{DialogId, Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::sip::{uri, xml_form};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 
 /// What all processes of the server share.
 pub struct Shared {
@@ -41,6 +43,10 @@ pub struct Shared {
     pub senders: &'static Senders,
     /// A drain under way.
     pub drain: &'static Drain,
+    /// The other nodes.
+    pub nodes: &'static Nodes,
+    /// What was removed and may be told again by another node.
+    pub tombstones: &'static Tombstones,
 }
 
 /// What one process keeps from request to request.
@@ -67,6 +73,8 @@ pub struct Process {
     pub turn: Cell<i32>,
     /// Called by tm when a NOTIFY is completed.
     pub on_completed: tm::Callback,
+    /// How this node calls itself, once dmq knows.
+    pub node_name: OnceCell<Vec<u8>>,
 }
 
 /// How many resources may be written at the same time.
@@ -83,6 +91,8 @@ impl Shared {
             order,
             senders: shm::leak(Senders::new()?)?,
             drain: shm::leak(Drain::default())?,
+            nodes: shm::leak(Nodes::new())?,
+            tombstones: shm::leak(Tombstones::new(rule)?)?,
         })
     }
 }
@@ -348,9 +358,13 @@ impl Ports for World {
     }
     fn announce(&mut self, replica: &Replica) {
         counters::count(Counter::DmqSent);
-        if !dmq::broadcast(&replica.to_json()) {
+        if !dmq::broadcast(dmq::Channel::Publications, &replica.to_json()) {
             log!(Error, "a change for {} could not be sent to the other nodes", log::show(&replica.user));
         }
+    }
+    fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: &[u8]) -> bool {
+        let tombstones = self.shared.tombstones;
+        tombstones.has(tombstones.of_publication(resource, ruid, etag))
     }
     fn shares_publications(&self) -> bool {
         self.config.publications != PublicationMode::Memory

@@ -1,7 +1,8 @@
-//! Messages between the nodes of a cluster (`modules/dmq`).
-use super::bytes::lend;
+//! Messages between the nodes of a cluster (`modules/dmq`), and which nodes there are.
+use super::bytes::{lend, view};
 use super::shm;
 use crate::sys;
+use std::ffi::{c_int, c_void};
 
 /// The callback for messages of our kind: message, place for the answer, the node that sent it.
 pub type MessageFn = unsafe extern "C" fn(*mut sys::sip_msg, *mut sys::peer_reponse_t, *mut sys::dmq_node) -> i32;
@@ -9,34 +10,107 @@ pub type MessageFn = unsafe extern "C" fn(*mut sys::sip_msg, *mut sys::peer_repo
 /// The callback for "the cluster is there".
 pub type JoinedFn = unsafe extern "C" fn() -> i32;
 
-/// A node of the cluster, during a callback.
-#[derive(Clone, Copy)]
-pub struct Node(*mut sys::dmq_node);
+/// The callback for an answer to one of our messages: host and port of the node, status code.
+pub type AnsweredFn = unsafe extern "C" fn(*mut sys::_str, u16, c_int);
 
-impl Node {
+/// What a message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// Publications, in stock's JSON.
+    Publications = 0,
+    /// Subscriptions, and our nodes among themselves.
+    Nodes = 1,
+}
+
+/// Where a node listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Host, as the cluster knows it.
+    pub host: Vec<u8>,
+    /// Port.
+    pub port: u16,
+}
+
+impl Address {
+    /// `host:port`.
+    pub fn name(&self) -> Vec<u8> {
+        [&self.host, b":".as_slice(), self.port.to_string().as_bytes()].concat()
+    }
+
     /// # Safety
-    /// `raw` is the node of a callback in progress.
-    pub unsafe fn new(raw: *mut sys::dmq_node) -> Option<Node> {
-        (!raw.is_null()).then_some(Node(raw))
+    /// `host` is null or a readable string.
+    pub unsafe fn of_raw(host: *mut sys::_str, port: u16) -> Option<Address> {
+        // SAFETY: as promised.
+        unsafe { host.as_ref().map(|host| Address { host: view(host).to_vec(), port }) }
+    }
+
+    /// The address of the node of a callback; `None` when dmq does not know who sent the message.
+    ///
+    /// # Safety
+    /// `node` is the node of a callback in progress, or null.
+    pub unsafe fn of_node(node: *mut sys::dmq_node) -> Option<Address> {
+        if node.is_null() {
+            return None;
+        }
+        let (mut host, mut port) = (super::bytes::null(), 0);
+        // SAFETY: as promised; both places are ours.
+        unsafe {
+            sys::kr_dmq_node_address(node, &mut host, &mut port);
+            Address::of_raw(&mut host, port)
+        }
     }
 }
 
-/// Joins the cluster under the name `peer`; call in `mod_init`. `false` when dmq is not loaded before us.
-pub fn join(peer: &'static [u8], on_message: MessageFn, on_joined: JoinedFn) -> bool {
+/// A node as dmq sees it.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Where it listens.
+    pub address: Address,
+    /// It answers.
+    pub active: bool,
+    /// It is this server.
+    pub local: bool,
+}
+
+/// Finds dmq; call in `mod_init`. `false` when it is not loaded before us.
+pub fn load(on_answered: AnsweredFn) -> bool {
+    // SAFETY: the shim's own table; the function lives as long as the module.
+    unsafe { sys::kr_dmq_load(Some(on_answered)) >= 0 }
+}
+
+/// Joins the cluster on a channel under the name `peer`; call in `mod_init`, after [`load`].
+pub fn join(channel: Channel, peer: &'static [u8], on_message: MessageFn, on_joined: JoinedFn) -> bool {
     // SAFETY: the shim's own table; the host copies the names, the functions live as long as the module.
-    unsafe { sys::kr_dmq_join(&mut lend(peer), Some(on_message), Some(on_joined)) >= 0 }
+    unsafe { sys::kr_dmq_join(channel as c_int, &mut lend(peer), Some(on_message), Some(on_joined)) >= 0 }
 }
 
-/// Sends a message to all other nodes.
-pub fn broadcast(body: &[u8]) -> bool {
+/// Sends a message to all other nodes that answer.
+pub fn broadcast(channel: Channel, body: &[u8]) -> bool {
     // SAFETY: the host copies the body.
-    unsafe { sys::kr_dmq_send(&mut lend(body), std::ptr::null_mut()) >= 0 }
+    unsafe { sys::kr_dmq_broadcast(channel as c_int, &mut lend(body)) >= 0 }
 }
 
-/// Sends a message to one node.
-pub fn send_to(node: Node, body: &[u8]) -> bool {
-    // SAFETY: as above; the node lives during the callback.
-    unsafe { sys::kr_dmq_send(&mut lend(body), node.0) >= 0 }
+/// Sends a message to one node; `false` when there is none with this address.
+pub fn send(channel: Channel, to: &Address, body: &[u8]) -> bool {
+    // SAFETY: the host copies the body, and compares the address.
+    unsafe { sys::kr_dmq_send(channel as c_int, &mut lend(body), &mut lend(&to.host), to.port) >= 0 }
+}
+
+/// The nodes dmq knows, this one among them.
+pub fn nodes() -> Vec<Node> {
+    unsafe extern "C" fn take(context: *mut c_void, host: *mut sys::_str, port: u16, active: c_int, local: c_int) {
+        // SAFETY: `context` is the list below, which outlives the call; the host lends the string.
+        unsafe {
+            let list = &mut *(context as *mut Vec<Node>);
+            if let Some(address) = Address::of_raw(host, port) {
+                list.push(Node { address, active: active != 0, local: local != 0 });
+            }
+        }
+    }
+    let mut list: Vec<Node> = Vec::new();
+    // SAFETY: `take` fits the list it is given, and does not call the host.
+    unsafe { sys::kr_dmq_each_node(Some(take), &mut list as *mut Vec<Node> as *mut c_void) };
+    list
 }
 
 /// What a message is answered with.

@@ -93,6 +93,12 @@ pub struct Config {
     pub asks_for_all: bool,
     /// `skip_notify_dmq`: what other nodes announce is stored, and our watchers are not told.
     pub replicas_are_silent: bool,
+    /// `enable_dmq` and `enable_subs_dmq`: subscriptions are exchanged with other nodes.
+    pub shares_subscriptions: bool,
+    /// `enable_subs_sync_dmq`: a node that joins asks for the subscriptions there are.
+    pub asks_for_subscriptions: bool,
+    /// `default_socket`: the socket for NOTIFYs of subscriptions that another node took in; empty: the host chooses.
+    pub default_socket: &'static [u8],
     /// `dmq_peer_id`.
     pub dmq_peer: &'static [u8],
     /// `winfo_details`: documents say of each watcher all that RFC 3858 knows.

@@ -189,6 +189,8 @@ pub trait Ports {
     fn replicates(&self) -> bool;
     /// Tells the other nodes a change.
     fn announce(&mut self, replica: &Replica);
+    /// Whether a publication that another node speaks of was removed here, and would still live.
+    fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: &[u8]) -> bool;
     /// Whether others may have written the publications we read.
     fn shares_publications(&self) -> bool;
 

@@ -185,6 +185,7 @@ fn announced(new: &Document<'_>, request: &Request<'_>, publication: &Publicatio
         sender: request.sender.to_vec(),
         ruid: publication.ruid.clone(),
         body: publication.body.clone(),
+        again: false,
     }
 }
 

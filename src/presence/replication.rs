@@ -13,7 +13,10 @@ pub enum Message {
     /// 1: a publication was made, changed or removed.
     Update(Box<Replica>),
     /// 2: a node that has just joined wants to know what there is.
-    Sync,
+    Sync {
+        /// It asked this node alone.
+        you: bool,
+    },
     /// Something this version does not know.
     Other,
 }
@@ -43,6 +46,8 @@ pub struct Replica {
     pub ruid: Vec<u8>,
     /// The document; empty for a change without one.
     pub body: Vec<u8>,
+    /// It is told to a node of our kind that may know it: watchers are told only of what is new there.
+    pub again: bool,
 }
 
 fn quoted(text: &[u8]) -> String {
@@ -50,6 +55,24 @@ fn quoted(text: &[u8]) -> String {
 }
 
 impl Replica {
+    /// The entity tag the publication has after the change.
+    fn last_etag(&self) -> &[u8] {
+        if self.new_etag.is_empty() { &self.etag } else { &self.new_etag }
+    }
+
+    /// The removal of this publication.
+    fn removal(&self) -> Replica {
+        Replica {
+            etag: self.last_etag().to_vec(),
+            new_etag: Vec::new(),
+            expires: 0,
+            is_new: false,
+            body: Vec::new(),
+            again: false,
+            ..self.clone()
+        }
+    }
+
     /// The message, its members in stock's order.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = format!(
@@ -64,19 +87,23 @@ impl Replica {
             out += &format!(",\"sender\":{}", quoted(&self.sender));
         }
         out += &format!(
-            ",\"event\":{}}},\"t_new\":{},\"cur_etag\":{},\"ruid\":{},\"body\":{}}}",
+            ",\"event\":{}}},\"t_new\":{},\"cur_etag\":{},\"ruid\":{},\"body\":{}",
             quoted(&self.event),
             u8::from(self.is_new),
             quoted(&self.new_etag),
             quoted(&self.ruid),
             quoted(&self.body)
         );
+        out += if self.again { ",\"again\":1}" } else { "}" };
         out.into_bytes()
     }
 }
 
-/// The message with which a node asks for what there is.
+/// The message with which a node asks all others for what there is.
 pub const SYNC: &[u8] = b"{\"action\":2}";
+
+/// The message with which a node asks one other.
+pub const SYNC_YOU: &[u8] = b"{\"action\":2,\"you\":1}";
 
 fn text(object: &Value, name: &str) -> Option<Vec<u8>> {
     match object.get(name) {
@@ -115,11 +142,12 @@ pub fn parse(body: &[u8]) -> Option<Message> {
                 is_new: number(&root, "t_new")? != 0,
                 ruid: text(&root, "ruid")?,
                 body: text(&root, "body")?,
+                again: number(&root, "again")? != 0,
             };
             let complete = !replica.domain.is_empty() && !replica.event.is_empty() && !replica.etag.is_empty();
             complete.then(|| Message::Update(Box::new(replica)))
         }
-        2 => Some(Message::Sync),
+        2 => Some(Message::Sync { you: number(&root, "you")? != 0 }),
         _ => Some(Message::Other),
     }
 }
@@ -139,6 +167,7 @@ pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, n
         sender: publication.sender.clone(),
         ruid: publication.ruid.clone(),
         body: publication.body.clone(),
+        again: false,
     }
 }
 
@@ -189,8 +218,9 @@ fn step(documents: &[Publication], replica: &Replica) -> Step {
     }
 }
 
-/// Carries out a change that another node announced, and tells our watchers.
-pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<(), Failure> {
+/// Carries out a change that another node announced, and tells our watchers. Returns what that node has to be told: it
+/// still holds what was removed here.
+pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replica>, Failure> {
     let event = ports
         .packages()
         .named(&replica.event)
@@ -200,23 +230,28 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<(), Failure> 
     let new = Document::without_request(&description, &resource);
     if replica.is_new && replica.expires == 0 {
         publish::end_dialogs_of(ports, &new, &replica.body)?;
-        return tell(ports, replica, &new, Some(Once::Body(replica.body.clone())));
+        tell(ports, replica, &new, Some(Once::Body(replica.body.clone())))?;
+        return Ok(None);
+    }
+    if replica.expires > 0 && ports.was_removed(&resource, &replica.ruid, replica.last_etag()) {
+        return Ok(Some(replica.removal()));
     }
     let documents = ports.documents(&resource)?;
-    let tag = if replica.new_etag.is_empty() { &replica.etag } else { &replica.new_etag };
+    let tag = replica.last_etag().to_vec();
     let expires_at = ports.now() + replica.expires;
     let dialogs = publish::dialogs(&description, &replica.body);
     let once = match step(&documents, replica) {
-        Step::Stale => return Ok(()),
+        Step::Stale => return Ok(None),
+        Step::Known if replica.again => return Ok(None),
         // Where nodes share a table, the change is in it and our watchers have to be told.
         Step::Known if ports.shares_publications() => {
             ports.forget(&resource);
             None
         }
-        Step::Known => return Ok(()),
+        Step::Known => return Ok(None),
         Step::Insert => {
             let publication = Publication {
-                etag: tag.clone(),
+                etag: tag,
                 ruid: if replica.ruid.is_empty() { ports.new_ruid() } else { replica.ruid.clone() },
                 sender: replica.sender.clone(),
                 body: replica.body.clone(),
@@ -231,7 +266,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<(), Failure> 
         Step::Modify(mine) => {
             let change = Modification {
                 etag: mine.etag,
-                new_etag: tag.clone(),
+                new_etag: tag,
                 body: (!replica.body.is_empty()).then(|| replica.body.clone()),
                 dialogs,
                 expires_at,
@@ -243,15 +278,16 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<(), Failure> 
                 Applied::Modified { changed: true } => {
                     publish::shown_alone(&new, Some(replica.body.as_slice()).filter(|body| !body.is_empty()))
                 }
-                _ => return Ok(()),
+                _ => return Ok(None),
             }
         }
         Step::Remove(etag) => match ports.publish(&resource, Change::Remove(etag))? {
             Applied::Removed(gone, place) => Some(Once::Removed(gone, place)),
-            _ => return Ok(()),
+            _ => return Ok(None),
         },
     };
-    tell(ports, replica, &new, once)
+    tell(ports, replica, &new, once)?;
+    Ok(None)
 }
 
 fn tell<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>, once: Option<Once>) -> Result<(), Failure> {
@@ -287,7 +323,10 @@ mod tests {
     #[test]
     fn what_stock_writes_is_read_and_written_again() {
         assert_eq!(replica().to_json(), FROM_STOCK.as_bytes());
-        assert_eq!(parse(SYNC), Some(Message::Sync));
+        assert_eq!(parse(SYNC), Some(Message::Sync { you: false }));
+        assert_eq!(parse(SYNC_YOU), Some(Message::Sync { you: true }));
+        let again = Replica { again: true, ..replica() };
+        assert_eq!(parse(&again.to_json()), Some(Message::Update(Box::new(again))));
         assert_eq!(parse(br#"{"action":4,"x":{}}"#), Some(Message::Other));
     }
 

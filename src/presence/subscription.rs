@@ -68,6 +68,8 @@ pub enum Journal {
     Insert,
     /// The row is older than the memory.
     Update,
+    /// Another node has or had a row of it.
+    Replace,
 }
 
 /// The numbers of a subscription.

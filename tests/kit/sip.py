@@ -124,7 +124,7 @@ class Client:
         ready, _, _ = select.select([self.socket], [], [], timeout)
         if not ready:
             return None
-        data, _ = self.socket.recvfrom(65535)
+        data, source = self.socket.recvfrom(65535)
         message = Message(data)
         self.trace.append(message)
         if message.is_request:
@@ -133,12 +133,12 @@ class Client:
             self._seen_branches.add(branch)
             if message.method == "NOTIFY" and not again:
                 self.notifies.append(message)
-            self._answer(message)
+            self._answer(message, source)
         else:
             self.replies.append(message)
         return message
 
-    def _answer(self, message):
+    def _answer(self, message, source):
         code = self.answer(message) if callable(self.answer) else self.answer
         if code is None:
             return
@@ -148,7 +148,7 @@ class Client:
         if self.answer_headers:
             lines.append(self.answer_headers)
         lines.append("Content-Length: 0")
-        self.send_raw(CRLF.join(lines) + CRLF + CRLF)
+        self.socket.sendto((CRLF.join(lines) + CRLF + CRLF).encode(), source)
 
     def reply_to(self, request, timeout=5.0, resend=True):
         """Sends a request and returns its final reply; retransmits as UDP needs it."""

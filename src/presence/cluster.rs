@@ -1,0 +1,334 @@
+//! Subscriptions on several nodes: each has one owner, who alone sends its NOTIFYs; the others hold a replica, and one of them
+//! goes on when the owner is lost. This file reads and writes what the nodes tell each other, and decides who owns what.
+use super::event_package::Packages;
+use super::subscription::{DialogId, FIELDS, Field, Journal, Numbers, Status, Subscription};
+use serde_json::{Map, Value, json};
+
+/// How far CSeq and version are moved on when another node goes on with a subscription: beyond anything the last owner can
+/// have sent since it spoke of it.
+pub const TAKEOVER_STEP: u32 = 1000;
+
+/// What decides between two nodes that both hold a subscription; the larger one owns it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    /// The CSeq of the last SUBSCRIBE: the watcher has spoken to the node with the larger one last.
+    pub remote_cseq: u32,
+    /// How often the subscription has changed hands.
+    pub term: u32,
+    /// The owner's name.
+    pub owner: Vec<u8>,
+}
+
+/// A subscription as its owner announces it.
+#[derive(Debug, Clone)]
+pub struct Announcement {
+    /// The subscription; `expires_at` counts by the clock of whoever reads it.
+    pub subscription: Subscription,
+    /// Who owns it, since when.
+    pub claim: Claim,
+}
+
+/// A subscription that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// Call-ID.
+    pub call_id: Vec<u8>,
+    /// Our tag.
+    pub to_tag: Vec<u8>,
+    /// The watcher's tag.
+    pub from_tag: Vec<u8>,
+    /// The watcher, or an operator, ended it: true for every owner there may be. Otherwise only replicas go.
+    pub for_good: bool,
+}
+
+impl Ending {
+    /// The dialog that has ended.
+    pub fn dialog(&self) -> DialogId<'_> {
+        DialogId { call_id: &self.call_id, to_tag: &self.to_tag, from_tag: &self.from_tag }
+    }
+}
+
+/// What nodes tell each other.
+#[derive(Debug, Clone)]
+pub enum Message {
+    /// A node says that it is there, and whether it wants to hear the same.
+    Hello {
+        /// Whether to answer with a hello.
+        answer: bool,
+    },
+    /// A node that has just joined wants to know all subscriptions.
+    Sync,
+    /// A subscription was made, changed, or went to another node.
+    Subscription(Box<Announcement>),
+    /// A subscription has ended.
+    End(Ending),
+    /// Something this version does not know.
+    Other,
+}
+
+/// The names of the strings of a subscription, in the order of [`Field`].
+const NAMES: [&str; FIELDS] = [
+    "pres_uri",
+    "to_user",
+    "to_domain",
+    "from_user",
+    "from_domain",
+    "watcher_user",
+    "watcher_domain",
+    "event_id",
+    "to_tag",
+    "from_tag",
+    "callid",
+    "socket",
+    "contact",
+    "local_contact",
+    "record_route",
+    "reason",
+    "user_agent",
+];
+
+/// SIP allows bytes that are no UTF-8: such a string travels as numbers.
+fn text(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Value::from(text),
+        Err(_) => Value::from(bytes.to_vec()),
+    }
+}
+
+fn bytes(value: Option<&Value>) -> Option<Vec<u8>> {
+    match value? {
+        Value::String(text) => Some(text.clone().into_bytes()),
+        Value::Array(list) => list.iter().map(|n| n.as_u64().and_then(|n| u8::try_from(n).ok())).collect(),
+        _ => None,
+    }
+}
+
+fn number(object: &Map<String, Value>, name: &str) -> Option<u32> {
+    object.get(name)?.as_u64().and_then(|n| u32::try_from(n).ok())
+}
+
+/// A hello of the node `name`.
+pub fn hello(name: &[u8], answer: bool) -> Vec<u8> {
+    json!({"action": "hello", "node": text(name), "answer": answer}).to_string().into_bytes()
+}
+
+/// What the node `name` asks when it joins.
+pub fn sync(name: &[u8]) -> Vec<u8> {
+    json!({"action": "sync", "node": text(name)}).to_string().into_bytes()
+}
+
+impl Announcement {
+    /// The message of the node `name`, whose clock shows `now`.
+    pub fn to_json(&self, name: &[u8], packages: &Packages, now: i64) -> Vec<u8> {
+        let n = &self.subscription.numbers;
+        let mut object = json!({
+            "action": "subscription", "node": text(name), "owner": text(&self.claim.owner), "term": self.claim.term,
+            "event": text(packages.get(n.event).name), "status": n.status as i64, "expires": (n.expires_at - now).max(0),
+            "local_cseq": n.local_cseq, "remote_cseq": n.remote_cseq, "version": n.version, "flags": n.flags,
+            "age": (now - n.since).max(0),
+        });
+        if let Value::Object(object) = &mut object {
+            for (name, field) in NAMES.iter().zip(self.subscription.fields()) {
+                object.insert((*name).into(), text(field));
+            }
+        }
+        object.to_string().into_bytes()
+    }
+}
+
+impl Ending {
+    /// The message of the node `name`.
+    pub fn to_json(&self, name: &[u8]) -> Vec<u8> {
+        json!({
+            "action": "end", "node": text(name), "callid": text(&self.call_id), "to_tag": text(&self.to_tag),
+            "from_tag": text(&self.from_tag), "for_good": self.for_good,
+        })
+        .to_string()
+        .into_bytes()
+    }
+}
+
+/// Reads a message and the name of the node it comes from. Members nobody knows are passed over; `None` for what is no message.
+pub fn parse(body: &[u8], packages: &Packages, now: i64) -> Option<(Vec<u8>, Message)> {
+    let root: Value = serde_json::from_slice(body.trim_ascii_end()).ok()?;
+    let object = root.as_object()?;
+    let node = bytes(object.get("node")).filter(|name| !name.is_empty() && name.len() < 256)?;
+    let message = match object.get("action")?.as_str()? {
+        "hello" => Message::Hello { answer: object.get("answer")?.as_bool()? },
+        "sync" => Message::Sync,
+        "subscription" => Message::Subscription(Box::new(announcement(object, packages, now)?)),
+        "end" => Message::End(Ending {
+            call_id: bytes(object.get("callid"))?,
+            to_tag: bytes(object.get("to_tag"))?,
+            from_tag: bytes(object.get("from_tag"))?,
+            for_good: object.get("for_good")?.as_bool()?,
+        }),
+        _ => Message::Other,
+    };
+    Some((node, message))
+}
+
+fn announcement(object: &Map<String, Value>, packages: &Packages, now: i64) -> Option<Announcement> {
+    let texts: Vec<Vec<u8>> = NAMES.iter().map(|name| bytes(object.get(*name))).collect::<Option<_>>()?;
+    let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
+    for (slot, text) in fields.iter_mut().zip(&texts) {
+        *slot = text;
+    }
+    let remote_cseq = number(object, "remote_cseq")?;
+    let numbers = Numbers {
+        event: packages.named(&bytes(object.get("event"))?)?,
+        status: Status::from_number(number(object, "status")?.into())?,
+        expires_at: now + i64::from(number(object, "expires")?),
+        local_cseq: number(object, "local_cseq")?,
+        remote_cseq,
+        version: number(object, "version")?,
+        flags: number(object, "flags")?,
+        updated: -1,
+        updated_winfo: -1,
+        since: now - i64::from(number(object, "age")?),
+        refreshed_at: now,
+        journal: Journal::Clean,
+    };
+    let subscription = Subscription::new(numbers, &fields).ok()?;
+    let complete = [Field::PresUri, Field::CallId, Field::ToTag, Field::FromTag, Field::Contact];
+    if complete.iter().any(|field| subscription.get(*field).is_empty()) {
+        return None;
+    }
+    let owner = bytes(object.get("owner")).filter(|name| !name.is_empty() && name.len() < 256)?;
+    Some(Announcement { subscription, claim: Claim { remote_cseq, term: number(object, "term")?, owner } })
+}
+
+/// FNV-1a: every node has to come to the same number, whatever its build.
+fn common_hash(parts: &[&[u8]]) -> u64 {
+    parts.iter().flat_map(|part| part.iter()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Which of the nodes that are left goes on with a dialog when its owner is lost: each node comes to the same answer, and the
+/// dialogs of one owner go to all others alike. `turn` counts up while nobody does, so that the next one in line steps in.
+pub fn heir<'a>(nodes: &[&'a [u8]], dialog: DialogId<'_>, turn: usize) -> Option<&'a [u8]> {
+    let mut line: Vec<&[u8]> = nodes.to_vec();
+    line.sort_by_cached_key(|name| common_hash(&[dialog.call_id, dialog.from_tag, dialog.to_tag, name]));
+    line.get(turn % line.len().max(1)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::event_package::{Package, PackageId};
+
+    fn packages() -> Packages {
+        Packages(vec![Package {
+            name: b"presence",
+            content_type: b"application/pidf+xml",
+            default_expires: 3600,
+            is_winfo: false,
+            keep_entity_tag: false,
+            needs_authorization: false,
+            aggregates: false,
+            filters_body: false,
+            per_watcher_body: false,
+            checks_publish: false,
+            checks_form_only: false,
+            peer: None,
+        }])
+    }
+
+    fn announcement() -> Announcement {
+        let texts: Vec<Vec<u8>> = (0..FIELDS).map(|n| vec![b'a' + n as u8; 3]).collect();
+        let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
+        for (slot, text) in fields.iter_mut().zip(&texts) {
+            *slot = text;
+        }
+        fields[3] = b"\xff\"\\";
+        let numbers = Numbers {
+            event: PackageId(0),
+            status: Status::Pending,
+            expires_at: 1600,
+            local_cseq: 7,
+            remote_cseq: 8,
+            version: 9,
+            flags: 10,
+            updated: -1,
+            updated_winfo: -1,
+            since: 900,
+            refreshed_at: 0,
+            journal: Journal::Clean,
+        };
+        let claim = Claim { remote_cseq: 8, term: 3, owner: b"b:2".to_vec() };
+        Announcement { subscription: Subscription::new(numbers, &fields).unwrap(), claim }
+    }
+
+    #[test]
+    fn a_subscription_travels_whole() {
+        let sent = announcement();
+        let body = sent.to_json(b"a:1", &packages(), 1000);
+        let Some((node, Message::Subscription(read))) = parse(&body, &packages(), 5000) else { panic!("{body:?}") };
+        assert_eq!(node, b"a:1");
+        assert_eq!(read.claim, sent.claim);
+        assert_eq!(read.subscription.fields(), sent.subscription.fields());
+        let n = read.subscription.numbers;
+        assert_eq!((n.expires_at, n.since, n.local_cseq, n.version, n.flags), (5600, 4900, 7, 9, 10));
+        assert_eq!(n.status, Status::Pending);
+    }
+
+    #[test]
+    fn the_other_messages_too() {
+        let ending =
+            Ending { call_id: b"c".to_vec(), to_tag: b"t".to_vec(), from_tag: b"f\xfe".to_vec(), for_good: true };
+        let read = parse(&ending.to_json(b"a:1"), &packages(), 0);
+        assert!(matches!(read, Some((_, Message::End(read))) if read == ending));
+        assert!(matches!(parse(&hello(b"a:1", true), &packages(), 0), Some((_, Message::Hello { answer: true }))));
+        assert!(matches!(parse(&sync(b"a:1"), &packages(), 0), Some((_, Message::Sync))));
+        let newer = br#"{"action":"balance","node":"a:1","x":[1]}"#;
+        assert!(matches!(parse(newer, &packages(), 0), Some((_, Message::Other))));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        let whole = String::from_utf8(announcement().to_json(b"a:1", &packages(), 1000)).unwrap();
+        for (from, to) in [
+            ("\"node\":\"a:1\"", "\"node\":\"\""),
+            ("\"presence\"", "\"nothing\""),
+            ("\"status\":2", "\"status\":9"),
+            ("\"term\":3", "\"term\":-3"),
+            ("\"term\":3", "\"term\":99999999999"),
+            ("\"callid\":\"kkk\"", "\"callid\":\"\""),
+            ("\"callid\":\"kkk\"", "\"callid\":[300]"),
+            ("\"callid\":\"kkk\"", "\"callid\":{}"),
+        ] {
+            let changed = whole.replace(from, to);
+            assert_ne!(changed, whole, "{from}");
+            assert!(parse(changed.as_bytes(), &packages(), 0).is_none(), "{to}");
+        }
+        for bad in ["", "[]", "{", "{\"node\":\"a\"}", "{\"action\":\"hello\"}", "{\"action\":7,\"node\":\"a\"}"] {
+            assert!(parse(bad.as_bytes(), &packages(), 0).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_watchers_last_word_decides_then_the_last_change_of_hands() {
+        let claim = |remote_cseq, term, owner: &str| Claim { remote_cseq, term, owner: owner.into() };
+        assert!(claim(2, 0, "a") > claim(1, 5, "b"));
+        assert!(claim(2, 1, "a") > claim(2, 0, "b"));
+        assert!(claim(2, 1, "b") > claim(2, 1, "a"));
+    }
+
+    #[test]
+    fn heirs_share_and_agree() {
+        let nodes: [&[u8]; 3] = [b"a:1", b"b:2", b"c:3"];
+        let turned: [&[u8]; 3] = [b"c:3", b"a:1", b"b:2"];
+        let mut counts = [0; 3];
+        for n in 0..300 {
+            let call_id = format!("call-{n}");
+            let dialog = DialogId { call_id: call_id.as_bytes(), to_tag: b"t", from_tag: b"f" };
+            let first = heir(&nodes, dialog, 0).unwrap();
+            assert_eq!(Some(first), heir(&turned, dialog, 0));
+            assert_ne!(Some(first), heir(&nodes, dialog, 1));
+            counts[nodes.iter().position(|name| *name == first).unwrap()] += 1;
+        }
+        assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
+        assert_eq!(heir(&[], DialogId { call_id: b"c", to_tag: b"t", from_tag: b"f" }, 0), None);
+    }
+}
