@@ -12,17 +12,19 @@ use std::ffi::{CStr, c_long, c_ushort, c_void};
 #[repr(usize)]
 enum Of {
     Subscriptions,
+    Replicas,
     Pending,
     Publications,
     Presentities,
 }
 
 impl Of {
-    const ALL: [Of; 4] = [Of::Subscriptions, Of::Pending, Of::Publications, Of::Presentities];
+    const ALL: [Of; 5] = [Of::Subscriptions, Of::Replicas, Of::Pending, Of::Publications, Of::Presentities];
 
     fn value(self, counts: &Counts) -> i64 {
         match self {
             Of::Subscriptions => counts.subscriptions,
+            Of::Replicas => counts.replicas,
             Of::Pending => counts.pending,
             Of::Publications => counts.publications,
             Of::Presentities => counts.presentities,
@@ -110,8 +112,9 @@ fn refused(done: bool) -> Result<(), String> {
 pub(super) fn register_presence() -> Result<(), String> {
     const GROUP: &CStr = c"presence";
     counters::register(GROUP);
-    let totals: [(&'static CStr, &'static CStr, Of); 4] = [
+    let totals: [(&'static CStr, &'static CStr, Of); 5] = [
         (c"subscriptions", c"active subscriptions", Of::Subscriptions),
+        (c"subscriptions_replicas", c"subscriptions of other nodes that are held here, too", Of::Replicas),
         (c"subscriptions_pending", c"subscriptions that nobody has decided about", Of::Pending),
         (c"publications", c"live publications", Of::Publications),
         (c"presentities", c"presentities with publications", Of::Presentities),

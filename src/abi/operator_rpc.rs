@@ -91,6 +91,10 @@ fn subscriptions(rpc: Rpc) {
                 out.text(c"contact", s.get(Field::Contact)).text(c"callid", s.get(Field::CallId));
                 out.int(c"cseq", s.numbers.local_cseq.into()).int(c"version", s.numbers.version.into());
                 out.text(c"user_agent", s.get(Field::UserAgent));
+                let node = world.node_of(s.dialog());
+                if !node.is_empty() {
+                    out.text(c"node", &node);
+                }
             }
         }
         Err(error) => fault(rpc, &error.to_string()),

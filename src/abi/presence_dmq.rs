@@ -31,7 +31,9 @@ pub(super) fn join(config: &Config) -> Result<(), String> {
         && dmq::join(Channel::Nodes, nodes, on_node, on_joined_nodes);
     match joined {
         true => Ok(()),
-        false => Err("enable_dmq is set: the dmq module must be loaded before presence, with its server_address".into()),
+        false => {
+            Err("enable_dmq is set: the dmq module must be loaded before presence, with its server_address".into())
+        }
     }
 }
 
@@ -50,7 +52,7 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
         let Some(world) = state::world() else { return -1 };
         world.process().shared.nodes.note_joined(clock::now());
         let name = world.node_name();
-        if name.is_empty() || dmq::broadcast(Channel::Nodes, &cluster::hello(name, true)) { 0 } else { -1 }
+        if name.is_empty() || broadcast(Channel::Nodes, &cluster::hello(name, true)) { 0 } else { -1 }
     })
 }
 
@@ -118,6 +120,16 @@ unsafe extern "C" fn on_node(
     })
 }
 
+fn send(channel: Channel, to: &Address, body: &[u8]) -> bool {
+    counters::count(Counter::DmqSent);
+    dmq::send(channel, to, body)
+}
+
+fn broadcast(channel: Channel, body: &[u8]) -> bool {
+    counters::count(Counter::DmqSent);
+    dmq::broadcast(channel, body)
+}
+
 fn unreadable(body: &[u8]) -> Answer {
     log!(Notice, "a message of another node cannot be read: {}", log::show(&body[..body.len().min(200)]));
     BAD
@@ -138,7 +150,7 @@ fn hear_publication(world: &mut World, body: &[u8], from: Option<Address>) -> An
         Some(Message::Update(replica)) => match replication::apply(world, &replica) {
             Ok(correction) => {
                 if let (Some(correction), Some(from)) = (correction, from) {
-                    dmq::send(Channel::Publications, &from, &correction.to_json());
+                    send(Channel::Publications, &from, &correction.to_json());
                 }
                 OK
             }
@@ -155,13 +167,16 @@ fn hear_publication(world: &mut World, body: &[u8], from: Option<Address>) -> An
 }
 
 fn hear_node(world: &mut World, body: &[u8], from: Option<Address>) -> Answer {
-    let Some((name, message)) = cluster::parse(body, world.process().registry.packages(), clock::now()) else { return unreadable(body) };
+    let Some((name, message)) = cluster::parse(body, world.process().registry.packages(), clock::now()) else {
+        return unreadable(body);
+    };
     let nodes = world.process().shared.nodes;
     if let Some(from) = &from {
         if nodes.heard(&name, from, clock::now()).is_err() {
             log!(Error, "there is no room for another node");
         }
     }
+    nodes.note_alive(&name, clock::now());
     let done = match (message, from) {
         (NodeMessage::Hello { answer }, Some(from)) => {
             greet(world, &from, answer);
@@ -172,7 +187,9 @@ fn hear_node(world: &mut World, body: &[u8], from: Option<Address>) -> Answer {
             nodes.note_told(&from, clock::now());
             Ok(())
         }
-        (NodeMessage::Subscription(_) | NodeMessage::End(_), _) if !world.process().config.shares_subscriptions => Ok(()),
+        (NodeMessage::Subscription(_) | NodeMessage::End(_), _) if !world.process().config.shares_subscriptions => {
+            Ok(())
+        }
         (NodeMessage::Subscription(announcement), from) => world.hear(&announcement, from.as_ref()),
         (NodeMessage::End(ending), _) => world.hear_end(&ending),
         _ => Ok(()),
@@ -190,16 +207,16 @@ fn hear_node(world: &mut World, body: &[u8], from: Option<Address>) -> Answer {
 fn greet(world: &mut World, from: &Address, answer: bool) {
     let (config, name) = (&world.process().config, world.node_name());
     if answer {
-        dmq::send(Channel::Nodes, from, &cluster::hello(name, false));
+        send(Channel::Nodes, from, &cluster::hello(name, false));
     }
     if !world.process().shared.nodes.take_question() {
         return;
     }
     if config.replicates && config.asks_for_all {
-        dmq::send(Channel::Publications, from, replication::SYNC_YOU);
+        send(Channel::Publications, from, replication::SYNC_YOU);
     }
     if config.shares_subscriptions && config.asks_for_subscriptions {
-        dmq::send(Channel::Nodes, from, &cluster::sync(name));
+        send(Channel::Nodes, from, &cluster::sync(name));
     }
 }
 
@@ -212,6 +229,6 @@ pub(super) fn step(world: &mut World) {
     world.cluster_step();
     let nodes = world.process().shared.nodes;
     if nodes.is_alone_since_joining(clock::now()) && nodes.take_question() && config.replicates && config.asks_for_all {
-        dmq::broadcast(Channel::Publications, replication::SYNC);
+        broadcast(Channel::Publications, replication::SYNC);
     }
 }

@@ -35,7 +35,7 @@ impl World {
         // Where the driver cannot count, they go page by page.
         let all = if counted == 0 { LARGEST_STEP } else { counted };
         let share = all.div_ceil(left + 1).min(LARGEST_STEP);
-        let page = self.page_of_subscriptions(0, share, |_| true)?;
+        let page = self.page_of_subscriptions(0, share, |subscription| self.is_owned(subscription.dialog()))?;
         for subscription in &page {
             expiry::end(self, subscription, b"deactivated")?;
         }

@@ -1,6 +1,7 @@
 //! What happens between memory and tables outside of requests: restore at start-up, write-back, cleaning, notifier turns.
 use super::active_watchers as rows;
 use super::counters::{self, Counter};
+use super::nodes::NodeId;
 use super::tables::Hold;
 use super::world::World;
 use crate::host::clock;
@@ -38,13 +39,18 @@ impl World {
             _ => 0,
         };
         let mut failed = 0;
+        // Where nodes share subscriptions, another may have gone on with them: it is asked first.
+        let hold = match self.config.shares_subscriptions {
+            true => Hold { owner: NodeId::ELSEWHERE, term: 0 },
+            false => Hold::default(),
+        };
         let count = super::pages::each_page(self.database, table, self.config.fetch_rows, |db, page| {
             let found = rows::select(db, table, packages, page)?;
             for mut subscription in found.iter().cloned() {
                 subscription.numbers.local_cseq += reserve;
                 let placed = subscription
                     .map(shm::copy)
-                    .and_then(|shared| self.place_member(shared, subscription.numbers.local_cseq, Hold::default()));
+                    .and_then(|shared| self.place_member(shared, subscription.numbers.local_cseq, hold));
                 failed += usize::from(placed.is_err());
             }
             Ok(found.len())

@@ -27,10 +27,14 @@ struct Node {
     /// Where dmq reaches it; no port: only heard of.
     host: ShmBox<[u8]>,
     port: u16,
-    /// dmq says that it answers.
+    /// dmq says that it answers, and sends it what is broadcast.
+    reached: bool,
+    /// It is there: dmq says so, or it has spoken.
     active: bool,
     /// When that changed.
     since: i64,
+    /// When it spoke though dmq said that it does not answer; 0: dmq knows.
+    heard_at: i64,
     /// It may have missed something: it is to be told what we have.
     owed: bool,
     /// When it was told all last.
@@ -44,6 +48,8 @@ pub struct Nodes {
     asked: AtomicBool,
     /// When dmq found the cluster; 0: not yet.
     joined_at: AtomicI64,
+    /// Subscriptions read from the table at start are ours, or somebody else has said so.
+    settled: AtomicBool,
 }
 
 /// More than this is no cluster but an attack.
@@ -52,8 +58,21 @@ const MOST: usize = 256;
 /// A node that misses messages again and again is told all this often at most, in seconds.
 const TOLD_INTERVAL: i64 = 5;
 
+/// For so long after we found the cluster, in seconds, its nodes are new to us, not we to them.
+const JOINING: i64 = 10;
+
+/// So long after the start a node that sees no other begins to serve what it read from the table, in seconds.
+const ALONE_AFTER: i64 = 3;
+
+/// So long after the start the others have said what they serve, in seconds.
+const SETTLED_AFTER: i64 = 10;
+
 /// A node is lost when it has not answered for so long, in seconds; dmq has tried for a while before.
 const LOST_AFTER: i64 = 2;
+
+/// A node that dmq has given up is believed to be there for so long after it spoke, in seconds: dmq's next look at it may
+/// take its time.
+const TRUSTED_FOR: i64 = 90;
 
 /// A node that others speak of is lost when it has not been seen for so long, in seconds.
 const UNSEEN_AFTER: i64 = 10;
@@ -73,6 +92,7 @@ impl Nodes {
             list: Lock::new(ShmVec::new_in(Shm)),
             asked: AtomicBool::new(false),
             joined_at: AtomicI64::new(0),
+            settled: AtomicBool::new(false),
         }
     }
 
@@ -92,6 +112,14 @@ impl Nodes {
         joined > 0 && now - joined >= 3
     }
 
+    /// Whether the time has come to take what was read from the table as ours: once, `age` seconds after the start, sooner
+    /// without other nodes.
+    pub fn take_settling(&self, seen: &[dmq::Node], age: i64) -> bool {
+        let alone = !seen.iter().any(|node| node.active && !node.local);
+        let due = age >= if alone { ALONE_AFTER } else { SETTLED_AFTER };
+        due && !self.settled.swap(true, Ordering::Relaxed)
+    }
+
     /// The place of a node, made when it is new.
     pub fn of_name(&self, name: &[u8], now: i64) -> Result<NodeId, NoMemory> {
         let fresh = Node::new(name, None, now)?;
@@ -108,6 +136,14 @@ impl Nodes {
         match id.0 {
             0 => Vec::new(),
             at => list.get(usize::from(at) - 1).map(|node| node.name.to_vec()).unwrap_or_default(),
+        }
+    }
+
+    /// A node has spoken.
+    pub fn note_alive(&self, name: &[u8], now: i64) {
+        if let Some(node) = self.list.lock().iter_mut().find(|node| *node.name == *name && !node.active) {
+            node.heard_at = now;
+            node.set_reached(false, now);
         }
     }
 
@@ -130,42 +166,50 @@ impl Nodes {
             }
         };
         // What was known of the address goes on under this name.
-        let (active, since, owed) = match known {
+        let (reached, since, owed) = match known {
             Some(old) => {
                 list[old].port = 0;
-                (list[old].active, list[old].since, list[old].owed)
+                (list[old].reached, list[old].since, list[old].owed)
             }
-            None => (true, now, true),
+            None => (false, now, true),
         };
         let node = &mut list[at];
         (node.host, node.port) = (fresh.host, fresh.port);
-        (node.active, node.since, node.owed) = (active, since, owed);
+        (node.reached, node.active, node.since, node.owed) = (reached, true, since, owed);
         Ok(())
     }
 
     /// Compares with what dmq says now; returns the nodes that have just begun to answer.
     pub fn observe(&self, seen: &[dmq::Node], now: i64) -> Vec<Address> {
         let mut returned = Vec::new();
+        // Who comes after us asks for what there is; whoever we find or find again is told.
+        let new_here = now - self.joined_at.load(Ordering::Relaxed) <= JOINING;
         for other in seen.iter().filter(|node| !node.local) {
             let Ok(fresh) = Node::new(b"", Some(&other.address), now) else { continue };
             let mut list = self.list.lock();
             let node = match list.iter().position(|node| node.is_at(&other.address)) {
-                Some(at) => &mut list[at],
+                Some(at) => {
+                    list[at].owed |= other.active && !list[at].reached;
+                    &mut list[at]
+                }
                 None => match add(&mut list, fresh) {
-                    Ok(id) => &mut list[usize::from(id.0) - 1],
+                    Ok(id) => {
+                        let at = usize::from(id.0) - 1;
+                        list[at].owed = new_here;
+                        &mut list[at]
+                    }
                     Err(NoMemory) => continue,
                 },
             };
-            if other.active && !node.active {
-                node.owed |= now - node.told_at > TOLD_INTERVAL;
+            if other.active && !node.reached {
                 returned.push(other.address.clone());
             }
-            node.set_active(other.active, now);
+            node.set_reached(other.active, now);
         }
         let mut list = self.list.lock();
         for node in list.iter_mut().filter(|node| node.port > 0) {
             if !seen.iter().any(|other| node.is_at(&other.address)) {
-                node.set_active(false, now);
+                node.set_reached(false, now);
             }
         }
         returned
@@ -186,22 +230,16 @@ impl Nodes {
         }
     }
 
-    /// The nodes that are to be told what we have, each with whether we are the one who tells it the publications.
-    pub fn take_owed(&self, own: &[u8], now: i64) -> Vec<(Address, bool)> {
+    /// The nodes that are to be told what we have.
+    pub fn take_owed(&self, now: i64) -> Vec<Address> {
         let mut list = self.list.lock();
-        let due: Vec<usize> = (0..list.len())
-            .filter(|at| list[*at].owed && list[*at].answers() && now - list[*at].told_at > TOLD_INTERVAL)
-            .collect();
-        due.into_iter()
-            .map(|at| {
-                let others = list.iter().enumerate().filter(|(other, node)| *other != at && node.answers() && !node.owed);
-                let first = others.map(|(_, node)| &*node.name).all(|name| own < name);
-                let node = &mut list[at];
-                node.owed = false;
-                node.told_at = now;
-                (node.address(), first)
-            })
-            .collect()
+        let due = list.iter_mut().filter(|n| n.owed && n.answers() && now - n.told_at > TOLD_INTERVAL);
+        due.map(|node| {
+            node.owed = false;
+            node.told_at = now;
+            node.address()
+        })
+        .collect()
     }
 
     /// Whether `own` comes first among the nodes of our kind that answer: it speaks for all.
@@ -209,9 +247,10 @@ impl Nodes {
         self.list.lock().iter().filter(|node| node.answers()).all(|node| own < &*node.name)
     }
 
-    /// The names of the nodes of our kind that answer.
-    pub fn answering(&self) -> Vec<Vec<u8>> {
-        self.list.lock().iter().filter(|node| node.answers()).map(|node| node.name.to_vec()).collect()
+    /// The names of the nodes of our kind that are there.
+    pub fn present(&self) -> Vec<Vec<u8>> {
+        let list = self.list.lock();
+        list.iter().filter(|node| node.active && !node.name.is_empty()).map(|node| node.name.to_vec()).collect()
     }
 
     /// The nodes that are lost.
@@ -242,7 +281,7 @@ impl Node {
     fn new(name: &[u8], address: Option<&Address>, now: i64) -> Result<Node, NoMemory> {
         let (host, port) = address.map_or((b"".as_slice(), 0), |address| (&*address.host, address.port));
         let (name, host) = (shm::copy(name)?, shm::copy(host)?);
-        Ok(Node { name, host, port, active: false, since: now, owed: false, told_at: 0 })
+        Ok(Node { name, host, port, reached: false, active: false, since: now, heard_at: 0, owed: false, told_at: 0 })
     }
 
     fn is_at(&self, address: &Address) -> bool {
@@ -255,10 +294,16 @@ impl Node {
 
     /// Whether it is one of our kind and there.
     fn answers(&self) -> bool {
-        self.active && !self.name.is_empty() && self.port > 0
+        self.reached && !self.name.is_empty() && self.port > 0
     }
 
-    fn set_active(&mut self, active: bool, now: i64) {
+    /// dmq says whether it answers; whoever has just spoken does, whatever dmq says.
+    fn set_reached(&mut self, reached: bool, now: i64) {
+        self.reached = reached;
+        if reached {
+            self.heard_at = 0;
+        }
+        let active = reached || (self.heard_at > 0 && now - self.heard_at < TRUSTED_FOR);
         if self.active != active {
             self.active = active;
             self.since = now;
@@ -282,33 +327,38 @@ mod tests {
     fn nodes_come_go_and_return() {
         let nodes = Nodes::new();
         assert_eq!(nodes.observe(&seen(&[(1, true)]), 10), [at(1)]);
-        assert!(nodes.answering().is_empty(), "it has not said who it is");
+        assert!(nodes.present().is_empty(), "it has not said who it is");
         nodes.heard(b"b", &at(1), 10).unwrap();
-        assert_eq!(nodes.answering(), [b"b".to_vec()]);
-        assert_eq!(nodes.take_owed(b"a", 10), [(at(1), true)]);
-        assert!(nodes.take_owed(b"a", 20).is_empty());
+        assert_eq!(nodes.present(), [b"b".to_vec()]);
+        assert_eq!(nodes.take_owed(10), [at(1)]);
+        assert!(nodes.take_owed(20).is_empty());
         assert!(nodes.observe(&seen(&[(1, false)]), 20).is_empty());
         assert!(nodes.lost(21).is_empty());
         assert_eq!(nodes.lost(22).iter().map(|lost| nodes.name(lost.id)).collect::<Vec<_>>(), [b"b".to_vec()]);
         assert_eq!(nodes.observe(&seen(&[(1, true)]), 30), [at(1)]);
-        assert_eq!(nodes.take_owed(b"c", 30), [(at(1), true)], "nobody else is there to tell it");
+        assert_eq!(nodes.take_owed(30), [at(1)]);
         nodes.observe(&[], 40);
         assert_eq!(nodes.lost(50).len(), 1);
+        nodes.note_alive(b"b", 50);
+        nodes.observe(&[], 130);
+        assert!(nodes.lost(139).is_empty(), "it has spoken");
+        nodes.observe(&[], 140);
+        assert_eq!(nodes.lost(142).len(), 1);
     }
 
     #[test]
-    fn the_first_of_those_who_stayed_tells_publications() {
+    fn who_comes_later_asks_and_who_missed_something_is_told() {
         let nodes = Nodes::new();
-        nodes.observe(&seen(&[(1, true), (2, true)]), 10);
-        nodes.heard(b"b", &at(1), 10).unwrap();
-        nodes.heard(b"c", &at(2), 10).unwrap();
-        nodes.take_owed(b"a", 10);
+        nodes.observe(&seen(&[(1, true), (2, true)]), 100);
+        nodes.heard(b"b", &at(1), 100).unwrap();
+        nodes.heard(b"c", &at(2), 100).unwrap();
+        assert!(nodes.take_owed(100).is_empty());
         assert!(nodes.is_first(b"a") && !nodes.is_first(b"bb"));
         nodes.note_missed(&at(2));
-        assert!(nodes.take_owed(b"x", 12).is_empty(), "not so soon");
-        assert_eq!(nodes.take_owed(b"x", 20), [(at(2), false)], "b tells it");
+        assert_eq!(nodes.take_owed(100), [at(2)]);
         nodes.note_missed(&at(2));
-        assert_eq!(nodes.take_owed(b"a", 30), [(at(2), true)]);
+        assert!(nodes.take_owed(102).is_empty(), "not so soon");
+        assert_eq!(nodes.take_owed(110), [at(2)]);
     }
 
     #[test]
@@ -321,6 +371,7 @@ mod tests {
         assert_eq!(nodes.of_name(b"b", 10).unwrap(), id);
         assert!(nodes.lost(20).is_empty());
         nodes.heard(b"b", &at(3), 20).unwrap();
-        assert_eq!(nodes.take_owed(b"a", 20), [(at(3), true)]);
+        nodes.observe(&seen(&[(3, true)]), 20);
+        assert_eq!(nodes.take_owed(20), [at(3)]);
     }
 }

@@ -7,9 +7,9 @@ use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log, process, shm};
 use crate::log;
 use crate::presence::cluster::{self, Announcement, Claim, Ending, TAKEOVER_STEP};
+use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
 use crate::presence::notifier;
-use crate::presence::config::SubscriptionMode;
 use crate::presence::ports::{Event, Occasion, Ports};
 use crate::presence::replication;
 use crate::presence::subscribe;
@@ -92,6 +92,13 @@ impl World {
         dmq::send(Channel::Nodes, to, body)
     }
 
+    /// Answers whoever told us something; everybody, when dmq does not know who it was.
+    fn answer_node(&self, from: Option<&Address>, body: &[u8]) {
+        if !from.is_some_and(|from| self.tell_node(from, body)) {
+            self.tell_nodes(body);
+        }
+    }
+
     fn owner_name(&self, owner: NodeId) -> Vec<u8> {
         if owner.is_here() { self.node_name().to_vec() } else { self.shared.nodes.name(owner) }
     }
@@ -167,6 +174,10 @@ impl World {
         }
         self.bury_dialog(ending, subscription.numbers.expires_at);
         self.forget_member(ending.dialog())?;
+        if hold.owner.is_here() {
+            // Whoever holds a replica for us has not heard of it either.
+            self.tell_nodes(&ending.to_json(self.node_name()));
+        }
         self.tell_watched(&subscription, Status::Terminated);
         Ok(())
     }
@@ -201,11 +212,11 @@ impl World {
             Verdict::Yield => {
                 let text = self.announcement_text(mine, mine_hold);
                 self.accept(other, hold)?;
-                from.map(|from| self.tell_node(from, &text));
+                self.answer_node(from, &text);
             }
             Verdict::Correct => {
                 let text = self.announcement_text(mine, mine_hold);
-                from.map(|from| self.tell_node(from, &text));
+                self.answer_node(from, &text);
             }
             Verdict::Insist => self.go_beyond(dialog, &other.subscription.numbers)?,
         }
@@ -223,7 +234,7 @@ impl World {
                 from_tag: dialog.from_tag.to_vec(),
                 for_good: true,
             };
-            from.map(|from| self.tell_node(from, &ending.to_json(self.node_name())));
+            self.answer_node(from, &ending.to_json(self.node_name()));
             return Ok(());
         }
         if subscription.numbers.expires_at <= clock::now() {
@@ -347,14 +358,39 @@ impl World {
         for address in self.shared.nodes.observe(&seen, now) {
             self.tell_node(&address, &cluster::hello(name, true));
         }
-        for (address, tells_publications) in self.shared.nodes.take_owed(name, now) {
+        for address in self.shared.nodes.take_owed(now) {
             self.tell_subscriptions(&address, false);
-            if tells_publications && self.config.replicates {
+            if self.config.replicates {
                 self.tell_publications(&address, true);
             }
         }
         if self.config.shares_subscriptions {
+            if self.shared.nodes.take_settling(&seen, now - self.config.started) {
+                self.settle();
+            }
             self.take_over_lost(now);
+        }
+    }
+
+    /// Nobody else has gone on with the rest of what was read from the table at start: it is ours.
+    fn settle(&mut self) {
+        let tables = &self.shared.tables;
+        let mut resources = Vec::new();
+        for index in 0..tables.shard_count() {
+            let mut shard = tables.nth_shard(index);
+            for member in shard.members_mut().filter(|member| member.hold.owner == NodeId::ELSEWHERE) {
+                member.hold.owner = NodeId::HERE;
+                resources.push((member.subscription.get(Field::PresUri).to_vec(), member.subscription.numbers.event));
+            }
+        }
+        resources.sort_by(|a, b| (&a.0, a.1.0).cmp(&(&b.0, b.1.0)));
+        resources.dedup();
+        for (uri, event) in resources {
+            // What has changed meanwhile was not told.
+            let resource = self.uri_rule().resource(&uri, event);
+            if self.happened(&resource, Event::State { sender: b"", once: None }) {
+                notifier::run(self, &resource);
+            }
         }
     }
 
@@ -409,7 +445,7 @@ impl World {
         if lost.is_empty() {
             return;
         }
-        let mut names = self.shared.nodes.answering();
+        let mut names = self.shared.nodes.present();
         names.push(self.node_name().to_vec());
         let line: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
         let mut ours = Vec::new();
@@ -463,7 +499,6 @@ fn own_contact(server_address: &[u8], socket: &[u8]) -> Vec<u8> {
     }
     let text = log::show(socket).into_owned();
     match text.split_once(':') {
-        Some(("udp", address)) => format!("sip:{address}").into_bytes(),
         Some((transport, address)) => format!("sip:{address};transport={transport}").into_bytes(),
         None => Vec::new(),
     }
@@ -475,7 +510,7 @@ mod tests {
 
     #[test]
     fn the_contact_names_the_socket() {
-        assert_eq!(own_contact(b"", b"udp:10.0.0.1:5060"), b"sip:10.0.0.1:5060");
+        assert_eq!(own_contact(b"", b"udp:10.0.0.1:5060"), b"sip:10.0.0.1:5060;transport=udp");
         assert_eq!(own_contact(b"", b"tcp:10.0.0.1:5060"), b"sip:10.0.0.1:5060;transport=tcp");
         assert_eq!(own_contact(b"sip:server", b"udp:10.0.0.1:5060"), b"sip:server");
         assert_eq!(own_contact(b"", b""), b"");

@@ -10,7 +10,9 @@ use crate::presence::subscription::{Journal, Status};
 pub struct Counts {
     /// Subscriptions.
     pub subscriptions: i64,
-    /// Those of them that nobody has decided about.
+    /// Subscriptions of other nodes that are held here, too.
+    pub replicas: i64,
+    /// Subscriptions that nobody has decided about.
     pub pending: i64,
     /// Those whose rows are older than the memory (write-back).
     pub unwritten: i64,
@@ -57,6 +59,10 @@ impl World {
             let shard = tables.nth_shard(index);
             for member in shard.members() {
                 let Some(count) = counts.get_mut(usize::from(member.subscription.numbers.event.0)) else { continue };
+                if !member.hold.owner.is_here() {
+                    count.replicas += 1;
+                    continue;
+                }
                 count.subscriptions += 1;
                 count.pending += i64::from(member.subscription.numbers.status == Status::Pending);
                 let waits = writes_back && member.subscription.numbers.journal != Journal::Clean;

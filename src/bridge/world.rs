@@ -193,7 +193,8 @@ impl World {
             self.note_failure(dialog, code);
         }
         let gone = matches!(code, 404 | 481) || (code == 408 && self.config.remove_on_timeout);
-        if gone {
+        // What another node has gone on with meanwhile is not ours to end.
+        if gone && self.is_owned(dialog) {
             match self.drop_subscription(dialog) {
                 Ok(Some(subscription)) => {
                     log!(

@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 /// have sent since it spoke of it.
 pub const TAKEOVER_STEP: u32 = 1000;
 
+/// No dialog comes so far; a CSeq ends at 2^31 (RFC 3261 8.1.1.5).
+const HIGHEST: u32 = 1 << 30;
+
 /// What decides between two nodes that both hold a subscription; the larger one owns it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claim {
@@ -175,13 +178,14 @@ fn announcement(object: &Map<String, Value>, packages: &Packages, now: i64) -> O
         *slot = text;
     }
     let remote_cseq = number(object, "remote_cseq")?;
+    let counted = |name| number(object, name).filter(|n| *n <= HIGHEST);
     let numbers = Numbers {
         event: packages.named(&bytes(object.get("event"))?)?,
         status: Status::from_number(number(object, "status")?.into())?,
         expires_at: now + i64::from(number(object, "expires")?),
-        local_cseq: number(object, "local_cseq")?,
+        local_cseq: counted("local_cseq")?,
         remote_cseq,
-        version: number(object, "version")?,
+        version: counted("version")?,
         flags: number(object, "flags")?,
         updated: -1,
         updated_winfo: -1,
@@ -200,9 +204,10 @@ fn announcement(object: &Map<String, Value>, packages: &Packages, now: i64) -> O
 
 /// FNV-1a: every node has to come to the same number, whatever its build.
 fn common_hash(parts: &[&[u8]]) -> u64 {
-    parts.iter().flat_map(|part| part.iter()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    parts
+        .iter()
+        .flat_map(|part| part.iter())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// Which of the nodes that are left goes on with a dialog when its owner is lost: each node comes to the same answer, and the
@@ -292,6 +297,7 @@ mod tests {
             ("\"node\":\"a:1\"", "\"node\":\"\""),
             ("\"presence\"", "\"nothing\""),
             ("\"status\":2", "\"status\":9"),
+            ("\"local_cseq\":7", "\"local_cseq\":2000000000"),
             ("\"term\":3", "\"term\":-3"),
             ("\"term\":3", "\"term\":99999999999"),
             ("\"callid\":\"kkk\"", "\"callid\":\"\""),

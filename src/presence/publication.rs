@@ -147,6 +147,8 @@ impl Plan {
     pub fn of<D: Stored>(documents: &[D], change: &Change) -> Plan {
         let find = |etag: &[u8]| documents.iter().position(|document| document.etag() == etag);
         match change {
+            // Another process was faster with what another node told.
+            Change::Insert(new) if find(&new.etag).is_some() => Plan::NoMatch,
             Change::Insert(new) => {
                 let same = |d: &D| d.dialog_ids().iter().any(|id| new.dialogs.ids.contains(id));
                 let places = documents.iter().enumerate().filter(|(_, d)| same(d)).map(|(at, _)| at);
@@ -183,8 +185,9 @@ mod tests {
     #[test]
     fn one_document_for_each_dialog() {
         let stored = [dialog("a", "early"), dialog("b", "early")];
-        let plan = Plan::of(&stored, &Change::Insert(dialog("b", "confirmed")));
-        assert_eq!(plan, Plan::Insert { replaced: vec![1] });
+        let change = Publication { etag: b"c".to_vec(), ..dialog("b", "confirmed") };
+        assert_eq!(Plan::of(&stored, &Change::Insert(change)), Plan::Insert { replaced: vec![1] });
+        assert_eq!(Plan::of(&stored, &Change::Insert(dialog("b", "confirmed"))), Plan::NoMatch);
     }
 
     #[test]

@@ -260,7 +260,9 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
                 priority: 0,
                 dialogs,
             };
-            ports.publish(&resource, Change::Insert(publication))?;
+            if ports.publish(&resource, Change::Insert(publication))? == Applied::NoMatch {
+                return Ok(None);
+            }
             publish::shown_alone(&new, Some(&replica.body))
         }
         Step::Modify(mine) => {
