@@ -64,6 +64,7 @@ typedef struct kr_presence_params
 	int max_subscriptions;
 	int min_refresh_interval;
 	int overload_memory;
+	int notify_failures;
 } kr_presence_params_t;
 
 typedef struct kr_pua_params

@@ -234,6 +234,7 @@ static param_export_t parameters[] = {
 	{"max_subscriptions", PARAM_INT, &params.max_subscriptions},
 	{"min_refresh_interval", PARAM_INT, &params.min_refresh_interval},
 	{"overload_memory", PARAM_INT, &params.overload_memory},
+	{"notify_failures", PARAM_INT, &params.notify_failures},
 	{0, 0, 0}
 };
 

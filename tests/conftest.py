@@ -1,5 +1,6 @@
 """Fixtures: servers that several scenarios share, and scenarios that run on stock and on ours."""
 import itertools
+import os
 
 import pytest
 
@@ -8,6 +9,56 @@ from kit.kamailio import Kamailio
 from kit.sip import Client
 
 _names = itertools.count()
+
+# The fifteen promises of the suites (CONTRIBUTING.md): `pytest --suite T4` runs one.
+SUITES = {
+    "T1": "a lamp is never stuck", "T2": "one request at a time for each publication", "T3": "CSeq and version rise by one",
+    "T4": "nothing is lost in a crash", "T5": "a refresh counts at once", "T6": "the end is told once",
+    "T7": "thousands end in one second", "T8": "dead watchers do not stop the others", "T9": "answers to NOTIFY",
+    "T10": "the same in every database and mode", "T11": "no NOTIFY lost or doubled by notifiers",
+    "T12": "commands under load", "T13": "memory comes back", "T14": "hostile input", "T15": "a cluster",
+}
+# Slow runs at full size: `make soak`.
+SOAK = bool(os.environ.get("SOAK"))
+_figures = []
+
+
+def pytest_addoption(parser):
+    parser.addoption("--suite", action="append", default=[], help="run only these suites: T1 to T15")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "suite(name): part of one of the suites T1 to T15")
+
+
+def pytest_collection_modifyitems(config, items):
+    wanted = config.getoption("--suite")
+    unknown = [name for name in wanted if name not in SUITES]
+    if unknown:
+        raise pytest.UsageError("no suite %s: there are %s" % (unknown[0], ", ".join(SUITES)))
+    if wanted:
+        chosen = [item for item in items if any(mark.args[0] in wanted for mark in item.iter_markers("suite"))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _figures:
+        terminalreporter.section("figures")
+        for suite, test, text in sorted(_figures, key=lambda figure: (len(figure[0]), figure)):
+            terminalreporter.write_line("%-4s %s: %s (%s)" % (suite, SUITES.get(suite, ""), text, test))
+
+
+@pytest.fixture
+def figure(request):
+    """Notes what a scenario has measured; printed after all tests."""
+    suites = [mark.args[0] for mark in request.node.iter_markers("suite")]
+
+    def note(text):
+        _figures.append((suites[0] if suites else "", request.node.name, text))
+
+    return note
+
 
 MODES = {
     "memory": dict(presence=dict(subs_db_mode=0, publ_cache=2)),

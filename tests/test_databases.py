@@ -30,6 +30,7 @@ def servers():
         server.stop()
 
 
+@pytest.mark.suite("T10")
 @pytest.mark.parametrize("database", DATABASES)
 @pytest.mark.parametrize("mode,cache,notifiers,fast", CELLS)
 def test_cell(servers, database, mode, cache, notifiers, fast):
@@ -60,6 +61,7 @@ def test_cell(servers, database, mode, cache, notifiers, fast):
         alice.close(), bob.close()
 
 
+@pytest.mark.suite("T3")
 @pytest.mark.parametrize("database", ["postgres", "mysql"])
 def test_two_servers_share_a_database(servers, database):
     """No sequence number twice, none left out, whichever server a change comes in on."""

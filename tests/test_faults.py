@@ -23,6 +23,7 @@ def faulty_modules():
     subprocess.run(["sh", str(kamailio.ROOT / "scripts" / "build.sh")], check=True, capture_output=True)
 
 
+@pytest.mark.suite("T13")
 @pytest.mark.parametrize("fault,words", [("panic", "panic in kr_presence_handle"), ("memory", "no more shared memory")])
 @pytest.mark.parametrize("mode", ["memory", "write-through"])
 def test_faults(faulty_modules, ours, phones, fault, words, mode):

@@ -1,10 +1,13 @@
 """Bad input: a defined answer, one log line, a server that serves as before."""
 import random
 
+import pytest
+
 from conftest import MODES
 from kit.sip import pidf
 
 
+@pytest.mark.suite("T14")
 def test_odd_requests(ours, phones):
     server = ours(**MODES["write-through"])
     alice, bob = phones(server, "alice"), phones(server, "bob")
@@ -25,6 +28,7 @@ def test_odd_requests(ours, phones):
     assert alice.publish(body=pidf()).code == 200 and server.alive()
 
 
+@pytest.mark.suite("T14")
 def test_mutated_requests(ours, phones):
     server = ours(workers=2, **MODES["memory"])
     alice, bob = phones(server, "alice"), phones(server, "bob")

@@ -9,6 +9,7 @@ from conftest import MODES
 from kit.sip import Client, dialog_info
 
 
+@pytest.mark.suite("T1")
 @pytest.mark.parametrize("mode", ["memory", "write-through"])
 def test_lamps_are_never_stuck(ours, mode):
     """Calls live and end over four workers, with right, stale and missing entity tags."""
@@ -57,6 +58,7 @@ def test_lamps_are_never_stuck(ours, mode):
     watcher.close()
 
 
+@pytest.mark.suite("T3")
 def test_publish_and_refresh_at_the_same_moment(ours):
     server = ours(workers=4, **MODES["memory"])
     watcher, publisher = Client(server, "bob"), Client(server, "alice")

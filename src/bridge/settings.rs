@@ -2,7 +2,7 @@
 use crate::host::params::PresenceParams;
 use crate::host::{clock, log};
 use crate::log;
-use crate::presence::config::{BelowMinimum, Config, Limits, PublicationMode, SubscriptionMode};
+use crate::presence::config::{BelowMinimum, Config, Limits, NotifyFailures, PublicationMode, SubscriptionMode};
 
 /// A parameter has a value it cannot have.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +163,11 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
         send_fast_notify: params.send_fast_notify() != 0,
         sphere_check: params.enable_sphere_check() != 0,
         remove_on_timeout: params.timeout_rm_subs() != 0,
+        notify_failures: match params.notify_failures() {
+            0 => NotifyFailures::Stock,
+            1 => NotifyFailures::Rfc6665,
+            other => return Err(bad("notify_failures", other, "0 (404 and 481, as stock) or 1 (as RFC 6665 4.2.2)")),
+        },
         fetch_rows: if params.fetch_rows() > 0 {
             params.fetch_rows()
         } else {

@@ -192,7 +192,7 @@ impl World {
         if code >= 300 {
             self.note_failure(dialog, code);
         }
-        let gone = matches!(code, 404 | 481) || (code == 408 && self.config.remove_on_timeout);
+        let gone = self.config.notify_failures.end(code) || (code == 408 && self.config.remove_on_timeout);
         // What another node has gone on with meanwhile is not ours to end.
         if gone && self.is_owned(dialog) {
             match self.drop_subscription(dialog) {

@@ -33,6 +33,25 @@ pub enum BelowMinimum {
     Raise,
 }
 
+/// Which answers to a NOTIFY end the subscription (`notify_failures`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotifyFailures {
+    /// 0: 404 and 481, as stock.
+    Stock,
+    /// 1: all that RFC 6665 4.2.2 names.
+    Rfc6665,
+}
+
+impl NotifyFailures {
+    /// Whether an answer says that the subscription is gone.
+    pub fn end(self, code: i32) -> bool {
+        match self {
+            NotifyFailures::Stock => matches!(code, 404 | 481),
+            NotifyFailures::Rfc6665 => matches!(code, 404 | 405 | 410 | 416 | 480..=485 | 489 | 501 | 604),
+        }
+    }
+}
+
 /// What one user may ask of the server; 0 is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -109,6 +128,8 @@ pub struct Config {
     pub sphere_check: bool,
     /// `timeout_rm_subs`.
     pub remove_on_timeout: bool,
+    /// `notify_failures`: which answers to a NOTIFY end the subscription.
+    pub notify_failures: NotifyFailures,
     /// `fetch_rows`.
     pub fetch_rows: i32,
     /// `local_log_level`.
