@@ -82,7 +82,8 @@ def test_dead_watchers_do_not_stop_the_others(mode, figure):
 @pytest.mark.parametrize("mode", ["memory", "write-through", "defaults", "database-only"])
 def test_a_refresh_during_a_fanout(ours, phones, mode, figure):
     """A new Contact and route count from the answer to the SUBSCRIBE on, whatever is being sent."""
-    server = ours(workers=4, presence=dict(MODES[mode]["presence"], db_update_period=1))
+    # Without memory there is nothing to collapse changes in: all of them are sent, and tm keeps them for seconds.
+    server = ours(workers=4, shm=64 if mode != "database-only" else 512, presence=dict(MODES[mode]["presence"], db_update_period=1))
     alice = phones(server, "alice")
     crowd = phones(server, "crowd")
     for _ in range(80):
@@ -96,6 +97,7 @@ def test_a_refresh_during_a_fanout(ours, phones, mode, figure):
         own = tag
         while not stop.is_set():
             own = alice.publish(body=pidf(), etag=own).get("SIP-ETag")
+            time.sleep(0.02)
 
     def listen():
         while not stop.is_set():
@@ -107,12 +109,13 @@ def test_a_refresh_during_a_fanout(ours, phones, mode, figure):
     rounds = 10
     for turn in range(rounds):
         target = (moved, bob)[turn % 2]
+        target.quiet(0.1)
+        since = len(target.notifies)
         route = "<sip:127.0.0.1:%d;lr;turn=%d>" % (target.port, turn)
         assert watch.refresh(contact="<sip:bob%d@127.0.0.1:%d>" % (turn, target.port), extra=["Record-Route: " + route]).code == 200
-        since = len(target.notifies)
         target.wait_notifies(since + 3, timeout=5)
         fresh = target.notifies[since:]
-        assert fresh and all("bob%d@" % turn in n.start for n in fresh[-2:]), [n.start for n in fresh]
+        assert fresh and all("bob%d@" % turn in n.start for n in fresh), [n.start for n in fresh]
         assert "turn=%d" % turn in fresh[-1].get("Route", ""), fresh[-1].headers
     stop.set()
     [thread.join() for thread in threads]

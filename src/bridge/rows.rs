@@ -97,7 +97,7 @@ impl World {
 
     fn write_row(&self, subscription: &Subscription) -> Result<(), StoreError> {
         let table = self.table();
-        self.database.write(|db| table_rows::update(db, table, subscription))
+        self.database.write(|db| table_rows::update_state(db, table, subscription))
     }
 
     pub(super) fn renew_row(&mut self, stored: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
