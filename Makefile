@@ -12,6 +12,10 @@ help: ## This list
 setup: ## Install what is missing: packages, compiler, the host's source
 	@scripts/setup.sh
 
+.PHONY: setup-tests
+setup-tests: ## The same, and what the tests need: databases, a browser, a SIP tester
+	@scripts/setup.sh tests
+
 .PHONY: build
 build: setup ## presence.so, pua.so and their library in target/modules
 	@scripts/build.sh
@@ -55,4 +59,5 @@ clean: ## Remove what was built; the downloaded source stays
 
 .PHONY: test-parameters
 test-parameters: build ## Every parameter in every storage mode, on stock and on ours (15 minutes)
+	@scripts/setup.sh tests
 	@cd tests && FULL=1 python3 -m pytest -q -p no:cacheprovider test_parameters.py

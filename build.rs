@@ -223,6 +223,7 @@ fn main() {
         "presence_rpc",
         "operator_rpc",
         "presence_variables",
+        "status_page",
         "presence_api",
         "pua_module",
         "pua_api",

@@ -52,6 +52,9 @@ int kr_presence_pv_get_notify_reply(sip_msg_t *msg,
                                     pv_param_t *param,
                                     pv_value_t *result);
 
+// The value of `$presence_status`.
+int kr_presence_pv_get_status(sip_msg_t *msg, pv_param_t *param, pv_value_t *result);
+
 // The value of `$subs(...)`: `$null` where there is no subscription in hand.
 int kr_presence_pv_get_subs(sip_msg_t *msg, pv_param_t *param, pv_value_t *result);
 
@@ -68,14 +71,23 @@ int kr_presence_refresh_watchers(const str *uri,
                                  const str *file_uri,
                                  const str *filename);
 
+// `presence.busiest [limit]`.
+void kr_presence_rpc_busiest(rpc_t *rpc, void *ctx);
+
 // `presence.cleanup`.
 void kr_presence_rpc_cleanup(rpc_t *rpc, void *ctx);
+
+// `presence.config`.
+void kr_presence_rpc_config(rpc_t *rpc, void *ctx);
 
 // `presence.drain [seconds]`.
 void kr_presence_rpc_drain(rpc_t *rpc, void *ctx);
 
 // `presence.explain watcher presentity event`.
 void kr_presence_rpc_explain(rpc_t *rpc, void *ctx);
+
+// `presence.failing [limit]`.
+void kr_presence_rpc_failing(rpc_t *rpc, void *ctx);
 
 // `presence.presentity_list [full]`.
 void kr_presence_rpc_presentity_list(rpc_t *rpc, void *ctx);
@@ -118,6 +130,9 @@ int kr_pua_mod_init(const kr_pua_params_t *params);
 
 // `pua.cleanup`: all records are looked through at once.
 void kr_pua_rpc_cleanup(rpc_t *_rpc, void *_ctx);
+
+// `pua.config`.
+void kr_pua_rpc_config(rpc_t *rpc, void *ctx);
 
 // `pua.list [presentity]`.
 void kr_pua_rpc_list(rpc_t *rpc, void *ctx);

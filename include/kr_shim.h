@@ -83,7 +83,7 @@ int kr_tm_is_answered(struct sip_msg *msg);
 void kr_tm_new_ids(str *call_id, str *tag, str *target);
 
 /* the From, To and Call-ID lines of a transaction of ours */
-void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id);
+void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id, str *cseq);
 
 /* databases */
 int kr_db_bind(str *url, db_func_t *functions);

@@ -242,6 +242,7 @@ static pv_export_t variables[] = {
 	{{"subs", sizeof("subs") - 1}, PVT_OTHER, kr_presence_pv_get_subs, 0, kr_presence_pv_parse_subs, 0, 0, 0},
 	{{"notify_reply", sizeof("notify_reply") - 1}, PVT_OTHER, kr_presence_pv_get_notify_reply, 0,
 			kr_presence_pv_parse_notify_reply, 0, 0, 0},
+	{{"presence_status", sizeof("presence_status") - 1}, PVT_OTHER, kr_presence_pv_get_status, 0, 0, 0, 0, 0},
 	{{0, 0}, 0, 0, 0, 0, 0, 0, 0}
 };
 
@@ -255,13 +256,18 @@ static const char *watchers_doc[] = {"Lists the subscriptions to a URI. Paramete
 static const char *sync_doc[] = {"Reads again which presentities have rows in the presentity table.", 0};
 
 static const char *subscriptions_doc[] = {"Lists subscriptions. Parameters, in any order: [watcher=uri] [presentity=uri] "
-		"[event=name] [status=active|pending|terminated|waiting] [offset=n] [limit=1..1000].", 0};
+		"[event=name] [status=active|pending|terminated|waiting] [older=seconds] [younger=seconds] [offset=n] [limit=1..1000].", 0};
 static const char *explain_doc[] = {"Says why a watcher does or does not get documents. Parameters: watcher presentity event.", 0};
 static const char *end_doc[] = {"Ends the subscriptions of a watcher, or of all (.), with one last NOTIFY. Parameters: watcher "
 		"presentity event [reason: deactivated, timeout, rejected, noresource, giveup, probation].", 0};
 static const char *expire_doc[] = {"Removes a publication and tells the watchers. Parameters: presentity event etag.", 0};
 static const char *drain_doc[] = {"Ends all subscriptions with reason deactivated, so that phones subscribe elsewhere. Parameter: "
 		"[seconds over which they are spread].", 0};
+
+static const char *config_doc[] = {"Shows the parameters and the values in force.", 0};
+
+static const char *busiest_doc[] = {"Shows the presentities with the most watchers. Parameter: [how many: 1 to 1000, default 10].", 0};
+static const char *failing_doc[] = {"Shows watchers whose last NOTIFY failed. Parameter: [how many: 1 to 1000, default 10].", 0};
 
 static rpc_export_t rpc_commands[] = {
 	{"presence.cleanup", kr_presence_rpc_cleanup, cleanup_doc, 0},
@@ -275,6 +281,9 @@ static rpc_export_t rpc_commands[] = {
 	{"presence.explain", kr_presence_rpc_explain, explain_doc, RET_ARRAY},
 	{"presence.subscription_end", kr_presence_rpc_subscription_end, end_doc, 0},
 	{"presence.publication_expire", kr_presence_rpc_publication_expire, expire_doc, 0},
+	{"presence.config", kr_presence_rpc_config, config_doc, 0},
+	{"presence.busiest", kr_presence_rpc_busiest, busiest_doc, RET_ARRAY},
+	{"presence.failing", kr_presence_rpc_failing, failing_doc, RET_ARRAY},
 	{"presence.drain", kr_presence_rpc_drain, drain_doc, 0},
 	{0, 0, 0, 0}
 };

@@ -53,8 +53,11 @@ static const char *cleanup_doc[] = {"Refreshes and removes what is due in the pu
 
 static const char *list_doc[] = {"Lists the publications and subscriptions that are kept alive, 1000 at most. Parameter: [presentity].", 0};
 
+static const char *config_doc[] = {"Shows the parameters and the values in force.", 0};
+
 static rpc_export_t rpc_commands[] = {
 	{"pua.cleanup", kr_pua_rpc_cleanup, cleanup_doc, 0},
+	{"pua.config", kr_pua_rpc_config, config_doc, 0},
 	{"pua.list", kr_pua_rpc_list, list_doc, RET_ARRAY},
 	{0, 0, 0, 0}
 };

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs what is missing: system packages, a Rust compiler, and the source of exactly the Kamailio that is installed.
+# `setup.sh tests` adds what the tests need: other databases, a browser, a SIP tester.
 # Safe to run again: a second run changes nothing.
 set -eu
 cd "$(dirname "$0")/.."
@@ -7,10 +8,12 @@ cd "$(dirname "$0")/.."
 
 MINIMUM_RUST=85 # 1.85: the compiler of Debian 13
 
-packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-postgres-modules kamailio-mysql-modules
-	kamailio-extra-modules kamailio-xml-modules kamailio-utils-modules kamailio-json-modules kamailio-lua-modules kamailio-xmpp-modules
-	gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-utils ca-certificates
-	python3 python3-pytest sqlite3 postgresql mariadb-server mariadb-client binutils sip-tester libxml2-utils"
+packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-extra-modules kamailio-utils-modules kamailio-json-modules
+	gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-utils ca-certificates binutils python3 sqlite3"
+# What only the tests need: `setup.sh tests`.
+test_packages="kamailio-postgres-modules kamailio-mysql-modules kamailio-xml-modules kamailio-lua-modules kamailio-python3-modules
+	kamailio-xmpp-modules python3-pytest postgresql mariadb-server mariadb-client sip-tester libxml2-utils chromium"
+[ "${1:-}" != tests ] || packages="$packages $test_packages"
 
 as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
@@ -115,4 +118,4 @@ provide_tools() {
 install_packages $(missing_packages)
 install_rust
 provide_source
-provide_tools
+[ "${1:-}" != tests ] || provide_tools

@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
-scripts/setup.sh
+scripts/setup.sh tests
 optional() { # name, command...
 	name=$1; shift
 	if "$@" --version >/dev/null 2>&1; then return 0; fi

@@ -24,3 +24,4 @@ pub mod pua_module;
 mod pua_start;
 mod pua_state;
 mod state;
+pub mod status_page;

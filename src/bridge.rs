@@ -8,6 +8,7 @@ pub mod ids;
 pub mod journal;
 pub mod lanes;
 pub mod nodes;
+pub mod overview;
 pub mod pages;
 pub mod presentities;
 pub mod pua;

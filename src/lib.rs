@@ -17,5 +17,6 @@ pub mod bridge;
 pub mod host;
 pub mod presence;
 pub mod pua;
+pub mod setting;
 pub mod sip;
 mod sys;

@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod config;
 pub mod dialog_info;
+pub mod effective;
 pub mod error;
 pub mod event_package;
 pub mod expiry;

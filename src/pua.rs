@@ -2,6 +2,7 @@
 //! through [`ports::Ports`].
 pub mod answer;
 pub mod config;
+pub mod effective;
 pub mod event;
 pub mod headers;
 pub mod ports;

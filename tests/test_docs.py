@@ -58,9 +58,9 @@ def test_configurations_are_accepted(block, tmp_path):
     """Kamailio itself reads them (`-c`), with what a fragment leaves out put around it."""
     port, path = free_port(), tmp_path / "kamailio.cfg"
     database.create_sqlite(tmp_path / "presence.sqlite")
-    block = block.replace("    ...\n", "").replace("PRESENCE_MODULES/", "%s/" % OURS)
+    block = block.replace("    ...\n", "").replace("PRESENCE_MODULES/", "%s/" % OURS).replace("KEMI_SCRIPTS", str(ROOT / "examples" / "kemi"))
     block = re.sub(r"sqlite:///+[\w/.]+", "sqlite:///%s" % (tmp_path / "presence.sqlite"), block).replace("192.0.2.1", "127.0.0.1")
-    if "request_route" not in block:
+    if "request_route" not in block and "cfgengine" not in block:
         block += "request_route { exit; }\n"
     if not block.startswith("#!KAMAILIO"):
         first = ["db_sqlite", "tm", "sl", "pv", "textops"] + ([] if "dmq.so" in block else ["presence"])
@@ -83,7 +83,8 @@ def test_examples_serve(path, tmp_path):
     port = free_port()
     database.create_sqlite(tmp_path / "presence.sqlite")
     text = path.read_text().replace("PRESENCE_MODULES/", "%s/" % OURS).replace("/run/kamailio/ctl", str(tmp_path / "ctl"))
-    text = re.sub(r"sqlite:///+[\w/.]+", "sqlite:///%s" % (tmp_path / "presence.sqlite"), text).replace(":5060", ":%d" % port)
+    text = text.replace("KEMI_SCRIPTS", str(ROOT / "examples" / "kemi"))
+    text = re.sub(r"sqlite:///+[\w/.]+", "sqlite:///%s" % (tmp_path / "presence.sqlite"), text).replace(":5060", ":%d" % port).replace(":8080", ":%d" % port)
     if server:
         text = re.sub(r"postgres://[^\"]+", server.url, text)
     if "tcp:" not in text:

@@ -1,10 +1,12 @@
 """Commands for operators: what they show is what is, what they end has ended."""
+import re
 import time
+import zlib
 
 import pytest
 
 from conftest import MODES
-from kit.kamailio import Kamailio
+from kit.kamailio import ROOT, Kamailio
 from kit.responder import Responder
 from kit.sip import Client, dialog_info, pidf
 from test_pua import ALICE, parameters
@@ -84,6 +86,75 @@ def test_removing_a_publication(ours, phones, mode):
     assert "error" not in server.rpc("presence.publication_expire", alice.uri, "dialog", etag)
     assert len(lamp.wait(2)) == 2
     assert alice.publish(event="dialog", etag=etag).code == 412
+
+
+@pytest.mark.parametrize("mode", EVERY)
+def test_the_last_notify(ours, phones, mode):
+    """explain shows what became of it: when, how it was answered, and which body, as `crc32` would name it."""
+    server = ours(**MODES[mode])
+    alice, bob, deaf = phones(server, "alice"), phones(server, "bob"), phones(server, "deaf", answer=486)
+    alice.publish(body=pidf())
+    watch = bob.subscribe(alice.uri)
+    watch.wait(1)
+    before = int(time.time())
+    shown = server.rpc("presence.explain", bob.uri, alice.uri, "presence")
+    if mode == "database-only":
+        # The table has no place for it.
+        assert "last_answer: not known" in shown and "watcher" not in server.rpc("presence.failing")
+        return
+    assert "body_crc32: %08x" % zlib.crc32(watch.notifies[-1].body) in shown
+    assert "last_answer: 2xx or awaited" in shown and "cseq: %d" % watch.notifies[-1].cseq in shown
+    assert abs(int(re.search(r"last_notify: (\d+)", shown).group(1)) - before) <= 2
+    deaf.subscribe(alice.uri).wait(1)
+    time.sleep(0.3)
+    assert "last_answer: 486" in server.rpc("presence.explain", deaf.uri, alice.uri, "presence")
+    failing = server.rpc("presence.failing")
+    assert failing.count("watcher") == 1 and deaf.uri in failing and "answer: 486" in failing
+    # What has gone well since is no failure any more.
+    deaf.answer = 200
+    alice.publish(body=pidf(basic="closed"))
+    bob.quiet(0.3), deaf.quiet(0.3)
+    assert "watcher" not in server.rpc("presence.failing")
+    assert "last_answer: 2xx" in server.rpc("presence.explain", deaf.uri, alice.uri, "presence")
+
+
+@pytest.mark.parametrize("mode", EVERY)
+def test_the_busiest(ours, phones, mode):
+    server = ours(**MODES[mode])
+    alice, bob, carol = (phones(server, user) for user in ("alice", "bob", "carol"))
+    for watcher, presentity in ((bob, alice), (carol, alice), (alice, bob)):
+        watcher.subscribe(presentity.uri).wait(1)
+    busiest = server.rpc("presence.busiest")
+    assert re.findall(r"presentity: (\S+)", busiest) == [alice.uri, bob.uri]
+    assert re.findall(r"watchers: (\d+)", busiest) == ["2", "1"]
+    assert server.rpc("presence.busiest", 1).count("presentity") == 1
+    assert "allowed is 1 to 1000" in server.rpc("presence.busiest", 0)
+
+
+def test_by_age(ours, phones):
+    server = ours(**MODES["memory"])
+    bob = phones(server, "bob")
+    old = bob.subscribe("sip:a@example.org")
+    time.sleep(2.2)
+    new = bob.subscribe("sip:b@example.org")
+    assert server.rpc("presence.subscriptions", "older=2").count("callid") == 1 and old.call_id in server.rpc("presence.subscriptions", "older=2")
+    assert server.rpc("presence.subscriptions", "younger=1").count("callid") == 1 and new.call_id in server.rpc("presence.subscriptions", "younger=1")
+    assert "allowed is a number of seconds" in server.rpc("presence.subscriptions", "older=x")
+
+
+def test_the_settings_in_force(ours):
+    """What was corrected shows as what it became; every parameter that decides something is there."""
+    server = ours(presence=dict(subs_db_mode=1, max_expires=-5, notifier_processes=4, retrieve_order=1, server_address="sip:a@b:1"),
+                  modules=("presence_xml", "pua"), extra_params=parameters(default_expires=20))
+    shown = dict(re.findall(r"(\w+): ?(.*)", server.rpc("presence.config")))
+    assert [shown[name].strip() for name in ("subs_db_mode", "max_expires", "notifier_processes", "publ_cache", "server_address")] \
+        == ["1", "3600", "0", "0", "sip:a@b:1"]
+    documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "presence.md").read_text(), re.M))
+    elsewhere = {"db_url", "local_log_facility", "enable_dmq"}
+    accepted = {"startup_mode", "subs_htable_size", "pres_htable_size", "db_table_lock_type", "subs_remove_match", "to_tag_pref",
+                "totag_avpid", "lock_set_size"}
+    assert documented - set(shown) - elsewhere - accepted == set()
+    assert "default_expires: 3600" in server.rpc("pua.config")
 
 
 def test_drain(ours, phones):

@@ -25,15 +25,17 @@ void kr_tm_new_ids(str *call_id, str *tag, str *target)
 	tm.generate_fromtag(tag, call_id, target);
 }
 
-void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id)
+void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id, str *cseq)
 {
 #if VERSIONVAL >= 5007000
 	*from = cell->from_hdr;
 	*to = cell->to_hdr;
 	*call_id = cell->callid_hdr;
+	*cseq = cell->cseq_hdr_n;
 #else
 	*from = cell->from;
 	*to = cell->to;
 	*call_id = cell->callid;
+	*cseq = cell->cseq_n;
 #endif
 }

@@ -12,6 +12,7 @@ use crate::presence::publish::{self, Direct, DirectKind};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Field, Status, Subscription};
 use crate::pua::record::Field as RecordField;
+use crate::setting::{Setting, Value};
 use crate::sip::uri;
 use std::ffi::c_void;
 
@@ -29,13 +30,15 @@ struct Filter {
     presentity: Option<Vec<u8>>,
     event: Option<Vec<u8>>,
     status: Option<Status>,
+    /// Seconds: at least, at most this old.
+    ages: (i64, i64),
     offset: usize,
     limit: usize,
 }
 
 impl Filter {
     fn read(rpc: Rpc) -> Result<Filter, String> {
-        let mut filter = Filter { limit: PAGE, ..Filter::default() };
+        let mut filter = Filter { limit: PAGE, ages: (0, i64::MAX), ..Filter::default() };
         while let Some(argument) = rpc.text() {
             let (name, value) = match argument.iter().position(|c| *c == b'=') {
                 Some(at) => (&argument[..at], &argument[at + 1..]),
@@ -52,24 +55,36 @@ impl Filter {
                     let found = known.into_iter().find(|status| status.word() == value);
                     filter.status = Some(found.ok_or_else(|| bad("active, pending, terminated or waiting"))?);
                 }
+                b"older" => filter.ages.0 = number().ok_or_else(|| bad("a number of seconds"))? as i64,
+                b"younger" => filter.ages.1 = number().ok_or_else(|| bad("a number of seconds"))? as i64,
                 b"offset" => filter.offset = number().ok_or_else(|| bad("a number"))?,
                 b"limit" => {
                     let limit = number().filter(|n| (1..=LARGEST_PAGE).contains(n));
                     filter.limit = limit.ok_or_else(|| bad("1 to 1000"))?;
                 }
-                _ => return Err(bad("watcher=, presentity=, event=, status=, offset=, limit=")),
+                _ => return Err(bad("watcher=, presentity=, event=, status=, older=, younger=, offset=, limit=")),
             }
         }
         Ok(filter)
     }
 
-    fn wants(&self, subscription: &Subscription, event: &[u8]) -> bool {
+    fn wants(&self, subscription: &Subscription, event: &[u8], now: i64) -> bool {
         let same = |wanted: &Option<Vec<u8>>, is: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == is);
         same(&self.watcher, &subscription.watcher_uri())
             && same(&self.presentity, subscription.get(Field::PresUri))
             && same(&self.event, event)
             && self.status.is_none_or(|status| status == subscription.numbers.status)
+            && (self.ages.0..=self.ages.1).contains(&age(subscription, now))
     }
+}
+
+/// Seconds since a subscription began, as far as this server knows: one that was read from its row began at start-up at the latest.
+fn age(subscription: &Subscription, now: i64) -> i64 {
+    let began = match subscription.numbers.since {
+        0 => state::process().map_or(now, |process| process.config.started),
+        since => since,
+    };
+    (now - began).max(0)
 }
 
 fn subscriptions(rpc: Rpc) {
@@ -80,7 +95,7 @@ fn subscriptions(rpc: Rpc) {
     let Some(world) = state::world() else { return };
     let now = clock::now();
     let packages = world.packages().clone();
-    let wanted = |s: &Subscription| filter.wants(s, packages.get(s.numbers.event).name);
+    let wanted = |s: &Subscription| filter.wants(s, packages.get(s.numbers.event).name, now);
     match world.page_of_subscriptions(filter.offset, filter.limit, wanted) {
         Ok(page) => {
             for s in page {
@@ -88,8 +103,9 @@ fn subscriptions(rpc: Rpc) {
                 out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
                 out.text(c"event", packages.get(s.numbers.event).name).text(c"status", s.numbers.status.word());
                 out.text(c"reason", s.get(Field::Reason)).int(c"left", s.numbers.expires_at - now);
+                out.int(c"age", age(&s, now));
                 out.text(c"contact", s.get(Field::Contact)).text(c"callid", s.get(Field::CallId));
-                out.int(c"cseq", s.numbers.local_cseq.into()).int(c"version", s.numbers.version.into());
+                out.int(c"cseq", i64::from(s.numbers.local_cseq) + 1).int(c"version", s.numbers.version.into());
                 out.text(c"user_agent", s.get(Field::UserAgent));
                 let node = world.node_of(s.dialog());
                 if !node.is_empty() {
@@ -139,8 +155,14 @@ fn show_finding(rpc: Rpc, finding: &Finding) {
     if let Some(shown) = &finding.subscription {
         out.text(c"status", shown.status.word()).int(c"left", shown.left).text(c"contact", &shown.contact);
         out.text(c"callid", &shown.call_id).int(c"cseq", shown.cseq.into()).int(c"version", shown.version.into());
-        out.int(c"last_notify", shown.trail.told_at).int(c"last_failure", shown.trail.failed.into());
+        out.int(c"last_notify", shown.trail.told_at).text(c"last_answer", shown.answer.as_bytes());
+        out.int(c"last_failure", shown.trail.failed.into()).text(c"body_crc32", &digest(shown.trail.body));
     }
+}
+
+/// Eight hexadecimal digits, as `crc32` prints them; empty when there was no body.
+fn digest(crc: u32) -> Vec<u8> {
+    if crc == 0 { Vec::new() } else { format!("{crc:08x}").into_bytes() }
 }
 
 fn end_subscriptions(rpc: Rpc) {
@@ -249,6 +271,90 @@ fn pua_list(rpc: Rpc) {
         out.int(c"wanted", desired).text(c"etag", record.get(RecordField::Etag));
         out.text(c"callid", record.get(RecordField::CallId)).int(c"version", record.numbers.version.into());
     }
+}
+
+fn show_settings(rpc: Rpc, settings: &[Setting]) {
+    let Some(out) = rpc.add_struct() else { return };
+    for (name, value) in settings {
+        match value {
+            Value::Number(number) => out.int(name, *number),
+            Value::Text(text) => out.text(name, text),
+        };
+    }
+}
+
+/// An optional number of entries.
+fn wanted_entries(rpc: Rpc) -> Result<usize, String> {
+    let Some(text) = rpc.text() else { return Ok(10) };
+    let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+    number
+        .filter(|number| (1..=LARGEST_PAGE).contains(number))
+        .ok_or_else(|| format!("{}: allowed is 1 to {LARGEST_PAGE}", log::show(&text)))
+}
+
+fn busiest(rpc: Rpc) {
+    let Some(world) = state::world() else { return };
+    let found = wanted_entries(rpc).and_then(|limit| world.busiest(limit).map_err(|error| error.to_string()));
+    match found {
+        Ok(found) => {
+            for busy in found {
+                let Some(out) = rpc.add_struct() else { return };
+                out.text(c"presentity", &busy.presentity).text(c"event", world.packages().get(busy.event).name);
+                out.int(c"watchers", busy.watchers as i64).int(c"changes", busy.changes.into());
+            }
+        }
+        Err(why) => fault(rpc, &why),
+    }
+}
+
+fn failing(rpc: Rpc) {
+    let Some(world) = state::world() else { return };
+    let limit = match wanted_entries(rpc) {
+        Ok(limit) => limit,
+        Err(why) => return fault(rpc, &why),
+    };
+    for failing in world.failing(limit) {
+        let Some(out) = rpc.add_struct() else { return };
+        let s = &failing.subscription;
+        out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
+        out.text(c"event", world.packages().get(s.numbers.event).name).text(c"contact", s.get(Field::Contact));
+        out.int(c"answer", failing.trail.failed.into()).int(c"last_notify", failing.trail.told_at);
+    }
+}
+
+/// `presence.busiest [limit]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_busiest(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_busiest, (), { call(rpc, ctx, busiest) })
+}
+
+/// `presence.failing [limit]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_failing(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_failing, (), { call(rpc, ctx, failing) })
+}
+
+/// `presence.config`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_config, (), {
+        call(rpc, ctx, |rpc| {
+            if let Some(process) = state::process() {
+                show_settings(rpc, &process.config.effective());
+            }
+        })
+    })
+}
+
+/// `pua.config`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_pua_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_pua_rpc_config, (), {
+        // SAFETY: arguments of an RPC call in progress.
+        if let (Some(rpc), Some(process)) = (unsafe { Rpc::new(rpc, ctx) }, pua_state::process()) {
+            show_settings(rpc, &process.config.effective());
+        }
+    })
 }
 
 /// `presence.subscriptions [name=value ...]`.

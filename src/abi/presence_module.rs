@@ -55,7 +55,7 @@ fn completed(done: &tm::Completed<'_>) {
     counters::count(counters::of_notify(done.code, tm::is_faked(done.reply)));
     let dialog = DialogId { call_id: done.call_id, to_tag: done.local_tag, from_tag: done.remote_tag };
     let delete = run_notify_reply(&mut world, dialog, done);
-    world.notify_answered(dialog, if delete { 481 } else { done.code });
+    world.notify_answered(dialog, done.cseq(), if delete { 481 } else { done.code });
 }
 
 /// `event_route[presence:notify-reply]`; `true` when the script asked to delete the subscription.

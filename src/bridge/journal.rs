@@ -193,7 +193,7 @@ impl World {
         }
         match self.count_up(subscription) {
             Ok(Some(subscription)) => {
-                let outgoing = Outgoing { subscription, occasion: Occasion::Change };
+                let outgoing = Outgoing { subscription, occasion: Occasion::Change, slot: None };
                 notifier::send_alone(self, &outgoing);
             }
             Ok(None) => {}

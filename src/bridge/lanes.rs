@@ -9,7 +9,7 @@ use crate::log;
 use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
 use crate::presence::explain::{Traffic, Trail};
-use crate::presence::ports::{Event, Occasion, Once, Outgoing, Renewal, Round, Standing};
+use crate::presence::ports::{Event, Occasion, Once, Outgoing, Renewal, Round, Standing, Told};
 use crate::presence::resource::{Resource, UriRule};
 use crate::presence::subscription::{DialogId, Field, Journal, Status, Subscription};
 use crate::presence::winfo::Watcher;
@@ -330,11 +330,27 @@ impl World {
     }
 
     /// Notes that a NOTIFY was answered by something else than success.
-    pub fn note_failure(&self, dialog: DialogId<'_>, code: i32) {
+    pub fn note_failure(&self, dialog: DialogId<'_>, cseq: u32, code: i32) {
         let hash = self.shared.tables.dialog_hash(dialog);
         let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return };
         if let Some(member) = shard.find(hash, dialog) {
             member.trail.failed = u16::try_from(code).unwrap_or_default();
+            member.trail.failed_cseq = cseq.wrapping_sub(1);
+        }
+    }
+
+    /// See [`crate::presence::ports::Ports::note_told`].
+    pub(super) fn note_told_members(&self, resource: &Resource, told: &[Told]) {
+        if told.is_empty() {
+            return;
+        }
+        let mut shard = self.shared.tables.shard(resource.hash);
+        for told in told {
+            // A slot that has been given to another subscription meanwhile shows another CSeq, or the digest until its next one.
+            let member = shard.member(told.slot).filter(|m| m.lane_hash == resource.hash);
+            if let Some(member) = member.filter(|m| m.subscription.numbers.local_cseq == told.cseq) {
+                member.trail.body = told.body;
+            }
         }
     }
 
@@ -496,9 +512,11 @@ impl World {
         let Some(lane) = shard.lane(tables.rule(), resource) else { return portion };
         if round.cursor == 0 && !lane.farewells.is_empty() {
             let farewells = std::mem::replace(&mut lane.farewells, ShmVec::new_in(Shm));
-            portion.extend(
-                farewells.iter().map(|f| Outgoing { subscription: f.subscription.to_private(), occasion: f.occasion }),
-            );
+            portion.extend(farewells.iter().map(|f| Outgoing {
+                subscription: f.subscription.to_private(),
+                occasion: f.occasion,
+                slot: None,
+            }));
             drop(shard);
             return portion;
         }
@@ -530,7 +548,7 @@ impl World {
                 member.written_cseq = copy.numbers.local_cseq;
                 unwritten.push(portion.len());
             }
-            portion.push(Outgoing { subscription: copy, occasion });
+            portion.push(Outgoing { subscription: copy, occasion, slot: Some(slot) });
             if portion.len() >= PORTION {
                 break;
             }

@@ -131,7 +131,7 @@ impl World {
         if occasion == Occasion::Ended {
             last.numbers.status = Status::Terminated;
         }
-        self.own.push((self.resource_of(&last), Outgoing { subscription: last, occasion }));
+        self.own.push((self.resource_of(&last), Outgoing { subscription: last, occasion, slot: None }));
         Ok(true)
     }
 
@@ -202,7 +202,7 @@ impl World {
             }) {
                 Ok(Some(subscription)) => {
                     self.fresh = None;
-                    self.own.push((resource.clone(), Outgoing { subscription, occasion }));
+                    self.own.push((resource.clone(), Outgoing { subscription, occasion, slot: None }));
                 }
                 Ok(None) => {}
                 Err(error) => log!(Error, "cannot count up a subscription: {error}"),
@@ -267,7 +267,9 @@ impl World {
                 continue;
             }
             match self.count_up(subscription) {
-                Ok(Some(subscription)) => portion.push(Outgoing { subscription, occasion: Occasion::Change }),
+                Ok(Some(subscription)) => {
+                    portion.push(Outgoing { subscription, occasion: Occasion::Change, slot: None })
+                }
                 Ok(None) => {}
                 Err(error) => log!(Error, "cannot count up a subscription: {error}"),
             }

@@ -22,7 +22,7 @@ use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, Packages};
 use crate::presence::explain::{Traffic, Trail};
-use crate::presence::ports::{Event, Occasion, Outgoing, Ports, Renewal, Round, Standing, Verdict};
+use crate::presence::ports::{Event, Occasion, Outgoing, Ports, Renewal, Round, Standing, Told, Verdict};
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::replication::Replica;
 use crate::presence::resource::{Resource, UriRule};
@@ -188,9 +188,9 @@ impl World {
     }
 
     /// What happens when a NOTIFY was answered, or was not (RFC 6665 4.2.2).
-    pub fn notify_answered(&mut self, dialog: DialogId<'_>, code: i32) {
+    pub fn notify_answered(&mut self, dialog: DialogId<'_>, cseq: u32, code: i32) {
         if code >= 300 {
-            self.note_failure(dialog, code);
+            self.note_failure(dialog, cseq, code);
         }
         let gone = self.config.notify_failures.end(code) || (code == 408 && self.config.remove_on_timeout);
         // What another node has gone on with meanwhile is not ours to end.
@@ -472,6 +472,10 @@ impl Ports for World {
             SubscriptionMode::Database => self.next_rows(resource, round),
             _ => self.next_members(resource, round),
         }
+    }
+
+    fn note_told(&mut self, resource: &Resource, told: &[Told]) {
+        self.note_told_members(resource, told);
     }
 
     fn send_notify(&mut self, outgoing: &Outgoing, headers: &[u8], body: Option<&[u8]>) {

@@ -50,6 +50,8 @@ pub struct InDialog<'a> {
 pub struct Completed<'a> {
     /// Call-ID of the request.
     pub call_id: &'a [u8],
+    /// `CSeq: ` and its number.
+    pub cseq_header: &'a [u8],
     /// Our tag (From).
     pub local_tag: &'a [u8],
     /// The peer's tag (To).
@@ -60,6 +62,14 @@ pub struct Completed<'a> {
     pub reply: *mut sys::sip_msg,
     /// What was given to [`send_in_dialog`].
     pub ticket: Ticket,
+}
+
+impl Completed<'_> {
+    /// The CSeq of the request; 0 when it cannot be read.
+    pub fn cseq(&self) -> u32 {
+        let digits = self.cseq_header.iter().skip_while(|c| !c.is_ascii_digit()).take_while(|c| c.is_ascii_digit());
+        digits.fold(0, |number: u32, c| number.wrapping_mul(10).wrapping_add(u32::from(c - b'0')))
+    }
 }
 
 /// The callback type of tm.
@@ -163,12 +173,13 @@ pub unsafe fn completed<'a>(cell: *mut sys::cell, params: *mut sys::tmcb_params)
     // SAFETY: tm keeps cell, params and the reply alive during the callback.
     unsafe {
         let params = &*params;
-        let (mut from, mut to, mut call_id) = (null(), null(), null());
-        sys::kr_tm_cell_ids(cell, &mut from, &mut to, &mut call_id);
+        let (mut from, mut to, mut call_id, mut cseq) = (null(), null(), null(), null());
+        sys::kr_tm_cell_ids(cell, &mut from, &mut to, &mut call_id, &mut cseq);
         let call_id = view(&call_id);
         let call_id = call_id.splitn(2, |c| *c == b':').nth(1).unwrap_or(&[]).trim_ascii();
         Some(Completed {
             call_id,
+            cseq_header: view(&cseq),
             local_tag: tag_of(view(&from)),
             remote_tag: tag_of(view(&to)),
             code: params.code,

@@ -9,8 +9,28 @@ use super::subscription::{Field, Status, Subscription};
 pub struct Trail {
     /// When the last one was sent; 0: not by this server since it started.
     pub told_at: i64,
+    /// CRC-32 of the body of the last one; 0: it had none.
+    pub body: u32,
     /// The last status that was no success; 0: none.
     pub failed: u16,
+    /// The CSeq of the NOTIFY that got it.
+    pub failed_cseq: u32,
+}
+
+/// How long tm waits for an answer at most (timer F, RFC 3261 17.1.2.2), in seconds, and some more.
+const ANSWERED_BY_NOW: i64 = 40;
+
+impl Trail {
+    /// How the last NOTIFY, the one with this CSeq, was answered, as far as it is known. Successes are not noted one by
+    /// one: what has not failed by the time tm gives up was one.
+    pub fn answer(&self, cseq: u32, now: i64) -> String {
+        match self.told_at {
+            0 => "not known".into(),
+            _ if self.failed != 0 && self.failed_cseq == cseq => self.failed.to_string(),
+            told_at if now - told_at > ANSWERED_BY_NOW => "2xx".into(),
+            _ => "2xx or awaited".into(),
+        }
+    }
 }
 
 /// Who is sending for a resource.
@@ -48,6 +68,8 @@ pub struct Shown {
     pub version: u32,
     /// What became of its NOTIFYs.
     pub trail: Trail,
+    /// How the last one was answered.
+    pub answer: String,
 }
 
 /// Explains.
@@ -79,8 +101,9 @@ pub fn explain<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> 
                 contact: subscription.get(Field::Contact).to_vec(),
                 status: subscription.numbers.status,
                 left,
-                cseq: subscription.numbers.local_cseq,
+                cseq: subscription.numbers.local_cseq.wrapping_add(1),
                 version: subscription.numbers.version,
+                answer: trail.answer(subscription.numbers.local_cseq, ports.now()),
                 trail,
             }),
         });
@@ -98,8 +121,8 @@ fn because(subscription: &Subscription, left: i64, trail: Trail, documents: usiz
         Status::Active if reason == b"polite-block" => {
             "politely blocked: the watcher is told nothing, and not that it is".into()
         }
-        Status::Active if trail.failed != 0 => {
-            format!("active, but the last NOTIFY that failed was answered {}", trail.failed)
+        Status::Active if trail.failed != 0 && trail.failed_cseq == subscription.numbers.local_cseq => {
+            format!("active, but the last NOTIFY was answered {}", trail.failed)
         }
         Status::Active if traffic.busy || traffic.pending => {
             "active; a change is being told right now, or waits for its turn".into()

@@ -2,7 +2,7 @@
 use super::config::PublicationMode;
 use super::error::StoreError;
 use super::event_package::Package;
-use super::ports::{Occasion, Once, Outgoing, Ports, Round};
+use super::ports::{Occasion, Once, Outgoing, Ports, Round, Told};
 use super::publication::{self, Publication};
 use super::resource::Resource;
 use super::subscription::{Field, Status, Subscription};
@@ -18,9 +18,13 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
             if portion.is_empty() {
                 break;
             }
+            let mut told = Vec::with_capacity(portion.len());
             for outgoing in &portion {
-                send(ports, &mut body, &round, outgoing);
+                let digest = send(ports, &mut body, &round, outgoing);
+                let cseq = outgoing.subscription.numbers.local_cseq;
+                told.extend(outgoing.slot.map(|slot| Told { slot, cseq, body: digest }));
             }
+            ports.note_told(resource, &told);
         }
     }
 }
@@ -138,7 +142,8 @@ fn watchers_of<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) 
     Ok(watchers)
 }
 
-fn send<P: Ports>(ports: &mut P, body: &mut Body<'_>, round: &Round, outgoing: &Outgoing) {
+/// Sends one NOTIFY; returns the CRC-32 of its body.
+fn send<P: Ports>(ports: &mut P, body: &mut Body<'_>, round: &Round, outgoing: &Outgoing) -> u32 {
     let subscription = &outgoing.subscription;
     let package = *ports.packages().get(subscription.numbers.event);
     let content = if !entitled(subscription, outgoing.occasion) {
@@ -149,10 +154,11 @@ fn send<P: Ports>(ports: &mut P, body: &mut Body<'_>, round: &Round, outgoing: &
         watcher_content(ports, body, round, subscription, &package)
     };
     if content.is_none() && outgoing.occasion == Occasion::Subscribe && leaves_out_empty(ports, &package) {
-        return;
+        return 0;
     }
     let headers = headers(ports, subscription, &package, content.is_some());
     ports.send_notify(outgoing, &headers, content.as_deref());
+    content.as_deref().map_or(0, crc32fast::hash)
 }
 
 /// `send_fast_notify` 0: some phones do not understand a first NOTIFY without a body. As in stock, packages whose watchers are

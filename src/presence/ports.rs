@@ -29,6 +29,19 @@ pub struct Outgoing {
     pub subscription: Subscription,
     /// Why.
     pub occasion: Occasion,
+    /// Where memory holds it, for [`Ports::note_told`].
+    pub slot: Option<u32>,
+}
+
+/// What a subscription was told, for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// Where memory holds the subscription.
+    pub slot: u32,
+    /// The local CSeq it was counted up to.
+    pub cseq: u32,
+    /// CRC-32 of the body; 0: there was none.
+    pub body: u32,
 }
 
 /// A document that is shown once more, or only once.
@@ -235,6 +248,8 @@ pub trait Ports {
     fn begin_round(&mut self, resource: &Resource) -> Option<Round>;
     /// The next NOTIFYs of a pass, counted up and, where the mode promises it, written down. Empty: the pass is over.
     fn next_portion(&mut self, resource: &Resource, round: &mut Round) -> Vec<Outgoing>;
+    /// Notes what the subscriptions of a portion were told.
+    fn note_told(&mut self, resource: &Resource, told: &[Told]);
     /// Sends a NOTIFY.
     fn send_notify(&mut self, outgoing: &Outgoing, headers: &[u8], body: Option<&[u8]>);
 }

@@ -147,7 +147,7 @@ fn reject<P: Ports>(ports: &mut P, description: &Package, mut subscription: Subs
     let uri = subscription.get(Field::PresUri).to_vec();
     tell_winfo(ports, description, &uri, Watcher::of(&subscription), false);
     subscription.numbers.version = 1;
-    let outgoing = Outgoing { subscription, occasion: Occasion::Ended };
+    let outgoing = Outgoing { subscription, occasion: Occasion::Ended, slot: None };
     notifier::send_alone(ports, &outgoing);
     outgoing.subscription
 }
@@ -162,7 +162,7 @@ fn fetch<P: Ports>(
     answer(ports, description, &subscription, expires);
     subscription.numbers.expires_at = ports.now();
     subscription.numbers.version = 1;
-    let outgoing = Outgoing { subscription, occasion: Occasion::Unsubscribe };
+    let outgoing = Outgoing { subscription, occasion: Occasion::Unsubscribe, slot: None };
     notifier::send_alone(ports, &outgoing);
     Ok(outgoing.subscription)
 }
