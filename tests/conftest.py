@@ -42,6 +42,11 @@ def pytest_collection_modifyitems(config, items):
         items[:] = chosen
 
 
+def pytest_runtest_logreport(report):
+    if report.when == "teardown":
+        _figures.extend(tuple(value) for name, value in report.user_properties if name == "figure")
+
+
 def pytest_terminal_summary(terminalreporter):
     if _figures:
         terminalreporter.section("figures")
@@ -55,7 +60,7 @@ def figure(request):
     suites = [mark.args[0] for mark in request.node.iter_markers("suite")]
 
     def note(text):
-        _figures.append((suites[0] if suites else "", request.node.name, text))
+        request.node.user_properties.append(("figure", (suites[0] if suites else "", request.node.name, text)))
 
     return note
 

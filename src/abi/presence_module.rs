@@ -44,8 +44,16 @@ fn update() {
     if let Err(error) = expiry::subscriptions(&mut world) {
         log!(Error, "cannot end subscriptions that ran out: {error}");
     }
+    write_what_waits(&mut world);
+}
+
+/// Writes what memory has and the tables have not.
+fn write_what_waits(world: &mut World) {
     if let Err(error) = world.write_back() {
         log!(Error, "cannot write subscriptions to the database: {error}");
+    }
+    if let Err(error) = world.write_standings() {
+        log!(Error, "cannot write the watchers table: {error}");
     }
 }
 
@@ -187,9 +195,7 @@ pub unsafe extern "C" fn kr_presence_destroy() {
     entry!(kr_presence_destroy, (), {
         if let Some(process) = state::process() {
             if process.database.is_configured() {
-                if let Err(error) = World::new(process).write_back() {
-                    log!(Error, "cannot write subscriptions to the database: {error}");
-                }
+                write_what_waits(&mut World::new(process));
                 process.database.disconnect();
             }
         }

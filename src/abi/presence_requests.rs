@@ -33,20 +33,26 @@ pub(super) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::
     }
 }
 
-/// In test builds a header asks for a fault: `X-Fault: panic` or `X-Fault: memory`.
+/// In test builds a header asks for a fault: `X-Fault: panic`, `X-Fault: memory`, or
+/// `X-Fault: memory-3` for all allocations after the third.
 #[cfg(feature = "fault-injection")]
 fn inject_fault(message: SipMsg<'_>) -> impl Drop {
     use std::sync::atomic::Ordering::Relaxed;
     struct MemoryAgain;
     impl Drop for MemoryAgain {
         fn drop(&mut self) {
-            crate::host::shm::EXHAUSTED.store(false, Relaxed);
+            crate::host::shm::LEFT.store(usize::MAX, Relaxed);
         }
     }
     message.parse_headers();
     match message.find(b"X-Fault") {
         Some(b"panic") => panic!("asked for by X-Fault"),
-        Some(b"memory") => crate::host::shm::EXHAUSTED.store(true, Relaxed),
+        Some(b"memory") => crate::host::shm::LEFT.store(0, Relaxed),
+        Some(text) => {
+            let number =
+                text.strip_prefix(b"memory-").and_then(|n| std::str::from_utf8(n).ok()).and_then(|n| n.parse().ok());
+            crate::host::shm::LEFT.store(number.unwrap_or(usize::MAX), Relaxed);
+        }
         _ => {}
     }
     MemoryAgain

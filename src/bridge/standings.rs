@@ -11,9 +11,12 @@ struct Kept {
     hash: u64,
     /// The parts of the key and the reason, one after the other.
     bytes: ShmBox<[u8]>,
-    key_len: u32,
+    /// Where each part of the key ends.
+    ends: [u32; 4],
     status: Status,
     read_at: i64,
+    /// Whether the table says the same.
+    written: bool,
 }
 
 type Shard = HashTable<Kept, Shm>;
@@ -46,31 +49,44 @@ impl Standings {
     pub fn get(&self, key: &Key<'_>, since: i64) -> Option<Standing> {
         let hash = self.rule.exact_hash(key);
         let shard = self.shard(hash).lock();
-        let kept = shard.find(hash, |kept| kept.is(hash, key)).filter(|kept| kept.read_at > since)?;
-        Some(Standing { status: kept.status, reason: kept.bytes[kept.key_len as usize..].to_vec() })
+        let kept = shard.find(hash, |kept| kept.is(hash, key)).filter(|kept| kept.read_at > since || !kept.written)?;
+        Some(kept.standing())
     }
 
-    /// Remembers a standing as the table has it; without memory it is not remembered.
-    pub fn put(&self, key: &Key<'_>, standing: &Standing, now: i64) {
+    /// Remembers a standing; without memory it is not remembered. `written` says that the table has it.
+    pub fn put(&self, key: &Key<'_>, standing: &Standing, now: i64, written: bool) {
         let hash = self.rule.exact_hash(key);
         let [presentity, user, host, event] = *key;
-        let key_len = key.iter().map(|part| part.len()).sum::<usize>() as u32;
+        let mut end = 0;
+        let ends = key.map(|part| {
+            end += part.len() as u32;
+            end
+        });
         let bytes = shm::concat(&[presentity, user, host, event, &standing.reason]);
         let mut shard = self.shard(hash).lock();
         let old = shard.find_entry(hash, |kept| kept.is(hash, key)).ok().map(|entry| entry.remove().0);
         if let (Ok(bytes), Ok(())) = (bytes, shard.try_reserve(1, |kept| kept.hash)) {
-            let fresh = Kept { hash, bytes, key_len, status: standing.status, read_at: now };
+            let fresh = Kept { hash, bytes, ends, status: standing.status, read_at: now, written };
             shard.insert_unique(hash, fresh, |kept| kept.hash);
         }
         drop(shard);
         drop(old);
     }
 
+    /// A standing that the table does not have yet, with its key.
+    pub fn first_unwritten(&self) -> Option<([Vec<u8>; 4], Standing)> {
+        self.shards.iter().find_map(|shard| {
+            let shard = shard.lock();
+            let kept = shard.iter().find(|kept| !kept.written)?;
+            Some((kept.key(), kept.standing()))
+        })
+    }
+
     /// Forgets what was read before `since`, and watchers that nobody has decided about: their rows are cleaned.
     pub fn forget_old(&self, since: i64) {
         for shard in self.shards.iter() {
             let mut shard = shard.lock();
-            shard.retain(|kept| kept.read_at > since && kept.status != Status::Pending);
+            shard.retain(|kept| !kept.written || (kept.read_at > since && kept.status != Status::Pending));
             if shard.is_empty() {
                 *shard = HashTable::new_in(Shm);
             }
@@ -79,8 +95,21 @@ impl Standings {
 }
 
 impl Kept {
+    fn key(&self) -> [Vec<u8>; 4] {
+        let mut start = 0;
+        self.ends.map(|end| {
+            let part = self.bytes[start..end as usize].to_vec();
+            start = end as usize;
+            part
+        })
+    }
+
+    fn standing(&self) -> Standing {
+        Standing { status: self.status, reason: self.bytes[self.ends[3] as usize..].to_vec() }
+    }
+
     fn is(&self, hash: u64, key: &Key<'_>) -> bool {
-        let mut rest = &self.bytes[..self.key_len as usize];
+        let mut rest = &self.bytes[..self.ends[3] as usize];
         self.hash == hash
             && key.iter().all(|part| match rest.strip_prefix(*part) {
                 Some(after) => {
@@ -109,11 +138,23 @@ mod tests {
     fn the_last_word_counts_until_it_is_old() {
         let standings = Standings::new(RULE).unwrap();
         assert_eq!(standings.get(&ALICE, 0), None);
-        standings.put(&ALICE, &standing(Status::Pending, b""), 10);
-        standings.put(&ALICE, &standing(Status::Active, b"polite-block"), 20);
+        standings.put(&ALICE, &standing(Status::Pending, b""), 10, true);
+        standings.put(&ALICE, &standing(Status::Active, b"polite-block"), 20, true);
         assert_eq!(standings.get(&ALICE, 0), Some(standing(Status::Active, b"polite-block")));
         assert_eq!(standings.get(&ALICE, 20), None);
         assert_eq!(standings.get(&[b"sip:alice@a", b"bo", b"bb", b"presence"], 0), None);
+    }
+
+    #[test]
+    fn what_is_not_written_stays_until_it_is() {
+        let standings = Standings::new(RULE).unwrap();
+        standings.put(&ALICE, &standing(Status::Pending, b"r"), 10, false);
+        standings.forget_old(100);
+        assert_eq!(standings.get(&ALICE, 100), Some(standing(Status::Pending, b"r")));
+        let (key, kept) = standings.first_unwritten().unwrap();
+        assert_eq!((key.each_ref().map(Vec::as_slice), kept), (ALICE, standing(Status::Pending, b"r")));
+        standings.put(&ALICE, &standing(Status::Pending, b"r"), 10, true);
+        assert_eq!(standings.first_unwritten(), None);
     }
 
     #[test]
@@ -122,7 +163,7 @@ mod tests {
         let before = fake::live_blocks();
         for watcher in 0..100 {
             let user = watcher.to_string();
-            standings.put(&[b"sip:a@b", user.as_bytes(), b"c", b"presence"], &standing(Status::Active, b""), 10);
+            standings.put(&[b"sip:a@b", user.as_bytes(), b"c", b"presence"], &standing(Status::Active, b""), 10, true);
         }
         standings.forget_old(10);
         assert_eq!(fake::live_blocks(), before);
@@ -132,7 +173,7 @@ mod tests {
     fn without_memory_nothing_is_remembered() {
         for n in 0..2 {
             let standings = Standings::new(RULE).unwrap();
-            let (_, failed) = fake::failing_at(n, || standings.put(&ALICE, &standing(Status::Active, b""), 10));
+            let (_, failed) = fake::failing_at(n, || standings.put(&ALICE, &standing(Status::Active, b""), 10, true));
             assert!(failed);
             assert_eq!(standings.get(&ALICE, 0), None);
             assert_eq!(fake::held_locks(), 0);

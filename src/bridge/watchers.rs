@@ -1,7 +1,9 @@
 //! Rows of `watchers`: what was decided about a watcher, remembered over its subscriptions.
+use super::standings::Key;
 use super::world::World;
 use crate::host::clock;
 use crate::host::db::{Cond, Op, Value};
+use crate::log;
 use crate::presence::error::StoreError;
 use crate::presence::ports::Standing;
 use crate::presence::resource::Resource;
@@ -12,16 +14,17 @@ use crate::sip::uri;
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 3;
 
-fn of_watcher<'a>(subscription: &'a Subscription, event: &'a [u8]) -> [Cond<'a>; 4] {
+fn conditions<'a>(key: &Key<'a>) -> [Cond<'a>; 4] {
+    let [presentity, user, host, event] = *key;
     [
-        ("presentity_uri", Op::Eq, Value::Text(subscription.get(Field::PresUri))),
-        ("watcher_username", Op::Eq, Value::Text(subscription.get(Field::WatcherUser))),
-        ("watcher_domain", Op::Eq, Value::Text(subscription.get(Field::WatcherDomain))),
+        ("presentity_uri", Op::Eq, Value::Text(presentity)),
+        ("watcher_username", Op::Eq, Value::Text(user)),
+        ("watcher_domain", Op::Eq, Value::Text(host)),
         ("event", Op::Eq, Value::Text(event)),
     ]
 }
 
-fn key_of<'a>(subscription: &'a Subscription, event: &'a [u8]) -> [&'a [u8]; 4] {
+fn key_of<'a>(subscription: &'a Subscription, event: &'a [u8]) -> Key<'a> {
     [
         subscription.get(Field::PresUri),
         subscription.get(Field::WatcherUser),
@@ -44,23 +47,41 @@ impl World {
         if !self.remembers() {
             return Ok(None);
         }
-        let (table, event) = (self.config.watchers_table, self.packages.get(subscription.numbers.event).name);
+        let event = self.packages.get(subscription.numbers.event).name;
         let (key, now) = (key_of(subscription, event), clock::now());
         if self.keeps_standings() {
             if let Some(known) = self.shared.standings.get(&key, now - self.config.watchers_cache) {
                 return Ok(Some(known));
             }
         }
-        let read = self.database.read(|db| {
-            let rows = db.select(table, &["status", "reason"], &of_watcher(subscription, event), None)?;
+        let read = match self.read_standing(&key) {
+            // The rules decide as long as the table cannot be asked.
+            Err(error) if self.goes_on_without_table() => {
+                log!(Error, "the watchers table cannot be read, the rules alone decide: {error}");
+                return Ok(None);
+            }
+            read => read?,
+        };
+        if let Some(standing) = read.as_ref().filter(|_| self.keeps_standings()) {
+            self.shared.standings.put(&key, standing, now, true);
+        }
+        Ok(read)
+    }
+
+    fn read_standing(&self, key: &Key<'_>) -> Result<Option<Standing>, StoreError> {
+        let table = self.config.watchers_table;
+        self.database.read(|db| {
+            let rows = db.select(table, &["status", "reason"], &conditions(key), None)?;
             Ok(rows.iter().next().and_then(|row| {
                 Some(Standing { status: Status::from_number(row.int(0))?, reason: row.bytes(1).to_vec() })
             }))
-        })?;
-        if let Some(standing) = read.as_ref().filter(|_| self.keeps_standings()) {
-            self.shared.standings.put(&key, standing, now);
-        }
-        Ok(read)
+        })
+    }
+
+    /// Subscriptions that live in memory do not end with the database: what has to be written is written when it is back.
+    fn goes_on_without_table(&self) -> bool {
+        use crate::presence::config::SubscriptionMode::{Memory, WriteBack};
+        self.keeps_standings() && matches!(self.config.subscriptions, Memory | WriteBack)
     }
 
     /// Servers that share their subscriptions read the table each time: another one may have written it.
@@ -83,25 +104,50 @@ impl World {
         if !self.remembers() {
             return Ok(());
         }
-        let (table, event) = (self.config.watchers_table, self.packages.get(subscription.numbers.event).name);
-        let known = self.find_standing(subscription)?;
+        let event = self.packages.get(subscription.numbers.event).name;
+        let (known, key) = (self.find_standing(subscription)?, key_of(subscription, event));
         if known.as_ref() == Some(standing) {
             return Ok(());
         }
+        let written = match self.put_standing(&key, standing, known.is_some()) {
+            Err(error) if self.goes_on_without_table() => {
+                log!(Error, "the watchers table cannot be written, which is made up for later: {error}");
+                false
+            }
+            written => {
+                written?;
+                true
+            }
+        };
+        if self.keeps_standings() {
+            self.shared.standings.put(&key, standing, clock::now(), written);
+        }
+        Ok(())
+    }
+
+    fn put_standing(&self, key: &Key<'_>, standing: &Standing, has_row: bool) -> Result<(), StoreError> {
+        let table = self.config.watchers_table;
         let status = ("status", Value::Int(standing.status as i64));
         let reason = ("reason", Value::Text(&standing.reason));
         // Stock writes an empty reason as NULL when it changes a row, and as empty text when it adds one.
         let changed = ("reason", if standing.reason.is_empty() { Value::NullText } else { reason.1 });
-        let key = of_watcher(subscription, event);
-        self.database.write(|db| match known {
-            Some(_) => db.update(table, &[status, changed], &key),
-            None => {
-                let [a, b, c, d] = key.map(|(column, _, value)| (column, value));
-                db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Int(clock::now())), reason])
+        let key = conditions(key);
+        self.database.write(|db| {
+            if has_row {
+                return db.update(table, &[status, changed], &key);
             }
-        })?;
-        if self.keeps_standings() {
-            self.shared.standings.put(&key_of(subscription, event), standing, clock::now());
+            let [a, b, c, d] = key.map(|(column, _, value)| (column, value));
+            db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Int(clock::now())), reason])
+        })
+    }
+
+    /// Writes the standings that could not be written when they were decided.
+    pub fn write_standings(&mut self) -> Result<(), StoreError> {
+        while let Some((key, standing)) = self.shared.standings.first_unwritten() {
+            let key = key.each_ref().map(Vec::as_slice);
+            let has_row = self.read_standing(&key)?.is_some();
+            self.put_standing(&key, &standing, has_row)?;
+            self.shared.standings.put(&key, &standing, clock::now(), true);
         }
         Ok(())
     }

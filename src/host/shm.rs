@@ -7,15 +7,20 @@ use std::ptr::NonNull;
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Shm;
 
-/// While set, this process finds no shared memory: only test builds can set it.
+/// How many allocations this process may still make before it finds no shared memory: only test builds can set it.
 #[cfg(feature = "fault-injection")]
-pub static EXHAUSTED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+pub static LEFT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(usize::MAX);
 
 /// Memory of the host, or null.
 fn raw_allocate(size: usize) -> *mut u8 {
     #[cfg(feature = "fault-injection")]
-    if EXHAUSTED.load(std::sync::atomic::Ordering::Relaxed) {
-        return std::ptr::null_mut();
+    {
+        use std::sync::atomic::Ordering::Relaxed;
+        match LEFT.load(Relaxed) {
+            0 => return std::ptr::null_mut(),
+            usize::MAX => {}
+            left => LEFT.store(left - 1, Relaxed),
+        }
     }
     // SAFETY: callers ask for more than zero bytes.
     unsafe { sys::kr_shm_malloc(size) as *mut u8 }

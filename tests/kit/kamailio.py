@@ -1,7 +1,9 @@
 """Starts the real Kamailio on loopback with stock or our modules, in a temporary folder, and stops it by its process id."""
+import itertools
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -39,10 +41,23 @@ request_route {
 """
 
 
+# Below the ports that the system hands out by itself; each process that runs tests has its own.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4
+_ports = itertools.cycle(range(12_000 + _worker * 5_000, 17_000 + _worker * 5_000))
+for _ in range(random.randrange(5_000)):
+    next(_ports)
+
+
 def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port nobody uses, for UDP and TCP."""
+    for port in _ports:
+        try:
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                with socket.socket(socket.AF_INET, kind) as probe:
+                    probe.bind(("127.0.0.1", port))
+            return port
+        except OSError:
+            pass
 
 
 def parameter(module, name, value):

@@ -1,0 +1,28 @@
+//! URIs and Event headers: what is split can be put together again.
+#![no_main]
+use kamailio_presence_fuzz::presence::resource::UriRule;
+use kamailio_presence_fuzz::sip::{event::EventHeader, text, uri};
+use kamailio_presence_fuzz::{packages, presence::event_package::PackageId};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let (user, host) = uri::split(data);
+    assert!(user.len() + host.len() <= data.len());
+    let joined = uri::join(user, host);
+    let again = uri::split(&joined);
+    assert_eq!(uri::join(again.0, again.1), joined, "a URI that was put together stays what it is");
+    if let Some(event) = EventHeader::parse(data) {
+        assert!(event.same_package(&event));
+        assert!(event.params().all(|(name, value)| name.len() + value.len() <= data.len()));
+        let _ = (event.id(), packages().find(&event));
+    }
+    for ignore_case in [false, true] {
+        let rule = UriRule { ignore_case, seed: 7 };
+        let (one, two) = (rule.resource(data, PackageId(0)), rule.resource(&data.to_ascii_uppercase(), PackageId(0)));
+        assert!(!rule.same(&one.uri, &two.uri) || one.hash == two.hash, "what is the same has the same hash");
+    }
+    let mut out = Vec::new();
+    text::push_xml(&mut out, data);
+    let shown = std::str::from_utf8(&out).expect("what is written is UTF-8");
+    assert!(!shown.contains(['<', '>', '"']));
+});

@@ -1,0 +1,31 @@
+//! What other nodes say. What is read and written again is read as the same.
+#![no_main]
+use kamailio_presence_fuzz::packages;
+use kamailio_presence_fuzz::presence::cluster::{self, Message};
+use kamailio_presence_fuzz::presence::replication;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    if let Some(replication::Message::Update(replica)) = replication::parse(data) {
+        let written = replica.to_json();
+        let Some(replication::Message::Update(again)) = replication::parse(&written) else {
+            panic!("cannot be read again: {}", String::from_utf8_lossy(&written))
+        };
+        assert_eq!(again.to_json(), written);
+    }
+    let packages = packages();
+    match cluster::parse(data, &packages, 1000) {
+        Some((node, Message::Subscription(said))) => {
+            let written = said.to_json(&node, &packages, 1000);
+            let Some((_, Message::Subscription(again))) = cluster::parse(&written, &packages, 1000) else {
+                panic!("cannot be read again: {}", String::from_utf8_lossy(&written))
+            };
+            assert_eq!((again.subscription.fields(), again.claim), (said.subscription.fields(), said.claim));
+        }
+        Some((node, Message::End(said))) => {
+            let again = cluster::parse(&said.to_json(&node), &packages, 1000);
+            assert!(matches!(again, Some((_, Message::End(again))) if again == said));
+        }
+        _ => {}
+    }
+});
