@@ -1,8 +1,13 @@
 """Rules documents of presence_xml decide who sees what."""
+import re
 import sqlite3
+import threading
+import time
 
-from conftest import MODES
-from kit.sip import pidf
+import pytest
+
+from conftest import MODES, SOAK
+from kit.sip import Client, pidf
 
 XML = dict(force_active=False, modules=("presence_xml",), extra_params='modparam("presence_xml", "integrated_xcap_server", 1)\n')
 
@@ -46,6 +51,40 @@ def test_each_rule(both):
     both(scenario, workers=1, presence=dict(subs_db_mode=1), **XML)
 
 
+ACTIONS = ("allow", "block", "polite-block", "confirm")
+
+
+@pytest.mark.parametrize("mode", ["write-through", "defaults", "database-only"])
+@pytest.mark.parametrize("first", ACTIONS)
+def test_every_change_of_mind(both, first, mode):
+    """From each rule to each other one: what subscribers are told, what is remembered of those that have left, and what they are
+    told when they come back."""
+
+    def scenario(server, phone, trace):
+        for second in ACTIONS:
+            alice, ann, bob = phone("alice-" + second), phone("ann"), phone("bob")
+            put(server, alice.user, rules(**{ann.user: first, bob.user: first}))
+            alice.publish(body=pidf(alice.user, note="secret"))
+            live, gone = ann.subscribe(alice.uri), bob.subscribe(alice.uri)
+            live.wait(1), gone.wait(1)
+            if gone.reply.code == 200:
+                gone.unsubscribe()
+                bob.quiet(0.2)
+            put(server, alice.user, rules(**{ann.user: second, bob.user: second}))
+            server.rpc("presence.updateWatchers", alice.uri, "presence")
+            ann.quiet(0.4)
+            label = "%s to %s, " % (first, second)
+            trace.messages(label + "subscriber", live.notifies[1:])
+            trace.note(label + "watchers", sorted((row["watcher_username"], row["status"], row["reason"] or "")
+                                                  for row in server.rows("watchers") if alice.user in row["presentity_uri"]))
+            again = bob.subscribe(alice.uri)
+            again.wait(1)
+            trace.message(label + "back", again.reply)
+            trace.messages(label + "told", again.notifies)
+
+    both(scenario, workers=1, presence=dict(MODES[mode]["presence"], publ_cache=0), **XML)
+
+
 def test_a_change_of_mind_reaches_everybody(ours, phones):
     server = ours(presence=dict(subs_db_mode=1), **XML)
     alice, ann, con = phones(server, "alice"), phones(server, "ann"), phones(server, "con")
@@ -75,6 +114,57 @@ def test_nothing_leaks_to_blocked_watchers(ours, phones):
     bob.quiet(0.5), pol.quiet(0.5)
     assert all(n.body == b"" for watch in watches for n in watch.notifies)
     assert len(watches[0].notifies) == 1
+
+
+@pytest.mark.parametrize("mode", ["memory", "write-through", "defaults", "database-only"])
+def test_nothing_leaks_while_the_rules_change(ours, mode, figure):
+    """Rules turn from allow to block and politely block while documents change: a document that was accepted after the new
+    rules were in force is never seen by whoever they shut out."""
+    presence = dict(MODES[mode]["presence"], publ_cache=MODES[mode]["presence"].get("publ_cache", 1))
+    server = ours(workers=4, shm=256, presence=presence, **XML)
+    alice, publisher = Client(server, "alice"), Client(server, "alice")
+    watchers = {name: Client(server, name) for name in ("ann", "bob", "pol")}
+    stop, number, seen, turns = threading.Event(), [0], [], 12 if SOAK else 4
+
+    def publish():
+        etag = None
+        while not stop.is_set():
+            number[0] += 1
+            etag = publisher.publish(body=pidf(note="n%d." % number[0]), etag=etag).get("SIP-ETag")
+            time.sleep(0.004)
+
+    def numbers(client, since):
+        return [int(n) for notify in client.notifies[since:] for n in re.findall(r"<note>n(\d+)\.</note>", notify.text)]
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        for turn in range(turns):
+            put(server, "alice", rules(ann="allow", bob="allow", pol="allow"))
+            server.rpc("presence.updateWatchers", alice.uri, "presence")
+            for client in watchers.values():
+                client.subscribe(alice.uri).wait(1)
+                client.quiet(0.2)
+                assert numbers(client, 0), "an allowed watcher sees documents"
+            put(server, "alice", rules(ann="allow", bob="block", pol="polite-block"))
+            server.rpc("presence.updateWatchers", alice.uri, "presence")
+            shut = number[0]
+            before = {name: len(client.notifies) for name, client in watchers.items()}
+            for client in watchers.values():
+                client.quiet(0.4)
+            for name in ("bob", "pol"):
+                late = [n for n in numbers(watchers[name], before[name]) if n > shut + 1]
+                assert not late, "%s was told of document %s; the rules shut it out at %d" % (name, late, shut)
+            assert max(numbers(watchers["ann"], before["ann"]), default=0) > shut, "the others go on"
+            seen.append(number[0])
+            for client in watchers.values():
+                client.notifies.clear()
+            # Each turn has watchers of its own: blocked ones are gone.
+            watchers = {name: Client(server, name) for name in watchers}
+    finally:
+        stop.set()
+        thread.join()
+    figure("%s: %d changes of the rules while %d documents changed, nothing was seen by whom they shut out" % (mode, turns, seen[-1]))
 
 
 def test_status_function(both):

@@ -7,7 +7,7 @@ use crate::log;
 use crate::presence::error::StoreError;
 use crate::presence::ports::Standing;
 use crate::presence::resource::Resource;
-use crate::presence::subscription::{Field, Status, Subscription};
+use crate::presence::subscription::{FIELDS, Field, Journal, Numbers, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::sip::uri;
 
@@ -152,6 +152,27 @@ impl World {
         Ok(())
     }
 
+    /// See [`crate::presence::ports::Ports::remembered_watchers`].
+    pub(super) fn find_remembered(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
+        if !self.remembers() {
+            return Ok(Vec::new());
+        }
+        let (table, event) = (self.config.watchers_table, self.packages.get(resource.event).name);
+        let of_resource =
+            [("presentity_uri", Op::Eq, Value::Text(&resource.uri)), ("event", Op::Eq, Value::Text(event))];
+        self.database.read(|db| {
+            let rows =
+                db.select(table, &["watcher_username", "watcher_domain", "status", "reason"], &of_resource, None)?;
+            Ok(rows
+                .iter()
+                .filter_map(|row| {
+                    let status = Status::from_number(row.int(2))?;
+                    remembered(resource, row.bytes(0), row.bytes(1), status, row.bytes(3))
+                })
+                .collect())
+        })
+    }
+
     /// See [`crate::presence::ports::Ports::waiting_watchers`].
     pub(super) fn find_waiting(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError> {
         if !self.remembers() {
@@ -174,4 +195,30 @@ impl World {
                 .collect())
         })
     }
+}
+
+/// A watcher as its package is asked about it: a subscription without a dialog.
+fn remembered(resource: &Resource, user: &[u8], host: &[u8], status: Status, reason: &[u8]) -> Option<Subscription> {
+    let numbers = Numbers {
+        event: resource.event,
+        status,
+        expires_at: 0,
+        local_cseq: 0,
+        remote_cseq: 0,
+        version: 0,
+        flags: 0,
+        updated: -1,
+        updated_winfo: -1,
+        since: 0,
+        refreshed_at: 0,
+        journal: Journal::Clean,
+    };
+    let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
+    fields[Field::PresUri as usize] = &resource.uri;
+    fields[Field::FromUser as usize] = user;
+    fields[Field::FromDomain as usize] = host;
+    fields[Field::WatcherUser as usize] = user;
+    fields[Field::WatcherDomain as usize] = host;
+    fields[Field::Reason as usize] = reason;
+    Subscription::new(numbers, &fields).ok()
 }

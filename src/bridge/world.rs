@@ -443,6 +443,9 @@ impl Ports for World {
     fn remember_standing(&mut self, subscription: &Subscription, standing: &Standing) -> Result<(), StoreError> {
         self.write_standing(subscription, standing)
     }
+    fn remembered_watchers(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
+        self.find_remembered(resource)
+    }
     fn waiting_watchers(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError> {
         self.find_waiting(resource)
     }

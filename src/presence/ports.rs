@@ -234,6 +234,9 @@ pub trait Ports {
     fn standing(&mut self, subscription: &Subscription) -> Result<Option<Standing>, StoreError>;
     /// Remembers a watcher's standing.
     fn remember_standing(&mut self, subscription: &Subscription, standing: &Standing) -> Result<(), StoreError>;
+    /// The watchers of a resource whose standing is remembered, with or without a subscription: of their fields only the
+    /// presentity and the watcher are set.
+    fn remembered_watchers(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError>;
     /// Watchers of a resource that are remembered as waiting or pending without a live subscription.
     fn waiting_watchers(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError>;
 

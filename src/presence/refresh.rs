@@ -1,11 +1,11 @@
 //! Commands from outside a request: rules or tables were changed by others (`refreshWatchers`, `updateWatchers`).
-use super::error::Failure;
+use super::error::{Failure, StoreError};
 use super::notifier;
-use super::ports::{Event, Occasion, Ports};
+use super::ports::{Event, Occasion, Ports, Standing};
 use super::publication::{Applied, Change, Modification, NEVER, Publication};
 use super::resource::Resource;
 use super::subscribe::tell_winfo;
-use super::subscription::Status;
+use super::subscription::{Field, Status};
 use super::winfo::Watcher;
 
 /// The documents of a resource may have changed behind our back: read them again and tell every watcher.
@@ -55,15 +55,32 @@ pub fn hard_state<P: Ports>(
     documents(ports, resource)
 }
 
+/// Judges the watchers that are remembered, also those that do not subscribe now: what they are told when they come back.
+fn remembered_standings<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), StoreError> {
+    for watcher in ports.remembered_watchers(resource)? {
+        // Whom the package cannot judge stays what it was.
+        let Ok(standing) = ports.judge(resource.event, &watcher, watcher.numbers.status) else { continue };
+        let before = Standing { status: watcher.numbers.status, reason: watcher.get(Field::Reason).to_vec() };
+        if standing != before {
+            ports.remember_standing(&watcher, &standing)?;
+        }
+    }
+    Ok(())
+}
+
 /// The rules of a presentity may have changed: judge its watchers again, and tell those whose standing is another one.
 pub fn standings<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
     let package = *ports.packages().get(resource.event);
     if !package.needs_authorization {
         return Ok(());
     }
+    remembered_standings(ports, resource)?;
     for subscription in ports.subscriptions(resource)? {
         let standing = ports.judge(resource.event, &subscription, subscription.numbers.status)?;
         ports.remember_standing(&subscription, &standing)?;
+        if subscription.numbers.status == Status::Terminated && standing.status == Status::Terminated {
+            continue; // It was blocked before and knows it.
+        }
         let mut seen = subscription.clone();
         seen.numbers.status = standing.status;
         let changed = if standing.status == Status::Terminated {
