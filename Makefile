@@ -57,6 +57,25 @@ clean: ## Remove what was built; the downloaded source stays
 	@$(CARGO) clean --profile release
 	@rm -rf $(MODULES)
 
+SECONDS_EACH ?= 600
+.PHONY: fuzz
+fuzz: setup-tests ## Fuzz what reads what others wrote (SECONDS_EACH for each of four targets, 600 by default)
+	@scripts/fuzz.sh $(SECONDS_EACH)
+
+.PHONY: sanitize
+sanitize: setup ## The unit tests under AddressSanitizer
+	@scripts/sanitize.sh
+
+.PHONY: memcheck
+memcheck: build ## A mixed run of the real Kamailio under valgrind
+	@scripts/setup.sh tests
+	@scripts/memcheck.sh
+
+.PHONY: soak
+soak: build ## The suites at full size: 1,000 calls, 50 kills, a million messages, 100,000 mutated requests (hours)
+	@scripts/setup.sh tests
+	@cd tests && SOAK=1 /usr/bin/python3 -m pytest -v -p no:cacheprovider --suite T1 --suite T4 --suite T7 --suite T12 --suite T13 --suite T14
+
 .PHONY: test-parameters
 test-parameters: build ## Every parameter in every storage mode, on stock and on ours (15 minutes)
 	@scripts/setup.sh tests

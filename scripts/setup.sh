@@ -12,7 +12,7 @@ packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-ex
 	gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-utils ca-certificates binutils python3 sqlite3"
 # What only the tests need: `setup.sh tests`.
 test_packages="kamailio-postgres-modules kamailio-mysql-modules kamailio-xml-modules kamailio-lua-modules kamailio-python3-modules
-	kamailio-xmpp-modules python3-pytest python3-pytest-xdist postgresql mariadb-server mariadb-client sip-tester libxml2-utils chromium"
+	kamailio-xmpp-modules python3-pytest python3-pytest-xdist postgresql mariadb-server mariadb-client sip-tester libxml2-utils chromium g++ valgrind"
 [ "${1:-}" != tests ] || packages="$packages $test_packages"
 
 as_root() {

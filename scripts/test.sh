@@ -18,6 +18,7 @@ say "lints"
 ! optional clippy cargo clippy || cargo clippy --release --quiet --all-targets -- -D warnings
 say "unit tests"
 cargo test --release --quiet
+[ -n "${ONLY:-}${SUITE:-}" ] || scripts/fuzz.sh 3
 say "modules"
 scripts/build.sh
 say "the real Kamailio"

@@ -418,17 +418,12 @@ impl World {
         if matches!(event, Event::Watchers { .. }) && !self.has_members(resource) {
             return false;
         }
-        // What needs memory is made before the lock is taken. Without memory the watchers get the plain state.
-        let (once, changed) = match &event {
-            Event::State { once, .. } => (once.as_ref().and_then(|once| share_once(once).ok()), None),
-            Event::Watchers { watcher, .. } => (None, share_watcher(watcher).ok()),
-            _ => (None, None),
-        };
+        let prepared = Prepared::of(&event);
         let mut collapsed = false;
         let mut shard = tables.shard(resource.hash);
         let Some(lane) = shard.lane(rule, resource) else { return false };
-        match &event {
-            Event::State { sender, .. } => {
+        match (&event, prepared) {
+            (Event::State { sender, .. }, Prepared::Once(once)) => {
                 collapsed = lane.pending;
                 // The change of the documents has counted already: whoever subscribed since then knows them. What is
                 // shown only once has to reach everybody.
@@ -441,25 +436,24 @@ impl World {
                     skip_sender(&mut shard, rule, resource, sender);
                 }
             }
-            Event::Watchers { full, .. } => {
+            (Event::Watchers { full, .. }, Prepared::Watcher(changed)) => {
                 if lane.members.is_empty() {
                     return false;
                 }
                 lane.generation = lane.generation.wrapping_add(1);
                 lane.pending = true;
-                lane.full |= *full;
                 let kept = changed.map(|changed| shm::push(&mut lane.changes, changed));
                 // A change that cannot be kept is told by the full list.
-                lane.full |= !matches!(kept, Some(Ok(())));
+                lane.full |= *full || !matches!(kept, Some(Ok(())));
             }
-            Event::Subscription(dialog, occasion) => {
+            (Event::Subscription(dialog, occasion), _) => {
                 lane.pending = true;
                 let hash = tables.dialog_hash(*dialog);
                 if let Some(member) = shard.find(hash, *dialog) {
                     member.due = Some(*occasion);
                 }
             }
-            Event::Due => {}
+            _ => {}
         }
         let Some(lane) = shard.lane(rule, resource) else { return false };
         let take = lane.pending && !lane.busy;
@@ -569,6 +563,23 @@ impl World {
         });
         if let Err(error) = written {
             log!(Error, "cannot write the sequence numbers of {} subscriptions: {error}", unwritten.len());
+        }
+    }
+}
+
+/// What an event needs of shared memory, made before a lock is taken. Without memory the watchers get the plain state.
+enum Prepared {
+    Once(Option<SharedOnce>),
+    Watcher(Option<ChangedWatcher>),
+    Nothing,
+}
+
+impl Prepared {
+    fn of(event: &Event<'_>) -> Prepared {
+        match event {
+            Event::State { once, .. } => Prepared::Once(once.as_ref().and_then(|once| share_once(once).ok())),
+            Event::Watchers { watcher, .. } => Prepared::Watcher(share_watcher(watcher).ok()),
+            _ => Prepared::Nothing,
         }
     }
 }

@@ -29,6 +29,9 @@ STOCK = _first_existing(os.environ.get("KAMAILIO_MODULES"), "/usr/lib/x86_64-lin
 KAMAILIO = os.environ.get("KAMAILIO", shutil.which("kamailio") or "/usr/sbin/kamailio")
 KAMCMD = os.environ.get("KAMCMD", shutil.which("kamcmd") or "/usr/sbin/kamcmd")
 
+# How much slower than usual the server is: under valgrind.
+SLOW = int(os.environ.get("SLOW", "1"))
+
 ROUTE = """
 request_route {
     if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
@@ -157,7 +160,7 @@ class Kamailio:
             text += 'modparam("jsonrpcs", "transport", 1)\nevent_route[xhttp:request] { jsonrpc_dispatch(); }\n'
         return text + self.before + self.route + self.more_route
 
-    def start(self, timeout=15.0, expect_failure=False):
+    def start(self, timeout=15.0 * SLOW, expect_failure=False):
         self.make_database()
         path = self.folder / "kamailio.cfg"
         path.write_text(self.config())
