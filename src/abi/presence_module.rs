@@ -24,7 +24,7 @@ pub(super) fn clean_up() -> Result<(), String> {
 }
 
 fn clean() {
-    let Some(mut world) = state::world() else { return };
+    let Some(mut world) = state::world().map(World::paced) else { return };
     if world.is_library() {
         return;
     }
@@ -40,7 +40,7 @@ fn clean() {
 }
 
 fn update() {
-    let Some(mut world) = state::world() else { return };
+    let Some(mut world) = state::world().map(World::paced) else { return };
     if let Err(error) = expiry::subscriptions(&mut world) {
         log!(Error, "cannot end subscriptions that ran out: {error}");
     }
@@ -113,7 +113,7 @@ pub(super) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
         "second timer",
         || (),
         || {
-            let Some(mut world) = state::world() else { return };
+            let Some(mut world) = state::world().map(World::paced) else { return };
             if let Err(error) = world.drain_step() {
                 log!(Error, "cannot end subscriptions before maintenance: {error}");
             }

@@ -80,12 +80,19 @@ impl Senders {
     /// Sends for what has been handed over, then sleeps until there is more.
     pub fn serve(&self, world: impl Fn() -> Option<World>) {
         while let Some(resource) = self.next() {
-            if let Some(mut world) = world() {
-                world.pace = Some(Pace { sent: 0, answered: self.answered.load(Ordering::Relaxed) });
-                notifier::run(&mut world, &resource);
+            if let Some(world) = world() {
+                notifier::run(&mut world.paced(), &resource);
             }
         }
         self.bell.wait();
+    }
+}
+
+impl World {
+    /// The same world for whoever has many to tell and time: it does not run ahead of the answers.
+    pub fn paced(mut self) -> World {
+        self.pace = Some(Pace { sent: 0, answered: self.shared.senders.answered.load(Ordering::Relaxed) });
+        self
     }
 }
 
