@@ -104,7 +104,7 @@ void kr_presence_rpc_publish_cache_sync(rpc_t *rpc, void *ctx);
 // `presence.refreshWatchers uri event type`.
 void kr_presence_rpc_refresh_watchers(rpc_t *rpc, void *ctx);
 
-// `presence.subscription_end watcher presentity event [reason]`.
+// `presence.subscription_end watcher|. presentity|. event|. [reason] [retry-after]`.
 void kr_presence_rpc_subscription_end(rpc_t *rpc, void *ctx);
 
 // `presence.subscriptions [name=value ...]`.

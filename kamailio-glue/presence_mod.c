@@ -258,8 +258,8 @@ static const char *sync_doc[] = {"Reads again which presentities have rows in th
 static const char *subscriptions_doc[] = {"Lists subscriptions. Parameters, in any order: [watcher=uri] [presentity=uri] "
 		"[event=name] [status=active|pending|terminated|waiting] [older=seconds] [younger=seconds] [offset=n] [limit=1..1000].", 0};
 static const char *explain_doc[] = {"Says why a watcher does or does not get documents. Parameters: watcher presentity event.", 0};
-static const char *end_doc[] = {"Ends the subscriptions of a watcher, or of all (.), with one last NOTIFY. Parameters: watcher "
-		"presentity event [reason: deactivated, timeout, rejected, noresource, giveup, probation].", 0};
+static const char *end_doc[] = {"Ends the subscriptions of a watcher to a presentity for an event, each or . for all, with one last NOTIFY. Parameters: watcher "
+		"presentity event [reason: deactivated, timeout, rejected, noresource, giveup, probation] [retry-after, seconds].", 0};
 static const char *expire_doc[] = {"Removes a publication and tells the watchers. Parameters: presentity event etag.", 0};
 static const char *drain_doc[] = {"Ends all subscriptions with reason deactivated, so that phones subscribe elsewhere. Parameter: "
 		"[seconds over which they are spread].", 0};

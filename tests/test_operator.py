@@ -76,6 +76,28 @@ def test_ending_a_subscription(ours, phones, mode):
 
 
 @pytest.mark.parametrize("mode", EVERY)
+def test_ending_all_of_a_watcher(ours, phones, mode):
+    server = ours(**MODES[mode])
+    alice, bob, carol = (phones(server, user) for user in ("alice", "bob", "carol"))
+    mine = [bob.subscribe(alice.uri), bob.subscribe(alice.uri, event="dialog"), bob.subscribe(carol.uri)]
+    other = carol.subscribe(alice.uri)
+    for watch in mine + [other]:
+        watch.wait(1)
+    assert "ended: 1" in server.rpc("presence.subscription_end", bob.uri, ".", "dialog", "giveup", 120)
+    assert mine[1].wait(2)[-1].get("Subscription-State") == "terminated;reason=giveup;retry-after=120"
+    assert "ended: 2" in server.rpc("presence.subscription_end", bob.uri, ".", ".", "probation", 30)
+    for watch in (mine[0], mine[2]):
+        assert watch.wait(2)[-1].get("Subscription-State") == "terminated;reason=probation;retry-after=30"
+    assert "presence.drain" in server.rpc("presence.subscription_end", ".", ".", "presence")
+    assert "not with rejected" in server.rpc("presence.subscription_end", ".", alice.uri, ".", "rejected", 5)
+    assert "number of seconds" in server.rpc("presence.subscription_end", ".", alice.uri, ".", "giveup", "soon")
+    assert "no event package nothing" in server.rpc("presence.subscription_end", ".", alice.uri, "nothing")
+    assert server.rpc("presence.subscriptions").count("callid") == 1
+    assert "ended: 1" in server.rpc("presence.subscription_end", ".", alice.uri, ".")
+    assert other.wait(2)[-1].get("Subscription-State") == "terminated;reason=deactivated"
+
+
+@pytest.mark.parametrize("mode", EVERY)
 def test_removing_a_publication(ours, phones, mode):
     server = ours(**MODES[mode])
     alice, bob = phones(server, "alice"), phones(server, "bob")

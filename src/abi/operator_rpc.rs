@@ -5,6 +5,7 @@ use super::{pua_state, state};
 use crate::bridge::world::World;
 use crate::host::rpc::Rpc;
 use crate::host::{clock, log};
+use crate::presence::error::StoreError;
 use crate::presence::expiry;
 use crate::presence::explain::{self, Finding};
 use crate::presence::ports::Ports;
@@ -22,6 +23,9 @@ const LARGEST_PAGE: usize = 1000;
 
 /// Reasons a subscription can be ended with (RFC 6665 4.1.3).
 const REASONS: [&[u8]; 6] = [b"deactivated", b"timeout", b"rejected", b"noresource", b"giveup", b"probation"];
+
+/// Those that may say when to come back.
+const RETRY_REASONS: [&[u8]; 2] = [b"probation", b"giveup"];
 
 /// What a list is narrowed to: `name=value` arguments.
 #[derive(Default)]
@@ -165,24 +169,92 @@ fn digest(crc: u32) -> Vec<u8> {
     if crc == 0 { Vec::new() } else { format!("{crc:08x}").into_bytes() }
 }
 
+/// Which subscriptions to end, and what they are told.
+struct Ending {
+    /// `None`: of all watchers.
+    watcher: Option<Vec<u8>>,
+    /// `None`: to all presentities.
+    presentity: Option<Vec<u8>>,
+    /// `None`: of all event packages.
+    event: Option<Vec<u8>>,
+    /// The reason, with `;retry-after=` where it was given.
+    reason: Vec<u8>,
+}
+
+impl Ending {
+    fn read(rpc: Rpc, world: &World) -> Result<Ending, String> {
+        let (Some(watcher), Some(presentity), Some(event)) = (rpc.text(), rpc.text(), rpc.text()) else {
+            return Err("give a watcher, a presentity and an event, each or . for all: \
+                        sip:bob@example.org sip:alice@example.org dialog"
+                .into());
+        };
+        let some = |text: Vec<u8>| (text != b".").then_some(text);
+        let (watcher, presentity, event) = (some(watcher), some(presentity), some(event));
+        if watcher.is_none() && presentity.is_none() {
+            return Err("a watcher or a presentity has to be named: presence.drain ends all subscriptions".into());
+        }
+        if let Some(event) = &event {
+            resource(world, b"", event)?;
+        }
+        Ok(Ending { watcher, presentity, event, reason: Ending::reason(rpc)? })
+    }
+
+    fn reason(rpc: Rpc) -> Result<Vec<u8>, String> {
+        let reason = rpc.text().unwrap_or_else(|| REASONS[0].to_vec());
+        if !REASONS.contains(&reason.as_slice()) {
+            let known = String::from_utf8_lossy(&REASONS.join(&b", "[..])).into_owned();
+            return Err(format!("reason {}: allowed is {known}", log::show(&reason)));
+        }
+        let Some(text) = rpc.text() else { return Ok(reason) };
+        let seconds = std::str::from_utf8(&text).ok().and_then(|text| text.parse::<u32>().ok());
+        let seconds =
+            seconds.ok_or_else(|| format!("retry-after {}: allowed is a number of seconds", log::show(&text)))?;
+        // RFC 6665 4.1.3: the other reasons say themselves when to come back, or never.
+        if !RETRY_REASONS.contains(&reason.as_slice()) {
+            return Err(format!("retry-after goes with probation and giveup, not with {}", log::show(&reason)));
+        }
+        Ok([&reason, b";retry-after=".as_slice(), seconds.to_string().as_bytes()].concat())
+    }
+
+    fn wants(&self, subscription: &Subscription, event: &[u8]) -> bool {
+        let same = |wanted: &Option<Vec<u8>>, is: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == is);
+        same(&self.watcher, &subscription.watcher_uri())
+            && same(&self.presentity, subscription.get(Field::PresUri))
+            && same(&self.event, event)
+    }
+
+    /// The subscriptions that are meant, at most a page of them.
+    fn page(&self, world: &mut World) -> Result<Vec<Subscription>, StoreError> {
+        let packages = world.packages().clone();
+        if let (Some(presentity), Some(event)) = (&self.presentity, &self.event) {
+            let Some(id) = packages.named(event) else { return Ok(Vec::new()) };
+            let all = world.subscriptions(&world.uri_rule().resource(presentity, id))?;
+            return Ok(all.into_iter().filter(|s| self.wants(s, event)).collect());
+        }
+        world.page_of_subscriptions(0, LARGEST_PAGE, |s| self.wants(s, packages.get(s.numbers.event).name))
+    }
+
+    /// Ends them; returns how many there were.
+    fn run(&self, world: &mut World) -> Result<i64, StoreError> {
+        let mut total = 0;
+        loop {
+            let page = self.page(world)?;
+            let mut ended = 0;
+            for subscription in &page {
+                ended += i64::from(expiry::end(world, subscription, &self.reason)?);
+            }
+            total += ended;
+            if ended == 0 || page.len() < LARGEST_PAGE {
+                return Ok(total);
+            }
+        }
+    }
+}
+
 fn end_subscriptions(rpc: Rpc) {
     let Some(mut world) = state::world() else { return };
-    let (watcher, _, resource) = match named(rpc, &world) {
-        Ok(named) => named,
-        Err(why) => return fault(rpc, &why),
-    };
-    let reason = rpc.text().unwrap_or_else(|| REASONS[0].to_vec());
-    if !REASONS.contains(&reason.as_slice()) {
-        return fault(
-            rpc,
-            &format!(
-                "reason {}: allowed is {}",
-                log::show(&reason),
-                String::from_utf8_lossy(&REASONS.join(&b", "[..]))
-            ),
-        );
-    }
-    match end_matching(&mut world, &watcher, &resource, &reason) {
+    let done = Ending::read(rpc, &world).and_then(|ending| ending.run(&mut world).map_err(|error| error.to_string()));
+    match done {
         Ok(0) => rpc.fault(404, c"No such subscription"),
         Ok(count) => {
             if let Some(out) = rpc.add_struct() {
@@ -191,18 +263,6 @@ fn end_subscriptions(rpc: Rpc) {
         }
         Err(why) => fault(rpc, &why),
     }
-}
-
-/// Ends the subscriptions of a watcher (`.`: of all) to a resource; returns how many there were.
-fn end_matching(world: &mut World, watcher: &[u8], resource: &Resource, reason: &[u8]) -> Result<i64, String> {
-    let all = world.subscriptions(resource).map_err(|error| error.to_string())?;
-    let mut ended = 0;
-    for subscription in all.iter().filter(|s| watcher == b"." || s.watcher_uri() == watcher) {
-        if expiry::end(world, subscription, reason).map_err(|error| error.to_string())? {
-            ended += 1;
-        }
-    }
-    Ok(ended)
 }
 
 fn expire_publication(rpc: Rpc) {
@@ -369,7 +429,7 @@ pub unsafe extern "C" fn kr_presence_rpc_explain(rpc: *mut rpc_t, ctx: *mut c_vo
     entry!(kr_presence_rpc_explain, (), { call(rpc, ctx, explain_watcher) })
 }
 
-/// `presence.subscription_end watcher presentity event [reason]`.
+/// `presence.subscription_end watcher|. presentity|. event|. [reason] [retry-after]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_subscription_end(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_subscription_end, (), { call(rpc, ctx, end_subscriptions) })

@@ -308,7 +308,9 @@ fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: i64) {
     if subscription.numbers.status == Status::Terminated || left <= 0 {
         out.extend_from_slice(b"terminated;reason=");
         let reason = subscription.get(Field::Reason);
-        let known = matches!(reason, b"rejected" | b"deactivated" | b"probation" | b"giveup" | b"noresource");
+        // What an operator has added to it (retry-after) comes with it.
+        let word = reason.split(|c| *c == b';').next().unwrap_or_default();
+        let known = matches!(word, b"rejected" | b"deactivated" | b"probation" | b"giveup" | b"noresource");
         out.extend_from_slice(if known { reason } else { b"timeout" });
         return;
     }
