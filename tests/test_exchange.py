@@ -1,0 +1,161 @@
+"""Several servers under load: how far behind a node is, and stock exchanged for ours and back without losing a subscription."""
+import collections
+import random
+import re
+import threading
+import time
+
+import pytest
+
+from conftest import SOAK
+from kit.kamailio import Kamailio, free_port
+from kit.servers import MariaDB, PostgreSQL
+from kit.sip import Client, pidf
+from test_cluster import Cluster
+
+
+@pytest.mark.suite("T15")
+def test_how_far_behind_a_node_is(figure):
+    """500 PUBLISHes a second at one node, their watchers at the other: every one of them is told, once, of the last state."""
+    users, rate, seconds = 100, 500, 60 if SOAK else 6
+    with Cluster(2) as (one, two):
+        publisher, watcher = Client(one, "p"), Client(two, "w")
+        watches = [watcher.subscribe("sip:u%d@example.org" % n) for n in range(users)]
+        watcher.quiet(0.5)
+        sent, seen, stop = {}, collections.defaultdict(list), threading.Event()
+
+        def listen():
+            while not stop.is_set():
+                message = watcher.receive(0.05)
+                if message is not None and message.is_request:
+                    note = re.search(r"<note>(\d+)\.(\d+)</note>", message.text)
+                    if note:
+                        seen[(int(note.group(1)), int(note.group(2)))].append(time.monotonic())
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        etags, refused, began = {}, [], time.monotonic()
+        for number in range(rate * seconds):
+            user, turn = number % users, number // users
+            wait = began + number / rate - time.monotonic()
+            if wait > 0:
+                time.sleep(wait)
+            sent[(user, turn)] = time.monotonic()
+            reply = publisher.publish("sip:u%d@example.org" % user, body=pidf("u%d" % user, note="%d.%d" % (user, turn)), etag=etags.get(user))
+            if reply is None or reply.code != 200:
+                refused.append((user, turn, reply))
+                break
+            etags[user] = reply.get("SIP-ETag")
+        took = time.monotonic() - began
+        stop.wait(2.0)
+        stop.set()
+        listener.join()
+        assert not refused, refused
+        turns = rate * seconds // users
+        lost = [user for user in range(users) if (user, turns - 1) not in seen]
+        assert not lost, "the last state did not reach the watchers of %s" % lost[:5]
+        twice = [key for key, times in seen.items() if len(times) > 1]
+        assert not twice, "told twice: %s" % twice[:5]
+        for watch in watches:
+            numbers = [n.cseq for n in watch.notifies]
+            assert sorted(numbers) == list(range(numbers[0], numbers[0] + len(numbers))), "a NOTIFY is missing or was sent twice"
+        lags = sorted(times[0] - sent[key] for key, times in seen.items())
+        figure("2 nodes, %.0f PUBLISH/s: behind by p50 %.1f ms, p99 %.1f ms, at most %.1f ms; %d of %d changes told one by one, the rest "
+               "with the next; lost 0, doubled 0" % (rate * seconds / took, lags[len(lags) // 2] * 1000, lags[len(lags) * 99 // 100] * 1000,
+                                                    lags[-1] * 1000, len(seen), rate * seconds))
+        publisher.close(), watcher.close()
+
+
+class Phone:
+    """A watcher and a publisher behind a proxy with two servers: who gets no answer asks the other."""
+
+    def __init__(self, servers, number):
+        self.servers, self.number = servers, number
+        self.alice, self.bob = Client(servers[0], "alice%d" % number), Client(servers[0], "bob%d" % number)
+        self.etag, self.watch, self.count, self.lost, self.body = None, None, 0, [], None
+
+    def ask(self, client, work):
+        for turn in range(40):
+            client.server = self.servers[(self.number + turn) % 2]
+            client.reply_to = lambda request: Client.reply_to(client, request, timeout=1.0)
+            reply = work()
+            if reply is not None and reply.code not in (500, 503):
+                return reply
+            time.sleep(0.1)
+        return None
+
+    def publish(self):
+        self.count += 1
+        body = pidf(self.alice.user, note="n%d." % self.count)
+        reply = self.ask(self.alice, lambda: self.alice.publish(body=body, etag=self.etag))
+        if reply is not None and reply.code == 412:
+            # The answer to the one before was lost with its server: what a phone does then.
+            self.etag = None
+            reply = self.ask(self.alice, lambda: self.alice.publish(body=body))
+        if reply is None or reply.code != 200:
+            self.lost.append(("PUBLISH", reply))
+        else:
+            self.etag, self.body = reply.get("SIP-ETag"), "n%d." % self.count
+
+    def refresh(self):
+        reply = self.ask(self.bob, lambda: self.watch.refresh(ruri=self.alice.uri))
+        if reply is None or reply.code != 200:
+            self.lost.append(("SUBSCRIBE", reply))
+
+
+@pytest.mark.suite("T15")
+@pytest.mark.parametrize("kind", [PostgreSQL, MariaDB])
+def test_exchange_one_by_one(kind, figure):
+    """stock, stock -> ours, stock -> ours, ours -> stock, ours -> stock, stock on one database under load: no subscription is lost,
+    every phone is told the last state."""
+    database = kind()
+    ports = [free_port(), free_port()]
+
+    def server(which, place):
+        made = Kamailio(which, db=database.url, workers=4, modules=("presence_xml",), presence=dict(
+            subs_db_mode=3, publ_cache=0, notifier_processes=0, server_address="sip:127.0.0.1:%d" % ports[place]))
+        made.port, made.listen = ports[place], ["udp:127.0.0.1:%d" % ports[place]]
+        return made.start()
+
+    servers = [server("stock", 0), server("stock", 1)]
+    phones, stop = [], threading.Event()
+    try:
+        phones = [Phone(servers, n) for n in range(8)]
+        for phone in phones:
+            phone.watch = phone.bob.subscribe(phone.alice.uri)
+            assert phone.watch.reply.code == 200
+            phone.publish()
+
+        def run(phone):
+            chance = random.Random(phone.number)
+            while not stop.is_set():
+                phone.publish() if chance.random() < 0.4 else phone.refresh()
+                phone.bob.quiet(0.05)
+
+        threads = [threading.Thread(target=run, args=(phone,)) for phone in phones]
+        [thread.start() for thread in threads]
+        for which in ("ours", "stock") if not SOAK else ("ours", "stock") * 5:
+            for place in (0, 1):
+                stop.wait(0.8)
+                servers[place].remove()
+                servers[place] = server(which, place)
+        stop.wait(0.8)
+        stop.set()
+        [thread.join() for thread in threads]
+        assert not [phone.lost for phone in phones if phone.lost], [phone.lost for phone in phones if phone.lost][:3]
+        for phone in phones:
+            told = len(phone.watch.notifies)
+            phone.refresh()
+            phone.bob.quiet(0.5)
+            assert not phone.lost and len(phone.watch.notifies) > told, "the subscription was lost"
+            last = max(phone.watch.notifies, key=lambda n: n.cseq)
+            assert phone.body in last.text, "the last state is %s, told was %s" % (phone.body, last.text)
+        figure("%s: %d changes and refreshes while each server was exchanged twice, no subscription lost" % (
+            kind.__name__, sum(phone.count for phone in phones) + sum(phone.watch.cseq for phone in phones)))
+    finally:
+        stop.set()
+        for each in servers:
+            each.remove()
+        for phone in phones:
+            phone.alice.close(), phone.bob.close()
+        database.stop()
