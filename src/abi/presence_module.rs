@@ -8,6 +8,7 @@ use crate::bridge::counters;
 use crate::bridge::world::{World, take_kept};
 use crate::host::bytes::view_ptr;
 use crate::host::msg::parse_uri;
+use crate::host::shm::Ticket;
 use crate::host::{log, process, script, tm};
 use crate::log;
 use crate::presence::error::Failure;
@@ -58,10 +59,15 @@ fn write_what_waits(world: &mut World) {
 }
 
 fn completed(done: &tm::Completed<'_>) {
-    let Some(mut world) = state::world() else { return };
-    world.process().shared.senders.note_answer();
+    let Some(process) = state::process() else { return };
+    process.shared.senders.note_answer();
     counters::count(counters::of_notify(done.code, tm::is_faked(done.reply)));
-    let dialog = DialogId { call_id: done.call_id, to_tag: done.local_tag, from_tag: done.remote_tag };
+    let has_route = process.notify_reply.get().is_some_and(|route| route.exists());
+    if done.code < 300 && !has_route && done.ticket == Ticket::NONE {
+        return; // All is well, and nobody wants to know.
+    }
+    let Some(mut world) = state::world() else { return };
+    let dialog = DialogId { call_id: done.call_id(), to_tag: done.local_tag(), from_tag: done.remote_tag() };
     let delete = run_notify_reply(&mut world, dialog, done);
     world.notify_answered(dialog, done.cseq(), if delete { 481 } else { done.code });
 }

@@ -48,14 +48,8 @@ pub struct InDialog<'a> {
 
 /// A completed transaction of ours: its dialog and the answer.
 pub struct Completed<'a> {
-    /// Call-ID of the request.
-    pub call_id: &'a [u8],
-    /// `CSeq: ` and its number.
-    pub cseq_header: &'a [u8],
-    /// Our tag (From).
-    pub local_tag: &'a [u8],
-    /// The peer's tag (To).
-    pub remote_tag: &'a [u8],
+    /// From, To, Call-ID and CSeq as tm keeps them: read when somebody asks.
+    headers: [&'a [u8]; 4],
     /// The final status; 408 when nothing came.
     pub code: i32,
     /// The reply, or the host's mark for "none came".
@@ -64,10 +58,25 @@ pub struct Completed<'a> {
     pub ticket: Ticket,
 }
 
-impl Completed<'_> {
+impl<'a> Completed<'a> {
+    /// Our tag (From).
+    pub fn local_tag(&self) -> &'a [u8] {
+        tag_of(self.headers[0])
+    }
+
+    /// The peer's tag (To).
+    pub fn remote_tag(&self) -> &'a [u8] {
+        tag_of(self.headers[1])
+    }
+
+    /// Call-ID of the request.
+    pub fn call_id(&self) -> &'a [u8] {
+        self.headers[2].splitn(2, |c| *c == b':').nth(1).unwrap_or(&[]).trim_ascii()
+    }
+
     /// The CSeq of the request; 0 when it cannot be read.
     pub fn cseq(&self) -> u32 {
-        let digits = self.cseq_header.iter().skip_while(|c| !c.is_ascii_digit()).take_while(|c| c.is_ascii_digit());
+        let digits = self.headers[3].iter().skip_while(|c| !c.is_ascii_digit()).take_while(|c| c.is_ascii_digit());
         digits.fold(0, |number: u32, c| number.wrapping_mul(10).wrapping_add(u32::from(c - b'0')))
     }
 }
@@ -175,13 +184,8 @@ pub unsafe fn completed<'a>(cell: *mut sys::cell, params: *mut sys::tmcb_params)
         let params = &*params;
         let (mut from, mut to, mut call_id, mut cseq) = (null(), null(), null(), null());
         sys::kr_tm_cell_ids(cell, &mut from, &mut to, &mut call_id, &mut cseq);
-        let call_id = view(&call_id);
-        let call_id = call_id.splitn(2, |c| *c == b':').nth(1).unwrap_or(&[]).trim_ascii();
         Some(Completed {
-            call_id,
-            cseq_header: view(&cseq),
-            local_tag: tag_of(view(&from)),
-            remote_tag: tag_of(view(&to)),
+            headers: [view(&from), view(&to), view(&call_id), view(&cseq)],
             code: params.code,
             reply: params.rpl,
             ticket: if params.param.is_null() { Ticket::NONE } else { Ticket(*params.param as usize) },
