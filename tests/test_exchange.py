@@ -9,9 +9,12 @@ import pytest
 
 from conftest import SOAK
 from kit.kamailio import Kamailio, free_port
+from kit.responder import Responder
 from kit.servers import MariaDB, PostgreSQL
 from kit.sip import Client, dialog_info, pidf
 from test_cluster import Cluster
+from test_pua import ALICE, publish
+from test_pua import server as pua_server
 
 
 @pytest.mark.suite("T15")
@@ -210,3 +213,37 @@ def test_swap(first, second, mode, event):
             if mode != "defaults":
                 assert other.rows("presentity") == [] and other.rows("active_watchers") == []
         alice.close(), bob.close()
+
+
+@pytest.mark.parametrize("mode", [0, 2])
+@pytest.mark.parametrize("first,second", [("stock", "ours"), ("ours", "stock")])
+def test_swap_of_the_user_agent(first, second, mode):
+    """Records that one has written the other goes on with: the entity tag, the dialog of a subscription."""
+    responder = Responder()
+    options = dict(params=dict(db_mode=mode), workers=1)
+    kamailio = pua_server(first, **options)
+    with kamailio:
+        publish(kamailio, responder, body=pidf(note="before"), ident="one")
+        # Stock cannot write a subscription to SQLite (NULL in pres_id), nor what comes after it.
+        subscribes = first == "ours"
+        if subscribes:
+            kamailio.rpc("pua.subscribe", "sip:bob@127.0.0.1:%d" % responder.port, ALICE, "presence", "600")
+        # Stock writes by its timer (update_period), not when it ends.
+        time.sleep(7 if (first, mode) == ("stock", 0) else 0.5)
+        assert responder.requests[0].method == "PUBLISH"
+        kamailio.stop()
+        kept = [row["etag"] for row in kamailio.rows("pua") if row["etag"]]
+        assert len(kept) == 1
+        seen = len(responder.requests)
+        other = pua_server(second, folder=kamailio.folder, **options)
+        other.port, other.listen = kamailio.port, kamailio.listen
+        with other:
+            publish(other, responder, body=pidf(note="after"), ident="one")
+            other.rpc("pua.subscribe", "sip:bob@127.0.0.1:%d" % responder.port, ALICE, "presence", "600")
+            time.sleep(0.5)
+            after = responder.requests[seen:]
+            changes = [r for r in after if r.method == "PUBLISH"]
+            assert changes and changes[0].get("SIP-If-Match") == kept[0], "the publication of %s is not gone on with" % first
+            if subscribes and second == "stock":
+                assert [r for r in after if r.method == "SUBSCRIBE"], "the order is not carried out"
+    responder.close()
