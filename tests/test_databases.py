@@ -1,7 +1,10 @@
 """The same life of a subscription in every cell: database x storage mode x cache x notifiers x fast NOTIFY."""
+import collections
 import contextlib
 import itertools
+import re
 import threading
+import time
 
 import pytest
 
@@ -114,3 +117,42 @@ def test_servers_share_a_database(servers, database, notifiers, count, figure):
         figure("%s, %d servers, %d notifiers: %d changes, %d NOTIFYs, none lost, none twice" % (
             database, count, notifiers, changes * count, len(numbers)))
         bob.close()
+
+
+@pytest.mark.suite("T11")
+@pytest.mark.parametrize("waitn,rate,processes", [(1, 10, 1), (3, 10, 1), (2, 4, 2)])
+def test_what_notifiers_do_when_nothing_happens(waitn, rate, processes, figure):
+    """`notifier_poll_rate` looks a second and process, nothing else: no transaction, no lock, no write. A change is told within
+    `waitn_time`."""
+    database = PostgreSQL()
+    try:
+        database.sql("alter system set log_statement='all'")
+        database.sql("select pg_reload_conf()")
+        log = database.folder.parent / (database.folder.name + ".log")
+        presence = dict(subs_db_mode=3, publ_cache=0, notifier_processes=processes, waitn_time=waitn, notifier_poll_rate=rate)
+        with Kamailio("ours", db=database.url, presence=presence, modules=("presence_xml",), workers=1) as server:
+            alice, bob = Client(server, "alice"), Client(server, "bob")
+            watch = bob.subscribe(alice.uri)
+            watch.wait(1, timeout=10)
+            waits, etag = [], None
+            for turn in range(4):
+                told, began = len(watch.notifies), time.monotonic()
+                etag = alice.publish(body=pidf(note="n%d." % turn), etag=etag).get("SIP-ETag")
+                last = watch.wait(told + 1, timeout=waitn + 5)[-1]
+                waits.append(time.monotonic() - began)
+                assert "n%d." % turn in last.text and len(watch.notifies) == told + 1
+            assert max(waits) <= waitn + 1, "told after %.1f s" % max(waits)
+            bob.quiet(1.0)
+            before, began = log.stat().st_size, time.monotonic()
+            bob.quiet(4.0)
+            took = time.monotonic() - began
+            said = log.read_text(errors="replace")[before:]
+            statements = collections.Counter(word.upper() for word in re.findall(r"statement: +(\w+)", said))
+            assert set(statements) == {"SELECT"}, statements
+            looks = statements["SELECT"] / took / processes
+            assert rate * 0.5 <= looks <= rate * 1.2, "%.1f looks a second and process instead of %d" % (looks, rate)
+            figure("waitn_time %d, notifier_poll_rate %d, %d processes: changes told after %.1f to %.1f s; idle: %.1f SELECTs a second and "
+                   "process, nothing else" % (waitn, rate, processes, min(waits), max(waits), looks))
+            alice.close(), bob.close()
+    finally:
+        database.stop()
