@@ -226,14 +226,14 @@ def test_a_database_that_goes_away(mode, postgres, figure):
             else:
                 refused.append(reply.code)
             served += 1
-            bob.quiet(0.2)
+            bob.quiet(0.15), carol.quiet(0.05)
         wire.set_cut(False)
         if mode == "memory":
             assert not refused, "publications in memory do not need the database"
         else:
             # A publication that has to be in the table before it is answered cannot be accepted: the phone tries again.
             assert set(refused) <= {500, 503}, refused
-        bob.quiet(4.0)
+        bob.quiet(2.0), carol.quiet(2.0)
         reply = alice.publish(body=pidf(note="back"), etag=etag)
         assert reply.code == 200
         assert any("back" in n.text for n in watch.wait(len(watch.notifies) + 1, timeout=5)[-2:])

@@ -1,0 +1,229 @@
+"""COMPAT.md: each row of "Where the answer differs" has a scenario that names it; those that have no better place are here."""
+import ast
+import re
+
+import pytest
+
+from conftest import MODES
+from kit.kamailio import ROOT
+from kit.sip import dialog_info, pidf
+
+MWI = dict(event="message-summary", ctype="application/simple-message-summary")
+DIALOG = dict(event="dialog", ctype="application/dialog-info+xml")
+
+# The beginning of each row, and where it is shown.
+ROWS = {
+    "`Event: presence;id=x`": "test_subscribe.py::test_event_id_is_echoed",
+    "memory only, winfo subscription": "test_winfo.py::test_in_memory_only",
+    "database-only, subscription expires": "test_subscribe.py::test_expiry_in_the_database_only",
+    "memory, PUBLISH refresh without body": "test_publish.py::test_refresh_without_body_keeps_the_document_in_memory",
+    "message-summary, PUBLISH refresh without body": "test_compat.py::test_voicemail_refresh",
+    "packages that show one document": "test_compat.py::test_voicemail_of_two",
+    "several message-summary documents in memory": "test_compat.py::test_the_newest_voicemail",
+    "write-through, restart": "test_compat.py::test_numbers_after_a_restart",
+    "PUBLISH below min_expires": "test_publish.py::test_intervals_below_the_minimum",
+    "SIP-If-Match that cannot be ours": "test_compat.py::test_a_foreign_entity_tag",
+    "SUBSCRIBE in a dialog of another event": "test_compat.py::test_another_event_in_the_dialog",
+    "presence body of another type": "test_publish.py::test_refused_requests",
+    "a package refuses a body": "test_companions.py::test_a_voicemail_document_that_is_none",
+    "send_fast_notify 0": "test_parameters.py::test_no_first_notify_without_a_body",
+    "a document of an ended dialog is refreshed": "test_compat.py::test_an_ended_dialog_is_refreshed_and_removed",
+    "sip_uri_match 1": "test_parameters.py::test_life_with",
+    "broken XML": "test_publish.py::test_refused_requests",
+    "body without Content-Type": "test_publish.py::test_refused_requests",
+    "Expires beyond 2^32": "test_publish.py::test_refused_requests",
+    "initial PUBLISH with Expires 0": "test_publish.py::test_initial_publish_with_expires_0_stores_nothing",
+    "SUBSCRIBE without Contact": "test_subscribe.py::test_refused_requests",
+    "SUBSCRIBE with an Expires beyond": "test_hostile.py::test_torture",
+    "the database is gone": "test_crash.py::test_a_database_that_goes_away",
+    "URI without user": "test_compat.py::test_a_uri_without_a_user",
+    "late state for a dialog": "test_compat.py::test_a_late_state",
+    "updateWatchers": "test_compat.py::test_winfo_of_changed_rules",
+    "two processes on SQLite": "test_storage.py::test_everybody_at_once_on_sqlite",
+    "MariaDB write-through": "test_databases.py::test_cell",
+    "PostgreSQL, database-only, notifier: refresh": "test_databases.py::test_cell",
+    "one worker, 1,000 watchers": "test_fanout.py::test_a_thousand_watchers_and_one_worker",
+    "KEMI event callback": "test_kemi.py::test_every_function",
+    "restart with thousands of rows": "test_storage.py::test_thousands_of_rows_at_start",
+    "DMQ: a node joins": "test_dmq.py::test_a_node_that_joins_is_told_what_there_is",
+    "DMQ: the same message twice": "test_dmq.py::test_messages_twice_late_and_after_a_gap",
+    "DMQ: a member nobody knows": "test_dmq.py::test_messages_that_are_none",
+    "DMQ, memory only, refresh": "test_dmq.py::test_a_publication_is_seen_on_the_other_node",
+    "several changes of one publication": "test_pua_heals.py::test_one_request_at_a_time",
+    "end of a publication whose first": "test_pua_heals.py::test_end_before_the_first_answer",
+    "408, 429, 5xx, no answer": "test_pua_heals.py::test_server_in_trouble",
+    "the same, caller waits": "test_pua_heals.py::test_newer_state_replaces_what_waits",
+    "412 to a refresh": "test_pua_heals.py::test_forgotten_publication_is_published_again_once",
+    "423": "test_pua_heals.py::test_interval_too_brief",
+    "200 without SIP-ETag": "test_pua.py::test_life_of_a_publication",
+    "`drop` in event_route": "test_pua_heals.py::test_dropped_by_the_script_blocks_nothing",
+    "publication that has ended": "test_pua.py::test_rows_in_the_database_only",
+    "start-up": "test_pua_heals.py::test_restart",
+    "SUBSCRIBE dialogs on SQLite": "test_exchange.py::test_swap_of_the_user_agent",
+    "db_mode 2 on SQLite": "test_pua.py::test_rows_in_the_database_only",
+    "pua_update_contact on": "test_pua.py::test_update_contact_from_lua",
+    "unsubscribe while": "test_pua_heals.py::test_notify_before_the_answer_and_new_contact",
+    "SUBSCRIBE without a remote target": "test_pua.py::test_life_of_a_subscription",
+    "refresh answered 5xx": "test_pua_heals.py::test_refresh_that_fails",
+    "a tuple without an id": "test_pua.py::test_bodies",
+    "tuple ids of 50": "test_pua.py::test_bodies",
+    "refreshes after a restart": "test_pua_heals.py::test_refreshes_are_spread",
+}
+
+
+def cases():
+    text = (ROOT / "COMPAT.md").read_text()
+    text = text[text.index("## Where the answer differs"):]
+    return [row for row in re.findall(r"^\| (.*?) \|", text, re.M) if row not in ("case", "---")]
+
+
+def test_each_row_has_a_scenario():
+    rows = cases()
+    assert len(rows) > 40
+    assert not [row for row in rows if sum(row.startswith(name) for name in ROWS) != 1], "rows without a scenario, or with two"
+    assert not [name for name in ROWS if not any(row.startswith(name) for row in rows)], "scenarios of rows that are gone"
+    for place in set(ROWS.values()):
+        path, name = place.split("::")
+        tree = ast.parse((ROOT / "tests" / path).read_text())
+        assert any(isinstance(node, ast.FunctionDef) and node.name == name for node in tree.body), place
+
+
+def voicemail(waiting):
+    return "Messages-Waiting: %s\r\n" % waiting
+
+
+@pytest.mark.parametrize("mode", ["memory", "write-through"])
+def test_voicemail_refresh(both, mode):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        etag = alice.publish(body=voicemail("yes"), **MWI).get("SIP-ETag")
+        watch = bob.subscribe(alice.uri, event="message-summary")
+        watch.wait(1)
+        trace.note("refresh", alice.publish(etag=etag, event="message-summary").code)
+        bob.quiet(0.3)
+        trace.note("told", watch.notifies[-1].text)
+
+    both(scenario, workers=1, **MODES[mode], different={
+        "told": ("a refresh changes nothing (RFC 3903 4.3)", lambda text: "Messages-Waiting: yes" in text)})
+
+
+@pytest.mark.parametrize("mode", ["memory", "write-through"])
+def test_voicemail_of_two(both, mode):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        alice.publish(body=voicemail("no"), **MWI)
+        second = alice.publish(body=voicemail("yes"), **MWI).get("SIP-ETag")
+        watch = bob.subscribe(alice.uri, event="message-summary")
+        watch.wait(1)
+        trace.note("removed", alice.publish(etag=second, expires=0, event="message-summary").code)
+        bob.quiet(0.3)
+        trace.note("left", watch.notifies[-1].text)
+
+    both(scenario, workers=1, **MODES[mode], different={
+        "left": ("the other document is still there (RFC 3903 4.5)", lambda text: "Messages-Waiting: no" in text)})
+
+
+def test_the_newest_voicemail(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        alice.publish(body=voicemail("no"), **MWI)
+        watch = bob.subscribe(alice.uri, event="message-summary")
+        watch.wait(1)
+        alice.publish(body=voicemail("yes"), **MWI)
+        watch.wait(2)
+        trace.note("change", watch.notifies[-1].text)
+        watch.refresh()
+        watch.wait(3)
+        trace.note("refresh", watch.notifies[-1].text)
+
+    both(scenario, workers=1, **MODES["memory"], different={
+        "refresh": ("one state, whoever asks", lambda text: "Messages-Waiting: yes" in text)})
+
+
+def test_numbers_after_a_restart(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        server.restart()
+        watch.refresh()
+        watch.wait(2)
+        trace.note("rises", watch.notifies[1].cseq > watch.notifies[0].cseq)
+
+    both(scenario, workers=1, **MODES["write-through"], different={"rises": ("RFC 3261 12.2.1.1", lambda rises: rises == "True")})
+
+
+def test_a_foreign_entity_tag(both):
+    def scenario(server, phone, trace):
+        alice = phone("alice")
+        alice.publish(body=pidf(alice.user))
+        trace.note("like one of ours", alice.publish(body=pidf(alice.user), etag="a.1.2.3.4").code)
+        trace.note("no number", alice.publish(body=pidf(alice.user), etag="nonsense").code)
+
+    both(scenario, workers=1, **MODES["memory"], different={"no number": ("RFC 3903 6", lambda code: code == "412")})
+
+
+def test_another_event_in_the_dialog(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        trace.note("dialog", watch.refresh(event="dialog").code)
+
+    both(scenario, workers=1, **MODES["memory"], different={"dialog": ("RFC 6665 4.1.2.2", lambda code: code == "481")})
+
+
+def test_an_ended_dialog_is_refreshed_and_removed(both):
+    def scenario(server, phone, trace):
+        alice = phone("alice")
+        etag = alice.publish(body=dialog_info("confirmed", alice.user), **DIALOG).get("SIP-ETag")
+        etag = alice.publish(body=dialog_info("terminated", alice.user), etag=etag, **DIALOG).get("SIP-ETag")
+        refreshed = alice.publish(etag=etag, event="dialog")
+        trace.note("refreshed", refreshed.code)
+        trace.note("removed", alice.publish(etag=refreshed.get("SIP-ETag"), expires=0, event="dialog").code)
+
+    both(scenario, workers=1, **MODES["write-through"], different={"removed": ("RFC 3903 4.4", lambda code: code == "200")})
+
+
+def test_a_uri_without_a_user(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        trace.note("publish", alice.publish("sip:example.org", body=pidf()).code)
+        trace.note("subscribe", bob.subscribe("sip:example.org").reply.code)
+
+    accepted = ("a host may have a presence", lambda code: code == "200")
+    both(scenario, workers=1, **MODES["write-through"], different={"subscribe": accepted})
+
+
+def test_a_late_state(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        etag = alice.publish(body=dialog_info("confirmed", alice.user), **DIALOG).get("SIP-ETag")
+        etag = alice.publish(body=dialog_info("terminated", alice.user), etag=etag, **DIALOG).get("SIP-ETag")
+        late = alice.publish(body=dialog_info("early", alice.user), etag=etag, **DIALOG)
+        trace.note("late", late.code)
+        watch = bob.subscribe(alice.uri, event="dialog")
+        watch.wait(1)
+        trace.note("the end stays", "early" not in watch.notifies[0].text)
+        trace.note("tag", alice.publish(etag=late.get("SIP-ETag"), event="dialog").code)
+
+    both(scenario, workers=1, **MODES["write-through"], different={"tag": ("a tag that was given is good", lambda code: code == "200")})
+
+
+def test_winfo_of_changed_rules(both):
+    from test_authorization import XML, put, rules
+
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        put(server, alice.user, rules(**{bob.user: "allow", alice.user: "allow"}))
+        winfo = alice.subscribe(alice.uri, event="presence.winfo")
+        winfo.wait(1)
+        bob.subscribe(alice.uri).wait(1)
+        winfo.wait(2)
+        before = len(winfo.notifies)
+        put(server, alice.user, rules(**{bob.user: "block", alice.user: "allow"}))
+        server.rpc("presence.updateWatchers", alice.uri, "presence")
+        alice.quiet(0.4)
+        trace.note("told", len(winfo.notifies) - before)
+
+    both(scenario, workers=1, **MODES["write-through"], **XML, different={"told": ("RFC 3857 4.7.1", lambda told: told == "1")})
