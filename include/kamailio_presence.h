@@ -134,7 +134,7 @@ void kr_pua_rpc_cleanup(rpc_t *_rpc, void *_ctx);
 // `pua.config`.
 void kr_pua_rpc_config(rpc_t *rpc, void *ctx);
 
-// `pua.list [presentity]`.
+// `pua.list [presentity|.] [offset] [limit]`.
 void kr_pua_rpc_list(rpc_t *rpc, void *ctx);
 
 // `pua_update_contact()`: 1, or -1 when the NOTIFY belongs to no dialog of ours.

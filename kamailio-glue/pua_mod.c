@@ -51,7 +51,8 @@ static param_export_t parameters[] = {
 
 static const char *cleanup_doc[] = {"Refreshes and removes what is due in the pua table.", 0};
 
-static const char *list_doc[] = {"Lists the publications and subscriptions that are kept alive, 1000 at most. Parameter: [presentity].", 0};
+static const char *list_doc[] = {"Lists the publications and subscriptions that are kept alive. Parameters: [presentity, or . for all] [offset] "
+		"[limit: 1 to 1000, default 100].", 0};
 
 static const char *config_doc[] = {"Shows the parameters and the values in force.", 0};
 

@@ -13,6 +13,7 @@ from kit.servers import MariaDB, PostgreSQL
 from kit.sip import Client, pidf
 
 DATABASES = ["sqlite", "text", "postgres", "mysql"]
+done = collections.Counter()
 CELLS = [(mode, cache, 0, 1) for mode, cache in itertools.product((0, 1, 2), (0, 1))]
 CELLS += [(3, cache, notifiers, fast) for cache, notifiers, fast in itertools.product((0, 1), (0, 1, 4), (0, 1))]
 
@@ -37,7 +38,7 @@ def servers():
 @pytest.mark.suite("T10")
 @pytest.mark.parametrize("database", DATABASES)
 @pytest.mark.parametrize("mode,cache,notifiers,fast", CELLS)
-def test_cell(servers, database, mode, cache, notifiers, fast):
+def test_cell(servers, database, mode, cache, notifiers, fast, figure):
     presence = dict(subs_db_mode=mode, publ_cache=cache, notifier_processes=notifiers, send_fast_notify=fast, waitn_time=1,
                     db_update_period=1, clean_period=1)
     with Kamailio("ours", db=servers(database), presence=presence, modules=("presence_xml", "presence_mwi"), workers=2) as server:
@@ -63,6 +64,9 @@ def test_cell(servers, database, mode, cache, notifiers, fast):
         wrong = [line for line in server.log().split("\n") if "ERROR" in line or "CRITICAL" in line]
         assert not wrong, "\n".join(wrong[:5])
         alice.close(), bob.close()
+        done[database] += 1
+        if done[database] == len(CELLS):
+            figure("%s: all %d cells of storage mode, cache, notifiers, fast NOTIFY" % (database, len(CELLS)))
 
 
 @pytest.mark.suite("T11")

@@ -208,4 +208,7 @@ def test_records_of_the_user_agent():
             listed = server.rpc("pua.list")
             assert listed.count("kind") == 2 and "kind: publication" in listed and "kind: subscription" in listed
             assert server.rpc("pua.list", ALICE).count("kind") == 1
+            assert [server.rpc("pua.list", ".", n, 1).count("kind") for n in (0, 1, 2)] == [1, 1, 0]
+            assert server.rpc("pua.list", ".", 0, 1) != server.rpc("pua.list", ".", 1, 1)
+            assert "allowed is 1 to 1000" in server.rpc("pua.list", ".", 0, 0) and "offset x" in server.rpc("pua.list", ".", "x")
     made.close()

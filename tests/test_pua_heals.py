@@ -60,7 +60,7 @@ def test_registration_becomes_a_publication(responder):
 
 
 @pytest.mark.suite("T2")
-def test_one_request_at_a_time(responder):
+def test_one_request_at_a_time(responder, figure):
     responder.delay = 0.5
     with server("ours", workers=4) as kamailio:
         sockets = []
@@ -79,6 +79,7 @@ def test_one_request_at_a_time(responder):
         assert len(seen) == 2 and "n9" in seen[1].text
         assert etag(seen[0]) is None and etag(seen[1]) == "tag-1"
         assert seen[1].at - seen[0].at >= 0.45
+        figure("10 changes while a PUBLISH is under way: %d requests, one at a time, the last with the newest document" % len(seen))
 
 
 def test_end_before_the_first_answer(responder):
@@ -126,7 +127,7 @@ def test_forgotten_on_refresh_without_a_body(responder):
 
 @pytest.mark.suite("T2")
 @pytest.mark.parametrize("trouble", [(503, ["Retry-After: 1"]), 500, None])
-def test_server_in_trouble(responder, trouble):
+def test_server_in_trouble(responder, trouble, figure):
     answers = iter([200, trouble])
     responder.script = lambda message: next(answers, 200)
     with registrar(responder) as kamailio:
@@ -138,6 +139,7 @@ def test_server_in_trouble(responder, trouble):
         assert 0.9 <= seen[2].at - seen[1].at <= 5
         time.sleep(1)
         assert len(responder.requests) == 3
+        figure("answered %s: sent again once, after %.1f s, with the same entity tag" % (trouble or "by silence", seen[2].at - seen[1].at))
         phone.close()
 
 

@@ -312,12 +312,29 @@ fn drain(rpc: Rpc) {
     }
 }
 
+/// The arguments offset and limit, both optional.
+fn page(rpc: Rpc) -> Result<(usize, usize), String> {
+    let number = |name: &str, default: usize, least: usize, most: usize| {
+        let Some(text) = rpc.text() else { return Ok(default) };
+        let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+        number
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| format!("{name} {}: allowed is {least} to {most}", log::show(&text)))
+    };
+    Ok((number("offset", 0, 0, usize::MAX)?, number("limit", PAGE, 1, LARGEST_PAGE)?))
+}
+
 fn pua_list(rpc: Rpc) {
     let Some(process) = pua_state::process() else { return rpc.fault(500, c"pua is not initialised") };
-    let wanted = rpc.text();
+    let wanted = rpc.text().filter(|uri| uri != b".");
+    let (offset, limit) = match page(rpc) {
+        Ok(page) => page,
+        Err(why) => return fault(rpc, &why),
+    };
     let now = clock::now();
     let world = crate::bridge::pua::world::PuaWorld::new(process);
-    let all = match world.all_records(LARGEST_PAGE, |uri| wanted.as_ref().is_none_or(|wanted| wanted == uri)) {
+    let is_wanted = |uri: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == uri);
+    let all = match world.page_of_records(offset, limit, is_wanted) {
         Ok(all) => all,
         Err(why) => return fault(rpc, &why.to_string()),
     };
@@ -447,7 +464,7 @@ pub unsafe extern "C" fn kr_presence_rpc_drain(rpc: *mut rpc_t, ctx: *mut c_void
     entry!(kr_presence_rpc_drain, (), { call(rpc, ctx, drain) })
 }
 
-/// `pua.list [presentity]`.
+/// `pua.list [presentity|.] [offset] [limit]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_rpc_list(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_pua_rpc_list, (), {

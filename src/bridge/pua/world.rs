@@ -108,7 +108,12 @@ impl PuaWorld {
     }
 
     /// Some of the records whose presentity is `wanted`.
-    pub fn all_records(&self, limit: usize, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Record>, Refusal> {
+    pub fn page_of_records(
+        &self,
+        offset: usize,
+        limit: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<Record>, Refusal> {
         let mut all = match self.in_memory() {
             Some(records) => records.ending(i64::MAX, 0, 1),
             None => {
@@ -119,8 +124,7 @@ impl PuaWorld {
         };
         all.retain(|record| wanted(record.get(Field::PresUri)));
         all.sort_by_key(|record| record.numbers.serial);
-        all.truncate(limit);
-        Ok(all)
+        Ok(all.into_iter().skip(offset).take(limit).collect())
     }
 
     /// Fills the memory from the table; returns how many rows were read.
