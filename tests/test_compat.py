@@ -37,6 +37,7 @@ ROWS = {
     "SUBSCRIBE with an Expires beyond": "test_hostile.py::test_torture",
     "the database is gone": "test_crash.py::test_a_database_that_goes_away",
     "URI without user": "test_compat.py::test_a_uri_without_a_user",
+    "SUBSCRIBE to a tel: URI": "test_addresses.py::test_tel",
     "late state for a dialog": "test_compat.py::test_a_late_state",
     "updateWatchers": "test_compat.py::test_winfo_of_changed_rules",
     "two processes on SQLite": "test_storage.py::test_everybody_at_once_on_sqlite",
