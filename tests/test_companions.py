@@ -108,7 +108,7 @@ def test_rules_change_by_http(both, mode):
         alice, ann, ben = phone("alice"), phone("ann"), phone("ben")
         path = "/xcap-root/pres-rules/users/sip:%s@example.org/index" % alice.user
         trace.note("put", http(server, "PUT", path, rules(**{ann.user: "allow", ben.user: "confirm"}))[0])
-        alice.publish(body=pidf(alice.user, note="secret"))
+        trace.note("publish", alice.publish(body=pidf(alice.user, note="secret")).code)
         winfo = alice.subscribe(alice.uri, event="presence.winfo")
         first, second = ann.subscribe(alice.uri), ben.subscribe(alice.uri)
         first.wait(1), second.wait(1)
