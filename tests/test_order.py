@@ -111,3 +111,50 @@ def test_publish_and_refresh_at_the_same_moment(ours, figure):
     assert numbers == sorted(numbers) and len(set(numbers)) == len(numbers), "NOTIFYs out of order"
     figure("150 changes beside refreshes: %d NOTIFYs, each number once and in order" % len(numbers))
     watcher.close(), publisher.close()
+
+
+@pytest.mark.suite("T3")
+@pytest.mark.parametrize("mode", ["defaults", "write-through", "memory", "table"])
+def test_documents_that_are_read_again_while_they_change(ours, mode, figure):
+    """`refreshWatchers` lets go of what memory knows of the table; a PUBLISH at the same moment is neither refused nor forgotten."""
+    server = ours(workers=4, http=True, **MODES[mode])
+    stop, asked, wrong = threading.Event(), [0], []
+
+    def again():
+        while not stop.is_set():
+            for n in range(4):
+                server.json_rpc("presence.refreshWatchers", "sip:u%d@example.org" % n, "presence", 1)
+                asked[0] += 1
+
+    def publish(part):
+        phone, watcher = Client(server, "p%d" % part), Client(server, "w%d" % part)
+        from kit.sip import pidf
+        uri = "sip:u%d@example.org" % part
+        for turn in range(60):
+            reply = phone.publish(uri, body=pidf(note="a%d." % turn))
+            if reply is None or reply.code != 200:
+                wrong.append((turn, "first", reply))
+                return
+            for change in ("b", "c"):
+                reply = phone.publish(uri, body=pidf(note="%s%d." % (change, turn)), etag=reply.get("SIP-ETag"))
+                if reply is None or reply.code != 200:
+                    wrong.append((turn, change, reply))
+                    return
+            fetch = watcher.subscribe(uri, expires=0)
+            shown = fetch.wait(1)
+            if not shown or "c%d." % turn not in shown[-1].text:
+                wrong.append((turn, "shown", shown and shown[-1].text))
+                return
+            if phone.publish(uri, etag=reply.get("SIP-ETag"), expires=0).code != 200:
+                wrong.append((turn, "removed", reply))
+                return
+        phone.close(), watcher.close()
+
+    callers = [threading.Thread(target=again) for _ in range(2)]
+    publishers = [threading.Thread(target=publish, args=(part,)) for part in range(4)]
+    [thread.start() for thread in callers + publishers]
+    [thread.join() for thread in publishers]
+    stop.set()
+    [thread.join() for thread in callers]
+    assert not wrong, wrong[:3]
+    figure("%s: 960 changes beside %d refreshWatchers, none refused, none forgotten" % (mode, asked[0]))

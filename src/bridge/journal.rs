@@ -154,7 +154,7 @@ impl World {
         for index in 0..tables.shard_count() {
             let resources: Vec<_> = tables.nth_shard(index).lanes().map(|lane| lane.resource()).collect();
             for resource in resources {
-                self.forget_documents(&resource);
+                self.forget_table(&resource);
             }
         }
         self.restore_publications().map(|_| ())

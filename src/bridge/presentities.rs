@@ -300,30 +300,37 @@ impl World {
                 let is_dialog = self.is_dialog(resource);
                 read_rows(self.database, self.config, resource, self.event_name(resource), is_dialog)?
             }
-            PublicationMode::Cached => {
-                self.load_documents(resource)?;
-                self.known_documents(resource)
-            }
-            PublicationMode::Memory => self.known_documents(resource),
+            PublicationMode::Cached => match self.known_documents(resource) {
+                Some(known) => known,
+                None => {
+                    let _order = self.order_of(resource);
+                    self.load_documents(resource)?;
+                    self.known_documents(resource).unwrap_or_default()
+                }
+            },
+            PublicationMode::Memory => self.known_documents(resource).unwrap_or_default(),
         };
         documents.retain(|document| document.expires_at < 0 || document.expires_at > now);
         Ok(documents)
     }
 
-    fn known_documents(&self, resource: &Resource) -> Vec<Publication> {
+    /// The documents in memory; `None` where the table has to be asked.
+    fn known_documents(&self, resource: &Resource) -> Option<Vec<Publication>> {
         let mut shard = self.shared.tables.shard(resource.hash);
         let mut documents: Vec<_> = match shard.lane(self.shared.tables.rule(), resource).map(|lane| &lane.documents) {
             Some(Documents::Known(list)) => list.iter().map(SharedPublication::to_private).collect(),
-            _ => Vec::new(),
+            Some(Documents::Unknown) => return None,
+            None => Vec::new(),
         };
         drop(shard);
         if self.config.order_by_column || self.config.publications != PublicationMode::Memory {
             publication::sort(&mut documents, self.config.order_by_column);
         }
-        documents
+        Some(documents)
     }
 
-    /// Reads a resource's documents from the table if the cache does not know them.
+    /// Reads a resource's documents from the table if the cache does not know them. The caller holds the order of the
+    /// resource, so that neither a change nor a [`World::forget_table`] comes in between.
     fn load_documents(&mut self, resource: &Resource) -> Result<(), StoreError> {
         let rule = self.shared.tables.rule();
         {
@@ -349,8 +356,14 @@ impl World {
         Ok(())
     }
 
-    /// See [`crate::presence::ports::Ports::forget`].
-    pub(super) fn forget_documents(&mut self, resource: &Resource) {
+    /// See [`crate::presence::ports::Ports::forget`]: not while a change is in memory and not yet in the table.
+    pub(super) fn forget_table(&mut self, resource: &Resource) {
+        let _order = (self.config.publications == PublicationMode::Cached).then(|| self.order_of(resource));
+        self.forget_documents(resource);
+    }
+
+    /// Forgets what memory knows of the documents. The caller holds the order of the resource.
+    fn forget_documents(&mut self, resource: &Resource) {
         let rule = self.shared.tables.rule();
         let cached = self.config.publications == PublicationMode::Cached;
         let mut shard = self.shared.tables.shard(resource.hash);

@@ -346,7 +346,7 @@ impl Ports for World {
         self.keep_body(resource, generation, body, valid_until)
     }
     fn forget(&mut self, resource: &Resource) {
-        self.forget_documents(resource)
+        self.forget_table(resource)
     }
     fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
         let ended = self.take_ended(now, limit)?;
