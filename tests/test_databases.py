@@ -35,13 +35,9 @@ def servers():
         server.stop()
 
 
-@pytest.mark.suite("T10")
-@pytest.mark.parametrize("database", DATABASES)
-@pytest.mark.parametrize("mode,cache,notifiers,fast", CELLS)
-def test_cell(servers, database, mode, cache, notifiers, fast, figure):
-    presence = dict(subs_db_mode=mode, publ_cache=cache, notifier_processes=notifiers, send_fast_notify=fast, waitn_time=1,
-                    db_update_period=1, clean_period=1)
-    with Kamailio("ours", db=servers(database), presence=presence, modules=("presence_xml", "presence_mwi"), workers=2) as server:
+def live(url, presence):
+    """A publication and two subscriptions live and end; no error is logged."""
+    with Kamailio("ours", db=url, presence=presence, modules=("presence_xml", "presence_mwi"), workers=2) as server:
         alice, bob = Client(server, "alice"), Client(server, "bob")
         reply = alice.publish(body=pidf())
         assert reply.code == 200
@@ -64,9 +60,26 @@ def test_cell(servers, database, mode, cache, notifiers, fast, figure):
         wrong = [line for line in server.log().split("\n") if "ERROR" in line or "CRITICAL" in line]
         assert not wrong, "\n".join(wrong[:5])
         alice.close(), bob.close()
-        done[database] += 1
-        if done[database] == len(CELLS):
-            figure("%s: all %d cells of storage mode, cache, notifiers, fast NOTIFY" % (database, len(CELLS)))
+
+
+@pytest.mark.suite("T10")
+@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("mode,cache,notifiers,fast", CELLS)
+def test_cell(servers, database, mode, cache, notifiers, fast, figure):
+    live(servers(database), dict(subs_db_mode=mode, publ_cache=cache, notifier_processes=notifiers, send_fast_notify=fast, waitn_time=1,
+                                 db_update_period=1, clean_period=1))
+    done[database] += 1
+    if done[database] == len(CELLS):
+        figure("%s: all %d cells of storage mode, cache, notifiers, fast NOTIFY" % (database, len(CELLS)))
+
+
+@pytest.mark.suite("T10")
+@pytest.mark.parametrize("database", ["postgres", "mysql"])
+@pytest.mark.parametrize("lock", [0, 1, 2])
+@pytest.mark.parametrize("mode,notifiers", [(1, 0), (3, 1)])
+def test_table_locks(servers, database, lock, mode, notifiers):
+    live(servers(database), dict(subs_db_mode=mode, publ_cache=0, notifier_processes=notifiers, db_table_lock_type=lock, waitn_time=1,
+                                 db_update_period=1, clean_period=1))
 
 
 @pytest.mark.suite("T11")
