@@ -159,7 +159,7 @@ def test_an_expired_publication_is_told_once(ours, phones):
     watch = bob.subscribe(alice.uri)
     alice.publish(body=pidf(), expires=1)
     watch.wait(2)
-    watch.wait(3, timeout=5)
+    watch.wait(3, timeout=15)
     bob.quiet(1.5)
     assert len(watch.notifies) == 3 and watch.notifies[-1].body == b""
 
