@@ -26,11 +26,12 @@ impl Ids {
         u64::from_ne_bytes(bytes)
     }
 
-    /// `a.<start>.<process>.<random>.<changes>`: stock's form, with a number nobody can guess where stock counts. Stock reads the
-    /// last part of a tag it finds in the table: it has to be a number.
+    /// `a.<start>.<process>.<counter>x<random>.<changes>`: stock's form, with bits nobody can guess behind its counter. Stock
+    /// reads the last part of a tag it finds in the table: it has to be a number. Tags sort as stock's do.
     pub fn entity_tag(&mut self, changes: u32) -> Vec<u8> {
+        self.count += 1;
         let random = self.number();
-        format!("a.{}.{}.{random}.{changes}", self.started, process::pid()).into_bytes()
+        format!("a.{}.{}.{}x{random:016x}.{changes}", self.started, process::pid(), self.count).into_bytes()
     }
 
     /// `pres-<start>-<process>-<counter>` in hexadecimal digits.
