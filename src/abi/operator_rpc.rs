@@ -27,12 +27,27 @@ const REASONS: [&[u8]; 6] = [b"deactivated", b"timeout", b"rejected", b"noresour
 /// Those that may say when to come back.
 const RETRY_REASONS: [&[u8]; 2] = [b"probation", b"giveup"];
 
-/// What a list is narrowed to: `name=value` arguments.
+/// Whose subscriptions are meant; `None` is all.
 #[derive(Default)]
-struct Filter {
+struct Whose {
     watcher: Option<Vec<u8>>,
     presentity: Option<Vec<u8>>,
     event: Option<Vec<u8>>,
+}
+
+impl Whose {
+    fn has(&self, subscription: &Subscription, event: &[u8]) -> bool {
+        let same = |wanted: &Option<Vec<u8>>, is: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == is);
+        same(&self.watcher, &subscription.watcher_uri())
+            && same(&self.presentity, subscription.get(Field::PresUri))
+            && same(&self.event, event)
+    }
+}
+
+/// What a list is narrowed to: `name=value` arguments.
+#[derive(Default)]
+struct Filter {
+    whose: Whose,
     status: Option<Status>,
     /// Seconds: at least, at most this old.
     ages: (i64, i64),
@@ -51,9 +66,9 @@ impl Filter {
             let bad = |allowed: &str| format!("{}: allowed is {allowed}", log::show(&argument));
             let number = || std::str::from_utf8(value).ok().and_then(|text| text.parse::<usize>().ok());
             match name {
-                b"watcher" => filter.watcher = Some(value.to_vec()),
-                b"presentity" => filter.presentity = Some(value.to_vec()),
-                b"event" => filter.event = Some(value.to_vec()),
+                b"watcher" => filter.whose.watcher = Some(value.to_vec()),
+                b"presentity" => filter.whose.presentity = Some(value.to_vec()),
+                b"event" => filter.whose.event = Some(value.to_vec()),
                 b"status" => {
                     let known = [Status::Active, Status::Pending, Status::Terminated, Status::Waiting];
                     let found = known.into_iter().find(|status| status.word() == value);
@@ -73,10 +88,7 @@ impl Filter {
     }
 
     fn wants(&self, subscription: &Subscription, event: &[u8], now: i64) -> bool {
-        let same = |wanted: &Option<Vec<u8>>, is: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == is);
-        same(&self.watcher, &subscription.watcher_uri())
-            && same(&self.presentity, subscription.get(Field::PresUri))
-            && same(&self.event, event)
+        self.whose.has(subscription, event)
             && self.status.is_none_or(|status| status == subscription.numbers.status)
             && (self.ages.0..=self.ages.1).contains(&age(subscription, now))
     }
@@ -171,12 +183,7 @@ fn digest(crc: u32) -> Vec<u8> {
 
 /// Which subscriptions to end, and what they are told.
 struct Ending {
-    /// `None`: of all watchers.
-    watcher: Option<Vec<u8>>,
-    /// `None`: to all presentities.
-    presentity: Option<Vec<u8>>,
-    /// `None`: of all event packages.
-    event: Option<Vec<u8>>,
+    whose: Whose,
     /// The reason, with `;retry-after=` where it was given.
     reason: Vec<u8>,
 }
@@ -196,7 +203,7 @@ impl Ending {
         if let Some(event) = &event {
             resource(world, b"", event)?;
         }
-        Ok(Ending { watcher, presentity, event, reason: Ending::reason(rpc)? })
+        Ok(Ending { whose: Whose { watcher, presentity, event }, reason: Ending::reason(rpc)? })
     }
 
     fn reason(rpc: Rpc) -> Result<Vec<u8>, String> {
@@ -216,22 +223,15 @@ impl Ending {
         Ok([&reason, b";retry-after=".as_slice(), seconds.to_string().as_bytes()].concat())
     }
 
-    fn wants(&self, subscription: &Subscription, event: &[u8]) -> bool {
-        let same = |wanted: &Option<Vec<u8>>, is: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == is);
-        same(&self.watcher, &subscription.watcher_uri())
-            && same(&self.presentity, subscription.get(Field::PresUri))
-            && same(&self.event, event)
-    }
-
     /// The subscriptions that are meant, at most a page of them.
     fn page(&self, world: &mut World) -> Result<Vec<Subscription>, StoreError> {
         let packages = world.packages().clone();
-        if let (Some(presentity), Some(event)) = (&self.presentity, &self.event) {
+        if let (Some(presentity), Some(event)) = (&self.whose.presentity, &self.whose.event) {
             let Some(id) = packages.named(event) else { return Ok(Vec::new()) };
             let all = world.subscriptions(&world.uri_rule().resource(presentity, id))?;
-            return Ok(all.into_iter().filter(|s| self.wants(s, event)).collect());
+            return Ok(all.into_iter().filter(|s| self.whose.has(s, event)).collect());
         }
-        world.page_of_subscriptions(0, LARGEST_PAGE, |s| self.wants(s, packages.get(s.numbers.event).name))
+        world.page_of_subscriptions(0, LARGEST_PAGE, |s| self.whose.has(s, packages.get(s.numbers.event).name))
     }
 
     /// Ends them; returns how many there were.

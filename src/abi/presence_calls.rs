@@ -54,7 +54,7 @@ pub(super) fn refresh_hard_state(uri: &[u8], event: &[u8], file_uri: &[u8], file
 
 /// The number of a watcher's standing with a presentity, or -1.
 pub(super) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
-    use crate::presence::subscription::{FIELDS, Field, Journal, Numbers, Status};
+    use crate::presence::subscription::{Field, Status};
     let (Some(world), Some(watcher), Some(presentity)) = (state::world(), parse_uri(watcher), parse_uri(presentity))
     else {
         return -1;
@@ -66,8 +66,7 @@ pub(super) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
         return Status::Active as c_int;
     }
     let uri = crate::sip::uri::join(presentity.user, presentity.host);
-    let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
-    for (field, value) in [
+    let given = [
         (Field::PresUri, &uri[..]),
         (Field::WatcherUser, watcher.user),
         (Field::WatcherDomain, watcher.host),
@@ -75,24 +74,8 @@ pub(super) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
         (Field::FromDomain, watcher.host),
         (Field::ToUser, presentity.user),
         (Field::ToDomain, presentity.host),
-    ] {
-        fields[field as usize] = value;
-    }
-    let numbers = Numbers {
-        event,
-        status: Status::Pending,
-        expires_at: 0,
-        local_cseq: 0,
-        remote_cseq: 0,
-        version: 0,
-        flags: 0,
-        updated: -1,
-        updated_winfo: -1,
-        since: 0,
-        refreshed_at: 0,
-        journal: Journal::Clean,
-    };
-    let Ok(subscription) = Subscription::new(numbers, &fields) else { return -1 };
+    ];
+    let Ok(subscription) = Subscription::without_dialog(event, Status::Pending, &given) else { return -1 };
     if !process.registry.has_rules(event, presentity.user, presentity.host) {
         return Status::Pending as c_int;
     }

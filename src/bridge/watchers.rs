@@ -7,7 +7,7 @@ use crate::log;
 use crate::presence::error::StoreError;
 use crate::presence::ports::Standing;
 use crate::presence::resource::Resource;
-use crate::presence::subscription::{FIELDS, Field, Journal, Numbers, Status, Subscription};
+use crate::presence::subscription::{Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::sip::uri;
 
@@ -197,28 +197,14 @@ impl World {
     }
 }
 
-/// A watcher as its package is asked about it: a subscription without a dialog.
 fn remembered(resource: &Resource, user: &[u8], host: &[u8], status: Status, reason: &[u8]) -> Option<Subscription> {
-    let numbers = Numbers {
-        event: resource.event,
-        status,
-        expires_at: 0,
-        local_cseq: 0,
-        remote_cseq: 0,
-        version: 0,
-        flags: 0,
-        updated: -1,
-        updated_winfo: -1,
-        since: 0,
-        refreshed_at: 0,
-        journal: Journal::Clean,
-    };
-    let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
-    fields[Field::PresUri as usize] = &resource.uri;
-    fields[Field::FromUser as usize] = user;
-    fields[Field::FromDomain as usize] = host;
-    fields[Field::WatcherUser as usize] = user;
-    fields[Field::WatcherDomain as usize] = host;
-    fields[Field::Reason as usize] = reason;
-    Subscription::new(numbers, &fields).ok()
+    let given = [
+        (Field::PresUri, resource.uri.as_slice()),
+        (Field::FromUser, user),
+        (Field::FromDomain, host),
+        (Field::WatcherUser, user),
+        (Field::WatcherDomain, host),
+        (Field::Reason, reason),
+    ];
+    Subscription::without_dialog(resource.event, status, &given).ok()
 }

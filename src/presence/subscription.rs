@@ -128,6 +128,31 @@ impl Subscription {
     }
 }
 
+impl Subscription {
+    /// A watcher as its package is asked about it: a subscription without a dialog, of whose strings these are given.
+    pub fn without_dialog(event: PackageId, status: Status, given: &[(Field, &[u8])]) -> Result<Self, TooLong> {
+        let numbers = Numbers {
+            event,
+            status,
+            expires_at: 0,
+            local_cseq: 0,
+            remote_cseq: 0,
+            version: 0,
+            flags: 0,
+            updated: -1,
+            updated_winfo: -1,
+            since: 0,
+            refreshed_at: 0,
+            journal: Journal::Clean,
+        };
+        let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
+        for (field, value) in given {
+            fields[*field as usize] = value;
+        }
+        Subscription::new(numbers, &fields)
+    }
+}
+
 impl<B: AsRef<[u8]>> Subscription<B> {
     /// One of its strings.
     pub fn get(&self, field: Field) -> &[u8] {
