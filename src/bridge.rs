@@ -7,6 +7,7 @@ pub mod drain;
 pub mod ids;
 pub mod journal;
 pub mod lanes;
+pub mod members;
 pub mod nodes;
 pub mod overview;
 pub mod pages;

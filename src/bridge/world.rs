@@ -4,7 +4,7 @@ use super::counters::{self, Counter};
 use super::database::Database;
 use super::drain::Drain;
 use super::ids::Ids;
-use super::lanes::watcher_hash;
+use super::members::watcher_hash;
 use super::nodes::Nodes;
 use super::rows::RowRound;
 use super::senders::{Pace, Senders};
