@@ -159,7 +159,7 @@ pub fn count_up(db: &Connection, table: &[u8], subscription: &Subscription) -> R
     let cells = [("local_cseq", Value::Int(n.local_cseq.into())), ("version", Value::Int(n.version.into()))];
     let [call, to, from] = of_dialog(subscription.dialog());
     let before = ("local_cseq", Op::Eq, Value::Int(i64::from(n.local_cseq) - 1));
-    // SQLite's driver cannot tell; the writer's lock is held, so that nobody changes the row in between.
+    // Drivers of files cannot always tell; the writer's lock is held, so that nobody changes the row in between.
     if db.affected_rows().is_none() && db.select(table, &["local_cseq"], &[call, to, from, before], None)?.is_empty() {
         return Ok(false);
     }

@@ -1,5 +1,7 @@
-//! Databases through the host's drivers (`lib/srdb1`): one connection a process, statements built from typed columns.
+//! Databases through the host's drivers (`lib/srdb1`): one connection a process, statements built from typed columns. SQLite
+//! gets its statements without the driver, see [`super::sqlite`].
 use super::bytes::{lend, null, view};
+use super::sqlite::{self, Verb};
 use crate::sys;
 use std::marker::PhantomData;
 
@@ -47,24 +49,53 @@ pub type Cond<'a> = (&'static str, Op, Value<'a>);
 
 /// The result of a query; freed when dropped.
 pub struct Rows<'c> {
-    connection: &'c Connection,
-    result: *mut sys::db1_res_t,
+    result: RowsOf<'c>,
+}
+
+enum RowsOf<'c> {
+    Driver { link: &'c Link, result: *mut sys::db1_res_t },
+    Sqlite(sqlite::Table),
 }
 
 /// One row of a result.
 #[derive(Clone, Copy)]
 pub struct Row<'r> {
-    values: *mut sys::db_val_t,
-    count: i32,
-    /// What stands for an empty text.
-    empty: &'static [u8],
-    life: PhantomData<&'r ()>,
+    fields: RowOf<'r>,
+}
+
+#[derive(Clone, Copy)]
+enum RowOf<'r> {
+    Driver {
+        values: *mut sys::db_val_t,
+        count: i32,
+        /// What stands for an empty text.
+        empty: &'static [u8],
+        life: PhantomData<&'r ()>,
+    },
+    Sqlite {
+        fields: &'r [sqlite::Field],
+        bytes: &'r [u8],
+    },
 }
 
 /// An open connection of this process.
 pub struct Connection {
     driver: Driver,
-    raw: *mut sys::db1_con_t,
+    way: Way,
+}
+
+/// How statements reach the database.
+enum Way {
+    Driver(Link),
+    Sqlite(sqlite::Database),
+}
+
+/// A connection that the driver has opened; closed when dropped.
+struct Link {
+    functions: sys::db_func_t,
+    raw: RawConnection,
+    /// What an empty text is written as.
+    empty: &'static [u8],
 }
 
 /// Another module's connection, with the table it has chosen.
@@ -241,37 +272,38 @@ impl Driver {
 
     /// Opens a connection for this process.
     pub fn connect(&self) -> Result<Connection, DbError> {
+        let direct = (self.scheme() == b"sqlite").then(|| sqlite::Database::open(self.url)).flatten();
+        let way = match direct {
+            Some(database) => Way::Sqlite(database?),
+            None => Way::Driver(self.link()?),
+        };
+        Ok(Connection { driver: self.clone(), way })
+    }
+
+    fn link(&self) -> Result<Link, DbError> {
         let init = self.functions.init.ok_or(DbError)?;
         // SAFETY: the driver's own function with the URL it was bound for.
         let raw = unsafe { init(&lend(self.url)) };
         if raw.is_null() {
             return Err(DbError);
         }
-        let connection = Connection { driver: self.clone(), raw };
-        if self.scheme() == b"sqlite" {
-            // Several processes write: wait for each other instead of failing, and let readers read meanwhile.
-            for pragma in ["PRAGMA busy_timeout=10000", "PRAGMA journal_mode=WAL"] {
-                let _ = connection.raw_query(pragma);
-            }
-        }
-        Ok(connection)
+        Ok(Link { functions: self.functions, raw, empty: self.empty_text() })
     }
 }
 
-impl Connection {
-    /// The driver this connection belongs to.
-    pub fn driver(&self) -> &Driver {
-        &self.driver
+impl Link {
+    fn target(&self) -> Target<'_> {
+        Target { functions: &self.functions, raw: self.raw, empty: self.empty }
     }
 
-    /// Whether the table has this version in Kamailio's `version` table.
-    pub fn check_version(&mut self, table: &[u8], version: u32) -> bool {
-        // SAFETY: our own connection and function table.
-        unsafe { sys::kr_db_table_version(&mut self.driver.functions, self.raw, &mut lend(table), version) >= 0 }
+    /// `name` has to live until the statement is done.
+    fn on_table(&self, name: &sys::_str) -> Result<Target<'_>, DbError> {
+        let use_table = self.functions.use_table.ok_or(DbError)?;
+        // SAFETY: the driver's own function and connection; the caller keeps the name.
+        if unsafe { use_table(self.raw, name) } < 0 { Err(DbError) } else { Ok(self.target()) }
     }
 
-    /// `SELECT columns FROM table WHERE all conditions ORDER BY order`.
-    pub fn select(
+    fn select(
         &self,
         table: &[u8],
         columns: &[&'static str],
@@ -279,11 +311,11 @@ impl Connection {
         order: Option<&[u8]>,
     ) -> Result<Rows<'_>, DbError> {
         let name = lend(table);
-        self.set_table(&name)?;
-        let query = self.driver.functions.query.ok_or(DbError)?;
-        let mut given = Columns::new(self.driver.empty_text(), conditions.iter().map(|(c, _, v)| (*c, *v)));
+        self.on_table(&name)?;
+        let query = self.functions.query.ok_or(DbError)?;
+        let mut given = Columns::new(self.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
         let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
-        let mut wanted = Columns::new(self.driver.empty_text(), columns.iter().map(|c| (*c, Value::NullText)));
+        let mut wanted = Columns::new(self.empty, columns.iter().map(|c| (*c, Value::NullText)));
         let mut order = order.map(lend);
         let mut result = std::ptr::null_mut();
         // SAFETY: all arrays have the lengths passed with them and live until the call returns.
@@ -303,60 +335,31 @@ impl Connection {
         if done < 0 || result.is_null() {
             return Err(DbError);
         }
-        Ok(Rows { connection: self, result })
+        Ok(Rows { result: RowsOf::Driver { link: self, result } })
     }
 
-    /// `INSERT INTO table`.
-    pub fn insert(&self, table: &[u8], cells: &[Cell<'_>]) -> Result<(), DbError> {
-        let name = lend(table);
-        self.set_table(&name)?;
-        insert_into(&self.target(), cells)
-    }
-
-    /// `UPDATE table SET cells WHERE all conditions`.
-    pub fn update(&self, table: &[u8], cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
-        let name = lend(table);
-        self.set_table(&name)?;
-        update_where(&self.target(), cells, conditions)
-    }
-
-    /// `DELETE FROM table WHERE all conditions`.
-    pub fn delete(&self, table: &[u8], conditions: &[Cond<'_>]) -> Result<(), DbError> {
-        let name = lend(table);
-        self.set_table(&name)?;
-        delete_where(&self.target(), conditions)
-    }
-
-    /// How many rows the last UPDATE or DELETE touched, where the driver can tell.
-    pub fn affected_rows(&self) -> Option<i32> {
-        // SAFETY: the driver's own function and connection.
-        self.driver.functions.affected_rows.map(|f| unsafe { f(self.raw) }).filter(|n| *n >= 0)
-    }
-
-    /// A statement as text, where the driver takes one.
-    pub fn raw_query(&self, text: &str) -> Result<Option<Rows<'_>>, DbError> {
-        let query = self.driver.functions.raw_query.ok_or(DbError)?;
+    fn raw_query(&self, text: &str) -> Result<Option<Rows<'_>>, DbError> {
+        let query = self.functions.raw_query.ok_or(DbError)?;
         let mut result = std::ptr::null_mut();
         // SAFETY: the text outlives the call.
         if unsafe { query(self.raw, &lend(text.as_bytes()), &mut result) } < 0 {
             return Err(DbError);
         }
-        Ok((!result.is_null()).then_some(Rows { connection: self, result }))
+        Ok((!result.is_null()).then_some(Rows { result: RowsOf::Driver { link: self, result } }))
     }
 
-    /// Runs `work` inside a transaction where the driver knows them; undone when `work` fails.
-    pub fn transaction<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, DbError> {
-        let f = &self.driver.functions;
+    fn transaction<T>(&self, work: impl FnOnce() -> Result<T, DbError>) -> Result<T, DbError> {
+        let f = &self.functions;
         let (Some(start), Some(end), Some(abort)) = (f.start_transaction, f.end_transaction, f.abort_transaction)
         else {
-            return work(self);
+            return work();
         };
         // SAFETY: the driver's own functions and connection.
         unsafe {
             if start(self.raw, sys::db_locking_t_DB_LOCKING_NONE) < 0 {
                 return Err(DbError);
             }
-            match work(self) {
+            match work() {
                 Ok(value) if end(self.raw) >= 0 => Ok(value),
                 Ok(_) => {
                     abort(self.raw);
@@ -369,23 +372,114 @@ impl Connection {
             }
         }
     }
+}
 
-    fn target(&self) -> Target<'_> {
-        Target { functions: &self.driver.functions, raw: self.raw, empty: self.driver.empty_text() }
-    }
-
-    fn set_table(&self, name: &sys::_str) -> Result<(), DbError> {
-        let use_table = self.driver.functions.use_table.ok_or(DbError)?;
-        // SAFETY: `name` lives in the caller's frame until its statement is done.
-        if unsafe { use_table(self.raw, name) } < 0 { Err(DbError) } else { Ok(()) }
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(close) = self.functions.close {
+            // SAFETY: opened by `Driver::link`, closed once.
+            unsafe { close(self.raw) }
+        }
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Some(close) = self.driver.functions.close {
-            // SAFETY: opened by `connect`, closed once.
-            unsafe { close(self.raw) }
+impl Connection {
+    /// The driver this connection belongs to.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// Whether the table has this version in Kamailio's `version` table. The driver itself looks, and says what it found.
+    pub fn check_version(&self, table: &[u8], version: u32) -> bool {
+        let opened;
+        let link = match &self.way {
+            Way::Driver(link) => link,
+            Way::Sqlite(_) => match self.driver.link() {
+                Ok(link) => {
+                    opened = link;
+                    &opened
+                }
+                Err(_) => return false,
+            },
+        };
+        let mut functions = link.functions;
+        // SAFETY: a connection of this driver and its function table.
+        unsafe { sys::kr_db_table_version(&mut functions, link.raw, &mut lend(table), version) >= 0 }
+    }
+
+    /// `SELECT columns FROM table WHERE all conditions ORDER BY order`.
+    pub fn select(
+        &self,
+        table: &[u8],
+        columns: &[&'static str],
+        conditions: &[Cond<'_>],
+        order: Option<&[u8]>,
+    ) -> Result<Rows<'_>, DbError> {
+        match &self.way {
+            Way::Driver(link) => link.select(table, columns, conditions, order),
+            Way::Sqlite(database) => {
+                let table = database.run(table, Verb::Select(columns, order), conditions)?;
+                Ok(Rows { result: RowsOf::Sqlite(table) })
+            }
+        }
+    }
+
+    /// `INSERT INTO table`.
+    pub fn insert(&self, table: &[u8], cells: &[Cell<'_>]) -> Result<(), DbError> {
+        match &self.way {
+            Way::Driver(link) => insert_into(&link.on_table(&lend(table))?, cells),
+            Way::Sqlite(database) => database.run(table, Verb::Insert(cells), &[]).map(|_| ()),
+        }
+    }
+
+    /// `UPDATE table SET cells WHERE all conditions`.
+    pub fn update(&self, table: &[u8], cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+        match &self.way {
+            Way::Driver(link) => update_where(&link.on_table(&lend(table))?, cells, conditions),
+            Way::Sqlite(database) => database.run(table, Verb::Update(cells), conditions).map(|_| ()),
+        }
+    }
+
+    /// `DELETE FROM table WHERE all conditions`.
+    pub fn delete(&self, table: &[u8], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+        match &self.way {
+            Way::Driver(link) => delete_where(&link.on_table(&lend(table))?, conditions),
+            Way::Sqlite(database) => database.run(table, Verb::Delete, conditions).map(|_| ()),
+        }
+    }
+
+    /// How many rows the last UPDATE or DELETE touched, where the driver can tell.
+    pub fn affected_rows(&self) -> Option<i32> {
+        match &self.way {
+            Way::Driver(link) => {
+                let count = link.functions.affected_rows?;
+                // SAFETY: the driver's own function and connection.
+                Some(unsafe { count(link.raw) }).filter(|rows| *rows >= 0)
+            }
+            Way::Sqlite(database) => Some(database.changes()),
+        }
+    }
+
+    /// A statement as text, where the driver takes one.
+    pub fn raw_query(&self, text: &str) -> Result<Option<Rows<'_>>, DbError> {
+        match &self.way {
+            Way::Driver(link) => link.raw_query(text),
+            Way::Sqlite(database) => Ok(Some(Rows { result: RowsOf::Sqlite(database.text(text)?) })),
+        }
+    }
+
+    /// Runs `work` inside a transaction where the driver knows them; undone when `work` fails.
+    pub fn transaction<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, DbError> {
+        match &self.way {
+            Way::Driver(link) => link.transaction(|| work(self)),
+            Way::Sqlite(database) => {
+                database.plain("BEGIN IMMEDIATE")?;
+                let done = work(self).and_then(|value| database.plain("COMMIT").map(|()| value));
+                if done.is_err() {
+                    let _ = database.plain("ROLLBACK");
+                }
+                done
+            }
         }
     }
 }
@@ -393,20 +487,27 @@ impl Drop for Connection {
 impl Rows<'_> {
     /// The rows.
     pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
-        // SAFETY: a result of the driver that lives as long as `self`.
-        let (rows, count) = unsafe { ((*self.result).rows, (*self.result).n.max(0)) };
-        let empty = self.connection.driver.empty_text();
-        (0..count as usize).map(move |i| {
-            // SAFETY: `i` is below the number of rows.
-            let row = unsafe { &*rows.add(i) };
-            Row { values: row.values, count: row.n, empty, life: PhantomData }
-        })
+        (0..self.len()).map(move |at| Row { fields: self.row(at) })
+    }
+
+    fn row(&self, at: usize) -> RowOf<'_> {
+        match &self.result {
+            RowsOf::Driver { link, result } => {
+                // SAFETY: a result of the driver that lives as long as `self`; `at` is below the number of rows.
+                let row = unsafe { &*(**result).rows.add(at) };
+                RowOf::Driver { values: row.values, count: row.n, empty: link.empty, life: PhantomData }
+            }
+            RowsOf::Sqlite(table) => RowOf::Sqlite { fields: table.row(at), bytes: table.bytes() },
+        }
     }
 
     /// How many rows there are.
     pub fn len(&self) -> usize {
-        // SAFETY: as in `iter`.
-        unsafe { (*self.result).n.max(0) as usize }
+        match &self.result {
+            // SAFETY: as in `row`.
+            RowsOf::Driver { result, .. } => unsafe { (**result).n.max(0) as usize },
+            RowsOf::Sqlite(table) => table.rows(),
+        }
     }
 
     /// Whether there are none.
@@ -415,54 +516,76 @@ impl Rows<'_> {
     }
 }
 
-impl Drop for Rows<'_> {
+impl Drop for RowsOf<'_> {
     fn drop(&mut self) {
-        if let Some(free) = self.connection.driver.functions.free_result {
+        let RowsOf::Driver { link, result } = self else { return };
+        if let Some(free) = link.functions.free_result {
             // SAFETY: a result of this connection, freed once.
-            unsafe { free(self.connection.raw, self.result) };
+            unsafe { free(link.raw, *result) };
         }
     }
 }
 
 impl<'r> Row<'r> {
-    fn value(&self, column: usize) -> Option<&'r sys::db_val_t> {
-        assert!((column as i32) < self.count, "column {column} of {}", self.count);
-        // SAFETY: the index was checked; values live as long as the result.
-        let value = unsafe { &*self.values.add(column) };
-        (value.nul == 0).then_some(value)
-    }
-
     /// A number; NULL is 0.
     pub fn int(&self, column: usize) -> i64 {
-        self.value(column).map_or(0, |value| {
-            // SAFETY: `type_` says which arm of the union is filled.
-            unsafe {
-                match value.type_ {
-                    sys::db_type_t_DB1_INT => i64::from(value.val.int_val),
-                    sys::db_type_t_DB1_UINT => i64::from(value.val.uint_val),
-                    sys::db_type_t_DB1_BIGINT => value.val.ll_val,
-                    sys::db_type_t_DB1_UBIGINT => value.val.ull_val as i64,
-                    sys::db_type_t_DB1_DATETIME => value.val.time_val,
-                    sys::db_type_t_DB1_DOUBLE => value.val.double_val as i64,
-                    _ => std::str::from_utf8(self.bytes(column)).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0),
-                }
-            }
-        })
+        let number = match self.fields {
+            RowOf::Driver { .. } => self.driver_value(column).and_then(driver_int),
+            RowOf::Sqlite { fields, .. } => match fields[column] {
+                sqlite::Field::Int(number) => Some(number),
+                sqlite::Field::Null => Some(0),
+                sqlite::Field::Bytes(..) => None,
+            },
+        };
+        number.or_else(|| std::str::from_utf8(self.bytes(column)).ok()?.trim().parse().ok()).unwrap_or(0)
     }
 
     /// Text or binary; NULL is empty.
     pub fn bytes(&self, column: usize) -> &'r [u8] {
-        let text: &'r [u8] = self.value(column).map_or(&[], |value| {
-            // SAFETY: `type_` says which arm of the union is filled.
-            unsafe {
-                match value.type_ {
-                    sys::db_type_t_DB1_STRING => super::bytes::c_text(value.val.string_val),
-                    sys::db_type_t_DB1_STR => view(&value.val.str_val),
-                    sys::db_type_t_DB1_BLOB => view(&value.val.blob_val),
-                    _ => &[],
-                }
+        match self.fields {
+            RowOf::Driver { empty, .. } => {
+                let text: &'r [u8] = self.driver_value(column).map_or(&[], driver_bytes);
+                if text == empty { &[] } else { text }
             }
-        });
-        if text == self.empty { &[] } else { text }
+            RowOf::Sqlite { fields, bytes } => match fields[column] {
+                sqlite::Field::Bytes(from, to) => &bytes[from..to],
+                sqlite::Field::Int(_) | sqlite::Field::Null => &[],
+            },
+        }
+    }
+
+    fn driver_value(&self, column: usize) -> Option<&'r sys::db_val_t> {
+        let RowOf::Driver { values, count, .. } = self.fields else { return None };
+        assert!((column as i32) < count, "column {column} of {count}");
+        // SAFETY: the index was checked; values live as long as the result.
+        let value = unsafe { &*values.add(column) };
+        (value.nul == 0).then_some(value)
+    }
+}
+
+fn driver_int(value: &sys::db_val_t) -> Option<i64> {
+    // SAFETY: `type_` says which arm of the union is filled.
+    unsafe {
+        match value.type_ {
+            sys::db_type_t_DB1_INT => Some(i64::from(value.val.int_val)),
+            sys::db_type_t_DB1_UINT => Some(i64::from(value.val.uint_val)),
+            sys::db_type_t_DB1_BIGINT => Some(value.val.ll_val),
+            sys::db_type_t_DB1_UBIGINT => Some(value.val.ull_val as i64),
+            sys::db_type_t_DB1_DATETIME => Some(value.val.time_val),
+            sys::db_type_t_DB1_DOUBLE => Some(value.val.double_val as i64),
+            _ => None,
+        }
+    }
+}
+
+fn driver_bytes(value: &sys::db_val_t) -> &[u8] {
+    // SAFETY: `type_` says which arm of the union is filled; texts live as long as the value's result.
+    unsafe {
+        match value.type_ {
+            sys::db_type_t_DB1_STRING => super::bytes::c_text(value.val.string_val),
+            sys::db_type_t_DB1_STR => view(&value.val.str_val),
+            sys::db_type_t_DB1_BLOB => view(&value.val.blob_val),
+            _ => &[],
+        }
     }
 }

@@ -1,0 +1,91 @@
+//! SQLite's C interface, taken from the library that the host's driver has loaded: a second copy of SQLite in one process
+//! would break the first one's file locks.
+use libc::{c_char, c_int, c_void};
+use std::sync::OnceLock;
+
+/// An open database file.
+pub type Database = *mut c_void;
+/// A prepared statement.
+pub type Statement = *mut c_void;
+/// What SQLite calls to free a bound value; `None` says that the value outlives the statement's run.
+type Destructor = Option<unsafe extern "C" fn(*mut c_void)>;
+
+/// `SQLITE_OK`.
+pub const OK: c_int = 0;
+/// `SQLITE_ROW`: a row is ready.
+pub const ROW: c_int = 100;
+/// `SQLITE_DONE`: the statement has run to its end.
+pub const DONE: c_int = 101;
+/// `SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE`, as the host's driver opens its files.
+pub const OPEN_AS_THE_DRIVER: c_int = 0x2 | 0x4;
+/// `SQLITE_PREPARE_PERSISTENT`: the statement will be used many times.
+pub const PREPARE_PERSISTENT: u32 = 1;
+
+/// `SQLITE_INTEGER`, `SQLITE_FLOAT` and `SQLITE_NULL`; the other classes are text and blob.
+pub mod class {
+    use libc::c_int;
+    /// A whole number.
+    pub const INTEGER: c_int = 1;
+    /// A floating point number.
+    pub const FLOAT: c_int = 2;
+    /// Nothing.
+    pub const NULL: c_int = 5;
+}
+
+macro_rules! functions {
+    ($($field:ident: $symbol:literal, fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
+        /// The functions of `sqlite3.h` that are used, each by its name there.
+        #[allow(missing_docs)]
+        pub struct Library {
+            $(pub $field: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+        }
+
+        impl Library {
+            fn of(handle: *mut c_void) -> Option<Library> {
+                $(
+                    // SAFETY: the name ends with a NUL; the handle is that of a loaded library.
+                    let $field = unsafe { libc::dlsym(handle, concat!($symbol, "\0").as_ptr().cast()) };
+                    if $field.is_null() {
+                        return None;
+                    }
+                )*
+                // SAFETY: the symbols have these types in `sqlite3.h`, which never changes them.
+                Some(unsafe { Library { $($field: std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) $(-> $result)?>($field),)* } })
+            }
+        }
+    };
+}
+
+functions! {
+    open_v2: "sqlite3_open_v2", fn(*const c_char, *mut Database, c_int, *const c_char) -> c_int;
+    close: "sqlite3_close", fn(Database) -> c_int;
+    errmsg: "sqlite3_errmsg", fn(Database) -> *const c_char;
+    busy_timeout: "sqlite3_busy_timeout", fn(Database, c_int) -> c_int;
+    changes: "sqlite3_changes", fn(Database) -> c_int;
+    prepare_v3: "sqlite3_prepare_v3", fn(Database, *const c_char, c_int, u32, *mut Statement, *mut *const c_char) -> c_int;
+    bind_null: "sqlite3_bind_null", fn(Statement, c_int) -> c_int;
+    bind_int64: "sqlite3_bind_int64", fn(Statement, c_int, i64) -> c_int;
+    bind_text: "sqlite3_bind_text", fn(Statement, c_int, *const c_char, c_int, Destructor) -> c_int;
+    bind_blob: "sqlite3_bind_blob", fn(Statement, c_int, *const c_void, c_int, Destructor) -> c_int;
+    step: "sqlite3_step", fn(Statement) -> c_int;
+    reset: "sqlite3_reset", fn(Statement) -> c_int;
+    finalize: "sqlite3_finalize", fn(Statement) -> c_int;
+    column_count: "sqlite3_column_count", fn(Statement) -> c_int;
+    column_type: "sqlite3_column_type", fn(Statement, c_int) -> c_int;
+    column_int64: "sqlite3_column_int64", fn(Statement, c_int) -> i64;
+    column_blob: "sqlite3_column_blob", fn(Statement, c_int) -> *const c_void;
+    column_bytes: "sqlite3_column_bytes", fn(Statement, c_int) -> c_int;
+}
+
+impl Library {
+    /// The library, if a driver has loaded it; it is not loaded for us alone.
+    pub fn loaded() -> Option<&'static Library> {
+        static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
+        let open = || {
+            // SAFETY: a literal name; RTLD_NOLOAD runs no code of a library that is not there yet.
+            let handle = unsafe { libc::dlopen(c"libsqlite3.so.0".as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
+            (!handle.is_null()).then(|| Library::of(handle)).flatten()
+        };
+        LIBRARY.get_or_init(open).as_ref()
+    }
+}
