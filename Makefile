@@ -57,6 +57,11 @@ clean: ## Remove what was built; the downloaded source stays
 	@$(CARGO) clean --profile release
 	@rm -rf $(MODULES)
 
+.PHONY: bench
+bench: build ## Stock and ours side by side, table and plot in target/bench (QUICK=1: minutes; ONLY="growth ...")
+	@scripts/setup.sh bench
+	@scripts/bench.sh
+
 SECONDS_EACH ?= 600
 .PHONY: fuzz
 fuzz: setup-tests ## Fuzz what reads what others wrote (SECONDS_EACH for each of four targets, 600 by default)

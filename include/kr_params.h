@@ -65,6 +65,7 @@ typedef struct kr_presence_params
 	int min_refresh_interval;
 	int overload_memory;
 	int notify_failures;
+	int publ_update_period;
 } kr_presence_params_t;
 
 typedef struct kr_pua_params

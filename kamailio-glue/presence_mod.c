@@ -235,6 +235,7 @@ static param_export_t parameters[] = {
 	{"min_refresh_interval", PARAM_INT, &params.min_refresh_interval},
 	{"overload_memory", PARAM_INT, &params.overload_memory},
 	{"notify_failures", PARAM_INT, &params.notify_failures},
+	{"publ_update_period", PARAM_INT, &params.publ_update_period},
 	{0, 0, 0}
 };
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing: system packages, a Rust compiler, and the source of exactly the Kamailio that is installed.
-# `setup.sh tests` adds what the tests need: other databases, a browser, a SIP tester.
+# `setup.sh tests` adds what the tests need: other databases, a browser, a SIP tester; `setup.sh bench` what the benchmark needs.
 # Safe to run again: a second run changes nothing.
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,6 +14,7 @@ packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-ex
 test_packages="kamailio-postgres-modules kamailio-mysql-modules kamailio-xml-modules kamailio-lua-modules kamailio-python3-modules
 	kamailio-xmpp-modules python3-pytest python3-pytest-xdist postgresql mariadb-server mariadb-client sip-tester libxml2-utils chromium g++ valgrind"
 [ "${1:-}" != tests ] || packages="$packages $test_packages"
+[ "${1:-}" != bench ] || packages="$packages valgrind python3-matplotlib"
 
 as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else

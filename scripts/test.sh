@@ -19,6 +19,8 @@ say "lints"
 say "unit tests"
 cargo test --release --quiet
 [ -n "${ONLY:-}${SUITE:-}" ] || scripts/fuzz.sh 3
+cargo test --release --quiet --locked --manifest-path benches/load/Cargo.toml --target-dir target/bench
+scripts/bench.sh generator
 say "modules"
 scripts/build.sh
 say "the real Kamailio"

@@ -157,6 +157,7 @@ def test_an_expired_publication_is_told_once(ours, phones):
     server = ours(presence=dict(subs_db_mode=0, publ_cache=2, clean_period=1))
     alice, bob = phones(server, "alice"), phones(server, "bob")
     watch = bob.subscribe(alice.uri)
+    watch.wait(1)
     alice.publish(body=pidf(), expires=1)
     watch.wait(2)
     watch.wait(3, timeout=15)

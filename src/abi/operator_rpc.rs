@@ -14,8 +14,9 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::{Field, Status, Subscription};
 use crate::pua::record::Field as RecordField;
 use crate::setting::{Setting, Value};
-use crate::sip::uri;
+use crate::sip::{text, uri};
 use std::ffi::c_void;
+use std::ops::RangeInclusive;
 
 /// How many entries a list has when nobody says otherwise, and at most.
 const PAGE: usize = 100;
@@ -64,7 +65,7 @@ impl Filter {
                 None => return Err(format!("{} is no name=value", log::show(&argument))),
             };
             let bad = |allowed: &str| format!("{}: allowed is {allowed}", log::show(&argument));
-            let number = || std::str::from_utf8(value).ok().and_then(|text| text.parse::<usize>().ok());
+            let number = || text::parsed::<usize>(value);
             match name {
                 b"watcher" => filter.whose.watcher = Some(value.to_vec()),
                 b"presentity" => filter.whose.presentity = Some(value.to_vec()),
@@ -212,10 +213,9 @@ impl Ending {
             let known = String::from_utf8_lossy(&REASONS.join(&b", "[..])).into_owned();
             return Err(format!("reason {}: allowed is {known}", log::show(&reason)));
         }
-        let Some(text) = rpc.text() else { return Ok(reason) };
-        let seconds = std::str::from_utf8(&text).ok().and_then(|text| text.parse::<u32>().ok());
-        let seconds =
-            seconds.ok_or_else(|| format!("retry-after {}: allowed is a number of seconds", log::show(&text)))?;
+        let Some(given) = rpc.text() else { return Ok(reason) };
+        let seconds = text::parsed::<u32>(&given)
+            .ok_or_else(|| format!("retry-after {}: allowed is a number of seconds", log::show(&given)))?;
         // RFC 6665 4.1.3: the other reasons say themselves when to come back, or never.
         if !RETRY_REASONS.contains(&reason.as_slice()) {
             return Err(format!("retry-after goes with probation and giveup, not with {}", log::show(&reason)));
@@ -299,12 +299,9 @@ fn expire_publication(rpc: Rpc) {
 
 fn drain(rpc: Rpc) {
     let Some(process) = state::process() else { return };
-    let seconds = match rpc.text() {
-        None => 0,
-        Some(text) => match std::str::from_utf8(&text).ok().and_then(|text| text.parse::<i64>().ok()) {
-            Some(seconds @ 0..=86_400) => seconds,
-            _ => return fault(rpc, &format!("seconds {}: allowed is 0 to 86400", log::show(&text))),
-        },
+    let seconds = match optional_number(rpc, "seconds", 0, 0..=86_400) {
+        Ok(seconds) => seconds as i64,
+        Err(error) => return fault(rpc, &error),
     };
     process.shared.drain.begin(clock::now() + seconds);
     if let Some(out) = rpc.add_struct() {
@@ -312,16 +309,17 @@ fn drain(rpc: Rpc) {
     }
 }
 
+/// An optional number within bounds.
+fn optional_number(rpc: Rpc, name: &str, default: usize, allowed: RangeInclusive<usize>) -> Result<usize, String> {
+    let Some(given) = rpc.text() else { return Ok(default) };
+    text::parsed(&given)
+        .filter(|number| allowed.contains(number))
+        .ok_or_else(|| format!("{name} {}: allowed is {} to {}", log::show(&given), allowed.start(), allowed.end()))
+}
+
 /// The arguments offset and limit, both optional.
 fn page(rpc: Rpc) -> Result<(usize, usize), String> {
-    let number = |name: &str, default: usize, least: usize, most: usize| {
-        let Some(text) = rpc.text() else { return Ok(default) };
-        let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
-        number
-            .filter(|number| (least..=most).contains(number))
-            .ok_or_else(|| format!("{name} {}: allowed is {least} to {most}", log::show(&text)))
-    };
-    Ok((number("offset", 0, 0, usize::MAX)?, number("limit", PAGE, 1, LARGEST_PAGE)?))
+    Ok((optional_number(rpc, "offset", 0, 0..=usize::MAX)?, optional_number(rpc, "limit", PAGE, 1..=LARGEST_PAGE)?))
 }
 
 fn pua_list(rpc: Rpc) {
@@ -362,11 +360,7 @@ fn show_settings(rpc: Rpc, settings: &[Setting]) {
 
 /// An optional number of entries.
 fn wanted_entries(rpc: Rpc) -> Result<usize, String> {
-    let Some(text) = rpc.text() else { return Ok(10) };
-    let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
-    number
-        .filter(|number| (1..=LARGEST_PAGE).contains(number))
-        .ok_or_else(|| format!("{}: allowed is 1 to {LARGEST_PAGE}", log::show(&text)))
+    optional_number(rpc, "entries", 10, 1..=LARGEST_PAGE)
 }
 
 fn busiest(rpc: Rpc) {

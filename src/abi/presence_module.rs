@@ -56,6 +56,13 @@ fn write_what_waits(world: &mut World) {
     if let Err(error) = world.write_standings() {
         log!(Error, "cannot write the watchers table: {error}");
     }
+    write_publications(world);
+}
+
+fn write_publications(world: &mut World) {
+    if let Err(error) = world.write_publications() {
+        log!(Error, "cannot write publications to the database: {error}");
+    }
 }
 
 fn completed(done: &tm::Completed<'_>) {
@@ -112,6 +119,18 @@ pub(super) unsafe extern "C" fn kr_presence_on_clean(_ticks: c_uint, _param: *mu
 
 pub(super) unsafe extern "C" fn kr_presence_on_update(_ticks: c_uint, _param: *mut c_void) {
     super::entry::guarded("update timer", || (), update)
+}
+
+pub(super) unsafe extern "C" fn kr_presence_on_publication_update(_ticks: c_uint, _param: *mut c_void) {
+    super::entry::guarded(
+        "publication timer",
+        || (),
+        || {
+            if let Some(mut world) = state::world().map(World::paced) {
+                write_publications(&mut world);
+            }
+        },
+    )
 }
 
 pub(super) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *mut c_void) {

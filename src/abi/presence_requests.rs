@@ -49,8 +49,7 @@ fn inject_fault(message: SipMsg<'_>) -> impl Drop {
         Some(b"panic") => panic!("asked for by X-Fault"),
         Some(b"memory") => crate::host::shm::LEFT.store(0, Relaxed),
         Some(text) => {
-            let number =
-                text.strip_prefix(b"memory-").and_then(|n| std::str::from_utf8(n).ok()).and_then(|n| n.parse().ok());
+            let number = text.strip_prefix(b"memory-").and_then(crate::sip::text::parsed);
             crate::host::shm::LEFT.store(number.unwrap_or(usize::MAX), Relaxed);
         }
         _ => {}

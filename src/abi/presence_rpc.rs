@@ -9,7 +9,7 @@ use crate::presence::config::PublicationMode;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Field;
-use crate::sip::uri;
+use crate::sip::{text, uri};
 use std::ffi::{CString, c_void};
 
 pub(super) fn fault(rpc: Rpc, why: &str) {
@@ -23,7 +23,7 @@ fn refresh(rpc: Rpc, with_type: bool) {
     };
     let kind = match (with_type, rpc.text()) {
         (false, _) => 0,
-        (true, Some(text)) => match std::str::from_utf8(&text).ok().and_then(|t| t.parse().ok()) {
+        (true, Some(given)) => match text::parsed(&given) {
             Some(kind @ 0..=2) => kind,
             _ => return fault(rpc, "the type must be 0, 1 or 2"),
         },

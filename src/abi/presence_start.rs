@@ -1,7 +1,7 @@
 //! Start-up of `presence.so`: parameters, database, shared tables, processes.
 use super::presence_module::{
-    kr_presence_notify_completed, kr_presence_on_clean, kr_presence_on_second, kr_presence_on_turn,
-    kr_presence_on_update,
+    kr_presence_notify_completed, kr_presence_on_clean, kr_presence_on_publication_update, kr_presence_on_second,
+    kr_presence_on_turn, kr_presence_on_update,
 };
 use super::state;
 use crate::bridge::callbacks::Registry;
@@ -9,7 +9,7 @@ use crate::bridge::database::Database;
 use crate::bridge::ids::Ids;
 use crate::bridge::trust::Trusted;
 use crate::bridge::world::{Process, Shared, World};
-use crate::bridge::{active_watchers, presentities, settings, watchers};
+use crate::bridge::{active_watchers, presentity_rows, settings, watchers};
 use crate::host::db::Driver;
 use crate::host::params::PresenceParams;
 use crate::host::sync::SleepLock;
@@ -59,7 +59,7 @@ fn open_database(config: &Config, url: &'static [u8]) -> Result<Database, String
         return Ok(Database::new(None, None));
     }
     let tables = [
-        (config.presentity_table, presentities::VERSION),
+        (config.presentity_table, presentity_rows::VERSION),
         (config.active_watchers_table, active_watchers::VERSION),
         (config.watchers_table, watchers::VERSION),
     ];
@@ -97,9 +97,10 @@ pub(super) fn open_tables(url: &'static [u8], tables: &[(&'static [u8], u32)]) -
 fn start_timers(config: &Config) -> Result<(), String> {
     let keeps_all = !config.database && config.subscriptions == SubscriptionMode::Memory && config.clean_period == 0;
     let update_period = if keeps_all { 0 } else { config.db_update_period };
-    let wanted: [(i32, process::TimerFn); 3] = [
+    let wanted: [(i32, process::TimerFn); 4] = [
         (config.clean_period, kr_presence_on_clean),
         (update_period, kr_presence_on_update),
+        (config.publ_update_period, kr_presence_on_publication_update),
         (1, kr_presence_on_second),
     ];
     for (period, f) in wanted {

@@ -11,7 +11,7 @@ use crate::presence::config::SubscriptionMode;
 use crate::presence::explain::Traffic;
 use crate::presence::ports::{Event, Occasion, Once, Outgoing, Round};
 use crate::presence::resource::{Resource, UriRule};
-use crate::presence::subscription::{Field, Status};
+use crate::presence::subscription::{DialogId, Field, Status};
 use crate::presence::winfo::Watcher;
 
 /// How many NOTIFYs are counted up under one lock.
@@ -94,6 +94,19 @@ impl World {
             return !handed;
         }
         take
+    }
+
+    /// Notes that a subscription is due a NOTIFY, and leaves it to whoever sends next for its resource.
+    pub(super) fn mark_due(&mut self, dialog: DialogId<'_>, occasion: Occasion) {
+        let tables = &self.shared.tables;
+        let hash = tables.dialog_hash(dialog);
+        let Some(mut shard) = tables.shard_of_dialog(hash) else { return };
+        let Some(member) = shard.find(hash, dialog) else { return };
+        member.due = Some(occasion);
+        let lane_hash = member.lane_hash;
+        if let Some(lane) = shard.lane_by_hash(lane_hash) {
+            lane.pending = true;
+        }
     }
 
     /// See [`crate::presence::ports::Ports::begin_round`].

@@ -61,6 +61,9 @@ const TOLD_INTERVAL: i64 = 5;
 /// For so long after we found the cluster, in seconds, its nodes are new to us, not we to them.
 const JOINING: i64 = 10;
 
+/// For so long after we found the cluster, in seconds, watchers wait for what is published elsewhere.
+const FILLING: i64 = 2;
+
 /// So long after the start a node that sees no other begins to serve what it read from the table, in seconds.
 const ALONE_AFTER: i64 = 3;
 
@@ -99,6 +102,16 @@ impl Nodes {
     /// dmq has found the cluster.
     pub fn note_joined(&self, now: i64) {
         self.joined_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether we found the cluster a short while ago.
+    pub fn is_joining(&self, now: i64) -> bool {
+        now - self.joined_at.load(Ordering::Relaxed) <= JOINING
+    }
+
+    /// Whether what we asked the others for may still be on its way.
+    pub fn has_just_joined(&self, now: i64) -> bool {
+        now - self.joined_at.load(Ordering::Relaxed) < FILLING
     }
 
     /// Whether the caller shall ask for all there is: once, and only it.
@@ -183,7 +196,7 @@ impl Nodes {
     pub fn observe(&self, seen: &[dmq::Node], now: i64) -> Vec<Address> {
         let mut returned = Vec::new();
         // Who comes after us asks for what there is; whoever we find or find again is told.
-        let new_here = now - self.joined_at.load(Ordering::Relaxed) <= JOINING;
+        let new_here = self.is_joining(now);
         for other in seen.iter().filter(|node| !node.local) {
             let Ok(fresh) = Node::new(b"", Some(&other.address), now) else { continue };
             let mut list = self.list.lock();

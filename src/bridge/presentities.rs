@@ -1,122 +1,21 @@
 //! Publications in their stores: shared memory, the `presentity` table, or both.
-use super::database::Database;
+use super::presentity_rows::{RowChange, read_rows, write_row};
 use super::shared_publication::SharedPublication;
 use super::tables::{Documents, Kept, Lane};
+use super::unwritten::Unwritten;
 use super::world::World;
-use crate::host::db::{Cell, Cond, Connection, DbError, Op, Value};
+use crate::host::db::{Connection, DbError};
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};
-use crate::presence::config::{Config, PublicationMode};
+use crate::presence::config::PublicationMode;
 use crate::presence::error::StoreError;
-use crate::presence::publication::{self, Applied, Change, Dialogs, Plan, Publication};
+use crate::presence::publication::{self, Applied, Change, Plan, Publication};
 use crate::presence::resource::Resource;
 use crate::sip::uri;
-
-/// The table's version in Kamailio's `version` table.
-pub const VERSION: u32 = 5;
-
-const COLUMNS: [&str; 7] = ["body", "etag", "expires", "received_time", "sender", "priority", "ruid"];
 
 impl From<NoMemory> for StoreError {
     fn from(_: NoMemory) -> Self {
         StoreError::NoMemory
     }
-}
-
-/// One row operation that follows from a change.
-enum RowChange<'a> {
-    Insert(&'a Publication),
-    Update { before: &'a [u8], after: &'a Publication, with_body: bool },
-    Delete(&'a [u8]),
-}
-
-/// The columns that name a resource's rows.
-fn of_resource<'a>(user: &'a [u8], domain: &'a [u8], event: &'a [u8]) -> [Cond<'a>; 3] {
-    [
-        ("domain", Op::Eq, Value::Text(domain)),
-        ("username", Op::Eq, Value::Text(user)),
-        ("event", Op::Eq, Value::Text(event)),
-    ]
-}
-
-fn write_row(
-    db: &Connection,
-    config: &Config,
-    resource: &Resource,
-    event: &[u8],
-    change: &RowChange<'_>,
-) -> Result<(), DbError> {
-    let table = config.presentity_table;
-    let (user, domain) = uri::split(&resource.uri);
-    let [domain_is, user_is, event_is] = of_resource(user, domain, event);
-    let etag_is = |etag| ("etag", Op::Eq, Value::Text(etag));
-    match change {
-        RowChange::Insert(p) => db.insert(
-            table,
-            &[
-                ("domain", Value::Text(domain)),
-                ("username", Value::Text(user)),
-                ("event", Value::Text(event)),
-                ("etag", Value::Text(&p.etag)),
-                ("sender", Value::Text(&p.sender)),
-                ("body", Value::Blob(&p.body)),
-                ("received_time", Value::Int(p.received_at)),
-                ("priority", Value::Int(p.priority.into())),
-                ("expires", Value::Int(p.expires_at)),
-                ("ruid", Value::Text(&p.ruid)),
-            ],
-        ),
-        RowChange::Update { before, after, with_body } => {
-            let mut cells: Vec<Cell<'_>> = vec![
-                ("etag", Value::Text(&after.etag)),
-                ("expires", Value::Int(after.expires_at)),
-                ("received_time", Value::Int(after.received_at)),
-                ("priority", Value::Int(after.priority.into())),
-            ];
-            if !after.sender.is_empty() {
-                cells.push(("sender", Value::Text(&after.sender)));
-            }
-            if *with_body {
-                cells.push(("body", Value::Blob(&after.body)));
-            }
-            if after.ruid.is_empty() {
-                return db.update(table, &cells, &[domain_is, user_is, event_is, etag_is(before)]);
-            }
-            // The record id is unique by itself: a shorter statement, and one index to look at.
-            db.update(table, &cells, &[("ruid", Op::Eq, Value::Text(&after.ruid)), etag_is(before)])
-        }
-        RowChange::Delete(etag) => db.delete(table, &[domain_is, user_is, event_is, etag_is(etag)]),
-    }
-}
-
-/// The documents of a resource as the table has them, in the order they are put together.
-fn read_rows(
-    db: &Database,
-    config: &Config,
-    resource: &Resource,
-    event: &[u8],
-    is_dialog: bool,
-) -> Result<Vec<Publication>, StoreError> {
-    let (user, domain) = uri::split(&resource.uri);
-    let order = if config.order_by_column { config.order_by } else { b"received_time" };
-    db.read(|db| {
-        let rows = db.select(config.presentity_table, &COLUMNS, &of_resource(user, domain, event), Some(order))?;
-        Ok(rows
-            .iter()
-            .map(|row| {
-                let body = row.bytes(0).to_vec();
-                Publication {
-                    dialogs: if is_dialog { Dialogs::of(&body) } else { Dialogs::default() },
-                    body,
-                    etag: row.bytes(1).to_vec(),
-                    expires_at: row.int(2),
-                    received_at: row.int(3),
-                    sender: row.bytes(4).to_vec(),
-                    priority: row.int(5) as i32,
-                    ruid: row.bytes(6).to_vec(),
-                }
-            })
-            .collect())
-    })
 }
 
 /// Applies a modification to a document. `true` when its body is another one now.
@@ -154,7 +53,11 @@ impl World {
             PublicationMode::Cached => {
                 let _order = self.order_of(resource);
                 self.load_documents(resource)?;
-                let (applied, rows) = self.change_in_memory(resource, change)?;
+                let (applied, mut rows) = self.change_in_memory(resource, change)?;
+                if self.writes_publications_later() {
+                    // What has a record id waits in memory.
+                    rows.retain(|row| row.ruid().is_empty());
+                }
                 if let Err(error) = self.write_rows(resource, &rows) {
                     // The table is the truth: read it again next time.
                     self.forget_documents(resource);
@@ -174,11 +77,10 @@ impl World {
         self.shared.order[resource.hash as usize % self.shared.order.len()].lock()
     }
 
-    fn write_rows(&mut self, resource: &Resource, rows: &[OwnedRowChange]) -> Result<(), StoreError> {
+    fn write_rows(&mut self, resource: &Resource, rows: &[RowChange]) -> Result<(), StoreError> {
         let event = self.event_name(resource);
         let config = self.config;
-        let all =
-            |db: &Connection| rows.iter().try_for_each(|row| write_row(db, config, resource, event, &row.borrow()));
+        let all = |db: &Connection| rows.iter().try_for_each(|row| write_row(db, config, resource, event, row));
         match rows.len() {
             0 => Ok(()),
             1 => self.database.write(all),
@@ -192,20 +94,20 @@ impl World {
         let (applied, rows) = match (Plan::of(&documents, change), change) {
             (Plan::Insert { replaced }, Change::Insert(new)) => {
                 replaced.iter().for_each(|at| self.bury(resource, &documents[*at]));
-                let mut rows: Vec<_> =
-                    replaced.iter().map(|at| OwnedRowChange::Delete(documents[*at].etag.clone())).collect();
-                rows.push(OwnedRowChange::Insert(new.clone()));
+                let mut rows: Vec<_> = replaced.iter().map(|at| RowChange::delete(&documents[*at])).collect();
+                rows.push(RowChange::Insert(new.clone()));
                 (Applied::Inserted, rows)
             }
             (Plan::Modify { at, keep_body }, Change::Modify(modification)) => {
                 let with_body = modify(&mut documents[at], modification, keep_body);
                 let after = documents.swap_remove(at);
-                let row = OwnedRowChange::Update { before: modification.etag.clone(), after, with_body };
+                let row = RowChange::Update { before: modification.etag.clone(), after, with_body };
                 (Applied::Modified { changed: !keep_body }, vec![row])
             }
-            (Plan::Remove { at }, Change::Remove(etag)) => {
+            (Plan::Remove { at }, Change::Remove(_)) => {
                 self.bury(resource, &documents[at]);
-                (Applied::Removed(documents.swap_remove(at), at), vec![OwnedRowChange::Delete(etag.clone())])
+                let row = RowChange::delete(&documents[at]);
+                (Applied::Removed(documents.swap_remove(at), at), vec![row])
             }
             _ => return Ok(Applied::NoMatch),
         };
@@ -221,7 +123,7 @@ impl World {
         &mut self,
         resource: &Resource,
         change: &Change,
-    ) -> Result<(Applied, Vec<OwnedRowChange>), StoreError> {
+    ) -> Result<(Applied, Vec<RowChange>), StoreError> {
         let rule = self.shared.tables.rule();
         let want_rows = self.config.publications == PublicationMode::Cached;
         // Whatever needs memory for certain is made before the lock is taken.
@@ -229,66 +131,77 @@ impl World {
             Change::Insert(new) => Some(SharedPublication::new(new)?),
             _ => None,
         };
-        let mut garbage = Vec::new();
+        let later = self.writes_publications_later();
+        // Documents that others have taken the place of, and those that nothing has.
+        let (mut garbage, mut left) = (Vec::new(), Vec::new());
         let mut shard = self.shared.tables.shard(resource.hash);
         if inserted.is_none() && shard.lane(rule, resource).is_none() {
             return Ok((Applied::NoMatch, Vec::new()));
         }
         let lane = shard.lane_or_new(rule, resource, Documents::Known(ShmVec::new_in(Shm)))?;
         let Documents::Known(list) = &mut lane.documents else { return Ok((Applied::NoMatch, Vec::new())) };
-        let done = match (Plan::of(list, change), change) {
+        let mut rows = Vec::new();
+        let applied = match (Plan::of(list, change), change) {
             (Plan::Insert { replaced }, Change::Insert(new)) => {
                 if list.len() == list.capacity() {
                     list.try_reserve(list.len().max(1)).map_err(|_| NoMemory)?;
                 }
-                let mut rows = Vec::new();
-                for at in replaced.into_iter().rev() {
-                    let old = list.remove(at);
-                    if want_rows {
-                        rows.push(OwnedRowChange::Delete(old.to_private().etag));
-                    }
-                    garbage.push(old);
+                if later {
+                    lane.gone.try_reserve(replaced.len()).map_err(|_| NoMemory)?;
                 }
-                list.extend(inserted);
+                left.extend(replaced.into_iter().rev().map(|at| list.remove(at)));
+                list.extend(inserted.map(|mut document| {
+                    document.unwritten = if later { Unwritten::Row } else { Unwritten::Nothing };
+                    document
+                }));
                 if want_rows {
-                    rows.push(OwnedRowChange::Insert(new.clone()));
+                    rows.extend(left.iter().map(|old| RowChange::delete(&old.to_private())));
+                    rows.push(RowChange::Insert(new.clone()));
                 }
-                (Applied::Inserted, rows)
+                Applied::Inserted
             }
             (Plan::Modify { at, keep_body }, Change::Modify(modification)) => {
                 let mut document = list[at].to_private();
                 let with_body = modify(&mut document, modification, keep_body);
-                let fresh = SharedPublication::new(&document)?;
+                let mut fresh = SharedPublication::new(&document)?;
+                if later && !document.ruid.is_empty() {
+                    fresh.unwritten = list[at].unwritten.changed();
+                }
                 if want_rows {
                     garbage.push(std::mem::replace(&mut list[at], fresh));
+                    rows.push(RowChange::Update { before: modification.etag.clone(), after: document, with_body });
                 } else {
                     // In memory the order is that of the last change.
                     garbage.push(list.remove(at));
                     list.push(fresh);
                 }
-                let rows = if want_rows {
-                    vec![OwnedRowChange::Update { before: modification.etag.clone(), after: document, with_body }]
-                } else {
-                    Vec::new()
-                };
-                (Applied::Modified { changed: !keep_body }, rows)
+                Applied::Modified { changed: !keep_body }
             }
-            (Plan::Remove { at }, Change::Remove(etag)) => {
+            (Plan::Remove { at }, Change::Remove(_)) => {
+                if later {
+                    lane.gone.try_reserve(1).map_err(|_| NoMemory)?;
+                }
                 let old = list.remove(at);
                 let gone = old.to_private();
-                garbage.push(old);
-                let rows = if want_rows { vec![OwnedRowChange::Delete(etag.clone())] } else { Vec::new() };
-                (Applied::Removed(gone, at), rows)
+                left.push(old);
+                if want_rows {
+                    rows.push(RowChange::delete(&gone));
+                }
+                Applied::Removed(gone, at)
             }
             _ => return Ok((Applied::NoMatch, Vec::new())),
         };
+        let buried: Vec<_> = left.iter().map(SharedPublication::to_private).collect();
+        for old in left {
+            let has_row = old.unwritten != Unwritten::Row && !old.ruid().is_empty();
+            // There is room for them.
+            if later && has_row { lane.gone.push(old) } else { garbage.push(old) }
+        }
         lane.documents_changed();
         drop(shard);
-        if !matches!(change, Change::Modify(_)) {
-            garbage.iter().for_each(|gone| self.bury(resource, &gone.to_private()));
-        }
+        buried.iter().for_each(|gone| self.bury(resource, gone));
         drop(garbage);
-        Ok(done)
+        Ok((applied, rows))
     }
 
     /// Remembers a removed publication: another node may not have heard of it and tell it again.
@@ -365,7 +278,9 @@ impl World {
     /// See [`crate::presence::ports::Ports::forget`]: not while a change is in memory and not yet in the table.
     pub(super) fn forget_table(&mut self, resource: &Resource) {
         let _order = (self.config.publications == PublicationMode::Cached).then(|| self.order_of(resource));
-        self.forget_documents(resource);
+        if self.settle_publications(resource) {
+            self.forget_documents(resource);
+        }
     }
 
     /// Forgets what memory knows of the documents. The caller holds the order of the resource.
@@ -419,21 +334,20 @@ impl World {
         if self.config.publications == PublicationMode::Memory {
             return Ok(self.take_ended_in_memory(now, limit));
         }
+        self.write_publications()?;
         let mut ended = Vec::new();
         for (resource, etag) in self.ended_rows(now, limit)? {
             let _order = self.order_of(&resource);
             // It may have been refreshed since it was read.
-            let is_dialog = self.is_dialog(&resource);
-            let event = self.event_name(&resource);
-            let rows = read_rows(self.database, self.config, &resource, event, is_dialog)?;
-            if !rows.iter().any(|p| p.etag == etag && p.expires_at > 0 && p.expires_at < now) {
+            let documents = self.stored_documents(&resource)?;
+            let Some(over) = documents.iter().find(|p| p.etag == etag && p.expires_at > 0 && p.expires_at < now) else {
                 continue;
-            }
+            };
             if self.config.publications == PublicationMode::Cached {
                 self.load_documents(&resource)?;
                 self.change_in_memory(&resource, &Change::Remove(etag.clone()))?;
             }
-            self.write_rows(&resource, &[OwnedRowChange::Delete(etag)])?;
+            self.write_rows(&resource, &[RowChange::delete(over)])?;
             if let Some(lane) = self.shared.tables.shard(resource.hash).lane(self.shared.tables.rule(), &resource) {
                 lane.documents_changed();
             }
@@ -442,29 +356,13 @@ impl World {
         Ok(ended)
     }
 
-    /// Resource and entity tag of rows whose time is over; rows of packages that are not loaded are removed.
-    fn ended_rows(&mut self, now: i64, limit: usize) -> Result<Vec<(Resource, Vec<u8>)>, StoreError> {
-        let (rule, config, packages) = (self.shared.tables.rule(), self.config, self.packages);
-        let over = [("expires", Op::Lt, Value::Int(now)), ("expires", Op::Gt, Value::Int(0))];
-        let (found, unknown) = self.database.read(|db| {
-            let columns = ["username", "domain", "event", "etag"];
-            let rows = db.select(config.presentity_table, &columns, &over, None)?;
-            let (mut found, mut unknown) = (Vec::new(), Vec::new());
-            for row in rows.iter().take(limit) {
-                let name = uri::join(row.bytes(0), row.bytes(1));
-                match packages.named(row.bytes(2)) {
-                    Some(event) => found.push((rule.resource(&name, event), row.bytes(3).to_vec())),
-                    None => unknown.push((row.bytes(2).to_vec(), row.bytes(3).to_vec())),
-                }
-            }
-            Ok((found, unknown))
-        })?;
-        for (event, etag) in unknown {
-            let table = self.config.presentity_table;
-            let row = [("event", Op::Eq, Value::Text(&event)), ("etag", Op::Eq, Value::Text(&etag))];
-            self.database.write(|db| db.delete(table, &row))?;
+    /// The documents as they are stored, whether they are over or not. The caller holds the order of the resource.
+    fn stored_documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
+        if self.writes_publications_later() {
+            self.load_documents(resource)?;
+            return Ok(self.known_documents(resource).unwrap_or_default());
         }
-        Ok(found)
+        read_rows(self.database, self.config, resource, self.event_name(resource), self.is_dialog(resource))
     }
 
     fn take_ended_in_memory(&mut self, now: i64, limit: usize) -> Vec<Resource> {
@@ -517,6 +415,7 @@ impl World {
                 resources.extend(shard.lanes().filter(with_documents).map(Lane::resource));
             }
         } else {
+            self.write_publications()?;
             let (rule, config, packages) = (self.shared.tables.rule(), self.config, self.packages);
             super::pages::each_page(self.database, config.presentity_table, config.fetch_rows, |db, page| {
                 let rows = db.select(config.presentity_table, &["username", "domain", "event"], page, None)?;
@@ -554,24 +453,5 @@ impl World {
             }
             Ok(rows.len())
         })
-    }
-}
-
-/// A [`RowChange`] that owns what it names.
-enum OwnedRowChange {
-    Insert(Publication),
-    Update { before: Vec<u8>, after: Publication, with_body: bool },
-    Delete(Vec<u8>),
-}
-
-impl OwnedRowChange {
-    fn borrow(&self) -> RowChange<'_> {
-        match self {
-            OwnedRowChange::Insert(publication) => RowChange::Insert(publication),
-            OwnedRowChange::Update { before, after, with_body } => {
-                RowChange::Update { before, after, with_body: *with_body }
-            }
-            OwnedRowChange::Delete(etag) => RowChange::Delete(etag),
-        }
     }
 }

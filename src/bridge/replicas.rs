@@ -1,7 +1,7 @@
 //! Subscriptions of other nodes: replicas that are kept as their owners announce them, and taken over when an owner is lost.
 use super::counters::{self, Counter};
 use super::nodes::NodeId;
-use super::tables::{Hold, Member};
+use super::tables::{Hold, Lane, Member};
 use super::world::World;
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log, process, shm};
@@ -331,13 +331,34 @@ impl World {
             _ => Ok(()),
         };
         self.announce_member(dialog);
-        if let Some((subscription, _)) = self.held(dialog) {
+        if self.waits_for_publications() {
+            self.mark_due(dialog, Occasion::Subscribe);
+        } else if let Some((subscription, _)) = self.held(dialog) {
             let resource = self.resource_of(&subscription);
             if self.happened(&resource, Event::Subscription(dialog, Occasion::Subscribe)) {
                 notifier::run(self, &resource);
             }
         }
         written
+    }
+
+    /// Whether the other nodes are still telling us what is published: a watcher told now would see its lamp go out and on.
+    fn waits_for_publications(&self) -> bool {
+        let asks = self.config.replicates && self.config.asks_for_all;
+        asks && self.shared.nodes.has_just_joined(clock::now())
+    }
+
+    /// Tells the watchers that had to wait for the publications of the other nodes.
+    fn tell_who_waited(&mut self) {
+        let (tables, mut due) = (&self.shared.tables, Vec::new());
+        for index in 0..tables.shard_count() {
+            due.extend(tables.nth_shard(index).lanes().filter(|lane| lane.pending && !lane.busy).map(Lane::resource));
+        }
+        for resource in due {
+            if self.happened(&resource, Event::Due) {
+                notifier::run(self, &resource);
+            }
+        }
     }
 
     fn tell_watched(&mut self, subscription: &Subscription, status: Status) {
@@ -365,6 +386,9 @@ impl World {
             }
         }
         if self.config.shares_subscriptions {
+            if self.shared.nodes.is_joining(now) && !self.waits_for_publications() {
+                self.tell_who_waited();
+            }
             if self.shared.nodes.take_settling(&seen, now - self.config.started) {
                 self.settle();
             }

@@ -69,6 +69,16 @@ fn limits(params: &PresenceParams<'_>, subscriptions: SubscriptionMode) -> Resul
     })
 }
 
+/// Writing later needs a memory that is the truth meanwhile, which `publ_cache` 1 alone has beside the table.
+fn publication_period(params: &PresenceParams<'_>, mode: PublicationMode) -> Result<i32, BadParameter> {
+    match params.publ_update_period() {
+        0 => Ok(0),
+        seconds if seconds < 0 => Err(bad("publ_update_period", seconds, "0 (write at once) or a number of seconds")),
+        seconds if mode == PublicationMode::Cached => Ok(seconds),
+        seconds => Err(bad("publ_update_period", seconds, "0 unless publ_cache is 1 and retrieve_order is 0")),
+    }
+}
+
 /// Whether nodes tell each other their subscriptions; where they share a table of them there is nothing to tell.
 fn shares_subscriptions(params: &PresenceParams<'_>, mode: SubscriptionMode) -> bool {
     let wanted = params.enable_subs_dmq() > 0;
@@ -148,6 +158,7 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
         cseq_offset: params.cseq_offset().max(0) as u32,
         clean_period: params.clean_period().max(0),
         db_update_period: params.db_update_period().max(0),
+        publ_update_period: publication_period(params, publications)?,
         waitn_time: params.waitn_time(),
         notifier_poll_rate: params.notifier_poll_rate(),
         notifier_processes: notifiers,

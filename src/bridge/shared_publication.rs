@@ -1,4 +1,5 @@
 //! Publications in shared memory.
+use super::unwritten::Unwritten;
 use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
 use crate::presence::publication::{Dialogs, Publication, Stored};
 
@@ -18,6 +19,8 @@ pub struct SharedPublication {
     pub dialog_ids: ShmVec<u64>,
     /// All its dialogs have ended.
     pub all_ended: bool,
+    /// What its row lacks.
+    pub unwritten: Unwritten,
 }
 
 impl SharedPublication {
@@ -42,6 +45,7 @@ impl SharedPublication {
             priority: publication.priority,
             dialog_ids,
             all_ended: publication.dialogs.all_ended,
+            unwritten: Unwritten::Nothing,
         })
     }
 
@@ -49,6 +53,11 @@ impl SharedPublication {
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         let end = if index == 3 { self.bytes.len() } else { self.ends[index] as usize };
         &self.bytes[start..end]
+    }
+
+    /// The id of its record.
+    pub fn ruid(&self) -> &[u8] {
+        self.part(1)
     }
 
     /// The document.

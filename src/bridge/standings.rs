@@ -73,13 +73,25 @@ impl Standings {
         drop(old);
     }
 
-    /// A standing that the table does not have yet, with its key.
-    pub fn first_unwritten(&self) -> Option<([Vec<u8>; 4], Standing)> {
-        self.shards.iter().find_map(|shard| {
-            let shard = shard.lock();
-            let kept = shard.iter().find(|kept| !kept.written)?;
-            Some((kept.key(), kept.standing()))
-        })
+    /// Standings that the table does not have yet, with their keys: at most `limit` of one part, see [`Standings::parts`].
+    pub fn unwritten(&self, part: usize, limit: usize) -> Vec<([Vec<u8>; 4], Standing)> {
+        let shard = self.shards[part].lock();
+        shard.iter().filter(|kept| !kept.written).take(limit).map(|kept| (kept.key(), kept.standing())).collect()
+    }
+
+    /// The table has this standing now; another one that was decided meanwhile still has to be written.
+    pub fn mark_written(&self, key: &Key<'_>, standing: &Standing, now: i64) {
+        let hash = self.rule.exact_hash(key);
+        let mut shard = self.shard(hash).lock();
+        if let Some(kept) = shard.find_mut(hash, |kept| kept.is(hash, key)).filter(|kept| kept.standing() == *standing)
+        {
+            (kept.written, kept.read_at) = (true, now);
+        }
+    }
+
+    /// How many parts there are.
+    pub fn parts(&self) -> usize {
+        self.shards.len()
     }
 
     /// Forgets what was read before `since`, and watchers that nobody has decided about: their rows are cleaned.
@@ -147,14 +159,17 @@ mod tests {
 
     #[test]
     fn what_is_not_written_stays_until_it_is() {
-        let standings = Standings::new(RULE).unwrap();
+        let standings = &Standings::new(RULE).unwrap();
         standings.put(&ALICE, &standing(Status::Pending, b"r"), 10, false);
         standings.forget_old(100);
         assert_eq!(standings.get(&ALICE, 100), Some(standing(Status::Pending, b"r")));
-        let (key, kept) = standings.first_unwritten().unwrap();
+        let unwritten = |limit| (0..standings.parts()).flat_map(move |part| standings.unwritten(part, limit));
+        let (key, kept) = unwritten(1).next().unwrap();
         assert_eq!((key.each_ref().map(Vec::as_slice), kept), (ALICE, standing(Status::Pending, b"r")));
-        standings.put(&ALICE, &standing(Status::Pending, b"r"), 10, true);
-        assert_eq!(standings.first_unwritten(), None);
+        standings.mark_written(&ALICE, &standing(Status::Active, b""), 20);
+        assert!(unwritten(1).next().is_some(), "another standing was written");
+        standings.mark_written(&ALICE, &standing(Status::Pending, b"r"), 20);
+        assert_eq!(unwritten(1).next(), None);
     }
 
     #[test]

@@ -117,6 +117,8 @@ pub struct Lane {
     pub full: bool,
     /// Its documents.
     pub documents: Documents,
+    /// Documents that are gone and whose rows are still there.
+    pub gone: ShmVec<SharedPublication>,
     /// Its composed body.
     pub kept: Option<Kept>,
 }
@@ -136,13 +138,14 @@ impl Lane {
             changes: ShmVec::new_in(Shm),
             full: false,
             documents,
+            gone: ShmVec::new_in(Shm),
             kept: None,
         })
     }
 
     /// Whether nothing hangs on it any more.
     pub fn is_idle(&self) -> bool {
-        let no_documents = matches!(&self.documents, Documents::Known(list) if list.is_empty());
+        let no_documents = matches!(&self.documents, Documents::Known(list) if list.is_empty()) && self.gone.is_empty();
         !self.busy && !self.pending && self.members.is_empty() && self.farewells.is_empty() && no_documents
     }
 
@@ -317,7 +320,7 @@ impl Shard {
     }
 
     /// The lane with this hash.
-    fn lane_by_hash(&mut self, hash: u64) -> Option<&mut Lane> {
+    pub fn lane_by_hash(&mut self, hash: u64) -> Option<&mut Lane> {
         self.lanes.find_mut(hash, |lane| lane.hash == hash).map(|lane| &mut **lane)
     }
 

@@ -2,7 +2,7 @@
 use super::standings::Key;
 use super::world::World;
 use crate::host::clock;
-use crate::host::db::{Cond, Op, Value};
+use crate::host::db::{Cond, Connection, DbError, Op, Value};
 use crate::log;
 use crate::presence::error::StoreError;
 use crate::presence::ports::Standing;
@@ -13,6 +13,9 @@ use crate::sip::uri;
 
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 3;
+
+/// How many rows are written in one transaction.
+const GROUP: usize = 200;
 
 fn conditions<'a>(key: &Key<'a>) -> [Cond<'a>; 4] {
     let [presentity, user, host, event] = *key;
@@ -31,6 +34,27 @@ fn key_of<'a>(subscription: &'a Subscription, event: &'a [u8]) -> Key<'a> {
         subscription.get(Field::WatcherDomain),
         event,
     ]
+}
+
+fn select_standing(db: &Connection, table: &[u8], key: &Key<'_>) -> Result<Option<Standing>, DbError> {
+    let rows = db.select(table, &["status", "reason"], &conditions(key), None)?;
+    Ok(rows
+        .iter()
+        .next()
+        .and_then(|row| Some(Standing { status: Status::from_number(row.int(0))?, reason: row.bytes(1).to_vec() })))
+}
+
+fn put_row(db: &Connection, table: &[u8], key: &Key<'_>, standing: &Standing, has_row: bool) -> Result<(), DbError> {
+    let status = ("status", Value::Int(standing.status as i64));
+    let reason = ("reason", Value::Text(&standing.reason));
+    let key = conditions(key);
+    if has_row {
+        // Stock writes an empty reason as NULL when it changes a row, and as empty text when it adds one.
+        let changed = ("reason", if standing.reason.is_empty() { Value::NullText } else { reason.1 });
+        return db.update(table, &[status, changed], &key);
+    }
+    let [a, b, c, d] = key.map(|(column, _, value)| (column, value));
+    db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Int(clock::now())), reason])
 }
 
 impl World {
@@ -70,12 +94,7 @@ impl World {
 
     fn read_standing(&self, key: &Key<'_>) -> Result<Option<Standing>, StoreError> {
         let table = self.config.watchers_table;
-        self.database.read(|db| {
-            let rows = db.select(table, &["status", "reason"], &conditions(key), None)?;
-            Ok(rows.iter().next().and_then(|row| {
-                Some(Standing { status: Status::from_number(row.int(0))?, reason: row.bytes(1).to_vec() })
-            }))
-        })
+        self.database.read(|db| select_standing(db, table, key))
     }
 
     /// Subscriptions that live in memory do not end with the database: what has to be written is written when it is back.
@@ -109,45 +128,73 @@ impl World {
         if known.as_ref() == Some(standing) {
             return Ok(());
         }
-        let written = match self.put_standing(&key, standing, known.is_some()) {
+        let put = self.put_standing(&key, standing, known.is_some());
+        self.note_standing(&key, standing, put)
+    }
+
+    /// See [`crate::presence::ports::Ports::remember_first_standing`].
+    pub(super) fn write_first_standing(
+        &mut self,
+        subscription: &Subscription,
+        standing: &Standing,
+    ) -> Result<(), StoreError> {
+        if !self.remembers() {
+            return Ok(());
+        }
+        let key = key_of(subscription, self.packages.get(subscription.numbers.event).name);
+        let mut put = self.put_standing(&key, standing, false);
+        if put.is_err() {
+            // The same watcher may have subscribed twice at once, and the other request was faster.
+            if let Ok(Some(_)) = self.read_standing(&key) {
+                put = self.put_standing(&key, standing, true);
+            }
+        }
+        self.note_standing(&key, standing, put)
+    }
+
+    /// What became of writing a standing: it is kept in memory either way, where that is done at all.
+    fn note_standing(&self, key: &Key<'_>, standing: &Standing, put: Result<(), StoreError>) -> Result<(), StoreError> {
+        let written = match put {
             Err(error) if self.goes_on_without_table() => {
                 log!(Error, "the watchers table cannot be written, which is made up for later: {error}");
                 false
             }
-            written => {
-                written?;
+            put => {
+                put?;
                 true
             }
         };
         if self.keeps_standings() {
-            self.shared.standings.put(&key, standing, clock::now(), written);
+            self.shared.standings.put(key, standing, clock::now(), written);
         }
         Ok(())
     }
 
     fn put_standing(&self, key: &Key<'_>, standing: &Standing, has_row: bool) -> Result<(), StoreError> {
         let table = self.config.watchers_table;
-        let status = ("status", Value::Int(standing.status as i64));
-        let reason = ("reason", Value::Text(&standing.reason));
-        // Stock writes an empty reason as NULL when it changes a row, and as empty text when it adds one.
-        let changed = ("reason", if standing.reason.is_empty() { Value::NullText } else { reason.1 });
-        let key = conditions(key);
-        self.database.write(|db| {
-            if has_row {
-                return db.update(table, &[status, changed], &key);
-            }
-            let [a, b, c, d] = key.map(|(column, _, value)| (column, value));
-            db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Int(clock::now())), reason])
-        })
+        self.database.write(|db| put_row(db, table, key, standing, has_row))
     }
 
     /// Writes the standings that could not be written when they were decided.
     pub fn write_standings(&mut self) -> Result<(), StoreError> {
-        while let Some((key, standing)) = self.shared.standings.first_unwritten() {
-            let key = key.each_ref().map(Vec::as_slice);
-            let has_row = self.read_standing(&key)?.is_some();
-            self.put_standing(&key, &standing, has_row)?;
-            self.shared.standings.put(&key, &standing, clock::now(), true);
+        let (table, standings) = (self.config.watchers_table, &self.shared.standings);
+        for part in 0..standings.parts() {
+            loop {
+                let group = standings.unwritten(part, GROUP);
+                if group.is_empty() {
+                    break;
+                }
+                self.database.write_together(|db| {
+                    group.iter().try_for_each(|(key, standing)| {
+                        let key = key.each_ref().map(Vec::as_slice);
+                        let has_row = select_standing(db, table, &key)?.is_some();
+                        put_row(db, table, &key, standing, has_row)
+                    })
+                })?;
+                for (key, standing) in &group {
+                    standings.mark_written(&key.each_ref().map(Vec::as_slice), standing, clock::now());
+                }
+            }
         }
         Ok(())
     }

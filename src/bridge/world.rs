@@ -39,6 +39,8 @@ pub struct Shared {
     pub standings: Standings,
     /// One of these is held while a resource's publications are written to the database.
     pub order: Vec<&'static SleepLock>,
+    /// Held while publications that waited are written.
+    pub publication_writer: &'static SleepLock,
     /// Large fan-outs that wait for a sender process.
     pub senders: &'static Senders,
     /// A drain under way.
@@ -89,6 +91,7 @@ impl Shared {
             tables: Tables::new(rule, config.limits.subscriptions > 0)?,
             standings: Standings::new(rule)?,
             order,
+            publication_writer: SleepLock::leak()?,
             senders: shm::leak(Senders::new()?)?,
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
@@ -442,6 +445,9 @@ impl Ports for World {
     }
     fn remember_standing(&mut self, subscription: &Subscription, standing: &Standing) -> Result<(), StoreError> {
         self.write_standing(subscription, standing)
+    }
+    fn remember_first_standing(&mut self, subscription: &Subscription, standing: &Standing) -> Result<(), StoreError> {
+        self.write_first_standing(subscription, standing)
     }
     fn remembered_watchers(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
         self.find_remembered(resource)

@@ -98,6 +98,8 @@ pub struct Config {
     pub clean_period: i32,
     /// `db_update_period`, seconds; 0 switches it off.
     pub db_update_period: i32,
+    /// `publ_update_period`: seconds between two writings of what PUBLISHes have changed; 0 writes each before its answer.
+    pub publ_update_period: i32,
     /// `waitn_time`, seconds.
     pub waitn_time: i32,
     /// `notifier_poll_rate`, per second.

@@ -51,6 +51,7 @@ impl Config {
         vec![
             (c"clean_period", Value::Number(self.clean_period.into())),
             (c"db_update_period", Value::Number(self.db_update_period.into())),
+            (c"publ_update_period", Value::Number(self.publ_update_period.into())),
             (c"waitn_time", Value::Number(self.waitn_time.into())),
             (c"notifier_poll_rate", Value::Number(self.notifier_poll_rate.into())),
             (c"notifier_processes", Value::Number(self.notifier_processes.into())),

@@ -234,6 +234,8 @@ pub trait Ports {
     fn standing(&mut self, subscription: &Subscription) -> Result<Option<Standing>, StoreError>;
     /// Remembers a watcher's standing.
     fn remember_standing(&mut self, subscription: &Subscription, standing: &Standing) -> Result<(), StoreError>;
+    /// Remembers the standing of a watcher that [`Ports::standing`] has just found nothing about.
+    fn remember_first_standing(&mut self, subscription: &Subscription, standing: &Standing) -> Result<(), StoreError>;
     /// The watchers of a resource whose standing is remembered, with or without a subscription: of their fields only the
     /// presentity and the watcher are set.
     fn remembered_watchers(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError>;

@@ -236,7 +236,7 @@ pub fn authorize<P: Ports>(ports: &mut P, package: &Package, subscription: &Subs
         return Ok(standing);
     }
     let standing = ports.judge(subscription.numbers.event, subscription, Status::Pending)?;
-    ports.remember_standing(subscription, &standing)?;
+    ports.remember_first_standing(subscription, &standing)?;
     Ok(standing)
 }
 

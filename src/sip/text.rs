@@ -1,4 +1,9 @@
-//! Writing header blocks and documents: numbers and escaped text onto a byte buffer.
+//! Numbers and escaped text of header blocks and documents: written onto a byte buffer, and read.
+
+/// A number written out; `None` for anything else.
+pub fn parsed<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
 
 /// Appends the decimal digits of `number`.
 pub fn push_number(out: &mut Vec<u8>, number: i64) {

@@ -75,7 +75,7 @@ class Kamailio:
                  extra_params="", workers=2, db="sqlite", route=None, publish="handle_publish()",
                  subscribe="handle_subscribe()", more_route="", shm=64, pkg=8, debug=2, folder=None, force_active=True,
                  before="", listen=None, options=(), http=False, tcp=False, environment=None,
-                 address="127.0.0.1"):
+                 address="127.0.0.1", wrap=()):
         self.which = which
         self.presence = dict(presence)
         self.modules = list(modules)
@@ -94,6 +94,7 @@ class Kamailio:
         if http or tcp:
             self.listen.append("tcp:127.0.0.1:%d" % self.port)
         self.environment = environment
+        self.wrap = list(wrap)
         self.own_folder = folder is None
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="presence-test-"))
         self.process = None
@@ -166,7 +167,7 @@ class Kamailio:
         path.write_text(self.config())
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            [KAMAILIO, "-DD", "-E", "-f", str(path), "-m", str(self.shm), "-M", str(self.pkg), "-Y", str(self.folder),
+            self.wrap + [KAMAILIO, "-DD", "-E", "-f", str(path), "-m", str(self.shm), "-M", str(self.pkg), "-Y", str(self.folder),
              "-P", str(self.folder / "pid")] + self.options,
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             env=dict(os.environ, **(self.environment or {})))

@@ -1,0 +1,256 @@
+"""The experiments: each runs stock and ours in turns and returns rows of (what, unit, stock, ours)."""
+import sqlite3
+import time
+
+from kit import database
+from kit.kamailio import free_port
+from rig import MEMORY, Counted, Rig
+
+SIDES = ("stock", "ours")
+
+
+def row(what, unit, found, better="less"):
+    """`found` maps a side to its value; None says that it could not do it."""
+    return {"what": what, "unit": unit, "better": better, "stock": found["stock"], "ours": found["ours"]}
+
+
+def best(runs, measure, better=min):
+    """The best of several runs of each side, taken in turns; `measure(side)` returns values by name."""
+    seen = {side: [] for side in SIDES}
+    for _ in range(runs):
+        for side in SIDES:
+            seen[side].append(measure(side))
+    names = seen["ours"][0]
+    return {name: {side: None if any(one[name] is None for one in seen[side]) else better(one[name] for one in seen[side])
+                   for side in SIDES} for name in names}
+
+
+def instructions(quick, runs):
+    """Instructions of one worker for each request, NOTIFYs and their answers included (thousands, -x fm -X fm)"""
+    n = 30 if quick else 100
+
+    def measure(presence, package):
+        def of(side):
+            with Counted(side, presence) as rig:
+                about = dict(count=n, presentities=n, window=1, package=package)
+                rig.do("publish", **about)
+                rig.do("subscribe", **about)
+                found = {"PUBLISH modify, one watcher": rig.count("modify", **about)}
+                found["SUBSCRIBE refresh"] = rig.count("refresh", **about)
+                found["SUBSCRIBE initial"] = rig.count("subscribe", **dict(about, **{"from": n}))
+                found["SUBSCRIBE expires=0"] = rig.count("unsubscribe", **dict(about, **{"from": n}))
+                found["PUBLISH modify, nobody watches"] = nobody(rig, n, package)
+                found["each NOTIFY of a fan-out to 50"] = fan(rig, n, package)
+            return {name: value / 1000 for name, value in found.items()}
+        return best(1, of)
+
+    def nobody(rig, n, package):
+        # Presentities n to 2n - 1 have no watchers.
+        about = {"from": n, "count": n, "presentities": 2 * n, "window": 1, "package": package}
+        rig.do("publish", **about)
+        return rig.count("modify", **about)
+
+    def fan(rig, n, package):
+        # Fifty watchers of presentity 0, then five changes.
+        rig.do("subscribe", **{"from": 2 * n, "count": 50, "presentities": 1, "package": package})
+        before = rig.instructions()
+        figures = rig.do("modify", count=5, presentities=1, lockstep=True, window=1, package=package)
+        return (rig.instructions() - before) / max(figures["notifies"], 1)
+
+    rows = []
+    for title, presence, package in (("memory", MEMORY, "presence"), ("memory, dialog", MEMORY, "dialog"),
+                                     ("SQLite, defaults", {}, "presence")):
+        rows += [row("%s: %s" % (title, name), "thousand", found) for name, found in measure(presence, package).items()]
+    return rows
+
+
+def fanout(quick, runs):
+    """CPU time for each NOTIFY of a fan-out, and NOTIFYs that had to be sent again (one worker, default memory)"""
+    rows = []
+    for watchers, changes, workers in ((100, 20, 1), (1000, 5 if quick else 20, 1), (5000, 2 if quick else 5, 2)):
+        def of(side):
+            with Rig(side, MEMORY, workers=workers, shm=256) as rig:
+                rig.do("publish")
+                rig.do("subscribe", count=watchers, window=32)
+                figures = rig.do("modify", count=changes, lockstep=True, window=1)
+                notifies = max(figures["notifies"], 1)
+                return {"cpu": figures["cpu"] / notifies * 1e6, "again": figures["notified_again"],
+                        "last": figures["told"]["max"], "untold": figures["untold"]}
+        found = best(runs, of)
+        rows += [row("%d watchers: CPU per NOTIFY" % watchers, "µs", found["cpu"]),
+                 row("%d watchers: the last one is told after" % watchers, "ms", found["last"]),
+                 row("%d watchers: NOTIFYs sent again" % watchers, "", found["again"]),
+                 row("%d watchers: watchers not told" % watchers, "", found["untold"])]
+    return rows
+
+
+def storm(quick, runs):
+    """20 PUBLISHes at once while 1,000 watch (one worker, default memory)"""
+    def of(side):
+        with Rig(side, MEMORY, shm=256) as rig:
+            rig.do("publish")
+            rig.do("subscribe", count=1000, window=32)
+            figures = rig.do("modify", count=20, window=20)
+            return {"cpu": figures["cpu"] * 1000, "again": figures["notified_again"],
+                    "lost": 20 - figures["done"] + figures["gave_up"], "last": figures["told"]["max"]}
+    found = best(runs, of)
+    return [row("CPU time", "ms", found["cpu"]), row("NOTIFYs sent again", "", found["again"]),
+            row("PUBLISHes not answered with 200", "", found["lost"]), row("newest state known to all after", "ms", found["last"])]
+
+
+def growth(quick, runs):
+    """CPU time of a request while many subscriptions are in the table (memory only, default table sizes)"""
+    rows = []
+    for subscriptions in (10_000, 50_000 if quick else 200_000):
+        def of(side):
+            with Rig(side, MEMORY, shm=1024) as rig:
+                rig.do("publish", count=1000, presentities=1000)
+                rig.do("subscribe", count=subscriptions, presentities=subscriptions // 2, window=64)
+                time.sleep(6)  # tm frees the transactions
+                refresh = rig.do("refresh", count=5000, window=8)
+                modify = rig.do("modify", count=1000, presentities=1000, window=8)
+                return {"refresh": refresh["cpu"] / refresh["done"] * 1e6, "modify": modify["cpu"] / modify["done"] * 1e6}
+        found = best(runs, of)
+        rows += [row("%d subscriptions: SUBSCRIBE refresh" % subscriptions, "µs", found["refresh"]),
+                 row("%d subscriptions: PUBLISH, two watchers" % subscriptions, "µs", found["modify"])]
+    return rows
+
+
+def waiting(quick, runs):
+    """How long OPTIONS waits while the server has much to do (two workers, 300 a second)"""
+    rows = []
+
+    def probed(side, prepare, work, **settings):
+        with Rig(side, workers=2, shm=256, **settings) as rig:
+            prepare(rig)
+            rig.do("probe", rate=300)
+            work(rig)
+            summary = rig.do("probe", rate=0)
+        return {"p99": summary["p99"], "max": summary["max"]}
+
+    def both(title, prepare, work, **settings):
+        found = best(runs, lambda side: probed(side, prepare, work, **settings))
+        rows.append(row(title + ": p99", "ms", found["p99"]))
+        rows.append(row(title + ": longest", "ms", found["max"]))
+
+    def watch(rig, count, presentities, **more):
+        rig.do("publish", count=presentities, presentities=presentities)
+        rig.do("subscribe", count=count, presentities=presentities, window=64, **more)
+
+    both("nothing else", lambda rig: None, lambda rig: rig.do("listen", seconds=5), presence=MEMORY)
+    both("5,000 watchers are told", lambda rig: watch(rig, 5000, 1),
+         lambda rig: rig.do("modify", count=3, lockstep=True, window=1), presence=MEMORY)
+    ends = 5_000 if quick else 20_000
+    both("{:,} subscriptions run out".format(ends), lambda rig: watch(rig, ends, 1000, expires=20),
+         lambda rig: rig.do("listen", seconds=30), presence=dict(MEMORY, clean_period=5))
+    dirty = 10_000 if quick else 50_000
+    period = 15 if quick else 45
+    both("{:,} rows are written to SQLite".format(dirty), lambda rig: watch(rig, dirty, 1000),
+         lambda rig: rig.do("listen", seconds=period), presence={"db_update_period": period})
+    return rows
+
+
+def sqlite(quick, runs):
+    """Requests a second with the default modes on SQLite, as fast as they are answered"""
+    n = 1000 if quick else 4000
+    rows = []
+    for workers in (1, 8):
+        def of(side):
+            with Rig(side, workers=workers, shm=256) as rig:
+                subscribe = rig.do("subscribe", count=n, presentities=100, window=64)
+                publish = rig.do("publish", count=n, presentities=n, window=64)
+                refused = 2 * n - subscribe["done"] - publish["done"]
+                return {"subscribe": subscribe["rate"], "publish": publish["rate"], "kept": -refused}
+        found = best(runs, of, max)
+        refused = {side: -found["kept"][side] for side in SIDES}
+        rows += [row("%d workers: SUBSCRIBE initial" % workers, "/s", found["subscribe"], "more"),
+                 row("%d workers: PUBLISH initial" % workers, "/s", found["publish"], "more"),
+                 row("%d workers: refused or lost" % workers, "", refused)]
+    return rows
+
+
+def restart(quick, runs):
+    """Seconds from the start of the server until it answers, with subscriptions in the table (8 MB of private memory)"""
+    rows = []
+    for subscriptions in (4_000, 50_000 if quick else 200_000):
+        def of(side):
+            rig = Rig(side, shm=1024)
+            try:
+                database.create_sqlite(rig.server.db_path)
+                fill(rig.server.db_path, subscriptions)
+                began = time.monotonic()
+                try:
+                    rig.server.start(timeout=60)
+                except RuntimeError:
+                    return {"start": None}
+                return {"start": time.monotonic() - began}
+            finally:
+                rig.server.remove()
+        rows.append(row("%d subscriptions" % subscriptions, "s", best(runs, of)["start"]))
+    return rows
+
+
+def fill(path, count):
+    """Rows of live subscriptions, as a server leaves them."""
+    ends, port = int(time.time()) + 7200, free_port()
+    columns = ("presentity_uri watcher_username watcher_domain to_user to_domain event event_id to_tag from_tag callid "
+               "local_cseq remote_cseq contact record_route expires status reason version socket_info local_contact "
+               "from_user from_domain updated updated_winfo flags user_agent").split()
+    rows = (("sip:p%d@bench.invalid" % (i // 2), "w%d" % i, "bench.invalid", "p%d" % (i // 2), "bench.invalid", "presence",
+             "", "t%d" % i, "f%d" % i, "c%d-bench" % i, 1, 1, "sip:w%d@127.0.0.1:%d" % (i, port), "", ends, 1, "", 0,
+             "udp:127.0.0.1:%d" % port, "sip:127.0.0.1:%d" % port, "w%d" % i, "bench.invalid", -1, -1, 0, "bench")
+            for i in range(count))
+    with sqlite3.connect(str(path)) as connection:
+        connection.execute("pragma synchronous=off")
+        connection.executemany("insert into active_watchers (%s) values (%s)" % (",".join(columns), ",".join("?" * len(columns))),
+                               rows)
+    connection.close()
+
+
+def size(quick, runs):
+    """Bytes of shared memory for each subscription and each publication (its body of about 600 bytes included)"""
+    n = 5000 if quick else 20_000
+
+    def of(side):
+        with Rig(side, MEMORY, shm=512, options=("-x", "fm", "-X", "fm")) as rig:
+            rig.do("subscribe", count=1000, presentities=500, window=32)
+            rig.do("publish", count=500, presentities=500)
+            time.sleep(7)  # tm frees the transactions
+            empty = rig.shared_memory()
+            rig.do("subscribe", **{"from": 1000, "count": n, "presentities": n // 2, "window": 32})
+            time.sleep(7)
+            subscribed = rig.shared_memory()
+            rig.do("publish", **{"from": 500, "count": n // 2 - 500, "presentities": n // 2, "window": 8})
+            time.sleep(7)
+            published = rig.shared_memory()
+        return {"subscription": (subscribed - empty) / n, "publication": (published - subscribed) / (n // 2 - 500)}
+
+    found = best(1, of)
+    return [row("a subscription", "bytes", found["subscription"]), row("a publication", "bytes", found["publication"])]
+
+
+def capacity(quick, runs):
+    """What one core carries (memory only, default memory manager): requests a second of the server's CPU time"""
+    n = 2000 if quick else 10_000
+
+    def of(side):
+        with Rig(side, MEMORY, workers=2, shm=512) as rig:
+            rig.do("publish", count=n // 2, presentities=n // 2, window=16)
+            initial = rig.do("subscribe", count=n, presentities=n // 2, window=16)
+            refresh = rig.do("refresh", count=n, window=16)
+            modify = rig.do("modify", count=n // 2, presentities=n // 2, window=16)
+            rig.do("subscribe", **{"from": n, "count": 500, "presentities": 1, "window": 16})
+            fan = rig.do("modify", count=10, presentities=1, lockstep=True, window=1)
+        rate = lambda figures, count: count / figures["cpu"]
+        return {"initial": rate(initial, n), "refresh": rate(refresh, n), "modify": rate(modify, n // 2),
+                "notify": rate(fan, fan["notifies"])}
+
+    found = best(runs, of, max)
+    return [row("SUBSCRIBE initial with its NOTIFY", "/s", found["initial"], "more"),
+            row("SUBSCRIBE refresh with its NOTIFY", "/s", found["refresh"], "more"),
+            row("PUBLISH with two watchers", "/s", found["modify"], "more"),
+            row("NOTIFYs of fan-outs", "/s", found["notify"], "more"),
+            row("subscriptions refreshed every 10 minutes", "", {side: found["refresh"][side] * 600 for side in SIDES}, "more")]
+
+
+ALL = {one.__name__: one for one in (instructions, fanout, storm, growth, waiting, sqlite, restart, size, capacity)}

@@ -1,0 +1,403 @@
+//! All watchers and publishers behind one UDP socket: sends requests, again where no answer comes, answers NOTIFYs at once,
+//! and checks what they say.
+use crate::latency::Latencies;
+use crate::message::{self, Message};
+use crate::work::{Kind, Work};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+/// RFC 3261 T1: after this time without an answer a request is sent again, then after twice as long, and so on.
+const T1: Duration = Duration::from_millis(500);
+/// RFC 3261 T2: the longest time between two sendings.
+const T2: Duration = Duration::from_secs(4);
+/// RFC 3261 timer F.
+const GIVE_UP: Duration = Duration::from_secs(32);
+
+/// How long to wait for a datagram, and how often to look for what has to be sent again.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// One subscription of one watcher.
+#[derive(Default, Clone)]
+struct Watcher {
+    resource: usize,
+    to_tag: String,
+    target: String,
+    cseq: u32,
+    subscribed: bool,
+    /// CSeq of the last NOTIFY.
+    last_notify: u32,
+    notifies: u64,
+    /// The newest document it was told.
+    told: u64,
+}
+
+/// One presentity with its publication.
+#[derive(Default, Clone)]
+struct Resource {
+    etag: String,
+    /// The newest document.
+    number: u64,
+    published_at: Option<Instant>,
+    watchers: Vec<usize>,
+    /// How many of them do not know the newest document yet.
+    untold: usize,
+}
+
+/// A request that waits for its answer, or for its NOTIFY.
+struct Flight {
+    kind: Kind,
+    index: usize,
+    text: String,
+    first: Instant,
+    again_at: Instant,
+    wait: Duration,
+    /// NOTIFYs of the watcher before it was sent.
+    notifies: u64,
+    answered: bool,
+}
+
+/// What is counted while some work goes on.
+#[derive(Default)]
+struct Tally {
+    done: u64,
+    latency: Latencies,
+    /// From a PUBLISH until a watcher knows its document.
+    told: Latencies,
+    codes: BTreeMap<u16, u64>,
+    sent_again: u64,
+    notifies: u64,
+    notified_again: u64,
+    out_of_order: u64,
+    unknown: u64,
+    gave_up: u64,
+}
+
+/// The endpoint.
+pub struct Endpoint {
+    socket: UdpSocket,
+    server: SocketAddr,
+    address: SocketAddr,
+    domain: String,
+    run: u32,
+    next_branch: u64,
+    watchers: Vec<Watcher>,
+    resources: Vec<Resource>,
+    flights: HashMap<u64, Flight>,
+    /// Watchers whose SUBSCRIBE is answered and whose NOTIFY is not there yet, and the other way round: watcher to branch.
+    waiting: HashMap<usize, u64>,
+    seen_branches: HashSet<String>,
+    tally: Tally,
+    looked_at: Instant,
+    buffer: Vec<u8>,
+}
+
+impl Endpoint {
+    /// Binds the socket. `run` tells this run's dialogs from those of others.
+    pub fn new(server: SocketAddr, run: u32) -> std::io::Result<Endpoint> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+        socket.set_recv_buffer_size(16 << 20)?;
+        let socket: UdpSocket = socket.into();
+        socket.set_read_timeout(Some(MOMENT))?;
+        Ok(Endpoint {
+            address: socket.local_addr()?,
+            socket,
+            server,
+            domain: "bench.invalid".to_owned(),
+            run,
+            next_branch: 0,
+            watchers: Vec::new(),
+            resources: Vec::new(),
+            flights: HashMap::new(),
+            waiting: HashMap::new(),
+            seen_branches: HashSet::new(),
+            tally: Tally::default(),
+            looked_at: Instant::now(),
+            buffer: vec![0; 65_536],
+        })
+    }
+
+    /// Takes in one datagram, if one comes within a moment, and sends again what got no answer.
+    pub fn listen(&mut self) {
+        if let Ok(length) = self.socket.recv(&mut self.buffer) {
+            let buffer = std::mem::take(&mut self.buffer);
+            self.receive(&buffer[..length]);
+            self.buffer = buffer;
+        }
+        if self.looked_at.elapsed() > MOMENT {
+            self.looked_at = Instant::now();
+            self.send_again();
+        }
+    }
+
+    /// Carries out a piece of work; returns its figures.
+    pub fn carry_out(&mut self, work: &Work) -> Value {
+        self.tally = Tally::default();
+        self.resources.resize_with(self.resources.len().max(work.presentities), Resource::default);
+        self.watchers.resize_with(self.watchers.len().max(work.watchers_needed()), Watcher::default);
+        let (start, mut next) = (Instant::now(), 0);
+        loop {
+            while next < work.count && self.may_send(work, next, start) {
+                self.send_request(work, work.from + next);
+                next += 1;
+            }
+            if next == work.count && self.flights.is_empty() {
+                break;
+            }
+            self.listen();
+        }
+        let (answered, untold) = (start.elapsed(), self.settle(work));
+        self.figures(work, answered, start.elapsed(), untold)
+    }
+
+    fn may_send(&self, work: &Work, next: usize, start: Instant) -> bool {
+        let on_time = work.rate == 0.0 || start.elapsed().as_secs_f64() * work.rate >= next as f64;
+        let told = !work.lockstep || next == 0 || self.untold(work) == 0;
+        on_time && told && self.flights.len() < work.window
+    }
+
+    /// How many watchers do not know the newest document yet.
+    fn untold(&self, work: &Work) -> usize {
+        work.touched().map(|index| self.resources[index].untold).sum()
+    }
+
+    /// Waits until every watcher knows the newest document, or for as long as the work allows; returns how many do not.
+    fn settle(&mut self, work: &Work) -> usize {
+        if !matches!(work.kind, Kind::Publish | Kind::Modify) {
+            return 0;
+        }
+        let until = Instant::now() + work.patience;
+        loop {
+            let untold = self.untold(work);
+            if untold == 0 || Instant::now() > until {
+                return untold;
+            }
+            self.listen();
+        }
+    }
+
+    fn figures(&mut self, work: &Work, answered: Duration, whole: Duration, untold: usize) -> Value {
+        let tally = &mut self.tally;
+        json!({
+            "do": work.kind.name(),
+            "count": work.count,
+            "done": tally.done,
+            "seconds": answered.as_secs_f64(),
+            "whole_seconds": whole.as_secs_f64(),
+            "rate": tally.done as f64 / answered.as_secs_f64(),
+            "latency": tally.latency.summary(),
+            "told": tally.told.summary(),
+            "untold": untold,
+            "codes": tally.codes.iter().map(|(code, n)| (code.to_string(), json!(n))).collect::<serde_json::Map<_, _>>(),
+            "sent_again": tally.sent_again,
+            "gave_up": tally.gave_up,
+            "notifies": tally.notifies,
+            "notified_again": tally.notified_again,
+            "out_of_order": tally.out_of_order,
+            "unknown": tally.unknown,
+        })
+    }
+
+    fn send_request(&mut self, work: &Work, index: usize) {
+        self.next_branch += 1;
+        let branch = self.next_branch;
+        let (text, notifies) = match work.kind {
+            Kind::Subscribe | Kind::Refresh | Kind::Unsubscribe => {
+                (self.subscribe(work, index, branch), self.watchers[index].notifies)
+            }
+            Kind::Publish | Kind::Modify | Kind::Remove => (self.publish(work, index % work.presentities, branch), 0),
+        };
+        let now = Instant::now();
+        let _ = self.socket.send_to(text.as_bytes(), self.server);
+        let index = if work.kind.is_subscribe() { index } else { index % work.presentities };
+        if work.kind.is_subscribe() {
+            self.waiting.insert(index, branch);
+        }
+        let flight = Flight {
+            kind: work.kind,
+            index,
+            text,
+            first: now,
+            again_at: now + T1,
+            wait: T1,
+            notifies,
+            answered: false,
+        };
+        self.flights.insert(branch, flight);
+    }
+
+    fn subscribe(&mut self, work: &Work, index: usize, branch: u64) -> String {
+        let (address, run, domain) = (self.address, self.run, &self.domain);
+        if work.kind == Kind::Subscribe {
+            let resource = index % work.presentities;
+            self.watchers[index] = Watcher { resource, ..Watcher::default() };
+        }
+        let watcher = &mut self.watchers[index];
+        watcher.cseq += 1;
+        let entity = format!("sip:p{}@{domain}", watcher.resource);
+        let target = if watcher.target.is_empty() { &entity } else { &watcher.target };
+        let to_tag = if watcher.to_tag.is_empty() { String::new() } else { format!(";tag={}", watcher.to_tag) };
+        let expires = if work.kind == Kind::Unsubscribe { 0 } else { work.expires };
+        format!(
+            "SUBSCRIBE {target} SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch=z9hG4bKload{branch}-{run}\r\n\
+             From: <sip:w{index}@{domain}>;tag=f{index}\r\nTo: <{entity}>{to_tag}\r\nCall-ID: w{index}-{run}\r\n\
+             CSeq: {} SUBSCRIBE\r\nContact: <sip:w{index}@{address}>\r\nMax-Forwards: 70\r\nEvent: {}\r\n\
+             Accept: {}\r\nExpires: {expires}\r\nContent-Length: 0\r\n\r\n",
+            watcher.cseq,
+            work.package.name(),
+            work.package.content_type(),
+        )
+    }
+
+    fn publish(&mut self, work: &Work, index: usize, branch: u64) -> String {
+        let (address, run, domain) = (self.address, self.run, &self.domain);
+        let resource = &mut self.resources[index];
+        let entity = format!("sip:p{index}@{domain}");
+        let mut text = format!(
+            "PUBLISH {entity} SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch=z9hG4bKload{branch}-{run}\r\n\
+             From: <{entity}>;tag=p{branch}\r\nTo: <{entity}>\r\nCall-ID: p{branch}-{run}\r\nCSeq: 1 PUBLISH\r\n\
+             Max-Forwards: 70\r\nEvent: {}\r\nExpires: {}\r\n",
+            work.package.name(),
+            if work.kind == Kind::Remove { 0 } else { work.expires },
+        );
+        if work.kind != Kind::Publish {
+            let _ = write!(text, "SIP-If-Match: {}\r\n", resource.etag);
+        }
+        if work.kind == Kind::Remove {
+            text.push_str("Content-Length: 0\r\n\r\n");
+            return text;
+        }
+        resource.number += 1;
+        resource.published_at = Some(Instant::now());
+        resource.untold = resource.watchers.len();
+        let body = work.package.document(&entity, resource.number);
+        let _ = write!(
+            text,
+            "Content-Type: {}\r\nContent-Length: {}\r\n\r\n{body}",
+            work.package.content_type(),
+            body.len()
+        );
+        text
+    }
+
+    fn send_again(&mut self) {
+        let now = Instant::now();
+        let mut lost = Vec::new();
+        for (branch, flight) in &mut self.flights {
+            if now < flight.again_at {
+                continue;
+            }
+            if now > flight.first + GIVE_UP {
+                lost.push(*branch);
+                continue;
+            }
+            flight.wait = (flight.wait * 2).min(T2);
+            flight.again_at = now + flight.wait;
+            if !flight.answered {
+                self.tally.sent_again += 1;
+                let _ = self.socket.send_to(flight.text.as_bytes(), self.server);
+            }
+        }
+        for branch in lost {
+            self.tally.gave_up += 1;
+            self.flights.remove(&branch);
+        }
+    }
+
+    fn receive(&mut self, datagram: &[u8]) {
+        let Some(message) = Message::parse(datagram) else { return };
+        match message.code() {
+            Some(code) if code >= 200 => self.answered(code, &message),
+            Some(_) => {}
+            None => {
+                let _ = self.socket.send_to(message.ok().as_bytes(), self.server);
+                if message.first_line.starts_with("NOTIFY ") {
+                    self.notified(&message);
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, code: u16, message: &Message<'_>) {
+        let Some(branch) = message.branch() else { return };
+        let Some(flight) = self.flights.get_mut(&branch).filter(|flight| !flight.answered) else { return };
+        flight.answered = true;
+        *self.tally.codes.entry(code).or_default() += 1;
+        self.tally.latency.add(flight.first.elapsed());
+        let (kind, index) = (flight.kind, flight.index);
+        let good = (200..300).contains(&code);
+        if !kind.is_subscribe() {
+            self.flights.remove(&branch);
+            self.tally.done += u64::from(good);
+            if good {
+                self.resources[index].etag = message.etag.to_owned();
+            }
+            return;
+        }
+        if !good {
+            self.flights.remove(&branch);
+            return;
+        }
+        let watcher = &mut self.watchers[index];
+        if kind == Kind::Subscribe && !watcher.subscribed {
+            watcher.subscribed = true;
+            let resource = &mut self.resources[watcher.resource];
+            resource.watchers.push(index);
+            resource.untold += usize::from(watcher.told < resource.number);
+        }
+        let watcher = &mut self.watchers[index];
+        watcher.to_tag = message::tag(message.to).to_owned();
+        watcher.target = message::uri(message.contact).to_owned();
+        self.finish(index);
+    }
+
+    fn notified(&mut self, message: &Message<'_>) {
+        if !self.seen_branches.insert(message.raw_branch().to_owned()) {
+            self.tally.notified_again += 1;
+            return;
+        }
+        self.tally.notifies += 1;
+        let named = message.call_id.strip_prefix('w').and_then(|rest| rest.split_once('-'));
+        let ours =
+            named.filter(|(_, run)| run.parse() == Ok(self.run)).and_then(|(index, _)| index.parse::<usize>().ok());
+        let Some(index) = ours.filter(|index| *index < self.watchers.len()) else {
+            self.tally.unknown += 1;
+            return;
+        };
+        let watcher = &mut self.watchers[index];
+        if message.sequence() <= watcher.last_notify {
+            self.tally.out_of_order += 1;
+        }
+        watcher.last_notify = watcher.last_notify.max(message.sequence());
+        watcher.notifies += 1;
+        if let Some(number) = message::mark(message.body).filter(|number| *number > watcher.told) {
+            watcher.told = number;
+            let resource = &mut self.resources[watcher.resource];
+            if resource.number == number && watcher.subscribed {
+                resource.untold -= 1;
+                self.tally.told.add(resource.published_at.map_or(Duration::ZERO, |at| at.elapsed()));
+            }
+        }
+        if watcher.subscribed && message.state.starts_with("terminated") {
+            watcher.subscribed = false;
+            let resource = &mut self.resources[watcher.resource];
+            resource.untold -= usize::from(watcher.told < resource.number);
+            resource.watchers.retain(|other| *other != index);
+        }
+        self.finish(index);
+    }
+
+    /// A SUBSCRIBE is done when it is answered and its NOTIFY is there.
+    fn finish(&mut self, index: usize) {
+        let Some(branch) = self.waiting.get(&index).copied() else { return };
+        let Some(flight) = self.flights.get(&branch) else { return };
+        if flight.answered && self.watchers[index].notifies > flight.notifies {
+            self.flights.remove(&branch);
+            self.waiting.remove(&index);
+            self.tally.done += 1;
+        }
+    }
+}

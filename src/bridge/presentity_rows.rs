@@ -1,0 +1,189 @@
+//! Rows of `presentity`: a publication column by column, as stock writes it.
+use super::database::Database;
+use super::world::World;
+use crate::host::db::{Cell, Cond, Connection, DbError, Op, Value};
+use crate::presence::config::Config;
+use crate::presence::error::StoreError;
+use crate::presence::publication::{Dialogs, Publication};
+use crate::presence::resource::Resource;
+use crate::sip::uri;
+
+/// The table's version in Kamailio's `version` table.
+pub const VERSION: u32 = 5;
+
+const COLUMNS: [&str; 7] = ["body", "etag", "expires", "received_time", "sender", "priority", "ruid"];
+
+/// One row operation that follows from a change.
+pub(super) enum RowChange {
+    /// A new row.
+    Insert(Publication),
+    /// Other values in the row that has this entity tag.
+    Update { before: Vec<u8>, after: Publication, with_body: bool },
+    /// No row any more.
+    Delete { etag: Vec<u8>, ruid: Vec<u8> },
+}
+
+impl RowChange {
+    /// The removal of a document's row.
+    pub(super) fn delete(gone: &Publication) -> RowChange {
+        RowChange::Delete { etag: gone.etag.clone(), ruid: gone.ruid.clone() }
+    }
+
+    /// The record it is about; empty for rows that were written without one.
+    pub(super) fn ruid(&self) -> &[u8] {
+        match self {
+            RowChange::Insert(publication) | RowChange::Update { after: publication, .. } => &publication.ruid,
+            RowChange::Delete { ruid, .. } => ruid,
+        }
+    }
+}
+
+/// The columns that name a resource's rows.
+fn of_resource<'a>(user: &'a [u8], domain: &'a [u8], event: &'a [u8]) -> [Cond<'a>; 3] {
+    [
+        ("domain", Op::Eq, Value::Text(domain)),
+        ("username", Op::Eq, Value::Text(user)),
+        ("event", Op::Eq, Value::Text(event)),
+    ]
+}
+
+/// Adds the row of a publication.
+pub(super) fn insert_row(
+    db: &Connection,
+    table: &[u8],
+    resource: &Resource,
+    event: &[u8],
+    p: &Publication,
+) -> Result<(), DbError> {
+    let (user, domain) = uri::split(&resource.uri);
+    db.insert(
+        table,
+        &[
+            ("domain", Value::Text(domain)),
+            ("username", Value::Text(user)),
+            ("event", Value::Text(event)),
+            ("etag", Value::Text(&p.etag)),
+            ("sender", Value::Text(&p.sender)),
+            ("body", Value::Blob(&p.body)),
+            ("received_time", Value::Int(p.received_at)),
+            ("priority", Value::Int(p.priority.into())),
+            ("expires", Value::Int(p.expires_at)),
+            ("ruid", Value::Text(&p.ruid)),
+        ],
+    )
+}
+
+/// What a refresh or modification changes in a row.
+fn changed_cells(after: &Publication, with_body: bool) -> Vec<Cell<'_>> {
+    let mut cells: Vec<Cell<'_>> = vec![
+        ("etag", Value::Text(&after.etag)),
+        ("expires", Value::Int(after.expires_at)),
+        ("received_time", Value::Int(after.received_at)),
+        ("priority", Value::Int(after.priority.into())),
+    ];
+    if !after.sender.is_empty() {
+        cells.push(("sender", Value::Text(&after.sender)));
+    }
+    if with_body {
+        cells.push(("body", Value::Blob(&after.body)));
+    }
+    cells
+}
+
+fn is_record(ruid: &[u8]) -> Cond<'_> {
+    ("ruid", Op::Eq, Value::Text(ruid))
+}
+
+/// Brings the row of a publication to its newest state, whatever it was.
+pub(super) fn update_record(db: &Connection, table: &[u8], publication: &Publication) -> Result<(), DbError> {
+    db.update(table, &changed_cells(publication, true), &[is_record(&publication.ruid)])
+}
+
+/// Removes the row with this record id.
+pub(super) fn delete_record(db: &Connection, table: &[u8], ruid: &[u8]) -> Result<(), DbError> {
+    db.delete(table, &[is_record(ruid)])
+}
+
+/// Carries out a change of one row.
+pub(super) fn write_row(
+    db: &Connection,
+    config: &Config,
+    resource: &Resource,
+    event: &[u8],
+    change: &RowChange,
+) -> Result<(), DbError> {
+    let table = config.presentity_table;
+    let (user, domain) = uri::split(&resource.uri);
+    let [domain_is, user_is, event_is] = of_resource(user, domain, event);
+    let etag_is = |etag| ("etag", Op::Eq, Value::Text(etag));
+    match change {
+        RowChange::Insert(p) => insert_row(db, table, resource, event, p),
+        RowChange::Update { before, after, with_body } => {
+            let cells = changed_cells(after, *with_body);
+            if after.ruid.is_empty() {
+                return db.update(table, &cells, &[domain_is, user_is, event_is, etag_is(before)]);
+            }
+            // The record id is unique by itself: a shorter statement, and one index to look at.
+            db.update(table, &cells, &[is_record(&after.ruid), etag_is(before)])
+        }
+        RowChange::Delete { etag, .. } => db.delete(table, &[domain_is, user_is, event_is, etag_is(etag)]),
+    }
+}
+
+/// The documents of a resource as the table has them, in the order they are put together.
+pub(super) fn read_rows(
+    db: &Database,
+    config: &Config,
+    resource: &Resource,
+    event: &[u8],
+    is_dialog: bool,
+) -> Result<Vec<Publication>, StoreError> {
+    let (user, domain) = uri::split(&resource.uri);
+    let order = if config.order_by_column { config.order_by } else { b"received_time" };
+    db.read(|db| {
+        let rows = db.select(config.presentity_table, &COLUMNS, &of_resource(user, domain, event), Some(order))?;
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let body = row.bytes(0).to_vec();
+                Publication {
+                    dialogs: if is_dialog { Dialogs::of(&body) } else { Dialogs::default() },
+                    body,
+                    etag: row.bytes(1).to_vec(),
+                    expires_at: row.int(2),
+                    received_at: row.int(3),
+                    sender: row.bytes(4).to_vec(),
+                    priority: row.int(5) as i32,
+                    ruid: row.bytes(6).to_vec(),
+                }
+            })
+            .collect())
+    })
+}
+
+impl World {
+    /// Resource and entity tag of rows whose time is over; rows of packages that are not loaded are removed.
+    pub(super) fn ended_rows(&mut self, now: i64, limit: usize) -> Result<Vec<(Resource, Vec<u8>)>, StoreError> {
+        let (rule, config, packages) = (self.shared.tables.rule(), self.config, self.packages);
+        let over = [("expires", Op::Lt, Value::Int(now)), ("expires", Op::Gt, Value::Int(0))];
+        let (found, unknown) = self.database.read(|db| {
+            let columns = ["username", "domain", "event", "etag"];
+            let rows = db.select(config.presentity_table, &columns, &over, None)?;
+            let (mut found, mut unknown) = (Vec::new(), Vec::new());
+            for row in rows.iter().take(limit) {
+                let name = uri::join(row.bytes(0), row.bytes(1));
+                match packages.named(row.bytes(2)) {
+                    Some(event) => found.push((rule.resource(&name, event), row.bytes(3).to_vec())),
+                    None => unknown.push((row.bytes(2).to_vec(), row.bytes(3).to_vec())),
+                }
+            }
+            Ok((found, unknown))
+        })?;
+        for (event, etag) in unknown {
+            let table = self.config.presentity_table;
+            let row = [("event", Op::Eq, Value::Text(&event)), ("etag", Op::Eq, Value::Text(&etag))];
+            self.database.write(|db| db.delete(table, &row))?;
+        }
+        Ok(found)
+    }
+}
