@@ -19,6 +19,7 @@ pub mod rows;
 pub mod senders;
 pub mod settings;
 pub mod shared_publication;
+pub mod slots;
 pub mod standings;
 pub mod survey;
 pub mod tables;

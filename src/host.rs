@@ -13,6 +13,7 @@ pub mod rpc;
 pub mod script;
 pub mod shm;
 pub mod sl;
+mod sockets;
 pub mod sqlite;
 pub mod symbols;
 pub mod sync;

@@ -30,7 +30,7 @@ impl World {
     }
 
     /// Whether anybody subscribes to a resource.
-    fn has_members(&self, resource: &Resource) -> bool {
+    pub(super) fn has_members(&self, resource: &Resource) -> bool {
         self.member_count(resource) > 0
     }
 

@@ -363,8 +363,7 @@ impl World {
 
     fn tell_watched(&mut self, subscription: &Subscription, status: Status) {
         let package = *self.packages.get(subscription.numbers.event);
-        let mut watcher = Watcher::of(subscription);
-        watcher.status = status;
+        let watcher = || Watcher { status, ..Watcher::of(subscription) };
         subscribe::tell_winfo(self, &package, subscription.get(Field::PresUri), watcher, true);
     }
 

@@ -2,6 +2,7 @@
 //! A second index leads from a dialog to its shard, so that neither a refresh nor a NOTIFY ever walks a list.
 use super::nodes::NodeId;
 use super::shared_publication::SharedPublication;
+use super::slots::Slots;
 use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
 use crate::host::sync::{Guard, Lock};
 use crate::presence::event_package::PackageId;
@@ -106,7 +107,7 @@ pub struct Lane {
     /// Counts its states.
     pub generation: u32,
     /// The slots of its subscriptions.
-    pub members: ShmVec<u32>,
+    pub members: Slots,
     /// Last NOTIFYs that are due.
     pub farewells: ShmVec<Farewell>,
     /// A document for the next pass only.
@@ -132,7 +133,7 @@ impl Lane {
             busy: false,
             pending: false,
             generation: 1,
-            members: ShmVec::new_in(Shm),
+            members: Slots::default(),
             farewells: ShmVec::new_in(Shm),
             once: None,
             changes: ShmVec::new_in(Shm),
@@ -192,6 +193,9 @@ struct WatcherCount {
 /// How many parts the tables have: enough that workers seldom meet.
 const SHARDS: usize = 128;
 
+/// Room in each part from the start, so that the first thousands do not make them grow step by step.
+const FIRST: usize = 14;
+
 impl Tables {
     /// Empty tables; `counts_watchers`: the subscriptions of each watcher are counted.
     pub fn new(rule: UriRule, counts_watchers: bool) -> Result<Tables, NoMemory> {
@@ -200,14 +204,10 @@ impl Tables {
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
         places.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
         for _ in 0..SHARDS {
-            shards.push(Lock::new(Shard {
-                lanes: HashTable::new_in(Shm),
-                members: ShmVec::new_in(Shm),
-                free: ShmVec::new_in(Shm),
-                dialogs: HashTable::new_in(Shm),
-                count: 0,
-            }));
-            places.push(Lock::new(HashTable::new_in(Shm)));
+            shards.push(Lock::new(Shard::new()?));
+            let mut table = HashTable::new_in(Shm);
+            table.try_reserve(FIRST, |place: &DialogPlace| place.hash).map_err(|_| NoMemory)?;
+            places.push(Lock::new(table));
         }
         let watchers = match counts_watchers {
             true => Some(shm::boxed(Lock::new(HashTable::new_in(Shm)))?),
@@ -310,6 +310,22 @@ impl Tables {
 }
 
 impl Shard {
+    /// An empty one.
+    fn new() -> Result<Shard, NoMemory> {
+        let mut shard = Shard {
+            lanes: HashTable::new_in(Shm),
+            members: ShmVec::new_in(Shm),
+            free: ShmVec::new_in(Shm),
+            dialogs: HashTable::new_in(Shm),
+            count: 0,
+        };
+        shard.lanes.try_reserve(FIRST, |lane| lane.hash).map_err(|_| NoMemory)?;
+        shard.members.try_reserve(FIRST).map_err(|_| NoMemory)?;
+        shard.free.try_reserve(FIRST).map_err(|_| NoMemory)?;
+        shard.dialogs.try_reserve(FIRST, |(hash, _)| *hash).map_err(|_| NoMemory)?;
+        Ok(shard)
+    }
+
     /// The lane of a resource, if anything hangs on it.
     pub fn lane(&mut self, rule: UriRule, resource: &Resource) -> Option<&mut Lane> {
         self.lanes
@@ -416,7 +432,7 @@ impl Shard {
         };
         self.dialogs.try_reserve(1, |(hash, _)| *hash).map_err(|_| NoMemory)?;
         let lane = self.lane(rule, resource).ok_or(NoMemory)?;
-        shm::push(&mut lane.members, slot)?;
+        lane.members.push(slot)?;
         member.place = (lane.members.len() - 1) as u32;
         member.seen = lane.generation;
         self.free.pop();

@@ -88,7 +88,7 @@ mod tests {
 
     /// Documents from a handful of pieces, right and wrong in every way that pieces can be put together.
     fn documents() -> impl proptest::strategy::Strategy<Value = String> {
-        const PIECES: [&str; 40] = [
+        const PIECES: [&str; 42] = [
             "<p>",
             "</p>",
             "<q>",
@@ -99,6 +99,8 @@ mod tests {
             "</a:b>",
             " ",
             "\n",
+            "\r\n",
+            "\r",
             "x",
             "&amp;",
             "&x;",

@@ -207,8 +207,7 @@ impl World {
                         log::show(subscription.get(Field::PresUri))
                     );
                     let package = *self.packages.get(subscription.numbers.event);
-                    let mut watcher = Watcher::of(&subscription);
-                    watcher.status = Status::Terminated;
+                    let watcher = || Watcher { status: Status::Terminated, ..Watcher::of(&subscription) };
                     let uri = subscription.get(Field::PresUri).to_vec();
                     crate::presence::subscribe::tell_winfo(self, &package, &uri, watcher, true);
                 }
@@ -438,6 +437,10 @@ impl Ports for World {
             SubscriptionMode::Database => self.set_row_standing(dialog, standing),
             _ => self.set_member_standing(dialog, standing),
         }
+    }
+
+    fn may_be_watched(&mut self, resource: &Resource) -> bool {
+        self.config.subscriptions == SubscriptionMode::Database || self.has_members(resource)
     }
 
     fn standing(&mut self, subscription: &Subscription) -> Result<Option<Standing>, StoreError> {

@@ -307,7 +307,8 @@ impl<'a> SipMsg<'a> {
             sys::kr_proto_name(i32::from(self.fields().rcv.proto), &mut protocol);
             bytes::view(&protocol)
         };
-        let mut contact = b"sip:".to_vec();
+        let mut contact = Vec::with_capacity(host.len() + port.len() + 32);
+        contact.extend_from_slice(b"sip:");
         let bracket = host.contains(&b':') && !host.starts_with(b"[");
         if bracket {
             contact.push(b'[');
@@ -319,7 +320,7 @@ impl<'a> SipMsg<'a> {
         contact.push(b':');
         contact.extend_from_slice(port);
         contact.extend_from_slice(b";transport=");
-        contact.extend_from_slice(&protocol.to_ascii_lowercase());
+        contact.extend(protocol.iter().map(u8::to_ascii_lowercase));
         contact
     }
 }

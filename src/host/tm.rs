@@ -137,9 +137,7 @@ pub fn send_in_dialog(request: &InDialog<'_>, callback: Option<Callback>, ticket
             return Err(NotSent);
         }
         if !request.socket.is_empty() {
-            // The host's parser wants a NUL behind the text.
-            let socket = [request.socket, &[0]].concat();
-            dialog.send_sock = sys::kr_find_socket(&mut lend(&socket[..request.socket.len()]));
+            dialog.send_sock = super::sockets::find(request.socket);
         }
         let mut uac = sys::uac_req {
             method: &mut method,

@@ -29,9 +29,7 @@ pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
 fn say_goodbye<P: Ports>(ports: &mut P, subscription: &Subscription, event: &'static [u8]) {
     let package = *ports.packages().get(subscription.numbers.event);
     let uri = subscription.get(Field::PresUri).to_vec();
-    let mut watcher = Watcher::of(subscription);
-    watcher.status = Status::Terminated;
-    watcher.event = event;
+    let watcher = || Watcher { status: Status::Terminated, event, ..Watcher::of(subscription) };
     tell_winfo(ports, &package, &uri, watcher, false);
     let resource = ports.uri_rule().resource(&uri, subscription.numbers.event);
     if ports.happened(&resource, Event::Due) {

@@ -8,6 +8,7 @@ use super::resource::Resource;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::{self, Extent, Watcher};
 use crate::sip::text::push_number;
+use std::borrow::Cow;
 
 /// Sends what is due for a resource until nothing is. The caller was told to by [`Ports::happened`].
 pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
@@ -63,17 +64,16 @@ impl<'a> Body<'a> {
         Body { resource, composed: None, watchers: None, own: PerWatcher::default() }
     }
 
-    fn composed<P: Ports>(&mut self, ports: &mut P, round: &Round) -> Option<&[u8]> {
+    /// Puts the body together if that has not been done in this pass.
+    fn compose<P: Ports>(&mut self, ports: &mut P, round: &Round) {
         let resource = self.resource;
-        self.composed
-            .get_or_insert_with(|| match &round.once {
-                Some(Once::Body(body)) => Some(body.clone()),
-                Some(Once::Removed(gone, place)) => {
-                    compose(ports, resource, Some((gone, *place))).map(|c| c.body).unwrap_or_default()
-                }
-                None => kept_or_composed(ports, resource, round.generation),
-            })
-            .as_deref()
+        self.composed.get_or_insert_with(|| match &round.once {
+            Some(Once::Body(body)) => Some(body.clone()),
+            Some(Once::Removed(gone, place)) => {
+                compose(ports, resource, Some((gone, *place))).map(|c| c.body).unwrap_or_default()
+            }
+            None => kept_or_composed(ports, resource, round.generation),
+        });
     }
 
     fn all_watchers<P: Ports>(&mut self, ports: &mut P, package: &Package) -> &[Watcher] {
@@ -149,7 +149,7 @@ fn send<P: Ports>(ports: &mut P, body: &mut Body<'_>, round: &Round, outgoing: &
     let content = if !entitled(subscription, outgoing.occasion) {
         None
     } else if package.is_winfo {
-        Some(winfo_body(ports, body, round, outgoing, &package))
+        Some(Cow::Owned(winfo_body(ports, body, round, outgoing, &package)))
     } else {
         watcher_content(ports, body, round, subscription, &package)
     };
@@ -193,32 +193,34 @@ fn winfo_body<P: Ports>(
     winfo::document(version, Extent::Full, &resource, peer, body.all_watchers(ports, package), details)
 }
 
-fn watcher_content<P: Ports>(
+fn watcher_content<'b, P: Ports>(
     ports: &mut P,
-    body: &mut Body<'_>,
+    body: &'b mut Body<'_>,
     round: &Round,
     subscription: &Subscription,
     package: &Package,
-) -> Option<Vec<u8>> {
+) -> Option<Cow<'b, [u8]>> {
     let id = subscription.numbers.event;
     let filters = package.needs_authorization && package.filters_body && !ports.config().force_active;
     if package.per_watcher_body && !filters {
         if let Some(content) = body.own.made_for(subscription.numbers.version) {
-            return Some(content);
+            return Some(Cow::Owned(content));
         }
     }
-    let mut content = body.composed(ports, round).map(<[u8]>::to_vec);
+    body.compose(ports, round);
+    let composed = body.composed.as_ref().and_then(Option::as_deref);
+    let mut content = composed.map(Cow::Borrowed);
     if package.per_watcher_body {
-        if let Some(own) = ports.watcher_body(id, subscription, content.as_deref()) {
+        if let Some(own) = ports.watcher_body(id, subscription, composed) {
             if !filters && ports.config().share_watcher_bodies {
                 body.own.learn(subscription.numbers.version, &own);
             }
-            content = Some(own);
+            content = Some(Cow::Owned(own));
         }
     }
     if filters {
         if let Some(filtered) = content.as_deref().and_then(|c| ports.filter_body(id, subscription, c)) {
-            content = Some(filtered);
+            content = Some(Cow::Owned(filtered));
         }
     }
     content.filter(|c| !c.is_empty())

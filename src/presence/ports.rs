@@ -223,6 +223,8 @@ pub trait Ports {
     fn count_watchers(&mut self, resource: &Resource) -> Result<usize, StoreError>;
     /// How many subscriptions the watcher of this one has; counted where there is a limit on them.
     fn count_subscriptions_of(&mut self, subscription: &Subscription) -> Result<usize, StoreError>;
+    /// Whether anybody may subscribe to a resource; `false` is certain.
+    fn may_be_watched(&mut self, resource: &Resource) -> bool;
     /// How much of the shared memory is in use, in percent.
     fn memory_used(&self) -> usize;
     /// Ends subscriptions that have run out, at most `limit`; their last NOTIFYs become due.

@@ -91,10 +91,14 @@ pub fn standings<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Fai
         if !changed {
             continue;
         }
-        let mut watcher = Watcher::of(&seen);
-        if ports.config().winfo_details {
-            watcher.event = if standing.status == Status::Active { b"approved" } else { b"rejected" };
-        }
+        let details = ports.config().winfo_details;
+        let watcher = || {
+            let mut watcher = Watcher::of(&seen);
+            if details {
+                watcher.event = if standing.status == Status::Active { b"approved" } else { b"rejected" };
+            }
+            watcher
+        };
         tell_winfo(ports, &package, &resource.uri, watcher, false);
         let due = match standing.status {
             Status::Terminated => Event::Due,

@@ -136,7 +136,7 @@ fn initial<P: Ports>(
     if standing.status == Status::Terminated {
         return Ok(reject(ports, description, subscription));
     }
-    tell(ports, description, &subscription, Occasion::Subscribe);
+    tell(ports, description, &resource, &subscription, Occasion::Subscribe);
     subscription.numbers.version = 1;
     Ok(subscription)
 }
@@ -145,7 +145,7 @@ fn initial<P: Ports>(
 /// presentity changes its mind.
 fn reject<P: Ports>(ports: &mut P, description: &Package, mut subscription: Subscription) -> Subscription {
     let uri = subscription.get(Field::PresUri).to_vec();
-    tell_winfo(ports, description, &uri, Watcher::of(&subscription), false);
+    tell_winfo(ports, description, &uri, || Watcher::of(&subscription), false);
     subscription.numbers.version = 1;
     let outgoing = Outgoing { subscription, occasion: Occasion::Ended, slot: None };
     notifier::send_alone(ports, &outgoing);
@@ -212,15 +212,16 @@ fn in_dialog<P: Ports>(
     renewed.numbers.expires_at = renewal.expires_at;
     renewed.numbers.remote_cseq = request.cseq;
     renewed.numbers.status = standing.status;
+    let resource = ports.uri_rule().resource(renewed.get(Field::PresUri), package);
     if expires == 0 {
         if !ports.end(dialog, Occasion::Unsubscribe, b"timeout")? {
             return Err(gone());
         }
         answer(ports, description, &renewed, 0);
-        tell(ports, description, &renewed, Occasion::Unsubscribe);
+        tell(ports, description, &resource, &renewed, Occasion::Unsubscribe);
     } else {
         answer(ports, description, &renewed, expires);
-        tell(ports, description, &renewed, Occasion::Subscribe);
+        tell(ports, description, &resource, &renewed, Occasion::Subscribe);
     }
     renewed.numbers.local_cseq += 1;
     renewed.numbers.version += 1;
@@ -263,33 +264,48 @@ fn delete_same<P: Ports>(ports: &mut P, subscription: &Subscription) -> Result<(
 /// 200, or 202 where stock's old answer is asked for (`subs_respond_200` 0).
 fn answer<P: Ports>(ports: &mut P, package: &Package, subscription: &Subscription, expires: u32) {
     let (code, reason) = if ports.config().respond_200 || package.is_winfo { (200, "OK") } else { (202, "OK") };
-    let mut headers = b"Expires: ".to_vec();
+    let contact = subscription.get(Field::LocalContact);
+    let mut headers = Vec::with_capacity(contact.len() + 48);
+    headers.extend_from_slice(b"Expires: ");
     text::push_number(&mut headers, i64::from(expires));
     headers.extend_from_slice(b"\r\nContact: <");
-    headers.extend_from_slice(subscription.get(Field::LocalContact));
+    headers.extend_from_slice(contact);
     headers.extend_from_slice(b">\r\n");
     ports.reply(code, reason, &headers);
 }
 
 /// The NOTIFYs a SUBSCRIBE causes: first to those who watch the watchers, then to the subscriber.
-fn tell<P: Ports>(ports: &mut P, package: &Package, subscription: &Subscription, occasion: Occasion) {
-    let uri = subscription.get(Field::PresUri).to_vec();
-    tell_winfo(ports, package, &uri, Watcher::of(subscription), occasion != Occasion::Subscribe);
-    let resource: Resource = ports.uri_rule().resource(&uri, subscription.numbers.event);
+fn tell<P: Ports>(
+    ports: &mut P,
+    package: &Package,
+    resource: &Resource,
+    subscription: &Subscription,
+    occasion: Occasion,
+) {
+    tell_winfo(ports, package, &resource.uri, || Watcher::of(subscription), occasion != Occasion::Subscribe);
     let due = match occasion {
         Occasion::Subscribe => Event::Subscription(subscription.dialog(), occasion),
         _ => Event::Due,
     };
-    if ports.happened(&resource, due) {
-        notifier::run(ports, &resource);
+    if ports.happened(resource, due) {
+        notifier::run(ports, resource);
     }
 }
 
 /// Tells those who watch the watchers of a presentity that one of them changed.
-pub fn tell_winfo<P: Ports>(ports: &mut P, package: &Package, uri: &[u8], watcher: Watcher, full: bool) {
+pub fn tell_winfo<P: Ports>(
+    ports: &mut P,
+    package: &Package,
+    uri: &[u8],
+    watcher: impl FnOnce() -> Watcher,
+    full: bool,
+) {
     let Some(peer) = package.peer.filter(|_| !package.is_winfo) else { return };
     let resource = ports.uri_rule().resource(uri, peer);
-    if ports.happened(&resource, Event::Watchers { watcher, full }) {
+    if !ports.may_be_watched(&resource) {
+        return;
+    }
+    if ports.happened(&resource, Event::Watchers { watcher: watcher(), full }) {
         notifier::run(ports, &resource);
     }
 }

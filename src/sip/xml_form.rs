@@ -95,8 +95,14 @@ fn is_name_start(c: u8) -> bool {
 const NAME: u8 = 1;
 const SPACE: u8 = 2;
 const SIMPLE: u8 = 4;
+const VERBATIM: u8 = 8;
 
-/// What each byte may be part of: a name, the space between things, text that stands for itself.
+/// What does not stand for itself everywhere, or is not written as it was read.
+const fn is_odd(c: u8) -> bool {
+    (c < b' ') | (c >= 0x7f) | (c == b'&') | (c == b'<') | (c == b'>') | (c == b'"') | (c == b']')
+}
+
+/// What each byte may be part of: a name, the space between things, text that stands for itself, or that everywhere.
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut c = 0;
@@ -104,8 +110,11 @@ const CLASSES: [u8; 256] = {
         let byte = c as u8;
         let name = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
         let space = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
-        let simple = byte >= b' ' && byte < 0x7f && byte != b'&';
-        classes[c] = if name { NAME } else { 0 } | if space { SPACE } else { 0 } | if simple { SIMPLE } else { 0 };
+        let simple = space || byte >= b' ' && byte < 0x7f && byte != b'&';
+        classes[c] = if name { NAME } else { 0 }
+            | if space { SPACE } else { 0 }
+            | if simple { SIMPLE } else { 0 }
+            | if is_odd(byte) { 0 } else { VERBATIM };
         c += 1;
     }
     classes
@@ -114,6 +123,19 @@ const CLASSES: [u8; 256] = {
 /// How many bytes at the start of a text are of a class.
 fn run_of(class: u8, text: &[u8]) -> usize {
     text.iter().take_while(|c| CLASSES[usize::from(**c)] & class != 0).count()
+}
+
+/// Whether a value or text has nothing but what stands for itself and is written again as it was read. Branch-free over
+/// blocks, so that the compiler compares many bytes at once.
+fn is_verbatim(text: &[u8]) -> bool {
+    const BLOCK: usize = 16;
+    let has_odd =
+        |block: &[u8]| block.first_chunk::<BLOCK>().is_some_and(|b| b.iter().fold(false, |seen, c| seen | is_odd(*c)));
+    match text.last_chunk::<BLOCK>() {
+        // The last block overlaps the one before it.
+        Some(last) => !has_odd(last) && !text.chunks_exact(BLOCK).any(has_odd),
+        None => run_of(VERBATIM, text) == text.len(),
+    }
 }
 
 /// What a text may hold: characters of XML 1.0 (2.2), and the five references every document knows (4.6).
@@ -130,6 +152,11 @@ fn is_text(text: &[u8]) -> bool {
         '\u{fffe}' | '\u{ffff}' => false,
         c => c >= ' ',
     })
+}
+
+/// What the content of an element may hold: text, but not the end of a CDATA section (2.4).
+fn is_content(text: &[u8]) -> bool {
+    is_text(text) && (memchr::memchr(b']', text).is_none() || memchr::memmem::find(text, b"]]>").is_none())
 }
 
 impl<'a> Scan<'a> {
@@ -160,7 +187,7 @@ impl<'a> Scan<'a> {
     fn skip_text(&mut self) -> Option<()> {
         let (text, rest) = self.rest.split_at(memchr::memchr(b'<', self.rest)?);
         self.rest = rest;
-        (is_text(text) && memchr::memmem::find(text, b"]]>").is_none()).then_some(())
+        (is_verbatim(text) || is_content(text)).then_some(())
     }
 
     fn write(&mut self, text: &[u8]) {
@@ -169,9 +196,27 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Writes text with its line ends as XML 1.0 reads them (2.11).
+    fn write_lines(&mut self, mut text: &[u8]) {
+        while let Some(at) = memchr::memchr(b'\r', text) {
+            self.write(&text[..at]);
+            text = &text[at + 1..];
+            // Ends of lines of the old Macintosh are left to a real parser.
+            self.has_form &= text.starts_with(b"\n");
+        }
+        self.write(text);
+    }
+
     fn indent(&mut self, depth: usize) {
         const SPACES: &[u8] = &[b' '; 2 * MAX_DEPTH];
         self.write(&SPACES[..2 * depth.min(MAX_DEPTH)]);
+    }
+
+    /// After an element: its neighbour stands on a line of its own.
+    fn end_line(&mut self) {
+        if self.parent_on_lines() {
+            self.write(b"\n");
+        }
     }
 
     fn parent_on_lines(&self) -> bool {
@@ -180,9 +225,8 @@ impl<'a> Scan<'a> {
 
     /// Text, a child or the end of the innermost element.
     fn content(&mut self) -> Option<()> {
-        let at = memchr::memchr(b'<', self.rest)?;
-        if at > 0 {
-            self.text(at)?;
+        if *self.rest.first()? != b'<' {
+            self.text(memchr::memchr(b'<', self.rest)?)?;
         }
         match self.rest.get(1)? {
             b'/' => self.end(),
@@ -193,17 +237,20 @@ impl<'a> Scan<'a> {
     fn text(&mut self, length: usize) -> Option<()> {
         let (text, rest) = self.rest.split_at(length);
         self.rest = rest;
-        if !is_text(text) || memchr::memmem::find(text, b"]]>").is_some() {
-            return None;
-        }
         // What stands between elements that were put on lines, and what is written in another way than it was read.
-        self.has_form = self.has_form && !self.parent_on_lines() && memchr::memchr3(b'&', b'>', b'\r', text).is_none();
-        self.write(text);
-        Some(())
+        self.has_form = self.has_form && !self.parent_on_lines();
+        if is_verbatim(text) {
+            self.write(text);
+            return Some(());
+        }
+        self.has_form = self.has_form && memchr::memchr2(b'&', b'>', text).is_none();
+        self.write_lines(text);
+        is_content(text).then_some(())
     }
 
     fn end(&mut self) -> Option<()> {
         let element = self.open.pop()?;
+        let start = self.rest;
         let rest = self.rest[2..].strip_prefix(element.name)?;
         let after = run_of(SPACE, rest);
         self.has_form &= after == 0;
@@ -211,9 +258,8 @@ impl<'a> Scan<'a> {
         if element.on_lines {
             self.indent(self.open.len());
         }
-        self.write(b"</");
-        self.write(element.name);
-        self.write(if self.parent_on_lines() { b">\n" } else { b">" });
+        self.write(&start[..start.len() - self.rest.len()]);
+        self.end_line();
         Some(())
     }
 
@@ -231,24 +277,29 @@ impl<'a> Scan<'a> {
         if self.parent_on_lines() {
             self.indent(self.open.len());
         }
-        self.write(&start[..start.len() - self.rest.len()]);
         if let Some(rest) = self.rest.strip_prefix(b"/>") {
             self.rest = rest;
-            self.write(if self.parent_on_lines() { b"/>\n" } else { b"/>" });
+            self.write(&start[..start.len() - rest.len()]);
+            self.end_line();
             return Some(());
         }
         self.rest = self.rest.strip_prefix(b">")?;
         // Elements without content are written in the short way, which starts earlier than here.
         self.has_form &= !self.rest.starts_with(b"</");
         let on_lines = self.open.last().is_none_or(|parent| parent.on_lines) && self.rest.first() == Some(&b'<');
-        self.write(if on_lines { b">\n" } else { b">" });
+        self.write(&start[..start.len() - self.rest.len()]);
+        if on_lines {
+            self.write(b"\n");
+        }
         self.open.push(Open { name, on_lines });
         (self.open.len() <= MAX_DEPTH).then_some(())
     }
 
     /// The attributes of a start tag, up to its end.
     fn attributes(&mut self) -> Option<()> {
-        let mut names: [&[u8]; MAX_ATTRIBUTES] = [&[]; MAX_ATTRIBUTES];
+        // Where the names are, and how long.
+        let mut names = [(0u16, 0u16); MAX_ATTRIBUTES];
+        let all = self.rest;
         let (mut count, mut others) = (0, false);
         loop {
             let before = self.rest;
@@ -263,16 +314,18 @@ impl<'a> Scan<'a> {
             let length = run_of(NAME, self.rest);
             let name = &self.rest[..length];
             let is_namespace = name == b"xmlns" || name.starts_with(b"xmlns:");
-            if names[..count].contains(&name) {
+            let is_same = |(at, length): &(u16, u16)| all[usize::from(*at)..].get(..usize::from(*length)) == Some(name);
+            if names[..count].iter().any(is_same) {
                 return None;
             }
-            names[count] = name;
+            names[count] = (u16::try_from(all.len() - self.rest.len()).ok()?, u16::try_from(length).ok()?);
             count += 1;
             let value = self.rest[length..].strip_prefix(b"=")?;
             let quote = *value.first().filter(|quote| matches!(quote, b'"' | b'\''))?;
             let end = memchr::memchr(quote, &value[1..])?;
             let text = &value[1..=end];
-            if !is_text(text) || memchr::memchr(b'<', text).is_some() {
+            let simple = is_verbatim(text);
+            if !simple && (!is_text(text) || memchr::memchr(b'<', text).is_some()) {
                 return None;
             }
             // libxml2 writes namespaces first, double quotes, one space; and some characters of values as references.
@@ -281,7 +334,7 @@ impl<'a> Scan<'a> {
                 && before[0] == b' '
                 && before.len() == self.rest.len() + 1
                 && !(is_namespace && others)
-                && !text.iter().any(|c| matches!(c, b'&' | b'>' | b'\n' | b'\t' | b'\r'));
+                && (simple || !text.iter().any(|c| matches!(c, b'&' | b'>' | b'\n' | b'\t' | b'\r')));
             others |= !is_namespace;
             self.rest = &value[end + 2..];
         }
@@ -306,6 +359,13 @@ mod tests {
     }
 
     #[test]
+    fn lines_end_in_one_way() {
+        let text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<p>\r\n  <t id=\"1\">\r\n open</t>\r\n</p>\r\n";
+        let wanted = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<p>\n  <t id=\"1\">\n open</t>\n</p>\n";
+        assert_eq!(String::from_utf8(formatted(text.as_bytes()).unwrap()).unwrap(), wanted);
+    }
+
+    #[test]
     fn what_is_not_plain_is_left_alone() {
         let declared = |root: &str| format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{root}").into_bytes();
         for root in [
@@ -321,6 +381,7 @@ mod tests {
             "<p ></p >",
             "text",
             "<p a=\"1\" />",
+            "<p>one\rtwo</p>",
         ] {
             assert_eq!(formatted(&declared(root)), None, "{root}");
         }

@@ -1,0 +1,36 @@
+//! The sockets the host listens on, by the names it gives them.
+use super::bytes::lend;
+use crate::sys;
+use std::cell::RefCell;
+
+/// More names than a host has sockets.
+const KEPT: usize = 32;
+
+thread_local! {
+    /// Names that were looked up in this process: sockets stay where they are while the host runs.
+    static KNOWN: RefCell<Vec<(Vec<u8>, *mut sys::socket_info)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The socket of a name like `udp:127.0.0.1:5060`; null when there is none.
+pub(super) fn find(name: &[u8]) -> *mut sys::socket_info {
+    let known = |known: &RefCell<Vec<(Vec<u8>, *mut sys::socket_info)>>| {
+        known.borrow().iter().find(|(kept, _)| kept == name).map(|(_, socket)| *socket)
+    };
+    if let Some(socket) = KNOWN.with(known) {
+        return socket;
+    }
+    // The host's parser wants a NUL behind the text.
+    let text = [name, &[0]].concat();
+    // SAFETY: the text is only read, and only as far as its length or its NUL.
+    let socket = unsafe { sys::kr_find_socket(&mut lend(&text[..name.len()])) };
+    if !socket.is_null() {
+        KNOWN.with(|known| {
+            let mut known = known.borrow_mut();
+            if known.len() == KEPT {
+                known.clear();
+            }
+            known.push((name.to_vec(), socket));
+        });
+    }
+    socket
+}
