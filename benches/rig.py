@@ -19,6 +19,7 @@ class Rig:
 
     def __init__(self, side, presence=(), workers=1, wrap=(), **settings):
         settings.setdefault("modules", ("presence_xml", "presence_dialoginfo"))
+        settings.setdefault("debug", 0)
         self.server = Kamailio(side, presence=dict(QUIET, **dict(presence)), workers=workers, wrap=wrap, **settings)
         self.load = None
 
@@ -83,7 +84,7 @@ class Counted(Rig):
         """What the worker has run since it started or was last set to zero."""
         text = subprocess.run(["callgrind_control", "-e", str(self.worker)], check=True, capture_output=True, text=True,
                               timeout=60).stdout
-        return sum(int(number.replace(",", "")) for number in re.findall(r"^\s*Th\S*\s+([\d,]+)", text, re.M))
+        return sum(int(number.replace(",", "")) for number in re.findall(r"^\s*Th\s+\d+\s+([\d,]+)", text, re.M))
 
     def count(self, what, **details):
         """Instructions for each request of a piece of work."""

@@ -14,6 +14,7 @@ pub mod pages;
 pub mod presentities;
 pub mod presentity_rows;
 pub mod pua;
+pub mod rare_list;
 pub mod replicas;
 pub mod rows;
 pub mod senders;

@@ -172,7 +172,7 @@ fn show_finding(rpc: Rpc, finding: &Finding) {
     if let Some(shown) = &finding.subscription {
         out.text(c"status", shown.status.word()).int(c"left", shown.left).text(c"contact", &shown.contact);
         out.text(c"callid", &shown.call_id).int(c"cseq", shown.cseq.into()).int(c"version", shown.version.into());
-        out.int(c"last_notify", shown.trail.told_at).text(c"last_answer", shown.answer.as_bytes());
+        out.int(c"last_notify", shown.trail.told_at.into()).text(c"last_answer", shown.answer.as_bytes());
         out.int(c"last_failure", shown.trail.failed.into()).text(c"body_crc32", &digest(shown.trail.body));
     }
 }
@@ -389,7 +389,7 @@ fn failing(rpc: Rpc) {
         let s = &failing.subscription;
         out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
         out.text(c"event", world.packages().get(s.numbers.event).name).text(c"contact", s.get(Field::Contact));
-        out.int(c"answer", failing.trail.failed.into()).int(c"last_notify", failing.trail.told_at);
+        out.int(c"answer", failing.trail.failed.into()).int(c"last_notify", failing.trail.told_at.into());
     }
 }
 

@@ -115,7 +115,7 @@ impl World {
         for subscription in group {
             let hash = self.shared.tables.dialog_hash(subscription.dialog());
             let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { continue };
-            if let Some(member) = shard.find(hash, subscription.dialog()) {
+            if let Some(member) = shard.find(subscription.dialog()) {
                 member.subscription.numbers.journal = subscription.numbers.journal;
             }
         }

@@ -5,7 +5,7 @@ use super::members::mark_changed;
 use super::shared_publication::SharedPublication;
 use super::tables::{ChangedWatcher, Shard, SharedOnce};
 use super::world::World;
-use crate::host::shm::{self, NoMemory, Shm, ShmVec};
+use crate::host::shm::{self, NoMemory, ShmBox};
 use crate::log;
 use crate::presence::config::SubscriptionMode;
 use crate::presence::explain::Traffic;
@@ -42,6 +42,10 @@ impl World {
             return false;
         }
         let prepared = Prepared::of(&event);
+        let slot = match &event {
+            Event::Subscription(dialog, _) => tables.slot_of_dialog(tables.dialog_hash(*dialog)),
+            _ => None,
+        };
         let mut collapsed = false;
         let mut shard = tables.shard(resource.hash);
         let Some(lane) = shard.lane(rule, resource) else { return false };
@@ -65,14 +69,13 @@ impl World {
                 }
                 lane.generation = lane.generation.wrapping_add(1);
                 lane.pending = true;
-                let kept = changed.map(|changed| shm::push(&mut lane.changes, changed));
+                let kept = changed.map(|changed| lane.changes.push(changed));
                 // A change that cannot be kept is told by the full list.
                 lane.full |= *full || !matches!(kept, Some(Ok(())));
             }
             (Event::Subscription(dialog, occasion), _) => {
                 lane.pending = true;
-                let hash = tables.dialog_hash(*dialog);
-                if let Some(member) = shard.find(hash, *dialog) {
+                if let Some(member) = slot.and_then(|slot| shard.member_of(slot, *dialog)) {
                     member.due = Some(*occasion);
                 }
             }
@@ -82,7 +85,13 @@ impl World {
         let take = lane.pending && !lane.busy;
         lane.busy |= take;
         let large = matches!(event, Event::State { .. }) && lane.members.len() > LARGE;
+        // What nobody watches and has no document any more needs no lane.
+        let unseen = if lane.members.is_empty() && !lane.busy { lane.once.take() } else { None };
+        if lane.is_idle() {
+            shard.drop_idle_lane(rule, resource);
+        }
         drop(shard);
+        drop(unseen);
         if collapsed {
             counters::count(Counter::Collapsed);
         }
@@ -101,7 +110,7 @@ impl World {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);
         let Some(mut shard) = tables.shard_of_dialog(hash) else { return };
-        let Some(member) = shard.find(hash, dialog) else { return };
+        let Some(member) = shard.find(dialog) else { return };
         member.due = Some(occasion);
         let lane_hash = member.lane_hash;
         if let Some(lane) = shard.lane_by_hash(lane_hash) {
@@ -122,7 +131,7 @@ impl World {
         }
         lane.pending = false;
         let once = lane.once.take();
-        let changes = std::mem::replace(&mut lane.changes, ShmVec::new_in(Shm));
+        let changes = lane.changes.take();
         let round = Round {
             cursor: 0,
             generation: lane.generation,
@@ -141,7 +150,7 @@ impl World {
         let mut shard = tables.shard(resource.hash);
         let Some(lane) = shard.lane(tables.rule(), resource) else { return portion };
         if round.cursor == 0 && !lane.farewells.is_empty() {
-            let farewells = std::mem::replace(&mut lane.farewells, ShmVec::new_in(Shm));
+            let farewells = lane.farewells.take();
             portion.extend(farewells.iter().map(|f| Outgoing {
                 subscription: f.subscription.to_private(),
                 occasion: f.occasion,
@@ -166,7 +175,7 @@ impl World {
             if is_older(member.seen, round.generation) {
                 member.seen = round.generation;
             }
-            member.trail.told_at = now;
+            member.trail.told_at = now as u32;
             let numbers = &mut member.subscription.numbers;
             numbers.local_cseq += 1;
             numbers.version += 1;
@@ -205,7 +214,7 @@ impl World {
 
 /// What an event needs of shared memory, made before a lock is taken. Without memory the watchers get the plain state.
 enum Prepared {
-    Once(Option<SharedOnce>),
+    Once(Option<ShmBox<SharedOnce>>),
     Watcher(Option<ChangedWatcher>),
     Nothing,
 }
@@ -238,16 +247,16 @@ fn skip_sender(shard: &mut Shard, rule: UriRule, resource: &Resource, sender: &[
     }
 }
 
-fn share_once(once: &Once) -> Result<SharedOnce, NoMemory> {
-    Ok(match once {
+fn share_once(once: &Once) -> Result<ShmBox<SharedOnce>, NoMemory> {
+    shm::boxed(match once {
         Once::Removed(publication, place) => SharedOnce::Removed(SharedPublication::new(publication)?, *place),
         Once::Body(body) => SharedOnce::Body(shm::copy(body)?),
     })
 }
 
-fn private_once(once: SharedOnce) -> Once {
-    match once {
-        SharedOnce::Removed(publication, place) => Once::Removed(publication.to_private(), place),
+fn private_once(once: ShmBox<SharedOnce>) -> Once {
+    match &*once {
+        SharedOnce::Removed(publication, place) => Once::Removed(publication.to_private(), *place),
         SharedOnce::Body(body) => Once::Body(body.to_vec()),
     }
 }

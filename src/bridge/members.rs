@@ -61,7 +61,6 @@ impl World {
         let member = shm::boxed(Member {
             written_cseq,
             subscription: shared,
-            dialog_hash,
             lane_hash: resource.hash,
             place: 0,
             seen: 0,
@@ -76,7 +75,8 @@ impl World {
         let inserted = shard
             .lane_or_new(tables.rule(), &resource, documents)
             .map(|_| ())
-            .and_then(|()| shard.insert(tables.rule(), &resource, member));
+            .and_then(|()| shard.insert(tables.rule(), &resource, member))
+            .map(|slot| tables.set_slot(dialog_hash, slot));
         drop(shard);
         match inserted {
             Ok(()) => tables.count_watcher(watcher),
@@ -107,7 +107,7 @@ impl World {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);
         let mut shard = tables.shard_of_dialog(hash)?;
-        shard.find(hash, dialog).map(|member| member.subscription.to_private())
+        shard.find(dialog).map(|member| member.subscription.to_private())
     }
 
     /// See [`crate::presence::ports::Ports::subscriptions`].
@@ -134,7 +134,7 @@ impl World {
             false => Some(current.with(&changes).map_err(|_| StoreError::NoMemory)?.map(shm::copy)?),
         };
         let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(false) };
-        let Some(member) = shard.find(hash, dialog) else { return Ok(false) };
+        let Some(member) = shard.find(dialog) else { return Ok(false) };
         let old = fresh.map(|fresh| {
             let numbers = member.subscription.numbers;
             let old = std::mem::replace(&mut member.subscription, fresh);
@@ -169,7 +169,7 @@ impl World {
         let hash = tables.dialog_hash(dialog);
         let (row, journal) = {
             let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(()) };
-            let Some(member) = shard.find(hash, dialog) else { return Ok(()) };
+            let Some(member) = shard.find(dialog) else { return Ok(()) };
             let journal = std::mem::replace(&mut member.subscription.numbers.journal, Journal::Clean);
             let mut row = member.subscription.to_private();
             row.numbers.local_cseq += ahead;
@@ -202,11 +202,12 @@ impl World {
             }
             None => None,
         };
+        let Some(slot) = tables.slot_of_dialog(hash) else { return Ok(None) };
         let mut shard = tables.shard(resource.hash);
         if let Some(lane) = shard.lane(rule, &resource).filter(|_| farewell.is_some()) {
-            lane.farewells.try_reserve(1).map_err(|_| NoMemory)?;
+            lane.farewells.try_reserve(1)?;
         }
-        let Some(member) = shard.remove(hash, dialog) else { return Ok(None) };
+        let Some(member) = shard.remove(slot, dialog) else { return Ok(None) };
         if let (Some((occasion, _)), Some(mut last), Some(lane)) = (farewell, last, shard.lane(rule, &resource)) {
             last.numbers = member.subscription.numbers;
             if !member.hold.owner.is_here() {
@@ -217,7 +218,8 @@ impl World {
             if occasion == Occasion::Ended {
                 last.numbers.status = Status::Terminated;
             }
-            lane.farewells.push(Farewell { subscription: last, occasion });
+            // There is room for it.
+            let _ = lane.farewells.push(Farewell { subscription: last, occasion });
             lane.pending = true;
         }
         shard.drop_idle_lane(rule, &resource);
@@ -305,7 +307,7 @@ impl World {
         let with = current.with(&[(Field::Reason, &standing.reason)]).map_err(|_| StoreError::NoMemory)?;
         let fresh = with.map(shm::copy)?;
         let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(false) };
-        let Some(member) = shard.find(hash, dialog) else { return Ok(false) };
+        let Some(member) = shard.find(dialog) else { return Ok(false) };
         let numbers = member.subscription.numbers;
         let old = std::mem::replace(&mut member.subscription, fresh);
         member.subscription.numbers = numbers;
@@ -324,7 +326,7 @@ impl World {
     pub fn note_failure(&self, dialog: DialogId<'_>, cseq: u32, code: i32) {
         let hash = self.shared.tables.dialog_hash(dialog);
         let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return };
-        if let Some(member) = shard.find(hash, dialog) {
+        if let Some(member) = shard.find(dialog) {
             member.trail.failed = u16::try_from(code).unwrap_or_default();
             member.trail.failed_cseq = cseq.wrapping_sub(1);
         }
@@ -349,7 +351,7 @@ impl World {
     pub(super) fn trail_of(&self, dialog: DialogId<'_>) -> Trail {
         let hash = self.shared.tables.dialog_hash(dialog);
         let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Trail::default() };
-        shard.find(hash, dialog).map(|member| member.trail).unwrap_or_default()
+        shard.find(dialog).map(|member| member.trail).unwrap_or_default()
     }
 
     /// Some of the subscriptions that are `wanted`, in a stable order.

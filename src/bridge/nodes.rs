@@ -50,6 +50,8 @@ pub struct Nodes {
     joined_at: AtomicI64,
     /// Subscriptions read from the table at start are ours, or somebody else has said so.
     settled: AtomicBool,
+    /// Watchers wait for what is published elsewhere.
+    waiting: AtomicBool,
 }
 
 /// More than this is no cluster but an attack.
@@ -96,6 +98,7 @@ impl Nodes {
             asked: AtomicBool::new(false),
             joined_at: AtomicI64::new(0),
             settled: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
         }
     }
 
@@ -110,8 +113,19 @@ impl Nodes {
     }
 
     /// Whether what we asked the others for may still be on its way.
-    pub fn has_just_joined(&self, now: i64) -> bool {
-        now - self.joined_at.load(Ordering::Relaxed) < FILLING
+    pub fn has_just_joined(&self, now: i64, started: i64) -> bool {
+        // Others may tell us of subscriptions before dmq has told us that we joined.
+        now - self.joined_at.load(Ordering::Relaxed).max(started) < FILLING
+    }
+
+    /// Watchers wait for what is published elsewhere.
+    pub fn note_waiting(&self) {
+        self.waiting.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether watchers wait; the caller tells them.
+    pub fn take_waiting(&self) -> bool {
+        self.waiting.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the caller shall ask for all there is: once, and only it.

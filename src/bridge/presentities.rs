@@ -144,10 +144,11 @@ impl World {
         let applied = match (Plan::of(list, change), change) {
             (Plan::Insert { replaced }, Change::Insert(new)) => {
                 if list.len() == list.capacity() {
-                    list.try_reserve(list.len().max(1)).map_err(|_| NoMemory)?;
+                    // Most presentities have one document.
+                    list.try_reserve_exact(list.len().max(1)).map_err(|_| NoMemory)?;
                 }
                 if later {
-                    lane.gone.try_reserve(replaced.len()).map_err(|_| NoMemory)?;
+                    lane.gone.try_reserve(replaced.len())?;
                 }
                 left.extend(replaced.into_iter().rev().map(|at| list.remove(at)));
                 list.extend(inserted.map(|mut document| {
@@ -179,7 +180,7 @@ impl World {
             }
             (Plan::Remove { at }, Change::Remove(_)) => {
                 if later {
-                    lane.gone.try_reserve(1).map_err(|_| NoMemory)?;
+                    lane.gone.try_reserve(1)?;
                 }
                 let old = list.remove(at);
                 let gone = old.to_private();
@@ -194,8 +195,12 @@ impl World {
         let buried: Vec<_> = left.iter().map(SharedPublication::to_private).collect();
         for old in left {
             let has_row = old.unwritten != Unwritten::Row && !old.ruid().is_empty();
-            // There is room for them.
-            if later && has_row { lane.gone.push(old) } else { garbage.push(old) }
+            if later && has_row {
+                // There is room for it.
+                let _ = lane.gone.push(old);
+            } else {
+                garbage.push(old);
+            }
         }
         lane.documents_changed();
         drop(shard);
@@ -262,8 +267,9 @@ impl World {
         let is_dialog = self.is_dialog(resource);
         let read = read_rows(self.database, self.config, resource, self.event_name(resource), is_dialog)?;
         let mut list = ShmVec::new_in(Shm);
+        list.try_reserve_exact(read.len()).map_err(|_| NoMemory)?;
         for publication in &read {
-            shm::push(&mut list, SharedPublication::new(publication)?)?;
+            list.push(SharedPublication::new(publication)?);
         }
         let mut shard = self.shared.tables.shard(resource.hash);
         if let Some(lane) = shard.lane(rule, resource) {

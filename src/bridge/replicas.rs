@@ -108,7 +108,7 @@ impl World {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);
         let mut shard = tables.shard_of_dialog(hash)?;
-        shard.find(hash, dialog).map(|member| (member.subscription.to_private(), member.hold))
+        shard.find(dialog).map(|member| (member.subscription.to_private(), member.hold))
     }
 
     /// Whether this node sends the NOTIFYs of a subscription.
@@ -187,7 +187,7 @@ impl World {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);
         if let Some(mut shard) = tables.shard_of_dialog(hash) {
-            if let Some(member) = shard.find(hash, dialog) {
+            if let Some(member) = shard.find(dialog) {
                 // The row, if there is one, is whoever's the subscription is.
                 member.hold.owner = NodeId::ELSEWHERE;
             }
@@ -270,7 +270,7 @@ impl World {
         let hash = self.shared.tables.dialog_hash(dialog);
         let before = {
             let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(()) };
-            let Some(member) = shard.find(hash, dialog) else { return Ok(()) };
+            let Some(member) = shard.find(dialog) else { return Ok(()) };
             let numbers = &mut fresh.numbers;
             numbers.local_cseq = numbers.local_cseq.max(member.subscription.numbers.local_cseq);
             numbers.version = numbers.version.max(member.subscription.numbers.version);
@@ -288,7 +288,7 @@ impl World {
         let hash = self.shared.tables.dialog_hash(dialog);
         {
             let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(()) };
-            let Some(member) = shard.find(hash, dialog) else { return Ok(()) };
+            let Some(member) = shard.find(dialog) else { return Ok(()) };
             let numbers = &mut member.subscription.numbers;
             numbers.local_cseq = others.local_cseq.max(numbers.local_cseq);
             numbers.version = others.version.max(numbers.version);
@@ -313,7 +313,7 @@ impl World {
         let hash = self.shared.tables.dialog_hash(dialog);
         let before = {
             let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(()) };
-            let Some(member) = shard.find(hash, dialog) else { return Ok(()) };
+            let Some(member) = shard.find(dialog) else { return Ok(()) };
             let numbers = member.subscription.numbers;
             let before = std::mem::replace(&mut member.subscription, fresh);
             member.subscription.numbers = numbers;
@@ -333,6 +333,7 @@ impl World {
         self.announce_member(dialog);
         if self.waits_for_publications() {
             self.mark_due(dialog, Occasion::Subscribe);
+            self.shared.nodes.note_waiting();
         } else if let Some((subscription, _)) = self.held(dialog) {
             let resource = self.resource_of(&subscription);
             if self.happened(&resource, Event::Subscription(dialog, Occasion::Subscribe)) {
@@ -345,7 +346,7 @@ impl World {
     /// Whether the other nodes are still telling us what is published: a watcher told now would see its lamp go out and on.
     fn waits_for_publications(&self) -> bool {
         let asks = self.config.replicates && self.config.asks_for_all;
-        asks && self.shared.nodes.has_just_joined(clock::now())
+        asks && self.shared.nodes.has_just_joined(clock::now(), self.config.started)
     }
 
     /// Tells the watchers that had to wait for the publications of the other nodes.
@@ -385,7 +386,7 @@ impl World {
             }
         }
         if self.config.shares_subscriptions {
-            if self.shared.nodes.is_joining(now) && !self.waits_for_publications() {
+            if !self.waits_for_publications() && self.shared.nodes.take_waiting() {
                 self.tell_who_waited();
             }
             if self.shared.nodes.take_settling(&seen, now - self.config.started) {

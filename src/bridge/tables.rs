@@ -1,6 +1,7 @@
 //! The tables in shared memory: shards, each under one lock, holding the lanes of resources and the subscriptions on them.
-//! A second index leads from a dialog to its shard, so that neither a refresh nor a NOTIFY ever walks a list.
+//! A second index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
 use super::nodes::NodeId;
+use super::rare_list::RareList;
 use super::shared_publication::SharedPublication;
 use super::slots::Slots;
 use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
@@ -28,8 +29,6 @@ pub struct Hold {
 pub struct Member {
     /// The subscription.
     pub subscription: SharedSubscription,
-    /// The hash of its dialog.
-    pub dialog_hash: u64,
     /// The hash of its resource.
     pub lane_hash: u64,
     /// Its place among the members of its lane.
@@ -109,17 +108,17 @@ pub struct Lane {
     /// The slots of its subscriptions.
     pub members: Slots,
     /// Last NOTIFYs that are due.
-    pub farewells: ShmVec<Farewell>,
+    pub farewells: RareList<Farewell>,
     /// A document for the next pass only.
-    pub once: Option<SharedOnce>,
+    pub once: Option<ShmBox<SharedOnce>>,
     /// Watchers for the next winfo pass.
-    pub changes: ShmVec<ChangedWatcher>,
+    pub changes: RareList<ChangedWatcher>,
     /// The next winfo pass is a full one.
     pub full: bool,
     /// Its documents.
     pub documents: Documents,
     /// Documents that are gone and whose rows are still there.
-    pub gone: ShmVec<SharedPublication>,
+    pub gone: RareList<SharedPublication>,
     /// Its composed body.
     pub kept: Option<Kept>,
 }
@@ -134,12 +133,12 @@ impl Lane {
             pending: false,
             generation: 1,
             members: Slots::default(),
-            farewells: ShmVec::new_in(Shm),
+            farewells: RareList::default(),
             once: None,
-            changes: ShmVec::new_in(Shm),
+            changes: RareList::default(),
             full: false,
             documents,
-            gone: ShmVec::new_in(Shm),
+            gone: RareList::default(),
             kept: None,
         })
     }
@@ -167,13 +166,43 @@ pub struct Shard {
     lanes: HashTable<ShmBox<Lane>, Shm>,
     members: ShmVec<Option<ShmBox<Member>>>,
     free: ShmVec<u32>,
-    dialogs: HashTable<(u64, u32), Shm>,
     count: usize,
 }
 
+/// Where the subscription of a dialog is.
 struct DialogPlace {
     hash: u64,
     shard: u32,
+    slot: u32,
+}
+
+/// The slot of a subscription that is on its way into its shard.
+const NOT_YET: u32 = u32::MAX;
+
+/// The shard in which a dialog's subscription is, locked, and its slot there.
+pub struct Found<'t> {
+    shard: Guard<'t, Shard>,
+    slot: u32,
+}
+
+impl Found<'_> {
+    /// The subscription, if it is still there.
+    pub fn find(&mut self, dialog: DialogId<'_>) -> Option<&mut Member> {
+        self.shard.member_of(self.slot, dialog)
+    }
+}
+
+impl std::ops::Deref for Found<'_> {
+    type Target = Shard;
+    fn deref(&self) -> &Shard {
+        &self.shard
+    }
+}
+
+impl std::ops::DerefMut for Found<'_> {
+    fn deref_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
 }
 
 /// All subscriptions and publications of the server.
@@ -269,30 +298,47 @@ impl Tables {
         self.rule.exact_hash(&[dialog.call_id, dialog.from_tag, dialog.to_tag])
     }
 
-    /// The shard a dialog's subscription lives in, locked.
-    pub fn shard_of_dialog(&self, dialog_hash: u64) -> Option<Guard<'_, Shard>> {
-        let shard = {
-            let places = self.places[Self::index(dialog_hash)].lock();
-            places.find(dialog_hash, |place| place.hash == dialog_hash)?.shard
-        };
-        Some(self.shards[shard as usize].lock())
+    fn places(&self, dialog_hash: u64) -> Guard<'_, HashTable<DialogPlace, Shm>> {
+        self.places[Self::index(dialog_hash)].lock()
     }
 
-    /// Notes in which shard a dialog lives. Call before the member is inserted, without any shard locked.
+    /// The shard a dialog's subscription lives in, locked.
+    pub fn shard_of_dialog(&self, dialog_hash: u64) -> Option<Found<'_>> {
+        let (shard, slot) = {
+            let places = self.places(dialog_hash);
+            let place = places.find(dialog_hash, |place| place.hash == dialog_hash)?;
+            (place.shard, place.slot)
+        };
+        Some(Found { shard: self.shards[shard as usize].lock(), slot })
+    }
+
+    /// The slot of a dialog's subscription in its shard.
+    pub fn slot_of_dialog(&self, dialog_hash: u64) -> Option<u32> {
+        Some(self.places(dialog_hash).find(dialog_hash, |place| place.hash == dialog_hash)?.slot)
+    }
+
+    /// Notes in which shard a dialog is going to live. Call before the member is inserted, without any shard locked.
     pub fn place_dialog(&self, dialog_hash: u64, resource_hash: u64) -> Result<(), NoMemory> {
-        let mut places = self.places[Self::index(dialog_hash)].lock();
+        let mut places = self.places(dialog_hash);
         if places.find(dialog_hash, |place| place.hash == dialog_hash).is_some() {
             return Ok(());
         }
         places.try_reserve(1, |place| place.hash).map_err(|_| NoMemory)?;
         let shard = Self::index(resource_hash) as u32;
-        places.insert_unique(dialog_hash, DialogPlace { hash: dialog_hash, shard }, |place| place.hash);
+        places.insert_unique(dialog_hash, DialogPlace { hash: dialog_hash, shard, slot: NOT_YET }, |place| place.hash);
         Ok(())
+    }
+
+    /// Notes the slot of a member that was inserted; its shard is still locked.
+    pub fn set_slot(&self, dialog_hash: u64, slot: u32) {
+        if let Some(place) = self.places(dialog_hash).find_mut(dialog_hash, |place| place.hash == dialog_hash) {
+            place.slot = slot;
+        }
     }
 
     /// Forgets where a dialog lives. Call after the member was removed, without any shard locked.
     pub fn unplace_dialog(&self, dialog_hash: u64) {
-        let mut places = self.places[Self::index(dialog_hash)].lock();
+        let mut places = self.places(dialog_hash);
         if let Ok(entry) = places.find_entry(dialog_hash, |place| place.hash == dialog_hash) {
             entry.remove();
         }
@@ -312,17 +358,11 @@ impl Tables {
 impl Shard {
     /// An empty one.
     fn new() -> Result<Shard, NoMemory> {
-        let mut shard = Shard {
-            lanes: HashTable::new_in(Shm),
-            members: ShmVec::new_in(Shm),
-            free: ShmVec::new_in(Shm),
-            dialogs: HashTable::new_in(Shm),
-            count: 0,
-        };
+        let mut shard =
+            Shard { lanes: HashTable::new_in(Shm), members: ShmVec::new_in(Shm), free: ShmVec::new_in(Shm), count: 0 };
         shard.lanes.try_reserve(FIRST, |lane| lane.hash).map_err(|_| NoMemory)?;
         shard.members.try_reserve(FIRST).map_err(|_| NoMemory)?;
         shard.free.try_reserve(FIRST).map_err(|_| NoMemory)?;
-        shard.dialogs.try_reserve(FIRST, |(hash, _)| *hash).map_err(|_| NoMemory)?;
         Ok(shard)
     }
 
@@ -397,23 +437,13 @@ impl Shard {
         self.members.get(slot as usize)?.as_deref()
     }
 
-    fn slot_of(&self, dialog_hash: u64, dialog: DialogId<'_>) -> Option<u32> {
-        let found = self.dialogs.find(dialog_hash, |(hash, slot)| {
-            *hash == dialog_hash
-                && self.member_in_slot(*slot).is_some_and(|member| member.subscription.dialog() == dialog)
-        })?;
-        Some(found.1)
+    /// The subscription in a slot, if it is that of the dialog.
+    pub fn member_of(&mut self, slot: u32, dialog: DialogId<'_>) -> Option<&mut Member> {
+        self.member(slot).filter(|member| member.subscription.dialog() == dialog)
     }
 
-    /// The subscription of a dialog.
-    pub fn find(&mut self, dialog_hash: u64, dialog: DialogId<'_>) -> Option<&mut Member> {
-        let slot = self.slot_of(dialog_hash, dialog)?;
-        self.member(slot)
-    }
-
-    /// Adds a subscription to its lane. Nothing is changed when memory runs out.
-    pub fn insert(&mut self, rule: UriRule, resource: &Resource, mut member: ShmBox<Member>) -> Result<(), NoMemory> {
-        let hash = member.dialog_hash;
+    /// Adds a subscription to its lane; returns its slot. Nothing is changed when memory runs out.
+    pub fn insert(&mut self, rule: UriRule, resource: &Resource, mut member: ShmBox<Member>) -> Result<u32, NoMemory> {
         let slot = match self.free.last() {
             Some(slot) => *slot,
             None => {
@@ -430,24 +460,19 @@ impl Shard {
                 slot
             }
         };
-        self.dialogs.try_reserve(1, |(hash, _)| *hash).map_err(|_| NoMemory)?;
         let lane = self.lane(rule, resource).ok_or(NoMemory)?;
         lane.members.push(slot)?;
         member.place = (lane.members.len() - 1) as u32;
         member.seen = lane.generation;
         self.free.pop();
         self.members[slot as usize] = Some(member);
-        self.dialogs.insert_unique(hash, (hash, slot), |(hash, _)| *hash);
         self.count += 1;
-        Ok(())
+        Ok(slot)
     }
 
     /// Takes a subscription out of its lane.
-    pub fn remove(&mut self, dialog_hash: u64, dialog: DialogId<'_>) -> Option<ShmBox<Member>> {
-        let slot = self.slot_of(dialog_hash, dialog)?;
-        if let Ok(entry) = self.dialogs.find_entry(dialog_hash, |(_, s)| *s == slot) {
-            entry.remove();
-        }
+    pub fn remove(&mut self, slot: u32, dialog: DialogId<'_>) -> Option<ShmBox<Member>> {
+        self.member_of(slot, dialog)?;
         let member = self.members[slot as usize].take()?;
         self.free.push(slot);
         self.count -= 1;
@@ -473,7 +498,7 @@ mod tests {
 
     const RULE: UriRule = UriRule { ignore_case: false, seed: 7 };
 
-    fn member(tables: &Tables, resource: &Resource, call: &str) -> Result<ShmBox<Member>, NoMemory> {
+    fn member(resource: &Resource, call: &str) -> Result<ShmBox<Member>, NoMemory> {
         let numbers = Numbers {
             event: resource.event,
             status: Status::Active,
@@ -492,10 +517,8 @@ mod tests {
         fields[0] = &resource.uri;
         fields[crate::presence::subscription::Field::CallId as usize] = call.as_bytes();
         let subscription = Subscription::new(numbers, &fields).unwrap();
-        let dialog_hash = tables.dialog_hash(subscription.dialog());
         shm::boxed(Member {
             subscription: subscription.map(shm::copy)?,
-            dialog_hash,
             lane_hash: resource.hash,
             place: 0,
             seen: 0,
@@ -507,12 +530,12 @@ mod tests {
     }
 
     fn add(tables: &Tables, resource: &Resource, call: &str) -> Result<u64, NoMemory> {
-        let member = member(tables, resource, call)?;
-        let hash = member.dialog_hash;
+        let member = member(resource, call)?;
+        let hash = tables.dialog_hash(member.subscription.dialog());
         tables.place_dialog(hash, resource.hash)?;
         let mut shard = tables.shard(resource.hash);
         shard.lane_or_new(RULE, resource, Documents::Known(ShmVec::new_in(Shm)))?;
-        let inserted = shard.insert(RULE, resource, member);
+        let inserted = shard.insert(RULE, resource, member).map(|slot| tables.set_slot(hash, slot));
         drop(shard);
         if inserted.is_err() {
             tables.unplace_dialog(hash);
@@ -523,8 +546,9 @@ mod tests {
     fn remove(tables: &Tables, resource: &Resource, call: &str) -> bool {
         let dialog = DialogId { call_id: call.as_bytes(), to_tag: b"x", from_tag: b"x" };
         let hash = tables.dialog_hash(dialog);
+        let Some(slot) = tables.slot_of_dialog(hash) else { return false };
         let mut shard = tables.shard(resource.hash);
-        let gone = shard.remove(hash, dialog).is_some();
+        let gone = shard.remove(slot, dialog).is_some();
         shard.drop_idle_lane(RULE, resource);
         drop(shard);
         tables.unplace_dialog(hash);

@@ -134,7 +134,7 @@ impl World {
         for (resource, gone) in &group.gone {
             let mut shard = self.shared.tables.shard(resource.hash);
             let Some(lane) = shard.lane(rule, resource) else { continue };
-            let garbage: Vec<_> = lane.gone.drain(..gone.len().min(lane.gone.len())).collect();
+            let garbage = lane.gone.take_first(gone.len());
             if lane.gone.is_empty() {
                 shard.drop_idle_lane(rule, resource);
             }

@@ -8,7 +8,7 @@ use super::subscription::{Field, Status, Subscription};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Trail {
     /// When the last one was sent; 0: not by this server since it started.
-    pub told_at: i64,
+    pub told_at: u32,
     /// CRC-32 of the body of the last one; 0: it had none.
     pub body: u32,
     /// The last status that was no success; 0: none.
@@ -27,7 +27,7 @@ impl Trail {
         match self.told_at {
             0 => "not known".into(),
             _ if self.failed != 0 && self.failed_cseq == cseq => self.failed.to_string(),
-            told_at if now - told_at > ANSWERED_BY_NOW => "2xx".into(),
+            told_at if now - i64::from(told_at) > ANSWERED_BY_NOW => "2xx".into(),
             _ => "2xx or awaited".into(),
         }
     }

@@ -91,6 +91,8 @@ pub struct Endpoint {
     seen_branches: HashSet<String>,
     tally: Tally,
     looked_at: Instant,
+    /// When the last request was sent for the first time.
+    sent_at: Instant,
     buffer: Vec<u8>,
 }
 
@@ -116,6 +118,7 @@ impl Endpoint {
             seen_branches: HashSet::new(),
             tally: Tally::default(),
             looked_at: Instant::now(),
+            sent_at: Instant::now(),
             buffer: vec![0; 65_536],
         })
     }
@@ -155,7 +158,9 @@ impl Endpoint {
 
     fn may_send(&self, work: &Work, next: usize, start: Instant) -> bool {
         let on_time = work.rate == 0.0 || start.elapsed().as_secs_f64() * work.rate >= next as f64;
-        let told = !work.lockstep || next == 0 || self.untold(work) == 0;
+        // Who has not been told for so long will not be.
+        let given_up = || self.sent_at.elapsed() > work.patience;
+        let told = !work.lockstep || next == 0 || self.untold(work) == 0 || given_up();
         on_time && told && self.flights.len() < work.window
     }
 
@@ -211,6 +216,7 @@ impl Endpoint {
             Kind::Publish | Kind::Modify | Kind::Remove => (self.publish(work, index % work.presentities, branch), 0),
         };
         let now = Instant::now();
+        self.sent_at = now;
         let _ = self.socket.send_to(text.as_bytes(), self.server);
         let index = if work.kind.is_subscribe() { index } else { index % work.presentities };
         if work.kind.is_subscribe() {

@@ -1,0 +1,88 @@
+//! Lists that are empty nearly always: one word while they are.
+use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
+
+/// A list in shared memory that takes one word while nothing was ever put into it.
+pub struct RareList<T>(Option<ShmBox<ShmVec<T>>>);
+
+impl<T> Default for RareList<T> {
+    fn default() -> Self {
+        RareList(None)
+    }
+}
+
+impl<T> std::ops::Deref for RareList<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        self.0.as_ref().map_or(&[], |list| list.as_slice())
+    }
+}
+
+impl<T> RareList<T> {
+    /// Makes room for so many more, so that they can be pushed without fail.
+    pub fn try_reserve(&mut self, more: usize) -> Result<(), NoMemory> {
+        if more == 0 {
+            return Ok(());
+        }
+        let list = match &mut self.0 {
+            Some(list) => list,
+            none => none.insert(shm::boxed(ShmVec::new_in(Shm))?),
+        };
+        list.try_reserve(more).map_err(|_| NoMemory)
+    }
+
+    /// Appends; nothing is changed when memory runs out.
+    pub fn push(&mut self, value: T) -> Result<(), NoMemory> {
+        self.try_reserve(1)?;
+        if let Some(list) = &mut self.0 {
+            list.push(value);
+        }
+        Ok(())
+    }
+
+    /// Takes all of them.
+    pub fn take(&mut self) -> RareList<T> {
+        std::mem::take(self)
+    }
+
+    /// Takes the first `count`.
+    pub fn take_first(&mut self, count: usize) -> Vec<T> {
+        let Some(list) = &mut self.0 else { return Vec::new() };
+        let count = count.min(list.len());
+        let taken = list.drain(..count).collect();
+        if list.is_empty() {
+            self.0 = None;
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+
+    #[test]
+    fn nothing_is_left_of_a_list_that_was_taken() {
+        let before = fake::live_blocks();
+        let mut list = RareList::default();
+        assert_eq!(size_of::<RareList<[u64; 20]>>(), size_of::<usize>());
+        (0..7).for_each(|n| list.push(n).unwrap());
+        assert_eq!(list.take_first(3), [0, 1, 2]);
+        assert_eq!(&list[..], [3, 4, 5, 6]);
+        assert_eq!(list.take_first(9).len(), 4);
+        assert!(list.is_empty());
+        assert_eq!(fake::live_blocks(), before);
+        list.push(1).unwrap();
+        drop(list.take());
+        assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn without_memory_nothing_is_pushed() {
+        for n in 0..2 {
+            let mut list = RareList::default();
+            let (pushed, failed) = fake::failing_at(n, || list.push(1));
+            assert!(failed && pushed.is_err() && list.is_empty());
+        }
+    }
+}
