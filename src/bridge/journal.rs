@@ -46,14 +46,15 @@ impl World {
         };
         let count = super::pages::each_page(self.database, table, self.config.fetch_rows, |db, page| {
             let found = rows::select(db, table, packages, page)?;
-            for mut subscription in found.iter().cloned() {
+            let count = found.len();
+            for mut subscription in found {
                 subscription.numbers.local_cseq += reserve;
                 let placed = subscription
                     .map(shm::copy)
                     .and_then(|shared| self.place_member(shared, subscription.numbers.local_cseq, hold));
                 failed += usize::from(placed.is_err());
             }
-            Ok(found.len())
+            Ok(count)
         })?;
         if failed > 0 {
             log!(Error, "{failed} subscriptions do not fit the shared memory: raise it (option -m)");

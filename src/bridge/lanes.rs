@@ -11,7 +11,7 @@ use crate::presence::config::SubscriptionMode;
 use crate::presence::explain::Traffic;
 use crate::presence::ports::{Event, Occasion, Once, Outgoing, Round};
 use crate::presence::resource::{Resource, UriRule};
-use crate::presence::subscription::{DialogId, Field, Status};
+use crate::presence::subscription::{DialogId, Field};
 use crate::presence::winfo::Watcher;
 
 /// How many NOTIFYs are counted up under one lock.
@@ -52,11 +52,8 @@ impl World {
         match (&event, prepared) {
             (Event::State { sender, .. }, Prepared::Once(once)) => {
                 collapsed = lane.pending;
-                // The change of the documents has counted already: whoever subscribed since then knows them. What is
-                // shown only once has to reach everybody.
-                if once.is_some() {
-                    lane.generation = lane.generation.wrapping_add(1);
-                }
+                // Whoever was told of the new documents before, by an answer to a SUBSCRIBE, is told of the change all the same.
+                lane.generation = lane.generation.wrapping_add(1);
                 lane.once = once;
                 lane.pending |= !lane.members.is_empty();
                 if !sender.is_empty() {
@@ -135,6 +132,7 @@ impl World {
         let round = Round {
             cursor: 0,
             generation: lane.generation,
+            documents: lane.documents_version,
             full: std::mem::take(&mut lane.full),
             once: None,
             changes: Vec::new(),
@@ -163,18 +161,12 @@ impl World {
         let mut unwritten = Vec::new();
         while let Some(lane) = shard.lane(tables.rule(), resource) {
             let Some(slot) = lane.members.get(round.cursor).copied() else { break };
-            round.cursor += 1;
-            let Some(member) = shard.member(slot).filter(|member| member.hold.owner.is_here()) else { continue };
-            let occasion = match member.due.take() {
-                Some(occasion) => occasion,
-                None if member.subscription.numbers.status == Status::Terminated => continue,
-                None if is_older(member.seen, round.generation) => Occasion::Change,
-                None => continue,
+            let member = shard.member(slot).filter(|member| member.hold.owner.is_here());
+            let Some((member, occasion)) = member.and_then(|m| m.next_occasion(round.generation).map(|o| (m, o)))
+            else {
+                round.cursor += 1;
+                continue;
             };
-            // The body of this pass is as new as the pass, not as new as the lane.
-            if is_older(member.seen, round.generation) {
-                member.seen = round.generation;
-            }
             member.trail.told_at = now as u32;
             let numbers = &mut member.subscription.numbers;
             numbers.local_cseq += 1;
@@ -227,11 +219,6 @@ impl Prepared {
             _ => Prepared::Nothing,
         }
     }
-}
-
-/// Whether one generation of a lane came before another; the counter wraps around.
-fn is_older(generation: u32, than: u32) -> bool {
-    than.wrapping_sub(generation) as i32 > 0
 }
 
 /// The sender of a change, known by its Contact, is not told of it.

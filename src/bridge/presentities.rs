@@ -320,7 +320,7 @@ impl World {
     }
 
     /// See [`crate::presence::ports::Ports::keep_composed`].
-    pub(super) fn keep_body(&mut self, resource: &Resource, generation: u32, body: Option<&[u8]>, valid_until: i64) {
+    pub(super) fn keep_body(&mut self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64) {
         if self.config.publications == PublicationMode::Database {
             return;
         }
@@ -328,7 +328,7 @@ impl World {
         let fresh = Some(Kept { body, valid_until });
         let mut shard = self.shared.tables.shard(resource.hash);
         let old = match shard.lane(self.shared.tables.rule(), resource) {
-            Some(lane) if lane.generation == generation => std::mem::replace(&mut lane.kept, fresh),
+            Some(lane) if lane.documents_version == documents => std::mem::replace(&mut lane.kept, fresh),
             _ => fresh,
         };
         drop(shard);

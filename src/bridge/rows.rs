@@ -241,7 +241,7 @@ impl World {
             None => (Vec::new(), false),
         };
         self.round_sender = mine.sender;
-        Some(Round { cursor: 0, once: mine.once, changes, full, generation: 0 })
+        Some(Round { cursor: 0, once: mine.once, changes, full, generation: 0, documents: 0 })
     }
 
     pub(super) fn next_rows(&mut self, resource: &Resource, round: &mut Round) -> Vec<Outgoing> {

@@ -45,6 +45,24 @@ pub struct Member {
     pub hold: Hold,
 }
 
+impl Member {
+    /// What the next NOTIFY of a pass is sent for; `None` when it has been told all. A NOTIFY of its own does not stand for
+    /// that of a change: each SUBSCRIBE and each change is answered by one.
+    pub fn next_occasion(&mut self, generation: u32) -> Option<Occasion> {
+        if let Some(occasion) = self.due.take() {
+            return Some(occasion);
+        }
+        // The counter wraps around.
+        let is_older = generation.wrapping_sub(self.seen) as i32 > 0;
+        if !is_older || self.subscription.numbers.status == Status::Terminated {
+            return None;
+        }
+        // The body of this pass is as new as the pass, not as new as the lane.
+        self.seen = generation;
+        Some(Occasion::Change)
+    }
+}
+
 /// What is known of the documents of a resource.
 pub enum Documents {
     /// The table has to be asked.
@@ -103,8 +121,10 @@ pub struct Lane {
     pub busy: bool,
     /// Something is due.
     pub pending: bool,
-    /// Counts its states.
+    /// Counts what its watchers are told of.
     pub generation: u32,
+    /// Counts the states of its documents.
+    pub documents_version: u32,
     /// The slots of its subscriptions.
     pub members: Slots,
     /// Last NOTIFYs that are due.
@@ -132,6 +152,7 @@ impl Lane {
             busy: false,
             pending: false,
             generation: 1,
+            documents_version: 1,
             members: Slots::default(),
             farewells: RareList::default(),
             once: None,
@@ -152,7 +173,7 @@ impl Lane {
     /// A change of documents: the kept body is no longer true.
     pub fn documents_changed(&mut self) {
         self.kept = None;
-        self.generation = self.generation.wrapping_add(1);
+        self.documents_version = self.documents_version.wrapping_add(1);
     }
 
     /// The resource of this lane.

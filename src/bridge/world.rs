@@ -344,8 +344,8 @@ impl Ports for World {
     fn composed(&mut self, resource: &Resource) -> Option<Option<Vec<u8>>> {
         self.kept_body(resource)
     }
-    fn keep_composed(&mut self, resource: &Resource, generation: u32, body: Option<&[u8]>, valid_until: i64) {
-        self.keep_body(resource, generation, body, valid_until)
+    fn keep_composed(&mut self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64) {
+        self.keep_body(resource, documents, body, valid_until)
     }
     fn forget(&mut self, resource: &Resource) {
         self.forget_table(resource)

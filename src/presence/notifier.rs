@@ -72,7 +72,7 @@ impl<'a> Body<'a> {
             Some(Once::Removed(gone, place)) => {
                 compose(ports, resource, Some((gone, *place))).map(|c| c.body).unwrap_or_default()
             }
-            None => kept_or_composed(ports, resource, round.generation),
+            None => kept_or_composed(ports, resource, round.documents),
         });
     }
 
@@ -82,12 +82,12 @@ impl<'a> Body<'a> {
     }
 }
 
-fn kept_or_composed<P: Ports>(ports: &mut P, resource: &Resource, generation: u32) -> Option<Vec<u8>> {
+fn kept_or_composed<P: Ports>(ports: &mut P, resource: &Resource, documents: u32) -> Option<Vec<u8>> {
     if let Some(kept) = ports.composed(resource) {
         return kept;
     }
     let made = compose(ports, resource, None).ok()?;
-    ports.keep_composed(resource, generation, made.body.as_deref(), made.valid_until);
+    ports.keep_composed(resource, documents, made.body.as_deref(), made.valid_until);
     made.body
 }
 

@@ -60,6 +60,8 @@ pub struct Round {
     pub cursor: usize,
     /// Which state of the resource it tells.
     pub generation: u32,
+    /// The state of the documents at its begin.
+    pub documents: u32,
     /// A document shown only now.
     pub once: Option<Once>,
     /// For winfo: the watchers that changed.
@@ -191,8 +193,8 @@ pub trait Ports {
     fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError>;
     /// The composed body kept for a resource, if it is still true.
     fn composed(&mut self, resource: &Resource) -> Option<Option<Vec<u8>>>;
-    /// Keeps a composed body until a document changes; `generation` is the state it was made from.
-    fn keep_composed(&mut self, resource: &Resource, generation: u32, body: Option<&[u8]>, valid_until: i64);
+    /// Keeps a composed body until a document changes; `documents` is the [`Round::documents`] it was made from.
+    fn keep_composed(&mut self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64);
     /// Forgets what is cached for a resource: the tables may have been changed by others.
     fn forget(&mut self, resource: &Resource);
     /// Removes publications that have ended, at most `limit`, and says whose they were.
