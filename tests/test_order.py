@@ -114,6 +114,31 @@ def test_publish_and_refresh_at_the_same_moment(ours, figure):
 
 
 @pytest.mark.suite("T3")
+@pytest.mark.parametrize("mode", ["defaults", "memory"])
+def test_a_refresh_and_a_change_at_once_are_each_told(ours, mode, figure):
+    """One NOTIFY with the newest state would do, but who waits for the answer to its SUBSCRIBE counts NOTIFYs, as stock sends them."""
+    from kit.sip import pidf
+    server = ours(workers=4, **MODES[mode])
+    watcher, publisher = Client(server, "bob"), Client(server, "alice")
+    etag = publisher.publish(body=pidf()).get("SIP-ETag")
+    watch = watcher.subscribe("sip:alice@example.org")
+    watch.wait(1)
+    for turn in range(60):
+        thread = threading.Thread(target=lambda: tags.append(publisher.publish(body=pidf(), etag=etag).get("SIP-ETag")))
+        tags = []
+        thread.start()
+        assert watch.refresh().code == 200
+        thread.join()
+        etag = tags[0]
+        watch.wait(3 + 2 * turn)
+    watcher.quiet(0.5)
+    numbers = [n.cseq for n in watch.notifies]
+    assert len(numbers) == 121 and numbers == sorted(set(numbers))
+    figure("%s: 60 refreshes beside 60 changes: %d NOTIFYs and the first" % (mode, len(numbers) - 1))
+    watcher.close(), publisher.close()
+
+
+@pytest.mark.suite("T3")
 @pytest.mark.parametrize("mode", ["defaults", "write-through", "memory", "table"])
 def test_documents_that_are_read_again_while_they_change(ours, mode, figure):
     """`refreshWatchers` lets go of what memory knows of the table; a PUBLISH at the same moment is neither refused nor forgotten."""

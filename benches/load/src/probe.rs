@@ -2,8 +2,8 @@
 use crate::latency::Latencies;
 use serde_json::Value;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -42,34 +42,49 @@ impl Probe {
 fn ask(server: SocketAddr, rate: u32, stop: &AtomicBool) -> std::io::Result<(Latencies, usize)> {
     let socket = UdpSocket::bind(("127.0.0.1", 0))?;
     socket.connect(server)?;
-    let (port, start) = (socket.local_addr()?.port(), Instant::now());
-    let (mut asked, mut latencies, mut lost) = (Vec::<Option<Instant>>::new(), Latencies::default(), 0);
-    let mut buffer = [0; 2048];
-    loop {
-        let due = start + Duration::from_secs_f64(asked.len() as f64 / f64::from(rate));
-        let now = Instant::now();
-        if stop.load(Ordering::Relaxed) && (asked.iter().all(Option::is_none) || now > due + PATIENCE) {
-            break;
-        }
-        if now >= due && !stop.load(Ordering::Relaxed) {
-            let n = asked.len();
+    socket.set_read_timeout(Some(PATIENCE))?;
+    // When each question was due, taken when it is answered.
+    let asked = Mutex::new(Vec::<Option<Instant>>::new());
+    let port = socket.local_addr()?.port();
+    std::thread::scope(|scope| {
+        let listener = scope.spawn(|| listen(&socket, &asked, stop));
+        let start = Instant::now();
+        for n in 0.. {
+            let due = start + Duration::from_secs_f64(n as f64 / f64::from(rate));
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            if let Ok(mut asked) = asked.lock() {
+                asked.push(Some(due));
+            }
             let _ = socket.send(options(server, port, n).as_bytes());
-            // From the time it was due: a probe that is held up itself must not hide the wait.
-            asked.push(Some(due));
-            continue;
         }
-        let wait = due.saturating_duration_since(now).clamp(Duration::from_micros(100), Duration::from_millis(50));
-        socket.set_read_timeout(Some(wait))?;
-        let Ok(length) = socket.recv(&mut buffer) else { continue };
-        if let Some(sent) = number(&buffer[..length]).and_then(|n| asked.get_mut(n)).and_then(Option::take) {
-            latencies.add(sent.elapsed());
+        let mut latencies = listener.join().unwrap_or_default();
+        let lost = asked.lock().map_or(0, |asked| asked.iter().flatten().count());
+        (0..lost).for_each(|_| latencies.add(PATIENCE));
+        Ok((latencies, lost))
+    })
+}
+
+/// Takes in answers until the probe is stopped and nothing is awaited, or nothing comes any more.
+fn listen(socket: &UdpSocket, asked: &Mutex<Vec<Option<Instant>>>, stop: &AtomicBool) -> Latencies {
+    let (mut latencies, mut buffer) = (Latencies::default(), [0; 2048]);
+    loop {
+        let received = socket.recv(&mut buffer);
+        let Ok(mut asked) = asked.lock() else { return latencies };
+        let length = match received {
+            Ok(length) => length,
+            Err(_) if stop.load(Ordering::Relaxed) => return latencies,
+            Err(_) => continue,
+        };
+        if let Some(due) = number(&buffer[..length]).and_then(|n| asked.get_mut(n)).and_then(Option::take) {
+            latencies.add(due.elapsed());
+        }
+        if stop.load(Ordering::Relaxed) && asked.iter().all(Option::is_none) {
+            return latencies;
         }
     }
-    for _ in asked.iter().flatten() {
-        latencies.add(PATIENCE);
-        lost += 1;
-    }
-    Ok((latencies, lost))
 }
 
 fn options(server: SocketAddr, port: u16, n: usize) -> String {
