@@ -1,12 +1,16 @@
 """Fixtures: servers that several scenarios share, and scenarios that run on stock and on ours."""
 import itertools
 import os
+import sys
 
 import pytest
 
 from kit.compare import Trace, same
-from kit.kamailio import Kamailio
+from kit.kamailio import ROOT, Kamailio
 from kit.sip import Client
+
+# The benchmark's load generator serves scenarios, too.
+sys.path.insert(0, str(ROOT / "benches"))
 
 _names = itertools.count()
 

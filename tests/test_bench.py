@@ -1,12 +1,7 @@
 """The benchmark's load generator against the real servers: what it counts is what happened."""
-import sys
-
 import pytest
 
-from kit.kamailio import ROOT
-
-sys.path.insert(0, str(ROOT / "benches"))
-from rig import MEMORY, Rig  # noqa: E402
+from rig import MEMORY, Rig
 
 
 @pytest.mark.parametrize("package", ["presence", "dialog"])

@@ -9,6 +9,7 @@ import pytest
 from conftest import MODES, SOAK
 from kit.kamailio import Kamailio
 from kit.sip import Client, dialog_info, pidf
+from rig import FAST_MEMORY, MEMORY, Rig
 
 COMMANDS = [
     ("presence.subscriptions", "limit=40"), ("presence.subscriptions", "event=dialog", "status=active"), ("presence.busiest", 10),
@@ -153,3 +154,19 @@ def test_memory_comes_back(ours, mode, figure):
     assert private and max(grown.values()) < 20_000, "private memory is lost: %s" % grown
     figure("%s: %d messages in %.0f s, all removed: shared memory %+d bytes, private at most %+d bytes" % (
         mode, total, time.monotonic() - began, shared_after - shared, max(grown.values())))
+
+
+@pytest.mark.suite("T13")
+def test_what_nobody_watches_leaves_nothing(figure):
+    """Presentities that come and go without a watcher: a busy server sees many of them once and never again."""
+    with Rig("ours", MEMORY, options=FAST_MEMORY) as rig:
+        def come_and_go(first):
+            about = {"from": first, "count": 1000, "presentities": first + 1000}
+            assert rig.do("publish", **about)["done"] == rig.do("remove", **about)["done"] == 1000
+            time.sleep(7)  # tm lets go of its transactions
+            return rig.shared_memory()
+
+        before = come_and_go(0)
+        left = come_and_go(1000) - before
+    assert left < 20_000, "%d bytes are left of 1,000 publications" % left
+    figure("1,000 publications that nobody watched came and went: %d bytes are left" % left)

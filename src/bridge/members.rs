@@ -14,6 +14,18 @@ use crate::presence::subscription::{DialogId, Field, Journal, Status, Subscripti
 /// How long the owner of a replica that has run out may take to say so, in seconds.
 const REPLICA_PATIENCE: i64 = 60;
 
+/// Gives a subscription other strings: in its block, if they fit it, otherwise in the place of `longer`, which becomes the old
+/// block. `false` when there is none.
+fn put_strings(member: &mut Member, strings: &Subscription, longer: &mut Option<SharedSubscription>) -> bool {
+    if member.subscription.overwrite(strings) {
+        return true;
+    }
+    let Some(fresh) = longer else { return false };
+    fresh.numbers = member.subscription.numbers;
+    std::mem::swap(fresh, &mut member.subscription);
+    true
+}
+
 impl World {
     pub(super) fn writes_through(&self) -> bool {
         self.config.subscriptions == SubscriptionMode::WriteThrough
@@ -128,19 +140,24 @@ impl World {
         let hash = tables.dialog_hash(dialog);
         let mut changes = renewal.changes();
         changes.retain(|(field, value)| current.get(*field) != *value);
-        // A new block is made before the lock is taken; the old one is freed after.
-        let fresh = match changes.is_empty() {
+        let renewed = match changes.is_empty() {
             true => None,
-            false => Some(current.with(&changes).map_err(|_| StoreError::NoMemory)?.map(shm::copy)?),
+            false => Some(current.with(&changes).map_err(|_| StoreError::NoMemory)?),
         };
-        let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(false) };
+        // A longer block is made before the lock is taken; the old one is freed after.
+        let mut longer = None;
+        let mut shard = loop {
+            let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(false) };
+            let Some(member) = shard.find(dialog) else { return Ok(false) };
+            match &renewed {
+                Some(renewed) if !put_strings(member, renewed, &mut longer) => {
+                    drop(shard);
+                    longer = Some(renewed.map(shm::copy)?);
+                }
+                _ => break shard,
+            }
+        };
         let Some(member) = shard.find(dialog) else { return Ok(false) };
-        let old = fresh.map(|fresh| {
-            let numbers = member.subscription.numbers;
-            let old = std::mem::replace(&mut member.subscription, fresh);
-            member.subscription.numbers = numbers;
-            old
-        });
         if !member.hold.owner.is_here() {
             super::replicas::take_over(member);
         }
@@ -155,7 +172,7 @@ impl World {
             numbers.updated_winfo = 0;
         }
         drop(shard);
-        drop(old);
+        drop(longer);
         if self.writes_through() {
             self.write_member(dialog, 1)?;
         }

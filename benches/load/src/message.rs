@@ -108,7 +108,7 @@ pub fn mark(body: &str) -> Option<u64> {
 }
 
 /// The event packages that the load knows.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Package {
     /// `presence`, PIDF.
     Presence,
