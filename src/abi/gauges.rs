@@ -86,7 +86,7 @@ unsafe extern "C" fn fanouts_oldest_age(_id: c_ushort, _what: *mut c_void) -> c_
     })
 }
 
-/// Subscriptions whose rows are older than the memory.
+/// Subscriptions and publications whose rows are older than the memory.
 unsafe extern "C" fn rows_to_write(_id: c_ushort, _what: *mut c_void) -> c_long {
     entry!(rows_to_write, 0, {
         with_survey(|survey| survey.iter().map(|counts| counts.unwritten).sum::<i64>()) as c_long

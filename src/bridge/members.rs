@@ -77,6 +77,7 @@ impl World {
             place: 0,
             seen: 0,
             due: None,
+            catches_up: false,
             trail: Trail::default(),
             hold,
         })?;

@@ -33,6 +33,7 @@ pub(super) fn step_over(numbers: &mut Numbers) {
 
 /// Makes a replica ours.
 pub(super) fn take_over(member: &mut Member) {
+    member.catches_up = true;
     member.hold = Hold { owner: NodeId::HERE, term: member.hold.term + 1 };
     step_over(&mut member.subscription.numbers);
     member.subscription.numbers.journal = Journal::Replace;

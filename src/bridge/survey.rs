@@ -1,5 +1,6 @@
 //! How much there is: what operators see as gauges. Counted when somebody asks, at most once a second.
 use super::tables::Documents;
+use super::unwritten::Unwritten;
 use super::world::World;
 use crate::host::db::{Connection, DbError};
 use crate::presence::config::{PublicationMode, SubscriptionMode};
@@ -14,7 +15,7 @@ pub struct Counts {
     pub replicas: i64,
     /// Subscriptions that nobody has decided about.
     pub pending: i64,
-    /// Those whose rows are older than the memory (write-back).
+    /// Rows of subscriptions and publications that are older than the memory (write-back).
     pub unwritten: i64,
     /// Publications.
     pub publications: i64,
@@ -53,6 +54,7 @@ impl World {
 
     fn survey_memory(&self, counts: &mut Survey) {
         let in_memory = self.config.publications == PublicationMode::Memory;
+        let writes_later = self.writes_publications_later();
         let writes_back = self.config.subscriptions == SubscriptionMode::WriteBack;
         let tables = &self.shared.tables;
         for index in 0..tables.shard_count() {
@@ -68,14 +70,16 @@ impl World {
                 let waits = writes_back && member.subscription.numbers.journal != Journal::Clean;
                 count.unwritten += i64::from(waits);
             }
-            for lane in shard.lanes().filter(|_| in_memory) {
-                let (Documents::Known(list), Some(count)) =
-                    (&lane.documents, counts.get_mut(usize::from(lane.event.0)))
-                else {
-                    continue;
-                };
-                count.publications += list.len() as i64;
-                count.presentities += i64::from(!list.is_empty());
+            for lane in shard.lanes().filter(|_| in_memory || writes_later) {
+                let Some(count) = counts.get_mut(usize::from(lane.event.0)) else { continue };
+                count.unwritten += lane.gone.len() as i64;
+                let Documents::Known(list) = &lane.documents else { continue };
+                count.unwritten +=
+                    list.iter().filter(|document| document.unwritten != Unwritten::Nothing).count() as i64;
+                if in_memory {
+                    count.publications += list.len() as i64;
+                    count.presentities += i64::from(!list.is_empty());
+                }
             }
         }
     }

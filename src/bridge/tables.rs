@@ -37,6 +37,8 @@ pub struct Member {
     pub seen: u32,
     /// A NOTIFY of its own that is due.
     pub due: Option<Occasion>,
+    /// It was another node's when the last changes were told: the NOTIFY of its own stands for them.
+    pub catches_up: bool,
     /// The local CSeq its row holds.
     pub written_cseq: u32,
     /// What became of its NOTIFYs.
@@ -49,11 +51,14 @@ impl Member {
     /// What the next NOTIFY of a pass is sent for; `None` when it has been told all. A NOTIFY of its own does not stand for
     /// that of a change: each SUBSCRIBE and each change is answered by one.
     pub fn next_occasion(&mut self, generation: u32) -> Option<Occasion> {
-        if let Some(occasion) = self.due.take() {
-            return Some(occasion);
-        }
         // The counter wraps around.
         let is_older = generation.wrapping_sub(self.seen) as i32 > 0;
+        if let Some(occasion) = self.due.take() {
+            if std::mem::take(&mut self.catches_up) && is_older {
+                self.seen = generation;
+            }
+            return Some(occasion);
+        }
         if !is_older || self.subscription.numbers.status == Status::Terminated {
             return None;
         }
@@ -544,6 +549,7 @@ mod tests {
             place: 0,
             seen: 0,
             due: None,
+            catches_up: false,
             written_cseq: 0,
             trail: Trail::default(),
             hold: Hold::default(),

@@ -87,7 +87,8 @@ pub struct Connection {
 /// How statements reach the database.
 enum Way {
     Driver(Link),
-    Sqlite(sqlite::Database),
+    /// Past the driver. Its connection stays open all the same: other modules of this process share it.
+    Sqlite(sqlite::Database, Link),
 }
 
 /// A connection that the driver has opened; closed when dropped.
@@ -272,10 +273,18 @@ impl Driver {
 
     /// Opens a connection for this process.
     pub fn connect(&self) -> Result<Connection, DbError> {
-        let direct = (self.scheme() == b"sqlite").then(|| sqlite::Database::open(self.url)).flatten();
-        let way = match direct {
-            Some(database) => Way::Sqlite(database?),
-            None => Way::Driver(self.link()?),
+        let link = self.link()?;
+        if self.scheme() != b"sqlite" {
+            return Ok(Connection { driver: self.clone(), way: Way::Driver(link) });
+        }
+        // Several processes write: they wait for each other instead of failing, and let readers read meanwhile. What the other
+        // modules of this process write through the driver's connection waits, too.
+        for pragma in sqlite::PRAGMAS {
+            let _ = link.raw_query(pragma);
+        }
+        let way = match sqlite::Database::open(self.url) {
+            Some(database) => Way::Sqlite(database?, link),
+            None => Way::Driver(link),
         };
         Ok(Connection { driver: self.clone(), way })
     }
@@ -391,17 +400,7 @@ impl Connection {
 
     /// Whether the table has this version in Kamailio's `version` table. The driver itself looks, and says what it found.
     pub fn check_version(&self, table: &[u8], version: u32) -> bool {
-        let opened;
-        let link = match &self.way {
-            Way::Driver(link) => link,
-            Way::Sqlite(_) => match self.driver.link() {
-                Ok(link) => {
-                    opened = link;
-                    &opened
-                }
-                Err(_) => return false,
-            },
-        };
+        let (Way::Driver(link) | Way::Sqlite(_, link)) = &self.way;
         let mut functions = link.functions;
         // SAFETY: a connection of this driver and its function table.
         unsafe { sys::kr_db_table_version(&mut functions, link.raw, &mut lend(table), version) >= 0 }
@@ -417,7 +416,7 @@ impl Connection {
     ) -> Result<Rows<'_>, DbError> {
         match &self.way {
             Way::Driver(link) => link.select(table, columns, conditions, order),
-            Way::Sqlite(database) => {
+            Way::Sqlite(database, _) => {
                 let table = database.run(table, Verb::Select(columns, order), conditions)?;
                 Ok(Rows { result: RowsOf::Sqlite(table) })
             }
@@ -428,7 +427,7 @@ impl Connection {
     pub fn insert(&self, table: &[u8], cells: &[Cell<'_>]) -> Result<(), DbError> {
         match &self.way {
             Way::Driver(link) => insert_into(&link.on_table(&lend(table))?, cells),
-            Way::Sqlite(database) => database.run(table, Verb::Insert(cells), &[]).map(|_| ()),
+            Way::Sqlite(database, _) => database.run(table, Verb::Insert(cells), &[]).map(|_| ()),
         }
     }
 
@@ -436,7 +435,7 @@ impl Connection {
     pub fn update(&self, table: &[u8], cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         match &self.way {
             Way::Driver(link) => update_where(&link.on_table(&lend(table))?, cells, conditions),
-            Way::Sqlite(database) => database.run(table, Verb::Update(cells), conditions).map(|_| ()),
+            Way::Sqlite(database, _) => database.run(table, Verb::Update(cells), conditions).map(|_| ()),
         }
     }
 
@@ -444,7 +443,7 @@ impl Connection {
     pub fn delete(&self, table: &[u8], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         match &self.way {
             Way::Driver(link) => delete_where(&link.on_table(&lend(table))?, conditions),
-            Way::Sqlite(database) => database.run(table, Verb::Delete, conditions).map(|_| ()),
+            Way::Sqlite(database, _) => database.run(table, Verb::Delete, conditions).map(|_| ()),
         }
     }
 
@@ -456,7 +455,7 @@ impl Connection {
                 // SAFETY: the driver's own function and connection.
                 Some(unsafe { count(link.raw) }).filter(|rows| *rows >= 0)
             }
-            Way::Sqlite(database) => Some(database.changes()),
+            Way::Sqlite(database, _) => Some(database.changes()),
         }
     }
 
@@ -464,7 +463,7 @@ impl Connection {
     pub fn raw_query(&self, text: &str) -> Result<Option<Rows<'_>>, DbError> {
         match &self.way {
             Way::Driver(link) => link.raw_query(text),
-            Way::Sqlite(database) => Ok(Some(Rows { result: RowsOf::Sqlite(database.text(text)?) })),
+            Way::Sqlite(database, _) => Ok(Some(Rows { result: RowsOf::Sqlite(database.text(text)?) })),
         }
     }
 
@@ -472,7 +471,7 @@ impl Connection {
     pub fn transaction<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, DbError> {
         match &self.way {
             Way::Driver(link) => link.transaction(|| work(self)),
-            Way::Sqlite(database) => {
+            Way::Sqlite(database, _) => {
                 database.plain("BEGIN IMMEDIATE")?;
                 let done = work(self).and_then(|value| database.plain("COMMIT").map(|()| value));
                 if done.is_err() {

@@ -11,8 +11,9 @@ use std::cell::RefCell;
 use std::ffi::CString;
 use std::fmt::Write;
 
-/// How long a statement waits for another process that writes, in milliseconds.
-const BUSY_TIMEOUT: i32 = 10_000;
+/// What is said to every connection: statements wait so many milliseconds for another process that writes, and readers go on
+/// while one writes. Where the file cannot have the latter, the mode it has will do.
+pub const PRAGMAS: [&str; 2] = ["PRAGMA busy_timeout=10000", "PRAGMA journal_mode=WAL"];
 
 /// More statements than we have shapes of; reached only if shapes were made up at run time.
 const KEPT_STATEMENTS: usize = 128;
@@ -80,10 +81,9 @@ impl Database {
             log!(Error, "cannot open the SQLite database {}: {}", path.to_string_lossy(), database.error());
             return Some(Err(DbError));
         }
-        // SAFETY: an open handle. Several processes write: they wait for each other instead of failing.
-        unsafe { (library.busy_timeout)(raw, BUSY_TIMEOUT) };
-        // Readers go on while one writes. Where the file cannot have that, the mode it has will do.
-        let _ = database.text("PRAGMA journal_mode=WAL");
+        for pragma in PRAGMAS {
+            let _ = database.text(pragma);
+        }
         Some(Ok(database))
     }
 

@@ -60,7 +60,6 @@ functions! {
     open_v2: "sqlite3_open_v2", fn(*const c_char, *mut Database, c_int, *const c_char) -> c_int;
     close: "sqlite3_close", fn(Database) -> c_int;
     errmsg: "sqlite3_errmsg", fn(Database) -> *const c_char;
-    busy_timeout: "sqlite3_busy_timeout", fn(Database, c_int) -> c_int;
     changes: "sqlite3_changes", fn(Database) -> c_int;
     prepare_v3: "sqlite3_prepare_v3", fn(Database, *const c_char, c_int, u32, *mut Statement, *mut *const c_char) -> c_int;
     bind_null: "sqlite3_bind_null", fn(Statement, c_int) -> c_int;
