@@ -49,10 +49,10 @@ def test_registration_becomes_a_publication(responder):
         made = Responder()
         with registrar(made, which) as kamailio:
             phone = Phone(kamailio, "alice")
-            phone.register(), made.wait(1)
-            phone.register(), made.wait(2)
-            phone.register(0), made.wait(3)
-            time.sleep(0.3)
+            for count, expires in enumerate((600, 600, 0), 1):
+                phone.register(expires), made.wait(count)
+                # Stock forgets an entity tag whose answer it has not read when the next registration comes.
+                time.sleep(0.3)
             seen[which] = [(etag(m), m.get("Expires"), m.get("Event"), "open" in m.text, "closed" in m.text) for m in made.requests]
             phone.close()
         made.close()
