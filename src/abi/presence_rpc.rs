@@ -1,8 +1,8 @@
 //! The RPC commands of presence.
 use super::c_types::rpc_t;
 use super::{presence_calls, presence_module, state};
+use crate::bridge::lane::Documents;
 use crate::bridge::shared_publication::SharedPublication;
-use crate::bridge::tables::Documents;
 use crate::host::rpc::{Rpc, Struct};
 use crate::host::{log, msg};
 use crate::presence::config::PublicationMode;

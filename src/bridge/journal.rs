@@ -1,8 +1,8 @@
 //! What happens between memory and tables outside of requests: restore at start-up, write-back, cleaning, notifier turns.
 use super::active_watchers as rows;
 use super::counters::{self, Counter};
+use super::member::Hold;
 use super::nodes::NodeId;
-use super::tables::Hold;
 use super::world::World;
 use crate::host::clock;
 use crate::host::db::{Op, Value};

@@ -1,9 +1,10 @@
 //! The lanes of resources: what happened, who sends, and portions of NOTIFYs in the order of the changes.
 use super::active_watchers as rows;
 use super::counters::{self, Counter};
+use super::lane::{ChangedWatcher, SharedOnce};
 use super::members::mark_changed;
 use super::shared_publication::SharedPublication;
-use super::tables::{ChangedWatcher, Shard, SharedOnce};
+use super::tables::Shard;
 use super::world::World;
 use crate::host::shm::{self, NoMemory, ShmBox};
 use crate::log;

@@ -1,6 +1,8 @@
 //! Subscriptions in memory (modes 0, 1, 2): added, renewed, ended, listed, and written where the mode promises it.
 use super::active_watchers as rows;
-use super::tables::{Documents, Farewell, Hold, Member, SharedSubscription, Tables};
+use super::lane::{Documents, Farewell};
+use super::member::{Hold, Member, SharedSubscription};
+use super::tables::Tables;
 use super::world::World;
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};
 use crate::log;
@@ -92,7 +94,7 @@ impl World {
             .map(|slot| tables.set_slot(dialog_hash, slot));
         drop(shard);
         match inserted {
-            Ok(()) => tables.count_watcher(watcher),
+            Ok(()) => tables.watchers.add(watcher),
             Err(_) => tables.unplace_dialog(dialog_hash),
         }
         inserted
@@ -243,7 +245,7 @@ impl World {
         shard.drop_idle_lane(rule, &resource);
         drop(shard);
         tables.unplace_dialog(hash);
-        tables.discount_watcher(watcher_hash(tables, &member.subscription));
+        tables.watchers.subtract(watcher_hash(tables, &member.subscription));
         let gone = member.subscription.to_private();
         let owner = member.hold.owner;
         drop(member);

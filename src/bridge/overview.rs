@@ -1,5 +1,6 @@
 //! What an operator wants to see first: who has the most watchers, and whose NOTIFYs fail.
-use super::tables::{Lane, Member};
+use super::lane::Lane;
+use super::member::Member;
 use super::world::World;
 use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;

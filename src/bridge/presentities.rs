@@ -1,7 +1,7 @@
 //! Publications in their stores: shared memory, the `presentity` table, or both.
+use super::lane::{Documents, Kept, Lane};
 use super::presentity_rows::{RowChange, read_rows, write_row};
 use super::shared_publication::SharedPublication;
-use super::tables::{Documents, Kept, Lane};
 use super::unwritten::Unwritten;
 use super::world::World;
 use crate::host::db::{Connection, DbError};

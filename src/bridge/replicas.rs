@@ -1,7 +1,8 @@
 //! Subscriptions of other nodes: replicas that are kept as their owners announce them, and taken over when an owner is lost.
 use super::counters::{self, Counter};
+use super::lane::Lane;
+use super::member::{Hold, Member};
 use super::nodes::NodeId;
-use super::tables::{Hold, Lane, Member};
 use super::world::World;
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log, process, shm};

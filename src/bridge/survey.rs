@@ -1,5 +1,5 @@
 //! How much there is: what operators see as gauges. Counted when somebody asks, at most once a second.
-use super::tables::Documents;
+use super::lane::Documents;
 use super::unwritten::Unwritten;
 use super::world::World;
 use crate::host::db::{Connection, DbError};

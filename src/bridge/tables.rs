@@ -1,191 +1,14 @@
 //! The tables in shared memory: shards, each under one lock, holding the lanes of resources and the subscriptions on them.
-//! A second index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
-use super::nodes::NodeId;
-use super::rare_list::RareList;
-use super::shared_publication::SharedPublication;
-use super::slots::Slots;
+//! An index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
+use super::dialog_index::DialogIndex;
+use super::lane::{Documents, Lane};
+use super::member::Member;
+use super::watcher_counts::WatcherCounts;
 use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
 use crate::host::sync::{Guard, Lock};
-use crate::presence::event_package::PackageId;
-use crate::presence::explain::Trail;
-use crate::presence::ports::Occasion;
 use crate::presence::resource::{Resource, UriRule};
-use crate::presence::subscription::{DialogId, Status, Subscription};
+use crate::presence::subscription::DialogId;
 use hashbrown::HashTable;
-
-/// A subscription whose strings are in shared memory.
-pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
-
-/// Who owns a subscription, and how often that has changed.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Hold {
-    /// The owner; whatever another node owns is a replica here.
-    pub owner: NodeId,
-    /// How often it has changed hands.
-    pub term: u32,
-}
-
-/// A subscription in its shard.
-pub struct Member {
-    /// The subscription.
-    pub subscription: SharedSubscription,
-    /// The hash of its resource.
-    pub lane_hash: u64,
-    /// Its place among the members of its lane.
-    pub place: u32,
-    /// The state of the resource it was last told.
-    pub seen: u32,
-    /// A NOTIFY of its own that is due.
-    pub due: Option<Occasion>,
-    /// It was another node's when the last changes were told: the NOTIFY of its own stands for them.
-    pub catches_up: bool,
-    /// The local CSeq its row holds.
-    pub written_cseq: u32,
-    /// What became of its NOTIFYs.
-    pub trail: Trail,
-    /// Whose it is.
-    pub hold: Hold,
-}
-
-impl Member {
-    /// What the next NOTIFY of a pass is sent for; `None` when it has been told all. A NOTIFY of its own does not stand for
-    /// that of a change: each SUBSCRIBE and each change is answered by one.
-    pub fn next_occasion(&mut self, generation: u32) -> Option<Occasion> {
-        // The counter wraps around.
-        let is_older = generation.wrapping_sub(self.seen) as i32 > 0;
-        if let Some(occasion) = self.due.take() {
-            if std::mem::take(&mut self.catches_up) && is_older {
-                self.seen = generation;
-            }
-            return Some(occasion);
-        }
-        if !is_older || self.subscription.numbers.status == Status::Terminated {
-            return None;
-        }
-        // The body of this pass is as new as the pass, not as new as the lane.
-        self.seen = generation;
-        Some(Occasion::Change)
-    }
-}
-
-/// What is known of the documents of a resource.
-pub enum Documents {
-    /// The table has to be asked.
-    Unknown,
-    /// These, in the order they were stored.
-    Known(ShmVec<SharedPublication>),
-}
-
-/// A composed body that is kept.
-pub struct Kept {
-    /// The body; `None`: it is known that there is none.
-    pub body: Option<ShmBox<[u8]>>,
-    /// Until when it is true.
-    pub valid_until: i64,
-}
-
-/// A watcher of the resource that a winfo lane has to tell about.
-pub struct ChangedWatcher {
-    /// URI, then id.
-    pub bytes: ShmBox<[u8]>,
-    /// Where the URI ends.
-    pub uri_len: u32,
-    /// Its status.
-    pub status: Status,
-    /// What made it.
-    pub event: &'static [u8],
-    /// When its subscription began and ends.
-    pub times: (i64, i64),
-}
-
-/// A subscription that has ended and whose last NOTIFY is due.
-pub struct Farewell {
-    /// The subscription as it was.
-    pub subscription: SharedSubscription,
-    /// Why it ended.
-    pub occasion: Occasion,
-}
-
-/// A document shown only in the next pass.
-pub enum SharedOnce {
-    /// It was removed from this place.
-    Removed(SharedPublication, usize),
-    /// It was published for once.
-    Body(ShmBox<[u8]>),
-}
-
-/// Everything that hangs on one resource.
-pub struct Lane {
-    /// Presentity URI.
-    pub uri: ShmBox<[u8]>,
-    /// Event package.
-    pub event: PackageId,
-    /// The hash of both.
-    pub hash: u64,
-    /// Somebody is sending for it.
-    pub busy: bool,
-    /// Something is due.
-    pub pending: bool,
-    /// Counts what its watchers are told of.
-    pub generation: u32,
-    /// Counts the states of its documents.
-    pub documents_version: u32,
-    /// The slots of its subscriptions.
-    pub members: Slots,
-    /// Last NOTIFYs that are due.
-    pub farewells: RareList<Farewell>,
-    /// A document for the next pass only.
-    pub once: Option<ShmBox<SharedOnce>>,
-    /// Watchers for the next winfo pass.
-    pub changes: RareList<ChangedWatcher>,
-    /// The next winfo pass is a full one.
-    pub full: bool,
-    /// Its documents.
-    pub documents: Documents,
-    /// Documents that are gone and whose rows are still there.
-    pub gone: RareList<SharedPublication>,
-    /// Its composed body.
-    pub kept: Option<Kept>,
-}
-
-impl Lane {
-    fn new(resource: &Resource, documents: Documents) -> Result<Lane, NoMemory> {
-        Ok(Lane {
-            uri: shm::copy(&resource.uri)?,
-            event: resource.event,
-            hash: resource.hash,
-            busy: false,
-            pending: false,
-            generation: 1,
-            documents_version: 1,
-            members: Slots::default(),
-            farewells: RareList::default(),
-            once: None,
-            changes: RareList::default(),
-            full: false,
-            documents,
-            gone: RareList::default(),
-            kept: None,
-        })
-    }
-
-    /// Whether nothing hangs on it any more.
-    pub fn is_idle(&self) -> bool {
-        let no_documents = matches!(&self.documents, Documents::Known(list) if list.is_empty()) && self.gone.is_empty();
-        !self.busy && !self.pending && self.members.is_empty() && self.farewells.is_empty() && no_documents
-    }
-
-    /// A change of documents: the kept body is no longer true.
-    pub fn documents_changed(&mut self) {
-        self.kept = None;
-        self.documents_version = self.documents_version.wrapping_add(1);
-    }
-
-    /// The resource of this lane.
-    pub fn resource(&self) -> Resource {
-        Resource { uri: self.uri.to_vec(), event: self.event, hash: self.hash }
-    }
-}
 
 /// One part of the tables, under one lock.
 pub struct Shard {
@@ -194,16 +17,6 @@ pub struct Shard {
     free: ShmVec<u32>,
     count: usize,
 }
-
-/// Where the subscription of a dialog is.
-struct DialogPlace {
-    hash: u64,
-    shard: u32,
-    slot: u32,
-}
-
-/// The slot of a subscription that is on its way into its shard.
-const NOT_YET: u32 = u32::MAX;
 
 /// The shard in which a dialog's subscription is, locked, and its slot there.
 pub struct Found<'t> {
@@ -234,79 +47,38 @@ impl std::ops::DerefMut for Found<'_> {
 /// All subscriptions and publications of the server.
 pub struct Tables {
     shards: ShmVec<Lock<Shard>>,
-    places: ShmVec<Lock<HashTable<DialogPlace, Shm>>>,
-    /// How many subscriptions each watcher has, where that is limited.
-    watchers: Option<ShmBox<Lock<HashTable<WatcherCount, Shm>>>>,
+    dialogs: DialogIndex,
+    /// How many subscriptions each watcher has, where that is limited. Not to be asked while a shard is locked.
+    pub watchers: WatcherCounts,
     rule: UriRule,
 }
 
-struct WatcherCount {
-    hash: u64,
-    count: usize,
-}
-
 /// How many parts the tables have: enough that workers seldom meet.
-const SHARDS: usize = 128;
+pub(super) const SHARDS: usize = 128;
 
 /// Room in each part from the start, so that the first thousands do not make them grow step by step.
-const FIRST: usize = 14;
+pub(super) const FIRST: usize = 14;
+
+/// The part in which a hash is at home.
+pub(super) fn index(hash: u64) -> usize {
+    // The high bits: hashbrown uses the low ones and the top seven.
+    (hash >> 40) as usize % SHARDS
+}
 
 impl Tables {
     /// Empty tables; `counts_watchers`: the subscriptions of each watcher are counted.
     pub fn new(rule: UriRule, counts_watchers: bool) -> Result<Tables, NoMemory> {
         let mut shards = ShmVec::new_in(Shm);
-        let mut places = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
-        places.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
         for _ in 0..SHARDS {
             shards.push(Lock::new(Shard::new()?));
-            let mut table = HashTable::new_in(Shm);
-            table.try_reserve(FIRST, |place: &DialogPlace| place.hash).map_err(|_| NoMemory)?;
-            places.push(Lock::new(table));
         }
-        let watchers = match counts_watchers {
-            true => Some(shm::boxed(Lock::new(HashTable::new_in(Shm)))?),
-            false => None,
-        };
-        Ok(Tables { shards, places, watchers, rule })
-    }
-
-    /// A watcher has one subscription more; nothing is counted without memory. Call without any shard locked.
-    pub fn count_watcher(&self, hash: u64) {
-        let Some(watchers) = &self.watchers else { return };
-        let mut watchers = watchers.lock();
-        if let Some(entry) = watchers.find_mut(hash, |entry| entry.hash == hash) {
-            entry.count += 1;
-        } else if watchers.try_reserve(1, |entry| entry.hash).is_ok() {
-            watchers.insert_unique(hash, WatcherCount { hash, count: 1 }, |entry| entry.hash);
-        }
-    }
-
-    /// A watcher has one subscription less. Call without any shard locked.
-    pub fn discount_watcher(&self, hash: u64) {
-        let Some(watchers) = &self.watchers else { return };
-        if let Ok(mut entry) = watchers.lock().find_entry(hash, |entry| entry.hash == hash) {
-            entry.get_mut().count -= 1;
-            if entry.get().count == 0 {
-                entry.remove();
-            }
-        }
-    }
-
-    /// How many subscriptions a watcher has.
-    pub fn subscriptions_of(&self, hash: u64) -> usize {
-        let Some(watchers) = &self.watchers else { return 0 };
-        watchers.lock().find(hash, |entry| entry.hash == hash).map_or(0, |entry| entry.count)
-    }
-
-    fn index(hash: u64) -> usize {
-        // The high bits: hashbrown uses the low ones and the top seven.
-        (hash >> 40) as usize % SHARDS
+        Ok(Tables { shards, dialogs: DialogIndex::new()?, watchers: WatcherCounts::new(counts_watchers)?, rule })
     }
 
     /// The shard a resource lives in, locked.
     pub fn shard(&self, resource_hash: u64) -> Guard<'_, Shard> {
-        self.shards[Self::index(resource_hash)].lock()
+        self.shards[index(resource_hash)].lock()
     }
 
     /// The number of shards, for passes over all of them.
@@ -324,50 +96,30 @@ impl Tables {
         self.rule.exact_hash(&[dialog.call_id, dialog.from_tag, dialog.to_tag])
     }
 
-    fn places(&self, dialog_hash: u64) -> Guard<'_, HashTable<DialogPlace, Shm>> {
-        self.places[Self::index(dialog_hash)].lock()
-    }
-
     /// The shard a dialog's subscription lives in, locked.
     pub fn shard_of_dialog(&self, dialog_hash: u64) -> Option<Found<'_>> {
-        let (shard, slot) = {
-            let places = self.places(dialog_hash);
-            let place = places.find(dialog_hash, |place| place.hash == dialog_hash)?;
-            (place.shard, place.slot)
-        };
-        Some(Found { shard: self.shards[shard as usize].lock(), slot })
+        let place = self.dialogs.find(dialog_hash)?;
+        Some(Found { shard: self.shards[place.shard as usize].lock(), slot: place.slot })
     }
 
     /// The slot of a dialog's subscription in its shard.
     pub fn slot_of_dialog(&self, dialog_hash: u64) -> Option<u32> {
-        Some(self.places(dialog_hash).find(dialog_hash, |place| place.hash == dialog_hash)?.slot)
+        Some(self.dialogs.find(dialog_hash)?.slot)
     }
 
     /// Notes in which shard a dialog is going to live. Call before the member is inserted, without any shard locked.
     pub fn place_dialog(&self, dialog_hash: u64, resource_hash: u64) -> Result<(), NoMemory> {
-        let mut places = self.places(dialog_hash);
-        if places.find(dialog_hash, |place| place.hash == dialog_hash).is_some() {
-            return Ok(());
-        }
-        places.try_reserve(1, |place| place.hash).map_err(|_| NoMemory)?;
-        let shard = Self::index(resource_hash) as u32;
-        places.insert_unique(dialog_hash, DialogPlace { hash: dialog_hash, shard, slot: NOT_YET }, |place| place.hash);
-        Ok(())
+        self.dialogs.announce(dialog_hash, index(resource_hash) as u32)
     }
 
     /// Notes the slot of a member that was inserted; its shard is still locked.
     pub fn set_slot(&self, dialog_hash: u64, slot: u32) {
-        if let Some(place) = self.places(dialog_hash).find_mut(dialog_hash, |place| place.hash == dialog_hash) {
-            place.slot = slot;
-        }
+        self.dialogs.set_slot(dialog_hash, slot);
     }
 
     /// Forgets where a dialog lives. Call after the member was removed, without any shard locked.
     pub fn unplace_dialog(&self, dialog_hash: u64) {
-        let mut places = self.places(dialog_hash);
-        if let Ok(entry) = places.find_entry(dialog_hash, |place| place.hash == dialog_hash) {
-            entry.remove();
-        }
+        self.dialogs.remove(dialog_hash);
     }
 
     /// How many subscriptions there are.
@@ -458,7 +210,7 @@ impl Shard {
         self.members.get_mut(slot as usize)?.as_deref_mut()
     }
 
-    /// The lane's member in a slot, and the lane, both to change: the lane is taken by its hash.
+    /// The subscription in a slot, to look at.
     pub fn member_in_slot(&self, slot: u32) -> Option<&Member> {
         self.members.get(slot as usize)?.as_deref()
     }
@@ -519,8 +271,11 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bridge::member::Hold;
     use crate::host::fake;
-    use crate::presence::subscription::{FIELDS, Journal, Numbers};
+    use crate::presence::event_package::PackageId;
+    use crate::presence::explain::Trail;
+    use crate::presence::subscription::{FIELDS, Journal, Numbers, Status, Subscription};
 
     const RULE: UriRule = UriRule { ignore_case: false, seed: 7 };
 

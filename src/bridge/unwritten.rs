@@ -1,8 +1,8 @@
 //! Publications that are written some time after they are answered (`publ_update_period`): each period writes the newest state
 //! of what has changed since the last one.
 use super::counters::{self, Counter};
+use super::lane::{Documents, Lane};
 use super::presentity_rows::{delete_record, insert_row, update_record};
-use super::tables::{Documents, Lane};
 use super::world::World;
 use crate::log;
 use crate::presence::error::StoreError;

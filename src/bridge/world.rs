@@ -418,7 +418,7 @@ impl Ports for World {
     fn count_subscriptions_of(&mut self, subscription: &Subscription) -> Result<usize, StoreError> {
         match self.config.subscriptions {
             SubscriptionMode::Database => self.count_rows_of_watcher(subscription),
-            _ => Ok(self.shared.tables.subscriptions_of(watcher_hash(&self.shared.tables, subscription))),
+            _ => Ok(self.shared.tables.watchers.of(watcher_hash(&self.shared.tables, subscription))),
         }
     }
     fn memory_used(&self) -> usize {
@@ -558,5 +558,5 @@ fn keep_for_reply(subscription: &Subscription) -> Ticket {
 
 /// Takes back what was kept for the answer to a NOTIFY.
 pub fn take_kept(ticket: Ticket) -> Option<Subscription> {
-    ticket.redeem::<super::tables::SharedSubscription>().map(|shared| shared.to_private())
+    ticket.redeem::<super::member::SharedSubscription>().map(|shared| shared.to_private())
 }

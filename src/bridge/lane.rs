@@ -1,0 +1,130 @@
+//! Everything that hangs on one resource, as the tables hold it.
+use super::member::SharedSubscription;
+use super::rare_list::RareList;
+use super::shared_publication::SharedPublication;
+use super::slots::Slots;
+use crate::host::shm::{self, NoMemory, ShmBox, ShmVec};
+use crate::presence::event_package::PackageId;
+use crate::presence::ports::Occasion;
+use crate::presence::resource::Resource;
+use crate::presence::subscription::Status;
+
+/// What is known of the documents of a resource.
+pub enum Documents {
+    /// The table has to be asked.
+    Unknown,
+    /// These, in the order they were stored.
+    Known(ShmVec<SharedPublication>),
+}
+
+/// A composed body that is kept.
+pub struct Kept {
+    /// The body; `None`: it is known that there is none.
+    pub body: Option<ShmBox<[u8]>>,
+    /// Until when it is true.
+    pub valid_until: i64,
+}
+
+/// A watcher of the resource that a winfo lane has to tell about.
+pub struct ChangedWatcher {
+    /// URI, then id.
+    pub bytes: ShmBox<[u8]>,
+    /// Where the URI ends.
+    pub uri_len: u32,
+    /// Its status.
+    pub status: Status,
+    /// What made it.
+    pub event: &'static [u8],
+    /// When its subscription began and ends.
+    pub times: (i64, i64),
+}
+
+/// A subscription that has ended and whose last NOTIFY is due.
+pub struct Farewell {
+    /// The subscription as it was.
+    pub subscription: SharedSubscription,
+    /// Why it ended.
+    pub occasion: Occasion,
+}
+
+/// A document shown only in the next pass.
+pub enum SharedOnce {
+    /// It was removed from this place.
+    Removed(SharedPublication, usize),
+    /// It was published for once.
+    Body(ShmBox<[u8]>),
+}
+
+/// Everything that hangs on one resource.
+pub struct Lane {
+    /// Presentity URI.
+    pub uri: ShmBox<[u8]>,
+    /// Event package.
+    pub event: PackageId,
+    /// The hash of both.
+    pub hash: u64,
+    /// Somebody is sending for it.
+    pub busy: bool,
+    /// Something is due.
+    pub pending: bool,
+    /// Counts what its watchers are told of.
+    pub generation: u32,
+    /// Counts the states of its documents.
+    pub documents_version: u32,
+    /// The slots of its subscriptions.
+    pub members: Slots,
+    /// Last NOTIFYs that are due.
+    pub farewells: RareList<Farewell>,
+    /// A document for the next pass only.
+    pub once: Option<ShmBox<SharedOnce>>,
+    /// Watchers for the next winfo pass.
+    pub changes: RareList<ChangedWatcher>,
+    /// The next winfo pass is a full one.
+    pub full: bool,
+    /// Its documents.
+    pub documents: Documents,
+    /// Documents that are gone and whose rows are still there.
+    pub gone: RareList<SharedPublication>,
+    /// Its composed body.
+    pub kept: Option<Kept>,
+}
+
+impl Lane {
+    /// A lane on which nothing hangs yet.
+    pub fn new(resource: &Resource, documents: Documents) -> Result<Lane, NoMemory> {
+        Ok(Lane {
+            uri: shm::copy(&resource.uri)?,
+            event: resource.event,
+            hash: resource.hash,
+            busy: false,
+            pending: false,
+            generation: 1,
+            documents_version: 1,
+            members: Slots::default(),
+            farewells: RareList::default(),
+            once: None,
+            changes: RareList::default(),
+            full: false,
+            documents,
+            gone: RareList::default(),
+            kept: None,
+        })
+    }
+
+    /// Whether nothing hangs on it any more.
+    pub fn is_idle(&self) -> bool {
+        let no_documents = matches!(&self.documents, Documents::Known(list) if list.is_empty()) && self.gone.is_empty();
+        !self.busy && !self.pending && self.members.is_empty() && self.farewells.is_empty() && no_documents
+    }
+
+    /// A change of documents: the kept body is no longer true.
+    pub fn documents_changed(&mut self) {
+        self.kept = None;
+        self.documents_version = self.documents_version.wrapping_add(1);
+    }
+
+    /// The resource of this lane.
+    pub fn resource(&self) -> Resource {
+        Resource { uri: self.uri.to_vec(), event: self.event, hash: self.hash }
+    }
+}

@@ -1,0 +1,61 @@
+//! A subscription as the tables hold it.
+use super::nodes::NodeId;
+use crate::host::shm::ShmBox;
+use crate::presence::explain::Trail;
+use crate::presence::ports::Occasion;
+use crate::presence::subscription::{Status, Subscription};
+
+/// A subscription whose strings are in shared memory.
+pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
+
+/// Who owns a subscription, and how often that has changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hold {
+    /// The owner; whatever another node owns is a replica here.
+    pub owner: NodeId,
+    /// How often it has changed hands.
+    pub term: u32,
+}
+
+/// A subscription in its shard.
+pub struct Member {
+    /// The subscription.
+    pub subscription: SharedSubscription,
+    /// The hash of its resource.
+    pub lane_hash: u64,
+    /// Its place among the members of its lane.
+    pub place: u32,
+    /// The state of the resource it was last told.
+    pub seen: u32,
+    /// A NOTIFY of its own that is due.
+    pub due: Option<Occasion>,
+    /// It was another node's when the last changes were told: the NOTIFY of its own stands for them.
+    pub catches_up: bool,
+    /// The local CSeq its row holds.
+    pub written_cseq: u32,
+    /// What became of its NOTIFYs.
+    pub trail: Trail,
+    /// Whose it is.
+    pub hold: Hold,
+}
+
+impl Member {
+    /// What the next NOTIFY of a pass is sent for; `None` when it has been told all. A NOTIFY of its own does not stand for
+    /// that of a change: each SUBSCRIBE and each change is answered by one.
+    pub fn next_occasion(&mut self, generation: u32) -> Option<Occasion> {
+        // The counter wraps around.
+        let is_older = generation.wrapping_sub(self.seen) as i32 > 0;
+        if let Some(occasion) = self.due.take() {
+            if std::mem::take(&mut self.catches_up) && is_older {
+                self.seen = generation;
+            }
+            return Some(occasion);
+        }
+        if !is_older || self.subscription.numbers.status == Status::Terminated {
+            return None;
+        }
+        // The body of this pass is as new as the pass, not as new as the lane.
+        self.seen = generation;
+        Some(Occasion::Change)
+    }
+}
