@@ -1,6 +1,5 @@
 """A server with the load generator beside it, and what they cost."""
 import json
-import os
 import pathlib
 import re
 import subprocess
@@ -76,10 +75,6 @@ class Counted(Rig):
         self.worker = int(found[0])
         return self
 
-    def control(self, what):
-        subprocess.run(["callgrind_control", what, str(self.worker)], check=True, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL, timeout=60)
-
     def instructions(self):
         """What the worker has run since it started or was last set to zero."""
         text = subprocess.run(["callgrind_control", "-e", str(self.worker)], check=True, capture_output=True, text=True,
@@ -93,7 +88,3 @@ class Counted(Rig):
         if figures["done"] != details["count"]:
             raise RuntimeError("only %s of %s: %s" % (figures["done"], details["count"], figures))
         return (self.instructions() - before) / details["count"]
-
-
-def environment_cores():
-    return len(os.sched_getaffinity(0))

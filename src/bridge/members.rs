@@ -138,49 +138,69 @@ impl World {
 
     /// See [`crate::presence::ports::Ports::renew`].
     pub(super) fn renew_member(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
-        let tables = &self.shared.tables;
         let dialog = current.dialog();
-        let hash = tables.dialog_hash(dialog);
         let mut changes = renewal.changes();
         changes.retain(|(field, value)| current.get(*field) != *value);
         let renewed = match changes.is_empty() {
             true => None,
             false => Some(current.with(&changes).map_err(|_| StoreError::NoMemory)?),
         };
+        let now = crate::host::clock::now();
+        let changed = self.change_member(dialog, renewed.as_ref(), |member| {
+            if !member.hold.owner.is_here() {
+                super::replicas::take_over(member);
+            }
+            let numbers = &mut member.subscription.numbers;
+            numbers.expires_at = renewal.expires_at;
+            numbers.remote_cseq = renewal.remote_cseq;
+            numbers.refreshed_at = now;
+            numbers.status = renewal.status;
+            mark_changed(&mut numbers.journal);
+            if self.config.subscriptions == SubscriptionMode::WriteThrough {
+                numbers.updated = 0;
+                numbers.updated_winfo = 0;
+            }
+        })?;
+        if changed {
+            self.pass_on(dialog)?;
+        }
+        Ok(changed)
+    }
+
+    /// Gives a member other strings, if there are any, and changes it, under its lock; `false` when it is gone.
+    pub(super) fn change_member(
+        &self,
+        dialog: DialogId<'_>,
+        strings: Option<&Subscription>,
+        change: impl FnOnce(&mut Member),
+    ) -> Result<bool, StoreError> {
+        let tables = &self.shared.tables;
+        let hash = tables.dialog_hash(dialog);
         // A longer block is made before the lock is taken; the old one is freed after.
         let mut longer = None;
-        let mut shard = loop {
+        loop {
             let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(false) };
             let Some(member) = shard.find(dialog) else { return Ok(false) };
-            match &renewed {
-                Some(renewed) if !put_strings(member, renewed, &mut longer) => {
+            match strings {
+                Some(strings) if !put_strings(member, strings, &mut longer) => {
                     drop(shard);
-                    longer = Some(renewed.map(shm::copy)?);
+                    longer = Some(strings.map(shm::copy)?);
                 }
-                _ => break shard,
+                _ => {
+                    change(member);
+                    return Ok(true);
+                }
             }
-        };
-        let Some(member) = shard.find(dialog) else { return Ok(false) };
-        if !member.hold.owner.is_here() {
-            super::replicas::take_over(member);
         }
-        let numbers = &mut member.subscription.numbers;
-        numbers.expires_at = renewal.expires_at;
-        numbers.remote_cseq = renewal.remote_cseq;
-        numbers.refreshed_at = crate::host::clock::now();
-        numbers.status = renewal.status;
-        mark_changed(&mut numbers.journal);
-        if self.config.subscriptions == SubscriptionMode::WriteThrough {
-            numbers.updated = 0;
-            numbers.updated_winfo = 0;
-        }
-        drop(shard);
-        drop(longer);
+    }
+
+    /// A member has changed: its row and the other nodes are told.
+    fn pass_on(&self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         if self.writes_through() {
             self.write_member(dialog, 1)?;
         }
         self.announce_member(dialog);
-        Ok(true)
+        Ok(())
     }
 
     /// Writes the row of a member as it is now, counted up by `ahead` NOTIFYs that follow at once.
@@ -317,29 +337,20 @@ impl World {
         dialog: DialogId<'_>,
         standing: &Standing,
     ) -> Result<bool, StoreError> {
-        let tables = &self.shared.tables;
-        let hash = tables.dialog_hash(dialog);
         let Some(current) = self.find_member(dialog) else { return Ok(false) };
         let known = current.numbers.status == standing.status && current.get(Field::Reason) == standing.reason;
         if known || !self.is_owned(dialog) {
             return Ok(false);
         }
         let with = current.with(&[(Field::Reason, &standing.reason)]).map_err(|_| StoreError::NoMemory)?;
-        let fresh = with.map(shm::copy)?;
-        let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(false) };
-        let Some(member) = shard.find(dialog) else { return Ok(false) };
-        let numbers = member.subscription.numbers;
-        let old = std::mem::replace(&mut member.subscription, fresh);
-        member.subscription.numbers = numbers;
-        member.subscription.numbers.status = standing.status;
-        mark_changed(&mut member.subscription.numbers.journal);
-        drop(shard);
-        drop(old);
-        if self.writes_through() {
-            self.write_member(dialog, 1)?;
+        let changed = self.change_member(dialog, Some(&with), |member| {
+            member.subscription.numbers.status = standing.status;
+            mark_changed(&mut member.subscription.numbers.journal);
+        })?;
+        if changed {
+            self.pass_on(dialog)?;
         }
-        self.announce_member(dialog);
-        Ok(true)
+        Ok(changed)
     }
 
     /// Notes that a NOTIFY was answered by something else than success.

@@ -107,11 +107,6 @@ impl Nodes {
         self.joined_at.store(now, Ordering::Relaxed);
     }
 
-    /// Whether we found the cluster a short while ago.
-    pub fn is_joining(&self, now: i64) -> bool {
-        now - self.joined_at.load(Ordering::Relaxed) <= JOINING
-    }
-
     /// Whether what we asked the others for may still be on its way.
     pub fn has_just_joined(&self, now: i64, started: i64) -> bool {
         // Others may tell us of subscriptions before dmq has told us that we joined.
@@ -210,7 +205,7 @@ impl Nodes {
     pub fn observe(&self, seen: &[dmq::Node], now: i64) -> Vec<Address> {
         let mut returned = Vec::new();
         // Who comes after us asks for what there is; whoever we find or find again is told.
-        let new_here = self.is_joining(now);
+        let new_here = now - self.joined_at.load(Ordering::Relaxed) <= JOINING;
         for other in seen.iter().filter(|node| !node.local) {
             let Ok(fresh) = Node::new(b"", Some(&other.address), now) else { continue };
             let mut list = self.list.lock();

@@ -8,7 +8,7 @@ use crate::host::db::{Connection, DbError};
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};
 use crate::presence::config::PublicationMode;
 use crate::presence::error::StoreError;
-use crate::presence::publication::{self, Applied, Change, Plan, Publication};
+use crate::presence::publication::{self, Applied, Change, Plan, Publication, Stored};
 use crate::presence::resource::Resource;
 use crate::sip::uri;
 
@@ -53,11 +53,7 @@ impl World {
             PublicationMode::Cached => {
                 let _order = self.order_of(resource);
                 self.load_documents(resource)?;
-                let (applied, mut rows) = self.change_in_memory(resource, change)?;
-                if self.writes_publications_later() {
-                    // What has a record id waits in memory.
-                    rows.retain(|row| row.ruid().is_empty());
-                }
+                let (applied, rows) = self.change_in_memory(resource, change)?;
                 if let Err(error) = self.write_rows(resource, &rows) {
                     // The table is the truth: read it again next time.
                     self.forget_documents(resource);
@@ -94,7 +90,8 @@ impl World {
         let (applied, rows) = match (Plan::of(&documents, change), change) {
             (Plan::Insert { replaced }, Change::Insert(new)) => {
                 replaced.iter().for_each(|at| self.bury(resource, &documents[*at]));
-                let mut rows: Vec<_> = replaced.iter().map(|at| RowChange::delete(&documents[*at])).collect();
+                let mut rows: Vec<_> =
+                    replaced.iter().map(|at| RowChange::Delete(documents[*at].etag.clone())).collect();
                 rows.push(RowChange::Insert(new.clone()));
                 (Applied::Inserted, rows)
             }
@@ -104,10 +101,9 @@ impl World {
                 let row = RowChange::Update { before: modification.etag.clone(), after, with_body };
                 (Applied::Modified { changed: !keep_body }, vec![row])
             }
-            (Plan::Remove { at }, Change::Remove(_)) => {
+            (Plan::Remove { at }, Change::Remove(etag)) => {
                 self.bury(resource, &documents[at]);
-                let row = RowChange::delete(&documents[at]);
-                (Applied::Removed(documents.swap_remove(at), at), vec![row])
+                (Applied::Removed(documents.swap_remove(at), at), vec![RowChange::Delete(etag.clone())])
             }
             _ => return Ok(Applied::NoMatch),
         };
@@ -119,19 +115,22 @@ impl World {
         Ok(applied)
     }
 
+    /// Changes the documents in memory; returns what has to be done to the table at once.
     fn change_in_memory(
         &mut self,
         resource: &Resource,
         change: &Change,
     ) -> Result<(Applied, Vec<RowChange>), StoreError> {
         let rule = self.shared.tables.rule();
-        let want_rows = self.config.publications == PublicationMode::Cached;
+        let (cached, later) = (self.config.publications == PublicationMode::Cached, self.writes_publications_later());
+        // What is written later is found by its record id: rows that were made without one are changed at once.
+        let waits = |ruid: &[u8]| later && !ruid.is_empty();
+        let wants_row = |ruid: &[u8]| cached && !waits(ruid);
         // Whatever needs memory for certain is made before the lock is taken.
         let inserted = match change {
             Change::Insert(new) => Some(SharedPublication::new(new)?),
             _ => None,
         };
-        let later = self.writes_publications_later();
         // Documents that others have taken the place of, and those that nothing has.
         let (mut garbage, mut left) = (Vec::new(), Vec::new());
         let mut shard = self.shared.tables.shard(resource.hash);
@@ -152,11 +151,12 @@ impl World {
                 }
                 left.extend(replaced.into_iter().rev().map(|at| list.remove(at)));
                 list.extend(inserted.map(|mut document| {
-                    document.unwritten = if later { Unwritten::Row } else { Unwritten::Nothing };
+                    document.unwritten = if waits(&new.ruid) { Unwritten::Row } else { Unwritten::Nothing };
                     document
                 }));
-                if want_rows {
-                    rows.extend(left.iter().map(|old| RowChange::delete(&old.to_private())));
+                let replaced = left.iter().filter(|old| wants_row(old.ruid()));
+                rows.extend(replaced.map(|old| RowChange::Delete(old.etag().to_vec())));
+                if wants_row(&new.ruid) {
                     rows.push(RowChange::Insert(new.clone()));
                 }
                 Applied::Inserted
@@ -165,37 +165,41 @@ impl World {
                 let mut document = list[at].to_private();
                 let with_body = modify(&mut document, modification, keep_body);
                 let mut fresh = SharedPublication::new(&document)?;
-                if later && !document.ruid.is_empty() {
+                if waits(&document.ruid) {
                     fresh.unwritten = list[at].unwritten.changed();
                 }
-                if want_rows {
+                if cached {
                     garbage.push(std::mem::replace(&mut list[at], fresh));
-                    rows.push(RowChange::Update { before: modification.etag.clone(), after: document, with_body });
                 } else {
                     // In memory the order is that of the last change.
                     garbage.push(list.remove(at));
                     list.push(fresh);
                 }
+                if wants_row(&document.ruid) {
+                    rows.push(RowChange::Update { before: modification.etag.clone(), after: document, with_body });
+                }
                 Applied::Modified { changed: !keep_body }
             }
-            (Plan::Remove { at }, Change::Remove(_)) => {
+            (Plan::Remove { at }, Change::Remove(etag)) => {
                 if later {
                     lane.gone.try_reserve(1)?;
                 }
                 let old = list.remove(at);
                 let gone = old.to_private();
                 left.push(old);
-                if want_rows {
-                    rows.push(RowChange::delete(&gone));
+                if wants_row(&gone.ruid) {
+                    rows.push(RowChange::Delete(etag.clone()));
                 }
                 Applied::Removed(gone, at)
             }
             _ => return Ok((Applied::NoMatch, Vec::new())),
         };
-        let buried: Vec<_> = left.iter().map(SharedPublication::to_private).collect();
+        let buried: Vec<_> = match self.config.replicates {
+            true => left.iter().map(SharedPublication::to_private).collect(),
+            false => Vec::new(),
+        };
         for old in left {
-            let has_row = old.unwritten != Unwritten::Row && !old.ruid().is_empty();
-            if later && has_row {
+            if waits(old.ruid()) && old.unwritten != Unwritten::Row {
                 // There is room for it.
                 let _ = lane.gone.push(old);
             } else {
@@ -346,14 +350,14 @@ impl World {
             let _order = self.order_of(&resource);
             // It may have been refreshed since it was read.
             let documents = self.stored_documents(&resource)?;
-            let Some(over) = documents.iter().find(|p| p.etag == etag && p.expires_at > 0 && p.expires_at < now) else {
+            if !documents.iter().any(|p| p.etag == etag && p.expires_at > 0 && p.expires_at < now) {
                 continue;
-            };
+            }
             if self.config.publications == PublicationMode::Cached {
                 self.load_documents(&resource)?;
                 self.change_in_memory(&resource, &Change::Remove(etag.clone()))?;
             }
-            self.write_rows(&resource, &[RowChange::delete(over)])?;
+            self.write_rows(&resource, &[RowChange::Delete(etag)])?;
             if let Some(lane) = self.shared.tables.shard(resource.hash).lane(self.shared.tables.rule(), &resource) {
                 lane.documents_changed();
             }

@@ -19,23 +19,8 @@ pub(super) enum RowChange {
     Insert(Publication),
     /// Other values in the row that has this entity tag.
     Update { before: Vec<u8>, after: Publication, with_body: bool },
-    /// No row any more.
-    Delete { etag: Vec<u8>, ruid: Vec<u8> },
-}
-
-impl RowChange {
-    /// The removal of a document's row.
-    pub(super) fn delete(gone: &Publication) -> RowChange {
-        RowChange::Delete { etag: gone.etag.clone(), ruid: gone.ruid.clone() }
-    }
-
-    /// The record it is about; empty for rows that were written without one.
-    pub(super) fn ruid(&self) -> &[u8] {
-        match self {
-            RowChange::Insert(publication) | RowChange::Update { after: publication, .. } => &publication.ruid,
-            RowChange::Delete { ruid, .. } => ruid,
-        }
-    }
+    /// No row with this entity tag any more.
+    Delete(Vec<u8>),
 }
 
 /// The columns that name a resource's rows.
@@ -126,7 +111,7 @@ pub(super) fn write_row(
             // The record id is unique by itself: a shorter statement, and one index to look at.
             db.update(table, &cells, &[is_record(&after.ruid), etag_is(before)])
         }
-        RowChange::Delete { etag, .. } => db.delete(table, &[domain_is, user_is, event_is, etag_is(etag)]),
+        RowChange::Delete(etag) => db.delete(table, &[domain_is, user_is, event_is, etag_is(etag)]),
     }
 }
 

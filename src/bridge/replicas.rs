@@ -311,19 +311,11 @@ impl World {
         if !contact.is_empty() {
             changes.push((Field::LocalContact, &contact));
         }
-        let fresh = replica.with(&changes).map_err(|_| StoreError::NoMemory)?.map(shm::copy)?;
-        let hash = self.shared.tables.dialog_hash(dialog);
-        let before = {
-            let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(()) };
-            let Some(member) = shard.find(dialog) else { return Ok(()) };
-            let numbers = member.subscription.numbers;
-            let before = std::mem::replace(&mut member.subscription, fresh);
-            member.subscription.numbers = numbers;
-            take_over(member);
-            before
-        };
-        drop(before);
-        self.tell_takeover(dialog)
+        let ours = replica.with(&changes).map_err(|_| StoreError::NoMemory)?;
+        match self.change_member(dialog, Some(&ours), take_over)? {
+            true => self.tell_takeover(dialog),
+            false => Ok(()),
+        }
     }
 
     fn tell_takeover(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {

@@ -281,18 +281,10 @@ mod tests {
 
     fn member(resource: &Resource, call: &str) -> Result<ShmBox<Member>, NoMemory> {
         let numbers = Numbers {
-            event: resource.event,
-            status: Status::Active,
             expires_at: 100,
-            local_cseq: 0,
             remote_cseq: 1,
-            version: 0,
-            flags: 0,
-            updated: -1,
-            updated_winfo: -1,
-            since: 0,
-            refreshed_at: 0,
             journal: Journal::Insert,
+            ..Numbers::new(resource.event, Status::Active)
         };
         let mut fields: [&[u8]; FIELDS] = [b"x"; FIELDS];
         fields[0] = &resource.uri;

@@ -49,6 +49,10 @@ impl Group {
         if !gone.is_empty() {
             self.gone.push((lane.resource(), gone));
         }
+        let Documents::Known(list) = &lane.documents else { return };
+        if list.iter().all(|document| document.unwritten == Unwritten::Nothing) {
+            return;
+        }
         let resource = lane.resource();
         let Documents::Known(list) = &mut lane.documents else { return };
         for document in list.iter_mut().filter(|document| document.unwritten != Unwritten::Nothing) {

@@ -100,12 +100,7 @@ impl Database {
 
     /// Runs a statement with the values of `verb` and the conditions.
     pub fn run(&self, table: &[u8], verb: Verb<'_>, conditions: &[Cond<'_>]) -> Result<Table, DbError> {
-        let shape = shape(table, verb, conditions);
-        let kept = self.statements.borrow().get(&shape).copied();
-        let statement = match kept {
-            Some(statement) => statement,
-            None => self.keep(shape, &sql(table, verb, conditions))?,
-        };
+        let statement = self.kept(shape(table, verb, conditions), || sql(table, verb, conditions))?;
         let run = Run { database: self, statement };
         let cells: &[Cell<'_>] = match verb {
             Verb::Insert(cells) | Verb::Update(cells) => cells,
@@ -129,17 +124,17 @@ impl Database {
 
     /// Runs a statement without values that is kept.
     pub fn plain(&self, sql: &'static str) -> Result<(), DbError> {
-        let shape = vec![sql.as_ptr() as usize, sql.len()];
-        let kept = self.statements.borrow().get(&shape).copied();
-        let statement = match kept {
-            Some(statement) => statement,
-            None => self.keep(shape, sql)?,
-        };
+        let statement = self.kept(vec![sql.as_ptr() as usize, sql.len()], || sql.to_owned())?;
         Run { database: self, statement }.rows().map(|_| ())
     }
 
-    fn keep(&self, shape: Shape, sql: &str) -> Result<Statement, DbError> {
-        let statement = self.prepare(sql, library::PREPARE_PERSISTENT)?;
+    /// The statement of a shape, prepared when it is first needed.
+    fn kept(&self, shape: Shape, sql: impl FnOnce() -> String) -> Result<Statement, DbError> {
+        let kept = self.statements.borrow().get(&shape).copied();
+        if let Some(statement) = kept {
+            return Ok(statement);
+        }
+        let statement = self.prepare(&sql(), library::PREPARE_PERSISTENT)?;
         let mut statements = self.statements.borrow_mut();
         if statements.len() >= KEPT_STATEMENTS {
             self.finalize(&mut statements);

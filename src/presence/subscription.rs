@@ -101,6 +101,26 @@ pub struct Numbers {
     pub journal: Journal,
 }
 
+impl Numbers {
+    /// Those of a subscription to which nothing has happened.
+    pub fn new(event: PackageId, status: Status) -> Numbers {
+        Numbers {
+            event,
+            status,
+            expires_at: 0,
+            local_cseq: 0,
+            remote_cseq: 0,
+            version: 0,
+            flags: 0,
+            updated: -1,
+            updated_winfo: -1,
+            since: 0,
+            refreshed_at: 0,
+            journal: Journal::Clean,
+        }
+    }
+}
+
 /// A subscription whose strings are in `B`: a private block, or one in shared memory.
 #[derive(Debug, Clone)]
 pub struct Subscription<B = Box<[u8]>> {
@@ -131,20 +151,7 @@ impl Subscription {
 impl Subscription {
     /// A watcher as its package is asked about it: a subscription without a dialog, of whose strings these are given.
     pub fn without_dialog(event: PackageId, status: Status, given: &[(Field, &[u8])]) -> Result<Self, TooLong> {
-        let numbers = Numbers {
-            event,
-            status,
-            expires_at: 0,
-            local_cseq: 0,
-            remote_cseq: 0,
-            version: 0,
-            flags: 0,
-            updated: -1,
-            updated_winfo: -1,
-            since: 0,
-            refreshed_at: 0,
-            journal: Journal::Clean,
-        };
+        let numbers = Numbers::new(event, status);
         let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
         for (field, value) in given {
             fields[*field as usize] = value;
@@ -240,18 +247,10 @@ mod tests {
 
     pub(crate) fn numbers() -> Numbers {
         Numbers {
-            event: PackageId(0),
-            status: Status::Active,
             expires_at: 100,
-            local_cseq: 0,
             remote_cseq: 1,
-            version: 0,
-            flags: 0,
-            updated: -1,
-            updated_winfo: -1,
-            since: 0,
-            refreshed_at: 0,
             journal: Journal::Insert,
+            ..Numbers::new(PackageId(0), Status::Active)
         }
     }
 
