@@ -7,6 +7,7 @@ pub mod dmq;
 pub mod log;
 pub mod msg;
 pub mod params;
+pub mod pool;
 pub mod process;
 pub mod pv;
 pub mod rpc;

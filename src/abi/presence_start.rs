@@ -13,7 +13,7 @@ use crate::bridge::{active_watchers, presentity_rows, settings, watchers};
 use crate::host::db::Driver;
 use crate::host::params::PresenceParams;
 use crate::host::sync::SleepLock;
-use crate::host::{log, process, script, sl, tm};
+use crate::host::{log, pool, process, script, sl, tm};
 use crate::log;
 use crate::presence::config::{Config, SubscriptionMode};
 use crate::sys;
@@ -34,6 +34,7 @@ pub(super) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
         super::presence_dmq::join(&config)?;
     }
     process::seed_shared_memory();
+    pool::start().map_err(|error| error.to_string())?;
     let shared = Shared::new(&config).map_err(|error| error.to_string())?;
     let started = config.started;
     state::set(Process {

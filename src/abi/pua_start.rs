@@ -7,7 +7,7 @@ use crate::bridge::pua::callbacks::Registry;
 use crate::bridge::pua::world::{PuaProcess, Shared};
 use crate::bridge::pua::{rows, settings};
 use crate::host::params::PuaParams;
-use crate::host::{clock, process, tm};
+use crate::host::{clock, pool, process, tm};
 use crate::pua::config::{Config, Mode};
 use crate::pua::event;
 use crate::sys;
@@ -24,6 +24,7 @@ pub(super) fn start(params: &sys::kr_pua_params) -> Result<(), String> {
         return Err("parameter db_url is empty: pua needs a database".into());
     }
     let database = open_tables(params.db_url(), &[(config.table, rows::VERSION)])?;
+    pool::start().map_err(|error| error.to_string())?;
     let shared = Shared::new().map_err(|error| error.to_string())?;
     start_timers(&config)?;
     let events = event::built_in(config.count_dialog_versions, config.count_reg_versions);

@@ -4,20 +4,44 @@ use crate::host::shm::{NoMemory, Shm, ShmVec};
 use crate::host::sync::{Guard, Lock};
 use hashbrown::HashTable;
 
-/// The slot of a subscription that is on its way into its shard.
-const NOT_YET: u32 = u32::MAX;
+/// The slot of a subscription that is on its way into its shard: beyond all that a shard may have.
+const NOT_YET: u32 = SLOTS - 1;
+
+/// How many slots there may be in a shard.
+const SLOTS: u32 = 1 << 24;
 
 /// Where the subscription of a dialog is.
 #[derive(Clone, Copy)]
 pub struct Place {
-    hash: u64,
     /// Its shard.
     pub shard: u32,
     /// Its slot there.
     pub slot: u32,
 }
 
-type Part = HashTable<Place, Shm>;
+/// A dialog and its place, in twelve bytes: there is one for each subscription.
+#[derive(Clone, Copy)]
+struct Entry {
+    hash: [u32; 2],
+    /// Shard and slot.
+    place: u32,
+}
+
+impl Entry {
+    fn new(hash: u64, place: Place) -> Entry {
+        Entry { hash: [(hash >> 32) as u32, hash as u32], place: place.shard * SLOTS + place.slot.min(NOT_YET) }
+    }
+
+    fn hash(&self) -> u64 {
+        u64::from(self.hash[0]) << 32 | u64::from(self.hash[1])
+    }
+
+    fn place(&self) -> Place {
+        Place { shard: self.place / SLOTS, slot: self.place % SLOTS }
+    }
+}
+
+type Part = HashTable<Entry, Shm>;
 
 /// The places of all dialogs.
 pub struct DialogIndex(ShmVec<Lock<Part>>);
@@ -29,7 +53,7 @@ impl DialogIndex {
         parts.try_reserve_exact(super::tables::SHARDS).map_err(|_| NoMemory)?;
         for _ in 0..super::tables::SHARDS {
             let mut part = Part::new_in(Shm);
-            part.try_reserve(super::tables::FIRST, |place| place.hash).map_err(|_| NoMemory)?;
+            part.try_reserve(super::tables::FIRST, Entry::hash).map_err(|_| NoMemory)?;
             parts.push(Lock::new(part));
         }
         Ok(DialogIndex(parts))
@@ -41,30 +65,30 @@ impl DialogIndex {
 
     /// The place of a dialog.
     pub fn find(&self, hash: u64) -> Option<Place> {
-        self.part(hash).find(hash, |place| place.hash == hash).copied()
+        self.part(hash).find(hash, |entry| entry.hash() == hash).map(Entry::place)
     }
 
     /// Notes in which shard a dialog is going to live, so that its slot can be set without fail.
     pub fn announce(&self, hash: u64, shard: u32) -> Result<(), NoMemory> {
         let mut part = self.part(hash);
-        if part.find(hash, |place| place.hash == hash).is_some() {
+        if part.find(hash, |entry| entry.hash() == hash).is_some() {
             return Ok(());
         }
-        part.try_reserve(1, |place| place.hash).map_err(|_| NoMemory)?;
-        part.insert_unique(hash, Place { hash, shard, slot: NOT_YET }, |place| place.hash);
+        part.try_reserve(1, Entry::hash).map_err(|_| NoMemory)?;
+        part.insert_unique(hash, Entry::new(hash, Place { shard, slot: NOT_YET }), Entry::hash);
         Ok(())
     }
 
     /// Notes the slot of an announced dialog.
     pub fn set_slot(&self, hash: u64, slot: u32) {
-        if let Some(place) = self.part(hash).find_mut(hash, |place| place.hash == hash) {
-            place.slot = slot;
+        if let Some(entry) = self.part(hash).find_mut(hash, |entry| entry.hash() == hash) {
+            *entry = Entry::new(hash, Place { slot, ..entry.place() });
         }
     }
 
     /// Forgets a dialog.
     pub fn remove(&self, hash: u64) {
-        if let Ok(entry) = self.part(hash).find_entry(hash, |place| place.hash == hash) {
+        if let Ok(entry) = self.part(hash).find_entry(hash, |entry| entry.hash() == hash) {
             entry.remove();
         }
     }

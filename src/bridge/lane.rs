@@ -18,10 +18,11 @@ pub enum Documents {
 }
 
 /// A composed body that is kept.
+#[derive(Default)]
 pub struct Kept {
     /// The body; `None`: it is known that there is none.
     pub body: Option<ShmBox<[u8]>>,
-    /// Until when it is true.
+    /// Until when it is true; 0: nothing is known.
     pub valid_until: i64,
 }
 
@@ -86,7 +87,7 @@ pub struct Lane {
     /// Documents that are gone and whose rows are still there.
     pub gone: RareList<SharedPublication>,
     /// Its composed body.
-    pub kept: Option<Kept>,
+    pub kept: Kept,
 }
 
 impl Lane {
@@ -107,7 +108,7 @@ impl Lane {
             full: false,
             documents,
             gone: RareList::default(),
-            kept: None,
+            kept: Kept::default(),
         })
     }
 
@@ -119,7 +120,7 @@ impl Lane {
 
     /// A change of documents: the kept body is no longer true.
     pub fn documents_changed(&mut self) {
-        self.kept = None;
+        self.kept = Kept::default();
         self.documents_version = self.documents_version.wrapping_add(1);
     }
 

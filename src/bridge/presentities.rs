@@ -279,7 +279,7 @@ impl World {
         if let Some(lane) = shard.lane(rule, resource) {
             if matches!(lane.documents, Documents::Unknown) {
                 lane.documents = Documents::Known(list);
-                lane.kept = None;
+                lane.kept = Kept::default();
             }
         }
         Ok(())
@@ -319,8 +319,7 @@ impl World {
         let now = crate::host::clock::now();
         let mut shard = self.shared.tables.shard(resource.hash);
         let lane = shard.lane(self.shared.tables.rule(), resource)?;
-        let kept = lane.kept.as_ref().filter(|kept| kept.valid_until > now)?;
-        Some(kept.body.as_ref().map(|body| body.to_vec()))
+        (lane.kept.valid_until > now).then(|| lane.kept.body.as_ref().map(|body| body.to_vec()))
     }
 
     /// See [`crate::presence::ports::Ports::keep_composed`].
@@ -329,7 +328,7 @@ impl World {
             return;
         }
         let Ok(body) = body.map(shm::copy).transpose() else { return };
-        let fresh = Some(Kept { body, valid_until });
+        let fresh = Kept { body, valid_until };
         let mut shard = self.shared.tables.shard(resource.hash);
         let old = match shard.lane(self.shared.tables.rule(), resource) {
             Some(lane) if lane.documents_version == documents => std::mem::replace(&mut lane.kept, fresh),

@@ -1,4 +1,5 @@
 //! Shared memory as a Rust allocator: collections that every process of the server sees at the same address.
+use super::pool;
 use crate::sys;
 use allocator_api2::alloc::{AllocError, Allocator, Layout};
 use std::ptr::NonNull;
@@ -11,7 +12,7 @@ pub struct Shm;
 #[cfg(feature = "fault-injection")]
 pub static LEFT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(usize::MAX);
 
-/// Memory of the host, or null.
+/// Memory of the host, or cut from it; or null.
 fn raw_allocate(size: usize) -> *mut u8 {
     #[cfg(feature = "fault-injection")]
     {
@@ -22,11 +23,31 @@ fn raw_allocate(size: usize) -> *mut u8 {
             left => LEFT.store(left - 1, Relaxed),
         }
     }
-    // SAFETY: callers ask for more than zero bytes.
-    unsafe { sys::kr_shm_malloc(size) as *mut u8 }
+    match size {
+        ..=pool::LARGEST => pool::allocate(size),
+        // SAFETY: a plain allocation.
+        _ => unsafe { sys::kr_shm_malloc(size) as *mut u8 },
+    }
 }
 
-/// What `kr_shm_malloc` aligns to by itself.
+/// # Safety
+/// The block came from [`raw_allocate`] with this size, and nobody uses it any more.
+unsafe fn raw_free(block: *mut u8, size: usize) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        match size {
+            ..=pool::LARGEST => pool::free(block, size),
+            _ => sys::kr_shm_free(block as *mut _),
+        }
+    }
+}
+
+/// How much is taken from the host for a layout whose alignment the host does not give by itself.
+fn padded(layout: Layout) -> Option<usize> {
+    layout.size().checked_add(layout.align())
+}
+
+/// What the host aligns to by itself, and what is cut from its blocks too.
 const NATURAL: usize = 8;
 
 // SAFETY: blocks come from the host's shared memory, stay put until freed, and are handed out once; `Shm` has no state,
@@ -41,8 +62,7 @@ unsafe impl Allocator for Shm {
             let block = raw_allocate(layout.size());
             return Ok(NonNull::slice_from_raw_parts(NonNull::new(block).ok_or(AllocError)?, layout.size()));
         }
-        let total = layout.size().checked_add(layout.align()).ok_or(AllocError)?;
-        let block = raw_allocate(total);
+        let block = raw_allocate(padded(layout).ok_or(AllocError)?);
         NonNull::new(block).ok_or(AllocError)?;
         // At least NATURAL bytes lie between the block and the aligned address: there the start of the block is kept.
         let aligned = (block as usize + layout.align()) & !(layout.align() - 1);
@@ -59,12 +79,12 @@ unsafe impl Allocator for Shm {
         }
         // SAFETY: `pointer` came from `allocate` with this layout, so an over-aligned one has its block kept before it.
         unsafe {
-            let block = if layout.align() <= NATURAL {
-                pointer.as_ptr()
+            if layout.align() <= NATURAL {
+                raw_free(pointer.as_ptr(), layout.size());
             } else {
-                *((pointer.as_ptr() as usize - NATURAL) as *mut usize) as *mut u8
-            };
-            sys::kr_shm_free(block as *mut _)
+                let block = *((pointer.as_ptr() as usize - NATURAL) as *mut usize) as *mut u8;
+                raw_free(block, padded(layout).unwrap_or(usize::MAX));
+            }
         }
     }
 }
