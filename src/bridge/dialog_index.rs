@@ -33,7 +33,7 @@ impl Entry {
     }
 
     fn hash(&self) -> u64 {
-        u64::from(self.hash[0]) << 32 | u64::from(self.hash[1])
+        (u64::from(self.hash[0]) << 32) | u64::from(self.hash[1])
     }
 
     fn place(&self) -> Place {

@@ -20,10 +20,29 @@ pub enum Documents {
 /// A composed body that is kept.
 #[derive(Default)]
 pub struct Kept {
-    /// The body; `None`: it is known that there is none.
-    pub body: Option<ShmBox<[u8]>>,
-    /// Until when it is true; 0: nothing is known.
-    pub valid_until: i64,
+    /// The body, unless it is that of the only document; `None`: it is known that there is none.
+    body: Option<ShmBox<[u8]>>,
+    /// It is that of the only document.
+    is_document: bool,
+    /// Until when it is true, in seconds since 1970; 0: nothing is known.
+    valid_until: u32,
+}
+
+impl Kept {
+    /// A body that is true for a while.
+    pub fn new(body: Option<&[u8]>, valid_until: i64) -> Result<Kept, NoMemory> {
+        Ok(Kept { body: body.map(shm::copy).transpose()?, is_document: false, valid_until: seconds(valid_until) })
+    }
+
+    /// The body of the only document.
+    pub fn document(valid_until: i64) -> Kept {
+        Kept { body: None, is_document: true, valid_until: seconds(valid_until) }
+    }
+}
+
+/// A moment, or the last one there is.
+fn seconds(moment: i64) -> u32 {
+    u32::try_from(moment.max(0)).unwrap_or(u32::MAX)
 }
 
 /// A watcher of the resource that a winfo lane has to tell about.
@@ -86,7 +105,7 @@ pub struct Lane {
     pub documents: Documents,
     /// Documents that are gone and whose rows are still there.
     pub gone: RareList<SharedPublication>,
-    /// Its composed body.
+    /// Its composed body; see [`Lane::kept_body`].
     pub kept: Kept,
 }
 
@@ -122,6 +141,25 @@ impl Lane {
     pub fn documents_changed(&mut self) {
         self.kept = Kept::default();
         self.documents_version = self.documents_version.wrapping_add(1);
+    }
+
+    /// The body of the only document, if there is just one.
+    pub fn only_document(&self) -> Option<&[u8]> {
+        match &self.documents {
+            Documents::Known(list) if list.len() == 1 => list.first().map(SharedPublication::body),
+            _ => None,
+        }
+    }
+
+    /// The composed body, if it is known now: `Some(None)` when it is known that there is none.
+    pub fn kept_body(&self, now: i64) -> Option<Option<&[u8]>> {
+        if i64::from(self.kept.valid_until) <= now {
+            return None;
+        }
+        match self.kept.is_document {
+            true => self.only_document().map(Some),
+            false => Some(self.kept.body.as_deref()),
+        }
     }
 
     /// The resource of this lane.

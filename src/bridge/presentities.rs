@@ -5,7 +5,7 @@ use super::shared_publication::SharedPublication;
 use super::unwritten::Unwritten;
 use super::world::World;
 use crate::host::db::{Connection, DbError};
-use crate::host::shm::{self, NoMemory, Shm, ShmVec};
+use crate::host::shm::{NoMemory, Shm, ShmVec};
 use crate::presence::config::PublicationMode;
 use crate::presence::error::StoreError;
 use crate::presence::publication::{self, Applied, Change, Plan, Publication, Stored};
@@ -319,18 +319,27 @@ impl World {
         let now = crate::host::clock::now();
         let mut shard = self.shared.tables.shard(resource.hash);
         let lane = shard.lane(self.shared.tables.rule(), resource)?;
-        (lane.kept.valid_until > now).then(|| lane.kept.body.as_ref().map(|body| body.to_vec()))
+        lane.kept_body(now).map(|body| body.map(<[u8]>::to_vec))
     }
 
     /// See [`crate::presence::ports::Ports::keep_composed`].
     pub(super) fn keep_body(&mut self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64) {
+        let tables = &self.shared.tables;
         if self.config.publications == PublicationMode::Database {
             return;
         }
-        let Ok(body) = body.map(shm::copy).transpose() else { return };
-        let fresh = Kept { body, valid_until };
-        let mut shard = self.shared.tables.shard(resource.hash);
-        let old = match shard.lane(self.shared.tables.rule(), resource) {
+        let mut fresh = Kept::document(valid_until);
+        // Most bodies are the only document as it was published, and need no memory of their own.
+        let mut shard = tables.shard(resource.hash);
+        let is_document =
+            body.is_some() && shard.lane(tables.rule(), resource).is_some_and(|lane| lane.only_document() == body);
+        if !is_document {
+            drop(shard);
+            let Ok(own) = Kept::new(body, valid_until) else { return };
+            fresh = own;
+            shard = tables.shard(resource.hash);
+        }
+        let old = match shard.lane(tables.rule(), resource) {
             Some(lane) if lane.documents_version == documents => std::mem::replace(&mut lane.kept, fresh),
             _ => fresh,
         };
