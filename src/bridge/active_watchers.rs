@@ -39,6 +39,24 @@ fn nullable(value: &[u8]) -> Value<'_> {
     if value.is_empty() { Value::NullText } else { Value::Text(value) }
 }
 
+/// What a row has for a subscription without a route set. Stock's write-back leaves an empty text, everything else NULL.
+#[derive(Clone, Copy)]
+pub enum NoRoute {
+    /// NULL.
+    Null,
+    /// An empty text.
+    Empty,
+}
+
+impl NoRoute {
+    fn value(self, route: &[u8]) -> Value<'_> {
+        match self {
+            NoRoute::Null => nullable(route),
+            NoRoute::Empty => Value::Text(route),
+        }
+    }
+}
+
 /// The condition that names one dialog's row.
 fn of_dialog(dialog: DialogId<'_>) -> [Cond<'_>; 3] {
     [
@@ -54,6 +72,7 @@ pub fn insert<B: AsRef<[u8]>>(
     table: &[u8],
     packages: &Packages,
     subscription: &Subscription<B>,
+    no_route: NoRoute,
 ) -> Result<(), DbError> {
     let n = &subscription.numbers;
     let text = |field| Value::Text(subscription.get(field));
@@ -77,7 +96,7 @@ pub fn insert<B: AsRef<[u8]>>(
             ("expires", Value::Int(n.expires_at)),
             ("status", Value::Int(n.status as i64)),
             ("reason", nullable(subscription.get(Field::Reason))),
-            ("record_route", nullable(subscription.get(Field::RecordRoute))),
+            ("record_route", no_route.value(subscription.get(Field::RecordRoute))),
             ("contact", text(Field::Contact)),
             ("local_contact", text(Field::LocalContact)),
             ("version", Value::Int(n.version.into())),
@@ -96,9 +115,10 @@ pub fn replace<B: AsRef<[u8]>>(
     table: &[u8],
     packages: &Packages,
     subscription: &Subscription<B>,
+    no_route: NoRoute,
 ) -> Result<(), DbError> {
     delete(db, table, subscription.dialog())?;
-    insert(db, table, packages, subscription)
+    insert(db, table, packages, subscription, no_route)
 }
 
 /// Removes rows of subscriptions that ended before a time.
@@ -107,7 +127,12 @@ pub fn delete_ended(db: &Connection, table: &[u8], before: i64) -> Result<(), Db
 }
 
 /// Writes everything that can change in a subscription.
-pub fn update<B: AsRef<[u8]>>(db: &Connection, table: &[u8], subscription: &Subscription<B>) -> Result<(), DbError> {
+pub fn update<B: AsRef<[u8]>>(
+    db: &Connection,
+    table: &[u8],
+    subscription: &Subscription<B>,
+    no_route: NoRoute,
+) -> Result<(), DbError> {
     let n = &subscription.numbers;
     let cells: [Cell<'_>; 12] = [
         ("expires", Value::Int(n.expires_at)),
@@ -117,7 +142,7 @@ pub fn update<B: AsRef<[u8]>>(db: &Connection, table: &[u8], subscription: &Subs
         ("local_cseq", Value::Int(n.local_cseq.into())),
         ("contact", Value::Text(subscription.get(Field::Contact))),
         ("local_contact", Value::Text(subscription.get(Field::LocalContact))),
-        ("record_route", nullable(subscription.get(Field::RecordRoute))),
+        ("record_route", no_route.value(subscription.get(Field::RecordRoute))),
         ("socket_info", Value::Text(subscription.get(Field::Socket))),
         ("version", Value::Int(n.version.into())),
         ("updated", Value::Int(n.updated.into())),

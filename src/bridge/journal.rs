@@ -1,5 +1,5 @@
 //! What happens between memory and tables outside of requests: restore at start-up, write-back, cleaning, notifier turns.
-use super::active_watchers as rows;
+use super::active_watchers::{self as rows, NoRoute};
 use super::counters::{self, Counter};
 use super::member::Hold;
 use super::nodes::NodeId;
@@ -104,13 +104,17 @@ impl World {
 
     fn write_group(&self, group: &[Subscription]) -> Result<(), StoreError> {
         let (table, packages) = (self.config.active_watchers_table, self.packages);
+        let no_route = match self.config.subscriptions {
+            SubscriptionMode::WriteBack => NoRoute::Empty,
+            _ => NoRoute::Null,
+        };
         counters::count(Counter::DbGroups);
         counters::count_many(Counter::DbGroupRows, group.len());
         self.database.write_together(|db| {
             group.iter().try_for_each(|subscription| match subscription.numbers.journal {
-                Journal::Insert => rows::insert(db, table, packages, subscription),
-                Journal::Replace => rows::replace(db, table, packages, subscription),
-                _ => rows::update(db, table, subscription),
+                Journal::Insert => rows::insert(db, table, packages, subscription, no_route),
+                Journal::Replace => rows::replace(db, table, packages, subscription, no_route),
+                _ => rows::update(db, table, subscription, no_route),
             })
         })
     }

@@ -1,5 +1,5 @@
 //! Subscriptions in memory (modes 0, 1, 2): added, renewed, ended, listed, and written where the mode promises it.
-use super::active_watchers as rows;
+use super::active_watchers::{self as rows, NoRoute};
 use super::lane::{Documents, Farewell};
 use super::member::{Hold, Member, SharedSubscription};
 use super::tables::Tables;
@@ -49,7 +49,7 @@ impl World {
             row.numbers.local_cseq += ahead;
             row.numbers.version += 1;
             let (table, packages) = (self.config.active_watchers_table, self.packages);
-            self.database.write(|db| rows::insert(db, table, packages, &row))?;
+            self.database.write(|db| rows::insert(db, table, packages, &row, NoRoute::Null))?;
             shared.numbers.journal = Journal::Clean;
         }
         let written = subscription.numbers.local_cseq + if self.writes_through() { ahead } else { 0 };
@@ -219,8 +219,10 @@ impl World {
         };
         let (table, packages) = (self.config.active_watchers_table, self.packages);
         match journal {
-            Journal::Replace => self.database.write_together(|db| rows::replace(db, table, packages, &row)),
-            _ => self.database.write(|db| rows::update(db, table, &row)),
+            Journal::Replace => {
+                self.database.write_together(|db| rows::replace(db, table, packages, &row, NoRoute::Null))
+            }
+            _ => self.database.write(|db| rows::update(db, table, &row, NoRoute::Null)),
         }
     }
 

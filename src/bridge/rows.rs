@@ -1,6 +1,6 @@
 //! Subscriptions in the database only (mode 3): every step is a statement; CSeq and version go up by compare-and-swap, so
 //! that servers which share the table never use a number twice.
-use super::active_watchers as table_rows;
+use super::active_watchers::{self as table_rows, NoRoute};
 use super::world::World;
 use crate::host::db::{Op, Value};
 use crate::log;
@@ -31,7 +31,7 @@ impl World {
         // As stock does, the first NOTIFY has CSeq 1, and its version is in the row from the start.
         let mut row = subscription.to_private();
         row.numbers.version += 1;
-        self.database.write(|db| table_rows::insert(db, table, packages, &row))?;
+        self.database.write(|db| table_rows::insert(db, table, packages, &row, NoRoute::Null))?;
         // Where stock leaves the first NOTIFY to a notifier, it counts it first.
         if self.config.send_fast_notify || self.config.notifier_processes == 0 {
             self.fresh = Some(self.shared.tables.dialog_hash(subscription.dialog()));
