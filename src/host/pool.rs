@@ -21,7 +21,7 @@ const CLASSES: usize = FINE / FINE_STEP + (LARGEST - FINE) / COARSE_STEP;
 /// A chunk has this share of what its class holds, within these bounds: what is not cut yet stays a small part.
 const SHARE: usize = 16;
 const SMALLEST_CHUNK: usize = 1 << 10;
-const LARGEST_CHUNK: usize = 32 << 10;
+const LARGEST_CHUNK: usize = 64 << 10;
 const FEWEST_BLOCKS: usize = 4;
 /// The last chunk of a class is kept for whoever comes next if it is no larger than this.
 const KEPT_CHUNK: usize = 5 << 10;
