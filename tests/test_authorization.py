@@ -251,3 +251,30 @@ def test_sphere_counts_from_the_first_publish(ours, phones):
     assert reply.code == 200
     bob.quiet(0.5)
     assert b"secret" not in watch.notifies[-1].body
+
+
+@pytest.mark.parametrize("mode", ["write-through", "defaults", "database-only"])
+def test_a_refresh_keeps_its_standing(both, mode):
+    """What the watchers table says counts for new subscriptions; a refresh goes on as it was, after a restart, too."""
+    def scenario(server, phone, trace):
+        alice, bob, carol = phone("alice"), phone("bob"), phone("carol")
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        server.restart()
+        for status in (2, 3):
+            connection = sqlite3.connect(str(server.db_path), timeout=10)
+            connection.execute("update watchers set status = %d, reason = 'rejected'" % status)
+            connection.commit()
+            connection.close()
+            watch.refresh()
+            watch.wait(status)
+            trace.message("row %d" % status, watch.reply)
+            trace.note("NOTIFY after row %d" % status, watch.notifies[-1].get("Subscription-State"))
+        again = bob.subscribe(alice.uri)
+        again.wait(1)
+        trace.note("new", again.notifies[-1].get("Subscription-State"))
+        other = carol.subscribe(alice.uri)
+        other.wait(1)
+        trace.note("somebody else", other.notifies[-1].get("Subscription-State"))
+
+    both(scenario, workers=1, **MODES[mode])

@@ -154,7 +154,6 @@ impl World {
             numbers.expires_at = renewal.expires_at;
             numbers.remote_cseq = renewal.remote_cseq;
             numbers.refreshed_at = now;
-            numbers.status = renewal.status;
             mark_changed(&mut numbers.journal);
             if self.config.subscriptions == SubscriptionMode::WriteThrough {
                 numbers.updated = 0;

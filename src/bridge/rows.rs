@@ -105,7 +105,6 @@ impl World {
         let mut renewed = stored.with(&changes).map_err(|_| StoreError::NoMemory)?;
         renewed.numbers.expires_at = renewal.expires_at;
         renewed.numbers.remote_cseq = renewal.remote_cseq;
-        renewed.numbers.status = renewal.status;
         self.write_row(&renewed)?;
         Ok(true)
     }

@@ -108,10 +108,6 @@ pub struct Renewal<'a> {
     pub socket: &'a [u8],
     /// Our Contact there.
     pub local_contact: &'a [u8],
-    /// The watcher's standing.
-    pub status: Status,
-    /// Why.
-    pub reason: &'a [u8],
 }
 
 impl<'a> Renewal<'a> {
@@ -121,7 +117,6 @@ impl<'a> Renewal<'a> {
             (Field::Contact, self.contact),
             (Field::LocalContact, self.local_contact),
             (Field::Socket, self.socket),
-            (Field::Reason, self.reason),
         ];
         changes.extend(self.record_route.map(|route| (Field::RecordRoute, route)));
         changes

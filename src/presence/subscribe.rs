@@ -147,6 +147,12 @@ fn reject<P: Ports>(ports: &mut P, description: &Package, mut subscription: Subs
     let uri = subscription.get(Field::PresUri).to_vec();
     tell_winfo(ports, description, &uri, || Watcher::of(&subscription), false);
     subscription.numbers.version = 1;
+    // Without a reason the watcher would come back at once (RFC 6665 4.1.3).
+    if subscription.get(Field::Reason).is_empty() {
+        if let Ok(rejected) = subscription.with(&[(Field::Reason, b"rejected")]) {
+            subscription = rejected;
+        }
+    }
     let outgoing = Outgoing { subscription, occasion: Occasion::Ended, slot: None };
     notifier::send_alone(ports, &outgoing);
     outgoing.subscription
@@ -186,7 +192,7 @@ fn in_dialog<P: Ports>(
         )));
     }
     limits::refresh(ports, &stored, expires)?;
-    let standing = authorize(ports, description, &stored)?;
+    // Its standing changes when the rules do, not when it is refreshed.
     let renewal = Renewal {
         expires_at: ports.now() + i64::from(expires),
         remote_cseq: request.cseq,
@@ -194,8 +200,6 @@ fn in_dialog<P: Ports>(
         record_route: request.record_route,
         socket: request.socket,
         local_contact: request.local_contact,
-        status: standing.status,
-        reason: &standing.reason,
     };
     let gone = || Failure::no_subscription("the subscription ended meanwhile");
     if !ports.renew(&stored, &renewal)? {
@@ -205,13 +209,11 @@ fn in_dialog<P: Ports>(
         .with(&[
             (Field::Contact, request.contact),
             (Field::LocalContact, request.local_contact),
-            (Field::Reason, &standing.reason),
             (Field::UserAgent, request.user_agent),
         ])
         .map_err(|e| Failure::bad_request(e.to_string()))?;
     renewed.numbers.expires_at = renewal.expires_at;
     renewed.numbers.remote_cseq = request.cseq;
-    renewed.numbers.status = standing.status;
     let resource = ports.uri_rule().resource(renewed.get(Field::PresUri), package);
     if expires == 0 {
         if !ports.end(dialog, Occasion::Unsubscribe, b"timeout")? {
