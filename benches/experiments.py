@@ -215,14 +215,11 @@ def size(quick, runs):
         with Rig(side, MEMORY, shm=512, options=("-x", "fm", "-X", "fm")) as rig:
             rig.do("subscribe", count=1000, presentities=500, window=32)
             rig.do("publish", count=500, presentities=500)
-            time.sleep(7)  # tm frees the transactions
-            empty = rig.shared_memory()
+            empty = rig.settled_memory()
             rig.do("subscribe", **{"from": 1000, "count": n, "presentities": n // 2, "window": 32})
-            time.sleep(7)
-            subscribed = rig.shared_memory()
+            subscribed = rig.settled_memory()
             rig.do("publish", **{"from": 500, "count": n // 2 - 500, "presentities": n // 2, "window": 8})
-            time.sleep(7)
-            published = rig.shared_memory()
+            published = rig.settled_memory()
         return {"subscription": (subscribed - empty) / n, "publication": (published - subscribed) / (n // 2 - 500)}
 
     found = best(1, of)

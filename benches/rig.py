@@ -3,6 +3,7 @@ import json
 import pathlib
 import re
 import subprocess
+import time
 
 from kit.kamailio import Kamailio
 
@@ -52,6 +53,15 @@ class Rig:
     def shared_memory(self):
         """Bytes of shared memory in use."""
         return int(re.search(r"\bused: (\d+)", self.server.rpc("core.shmmem")).group(1))
+
+    def settled_memory(self):
+        """The same once tm has freed its transactions, which it does from five seconds after their answers on."""
+        time.sleep(7)
+        seen = [self.shared_memory()]
+        while len(seen) < 60 and seen[-3:] != seen[-1:] * 3:
+            time.sleep(1)
+            seen.append(self.shared_memory())
+        return seen[-1]
 
 
 def nanoseconds(pid):
