@@ -21,10 +21,6 @@ const GROUP: usize = 200;
 /// been sent since it was written.
 const CSEQ_RESERVE: u32 = 1000;
 
-/// Room behind the strings of what was read from the table: what the first refreshes change shall not lie between the blocks of
-/// transactions, which leaves the host's memory in pieces.
-const ROOM: usize = 32;
-
 /// How long a watcher that nobody decided about is remembered, in seconds.
 const PENDING_KEPT: i64 = 3 * 24 * 3600;
 
@@ -54,7 +50,7 @@ impl World {
             for mut subscription in found {
                 subscription.numbers.local_cseq += reserve;
                 let placed = subscription
-                    .map(|text| shm::concat(&[text, &[0; ROOM]]))
+                    .map(shm::copy)
                     .and_then(|shared| self.place_member(shared, subscription.numbers.local_cseq, hold));
                 failed += usize::from(placed.is_err());
             }

@@ -16,18 +16,6 @@ use crate::presence::subscription::{DialogId, Field, Journal, Status, Subscripti
 /// How long the owner of a replica that has run out may take to say so, in seconds.
 const REPLICA_PATIENCE: i64 = 60;
 
-/// Gives a subscription other strings: in its block, if they fit it, otherwise in the place of `longer`, which becomes the old
-/// block. `false` when there is none.
-fn put_strings(member: &mut Member, strings: &Subscription, longer: &mut Option<SharedSubscription>) -> bool {
-    if member.subscription.overwrite(strings) {
-        return true;
-    }
-    let Some(fresh) = longer else { return false };
-    fresh.numbers = member.subscription.numbers;
-    std::mem::swap(fresh, &mut member.subscription);
-    true
-}
-
 impl World {
     pub(super) fn writes_through(&self) -> bool {
         self.config.subscriptions == SubscriptionMode::WriteThrough
@@ -173,24 +161,19 @@ impl World {
         strings: Option<&Subscription>,
         change: impl FnOnce(&mut Member),
     ) -> Result<bool, StoreError> {
+        // The block is made before the lock is taken, and the old one freed after.
+        let fresh = strings.map(|strings| strings.map(shm::copy)).transpose()?;
         let tables = &self.shared.tables;
-        let hash = tables.dialog_hash(dialog);
-        // A longer block is made before the lock is taken; the old one is freed after.
-        let mut longer = None;
-        loop {
-            let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(false) };
-            let Some(member) = shard.find(dialog) else { return Ok(false) };
-            match strings {
-                Some(strings) if !put_strings(member, strings, &mut longer) => {
-                    drop(shard);
-                    longer = Some(strings.map(shm::copy)?);
-                }
-                _ => {
-                    change(member);
-                    return Ok(true);
-                }
-            }
-        }
+        let Some(mut shard) = tables.shard_of_dialog(tables.dialog_hash(dialog)) else { return Ok(false) };
+        let Some(member) = shard.find(dialog) else { return Ok(false) };
+        let old = fresh.map(|mut fresh| {
+            fresh.numbers = member.subscription.numbers;
+            std::mem::replace(&mut member.subscription, fresh)
+        });
+        change(member);
+        drop(shard);
+        drop(old);
+        Ok(true)
     }
 
     /// A member has changed: its row and the other nodes are told.

@@ -1,5 +1,5 @@
 //! Standings of watchers, kept in shared memory, so that the `watchers` table is not asked at each SUBSCRIBE.
-use crate::host::shm::{NoMemory, Shm, ShmVec};
+use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
 use crate::host::sync::Lock;
 use crate::presence::ports::Standing;
 use crate::presence::resource::UriRule;
@@ -9,22 +9,17 @@ use hashbrown::HashTable;
 /// What is known of one watcher of one presentity.
 struct Kept {
     hash: u64,
-    read_at: i64,
-    /// Where its text begins.
-    start: u32,
-    /// Where the parts of the key and the reason end, counted from there.
-    ends: [u16; 5],
+    /// The parts of the key and the reason, one after the other.
+    bytes: ShmBox<[u8]>,
+    /// Where each part of the key ends.
+    ends: [u32; 4],
     status: Status,
+    read_at: i64,
     /// Whether the table says the same.
     written: bool,
 }
 
-/// One part of what is known, under one lock. The texts of all lie in one block: blocks of their own would lie between those of
-/// transactions, and leave the host's memory in pieces.
-struct Shard {
-    entries: HashTable<Kept, Shm>,
-    text: ShmVec<u8>,
-}
+type Shard = HashTable<Kept, Shm>;
 
 /// The standings that are known.
 pub struct Standings {
@@ -42,7 +37,7 @@ impl Standings {
     pub fn new(rule: UriRule) -> Result<Standings, NoMemory> {
         let mut shards = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
-        (0..SHARDS).for_each(|_| shards.push(Lock::new(Shard::new())));
+        (0..SHARDS).for_each(|_| shards.push(Lock::new(HashTable::new_in(Shm))));
         Ok(Standings { shards, rule })
     }
 
@@ -53,33 +48,43 @@ impl Standings {
     /// What is known, if it was read from the table after `since`.
     pub fn get(&self, key: &Key<'_>, since: i64) -> Option<Standing> {
         let hash = self.rule.exact_hash(key);
-        let mut shard = self.shard(hash).lock();
-        let (kept, text) = shard.find(hash, key)?;
-        (kept.read_at > since || !kept.written).then(|| kept.standing(text))
+        let shard = self.shard(hash).lock();
+        let kept = shard.find(hash, |kept| kept.is(hash, key)).filter(|kept| kept.read_at > since || !kept.written)?;
+        Some(kept.standing())
     }
 
     /// Remembers a standing; without memory it is not remembered. `written` says that the table has it.
     pub fn put(&self, key: &Key<'_>, standing: &Standing, now: i64, written: bool) {
         let hash = self.rule.exact_hash(key);
+        let [presentity, user, host, event] = *key;
+        let mut end = 0;
+        let ends = key.map(|part| {
+            end += part.len() as u32;
+            end
+        });
+        let bytes = shm::concat(&[presentity, user, host, event, &standing.reason]);
         let mut shard = self.shard(hash).lock();
-        if shard.put(hash, key, standing, now, written).is_err() {
-            // What is known is not true any more.
-            shard.remove(hash, key);
+        let old = shard.find_entry(hash, |kept| kept.is(hash, key)).ok().map(|entry| entry.remove().0);
+        if let (Ok(bytes), Ok(())) = (bytes, shard.try_reserve(1, |kept| kept.hash)) {
+            let fresh = Kept { hash, bytes, ends, status: standing.status, read_at: now, written };
+            shard.insert_unique(hash, fresh, |kept| kept.hash);
         }
+        drop(shard);
+        drop(old);
     }
 
     /// Standings that the table does not have yet, with their keys: at most `limit` of one part, see [`Standings::parts`].
     pub fn unwritten(&self, part: usize, limit: usize) -> Vec<([Vec<u8>; 4], Standing)> {
         let shard = self.shards[part].lock();
-        let missing = shard.entries.iter().filter(|kept| !kept.written).take(limit);
-        missing.map(|kept| (kept.key(&shard.text), kept.standing(&shard.text))).collect()
+        shard.iter().filter(|kept| !kept.written).take(limit).map(|kept| (kept.key(), kept.standing())).collect()
     }
 
     /// The table has this standing now; another one that was decided meanwhile still has to be written.
     pub fn mark_written(&self, key: &Key<'_>, standing: &Standing, now: i64) {
         let hash = self.rule.exact_hash(key);
         let mut shard = self.shard(hash).lock();
-        if let Some((kept, _)) = shard.find(hash, key).filter(|(kept, text)| kept.standing(text) == *standing) {
+        if let Some(kept) = shard.find_mut(hash, |kept| kept.is(hash, key)).filter(|kept| kept.standing() == *standing)
+        {
             (kept.written, kept.read_at) = (true, now);
         }
     }
@@ -93,97 +98,39 @@ impl Standings {
     pub fn forget_old(&self, since: i64) {
         for shard in self.shards.iter() {
             let mut shard = shard.lock();
-            shard.entries.retain(|kept| !kept.written || (kept.read_at > since && kept.status != Status::Pending));
-            shard.tidy();
+            shard.retain(|kept| !kept.written || (kept.read_at > since && kept.status != Status::Pending));
+            if shard.is_empty() {
+                *shard = HashTable::new_in(Shm);
+            }
         }
-    }
-}
-
-impl Shard {
-    fn new() -> Shard {
-        Shard { entries: HashTable::new_in(Shm), text: ShmVec::new_in(Shm) }
-    }
-
-    fn find(&mut self, hash: u64, key: &Key<'_>) -> Option<(&mut Kept, &[u8])> {
-        let text = &self.text;
-        let kept = self.entries.find_mut(hash, |kept| kept.is(hash, key, text))?;
-        Some((kept, text))
-    }
-
-    fn remove(&mut self, hash: u64, key: &Key<'_>) {
-        let text = &self.text;
-        if let Ok(entry) = self.entries.find_entry(hash, |kept| kept.is(hash, key, text)) {
-            entry.remove();
-        }
-    }
-
-    fn put(&mut self, hash: u64, key: &Key<'_>, standing: &Standing, now: i64, written: bool) -> Result<(), NoMemory> {
-        if let Some((kept, _)) = self.find(hash, key).filter(|(kept, text)| kept.reason(text) == standing.reason) {
-            (kept.status, kept.read_at, kept.written) = (standing.status, now, written);
-            return Ok(());
-        }
-        self.remove(hash, key);
-        let parts = [key[0], key[1], key[2], key[3], &standing.reason];
-        let start = u32::try_from(self.text.len()).map_err(|_| NoMemory)?;
-        let mut ends = [0; 5];
-        let mut end = 0;
-        for (part, slot) in parts.iter().zip(&mut ends) {
-            end += part.len();
-            *slot = u16::try_from(end).map_err(|_| NoMemory)?;
-        }
-        self.entries.try_reserve(1, |kept| kept.hash).map_err(|_| NoMemory)?;
-        self.text.try_reserve(end).map_err(|_| NoMemory)?;
-        parts.iter().for_each(|part| self.text.extend_from_slice(part));
-        let fresh = Kept { hash, read_at: now, start, ends, status: standing.status, written };
-        self.entries.insert_unique(hash, fresh, |kept| kept.hash);
-        Ok(())
-    }
-
-    /// Gives back what the texts of the forgotten took.
-    fn tidy(&mut self) {
-        if self.entries.is_empty() {
-            *self = Shard::new();
-            return;
-        }
-        let live: usize = self.entries.iter().map(|kept| usize::from(kept.ends[4])).sum();
-        let mut text = ShmVec::new_in(Shm);
-        if 2 * live > self.text.len() || text.try_reserve_exact(live).is_err() {
-            return;
-        }
-        for kept in self.entries.iter_mut() {
-            let start = text.len() as u32;
-            text.extend_from_slice(kept.text(&self.text));
-            kept.start = start;
-        }
-        self.text = text;
     }
 }
 
 impl Kept {
-    /// The parts of the key and the reason, one after the other.
-    fn text<'t>(&self, text: &'t [u8]) -> &'t [u8] {
-        &text[self.start as usize..][..usize::from(self.ends[4])]
+    fn key(&self) -> [Vec<u8>; 4] {
+        let mut start = 0;
+        self.ends.map(|end| {
+            let part = self.bytes[start..end as usize].to_vec();
+            start = end as usize;
+            part
+        })
     }
 
-    fn part<'t>(&self, text: &'t [u8], index: usize) -> &'t [u8] {
-        let start = if index == 0 { 0 } else { usize::from(self.ends[index - 1]) };
-        &self.text(text)[start..usize::from(self.ends[index])]
+    fn standing(&self) -> Standing {
+        Standing { status: self.status, reason: self.bytes[self.ends[3] as usize..].to_vec() }
     }
 
-    fn key(&self, text: &[u8]) -> [Vec<u8>; 4] {
-        [0, 1, 2, 3].map(|index| self.part(text, index).to_vec())
-    }
-
-    fn reason<'t>(&self, text: &'t [u8]) -> &'t [u8] {
-        self.part(text, 4)
-    }
-
-    fn standing(&self, text: &[u8]) -> Standing {
-        Standing { status: self.status, reason: self.reason(text).to_vec() }
-    }
-
-    fn is(&self, hash: u64, key: &Key<'_>, text: &[u8]) -> bool {
-        self.hash == hash && key.iter().enumerate().all(|(index, part)| self.part(text, index) == *part)
+    fn is(&self, hash: u64, key: &Key<'_>) -> bool {
+        let mut rest = &self.bytes[..self.ends[3] as usize];
+        self.hash == hash
+            && key.iter().all(|part| match rest.strip_prefix(*part) {
+                Some(after) => {
+                    rest = after;
+                    true
+                }
+                None => false,
+            })
+            && rest.is_empty()
     }
 }
 

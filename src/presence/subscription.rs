@@ -179,31 +179,14 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         all
     }
 
-    /// All its strings, one after the other. The block may be longer.
-    fn text(&self) -> &[u8] {
-        &self.bytes.as_ref()[..usize::from(self.ends[FIELDS - 1])]
-    }
-
-    /// The same subscription with its strings copied by `copy`, which may leave room behind them.
+    /// The same subscription with its strings copied by `copy`.
     pub fn map<C, E>(&self, copy: impl FnOnce(&[u8]) -> Result<C, E>) -> Result<Subscription<C>, E> {
-        Ok(Subscription { numbers: self.numbers, ends: self.ends, bytes: copy(self.text())? })
+        Ok(Subscription { numbers: self.numbers, ends: self.ends, bytes: copy(self.bytes.as_ref())? })
     }
 
     /// A private copy.
     pub fn to_private(&self) -> Subscription {
-        Subscription { numbers: self.numbers, ends: self.ends, bytes: self.text().into() }
-    }
-
-    /// Takes over the strings of `other` into the block there is; `false`, and nothing is changed, when they do not fit it.
-    pub fn overwrite(&mut self, other: &Subscription) -> bool
-    where
-        B: AsMut<[u8]>,
-    {
-        let text = other.text();
-        let Some(place) = self.bytes.as_mut().get_mut(..text.len()) else { return false };
-        place.copy_from_slice(text);
-        self.ends = other.ends;
-        true
+        Subscription { numbers: self.numbers, ends: self.ends, bytes: self.bytes.as_ref().into() }
     }
 
     /// The same with some strings replaced.
@@ -266,22 +249,6 @@ mod tests {
         let changed = subscription.with(&[(Field::Contact, b"sip:new@host")]).unwrap();
         assert_eq!(changed.get(Field::Contact), b"sip:new@host");
         assert_eq!(changed.get(Field::UserAgent), fields[Field::UserAgent as usize]);
-    }
-
-    #[test]
-    fn strings_are_changed_in_place_where_there_is_room() {
-        let fields: [&[u8]; FIELDS] = [b"old"; FIELDS];
-        let short = Subscription::new(numbers(), &fields).unwrap();
-        let longer = short.with(&[(Field::Contact, b"sip:longer@host"), (Field::UserAgent, b"")]).unwrap();
-        let mut tight = short.map(|text| Ok::<_, ()>(text.to_vec())).unwrap();
-        assert!(!tight.overwrite(&longer));
-        assert_eq!(tight.fields(), short.fields());
-        let mut roomy = short.map(|text| Ok::<_, ()>([text, &[0; 16]].concat())).unwrap();
-        assert!(roomy.overwrite(&longer));
-        assert_eq!(roomy.fields(), longer.fields());
-        assert_eq!(roomy.to_private().fields(), longer.fields());
-        assert!(roomy.overwrite(&short));
-        assert_eq!(roomy.fields(), short.fields());
     }
 
     #[test]
