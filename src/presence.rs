@@ -2,6 +2,7 @@
 //! the world it asks for through [`ports::Ports`].
 #![forbid(unsafe_code)]
 pub mod cluster;
+pub mod columns;
 pub mod config;
 pub mod dialog_info;
 pub mod effective;
