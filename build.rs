@@ -1,6 +1,10 @@
 //! Reads the host's headers with the host's own flags (bindgen), compiles the C shims with the same flags, writes the
 //! header of our entry points (cbindgen), and refuses what cannot work.
-use std::{env, fs, path::PathBuf, process};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process,
+};
 
 fn fail(message: &str) -> ! {
     eprintln!("error: {message}");
@@ -8,92 +12,58 @@ fn fail(message: &str) -> ! {
     process::exit(1)
 }
 
-/// The unpacked, configured source of the host: `KAMAILIO_SRC`, or what `scripts/setup.sh` left in `target/host`.
-fn host_source(root: &std::path::Path) -> PathBuf {
-    println!("cargo:rerun-if-env-changed=KAMAILIO_SRC");
-    let path = match env::var_os("KAMAILIO_SRC") {
-        Some(path) => PathBuf::from(path),
-        None => root.join("target/host/current"),
-    };
-    let path = fs::canonicalize(&path).unwrap_or(path);
-    if !path.join("src/core/sr_module.h").exists() {
-        fail(&format!(
-            "no Kamailio source in {}: run `make setup`, or set KAMAILIO_SRC to an unpacked source tree",
-            path.display()
-        ));
-    }
-    if !path.join("src/config.mak").exists() {
-        fail(&format!("{} is not configured: run `make cfg` in it", path.display()));
-    }
-    path
+/// The server that will load the modules, as `scripts/kamailio_host.py` finds it: program and source, and the flags with which
+/// a module is that server's own.
+struct Host {
+    headers: PathBuf,
+    flags: Vec<String>,
+    /// `libsrdb1`, which database drivers share with us; newer servers have it inside their own program.
+    database_library: Option<PathBuf>,
 }
 
-/// Splits a make variable as a shell would, keeping quoted parts together.
-fn shell_words(text: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote, mut open) = (Vec::new(), String::new(), None, false);
-    for c in text.chars() {
-        match (quote, c) {
-            (Some(q), c) if q == c => quote = None,
-            (Some(_), c) => word.push(c),
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                open = true;
-            }
-            (None, c) if c.is_whitespace() => {
-                if open || !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-                open = false;
-            }
-            (None, c) => word.push(c),
+impl Host {
+    fn find(root: &Path) -> Host {
+        for name in ["BIN", "SRC", "SRC_VERSION", "BUILD", "MODULES", "LIBS"] {
+            println!("cargo:rerun-if-env-changed=KAMAILIO_{name}");
+        }
+        let script = root.join("scripts/kamailio_host.py");
+        println!("cargo:rerun-if-changed={}", script.display());
+        // `scripts/build.sh` writes it again when another server is meant.
+        println!("cargo:rerun-if-changed={}", root.join("target/host/facts").display());
+        let asked = process::Command::new("python3").arg(&script).arg("facts").output();
+        let told = asked.unwrap_or_else(|e| fail(&format!("python3 cannot be run ({e}): install python3")));
+        if !told.status.success() {
+            let text = String::from_utf8_lossy(&told.stderr);
+            fail(text.trim().trim_start_matches("error: "));
+        }
+        let facts = String::from_utf8_lossy(&told.stdout).into_owned();
+        let all = |name: &str| -> Vec<String> {
+            facts
+                .lines()
+                .filter_map(|line| line.split_once('\t'))
+                .filter(|(key, value)| *key == name && !value.is_empty())
+                .map(|(_, value)| value.to_owned())
+                .collect()
+        };
+        for name in ["binary", "configuration"] {
+            all(name).iter().for_each(|path| println!("cargo:rerun-if-changed={path}"));
+        }
+        let one = |name: &str| all(name).pop().map(PathBuf::from);
+        Host {
+            headers: one("headers").unwrap_or_else(|| fail("no headers of Kamailio: run `make setup`")),
+            flags: all("flag"),
+            database_library: one("database_library"),
         }
     }
-    if open || !word.is_empty() {
-        words.push(word);
-    }
-    words
-}
 
-/// `C_DEFS` and `CC_PMUTEX_OPTS` of the host: exactly the flags that decide struct layouts.
-fn host_flags(source: &std::path::Path) -> Vec<String> {
-    let mak = fs::read_to_string(source.join("src/config.mak")).unwrap_or_else(|e| fail(&format!("config.mak: {e}")));
-    let mut flags = Vec::new();
-    for line in mak.lines() {
-        for name in ["C_DEFS=", "CC_PMUTEX_OPTS="] {
-            if let Some(value) = line.strip_prefix(name) {
-                flags.extend(shell_words(&value.replace("\\\"", "\"")));
-            }
+    /// Links the database library by the folder it is installed in.
+    fn link_database_library(&self) {
+        let Some(library) = &self.database_library else { return };
+        println!("cargo:rustc-cdylib-link-arg={}", library.display());
+        if let Some(folder) = library.parent() {
+            println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,{}", folder.display());
         }
     }
-    if !flags.iter().any(|f| f.starts_with("-DVERSIONVAL=")) {
-        fail("config.mak has no C_DEFS with VERSIONVAL: run `make cfg` in the Kamailio source again");
-    }
-    flags
-}
-
-/// The host's database library, which database drivers share with us, linked by the folder it is installed in. Newer hosts
-/// have it inside their own binary.
-fn link_host_library(flags: &[String]) {
-    let version = flags.iter().find_map(|flag| flag.strip_prefix("-DVERSIONVAL=")).and_then(|v| v.parse::<u32>().ok());
-    println!("cargo:rerun-if-env-changed=KAMAILIO_LIBS");
-    let folders: Vec<PathBuf> = match env::var_os("KAMAILIO_LIBS") {
-        Some(folder) => vec![folder.into()],
-        None => fs::read_dir("/usr/lib")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path().join("kamailio"))
-            .chain(["/usr/lib/kamailio", "/usr/local/lib64/kamailio", "/usr/local/lib/kamailio"].map(PathBuf::from))
-            .collect(),
-    };
-    let Some(folder) = folders.iter().find(|folder| folder.join("libsrdb1.so.1").exists()) else {
-        if version >= Some(6_000_000) {
-            return;
-        }
-        fail("no libsrdb1.so.1 of Kamailio found: install Kamailio, or set KAMAILIO_LIBS to its library folder");
-    };
-    println!("cargo:rustc-cdylib-link-arg={}", folder.join("libsrdb1.so.1").display());
-    println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,{}", folder.display());
 }
 
 /// Where the headers of libxml2 are, as `pkg-config` says.
@@ -125,10 +95,30 @@ const SHARED: [&str; 13] = [
     "kr_pua_params",
 ];
 
+/// What the server's lock method makes of `gen_lock_t`, which is part of structures that modules share.
+const LOCKS: &str = r#"
+#include <pthread.h>
+#include <semaphore.h>
+#include "core/locking.h"
+#if defined(USE_FUTEX)
+#define KR_LOCK int
+#elif defined(FAST_LOCK)
+#define KR_LOCK fl_lock_t
+#elif defined(USE_PTHREAD_MUTEX)
+#define KR_LOCK pthread_mutex_t
+#elif defined(USE_POSIX_SEM)
+#define KR_LOCK sem_t
+#else
+#define KR_LOCK int
+#endif
+_Static_assert(sizeof(gen_lock_t) == sizeof(KR_LOCK), "gen_lock_t is not what the server's lock method makes of it");
+"#;
+
 /// A C file in which the compiler of the host asserts the sizes and offsets that Rust was told: bindgen's own assertions hold
 /// for Rust, these for the modules that were built with the host.
 fn layouts(bindings: &str) -> String {
     let mut out = String::from("#include \"bindings.h\"\n#include <stddef.h>\n");
+    out += LOCKS;
     let mut seen = std::collections::HashSet::new();
     let mut assert = |name: &str, what: &str, value: &str| {
         if SHARED.contains(&name) {
@@ -161,18 +151,16 @@ fn main() {
     if env::var("CARGO_CFG_PANIC").as_deref() == Ok("abort") {
         fail("panic=abort would end the whole server with one process: build with panic=unwind");
     }
-    let source = host_source(&root);
-    let flags = host_flags(&source);
-    link_host_library(&flags);
+    let host = Host::find(&root);
+    host.link_database_library();
     for file in ["include", "kamailio-glue/shim", "src/abi", "cbindgen.toml"] {
         println!("cargo:rerun-if-changed={file}");
     }
-    println!("cargo:rerun-if-changed={}", source.join("src/config.mak").display());
-    let include = [root.join("include"), source.join("src")];
+    let include = [root.join("include"), host.headers.clone()];
 
     let bindings = bindgen::Builder::default()
         .header(root.join("include/bindings.h").display().to_string())
-        .clang_args(&flags)
+        .clang_args(&host.flags)
         .clang_args(include.iter().map(|p| format!("-I{}", p.display())))
         .clang_args(xml_includes().iter().map(|folder| format!("-I{folder}")))
         .clang_arg("-w")
@@ -199,7 +187,7 @@ fn main() {
             shim.file(path);
         }
     }
-    for flag in &flags {
+    for flag in &host.flags {
         shim.flag(flag);
     }
     for folder in xml_includes() {
@@ -208,7 +196,7 @@ fn main() {
     println!("cargo:rustc-link-lib=xml2");
     shim.include(root.join("include"))
         .flag("-isystem")
-        .flag(source.join("src").to_str().unwrap())
+        .flag(host.headers.to_str().unwrap())
         .flag("-Wall")
         .flag("-Wno-address-of-packed-member")
         .warnings(false)

@@ -1,29 +1,36 @@
 #!/bin/sh
-# Builds the Rust library and the two thin C modules beside it into target/modules.
+# Builds the Rust library and the two thin C modules beside it into target/modules, and has the server load them.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
-source=$(host_source)
 features=${FEATURES:-}
 out=${MODULES_OUT:-target/modules}
 cargo_target=${CARGO_TARGET_DIR:-target}
-say "building against Kamailio $(host_source_version "$source")"
-check_host_flags "$source"
-$(cargo_command) build --release --quiet ${features:+--features "$features"}
-generated=$(ls -t "$cargo_target"/release/build/kamailio-presence-*/out/kamailio_presence.h | head -n 1)
+command -v pkg-config >/dev/null || fail "no pkg-config: install pkg-config"
+pkg-config --exists libxml-2.0 || fail "no headers of libxml2: install libxml2-dev"
+command -v "$(cargo_command)" >/dev/null || fail "no cargo: install Rust 1.85 or newer, or run make setup"
+note_facts
+say "building for $(fact full_version), $(fact binary)"
+$(cargo_command) build --release ${CARGO_BUILD_TARGET:+--target "$CARGO_BUILD_TARGET"} ${features:+--features "$features"}
+built=$cargo_target/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}release
+generated=$(ls -t "$built"/build/kamailio-presence-*/out/kamailio_presence.h | head -n 1)
 if [ "${1:-}" = header ]; then
 	cp "$generated" include/kamailio_presence.h
 elif ! cmp -s "$generated" include/kamailio_presence.h; then
 	fail "include/kamailio_presence.h is not what cbindgen writes: run make header"
 fi
 mkdir -p "$out"
-cp "$cargo_target/release/libkamailio_presence.so" "$out/.new" && mv "$out/.new" "$out/libkamailio_presence.so"
+cp "$built/libkamailio_presence.so" "$out/.new" && mv "$out/.new" "$out/libkamailio_presence.so"
+headers=$(fact headers)
+flags=$(host flags)
 for module in presence pua; do
-	[ -f "kamailio-glue/${module}_mod.c" ] || continue
-	eval "set -- $(host_cflags "$source")"
+	eval "set -- $flags"
 	# shellcheck disable=SC2086
 	${CC:-cc} ${CFLAGS:-} -shared -fPIC -O2 -g -Wall -Werror -Wno-unused-function -DMOD_NAME="\"$module\"" -DMOD_NAMEID="$module" "$@" \
-		$(pkg-config --cflags libxml-2.0) -Iinclude -isystem "$source/src" "kamailio-glue/${module}_mod.c" -o "$out/$module.so" \
-		-L"$out" -lkamailio_presence -Wl,-rpath,'$ORIGIN' -Wl,--version-script=kamailio-glue/exports.map
+		$(pkg-config --cflags libxml-2.0) -Iinclude -isystem "$headers" "kamailio-glue/${module}_mod.c" -o "$out/.$module.so" \
+		-L"$out" -lkamailio_presence -Wl,--no-as-needed -lc -Wl,-rpath,'$ORIGIN' -Wl,--version-script=kamailio-glue/exports.map
+	mv "$out/.$module.so" "$out/$module.so"
 done
+say "loading them in $(fact binary)"
+python3 scripts/kamailio_host.py check-load "$out"
 say "modules are in $out"

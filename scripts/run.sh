@@ -3,4 +3,4 @@
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
-PYTHONPATH=tests exec python3 scripts/show.py "$(kamailio_binary)"
+PYTHONPATH=tests exec python3 scripts/show.py

@@ -1,19 +1,23 @@
 #!/bin/sh
 # Installs what is missing: system packages, a Rust compiler, and the source of exactly the Kamailio that is installed.
 # `setup.sh tests` adds what the tests need: other databases, a browser, a SIP tester; `setup.sh bench` what the benchmark needs.
-# Safe to run again: a second run changes nothing.
+# Safe to run again: a second run changes nothing. Where a server is named (KAMAILIO_BIN), or the kamailio in PATH is no package's,
+# no kamailio is installed: the source is then the user's (KAMAILIO_SRC).
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 MINIMUM_RUST=85 # 1.85: the compiler of Debian 13
 
-packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-extra-modules kamailio-utils-modules kamailio-json-modules
-	gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-utils ca-certificates binutils python3 sqlite3"
+server_packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-extra-modules kamailio-utils-modules
+	kamailio-json-modules"
+packages="gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-utils ca-certificates binutils python3 sqlite3"
 # What only the tests need: `setup.sh tests`.
-test_packages="kamailio-postgres-modules kamailio-mysql-modules kamailio-xml-modules kamailio-lua-modules kamailio-python3-modules
-	kamailio-xmpp-modules python3-pytest python3-pytest-xdist postgresql mariadb-server mariadb-client sip-tester libxml2-utils chromium g++ valgrind"
+server_test_packages="kamailio-postgres-modules kamailio-mysql-modules kamailio-xml-modules kamailio-lua-modules
+	kamailio-python3-modules kamailio-xmpp-modules"
+test_packages="python3-pytest python3-pytest-xdist postgresql mariadb-server mariadb-client sip-tester libxml2-utils chromium g++ valgrind"
 [ "${1:-}" != tests ] || packages="$packages $test_packages"
+[ "${1:-}" != tests ] || server_packages="$server_packages $server_test_packages"
 [ "${1:-}" != bench ] || packages="$packages valgrind python3-matplotlib"
 
 as_root() {
@@ -22,13 +26,26 @@ as_root() {
 	fi
 }
 
+# Whether the server is Debian's (or the project's own) package, or is to become it.
+packaged() {
+	[ -z "${KAMAILIO_BIN:-}" ] || return 1
+	binary=$(command -v kamailio) || return 0
+	dpkg-query -S "$(readlink -f "$binary")" >/dev/null 2>&1
+}
+
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
 missing_packages() { for package in $packages; do installed "$package" || printf '%s ' "$package"; done; }
 
+# Where there is no dpkg, the tools are looked for by their own names.
+missing_tools() {
+	for tool in ${CC:-cc} make pkg-config python3; do command -v "$tool" >/dev/null || printf '%s ' "$tool"; done
+	! command -v pkg-config >/dev/null || pkg-config --exists libxml-2.0 || printf 'libxml2-headers '
+}
+
 install_packages() {
 	[ $# -gt 0 ] || return 0
-	command -v apt-get >/dev/null || fail "these packages are missing and there is no apt-get: $*"
+	command -v apt-get >/dev/null || fail "these are missing, and there is no apt-get to install them: $*"
 	say "installing packages: $*"
 	as_root apt-get update -qq
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
@@ -56,7 +73,7 @@ install_rust() {
 source_lists() {
 	apt-get indextargets --format '$(REPO_URI)|$(CODENAME)|$(COMPONENT)|$(SIGNED_BY)' 'Created-By: Packages' | sort -u |
 		while IFS='|' read -r uri codename component signed; do
-			case $uri in *debian*) ;; *) continue ;; esac
+			case $uri in *debian*) ;; *) apt-cache policy kamailio | grep -qF "${uri%/}" || continue ;; esac
 			case $signed in /*) option="[signed-by=$signed] " ;; *) option= ;; esac
 			printf 'deb-src %s%s %s %s\n' "$option" "$uri" "$codename" "$component"
 		done
@@ -76,7 +93,7 @@ fetch_source() {
 	# shellcheck disable=SC2086
 	(cd target/host && apt-get $apt source --download-only -qq "kamailio=$version" >apt.log 2>&1) || true
 	description=$(ls target/host/kamailio_*.dsc 2>/dev/null | head -n 1)
-	[ -n "$description" ] || fail "no source package kamailio $version to be had: $(tail -n 1 target/host/apt.log 2>/dev/null). KAMAILIO_SRC=DIR uses a source you have"
+	[ -n "$description" ] || fail "no source package kamailio $version to be had ($(grep -m 1 "^E:" target/host/apt.log 2>/dev/null)): KAMAILIO_SRC=DIR uses a source you have"
 	if [ -z "$(ls target/host/*.asc 2>/dev/null)" ]; then sed -i '/\.asc$/d' "$description"; fi
 	rm -rf "target/host/kamailio-$version"
 	dpkg-source --no-check -x "$description" "target/host/kamailio-$version" >>target/host/apt.log 2>&1 ||
@@ -84,25 +101,15 @@ fetch_source() {
 	rm -f target/host/kamailio_*
 }
 
-# `make cfg` would look at libssl's own files, which are not there: what the installed server was built with counts.
-configure_source() {
-	shared=
-	! "$(kamailio_binary)" -V | grep -q TLS_PTHREAD_MUTEX_SHARED || shared=LIBSSL_SET_MUTEX_SHARED=1
-	# shellcheck disable=SC2086
-	make -C "$1" cfg $shared >target/host/cfg.log 2>&1 || fail "make cfg failed in $1: $(tail -n 1 target/host/cfg.log)"
-}
-
 provide_source() {
-	[ -z "${KAMAILIO_SRC:-}" ] || { host_source >/dev/null; return 0; }
-	version=$(dpkg-query -W -f '${source:Version}' kamailio)
-	dir=target/host/kamailio-$version
-	if [ ! -f "$dir/src/config.mak" ]; then
+	if [ -z "${KAMAILIO_SRC:-}" ]; then
+		packaged || fail "$(kamailio_binary) is no package's: set KAMAILIO_SRC to the source it was built from"
+		version=$(dpkg-query -W -f '${source:Version}' kamailio)
 		mkdir -p target/host
-		[ -f "$dir/src/core/sr_module.h" ] || fetch_source "$version"
-		configure_source "$dir"
+		[ -f "target/host/kamailio-$version/src/core/sr_module.h" ] || fetch_source "$version"
+		[ "$(readlink target/host/current 2>/dev/null)" = "kamailio-$version" ] || ln -sfn "kamailio-$version" target/host/current
 	fi
-	[ "$(readlink target/host/current 2>/dev/null)" = "kamailio-$version" ] || ln -sfn "kamailio-$version" target/host/current
-	check_host_flags "$(host_source)"
+	note_facts
 }
 
 # Programs that tests start themselves, unpacked beside the build: installing their packages would start services.
@@ -115,8 +122,10 @@ provide_tools() {
 		dpkg -x prometheus_*.deb . && rm -f prometheus_*.deb) || fail "cannot fetch the package prometheus: is the network there?"
 }
 
-# shellcheck disable=SC2046
-install_packages $(missing_packages)
+! packaged || packages="$server_packages $packages"
+if command -v dpkg-query >/dev/null; then missing=$(missing_packages); else missing=$(missing_tools); fi
+# shellcheck disable=SC2086
+install_packages $missing
 install_rust
 provide_source
 [ "${1:-}" != tests ] || provide_tools

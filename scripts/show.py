@@ -10,17 +10,36 @@ import sys
 import tempfile
 import time
 
-from kit import database
-from kit.sip import Client, pidf
+import kamailio_host
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PORT = int(os.environ.get("PORT", "5060"))
-STATES = [("open", None), ("open", "busy"), ("closed", None)]
 
 
 def fail(text):
-    print("error: " + text, file=sys.stderr)
+    print("error: %s" % text, file=sys.stderr)
     sys.exit(1)
+
+
+try:
+    SERVER = kamailio_host.Server()
+    SERVER.modules
+except kamailio_host.Missing as missing:
+    fail(missing)
+
+from kit import database  # noqa: E402
+from kit.sip import Client, pidf  # noqa: E402
+
+STATES = [("open", None), ("open", "busy"), ("closed", None)]
+
+
+def port():
+    text = os.environ.get("PORT", "").strip() or "5060"
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        fail("PORT=%s is no port: choose a number from 1 to 65535, as in PORT=5080 make run" % text)
+    return int(text)
+
+
+PORT = port()
 
 
 def check_port():
@@ -33,20 +52,18 @@ def check_port():
 
 
 class Server:
-    def __init__(self, binary, folder):
+    def __init__(self, folder):
         self.address, self.port = "127.0.0.1", PORT
-        modules = sorted(pathlib.Path("/usr/lib").glob("*/kamailio/modules")) or [pathlib.Path("/usr/lib/kamailio/modules")]
         text = (ROOT / "examples" / "single-node-sqlite.cfg").read_text()
-        text = text.replace("/usr/lib/x86_64-linux-gnu/kamailio/modules/", str(modules[0]) + "/")
-        text = text.replace("PRESENCE_MODULES/", str(ROOT / "target" / "modules") + "/")
-        text = text.replace("/var/lib/kamailio/presence.sqlite", str(folder / "presence.sqlite"))
+        text = re.sub(r"(?m)^mpath=.*$", 'mpath="%s/:%s/"' % (ROOT / "target" / "modules", SERVER.modules), text)
+        text = re.sub(r"sqlite:///[^\s\"']+", "sqlite:///%s" % (folder / "presence.sqlite"), text)
         text = text.replace("127.0.0.1:5060", "127.0.0.1:%d" % PORT)
         text = text.replace("/run/kamailio/", str(folder) + "/")
         self.config = folder / "kamailio.cfg"
         self.config.write_text(text)
         database.create_sqlite(folder / "presence.sqlite")
         self.log = open(folder / "kamailio.log", "wb")
-        self.process = subprocess.Popen([binary, "-DD", "-E", "-f", str(self.config), "-Y", str(folder), "-P", str(folder / "pid")],
+        self.process = subprocess.Popen([str(SERVER.binary), "-DD", "-E", "-f", str(self.config), "-Y", str(folder), "-P", str(folder / "pid")],
                                         stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def wait(self):
@@ -106,7 +123,7 @@ class Show:
 def main():
     check_port()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="presence-run-"))
-    server = Server(sys.argv[1], folder)
+    server = Server(folder)
     code = 1
     try:
         server.wait()
@@ -115,9 +132,11 @@ def main():
         code = 0 if told else 1
         if told and os.environ.get("ONCE") != "1":
             print("\nServing until Ctrl-C. A phone on this machine may use sip:<user>@example.org with outbound proxy 127.0.0.1:%d." % PORT)
-            print("More:  kamcmd -s unix:%s/ctl presence.watcher_list sip:alice@example.org full" % folder)
-            print("       sqlite3 %s/presence.sqlite 'select * from active_watchers'" % folder)
-            print("       tail -f %s/kamailio.log" % folder, flush=True)
+            print("The configuration is %s, the log %s/kamailio.log. More:" % (server.config, folder))
+            command = "  %s -s unix:%s/ctl " % (SERVER.kamcmd, folder)
+            print(command + "presence.explain sip:bob@example.org sip:alice@example.org presence")
+            print(command + "presence.subscriptions")
+            print("  sqlite3 %s/presence.sqlite 'select * from active_watchers'" % folder, flush=True)
             code = server.process.wait()
     except KeyboardInterrupt:
         code = 0

@@ -1,17 +1,15 @@
 """The C API of presence as an outside author's module sees it: the same calls and callbacks on stock and on ours."""
 import os
 import re
-import shlex
 import shutil
 import subprocess
 
 import pytest
 
-from kit.kamailio import ROOT, Kamailio
+from kit.kamailio import ROOT, Kamailio, kamailio_host
 from kit.sip import Client
 
 SOURCE = ROOT / "tests" / "apimod" / "apitest_mod.c"
-HOST = os.environ.get("KAMAILIO_SRC", str(ROOT / "target" / "host" / "current"))
 ROUTE = """
 request_route {
     if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
@@ -25,15 +23,11 @@ request_route {
 
 
 def compile_with(compiler, folder, more=()):
-    words = []
-    for line in open(os.path.join(HOST, "src", "config.mak")):
-        for name in ("C_DEFS=", "CC_PMUTEX_OPTS="):
-            if line.startswith(name):
-                words += shlex.split(line[len(name):])
+    host = kamailio_host.Host()
     xml = subprocess.run(["pkg-config", "--cflags", "libxml-2.0"], capture_output=True, text=True).stdout.split()
     out = folder / "apitest.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-g", "-Wall", "-Werror", "-Wno-unused-function", '-DMOD_NAME="apitest"',
-                    "-DMOD_NAMEID=apitest"] + words + list(more) + xml + ["-isystem", os.path.join(HOST, "src"), str(SOURCE), "-o", str(out)], check=True)
+                    "-DMOD_NAMEID=apitest"] + host.flags + list(more) + xml + ["-isystem", str(host.headers.folder), str(SOURCE), "-o", str(out)], check=True)
     return out
 
 

@@ -3,15 +3,15 @@ import pathlib
 import shutil
 import sqlite3
 
-SCHEMA_FOLDERS = ["/usr/share/kamailio", "/usr/local/share/kamailio"]
 
 
 def schema(kind, name):
-    for folder in SCHEMA_FOLDERS:
-        path = pathlib.Path(folder) / kind / name
-        if path.exists():
-            return path
-    raise RuntimeError("no %s schema %s in %s" % (kind, name, SCHEMA_FOLDERS))
+    """A file with which the server's own tables are made."""
+    from .kamailio import SERVER
+    path = SERVER.share / kind / name
+    if path.exists():
+        return path
+    raise RuntimeError("no %s schema %s in %s: name that folder with KAMAILIO_SHARE=..." % (kind, name, SERVER.share))
 
 
 def create_sqlite(path, journal=None):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -17,17 +18,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 OURS = pathlib.Path(os.environ.get("PRESENCE_MODULES", ROOT / "target" / "modules"))
 
 
-def _first_existing(*paths):
-    for path in paths:
-        if path and os.path.exists(path):
-            return str(path)
-    raise RuntimeError("none of these exists: %s" % ", ".join(str(p) for p in paths))
+sys.path.insert(0, str(ROOT / "scripts"))
+import kamailio_host  # noqa: E402
 
-
-STOCK = _first_existing(os.environ.get("KAMAILIO_MODULES"), "/usr/lib/x86_64-linux-gnu/kamailio/modules",
-                        "/usr/lib/aarch64-linux-gnu/kamailio/modules", "/usr/lib/kamailio/modules")
-KAMAILIO = os.environ.get("KAMAILIO", shutil.which("kamailio") or "/usr/sbin/kamailio")
-KAMCMD = os.environ.get("KAMCMD", shutil.which("kamcmd") or "/usr/sbin/kamcmd")
+# The server that the modules were built for: KAMAILIO_BIN, else the one in PATH. KAMAILIO is what is started in its place (a wrapper).
+SERVER = kamailio_host.Server()
+STOCK = str(SERVER.modules)
+KAMAILIO = os.environ.get("KAMAILIO", str(SERVER.binary))
+KAMCMD = os.environ.get("KAMCMD", str(SERVER.kamcmd))
 
 # How much slower than usual the server is: under valgrind.
 SLOW = int(os.environ.get("SLOW", "1"))

@@ -1,0 +1,378 @@
+#!/usr/bin/env python3
+"""The Kamailio that the modules are built for, as that server describes itself.
+
+The program (`KAMAILIO_BIN`, else the one in PATH) gives the version, the compile flags and the name of the operating system:
+it refuses modules in which one character of these differs. The source (`KAMAILIO_SRC`) gives the headers, whether it was
+configured by make, by cmake or not at all, and the few flags that decide layouts and that the program does not print.
+
+    kamailio_host.py facts             one line each: name, tab, value (`flag` repeats)
+    kamailio_host.py get NAME          one value
+    kamailio_host.py check-load DIR    whether that server loads the modules in DIR
+"""
+import functools
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# What every Kamailio on Linux is built with and its -V does not tell: for headers that come without a configuration.
+USUAL = """CC_GCC_LIKE_ASM HAVE_ALLOCA_H HAVE_EPOLL HAVE_GETHOSTBYNAME2 HAVE_IP_MREQN HAVE_MSGHDR_MSG_CONTROL HAVE_MSG_NOSIGNAL
+HAVE_SCHED_SETSCHEDULER HAVE_SCHED_YIELD HAVE_SELECT HAVE_SIGIO_RT HAVE_TIMEGM HAVE_UNION_SEMUN MALLOC_STATS MEM_JOIN_FREE
+STATISTICS USE_CORE_STATS WITH_XAVP""".split()
+
+# Flags that headers set by themselves: they are given only where the server's flag string would lack them.
+IMPLIED = re.compile(r"DBG_\w+_MALLOC")
+
+LOCKS = ("FAST_LOCK", "BUSY_WAIT", "ADAPTIVE_WAIT")
+
+
+class Missing(Exception):
+    """What is missing, and the command that mends it, in one sentence."""
+
+
+def named(variable):
+    """A path that the user named; an empty one counts as none."""
+    value = os.environ.get(variable, "").strip()
+    return pathlib.Path(value).absolute() if value else None
+
+
+class Server:
+    """The program, and where its own files are."""
+
+    def __init__(self):
+        self.binary = self.find()
+        text = self.output("-V")
+        version = re.search(r"^version: (\S+) (\S+) \((\S+)/(\S+)\)", text, re.M)
+        flags = re.search(r"^flags: (.*)$", text, re.M)
+        if not version or not flags:
+            raise Missing("%s -V does not print a version and flags: name Kamailio's own program with KAMAILIO_BIN=..." % self.binary)
+        self.name, self.version, self.arch, self.system = version.groups()
+        self.flags = flags.group(1).rstrip()
+        loops = re.search(r"ADAPTIVE_WAIT_LOOPS (\d+)", text)
+        self.wait_loops = loops.group(1) if loops else "1024"
+
+    @staticmethod
+    def find():
+        binary = named("KAMAILIO_BIN")
+        if binary:
+            if not binary.is_file() or not os.access(binary, os.X_OK):
+                raise Missing("KAMAILIO_BIN=%s is not a program: name the kamailio that is to load the modules" % binary)
+            return binary
+        found = shutil.which("kamailio") or next(
+            (path for path in ("/usr/sbin/kamailio", "/usr/local/sbin/kamailio") if os.access(path, os.X_OK)), None)
+        if not found:
+            raise Missing("no kamailio in PATH: install it (make setup does on Debian), or name it with KAMAILIO_BIN=/path/to/sbin/kamailio")
+        return pathlib.Path(found)
+
+    def output(self, *options):
+        try:
+            done = subprocess.run([str(self.binary), *options], capture_output=True, text=True, timeout=60, errors="replace")
+        except OSError as error:
+            raise Missing("%s cannot be run (%s): name the kamailio of this machine with KAMAILIO_BIN=..." % (self.binary, error.strerror))
+        return done.stdout + done.stderr
+
+    @property
+    def full_version(self):
+        """As modules carry it: `kamailio 6.1.5 (x86_64/Linux)`."""
+        return "%s %s (%s/%s)" % (self.name, self.version, self.arch, self.system)
+
+    @property
+    def numbers(self):
+        """Major, minor and patch level, without a suffix such as -dev1."""
+        return tuple(int(part) for part in re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", self.version).groups(default="0"))
+
+    @property
+    def value(self):
+        """VERSIONVAL."""
+        major, minor, patch = self.numbers
+        return major * 1000000 + minor * 1000 + patch
+
+    @functools.cached_property
+    def modules(self):
+        """The folder of the stock modules: what the server itself searches when nobody names another."""
+        folder = named("KAMAILIO_MODULES")
+        if folder:
+            if not (folder / "tm.so").exists():
+                raise Missing("KAMAILIO_MODULES=%s has no tm.so: name the folder of %s's own modules" % (folder, self.full_version))
+            return folder
+        told = re.search(r"-L path.*?default: *([^)]*)\)", self.output("-h"), re.S)
+        places = [pathlib.Path(part) for part in (told.group(1).split(":") if told else []) if part.strip()]
+        prefix = self.binary.resolve().parents[1]
+        places += [prefix / part / "kamailio/modules" for part in ("lib64", "lib", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu")]
+        for folder in places:
+            if (folder / "tm.so").exists():
+                return folder
+        raise Missing("%s is there, its modules are not (looked in %s): name their folder with KAMAILIO_MODULES=..."
+                      % (self.full_version, ", ".join(map(str, places))))
+
+    @property
+    def libraries(self):
+        """The folder of the server's own libraries, libsrdb1 among them."""
+        return named("KAMAILIO_LIBS") or self.modules.parent
+
+    @property
+    def database_library(self):
+        """libsrdb1 of this server; none where it is part of the program."""
+        library = self.libraries / "libsrdb1.so.1"
+        if library.exists():
+            return library
+        if self.numbers < (6, 0, 0):
+            raise Missing("no libsrdb1.so.1 in %s: name the folder of %s's libraries with KAMAILIO_LIBS=..." % (self.libraries, self.full_version))
+        return None
+
+    @property
+    def share(self):
+        """The folder of the database schemas."""
+        return named("KAMAILIO_SHARE") or self.binary.resolve().parents[1] / "share" / "kamailio"
+
+    @property
+    def kamcmd(self):
+        """The command line beside this server."""
+        beside = self.binary.parent / "kamcmd"
+        return beside if beside.exists() else pathlib.Path(shutil.which("kamcmd") or "/usr/sbin/kamcmd")
+
+
+class Headers:
+    """The headers of that version, from a source tree or from a prefix they were installed in."""
+
+    def __init__(self, server):
+        self.server = server
+        self.place = (named("KAMAILIO_SRC") or ROOT / "target" / "host" / "current")
+        self.folder = next((folder for folder in (self.place / "src", self.place, self.place / "include" / "kamailio")
+                            if (folder / "core" / "sr_module.h").exists()), None)
+        if not self.folder:
+            raise Missing("no source of Kamailio %s in %s: run make setup, or set KAMAILIO_SRC to an unpacked tree" % (server.version, self.place))
+        self.folder = self.folder.resolve()
+        for needed in ("modules/presence/bind_presence.h", "modules/pua/pua_bind.h", "modules/tm/tm_load.h", "lib/srdb1/db.h"):
+            if not (self.folder / needed).exists():
+                raise Missing("%s has no %s: set KAMAILIO_SRC to the whole source of Kamailio %s" % (self.folder, needed, server.version))
+        self.check_version()
+
+    @functools.cached_property
+    def version(self):
+        """The version the tree names; none for headers alone."""
+        top = self.folder.parent
+        lists = top / "CMakeLists.txt"
+        if lists.exists():
+            text = lists.read_text(errors="replace")
+            number, extra = re.search(r"^\s+VERSION (\d+\.\d+\.\d+)", text, re.M), re.search(r'set\(EXTRAVERSION "([^"]*)"', text)
+            if number:
+                return number.group(1) + (extra.group(1) if extra else "")
+        makefile = self.folder / "Makefile.defs"
+        if makefile.exists():
+            text = makefile.read_text(errors="replace")
+            part = {name: re.search(r"^%s\s*=[ \t]*(\S*)" % name, text, re.M) for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION")}
+            if all(part.values()):
+                return "%s.%s.%s%s" % tuple(part[name].group(1) for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION"))
+        stamp = self.place / "VERSION"
+        return stamp.read_text().strip() if stamp.exists() else None
+
+    def check_version(self):
+        theirs, ours = self.server.version, self.version
+        if ours is None or ours == theirs:
+            return
+        series = theirs.split(".")[:2] == ours.split(".")[:2]
+        if series and os.environ.get("KAMAILIO_SRC_VERSION") == ours:
+            return
+        fix = "run make setup again, or set KAMAILIO_SRC to the source of %s" % theirs
+        if series:
+            fix += " (KAMAILIO_SRC_VERSION=%s takes the headers of %s all the same)" % (ours, ours)
+        raise Missing("the source in %s is Kamailio %s, %s is %s: %s" % (self.place, ours, self.server.binary, theirs, fix))
+
+    def configuration(self):
+        """The file with the flags of the tree: make's, or cmake's; none where it is not configured."""
+        made = self.folder / "config.mak"
+        if made.exists():
+            return made
+        inner = "src/modules/presence/CMakeFiles/presence.dir/flags.make"
+        build = named("KAMAILIO_BUILD")
+        if build:
+            if not (build / inner).exists():
+                raise Missing("KAMAILIO_BUILD=%s has no %s: name the folder in which cmake was run" % (build, inner))
+            return build / inner
+        return next(iter(sorted(self.folder.parent.glob("*/" + inner), key=lambda path: -path.stat().st_mtime)), None)
+
+    def configured(self):
+        """The tree's own flags, by name: what the server does not print is taken from here."""
+        path = self.configuration()
+        if path is None:
+            return {name: None for name in USUAL}
+        words = []
+        for line in path.read_text(errors="replace").splitlines():
+            found = re.match(r"(?:C_DEFS|CC_PMUTEX_OPTS|C_DEFINES) ?=(.*)", line)
+            words += shlex.split(found.group(1)) if found else []
+        flags = dict((word[2:].split("=", 1) + [None])[:2] for word in words if word.startswith("-D"))
+        return {name: value for name, value in flags.items() if name not in ("MOD_NAME", "MOD_NAMEID") and not name.endswith("_EXPORTS")}
+
+    def printed(self):
+        """What the flag string is made of, in order: the text, and the macros that bring it about."""
+        text = (self.folder / "core" / "ver_defs.h").read_text(errors="replace")
+        body = re.search(r"#define \w+_COMPILE_FLAGS((?:.*\\\n)*.*)", text).group(1)
+        for name in re.findall(r"\b(\w+)_STR\b", body):
+            if name == "FAST_LOCK":
+                yield [(", FAST_LOCK-BUSY_WAIT", ("FAST_LOCK", "BUSY_WAIT")), (", FAST_LOCK-ADAPTIVE_WAIT", ("FAST_LOCK", "ADAPTIVE_WAIT")),
+                       (", FAST_LOCK", ("FAST_LOCK",))], LOCKS
+                continue
+            found = re.search(r'#ifdef (\w+)\s*\n\s*#define %s_STR,? *"([^"]*)"' % name, text)
+            if found:
+                yield [(found.group(2), (found.group(1),))], (found.group(1),)
+
+
+class Host:
+    """Server and headers together: the flags with which a module is the server's."""
+
+    def __init__(self):
+        self.server = Server()
+        self.headers = Headers(self.server)
+        self.compiler = shlex.split(os.environ.get("CC", "cc"))
+        if not shutil.which(self.compiler[0]):
+            raise Missing("no C compiler (%s): install gcc, or name yours with CC=..." % self.compiler[0])
+        self.flags = self.derive()
+
+    def told(self):
+        """The macros that the server's flag string tells of: those set, and those that are not."""
+        rest, on, off = self.server.flags, [], []
+        for choices, macros in self.headers.printed():
+            chosen = ()
+            for text, names in choices:
+                # No comma stands between EXTRA_DEBUG and what follows it.
+                if rest.startswith(text) and (rest[len(text):][:1] in ("", ",", "-") or text.endswith("EXTRA_DEBUG")):
+                    rest, chosen = rest[len(text):], names
+                    break
+            on += chosen
+            off += [name for name in macros if name not in chosen]
+        if rest:
+            raise Missing("%s was built with %s, which the headers in %s do not know: set KAMAILIO_SRC to the source of exactly this server"
+                          % (self.server.binary, rest.strip(", "), self.headers.folder))
+        return on, off
+
+    def derive(self):
+        server = self.server
+        flags = self.headers.configured()
+        on, off = self.told()
+        for name in off:
+            flags.pop(name, None)
+        for name in on:
+            if not IMPLIED.fullmatch(name) or "DBG_SR_MEMORY" not in on:
+                flags.setdefault(name, None)
+        for name in [name for name in flags if name.startswith(("__CPU_", "__OS_"))]:
+            del flags[name]
+        if "ADAPTIVE_WAIT" in on:
+            flags["ADAPTIVE_WAIT_LOOPS"] = server.wait_loops
+        else:
+            flags.pop("ADAPTIVE_WAIT_LOOPS", None)
+        flags.update({"NAME": '"%s"' % server.name, "VERSION": '"%s"' % server.version, "ARCH": '"%s"' % server.arch,
+                      "OS_QUOTED": '"%s"' % server.system, "VERSIONVAL": str(server.value),
+                      "__CPU_" + server.arch: None, "__OS_" + server.system.lower(): None})
+        flags.setdefault("OS", server.system + "_")
+        for name, value in (("CFG_DIR", "/etc/kamailio/"), ("SHARE_DIR", "%s/" % server.share), ("RUN_DIR", "/run/kamailio")):
+            flags.setdefault(name, '"%s"' % value)
+        flags.setdefault("COMPILER", '"cc"')
+        if self.module_strings(flags)[1] != server.flags:
+            for name in on:
+                flags.setdefault(name, None)
+        version, made = self.module_strings(flags)
+        if version != server.full_version:
+            raise Missing("modules would say %s, the server says %s: set KAMAILIO_SRC to the source of that server" % (version, server.full_version))
+        if made != server.flags:
+            raise Missing(difference(made, server.flags, server.binary, self.headers.folder))
+        return ["-D" + name if value is None else "-D%s=%s" % (name, value) for name, value in flags.items()]
+
+    def module_strings(self, flags):
+        """Version and flags that a module compiled with these flags carries."""
+        source = '#include "core/dprint.h"\n#include "core/mod_fix.h"\n#include "core/sr_module.h"\n@version SER_FULL_VERSION\n@flags SER_COMPILE_FLAGS\n'
+        words = ["-D" + name if value is None else "-D%s=%s" % (name, value) for name, value in flags.items()]
+        done = subprocess.run(self.compiler + ["-E", "-P", "-w", *words, "-isystem", str(self.headers.folder), "-x", "c", "-"],
+                              input=source, capture_output=True, text=True)
+        if done.returncode != 0:
+            first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
+            raise Missing("the headers in %s cannot be compiled (%s): is libc6-dev installed, and the tree whole?" % (self.headers.folder, first))
+        joined = dict(line[1:].split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("@version ", "@flags ")))
+        return tuple("".join(re.findall(r'"([^"]*)"', joined[name])) for name in ("version", "flags"))
+
+    def facts(self):
+        server = self.server
+        library = server.database_library
+        yield "binary", server.binary
+        yield "version", server.version
+        yield "full_version", server.full_version
+        yield "value", server.value
+        yield "modules", server.modules
+        yield "share", server.share
+        yield "kamcmd", server.kamcmd
+        yield "headers", self.headers.folder
+        yield "configuration", self.headers.configuration() or ""
+        yield "database_library", library or ""
+        for flag in self.flags:
+            yield "flag", flag
+
+
+def difference(made, wanted, binary, folder):
+    """One sentence: which flags the modules would lack or have too many."""
+    mine, theirs = [[part for part in text.split(", ") if part] for text in (made, wanted)]
+    lacking, extra = [part for part in theirs if part not in mine], [part for part in mine if part not in theirs]
+    parts = (["without %s" % ", ".join(lacking)] if lacking else []) + (["with %s" % ", ".join(extra)] if extra else [])
+    return ("modules would be built %s, unlike %s, with the headers in %s: set KAMAILIO_SRC to the source of exactly this server"
+            % (" and ".join(parts) or "with the flags in another order", binary, folder))
+
+
+CONFIGURATION = """#!KAMAILIO
+debug=1
+log_stderror=yes
+dns=no
+rev_dns=no
+listen=udp:127.0.0.1:5060
+mpath="%s/:%s/"
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "presence.so"
+loadmodule "pua.so"
+request_route { exit; }
+"""
+
+
+def check_load(folder):
+    """Loads the modules in that server, which says why when it refuses them."""
+    server = Server()
+    with tempfile.TemporaryDirectory(prefix="presence-load-") as place:
+        path = pathlib.Path(place) / "kamailio.cfg"
+        path.write_text(CONFIGURATION % (pathlib.Path(folder).resolve(), server.modules))
+        done = subprocess.run([str(server.binary), "-c", "-E", "-f", str(path), "-Y", place, "-P", place + "/pid"],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=300,
+                              env={name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"})
+    if done.returncode == 0:
+        return
+    lines = [line.strip() for line in done.stdout.splitlines() if "ERROR" in line or "CRITICAL" in line]
+    reason = " | ".join(re.sub(r"^.*?(?:ERROR|CRITICAL): ", "", line) for line in lines[:4]) or done.stdout[-500:].strip()
+    raise Missing("%s does not load the modules in %s: %s" % (server.full_version, folder, reason))
+
+
+def main(arguments):
+    try:
+        if arguments == ["facts"]:
+            for name, value in Host().facts():
+                print("%s\t%s" % (name, value))
+        elif len(arguments) == 2 and arguments[0] == "get":
+            name = arguments[1]
+            if name in ("binary", "version", "full_version", "modules", "share", "kamcmd", "libraries"):
+                print(getattr(Server(), name))
+            elif name == "flags":
+                print(" ".join(shlex.quote(flag) for flag in Host().flags))
+            else:
+                print(dict(Host().facts())[name])
+        elif len(arguments) == 2 and arguments[0] == "check-load":
+            check_load(arguments[1])
+        else:
+            sys.exit(__doc__)
+    except Missing as missing:
+        sys.exit("error: %s" % missing)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
