@@ -81,6 +81,13 @@ soak: build ## The suites at full size: 1,000 calls, 50 kills, a million message
 	@scripts/setup.sh tests
 	@cd tests && SOAK=1 /usr/bin/python3 -m pytest -v -p no:cacheprovider --suite T1 --suite T4 --suite T7 --suite T12 --suite T13 --suite T14
 
+# Not SECONDS: bash counts in a variable of that name.
+EXPLORE_FOR := $(SECONDS)
+.PHONY: explore
+explore: build ## Random lives on stock and on ours, compared (SECONDS=120, SEED, MODE=0..3, DRIVER=sqlite|postgres|mysql; REPLAY=file)
+	@scripts/setup.sh tests
+	@scripts/explore.sh "$(or $(EXPLORE_FOR),120)" "$(SEED)" "$(MODE)" "$(DRIVER)" "$(REPLAY)"
+
 .PHONY: test-parameters
 test-parameters: build ## Every parameter in every storage mode, on stock and on ours (15 minutes)
 	@scripts/setup.sh tests

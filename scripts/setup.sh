@@ -15,7 +15,8 @@ packages="gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-uti
 # What only the tests need: `setup.sh tests`.
 server_test_packages="kamailio-postgres-modules kamailio-mysql-modules kamailio-xml-modules kamailio-lua-modules
 	kamailio-python3-modules kamailio-xmpp-modules"
-test_packages="python3-pytest python3-pytest-xdist postgresql mariadb-server mariadb-client sip-tester libxml2-utils chromium g++ valgrind"
+test_packages="python3-pytest python3-pytest-xdist python3-hypothesis postgresql mariadb-server mariadb-client sip-tester
+	libxml2-utils chromium g++ valgrind"
 [ "${1:-}" != tests ] || packages="$packages $test_packages"
 [ "${1:-}" != tests ] || server_packages="$server_packages $server_test_packages"
 [ "${1:-}" != bench ] || packages="$packages valgrind python3-matplotlib"

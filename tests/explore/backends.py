@@ -1,0 +1,117 @@
+"""The databases of a run: SQLite in the server's folder, or one database server with a database for each side."""
+import json
+import sqlite3
+
+from kit import servers
+
+from .config import PASSWORD
+
+PUT = "insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) values " \
+      "('%(user)s', 'example.org', '%(document)s', 2, 'e', 0, '/pres-rules/users/%(user)s/index', 0)"
+
+
+class SQLite:
+    name = "sqlite"
+
+    def url(self, which):
+        return "sqlite"
+
+    def clean(self, which):
+        """A new file for each life."""
+
+    def _connect(self, server):
+        connection = sqlite3.connect(str(server.db_path), timeout=10)
+        connection.row_factory = sqlite3.Row
+        connection.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
+        return connection
+
+    def rows(self, which, server, table):
+        connection = self._connect(server)
+        try:
+            return [dict(row) for row in connection.execute("select * from %s" % table)]
+        finally:
+            connection.close()
+
+    def execute(self, which, server, sql):
+        connection = self._connect(server)
+        try:
+            for statement in sql if isinstance(sql, list) else [sql]:
+                connection.execute(statement)
+            connection.commit()
+        finally:
+            connection.close()
+
+    def put_rules(self, which, server, user, document):
+        self.execute(which, server, ["delete from xcap where username='%s'" % user, PUT % dict(user=user, document=document)])
+
+    def close(self):
+        pass
+
+
+class _Server(SQLite):
+    """A database server that both sides share, each with a database of its own."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def clean(self, which):
+        self.sql(which, "delete from presentity; delete from active_watchers; delete from watchers; delete from xcap;")
+
+    def execute(self, which, server, sql):
+        self.sql(which, ";\n".join(sql if isinstance(sql, list) else [sql]) + ";")
+
+    def close(self):
+        self.server.stop()
+
+
+class PostgreSQL(_Server):
+    name = "postgres"
+
+    def __init__(self):
+        super().__init__(servers.PostgreSQL())
+        for which in ("stock", "ours"):
+            self.server.sql("create database %s template kamailio" % which, "postgres")
+
+    def url(self, which):
+        return "postgres://kamailio:%s@127.0.0.1:%d/%s" % (PASSWORD, self.server.port, which)
+
+    def sql(self, which, text):
+        return self.server.sql(text, which)
+
+    def rows(self, which, server, table):
+        lines = self.sql(which, "select row_to_json(t) from (select * from %s) t" % table).splitlines()
+        found = [json.loads(line) for line in lines]
+        for row in found:
+            for name, value in row.items():
+                if isinstance(value, str) and value.startswith("\\x"):
+                    row[name] = bytes.fromhex(value[2:])
+        return found
+
+
+class MariaDB(_Server):
+    name = "mysql"
+
+    def __init__(self):
+        super().__init__(servers.MariaDB())
+        for which in ("stock", "ours"):
+            self.server.sql("create database %s" % which, "")
+            for part in ("standard", "presence"):
+                self.server.sql(servers.schema("mysql", part + "-create.sql").read_text(), which)
+        for host in ("127.0.0.1", "localhost"):
+            self.server.sql("create user explorer@'%s' identified by '%s'; grant all on *.* to explorer@'%s'" % (host, PASSWORD, host), "")
+
+    def url(self, which):
+        return "mysql://explorer:%s@127.0.0.1:%d/%s" % (PASSWORD, self.server.port, which)
+
+    def sql(self, which, text):
+        return self.server.sql(text, which)
+
+    def rows(self, which, server, table):
+        columns = self.sql(which, "select group_concat(column_name) from information_schema.columns where table_schema='%s' "
+                                  "and table_name='%s'" % (which, table)).strip().split(",")
+        pairs = ", ".join("'%s', convert(%s using utf8mb4)" % (column, column) for column in columns)
+        text = self.sql(which, "select hex(json_object(%s)) from %s" % (pairs, table))
+        return [json.loads(bytes.fromhex(line)) for line in text.splitlines()]
+
+
+DRIVERS = {"sqlite": SQLite, "postgres": PostgreSQL, "mysql": MariaDB}

@@ -1,0 +1,178 @@
+"""Compares the two sides of a life step by step; what is declared in differences.py is left out and counted."""
+from . import differences, invariants
+
+
+class Finding:
+    """One difference that nobody has declared, or a broken invariant."""
+
+    def __init__(self, kind, number, what, stock="", ours=""):
+        self.kind, self.number, self.what, self.stock, self.ours = kind, number, what, stock, ours
+
+    @property
+    def signature(self):
+        return "%s: %s" % (self.kind, self.what)
+
+    def __str__(self):
+        text = "step %d, %s: %s" % (self.number, self.kind, self.what)
+        return text + "\n  stock: %s\n  ours:  %s" % (self.stock, self.ours) if self.kind != "invariant" else text
+
+
+class Case:
+    """What a declaration judges: one item that differs."""
+
+    def __init__(self, life, seen, kind, what, stock, ours, sides, subject):
+        self.life, self.seen, self.kind, self.what, self.stock, self.ours = life, seen, kind, what, stock, ours
+        self.config, self.step, self.sides, self.subject = life["config"], seen.step, sides, subject
+
+
+class Comparison:
+    def __init__(self, life, stock, ours, counts):
+        self.life, self.stock, self.ours, self.counts = life, stock, ours, counts
+        self.apart = set()         # (presentity, event) on which the sides have gone apart for a declared reason
+        self.findings = []
+
+    def all(self):
+        """All findings, the first first."""
+        for theirs, mine in zip(self.stock.steps, self.ours.steps):
+            if mine.skipped and theirs.skipped:
+                continue
+            if self._stock_has_no_opinion(theirs.number):
+                break
+            self._step(theirs, mine)
+            if self.findings:
+                break
+        else:
+            if not self._stock_has_no_opinion(len(self.life["steps"])):
+                self._rows(self.stock.end, self.stock.last_rows, self.ours.last_rows)
+                self._errors(self.stock.end, self.ours.end)
+        self.findings += invariants.broken(self.life, self.ours, Finding, self.counts)
+        self.findings.sort(key=lambda finding: finding.number)
+        return self.findings
+
+    def _stock_has_no_opinion(self, number):
+        """Stock has died, or has not started: from here on invariants alone are judged."""
+        return bool(self.stock.dead) and number >= max([s.number for s in self.stock.steps if not s.skipped], default=0)
+
+    # -- one item ------------------------------------------------------------------------------------------------
+
+    def _differs(self, seen, kind, what, stock, ours, subject=None):
+        """Notes a difference unless it is declared; a declaration may say that the sides go apart from here on."""
+        case = Case(self.life, seen, kind, what, stock, ours, (self.stock, self.ours), subject)
+        for one in differences.DIFFERENCES:
+            if one.matches(case):
+                self.counts[one.name] = self.counts.get(one.name, 0) + 1
+                if one.apart and subject:
+                    self.apart.add(subject)
+                return
+        self.findings.append(Finding(kind, seen.number, what, stock, ours))
+
+    def _subject(self, seen):
+        step = seen.step
+        if step["do"] in ("subscribe", "refresh"):
+            dialog = self.ours.dialogs.get(step["dialog"])
+            return (dialog.to, dialog.event) if dialog else None
+        if step["do"] == "publish":
+            return (step.get("to", step["who"]), step["event"])
+        return None
+
+    def _is_apart(self, subject):
+        if not subject:
+            return False
+        who, event = subject
+        return (who, event) in self.apart or (event.endswith(".winfo") and (who, event[:-6]) in self.apart)
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def _step(self, theirs, mine):
+        subject = self._subject(mine)
+        if not self._is_apart(subject):
+            self._reply(theirs, mine, subject)
+        if self.findings:
+            return
+        self._notifies(theirs, mine)
+        if self.findings:
+            return
+        if theirs.answer != mine.answer and not self.apart:
+            self._differs(mine, "rpc", mine.step["do"] + " " + " ".join(map(str, mine.step.get("words", []))), theirs.answer, mine.answer)
+        if not self.apart and theirs.script != mine.script:
+            self._script(theirs, mine)
+        self._rows(mine, theirs.rows, mine.rows)
+        self._errors(theirs, mine)
+
+    def _describe(self, seen):
+        step = seen.step
+        if step["do"] == "publish":
+            return "PUBLISH " + step["op"]
+        return {"subscribe": "SUBSCRIBE", "refresh": "SUBSCRIBE in dialog"}.get(step["do"], step["do"])
+
+    def _reply(self, theirs, mine, subject):
+        if theirs.skipped != mine.skipped:
+            return self._differs(mine, "skipped", self._describe(mine), theirs.skipped, mine.skipped, subject)
+        stock, ours = theirs.reply, mine.reply
+        name = self._describe(mine)
+        if (stock is None) != (ours is None) or (stock and stock[0][:3] != ours[0][:3]):
+            code = lambda reply: reply[0][:3] if reply else "none"
+            return self._differs(mine, "reply", "%s %s, ours %s" % (name, code(stock), code(ours)), stock, ours, subject)
+        if stock is None:
+            return None
+        if stock[0] != ours[0]:
+            self._differs(mine, "reason phrase", "%s %s, ours %s" % (name, stock[0], ours[0]), stock[0], ours[0], subject)
+        return self._headers(mine, "reply header", name + " " + stock[0][:3], stock[1], ours[1], subject)
+
+    def _headers(self, seen, kind, name, stock, ours, subject):
+        for header in sorted({item[0] for item in stock + ours}):
+            theirs = [value for key, value in stock if key == header]
+            mine = [value for key, value in ours if key == header]
+            if theirs != mine:
+                self._differs(seen, kind, "%s %s" % (name, header), theirs, mine, subject)
+
+    def _notifies(self, theirs, mine):
+        for key in sorted(set(theirs.notifies) | set(mine.notifies)):
+            dialog = self.ours.dialogs.get(key) or self.stock.dialogs.get(key)
+            subject = (dialog.to, dialog.event) if dialog else None
+            if self._is_apart(subject):
+                continue
+            stock, ours = theirs.notifies.get(key, []), mine.notifies.get(key, [])
+            name = "NOTIFY after %s" % self._describe(mine)
+            if len(stock) != len(ours):
+                show = lambda all_: [(dict(headers).get("subscription-state"), body) for headers, body in all_]
+                self._differs(mine, "notifies", "%s: %d, ours %d" % (name, len(stock), len(ours)), show(stock), show(ours), subject)
+                continue
+            for (headers, body), (our_headers, our_body) in zip(stock, ours):
+                self._headers(mine, "NOTIFY header", name, headers, our_headers, subject)
+                if body != our_body:
+                    self._differs(mine, "NOTIFY body", "%s, %s" % (name, subject and subject[1]), body, our_body, subject)
+
+    def _script(self, theirs, mine):
+        only = lambda one, other: [line for line in one if one.count(line) > other.count(line)]
+        stock, ours = only(theirs.script, mine.script), only(mine.script, theirs.script)
+        place = (stock or ours)[0].split(" ", 1)[0]
+        words = lambda lines: set(" ".join(lines).split())
+        fields = sorted({word.split("=")[0] for word in words(stock[:1]) ^ words(ours[:1])}) if len(stock) == len(ours) else ["number"]
+        self._differs(mine, "script", "%s: %s" % (place, ", ".join(fields)), "\n".join(stock), "\n".join(ours))
+
+    def _rows(self, seen, stock, ours):
+        for table in sorted(set(stock) & set(ours)):
+            theirs = [row for row in stock[table] if not self._is_apart(self._owner(table, row))]
+            mine = [row for row in ours[table] if not self._is_apart(self._owner(table, row))]
+            when = "after " + self._describe(seen)
+            if len(theirs) != len(mine):
+                self._differs(seen, "rows", "%s: %d, ours %d %s" % (table, len(theirs), len(mine), when), theirs, mine)
+                continue
+            for one, other in zip(theirs, mine):
+                for name in one:
+                    if one[name] != other.get(name):
+                        self._differs(seen, "row", "%s.%s %s" % (table, name, when), one[name], other.get(name), self._owner(table, one))
+
+    @staticmethod
+    def _owner(table, row):
+        if table == "presentity":
+            return (row["username"], row["event"])
+        return (row["presentity_uri"].split(":", 1)[-1].split("@")[0], row["event"])
+
+    def _errors(self, theirs, mine):
+        if mine.errors and not theirs.errors:
+            text = mine.errors[0].split(": ", 2)[-1]
+            self._differs(mine, "errors", "after " + self._describe(mine), "none", "\n".join(mine.errors), self._subject(mine))
+            return text
+        return None

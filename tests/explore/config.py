@@ -1,0 +1,83 @@
+"""The server of a life: its parameters, modules, and script."""
+import pathlib
+import shutil
+import tempfile
+
+from kit import database
+from kit.kamailio import Kamailio
+
+PASSWORD = "Gehe1m-n0t-to-be-seen"
+ATTRIBUTES = ("uri pres_uri to_user to_domain from_user from_domain watcher_username watcher_domain event event_id callid "
+              "remote_cseq contact local_contact record_route expires status reason flags user_agent").split()
+SHOW = " ".join("%s=[$subs(%s)]" % (name, name) for name in ATTRIBUTES)
+
+PLAIN = """
+request_route {
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    if (!is_method("PUBLISH|SUBSCRIBE")) { sl_send_reply("404", "Not here"); exit; }
+    if (!t_newtran()) { sl_reply_error(); exit; }
+    if (is_method("PUBLISH")) { handle_publish(); } else { handle_subscribe(); }
+    t_release();
+    exit;
+}
+"""
+
+# What the script sees after each function and in each event route.
+SEEN = """
+request_route {
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    if (!is_method("PUBLISH|SUBSCRIBE")) { sl_send_reply("404", "Not here"); exit; }
+    if (!t_newtran()) { sl_reply_error(); exit; }
+    if (is_method("PUBLISH")) {
+        handle_publish();
+        xlog("L_NOTICE", "SEEN publish $retcode ci=$ci ru=$ru\\n");
+    } else {
+        handle_subscribe();
+        xlog("L_NOTICE", "SEEN subscribe $retcode ci=$ci %(show)s\\n");
+    }
+    t_release();
+    exit;
+}
+event_route[tm:local-request] {
+    xlog("L_NOTICE", "SEEN local $rm $ru ci=$ci cs=$cs fu=$fu tu=$tu state=$hdr(Subscription-State) event=$hdr(Event) %(show)s\\n");
+}
+event_route[presence:notify-reply] {
+    xlog("L_NOTICE", "SEEN answer $notify_reply($rs) $notify_reply($rr) $rm $ru ci=$ci cs=$cs fu=$fu tu=$tu %(show)s\\n");
+}
+""" % dict(show=SHOW)
+
+ROUTES = {"plain": PLAIN, "seen": SEEN}
+_templates = {}
+
+
+def _sqlite_template():
+    if "sqlite" not in _templates:
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="explore-template-"))
+        database.create_sqlite(folder / "kamailio.db")
+        _templates["sqlite"] = folder
+    return _templates["sqlite"] / "kamailio.db"
+
+
+def forget_templates():
+    for folder in _templates.values():
+        shutil.rmtree(folder, ignore_errors=True)
+    _templates.clear()
+
+
+def make(which, config, url):
+    """The server of one side, not started; `url` is "sqlite", "text", or the URL of a database server."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="explore-%s-" % which))
+    if url == "sqlite":
+        shutil.copy(str(_sqlite_template()), str(folder / "kamailio.db"))
+    presence = dict(subs_db_mode=config["mode"], publ_cache=config["cache"])
+    if config["mode"] == 3:
+        presence["notifier_processes"] = config["notifiers"]
+    if config["notifiers"]:
+        presence.update(waitn_time=1, notifier_poll_rate=10)
+    presence.update(config["params"])
+    extra = 'modparam("tm", "fr_timer", 1000)\nmodparam("tm", "wt_timer", 1000)\n'
+    if config["rules"] and "presence_xml" in config["packages"]:
+        extra += 'modparam("presence_xml", "integrated_xcap_server", 1)\n'
+    return Kamailio(which, presence=presence, modules=tuple(config["packages"]), extra_params=extra, workers=config["workers"],
+                    db=url, route=ROUTES[config["route"]], force_active=not config["rules"], tcp=config["transport"] != "udp",
+                    folder=folder)

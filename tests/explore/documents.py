@@ -1,0 +1,56 @@
+"""Bodies of publications: good ones, odd ones, bad ones. Each good one carries the mark of its step, so that it is known again."""
+from kit.sip import dialog_info, pidf
+
+TYPES = {"presence": "application/pidf+xml", "dialog": "application/dialog-info+xml",
+         "message-summary": "application/simple-message-summary"}
+
+
+def rules(watchers):
+    """A pres-rules document: user -> sub-handling."""
+    text = ('<?xml version="1.0" encoding="UTF-8"?>\n<cr:ruleset xmlns="urn:ietf:params:xml:ns:pres-rules" '
+            'xmlns:pr="urn:ietf:params:xml:ns:pres-rules" xmlns:cr="urn:ietf:params:xml:ns:common-policy">\n')
+    for user, action in sorted(watchers.items()):
+        text += ('<cr:rule id="%s"><cr:conditions><cr:identity><cr:one id="sip:%s@example.org"/></cr:identity></cr:conditions>'
+                 '<cr:actions><pr:sub-handling>%s</pr:sub-handling></cr:actions><cr:transformations><pr:provide-services>'
+                 '<pr:all-services/></pr:provide-services><pr:provide-persons><pr:all-persons/></pr:provide-persons>'
+                 '<pr:provide-all-attributes/></cr:transformations></cr:rule>\n' % (user, user, action))
+    return text + "</cr:ruleset>\n"
+
+
+def mark(step):
+    """What shows in a document which step has published it."""
+    return "mark%sx" % step
+
+
+def _presence(kind, user, step, slot):
+    text = pidf(user, note=mark(step), tuple_id=slot, basic="closed" if kind == "closed" else "open")
+    if kind == "latin":
+        return text.replace("<note>", "<note>Br\u00fccke ").encode("latin-1")
+    if kind == "utf8":
+        return text.replace("<note>", "<note>Br\u00fccke \u2603 ").encode()
+    return text
+
+
+def _dialog(kind, user, step, slot):
+    state = {"closed": "terminated", "early": "early", "trying": "trying"}.get(kind, "confirmed")
+    text = dialog_info(state, user, version=step, dialog_id=slot)
+    return text.replace('call-id="%s"' % slot, 'call-id="%s"' % mark(step))
+
+
+def _voicemail(kind, user, step, slot):
+    return "Messages-Waiting: %s\r\nVoice-Message: %d/0\r\nX-Mark: %s\r\n" % ("no" if kind == "closed" else "yes", step, mark(step))
+
+
+def document(event, kind, user, step, slot):
+    """The body of a PUBLISH, as bytes."""
+    good = {"presence": _presence, "dialog": _dialog, "message-summary": _voicemail}[event](kind, user, step, slot)
+    text = good if isinstance(good, bytes) else good.encode()
+    if kind == "broken":
+        return text[:len(text) * 2 // 3]
+    if kind == "newline":
+        return b"\r\n" + text
+    if kind == "large":
+        return text.replace(b"</presence>", b"<!-- " + b"x" * 9000 + b" --></presence>")
+    if kind == "nul":
+        return text + b"\0"
+    return text

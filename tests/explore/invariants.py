@@ -1,0 +1,68 @@
+"""What must be true of our side whatever stock does."""
+from .config import PASSWORD
+
+
+def broken(life, ours, finding, counts):
+    """The invariants that do not hold, as findings."""
+    found = []
+    if ours.dead:
+        where = max([s.number for s in ours.steps if not s.skipped], default=0)
+        found.append(finding("invariant", where, "the server lives: %s\n%s" % (ours.dead, ours.log()[-1500:])))
+        return found
+    note = lambda number, text: found.append(finding("invariant", number, text))
+    _end(life, ours, note)
+    _dialogs(ours, note)
+    _notified(life, ours, note)
+    return found
+
+
+def _end(life, ours, note):
+    end = len(ours.steps)
+    if ours.stop_seconds > 5:
+        note(end, "stops within seconds")
+    if ours.stop_code not in (0, None):
+        note(end, "ends in order: exit code %s" % ours.stop_code)
+    log = ours.log()
+    if PASSWORD in log:
+        note(end, "no password in the log")
+    for word in ("panicked", "core was generated", "BUG:"):
+        if word in log:
+            note(end, "no %s in the log" % word)
+    if life["config"]["mode"] in (1, 2, 3):
+        rows = {row["callid"] for row in ours.last_rows.get("active_watchers", [])}
+        for dialog in ours.living:
+            if dialog.call_id not in rows:
+                note(end, "the row of a living dialog is there after an orderly stop")
+
+
+def _dialogs(ours, note):
+    """CSeq rises by one; the version of dialog-info rises."""
+    last, versions = {}, {}
+    for seen in ours.steps:
+        killed = seen.step["do"] == "restart"
+        for dialog, message in seen.raw:
+            if dialog is None:
+                continue
+            if dialog in last and message.cseq <= last[dialog]:
+                note(seen.number, "CSeq rises")
+            elif dialog in last and message.cseq != last[dialog] + 1 and not killed and not ours.restarted_before(seen.number):
+                note(seen.number, "CSeq rises by one")
+            last[dialog] = message.cseq
+            if b"<dialog-info" in message.body:
+                version = int(message.text.split('version="', 2)[-1].split('"')[0]) if 'version="' in message.text else 0
+                if version <= versions.get(dialog, -1):
+                    note(seen.number, "the version of dialog-info rises")
+                versions[dialog] = version
+
+
+def _notified(life, ours, note):
+    """Each 2xx SUBSCRIBE is followed by one NOTIFY."""
+    if life["config"]["params"].get("send_fast_notify") == 0:
+        return
+    for seen in ours.steps:
+        if seen.step["do"] not in ("subscribe", "refresh") or not seen.reply or not seen.reply[0].startswith("2"):
+            continue
+        key = seen.step["dialog"]
+        count = len(seen.notifies.get(key, []))
+        if count != 1:
+            note(seen.number, "each 2xx SUBSCRIBE is followed by one NOTIFY: %d" % count)

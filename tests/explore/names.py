@@ -1,0 +1,41 @@
+"""Names for what differs from run to run (ports, tags, entity tags, times), so that two sides can be compared word by word."""
+import re
+
+
+class Names:
+    """What one side has learned: a token and its name."""
+
+    def __init__(self):
+        self._names = {}
+        self._pattern = None
+
+    def learn(self, token, name):
+        if token and token not in self._names:
+            self._names[token] = name
+            self._pattern = None
+
+    def token(self, name):
+        """The token of a name, or None."""
+        return next((token for token, known in self._names.items() if known == name), None)
+
+    def plain(self, text):
+        """The text with every known token replaced by its name."""
+        if self._pattern is None:
+            words = sorted(self._names, key=len, reverse=True)
+            self._pattern = re.compile(r"(?<![\w.-])(?:%s)(?![\w-])" % "|".join(re.escape(word) for word in words) if words else r"(?!)")
+        text = self._pattern.sub(lambda found: self._names[found.group(0)], text)
+        text = re.sub(r"\bpres-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+", "RUID", text)
+        return re.sub(r"\ba\.\d{9,}\.[\w.]+", "ETAG", text)
+
+
+class Span:
+    """A number of seconds that is known up to the moments at which the clock was read: from `low` to `high`."""
+
+    def __init__(self, low, high):
+        self.low, self.high = low, high
+
+    def __eq__(self, other):
+        return isinstance(other, Span) and self.low <= other.high and other.low <= self.high
+
+    def __repr__(self):
+        return "%d" % self.low if self.low == self.high else "%d..%d" % (self.low, self.high)

@@ -1,0 +1,187 @@
+"""The phones of one life: their sockets are read in one loop, every message is kept with its time, NOTIFYs are answered as told."""
+import re
+import select
+import socket
+import time
+
+from kit.sip import CRLF, Message
+
+DOMAIN = "example.org"
+COMPACT = {"v": "Via", "f": "From", "t": "To", "i": "Call-ID", "m": "Contact", "o": "Event", "l": "Content-Length", "c": "Content-Type"}
+
+
+class Phone:
+    """A user with one address; its answers to NOTIFY are a code (None: silence), a delay in seconds, and more headers."""
+
+    def __init__(self, side, user, transport):
+        self.side, self.user, self.transport = side, user, transport
+        self.code, self.delay, self.more = 200, 0.0, []
+        self.connect()
+
+    def connect(self):
+        server = (self.side.server.address, self.side.server.port)
+        if self.transport == "udp":
+            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
+            self.socket.bind(("127.0.0.1", 0))
+        else:
+            self.socket = socket.create_connection(server, timeout=5)
+            self.buffer = b""
+        self.port = self.socket.getsockname()[1]
+        self.side.names.learn("127.0.0.1:%d" % self.port, "PHONE(%s)" % self.user)
+
+    @property
+    def uri(self):
+        return "sip:%s@%s" % (self.user, DOMAIN)
+
+    @property
+    def contact(self):
+        return "<sip:%s@127.0.0.1:%d%s>" % (self.user, self.port, "" if self.transport == "udp" else ";transport=tcp")
+
+    def send(self, data):
+        try:
+            if self.transport == "udp":
+                self.socket.sendto(data, (self.side.server.address, self.side.server.port))
+            else:
+                self.socket.sendall(data)
+        except OSError:
+            pass
+
+    def read(self):
+        """The messages that can be read at once."""
+        if self.transport == "udp":
+            return [self.socket.recv(65535)]
+        try:
+            part = self.socket.recv(65535)
+        except OSError:
+            part = b""
+        if not part:
+            self.socket.close()
+            self.socket = None
+            return []
+        self.buffer += part
+        found = []
+        while b"\r\n\r\n" in self.buffer:
+            head = self.buffer.split(b"\r\n\r\n", 1)[0]
+            length = re.search(rb"(?i)\r\nContent-Length[ \t]*:[ \t]*(\d+)", head)
+            end = len(head) + 4 + int(length.group(1) if length else 0)
+            if len(self.buffer) < end:
+                break
+            found.append(self.buffer[:end])
+            self.buffer = self.buffer[end:].lstrip(b"\r\n")
+        return found
+
+    def answer(self, request, code):
+        lines = ["SIP/2.0 %d Answer" % code] + ["Via: %s" % via for via in request.all("Via")]
+        lines += ["%s: %s" % (name, request.get(name)) for name in ("From", "To", "Call-ID", "CSeq")]
+        lines += self.more + ["Content-Length: 0"]
+        self.send((CRLF.join(lines) + CRLF + CRLF).encode())
+
+    def close(self):
+        if self.socket:
+            self.socket.close()
+            self.socket = None
+
+
+class Seen:
+    """One message as a phone received it."""
+
+    def __init__(self, phone, message):
+        self.phone, self.message, self.at = phone, message, time.time()
+
+
+class Network:
+    """All phones of one side."""
+
+    # How long an unanswered NOTIFY keeps its transaction; config.py sets fr_timer to less.
+    SILENCE = 1.3
+
+    def __init__(self, side):
+        self.side = side
+        self.phones = {}
+        self.replies, self.notifies = [], []
+        self._branches = set()
+        self._later = []
+        self._silent_until = 0.0
+
+    def add(self, user, transport):
+        self.phones[user] = Phone(self.side, user, transport)
+
+    def close(self):
+        for phone in self.phones.values():
+            phone.close()
+
+    def reconnect(self):
+        """After a restart of the server: connections are gone, addresses of UDP stay."""
+        for phone in self.phones.values():
+            if phone.transport != "udp":
+                phone.close()
+                phone.connect()
+
+    def pump(self, seconds):
+        """Reads until something was read or `seconds` have passed; answers what is due. True if there was something."""
+        deadline = time.monotonic() + seconds
+        while True:
+            now = time.monotonic()
+            for item in [item for item in self._later if item[0] <= now]:
+                self._later.remove(item)
+                item[1].answer(item[2], item[3])
+            until = min([deadline] + [item[0] for item in self._later])
+            sockets = {phone.socket: phone for phone in self.phones.values() if phone.socket}
+            ready = select.select(list(sockets), [], [], max(0.0, until - now))[0]
+            for one in ready:
+                for raw in sockets[one].read():
+                    self._take(sockets[one], Message(raw))
+            if ready:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+
+    def _take(self, phone, message):
+        message.headers = [(COMPACT.get(name.lower(), name), value) for name, value in message.headers]
+        if not message.is_request:
+            self.replies.append(Seen(phone, message))
+            return
+        branch = (message.get("Via", ""), message.get("CSeq"))
+        again = branch in self._branches
+        self._branches.add(branch)
+        if message.method == "NOTIFY" and not again:
+            self.notifies.append(Seen(phone, message))
+        if phone.code is None:
+            self._silent_until = max(self._silent_until, time.monotonic() + (0 if again else self.SILENCE))
+        elif phone.delay:
+            if not again:
+                self._later.append((time.monotonic() + phone.delay, phone, message, phone.code))
+        else:
+            phone.answer(message, phone.code)
+
+    def request(self, phone, data, call_id, cseq, timeout=5.0):
+        """Sends a request and returns its final reply, or None."""
+        phone.send(data)
+        deadline, again = time.monotonic() + timeout, time.monotonic() + 1.5
+        seen = len(self.replies)
+        while time.monotonic() < deadline:
+            self.pump(max(0.0, min(deadline, again) - time.monotonic()))
+            for reply in self.replies[seen:]:
+                if reply.message.code >= 200 and reply.message.get("Call-ID") == call_id \
+                        and (reply.message.get("CSeq") or "?").split()[0] == str(cseq):
+                    return reply
+            seen = len(self.replies)
+            if time.monotonic() >= again and phone.transport == "udp":
+                phone.send(data)
+                again = time.monotonic() + 2.0
+        return None
+
+    def settle(self, quiet):
+        """Reads until nothing is under way: no answer is due, the workers have done what they had, nothing comes for `quiet` seconds."""
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            while self.pump(quiet) and time.monotonic() < deadline:
+                pass
+            if self._later or time.monotonic() < self._silent_until:
+                self.pump(0.05)
+                continue
+            before = len(self.notifies)
+            self.side.barrier()
+            if not self.pump(quiet / 2) and len(self.notifies) == before:
+                return

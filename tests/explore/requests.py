@@ -1,0 +1,89 @@
+"""SUBSCRIBE and PUBLISH as phones write them: one request, many shapes."""
+from kit.sip import CRLF
+
+from .phones import DOMAIN
+
+# Shapes of a SUBSCRIBE; what each changes is in `subscribe`.
+SHAPES = ("plain", "compact", "display", "parameters", "record-route", "port", "user-phone", "escaped", "many-headers", "case", "folded",
+          "no-expires-contact", "sips")
+
+
+def long_value(size, step, prefix="x"):
+    return prefix + ("%d-" % step + "y" * size)[:size - len(prefix)]
+
+
+def _sip_uri(user, shape):
+    if shape == "port":
+        return "sip:%s@%s:5060" % (user, DOMAIN)
+    if shape == "user-phone":
+        return "sip:%s@%s;user=phone" % (user, DOMAIN)
+    if shape == "escaped":
+        return "sip:%%%02x%s@%s" % (ord(user[0]), user[1:], DOMAIN)
+    if shape == "case":
+        return "sip:%s@%s" % (user, DOMAIN.upper())
+    return "sip:%s@%s" % (user, DOMAIN)
+
+
+def subscribe(phone, dialog, step, number, expires, event, transport):
+    """The bytes of a SUBSCRIBE in a dialog (new or known)."""
+    shape = step.get("shape", "plain")
+    compact = shape == "compact"
+    name = lambda long, short: short if compact else long
+    to = _sip_uri(dialog.to, shape)
+    from_ = "<%s>" % _sip_uri(step.get("from", dialog.who), shape)
+    if shape == "display":
+        from_ = '"%s, (Desk)" %s' % (dialog.who, from_)
+    contact = phone.contact
+    if shape == "parameters":
+        contact = contact[:-1] + ';ob;x-a="b">;expires=60;+sip.instance="<urn:uuid:0-1-2>"'
+    if isinstance(step.get("contact"), int):
+        contact = "<sip:%s@%s" % (long_value(step["contact"], number, "c"), contact.split("@", 1)[1])
+    lines = [
+        "SUBSCRIBE %s SIP/2.0" % (dialog.target or to),
+        "%s: SIP/2.0/%s 127.0.0.1:%d;branch=z9hG4bK%s-%s" % (
+            name("Via", "v"), transport.upper(), phone.port, dialog.call_id, step.get("branch", dialog.cseq)),
+        "%s: %s;tag=%s" % (name("From", "f"), from_, dialog.from_tag),
+        "%s: <%s>%s" % (name("To", "t"), to, ";tag=" + dialog.to_tag if dialog.to_tag else ""),
+        "%s: %s" % (name("Call-ID", "i"), dialog.call_id),
+        "CSeq: %d SUBSCRIBE" % dialog.cseq, "Max-Forwards: 70"]
+    if step.get("contact") != "none":
+        lines.append("%s: %s" % (name("Contact", "m"), contact))
+    if event is not None:
+        lines.append("%s: %s%s" % (name("Event", "o"), event, step.get("event_more", "")))
+    if expires is not None:
+        lines.append("Expires: %s" % expires)
+    if step.get("accept"):
+        lines.append("Accept: %s" % step["accept"])
+    if step.get("agent"):
+        lines.append("User-Agent: %s" % (long_value(step["agent"], number) if isinstance(step["agent"], int) else step["agent"]))
+    if shape == "record-route":
+        lines.append("Record-Route: <sip:127.0.0.1:%d;lr;ftag=%s>" % (phone.port, dialog.from_tag))
+    if shape == "many-headers":
+        lines += ["Supported: replaces,eventlist, timer", "Allow: INVITE, ACK, BYE, NOTIFY", "Allow-Events: talk,hold,conference",
+                  "P-Preferred-Identity: <sip:%s@%s>" % (dialog.who, DOMAIN), "Accept-Language: en"]
+    if shape == "folded":
+        lines += ["Subject: one", "  two"]
+    lines.append("%s: 0" % name("Content-Length", "l"))
+    return (CRLF.join(lines) + CRLF + CRLF).encode("utf-8", "surrogateescape")
+
+
+def publish(phone, step, number, body, ctype, etag, transport):
+    """The bytes of a PUBLISH; returns them with Call-ID and CSeq."""
+    call_id = "publish-%d" % number
+    to = _sip_uri(step.get("to", step["who"]), step.get("shape", "plain"))
+    lines = [
+        "PUBLISH %s SIP/2.0" % to,
+        "Via: SIP/2.0/%s 127.0.0.1:%d;branch=z9hG4bK%s" % (transport.upper(), phone.port, call_id),
+        "From: <%s>;tag=p%d" % (to, number), "To: <%s>" % to, "Call-ID: %s" % call_id, "CSeq: 1 PUBLISH", "Max-Forwards: 70"]
+    if step.get("contact"):
+        lines.append("Contact: %s" % phone.contact)
+    if step.get("event") is not None:
+        lines.append("Event: %s%s" % (step["event"], step.get("event_more", "")))
+    if step.get("expires") is not None:
+        lines.append("Expires: %s" % step["expires"])
+    if etag:
+        lines.append("SIP-If-Match: %s" % etag)
+    if body and ctype:
+        lines.append("Content-Type: %s" % ctype)
+    lines.append("Content-Length: %d" % len(body))
+    return (CRLF.join(lines) + CRLF + CRLF).encode() + body, call_id

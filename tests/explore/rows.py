@@ -1,0 +1,51 @@
+"""The rows of the tables, with times as spans and tokens as names."""
+from .names import Span
+
+TABLES = {"presentity": "username, event, body", "active_watchers": "callid, to_tag", "watchers": "presentity_uri, watcher_username, event"}
+ABSOLUTE = ("expires", "received_time", "inserted_time")
+# Numbers of the host's sockets and times of updates that are nobody's business.
+IGNORED = ("id", "ruid", "updated", "updated_winfo", "inserted_time")
+
+
+def _plain(side, table, row):
+    window = None
+    if table == "active_watchers":
+        dialog = next((d for d in side.dialogs.values() if d.call_id == row["callid"]), None)
+        window = dialog.granted if dialog else None
+    if table == "presentity":
+        window = side.granted.get(row["etag"])
+    found = {}
+    for name, value in row.items():
+        if name in IGNORED:
+            continue
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "backslashreplace")
+        if name in ABSOLUTE:
+            value = Span(int(value) - window[1], int(value) - window[0]) if window and int(value or 0) > 0 else "TIME"
+        elif isinstance(value, str):
+            value = side.names.plain(value)
+        found[name] = "" if value is None else value
+    return found
+
+
+def table(side, name):
+    found = [_plain(side, name, row) for row in side.backend.rows(side.which, side.server, name)]
+    return sorted(found, key=lambda row: [str(row[column]) for column in TABLES[name].split(", ")])
+
+
+def written_through(side):
+    """The tables that hold the truth at every moment in this configuration."""
+    config = side.config
+    names = []
+    if config["cache"] != 2 and not config["params"].get("publ_update_period"):
+        names.append("presentity")
+    if config["mode"] in (1, 3):
+        names += ["active_watchers", "watchers"]
+    return {name: table(side, name) for name in names}
+
+
+def all_tables(side):
+    """All tables, after an orderly stop."""
+    names = ["presentity"] if side.config["cache"] != 2 else []
+    names += ["active_watchers", "watchers"] if side.config["mode"] else []
+    return {name: table(side, name) for name in names}

@@ -1,0 +1,288 @@
+"""One side of a life: a server, its phones, what they have agreed on, and what was observed at each step."""
+import math
+import re
+import shutil
+import signal
+import time
+
+from . import config as configs
+from . import documents, requests, rows
+from .names import Names, Span
+from .phones import DOMAIN, Network
+
+HIDDEN = ("via", "from", "to", "call-id", "server", "user-agent", "max-forwards", "cseq", "content-length", "date")
+BAD = re.compile(r"\b(?:ERROR|CRITICAL|ALERT|BUG|EMERG(?:ENCY)?): ")
+
+
+class Dialog:
+    """The watcher's view of a subscription."""
+
+    def __init__(self, key, who, to, event):
+        self.key, self.who, self.to, self.event = key, who, to, event
+        self.call_id, self.from_tag = "call-%s" % key, "from-%s" % key
+        self.to_tag = self.target = None
+        self.cseq = 0
+        self.granted = None        # (send, receive) of the last 2xx, wall clock in seconds
+        self.ends = 0.0            # when it runs out if nothing refreshes it
+        self.over = False
+        self.unsure = False        # a kill may have lost it
+
+
+class Step:
+    """What was observed at one step: replies, NOTIFYs by dialog, lines of the script, errors, rows, an RPC's answer."""
+
+    def __init__(self, number, step):
+        self.number, self.step = number, step
+        self.started = time.time()
+        self.reply = None          # (code, headers) or None
+        self.notifies = {}         # dialog key -> list of (headers, body)
+        self.raw = []              # (dialog, Message) in order of arrival
+        self.script, self.errors = [], []
+        self.rows, self.answer = {}, None
+        self.skipped = False
+
+
+class Side:
+    def __init__(self, which, config, backend, quiet):
+        self.which, self.config, self.backend = which, config, backend
+        self.names = Names()
+        self.server = configs.make(which, config, backend.url(which))
+        self.network = Network(self)
+        self.quiet = quiet + (1.8 if config["notifiers"] else 0.0) + (0.05 if config["transport"] != "udp" else 0.0)
+        self.dialogs, self.etags, self.granted = {}, {}, {}
+        self.steps = []
+        self.dead = None           # why there is nothing more to see
+        self._log_at = 0
+        self._notifies_at = 0
+        self.stop_seconds, self.stop_code = 0.0, 0
+
+    # -- the server ----------------------------------------------------------------------------------------------
+
+    def start(self):
+        self.backend.clean(self.which)
+        self.server.start()
+        self.names.learn("127.0.0.1:%d" % self.server.port, "SERVER")
+        for user in ("alice", "bob", "carol", "dave"):
+            self.network.add(user, self.config["transport"] if user != "alice" else "udp")
+
+    def barrier(self):
+        """Waits until the workers have done what was sent to them before."""
+        for _ in range(20):
+            if self.server.answers() or not self.server.alive():
+                return
+
+    def stop(self, sig=signal.SIGTERM):
+        before = time.monotonic()
+        self.stop_code = self.server.stop(sig)
+        self.stop_seconds = time.monotonic() - before
+
+    def close(self):
+        self.network.close()
+        self.server.stop()
+        shutil.rmtree(self.server.folder, ignore_errors=True)
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def run(self, number, step):
+        """Runs one step and keeps what was observed."""
+        seen = Step(number, step)
+        self.steps.append(seen)
+        if self.dead:
+            seen.skipped = True
+            return
+        getattr(self, "_" + step["do"])(seen, step)
+        if not seen.skipped and self.server.process is not None:
+            self.network.settle(self.quiet)
+        self._collect(seen)
+        if self.server.process is None or not self.server.alive():
+            self.dead = self.dead or "the server is gone"
+
+    def _phone(self, user):
+        return self.network.phones[user]
+
+    def _subscribe(self, seen, step):
+        dialog = self.dialogs.get(step["dialog"])
+        if dialog and dialog.to_tag and not dialog.over and not step.get("again"):
+            seen.skipped = True
+            return
+        if not dialog or not step.get("again"):
+            dialog = self._new_dialog(seen, step)
+        if not step.get("again"):
+            dialog.cseq += 1
+        self._send_subscribe(seen, step, dialog, dialog.event)
+
+    def _new_dialog(self, seen, step):
+        old = self.dialogs.pop(step["dialog"], None)
+        if old:
+            self.dialogs["%s of step %d" % (old.key, seen.number)] = old
+            old.over = True
+        dialog = self.dialogs[step["dialog"]] = Dialog(step["dialog"], step["who"], step["to"], step["event"])
+        dialog.call_id += "-%d" % seen.number
+        dialog.from_tag += "-%d" % seen.number
+        if step.get("call_id"):
+            dialog.call_id = requests.long_value(step["call_id"], seen.number, "i")
+        return dialog
+
+    def _refresh(self, seen, step):
+        dialog = self.dialogs.get(step["dialog"])
+        if not dialog or not dialog.to_tag:
+            seen.skipped = True
+            return
+        dialog.cseq += step.get("cseq_step", 1)
+        tag, event = dialog.to_tag, step.get("event", dialog.event)
+        if step.get("tag") == "wrong":
+            dialog.to_tag = "wrong-tag"
+        try:
+            self._send_subscribe(seen, step, dialog, event)
+        finally:
+            dialog.to_tag = tag
+        if step.get("cseq_step", 1) < 1:
+            dialog.cseq += 1 - step["cseq_step"]
+
+    def _send_subscribe(self, seen, step, dialog, event):
+        phone = self._phone(dialog.who)
+        expires = step.get("expires")
+        data = requests.subscribe(phone, dialog, step, seen.number, expires, event, phone.transport)
+        sent = time.time()
+        reply = self.network.request(phone, data, dialog.call_id, dialog.cseq)
+        self._reply(seen, reply)
+        if reply is None or reply.message.code // 100 != 2:
+            return
+        dialog.to_tag = dialog.to_tag or reply.message.tag("To")
+        self.names.learn(dialog.to_tag, "TAG(%s)" % dialog.key)
+        dialog.granted = (math.floor(sent), math.floor(reply.at))
+        granted = int(re.sub(r"\D", "", reply.message.get("Expires", "0")) or 0)
+        dialog.ends = sent + granted
+        dialog.over = granted == 0
+        dialog.unsure = False
+        contact = reply.message.get("Contact")
+        if contact and "<" in contact:
+            dialog.target = contact.split("<", 1)[1].split(">", 1)[0]
+
+    def _publish(self, seen, step):
+        phone = self._phone(step["who"])
+        event = step["event"]
+        slot = (step["who"], step["slot"], event)
+        etag = self.etags.get(slot)
+        if step["op"] in ("refresh", "modify", "remove") and not etag:
+            seen.skipped = True
+            return
+        if step["op"] == "initial":
+            etag = None
+        if step["op"] == "foreign":
+            etag = step.get("etag", "a.1.2.3.4")
+        body = b""
+        if step["op"] in ("initial", "modify", "foreign"):
+            body = documents.document(event, step.get("kind", "open"), step["who"], seen.number, step["slot"])
+        step = dict(step, expires=0) if step["op"] == "remove" else step
+        ctype = step.get("ctype", documents.TYPES[event])
+        data, call_id = requests.publish(phone, step, seen.number, body, ctype, etag, phone.transport)
+        sent = time.time()
+        reply = self.network.request(phone, data, call_id, 1)
+        if reply is not None and reply.message.code // 100 == 2:
+            new = reply.message.get("SIP-ETag")
+            if step["op"] == "remove":
+                self.etags.pop(slot, None)
+            else:
+                self.etags[slot] = new
+            self.names.learn(new, "ETAG(%d)" % seen.number)
+            self.granted[new] = (math.floor(sent), math.floor(reply.at))
+        self._reply(seen, reply)
+
+    def _answers(self, seen, step):
+        phone = self._phone(step["who"])
+        phone.code, phone.delay, phone.more = step["code"], step.get("delay", 0.0), list(step.get("headers", ()))
+
+    def _rpc(self, seen, step):
+        answer = self.server.rpc(*step["words"])
+        seen.answer = self.names.plain(answer)
+
+    def _rules(self, seen, step):
+        if not self.config["rules"] or not self.config["packages"] or "presence_xml" not in self.config["packages"]:
+            seen.skipped = True
+            return
+        self.backend.put_rules(self.which, self.server, step["who"], documents.rules(step["watchers"]))
+        seen.answer = self.server.rpc("presence.updateWatchers", "sip:%s@%s" % (step["who"], DOMAIN), "presence")
+
+    def _wait(self, seen, step):
+        end = time.monotonic() + step["seconds"]
+        while time.monotonic() < end:
+            self.network.pump(end - time.monotonic())
+
+    def _row(self, seen, step):
+        self.backend.execute(self.which, self.server, step["sql"])
+
+    def _restart(self, seen, step):
+        self.stop(signal.SIGKILL if step["how"] == "kill" else signal.SIGTERM)
+        if step["how"] != "kill":
+            seen.rows = rows.all_tables(self)
+        try:
+            self.server.start()
+        except RuntimeError as error:
+            self.dead = "does not start: %s" % str(error)[-600:]
+            return
+        self.network.reconnect()
+        self._forget(step["how"])
+
+    def _forget(self, how):
+        """What the server may no longer know after a restart."""
+        for dialog in self.dialogs.values():
+            if self.config["mode"] == 0 or (how == "kill" and self.config["mode"] == 2):
+                dialog.unsure = True
+
+    # -- what was observed ---------------------------------------------------------------------------------------
+
+    def _reply(self, seen, reply):
+        if reply is not None:
+            headers = self._headers(reply.message)
+            if seen.step["do"] == "publish":
+                headers = [(name, "new" if name == "sip-etag" else value) for name, value in headers]
+            seen.reply = (reply.message.start.split(" ", 1)[1], headers)
+
+    def _headers(self, message, dialog=None, at=0.0, started=0.0):
+        found = []
+        for name, value in message.headers:
+            name = name.lower()
+            if name in HIDDEN:
+                continue
+            value = self.names.plain(value)
+            if name == "subscription-state" and dialog is not None and dialog.granted and "expires=" in value:
+                state, number = re.match(r"(.*expires=)(\d+)", value).groups()
+                low, high = dialog.granted
+                value = (state, Span(int(number) + max(0, math.floor(started) - high), int(number) + max(0, math.floor(at) - low)))
+            found.append((name, value))
+        return sorted(found, key=lambda item: item[0])
+
+    def _collect(self, seen):
+        for notify in self.network.notifies[self._notifies_at:]:
+            message = notify.message
+            dialog = next((d for d in self.dialogs.values() if d.call_id == message.get("Call-ID")), None)
+            key = dialog.key if dialog else "unknown %s" % message.get("Call-ID")
+            self.names.learn(message.tag("From"), "TAG(%s)" % key)
+            headers = [("start", self.names.plain(message.start))]
+            headers += self._headers(message, dialog, notify.at, seen.started)
+            body = self.names.plain(message.body.decode("utf-8", "backslashreplace"))
+            seen.notifies.setdefault(key, []).append((headers, body))
+            seen.raw.append((dialog, message))
+            if dialog and message.get("Subscription-State", "").startswith("terminated"):
+                dialog.over = True
+        self._notifies_at = len(self.network.notifies)
+        if not seen.skipped and not seen.rows:
+            seen.rows = rows.written_through(self)
+        self._read_log(seen)
+
+    def _read_log(self, seen):
+        log = self.server.log()
+        new, self._log_at = log[self._log_at:], len(log)
+        for line in new.splitlines():
+            if "SEEN " in line:
+                seen.script.append(self.names.plain(line.split("SEEN ", 1)[1]))
+            elif BAD.search(line):
+                seen.errors.append(line)
+        seen.script.sort()
+
+    def restarted_before(self, number):
+        return any(seen.step["do"] == "restart" and not seen.skipped for seen in self.steps[:number])
+
+    def log(self):
+        return self.server.log()

@@ -1,0 +1,67 @@
+"""Lives that once went wrong, and two minutes of new ones from a fixed seed (`make explore` goes on)."""
+import json
+
+import pytest
+
+from explore import backends, config, differences, explorer
+from kit.kamailio import ROOT
+
+KEPT = sorted((ROOT / "tests" / "explore" / "kept").glob("*.json"))
+SECONDS, SEED = 120, 20261125
+
+
+@pytest.fixture(scope="module")
+def drivers():
+    started = {}
+
+    def get(name):
+        if name not in started:
+            started[name] = backends.DRIVERS[name]()
+        return started[name]
+
+    yield get
+    for backend in started.values():
+        backend.close()
+    config.forget_templates()
+
+
+@pytest.mark.parametrize("path", KEPT, ids=[path.stem for path in KEPT])
+def test_kept(drivers, path):
+    life = json.loads(path.read_text())
+    findings, _ = explorer.judge(life, drivers(life.get("driver", "sqlite")), explorer.lives.PATIENT)
+    assert not findings, "\n".join(str(finding) for finding in findings)
+
+
+def test_two_minutes(drivers):
+    run = explorer.Explorer(drivers("sqlite"), reduce=True)
+    run.explore(SECONDS, SEED)
+    assert run.lives > 10
+    assert not run.failures, "\n".join("%s\n%s" % (finding, json.dumps(life)) for finding, life in run.failures.values())
+
+
+def test_differences_name_rows_that_exist():
+    text = (ROOT / "COMPAT.md").read_text()
+    rows = [line[2:] for line in text.splitlines() if line.startswith("| ")]
+    assert not [one.name for one in differences.DIFFERENCES if one.row and not any(row.startswith(one.row) for row in rows)]
+    assert all(one.reason for one in differences.DIFFERENCES)
+    names = [one.name for one in differences.DIFFERENCES]
+    assert len(set(names)) == len(names)
+
+
+def test_a_difference_is_found_and_reduced(drivers):
+    """The machine itself: a life in which a known difference is not declared fails, and is reduced to the step that shows it."""
+    subscribe = dict(do="subscribe", who="bob", to="alice", dialog="d", event="presence", expires=3600)
+    steps = [dict(do="publish", who="alice", slot="s1", op="initial", event="presence", kind="open", expires=3600), subscribe,
+             dict(subscribe, dialog="e", who="carol", event_more=";id=7"), dict(do="refresh", dialog="d", expires=0)]
+    life = dict(config=dict(mode=0, cache=2, notifiers=0, packages=["presence_xml"], rules=False, params={}, route="plain", workers=1,
+                            transport="udp"), steps=steps)
+    declared, differences.DIFFERENCES = differences.DIFFERENCES, [one for one in differences.DIFFERENCES if one.name != "event id"]
+    try:
+        findings, _ = explorer.judge(life, drivers("sqlite"), explorer.lives.PATIENT)
+        assert [finding.signature for finding in findings] == ["reply: SUBSCRIBE 489, ours 200"]
+        shorter = explorer.reduced(life, findings[0].signature, drivers("sqlite"), explorer.time.monotonic() + 60)
+        assert shorter["steps"] == [steps[2]]
+    finally:
+        differences.DIFFERENCES = declared
+    findings, _ = explorer.judge(life, drivers("sqlite"), explorer.lives.PATIENT)
+    assert not findings, str(findings[0])
