@@ -24,6 +24,10 @@ build: setup ## presence.so, pua.so and their library in target/modules
 run: build ## Start Kamailio with our modules and show a publication reach a watcher (ONCE=1 ends after the show)
 	@scripts/run.sh
 
+.PHONY: example
+example: build ## Start one of the examples with our modules: NAME=pbx (without NAME: list them; ADDRESS, PORT ... see scripts/example.sh)
+	@scripts/example.sh $(NAME)
+
 .PHONY: test
 test: ## Everything: formatter, lints, unit tests, the real Kamailio (ONLY="test_api.py ...": these scenarios)
 	@scripts/test.sh

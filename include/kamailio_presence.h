@@ -113,6 +113,9 @@ void kr_presence_rpc_subscriptions(rpc_t *rpc, void *ctx);
 // `presence.updateWatchers uri event`.
 void kr_presence_rpc_update_watchers(rpc_t *rpc, void *ctx);
 
+// `presence.version`.
+void kr_presence_rpc_version(rpc_t *rpc, void *ctx);
+
 // `presence.watcher_list uri [full]`.
 void kr_presence_rpc_watcher_list(rpc_t *rpc, void *ctx);
 

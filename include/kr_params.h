@@ -15,6 +15,8 @@ typedef struct kr_presence_params
 	str default_socket;
 	str dmq_peer_id;
 	str to_tag_pref;
+	str commit;
+	str host_version;
 	char *local_log_facility;
 	int clean_period;
 	int cseq_offset;

@@ -7,12 +7,19 @@
 
 MODULE_VERSION
 
+/* scripts/build.sh says which sources these are. */
+#ifndef KR_COMMIT
+#define KR_COMMIT "unknown"
+#endif
+
 static kr_presence_params_t params = {
 	.presentity_table = str_init("presentity"),
 	.active_watchers_table = str_init("active_watchers"),
 	.watchers_table = str_init("watchers"),
 	.retrieve_order_by = str_init("priority"),
 	.dmq_peer_id = str_init("presence"),
+	.commit = str_init(KR_COMMIT),
+	.host_version = str_init(VERSION),
 	.clean_period = 100,
 	.db_update_period = 100,
 	.waitn_time = 5,
@@ -267,6 +274,8 @@ static const char *drain_doc[] = {"Ends all subscriptions with reason deactivate
 
 static const char *config_doc[] = {"Shows the parameters and the values in force.", 0};
 
+static const char *version_doc[] = {"Shows which module this is: name, version, commit, the Kamailio it was built for, storage modes.", 0};
+
 static const char *busiest_doc[] = {"Shows the presentities with the most watchers. Parameter: [how many: 1 to 1000, default 10].", 0};
 static const char *failing_doc[] = {"Shows watchers whose last NOTIFY failed. Parameter: [how many: 1 to 1000, default 10].", 0};
 
@@ -282,6 +291,7 @@ static rpc_export_t rpc_commands[] = {
 	{"presence.explain", kr_presence_rpc_explain, explain_doc, RET_ARRAY},
 	{"presence.subscription_end", kr_presence_rpc_subscription_end, end_doc, 0},
 	{"presence.publication_expire", kr_presence_rpc_publication_expire, expire_doc, 0},
+	{"presence.version", kr_presence_rpc_version, version_doc, 0},
 	{"presence.config", kr_presence_rpc_config, config_doc, 0},
 	{"presence.busiest", kr_presence_rpc_busiest, busiest_doc, RET_ARRAY},
 	{"presence.failing", kr_presence_rpc_failing, failing_doc, RET_ARRAY},

@@ -26,7 +26,8 @@ flags=$(host flags)
 for module in presence pua; do
 	eval "set -- $flags"
 	# shellcheck disable=SC2086
-	${CC:-cc} ${CFLAGS:-} -shared -fPIC -O2 -g -Wall -Werror -Wno-unused-function -DMOD_NAME="\"$module\"" -DMOD_NAMEID="$module" "$@" \
+	${CC:-cc} ${CFLAGS:-} -shared -fPIC -O2 -g -Wall -Werror -Wno-unused-function -DMOD_NAME="\"$module\"" -DMOD_NAMEID="$module" \
+		-DKR_COMMIT="\"$(commit)\"" "$@" \
 		$(pkg-config --cflags libxml-2.0) -Iinclude -isystem "$headers" "kamailio-glue/${module}_mod.c" -o "$out/.$module.so" \
 		-L"$out" -lkamailio_presence -Wl,--no-as-needed -lc -Wl,-rpath,'$ORIGIN' -Wl,--version-script=kamailio-glue/exports.map
 	mv "$out/.$module.so" "$out/$module.so"

@@ -32,7 +32,9 @@ done
 install -m 0755 packaging/kamailio-presence-divert "$root/usr/sbin/"
 sed -i "s|@MODULES@|/usr/lib/$triplet/$name/modules|; s|@STOCK@|/usr/lib/$triplet/kamailio/modules|" "$root/usr/sbin/kamailio-presence-divert"
 cp -r README.md COMPAT.md docs examples "$doc/"
-find "$doc/examples" -type f -exec sed -i "s|PRESENCE_MODULES/|/usr/lib/$triplet/$name/modules/|" {} +
+find "$doc/examples" -type f -exec sed -i "s|/usr/lib/x86_64-linux-gnu/|/usr/lib/$triplet/|g" {} +
+install -D -m 0755 scripts/example.sh "$root/usr/bin/kamailio-presence-example"
+install -D -m 0755 scripts/database.sh "$root/usr/bin/kamailio-presence-database"
 gzip -9nc CHANGELOG.md >"$doc/changelog.gz"
 python3 scripts/licences.py >"$doc/copyright"
 install -m 0755 packaging/prerm "$root/DEBIAN/prerm"

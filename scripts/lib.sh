@@ -18,6 +18,9 @@ note_facts() {
 
 fact() { printf '%s\n' "$facts" | sed -n "s/^$1	//p" | head -n 1; }
 
+# Which sources these are: an unpacked archive has no history.
+commit() { git describe --always --dirty --exclude "*" 2>/dev/null || echo unknown; }
+
 cargo_command() {
 	if [ -n "${CARGO:-}" ]; then echo "$CARGO"; else echo cargo; fi
 }

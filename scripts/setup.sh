@@ -7,6 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
+SIPJS=0.21.2
 MINIMUM_RUST=85 # 1.85: the compiler of Debian 13
 
 server_packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-extra-modules kamailio-utils-modules
@@ -14,9 +15,9 @@ server_packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kama
 packages="gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-utils ca-certificates binutils python3 sqlite3"
 # What only the tests need: `setup.sh tests`.
 server_test_packages="kamailio-postgres-modules kamailio-mysql-modules kamailio-xml-modules kamailio-lua-modules
-	kamailio-python3-modules kamailio-xmpp-modules"
+	kamailio-python3-modules kamailio-xmpp-modules kamailio-websocket-modules"
 test_packages="python3-pytest python3-pytest-xdist python3-hypothesis postgresql mariadb-server mariadb-client sip-tester
-	libxml2-utils chromium g++ valgrind"
+	libxml2-utils chromium g++ valgrind baresip-core curl"
 [ "${1:-}" != tests ] || packages="$packages $test_packages"
 [ "${1:-}" != tests ] || server_packages="$server_packages $server_test_packages"
 [ "${1:-}" != bench ] || packages="$packages valgrind python3-matplotlib"
@@ -113,6 +114,15 @@ provide_source() {
 	note_facts
 }
 
+# The SIP library for browsers that a test lights a lamp with.
+provide_browser_phone() {
+	[ ! -f target/tools/npm/node_modules/sip.js/package.json ] || return 0
+	command -v npm >/dev/null || install_packages npm
+	say "fetching sip.js for the tests"
+	npm install --silent --no-save --no-audit --no-fund --prefix target/tools/npm "sip.js@$SIPJS" >target/tools/npm.log 2>&1 ||
+		fail "cannot fetch sip.js: $(tail -n 1 target/tools/npm.log)"
+}
+
 # Programs that tests start themselves, unpacked beside the build: installing their packages would start services.
 provide_tools() {
 	[ ! -x target/tools/usr/bin/prometheus ] || return 0
@@ -129,4 +139,4 @@ if command -v dpkg-query >/dev/null; then missing=$(missing_packages); else miss
 install_packages $missing
 install_rust
 provide_source
-[ "${1:-}" != tests ] || provide_tools
+[ "${1:-}" != tests ] || { provide_tools; mkdir -p target/tools; provide_browser_phone; }

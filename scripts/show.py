@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
 import kamailio_host
@@ -26,20 +25,23 @@ try:
 except kamailio_host.Missing as missing:
     fail(missing)
 
-from kit import database  # noqa: E402
 from kit.sip import Client, pidf  # noqa: E402
 
+PORT = 0
+FOLDER = ROOT / "target" / "run"
+EXAMPLE = "single-node-sqlite"
 STATES = [("open", None), ("open", "busy"), ("closed", None)]
 
 
-def port():
-    text = os.environ.get("PORT", "").strip() or "5060"
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        fail("PORT=%s is no port: choose a number from 1 to 65535, as in PORT=5080 make run" % text)
-    return int(text)
-
-
-PORT = port()
+def read_port():
+    """The port, and the folder that goes with it."""
+    global PORT, FOLDER
+    given = os.environ.get("PORT", "").strip() or "5060"
+    if not given.isdecimal() or not 0 < int(given) < 65536:
+        fail("PORT=%s is no port: choose a number from 1 to 65535, as in PORT=5080 make run" % given)
+    PORT = int(given)
+    if PORT != 5060:
+        FOLDER = FOLDER.with_name("run-%d" % PORT)
 
 
 def check_port():
@@ -54,23 +56,18 @@ def check_port():
 class Server:
     def __init__(self, folder):
         self.address, self.port = "127.0.0.1", PORT
-        text = (ROOT / "examples" / "single-node-sqlite.cfg").read_text()
-        text = re.sub(r"(?m)^mpath=.*$", 'mpath="%s/:%s/"' % (ROOT / "target" / "modules", SERVER.modules), text)
-        text = re.sub(r"sqlite:///[^\s\"']+", "sqlite:///%s" % (folder / "presence.sqlite"), text)
-        text = text.replace("127.0.0.1:5060", "127.0.0.1:%d" % PORT)
-        text = text.replace("/run/kamailio/", str(folder) + "/")
-        self.config = folder / "kamailio.cfg"
-        self.config.write_text(text)
-        database.create_sqlite(folder / "presence.sqlite")
-        self.log = open(folder / "kamailio.log", "wb")
-        self.process = subprocess.Popen([str(SERVER.binary), "-DD", "-E", "-f", str(self.config), "-Y", str(folder), "-P", str(folder / "pid")],
-                                        stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.log_path = folder / "kamailio.log"
+        surroundings = {name: value for name, value in os.environ.items() if name not in ("ADDRESS", "DB_URL", "DOMAIN", "TRUSTED")}
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen([str(ROOT / "scripts" / "example.sh"), EXAMPLE], stdout=log, stderr=log,
+                                            stdin=subprocess.DEVNULL, start_new_session=True,
+                                            env=dict(surroundings, PORT=str(PORT), STATE=str(folder)))
 
     def wait(self):
         probe = Client(self, "probe", "127.0.0.1")
         for _ in range(100):
             if self.process.poll() is not None:
-                fail("Kamailio did not start:\n" + (self.config.parent / "kamailio.log").read_text()[-3000:])
+                fail("Kamailio did not start:\n" + self.log_path.read_text()[-3000:])
             if probe.reply_to(probe.request("OPTIONS", "sip:127.0.0.1"), timeout=0.2, resend=False):
                 return
         fail("Kamailio does not answer on port %d" % PORT)
@@ -120,10 +117,22 @@ class Show:
         return self.learned[-len(STATES):] == STATES
 
 
+def more(folder):
+    """What README's "Five minutes" shows, too."""
+    ask = "%s -s unix:%s/ctl " % ("kamcmd" if shutil.which("kamcmd") else SERVER.kamcmd, folder)
+    pair = "sip:bob@example.org sip:alice@example.org presence"
+    return [ask + "presence.version", ask + "presence.subscriptions", ask + "presence.explain " + pair,
+            ask + "presence.subscription_end " + pair, ask + "presence.explain " + pair, ask + "stats.get_statistics presence:",
+            "sqlite3 %s/presence.sqlite 'select * from presentity'" % folder]
+
+
 def main():
+    read_port()
     check_port()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="presence-run-"))
-    server = Server(folder)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    folder = FOLDER.relative_to(ROOT)
+    server = Server(FOLDER)
     code = 1
     try:
         server.wait()
@@ -131,12 +140,11 @@ def main():
         print("\nbob learned every state." if told else "\nerror: bob did not learn every state.", flush=True)
         code = 0 if told else 1
         if told and os.environ.get("ONCE") != "1":
-            print("\nServing until Ctrl-C. A phone on this machine may use sip:<user>@example.org with outbound proxy 127.0.0.1:%d." % PORT)
-            print("The configuration is %s, the log %s/kamailio.log. More:" % (server.config, folder))
-            command = "  %s -s unix:%s/ctl " % (SERVER.kamcmd, folder)
-            print(command + "presence.explain sip:bob@example.org sip:alice@example.org presence")
-            print(command + "presence.subscriptions")
-            print("  sqlite3 %s/presence.sqlite 'select * from active_watchers'" % folder, flush=True)
+            print("\nServing at 127.0.0.1:%d until Ctrl-C. The configuration is examples/%s.cfg, the log %s/kamailio.log."
+                  "\nIn another terminal, in this folder:" % (PORT, EXAMPLE, folder))
+            for command in more(folder):
+                print("  " + command)
+            print("A telephone system with accounts, lamps and voicemail lights: make example NAME=pbx", flush=True)
             code = server.process.wait()
     except KeyboardInterrupt:
         code = 0
@@ -150,7 +158,7 @@ def main():
         if code != 0:
             print("The log is %s/kamailio.log" % folder, file=sys.stderr)
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(FOLDER, ignore_errors=True)
     sys.exit(code)
 
 

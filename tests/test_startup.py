@@ -49,3 +49,43 @@ def test_it_is_really_ours(ours):
     server = ours(db=None, presence=dict(subs_db_mode=0, publ_cache=2), modules=("presence_xml",))
     maps = open("/proc/%d/maps" % server.pids()[1]).read()
     assert "libkamailio_presence.so" in maps
+
+
+SHARED = dict(subs_db_mode=3, publ_cache=0, notifier_processes=0)
+
+
+@pytest.mark.parametrize("settings,words", [
+    (dict(subs_db_mode=2, notifier_processes=4), "notifier_processes 4 has no effect with subs_db_mode 2"),
+    (dict(subs_db_mode=0, notifier_processes=2), "notifier_processes 2 has no effect with subs_db_mode 0"),
+    (dict(SHARED, publ_cache=1), "set publ_cache 0"),
+    (dict(SHARED, publ_cache=2), "set publ_cache 0"),
+    (dict(subs_db_mode=2, db_update_period=0), "set db_update_period"),
+    (dict(max_expires=600, expires_offset=600), "lower expires_offset"),
+    (dict(expires_offset=7200), "lower expires_offset"),
+    (dict(server_address="myserver"), "write sip:HOST:PORT"),
+    (dict(server_address="10.0.0.1:5060"), "write sip:HOST:PORT"),
+    (dict(server_address="sip:"), "write sip:HOST:PORT"),
+])
+def test_settings_that_stock_takes_in_silence_are_doubted(ours, settings, words):
+    """The server starts, as with stock, and one line says what to do."""
+    warnings = [line for line in ours(presence=settings).log().split("\n") if "WARNING: presence: " in line]
+    assert len(warnings) == 1 and words in warnings[0], warnings
+
+
+@pytest.mark.parametrize("settings", [
+    dict(), SHARED, dict(subs_db_mode=0, publ_cache=2), dict(subs_db_mode=1, db_update_period=0), dict(expires_offset=30),
+    dict(server_address="sip:10.0.0.1:5060;transport=tcp"), dict(server_address="SIPS:presence.example.org"), dict(SHARED, notifier_processes=4),
+])
+def test_settings_that_make_sense_are_not_doubted(ours, settings):
+    assert "WARNING: presence: " not in ours(presence=settings).log()
+
+
+def test_it_introduces_itself(ours):
+    """One line in the log, and a command: the stock module has neither."""
+    server = ours(presence=dict(subs_db_mode=1, publ_cache=2))
+    lines = [line for line in server.log().split("\n") if "NOTICE: presence: kamailio-presence " in line]
+    assert len(lines) == 1 and "subscriptions write-through, publications memory" in lines[0]
+    shown = server.rpc("presence.version")
+    assert "name: kamailio-presence" in shown and "subscriptions: write-through" in shown and "publications: memory" in shown
+    with Kamailio("stock") as stock:
+        assert "not found" in stock.rpc("presence.version")

@@ -1,22 +1,51 @@
-// A presence server's routes in JavaScript: every function of the module.
+// A presence server's routes in JavaScript: every function of the module. Users prove who they are with a password; servers
+// in trusted.list have asked them already.
 
-// Who is asking: the identity that a proxy before us has proved, else From.
-function identity(header) {
-	return KSR.pv.get("$hdr(" + header + ")");
+var USERS = "subscriber";
+
+function domain() {
+	return KSR.pv.get("$env(DOMAIN)") || "example.org";
 }
 
-function publish() {
-	var sender = identity("Sender");
+// Who is asking: the URI, and whether a trusted server says so. Without an identity the request has been answered.
+function identity() {
+	if (KSR.permissions.allow_source_address(1) > 0) {
+		// $ai is the URI in P-Asserted-Identity, with or without a name and angle brackets.
+		var uri = KSR.pv.get("$ai") || KSR.pv.get("$fu");
+		if (!/^sips?:[^@]+@./i.test(uri)) {
+			KSR.sl.sl_send_reply(403, "No identity");
+			return null;
+		}
+		return { uri: uri, trusted: true };
+	}
+	if (KSR.auth_db.auth_check(domain(), USERS, 0) <= 0) {
+		KSR.auth.auth_challenge(domain(), 0);
+		return null;
+	}
+	if (KSR.pv.get("$au") !== KSR.pv.get("$fU")) {
+		KSR.sl.sl_send_reply(403, "Not your name");
+		return null;
+	}
+	return { uri: "sip:" + KSR.pv.get("$au") + "@" + domain(), trusted: false };
+}
+
+// Users speak for themselves, trusted servers for everybody.
+function isAllowed(user) {
+	if (user.trusted || KSR.pv.get("$rU") === KSR.pv.get("$au")) {
+		return true;
+	}
+	KSR.sl.sl_send_reply(403, "Not your presence");
+	return false;
+}
+
+// The watcher at the Sender of a trusted server is not notified of what it has published itself.
+function publish(user) {
+	var sender = user.trusted && KSR.pv.get("$(hdr(Sender){nameaddr.uri})");
 	return sender ? KSR.presence.handle_publish_uri(sender) : KSR.presence.handle_publish();
 }
 
-function subscribe() {
-	var watcher = identity("P-Asserted-Identity");
-	return watcher ? KSR.presence.handle_subscribe_uri(watcher) : KSR.presence.handle_subscribe();
-}
-
-// What the other functions say of a presentity: subscribers? watchers told of the documents, of a file, judged again?
-// may this user watch it?
+// What the other functions say of a presentity: subscribers? watchers notified of the documents, of a file, judged
+// again? may the user watch it?
 function report(uri, watcher) {
 	return [
 		KSR.presence.pres_has_subscribers(uri, "presence"),
@@ -25,6 +54,19 @@ function report(uri, watcher) {
 		KSR.presence.pres_update_watchers(uri, "presence"),
 		KSR.presence.pres_auth_status(watcher, uri),
 	].map(Number).join(" ");
+}
+
+function serve(user) {
+	if (KSR.tm.t_newtran() < 0) {
+		KSR.sl.sl_reply_error();
+		return;
+	}
+	if (KSR.is_PUBLISH()) {
+		publish(user);
+	} else {
+		KSR.presence.handle_subscribe_uri(user.uri);
+	}
+	KSR.tm.t_release();
 }
 
 function ksr_request_route() {
@@ -36,24 +78,23 @@ function ksr_request_route() {
 		KSR.sl.sl_send_reply(200, "OK");
 		return;
 	}
-	if (KSR.is_method("MESSAGE")) {
-		KSR.sl.sl_send_reply(299, report(KSR.pv.get("$ru"), KSR.pv.get("$fu")));
-		return;
-	}
-	if (!(KSR.is_PUBLISH() || KSR.is_SUBSCRIBE())) {
+	if (!(KSR.is_PUBLISH() || KSR.is_SUBSCRIBE() || KSR.is_method("MESSAGE"))) {
 		KSR.sl.sl_send_reply(405, "Method Not Allowed");
 		return;
 	}
-	if (KSR.tm.t_newtran() < 0) {
-		KSR.sl.sl_reply_error();
+	var user = identity();
+	if (!user) {
 		return;
 	}
-	if (KSR.is_PUBLISH()) {
-		publish();
-	} else {
-		subscribe();
+	if (KSR.is_SUBSCRIBE()) {
+		serve(user);
+	} else if (isAllowed(user)) {
+		if (KSR.is_method("MESSAGE")) {
+			KSR.sl.sl_send_reply(299, report(KSR.pv.get("$ru"), user.uri));
+		} else {
+			serve(user);
+		}
 	}
-	KSR.tm.t_release();
 }
 
 // presence:notify-reply: a NOTIFY was answered, or never.

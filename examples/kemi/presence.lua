@@ -1,28 +1,51 @@
--- A presence server's routes in Lua: every function of the module.
+-- A presence server's routes in Lua: every function of the module. Users prove who they are with a password; servers in
+-- trusted.list have asked them already.
 
--- Who is asking: the identity that a proxy before us has proved, else From.
-local function identity(header)
-	return KSR.pv.get("$hdr(" .. header .. ")")
+local DOMAIN = os.getenv("DOMAIN") or "example.org"
+local USERS = "subscriber"
+
+-- Who is asking: the URI, and whether a trusted server says so. Without an identity the request has been answered.
+local function identity()
+	if KSR.permissions.allow_source_address(1) > 0 then
+		-- $ai is the URI in P-Asserted-Identity, with or without a name and angle brackets.
+		local uri = KSR.pv.get("$ai") or KSR.pv.get("$fu")
+		if not uri:match("^[Ss][Ii][Pp][Ss]?:[^@]+@.") then
+			KSR.sl.sl_send_reply(403, "No identity")
+			return nil, true
+		end
+		return uri, true
+	end
+	if KSR.auth_db.auth_check(DOMAIN, USERS, 0) <= 0 then
+		KSR.auth.auth_challenge(DOMAIN, 0)
+		return nil, false
+	end
+	if KSR.pv.get("$au") ~= KSR.pv.get("$fU") then
+		KSR.sl.sl_send_reply(403, "Not your name")
+		return nil, false
+	end
+	return "sip:" .. KSR.pv.get("$au") .. "@" .. DOMAIN, false
 end
 
-local function publish()
-	local sender = identity("Sender")
-	if sender then
+-- Users speak for themselves, trusted servers for everybody.
+local function is_allowed(trusted)
+	if trusted or KSR.pv.get("$rU") == KSR.pv.get("$au") then
+		return true
+	end
+	KSR.sl.sl_send_reply(403, "Not your presence")
+	return false
+end
+
+-- The watcher at the Sender of a trusted server is not notified of what it has published itself.
+local function publish(trusted)
+	local sender = trusted and KSR.pv.get("$(hdr(Sender){nameaddr.uri})")
+	if sender and sender ~= "" then
 		return KSR.presence.handle_publish_uri(sender)
 	end
 	return KSR.presence.handle_publish()
 end
 
-local function subscribe()
-	local watcher = identity("P-Asserted-Identity")
-	if watcher then
-		return KSR.presence.handle_subscribe_uri(watcher)
-	end
-	return KSR.presence.handle_subscribe()
-end
-
--- What the other functions say of the presentity in the request URI: subscribers? watchers told of the documents, of a file,
--- judged again? may the user in From watch it?
+-- What the other functions say of a presentity: subscribers? watchers notified of the documents, of a file, judged
+-- again? may the user watch it?
 local function report(uri, watcher)
 	return table.concat({
 		KSR.presence.pres_has_subscribers(uri, "presence"),
@@ -31,6 +54,19 @@ local function report(uri, watcher)
 		KSR.presence.pres_update_watchers(uri, "presence"),
 		KSR.presence.pres_auth_status(watcher, uri),
 	}, " ")
+end
+
+local function serve(user, trusted)
+	if KSR.tm.t_newtran() < 0 then
+		KSR.sl.sl_reply_error()
+		return
+	end
+	if KSR.is_method("PUBLISH") then
+		publish(trusted)
+	else
+		KSR.presence.handle_subscribe_uri(user)
+	end
+	KSR.tm.t_release()
 end
 
 function ksr_request_route()
@@ -42,25 +78,29 @@ function ksr_request_route()
 		KSR.sl.sl_send_reply(200, "OK")
 		return 1
 	end
-	if KSR.is_method("MESSAGE") then
-		KSR.sl.sl_send_reply(299, report(KSR.pv.get("$ru"), KSR.pv.get("$fu")))
-		return 1
-	end
-	if not (KSR.is_method("PUBLISH") or KSR.is_method("SUBSCRIBE")) then
+	if not (KSR.is_method("PUBLISH") or KSR.is_method("SUBSCRIBE") or KSR.is_method("MESSAGE")) then
 		KSR.sl.sl_send_reply(405, "Method Not Allowed")
 		return 1
 	end
-	if KSR.tm.t_newtran() < 0 then
-		KSR.sl.sl_reply_error()
+	local user, trusted = identity()
+	if not user then
 		return 1
 	end
-	if KSR.is_method("PUBLISH") then publish() else subscribe() end
-	KSR.tm.t_release()
+	if KSR.is_method("SUBSCRIBE") then
+		serve(user, trusted)
+	elseif is_allowed(trusted) then
+		if KSR.is_method("MESSAGE") then
+			KSR.sl.sl_send_reply(299, report(KSR.pv.get("$ru"), user))
+		else
+			serve(user, trusted)
+		end
+	end
 	return 1
 end
 
 -- presence:notify-reply: a NOTIFY was answered, or never.
 function ksr_presence_event(name)
-	KSR.notice("EVENT " .. name .. " " .. tostring(KSR.pv.get("$subs(uri)")) .. " " .. tostring(KSR.pv.get("$notify_reply($rs)")) .. "\n")
+	local watched, answer = KSR.pv.get("$subs(uri)"), KSR.pv.get("$notify_reply($rs)")
+	KSR.notice("EVENT " .. name .. " " .. tostring(watched) .. " " .. tostring(answer) .. "\n")
 	return 1
 end

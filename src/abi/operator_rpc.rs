@@ -417,6 +417,18 @@ pub unsafe extern "C" fn kr_presence_rpc_config(rpc: *mut rpc_t, ctx: *mut c_voi
     })
 }
 
+/// `presence.version`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_version(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_version, (), {
+        call(rpc, ctx, |rpc| {
+            if let Some(process) = state::process() {
+                show_settings(rpc, &process.config.identity());
+            }
+        })
+    })
+}
+
 /// `pua.config`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {

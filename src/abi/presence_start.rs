@@ -29,6 +29,7 @@ pub(super) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
     if !tm::load() {
         return Err("the tm module must be loaded before presence".into());
     }
+    log!(Notice, "{}", config.introduction());
     let database = open_database(&config, params.db_url())?;
     if config.replicates || config.shares_subscriptions {
         super::presence_dmq::join(&config)?;
@@ -86,8 +87,9 @@ pub(super) fn open_tables(url: &'static [u8], tables: &[(&'static [u8], u32)]) -
             .map_err(|_| format!("cannot connect to {}", log::show(url)))?;
         if !right {
             return Err(format!(
-                "table {} has not version {version}: create it with Kamailio's schema",
-                log::show(table)
+                "table {table} is missing or does not have version {version}: create it with kamdbctl create; for SQLite with \
+                 scripts/database.sh create FILE (in the package: kamailio-presence-database)",
+                table = log::show(table)
             ));
         }
     }

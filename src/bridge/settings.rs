@@ -88,8 +88,67 @@ fn shares_subscriptions(params: &PresenceParams<'_>, mode: SubscriptionMode) -> 
     wanted && mode != SubscriptionMode::Database
 }
 
+/// Settings that stock takes without a word although they do not do what they say: one line each, with what to do.
+fn doubts(params: &PresenceParams<'_>, config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    let shared = config.subscriptions == SubscriptionMode::Database;
+    let asked = params.notifier_processes();
+    if !shared && asked > DEFAULT_NOTIFIERS {
+        found.push(format!(
+            "notifier_processes {asked} has no effect with subs_db_mode {}: remove it, or set subs_db_mode 3",
+            config.subscriptions.number()
+        ));
+    }
+    if shared && config.publications == PublicationMode::Cached {
+        found.push(
+            "subs_db_mode 3 with publ_cache 1: what another server on this database publishes may be missed; \
+             set publ_cache 0"
+                .into(),
+        );
+    }
+    if shared && config.publications == PublicationMode::Memory {
+        found.push("subs_db_mode 3 with publ_cache 2: publications are not in the database; set publ_cache 0".into());
+    }
+    if config.subscriptions == SubscriptionMode::WriteBack && config.db_update_period == 0 {
+        found.push(
+            "db_update_period 0 with subs_db_mode 2: subscriptions are written at shutdown only and a crash loses all; \
+             set db_update_period, or subs_db_mode 1 or 0"
+                .into(),
+        );
+    }
+    if config.expires_offset >= i64::from(config.max_expires) {
+        found.push(format!(
+            "expires_offset {} is not below max_expires {}: publishers are answered with Expires 0; lower expires_offset",
+            config.expires_offset, config.max_expires
+        ));
+    }
+    if !config.server_address.is_empty() && !is_sip_uri(config.server_address) {
+        found.push(format!(
+            "server_address {} is no SIP URI, and phones cannot use it as a Contact; write sip:HOST:PORT",
+            log::show(config.server_address)
+        ));
+    }
+    found
+}
+
+/// Notifier processes when the parameter is not set.
+const DEFAULT_NOTIFIERS: i32 = 1;
+
+fn is_sip_uri(text: &[u8]) -> bool {
+    let scheme = text.iter().position(|c| *c == b':').map(|at| (text[..at].to_ascii_lowercase(), &text[at + 1..]));
+    scheme.is_some_and(|(scheme, rest)| matches!(&*scheme, b"sip" | b"sips") && !rest.is_empty())
+}
+
 /// Checks the parameters.
 pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
+    let config = checked(params)?;
+    for doubt in doubts(params, &config) {
+        log!(Warn, "{doubt}");
+    }
+    Ok(config)
+}
+
+fn checked(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
     let database = !params.db_url().is_empty();
     let subscriptions = match params.subs_db_mode() {
         0 => SubscriptionMode::Memory,
@@ -203,6 +262,8 @@ pub fn read(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
             (_, count @ 0..=64) => count,
             (_, other) => return Err(bad("sender_processes", other, "0 to 64 processes")),
         },
+        commit: params.commit(),
+        host_version: params.host_version(),
         database,
         hash_seed: u64::from_ne_bytes(seed),
         started: clock::now(),

@@ -28,7 +28,7 @@ macro_rules! numbers {
     )* } };
 }
 texts! { PresenceParams: db_url presentity_table active_watchers_table watchers_table server_address xavp_cfg retrieve_order_by
-default_socket dmq_peer_id to_tag_pref }
+default_socket dmq_peer_id to_tag_pref commit host_version }
 numbers! { PresenceParams: clean_period cseq_offset db_update_period waitn_time notifier_poll_rate notifier_processes force_delete
 startup_mode expires_offset max_expires min_expires min_expires_action subs_db_mode publ_cache subs_htable_size
 pres_htable_size send_fast_notify enable_sphere_check timeout_rm_subs fetch_rows db_table_lock_type

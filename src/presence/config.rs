@@ -164,6 +164,10 @@ pub struct Config {
     pub limits: Limits,
     /// `sender_processes`: who tells large numbers of watchers.
     pub sender_processes: i32,
+    /// Which sources the module was built from.
+    pub commit: &'static [u8],
+    /// The version of the host it was built for.
+    pub host_version: &'static [u8],
     /// Whether there is a database.
     pub database: bool,
     /// Seeds the hash of resources and dialogs; random at each start.

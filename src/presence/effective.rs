@@ -25,7 +25,55 @@ impl PublicationMode {
     }
 }
 
+impl SubscriptionMode {
+    /// What the mode is called in the documentation.
+    fn word(self) -> &'static str {
+        match self {
+            SubscriptionMode::Memory => "memory",
+            SubscriptionMode::WriteThrough => "write-through",
+            SubscriptionMode::WriteBack => "write-back",
+            SubscriptionMode::Database => "database",
+        }
+    }
+}
+
+impl PublicationMode {
+    /// What the mode is called in the documentation.
+    fn word(self) -> &'static str {
+        match self {
+            PublicationMode::Database => "database",
+            PublicationMode::Cached => "cached",
+            PublicationMode::Memory => "memory",
+        }
+    }
+}
+
 impl Config {
+    /// Which module this is: what `presence.version` shows and the first line in the log says. The stock module has neither.
+    pub fn identity(&self) -> Vec<Setting> {
+        vec![
+            (c"name", Value::Text(env!("CARGO_PKG_NAME").as_bytes())),
+            (c"version", Value::Text(env!("CARGO_PKG_VERSION").as_bytes())),
+            (c"commit", Value::Text(self.commit)),
+            (c"kamailio", Value::Text(self.host_version)),
+            (c"subscriptions", Value::Text(self.subscriptions.word().as_bytes())),
+            (c"publications", Value::Text(self.publications.word().as_bytes())),
+        ]
+    }
+
+    /// The same in one line.
+    pub fn introduction(&self) -> String {
+        format!(
+            "{} {} (commit {}) for Kamailio {}: subscriptions {}, publications {}",
+            env!("CARGO_PKG_NAME"),
+            env!("CARGO_PKG_VERSION"),
+            String::from_utf8_lossy(self.commit),
+            String::from_utf8_lossy(self.host_version),
+            self.subscriptions.word(),
+            self.publications.word()
+        )
+    }
+
     /// Every parameter that decides something, in the order of the documentation, with the value that is used: what was
     /// corrected or does not apply shows as what it became.
     pub fn effective(&self) -> Vec<Setting> {
