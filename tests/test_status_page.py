@@ -19,7 +19,7 @@ def server():
     route = EXAMPLE.read_text()
     route = route[route.index("request_route"):]
     server = Kamailio("ours", modules=("presence_xml", "presence_dialoginfo", "xhttp", "jsonrpcs"), route=route, tcp=True,
-                      before="tcp_accept_no_cl=yes\npv_buffer_size=32768\n", extra_params='modparam("jsonrpcs", "transport", 1)')
+                      before="#!trydef TRUSTED 127.0.0.0/8\ntcp_accept_no_cl=yes\npv_buffer_size=32768\n", extra_params='modparam("jsonrpcs", "transport", 1)')
     with server:
         yield server
 
