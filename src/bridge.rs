@@ -29,6 +29,7 @@ pub mod survey;
 pub mod tables;
 pub mod tombstones;
 pub mod trust;
+pub mod unreadable;
 pub mod unwritten;
 pub mod versions;
 pub mod watcher_counts;

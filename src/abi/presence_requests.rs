@@ -21,15 +21,29 @@ pub(super) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::
     // SAFETY: the script function's own message.
     let Some((mut world, message)) = (unsafe { state::world_for(msg) }) else { return -1 };
     // SAFETY: null or a string of the script.
-    let sender = unsafe { view_ptr(sender) }.unwrap_or_default();
+    let sender = unsafe { view_ptr(sender) };
     #[cfg(feature = "fault-injection")]
     let _fault = inject_fault(message);
-    match publish_request(&world, message, sender).and_then(|request| publish::handle(&mut world, &request)) {
+    let request = checked_sender(sender).and_then(|sender| publish_request(&world, message, sender));
+    match request.and_then(|request| publish::handle(&mut world, &request)) {
         Ok(()) => 1,
         Err(failure) => {
             world.refuse(&failure, "PUBLISH", &who(message));
-            -1
+            // A phone whose publication is gone starts anew: scripts go on as after a 200, as with stock.
+            if failure.is_conditional() { 1 } else { -1 }
         }
+    }
+}
+
+/// The longest sender that stock and its table take.
+const MAX_SENDER: usize = 253;
+
+/// `handle_publish`'s argument, if there is one: a URI.
+fn checked_sender(sender: Option<&[u8]>) -> Result<&[u8], Failure> {
+    match sender {
+        None => Ok(b""),
+        Some(uri) if uri.len() <= MAX_SENDER && parse_uri(uri).is_some() => Ok(uri),
+        Some(uri) => Err(Failure::bad_request(format!("the sender is no URI: {}", log::show(uri)))),
     }
 }
 

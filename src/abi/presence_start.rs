@@ -47,6 +47,7 @@ pub(super) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
         notify_reply: Cell::new(None),
         last_subscription: RefCell::new(None),
         singles: Trusted::default(),
+        unreadable: Default::default(),
         versions: Trusted::default(),
         turn: Cell::new(0),
         on_completed: kr_presence_notify_completed,

@@ -68,6 +68,9 @@ counters! {
     SubscriptionsExpired => (c"presence", c"subscriptions_expired", c"subscriptions that ran out"),
     /// Publications that ran out.
     PublicationsExpired => (c"presence", c"publications_expired", c"publications that ran out"),
+    /// Stored documents that their package cannot read.
+    DocumentsUnreadable =>
+        (c"presence", c"documents_unreadable", c"stored documents that their package cannot read and that are passed over"),
     /// Statements and transactions that wrote to the database.
     DbWrites => (c"presence", c"db_writes", c"statements and transactions that wrote to the database"),
     /// Transactions of several rows.

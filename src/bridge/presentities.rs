@@ -8,7 +8,8 @@ use crate::host::db::{Connection, DbError};
 use crate::host::shm::{NoMemory, Shm, ShmVec};
 use crate::presence::config::PublicationMode;
 use crate::presence::error::StoreError;
-use crate::presence::publication::{self, Applied, Change, Plan, Publication, Stored};
+use crate::presence::order::Order;
+use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication, Stored};
 use crate::presence::resource::Resource;
 use crate::sip::uri;
 
@@ -18,23 +19,28 @@ impl From<NoMemory> for StoreError {
     }
 }
 
-/// Applies a modification to a document. `true` when its body is another one now.
-fn modify(document: &mut Publication, change: &publication::Modification, keep_body: bool) -> bool {
-    document.etag.clone_from(&change.new_etag);
-    document.expires_at = change.expires_at;
-    document.received_at = change.received_at;
-    document.priority = change.priority;
-    if !change.sender.is_empty() {
-        document.sender.clone_from(&change.sender);
+/// Documents that go on without some of their dialogs, as they are from then on. Those that another process has changed
+/// meanwhile have another entity tag, and stay as they are.
+struct Trims(Vec<Publication>);
+
+impl Trims {
+    fn of<D: Stored>(&self, document: &D) -> Option<&Publication> {
+        self.0.iter().find(|trim| trim.etag == document.etag())
     }
-    match &change.body {
-        Some(body) if !keep_body => {
-            document.body.clone_from(body);
-            document.dialogs = change.dialogs.clone();
-            true
-        }
-        _ => false,
+
+    /// What a change trims, of documents that can be read at leisure.
+    fn prepare(documents: impl Iterator<Item = Publication>, change: &Change) -> Trims {
+        let dialogs = match change {
+            Change::Insert(new) => new.dialogs.view(),
+            Change::End(dialogs) => dialogs.view(),
+            _ => return Trims(Vec::new()),
+        };
+        Trims(documents.filter_map(|document| document.without(&dialogs)).collect())
     }
+}
+
+fn update(before: &[u8], after: Publication, with_body: bool) -> RowChange {
+    RowChange::Update { before: before.to_vec(), after, with_body }
 }
 
 impl World {
@@ -88,18 +94,28 @@ impl World {
         let is_dialog = self.is_dialog(resource);
         let mut documents = read_rows(self.database, self.config, resource, self.event_name(resource), is_dialog)?;
         let (applied, rows) = match (Plan::of(&documents, change), change) {
-            (Plan::Insert { replaced }, Change::Insert(new)) => {
+            (Plan::Insert { replaced, trimmed, keeps }, Change::Insert(_) | Change::End(_)) => {
+                let trims = Trims::prepare(trimmed.iter().map(|at| documents[*at].clone()), change);
                 replaced.iter().for_each(|at| self.bury(resource, &documents[*at]));
                 let mut rows: Vec<_> =
                     replaced.iter().map(|at| RowChange::Delete(documents[*at].etag.clone())).collect();
-                rows.push(RowChange::Insert(new.clone()));
+                rows.extend(trims.0.into_iter().map(|trim| update(&trim.etag.clone(), trim, true)));
+                let Change::Insert(new) = change else {
+                    self.write_rows(resource, &rows)?;
+                    self.note_table_changed(resource);
+                    return Ok(Applied::Ended);
+                };
+                rows.push(RowChange::Insert(match keeps {
+                    Some(at) => new.keeping(documents.swap_remove(at)),
+                    None => new.clone(),
+                }));
                 (Applied::Inserted, rows)
             }
-            (Plan::Modify { at, keep_body }, Change::Modify(modification)) => {
-                let with_body = modify(&mut documents[at], modification, keep_body);
-                let after = documents.swap_remove(at);
-                let row = RowChange::Update { before: modification.etag.clone(), after, with_body };
-                (Applied::Modified { changed: !keep_body }, vec![row])
+            (Plan::Modify { keeps: Keeps::Everything, .. }, _) => return Ok(Applied::Modified { changed: false }),
+            (Plan::Modify { at, keeps }, Change::Modify(modification)) => {
+                let with_body = documents[at].modify(modification, keeps);
+                let row = update(&modification.etag, documents.swap_remove(at), with_body);
+                (Applied::Modified { changed: keeps == Keeps::Nothing }, vec![row])
             }
             (Plan::Remove { at }, Change::Remove(etag)) => {
                 self.bury(resource, &documents[at]);
@@ -108,11 +124,40 @@ impl World {
             _ => return Ok(Applied::NoMatch),
         };
         self.write_rows(resource, &rows)?;
+        self.note_table_changed(resource);
+        Ok(applied)
+    }
+
+    fn note_table_changed(&self, resource: &Resource) {
         let mut shard = self.shared.tables.shard(resource.hash);
         if let Some(lane) = shard.lane(self.shared.tables.rule(), resource) {
             lane.documents_changed();
         }
-        Ok(applied)
+    }
+
+    /// The documents in memory that a change trims. They are read, and written anew, outside of the lock.
+    fn prepare_trims(&self, resource: &Resource, change: &Change) -> Trims {
+        let speaks = match change {
+            Change::Insert(new) => !new.dialogs.marks.is_empty(),
+            Change::End(_) => true,
+            _ => false,
+        };
+        if !speaks {
+            return Trims(Vec::new());
+        }
+        let mut shard = self.shared.tables.shard(resource.hash);
+        let affected: Vec<_> = match shard.lane(self.shared.tables.rule(), resource).map(|lane| &lane.documents) {
+            // Most documents have one dialog, and go as a whole.
+            Some(Documents::Known(list)) if list.iter().any(|document| document.marks.len() > 1) => {
+                match Plan::of(list, change) {
+                    Plan::Insert { trimmed, .. } => trimmed.iter().map(|at| list[*at].to_private()).collect(),
+                    _ => Vec::new(),
+                }
+            }
+            _ => return Trims(Vec::new()),
+        };
+        drop(shard);
+        Trims::prepare(affected.into_iter(), change)
     }
 
     /// Changes the documents in memory; returns what has to be done to the table at once.
@@ -131,6 +176,7 @@ impl World {
             Change::Insert(new) => Some(SharedPublication::new(new)?),
             _ => None,
         };
+        let trims = self.prepare_trims(resource, change);
         // Documents that others have taken the place of, and those that nothing has.
         let (mut garbage, mut left) = (Vec::new(), Vec::new());
         let mut shard = self.shared.tables.shard(resource.hash);
@@ -141,29 +187,59 @@ impl World {
         let Documents::Known(list) = &mut lane.documents else { return Ok((Applied::NoMatch, Vec::new())) };
         let mut rows = Vec::new();
         let applied = match (Plan::of(list, change), change) {
-            (Plan::Insert { replaced }, Change::Insert(new)) => {
-                if list.len() == list.capacity() {
+            (Plan::Insert { replaced, trimmed, keeps }, Change::Insert(_) | Change::End(_)) => {
+                if list.len() == list.capacity() && inserted.is_some() {
                     // Most presentities have one document.
                     list.try_reserve_exact(list.len().max(1)).map_err(|_| NoMemory)?;
                 }
                 if later {
                     lane.gone.try_reserve(replaced.len())?;
                 }
+                let kept = match (change, keeps) {
+                    (Change::Insert(new), Some(at)) => Some(new.keeping(list[at].to_private())),
+                    _ => None,
+                };
+                let inserted = match &kept {
+                    Some(kept) => Some(SharedPublication::new(kept)?),
+                    None => inserted,
+                };
+                let mut shorter = Vec::new();
+                for at in trimmed {
+                    let Some(trim) = trims.of(&list[at]) else { continue };
+                    let mut fresh = SharedPublication::new(trim)?;
+                    if waits(&trim.ruid) {
+                        fresh.unwritten = list[at].unwritten.changed();
+                    }
+                    shorter.push((at, fresh));
+                    if wants_row(&trim.ruid) {
+                        rows.push(update(&trim.etag, trim.clone(), true));
+                    }
+                }
+                // Nothing fails from here on.
+                garbage.extend(shorter.into_iter().map(|(at, fresh)| std::mem::replace(&mut list[at], fresh)));
                 left.extend(replaced.into_iter().rev().map(|at| list.remove(at)));
-                list.extend(inserted.map(|mut document| {
-                    document.unwritten = if waits(&new.ruid) { Unwritten::Row } else { Unwritten::Nothing };
-                    document
-                }));
                 let replaced = left.iter().filter(|old| wants_row(old.ruid()));
                 rows.extend(replaced.map(|old| RowChange::Delete(old.etag().to_vec())));
-                if wants_row(&new.ruid) {
-                    rows.push(RowChange::Insert(new.clone()));
+                match change {
+                    Change::Insert(new) => {
+                        list.extend(inserted.map(|mut document| {
+                            document.unwritten = if waits(&new.ruid) { Unwritten::Row } else { Unwritten::Nothing };
+                            document
+                        }));
+                        if wants_row(&new.ruid) {
+                            rows.push(RowChange::Insert(kept.unwrap_or_else(|| new.clone())));
+                        }
+                        Applied::Inserted
+                    }
+                    _ => Applied::Ended,
                 }
-                Applied::Inserted
             }
-            (Plan::Modify { at, keep_body }, Change::Modify(modification)) => {
+            (Plan::Modify { keeps: Keeps::Everything, .. }, _) => {
+                return Ok((Applied::Modified { changed: false }, Vec::new()));
+            }
+            (Plan::Modify { at, keeps }, Change::Modify(modification)) => {
                 let mut document = list[at].to_private();
-                let with_body = modify(&mut document, modification, keep_body);
+                let with_body = document.modify(modification, keeps);
                 let mut fresh = SharedPublication::new(&document)?;
                 if waits(&document.ruid) {
                     fresh.unwritten = list[at].unwritten.changed();
@@ -176,9 +252,9 @@ impl World {
                     list.push(fresh);
                 }
                 if wants_row(&document.ruid) {
-                    rows.push(RowChange::Update { before: modification.etag.clone(), after: document, with_body });
+                    rows.push(update(&modification.etag, document, with_body));
                 }
-                Applied::Modified { changed: !keep_body }
+                Applied::Modified { changed: keeps == Keeps::Nothing }
             }
             (Plan::Remove { at }, Change::Remove(etag)) => {
                 if later {
@@ -223,7 +299,14 @@ impl World {
     /// See [`crate::presence::ports::Ports::documents`].
     pub(super) fn live_documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
         let now = crate::host::clock::now();
+        // By columns that memory does not know.
+        let asks_table = Order::of(self.config).is_none() && self.config.publications == PublicationMode::Cached;
         let mut documents = match self.config.publications {
+            PublicationMode::Cached if asks_table => {
+                self.write_publications_of(resource)?;
+                let is_dialog = self.is_dialog(resource);
+                read_rows(self.database, self.config, resource, self.event_name(resource), is_dialog)?
+            }
             PublicationMode::Database => {
                 let is_dialog = self.is_dialog(resource);
                 read_rows(self.database, self.config, resource, self.event_name(resource), is_dialog)?
@@ -251,8 +334,12 @@ impl World {
             None => Vec::new(),
         };
         drop(shard);
-        if self.config.order_by_column || self.config.publications != PublicationMode::Memory {
-            publication::sort(&mut documents, self.config.order_by_column);
+        if let Some(order) = Order::of(self.config) {
+            if self.config.publications == PublicationMode::Memory {
+                // Of documents with equal priority the newest comes first, as stock has them.
+                documents.reverse();
+            }
+            order.sort(&mut documents);
         }
         Some(documents)
     }

@@ -1,7 +1,8 @@
 //! Publications in shared memory.
 use super::unwritten::Unwritten;
 use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
-use crate::presence::publication::{Dialogs, Publication, Stored};
+use crate::presence::dialog_info::Mark;
+use crate::presence::publication::{DialogSum, DialogView, Dialogs, Publication, Stored};
 
 /// A publication in shared memory: its strings in one block.
 pub struct SharedPublication {
@@ -15,10 +16,10 @@ pub struct SharedPublication {
     pub received_at: i64,
     /// Its priority.
     pub priority: i32,
-    /// Hashes of the ids of its dialogs.
-    pub dialog_ids: ShmVec<u64>,
-    /// All its dialogs have ended.
-    pub all_ended: bool,
+    /// Its dialogs that have an id.
+    pub marks: ShmVec<Mark>,
+    /// What is known of all its dialogs together.
+    pub dialogs: DialogSum,
     /// What its row lacks.
     pub unwritten: Unwritten,
 }
@@ -34,17 +35,17 @@ impl SharedPublication {
             *end = length;
         }
         let bytes = shm::concat(&parts.map(Vec::as_slice))?;
-        let mut dialog_ids = ShmVec::new_in(Shm);
-        dialog_ids.try_reserve_exact(publication.dialogs.ids.len()).map_err(|_| NoMemory)?;
-        dialog_ids.extend_from_slice(&publication.dialogs.ids);
+        let mut marks = ShmVec::new_in(Shm);
+        marks.try_reserve_exact(publication.dialogs.marks.len()).map_err(|_| NoMemory)?;
+        marks.extend_from_slice(&publication.dialogs.marks);
         Ok(SharedPublication {
             bytes,
             ends: [ends[0], ends[1], ends[2]],
             expires_at: publication.expires_at,
             received_at: publication.received_at,
             priority: publication.priority,
-            dialog_ids,
-            all_ended: publication.dialogs.all_ended,
+            marks,
+            dialogs: publication.dialogs.sum,
             unwritten: Unwritten::Nothing,
         })
     }
@@ -75,7 +76,7 @@ impl SharedPublication {
             expires_at: self.expires_at,
             received_at: self.received_at,
             priority: self.priority,
-            dialogs: Dialogs { ids: self.dialog_ids.to_vec(), all_ended: self.all_ended },
+            dialogs: Dialogs { marks: self.marks.to_vec(), sum: self.dialogs },
         }
     }
 }
@@ -84,10 +85,13 @@ impl Stored for SharedPublication {
     fn etag(&self) -> &[u8] {
         self.part(0)
     }
-    fn dialog_ids(&self) -> &[u64] {
-        &self.dialog_ids
+    fn sender(&self) -> &[u8] {
+        self.part(2)
     }
-    fn all_ended(&self) -> bool {
-        self.all_ended
+    fn received_at(&self) -> i64 {
+        self.received_at
+    }
+    fn dialogs(&self) -> DialogView<'_> {
+        DialogView { marks: &self.marks, sum: self.dialogs }
     }
 }

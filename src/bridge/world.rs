@@ -12,6 +12,7 @@ use super::standings::Standings;
 use super::tables::Tables;
 use super::tombstones::Tombstones;
 use super::trust::Trusted;
+use super::unreadable::{self, Unreadable};
 use super::versions::with_version;
 use crate::host::msg::SipMsg;
 use crate::host::shm::{self, NoMemory, Ticket};
@@ -69,6 +70,8 @@ pub struct Process {
     pub last_subscription: RefCell<Option<Subscription>>,
     /// What packages make of single documents.
     pub singles: Trusted,
+    /// Documents that could not be read.
+    pub unreadable: Unreadable,
     /// What packages make of common bodies for each watcher.
     pub versions: Trusted,
     /// The next turn of this notifier process.
@@ -274,6 +277,27 @@ impl Ports for World {
         self.process.ids.borrow_mut().ruid()
     }
 
+    fn reads(&self, document: &[u8]) -> bool {
+        unreadable::reads(document)
+    }
+    fn in_utf8(&self, document: &[u8]) -> Option<Vec<u8>> {
+        unreadable::in_utf8(document)
+    }
+    fn is_unreadable(&self, document: &Publication) -> bool {
+        self.process.unreadable.knows(document)
+    }
+    fn note_unreadable(&mut self, resource: &Resource, document: &Publication) {
+        let Some(line) = self.process.unreadable.note(document, clock::now()) else { return };
+        counters::count(Counter::DocumentsUnreadable);
+        if let Some(others) = line {
+            let (uri, etag) = (log::show(&resource.uri), log::show(&document.etag));
+            log!(
+                Warn,
+                "a stored document of {uri} cannot be read and is passed over: entity tag {etag} ({others} others)"
+            );
+        }
+    }
+
     fn check_publish(&mut self, package: PackageId) -> Verdict {
         match self.message {
             // Packages read the length of the body from Content-Length without looking whether it is there.
@@ -295,11 +319,14 @@ impl Ports for World {
         offline: Option<usize>,
     ) -> Option<Vec<u8>> {
         let (user, domain) = uri::split(uri);
+        let package_name = self.packages.get(package).name;
         let ask = || self.process.registry.aggregate(package, user, domain, documents, offline);
         match (documents, offline) {
             ([single], None) if self.config.share_watcher_bodies => {
                 let expected = || match self.packages.get(package).is_dialog() {
                     true => xml_form::dialog_info(single, &[b"sip:", user, b"@", domain].concat()),
+                    // presence_xml makes nothing of a document that is none of its own.
+                    false if package_name == b"presence" && !xml_form::has_root(single, b"presence") => None,
                     false => xml_form::formatted(single),
                 };
                 self.process.singles.body(package, expected, ask)

@@ -45,6 +45,28 @@ impl Document {
         (!raw.is_null()).then_some(Document { raw })
     }
 
+    /// Whether its document type declares entities, parameter entities among them.
+    pub fn declares_entities(&self) -> bool {
+        // SAFETY: the document and its internal subset live as long as `self`.
+        unsafe { (*self.raw).intSubset.as_ref() }
+            .is_some_and(|subset| !subset.entities.is_null() || !subset.pentities.is_null())
+    }
+
+    /// The document as text in UTF-8, which its declaration says.
+    pub fn to_utf8(&self) -> Option<Vec<u8>> {
+        let (mut text, mut length) = (std::ptr::null_mut(), 0);
+        // SAFETY: fills text and length, which belong together and are freed here.
+        unsafe {
+            sys::xmlDocDumpMemoryEnc(self.raw, &mut text, &mut length, c"UTF-8".as_ptr());
+            if text.is_null() || length <= 0 {
+                return None;
+            }
+            let copy = std::slice::from_raw_parts(text, length as usize).to_vec();
+            sys::kr_xml_free(text as *mut _);
+            Some(copy)
+        }
+    }
+
     /// The first element of this name in document order, whatever its namespace and case.
     pub fn find(&self, name: &str) -> Option<Element<'_>> {
         let name = CString::new(name).ok()?;

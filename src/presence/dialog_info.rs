@@ -1,19 +1,76 @@
-//! Dialog documents (RFC 4235) as far as presence looks into them: dialog ids and whether all dialogs have ended.
+//! Dialog documents (RFC 4235) as far as presence looks into them: which dialogs there are, how far each has come, and what
+//! tells one call from the next.
 use quick_xml::Reader;
-use quick_xml::events::Event;
+use quick_xml::events::{BytesStart, Event};
+use std::hash::Hasher;
 
 /// Deeper documents are not looked at.
 const MAX_DEPTH: usize = 32;
 
+/// How far a dialog has come (RFC 4235 3.7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// `trying`, `proceeding`, `early`.
+    Ringing,
+    /// `confirmed`, or a state that is not named.
+    Talking,
+    /// `terminated`.
+    Ended,
+}
+
+/// What is remembered of a dialog element that has an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The hash of its id.
+    pub id: u64,
+    /// Digests of its call-id, local-tag and remote-tag; 0: it has none.
+    pub call: [u32; 3],
+    /// How far it has come.
+    pub phase: Phase,
+}
+
+impl Mark {
+    /// Whether both say which call they belong to, and it is not the same.
+    pub fn is_other_call(&self, other: &Mark) -> bool {
+        self.call.iter().zip(&other.call).any(|(mine, theirs)| *mine != 0 && *theirs != 0 && mine != theirs)
+    }
+
+    /// Whether both name the same SIP dialog in full (RFC 3261 12): once it has ended it never lives again.
+    pub fn is_same_sip_dialog(&self, other: &Mark) -> bool {
+        self.call == other.call && !self.call.contains(&0)
+    }
+
+    /// Whether both name the same Call-ID.
+    pub fn is_same_call_id(&self, other: &Mark) -> bool {
+        self.call[0] != 0 && self.call[0] == other.call[0]
+    }
+}
+
 /// What a dialog document says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DialogInfo {
-    /// The `id` of each dialog element, in order; elements without one are left out.
-    pub ids: Vec<Vec<u8>>,
+    /// The dialog elements that have an id, in order.
+    pub marks: Vec<Mark>,
     /// The number of dialog elements.
-    pub dialogs: usize,
+    pub dialogs: u32,
     /// How many of them are terminated.
-    pub terminated: usize,
+    pub terminated: u32,
+    /// The version of the document (RFC 4235 4.1).
+    pub version: Option<u64>,
+}
+
+fn hash(id: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(id);
+    hasher.finish()
+}
+
+/// A dialog element that is being read.
+struct Open {
+    depth: usize,
+    phase: Phase,
+    /// Whether its mark is the last one.
+    has_mark: bool,
 }
 
 impl DialogInfo {
@@ -25,36 +82,40 @@ impl DialogInfo {
     /// Reads a document; `None` when it is not well-formed or too deep.
     pub fn parse(document: &[u8]) -> Option<DialogInfo> {
         let mut reader = Reader::from_reader(document);
-        let (mut info, mut depth, mut in_dialog, mut in_state) = (DialogInfo::default(), 0usize, None, false);
+        let (mut info, mut depth, mut in_dialog, mut in_state) = (DialogInfo::default(), 0usize, None::<Open>, false);
         let mut state = Vec::new();
         loop {
             match reader.read_event().ok()? {
                 Event::Start(element) => {
+                    if depth == 0 {
+                        info.version = version(&element);
+                    }
                     depth += 1;
                     if depth > MAX_DEPTH {
                         return None;
                     }
                     match element.local_name().as_ref() {
-                        b"dialog" => {
-                            in_dialog = Some(depth);
-                            info.add_dialog(&element);
-                        }
-                        b"state" if in_dialog == Some(depth - 1) => {
+                        b"dialog" => in_dialog = Some(info.add_dialog(&element, depth)),
+                        b"state" if in_dialog.as_ref().is_some_and(|dialog| dialog.depth == depth - 1) => {
                             in_state = true;
                             state.clear();
                         }
                         _ => {}
                     }
                 }
-                Event::Empty(element) if element.local_name().as_ref() == b"dialog" => info.add_dialog(&element),
+                Event::Empty(element) if element.local_name().as_ref() == b"dialog" => {
+                    info.add_dialog(&element, depth);
+                }
                 Event::Text(text) if in_state => state.extend_from_slice(&text),
                 Event::End(element) => {
                     if in_state && element.local_name().as_ref() == b"state" {
                         in_state = false;
-                        info.terminated += usize::from(state.trim_ascii() == b"terminated");
+                        if let Some(dialog) = &mut in_dialog {
+                            dialog.phase = phase(state.trim_ascii());
+                        }
                     }
-                    if in_dialog == Some(depth) {
-                        in_dialog = None;
+                    if let Some(dialog) = in_dialog.take_if(|dialog| dialog.depth == depth) {
+                        info.close_dialog(&dialog);
                     }
                     depth = depth.checked_sub(1)?;
                 }
@@ -64,10 +125,80 @@ impl DialogInfo {
         }
     }
 
-    fn add_dialog(&mut self, element: &quick_xml::events::BytesStart<'_>) {
+    fn add_dialog(&mut self, element: &BytesStart<'_>, depth: usize) -> Open {
         self.dialogs += 1;
-        if let Ok(Some(id)) = element.try_get_attribute("id") {
-            self.ids.push(id.value.into_owned());
+        let (mut id, mut call) = (None, [0; 3]);
+        for attribute in element.attributes().with_checks(false).flatten() {
+            let digest = || crc32fast::hash(&attribute.value).max(1);
+            match attribute.key.as_ref() {
+                b"id" => id = Some(hash(&attribute.value)),
+                b"call-id" => call[0] = digest(),
+                b"local-tag" => call[1] = digest(),
+                b"remote-tag" => call[2] = digest(),
+                _ => {}
+            }
+        }
+        self.marks.extend(id.map(|id| Mark { id, call, phase: Phase::Talking }));
+        Open { depth, phase: Phase::Talking, has_mark: id.is_some() }
+    }
+
+    fn close_dialog(&mut self, dialog: &Open) {
+        self.terminated += u32::from(dialog.phase == Phase::Ended);
+        if let Some(mark) = self.marks.last_mut().filter(|_| dialog.has_mark) {
+            mark.phase = dialog.phase;
+        }
+    }
+}
+
+fn phase(state: &[u8]) -> Phase {
+    match state {
+        b"terminated" => Phase::Ended,
+        b"trying" | b"proceeding" | b"early" => Phase::Ringing,
+        _ => Phase::Talking,
+    }
+}
+
+fn version(root: &BytesStart<'_>) -> Option<u64> {
+    let version = root.attributes().with_checks(false).flatten().find(|a| a.key.as_ref() == b"version")?;
+    std::str::from_utf8(&version.value).ok()?.trim().parse().ok()
+}
+
+/// The document without the dialog elements of these ids (hashes, sorted); `None` where it cannot be read.
+pub fn without(document: &[u8], gone: &[u64]) -> Option<Vec<u8>> {
+    let mut reader = Reader::from_reader(document);
+    let (mut out, mut copied, mut depth, mut cut) = (Vec::with_capacity(document.len()), 0usize, 0usize, None);
+    let is_gone = |element: &BytesStart<'_>| {
+        let id = || element.attributes().with_checks(false).flatten().find(|a| a.key.as_ref() == b"id");
+        element.local_name().as_ref() == b"dialog"
+            && id().is_some_and(|id| gone.binary_search(&hash(&id.value)).is_ok())
+    };
+    loop {
+        let before = usize::try_from(reader.buffer_position()).ok()?;
+        let event = reader.read_event().ok()?;
+        let after = usize::try_from(reader.buffer_position()).ok()?;
+        match event {
+            Event::Start(element) => {
+                depth += 1;
+                if cut.is_none() && is_gone(&element) {
+                    cut = Some(depth);
+                    out.extend_from_slice(document.get(copied..before)?);
+                }
+            }
+            Event::Empty(element) if cut.is_none() && is_gone(&element) => {
+                out.extend_from_slice(document.get(copied..before)?);
+                copied = after;
+            }
+            Event::End(_) => {
+                if cut == Some(depth) {
+                    (cut, copied) = (None, after);
+                }
+                depth = depth.checked_sub(1)?;
+            }
+            Event::Eof => {
+                out.extend_from_slice(document.get(copied..)?);
+                return (depth == 0).then_some(out);
+            }
+            _ => {}
         }
     }
 }
@@ -87,7 +218,8 @@ mod tests {
             "<dialog id=\"a\"><state>terminated</state></dialog> <other/> <dialog id='b'><state event=\"x\"> early </state></dialog>",
         ))
         .unwrap();
-        assert_eq!(info.ids, [b"a".to_vec(), b"b".to_vec()]);
+        let seen: Vec<_> = info.marks.iter().map(|mark| (mark.id, mark.phase)).collect();
+        assert_eq!(seen, [(hash(b"a"), Phase::Ended), (hash(b"b"), Phase::Ringing)]);
         assert!(!info.all_terminated());
         let over =
             document("<dialog id=\"a\"><state>terminated</state></dialog><dialog><state>terminated</state></dialog>");
@@ -105,5 +237,35 @@ mod tests {
         assert_eq!(DialogInfo::parse(b"<dialog-info><dialog></dialog-info>"), None);
         assert_eq!(DialogInfo::parse("<a>".repeat(100).as_bytes()), None);
         assert_eq!(DialogInfo::parse(b"<dialog-info>"), None);
+    }
+
+    #[test]
+    fn what_tells_one_call_from_the_next() {
+        let mark = |attributes: &str| {
+            let text = format!("<dialog-info version=' 7 '><dialog id='x' {attributes}/></dialog-info>");
+            let info = DialogInfo::parse(text.as_bytes()).unwrap();
+            assert_eq!(info.version, Some(7));
+            info.marks[0]
+        };
+        let (bare, call) = (mark(""), mark("call-id='1'"));
+        let full = mark("call-id='1' local-tag='a' remote-tag='b'");
+        assert!(!bare.is_other_call(&full) && !call.is_other_call(&full) && !full.is_other_call(&full));
+        assert!(mark("call-id='2'").is_other_call(&full) && mark("local-tag='b'").is_other_call(&full));
+        assert!(full.is_same_sip_dialog(&full) && !call.is_same_sip_dialog(&call));
+        assert!(call.is_same_call_id(&full) && !bare.is_same_call_id(&bare));
+    }
+
+    #[test]
+    fn dialogs_are_cut_out() {
+        let text = document("\n <dialog id='a'><state>early</state></dialog>\n <dialog id='b'/><dialog/><x id='a'/>");
+        let cut = |ids: &[&[u8]]| {
+            let mut gone: Vec<u64> = ids.iter().map(|id| hash(id)).collect();
+            gone.sort_unstable();
+            String::from_utf8(without(&text, &gone).unwrap()).unwrap()
+        };
+        assert!(cut(&[b"a"]).ends_with("\">\n \n <dialog id='b'/><dialog/><x id='a'/></dialog-info>"));
+        assert!(cut(&[b"b", b"a"]).ends_with("\">\n \n <dialog/><x id='a'/></dialog-info>"));
+        assert_eq!(cut(&[b"c"]).as_bytes(), text);
+        assert_eq!(without(b"<dialog-info>", &[]), None);
     }
 }

@@ -56,6 +56,10 @@ impl Failure {
     pub fn conditional_failed(why: impl Into<String>) -> Self {
         Self::reject(412, "Conditional request failed", why)
     }
+    /// Whether it is a 412.
+    pub fn is_conditional(&self) -> bool {
+        matches!(self, Failure::Reject { code: 412, .. })
+    }
     /// 403: more than the operator allows one user.
     pub fn limit(why: impl Into<String>) -> Self {
         Self::reject(403, "Limit exceeded", why)

@@ -37,7 +37,13 @@ pub struct Package {
 impl Package {
     /// Whether documents are dialog-info (RFC 4235), whose dialogs have ids and final states.
     pub fn is_dialog(&self) -> bool {
-        self.name == b"dialog"
+        self.name == b"dialog" || self.name.starts_with(b"dialog;")
+    }
+
+    /// Whether documents belong to a line that several phones share (BLA, SLA).
+    pub fn is_shared_line(&self) -> bool {
+        let mut parameters = self.name.split(|c| *c == b';').skip(1);
+        self.is_dialog() && parameters.any(|parameter| parameter == b"sla" || parameter == b"ma")
     }
 
     /// Whether an Event header names this package.

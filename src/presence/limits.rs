@@ -1,7 +1,7 @@
 //! What one user may ask of the server (all limits are off by default), and what is refused before memory runs out.
 use super::error::Failure;
 use super::ports::Ports;
-use super::publication::Dialogs;
+use super::publication::{DialogView, Dialogs};
 use super::resource::Resource;
 use super::subscription::Subscription;
 
@@ -23,8 +23,9 @@ pub fn new_publication<P: Ports>(ports: &mut P, resource: &Resource, dialogs: &D
     if limit == 0 {
         return Ok(());
     }
-    let stays = |ids: &[u64]| !ids.iter().any(|id| dialogs.ids.contains(id));
-    let count = ports.documents(resource)?.iter().filter(|document| stays(&document.dialogs.ids)).count();
+    let new = dialogs.view();
+    let stays = |old: DialogView<'_>| !(old.share_any(&new) && old.is_within(&new));
+    let count = ports.documents(resource)?.iter().filter(|document| stays(document.dialogs.view())).count();
     match count < limit {
         true => Ok(()),
         false => Err(Failure::limit(format!("the presentity has {count} documents (max_publications)"))),

@@ -1,9 +1,10 @@
 //! NOTIFY (RFC 6665 4.2.2): who gets which body, in the order of the changes.
-use super::config::PublicationMode;
 use super::error::StoreError;
 use super::event_package::Package;
+use super::order::{self, Order};
 use super::ports::{Occasion, Once, Outgoing, Ports, Round, Told};
-use super::publication::{self, Publication};
+use super::publication::Publication;
+use super::readable;
 use super::resource::Resource;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::{self, Extent, Watcher};
@@ -45,7 +46,7 @@ pub fn current_body<P: Ports>(ports: &mut P, resource: &Resource) -> Option<Vec<
 /// The documents of a resource as its package is given them to put together.
 pub fn given_documents<P: Ports>(ports: &mut P, resource: &Resource) -> Result<Vec<Vec<u8>>, StoreError> {
     let mut documents = ports.documents(resource)?;
-    if ports.config().publications == PublicationMode::Memory {
+    if order::is_reversed(ports.config()) {
         documents.reverse();
     }
     Ok(documents.into_iter().map(|document| document.body).collect())
@@ -106,27 +107,26 @@ fn compose<P: Ports>(
     let package = *ports.packages().get(resource.event);
     let mut documents = ports.documents(resource)?;
     let valid_until = documents.iter().map(|d| d.expires_at).filter(|at| *at > 0).min().unwrap_or(i64::MAX);
+    documents.retain(|document| !ports.is_unreadable(document));
     if !package.aggregates {
-        return Ok(Composed { body: documents.pop().map(|d| d.body).filter(|b| !b.is_empty()), valid_until });
+        return Ok(Composed { body: readable::last(ports, resource, documents), valid_until });
     }
     let mut offline = None;
     if let Some((gone, place)) = gone {
         let at = place.min(documents.len());
         documents.insert(at, gone.clone());
         offline = Some(at);
-        if ports.config().publications != PublicationMode::Memory && !ports.config().order_by_column {
-            // Where it would stand if it were still in the table.
-            publication::sort(&mut documents, false);
+        if let Some(order) = Order::of(ports.config()) {
+            // Where it would stand if it were still there.
+            order.sort(&mut documents);
             offline = documents.iter().position(|document| document.etag == gone.etag);
         }
     }
-    if ports.config().publications == PublicationMode::Memory {
-        // In memory the newest document comes first, in the table the oldest: stock's packages see it so.
+    if order::is_reversed(ports.config()) {
         documents.reverse();
         offline = offline.map(|at| documents.len() - 1 - at);
     }
-    let bodies: Vec<&[u8]> = documents.iter().map(|d| d.body.as_slice()).collect();
-    Ok(Composed { body: ports.aggregate(resource.event, &resource.uri, &bodies, offline), valid_until })
+    Ok(Composed { body: readable::aggregate(ports, resource, &documents, offline), valid_until })
 }
 
 /// Everybody who watches the presentity a winfo resource reports on.

@@ -162,6 +162,15 @@ pub trait Ports {
     /// A new record id.
     fn new_ruid(&mut self) -> Vec<u8>;
 
+    /// Whether an XML document is well-formed by the measure of the parser that event packages use, and declares no entities.
+    fn reads(&self, document: &[u8]) -> bool;
+    /// The same document in UTF-8; `None` where it cannot be read.
+    fn in_utf8(&self, document: &[u8]) -> Option<Vec<u8>>;
+    /// Whether this stored document could not be read before: it is passed over.
+    fn is_unreadable(&self, document: &Publication) -> bool;
+    /// Notes that a stored document cannot be read.
+    fn note_unreadable(&mut self, resource: &Resource, document: &Publication);
+
     /// Asks the package about the body of the request in hand.
     fn check_publish(&mut self, package: PackageId) -> Verdict;
     /// Asks the package about the SUBSCRIBE in hand.

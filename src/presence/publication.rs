@@ -1,26 +1,114 @@
 //! A publication: one document of a presentity under its entity tag (RFC 3903 4), and how a PUBLISH changes the list of them.
-use super::dialog_info::DialogInfo;
-use std::hash::Hasher;
+use super::dialog_info::{DialogInfo, Mark, Phase};
 
 /// The dialogs a dialog document speaks of (RFC 4235); empty for other documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dialogs {
-    /// Hashes of the dialog ids.
-    pub ids: Vec<u64>,
-    /// There are dialogs and all of them have ended.
-    pub all_ended: bool,
+    /// Those with an id, sorted by it.
+    pub marks: Vec<Mark>,
+    /// What is known of all of them together.
+    pub sum: DialogSum,
+}
+
+/// What a dialog document says as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DialogSum {
+    /// How many dialogs there are, with and without an id.
+    pub count: u32,
+    /// How many of them have ended.
+    pub ended: u32,
+    /// The version of the document.
+    pub version: Option<u64>,
 }
 
 impl Dialogs {
     /// Those of a dialog document.
     pub fn of(document: &[u8]) -> Dialogs {
         let Some(info) = DialogInfo::parse(document) else { return Dialogs::default() };
-        let hash = |id: &Vec<u8>| {
-            let mut hasher = std::hash::DefaultHasher::new();
-            hasher.write(id);
-            hasher.finish()
-        };
-        Dialogs { ids: info.ids.iter().map(hash).collect(), all_ended: info.all_terminated() }
+        let mut marks = info.marks;
+        marks.sort_unstable_by_key(|mark| mark.id);
+        Dialogs { marks, sum: DialogSum { count: info.dialogs, ended: info.terminated, version: info.version } }
+    }
+
+    /// Without what could show that they are late: the caller vouches for their order.
+    pub fn in_order(mut self) -> Dialogs {
+        self.sum.version = None;
+        self.marks.iter_mut().for_each(|mark| mark.call = [0; 3]);
+        self
+    }
+
+    /// A view of them.
+    pub fn view(&self) -> DialogView<'_> {
+        DialogView { marks: &self.marks, sum: self.sum }
+    }
+}
+
+/// Dialogs, wherever they are stored.
+#[derive(Debug, Clone, Copy)]
+pub struct DialogView<'a> {
+    /// Those with an id, sorted by it.
+    pub marks: &'a [Mark],
+    /// What is known of all of them together.
+    pub sum: DialogSum,
+}
+
+/// For so many seconds after the end of a call a document may be a late one of that call. One that was left out ends the
+/// time: no publication ever loses a second one.
+const LATE_SECONDS: i64 = 5;
+
+impl DialogView<'_> {
+    fn all_ended(&self) -> bool {
+        self.sum.count > 0 && self.sum.count == self.sum.ended
+    }
+
+    /// Whether they have a dialog id in common. Both are sorted.
+    pub fn share_any(&self, other: &DialogView<'_>) -> bool {
+        let (mut mine, mut theirs) = (self.marks, other.marks);
+        while let ([first, ..], [second, ..]) = (mine, theirs) {
+            match first.id.cmp(&second.id) {
+                std::cmp::Ordering::Equal => return true,
+                std::cmp::Ordering::Less => mine = &mine[1..],
+                std::cmp::Ordering::Greater => theirs = &theirs[1..],
+            }
+        }
+        false
+    }
+
+    /// Whether the other document speaks of every dialog of this one.
+    pub fn is_within(&self, other: &DialogView<'_>) -> bool {
+        self.marks.len() == self.sum.count as usize && self.marks.iter().all(|mark| other.has(mark.id))
+    }
+
+    fn has(&self, id: u64) -> bool {
+        self.marks.binary_search_by_key(&id, |mark| mark.id).is_ok()
+    }
+
+    fn with_id(&self, id: u64) -> impl Iterator<Item = &Mark> {
+        let start = self.marks.partition_point(|mark| mark.id < id);
+        self.marks[start..].iter().take_while(move |mark| mark.id == id)
+    }
+
+    /// Whether this is a state that the call had before it ended, as `end` tells (RFC 4235 3.7.1: an ended dialog does not live
+    /// again). A document that names another dialog, another call, or a higher version is the next call. What has neither is
+    /// late when its version went back, or when it rings in the very SIP dialog that is over (`by_call_id`: in a call of the
+    /// same Call-ID).
+    fn is_late(&self, end: &DialogView<'_>, by_call_id: bool) -> bool {
+        let lives = self.sum.count > self.sum.ended && self.marks.len() == self.sum.count as usize;
+        if !end.all_ended() || !lives {
+            return false;
+        }
+        let living = || self.marks.iter().filter(|mark| mark.phase != Phase::Ended);
+        if !living().all(|mark| end.with_id(mark.id).any(|old| !mark.is_other_call(old))) {
+            return false;
+        }
+        match (end.sum.version, self.sum.version) {
+            (Some(before), Some(now)) if now < before => true,
+            (Some(before), Some(now)) if now > before => false,
+            _ => living().all(|mark| {
+                let same = |old: &Mark| mark.is_same_sip_dialog(old) || by_call_id && mark.is_same_call_id(old);
+                mark.phase == Phase::Ringing && end.with_id(mark.id).any(same)
+            }),
+        }
     }
 }
 
@@ -67,6 +155,21 @@ pub struct Modification {
     pub priority: i32,
     /// Who sends it.
     pub sender: Vec<u8>,
+    /// Several phones share the line it belongs to.
+    pub line: Option<SharedLine>,
+}
+
+/// A line that several phones share (`dialog;sla`): a phone that is idle does not wipe out another one's call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedLine {
+    /// Whether their URIs are compared without regard to case.
+    pub ignore_case: bool,
+}
+
+impl SharedLine {
+    fn is_same_phone(self, one: &[u8], other: &[u8]) -> bool {
+        if self.ignore_case { one.eq_ignore_ascii_case(other) } else { one == other }
+    }
 }
 
 /// A change of a presentity's documents.
@@ -78,13 +181,17 @@ pub enum Change {
     Modify(Modification),
     /// The removal of the document under this entity tag.
     Remove(Vec<u8>),
+    /// These dialogs are over: what speaks of them goes.
+    End(Dialogs),
 }
 
 /// What a change did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
-    /// The document was stored; documents of the same dialogs went.
+    /// The document was stored; what spoke of the same dialogs went.
     Inserted,
+    /// What spoke of the dialogs went.
+    Ended,
     /// The document has its new tag.
     Modified {
         /// Whether watchers have to be told.
@@ -100,38 +207,58 @@ pub enum Applied {
 pub trait Stored {
     /// Its entity tag.
     fn etag(&self) -> &[u8];
-    /// The hashes of its dialogs' ids.
-    fn dialog_ids(&self) -> &[u64];
-    /// Whether all its dialogs have ended.
-    fn all_ended(&self) -> bool;
+    /// Who sent it.
+    fn sender(&self) -> &[u8];
+    /// When it was received, in seconds since 1970.
+    fn received_at(&self) -> i64;
+    /// Its dialogs.
+    fn dialogs(&self) -> DialogView<'_>;
 }
 
 impl Stored for Publication {
     fn etag(&self) -> &[u8] {
         &self.etag
     }
-    fn dialog_ids(&self) -> &[u64] {
-        &self.dialogs.ids
+    fn sender(&self) -> &[u8] {
+        &self.sender
     }
-    fn all_ended(&self) -> bool {
-        self.dialogs.all_ended
+    fn received_at(&self) -> i64 {
+        self.received_at
     }
+    fn dialogs(&self) -> DialogView<'_> {
+        self.dialogs.view()
+    }
+}
+
+/// What stays of a document that is modified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// Nothing but what the modification does not name.
+    Nothing,
+    /// Its body: what came is a late state of a call that has ended. Tag and times change.
+    Body,
+    /// All of it: an idle phone speaks over another one's call.
+    Everything,
 }
 
 /// What a store has to do for a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
-    /// Add the new document, remove those at these places (ascending).
+    /// Add the new document, if there is one, and remove those at `replaced`.
     Insert {
-        /// Documents of the same dialogs.
+        /// Documents that speak of nothing but the same dialogs, ascending.
         replaced: Vec<usize>,
+        /// Documents that speak of other dialogs, too: those go on.
+        trimmed: Vec<usize>,
+        /// The document whose body the new one keeps: what came is a late state of a call that has ended.
+        keeps: Option<usize>,
     },
     /// Change the document at this place.
     Modify {
         /// Its place.
         at: usize,
-        /// Its dialogs have all ended: only tag and times change (RFC 4235 3.7.1).
-        keep_body: bool,
+        /// What stays.
+        keeps: Keeps,
     },
     /// Remove the document at this place.
     Remove {
@@ -150,26 +277,107 @@ impl Plan {
             // Another process was faster with what another node told.
             Change::Insert(new) if find(&new.etag).is_some() => Plan::NoMatch,
             Change::Insert(new) => {
-                let same = |d: &D| d.dialog_ids().iter().any(|id| new.dialogs.ids.contains(id));
-                let places = documents.iter().enumerate().filter(|(_, d)| same(d)).map(|(at, _)| at);
-                Plan::Insert { replaced: places.collect() }
+                let mut plan = Plan::over(documents, new.dialogs.view());
+                if let Plan::Insert { replaced, keeps, .. } = &mut plan {
+                    *keeps = replaced.iter().copied().find(|at| {
+                        let old = &documents[*at];
+                        is_soon(old, new.received_at) && new.dialogs.view().is_late(&old.dialogs(), false)
+                    });
+                }
+                plan
             }
-            Change::Modify(new) => find(&new.etag).map_or(Plan::NoMatch, |at| Plan::Modify {
-                at,
-                keep_body: documents[at].all_ended() && new.body.is_some(),
-            }),
+            Change::End(dialogs) => Plan::over(documents, dialogs.view()),
+            Change::Modify(new) => {
+                find(&new.etag).map_or(Plan::NoMatch, |at| Plan::Modify { at, keeps: what_stays(&documents[at], new) })
+            }
             Change::Remove(etag) => find(etag).map_or(Plan::NoMatch, |at| Plan::Remove { at }),
         }
     }
+
+    /// Other documents speak of these dialogs no more.
+    fn over<D: Stored>(documents: &[D], dialogs: DialogView<'_>) -> Plan {
+        let (mut replaced, mut trimmed) = (Vec::new(), Vec::new());
+        for (at, document) in documents.iter().enumerate() {
+            let old = document.dialogs();
+            if !old.share_any(&dialogs) {
+                continue;
+            }
+            if old.is_within(&dialogs) { &mut replaced } else { &mut trimmed }.push(at);
+        }
+        Plan::Insert { replaced, trimmed, keeps: None }
+    }
 }
 
-/// Sorts documents into the order in which they are put together.
-pub fn sort(documents: &mut [Publication], by_priority: bool) {
-    if by_priority {
-        documents.sort_by_key(|d| (d.priority, d.received_at));
-    } else {
-        documents.sort_by_key(|d| d.received_at);
+fn is_soon<D: Stored>(end: &D, now: i64) -> bool {
+    now - end.received_at() <= LATE_SECONDS
+}
+
+fn what_stays<D: Stored>(old: &D, new: &Modification) -> Keeps {
+    if new.body.is_none() {
+        return Keeps::Nothing;
     }
+    let (before, now) = (old.dialogs(), new.dialogs.view());
+    if let Some(line) = new.line {
+        let from_another = !new.sender.is_empty() && !line.is_same_phone(&new.sender, old.sender());
+        if now.sum.count == 0 && before.sum.count > 0 && from_another {
+            return Keeps::Everything;
+        }
+    }
+    // A publication that began with the end of a call: whatever rang before was overtaken.
+    let began_with_the_end = new.line.is_none() && changes_of(old.etag()) == 0;
+    match is_soon(old, new.received_at) && now.is_late(&before, began_with_the_end) {
+        true => Keeps::Body,
+        false => Keeps::Nothing,
+    }
+}
+
+/// The last number of an entity tag of ours or of stock: how often the publication has changed.
+pub fn changes_of(etag: &[u8]) -> u32 {
+    let count = etag.split(|c| *c == b'.').nth(4).unwrap_or_default();
+    std::str::from_utf8(count).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+impl Publication {
+    /// Applies a modification, `true` when its body is another one now.
+    pub fn modify(&mut self, change: &Modification, keeps: Keeps) -> bool {
+        if keeps == Keeps::Everything {
+            return false;
+        }
+        self.etag.clone_from(&change.new_etag);
+        self.expires_at = change.expires_at;
+        self.received_at = change.received_at;
+        self.priority = change.priority;
+        // A refresh does not make a call on a shared line somebody else's.
+        if !change.sender.is_empty() && (change.body.is_some() || change.line.is_none()) {
+            self.sender.clone_from(&change.sender);
+        }
+        if keeps == Keeps::Body {
+            self.received_at = after_late(change.received_at);
+            return false;
+        }
+        let Some(body) = &change.body else { return false };
+        self.body.clone_from(body);
+        self.dialogs = change.dialogs.clone();
+        true
+    }
+
+    /// The publication with the body of an earlier one, whose call has ended.
+    pub fn keeping(&self, ended: Publication) -> Publication {
+        let received_at = after_late(self.received_at);
+        Publication { body: ended.body, dialogs: ended.dialogs, received_at, ..self.clone() }
+    }
+
+    /// The document without these dialogs; `None` where it cannot be read.
+    pub fn without(&self, dialogs: &DialogView<'_>) -> Option<Publication> {
+        let gone: Vec<u64> = dialogs.marks.iter().map(|mark| mark.id).collect();
+        let body = super::dialog_info::without(&self.body, &gone)?;
+        Some(Publication { dialogs: Dialogs::of(&body), body, ..self.clone() })
+    }
+}
+
+/// A late state was left out: the next one counts.
+fn after_late(now: i64) -> i64 {
+    now - LATE_SECONDS - 1
 }
 
 #[cfg(test)]
@@ -182,28 +390,149 @@ mod tests {
         Publication { etag: id.as_bytes().to_vec(), dialogs: Dialogs::of(&body), body, ..Default::default() }
     }
 
+    fn plan(replaced: &[usize], trimmed: &[usize], keeps: Option<usize>) -> Plan {
+        Plan::Insert { replaced: replaced.to_vec(), trimmed: trimmed.to_vec(), keeps }
+    }
+
     #[test]
     fn one_document_for_each_dialog() {
         let stored = [dialog("a", "early"), dialog("b", "early")];
         let change = Publication { etag: b"c".to_vec(), ..dialog("b", "confirmed") };
-        assert_eq!(Plan::of(&stored, &Change::Insert(change)), Plan::Insert { replaced: vec![1] });
+        assert_eq!(Plan::of(&stored, &Change::Insert(change)), plan(&[1], &[], None));
         assert_eq!(Plan::of(&stored, &Change::Insert(dialog("b", "confirmed"))), Plan::NoMatch);
     }
 
     #[test]
-    fn an_ended_dialog_stays_ended() {
-        let stored = [dialog("a", "terminated")];
-        let change = Modification {
-            etag: b"a".to_vec(),
-            new_etag: b"n".to_vec(),
+    fn of_a_document_with_several_dialogs_the_rest_stays() {
+        let both = b"<dialog-info><dialog id='a'/><dialog id='b'/></dialog-info>";
+        let stored = [Publication { dialogs: Dialogs::of(both), body: both.to_vec(), ..dialog("x", "early") }];
+        let ended = Dialogs::of(&dialog("b", "terminated").body);
+        assert_eq!(Plan::of(&stored, &Change::End(ended.clone())), plan(&[], &[0], None));
+        let rest = stored[0].without(&ended.view()).unwrap();
+        assert_eq!(rest.body, b"<dialog-info><dialog id='a'/></dialog-info>");
+        assert_eq!((rest.dialogs.marks.len(), rest.dialogs.sum.count), (1, 1));
+        assert_eq!(Plan::of(&stored, &Change::End(Dialogs::of(both))), plan(&[0], &[], None));
+    }
+
+    /// A document of one dialog: version, call-id, tags, state.
+    fn state(version: &str, call: &str, state: &str) -> Dialogs {
+        let version = if version.is_empty() { String::new() } else { format!(" version='{version}'") };
+        let text = format!("<dialog-info{version}><dialog id='x' {call}><state>{state}</state></dialog></dialog-info>");
+        Dialogs::of(text.as_bytes())
+    }
+
+    const CALL: &str = "call-id='1' local-tag='a' remote-tag='b'";
+
+    /// What stays when `new` follows `end` after so many seconds, under an entity tag that has changed so often.
+    fn stays(changes: u32, end: Dialogs, seconds: i64, new: Dialogs) -> Keeps {
+        let etag = format!("a.1.2.3.{changes}").into_bytes();
+        let stored = [Publication { etag: etag.clone(), received_at: 100, dialogs: end, ..Publication::default() }];
+        let received_at = 100 + seconds;
+        let change =
+            Modification { etag, body: Some(b"x".to_vec()), dialogs: new, received_at, ..Modification::default() };
+        match Plan::of(&stored, &Change::Modify(change)) {
+            Plan::Modify { keeps, .. } => keeps,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_next_call_of_a_publication_is_a_new_state() {
+        for (version, call) in [("", ""), ("0", ""), ("0", "call-id='1'"), ("0", "call-id='1' local-tag='a'")] {
+            for next in ["trying", "early", "confirmed", "terminated"] {
+                let kept = stays(2, state(version, call, "terminated"), 0, state(version, call, next));
+                assert_eq!(kept, Keeps::Nothing, "{version} {call} {next}");
+            }
+        }
+        // A higher version, another call, another dialog, or some time between.
+        let end = || state("5", CALL, "terminated");
+        assert_eq!(stays(2, end(), 0, state("6", CALL, "early")), Keeps::Nothing);
+        assert_eq!(stays(2, end(), 0, state("1", "call-id='2'", "early")), Keeps::Nothing);
+        assert_eq!(stays(2, end(), 0, Dialogs::of(&dialog("y", "early").body)), Keeps::Nothing);
+        assert_eq!(stays(2, end(), 6, state("1", CALL, "early")), Keeps::Nothing);
+        assert_eq!(stays(2, state("5", CALL, "confirmed"), 0, state("1", CALL, "early")), Keeps::Nothing);
+    }
+
+    #[test]
+    fn a_late_state_of_an_ended_call_is_left_out() {
+        let end = || state("5", CALL, "terminated");
+        assert_eq!(stays(2, end(), 0, state("4", CALL, "confirmed")), Keeps::Body);
+        assert_eq!(stays(2, state("5", "", "terminated"), 5, state("4", "", "early")), Keeps::Body);
+        assert_eq!(stays(2, end(), 1, state("5", CALL, "early")), Keeps::Body);
+        assert_eq!(stays(2, state("", CALL, "terminated"), 1, state("", CALL, "trying")), Keeps::Body);
+        // What began with its end was overtaken.
+        assert_eq!(
+            stays(0, state("0", "call-id='1'", "terminated"), 0, state("0", "call-id='1'", "early")),
+            Keeps::Body
+        );
+        assert_eq!(stays(0, state("0", "", "terminated"), 0, state("0", "", "early")), Keeps::Nothing);
+    }
+
+    #[test]
+    fn one_document_after_the_end_may_be_left_out_and_no_more() {
+        let etag = b"a.1.2.3.7".to_vec();
+        let mut stored =
+            Publication { etag, received_at: 100, dialogs: state("9", "", "terminated"), ..Default::default() };
+        let late = |stored: &Publication| Modification {
+            etag: stored.etag.clone(),
+            new_etag: b"a.1.2.3.8".to_vec(),
             body: Some(b"x".to_vec()),
-            dialogs: Dialogs::default(),
-            expires_at: 0,
-            received_at: 0,
-            priority: 0,
-            sender: Vec::new(),
+            dialogs: state("0", "", "early"),
+            received_at: 100,
+            ..Modification::default()
         };
-        assert_eq!(Plan::of(&stored, &Change::Modify(change)), Plan::Modify { at: 0, keep_body: true });
+        for expected in [Keeps::Body, Keeps::Nothing] {
+            let change = late(&stored);
+            let plan = Plan::of(std::slice::from_ref(&stored), &Change::Modify(change.clone()));
+            assert_eq!(plan, Plan::Modify { at: 0, keeps: expected });
+            assert_eq!(stored.modify(&change, expected), expected == Keeps::Nothing);
+        }
+        assert_eq!(stored.body, b"x");
+    }
+
+    #[test]
+    fn a_new_publication_keeps_the_end_that_has_overtaken_it() {
+        let end = Publication {
+            etag: b"a".to_vec(),
+            body: b"end".to_vec(),
+            dialogs: state("3", CALL, "terminated"),
+            ..Default::default()
+        };
+        let new = |dialogs| Publication { etag: b"b".to_vec(), body: b"new".to_vec(), dialogs, ..Default::default() };
+        let late = new(state("2", CALL, "early"));
+        assert_eq!(Plan::of(std::slice::from_ref(&end), &Change::Insert(late.clone())), plan(&[0], &[], Some(0)));
+        assert_eq!((late.keeping(end.clone()).body, late.keeping(end.clone()).etag), (b"end".to_vec(), b"b".to_vec()));
+        let next = new(state("0", "call-id='2'", "early"));
+        assert_eq!(Plan::of(&[end], &Change::Insert(next)), plan(&[0], &[], None));
+    }
+
+    #[test]
+    fn an_idle_phone_does_not_wipe_out_a_call_on_a_shared_line() {
+        let stored = [Publication { sender: b"sip:x@h".to_vec(), ..dialog("a", "confirmed") }];
+        let idle = |sender: &[u8], ignore_case| {
+            Change::Modify(Modification {
+                etag: b"a".to_vec(),
+                body: Some(b"<dialog-info/>".to_vec()),
+                sender: sender.to_vec(),
+                line: Some(SharedLine { ignore_case }),
+                ..Modification::default()
+            })
+        };
+        let keeps = |change: Change| match Plan::of(&stored, &change) {
+            Plan::Modify { keeps, .. } => keeps,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(keeps(idle(b"sip:y@h", false)), Keeps::Everything);
+        assert_eq!(keeps(idle(b"sip:X@h", false)), Keeps::Everything);
+        assert_eq!(keeps(idle(b"sip:X@h", true)), Keeps::Nothing);
+        assert_eq!(keeps(idle(b"sip:x@h", false)), Keeps::Nothing);
+        assert_eq!(keeps(idle(b"", false)), Keeps::Nothing);
         assert_eq!(Plan::of(&stored, &Change::Remove(b"zz".to_vec())), Plan::NoMatch);
+    }
+
+    #[test]
+    fn the_change_count_survives_in_the_tag() {
+        assert_eq!(changes_of(b"a.1795226396.11999.24.2"), 2);
+        assert_eq!(changes_of(b"bogus"), 0);
     }
 }

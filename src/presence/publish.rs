@@ -2,11 +2,12 @@
 use super::error::Failure;
 use super::event_package::{Package, PackageId};
 use super::ports::{Event, Once, Ports, Verdict};
-use super::publication::{Applied, Change, Dialogs, Modification, Publication};
+use super::publication::{Applied, Change, Dialogs, Modification, Publication, SharedLine, changes_of};
 use super::replication::Replica;
 use super::resource::Resource;
 use super::{limits, notifier, refresh, sphere};
 use crate::sip::{event::EventHeader, text, uri, xml_form};
+use std::borrow::Cow;
 
 /// A PUBLISH taken apart.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,14 +50,11 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
         return Err(Failure::invalid_request("neither an entity tag nor a body"));
     }
     let resource = ports.uri_rule().resource(&uri::join(request.user, request.domain), package);
-    let mut plain = false;
-    if let Some(body) = request.body {
-        limits::body(ports, body)?;
-        plain = check_body(&description, request.content_type, body)?;
-    }
+    let body = checked_body(ports, &description, request)?;
+    let request = &Request { body: body.as_deref(), ..*request };
     // A package that looks for nothing but the form of a body need not look at one whose form is known.
-    let is_checked = plain && description.checks_form_only;
-    if description.checks_publish && !is_checked && ports.check_publish(package) == Verdict::Refused {
+    let asks = description.checks_publish && !description.checks_form_only;
+    if asks && ports.check_publish(package) == Verdict::Refused {
         return Err(Failure::Refused("the event package does not take the body"));
     }
     let sphere_before = current_sphere(ports, &resource, &description)?;
@@ -94,53 +92,46 @@ fn find_package<P: Ports>(ports: &P, event: Option<&[u8]>) -> Result<PackageId, 
         .ok_or_else(|| refuse(&format!("unsupported event package {}", String::from_utf8_lossy(event))))
 }
 
-/// Type and form of a body (RFC 3903 6 step 4); says whether it was seen to be well-formed by any parser's measure.
-fn check_body(package: &Package, content_type: Option<&[u8]>, body: &[u8]) -> Result<bool, Failure> {
+/// The body of a request as it is stored: what follows an XML document as NUL bytes is cut off, and one in UTF-16 or UTF-32 is
+/// written in UTF-8, as which text columns and other nodes take it.
+fn checked_body<'a, P: Ports>(
+    ports: &mut P,
+    package: &Package,
+    request: &Request<'a>,
+) -> Result<Option<Cow<'a, [u8]>>, Failure> {
+    let Some(body) = request.body else { return Ok(None) };
+    limits::body(ports, body)?;
     let accepted = package.content_type;
-    let Some(given) = content_type else {
+    let Some(given) = request.content_type else {
         return Err(Failure::bad_request("a body without Content-Type"));
     };
     let media = given[..given.iter().position(|c| *c == b';').unwrap_or(given.len())].trim_ascii();
-    if !accepted.is_empty() && !is_of_type(media, accepted) {
+    if !is_of_type(media, package) {
         let why = format!("Content-Type {}", String::from_utf8_lossy(media));
         return Err(Failure::unsupported_media(accepted, why));
     }
-    let plain = accepted.ends_with(b"+xml") && xml_form::is_plain(body);
-    if accepted.ends_with(b"+xml") && !plain && !well_formed(body) {
-        return Err(Failure::unsupported_media(accepted, "the body is not well-formed XML"));
+    if !is_xml(media) || xml_form::is_plain(body) {
+        return Ok(Some(Cow::Borrowed(body)));
     }
-    Ok(plain)
+    let refuse = || Failure::unsupported_media(accepted, "the body is not well-formed XML, or declares entities");
+    let body = &body[..body.iter().rposition(|c| *c != 0).map_or(0, |last| last + 1)];
+    if body.contains(&0) {
+        // The last character of UTF-16 may end in a NUL of its own.
+        let whole = request.body.unwrap_or(body);
+        return ports.in_utf8(whole).map(|text| Some(Cow::Owned(text))).ok_or_else(refuse);
+    }
+    if ports.reads(body) { Ok(Some(Cow::Borrowed(body))) } else { Err(refuse()) }
 }
 
-/// Whether a document's type is the package's. Packages that take XML of any kind (ua-profile, RFC 6080) say `text/xml`.
-fn is_of_type(media: &[u8], accepted: &[u8]) -> bool {
+fn is_xml(media: &[u8]) -> bool {
     let ends_with = |end: &[u8]| media.len() >= end.len() && media[media.len() - end.len()..].eq_ignore_ascii_case(end);
-    media.eq_ignore_ascii_case(accepted) || accepted == b"text/xml" && (ends_with(b"/xml") || ends_with(b"+xml"))
+    ends_with(b"/xml") || ends_with(b"+xml")
 }
 
-/// Whether a document is well-formed, has a root element and is not absurdly deep; entities are never expanded.
-pub fn well_formed(document: &[u8]) -> bool {
-    use quick_xml::events::Event as Xml;
-    let mut reader = quick_xml::Reader::from_reader(document);
-    let (mut depth, mut roots) = (0usize, 0usize);
-    loop {
-        match reader.read_event() {
-            Ok(Xml::Start(_)) => {
-                roots += usize::from(depth == 0);
-                depth += 1;
-                if depth > 64 {
-                    return false;
-                }
-            }
-            Ok(Xml::Empty(_)) => roots += usize::from(depth == 0),
-            Ok(Xml::End(_)) => depth = depth.saturating_sub(1),
-            // A document type could declare entities: no presence document needs one.
-            Ok(Xml::DocType(_)) | Err(_) => return false,
-            Ok(Xml::Text(text)) if depth == 0 && !text.trim_ascii().is_empty() => return false,
-            Ok(Xml::Eof) => return depth == 0 && roots == 1,
-            Ok(_) => {}
-        }
-    }
+/// Whether a document's type is the package's. Profiles of user agents are of many types (RFC 6080 5.5), their package names but
+/// one.
+fn is_of_type(media: &[u8], package: &Package) -> bool {
+    package.content_type.is_empty() || package.name == b"ua-profile" || media.eq_ignore_ascii_case(package.content_type)
 }
 
 fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
@@ -214,16 +205,11 @@ fn publish_once<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'
     Ok(())
 }
 
-/// Removes the documents of the dialogs that `body` speaks of.
+/// What other documents say of the dialogs that `body` speaks of is over.
 pub(super) fn end_dialogs_of<P: Ports>(ports: &mut P, new: &Document<'_>, body: &[u8]) -> Result<(), Failure> {
     let dialogs = dialogs(new.description, body);
-    if dialogs.ids.is_empty() {
-        return Ok(());
-    }
-    for old in ports.documents(new.resource)? {
-        if old.dialogs.ids.iter().any(|id| dialogs.ids.contains(id)) {
-            ports.publish(new.resource, Change::Remove(old.etag))?;
-        }
+    if !dialogs.marks.is_empty() {
+        ports.publish(new.resource, Change::End(dialogs))?;
     }
     Ok(())
 }
@@ -245,6 +231,7 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
         received_at: now,
         priority: priority(ports, request, now),
         sender: request.sender.to_vec(),
+        line: shared_line(ports, new.description),
     });
     match matched(ports, new.resource, etag, change)? {
         Applied::Modified { changed } => {
@@ -292,12 +279,6 @@ fn no_match(etag: &[u8]) -> Failure {
     Failure::conditional_failed(format!("no publication under entity tag {}", String::from_utf8_lossy(etag)))
 }
 
-/// The last number of an entity tag of ours or of stock: how often the publication has changed.
-pub(super) fn changes_of(etag: &[u8]) -> u32 {
-    let count = etag.split(|c| *c == b'.').nth(4).unwrap_or_default();
-    std::str::from_utf8(count).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
 fn priority<P: Ports>(ports: &P, request: &Request<'_>, now: i64) -> i32 {
     match request.priority {
         Some(priority) => priority,
@@ -311,9 +292,14 @@ pub(super) fn dialogs(package: &Package, body: &[u8]) -> Dialogs {
     if package.is_dialog() { Dialogs::of(body) } else { Dialogs::default() }
 }
 
-/// 200 with Expires and SIP-ETag (RFC 3903 6 step 6).
+/// How phones are told apart where they share a line.
+pub(super) fn shared_line<P: Ports>(ports: &P, package: &Package) -> Option<SharedLine> {
+    package.is_shared_line().then(|| SharedLine { ignore_case: ports.config().ignore_case })
+}
+
+/// 200 with Expires and SIP-ETag (RFC 3903 6 step 6). What is stored never reads as removed.
 fn answer<P: Ports>(ports: &mut P, expires: u32, etag: &[u8]) {
-    let shown = (i64::from(expires) - ports.config().expires_offset).max(0);
+    let shown = (i64::from(expires) - ports.config().expires_offset).max(1);
     let mut headers = b"Expires: ".to_vec();
     text::push_number(&mut headers, if expires == 0 { 0 } else { shown });
     headers.extend_from_slice(b"\r\nSIP-ETag: ");
@@ -405,11 +391,13 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
             etag: direct.etag.to_vec(),
             new_etag: direct.etag.to_vec(),
             body: (!direct.body.is_empty()).then(|| direct.body.to_vec()),
-            dialogs: dialogs(&description, direct.body),
+            // The caller knows in which order it calls.
+            dialogs: dialogs(&description, direct.body).in_order(),
             expires_at: now + i64::from(expires),
             received_at: now,
             priority: priority(ports, &request, now),
             sender: direct.sender.to_vec(),
+            line: None,
         });
         let applied = ports.publish(&resource, change)?;
         if ports.replicates() && matches!(applied, Applied::Modified { .. }) {
@@ -437,30 +425,10 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
         expires_at: now + i64::from(expires),
         received_at: now,
         priority: priority(ports, &request, now),
-        dialogs: dialogs(&description, direct.body),
+        dialogs: dialogs(&description, direct.body).in_order(),
     };
     let replica = ports.replicates().then(|| announced(&new, &request, &publication, true));
     ports.publish(&resource, Change::Insert(publication))?;
     announce(ports, replica);
     tell(ports, &request, &new, shown_alone(&new, Some(direct.body)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn well_formed_documents_only() {
-        assert!(well_formed(b"<?xml version=\"1.0\"?><a><b/></a>\n"));
-        for bad in ["", "text", "<a>", "<a></b>", "<a/><b/>", "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>"] {
-            assert!(!well_formed(bad.as_bytes()), "{bad}");
-        }
-        assert!(!well_formed("<a>".repeat(65).as_bytes()));
-    }
-
-    #[test]
-    fn the_change_count_survives_in_the_tag() {
-        assert_eq!(changes_of(b"a.1795226396.11999.24.2"), 2);
-        assert_eq!(changes_of(b"bogus"), 0);
-    }
 }

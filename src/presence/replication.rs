@@ -1,11 +1,12 @@
 //! Publications of other nodes: the JSON that stock's nodes exchange over DMQ, and what a node does with it.
 use super::error::{Failure, StoreError};
 use super::ports::{Once, Ports};
-use super::publication::{Applied, Change, Modification, Publication};
+use super::publication::{Applied, Change, Modification, Publication, changes_of};
 use super::publish::{self, Document};
 use super::resource::Resource;
 use crate::sip::uri;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// What a message asks for (`action`).
 #[derive(Debug, Clone, PartialEq)]
@@ -50,8 +51,48 @@ pub struct Replica {
     pub again: bool,
 }
 
-fn quoted(text: &[u8]) -> String {
-    Value::from(String::from_utf8_lossy(text)).to_string()
+/// A JSON string with the bytes of `text` as they are: documents may be in any encoding, and stock's nodes write and read them
+/// so. Only what JSON sets apart is escaped (RFC 8259 7).
+fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    for byte in text {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            ..b' ' => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => out.push(*byte),
+        }
+    }
+    out.push(b'"');
+}
+
+/// While a message that is not UTF-8 is read, its bytes beyond ASCII are these characters, which nobody else uses.
+const RAW: u32 = 0x10_ff00;
+
+/// A message as text that a JSON reader takes.
+fn as_text(message: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(message) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => {
+            let raw = |byte: &u8| char::from_u32(RAW + u32::from(*byte)).unwrap_or(char::REPLACEMENT_CHARACTER);
+            let character = |byte: &u8| if byte.is_ascii() { char::from(*byte) } else { raw(byte) };
+            Cow::Owned(message.iter().map(character).collect())
+        }
+    }
+}
+
+/// The bytes of a string that [`as_text`] may have changed.
+fn as_bytes(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        match u32::from(character).checked_sub(RAW).and_then(|byte| u8::try_from(byte).ok()) {
+            Some(byte) if byte >= 0x80 => out.push(byte),
+            _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out
 }
 
 impl Replica {
@@ -75,27 +116,26 @@ impl Replica {
 
     /// The message, its members in stock's order.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut out = format!(
-            "{{\"action\":1,\"presentity\":{{\"domain\":{},\"user\":{},\"etag\":{},\"expires\":{},\"recv\":{}",
-            quoted(&self.domain),
-            quoted(&self.user),
-            quoted(&self.etag),
-            self.expires,
-            self.received_at
-        );
+        let mut out = Vec::with_capacity(320 + self.body.len() * 9 / 8);
+        let member = |out: &mut Vec<u8>, name: &str, text: &[u8]| {
+            out.extend_from_slice(name.as_bytes());
+            push_quoted(out, text);
+        };
+        member(&mut out, "{\"action\":1,\"presentity\":{\"domain\":", &self.domain);
+        member(&mut out, ",\"user\":", &self.user);
+        member(&mut out, ",\"etag\":", &self.etag);
+        let times = format!(",\"expires\":{},\"recv\":{}", self.expires, self.received_at);
+        out.extend_from_slice(times.as_bytes());
         if !self.sender.is_empty() {
-            out += &format!(",\"sender\":{}", quoted(&self.sender));
+            member(&mut out, ",\"sender\":", &self.sender);
         }
-        out += &format!(
-            ",\"event\":{}}},\"t_new\":{},\"cur_etag\":{},\"ruid\":{},\"body\":{}",
-            quoted(&self.event),
-            u8::from(self.is_new),
-            quoted(&self.new_etag),
-            quoted(&self.ruid),
-            quoted(&self.body)
-        );
-        out += if self.again { ",\"again\":1}" } else { "}" };
-        out.into_bytes()
+        member(&mut out, ",\"event\":", &self.event);
+        out.extend_from_slice(format!("}},\"t_new\":{}", u8::from(self.is_new)).as_bytes());
+        member(&mut out, ",\"cur_etag\":", &self.new_etag);
+        member(&mut out, ",\"ruid\":", &self.ruid);
+        member(&mut out, ",\"body\":", &self.body);
+        out.extend_from_slice(if self.again { b",\"again\":1}" } else { b"}" });
+        out
     }
 }
 
@@ -108,7 +148,7 @@ pub const SYNC_YOU: &[u8] = b"{\"action\":2,\"you\":1}";
 fn text(object: &Value, name: &str) -> Option<Vec<u8>> {
     match object.get(name) {
         None | Some(Value::Null) => Some(Vec::new()),
-        Some(Value::String(text)) => Some(text.clone().into_bytes()),
+        Some(Value::String(text)) => Some(as_bytes(text)),
         Some(_) => None,
     }
 }
@@ -123,7 +163,7 @@ fn number(object: &Value, name: &str) -> Option<i64> {
 
 /// Reads a message. Members nobody knows are passed over; `None` for what is no message.
 pub fn parse(body: &[u8]) -> Option<Message> {
-    let root: Value = serde_json::from_slice(body.trim_ascii_end()).ok()?;
+    let root: Value = serde_json::from_str(&as_text(body.trim_ascii_end())).ok()?;
     if !root.is_object() {
         return None;
     }
@@ -187,7 +227,7 @@ enum Step {
 fn step(documents: &[Publication], replica: &Replica) -> Step {
     let tagged = |tag: &[u8]| documents.iter().find(|d| !tag.is_empty() && d.etag == tag);
     let same_record = || documents.iter().find(|d| !replica.ruid.is_empty() && d.ruid == replica.ruid);
-    let count = publish::changes_of;
+    let count = changes_of;
     if replica.is_new {
         return match tagged(&replica.etag) {
             Some(_) => Step::Known,
@@ -275,6 +315,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
                 received_at: replica.received_at,
                 priority: mine.priority,
                 sender: replica.sender.clone(),
+                line: publish::shared_line(ports, &description),
             };
             match ports.publish(&resource, Change::Modify(change))? {
                 Applied::Modified { changed: true } => {
@@ -330,6 +371,22 @@ mod tests {
         let again = Replica { again: true, ..replica() };
         assert_eq!(parse(&again.to_json()), Some(Message::Update(Box::new(again))));
         assert_eq!(parse(br#"{"action":4,"x":{}}"#), Some(Message::Other));
+    }
+
+    #[test]
+    fn bytes_arrive_as_they_were_sent() {
+        for body in [
+            b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\r\n<a>\xe9\t\\</a>".as_slice(),
+            "<a>\u{e9}\u{20ac}\u{1f514}</a>".as_bytes(),
+            &(0..=255).collect::<Vec<u8>>(),
+        ] {
+            let sent = Replica { body: body.to_vec(), ..replica() };
+            assert_eq!(parse(&sent.to_json()), Some(Message::Update(Box::new(sent))));
+        }
+        // Escapes in a message with raw bytes.
+        let mixed = [&FROM_STOCK.as_bytes()[..FROM_STOCK.len() - 2], b"\\u00e9\xe9\"}"].concat();
+        let Some(Message::Update(read)) = parse(&mixed) else { panic!() };
+        assert!(read.body.ends_with(b"/>\n\xc3\xa9\xe9"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 /// Deeper documents are not looked at.
 const MAX_DEPTH: usize = 32;
 /// Longer documents are not looked at.
-const MAX_BYTES: usize = 16 << 10;
+const MAX_BYTES: usize = 128 << 10;
 /// Elements with more attributes are not looked at.
 const MAX_ATTRIBUTES: usize = 16;
 
@@ -16,6 +16,13 @@ const SHORT_DECLARATION: &[u8] = b"<?xml version=\"1.0\"?>";
 pub fn is_plain(document: &[u8]) -> bool {
     let rest = [DECLARATION, SHORT_DECLARATION].iter().find_map(|d| document.strip_prefix(*d)).unwrap_or(document);
     rest.len() <= MAX_BYTES && Scan::new(rest, Vec::new()).document().is_some()
+}
+
+/// Whether a document's root plainly has this name; `false` says nothing about the document.
+pub fn has_root(document: &[u8], name: &[u8]) -> bool {
+    let rest = [DECLARATION, SHORT_DECLARATION].iter().find_map(|d| document.strip_prefix(*d)).unwrap_or(document);
+    let tag = rest.trim_ascii_start().strip_prefix(b"<").and_then(|tag| tag.strip_prefix(name));
+    tag.and_then(|rest| rest.first()).is_some_and(|c| matches!(c, b' ' | b'\t' | b'\r' | b'\n' | b'>' | b'/'))
 }
 
 /// The document as libxml2 would write it, or `None` where that is not plain to see.

@@ -1,0 +1,114 @@
+//! The order in which documents are put together: `retrieve_order`, `retrieve_order_by`.
+use super::config::{Config, PublicationMode};
+use super::publication::Publication;
+use std::cmp::Ordering;
+
+/// A column of `presentity` that memory knows, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Priority,
+    ReceivedTime,
+    Expires,
+    Etag,
+    Sender,
+    Ruid,
+}
+
+impl Column {
+    fn named(name: &str) -> Option<Column> {
+        Some(match name {
+            "priority" => Column::Priority,
+            "received_time" => Column::ReceivedTime,
+            "expires" => Column::Expires,
+            "etag" => Column::Etag,
+            "sender" => Column::Sender,
+            "ruid" => Column::Ruid,
+            _ => return None,
+        })
+    }
+
+    fn compare(self, a: &Publication, b: &Publication) -> Ordering {
+        match self {
+            Column::Priority => a.priority.cmp(&b.priority),
+            Column::ReceivedTime => a.received_at.cmp(&b.received_at),
+            Column::Expires => a.expires_at.cmp(&b.expires_at),
+            Column::Etag => a.etag.cmp(&b.etag),
+            Column::Sender => a.sender.cmp(&b.sender),
+            Column::Ruid => a.ruid.cmp(&b.ruid),
+        }
+    }
+}
+
+/// By which columns documents are sorted; what is equal stays as it was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order(Vec<(Column, bool)>);
+
+impl Order {
+    /// The order in force. `None`: documents stay as they come, by their last change in memory, by other columns from a table.
+    pub fn of(config: &Config) -> Option<Order> {
+        match (config.publications, config.order_by_column) {
+            (PublicationMode::Memory, false) => None,
+            (PublicationMode::Memory, true) => Some(Order(vec![(Column::Priority, false)])),
+            (_, false) => Some(Order(vec![(Column::ReceivedTime, false)])),
+            (_, true) => Order::parse(config.order_by),
+        }
+    }
+
+    /// Column names with `asc` or `desc`, separated by commas.
+    fn parse(text: &[u8]) -> Option<Order> {
+        let columns = std::str::from_utf8(text).ok()?.split(',').map(|part| {
+            let part = part.trim().to_ascii_lowercase();
+            let (name, direction) = part.split_once(char::is_whitespace).unwrap_or((&part, "asc"));
+            let descending = match direction.trim() {
+                "asc" => false,
+                "desc" => true,
+                _ => return None,
+            };
+            Some((Column::named(name)?, descending))
+        });
+        columns.collect::<Option<Vec<_>>>().map(Order)
+    }
+
+    /// Sorts documents.
+    pub fn sort(&self, documents: &mut [Publication]) {
+        documents.sort_by(|a, b| {
+            let by_column = |&(column, descending): &(Column, bool)| match descending {
+                false => column.compare(a, b),
+                true => column.compare(b, a),
+            };
+            self.0.iter().map(by_column).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+        });
+    }
+}
+
+/// Whether a package is given the documents in the opposite of the order in which [`super::ports::Ports::documents`] has
+/// them: from memory the newest comes first, from a table the oldest, as stock's packages see it.
+pub fn is_reversed(config: &Config) -> bool {
+    config.publications == PublicationMode::Memory && !config.order_by_column
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(order: &str, documents: &[(i32, i64)]) -> Vec<(i32, i64)> {
+        let publication = |(priority, received_at): &(i32, i64)| Publication {
+            priority: *priority,
+            received_at: *received_at,
+            ..Publication::default()
+        };
+        let mut list: Vec<_> = documents.iter().map(publication).collect();
+        Order::parse(order.as_bytes()).unwrap().sort(&mut list);
+        list.iter().map(|document| (document.priority, document.received_at)).collect()
+    }
+
+    #[test]
+    fn documents_are_sorted_as_the_table_would() {
+        let documents = [(50, 1), (300, 2), (-7, 3), (50, 0)];
+        assert_eq!(sorted("priority", &documents), [(-7, 3), (50, 1), (50, 0), (300, 2)]);
+        assert_eq!(sorted("priority DESC, received_time", &documents), [(300, 2), (50, 0), (50, 1), (-7, 3)]);
+        assert_eq!(sorted(" received_time  desc ", &documents), [(-7, 3), (300, 2), (50, 1), (50, 0)]);
+        assert_eq!(Order::parse(b"id"), None);
+        assert_eq!(Order::parse(b"priority sideways"), None);
+    }
+}

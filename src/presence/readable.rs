@@ -1,0 +1,93 @@
+//! Composition where some document cannot be read: it is passed over, and the others show.
+use super::event_package::Package;
+use super::ports::Ports;
+use super::publication::Publication;
+use super::resource::Resource;
+use crate::sip::xml_form;
+
+/// Of so many documents it is found out which do not go together; of more, those at the end are taken.
+const MAX_TRIED: usize = 32;
+
+/// The last document that can be read: what packages show that do not put documents together.
+pub fn last<P: Ports>(ports: &mut P, resource: &Resource, mut documents: Vec<Publication>) -> Option<Vec<u8>> {
+    let package = *ports.packages().get(resource.event);
+    while let Some(document) = documents.pop() {
+        if shows(ports, &package, &document.body) {
+            return Some(document.body);
+        }
+        ports.note_unreadable(resource, &document);
+    }
+    None
+}
+
+/// Whether a watcher can be shown a document as it is.
+pub fn shows<P: Ports>(ports: &P, package: &Package, body: &[u8]) -> bool {
+    const FIRST_LINE: &[u8] = b"Messages-Waiting";
+    if package.content_type.ends_with(b"+xml") {
+        return xml_form::is_plain(body) || ports.reads(body);
+    }
+    if package.name == b"message-summary" {
+        return body.get(..FIRST_LINE.len()).is_some_and(|start| start.eq_ignore_ascii_case(FIRST_LINE));
+    }
+    !body.is_empty()
+}
+
+/// What the package makes of these documents; `offline` is the place of one that has just been removed. Where it makes nothing
+/// of all, it is asked about each.
+pub fn aggregate<P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    documents: &[Publication],
+    offline: Option<usize>,
+) -> Option<Vec<u8>> {
+    let all: Vec<usize> = (0..documents.len()).collect();
+    let whole = together(ports, resource, documents, &all, offline);
+    if whole.is_some() || documents.is_empty() || offline.is_some() && documents.len() == 1 {
+        return whole;
+    }
+    let mut readable = Vec::new();
+    for (at, document) in documents.iter().enumerate() {
+        match together(ports, resource, documents, &[at], None) {
+            Some(_) => readable.push(at),
+            None => ports.note_unreadable(resource, document),
+        }
+    }
+    if readable.len() < documents.len() {
+        let rest = together(ports, resource, documents, &readable, offline);
+        if rest.is_some() || readable.len() < 2 {
+            return rest;
+        }
+    }
+    largest(ports, resource, documents, &readable, offline)
+}
+
+/// Documents that can be read and do not go together: the last, with those before it that go with it.
+fn largest<P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    documents: &[Publication],
+    readable: &[usize],
+    offline: Option<usize>,
+) -> Option<Vec<u8>> {
+    let (mut kept, mut body) = (Vec::new(), None);
+    for at in readable.iter().rev().take(MAX_TRIED) {
+        let more = [&[*at], kept.as_slice()].concat();
+        match together(ports, resource, documents, &more, offline) {
+            Some(made) => (kept, body) = (more, Some(made)),
+            None => ports.note_unreadable(resource, &documents[*at]),
+        }
+    }
+    body
+}
+
+fn together<P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    documents: &[Publication],
+    places: &[usize],
+    offline: Option<usize>,
+) -> Option<Vec<u8>> {
+    let bodies: Vec<&[u8]> = places.iter().map(|at| documents[*at].body.as_slice()).collect();
+    let offline = offline.and_then(|offline| places.iter().position(|at| *at == offline));
+    ports.aggregate(resource.event, &resource.uri, &bodies, offline)
+}
