@@ -32,8 +32,13 @@ example: build ## Start one of the examples with our modules: NAME=pbx (without 
 test: ## Everything: formatter, lints, unit tests, the real Kamailio (ONLY="test_api.py ...": these scenarios)
 	@scripts/test.sh
 
+.PHONY: scenarios
+scenarios: ## The real Kamailio alone, without other databases and a browser (ONLY="test_api.py ...": these)
+	@scripts/setup.sh scenarios
+	@scripts/scenarios.sh
+
 .PHONY: test-hosts
-test-hosts: ## Both commands in a clean Debian of each of SUITES (default trixie), made with debootstrap; needs root
+test-hosts: ## Both commands in a clean Debian of each of SUITES (bookworm, trixie, forky, sid), made with debootstrap; needs root
 	@scripts/hosts.sh $(or $(SUITES),trixie)
 
 .PHONY: header

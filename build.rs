@@ -48,6 +48,8 @@ impl Host {
         for name in ["binary", "configuration"] {
             all(name).iter().for_each(|path| println!("cargo:rerun-if-changed={path}"));
         }
+        // `HOST_VERSION` of the crate.
+        println!("cargo:rustc-env=KAMAILIO_VERSIONVAL={}", all("value").concat());
         let one = |name: &str| all(name).pop().map(PathBuf::from);
         Host {
             headers: one("headers").unwrap_or_else(|| fail("no headers of Kamailio: run `make setup`")),

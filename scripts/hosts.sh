@@ -1,6 +1,7 @@
 #!/bin/sh
 # hosts.sh [suite...]: both README commands in a clean Debian of each suite (debootstrap, git and make, nothing else).
-# The trees are kept between runs in HOSTS_DIR; FRESH=1 makes them anew. COMMANDS chooses what is run in them.
+# The trees are kept between runs in HOSTS_DIR; FRESH=1 makes them anew. COMMANDS chooses what is run in them. A source named with
+# KAMAILIO_SRC is taken along; where there is none and the mirror lacks it, headers of the same series serve (tests/hosts).
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -26,7 +27,12 @@ make_tree() { # suite, folder
 	[ -n "$from" ] || fail "no Debian mirror in this machine's package lists: name one with MIRROR=..."
 	say "making a clean Debian $1"
 	rm -rf "$2" && mkdir -p "$2"
-	debootstrap --variant=minbase "$1" "$2" "$from" >"$2.log" 2>&1 || fail "debootstrap failed: $(tail -n 1 "$2.log")"
+	# A suite that is younger than this debootstrap is made as sid is.
+	script=/usr/share/debootstrap/scripts/$1
+	[ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
+	debootstrap --variant=minbase "$1" "$2" "$from" "$script" >"$2.log" 2>&1 || fail "debootstrap failed: $(tail -n 1 "$2.log")"
+	# The lists of suites that change daily expire; a mirror may be behind.
+	echo 'Acquire::Check-Valid-Until "false";' >"$2/etc/apt/apt.conf.d/90lists-that-expired"
 	chroot "$2" sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends git make ca-certificates' >>"$2.log" 2>&1 ||
 		fail "cannot install git and make: $(tail -n 1 "$2.log")"
 	touch "$2/.ready"
@@ -37,6 +43,8 @@ copy_sources() {
 	mkdir -p "$1/root/presence"
 	find "$1/root/presence" -mindepth 1 -maxdepth 1 ! -name target -exec rm -rf {} +
 	git ls-files -co --exclude-standard -z | tar --null --files-from=- -cf - | tar -xf - -C "$1/root/presence"
+	rm -rf "$1/root/kamailio"
+	[ -z "${KAMAILIO_SRC:-}" ] || { mkdir "$1/root/kamailio" && tar -C "$KAMAILIO_SRC" --exclude=.git -cf - . | tar -xf - -C "$1/root/kamailio"; }
 }
 
 mounted=
@@ -53,7 +61,8 @@ enter() { # folder
 		[ ! -f "$file" ] || cp "$file" "$1$file"
 	done
 	chroot "$1" env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-		sh -c "cd /root/presence && $commands"
+		${KAMAILIO_SRC_VERSION:+KAMAILIO_SRC_VERSION="$KAMAILIO_SRC_VERSION"} \
+		sh -c "cd /root/presence && . scripts/host-source.sh && $commands"
 }
 
 for suite in "${@:-trixie}"; do

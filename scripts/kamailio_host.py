@@ -26,8 +26,8 @@ USUAL = """CC_GCC_LIKE_ASM HAVE_ALLOCA_H HAVE_EPOLL HAVE_GETHOSTBYNAME2 HAVE_IP_
 HAVE_SCHED_SETSCHEDULER HAVE_SCHED_YIELD HAVE_SELECT HAVE_SIGIO_RT HAVE_TIMEGM HAVE_UNION_SEMUN MALLOC_STATS MEM_JOIN_FREE
 STATISTICS USE_CORE_STATS WITH_XAVP""".split()
 
-# Flags that headers set by themselves: they are given only where the server's flag string would lack them.
-IMPLIED = re.compile(r"DBG_\w+_MALLOC")
+# Flags that headers set by themselves with DBG_SR_MEMORY. Some versions print them and do not ask modules for them.
+IMPLIED = re.compile(r",? ?\bDBG_(?:QM|F|SF|LL|TLSF)_MALLOC\b")
 
 LOCKS = ("FAST_LOCK", "BUSY_WAIT", "ADAPTIVE_WAIT")
 
@@ -110,6 +110,20 @@ class Server:
                 return folder
         raise Missing("%s is there, its modules are not (looked in %s): name their folder with KAMAILIO_MODULES=..."
                       % (self.full_version, ", ".join(map(str, places))))
+
+    @functools.cached_property
+    def module_flags(self):
+        """The flag string that this server wants modules to carry: the one of its own modules. -V may print more."""
+        data = (self.modules / "tm.so").read_bytes()
+        if self.full_version.encode() + b"\0" not in data:
+            other = re.search(rb"%s \d[\w.-]+ \([\w/]+\)" % self.name.encode(), data)
+            raise Missing("the modules in %s are of %s, %s is %s: name the folder of its own modules with KAMAILIO_MODULES=..."
+                          % (self.modules, other.group().decode() if other else "another server", self.binary, self.full_version))
+        printed = IMPLIED.sub("", self.flags)
+        for text in re.findall(rb"[A-Z0-9_, -]{20,}(?=\0)", data):
+            if IMPLIED.sub("", text.decode()) == printed:
+                return text.decode()
+        return printed if "DBG_SR_MEMORY" in self.flags else self.flags
 
     @property
     def libraries(self):
@@ -237,7 +251,7 @@ class Host:
 
     def told(self):
         """The macros that the server's flag string tells of: those set, and those that are not."""
-        rest, on, off = self.server.flags, [], []
+        rest, on, off = self.server.module_flags, [], []
         for choices, macros in self.headers.printed():
             chosen = ()
             for text, names in choices:
@@ -258,9 +272,7 @@ class Host:
         on, off = self.told()
         for name in off:
             flags.pop(name, None)
-        for name in on:
-            if not IMPLIED.fullmatch(name) or "DBG_SR_MEMORY" not in on:
-                flags.setdefault(name, None)
+        flags.update({name: flags.get(name) for name in on})
         for name in [name for name in flags if name.startswith(("__CPU_", "__OS_"))]:
             del flags[name]
         if "ADAPTIVE_WAIT" in on:
@@ -274,14 +286,11 @@ class Host:
         for name, value in (("CFG_DIR", "/etc/kamailio/"), ("SHARE_DIR", "%s/" % server.share), ("RUN_DIR", "/run/kamailio")):
             flags.setdefault(name, '"%s"' % value)
         flags.setdefault("COMPILER", '"cc"')
-        if self.module_strings(flags)[1] != server.flags:
-            for name in on:
-                flags.setdefault(name, None)
         version, made = self.module_strings(flags)
         if version != server.full_version:
             raise Missing("modules would say %s, the server says %s: set KAMAILIO_SRC to the source of that server" % (version, server.full_version))
-        if made != server.flags:
-            raise Missing(difference(made, server.flags, server.binary, self.headers.folder))
+        if made != server.module_flags:
+            raise Missing(difference(made, server.module_flags, server.binary, self.headers.folder))
         return ["-D" + name if value is None else "-D%s=%s" % (name, value) for name, value in flags.items()]
 
     def module_strings(self, flags):
@@ -329,8 +338,6 @@ dns=no
 rev_dns=no
 listen=udp:127.0.0.1:5060
 mpath="%s/:%s/"
-loadmodule "tm.so"
-loadmodule "sl.so"
 loadmodule "presence.so"
 loadmodule "pua.so"
 request_route { exit; }
@@ -349,7 +356,7 @@ def check_load(folder):
     if done.returncode == 0:
         return
     lines = [line.strip() for line in done.stdout.splitlines() if "ERROR" in line or "CRITICAL" in line]
-    reason = " | ".join(re.sub(r"^.*?(?:ERROR|CRITICAL): ", "", line) for line in lines[:4]) or done.stdout[-500:].strip()
+    reason = " | ".join(re.sub(r"^.*?(?:ERROR|CRITICAL): ", "", line) for line in lines[:2]) or done.stdout[-500:].strip()
     raise Missing("%s does not load the modules in %s: %s" % (server.full_version, folder, reason))
 
 
@@ -360,7 +367,7 @@ def main(arguments):
                 print("%s\t%s" % (name, value))
         elif len(arguments) == 2 and arguments[0] == "get":
             name = arguments[1]
-            if name in ("binary", "version", "full_version", "modules", "share", "kamcmd", "libraries"):
+            if name in ("binary", "version", "full_version", "module_flags", "modules", "share", "kamcmd", "libraries"):
                 print(getattr(Server(), name))
             elif name == "flags":
                 print(" ".join(shlex.quote(flag) for flag in Host().flags))

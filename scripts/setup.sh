@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what is missing: system packages, a Rust compiler, and the source of exactly the Kamailio that is installed.
-# `setup.sh tests` adds what the tests need: other databases, a browser, a SIP tester; `setup.sh bench` what the benchmark needs.
+# `setup.sh tests` adds what the tests need: other databases, a browser, a SIP tester; `setup.sh scenarios` what most scenarios get
+# along with; `setup.sh bench` what the benchmark needs.
 # Safe to run again: a second run changes nothing. Where a server is named (KAMAILIO_BIN), or the kamailio in PATH is no package's,
 # no kamailio is installed: the source is then the user's (KAMAILIO_SRC).
 set -eu
@@ -18,8 +19,13 @@ server_test_packages="kamailio-postgres-modules kamailio-mysql-modules kamailio-
 	kamailio-python3-modules kamailio-xmpp-modules kamailio-websocket-modules"
 test_packages="python3-pytest python3-pytest-xdist python3-hypothesis postgresql mariadb-server mariadb-client sip-tester
 	libxml2-utils chromium g++ valgrind baresip-core curl"
-[ "${1:-}" != tests ] || packages="$packages $test_packages"
-[ "${1:-}" != tests ] || server_packages="$server_packages $server_test_packages"
+case ${1:-} in
+tests) packages="$packages $test_packages" server_packages="$server_packages $server_test_packages" ;;
+scenarios)
+	packages="$packages python3-pytest python3-pytest-xdist python3-hypothesis"
+	server_packages="$server_packages $server_test_packages"
+	;;
+esac
 [ "${1:-}" != bench ] || packages="$packages valgrind python3-matplotlib"
 
 as_root() {

@@ -21,13 +21,4 @@ cargo test --release --quiet
 [ -n "${ONLY:-}${SUITE:-}" ] || scripts/fuzz.sh 3
 cargo test --release --quiet --locked --manifest-path benches/load/Cargo.toml --target-dir target/bench
 scripts/bench.sh generator
-say "modules"
-scripts/build.sh
-say "the real Kamailio"
-unset PYTHONPATH
-cd tests
-for python in /usr/bin/python3 python3; do
-	! "$python" -c 'import pytest, xdist' 2>/dev/null || exec "$python" -m pytest -v -p no:cacheprovider --tb=short --durations=8 \
-		-n "${JOBS:-2}" --dist loadfile ${SUITE:+--suite "$SUITE"} ${ONLY:-.}
-done
-fail "no python3 with pytest: run make setup"
+exec scripts/scenarios.sh

@@ -11,6 +11,18 @@
 #[cfg(not(panic = "unwind"))]
 compile_error!("a panic must stay inside one request: build with panic = \"unwind\"");
 
+/// `VERSIONVAL` of the Kamailio that this is built for: 5006003 for 5.6.3. What hosts do differently is decided by it.
+pub const HOST_VERSION: u32 = decimal(env!("KAMAILIO_VERSIONVAL"));
+
+const fn decimal(text: &str) -> u32 {
+    let (bytes, mut value, mut at) = (text.as_bytes(), 0, 0);
+    while at < bytes.len() {
+        value = value * 10 + (bytes[at] - b'0') as u32;
+        at += 1;
+    }
+    value
+}
+
 #[allow(missing_docs)]
 pub mod abi;
 pub mod bridge;

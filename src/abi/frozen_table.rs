@@ -290,7 +290,7 @@ pub(super) unsafe extern "C" fn insert_shtable(table: *mut sys::subs_entry, hash
             };
             (*record).contact = contact;
             (*record).record_route = route;
-            (*record).expires = (*subs).expires.wrapping_add(clock::now() as c_uint);
+            (*record).expires = expires_at((*subs).expires, clock::now() as c_uint, crate::HOST_VERSION);
             let bucket = Bucket::lock(table, hash, true);
             let head = (*bucket.entry).entries;
             (*record).next = (*head).next;
@@ -298,6 +298,12 @@ pub(super) unsafe extern "C" fn insert_shtable(table: *mut sys::subs_entry, hash
             0
         }
     })
+}
+
+/// When a record expires of which the caller said `given`: seconds from now, which the host counts as such from 6.1 on only
+/// where it is no point in time that has yet to come, and where it is not 0.
+fn expires_at(given: c_uint, now: c_uint, host_version: u32) -> c_uint {
+    if host_version >= 6_001_000 && (given == 0 || given >= now) { given } else { given.wrapping_add(now) }
 }
 
 /// Removes a record. The CSeq that a last NOTIFY carries comes back, or -1 when there was none.
@@ -522,5 +528,21 @@ unsafe fn delete_row(db: &Borrowed<'_>, record: &subs_t) {
     };
     if let Err(error) = deleted {
         log!(Error, "cannot delete the row of an expired subscription: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_lives_as_long_as_the_host_makes_it() {
+        for host in [5_006_003, 6_000_001, 6_001_005] {
+            assert_eq!(expires_at(60, 1_000, host), 1_060);
+        }
+        assert_eq!(expires_at(0, 1_000, 6_000_001), 1_000);
+        assert_eq!(expires_at(0, 1_000, 6_001_005), 0);
+        assert_eq!(expires_at(1_060, 1_000, 6_000_001), 2_060);
+        assert_eq!(expires_at(1_060, 1_000, 6_001_005), 1_060);
     }
 }

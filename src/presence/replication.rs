@@ -8,6 +8,41 @@ use crate::sip::uri;
 use serde_json::Value;
 use std::borrow::Cow;
 
+/// From when the `expires` of a message counts: hosts of one version agree with stock's nodes of that version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Before Kamailio 6.1: from the moment the message arrives.
+    FromArrival,
+    /// From 6.1 on: from the moment the publication was received (`recv`), by its owner's clock.
+    FromReceipt,
+}
+
+impl Life {
+    /// What the host's own version does.
+    pub const OF_HOST: Life = Life::of_version(crate::HOST_VERSION);
+
+    /// By the host's `VERSIONVAL`, 6001004 for 6.1.4.
+    const fn of_version(version: u32) -> Life {
+        if version >= 6_001_000 { Life::FromReceipt } else { Life::FromArrival }
+    }
+
+    /// The `expires` of a message about a publication, in seconds; at least 1: the publication goes on.
+    fn left(self, publication: &Publication, now: i64) -> i64 {
+        let start = match self {
+            Life::FromReceipt if publication.received_at > 0 => publication.received_at,
+            _ => now,
+        };
+        (publication.expires_at - start).max(1)
+    }
+
+    /// When what a message tells of expires. An owner whose clock is ahead does not make it live longer than it says; one whose
+    /// clock is behind, or who counts from the arrival, does not make it end before it has begun.
+    fn end(self, replica: &Replica, now: i64) -> i64 {
+        let (latest, end) = (now + replica.expires, replica.received_at.saturating_add(replica.expires));
+        if self == Life::FromReceipt && replica.received_at > 0 && end > now { end.min(latest) } else { latest }
+    }
+}
+
 /// What a message asks for (`action`).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
@@ -35,7 +70,7 @@ pub struct Replica {
     pub etag: Vec<u8>,
     /// The entity tag after the change; empty for a new or a removed publication.
     pub new_etag: Vec<u8>,
-    /// How long it lives from now on, in seconds; 0: it is removed.
+    /// How long it lives, in seconds, from when [`Life`] says; 0: it is removed.
     pub expires: i64,
     /// When the owner received it, by the owner's clock.
     pub received_at: i64,
@@ -201,7 +236,7 @@ pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, n
         event: event.to_vec(),
         etag: publication.etag.clone(),
         new_etag: Vec::new(),
-        expires: (publication.expires_at - now).max(1),
+        expires: Life::OF_HOST.left(publication, now),
         received_at: publication.received_at,
         is_new: true,
         sender: publication.sender.clone(),
@@ -278,7 +313,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
     }
     let documents = ports.documents(&resource)?;
     let tag = replica.last_etag().to_vec();
-    let expires_at = ports.now() + replica.expires;
+    let expires_at = Life::OF_HOST.end(replica, ports.now());
     let dialogs = publish::dialogs(&description, &replica.body);
     let once = match step(&documents, replica) {
         Step::Stale => return Ok(None),
@@ -387,6 +422,32 @@ mod tests {
         let mixed = [&FROM_STOCK.as_bytes()[..FROM_STOCK.len() - 2], b"\\u00e9\xe9\"}"].concat();
         let Some(Message::Update(read)) = parse(&mixed) else { panic!() };
         assert!(read.body.ends_with(b"/>\n\xc3\xa9\xe9"));
+    }
+
+    #[test]
+    fn a_publication_that_is_told_later_ends_when_its_owner_says() {
+        assert_eq!(Life::of_version(6_000_001), Life::FromArrival);
+        assert_eq!(Life::of_version(6_001_005), Life::FromReceipt);
+        let owned = Publication { expires_at: 1_060, received_at: 1_000, ..Publication::default() };
+        for life in [Life::FromArrival, Life::FromReceipt] {
+            let told = Replica { expires: life.left(&owned, 1_045), received_at: 1_000, ..replica() };
+            assert_eq!(life.end(&told, 1_045), 1_060, "{life:?}");
+        }
+        // As stock's nodes say it: what is left before 6.1, all of it from 6.1 on.
+        assert_eq!(Life::FromArrival.left(&owned, 1_045), 15);
+        assert_eq!(Life::FromReceipt.left(&owned, 1_045), 60);
+    }
+
+    #[test]
+    fn clocks_that_differ_neither_end_nor_prolong_a_life() {
+        let told = |expires, received_at| Replica { expires, received_at, ..replica() };
+        // The owner's clock is ahead, far ahead, or unknown: no longer than said.
+        for received_at in [1_030, 90_000, 0, -5, i64::MAX] {
+            assert_eq!(Life::FromReceipt.end(&told(60, received_at), 1_000), 1_060, "{received_at}");
+        }
+        // Far behind, or what is left with the time of the receipt, as nodes before 6.1 say it.
+        assert_eq!(Life::FromReceipt.end(&told(60, 100), 1_000), 1_060);
+        assert_eq!(Life::FromReceipt.end(&told(15, 955), 1_000), 1_015);
     }
 
     #[test]
