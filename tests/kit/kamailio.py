@@ -49,9 +49,11 @@ for _ in range(random.randrange(5_000)):
     next(_ports)
 
 
-def free_port():
-    """A port nobody uses, for UDP and TCP."""
+def free_port(after=0):
+    """A port nobody uses, for UDP and TCP; the first one above `after` where that is given and the range goes on."""
     for port in _ports:
+        if 0 < after - port < 100:
+            continue
         try:
             for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
                 with socket.socket(socket.AF_INET, kind) as probe:

@@ -1,0 +1,113 @@
+"""The telephone system of the examples, with phones that people use: a lamp that lights and goes out."""
+import http.client
+import re
+import subprocess
+import time
+
+import pytest
+
+from kit.example import FOLDER, Example
+from kit.kamailio import ROOT
+from kit.sip import Client
+from kit.softphones import Baresip, BrowserPhone
+
+BOB, CAROL = "sip:bob@example.org", "sip:carol@example.org"
+
+
+@pytest.fixture
+def pbx():
+    with Example("pbx") as server:
+        yield server
+
+
+def add_user(server, user, password):
+    subprocess.run([str(ROOT / "scripts" / "database.sh"), "user", str(server.folder / "presence.sqlite"), user], input=password + "\n",
+                   text=True, check=True)
+
+
+def until(condition, timeout=10.0):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def states(documents):
+    """The states of a lamp in order, each once."""
+    found = [re.findall(r"<state>(\w+)</state>", document)[-1] for document in documents if "<state>" in document]
+    return [state for at, state in enumerate(found) if at == 0 or found[at - 1] != state]
+
+
+def voicemail(server, *words):
+    return subprocess.run([str(FOLDER / "pbx" / "voicemail.sh"), *words], capture_output=True, text=True,
+                          env=dict(HTTP_PORT=str(server.http_port), PATH="/usr/bin:/bin"))
+
+
+def test_a_lamp_lights_and_goes_out(pbx, tmp_path):
+    """baresip calls baresip; the browser sees the lamp of the one who is called, baresip sees who is there."""
+    passwords = pbx.accounts()
+    add_user(pbx, "carol", "carols-own")
+    with Baresip(tmp_path / "bob", pbx, "bob", passwords["bob"]), \
+            Baresip(tmp_path / "alice", pbx, "alice", passwords["alice"], buddies=["bob"]) as alice, \
+            BrowserPhone(tmp_path / "carol", pbx, "carol", "carols-own") as carol:
+        assert carol.register() == "Registered"
+        until(lambda: pbx.rpc("ul.dump").count("Address:") == 3)
+        carol.watch(BOB, "dialog")
+        # The lamp of an idle phone gets its document at once.
+        carol.wait(BOB, "dialog", "terminated", timeout=3)
+        carol.watch(BOB, "presence")
+        carol.wait(BOB, "presence", "open")
+        until(lambda: "Online" in alice.command("contacts"))
+        alice.command("dial", BOB)
+        carol.wait(BOB, "dialog", "confirmed")
+        assert "watcher: sip:carol@example.org" in pbx.rpc("presence.subscriptions", "event=dialog")
+        alice.command("hangup")
+        carol.wait(BOB, "dialog", "terminated")
+        seen = states(carol.seen(BOB, "dialog"))
+        assert [seen[0], *seen[-2:]] == ["terminated", "confirmed", "terminated"] and set(seen[1:-2]) <= {"trying", "early"}
+
+
+def test_voicemail_lights(pbx, tmp_path):
+    """By the command, by PUBLISH of the user, and not by PUBLISH for somebody else."""
+    with BrowserPhone(tmp_path / "alice", pbx, "alice", pbx.accounts()["alice"]) as alice:
+        assert alice.register() == "Registered"
+        own = "sip:alice@example.org"
+        alice.watch(own, "message-summary")
+        until(lambda: "alice" in pbx.rpc("presence.subscriptions", "event=message-summary"))
+        assert voicemail(pbx, "alice", "2", "1").returncode == 0
+        alice.wait(own, "message-summary", "Voice-Message: 2/1")
+        assert voicemail(pbx, "alice", "0").returncode == 0
+        alice.wait(own, "message-summary", "Messages-Waiting: no")
+        desk, bob = pbx.phone("alice"), pbx.phone("bob")
+        document = dict(event="message-summary", ctype="application/simple-message-summary",
+                        body="Messages-Waiting: yes\r\nVoice-Message: 7/0\r\n")
+        assert bob.publish(to=own, **document).code == 403
+        assert desk.publish(**document).code == 200
+        alice.wait(own, "message-summary", "Voice-Message: 7/0")
+        for wrong in (["alice"], ["alice", "x"], ['a"b', "1"]):
+            assert voicemail(pbx, *wrong).returncode == 2
+        desk.close(), bob.close()
+
+
+def test_strangers_do_not_register_or_call(pbx, tmp_path):
+    with BrowserPhone(tmp_path / "eve", pbx, "alice", "wrong") as eve:
+        assert eve.register() == "refused 401"
+    nobody = Client(pbx, "alice")
+    assert nobody.reply_to(nobody.request("REGISTER", "sip:alice@example.org")).code == 401
+    assert nobody.reply_to(nobody.request("INVITE", BOB)).code == 407
+    bob = pbx.phone("bob")
+    assert bob.reply_to(bob.request("REGISTER", "sip:alice@example.org", ruri="sip:example.org")).code == 403
+    assert bob.reply_to(bob.request("MESSAGE", "sip:someone@elsewhere.example.com")).code == 403
+    assert bob.reply_to(bob.request("REGISTER", "sip:bob@example.org", ["Expires: 60"], ruri="sip:example.org")).code == 200
+    nobody.close(), bob.close()
+
+
+def test_a_page_of_another_site_opens_no_websocket(pbx):
+    for path, origin, wanted in (("/", "http://evil.example.com", 403), ("/RPC", "http://127.0.0.1", 404), ("/other", None, 404)):
+        connection = http.client.HTTPConnection("127.0.0.1", pbx.http_port, timeout=5)
+        headers = {"Origin": origin} if origin else {}
+        if path == "/":
+            headers.update(Upgrade="websocket", Connection="Upgrade")
+        connection.request("GET", path, headers=headers)
+        assert connection.getresponse().status == wanted
+        connection.close()
