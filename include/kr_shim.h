@@ -125,4 +125,5 @@ int kr_pv_inner(struct sip_msg *msg, pv_spec_t *spec, pv_value_t *res);
 /* texts of the host */
 unsigned int kr_case_hash(str *a, str *b);
 int kr_proto_name(int proto, str *name);
+void kr_source(struct sip_msg *msg, str *address, unsigned short *port);
 #endif

@@ -18,6 +18,7 @@ pub mod presentities;
 pub mod presentity_rows;
 pub mod pua;
 pub mod rare_list;
+pub mod recent_dialogs;
 pub mod replicas;
 pub mod rows;
 pub mod senders;

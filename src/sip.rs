@@ -1,7 +1,9 @@
 //! Values of SIP and its event framework, pure: no Kamailio, no clock, no unsafe.
 #![forbid(unsafe_code)]
+pub mod checked;
 pub mod event;
 pub mod strings;
 pub mod text;
+pub mod transport;
 pub mod uri;
 pub mod xml_form;

@@ -20,7 +20,7 @@ def test_odd_requests(ours, phones):
     assert alice.publish(body="<!DOCTYPE a [<!ENTITY x 'y'>]><presence>&x;</presence>").code == 415
     assert alice.publish(body="<a>" * 4000 + "</a>" * 4000).code == 415
     assert alice.publish(body=pidf(tuple_id="t" * 5000)).code == 200
-    assert bob.subscribe("sip:%s@example.org" % ("a" * 2000)).reply.code in (200, 400, 500)
+    assert bob.subscribe("sip:%s@example.org" % ("a" * 2000)).reply.code == 414
     for header in ("Expires: -1", "Expires: 1e9", "Event: presence;;;=", "Event: <x>", "Event:"):
         name = header.split(":")[0].lower()
         request = bob.request("SUBSCRIBE", alice.uri, [header] + (["Event: presence"] if name != "event" else []))

@@ -122,6 +122,13 @@ int kr_proto_name(int proto, str *name)
 	return get_valid_proto_string(proto, 0, 0, name);
 }
 
+void kr_source(struct sip_msg *msg, str *address, unsigned short *port)
+{
+	address->s = ip_addr2a(&msg->rcv.src_ip);
+	address->len = (int)strlen(address->s);
+	*port = msg->rcv.src_port;
+}
+
 unsigned int kr_case_hash(str *a, str *b)
 {
 	return core_case_hash(a, b, 0);

@@ -1,5 +1,6 @@
 //! RPC commands for operators: who subscribes, why somebody sees nothing, ending what has to end.
 use super::c_types::rpc_t;
+use super::presence_calls::as_stored;
 use super::presence_rpc::{call, fault};
 use super::{pua_state, state};
 use crate::bridge::world::World;
@@ -67,8 +68,8 @@ impl Filter {
             let bad = |allowed: &str| format!("{}: allowed is {allowed}", log::show(&argument));
             let number = || text::parsed::<usize>(value);
             match name {
-                b"watcher" => filter.whose.watcher = Some(value.to_vec()),
-                b"presentity" => filter.whose.presentity = Some(value.to_vec()),
+                b"watcher" => filter.whose.watcher = Some(as_stored(value)),
+                b"presentity" => filter.whose.presentity = Some(as_stored(value)),
                 b"event" => filter.whose.event = Some(value.to_vec()),
                 b"status" => {
                     let known = [Status::Active, Status::Pending, Status::Terminated, Status::Waiting];
@@ -142,7 +143,7 @@ fn named(rpc: Rpc, world: &World) -> Result<(Vec<u8>, Vec<u8>, Resource), String
         );
     };
     let resource = resource(world, &presentity, &event)?;
-    Ok((watcher, presentity, resource))
+    Ok((as_stored(&watcher), presentity, resource))
 }
 
 fn resource(world: &World, presentity: &[u8], event: &[u8]) -> Result<Resource, String> {
@@ -151,7 +152,7 @@ fn resource(world: &World, presentity: &[u8], event: &[u8]) -> Result<Resource, 
         let known = String::from_utf8_lossy(&world.packages().allow_events()).into_owned();
         format!("no event package {}: there are {known}", log::show(event))
     })?;
-    Ok(world.uri_rule().resource(presentity, id))
+    Ok(world.uri_rule().resource(&as_stored(presentity), id))
 }
 
 fn explain_watcher(rpc: Rpc) {
@@ -198,6 +199,8 @@ impl Ending {
         };
         let some = |text: Vec<u8>| (text != b".").then_some(text);
         let (watcher, presentity, event) = (some(watcher), some(presentity), some(event));
+        let as_stored = |uri: Option<Vec<u8>>| uri.map(|uri| as_stored(&uri));
+        let (watcher, presentity) = (as_stored(watcher), as_stored(presentity));
         if watcher.is_none() && presentity.is_none() {
             return Err("a watcher or a presentity has to be named: presence.drain ends all subscriptions".into());
         }
@@ -223,29 +226,37 @@ impl Ending {
         Ok([&reason, b";retry-after=".as_slice(), seconds.to_string().as_bytes()].concat())
     }
 
-    /// The subscriptions that are meant, at most a page of them.
-    fn page(&self, world: &mut World) -> Result<Vec<Subscription>, StoreError> {
+    /// The subscriptions that are meant but the first `passed_over`, at most a page of them.
+    fn page(&self, world: &mut World, passed_over: usize) -> Result<Vec<Subscription>, StoreError> {
         let packages = world.packages().clone();
         if let (Some(presentity), Some(event)) = (&self.whose.presentity, &self.whose.event) {
             let Some(id) = packages.named(event) else { return Ok(Vec::new()) };
             let all = world.subscriptions(&world.uri_rule().resource(presentity, id))?;
-            return Ok(all.into_iter().filter(|s| self.whose.has(s, event)).collect());
+            return Ok(all.into_iter().filter(|s| self.whose.has(s, event)).skip(passed_over).collect());
         }
-        world.page_of_subscriptions(0, LARGEST_PAGE, |s| self.whose.has(s, packages.get(s.numbers.event).name))
+        world
+            .page_of_subscriptions(passed_over, LARGEST_PAGE, |s| self.whose.has(s, packages.get(s.numbers.event).name))
     }
 
-    /// Ends them; returns how many there were.
+    /// Ends them; returns how many there were. One that cannot be ended does not keep the others: what was wrong with it is the
+    /// error at the end.
     fn run(&self, world: &mut World) -> Result<i64, StoreError> {
-        let mut total = 0;
+        let (mut total, mut passed_over, mut wrong) = (0, 0, None);
         loop {
-            let page = self.page(world)?;
+            let page = self.page(world, passed_over)?;
             let mut ended = 0;
             for subscription in &page {
-                ended += i64::from(expiry::end(world, subscription, &self.reason)?);
+                match expiry::end(world, subscription, &self.reason) {
+                    Ok(was_there) => ended += i64::from(was_there),
+                    Err(error) => {
+                        passed_over += 1;
+                        wrong = wrong.or(Some(error));
+                    }
+                }
             }
             total += ended;
-            if ended == 0 || page.len() < LARGEST_PAGE {
-                return Ok(total);
+            if page.len() < LARGEST_PAGE || (ended == 0 && wrong.is_none()) {
+                return wrong.map_or(Ok(total), Err);
             }
         }
     }
@@ -281,7 +292,7 @@ fn expire_publication(rpc: Rpc) {
         Err(error) => return fault(rpc, &error.to_string()),
         Ok(_) => {}
     }
-    let (user, domain) = uri::split(&presentity);
+    let (user, domain) = uri::split(&resource.uri);
     let removal = Direct {
         event: resource.event,
         user,

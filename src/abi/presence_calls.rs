@@ -6,14 +6,29 @@ use crate::host::msg::parse_uri;
 use crate::presence::event_package::PackageId;
 use crate::presence::subscription::Subscription;
 use crate::presence::{publish, refresh};
+use crate::sip::checked::{HostPart, UserPart};
 use std::cell::RefCell;
 use std::ffi::c_int;
+
+/// User and host of a URI that a script, an RPC command or another module gives, in the form the tables have them.
+fn parts_of(uri: &[u8]) -> Option<(UserPart<'_>, HostPart<'_>)> {
+    let parts = parse_uri(uri)?;
+    Some((UserPart::new(parts.user).ok()?, HostPart::new(parts.host).ok()?))
+}
+
+fn plain_uri(uri: &[u8]) -> Option<Vec<u8>> {
+    parts_of(uri).map(|(user, host)| crate::sip::uri::join(user.bytes(), host.bytes()))
+}
+
+/// A URI as the tables have it; what is no URI names nobody.
+pub(super) fn as_stored(uri: &[u8]) -> Vec<u8> {
+    plain_uri(uri).unwrap_or_else(|| uri.to_vec())
+}
 
 /// Package and resource for a URI and an event name.
 pub(super) fn resource_of(world: &World, uri: &[u8], event: &[u8]) -> Option<crate::presence::resource::Resource> {
     let id = world.process().registry.packages().named(event)?;
-    let parts = parse_uri(uri)?;
-    Some(world.process().shared.tables.rule().resource(&crate::sip::uri::join(parts.user, parts.host), id))
+    Some(world.process().shared.tables.rule().resource(&plain_uri(uri)?, id))
 }
 
 /// Types 0, 1 and 2 of `pres_refresh_watchers`.
@@ -55,28 +70,30 @@ pub(super) fn refresh_hard_state(uri: &[u8], event: &[u8], file_uri: &[u8], file
 /// The number of a watcher's standing with a presentity, or -1.
 pub(super) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
     use crate::presence::subscription::{Field, Status};
-    let (Some(world), Some(watcher), Some(presentity)) = (state::world(), parse_uri(watcher), parse_uri(presentity))
+    let (Some(world), Some(watcher), Some(presentity)) = (state::world(), parts_of(watcher), parts_of(presentity))
     else {
         return -1;
     };
+    let ((watcher_user, watcher_host), (user, host)) =
+        ((watcher.0.bytes(), watcher.1.bytes()), (presentity.0.bytes(), presentity.1.bytes()));
     let process = world.process();
     let Some(event) = process.registry.packages().named(b"presence") else { return -1 };
     let package = process.registry.packages().get(event);
     if !package.needs_authorization || process.config.force_active {
         return Status::Active as c_int;
     }
-    let uri = crate::sip::uri::join(presentity.user, presentity.host);
+    let uri = crate::sip::uri::join(user, host);
     let given = [
         (Field::PresUri, &uri[..]),
-        (Field::WatcherUser, watcher.user),
-        (Field::WatcherDomain, watcher.host),
-        (Field::FromUser, watcher.user),
-        (Field::FromDomain, watcher.host),
-        (Field::ToUser, presentity.user),
-        (Field::ToDomain, presentity.host),
+        (Field::WatcherUser, watcher_user),
+        (Field::WatcherDomain, watcher_host),
+        (Field::FromUser, watcher_user),
+        (Field::FromDomain, watcher_host),
+        (Field::ToUser, user),
+        (Field::ToDomain, host),
     ];
     let Ok(subscription) = Subscription::without_dialog(event, Status::Pending, &given) else { return -1 };
-    if !process.registry.has_rules(event, presentity.user, presentity.host) {
+    if !process.registry.has_rules(event, user, host) {
         return Status::Pending as c_int;
     }
     match process.registry.judge(event, &subscription, Status::Pending) {
@@ -158,10 +175,13 @@ pub(super) fn update_presentity(document: &ApiDocument<'_>) -> Result<(), String
     let packages = world.process().registry.packages();
     let event =
         packages.named(document.event).ok_or_else(|| format!("no event package {}", log::show(document.event)))?;
+    let bad = |what: &str, flaw| format!("the {what} {flaw}");
+    let user = UserPart::new(document.user).map_err(|flaw| bad("user", flaw))?;
+    let domain = HostPart::new(document.domain).map_err(|flaw| bad("domain", flaw))?;
     let request = publish::Direct {
         event,
-        user: document.user,
-        domain: document.domain,
+        user: user.bytes(),
+        domain: domain.bytes(),
         etag: document.etag,
         sender: document.sender,
         body: document.body,

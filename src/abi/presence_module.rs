@@ -1,13 +1,12 @@
 //! `presence.so`: start-up, script functions, timers.
 use super::c_types::{kr_presence_params_t, sip_msg_t, str_t};
 use super::presence_calls::{auth_status, refresh_hard_state, refresh_watchers, resource_of};
-use super::presence_requests::{handle_publish, handle_subscribe, who};
+use super::presence_requests::{GivenWatcher, handle_publish, handle_subscribe, who};
 use super::presence_start::{restore, start, start_notifiers, start_senders};
 use super::state;
 use crate::bridge::counters;
 use crate::bridge::world::{World, take_kept};
 use crate::host::bytes::view_ptr;
-use crate::host::msg::parse_uri;
 use crate::host::shm::Ticket;
 use crate::host::{log, process, script, tm};
 use crate::log;
@@ -241,19 +240,7 @@ pub unsafe extern "C" fn kr_presence_handle_publish(msg: *mut sip_msg_t, sender:
 pub unsafe extern "C" fn kr_presence_handle_subscribe(msg: *mut sip_msg_t, watcher: *const str_t) -> c_int {
     entry!(kr_presence_handle_subscribe, refuse_after_panic(msg), {
         // SAFETY: arguments of the script function in progress.
-        unsafe {
-            let watcher = match view_ptr(watcher) {
-                None => None,
-                Some(uri) => match parse_uri(uri) {
-                    Some(parts) => Some((parts.user, parts.host)),
-                    None => {
-                        log!(Error, "handle_subscribe: {} is no URI", log::show(uri));
-                        return -1;
-                    }
-                },
-            };
-            handle_subscribe(msg, watcher)
-        }
+        unsafe { handle_subscribe(msg, view_ptr(watcher).map_or(GivenWatcher::None, GivenWatcher::Address)) }
     })
 }
 
@@ -264,11 +251,11 @@ pub unsafe extern "C" fn kr_presence_handle_subscribe_as(
     user: *const str_t,
     domain: *const str_t,
 ) -> c_int {
-    entry!(kr_presence_handle_subscribe_as, -1, {
+    entry!(kr_presence_handle_subscribe_as, refuse_after_panic(msg), {
         // SAFETY: arguments of a call in progress.
         unsafe {
-            let (user, domain) = (view_ptr(user), view_ptr(domain));
-            handle_subscribe(msg, user.zip(domain))
+            let parts = view_ptr(user).zip(view_ptr(domain));
+            handle_subscribe(msg, parts.map_or(GivenWatcher::None, |(user, host)| GivenWatcher::Parts(user, host)))
         }
     })
 }

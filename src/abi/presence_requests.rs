@@ -2,18 +2,34 @@
 use super::state;
 use crate::bridge::world::World;
 use crate::host::bytes::view_ptr;
-use crate::host::msg::{Header, SipMsg, parse_uri};
+use crate::host::msg::{self, Header, SipMsg, parse_uri};
 use crate::host::{log, script};
 use crate::presence::error::Failure;
 use crate::presence::subscription::Subscription;
-use crate::presence::{publish, subscribe};
+use crate::presence::{columns, publish, subscribe};
+use crate::sip::checked::{Flaw, HostPart, UriText, UserPart, Word, most, unfolded};
+use crate::sip::transport::Transport;
 use crate::sys;
 use std::ffi::c_int;
 
-/// From, for log lines.
+/// Who sent a request from where, whom it is about, and which dialog it belongs to, for log lines.
 pub(super) fn who(message: SipMsg<'_>) -> String {
-    message.from().map(|from| log::show(from.uri).into_owned()).unwrap_or_else(|| "an unreadable From".into())
+    // A whole URI may hold a password.
+    let shown = |user: &[u8], host: &[u8]| String::from_utf8_lossy(&crate::sip::uri::join(user, host)).into_owned();
+    let from = message.from().map_or("an unreadable From".into(), |from| shown(from.user, from.host));
+    let about = message.request_uri().map_or("an unreadable URI".into(), |uri| shown(uri.user, uri.host));
+    let call_id = message.call_id().unwrap_or_default();
+    let shown = &call_id[..call_id.len().min(LONGEST_SHOWN)];
+    let end = if shown.len() < call_id.len() { "..." } else { "" };
+    format!(
+        "{from:.LONGEST_SHOWN$} ({}) for {about:.LONGEST_SHOWN$}, Call-ID {}{end},",
+        message.source(),
+        log::show(shown)
+    )
 }
+
+/// How much of a string of a refused request a log line shows, in bytes or characters.
+const LONGEST_SHOWN: usize = 128;
 
 /// # Safety
 /// `msg` is a message in progress, `sender` null or a string.
@@ -24,8 +40,11 @@ pub(super) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::
     let sender = unsafe { view_ptr(sender) };
     #[cfg(feature = "fault-injection")]
     let _fault = inject_fault(message);
-    let request = checked_sender(sender).and_then(|sender| publish_request(&world, message, sender));
-    match request.and_then(|request| publish::handle(&mut world, &request)) {
+    let done = request_uri(message).and_then(|presentity| {
+        let request = publish_request(&world, message, checked_sender(sender)?, &presentity)?;
+        publish::handle(&mut world, &request)
+    });
+    match done {
         Ok(()) => 1,
         Err(failure) => {
             world.refuse(&failure, "PUBLISH", &who(message));
@@ -79,16 +98,31 @@ fn number<T>(header: Header<T>, name: &str) -> Result<Option<T>, Failure> {
     }
 }
 
-fn publish_request<'a>(world: &World, message: SipMsg<'a>, sender: &'a [u8]) -> Result<publish::Request<'a>, Failure> {
+/// The presentity: user and host of the request URI.
+fn request_uri(message: SipMsg<'_>) -> Result<(UserPart<'_>, HostPart<'_>), Failure> {
     if !message.parse_headers() {
         return Err(Failure::bad_request("unreadable headers"));
     }
     let uri = message.request_uri().ok_or_else(|| Failure::bad_request("unreadable request URI"))?;
+    user_and_host("request URI", uri)
+}
+
+fn user_and_host<'a>(what: &str, uri: msg::UriParts<'a>) -> Result<(UserPart<'a>, HostPart<'a>), Failure> {
+    let flawed = |flaw| Failure::flawed(what, flaw);
+    Ok((UserPart::new(uri.user).map_err(flawed)?, HostPart::new(uri.host).map_err(flawed)?))
+}
+
+fn publish_request<'a>(
+    world: &World,
+    message: SipMsg<'a>,
+    sender: &'a [u8],
+    (user, host): &'a (UserPart<'a>, HostPart<'a>),
+) -> Result<publish::Request<'a>, Failure> {
     let xavp = world.process().config.xavp;
     Ok(publish::Request {
         event: message.event(),
-        user: uri.user,
-        domain: uri.host,
+        user: user.bytes(),
+        domain: host.bytes(),
         etag: message.sip_if_match(),
         expires: number(message.expires(), "Expires")?,
         content_type: message.content_type(),
@@ -98,9 +132,33 @@ fn publish_request<'a>(world: &World, message: SipMsg<'a>, sender: &'a [u8]) -> 
     })
 }
 
+/// Who subscribes, if the script or another module says so.
+#[derive(Clone, Copy)]
+pub(super) enum GivenWatcher<'a> {
+    /// From does.
+    None,
+    /// A URI, or the value of a header with one: `<sip:bob@example.org>`.
+    Address(&'a [u8]),
+    /// User and host.
+    Parts(&'a [u8], &'a [u8]),
+}
+
+impl<'a> GivenWatcher<'a> {
+    fn read(self) -> Result<Option<(UserPart<'a>, HostPart<'a>)>, Failure> {
+        let parts = match self {
+            GivenWatcher::None => return Ok(None),
+            GivenWatcher::Parts(user, host) => msg::UriParts { user, host },
+            GivenWatcher::Address(address) => msg::uri_of_address(address).and_then(parse_uri).ok_or_else(|| {
+                Failure::bad_request(format!("the watcher given, {:.LONGEST_SHOWN$}, is no URI", log::show(address)))
+            })?,
+        };
+        user_and_host("watcher", parts).map(Some)
+    }
+}
+
 /// # Safety
-/// `msg` is a message in progress, `watcher` null or a string.
-pub(super) unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: Option<(&[u8], &[u8])>) -> c_int {
+/// `msg` is a message in progress.
+pub(super) unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: GivenWatcher<'_>) -> c_int {
     // SAFETY: the script function's own message.
     let Some((mut world, message)) = (unsafe { state::world_for(msg) }) else { return -1 };
     world.process().last_subscription.replace(None);
@@ -133,49 +191,66 @@ fn remember_subscription(world: &World, subscription: Subscription) {
     }
 }
 
+/// From or To, checked.
+fn party<'a>(what: &str, party: msg::Party<'a>) -> Result<subscribe::Party<'a>, Failure> {
+    let flawed = |flaw| Failure::flawed(what, flaw);
+    let (user, host) = user_and_host(what, msg::UriParts { user: party.user, host: party.host })?;
+    let tag = match party.tag {
+        b"" => None,
+        tag => Some(Word::new(tag).map_err(flawed)?),
+    };
+    Ok(subscribe::Party { uri: UriText::new(party.uri).map_err(flawed)?, user, host, tag })
+}
+
+/// The route set on one line.
+fn route_set(message: SipMsg<'_>) -> Result<Option<Vec<u8>>, Failure> {
+    let flawed = |flaw| Failure::flawed("Record-Route", flaw);
+    let text = match message.record_routes() {
+        Header::Missing => return Ok(None),
+        Header::Bad => return Err(Failure::bad_request("missing or unreadable Record-Route")),
+        Header::Value(text) => text,
+    };
+    let routes = unfolded(&text).ok_or_else(|| flawed(Flaw::Control))?.into_owned();
+    if routes.len() > most::ROUTES {
+        return Err(flawed(Flaw::TooLong(most::ROUTES)));
+    }
+    Ok(Some(routes))
+}
+
 fn subscribe_request<'a>(
     message: SipMsg<'a>,
-    watcher: Option<(&'a [u8], &'a [u8])>,
+    watcher: GivenWatcher<'a>,
     local_contact: &'a [u8],
     routes: &'a mut Vec<u8>,
 ) -> Result<subscribe::Request<'a>, Failure> {
     let bad = |what: &str| Failure::bad_request(format!("missing or unreadable {what}"));
-    if !message.parse_headers() {
-        return Err(bad("headers"));
-    }
-    let uri = message.request_uri().ok_or_else(|| bad("request URI"))?;
+    let (user, domain) = request_uri(message)?;
     let from = message.from().filter(|from| !from.tag.is_empty()).ok_or_else(|| bad("From"))?;
     let to = message.to().ok_or_else(|| bad("To"))?;
     let Header::Value(contact) = message.contact() else { return Err(bad("Contact")) };
-    parse_uri(contact).ok_or_else(|| bad("Contact URI"))?;
-    let record_route = match message.record_routes() {
-        Header::Missing => None,
-        Header::Bad => return Err(bad("Record-Route")),
-        Header::Value(text) => {
-            *routes = text;
-            Some(&routes[..])
-        }
-    };
-    let (watcher_user, watcher_domain) = watcher.unwrap_or((from.user, from.host));
+    let contact = UriText::new(contact).map_err(|flaw| Failure::flawed("Contact", flaw))?;
+    parse_uri(contact.bytes()).ok_or_else(|| bad("Contact URI"))?;
+    let call_id = message.call_id().ok_or_else(|| bad("Call-ID"))?;
+    // A CSeq ends at 2^31 (RFC 3261 8.1.1.5): one beyond would lock the watcher out of its dialog.
+    let cseq = message.cseq().filter(|number| *number < 1 << 31).ok_or_else(|| bad("CSeq"))?;
+    let record_route = route_set(message)?;
+    let has_routes = record_route.is_some();
+    *routes = record_route.unwrap_or_default();
     Ok(subscribe::Request {
         event: message.event(),
         expires: number(message.expires(), "Expires")?,
-        user: uri.user,
-        domain: uri.host,
-        to_user: to.user,
-        to_domain: to.host,
-        to_tag: to.tag,
-        from_user: from.user,
-        from_domain: from.host,
-        from_tag: from.tag,
-        watcher_user,
-        watcher_domain,
-        call_id: message.call_id().ok_or_else(|| bad("Call-ID"))?,
-        cseq: message.cseq().ok_or_else(|| bad("CSeq"))?,
+        user,
+        domain,
+        to: party("To", to)?,
+        from: party("From", from)?,
+        watcher: watcher.read()?,
+        call_id: Word::new(call_id).map_err(|flaw| Failure::flawed("Call-ID", flaw))?,
+        cseq,
         contact,
-        record_route,
-        user_agent: message.user_agent(),
+        record_route: has_routes.then_some(&routes[..]),
+        user_agent: columns::user_agent(message.user_agent()),
         socket: message.socket(),
+        transport: Transport::named(message.protocol()),
         local_contact,
         flags: 0,
     })

@@ -1,5 +1,6 @@
 //! The RPC commands of presence.
 use super::c_types::rpc_t;
+use super::presence_calls::as_stored;
 use super::{presence_calls, presence_module, state};
 use crate::bridge::lane::Documents;
 use crate::bridge::shared_publication::SharedPublication;
@@ -85,7 +86,7 @@ fn presentity_list(rpc: Rpc) {
 }
 
 fn presentity_show(rpc: Rpc) {
-    let Some(wanted) = rpc.text() else { return fault(rpc, "Not enough parameters") };
+    let Some(wanted) = rpc.text().map(|uri| as_stored(&uri)) else { return fault(rpc, "Not enough parameters") };
     let full = rpc.text().is_some_and(|mode| mode == b"full");
     let mut found = false;
     each_publication(|resource, event, publication| {
@@ -102,7 +103,7 @@ fn presentity_show(rpc: Rpc) {
 }
 
 fn watcher_list(rpc: Rpc) {
-    let Some(wanted) = rpc.text() else { return fault(rpc, "Not enough parameters") };
+    let Some(wanted) = rpc.text().map(|uri| as_stored(&uri)) else { return fault(rpc, "Not enough parameters") };
     let full = rpc.text().is_some_and(|mode| mode == b"full");
     let Some(process) = state::process() else { return };
     let Some(mut world) = state::world() else { return };

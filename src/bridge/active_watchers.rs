@@ -1,7 +1,8 @@
 //! Rows of `active_watchers`: a subscription column by column, as stock writes it.
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value};
 use crate::presence::event_package::Packages;
-use crate::presence::subscription::{DialogId, FIELDS, Field, Journal, Numbers, Status, Subscription};
+use crate::presence::subscription::{DialogId, FIELDS, Field, Journal, Numbers, STORED_FIELDS, Status, Subscription};
+use crate::sip::transport::Transport;
 
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 12;
@@ -234,7 +235,7 @@ pub fn find(
 
 fn decode(packages: &Packages, row: Row<'_>) -> Option<Subscription> {
     let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
-    for (at, field) in fields.iter_mut().enumerate() {
+    for (at, field) in fields.iter_mut().take(STORED_FIELDS).enumerate() {
         *field = row.bytes(at);
     }
     let numbers = Numbers {
@@ -250,6 +251,12 @@ fn decode(packages: &Packages, row: Row<'_>) -> Option<Subscription> {
         since: 0,
         refreshed_at: 0,
         journal: Journal::Clean,
+        transport: Transport::Unknown,
     };
-    Subscription::new(numbers, &fields).ok()
+    let subscription = Subscription::new(numbers, &fields);
+    if let Err(why) = &subscription {
+        let dialog = String::from_utf8_lossy(fields[Field::CallId as usize]).into_owned();
+        crate::log!(Warn, "the row of a subscription with Call-ID {dialog:.64} is not read: {why}");
+    }
+    subscription.ok()
 }

@@ -68,15 +68,16 @@ impl DialogIndex {
         self.part(hash).find(hash, |entry| entry.hash() == hash).map(Entry::place)
     }
 
-    /// Notes in which shard a dialog is going to live, so that its slot can be set without fail.
-    pub fn announce(&self, hash: u64, shard: u32) -> Result<(), NoMemory> {
+    /// Notes in which shard a dialog is going to live, so that its slot can be set without fail; `false` when the dialog is
+    /// known, and nothing is changed.
+    pub fn announce(&self, hash: u64, shard: u32) -> Result<bool, NoMemory> {
         let mut part = self.part(hash);
         if part.find(hash, |entry| entry.hash() == hash).is_some() {
-            return Ok(());
+            return Ok(false);
         }
         part.try_reserve(1, Entry::hash).map_err(|_| NoMemory)?;
         part.insert_unique(hash, Entry::new(hash, Place { shard, slot: NOT_YET }), Entry::hash);
-        Ok(())
+        Ok(true)
     }
 
     /// Notes the slot of an announced dialog.

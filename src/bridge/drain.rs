@@ -1,15 +1,19 @@
 //! Before maintenance: all subscriptions are ended, spread over a time, so that phones subscribe elsewhere.
 use super::world::World;
 use crate::host::clock;
+use crate::host::log::show;
+use crate::log;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 /// A drain that is under way, in shared memory.
 #[derive(Default)]
 pub struct Drain {
     /// When it is to be done; 0: there is none.
     until: AtomicI64,
+    /// How many, the first ones, could not be ended: they are passed over until all others are.
+    passed_over: AtomicUsize,
 }
 
 /// At most so many subscriptions are ended in one second.
@@ -18,6 +22,7 @@ const LARGEST_STEP: usize = 2000;
 impl Drain {
     /// Begins a drain that is done at `until`.
     pub fn begin(&self, until: i64) {
+        self.passed_over.store(0, Ordering::Relaxed);
         self.until.store(until.max(1), Ordering::Relaxed);
     }
 }
@@ -35,11 +40,18 @@ impl World {
         // Where the driver cannot count, they go page by page.
         let all = if counted == 0 { LARGEST_STEP } else { counted };
         let share = all.div_ceil(left + 1).min(LARGEST_STEP);
-        let page = self.page_of_subscriptions(0, share, |subscription| self.is_owned(subscription.dialog()))?;
+        let passed_over = drain.passed_over.load(Ordering::Relaxed);
+        let page =
+            self.page_of_subscriptions(passed_over, share, |subscription| self.is_owned(subscription.dialog()))?;
+        let mut failed = 0;
         for subscription in &page {
-            expiry::end(self, subscription, b"deactivated")?;
+            if let Err(error) = expiry::end(self, subscription, b"deactivated") {
+                failed += 1;
+                log!(Error, "{} cannot be sent elsewhere now: {error}", show(&subscription.watcher_uri()));
+            }
         }
-        if page.is_empty() || page.len() == counted {
+        drain.passed_over.store(if page.is_empty() { 0 } else { passed_over + failed }, Ordering::Relaxed);
+        if passed_over + failed == 0 && (page.is_empty() || page.len() == counted) {
             drain.until.store(0, Ordering::Relaxed);
         }
         Ok(page.len())

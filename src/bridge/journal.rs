@@ -6,12 +6,13 @@ use super::nodes::NodeId;
 use super::world::World;
 use crate::host::clock;
 use crate::host::db::{Op, Value};
+use crate::host::log;
 use crate::host::shm;
 use crate::log;
 use crate::presence::config::{PublicationMode, SubscriptionMode};
 use crate::presence::error::StoreError;
 use crate::presence::notifier;
-use crate::presence::ports::{Occasion, Outgoing};
+use crate::presence::ports::{Occasion, Outgoing, Stored};
 use crate::presence::subscription::{Journal, Status, Subscription};
 
 /// How many rows are written in one transaction.
@@ -22,7 +23,7 @@ const GROUP: usize = 200;
 const CSEQ_RESERVE: u32 = 1000;
 
 /// How long a watcher that nobody decided about is remembered, in seconds.
-const PENDING_KEPT: i64 = 3 * 24 * 3600;
+const PENDING_KEPT: i64 = 24 * 3600;
 
 impl World {
     /// Fills the memory from the tables; returns how many rows were read.
@@ -38,7 +39,7 @@ impl World {
             SubscriptionMode::WriteBack => CSEQ_RESERVE,
             _ => 0,
         };
-        let mut failed = 0;
+        let (mut failed, mut twice) = (0, 0);
         // Where nodes share subscriptions, another may have gone on with them: it is asked first.
         let hold = match self.config.shares_subscriptions {
             true => Hold { owner: NodeId::ELSEWHERE, term: 0 },
@@ -53,9 +54,13 @@ impl World {
                     .map(shm::copy)
                     .and_then(|shared| self.place_member(shared, subscription.numbers.local_cseq, hold));
                 failed += usize::from(placed.is_err());
+                twice += usize::from(placed == Ok(Stored::Known));
             }
             Ok(count)
         })?;
+        if twice > 0 {
+            log!(Warn, "{twice} rows of {} name the dialog of another row and are not read", log::show(table));
+        }
         if failed > 0 {
             log!(Error, "{failed} subscriptions do not fit the shared memory: raise it (option -m)");
             return Err(StoreError::NoMemory);
@@ -136,7 +141,7 @@ impl World {
         }
     }
 
-    /// Forgets watchers that nobody decided about for days.
+    /// Forgets watchers that nobody has decided about for a day.
     pub fn clean_watchers(&mut self) -> Result<(), StoreError> {
         if !self.database.is_configured() {
             return Ok(());

@@ -2,14 +2,14 @@
 use super::active_watchers::{self as rows, NoRoute};
 use super::lane::{Documents, Farewell};
 use super::member::{Hold, Member, SharedSubscription};
-use super::tables::Tables;
+use super::tables::{DialogClaim, Tables};
 use super::world::World;
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};
 use crate::log;
 use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
 use crate::presence::explain::Trail;
-use crate::presence::ports::{Occasion, Renewal, Standing, Told};
+use crate::presence::ports::{Occasion, Renewal, Standing, Stored, Told};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Field, Journal, Status, Subscription};
 
@@ -26,8 +26,10 @@ impl World {
     }
 
     /// See [`crate::presence::ports::Ports::subscribe`].
-    pub(super) fn add_member(&mut self, subscription: &Subscription) -> Result<(), StoreError> {
+    pub(super) fn add_member(&mut self, subscription: &Subscription) -> Result<Stored, StoreError> {
         let mut shared = subscription.map(shm::copy)?;
+        // Two copies of one SUBSCRIBE may be handled side by side: the dialog belongs to the first.
+        let Some(claim) = self.claim(&shared)? else { return Ok(Stored::Known) };
         // The NOTIFY that rejects a watcher is the first of its dialog and not counted.
         let ahead = u32::from(subscription.numbers.status != Status::Terminated);
         shared.numbers.version += 1 - ahead;
@@ -41,24 +43,43 @@ impl World {
             shared.numbers.journal = Journal::Clean;
         }
         let written = subscription.numbers.local_cseq + if self.writes_through() { ahead } else { 0 };
-        let placed = self.place_member(shared, written, Hold::default());
+        let placed = self.place_claimed(claim, shared, written, Hold::default());
         match placed {
             Ok(()) => self.announce_member(subscription.dialog()),
             Err(_) => self.delete_row(subscription.dialog()),
         }
-        Ok(placed?)
+        placed?;
+        Ok(Stored::New)
     }
 
-    /// Puts a subscription into its lane; `written_cseq` is the local CSeq of its row. Nothing is changed without memory.
+    fn claim(&self, subscription: &SharedSubscription) -> Result<Option<DialogClaim<'static>>, NoMemory> {
+        let tables = &self.shared.tables;
+        let resource = tables.rule().resource(subscription.get(Field::PresUri), subscription.numbers.event);
+        tables.claim_dialog(tables.dialog_hash(subscription.dialog()), resource.hash)
+    }
+
+    /// Puts a subscription into its lane; `written_cseq` is the local CSeq of its row. Nothing is changed without memory, or when
+    /// there is one of the same dialog.
     pub(super) fn place_member(
         &self,
+        shared: SharedSubscription,
+        written_cseq: u32,
+        hold: Hold,
+    ) -> Result<Stored, NoMemory> {
+        let Some(claim) = self.claim(&shared)? else { return Ok(Stored::Known) };
+        self.place_claimed(claim, shared, written_cseq, hold)?;
+        Ok(Stored::New)
+    }
+
+    fn place_claimed(
+        &self,
+        mut claim: DialogClaim<'_>,
         shared: SharedSubscription,
         written_cseq: u32,
         hold: Hold,
     ) -> Result<(), NoMemory> {
         let tables = &self.shared.tables;
         let resource = tables.rule().resource(shared.get(Field::PresUri), shared.numbers.event);
-        let dialog_hash = tables.dialog_hash(shared.dialog());
         let watcher = watcher_hash(tables, &shared);
         let member = shm::boxed(Member {
             written_cseq,
@@ -71,7 +92,6 @@ impl World {
             trail: Trail::default(),
             hold,
         })?;
-        tables.place_dialog(dialog_hash, resource.hash)?;
         // A lane exists for every resource with rows, so a new one has no documents.
         let documents = Documents::Known(ShmVec::new_in(Shm));
         let mut shard = tables.shard(resource.hash);
@@ -79,13 +99,11 @@ impl World {
             .lane_or_new(tables.rule(), &resource, documents)
             .map(|_| ())
             .and_then(|()| shard.insert(tables.rule(), &resource, member))
-            .map(|slot| tables.set_slot(dialog_hash, slot));
+            .map(|slot| claim.set_slot(slot));
         drop(shard);
-        match inserted {
-            Ok(()) => tables.watchers.add(watcher),
-            Err(_) => tables.unplace_dialog(dialog_hash),
-        }
-        inserted
+        inserted?;
+        tables.watchers.add(watcher);
+        Ok(())
     }
 
     /// See [`crate::presence::ports::Ports::count_watchers`].
@@ -131,7 +149,7 @@ impl World {
         changes.retain(|(field, value)| current.get(*field) != *value);
         let renewed = match changes.is_empty() {
             true => None,
-            false => Some(current.with(&changes).map_err(|_| StoreError::NoMemory)?),
+            false => Some(current.with(&changes)?),
         };
         let now = crate::host::clock::now();
         let changed = self.change_member(dialog, renewed.as_ref(), |member| {
@@ -141,6 +159,7 @@ impl World {
             let numbers = &mut member.subscription.numbers;
             numbers.expires_at = renewal.expires_at;
             numbers.remote_cseq = renewal.remote_cseq;
+            numbers.transport = renewal.transport;
             numbers.refreshed_at = now;
             mark_changed(&mut numbers.journal);
             if self.config.subscriptions == SubscriptionMode::WriteThrough {
@@ -221,7 +240,7 @@ impl World {
         let rule = tables.rule();
         let last = match farewell {
             Some((_, reason)) => {
-                let with = current.with(&[(Field::Reason, reason)]).map_err(|_| StoreError::NoMemory)?;
+                let with = current.with(&[(Field::Reason, reason)])?;
                 Some(with.map(shm::copy)?)
             }
             None => None,
@@ -284,35 +303,47 @@ impl World {
         member.subscription.numbers.expires_at + self.config.expires_offset + patience < now
     }
 
-    /// See [`crate::presence::ports::Ports::end_expired`].
-    pub(super) fn end_expired_members(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
+    /// See [`crate::presence::ports::Ports::end_expired`]. Those that cannot be ended now are named in the log, and stand in
+    /// nobody's way.
+    pub(super) fn end_expired_members(&mut self, now: i64, limit: usize) -> Vec<Subscription> {
         let tables = &self.shared.tables;
-        let mut due = Vec::new();
-        for index in 0..tables.shard_count() {
-            let shard = tables.nth_shard(index);
-            let over = shard.members().filter(|m| self.is_over(m, now));
-            due.extend(over.take(limit - due.len()).map(|m| m.subscription.to_private()));
-            if due.len() >= limit {
-                break;
-            }
-        }
         let mut ended = Vec::new();
-        for subscription in due {
-            // It may have been renewed since it was seen.
-            let dialog = subscription.dialog();
-            let Some(still) = self.find_member(dialog) else { continue };
-            if still.numbers.expires_at + self.config.expires_offset >= now {
-                continue;
-            }
-            if still.numbers.status == Status::Terminated || !self.is_owned(dialog) {
-                // It was told that it is over when it began, or its owner has told it.
-                self.drop_member(dialog)?;
-                ended.push(subscription);
-            } else if self.end_member(dialog, Occasion::Ended, b"timeout")? {
-                ended.push(subscription);
+        for index in 0..tables.shard_count() {
+            let due: Vec<Subscription> = {
+                let shard = tables.nth_shard(index);
+                shard.members().filter(|m| self.is_over(m, now)).map(|m| m.subscription.to_private()).collect()
+            };
+            for subscription in due {
+                if ended.len() >= limit {
+                    return ended;
+                }
+                match self.end_if_over(&subscription, now) {
+                    Ok(true) => ended.push(subscription),
+                    Ok(false) => {}
+                    Err(error) => log!(
+                        Error,
+                        "the subscription of {} to {} has run out and cannot be ended now: {error}",
+                        crate::host::log::show(&subscription.watcher_uri()),
+                        crate::host::log::show(subscription.get(Field::PresUri))
+                    ),
+                }
             }
         }
-        Ok(ended)
+        ended
+    }
+
+    /// Ends a subscription that was seen to have run out, unless it has been renewed since.
+    fn end_if_over(&mut self, subscription: &Subscription, now: i64) -> Result<bool, StoreError> {
+        let dialog = subscription.dialog();
+        let Some(still) = self.find_member(dialog) else { return Ok(false) };
+        if still.numbers.expires_at + self.config.expires_offset >= now {
+            return Ok(false);
+        }
+        if still.numbers.status == Status::Terminated || !self.is_owned(dialog) {
+            // It was told that it is over when it began, or its owner has told it.
+            return Ok(self.drop_member(dialog)?.is_some());
+        }
+        self.end_member(dialog, Occasion::Ended, b"timeout")
     }
 
     /// See [`crate::presence::ports::Ports::set_standing`].
@@ -326,7 +357,7 @@ impl World {
         if known || !self.is_owned(dialog) {
             return Ok(false);
         }
-        let with = current.with(&[(Field::Reason, &standing.reason)]).map_err(|_| StoreError::NoMemory)?;
+        let with = current.with(&[(Field::Reason, &standing.reason)])?;
         let changed = self.change_member(dialog, Some(&with), |member| {
             member.subscription.numbers.status = standing.status;
             mark_changed(&mut member.subscription.numbers.journal);

@@ -11,7 +11,7 @@ use crate::presence::cluster::{self, Announcement, Claim, Ending, TAKEOVER_STEP}
 use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
 use crate::presence::notifier;
-use crate::presence::ports::{Event, Occasion, Ports};
+use crate::presence::ports::{Event, Occasion, Ports, Stored};
 use crate::presence::replication;
 use crate::presence::subscribe;
 use crate::presence::subscription::{DialogId, Field, Journal, Numbers, Status, Subscription};
@@ -259,11 +259,7 @@ impl World {
         let mut shared = subscription.map(shm::copy)?;
         shared.numbers.journal = Journal::Clean;
         let _order = self.order_of(&self.resource_of(subscription));
-        if self.held(subscription.dialog()).is_some() {
-            return Ok(false);
-        }
-        self.place_member(shared, 0, hold)?;
-        Ok(true)
+        Ok(self.place_member(shared, 0, hold)? == Stored::New)
     }
 
     fn accept(&mut self, other: &Announcement, hold: Hold) -> Result<(), StoreError> {
@@ -311,7 +307,7 @@ impl World {
         if !contact.is_empty() {
             changes.push((Field::LocalContact, &contact));
         }
-        let ours = replica.with(&changes).map_err(|_| StoreError::NoMemory)?;
+        let ours = replica.with(&changes)?;
         match self.change_member(dialog, Some(&ours), take_over)? {
             true => self.tell_takeover(dialog),
             false => Ok(()),

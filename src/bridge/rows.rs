@@ -5,7 +5,7 @@ use super::world::World;
 use crate::host::db::{Op, Value};
 use crate::log;
 use crate::presence::error::StoreError;
-use crate::presence::ports::{Event, Occasion, Once, Outgoing, Renewal, Round, Standing};
+use crate::presence::ports::{Event, Occasion, Once, Outgoing, Renewal, Round, Standing, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
@@ -26,17 +26,32 @@ impl World {
         self.config.active_watchers_table
     }
 
-    pub(super) fn insert_row(&mut self, subscription: &Subscription) -> Result<(), StoreError> {
+    pub(super) fn insert_row(&mut self, subscription: &Subscription) -> Result<Stored, StoreError> {
+        self.shared.recent_dialogs.note(self.shared.tables.dialog_hash(subscription.dialog()));
         let (table, packages) = (self.table(), self.packages);
         // As stock does, the first NOTIFY has CSeq 1, and its version is in the row from the start.
         let mut row = subscription.to_private();
         row.numbers.version += 1;
-        self.database.write(|db| table_rows::insert(db, table, packages, &row, NoRoute::Null))?;
+        if let Err(error) = self.database.write(|db| table_rows::insert(db, table, packages, &row, NoRoute::Null)) {
+            // Another copy of the same SUBSCRIBE may have been faster.
+            return match self.find_row(subscription.dialog()) {
+                Ok(Some(_)) => Ok(Stored::Known),
+                _ => Err(error),
+            };
+        }
         // Where stock leaves the first NOTIFY to a notifier, it counts it first.
         if self.config.send_fast_notify || self.config.notifier_processes == 0 {
             self.fresh = Some(self.shared.tables.dialog_hash(subscription.dialog()));
         }
-        Ok(())
+        Ok(Stored::New)
+    }
+
+    /// See [`crate::presence::ports::Ports::find_recent`].
+    pub(super) fn find_recent_row(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
+        match self.shared.recent_dialogs.may_have(self.shared.tables.dialog_hash(dialog)) {
+            true => self.find_row(dialog),
+            false => Ok(None),
+        }
     }
 
     pub(super) fn find_row(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
@@ -102,7 +117,7 @@ impl World {
 
     pub(super) fn renew_row(&mut self, stored: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
         let changes = renewal.changes();
-        let mut renewed = stored.with(&changes).map_err(|_| StoreError::NoMemory)?;
+        let mut renewed = stored.with(&changes)?;
         renewed.numbers.expires_at = renewal.expires_at;
         renewed.numbers.remote_cseq = renewal.remote_cseq;
         self.write_row(&renewed)?;
@@ -126,7 +141,7 @@ impl World {
         let Some(counted) = self.count_up(stored)? else { return Ok(false) };
         let table = self.table();
         self.database.write(|db| table_rows::delete(db, table, dialog))?;
-        let mut last = counted.with(&[(Field::Reason, reason)]).map_err(|_| StoreError::NoMemory)?;
+        let mut last = counted.with(&[(Field::Reason, reason)])?;
         if occasion == Occasion::Ended {
             last.numbers.status = Status::Terminated;
         }
@@ -158,8 +173,15 @@ impl World {
         due.truncate(limit);
         let mut ended = Vec::new();
         for subscription in due {
-            if self.end_row(subscription.dialog(), Occasion::Ended, b"timeout")? {
-                ended.push(subscription);
+            match self.end_row(subscription.dialog(), Occasion::Ended, b"timeout") {
+                Ok(true) => ended.push(subscription),
+                Ok(false) => {}
+                Err(error) => log!(
+                    Error,
+                    "the subscription of {} to {} has run out and cannot be ended now: {error}",
+                    crate::host::log::show(&subscription.watcher_uri()),
+                    crate::host::log::show(subscription.get(Field::PresUri))
+                ),
             }
         }
         Ok(ended)
@@ -170,7 +192,7 @@ impl World {
         if stored.numbers.status == standing.status && stored.get(Field::Reason) == standing.reason {
             return Ok(false);
         }
-        let mut changed = stored.with(&[(Field::Reason, &standing.reason)]).map_err(|_| StoreError::NoMemory)?;
+        let mut changed = stored.with(&[(Field::Reason, &standing.reason)])?;
         changed.numbers.status = standing.status;
         self.write_row(&changed)?;
         Ok(true)

@@ -31,6 +31,29 @@ impl Found<'_> {
     }
 }
 
+/// A dialog whose subscription is being made; it is forgotten again unless the subscription gets a slot.
+pub struct DialogClaim<'t> {
+    tables: &'t Tables,
+    dialog_hash: u64,
+    slot: Option<u32>,
+}
+
+impl DialogClaim<'_> {
+    /// The subscription has been inserted; its shard is still locked.
+    pub fn set_slot(&mut self, slot: u32) {
+        self.slot = Some(slot);
+        self.tables.dialogs.set_slot(self.dialog_hash, slot);
+    }
+}
+
+impl Drop for DialogClaim<'_> {
+    fn drop(&mut self) {
+        if self.slot.is_none() {
+            self.tables.dialogs.remove(self.dialog_hash);
+        }
+    }
+}
+
 impl std::ops::Deref for Found<'_> {
     type Target = Shard;
     fn deref(&self) -> &Shard {
@@ -107,14 +130,11 @@ impl Tables {
         Some(self.dialogs.find(dialog_hash)?.slot)
     }
 
-    /// Notes in which shard a dialog is going to live. Call before the member is inserted, without any shard locked.
-    pub fn place_dialog(&self, dialog_hash: u64, resource_hash: u64) -> Result<(), NoMemory> {
-        self.dialogs.announce(dialog_hash, index(resource_hash) as u32)
-    }
-
-    /// Notes the slot of a member that was inserted; its shard is still locked.
-    pub fn set_slot(&self, dialog_hash: u64, slot: u32) {
-        self.dialogs.set_slot(dialog_hash, slot);
+    /// Notes in which shard a new dialog is going to live; `None` when there is a subscription of it, or another process is
+    /// making one. Call before the member is inserted, without any shard locked.
+    pub fn claim_dialog(&self, dialog_hash: u64, resource_hash: u64) -> Result<Option<DialogClaim<'_>>, NoMemory> {
+        let is_new = self.dialogs.announce(dialog_hash, index(resource_hash) as u32)?;
+        Ok(is_new.then(|| DialogClaim { tables: self, dialog_hash, slot: None }))
     }
 
     /// Forgets where a dialog lives. Call after the member was removed, without any shard locked.
@@ -306,15 +326,11 @@ mod tests {
     fn add(tables: &Tables, resource: &Resource, call: &str) -> Result<u64, NoMemory> {
         let member = member(resource, call)?;
         let hash = tables.dialog_hash(member.subscription.dialog());
-        tables.place_dialog(hash, resource.hash)?;
+        let mut claim = tables.claim_dialog(hash, resource.hash)?.expect("the dialog is new");
         let mut shard = tables.shard(resource.hash);
         shard.lane_or_new(RULE, resource, Documents::Known(ShmVec::new_in(Shm)))?;
-        let inserted = shard.insert(RULE, resource, member).map(|slot| tables.set_slot(hash, slot));
-        drop(shard);
-        if inserted.is_err() {
-            tables.unplace_dialog(hash);
-        }
-        inserted.map(|()| hash)
+        shard.insert(RULE, resource, member).map(|slot| claim.set_slot(slot))?;
+        Ok(hash)
     }
 
     fn remove(tables: &Tables, resource: &Resource, call: &str) -> bool {
@@ -347,6 +363,18 @@ mod tests {
         }
         drop(shard);
         assert_eq!(tables.subscription_count(), 33);
+    }
+
+    #[test]
+    fn a_dialog_has_one_subscription() {
+        let tables = Tables::new(RULE, true).unwrap();
+        let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
+        let hash = add(&tables, &resource, "call").unwrap();
+        assert!(tables.claim_dialog(hash, resource.hash).unwrap().is_none());
+        assert!(remove(&tables, &resource, "call"));
+        // A claim that comes to nothing is no longer in the way.
+        drop(tables.claim_dialog(hash, resource.hash).unwrap().expect("it is gone"));
+        assert!(tables.claim_dialog(hash, resource.hash).unwrap().is_some());
     }
 
     #[test]

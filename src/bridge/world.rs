@@ -6,6 +6,7 @@ use super::drain::Drain;
 use super::ids::Ids;
 use super::members::watcher_hash;
 use super::nodes::Nodes;
+use super::recent_dialogs::RecentDialogs;
 use super::rows::RowRound;
 use super::senders::{Pace, Senders};
 use super::standings::Standings;
@@ -23,7 +24,7 @@ use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, Packages};
 use crate::presence::explain::{Traffic, Trail};
-use crate::presence::ports::{Event, Occasion, Outgoing, Ports, Renewal, Round, Standing, Told, Verdict};
+use crate::presence::ports::{Event, Occasion, Outgoing, Ports, Renewal, Round, Standing, Stored, Told, Verdict};
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::replication::Replica;
 use crate::presence::resource::{Resource, UriRule};
@@ -50,6 +51,8 @@ pub struct Shared {
     pub nodes: &'static Nodes,
     /// What was removed and may be told again by another node.
     pub tombstones: &'static Tombstones,
+    /// The dialogs made last (database-only mode).
+    pub recent_dialogs: RecentDialogs,
 }
 
 /// What one process keeps from request to request.
@@ -99,6 +102,7 @@ impl Shared {
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
             tombstones: shm::leak(Tombstones::new(rule)?)?,
+            recent_dialogs: RecentDialogs::new(config.subscriptions == SubscriptionMode::Database)?,
         })
     }
 }
@@ -400,10 +404,16 @@ impl Ports for World {
         self.config.publications != PublicationMode::Memory
     }
 
-    fn subscribe(&mut self, subscription: &Subscription) -> Result<(), StoreError> {
+    fn subscribe(&mut self, subscription: &Subscription) -> Result<Stored, StoreError> {
         match self.config.subscriptions {
             SubscriptionMode::Database => self.insert_row(subscription),
             _ => self.add_member(subscription),
+        }
+    }
+    fn find_recent(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.find_recent_row(dialog),
+            _ => Ok(self.find_member(dialog)),
         }
     }
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
@@ -453,9 +463,9 @@ impl Ports for World {
     }
     fn end_expired(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
         let ended = match self.config.subscriptions {
-            SubscriptionMode::Database => self.end_expired_rows(now, limit),
+            SubscriptionMode::Database => self.end_expired_rows(now, limit)?,
             _ => self.end_expired_members(now, limit),
-        }?;
+        };
         ended.iter().for_each(|_| counters::count(Counter::SubscriptionsExpired));
         Ok(ended)
     }
@@ -520,8 +530,7 @@ impl Ports for World {
     fn send_notify(&mut self, outgoing: &Outgoing, headers: &[u8], body: Option<&[u8]>) {
         self.log_notify(outgoing);
         let s = &outgoing.subscription;
-        let local_uri = uri::join(s.get(Field::ToUser), s.get(Field::ToDomain));
-        let remote_uri = uri::join(s.get(Field::FromUser), s.get(Field::FromDomain));
+        let (local_uri, remote_uri) = (s.local_uri(), s.remote_uri());
         let request = tm::InDialog {
             method: "NOTIFY",
             headers,

@@ -55,6 +55,19 @@ pub fn parse_uri(uri: &[u8]) -> Option<UriParts<'_>> {
     }
 }
 
+/// The URI of the value of an address header (`"Bob" <sip:bob@example.org>;x=1`), or of a bare URI.
+pub fn uri_of_address(address: &[u8]) -> Option<&[u8]> {
+    let mut quoted = false;
+    let Some(start) = address.iter().position(|c| {
+        quoted ^= *c == b'"';
+        *c == b'<' && !quoted
+    }) else {
+        return Some(address.trim_ascii());
+    };
+    let uri = &address[start + 1..];
+    uri.iter().position(|c| *c == b'>').map(|end| uri[..end].trim_ascii())
+}
+
 /// The host's case-insensitive hash of two strings, as its RPC shows it.
 pub fn case_hash(a: &[u8], b: &[u8]) -> u32 {
     // SAFETY: the hash reads both strings.
@@ -121,7 +134,12 @@ impl<'a> SipMsg<'a> {
             None => Header::Missing,
             Some(text) => {
                 let text = text.trim_ascii();
-                if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+                if text.is_empty() {
+                    return Header::Missing;
+                }
+                // What follows the number is read over, as by the host.
+                let (text, rest) = text.split_at(text.iter().position(|c| !c.is_ascii_digit()).unwrap_or(text.len()));
+                if text.is_empty() || !matches!(rest.first(), None | Some(b';' | b' ' | b'\t' | b'\r' | b'\n')) {
                     return Header::Bad;
                 }
                 // Larger than 32 bits is "as long as possible" (RFC 3261 20.19): the caller's maximum decides.
@@ -181,7 +199,7 @@ impl<'a> SipMsg<'a> {
 
     /// The Call-ID.
     pub fn call_id(&self) -> Option<&'a [u8]> {
-        self.body_of(self.fields().callid).filter(|id| !id.is_empty())
+        self.body_of(self.fields().callid).map(<[u8]>::trim_ascii).filter(|id| !id.is_empty())
     }
 
     /// The CSeq number.
@@ -287,6 +305,27 @@ impl<'a> SipMsg<'a> {
         self.receive_socket().map_or(&[], |socket| unsafe { bytes::view(&socket.sock_str) })
     }
 
+    /// The host's name for the transport the request came in by.
+    pub fn protocol(&self) -> &'static [u8] {
+        let mut protocol = bytes::null();
+        // SAFETY: fills a `str` with a constant of the host.
+        unsafe {
+            sys::kr_proto_name(i32::from(self.fields().rcv.proto), &mut protocol);
+            bytes::view(&protocol)
+        }
+    }
+
+    /// The address and port the request came from.
+    pub fn source(&self) -> String {
+        let (mut address, mut port) = (bytes::null(), 0);
+        // SAFETY: a live message; the address is a view of a buffer of the host, copied at once.
+        let address = unsafe {
+            sys::kr_source(self.raw, &mut address, &mut port);
+            String::from_utf8_lossy(bytes::view(&address)).into_owned()
+        };
+        if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+    }
+
     /// The Contact a UAS at the receiving socket gives: advertised address first, IPv6 in brackets, transport named.
     pub fn local_contact(&self) -> Vec<u8> {
         let Some(socket) = self.receive_socket() else { return Vec::new() };
@@ -301,12 +340,6 @@ impl<'a> SipMsg<'a> {
         };
         let host = if advertised.is_empty() { address } else { advertised };
         let port = if port.is_empty() { own_port } else { port };
-        let mut protocol = bytes::null();
-        // SAFETY: fills a `str` with a constant of the host.
-        let protocol = unsafe {
-            sys::kr_proto_name(i32::from(self.fields().rcv.proto), &mut protocol);
-            bytes::view(&protocol)
-        };
         let mut contact = Vec::with_capacity(host.len() + port.len() + 32);
         contact.extend_from_slice(b"sip:");
         let bracket = host.contains(&b':') && !host.starts_with(b"[");
@@ -320,7 +353,11 @@ impl<'a> SipMsg<'a> {
         contact.push(b':');
         contact.extend_from_slice(port);
         contact.extend_from_slice(b";transport=");
-        contact.extend(protocol.iter().map(u8::to_ascii_lowercase));
+        match self.protocol().to_ascii_lowercase().as_slice() {
+            // A URI has one name for both (RFC 7118 5).
+            b"wss" => contact.extend_from_slice(b"ws"),
+            name => contact.extend_from_slice(name),
+        }
         contact
     }
 }

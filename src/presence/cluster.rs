@@ -1,7 +1,8 @@
 //! Subscriptions on several nodes: each has one owner, who alone sends its NOTIFYs; the others hold a replica, and one of them
 //! goes on when the owner is lost. This file reads and writes what the nodes tell each other, and decides who owns what.
 use super::event_package::Packages;
-use super::subscription::{DialogId, FIELDS, Field, Journal, Numbers, Status, Subscription};
+use super::subscription::{DialogId, FIELDS, Field, Journal, Numbers, STORED_FIELDS, Status, Subscription};
+use crate::sip::transport::Transport;
 use serde_json::{Map, Value, json};
 
 /// How far CSeq and version are moved on when another node goes on with a subscription: beyond anything the last owner can
@@ -88,6 +89,8 @@ const NAMES: [&str; FIELDS] = [
     "record_route",
     "reason",
     "user_agent",
+    "local_uri",
+    "remote_uri",
 ];
 
 /// SIP allows bytes that are no UTF-8: such a string travels as numbers.
@@ -128,7 +131,7 @@ impl Announcement {
             "action": "subscription", "node": text(name), "owner": text(&self.claim.owner), "term": self.claim.term,
             "event": text(packages.get(n.event).name), "status": n.status as i64, "expires": (n.expires_at - now).max(0),
             "local_cseq": n.local_cseq, "remote_cseq": n.remote_cseq, "version": n.version, "flags": n.flags,
-            "age": (now - n.since).max(0),
+            "age": (now - n.since).max(0), "transport": text(n.transport.word()),
         });
         if let Value::Object(object) = &mut object {
             for (name, field) in NAMES.iter().zip(self.subscription.fields()) {
@@ -172,12 +175,18 @@ pub fn parse(body: &[u8], packages: &Packages, now: i64) -> Option<(Vec<u8>, Mes
 }
 
 fn announcement(object: &Map<String, Value>, packages: &Packages, now: i64) -> Option<Announcement> {
-    let texts: Vec<Vec<u8>> = NAMES.iter().map(|name| bytes(object.get(*name))).collect::<Option<_>>()?;
+    // The last ones came later: older nodes leave them out.
+    let text_of = |(at, name): (usize, &&str)| match object.get(*name) {
+        None if at >= STORED_FIELDS => Some(Vec::new()),
+        text => bytes(text),
+    };
+    let texts: Vec<Vec<u8>> = NAMES.iter().enumerate().map(text_of).collect::<Option<_>>()?;
     let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
     for (slot, text) in fields.iter_mut().zip(&texts) {
         *slot = text;
     }
-    let remote_cseq = number(object, "remote_cseq")?;
+    // A CSeq ends at 2^31 (RFC 3261 8.1.1.5): a larger one would lock the watcher out of its dialog.
+    let remote_cseq = number(object, "remote_cseq").filter(|n| *n < 1 << 31)?;
     let counted = |name| number(object, name).filter(|n| *n <= HIGHEST);
     let numbers = Numbers {
         event: packages.named(&bytes(object.get("event"))?)?,
@@ -192,6 +201,7 @@ fn announcement(object: &Map<String, Value>, packages: &Packages, now: i64) -> O
         since: now - i64::from(number(object, "age")?),
         refreshed_at: now,
         journal: Journal::Clean,
+        transport: Transport::named(&bytes(object.get("transport")).unwrap_or_default()),
     };
     let subscription = Subscription::new(numbers, &fields).ok()?;
     let complete = [Field::PresUri, Field::CallId, Field::ToTag, Field::FromTag, Field::Contact];
@@ -260,6 +270,7 @@ mod tests {
             since: 900,
             refreshed_at: 0,
             journal: Journal::Clean,
+            transport: Transport::Tls,
         };
         let claim = Claim { remote_cseq: 8, term: 3, owner: b"b:2".to_vec() };
         Announcement { subscription: Subscription::new(numbers, &fields).unwrap(), claim }
@@ -275,7 +286,7 @@ mod tests {
         assert_eq!(read.subscription.fields(), sent.subscription.fields());
         let n = read.subscription.numbers;
         assert_eq!((n.expires_at, n.since, n.local_cseq, n.version, n.flags), (5600, 4900, 7, 9, 10));
-        assert_eq!(n.status, Status::Pending);
+        assert_eq!((n.status, n.transport), (Status::Pending, Transport::Tls));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the columns of Kamailio's standard tables hold (`presence-create.sql`, the same for every driver), in characters.
 //! PostgreSQL and MariaDB refuse a row with a longer text; SQLite and db_text store it. An administrator may have widened a
 //! column, so a value that does not fit here is not certain to be refused.
-use super::subscription::Field;
+use super::subscription::{Field, Subscription};
 use std::borrow::Cow;
 
 /// A text column.
@@ -87,6 +87,8 @@ pub const PUA: [Column; 11] = [
 /// How many characters the column of a subscription's field holds.
 pub fn room_of(field: Field) -> usize {
     match field {
+        // They have no column.
+        Field::LocalUri | Field::RemoteUri => usize::MAX,
         Field::PresUri | Field::CallId | Field::Contact | Field::LocalContact | Field::UserAgent => LONG,
         Field::ToTag | Field::FromTag => TAG,
         Field::RecordRoute => TEXT,
@@ -100,6 +102,11 @@ pub fn room_of(field: Field) -> usize {
         | Field::Socket
         | Field::Reason => SHORT,
     }
+}
+
+/// The first string of a subscription that its column does not take in every database.
+pub fn misfit(subscription: &Subscription) -> Option<Field> {
+    Field::ALL.into_iter().find(|field| !fits(subscription.get(*field), room_of(*field)))
 }
 
 /// Whether a column of `room` characters takes a value in every database: no more characters than that, valid UTF-8, no NUL.

@@ -1,4 +1,6 @@
 //! What can go wrong while a request is handled, and the reply each becomes.
+use super::subscription::BadField;
+use crate::sip::checked::Flaw;
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,9 +37,18 @@ pub enum StoreError {
     /// The database refused or cannot be reached.
     #[error("the database failed")]
     Database,
+    /// A string that no subscription can have.
+    #[error(transparent)]
+    BadField(#[from] BadField),
     /// There is no database, and this needs one.
     #[error("no db_url is set: presence works as a library only")]
     NoDatabase,
+}
+
+impl From<BadField> for Failure {
+    fn from(bad: BadField) -> Self {
+        Failure::flawed(bad.field.name(), bad.flaw)
+    }
 }
 
 impl Failure {
@@ -47,6 +58,15 @@ impl Failure {
     /// 400: the request cannot be understood.
     pub fn bad_request(why: impl Into<String>) -> Self {
         Self::reject(400, "Bad request", why)
+    }
+    /// A string of the request that is not taken (see `sip::checked`): 400, or 414 for a request URI that is too long
+    /// (RFC 3261 21.4.1, 21.4.12).
+    pub fn flawed(what: &str, flaw: Flaw) -> Self {
+        match (what, flaw) {
+            ("request URI", Flaw::TooLong(_)) => Self::reject(414, "Request-URI Too Long", format!("{what} {flaw}")),
+            (_, Flaw::TooLong(_)) => Self::reject(400, "Header Field Too Long", format!("{what} {flaw}")),
+            _ => Self::bad_request(format!("{what} {flaw}")),
+        }
     }
     /// 400 with the words stock uses for a PUBLISH without body and entity tag.
     pub fn invalid_request(why: impl Into<String>) -> Self {

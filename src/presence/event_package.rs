@@ -46,9 +46,9 @@ impl Package {
         self.is_dialog() && parameters.any(|parameter| parameter == b"sla" || parameter == b"ma")
     }
 
-    /// Whether an Event header names this package.
-    pub fn matches(&self, header: &EventHeader<'_>) -> bool {
-        EventHeader::parse(self.name).is_some_and(|own| header.same_package(&own))
+    /// How well this package fits an Event header; `None`: not at all.
+    fn fitness(&self, header: &EventHeader<'_>) -> Option<usize> {
+        header.fitness(&EventHeader::parse(self.name)?)
     }
 }
 
@@ -62,14 +62,18 @@ impl Packages {
         &self.0[usize::from(id.0)]
     }
 
-    /// The package an Event header names.
+    /// The package an Event header names: `dialog;sla;call-id=x` is one of `dialog;sla` where that is registered, and of
+    /// `dialog` where it is not.
     pub fn find(&self, header: &EventHeader<'_>) -> Option<PackageId> {
-        self.0.iter().position(|package| package.matches(header)).map(|at| PackageId(at as u16))
+        let fits = self.0.iter().enumerate().filter_map(|(at, package)| Some((package.fitness(header)?, at)));
+        fits.max_by_key(|(fitness, at)| (*fitness, usize::MAX - at)).map(|(_, at)| PackageId(at as u16))
     }
 
-    /// The package with exactly this name.
+    /// The package with exactly this name; an `id` is not part of it.
     pub fn named(&self, name: &[u8]) -> Option<PackageId> {
-        self.find(&EventHeader::parse(name)?)
+        let name = EventHeader::parse(name)?;
+        let same = |package: &Package| EventHeader::parse(package.name).is_some_and(|own| name.same_package(&own));
+        self.0.iter().position(same).map(|at| PackageId(at as u16))
     }
 
     /// The value of Allow-Events.

@@ -9,6 +9,7 @@ use super::resource::Resource;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::{self, Extent, Watcher};
 use crate::sip::text::push_number;
+use crate::sip::transport::push_contact;
 use std::borrow::Cow;
 
 /// Sends what is due for a resource until nothing is. The caller was told to by [`Ports::happened`].
@@ -293,7 +294,7 @@ fn headers<P: Ports>(ports: &P, subscription: &Subscription, package: &Package, 
         out.extend_from_slice(id);
     }
     out.extend_from_slice(b"\r\nContact: <");
-    out.extend_from_slice(subscription.get(Field::LocalContact));
+    push_contact(&mut out, subscription.get(Field::LocalContact), subscription.transport());
     out.extend_from_slice(b">\r\nSubscription-State: ");
     push_state(&mut out, subscription, ports.now());
     out.extend_from_slice(b"\r\n");

@@ -8,6 +8,7 @@ use super::replication::Replica;
 use super::resource::{Resource, UriRule};
 use super::subscription::{DialogId, Field, Status, Subscription};
 use super::winfo::Watcher;
+use crate::sip::transport::Transport;
 
 /// Why a NOTIFY is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +107,8 @@ pub struct Renewal<'a> {
     pub record_route: Option<&'a [u8]>,
     /// The socket it came in on.
     pub socket: &'a [u8],
+    /// How it came in.
+    pub transport: Transport,
     /// Our Contact there.
     pub local_contact: &'a [u8],
 }
@@ -130,6 +133,15 @@ pub struct Standing {
     pub status: Status,
     /// `polite-block`, `rejected` ...; empty for none.
     pub reason: Vec<u8>,
+}
+
+/// What became of a new subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// It is stored.
+    New,
+    /// There is one of the same dialog: the same SUBSCRIBE came twice. Nothing was changed.
+    Known,
 }
 
 /// How the message's own body was judged by its package.
@@ -214,7 +226,9 @@ pub trait Ports {
     fn shares_publications(&self) -> bool;
 
     /// Stores a new subscription.
-    fn subscribe(&mut self, subscription: &Subscription) -> Result<(), StoreError>;
+    fn subscribe(&mut self, subscription: &Subscription) -> Result<Stored, StoreError>;
+    /// The subscription of a dialog that is about to be made, where the same SUBSCRIBE has made it already.
+    fn find_recent(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
     /// The subscription of a dialog.
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
     /// Renews a subscription that was just found; `false` when it is gone.

@@ -4,6 +4,8 @@ use super::ports::{Once, Ports};
 use super::publication::{Applied, Change, Modification, Publication, changes_of};
 use super::publish::{self, Document};
 use super::resource::Resource;
+use crate::sip::checked::{HostPart, UserPart, Word, is_clean, most};
+use crate::sip::event::EventHeader;
 use crate::sip::uri;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -149,6 +151,23 @@ impl Replica {
         }
     }
 
+    /// The same with its strings as this node takes them; `None` when one of them cannot be taken.
+    fn checked(self) -> Option<Replica> {
+        let is_word = |text: &[u8]| Word::new(text).is_ok();
+        let is_word_or_empty = |text: &[u8]| text.is_empty() || is_word(text);
+        let user = UserPart::new(&self.user).ok()?.bytes().to_vec();
+        let good = !self.domain.is_empty()
+            && HostPart::new(&self.domain).is_ok()
+            && EventHeader::parse(&self.event).is_some()
+            && is_clean(&self.event)
+            && is_word(&self.etag)
+            && is_word_or_empty(&self.new_etag)
+            && is_word_or_empty(&self.ruid)
+            && is_clean(&self.sender)
+            && self.sender.len() <= most::URI;
+        good.then_some(Replica { user, ..self })
+    }
+
     /// The message, its members in stock's order.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(320 + self.body.len() * 9 / 8);
@@ -219,8 +238,7 @@ pub fn parse(body: &[u8]) -> Option<Message> {
                 body: text(&root, "body")?,
                 again: number(&root, "again")? != 0,
             };
-            let complete = !replica.domain.is_empty() && !replica.event.is_empty() && !replica.etag.is_empty();
-            complete.then(|| Message::Update(Box::new(replica)))
+            replica.checked().map(|replica| Message::Update(Box::new(replica)))
         }
         2 => Some(Message::Sync { you: number(&root, "you")? != 0 }),
         _ => Some(Message::Other),

@@ -1,56 +1,94 @@
 //! SUBSCRIBE (RFC 6665 4.2.1): checks the request, changes the subscription, answers, sends the NOTIFYs it causes.
-use super::error::Failure;
+use super::columns;
+use super::error::{Failure, StoreError};
 use super::event_package::{Package, PackageId};
-use super::ports::{Event, Occasion, Outgoing, Ports, Renewal, Standing, Verdict};
+use super::ports::{Event, Occasion, Outgoing, Ports, Renewal, Standing, Stored, Verdict};
 use super::resource::Resource;
 use super::subscription::{DialogId, Field, Journal, Numbers, Status, Subscription};
 use super::winfo::Watcher;
 use super::{limits, notifier};
+use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
+use crate::sip::transport::{Transport, push_contact};
 use crate::sip::{event::EventHeader, text, uri};
+use std::borrow::Cow;
 
-/// A SUBSCRIBE taken apart.
-#[derive(Debug, Clone, Copy, Default)]
+/// From or To of a SUBSCRIBE.
+#[derive(Debug, Clone, Default)]
+pub struct Party<'a> {
+    /// The whole URI.
+    pub uri: UriText<'a>,
+    /// Its user part.
+    pub user: UserPart<'a>,
+    /// Its host part.
+    pub host: HostPart<'a>,
+    /// The tag; `None`: there is none.
+    pub tag: Option<Word<'a>>,
+}
+
+impl Party<'_> {
+    /// The URI, if it is another one than `sip:user@host`.
+    fn own_form(&self) -> &[u8] {
+        match uri::join(self.user.bytes(), self.host.bytes()) == self.uri.bytes() {
+            true => b"",
+            false => self.uri.bytes(),
+        }
+    }
+}
+
+/// A SUBSCRIBE taken apart; its strings have been checked.
+#[derive(Debug, Clone, Default)]
 pub struct Request<'a> {
     /// The Event header.
     pub event: Option<&'a [u8]>,
     /// Expires, in seconds.
     pub expires: Option<u32>,
     /// User part of the request URI.
-    pub user: &'a [u8],
+    pub user: UserPart<'a>,
     /// Host part of the request URI.
-    pub domain: &'a [u8],
-    /// User part of To.
-    pub to_user: &'a [u8],
-    /// Host part of To.
-    pub to_domain: &'a [u8],
-    /// To tag; empty outside of a dialog.
-    pub to_tag: &'a [u8],
-    /// User part of From.
-    pub from_user: &'a [u8],
-    /// Host part of From.
-    pub from_domain: &'a [u8],
-    /// From tag.
-    pub from_tag: &'a [u8],
-    /// User part of the watcher.
-    pub watcher_user: &'a [u8],
-    /// Host part of the watcher.
-    pub watcher_domain: &'a [u8],
+    pub domain: HostPart<'a>,
+    /// To; it has a tag in a dialog.
+    pub to: Party<'a>,
+    /// From.
+    pub from: Party<'a>,
+    /// The watcher, if the script or another module says who it is; else it is From.
+    pub watcher: Option<(UserPart<'a>, HostPart<'a>)>,
     /// Call-ID.
-    pub call_id: &'a [u8],
+    pub call_id: Word<'a>,
     /// CSeq number.
     pub cseq: u32,
     /// URI of the Contact.
-    pub contact: &'a [u8],
-    /// The route set.
+    pub contact: UriText<'a>,
+    /// The route set, without folds.
     pub record_route: Option<&'a [u8]>,
-    /// User-Agent.
-    pub user_agent: &'a [u8],
+    /// User-Agent as it is shown.
+    pub user_agent: Cow<'a, [u8]>,
     /// The socket it came in on.
     pub socket: &'a [u8],
+    /// How it came in.
+    pub transport: Transport,
     /// Our Contact there.
     pub local_contact: &'a [u8],
-    /// Message flags.
+    /// Flags of the branch.
     pub flags: u32,
+}
+
+impl Request<'_> {
+    fn watcher(&self) -> (&[u8], &[u8]) {
+        match &self.watcher {
+            Some((user, host)) => (user.bytes(), host.bytes()),
+            None => (self.from.user.bytes(), self.from.host.bytes()),
+        }
+    }
+
+    /// Whether the one who sends this is the one who made the subscription.
+    fn is_of_its_watcher(&self, stored: &Subscription) -> bool {
+        let same = |(user, host): (&[u8], &[u8]), stored_user, stored_host| {
+            same_user(user, stored.get(stored_user)) && host.eq_ignore_ascii_case(stored.get(stored_host))
+        };
+        let from = (self.from.user.bytes(), self.from.host.bytes());
+        same(from, Field::FromUser, Field::FromDomain)
+            && (self.watcher.is_none() || same(self.watcher(), Field::WatcherUser, Field::WatcherDomain))
+    }
 }
 
 /// Handles a SUBSCRIBE: on success it has been answered and its NOTIFYs are sent. Returns the subscription for `$subs`.
@@ -70,10 +108,13 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscrip
         .config()
         .grant(request.expires, description.default_expires)
         .ok_or_else(|| Failure::too_brief(ports.config().min_expires))?;
-    if request.to_tag.is_empty() {
-        initial(ports, request, package, &description, header.id().unwrap_or_default(), expires)
-    } else {
-        in_dialog(ports, request, package, &description, expires)
+    let id = match header.id().filter(|id| !id.is_empty()) {
+        Some(id) => Token::new(id).map_err(|flaw| Failure::flawed("event id", flaw))?.bytes(),
+        None => b"",
+    };
+    match request.to.tag {
+        None => initial(ports, request, package, &description, id, expires),
+        Some(to_tag) => in_dialog(ports, request, to_tag, (package, id), &description, expires),
     }
 }
 
@@ -85,42 +126,47 @@ fn initial<P: Ports>(
     event_id: &[u8],
     expires: u32,
 ) -> Result<Subscription, Failure> {
-    let presentity = uri::join(request.user, request.domain);
     let to_tag = ports.reply_tag()?;
+    let from_tag = request.from.tag.unwrap_or_default();
+    let dialog = DialogId { call_id: request.call_id.bytes(), to_tag: &to_tag, from_tag: from_tag.bytes() };
+    if let Some(stored) = ports.find_recent(dialog)? {
+        return Ok(answer_again(ports, request, description, stored));
+    }
+    let presentity = uri::join(request.user.bytes(), request.domain.bytes());
     let numbers = Numbers {
-        event: package,
-        status: Status::Active,
         expires_at: ports.now() + i64::from(expires),
-        local_cseq: 0,
         remote_cseq: request.cseq,
-        version: 0,
         flags: request.flags,
-        updated: -1,
-        updated_winfo: -1,
         since: ports.now(),
         refreshed_at: ports.now(),
         journal: Journal::Insert,
+        transport: request.transport,
+        ..Numbers::new(package, Status::Active)
     };
-    let fields: [&[u8]; super::subscription::FIELDS] = [
-        &presentity,
-        request.to_user,
-        request.to_domain,
-        request.from_user,
-        request.from_domain,
-        request.watcher_user,
-        request.watcher_domain,
-        event_id,
-        &to_tag,
-        request.from_tag,
-        request.call_id,
-        request.socket,
-        request.contact,
-        request.local_contact,
-        request.record_route.unwrap_or_default(),
-        b"",
-        request.user_agent,
-    ];
-    let mut subscription = Subscription::new(numbers, &fields).map_err(|e| Failure::bad_request(e.to_string()))?;
+    let (watcher_user, watcher_host) = request.watcher();
+    let mut subscription = Subscription::from_fields(
+        numbers,
+        &[
+            (Field::PresUri, &presentity),
+            (Field::ToUser, request.to.user.bytes()),
+            (Field::ToDomain, request.to.host.bytes()),
+            (Field::FromUser, request.from.user.bytes()),
+            (Field::FromDomain, request.from.host.bytes()),
+            (Field::WatcherUser, watcher_user),
+            (Field::WatcherDomain, watcher_host),
+            (Field::EventId, event_id),
+            (Field::ToTag, &to_tag),
+            (Field::FromTag, from_tag.bytes()),
+            (Field::CallId, request.call_id.bytes()),
+            (Field::Socket, request.socket),
+            (Field::Contact, request.contact.bytes()),
+            (Field::LocalContact, request.local_contact),
+            (Field::RecordRoute, request.record_route.unwrap_or_default()),
+            (Field::UserAgent, &request.user_agent),
+            (Field::LocalUri, request.to.own_form()),
+            (Field::RemoteUri, request.from.own_form()),
+        ],
+    )?;
     let standing = authorize(ports, description, &subscription)?;
     apply_standing(&mut subscription, &standing)?;
     if expires == 0 {
@@ -131,14 +177,42 @@ fn initial<P: Ports>(
     }
     let resource = ports.uri_rule().resource(&presentity, package);
     limits::new_subscription(ports, &resource, &subscription)?;
-    ports.subscribe(&subscription)?;
+    let stored = ports.subscribe(&subscription).map_err(|error| too_long_for_its_column(error, &subscription))?;
     answer(ports, description, &subscription, expires);
+    if stored == Stored::Known {
+        return Ok(subscription);
+    }
     if standing.status == Status::Terminated {
         return Ok(reject(ports, description, subscription));
     }
     tell(ports, description, &resource, &subscription, Occasion::Subscribe);
     subscription.numbers.version = 1;
     Ok(subscription)
+}
+
+/// The SUBSCRIBE that made a subscription has come again, after its transaction or without one: it gets the answer it got.
+fn answer_again<P: Ports>(
+    ports: &mut P,
+    request: &Request<'_>,
+    package: &Package,
+    mut stored: Subscription,
+) -> Subscription {
+    let left = (stored.numbers.expires_at - ports.now()).clamp(1, i64::from(u32::MAX));
+    stored.numbers.transport = request.transport;
+    answer(ports, package, &stored, left as u32);
+    stored
+}
+
+/// A database that refuses a subscription because a string is longer than its column: the watcher has to change it.
+fn too_long_for_its_column(error: StoreError, subscription: &Subscription) -> Failure {
+    let misfit = match error {
+        StoreError::Database => columns::misfit(subscription),
+        _ => None,
+    };
+    match misfit {
+        Some(field) => Failure::bad_request(format!("the {} is longer than its database column", field.name())),
+        None => error.into(),
+    }
 }
 
 /// A blocked watcher is told once that it is rejected. The subscription stays known, so that it comes to life if the
@@ -176,14 +250,22 @@ fn fetch<P: Ports>(
 fn in_dialog<P: Ports>(
     ports: &mut P,
     request: &Request<'_>,
-    package: PackageId,
+    to_tag: Word<'_>,
+    (package, event_id): (PackageId, &[u8]),
     description: &Package,
     expires: u32,
 ) -> Result<Subscription, Failure> {
-    let dialog = DialogId { call_id: request.call_id, to_tag: request.to_tag, from_tag: request.from_tag };
+    let from_tag = request.from.tag.unwrap_or_default();
+    let dialog = DialogId { call_id: request.call_id.bytes(), to_tag: to_tag.bytes(), from_tag: from_tag.bytes() };
     let stored = ports.find_subscription(dialog)?.ok_or_else(|| Failure::no_subscription("no such dialog"))?;
     if stored.numbers.event != package {
         return Err(Failure::no_subscription("the dialog is a subscription to another event package"));
+    }
+    if stored.get(Field::EventId) != event_id {
+        return Err(Failure::no_subscription("the subscription of the dialog has another event id"));
+    }
+    if !request.is_of_its_watcher(&stored) {
+        return Err(Failure::no_subscription("the subscription of the dialog is another watcher's"));
     }
     if request.cseq.saturating_add(ports.config().cseq_offset) <= stored.numbers.remote_cseq {
         return Err(Failure::bad_request(format!(
@@ -196,22 +278,22 @@ fn in_dialog<P: Ports>(
     let renewal = Renewal {
         expires_at: ports.now() + i64::from(expires),
         remote_cseq: request.cseq,
-        contact: request.contact,
+        contact: request.contact.bytes(),
         record_route: request.record_route,
         socket: request.socket,
+        transport: request.transport,
         local_contact: request.local_contact,
     };
     let gone = || Failure::no_subscription("the subscription ended meanwhile");
-    if !ports.renew(&stored, &renewal)? {
+    let mut renewed = stored.with(&[
+        (Field::Contact, request.contact.bytes()),
+        (Field::LocalContact, request.local_contact),
+        (Field::UserAgent, &request.user_agent),
+    ])?;
+    if !ports.renew(&stored, &renewal).map_err(|error| too_long_for_its_column(error, &renewed))? {
         return Err(gone());
     }
-    let mut renewed = stored
-        .with(&[
-            (Field::Contact, request.contact),
-            (Field::LocalContact, request.local_contact),
-            (Field::UserAgent, request.user_agent),
-        ])
-        .map_err(|e| Failure::bad_request(e.to_string()))?;
+    renewed.numbers.transport = request.transport;
     renewed.numbers.expires_at = renewal.expires_at;
     renewed.numbers.remote_cseq = request.cseq;
     let resource = ports.uri_rule().resource(renewed.get(Field::PresUri), package);
@@ -239,15 +321,15 @@ pub fn authorize<P: Ports>(ports: &mut P, package: &Package, subscription: &Subs
         return Ok(standing);
     }
     let standing = ports.judge(subscription.numbers.event, subscription, Status::Pending)?;
-    ports.remember_first_standing(subscription, &standing)?;
+    let remembered = ports.remember_first_standing(subscription, &standing);
+    remembered.map_err(|error| too_long_for_its_column(error, subscription))?;
     Ok(standing)
 }
 
 fn apply_standing(subscription: &mut Subscription, standing: &Standing) -> Result<(), Failure> {
     subscription.numbers.status = standing.status;
     if !standing.reason.is_empty() {
-        *subscription =
-            subscription.with(&[(Field::Reason, &standing.reason)]).map_err(|e| Failure::bad_request(e.to_string()))?;
+        *subscription = subscription.with(&[(Field::Reason, &standing.reason)])?;
     }
     Ok(())
 }
@@ -271,7 +353,7 @@ fn answer<P: Ports>(ports: &mut P, package: &Package, subscription: &Subscriptio
     headers.extend_from_slice(b"Expires: ");
     text::push_number(&mut headers, i64::from(expires));
     headers.extend_from_slice(b"\r\nContact: <");
-    headers.extend_from_slice(contact);
+    push_contact(&mut headers, contact, subscription.numbers.transport);
     headers.extend_from_slice(b">\r\n");
     ports.reply(code, reason, &headers);
 }

@@ -1,5 +1,8 @@
 //! A subscription: its dialog, its state, its strings in one block (private or shared).
 use super::event_package::PackageId;
+use crate::sip::checked::{Flaw, Token, UriText, Word, is_clean, most};
+use crate::sip::transport::Transport;
+use std::borrow::Cow;
 
 /// The state of a subscription (RFC 6665 4.1.2, RFC 3857 4.7.1), with stock's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +57,110 @@ pub enum Field {
     RecordRoute,
     Reason,
     UserAgent,
+    /// The To URI of the first SUBSCRIBE where `sip:user@domain` is not the same; the table has no column for it.
+    LocalUri,
+    /// The From URI of the first SUBSCRIBE, likewise.
+    RemoteUri,
 }
 
 /// How many [`Field`]s there are.
-pub const FIELDS: usize = 17;
+pub const FIELDS: usize = 19;
+
+/// How many of them, the first ones, have a column in `active_watchers`.
+pub const STORED_FIELDS: usize = 17;
+
+impl Field {
+    /// The fields in their order.
+    pub const ALL: [Field; FIELDS] = [
+        Field::PresUri,
+        Field::ToUser,
+        Field::ToDomain,
+        Field::FromUser,
+        Field::FromDomain,
+        Field::WatcherUser,
+        Field::WatcherDomain,
+        Field::EventId,
+        Field::ToTag,
+        Field::FromTag,
+        Field::CallId,
+        Field::Socket,
+        Field::Contact,
+        Field::LocalContact,
+        Field::RecordRoute,
+        Field::Reason,
+        Field::UserAgent,
+        Field::LocalUri,
+        Field::RemoteUri,
+    ];
+
+    /// How many bytes it may have. All of them together always fit the block of a subscription, so that whatever is changed
+    /// later (reason, Contact, route set) has its room.
+    const fn most(self) -> usize {
+        match self {
+            Field::PresUri => "sip:@".len() + most::USER + most::HOST,
+            Field::ToUser | Field::FromUser | Field::WatcherUser => most::USER,
+            Field::ToDomain | Field::FromDomain | Field::WatcherDomain => most::HOST,
+            Field::EventId | Field::Socket | Field::Reason | Field::UserAgent => most::TOKEN,
+            Field::ToTag | Field::FromTag | Field::CallId => most::WORD,
+            Field::Contact | Field::LocalContact | Field::LocalUri | Field::RemoteUri => most::URI,
+            Field::RecordRoute => most::ROUTES,
+        }
+    }
+
+    /// Whether the dialog goes on without it: it is shown, or made up for.
+    const fn is_dispensable(self) -> bool {
+        matches!(self, Field::Reason | Field::UserAgent | Field::LocalUri | Field::RemoteUri)
+    }
+
+    /// A string as this field takes it: empty instead of what a dialog can do without.
+    fn checked(self, text: &[u8]) -> Result<&[u8], BadField> {
+        if text.is_empty() {
+            return Ok(text);
+        }
+        let flaw = match self {
+            _ if text.len() > self.most() => Some(Flaw::TooLong(self.most())),
+            Field::EventId => Token::new(text).err(),
+            Field::ToTag | Field::FromTag | Field::CallId => Word::new(text).err(),
+            Field::Contact | Field::LocalUri | Field::RemoteUri => UriText::new(text).err(),
+            _ => (!is_clean(text)).then_some(Flaw::Control),
+        };
+        match flaw {
+            None => Ok(text),
+            Some(_) if self.is_dispensable() => Ok(b""),
+            Some(flaw) => Err(BadField { field: self, flaw }),
+        }
+    }
+
+    /// What a string is called in a log line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Field::PresUri => "presentity",
+            Field::ToUser | Field::ToDomain | Field::LocalUri => "To",
+            Field::FromUser | Field::FromDomain | Field::RemoteUri => "From",
+            Field::WatcherUser | Field::WatcherDomain => "watcher",
+            Field::EventId => "event id",
+            Field::ToTag => "To tag",
+            Field::FromTag => "From tag",
+            Field::CallId => "Call-ID",
+            Field::Socket => "socket",
+            Field::Contact => "Contact",
+            Field::LocalContact => "our Contact",
+            Field::RecordRoute => "Record-Route",
+            Field::Reason => "reason",
+            Field::UserAgent => "User-Agent",
+        }
+    }
+}
+
+const _: () = {
+    let (mut at, mut sum) = (0, 0);
+    while at < FIELDS {
+        assert!(Field::ALL[at] as usize == at);
+        sum += Field::ALL[at].most();
+        at += 1;
+    }
+    assert!(sum <= u16::MAX as usize, "the strings of a subscription have to fit its block");
+};
 
 /// What has to be done to the row of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +202,8 @@ pub struct Numbers {
     pub refreshed_at: i64,
     /// What the row needs.
     pub journal: Journal,
+    /// How its last SUBSCRIBE came in; unknown: it was read from its row.
+    pub transport: Transport,
 }
 
 impl Numbers {
@@ -117,6 +222,7 @@ impl Numbers {
             since: 0,
             refreshed_at: 0,
             journal: Journal::Clean,
+            transport: Transport::Unknown,
         }
     }
 }
@@ -130,33 +236,52 @@ pub struct Subscription<B = Box<[u8]>> {
     bytes: B,
 }
 
-/// Its strings do not fit 64 KiB.
+/// A string of a subscription that no subscription can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the strings of the subscription are longer than 65535 bytes")]
-pub struct TooLong;
+#[error("the {} {flaw}", .field.name())]
+pub struct BadField {
+    /// Which one.
+    pub field: Field,
+    /// What is wrong with it.
+    pub flaw: Flaw,
+}
 
 impl Subscription {
-    /// Packs numbers and strings.
-    pub fn new(numbers: Numbers, fields: &[&[u8]; FIELDS]) -> Result<Self, TooLong> {
+    /// Packs numbers and strings. Strings that are too long, or that would break a message they are written into, are refused,
+    /// so that whatever is a subscription can be changed, written and sent; those a dialog can do without are left out.
+    pub fn new(numbers: Numbers, fields: &[&[u8]; FIELDS]) -> Result<Self, BadField> {
+        let mut taken = *fields;
+        for (text, field) in taken.iter_mut().zip(Field::ALL) {
+            *text = field.checked(text)?;
+        }
+        Ok(Subscription::packed(numbers, &taken))
+    }
+
+    fn packed(numbers: Numbers, fields: &[&[u8]; FIELDS]) -> Self {
         let mut bytes = Vec::with_capacity(fields.iter().map(|f| f.len()).sum());
         let mut ends = [0; FIELDS];
         for (end, field) in ends.iter_mut().zip(fields) {
             bytes.extend_from_slice(field);
-            *end = u16::try_from(bytes.len()).map_err(|_| TooLong)?;
+            // Within their bounds all of them fit.
+            *end = bytes.len() as u16;
         }
-        Ok(Subscription { numbers, ends, bytes: bytes.into_boxed_slice() })
+        Subscription { numbers, ends, bytes: bytes.into_boxed_slice() }
     }
 }
 
 impl Subscription {
-    /// A watcher as its package is asked about it: a subscription without a dialog, of whose strings these are given.
-    pub fn without_dialog(event: PackageId, status: Status, given: &[(Field, &[u8])]) -> Result<Self, TooLong> {
-        let numbers = Numbers::new(event, status);
+    /// A subscription of whose strings these are given; the others are empty.
+    pub fn from_fields(numbers: Numbers, given: &[(Field, &[u8])]) -> Result<Self, BadField> {
         let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
         for (field, value) in given {
             fields[*field as usize] = value;
         }
         Subscription::new(numbers, &fields)
+    }
+
+    /// A watcher as its package is asked about it: a subscription without a dialog, of whose strings these are given.
+    pub fn without_dialog(event: PackageId, status: Status, given: &[(Field, &[u8])]) -> Result<Self, BadField> {
+        Subscription::from_fields(Numbers::new(event, status), given)
     }
 }
 
@@ -190,12 +315,12 @@ impl<B: AsRef<[u8]>> Subscription<B> {
     }
 
     /// The same with some strings replaced.
-    pub fn with(&self, changes: &[(Field, &[u8])]) -> Result<Subscription, TooLong> {
+    pub fn with(&self, changes: &[(Field, &[u8])]) -> Result<Subscription, BadField> {
         let mut fields = self.fields();
         for (field, value) in changes {
-            fields[*field as usize] = value;
+            fields[*field as usize] = field.checked(value)?;
         }
-        Subscription::new(self.numbers, &fields)
+        Ok(Subscription::packed(self.numbers, &fields))
     }
 
     /// The dialog it lives in.
@@ -204,6 +329,32 @@ impl<B: AsRef<[u8]>> Subscription<B> {
             call_id: self.get(Field::CallId),
             to_tag: self.get(Field::ToTag),
             from_tag: self.get(Field::FromTag),
+        }
+    }
+
+    /// How requests to the watcher are sent.
+    pub fn transport(&self) -> Transport {
+        match self.numbers.transport {
+            Transport::Unknown => Transport::of_dialog(self.get(Field::Socket), self.get(Field::Contact)),
+            known => known,
+        }
+    }
+
+    /// Our URI in the dialog: that of its first request (RFC 3261 12.2.1.1), as far as it is known.
+    pub fn local_uri(&self) -> Cow<'_, [u8]> {
+        self.dialog_uri(Field::LocalUri, Field::ToUser, Field::ToDomain)
+    }
+
+    /// The watcher's URI in the dialog, likewise.
+    pub fn remote_uri(&self) -> Cow<'_, [u8]> {
+        self.dialog_uri(Field::RemoteUri, Field::FromUser, Field::FromDomain)
+    }
+
+    fn dialog_uri(&self, whole: Field, user: Field, host: Field) -> Cow<'_, [u8]> {
+        match self.get(whole) {
+            b"" if self.get(host).is_empty() => Cow::Owned([b"tel:", self.get(user)].concat()),
+            b"" => Cow::Owned(crate::sip::uri::join(self.get(user), self.get(host))),
+            whole => Cow::Borrowed(whole),
         }
     }
 
@@ -251,11 +402,45 @@ mod tests {
         assert_eq!(changed.get(Field::UserAgent), fields[Field::UserAgent as usize]);
     }
 
+    fn with_text(field: Field, text: &[u8]) -> Result<Subscription, BadField> {
+        let mut fields: [&[u8]; FIELDS] = [b"x"; FIELDS];
+        fields[field as usize] = text;
+        Subscription::new(numbers(), &fields)
+    }
+
     #[test]
     fn too_much_text_is_refused() {
-        let long = vec![b'x'; 70_000];
+        for field in Field::ALL.into_iter().filter(|field| !field.is_dispensable()) {
+            for length in [field.most() + 1, 65_530, 70_000, 200_000] {
+                let flaw = Flaw::TooLong(field.most());
+                assert_eq!(with_text(field, &vec![b'x'; length]).unwrap_err(), BadField { field, flaw });
+            }
+            assert_eq!(with_text(field, b"a\rb").unwrap_err(), BadField { field, flaw: Flaw::Control });
+        }
+    }
+
+    #[test]
+    fn what_a_dialog_can_do_without_is_left_out() {
+        for field in Field::ALL.into_iter().filter(|field| field.is_dispensable()) {
+            for text in [vec![b'x'; 70_000], b"a\0b".to_vec()] {
+                let subscription = with_text(field, &text).unwrap();
+                assert_eq!(subscription.get(field), b"");
+                assert_eq!(subscription.get(Field::CallId), b"x");
+            }
+        }
+    }
+
+    #[test]
+    fn the_fullest_subscription_can_still_be_changed() {
+        let texts: Vec<Vec<u8>> = Field::ALL.iter().map(|field| vec![b'x'; field.most()]).collect();
         let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
-        fields[3] = &long;
-        assert_eq!(Subscription::new(numbers(), &fields).unwrap_err(), TooLong);
+        for (slot, text) in fields.iter_mut().zip(&texts) {
+            *slot = text;
+        }
+        let full = Subscription::new(numbers(), &fields).unwrap();
+        assert_eq!(full.fields(), fields);
+        for field in Field::ALL {
+            assert!(full.with(&[(field, b"rejected")]).is_ok());
+        }
     }
 }

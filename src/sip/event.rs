@@ -1,4 +1,6 @@
-//! The Event header (RFC 6665 8.2.1): a package name, the parameters that belong to the name, and the `id`.
+//! The Event header (RFC 6665 8.2.1): a package name, the parameters that belong to the name, the `id`, and parameters that
+//! packages define for their own use (RFC 4235 3.2, RFC 6080 5.2, RFC 6446 5).
+use super::text::is_token_char;
 
 /// An Event header taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,22 +10,50 @@ pub struct EventHeader<'a> {
     params: &'a [u8],
 }
 
+/// The parameters of a header value, between semicolons that are not quoted.
+struct Params<'a>(&'a [u8]);
+
+impl<'a> Iterator for Params<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let (mut quoted, mut escaped) = (false, false);
+        let end = self.0.iter().position(|c| {
+            let was_escaped = std::mem::take(&mut escaped);
+            match c {
+                b'\\' if quoted && !was_escaped => escaped = true,
+                b'"' if !was_escaped => quoted = !quoted,
+                _ => {}
+            }
+            *c == b';' && !quoted
+        });
+        let (part, rest) = match end {
+            Some(at) => (&self.0[..at], &self.0[at + 1..]),
+            None => (self.0, &self.0[..0]),
+        };
+        self.0 = rest;
+        Some(part)
+    }
+}
+
 impl<'a> EventHeader<'a> {
     /// Parses a header value; `None` when there is no package name.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let value = value.trim_ascii();
         let end = value.iter().position(|c| *c == b';').unwrap_or(value.len());
         let package = value[..end].trim_ascii();
-        let token = |c: &u8| c.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(c);
-        if package.is_empty() || !package.iter().all(token) {
+        if package.is_empty() || !package.iter().all(is_token_char) {
             return None;
         }
         Some(EventHeader { package, params: value.get(end + 1..).unwrap_or(&[]) })
     }
 
-    /// The parameters as name and value, in order; a parameter without `=` has an empty value.
+    /// The parameters as name and value, in order; a parameter without `=` has an empty value. Values keep their quotes.
     pub fn params(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        self.params.split(|c| *c == b';').filter_map(|part| {
+        Params(self.params).filter_map(|part| {
             let mut halves = part.splitn(2, |c| *c == b'=');
             let name = halves.next().unwrap_or(&[]).trim_ascii();
             let value = halves.next().unwrap_or(&[]).trim_ascii();
@@ -31,23 +61,34 @@ impl<'a> EventHeader<'a> {
         })
     }
 
-    /// The `id` parameter: it tells subscriptions of one dialog apart and is echoed in NOTIFY.
+    /// The `id` parameter: it tells subscriptions of one dialog apart and is echoed in NOTIFY. Quotes are not part of it.
     pub fn id(&self) -> Option<&'a [u8]> {
-        self.params().find(|(name, _)| name.eq_ignore_ascii_case(b"id")).map(|(_, value)| value)
+        let (_, value) = self.params().find(|(name, _)| name.eq_ignore_ascii_case(b"id"))?;
+        let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        Some(inner.unwrap_or(value))
     }
 
     /// Whether this header names the same package as `registered` (`dialog;sla`): name and all parameters but `id`.
     pub fn same_package(&self, registered: &EventHeader<'_>) -> bool {
-        let of = |header: &EventHeader<'_>| {
-            let mut all: Vec<(Vec<u8>, Vec<u8>)> = header
-                .params()
-                .filter(|(name, _)| !name.eq_ignore_ascii_case(b"id"))
-                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()))
-                .collect();
-            all.sort();
-            all
+        registered.belongs_to(self) && self.belongs_to(registered)
+    }
+
+    /// How well `registered` fits this header: `None` when the name or a parameter of its own is missing here, else the number
+    /// of its parameters. Other parameters are their package's business and never refuse a subscription.
+    pub fn fitness(&self, registered: &EventHeader<'_>) -> Option<usize> {
+        registered.belongs_to(self).then(|| registered.own_params().count())
+    }
+
+    fn own_params(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.params().filter(|(name, _)| !name.eq_ignore_ascii_case(b"id"))
+    }
+
+    /// Whether the package's name is the same and all own parameters are among those of `header`.
+    fn belongs_to(&self, header: &EventHeader<'_>) -> bool {
+        let has = |(name, value): (&[u8], &[u8])| {
+            header.own_params().any(|(n, v)| n.eq_ignore_ascii_case(name) && v == value)
         };
-        self.package.eq_ignore_ascii_case(registered.package) && of(self) == of(registered)
+        self.package.eq_ignore_ascii_case(header.package) && self.own_params().all(has)
     }
 }
 
@@ -62,7 +103,8 @@ mod tests {
     #[test]
     fn id_does_not_change_the_package() {
         assert!(event("presence;id=5").same_package(&event("presence")));
-        assert_eq!(event(" presence ; id=5 ").id(), Some(&b"5"[..]));
+        assert_eq!(event(" presence ; ID = \"5\" ").id(), Some(&b"5"[..]));
+        assert_eq!(event("presence\r\n ;\r\n id=5").id(), Some(&b"5"[..]));
     }
 
     #[test]
@@ -70,7 +112,24 @@ mod tests {
         assert!(event("dialog;sla").same_package(&event("dialog;sla")));
         assert!(event("dialog;id=1;sla").same_package(&event("dialog;sla")));
         assert!(!event("dialog").same_package(&event("dialog;sla")));
+        assert!(!event("dialog;sla").same_package(&event("dialog")));
         assert!(!event("presence.winfo").same_package(&event("presence")));
+    }
+
+    #[test]
+    fn parameters_of_a_package_refuse_nothing() {
+        let fits = |header, registered| event(header).fitness(&event(registered));
+        assert_eq!(fits("dialog;call-id=\"a;id=7\";include-session-description", "dialog"), Some(0));
+        assert_eq!(fits("Dialog ; SLA;call-id=x", "dialog;sla"), Some(1));
+        assert_eq!(fits("dialog;call-id=x", "dialog;sla"), None);
+        assert_eq!(fits("dialog.winfo;x=1", "dialog"), None);
+    }
+
+    #[test]
+    fn what_is_quoted_is_one_value() {
+        let header = event("dialog;call-id=\"a\\\";id=7\";id=8");
+        assert_eq!(header.id(), Some(&b"8"[..]));
+        assert_eq!(header.params().next(), Some((&b"call-id"[..], &b"\"a\\\";id=7\""[..])));
     }
 
     #[test]

@@ -24,6 +24,16 @@ pub fn push_number(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(&digits[at..]);
 }
 
+/// Whether a byte may stand in a `token` (RFC 3261 25.1).
+pub fn is_token_char(c: &u8) -> bool {
+    c.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(c)
+}
+
+/// Whether XML 1.0 has no place for a character, or shows it to nobody (C1 controls).
+pub fn is_forbidden_in_xml(c: char) -> bool {
+    (c.is_control() && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{fffe}' | '\u{ffff}')
+}
+
 /// Appends `text` as XML content or attribute value. What XML 1.0 forbids, and what is not UTF-8, becomes U+FFFD.
 pub fn push_xml(out: &mut Vec<u8>, text: &[u8]) {
     for c in String::from_utf8_lossy(text).chars() {
@@ -32,7 +42,7 @@ pub fn push_xml(out: &mut Vec<u8>, text: &[u8]) {
             '<' => out.extend_from_slice(b"&lt;"),
             '>' => out.extend_from_slice(b"&gt;"),
             '"' => out.extend_from_slice(b"&quot;"),
-            c if c.is_control() && !matches!(c, '\t' | '\n' | '\r') => out.extend_from_slice("\u{fffd}".as_bytes()),
+            c if is_forbidden_in_xml(c) => out.extend_from_slice("\u{fffd}".as_bytes()),
             c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
@@ -54,7 +64,7 @@ mod tests {
     #[test]
     fn xml_is_escaped() {
         let mut out = Vec::new();
-        push_xml(&mut out, b"a<b>&\"c\x01\xff");
-        assert_eq!(String::from_utf8(out).unwrap(), "a&lt;b&gt;&amp;&quot;c\u{fffd}\u{fffd}");
+        push_xml(&mut out, b"a<b>&\"c\x01\xff\xef\xbf\xbe");
+        assert_eq!(String::from_utf8(out).unwrap(), "a&lt;b&gt;&amp;&quot;c\u{fffd}\u{fffd}\u{fffd}");
     }
 }
