@@ -61,7 +61,7 @@ const MAX_SENDER: usize = 253;
 fn checked_sender(sender: Option<&[u8]>) -> Result<&[u8], Failure> {
     match sender {
         None => Ok(b""),
-        Some(uri) if uri.len() <= MAX_SENDER && parse_uri(uri).is_some() => Ok(uri),
+        Some(uri) if uri.len() <= MAX_SENDER && UriText::new(uri).is_ok() && parse_uri(uri).is_some() => Ok(uri),
         Some(uri) => Err(Failure::bad_request(format!("the sender is no URI: {}", log::show(uri)))),
     }
 }
