@@ -198,7 +198,10 @@ impl World {
             Ok(false) => return,
             Err(error) => return log!(Error, "notifier cannot take a subscription: {error}"),
         }
-        if subscription.numbers.expires_at < clock::now() {
+        // Its standing may have changed since it was marked. What was never sent anything is marked by another server for its
+        // first NOTIFY, which goes to every watcher.
+        let is_first = subscription.numbers.local_cseq == 0 && subscription.numbers.expires_at >= clock::now();
+        if !is_first && !subscription.hears_changes(clock::now()) {
             return;
         }
         match self.count_up(subscription) {

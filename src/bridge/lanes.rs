@@ -163,7 +163,7 @@ impl World {
         while let Some(lane) = shard.lane(tables.rule(), resource) {
             let Some(slot) = lane.members.get(round.cursor).copied() else { break };
             let member = shard.member(slot).filter(|member| member.hold.owner.is_here());
-            let Some((member, occasion)) = member.and_then(|m| m.next_occasion(round.generation).map(|o| (m, o)))
+            let Some((member, occasion)) = member.and_then(|m| m.next_occasion(round.generation, now).map(|o| (m, o)))
             else {
                 round.cursor += 1;
                 continue;

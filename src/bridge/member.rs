@@ -3,7 +3,7 @@ use super::nodes::NodeId;
 use crate::host::shm::ShmBox;
 use crate::presence::explain::Trail;
 use crate::presence::ports::Occasion;
-use crate::presence::subscription::{Status, Subscription};
+use crate::presence::subscription::Subscription;
 
 /// A subscription whose strings are in shared memory.
 pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
@@ -42,7 +42,7 @@ pub struct Member {
 impl Member {
     /// What the next NOTIFY of a pass is sent for; `None` when it has been told all. A NOTIFY of its own does not stand for
     /// that of a change: each SUBSCRIBE and each change is answered by one.
-    pub fn next_occasion(&mut self, generation: u32) -> Option<Occasion> {
+    pub fn next_occasion(&mut self, generation: u32, now: i64) -> Option<Occasion> {
         // The counter wraps around.
         let is_older = generation.wrapping_sub(self.seen) as i32 > 0;
         if let Some(occasion) = self.due.take() {
@@ -51,11 +51,12 @@ impl Member {
             }
             return Some(occasion);
         }
-        if !is_older || self.subscription.numbers.status == Status::Terminated {
+        if !is_older {
             return None;
         }
-        // The body of this pass is as new as the pass, not as new as the lane.
+        // The body of this pass is as new as the pass, not as new as the lane. A change that the watcher does not hear of is
+        // over for it, too: what it may see later is in the NOTIFY that says so.
         self.seen = generation;
-        Some(Occasion::Change)
+        self.subscription.hears_changes(now).then_some(Occasion::Change)
     }
 }

@@ -237,7 +237,12 @@ impl World {
     fn mark_rows(&mut self, resource: &Resource) {
         let turns = self.config.waitn_time * self.config.notifier_poll_rate * self.config.notifier_processes;
         let table = self.table();
-        let marked = self.take_watching(resource).and_then(|subscriptions| {
+        let now = crate::host::clock::now();
+        let marked = self.take_watching(resource).and_then(|mut subscriptions| {
+            subscriptions.retain(|subscription| subscription.hears_changes(now));
+            if subscriptions.is_empty() {
+                return Ok(());
+            }
             self.database.write_together(|db| {
                 for subscription in &subscriptions {
                     let turn = self.shared.tables.dialog_hash(subscription.dialog()) % turns.max(1) as u64;
@@ -284,7 +289,7 @@ impl World {
         let mut portion = Vec::new();
         for subscription in subscriptions {
             let is_sender = !self.round_sender.is_empty() && subscription.get(Field::Contact) == self.round_sender;
-            if is_sender || subscription.numbers.expires_at < now {
+            if is_sender || !subscription.hears_changes(now) {
                 continue;
             }
             match self.count_up(subscription) {

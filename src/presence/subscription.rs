@@ -358,6 +358,13 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         }
     }
 
+    /// Whether a change of the presentity's state is announced to the watcher: to nobody who may not see the state
+    /// (RFC 5025 3.2.1: polite blocking must not be noticed), and to nobody whose time is over. SUBSCRIBEs, changes of the
+    /// authorization and the end are answered all the same.
+    pub fn hears_changes(&self, now: i64) -> bool {
+        self.numbers.status == Status::Active && self.get(Field::Reason).is_empty() && self.numbers.expires_at >= now
+    }
+
     /// `sip:user@domain` of the watcher.
     pub fn watcher_uri(&self) -> Vec<u8> {
         crate::sip::uri::join(self.get(Field::WatcherUser), self.get(Field::WatcherDomain))

@@ -1,0 +1,110 @@
+"""Who hears of a change: only watchers that may see the state, in every storage mode and with notifier processes."""
+import time
+
+import pytest
+
+from conftest import MODES
+from kit.sip import pidf
+from test_authorization import XML, put, rules
+
+NOTIFIERS = dict(subs_db_mode=3, publ_cache=0, notifier_processes=1, notifier_poll_rate=10, waitn_time=1)
+PLACES = dict({name: dict(mode["presence"]) for name, mode in MODES.items()}, notifiers=NOTIFIERS)
+KINDS = ("allow", "confirm", "polite-block", "block", "none")
+
+
+def listen(clients, seconds):
+    """Reads and answers what comes for each of them."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for client in clients:
+            client.quiet(0.02)
+
+
+def changes(server, alice, clients):
+    """Every way a state can change: a new document, another one, a command, a removal, one that runs out."""
+    etag = alice.publish(body=pidf(alice.user, note="one")).get("SIP-ETag")
+    listen(clients, 0.4)
+    etag = alice.publish(body=pidf(alice.user, note="two"), etag=etag).get("SIP-ETag")
+    listen(clients, 0.4)
+    server.rpc("presence.refreshWatchers", alice.uri, "presence", 1)
+    listen(clients, 0.4)
+    alice.publish(etag=etag, expires=0)
+    listen(clients, 0.4)
+    alice.publish(body=pidf(alice.user, note="three"), expires=1)
+    listen(clients, 2.6)
+
+
+@pytest.mark.parametrize("place", sorted(PLACES))
+def test_changes_reach_only_those_who_may_see_them(ours, phones, place):
+    settings = dict(PLACES[place], clean_period=1, db_update_period=1, expires_offset=0)
+    server = ours(presence=settings, workers=2, **XML)
+    alice = phones(server, "alice")
+    watchers = {kind: phones(server, "w" + kind.replace("-", "")) for kind in KINDS}
+    put(server, "alice", rules(**{watchers[kind].user: kind for kind in KINDS if kind != "none"}))
+    boss = phones(server, "alice")
+    winfo = boss.subscribe(alice.uri, event="presence.winfo")
+    winfo.wait(1)
+    watches = {kind: watchers[kind].subscribe(alice.uri) for kind in KINDS}
+    for watch in watches.values():
+        watch.wait(1)
+    listen(watchers.values(), 0.3)
+    told = {kind: len(watch.notifies) for kind, watch in watches.items()}
+    assert told == dict.fromkeys(KINDS, 1)
+    clients = list(watchers.values()) + [boss]
+    changes(server, alice, clients)
+    assert len(watches["allow"].notifies) >= 5, "the one who may see it hears of each change"
+    for kind in KINDS[1:]:
+        assert len(watches[kind].notifies) == 1, "%s: %s" % (kind, watches[kind].notifies[1:])
+    # A SUBSCRIBE is answered all the same, and so is a change of the rules.
+    for kind in ("confirm", "polite-block", "none"):
+        watches[kind].refresh()
+        assert len(watches[kind].wait(2)) == 2, kind
+    put(server, "alice", rules(**{watchers[kind].user: "allow" for kind in KINDS if kind != "block"}))
+    server.rpc("presence.updateWatchers", alice.uri, "presence")
+    for kind in ("confirm", "polite-block"):
+        last = watches[kind].wait(3)[-1]
+        assert last.get("Subscription-State").startswith("active"), kind
+    assert len(winfo.notifies) >= 4, "who watches the watchers hears of each of them"
+
+
+@pytest.mark.parametrize("mode", ["defaults", "database-only"])
+def test_stock_announces_changes_to_the_same_watchers(both, mode):
+    """With a database and without notifier processes stock is right."""
+
+    def scenario(server, phone, trace):
+        alice = phone("alice")
+        watchers = {kind: phone("w" + kind.replace("-", "")) for kind in KINDS}
+        put(server, alice.user, rules(**{watchers[kind].user: kind for kind in KINDS if kind != "none"}))
+        watches = {kind: watchers[kind].subscribe(alice.uri) for kind in KINDS}
+        for watch in watches.values():
+            watch.wait(1)
+        etag = alice.publish(body=pidf(alice.user, note="one")).get("SIP-ETag")
+        listen(watchers.values(), 0.4)
+        alice.publish(body=pidf(alice.user, note="two"), etag=etag)
+        listen(watchers.values(), 0.5)
+        for kind, watch in watches.items():
+            trace.note(kind, [(n.get("Subscription-State").split(";expires")[0], bool(n.body)) for n in watch.notifies])
+
+    both(scenario, workers=1, presence=MODES[mode]["presence"], **XML)
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+def test_who_has_run_out_hears_of_the_end_once(ours, phones, mode):
+    """Between its end and the timer that sees it a subscription hears of no change."""
+    settings = dict(MODES[mode]["presence"], clean_period=100, db_update_period=3, expires_offset=0)
+    server = ours(presence=settings, workers=1)
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    etag = alice.publish(body=pidf(note="one")).get("SIP-ETag")
+    watch = bob.subscribe(alice.uri, expires=1)
+    watch.wait(1)
+    time.sleep(2.1)
+    for turn in range(3):
+        etag = alice.publish(body=pidf(note="late %d" % turn), etag=etag).get("SIP-ETag")
+        bob.quiet(0.1)
+    deadline = time.monotonic() + 6
+    while len(watch.notifies) < 2 and time.monotonic() < deadline:
+        bob.quiet(0.3)
+    bob.quiet(1.0)
+    states = [n.get("Subscription-State") for n in watch.notifies]
+    assert [state.split(";expires")[0] for state in states] == ["active", "terminated;reason=timeout"], states
+    assert watch.notifies[1].body == b""
