@@ -4,9 +4,8 @@
     clippy::missing_safety_doc,
     reason = "the contract of every entry is the host's: arguments of the call in progress"
 )]
-#[macro_use]
-mod entry;
 pub mod c_types;
+mod entry;
 mod frozen_table;
 mod gauges;
 pub mod operator_rpc;

@@ -5,6 +5,7 @@ pub mod counters;
 pub mod database;
 pub mod dialog_index;
 pub mod drain;
+pub mod held_queues;
 pub mod ids;
 pub mod journal;
 pub mod lane;

@@ -4,7 +4,10 @@ pub mod clock;
 pub mod counters;
 pub mod db;
 pub mod dmq;
+#[cfg(feature = "fault-injection")]
+pub mod fault;
 pub mod log;
+pub mod log_rate;
 pub mod msg;
 pub mod params;
 pub mod pool;

@@ -23,6 +23,10 @@ const fn decimal(text: &str) -> u32 {
     value
 }
 
+#[macro_use]
+pub mod caught;
+#[macro_use]
+mod fault_point;
 #[allow(missing_docs)]
 pub mod abi;
 pub mod bridge;

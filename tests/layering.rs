@@ -96,3 +96,33 @@ fn unsafe_stays_at_the_edge() {
         assert!(count <= allowed, "{} has {count} lines with unsafe code", file.display());
     }
 }
+
+/// Every function that C calls is written with the macro that keeps a panic inside.
+#[test]
+fn every_c_entry_is_guarded() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let (mut wrong, mut entries) = (Vec::new(), 0);
+    for file in files.iter().filter(|file| !file.ends_with("host/fake.rs") && !file.ends_with("sys.rs")) {
+        let text = fs::read_to_string(file).unwrap();
+        let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+        for (at, line) in code.iter().enumerate() {
+            // A type of a function has no name.
+            let Some(rest) = line.split("extern \"C\" fn ").nth(1) else { continue };
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if name.is_empty() {
+                continue;
+            }
+            entries += 1;
+            // The body begins after the signature's last line; its first statement is the macro with the function's name.
+            let body = code[at..].iter().position(|line| line.trim_end().ends_with('{')).map(|begin| at + begin + 1);
+            let first = body.and_then(|begin| code.get(begin)).map(|line| line.trim()).unwrap_or_default();
+            if !first.starts_with(&format!("entry!({name},")) {
+                wrong.push(format!("{}:{}: {name} is not guarded: {first}", file.display(), at + 1));
+            }
+        }
+    }
+    assert!(entries > 80, "only {entries} entries were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -313,13 +313,17 @@ unsafe extern "C" fn handle_publish(msg: *mut sip_msg_t, sender: *mut c_char, _u
 }
 
 unsafe extern "C" fn handle_subscribe0(msg: *mut sip_msg_t) -> c_int {
-    // SAFETY: a message in progress.
-    unsafe { presence_module::kr_presence_handle_subscribe(msg, std::ptr::null()) }
+    entry!(handle_subscribe0, -1, {
+        // SAFETY: a message in progress.
+        unsafe { presence_module::kr_presence_handle_subscribe(msg, std::ptr::null()) }
+    })
 }
 
 unsafe extern "C" fn handle_subscribe(msg: *mut sip_msg_t, user: str_t, domain: str_t) -> c_int {
-    // SAFETY: a message in progress and strings of the caller.
-    unsafe { presence_module::kr_presence_handle_subscribe_as(msg, &user, &domain) }
+    entry!(handle_subscribe, -1, {
+        // SAFETY: a message in progress and strings of the caller.
+        unsafe { presence_module::kr_presence_handle_subscribe_as(msg, &user, &domain) }
+    })
 }
 
 unsafe extern "C" fn update_presentity(

@@ -58,17 +58,13 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
 
 /// A node has answered one of our messages, or has not.
 unsafe extern "C" fn on_answered(host: *mut sys::_str, port: u16, code: c_int) {
-    super::entry::guarded(
-        "on_answered",
-        || (),
-        || {
-            // SAFETY: the shim lends the host.
-            let address = unsafe { Address::of_raw(host, port) };
-            if let (408, Some(address), Some(process)) = (code, address, state::process()) {
-                process.shared.nodes.note_missed(&address);
-            }
-        },
-    )
+    entry!(on_answered, {
+        // SAFETY: the shim lends the host.
+        let address = unsafe { Address::of_raw(host, port) };
+        if let (408, Some(address), Some(process)) = (code, address, state::process()) {
+            process.shared.nodes.note_missed(&address);
+        }
+    })
 }
 
 /// # Safety

@@ -100,62 +100,72 @@ pub(super) unsafe extern "C" fn kr_presence_notify_completed(
     _kind: c_int,
     params: *mut sys::tmcb_params,
 ) {
-    super::entry::guarded(
-        "notify_completed",
-        || (),
-        || {
-            // SAFETY: tm's own arguments.
-            if let Some(done) = unsafe { tm::completed(cell, params) } {
-                completed(&done);
-            }
-        },
-    )
+    entry!(kr_presence_notify_completed, {
+        // SAFETY: tm's own arguments.
+        if let Some(done) = unsafe { tm::completed(cell, params) } {
+            completed(&done);
+        }
+    })
 }
 
 pub(super) unsafe extern "C" fn kr_presence_on_clean(_ticks: c_uint, _param: *mut c_void) {
-    super::entry::guarded("clean timer", || (), clean)
+    entry!(kr_presence_on_clean, { clean() })
 }
 
 pub(super) unsafe extern "C" fn kr_presence_on_update(_ticks: c_uint, _param: *mut c_void) {
-    super::entry::guarded("update timer", || (), update)
+    entry!(kr_presence_on_update, { update() })
 }
 
 pub(super) unsafe extern "C" fn kr_presence_on_publication_update(_ticks: c_uint, _param: *mut c_void) {
-    super::entry::guarded(
-        "publication timer",
-        || (),
-        || {
-            if let Some(mut world) = state::world().map(World::paced) {
-                write_publications(&mut world);
-            }
-        },
-    )
+    entry!(kr_presence_on_publication_update, {
+        if let Some(mut world) = state::world().map(World::paced) {
+            write_publications(&mut world);
+        }
+    })
+}
+
+/// One of the things that the second timer does: a panic in it does not keep the others from being done.
+fn each_second(what: &str, work: impl FnOnce()) {
+    super::entry::guarded(what, (), || (), work);
+}
+
+/// Sends for the resources whose sending was broken off.
+fn send_again() {
+    let Some(process) = state::process() else { return };
+    for _ in 0..process.shared.interrupted.len() {
+        let Some(hash) = process.shared.interrupted.take() else { return };
+        each_second("sending again", || World::new(process).paced().try_again(hash));
+    }
 }
 
 pub(super) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *mut c_void) {
-    super::entry::guarded(
-        "second timer",
-        || (),
-        || {
+    entry!(kr_presence_on_second, {
+        each_second("sending again", send_again);
+        each_second("ending what is left over", || {
+            if state::process().is_some_and(|process| process.shared.senders.take_left_over()) {
+                update();
+            }
+        });
+        each_second("drain", || {
             let Some(mut world) = state::world().map(World::paced) else { return };
             if let Err(error) = world.drain_step() {
                 log!(Error, "cannot end subscriptions before maintenance: {error}");
             }
-            super::presence_dmq::step(&mut world);
-        },
-    )
+        });
+        each_second("nodes", || {
+            if let Some(mut world) = state::world().map(World::paced) {
+                super::presence_dmq::step(&mut world);
+            }
+        });
+    })
 }
 
 pub(super) unsafe extern "C" fn kr_presence_on_turn(_ticks: c_uint, param: *mut c_void) {
-    super::entry::guarded(
-        "notifier",
-        || (),
-        || {
-            if let Some(mut world) = state::world() {
-                world.notifier_turn(param as usize as i32);
-            }
-        },
-    )
+    entry!(kr_presence_on_turn, {
+        if let Some(mut world) = state::world() {
+            world.notifier_turn(param as usize as i32);
+        }
+    })
 }
 
 /// Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.
@@ -229,7 +239,7 @@ pub unsafe extern "C" fn kr_presence_destroy() {
 /// `handle_publish([sender_uri])`: 1, or -1 when the request was refused; it has been answered in both cases.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_handle_publish(msg: *mut sip_msg_t, sender: *const str_t) -> c_int {
-    entry!(kr_presence_handle_publish, refuse_after_panic(msg), {
+    entry!(kr_presence_handle_publish, -1, after a panic refuse_after_panic(msg), {
         // SAFETY: arguments of the script function in progress.
         unsafe { handle_publish(msg, sender) }
     })
@@ -238,7 +248,7 @@ pub unsafe extern "C" fn kr_presence_handle_publish(msg: *mut sip_msg_t, sender:
 /// `handle_subscribe([watcher_uri])`: 1, or -1 when the request was refused; it has been answered in both cases.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_handle_subscribe(msg: *mut sip_msg_t, watcher: *const str_t) -> c_int {
-    entry!(kr_presence_handle_subscribe, refuse_after_panic(msg), {
+    entry!(kr_presence_handle_subscribe, -1, after a panic refuse_after_panic(msg), {
         // SAFETY: arguments of the script function in progress.
         unsafe { handle_subscribe(msg, view_ptr(watcher).map_or(GivenWatcher::None, GivenWatcher::Address)) }
     })

@@ -66,8 +66,8 @@ fn checked_sender(sender: Option<&[u8]>) -> Result<&[u8], Failure> {
     }
 }
 
-/// In test builds a header asks for a fault: `X-Fault: panic`, `X-Fault: memory`, or
-/// `X-Fault: memory-3` for all allocations after the third.
+/// In test builds a header asks for a fault: `X-Fault: panic`, `X-Fault: memory`, `X-Fault: memory-3` for all allocations
+/// after the third, or one at a named point (`host/fault.rs`).
 #[cfg(feature = "fault-injection")]
 fn inject_fault(message: SipMsg<'_>) -> impl Drop {
     use std::sync::atomic::Ordering::Relaxed;
@@ -81,6 +81,7 @@ fn inject_fault(message: SipMsg<'_>) -> impl Drop {
     match message.find(b"X-Fault") {
         Some(b"panic") => panic!("asked for by X-Fault"),
         Some(b"memory") => crate::host::shm::LEFT.store(0, Relaxed),
+        Some(text) if crate::host::fault::arm(&log::show(text)) => {}
         Some(text) => {
             let number = text.strip_prefix(b"memory-").and_then(crate::sip::text::parsed);
             crate::host::shm::LEFT.store(number.unwrap_or(usize::MAX), Relaxed);

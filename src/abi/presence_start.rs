@@ -133,7 +133,7 @@ pub(super) fn restore() -> Result<(), String> {
 pub(super) fn start_senders(config: &Config) -> bool {
     (0..config.sender_processes).all(|_| {
         process::fork_worker(c"presence sender", || {
-            super::entry::guarded("sender", process_pause, || {
+            super::entry::guarded("sender", (), process_pause, || {
                 if let Some(process) = state::process() {
                     process.shared.senders.serve(state::world);
                 }

@@ -28,13 +28,15 @@ unsafe extern "C" fn document_node_by_name(
     wanted: *const c_char,
     prefix: *const c_char,
 ) -> *mut sys::_xmlNode {
-    // SAFETY: a document and names of the call in progress.
-    unsafe {
-        match document.as_ref() {
-            Some(document) => node_by_name(document.children, wanted, prefix),
-            None => std::ptr::null_mut(),
+    entry!(document_node_by_name, std::ptr::null_mut(), {
+        // SAFETY: a document and names of the call in progress.
+        unsafe {
+            match document.as_ref() {
+                Some(document) => node_by_name(document.children, wanted, prefix),
+                None => std::ptr::null_mut(),
+            }
         }
-    }
+    })
 }
 
 unsafe extern "C" fn content_by_name(
@@ -42,8 +44,10 @@ unsafe extern "C" fn content_by_name(
     wanted: *const c_char,
     prefix: *const c_char,
 ) -> *mut c_char {
-    // SAFETY: a node and names of the call in progress.
-    unsafe { xml::node_content(node_by_name(node, wanted, prefix)) as *mut c_char }
+    entry!(content_by_name, std::ptr::null_mut(), {
+        // SAFETY: a node and names of the call in progress.
+        unsafe { xml::node_content(node_by_name(node, wanted, prefix)) as *mut c_char }
+    })
 }
 
 unsafe extern "C" fn attribute_by_name(node: *mut sys::_xmlNode, wanted: *const c_char) -> *mut c_char {

@@ -32,8 +32,10 @@ unsafe fn completed(cell: *mut sys::cell, params: *mut sys::tmcb_params, settle:
 }
 
 pub(super) unsafe extern "C" fn kr_pua_on_published(cell: *mut sys::cell, _kind: c_int, params: *mut sys::tmcb_params) {
-    // SAFETY: tm's own arguments.
-    super::entry::guarded("pua publish answer", || (), || unsafe { completed(cell, params, publish::answered) })
+    entry!(kr_pua_on_published, {
+        // SAFETY: tm's own arguments.
+        unsafe { completed(cell, params, publish::answered) }
+    })
 }
 
 pub(super) unsafe extern "C" fn kr_pua_on_subscribed(
@@ -41,23 +43,21 @@ pub(super) unsafe extern "C" fn kr_pua_on_subscribed(
     _kind: c_int,
     params: *mut sys::tmcb_params,
 ) {
-    // SAFETY: tm's own arguments.
-    super::entry::guarded("pua subscribe answer", || (), || unsafe { completed(cell, params, subscribe::answered) })
+    entry!(kr_pua_on_subscribed, {
+        // SAFETY: tm's own arguments.
+        unsafe { completed(cell, params, subscribe::answered) }
+    })
 }
 
 pub(super) unsafe extern "C" fn kr_pua_on_second(_ticks: c_uint, _param: *mut c_void) {
-    super::entry::guarded(
-        "pua timer",
-        || (),
-        || {
-            let Some(process) = pua_state::process() else { return };
-            let mut world = PuaWorld::new(process);
-            refresh::retry(&mut world);
-            if process.config.update_period > 0 {
-                report_sweep(refresh::sweep(&mut world));
-            }
-        },
-    )
+    entry!(kr_pua_on_second, {
+        let Some(process) = pua_state::process() else { return };
+        let mut world = PuaWorld::new(process);
+        refresh::retry(&mut world);
+        if process.config.update_period > 0 {
+            report_sweep(refresh::sweep(&mut world));
+        }
+    })
 }
 
 fn report_sweep(done: Result<(), crate::pua::ports::Refusal>) {
@@ -67,15 +67,11 @@ fn report_sweep(done: Result<(), crate::pua::ports::Refusal>) {
 }
 
 pub(super) unsafe extern "C" fn kr_pua_on_write(_ticks: c_uint, _param: *mut c_void) {
-    super::entry::guarded(
-        "pua write timer",
-        || (),
-        || {
-            if let Some(world) = pua_state::world() {
-                world.write_back();
-            }
-        },
-    )
+    entry!(kr_pua_on_write, {
+        if let Some(world) = pua_state::world() {
+            world.write_back();
+        }
+    })
 }
 
 /// Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.

@@ -87,6 +87,8 @@ pub struct Lane {
     pub busy: bool,
     /// Something is due.
     pub pending: bool,
+    /// What is due goes to all watchers.
+    pub for_all: bool,
     /// Counts what its watchers are told of.
     pub generation: u32,
     /// Counts the states of its documents.
@@ -118,6 +120,7 @@ impl Lane {
             hash: resource.hash,
             busy: false,
             pending: false,
+            for_all: false,
             generation: 1,
             documents_version: 1,
             members: Slots::default(),

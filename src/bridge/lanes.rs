@@ -1,8 +1,9 @@
 //! The lanes of resources: what happened, who sends, and portions of NOTIFYs in the order of the changes.
 use super::active_watchers as rows;
 use super::counters::{self, Counter};
-use super::lane::{ChangedWatcher, SharedOnce};
+use super::lane::{ChangedWatcher, Farewell, SharedOnce};
 use super::members::mark_changed;
+use super::senders::Pace;
 use super::shared_publication::SharedPublication;
 use super::tables::Shard;
 use super::world::World;
@@ -10,6 +11,7 @@ use crate::host::shm::{self, NoMemory, ShmBox};
 use crate::log;
 use crate::presence::config::SubscriptionMode;
 use crate::presence::explain::Traffic;
+use crate::presence::notifier;
 use crate::presence::ports::{Event, Occasion, Once, Outgoing, Round};
 use crate::presence::resource::{Resource, UriRule};
 use crate::presence::subscription::{DialogId, Field};
@@ -57,6 +59,7 @@ impl World {
                 lane.generation = lane.generation.wrapping_add(1);
                 lane.once = once;
                 lane.pending |= !lane.members.is_empty();
+                lane.for_all = true;
                 if !sender.is_empty() {
                     skip_sender(&mut shard, rule, resource, sender);
                 }
@@ -67,6 +70,7 @@ impl World {
                 }
                 lane.generation = lane.generation.wrapping_add(1);
                 lane.pending = true;
+                lane.for_all = true;
                 let kept = changed.map(|changed| lane.changes.push(changed));
                 // A change that cannot be kept is told by the full list.
                 lane.full |= *full || !matches!(kept, Some(Ok(())));
@@ -82,7 +86,6 @@ impl World {
         let Some(lane) = shard.lane(rule, resource) else { return false };
         let take = lane.pending && !lane.busy;
         lane.busy |= take;
-        let large = matches!(event, Event::State { .. }) && lane.members.len() > LARGE;
         // What nobody watches and has no document any more needs no lane.
         let unseen = if lane.members.is_empty() && !lane.busy { lane.once.take() } else { None };
         if lane.is_idle() {
@@ -93,14 +96,59 @@ impl World {
         if collapsed {
             counters::count(Counter::Collapsed);
         }
-        if take && large && self.config.sender_processes > 0 && self.pace.is_none() {
-            let handed = self.shared.senders.hand_over(resource);
-            if handed {
-                counters::count(Counter::HandedOver);
-            }
-            return !handed;
+        if take {
+            self.held.hold(resource.hash);
         }
         take
+    }
+
+    /// Hands a resource whose change goes to many watchers to a sender process. `false`: this process sends.
+    fn hand_over(&mut self, resource: &Resource) -> bool {
+        let handed = self.shared.senders.hand_over(resource);
+        if handed {
+            self.held.forget(resource.hash);
+            counters::count(Counter::HandedOver);
+        }
+        handed
+    }
+
+    /// Whether a large change is left to the sender processes.
+    fn leaves_large_changes(&self) -> bool {
+        self.config.sender_processes > 0 && !self.pace.as_ref().is_some_and(Pace::is_of_a_sender)
+    }
+
+    /// Marks NOTIFYs that a panic has kept from being sent as due again, and opens the resource. `true` when they are tried
+    /// again soon.
+    pub(super) fn make_due_again(&mut self, resource: &Resource, unsent: &[Outgoing]) -> bool {
+        let tables = &self.shared.tables;
+        for outgoing in unsent {
+            // The last NOTIFY of a subscription is kept by nothing but this copy.
+            let last = outgoing.slot.is_none().then(|| outgoing.subscription.map(shm::copy)).and_then(Result::ok);
+            let mut shard = tables.shard(resource.hash);
+            if let Some(member) = outgoing.slot.and_then(|s| shard.member_of(s, outgoing.subscription.dialog())) {
+                member.due = member.due.or(Some(outgoing.occasion));
+            }
+            if let (Some(subscription), Some(lane)) = (last, shard.lane(tables.rule(), resource)) {
+                let farewell = Farewell { subscription, occasion: outgoing.occasion };
+                // Without memory the watcher learns of the end from its own clock.
+                let _ = self.held.may_try_again().then(|| lane.farewells.push(farewell));
+            }
+        }
+        self.held.break_off(resource);
+        self.held.may_try_again()
+    }
+
+    /// Sends once more for the resources whose sending was broken off, each on its own.
+    pub fn try_again(mut self, hash: u64) {
+        self.held.trying_again();
+        let resource = {
+            let mut shard = self.shared.tables.shard(hash);
+            let Some(lane) = shard.lane_by_hash(hash).filter(|lane| lane.pending && !lane.busy) else { return };
+            lane.busy = true;
+            lane.resource()
+        };
+        self.held.hold(hash);
+        notifier::run(&mut self, &resource);
     }
 
     /// Notes that a subscription is due a NOTIFY, and leaves it to whoever sends next for its resource.
@@ -121,13 +169,28 @@ impl World {
         let tables = &self.shared.tables;
         let rule = tables.rule();
         let mut shard = tables.shard(resource.hash);
-        let lane = shard.lane(rule, resource)?;
+        let Some(lane) = shard.lane(rule, resource) else {
+            self.held.forget(resource.hash);
+            return None;
+        };
         if !lane.pending {
             lane.busy = false;
             shard.drop_idle_lane(rule, resource);
+            drop(shard);
+            self.held.forget(resource.hash);
             return None;
         }
+        if lane.for_all && lane.members.len() > LARGE && self.leaves_large_changes() {
+            drop(shard);
+            if self.hand_over(resource) {
+                return None;
+            }
+            shard = tables.shard(resource.hash);
+        }
+        let lane = shard.lane(rule, resource)?;
         lane.pending = false;
+        lane.for_all = false;
+        fault_point!("round");
         let once = lane.once.take();
         let changes = lane.changes.take();
         let round = Round {
@@ -186,6 +249,7 @@ impl World {
             }
         }
         drop(shard);
+        fault_point!("portion");
         self.write_counters(&portion, &unwritten);
         portion
     }

@@ -49,7 +49,9 @@ impl Member {
             if std::mem::take(&mut self.catches_up) && is_older {
                 self.seen = generation;
             }
-            return Some(occasion);
+            if occasion != Occasion::Change || self.subscription.hears_changes(now) {
+                return Some(occasion);
+            }
         }
         if !is_older {
             return None;

@@ -3,6 +3,7 @@ use super::callbacks::Registry;
 use super::counters::{self, Counter};
 use super::database::Database;
 use super::drain::Drain;
+use super::held_queues::{HeldQueues, Interrupted};
 use super::ids::Ids;
 use super::members::watcher_hash;
 use super::nodes::Nodes;
@@ -19,7 +20,6 @@ use crate::host::msg::SipMsg;
 use crate::host::shm::{self, NoMemory, Ticket};
 use crate::host::sync::SleepLock;
 use crate::host::{clock, dmq, log, script, sl, tm};
-use crate::log;
 use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, Packages};
@@ -31,6 +31,7 @@ use crate::presence::resource::{Resource, UriRule};
 use crate::presence::subscription::{DialogId, Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::sip::{uri, xml_form};
+use crate::{limited, log};
 use std::cell::{Cell, OnceCell, RefCell};
 
 /// What all processes of the server share.
@@ -45,6 +46,8 @@ pub struct Shared {
     pub publication_writer: &'static SleepLock,
     /// Large fan-outs that wait for a sender process.
     pub senders: &'static Senders,
+    /// Resources for which the sending was broken off.
+    pub interrupted: &'static Interrupted,
     /// A drain under way.
     pub drain: &'static Drain,
     /// The other nodes.
@@ -92,6 +95,8 @@ impl Shared {
     /// Empty tables and locks; call before the processes fork.
     pub fn new(config: &Config) -> Result<Shared, NoMemory> {
         let rule = UriRule { ignore_case: config.ignore_case, seed: config.hash_seed };
+        #[cfg(feature = "fault-injection")]
+        crate::host::fault::install();
         let order = (0..WRITE_ORDERS).map(|_| SleepLock::leak()).collect::<Result<_, _>>()?;
         Ok(Shared {
             tables: Tables::new(rule, config.limits.subscriptions > 0)?,
@@ -99,6 +104,7 @@ impl Shared {
             order,
             publication_writer: SleepLock::leak()?,
             senders: shm::leak(Senders::new()?)?,
+            interrupted: shm::leak(Interrupted::new()?)?,
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
             tombstones: shm::leak(Tombstones::new(rule)?)?,
@@ -125,8 +131,10 @@ pub struct World {
     pub(super) watching: Option<(Resource, Vec<Subscription>)>,
     /// Whoever is not told in the pass under way (database-only mode).
     pub(super) round_sender: Vec<u8>,
-    /// How far this sender process is ahead of the answers.
+    /// How far this process is ahead of the answers.
     pub(super) pace: Option<Pace>,
+    /// The resources for which this entry sends.
+    pub(super) held: HeldQueues,
     /// The reply given, for callers without a message.
     pub reply: Option<(u16, Vec<u8>)>,
 }
@@ -149,6 +157,7 @@ impl World {
             watching: None,
             round_sender: Vec::new(),
             pace: None,
+            held: HeldQueues::new(&process.shared),
             reply: None,
         }
     }
@@ -322,6 +331,7 @@ impl Ports for World {
         documents: &[&[u8]],
         offline: Option<usize>,
     ) -> Option<Vec<u8>> {
+        fault_point!("compose");
         let (user, domain) = uri::split(uri);
         let package_name = self.packages.get(package).name;
         let ask = || self.process.registry.aggregate(package, user, domain, documents, offline);
@@ -509,6 +519,31 @@ impl Ports for World {
             _ => self.happened_to_lane(resource, event),
         }
     }
+    fn interrupted(&mut self, resource: &Resource, unsent: Vec<Outgoing>, why: &str) {
+        let retry = match self.config.subscriptions {
+            SubscriptionMode::Database => false,
+            _ => self.make_due_again(resource, &unsent),
+        };
+        counters::count_many(Counter::NotifyUnsent, unsent.len());
+        let then = if retry { "tried again" } else { "the next change is sent to them" };
+        for outgoing in unsent.iter().take(1) {
+            log!(
+                Error,
+                "panic while NOTIFYs were sent for {}, to {} and {} more ({then}): {why}",
+                log::show(&resource.uri),
+                log::show(&outgoing.subscription.watcher_uri()),
+                unsent.len() - 1,
+            );
+        }
+    }
+    fn may_send_more(&mut self) -> bool {
+        let short = super::senders::memory_is_short();
+        if short {
+            limited!(Warn, "shared memory is short: subscriptions that ran out are ended step by step (option -m)");
+            self.shared.senders.note_left_over();
+        }
+        !short
+    }
     fn begin_round(&mut self, resource: &Resource) -> Option<Round> {
         self.process.registry.begin_pass();
         match self.config.subscriptions {
@@ -528,6 +563,7 @@ impl Ports for World {
     }
 
     fn send_notify(&mut self, outgoing: &Outgoing, headers: &[u8], body: Option<&[u8]>) {
+        fault_point!("notify");
         self.log_notify(outgoing);
         let s = &outgoing.subscription;
         let (local_uri, remote_uri) = (s.local_uri(), s.remote_uri());

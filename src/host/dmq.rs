@@ -99,13 +99,15 @@ pub fn send(channel: Channel, to: &Address, body: &[u8]) -> bool {
 /// The nodes dmq knows, this one among them.
 pub fn nodes() -> Vec<Node> {
     unsafe extern "C" fn take(context: *mut c_void, host: *mut sys::_str, port: u16, active: c_int, local: c_int) {
-        // SAFETY: `context` is the list below, which outlives the call; the host lends the string.
-        unsafe {
-            let list = &mut *(context as *mut Vec<Node>);
-            if let Some(address) = Address::of_raw(host, port) {
-                list.push(Node { address, active: active != 0, local: local != 0 });
+        entry!(take, {
+            // SAFETY: `context` is the list below, which outlives the call; the host lends the string.
+            unsafe {
+                let list = &mut *(context as *mut Vec<Node>);
+                if let Some(address) = Address::of_raw(host, port) {
+                    list.push(Node { address, active: active != 0, local: local != 0 });
+                }
             }
-        }
+        })
     }
     let mut list: Vec<Node> = Vec::new();
     // SAFETY: `take` fits the list it is given, and does not call the host.

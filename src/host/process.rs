@@ -55,23 +55,38 @@ pub fn reserve_workers(count: i32) -> bool {
     }
 }
 
-/// Starts a process that runs `work` for ever; call in `child_init` of the main process.
-pub fn fork_worker(name: &'static CStr, mut work: impl FnMut()) -> bool {
-    // SAFETY: the name lives as long as the module; the child never leaves this function.
-    unsafe {
-        match sys::kr_fork_process(RANK_TIMER, name.as_ptr() as *mut _, 1) {
-            0 => {
-                if sys::kr_cfg_child_init() != 0 {
-                    return false;
-                }
-                loop {
-                    sys::kr_cfg_update();
-                    work();
-                }
-            }
-            pid => pid > 0,
-        }
+/// Starts a process that runs `work` for ever; call in `child_init` of the main process. `false`: there is no process.
+pub fn fork_worker(name: &'static CStr, work: impl FnMut()) -> bool {
+    // SAFETY: the name lives as long as the module, and the process is forked by the main process, as the host wants it.
+    match unsafe { sys::kr_fork_process(RANK_TIMER, name.as_ptr() as *mut _, 1) } {
+        0 => run_worker(work),
+        pid => pid > 0,
     }
+}
+
+/// What the child does. It must never come back to what the main process goes on with: where it cannot run it ends, and the
+/// host stops the server, as after the end of any of its processes.
+fn run_worker(mut work: impl FnMut()) -> ! {
+    // SAFETY: the host's own initialisation of a forked process, called once.
+    if unsafe { sys::kr_cfg_child_init() } != 0 {
+        crate::log!(Error, "a process cannot be initialised, and ends");
+        leave();
+    }
+    loop {
+        let turn = || {
+            // SAFETY: takes over changed settings of the host; no pointer is involved.
+            unsafe { sys::kr_cfg_update() };
+            work();
+        };
+        // A panic that nothing else has caught must not unwind into the code of the main process.
+        crate::caught::guarded("process", (), || sleep_millis(100), turn);
+    }
+}
+
+/// Ends this process at once: none of the main process's own clean-up is done in a child.
+fn leave() -> ! {
+    // SAFETY: never returns, and runs nothing of ours.
+    unsafe { libc::_exit(1) }
 }
 
 /// Sleeps; only in processes of our own.

@@ -35,6 +35,8 @@ impl<T> Lock<T> {
     pub fn lock(&self) -> Guard<'_, T> {
         // SAFETY: `raw` was initialised in `new`.
         unsafe { sys::kr_lock_get(self.raw.get() as *mut _) };
+        #[cfg(feature = "fault-injection")]
+        super::fault::at_lock::<T>();
         Guard { lock: self, not_send: PhantomData }
     }
 }
@@ -103,6 +105,7 @@ impl SleepLock {
                 libc::pthread_mutex_consistent(self.raw.get());
             }
         }
+        fault_point!("lock-sleep");
         SleepGuard { lock: self, not_send: PhantomData }
     }
 }

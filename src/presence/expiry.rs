@@ -19,7 +19,7 @@ pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
         for subscription in &ended {
             say_goodbye(ports, subscription, b"timeout");
         }
-        if ended.len() < BATCH {
+        if ended.len() < BATCH || !ports.may_send_more() {
             return Ok(total);
         }
     }

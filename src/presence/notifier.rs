@@ -16,18 +16,61 @@ use std::borrow::Cow;
 pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
     while let Some(mut round) = ports.begin_round(resource) {
         let mut body = Body::new(resource);
+        let mut failures = Failures::default();
         loop {
             let portion = ports.next_portion(resource, &mut round);
             if portion.is_empty() {
                 break;
             }
             let mut told = Vec::with_capacity(portion.len());
-            for outgoing in &portion {
-                let digest = send(ports, &mut body, &round, outgoing);
+            for outgoing in portion {
+                let Some(digest) = failures.guard(|| send(ports, &mut body, &round, &outgoing)) else {
+                    failures.unsent.push(outgoing);
+                    continue;
+                };
                 let cseq = outgoing.subscription.numbers.local_cseq;
                 told.extend(outgoing.slot.map(|slot| Told { slot, cseq, body: digest }));
             }
             ports.note_told(resource, &told);
+            if failures.are_too_many() {
+                break;
+            }
+        }
+        if !failures.unsent.is_empty() {
+            return ports.interrupted(resource, failures.unsent, &failures.why);
+        }
+    }
+}
+
+/// After so many panics in one pass nothing more is tried in it.
+const MOST_PANICS: u32 = 3;
+
+/// NOTIFYs that panics have kept from being sent: the watcher that causes one does not cost the others theirs.
+#[derive(Default)]
+struct Failures {
+    panics: u32,
+    why: String,
+    unsent: Vec<Outgoing>,
+}
+
+impl Failures {
+    fn are_too_many(&self) -> bool {
+        self.panics >= MOST_PANICS
+    }
+
+    /// What `work` gives; `None` after a panic, and when there were too many.
+    fn guard<T>(&mut self, work: impl FnOnce() -> T) -> Option<T> {
+        if self.are_too_many() {
+            return None;
+        }
+        // What `work` changes is looked at again only by what follows it, and a half-made body is made anew.
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+            Ok(value) => Some(value),
+            Err(panic) => {
+                self.panics += 1;
+                self.why = crate::caught::text(&*panic);
+                None
+            }
         }
     }
 }

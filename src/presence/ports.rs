@@ -277,6 +277,10 @@ pub trait Ports {
     fn next_portion(&mut self, resource: &Resource, round: &mut Round) -> Vec<Outgoing>;
     /// Notes what the subscriptions of a portion were told.
     fn note_told(&mut self, resource: &Resource, told: &[Told]);
+    /// NOTIFYs that a panic has kept from being sent: they become due again, and the resource is let go of.
+    fn interrupted(&mut self, resource: &Resource, unsent: Vec<Outgoing>, why: &str);
+    /// Whether the shared memory allows more NOTIFYs to be under way now.
+    fn may_send_more(&mut self) -> bool;
     /// Sends a NOTIFY.
     fn send_notify(&mut self, outgoing: &Outgoing, headers: &[u8], body: Option<&[u8]>);
 }

@@ -1,0 +1,111 @@
+//! The resources for which an entry from the host sends. Each has its queue marked as busy, so that nobody else sends for it;
+//! what is dropped here without having been let go of, as after a panic, is open again and tried once more by the timer.
+use super::world::Shared;
+use crate::host::shm::{NoMemory, Shm, ShmVec};
+use crate::host::sync::Lock;
+use crate::presence::resource::Resource;
+
+/// How many resources may wait to be tried again; further ones wait for their next change.
+const MOST: usize = 1024;
+
+/// Resources whose sending was broken off, by hash.
+pub struct Interrupted(Lock<ShmVec<u64>>);
+
+impl Interrupted {
+    /// None is; call before the processes fork.
+    pub fn new() -> Result<Interrupted, NoMemory> {
+        let mut list = ShmVec::new_in(Shm);
+        // Room from the start: it is needed when things go wrong.
+        list.try_reserve_exact(MOST).map_err(|_| NoMemory)?;
+        Ok(Interrupted(Lock::new(list)))
+    }
+
+    fn add(&self, hash: u64) {
+        let mut list = self.0.lock();
+        if list.len() < MOST && !list.contains(&hash) {
+            list.push(hash);
+        }
+    }
+
+    /// One that waits, taken off the list.
+    pub fn take(&self) -> Option<u64> {
+        self.0.lock().pop()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What this entry holds.
+pub struct HeldQueues {
+    shared: &'static Shared,
+    hashes: Vec<u64>,
+    /// What breaks off now was broken off before: it waits for the next change.
+    tries_again: bool,
+}
+
+impl HeldQueues {
+    /// Nothing is held.
+    pub fn new(shared: &'static Shared) -> HeldQueues {
+        HeldQueues { shared, hashes: Vec::new(), tries_again: false }
+    }
+
+    /// From now on nothing is tried a third time.
+    pub fn trying_again(&mut self) {
+        self.tries_again = true;
+    }
+
+    /// Whether what breaks off now is tried again.
+    pub fn may_try_again(&self) -> bool {
+        !self.tries_again
+    }
+
+    /// The queue of this resource was marked as busy for this entry.
+    pub fn hold(&mut self, hash: u64) {
+        self.hashes.push(hash);
+    }
+
+    /// The queue was opened, or handed to another process.
+    pub fn forget(&mut self, hash: u64) {
+        if let Some(at) = self.hashes.iter().rposition(|held| *held == hash) {
+            self.hashes.swap_remove(at);
+        }
+    }
+
+    /// Opens the queue of a resource and leaves it as one for which something is due.
+    pub fn break_off(&mut self, resource: &Resource) {
+        self.forget(resource.hash);
+        self.open(resource.hash);
+    }
+
+    fn open(&self, hash: u64) {
+        if let Some(lane) = self.shared.tables.shard(hash).lane_by_hash(hash) {
+            lane.busy = false;
+            lane.pending = true;
+            // The list of the watchers that changed went with what was broken off.
+            lane.full = true;
+        }
+        if !self.tries_again {
+            self.shared.interrupted.add(hash);
+        }
+    }
+}
+
+impl Drop for HeldQueues {
+    fn drop(&mut self) {
+        for hash in std::mem::take(&mut self.hashes) {
+            // Which of its watchers were counted up and sent nothing is not known: all hear of the state once more.
+            if let Some(lane) = self.shared.tables.shard(hash).lane_by_hash(hash) {
+                lane.generation = lane.generation.wrapping_add(1);
+            }
+            self.open(hash);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Where a panic ends: the one macro every C entry is written with, and what a panic that was caught has said.
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a panic inside an entry becomes: one log line, and the entry's own error value. `on_panic` may do something about it,
+/// such as answering a request; when that panics, too, `fallback` is what the host gets.
+pub fn guarded<T>(name: &str, fallback: T, on_panic: impl FnOnce() -> T, work: impl FnOnce() -> T) -> T {
+    // What an entry has set for a while is reset by guards.
+    let panic = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(value) => return value,
+        Err(panic) => panic,
+    };
+    complain(name, panic);
+    match catch_unwind(AssertUnwindSafe(on_panic)) {
+        Ok(value) => value,
+        Err(again) => {
+            complain(name, again);
+            fallback
+        }
+    }
+}
+
+/// One line in the log. Formatting it must not be what lets a panic out.
+fn complain(name: &str, panic: Box<dyn Any + Send>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        crate::limited!(Error, "panic in {name}: {}", text(&*panic));
+    }));
+    // The value of a panic may panic when it is dropped.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(move || drop(panic))) {
+        std::mem::forget(again);
+    }
+}
+
+/// The text of a panic, at most 200 characters of it.
+pub fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_string())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no text".into());
+    text.chars().take(200).collect()
+}
+
+/// The body of a C entry: its name, what it returns after a panic, what is done after a panic before that (if anything), what it
+/// does. The function around it is written out, so that cbindgen sees its signature.
+macro_rules! entry {
+    ($name:ident, $body:block) => {
+        entry!($name, (), $body)
+    };
+    ($name:ident, $fallback:expr, $body:block) => {
+        $crate::caught::guarded(stringify!($name), $fallback, || $fallback, move || $body)
+    };
+    ($name:ident, $fallback:expr, after a panic $on_panic:expr, $body:block) => {
+        $crate::caught::guarded(stringify!($name), $fallback, || $on_panic, move || $body)
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::guarded;
+
+    #[test]
+    fn no_panic_leaves_an_entry() {
+        assert_eq!(guarded("fine", -1, || -2, || 1), 1);
+        assert_eq!(guarded("once", -1, || -2, || panic!("asked for by the test")), -2);
+        assert_eq!(guarded("twice", -1, || panic!("a second one"), || panic!("asked for by the test")), -1);
+        let odd = || std::panic::panic_any(Bomb);
+        assert_eq!(guarded("a value that panics", -1, || -2, odd), -2);
+    }
+
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The points at which test builds can be made to fail (`host/fault.rs`).
+
+/// A point at which test builds can be made to fail; nothing in others.
+macro_rules! fault_point {
+    ($name:literal) => {
+        #[cfg(feature = "fault-injection")]
+        $crate::host::fault::at($name);
+    };
+}

@@ -1,0 +1,77 @@
+"""A panic in the middle of sending costs nobody a state: whoever was not told is told soon, and later changes go on."""
+import pytest
+
+from conftest import MODES
+from kit.sip import pidf
+from test_faults import faulty_modules  # noqa: F401  (a fixture)
+
+LANES = ["memory", "write-through"]
+
+
+def told(watches, note, seconds=4.0):
+    """Whether each of them has heard of a document with this note as its last one."""
+    for watch in watches:
+        count = 0
+        while count < 20 and not (watch.notifies and note in watch.notifies[-1].text):
+            watch.client.quiet(seconds / 20)
+            count += 1
+    return [watch.notifies[-1].text.count(note) == 1 for watch in watches]
+
+
+@pytest.mark.suite("T1")
+@pytest.mark.parametrize("point", ["compose", "notify", "portion", "round"])
+@pytest.mark.parametrize("mode", LANES)
+def test_a_panic_while_sending_mutes_nobody(faulty_modules, ours, phones, mode, point):  # noqa: F811
+    server = ours(workers=2, **MODES[mode])
+    alice = phones(server, "alice")
+    watches = [phones(server, "w%d" % n).subscribe(alice.uri) for n in range(3)]
+    etag = alice.publish(body=pidf(note="first")).get("SIP-ETag")
+    assert told(watches, "first") == [True] * 3
+    etag = alice.publish(body=pidf(note="second"), etag=etag, extra=["X-Fault: panic-at-%s" % point]).get("SIP-ETag", etag)
+    assert told(watches, "second") == [True] * 3, "the timer sends what was broken off\n" + server.log()[-2000:]
+    reply = alice.publish(body=pidf(note="third"), etag=etag)
+    assert reply.code == 200
+    assert told(watches, "third") == [True] * 3
+    assert all(watch.refresh().code == 200 for watch in watches) and server.alive()
+    # The sequence numbers have only gone up.
+    for watch in watches:
+        numbers = [n.cseq for n in watch.notifies]
+        assert numbers == sorted(set(numbers)), numbers
+
+
+@pytest.mark.suite("T1")
+def test_a_panic_that_always_comes_is_tried_twice(faulty_modules, ours, phones):  # noqa: F811
+    server = ours(workers=1, **MODES["memory"])
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    watch = bob.subscribe(alice.uri)
+    watch.wait(1)
+    etag = alice.publish(body=pidf(note="first"), extra=["X-Fault: panic-at-compose*2"]).get("SIP-ETag")
+    bob.quiet(2.5)
+    assert len(watch.notifies) == 1
+    assert server.log().count("panic while NOTIFYs were sent") == 2
+    alice.publish(body=pidf(note="second"), etag=etag)
+    assert told([watch], "second") == [True]
+
+
+@pytest.mark.suite("T1")
+@pytest.mark.parametrize("point", ["notify", "portion"])
+def test_a_panic_in_a_sender_process_mutes_nobody(faulty_modules, ours, phones, point):  # noqa: F811
+    server = ours(workers=2, **MODES["memory"])
+    alice, crowd = phones(server, "alice"), phones(server, "crowd")
+    watches = [crowd.subscribe(alice.uri) for _ in range(80)]
+    etag = alice.publish(body=pidf(note="first"), extra=["X-Fault: panic-at-%s" % point]).get("SIP-ETag")
+    assert told(watches, "first") == [True] * 80, server.log()[-2000:]
+    alice.publish(body=pidf(note="second"), etag=etag)
+    assert told(watches, "second") == [True] * 80
+
+
+@pytest.mark.suite("T1")
+@pytest.mark.parametrize("point", ["compose", "notify"])
+def test_in_the_database_the_next_change_goes_on(faulty_modules, ours, phones, point):  # noqa: F811
+    server = ours(workers=1, **MODES["database-only"])
+    alice = phones(server, "alice")
+    watches = [phones(server, "w%d" % n).subscribe(alice.uri) for n in range(3)]
+    etag = alice.publish(body=pidf(note="first"), extra=["X-Fault: panic-at-%s" % point]).get("SIP-ETag")
+    assert sum(told(watches, "first", 1.0)) >= 2, "the panic of one watcher's NOTIFY costs the others nothing"
+    alice.publish(body=pidf(note="second"), etag=etag)
+    assert told(watches, "second") == [True] * 3
