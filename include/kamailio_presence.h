@@ -47,10 +47,8 @@ int kr_presence_has_subscribers(sip_msg_t *msg, const str *presentity, const str
 // Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.
 int kr_presence_mod_init(const kr_presence_params_t *params);
 
-// The value of `$notify_reply(...)`: `$null` outside of `event_route[presence:notify-reply]` and after a timeout.
-int kr_presence_pv_get_notify_reply(sip_msg_t *msg,
-                                    pv_param_t *param,
-                                    pv_value_t *result);
+// The value of `$notify_reply(...)`: `$null` outside of `event_route[presence:notify-reply]`.
+int kr_presence_pv_get_notify_reply(sip_msg_t *msg, pv_param_t *param, pv_value_t *result);
 
 // The value of `$presence_status`.
 int kr_presence_pv_get_status(sip_msg_t *msg, pv_param_t *param, pv_value_t *result);

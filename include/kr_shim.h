@@ -113,8 +113,9 @@ void kr_dmq_node_address(dmq_node_t *node, str *host, unsigned short *port);
 
 /* routes and variables */
 int kr_event_route(const char *name);
-int kr_run_event_route(int route, struct sip_msg *msg);
-struct sip_msg *kr_faked_msg(void);
+int kr_run_event_route(int route, struct cell *cell);
+struct sip_msg *kr_make_reply(const char *text, int len);
+void kr_free_reply(struct sip_msg *msg);
 int kr_xavp_int(str *root, char *name, int *value);
 int kr_pv_null(struct sip_msg *msg, pv_param_t *param, pv_value_t *res);
 int kr_pv_str(struct sip_msg *msg, pv_param_t *param, pv_value_t *res, str *value);

@@ -30,6 +30,7 @@ mod fault_point;
 #[allow(missing_docs)]
 pub mod abi;
 pub mod bridge;
+pub mod for_a_while;
 pub mod host;
 pub mod presence;
 pub mod pua;

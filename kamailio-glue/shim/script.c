@@ -1,7 +1,8 @@
 /* Event routes, pseudo-variables, xavps. */
 #include "kr_shim.h"
 #include "core/action.h"
-#include "core/fmsg.h"
+#include "core/msg_translator.h"
+#include "core/receive.h"
 #include "core/route.h"
 #include "core/xavp.h"
 
@@ -13,21 +14,41 @@ int kr_event_route(const char *name)
 	return route;
 }
 
-int kr_run_event_route(int route, struct sip_msg *msg)
+/* Runs a route on the request of a transaction of ours, read from the bytes that were sent. -1 when they cannot be read. */
+int kr_run_event_route(int route, struct cell *cell)
 {
-	struct run_act_ctx ctx;
+	struct sip_msg msg;
 	int previous = get_route_type();
-	int result;
-	set_route_type(EVENT_ROUTE);
-	init_run_actions_ctx(&ctx);
-	result = run_actions(&ctx, event_rt.rlist[route], msg);
+	if(cell->uac == NULL || cell->uac[0].request.buffer == NULL
+			|| build_sip_msg_from_buf(&msg, cell->uac[0].request.buffer, cell->uac[0].request.buffer_len, inc_msg_no()) < 0)
+		return -1;
+	set_route_type(LOCAL_ROUTE);
+	run_top_route(event_rt.rlist[route], &msg, NULL);
 	set_route_type(previous);
-	return result;
+	free_sip_msg(&msg);
+	return 0;
 }
 
-struct sip_msg *kr_faked_msg(void)
+/* A reply for scripts to look at; the text lies behind the message. NULL when it cannot be made. */
+struct sip_msg *kr_make_reply(const char *text, int len)
 {
-	return faked_msg_next();
+	struct sip_msg *msg = pkg_malloc(sizeof(*msg) + len + 1);
+	char *copy;
+	if(msg == NULL)
+		return NULL;
+	copy = (char *)(msg + 1);
+	memcpy(copy, text, len);
+	copy[len] = 0;
+	if(build_sip_msg_from_buf(msg, copy, len, inc_msg_no()) == 0)
+		return msg;
+	pkg_free(msg);
+	return NULL;
+}
+
+void kr_free_reply(struct sip_msg *msg)
+{
+	free_sip_msg(msg);
+	pkg_free(msg);
 }
 
 int kr_xavp_int(str *root, char *name, int *value)

@@ -6,14 +6,16 @@ use super::presence_start::{restore, start, start_notifiers, start_senders};
 use super::state;
 use crate::bridge::counters;
 use crate::bridge::world::{World, take_kept};
+use crate::for_a_while::ForAWhile;
 use crate::host::bytes::view_ptr;
 use crate::host::shm::Ticket;
+use crate::host::tm::Answer;
 use crate::host::{log, process, script, tm};
-use crate::log;
 use crate::presence::error::Failure;
 use crate::presence::expiry;
 use crate::presence::subscription::DialogId;
 use crate::sys;
+use crate::{limited, log};
 use std::ffi::{c_int, c_uint, c_void};
 
 /// Removes what has ended, writes what is not written: what the timers do, at once.
@@ -85,10 +87,14 @@ fn run_notify_reply(world: &mut World, dialog: DialogId<'_>, done: &tm::Complete
     let kept = take_kept(done.ticket);
     let Some(route) = process.notify_reply.get().filter(script::EventRoute::exists) else { return false };
     let found = kept.or_else(|| world.find_subscription(dialog).ok().flatten());
-    let before = process.last_subscription.replace(found.filter(|_| process.config.subs_variable));
-    let reply = if tm::is_faked(done.reply) { std::ptr::null_mut() } else { done.reply };
-    super::presence_variables::with_notify_reply(reply, || route.run(std::ptr::null_mut()));
-    process.last_subscription.replace(before);
+    let shown = found.filter(|_| process.config.subs_variable);
+    let _shown = ForAWhile::set(&process.last_subscription, shown);
+    let answer = Answer::of(done);
+    super::presence_variables::with_notify_reply(answer.raw(), || {
+        if !route.run_on_request(done) {
+            limited!(Error, "event_route[presence:notify-reply] is not run: the NOTIFY cannot be read again");
+        }
+    });
     let xavp = process.config.xavp;
     !xavp.is_empty() && script::xavp_int(xavp, c"delete_subscription") == Some(1)
 }

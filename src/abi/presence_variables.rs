@@ -1,6 +1,7 @@
 //! `$subs(attr)` and `$notify_reply(pv)`.
 use super::c_types::{pv_param_t, pv_spec_t, pv_value_t, sip_msg_t, str_t};
 use super::state;
+use crate::for_a_while::ForAWhile;
 use crate::host::bytes::{lend, view_ptr};
 use crate::host::pv::PvResult;
 use crate::presence::subscription::{Field, Subscription};
@@ -81,7 +82,7 @@ thread_local! {
     /// Texts handed to the script last; it reads them before it asks for many more.
     static SHOWN: RefCell<[Vec<u8>; 8]> = const { RefCell::new([const { Vec::new() }; 8]) };
     static NEXT: Cell<usize> = const { Cell::new(0) };
-    static NOTIFY_REPLY: Cell<*mut sys::sip_msg> = const { Cell::new(std::ptr::null_mut()) };
+    static NOTIFY_REPLY: RefCell<*mut sys::sip_msg> = const { RefCell::new(std::ptr::null_mut()) };
 }
 
 /// Keeps a text until some more have been shown.
@@ -96,9 +97,10 @@ fn keep(text: Vec<u8>) -> &'static [u8] {
 
 /// Runs `work` while `$notify_reply` shows `reply`.
 pub(super) fn with_notify_reply(reply: *mut sys::sip_msg, work: impl FnOnce()) {
-    let before = NOTIFY_REPLY.replace(reply);
-    work();
-    NOTIFY_REPLY.set(before);
+    NOTIFY_REPLY.with(|place| {
+        let _shown = ForAWhile::set(place, reply);
+        work();
+    });
 }
 
 /// Parses the name inside `$subs(...)`: 0, or -1 for an unknown attribute.
@@ -157,7 +159,7 @@ pub unsafe extern "C" fn kr_presence_pv_parse_notify_reply(spec: *mut pv_spec_t,
     })
 }
 
-/// The value of `$notify_reply(...)`: `$null` outside of `event_route[presence:notify-reply]` and after a timeout.
+/// The value of `$notify_reply(...)`: `$null` outside of `event_route[presence:notify-reply]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_pv_get_notify_reply(
     msg: *mut sip_msg_t,
@@ -167,7 +169,7 @@ pub unsafe extern "C" fn kr_presence_pv_get_notify_reply(
     entry!(kr_presence_pv_get_notify_reply, -1, {
         // SAFETY: arguments of the host's getter; the parser stored the inner variable.
         unsafe {
-            let reply = NOTIFY_REPLY.get();
+            let reply = NOTIFY_REPLY.with_borrow(|reply| *reply);
             if reply.is_null() {
                 return PvResult::new(msg, param, result).null();
             }

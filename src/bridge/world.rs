@@ -16,6 +16,7 @@ use super::tombstones::Tombstones;
 use super::trust::Trusted;
 use super::unreadable::{self, Unreadable};
 use super::versions::with_version;
+use crate::for_a_while::ForAWhile;
 use crate::host::msg::SipMsg;
 use crate::host::shm::{self, NoMemory, Ticket};
 use crate::host::sync::SleepLock;
@@ -589,9 +590,10 @@ impl Ports for World {
             (Some(shown), Occasion::Unsubscribe | Occasion::Ended) if keeps => keep_for_reply(shown),
             _ => Ticket::NONE,
         };
-        let before = self.process.last_subscription.replace(shown);
-        let sent = tm::send_in_dialog(&request, Some(self.process.on_completed), kept);
-        self.process.last_subscription.replace(before);
+        let sent = {
+            let _shown = ForAWhile::set(&self.process.last_subscription, shown);
+            tm::send_in_dialog(&request, Some(self.process.on_completed), kept)
+        };
         if let Some(pace) = &mut self.pace {
             pace.step(self.shared.senders);
         }

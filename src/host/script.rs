@@ -1,5 +1,6 @@
 //! Event routes and xavps.
 use super::bytes::lend;
+use super::tm;
 use crate::sys;
 use std::ffi::CStr;
 
@@ -21,15 +22,10 @@ impl EventRoute {
         self.index >= 0
     }
 
-    /// Runs the route on a message of the host, or on a faked one when `msg` is null.
-    pub fn run(&self, msg: *mut sys::sip_msg) {
-        // SAFETY: the host's own faked message, or one that the caller holds.
-        unsafe {
-            let msg = if msg.is_null() { sys::kr_faked_msg() } else { msg };
-            if !msg.is_null() {
-                sys::kr_run_event_route(self.index, msg);
-            }
-        }
+    /// Runs the route on the request of a completed transaction, as it was sent. `false` when that cannot be read again.
+    pub fn run_on_request(&self, done: &tm::Completed<'_>) -> bool {
+        // SAFETY: tm keeps the transaction alive while `done` lives, and the index is that of a route of the configuration.
+        unsafe { sys::kr_run_event_route(self.index, done.cell()) >= 0 }
     }
 }
 

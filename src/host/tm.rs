@@ -48,6 +48,7 @@ pub struct InDialog<'a> {
 
 /// A completed transaction of ours: its dialog and the answer.
 pub struct Completed<'a> {
+    cell: *mut sys::cell,
     /// From, To, Call-ID and CSeq as tm keeps them: read when somebody asks.
     headers: [&'a [u8]; 4],
     /// The final status; 408 when nothing came.
@@ -59,6 +60,11 @@ pub struct Completed<'a> {
 }
 
 impl<'a> Completed<'a> {
+    /// The transaction.
+    pub(super) fn cell(&self) -> *mut sys::cell {
+        self.cell
+    }
+
     /// Our tag (From).
     pub fn local_tag(&self) -> &'a [u8] {
         tag_of(self.headers[0])
@@ -183,6 +189,7 @@ pub unsafe fn completed<'a>(cell: *mut sys::cell, params: *mut sys::tmcb_params)
         let (mut from, mut to, mut call_id, mut cseq) = (null(), null(), null(), null());
         sys::kr_tm_cell_ids(cell, &mut from, &mut to, &mut call_id, &mut cseq);
         Some(Completed {
+            cell,
             headers: [view(&from), view(&to), view(&call_id), view(&cseq)],
             code: params.code,
             reply: params.rpl,
@@ -208,4 +215,43 @@ pub unsafe fn reply_of<'a>(reply: *mut sys::sip_msg) -> Option<SipMsg<'a>> {
 /// Whether a transaction ended without a reply message.
 pub fn is_faked(reply: *mut sys::sip_msg) -> bool {
     reply.is_null() || reply as isize == -1
+}
+
+/// The answer to a request of ours as scripts see it: the message that came, or one that says that none did.
+pub struct Answer {
+    raw: *mut sys::sip_msg,
+    is_made: bool,
+}
+
+impl Answer {
+    /// That of a completed transaction.
+    pub fn of(done: &Completed<'_>) -> Answer {
+        if !is_faked(done.reply) {
+            return Answer { raw: done.reply, is_made: false };
+        }
+        // The phrase is the one that scripts know.
+        let mut text = format!("SIP/2.0 {} TIMEOUT\r\nVia: SIP/2.0/UDP 127.0.0.1\r\n", done.code).into_bytes();
+        for header in done.headers {
+            text.extend_from_slice(header.trim_ascii());
+            text.extend_from_slice(if header.starts_with(b"CSeq") { b" NOTIFY\r\n" } else { b"\r\n" });
+        }
+        text.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+        // SAFETY: the host copies the text into a message of its own, or gives null.
+        let raw = unsafe { sys::kr_make_reply(text.as_ptr() as *const _, text.len() as i32) };
+        Answer { raw, is_made: !raw.is_null() }
+    }
+
+    /// For the host; null where no message could be made.
+    pub fn raw(&self) -> *mut sys::sip_msg {
+        self.raw
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.is_made {
+            // SAFETY: made by `kr_make_reply` and given back once.
+            unsafe { sys::kr_free_reply(self.raw) };
+        }
+    }
 }
