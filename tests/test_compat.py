@@ -209,9 +209,9 @@ def test_a_uri_without_a_user(both):
 def test_a_late_state(both):
     def scenario(server, phone, trace):
         alice, bob = phone("alice"), phone("bob")
-        etag = alice.publish(body=dialog_info("confirmed", alice.user), **DIALOG).get("SIP-ETag")
-        etag = alice.publish(body=dialog_info("terminated", alice.user), etag=etag, **DIALOG).get("SIP-ETag")
-        late = alice.publish(body=dialog_info("early", alice.user), etag=etag, **DIALOG)
+        etag = alice.publish(body=dialog_info("confirmed", alice.user, version=1), **DIALOG).get("SIP-ETag")
+        etag = alice.publish(body=dialog_info("terminated", alice.user, version=2), etag=etag, **DIALOG).get("SIP-ETag")
+        late = alice.publish(body=dialog_info("early", alice.user, version=0), etag=etag, **DIALOG)
         trace.note("late", late.code)
         watch = bob.subscribe(alice.uri, event="dialog")
         watch.wait(1)
