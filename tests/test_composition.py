@@ -67,6 +67,24 @@ def test_each_call_of_a_constant_dialog_id_is_shown(ours, phones, mode, call):
     assert lamp.publish(expires=0).code == 200
 
 
+def test_the_next_call_on_stock_and_on_ours(both):
+    """Stock drops the state after an end and gives a tag that is not good: the lamp hangs until the publisher begins anew."""
+    def scenario(server, phone, trace):
+        alice, bob, etag = phone("alice"), phone("bob"), None
+        watch = bob.subscribe(alice.uri, event="dialog")
+        watch.wait(1)
+        for number, state in enumerate("confirmed terminated early confirmed".split()):
+            reply = alice.publish(body=dialogs(("x", state)), etag=etag, **DIALOG)
+            trace.note("%d code" % number, reply.code)
+            etag = reply.get("SIP-ETag", etag)
+            bob.quiet(0.2)
+            trace.note("%d shown" % number, seen(watch.notifies[-1]))
+
+    both(scenario, workers=1, **MODES["memory"], different={
+        "2 shown": ("a new call", lambda text: text == "{'x': 'early'}"), "3 code": ("the tag is good", lambda text: text == "200"),
+        "3 shown": ("a new call", lambda text: text == "{'x': 'confirmed'}")})
+
+
 SIP_DIALOG = ' call-id="c" local-tag="l" remote-tag="r"'
 
 
@@ -189,6 +207,19 @@ def test_the_door_takes_what_the_package_reads(both):
          different={**accepts, "entities": ("nothing in a document grows", lambda code: code == "415")})
 
 
+def test_documents_in_wide_characters_become_utf_8(ours, phones):
+    server = ours(workers=1, **MODES["write-through"])
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    text = '<?xml version="1.0" encoding="%s"?>\n' + pidf(tuple_id="caf\u00e9").split("?>", 1)[-1].strip()
+    assert alice.publish(body=(text % "UTF-16").encode("utf-16")).code == 200
+    assert alice.publish(body=(text % "UTF-8").encode() + b"\n\0").code == 200
+    for row in server.rows("presentity"):
+        body = row["body"] if isinstance(row["body"], str) else row["body"].decode("utf-8")
+        assert "caf\u00e9" in body and "UTF-8" in body and "\0" not in body
+    watch = bob.subscribe(alice.uri)
+    assert "caf\u00e9" in watch.wait(1)[0].text
+
+
 PACKAGES = {
     "presence": ("presence", "application/pidf+xml"), "dialog": ("dialog", "application/dialog-info+xml"),
     "dialog;sla": ("dialog;sla", "application/dialog-info+xml"), "conference": ("conference", "application/conference-info+xml"),
@@ -300,12 +331,14 @@ def test_what_the_script_sees_and_who_may_send(both):
         publish("form", body="<presence")
         for number, sender in enumerate(("none", "not a uri", "sip:", "<sip:x@y>", "sip:x@y", "tel:+49301")):
             publish("sender %d" % number, body=pidf(), extra=["X-Sender: " + sender])
+        publish("sender too long", body=pidf(), extra=["X-Sender: sip:%s@y" % ("x" * 260)])
         publish("remove", etag=etag, expires=0)
 
     route = 'if ($hdr(X-Sender) == $null) { handle_publish(); $var(rc) = $rc; }' \
             ' else if ($hdr(X-Sender) == "none") { handle_publish(""); $var(rc) = $rc; }' \
             ' else { handle_publish("$hdr(X-Sender)"); $var(rc) = $rc; } xlog("L_NOTICE", "result $var(rc) of $ci\\n")'
-    both(scenario, workers=1, publish=route, **MODES["write-through"])
+    both(scenario, workers=1, publish=route, **MODES["write-through"], different={
+        "sender too long": ("the request is bad, not the server", lambda text: text == "(400, ['-1'])")})
 
 
 def test_what_is_stored_never_reads_as_removed(ours, phones):

@@ -6,7 +6,7 @@ use super::unwritten::Unwritten;
 use super::world::World;
 use crate::host::db::{Connection, DbError};
 use crate::host::shm::{NoMemory, Shm, ShmVec};
-use crate::presence::config::PublicationMode;
+use crate::presence::config::{PublicationMode, SubscriptionMode};
 use crate::presence::error::StoreError;
 use crate::presence::order::Order;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication, Stored};
@@ -184,6 +184,7 @@ impl World {
             return Ok((Applied::NoMatch, Vec::new()));
         }
         let lane = shard.lane_or_new(rule, resource, Documents::Known(ShmVec::new_in(Shm)))?;
+        let watched = self.config.subscriptions == SubscriptionMode::Database || !lane.members.is_empty();
         let Documents::Known(list) = &mut lane.documents else { return Ok((Applied::NoMatch, Vec::new())) };
         let mut rows = Vec::new();
         let applied = match (Plan::of(list, change), change) {
@@ -238,9 +239,14 @@ impl World {
                 return Ok((Applied::Modified { changed: false }, Vec::new()));
             }
             (Plan::Modify { at, keeps }, Change::Modify(modification)) => {
-                let mut document = list[at].to_private();
-                let with_body = document.modify(modification, keeps);
-                let mut fresh = SharedPublication::new(&document)?;
+                // The old body is not copied where a new one takes its place.
+                let body = modification.body.as_ref().filter(|_| keeps == Keeps::Nothing);
+                let mut document = if body.is_some() { list[at].without_body() } else { list[at].to_private() };
+                document.renew(modification, keeps);
+                let mut fresh = match body {
+                    Some(body) => SharedPublication::with_body(&document, body, &modification.dialogs)?,
+                    None => SharedPublication::new(&document)?,
+                };
                 if waits(&document.ruid) {
                     fresh.unwritten = list[at].unwritten.changed();
                 }
@@ -252,7 +258,8 @@ impl World {
                     list.push(fresh);
                 }
                 if wants_row(&document.ruid) {
-                    rows.push(update(&modification.etag, document, with_body));
+                    document.body.extend_from_slice(body.map(Vec::as_slice).unwrap_or_default());
+                    rows.push(update(&modification.etag, document, body.is_some()));
                 }
                 Applied::Modified { changed: keeps == Keeps::Nothing }
             }
@@ -261,7 +268,8 @@ impl World {
                     lane.gone.try_reserve(1)?;
                 }
                 let old = list.remove(at);
-                let gone = old.to_private();
+                // Its body is shown once more, if anybody watches.
+                let gone = if watched { old.to_private() } else { old.without_body() };
                 left.push(old);
                 if wants_row(&gone.ruid) {
                     rows.push(RowChange::Delete(etag.clone()));
@@ -271,7 +279,7 @@ impl World {
             _ => return Ok((Applied::NoMatch, Vec::new())),
         };
         let buried: Vec<_> = match self.config.replicates {
-            true => left.iter().map(SharedPublication::to_private).collect(),
+            true => left.iter().map(SharedPublication::without_body).collect(),
             false => Vec::new(),
         };
         for old in left {

@@ -27,17 +27,22 @@ pub struct SharedPublication {
 impl SharedPublication {
     /// A copy in shared memory.
     pub fn new(publication: &Publication) -> Result<SharedPublication, NoMemory> {
-        let parts = [&publication.etag, &publication.ruid, &publication.sender, &publication.body];
+        SharedPublication::with_body(publication, &publication.body, &publication.dialogs)
+    }
+
+    /// A copy in shared memory, with another body.
+    pub fn with_body(publication: &Publication, body: &[u8], dialogs: &Dialogs) -> Result<SharedPublication, NoMemory> {
+        let parts = [&publication.etag, &publication.ruid, &publication.sender, body];
         let mut ends = [0; 4];
         let mut length = 0;
         for (part, end) in parts.iter().zip(&mut ends) {
             length += part.len() as u32;
             *end = length;
         }
-        let bytes = shm::concat(&parts.map(Vec::as_slice))?;
+        let bytes = shm::concat(&parts)?;
         let mut marks = ShmVec::new_in(Shm);
-        marks.try_reserve_exact(publication.dialogs.marks.len()).map_err(|_| NoMemory)?;
-        marks.extend_from_slice(&publication.dialogs.marks);
+        marks.try_reserve_exact(dialogs.marks.len()).map_err(|_| NoMemory)?;
+        marks.extend_from_slice(&dialogs.marks);
         Ok(SharedPublication {
             bytes,
             ends: [ends[0], ends[1], ends[2]],
@@ -45,7 +50,7 @@ impl SharedPublication {
             received_at: publication.received_at,
             priority: publication.priority,
             marks,
-            dialogs: publication.dialogs.sum,
+            dialogs: dialogs.sum,
             unwritten: Unwritten::Nothing,
         })
     }
@@ -68,15 +73,20 @@ impl SharedPublication {
 
     /// A private copy.
     pub fn to_private(&self) -> Publication {
+        let dialogs = Dialogs { marks: self.marks.to_vec(), sum: self.dialogs };
+        Publication { body: self.body().to_vec(), dialogs, ..self.without_body() }
+    }
+
+    /// A private copy of all but the body, and of what is known of it.
+    pub fn without_body(&self) -> Publication {
         Publication {
             etag: self.part(0).to_vec(),
             ruid: self.part(1).to_vec(),
             sender: self.part(2).to_vec(),
-            body: self.part(3).to_vec(),
             expires_at: self.expires_at,
             received_at: self.received_at,
             priority: self.priority,
-            dialogs: Dialogs { marks: self.marks.to_vec(), sum: self.dialogs },
+            ..Publication::default()
         }
     }
 }

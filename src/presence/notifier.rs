@@ -15,7 +15,7 @@ use std::borrow::Cow;
 /// Sends what is due for a resource until nothing is. The caller was told to by [`Ports::happened`].
 pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
     while let Some(mut round) = ports.begin_round(resource) {
-        let mut body = Body::new(resource);
+        let (mut body, mut digests) = (Body::new(resource), Digest::default());
         let mut failures = Failures::default();
         loop {
             let portion = ports.next_portion(resource, &mut round);
@@ -24,7 +24,8 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
             }
             let mut told = Vec::with_capacity(portion.len());
             for outgoing in portion {
-                let Some(digest) = failures.guard(|| send(ports, &mut body, &round, &outgoing)) else {
+                let sent = failures.guard(|| send(ports, &mut body, &mut digests, &round, &outgoing));
+                let Some(digest) = sent else {
                     failures.unsent.push(outgoing);
                     continue;
                 };
@@ -79,7 +80,7 @@ impl Failures {
 pub fn send_alone<P: Ports>(ports: &mut P, outgoing: &Outgoing) {
     let uri = outgoing.subscription.get(Field::PresUri).to_vec();
     let resource = ports.uri_rule().resource(&uri, outgoing.subscription.numbers.event);
-    send(ports, &mut Body::new(&resource), &Round::default(), outgoing);
+    send(ports, &mut Body::new(&resource), &mut Digest::default(), &Round::default(), outgoing);
 }
 
 /// The composed document of a resource as it is now.
@@ -187,7 +188,7 @@ fn watchers_of<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) 
 }
 
 /// Sends one NOTIFY; returns the CRC-32 of its body.
-fn send<P: Ports>(ports: &mut P, body: &mut Body<'_>, round: &Round, outgoing: &Outgoing) -> u32 {
+fn send<P: Ports>(ports: &mut P, body: &mut Body<'_>, digests: &mut Digest, round: &Round, outgoing: &Outgoing) -> u32 {
     let subscription = &outgoing.subscription;
     let package = *ports.packages().get(subscription.numbers.event);
     let content = if !entitled(subscription, outgoing.occasion) {
@@ -202,7 +203,25 @@ fn send<P: Ports>(ports: &mut P, body: &mut Body<'_>, round: &Round, outgoing: &
     }
     let headers = headers(ports, subscription, &package, content.is_some());
     ports.send_notify(outgoing, &headers, content.as_deref());
-    content.as_deref().map_or(0, crc32fast::hash)
+    content.map_or(0, |content| digests.of(content))
+}
+
+/// The CRC-32 of the body that most watchers of a pass get: it stays in its place while the pass lasts, and is read once.
+#[derive(Default)]
+struct Digest {
+    place: Option<(*const u8, usize)>,
+    crc: u32,
+}
+
+impl Digest {
+    fn of(&mut self, content: Cow<'_, [u8]>) -> u32 {
+        let Cow::Borrowed(shared) = content else { return crc32fast::hash(&content) };
+        let place = Some((shared.as_ptr(), shared.len()));
+        if self.place != place {
+            (self.place, self.crc) = (place, crc32fast::hash(shared));
+        }
+        self.crc
+    }
 }
 
 /// `send_fast_notify` 0: some phones do not understand a first NOTIFY without a body. As in stock, packages whose watchers are

@@ -340,8 +340,17 @@ pub fn changes_of(etag: &[u8]) -> u32 {
 impl Publication {
     /// Applies a modification, `true` when its body is another one now.
     pub fn modify(&mut self, change: &Modification, keeps: Keeps) -> bool {
+        self.renew(change, keeps);
+        let Some(body) = change.body.as_ref().filter(|_| keeps == Keeps::Nothing) else { return false };
+        self.body.clone_from(body);
+        self.dialogs = change.dialogs.clone();
+        true
+    }
+
+    /// Applies a modification to all but the body and what is known of it.
+    pub fn renew(&mut self, change: &Modification, keeps: Keeps) {
         if keeps == Keeps::Everything {
-            return false;
+            return;
         }
         self.etag.clone_from(&change.new_etag);
         self.expires_at = change.expires_at;
@@ -353,12 +362,7 @@ impl Publication {
         }
         if keeps == Keeps::Body {
             self.received_at = after_late(change.received_at);
-            return false;
         }
-        let Some(body) = &change.body else { return false };
-        self.body.clone_from(body);
-        self.dialogs = change.dialogs.clone();
-        true
     }
 
     /// The publication with the body of an earlier one, whose call has ended.

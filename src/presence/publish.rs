@@ -92,7 +92,7 @@ fn find_package<P: Ports>(ports: &P, event: Option<&[u8]>) -> Result<PackageId, 
         .ok_or_else(|| refuse(&format!("unsupported event package {}", String::from_utf8_lossy(event))))
 }
 
-/// The body of a request as it is stored: what follows an XML document as NUL bytes is cut off, and one in UTF-16 or UTF-32 is
+/// The body of a request as it is stored: what follows an XML document as NUL bytes is cut off, and one in UTF-16 is
 /// written in UTF-8, as which text columns and other nodes take it.
 fn checked_body<'a, P: Ports>(
     ports: &mut P,
