@@ -49,12 +49,20 @@ header: build ## Write include/kamailio_presence.h again
 deb: setup ## A Debian package for the installed Kamailio, in target/deb
 	@scripts/deb.sh
 
+.PHONY: deb-source
+deb-source: setup ## The Debian source package, crates included, in target/deb
+	@scripts/deb-source.sh
+
+.PHONY: rpm
+rpm: setup ## An RPM for the installed Kamailio, in target/rpm
+	@scripts/rpm.sh
+
 .PHONY: test-deb
 test-deb: ## Build, install, use and purge the package in a clean Debian of each of SUITES; needs root
 	@COMMANDS="make setup && scripts/deb-test.sh" scripts/hosts.sh $(or $(SUITES),trixie)
 
 .PHONY: install
-install: build ## Put the modules into the host's folder (DESTDIR, MODULES_DIR); stock files are kept as *.stock
+install: build ## Put the modules into the server's folder (DESTDIR, MODULES_DIR); stock files are kept as *.stock
 	@scripts/install.sh install
 
 .PHONY: uninstall

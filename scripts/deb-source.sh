@@ -1,0 +1,27 @@
+#!/bin/sh
+# Makes the Debian source package in target/deb: the tree, packaging/debian as debian/, and the crates (cargo vendor), so that
+# dpkg-buildpackage needs no network.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+command -v dpkg-buildpackage >/dev/null || fail "no dpkg-buildpackage: apt-get install dpkg-dev debhelper"
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+name=kamailio-presence
+tree=target/deb/$name-$version
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date -r Cargo.toml +%s)}
+export SOURCE_DATE_EPOCH
+rm -rf "$tree" target/deb/${name}_"$version".*
+mkdir -p "$tree"
+git ls-files -co --exclude-standard -z | tar --null --files-from=- -cf - | tar -xf - -C "$tree"
+cp -r packaging/debian "$tree/debian"
+python3 scripts/licences.py >"$tree/debian/copyright"
+cat >"$tree/debian/changelog" <<EOF
+$name ($version) unstable; urgency=medium
+
+  * What has changed is in CHANGELOG.md.
+
+ -- ${MAINTAINER:-$(sed -n 's/^Maintainer: //p' packaging/debian/control)}  $(LC_ALL=C date -R -u -d "@$SOURCE_DATE_EPOCH")
+EOF
+cargo vendor --quiet --locked "$tree/vendor" >/dev/null
+(cd "$tree" && dpkg-buildpackage -S -us -uc -d -nc >../source.log 2>&1) || fail "dpkg-buildpackage -S failed: $(tail -n 1 target/deb/source.log)"
+say "target/deb/${name}_$version.dsc"

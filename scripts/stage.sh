@@ -1,0 +1,47 @@
+#!/bin/sh
+# stage.sh ROOT: what a package holds, laid out under ROOT: modules in a folder of their own, commands, manual pages, documents.
+# MODULES_OUT is where the modules were built. LIBDIR is the folder of libraries (/usr/lib/x86_64-linux-gnu, /usr/lib64),
+# DIVERT=1 adds the command that puts the modules in the place of the stock ones, which needs dpkg.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+root=$1
+name=kamailio-presence
+built=${MODULES_OUT:-target/modules}
+libraries=${LIBDIR:-/usr/lib/$("${CC:-cc}" -print-multiarch 2>/dev/null)}
+stock=$(host modules)
+modules=$root$libraries/$name/modules
+doc=$root/usr/share/doc/$name
+man=$root/usr/share/man
+mkdir -p "$modules" "$doc" "$root/usr/bin" "$man/man1" "$man/man8"
+for file in presence.so pua.so libkamailio_presence.so; do
+	install -m 0644 "$built/$file" "$modules/$file"
+	"${STRIP:-strip}" --strip-unneeded "$modules/$file"
+done
+install -m 0755 scripts/example.sh "$root/usr/bin/$name-example"
+install -m 0755 scripts/database.sh "$root/usr/bin/$name-database"
+pages="man1/$name-example.1 man1/$name-database.1"
+if [ -n "${DIVERT:-}" ]; then
+	mkdir -p "$root/usr/sbin"
+	sed "s|@MODULES@|$libraries/$name/modules|; s|@STOCK@|$stock|" packaging/$name-divert >"$root/usr/sbin/$name-divert"
+	chmod 0755 "$root/usr/sbin/$name-divert"
+	pages="$pages man8/$name-divert.8"
+fi
+for page in $pages; do gzip -9nc "packaging/man/$(basename "$page")" >"$man/$page.gz"; done
+
+cp -r README.md COMPAT.md ARCHITECTURE.md BENCHMARKS.md CONTRIBUTING.md docs examples "$doc/"
+find "$doc/examples" -type f -exec sed -i "s|/usr/lib/x86_64-linux-gnu/kamailio-presence/|$libraries/$name/|g; s|/usr/lib/x86_64-linux-gnu/kamailio/modules|$stock|g" {} +
+find "$doc" -type d -name __pycache__ -exec rm -rf {} +
+gzip -9nc CHANGELOG.md >"$doc/changelog.gz"
+sed -i 's|(CHANGELOG\.md)|(changelog.gz)|' "$doc"/*.md
+find "$root" -type d -exec chmod 0755 {} +
+find "$doc" -type f ! -name '*.sh' -exec chmod 0644 {} +
+
+# Every link of a document leads to something in the package.
+python3 - "$doc" <<'EOF'
+import pathlib, re, sys
+doc = pathlib.Path(sys.argv[1])
+broken = ["%s: %s" % (path.relative_to(doc), link) for path in sorted(doc.rglob("*.md"))
+          for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()) if "://" not in link and not (path.parent / link).exists()]
+sys.exit("error: links lead nowhere: " + ", ".join(broken) if broken else 0)
+EOF

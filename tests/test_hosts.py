@@ -1,0 +1,207 @@
+"""The build, the installation and what they say, for servers of other versions, other flags and other folders."""
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from kit.kamailio import OURS, ROOT, SERVER, kamailio_host
+
+SCRIPT = ROOT / "scripts" / "kamailio_host.py"
+HEADERS = kamailio_host.Host().headers.folder
+CMAKE_FLAGS = ("USE_TCP, USE_TLS, USE_SCTP, TLS_HOOKS, USE_RAW_SOCKS, DISABLE_NAGLE, USE_MCAST, DNS_IP_HACK, SHM_MMAP, PKG_MALLOC, Q_MALLOC, "
+               "F_MALLOC, TLSF_MALLOC, DBG_SR_MEMORY, %sUSE_DNS_CACHE, USE_DNS_FAILOVER, USE_NAPTR, USE_DST_BLOCKLIST, HAVE_RESOLV_RES")
+
+
+def host(*arguments, **environment):
+    """Runs the script as a user does, with these variables and no others of ours."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("KAMAILIO_")}
+    return subprocess.run(["python3", str(SCRIPT), *arguments], capture_output=True, text=True,
+                          env=dict(clean, **{name: str(value) for name, value in environment.items()}))
+
+
+class Fake:
+    """A server that only says what it is, with one module, and a source tree of that version with this host's headers."""
+
+    def __init__(self, folder, version="6.1.7", system="Linux", lock="USE_PTHREAD_MUTEX, ", printed="", tree=None, flags=None):
+        flags = flags or CMAKE_FLAGS % lock
+        self.full = "kamailio %s (x86_64/%s)" % (version, system)
+        self.modules = folder / "lib" / "kamailio" / "modules"
+        self.modules.mkdir(parents=True)
+        (self.modules / "tm.so").write_bytes(b"\x7fELF\0%s\0%s\0" % (self.full.encode(), flags.encode()))
+        (folder / "sbin").mkdir()
+        self.binary = folder / "sbin" / "kamailio"
+        self.binary.write_text("#!/bin/sh\ncase $1 in -V) echo 'version: %s '; echo 'flags: %s' ;; -h) echo '    -L path      Modules search"
+                               " path (default: %s)' ;; esac\n" % (self.full, flags.replace("DBG_SR_MEMORY, ", "DBG_SR_MEMORY, " + printed), self.modules))
+        self.binary.chmod(0o755)
+        self.source = folder / "source"
+        (self.source / "src").mkdir(parents=True)
+        for path in HEADERS.iterdir():
+            if path.name not in ("config.mak", "Makefile.defs"):
+                (self.source / "src" / path.name).symlink_to(path)
+        number, _, suffix = (tree or version).partition("-")
+        self.defs = "VERSION = %s\nPATCHLEVEL = %s\nSUBLEVEL = %s\n" % tuple(number.split("."))
+        (self.source / "src" / "Makefile.defs").write_text(self.defs + "EXTRAVERSION = %s\n" % (suffix and "-" + suffix))
+        self.named = dict(KAMAILIO_BIN=self.binary, KAMAILIO_SRC=self.source, KAMAILIO_LIBS=SERVER.libraries)
+
+    def flags(self, **more):
+        done = host("facts", **dict(self.named, **more))
+        assert done.returncode == 0, done.stderr
+        return [line.split("\t")[1] for line in done.stdout.splitlines() if line.startswith("flag\t")]
+
+
+def size_of_lock(flags):
+    """What the compiler makes of the server's lock with these flags."""
+    source = '#include "core/locking.h"\n#include <pthread.h>\nint size[] = { sizeof(gen_lock_t), sizeof(pthread_mutex_t) };\n'
+    done = subprocess.run(["cc", *flags, "-w", "-isystem", str(HEADERS), "-x", "c", "-S", "-o", "-", "-"], input=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [int(line.split()[1]) for line in done.stdout.splitlines() if line.strip().startswith(".long")]
+
+
+# Before 6.1 there is no lock of futexes alone.
+@pytest.mark.parametrize("lock", (["USE_FUTEX, "] if SERVER.numbers >= (6, 1) else []) + ["USE_FUTEX, FAST_LOCK-ADAPTIVE_WAIT, ", "FAST_LOCK-BUSY_WAIT, ", "USE_PTHREAD_MUTEX, "])
+def test_the_flags_are_the_servers(tmp_path, lock):
+    """No more, no fewer, whatever the source was configured for; locks have the size they have in that server."""
+    fake = Fake(tmp_path, lock=lock)
+    flags = fake.flags()
+    assert '-DOS_QUOTED="Linux"' in flags and "-DVERSIONVAL=6001007" in flags and "-DUSE_MCAST" in flags
+    assert ("-DFAST_LOCK" in flags) == ("FAST_LOCK" in lock) and ("-DBUSY_WAIT" in flags) == ("BUSY" in lock)
+    assert ("-DUSE_FUTEX" in flags) == ("FUTEX" in lock) and "-DKSR_PTHREAD_MUTEX_SHARED" not in flags
+    size, mutex = size_of_lock(flags)
+    assert size == mutex if "PTHREAD" in lock else size < mutex
+
+
+def test_flags_that_headers_set_by_themselves_are_not_set_twice(tmp_path):
+    """Newer servers print them, and do not ask their modules for them."""
+    fake = Fake(tmp_path, printed="DBG_QM_MALLOC, DBG_F_MALLOC, DBG_TLSF_MALLOC, ")
+    assert not [flag for flag in fake.flags() if "DBG_QM_MALLOC" in flag]
+
+
+@pytest.mark.parametrize("kind", ["make", "cmake", "none", "prefix"])
+def test_headers_come_from_any_tree(tmp_path, kind):
+    fake = Fake(tmp_path)
+    # Both would make modules that this server refuses, were they believed.
+    if kind == "make":
+        (fake.source / "src" / "config.mak").write_text("C_DEFS= -DOS_QUOTED='\"linux\"' -DVERSIONVAL=1 -DFAST_LOCK -DADAPTIVE_WAIT "
+                                                        "-DSTATISTICS -DCC_GCC_LIKE_ASM\nCC_PMUTEX_OPTS= -pthread -DKSR_PTHREAD_MUTEX_SHARED\n")
+    if kind == "cmake":
+        made = fake.source / "out" / "src/modules/presence/CMakeFiles/presence.dir"
+        made.mkdir(parents=True)
+        (made / "flags.make").write_text("C_DEFINES = -DOS_QUOTED=\\\"linux\\\" -DCOMPILER=\"\\\"gcc 12\\\"\" -DFAST_LOCK -DSTATISTICS "
+                                         "-DCC_GCC_LIKE_ASM -DMOD_NAME=\\\"presence\\\" -Dpresence_EXPORTS\n")
+    source = fake.source
+    if kind == "prefix":
+        source = tmp_path / "prefix"
+        (source / "include").mkdir(parents=True)
+        (fake.source / "src").rename(source / "include" / "kamailio")
+        (source / "include" / "kamailio" / "Makefile.defs").unlink()
+    flags = fake.flags(KAMAILIO_SRC=source)
+    assert '-DOS_QUOTED="Linux"' in flags and "-DFAST_LOCK" not in flags and "-DSTATISTICS" in flags
+    assert not [flag for flag in flags if "MOD_NAME" in flag or "EXPORTS" in flag]
+
+
+def test_a_version_before_its_release_is_one(tmp_path):
+    fake = Fake(tmp_path, version="6.2.0-dev1")
+    assert '-DVERSION="6.2.0-dev1"' in fake.flags() and "-DVERSIONVAL=6002000" in fake.flags()
+
+
+def test_headers_of_another_patch_level_are_taken_only_by_name(tmp_path):
+    fake = Fake(tmp_path, tree="6.1.4")
+    assert "KAMAILIO_SRC_VERSION=6.1.4" in host("facts", **fake.named).stderr
+    assert '-DVERSION="6.1.7"' in fake.flags(KAMAILIO_SRC_VERSION="6.1.4")
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(KAMAILIO_BIN="/nowhere/kamailio"), ["/nowhere/kamailio is not a program", "name the kamailio"]),
+    (dict(KAMAILIO_BIN="/bin/true"), ["does not print a version", "KAMAILIO_BIN="]),
+    (dict(KAMAILIO_SRC="/nowhere"), ["no source of Kamailio 6.1.7 in /nowhere", "KAMAILIO_SRC"]),
+    (dict(KAMAILIO_SRC=str(HEADERS.parent)), ["is 6.1.7", "set KAMAILIO_SRC to the source of 6.1.7"]),
+    (dict(KAMAILIO_MODULES="/tmp"), ["/tmp has no tm.so", "name the folder"]),
+    (dict(KAMAILIO_MODULES=str(SERVER.modules)), ["are of " + SERVER.full_version, "KAMAILIO_MODULES="]),
+    (dict(CC="no-such-compiler"), ["no C compiler (no-such-compiler)", "install gcc"]),
+    (dict(KAMAILIO_BUILD="/nowhere"), ["/nowhere has no src/modules/presence", "cmake"]),
+])
+def test_what_is_missing_is_said_in_one_sentence(tmp_path, change, words):
+    fake = Fake(tmp_path)
+    done = host("facts", **dict(fake.named, **change))
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_a_flag_that_the_headers_do_not_know_is_named(tmp_path):
+    fake = Fake(tmp_path, flags=CMAKE_FLAGS % "USE_PTHREAD_MUTEX, " + ", NEW_THING")
+    assert "NEW_THING, which the headers" in host("facts", **fake.named).stderr
+
+
+def test_modules_that_the_server_refuses_are_no_build(tmp_path):
+    assert host("check-load", str(OURS), KAMAILIO_BIN=SERVER.binary).returncode == 0
+    for path in OURS.glob("*.so"):
+        shutil.copy(path, tmp_path / path.name)
+    version = SERVER.full_version.encode()
+    other = version.replace(b"kamailio ", b"kamailiO ")
+    (tmp_path / "pua.so").write_bytes((tmp_path / "pua.so").read_bytes().replace(version, other))
+    done = host("check-load", str(tmp_path), KAMAILIO_BIN=SERVER.binary)
+    assert done.returncode == 1 and "version mismatch" in done.stderr and "pua.so" in done.stderr and done.stderr.count("\n") == 1
+
+
+# -- make install ------------------------------------------------------------------------------------------------------
+
+class Folder:
+    """A module folder of this server that no package owns."""
+
+    def __init__(self, folder):
+        self.path = folder
+        for name in ("tm.so", "presence.so", "pua.so"):
+            shutil.copy(SERVER.modules / name, folder / name)
+
+    def run(self, what):
+        return subprocess.run(["sh", str(ROOT / "scripts" / "install.sh"), what], capture_output=True, text=True,
+                              env=dict(os.environ, MODULES_DIR=str(self.path), KAMAILIO_BIN=str(SERVER.binary)))
+
+    def other_version(self, name):
+        """The file as the server's next version has it."""
+        data = (SERVER.modules / name.removesuffix(".stock")).read_bytes()
+        (self.path / name).write_bytes(data.replace(SERVER.full_version.encode(), SERVER.full_version.encode().replace(b"kamailio ", b"kamailio\t")))
+
+    def is_ours(self, name):
+        return b"libkamailio_presence" in (self.path / name).read_bytes()
+
+    def is_stock(self, name):
+        return (self.path / name).read_bytes() == (SERVER.modules / name.removesuffix(".stock")).read_bytes()
+
+
+@pytest.mark.skipif(OURS != ROOT / "target" / "modules", reason="what is installed is what was built here")
+def test_an_installation_and_the_way_back(tmp_path):
+    folder = Folder(tmp_path)
+    for _ in range(2):
+        assert folder.run("install").returncode == 0
+        assert folder.is_ours("presence.so") and folder.is_ours("pua.so") and folder.is_stock("presence.so.stock")
+    library = tmp_path / "libkamailio_presence.so"
+    sections = subprocess.run(["readelf", "-S", "--wide", str(library)], capture_output=True, text=True).stdout
+    assert ".debug_info" not in sections and ".symtab" not in sections
+    assert host("check-load", str(tmp_path), KAMAILIO_BIN=SERVER.binary).returncode == 0
+    assert folder.run("uninstall").returncode == 0
+    assert folder.is_stock("presence.so") and folder.is_stock("pua.so")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["presence.so", "pua.so", "tm.so"]
+
+
+@pytest.mark.skipif(OURS != ROOT / "target" / "modules", reason="what is installed is what was built here")
+def test_the_file_of_another_version_does_not_come_back(tmp_path):
+    folder = Folder(tmp_path)
+    assert folder.run("install").returncode == 0
+    # An upgrade brings its own file; what was kept before is of no use any more.
+    shutil.copy(SERVER.modules / "presence.so", tmp_path / "presence.so")
+    folder.other_version("presence.so.stock")
+    folder.other_version("pua.so.stock")
+    done = folder.run("uninstall")
+    assert folder.is_stock("presence.so") and not (tmp_path / "presence.so.stock").exists()
+    assert not (tmp_path / "pua.so").exists() and (tmp_path / "pua.so.stock").exists() and "install that server's own pua.so" in done.stderr
+
+
+def test_another_servers_folder_is_refused(tmp_path):
+    folder = Folder(tmp_path)
+    folder.other_version("tm.so")
+    done = folder.run("install")
+    assert done.returncode == 1 and "has the modules of" in done.stderr and folder.is_stock("presence.so")
+    assert pathlib.Path(tmp_path / "libkamailio_presence.so").exists() is False
