@@ -212,6 +212,7 @@ fn main() {
         "presence_module",
         "presence_rpc",
         "operator_rpc",
+        "explain_rpc",
         "presence_variables",
         "status_page",
         "presence_api",

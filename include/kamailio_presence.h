@@ -81,11 +81,14 @@ void kr_presence_rpc_config(rpc_t *rpc, void *ctx);
 // `presence.drain [seconds]`.
 void kr_presence_rpc_drain(rpc_t *rpc, void *ctx);
 
-// `presence.explain watcher presentity event`.
+// `presence.explain watcher presentity [event]`.
 void kr_presence_rpc_explain(rpc_t *rpc, void *ctx);
 
 // `presence.failing [limit]`.
 void kr_presence_rpc_failing(rpc_t *rpc, void *ctx);
+
+// `presence.history [name=value ...]`.
+void kr_presence_rpc_history(rpc_t *rpc, void *ctx);
 
 // `presence.presentity_list [full]`.
 void kr_presence_rpc_presentity_list(rpc_t *rpc, void *ctx);

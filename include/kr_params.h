@@ -68,6 +68,7 @@ typedef struct kr_presence_params
 	int overload_memory;
 	int notify_failures;
 	int publ_update_period;
+	int history_size;
 } kr_presence_params_t;
 
 typedef struct kr_pua_params

@@ -46,6 +46,7 @@ static kr_presence_params_t params = {
 	.share_watcher_bodies = 1,
 	.sender_processes = 1,
 	.watchers_cache = 3600,
+	.history_size = 1000,
 };
 
 /* script functions */
@@ -243,6 +244,7 @@ static param_export_t parameters[] = {
 	{"overload_memory", PARAM_INT, &params.overload_memory},
 	{"notify_failures", PARAM_INT, &params.notify_failures},
 	{"publ_update_period", PARAM_INT, &params.publ_update_period},
+	{"history_size", PARAM_INT, &params.history_size},
 	{0, 0, 0}
 };
 
@@ -265,7 +267,10 @@ static const char *sync_doc[] = {"Reads again which presentities have rows in th
 
 static const char *subscriptions_doc[] = {"Lists subscriptions. Parameters, in any order: [watcher=uri] [presentity=uri] "
 		"[event=name] [status=active|pending|terminated|waiting] [older=seconds] [younger=seconds] [offset=n] [limit=1..1000].", 0};
-static const char *explain_doc[] = {"Says why a watcher does or does not get documents. Parameters: watcher presentity event.", 0};
+static const char *explain_doc[] = {"Says why a watcher does or does not get documents, and what to do next. Parameters: watcher presentity "
+		"[event; without it: all events]; each user may be given as bob, bob@host or sip:bob@host.", 0};
+static const char *history_doc[] = {"Shows the subscriptions that have ended, the newest first, and why. Parameters, in any order: [watcher=user] "
+		"[presentity=user] [event=name] [limit=1..1000].", 0};
 static const char *end_doc[] = {"Ends the subscriptions of a watcher to a presentity for an event, each or . for all, with one last NOTIFY. Parameters: watcher "
 		"presentity event [reason: deactivated, timeout, rejected, noresource, giveup, probation] [retry-after, seconds].", 0};
 static const char *expire_doc[] = {"Removes a publication and tells the watchers. Parameters: presentity event etag.", 0};
@@ -289,6 +294,7 @@ static rpc_export_t rpc_commands[] = {
 	{"presence.publish_cache_sync", kr_presence_rpc_publish_cache_sync, sync_doc, 0},
 	{"presence.subscriptions", kr_presence_rpc_subscriptions, subscriptions_doc, RET_ARRAY},
 	{"presence.explain", kr_presence_rpc_explain, explain_doc, RET_ARRAY},
+	{"presence.history", kr_presence_rpc_history, history_doc, RET_ARRAY},
 	{"presence.subscription_end", kr_presence_rpc_subscription_end, end_doc, 0},
 	{"presence.publication_expire", kr_presence_rpc_publication_expire, expire_doc, 0},
 	{"presence.version", kr_presence_rpc_version, version_doc, 0},

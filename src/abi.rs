@@ -6,6 +6,7 @@
 )]
 pub mod c_types;
 mod entry;
+pub mod explain_rpc;
 mod frozen_table;
 mod gauges;
 pub mod operator_rpc;

@@ -6,6 +6,7 @@ pub mod database;
 pub mod dialog_index;
 pub mod drain;
 pub mod held_queues;
+pub mod history;
 pub mod ids;
 pub mod journal;
 pub mod lane;

@@ -6,6 +6,7 @@ pub mod columns;
 pub mod config;
 pub mod dialog_info;
 pub mod effective;
+pub mod ended;
 pub mod error;
 pub mod event_package;
 pub mod expiry;

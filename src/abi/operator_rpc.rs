@@ -6,9 +6,9 @@ use super::{pua_state, state};
 use crate::bridge::world::World;
 use crate::host::rpc::Rpc;
 use crate::host::{clock, log};
+use crate::presence::ended::Cause;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
-use crate::presence::explain::{self, Finding};
 use crate::presence::ports::Ports;
 use crate::presence::publish::{self, Direct, DirectKind};
 use crate::presence::resource::Resource;
@@ -135,17 +135,6 @@ fn subscriptions(rpc: Rpc) {
     }
 }
 
-/// The arguments watcher, presentity and event.
-fn named(rpc: Rpc, world: &World) -> Result<(Vec<u8>, Vec<u8>, Resource), String> {
-    let (Some(watcher), Some(presentity), Some(event)) = (rpc.text(), rpc.text(), rpc.text()) else {
-        return Err(
-            "give a watcher, a presentity and an event: sip:bob@example.org sip:alice@example.org dialog".into()
-        );
-    };
-    let resource = resource(world, &presentity, &event)?;
-    Ok((as_stored(&watcher), presentity, resource))
-}
-
 fn resource(world: &World, presentity: &[u8], event: &[u8]) -> Result<Resource, String> {
     let id = world.packages().named(event);
     let id = id.ok_or_else(|| {
@@ -153,34 +142,6 @@ fn resource(world: &World, presentity: &[u8], event: &[u8]) -> Result<Resource, 
         format!("no event package {}: there are {known}", log::show(event))
     })?;
     Ok(world.uri_rule().resource(&as_stored(presentity), id))
-}
-
-fn explain_watcher(rpc: Rpc) {
-    let Some(mut world) = state::world() else { return };
-    let (watcher, _, resource) = match named(rpc, &world) {
-        Ok(named) => named,
-        Err(why) => return fault(rpc, &why),
-    };
-    match explain::explain(&mut world, &watcher, &resource) {
-        Ok(findings) => findings.iter().for_each(|finding| show_finding(rpc, finding)),
-        Err(error) => fault(rpc, &error.to_string()),
-    }
-}
-
-fn show_finding(rpc: Rpc, finding: &Finding) {
-    let Some(out) = rpc.add_struct() else { return };
-    out.text(c"because", finding.because.as_bytes());
-    if let Some(shown) = &finding.subscription {
-        out.text(c"status", shown.status.word()).int(c"left", shown.left).text(c"contact", &shown.contact);
-        out.text(c"callid", &shown.call_id).int(c"cseq", shown.cseq.into()).int(c"version", shown.version.into());
-        out.int(c"last_notify", shown.trail.told_at.into()).text(c"last_answer", shown.answer.as_bytes());
-        out.int(c"last_failure", shown.trail.failed.into()).text(c"body_crc32", &digest(shown.trail.body));
-    }
-}
-
-/// Eight hexadecimal digits, as `crc32` prints them; empty when there was no body.
-fn digest(crc: u32) -> Vec<u8> {
-    if crc == 0 { Vec::new() } else { format!("{crc:08x}").into_bytes() }
 }
 
 /// Which subscriptions to end, and what they are told.
@@ -402,6 +363,13 @@ fn failing(rpc: Rpc) {
         out.text(c"event", world.packages().get(s.numbers.event).name).text(c"contact", s.get(Field::Contact));
         out.int(c"answer", failing.trail.failed.into()).int(c"last_notify", failing.trail.told_at.into());
     }
+    // Those whose NOTIFY ended them: the commonest dark lamps.
+    for ended in world.ends(limit, |ended| matches!(ended.cause, Cause::Notify(_))) {
+        let (Cause::Notify(code), Some(out)) = (ended.cause, rpc.add_struct()) else { return };
+        out.text(c"watcher", &ended.watcher).text(c"presentity", &ended.presentity);
+        out.text(c"event", world.packages().get(ended.event).name).text(c"contact", &ended.contact);
+        out.int(c"answer", code.into()).int(c"last_notify", ended.at).int(c"ended", ended.at);
+    }
 }
 
 /// `presence.busiest [limit]`.
@@ -455,12 +423,6 @@ pub unsafe extern "C" fn kr_pua_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_subscriptions(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_subscriptions, (), { call(rpc, ctx, subscriptions) })
-}
-
-/// `presence.explain watcher presentity event`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_presence_rpc_explain(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_explain, (), { call(rpc, ctx, explain_watcher) })
 }
 
 /// `presence.subscription_end watcher|. presentity|. event|. [reason] [retry-after]`.

@@ -131,6 +131,9 @@ fn doubts(params: &PresenceParams<'_>, config: &Config) -> Vec<String> {
     found
 }
 
+/// The largest `history_size`: the ring is copied under its lock when somebody reads it.
+const LARGEST_HISTORY: i32 = 10_000;
+
 /// Notifier processes when the parameter is not set.
 const DEFAULT_NOTIFIERS: i32 = 1;
 
@@ -261,6 +264,10 @@ fn checked(params: &PresenceParams<'_>) -> Result<Config, BadParameter> {
             (SubscriptionMode::Database, _) => 0,
             (_, count @ 0..=64) => count,
             (_, other) => return Err(bad("sender_processes", other, "0 to 64 processes")),
+        },
+        history_size: match params.history_size() {
+            size @ 0..=LARGEST_HISTORY => size as usize,
+            other => return Err(bad("history_size", other, "0 (nothing is remembered) to 10000 ended subscriptions")),
         },
         commit: params.commit(),
         host_version: params.host_version(),

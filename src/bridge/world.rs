@@ -4,6 +4,7 @@ use super::counters::{self, Counter};
 use super::database::Database;
 use super::drain::Drain;
 use super::held_queues::{HeldQueues, Interrupted};
+use super::history::History;
 use super::ids::Ids;
 use super::members::watcher_hash;
 use super::nodes::Nodes;
@@ -22,6 +23,7 @@ use crate::host::shm::{self, NoMemory, Ticket};
 use crate::host::sync::SleepLock;
 use crate::host::{clock, dmq, log, script, sl, tm};
 use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
+use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, Packages};
 use crate::presence::explain::{Traffic, Trail};
@@ -57,6 +59,8 @@ pub struct Shared {
     pub tombstones: &'static Tombstones,
     /// The dialogs made last (database-only mode).
     pub recent_dialogs: RecentDialogs,
+    /// Subscriptions that have ended.
+    pub history: &'static History,
 }
 
 /// What one process keeps from request to request.
@@ -110,6 +114,7 @@ impl Shared {
             nodes: shm::leak(Nodes::new())?,
             tombstones: shm::leak(Tombstones::new(rule)?)?,
             recent_dialogs: RecentDialogs::new(config.subscriptions == SubscriptionMode::Database)?,
+            history: shm::leak(History::new(config.history_size)?)?,
         })
     }
 }
@@ -217,6 +222,7 @@ impl World {
         if gone && self.is_owned(dialog) {
             match self.drop_subscription(dialog) {
                 Ok(Some(subscription)) => {
+                    self.note_end(&subscription, Cause::Notify(u16::try_from(code).unwrap_or_default()));
                     log!(
                         Notice,
                         "subscription of {} to {} removed: NOTIFY answered {code}",
@@ -507,6 +513,19 @@ impl Ports for World {
         self.find_waiting(resource)
     }
 
+    fn note_end(&mut self, subscription: &Subscription, cause: Cause) {
+        self.shared.history.note(subscription, cause, clock::now());
+    }
+    fn latest_end(&mut self, watcher: &[u8], resource: &Resource) -> Option<Ended> {
+        let rule = self.uri_rule();
+        let wanted = |ended: &Ended| {
+            ended.event == resource.event && ended.watcher == watcher && rule.same(&ended.presentity, &resource.uri)
+        };
+        self.shared.history.latest(1, wanted).pop()
+    }
+    fn served_elsewhere(&mut self, dialog: DialogId<'_>) -> Option<Vec<u8>> {
+        (!self.is_owned(dialog)).then(|| self.node_of(dialog))
+    }
     fn trail(&mut self, dialog: DialogId<'_>) -> Trail {
         self.trail_of(dialog)
     }

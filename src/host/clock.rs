@@ -25,3 +25,17 @@ pub fn monotonic() -> u64 {
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut now) };
     now.tv_sec as u64
 }
+
+/// A time as the server's own time zone writes it: `2026-11-25 15:22:44 +0100`.
+pub fn local(at: i64) -> String {
+    let mut text = [0u8; 32];
+    // SAFETY: a zeroed `tm` is a valid one, `localtime_r` fills it, and `strftime` writes at most 32 bytes.
+    let length = unsafe {
+        let (mut parts, time) = (std::mem::zeroed::<libc::tm>(), at as libc::time_t);
+        match libc::localtime_r(&time, &mut parts).is_null() {
+            true => 0,
+            false => libc::strftime(text.as_mut_ptr().cast(), text.len(), c"%Y-%m-%d %H:%M:%S %z".as_ptr(), &parts),
+        }
+    };
+    String::from_utf8_lossy(&text[..length]).into_owned()
+}

@@ -164,6 +164,8 @@ pub struct Config {
     pub limits: Limits,
     /// `sender_processes`: who tells large numbers of watchers.
     pub sender_processes: i32,
+    /// `history_size`: how many ended subscriptions are remembered.
+    pub history_size: usize,
     /// Which sources the module was built from.
     pub commit: &'static [u8],
     /// The version of the host it was built for.

@@ -163,6 +163,7 @@ impl Config {
             (c"max_watchers", Value::Number(limits.watchers as i64)),
             (c"max_subscriptions", Value::Number(limits.subscriptions as i64)),
             (c"min_refresh_interval", Value::Number(limits.refresh_interval)),
+            (c"history_size", Value::Number(self.history_size as i64)),
             (c"overload_memory", Value::Number(limits.memory_percent as i64)),
         ]
     }

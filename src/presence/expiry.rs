@@ -1,4 +1,5 @@
 //! What ends by itself: subscriptions and publications whose time is over, in bounded batches until nothing is left.
+use super::ended::Cause;
 use super::error::StoreError;
 use super::notifier;
 use super::ports::{Event, Occasion, Ports};
@@ -17,6 +18,7 @@ pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
         let ended = ports.end_expired(now, BATCH)?;
         total += ended.len();
         for subscription in &ended {
+            ports.note_end(subscription, Cause::RanOut);
             say_goodbye(ports, subscription, b"timeout");
         }
         if ended.len() < BATCH || !ports.may_send_more() {
@@ -41,6 +43,7 @@ fn say_goodbye<P: Ports>(ports: &mut P, subscription: &Subscription, event: &'st
 pub fn end<P: Ports>(ports: &mut P, subscription: &Subscription, reason: &[u8]) -> Result<bool, StoreError> {
     let ended = ports.end(subscription.dialog(), Occasion::Ended, reason)?;
     if ended {
+        ports.note_end(subscription, Cause::Operator);
         say_goodbye(ports, subscription, b"deactivated");
     }
     Ok(ended)

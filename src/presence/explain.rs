@@ -1,4 +1,5 @@
 //! Why a watcher does or does not get a presentity's documents: one answer for operators.
+use super::ended::Ended;
 use super::error::StoreError;
 use super::ports::Ports;
 use super::resource::Resource;
@@ -28,7 +29,7 @@ impl Trail {
             0 => "not known".into(),
             _ if self.failed != 0 && self.failed_cseq == cseq => self.failed.to_string(),
             told_at if now - i64::from(told_at) > ANSWERED_BY_NOW => "2xx".into(),
-            _ => "2xx or awaited".into(),
+            _ => "2xx, or still awaited".into(),
         }
     }
 }
@@ -47,8 +48,12 @@ pub struct Traffic {
 pub struct Finding {
     /// The subscription; none when the watcher has none.
     pub subscription: Option<Shown>,
+    /// The end of the last one that is remembered, where there is none any more.
+    pub ended: Option<Ended>,
     /// In a sentence.
     pub because: String,
+    /// The one thing to do next; empty where everything is as it should be.
+    pub next: String,
 }
 
 /// What is shown of a subscription.
@@ -70,6 +75,8 @@ pub struct Shown {
     pub trail: Trail,
     /// How the last one was answered.
     pub answer: String,
+    /// The node that serves it, where that is another one.
+    pub node: Option<Vec<u8>>,
 }
 
 /// Explains.
@@ -79,23 +86,21 @@ pub fn explain<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> 
     let mine: Vec<Subscription> =
         ports.subscriptions(resource)?.into_iter().filter(|s| s.watcher_uri() == watcher).collect();
     if mine.is_empty() {
-        let remembered = ports.waiting_watchers(resource)?.into_iter().find(|w| w.uri == watcher);
-        let because = match remembered {
-            Some(waiting) => format!(
-                "no subscription: there was one, and nobody has decided about the watcher ({})",
-                String::from_utf8_lossy(waiting.status.word())
-            ),
-            None => "no subscription: this watcher does not subscribe to this presentity and event here".into(),
-        };
-        return Ok(vec![Finding { subscription: None, because }]);
+        return Ok(vec![missing(ports, watcher, resource)?]);
     }
     let mut findings = Vec::new();
     for subscription in mine {
         let trail = ports.trail(subscription.dialog());
+        let node = ports.served_elsewhere(subscription.dialog());
         let left = subscription.numbers.expires_at - ports.now();
-        let because = because(&subscription, left, trail, documents, traffic);
+        let (because, next) = match &node {
+            Some(node) => elsewhere(node),
+            None => because(&subscription, left, trail, documents, traffic),
+        };
         findings.push(Finding {
             because,
+            next,
+            ended: None,
             subscription: Some(Shown {
                 call_id: subscription.get(Field::CallId).to_vec(),
                 contact: subscription.get(Field::Contact).to_vec(),
@@ -105,30 +110,91 @@ pub fn explain<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> 
                 version: subscription.numbers.version,
                 answer: trail.answer(subscription.numbers.local_cseq, ports.now()),
                 trail,
+                node,
             }),
         });
     }
     Ok(findings)
 }
 
-fn because(subscription: &Subscription, left: i64, trail: Trail, documents: usize, traffic: Traffic) -> String {
+/// Why there is no subscription.
+fn missing<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> Result<Finding, StoreError> {
+    if let Some(ended) = ports.latest_end(watcher, resource) {
+        let because = format!("no subscription any more: {}", ended.cause.sentence());
+        let next = ended.cause.advice().into();
+        return Ok(Finding { subscription: None, ended: Some(ended), because, next });
+    }
+    let remembered = ports.waiting_watchers(resource)?.into_iter().find(|w| w.uri == watcher);
+    let (because, next) = match remembered {
+        Some(waiting) => (
+            format!(
+                "no subscription: there was one, and nobody has decided about the watcher ({})",
+                String::from_utf8_lossy(waiting.status.word())
+            ),
+            "let the presentity's rules decide, and the phone subscribe again",
+        ),
+        None => (
+            "no subscription: this watcher does not subscribe to this presentity and event here".into(),
+            "look at the phone's configuration, at the counters subscribe_4xx and subscribe_481, and at the proxy's route",
+        ),
+    };
+    Ok(Finding { subscription: None, ended: None, because, next: next.into() })
+}
+
+fn elsewhere(node: &[u8]) -> (String, String) {
+    let node = String::from_utf8_lossy(node);
+    (format!("held here as a copy: node {node} serves it"), format!("ask there: presence.explain on {node}"))
+}
+
+fn because(
+    subscription: &Subscription,
+    left: i64,
+    trail: Trail,
+    documents: usize,
+    traffic: Traffic,
+) -> (String, String) {
     let reason = subscription.get(Field::Reason);
+    let answered = |because: &str, next: &str| (because.to_owned(), next.to_owned());
     match subscription.numbers.status {
-        _ if left <= 0 => "it has run out and is ended at the next turn of the timer (db_update_period)".into(),
-        Status::Terminated => format!("blocked: the presentity's rules refuse the watcher ({})", shown(reason)),
-        Status::Pending => "pending: no rule of the presentity decides about the watcher".into(),
-        Status::Waiting => "waiting: it ended while nobody had decided about the watcher".into(),
-        Status::Active if reason == b"polite-block" => {
-            "politely blocked: the watcher is told nothing, and not that it is".into()
-        }
+        _ if left <= 0 => answered(
+            "it has run out and is ended at the next turn of the timer (db_update_period)",
+            "look whether the phone is registered and reachable: it stopped refreshing",
+        ),
+        Status::Terminated => (
+            format!("blocked: the presentity's rules refuse the watcher ({})", shown(reason)),
+            "change the presentity's rules, then: presence.refreshWatchers URI EVENT 0".into(),
+        ),
+        Status::Pending => answered(
+            "pending: no rule of the presentity decides about the watcher",
+            "add a rule for the watcher (force_active 1 does without rules), then: presence.refreshWatchers URI EVENT 0",
+        ),
+        Status::Waiting => answered(
+            "waiting: it ended while nobody had decided about the watcher",
+            "let the presentity's rules decide, and the phone subscribe again",
+        ),
+        Status::Active if reason == b"polite-block" => answered(
+            "politely blocked: the watcher gets documents that say nothing, and does not learn that it is blocked",
+            "change the presentity's rules, then: presence.refreshWatchers URI EVENT 0",
+        ),
         Status::Active if trail.failed != 0 && trail.failed_cseq == subscription.numbers.local_cseq => {
-            format!("active, but the last NOTIFY was answered {}", trail.failed)
+            let next = match trail.failed {
+                408 => "look at NAT, the firewall and the contact: the phone cannot be reached there",
+                _ => "look at the phone's own log: it refused the NOTIFY",
+            };
+            (format!("active, but the last NOTIFY was answered {}", trail.failed), next.into())
         }
-        Status::Active if traffic.busy || traffic.pending => {
-            "active; a change is being told right now, or waits for its turn".into()
-        }
-        Status::Active if documents == 0 => "active, and there is nothing to tell: no publication".into(),
-        Status::Active => format!("active: it has been told what there is ({documents} publications)"),
+        Status::Active if traffic.busy || traffic.pending => answered(
+            "active; a NOTIFY is being sent right now, or waits for its turn",
+            "ask again in a second; when this stays, look at fanouts_queued",
+        ),
+        Status::Active if documents == 0 => answered(
+            "active, but nothing is published: no publication",
+            "look at the publisher: publish_2xx, publish_412 and, where it is pua, pua.list PRESENTITY",
+        ),
+        Status::Active => (
+            format!("active: the watcher has the newest state ({documents} publications)"),
+            "look at the document: presence.presentity_show URI full (publ_cache 2), or the table presentity".into(),
+        ),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the presence server asks of the world around it. `bridge` carries it out on Kamailio; tests use plain collections.
 use super::config::Config;
+use super::ended::{Cause, Ended};
 use super::error::{Failure, StoreError};
 use super::event_package::{PackageId, Packages};
 use super::explain::{Traffic, Trail};
@@ -264,6 +265,12 @@ pub trait Ports {
     /// Watchers of a resource that are remembered as waiting or pending without a live subscription.
     fn waiting_watchers(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError>;
 
+    /// Remembers that a subscription has ended, and why.
+    fn note_end(&mut self, subscription: &Subscription, cause: Cause);
+    /// The latest end of a subscription of a watcher to a resource, as far as it is remembered.
+    fn latest_end(&mut self, watcher: &[u8], resource: &Resource) -> Option<Ended>;
+    /// The node that sends the NOTIFYs of a subscription, where that is another one.
+    fn served_elsewhere(&mut self, dialog: DialogId<'_>) -> Option<Vec<u8>>;
     /// What became of the NOTIFYs of a subscription.
     fn trail(&mut self, dialog: DialogId<'_>) -> Trail;
     /// Who is sending for a resource.

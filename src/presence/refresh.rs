@@ -1,4 +1,5 @@
 //! Commands from outside a request: rules or tables were changed by others (`refreshWatchers`, `updateWatchers`).
+use super::ended::Cause;
 use super::error::Failure;
 use super::event_package::Package;
 use super::notifier;
@@ -120,6 +121,9 @@ fn judge_again<P: Ports>(
     };
     if !changed {
         return remembered;
+    }
+    if standing.status == Status::Terminated {
+        ports.note_end(subscription, Cause::Rules);
     }
     let details = ports.config().winfo_details;
     let watcher = || {

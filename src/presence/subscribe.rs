@@ -1,5 +1,6 @@
 //! SUBSCRIBE (RFC 6665 4.2.1): checks the request, changes the subscription, answers, sends the NOTIFYs it causes.
 use super::columns;
+use super::ended::Cause;
 use super::error::{Failure, StoreError};
 use super::event_package::{Package, PackageId};
 use super::ports::{Event, Occasion, Outgoing, Ports, Renewal, Standing, Stored, Verdict};
@@ -301,6 +302,7 @@ fn in_dialog<P: Ports>(
         if !ports.end(dialog, Occasion::Unsubscribe, b"timeout")? {
             return Err(gone());
         }
+        ports.note_end(&stored, Cause::Unsubscribed);
         answer(ports, description, &renewed, 0);
         tell(ports, description, &resource, &renewed, Occasion::Unsubscribe);
     } else {
@@ -340,6 +342,7 @@ fn delete_same<P: Ports>(ports: &mut P, subscription: &Subscription) -> Result<(
     for other in ports.subscriptions(&resource)? {
         if other.get(Field::CallId) == subscription.get(Field::CallId) {
             ports.drop_subscription(other.dialog())?;
+            ports.note_end(&other, Cause::Replaced);
         }
     }
     Ok(())

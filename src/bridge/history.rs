@@ -1,0 +1,109 @@
+//! The latest ends of subscriptions, in shared memory: a ring of `history_size` entries of a fixed size.
+use super::world::World;
+use crate::host::shm::{NoMemory, Shm, ShmVec};
+use crate::host::sync::Lock;
+use crate::presence::ended::{Cause, Ended};
+use crate::presence::event_package::PackageId;
+use crate::presence::subscription::{Field, Subscription};
+
+/// Bytes for the four texts of an entry; longer ones are cut.
+const TEXT: usize = 384;
+/// Bytes for each of the first three, so that one of them leaves room for the others.
+const SHARE: usize = 112;
+
+#[derive(Clone, Copy)]
+struct Entry {
+    at: i64,
+    cause: Cause,
+    cseq: u32,
+    event: PackageId,
+    ends: [u16; 4],
+    text: [u8; TEXT],
+}
+
+struct Ring {
+    entries: ShmVec<Entry>,
+    /// Where the next one goes once the ring is full.
+    next: usize,
+}
+
+/// What has ended.
+pub struct History {
+    ring: Lock<Ring>,
+    size: usize,
+}
+
+impl History {
+    /// Room for `size` entries; call before the processes fork.
+    pub fn new(size: usize) -> Result<History, NoMemory> {
+        let mut entries = ShmVec::new_in(Shm);
+        entries.try_reserve_exact(size).map_err(|_| NoMemory)?;
+        Ok(History { ring: Lock::new(Ring { entries, next: 0 }), size })
+    }
+
+    /// Remembers an end; the oldest one is forgotten when the ring is full.
+    pub fn note(&self, subscription: &Subscription, cause: Cause, at: i64) {
+        if self.size == 0 {
+            return;
+        }
+        let watcher = subscription.watcher_uri();
+        let contact = subscription.get(Field::Contact);
+        let texts = [&watcher, subscription.get(Field::PresUri), contact, subscription.get(Field::CallId)];
+        let numbers = &subscription.numbers;
+        let mut entry =
+            Entry { at, cause, cseq: numbers.local_cseq, event: numbers.event, ends: [0; 4], text: [0; TEXT] };
+        let mut end = 0;
+        for (index, text) in texts.into_iter().enumerate() {
+            let room = if index < 3 { SHARE } else { TEXT - end };
+            let part = &text[..text.len().min(room)];
+            entry.text[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+            entry.ends[index] = end as u16;
+        }
+        let mut ring = self.ring.lock();
+        if ring.entries.len() < self.size {
+            // The room was reserved at start.
+            ring.entries.push(entry);
+        } else {
+            let next = ring.next;
+            ring.entries[next] = entry;
+            ring.next = (next + 1) % self.size;
+        }
+    }
+
+    /// The latest ends that are `wanted`, the newest first, at most `limit`.
+    pub fn latest(&self, limit: usize, wanted: impl Fn(&Ended) -> bool) -> Vec<Ended> {
+        let copied: Vec<Entry> = {
+            let ring = self.ring.lock();
+            let (newer, older) = (&ring.entries[..ring.next], &ring.entries[ring.next..]);
+            older.iter().chain(newer).copied().collect()
+        };
+        copied.iter().rev().map(Entry::read).filter(wanted).take(limit).collect()
+    }
+}
+
+impl Entry {
+    fn read(&self) -> Ended {
+        let part = |index: usize| {
+            let start = if index == 0 { 0 } else { usize::from(self.ends[index - 1]) };
+            self.text[start..usize::from(self.ends[index])].to_vec()
+        };
+        Ended {
+            at: self.at,
+            cause: self.cause,
+            cseq: self.cseq,
+            event: self.event,
+            watcher: part(0),
+            presentity: part(1),
+            contact: part(2),
+            call_id: part(3),
+        }
+    }
+}
+
+impl World {
+    /// See [`History::latest`].
+    pub fn ends(&self, limit: usize, wanted: impl Fn(&Ended) -> bool) -> Vec<Ended> {
+        self.shared.history.latest(limit, wanted)
+    }
+}

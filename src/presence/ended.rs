@@ -1,0 +1,71 @@
+//! Subscriptions that have ended: what is remembered of them for the question why a lamp is dark.
+use super::event_package::PackageId;
+
+/// What ended a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The watcher asked for it (`Expires: 0`).
+    Unsubscribed,
+    /// The watcher did not refresh it in time.
+    RanOut,
+    /// A NOTIFY was answered with this status; 408: nobody answered.
+    Notify(u16),
+    /// The presentity's rules refuse the watcher.
+    Rules,
+    /// An operator ended it (`presence.subscription_end`, `presence.drain`).
+    Operator,
+    /// A newer subscription of the same call took its place (`delete_same_subs`).
+    Replaced,
+}
+
+impl Cause {
+    /// In a sentence.
+    pub fn sentence(self) -> String {
+        match self {
+            Cause::Unsubscribed => "the watcher ended it (Expires: 0)".into(),
+            Cause::RanOut => "it ran out: the watcher did not refresh it".into(),
+            Cause::Notify(408) => "its NOTIFY was not answered (408)".into(),
+            Cause::Notify(code) => format!("its NOTIFY was answered {code}"),
+            Cause::Rules => "the presentity's rules refuse the watcher".into(),
+            Cause::Operator => "an operator ended it".into(),
+            Cause::Replaced => "a newer subscription of the same call took its place".into(),
+        }
+    }
+
+    /// The one thing to do next.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Cause::Unsubscribed => "look at the phone: it does not want this lamp any more",
+            Cause::RanOut => "look whether the phone is registered and reachable: it stopped refreshing",
+            Cause::Notify(408) => "look at NAT, the firewall and the contact: the phone cannot be reached there",
+            Cause::Notify(404 | 481) => {
+                "restart the phone or wait until it subscribes again: it had forgotten the subscription"
+            }
+            Cause::Notify(_) => "look at the phone's own log: it refused the NOTIFY",
+            Cause::Rules => "change the presentity's rules, then: presence.refreshWatchers URI EVENT 0",
+            Cause::Operator => "wait until the phone subscribes again, or restart it",
+            Cause::Replaced => "look at the newer subscription: presence.subscriptions",
+        }
+    }
+}
+
+/// One subscription that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// When, seconds since 1970.
+    pub at: i64,
+    /// Why.
+    pub cause: Cause,
+    /// The CSeq of its last NOTIFY but the farewell.
+    pub cseq: u32,
+    /// The event package.
+    pub event: PackageId,
+    /// Who watched.
+    pub watcher: Vec<u8>,
+    /// Who was watched.
+    pub presentity: Vec<u8>,
+    /// Where NOTIFYs went.
+    pub contact: Vec<u8>,
+    /// The Call-ID of the dialog.
+    pub call_id: Vec<u8>,
+}
