@@ -24,4 +24,5 @@ pub mod resource;
 pub mod sphere;
 pub mod subscribe;
 pub mod subscription;
+pub mod tuples;
 pub mod winfo;

@@ -64,6 +64,7 @@ ROWS = {
     "one worker, 1,000 watchers": "test_fanout.py::test_a_thousand_watchers_and_one_worker",
     "KEMI event callback": "test_kemi.py::test_every_function",
     "restart with thousands of rows": "test_storage.py::test_thousands_of_rows_at_start",
+    "memory, two presence documents": "test_composition.py::test_a_phone_that_has_forgotten_its_tag",
     "DMQ: a node joins": "test_dmq.py::test_a_node_that_joins_is_told_what_there_is",
     "DMQ: the same message twice": "test_dmq.py::test_messages_twice_late_and_after_a_gap",
     "DMQ: a member nobody knows": "test_dmq.py::test_messages_that_are_none",

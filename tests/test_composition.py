@@ -310,6 +310,27 @@ def test_documents_come_in_the_order_asked_for(both, cache, order):
          publish='$xavp(cfg=>priority) = $(hdr(X-Priority){s.int}); handle_publish()')
 
 
+@pytest.mark.parametrize("mode", ["memory", "write-through"])
+def test_a_phone_that_has_forgotten_its_tag(both, mode):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        first = alice.publish(body=pidf(basic="open"))
+        alice.quiet(0 if mode == "memory" else 1.02)
+        alice.publish(body=pidf(basic="closed"))
+        watch.wait(3)
+        trace.note("anew", re.findall("<basic>(.*?)<", watch.notifies[-1].text))
+        trace.note("removed", alice.publish(etag=first.get("SIP-ETag"), expires=0).code)
+        watch.wait(4)
+        watch.refresh()
+        watch.wait(5)
+        trace.note("what is left", re.findall("<basic>(.*?)<", watch.notifies[-1].text))
+
+    newest = {"anew": ("the newer one", lambda text: text == "['closed']")}
+    both(scenario, workers=1, **MODES[mode], different=newest if mode == "memory" else {})
+
+
 # -- answers and random lives ------------------------------------------------------------------------------------------
 
 def test_what_the_script_sees_and_who_may_send(both):

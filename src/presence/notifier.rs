@@ -4,10 +4,10 @@ use super::event_package::Package;
 use super::order::{self, Order};
 use super::ports::{Occasion, Once, Outgoing, Ports, Round, Told};
 use super::publication::Publication;
-use super::readable;
 use super::resource::Resource;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::{self, Extent, Watcher};
+use super::{readable, tuples};
 use crate::sip::text::push_number;
 use crate::sip::transport::push_contact;
 use std::borrow::Cow;
@@ -167,7 +167,9 @@ fn compose<P: Ports>(
             offline = documents.iter().position(|document| document.etag == gone.etag);
         }
     }
-    if order::is_reversed(ports.config()) {
+    // Of two documents with one tuple the package shows the last one: the newer, whatever the mode.
+    let contradict = package.name == b"presence" && tuples::clash(&documents);
+    if order::is_reversed(ports.config()) && !contradict {
         documents.reverse();
         offline = offline.map(|at| documents.len() - 1 - at);
     }

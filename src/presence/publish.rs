@@ -5,7 +5,7 @@ use super::ports::{Event, Once, Ports, Verdict};
 use super::publication::{Applied, Change, Dialogs, Modification, Publication, SharedLine, changes_of};
 use super::replication::Replica;
 use super::resource::Resource;
-use super::{limits, notifier, refresh, sphere};
+use super::{limits, notifier, readable, refresh, sphere};
 use crate::sip::{event::EventHeader, text, uri, xml_form};
 use std::borrow::Cow;
 
@@ -159,6 +159,11 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
 /// Where the package shows one document only, watchers are told the one that was just published.
 pub(super) fn shown_alone(new: &Document<'_>, body: Option<&[u8]>) -> Option<Once> {
     body.filter(|_| !new.description.aggregates).map(|body| Once::Body(body.to_vec()))
+}
+
+/// The same for a document that nobody has checked.
+pub(super) fn shown_if_readable<P: Ports>(ports: &P, new: &Document<'_>, body: Option<&[u8]>) -> Option<Once> {
+    shown_alone(new, body.filter(|body| new.description.aggregates || readable::shows(ports, new.description, body)))
 }
 
 /// What the other nodes are told of a change; `etag` of the publication is the one after it.
@@ -410,7 +415,8 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
         match applied {
             Applied::Modified { changed: true } => {
                 let body = Some(direct.body).filter(|body| !body.is_empty());
-                return tell(ports, &request, &new, shown_alone(&new, body));
+                let once = shown_if_readable(ports, &new, body);
+                return tell(ports, &request, &new, once);
             }
             Applied::Modified { changed: false } => return Ok(()),
             _ if direct.kind == DirectKind::Update => return Err(no_match(direct.etag)),
@@ -430,5 +436,6 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
     let replica = ports.replicates().then(|| announced(&new, &request, &publication, true));
     ports.publish(&resource, Change::Insert(publication))?;
     announce(ports, replica);
-    tell(ports, &request, &new, shown_alone(&new, Some(direct.body)))
+    let once = shown_if_readable(ports, &new, Some(direct.body));
+    tell(ports, &request, &new, once)
 }

@@ -3,6 +3,7 @@ use super::error::{Failure, StoreError};
 use super::ports::{Once, Ports};
 use super::publication::{Applied, Change, Modification, Publication, changes_of};
 use super::publish::{self, Document};
+use super::readable;
 use super::resource::Resource;
 use crate::sip::checked::{HostPart, UserPart, Word, is_clean, most};
 use crate::sip::event::EventHeader;
@@ -323,7 +324,8 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
     let new = Document::without_request(&description, &resource);
     if replica.is_new && replica.expires == 0 {
         publish::end_dialogs_of(ports, &new, &replica.body)?;
-        tell(ports, replica, &new, Some(Once::Body(replica.body.clone())))?;
+        let once = readable::shows(ports, &description, &replica.body).then(|| Once::Body(replica.body.clone()));
+        tell(ports, replica, &new, once)?;
         return Ok(None);
     }
     if replica.expires > 0 && ports.was_removed(&resource, &replica.ruid, replica.last_etag()) {
@@ -356,7 +358,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
             if ports.publish(&resource, Change::Insert(publication))? == Applied::NoMatch {
                 return Ok(None);
             }
-            publish::shown_alone(&new, Some(&replica.body))
+            publish::shown_if_readable(ports, &new, Some(&replica.body))
         }
         Step::Modify(mine) => {
             let change = Modification {
@@ -371,9 +373,11 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
                 line: publish::shared_line(ports, &description),
             };
             match ports.publish(&resource, Change::Modify(change))? {
-                Applied::Modified { changed: true } => {
-                    publish::shown_alone(&new, Some(replica.body.as_slice()).filter(|body| !body.is_empty()))
-                }
+                Applied::Modified { changed: true } => publish::shown_if_readable(
+                    ports,
+                    &new,
+                    Some(replica.body.as_slice()).filter(|body| !body.is_empty()),
+                ),
                 _ => return Ok(None),
             }
         }

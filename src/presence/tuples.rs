@@ -1,0 +1,51 @@
+//! Tuples of presence documents (RFC 3863 4.1.2) as far as presence looks into them: whether documents speak of the same one.
+use super::publication::Publication;
+use quick_xml::Reader;
+use quick_xml::events::Event;
+use std::collections::HashSet;
+
+/// Whether two of these documents name one tuple: a device that has forgotten its entity tag publishes anew.
+pub fn clash(documents: &[Publication]) -> bool {
+    if documents.len() < 2 {
+        return false;
+    }
+    let mut known: HashSet<Vec<u8>> = HashSet::new();
+    documents.iter().any(|document| {
+        let own: HashSet<Vec<u8>> = ids(&document.body).into_iter().collect();
+        let clashes = own.iter().any(|id| known.contains(id));
+        known.extend(own);
+        clashes
+    })
+}
+
+/// The ids of a document's tuples, as far as it can be read.
+fn ids(document: &[u8]) -> Vec<Vec<u8>> {
+    let (mut reader, mut ids) = (Reader::from_reader(document), Vec::new());
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(element) | Event::Empty(element)) if element.local_name().as_ref() == b"tuple" => {
+                let id = element.attributes().with_checks(false).flatten().find(|a| a.key.as_ref() == b"id");
+                ids.extend(id.map(|id| id.value.into_owned()));
+            }
+            Ok(Event::Eof) | Err(_) => return ids,
+            Ok(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_that_name_one_tuple() {
+        let document = |tuples: &[&str]| {
+            let inside: String = tuples.iter().map(|id| format!("<p:tuple id='{id}'/><tuple/>")).collect();
+            Publication { body: format!("<presence>{inside}</presence>").into_bytes(), ..Publication::default() }
+        };
+        assert!(!clash(&[document(&["a", "a"])]));
+        assert!(!clash(&[document(&["a"]), document(&["b", "c"]), document(&[])]));
+        assert!(clash(&[document(&["a"]), document(&["b"]), document(&["c", "a"])]));
+        assert!(!clash(&[document(&["a"]), Publication { body: b"<<".to_vec(), ..Publication::default() }]));
+    }
+}
