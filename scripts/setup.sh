@@ -22,7 +22,7 @@ test_packages="python3-pytest python3-pytest-xdist python3-hypothesis postgresql
 case ${1:-} in
 tests) packages="$packages $test_packages" server_packages="$server_packages $server_test_packages" ;;
 scenarios)
-	packages="$packages python3-pytest python3-pytest-xdist python3-hypothesis"
+	packages="$packages python3-pytest python3-pytest-xdist python3-hypothesis mariadb-server mariadb-client"
 	server_packages="$server_packages $server_test_packages"
 	;;
 esac
