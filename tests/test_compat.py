@@ -33,6 +33,8 @@ ROWS = {
     "a Contact, Call-ID, tag": "test_doors.py::test_bytes_that_break_a_line",
     "a SUBSCRIBE whose strings are longer": "test_doors.py::test_strings_that_no_column_holds",
     "CSeq of 2^31": "test_dialogs.py::test_where_stock_takes_another_way",
+    "Contact over WebSocket": "test_dialogs.py::test_contact_over_tls_and_websockets",
+    "rls with a server_address": "test_dialogs.py::test_contact_of_a_list_over_tcp",
     "handle_subscribe with a watcher": "test_dialogs.py::test_the_script_says_who_watches",
     "body of another type than": "test_publish.py::test_refused_requests",
     "a package refuses a body": "test_companions.py::test_a_voicemail_document_that_is_none",

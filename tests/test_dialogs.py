@@ -1,14 +1,19 @@
 """Whose dialog a SUBSCRIBE belongs to: copies of the first one, other event ids, other watchers; the URIs and Contacts of NOTIFYs."""
+import base64
+import os
 import re
 import socket
+import ssl
+import subprocess
 import uuid
 
 import pytest
 
 from conftest import MODES
-from kit.kamailio import ROUTE
+from kit.kamailio import ROUTE, free_port
 from kit.sip import Message, pidf
 from test_authorization import XML
+from test_rls import rls_server, store_services
 
 STATELESS = ROUTE.replace("if (!t_newtran()) { sl_reply_error(); exit; }", "").replace("t_release();", "")
 
@@ -230,7 +235,9 @@ class Stream:
     def receive(self):
         self.connection.settimeout(5)
         while b"\r\n\r\n" not in self.buffer:
-            self.buffer += self.connection.recv(65536)
+            more = self.connection.recv(65536)
+            assert more, "the connection was closed"
+            self.buffer += more
         head, _, rest = self.buffer.partition(b"\r\n\r\n")
         length = int(re.search(rb"(?i)\r\nContent-Length: *(\d+)", head).group(1))
         while len(rest) < length:
@@ -238,13 +245,14 @@ class Stream:
         self.buffer = rest[length:]
         return Message(head + b"\r\n\r\n" + rest[:length])
 
-    def subscribe(self, to, call_id, cseq=1, to_tag=None, expires=600):
-        host = "phone.invalid" if self.name == "ws" else "127.0.0.1:%d" % self.port
+    def subscribe(self, to, call_id, cseq=1, to_tag=None, expires=600, extra=()):
+        host = "127.0.0.1:%d" % self.port
         lines = ["SUBSCRIBE %s SIP/2.0" % to,
                  "Via: SIP/2.0/%s %s;branch=z9hG4bK%s" % (self.name.upper(), host, uuid.uuid4().hex),
                  "From: <sip:bob@example.org>;tag=f1", "To: <%s>%s" % (to, ";tag=" + to_tag if to_tag else ""),
                  "Call-ID: " + call_id, "CSeq: %d SUBSCRIBE" % cseq, "Max-Forwards: 70", "Event: presence",
-                 "Expires: %d" % expires, "Contact: <sip:bob@%s;transport=%s>" % (host, self.name), "Content-Length: 0", "", ""]
+                 "Expires: %d" % expires, "Contact: <sip:bob@%s;transport=%s>" % (host, self.name[:2] if "ws" in self.name else self.name), *extra,
+                 "Content-Length: 0", "", ""]
         self.send("\r\n".join(lines).encode())
         reply, notify = self.receive(), self.receive()
         if reply.is_request:
@@ -274,3 +282,119 @@ def test_contact_names_the_transport(both, mode, address):
         trace.note("over UDP", (watch.reply.get("Contact"), watch.wait(1)[0].get("Contact")))
 
     both(scenario, workers=1, presence=options, tcp=True)
+
+
+TLS = """
+modparam("tls", "private_key", "%(folder)s/key.pem")
+modparam("tls", "certificate", "%(folder)s/cert.pem")
+modparam("tls", "tls_method", "TLSv1.2+")
+"""
+
+HANDSHAKE = """
+tcp_accept_no_cl=yes
+event_route[xhttp:request] {
+    set_reply_close();
+    set_reply_no_connect();
+    if ($hdr(Upgrade) =~ "websocket" && ws_handle_handshake()) { exit; }
+    xhttp_reply("404", "Not Found", "", "");
+}
+"""
+
+
+def with_tls(server):
+    port = free_port()
+    server.tls_port = port
+    # The host wants to know before it loads the module.
+    server.listen.append("tls:127.0.0.1:%d\nenable_tls=yes" % port)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+                    "-keyout", str(server.folder / "key.pem"), "-out", str(server.folder / "cert.pem")], check=True, capture_output=True)
+    server.before = TLS % dict(folder=server.folder)
+
+
+def over_tls(port):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port)))
+
+
+class WebSocket:
+    """The client's side of RFC 6455, as much as SIP needs."""
+
+    def __init__(self, connection):
+        self.connection, self.buffer = connection, b""
+        key = base64.b64encode(os.urandom(16)).decode()
+        connection.sendall(("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                            "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n"
+                            "Content-Length: 0\r\n\r\n" % key).encode())
+        connection.settimeout(5)
+        while b"\r\n\r\n" not in self.buffer:
+            self.buffer += connection.recv(65536) or b"closed\r\n\r\n"
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        assert b" 101 " in head.split(b"\r\n")[0], head
+
+    def getsockname(self):
+        return self.connection.getsockname()
+
+    def settimeout(self, seconds):
+        self.connection.settimeout(seconds)
+
+    def sendall(self, data):
+        assert 126 <= len(data) < 65536
+        mask = os.urandom(4)
+        masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
+        self.connection.sendall(b"\x81\xfe" + len(data).to_bytes(2, "big") + mask + masked)
+
+    def _exactly(self, count):
+        while len(self.buffer) < count:
+            more = self.connection.recv(65536)
+            assert more, "the connection was closed"
+            self.buffer += more
+        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        return taken
+
+    def recv(self, _size):
+        _, length = self._exactly(2)
+        if length == 126:
+            length = int.from_bytes(self._exactly(2), "big")
+        return self._exactly(length)
+
+
+@pytest.mark.parametrize("address", ["", "sip:server.example.org:5070"])
+@pytest.mark.parametrize("name", ["tls", "ws", "wss"])
+def test_contact_over_tls_and_websockets(both, name, address):
+    """wss is a transport of the host, not of a URI (RFC 7118 5); stock names the socket in NOTIFYs, not what runs on it."""
+    options = dict(MODES["memory"]["presence"], **({"server_address": address} if address else {}))
+    modules = ("presence_xml",) + (() if name == "ws" else ("tls",)) + (() if name == "tls" else ("xhttp", "websocket"))
+
+    def scenario(server, phone, trace):
+        port = server.port if name == "ws" else server.tls_port
+        connection = socket.create_connection(("127.0.0.1", port)) if name == "ws" else over_tls(port)
+        stream = Stream(connection if name == "tls" else WebSocket(connection), name)
+        reply, notify = stream.subscribe("sip:alice@example.org", "call-1")
+        shown = lambda message: message.get("Contact").replace(str(port), "PORT")
+        trace.note("reply", shown(reply))
+        trace.note("notify", shown(notify))
+        reply, notify = stream.subscribe("sip:alice@example.org", "call-1", 2, reply.tag("To"))
+        trace.note("refreshed", shown(reply))
+        trace.note("notify again", shown(notify))
+
+    word = "tls" if name == "tls" else "ws"
+    right = lambda contact: contact.endswith(";transport=%s>" % word)
+    different = {}
+    if name != "tls" and address:
+        different = {label: ("RFC 7118 5", right) for label in ("notify", "notify again")}
+    both(scenario, workers=1, presence=options, modules=modules, tcp=True, prepare=None if name == "ws" else with_tls,
+         more_route="" if name == "tls" else HANDSHAKE, different=different)
+
+
+def test_contact_of_a_list_over_tcp():
+    """rls takes its dialogs from the C API: its address has no transport of its own."""
+    server = rls_server("ours")
+    server.listen.append("tcp:127.0.0.1:%d" % server.port)
+    store_services(server)
+    with server:
+        stream = Stream(socket.create_connection(("127.0.0.1", server.port)), "tcp")
+        accept = "Accept: application/pidf+xml, application/rlmi+xml, multipart/related"
+        reply, notify = stream.subscribe("sip:list@example.org", "call-1", extra=["Supported: eventlist", accept])
+        assert reply.code == 200
+        assert reply.get("Contact").endswith(";transport=tcp>") and notify.get("Contact").endswith(";transport=tcp>")

@@ -122,7 +122,7 @@ def test_the_longest_subscribes_stand_in_nobodys_way(ours, phones, mode):
     for watch in others:
         assert "terminated;reason=timeout" in watch.notifies[-1].get("Subscription-State")
     assert "error" in server.rpc("presence.watcher_list", alice.uri) or not server.rpc("presence.watcher_list", alice.uri).strip()
-    assert "memory" not in server.log()
+    assert "no more shared memory" not in server.log()
 
 
 @pytest.mark.parametrize("mode", ["memory", "defaults"])

@@ -1,6 +1,7 @@
 //! URIs and Event headers: what is split can be put together again.
 #![no_main]
 use kamailio_presence_fuzz::presence::resource::UriRule;
+use kamailio_presence_fuzz::sip::checked::{UserPart, is_clean, unfolded};
 use kamailio_presence_fuzz::sip::{event::EventHeader, text, uri};
 use kamailio_presence_fuzz::{packages, presence::event_package::PackageId};
 use libfuzzer_sys::fuzz_target;
@@ -21,6 +22,12 @@ fuzz_target!(|data: &[u8]| {
         let (one, two) = (rule.resource(data, PackageId(0)), rule.resource(&data.to_ascii_uppercase(), PackageId(0)));
         assert!(!rule.same(&one.uri, &two.uri) || one.hash == two.hash, "what is the same has the same hash");
     }
+    if let Ok(user) = UserPart::new(data) {
+        let once = user.bytes().to_vec();
+        assert!(UserPart::new(&once).is_ok_and(|again| again.bytes() == once), "one form stays one");
+        assert!(is_clean(&once) && std::str::from_utf8(&once).is_ok());
+    }
+    assert!(unfolded(data).is_none_or(|text| is_clean(&text)));
     let mut out = Vec::new();
     text::push_xml(&mut out, data);
     let shown = std::str::from_utf8(&out).expect("what is written is UTF-8");

@@ -6,6 +6,10 @@ use crate::host::bytes::{lend, view, view_ptr};
 use crate::host::log;
 use crate::host::msg::{Header, SipMsg};
 use crate::log;
+use crate::presence::columns;
+use crate::sip::checked::{HostPart, UriText, UserPart, Word, is_clean, most, unfolded};
+use crate::sip::event::EventHeader;
+use crate::sip::transport::{Transport, push_contact};
 use crate::sys;
 use std::ffi::{c_char, c_int};
 
@@ -45,7 +49,9 @@ unsafe extern "C" fn search_event(event: *mut event_t) -> *mut pres_ev_t {
                 return std::ptr::null_mut();
             };
             let name = event_text(event);
-            registry.packages().named(&name).map_or(std::ptr::null_mut(), |id| registry.raw(id))
+            // The Event header of a request may have parameters that are not the package's.
+            let found = EventHeader::parse(&name).and_then(|header| registry.packages().find(&header));
+            found.map_or(std::ptr::null_mut(), |id| registry.raw(id))
         }
     })
 }
@@ -161,11 +167,8 @@ unsafe extern "C" fn extract_sdialog_info(
             let (Some(subs), Some(message)) = (subs.as_mut(), SipMsg::new(msg)) else { return -1 };
             match fill_subscription(subs, message, max_expires, to_tag_made) {
                 Ok(()) => {
-                    if view(&server_contact).is_empty() {
-                        subs.local_contact = lend(presence_calls::keep_contact(message.local_contact()));
-                    } else {
-                        subs.local_contact = server_contact;
-                    }
+                    subs.local_contact =
+                        lend(presence_calls::keep_contact(our_contact(message, view(&server_contact))));
                     subs.watcher_user = if view(&watcher_user).is_empty() { subs.from_user } else { watcher_user };
                     subs.watcher_domain =
                         if view(&watcher_domain).is_empty() { subs.from_domain } else { watcher_domain };
@@ -178,6 +181,16 @@ unsafe extern "C" fn extract_sdialog_info(
             }
         }
     })
+}
+
+/// Our Contact in the dialog of a request: the module's own address with the transport, or the receiving socket.
+fn our_contact(message: SipMsg<'_>, address: &[u8]) -> Vec<u8> {
+    if address.is_empty() {
+        return message.local_contact();
+    }
+    let mut contact = Vec::with_capacity(address.len() + 16);
+    push_contact(&mut contact, address, Transport::named(message.protocol()));
+    contact
 }
 
 /// # Safety
@@ -202,16 +215,28 @@ unsafe fn fill_subscription(
     let to = message.to().ok_or("To")?;
     let from = message.from().ok_or("From")?;
     let Header::Value(contact) = message.contact() else { return Err("Contact") };
+    let call_id = message.call_id().ok_or("Call-ID")?;
+    // These views go into messages, documents and rows of the calling module.
+    UriText::new(contact).map_err(|_| "Contact")?;
+    Word::new(call_id).map_err(|_| "Call-ID")?;
+    for (name, party) in [("To", &to), ("From", &from)] {
+        let good = UriText::new(party.uri).is_ok() && (party.tag.is_empty() || Word::new(party.tag).is_ok());
+        UserPart::new(party.user).map_err(|_| name)?;
+        HostPart::new(party.host).map_err(|_| name)?;
+        if !good {
+            return Err(name);
+        }
+    }
     subs.to_user = lend(to.user);
     subs.to_domain = lend(to.host);
     subs.from_user = lend(from.user);
     subs.from_domain = lend(from.host);
     subs.from_tag = lend(from.tag);
-    subs.callid = lend(message.call_id().ok_or("Call-ID")?);
-    subs.remote_cseq = message.cseq().ok_or("CSeq")?;
+    subs.callid = lend(call_id);
+    subs.remote_cseq = message.cseq().filter(|number| *number < 1 << 31).ok_or("CSeq")?;
     subs.contact = lend(contact);
     subs.sockinfo_str = lend(message.socket());
-    subs.user_agent = lend(message.user_agent());
+    subs.user_agent = lend(shown(message.user_agent()));
     subs.version = 0;
     let made = to.tag.is_empty();
     subs.to_tag = if made {
@@ -224,10 +249,16 @@ unsafe fn fill_subscription(
         *flag = c_int::from(made);
     }
     if let Header::Value(routes) = message.record_routes() {
+        let routes = unfolded(&routes).filter(|routes| routes.len() <= most::ROUTES).ok_or("Record-Route")?;
         // SAFETY: the caller frees it.
         subs.record_route = unsafe { private_text(&routes) }.ok_or("memory")?;
     }
     Ok(())
+}
+
+/// A text that is only shown: none where it is too long for a table, or would break a line.
+fn shown(text: &[u8]) -> &[u8] {
+    if text.len() < columns::LONG && is_clean(text) { text } else { b"" }
 }
 
 /// A text in private memory of the host.

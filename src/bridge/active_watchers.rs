@@ -2,7 +2,9 @@
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value};
 use crate::presence::event_package::Packages;
 use crate::presence::subscription::{DialogId, FIELDS, Field, Journal, Numbers, STORED_FIELDS, Status, Subscription};
+use crate::sip::checked::UserPart;
 use crate::sip::transport::Transport;
+use crate::sip::uri;
 
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 12;
@@ -238,6 +240,11 @@ fn decode(packages: &Packages, row: Row<'_>) -> Option<Subscription> {
     for (at, field) in fields.iter_mut().take(STORED_FIELDS).enumerate() {
         *field = row.bytes(at);
     }
+    // Rows of other servers may have a user with escapes that it does not need.
+    let plain = fields[Field::PresUri as usize].contains(&b'%').then(|| plain_uri(fields[Field::PresUri as usize]));
+    if let Some(uri) = &plain {
+        fields[Field::PresUri as usize] = uri;
+    }
     let numbers = Numbers {
         event: packages.named(row.bytes(17))?,
         status: Status::from_number(row.int(18))?,
@@ -259,4 +266,10 @@ fn decode(packages: &Packages, row: Row<'_>) -> Option<Subscription> {
         crate::log!(Warn, "the row of a subscription with Call-ID {dialog:.64} is not read: {why}");
     }
     subscription.ok()
+}
+
+/// A presentity's URI with its user in the one form it has everywhere.
+fn plain_uri(stored: &[u8]) -> Vec<u8> {
+    let (user, host) = uri::split(stored);
+    UserPart::new(user).map_or_else(|_| stored.to_vec(), |user| uri::join(user.bytes(), host))
 }

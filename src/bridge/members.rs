@@ -309,23 +309,25 @@ impl World {
         let tables = &self.shared.tables;
         let mut ended = Vec::new();
         for index in 0..tables.shard_count() {
-            let due: Vec<Subscription> = {
-                let shard = tables.nth_shard(index);
-                shard.members().filter(|m| self.is_over(m, now)).map(|m| m.subscription.to_private()).collect()
-            };
-            for subscription in due {
-                if ended.len() >= limit {
-                    return ended;
+            let mut passed_over = 0;
+            while ended.len() < limit {
+                let due: Vec<Subscription> = {
+                    let shard = tables.nth_shard(index);
+                    let over = shard.members().filter(|m| self.is_over(m, now)).skip(passed_over);
+                    over.take(limit - ended.len()).map(|m| m.subscription.to_private()).collect()
+                };
+                if due.is_empty() {
+                    break;
                 }
-                match self.end_if_over(&subscription, now) {
-                    Ok(true) => ended.push(subscription),
-                    Ok(false) => {}
-                    Err(error) => log!(
-                        Error,
-                        "the subscription of {} to {} has run out and cannot be ended now: {error}",
-                        crate::host::log::show(&subscription.watcher_uri()),
-                        crate::host::log::show(subscription.get(Field::PresUri))
-                    ),
+                for subscription in due {
+                    match self.end_if_over(&subscription, now) {
+                        Ok(true) => ended.push(subscription),
+                        Ok(false) => passed_over += 1,
+                        Err(error) => {
+                            passed_over += 1;
+                            log_not_ended(&subscription, error);
+                        }
+                    }
                 }
             }
         }
@@ -436,6 +438,17 @@ impl World {
         }
         Ok(page)
     }
+}
+
+/// A subscription has run out and stays for now.
+pub(super) fn log_not_ended(subscription: &Subscription, error: StoreError) {
+    let (watcher, presentity) = (subscription.watcher_uri(), subscription.get(Field::PresUri));
+    log!(
+        Error,
+        "the subscription of {} to {} has run out and cannot be ended now: {error}",
+        crate::host::log::show(&watcher),
+        crate::host::log::show(presentity)
+    );
 }
 
 /// The hash of a subscription's watcher.

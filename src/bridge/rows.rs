@@ -176,12 +176,7 @@ impl World {
             match self.end_row(subscription.dialog(), Occasion::Ended, b"timeout") {
                 Ok(true) => ended.push(subscription),
                 Ok(false) => {}
-                Err(error) => log!(
-                    Error,
-                    "the subscription of {} to {} has run out and cannot be ended now: {error}",
-                    crate::host::log::show(&subscription.watcher_uri()),
-                    crate::host::log::show(subscription.get(Field::PresUri))
-                ),
+                Err(error) => super::members::log_not_ended(&subscription, error),
             }
         }
         Ok(ended)
