@@ -13,8 +13,10 @@ class Finding:
         return "%s: %s" % (self.kind, self.what)
 
     def __str__(self):
-        text = "step %d, %s: %s" % (self.number, self.kind, self.what)
-        return text + "\n  stock: %s\n  ours:  %s" % (self.stock, self.ours) if self.kind != "invariant" else text
+        lines = ["step %d, %s: %s" % (self.number, self.kind, self.what)]
+        if self.kind != "invariant":
+            lines.append("  stock: %s" % (self.stock,))
+        return "\n".join(lines + (["  ours:  %s" % (self.ours,)] if self.ours != "" else []))
 
 
 class Case:
@@ -36,13 +38,13 @@ class Comparison:
         for theirs, mine in zip(self.stock.steps, self.ours.steps):
             if mine.skipped and theirs.skipped:
                 continue
-            if self._stock_has_no_opinion(theirs.number):
+            if self._stock_has_no_opinion(theirs.number) or self.ours.dead and mine.skipped:
                 break
             self._step(theirs, mine)
             if self.findings:
                 break
         else:
-            if not self._stock_has_no_opinion(len(self.life["steps"])):
+            if not self.ours.dead and not self._stock_has_no_opinion(len(self.life["steps"])):
                 self._rows(self.stock.end, self.stock.last_rows, self.ours.last_rows)
                 self._errors(self.stock.end, self.ours.end)
         self.findings += invariants.broken(self.life, self.ours, Finding, self.counts)

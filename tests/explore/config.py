@@ -46,7 +46,41 @@ event_route[presence:notify-reply] {
 }
 """ % dict(show=SHOW)
 
-ROUTES = {"plain": PLAIN, "seen": SEEN}
+# The script's variables for priorities and for watchers that are to be forgotten.
+XAVP = """
+request_route {
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    if (!is_method("PUBLISH|SUBSCRIBE")) { sl_send_reply("404", "Not here"); exit; }
+    if (!t_newtran()) { sl_reply_error(); exit; }
+    if (is_method("PUBLISH")) {
+        $xavp(pcfg=>priority) = 100 + $(rb{s.len}) mod 7;
+        handle_publish("$fu");
+    } else {
+        handle_subscribe("$fu");
+        xlog("L_NOTICE", "SEEN subscribe $retcode ci=$ci %(show)s\n");
+    }
+    t_release();
+    exit;
+}
+event_route[presence:notify-reply] {
+    if ($notify_reply($rs) == 500) { $xavp(pcfg=>delete_subscription) = 1; }
+}
+""" % dict(show=SHOW)
+
+LUA = """
+function ksr_request_route()
+    if KSR.is_OPTIONS() then KSR.sl.sl_send_reply(200, "OK"); return 1 end
+    if not (KSR.is_PUBLISH() or KSR.is_SUBSCRIBE()) then KSR.sl.sl_send_reply(404, "Not here"); return 1 end
+    if KSR.tm.t_newtran() < 0 then KSR.sl.sl_reply_error(); return 1 end
+    local done
+    if KSR.is_PUBLISH() then done = KSR.presence.handle_publish() else done = KSR.presence.handle_subscribe() end
+    KSR.info("SEEN lua " .. tostring(done) .. " ci=" .. KSR.pv.gete("$ci") .. "\\n")
+    KSR.tm.t_release()
+    return 1
+end
+"""
+
+ROUTES = {"plain": PLAIN, "seen": SEEN, "xavp": XAVP, "lua": 'cfgengine "lua"\n'}
 _templates = {}
 
 
@@ -75,9 +109,18 @@ def make(which, config, url):
     if config["notifiers"]:
         presence.update(waitn_time=1, notifier_poll_rate=10)
     presence.update(config["params"])
+    if which == "ours":
+        presence.update(config.get("ours", {}))
+    modules = list(config["packages"])
     extra = 'modparam("tm", "fr_timer", 1000)\nmodparam("tm", "wt_timer", 1000)\n'
     if config["rules"] and "presence_xml" in config["packages"]:
         extra += 'modparam("presence_xml", "integrated_xcap_server", 1)\n'
-    return Kamailio(which, presence=presence, modules=tuple(config["packages"]), extra_params=extra, workers=config["workers"],
+    if config["route"] == "xavp":
+        presence["xavp_cfg"] = "pcfg"
+    if config["route"] == "lua":
+        (folder / "presence.lua").write_text(LUA)
+        modules.append("app_lua")
+        extra += 'modparam("app_lua", "load", "%s")\n' % (folder / "presence.lua")
+    return Kamailio(which, presence=presence, modules=tuple(modules), extra_params=extra, workers=config["workers"],
                     db=url, route=ROUTES[config["route"]], force_active=not config["rules"], tcp=config["transport"] != "udp",
                     folder=folder)

@@ -33,6 +33,12 @@ def _header(name, header):
     return lambda case: case.kind in ("reply header", "NOTIFY header") and case.what.endswith(" " + header) and name in case.what
 
 
+def _expired(case):
+    """A subscription of a few seconds has been granted before."""
+    steps = case.life["steps"][:case.seen.number + 1]
+    return any(step["do"] in ("subscribe", "refresh") and step.get("expires") in (1, 2) for step in steps)
+
+
 def _host_at_its_end(case):
     """The host's TCP processes lose each other while the server stops."""
     lines = case.ours.splitlines() if case.kind == "errors" else []
@@ -51,6 +57,12 @@ DIFFERENCES = [
     Difference("PUBLISH below min_expires", "PUBLISH below min_expires", "RFC 3903 6", apart=True,
                matches=lambda case: case.step["do"] == "publish" and "min_expires" in case.config["params"]
                and (case.kind == "reply" and _code(case.ours) == 423 or _header("PUBLISH", "expires")(case))),
+    Difference("entity tag that cannot be ours", "SIP-If-Match that cannot be ours", "RFC 3903 6",
+               matches=lambda case: case.step.get("op") == "foreign" and _codes(("publish",), 500, 412)(case)),
+    Difference("initial PUBLISH that expires at once", "initial PUBLISH with Expires 0", "RFC 3903 6: nothing to store", apart=True,
+               matches=lambda case: case.step.get("op") == "initial" and _expires(case) == 0 and case.kind in ("rows", "notifies")),
+    Difference("the end of a subscription, database-only", "database-only, subscription expires", "RFC 6665 4.4.1: the end is told once",
+               apart=True, matches=lambda case: case.config["mode"] == 3 and case.kind in ("notifies", "rows") and _expired(case)),
     Difference("CSeq in the row", "write-through, restart after the first NOTIFY", "the row holds the number that was sent",
                matches=lambda case: case.kind == "row" and "active_watchers.local_cseq" in case.what
                and (case.stock, case.ours) == (0, 1)),

@@ -62,8 +62,8 @@ def _plainer(life, fails):
         if fails(dict(life, config=dict(config, params=params))):
             config = dict(config, params=params)
             life = dict(life, config=config)
-    for name, plain in (("route", "plain"), ("transport", "udp"), ("rules", False), ("notifiers", 0)):
-        if config[name] != plain and fails(dict(life, config=dict(config, **{name: plain}))):
+    for name, plain in (("route", "plain"), ("transport", "udp"), ("rules", False), ("notifiers", 0), ("ours", {}), ("workers", 1)):
+        if config.get(name, plain) != plain and fails(dict(life, config=dict(config, **{name: plain}))):
             config = dict(config, **{name: plain})
             life = dict(life, config=config)
     for index, step in enumerate(life["steps"]):

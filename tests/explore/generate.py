@@ -13,8 +13,12 @@ PARAMS = {
     "send_fast_notify": (1, 0), "timeout_rm_subs": (1, 0), "retrieve_order": (0, 1), "sip_uri_match": (0, 1), "pres_subs_mode": (1, 0),
     "delete_same_subs": (0, 1), "subs_respond_200": (1, 0), "force_delete": (0, 1), "cseq_offset": (0, 5), "timer_mode": (1, 0),
     "startup_mode": (1, 0), "subs_remove_match": (0, 1), "enable_sphere_check": (0, 1), "fetch_rows": (500, 1),
+    "server_address": (None, "sip:presence@example.org:5060", "sip:presence@example.org:5060;transport=tcp"),
     "subs_htable_size": (9, 2), "pres_htable_size": (9, 2), "db_table_lock_type": (1, 0),
 }
+
+# Parameters that stock does not have and that must not change what is seen.
+OURS = {"sender_processes": (0, 2), "watchers_cache": (0, 5), "share_watcher_bodies": (0,), "publ_update_period": (1,)}
 
 
 @st.composite
@@ -25,11 +29,21 @@ def configs(draw, mode=None):
                                      ("presence_xml", "presence_dialoginfo"), ("presence_mwi", "presence_xml"))))
     names = draw(st.lists(st.sampled_from(sorted(PARAMS)), max_size=3, unique=True))
     params = {name: draw(st.sampled_from(PARAMS[name][1:])) for name in names}
+    ours = draw(_ours())
+    if cache != 1 or params.get("retrieve_order"):
+        ours.pop("publ_update_period", None)
     if draw(st.integers(0, 3)) == 0:
         params.update(clean_period=1, db_update_period=1)
     return dict(mode=mode, cache=cache, notifiers=1 if mode == 3 and draw(st.integers(0, 5)) == 0 else 0, packages=list(packages),
-                rules=draw(st.booleans()), params=params, route=draw(st.sampled_from(("plain", "seen"))), workers=1,
+                rules=draw(st.booleans()), params=params, ours=ours, workers=draw(st.sampled_from((1, 1, 2))),
+                route=draw(st.sampled_from(("plain", "seen", "seen", "xavp", "lua"))),
                 transport=draw(st.sampled_from(("udp", "udp", "tcp"))))
+
+
+@st.composite
+def _ours(draw):
+    names = draw(st.lists(st.sampled_from(sorted(OURS)), max_size=1))
+    return {name: draw(st.sampled_from(OURS[name])) for name in names}
 
 
 def _expires(brief):
@@ -40,20 +54,26 @@ def _expires(brief):
 @st.composite
 def subscribe(draw, config):
     step = dict(do="subscribe", who=draw(st.sampled_from(USERS[1:])), to=draw(st.sampled_from(("alice", "alice", "alice", "carol"))),
-                dialog="d%d" % draw(st.integers(0, 3)), event=draw(_event(config)), expires=draw(_expires(_brief(config))))
-    step["dialog"] += step["who"][0] + step["to"][0] + step["event"][:1]
+                dialog="d0", event=draw(_event(config)), expires=draw(_expires(_brief(config))))
     if draw(st.integers(0, 2)) == 0:
         step["shape"] = draw(st.sampled_from(requests.SHAPES))
     odd = draw(st.integers(0, 24))
     if odd == 0:
-        step["event_more"] = draw(st.sampled_from((";id=7", ";id=x9", ";x=y")))
+        step["event_more"] = draw(st.sampled_from((";id=7", ";id=x9", ";x=y", ";id=" + "i" * 64, ";id=" + "i" * 65, ';id="q"',
+                                                   ";id=\u00fc", ";id=\udcff", ";ID=7", " ;id = 7", ";id", ";id=")))
     elif odd == 1:
-        step["agent"] = draw(st.sampled_from((10, 254, 255, 256, 700)))
+        step["agent"] = draw(st.sampled_from((10, 254, 255, 256, 700, "Tele\u00fc", "\udcff\udcfe phone", "a\tb")))
     elif odd == 2:
         step["accept"] = draw(st.sampled_from(("application/pidf+xml", "application/dialog-info+xml", "text/plain",
                                                "application/pidf+xml, application/watcherinfo+xml")))
     elif odd == 3:
         step["contact"] = draw(st.sampled_from((100, 230, 400, "none")))
+    elif odd == 4:
+        step["call_id"] = draw(st.sampled_from((100, 255, 256, 300)))
+    elif odd == 5:
+        step["again"] = True
+    elif odd == 6:
+        step["from"] = draw(st.sampled_from(("erin", "x" * 64, "x" * 65, "o'hara", "a%20b", "fr\u00fchling")))
     return step
 
 
@@ -89,7 +109,18 @@ def publish(draw, config):
     kinds = ("open", "open", "open", "closed", "closed", "utf8", "early") + (("broken",) if draw(st.integers(0, 9)) == 0 else ())
     step = dict(do="publish", who=draw(st.sampled_from(("alice", "alice", "carol"))), slot=draw(st.sampled_from(("s1", "s2"))), op=op,
                 event=event, expires=draw(_expires(_brief(config))), kind=draw(st.sampled_from(kinds)))
-    if draw(st.integers(0, 30)) == 0:
+    odd = draw(st.integers(0, 30))
+    if odd == 1:
+        step["kind"] = draw(st.sampled_from(("latin", "newline", "large", "nul")))
+    elif odd == 2:
+        step["ctype"] = draw(st.sampled_from((None, "text/plain", "application/pidf+xml;charset=UTF-8", "APPLICATION/PIDF+XML")))
+    elif odd == 3:
+        step["shape"] = draw(st.sampled_from(("port", "user-phone", "escaped", "case")))
+    elif odd == 4:
+        step["event_more"] = draw(st.sampled_from((";id=7", ";x=y")))
+    elif odd == 5:
+        step["contact"] = True
+    elif odd == 0:
         step.update(op="foreign", etag=draw(st.sampled_from(("a.1.2.3.4", "nonsense"))))
     return step
 
@@ -114,6 +145,19 @@ def rules():
                                       watchers=st.dictionaries(st.sampled_from(USERS), actions, max_size=4)))
 
 
+ROWS = ("delete from presentity", "delete from active_watchers", "delete from watchers", "update active_watchers set status=2",
+        "update active_watchers set status=4, reason='deactivated'", "update watchers set status=3", "update active_watchers set expires=1",
+        "update presentity set expires=1", "update active_watchers set updated=1")
+
+
+def row():
+    return st.sampled_from(ROWS).map(lambda sql: dict(do="row", sql=sql))
+
+
+def refuse():
+    return st.fixed_dictionaries(dict(do=st.just("refuse"), table=st.sampled_from(("active_watchers", "presentity", "watchers"))))
+
+
 def wait():
     return st.just(dict(do="wait", seconds=3.2))
 
@@ -123,14 +167,39 @@ def restart():
 
 
 @st.composite
+def _step(draw, config, dialogs, slots, touch):
+    """One step, which refers to dialogs and publications that there are."""
+    kinds = ["subscribe"] * 5 + ["publish"] * 6 + ["answers", "rpc", "restart"] + ["refresh"] * (5 if dialogs else 0)
+    kinds += ["rules"] * (3 if config["rules"] else 0) + ["wait"] * _brief(config) + (["row", "refuse"] if touch else [])
+    kind = draw(st.sampled_from(kinds))
+    if kind == "subscribe":
+        step = draw(subscribe(config))
+        step["dialog"] = "d%d" % len(dialogs)
+        if step.get("again"):
+            step["dialog"] = draw(st.sampled_from(dialogs)) if dialogs else "d0"
+        if step["dialog"] not in dialogs:
+            dialogs.append(step["dialog"])
+        return step
+    if kind == "refresh":
+        return dict(draw(refresh(config)), dialog=draw(st.sampled_from(dialogs)))
+    if kind == "publish":
+        step = draw(publish(config))
+        if step["op"] in ("modify", "refresh", "remove"):
+            if slots:
+                who, slot, event = draw(st.sampled_from(slots))
+                step.update(who=who, slot=slot, event=event)
+            else:
+                step["op"] = "initial"
+        if step["op"] == "initial":
+            slots.append((step["who"], step["slot"], step["event"]))
+        return step
+    return draw(dict(answers=answers, rpc=rpc, restart=restart, rules=rules, wait=wait, row=row, refuse=refuse)[kind]())
+
+
+@st.composite
 def lives(draw, mode=None, length=12):
     """A configuration and a sequence of steps."""
     config = draw(configs(mode))
-    # What is drawn more often stands more often.
-    kinds = [subscribe(config)] * 5 + [refresh(config)] * 4 + [publish(config)] * 6 + [answers(), rpc(), restart()]
-    if config["rules"]:
-        kinds += [rules()] * 3
-    if _brief(config):
-        kinds += [wait()]
-    steps = draw(st.lists(st.one_of(kinds), min_size=3, max_size=length))
-    return dict(config=config, steps=steps)
+    dialogs, slots, touch = [], [], draw(st.integers(0, 7)) == 0
+    number = draw(st.integers(min(4, length), length))
+    return dict(config=config, steps=[draw(_step(config, dialogs, slots, touch)) for _ in range(number)])

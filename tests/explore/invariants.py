@@ -1,5 +1,6 @@
 """What must be true of our side whatever stock does."""
 from .config import PASSWORD
+from .promises import Promises
 
 
 def broken(life, ours, finding, counts):
@@ -7,12 +8,13 @@ def broken(life, ours, finding, counts):
     found = []
     if ours.dead:
         where = max([s.number for s in ours.steps if not s.skipped], default=0)
-        found.append(finding("invariant", where, "the server lives: %s\n%s" % (ours.dead, ours.log()[-1500:])))
+        found.append(finding("invariant", where, "the server lives", "", "%s\n%s" % (ours.dead[:900], ours.log()[-900:])))
         return found
     note = lambda number, text: found.append(finding("invariant", number, text))
     _end(life, ours, note)
     _dialogs(ours, note)
     _notified(life, ours, note)
+    Promises(life, ours, note).check()
     return found
 
 
@@ -28,7 +30,8 @@ def _end(life, ours, note):
     for word in ("panicked", "core was generated", "BUG:"):
         if word in log:
             note(end, "no %s in the log" % word)
-    if life["config"]["mode"] in (1, 2, 3):
+    touched = any(seen.step["do"] in ("row", "refuse") for seen in ours.steps)
+    if life["config"]["mode"] in (1, 2, 3) and not touched:
         rows = {row["callid"] for row in ours.last_rows.get("active_watchers", [])}
         for dialog in ours.living:
             if dialog.call_id not in rows:
@@ -63,6 +66,9 @@ def _notified(life, ours, note):
         if seen.step["do"] not in ("subscribe", "refresh") or not seen.reply or not seen.reply[0].startswith("2"):
             continue
         key = seen.step["dialog"]
+        dialog = ours.dialogs.get(key)
+        if dialog and dialog.over and seen.notifies.get(key) == [] or seen.step.get("again"):
+            continue
         count = len(seen.notifies.get(key, []))
         if count != 1:
-            note(seen.number, "each 2xx SUBSCRIBE is followed by one NOTIFY: %d" % count)
+            note(seen.number, "each 2xx SUBSCRIBE is followed by one NOTIFY, not %d" % count)

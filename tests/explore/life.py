@@ -32,6 +32,7 @@ def _end(side):
     side.last_rows, side.memory = {}, None
     side.lived = side.dead is None
     side.living = [d for d in side.dialogs.values() if d.to_tag and not d.over and not d.unsure and d.ends > time.time() + 3]
+    side.obey()
     if side.lived:
         side.stop()
         side.last_rows = rows.all_tables(side)
@@ -50,6 +51,8 @@ def run(life, backend, quiet=QUICK):
         thread.start()
     for thread in threads:
         thread.join()
+    if all(side.dead and side.dead.startswith("does not start") and not side.started for side in sides):
+        failures.append(RuntimeError("a configuration that no server takes: %s" % sides[0].dead))
     if failures:
         for side in sides:
             side.close()

@@ -51,7 +51,9 @@ class Side:
         self.quiet = quiet + (1.8 if config["notifiers"] else 0.0) + (0.05 if config["transport"] != "udp" else 0.0)
         self.dialogs, self.etags, self.granted = {}, {}, {}
         self.steps = []
+        self.refusing = set()      # tables that are away
         self.dead = None           # why there is nothing more to see
+        self.started = False
         self._log_at = 0
         self._notifies_at = 0
         self.stop_seconds, self.stop_code = 0.0, 0
@@ -61,6 +63,7 @@ class Side:
     def start(self):
         self.backend.clean(self.which)
         self.server.start()
+        self.started = True
         self.names.learn("127.0.0.1:%d" % self.server.port, "SERVER")
         for user in ("alice", "bob", "carol", "dave"):
             self.network.add(user, self.config["transport"] if user != "alice" else "udp")
@@ -107,9 +110,15 @@ class Side:
             return
         if not dialog or not step.get("again"):
             dialog = self._new_dialog(seen, step)
-        if not step.get("again"):
             dialog.cseq += 1
-        self._send_subscribe(seen, step, dialog, dialog.event)
+        tag, target = dialog.to_tag, dialog.target
+        if step.get("again"):
+            # The same request once more when its transaction is gone.
+            dialog.to_tag = dialog.target = None
+            time.sleep(1.2)
+        self._send_subscribe(seen, dict(step, branch="again-%d" % seen.number) if tag else step, dialog, dialog.event)
+        if tag and step.get("again"):
+            dialog.to_tag, dialog.target = tag, target
 
     def _new_dialog(self, seen, step):
         old = self.dialogs.pop(step["dialog"], None)
@@ -212,7 +221,20 @@ class Side:
     def _row(self, seen, step):
         self.backend.execute(self.which, self.server, step["sql"])
 
+    def _refuse(self, seen, step):
+        """The database refuses a table, until it is asked for again."""
+        table = step["table"]
+        names = (table, "hidden_" + table) if table not in self.refusing else ("hidden_" + table, table)
+        self.refusing ^= {table}
+        self.backend.execute(self.which, self.server, "alter table %s rename to %s" % names)
+
+    def obey(self):
+        """The database takes everything again."""
+        for table in sorted(self.refusing):
+            self._refuse(None, dict(table=table))
+
     def _restart(self, seen, step):
+        self.obey()
         self.stop(signal.SIGKILL if step["how"] == "kill" else signal.SIGTERM)
         if step["how"] != "kill":
             seen.rows = rows.all_tables(self)
@@ -267,7 +289,7 @@ class Side:
             if dialog and message.get("Subscription-State", "").startswith("terminated"):
                 dialog.over = True
         self._notifies_at = len(self.network.notifies)
-        if not seen.skipped and not seen.rows:
+        if not seen.skipped and not seen.rows and not self.refusing:
             seen.rows = rows.written_through(self)
         self._read_log(seen)
 
