@@ -151,7 +151,7 @@ class Comparison:
         place = (stock or ours)[0].split(" ", 1)[0]
         words = lambda lines: set(" ".join(lines).split())
         fields = sorted({word.split("=")[0] for word in words(stock[:1]) ^ words(ours[:1])}) if len(stock) == len(ours) else ["number"]
-        self._differs(mine, "script", "%s: %s" % (place, ", ".join(fields)), "\n".join(stock), "\n".join(ours))
+        self._differs(mine, "script", "%s: %s" % (place, ", ".join(fields)), "\n".join(stock), "\n".join(ours), self._subject(mine))
 
     def _rows(self, seen, stock, ours):
         for table in sorted(set(stock) & set(ours)):

@@ -58,7 +58,14 @@ DIFFERENCES = [
                matches=lambda case: case.step["do"] == "publish" and "min_expires" in case.config["params"]
                and (case.kind == "reply" and _code(case.ours) == 423 or _header("PUBLISH", "expires")(case))),
     Difference("entity tag that cannot be ours", "SIP-If-Match that cannot be ours", "RFC 3903 6",
-               matches=lambda case: case.step.get("op") == "foreign" and _codes(("publish",), 500, 412)(case)),
+               matches=lambda case: case.step.get("op") == "foreign" and (_codes(("publish",), 500, 412)(case) or case.kind == "script")),
+    Difference("body of another type", "presence body of another type", "RFC 3903 6", apart=True,
+               matches=lambda case: case.step.get("ctype") and _codes(("publish",), 200, 415)(case)),
+    Difference("body without a type", "body without Content-Type, Content-Length longer", "RFC 3261 20.15", apart=True,
+               matches=lambda case: "ctype" in case.step and case.step["ctype"] is None and _codes(("publish",), 200, 400)(case)),
+    Difference("rules in memory only", "memory only, rules documents", "RFC 5025 3: the presentity's rules decide, however subscriptions "
+               "are kept", apart=True, matches=lambda case: case.config["rules"] and (case.config["mode"], case.config["cache"]) == (0, 2)
+               and case.kind in ("NOTIFY header", "NOTIFY body", "notifies", "reply", "script", "reply header", "reason phrase")),
     Difference("initial PUBLISH that expires at once", "initial PUBLISH with Expires 0", "RFC 3903 6: nothing to store", apart=True,
                matches=lambda case: case.step.get("op") == "initial" and _expires(case) == 0 and case.kind in ("rows", "notifies")),
     Difference("the end of a subscription, database-only", "database-only, subscription expires", "RFC 6665 4.4.1: the end is told once",

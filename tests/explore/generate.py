@@ -34,7 +34,7 @@ def configs(draw, mode=None):
         ours.pop("publ_update_period", None)
     if draw(st.integers(0, 3)) == 0:
         params.update(clean_period=1, db_update_period=1)
-    return dict(mode=mode, cache=cache, notifiers=1 if mode == 3 and draw(st.integers(0, 5)) == 0 else 0, packages=list(packages),
+    return dict(mode=mode, cache=cache, notifiers=1 if mode == 3 and draw(st.integers(0, 11)) == 0 else 0, packages=list(packages),
                 rules=draw(st.booleans()), params=params, ours=ours, workers=draw(st.sampled_from((1, 1, 2))),
                 route=draw(st.sampled_from(("plain", "seen", "seen", "xavp", "lua"))),
                 transport=draw(st.sampled_from(("udp", "udp", "tcp"))))
@@ -159,7 +159,7 @@ def refuse():
 
 
 def wait():
-    return st.just(dict(do="wait", seconds=3.2))
+    return st.just(dict(do="wait", seconds=2.6))
 
 
 def restart():
@@ -170,7 +170,7 @@ def restart():
 def _step(draw, config, dialogs, slots, touch):
     """One step, which refers to dialogs and publications that there are."""
     kinds = ["subscribe"] * 5 + ["publish"] * 6 + ["answers", "rpc", "restart"] + ["refresh"] * (5 if dialogs else 0)
-    kinds += ["rules"] * (3 if config["rules"] else 0) + ["wait"] * _brief(config) + (["row", "refuse"] if touch else [])
+    kinds += ["rules"] * (3 if config["rules"] else 0) + ["wait"] * (_brief(config) and bool(dialogs or slots)) + (["row", "refuse"] if touch else [])
     kind = draw(st.sampled_from(kinds))
     if kind == "subscribe":
         step = draw(subscribe(config))

@@ -22,6 +22,8 @@ def _end(life, ours, note):
     end = len(ours.steps)
     if ours.stop_seconds > 5:
         note(end, "stops within seconds")
+    if any(seen.step["do"] == "restart" and seen.took > 12 for seen in ours.steps):
+        note(end, "starts again within seconds")
     if ours.stop_code not in (0, None):
         note(end, "ends in order: exit code %s" % ours.stop_code)
     log = ours.log()

@@ -34,6 +34,7 @@ class Step:
     def __init__(self, number, step):
         self.number, self.step = number, step
         self.started = time.time()
+        self.took = 0.0
         self.reply = None          # (code, headers) or None
         self.notifies = {}         # dialog key -> list of (headers, body)
         self.raw = []              # (dialog, Message) in order of arrival
@@ -48,7 +49,7 @@ class Side:
         self.names = Names()
         self.server = configs.make(which, config, backend.url(which))
         self.network = Network(self)
-        self.quiet = quiet + (1.8 if config["notifiers"] else 0.0) + (0.05 if config["transport"] != "udp" else 0.0)
+        self.quiet = quiet + (1.4 if config["notifiers"] else 0.0) + (0.05 if config["transport"] != "udp" else 0.0)
         self.dialogs, self.etags, self.granted = {}, {}, {}
         self.steps = []
         self.refusing = set()      # tables that are away
@@ -62,11 +63,16 @@ class Side:
 
     def start(self):
         self.backend.clean(self.which)
-        self.server.start()
+        self._start_server()
         self.started = True
         self.names.learn("127.0.0.1:%d" % self.server.port, "SERVER")
         for user in ("alice", "bob", "carol", "dave"):
             self.network.add(user, self.config["transport"] if user != "alice" else "udp")
+
+    def _start_server(self):
+        """Starts the server; the host loses a SIGTERM that comes before its ctl process listens."""
+        self.server.start()
+        self.server.rpc("core.uptime")
 
     def barrier(self):
         """Waits until the workers have done what was sent to them before."""
@@ -94,6 +100,7 @@ class Side:
             seen.skipped = True
             return
         getattr(self, "_" + step["do"])(seen, step)
+        seen.took = time.time() - seen.started
         if not seen.skipped and self.server.process is not None:
             self.network.settle(self.quiet)
         self._collect(seen)
@@ -239,7 +246,7 @@ class Side:
         if step["how"] != "kill":
             seen.rows = rows.all_tables(self)
         try:
-            self.server.start()
+            self._start_server()
         except RuntimeError as error:
             self.dead = "does not start: %s" % str(error)[-600:]
             return
