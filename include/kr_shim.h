@@ -29,6 +29,7 @@ void kr_pkg_free(void *block);
 size_t kr_lock_size(void);
 int kr_lock_init(void *lock);
 void kr_lock_get(void *lock);
+int kr_lock_try(void *lock);
 void kr_lock_release(void *lock);
 
 /* log; `text` is not a format */

@@ -17,6 +17,11 @@ void kr_lock_get(void *lock)
 	lock_get((gen_lock_t *)lock);
 }
 
+int kr_lock_try(void *lock)
+{
+	return lock_try((gen_lock_t *)lock);
+}
+
 void kr_lock_release(void *lock)
 {
 	lock_release((gen_lock_t *)lock);

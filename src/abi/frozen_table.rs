@@ -4,7 +4,6 @@ use super::c_types::{str_t, subs_t};
 use crate::host::bytes::view;
 use crate::host::clock;
 use crate::host::db::{Borrowed, Cell, Cond, DbError, Op, Value};
-use crate::log;
 use crate::sys;
 use std::ffi::{c_int, c_uint, c_void};
 use std::ptr::null_mut;
@@ -57,7 +56,7 @@ impl Memory {
             }
         };
         if block.is_null() {
-            log!(Error, "no more {} memory", if self == Memory::Private { "pkg" } else { "share" });
+            crate::limited!(Error, "no more {} memory", if self == Memory::Private { "pkg" } else { "share" });
         }
         block as *mut u8
     }
@@ -506,7 +505,7 @@ pub(super) unsafe extern "C" fn update_db_subs_timer(
                 }
                 for (copied, insert) in due.changed {
                     if let Some(Err(error)) = db.as_ref().map(|db| write_row(db, &*copied, insert)) {
-                        log!(Error, "cannot write the row of a subscription: {error}");
+                        crate::limited!(Error, "cannot write the row of a subscription: {error}");
                     }
                     Memory::Private.free(copied as *mut _);
                 }
@@ -527,7 +526,7 @@ unsafe fn delete_row(db: &Borrowed<'_>, record: &subs_t) {
         ])
     };
     if let Err(error) = deleted {
-        log!(Error, "cannot delete the row of an expired subscription: {error}");
+        crate::limited!(Error, "cannot delete the row of an expired subscription: {error}");
     }
 }
 

@@ -111,7 +111,7 @@ unsafe fn private_str(bytes: &[u8]) -> Option<*mut str_t> {
             if !out.is_null() {
                 sys::kr_pkg_free(out as *mut _);
             }
-            log!(Error, "no more private memory");
+            crate::limited!(Error, "no more private memory");
             return None;
         }
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), text, bytes.len());
@@ -129,7 +129,7 @@ unsafe extern "C" fn update_watchers_status(uri: *mut str_t, event: *mut pres_ev
         match presence_calls::refresh_watchers(uri, unsafe { view(&event.name) }, 0) {
             Ok(()) => 0,
             Err(why) => {
-                log!(Error, "cannot update the watchers of {}: {why}", log::show(uri));
+                crate::limited!(Error, "cannot update the watchers of {}: {why}", log::show(uri));
                 -1
             }
         }
@@ -143,7 +143,7 @@ unsafe extern "C" fn pres_refresh_watchers(uri: *mut str_t, event: *mut str_t, k
         match presence_calls::refresh_watchers(uri, event, kind) {
             Ok(()) => 0,
             Err(why) => {
-                log!(Error, "cannot refresh the watchers of {}: {why}", log::show(uri));
+                crate::limited!(Error, "cannot refresh the watchers of {}: {why}", log::show(uri));
                 -1
             }
         }
@@ -175,7 +175,7 @@ unsafe extern "C" fn extract_sdialog_info(
                     0
                 }
                 Err(what) => {
-                    log!(Error, "SUBSCRIBE without a readable {what}");
+                    crate::limited!(Error, "SUBSCRIBE without a readable {what}");
                     -1
                 }
             }
@@ -385,7 +385,7 @@ unsafe extern "C" fn update_presentity(
         match presence_calls::update_presentity(&document) {
             Ok(()) => 0,
             Err(why) => {
-                log!(Error, "update_presentity: {why}");
+                crate::limited!(Error, "update_presentity: {why}");
                 -1
             }
         }

@@ -5,7 +5,6 @@ use crate::bridge::world::World;
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::{clock, log};
-use crate::log;
 use crate::presence::cluster::{self, Message as NodeMessage};
 use crate::presence::config::Config;
 use crate::presence::replication::{self, Message};
@@ -127,7 +126,7 @@ fn broadcast(channel: Channel, body: &[u8]) -> bool {
 }
 
 fn unreadable(body: &[u8]) -> Answer {
-    log!(Notice, "a message of another node cannot be read: {}", log::show(&body[..body.len().min(200)]));
+    crate::limited!(Notice, "a message of another node cannot be read: {}", log::show(&body[..body.len().min(200)]));
     BAD
 }
 
@@ -151,11 +150,11 @@ fn hear_publication(world: &mut World, body: &[u8], from: Option<Address>) -> An
                 OK
             }
             Err(why) if replication::is_bad(&why) => {
-                log!(Notice, "a change of another node is refused: {why}");
+                crate::limited!(Notice, "a change of another node is refused: {why}");
                 BAD
             }
             Err(why) => {
-                log!(Error, "a change of another node cannot be stored: {why}");
+                crate::limited!(Error, "a change of another node cannot be stored: {why}");
                 (500, "Server Internal Error")
             }
         },
@@ -169,7 +168,7 @@ fn hear_node(world: &mut World, body: &[u8], from: Option<Address>) -> Answer {
     let nodes = world.process().shared.nodes;
     if let Some(from) = &from {
         if nodes.heard(&name, from, clock::now()).is_err() {
-            log!(Error, "there is no room for another node");
+            crate::limited!(Error, "there is no room for another node");
         }
     }
     nodes.note_alive(&name, clock::now());
@@ -193,7 +192,7 @@ fn hear_node(world: &mut World, body: &[u8], from: Option<Address>) -> Answer {
     match done {
         Ok(()) => OK,
         Err(error) => {
-            log!(Error, "a subscription of another node cannot be stored: {error}");
+            crate::limited!(Error, "a subscription of another node cannot be stored: {error}");
             (500, "Server Internal Error")
         }
     }

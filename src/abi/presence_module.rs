@@ -10,7 +10,7 @@ use crate::for_a_while::ForAWhile;
 use crate::host::bytes::view_ptr;
 use crate::host::shm::Ticket;
 use crate::host::tm::Answer;
-use crate::host::{log, process, script, tm};
+use crate::host::{log, process, script, sync, tm};
 use crate::presence::error::Failure;
 use crate::presence::expiry;
 use crate::presence::subscription::DialogId;
@@ -31,38 +31,46 @@ fn clean() {
         return;
     }
     if let Err(error) = expiry::publications(&mut world) {
-        log!(Error, "cannot remove ended publications: {error}");
+        crate::limited!(Error, "cannot remove ended publications: {error}");
     }
     if let Err(error) = world.clean_watchers() {
-        log!(Error, "cannot clean the watchers table: {error}");
+        crate::limited!(Error, "cannot clean the watchers table: {error}");
     }
     if let Err(error) = world.clean_cluster() {
-        log!(Error, "cannot clean the active_watchers table: {error}");
+        crate::limited!(Error, "cannot clean the active_watchers table: {error}");
     }
 }
 
 fn update() {
-    let Some(mut world) = state::world().map(World::paced) else { return };
-    if let Err(error) = expiry::subscriptions(&mut world) {
-        log!(Error, "cannot end subscriptions that ran out: {error}");
+    each_on_its_own("ending subscriptions", || {
+        let Some(mut world) = state::world().map(World::paced) else { return };
+        if let Err(error) = expiry::subscriptions(&mut world) {
+            crate::limited!(Error, "cannot end subscriptions that ran out: {error}");
+        }
+    });
+    if let Some(process) = state::process() {
+        write_what_waits(|| World::new(process));
     }
-    write_what_waits(&mut world);
 }
 
 /// Writes what memory has and the tables have not.
-fn write_what_waits(world: &mut World) {
-    if let Err(error) = world.write_back() {
-        log!(Error, "cannot write subscriptions to the database: {error}");
-    }
-    if let Err(error) = world.write_standings() {
-        log!(Error, "cannot write the watchers table: {error}");
-    }
-    write_publications(world);
+fn write_what_waits(world: impl Fn() -> World) {
+    each_on_its_own("writing subscriptions", || {
+        if let Err(error) = world().write_back() {
+            crate::limited!(Error, "cannot write subscriptions to the database: {error}");
+        }
+    });
+    each_on_its_own("writing the watchers", || {
+        if let Err(error) = world().write_standings() {
+            crate::limited!(Error, "cannot write the watchers table: {error}");
+        }
+    });
+    each_on_its_own("writing publications", || write_publications(&mut world()));
 }
 
 fn write_publications(world: &mut World) {
     if let Err(error) = world.write_publications() {
-        log!(Error, "cannot write publications to the database: {error}");
+        crate::limited!(Error, "cannot write publications to the database: {error}");
     }
 }
 
@@ -77,7 +85,19 @@ fn completed(done: &tm::Completed<'_>) {
     let Some(mut world) = state::world() else { return };
     let dialog = DialogId { call_id: done.call_id(), to_tag: done.local_tag(), from_tag: done.remote_tag() };
     let delete = run_notify_reply(&mut world, dialog, done);
-    world.notify_answered(dialog, done.cseq(), if delete { 481 } else { done.code });
+    let code = match delete {
+        true => 481,
+        false if comes_back(done) => return world.note_failure(dialog, done.cseq(), done.code),
+        false => done.code,
+    };
+    world.notify_answered(dialog, done.cseq(), code);
+}
+
+/// Whether a watcher is away only for a while: it says itself when it is back, and keeps its subscription (RFC 6665 4.2.2).
+fn comes_back(done: &tm::Completed<'_>) -> bool {
+    // SAFETY: the reply lives during the callback of tm.
+    let reply = if done.code == 480 { unsafe { tm::reply_of(done.reply) } } else { None };
+    reply.is_some_and(|reply| reply.parse_headers() && reply.find(b"Retry-After").is_some())
 }
 
 /// `event_route[presence:notify-reply]`; `true` when the script asked to delete the subscription.
@@ -130,8 +150,8 @@ pub(super) unsafe extern "C" fn kr_presence_on_publication_update(_ticks: c_uint
     })
 }
 
-/// One of the things that the second timer does: a panic in it does not keep the others from being done.
-fn each_second(what: &str, work: impl FnOnce()) {
+/// One of the things that a timer or the end does: a panic in it does not keep the others from being done.
+fn each_on_its_own(what: &str, work: impl FnOnce()) {
     super::entry::guarded(what, (), || (), work);
 }
 
@@ -140,25 +160,25 @@ fn send_again() {
     let Some(process) = state::process() else { return };
     for _ in 0..process.shared.interrupted.len() {
         let Some(hash) = process.shared.interrupted.take() else { return };
-        each_second("sending again", || World::new(process).paced().try_again(hash));
+        each_on_its_own("sending again", || World::new(process).paced().try_again(hash));
     }
 }
 
 pub(super) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_presence_on_second, {
-        each_second("sending again", send_again);
-        each_second("ending what is left over", || {
+        each_on_its_own("sending again", send_again);
+        each_on_its_own("ending what is left over", || {
             if state::process().is_some_and(|process| process.shared.senders.take_left_over()) {
                 update();
             }
         });
-        each_second("drain", || {
+        each_on_its_own("drain", || {
             let Some(mut world) = state::world().map(World::paced) else { return };
             if let Err(error) = world.drain_step() {
-                log!(Error, "cannot end subscriptions before maintenance: {error}");
+                crate::limited!(Error, "cannot end subscriptions before maintenance: {error}");
             }
         });
-        each_second("nodes", || {
+        each_on_its_own("nodes", || {
             if let Some(mut world) = state::world().map(World::paced) {
                 super::presence_dmq::step(&mut world);
             }
@@ -235,7 +255,8 @@ pub unsafe extern "C" fn kr_presence_destroy() {
     entry!(kr_presence_destroy, (), {
         if let Some(process) = state::process() {
             if process.database.is_configured() {
-                write_what_waits(&mut World::new(process));
+                sync::be_the_last_process();
+                write_what_waits(|| World::new(process));
                 process.database.disconnect();
             }
         }
@@ -307,7 +328,12 @@ pub unsafe extern "C" fn kr_presence_has_subscribers(
         let (uri, event) = unsafe { (view_ptr(presentity), view_ptr(event)) };
         let (Some(uri), Some(event), Some(mut world)) = (uri, event, state::world()) else { return -1 };
         let Some(resource) = resource_of(&world, uri, event) else {
-            log!(Error, "pres_has_subscribers: no event package {} or no URI {}", log::show(event), log::show(uri));
+            crate::limited!(
+                Error,
+                "pres_has_subscribers: no event package {} or no URI {}",
+                log::show(event),
+                log::show(uri)
+            );
             return -1;
         };
         use crate::presence::ports::Ports;
@@ -340,7 +366,7 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
         match done {
             Ok(()) => 1,
             Err(why) => {
-                log!(Error, "pres_refresh_watchers: {why}");
+                crate::limited!(Error, "pres_refresh_watchers: {why}");
                 -1
             }
         }
@@ -357,7 +383,7 @@ pub unsafe extern "C" fn kr_presence_update_watchers(uri: *const str_t, event: *
         match refresh_watchers(uri, event, 0) {
             Ok(()) => 1,
             Err(why) => {
-                log!(Error, "pres_update_watchers: {why}");
+                crate::limited!(Error, "pres_update_watchers: {why}");
                 -1
             }
         }

@@ -36,7 +36,7 @@ fn refresh(rpc: Rpc, with_type: bool) {
         _ => presence_calls::refresh_watchers(&uri, &event, kind),
     };
     if let Err(why) = done {
-        crate::log!(Error, "RPC refresh of {}: {why}", log::show(&uri));
+        crate::limited!(Error, "RPC refresh of {}: {why}", log::show(&uri));
         fault(rpc, if with_type { "Execution failed" } else { "Processing error" });
     }
 }

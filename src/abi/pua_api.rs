@@ -29,7 +29,7 @@ unsafe fn text<'a>(text: *const str_t) -> &'a [u8] {
 
 fn result_of(done: Result<(), Refusal>, what: &str, uri: &[u8]) -> c_int {
     let Err(why) = done else { return 0 };
-    log!(Error, "{what} for {}: {why}", crate::host::log::show(uri));
+    crate::limited!(Error, "{what} for {}: {why}", crate::host::log::show(uri));
     match why {
         Refusal::UnknownEtag => UNKNOWN_ETAG,
         Refusal::NoBody => NO_BODY,
@@ -66,7 +66,7 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
             (uri, Request::new(wish, &parts))
         };
         if uri.is_empty() {
-            log!(Error, "send_publish: no presentity URI");
+            crate::limited!(Error, "send_publish: no presentity URI");
             return -1;
         }
         result_of(publish::submit(&mut world, &request), "PUBLISH", uri)
@@ -103,7 +103,7 @@ unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
             (uri, watcher, Request::new(wish, &parts))
         };
         if uri.is_empty() || watcher.is_empty() {
-            log!(Error, "send_subscribe: no presentity or watcher URI");
+            crate::limited!(Error, "send_subscribe: no presentity or watcher URI");
             return -1;
         }
         result_of(subscribe::submit(&mut world, &request), "SUBSCRIBE", uri)
@@ -118,7 +118,7 @@ unsafe extern "C" fn register_puacb(types: c_int, function: sys::pua_cb, _param:
                 0
             }
             _ => {
-                log!(Error, "register_puacb: types {types}, or no function");
+                crate::limited!(Error, "register_puacb: types {types}, or no function");
                 -1
             }
         }
@@ -169,7 +169,7 @@ unsafe extern "C" fn is_dialog(entity: *mut sys::ua_pres) -> c_int {
             Ok(Some(_)) => 0,
             Ok(None) => -1,
             Err(why) => {
-                log!(Error, "is_dialog: {why}");
+                crate::limited!(Error, "is_dialog: {why}");
                 -1
             }
         }
@@ -192,7 +192,7 @@ unsafe extern "C" fn get_record_id(entity: *mut sys::ua_pres, id: *mut *mut str_
                     if (*id).is_null() { -1 } else { 0 }
                 }
                 Err(why) => {
-                    log!(Error, "get_record_id: {why}");
+                    crate::limited!(Error, "get_record_id: {why}");
                     -1
                 }
             }
@@ -211,7 +211,7 @@ unsafe extern "C" fn get_subs_list(id: *mut str_t) -> *mut sys::list_entry {
                 private_list(&uris)
             }
             Err(why) => {
-                log!(Error, "get_subs_list: {why}");
+                crate::limited!(Error, "get_subs_list: {why}");
                 std::ptr::null_mut()
             }
         }

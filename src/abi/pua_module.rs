@@ -62,7 +62,7 @@ pub(super) unsafe extern "C" fn kr_pua_on_second(_ticks: c_uint, _param: *mut c_
 
 fn report_sweep(done: Result<(), crate::pua::ports::Refusal>) {
     if let Err(why) = done {
-        log!(Error, "cannot look for what has to be refreshed: {why}");
+        crate::limited!(Error, "cannot look for what has to be refreshed: {why}");
     }
 }
 
@@ -112,6 +112,7 @@ pub unsafe extern "C" fn kr_pua_child_init(rank: c_int) -> c_int {
 pub unsafe extern "C" fn kr_pua_destroy() {
     entry!(kr_pua_destroy, (), {
         if let (Some(world), Some(process)) = (pua_state::world(), pua_state::process()) {
+            crate::host::sync::be_the_last_process();
             world.write_back();
             process.database.disconnect();
         }
@@ -138,7 +139,7 @@ pub unsafe extern "C" fn kr_pua_update_contact(msg: *mut sip_msg_t) -> c_int {
             Ok(true) => 1,
             Ok(false) => -1,
             Err(why) => {
-                log!(Error, "pua_update_contact: {why}");
+                crate::limited!(Error, "pua_update_contact: {why}");
                 -1
             }
         }

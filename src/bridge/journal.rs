@@ -75,7 +75,7 @@ impl World {
         }
         let tables = &self.shared.tables;
         let mut total = 0;
-        for index in 0..tables.shard_count() {
+        for index in tables.whole_shards_first() {
             loop {
                 let changed: Vec<Subscription> = {
                     let mut shard = tables.nth_shard(index);
@@ -136,7 +136,7 @@ impl World {
         let table = self.config.active_watchers_table;
         for subscription in group.iter().filter(|s| self.find_member(s.dialog()).is_none()) {
             if let Err(error) = self.database.write(|db| rows::delete(db, table, subscription.dialog())) {
-                log!(Error, "cannot delete the row of an ended subscription: {error}");
+                crate::limited!(Error, "cannot delete the row of an ended subscription: {error}");
             }
         }
     }
@@ -182,7 +182,7 @@ impl World {
         let marked = [("updated", Op::Eq, Value::Int(i64::from(turn)))];
         let due = match self.database.read(|db| rows::select(db, table, packages, &marked)) {
             Ok(due) => due,
-            Err(error) => return log!(Error, "notifier cannot read its subscriptions: {error}"),
+            Err(error) => return crate::limited!(Error, "notifier cannot read its subscriptions: {error}"),
         };
         for subscription in due {
             self.tell_marked(subscription);
@@ -196,7 +196,7 @@ impl World {
         match taken {
             Ok(true) => {}
             Ok(false) => return,
-            Err(error) => return log!(Error, "notifier cannot take a subscription: {error}"),
+            Err(error) => return crate::limited!(Error, "notifier cannot take a subscription: {error}"),
         }
         // Its standing may have changed since it was marked. What was never sent anything is marked by another server for its
         // first NOTIFY, which goes to every watcher.
@@ -210,7 +210,7 @@ impl World {
                 notifier::send_alone(self, &outgoing);
             }
             Ok(None) => {}
-            Err(error) => log!(Error, "notifier cannot count up a subscription: {error}"),
+            Err(error) => crate::limited!(Error, "notifier cannot count up a subscription: {error}"),
         }
     }
 }

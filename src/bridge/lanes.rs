@@ -8,7 +8,7 @@ use super::shared_publication::SharedPublication;
 use super::tables::Shard;
 use super::world::World;
 use crate::host::shm::{self, NoMemory, ShmBox};
-use crate::log;
+use crate::limited;
 use crate::presence::config::SubscriptionMode;
 use crate::presence::explain::Traffic;
 use crate::presence::notifier;
@@ -264,7 +264,7 @@ impl World {
             unwritten.iter().try_for_each(|at| rows::update_counters(db, table, &portion[*at].subscription))
         });
         if let Err(error) = written {
-            log!(Error, "cannot write the sequence numbers of {} subscriptions: {error}", unwritten.len());
+            limited!(Error, "cannot write the sequence numbers of {} subscriptions: {error}", unwritten.len());
         }
     }
 }

@@ -5,9 +5,9 @@ use super::member::{Hold, Member, SharedSubscription};
 use super::tables::{DialogClaim, Tables};
 use super::world::World;
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};
-use crate::log;
 use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
+use crate::presence::expiry;
 use crate::presence::explain::Trail;
 use crate::presence::ports::{Occasion, Renewal, Standing, Stored, Told};
 use crate::presence::resource::Resource;
@@ -119,7 +119,7 @@ impl World {
         }
         let table = self.config.active_watchers_table;
         if let Err(error) = self.database.write(|db| rows::delete(db, table, dialog)) {
-            log!(Error, "cannot delete the row of an ended subscription: {error}");
+            crate::limited!(Error, "cannot delete the row of an ended subscription: {error}");
         }
     }
 
@@ -341,6 +341,10 @@ impl World {
         if still.numbers.expires_at + self.config.expires_offset >= now {
             return Ok(false);
         }
+        if expiry::is_long_over(self.config, still.numbers.expires_at, now) {
+            note_long_over(1);
+            return Ok(self.drop_member(dialog)?.is_some());
+        }
         if still.numbers.status == Status::Terminated || !self.is_owned(dialog) {
             // It was told that it is over when it began, or its owner has told it.
             return Ok(self.drop_member(dialog)?.is_some());
@@ -443,12 +447,19 @@ impl World {
 /// A subscription has run out and stays for now.
 pub(super) fn log_not_ended(subscription: &Subscription, error: StoreError) {
     let (watcher, presentity) = (subscription.watcher_uri(), subscription.get(Field::PresUri));
-    log!(
+    crate::limited!(
         Error,
         "the subscription of {} to {} has run out and cannot be ended now: {error}",
         crate::host::log::show(&watcher),
         crate::host::log::show(presentity)
     );
+}
+
+/// Subscriptions that ended while the server was down were removed in silence: the log says how many.
+pub(super) fn note_long_over(count: usize) {
+    if count > 0 {
+        crate::limited!(Notice, "{count} subscriptions that ended long ago were removed without a NOTIFY");
+    }
 }
 
 /// The hash of a subscription's watcher.

@@ -6,6 +6,7 @@ use super::unwritten::Unwritten;
 use super::world::World;
 use crate::host::db::{Connection, DbError};
 use crate::host::shm::{NoMemory, Shm, ShmVec};
+use crate::limited;
 use crate::presence::config::{PublicationMode, SubscriptionMode};
 use crate::presence::error::StoreError;
 use crate::presence::order::Order;
@@ -383,9 +384,28 @@ impl World {
     /// See [`crate::presence::ports::Ports::forget`]: not while a change is in memory and not yet in the table.
     pub(super) fn forget_table(&mut self, resource: &Resource) {
         let _order = (self.config.publications == PublicationMode::Cached).then(|| self.order_of(resource));
+        let is_known = self.shared.tables.shard(resource.hash).lane(self.shared.tables.rule(), resource).is_some();
         if self.settle_publications(resource) {
             self.forget_documents(resource);
+            if self.config.publications == PublicationMode::Cached && !self.has_members(resource) {
+                self.read_unwatched(resource, is_known);
+            }
         }
+    }
+
+    /// Reads the documents of a resource that nobody watches at once: what has none leaves no record behind, however many
+    /// names a command is given. Where the table cannot be read now, a resource that was not known is as unknown as before.
+    fn read_unwatched(&mut self, resource: &Resource, is_known: bool) {
+        let rule = self.shared.tables.rule();
+        let read = self.load_documents(resource);
+        let mut shard = self.shared.tables.shard(resource.hash);
+        if read.is_err() {
+            limited!(Warn, "the publications of {} cannot be read again now", crate::host::log::show(&resource.uri));
+            if let Some(lane) = shard.lane(rule, resource).filter(|_| !is_known) {
+                lane.documents = Documents::Known(ShmVec::new_in(Shm));
+            }
+        }
+        shard.drop_idle_lane(rule, resource);
     }
 
     /// Forgets what memory knows of the documents. The caller holds the order of the resource.

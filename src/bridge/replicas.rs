@@ -6,7 +6,7 @@ use super::nodes::NodeId;
 use super::world::World;
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log, process, shm};
-use crate::log;
+use crate::limited;
 use crate::presence::cluster::{self, Announcement, Claim, Ending, TAKEOVER_STEP};
 use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
@@ -85,7 +85,7 @@ impl World {
     fn tell_nodes(&self, body: &[u8]) {
         counters::count(Counter::DmqSent);
         if !dmq::broadcast(Channel::Nodes, body) {
-            log!(Error, "a change of a subscription could not be sent to the other nodes");
+            limited!(Error, "a change of a subscription could not be sent to the other nodes");
         }
     }
 
@@ -423,7 +423,7 @@ impl World {
             }
         });
         if told.is_err() || failed > 0 {
-            log!(Error, "a node was not told everything: {failed} of {sent} publications could not be sent");
+            limited!(Error, "a node was not told everything: {failed} of {sent} publications could not be sent");
         }
     }
 
@@ -449,7 +449,7 @@ impl World {
             }
         }
         if failed > 0 {
-            log!(Error, "a node was not told everything: {failed} of {sent} subscriptions could not be sent");
+            limited!(Error, "a node was not told everything: {failed} of {sent} subscriptions could not be sent");
         }
     }
 
@@ -481,11 +481,11 @@ impl World {
         }
         for subscription in &ours {
             if let Err(error) = self.go_on_with(subscription.dialog()) {
-                log!(Error, "cannot go on with a subscription of a lost node: {error}");
+                limited!(Error, "cannot go on with a subscription of a lost node: {error}");
             }
         }
         if !ours.is_empty() {
-            log!(Notice, "{} subscriptions of lost nodes are served here from now on", ours.len());
+            limited!(Notice, "{} subscriptions of lost nodes are served here from now on", ours.len());
         }
     }
 

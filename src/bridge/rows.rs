@@ -3,8 +3,9 @@
 use super::active_watchers::{self as table_rows, NoRoute};
 use super::world::World;
 use crate::host::db::{Op, Value};
-use crate::log;
+use crate::limited;
 use crate::presence::error::StoreError;
+use crate::presence::expiry;
 use crate::presence::ports::{Event, Occasion, Once, Outgoing, Renewal, Round, Standing, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Field, Status, Subscription};
@@ -171,14 +172,21 @@ impl World {
         let over = [("expires", Op::Lt, Value::Int(now - self.config.expires_offset))];
         let mut due = self.database.read(|db| table_rows::select(db, table, packages, &over))?;
         due.truncate(limit);
-        let mut ended = Vec::new();
+        let (mut ended, mut silent) = (Vec::new(), 0);
         for subscription in due {
-            match self.end_row(subscription.dialog(), Occasion::Ended, b"timeout") {
+            let is_long_over = expiry::is_long_over(self.config, subscription.numbers.expires_at, now);
+            let done = match is_long_over {
+                true => self.drop_row(subscription.dialog()).map(|gone| gone.is_some()),
+                false => self.end_row(subscription.dialog(), Occasion::Ended, b"timeout"),
+            };
+            silent += usize::from(is_long_over && done.as_ref().is_ok_and(|done| *done));
+            match done {
                 Ok(true) => ended.push(subscription),
                 Ok(false) => {}
                 Err(error) => super::members::log_not_ended(&subscription, error),
             }
         }
+        super::members::note_long_over(silent);
         Ok(ended)
     }
 
@@ -221,7 +229,7 @@ impl World {
                     self.own.push((resource.clone(), Outgoing { subscription, occasion, slot: None }));
                 }
                 Ok(None) => {}
-                Err(error) => log!(Error, "cannot count up a subscription: {error}"),
+                Err(error) => limited!(Error, "cannot count up a subscription: {error}"),
             },
             Event::Due => {}
         }
@@ -247,7 +255,11 @@ impl World {
             })
         });
         if let Err(error) = marked {
-            log!(Error, "cannot mark the watchers of {} for NOTIFY: {error}", crate::host::log::show(&resource.uri));
+            limited!(
+                Error,
+                "cannot mark the watchers of {} for NOTIFY: {error}",
+                crate::host::log::show(&resource.uri)
+            );
         }
     }
 
@@ -277,7 +289,7 @@ impl World {
         let subscriptions = match self.take_watching(resource) {
             Ok(subscriptions) => subscriptions,
             Err(error) => {
-                log!(Error, "cannot read the watchers of {}: {error}", crate::host::log::show(&resource.uri));
+                limited!(Error, "cannot read the watchers of {}: {error}", crate::host::log::show(&resource.uri));
                 return Vec::new();
             }
         };
@@ -292,7 +304,7 @@ impl World {
                     portion.push(Outgoing { subscription, occasion: Occasion::Change, slot: None })
                 }
                 Ok(None) => {}
-                Err(error) => log!(Error, "cannot count up a subscription: {error}"),
+                Err(error) => limited!(Error, "cannot count up a subscription: {error}"),
             }
         }
         portion

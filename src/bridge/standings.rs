@@ -19,12 +19,51 @@ struct Kept {
     written: bool,
 }
 
-type Shard = HashTable<Kept, Shm>;
+/// One part of what is known, and how many bytes it takes.
+struct Shard {
+    table: HashTable<Kept, Shm>,
+    bytes: usize,
+}
+
+impl Shard {
+    fn new() -> Shard {
+        Shard { table: HashTable::new_in(Shm), bytes: 0 }
+    }
+
+    /// Takes one out that is known already.
+    fn take(&mut self, hash: u64, is: impl FnMut(&Kept) -> bool) -> Option<Kept> {
+        let kept = self.table.find_entry(hash, is).ok()?.remove().0;
+        self.bytes -= kept.size();
+        Some(kept)
+    }
+
+    /// Makes room by forgetting what was read longest ago, as far as a few of them show. What the table does not have yet is
+    /// not forgotten. `false`: there is no room.
+    fn make_room(&mut self, needed: usize, limit: usize, garbage: &mut Vec<Kept>) -> bool {
+        while self.bytes + needed > limit {
+            let old = self.table.iter().filter(|kept| kept.written).take(SAMPLE).min_by_key(|kept| kept.read_at);
+            let Some((hash, bytes)) = old.map(|kept| (kept.hash, kept.bytes.as_ptr())) else { return false };
+            garbage.extend(self.take(hash, |kept| kept.bytes.as_ptr() == bytes));
+        }
+        true
+    }
+}
+
+/// Of so many the oldest is forgotten.
+const SAMPLE: usize = 16;
+
+/// All standings together take this share of the shared memory at most.
+const SHARE: usize = 16;
+
+/// Names that are longer together, in bytes, are not kept: the table is asked for them.
+const LONGEST: usize = 1024;
 
 /// The standings that are known.
 pub struct Standings {
     shards: ShmVec<Lock<Shard>>,
     rule: UriRule,
+    /// How many bytes each part may take.
+    limit: usize,
 }
 
 /// Whose standing: presentity URI, watcher's user and host, event package.
@@ -35,10 +74,15 @@ const SHARDS: usize = 64;
 impl Standings {
     /// None is known; call before the processes fork.
     pub fn new(rule: UriRule) -> Result<Standings, NoMemory> {
+        Standings::within(rule, shm::size() / SHARE)
+    }
+
+    /// The same, with at most so many bytes.
+    fn within(rule: UriRule, bytes: usize) -> Result<Standings, NoMemory> {
         let mut shards = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
-        (0..SHARDS).for_each(|_| shards.push(Lock::new(HashTable::new_in(Shm))));
-        Ok(Standings { shards, rule })
+        (0..SHARDS).for_each(|_| shards.push(Lock::new(Shard::new())));
+        Ok(Standings { shards, rule, limit: bytes / SHARDS })
     }
 
     fn shard(&self, hash: u64) -> &Lock<Shard> {
@@ -49,12 +93,14 @@ impl Standings {
     pub fn get(&self, key: &Key<'_>, since: i64) -> Option<Standing> {
         let hash = self.rule.exact_hash(key);
         let shard = self.shard(hash).lock();
-        let kept = shard.find(hash, |kept| kept.is(hash, key)).filter(|kept| kept.read_at > since || !kept.written)?;
+        let kept =
+            shard.table.find(hash, |kept| kept.is(hash, key)).filter(|kept| kept.read_at > since || !kept.written)?;
         Some(kept.standing())
     }
 
-    /// Remembers a standing; without memory it is not remembered. `written` says that the table has it.
-    pub fn put(&self, key: &Key<'_>, standing: &Standing, now: i64, written: bool) {
+    /// Remembers a standing, as far as there is room for it. `written` says that the table has it; `add` is false where only
+    /// what is known already is changed.
+    pub fn put(&self, key: &Key<'_>, standing: &Standing, now: i64, written: bool, add: bool) {
         let hash = self.rule.exact_hash(key);
         let [presentity, user, host, event] = *key;
         let mut end = 0;
@@ -62,28 +108,42 @@ impl Standings {
             end += part.len() as u32;
             end
         });
-        let bytes = shm::concat(&[presentity, user, host, event, &standing.reason]);
+        let is_short = end as usize + standing.reason.len() <= LONGEST;
+        let bytes = if is_short { shm::concat(&[presentity, user, host, event, &standing.reason]).ok() } else { None };
+        let mut garbage = Vec::new();
         let mut shard = self.shard(hash).lock();
-        let old = shard.find_entry(hash, |kept| kept.is(hash, key)).ok().map(|entry| entry.remove().0);
-        if let (Ok(bytes), Ok(())) = (bytes, shard.try_reserve(1, |kept| kept.hash)) {
+        let old = shard.take(hash, |kept| kept.is(hash, key));
+        if let Some(bytes) = bytes.filter(|_| add || old.is_some()) {
             let fresh = Kept { hash, bytes, ends, status: standing.status, read_at: now, written };
-            shard.insert_unique(hash, fresh, |kept| kept.hash);
+            let has_room = shard.make_room(fresh.size(), self.limit, &mut garbage);
+            if has_room && shard.table.try_reserve(1, |kept| kept.hash).is_ok() {
+                shard.bytes += fresh.size();
+                shard.table.insert_unique(hash, fresh, |kept| kept.hash);
+            } else {
+                garbage.push(fresh);
+            }
         }
         drop(shard);
-        drop(old);
+        drop((old, garbage));
+    }
+
+    /// How many bytes all of them take.
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }
 
     /// Standings that the table does not have yet, with their keys: at most `limit` of one part, see [`Standings::parts`].
     pub fn unwritten(&self, part: usize, limit: usize) -> Vec<([Vec<u8>; 4], Standing)> {
         let shard = self.shards[part].lock();
-        shard.iter().filter(|kept| !kept.written).take(limit).map(|kept| (kept.key(), kept.standing())).collect()
+        shard.table.iter().filter(|kept| !kept.written).take(limit).map(|kept| (kept.key(), kept.standing())).collect()
     }
 
     /// The table has this standing now; another one that was decided meanwhile still has to be written.
     pub fn mark_written(&self, key: &Key<'_>, standing: &Standing, now: i64) {
         let hash = self.rule.exact_hash(key);
         let mut shard = self.shard(hash).lock();
-        if let Some(kept) = shard.find_mut(hash, |kept| kept.is(hash, key)).filter(|kept| kept.standing() == *standing)
+        if let Some(kept) =
+            shard.table.find_mut(hash, |kept| kept.is(hash, key)).filter(|kept| kept.standing() == *standing)
         {
             (kept.written, kept.read_at) = (true, now);
         }
@@ -98,15 +158,21 @@ impl Standings {
     pub fn forget_old(&self, since: i64) {
         for shard in self.shards.iter() {
             let mut shard = shard.lock();
-            shard.retain(|kept| !kept.written || (kept.read_at > since && kept.status != Status::Pending));
-            if shard.is_empty() {
-                *shard = HashTable::new_in(Shm);
+            shard.table.retain(|kept| !kept.written || (kept.read_at > since && kept.status != Status::Pending));
+            shard.bytes = shard.table.iter().map(Kept::size).sum();
+            if shard.table.is_empty() {
+                *shard = Shard::new();
             }
         }
     }
 }
 
 impl Kept {
+    /// How many bytes it takes, about.
+    fn size(&self) -> usize {
+        self.bytes.len() + std::mem::size_of::<Kept>() + 16
+    }
+
     fn key(&self) -> [Vec<u8>; 4] {
         let mut start = 0;
         self.ends.map(|end| {
@@ -148,10 +214,10 @@ mod tests {
 
     #[test]
     fn the_last_word_counts_until_it_is_old() {
-        let standings = Standings::new(RULE).unwrap();
+        let standings = Standings::within(RULE, 1 << 20).unwrap();
         assert_eq!(standings.get(&ALICE, 0), None);
-        standings.put(&ALICE, &standing(Status::Pending, b""), 10, true);
-        standings.put(&ALICE, &standing(Status::Active, b"polite-block"), 20, true);
+        standings.put(&ALICE, &standing(Status::Pending, b""), 10, true, true);
+        standings.put(&ALICE, &standing(Status::Active, b"polite-block"), 20, true, true);
         assert_eq!(standings.get(&ALICE, 0), Some(standing(Status::Active, b"polite-block")));
         assert_eq!(standings.get(&ALICE, 20), None);
         assert_eq!(standings.get(&[b"sip:alice@a", b"bo", b"bb", b"presence"], 0), None);
@@ -159,8 +225,8 @@ mod tests {
 
     #[test]
     fn what_is_not_written_stays_until_it_is() {
-        let standings = &Standings::new(RULE).unwrap();
-        standings.put(&ALICE, &standing(Status::Pending, b"r"), 10, false);
+        let standings = &Standings::within(RULE, 1 << 20).unwrap();
+        standings.put(&ALICE, &standing(Status::Pending, b"r"), 10, false, true);
         standings.forget_old(100);
         assert_eq!(standings.get(&ALICE, 100), Some(standing(Status::Pending, b"r")));
         let unwritten = |limit| (0..standings.parts()).flat_map(move |part| standings.unwritten(part, limit));
@@ -174,18 +240,24 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_given_back() {
-        let standings = Standings::new(RULE).unwrap();
+        let standings = Standings::within(RULE, 1 << 20).unwrap();
         let before = fake::live_blocks();
         for watcher in 0..100 {
             let user = watcher.to_string();
-            standings.put(&[b"sip:a@b", user.as_bytes(), b"c", b"presence"], &standing(Status::Active, b""), 10, true);
+            standings.put(
+                &[b"sip:a@b", user.as_bytes(), b"c", b"presence"],
+                &standing(Status::Active, b""),
+                10,
+                true,
+                true,
+            );
         }
         let all = fake::live_blocks();
         assert!(all > before);
         for watcher in 0..10 {
             let user = watcher.to_string();
             let key: Key<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
-            standings.put(&key, &standing(Status::Active, b"polite-block"), 20, true);
+            standings.put(&key, &standing(Status::Active, b"polite-block"), 20, true, true);
         }
         standings.forget_old(10);
         for watcher in 0..100 {
@@ -200,11 +272,53 @@ mod tests {
     #[test]
     fn without_memory_nothing_is_remembered() {
         for n in 0..2 {
-            let standings = Standings::new(RULE).unwrap();
-            let (_, failed) = fake::failing_at(n, || standings.put(&ALICE, &standing(Status::Active, b""), 10, true));
+            let standings = Standings::within(RULE, 1 << 20).unwrap();
+            let (_, failed) =
+                fake::failing_at(n, || standings.put(&ALICE, &standing(Status::Active, b""), 10, true, true));
             assert!(failed);
             assert_eq!(standings.get(&ALICE, 0), None);
             assert_eq!(fake::held_locks(), 0);
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_the_oldest_goes() {
+        let limit = 64 << 10;
+        let standings = Standings::within(RULE, limit).unwrap();
+        let user = |n: usize| format!("watcher-{n}");
+        for n in 0..10_000 {
+            let user = user(n);
+            let key: Key<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
+            standings.put(&key, &standing(Status::Active, b""), n as i64, true, true);
+            assert!(standings.bytes() <= limit);
+        }
+        assert!(standings.bytes() > limit / 2);
+        let known = |n: usize| standings.get(&[b"sip:a@b", user(n).as_bytes(), b"c", b"presence"], -1).is_some();
+        assert!((9_990..10_000).filter(|n| known(*n)).count() >= 8, "the newest are known");
+        assert!((0..1_000).filter(|n| known(*n)).count() < 100, "the oldest are not");
+        let long = vec![b'x'; 6_000];
+        standings.put(&[b"sip:a@b", &long, b"c", b"presence"], &standing(Status::Active, b""), 1, true, true);
+        assert_eq!(standings.get(&[b"sip:a@b", &long, b"c", b"presence"], -1), None);
+    }
+
+    #[test]
+    fn what_is_not_written_is_not_pushed_out() {
+        let standings = Standings::within(RULE, 64 << 10).unwrap();
+        standings.put(&ALICE, &standing(Status::Pending, b""), 0, false, true);
+        for n in 0..10_000 {
+            let user = n.to_string();
+            standings.put(&[b"sip:a@b", user.as_bytes(), b"c", b"e"], &standing(Status::Active, b""), 9, true, true);
+        }
+        assert_eq!(standings.get(&ALICE, -1), Some(standing(Status::Pending, b"")));
+    }
+
+    #[test]
+    fn a_poll_changes_what_is_known_and_adds_nothing() {
+        let standings = Standings::within(RULE, 64 << 10).unwrap();
+        standings.put(&ALICE, &standing(Status::Active, b""), 1, true, false);
+        assert_eq!((standings.get(&ALICE, 0), standings.bytes()), (None, 0));
+        standings.put(&ALICE, &standing(Status::Pending, b""), 1, true, true);
+        standings.put(&ALICE, &standing(Status::Active, b""), 2, true, false);
+        assert_eq!(standings.get(&ALICE, 0), Some(standing(Status::Active, b"")));
     }
 }

@@ -109,6 +109,14 @@ impl Tables {
         SHARDS
     }
 
+    /// The shards in the order in which all of them are written: those that a process has left in the middle of a change come
+    /// last, so that nothing found in them costs the others.
+    pub fn whole_shards_first(&self) -> Vec<usize> {
+        let (mut order, broken): (Vec<usize>, Vec<usize>) = (0..SHARDS).partition(|i| !self.shards[*i].is_orphaned());
+        order.extend(broken);
+        order
+    }
+
     /// One of the shards, locked.
     pub fn nth_shard(&self, index: usize) -> Guard<'_, Shard> {
         self.shards[index].lock()

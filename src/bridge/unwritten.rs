@@ -80,7 +80,7 @@ impl World {
         // One process at a time: what was copied first has to be written first.
         let _order = self.shared.publication_writer.lock();
         let mut total = 0;
-        for index in 0..self.shared.tables.shard_count() {
+        for index in self.shared.tables.whole_shards_first() {
             loop {
                 let mut group = Group::default();
                 self.shared.tables.nth_shard(index).lanes_mut().for_each(|lane| group.take(lane));

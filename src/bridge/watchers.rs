@@ -3,7 +3,7 @@ use super::standings::Key;
 use super::world::World;
 use crate::host::clock;
 use crate::host::db::{Cond, Connection, DbError, Op, Value};
-use crate::log;
+use crate::limited;
 use crate::presence::error::StoreError;
 use crate::presence::ports::Standing;
 use crate::presence::resource::Resource;
@@ -57,6 +57,13 @@ fn put_row(db: &Connection, table: &[u8], key: &Key<'_>, standing: &Standing, ha
     db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Int(clock::now())), reason])
 }
 
+/// Whether the standing of a watcher is kept in memory: not for a poll of one that may see everything. Anybody can make many
+/// of those, and the next one may ask the table.
+fn is_kept(subscription: &Subscription, standing: &Standing, now: i64) -> bool {
+    let is_poll = subscription.numbers.expires_at <= now;
+    !(is_poll && standing.status == Status::Active && standing.reason.is_empty())
+}
+
 impl World {
     /// Whether standings are remembered at all: not without a database, and not when everything lives in memory only.
     fn remembers(&self) -> bool {
@@ -81,13 +88,13 @@ impl World {
         let read = match self.read_standing(&key) {
             // The rules decide as long as the table cannot be asked.
             Err(error) if self.goes_on_without_table() => {
-                log!(Error, "the watchers table cannot be read, the rules alone decide: {error}");
+                limited!(Error, "the watchers table cannot be read, the rules alone decide: {error}");
                 return Ok(None);
             }
             read => read?,
         };
         if let Some(standing) = read.as_ref().filter(|_| self.keeps_standings()) {
-            self.shared.standings.put(&key, standing, now, true);
+            self.shared.standings.put(&key, standing, now, true, is_kept(subscription, standing, now));
         }
         Ok(read)
     }
@@ -129,7 +136,7 @@ impl World {
             return Ok(());
         }
         let put = self.put_standing(&key, standing, known.is_some());
-        self.note_standing(&key, standing, put)
+        self.note_standing(&key, standing, put, is_kept(subscription, standing, clock::now()))
     }
 
     /// See [`crate::presence::ports::Ports::remember_first_standing`].
@@ -149,14 +156,20 @@ impl World {
                 put = self.put_standing(&key, standing, true);
             }
         }
-        self.note_standing(&key, standing, put)
+        self.note_standing(&key, standing, put, is_kept(subscription, standing, clock::now()))
     }
 
     /// What became of writing a standing: it is kept in memory either way, where that is done at all.
-    fn note_standing(&self, key: &Key<'_>, standing: &Standing, put: Result<(), StoreError>) -> Result<(), StoreError> {
+    fn note_standing(
+        &self,
+        key: &Key<'_>,
+        standing: &Standing,
+        put: Result<(), StoreError>,
+        add: bool,
+    ) -> Result<(), StoreError> {
         let written = match put {
             Err(error) if self.goes_on_without_table() => {
-                log!(Error, "the watchers table cannot be written, which is made up for later: {error}");
+                limited!(Error, "the watchers table cannot be written, which is made up for later: {error}");
                 false
             }
             put => {
@@ -165,7 +178,7 @@ impl World {
             }
         };
         if self.keeps_standings() {
-            self.shared.standings.put(key, standing, clock::now(), written);
+            self.shared.standings.put(key, standing, clock::now(), written, add || !written);
         }
         Ok(())
     }

@@ -194,19 +194,19 @@ impl World {
     pub fn refuse(&mut self, failure: &Failure, what: &str, who: &str) {
         match failure {
             Failure::Reject { code, reason, headers, why } => {
-                log!(Notice, "{what} from {who} answered {code} {reason}: {why}");
+                limited!(Notice, "{what} from {who} answered {code} {reason}: {why}");
                 self.reply(*code, reason, headers);
             }
             Failure::Refused(why) if self.message.is_some_and(tm::is_answered) => {
-                log!(Notice, "{what} from {who}: {why}, and has answered the request");
+                limited!(Notice, "{what} from {who}: {why}, and has answered the request");
             }
             Failure::Refused(why) => self.refuse(&Failure::bad_request(*why), what, who),
             Failure::Internal(why) => {
-                log!(Error, "{what} from {who} answered 500: {why}");
+                limited!(Error, "{what} from {who} answered 500: {why}");
                 self.reply(500, "Server Internal Error", b"");
             }
             Failure::Store(error) => {
-                log!(Error, "{what} from {who} answered 500: {error}");
+                limited!(Error, "{what} from {who} answered 500: {error}");
                 self.reply(500, "Server Internal Error", b"");
             }
         }
@@ -223,7 +223,7 @@ impl World {
             match self.drop_subscription(dialog) {
                 Ok(Some(subscription)) => {
                     self.note_end(&subscription, Cause::Notify(u16::try_from(code).unwrap_or_default()));
-                    log!(
+                    limited!(
                         Notice,
                         "subscription of {} to {} removed: NOTIFY answered {code}",
                         log::show(&subscription.watcher_uri()),
@@ -235,7 +235,7 @@ impl World {
                     crate::presence::subscribe::tell_winfo(self, &package, &uri, watcher, true);
                 }
                 Ok(None) => {}
-                Err(error) => log!(Error, "cannot remove a subscription whose NOTIFY was answered {code}: {error}"),
+                Err(error) => limited!(Error, "cannot remove a subscription whose NOTIFY was answered {code}: {error}"),
             }
         }
     }
@@ -281,7 +281,7 @@ impl Ports for World {
                 false => counters::of_subscribe(code),
             });
             if !sl::reply(message, code, reason, headers) {
-                log!(Error, "cannot send the reply {code} {reason}");
+                limited!(Error, "cannot send the reply {code} {reason}");
             }
         }
     }
@@ -410,7 +410,7 @@ impl Ports for World {
     fn announce(&mut self, replica: &Replica) {
         counters::count(Counter::DmqSent);
         if !dmq::broadcast(dmq::Channel::Publications, &replica.to_json()) {
-            log!(Error, "a change for {} could not be sent to the other nodes", log::show(&replica.user));
+            limited!(Error, "a change for {} could not be sent to the other nodes", log::show(&replica.user));
         }
     }
     fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: &[u8]) -> bool {
@@ -621,7 +621,7 @@ impl Ports for World {
             drop(take_kept(kept));
         }
         if sent.is_err() {
-            log!(
+            limited!(
                 Error,
                 "NOTIFY to {} via {} for {} could not be sent",
                 log::show(&remote_uri),

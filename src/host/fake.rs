@@ -92,6 +92,18 @@ unsafe extern "C" fn kr_lock_get(lock: *mut c_void) {
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn kr_lock_try(lock: *mut c_void) -> c_int {
+    // SAFETY: the caller's lock word.
+    let word = unsafe { &mut *(lock as *mut u64) };
+    if *word != 0 {
+        return -1;
+    }
+    *word = 1;
+    LOCKS.set(LOCKS.get() + 1);
+    0
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn kr_lock_release(lock: *mut c_void) {
     // SAFETY: the caller's lock word.
     unsafe { *(lock as *mut u64) = 0 };

@@ -157,7 +157,7 @@ impl Database {
             )
         };
         if code != library::OK || statement.is_null() {
-            log!(Error, "SQLite does not take \"{sql}\": {}", self.error());
+            crate::limited!(Error, "SQLite does not take \"{sql}\": {}", self.error());
             return Err(DbError);
         }
         Ok(statement)
@@ -202,7 +202,7 @@ impl Run<'_> {
     }
 
     fn failed(&self) -> DbError {
-        log!(Error, "SQLite: {}", self.database.error());
+        crate::limited!(Error, "SQLite: {}", self.database.error());
         DbError
     }
 

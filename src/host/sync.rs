@@ -3,6 +3,7 @@ use crate::sys;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Room for a `gen_lock_t` of any build.
 const LOCK_BYTES: usize = 64;
@@ -33,12 +34,69 @@ impl<T> Lock<T> {
     /// Waits for the lock.
     #[must_use]
     pub fn lock(&self) -> Guard<'_, T> {
-        // SAFETY: `raw` was initialised in `new`.
-        unsafe { sys::kr_lock_get(self.raw.get() as *mut _) };
+        if ALONE.load(Ordering::Relaxed) {
+            self.lock_alone();
+        } else {
+            // SAFETY: `raw` was initialised in `new`.
+            unsafe { sys::kr_lock_get(self.raw.get() as *mut _) };
+        }
         #[cfg(feature = "fault-injection")]
         super::fault::at_lock::<T>();
         Guard { lock: self, not_send: PhantomData }
     }
+}
+
+impl<T> Lock<T> {
+    /// Takes the lock if nobody has it.
+    fn try_lock(&self) -> bool {
+        // SAFETY: `raw` was initialised in `new`.
+        unsafe { sys::kr_lock_try(self.raw.get() as *mut _) == 0 }
+    }
+
+    /// Takes the lock as the last process: one that another process took with it is made anew.
+    fn lock_alone(&self) {
+        for _ in 0..ORPHAN_STEPS {
+            if self.try_lock() {
+                return;
+            }
+            super::process::sleep_millis(1);
+        }
+        let of = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
+        crate::limited!(Error, "a process has ended while it changed {of}: its last change may be half done");
+        // SAFETY: no other process is left, and this one waits here: nobody holds the lock or waits for it.
+        unsafe {
+            sys::kr_lock_init(self.raw.get() as *mut _);
+            sys::kr_lock_get(self.raw.get() as *mut _);
+        }
+    }
+
+    /// Whether a process has ended while it held the lock; known in the last process only.
+    pub fn is_orphaned(&self) -> bool {
+        if !ALONE.load(Ordering::Relaxed) {
+            return false;
+        }
+        if !self.try_lock() {
+            return true;
+        }
+        // SAFETY: taken above.
+        unsafe { sys::kr_lock_release(self.raw.get() as *mut _) };
+        false
+    }
+}
+
+/// All other processes have ended.
+static ALONE: AtomicBool = AtomicBool::new(false);
+
+/// How long the last process waits for a lock, in milliseconds.
+const ORPHAN_STEPS: u32 = 50;
+
+/// How long it waits for a lock for slow work, in seconds.
+const ORPHAN_SECONDS: i64 = 2;
+
+/// Call in the main process at the end, when its children are gone: the host's children end inside their signal handler, at
+/// any instruction, and may leave locks that nobody opens any more. From now on none is waited for without a bound.
+pub fn be_the_last_process() {
+    ALONE.store(true, Ordering::Relaxed);
 }
 
 /// Proof that the lock is held; lets go of it when dropped, in a panic too.
@@ -100,26 +158,47 @@ impl SleepLock {
     #[must_use]
     pub fn lock(&'static self) -> SleepGuard {
         // SAFETY: made by `leak`.
-        unsafe {
-            if libc::pthread_mutex_lock(self.raw.get()) == libc::EOWNERDEAD {
+        let taken = unsafe {
+            let taken = match ALONE.load(Ordering::Relaxed) {
+                false => libc::pthread_mutex_lock(self.raw.get()),
+                true => self.lock_within(ORPHAN_SECONDS),
+            };
+            if taken == libc::EOWNERDEAD {
                 libc::pthread_mutex_consistent(self.raw.get());
             }
-        }
+            taken == 0 || taken == libc::EOWNERDEAD
+        };
         fault_point!("lock-sleep");
-        SleepGuard { lock: self, not_send: PhantomData }
+        SleepGuard { lock: self, taken, not_send: PhantomData }
     }
 }
 
-/// Proof that a [`SleepLock`] is held.
+impl SleepLock {
+    /// Waits at most so many seconds; what `pthread_mutex_timedlock` says.
+    fn lock_within(&self, seconds: i64) -> i32 {
+        let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: made by `leak`; `until` is filled before it is used.
+        unsafe {
+            libc::clock_gettime(libc::CLOCK_REALTIME, &mut until);
+            until.tv_sec += seconds;
+            libc::pthread_mutex_timedlock(self.raw.get(), &until)
+        }
+    }
+}
+
+/// Proof that a [`SleepLock`] is held, or that the last process could not get it and goes on alone.
 pub struct SleepGuard {
     lock: &'static SleepLock,
+    taken: bool,
     not_send: PhantomData<*mut ()>,
 }
 
 impl Drop for SleepGuard {
     fn drop(&mut self) {
-        // SAFETY: this guard took the lock.
-        unsafe { libc::pthread_mutex_unlock(self.lock.raw.get()) };
+        if self.taken {
+            // SAFETY: this guard took the lock.
+            unsafe { libc::pthread_mutex_unlock(self.lock.raw.get()) };
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 //! What ends by itself: subscriptions and publications whose time is over, in bounded batches until nothing is left.
+use super::config::Config;
 use super::ended::Cause;
 use super::error::StoreError;
 use super::notifier;
@@ -9,6 +10,16 @@ use super::winfo::Watcher;
 
 /// How much is taken in one step.
 const BATCH: usize = 256;
+
+/// What ended longer ago, in seconds, is removed without a NOTIFY: the server was down meanwhile, and the watcher's own clock
+/// has told it. Timers that look more seldom make it longer.
+const SAID_WITHIN: i64 = 300;
+
+/// Whether a subscription ended so long ago that nobody waits for the word that it is over.
+pub fn is_long_over(config: &Config, expires_at: i64, now: i64) -> bool {
+    let timer = 3 * i64::from(config.db_update_period.max(config.clean_period));
+    now - expires_at - config.expires_offset > SAID_WITHIN.max(timer)
+}
 
 /// Ends subscriptions that ran out: one NOTIFY with `terminated;reason=timeout` each.
 pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {

@@ -32,6 +32,20 @@ pub fn new_publication<P: Ports>(ports: &mut P, resource: &Resource, dialogs: &D
     }
 }
 
+/// Whether memory is left for one subscription more: asked before anything is made for it.
+pub fn memory<P: Ports>(ports: &P, call_id: &[u8]) -> Result<(), Failure> {
+    let limit = ports.config().limits.memory_percent;
+    if limit == 0 {
+        return Ok(());
+    }
+    let used = ports.memory_used();
+    if used <= limit {
+        return Ok(());
+    }
+    let retry_after = RETRY_AFTER + (ports.uri_rule().exact_hash(&[call_id]) % 11) as u32;
+    Err(Failure::overloaded(retry_after, format!("{used} % of the shared memory are in use")))
+}
+
 /// One subscription more.
 pub fn new_subscription<P: Ports>(
     ports: &mut P,
@@ -39,13 +53,6 @@ pub fn new_subscription<P: Ports>(
     subscription: &Subscription,
 ) -> Result<(), Failure> {
     let limits = ports.config().limits;
-    if limits.memory_percent > 0 {
-        let used = ports.memory_used();
-        if used > limits.memory_percent {
-            let retry_after = RETRY_AFTER + (ports.uri_rule().exact_hash(&[subscription.dialog().call_id]) % 11) as u32;
-            return Err(Failure::overloaded(retry_after, format!("{used} % of the shared memory are in use")));
-        }
-    }
     if limits.watchers > 0 && ports.count_watchers(resource)? >= limits.watchers {
         return Err(Failure::limit(format!("the presentity has {} watchers (max_watchers)", limits.watchers)));
     }

@@ -95,6 +95,9 @@ impl Request<'_> {
 /// Handles a SUBSCRIBE: on success it has been answered and its NOTIFYs are sent. Returns the subscription for `$subs`.
 pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscription, Failure> {
     let refuse = |ports: &P, why: &str| Failure::bad_event(&ports.packages().allow_events(), why);
+    if request.to.tag.is_none() && request.expires != Some(0) {
+        limits::memory(ports, request.call_id.bytes())?;
+    }
     let event = request.event.ok_or_else(|| refuse(ports, "no Event header"))?;
     let header = EventHeader::parse(event).ok_or_else(|| refuse(ports, "unreadable Event header"))?;
     let package = ports
