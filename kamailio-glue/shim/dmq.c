@@ -3,6 +3,9 @@
 #include "kr_shim.h"
 #include "modules/dmq/dmqnode.h"
 
+/* As many as the modules know. */
+#define KR_DMQ_MOST_NODES 256
+
 static dmq_api_t dmq;
 static dmq_peer_t *peers[KR_DMQ_PEERS];
 static dmq_node_list_t **nodes;
@@ -39,28 +42,77 @@ int kr_dmq_join(int which, str *name, peer_callback_t on_message, kr_dmq_joined_
 	return peers[which] == NULL ? -1 : 0;
 }
 
+/* A node as dmq lists it, copied under the list's lock: sending runs script routes and looks names up, which must not hold
+ * the lock. */
+struct kr_node
+{
+	dmq_node_t node;
+	char uri[256];
+};
+
+static int copy_node(const dmq_node_t *from, struct kr_node *to)
+{
+	if(from->orig_uri.len <= 0 || from->orig_uri.len >= (int)sizeof(to->uri))
+		return -1;
+	to->node = *from;
+	to->node.next = NULL;
+	memcpy(to->uri, from->orig_uri.s, from->orig_uri.len);
+	to->node.orig_uri.s = to->uri;
+	return parse_uri(to->uri, to->node.orig_uri.len, &to->node.uri);
+}
+
+static int send_to(int which, str *body, struct kr_node *to)
+{
+	return dmq.send_message(peers[which], body, &to->node, &on_answer, 1, &content_type);
+}
+
+/* The active nodes but this one, at most KR_DMQ_MOST_NODES; the caller frees the list. */
+static struct kr_node *active_nodes(int *count)
+{
+	dmq_node_t *node;
+	struct kr_node *list;
+	*count = 0;
+	list = pkg_malloc(KR_DMQ_MOST_NODES * sizeof(*list));
+	if(list == NULL)
+		return NULL;
+	lock_get(&(*nodes)->lock);
+	for(node = (*nodes)->nodes; node != NULL && *count < KR_DMQ_MOST_NODES; node = node->next) {
+		if(!node->local && node->status == DMQ_NODE_ACTIVE && copy_node(node, &list[*count]) == 0)
+			(*count)++;
+	}
+	lock_release(&(*nodes)->lock);
+	return list;
+}
+
 int kr_dmq_broadcast(int which, str *body)
 {
-	if(peers[which] == NULL)
+	struct kr_node *list;
+	int i, count, done = 0;
+	if(peers[which] == NULL || nodes == NULL || *nodes == NULL)
 		return -1;
-	return dmq.bcast_message(peers[which], body, NULL, &on_answer, 1, &content_type);
+	list = active_nodes(&count);
+	if(list == NULL)
+		return -1;
+	for(i = 0; i < count; i++) {
+		if(send_to(which, body, &list[i]) < 0)
+			done = -1;
+	}
+	pkg_free(list);
+	return done;
 }
 
 int kr_dmq_send(int which, str *body, str *host, unsigned short port)
 {
 	dmq_node_t *node;
-	int done = -1;
-	if(peers[which] == NULL || *nodes == NULL)
+	struct kr_node to;
+	int found = 0;
+	if(peers[which] == NULL || nodes == NULL || *nodes == NULL)
 		return -1;
 	lock_get(&(*nodes)->lock);
-	for(node = (*nodes)->nodes; node != NULL; node = node->next) {
-		if(!node->local && node->uri.port_no == port && STR_EQ(node->uri.host, *host)) {
-			done = dmq.send_message(peers[which], body, node, &on_answer, 1, &content_type);
-			break;
-		}
-	}
+	for(node = (*nodes)->nodes; node != NULL && !found; node = node->next)
+		found = !node->local && node->uri.port_no == port && STR_EQ(node->uri.host, *host) && copy_node(node, &to) == 0;
 	lock_release(&(*nodes)->lock);
-	return done;
+	return found ? send_to(which, body, &to) : -1;
 }
 
 void kr_dmq_each_node(kr_dmq_node_f take, void *context)

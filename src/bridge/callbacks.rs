@@ -128,6 +128,11 @@ impl Registry {
             aggregates: ev.agg_nbody.is_some(),
             filters_body: ev.apply_auth_nbody.is_some(),
             per_watcher_body: ev.aux_body_processing.is_some(),
+            // These write the subscription's version into the common body, on every host version.
+            differs_by_version_only: ev.aux_body_processing.is_some_and(|make| {
+                symbols::is(make as usize, "/presence_dialoginfo.so", c"dlginfo_body_setversion")
+                    || symbols::is(make as usize, "/presence_conference.so", c"conf_body_setversion")
+            }),
             checks_publish: ev.evs_publ_handl.is_some(),
             // presence_xml, on every host version: parses the body, and answers 415 where that fails.
             checks_form_only: ev

@@ -79,6 +79,8 @@ counters! {
     DbGroupRows => (c"presence", c"db_group_rows", c"rows written in transactions of several rows"),
     /// Statements and transactions that failed.
     DbErrors => (c"presence", c"db_errors", c"statements and transactions that failed"),
+    /// Bodies of event packages that were not as expected.
+    Mispredicted => (c"presence", c"bodies_unexpected", c"bodies of event packages that were not as expected"),
     /// Messages to other nodes.
     DmqSent => (c"presence", c"dmq_sent", c"messages to other nodes"),
     /// Messages of other nodes.

@@ -469,24 +469,41 @@ impl World {
         }
         self.write_publications()?;
         let mut ended = Vec::new();
-        for (resource, etag) in self.ended_rows(now, limit)? {
-            let _order = self.order_of(&resource);
-            // It may have been refreshed since it was read.
-            let documents = self.stored_documents(&resource)?;
-            if !documents.iter().any(|p| p.etag == etag && p.expires_at > 0 && p.expires_at < now) {
-                continue;
+        // A row that cannot be removed now must not keep those behind it from being reached.
+        for (resource, etag) in self.ended_rows(now, usize::MAX)? {
+            if ended.len() >= limit {
+                break;
             }
-            if self.config.publications == PublicationMode::Cached {
-                self.load_documents(&resource)?;
-                self.change_in_memory(&resource, &Change::Remove(etag.clone()))?;
+            match self.take_ended_row(&resource, etag, now) {
+                Ok(true) => ended.push(resource),
+                Ok(false) => {}
+                Err(error) => limited!(
+                    Error,
+                    "a publication of {} has run out and cannot be removed now: {error}",
+                    crate::host::log::show(&resource.uri)
+                ),
             }
-            self.write_rows(&resource, &[RowChange::Delete(etag)])?;
-            if let Some(lane) = self.shared.tables.shard(resource.hash).lane(self.shared.tables.rule(), &resource) {
-                lane.documents_changed();
-            }
-            ended.push(resource);
         }
         Ok(ended)
+    }
+
+    /// Removes one publication whose row says that it is over; `false` when it is not over, or gone.
+    fn take_ended_row(&mut self, resource: &Resource, etag: Vec<u8>, now: i64) -> Result<bool, StoreError> {
+        let _order = self.order_of(resource);
+        // It may have been refreshed since it was read.
+        let documents = self.stored_documents(resource)?;
+        if !documents.iter().any(|p| p.etag == etag && p.expires_at > 0 && p.expires_at < now) {
+            return Ok(false);
+        }
+        if self.config.publications == PublicationMode::Cached {
+            self.load_documents(resource)?;
+            self.change_in_memory(resource, &Change::Remove(etag.clone()))?;
+        }
+        self.write_rows(resource, &[RowChange::Delete(etag)])?;
+        if let Some(lane) = self.shared.tables.shard(resource.hash).lane(self.shared.tables.rule(), resource) {
+            lane.documents_changed();
+        }
+        Ok(true)
     }
 
     /// The documents as they are stored, whether they are over or not. The caller holds the order of the resource.

@@ -1,5 +1,7 @@
 //! What a package makes of a document can often be told beforehand. Where it was seen to give just that, it is not asked each
 //! time; one surprise, and it is always asked.
+use super::counters::{self, Counter};
+use crate::limited;
 use crate::presence::event_package::PackageId;
 use std::cell::RefCell;
 
@@ -18,6 +20,10 @@ struct Trust {
 
 impl Trust {
     fn compare(&mut self, expected: Vec<u8>, given: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        if self.proofs > 0 && given.as_ref() != Some(&expected) {
+            counters::count(Counter::Mispredicted);
+            limited!(Warn, "an event package gives another body than expected: from now on it is always asked");
+        }
         self.proofs = if given.as_ref() == Some(&expected) { self.proofs.saturating_add(1) } else { -1 };
         given
     }

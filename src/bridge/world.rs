@@ -366,7 +366,7 @@ impl Ports for World {
     ) -> Option<Vec<u8>> {
         let ask = || self.process.registry.watcher_body(package, subscription, body);
         match body {
-            Some(body) if self.config.share_watcher_bodies => {
+            Some(body) if self.config.share_watcher_bodies && self.packages.get(package).differs_by_version_only => {
                 self.process.versions.body(package, || with_version(body, subscription.numbers.version), ask)
             }
             _ => ask(),

@@ -244,6 +244,7 @@ mod tests {
             aggregates: false,
             filters_body: false,
             per_watcher_body: false,
+            differs_by_version_only: false,
             checks_publish: false,
             checks_form_only: false,
             peer: None,

@@ -26,6 +26,9 @@ pub struct Package {
     pub filters_body: bool,
     /// Bodies differ by watcher (a version, say).
     pub per_watcher_body: bool,
+    /// The bodies that differ by watcher differ in the version and in nothing else: known packages only. Another package may
+    /// make what one watcher sees and no other may.
+    pub differs_by_version_only: bool,
     /// The package checks published bodies.
     pub checks_publish: bool,
     /// All it checks is whether they are well-formed XML.

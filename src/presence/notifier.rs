@@ -267,7 +267,8 @@ fn watcher_content<'b, P: Ports>(
 ) -> Option<Cow<'b, [u8]>> {
     let id = subscription.numbers.event;
     let filters = package.needs_authorization && package.filters_body && !ports.config().force_active;
-    if package.per_watcher_body && !filters {
+    let shares = !filters && package.differs_by_version_only && ports.config().share_watcher_bodies;
+    if shares {
         if let Some(content) = body.own.made_for(subscription.numbers.version) {
             return Some(Cow::Owned(content));
         }
@@ -277,7 +278,7 @@ fn watcher_content<'b, P: Ports>(
     let mut content = composed.map(Cow::Borrowed);
     if package.per_watcher_body {
         if let Some(own) = ports.watcher_body(id, subscription, composed) {
-            if !filters && ports.config().share_watcher_bodies {
+            if shares {
                 body.own.learn(subscription.numbers.version, &own);
             }
             content = Some(Cow::Owned(own));
