@@ -315,6 +315,10 @@ mod tests {
             ("\"callid\":\"kkk\"", "\"callid\":\"\""),
             ("\"callid\":\"kkk\"", "\"callid\":[300]"),
             ("\"callid\":\"kkk\"", "\"callid\":{}"),
+            ("\"callid\":\"kkk\"", "\"callid\":\"k k\""),
+            ("\"contact\":\"mmm\"", "\"contact\":\"sip:m\\r\\nX: y\""),
+            ("\"event_id\":\"hhh\"", "\"event_id\":\"h;h\""),
+            ("\"remote_cseq\":8", "\"remote_cseq\":4294967295"),
         ] {
             let changed = whole.replace(from, to);
             assert_ne!(changed, whole, "{from}");

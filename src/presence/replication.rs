@@ -479,6 +479,18 @@ mod tests {
         }
         let number_as_body = FROM_STOCK.replace(r#""<a b=\"c\"/>\n""#, "7");
         assert_eq!(parse(number_as_body.as_bytes()), None);
+        for (from, to) in [
+            ("alice", "al\\u0000ice"),
+            ("alice", "al ice"),
+            ("example.org", "example.org\\r\\nX: y"),
+            ("\"presence\"", "\"pres\\nence\""),
+            ("a.1.2.3.0", "a.1\\r\\n"),
+            ("pres-1-2-3", "pres-1\\u007f"),
+        ] {
+            assert_eq!(parse(FROM_STOCK.replacen(from, to, 1).as_bytes()), None, "{to}");
+        }
+        let escaped = FROM_STOCK.replace("alice", "%61lice");
+        assert_eq!(parse(escaped.as_bytes()), Some(Message::Update(Box::new(replica()))));
         let more = FROM_STOCK.replace("\"t_new\"", "\"version\":7,\"t_new\"");
         assert!(matches!(parse(more.as_bytes()), Some(Message::Update(_))));
     }
