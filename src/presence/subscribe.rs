@@ -29,9 +29,10 @@ pub struct Party<'a> {
 impl Party<'_> {
     /// The URI, if it is another one than `sip:user@host`.
     fn own_form(&self) -> &[u8] {
-        match uri::join(self.user.bytes(), self.host.bytes()) == self.uri.bytes() {
-            true => b"",
-            false => self.uri.bytes(),
+        let rest = self.uri.bytes().strip_prefix(b"sip:").and_then(|rest| rest.strip_prefix(self.user.bytes()));
+        match rest.and_then(|rest| if self.user.bytes().is_empty() { Some(rest) } else { rest.strip_prefix(b"@") }) {
+            Some(host) if host == self.host.bytes() => b"",
+            _ => self.uri.bytes(),
         }
     }
 }

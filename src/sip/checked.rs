@@ -38,18 +38,25 @@ pub mod most {
     pub const ROUTES: usize = 16_384;
 }
 
-/// Whether there is no control character in a text (C0 and DEL).
-pub fn is_clean(text: &[u8]) -> bool {
+/// Whether no byte of a text is `bad`.
+fn has_none(text: &[u8], bad: impl Fn(u8) -> bool) -> bool {
     // Without an early end the compiler looks at many bytes at once.
-    !text.iter().fold(false, |bad, byte| bad | (*byte < 0x20) | (*byte == 0x7f))
+    !text.iter().fold(false, |found, byte| found | bad(*byte))
 }
 
-fn bounded(text: &[u8], most: usize) -> Result<&[u8], Flaw> {
+/// Whether there is no control character in a text (C0 and DEL).
+pub fn is_clean(text: &[u8]) -> bool {
+    has_none(text, |byte| (byte < 0x20) | (byte == 0x7f))
+}
+
+/// A text of at most so many bytes of which none is `bad`; control characters have to be.
+fn bounded(text: &[u8], most: usize, bad: impl Fn(u8) -> bool) -> Result<&[u8], Flaw> {
     match text.len() {
         0 => Err(Flaw::Empty),
         length if length > most => Err(Flaw::TooLong(most)),
-        _ if !is_clean(text) => Err(Flaw::Control),
-        _ => Ok(text),
+        _ if has_none(text, bad) => Ok(text),
+        _ if is_clean(text) => Err(Flaw::Separator),
+        _ => Err(Flaw::Control),
     }
 }
 
@@ -76,10 +83,7 @@ text_type! {
 impl<'a> Token<'a> {
     /// Checks a token.
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
-        match bounded(text, most::TOKEN)? {
-            text if text.iter().all(text::is_token_char) => Ok(Token(text)),
-            _ => Err(Flaw::Separator),
-        }
+        bounded(text, most::TOKEN, |byte| !text::is_token_char(&byte)).map(Token)
     }
 }
 
@@ -91,10 +95,7 @@ text_type! {
 impl<'a> Word<'a> {
     /// Checks a word.
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
-        match bounded(text, most::WORD)? {
-            text if text.contains(&b' ') => Err(Flaw::Separator),
-            text => Ok(Word(text)),
-        }
+        bounded(text, most::WORD, |byte| (byte <= b' ') | (byte == 0x7f)).map(Word)
     }
 }
 
@@ -106,10 +107,8 @@ text_type! {
 impl<'a> UriText<'a> {
     /// Checks a URI's characters and length; whether its parts can be told apart is its parser's to say.
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
-        match bounded(text, most::URI)? {
-            text if text.iter().any(|c| matches!(c, b' ' | b'<' | b'>' | b'"')) => Err(Flaw::Separator),
-            text => Ok(UriText(text)),
-        }
+        let ends_it = |byte| (byte <= b' ') | (byte == 0x7f) | (byte == b'<') | (byte == b'>') | (byte == b'"');
+        bounded(text, most::URI, ends_it).map(UriText)
     }
 }
 
@@ -121,12 +120,12 @@ text_type! {
 impl<'a> HostPart<'a> {
     /// Checks a host.
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
-        if text.is_empty() {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() | (byte == b'.') | (byte == b'-');
+        if text.len() <= most::HOST && has_none(text, |byte| !plain(byte)) {
             return Ok(HostPart(text));
         }
-        let ends_it =
-            |c: char| matches!(c, ' ' | '<' | '>' | '"' | '@' | ';' | '?' | '/') || text::is_forbidden_in_xml(c);
-        match std::str::from_utf8(bounded(text, most::HOST)?) {
+        let ends_it = |c: char| matches!(c, '<' | '>' | '"' | '@' | ';' | '?' | '/') || text::is_forbidden_in_xml(c);
+        match std::str::from_utf8(bounded(text, most::HOST, |byte| (byte <= b' ') | (byte == 0x7f))?) {
             Ok(host) if !host.contains(ends_it) => Ok(HostPart(text)),
             _ => Err(Flaw::Separator),
         }
@@ -144,15 +143,16 @@ impl<'a> UserPart<'a> {
         if text.is_empty() {
             return Ok(UserPart(Cow::Borrowed(text)));
         }
-        if bounded(text, most::USER)?.contains(&b' ') {
-            return Err(Flaw::Separator);
+        let odd =
+            |byte| (byte <= b' ') | (byte >= 0x7f) | (byte == b'%') | (byte == b'<') | (byte == b'>') | (byte == b'"');
+        if text.len() <= most::USER && has_none(text, odd) {
+            return Ok(UserPart(Cow::Borrowed(text)));
         }
-        let plain = text.iter().all(|c| c.is_ascii() && !matches!(c, b'%' | b'<' | b'>' | b'"'));
-        let one_form = if plain { Cow::Borrowed(text) } else { Cow::Owned(canonical_user(text)) };
+        let one_form = canonical_user(bounded(text, most::USER, |byte| (byte <= b' ') | (byte == 0x7f))?);
         if one_form.len() > most::USER {
             return Err(Flaw::TooLong(most::USER));
         }
-        Ok(UserPart(one_form))
+        Ok(UserPart(Cow::Owned(one_form)))
     }
 
     /// Its bytes.
