@@ -7,6 +7,7 @@ pub mod event;
 pub mod headers;
 pub mod ports;
 pub mod publish;
+pub mod queue;
 pub mod record;
 pub mod refresh;
 pub mod request;

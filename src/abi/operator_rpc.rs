@@ -13,7 +13,7 @@ use crate::presence::ports::Ports;
 use crate::presence::publish::{self, Direct, DirectKind};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Field, Status, Subscription};
-use crate::pua::record::Field as RecordField;
+use crate::pua::record::{Field as RecordField, Record};
 use crate::setting::{Setting, Value};
 use crate::sip::{text, uri};
 use std::ffi::c_void;
@@ -308,16 +308,31 @@ fn pua_list(rpc: Rpc) {
         Ok(all) => all,
         Err(why) => return fault(rpc, &why.to_string()),
     };
+    let mut room = PAGE_BYTES;
     for record in all {
+        // The transport of kamcmd takes no longer answer; the next page begins where this one ends.
+        let Some(rest) = room.checked_sub(shown_bytes(&record)) else { return };
+        room = rest;
         let Some(out) = rpc.add_struct() else { return };
         let kind: &[u8] = if record.is_subscription() { b"subscription" } else { b"publication" };
         out.text(c"kind", kind).text(c"presentity", record.get(RecordField::PresUri));
         out.text(c"id", record.get(RecordField::Id)).text(c"watcher", record.get(RecordField::WatcherUri));
-        out.int(c"event", record.numbers.event.into()).int(c"left", record.numbers.expires_at - now);
+        let event = process.registry.event(record.numbers.event).map_or_else(Vec::new, |event| event.name);
+        out.text(c"event", &event).int(c"left", record.numbers.expires_at - now);
         let desired = if record.numbers.desired_until == 0 { -1 } else { record.numbers.desired_until - now };
         out.int(c"wanted", desired).text(c"etag", record.get(RecordField::Etag));
         out.text(c"callid", record.get(RecordField::CallId)).int(c"version", record.numbers.version.into());
     }
+}
+
+/// How many bytes a page of `pua.list` may have: what kamcmd's transport takes by default, with room to spare.
+const PAGE_BYTES: usize = 24_000;
+
+/// How many bytes of an answer a record takes, with names and lengths.
+fn shown_bytes(record: &Record) -> usize {
+    let shown =
+        [RecordField::PresUri, RecordField::Id, RecordField::WatcherUri, RecordField::Etag, RecordField::CallId];
+    shown.iter().map(|field| record.get(*field).len()).sum::<usize>() + 160
 }
 
 fn show_settings(rpc: Rpc, settings: &[Setting]) {

@@ -7,7 +7,7 @@ use crate::log;
 use crate::pua::ports::{Ports, Refusal};
 use crate::pua::record::{Dialog, Field, Record};
 use crate::pua::request::{Part, Request, Wish};
-use crate::pua::{publish, subscribe};
+use crate::pua::{queue, subscribe};
 use crate::sys;
 use std::ffi::{c_char, c_int, c_void};
 
@@ -69,7 +69,7 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
             crate::limited!(Error, "send_publish: no presentity URI");
             return -1;
         }
-        result_of(publish::submit(&mut world, &request), "PUBLISH", uri)
+        result_of(queue::submit(&mut world, &request), "PUBLISH", uri)
     })
 }
 

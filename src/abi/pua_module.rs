@@ -9,7 +9,7 @@ use crate::host::{process, tm};
 use crate::log;
 use crate::pua::ports::FlightId;
 use crate::pua::record::Dialog;
-use crate::pua::subscribe::Notified;
+use crate::pua::subscribe::{Notified, State};
 use crate::pua::{answer::Answer, publish, refresh, subscribe};
 use crate::sys;
 use std::ffi::{c_int, c_uint, c_void};
@@ -165,29 +165,8 @@ fn update_contact(world: &mut PuaWorld, message: SipMsg<'_>) -> Result<bool, Str
         Header::Value(routes) => routes,
         _ => Vec::new(),
     };
-    let state = message.find(b"Subscription-State").unwrap_or_default();
-    let (word, reason) = state_and_reason(state);
-    let said =
-        Notified { contact, route_set: &route_set, terminated: word.eq_ignore_ascii_case(b"terminated"), reason };
+    let state = State::read(message.find(b"Subscription-State").unwrap_or_default());
+    let said = Notified { contact, route_set: &route_set, state };
     let dialog = Dialog { pres_uri: from.uri, watcher_uri: to.uri, call_id, from_tag: to.tag, to_tag: from.tag };
     subscribe::notified(world, &dialog, &said).map_err(|why| why.to_string())
-}
-
-/// The state and the reason in a Subscription-State header (RFC 6665 8.2.3).
-fn state_and_reason(header: &[u8]) -> (&[u8], &[u8]) {
-    let mut parts = header.split(|c| *c == b';').map(<[u8]>::trim_ascii);
-    let word = parts.next().unwrap_or_default();
-    let reason = parts.find_map(|part| part.strip_prefix(b"reason=")).unwrap_or_default();
-    (word, reason)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subscription_state_is_read() {
-        assert_eq!(state_and_reason(b"active;expires=60"), (b"active".as_slice(), b"".as_slice()));
-        assert_eq!(state_and_reason(b"terminated ; reason=timeout"), (b"terminated".as_slice(), b"timeout".as_slice()));
-    }
 }

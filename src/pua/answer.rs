@@ -30,28 +30,58 @@ pub enum Verdict {
     Done,
     /// The server does not know the entity tag or the dialog any more.
     Forgotten,
-    /// The interval is too short: this is the shortest.
+    /// The interval is too short: this is the shortest, in seconds.
     TooBrief(i64),
     /// It may work later: after this many seconds.
     Later(i64),
+    /// It is to be sent to the Contact of the answer (3xx).
+    Elsewhere,
+    /// The server wants credentials (401, 407).
+    Challenged,
     /// The server will not have it.
     Refused,
 }
 
-/// The longest wait between two tries, in seconds.
-const LONGEST_WAIT: i64 = 300;
+/// The longest wait between two tries when the server names none, in seconds.
+const LONGEST_WAIT: i64 = 256;
+
+/// The longest time a server may put us off for (`Retry-After`, `retry-after`), in seconds.
+pub const LONGEST_PUT_OFF: i64 = 86_400;
+
+/// The longest interval a server may ask for (`Min-Expires`), in seconds: RFC 3261 20.19 counts to 2^32 - 1, rows to less.
+pub const LONGEST_MINIMUM: i64 = 31_536_000;
+
+/// The longest interval that is remembered, in seconds; what a server grants for longer is refreshed earlier.
+pub const LONGEST_GRANT: i64 = 31_536_000;
+
+/// Seconds before the next try, after `attempts` that failed.
+pub fn backoff(attempts: u32) -> i64 {
+    (2i64 << attempts.min(7)).min(LONGEST_WAIT)
+}
 
 impl Answer {
     /// Judges the answer to the `attempt`-th try (counted from 0).
     pub fn verdict(&self, attempt: u32) -> Verdict {
-        let backoff = || (2i64 << attempt.min(7)).min(LONGEST_WAIT);
         match self.code {
             200..=299 => Verdict::Done,
+            300..=302 if !self.contact.is_empty() => Verdict::Elsewhere,
+            401 | 407 if !self.silence => Verdict::Challenged,
             412 | 481 => Verdict::Forgotten,
-            423 if self.min_expires.is_some_and(|n| n > 0) => Verdict::TooBrief(self.min_expires.unwrap_or_default()),
-            408 | 429 | 500..=599 => Verdict::Later(self.retry_after.filter(|n| *n > 0).unwrap_or_else(backoff)),
+            423 => match self.min_expires {
+                Some(minimum) if (1..=LONGEST_MINIMUM).contains(&minimum) => Verdict::TooBrief(minimum),
+                _ => Verdict::Refused,
+            },
+            408 | 429 | 500..=599 => Verdict::Later(match self.retry_after {
+                Some(seconds) if seconds > 0 => seconds.min(LONGEST_PUT_OFF),
+                _ => backoff(attempt),
+            }),
             _ => Verdict::Refused,
         }
+    }
+
+    /// The interval granted, within bounds.
+    pub fn granted(&self) -> Option<i64> {
+        self.expires.map(|seconds| seconds.clamp(0, LONGEST_GRANT))
     }
 }
 
@@ -64,14 +94,29 @@ mod tests {
         let busy = Answer { code: 503, ..Answer::default() };
         assert_eq!([0, 1, 2].map(|n| busy.verdict(n)), [2, 4, 8].map(Verdict::Later));
         assert_eq!(busy.verdict(40), Verdict::Later(256));
-        let told = Answer { code: 503, retry_after: Some(7), ..Answer::default() };
-        assert_eq!(told.verdict(3), Verdict::Later(7));
+        for (said, wait) in [(7, 7), (0, 16), (i64::MAX, LONGEST_PUT_OFF)] {
+            let told = Answer { code: 503, retry_after: Some(said), ..Answer::default() };
+            assert_eq!(told.verdict(3), Verdict::Later(wait));
+        }
     }
 
     #[test]
-    fn a_brief_interval_without_a_minimum_is_a_refusal() {
-        assert_eq!(Answer { code: 423, ..Answer::default() }.verdict(0), Verdict::Refused);
-        let told = Answer { code: 423, min_expires: Some(60), ..Answer::default() };
-        assert_eq!(told.verdict(0), Verdict::TooBrief(60));
+    fn an_interval_is_only_asked_for_when_it_can_be() {
+        for (said, verdict) in [
+            (None, Verdict::Refused),
+            (Some(60), Verdict::TooBrief(60)),
+            (Some(0), Verdict::Refused),
+            (Some(LONGEST_MINIMUM + 1), Verdict::Refused),
+            (Some(i64::MAX), Verdict::Refused),
+        ] {
+            assert_eq!(Answer { code: 423, min_expires: said, ..Answer::default() }.verdict(0), verdict);
+        }
+    }
+
+    #[test]
+    fn a_redirect_needs_a_target() {
+        assert_eq!(Answer { code: 302, ..Answer::default() }.verdict(0), Verdict::Refused);
+        let to = Answer { code: 302, contact: b"sip:b@c".to_vec(), ..Answer::default() };
+        assert_eq!(to.verdict(0), Verdict::Elsewhere);
     }
 }

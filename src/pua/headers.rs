@@ -1,4 +1,5 @@
 //! The header lines of PUBLISH and SUBSCRIBE, in stock's order.
+use super::answer::LONGEST_GRANT;
 use super::config::Config;
 use super::event::Event;
 use super::request::{Part, Request};
@@ -24,12 +25,22 @@ fn number_line(out: &mut Vec<u8>, name: &[u8], value: i64) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// The caller's header lines, the last of which may lack its end, and our credentials.
+fn own_lines(out: &mut Vec<u8>, request: &Request) {
+    let given = request.get(Part::ExtraHeaders);
+    out.extend_from_slice(given);
+    if !given.is_empty() && !given.ends_with(b"\n") {
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(request.get(Part::Credentials));
+}
+
 /// How long a request asks for: the caller's wish, the default for "for ever", not less than the server wants.
 fn asked(config: &Config, request: &Request) -> i64 {
     match request.wish.expires {
         0 => 0,
         below if below < 0 => config.default_expires.max(request.wish.server_minimum),
-        wanted => wanted.max(request.wish.server_minimum),
+        wanted => wanted.min(LONGEST_GRANT).max(request.wish.server_minimum),
     }
 }
 
@@ -38,7 +49,7 @@ pub fn publish(config: &Config, event: &Event, request: &Request, etag: &[u8], h
     let mut out = start(event);
     let expires = asked(config, request);
     // One second more than asked for, so that the server does not forget it before the owner does.
-    number_line(&mut out, b"Expires: ", if expires <= 0 { config.min_expires } else { expires + 1 });
+    number_line(&mut out, b"Expires: ", if expires == 0 { 0 } else { expires + 1 });
     if !etag.is_empty() {
         line(&mut out, b"SIP-If-Match: ", etag);
     }
@@ -46,7 +57,7 @@ pub fn publish(config: &Config, event: &Event, request: &Request, etag: &[u8], h
         let given = request.get(Part::ContentType);
         line(&mut out, b"Content-Type: ", if given.is_empty() { &event.content_type } else { given });
     }
-    out.extend_from_slice(request.get(Part::ExtraHeaders));
+    own_lines(&mut out, request);
     out
 }
 
@@ -56,8 +67,12 @@ pub fn subscribe(config: &Config, event: &Event, request: &Request) -> Vec<u8> {
     out.extend_from_slice(b"Contact: <");
     out.extend_from_slice(request.get(Part::Contact));
     out.extend_from_slice(b">\r\n");
-    let expires = asked(config, request);
-    number_line(&mut out, b"Expires: ", if expires <= config.min_expires { config.min_expires } else { expires + 10 });
-    out.extend_from_slice(request.get(Part::ExtraHeaders));
+    let asked_for = match asked(config, request) {
+        0 => 0,
+        brief if brief <= config.min_expires => config.min_expires,
+        expires => expires + 10,
+    };
+    number_line(&mut out, b"Expires: ", asked_for);
+    own_lines(&mut out, request);
     out
 }

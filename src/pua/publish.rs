@@ -1,82 +1,32 @@
-//! PUBLISH (RFC 3903): one request at a time for each publication, the newest wish goes next, and what fails is mended.
+//! PUBLISH (RFC 3903): what is sent for a publication, and what follows from its answer.
 use super::answer::{Answer, Verdict};
 use super::headers;
-use super::ports::{Departure, Flight, FlightId, Outgoing, Ports, Processed, Refusal, Sent};
-use super::record::{Field, Journal, Numbers, Record};
+use super::ports::{Flight, FlightId, Outgoing, Ports, Processed, Refusal, Sent};
+use super::queue::{self, Launched, Next, caller_decides, show};
+use super::record::{Change, Field, Journal, Numbers, Record};
 use super::request::{Part, Request, Wish};
-
-/// `RPC_PUBLISH` and `RPC_ASYN_PUBLISH`: the caller waits for the answer and acts on it.
-const CALLER_WAITS: i32 = (1 << 6) | (1 << 7);
 
 /// The CSeq of requests outside of a dialog, as tm counts them.
 const FIRST_CSEQ: u32 = 10;
 
-/// Publishes, changes, refreshes or removes.
-pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), Refusal> {
-    if ports.event(request.wish.event).is_none() {
-        return Err(Refusal::UnknownEvent(request.wish.event));
-    }
-    match ports.depart(request)? {
-        Departure::Go(flight) => launch(ports, flight, request),
-        Departure::Queued | Departure::Covered => Ok(()),
-    }
-}
+/// How long the first try of a new publication that nobody answered is waited for, in seconds: the server may have made a
+/// document that we cannot name, and each try may make another.
+const UNANSWERED: i64 = 32;
 
-/// What a request came to when it was prepared.
-enum Launched {
-    UnderWay,
-    /// There is nothing to send.
-    Nothing,
-}
+/// How often one request may be sent elsewhere.
+pub const MOST_REDIRECTS: u8 = 3;
 
-/// Sends `request` on a flight; when there is nothing to send, what was kept meanwhile goes next.
-pub fn launch<P: Ports>(ports: &mut P, flight: FlightId, request: &Request) -> Result<(), Refusal> {
-    let first = prepare_and_send(ports, flight, request);
-    if !matches!(first, Ok(Launched::UnderWay)) {
-        go_on(ports, flight);
-    }
-    first.map(|_| ())
-}
-
-/// Sends what was kept while a flight was busy, or ends it.
-pub fn go_on<P: Ports>(ports: &mut P, flight: FlightId) {
-    while let Some(next) = ports.end(flight) {
-        match prepare_and_send(ports, flight, &next) {
-            Ok(Launched::UnderWay) => return,
-            Ok(Launched::Nothing) => {}
-            Err(why) => ports.complain(&format!("PUBLISH for {}: {why}", show(&next))),
-        }
-    }
-}
-
-fn show(request: &Request) -> String {
-    String::from_utf8_lossy(request.get(Part::PresUri)).into_owned()
-}
-
-fn prepare_and_send<P: Ports>(ports: &mut P, flight: FlightId, request: &Request) -> Result<Launched, Refusal> {
+/// Prepares and sends a request on its flight.
+pub fn prepare_and_send<P: Ports>(ports: &mut P, flight: FlightId, request: &Request) -> Result<Launched, Refusal> {
     let event = ports.event(request.wish.event).ok_or(Refusal::UnknownEvent(request.wish.event))?;
     let found = match request.wish.insert {
         true => None,
         false => ports.find(&request.search(false))?,
     };
-    if found.is_none() {
-        if !request.get(Part::Etag).is_empty() {
-            return Err(Refusal::UnknownEtag);
-        }
-        if request.wish.expires == 0 {
-            return Ok(Launched::Nothing);
-        }
-        if request.body().is_none() {
-            return Err(Refusal::NoBody);
-        }
+    if found.is_none() && !begins(request)? {
+        return Ok(Launched::Nothing);
     }
-    let version = match &found {
-        Some(record) if request.wish.expires == 0 || request.body().is_none() && request.wish.own => {
-            record.numbers.version
-        }
-        Some(record) => record.numbers.version + 1,
-        None => request.wish.version_floor,
-    };
+    let version = next_version(request, found.as_ref());
     let tuple_id = found.as_ref().map(|record| record.get(Field::TupleId).to_vec()).unwrap_or_default();
     let processed = match request.body() {
         Some(_) if request.wish.expires != 0 => Some(ports.process(&event, request, version, &tuple_id)?),
@@ -86,15 +36,51 @@ fn prepare_and_send<P: Ports>(ports: &mut P, flight: FlightId, request: &Request
     let body = processed.as_ref().map(|processed| processed.body.as_slice()).filter(|body| !body.is_empty());
     let headers = headers::publish(ports.config(), &event, request, record.get(Field::Etag), body.is_some());
     ports.board(flight, request, &record)?;
+    send(ports, flight, request, headers, body)
+}
+
+/// Whether a request for which nothing is stored begins a publication; `false`: there is nothing to end.
+fn begins(request: &Request) -> Result<bool, Refusal> {
+    if !request.get(Part::Etag).is_empty() {
+        return Err(Refusal::UnknownEtag);
+    }
+    if request.wish.expires == 0 {
+        return Ok(false);
+    }
+    if request.body().is_none() {
+        return Err(Refusal::NoBody);
+    }
+    Ok(true)
+}
+
+fn next_version(request: &Request, found: Option<&Record>) -> u32 {
+    match found {
+        Some(record) if request.wish.expires == 0 || request.body().is_none() && request.wish.own => {
+            record.numbers.version
+        }
+        Some(record) => record.numbers.version + 1,
+        None => request.wish.version_floor,
+    }
+}
+
+fn send<P: Ports>(
+    ports: &mut P,
+    flight: FlightId,
+    request: &Request,
+    headers: Vec<u8>,
+    body: Option<&[u8]>,
+) -> Result<Launched, Refusal> {
     let uri = request.get(Part::PresUri);
+    let redirected = request.get(Part::RemoteTarget);
     let (call_id, from_tag) = ports.new_ids(uri);
     let proxy = match request.get(Part::OutboundProxy) {
+        _ if !redirected.is_empty() => Vec::new(),
         b"" => ports.config().outbound_proxy.to_vec(),
         given => given.to_vec(),
     };
     let outgoing = Outgoing {
         method: "PUBLISH",
-        target: uri,
+        target: if redirected.is_empty() { uri } else { redirected },
         to: uri,
         from: uri,
         proxy: &proxy,
@@ -106,22 +92,10 @@ fn prepare_and_send<P: Ports>(ports: &mut P, flight: FlightId, request: &Request
         headers,
         body,
     };
-    match ports.send(flight, &outgoing)? {
-        Sent::UnderWay => Ok(Launched::UnderWay),
-        Sent::Dropped => {
-            tell_silence(ports, flight);
-            Ok(Launched::Nothing)
-        }
-    }
-}
-
-/// Nobody will answer: whoever waits is told so.
-fn tell_silence<P: Ports>(ports: &mut P, flight: FlightId) {
-    if let Some(landed) = ports.landed(flight) {
-        if !landed.request.wish.own {
-            ports.report(&landed, true);
-        }
-    }
+    Ok(match ports.send(flight, &outgoing)? {
+        Sent::UnderWay => Launched::UnderWay,
+        Sent::Dropped => Launched::Nothing,
+    })
 }
 
 /// The record as it will be once the request is granted; the entity tag is still the old one.
@@ -174,107 +148,146 @@ fn next_record<P: Ports>(
 
 /// A PUBLISH was answered, or was not.
 pub fn answered<P: Ports>(ports: &mut P, flight: FlightId, answer: &Answer) {
-    let Some(landed) = ports.landed(flight) else { return };
+    if let Some(landed) = ports.landed(flight) {
+        settled_by(ports, flight, &landed, answer);
+    }
+}
+
+/// This answer settles what was sent on a flight.
+pub fn settled_by<P: Ports>(ports: &mut P, flight: FlightId, landed: &Flight, answer: &Answer) {
     let verdict = answer.verdict(landed.attempts);
-    if let Err(why) = settle(ports, &landed, answer, verdict) {
-        ports.complain(&format!("answer {} to PUBLISH for {}: {why}", answer.code, show(&landed.request)));
-    }
-    let again = repair(ports, &landed, verdict);
-    // An answer that grants without saying what is told as if none had come.
+    // An answer that grants without a tag or an interval is reported as if none had come.
     let misses = verdict == Verdict::Done && (answer.etag.is_none() || answer.expires.is_none());
-    if !landed.request.wish.own && !matches!(again, Repair::Now(_)) {
-        ports.report(&landed, misses);
+    if misses {
+        ports.complain(&format!(
+            "answer {} to PUBLISH for {}: no SIP-ETag or no Expires in it",
+            answer.code,
+            show(&landed.request)
+        ));
     }
-    match again {
-        Repair::Nothing => go_on(ports, flight),
-        Repair::Now(request) => {
-            if let Err(why) = launch(ports, flight, &request) {
-                ports.complain(&format!("PUBLISH for {}: {why}", show(&request)));
-            }
+    let change = if misses { None } else { change_after(ports.now(), landed, answer, verdict) };
+    let stored = change.as_ref().map_or(Ok(()), |change| queue::apply(ports, change));
+    let next = repair(ports, landed, answer, verdict);
+    let tag = tag_after(landed, change.as_ref());
+    // A caller that is answered now may name it at once.
+    ports.retag(flight, &tag);
+    if !matches!(next, Next::Quietly(_)) {
+        queue::report(ports, flight, landed, misses);
+    }
+    match (stored, change) {
+        (Err(why), Some(change)) => {
+            ports.complain(&format!("answer {} to PUBLISH for {}: {why}", answer.code, show(&landed.request)));
+            queue::store_then_follow(ports, flight, &change, next);
         }
-        Repair::At(at, request) => ports.wait(flight, at, &request),
+        _ => queue::follow(ports, flight, next, Some(&tag)),
     }
 }
 
-/// Brings the record in line with the answer.
-fn settle<P: Ports>(ports: &mut P, landed: &Flight, answer: &Answer, verdict: Verdict) -> Result<(), Refusal> {
+/// The entity tag the publication has after an answer; empty when it has none.
+fn tag_after(landed: &Flight, change: Option<&Change>) -> Vec<u8> {
+    match change {
+        Some(Change { after: Some(record), .. }) => record.get(Field::Etag).to_vec(),
+        Some(Change { after: None, .. }) => Vec::new(),
+        None => landed.record.get(Field::Etag).to_vec(),
+    }
+}
+
+/// What becomes of the record by an answer; `None`: it stays as it is.
+fn change_after(now: i64, landed: &Flight, answer: &Answer, verdict: Verdict) -> Option<Change> {
     let record = &landed.record;
-    let is_stored = !record.get(Field::Etag).is_empty();
+    let before = || (!record.get(Field::Etag).is_empty()).then(|| record.clone());
     match verdict {
-        Verdict::Done => {
-            let (Some(etag), Some(expires)) = (&answer.etag, answer.expires) else {
-                return Err(Refusal::BadBody("no SIP-ETag or no Expires in it".into()));
-            };
-            if expires == 0 {
-                return ports.remove(record);
+        Verdict::Done => match (&answer.etag, answer.granted()) {
+            (Some(etag), Some(expires)) if expires > 0 => {
+                let mut granted = record.with(&[(Field::Etag, etag)]);
+                granted.numbers.expires_at = now + expires;
+                Some(Change { before: before(), after: Some(granted) })
             }
-            let mut granted = record.with(&[(Field::Etag, etag)]);
-            granted.numbers.expires_at = ports.now() + expires;
-            if is_stored && ports.replace(record, &granted)? {
-                return Ok(());
-            }
-            granted.numbers.serial = 0;
-            ports.insert(&granted)
-        }
-        Verdict::Later(_) if is_stored => {
-            // The server may have taken it: its version must not be used again.
-            let mut counted = record.clone();
-            counted.numbers.journal = Journal::Update;
-            ports.replace(record, &counted).map(|_| ())
-        }
-        Verdict::Later(_) | Verdict::TooBrief(_) => Ok(()),
-        Verdict::Forgotten | Verdict::Refused => ports.remove(record),
+            _ => Some(Change { before: before(), after: None }),
+        },
+        // The server may have taken it: its version must not be used again.
+        Verdict::Later(_) => before().map(|stored| Change { after: Some(stored.clone()), before: Some(stored) }),
+        Verdict::TooBrief(_) | Verdict::Elsewhere | Verdict::Challenged => None,
+        // The document from before is still there, under the tag it has.
+        Verdict::Refused if landed.request.body().is_some() && landed.request.wish.expires != 0 => None,
+        Verdict::Forgotten | Verdict::Refused => before().map(|stored| Change { before: Some(stored), after: None }),
     }
-}
-
-enum Repair {
-    Nothing,
-    Now(Request),
-    At(i64, Request),
 }
 
 /// What is sent to mend what the answer says.
-fn repair<P: Ports>(ports: &P, landed: &Flight, verdict: Verdict) -> Repair {
-    let (request, record) = (&landed.request, &landed.record);
-    let waits = request.wish.flag & CALLER_WAITS != 0 && !request.wish.own;
+fn repair<P: Ports>(ports: &mut P, landed: &Flight, answer: &Answer, verdict: Verdict) -> Next {
+    let request = &landed.request;
     match verdict {
-        // The whole document once more, as a new publication.
-        Verdict::Forgotten if !waits && request.wish.expires != 0 && !record.get(Field::Body).is_empty() => {
-            let left = match record.numbers.desired_until {
-                0 => -1,
-                until => (until - ports.now()).max(0) + 3,
-            };
-            let wish = Wish {
-                expires: left,
-                insert: false,
-                has_body: true,
-                version_floor: record.numbers.version + 1,
-                ..request.wish
-            };
-            let fresh = request.with(&[
-                (Part::Etag, b""),
-                (Part::Body, record.get(Field::Body)),
-                (Part::ContentType, record.get(Field::ContentType)),
-            ]);
-            match record.get(Field::Etag).is_empty() {
-                // A first PUBLISH has no tag to be forgotten: asking again would be a loop.
-                true => Repair::Nothing,
-                false => Repair::Now(fresh.wishing(wish)),
-            }
-        }
+        Verdict::Forgotten => whole_document(ports.now(), landed).map_or(Next::Nothing, Next::Quietly),
         Verdict::TooBrief(minimum) if request.wish.server_minimum == 0 && request.wish.expires != 0 => {
-            Repair::Now(request.wishing(Wish { server_minimum: minimum, ..request.wish }))
+            Next::Quietly(request.wishing(Wish { server_minimum: minimum, ..request.wish }))
         }
-        Verdict::Later(seconds) if !waits => {
-            let at = ports.now() + seconds;
-            let desired = record.numbers.desired_until;
-            // Nobody wants it any more by then.
-            if request.wish.expires != 0 && desired != 0 && at >= desired {
-                return Repair::Nothing;
+        Verdict::Elsewhere if request.wish.redirects < MOST_REDIRECTS => {
+            let wish = Wish { redirects: request.wish.redirects + 1, ..request.wish };
+            let there = [(Part::RemoteTarget, answer.contact.as_slice()), (Part::Credentials, b"")];
+            Next::Quietly(request.with(&there).wishing(wish))
+        }
+        Verdict::Challenged if request.get(Part::Credentials).is_empty() => {
+            let target = match request.get(Part::RemoteTarget) {
+                b"" => request.get(Part::PresUri),
+                redirected => redirected,
+            };
+            match ports.credentials("PUBLISH", target) {
+                Some(line) => Next::Quietly(request.with(&[(Part::Credentials, &line)])),
+                None => Next::Nothing,
             }
-            let left = if request.wish.expires <= 0 { request.wish.expires } else { (desired - at).max(1) };
-            Repair::At(at, request.wishing(Wish { own: true, expires: left, ..request.wish }))
         }
-        _ => Repair::Nothing,
+        Verdict::Later(seconds) if !caller_decides(request) => again(ports.now(), landed, answer, seconds),
+        _ => Next::Nothing,
     }
+}
+
+/// The whole document once more, as a new publication. A first PUBLISH has no tag to be forgotten: asking again would be a loop.
+fn whole_document(now: i64, landed: &Flight) -> Option<Request> {
+    let (request, record) = (&landed.request, &landed.record);
+    let wanted = !caller_decides(request) && request.wish.expires != 0;
+    if !wanted || record.get(Field::Body).is_empty() || record.get(Field::Etag).is_empty() {
+        return None;
+    }
+    let expires = match record.numbers.desired_until {
+        0 => -1,
+        until => (until - now).max(0) + 3,
+    };
+    let wish = Wish {
+        expires,
+        // Another publication may have the same id.
+        insert: true,
+        has_body: true,
+        version_floor: record.numbers.version + 1,
+        ..request.wish
+    };
+    let whole = [
+        (Part::Etag, b"".as_slice()),
+        (Part::Credentials, b""),
+        (Part::Body, record.get(Field::Body)),
+        (Part::ContentType, record.get(Field::ContentType)),
+        (Part::OutboundProxy, record.get(Field::OutboundProxy)),
+        (Part::ExtraHeaders, record.get(Field::ExtraHeaders)),
+    ];
+    Some(request.with(&whole).wishing(wish))
+}
+
+/// Another try after so many seconds, as long as somebody wants it.
+fn again(now: i64, landed: &Flight, answer: &Answer, seconds: i64) -> Next {
+    let (request, record) = (&landed.request, &landed.record);
+    let stored = !record.get(Field::Etag).is_empty();
+    let seconds = match answer.silence && !stored {
+        true => (UNANSWERED << landed.attempts.min(3)).max(seconds),
+        false => seconds,
+    };
+    let desired = record.numbers.desired_until;
+    if request.wish.expires != 0 && desired != 0 && now + seconds >= desired {
+        return Next::Nothing;
+    }
+    let left = if request.wish.expires <= 0 { request.wish.expires } else { (desired - now).max(1) };
+    // A document that the server may have made without our knowledge had this version.
+    let version_floor = if stored { request.wish.version_floor } else { record.numbers.version + 1 };
+    let wish = Wish { own: true, expires: left, version_floor, redirects: 0, ..request.wish };
+    let afresh = request.with(&[(Part::RemoteTarget, b""), (Part::Credentials, b"")]).wishing(wish);
+    Next::After { seconds, request: afresh, stored: stored || answer.silence }
 }

@@ -148,6 +148,8 @@ pub struct Search<'a> {
     pub etag: &'a [u8],
     /// The remote target; only compared for subscriptions, as `check_remote_contact` wants it.
     pub remote_contact: &'a [u8],
+    /// The Call-ID of the one dialog that is meant; empty: any.
+    pub call_id: &'a [u8],
     /// The event's flag.
     pub event: i32,
     /// Source flags, any of them.
@@ -171,10 +173,38 @@ impl Search<'_> {
         if self.watcher_uri.is_empty() {
             return self.etag.is_empty() || record.get(Field::Etag) == self.etag;
         }
-        // Whoever names no target means the one there is.
+        if !self.call_id.is_empty() {
+            return record.get(Field::CallId) == self.call_id;
+        }
+        // A search without a target means the one there is.
         !self.check_remote_contact
             || self.remote_contact.is_empty()
             || record.is_temporary()
             || record.get(Field::RemoteContact) == self.remote_contact
+    }
+}
+
+/// What has to become of a record: `before` is what is stored, `after` what is to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change<B = Box<[u8]>> {
+    /// The record as it was found; `None` for a new one.
+    pub before: Option<Record<B>>,
+    /// The record as it is to be; `None` to remove it.
+    pub after: Option<Record<B>>,
+}
+
+impl<B: AsRef<[u8]>> Change<B> {
+    /// The same with its strings in blocks made by `copy`.
+    pub fn map<C, E>(&self, copy: impl Fn(&[u8]) -> Result<C, E>) -> Result<Change<C>, E> {
+        let map = |record: &Option<Record<B>>| record.as_ref().map(|record| record.map(&copy)).transpose();
+        Ok(Change { before: map(&self.before)?, after: map(&self.after)? })
+    }
+
+    /// A private copy.
+    pub fn to_private(&self) -> Change {
+        Change {
+            before: self.before.as_ref().map(Record::to_private),
+            after: self.after.as_ref().map(Record::to_private),
+        }
     }
 }

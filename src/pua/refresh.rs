@@ -1,22 +1,37 @@
 //! Keeps publications and subscriptions alive as long as their owners want them, and forgets the others.
-use super::ports::{Ports, Refusal};
-use super::publish;
-use super::record::{Field, Record};
+use super::answer::backoff;
+use super::ports::{Due, FlightId, Ports, Refusal};
+use super::queue;
+use super::record::{Change, Field, Record};
 use super::request::{Part, Request, Wish};
 use super::subscribe;
 
 /// How long a record is kept after its end, in seconds: an answer may still be under way.
 const GRACE: i64 = 10;
 
-/// What was waiting for another try is tried again.
+/// Goes on with every flight whose time has come.
 pub fn retry<P: Ports>(ports: &mut P) {
-    for (flight, request) in ports.overdue() {
-        let done = match request.is_subscription() {
-            true => subscribe::launch(ports, flight, &request),
-            false => publish::launch(ports, flight, &request),
-        };
-        complain(ports, request.get(Part::PresUri), done);
+    for due in ports.overdue() {
+        match due {
+            Due::Send(flight, request) => queue::launch_then_go_on(ports, flight, &request, None),
+            Due::Store(flight, change) => store_again(ports, flight, &change),
+            Due::Lost(flight) => queue::lost(ports, flight),
+        }
     }
+}
+
+/// What an answer granted is stored as soon as the store is there again, before anything newer is sent.
+fn store_again<P: Ports>(ports: &mut P, flight: FlightId, change: &Change) {
+    let ended = change.after.as_ref().is_some_and(|record| record.numbers.expires_at < ports.now());
+    if !ended {
+        if let Err(why) = queue::apply(ports, change) {
+            let seconds = backoff(ports.attempts(flight));
+            ports.complain(&format!("what was granted cannot be stored: {why}; tried again in {seconds} s"));
+            return ports.postpone(flight, seconds, change);
+        }
+    }
+    let tag = change.after.as_ref().map(|record| record.get(Field::Etag)).unwrap_or_default();
+    queue::go_on(ports, flight, Some(tag));
 }
 
 /// Refreshes or removes what ends soon. One that fails does not hold up the others.
@@ -65,5 +80,5 @@ fn refresh<P: Ports>(ports: &mut P, record: &Record, now: i64) -> Result<(), Ref
             (Part::ExtraHeaders, record.get(Field::ExtraHeaders)),
         ],
     );
-    publish::submit(ports, &request)
+    queue::submit(ports, &request)
 }

@@ -1,4 +1,5 @@
 //! What a caller asks for: a publication or a subscription to make, change or end.
+use super::ports::Refusal;
 use super::record::Search;
 use crate::sip::strings::Strings;
 
@@ -16,10 +17,14 @@ pub enum Part {
     ExtraHeaders,
     ContentType,
     Body,
+    /// The Call-ID of the dialog that is meant; empty: the newest that matches.
+    CallId,
+    /// An Authorization or Proxy-Authorization header line, for one try.
+    Credentials,
 }
 
 /// How many [`Part`]s there are.
-pub const PARTS: usize = 10;
+pub const PARTS: usize = 12;
 
 /// The numbers of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,8 +49,12 @@ pub struct Wish {
     pub cb_param: usize,
     /// The version goes on from here when the record is a new one.
     pub version_floor: u32,
-    /// The interval the server wants at least; 0: unknown.
+    /// The interval the server wants at least, in seconds; 0: unknown.
     pub server_minimum: i64,
+    /// It waited behind a request for the publication whose entity tag it names: it goes on with the tag that one got.
+    pub follows: bool,
+    /// How often a server has sent it elsewhere (3xx).
+    pub redirects: u8,
 }
 
 /// A request whose strings are in `B`.
@@ -112,14 +121,133 @@ impl<B: AsRef<[u8]>> Request<B> {
             id: self.get(Part::Id),
             etag: self.get(Part::Etag),
             remote_contact: self.get(Part::RemoteTarget),
+            call_id: self.get(Part::CallId),
             event: self.wish.event,
             flag: self.wish.flag,
             check_remote_contact,
         }
     }
 
-    /// What it asks for at `now`: when its owner wants it to end; 0: never.
+    /// What it asks for at `now`: when its owner wants it to end; 0: never. Not later than a row can hold.
     pub fn desired_until(&self, now: i64) -> i64 {
-        if self.wish.expires < 0 { 0 } else { now + self.wish.expires }
+        if self.wish.expires < 0 { 0 } else { now.saturating_add(self.wish.expires).min(LATEST.max(now)) }
+    }
+
+    /// Refuses what would end a header line early, or begin another.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let lines = [
+            (Part::PresUri, "the presentity URI"),
+            (Part::WatcherUri, "the watcher URI"),
+            (Part::Etag, "the entity tag"),
+            (Part::Contact, "the contact"),
+            (Part::RemoteTarget, "the remote target"),
+            (Part::OutboundProxy, "the outbound proxy"),
+            (Part::ContentType, "the content type"),
+        ];
+        for (part, name) in lines {
+            if self.get(part).iter().any(u8::is_ascii_control) {
+                return Err(Refusal::BadText(name));
+            }
+        }
+        let headers = self.get(Part::ExtraHeaders);
+        let whole = headers.strip_suffix(b"\n").unwrap_or(headers);
+        let is_line = |line: &[u8]| {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let text = line.iter().all(|c| !c.is_ascii_control() || *c == b'\t');
+            let begins = line.first().is_some_and(|c| matches!(c, b' ' | b'\t')) || line.contains(&b':');
+            text && begins && !line.trim_ascii().is_empty()
+        };
+        match headers.is_empty() || whole.split(|c| *c == b'\n').all(is_line) {
+            true => Ok(()),
+            false => Err(Refusal::BadText("the extra headers")),
+        }
+    }
+
+    /// This request as it goes in place of `waiting`, which the server never granted: what this one does not carry stays as
+    /// `waiting` wanted it.
+    pub fn in_place_of(&self, waiting: &Request) -> Request {
+        let (mine, theirs) = (&self.wish, &waiting.wish);
+        let inherits_body = mine.expires != 0 && !mine.has_body && theirs.has_body;
+        if mine.expires != 0 && !mine.has_body && theirs.expires == 0 && !self.is_subscription() {
+            // An end without a successor: there is nothing to refresh.
+            return waiting.clone();
+        }
+        let mut parts: Vec<(usize, &[u8])> = Vec::new();
+        for part in [Part::OutboundProxy, Part::ExtraHeaders, Part::Contact] {
+            if self.get(part).is_empty() {
+                parts.push((part as usize, waiting.get(part)));
+            }
+        }
+        if inherits_body {
+            parts.push((Part::Body as usize, waiting.get(Part::Body)));
+            parts.push((Part::ContentType as usize, waiting.get(Part::ContentType)));
+        }
+        let wish = Wish {
+            own: mine.own && theirs.own,
+            has_body: mine.has_body || inherits_body,
+            insert: mine.insert || theirs.insert && mine.expires != 0,
+            version_floor: mine.version_floor.max(theirs.version_floor),
+            server_minimum: mine.server_minimum.max(theirs.server_minimum),
+            ..*mine
+        };
+        Request { wish, strings: self.strings.with(&parts) }
+    }
+}
+
+/// The largest time a row's column holds: seconds since 1970 in 32 signed bits.
+const LATEST: i64 = i32::MAX as i64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(expires: i64, body: Option<&[u8]>) -> Request {
+        let wish = Wish { event: 1, flag: 1, expires, has_body: body.is_some(), ..Wish::default() };
+        Request::new(wish, &[(Part::PresUri, b"sip:a@b"), (Part::Body, body.unwrap_or_default())])
+    }
+
+    #[test]
+    fn what_waits_is_replaced_by_nothing_that_carries_less() {
+        let one: Option<&[u8]> = Some(b"1");
+        let two: Option<&[u8]> = Some(b"2");
+        let cases = [
+            ("a refresh keeps the body", (60, None), (90, one), (60, one)),
+            ("a newer body goes", (60, two), (90, one), (60, two)),
+            ("an end ends", (0, None), (90, one), (0, None)),
+            ("a refresh cannot undo an end", (60, None), (0, None), (0, None)),
+            ("a new body after an end", (60, two), (0, None), (60, two)),
+        ];
+        for (name, newer, waiting, (expires, body)) in cases {
+            let goes = request(newer.0, newer.1).in_place_of(&request(waiting.0, waiting.1));
+            assert_eq!((goes.wish.expires, goes.body()), (expires, body), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_text_makes_a_header_of_its_own() {
+        let with = |part, text: &[u8]| request(60, None).with(&[(part, text)]).check().is_ok();
+        for part in
+            [Part::PresUri, Part::ContentType, Part::Contact, Part::OutboundProxy, Part::Etag, Part::RemoteTarget]
+        {
+            assert!(with(part, b"sip:a@b;x=1") && !with(part, b"a\r\nX: 1") && !with(part, b"a\0"));
+        }
+        for (headers, good) in [
+            (b"X-A: 1\r\n".as_slice(), true),
+            (b"X-A: 1\r\nX-B: 2\r\n", true),
+            (b"X-A: 1", true),
+            (b"X-A: 1\r\n\tfolded\r\n", true),
+            (b"X-A: 1\r\n\r\nbody", false),
+            (b"\r\n", false),
+            (b"no header\r\n", false),
+            (b"X-A: 1\0\r\n", false),
+        ] {
+            assert_eq!(with(Part::ExtraHeaders, headers), good, "{}", String::from_utf8_lossy(headers));
+        }
+    }
+
+    #[test]
+    fn no_wish_lasts_longer_than_a_row_can_say() {
+        assert_eq!(request(i64::MAX, None).desired_until(1_000), LATEST);
+        assert_eq!(request(-1, None).desired_until(1_000), 0);
     }
 }

@@ -5,6 +5,14 @@ pub fn parsed<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// The number a text begins with, as large as can be counted; `None` when it begins with no digit.
+pub fn leading_number(text: &[u8]) -> Option<i64> {
+    let digits = text.iter().take_while(|c| c.is_ascii_digit());
+    text.first()?
+        .is_ascii_digit()
+        .then(|| digits.fold(0, |number: i64, digit| number.saturating_mul(10).saturating_add(i64::from(digit - b'0'))))
+}
+
 /// Appends the decimal digits of `number`.
 pub fn push_number(out: &mut Vec<u8>, number: i64) {
     let mut digits = [0u8; 20];
@@ -58,6 +66,15 @@ mod tests {
             let mut out = Vec::new();
             push_number(&mut out, number);
             assert_eq!(out, text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_up_to_the_largest() {
+        let cases: [(&[u8], Option<i64>); 5] =
+            [(b"60;x", Some(60)), (b"", None), (b"x", None), (b"-1", None), (b"9223372036854775808", Some(i64::MAX))];
+        for (text, number) in cases {
+            assert_eq!(leading_number(text), number);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The place where the user agent touches C: functions that other modules registered, and the structures they get.
 use crate::host::bytes::{lend, null, view};
 use crate::pua::event::{Event, Processing};
-use crate::pua::ports::{Flight, Processed, Refusal};
+use crate::pua::ports::{Claim, Flight, Processed, Refusal};
 use crate::pua::record::Field;
 use crate::pua::request::{Part, Request};
 use crate::sys;
@@ -21,9 +21,6 @@ pub struct Registry {
     bodies: RefCell<Vec<BodyFunction>>,
     answers: RefCell<Vec<(i32, AnswerFunction)>>,
 }
-
-/// `REQ_ME` and `REQ_OTHER` of the host's `pua.h`.
-const OWN: i32 = 1;
 
 impl Registry {
     /// The events there are from the start.
@@ -98,17 +95,19 @@ impl Registry {
         }
     }
 
-    /// Tells the callbacks of a request's caller, and those of the callers it stands for, the answer.
+    /// Calls the callbacks of these callers with the outcome of what was sent.
     ///
     /// # Safety
     /// `reply` is the reply in hand, or the host's mark for "none came".
-    pub unsafe fn report(&self, flight: &Flight, reply: *mut sys::sip_msg) {
-        let flag = flight.request.wish.told_flag;
-        let wanted: Vec<AnswerFunction> =
-            self.answers.borrow().iter().rev().filter(|(types, _)| types & flag != 0).map(|(_, f)| *f).collect();
-        for function in wanted {
-            for cb_param in flight.superseded.iter().copied().chain([flight.request.wish.cb_param]) {
-                with_ua_pres(flight, cb_param, |entity| {
+    pub unsafe fn report(&self, claims: &[Claim], flight: &Flight, reply: *mut sys::sip_msg) {
+        for claim in claims {
+            // A callback may register nothing, but it may publish: the list is not borrowed while it runs.
+            let answers = self.answers.borrow();
+            let wanted = answers.iter().rev().filter(|(types, _)| types & claim.told_flag != 0);
+            let wanted: Vec<AnswerFunction> = wanted.map(|(_, function)| *function).collect();
+            drop(answers);
+            for function in wanted {
+                with_ua_pres(flight, claim, |entity| {
                     // SAFETY: the structure lives during the call; the reply is the caller's.
                     unsafe { function(entity, reply) };
                 });
@@ -185,7 +184,7 @@ pub fn private_list(texts: &[Vec<u8>]) -> *mut sys::list_entry {
 }
 
 /// The record of a flight as callbacks see it (`ua_pres_t`).
-fn with_ua_pres(flight: &Flight, cb_param: usize, call: impl FnOnce(*mut sys::ua_pres)) {
+fn with_ua_pres(flight: &Flight, claim: &Claim, call: impl FnOnce(*mut sys::ua_pres)) {
     let (request, record) = (&flight.request, &flight.record);
     let or_null = |text: &[u8]| if text.is_empty() { null() } else { lend(text) };
     let mut uri = lend(record.get(Field::PresUri));
@@ -199,9 +198,9 @@ fn with_ua_pres(flight: &Flight, cb_param: usize, call: impl FnOnce(*mut sys::ua
         pres_uri: &mut uri,
         event: record.numbers.event,
         desired_expires: record.numbers.desired_until as u32,
-        flag: request.wish.told_flag,
-        cb_param: cb_param as *mut c_void,
-        ua_flag: if request.wish.own { OWN } else { 0 },
+        flag: claim.told_flag,
+        cb_param: claim.cb_param as *mut c_void,
+        ua_flag: 0,
         outbound_proxy: present(&mut proxy),
         etag: or_null(record.get(Field::Etag)),
         tuple_id: or_null(record.get(Field::TupleId)),

@@ -140,11 +140,7 @@ impl Records {
         let (gone, _) = entry.remove();
         drop(shard);
         if gone.record.numbers.journal != Journal::Insert {
-            let row = gone.record.with(&[(Field::Etag, &gone.row_etag)]);
-            // Without memory the row stays until its time is over.
-            if let Ok(copy) = row.map(shm::copy) {
-                let _ = shm::push(&mut self.ended.lock(), copy);
-            }
+            self.end_row(&gone.record.with(&[(Field::Etag, &gone.row_etag)]));
         }
     }
 
@@ -185,19 +181,21 @@ impl Records {
         found
     }
 
-    /// Takes note that what has changed is being written.
+    /// Takes note that what has changed is being written: from here on each row has the entity tag of its record.
     pub fn take_changes(&self, now: i64) -> Changes {
         let mut changes = Changes::default();
         for shard in &self.shards {
             let mut shard = shard.lock();
             for entry in shard.iter_mut() {
-                let numbers = &mut entry.record.numbers;
-                // Dialogs without an answer are not worth a row.
-                let unchanged = numbers.journal == Journal::Clean || numbers.expires_at < now;
-                if unchanged || entry.record.is_temporary() {
+                let numbers = &entry.record.numbers;
+                // What is over and what has no answer is not worth a row; what its owner still wants is.
+                let over = numbers.expires_at < now && numbers.desired_until != 0 && numbers.desired_until < now;
+                if numbers.journal == Journal::Clean || over || entry.record.is_temporary() {
                     continue;
                 }
-                changes.changed.push((entry.record.to_private(), entry.row_etag.to_vec()));
+                let Ok(tag) = shm::copy(entry.record.get(Field::Etag)) else { continue };
+                let before = std::mem::replace(&mut entry.row_etag, tag);
+                changes.changed.push((entry.record.to_private(), before.to_vec()));
                 entry.record.numbers.journal = Journal::Clean;
             }
         }
@@ -206,32 +204,36 @@ impl Records {
         changes
     }
 
-    /// The changes are in the table.
-    pub fn mark_written(&self, changes: &Changes) {
-        for (record, _) in &changes.changed {
-            let Ok(etag) = shm::copy(record.get(Field::Etag)) else { continue };
-            self.with_entry(record, |entry| entry.row_etag = etag);
-        }
-    }
-
     /// What could not be written is tried again.
     pub fn mark_unwritten(&self, changes: &Changes) {
-        for (record, _) in &changes.changed {
-            self.with_entry(record, |entry| entry.record.numbers.journal = record.numbers.journal);
-        }
-        for row in &changes.ended {
-            if let Ok(copy) = row.map(shm::copy) {
-                let _ = shm::push(&mut self.ended.lock(), copy);
+        for (record, row_etag) in &changes.changed {
+            let Ok(tag) = shm::copy(row_etag) else { continue };
+            let is_new = record.numbers.journal == Journal::Insert;
+            let known = self.with_entry(record, |entry| {
+                entry.record.numbers.journal = if is_new { Journal::Insert } else { Journal::Update };
+                entry.row_etag = tag;
+            });
+            if !known && !is_new {
+                // It was removed meanwhile; its row is still the old one.
+                self.end_row(&record.with(&[(Field::Etag, row_etag)]));
             }
+        }
+        changes.ended.iter().for_each(|row| self.end_row(row));
+    }
+
+    /// Has a row deleted by the next write. Without memory it stays until its time is over.
+    fn end_row<B: AsRef<[u8]>>(&self, row: &Record<B>) {
+        if let Ok(copy) = row.map(shm::copy) {
+            let _ = shm::push(&mut self.ended.lock(), copy);
         }
     }
 
-    fn with_entry(&self, record: &Record, change: impl FnOnce(&mut Entry)) {
+    /// Changes an entry; `false` when it is gone.
+    fn with_entry(&self, record: &Record, change: impl FnOnce(&mut Entry)) -> bool {
         let hash = self.hash_of(record);
         let serial = record.numbers.serial;
-        if let Some(entry) = self.shard(hash).lock().find_mut(hash, |e| e.record.numbers.serial == serial) {
-            change(entry);
-        }
+        let mut shard = self.shard(hash).lock();
+        shard.find_mut(hash, |entry| entry.record.numbers.serial == serial).map(|entry| change(entry)).is_some()
     }
 }
 
@@ -265,6 +267,7 @@ mod tests {
             id,
             etag: b"",
             remote_contact: b"",
+            call_id: b"",
             event: 1,
             flag: 3,
             check_remote_contact: true,
@@ -281,11 +284,53 @@ mod tests {
         assert!(records.replace(&a, &a.with(&[(Field::Etag, b"3")])).unwrap());
         let changes = records.take_changes(0);
         assert_eq!((changes.changed.len(), changes.ended.len()), (2, 0));
-        records.mark_written(&changes);
         records.remove(&records.find(&search(b"a")).unwrap());
         assert!(records.find(&search(b"a")).is_none());
         assert!(!records.replace(&a, &a).unwrap());
         assert_eq!(records.take_changes(0).ended[0].get(Field::Etag), b"3");
+    }
+
+    #[test]
+    fn a_record_removed_while_it_is_written_leaves_no_row() {
+        for written in [true, false] {
+            let records = Records::new(7).unwrap();
+            records.insert(&record("a", "1")).unwrap();
+            records.take_changes(0);
+            let a = records.find(&search(b"a")).unwrap();
+            records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
+            let changes = records.take_changes(0);
+            assert_eq!(changes.changed[0].1, b"1");
+            records.remove(&records.find(&search(b"a")).unwrap());
+            if !written {
+                records.mark_unwritten(&changes);
+            }
+            let ended: Vec<_> = records.take_changes(0).ended.iter().map(|row| row.get(Field::Etag).to_vec()).collect();
+            let wanted: &[&[u8]] = if written { &[b"2"] } else { &[b"2", b"1"] };
+            assert_eq!(ended, wanted);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_as_what_it_was() {
+        let records = Records::new(7).unwrap();
+        records.insert(&record("a", "1")).unwrap();
+        let changes = records.take_changes(0);
+        let a = records.find(&search(b"a")).unwrap();
+        records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
+        records.mark_unwritten(&changes);
+        let again = &records.take_changes(0).changed[0];
+        assert_eq!((again.0.numbers.journal, again.0.get(Field::Etag)), (Journal::Insert, b"2".as_slice()));
+    }
+
+    #[test]
+    fn what_is_wanted_keeps_its_row_though_its_grant_is_over() {
+        for (desired_until, rows) in [(0, 1), (900, 1), (400, 0)] {
+            let records = Records::new(7).unwrap();
+            let mut late = record("a", "1");
+            late.numbers.desired_until = desired_until;
+            records.insert(&late).unwrap();
+            assert_eq!(records.take_changes(500).changed.len(), rows);
+        }
     }
 
     #[test]

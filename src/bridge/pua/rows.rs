@@ -223,7 +223,10 @@ impl Rows<'_> {
                     _ => db.update(table, &changing(record), &identity(record, row_etag))?,
                 }
             }
-            db.delete(table, &[("expires", Op::Lt, Value::Int(now - 10))])
+            // What its owner still wants stays, though its server has not granted it lately.
+            let unwanted = ("desired_expires", Op::Lt, Value::Int(now));
+            let ends = ("desired_expires", Op::Gt, Value::Int(0));
+            db.delete(table, &[("expires", Op::Lt, Value::Int(now - 10)), ends, unwanted])
         })
     }
 }

@@ -15,8 +15,8 @@ use crate::presence::error::StoreError;
 use crate::pua::answer::Answer;
 use crate::pua::config::{Config, Mode};
 use crate::pua::event::{Event, Processing};
-use crate::pua::ports::{Departure, Flight, FlightId, Outgoing, Ports, Processed, Refusal, Sent};
-use crate::pua::record::{Dialog, Field, Record, Search};
+use crate::pua::ports::{Claim, Departure, Due, Flight, FlightId, Outgoing, Ports, Processed, Refusal, Sent};
+use crate::pua::record::{Change, Dialog, Field, Journal, Record, Search};
 use crate::pua::request::{Part, Request};
 use std::cell::{Cell, RefCell};
 
@@ -39,6 +39,9 @@ impl Shared {
         Ok(Shared { records: shm::leak(Records::new(seed)?)?, flights: shm::leak(Flights::new()?)?, seed })
     }
 }
+
+/// How far the CSeq of a dialog moves on at a restart: more than can be used between two writes of its row.
+const CSEQ_RESERVE: u32 = 1000;
 
 /// What one process keeps from request to request.
 pub struct PuaProcess {
@@ -71,6 +74,11 @@ fn store(error: StoreError) -> Refusal {
     Refusal::Store(error.to_string())
 }
 
+/// The tick from which so many seconds are counted: the one that has begun is not a whole one.
+fn whole_seconds(seconds: i64) -> i64 {
+    clock::ticks() + i64::from(seconds > 0)
+}
+
 fn memory(error: NoMemory) -> Refusal {
     Refusal::Store(error.to_string())
 }
@@ -93,6 +101,18 @@ impl PuaWorld {
 
     fn rows(&self) -> Rows<'static> {
         Rows { database: &self.process.database, config: &self.process.config }
+    }
+
+    fn flights(&self) -> &'static Flights {
+        self.process.shared.flights
+    }
+
+    /// The key of the publication or subscription a request is about.
+    fn key_of(&self, request: &Request) -> u64 {
+        let wish = &request.wish;
+        let (event, flag) = (wish.event.to_ne_bytes(), wish.flag.to_ne_bytes());
+        let names = [request.get(Part::PresUri), request.get(Part::WatcherUri), request.get(Part::Id), &event, &flag];
+        records::hash(self.process.shared.seed, &names)
     }
 
     fn in_memory(&self) -> Option<&'static Records> {
@@ -130,11 +150,23 @@ impl PuaWorld {
     /// Fills the memory from the table; returns how many rows were read.
     pub fn restore(&self) -> Result<usize, Refusal> {
         let Some(records) = self.in_memory() else { return Ok(0) };
-        let mut failed = 0;
-        let count =
-            self.rows().each(|record| failed += usize::from(records.insert(&record).is_err())).map_err(store)?;
+        let (mut failed, mut watching) = (0, false);
+        let keep = |mut record: Record| {
+            if record.is_subscription() {
+                // After a crash the row does not say which numbers were used since it was written.
+                record.numbers.cseq = record.numbers.cseq.saturating_add(CSEQ_RESERVE);
+                record.numbers.journal = Journal::Update;
+                watching = true;
+            }
+            failed += usize::from(records.insert(&record).is_err());
+        };
+        let count = self.rows().each(keep).map_err(store)?;
         if failed > 0 {
             return Err(Refusal::Store(format!("{failed} records do not fit the shared memory: raise it (option -m)")));
+        }
+        if watching {
+            // The numbers taken are in the rows before the first of them is used: another crash takes others.
+            self.write_back();
         }
         Ok(count)
     }
@@ -144,12 +176,9 @@ impl PuaWorld {
         let Some(records) = self.in_memory() else { return };
         let now = clock::now();
         let changes = records.take_changes(now);
-        match self.rows().write_back(&changes, now) {
-            Ok(()) => records.mark_written(&changes),
-            Err(error) => {
-                records.mark_unwritten(&changes);
-                log!(Error, "cannot write {} records: {error}", changes.changed.len());
-            }
+        if let Err(error) = self.rows().write_back(&changes, now) {
+            records.mark_unwritten(&changes);
+            log!(Error, "cannot write {} records: {error}", changes.changed.len());
         }
     }
 }
@@ -161,11 +190,7 @@ pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<Answer> {
     if !reply.parse_headers() {
         return None;
     }
-    let number = |name: &[u8]| {
-        let text = reply.find(name)?.trim_ascii();
-        let digits = text.iter().take_while(|c| c.is_ascii_digit()).count();
-        std::str::from_utf8(&text[..digits]).ok()?.parse::<i64>().ok()
-    };
+    let number = |name: &[u8]| crate::sip::text::leading_number(reply.find(name)?.trim_ascii());
     Some(Answer {
         code,
         silence: false,
@@ -275,42 +300,59 @@ impl Ports for PuaWorld {
         }
     }
 
-    fn depart(&mut self, request: &Request) -> Result<Departure, Refusal> {
-        let wish = &request.wish;
-        let shared = &self.process.shared;
-        let key = records::hash(
-            shared.seed,
-            &[
-                request.get(Part::PresUri),
-                request.get(Part::WatcherUri),
-                request.get(Part::Id),
-                &wish.event.to_ne_bytes(),
-                &wish.flag.to_ne_bytes(),
-            ],
-        );
-        let beside = self.process.ids.borrow_mut().number();
-        let departure = shared.flights.depart(key, beside, request, clock::now()).map_err(memory)?;
+    fn depart(&mut self, request: &Request, checked: bool) -> Result<Departure, Refusal> {
+        let key = self.key_of(request);
+        let beside = match request.get(Part::Etag) {
+            b"" => self.process.ids.borrow_mut().number(),
+            tag => records::hash(key, &[tag]),
+        };
+        let departure = self.flights().depart(key, beside, request, checked, clock::ticks())?;
         if departure == Departure::Queued {
             counters::count(Counter::PuaQueued);
         }
         Ok(departure)
     }
     fn board(&mut self, flight: FlightId, request: &Request, record: &Record) -> Result<(), Refusal> {
-        self.process.shared.flights.board(flight, request, record, clock::now()).map_err(memory)
+        self.flights().board(flight, request, record, clock::ticks()).map_err(memory)
     }
     fn landed(&mut self, flight: FlightId) -> Option<Flight> {
-        self.process.shared.flights.landed(flight)
+        self.flights().landed(flight)
+    }
+    fn retag(&mut self, flight: FlightId, tag: &[u8]) {
+        self.flights().retag(flight, tag);
     }
     fn end(&mut self, flight: FlightId) -> Option<Request> {
-        self.process.shared.flights.end(flight, clock::now())
+        self.flights().end(flight, clock::ticks())
     }
-    fn wait(&mut self, flight: FlightId, at: i64, request: &Request) {
-        self.process.shared.flights.wait(flight, at, request);
+    fn wait(&mut self, flight: FlightId, seconds: i64, request: &Request, stored: bool) -> bool {
+        self.flights().wait(flight, seconds, request, stored, whole_seconds(seconds))
     }
-    fn overdue(&mut self) -> Vec<(FlightId, Request)> {
-        let due = self.process.shared.flights.overdue(clock::now());
-        due.iter().for_each(|_| counters::count(Counter::PuaRetried));
+    fn attempts(&mut self, flight: FlightId) -> u32 {
+        self.flights().attempts(flight)
+    }
+    fn postpone(&mut self, flight: FlightId, seconds: i64, change: &Change) {
+        self.flights().postpone(flight, seconds, change, clock::ticks());
+    }
+    fn later(&mut self, request: &Request, seconds: i64) -> Result<Option<FlightId>, Refusal> {
+        self.flights().later(self.key_of(request), request, seconds, whole_seconds(seconds))
+    }
+    fn restarts(&mut self, request: &Request) -> u32 {
+        self.flights().restarts(self.key_of(request), clock::ticks())
+    }
+    fn overdue(&mut self) -> Vec<Due> {
+        let due = self.flights().overdue(clock::ticks());
+        due.iter().filter(|due| matches!(due, Due::Send(..))).for_each(|_| counters::count(Counter::PuaRetried));
         due
+    }
+    fn claims(&mut self, flight: FlightId) -> Vec<Claim> {
+        self.flights().claims(flight)
+    }
+    fn withdraw(&mut self, flight: FlightId) {
+        self.flights().withdraw(flight);
+    }
+
+    fn credentials(&mut self, _method: &str, _target: &[u8]) -> Option<Vec<u8>> {
+        None
     }
 
     fn send(&mut self, flight: FlightId, outgoing: &Outgoing<'_>) -> Result<Sent, Refusal> {
@@ -344,10 +386,10 @@ impl Ports for PuaWorld {
         }
     }
 
-    fn report(&mut self, flight: &Flight, as_silence: bool) {
+    fn report(&mut self, claims: &[Claim], flight: &Flight, as_silence: bool) {
         let reply = if as_silence { tm::no_reply() } else { self.reply };
         // SAFETY: the reply of the tm callback in progress, or the host's mark.
-        unsafe { self.process.registry.report(flight, reply) }
+        unsafe { self.process.registry.report(claims, flight, reply) }
     }
 
     fn complain(&self, what: &str) {
