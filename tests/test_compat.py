@@ -90,6 +90,19 @@ ROWS = {
     "a tuple without an id": "test_pua.py::test_bodies",
     "tuple ids of 50": "test_pua.py::test_bodies",
     "refreshes after a restart": "test_pua_heals.py::test_refreshes_are_spread",
+    "end of a publication or subscription": "test_pua_waits.py::test_the_end_of_nothing_is_answered",
+    "a queued request": "test_pua_waits.py::test_every_caller_that_waits_is_answered",
+    "a second SUBSCRIBE": "test_pua_waits.py::test_a_longer_subscription_while_the_first_is_under_way",
+    "NOTIFY terminated": "test_pua_waits.py::test_terminated_says_when_to_come_back",
+    "NOTIFY with a shorter": "test_pua_waits.py::test_a_shorter_life_in_a_notify_is_heeded",
+    "first SUBSCRIBE or PUBLISH": "test_pua_waits.py::test_the_first_request_is_sent_elsewhere",
+    "first SUBSCRIBE answered": "test_pua_waits.py::test_the_first_subscribe_is_tried_again",
+    "change of a publication refused": "test_pua_waits.py::test_a_refused_change_keeps_the_document_there_is",
+    "CSeq of a dialog": "test_pua_waits.py::test_sequence_numbers_after_a_crash",
+    "end with `min_expires`": "test_pua_waits.py::test_an_end_asks_for_no_interval",
+    "forked SUBSCRIBE": "test_pua_waits.py::test_a_forked_subscribe_has_one_branch",
+    "line breaks": "test_pua_waits.py::test_no_text_becomes_a_header",
+    "rows whose grant": "test_pua_waits.py::test_a_publication_outlives_the_grant_of_a_busy_server",
 }
 
 

@@ -100,7 +100,7 @@ def test_life_of_a_publication():
         time.sleep(7)
         rows(trace, "row", kamailio)
 
-    on_both(scenario)
+    on_both(scenario, {"ended answer": ("the caller is answered", lambda answer: "result" in str(answer))})
 
 
 @pytest.mark.parametrize("event,ctype,body", [

@@ -36,8 +36,6 @@ pub enum Verdict {
     Later(i64),
     /// It is to be sent to the Contact of the answer (3xx).
     Elsewhere,
-    /// The server wants credentials (401, 407).
-    Challenged,
     /// The server will not have it.
     Refused,
 }
@@ -65,7 +63,6 @@ impl Answer {
         match self.code {
             200..=299 => Verdict::Done,
             300..=302 if !self.contact.is_empty() => Verdict::Elsewhere,
-            401 | 407 if !self.silence => Verdict::Challenged,
             412 | 481 => Verdict::Forgotten,
             423 => match self.min_expires {
                 Some(minimum) if (1..=LONGEST_MINIMUM).contains(&minimum) => Verdict::TooBrief(minimum),

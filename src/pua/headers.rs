@@ -25,14 +25,13 @@ fn number_line(out: &mut Vec<u8>, name: &[u8], value: i64) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The caller's header lines, the last of which may lack its end, and our credentials.
+/// The caller's header lines, the last of which may lack its end.
 fn own_lines(out: &mut Vec<u8>, request: &Request) {
     let given = request.get(Part::ExtraHeaders);
     out.extend_from_slice(given);
     if !given.is_empty() && !given.ends_with(b"\n") {
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(request.get(Part::Credentials));
 }
 
 /// How long a request asks for: the caller's wish, the default for "for ever", not less than the server wants.

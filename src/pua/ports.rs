@@ -222,8 +222,6 @@ pub trait Ports {
     /// Forgets the first caller of a flight: it learns the outcome from its call.
     fn withdraw(&mut self, flight: FlightId);
 
-    /// A header line with credentials for the challenge in hand; `None` when there are none for its realm.
-    fn credentials(&mut self, method: &str, target: &[u8]) -> Option<Vec<u8>>;
     /// Sends.
     fn send(&mut self, flight: FlightId, outgoing: &Outgoing<'_>) -> Result<Sent, Refusal>;
     /// Calls the callbacks of these callers with the answer in hand; `as_silence`: as if none had come.

@@ -207,7 +207,7 @@ fn change_after(now: i64, landed: &Flight, answer: &Answer, verdict: Verdict) ->
         },
         // The server may have taken it: its version must not be used again.
         Verdict::Later(_) => before().map(|stored| Change { after: Some(stored.clone()), before: Some(stored) }),
-        Verdict::TooBrief(_) | Verdict::Elsewhere | Verdict::Challenged => None,
+        Verdict::TooBrief(_) | Verdict::Elsewhere => None,
         // The document from before is still there, under the tag it has.
         Verdict::Refused if landed.request.body().is_some() && landed.request.wish.expires != 0 => None,
         Verdict::Forgotten | Verdict::Refused => before().map(|stored| Change { before: Some(stored), after: None }),
@@ -215,7 +215,7 @@ fn change_after(now: i64, landed: &Flight, answer: &Answer, verdict: Verdict) ->
 }
 
 /// What is sent to mend what the answer says.
-fn repair<P: Ports>(ports: &mut P, landed: &Flight, answer: &Answer, verdict: Verdict) -> Next {
+fn repair<P: Ports>(ports: &P, landed: &Flight, answer: &Answer, verdict: Verdict) -> Next {
     let request = &landed.request;
     match verdict {
         Verdict::Forgotten => whole_document(ports.now(), landed).map_or(Next::Nothing, Next::Quietly),
@@ -224,18 +224,7 @@ fn repair<P: Ports>(ports: &mut P, landed: &Flight, answer: &Answer, verdict: Ve
         }
         Verdict::Elsewhere if request.wish.redirects < MOST_REDIRECTS => {
             let wish = Wish { redirects: request.wish.redirects + 1, ..request.wish };
-            let there = [(Part::RemoteTarget, answer.contact.as_slice()), (Part::Credentials, b"")];
-            Next::Quietly(request.with(&there).wishing(wish))
-        }
-        Verdict::Challenged if request.get(Part::Credentials).is_empty() => {
-            let target = match request.get(Part::RemoteTarget) {
-                b"" => request.get(Part::PresUri),
-                redirected => redirected,
-            };
-            match ports.credentials("PUBLISH", target) {
-                Some(line) => Next::Quietly(request.with(&[(Part::Credentials, &line)])),
-                None => Next::Nothing,
-            }
+            Next::Quietly(request.with(&[(Part::RemoteTarget, answer.contact.as_slice())]).wishing(wish))
         }
         Verdict::Later(seconds) if !caller_decides(request) => again(ports.now(), landed, answer, seconds),
         _ => Next::Nothing,
@@ -263,7 +252,6 @@ fn whole_document(now: i64, landed: &Flight) -> Option<Request> {
     };
     let whole = [
         (Part::Etag, b"".as_slice()),
-        (Part::Credentials, b""),
         (Part::Body, record.get(Field::Body)),
         (Part::ContentType, record.get(Field::ContentType)),
         (Part::OutboundProxy, record.get(Field::OutboundProxy)),
@@ -288,6 +276,6 @@ fn again(now: i64, landed: &Flight, answer: &Answer, seconds: i64) -> Next {
     // A document that the server may have made without our knowledge had this version.
     let version_floor = if stored { request.wish.version_floor } else { record.numbers.version + 1 };
     let wish = Wish { own: true, expires: left, version_floor, redirects: 0, ..request.wish };
-    let afresh = request.with(&[(Part::RemoteTarget, b""), (Part::Credentials, b"")]).wishing(wish);
+    let afresh = request.with(&[(Part::RemoteTarget, b"")]).wishing(wish);
     Next::After { seconds, request: afresh, stored: stored || answer.silence }
 }

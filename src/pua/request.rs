@@ -19,12 +19,10 @@ pub enum Part {
     Body,
     /// The Call-ID of the dialog that is meant; empty: the newest that matches.
     CallId,
-    /// An Authorization or Proxy-Authorization header line, for one try.
-    Credentials,
 }
 
 /// How many [`Part`]s there are.
-pub const PARTS: usize = 12;
+pub const PARTS: usize = 11;
 
 /// The numbers of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

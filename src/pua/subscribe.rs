@@ -239,19 +239,8 @@ fn settle<P: Ports>(
         }
         Verdict::Elsewhere if !within && wish.redirects < MOST_REDIRECTS => {
             let wish = Wish { redirects: wish.redirects + 1, ..*wish };
-            let there = [(Part::RemoteTarget, answer.contact.as_slice()), (Part::Credentials, b"")];
+            let there = [(Part::RemoteTarget, answer.contact.as_slice())];
             afresh(ports, landed, undone, request.with(&there).wishing(wish))
-        }
-        Verdict::Challenged if request.get(Part::Credentials).is_empty() => {
-            let target = match (within, request.get(Part::RemoteTarget)) {
-                (true, _) => record.get(Field::RemoteContact),
-                (false, b"") => request.get(Part::PresUri),
-                (false, given) => given,
-            };
-            match ports.credentials("SUBSCRIBE", target) {
-                Some(line) => afresh(ports, landed, undone, request.with(&[(Part::Credentials, &line)])),
-                None => given_up(ports, landed, undone),
-            }
         }
         Verdict::Later(seconds) => put_off(ports, landed, seconds, undone),
         _ => given_up(ports, landed, undone),
@@ -277,8 +266,7 @@ fn pinned(request: &Request, record: &Record) -> Request {
 fn put_off<P: Ports>(ports: &mut P, landed: &Flight, seconds: i64, undone: &mut Option<Change>) -> Next {
     let (request, record) = (&landed.request, &landed.record);
     let now = ports.now();
-    let request = request.with(&[(Part::Credentials, b"")]);
-    let own = |insert| Wish { own: true, insert, redirects: 0, expires: left(&request, record, now), ..request.wish };
+    let own = |insert| Wish { own: true, insert, redirects: 0, expires: left(request, record, now), ..request.wish };
     if !record.is_temporary() && record.numbers.expires_at > now {
         // RFC 6665 4.1.2.2: the subscription goes on as long as the last answer said.
         let again = pinned(&request.wishing(own(false)), record);
@@ -290,7 +278,7 @@ fn put_off<P: Ports>(ports: &mut P, landed: &Flight, seconds: i64, undone: &mut 
     if unwanted || !record.is_temporary() && !was_there {
         return Next::Nothing;
     }
-    let again = from_the_start(&request, record).wishing(own(true));
+    let again = from_the_start(request, record).wishing(own(true));
     Next::After { seconds, request: again, stored: false }
 }
 
@@ -300,7 +288,7 @@ fn from_the_start(request: &Request, record: &Record) -> Request {
     // A caller's target is where it wanted the first request to go; that of a dialog or a redirect is not.
     let of_caller = !request.wish.own && request.wish.redirects == 0 && record.is_temporary();
     let target = (Part::RemoteTarget, if of_caller { request.get(Part::RemoteTarget) } else { b"" });
-    request.with(&[proxy, target, (Part::CallId, b""), (Part::Credentials, b"")])
+    request.with(&[proxy, target, (Part::CallId, b"")])
 }
 
 /// The server will not have it. A dialog that it forgot is replaced by a new one, unless a NOTIFY has ended it meanwhile.

@@ -51,7 +51,6 @@ pub(super) struct Bench {
     pub(super) store_away: bool,
     pub(super) unsendable: bool,
     pub(super) dropped: bool,
-    pub(super) has_credentials: bool,
 }
 
 const AWAY: &str = "the database is away";
@@ -83,7 +82,6 @@ impl Bench {
             store_away: false,
             unsendable: false,
             dropped: false,
-            has_credentials: false,
         }
     }
 
@@ -324,10 +322,6 @@ impl Ports for Bench {
     }
     fn withdraw(&mut self, flight: FlightId) {
         self.flights.withdraw(flight);
-    }
-    fn credentials(&mut self, method: &str, target: &[u8]) -> Option<Vec<u8>> {
-        let target = String::from_utf8_lossy(target);
-        self.has_credentials.then(|| format!("Authorization: {method} {target}\r\n").into_bytes())
     }
     fn send(&mut self, flight: FlightId, outgoing: &Outgoing<'_>) -> Result<Sent, Refusal> {
         if self.unsendable {

@@ -351,10 +351,6 @@ impl Ports for PuaWorld {
         self.flights().withdraw(flight);
     }
 
-    fn credentials(&mut self, _method: &str, _target: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
     fn send(&mut self, flight: FlightId, outgoing: &Outgoing<'_>) -> Result<Sent, Refusal> {
         let request = tm::InDialog {
             method: outgoing.method,
