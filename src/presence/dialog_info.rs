@@ -128,10 +128,10 @@ impl DialogInfo {
     fn add_dialog(&mut self, element: &BytesStart<'_>, depth: usize) -> Open {
         self.dialogs += 1;
         let (mut id, mut call) = (None, [0; 3]);
-        for attribute in element.attributes().with_checks(false).flatten() {
-            let digest = || crc32fast::hash(&attribute.value).max(1);
-            match attribute.key.as_ref() {
-                b"id" => id = Some(hash(&attribute.value)),
+        for (name, value) in Attributes(element.attributes_raw()) {
+            let digest = || crc32fast::hash(value).max(1);
+            match name {
+                b"id" => id = Some(hash(value)),
                 b"call-id" => call[0] = digest(),
                 b"local-tag" => call[1] = digest(),
                 b"remote-tag" => call[2] = digest(),
@@ -159,8 +159,31 @@ fn phase(state: &[u8]) -> Phase {
 }
 
 fn version(root: &BytesStart<'_>) -> Option<u64> {
-    let version = root.attributes().with_checks(false).flatten().find(|a| a.key.as_ref() == b"version")?;
-    std::str::from_utf8(&version.value).ok()?.trim().parse().ok()
+    let version = Attributes(root.attributes_raw()).named(b"version")?;
+    std::str::from_utf8(version).ok()?.trim().parse().ok()
+}
+
+/// The attributes of a tag that a parser has read: names and values as they are written.
+pub(super) struct Attributes<'a>(pub &'a [u8]);
+
+impl<'a> Attributes<'a> {
+    /// The value of this one.
+    pub(super) fn named(mut self, name: &[u8]) -> Option<&'a [u8]> {
+        self.find(|(own, _)| *own == name).map(|(_, value)| value)
+    }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, rest) = self.0.split_at(memchr::memchr(b'=', self.0)?);
+        let value = rest[1..].trim_ascii_start();
+        let quote = *value.first().filter(|quote| matches!(quote, b'"' | b'\''))?;
+        let end = memchr::memchr(quote, &value[1..])?;
+        self.0 = &value[end + 2..];
+        Some((name.trim_ascii(), &value[1..=end]))
+    }
 }
 
 /// The document without the dialog elements of these ids (hashes, sorted); `None` where it cannot be read.
@@ -168,9 +191,8 @@ pub fn without(document: &[u8], gone: &[u64]) -> Option<Vec<u8>> {
     let mut reader = Reader::from_reader(document);
     let (mut out, mut copied, mut depth, mut cut) = (Vec::with_capacity(document.len()), 0usize, 0usize, None);
     let is_gone = |element: &BytesStart<'_>| {
-        let id = || element.attributes().with_checks(false).flatten().find(|a| a.key.as_ref() == b"id");
-        element.local_name().as_ref() == b"dialog"
-            && id().is_some_and(|id| gone.binary_search(&hash(&id.value)).is_ok())
+        let id = || Attributes(element.attributes_raw()).named(b"id");
+        element.local_name().as_ref() == b"dialog" && id().is_some_and(|id| gone.binary_search(&hash(id)).is_ok())
     };
     loop {
         let before = usize::try_from(reader.buffer_position()).ok()?;
@@ -253,6 +275,14 @@ mod tests {
         assert!(mark("call-id='2'").is_other_call(&full) && mark("local-tag='b'").is_other_call(&full));
         assert!(full.is_same_sip_dialog(&full) && !call.is_same_sip_dialog(&call));
         assert!(call.is_same_call_id(&full) && !bare.is_same_call_id(&bare));
+    }
+
+    #[test]
+    fn attributes_as_they_are_written() {
+        let read = |tag: &'static str| Attributes(tag.as_bytes()).collect::<Vec<_>>();
+        let wanted: [(&[u8], &[u8]); 2] = [(b"a", b"1=2"), (b"b:c", b"\"")];
+        assert_eq!(read(" a = \"1=2\"\n b:c='\"' "), wanted);
+        assert_eq!((read(""), read(" a"), read("a=1"), read("a=\"")), (vec![], vec![], vec![], vec![]));
     }
 
     #[test]

@@ -323,12 +323,12 @@ fn what_stays<D: Stored>(old: &D, new: &Modification) -> Keeps {
             return Keeps::Everything;
         }
     }
+    if !before.all_ended() || !is_soon(old, new.received_at) {
+        return Keeps::Nothing;
+    }
     // A publication that began with the end of a call: whatever rang before was overtaken.
     let began_with_the_end = new.line.is_none() && changes_of(old.etag()) == 0;
-    match is_soon(old, new.received_at) && now.is_late(&before, began_with_the_end) {
-        true => Keeps::Body,
-        false => Keeps::Nothing,
-    }
+    if now.is_late(&before, began_with_the_end) { Keeps::Body } else { Keeps::Nothing }
 }
 
 /// The last number of an entity tag of ours or of stock: how often the publication has changed.

@@ -1,4 +1,5 @@
 //! Tuples of presence documents (RFC 3863 4.1.2) as far as presence looks into them: whether documents speak of the same one.
+use super::dialog_info::Attributes;
 use super::publication::Publication;
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -24,8 +25,7 @@ fn ids(document: &[u8]) -> Vec<Vec<u8>> {
     loop {
         match reader.read_event() {
             Ok(Event::Start(element) | Event::Empty(element)) if element.local_name().as_ref() == b"tuple" => {
-                let id = element.attributes().with_checks(false).flatten().find(|a| a.key.as_ref() == b"id");
-                ids.extend(id.map(|id| id.value.into_owned()));
+                ids.extend(Attributes(element.attributes_raw()).named(b"id").map(<[u8]>::to_vec));
             }
             Ok(Event::Eof) | Err(_) => return ids,
             Ok(_) => {}
