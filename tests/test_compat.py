@@ -15,6 +15,7 @@ DIALOG = dict(event="dialog", ctype="application/dialog-info+xml")
 ROWS = {
     "`Event: presence;id=x`": "test_subscribe.py::test_event_id_is_echoed",
     "memory only, winfo subscription": "test_winfo.py::test_in_memory_only",
+    "memory only, rules documents": "test_compat.py::test_rules_in_memory_only",
     "database-only, subscription expires": "test_subscribe.py::test_expiry_in_the_database_only",
     "memory, PUBLISH refresh without body": "test_publish.py::test_refresh_without_body_keeps_the_document_in_memory",
     "message-summary, PUBLISH refresh without body": "test_compat.py::test_voicemail_refresh",
@@ -262,3 +263,17 @@ def test_winfo_of_changed_rules(both):
         trace.note("told", len(winfo.notifies) - before)
 
     both(scenario, workers=1, **MODES["write-through"], **XML, different={"told": ("RFC 3857 4.7.1", lambda told: told == "1")})
+
+
+def test_rules_in_memory_only(both):
+    from test_authorization import XML, put, rules
+
+    def scenario(server, phone, trace):
+        alice, bob, carol = phone("alice"), phone("bob"), phone("carol")
+        put(server, alice.user, rules(**{bob.user: "allow", carol.user: "polite-block"}))
+        alice.publish(body=pidf(alice.user, note="secret"))
+        for name, watcher in (("allowed", bob), ("politely blocked", carol)):
+            trace.note(name, "secret" in watcher.subscribe(alice.uri).wait(1)[0].text)
+
+    both(scenario, workers=1, **MODES["memory"], **XML,
+         different={"politely blocked": ("RFC 5025 3: the rules of the presentity decide", lambda shown: shown == "False")})

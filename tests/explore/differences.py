@@ -10,7 +10,7 @@ class Difference:
 
 
 def _code(reply):
-    return int(reply[0][:3]) if reply else 0
+    return int(reply[0][:3]) if isinstance(reply, tuple) else 0
 
 
 def _codes(kind, stock, ours):
@@ -45,33 +45,110 @@ def _host_at_its_end(case):
     return bool(lines) and all("core/pass_fd.c" in line or "core/tcp_main.c" in line for line in lines)
 
 
-DIFFERENCES = [
-    Difference("event id", "`Event: presence;id=x`", "RFC 6665 8.2.1: the id is part of the subscription's name", apart=True,
-               matches=lambda case: _codes(("subscribe", "refresh"), 489, 200)(case) and "id=" in case.step.get("event_more", "")),
-    Difference("Expires that is no number, PUBLISH", "body without Content-Type, Content-Length longer", "RFC 3261 20.19", apart=True,
-               matches=lambda case: _odd_expires(case) and case.kind == "reply" and case.step["do"] == "publish" and _code(case.ours) == 400),
-    Difference("Expires that is no number, SUBSCRIBE", "SUBSCRIBE with an Expires beyond all numbers", "RFC 3261 20.19", apart=True,
-               matches=lambda case: _odd_expires(case) and case.kind == "reply" and _code(case.ours) == 400),
-    Difference("Expires beyond 2^32", "Expires beyond 2^32", "RFC 3261 20.19: the greatest interval that is granted", apart=True,
-               matches=lambda case: (_expires(case) or 0) >= 1 << 32 and (case.kind == "reply" or _header("", "expires")(case))),
-    Difference("PUBLISH below min_expires", "PUBLISH below min_expires", "RFC 3903 6", apart=True,
-               matches=lambda case: case.step["do"] == "publish" and "min_expires" in case.config["params"]
-               and (case.kind == "reply" and _code(case.ours) == 423 or _header("PUBLISH", "expires")(case))),
-    Difference("entity tag that cannot be ours", "SIP-If-Match that cannot be ours", "RFC 3903 6",
-               matches=lambda case: case.step.get("op") == "foreign" and (_codes(("publish",), 500, 412)(case) or case.kind == "script")),
-    Difference("body of another type", "presence body of another type", "RFC 3903 6", apart=True,
-               matches=lambda case: case.step.get("ctype") and _codes(("publish",), 200, 415)(case)),
-    Difference("body without a type", "body without Content-Type, Content-Length longer", "RFC 3261 20.15", apart=True,
-               matches=lambda case: "ctype" in case.step and case.step["ctype"] is None and _codes(("publish",), 200, 400)(case)),
-    Difference("rules in memory only", "memory only, rules documents", "RFC 5025 3: the presentity's rules decide, however subscriptions "
-               "are kept", apart=True, matches=lambda case: case.config["rules"] and (case.config["mode"], case.config["cache"]) == (0, 2)
-               and case.kind in ("NOTIFY header", "NOTIFY body", "notifies", "reply", "script", "reply header", "reason phrase")),
-    Difference("initial PUBLISH that expires at once", "initial PUBLISH with Expires 0", "RFC 3903 6: nothing to store", apart=True,
-               matches=lambda case: case.step.get("op") == "initial" and _expires(case) == 0 and case.kind in ("rows", "notifies")),
-    Difference("the end of a subscription, database-only", "database-only, subscription expires", "RFC 6665 4.4.1: the end is told once",
-               apart=True, matches=lambda case: case.config["mode"] == 3 and case.kind in ("notifies", "rows") and _expired(case)),
-    Difference("CSeq in the row", "write-through, restart after the first NOTIFY", "the row holds the number that was sent",
-               matches=lambda case: case.kind == "row" and "active_watchers.local_cseq" in case.what
-               and (case.stock, case.ours) == (0, 1)),
-    Difference("end of the host", None, "the host's TCP processes lose each other at the stop", matches=_host_at_its_end),
+SEEN_KINDS = ("NOTIFY header", "NOTIFY body", "notifies")
+
+
+def _publishes(case, event, **wanted):
+    """The step is a PUBLISH of this event, and its fields are these."""
+    return case.step["do"] == "publish" and case.step["event"] == event and all(case.step.get(k) in v for k, v in wanted.items())
+
+
+def _has_been(case, event, **wanted):
+    """A PUBLISH of this event with these fields has been among the steps so far."""
+    steps = case.life["steps"][:case.seen.number + 1]
+    return any(step["do"] == "publish" and step["event"] == event and all(step.get(k) in v for k, v in wanted.items()) for step in steps)
+
+
+def _event(case):
+    return case.subject[1] if case.subject else case.step.get("event")
+
+
+def _long(case):
+    """A string of the request is longer than its column."""
+    step = case.step
+    return any(isinstance(step.get(name), int) and step[name] > limit for name, limit in (("contact", 90), ("call_id", 255), ("agent", 255))) \
+        or len(step.get("from") or "") > 64 or len(step.get("event_more") or "") > 64
+
+
+def _escaped(case):
+    """A user written with escapes, in this step or before."""
+    return any(step.get("shape") == "escaped" or "%" in (step.get("from") or "") for step in case.life["steps"][:case.seen.number + 1])
+
+
+# Name, row of COMPAT.md, reason, whether the sides hold different things from then on, what it matches.
+_TABLE = [
+    ("event id", "`Event: presence;id=x`", "RFC 6665 8.2.1: the id is part of the subscription's name", True,
+     lambda case: _codes(("subscribe", "refresh"), 489, 200)(case) and "id" in case.step.get("event_more", "").lower()),
+    ("event id that is no token", "`Event: presence;id=x`", "RFC 3261 25.1", True,
+     lambda case: _code(case.ours) == 400 and case.kind == "reply" and "event_more" in case.step),
+    ("parameters of Event", "Event with parameters other than id", "RFC 4235 3.2, RFC 6080 5.2, RFC 6446", True,
+     lambda case: case.kind == "reply" and _code(case.stock) == 489 and _code(case.ours) == 200
+     and "event_more" in case.step and "id" not in case.step["event_more"].lower()),
+    ("another event id in the dialog", "SUBSCRIBE in a dialog with another event id", "RFC 6665 4.4.1", True,
+     lambda case: case.step["do"] == "refresh" and case.kind == "reply" and _code(case.ours) == 481 and "id=" in str(case.life["steps"])),
+    ("another From in the dialog", "SUBSCRIBE in a dialog from another From", "a dialog belongs to who opened it", True,
+     lambda case: _codes(("refresh",), 200, 481)(case) and any("from" in step for step in case.life["steps"])),
+    ("the same SUBSCRIBE again", "the same SUBSCRIBE again when its transaction", "RFC 3261 17.2.2", True,
+     lambda case: case.step.get("again") and case.kind in SEEN_KINDS + ("reply", "reply header", "rows", "script")),
+    ("escapes that are not needed", "a user written with escapes that it does not need", "RFC 3261 19.1.4", True, _escaped),
+    ("URIs of the dialog", "From and To of NOTIFYs, the first request", "RFC 3261 12.2.1.1", False,
+     lambda case: case.kind == "NOTIFY header" and case.what.split()[-1] in ("from", "to")),
+    ("strings that no column holds", "a Contact, Call-ID, tag, event id or URI with control", "RFC 3261 25.1", True,
+     lambda case: case.kind == "reply" and _code(case.ours) in (400, 414) and (_long(case) or "event_more" in case.step)),
+    ("Expires that is no number, PUBLISH", "body without Content-Type, Content-Length longer", "RFC 3261 20.19", True,
+     lambda case: _odd_expires(case) and case.kind == "reply" and _code(case.ours) == 400),
+    ("Expires beyond 2^32", "Expires beyond 2^32", "RFC 3261 20.19: the greatest interval that is granted", True,
+     lambda case: (_expires(case) or 0) >= 1 << 32 and (case.kind == "reply" or _header("", "expires")(case))),
+    ("PUBLISH below min_expires", "PUBLISH below min_expires", "RFC 3903 6", True,
+     lambda case: case.step["do"] == "publish" and "min_expires" in case.config["params"]
+     and (case.kind == "reply" and _code(case.ours) == 423 or _header("PUBLISH", "expires")(case))),
+    ("expires_offset above the interval", "expires_offset above the interval", "RFC 3903 6", True,
+     lambda case: "expires_offset" in case.config["params"] and _header("PUBLISH", "expires")(case) and case.ours == ["1"]),
+    ("entity tag that cannot be ours", "SIP-If-Match that cannot be ours", "RFC 3903 6", False,
+     lambda case: case.step.get("op") == "foreign" and (_codes(("publish",), 500, 412)(case) or case.kind == "script")),
+    ("body of another type", "body of another type than the package", "RFC 3903 6", True,
+     lambda case: case.step.get("ctype") and _codes(("publish",), 200, 415)(case)),
+    ("body without a type", "body without Content-Type, Content-Length longer", "RFC 3261 20.15", True,
+     lambda case: "ctype" in case.step and case.step["ctype"] is None and _codes(("publish",), 200, 400)(case)),
+    ("415 says what is taken", "broken XML", "RFC 3903 6", False,
+     lambda case: case.kind == "reply header" and "415 accept" in case.what and not case.stock),
+    ("XML that cannot be read", "XML that packages other than presence cannot read", "RFC 3903 6", True,
+     lambda case: _codes(("publish",), 200, 415)(case) and case.step.get("kind") in ("broken", "newline")),
+    ("bytes behind the document", "a document in UTF-16, or with NUL bytes behind it", "what a table and a phone can hold", True,
+     lambda case: case.step.get("kind") == "nul"),
+    ("a package refuses a body", "a package refuses a body and says nothing", "RFC 3903 6", True,
+     lambda case: case.step["do"] == "publish" and _code(case.stock) == 500 and _code(case.ours) in (400, 415)),
+    ("initial PUBLISH that expires at once", "initial PUBLISH with Expires 0", "RFC 3903 6: nothing to store", True,
+     lambda case: case.step.get("op") == "initial" and _expires(case) == 0 and case.kind in ("rows",) + SEEN_KINDS),
+    ("the end of a dialog, refreshed", "a document of an ended dialog is refreshed", "RFC 3903 4.4", True,
+     lambda case: _has_been(case, "dialog", kind=("closed",)) and (case.kind in ("reply", "script") or "presentity" in case.what)),
+    ("the next call of a publication", "the next call of a publication", "RFC 3903 4.3", True,
+     lambda case: case.kind in SEEN_KINDS and _event(case) == "dialog" and _has_been(case, "dialog", kind=("closed",))),
+    ("voicemail, refreshed", "message-summary, PUBLISH refresh without body", "RFC 3903 4.3", True,
+     lambda case: case.kind in SEEN_KINDS and _publishes(case, "message-summary", op=("refresh",))),
+    ("voicemail, one of several is removed", "packages that show one document", "RFC 3903 4.5", True,
+     lambda case: case.kind in SEEN_KINDS and _publishes(case, "message-summary", op=("remove",))),
+    ("voicemail, several in memory", "several message-summary documents in memory", "one state, from wherever it is asked", True,
+     lambda case: case.kind == "NOTIFY body" and _event(case) == "message-summary"),
+    ("refreshed in memory", "memory, PUBLISH refresh without body", "RFC 3903 4.3", True,
+     lambda case: case.config["cache"] == 2 and case.kind in SEEN_KINDS and _has_been(case, _event(case), op=("refresh",))),
+    ("send_fast_notify 0", "send_fast_notify 0, there is a document", "RFC 6665 4.2.1.2", True,
+     lambda case: "send_fast_notify" in case.config["params"] and case.kind == "notifies"),
+    ("URIs in other letters", "sip_uri_match 1, the URI of a SUBSCRIBE in other letters", "the parameter says so", True,
+     lambda case: "sip_uri_match" in case.config["params"] and case.kind in SEEN_KINDS),
+    ("SUBSCRIBE without Contact", "SUBSCRIBE without Contact", "RFC 3261 8.1.1.8", True,
+     lambda case: case.step.get("contact") == "none" and _codes(("subscribe",), 500, 400)(case)),
+    ("the end of a subscription, database-only", "database-only, subscription expires", "RFC 6665 4.4.1: the end is told once", True,
+     lambda case: case.config["mode"] == 3 and case.kind in ("notifies", "rows") and _expired(case)),
+    ("winfo of changed rules", "updateWatchers", "RFC 3857 4.7.1", True,
+     lambda case: case.kind == "notifies" and _event(case) == "presence.winfo" and case.step["do"] in ("rules", "rpc")),
+    ("a database that refuses", "the database is gone, subscriptions live in memory", "what is in memory goes on", True,
+     lambda case: any(step["do"] == "refuse" for step in case.life["steps"][:case.seen.number + 1])),
+    ("rules in memory only", "memory only, rules documents", "RFC 5025 3: the presentity's rules decide, however subscriptions are kept", True,
+     lambda case: case.config["rules"] and (case.config["mode"], case.config["cache"]) == (0, 2)
+     and case.kind in SEEN_KINDS + ("reply", "script", "reply header", "reason phrase")),
+    ("CSeq in the row", "write-through, restart after the first NOTIFY", "the row holds the number that was sent", False,
+     lambda case: case.kind == "row" and "active_watchers.local_cseq" in case.what and (case.stock, case.ours) == (0, 1)),
+    ("end of the host", None, "the host's TCP processes lose each other at the stop", False, _host_at_its_end),
 ]
+DIFFERENCES = [Difference(name, row, reason, matches, apart) for name, row, reason, apart, matches in _TABLE]

@@ -6,7 +6,7 @@ import time
 import hypothesis
 from hypothesis import HealthCheck, Phase
 
-from . import generate, life as lives
+from . import differences, generate, life as lives
 from .compare import Comparison
 
 # Runs that reducing one failure may take.
@@ -155,3 +155,6 @@ class Explorer:
             self.lives, len(self.failures), self.seen_again, self.unsure))
         for finding, _ in self.failures.values():
             print(finding)
+        silent = [one.name for one in differences.DIFFERENCES if one.name not in self.counts]
+        print("declared differences that occurred: %s" % ", ".join("%s %d" % item for item in sorted(self.counts.items())))
+        print("declared differences that did not: %s" % ", ".join(silent))

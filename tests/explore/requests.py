@@ -57,7 +57,8 @@ def subscribe(phone, dialog, step, number, expires, event, transport):
     if step.get("agent"):
         lines.append("User-Agent: %s" % (long_value(step["agent"], number) if isinstance(step["agent"], int) else step["agent"]))
     if shape == "record-route":
-        lines.append("Record-Route: <sip:127.0.0.1:%d;lr;ftag=%s>" % (phone.port, dialog.from_tag))
+        lines.append("Record-Route: <sip:127.0.0.1:%d;lr%s;ftag=%s>" % (
+            phone.port, "" if transport == "udp" else ";transport=tcp", dialog.from_tag))
     if shape == "many-headers":
         lines += ["Supported: replaces,eventlist, timer", "Allow: INVITE, ACK, BYE, NOTIFY", "Allow-Events: talk,hold,conference",
                   "P-Preferred-Identity: <sip:%s@%s>" % (dialog.who, DOMAIN), "Accept-Language: en"]

@@ -10,7 +10,7 @@ from . import documents, requests, rows
 from .names import Names, Span
 from .phones import DOMAIN, Network
 
-HIDDEN = ("via", "from", "to", "call-id", "server", "user-agent", "max-forwards", "cseq", "content-length", "date")
+HIDDEN = ("via", "call-id", "server", "user-agent", "max-forwards", "cseq", "content-length", "date")
 BAD = re.compile(r"\b(?:ERROR|CRITICAL|ALERT|BUG|EMERG(?:ENCY)?): ")
 
 
@@ -113,6 +113,9 @@ class Side:
     def _subscribe(self, seen, step):
         dialog = self.dialogs.get(step["dialog"])
         if dialog and dialog.to_tag and not dialog.over and not step.get("again"):
+            seen.skipped = True
+            return
+        if step.get("again") and dialog and (dialog.over or dialog.cseq != 1):
             seen.skipped = True
             return
         if not dialog or not step.get("again"):
@@ -274,7 +277,7 @@ class Side:
             name = name.lower()
             if name in HIDDEN:
                 continue
-            value = self.names.plain(value)
+            value = self.names.plain(re.sub(r";tag=[^;>]*", "", value) if name in ("from", "to") else value)
             if name == "subscription-state" and dialog is not None and dialog.granted and "expires=" in value:
                 state, number = re.match(r"(.*expires=)(\d+)", value).groups()
                 low, high = dialog.granted
