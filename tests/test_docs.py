@@ -31,6 +31,31 @@ def test_everything_is_described(module):
     assert not [name for name in parameters if name not in compat]
 
 
+def described(module):
+    """Each parameter of a reference page: its type, unit, default and range as they are written there."""
+    text = (ROOT / "docs" / ("%s.md" % module)).read_text().split("\n## Functions")[0]
+    found = re.findall(r"^### `(\w+)`\n\n(integer|text)(?:, ([^\n]*?))?, default ([^\n]*?), range: ([^\n]+)$", text, re.M)
+    return {name: dict(type=kind, unit=unit, default=default, range=allowed) for name, kind, unit, default, allowed in found}
+
+
+@pytest.mark.parametrize("module", ["presence", "pua"])
+def test_types_and_defaults_are_those_of_the_module(module):
+    source = (ROOT / "kamailio-glue" / ("%s_mod.c" % module)).read_text()
+    levels = {"L_INFO": "2"}
+    named = {"DEFAULT_DB_URL": "mysql://kamailio:kamailiorw@localhost/kamailio"}
+    defaults = {name: named.get(text, text) or levels.get(number, number) for name, text, number in
+                re.findall(r'^\t\.(\w+) = (?:str_init\("?([\w:/@.]+)"?\)|(\w+)),$', source, re.M)}
+    known = described(module)
+    for name, kind in re.findall(r'\{"(\w+)", PARAM_(\w+), &params', source):
+        assert name in known, name
+        assert known[name]["type"] == ("integer" if kind == "INT" else "text"), name
+        written = known[name]["default"].split(" ")[0]
+        assert written == defaults.get(name, "0" if kind == "INT" else written), name
+    anchors = set(re.findall(r"^### `(\w+)`$", (ROOT / "docs" / ("%s.md" % module)).read_text(), re.M))
+    listed = (ROOT / "docs" / ("%s.md" % module)).read_text().split("## Contents")[1].split("\n## ")[0]
+    assert set(known) <= anchors and not [name for name in known if "(#%s)" % name not in listed]
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_what_is_named_exists(path):
     known = {module: exported(module) for module in ("presence", "pua")}
@@ -45,7 +70,11 @@ def test_what_is_named_exists(path):
 
 def configurations():
     for path in DOCUMENTS:
-        for at, block in enumerate(re.findall(r"```\n(.*?)```", path.read_text(), re.S)):
+        blocks = re.findall(r"```\n(.*?)```", path.read_text(), re.S)
+        # The examples of single parameters are read together.
+        single = [block for block in blocks if re.fullmatch(r'modparam\("\w+", "\w+", [^\n]*\)\n', block)]
+        blocks = [block for block in blocks if block not in single] + ["".join(single)]
+        for at, block in enumerate(blocks):
             if re.search(r'^modparam\("(presence|pua)"', block, re.M):
                 yield pytest.param(block, id="%s-%d" % (path.name, at))
 

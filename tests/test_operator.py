@@ -177,7 +177,7 @@ def test_the_settings_in_force(ours):
     shown = dict(re.findall(r"(\w+): ?(.*)", server.rpc("presence.config")))
     assert [shown[name].strip() for name in ("subs_db_mode", "max_expires", "notifier_processes", "publ_cache", "server_address")] \
         == ["1", "3600", "0", "0", "sip:a@b:1"]
-    documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "presence.md").read_text(), re.M))
+    documented = set(re.findall(r"^### `(\w+)`$", (ROOT / "docs" / "presence.md").read_text().split("## Functions")[0], re.M))
     elsewhere = {"db_url", "local_log_facility", "enable_dmq"}
     accepted = {"startup_mode", "subs_htable_size", "pres_htable_size", "db_table_lock_type", "subs_remove_match", "to_tag_pref",
                 "totag_avpid", "lock_set_size"}
