@@ -99,6 +99,9 @@ void kr_presence_rpc_presentity_show(rpc_t *rpc, void *ctx);
 // `presence.publication_expire presentity event etag`.
 void kr_presence_rpc_publication_expire(rpc_t *rpc, void *ctx);
 
+// `presence.publications [name=value ...]`.
+void kr_presence_rpc_publications(rpc_t *rpc, void *ctx);
+
 // `presence.publish_cache_sync`.
 void kr_presence_rpc_publish_cache_sync(rpc_t *rpc, void *ctx);
 

@@ -269,8 +269,10 @@ static const char *subscriptions_doc[] = {"Lists subscriptions. Parameters, in a
 		"[event=name] [status=active|pending|terminated|waiting] [older=seconds] [younger=seconds] [offset=n] [limit=1..1000].", 0};
 static const char *explain_doc[] = {"Says why a watcher does or does not get documents, and what to do next. Parameters: watcher presentity "
 		"[event; without it: all events]; each user may be given as bob, bob@host or sip:bob@host.", 0};
+static const char *publications_doc[] = {"Lists publications in all storage modes. Parameters, in any order: [presentity=user] [event=name] "
+		"[offset=n] [limit=1..1000].", 0};
 static const char *history_doc[] = {"Shows the subscriptions that have ended, the newest first, and why. Parameters, in any order: [watcher=user] "
-		"[presentity=user] [event=name] [limit=1..1000].", 0};
+		"[presentity=user] [event=name] [offset=n] [limit=1..1000].", 0};
 static const char *end_doc[] = {"Ends the subscriptions of a watcher to a presentity for an event, each or . for all, with one last NOTIFY. Parameters: watcher "
 		"presentity event [reason: deactivated, timeout, rejected, noresource, giveup, probation] [retry-after, seconds].", 0};
 static const char *expire_doc[] = {"Removes a publication and tells the watchers. Parameters: presentity event etag.", 0};
@@ -295,6 +297,7 @@ static rpc_export_t rpc_commands[] = {
 	{"presence.subscriptions", kr_presence_rpc_subscriptions, subscriptions_doc, RET_ARRAY},
 	{"presence.explain", kr_presence_rpc_explain, explain_doc, RET_ARRAY},
 	{"presence.history", kr_presence_rpc_history, history_doc, RET_ARRAY},
+	{"presence.publications", kr_presence_rpc_publications, publications_doc, RET_ARRAY},
 	{"presence.subscription_end", kr_presence_rpc_subscription_end, end_doc, 0},
 	{"presence.publication_expire", kr_presence_rpc_publication_expire, expire_doc, 0},
 	{"presence.version", kr_presence_rpc_version, version_doc, 0},

@@ -1,6 +1,7 @@
 //! Carries out on the host what the presence server asks for: shared tables, database rows, NOTIFYs through tm, packages.
 pub mod active_watchers;
 pub mod callbacks;
+pub mod catalogue;
 pub mod counters;
 pub mod database;
 pub mod dialog_index;

@@ -218,3 +218,28 @@ def test_records_of_the_user_agent():
             assert server.rpc("pua.list", ".", 0, 1) != server.rpc("pua.list", ".", 1, 1)
             assert "allowed is 1 to 1000" in server.rpc("pua.list", ".", 0, 0) and "offset x" in server.rpc("pua.list", ".", "x")
     made.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_publications_are_listed_in_every_mode(ours, phones, mode):
+    """With the entity tag that removes them, by presentity and event, page by page."""
+    server = ours(**MODES[mode])
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    document = dialog_info("confirmed")
+    tags = {alice.publish(body=pidf()).get("SIP-ETag"), bob.publish(body=pidf("bob")).get("SIP-ETag")}
+    lamp = alice.publish(body=document, event="dialog", ctype="application/dialog-info+xml").get("SIP-ETag")
+    bob.subscribe("sip:nobody@example.org").wait(1)
+
+    def listed(*words):
+        return re.findall(r"etag: (\S+)", server.rpc("presence.publications", *words))
+
+    assert set(listed()) == tags | {lamp} and len(listed()) == 3
+    assert listed("presentity=alice", "event=dialog") == [lamp] and len(listed("presentity=sip:alice@example.org")) == 2
+    pages = [listed("limit=1", "offset=%d" % n) for n in range(4)]
+    assert [len(page) for page in pages] == [1, 1, 1, 0] and sum(pages, []) == listed()
+    shown = server.rpc("presence.publications", "event=dialog")
+    assert "body_crc32: %08x" % zlib.crc32(document.encode()) in shown and "bytes: %d" % len(document) in shown
+    assert "error" not in server.rpc("presence.publication_expire", alice.uri, "dialog", lamp)
+    assert set(listed()) == tags
+    for bad in ("nonsense", "limit=0", "offset=x", "event=nothing", "colour=red"):
+        assert "error" in server.rpc("presence.publications", bad)

@@ -1,4 +1,4 @@
-//! Why a lamp is dark: `presence.explain` and `presence.history`.
+//! Why a lamp is dark: `presence.explain`, `presence.history` and `presence.publications`.
 use super::c_types::rpc_t;
 use super::presence_calls::as_stored;
 use super::presence_rpc::{call, fault};
@@ -184,12 +184,13 @@ fn digest(crc: u32) -> Vec<u8> {
     if crc == 0 { Vec::new() } else { format!("{crc:08x}").into_bytes() }
 }
 
-/// What `presence.history` is narrowed to.
+/// What a list is narrowed to.
 #[derive(Default)]
 struct Filter {
     watcher: Option<Name>,
     presentity: Option<Name>,
     event: Option<PackageId>,
+    offset: usize,
     limit: usize,
 }
 
@@ -203,17 +204,23 @@ impl Filter {
                 b"watcher" => filter.watcher = Some(Name::read(value)),
                 b"presentity" => filter.presentity = Some(Name::read(value)),
                 b"event" => filter.event = packages(world, Some(value))?.first().copied(),
+                b"offset" => filter.offset = text::parsed(value).ok_or("offset: allowed is a number")?,
                 b"limit" => {
                     let limit = text::parsed::<usize>(value).filter(|n| (1..=LARGEST_PAGE).contains(n));
                     filter.limit = limit.ok_or("limit: allowed is 1 to 1000")?;
                 }
                 _ => {
-                    let allowed = "watcher=, presentity=, event=, limit=";
+                    let allowed = "watcher=, presentity=, event=, offset=, limit=";
                     return Err(format!("{}: allowed is {allowed}", log::show(&argument)));
                 }
             }
         }
         Ok(filter)
+    }
+
+    fn wants_resource(&self, presentity: &[u8], event: PackageId) -> bool {
+        self.presentity.as_ref().is_none_or(|name| name.fits(presentity))
+            && self.event.is_none_or(|wanted| wanted == event)
     }
 
     fn wants(&self, ended: &Ended) -> bool {
@@ -229,12 +236,30 @@ fn history(rpc: Rpc) -> Result<(), String> {
         return Err("nothing is remembered: history_size is 0".into());
     }
     let filter = Filter::read(rpc, &world)?;
-    for ended in world.ends(filter.limit, |ended| filter.wants(ended)) {
+    let ends = world.ends(filter.offset.saturating_add(filter.limit), |ended| filter.wants(ended));
+    for ended in ends.into_iter().skip(filter.offset) {
         let Some(out) = rpc.add_struct() else { break };
         out.text(c"watcher", &ended.watcher).text(c"presentity", &ended.presentity);
         out.text(c"event", world.packages().get(ended.event).name);
         out.text(c"because", ended.cause.sentence().as_bytes());
         show_end(out, &ended);
+    }
+    Ok(())
+}
+
+fn publications(rpc: Rpc) -> Result<(), String> {
+    let Some(mut world) = state::world() else { return Ok(()) };
+    let filter = Filter::read(rpc, &world)?;
+    let wanted = |presentity: &[u8], event| filter.wants_resource(presentity, event);
+    let page = world.page_of_publications(filter.offset, filter.limit, wanted).map_err(|error| error.to_string())?;
+    for (resource, publication) in page {
+        let Some(out) = rpc.add_struct() else { break };
+        let left = if publication.expires_at < 0 { -1 } else { publication.expires_at - clock::now() };
+        out.text(c"presentity", &resource.uri).text(c"event", world.packages().get(resource.event).name);
+        out.text(c"etag", &publication.etag).text(c"sender", &publication.sender).int(c"left", left);
+        out.text(c"received_time", &when(publication.received_at)).int(c"priority", publication.priority.into());
+        out.int(c"bytes", publication.body.len() as i64);
+        out.text(c"body_crc32", &digest(crc32fast::hash(&publication.body)));
     }
     Ok(())
 }
@@ -255,4 +280,10 @@ pub unsafe extern "C" fn kr_presence_rpc_explain(rpc: *mut rpc_t, ctx: *mut c_vo
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_history(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_history, (), { call(rpc, ctx, |rpc| answered(rpc, history)) })
+}
+
+/// `presence.publications [name=value ...]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_publications(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_publications, (), { call(rpc, ctx, |rpc| answered(rpc, publications)) })
 }

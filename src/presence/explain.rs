@@ -193,7 +193,7 @@ fn because(
         ),
         Status::Active => (
             format!("active: the watcher has the newest state ({documents} publications)"),
-            "look at the document: presence.presentity_show URI full (publ_cache 2), or the table presentity".into(),
+            "look at the documents: presence.publications presentity=URI".into(),
         ),
     }
 }
