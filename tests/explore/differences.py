@@ -149,6 +149,8 @@ _TABLE = [
      and case.kind in SEEN_KINDS + ("reply", "script", "reply header", "reason phrase")),
     ("CSeq in the row", "write-through, restart after the first NOTIFY", "the row holds the number that was sent", False,
      lambda case: case.kind == "row" and "active_watchers.local_cseq" in case.what and (case.stock, case.ours) == (0, 1)),
+    ("remote CSeq in event routes", None, "database-only: $subs(remote_cseq) is that of the request; stock has not read it", False,
+     lambda case: case.config["mode"] == 3 and case.kind == "script" and case.what.endswith(": remote_cseq")),
     ("end of the host", None, "the host's TCP processes lose each other at the stop", False, _host_at_its_end),
 ]
 DIFFERENCES = [Difference(name, row, reason, matches, apart) for name, row, reason, apart, matches in _TABLE]
