@@ -34,4 +34,14 @@ dpkg --purge "$name" >/dev/null
 [ "$before" = "$(md5sum "$stock/presence.so" "$stock/pua.so")" ] || fail "the stock modules are not what they were"
 [ ! -e "$modules" ] && [ ! -e "/usr/share/doc/$name" ] || fail "the package left files behind"
 [ -z "$(dpkg-divert --list "*/presence.so")" ] || fail "the package left a diversion behind"
+
+say "make install, an upgrade of the stock modules, make uninstall"
+scripts/build.sh
+scripts/install.sh install
+apt-get install -y -qq --reinstall --no-install-recommends kamailio-presence-modules >/dev/null 2>&1
+grep -q libkamailio_presence "$stock/presence.so" || fail "an upgrade of the stock modules replaced ours"
+[ -f "$stock/presence.so.stock" ] || fail "the new stock file is not beside ours"
+scripts/install.sh uninstall
+[ "$before" = "$(md5sum "$stock/presence.so" "$stock/pua.so")" ] || fail "the stock modules are not what they were"
+[ -z "$(dpkg-divert --list "*/presence.so")" ] || fail "make uninstall left a diversion behind"
 say "the package is fine: $package"
