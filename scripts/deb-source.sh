@@ -23,5 +23,15 @@ $name ($version) unstable; urgency=medium
  -- ${MAINTAINER:-$(sed -n 's/^Maintainer: //p' packaging/debian/control)}  $(LC_ALL=C date -R -u -d "@$SOURCE_DATE_EPOCH")
 EOF
 cargo vendor --quiet --locked "$tree/vendor" >/dev/null
+# Files that Debian's tools take for left-overs; cargo is not to miss them.
+python3 - "$tree/vendor" <<'EOF'
+import json, pathlib, sys
+for path in pathlib.Path(sys.argv[1]).glob("*/.cargo-checksum.json"):
+    sums = json.loads(path.read_text())
+    for name in [name for name in sums["files"] if name.endswith((".orig", ".rej", ".bak", "~"))]:
+        del sums["files"][name]
+        (path.parent / name).unlink(missing_ok=True)
+    path.write_text(json.dumps(sums))
+EOF
 (cd "$tree" && dpkg-buildpackage -S -us -uc -d -nc >../source.log 2>&1) || fail "dpkg-buildpackage -S failed: $(tail -n 1 target/deb/source.log)"
 say "target/deb/${name}_$version.dsc"

@@ -38,7 +38,8 @@ doc=$root/usr/share/doc/$name
 mkdir -p "$root/DEBIAN" "$root/usr/share/lintian/overrides"
 python3 scripts/licences.py >"$doc/copyright"
 install -m 0644 packaging/debian/kamailio-presence.lintian-overrides "$root/usr/share/lintian/overrides/$name"
-install -m 0755 packaging/debian/prerm "$root/DEBIAN/prerm"
+sed '/^#DEBHELPER#$/d' packaging/debian/prerm >"$root/DEBIAN/prerm"
+chmod 0755 "$root/DEBIAN/prerm"
 maintainer=${MAINTAINER:-$(sed -n 's/^Maintainer: //p' packaging/debian/control)}
 # A native package: the changelog is Debian's, ours stays a document.
 gzip -dc "$doc/changelog.gz" >"$doc/CHANGELOG.md"
