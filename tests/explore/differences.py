@@ -119,7 +119,7 @@ _TABLE = [
     ("a package refuses a body", "a package refuses a body and says nothing", "RFC 3903 6", True,
      lambda case: case.step["do"] == "publish" and _code(case.stock) == 500 and _code(case.ours) in (400, 415)),
     ("initial PUBLISH that expires at once", "initial PUBLISH with Expires 0", "RFC 3903 6: nothing to store", True,
-     lambda case: case.step.get("op") == "initial" and _expires(case) == 0 and case.kind in ("rows",) + SEEN_KINDS),
+     lambda case: case.kind in ("rows",) + SEEN_KINDS and _has_been(case, _event(case), op=("initial",), expires=(0,))),
     ("the end of a dialog, refreshed", "a document of an ended dialog is refreshed", "RFC 3903 4.4", True,
      lambda case: _has_been(case, "dialog", kind=("closed",)) and (case.kind in ("reply", "script") or "presentity" in case.what)),
     ("the next call of a publication", "the next call of a publication", "RFC 3903 4.3", True,
