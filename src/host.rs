@@ -3,6 +3,7 @@ pub mod bytes;
 pub mod clock;
 pub mod counters;
 pub mod db;
+pub mod db_url;
 pub mod dmq;
 #[cfg(feature = "fault-injection")]
 pub mod fault;

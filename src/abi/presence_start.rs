@@ -11,6 +11,7 @@ use crate::bridge::trust::Trusted;
 use crate::bridge::world::{Process, Shared, World};
 use crate::bridge::{active_watchers, presentity_rows, settings, watchers};
 use crate::host::db::Driver;
+use crate::host::db_url::DbUrl;
 use crate::host::params::PresenceParams;
 use crate::host::sync::SleepLock;
 use crate::host::{log, pool, process, script, sl, tm};
@@ -57,7 +58,7 @@ pub(super) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
     start_timers(&process.config)
 }
 
-fn open_database(config: &Config, url: &'static [u8]) -> Result<Database, String> {
+fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {
     if url.is_empty() {
         return Ok(Database::new(None, None));
     }
@@ -70,11 +71,13 @@ fn open_database(config: &Config, url: &'static [u8]) -> Result<Database, String
 }
 
 /// Binds the driver, and looks whether the tables have the versions that are wanted.
-pub(super) fn open_tables(url: &'static [u8], tables: &[(&'static [u8], u32)]) -> Result<Database, String> {
+pub(super) fn open_tables(url: DbUrl, tables: &[(&'static [u8], u32)]) -> Result<Database, String> {
+    if !url.is_readable() {
+        return Err(format!("db_url {url} is not of the form scheme://user:password@host:port/database"));
+    }
     let driver = Driver::bind(url).ok_or_else(|| {
         format!(
-            "no database driver for db_url {}: load db_sqlite, db_postgres, db_mysql or another before this module",
-            log::show(url)
+            "no database driver for db_url {url}: load db_sqlite, db_postgres, db_mysql or another before this module"
         )
     })?;
     let writer = match driver.single_writer() {
@@ -85,7 +88,7 @@ pub(super) fn open_tables(url: &'static [u8], tables: &[(&'static [u8], u32)]) -
     for (table, version) in tables {
         let right = database
             .with(|connection| Ok(connection.check_version(table, *version)))
-            .map_err(|_| format!("cannot connect to {}", log::show(url)))?;
+            .map_err(|_| format!("cannot connect to {url}"))?;
         if !right {
             return Err(format!(
                 "table {table} is missing or does not have version {version}: create it with kamdbctl create; for SQLite with \

@@ -93,7 +93,7 @@ impl World {
             if db.driver().scheme() == b"text" {
                 return Ok(());
             }
-            let rows = db.raw_query(&text)?.ok_or(DbError)?;
+            let rows = db.raw_query(&text)?.ok_or(DbError::Away)?;
             for row in rows.iter() {
                 if let Some(count) = packages.named(row.bytes(0)).and_then(|id| counts.get_mut(usize::from(id.0))) {
                     add(count, [row.int(1), row.int(2)]);

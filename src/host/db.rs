@@ -1,51 +1,26 @@
 //! Databases through the host's drivers (`lib/srdb1`): one connection a process, statements built from typed columns. SQLite
 //! gets its statements without the driver, see [`super::sqlite`].
-use super::bytes::{lend, null, view};
+mod failure;
+mod transaction;
+mod value;
+
+pub use failure::{DbError, of_sqlite};
+pub use value::{Cell, Cond, Op, Value, time_of};
+
+use super::bytes::{lend, view};
+use super::db_url::DbUrl;
 use super::sqlite::{self, Verb};
 use crate::sys;
 use std::marker::PhantomData;
+use transaction::Transaction;
+use value::{Columns, raw_op};
 
 /// A bound driver: its functions, without a connection. Made once in `mod_init`, copied into each process.
 #[derive(Clone)]
 pub struct Driver {
     functions: sys::db_func_t,
-    url: &'static [u8],
+    url: DbUrl,
 }
-
-/// A database call failed; the driver has logged why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("database error")]
-pub struct DbError;
-
-/// A value to write or to compare with.
-#[derive(Clone, Copy, Debug)]
-pub enum Value<'a> {
-    /// An integer column.
-    Int(i64),
-    /// A text column.
-    Text(&'a [u8]),
-    /// A binary column.
-    Blob(&'a [u8]),
-    /// NULL of a text column.
-    NullText,
-}
-
-/// A column and its value.
-pub type Cell<'a> = (&'static str, Value<'a>);
-
-/// A comparison in a WHERE clause.
-#[derive(Clone, Copy, Debug)]
-pub enum Op {
-    /// `=`
-    Eq,
-    /// `<`
-    Lt,
-    /// `>`
-    Gt,
-}
-
-/// A column, a comparison, a value.
-pub type Cond<'a> = (&'static str, Op, Value<'a>);
 
 /// The result of a query; freed when dropped.
 pub struct Rows<'c> {
@@ -97,6 +72,7 @@ struct Link {
     raw: RawConnection,
     /// What an empty text is written as.
     empty: &'static [u8],
+    scheme: &'static [u8],
 }
 
 /// Another module's connection, with the table it has chosen.
@@ -113,7 +89,7 @@ impl<'a> Borrowed<'a> {
     }
 
     fn target(&self) -> Target<'_> {
-        Target { functions: self.functions, raw: self.raw, empty: b"" }
+        Target { functions: self.functions, raw: self.raw, empty: b"", link: None }
     }
 
     /// `INSERT`.
@@ -140,19 +116,30 @@ struct Target<'a> {
     raw: RawConnection,
     /// What an empty text is written as.
     empty: &'static [u8],
+    /// The connection to ask why a statement failed.
+    link: Option<&'a Link>,
+}
+
+impl Target<'_> {
+    fn result(&self, code: i32) -> Result<(), DbError> {
+        match code {
+            ..0 => Err(self.link.map_or(DbError::Unexplained, Link::failed)),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn insert_into(to: &Target<'_>, cells: &[Cell<'_>]) -> Result<(), DbError> {
-    let insert = to.functions.insert.ok_or(DbError)?;
+    let insert = to.functions.insert.ok_or(DbError::Away)?;
     let mut columns = Columns::new(to.empty, cells.iter().copied());
     // SAFETY: arrays and their length belong together.
     let done =
         unsafe { insert(to.raw, columns.keys.as_mut_ptr() as *const _, columns.values.as_ptr(), columns.count()) };
-    if done < 0 { Err(DbError) } else { Ok(()) }
+    to.result(done)
 }
 
 fn update_where(to: &Target<'_>, cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
-    let update = to.functions.update.ok_or(DbError)?;
+    let update = to.functions.update.ok_or(DbError::Away)?;
     let mut set = Columns::new(to.empty, cells.iter().copied());
     let mut given = Columns::new(to.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
     let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
@@ -169,11 +156,11 @@ fn update_where(to: &Target<'_>, cells: &[Cell<'_>], conditions: &[Cond<'_>]) ->
             set.count(),
         )
     };
-    if done < 0 { Err(DbError) } else { Ok(()) }
+    to.result(done)
 }
 
 fn delete_where(to: &Target<'_>, conditions: &[Cond<'_>]) -> Result<(), DbError> {
-    let delete = to.functions.delete.ok_or(DbError)?;
+    let delete = to.functions.delete.ok_or(DbError::Away)?;
     let mut given = Columns::new(to.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
     let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
     // SAFETY: arrays and their length belong together.
@@ -186,79 +173,36 @@ fn delete_where(to: &Target<'_>, conditions: &[Cond<'_>]) -> Result<(), DbError>
             given.count(),
         )
     };
-    if done < 0 { Err(DbError) } else { Ok(()) }
-}
-
-fn key(name: &'static str) -> sys::_str {
-    lend(name.as_bytes())
-}
-
-fn raw_value(value: &Value<'_>, empty: &'static [u8]) -> sys::db_val_t {
-    let mut raw = sys::db_val_t::default();
-    match *value {
-        Value::Int(n) => {
-            raw.type_ = sys::db_type_t_DB1_INT;
-            raw.val.int_val = n as i32;
-        }
-        Value::Text(text) => {
-            raw.type_ = sys::db_type_t_DB1_STR;
-            raw.val.str_val = lend(if text.is_empty() { empty } else { text });
-        }
-        Value::Blob(blob) => {
-            raw.type_ = sys::db_type_t_DB1_BLOB;
-            raw.val.blob_val = lend(blob);
-        }
-        Value::NullText => {
-            raw.type_ = sys::db_type_t_DB1_STR;
-            raw.nul = 1;
-            raw.val.str_val = null();
-        }
-    }
-    raw
-}
-
-fn raw_op(op: Op) -> *const libc::c_char {
-    match op {
-        Op::Eq => c"=".as_ptr(),
-        Op::Lt => c"<".as_ptr(),
-        Op::Gt => c">".as_ptr(),
-    }
-}
-
-/// Columns as the driver wants them: keys, pointers to them, values.
-struct Columns {
-    _names: Vec<sys::_str>,
-    keys: Vec<*mut sys::_str>,
-    values: Vec<sys::db_val_t>,
-}
-
-impl Columns {
-    fn new<'a>(empty: &'static [u8], cells: impl Iterator<Item = (&'static str, Value<'a>)>) -> Self {
-        let (mut names, mut values) = (Vec::with_capacity(32), Vec::with_capacity(32));
-        for (name, value) in cells {
-            names.push(key(name));
-            values.push(raw_value(&value, empty));
-        }
-        let keys = names.iter_mut().map(|name| name as *mut sys::_str).collect();
-        Columns { _names: names, keys, values }
-    }
-    fn count(&self) -> i32 {
-        self.values.len() as i32
-    }
+    to.result(done)
 }
 
 impl Driver {
     /// Finds the driver for `url`. The driver module must be loaded before ours.
-    pub fn bind(url: &'static [u8]) -> Option<Driver> {
+    pub fn bind(url: DbUrl) -> Option<Driver> {
         let mut functions = sys::db_func_t::default();
         // SAFETY: fills `functions`; the URL is only read.
-        (unsafe { sys::kr_db_bind(&mut lend(url), &mut functions) } >= 0).then_some(Driver { functions, url })
+        let bound = unsafe { sys::kr_db_bind(&mut lend(url.for_driver()), &mut functions) };
+        (bound >= 0).then_some(Driver { functions, url })
     }
 
     /// The scheme of the URL: `sqlite`, `mysql`, `postgres`, `text` ...
     pub fn scheme(&self) -> &'static [u8] {
-        let url = self.url.strip_prefix(b"db_").unwrap_or(self.url);
-        &url[..url.iter().position(|c| *c == b':').unwrap_or(url.len())]
+        self.url.scheme()
+    }
+
+    /// Whether texts are limited in length and have to be UTF-8: SQLite and db_text store any bytes.
+    pub fn limits_texts(&self) -> bool {
+        !self.single_writer()
+    }
+
+    /// Whether several statements can be undone together.
+    pub fn has_transactions(&self) -> bool {
+        self.scheme() == b"sqlite" || self.functions.start_transaction.is_some()
+    }
+
+    /// What orders a portion of `rows` rows by their keys and ends it there, where the database knows such words.
+    pub fn portion(&self, rows: i32) -> Option<String> {
+        matches!(self.scheme(), b"sqlite" | b"mysql" | b"postgres").then(|| format!("id LIMIT {}", rows.max(1)))
     }
 
     /// What an empty text is written as: db_text reads a field without characters as NULL, and then refuses the whole table.
@@ -282,7 +226,7 @@ impl Driver {
         for pragma in sqlite::PRAGMAS {
             let _ = link.raw_query(pragma);
         }
-        let way = match sqlite::Database::open(self.url) {
+        let way = match sqlite::Database::open(self.url.for_driver()) {
             Some(database) => Way::Sqlite(database?, link),
             None => Way::Driver(link),
         };
@@ -290,26 +234,26 @@ impl Driver {
     }
 
     fn link(&self) -> Result<Link, DbError> {
-        let init = self.functions.init.ok_or(DbError)?;
+        let init = self.functions.init.ok_or(DbError::Away)?;
         // SAFETY: the driver's own function with the URL it was bound for.
-        let raw = unsafe { init(&lend(self.url)) };
+        let raw = unsafe { init(&lend(self.url.for_driver())) };
         if raw.is_null() {
-            return Err(DbError);
+            return Err(DbError::Away);
         }
-        Ok(Link { functions: self.functions, raw, empty: self.empty_text() })
+        Ok(Link { functions: self.functions, raw, empty: self.empty_text(), scheme: self.scheme() })
     }
 }
 
 impl Link {
     fn target(&self) -> Target<'_> {
-        Target { functions: &self.functions, raw: self.raw, empty: self.empty }
+        Target { functions: &self.functions, raw: self.raw, empty: self.empty, link: Some(self) }
     }
 
     /// `name` has to live until the statement is done.
     fn on_table(&self, name: &sys::_str) -> Result<Target<'_>, DbError> {
-        let use_table = self.functions.use_table.ok_or(DbError)?;
+        let use_table = self.functions.use_table.ok_or(DbError::Away)?;
         // SAFETY: the driver's own function and connection; the caller keeps the name.
-        if unsafe { use_table(self.raw, name) } < 0 { Err(DbError) } else { Ok(self.target()) }
+        if unsafe { use_table(self.raw, name) } < 0 { Err(DbError::Unexplained) } else { Ok(self.target()) }
     }
 
     fn select(
@@ -321,7 +265,7 @@ impl Link {
     ) -> Result<Rows<'_>, DbError> {
         let name = lend(table);
         self.on_table(&name)?;
-        let query = self.functions.query.ok_or(DbError)?;
+        let query = self.functions.query.ok_or(DbError::Away)?;
         let mut given = Columns::new(self.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
         let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
         let mut wanted = Columns::new(self.empty, columns.iter().map(|c| (*c, Value::NullText)));
@@ -342,44 +286,24 @@ impl Link {
             )
         };
         if done < 0 || result.is_null() {
-            return Err(DbError);
+            return Err(self.failed());
         }
         Ok(Rows { result: RowsOf::Driver { link: self, result } })
     }
 
     fn raw_query(&self, text: &str) -> Result<Option<Rows<'_>>, DbError> {
-        let query = self.functions.raw_query.ok_or(DbError)?;
+        self.plain_query(text).map_err(|error| if error == DbError::Away { error } else { self.failed() })
+    }
+
+    /// A statement as text, without asking why it failed.
+    fn plain_query(&self, text: &str) -> Result<Option<Rows<'_>>, DbError> {
+        let query = self.functions.raw_query.ok_or(DbError::Away)?;
         let mut result = std::ptr::null_mut();
         // SAFETY: the text outlives the call.
         if unsafe { query(self.raw, &lend(text.as_bytes()), &mut result) } < 0 {
-            return Err(DbError);
+            return Err(DbError::Unexplained);
         }
         Ok((!result.is_null()).then_some(Rows { result: RowsOf::Driver { link: self, result } }))
-    }
-
-    fn transaction<T>(&self, work: impl FnOnce() -> Result<T, DbError>) -> Result<T, DbError> {
-        let f = &self.functions;
-        let (Some(start), Some(end), Some(abort)) = (f.start_transaction, f.end_transaction, f.abort_transaction)
-        else {
-            return work();
-        };
-        // SAFETY: the driver's own functions and connection.
-        unsafe {
-            if start(self.raw, sys::db_locking_t_DB_LOCKING_NONE) < 0 {
-                return Err(DbError);
-            }
-            match work() {
-                Ok(value) if end(self.raw) >= 0 => Ok(value),
-                Ok(_) => {
-                    abort(self.raw);
-                    Err(DbError)
-                }
-                Err(error) => {
-                    abort(self.raw);
-                    Err(error)
-                }
-            }
-        }
     }
 }
 
@@ -467,18 +391,29 @@ impl Connection {
         }
     }
 
-    /// Runs `work` inside a transaction where the driver knows them; undone when `work` fails.
+    /// Runs `work` inside a transaction where the driver knows them; undone when `work` fails or panics.
     pub fn transaction<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, DbError> {
+        let transaction = Transaction::begin(self)?;
+        #[cfg(feature = "fault-injection")]
+        super::fault::at("transaction");
+        let value = work(self)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// What a failure was, once its transaction is over.
+    pub fn explain(&self, error: DbError) -> DbError {
         match &self.way {
-            Way::Driver(link) => link.transaction(|| work(self)),
-            Way::Sqlite(database, _) => {
-                database.plain("BEGIN IMMEDIATE")?;
-                let done = work(self).and_then(|value| database.plain("COMMIT").map(|()| value));
-                if done.is_err() {
-                    let _ = database.plain("ROLLBACK");
-                }
-                done
-            }
+            Way::Driver(link) => link.explain(error),
+            Way::Sqlite(..) => error,
+        }
+    }
+
+    /// Whether [`DbError::Refused`] is certain; otherwise a collision with another transaction may have looked like it.
+    pub fn explains_refusals(&self) -> bool {
+        match &self.way {
+            Way::Driver(link) => link.explains_refusals(),
+            Way::Sqlite(..) => true,
         }
     }
 }

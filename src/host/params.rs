@@ -1,5 +1,6 @@
 //! The module parameters as the host's parser filled them.
 use super::bytes::{c_text, view};
+use super::db_url::DbUrl;
 use crate::sys;
 
 /// The parameters of presence, read once in `mod_init`.
@@ -21,13 +22,20 @@ macro_rules! texts {
         pub fn $name(&self) -> &'static [u8] { keep(&self.0.$name) }
     )* } };
 }
+macro_rules! urls {
+    ($($params:ident)*) => { $( impl $params<'_> {
+        /// `db_url`; empty when it was not set.
+        pub fn db_url(&self) -> DbUrl { DbUrl::new(keep(&self.0.db_url)) }
+    } )* };
+}
 macro_rules! numbers {
     ($params:ident: $($name:ident)*) => { impl $params<'_> { $(
         /// The number parameter of this name.
         pub fn $name(&self) -> i32 { self.0.$name }
     )* } };
 }
-texts! { PresenceParams: db_url presentity_table active_watchers_table watchers_table server_address xavp_cfg retrieve_order_by
+urls! { PresenceParams PuaParams }
+texts! { PresenceParams: presentity_table active_watchers_table watchers_table server_address xavp_cfg retrieve_order_by
 default_socket dmq_peer_id to_tag_pref commit host_version }
 numbers! { PresenceParams: clean_period cseq_offset db_update_period waitn_time notifier_poll_rate notifier_processes force_delete
 startup_mode expires_offset max_expires min_expires min_expires_action subs_db_mode publ_cache subs_htable_size
@@ -36,8 +44,9 @@ local_log_level subs_remove_match retrieve_order sip_uri_match enable_dmq enable
 enable_subs_dmq enable_subs_sync_dmq skip_notify_dmq pres_subs_mode delete_same_subs timer_mode
 subs_respond_200 totag_avpid lock_set_size force_active share_watcher_bodies sender_processes winfo_details
 watchers_cache max_body_size max_publications max_watchers max_subscriptions min_refresh_interval overload_memory
+urls! { PresenceParams PuaParams }
 notify_failures publ_update_period history_size }
-texts! { PuaParams: db_url db_table outbound_proxy }
+texts! { PuaParams: db_table outbound_proxy }
 numbers! { PuaParams: hash_size min_expires default_expires update_period dlginfo_increase_version reginfo_increase_version
 db_mode db_table_lock_write check_remote_contact fetch_rows }
 

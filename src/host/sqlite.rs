@@ -1,9 +1,9 @@
 //! SQLite with statements that are prepared once and kept: the host's driver prints each of them as text, which SQLite then
 //! reads again, and that is most of what a statement costs. Values are stored in the same classes as the driver stores them.
-mod library;
+pub(super) mod library;
 
 use super::bytes::c_text;
-use super::db::{Cell, Cond, DbError, Op, Value};
+use super::db::{Cell, Cond, DbError, Op, Value, of_sqlite};
 use crate::log;
 use hashbrown::HashMap;
 use library::{Library, Statement, class};
@@ -79,7 +79,7 @@ impl Database {
         let database = Database { library, raw, statements: RefCell::default() };
         if code != library::OK {
             log!(Error, "cannot open the SQLite database {}: {}", path.to_string_lossy(), database.error());
-            return Some(Err(DbError));
+            return Some(Err(DbError::Away));
         }
         for pragma in PRAGMAS {
             let _ = database.text(pragma);
@@ -158,7 +158,7 @@ impl Database {
         };
         if code != library::OK || statement.is_null() {
             crate::limited!(Error, "SQLite does not take \"{sql}\": {}", self.error());
-            return Err(DbError);
+            return Err(DbError::Away);
         }
         Ok(statement)
     }
@@ -193,17 +193,20 @@ impl Run<'_> {
             match *value {
                 // The driver binds numbers of 32 bits.
                 Value::Int(n) => (library.bind_int64)(to, at, i64::from(n as i32)),
-                Value::Text(text) => (library.bind_text)(to, at, text.as_ptr().cast(), text.len() as i32, None),
+                Value::Time(n) | Value::Long(n) => (library.bind_int64)(to, at, n),
+                Value::NullText | Value::Optional([]) => (library.bind_null)(to, at),
+                Value::Text(text) | Value::Optional(text) => {
+                    (library.bind_text)(to, at, text.as_ptr().cast(), text.len() as i32, None)
+                }
                 Value::Blob(blob) => (library.bind_blob)(to, at, blob.as_ptr().cast(), blob.len() as i32, None),
-                Value::NullText => (library.bind_null)(to, at),
             }
         };
-        if code == library::OK { Ok(()) } else { Err(self.failed()) }
+        if code == library::OK { Ok(()) } else { Err(self.failed(code)) }
     }
 
-    fn failed(&self) -> DbError {
+    fn failed(&self, code: libc::c_int) -> DbError {
         crate::limited!(Error, "SQLite: {}", self.database.error());
-        DbError
+        of_sqlite(code)
     }
 
     fn rows(&self) -> Result<Table, DbError> {
@@ -214,7 +217,7 @@ impl Run<'_> {
             match unsafe { (library.step)(self.statement) } {
                 library::DONE => return Ok(table),
                 library::ROW => self.read(&mut table),
-                _ => return Err(self.failed()),
+                code => return Err(self.failed(code)),
             }
         }
     }

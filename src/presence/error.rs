@@ -34,12 +34,18 @@ pub enum StoreError {
     /// No shared memory.
     #[error("no more shared memory")]
     NoMemory,
-    /// The database refused or cannot be reached.
+    /// The database cannot be reached or cannot write: what was to be written is kept.
     #[error("the database failed")]
     Database,
     /// A string that no subscription can have.
     #[error(transparent)]
     BadField(#[from] BadField),
+    /// Other transactions were in the way each time it was tried.
+    #[error("the database was busy each time")]
+    Busy,
+    /// The database does not take this row: another one may be written.
+    #[error("the database refuses the row")]
+    Refused,
     /// There is no database, and this needs one.
     #[error("no db_url is set: presence works as a library only")]
     NoDatabase,

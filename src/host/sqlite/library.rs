@@ -32,6 +32,21 @@ pub mod class {
     pub const NULL: c_int = 5;
 }
 
+/// The lower byte of a result code.
+pub mod code {
+    use libc::c_int;
+    /// A general error: a trigger that raised one, a missing column.
+    pub const ERROR: c_int = 1;
+    /// A value is too large.
+    pub const TOO_BIG: c_int = 18;
+    /// A value is there twice, or NULL where none may be.
+    pub const CONSTRAINT: c_int = 19;
+    /// A value is of the wrong type.
+    pub const MISMATCH: c_int = 20;
+    /// There is no such placeholder.
+    pub const RANGE: c_int = 25;
+}
+
 macro_rules! functions {
     ($($field:ident: $symbol:literal, fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
         /// The functions of `sqlite3.h` that are used, each by its name there.

@@ -1,0 +1,123 @@
+//! A transaction that is undone unless it is committed, whatever way it is left: an error, an early return, a panic.
+use super::{Connection, DbError, Link, Way};
+use crate::sys;
+
+/// An open transaction of a connection.
+pub(super) struct Transaction<'c> {
+    way: &'c Way,
+    is_open: bool,
+}
+
+impl<'c> Transaction<'c> {
+    /// Begins one where the driver knows them; elsewhere every statement stands for itself.
+    pub(super) fn begin(connection: &'c Connection) -> Result<Self, DbError> {
+        let way = &connection.way;
+        let is_open = match way {
+            Way::Driver(link) => link.begin()?,
+            Way::Sqlite(database, _) => database.plain("BEGIN IMMEDIATE").map(|()| true)?,
+        };
+        Ok(Transaction { way, is_open })
+    }
+
+    /// Makes it last.
+    pub(super) fn commit(mut self) -> Result<(), DbError> {
+        if self.is_open {
+            match self.way {
+                Way::Driver(link) => link.commit()?,
+                Way::Sqlite(database, _) => database.plain("COMMIT")?,
+            }
+            self.is_open = false;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
+        match self.way {
+            Way::Driver(link) => link.roll_back(),
+            Way::Sqlite(database, _) => {
+                let _ = database.plain("ROLLBACK");
+            }
+        }
+    }
+}
+
+impl Link {
+    /// `false` where the driver knows no transactions.
+    fn begin(&self) -> Result<bool, DbError> {
+        let f = &self.functions;
+        let (Some(start), Some(_), Some(_)) = (f.start_transaction, f.end_transaction, f.abort_transaction) else {
+            return Ok(false);
+        };
+        // SAFETY: the driver's own function and its open connection, which takes no lock.
+        match unsafe { start(self.raw, sys::db_locking_t_DB_LOCKING_NONE) } {
+            ..0 => Err(DbError::Unexplained),
+            _ => Ok(true),
+        }
+    }
+
+    fn commit(&self) -> Result<(), DbError> {
+        let end = self.functions.end_transaction.ok_or(DbError::Away)?;
+        // SAFETY: the driver's own function and its connection, on which `begin` has opened a transaction.
+        if unsafe { end(self.raw) } < 0 { Err(self.failed()) } else { Ok(()) }
+    }
+
+    fn roll_back(&self) {
+        if let Some(abort) = self.functions.abort_transaction {
+            // SAFETY: as in `commit`; nothing can be done where it fails.
+            unsafe { abort(self.raw) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::db::{Driver, Value};
+    use crate::host::db_url::DbUrl;
+    use crate::host::sqlite::Database;
+
+    /// A connection past the driver to a new file.
+    fn connection(path: &str) -> Connection {
+        // SAFETY: a literal name; what the driver does where there is one.
+        assert!(!unsafe { libc::dlopen(c"libsqlite3.so.0".as_ptr(), libc::RTLD_NOW) }.is_null(), "SQLite is needed");
+        let url = DbUrl::new(format!("sqlite:///{path}").leak().as_bytes());
+        let functions = sys::db_func_t::default();
+        let database: Database = Database::open(url.for_driver()).unwrap().unwrap();
+        let link = Link { functions, raw: std::ptr::null_mut(), empty: b"", scheme: b"sqlite" };
+        database.text("create table if not exists t (id integer primary key, n integer)").unwrap();
+        Connection { driver: Driver { functions, url }, way: Way::Sqlite(database, link) }
+    }
+
+    fn count(connection: &Connection) -> usize {
+        connection.select(b"t", &["n"], &[], None).unwrap().len()
+    }
+
+    #[test]
+    fn a_panic_or_an_error_leaves_no_transaction_open() {
+        let path = std::env::temp_dir().join(format!("transaction-{}.sqlite", std::process::id()));
+        let path = path.to_str().unwrap();
+        let (one, other) = (connection(path), connection(path));
+        let insert = |db: &Connection, n| db.insert(b"t", &[("n", Value::Int(n))]);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            one.transaction(|db| -> Result<(), DbError> {
+                insert(db, 1)?;
+                panic!("inside")
+            })
+        }));
+        assert!(panicked.is_err());
+        let refused = one.transaction(|db| insert(db, 2).and(Err::<(), _>(DbError::Refused)));
+        assert_eq!(refused, Err(DbError::Refused));
+        assert_eq!(count(&other), 0, "what was begun is undone");
+        one.transaction(|db| insert(db, 3)).unwrap();
+        other.transaction(|db| insert(db, 4)).unwrap();
+        assert_eq!((count(&one), count(&other)), (2, 2));
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{path}{suffix}"));
+        }
+    }
+}

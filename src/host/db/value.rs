@@ -1,0 +1,124 @@
+//! Values of statements: how they are given, and how the drivers want them.
+use crate::host::bytes::{lend, null};
+use crate::sys;
+
+/// A value to write or to compare with.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// An integer column: its lower 32 bits, as the tables have them.
+    Int(i64),
+    /// A time in seconds since 1970. A column of 32 bits gets the last second it can hold rather than a negative number.
+    Time(i64),
+    /// An integer of 64 bits: the id of a row.
+    Long(i64),
+    /// A text column.
+    Text(&'a [u8]),
+    /// A binary column.
+    Blob(&'a [u8]),
+    /// NULL of a text column.
+    NullText,
+    /// A text whose absence SQLite's driver writes as NULL, and every other one as an empty text.
+    Optional(&'a [u8]),
+}
+
+/// The time that a column of times holds. A time beyond 2038 that was written with 32 bits came back negative; -1 is kept, which
+/// means that a publication never ends.
+pub fn time_of(number: i64) -> i64 {
+    if number < -1 { number & 0xffff_ffff } else { number }
+}
+
+/// A column and its value.
+pub type Cell<'a> = (&'static str, Value<'a>);
+
+/// A comparison in a WHERE clause.
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    /// `=`
+    Eq,
+    /// `<`
+    Lt,
+    /// `>`
+    Gt,
+}
+
+/// A column, a comparison, a value.
+pub type Cond<'a> = (&'static str, Op, Value<'a>);
+
+fn key(name: &'static str) -> sys::_str {
+    lend(name.as_bytes())
+}
+
+fn raw_value(value: &Value<'_>, empty: &'static [u8]) -> sys::db_val_t {
+    let mut raw = sys::db_val_t::default();
+    match *value {
+        Value::Int(n) => {
+            raw.type_ = sys::db_type_t_DB1_INT;
+            raw.val.int_val = n as i32;
+        }
+        Value::Time(time) => {
+            raw.type_ = sys::db_type_t_DB1_INT;
+            raw.val.int_val = i32::try_from(time).unwrap_or(if time < 0 { i32::MIN } else { i32::MAX });
+        }
+        Value::Long(n) => match i32::try_from(n) {
+            Ok(n) => {
+                raw.type_ = sys::db_type_t_DB1_INT;
+                raw.val.int_val = n;
+            }
+            Err(_) => {
+                raw.type_ = sys::db_type_t_DB1_BIGINT;
+                raw.val.ll_val = n;
+            }
+        },
+        Value::Text(text) => {
+            raw.type_ = sys::db_type_t_DB1_STR;
+            raw.val.str_val = lend(if text.is_empty() { empty } else { text });
+        }
+        Value::Optional(text) if !text.is_empty() => return raw_value(&Value::Text(text), empty),
+        Value::Optional(_) => {
+            raw.type_ = sys::db_type_t_DB1_STR;
+            raw.val.str_val = null();
+            // db_text refuses a table with an empty field.
+            raw.nul = i32::from(!empty.is_empty());
+        }
+        Value::Blob(blob) => {
+            raw.type_ = sys::db_type_t_DB1_BLOB;
+            raw.val.blob_val = lend(blob);
+        }
+        Value::NullText => {
+            raw.type_ = sys::db_type_t_DB1_STR;
+            raw.nul = 1;
+            raw.val.str_val = null();
+        }
+    }
+    raw
+}
+
+pub(super) fn raw_op(op: Op) -> *const libc::c_char {
+    match op {
+        Op::Eq => c"=".as_ptr(),
+        Op::Lt => c"<".as_ptr(),
+        Op::Gt => c">".as_ptr(),
+    }
+}
+
+/// Columns as the driver wants them: keys, pointers to them, values.
+pub(super) struct Columns {
+    _names: Vec<sys::_str>,
+    pub(super) keys: Vec<*mut sys::_str>,
+    pub(super) values: Vec<sys::db_val_t>,
+}
+
+impl Columns {
+    pub(super) fn new<'a>(empty: &'static [u8], cells: impl Iterator<Item = (&'static str, Value<'a>)>) -> Self {
+        let (mut names, mut values) = (Vec::with_capacity(32), Vec::with_capacity(32));
+        for (name, value) in cells {
+            names.push(key(name));
+            values.push(raw_value(&value, empty));
+        }
+        let keys = names.iter_mut().map(|name| name as *mut sys::_str).collect();
+        Columns { _names: names, keys, values }
+    }
+    pub(super) fn count(&self) -> i32 {
+        self.values.len() as i32
+    }
+}
