@@ -385,6 +385,13 @@ fn failing(rpc: Rpc) {
         out.text(c"event", world.packages().get(ended.event).name).text(c"contact", &ended.contact);
         out.int(c"answer", code.into()).int(c"last_notify", ended.at).int(c"ended", ended.at);
     }
+    for row in world.refused_rows(limit) {
+        let Some(out) = rpc.add_struct() else { return };
+        if !row.watcher.is_empty() {
+            out.text(c"watcher", &row.watcher);
+        }
+        out.text(c"presentity", &row.presentity).text(c"event", &row.event).text(c"refused_row", row.table);
+    }
 }
 
 /// `presence.busiest [limit]`.

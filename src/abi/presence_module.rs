@@ -49,27 +49,27 @@ fn update() {
         }
     });
     if let Some(process) = state::process() {
-        write_what_waits(|| World::new(process));
+        write_what_waits(|| World::new(process), false);
     }
 }
 
-/// Writes what memory has and the tables have not.
-fn write_what_waits(world: impl Fn() -> World) {
+/// Writes what memory has and the tables have not. `is_last`: the server ends.
+fn write_what_waits(world: impl Fn() -> World, is_last: bool) {
     each_on_its_own("writing subscriptions", || {
-        if let Err(error) = world().write_back() {
+        if let Err(error) = world().write_back(is_last) {
             crate::limited!(Error, "cannot write subscriptions to the database: {error}");
         }
     });
     each_on_its_own("writing the watchers", || {
-        if let Err(error) = world().write_standings() {
+        if let Err(error) = world().write_standings(is_last) {
             crate::limited!(Error, "cannot write the watchers table: {error}");
         }
     });
-    each_on_its_own("writing publications", || write_publications(&mut world()));
+    each_on_its_own("writing publications", || write_publications(&mut world(), is_last));
 }
 
-fn write_publications(world: &mut World) {
-    if let Err(error) = world.write_publications() {
+fn write_publications(world: &mut World, is_last: bool) {
+    if let Err(error) = world.write_publications(is_last) {
         crate::limited!(Error, "cannot write publications to the database: {error}");
     }
 }
@@ -145,7 +145,7 @@ pub(super) unsafe extern "C" fn kr_presence_on_update(_ticks: c_uint, _param: *m
 pub(super) unsafe extern "C" fn kr_presence_on_publication_update(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_presence_on_publication_update, {
         if let Some(mut world) = state::world().map(World::paced) {
-            write_publications(&mut world);
+            write_publications(&mut world, false);
         }
     })
 }
@@ -256,7 +256,7 @@ pub unsafe extern "C" fn kr_presence_destroy() {
         if let Some(process) = state::process() {
             if process.database.is_configured() {
                 sync::be_the_last_process();
-                write_what_waits(|| World::new(process));
+                write_what_waits(|| World::new(process), true);
                 process.database.disconnect();
             }
         }

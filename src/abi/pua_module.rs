@@ -69,7 +69,7 @@ fn report_sweep(done: Result<(), crate::pua::ports::Refusal>) {
 pub(super) unsafe extern "C" fn kr_pua_on_write(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_pua_on_write, {
         if let Some(world) = pua_state::world() {
-            world.write_back();
+            world.write_back(false);
         }
     })
 }
@@ -113,7 +113,7 @@ pub unsafe extern "C" fn kr_pua_destroy() {
     entry!(kr_pua_destroy, (), {
         if let (Some(world), Some(process)) = (pua_state::world(), pua_state::process()) {
             crate::host::sync::be_the_last_process();
-            world.write_back();
+            world.write_back(true);
             process.database.disconnect();
         }
     })

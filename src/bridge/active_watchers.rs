@@ -1,5 +1,7 @@
 //! Rows of `active_watchers`: a subscription column by column, as stock writes it.
-use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value};
+use super::pages::{Page, Seen};
+use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, time_of};
+use crate::presence::columns;
 use crate::presence::event_package::Packages;
 use crate::presence::subscription::{DialogId, FIELDS, Field, Journal, Numbers, STORED_FIELDS, Status, Subscription};
 use crate::sip::checked::UserPart;
@@ -9,7 +11,7 @@ use crate::sip::uri;
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 12;
 
-const COLUMNS: [&str; 25] = [
+const COLUMNS: [&str; 26] = [
     "presentity_uri",
     "to_user",
     "to_domain",
@@ -35,17 +37,17 @@ const COLUMNS: [&str; 25] = [
     "version",
     "flags",
     "updated",
+    "id",
 ];
 
-/// An empty value is NULL in the columns that stock leaves NULL.
-fn nullable(value: &[u8]) -> Value<'_> {
-    if value.is_empty() { Value::NullText } else { Value::Text(value) }
-}
+/// The columns without the key, which only pages need.
+const ALL_BUT_KEY: usize = COLUMNS.len() - 1;
 
-/// What a row has for a subscription without a route set. Stock's write-back leaves an empty text, everything else NULL.
+/// What a row has for a subscription without a route set. Stock's write-back leaves an empty text, everything else NULL where
+/// the driver knows the difference.
 #[derive(Clone, Copy)]
 pub enum NoRoute {
-    /// NULL.
+    /// NULL, as far as the driver writes one.
     Null,
     /// An empty text.
     Empty,
@@ -54,7 +56,7 @@ pub enum NoRoute {
 impl NoRoute {
     fn value(self, route: &[u8]) -> Value<'_> {
         match self {
-            NoRoute::Null => nullable(route),
+            NoRoute::Null => Value::Optional(route),
             NoRoute::Empty => Value::Text(route),
         }
     }
@@ -69,6 +71,13 @@ fn of_dialog(dialog: DialogId<'_>) -> [Cond<'_>; 3] {
     ]
 }
 
+/// Whether every column holds its value in every database.
+pub fn fits(subscription: &Subscription) -> bool {
+    // A User-Agent is written in a form that fits.
+    let in_row = Field::ALL.iter().take(STORED_FIELDS).filter(|field| **field != Field::UserAgent);
+    in_row.into_iter().all(|field| columns::fits(subscription.get(*field), columns::room_of(*field)))
+}
+
 /// Adds the row of a subscription.
 pub fn insert<B: AsRef<[u8]>>(
     db: &Connection,
@@ -79,6 +88,7 @@ pub fn insert<B: AsRef<[u8]>>(
 ) -> Result<(), DbError> {
     let n = &subscription.numbers;
     let text = |field| Value::Text(subscription.get(field));
+    let user_agent = columns::user_agent(subscription.get(Field::UserAgent));
     db.insert(
         table,
         &[
@@ -93,12 +103,12 @@ pub fn insert<B: AsRef<[u8]>>(
             ("from_user", text(Field::FromUser)),
             ("from_domain", text(Field::FromDomain)),
             ("event", Value::Text(packages.get(n.event).name)),
-            ("event_id", nullable(subscription.get(Field::EventId))),
+            ("event_id", Value::Optional(subscription.get(Field::EventId))),
             ("local_cseq", Value::Int(n.local_cseq.into())),
             ("remote_cseq", Value::Int(n.remote_cseq.into())),
-            ("expires", Value::Int(n.expires_at)),
+            ("expires", Value::Time(n.expires_at)),
             ("status", Value::Int(n.status as i64)),
-            ("reason", nullable(subscription.get(Field::Reason))),
+            ("reason", Value::Optional(subscription.get(Field::Reason))),
             ("record_route", no_route.value(subscription.get(Field::RecordRoute))),
             ("contact", text(Field::Contact)),
             ("local_contact", text(Field::LocalContact)),
@@ -107,7 +117,7 @@ pub fn insert<B: AsRef<[u8]>>(
             ("updated", Value::Int(n.updated.into())),
             ("updated_winfo", Value::Int(n.updated_winfo.into())),
             ("flags", Value::Int(n.flags.into())),
-            ("user_agent", text(Field::UserAgent)),
+            ("user_agent", Value::Text(&user_agent)),
         ],
     )
 }
@@ -126,7 +136,7 @@ pub fn replace<B: AsRef<[u8]>>(
 
 /// Removes rows of subscriptions that ended before a time.
 pub fn delete_ended(db: &Connection, table: &[u8], before: i64) -> Result<(), DbError> {
-    db.delete(table, &[("expires", Op::Lt, Value::Int(before))])
+    db.delete(table, &[("expires", Op::Lt, Value::Time(before))])
 }
 
 /// Writes everything that can change in a subscription.
@@ -138,9 +148,9 @@ pub fn update<B: AsRef<[u8]>>(
 ) -> Result<(), DbError> {
     let n = &subscription.numbers;
     let cells: [Cell<'_>; 12] = [
-        ("expires", Value::Int(n.expires_at)),
+        ("expires", Value::Time(n.expires_at)),
         ("status", Value::Int(n.status as i64)),
-        ("reason", nullable(subscription.get(Field::Reason))),
+        ("reason", Value::Optional(subscription.get(Field::Reason))),
         ("remote_cseq", Value::Int(n.remote_cseq.into())),
         ("local_cseq", Value::Int(n.local_cseq.into())),
         ("contact", Value::Text(subscription.get(Field::Contact))),
@@ -158,13 +168,13 @@ pub fn update<B: AsRef<[u8]>>(
 pub fn update_state(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<(), DbError> {
     let n = &subscription.numbers;
     let cells: [Cell<'_>; 8] = [
-        ("expires", Value::Int(n.expires_at)),
+        ("expires", Value::Time(n.expires_at)),
         ("status", Value::Int(n.status as i64)),
-        ("reason", nullable(subscription.get(Field::Reason))),
+        ("reason", Value::Optional(subscription.get(Field::Reason))),
         ("remote_cseq", Value::Int(n.remote_cseq.into())),
         ("contact", Value::Text(subscription.get(Field::Contact))),
         ("local_contact", Value::Text(subscription.get(Field::LocalContact))),
-        ("record_route", nullable(subscription.get(Field::RecordRoute))),
+        ("record_route", Value::Optional(subscription.get(Field::RecordRoute))),
         ("socket_info", Value::Text(subscription.get(Field::Socket))),
     ];
     db.update(table, &cells, &of_dialog(subscription.dialog()))
@@ -221,8 +231,20 @@ pub fn select(
     packages: &Packages,
     conditions: &[Cond<'_>],
 ) -> Result<Vec<Subscription>, DbError> {
-    let rows = db.select(table, &COLUMNS, conditions, None)?;
+    let rows = db.select(table, &COLUMNS[..ALL_BUT_KEY], conditions, None)?;
     Ok(rows.iter().filter_map(|row| decode(packages, row)).collect())
+}
+
+/// The rows of one page, as subscriptions, and what the page was.
+pub fn select_page(
+    db: &Connection,
+    table: &[u8],
+    packages: &Packages,
+    page: &Page<'_>,
+) -> Result<(Vec<Subscription>, Seen), DbError> {
+    let rows = db.select(table, &COLUMNS, &page.conditions, page.order)?;
+    let seen = Seen::of(&rows, ALL_BUT_KEY);
+    Ok((rows.iter().filter_map(|row| decode(packages, row)).collect(), seen))
 }
 
 /// The subscription of a dialog.
@@ -248,7 +270,7 @@ fn decode(packages: &Packages, row: Row<'_>) -> Option<Subscription> {
     let numbers = Numbers {
         event: packages.named(row.bytes(17))?,
         status: Status::from_number(row.int(18))?,
-        expires_at: row.int(19),
+        expires_at: time_of(row.int(19)),
         local_cseq: row.int(20) as u32,
         remote_cseq: row.int(21) as u32,
         version: row.int(22) as u32,

@@ -81,6 +81,8 @@ counters! {
     DbErrors => (c"presence", c"db_errors", c"statements and transactions that failed"),
     /// Bodies of event packages that were not as expected.
     Mispredicted => (c"presence", c"bodies_unexpected", c"bodies of event packages that were not as expected"),
+    /// Rows that the database refused; others were written all the same.
+    DbRowsRefused => (c"presence", c"db_rows_refused", c"rows that the database refused"),
     /// Messages to other nodes.
     DmqSent => (c"presence", c"dmq_sent", c"messages to other nodes"),
     /// Messages of other nodes.

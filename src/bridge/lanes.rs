@@ -3,18 +3,21 @@ use super::active_watchers as rows;
 use super::counters::{self, Counter};
 use super::lane::{ChangedWatcher, Farewell, SharedOnce};
 use super::members::mark_changed;
+use super::row_groups::{Fate, Writer};
 use super::senders::Pace;
 use super::shared_publication::SharedPublication;
 use super::tables::Shard;
 use super::world::World;
+use crate::host::db::Connection;
 use crate::host::shm::{self, NoMemory, ShmBox};
 use crate::limited;
 use crate::presence::config::SubscriptionMode;
+use crate::presence::error::StoreError;
 use crate::presence::explain::Traffic;
 use crate::presence::notifier;
 use crate::presence::ports::{Event, Occasion, Once, Outgoing, Round};
 use crate::presence::resource::{Resource, UriRule};
-use crate::presence::subscription::{DialogId, Field};
+use crate::presence::subscription::{DialogId, Field, Subscription};
 use crate::presence::winfo::Watcher;
 
 /// How many NOTIFYs are counted up under one lock.
@@ -239,7 +242,12 @@ impl World {
                 mark_changed(&mut numbers.journal);
             }
             let copy = member.subscription.to_private();
-            if self.writes_through() && copy.numbers.local_cseq > member.written_cseq {
+            let is_behind = match self.config.subscriptions {
+                SubscriptionMode::WriteThrough => copy.numbers.local_cseq > member.written_cseq,
+                SubscriptionMode::WriteBack => self.is_far_ahead(member),
+                _ => false,
+            };
+            if is_behind {
                 member.written_cseq = copy.numbers.local_cseq;
                 unwritten.push(portion.len());
             }
@@ -254,17 +262,20 @@ impl World {
         portion
     }
 
-    /// Write-through: the numbers are in the table before the NOTIFYs leave.
+    /// The numbers are in the table before the NOTIFYs leave: all in write-through, in write-back those that are far ahead.
     fn write_counters(&self, portion: &[Outgoing], unwritten: &[usize]) {
         if unwritten.is_empty() {
             return;
         }
         let table = self.config.active_watchers_table;
-        let written = self.database.write_together(|db| {
-            unwritten.iter().try_for_each(|at| rows::update_counters(db, table, &portion[*at].subscription))
-        });
-        if let Err(error) = written {
-            limited!(Error, "cannot write the sequence numbers of {} subscriptions: {error}", unwritten.len());
+        let which: Vec<&Subscription> = unwritten.iter().map(|at| &portion[*at].subscription).collect();
+        let write = |db: &Connection, subscription: &&Subscription| rows::update_counters(db, table, subscription);
+        // Numbers fit their columns.
+        let outcome = Writer { database: self.database, table, fits: &|_| true, write: &write }.write_group(&which);
+        let lost = which.len() - outcome.count(Fate::Written);
+        if lost > 0 {
+            let why = outcome.error.unwrap_or(StoreError::Refused);
+            limited!(Error, "cannot write the sequence numbers of {lost} subscriptions: {why}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A subscription as the tables hold it.
 use super::nodes::NodeId;
+use super::row_groups::Aside;
 use crate::host::shm::ShmBox;
 use crate::presence::explain::Trail;
 use crate::presence::ports::Occasion;
@@ -31,10 +32,12 @@ pub struct Member {
     pub due: Option<Occasion>,
     /// It was another node's when the last changes were told: the NOTIFY of its own stands for them.
     pub catches_up: bool,
-    /// The local CSeq its row holds.
+    /// The local CSeq that its row holds at least.
     pub written_cseq: u32,
     /// What became of its NOTIFYs.
     pub trail: Trail,
+    /// When its row is tried again that could not be written.
+    pub aside: Aside,
     /// Whose it is.
     pub hold: Hold,
 }

@@ -2,8 +2,10 @@
 use super::active_watchers::{self as rows, NoRoute};
 use super::lane::{Documents, Farewell};
 use super::member::{Hold, Member, SharedSubscription};
+use super::row_groups::Aside;
 use super::tables::{DialogClaim, Tables};
 use super::world::World;
+use crate::host::db::Connection;
 use crate::host::shm::{self, NoMemory, Shm, ShmVec};
 use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
@@ -11,7 +13,7 @@ use crate::presence::expiry;
 use crate::presence::explain::Trail;
 use crate::presence::ports::{Occasion, Renewal, Standing, Stored, Told};
 use crate::presence::resource::Resource;
-use crate::presence::subscription::{DialogId, Field, Journal, Status, Subscription};
+use crate::presence::subscription::{DialogId, Field, Journal, Numbers, Status, Subscription};
 
 /// How long the owner of a replica that has run out may take to say so, in seconds.
 const REPLICA_PATIENCE: i64 = 60;
@@ -39,7 +41,11 @@ impl World {
             row.numbers.local_cseq += ahead;
             row.numbers.version += 1;
             let (table, packages) = (self.config.active_watchers_table, self.packages);
-            self.database.write(|db| rows::insert(db, table, packages, &row, NoRoute::Null))?;
+            let insert = |db: &Connection| rows::insert(db, table, packages, &row, NoRoute::Null);
+            match !self.database.limits_texts() || rows::fits(&row) {
+                true => self.database.write(insert)?,
+                false => self.database.write_once(insert)?,
+            }
             shared.numbers.journal = Journal::Clean;
         }
         let written = subscription.numbers.local_cseq + if self.writes_through() { ahead } else { 0 };
@@ -90,6 +96,7 @@ impl World {
             due: None,
             catches_up: false,
             trail: Trail::default(),
+            aside: Aside::default(),
             hold,
         })?;
         // A lane exists for every resource with rows, so a new one has no documents.
@@ -113,7 +120,7 @@ impl World {
     }
 
     /// Removes the row of a subscription, where there is a database behind the memory.
-    fn delete_row(&self, dialog: DialogId<'_>) {
+    pub(super) fn delete_row(&self, dialog: DialogId<'_>) {
         if !matches!(self.config.subscriptions, SubscriptionMode::WriteThrough | SubscriptionMode::WriteBack) {
             return;
         }
@@ -152,7 +159,10 @@ impl World {
             false => Some(current.with(&changes)?),
         };
         let now = crate::host::clock::now();
+        let mut before = current.numbers;
         let changed = self.change_member(dialog, renewed.as_ref(), |member| {
+            before = member.subscription.numbers;
+            member.aside = Aside::default();
             if !member.hold.owner.is_here() {
                 super::replicas::take_over(member);
             }
@@ -168,9 +178,25 @@ impl World {
             }
         })?;
         if changed {
-            self.pass_on(dialog)?;
+            if let Err(error) = self.pass_on(dialog) {
+                self.take_back(current, &before);
+                return Err(error);
+            }
         }
         Ok(changed)
+    }
+
+    /// Undoes a renewal whose row could not be written: what is answered 500 has not happened, and the same SUBSCRIBE may come
+    /// again. The numbers that NOTIFYs have counted up meanwhile stay.
+    fn take_back(&self, before: &Subscription, numbers: &Numbers) {
+        let undone = self.change_member(before.dialog(), Some(before), |member| {
+            let now = &mut member.subscription.numbers;
+            (now.expires_at, now.remote_cseq, now.refreshed_at) =
+                (numbers.expires_at, numbers.remote_cseq, numbers.refreshed_at);
+        });
+        if let Err(error) = undone {
+            crate::limited!(Error, "a renewal that could not be written stays in memory: {error}");
+        }
     }
 
     /// Gives a member other strings, if there are any, and changes it, under its lock; `false` when it is gone.
@@ -219,11 +245,29 @@ impl World {
             (row, journal)
         };
         let (table, packages) = (self.config.active_watchers_table, self.packages);
-        match journal {
+        let fits = !self.database.limits_texts() || rows::fits(&row);
+        let update = |db: &Connection| rows::update(db, table, &row, NoRoute::Null);
+        let written = match journal {
             Journal::Replace => {
                 self.database.write_together(|db| rows::replace(db, table, packages, &row, NoRoute::Null))
             }
-            _ => self.database.write(|db| rows::update(db, table, &row, NoRoute::Null)),
+            _ if fits => self.database.write(update),
+            _ => self.database.write_once(update),
+        };
+        if written.is_err() {
+            self.mark_unwritten(dialog, journal);
+        }
+        written
+    }
+
+    /// The row is still older than the memory: the timer writes it.
+    fn mark_unwritten(&self, dialog: DialogId<'_>, journal: Journal) {
+        let tables = &self.shared.tables;
+        let Some(mut shard) = tables.shard_of_dialog(tables.dialog_hash(dialog)) else { return };
+        if let Some(member) = shard.find(dialog) {
+            let numbers = &mut member.subscription.numbers;
+            numbers.journal = if journal == Journal::Replace { journal } else { Journal::Update };
+            member.written_cseq = 0;
         }
     }
 
@@ -366,6 +410,7 @@ impl World {
         let with = current.with(&[(Field::Reason, &standing.reason)])?;
         let changed = self.change_member(dialog, Some(&with), |member| {
             member.subscription.numbers.status = standing.status;
+            member.aside = Aside::default();
             mark_changed(&mut member.subscription.numbers.journal);
         })?;
         if changed {

@@ -1,5 +1,5 @@
 //! What an operator wants to see first: who has the most watchers, and whose NOTIFYs fail.
-use super::lane::Lane;
+use super::lane::{Documents, Lane};
 use super::member::Member;
 use super::world::World;
 use crate::presence::config::SubscriptionMode;
@@ -7,6 +7,7 @@ use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::explain::Trail;
 use crate::presence::subscription::{Field, Subscription};
+use crate::sip::uri;
 use std::collections::HashMap;
 
 /// A presentity and how much hangs on it.
@@ -31,7 +32,61 @@ pub struct Failing {
     pub trail: Trail,
 }
 
+/// A row that the database refuses.
+#[derive(Debug, Clone)]
+pub struct RefusedRow {
+    /// The table it belongs to.
+    pub table: &'static [u8],
+    /// The presentity.
+    pub presentity: Vec<u8>,
+    /// The event package.
+    pub event: Vec<u8>,
+    /// Whose subscription it is; empty for a document.
+    pub watcher: Vec<u8>,
+}
+
 impl World {
+    /// Rows that the database has refused and that were not written since, at most `limit`.
+    pub fn refused_rows(&self, limit: usize) -> Vec<RefusedRow> {
+        let mut found = Vec::new();
+        let tables = &self.shared.tables;
+        for index in 0..tables.shard_count() {
+            let shard = tables.nth_shard(index);
+            let refused = shard.members().filter(|member| member.aside.is_refused());
+            found.extend(refused.take(limit - found.len()).map(|member| self.refused_subscription(member)));
+            for lane in shard.lanes() {
+                let Documents::Known(list) = &lane.documents else { continue };
+                let refused = list.iter().filter(|document| document.aside.is_refused()).take(limit - found.len());
+                found.extend(refused.map(|_| RefusedRow {
+                    table: self.config.presentity_table,
+                    presentity: lane.uri.to_vec(),
+                    event: self.packages.get(lane.event).name.to_vec(),
+                    watcher: Vec::new(),
+                }));
+            }
+            if found.len() >= limit {
+                return found;
+            }
+        }
+        let standings = self.shared.standings.refused(limit - found.len());
+        found.extend(standings.into_iter().map(|[presentity, user, host, event]| RefusedRow {
+            table: self.config.watchers_table,
+            presentity,
+            event,
+            watcher: uri::join(&user, &host),
+        }));
+        found
+    }
+
+    fn refused_subscription(&self, member: &Member) -> RefusedRow {
+        RefusedRow {
+            table: self.config.active_watchers_table,
+            presentity: member.subscription.get(Field::PresUri).to_vec(),
+            event: self.packages.get(member.subscription.numbers.event).name.to_vec(),
+            watcher: member.subscription.watcher_uri(),
+        }
+    }
+
     /// The presentities with the most watchers, at most `limit`, the busiest first.
     pub fn busiest(&self, limit: usize) -> Result<Vec<Busy>, StoreError> {
         let mut found = match self.config.subscriptions {

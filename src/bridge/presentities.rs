@@ -1,6 +1,7 @@
 //! Publications in their stores: shared memory, the `presentity` table, or both.
 use super::lane::{Documents, Kept, Lane};
-use super::presentity_rows::{RowChange, read_rows, write_row};
+use super::pages::Seen;
+use super::presentity_rows::{EndedRow, RowChange, read_rows, write_row};
 use super::shared_publication::SharedPublication;
 use super::unwritten::Unwritten;
 use super::world::World;
@@ -13,6 +14,9 @@ use crate::presence::order::Order;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication, Stored};
 use crate::presence::resource::Resource;
 use crate::sip::uri;
+
+/// Columns of `presentity` that name a row's resource, and its key.
+const RESOURCE_AND_KEY: [&str; 4] = ["username", "domain", "event", "id"];
 
 impl From<NoMemory> for StoreError {
     fn from(_: NoMemory) -> Self {
@@ -467,43 +471,54 @@ impl World {
         if self.config.publications == PublicationMode::Memory {
             return Ok(self.take_ended_in_memory(now, limit));
         }
-        self.write_publications()?;
-        let mut ended = Vec::new();
-        // A row that cannot be removed now must not keep those behind it from being reached.
-        for (resource, etag) in self.ended_rows(now, usize::MAX)? {
-            if ended.len() >= limit {
-                break;
+        self.write_what_can_be_written();
+        let (mut ended, mut after) = (Vec::new(), None);
+        loop {
+            let (rows, next) = match self.ended_rows(now, limit, after) {
+                Err(error) if !ended.is_empty() => {
+                    limited!(Error, "cannot read which publications ran out: {error}");
+                    return Ok(ended);
+                }
+                portion => portion?,
+            };
+            for row in &rows {
+                match self.take_ended_row(row, now) {
+                    Ok(resource) => ended.extend(resource),
+                    // What has ended is told, whatever becomes of the others.
+                    Err(StoreError::Database) if ended.is_empty() => return Err(StoreError::Database),
+                    Err(error) => {
+                        limited!(Error, "a publication has run out and cannot be removed now: {error}");
+                        if error == StoreError::Database {
+                            return Ok(ended);
+                        }
+                    }
+                }
             }
-            match self.take_ended_row(&resource, etag, now) {
-                Ok(true) => ended.push(resource),
-                Ok(false) => {}
-                Err(error) => limited!(
-                    Error,
-                    "a publication of {} has run out and cannot be removed now: {error}",
-                    crate::host::log::show(&resource.uri)
-                ),
+            after = next;
+            if after.is_none() || ended.len() >= limit {
+                return Ok(ended);
             }
         }
-        Ok(ended)
     }
 
-    /// Removes one publication whose row says that it is over; `false` when it is not over, or gone.
-    fn take_ended_row(&mut self, resource: &Resource, etag: Vec<u8>, now: i64) -> Result<bool, StoreError> {
+    /// Removes a publication whose row says that it ran out; its resource comes back where that is so.
+    fn take_ended_row(&mut self, row: &EndedRow, now: i64) -> Result<Option<Resource>, StoreError> {
+        let Some(resource) = &row.resource else { return self.delete_foreign_row(row).map(|()| None) };
         let _order = self.order_of(resource);
         // It may have been refreshed since it was read.
         let documents = self.stored_documents(resource)?;
-        if !documents.iter().any(|p| p.etag == etag && p.expires_at > 0 && p.expires_at < now) {
-            return Ok(false);
+        if !documents.iter().any(|p| p.etag == row.etag && p.expires_at > 0 && p.expires_at < now) {
+            return Ok(None);
         }
         if self.config.publications == PublicationMode::Cached {
             self.load_documents(resource)?;
-            self.change_in_memory(resource, &Change::Remove(etag.clone()))?;
+            self.change_in_memory(resource, &Change::Remove(row.etag.clone()))?;
         }
-        self.write_rows(resource, &[RowChange::Delete(etag)])?;
+        self.write_rows(resource, &[RowChange::Delete(row.etag.clone())])?;
         if let Some(lane) = self.shared.tables.shard(resource.hash).lane(self.shared.tables.rule(), resource) {
             lane.documents_changed();
         }
-        Ok(true)
+        Ok(Some(resource.clone()))
     }
 
     /// The documents as they are stored, whether they are over or not. The caller holds the order of the resource.
@@ -565,15 +580,15 @@ impl World {
                 resources.extend(shard.lanes().filter(with_documents).map(Lane::resource));
             }
         } else {
-            self.write_publications()?;
+            self.write_what_can_be_written();
             let (rule, config, packages) = (self.shared.tables.rule(), self.config, self.packages);
             super::pages::each_page(self.database, config.presentity_table, config.fetch_rows, |db, page| {
-                let rows = db.select(config.presentity_table, &["username", "domain", "event"], page, None)?;
+                let rows = db.select(config.presentity_table, &RESOURCE_AND_KEY, &page.conditions, page.order)?;
                 resources.extend(rows.iter().filter_map(|row| {
                     let event = packages.named(row.bytes(2))?;
                     Some(rule.resource(&uri::join(row.bytes(0), row.bytes(1)), event))
                 }));
-                Ok(rows.len())
+                Ok(Seen::of(&rows, 3))
             })?;
             resources.sort_by(|a, b| (&a.uri, a.event.0).cmp(&(&b.uri, b.event.0)));
             resources.dedup();
@@ -594,14 +609,14 @@ impl World {
         let (rule, config, packages) = (self.shared.tables.rule(), self.config, self.packages);
         let tables = &self.shared.tables;
         super::pages::each_page(self.database, config.presentity_table, config.fetch_rows, |db, page| {
-            let rows = db.select(config.presentity_table, &["username", "domain", "event"], page, None)?;
+            let rows = db.select(config.presentity_table, &RESOURCE_AND_KEY, &page.conditions, page.order)?;
             for row in rows.iter() {
                 let Some(event) = packages.named(row.bytes(2)) else { continue };
                 let resource = rule.resource(&uri::join(row.bytes(0), row.bytes(1)), event);
                 let mut shard = tables.shard(resource.hash);
-                shard.lane_or_new(rule, &resource, Documents::Unknown).map_err(|_| DbError)?;
+                shard.lane_or_new(rule, &resource, Documents::Unknown).map_err(|_| DbError::Away)?;
             }
-            Ok(rows.len())
+            Ok(Seen::of(&rows, 3))
         })
     }
 }

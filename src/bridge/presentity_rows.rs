@@ -1,7 +1,9 @@
 //! Rows of `presentity`: a publication column by column, as stock writes it.
 use super::database::Database;
+use super::pages::{self, Page, Seen};
 use super::world::World;
-use crate::host::db::{Cell, Cond, Connection, DbError, Op, Value};
+use crate::host::db::{Cell, Cond, Connection, DbError, Op, Value, time_of};
+use crate::presence::columns;
 use crate::presence::config::Config;
 use crate::presence::error::StoreError;
 use crate::presence::publication::{Dialogs, Publication};
@@ -32,6 +34,17 @@ fn of_resource<'a>(user: &'a [u8], domain: &'a [u8], event: &'a [u8]) -> [Cond<'
     ]
 }
 
+/// Whether every column of a publication's row holds its value in every database.
+pub(super) fn fits(resource: &Resource, p: &Publication) -> bool {
+    let (user, domain) = uri::split(&resource.uri);
+    columns::fits(user, columns::SHORT)
+        && columns::fits(domain, columns::SHORT)
+        && columns::fits(&p.etag, columns::TAG)
+        && columns::fits(&p.sender, columns::LONG)
+        && columns::fits(&p.ruid, columns::SHORT)
+        && p.body.len() <= columns::BODY
+}
+
 /// Adds the row of a publication.
 pub(super) fn insert_row(
     db: &Connection,
@@ -50,9 +63,9 @@ pub(super) fn insert_row(
             ("etag", Value::Text(&p.etag)),
             ("sender", Value::Text(&p.sender)),
             ("body", Value::Blob(&p.body)),
-            ("received_time", Value::Int(p.received_at)),
+            ("received_time", Value::Time(p.received_at)),
             ("priority", Value::Int(p.priority.into())),
-            ("expires", Value::Int(p.expires_at)),
+            ("expires", Value::Time(p.expires_at)),
             ("ruid", Value::Text(&p.ruid)),
         ],
     )
@@ -62,8 +75,8 @@ pub(super) fn insert_row(
 fn changed_cells(after: &Publication, with_body: bool) -> Vec<Cell<'_>> {
     let mut cells: Vec<Cell<'_>> = vec![
         ("etag", Value::Text(&after.etag)),
-        ("expires", Value::Int(after.expires_at)),
-        ("received_time", Value::Int(after.received_at)),
+        ("expires", Value::Time(after.expires_at)),
+        ("received_time", Value::Time(after.received_at)),
         ("priority", Value::Int(after.priority.into())),
     ];
     if !after.sender.is_empty() {
@@ -135,8 +148,8 @@ pub(super) fn read_rows(
                     dialogs: if is_dialog { Dialogs::of(&body) } else { Dialogs::default() },
                     body,
                     etag: row.bytes(1).to_vec(),
-                    expires_at: row.int(2),
-                    received_at: row.int(3),
+                    expires_at: time_of(row.int(2)),
+                    received_at: time_of(row.int(3)),
                     sender: row.bytes(4).to_vec(),
                     priority: row.int(5) as i32,
                     ruid: row.bytes(6).to_vec(),
@@ -146,29 +159,45 @@ pub(super) fn read_rows(
     })
 }
 
+/// A row whose time is over.
+pub(super) struct EndedRow {
+    /// Its resource; `None` for a package that is not loaded.
+    pub resource: Option<Resource>,
+    /// The event package as the row has it.
+    pub event: Vec<u8>,
+    /// Its entity tag.
+    pub etag: Vec<u8>,
+}
+
 impl World {
-    /// Resource and entity tag of rows whose time is over; rows of packages that are not loaded are removed.
-    pub(super) fn ended_rows(&mut self, now: i64, limit: usize) -> Result<Vec<(Resource, Vec<u8>)>, StoreError> {
-        let (rule, config, packages) = (self.shared.tables.rule(), self.config, self.packages);
-        let over = [("expires", Op::Lt, Value::Int(now)), ("expires", Op::Gt, Value::Int(0))];
-        let (found, unknown) = self.database.read(|db| {
-            let columns = ["username", "domain", "event", "etag"];
-            let rows = db.select(config.presentity_table, &columns, &over, None)?;
-            let (mut found, mut unknown) = (Vec::new(), Vec::new());
-            for row in rows.iter().take(limit) {
-                let name = uri::join(row.bytes(0), row.bytes(1));
-                match packages.named(row.bytes(2)) {
-                    Some(event) => found.push((rule.resource(&name, event), row.bytes(3).to_vec())),
-                    None => unknown.push((row.bytes(2).to_vec(), row.bytes(3).to_vec())),
-                }
-            }
-            Ok((found, unknown))
-        })?;
-        for (event, etag) in unknown {
-            let table = self.config.presentity_table;
-            let row = [("event", Op::Eq, Value::Text(&event)), ("etag", Op::Eq, Value::Text(&etag))];
-            self.database.write(|db| db.delete(table, &row))?;
-        }
-        Ok(found)
+    /// Rows whose time is over, beginning after the key `after`: one portion, and the key it ends at.
+    pub(super) fn ended_rows(
+        &self,
+        now: i64,
+        limit: usize,
+        after: Option<i64>,
+    ) -> Result<(Vec<EndedRow>, Option<i64>), StoreError> {
+        let (rule, table, packages) = (self.shared.tables.rule(), self.config.presentity_table, self.packages);
+        let over = [("expires", Op::Lt, Value::Time(now)), ("expires", Op::Gt, Value::Int(0))];
+        let read = |db: &Connection, page: &Page<'_>| {
+            let columns = ["username", "domain", "event", "etag", "id"];
+            let rows = db.select(table, &columns, &page.conditions, page.order)?;
+            let found = rows.iter().map(|row| EndedRow {
+                resource: packages
+                    .named(row.bytes(2))
+                    .map(|event| rule.resource(&uri::join(row.bytes(0), row.bytes(1)), event)),
+                event: row.bytes(2).to_vec(),
+                etag: row.bytes(3).to_vec(),
+            });
+            Ok((found.collect(), Seen::of(&rows, 4)))
+        };
+        pages::portion_of(self.database, limit, &over, after, read)
+    }
+
+    /// Removes the row of a package that is not loaded.
+    pub(super) fn delete_foreign_row(&self, row: &EndedRow) -> Result<(), StoreError> {
+        let table = self.config.presentity_table;
+        let which = [("event", Op::Eq, Value::Text(&row.event)), ("etag", Op::Eq, Value::Text(&row.etag))];
+        self.database.write(|db| db.delete(table, &which))
     }
 }

@@ -44,15 +44,15 @@ impl<T> RareList<T> {
         std::mem::take(self)
     }
 
-    /// Takes the first `count`.
-    pub fn take_first(&mut self, count: usize) -> Vec<T> {
-        let Some(list) = &mut self.0 else { return Vec::new() };
-        let count = count.min(list.len());
-        let taken = list.drain(..count).collect();
+    /// Takes the first that is `wanted`.
+    pub fn take_where(&mut self, wanted: impl Fn(&T) -> bool) -> Option<T> {
+        let list = self.0.as_mut()?;
+        let at = list.iter().position(wanted)?;
+        let taken = list.remove(at);
         if list.is_empty() {
             self.0 = None;
         }
-        taken
+        Some(taken)
     }
 }
 
@@ -67,9 +67,10 @@ mod tests {
         let mut list = RareList::default();
         assert_eq!(size_of::<RareList<[u64; 20]>>(), size_of::<usize>());
         (0..7).for_each(|n| list.push(n).unwrap());
-        assert_eq!(list.take_first(3), [0, 1, 2]);
-        assert_eq!(&list[..], [3, 4, 5, 6]);
-        assert_eq!(list.take_first(9).len(), 4);
+        assert_eq!(list.take_where(|n| *n > 2), Some(3));
+        assert_eq!(&list[..], [0, 1, 2, 4, 5, 6]);
+        assert_eq!(list.take_where(|n| *n > 6), None);
+        (0..6).for_each(|_| assert!(list.take_where(|_| true).is_some()));
         assert!(list.is_empty());
         assert_eq!(fake::live_blocks(), before);
         list.push(1).unwrap();

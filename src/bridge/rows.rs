@@ -1,8 +1,10 @@
 //! Subscriptions in the database only (mode 3): every step is a statement; CSeq and version go up by compare-and-swap, so
 //! that servers which share the table never use a number twice.
 use super::active_watchers::{self as table_rows, NoRoute};
+use super::pages::Page;
+use super::row_groups::{Fate, GROUP, Writer};
 use super::world::World;
-use crate::host::db::{Op, Value};
+use crate::host::db::{Connection, Op, Value};
 use crate::limited;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
@@ -33,7 +35,12 @@ impl World {
         // As stock does, the first NOTIFY has CSeq 1, and its version is in the row from the start.
         let mut row = subscription.to_private();
         row.numbers.version += 1;
-        if let Err(error) = self.database.write(|db| table_rows::insert(db, table, packages, &row, NoRoute::Null)) {
+        let insert = |db: &Connection| table_rows::insert(db, table, packages, &row, NoRoute::Null);
+        let inserted = match !self.database.limits_texts() || table_rows::fits(&row) {
+            true => self.database.write(insert),
+            false => self.database.write_once(insert),
+        };
+        if let Err(error) = inserted {
             // Another copy of the same SUBSCRIBE may have been faster.
             return match self.find_row(subscription.dialog()) {
                 Ok(Some(_)) => Ok(Stored::Known),
@@ -83,16 +90,15 @@ impl World {
     pub(super) fn each_row(&self, take: &mut impl FnMut(Subscription) -> bool) -> Result<(), StoreError> {
         let (table, packages) = (self.table(), self.packages);
         let mut more = true;
-        super::pages::each_page(self.database, table, self.config.fetch_rows, |db, page| {
+        super::pages::each_page_of(self.database, table, self.config.fetch_rows, &[], |db, page| {
             if !more {
-                return Ok(0);
+                return Ok(None);
             }
-            let found = table_rows::select(db, table, packages, page)?;
-            let count = found.len();
+            let (found, seen) = table_rows::select_page(db, table, packages, page)?;
             for subscription in found {
                 more = more && take(subscription);
             }
-            Ok(count)
+            Ok(Some(seen))
         })
         .map(|_| ())
     }
@@ -164,26 +170,46 @@ impl World {
                 None => return Ok(None),
             }
         }
-        Err(StoreError::Database)
+        Err(StoreError::Busy)
     }
 
     pub(super) fn end_expired_rows(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
         let (table, packages) = (self.table(), self.packages);
-        let over = [("expires", Op::Lt, Value::Int(now - self.config.expires_offset))];
-        let mut due = self.database.read(|db| table_rows::select(db, table, packages, &over))?;
-        due.truncate(limit);
-        let (mut ended, mut silent) = (Vec::new(), 0);
-        for subscription in due {
-            let is_long_over = expiry::is_long_over(self.config, subscription.numbers.expires_at, now);
-            let done = match is_long_over {
-                true => self.drop_row(subscription.dialog()).map(|gone| gone.is_some()),
-                false => self.end_row(subscription.dialog(), Occasion::Ended, b"timeout"),
+        let latest = now - self.config.expires_offset;
+        let over = [("expires", Op::Lt, Value::Time(latest))];
+        let (mut ended, mut silent, mut after) = (Vec::new(), 0, None);
+        'portions: loop {
+            let read = |db: &Connection, page: &Page<'_>| table_rows::select_page(db, table, packages, page);
+            let (due, next) = match super::pages::portion_of(self.database, limit, &over, after, read) {
+                Err(error) if !ended.is_empty() => {
+                    limited!(Error, "cannot read which subscriptions ran out: {error}");
+                    break;
+                }
+                portion => portion?,
             };
-            silent += usize::from(is_long_over && done.as_ref().is_ok_and(|done| *done));
-            match done {
-                Ok(true) => ended.push(subscription),
-                Ok(false) => {}
-                Err(error) => super::members::log_not_ended(&subscription, error),
+            for subscription in due.into_iter().filter(|subscription| subscription.numbers.expires_at < latest) {
+                let is_long_over = expiry::is_long_over(self.config, subscription.numbers.expires_at, now);
+                let done = match is_long_over {
+                    true => self.drop_row(subscription.dialog()).map(|gone| gone.is_some()),
+                    false => self.end_row(subscription.dialog(), Occasion::Ended, b"timeout"),
+                };
+                silent += usize::from(is_long_over && done.as_ref().is_ok_and(|done| *done));
+                match done {
+                    Ok(true) => ended.push(subscription),
+                    Ok(false) => {}
+                    // What has ended is told, whatever becomes of the others.
+                    Err(StoreError::Database) if ended.is_empty() => return Err(StoreError::Database),
+                    Err(error) => {
+                        super::members::log_not_ended(&subscription, error);
+                        if error == StoreError::Database {
+                            break 'portions;
+                        }
+                    }
+                }
+            }
+            after = next;
+            if after.is_none() || ended.len() >= limit {
+                break;
             }
         }
         super::members::note_long_over(silent);
@@ -243,21 +269,26 @@ impl World {
         let now = crate::host::clock::now();
         let marked = self.take_watching(resource).and_then(|mut subscriptions| {
             subscriptions.retain(|subscription| subscription.hears_changes(now));
-            if subscriptions.is_empty() {
-                return Ok(());
+            // All processes mark rows in one order: two that mark the same ones do not wait for each other.
+            subscriptions.sort_by_cached_key(|subscription| self.shared.tables.dialog_hash(subscription.dialog()));
+            let write = |db: &Connection, subscription: &Subscription| {
+                let turn = self.shared.tables.dialog_hash(subscription.dialog()) % turns.max(1) as u64;
+                table_rows::mark(db, table, subscription.dialog(), turn as i64)
+            };
+            // The keys were read from the table.
+            let writer = Writer { database: self.database, table, fits: &|_| true, write: &write };
+            let mut lost = 0;
+            for group in subscriptions.chunks(GROUP) {
+                let outcome = writer.write_group(group);
+                lost += group.len() - outcome.count(Fate::Written);
+                outcome.error.map_or(Ok(()), Err)?;
             }
-            self.database.write_together(|db| {
-                for subscription in &subscriptions {
-                    let turn = self.shared.tables.dialog_hash(subscription.dialog()) % turns.max(1) as u64;
-                    table_rows::mark(db, table, subscription.dialog(), turn as i64)?;
-                }
-                Ok(())
-            })
+            if lost == 0 { Ok(()) } else { Err(StoreError::Refused) }
         });
         if let Err(error) = marked {
             limited!(
                 Error,
-                "cannot mark the watchers of {} for NOTIFY: {error}",
+                "cannot mark all watchers of {} for NOTIFY: {error}",
                 crate::host::log::show(&resource.uri)
             );
         }

@@ -1,4 +1,5 @@
 //! Publications in shared memory.
+use super::row_groups::Aside;
 use super::unwritten::Unwritten;
 use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
 use crate::presence::dialog_info::Mark;
@@ -22,6 +23,8 @@ pub struct SharedPublication {
     pub dialogs: DialogSum,
     /// What its row lacks.
     pub unwritten: Unwritten,
+    /// When its row is tried again that could not be written.
+    pub aside: Aside,
 }
 
 impl SharedPublication {
@@ -52,6 +55,7 @@ impl SharedPublication {
             marks,
             dialogs: dialogs.sum,
             unwritten: Unwritten::Nothing,
+            aside: Aside::default(),
         })
     }
 

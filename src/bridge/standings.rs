@@ -1,4 +1,5 @@
 //! Standings of watchers, kept in shared memory, so that the `watchers` table is not asked at each SUBSCRIBE.
+use super::row_groups::Aside;
 use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
 use crate::host::sync::Lock;
 use crate::presence::ports::Standing;
@@ -17,6 +18,8 @@ struct Kept {
     read_at: i64,
     /// Whether the table says the same.
     written: bool,
+    /// When its row is tried again that could not be written.
+    aside: Aside,
 }
 
 /// One part of what is known, and how many bytes it takes.
@@ -114,7 +117,8 @@ impl Standings {
         let mut shard = self.shard(hash).lock();
         let old = shard.take(hash, |kept| kept.is(hash, key));
         if let Some(bytes) = bytes.filter(|_| add || old.is_some()) {
-            let fresh = Kept { hash, bytes, ends, status: standing.status, read_at: now, written };
+            let aside = Aside::default();
+            let fresh = Kept { hash, bytes, ends, status: standing.status, read_at: now, written, aside };
             let has_room = shard.make_room(fresh.size(), self.limit, &mut garbage);
             if has_room && shard.table.try_reserve(1, |kept| kept.hash).is_ok() {
                 shard.bytes += fresh.size();
@@ -133,9 +137,37 @@ impl Standings {
     }
 
     /// Standings that the table does not have yet, with their keys: at most `limit` of one part, see [`Standings::parts`].
-    pub fn unwritten(&self, part: usize, limit: usize) -> Vec<([Vec<u8>; 4], Standing)> {
+    /// Those that rest are left out, see [`Aside::rests`].
+    pub fn unwritten(&self, part: usize, limit: usize, now: i64, is_last: bool) -> Vec<([Vec<u8>; 4], Standing)> {
         let shard = self.shards[part].lock();
-        shard.table.iter().filter(|kept| !kept.written).take(limit).map(|kept| (kept.key(), kept.standing())).collect()
+        let waits = |kept: &&Kept| !kept.written && !kept.aside.rests(now, is_last);
+        shard.table.iter().filter(waits).take(limit).map(|kept| (kept.key(), kept.standing())).collect()
+    }
+
+    /// The table does not take this standing now; `true` when that was not known of it.
+    pub fn set_aside(&self, key: &Key<'_>, aside: Aside) -> bool {
+        let hash = self.rule.exact_hash(key);
+        let mut shard = self.shard(hash).lock();
+        let Some(kept) = shard.table.find_mut(hash, |kept| kept.is(hash, key)) else { return false };
+        let was_refused = kept.aside.is_refused();
+        if aside.is_refused() || !was_refused {
+            kept.aside = aside;
+        }
+        !was_refused
+    }
+
+    /// Keys of standings whose rows the database has refused, at most `limit`.
+    pub fn refused(&self, limit: usize) -> Vec<[Vec<u8>; 4]> {
+        let mut found = Vec::new();
+        for shard in self.shards.iter() {
+            let shard = shard.lock();
+            let refused = shard.table.iter().filter(|kept| !kept.written && kept.aside.is_refused());
+            found.extend(refused.take(limit - found.len()).map(Kept::key));
+            if found.len() >= limit {
+                break;
+            }
+        }
+        found
     }
 
     /// The table has this standing now; another one that was decided meanwhile still has to be written.
@@ -145,7 +177,7 @@ impl Standings {
         if let Some(kept) =
             shard.table.find_mut(hash, |kept| kept.is(hash, key)).filter(|kept| kept.standing() == *standing)
         {
-            (kept.written, kept.read_at) = (true, now);
+            (kept.written, kept.read_at, kept.aside) = (true, now, Aside::default());
         }
     }
 
@@ -229,7 +261,8 @@ mod tests {
         standings.put(&ALICE, &standing(Status::Pending, b"r"), 10, false, true);
         standings.forget_old(100);
         assert_eq!(standings.get(&ALICE, 100), Some(standing(Status::Pending, b"r")));
-        let unwritten = |limit| (0..standings.parts()).flat_map(move |part| standings.unwritten(part, limit));
+        let unwritten =
+            |limit| (0..standings.parts()).flat_map(move |part| standings.unwritten(part, limit, 100, false));
         let (key, kept) = unwritten(1).next().unwrap();
         assert_eq!((key.each_ref().map(Vec::as_slice), kept), (ALICE, standing(Status::Pending, b"r")));
         standings.mark_written(&ALICE, &standing(Status::Active, b""), 20);

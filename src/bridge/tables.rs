@@ -327,6 +327,7 @@ mod tests {
             catches_up: false,
             written_cseq: 0,
             trail: Trail::default(),
+            aside: Default::default(),
             hold: Hold::default(),
         })
     }

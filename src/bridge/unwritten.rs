@@ -1,16 +1,16 @@
 //! Publications that are written some time after they are answered (`publ_update_period`): each period writes the newest state
 //! of what has changed since the last one.
-use super::counters::{self, Counter};
 use super::lane::{Documents, Lane};
-use super::presentity_rows::{delete_record, insert_row, update_record};
+use super::presentity_rows::{self, delete_record, insert_row, update_record};
+use super::row_groups::{Aside, Fate, GROUP, RefusalLog, Writer};
+use super::shared_publication::SharedPublication;
 use super::world::World;
+use crate::host::db::{Connection, DbError};
+use crate::host::{clock, log};
 use crate::log;
 use crate::presence::error::StoreError;
-use crate::presence::publication::Publication;
+use crate::presence::publication::{Publication, Stored};
 use crate::presence::resource::Resource;
-
-/// How many documents are written in one transaction.
-const GROUP: usize = 200;
 
 /// What the table lacks of a document in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -31,38 +31,36 @@ impl Unwritten {
     }
 }
 
-/// What is written together.
-#[derive(Default)]
-struct Group {
-    /// Documents with what the table lacks of them.
-    documents: Vec<(Resource, Publication, Unwritten)>,
-    /// Record ids of rows whose documents are gone.
-    gone: Vec<(Resource, Vec<Vec<u8>>)>,
-    rows: usize,
+/// A row of a group.
+enum Item {
+    /// A document with what the table lacks of it.
+    Document(Resource, Publication, Unwritten),
+    /// The record id of a row whose document is gone.
+    Gone(Resource, Vec<u8>),
 }
 
-impl Group {
-    /// Takes what a lane has to write, as far as there is room. What is gone stays with the lane until it is written.
-    fn take(&mut self, lane: &mut Lane) {
-        let gone: Vec<_> = lane.gone.iter().take(GROUP - self.rows).map(|gone| gone.to_private().ruid).collect();
-        self.rows += gone.len();
-        if !gone.is_empty() {
-            self.gone.push((lane.resource(), gone));
-        }
-        let Documents::Known(list) = &lane.documents else { return };
-        if list.iter().all(|document| document.unwritten == Unwritten::Nothing) {
-            return;
-        }
+/// Takes what a lane has to write, as far as there is room. What is gone stays with the lane until it is written.
+fn take(group: &mut Vec<Item>, lane: &mut Lane, now: i64, is_last: bool) {
+    let room = GROUP - group.len();
+    if !lane.gone.is_empty() && room > 0 {
         let resource = lane.resource();
-        let Documents::Known(list) = &mut lane.documents else { return };
-        for document in list.iter_mut().filter(|document| document.unwritten != Unwritten::Nothing) {
-            if self.rows == GROUP {
-                break;
-            }
-            self.rows += 1;
-            self.documents.push((resource.clone(), document.to_private(), document.unwritten));
-            document.unwritten = Unwritten::Nothing;
+        group.extend(lane.gone.iter().take(room).map(|gone| Item::Gone(resource.clone(), gone.to_private().ruid)));
+    }
+    let Documents::Known(list) = &lane.documents else { return };
+    if list.iter().all(|document| document.unwritten == Unwritten::Nothing) {
+        return;
+    }
+    let resource = lane.resource();
+    let Documents::Known(list) = &mut lane.documents else { return };
+    let waits = |document: &&mut SharedPublication| {
+        document.unwritten != Unwritten::Nothing && !document.aside.rests(now, is_last)
+    };
+    for document in list.iter_mut().filter(waits) {
+        if group.len() == GROUP {
+            break;
         }
+        group.push(Item::Document(resource.clone(), document.to_private(), document.unwritten));
+        document.unwritten = Unwritten::Nothing;
     }
 }
 
@@ -72,92 +70,150 @@ impl World {
         self.config.publ_update_period > 0
     }
 
-    /// Writes what the table lacks of all publications; returns how many rows changed.
-    pub fn write_publications(&mut self) -> Result<usize, StoreError> {
+    /// Writes what the table lacks of all publications; returns how many rows changed. `is_last`: the server ends, and what was
+    /// refused is tried once more.
+    pub fn write_publications(&mut self, is_last: bool) -> Result<usize, StoreError> {
         if !self.writes_publications_later() {
             return Ok(0);
         }
         // One process at a time: what was copied first has to be written first.
         let _order = self.shared.publication_writer.lock();
-        let mut total = 0;
+        let (now, mut refusals, mut total) = (clock::now(), RefusalLog::default(), 0);
         for index in self.shared.tables.whole_shards_first() {
             loop {
-                let mut group = Group::default();
-                self.shared.tables.nth_shard(index).lanes_mut().for_each(|lane| group.take(lane));
-                if group.rows == 0 {
+                let mut group = Vec::new();
+                let mut shard = self.shared.tables.nth_shard(index);
+                shard.lanes_mut().for_each(|lane| take(&mut group, lane, now, is_last));
+                drop(shard);
+                if group.is_empty() {
                     break;
                 }
-                total += group.rows;
-                self.write_publication_group(group)?;
+                total += self.write_publication_group(&group, now, &mut refusals)?;
             }
         }
         Ok(total)
     }
 
-    /// Writes what the table lacks of one resource's publications.
+    /// Before the table is read: what cannot be written is still known to memory.
+    pub(super) fn write_what_can_be_written(&mut self) {
+        if let Err(error) = self.write_publications(false) {
+            log!(Error, "cannot write publications to the database: {error}");
+        }
+    }
+
+    /// Writes what the table lacks of one resource's publications; an error when something stays unwritten.
     pub(super) fn write_publications_of(&mut self, resource: &Resource) -> Result<(), StoreError> {
         if !self.writes_publications_later() {
             return Ok(());
         }
         let _order = self.shared.publication_writer.lock();
+        let (now, mut refusals) = (clock::now(), RefusalLog::default());
         loop {
-            let mut group = Group::default();
+            let mut group = Vec::new();
             if let Some(lane) = self.shared.tables.shard(resource.hash).lane(self.shared.tables.rule(), resource) {
-                group.take(lane);
+                take(&mut group, lane, now, false);
             }
-            if group.rows == 0 {
-                return Ok(());
+            if group.is_empty() {
+                break;
             }
-            self.write_publication_group(group)?;
+            self.write_publication_group(&group, now, &mut refusals)?;
+        }
+        match self.has_unwritten(resource) {
+            true => Err(StoreError::Refused),
+            false => Ok(()),
         }
     }
 
-    fn write_publication_group(&mut self, group: Group) -> Result<(), StoreError> {
+    fn has_unwritten(&self, resource: &Resource) -> bool {
+        let mut shard = self.shared.tables.shard(resource.hash);
+        match shard.lane(self.shared.tables.rule(), resource).map(|lane| &lane.documents) {
+            Some(Documents::Known(list)) => list.iter().any(|document| document.unwritten != Unwritten::Nothing),
+            _ => false,
+        }
+    }
+
+    fn write_publication_group(
+        &mut self,
+        group: &[Item],
+        now: i64,
+        refusals: &mut RefusalLog,
+    ) -> Result<usize, StoreError> {
         let (table, packages) = (self.config.presentity_table, self.packages);
-        let written = self.database.write_together(|db| {
-            group.gone.iter().flat_map(|(_, gone)| gone).try_for_each(|ruid| delete_record(db, table, ruid))?;
-            group.documents.iter().try_for_each(|(resource, publication, unwritten)| match unwritten {
-                Unwritten::Row => insert_row(db, table, resource, packages.get(resource.event).name, publication),
-                _ => update_record(db, table, publication),
-            })
-        });
-        match written {
-            Ok(()) => {
-                counters::count(Counter::DbGroups);
-                counters::count_many(Counter::DbGroupRows, group.rows);
-                self.forget_gone(&group);
+        let write = |db: &Connection, item: &Item| -> Result<(), DbError> {
+            match item {
+                Item::Gone(_, ruid) => delete_record(db, table, ruid),
+                Item::Document(resource, publication, Unwritten::Row) => {
+                    insert_row(db, table, resource, packages.get(resource.event).name, publication)
+                }
+                Item::Document(_, publication, _) => update_record(db, table, publication),
             }
-            Err(_) => self.put_back(&group),
+        };
+        let fits = |item: &Item| match item {
+            Item::Gone(..) => true,
+            Item::Document(resource, publication, _) => presentity_rows::fits(resource, publication),
+        };
+        let outcome = Writer { database: self.database, table, fits: &fits, write: &write }.write_group(group);
+        for (item, fate) in group.iter().zip(&outcome.fates) {
+            match item {
+                Item::Document(resource, publication, lacks) => {
+                    self.note_document(resource, publication, *lacks, *fate, now, refusals);
+                }
+                // A row that may not be deleted ends by its own time.
+                Item::Gone(resource, ruid) if *fate != Fate::Kept => self.forget_gone(resource, ruid),
+                Item::Gone(..) => {}
+            }
         }
-        written
+        let kept_gone = |(item, fate): (&Item, &Fate)| matches!(item, Item::Gone(..)) && *fate == Fate::Kept;
+        match outcome.error {
+            Some(error) => Err(error),
+            None if group.iter().zip(&outcome.fates).any(kept_gone) => Err(StoreError::Busy),
+            None => Ok(outcome.count(Fate::Written)),
+        }
     }
 
-    /// The rows are deleted: nothing is left of those documents.
-    fn forget_gone(&mut self, group: &Group) {
+    /// The row is deleted: nothing is left of that document.
+    fn forget_gone(&mut self, resource: &Resource, ruid: &[u8]) {
         let rule = self.shared.tables.rule();
-        for (resource, gone) in &group.gone {
-            let mut shard = self.shared.tables.shard(resource.hash);
-            let Some(lane) = shard.lane(rule, resource) else { continue };
-            let garbage = lane.gone.take_first(gone.len());
-            if lane.gone.is_empty() {
-                shard.drop_idle_lane(rule, resource);
-            }
-            drop(shard);
-            drop(garbage);
+        let mut shard = self.shared.tables.shard(resource.hash);
+        let Some(lane) = shard.lane(rule, resource) else { return };
+        let garbage = lane.gone.take_where(|gone| gone.ruid() == ruid);
+        if lane.gone.is_empty() {
+            shard.drop_idle_lane(rule, resource);
         }
+        drop(shard);
+        drop(garbage);
     }
 
-    /// What could not be written is tried again with the next period.
-    fn put_back(&mut self, group: &Group) {
-        let rule = self.shared.tables.rule();
-        for (resource, publication, unwritten) in &group.documents {
-            let mut shard = self.shared.tables.shard(resource.hash);
-            let Some(Documents::Known(list)) = shard.lane(rule, resource).map(|lane| &mut lane.documents) else {
-                continue;
-            };
-            if let Some(document) = list.iter_mut().find(|document| document.ruid() == publication.ruid) {
-                document.unwritten = document.unwritten.max(*unwritten);
-            }
+    /// What could not be written is tried again: with the next period, or later where the database has refused it.
+    fn note_document(
+        &mut self,
+        resource: &Resource,
+        publication: &Publication,
+        lacks: Unwritten,
+        fate: Fate,
+        now: i64,
+        refusals: &mut RefusalLog,
+    ) {
+        let mut shard = self.shared.tables.shard(resource.hash);
+        let lane = shard.lane(self.shared.tables.rule(), resource);
+        let Some(Documents::Known(list)) = lane.map(|lane| &mut lane.documents) else { return };
+        let Some(document) = list.iter_mut().find(|document| document.ruid() == publication.ruid) else { return };
+        let was_refused = document.aside.is_refused();
+        if fate == Fate::Written {
+            document.aside = Aside::default();
+            return;
+        }
+        document.unwritten = document.unwritten.max(lacks);
+        // One that was changed meanwhile is another row.
+        let same = document.etag() == publication.etag;
+        match fate {
+            Fate::Refused if same => document.aside = Aside::refused(now),
+            _ if !was_refused => document.aside = Aside::later(now),
+            _ => {}
+        }
+        drop(shard);
+        if fate == Fate::Refused && !was_refused {
+            refusals.note(self.config.presentity_table, || format!("a document of {}", log::show(&resource.uri)));
         }
     }
 

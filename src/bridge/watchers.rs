@@ -1,9 +1,11 @@
 //! Rows of `watchers`: what was decided about a watcher, remembered over its subscriptions.
+use super::row_groups::{Aside, Fate, GROUP, Outcome, RefusalLog, Writer};
 use super::standings::Key;
 use super::world::World;
-use crate::host::clock;
 use crate::host::db::{Cond, Connection, DbError, Op, Value};
+use crate::host::{clock, log};
 use crate::limited;
+use crate::presence::columns;
 use crate::presence::error::StoreError;
 use crate::presence::ports::Standing;
 use crate::presence::resource::Resource;
@@ -13,9 +15,6 @@ use crate::sip::uri;
 
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 3;
-
-/// How many rows are written in one transaction.
-const GROUP: usize = 200;
 
 fn conditions<'a>(key: &Key<'a>) -> [Cond<'a>; 4] {
     let [presentity, user, host, event] = *key;
@@ -49,12 +48,19 @@ fn put_row(db: &Connection, table: &[u8], key: &Key<'_>, standing: &Standing, ha
     let reason = ("reason", Value::Text(&standing.reason));
     let key = conditions(key);
     if has_row {
-        // Stock writes an empty reason as NULL when it changes a row, and as empty text when it adds one.
-        let changed = ("reason", if standing.reason.is_empty() { Value::NullText } else { reason.1 });
+        // Stock has no text for an empty reason when it changes a row, and an empty text when it adds one.
+        let changed = ("reason", Value::Optional(&standing.reason));
         return db.update(table, &[status, changed], &key);
     }
     let [a, b, c, d] = key.map(|(column, _, value)| (column, value));
-    db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Int(clock::now())), reason])
+    db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Time(clock::now())), reason])
+}
+
+/// Whether every column of a row holds its value in every database.
+fn fits(key: &Key<'_>, standing: &Standing) -> bool {
+    let [presentity, user, host, event] = *key;
+    columns::fits(presentity, columns::LONG)
+        && [user, host, event, &standing.reason].iter().all(|text| columns::fits(text, columns::SHORT))
 }
 
 /// Whether the standing of a watcher is kept in memory: not for a poll of one that may see everything. Anybody can make many
@@ -185,31 +191,62 @@ impl World {
 
     fn put_standing(&self, key: &Key<'_>, standing: &Standing, has_row: bool) -> Result<(), StoreError> {
         let table = self.config.watchers_table;
-        self.database.write(|db| put_row(db, table, key, standing, has_row))
+        let put = |db: &Connection| put_row(db, table, key, standing, has_row);
+        match !self.database.limits_texts() || fits(key, standing) {
+            true => self.database.write(put),
+            false => self.database.write_once(put),
+        }
     }
 
-    /// Writes the standings that could not be written when they were decided.
-    pub fn write_standings(&mut self) -> Result<(), StoreError> {
-        let (table, standings) = (self.config.watchers_table, &self.shared.standings);
-        for part in 0..standings.parts() {
+    /// Writes the standings that could not be written when they were decided. `is_last`: the server ends, and what was refused is
+    /// tried once more.
+    pub fn write_standings(&mut self, is_last: bool) -> Result<(), StoreError> {
+        let (now, mut refusals) = (clock::now(), RefusalLog::default());
+        for part in 0..self.shared.standings.parts() {
             loop {
-                let group = standings.unwritten(part, GROUP);
+                let group = self.shared.standings.unwritten(part, GROUP, now, is_last);
                 if group.is_empty() {
                     break;
                 }
-                self.database.write_together(|db| {
-                    group.iter().try_for_each(|(key, standing)| {
-                        let key = key.each_ref().map(Vec::as_slice);
-                        let has_row = select_standing(db, table, &key)?.is_some();
-                        put_row(db, table, &key, standing, has_row)
-                    })
-                })?;
-                for (key, standing) in &group {
-                    standings.mark_written(&key.each_ref().map(Vec::as_slice), standing, clock::now());
+                let outcome = self.write_standing_group(&group);
+                for ((key, standing), fate) in group.iter().zip(&outcome.fates) {
+                    self.note_standing_fate(&key.each_ref().map(Vec::as_slice), standing, *fate, now, &mut refusals);
+                }
+                if let Some(error) = outcome.error {
+                    return Err(error);
                 }
             }
         }
         Ok(())
+    }
+
+    fn write_standing_group(&self, group: &[([Vec<u8>; 4], Standing)]) -> Outcome {
+        let table = self.config.watchers_table;
+        let write = |db: &Connection, (key, standing): &([Vec<u8>; 4], Standing)| -> Result<(), DbError> {
+            let key = key.each_ref().map(Vec::as_slice);
+            let has_row = select_standing(db, table, &key)?.is_some();
+            put_row(db, table, &key, standing, has_row)
+        };
+        let fits = |(key, standing): &([Vec<u8>; 4], Standing)| fits(&key.each_ref().map(Vec::as_slice), standing);
+        Writer { database: self.database, table, fits: &fits, write: &write }.write_group(group)
+    }
+
+    fn note_standing_fate(&self, key: &Key<'_>, standing: &Standing, fate: Fate, now: i64, refusals: &mut RefusalLog) {
+        let standings = &self.shared.standings;
+        match fate {
+            Fate::Written => standings.mark_written(key, standing, now),
+            Fate::Kept => {
+                standings.set_aside(key, Aside::later(now));
+            }
+            Fate::Refused => {
+                if standings.set_aside(key, Aside::refused(now)) {
+                    let [presentity, user, host, _] = *key;
+                    refusals.note(self.config.watchers_table, || {
+                        format!("the watcher {} of {}", log::show(&uri::join(user, host)), log::show(presentity))
+                    });
+                }
+            }
+        }
     }
 
     /// See [`crate::presence::ports::Ports::remembered_watchers`].

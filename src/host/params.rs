@@ -44,7 +44,6 @@ local_log_level subs_remove_match retrieve_order sip_uri_match enable_dmq enable
 enable_subs_dmq enable_subs_sync_dmq skip_notify_dmq pres_subs_mode delete_same_subs timer_mode
 subs_respond_200 totag_avpid lock_set_size force_active share_watcher_bodies sender_processes winfo_details
 watchers_cache max_body_size max_publications max_watchers max_subscriptions min_refresh_interval overload_memory
-urls! { PresenceParams PuaParams }
 notify_failures publ_update_period history_size }
 texts! { PuaParams: db_table outbound_proxy }
 numbers! { PuaParams: hash_size min_expires default_expires update_period dlginfo_increase_version reginfo_increase_version

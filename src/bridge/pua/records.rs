@@ -1,4 +1,5 @@
 //! Records in shared memory (`db_mode` 0): shards, each under one lock.
+use crate::bridge::row_groups::{Aside, Fate};
 use crate::host::shm::{self, NoMemory, Shm, ShmBox, ShmVec};
 use crate::host::sync::Lock;
 use crate::pua::record::{Dialog, Field, Journal, Record, Search};
@@ -13,15 +14,22 @@ struct Entry {
     record: SharedRecord,
     /// The entity tag in its row.
     row_etag: ShmBox<[u8]>,
+    /// When its row is tried again that could not be written.
+    aside: Aside,
 }
 
 /// What the timer writes to the table.
-#[derive(Default)]
-pub struct Changes {
-    /// Records that are new or changed, with the entity tag their rows have.
-    pub changed: Vec<(Record, Vec<u8>)>,
-    /// Rows whose records have ended.
-    pub ended: Vec<Record>,
+#[derive(Debug)]
+pub enum RowChange {
+    /// A row whose record has ended.
+    Ended(Record),
+    /// A record that is new or changed, with the entity tag that its row has.
+    Changed {
+        /// The record.
+        record: Record,
+        /// The entity tag of its row.
+        row_etag: Vec<u8>,
+    },
 }
 
 /// How many parts the table has.
@@ -106,7 +114,7 @@ impl Records {
             Journal::Insert => shm::copy(b"")?,
             _ => shm::copy(record.get(Field::Etag))?,
         };
-        let entry = shm::boxed(Entry { hash, record: shared, row_etag })?;
+        let entry = shm::boxed(Entry { hash, record: shared, row_etag, aside: Aside::default() })?;
         let mut shard = self.shard(hash).lock();
         shard.try_reserve(1, |entry| entry.hash).map_err(|_| NoMemory)?;
         shard.insert_unique(hash, entry, |entry| entry.hash);
@@ -125,6 +133,7 @@ impl Records {
             Journal::Insert => Journal::Insert,
             _ => Journal::Update,
         };
+        entry.aside = Aside::default();
         let old = std::mem::replace(&mut entry.record, fresh);
         drop(shard);
         drop(old);
@@ -181,44 +190,78 @@ impl Records {
         found
     }
 
-    /// Takes note that what has changed is being written: from here on each row has the entity tag of its record.
-    pub fn take_changes(&self, now: i64) -> Changes {
-        let mut changes = Changes::default();
+    /// Takes note that what has changed is being written: what has ended first, then what is new or changed; from here on each row
+    /// has the entity tag of its record. Rows that rest are left out, see [`Aside::rests`].
+    pub fn take_changes(&self, now: i64, is_last: bool) -> Vec<RowChange> {
+        let ended = std::mem::replace(&mut *self.ended.lock(), ShmVec::new_in(Shm));
+        let mut changes: Vec<RowChange> = ended.iter().map(|record| RowChange::Ended(record.to_private())).collect();
         for shard in &self.shards {
             let mut shard = shard.lock();
             for entry in shard.iter_mut() {
                 let numbers = &entry.record.numbers;
                 // What is over and what has no answer is not worth a row; what its owner still wants is.
                 let over = numbers.expires_at < now && numbers.desired_until != 0 && numbers.desired_until < now;
-                if numbers.journal == Journal::Clean || over || entry.record.is_temporary() {
+                let waits = numbers.journal != Journal::Clean && !entry.aside.rests(now, is_last);
+                if !waits || over || entry.record.is_temporary() {
                     continue;
                 }
                 let Ok(tag) = shm::copy(entry.record.get(Field::Etag)) else { continue };
                 let before = std::mem::replace(&mut entry.row_etag, tag);
-                changes.changed.push((entry.record.to_private(), before.to_vec()));
+                changes.push(RowChange::Changed { record: entry.record.to_private(), row_etag: before.to_vec() });
                 entry.record.numbers.journal = Journal::Clean;
             }
         }
-        let ended = std::mem::replace(&mut *self.ended.lock(), ShmVec::new_in(Shm));
-        changes.ended = ended.iter().map(Record::to_private).collect();
         changes
     }
 
+    /// Takes note of what became of a change. `true` when the database has refused its row, which was not known.
+    pub fn note_fate(&self, change: &RowChange, fate: Fate, now: i64) -> bool {
+        match (change, fate) {
+            (RowChange::Ended(row), Fate::Kept) => self.end_row(row),
+            // A row that may not be deleted ends by its own time.
+            (RowChange::Ended(_), _) => {}
+            (RowChange::Changed { record, .. }, Fate::Written) => {
+                self.with_entry(record, |entry| entry.aside = Aside::default());
+            }
+            (RowChange::Changed { record, row_etag }, fate) => return self.note_unwritten(record, row_etag, fate, now),
+        }
+        false
+    }
+
     /// What could not be written is tried again.
-    pub fn mark_unwritten(&self, changes: &Changes) {
-        for (record, row_etag) in &changes.changed {
-            let Ok(tag) = shm::copy(row_etag) else { continue };
-            let is_new = record.numbers.journal == Journal::Insert;
-            let known = self.with_entry(record, |entry| {
-                entry.record.numbers.journal = if is_new { Journal::Insert } else { Journal::Update };
-                entry.row_etag = tag;
-            });
-            if !known && !is_new {
-                // It was removed meanwhile; its row is still the old one.
-                self.end_row(&record.with(&[(Field::Etag, row_etag)]));
+    fn note_unwritten(&self, record: &Record, row_etag: &[u8], fate: Fate, now: i64) -> bool {
+        let Ok(tag) = shm::copy(row_etag) else { return false };
+        let (is_new, mut is_news) = (record.numbers.journal == Journal::Insert, false);
+        let known = self.with_entry(record, |entry| {
+            let was_refused = entry.aside.is_refused();
+            entry.record.numbers.journal = if is_new { Journal::Insert } else { Journal::Update };
+            entry.row_etag = tag;
+            match fate {
+                Fate::Refused => entry.aside = Aside::refused(now),
+                _ if !was_refused => entry.aside = Aside::later(now),
+                _ => {}
+            }
+            is_news = fate == Fate::Refused && !was_refused;
+        });
+        if !known && !is_new {
+            // It was removed meanwhile; its row is still the old one.
+            self.end_row(&record.with(&[(Field::Etag, row_etag)]));
+        }
+        is_news
+    }
+
+    /// Records whose rows the database has refused, at most `limit`.
+    pub fn refused(&self, limit: usize) -> Vec<Record> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let refused = shard.iter().filter(|entry| entry.aside.is_refused());
+            found.extend(refused.take(limit - found.len()).map(|entry| entry.record.to_private()));
+            if found.len() >= limit {
+                break;
             }
         }
-        changes.ended.iter().for_each(|row| self.end_row(row));
+        found
     }
 
     /// Has a row deleted by the next write. Without memory it stays until its time is over.
@@ -282,12 +325,32 @@ mod tests {
         assert_eq!(records.find(&search(b"")).unwrap().get(Field::Etag), b"2");
         let a = records.find(&search(b"a")).unwrap();
         assert!(records.replace(&a, &a.with(&[(Field::Etag, b"3")])).unwrap());
-        let changes = records.take_changes(0);
-        assert_eq!((changes.changed.len(), changes.ended.len()), (2, 0));
+        let changes = records.take_changes(0, false);
+        assert!(matches!(changes[..], [RowChange::Changed { .. }, RowChange::Changed { .. }]));
+        changes.iter().for_each(|change| assert!(!records.note_fate(change, Fate::Written, 0)));
         records.remove(&records.find(&search(b"a")).unwrap());
         assert!(records.find(&search(b"a")).is_none());
         assert!(!records.replace(&a, &a).unwrap());
-        assert_eq!(records.take_changes(0).ended[0].get(Field::Etag), b"3");
+        let ended = records.take_changes(0, false);
+        assert!(matches!(&ended[..], [RowChange::Ended(row)] if row.get(Field::Etag) == b"3"));
+        records.note_fate(&ended[0], Fate::Kept, 0);
+        assert_eq!(records.take_changes(0, false).len(), 1, "what could not be deleted is tried again");
+    }
+
+    #[test]
+    fn a_refused_row_rests_until_its_record_changes() {
+        let records = Records::new(7).unwrap();
+        records.insert(&record("a", "1")).unwrap();
+        let changes = records.take_changes(10, false);
+        assert!(records.note_fate(&changes[0], Fate::Refused, 10));
+        assert!(records.take_changes(20, false).is_empty());
+        assert_eq!(records.refused(9).len(), 1);
+        let last = records.take_changes(20, true);
+        assert!(matches!(&last[..], [RowChange::Changed { record, .. }] if record.numbers.journal == Journal::Insert));
+        assert!(!records.note_fate(&last[0], Fate::Refused, 20), "it is named once");
+        let a = records.find(&search(b"a")).unwrap();
+        assert!(records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap());
+        assert_eq!(records.take_changes(21, false).len(), 1);
     }
 
     #[test]
@@ -295,16 +358,20 @@ mod tests {
         for written in [true, false] {
             let records = Records::new(7).unwrap();
             records.insert(&record("a", "1")).unwrap();
-            records.take_changes(0);
+            records.take_changes(0, false);
             let a = records.find(&search(b"a")).unwrap();
             records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
-            let changes = records.take_changes(0);
-            assert_eq!(changes.changed[0].1, b"1");
+            let changes = records.take_changes(0, false);
+            assert!(matches!(&changes[..], [RowChange::Changed { row_etag, .. }] if row_etag == b"1"));
             records.remove(&records.find(&search(b"a")).unwrap());
             if !written {
-                records.mark_unwritten(&changes);
+                records.note_fate(&changes[0], Fate::Kept, 0);
             }
-            let ended: Vec<_> = records.take_changes(0).ended.iter().map(|row| row.get(Field::Etag).to_vec()).collect();
+            let etag = |change: &RowChange| match change {
+                RowChange::Ended(row) => row.get(Field::Etag).to_vec(),
+                RowChange::Changed { .. } => Vec::new(),
+            };
+            let ended: Vec<_> = records.take_changes(1, false).iter().map(etag).collect();
             let wanted: &[&[u8]] = if written { &[b"2"] } else { &[b"2", b"1"] };
             assert_eq!(ended, wanted);
         }
@@ -314,12 +381,14 @@ mod tests {
     fn what_could_not_be_written_is_written_as_what_it_was() {
         let records = Records::new(7).unwrap();
         records.insert(&record("a", "1")).unwrap();
-        let changes = records.take_changes(0);
+        let changes = records.take_changes(0, false);
         let a = records.find(&search(b"a")).unwrap();
         records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
-        records.mark_unwritten(&changes);
-        let again = &records.take_changes(0).changed[0];
-        assert_eq!((again.0.numbers.journal, again.0.get(Field::Etag)), (Journal::Insert, b"2".as_slice()));
+        records.note_fate(&changes[0], Fate::Kept, 0);
+        let RowChange::Changed { record: again, .. } = &records.take_changes(1, false)[0] else {
+            panic!("not changed")
+        };
+        assert_eq!((again.numbers.journal, again.get(Field::Etag)), (Journal::Insert, b"2".as_slice()));
     }
 
     #[test]
@@ -329,7 +398,7 @@ mod tests {
             let mut late = record("a", "1");
             late.numbers.desired_until = desired_until;
             records.insert(&late).unwrap();
-            assert_eq!(records.take_changes(500).changed.len(), rows);
+            assert_eq!(records.take_changes(500, false).len(), rows);
         }
     }
 

@@ -1,7 +1,10 @@
 //! Rows of the `pua` table: how a record is written, read and found.
-use super::records::Changes;
+use super::records::RowChange;
 use crate::bridge::database::Database;
-use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value};
+use crate::bridge::pages::{Seen, each_page};
+use crate::bridge::row_groups::{Outcome, Writer};
+use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, time_of};
+use crate::presence::columns::{self, LONG, SHORT, TAG, TEXT};
 use crate::presence::error::StoreError;
 use crate::pua::config::Config;
 use crate::pua::record::{Dialog, Field, Journal, Numbers, Record, Search};
@@ -9,7 +12,7 @@ use crate::pua::record::{Dialog, Field, Journal, Numbers, Record, Search};
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 7;
 
-const COLUMNS: [&str; 18] = [
+const COLUMNS: [&str; 19] = [
     "pres_uri",
     "pres_id",
     "event",
@@ -28,7 +31,20 @@ const COLUMNS: [&str; 18] = [
     "remote_contact",
     "version",
     "extra_headers",
+    "id",
 ];
+
+/// The columns without the key, which only pages need.
+const ALL_BUT_KEY: usize = COLUMNS.len() - 1;
+
+/// Whether every column holds its value in every database.
+fn fits(record: &Record) -> bool {
+    let holds = |fields: &[Field], room| fields.iter().all(|field| columns::fits(record.get(*field), room));
+    holds(&[Field::PresUri, Field::Id, Field::WatcherUri, Field::CallId, Field::Contact, Field::RemoteContact], LONG)
+        && holds(&[Field::Etag, Field::ToTag, Field::FromTag], TAG)
+        && holds(&[Field::TupleId], SHORT)
+        && holds(&[Field::RecordRoute, Field::ExtraHeaders], TEXT)
+}
 
 fn text(record: &Record, field: Field) -> Value<'_> {
     Value::Text(record.get(field))
@@ -48,8 +64,8 @@ fn cells(record: &Record) -> [Cell<'_>; 18] {
         ("etag", text(record, Field::Etag)),
         ("tuple_id", text(record, Field::TupleId)),
         ("cseq", Value::Int(numbers.cseq.into())),
-        ("expires", Value::Int(numbers.expires_at)),
-        ("desired_expires", Value::Int(numbers.desired_until)),
+        ("expires", Value::Time(numbers.expires_at)),
+        ("desired_expires", Value::Time(numbers.desired_until)),
         ("record_route", text(record, Field::RecordRoute)),
         ("contact", text(record, Field::Contact)),
         ("remote_contact", text(record, Field::RemoteContact)),
@@ -62,8 +78,8 @@ fn cells(record: &Record) -> [Cell<'_>; 18] {
 fn changing(record: &Record) -> [Cell<'_>; 9] {
     let numbers = &record.numbers;
     [
-        ("expires", Value::Int(numbers.expires_at)),
-        ("desired_expires", Value::Int(numbers.desired_until)),
+        ("expires", Value::Time(numbers.expires_at)),
+        ("desired_expires", Value::Time(numbers.desired_until)),
         ("cseq", Value::Int(numbers.cseq.into())),
         ("version", Value::Int(numbers.version.into())),
         ("etag", text(record, Field::Etag)),
@@ -97,8 +113,8 @@ fn read(row: Row<'_>) -> Record {
         serial: 0,
         event: number(2) as i32,
         flag: number(5) as i32,
-        expires_at: number(3),
-        desired_until: number(4),
+        expires_at: time_of(number(3)),
+        desired_until: time_of(number(4)),
         cseq: number(12) as u32,
         version: number(16) as u32,
         journal: Journal::Clean,
@@ -123,7 +139,7 @@ fn read(row: Row<'_>) -> Record {
 }
 
 fn select(db: &Connection, table: &[u8], conditions: &[Cond<'_>]) -> Result<Vec<Record>, DbError> {
-    Ok(db.select(table, &COLUMNS, conditions, None)?.iter().map(read).collect())
+    Ok(db.select(table, &COLUMNS[..ALL_BUT_KEY], conditions, None)?.iter().map(read).collect())
 }
 
 /// The rows of the table as one process reaches them.
@@ -186,7 +202,7 @@ impl Rows<'_> {
 
     /// Rows that end before `before`.
     pub fn ending(&self, before: i64) -> Result<Vec<Record>, StoreError> {
-        let over = [("expires", Op::Lt, Value::Int(before))];
+        let over = [("expires", Op::Lt, Value::Time(before))];
         self.database.read(|db| select(db, self.table(), &over))
     }
 
@@ -202,31 +218,39 @@ impl Rows<'_> {
     /// Calls `keep` with every row.
     pub fn each(&self, mut keep: impl FnMut(Record)) -> Result<usize, StoreError> {
         let table = self.table();
-        crate::bridge::pages::each_page(self.database, table, self.config.fetch_rows, |db, page| {
-            let rows = select(db, table, page)?;
-            let count = rows.len();
-            rows.into_iter().for_each(&mut keep);
-            Ok(count)
+        each_page(self.database, table, self.config.fetch_rows, |db, page| {
+            let rows = db.select(table, &COLUMNS, &page.conditions, page.order)?;
+            rows.iter().map(read).for_each(&mut keep);
+            Ok(Seen::of(&rows, ALL_BUT_KEY))
         })
     }
 
-    /// Writes what memory has changed: rows that go, rows that change, rows that are new; and forgets what is long over.
-    pub fn write_back(&self, changes: &Changes, now: i64) -> Result<(), StoreError> {
+    /// Writes some of what memory has changed, see [`Writer::write_group`].
+    pub fn write_changes(&self, changes: &[RowChange]) -> Outcome {
         let table = self.table();
-        self.database.write_together(|db| {
-            for record in &changes.ended {
-                db.delete(table, &identity(record, record.get(Field::Etag)))?;
-            }
-            for (record, row_etag) in &changes.changed {
-                match record.numbers.journal {
-                    Journal::Insert => db.insert(table, &cells(record))?,
-                    _ => db.update(table, &changing(record), &identity(record, row_etag))?,
+        let write = |db: &Connection, change: &RowChange| -> Result<(), DbError> {
+            match change {
+                RowChange::Ended(record) => db.delete(table, &identity(record, record.get(Field::Etag))),
+                RowChange::Changed { record, .. } if record.numbers.journal == Journal::Insert => {
+                    db.insert(table, &cells(record))
+                }
+                RowChange::Changed { record, row_etag } => {
+                    db.update(table, &changing(record), &identity(record, row_etag))
                 }
             }
-            // What its owner still wants stays, though its server has not granted it lately.
-            let unwanted = ("desired_expires", Op::Lt, Value::Int(now));
-            let ends = ("desired_expires", Op::Gt, Value::Int(0));
-            db.delete(table, &[("expires", Op::Lt, Value::Int(now - 10)), ends, unwanted])
-        })
+        };
+        let fits = |change: &RowChange| match change {
+            RowChange::Ended(_) => true,
+            RowChange::Changed { record, .. } => fits(record),
+        };
+        Writer { database: self.database, table, fits: &fits, write: &write }.write_group(changes)
+    }
+
+    /// Forgets rows that ended long ago. What its owner still wants stays, though its server has not granted it lately.
+    pub fn delete_ended(&self, now: i64) -> Result<(), StoreError> {
+        let table = self.table();
+        let unwanted = ("desired_expires", Op::Lt, Value::Time(now));
+        let ends = ("desired_expires", Op::Gt, Value::Int(0));
+        self.database.write(|db| db.delete(table, &[("expires", Op::Lt, Value::Time(now - 10)), ends, unwanted]))
     }
 }

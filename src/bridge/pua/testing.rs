@@ -1,6 +1,6 @@
 //! The user agent without a server around it: the shared tables on plain memory, a clock that is set, a wire that is looked at.
 use super::flights::Flights;
-use super::records::{Changes, Records};
+use super::records::{Records, RowChange};
 use crate::pua::answer::Answer;
 use crate::pua::config::{Config, Mode};
 use crate::pua::event::{self, Event};
@@ -170,7 +170,13 @@ impl Bench {
     /// The write timer.
     pub(super) fn write(&mut self) {
         let now = self.wall;
-        let Changes { changed, ended } = self.records.take_changes(now);
+        let (mut changed, mut ended) = (Vec::new(), Vec::new());
+        for change in self.records.take_changes(now, false) {
+            match change {
+                RowChange::Changed { record, row_etag } => changed.push((record, row_etag)),
+                RowChange::Ended(record) => ended.push(record),
+            }
+        }
         let same = |a: &Record, b: &Record| {
             [Field::PresUri, Field::WatcherUri, Field::Id, Field::CallId].iter().all(|f| a.get(*f) == b.get(*f))
         };

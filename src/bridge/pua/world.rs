@@ -2,11 +2,12 @@
 use super::bodies;
 use super::callbacks::Registry;
 use super::flights::Flights;
-use super::records::{self, Records};
+use super::records::{self, Records, RowChange};
 use super::rows::Rows;
 use crate::bridge::counters::{self, Counter};
 use crate::bridge::database::Database;
 use crate::bridge::ids::Ids;
+use crate::bridge::row_groups::{Fate, GROUP, Outcome, RefusalLog};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::shm::{self, NoMemory, Ticket};
 use crate::host::{clock, log, tm};
@@ -166,20 +167,46 @@ impl PuaWorld {
         }
         if watching {
             // The numbers taken are in the rows before the first of them is used: another crash takes others.
-            self.write_back();
+            self.write_back(false);
         }
         Ok(count)
     }
 
-    /// Writes what memory has changed to the table.
-    pub fn write_back(&self) {
+    /// Writes what memory has changed to the table. `is_last`: the server ends, and what was refused is tried once more.
+    pub fn write_back(&self, is_last: bool) {
         let Some(records) = self.in_memory() else { return };
-        let now = clock::now();
-        let changes = records.take_changes(now);
-        if let Err(error) = self.rows().write_back(&changes, now) {
-            records.mark_unwritten(&changes);
-            log!(Error, "cannot write {} records: {error}", changes.changed.len());
+        let (now, mut refusals, mut lost) = (clock::now(), RefusalLog::default(), None);
+        let changes = records.take_changes(now, is_last);
+        for group in changes.chunks(GROUP) {
+            // What the database has no connection for is kept without a try.
+            let outcome = match lost {
+                None => self.rows().write_changes(group),
+                Some(_) => Outcome { fates: vec![Fate::Kept; group.len()], error: lost },
+            };
+            for (change, fate) in group.iter().zip(&outcome.fates) {
+                if records.note_fate(change, *fate, now) {
+                    refusals.note(self.process.config.table, || named(change));
+                }
+            }
+            lost = outcome.error;
         }
+        let written = match lost {
+            Some(error) => Err(error),
+            None => self.rows().delete_ended(now),
+        };
+        if let Err(error) = written {
+            log!(Error, "cannot write what has changed to the pua table: {error}");
+        }
+    }
+}
+
+/// Whose row a change is about.
+fn named(change: &RowChange) -> String {
+    let (RowChange::Ended(record) | RowChange::Changed { record, .. }) = change;
+    let uri = log::show(record.get(Field::PresUri));
+    match record.is_subscription() {
+        true => format!("the subscription of {} to {uri}", log::show(record.get(Field::WatcherUri))),
+        false => format!("a publication of {uri}"),
     }
 }
 
