@@ -191,8 +191,8 @@ impl World {
     fn take_back(&self, before: &Subscription, numbers: &Numbers) {
         let undone = self.change_member(before.dialog(), Some(before), |member| {
             let now = &mut member.subscription.numbers;
-            (now.expires_at, now.remote_cseq, now.refreshed_at) =
-                (numbers.expires_at, numbers.remote_cseq, numbers.refreshed_at);
+            (now.expires_at, now.remote_cseq, now.refreshed_at, now.transport) =
+                (numbers.expires_at, numbers.remote_cseq, numbers.refreshed_at, numbers.transport);
         });
         if let Err(error) = undone {
             crate::limited!(Error, "a renewal that could not be written stays in memory: {error}");
