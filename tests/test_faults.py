@@ -2,6 +2,7 @@
 import os
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -45,6 +46,25 @@ def test_faults(faulty_modules, ours, phones, fault, words, mode):
     assert "closed" in watch.wait(3)[-1].text
     if mode == "write-through":
         assert len(server.rows("presentity")) == 1 and len(server.rows("active_watchers")) == 1
+
+
+@pytest.mark.suite("T13")
+def test_a_panic_inside_a_transaction(faulty_modules, ours, phones):
+    """It is undone: this process and the others write on at once."""
+    server = ours(workers=2, presence=dict(subs_db_mode=3, publ_cache=1, notifier_processes=1, waitn_time=1))
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    watch = bob.subscribe(alice.uri)
+    etag = alice.publish(body=pidf(), extra=["X-Fault: panic-at-transaction"]).get("SIP-ETag")
+    assert "asked for at transaction" in server.log()
+    began = time.monotonic()
+    for turn in range(6):
+        reply = alice.publish(body=pidf(note="n%d." % turn), etag=etag)
+        assert reply.code == 200
+        etag = reply.get("SIP-ETag")
+        assert watch.refresh().code == 200
+    assert time.monotonic() - began < 5, "somebody waited for a lock"
+    told = len(watch.notifies)
+    assert "n5." in watch.wait(told + 1, timeout=4)[-1].text
 
 
 def used(server):
