@@ -59,7 +59,12 @@ impl World {
         let (config, packages, rule) = (self.config, self.packages, self.shared.tables.rule());
         let (mut seen, mut found) = (HashSet::new(), Vec::new());
         each_page(self.database, config.presentity_table, config.fetch_rows, |db, page| {
-            let rows = db.select(config.presentity_table, &["username", "domain", "event"], page, None)?;
+            let rows = db.select(
+                config.presentity_table,
+                &["username", "domain", "event", "id"],
+                &page.conditions,
+                page.order,
+            )?;
             for row in rows.iter() {
                 let Some(event) = packages.named(row.bytes(2)) else { continue };
                 let name = uri::join(row.bytes(0), row.bytes(1));
@@ -67,7 +72,7 @@ impl World {
                     found.push(rule.resource(&name, event));
                 }
             }
-            Ok(rows.len())
+            Ok(super::pages::Seen::of(&rows, 3))
         })?;
         Ok(found)
     }
