@@ -37,11 +37,20 @@ sed -i 's|(CHANGELOG\.md)|(changelog.gz)|' "$doc"/*.md
 find "$root" -type d -exec chmod 0755 {} +
 find "$doc" -type f ! -name '*.sh' -exec chmod 0644 {} +
 
-# Every link of a document leads to something in the package.
+# Every link of a document leads to something in the package: a file of the tree that one names comes along.
 python3 - "$doc" <<'EOF'
-import pathlib, re, sys
-doc = pathlib.Path(sys.argv[1])
-broken = ["%s: %s" % (path.relative_to(doc), link) for path in sorted(doc.rglob("*.md"))
-          for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()) if "://" not in link and not (path.parent / link).exists()]
+import pathlib, re, shutil, sys
+doc, broken = pathlib.Path(sys.argv[1]).resolve(), []
+for path in sorted(doc.rglob("*.md")):
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
+        place = (path.parent / link).resolve()
+        if "://" in link or place.exists():
+            continue
+        source = pathlib.Path(place.relative_to(doc)) if place.is_relative_to(doc) else None
+        if source and source.is_file():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, place)
+        else:
+            broken.append("%s: %s" % (path.relative_to(doc), link))
 sys.exit("error: links lead nowhere: " + ", ".join(broken) if broken else 0)
 EOF
