@@ -55,6 +55,11 @@ def test_a_panic_inside_a_transaction(faulty_modules, ours, phones):
     alice, bob = phones(server, "alice"), phones(server, "bob")
     watch = bob.subscribe(alice.uri)
     etag = alice.publish(body=pidf(), extra=["X-Fault: panic-at-transaction"]).get("SIP-ETag")
+    # The rows are marked after the answer.
+    for _ in range(30):
+        if "asked for at transaction" in server.log():
+            break
+        bob.quiet(0.1)
     assert "asked for at transaction" in server.log()
     began = time.monotonic()
     for turn in range(6):

@@ -73,7 +73,7 @@ def test_a_table_of_another_version(module, table, tmp_path):
     from kit.database import create_sqlite
     create_sqlite(tmp_path / "k.db")
     log = fails(start(module, "sqlite://kamailio:S3cret@h/%s" % (tmp_path / "k.db"), **{table: "version"}))
-    assert "has not version" in reason(log)
+    assert "does not have version" in reason(log)
     assert "S3cret" not in log
 
 
