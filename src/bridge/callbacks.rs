@@ -65,7 +65,7 @@ impl Registry {
     /// `given` points at a `pres_ev_t` of the calling module.
     pub unsafe fn add(&self, given: &sys::pres_ev) -> Result<PackageId, AddError> {
         // SAFETY: the caller vouches for the structure and its strings.
-        let name = unsafe { view(&given.name) };
+        let name = unsafe { view(&given.name) }.trim_ascii();
         if name.is_empty() {
             return Err(AddError::NoName);
         }

@@ -353,10 +353,10 @@ impl<'a> SipMsg<'a> {
         contact.push(b':');
         contact.extend_from_slice(port);
         contact.extend_from_slice(b";transport=");
-        match self.protocol().to_ascii_lowercase().as_slice() {
+        match self.protocol() {
             // A URI has one name for both (RFC 7118 5).
-            b"wss" => contact.extend_from_slice(b"ws"),
-            name => contact.extend_from_slice(name),
+            name if name.eq_ignore_ascii_case(b"wss") => contact.extend_from_slice(b"ws"),
+            name => contact.extend(name.iter().map(u8::to_ascii_lowercase)),
         }
         contact
     }

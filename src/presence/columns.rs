@@ -2,6 +2,7 @@
 //! PostgreSQL and MariaDB refuse a row with a longer text; SQLite and db_text store it. An administrator may have widened a
 //! column, so a value that does not fit here is not certain to be refused.
 use super::subscription::{Field, Subscription};
+use crate::sip::byte_class::{kind, kinds_in};
 use std::borrow::Cow;
 
 /// A text column.
@@ -116,7 +117,9 @@ pub fn fits(value: &[u8], room: usize) -> bool {
 
 /// Whether every database takes a value as a text: valid UTF-8 without NUL.
 pub fn is_text(value: &[u8]) -> bool {
-    std::str::from_utf8(value).is_ok() && !value.contains(&0)
+    // Only what is not ASCII has to be decoded.
+    let found = kinds_in(value);
+    found & kind::NUL == 0 && (found & kind::HIGH == 0 || std::str::from_utf8(value).is_ok())
 }
 
 fn characters(value: &[u8]) -> usize {

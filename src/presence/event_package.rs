@@ -51,7 +51,12 @@ impl Package {
 
     /// How well this package fits an Event header; `None`: not at all.
     fn fitness(&self, header: &EventHeader<'_>) -> Option<usize> {
-        header.fitness(&EventHeader::parse(self.name)?)
+        let (start, parameters) = self.name.split_at_checked(header.package.len())?;
+        if start != header.package && !start.eq_ignore_ascii_case(header.package) {
+            return None;
+        }
+        // The names of most packages have no parameters and need not be parsed.
+        if parameters.is_empty() { Some(0) } else { header.fitness(&EventHeader::parse(self.name)?) }
     }
 }
 
@@ -68,6 +73,13 @@ impl Packages {
     /// The package an Event header names: `dialog;sla;call-id=x` is one of `dialog;sla` where that is registered, and of
     /// `dialog` where it is not.
     pub fn find(&self, header: &EventHeader<'_>) -> Option<PackageId> {
+        if !header.has_params() {
+            // What nearly all clients write: the package of this name, if there is one, has no parameters either.
+            let plain = self.0.iter().position(|package| package.name == header.package);
+            if let Some(at) = plain {
+                return Some(PackageId(at as u16));
+            }
+        }
         let fits = self.0.iter().enumerate().filter_map(|(at, package)| Some((package.fitness(header)?, at)));
         fits.max_by_key(|(fitness, at)| (*fitness, usize::MAX - at)).map(|(_, at)| PackageId(at as u16))
     }

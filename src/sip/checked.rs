@@ -1,6 +1,7 @@
 //! Strings from outside, checked once: a value of these types can be written into a message, a document, a row, a log line, an
 //! RPC answer without another look. Whatever comes from a request, another node, an RPC argument, a script, another module
 //! or a table becomes one of them before it is used.
+use super::byte_class::{kind, kinds_in};
 use super::text;
 use std::borrow::Cow;
 
@@ -38,26 +39,23 @@ pub mod most {
     pub const ROUTES: usize = 16_384;
 }
 
-/// Whether no byte of a text is `bad`.
-fn has_none(text: &[u8], bad: impl Fn(u8) -> bool) -> bool {
-    // Without an early end the compiler looks at many bytes at once.
-    !text.iter().fold(false, |found, byte| found | bad(*byte))
-}
-
 /// Whether there is no control character in a text (C0 and DEL).
 pub fn is_clean(text: &[u8]) -> bool {
-    has_none(text, |byte| (byte < 0x20) | (byte == 0x7f))
+    kinds_in(text) & kind::CONTROL == 0
 }
 
-/// A text of at most so many bytes of which none is `bad`; control characters have to be.
-fn bounded(text: &[u8], most: usize, bad: impl Fn(u8) -> bool) -> Result<&[u8], Flaw> {
+/// A text of at most so many bytes, none of them a control character or of the kinds that are `bad`.
+fn bounded(text: &[u8], most: usize, bad: u8) -> Result<&[u8], Flaw> {
     match text.len() {
-        0 => Err(Flaw::Empty),
-        length if length > most => Err(Flaw::TooLong(most)),
-        _ if has_none(text, bad) => Ok(text),
-        _ if is_clean(text) => Err(Flaw::Separator),
-        _ => Err(Flaw::Control),
+        0 => return Err(Flaw::Empty),
+        length if length > most => return Err(Flaw::TooLong(most)),
+        _ => {}
     }
+    let found = kinds_in(text);
+    if found & (bad | kind::CONTROL) == 0 {
+        return Ok(text);
+    }
+    Err(if found & kind::CONTROL == 0 { Flaw::Separator } else { Flaw::Control })
 }
 
 macro_rules! text_type {
@@ -83,7 +81,7 @@ text_type! {
 impl<'a> Token<'a> {
     /// Checks a token.
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
-        bounded(text, most::TOKEN, |byte| !text::is_token_char(&byte)).map(Token)
+        bounded(text, most::TOKEN, kind::NO_TOKEN).map(Token)
     }
 }
 
@@ -95,7 +93,7 @@ text_type! {
 impl<'a> Word<'a> {
     /// Checks a word.
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
-        bounded(text, most::WORD, |byte| (byte <= b' ') | (byte == 0x7f)).map(Word)
+        bounded(text, most::WORD, kind::SPACE).map(Word)
     }
 }
 
@@ -107,8 +105,7 @@ text_type! {
 impl<'a> UriText<'a> {
     /// Checks a URI's characters and length; whether its parts can be told apart is its parser's to say.
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
-        let ends_it = |byte| (byte <= b' ') | (byte == 0x7f) | (byte == b'<') | (byte == b'>') | (byte == b'"');
-        bounded(text, most::URI, ends_it).map(UriText)
+        bounded(text, most::URI, kind::SPACE | kind::BRACKET).map(UriText)
     }
 }
 
@@ -119,13 +116,19 @@ text_type! {
 
 impl<'a> HostPart<'a> {
     /// Checks a host.
+    #[inline]
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() | (byte == b'.') | (byte == b'-');
-        if text.len() <= most::HOST && has_none(text, |byte| !plain(byte)) {
+        if text.len() <= most::HOST && kinds_in(text) & kind::NO_HOSTNAME == 0 {
             return Ok(HostPart(text));
         }
+        HostPart::uncommon(text)
+    }
+
+    /// An IPv6 address, a name with other characters.
+    #[cold]
+    fn uncommon(text: &'a [u8]) -> Result<Self, Flaw> {
         let ends_it = |c: char| matches!(c, '<' | '>' | '"' | '@' | ';' | '?' | '/') || text::is_forbidden_in_xml(c);
-        match std::str::from_utf8(bounded(text, most::HOST, |byte| (byte <= b' ') | (byte == 0x7f))?) {
+        match std::str::from_utf8(bounded(text, most::HOST, kind::SPACE)?) {
             Ok(host) if !host.contains(ends_it) => Ok(HostPart(text)),
             _ => Err(Flaw::Separator),
         }
@@ -139,16 +142,19 @@ pub struct UserPart<'a>(Cow<'a, [u8]>);
 
 impl<'a> UserPart<'a> {
     /// Checks a user part and brings it into its one form; it may be empty.
+    #[inline]
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
-        if text.is_empty() {
+        let odd = kind::CONTROL | kind::SPACE | kind::BRACKET | kind::PERCENT | kind::HIGH;
+        if text.len() <= most::USER && kinds_in(text) & odd == 0 {
             return Ok(UserPart(Cow::Borrowed(text)));
         }
-        let odd =
-            |byte| (byte <= b' ') | (byte >= 0x7f) | (byte == b'%') | (byte == b'<') | (byte == b'>') | (byte == b'"');
-        if text.len() <= most::USER && has_none(text, odd) {
-            return Ok(UserPart(Cow::Borrowed(text)));
-        }
-        let one_form = canonical_user(bounded(text, most::USER, |byte| (byte <= b' ') | (byte == 0x7f))?);
+        UserPart::uncommon(text)
+    }
+
+    /// A user part that may have to be written in another way.
+    #[cold]
+    fn uncommon(text: &'a [u8]) -> Result<Self, Flaw> {
+        let one_form = canonical_user(bounded(text, most::USER, kind::SPACE)?);
         if one_form.len() > most::USER {
             return Err(Flaw::TooLong(most::USER));
         }

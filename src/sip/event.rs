@@ -1,6 +1,6 @@
 //! The Event header (RFC 6665 8.2.1): a package name, the parameters that belong to the name, the `id`, and parameters that
 //! packages define for their own use (RFC 4235 3.2, RFC 6080 5.2, RFC 6446 5).
-use super::text::is_token_char;
+use super::byte_class::{kind, kinds_in};
 
 /// An Event header taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl<'a> EventHeader<'a> {
         let value = value.trim_ascii();
         let end = value.iter().position(|c| *c == b';').unwrap_or(value.len());
         let package = value[..end].trim_ascii();
-        if package.is_empty() || !package.iter().all(is_token_char) {
+        if package.is_empty() || kinds_in(package) & kind::NO_TOKEN != 0 {
             return None;
         }
         Some(EventHeader { package, params: value.get(end + 1..).unwrap_or(&[]) })
@@ -61,8 +61,16 @@ impl<'a> EventHeader<'a> {
         })
     }
 
+    /// Whether there is anything besides the package's name.
+    pub fn has_params(&self) -> bool {
+        !self.params.is_empty()
+    }
+
     /// The `id` parameter: it tells subscriptions of one dialog apart and is echoed in NOTIFY. Quotes are not part of it.
     pub fn id(&self) -> Option<&'a [u8]> {
+        if !self.has_params() {
+            return None;
+        }
         let (_, value) = self.params().find(|(name, _)| name.eq_ignore_ascii_case(b"id"))?;
         let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
         Some(inner.unwrap_or(value))

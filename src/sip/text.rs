@@ -32,11 +32,6 @@ pub fn push_number(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Whether a byte may stand in a `token` (RFC 3261 25.1).
-pub fn is_token_char(c: &u8) -> bool {
-    c.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(c)
-}
-
 /// Whether XML 1.0 has no place for a character, or shows it to nobody (C1 controls).
 pub fn is_forbidden_in_xml(c: char) -> bool {
     (c.is_control() && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{fffe}' | '\u{ffff}')

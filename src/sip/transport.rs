@@ -21,14 +21,16 @@ pub enum Transport {
 impl Transport {
     /// By the host's name for it (`udp`, `TLS`, `wss`).
     pub fn named(name: &[u8]) -> Transport {
-        match name.to_ascii_lowercase().as_slice() {
-            b"udp" => Transport::Udp,
-            b"tcp" => Transport::Tcp,
-            b"tls" => Transport::Tls,
-            b"sctp" => Transport::Sctp,
-            b"ws" | b"wss" => Transport::Ws,
-            _ => Transport::Unknown,
-        }
+        const NAMES: [(&[u8], Transport); 6] = [
+            (b"udp", Transport::Udp),
+            (b"tcp", Transport::Tcp),
+            (b"tls", Transport::Tls),
+            (b"ws", Transport::Ws),
+            (b"wss", Transport::Ws),
+            (b"sctp", Transport::Sctp),
+        ];
+        let known = NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
+        known.map_or(Transport::Unknown, |(_, transport)| *transport)
     }
 
     /// The value of the `transport` parameter; empty where there is none to give.
