@@ -46,7 +46,9 @@ impl Interrupted {
 /// What this entry holds.
 pub struct HeldQueues {
     shared: &'static Shared,
-    hashes: Vec<u64>,
+    /// The one most entries hold; further ones are in `more`.
+    one: Option<u64>,
+    more: Vec<u64>,
     /// What breaks off now was broken off before: it waits for the next change.
     tries_again: bool,
 }
@@ -54,7 +56,7 @@ pub struct HeldQueues {
 impl HeldQueues {
     /// Nothing is held.
     pub fn new(shared: &'static Shared) -> HeldQueues {
-        HeldQueues { shared, hashes: Vec::new(), tries_again: false }
+        HeldQueues { shared, one: None, more: Vec::new(), tries_again: false }
     }
 
     /// From now on nothing is tried a third time.
@@ -69,13 +71,18 @@ impl HeldQueues {
 
     /// The queue of this resource was marked as busy for this entry.
     pub fn hold(&mut self, hash: u64) {
-        self.hashes.push(hash);
+        match self.one {
+            None => self.one = Some(hash),
+            Some(_) => self.more.push(hash),
+        }
     }
 
     /// The queue was opened, or handed to another process.
     pub fn forget(&mut self, hash: u64) {
-        if let Some(at) = self.hashes.iter().rposition(|held| *held == hash) {
-            self.hashes.swap_remove(at);
+        if let Some(at) = self.more.iter().rposition(|held| *held == hash) {
+            self.more.swap_remove(at);
+        } else if self.one == Some(hash) {
+            self.one = None;
         }
     }
 
@@ -100,7 +107,7 @@ impl HeldQueues {
 
 impl Drop for HeldQueues {
     fn drop(&mut self) {
-        for hash in std::mem::take(&mut self.hashes) {
+        for hash in self.one.take().into_iter().chain(std::mem::take(&mut self.more)) {
             // Which of its watchers were counted up and sent nothing is not known: all hear of the state once more.
             if let Some(lane) = self.shared.tables.shard(hash).lane_by_hash(hash) {
                 lane.generation = lane.generation.wrapping_add(1);

@@ -183,14 +183,16 @@ impl World {
             self.held.forget(resource.hash);
             return None;
         }
-        if lane.for_all && lane.members.len() > LARGE && self.leaves_large_changes() {
+        let lane = if lane.for_all && lane.members.len() > LARGE && self.leaves_large_changes() {
             drop(shard);
             if self.hand_over(resource) {
                 return None;
             }
             shard = tables.shard(resource.hash);
-        }
-        let lane = shard.lane(rule, resource)?;
+            shard.lane(rule, resource)?
+        } else {
+            lane
+        };
         lane.pending = false;
         lane.for_all = false;
         fault_point!("round");

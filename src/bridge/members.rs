@@ -31,7 +31,8 @@ impl World {
     pub(super) fn add_member(&mut self, subscription: &Subscription) -> Result<Stored, StoreError> {
         let mut shared = subscription.map(shm::copy)?;
         // Two copies of one SUBSCRIBE may be handled side by side: the dialog belongs to the first.
-        let Some(claim) = self.claim(&shared)? else { return Ok(Stored::Known) };
+        let resource = self.resource_of(subscription);
+        let Some(claim) = self.claim(&shared, &resource)? else { return Ok(Stored::Known) };
         // The NOTIFY that rejects a watcher is the first of its dialog and not counted.
         let ahead = u32::from(subscription.numbers.status != Status::Terminated);
         shared.numbers.version += 1 - ahead;
@@ -49,7 +50,7 @@ impl World {
             shared.numbers.journal = Journal::Clean;
         }
         let written = subscription.numbers.local_cseq + if self.writes_through() { ahead } else { 0 };
-        let placed = self.place_claimed(claim, shared, written, Hold::default());
+        let placed = self.place_claimed(claim, &resource, shared, written, Hold::default());
         match placed {
             Ok(()) => self.announce_member(subscription.dialog()),
             Err(_) => self.delete_row(subscription.dialog()),
@@ -58,9 +59,12 @@ impl World {
         Ok(Stored::New)
     }
 
-    fn claim(&self, subscription: &SharedSubscription) -> Result<Option<DialogClaim<'static>>, NoMemory> {
+    fn claim(
+        &self,
+        subscription: &SharedSubscription,
+        resource: &Resource,
+    ) -> Result<Option<DialogClaim<'static>>, NoMemory> {
         let tables = &self.shared.tables;
-        let resource = tables.rule().resource(subscription.get(Field::PresUri), subscription.numbers.event);
         tables.claim_dialog(tables.dialog_hash(subscription.dialog()), resource.hash)
     }
 
@@ -72,20 +76,21 @@ impl World {
         written_cseq: u32,
         hold: Hold,
     ) -> Result<Stored, NoMemory> {
-        let Some(claim) = self.claim(&shared)? else { return Ok(Stored::Known) };
-        self.place_claimed(claim, shared, written_cseq, hold)?;
+        let resource = self.shared.tables.rule().resource(shared.get(Field::PresUri), shared.numbers.event);
+        let Some(claim) = self.claim(&shared, &resource)? else { return Ok(Stored::Known) };
+        self.place_claimed(claim, &resource, shared, written_cseq, hold)?;
         Ok(Stored::New)
     }
 
     fn place_claimed(
         &self,
         mut claim: DialogClaim<'_>,
+        resource: &Resource,
         shared: SharedSubscription,
         written_cseq: u32,
         hold: Hold,
     ) -> Result<(), NoMemory> {
         let tables = &self.shared.tables;
-        let resource = tables.rule().resource(shared.get(Field::PresUri), shared.numbers.event);
         let watcher = watcher_hash(tables, &shared);
         let member = shm::boxed(Member {
             written_cseq,
@@ -103,9 +108,9 @@ impl World {
         let documents = Documents::Known(ShmVec::new_in(Shm));
         let mut shard = tables.shard(resource.hash);
         let inserted = shard
-            .lane_or_new(tables.rule(), &resource, documents)
+            .lane_or_new(tables.rule(), resource, documents)
             .map(|_| ())
-            .and_then(|()| shard.insert(tables.rule(), &resource, member))
+            .and_then(|()| shard.insert(tables.rule(), resource, member))
             .map(|slot| claim.set_slot(slot));
         drop(shard);
         inserted?;

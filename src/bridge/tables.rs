@@ -173,6 +173,7 @@ impl Shard {
     }
 
     /// The lane of a resource, if anything hangs on it.
+    #[inline]
     pub fn lane(&mut self, rule: UriRule, resource: &Resource) -> Option<&mut Lane> {
         self.lanes
             .find_mut(resource.hash, |lane| {

@@ -33,6 +33,7 @@ impl<T> Lock<T> {
 
     /// Waits for the lock.
     #[must_use]
+    #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
         if ALONE.load(Ordering::Relaxed) {
             self.lock_alone();
@@ -54,6 +55,7 @@ impl<T> Lock<T> {
     }
 
     /// Takes the lock as the last process: one that another process took with it is made anew.
+    #[cold]
     fn lock_alone(&self) {
         for _ in 0..ORPHAN_STEPS {
             if self.try_lock() {

@@ -85,7 +85,9 @@ impl Request<'_> {
     /// Whether the one who sends this is the one who made the subscription.
     fn is_of_its_watcher(&self, stored: &Subscription) -> bool {
         let same = |(user, host): (&[u8], &[u8]), stored_user, stored_host| {
-            same_user(user, stored.get(stored_user)) && host.eq_ignore_ascii_case(stored.get(stored_host))
+            let host_before = stored.get(stored_host);
+            let is_same_host = host == host_before || host.eq_ignore_ascii_case(host_before);
+            is_same_host && same_user(user, stored.get(stored_user))
         };
         let from = (self.from.user.bytes(), self.from.host.bytes());
         same(from, Field::FromUser, Field::FromDomain)
@@ -149,7 +151,7 @@ fn initial<P: Ports>(
         ..Numbers::new(package, Status::Active)
     };
     let (watcher_user, watcher_host) = request.watcher();
-    let mut subscription = Subscription::from_fields(
+    let mut subscription = Subscription::of_checked(
         numbers,
         &[
             (Field::PresUri, &presentity),
@@ -160,16 +162,18 @@ fn initial<P: Ports>(
             (Field::WatcherUser, watcher_user),
             (Field::WatcherDomain, watcher_host),
             (Field::EventId, event_id),
-            (Field::ToTag, &to_tag),
             (Field::FromTag, from_tag.bytes()),
             (Field::CallId, request.call_id.bytes()),
-            (Field::Socket, request.socket),
             (Field::Contact, request.contact.bytes()),
+            (Field::LocalUri, request.to.own_form()),
+            (Field::RemoteUri, request.from.own_form()),
+        ],
+        &[
+            (Field::ToTag, &to_tag),
+            (Field::Socket, request.socket),
             (Field::LocalContact, request.local_contact),
             (Field::RecordRoute, request.record_route.unwrap_or_default()),
             (Field::UserAgent, &request.user_agent),
-            (Field::LocalUri, request.to.own_form()),
-            (Field::RemoteUri, request.from.own_form()),
         ],
     )?;
     let standing = authorize(ports, description, &subscription)?;
@@ -290,11 +294,7 @@ fn in_dialog<P: Ports>(
         local_contact: request.local_contact,
     };
     let gone = || Failure::no_subscription("the subscription ended meanwhile");
-    let mut renewed = stored.with(&[
-        (Field::Contact, request.contact.bytes()),
-        (Field::LocalContact, request.local_contact),
-        (Field::UserAgent, &request.user_agent),
-    ])?;
+    let mut renewed = stored.renewed(request.contact, request.local_contact, &request.user_agent)?;
     if !ports.renew(&stored, &renewal).map_err(|error| too_long_for_its_column(error, &renewed))? {
         return Err(gone());
     }

@@ -261,7 +261,9 @@ impl Subscription {
         let mut bytes = Vec::with_capacity(fields.iter().map(|f| f.len()).sum());
         let mut ends = [0; FIELDS];
         for (end, field) in ends.iter_mut().zip(fields) {
-            bytes.extend_from_slice(field);
+            if !field.is_empty() {
+                bytes.extend_from_slice(field);
+            }
             // Within their bounds all of them fit.
             *end = bytes.len() as u16;
         }
@@ -277,6 +279,25 @@ impl Subscription {
             fields[*field as usize] = value;
         }
         Subscription::new(numbers, &fields)
+    }
+
+    /// A subscription of whose strings these are given. `checked` holds strings of the types in `sip::checked` that belong to
+    /// their fields, and is taken as it is; `others` is checked here.
+    #[inline]
+    pub fn of_checked(
+        numbers: Numbers,
+        checked: &[(Field, &[u8])],
+        others: &[(Field, &[u8])],
+    ) -> Result<Self, BadField> {
+        let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
+        for (field, value) in checked {
+            debug_assert_eq!(field.checked(value), Ok(*value));
+            fields[*field as usize] = value;
+        }
+        for (field, value) in others {
+            fields[*field as usize] = field.checked(value)?;
+        }
+        Ok(Subscription::packed(numbers, &fields))
     }
 
     /// A watcher as its package is asked about it: a subscription without a dialog, of whose strings these are given.
@@ -320,6 +341,26 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         for (field, value) in changes {
             fields[*field as usize] = field.checked(value)?;
         }
+        Ok(Subscription::packed(self.numbers, &fields))
+    }
+
+    /// The same with what a SUBSCRIBE in its dialog brings along.
+    pub fn renewed(
+        &self,
+        contact: UriText<'_>,
+        local_contact: &[u8],
+        user_agent: &[u8],
+    ) -> Result<Subscription, BadField> {
+        let is_known = self.get(Field::Contact) == contact.bytes()
+            && self.get(Field::LocalContact) == local_contact
+            && self.get(Field::UserAgent) == user_agent;
+        if is_known {
+            return Ok(self.to_private());
+        }
+        let mut fields = self.fields();
+        fields[Field::Contact as usize] = contact.bytes();
+        fields[Field::LocalContact as usize] = Field::LocalContact.checked(local_contact)?;
+        fields[Field::UserAgent as usize] = Field::UserAgent.checked(user_agent)?;
         Ok(Subscription::packed(self.numbers, &fields))
     }
 
