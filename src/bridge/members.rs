@@ -11,7 +11,7 @@ use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
 use crate::presence::explain::Trail;
-use crate::presence::ports::{Occasion, Renewal, Standing, Stored, Told};
+use crate::presence::ports::{NewDialog, Occasion, Renewal, Standing, Stored, Told};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Field, Journal, Numbers, Status, Subscription};
 
@@ -28,11 +28,16 @@ impl World {
     }
 
     /// See [`crate::presence::ports::Ports::subscribe`].
-    pub(super) fn add_member(&mut self, subscription: &Subscription) -> Result<Stored, StoreError> {
+    pub(super) fn add_member(
+        &mut self,
+        subscription: &Subscription,
+        resource: &Resource,
+        dialog: NewDialog,
+    ) -> Result<Stored, StoreError> {
         let mut shared = subscription.map(shm::copy)?;
         // Two copies of one SUBSCRIBE may be handled side by side: the dialog belongs to the first.
-        let resource = self.resource_of(subscription);
-        let Some(claim) = self.claim(&shared, &resource)? else { return Ok(Stored::Known) };
+        let tables = &self.shared.tables;
+        let Some(claim) = tables.claim_dialog(dialog.0, resource.hash)? else { return Ok(Stored::Known) };
         // The NOTIFY that rejects a watcher is the first of its dialog and not counted.
         let ahead = u32::from(subscription.numbers.status != Status::Terminated);
         shared.numbers.version += 1 - ahead;
@@ -50,22 +55,13 @@ impl World {
             shared.numbers.journal = Journal::Clean;
         }
         let written = subscription.numbers.local_cseq + if self.writes_through() { ahead } else { 0 };
-        let placed = self.place_claimed(claim, &resource, shared, written, Hold::default());
+        let placed = self.place_claimed(claim, resource, shared, written, Hold::default());
         match placed {
             Ok(()) => self.announce_member(subscription.dialog()),
             Err(_) => self.delete_row(subscription.dialog()),
         }
         placed?;
         Ok(Stored::New)
-    }
-
-    fn claim(
-        &self,
-        subscription: &SharedSubscription,
-        resource: &Resource,
-    ) -> Result<Option<DialogClaim<'static>>, NoMemory> {
-        let tables = &self.shared.tables;
-        tables.claim_dialog(tables.dialog_hash(subscription.dialog()), resource.hash)
     }
 
     /// Puts a subscription into its lane; `written_cseq` is the local CSeq of its row. Nothing is changed without memory, or when
@@ -76,8 +72,10 @@ impl World {
         written_cseq: u32,
         hold: Hold,
     ) -> Result<Stored, NoMemory> {
-        let resource = self.shared.tables.rule().resource(shared.get(Field::PresUri), shared.numbers.event);
-        let Some(claim) = self.claim(&shared, &resource)? else { return Ok(Stored::Known) };
+        let tables = &self.shared.tables;
+        let resource = tables.rule().resource(shared.get(Field::PresUri), shared.numbers.event);
+        let claim = tables.claim_dialog(tables.dialog_hash(shared.dialog()), resource.hash)?;
+        let Some(claim) = claim else { return Ok(Stored::Known) };
         self.place_claimed(claim, &resource, shared, written_cseq, hold)?;
         Ok(Stored::New)
     }
@@ -137,9 +135,12 @@ impl World {
 
     /// See [`crate::presence::ports::Ports::find_subscription`].
     pub(super) fn find_member(&self, dialog: DialogId<'_>) -> Option<Subscription> {
-        let tables = &self.shared.tables;
-        let hash = tables.dialog_hash(dialog);
-        let mut shard = tables.shard_of_dialog(hash)?;
+        self.find_member_at(dialog, self.shared.tables.dialog_hash(dialog))
+    }
+
+    /// The same where the hash of the dialog is known.
+    pub(super) fn find_member_at(&self, dialog: DialogId<'_>, hash: u64) -> Option<Subscription> {
+        let mut shard = self.shared.tables.shard_of_dialog(hash)?;
         shard.find(dialog).map(|member| member.subscription.to_private())
     }
 

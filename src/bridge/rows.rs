@@ -8,7 +8,7 @@ use crate::host::db::{Connection, Op, Value};
 use crate::limited;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
-use crate::presence::ports::{Event, Occasion, Once, Outgoing, Renewal, Round, Standing, Stored};
+use crate::presence::ports::{Event, NewDialog, Occasion, Once, Outgoing, Renewal, Round, Standing, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
@@ -29,8 +29,8 @@ impl World {
         self.config.active_watchers_table
     }
 
-    pub(super) fn insert_row(&mut self, subscription: &Subscription) -> Result<Stored, StoreError> {
-        self.shared.recent_dialogs.note(self.shared.tables.dialog_hash(subscription.dialog()));
+    pub(super) fn insert_row(&mut self, subscription: &Subscription, dialog: NewDialog) -> Result<Stored, StoreError> {
+        self.shared.recent_dialogs.note(dialog.0);
         let (table, packages) = (self.table(), self.packages);
         // As stock does, the first NOTIFY has CSeq 1, and its version is in the row from the start.
         let mut row = subscription.to_private();
@@ -49,14 +49,14 @@ impl World {
         }
         // Where stock leaves the first NOTIFY to a notifier, it counts it first.
         if self.config.send_fast_notify || self.config.notifier_processes == 0 {
-            self.fresh = Some(self.shared.tables.dialog_hash(subscription.dialog()));
+            self.fresh = Some(dialog.0);
         }
         Ok(Stored::New)
     }
 
     /// See [`crate::presence::ports::Ports::find_recent`].
-    pub(super) fn find_recent_row(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
-        match self.shared.recent_dialogs.may_have(self.shared.tables.dialog_hash(dialog)) {
+    pub(super) fn find_recent_row(&self, dialog: DialogId<'_>, hash: u64) -> Result<Option<Subscription>, StoreError> {
+        match self.shared.recent_dialogs.may_have(hash) {
             true => self.find_row(dialog),
             false => Ok(None),
         }

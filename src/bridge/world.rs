@@ -27,7 +27,9 @@ use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, Packages};
 use crate::presence::explain::{Traffic, Trail};
-use crate::presence::ports::{Event, Occasion, Outgoing, Ports, Renewal, Round, Standing, Stored, Told, Verdict};
+use crate::presence::ports::{
+    Event, NewDialog, Occasion, Outgoing, Ports, Recent, Renewal, Round, Standing, Stored, Told, Verdict,
+};
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::replication::Replica;
 use crate::presence::resource::{Resource, UriRule};
@@ -421,17 +423,25 @@ impl Ports for World {
         self.config.publications != PublicationMode::Memory
     }
 
-    fn subscribe(&mut self, subscription: &Subscription) -> Result<Stored, StoreError> {
+    fn subscribe(
+        &mut self,
+        subscription: &Subscription,
+        resource: &Resource,
+        dialog: NewDialog,
+    ) -> Result<Stored, StoreError> {
+        debug_assert_eq!(dialog.0, self.shared.tables.dialog_hash(subscription.dialog()));
         match self.config.subscriptions {
-            SubscriptionMode::Database => self.insert_row(subscription),
-            _ => self.add_member(subscription),
+            SubscriptionMode::Database => self.insert_row(subscription, dialog),
+            _ => self.add_member(subscription, resource, dialog),
         }
     }
-    fn find_recent(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
-        match self.config.subscriptions {
-            SubscriptionMode::Database => self.find_recent_row(dialog),
-            _ => Ok(self.find_member(dialog)),
-        }
+    fn find_recent(&mut self, dialog: DialogId<'_>) -> Result<Recent, StoreError> {
+        let hash = self.shared.tables.dialog_hash(dialog);
+        let made = match self.config.subscriptions {
+            SubscriptionMode::Database => self.find_recent_row(dialog, hash)?,
+            _ => self.find_member_at(dialog, hash),
+        };
+        Ok(made.map_or(Recent::New(NewDialog(hash)), |made| Recent::Made(Box::new(made))))
     }
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
         match self.config.subscriptions {

@@ -136,6 +136,19 @@ pub struct Standing {
     pub reason: Vec<u8>,
 }
 
+/// A dialog that has no subscription yet, by the hash under which it will be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewDialog(pub u64);
+
+/// What is known of the dialog of a first SUBSCRIBE.
+#[derive(Debug)]
+pub enum Recent {
+    /// The same SUBSCRIBE has made this subscription.
+    Made(Box<Subscription>),
+    /// There is none.
+    New(NewDialog),
+}
+
 /// What became of a new subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
@@ -226,10 +239,15 @@ pub trait Ports {
     /// Whether others may have written the publications we read.
     fn shares_publications(&self) -> bool;
 
-    /// Stores a new subscription.
-    fn subscribe(&mut self, subscription: &Subscription) -> Result<Stored, StoreError>;
-    /// The subscription of a dialog that is about to be made, where the same SUBSCRIBE has made it already.
-    fn find_recent(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
+    /// Stores a new subscription to a resource, in the dialog [`Ports::find_recent`] was asked for.
+    fn subscribe(
+        &mut self,
+        subscription: &Subscription,
+        resource: &Resource,
+        dialog: NewDialog,
+    ) -> Result<Stored, StoreError>;
+    /// Whether a dialog that is about to be made has been made already, by the same SUBSCRIBE.
+    fn find_recent(&mut self, dialog: DialogId<'_>) -> Result<Recent, StoreError>;
     /// The subscription of a dialog.
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
     /// Renews a subscription that was just found; `false` when it is gone.

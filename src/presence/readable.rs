@@ -40,8 +40,8 @@ pub fn aggregate<P: Ports>(
     documents: &[Publication],
     offline: Option<usize>,
 ) -> Option<Vec<u8>> {
-    let all: Vec<usize> = (0..documents.len()).collect();
-    let whole = together(ports, resource, documents, &all, offline);
+    let bodies: Vec<&[u8]> = documents.iter().map(|document| document.body.as_slice()).collect();
+    let whole = ports.aggregate(resource.event, &resource.uri, &bodies, offline);
     if whole.is_some() || documents.is_empty() || offline.is_some() && documents.len() == 1 {
         return whole;
     }

@@ -30,6 +30,7 @@ impl UriRule {
     }
 
     /// A hash over parts and a number.
+    #[inline]
     pub fn hash(&self, parts: &[&[u8]], number: u64) -> u64 {
         let mut hasher = FixedState::with_seed(self.seed ^ number).build_hasher();
         for part in parts {
@@ -38,7 +39,10 @@ impl UriRule {
             } else {
                 hasher.write(part);
             }
-            hasher.write_u8(0xff);
+            // Several parts are told apart.
+            if parts.len() > 1 {
+                hasher.write_u8(0xff);
+            }
         }
         hasher.finish()
     }

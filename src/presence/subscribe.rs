@@ -3,7 +3,7 @@ use super::columns;
 use super::ended::Cause;
 use super::error::{Failure, StoreError};
 use super::event_package::{Package, PackageId};
-use super::ports::{Event, Occasion, Outgoing, Ports, Renewal, Standing, Stored, Verdict};
+use super::ports::{Event, Occasion, Outgoing, Ports, Recent, Renewal, Standing, Stored, Verdict};
 use super::resource::Resource;
 use super::subscription::{DialogId, Field, Journal, Numbers, Status, Subscription};
 use super::winfo::Watcher;
@@ -136,9 +136,10 @@ fn initial<P: Ports>(
     let to_tag = ports.reply_tag()?;
     let from_tag = request.from.tag.unwrap_or_default();
     let dialog = DialogId { call_id: request.call_id.bytes(), to_tag: &to_tag, from_tag: from_tag.bytes() };
-    if let Some(stored) = ports.find_recent(dialog)? {
-        return Ok(answer_again(ports, request, description, stored));
-    }
+    let new_dialog = match ports.find_recent(dialog)? {
+        Recent::Made(stored) => return Ok(answer_again(ports, request, description, *stored)),
+        Recent::New(dialog) => dialog,
+    };
     let presentity = uri::join(request.user.bytes(), request.domain.bytes());
     let numbers = Numbers {
         expires_at: ports.now() + i64::from(expires),
@@ -162,6 +163,7 @@ fn initial<P: Ports>(
             (Field::WatcherUser, watcher_user),
             (Field::WatcherDomain, watcher_host),
             (Field::EventId, event_id),
+            (Field::ToTag, &to_tag),
             (Field::FromTag, from_tag.bytes()),
             (Field::CallId, request.call_id.bytes()),
             (Field::Contact, request.contact.bytes()),
@@ -169,7 +171,6 @@ fn initial<P: Ports>(
             (Field::RemoteUri, request.from.own_form()),
         ],
         &[
-            (Field::ToTag, &to_tag),
             (Field::Socket, request.socket),
             (Field::LocalContact, request.local_contact),
             (Field::RecordRoute, request.record_route.unwrap_or_default()),
@@ -186,7 +187,8 @@ fn initial<P: Ports>(
     }
     let resource = ports.uri_rule().resource(&presentity, package);
     limits::new_subscription(ports, &resource, &subscription)?;
-    let stored = ports.subscribe(&subscription).map_err(|error| too_long_for_its_column(error, &subscription))?;
+    let stored = ports.subscribe(&subscription, &resource, new_dialog);
+    let stored = stored.map_err(|error| too_long_for_its_column(error, &subscription))?;
     answer(ports, description, &subscription, expires);
     if stored == Stored::Known {
         return Ok(subscription);

@@ -281,8 +281,8 @@ impl Subscription {
         Subscription::new(numbers, &fields)
     }
 
-    /// A subscription of whose strings these are given. `checked` holds strings of the types in `sip::checked` that belong to
-    /// their fields, and is taken as it is; `others` is checked here.
+    /// A subscription of whose strings these are given. `checked` holds our own tag and strings of the types in
+    /// `sip::checked` that belong to their fields, and is taken as it is; `others` is checked here.
     #[inline]
     pub fn of_checked(
         numbers: Numbers,
