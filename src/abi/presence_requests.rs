@@ -108,6 +108,7 @@ fn request_uri(message: SipMsg<'_>) -> Result<(UserPart<'_>, HostPart<'_>), Fail
     user_and_host("request URI", uri)
 }
 
+#[inline]
 fn user_and_host<'a>(what: &str, uri: msg::UriParts<'a>) -> Result<(UserPart<'a>, HostPart<'a>), Failure> {
     let flawed = |flaw| Failure::flawed(what, flaw);
     Ok((UserPart::new(uri.user).map_err(flawed)?, HostPart::new(uri.host).map_err(flawed)?))

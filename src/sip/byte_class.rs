@@ -57,8 +57,10 @@ static KINDS: [u8; 256] = {
 #[inline]
 pub fn kinds_in(text: &[u8]) -> u8 {
     match (text.last_chunk::<8>(), text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        // The last bytes may be looked at twice: their kinds are the same.
-        (Some(last), ..) => text.chunks_exact(8).fold(kinds_of_all(last), |kinds, part| kinds | kinds_of_all(part)),
+        // Some of the last bytes may be looked at twice: their kinds are the same.
+        (Some(last), ..) => {
+            text[..text.len() - 1].chunks_exact(8).fold(kinds_of_all(last), |kinds, part| kinds | kinds_of_all(part))
+        }
         (_, Some(first), Some(last)) => kinds_of_all(first) | kinds_of_all(last),
         _ => kinds_of_all(text),
     }
