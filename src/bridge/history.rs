@@ -46,19 +46,26 @@ impl History {
         if self.size == 0 {
             return;
         }
-        let watcher = subscription.watcher_uri();
-        let contact = subscription.get(Field::Contact);
-        let texts = [&watcher, subscription.get(Field::PresUri), contact, subscription.get(Field::CallId)];
+        let (user, host) = (subscription.get(Field::WatcherUser), subscription.get(Field::WatcherDomain));
+        // Its URI, written where it stays.
+        let watcher: [&[u8]; 4] = [b"sip:", user, if user.is_empty() { b"" } else { b"@" }, host];
+        let fields = [Field::PresUri, Field::Contact, Field::CallId];
         let numbers = &subscription.numbers;
         let mut entry =
             Entry { at, cause, cseq: numbers.local_cseq, event: numbers.event, ends: [0; 4], text: [0; TEXT] };
         let mut end = 0;
-        for (index, text) in texts.into_iter().enumerate() {
-            let room = if index < 3 { SHARE } else { TEXT - end };
-            let part = &text[..text.len().min(room)];
+        let mut push = |text: &[u8], most: usize| {
+            let part = &text[..text.len().min(most - end)];
             entry.text[end..end + part.len()].copy_from_slice(part);
             end += part.len();
-            entry.ends[index] = end as u16;
+            end
+        };
+        for part in watcher {
+            entry.ends[0] = push(part, SHARE) as u16;
+        }
+        for (index, field) in (1..).zip(fields) {
+            let most = if index < 3 { usize::from(entry.ends[index - 1]) + SHARE } else { TEXT };
+            entry.ends[index] = push(subscription.get(field), most) as u16;
         }
         let mut ring = self.ring.lock();
         if ring.entries.len() < self.size {
