@@ -4,24 +4,9 @@
     clippy::missing_safety_doc,
     reason = "the contract of every entry is the host's: arguments of the call in progress"
 )]
-pub mod c_types;
+#[macro_use]
 mod entry;
-pub mod explain_rpc;
-mod frozen_table;
-mod gauges;
-pub mod operator_rpc;
-pub mod presence_api;
-mod presence_calls;
-mod presence_dmq;
-pub mod presence_module;
-mod presence_requests;
-pub mod presence_rpc;
-mod presence_start;
-pub mod presence_variables;
-pub mod pua_api;
-mod pua_libxml;
-pub mod pua_module;
-mod pua_start;
-mod pua_state;
-mod state;
-pub mod status_page;
+pub mod c_types;
+pub mod gauges;
+pub mod presence;
+pub mod pua;

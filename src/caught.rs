@@ -2,7 +2,8 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What a panic inside an entry becomes: one log line, and the entry's own error value. `on_panic` may do something about it,
+/// What a panic inside an entry becomes: one log line, and the entry's own error value. `on_panic` may do something
+/// about it,
 /// such as answering a request; when that panics, too, `fallback` is what the host gets.
 pub fn guarded<T>(name: &str, fallback: T, on_panic: impl FnOnce() -> T, work: impl FnOnce() -> T) -> T {
     // What an entry has set for a while is reset by guards.
@@ -10,18 +11,18 @@ pub fn guarded<T>(name: &str, fallback: T, on_panic: impl FnOnce() -> T, work: i
         Ok(value) => return value,
         Err(panic) => panic,
     };
-    complain(name, panic);
+    warn_rejected(name, panic);
     match catch_unwind(AssertUnwindSafe(on_panic)) {
         Ok(value) => value,
         Err(again) => {
-            complain(name, again);
+            warn_rejected(name, again);
             fallback
         }
     }
 }
 
 /// One line in the log. Formatting it must not be what lets a panic out.
-fn complain(name: &str, panic: Box<dyn Any + Send>) {
+fn warn_rejected(name: &str, panic: Box<dyn Any + Send>) {
     let _ = catch_unwind(AssertUnwindSafe(|| {
         crate::limited!(Error, "panic in {name}: {}", text(&*panic));
     }));
@@ -41,7 +42,8 @@ pub fn text(panic: &(dyn Any + Send)) -> String {
     text.chars().take(200).collect()
 }
 
-/// The body of a C entry: its name, what it returns after a panic, what is done after a panic before that (if anything), what it
+/// The body of a C entry: its name, what it returns after a panic, what is done after a panic before that (if
+/// anything), what it
 /// does. The function around it is written out, so that cbindgen sees its signature.
 macro_rules! entry {
     ($name:ident, $body:block) => {

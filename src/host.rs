@@ -7,21 +7,25 @@ pub mod db_url;
 pub mod dmq;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
+pub mod last_process;
+pub mod lock;
 pub mod log;
 pub mod log_rate;
 pub mod msg;
+pub mod no_memory;
 pub mod params;
-pub mod pool;
 pub mod process;
+pub mod process_mutex;
 pub mod pv;
 pub mod rpc;
 pub mod script;
+pub mod semaphore;
 pub mod shm;
 pub mod sl;
+pub mod slab;
 mod sockets;
 pub mod sqlite;
 pub mod symbols;
-pub mod sync;
 pub mod tm;
 pub mod xml;
 

@@ -5,7 +5,9 @@
 //! ```text
 //! sip <- presence, pua        pure: no Kamailio, no clock, no unsafe
 //! sys <- host                 bindgen output; one file a Kamailio service
-//! sip, presence, pua, host <- bridge   carries out on the host what presence and pua ask for
+//! sip, host <- common         what both share on the host: database, statistics, ids
+//! common, presence <- server   carries out on the host what presence asks for
+//! common, pua <- agent         carries out on the host what pua asks for
 //! everything <- abi           the C entries, one macro for all
 //! ```
 #[cfg(not(panic = "unwind"))]
@@ -29,11 +31,12 @@ pub mod caught;
 mod fault_point;
 #[allow(missing_docs)]
 pub mod abi;
-pub mod bridge;
-pub mod for_a_while;
+pub mod agent;
+pub mod common;
 pub mod host;
 pub mod presence;
 pub mod pua;
-pub mod setting;
+pub mod scoped_value;
+pub mod server;
 pub mod sip;
 mod sys;

@@ -1,8 +1,9 @@
-//! The presence server: PUBLISH (RFC 3903), SUBSCRIBE and NOTIFY (RFC 6665), winfo (RFC 3857, 3858). Pure: what it needs of
+//! The presence server: PUBLISH (RFC 3903), SUBSCRIBE and NOTIFY (RFC 6665), winfo (RFC 3857, 3858). Pure: what it
+//! needs of
 //! the world it asks for through [`ports::Ports`].
 #![forbid(unsafe_code)]
+pub mod authorization;
 pub mod cluster;
-pub mod columns;
 pub mod config;
 pub mod dialog_info;
 pub mod effective;
@@ -12,6 +13,7 @@ pub mod event_package;
 pub mod expiry;
 pub mod explain;
 pub mod limits;
+pub mod notification;
 pub mod notifier;
 pub mod order;
 pub mod ports;
@@ -19,6 +21,7 @@ pub mod publication;
 pub mod publish;
 pub mod readable;
 pub mod refresh;
+pub mod replica;
 pub mod replication;
 pub mod resource;
 pub mod sphere;

@@ -1,14 +1,19 @@
-//! The presence user agent: publishes (RFC 3903) and subscribes (RFC 6665) for other modules. It asks for everything it needs
+//! The presence user agent: publishes (RFC 3903) and subscribes (RFC 6665) for other modules. It asks for everything
+//! it needs
 //! through [`ports::Ports`].
-pub mod answer;
 pub mod config;
+pub mod dialog;
 pub mod effective;
+pub mod error;
 pub mod event;
 pub mod headers;
+pub mod next_step;
 pub mod ports;
+pub mod publication;
 pub mod publish;
 pub mod queue;
 pub mod record;
 pub mod refresh;
 pub mod request;
+pub mod response;
 pub mod subscribe;

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 pub mod byte_class;
 pub mod checked;
+pub mod columns;
 pub mod event;
-pub mod strings;
+pub mod packed;
+pub mod setting;
 pub mod text;
 pub mod transport;
 pub mod uri;

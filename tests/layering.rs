@@ -1,108 +1,208 @@
-//! The arrows between the layers go one way (see the crate's documentation); this test reads the sources.
-use std::{fs, path::Path};
+//! The house: which layer may use which, no circle of imports among modules, and where unsafe code may stand. This
+//! test reads
+//! the sources.
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-/// A layer and what it must not name.
-const FORBIDDEN: [(&str, &[&str]); 4] = [
-    (
-        "sip",
-        &[
-            "crate::host",
-            "crate::sys",
-            "crate::bridge",
-            "crate::abi",
-            "crate::presence",
-            "crate::pua",
-            "unsafe ",
-            "libc::",
-        ],
-    ),
-    (
-        "presence",
-        &[
-            "crate::host",
-            "crate::sys",
-            "crate::bridge",
-            "crate::abi",
-            "crate::pua",
-            "unsafe ",
-            "libc::",
-            "SystemTime",
-            "Instant::now",
-        ],
-    ),
-    (
-        "pua",
-        &[
-            "crate::host",
-            "crate::sys",
-            "crate::bridge",
-            "crate::abi",
-            "crate::presence",
-            "unsafe ",
-            "libc::",
-            "SystemTime",
-            "Instant::now",
-        ],
-    ),
-    ("host", &["crate::bridge", "crate::abi", "crate::presence", "crate::pua", "crate::sip"]),
+/// A layer, the layers it may use, and words it must not contain.
+struct Layer {
+    name: &'static str,
+    uses: &'static [&'static str],
+    never: &'static [&'static str],
+}
+
+const PURE: &[&str] = &["unsafe ", "libc::", "SystemTime", "Instant::now"];
+
+/// Modules at the root that every layer may use: macros, and guards.
+const ROOT: [&str; 4] = ["lib", "caught", "fault_point", "scoped_value"];
+
+/// Lowest first.
+const LAYERS: [Layer; 9] = [
+    Layer { name: "sys", uses: &[], never: &[] },
+    Layer { name: "sip", uses: &[], never: PURE },
+    Layer { name: "presence", uses: &["sip"], never: PURE },
+    Layer { name: "pua", uses: &["sip"], never: PURE },
+    Layer { name: "host", uses: &["sys"], never: &[] },
+    Layer { name: "common", uses: &["sip", "presence", "host"], never: &[] },
+    Layer { name: "server", uses: &["sip", "presence", "host", "common"], never: &[] },
+    Layer { name: "agent", uses: &["sip", "pua", "host", "common"], never: &[] },
+    Layer { name: "abi", uses: &["sys", "sip", "presence", "pua", "host", "common", "server", "agent"], never: &[] },
 ];
 
-fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+/// Modules that call C functions of other modules: they name the host's types as `host` does.
+fn is_edge(module: &str) -> bool {
+    matches!(layer_of(module), "sys" | "host" | "abi") || module.ends_with("::callbacks")
+}
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|e| e == "rs") {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
     }
 }
 
-#[test]
-fn arrows_go_one_way() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let (mut wrong, mut read) = (Vec::new(), 0);
-    for (layer, forbidden) in FORBIDDEN {
-        let mut files = Vec::new();
-        sources(&src.join(layer), &mut files);
-        files.push(src.join(format!("{layer}.rs")));
-        for file in files.iter().filter(|file| file.exists()) {
-            read += 1;
-            for (number, line) in fs::read_to_string(file).unwrap().lines().enumerate() {
-                let code = line.split("//").next().unwrap_or_default();
-                wrong.extend(
-                    forbidden
-                        .iter()
-                        .filter(|word| code.contains(**word))
-                        .map(|word| format!("{}:{}: {layer} must not use {word}", file.display(), number + 1)),
-                );
+/// Every module of the crate: its path (`server::tables`) and its text without comments and tests.
+fn modules() -> BTreeMap<String, String> {
+    let mut files = Vec::new();
+    rust_files(&src(), &mut files);
+    let name = |path: &Path| {
+        let inside = path.strip_prefix(src()).expect("a file of src").with_extension("");
+        inside.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("::")
+    };
+    let code = |path: &Path| {
+        let text = fs::read_to_string(path).expect("a readable source");
+        let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+        let without = |line: &str| line.split("//").next().unwrap_or_default().to_string();
+        text[..end].lines().map(without).collect::<Vec<_>>().join("\n")
+    };
+    files.iter().map(|path| (name(path), code(path))).collect()
+}
+
+fn layer_of(module: &str) -> &str {
+    module.split("::").next().unwrap_or(module)
+}
+
+/// Which module `path` (`server::tables::Tables`) names: the longest that exists.
+fn target<'m>(modules: &'m BTreeMap<String, String>, path: &str) -> Option<&'m str> {
+    let parts: Vec<&str> = path.split("::").collect();
+    (1..=parts.len()).rev().find_map(|n| modules.get_key_value(&parts[..n].join("::"))).map(|(name, _)| name.as_str())
+}
+
+/// `a::{b, c::d}` as `a::b`, `a::c::d`.
+fn flatten(tree: &str) -> Vec<String> {
+    let Some(open) = tree.find('{') else { return vec![tree.split(" as ").next().unwrap_or(tree).trim().to_string()] };
+    let close = tree.rfind('}').unwrap_or(tree.len());
+    let (prefix, inner) = (&tree[..open], &tree[open + 1..close]);
+    let (mut depth, mut start, mut parts) = (0, 0, Vec::new());
+    for (at, c) in inner.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&inner[start..at]);
+                start = at + 1;
             }
+            _ => {}
         }
     }
-    assert!(read > 20, "only {read} files were read");
+    parts.push(&inner[start..]);
+    let parts = parts.into_iter().map(str::trim).filter(|part| !part.is_empty());
+    parts.flat_map(flatten).map(|path| format!("{prefix}{path}")).collect()
+}
+
+/// The trees of the `use` statements of a source.
+fn uses(code: &str) -> Vec<&str> {
+    let mut trees = Vec::new();
+    let mut at = 0;
+    for line in code.split_inclusive('\n') {
+        let indent = line.len() - line.trim_start().len();
+        let begin = ["use ", "pub use ", "pub(crate) use "].iter().find(|word| line.trim_start().starts_with(**word));
+        if let Some(word) = begin {
+            let rest = &code[at + indent + word.len()..];
+            trees.push(rest.split(';').next().unwrap_or(rest));
+        }
+        at += line.len();
+    }
+    trees
+}
+
+/// The modules that each module names, by `use` or by a path in its code.
+fn imports(modules: &BTreeMap<String, String>) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut arrows: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (module, code) in modules {
+        let parent = module.rsplit_once("::").map(|(parent, _)| parent).unwrap_or_default();
+        let absolute = |path: &str| {
+            let path = path.split_whitespace().collect::<String>();
+            if let Some(rest) = path.strip_prefix("crate::") {
+                Some(rest.to_string())
+            } else if let Some(rest) = path.strip_prefix("super::") {
+                Some(format!("{parent}::{rest}").trim_start_matches("::").to_string())
+            } else {
+                path.strip_prefix("self::").map(|rest| format!("{module}::{rest}"))
+            }
+        };
+        let mut paths = Vec::new();
+        paths.extend(uses(code).iter().flat_map(|tree| flatten(tree)));
+        let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+        paths.extend(code.split(|c| !is_path(c)).filter(|word| word.contains("::")).map(str::to_string));
+        let named = paths.iter().filter_map(|path| absolute(path)).filter_map(|path| target(modules, &path));
+        let others =
+            named.filter(|other| *other != module && *other != parent && !other.starts_with(&format!("{module}::")));
+        arrows.entry(module).or_default().extend(others);
+    }
+    arrows
+}
+
+#[test]
+fn layers_use_what_is_below_them() {
+    let modules = modules();
+    assert!(modules.len() > 100, "only {} modules were read", modules.len());
+    let mut wrong = Vec::new();
+    for (module, targets) in imports(&modules) {
+        let Some(layer) = LAYERS.iter().find(|layer| layer.name == layer_of(module)) else { continue };
+        let allowed = |other: &str| {
+            other == layer.name
+                || layer.uses.contains(&other)
+                || ROOT.contains(&other)
+                || other == "sys" && is_edge(module)
+        };
+        wrong.extend(targets.iter().filter(|t| !allowed(layer_of(t))).map(|t| format!("{module} must not use {t}")));
+        let code = &modules[module];
+        wrong.extend(
+            layer.never.iter().filter(|word| code.contains(**word)).map(|word| format!("{module} contains {word:?}")),
+        );
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-#[test]
-fn unsafe_stays_at_the_edge() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&src.join("bridge"), &mut files);
-    for file in files.iter().filter(|file| !file.ends_with("callbacks.rs")) {
-        let text = fs::read_to_string(file).unwrap();
-        let count =
-            text.lines().filter(|line| line.split("//").next().is_some_and(|code| code.contains("unsafe "))).count();
-        let allowed = if file.ends_with("world.rs") { 2 } else { 0 };
-        assert!(count <= allowed, "{} has {count} lines with unsafe code", file.display());
+/// A circle through `start`, if there is one.
+fn circle<'m>(arrows: &BTreeMap<&'m str, BTreeSet<&'m str>>, start: &'m str) -> Option<Vec<&'m str>> {
+    let mut paths = vec![vec![start]];
+    let mut seen = BTreeSet::new();
+    while let Some(path) = paths.pop() {
+        for next in arrows.get(path[path.len() - 1]).into_iter().flatten() {
+            if *next == start {
+                return Some(path);
+            }
+            if seen.insert(*next) {
+                paths.push(path.iter().copied().chain([*next]).collect());
+            }
+        }
     }
+    None
 }
 
-/// Every function that C calls is written with the macro that keeps a panic inside.
+#[test]
+fn modules_do_not_import_in_circles() {
+    let modules = modules();
+    let arrows = imports(&modules);
+    let circles: Vec<String> =
+        arrows.keys().filter_map(|module| circle(&arrows, module)).map(|path| path.join(" -> ")).collect();
+    assert!(circles.is_empty(), "{} modules are in circles:\n{}", circles.len(), circles.join("\n"));
+}
+
+#[test]
+fn unsafe_code_stays_at_the_edge() {
+    let modules = modules();
+    let inside = modules.iter().filter(|(module, _)| !is_edge(module) && !ROOT.contains(&module.as_str()));
+    let wrong: Vec<&String> = inside.filter(|(_, code)| code.contains("unsafe ")).map(|(module, _)| module).collect();
+    assert!(wrong.is_empty(), "unsafe code outside of sys, host, abi and callbacks: {wrong:?}");
+}
+
 #[test]
 fn every_c_entry_is_guarded() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    sources(&src, &mut files);
+    rust_files(&src, &mut files);
     let (mut wrong, mut entries) = (Vec::new(), 0);
     for file in files.iter().filter(|file| !file.ends_with("host/fake.rs") && !file.ends_with("sys.rs")) {
         let text = fs::read_to_string(file).unwrap();
@@ -115,7 +215,8 @@ fn every_c_entry_is_guarded() {
                 continue;
             }
             entries += 1;
-            // The body begins after the signature's last line; its first statement is the macro with the function's name.
+            // The body begins after the signature's last line; its first statement is the macro with the function's
+            // name.
             let body = code[at..].iter().position(|line| line.trim_end().ends_with('{')).map(|begin| at + begin + 1);
             let first = body.and_then(|begin| code.get(begin)).map(|line| line.trim()).unwrap_or_default();
             if !first.starts_with(&format!("entry!({name},")) {

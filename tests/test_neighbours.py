@@ -6,7 +6,7 @@ import pytest
 from kit.kamailio import ROOT
 
 # The modules that walk rows, subscriptions, publications and records.
-FOLDERS = ("src/bridge", "src/bridge/pua", "src/presence", "src/pua")
+FOLDERS = ("src/server", "src/agent", "src/common", "src/presence", "src/pua")
 
 TOKEN = re.compile(
     r'//[^\n]*|/\*.*?\*/|b?r#*"(?:.|\n)*?"#*|b?"(?:\\.|[^"\\])*"|b?\'(?:\\.[^\']*|[^\'\\])\'|\'[a-z_]\w*|\w+|=>|->|\|\||[^\s\w]', re.S)
@@ -72,7 +72,7 @@ def _in_loop(blocks):
 def all_exits():
     found = []
     for folder in FOLDERS:
-        for path in sorted((ROOT / folder).glob("*.rs")):
+        for path in sorted((ROOT / folder).rglob("*.rs")):
             found += exits(path.read_text(), str(path.relative_to(ROOT)))
     return found
 
@@ -93,18 +93,18 @@ def test_the_reader_of_sources(text, count):
 
 # Where such an exit reaches nobody else: what comes out of the loop concerns one record or one document, or nothing was taken yet.
 ALLOWED = {
-    ("bridge/dialog_index.rs", "new"): "made once, at the start",
-    ("bridge/tables.rs", "new"): "made once, at the start",
-    ("bridge/pages.rs", "each_page"): "the table cannot be read: there is nothing to go on with",
-    ("bridge/presentities.rs", "change_in_memory"): "the publications of one presentity, changed together or not at all",
-    ("bridge/presentities.rs", "load_documents"): "the publications of one presentity, known together or not at all",
-    ("bridge/presentities.rs", "each_publication"): "a reader for an operator: nothing changes",
-    ("bridge/presentities.rs", "restore_publications"): "no memory at the start: the server does not start",
-    ("bridge/pua/flights.rs", "give_way"): "the requests of one record",
-    ("bridge/pua/interleavings.rs", "settle"): "a model that unit tests run",
-    ("bridge/rows.rs", "count_up"): "tries for one row, bounded",
-    ("bridge/senders.rs", "wait_for_memory"): "the wait is over",
-    ("bridge/standings.rs", "make_room"): "there is room enough",
+    ("server/tables/dialog_index.rs", "new"): "made once, at the start",
+    ("server/tables.rs", "new"): "made once, at the start",
+    ("common/paging.rs", "each_page"): "the table cannot be read: there is nothing to go on with",
+    ("server/publications/store.rs", "change_in_memory"): "the publications of one presentity, changed together or not at all",
+    ("server/publications/store.rs", "load_documents"): "the publications of one presentity, known together or not at all",
+    ("server/publications/store.rs", "each_publication"): "a reader for an operator: nothing changes",
+    ("server/publications/store.rs", "restore_publications"): "no memory at the start: the server does not start",
+    ("agent/pending_requests.rs", "give_way"): "the requests of one record",
+    ("agent/interleavings.rs", "adopt_restored"): "a model that unit tests run",
+    ("server/subscriptions/database.rs", "count_up"): "tries for one row, bounded",
+    ("server/notify/fan_out.rs", "wait_for_memory"): "the wait is over",
+    ("server/authorizations/cache.rs", "make_room"): "there is room enough",
     ("presence/dialog_info.rs", "parse"): "one document",
     ("presence/dialog_info.rs", "without"): "one document",
     ("presence/expiry.rs", "subscriptions"): "the loop takes portions; nothing was taken when it fails",
@@ -117,16 +117,16 @@ ALLOWED = {
     ("presence/subscription.rs", "new"): "the fields of one subscription",
     ("presence/subscription.rs", "with"): "the fields of one subscription",
     ("presence/tuples.rs", "ids"): "one document",
-    ("pua/queue.rs", "go_on"): "the requests of one record",
-    ("pua/publish.rs", "go_on"): "the requests of one record",
-    ("pua/subscribe.rs", "go_on"): "the requests of one record",
+    ("pua/queue.rs", "resume"): "the requests of one record",
+    ("pua/publish.rs", "resume"): "the requests of one record",
+    ("pua/subscribe.rs", "resume"): "the requests of one record",
     ("pua/request.rs", "check"): "the strings of one request",
 }
 # Rows that are written as a group: what leaves the loop leaves the rest of the group for the next writing.
 GROUPS = {
-    ("bridge/journal.rs", "write_back"), ("bridge/presentity_rows.rs", "ended_rows"), ("bridge/pua/rows.rs", "write_back"),
-    ("bridge/pua/write_back.rs", "write_back"), ("bridge/rows.rs", "mark_rows"), ("bridge/unwritten.rs", "write_publications"),
-    ("bridge/unwritten.rs", "write_publications_of"), ("bridge/watchers.rs", "write_standings"),
+    ("server/notify/notifier_process.rs", "write_back"), ("server/publications/presentity_table.rs", "ended_rows"), ("agent/pua_table.rs", "write_back"),
+    ("bridge/pua/write_back.rs", "write_back"), ("server/subscriptions/database.rs", "mark_rows"), ("server/publications/write_behind.rs", "write_publications"),
+    ("server/publications/write_behind.rs", "write_publications_of"), ("server/authorizations/watchers_table.rs", "write_authorizations"),
 }
 
 

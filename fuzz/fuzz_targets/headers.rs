@@ -1,6 +1,6 @@
 //! URIs and Event headers: what is split can be put together again.
 #![no_main]
-use kamailio_presence_fuzz::presence::resource::UriRule;
+use kamailio_presence_fuzz::presence::resource::UriComparison;
 use kamailio_presence_fuzz::sip::checked::{UserPart, is_clean, unfolded};
 use kamailio_presence_fuzz::sip::{event::EventHeader, text, uri};
 use kamailio_presence_fuzz::{packages, presence::event_package::PackageId};
@@ -18,14 +18,14 @@ fuzz_target!(|data: &[u8]| {
         let _ = (event.id(), packages().find(&event));
     }
     for ignore_case in [false, true] {
-        let rule = UriRule { ignore_case, seed: 7 };
+        let rule = UriComparison { ignore_case, seed: 7 };
         let (one, two) = (rule.resource(data, PackageId(0)), rule.resource(&data.to_ascii_uppercase(), PackageId(0)));
         assert!(!rule.same(&one.uri, &two.uri) || one.hash == two.hash, "what is the same has the same hash");
     }
     if let Ok(user) = UserPart::new(data) {
-        let once = user.bytes().to_vec();
-        assert!(UserPart::new(&once).is_ok_and(|again| again.bytes() == once), "one form stays one");
-        assert!(is_clean(&once) && std::str::from_utf8(&once).is_ok());
+        let transient_body = user.bytes().to_vec();
+        assert!(UserPart::new(&transient_body).is_ok_and(|again| again.bytes() == transient_body), "one form stays one");
+        assert!(is_clean(&transient_body) && std::str::from_utf8(&transient_body).is_ok());
     }
     assert!(unfolded(data).is_none_or(|text| is_clean(&text)));
     let mut out = Vec::new();

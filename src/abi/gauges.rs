@@ -1,9 +1,10 @@
 //! Statistics that are computed when somebody asks: how much there is.
-use super::{pua_state, state};
-use crate::bridge::counters;
-use crate::bridge::survey::{Counts, Survey};
+use crate::abi::presence::state;
+use crate::abi::pua::state as pua_state;
+use crate::common::counters;
 use crate::host::clock;
 use crate::host::counters::register_computed;
+use crate::server::operator::statistics::{Counts, Statistics};
 use std::cell::RefCell;
 use std::ffi::{CStr, c_long, c_ushort, c_void};
 
@@ -43,16 +44,16 @@ const PACKAGES: [(&[u8], &CStr, &CStr); 6] = [
 ];
 
 thread_local! {
-    static LAST: RefCell<(i64, Survey)> = const { RefCell::new((0, Vec::new())) };
+    static LAST: RefCell<(i64, Statistics)> = const { RefCell::new((0, Vec::new())) };
 }
 
 /// The survey of this second.
-fn with_survey<T>(show: impl FnOnce(&Survey) -> T) -> T {
+fn with_survey<T>(show: impl FnOnce(&Statistics) -> T) -> T {
     LAST.with(|last| {
         let mut last = last.borrow_mut();
         let now = clock::now();
         if last.0 != now {
-            *last = (now, state::world().map(|world| world.survey()).unwrap_or_default());
+            *last = (now, state::world().map(|world| world.statistics()).unwrap_or_default());
         }
         show(&last.1)
     })
@@ -61,7 +62,7 @@ fn with_survey<T>(show: impl FnOnce(&Survey) -> T) -> T {
 unsafe extern "C" fn total(_id: c_ushort, what: *mut c_void) -> c_long {
     entry!(total, 0, {
         let Some(of) = Of::ALL.get(what as usize) else { return 0 };
-        with_survey(|survey| survey.iter().map(|counts| of.value(counts)).sum::<i64>()) as c_long
+        with_survey(|statistics| statistics.iter().map(|counts| of.value(counts)).sum::<i64>()) as c_long
     })
 }
 
@@ -72,7 +73,7 @@ unsafe extern "C" fn of_package(_id: c_ushort, what: *mut c_void) -> c_long {
         let (Some(process), Some((name, ..))) = (state::process(), PACKAGES.get(what / 2)) else { return 0 };
         let Some(id) = process.registry.packages().named(name) else { return 0 };
         let of = if what % 2 == 0 { Of::Subscriptions } else { Of::Publications };
-        with_survey(|survey| survey.get(usize::from(id.0)).map_or(0, |counts| of.value(counts))) as c_long
+        with_survey(|statistics| statistics.get(usize::from(id.0)).map_or(0, |counts| of.value(counts))) as c_long
     })
 }
 
@@ -89,7 +90,7 @@ unsafe extern "C" fn fanouts_oldest_age(_id: c_ushort, _what: *mut c_void) -> c_
 /// Subscriptions and publications whose rows are older than the memory.
 unsafe extern "C" fn rows_to_write(_id: c_ushort, _what: *mut c_void) -> c_long {
     entry!(rows_to_write, 0, {
-        with_survey(|survey| survey.iter().map(|counts| counts.unwritten).sum::<i64>()) as c_long
+        with_survey(|statistics| statistics.iter().map(|counts| counts.row_state).sum::<i64>()) as c_long
     })
 }
 
@@ -100,8 +101,10 @@ unsafe extern "C" fn pua_records(_id: c_ushort, what: *mut c_void) -> c_long {
     })
 }
 
-unsafe extern "C" fn pua_flights(_id: c_ushort, _what: *mut c_void) -> c_long {
-    entry!(pua_flights, 0, { pua_state::process().map_or(0, |process| process.shared.flights.count()) as c_long })
+unsafe extern "C" fn pua_pending_requests(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(pua_pending_requests, 0, {
+        pua_state::process().map_or(0, |process| process.shared.pending_requests.count()) as c_long
+    })
 }
 
 fn refused(done: bool) -> Result<(), String> {
@@ -109,7 +112,7 @@ fn refused(done: bool) -> Result<(), String> {
 }
 
 /// Counters and gauges of the group `presence`; call in `mod_init`.
-pub(super) fn register_presence() -> Result<(), String> {
+pub(crate) fn register_presence() -> Result<(), String> {
     const GROUP: &CStr = c"presence";
     counters::register(GROUP);
     let totals: [(&'static CStr, &'static CStr, Of); 5] = [
@@ -135,11 +138,17 @@ pub(super) fn register_presence() -> Result<(), String> {
 }
 
 /// Counters and gauges of the group `pua`; call in `mod_init`.
-pub(super) fn register_pua() -> Result<(), String> {
+pub(crate) fn register_pua() -> Result<(), String> {
     const GROUP: &CStr = c"pua";
     counters::register(GROUP);
     let done = register_computed(GROUP, c"publications", c"publications kept alive (memory)", pua_records, 0)
         & register_computed(GROUP, c"subscriptions", c"subscriptions kept alive (memory)", pua_records, 1)
-        & register_computed(GROUP, c"in_flight", c"requests under way or waiting for another try", pua_flights, 0);
+        & register_computed(
+            GROUP,
+            c"in_flight",
+            c"requests under way or waiting for another try",
+            pua_pending_requests,
+            0,
+        );
     refused(done)
 }

@@ -1,8 +1,9 @@
-//! Databases through the host's drivers (`lib/srdb1`): one connection a process, statements built from typed columns. SQLite
+//! Databases through the host's drivers (`lib/srdb1`): one connection a process, statements built from typed columns.
+//! SQLite
 //! gets its statements without the driver, see [`super::sqlite`].
-mod failure;
-mod transaction;
-mod value;
+pub mod failure;
+pub mod transaction;
+pub mod value;
 
 pub use failure::{DbError, of_sqlite};
 pub use value::{Cell, Cond, Op, Value, time_of};
@@ -200,12 +201,13 @@ impl Driver {
         self.scheme() == b"sqlite" || self.functions.start_transaction.is_some()
     }
 
-    /// What orders a portion of `rows` rows by their keys and ends it there, where the database knows such words.
-    pub fn portion(&self, rows: i32) -> Option<String> {
+    /// What orders a batch of `rows` rows by their keys and ends it there, where the database knows such words.
+    pub fn batch(&self, rows: i32) -> Option<String> {
         matches!(self.scheme(), b"sqlite" | b"mysql" | b"postgres").then(|| format!("id LIMIT {}", rows.max(1)))
     }
 
-    /// What an empty text is written as: db_text reads a field without characters as NULL, and then refuses the whole table.
+    /// What an empty text is written as: db_text reads a field without characters as NULL, and then refuses the whole
+    /// table.
     fn empty_text(&self) -> &'static [u8] {
         if self.scheme() == b"text" { b" " } else { b"" }
     }
@@ -221,7 +223,8 @@ impl Driver {
         if self.scheme() != b"sqlite" {
             return Ok(Connection { driver: self.clone(), way: Way::Driver(link) });
         }
-        // Several processes write: they wait for each other instead of failing, and let readers read meanwhile. What the other
+        // Several processes write: they wait for each other instead of failing, and let readers read meanwhile. What
+        // the other
         // modules of this process write through the driver's connection waits, too.
         for pragma in sqlite::PRAGMAS {
             let _ = link.raw_query(pragma);
@@ -322,7 +325,8 @@ impl Connection {
         &self.driver
     }
 
-    /// Whether the table has this version in Kamailio's `version` table. The driver itself looks, and says what it found.
+    /// Whether the table has this version in Kamailio's `version` table. The driver itself looks, and says what it
+    /// found.
     pub fn check_version(&self, table: &[u8], version: u32) -> bool {
         let (Way::Driver(link) | Way::Sqlite(_, link)) = &self.way;
         let mut functions = link.functions;

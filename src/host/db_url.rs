@@ -34,7 +34,8 @@ impl DbUrl {
         memchr::memchr(b':', url).map_or(b"", |colon| &url[..colon])
     }
 
-    /// Whether its driver can read it. What it cannot read is not given to it: the host would write it to the log, password
+    /// Whether its driver can read it. What it cannot read is not given to it: the host would write it to the log,
+    /// password
     /// and all.
     pub fn is_readable(self) -> bool {
         let scheme = self.scheme();
@@ -89,7 +90,8 @@ impl fmt::Debug for DbUrl {
     }
 }
 
-/// The URL without its password and without its parameters, which may carry one. Where nobody can say what is meant, too much
+/// The URL without its password and without its parameters, which may carry one. Where nobody can say what is meant,
+/// too much
 /// is hidden rather than too little.
 fn masked(url: &[u8]) -> String {
     let text = String::from_utf8_lossy(url);

@@ -1,6 +1,6 @@
 //! Messages between the nodes of a cluster (`modules/dmq`), and which nodes there are.
 use super::bytes::{lend, view};
-use super::shm;
+use super::{no_memory, shm};
 use crate::sys;
 use std::ffi::{c_int, c_void};
 
@@ -128,6 +128,6 @@ pub unsafe fn answer(answer: *mut sys::peer_reponse_t, code: i32, reason: &'stat
 }
 
 /// Puts a name where the host keeps pointing at it.
-pub fn keep(name: &[u8]) -> Result<&'static [u8], shm::NoMemory> {
+pub fn keep(name: &[u8]) -> Result<&'static [u8], no_memory::NoMemory> {
     Ok(shm::ShmBox::leak(shm::copy(name)?))
 }

@@ -1,4 +1,5 @@
-//! Rust definitions of the shim symbols for unit tests: memory that counts its blocks and fails on demand, locks that notice
+//! Rust definitions of the shim symbols for unit tests: memory that counts its blocks and fails on demand, locks that
+//! notice
 //! a double lock, a log that is thrown away. Everything else answers "not available".
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
@@ -19,7 +20,8 @@ pub fn held_locks() -> isize {
     LOCKS.get()
 }
 
-/// Runs `work` with the `n`-th allocation from now failing (counted from 0), and all after it; says whether it came to that.
+/// Runs `work` with the `n`-th allocation from now failing (counted from 0), and all after it; says whether it came to
+/// that.
 pub fn failing_at<T>(n: usize, work: impl FnOnce() -> T) -> (T, bool) {
     FAIL_AT.set(Some(n));
     let value = work();

@@ -1,11 +1,12 @@
-//! Faults on purpose, in test builds only: a request asks for one (`X-Fault: panic-at-compose`), and the next process that comes
-//! by that point panics, is killed, ends or stops there. What is asked for lies in shared memory, so that any process finds it.
-use super::shm;
+//! Faults on purpose, in test builds only: a request asks for one (`X-Fault: panic-at-compose`), and the next process
+//! that comes
+//! by that point panics, is killed, ends or stops there. What is asked for lies in shared memory, so that any process
+//! finds it.
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What is asked for: where (a hash of the name), how often, and what happens there.
-#[derive(Default)]
 struct Armed {
     point: AtomicU64,
     times: AtomicU64,
@@ -18,8 +19,14 @@ const ACTIONS: [&str; 4] = ["panic-at-", "kill-at-", "exit-at-", "stop-at-"];
 
 /// Call once, before the processes fork.
 pub fn install() {
-    if let Ok(armed) = shm::leak(Armed::default()) {
-        let _ = ARMED.set(armed);
+    let (size, access) = (size_of::<Armed>(), libc::PROT_READ | libc::PROT_WRITE);
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: a fresh mapping of our own, asked for without a wish where it lies.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, -1, 0) };
+    if page != libc::MAP_FAILED {
+        // SAFETY: the mapping is aligned to a page, lives as long as the process and its children, and zeroes are
+        // valid atomics.
+        let _ = ARMED.set(unsafe { &*page.cast::<Armed>() });
     }
 }
 

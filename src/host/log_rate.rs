@@ -1,4 +1,5 @@
-//! Log lines of one cause are limited in rate: a client that loops, or a database that is away, would fill the disk. Each place
+//! Log lines of one cause are limited in rate: a client that loops, or a database that is away, would fill the disk.
+//! Each place
 //! in the sources that writes such lines has a [`Cause`]; each process counts for itself.
 use super::clock;
 use std::cell::Cell;

@@ -28,7 +28,7 @@ macro_rules! urls {
         pub fn db_url(&self) -> DbUrl { DbUrl::new(keep(&self.0.db_url)) }
     } )* };
 }
-macro_rules! numbers {
+macro_rules! state {
     ($params:ident: $($name:ident)*) => { impl $params<'_> { $(
         /// The number parameter of this name.
         pub fn $name(&self) -> i32 { self.0.$name }
@@ -37,7 +37,7 @@ macro_rules! numbers {
 urls! { PresenceParams PuaParams }
 texts! { PresenceParams: presentity_table active_watchers_table watchers_table server_address xavp_cfg retrieve_order_by
 default_socket dmq_peer_id to_tag_pref commit host_version }
-numbers! { PresenceParams: clean_period cseq_offset db_update_period waitn_time notifier_poll_rate notifier_processes force_delete
+state! { PresenceParams: clean_period cseq_offset db_update_period waitn_time notifier_poll_rate notifier_processes force_delete
 startup_mode expires_offset max_expires min_expires min_expires_action subs_db_mode publ_cache subs_htable_size
 pres_htable_size send_fast_notify enable_sphere_check timeout_rm_subs fetch_rows db_table_lock_type
 local_log_level subs_remove_match retrieve_order sip_uri_match enable_dmq enable_pres_dmq enable_pres_sync_dmq
@@ -46,7 +46,7 @@ subs_respond_200 totag_avpid lock_set_size force_active share_watcher_bodies sen
 watchers_cache max_body_size max_publications max_watchers max_subscriptions min_refresh_interval overload_memory
 notify_failures publ_update_period history_size }
 texts! { PuaParams: db_table outbound_proxy }
-numbers! { PuaParams: hash_size min_expires default_expires update_period dlginfo_increase_version reginfo_increase_version
+state! { PuaParams: hash_size min_expires default_expires update_period dlginfo_increase_version reginfo_increase_version
 db_mode db_table_lock_write check_remote_contact fetch_rows }
 
 impl PresenceParams<'_> {

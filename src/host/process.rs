@@ -57,14 +57,16 @@ pub fn reserve_workers(count: i32) -> bool {
 
 /// Starts a process that runs `work` for ever; call in `child_init` of the main process. `false`: there is no process.
 pub fn fork_worker(name: &'static CStr, work: impl FnMut()) -> bool {
-    // SAFETY: the name lives as long as the module, and the process is forked by the main process, as the host wants it.
+    // SAFETY: the name lives as long as the module, and the process is forked by the main process, as the host wants
+    // it.
     match unsafe { sys::kr_fork_process(RANK_TIMER, name.as_ptr() as *mut _, 1) } {
         0 => run_worker(work),
         pid => pid > 0,
     }
 }
 
-/// What the child does. It must never come back to what the main process goes on with: where it cannot run it ends, and the
+/// What the child does. It must never come back to what the main process goes on with: where it cannot run it ends,
+/// and the
 /// host stops the server, as after the end of any of its processes.
 fn run_worker(mut work: impl FnMut()) -> ! {
     // SAFETY: the host's own initialisation of a forked process, called once.
@@ -102,8 +104,10 @@ const PRIVATE_ENOUGH: usize = 4 << 20;
 const SHARED_ENOUGH: usize = 32 << 20;
 const SHARED_SEEDS: &Seeds = &[(16, 1024, 8), (128, 16384, 4)];
 
-/// Leaves free blocks of every usual size in this process's private memory. The default allocator looks for a block from the
-/// list of the wanted size upwards; with one large free block only, each allocation of the host walks a thousand empty lists.
+/// Leaves free blocks of every usual size in this process's private memory. The default allocator looks for a block
+/// from the
+/// list of the wanted size upwards; with one large free block only, each allocation of the host walks a thousand empty
+/// lists.
 pub fn seed_private_memory() {
     // SAFETY: the host's own functions.
     unsafe {
@@ -133,7 +137,8 @@ unsafe fn seed(seeds: &Seeds, allocate: Allocate, free: Free) {
     for (step, limit, copies) in seeds {
         for size in (from..=*limit).step_by(*step) {
             for _ in 0..*copies {
-                // SAFETY: plain allocations; the small block between two seeds stays for ever, so that they are never joined.
+                // SAFETY: plain allocations; the small block between two seeds stays for ever, so that they are never
+                // joined.
                 let (block, between) = unsafe { (allocate(size), allocate(16)) };
                 if !block.is_null() {
                     blocks.push(block);

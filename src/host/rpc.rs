@@ -67,7 +67,7 @@ impl Rpc {
 }
 
 impl Struct {
-    /// Adds a text member.
+    /// Adds a text stored subscription.
     pub fn text(&self, name: &'static CStr, value: &[u8]) -> &Self {
         if let Some(add) = self.rpc.f().struct_add {
             // SAFETY: `S` takes a name and a pointer to a `str`.
@@ -76,7 +76,7 @@ impl Struct {
         self
     }
 
-    /// Adds a number member.
+    /// Adds a number stored subscription.
     pub fn int(&self, name: &'static CStr, value: i64) -> &Self {
         if let Some(add) = self.rpc.f().struct_add {
             // SAFETY: `d` takes a name and an int.

@@ -22,9 +22,11 @@ impl EventRoute {
         self.index >= 0
     }
 
-    /// Runs the route on the request of a completed transaction, as it was sent. `false` when that cannot be read again.
+    /// Runs the route on the request of a completed transaction, as it was sent. `false` when that cannot be read
+    /// again.
     pub fn run_on_request(&self, done: &tm::Completed<'_>) -> bool {
-        // SAFETY: tm keeps the transaction alive while `done` lives, and the index is that of a route of the configuration.
+        // SAFETY: tm keeps the transaction alive while `done` lives, and the index is that of a route of the
+        // configuration.
         unsafe { sys::kr_run_event_route(self.index, done.cell()) >= 0 }
     }
 }

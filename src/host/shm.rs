@@ -1,5 +1,6 @@
 //! Shared memory as a Rust allocator: collections that every process of the server sees at the same address.
-use super::pool;
+use super::no_memory::NoMemory;
+use super::slab;
 use crate::sys;
 use allocator_api2::alloc::{AllocError, Allocator, Layout};
 use std::ptr::NonNull;
@@ -24,7 +25,7 @@ fn raw_allocate(size: usize) -> *mut u8 {
         }
     }
     match size {
-        ..=pool::LARGEST => pool::allocate(size),
+        ..=slab::LARGEST => slab::allocate(size),
         // SAFETY: a plain allocation.
         _ => unsafe { sys::kr_shm_malloc(size) as *mut u8 },
     }
@@ -36,7 +37,7 @@ unsafe fn raw_free(block: *mut u8, size: usize) {
     // SAFETY: as promised by the caller.
     unsafe {
         match size {
-            ..=pool::LARGEST => pool::free(block, size),
+            ..=slab::LARGEST => slab::free(block, size),
             _ => sys::kr_shm_free(block as *mut _),
         }
     }
@@ -106,11 +107,6 @@ pub fn size() -> usize {
     unsafe { sys::kr_shm_size() }
 }
 
-/// There was no shared memory left. State is as it was before the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no more shared memory")]
-pub struct NoMemory;
-
 /// Puts a value into shared memory.
 pub fn boxed<T>(value: T) -> Result<ShmBox<T>, NoMemory> {
     ShmBox::try_new_in(value, Shm).map_err(|_| NoMemory)
@@ -126,7 +122,8 @@ pub fn concat(parts: &[&[u8]]) -> Result<ShmBox<[u8]>, NoMemory> {
     let length = parts.iter().map(|part| part.len()).sum();
     let mut block = ShmBox::<[u8]>::try_new_uninit_slice_in(length, Shm).map_err(|_| NoMemory)?;
     let mut at = block.as_mut_ptr() as *mut u8;
-    // SAFETY: the block is as long as all parts together, so each part fits behind the one before, and every byte is written.
+    // SAFETY: the block is as long as all parts together, so each part fits behind the one before, and every byte is
+    // written.
     unsafe {
         for part in parts {
             std::ptr::copy_nonoverlapping(part.as_ptr(), at, part.len());
@@ -147,15 +144,15 @@ pub fn push<T>(vec: &mut ShmVec<T>, value: T) -> Result<(), NoMemory> {
 
 /// A value in shared memory that is on its way through the host, which carries one word for us; 0 is nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(pub usize);
+pub struct CallbackParam(pub usize);
 
-impl Ticket {
+impl CallbackParam {
     /// No value.
-    pub const NONE: Ticket = Ticket(0);
+    pub const NONE: CallbackParam = CallbackParam(0);
 
     /// Puts a value away.
-    pub fn of<T>(value: ShmBox<T>) -> Ticket {
-        Ticket(ShmBox::into_raw_with_allocator(value).0 as usize)
+    pub fn of<T>(value: ShmBox<T>) -> CallbackParam {
+        CallbackParam(ShmBox::into_raw_with_allocator(value).0 as usize)
     }
 
     /// Takes the value back, once and as the type it had.

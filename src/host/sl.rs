@@ -1,5 +1,6 @@
 //! Replies (`modules/sl/sl.h`): through the transaction when the script made one, stateless otherwise.
-use super::{bytes, msg::SipMsg};
+use super::bytes;
+use super::msg::SipMsg;
 use crate::sys;
 
 /// Binds sl; call in `mod_init`.

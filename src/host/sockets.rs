@@ -14,7 +14,7 @@ thread_local! {
 /// The socket of a name like `udp:127.0.0.1:5060`; null when there is none.
 pub(super) fn find(name: &[u8]) -> *mut sys::socket_info {
     let known = |known: &RefCell<Vec<(Vec<u8>, *mut sys::socket_info)>>| {
-        known.borrow().iter().find(|(kept, _)| kept == name).map(|(_, socket)| *socket)
+        known.borrow().iter().find(|(cached, _)| cached == name).map(|(_, socket)| *socket)
     };
     if let Some(socket) = KNOWN.with(known) {
         return socket;

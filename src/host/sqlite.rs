@@ -1,9 +1,12 @@
-//! SQLite with statements that are prepared once and kept: the host's driver prints each of them as text, which SQLite then
-//! reads again, and that is most of what a statement costs. Values are stored in the same classes as the driver stores them.
+//! SQLite with statements that are prepared once and kept: the host's driver prints each of them as text, which SQLite
+//! then
+//! reads again, and that is most of what a statement costs. Values are stored in the same classes as the driver stores
+//! them.
 pub(super) mod library;
 
 use super::bytes::c_text;
-use super::db::{Cell, Cond, DbError, Op, Value, of_sqlite};
+use super::db::failure::{DbError, of_sqlite};
+use super::db::value::{Cell, Cond, Op, Value};
 use crate::log;
 use hashbrown::HashMap;
 use library::{Library, Statement, class};
@@ -11,7 +14,8 @@ use std::cell::RefCell;
 use std::ffi::CString;
 use std::fmt::Write;
 
-/// What is said to every connection: statements wait so many milliseconds for another process that writes, and readers go on
+/// What is said to every connection: statements wait so many milliseconds for another process that writes, and readers
+/// go on
 /// while one writes. Where the file cannot have the latter, the mode it has will do.
 pub const PRAGMAS: [&str; 2] = ["PRAGMA busy_timeout=10000", "PRAGMA journal_mode=WAL"];
 
@@ -100,7 +104,7 @@ impl Database {
 
     /// Runs a statement with the values of `verb` and the conditions.
     pub fn run(&self, table: &[u8], verb: Verb<'_>, conditions: &[Cond<'_>]) -> Result<Table, DbError> {
-        let statement = self.kept(shape(table, verb, conditions), || sql(table, verb, conditions))?;
+        let statement = self.cached(shape(table, verb, conditions), || sql(table, verb, conditions))?;
         let run = Run { database: self, statement };
         let cells: &[Cell<'_>] = match verb {
             Verb::Insert(cells) | Verb::Update(cells) => cells,
@@ -124,14 +128,14 @@ impl Database {
 
     /// Runs a statement without values that is kept.
     pub fn plain(&self, sql: &'static str) -> Result<(), DbError> {
-        let statement = self.kept(vec![sql.as_ptr() as usize, sql.len()], || sql.to_owned())?;
+        let statement = self.cached(vec![sql.as_ptr() as usize, sql.len()], || sql.to_owned())?;
         Run { database: self, statement }.rows().map(|_| ())
     }
 
     /// The statement of a shape, prepared when it is first needed.
-    fn kept(&self, shape: Shape, sql: impl FnOnce() -> String) -> Result<Statement, DbError> {
-        let kept = self.statements.borrow().get(&shape).copied();
-        if let Some(statement) = kept {
+    fn cached(&self, shape: Shape, sql: impl FnOnce() -> String) -> Result<Statement, DbError> {
+        let cached = self.statements.borrow().get(&shape).copied();
+        if let Some(statement) = cached {
             return Ok(statement);
         }
         let statement = self.prepare(&sql(), library::PREPARE_PERSISTENT)?;

@@ -1,7 +1,7 @@
 //! Requests of our own in a dialog (`modules/tm/uac.h`, `modules/tm/dlg.h`).
 use super::bytes::{lend, null, view};
 use super::msg::SipMsg;
-use super::shm::Ticket;
+use super::shm::CallbackParam;
 use crate::sys;
 
 /// Whether the transaction of a request has its final reply; without a transaction that is not known, and `false`.
@@ -54,9 +54,9 @@ pub struct Completed<'a> {
     /// The final status; 408 when nothing came.
     pub code: i32,
     /// The reply, or the host's mark for "none came".
-    pub reply: *mut sys::sip_msg,
+    pub reply: Reply,
     /// What was given to [`send_in_dialog`].
-    pub ticket: Ticket,
+    pub ticket: CallbackParam,
 }
 
 impl<'a> Completed<'a> {
@@ -114,7 +114,11 @@ pub fn new_ids(target: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Sends a request in a dialog; `callback` is called once when it is completed.
-pub fn send_in_dialog(request: &InDialog<'_>, callback: Option<Callback>, ticket: Ticket) -> Result<Sent, NotSent> {
+pub fn send_in_dialog(
+    request: &InDialog<'_>,
+    callback: Option<Callback>,
+    ticket: CallbackParam,
+) -> Result<Sent, NotSent> {
     let mut dialog = sys::dlg::default();
     dialog.id.call_id = lend(request.call_id);
     dialog.id.loc_tag = lend(request.local_tag);
@@ -175,7 +179,8 @@ fn tag_of(header: &[u8]) -> &[u8] {
     &tag[..end]
 }
 
-/// What a completed transaction says, read from the transaction itself, so that a NOTIFY in flight needs no memory of ours.
+/// What a completed transaction says, read from the transaction itself, so that a NOTIFY in flight needs no memory of
+/// ours.
 ///
 /// # Safety
 /// The arguments are those of a tm callback in progress.
@@ -192,29 +197,33 @@ pub unsafe fn completed<'a>(cell: *mut sys::cell, params: *mut sys::tmcb_params)
             cell,
             headers: [view(&from), view(&to), view(&call_id), view(&cseq)],
             code: params.code,
-            reply: params.rpl,
-            ticket: if params.param.is_null() { Ticket::NONE } else { Ticket(*params.param as usize) },
+            reply: Reply(params.rpl),
+            ticket: if params.param.is_null() { CallbackParam::NONE } else { CallbackParam(*params.param as usize) },
         })
     }
 }
 
+/// The reply of a callback in progress, or the host's mark for "none came". It is lent for the time of the callback.
+#[derive(Clone, Copy)]
+pub struct Reply(pub(crate) *mut sys::sip_msg);
+
 /// The host's mark for "no reply came" (`FAKED_REPLY`).
-pub fn no_reply() -> *mut sys::sip_msg {
-    usize::MAX as *mut sys::sip_msg
+pub fn no_reply() -> Reply {
+    Reply(usize::MAX as *mut sys::sip_msg)
 }
 
 /// The reply of a completed transaction; `None` when none came.
 ///
 /// # Safety
 /// `reply` is the reply of a tm callback in progress.
-pub unsafe fn reply_of<'a>(reply: *mut sys::sip_msg) -> Option<SipMsg<'a>> {
+pub unsafe fn reply_of<'a>(reply: Reply) -> Option<SipMsg<'a>> {
     // SAFETY: as promised; the host's marks are left out.
-    if is_faked(reply) { None } else { unsafe { SipMsg::new(reply) } }
+    if is_faked(reply) { None } else { unsafe { SipMsg::new(reply.0) } }
 }
 
 /// Whether a transaction ended without a reply message.
-pub fn is_faked(reply: *mut sys::sip_msg) -> bool {
-    reply.is_null() || reply as isize == -1
+pub fn is_faked(reply: Reply) -> bool {
+    reply.0.is_null() || reply.0 as isize == -1
 }
 
 /// The answer to a request of ours as scripts see it: the message that came, or one that says that none did.
@@ -227,7 +236,7 @@ impl Answer {
     /// That of a completed transaction.
     pub fn of(done: &Completed<'_>) -> Answer {
         if !is_faked(done.reply) {
-            return Answer { raw: done.reply, is_made: false };
+            return Answer { raw: done.reply.0, is_made: false };
         }
         // The phrase is the one that scripts know.
         let mut text = format!("SIP/2.0 {} TIMEOUT\r\nVia: SIP/2.0/UDP 127.0.0.1\r\n", done.code).into_bytes();

@@ -1,4 +1,5 @@
-//! XML documents through the host's libxml2: bodies that are changed and written out again look as its other users write them.
+//! XML documents through the host's libxml2: bodies that are changed and written out again look as its other users
+//! write them.
 use crate::sys;
 use std::ffi::{CString, c_int};
 use std::marker::PhantomData;

@@ -1,11 +1,14 @@
-//! Subscriptions on several nodes: each has one owner, who alone sends its NOTIFYs; the others hold a replica, and one of them
-//! goes on when the owner is lost. This file reads and writes what the nodes tell each other, and decides who owns what.
+//! Subscriptions on several nodes: each has one owner, who alone sends its NOTIFYs; the others hold a replica, and one
+//! of them
+//! goes on when the owner is lost. This file reads and writes what the nodes tell each other, and decides who owns
+//! what.
 use super::event_package::Packages;
-use super::subscription::{DialogId, FIELDS, Field, Journal, Numbers, STORED_FIELDS, Status, Subscription};
+use super::subscription::{DialogId, FIELDS, Field, RowState, STORED_FIELDS, Status, Subscription, SubscriptionState};
 use crate::sip::transport::Transport;
 use serde_json::{Map, Value, json};
 
-/// How far CSeq and version are moved on when another node goes on with a subscription: beyond anything the last owner can
+/// How far CSeq and version are moved on when another node goes on with a subscription: beyond anything the last owner
+/// can
 /// have sent since it spoke of it.
 pub const TAKEOVER_STEP: u32 = 1000;
 
@@ -14,11 +17,11 @@ const HIGHEST: u32 = 1 << 30;
 
 /// What decides between two nodes that both hold a subscription; the larger one owns it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Claim {
+pub struct OwnershipClaim {
     /// The CSeq of the last SUBSCRIBE: the watcher has spoken to the node with the larger one last.
     pub remote_cseq: u32,
     /// How often the subscription has changed hands.
-    pub term: u32,
+    pub epoch: u32,
     /// The owner's name.
     pub owner: Vec<u8>,
 }
@@ -29,7 +32,7 @@ pub struct Announcement {
     /// The subscription; `expires_at` counts by the clock of whoever reads it.
     pub subscription: Subscription,
     /// Who owns it, since when.
-    pub claim: Claim,
+    pub claim: OwnershipClaim,
 }
 
 /// A subscription that has ended.
@@ -126,9 +129,9 @@ pub fn sync(name: &[u8]) -> Vec<u8> {
 impl Announcement {
     /// The message of the node `name`, whose clock shows `now`.
     pub fn to_json(&self, name: &[u8], packages: &Packages, now: i64) -> Vec<u8> {
-        let n = &self.subscription.numbers;
+        let n = &self.subscription.state;
         let mut object = json!({
-            "action": "subscription", "node": text(name), "owner": text(&self.claim.owner), "term": self.claim.term,
+            "action": "subscription", "node": text(name), "owner": text(&self.claim.owner), "term": self.claim.epoch,
             "event": text(packages.get(n.event).name), "status": n.status as i64, "expires": (n.expires_at - now).max(0),
             "local_cseq": n.local_cseq, "remote_cseq": n.remote_cseq, "version": n.version, "flags": n.flags,
             "age": (now - n.since).max(0), "transport": text(n.transport.word()),
@@ -154,7 +157,8 @@ impl Ending {
     }
 }
 
-/// Reads a message and the name of the node it comes from. Members nobody knows are passed over; `None` for what is no message.
+/// Reads a message and the name of the node it comes from. Members nobody knows are passed over; `None` for what is no
+/// message.
 pub fn parse(body: &[u8], packages: &Packages, now: i64) -> Option<(Vec<u8>, Message)> {
     let root: Value = serde_json::from_slice(body.trim_ascii_end()).ok()?;
     let object = root.as_object()?;
@@ -188,7 +192,7 @@ fn announcement(object: &Map<String, Value>, packages: &Packages, now: i64) -> O
     // A CSeq ends at 2^31 (RFC 3261 8.1.1.5): a larger one would lock the watcher out of its dialog.
     let remote_cseq = number(object, "remote_cseq").filter(|n| *n < 1 << 31)?;
     let counted = |name| number(object, name).filter(|n| *n <= HIGHEST);
-    let numbers = Numbers {
+    let state = SubscriptionState {
         event: packages.named(&bytes(object.get("event"))?)?,
         status: Status::from_number(number(object, "status")?.into())?,
         expires_at: now + i64::from(number(object, "expires")?),
@@ -200,16 +204,16 @@ fn announcement(object: &Map<String, Value>, packages: &Packages, now: i64) -> O
         updated_winfo: -1,
         since: now - i64::from(number(object, "age")?),
         refreshed_at: now,
-        journal: Journal::Clean,
+        row_state: RowState::Clean,
         transport: Transport::named(&bytes(object.get("transport")).unwrap_or_default()),
     };
-    let subscription = Subscription::new(numbers, &fields).ok()?;
+    let subscription = Subscription::new(state, &fields).ok()?;
     let complete = [Field::PresUri, Field::CallId, Field::ToTag, Field::FromTag, Field::Contact];
     if complete.iter().any(|field| subscription.get(*field).is_empty()) {
         return None;
     }
     let owner = bytes(object.get("owner")).filter(|name| !name.is_empty() && name.len() < 256)?;
-    Some(Announcement { subscription, claim: Claim { remote_cseq, term: number(object, "term")?, owner } })
+    Some(Announcement { subscription, claim: OwnershipClaim { remote_cseq, epoch: number(object, "term")?, owner } })
 }
 
 /// FNV-1a: every node has to come to the same number, whatever its build.
@@ -220,9 +224,11 @@ fn common_hash(parts: &[&[u8]]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-/// Which of the nodes that are left goes on with a dialog when its owner is lost: each node comes to the same answer, and the
-/// dialogs of one owner go to all others alike. `turn` counts up while nobody does, so that the next one in line steps in.
-pub fn heir<'a>(nodes: &[&'a [u8]], dialog: DialogId<'_>, turn: usize) -> Option<&'a [u8]> {
+/// Which of the nodes that are left goes on with a dialog when its owner is lost: each node comes to the same answer,
+/// and the
+/// dialogs of one owner go to all others alike. `turn` counts up while nobody does, so that the next one in line steps
+/// in.
+pub fn successor<'a>(nodes: &[&'a [u8]], dialog: DialogId<'_>, turn: usize) -> Option<&'a [u8]> {
     let mut line: Vec<&[u8]> = nodes.to_vec();
     line.sort_by_cached_key(|name| common_hash(&[dialog.call_id, dialog.from_tag, dialog.to_tag, name]));
     line.get(turn % line.len().max(1)).copied()
@@ -258,7 +264,7 @@ mod tests {
             *slot = text;
         }
         fields[3] = b"\xff\"\\";
-        let numbers = Numbers {
+        let state = SubscriptionState {
             event: PackageId(0),
             status: Status::Pending,
             expires_at: 1600,
@@ -270,11 +276,11 @@ mod tests {
             updated_winfo: -1,
             since: 900,
             refreshed_at: 0,
-            journal: Journal::Clean,
+            row_state: RowState::Clean,
             transport: Transport::Tls,
         };
-        let claim = Claim { remote_cseq: 8, term: 3, owner: b"b:2".to_vec() };
-        Announcement { subscription: Subscription::new(numbers, &fields).unwrap(), claim }
+        let claim = OwnershipClaim { remote_cseq: 8, epoch: 3, owner: b"b:2".to_vec() };
+        Announcement { subscription: Subscription::new(state, &fields).unwrap(), claim }
     }
 
     #[test]
@@ -285,7 +291,7 @@ mod tests {
         assert_eq!(node, b"a:1");
         assert_eq!(read.claim, sent.claim);
         assert_eq!(read.subscription.fields(), sent.subscription.fields());
-        let n = read.subscription.numbers;
+        let n = read.subscription.state;
         assert_eq!((n.expires_at, n.since, n.local_cseq, n.version, n.flags), (5600, 4900, 7, 9, 10));
         assert_eq!((n.status, n.transport), (Status::Pending, Transport::Tls));
     }
@@ -331,7 +337,7 @@ mod tests {
 
     #[test]
     fn the_watchers_last_word_decides_then_the_last_change_of_hands() {
-        let claim = |remote_cseq, term, owner: &str| Claim { remote_cseq, term, owner: owner.into() };
+        let claim = |remote_cseq, epoch, owner: &str| OwnershipClaim { remote_cseq, epoch, owner: owner.into() };
         assert!(claim(2, 0, "a") > claim(1, 5, "b"));
         assert!(claim(2, 1, "a") > claim(2, 0, "b"));
         assert!(claim(2, 1, "b") > claim(2, 1, "a"));
@@ -345,12 +351,12 @@ mod tests {
         for n in 0..300 {
             let call_id = format!("call-{n}");
             let dialog = DialogId { call_id: call_id.as_bytes(), to_tag: b"t", from_tag: b"f" };
-            let first = heir(&nodes, dialog, 0).unwrap();
-            assert_eq!(Some(first), heir(&turned, dialog, 0));
-            assert_ne!(Some(first), heir(&nodes, dialog, 1));
+            let first = successor(&nodes, dialog, 0).unwrap();
+            assert_eq!(Some(first), successor(&turned, dialog, 0));
+            assert_ne!(Some(first), successor(&nodes, dialog, 1));
             counts[nodes.iter().position(|name| *name == first).unwrap()] += 1;
         }
         assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
-        assert_eq!(heir(&[], DialogId { call_id: b"c", to_tag: b"t", from_tag: b"f" }, 0), None);
+        assert_eq!(successor(&[], DialogId { call_id: b"c", to_tag: b"t", from_tag: b"f" }, 0), None);
     }
 }

@@ -98,7 +98,8 @@ pub struct Config {
     pub clean_period: i32,
     /// `db_update_period`, seconds; 0 switches it off.
     pub db_update_period: i32,
-    /// `publ_update_period`: seconds between two writings of what PUBLISHes have changed; 0 writes each before its answer.
+    /// `publ_update_period`: seconds between two writings of what PUBLISHes have changed; 0 writes each before its
+    /// answer.
     pub publ_update_period: i32,
     /// `waitn_time`, seconds.
     pub waitn_time: i32,
@@ -158,7 +159,7 @@ pub struct Config {
     pub force_active: bool,
     /// `share_watcher_bodies`: bodies that differ in the version alone are not made one by one.
     pub share_watcher_bodies: bool,
-    /// `watchers_cache`: how long the standing of a watcher is known without asking the table, seconds.
+    /// `watchers_cache`: how long the authorization of a watcher is known without asking the table, seconds.
     pub watchers_cache: i64,
     /// What one user may ask of the server.
     pub limits: Limits,

@@ -1,4 +1,5 @@
-//! Dialog documents (RFC 4235) as far as presence looks into them: which dialogs there are, how far each has come, and what
+//! Dialog documents (RFC 4235) as far as presence looks into them: which dialogs there are, how far each has come, and
+//! what
 //! tells one call from the next.
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -187,12 +188,12 @@ impl<'a> Iterator for Attributes<'a> {
 }
 
 /// The document without the dialog elements of these ids (hashes, sorted); `None` where it cannot be read.
-pub fn without(document: &[u8], gone: &[u64]) -> Option<Vec<u8>> {
+pub fn without(document: &[u8], removed: &[u64]) -> Option<Vec<u8>> {
     let mut reader = Reader::from_reader(document);
     let (mut out, mut copied, mut depth, mut cut) = (Vec::with_capacity(document.len()), 0usize, 0usize, None);
     let is_gone = |element: &BytesStart<'_>| {
         let id = || Attributes(element.attributes_raw()).named(b"id");
-        element.local_name().as_ref() == b"dialog" && id().is_some_and(|id| gone.binary_search(&hash(id)).is_ok())
+        element.local_name().as_ref() == b"dialog" && id().is_some_and(|id| removed.binary_search(&hash(id)).is_ok())
     };
     loop {
         let before = usize::try_from(reader.buffer_position()).ok()?;
@@ -289,9 +290,9 @@ mod tests {
     fn dialogs_are_cut_out() {
         let text = document("\n <dialog id='a'><state>early</state></dialog>\n <dialog id='b'/><dialog/><x id='a'/>");
         let cut = |ids: &[&[u8]]| {
-            let mut gone: Vec<u64> = ids.iter().map(|id| hash(id)).collect();
-            gone.sort_unstable();
-            String::from_utf8(without(&text, &gone).unwrap()).unwrap()
+            let mut removed: Vec<u64> = ids.iter().map(|id| hash(id)).collect();
+            removed.sort_unstable();
+            String::from_utf8(without(&text, &removed).unwrap()).unwrap()
         };
         assert!(cut(&[b"a"]).ends_with("\">\n \n <dialog id='b'/><dialog/><x id='a'/></dialog-info>"));
         assert!(cut(&[b"b", b"a"]).ends_with("\">\n \n <dialog/><x id='a'/></dialog-info>"));

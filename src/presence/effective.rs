@@ -1,6 +1,6 @@
 //! The settings in force, by the names of their parameters: what operators are shown.
 use super::config::{BelowMinimum, Config, NotifyFailures, PublicationMode, SubscriptionMode};
-use crate::setting::{Setting, Value};
+use crate::sip::setting::{Setting, Value};
 
 impl SubscriptionMode {
     /// The value of `subs_db_mode`.
@@ -49,7 +49,8 @@ impl PublicationMode {
 }
 
 impl Config {
-    /// Which module this is: what `presence.version` shows and the first line in the log says. The stock module has neither.
+    /// Which module this is: what `presence.version` shows and the first line in the log says. The stock module has
+    /// neither.
     pub fn identity(&self) -> Vec<Setting> {
         vec![
             (c"name", Value::Text(env!("CARGO_PKG_NAME").as_bytes())),

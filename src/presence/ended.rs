@@ -56,7 +56,7 @@ pub struct Ended {
     pub at: i64,
     /// Why.
     pub cause: Cause,
-    /// The CSeq of its last NOTIFY but the farewell.
+    /// The CSeq of its last NOTIFY but the final NOTIFY.
     pub cseq: u32,
     /// The event package.
     pub event: PackageId,

@@ -26,7 +26,8 @@ pub struct Package {
     pub filters_body: bool,
     /// Bodies differ by watcher (a version, say).
     pub per_watcher_body: bool,
-    /// The bodies that differ by watcher differ in the version and in nothing else: known packages only. Another package may
+    /// The bodies that differ by watcher differ in the version and in nothing else: known packages only. Another
+    /// package may
     /// make what one watcher sees and no other may.
     pub differs_by_version_only: bool,
     /// The package checks published bodies.
@@ -70,7 +71,8 @@ impl Packages {
         &self.0[usize::from(id.0)]
     }
 
-    /// The package an Event header names: `dialog;sla;call-id=x` is one of `dialog;sla` where that is registered, and of
+    /// The package an Event header names: `dialog;sla;call-id=x` is one of `dialog;sla` where that is registered, and
+    /// of
     /// `dialog` where it is not.
     pub fn find(&self, header: &EventHeader<'_>) -> Option<PackageId> {
         if !header.has_params() {
@@ -96,4 +98,13 @@ impl Packages {
         let names: Vec<&[u8]> = self.0.iter().rev().map(|package| package.name).collect();
         names.join(&b", "[..])
     }
+}
+
+/// How the message's own body was judged by its package.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PackageVerdict {
+    /// It is fine.
+    Fine,
+    /// It is not, and the package has answered the request.
+    Refused,
 }

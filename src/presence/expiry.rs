@@ -2,16 +2,18 @@
 use super::config::Config;
 use super::ended::Cause;
 use super::error::StoreError;
+use super::notification::{NotifyReason, StateChange};
 use super::notifier;
-use super::ports::{Event, Occasion, Ports};
-use super::subscribe::tell_winfo;
+use super::ports::Ports;
+use super::subscribe::notify_winfo;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::Watcher;
 
 /// How much is taken in one step.
 const BATCH: usize = 256;
 
-/// What ended longer ago, in seconds, is removed without a NOTIFY: the server was down meanwhile, and the watcher's own clock
+/// What ended longer ago, in seconds, is removed without a NOTIFY: the server was down meanwhile, and the watcher's
+/// own clock
 /// has told it. Timers that look more seldom make it longer.
 const SAID_WITHIN: i64 = 300;
 
@@ -30,7 +32,7 @@ pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
         total += ended.len();
         for subscription in &ended {
             ports.note_end(subscription, Cause::RanOut);
-            say_goodbye(ports, subscription, b"timeout");
+            send_final_notify(ports, subscription, b"timeout");
         }
         if ended.len() < BATCH || !ports.may_send_more() {
             return Ok(total);
@@ -39,23 +41,23 @@ pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
 }
 
 /// The last NOTIFY of a subscription that has ended, and the word to those who watch the watchers.
-fn say_goodbye<P: Ports>(ports: &mut P, subscription: &Subscription, event: &'static [u8]) {
-    let package = *ports.packages().get(subscription.numbers.event);
+fn send_final_notify<P: Ports>(ports: &mut P, subscription: &Subscription, event: &'static [u8]) {
+    let package = *ports.packages().get(subscription.state.event);
     let uri = subscription.get(Field::PresUri).to_vec();
     let watcher = || Watcher { status: Status::Terminated, event, ..Watcher::of(subscription) };
-    tell_winfo(ports, &package, &uri, watcher, false);
-    let resource = ports.uri_rule().resource(&uri, subscription.numbers.event);
-    if ports.happened(&resource, Event::Due) {
+    notify_winfo(ports, &package, &uri, watcher, false);
+    let resource = ports.uri_rule().resource(&uri, subscription.state.event);
+    if ports.enqueue(&resource, StateChange::Due) {
         notifier::run(ports, &resource);
     }
 }
 
 /// Ends a subscription on an operator's word: one NOTIFY with `terminated` and this reason. `false` when it was gone.
 pub fn end<P: Ports>(ports: &mut P, subscription: &Subscription, reason: &[u8]) -> Result<bool, StoreError> {
-    let ended = ports.end(subscription.dialog(), Occasion::Ended, reason)?;
+    let ended = ports.end(subscription.dialog(), NotifyReason::Ended, reason)?;
     if ended {
         ports.note_end(subscription, Cause::Operator);
-        say_goodbye(ports, subscription, b"deactivated");
+        send_final_notify(ports, subscription, b"deactivated");
     }
     Ok(ended)
 }
@@ -72,7 +74,7 @@ pub fn publications<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
             if ports.config().force_delete {
                 continue;
             }
-            if ports.happened(&resource, Event::State { sender: b"", once: None }) {
+            if ports.enqueue(&resource, StateChange::State { sender: b"", transient_body: None }) {
                 notifier::run(ports, &resource);
             }
         }

@@ -1,53 +1,16 @@
 //! Why a watcher does or does not get a presentity's documents: one answer for operators.
 use super::ended::Ended;
 use super::error::StoreError;
+use super::notification::{NotifyHistory, QueueState};
 use super::ports::Ports;
 use super::resource::Resource;
 use super::subscription::{Field, Status, Subscription};
 
-/// What became of the NOTIFYs of one subscription.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Trail {
-    /// When the last one was sent; 0: not by this server since it started.
-    pub told_at: u32,
-    /// CRC-32 of the body of the last one; 0: it had none.
-    pub body: u32,
-    /// The last status that was no success; 0: none.
-    pub failed: u16,
-    /// The CSeq of the NOTIFY that got it.
-    pub failed_cseq: u32,
-}
-
-/// How long tm waits for an answer at most (timer F, RFC 3261 17.1.2.2), in seconds, and some more.
-const ANSWERED_BY_NOW: i64 = 40;
-
-impl Trail {
-    /// How the last NOTIFY, the one with this CSeq, was answered, as far as it is known. Successes are not noted one by
-    /// one: what has not failed by the time tm gives up was one.
-    pub fn answer(&self, cseq: u32, now: i64) -> String {
-        match self.told_at {
-            0 => "not known".into(),
-            _ if self.failed != 0 && self.failed_cseq == cseq => self.failed.to_string(),
-            told_at if now - i64::from(told_at) > ANSWERED_BY_NOW => "2xx".into(),
-            _ => "2xx, or still awaited".into(),
-        }
-    }
-}
-
-/// Who is sending for a resource.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// A process is sending.
-    pub busy: bool,
-    /// Something waits to be sent.
-    pub pending: bool,
-}
-
 /// One subscription of the watcher, explained.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct Explanation {
     /// The subscription; none when the watcher has none.
-    pub subscription: Option<Shown>,
+    pub subscription: Option<ExplainedSubscription>,
     /// The end of the last one that is remembered, where there is none any more.
     pub ended: Option<Ended>,
     /// In a sentence.
@@ -58,7 +21,7 @@ pub struct Finding {
 
 /// What is shown of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub struct ExplainedSubscription {
     /// Call-ID.
     pub call_id: Vec<u8>,
     /// Where NOTIFYs go.
@@ -72,7 +35,7 @@ pub struct Shown {
     /// The version of the last document.
     pub version: u32,
     /// What became of its NOTIFYs.
-    pub trail: Trail,
+    pub notify_history: NotifyHistory,
     /// How the last one was answered.
     pub answer: String,
     /// The node that serves it, where that is another one.
@@ -80,9 +43,9 @@ pub struct Shown {
 }
 
 /// Explains.
-pub fn explain<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> Result<Vec<Finding>, StoreError> {
+pub fn explain<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> Result<Vec<Explanation>, StoreError> {
     let documents = ports.documents(resource)?.len();
-    let traffic = ports.traffic(resource);
+    let queue_state = ports.queue_state(resource);
     let mine: Vec<Subscription> =
         ports.subscriptions(resource)?.into_iter().filter(|s| s.watcher_uri() == watcher).collect();
     if mine.is_empty() {
@@ -90,26 +53,26 @@ pub fn explain<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> 
     }
     let mut findings = Vec::new();
     for subscription in mine {
-        let trail = ports.trail(subscription.dialog());
+        let notify_history = ports.notify_history(subscription.dialog());
         let node = ports.served_elsewhere(subscription.dialog());
-        let left = subscription.numbers.expires_at - ports.now();
+        let left = subscription.state.expires_at - ports.now();
         let (because, next) = match &node {
             Some(node) => elsewhere(node),
-            None => because(&subscription, left, trail, documents, traffic),
+            None => because(&subscription, left, notify_history, documents, queue_state),
         };
-        findings.push(Finding {
+        findings.push(Explanation {
             because,
             next,
             ended: None,
-            subscription: Some(Shown {
+            subscription: Some(ExplainedSubscription {
                 call_id: subscription.get(Field::CallId).to_vec(),
                 contact: subscription.get(Field::Contact).to_vec(),
-                status: subscription.numbers.status,
+                status: subscription.state.status,
                 left,
-                cseq: subscription.numbers.local_cseq.wrapping_add(1),
-                version: subscription.numbers.version,
-                answer: trail.answer(subscription.numbers.local_cseq, ports.now()),
-                trail,
+                cseq: subscription.state.local_cseq.wrapping_add(1),
+                version: subscription.state.version,
+                answer: notify_history.answer(subscription.state.local_cseq, ports.now()),
+                notify_history,
                 node,
             }),
         });
@@ -118,11 +81,11 @@ pub fn explain<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> 
 }
 
 /// Why there is no subscription.
-fn missing<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> Result<Finding, StoreError> {
+fn missing<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> Result<Explanation, StoreError> {
     if let Some(ended) = ports.latest_end(watcher, resource) {
         let because = format!("no subscription any more: {}", ended.cause.sentence());
         let next = ended.cause.advice().into();
-        return Ok(Finding { subscription: None, ended: Some(ended), because, next });
+        return Ok(Explanation { subscription: None, ended: Some(ended), because, next });
     }
     let remembered = ports.waiting_watchers(resource)?.into_iter().find(|w| w.uri == watcher);
     let (because, next) = match remembered {
@@ -138,7 +101,7 @@ fn missing<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> Resu
             "look at the phone's configuration, at the counters subscribe_4xx and subscribe_481, and at the proxy's route",
         ),
     };
-    Ok(Finding { subscription: None, ended: None, because, next: next.into() })
+    Ok(Explanation { subscription: None, ended: None, because, next: next.into() })
 }
 
 fn elsewhere(node: &[u8]) -> (String, String) {
@@ -149,13 +112,13 @@ fn elsewhere(node: &[u8]) -> (String, String) {
 fn because(
     subscription: &Subscription,
     left: i64,
-    trail: Trail,
+    notify_history: NotifyHistory,
     documents: usize,
-    traffic: Traffic,
+    queue_state: QueueState,
 ) -> (String, String) {
     let reason = subscription.get(Field::Reason);
     let answered = |because: &str, next: &str| (because.to_owned(), next.to_owned());
-    match subscription.numbers.status {
+    match subscription.state.status {
         _ if left <= 0 => answered(
             "it has run out and is ended at the next turn of the timer (db_update_period)",
             "look whether the phone is registered and reachable: it stopped refreshing",
@@ -176,14 +139,14 @@ fn because(
             "politely blocked: the watcher gets documents that say nothing, and does not learn that it is blocked",
             "change the presentity's rules, then: presence.refreshWatchers URI EVENT 0",
         ),
-        Status::Active if trail.failed != 0 && trail.failed_cseq == subscription.numbers.local_cseq => {
-            let next = match trail.failed {
+        Status::Active if notify_history.failed != 0 && notify_history.failed_cseq == subscription.state.local_cseq => {
+            let next = match notify_history.failed {
                 408 => "look at NAT, the firewall and the contact: the phone cannot be reached there",
                 _ => "look at the phone's own log: it refused the NOTIFY",
             };
-            (format!("active, but the last NOTIFY was answered {}", trail.failed), next.into())
+            (format!("active, but the last NOTIFY was answered {}", notify_history.failed), next.into())
         }
-        Status::Active if traffic.busy || traffic.pending => answered(
+        Status::Active if queue_state.busy || queue_state.pending => answered(
             "active; a NOTIFY is being sent right now, or waits for its turn",
             "ask again in a second; when this stays, look at fanouts_queued",
         ),

@@ -66,7 +66,7 @@ pub fn new_subscription<P: Ports>(
 /// A refresh; whoever ends a subscription is never refused.
 pub fn refresh<P: Ports>(ports: &P, stored: &Subscription, expires: u32) -> Result<(), Failure> {
     let limit = ports.config().limits.refresh_interval;
-    let since = ports.now() - stored.numbers.refreshed_at;
+    let since = ports.now() - stored.state.refreshed_at;
     if limit == 0 || expires == 0 || since >= limit {
         return Ok(());
     }

@@ -1,8 +1,9 @@
 //! NOTIFY (RFC 6665 4.2.2): who gets which body, in the order of the changes.
 use super::error::StoreError;
 use super::event_package::Package;
+use super::notification::{Notify, NotifyReason, NotifyRecord, NotifyRun, TransientBody};
 use super::order::{self, Order};
-use super::ports::{Occasion, Once, Outgoing, Ports, Round, Told};
+use super::ports::Ports;
 use super::publication::Publication;
 use super::resource::Resource;
 use super::subscription::{Field, Status, Subscription};
@@ -12,27 +13,27 @@ use crate::sip::text::push_number;
 use crate::sip::transport::push_contact;
 use std::borrow::Cow;
 
-/// Sends what is due for a resource until nothing is. The caller was told to by [`Ports::happened`].
+/// Sends what is due for a resource until nothing is. The caller was told to by [`Ports::enqueue`].
 pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
-    while let Some(mut round) = ports.begin_round(resource) {
+    while let Some(mut notify_run) = ports.begin_run(resource) {
         let (mut body, mut digests) = (Body::new(resource), Digest::default());
         let mut failures = Failures::default();
         loop {
-            let portion = ports.next_portion(resource, &mut round);
-            if portion.is_empty() {
+            let batch = ports.next_batch(resource, &mut notify_run);
+            if batch.is_empty() {
                 break;
             }
-            let mut told = Vec::with_capacity(portion.len());
-            for outgoing in portion {
-                let sent = failures.guard(|| send(ports, &mut body, &mut digests, &round, &outgoing));
+            let mut told = Vec::with_capacity(batch.len());
+            for notify in batch {
+                let sent = failures.guard(|| send(ports, &mut body, &mut digests, &notify_run, &notify));
                 let Some(digest) = sent else {
-                    failures.unsent.push(outgoing);
+                    failures.unsent.push(notify);
                     continue;
                 };
-                let cseq = outgoing.subscription.numbers.local_cseq;
-                told.extend(outgoing.slot.map(|slot| Told { slot, cseq, body: digest }));
+                let cseq = notify.subscription.state.local_cseq;
+                told.extend(notify.slot.map(|slot| NotifyRecord { slot, cseq, body: digest }));
             }
-            ports.note_told(resource, &told);
+            ports.record_notified(resource, &told);
             if failures.are_too_many() {
                 break;
             }
@@ -51,7 +52,7 @@ const MOST_PANICS: u32 = 3;
 struct Failures {
     panics: u32,
     why: String,
-    unsent: Vec<Outgoing>,
+    unsent: Vec<Notify>,
 }
 
 impl Failures {
@@ -77,15 +78,15 @@ impl Failures {
 }
 
 /// Sends one NOTIFY for a subscription that is not kept.
-pub fn send_alone<P: Ports>(ports: &mut P, outgoing: &Outgoing) {
-    let uri = outgoing.subscription.get(Field::PresUri).to_vec();
-    let resource = ports.uri_rule().resource(&uri, outgoing.subscription.numbers.event);
-    send(ports, &mut Body::new(&resource), &mut Digest::default(), &Round::default(), outgoing);
+pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
+    let uri = notify.subscription.get(Field::PresUri).to_vec();
+    let resource = ports.uri_rule().resource(&uri, notify.subscription.state.event);
+    send(ports, &mut Body::new(&resource), &mut Digest::default(), &NotifyRun::default(), notify);
 }
 
 /// The composed document of a resource as it is now.
 pub fn current_body<P: Ports>(ports: &mut P, resource: &Resource) -> Option<Vec<u8>> {
-    kept_or_composed(ports, resource, 0)
+    cached_or_composed(ports, resource, 0)
 }
 
 /// The documents of a resource as its package is given them to put together.
@@ -111,14 +112,14 @@ impl<'a> Body<'a> {
     }
 
     /// Puts the body together if that has not been done in this pass.
-    fn compose<P: Ports>(&mut self, ports: &mut P, round: &Round) {
+    fn compose<P: Ports>(&mut self, ports: &mut P, notify_run: &NotifyRun) {
         let resource = self.resource;
-        self.composed.get_or_insert_with(|| match &round.once {
-            Some(Once::Body(body)) => Some(body.clone()),
-            Some(Once::Removed(gone, place)) => {
-                compose(ports, resource, Some((gone, *place))).map(|c| c.body).unwrap_or_default()
+        self.composed.get_or_insert_with(|| match &notify_run.transient_body {
+            Some(TransientBody::Body(body)) => Some(body.clone()),
+            Some(TransientBody::Removed(removed, place)) => {
+                compose(ports, resource, Some((removed, *place))).map(|c| c.body).unwrap_or_default()
             }
-            None => kept_or_composed(ports, resource, round.documents),
+            None => cached_or_composed(ports, resource, notify_run.documents),
         });
     }
 
@@ -128,12 +129,12 @@ impl<'a> Body<'a> {
     }
 }
 
-fn kept_or_composed<P: Ports>(ports: &mut P, resource: &Resource, documents: u32) -> Option<Vec<u8>> {
-    if let Some(kept) = ports.composed(resource) {
-        return kept;
+fn cached_or_composed<P: Ports>(ports: &mut P, resource: &Resource, documents: u32) -> Option<Vec<u8>> {
+    if let Some(cached) = ports.composed(resource) {
+        return cached;
     }
     let made = compose(ports, resource, None).ok()?;
-    ports.keep_composed(resource, documents, made.body.as_deref(), made.valid_until);
+    ports.cache_composed(resource, documents, made.body.as_deref(), made.valid_until);
     made.body
 }
 
@@ -143,11 +144,11 @@ struct Composed {
     valid_until: i64,
 }
 
-/// Puts the documents of a resource together; `gone` has just been removed and is shown as closed.
+/// Puts the documents of a resource together; `removed` has just been removed and is shown as closed.
 fn compose<P: Ports>(
     ports: &mut P,
     resource: &Resource,
-    gone: Option<(&Publication, usize)>,
+    removed: Option<(&Publication, usize)>,
 ) -> Result<Composed, StoreError> {
     let package = *ports.packages().get(resource.event);
     let mut documents = ports.documents(resource)?;
@@ -157,14 +158,14 @@ fn compose<P: Ports>(
         return Ok(Composed { body: readable::last(ports, resource, documents), valid_until });
     }
     let mut offline = None;
-    if let Some((gone, place)) = gone {
+    if let Some((removed, place)) = removed {
         let at = place.min(documents.len());
-        documents.insert(at, gone.clone());
+        documents.insert(at, removed.clone());
         offline = Some(at);
         if let Some(order) = Order::of(ports.config()) {
             // Where it would stand if it were still there.
             order.sort(&mut documents);
-            offline = documents.iter().position(|document| document.etag == gone.etag);
+            offline = documents.iter().position(|document| document.etag == removed.etag);
         }
     }
     // Of two documents with one tuple the package shows the last one: the newer, whatever the mode.
@@ -190,25 +191,32 @@ fn watchers_of<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) 
 }
 
 /// Sends one NOTIFY; returns the CRC-32 of its body.
-fn send<P: Ports>(ports: &mut P, body: &mut Body<'_>, digests: &mut Digest, round: &Round, outgoing: &Outgoing) -> u32 {
-    let subscription = &outgoing.subscription;
-    let package = *ports.packages().get(subscription.numbers.event);
-    let content = if !entitled(subscription, outgoing.occasion) {
+fn send<P: Ports>(
+    ports: &mut P,
+    body: &mut Body<'_>,
+    digests: &mut Digest,
+    notify_run: &NotifyRun,
+    notify: &Notify,
+) -> u32 {
+    let subscription = &notify.subscription;
+    let package = *ports.packages().get(subscription.state.event);
+    let content = if !entitled(subscription, notify.notify_reason) {
         None
     } else if package.is_winfo {
-        Some(Cow::Owned(winfo_body(ports, body, round, outgoing, &package)))
+        Some(Cow::Owned(winfo_body(ports, body, notify_run, notify, &package)))
     } else {
-        watcher_content(ports, body, round, subscription, &package)
+        watcher_content(ports, body, notify_run, subscription, &package)
     };
-    if content.is_none() && outgoing.occasion == Occasion::Subscribe && leaves_out_empty(ports, &package) {
+    if content.is_none() && notify.notify_reason == NotifyReason::Subscribe && leaves_out_empty(ports, &package) {
         return 0;
     }
     let headers = headers(ports, subscription, &package, content.is_some());
-    ports.send_notify(outgoing, &headers, content.as_deref());
+    ports.send_notify(notify, &headers, content.as_deref());
     content.map_or(0, |content| digests.of(content))
 }
 
-/// The CRC-32 of the body that most watchers of a pass get: it stays in its place while the pass lasts, and is read once.
+/// The CRC-32 of the body that most watchers of a pass get: it stays in its place while the pass lasts, and is read
+/// once.
 #[derive(Default)]
 struct Digest {
     place: Option<(*const u8, usize)>,
@@ -226,34 +234,36 @@ impl Digest {
     }
 }
 
-/// `send_fast_notify` 0: some phones do not understand a first NOTIFY without a body. As in stock, packages whose watchers are
+/// `send_fast_notify` 0: some phones do not understand a first NOTIFY without a body. As in stock, packages whose
+/// watchers are
 /// watched, and servers with notifier processes, send it all the same.
 fn leaves_out_empty<P: Ports>(ports: &P, package: &Package) -> bool {
     let config = ports.config();
     !config.send_fast_notify && config.notifier_processes == 0 && (package.peer.is_none() || package.is_winfo)
 }
 
-/// A body goes to active watchers that are not politely blocked, and not with the word that it is over unless they said so
+/// A body goes to active watchers that are not politely blocked, and not with the word that it is over unless they
+/// said so
 /// themselves.
-fn entitled(subscription: &Subscription, occasion: Occasion) -> bool {
-    subscription.numbers.status == Status::Active
+fn entitled(subscription: &Subscription, notify_reason: NotifyReason) -> bool {
+    subscription.state.status == Status::Active
         && subscription.get(Field::Reason) != b"polite-block"
-        && occasion != Occasion::Ended
+        && notify_reason != NotifyReason::Ended
 }
 
 fn winfo_body<P: Ports>(
     ports: &mut P,
     body: &mut Body<'_>,
-    round: &Round,
-    outgoing: &Outgoing,
+    notify_run: &NotifyRun,
+    notify: &Notify,
     package: &Package,
 ) -> Vec<u8> {
-    let version = outgoing.subscription.numbers.version;
+    let version = notify.subscription.state.version;
     let details = ports.config().winfo_details.then(|| winfo::Details { now: ports.now() });
     let resource = body.resource.uri.clone();
     let peer = package.peer.map(|peer| ports.packages().get(peer).name).unwrap_or_default();
-    if outgoing.occasion == Occasion::Change && !round.full {
-        return winfo::document(version, Extent::Partial, &resource, peer, &round.changes, details);
+    if notify.notify_reason == NotifyReason::Change && !notify_run.full {
+        return winfo::document(version, Extent::Partial, &resource, peer, &notify_run.changes, details);
     }
     winfo::document(version, Extent::Full, &resource, peer, body.all_watchers(ports, package), details)
 }
@@ -261,25 +271,25 @@ fn winfo_body<P: Ports>(
 fn watcher_content<'b, P: Ports>(
     ports: &mut P,
     body: &'b mut Body<'_>,
-    round: &Round,
+    notify_run: &NotifyRun,
     subscription: &Subscription,
     package: &Package,
 ) -> Option<Cow<'b, [u8]>> {
-    let id = subscription.numbers.event;
+    let id = subscription.state.event;
     let filters = package.needs_authorization && package.filters_body && !ports.config().force_active;
     let shares = !filters && package.differs_by_version_only && ports.config().share_watcher_bodies;
     if shares {
-        if let Some(content) = body.own.made_for(subscription.numbers.version) {
+        if let Some(content) = body.own.made_for(subscription.state.version) {
             return Some(Cow::Owned(content));
         }
     }
-    body.compose(ports, round);
+    body.compose(ports, notify_run);
     let composed = body.composed.as_ref().and_then(Option::as_deref);
     let mut content = composed.map(Cow::Borrowed);
     if package.per_watcher_body {
         if let Some(own) = ports.watcher_body(id, subscription, composed) {
             if shares {
-                body.own.learn(subscription.numbers.version, &own);
+                body.own.learn(subscription.state.version, &own);
             }
             content = Some(Cow::Owned(own));
         }
@@ -292,7 +302,8 @@ fn watcher_content<'b, P: Ports>(
     content.filter(|c| !c.is_empty())
 }
 
-/// What is known of the bodies a package makes for each watcher in one pass: once two of them were seen to be the same at the
+/// What is known of the bodies a package makes for each watcher in one pass: once two of them were seen to be the same
+/// at the
 /// same version, or to differ in the version alone, the rest are made from them.
 #[derive(Default)]
 struct PerWatcher {
@@ -372,8 +383,8 @@ fn headers<P: Ports>(ports: &P, subscription: &Subscription, package: &Package, 
 }
 
 fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: i64) {
-    let left = subscription.numbers.expires_at - now;
-    if subscription.numbers.status == Status::Terminated || left <= 0 {
+    let left = subscription.state.expires_at - now;
+    if subscription.state.status == Status::Terminated || left <= 0 {
         out.extend_from_slice(b"terminated;reason=");
         let reason = subscription.get(Field::Reason);
         // What an operator has added to it (retry-after) comes with it.
@@ -382,7 +393,7 @@ fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: i64) {
         out.extend_from_slice(if known { reason } else { b"timeout" });
         return;
     }
-    out.extend_from_slice(subscription.numbers.status.word());
+    out.extend_from_slice(subscription.state.status.word());
     out.extend_from_slice(b";expires=");
     push_number(out, left);
 }

@@ -44,7 +44,8 @@ impl Column {
 pub struct Order(Vec<(Column, bool)>);
 
 impl Order {
-    /// The order in force. `None`: documents stay as they come, by their last change in memory, by other columns from a table.
+    /// The order in force. `None`: documents stay as they come, by their last change in memory, by other columns from
+    /// a table.
     pub fn of(config: &Config) -> Option<Order> {
         match (config.publications, config.order_by_column) {
             (PublicationMode::Memory, false) => None,
@@ -81,7 +82,8 @@ impl Order {
     }
 }
 
-/// Whether a package is given the documents in the opposite of the order in which [`super::ports::Ports::documents`] has
+/// Whether a package is given the documents in the opposite of the order in which [`super::ports::Ports::documents`]
+/// has
 /// them: from memory the newest comes first, from a table the oldest, as stock's packages see it.
 pub fn is_reversed(config: &Config) -> bool {
     config.publications == PublicationMode::Memory && !config.order_by_column

@@ -1,4 +1,5 @@
-//! A publication: one document of a presentity under its entity tag (RFC 3903 4), and how a PUBLISH changes the list of them.
+//! A publication: one document of a presentity under its entity tag (RFC 3903 4), and how a PUBLISH changes the list
+//! of them.
 use super::dialog_info::{DialogInfo, Mark, Phase};
 
 /// The dialogs a dialog document speaks of (RFC 4235); empty for other documents.
@@ -52,7 +53,8 @@ pub struct DialogView<'a> {
     pub sum: DialogSum,
 }
 
-/// For so many seconds after the end of a call a document may be a late one of that call. One that was left out ends the
+/// For so many seconds after the end of a call a document may be a late one of that call. One that was left out ends
+/// the
 /// time: no publication ever loses a second one.
 const LATE_SECONDS: i64 = 5;
 
@@ -88,9 +90,12 @@ impl DialogView<'_> {
         self.marks[start..].iter().take_while(move |mark| mark.id == id)
     }
 
-    /// Whether this is a state that the call had before it ended, as `end` tells (RFC 4235 3.7.1: an ended dialog does not live
-    /// again). A document that names another dialog, another call, or a higher version is the next call. What has neither is
-    /// late when its version went back, or when it rings in the very SIP dialog that is over (`by_call_id`: in a call of the
+    /// Whether this is a state that the call had before it ended, as `end` tells (RFC 4235 3.7.1: an ended dialog does
+    /// not live
+    /// again). A document that names another dialog, another call, or a higher version is the next call. What has
+    /// neither is
+    /// late when its version went back, or when it rings in the very SIP dialog that is over (`by_call_id`: in a call
+    /// of the
     /// same Call-ID).
     fn is_late(&self, end: &DialogView<'_>, by_call_id: bool) -> bool {
         let lives = self.sum.count > self.sum.ended && self.marks.len() == self.sum.count as usize;
@@ -373,8 +378,8 @@ impl Publication {
 
     /// The document without these dialogs; `None` where it cannot be read.
     pub fn without(&self, dialogs: &DialogView<'_>) -> Option<Publication> {
-        let gone: Vec<u64> = dialogs.marks.iter().map(|mark| mark.id).collect();
-        let body = super::dialog_info::without(&self.body, &gone)?;
+        let removed: Vec<u64> = dialogs.marks.iter().map(|mark| mark.id).collect();
+        let body = super::dialog_info::without(&self.body, &removed)?;
         Some(Publication { dialogs: Dialogs::of(&body), body, ..self.clone() })
     }
 }
@@ -444,8 +449,8 @@ mod tests {
     fn the_next_call_of_a_publication_is_a_new_state() {
         for (version, call) in [("", ""), ("0", ""), ("0", "call-id='1'"), ("0", "call-id='1' local-tag='a'")] {
             for next in ["trying", "early", "confirmed", "terminated"] {
-                let kept = stays(2, state(version, call, "terminated"), 0, state(version, call, next));
-                assert_eq!(kept, Keeps::Nothing, "{version} {call} {next}");
+                let cached = stays(2, state(version, call, "terminated"), 0, state(version, call, next));
+                assert_eq!(cached, Keeps::Nothing, "{version} {call} {next}");
             }
         }
         // A higher version, another call, another dialog, or some time between.

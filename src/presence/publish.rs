@@ -1,12 +1,14 @@
 //! PUBLISH (RFC 3903 6): checks the request, changes the documents, answers, tells the watchers.
 use super::error::Failure;
-use super::event_package::{Package, PackageId};
-use super::ports::{Event, Once, Ports, Verdict};
+use super::event_package::{Package, PackageId, PackageVerdict};
+use super::notification::{StateChange, TransientBody};
+use super::ports::Ports;
 use super::publication::{Applied, Change, Dialogs, Modification, Publication, SharedLine, changes_of};
-use super::replication::Replica;
+use super::replica::Replica;
 use super::resource::Resource;
 use super::{limits, notifier, readable, refresh, sphere};
-use crate::sip::{event::EventHeader, text, uri, xml_form};
+use crate::sip::event::EventHeader;
+use crate::sip::{text, uri, xml_form};
 use std::borrow::Cow;
 
 /// A PUBLISH taken apart.
@@ -54,13 +56,13 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
     let request = &Request { body: body.as_deref(), ..*request };
     // A package that looks for nothing but the form of a body need not look at one whose form is known.
     let asks = description.checks_publish && !description.checks_form_only;
-    if asks && ports.check_publish(package) == Verdict::Refused {
+    if asks && ports.check_publish(package) == PackageVerdict::Refused {
         return Err(Failure::Refused("the event package does not take the body"));
     }
     let sphere_before = current_sphere(ports, &resource, &description)?;
     let new = Document { expires, sphere_before, description: &description, resource: &resource };
     match request.etag {
-        None if expires == 0 => publish_once(ports, request, &new),
+        None if expires == 0 => publish_transient(ports, request, &new),
         None => insert(ports, request, &new),
         Some(etag) if expires == 0 => remove(ports, etag, request, &new),
         Some(etag) => modify(ports, etag, request, &new),
@@ -128,7 +130,8 @@ fn is_xml(media: &[u8]) -> bool {
     ends_with(b"/xml") || ends_with(b"+xml")
 }
 
-/// Whether a document's type is the package's. Profiles of user agents are of many types (RFC 6080 5.5), their package names but
+/// Whether a document's type is the package's. Profiles of user agents are of many types (RFC 6080 5.5), their package
+/// names but
 /// one.
 fn is_of_type(media: &[u8], package: &Package) -> bool {
     package.content_type.is_empty() || package.name == b"ua-profile" || media.eq_ignore_ascii_case(package.content_type)
@@ -153,16 +156,16 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
     ports.publish(new.resource, Change::Insert(publication))?;
     answer(ports, new.expires, &etag);
     announce(ports, replica);
-    tell(ports, request, new, shown_alone(new, request.body))
+    notify_watchers(ports, request, new, shown_alone(new, request.body))
 }
 
 /// Where the package shows one document only, watchers are told the one that was just published.
-pub(super) fn shown_alone(new: &Document<'_>, body: Option<&[u8]>) -> Option<Once> {
-    body.filter(|_| !new.description.aggregates).map(|body| Once::Body(body.to_vec()))
+pub(super) fn shown_alone(new: &Document<'_>, body: Option<&[u8]>) -> Option<TransientBody> {
+    body.filter(|_| !new.description.aggregates).map(|body| TransientBody::Body(body.to_vec()))
 }
 
 /// The same for a document that nobody has checked.
-pub(super) fn shown_if_readable<P: Ports>(ports: &P, new: &Document<'_>, body: Option<&[u8]>) -> Option<Once> {
+pub(super) fn shown_if_readable<P: Ports>(ports: &P, new: &Document<'_>, body: Option<&[u8]>) -> Option<TransientBody> {
     shown_alone(new, body.filter(|body| new.description.aggregates || readable::shows(ports, new.description, body)))
 }
 
@@ -191,9 +194,10 @@ fn announce<P: Ports>(ports: &mut P, replica: Option<Replica>) {
     }
 }
 
-/// An initial PUBLISH with Expires 0 stores nothing; documents of the same dialogs are over, and where the package shows
+/// An initial PUBLISH with Expires 0 stores nothing; documents of the same dialogs are over, and where the package
+/// shows
 /// the last document only, watchers see this one once.
-fn publish_once<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
+fn publish_transient<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
     let body = request.body.unwrap_or_default();
     end_dialogs_of(ports, new, body)?;
     let etag = ports.new_entity_tag(0);
@@ -205,7 +209,7 @@ fn publish_once<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'
         announce(ports, Some(announced(new, request, &publication, true)));
     }
     if new.description.is_dialog() || !new.description.aggregates {
-        tell(ports, request, new, Some(Once::Body(body.to_vec())))?;
+        notify_watchers(ports, request, new, Some(TransientBody::Body(body.to_vec())))?;
     }
     Ok(())
 }
@@ -248,7 +252,7 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
                     Publication { etag: etag.to_vec(), ruid, body, received_at: now, ..Publication::default() };
                 announce(ports, Some(Replica { new_etag, ..announced(new, request, &publication, false) }));
             }
-            if changed { tell(ports, request, new, shown_alone(new, request.body)) } else { Ok(()) }
+            if changed { notify_watchers(ports, request, new, shown_alone(new, request.body)) } else { Ok(()) }
         }
         _ => Err(no_match(etag)),
     }
@@ -262,7 +266,7 @@ fn remove<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
                 .replicates()
                 .then(|| Replica { body: Vec::new(), ..announced(new, request, &publication, false) });
             announce(ports, replica);
-            tell(ports, request, new, Some(Once::Removed(publication, place)))
+            notify_watchers(ports, request, new, Some(TransientBody::Removed(publication, place)))
         }
         _ => Err(no_match(etag)),
     }
@@ -313,17 +317,17 @@ fn answer<P: Ports>(ports: &mut P, expires: u32, etag: &[u8]) {
     ports.reply(200, "OK", &headers);
 }
 
-/// Tells the watchers; where rules depend on the sphere and it changed, their standing is looked at first.
-pub(super) fn tell<P: Ports>(
+/// Tells the watchers; where rules depend on the sphere and it changed, their authorization is looked at first.
+pub(super) fn notify_watchers<P: Ports>(
     ports: &mut P,
     request: &Request<'_>,
     new: &Document<'_>,
-    once: Option<Once>,
+    transient_body: Option<TransientBody>,
 ) -> Result<(), Failure> {
     if ports.config().sphere_check && current_sphere(ports, new.resource, new.description)? != new.sphere_before {
-        refresh::standings(ports, new.resource)?;
+        refresh::authorizations(ports, new.resource)?;
     }
-    if ports.happened(new.resource, Event::State { sender: request.sender, once }) {
+    if ports.enqueue(new.resource, StateChange::State { sender: request.sender, transient_body }) {
         notifier::run(ports, new.resource);
     }
     Ok(())
@@ -382,11 +386,12 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
     let new = Document { expires, sphere_before: None, description: &description, resource: &resource };
     if expires == 0 {
         return match ports.publish(&resource, Change::Remove(direct.etag.to_vec()))? {
-            Applied::Removed(gone, place) => {
-                let replica =
-                    ports.replicates().then(|| Replica { body: Vec::new(), ..announced(&new, &request, &gone, false) });
+            Applied::Removed(removed, place) => {
+                let replica = ports
+                    .replicates()
+                    .then(|| Replica { body: Vec::new(), ..announced(&new, &request, &removed, false) });
                 announce(ports, replica);
-                tell(ports, &request, &new, Some(Once::Removed(gone, place)))
+                notify_watchers(ports, &request, &new, Some(TransientBody::Removed(removed, place)))
             }
             _ => Ok(()),
         };
@@ -415,8 +420,8 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
         match applied {
             Applied::Modified { changed: true } => {
                 let body = Some(direct.body).filter(|body| !body.is_empty());
-                let once = shown_if_readable(ports, &new, body);
-                return tell(ports, &request, &new, once);
+                let transient_body = shown_if_readable(ports, &new, body);
+                return notify_watchers(ports, &request, &new, transient_body);
             }
             Applied::Modified { changed: false } => return Ok(()),
             _ if direct.kind == DirectKind::Update => return Err(no_match(direct.etag)),
@@ -436,6 +441,6 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
     let replica = ports.replicates().then(|| announced(&new, &request, &publication, true));
     ports.publish(&resource, Change::Insert(publication))?;
     announce(ports, replica);
-    let once = shown_if_readable(ports, &new, Some(direct.body));
-    tell(ports, &request, &new, once)
+    let transient_body = shown_if_readable(ports, &new, Some(direct.body));
+    notify_watchers(ports, &request, &new, transient_body)
 }

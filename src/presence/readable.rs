@@ -32,7 +32,8 @@ pub fn shows<P: Ports>(ports: &P, package: &Package, body: &[u8]) -> bool {
     !body.is_empty()
 }
 
-/// What the package makes of these documents; `offline` is the place of one that has just been removed. Where it makes nothing
+/// What the package makes of these documents; `offline` is the place of one that has just been removed. Where it makes
+/// nothing
 /// of all, it is asked about each.
 pub fn aggregate<P: Ports>(
     ports: &mut P,
@@ -69,11 +70,11 @@ fn largest<P: Ports>(
     readable: &[usize],
     offline: Option<usize>,
 ) -> Option<Vec<u8>> {
-    let (mut kept, mut body) = (Vec::new(), None);
+    let (mut cached, mut body) = (Vec::new(), None);
     for at in readable.iter().rev().take(MAX_TRIED) {
-        let more = [&[*at], kept.as_slice()].concat();
+        let more = [&[*at], cached.as_slice()].concat();
         match together(ports, resource, documents, &more, offline) {
-            Some(made) => (kept, body) = (more, Some(made)),
+            Some(made) => (cached, body) = (more, Some(made)),
             None => ports.note_unreadable(resource, &documents[*at]),
         }
     }

@@ -1,25 +1,28 @@
 //! Commands from outside a request: rules or tables were changed by others (`refreshWatchers`, `updateWatchers`).
+use super::authorization::Authorization;
 use super::ended::Cause;
 use super::error::Failure;
 use super::event_package::Package;
+use super::notification::{NotifyReason, StateChange};
 use super::notifier;
-use super::ports::{Event, Occasion, Ports, Standing};
+use super::ports::Ports;
 use super::publication::{Applied, Change, Modification, NEVER, Publication};
 use super::resource::Resource;
-use super::subscribe::tell_winfo;
+use super::subscribe::notify_winfo;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::Watcher;
 
 /// The documents of a resource may have changed behind our back: read them again and tell every watcher.
 pub fn documents<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
     ports.forget(resource);
-    if ports.happened(resource, Event::State { sender: b"", once: None }) {
+    if ports.enqueue(resource, StateChange::State { sender: b"", transient_body: None }) {
         notifier::run(ports, resource);
     }
     Ok(())
 }
 
-/// The presentity's manipulation document was changed: a document that never expires, under the name of its file, or none
+/// The presentity's manipulation document was changed: a document that never expires, under the name of its file, or
+/// none
 /// any more. It is put together with the published ones.
 pub fn hard_state<P: Ports>(
     ports: &mut P,
@@ -57,18 +60,19 @@ pub fn hard_state<P: Ports>(
     documents(ports, resource)
 }
 
-/// Judges the watchers that are remembered, also those that do not subscribe now: what they are told when they come back.
-fn remembered_standings<P: Ports>(ports: &mut P, resource: &Resource, wrong: &mut FirstFailure) {
-    let watchers = match ports.remembered_watchers(resource) {
+/// Judges the watchers that are remembered, also those that do not subscribe now: what they are told when they come
+/// back.
+fn known_authorizations<P: Ports>(ports: &mut P, resource: &Resource, wrong: &mut FirstFailure) {
+    let watchers = match ports.known_watchers(resource) {
         Ok(watchers) => watchers,
         Err(error) => return wrong.note(Err(error.into())),
     };
     for watcher in watchers {
         // Whom the package cannot judge stays what it was.
-        let Ok(standing) = ports.judge(resource.event, &watcher, watcher.numbers.status) else { continue };
-        let before = Standing { status: watcher.numbers.status, reason: watcher.get(Field::Reason).to_vec() };
-        if standing != before {
-            wrong.note(ports.remember_standing(&watcher, &standing).map_err(Failure::from));
+        let Ok(authorization) = ports.evaluate_rules(resource.event, &watcher, watcher.state.status) else { continue };
+        let before = Authorization { status: watcher.state.status, reason: watcher.get(Field::Reason).to_vec() };
+        if authorization != before {
+            wrong.note(ports.store_authorization(&watcher, &authorization).map_err(Failure::from));
         }
     }
 }
@@ -85,15 +89,16 @@ impl FirstFailure {
     }
 }
 
-/// The rules of a presentity may have changed: judge its watchers again, and tell those whose standing is another one. A watcher
+/// The rules of a presentity may have changed: judge its watchers again, and tell those whose authorization is another
+/// one. A watcher
 /// with whom that fails does not keep the others; the first failure is returned after all of them.
-pub fn standings<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
+pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
     let package = *ports.packages().get(resource.event);
     if !package.needs_authorization {
         return Ok(());
     }
     let mut wrong = FirstFailure::default();
-    remembered_standings(ports, resource, &mut wrong);
+    known_authorizations(ports, resource, &mut wrong);
     for subscription in ports.subscriptions(resource)? {
         wrong.note(judge_again(ports, resource, &package, &subscription));
     }
@@ -106,39 +111,39 @@ fn judge_again<P: Ports>(
     package: &Package,
     subscription: &Subscription,
 ) -> Result<(), Failure> {
-    let standing = ports.judge(resource.event, subscription, subscription.numbers.status)?;
+    let authorization = ports.evaluate_rules(resource.event, subscription, subscription.state.status)?;
     // What the rules say counts, whether it can be remembered or not.
-    let remembered = ports.remember_standing(subscription, &standing).map_err(Failure::from);
-    if subscription.numbers.status == Status::Terminated && standing.status == Status::Terminated {
+    let remembered = ports.store_authorization(subscription, &authorization).map_err(Failure::from);
+    if subscription.state.status == Status::Terminated && authorization.status == Status::Terminated {
         return remembered; // It was blocked before and knows it.
     }
     let mut seen = subscription.clone();
-    seen.numbers.status = standing.status;
-    let changed = if standing.status == Status::Terminated {
-        ports.end(subscription.dialog(), Occasion::Ended, &standing.reason)?
+    seen.state.status = authorization.status;
+    let changed = if authorization.status == Status::Terminated {
+        ports.end(subscription.dialog(), NotifyReason::Ended, &authorization.reason)?
     } else {
-        ports.set_standing(subscription.dialog(), &standing)?
+        ports.set_authorization(subscription.dialog(), &authorization)?
     };
     if !changed {
         return remembered;
     }
-    if standing.status == Status::Terminated {
+    if authorization.status == Status::Terminated {
         ports.note_end(subscription, Cause::Rules);
     }
     let details = ports.config().winfo_details;
     let watcher = || {
         let mut watcher = Watcher::of(&seen);
         if details {
-            watcher.event = if standing.status == Status::Active { b"approved" } else { b"rejected" };
+            watcher.event = if authorization.status == Status::Active { b"approved" } else { b"rejected" };
         }
         watcher
     };
-    tell_winfo(ports, package, &resource.uri, watcher, false);
-    let due = match standing.status {
-        Status::Terminated => Event::Due,
-        _ => Event::Subscription(subscription.dialog(), Occasion::Subscribe),
+    notify_winfo(ports, package, &resource.uri, watcher, false);
+    let due = match authorization.status {
+        Status::Terminated => StateChange::Due,
+        _ => StateChange::Subscription(subscription.dialog(), NotifyReason::Subscribe),
     };
-    if ports.happened(resource, due) {
+    if ports.enqueue(resource, due) {
         notifier::run(ports, resource);
     }
     remembered

@@ -1,15 +1,13 @@
 //! Publications of other nodes: the JSON that stock's nodes exchange over DMQ, and what a node does with it.
 use super::error::{Failure, StoreError};
-use super::ports::{Once, Ports};
+use super::notification::TransientBody;
+use super::ports::Ports;
 use super::publication::{Applied, Change, Modification, Publication, changes_of};
 use super::publish::{self, Document};
 use super::readable;
+use super::replica::Replica;
 use super::resource::Resource;
-use crate::sip::checked::{HostPart, UserPart, Word, is_clean, most};
-use crate::sip::event::EventHeader;
 use crate::sip::uri;
-use serde_json::Value;
-use std::borrow::Cow;
 
 /// From when the `expires` of a message counts: hosts of one version agree with stock's nodes of that version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,211 +36,12 @@ impl Life {
         (publication.expires_at - start).max(1)
     }
 
-    /// When what a message tells of expires. An owner whose clock is ahead does not make it live longer than it says; one whose
+    /// When what a message tells of expires. An owner whose clock is ahead does not make it live longer than it says;
+    /// one whose
     /// clock is behind, or who counts from the arrival, does not make it end before it has begun.
     fn end(self, replica: &Replica, now: i64) -> i64 {
         let (latest, end) = (now + replica.expires, replica.received_at.saturating_add(replica.expires));
         if self == Life::FromReceipt && replica.received_at > 0 && end > now { end.min(latest) } else { latest }
-    }
-}
-
-/// What a message asks for (`action`).
-#[derive(Debug, Clone, PartialEq)]
-pub enum Message {
-    /// 1: a publication was made, changed or removed.
-    Update(Box<Replica>),
-    /// 2: a node that has just joined wants to know what there is.
-    Sync {
-        /// It asked this node alone.
-        you: bool,
-    },
-    /// Something this version does not know.
-    Other,
-}
-
-/// A change of a publication on another node.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Replica {
-    /// Host part of the presentity.
-    pub domain: Vec<u8>,
-    /// User part.
-    pub user: Vec<u8>,
-    /// The event package's name.
-    pub event: Vec<u8>,
-    /// The entity tag: the new one of a new publication, otherwise the one before the change.
-    pub etag: Vec<u8>,
-    /// The entity tag after the change; empty for a new or a removed publication.
-    pub new_etag: Vec<u8>,
-    /// How long it lives, in seconds, from when [`Life`] says; 0: it is removed.
-    pub expires: i64,
-    /// When the owner received it, by the owner's clock.
-    pub received_at: i64,
-    /// It is a new one.
-    pub is_new: bool,
-    /// Who sent it; empty for nobody.
-    pub sender: Vec<u8>,
-    /// The id of the record over all its entity tags; empty when unknown.
-    pub ruid: Vec<u8>,
-    /// The document; empty for a change without one.
-    pub body: Vec<u8>,
-    /// It is told to a node of our kind that may know it: watchers are told only of what is new there.
-    pub again: bool,
-}
-
-/// A JSON string with the bytes of `text` as they are: documents may be in any encoding, and stock's nodes write and read them
-/// so. Only what JSON sets apart is escaped (RFC 8259 7).
-fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
-    out.push(b'"');
-    for byte in text {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            ..b' ' => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(*byte),
-        }
-    }
-    out.push(b'"');
-}
-
-/// While a message that is not UTF-8 is read, its bytes beyond ASCII are these characters, which nobody else uses.
-const RAW: u32 = 0x10_ff00;
-
-/// A message as text that a JSON reader takes.
-fn as_text(message: &[u8]) -> Cow<'_, str> {
-    match std::str::from_utf8(message) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => {
-            let raw = |byte: &u8| char::from_u32(RAW + u32::from(*byte)).unwrap_or(char::REPLACEMENT_CHARACTER);
-            let character = |byte: &u8| if byte.is_ascii() { char::from(*byte) } else { raw(byte) };
-            Cow::Owned(message.iter().map(character).collect())
-        }
-    }
-}
-
-/// The bytes of a string that [`as_text`] may have changed.
-fn as_bytes(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    for character in text.chars() {
-        match u32::from(character).checked_sub(RAW).and_then(|byte| u8::try_from(byte).ok()) {
-            Some(byte) if byte >= 0x80 => out.push(byte),
-            _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-    out
-}
-
-impl Replica {
-    /// The entity tag the publication has after the change.
-    fn last_etag(&self) -> &[u8] {
-        if self.new_etag.is_empty() { &self.etag } else { &self.new_etag }
-    }
-
-    /// The removal of this publication.
-    fn removal(&self) -> Replica {
-        Replica {
-            etag: self.last_etag().to_vec(),
-            new_etag: Vec::new(),
-            expires: 0,
-            is_new: false,
-            body: Vec::new(),
-            again: false,
-            ..self.clone()
-        }
-    }
-
-    /// The same with its strings as this node takes them; `None` when one of them cannot be taken.
-    fn checked(self) -> Option<Replica> {
-        let is_word = |text: &[u8]| Word::new(text).is_ok();
-        let is_word_or_empty = |text: &[u8]| text.is_empty() || is_word(text);
-        let user = UserPart::new(&self.user).ok()?.bytes().to_vec();
-        let good = !self.domain.is_empty()
-            && HostPart::new(&self.domain).is_ok()
-            && EventHeader::parse(&self.event).is_some()
-            && is_clean(&self.event)
-            && is_word(&self.etag)
-            && is_word_or_empty(&self.new_etag)
-            && is_word_or_empty(&self.ruid)
-            && is_clean(&self.sender)
-            && self.sender.len() <= most::URI;
-        good.then_some(Replica { user, ..self })
-    }
-
-    /// The message, its members in stock's order.
-    pub fn to_json(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(320 + self.body.len() * 9 / 8);
-        let member = |out: &mut Vec<u8>, name: &str, text: &[u8]| {
-            out.extend_from_slice(name.as_bytes());
-            push_quoted(out, text);
-        };
-        member(&mut out, "{\"action\":1,\"presentity\":{\"domain\":", &self.domain);
-        member(&mut out, ",\"user\":", &self.user);
-        member(&mut out, ",\"etag\":", &self.etag);
-        let times = format!(",\"expires\":{},\"recv\":{}", self.expires, self.received_at);
-        out.extend_from_slice(times.as_bytes());
-        if !self.sender.is_empty() {
-            member(&mut out, ",\"sender\":", &self.sender);
-        }
-        member(&mut out, ",\"event\":", &self.event);
-        out.extend_from_slice(format!("}},\"t_new\":{}", u8::from(self.is_new)).as_bytes());
-        member(&mut out, ",\"cur_etag\":", &self.new_etag);
-        member(&mut out, ",\"ruid\":", &self.ruid);
-        member(&mut out, ",\"body\":", &self.body);
-        out.extend_from_slice(if self.again { b",\"again\":1}" } else { b"}" });
-        out
-    }
-}
-
-/// The message with which a node asks all others for what there is.
-pub const SYNC: &[u8] = b"{\"action\":2}";
-
-/// The message with which a node asks one other.
-pub const SYNC_YOU: &[u8] = b"{\"action\":2,\"you\":1}";
-
-fn text(object: &Value, name: &str) -> Option<Vec<u8>> {
-    match object.get(name) {
-        None | Some(Value::Null) => Some(Vec::new()),
-        Some(Value::String(text)) => Some(as_bytes(text)),
-        Some(_) => None,
-    }
-}
-
-fn number(object: &Value, name: &str) -> Option<i64> {
-    match object.get(name) {
-        None | Some(Value::Null) => Some(0),
-        Some(Value::Number(number)) => number.as_i64().or_else(|| number.as_f64().map(|n| n as i64)),
-        Some(_) => None,
-    }
-}
-
-/// Reads a message. Members nobody knows are passed over; `None` for what is no message.
-pub fn parse(body: &[u8]) -> Option<Message> {
-    let root: Value = serde_json::from_str(&as_text(body.trim_ascii_end())).ok()?;
-    if !root.is_object() {
-        return None;
-    }
-    match number(&root, "action")? {
-        1 => {
-            let presentity = root.get("presentity").filter(|value| value.is_object())?;
-            let replica = Replica {
-                domain: text(presentity, "domain")?,
-                user: text(presentity, "user")?,
-                event: text(presentity, "event")?,
-                etag: text(presentity, "etag")?,
-                expires: number(presentity, "expires")?.max(0),
-                received_at: number(presentity, "recv")?,
-                sender: text(presentity, "sender")?,
-                new_etag: text(&root, "cur_etag")?,
-                is_new: number(&root, "t_new")? != 0,
-                ruid: text(&root, "ruid")?,
-                body: text(&root, "body")?,
-                again: number(&root, "again")? != 0,
-            };
-            replica.checked().map(|replica| Message::Update(Box::new(replica)))
-        }
-        2 => Some(Message::Sync { you: number(&root, "you")? != 0 }),
-        _ => Some(Message::Other),
     }
 }
 
@@ -276,7 +75,8 @@ enum Step {
     Remove(Vec<u8>),
 }
 
-/// How a change that arrives late, twice or after a gap is found out: by its entity tags, and by the record's id and the count
+/// How a change that arrives late, twice or after a gap is found out: by its entity tags, and by the record's id and
+/// the count
 /// of changes that our entity tags carry.
 fn step(documents: &[Publication], replica: &Replica) -> Step {
     let tagged = |tag: &[u8]| documents.iter().find(|d| !tag.is_empty() && d.etag == tag);
@@ -324,8 +124,9 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
     let new = Document::without_request(&description, &resource);
     if replica.is_new && replica.expires == 0 {
         publish::end_dialogs_of(ports, &new, &replica.body)?;
-        let once = readable::shows(ports, &description, &replica.body).then(|| Once::Body(replica.body.clone()));
-        tell(ports, replica, &new, once)?;
+        let transient_body =
+            readable::shows(ports, &description, &replica.body).then(|| TransientBody::Body(replica.body.clone()));
+        notify_watchers(ports, replica, &new, transient_body)?;
         return Ok(None);
     }
     if replica.expires > 0 && ports.was_removed(&resource, &replica.ruid, replica.last_etag()) {
@@ -335,7 +136,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
     let tag = replica.last_etag().to_vec();
     let expires_at = Life::OF_HOST.end(replica, ports.now());
     let dialogs = publish::dialogs(&description, &replica.body);
-    let once = match step(&documents, replica) {
+    let transient_body = match step(&documents, replica) {
         Step::Stale => return Ok(None),
         Step::Known if replica.again => return Ok(None),
         // Where nodes share a table, the change is in it and our watchers have to be told.
@@ -382,20 +183,25 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
             }
         }
         Step::Remove(etag) => match ports.publish(&resource, Change::Remove(etag))? {
-            Applied::Removed(gone, place) => Some(Once::Removed(gone, place)),
+            Applied::Removed(removed, place) => Some(TransientBody::Removed(removed, place)),
             _ => return Ok(None),
         },
     };
-    tell(ports, replica, &new, once)?;
+    notify_watchers(ports, replica, &new, transient_body)?;
     Ok(None)
 }
 
-fn tell<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>, once: Option<Once>) -> Result<(), Failure> {
+fn notify_watchers<P: Ports>(
+    ports: &mut P,
+    replica: &Replica,
+    new: &Document<'_>,
+    transient_body: Option<TransientBody>,
+) -> Result<(), Failure> {
     if ports.config().replicas_are_silent {
         return Ok(());
     }
     let request = publish::Request { sender: &replica.sender, ..publish::Request::default() };
-    publish::tell(ports, &request, new, once)
+    publish::notify_watchers(ports, &request, new, transient_body)
 }
 
 /// Whether a failure is the sender's fault.
@@ -406,6 +212,7 @@ pub fn is_bad(failure: &Failure) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::presence::replica::{Message, SYNC, SYNC_YOU, parse};
 
     const FROM_STOCK: &str = r#"{"action":1,"presentity":{"domain":"example.org","user":"alice","etag":"a.1.2.3.0","expires":3600,"recv":17,"event":"presence"},"t_new":1,"cur_etag":"","ruid":"pres-1-2-3","body":"<a b=\"c\"/>\n"}"#;
 

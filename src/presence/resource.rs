@@ -1,4 +1,5 @@
-//! A resource: one event package of one presentity. Publications and subscriptions hang on it, and its lane keeps their order.
+//! A resource: one event package of one presentity. Publications and subscriptions hang on it, and its resource entry
+//! keeps their order.
 use super::event_package::PackageId;
 use foldhash::quality::FixedState;
 use std::hash::{BuildHasher, Hasher};
@@ -16,14 +17,14 @@ pub struct Resource {
 
 /// How URIs are compared and hashed.
 #[derive(Debug, Clone, Copy)]
-pub struct UriRule {
+pub struct UriComparison {
     /// `sip_uri_match` 1.
     pub ignore_case: bool,
     /// A random start value, the same in all processes.
     pub seed: u64,
 }
 
-impl UriRule {
+impl UriComparison {
     /// The resource of this URI and package.
     pub fn resource(&self, uri: &[u8], event: PackageId) -> Resource {
         Resource { uri: uri.to_vec(), event, hash: self.hash(&[uri], u64::from(event.0)) }
@@ -49,7 +50,7 @@ impl UriRule {
 
     /// A hash over parts that are always compared byte by byte.
     pub fn exact_hash(&self, parts: &[&[u8]]) -> u64 {
-        UriRule { ignore_case: false, seed: self.seed }.hash(parts, 1 << 40)
+        UriComparison { ignore_case: false, seed: self.seed }.hash(parts, 1 << 40)
     }
 
     /// Whether two URIs are the same.

@@ -1,16 +1,18 @@
 //! SUBSCRIBE (RFC 6665 4.2.1): checks the request, changes the subscription, answers, sends the NOTIFYs it causes.
-use super::columns;
+use super::authorization::Authorization;
 use super::ended::Cause;
 use super::error::{Failure, StoreError};
-use super::event_package::{Package, PackageId};
-use super::ports::{Event, Occasion, Outgoing, Ports, Recent, Renewal, Standing, Stored, Verdict};
+use super::event_package::{Package, PackageId, PackageVerdict};
+use super::notification::{Notify, NotifyReason, StateChange};
+use super::ports::{Ports, Recent, Stored};
 use super::resource::Resource;
-use super::subscription::{DialogId, Field, Journal, Numbers, Status, Subscription};
+use super::subscription::{self, DialogId, Field, Renewal, RowState, Status, Subscription, SubscriptionState};
 use super::winfo::Watcher;
 use super::{limits, notifier};
 use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
+use crate::sip::event::EventHeader;
 use crate::sip::transport::{Transport, push_contact};
-use crate::sip::{event::EventHeader, text, uri};
+use crate::sip::{text, uri};
 use std::borrow::Cow;
 
 /// From or To of a SUBSCRIBE.
@@ -108,7 +110,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscrip
         .find(&header)
         .ok_or_else(|| refuse(ports, &format!("unsupported event package {}", String::from_utf8_lossy(event))))?;
     let description = *ports.packages().get(package);
-    if ports.check_subscribe(package) == Verdict::Refused {
+    if ports.check_subscribe(package) == PackageVerdict::Refused {
         return Err(Failure::Refused("the event package does not take the subscription"));
     }
     let expires = ports
@@ -141,19 +143,19 @@ fn initial<P: Ports>(
         Recent::New(dialog) => dialog,
     };
     let presentity = uri::join(request.user.bytes(), request.domain.bytes());
-    let numbers = Numbers {
+    let state = SubscriptionState {
         expires_at: ports.now() + i64::from(expires),
         remote_cseq: request.cseq,
         flags: request.flags,
         since: ports.now(),
         refreshed_at: ports.now(),
-        journal: Journal::Insert,
+        row_state: RowState::Insert,
         transport: request.transport,
-        ..Numbers::new(package, Status::Active)
+        ..SubscriptionState::new(package, Status::Active)
     };
     let (watcher_user, watcher_host) = request.watcher();
     let mut subscription = Subscription::of_checked(
-        numbers,
+        state,
         &[
             (Field::PresUri, &presentity),
             (Field::ToUser, request.to.user.bytes()),
@@ -177,8 +179,8 @@ fn initial<P: Ports>(
             (Field::UserAgent, &request.user_agent),
         ],
     )?;
-    let standing = authorize(ports, description, &subscription)?;
-    apply_standing(&mut subscription, &standing)?;
+    let authorization = authorize(ports, description, &subscription)?;
+    apply_authorization(&mut subscription, &authorization)?;
     if expires == 0 {
         return fetch(ports, description, subscription, expires);
     }
@@ -193,23 +195,24 @@ fn initial<P: Ports>(
     if stored == Stored::Known {
         return Ok(subscription);
     }
-    if standing.status == Status::Terminated {
+    if authorization.status == Status::Terminated {
         return Ok(reject(ports, description, subscription));
     }
-    tell(ports, description, &resource, &subscription, Occasion::Subscribe);
-    subscription.numbers.version = 1;
+    notify_watcher(ports, description, &resource, &subscription, NotifyReason::Subscribe);
+    subscription.state.version = 1;
     Ok(subscription)
 }
 
-/// The SUBSCRIBE that made a subscription has come again, after its transaction or without one: it gets the answer it got.
+/// The SUBSCRIBE that made a subscription has come again, after its transaction or without one: it gets the answer it
+/// got.
 fn answer_again<P: Ports>(
     ports: &mut P,
     request: &Request<'_>,
     package: &Package,
     mut stored: Subscription,
 ) -> Subscription {
-    let left = (stored.numbers.expires_at - ports.now()).clamp(1, i64::from(u32::MAX));
-    stored.numbers.transport = request.transport;
+    let left = (stored.state.expires_at - ports.now()).clamp(1, i64::from(u32::MAX));
+    stored.state.transport = request.transport;
     answer(ports, package, &stored, left as u32);
     stored
 }
@@ -217,7 +220,7 @@ fn answer_again<P: Ports>(
 /// A database that refuses a subscription because a string is longer than its column: the watcher has to change it.
 fn too_long_for_its_column(error: StoreError, subscription: &Subscription) -> Failure {
     let misfit = match error {
-        StoreError::Database => columns::misfit(subscription),
+        StoreError::Database => subscription::misfit(subscription),
         _ => None,
     };
     match misfit {
@@ -230,17 +233,17 @@ fn too_long_for_its_column(error: StoreError, subscription: &Subscription) -> Fa
 /// presentity changes its mind.
 fn reject<P: Ports>(ports: &mut P, description: &Package, mut subscription: Subscription) -> Subscription {
     let uri = subscription.get(Field::PresUri).to_vec();
-    tell_winfo(ports, description, &uri, || Watcher::of(&subscription), false);
-    subscription.numbers.version = 1;
+    notify_winfo(ports, description, &uri, || Watcher::of(&subscription), false);
+    subscription.state.version = 1;
     // Without a reason the watcher would come back at once (RFC 6665 4.1.3).
     if subscription.get(Field::Reason).is_empty() {
         if let Ok(rejected) = subscription.with(&[(Field::Reason, b"rejected")]) {
             subscription = rejected;
         }
     }
-    let outgoing = Outgoing { subscription, occasion: Occasion::Ended, slot: None };
-    notifier::send_alone(ports, &outgoing);
-    outgoing.subscription
+    let notify = Notify { subscription, notify_reason: NotifyReason::Ended, slot: None };
+    notifier::send_alone(ports, &notify);
+    notify.subscription
 }
 
 /// One NOTIFY and nothing kept (RFC 6665 4.4.3).
@@ -251,11 +254,11 @@ fn fetch<P: Ports>(
     expires: u32,
 ) -> Result<Subscription, Failure> {
     answer(ports, description, &subscription, expires);
-    subscription.numbers.expires_at = ports.now();
-    subscription.numbers.version = 1;
-    let outgoing = Outgoing { subscription, occasion: Occasion::Unsubscribe, slot: None };
-    notifier::send_alone(ports, &outgoing);
-    Ok(outgoing.subscription)
+    subscription.state.expires_at = ports.now();
+    subscription.state.version = 1;
+    let notify = Notify { subscription, notify_reason: NotifyReason::Unsubscribe, slot: None };
+    notifier::send_alone(ports, &notify);
+    Ok(notify.subscription)
 }
 
 fn in_dialog<P: Ports>(
@@ -269,7 +272,7 @@ fn in_dialog<P: Ports>(
     let from_tag = request.from.tag.unwrap_or_default();
     let dialog = DialogId { call_id: request.call_id.bytes(), to_tag: to_tag.bytes(), from_tag: from_tag.bytes() };
     let stored = ports.find_subscription(dialog)?.ok_or_else(|| Failure::no_subscription("no such dialog"))?;
-    if stored.numbers.event != package {
+    if stored.state.event != package {
         return Err(Failure::no_subscription("the dialog is a subscription to another event package"));
     }
     if stored.get(Field::EventId) != event_id {
@@ -278,14 +281,14 @@ fn in_dialog<P: Ports>(
     if !request.is_of_its_watcher(&stored) {
         return Err(Failure::no_subscription("the subscription of the dialog is another watcher's"));
     }
-    if request.cseq.saturating_add(ports.config().cseq_offset) <= stored.numbers.remote_cseq {
+    if request.cseq.saturating_add(ports.config().cseq_offset) <= stored.state.remote_cseq {
         return Err(Failure::bad_request(format!(
             "wrong sequence number: received {}, stored {}",
-            request.cseq, stored.numbers.remote_cseq
+            request.cseq, stored.state.remote_cseq
         )));
     }
     limits::refresh(ports, &stored, expires)?;
-    // Its standing changes when the rules do, not when it is refreshed.
+    // Its authorization changes when the rules do, not when it is refreshed.
     let renewal = Renewal {
         expires_at: ports.now() + i64::from(expires),
         remote_cseq: request.cseq,
@@ -295,56 +298,60 @@ fn in_dialog<P: Ports>(
         transport: request.transport,
         local_contact: request.local_contact,
     };
-    let gone = || Failure::no_subscription("the subscription ended meanwhile");
+    let removed = || Failure::no_subscription("the subscription ended meanwhile");
     let mut renewed = stored.renewed(request.contact, request.local_contact, &request.user_agent)?;
     if !ports.renew(&stored, &renewal).map_err(|error| too_long_for_its_column(error, &renewed))? {
-        return Err(gone());
+        return Err(removed());
     }
-    renewed.numbers.transport = request.transport;
-    renewed.numbers.expires_at = renewal.expires_at;
-    renewed.numbers.remote_cseq = request.cseq;
+    renewed.state.transport = request.transport;
+    renewed.state.expires_at = renewal.expires_at;
+    renewed.state.remote_cseq = request.cseq;
     let resource = ports.uri_rule().resource(renewed.get(Field::PresUri), package);
     if expires == 0 {
-        if !ports.end(dialog, Occasion::Unsubscribe, b"timeout")? {
-            return Err(gone());
+        if !ports.end(dialog, NotifyReason::Unsubscribe, b"timeout")? {
+            return Err(removed());
         }
         ports.note_end(&stored, Cause::Unsubscribed);
         answer(ports, description, &renewed, 0);
-        tell(ports, description, &resource, &renewed, Occasion::Unsubscribe);
+        notify_watcher(ports, description, &resource, &renewed, NotifyReason::Unsubscribe);
     } else {
         answer(ports, description, &renewed, expires);
-        tell(ports, description, &resource, &renewed, Occasion::Subscribe);
+        notify_watcher(ports, description, &resource, &renewed, NotifyReason::Subscribe);
     }
-    renewed.numbers.local_cseq += 1;
-    renewed.numbers.version += 1;
+    renewed.state.local_cseq += 1;
+    renewed.state.version += 1;
     Ok(renewed)
 }
 
-/// The watcher's standing: as remembered, or else by the presentity's rules, which are then remembered.
-pub fn authorize<P: Ports>(ports: &mut P, package: &Package, subscription: &Subscription) -> Result<Standing, Failure> {
+/// The watcher's authorization: as remembered, or else by the presentity's rules, which are then remembered.
+pub fn authorize<P: Ports>(
+    ports: &mut P,
+    package: &Package,
+    subscription: &Subscription,
+) -> Result<Authorization, Failure> {
     if !package.needs_authorization || ports.config().force_active {
-        return Ok(Standing { status: Status::Active, reason: Vec::new() });
+        return Ok(Authorization { status: Status::Active, reason: Vec::new() });
     }
-    if let Some(standing) = ports.standing(subscription)? {
-        return Ok(standing);
+    if let Some(authorization) = ports.authorization(subscription)? {
+        return Ok(authorization);
     }
-    let standing = ports.judge(subscription.numbers.event, subscription, Status::Pending)?;
-    let remembered = ports.remember_first_standing(subscription, &standing);
+    let authorization = ports.evaluate_rules(subscription.state.event, subscription, Status::Pending)?;
+    let remembered = ports.store_first_authorization(subscription, &authorization);
     remembered.map_err(|error| too_long_for_its_column(error, subscription))?;
-    Ok(standing)
+    Ok(authorization)
 }
 
-fn apply_standing(subscription: &mut Subscription, standing: &Standing) -> Result<(), Failure> {
-    subscription.numbers.status = standing.status;
-    if !standing.reason.is_empty() {
-        *subscription = subscription.with(&[(Field::Reason, &standing.reason)])?;
+fn apply_authorization(subscription: &mut Subscription, authorization: &Authorization) -> Result<(), Failure> {
+    subscription.state.status = authorization.status;
+    if !authorization.reason.is_empty() {
+        *subscription = subscription.with(&[(Field::Reason, &authorization.reason)])?;
     }
     Ok(())
 }
 
 /// Other subscriptions of the same call to the same presentity are replaced (`delete_same_subs`).
 fn delete_same<P: Ports>(ports: &mut P, subscription: &Subscription) -> Result<(), Failure> {
-    let resource = ports.uri_rule().resource(subscription.get(Field::PresUri), subscription.numbers.event);
+    let resource = ports.uri_rule().resource(subscription.get(Field::PresUri), subscription.state.event);
     for other in ports.subscriptions(&resource)? {
         if other.get(Field::CallId) == subscription.get(Field::CallId) {
             ports.drop_subscription(other.dialog())?;
@@ -362,31 +369,31 @@ fn answer<P: Ports>(ports: &mut P, package: &Package, subscription: &Subscriptio
     headers.extend_from_slice(b"Expires: ");
     text::push_number(&mut headers, i64::from(expires));
     headers.extend_from_slice(b"\r\nContact: <");
-    push_contact(&mut headers, contact, subscription.numbers.transport);
+    push_contact(&mut headers, contact, subscription.state.transport);
     headers.extend_from_slice(b">\r\n");
     ports.reply(code, reason, &headers);
 }
 
 /// The NOTIFYs a SUBSCRIBE causes: first to those who watch the watchers, then to the subscriber.
-fn tell<P: Ports>(
+fn notify_watcher<P: Ports>(
     ports: &mut P,
     package: &Package,
     resource: &Resource,
     subscription: &Subscription,
-    occasion: Occasion,
+    notify_reason: NotifyReason,
 ) {
-    tell_winfo(ports, package, &resource.uri, || Watcher::of(subscription), occasion != Occasion::Subscribe);
-    let due = match occasion {
-        Occasion::Subscribe => Event::Subscription(subscription.dialog(), occasion),
-        _ => Event::Due,
+    notify_winfo(ports, package, &resource.uri, || Watcher::of(subscription), notify_reason != NotifyReason::Subscribe);
+    let due = match notify_reason {
+        NotifyReason::Subscribe => StateChange::Subscription(subscription.dialog(), notify_reason),
+        _ => StateChange::Due,
     };
-    if ports.happened(resource, due) {
+    if ports.enqueue(resource, due) {
         notifier::run(ports, resource);
     }
 }
 
 /// Tells those who watch the watchers of a presentity that one of them changed.
-pub fn tell_winfo<P: Ports>(
+pub fn notify_winfo<P: Ports>(
     ports: &mut P,
     package: &Package,
     uri: &[u8],
@@ -398,7 +405,7 @@ pub fn tell_winfo<P: Ports>(
     if !ports.may_be_watched(&resource) {
         return;
     }
-    if ports.happened(&resource, Event::Watchers { watcher: watcher(), full }) {
+    if ports.enqueue(&resource, StateChange::Watchers { watcher: watcher(), full }) {
         notifier::run(ports, &resource);
     }
 }

@@ -1,6 +1,7 @@
 //! A subscription: its dialog, its state, its strings in one block (private or shared).
 use super::event_package::PackageId;
 use crate::sip::checked::{Flaw, Token, UriText, Word, is_clean, most};
+use crate::sip::columns::{LONG, SHORT, TAG, TEXT, fits};
 use crate::sip::transport::Transport;
 use std::borrow::Cow;
 
@@ -93,7 +94,8 @@ impl Field {
         Field::RemoteUri,
     ];
 
-    /// How many bytes it may have. All of them together always fit the block of a subscription, so that whatever is changed
+    /// How many bytes it may have. All of them together always fit the block of a subscription, so that whatever is
+    /// changed
     /// later (reason, Contact, route set) has its room.
     const fn most(self) -> usize {
         match self {
@@ -164,7 +166,7 @@ const _: () = {
 
 /// What has to be done to the row of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Journal {
+pub enum RowState {
     /// The row is as the memory is.
     Clean,
     /// There is no row yet.
@@ -177,7 +179,7 @@ pub enum Journal {
 
 /// The numbers of a subscription.
 #[derive(Debug, Clone, Copy)]
-pub struct Numbers {
+pub struct SubscriptionState {
     /// The event package.
     pub event: PackageId,
     /// The state.
@@ -201,15 +203,15 @@ pub struct Numbers {
     /// When it was refreshed last, or began.
     pub refreshed_at: i64,
     /// What the row needs.
-    pub journal: Journal,
+    pub row_state: RowState,
     /// How its last SUBSCRIBE came in; unknown: it was read from its row.
     pub transport: Transport,
 }
 
-impl Numbers {
+impl SubscriptionState {
     /// Those of a subscription to which nothing has happened.
-    pub fn new(event: PackageId, status: Status) -> Numbers {
-        Numbers {
+    pub fn new(event: PackageId, status: Status) -> SubscriptionState {
+        SubscriptionState {
             event,
             status,
             expires_at: 0,
@@ -221,7 +223,7 @@ impl Numbers {
             updated_winfo: -1,
             since: 0,
             refreshed_at: 0,
-            journal: Journal::Clean,
+            row_state: RowState::Clean,
             transport: Transport::Unknown,
         }
     }
@@ -231,7 +233,7 @@ impl Numbers {
 #[derive(Debug, Clone)]
 pub struct Subscription<B = Box<[u8]>> {
     /// The numbers.
-    pub numbers: Numbers,
+    pub state: SubscriptionState,
     ends: [u16; FIELDS],
     bytes: B,
 }
@@ -247,17 +249,18 @@ pub struct BadField {
 }
 
 impl Subscription {
-    /// Packs numbers and strings. Strings that are too long, or that would break a message they are written into, are refused,
+    /// Packs numbers and strings. Strings that are too long, or that would break a message they are written into, are
+    /// refused,
     /// so that whatever is a subscription can be changed, written and sent; those a dialog can do without are left out.
-    pub fn new(numbers: Numbers, fields: &[&[u8]; FIELDS]) -> Result<Self, BadField> {
+    pub fn new(state: SubscriptionState, fields: &[&[u8]; FIELDS]) -> Result<Self, BadField> {
         let mut taken = *fields;
         for (text, field) in taken.iter_mut().zip(Field::ALL) {
             *text = field.checked(text)?;
         }
-        Ok(Subscription::packed(numbers, &taken))
+        Ok(Subscription::packed(state, &taken))
     }
 
-    fn packed(numbers: Numbers, fields: &[&[u8]; FIELDS]) -> Self {
+    fn packed(state: SubscriptionState, fields: &[&[u8]; FIELDS]) -> Self {
         let mut bytes = Vec::with_capacity(fields.iter().map(|f| f.len()).sum());
         let mut ends = [0; FIELDS];
         for (end, field) in ends.iter_mut().zip(fields) {
@@ -267,25 +270,25 @@ impl Subscription {
             // Within their bounds all of them fit.
             *end = bytes.len() as u16;
         }
-        Subscription { numbers, ends, bytes: bytes.into_boxed_slice() }
+        Subscription { state, ends, bytes: bytes.into_boxed_slice() }
     }
 }
 
 impl Subscription {
     /// A subscription of whose strings these are given; the others are empty.
-    pub fn from_fields(numbers: Numbers, given: &[(Field, &[u8])]) -> Result<Self, BadField> {
+    pub fn from_fields(state: SubscriptionState, given: &[(Field, &[u8])]) -> Result<Self, BadField> {
         let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
         for (field, value) in given {
             fields[*field as usize] = value;
         }
-        Subscription::new(numbers, &fields)
+        Subscription::new(state, &fields)
     }
 
     /// A subscription of whose strings these are given. `checked` holds our own tag and strings of the types in
     /// `sip::checked` that belong to their fields, and is taken as it is; `others` is checked here.
     #[inline]
     pub fn of_checked(
-        numbers: Numbers,
+        state: SubscriptionState,
         checked: &[(Field, &[u8])],
         others: &[(Field, &[u8])],
     ) -> Result<Self, BadField> {
@@ -297,12 +300,12 @@ impl Subscription {
         for (field, value) in others {
             fields[*field as usize] = field.checked(value)?;
         }
-        Ok(Subscription::packed(numbers, &fields))
+        Ok(Subscription::packed(state, &fields))
     }
 
     /// A watcher as its package is asked about it: a subscription without a dialog, of whose strings these are given.
     pub fn without_dialog(event: PackageId, status: Status, given: &[(Field, &[u8])]) -> Result<Self, BadField> {
-        Subscription::from_fields(Numbers::new(event, status), given)
+        Subscription::from_fields(SubscriptionState::new(event, status), given)
     }
 }
 
@@ -327,12 +330,12 @@ impl<B: AsRef<[u8]>> Subscription<B> {
 
     /// The same subscription with its strings copied by `copy`.
     pub fn map<C, E>(&self, copy: impl FnOnce(&[u8]) -> Result<C, E>) -> Result<Subscription<C>, E> {
-        Ok(Subscription { numbers: self.numbers, ends: self.ends, bytes: copy(self.bytes.as_ref())? })
+        Ok(Subscription { state: self.state, ends: self.ends, bytes: copy(self.bytes.as_ref())? })
     }
 
     /// A private copy.
     pub fn to_private(&self) -> Subscription {
-        Subscription { numbers: self.numbers, ends: self.ends, bytes: self.bytes.as_ref().into() }
+        Subscription { state: self.state, ends: self.ends, bytes: self.bytes.as_ref().into() }
     }
 
     /// The same with some strings replaced.
@@ -341,7 +344,7 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         for (field, value) in changes {
             fields[*field as usize] = field.checked(value)?;
         }
-        Ok(Subscription::packed(self.numbers, &fields))
+        Ok(Subscription::packed(self.state, &fields))
     }
 
     /// The same with what a SUBSCRIBE in its dialog brings along.
@@ -361,7 +364,7 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         fields[Field::Contact as usize] = contact.bytes();
         fields[Field::LocalContact as usize] = Field::LocalContact.checked(local_contact)?;
         fields[Field::UserAgent as usize] = Field::UserAgent.checked(user_agent)?;
-        Ok(Subscription::packed(self.numbers, &fields))
+        Ok(Subscription::packed(self.state, &fields))
     }
 
     /// The dialog it lives in.
@@ -375,7 +378,7 @@ impl<B: AsRef<[u8]>> Subscription<B> {
 
     /// How requests to the watcher are sent.
     pub fn transport(&self) -> Transport {
-        match self.numbers.transport {
+        match self.state.transport {
             Transport::Unknown => Transport::of_dialog(self.get(Field::Socket), self.get(Field::Contact)),
             known => known,
         }
@@ -400,10 +403,11 @@ impl<B: AsRef<[u8]>> Subscription<B> {
     }
 
     /// Whether a change of the presentity's state is announced to the watcher: to nobody who may not see the state
-    /// (RFC 5025 3.2.1: polite blocking must not be noticed), and to nobody whose time is over. SUBSCRIBEs, changes of the
+    /// (RFC 5025 3.2.1: polite blocking must not be noticed), and to nobody whose time is over. SUBSCRIBEs, changes of
+    /// the
     /// authorization and the end are answered all the same.
     pub fn hears_changes(&self, now: i64) -> bool {
-        self.numbers.status == Status::Active && self.get(Field::Reason).is_empty() && self.numbers.expires_at >= now
+        self.state.status == Status::Active && self.get(Field::Reason).is_empty() && self.state.expires_at >= now
     }
 
     /// `sip:user@domain` of the watcher.
@@ -423,16 +427,73 @@ pub struct DialogId<'a> {
     pub from_tag: &'a [u8],
 }
 
+/// What a SUBSCRIBE in a dialog changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Renewal<'a> {
+    /// When the subscription ends from now on.
+    pub expires_at: i64,
+    /// Its CSeq.
+    pub remote_cseq: u32,
+    /// Its Contact.
+    pub contact: &'a [u8],
+    /// Its route set; `None` keeps the old one.
+    pub record_route: Option<&'a [u8]>,
+    /// The socket it came in on.
+    pub socket: &'a [u8],
+    /// How it came in.
+    pub transport: Transport,
+    /// Our Contact there.
+    pub local_contact: &'a [u8],
+}
+
+impl<'a> Renewal<'a> {
+    /// The strings it changes in a subscription.
+    pub fn changes(&self) -> Vec<(Field, &'a [u8])> {
+        let mut changes = vec![
+            (Field::Contact, self.contact),
+            (Field::LocalContact, self.local_contact),
+            (Field::Socket, self.socket),
+        ];
+        changes.extend(self.record_route.map(|route| (Field::RecordRoute, route)));
+        changes
+    }
+}
+
+/// How many characters the column of a subscription's field holds.
+pub fn room_of(field: Field) -> usize {
+    match field {
+        // They have no column.
+        Field::LocalUri | Field::RemoteUri => usize::MAX,
+        Field::PresUri | Field::CallId | Field::Contact | Field::LocalContact | Field::UserAgent => LONG,
+        Field::ToTag | Field::FromTag => TAG,
+        Field::RecordRoute => TEXT,
+        Field::ToUser
+        | Field::ToDomain
+        | Field::FromUser
+        | Field::FromDomain
+        | Field::WatcherUser
+        | Field::WatcherDomain
+        | Field::EventId
+        | Field::Socket
+        | Field::Reason => SHORT,
+    }
+}
+
+/// The first string of a subscription that its column does not take in every database.
+pub fn misfit(subscription: &Subscription) -> Option<Field> {
+    Field::ALL.into_iter().find(|field| !fits(subscription.get(*field), room_of(*field)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    pub(crate) fn numbers() -> Numbers {
-        Numbers {
+    pub(crate) fn state() -> SubscriptionState {
+        SubscriptionState {
             expires_at: 100,
             remote_cseq: 1,
-            journal: Journal::Insert,
-            ..Numbers::new(PackageId(0), Status::Active)
+            row_state: RowState::Insert,
+            ..SubscriptionState::new(PackageId(0), Status::Active)
         }
     }
 
@@ -443,7 +504,7 @@ mod tests {
         for (slot, text) in fields.iter_mut().zip(&texts) {
             *slot = text.as_bytes();
         }
-        let subscription = Subscription::new(numbers(), &fields).unwrap();
+        let subscription = Subscription::new(state(), &fields).unwrap();
         assert_eq!(subscription.fields(), fields);
         let changed = subscription.with(&[(Field::Contact, b"sip:new@host")]).unwrap();
         assert_eq!(changed.get(Field::Contact), b"sip:new@host");
@@ -453,7 +514,7 @@ mod tests {
     fn with_text(field: Field, text: &[u8]) -> Result<Subscription, BadField> {
         let mut fields: [&[u8]; FIELDS] = [b"x"; FIELDS];
         fields[field as usize] = text;
-        Subscription::new(numbers(), &fields)
+        Subscription::new(state(), &fields)
     }
 
     #[test]
@@ -485,7 +546,7 @@ mod tests {
         for (slot, text) in fields.iter_mut().zip(&texts) {
             *slot = text;
         }
-        let full = Subscription::new(numbers(), &fields).unwrap();
+        let full = Subscription::new(state(), &fields).unwrap();
         assert_eq!(full.fields(), fields);
         for field in Field::ALL {
             assert!(full.with(&[(field, b"rejected")]).is_ok());

@@ -1,4 +1,5 @@
-//! Tuples of presence documents (RFC 3863 4.1.2) as far as presence looks into them: whether documents speak of the same one.
+//! Tuples of presence documents (RFC 3863 4.1.2) as far as presence looks into them: whether documents speak of the
+//! same one.
 use super::dialog_info::Attributes;
 use super::publication::Publication;
 use quick_xml::Reader;

@@ -23,9 +23,9 @@ impl Watcher {
         Watcher {
             uri: crate::sip::uri::join(subscription.get(Field::WatcherUser), subscription.get(Field::WatcherDomain)),
             id: subscription.get(Field::CallId).to_vec(),
-            status: subscription.numbers.status,
+            status: subscription.state.status,
             event: b"subscribe",
-            times: (subscription.numbers.since, subscription.numbers.expires_at),
+            times: (subscription.state.since, subscription.state.expires_at),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The settings in force, by the names of their parameters: what operators are shown.
 use super::config::{Config, Mode};
-use crate::setting::{Setting, Value};
+use crate::sip::setting::{Setting, Value};
 
 impl Config {
     /// Every parameter that decides something; what was corrected shows as what it became.

@@ -1,8 +1,8 @@
 //! The header lines of PUBLISH and SUBSCRIBE, in stock's order.
-use super::answer::LONGEST_GRANT;
 use super::config::Config;
 use super::event::Event;
 use super::request::{Part, Request};
+use super::response::LONGEST_GRANT;
 use crate::sip::text::push_number;
 
 fn start(event: &Event) -> Vec<u8> {
@@ -36,10 +36,10 @@ fn own_lines(out: &mut Vec<u8>, request: &Request) {
 
 /// How long a request asks for: the caller's wish, the default for "for ever", not less than the server wants.
 fn asked(config: &Config, request: &Request) -> i64 {
-    match request.wish.expires {
+    match request.options.expires {
         0 => 0,
-        below if below < 0 => config.default_expires.max(request.wish.server_minimum),
-        wanted => wanted.min(LONGEST_GRANT).max(request.wish.server_minimum),
+        below if below < 0 => config.default_expires.max(request.options.server_minimum),
+        wanted => wanted.min(LONGEST_GRANT).max(request.options.server_minimum),
     }
 }
 

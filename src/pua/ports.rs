@@ -1,40 +1,14 @@
-//! What the user agent asks of the world around it. `bridge` carries it out on Kamailio; tests use plain collections.
+//! What the user agent asks of its surroundings. `agent::context` carries it out on Kamailio and in the tests, there on a
+//! host that is made up.
 use super::config::Config;
+use super::error::RequestError;
 use super::event::Event;
-use super::record::{Change, Dialog, Field, Journal, Numbers, Record, Search};
+use super::record::{Change, Dialog, Field, Record, RecordRowState, RecordState, Search};
 use super::request::{Part, Request};
 
-/// Why a request was not carried out.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// No event has this flag.
-    #[error("no event with flag {0}")]
-    UnknownEvent(i32),
-    /// There is no publication with the entity tag the caller named.
-    #[error("no publication with this entity tag")]
-    UnknownEtag,
-    /// The first PUBLISH of a publication needs a body.
-    #[error("a new publication needs a body")]
-    NoBody,
-    /// The body cannot be published.
-    #[error("the body cannot be published: {0}")]
-    BadBody(String),
-    /// A string has a byte that would end its header line, or a header line is none.
-    #[error("{0} has bytes that do not belong there")]
-    BadText(&'static str),
-    /// Too many requests wait for one publication or subscription.
-    #[error("{0} requests wait for this already")]
-    Crowded(usize),
-    /// tm could not send it.
-    #[error("the request could not be sent")]
-    NotSent,
-    /// A store failed, or there is no memory.
-    #[error("{0}")]
-    Store(String),
-}
-
-/// The number of a flight: one request on its way (or waiting for another try) for one publication or subscription.
-pub type FlightId = u64;
+/// The number of a pending request: one request on its way (or waiting for another try) for one publication or
+/// subscription.
+pub type PendingRequestId = u64;
 
 /// A caller that waits for the outcome of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,22 +16,22 @@ pub struct Claim {
     /// The word its callback gets back.
     pub cb_param: usize,
     /// The source flag its callback is found by and sees.
-    pub told_flag: i32,
+    pub callback_flag: i32,
 }
 
 impl Claim {
     /// The claim of a request's caller; a request of our own has none.
     pub fn of<B: AsRef<[u8]>>(request: &Request<B>) -> Option<Claim> {
-        let wish = &request.wish;
-        (!wish.own).then_some(Claim { cb_param: wish.cb_param, told_flag: wish.told_flag })
+        let options = &request.options;
+        (!options.own).then_some(Claim { cb_param: options.cb_param, callback_flag: options.callback_flag })
     }
 }
 
-/// What came of asking for a flight.
+/// What came of asking for a pending request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Departure {
+pub enum Admission {
     /// Nobody else is under way: go.
-    Go(FlightId),
+    Go(PendingRequestId),
     /// A request is under way, and this one was not looked at yet: it is to be checked before it waits.
     Busy,
     /// A request is under way: this one waits and goes next, with what the one that waited before it wanted besides.
@@ -68,7 +42,7 @@ pub enum Departure {
 
 /// What was sent, and how it came to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flight {
+pub struct PendingRequest {
     /// The request as its caller made it.
     pub request: Request,
     /// The record as it will be once the request is granted; its entity tag or dialog is still the old one.
@@ -77,18 +51,18 @@ pub struct Flight {
     pub attempts: u32,
 }
 
-impl Flight {
+impl PendingRequest {
     /// A request that was never sent, as its callback sees it.
-    pub fn unsent(request: &Request) -> Flight {
-        let numbers = Numbers {
+    pub fn unsent(request: &Request) -> PendingRequest {
+        let state = RecordState {
             serial: 0,
-            event: request.wish.event,
-            flag: request.wish.flag,
+            event: request.options.event,
+            flag: request.options.flag,
             expires_at: 0,
             desired_until: 0,
             cseq: 0,
             version: 0,
-            journal: Journal::Insert,
+            row_state: RecordRowState::Insert,
         };
         let strings = [
             (Field::PresUri, request.get(Part::PresUri)),
@@ -97,24 +71,24 @@ impl Flight {
             (Field::Etag, request.get(Part::Etag)),
             (Field::Body, request.get(Part::Body)),
         ];
-        Flight { request: request.clone(), record: Record::new(numbers, &strings), attempts: 0 }
+        PendingRequest { request: request.clone(), record: Record::new(state, &strings), attempts: 0 }
     }
 }
 
-/// A flight whose time has come.
+/// A pending request whose time has come.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due {
     /// Its wait is over: this is sent.
-    Send(FlightId, Request),
+    Send(PendingRequestId, Request),
     /// What its answer says could not be stored: it is tried again.
-    Store(FlightId, Change),
+    Store(PendingRequestId, Change),
     /// No answer came, and none will.
-    Lost(FlightId),
+    Lost(PendingRequestId),
 }
 
 /// A message to send.
 #[derive(Debug)]
-pub struct Outgoing<'a> {
+pub struct ClientRequest<'a> {
     /// PUBLISH or SUBSCRIBE.
     pub method: &'static str,
     /// The request URI.
@@ -174,58 +148,66 @@ pub trait Ports {
         request: &Request,
         version: u32,
         tuple_id: &[u8],
-    ) -> Result<Processed, Refusal>;
+    ) -> Result<Processed, RequestError>;
     /// A Call-ID and a tag for a request to `target`.
     fn new_ids(&mut self, target: &[u8]) -> (Vec<u8>, Vec<u8>);
 
     /// The newest record that matches.
-    fn find(&mut self, search: &Search<'_>) -> Result<Option<Record>, Refusal>;
+    fn find(&mut self, search: &Search<'_>) -> Result<Option<Record>, RequestError>;
     /// The record of a dialog, its established one first.
-    fn find_dialog(&mut self, dialog: &Dialog<'_>) -> Result<Option<Record>, Refusal>;
+    fn find_dialog(&mut self, dialog: &Dialog<'_>) -> Result<Option<Record>, RequestError>;
     /// Stores a new record.
-    fn insert(&mut self, record: &Record) -> Result<(), Refusal>;
+    fn insert(&mut self, record: &Record) -> Result<(), RequestError>;
     /// Puts `after` in place of `before`; `false` when `before` is gone.
-    fn replace(&mut self, before: &Record, after: &Record) -> Result<bool, Refusal>;
+    fn replace(&mut self, before: &Record, after: &Record) -> Result<bool, RequestError>;
     /// Removes a record, if it is still there.
-    fn remove(&mut self, record: &Record) -> Result<(), Refusal>;
+    fn remove(&mut self, record: &Record) -> Result<(), RequestError>;
     /// Records that are to be refreshed or removed in this turn.
-    fn ending(&mut self, before: i64) -> Result<Vec<Record>, Refusal>;
+    fn ending(&mut self, before: i64) -> Result<Vec<Record>, RequestError>;
 
-    /// Asks for the flight of this request's publication or subscription. `checked`: it can be sent as far as is known
+    /// Asks for the pending request of this request's publication or subscription. `checked`: it can be sent as far as
+    /// is known
     /// now; a request that was not checked never takes the place of one that waits.
-    fn depart(&mut self, request: &Request, checked: bool) -> Result<Departure, Refusal>;
-    /// Notes what is about to be sent on a flight.
-    fn board(&mut self, flight: FlightId, request: &Request, record: &Record) -> Result<(), Refusal>;
-    /// What was sent on a flight; nothing when it is over.
-    fn landed(&mut self, flight: FlightId) -> Option<Flight>;
-    /// Notes the entity tag that what was sent on a flight has now.
-    fn retag(&mut self, flight: FlightId, tag: &[u8]);
-    /// Ends a flight, or gives the request that was kept meanwhile: the flight goes on with that.
-    fn end(&mut self, flight: FlightId) -> Option<Request>;
-    /// Lets a flight wait for this many seconds; then [`Ports::overdue`] names it. `request` is tried again, or what was
+    fn admit(&mut self, request: &Request, checked: bool) -> Result<Admission, RequestError>;
+    /// Notes what is about to be sent on a pending request.
+    fn record_sent(
+        &mut self,
+        pending: PendingRequestId,
+        request: &Request,
+        record: &Record,
+    ) -> Result<(), RequestError>;
+    /// What was sent on a pending request; nothing when it is over.
+    fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest>;
+    /// Notes the entity tag that what was sent on a pending request has now.
+    fn retag(&mut self, pending: PendingRequestId, tag: &[u8]);
+    /// Ends a pending request, or gives the request that was kept meanwhile: the pending request goes on with that.
+    fn end(&mut self, pending: PendingRequestId) -> Option<Request>;
+    /// Lets a pending request wait for this many seconds; then [`Ports::timed_out`] names it. `request` is tried
+    /// again, or what was
     /// kept meanwhile together with what `request` wanted besides. `stored`: the server may have something of it.
     /// `false`: there is no memory for it.
-    fn wait(&mut self, flight: FlightId, seconds: i64, request: &Request, stored: bool) -> bool;
-    /// How many tries of a flight have failed.
-    fn attempts(&mut self, flight: FlightId) -> u32;
-    /// Lets a flight wait for this many seconds until `change` is tried again.
-    fn postpone(&mut self, flight: FlightId, seconds: i64, change: &Change);
-    /// Has a request of our own sent in this many seconds, unless its subscription is being ended or something newer waits.
-    /// Gives the flight when it can go now.
-    fn later(&mut self, request: &Request, seconds: i64) -> Result<Option<FlightId>, Refusal>;
+    fn wait(&mut self, pending: PendingRequestId, seconds: i64, request: &Request, stored: bool) -> bool;
+    /// How many tries of a pending request have failed.
+    fn attempts(&mut self, pending: PendingRequestId) -> u32;
+    /// Lets a pending request wait for this many seconds until `change` is tried again.
+    fn postpone(&mut self, pending: PendingRequestId, seconds: i64, change: &Change);
+    /// Has a request of our own sent in this many seconds, unless its subscription is being ended or something newer
+    /// waits.
+    /// Gives the pending request when it can go now.
+    fn later(&mut self, request: &Request, seconds: i64) -> Result<Option<PendingRequestId>, RequestError>;
     /// How often this request's subscription was begun anew lately; counts one more.
     fn restarts(&mut self, request: &Request) -> u32;
     /// Flights whose time has come.
-    fn overdue(&mut self) -> Vec<Due>;
-    /// Takes the callers that wait for a flight: each is handed out once.
-    fn claims(&mut self, flight: FlightId) -> Vec<Claim>;
-    /// Forgets the first caller of a flight: it learns the outcome from its call.
-    fn withdraw(&mut self, flight: FlightId);
+    fn timed_out(&mut self) -> Vec<Due>;
+    /// Takes the callers that wait for a pending request: each is handed out once.
+    fn claims(&mut self, pending: PendingRequestId) -> Vec<Claim>;
+    /// Forgets the first caller of a pending request: it learns the outcome from its call.
+    fn withdraw(&mut self, pending: PendingRequestId);
 
     /// Sends.
-    fn send(&mut self, flight: FlightId, outgoing: &Outgoing<'_>) -> Result<Sent, Refusal>;
+    fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<Sent, RequestError>;
     /// Calls the callbacks of these callers with the answer in hand; `as_silence`: as if none had come.
-    fn report(&mut self, claims: &[Claim], flight: &Flight, as_silence: bool);
+    fn report(&mut self, claims: &[Claim], pending: &PendingRequest, as_silence: bool);
     /// One line for the log.
-    fn complain(&self, what: &str);
+    fn warn_rejected(&self, what: &str);
 }

@@ -1,5 +1,5 @@
 //! What is remembered of a publication or a subscription: a row of the `pua` table.
-use crate::sip::strings::Strings;
+use crate::sip::packed::Strings;
 
 /// The strings of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub const FIELDS: usize = 15;
 
 /// What has to be done to the row of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Journal {
+pub enum RecordRowState {
     /// The row is as the memory is.
     Clean,
     /// There is no row yet.
@@ -38,7 +38,7 @@ pub enum Journal {
 
 /// The numbers of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Numbers {
+pub struct RecordState {
     /// Its place in memory, and its age: larger is newer. 0 until it is stored.
     pub serial: u64,
     /// The event's flag.
@@ -54,25 +54,25 @@ pub struct Numbers {
     /// How often it was changed.
     pub version: u32,
     /// What the row needs.
-    pub journal: Journal,
+    pub row_state: RecordRowState,
 }
 
 /// A record whose strings are in `B`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<B = Box<[u8]>> {
     /// The numbers.
-    pub numbers: Numbers,
+    pub state: RecordState,
     strings: Strings<FIELDS, B>,
 }
 
 impl Record {
     /// A record of these strings; the others are empty.
-    pub fn new(numbers: Numbers, given: &[(Field, &[u8])]) -> Record {
+    pub fn new(state: RecordState, given: &[(Field, &[u8])]) -> Record {
         let mut parts: [&[u8]; FIELDS] = [&[]; FIELDS];
         for (field, value) in given {
             parts[*field as usize] = value;
         }
-        Record { numbers, strings: Strings::new(&parts) }
+        Record { state, strings: Strings::new(&parts) }
     }
 }
 
@@ -84,18 +84,18 @@ impl<B: AsRef<[u8]>> Record<B> {
 
     /// The same with its strings in a block made by `copy`.
     pub fn map<C, E>(&self, copy: impl FnOnce(&[u8]) -> Result<C, E>) -> Result<Record<C>, E> {
-        Ok(Record { numbers: self.numbers, strings: self.strings.map(copy)? })
+        Ok(Record { state: self.state, strings: self.strings.map(copy)? })
     }
 
     /// A private copy.
     pub fn to_private(&self) -> Record {
-        Record { numbers: self.numbers, strings: self.strings.to_private() }
+        Record { state: self.state, strings: self.strings.to_private() }
     }
 
     /// A private copy with some strings replaced.
     pub fn with(&self, changes: &[(Field, &[u8])]) -> Record {
         let changes: Vec<(usize, &[u8])> = changes.iter().map(|(field, value)| (*field as usize, *value)).collect();
-        Record { numbers: self.numbers, strings: self.strings.with(&changes) }
+        Record { state: self.state, strings: self.strings.with(&changes) }
     }
 
     /// Whether it is a subscription; otherwise it is a publication.
@@ -161,9 +161,9 @@ pub struct Search<'a> {
 impl Search<'_> {
     /// Whether this record is one of those looked for.
     pub fn matches<B: AsRef<[u8]>>(&self, record: &Record<B>) -> bool {
-        let numbers = &record.numbers;
-        let same = numbers.flag & self.flag != 0
-            && numbers.event & self.event != 0
+        let state = &record.state;
+        let same = state.flag & self.flag != 0
+            && state.event & self.event != 0
             && record.get(Field::PresUri) == self.pres_uri
             && record.get(Field::WatcherUri) == self.watcher_uri
             && (self.id.is_empty() || record.get(Field::Id) == self.id);

@@ -1,77 +1,84 @@
 //! Keeps publications and subscriptions alive as long as their owners want them, and forgets the others.
-use super::answer::backoff;
-use super::ports::{Due, FlightId, Ports, Refusal};
-use super::queue;
+use super::error::RequestError;
+use super::ports::{Due, PendingRequestId, Ports};
+use super::queue::{self, resume};
 use super::record::{Change, Field, Record};
-use super::request::{Part, Request, Wish};
-use super::subscribe;
+use super::request::{Part, Request, RequestOptions};
+use super::response::{Answer, backoff};
+use super::{dialog, publication};
 
 /// How long a record is kept after its end, in seconds: an answer may still be under way.
 const GRACE: i64 = 10;
 
-/// Goes on with every flight whose time has come.
+/// Goes on with every pending request whose time has come.
 pub fn retry<P: Ports>(ports: &mut P) {
-    for due in ports.overdue() {
+    for due in ports.timed_out() {
         match due {
-            Due::Send(flight, request) => queue::launch_then_go_on(ports, flight, &request, None),
-            Due::Store(flight, change) => store_again(ports, flight, &change),
-            Due::Lost(flight) => queue::lost(ports, flight),
+            Due::Send(pending, request) => queue::launch_then_go_on(ports, pending, &request, None),
+            Due::Store(pending, change) => store_again(ports, pending, &change),
+            Due::Lost(pending) => lost(ports, pending),
         }
     }
 }
 
 /// What an answer granted is stored as soon as the store is there again, before anything newer is sent.
-fn store_again<P: Ports>(ports: &mut P, flight: FlightId, change: &Change) {
-    let ended = change.after.as_ref().is_some_and(|record| record.numbers.expires_at < ports.now());
+fn store_again<P: Ports>(ports: &mut P, pending: PendingRequestId, change: &Change) {
+    let ended = change.after.as_ref().is_some_and(|record| record.state.expires_at < ports.now());
     if !ended {
         if let Err(why) = queue::apply(ports, change) {
-            let seconds = backoff(ports.attempts(flight));
-            ports.complain(&format!("what was granted cannot be stored: {why}; tried again in {seconds} s"));
-            return ports.postpone(flight, seconds, change);
+            let seconds = backoff(ports.attempts(pending));
+            ports.warn_rejected(&format!("what was granted cannot be stored: {why}; tried again in {seconds} s"));
+            return ports.postpone(pending, seconds, change);
         }
     }
     let tag = change.after.as_ref().map(|record| record.get(Field::Etag)).unwrap_or_default();
-    queue::go_on(ports, flight, Some(tag));
+    queue::resume(ports, pending, Some(tag));
 }
 
 /// Refreshes or removes what ends soon. One that fails does not hold up the others.
-pub fn sweep<P: Ports>(ports: &mut P) -> Result<(), Refusal> {
+pub fn sweep<P: Ports>(ports: &mut P) -> Result<(), RequestError> {
     let now = ports.now();
     let period = i64::from(ports.config().update_period.max(0));
     for record in ports.ending(now + period)? {
-        let done = match (wants_more(&record, ports.config().min_expires), record.numbers.expires_at < now - GRACE) {
+        let done = match (wants_more(&record, ports.config().min_expires), record.state.expires_at < now - GRACE) {
             (true, _) => refresh(ports, &record, now),
             (false, true) => ports.remove(&record),
             (false, false) => Ok(()),
         };
-        complain(ports, record.get(Field::PresUri), done);
+        warn_rejected(ports, record.get(Field::PresUri), done);
     }
     Ok(())
 }
 
-fn complain<P: Ports>(ports: &P, uri: &[u8], done: Result<(), Refusal>) {
+fn warn_rejected<P: Ports>(ports: &P, uri: &[u8], done: Result<(), RequestError>) {
     if let Err(why) = done {
-        ports.complain(&format!("cannot refresh what is kept for {}: {why}", String::from_utf8_lossy(uri)));
+        ports.warn_rejected(&format!("cannot refresh what is kept for {}: {why}", String::from_utf8_lossy(uri)));
     }
 }
 
 /// Whether the owner wants it for longer than the server has granted.
 fn wants_more(record: &Record, min_expires: i64) -> bool {
-    let numbers = &record.numbers;
-    numbers.desired_until == 0 || numbers.desired_until > numbers.expires_at + min_expires
+    let state = &record.state;
+    state.desired_until == 0 || state.desired_until > state.expires_at + min_expires
 }
 
-fn refresh<P: Ports>(ports: &mut P, record: &Record, now: i64) -> Result<(), Refusal> {
-    let expires = match record.numbers.desired_until {
+fn refresh<P: Ports>(ports: &mut P, record: &Record, now: i64) -> Result<(), RequestError> {
+    let expires = match record.state.desired_until {
         0 => -1,
         until => (until - now).max(1),
     };
     if record.is_subscription() {
-        return subscribe::submit(ports, &subscribe::request_of(record, expires, false));
+        return dialog::submit(ports, &dialog::request_of(record, expires, false));
     }
-    let wish = Wish { event: record.numbers.event, flag: record.numbers.flag, expires, own: true, ..Wish::default() };
+    let options = RequestOptions {
+        event: record.state.event,
+        flag: record.state.flag,
+        expires,
+        own: true,
+        ..RequestOptions::default()
+    };
     let request = Request::new(
-        wish,
+        options,
         &[
             (Part::PresUri, record.get(Field::PresUri)),
             (Part::Id, record.get(Field::Id)),
@@ -81,4 +88,16 @@ fn refresh<P: Ports>(ports: &mut P, record: &Record, now: i64) -> Result<(), Ref
         ],
     );
     queue::submit(ports, &request)
+}
+
+/// No answer will come to what was sent: that is taken for silence.
+pub fn lost<P: Ports>(ports: &mut P, pending: PendingRequestId) {
+    let silence = Answer { code: 408, silence: true, ..Answer::default() };
+    match ports.take_sent(pending) {
+        Some(take_sent) => match take_sent.request.is_subscription() {
+            true => dialog::settled_by(ports, pending, &take_sent, &silence),
+            false => publication::settled_by(ports, pending, &take_sent, &silence),
+        },
+        None => resume(ports, pending, None),
+    }
 }

@@ -1,7 +1,7 @@
 //! What a caller asks for: a publication or a subscription to make, change or end.
-use super::ports::Refusal;
+use super::error::RequestError;
 use super::record::Search;
-use crate::sip::strings::Strings;
+use crate::sip::packed::Strings;
 
 /// The strings of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +26,13 @@ pub const PARTS: usize = 11;
 
 /// The numbers of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Wish {
+pub struct RequestOptions {
     /// The event's flag.
     pub event: i32,
     /// The caller's source flag.
     pub flag: i32,
     /// The source flag callbacks are told by and see.
-    pub told_flag: i32,
+    pub callback_flag: i32,
     /// For how long, in seconds; 0 ends it, below 0: for ever.
     pub expires: i64,
     /// A new one, whatever there is already.
@@ -59,18 +59,18 @@ pub struct Wish {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<B = Box<[u8]>> {
     /// The numbers.
-    pub wish: Wish,
+    pub options: RequestOptions,
     strings: Strings<PARTS, B>,
 }
 
 impl Request {
     /// A request of these strings; the others are empty.
-    pub fn new(wish: Wish, given: &[(Part, &[u8])]) -> Request {
+    pub fn new(options: RequestOptions, given: &[(Part, &[u8])]) -> Request {
         let mut parts: [&[u8]; PARTS] = [&[]; PARTS];
         for (part, value) in given {
             parts[*part as usize] = value;
         }
-        Request { wish, strings: Strings::new(&parts) }
+        Request { options, strings: Strings::new(&parts) }
     }
 }
 
@@ -82,28 +82,28 @@ impl<B: AsRef<[u8]>> Request<B> {
 
     /// The body, if it has one.
     pub fn body(&self) -> Option<&[u8]> {
-        self.wish.has_body.then(|| self.get(Part::Body))
+        self.options.has_body.then(|| self.get(Part::Body))
     }
 
     /// The same with its strings in a block made by `copy`.
     pub fn map<C, E>(&self, copy: impl FnOnce(&[u8]) -> Result<C, E>) -> Result<Request<C>, E> {
-        Ok(Request { wish: self.wish, strings: self.strings.map(copy)? })
+        Ok(Request { options: self.options, strings: self.strings.map(copy)? })
     }
 
     /// A private copy.
     pub fn to_private(&self) -> Request {
-        Request { wish: self.wish, strings: self.strings.to_private() }
+        Request { options: self.options, strings: self.strings.to_private() }
     }
 
     /// A private copy with some strings replaced.
     pub fn with(&self, changes: &[(Part, &[u8])]) -> Request {
         let changes: Vec<(usize, &[u8])> = changes.iter().map(|(part, value)| (*part as usize, *value)).collect();
-        Request { wish: self.wish, strings: self.strings.with(&changes) }
+        Request { options: self.options, strings: self.strings.with(&changes) }
     }
 
     /// A private copy with other numbers.
-    pub fn wishing(&self, wish: Wish) -> Request {
-        Request { wish, strings: self.strings.to_private() }
+    pub fn with_options(&self, options: RequestOptions) -> Request {
+        Request { options, strings: self.strings.to_private() }
     }
 
     /// Whether it is about a subscription.
@@ -120,19 +120,19 @@ impl<B: AsRef<[u8]>> Request<B> {
             etag: self.get(Part::Etag),
             remote_contact: self.get(Part::RemoteTarget),
             call_id: self.get(Part::CallId),
-            event: self.wish.event,
-            flag: self.wish.flag,
+            event: self.options.event,
+            flag: self.options.flag,
             check_remote_contact,
         }
     }
 
     /// What it asks for at `now`: when its owner wants it to end; 0: never. Not later than a row can hold.
     pub fn desired_until(&self, now: i64) -> i64 {
-        if self.wish.expires < 0 { 0 } else { now.saturating_add(self.wish.expires).min(LATEST.max(now)) }
+        if self.options.expires < 0 { 0 } else { now.saturating_add(self.options.expires).min(LATEST.max(now)) }
     }
 
     /// Refuses what would end a header line early, or begin another.
-    pub fn check(&self) -> Result<(), Refusal> {
+    pub fn check(&self) -> Result<(), RequestError> {
         let lines = [
             (Part::PresUri, "the presentity URI"),
             (Part::WatcherUri, "the watcher URI"),
@@ -144,7 +144,7 @@ impl<B: AsRef<[u8]>> Request<B> {
         ];
         for (part, name) in lines {
             if self.get(part).iter().any(u8::is_ascii_control) {
-                return Err(Refusal::BadText(name));
+                return Err(RequestError::BadText(name));
             }
         }
         let headers = self.get(Part::ExtraHeaders);
@@ -157,14 +157,15 @@ impl<B: AsRef<[u8]>> Request<B> {
         };
         match headers.is_empty() || whole.split(|c| *c == b'\n').all(is_line) {
             true => Ok(()),
-            false => Err(Refusal::BadText("the extra headers")),
+            false => Err(RequestError::BadText("the extra headers")),
         }
     }
 
-    /// This request as it goes in place of `waiting`, which the server never granted: what this one does not carry stays as
+    /// This request as it goes in place of `waiting`, which the server never granted: what this one does not carry
+    /// stays as
     /// `waiting` wanted it.
     pub fn in_place_of(&self, waiting: &Request) -> Request {
-        let (mine, theirs) = (&self.wish, &waiting.wish);
+        let (mine, theirs) = (&self.options, &waiting.options);
         let inherits_body = mine.expires != 0 && !mine.has_body && theirs.has_body;
         if mine.expires != 0 && !mine.has_body && theirs.expires == 0 && !self.is_subscription() {
             // An end without a successor: there is nothing to refresh.
@@ -180,7 +181,7 @@ impl<B: AsRef<[u8]>> Request<B> {
             parts.push((Part::Body as usize, waiting.get(Part::Body)));
             parts.push((Part::ContentType as usize, waiting.get(Part::ContentType)));
         }
-        let wish = Wish {
+        let options = RequestOptions {
             own: mine.own && theirs.own,
             has_body: mine.has_body || inherits_body,
             insert: mine.insert || theirs.insert && mine.expires != 0,
@@ -188,7 +189,7 @@ impl<B: AsRef<[u8]>> Request<B> {
             server_minimum: mine.server_minimum.max(theirs.server_minimum),
             ..*mine
         };
-        Request { wish, strings: self.strings.with(&parts) }
+        Request { options, strings: self.strings.with(&parts) }
     }
 }
 
@@ -200,8 +201,9 @@ mod tests {
     use super::*;
 
     fn request(expires: i64, body: Option<&[u8]>) -> Request {
-        let wish = Wish { event: 1, flag: 1, expires, has_body: body.is_some(), ..Wish::default() };
-        Request::new(wish, &[(Part::PresUri, b"sip:a@b"), (Part::Body, body.unwrap_or_default())])
+        let options =
+            RequestOptions { event: 1, flag: 1, expires, has_body: body.is_some(), ..RequestOptions::default() };
+        Request::new(options, &[(Part::PresUri, b"sip:a@b"), (Part::Body, body.unwrap_or_default())])
     }
 
     #[test]
@@ -217,7 +219,7 @@ mod tests {
         ];
         for (name, newer, waiting, (expires, body)) in cases {
             let goes = request(newer.0, newer.1).in_place_of(&request(waiting.0, waiting.1));
-            assert_eq!((goes.wish.expires, goes.body()), (expires, body), "{name}");
+            assert_eq!((goes.options.expires, goes.body()), (expires, body), "{name}");
         }
     }
 

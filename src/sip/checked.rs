@@ -1,5 +1,7 @@
-//! Strings from outside, checked once: a value of these types can be written into a message, a document, a row, a log line, an
-//! RPC answer without another look. Whatever comes from a request, another node, an RPC argument, a script, another module
+//! Strings from outside, checked once: a value of these types can be written into a message, a document, a row, a log
+//! line, an
+//! RPC answer without another look. Whatever comes from a request, another node, an RPC argument, a script, another
+//! module
 //! or a table becomes one of them before it is used.
 use super::byte_class::{kind, kinds_in};
 use super::text;
@@ -22,7 +24,8 @@ pub enum Flaw {
     Separator,
 }
 
-/// The limits of what is taken, in bytes. They are wide for what real clients send and narrow enough that all strings of a
+/// The limits of what is taken, in bytes. They are wide for what real clients send and narrow enough that all strings
+/// of a
 /// subscription together fit its block (`presence::subscription`).
 pub mod most {
     /// The user part of a URI.
@@ -135,7 +138,8 @@ impl<'a> HostPart<'a> {
     }
 }
 
-/// The user part of a URI in the one form it has everywhere: hashed, compared, stored and shown (RFC 3261 19.1.4). What needs
+/// The user part of a URI in the one form it has everywhere: hashed, compared, stored and shown (RFC 3261 19.1.4).
+/// What needs
 /// no escape has none, what an XML document cannot hold is escaped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserPart<'a>(Cow<'a, [u8]>);
@@ -257,8 +261,8 @@ mod tests {
     #[test]
     fn the_one_form_stays_as_it_is() {
         for text in ["%62ob", "a%2fb", "a\u{fffe}", "50%", "%25%36%32", "%%36", "%%36%32"] {
-            let once = user(text.as_bytes());
-            assert_eq!(user(&once), once, "{text}");
+            let transient_body = user(text.as_bytes());
+            assert_eq!(user(&transient_body), transient_body, "{text}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! The Event header (RFC 6665 8.2.1): a package name, the parameters that belong to the name, the `id`, and parameters that
+//! The Event header (RFC 6665 8.2.1): a package name, the parameters that belong to the name, the `id`, and parameters
+//! that
 //! packages define for their own use (RFC 4235 3.2, RFC 6080 5.2, RFC 6446 5).
 use super::byte_class::{kind, kinds_in};
 
@@ -51,7 +52,8 @@ impl<'a> EventHeader<'a> {
         Some(EventHeader { package, params: value.get(end + 1..).unwrap_or(&[]) })
     }
 
-    /// The parameters as name and value, in order; a parameter without `=` has an empty value. Values keep their quotes.
+    /// The parameters as name and value, in order; a parameter without `=` has an empty value. Values keep their
+    /// quotes.
     pub fn params(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         Params(self.params).filter_map(|part| {
             let mut halves = part.splitn(2, |c| *c == b'=');
@@ -66,7 +68,8 @@ impl<'a> EventHeader<'a> {
         !self.params.is_empty()
     }
 
-    /// The `id` parameter: it tells subscriptions of one dialog apart and is echoed in NOTIFY. Quotes are not part of it.
+    /// The `id` parameter: it tells subscriptions of one dialog apart and is echoed in NOTIFY. Quotes are not part of
+    /// it.
     pub fn id(&self) -> Option<&'a [u8]> {
         if !self.has_params() {
             return None;
@@ -81,7 +84,8 @@ impl<'a> EventHeader<'a> {
         registered.belongs_to(self) && self.belongs_to(registered)
     }
 
-    /// How well `registered` fits this header: `None` when the name or a parameter of its own is missing here, else the number
+    /// How well `registered` fits this header: `None` when the name or a parameter of its own is missing here, else
+    /// the number
     /// of its parameters. Other parameters are their package's business and never refuse a subscription.
     pub fn fitness(&self, registered: &EventHeader<'_>) -> Option<usize> {
         registered.belongs_to(self).then(|| registered.own_params().count())

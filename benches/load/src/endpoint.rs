@@ -85,7 +85,7 @@ pub struct Endpoint {
     next_branch: u64,
     watchers: Vec<Watcher>,
     resources: Vec<Resource>,
-    flights: HashMap<u64, Flight>,
+    pending_requests: HashMap<u64, Flight>,
     /// Watchers whose SUBSCRIBE is answered and whose NOTIFY is not there yet, and the other way round: watcher to branch.
     waiting: HashMap<usize, u64>,
     seen_branches: HashSet<String>,
@@ -113,7 +113,7 @@ impl Endpoint {
             next_branch: 0,
             watchers: Vec::new(),
             resources: Vec::new(),
-            flights: HashMap::new(),
+            pending_requests: HashMap::new(),
             waiting: HashMap::new(),
             seen_branches: HashSet::new(),
             tally: Tally::default(),
@@ -147,12 +147,12 @@ impl Endpoint {
                 self.send_request(work, work.from + next);
                 next += 1;
             }
-            if next == work.count && self.flights.is_empty() {
+            if next == work.count && self.pending_requests.is_empty() {
                 break;
             }
             self.listen();
         }
-        let (answered, untold) = (start.elapsed(), self.settle(work));
+        let (answered, untold) = (start.elapsed(), self.adopt_restored(work));
         self.figures(work, answered, start.elapsed(), untold)
     }
 
@@ -161,7 +161,7 @@ impl Endpoint {
         // Who has not been told for so long will not be.
         let given_up = || self.sent_at.elapsed() > work.patience;
         let told = !work.lockstep || next == 0 || self.untold(work) == 0 || given_up();
-        on_time && told && self.flights.len() < work.window
+        on_time && told && self.pending_requests.len() < work.window
     }
 
     /// How many watchers do not know the newest document yet.
@@ -170,7 +170,7 @@ impl Endpoint {
     }
 
     /// Waits until every watcher knows the newest document, or for as long as the work allows; returns how many do not.
-    fn settle(&mut self, work: &Work) -> usize {
+    fn adopt_restored(&mut self, work: &Work) -> usize {
         if !matches!(work.kind, Kind::Publish | Kind::Modify) {
             return 0;
         }
@@ -232,7 +232,7 @@ impl Endpoint {
             notifies,
             answered: false,
         };
-        self.flights.insert(branch, flight);
+        self.pending_requests.insert(branch, flight);
     }
 
     fn subscribe(&mut self, work: &Work, index: usize, branch: u64) -> String {
@@ -292,7 +292,7 @@ impl Endpoint {
     fn send_again(&mut self) {
         let now = Instant::now();
         let mut lost = Vec::new();
-        for (branch, flight) in &mut self.flights {
+        for (branch, flight) in &mut self.pending_requests {
             if now < flight.again_at {
                 continue;
             }
@@ -309,7 +309,7 @@ impl Endpoint {
         }
         for branch in lost {
             self.tally.gave_up += 1;
-            self.flights.remove(&branch);
+            self.pending_requests.remove(&branch);
         }
     }
 
@@ -329,14 +329,14 @@ impl Endpoint {
 
     fn answered(&mut self, code: u16, message: &Message<'_>) {
         let Some(branch) = message.branch() else { return };
-        let Some(flight) = self.flights.get_mut(&branch).filter(|flight| !flight.answered) else { return };
+        let Some(flight) = self.pending_requests.get_mut(&branch).filter(|flight| !flight.answered) else { return };
         flight.answered = true;
         *self.tally.codes.entry(code).or_default() += 1;
         self.tally.latency.add(flight.first.elapsed());
         let (kind, index) = (flight.kind, flight.index);
         let good = (200..300).contains(&code);
         if !kind.is_subscribe() {
-            self.flights.remove(&branch);
+            self.pending_requests.remove(&branch);
             self.tally.done += u64::from(good);
             if good {
                 self.resources[index].etag = message.etag.to_owned();
@@ -344,7 +344,7 @@ impl Endpoint {
             return;
         }
         if !good {
-            self.flights.remove(&branch);
+            self.pending_requests.remove(&branch);
             return;
         }
         let watcher = &mut self.watchers[index];
@@ -399,9 +399,9 @@ impl Endpoint {
     /// A SUBSCRIBE is done when it is answered and its NOTIFY is there.
     fn finish(&mut self, index: usize) {
         let Some(branch) = self.waiting.get(&index).copied() else { return };
-        let Some(flight) = self.flights.get(&branch) else { return };
+        let Some(flight) = self.pending_requests.get(&branch) else { return };
         if flight.answered && self.watchers[index].notifies > flight.notifies {
-            self.flights.remove(&branch);
+            self.pending_requests.remove(&branch);
             self.waiting.remove(&index);
             self.tally.done += 1;
         }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long an answer may take before it counts as lost; lost ones count with this time.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_MILLIS: Duration = Duration::from_secs(2);
 
 /// A running probe.
 pub struct Probe {
@@ -42,7 +42,7 @@ impl Probe {
 fn ask(server: SocketAddr, rate: u32, stop: &AtomicBool) -> std::io::Result<(Latencies, usize)> {
     let socket = UdpSocket::bind(("127.0.0.1", 0))?;
     socket.connect(server)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(PATIENCE_MILLIS))?;
     // When each question was due, taken when it is answered.
     let asked = Mutex::new(Vec::<Option<Instant>>::new());
     let port = socket.local_addr()?.port();
@@ -62,7 +62,7 @@ fn ask(server: SocketAddr, rate: u32, stop: &AtomicBool) -> std::io::Result<(Lat
         }
         let mut latencies = listener.join().unwrap_or_default();
         let lost = asked.lock().map_or(0, |asked| asked.iter().flatten().count());
-        (0..lost).for_each(|_| latencies.add(PATIENCE));
+        (0..lost).for_each(|_| latencies.add(PATIENCE_MILLIS));
         Ok((latencies, lost))
     })
 }

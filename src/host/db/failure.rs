@@ -1,6 +1,7 @@
-//! Why a statement failed, as far as the database says it: the statement's own fault, a collision with another one, or a
+//! Why a statement failed, as far as the database says it: the statement's own fault, a collision with another one, or
+//! a
 //! database that takes nothing at all.
-use super::Link;
+use crate::host::db::Link;
 use crate::host::sqlite::library::code as sqlite;
 
 /// A database call failed; the driver has logged what it knows.
@@ -11,7 +12,7 @@ pub enum DbError {
     Away,
     /// Another transaction was in the way: a deadlock, a serialization failure, a lock that was not free in time.
     #[error("another transaction was in the way")]
-    Busy,
+    BusiestResource,
     /// It does not take this statement: a value is too long, of the wrong form, or there twice.
     #[error("the database refuses the statement")]
     Refused,
@@ -24,8 +25,9 @@ pub enum DbError {
 pub(super) fn of_mysql(code: i64) -> DbError {
     match code {
         // A record that changed meanwhile, a lock that was not free in time, a deadlock.
-        1020 | 1205 | 1213 => DbError::Busy,
-        // A full or broken disk, a table that is read-only, missing, full or crashed, missing rights, a shutdown, client errors.
+        1020 | 1205 | 1213 => DbError::BusiestResource,
+        // A full or broken disk, a table that is read-only, missing, full or crashed, missing rights, a shutdown,
+        // client errors.
         3
         | 5
         | 28
@@ -75,7 +77,8 @@ impl Link {
         }
     }
 
-    /// What a statement failed for whose transaction is over: a database that answers has refused the statement. Files are
+    /// What a statement failed for whose transaction is over: a database that answers has refused the statement. Files
+    /// are
     /// always there; a driver that takes no text cannot be asked.
     pub(super) fn explain(&self, error: DbError) -> DbError {
         if error != DbError::Unexplained || self.scheme == b"text" {
@@ -104,7 +107,7 @@ mod tests {
             assert_eq!(of_mysql(code), DbError::Refused);
         }
         for code in [1205, 1213] {
-            assert_eq!(of_mysql(code), DbError::Busy);
+            assert_eq!(of_mysql(code), DbError::BusiestResource);
         }
         for code in [2006, 2013, 1146, 1290, 1021] {
             assert_eq!(of_mysql(code), DbError::Away);

@@ -1,5 +1,5 @@
 //! A transaction that is undone unless it is committed, whatever way it is left: an error, an early return, a panic.
-use super::{Connection, DbError, Link, Way};
+use crate::host::db::{Connection, DbError, Link, Way};
 use crate::sys;
 
 /// An open transaction of a connection.

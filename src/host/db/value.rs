@@ -7,7 +7,8 @@ use crate::sys;
 pub enum Value<'a> {
     /// An integer column: its lower 32 bits, as the tables have them.
     Int(i64),
-    /// A time in seconds since 1970. A column of 32 bits gets the last second it can hold rather than a negative number.
+    /// A time in seconds since 1970. A column of 32 bits gets the last second it can hold rather than a negative
+    /// number.
     Time(i64),
     /// An integer of 64 bits: the id of a row.
     Long(i64),
@@ -21,7 +22,8 @@ pub enum Value<'a> {
     Optional(&'a [u8]),
 }
 
-/// The time that a column of times holds. A time beyond 2038 that was written with 32 bits came back negative; -1 is kept, which
+/// The time that a column of times holds. A time beyond 2038 that was written with 32 bits came back negative; -1 is
+/// kept, which
 /// means that a publication never ends.
 pub fn time_of(number: i64) -> i64 {
     if number < -1 { number & 0xffff_ffff } else { number }

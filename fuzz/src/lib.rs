@@ -1,0 +1,43 @@
+//! The pure layers alone, for the fuzz targets (`fuzz/`): nothing of Kamailio is needed to build them.
+#![allow(missing_docs, dead_code)]
+#[path = "../../src/presence.rs"]
+pub mod presence;
+#[path = "../../src/pua.rs"]
+pub mod pua;
+#[path = "../../src/sip.rs"]
+pub mod sip;
+
+/// The edge to C strings, with the host's `str`.
+#[path = "../../src/host/bytes.rs"]
+pub mod bytes;
+pub mod sys {
+    #[allow(non_camel_case_types)]
+    #[derive(Clone, Copy)]
+    #[repr(C)]
+    pub struct _str {
+        pub s: *mut libc::c_char,
+        pub len: i32,
+    }
+}
+
+use presence::event_package::{Package, Packages};
+
+/// Two registered packages.
+pub fn packages() -> Packages {
+    let named = |name: &'static [u8]| Package {
+        name,
+        content_type: b"application/xml",
+        default_expires: 3600,
+        is_winfo: false,
+        keep_entity_tag: false,
+        needs_authorization: false,
+        aggregates: false,
+        filters_body: false,
+        per_watcher_body: false,
+        differs_by_version_only: false,
+        checks_publish: false,
+        checks_form_only: false,
+        peer: None,
+    };
+    Packages(vec![named(b"presence"), named(b"dialog;sla")])
+}

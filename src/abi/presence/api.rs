@@ -1,0 +1,428 @@
+//! `bind_presence`: the functions other modules call (`modules/presence/bind_presence.h`).
+use crate::abi::c_types::{event_t, pres_ev_t, presence_api_t, sip_msg_t, str_t, subs_t};
+use crate::abi::presence::{calls, module, state, subscription_hash_table as table};
+use crate::host::bytes::{lend, view, view_ptr};
+use crate::host::log;
+use crate::host::msg::{Header, SipMsg};
+use crate::sip::checked::{HostPart, UriText, UserPart, Word, is_clean, most, unfolded};
+use crate::sip::columns;
+use crate::sip::event::EventHeader;
+use crate::sip::transport::{Transport, push_contact};
+use crate::{log, sys};
+use std::ffi::{c_char, c_int};
+
+unsafe extern "C" fn add_event(event: *mut pres_ev_t) -> c_int {
+    entry!(add_event, -1, {
+        // SAFETY: the calling module's own structure.
+        let (Some(registry), Some(event)) = (state::registry(), unsafe { event.as_ref() }) else { return -1 };
+        // SAFETY: as above.
+        match unsafe { registry.add(event) } {
+            Ok(_) => 0,
+            Err(why) => {
+                log!(Error, "cannot register an event package: {why}");
+                -1
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn contains_event(name: *mut str_t, parsed: *mut event_t) -> *mut pres_ev_t {
+    entry!(contains_event, std::ptr::null_mut(), {
+        // SAFETY: strings and structures of the caller; the host's parser fills `parsed`.
+        unsafe {
+            let (Some(registry), Some(name)) = (state::registry(), view_ptr(name)) else { return std::ptr::null_mut() };
+            if !parsed.is_null() && sys::kr_event_parser(name.as_ptr() as *mut _, name.len() as i32, parsed) < 0 {
+                return std::ptr::null_mut();
+            }
+            registry.packages().named(name).map_or(std::ptr::null_mut(), |id| registry.raw(id))
+        }
+    })
+}
+
+unsafe extern "C" fn search_event(event: *mut event_t) -> *mut pres_ev_t {
+    entry!(search_event, std::ptr::null_mut(), {
+        // SAFETY: a parsed event of the caller; its name and parameters are one text.
+        unsafe {
+            let (Some(registry), Some(event)) = (state::registry(), event.as_ref()) else {
+                return std::ptr::null_mut();
+            };
+            let name = event_text(event);
+            // The Event header of a request may have parameters that are not the package's.
+            let found = EventHeader::parse(&name).and_then(|header| registry.packages().find(&header));
+            found.map_or(std::ptr::null_mut(), |id| registry.raw(id))
+        }
+    })
+}
+
+/// A parsed event as text again.
+///
+/// # Safety
+/// `event` was filled by the host's parser.
+unsafe fn event_text(event: &event_t) -> Vec<u8> {
+    // SAFETY: the caller vouches for name and list.
+    unsafe {
+        let mut text = view(&event.name).to_vec();
+        let mut param = event.params.list;
+        while let Some(one) = param.as_ref() {
+            text.push(b';');
+            text.extend_from_slice(view(&one.name));
+            if !view(&one.body).is_empty() {
+                text.push(b'=');
+                text.extend_from_slice(view(&one.body));
+            }
+            param = one.next;
+        }
+        text
+    }
+}
+
+unsafe extern "C" fn get_event_list(list: *mut *mut str_t) -> c_int {
+    entry!(get_event_list, -1, {
+        let Some(registry) = state::registry() else { return -1 };
+        if list.is_null() {
+            return -1;
+        }
+        // SAFETY: a place of the caller for a `str` that it frees.
+        match unsafe { private_str(&registry.packages().allow_events()) } {
+            Some(text) => {
+                // SAFETY: checked above.
+                unsafe { *list = text };
+                0
+            }
+            None => -1,
+        }
+    })
+}
+
+/// A `str` in private memory with its own text, as callers of the API free it; `libc_text` puts the text into libc's
+/// memory,
+/// which is where XML libraries put theirs.
+///
+/// # Safety
+/// The caller frees both.
+unsafe fn private_str(bytes: &[u8]) -> Option<*mut str_t> {
+    // SAFETY: sizes are those of what is written.
+    unsafe {
+        let out = sys::kr_pkg_malloc(size_of::<str_t>()) as *mut str_t;
+        let size = bytes.len() + 1;
+        let text = sys::kr_pkg_malloc(size) as *mut u8;
+        if out.is_null() || text.is_null() {
+            if !out.is_null() {
+                sys::kr_pkg_free(out as *mut _);
+            }
+            crate::limited!(Error, "no more private memory");
+            return None;
+        }
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), text, bytes.len());
+        *text.add(bytes.len()) = 0;
+        *out = str_t { s: text as *mut _, len: bytes.len() as i32 };
+        Some(out)
+    }
+}
+
+unsafe extern "C" fn update_watchers_status(uri: *mut str_t, event: *mut pres_ev_t, _rules: *mut str_t) -> c_int {
+    entry!(update_watchers_status, -1, {
+        // SAFETY: strings and structures of the caller.
+        let (Some(uri), Some(event)) = (unsafe { view_ptr(uri) }, unsafe { event.as_ref() }) else { return -1 };
+        // SAFETY: a registered package's name.
+        match calls::refresh_watchers(uri, unsafe { view(&event.name) }, 0) {
+            Ok(()) => 0,
+            Err(why) => {
+                crate::limited!(Error, "cannot update the watchers of {}: {why}", log::show(uri));
+                -1
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn pres_refresh_watchers(uri: *mut str_t, event: *mut str_t, kind: c_int) -> c_int {
+    entry!(pres_refresh_watchers, -1, {
+        // SAFETY: strings of the caller.
+        let (Some(uri), Some(event)) = (unsafe { view_ptr(uri) }, unsafe { view_ptr(event) }) else { return -1 };
+        match calls::refresh_watchers(uri, event, kind) {
+            Ok(()) => 0,
+            Err(why) => {
+                crate::limited!(Error, "cannot refresh the watchers of {}: {why}", log::show(uri));
+                -1
+            }
+        }
+    })
+}
+
+/// Fills a `subs_t` from a SUBSCRIBE: strings are views of the message, but for `pres_uri` and `record_route`, which
+/// are
+/// private memory that the caller frees.
+unsafe extern "C" fn extract_sdialog_info(
+    subs: *mut subs_t,
+    msg: *mut sip_msg_t,
+    max_expires: c_int,
+    to_tag_made: *mut c_int,
+    server_contact: str_t,
+    watcher_user: str_t,
+    watcher_domain: str_t,
+) -> c_int {
+    entry!(extract_sdialog_info, -1, {
+        // SAFETY: the caller's structures and message.
+        unsafe {
+            let (Some(subs), Some(message)) = (subs.as_mut(), SipMsg::new(msg)) else { return -1 };
+            match fill_subscription(subs, message, max_expires, to_tag_made) {
+                Ok(()) => {
+                    subs.local_contact = lend(calls::keep_contact(our_contact(message, view(&server_contact))));
+                    subs.watcher_user = if view(&watcher_user).is_empty() { subs.from_user } else { watcher_user };
+                    subs.watcher_domain =
+                        if view(&watcher_domain).is_empty() { subs.from_domain } else { watcher_domain };
+                    0
+                }
+                Err(what) => {
+                    crate::limited!(Error, "SUBSCRIBE without a readable {what}");
+                    -1
+                }
+            }
+        }
+    })
+}
+
+/// Our Contact in the dialog of a request: the module's own address with the transport, or the receiving socket.
+fn our_contact(message: SipMsg<'_>, address: &[u8]) -> Vec<u8> {
+    if address.is_empty() {
+        return message.local_contact();
+    }
+    let mut contact = Vec::with_capacity(address.len() + 16);
+    push_contact(&mut contact, address, Transport::named(message.protocol()));
+    contact
+}
+
+/// # Safety
+/// The message is in progress.
+unsafe fn fill_subscription(
+    subs: &mut subs_t,
+    message: SipMsg<'_>,
+    max_expires: c_int,
+    to_tag_made: *mut c_int,
+) -> Result<(), &'static str> {
+    if !message.parse_headers() {
+        return Err("header block");
+    }
+    let limit = u32::try_from(max_expires).ok().filter(|limit| *limit > 0).unwrap_or(u32::MAX);
+    // SAFETY: a registered package, or null.
+    let default = unsafe { subs.event.as_ref() }.map_or(3600, |event| event.default_expires);
+    subs.expires = match message.expires() {
+        Header::Missing => default.min(limit),
+        Header::Value(seconds) => seconds.min(limit),
+        Header::Bad => return Err("Expires"),
+    };
+    let to = message.to().ok_or("To")?;
+    let from = message.from().ok_or("From")?;
+    let Header::Value(contact) = message.contact() else { return Err("Contact") };
+    let call_id = message.call_id().ok_or("Call-ID")?;
+    // These views go into messages, documents and rows of the calling module.
+    UriText::new(contact).map_err(|_| "Contact")?;
+    Word::new(call_id).map_err(|_| "Call-ID")?;
+    for (name, party) in [("To", &to), ("From", &from)] {
+        let good = UriText::new(party.uri).is_ok() && (party.tag.is_empty() || Word::new(party.tag).is_ok());
+        UserPart::new(party.user).map_err(|_| name)?;
+        HostPart::new(party.host).map_err(|_| name)?;
+        if !good {
+            return Err(name);
+        }
+    }
+    subs.to_user = lend(to.user);
+    subs.to_domain = lend(to.host);
+    subs.from_user = lend(from.user);
+    subs.from_domain = lend(from.host);
+    subs.from_tag = lend(from.tag);
+    subs.callid = lend(call_id);
+    subs.remote_cseq = message.cseq().filter(|number| *number < 1 << 31).ok_or("CSeq")?;
+    subs.contact = lend(contact);
+    subs.sockinfo_str = lend(message.socket());
+    subs.user_agent = lend(shown(message.user_agent()));
+    subs.version = 0;
+    let made = to.tag.is_empty();
+    subs.to_tag = if made {
+        lend(calls::keep_tag(crate::host::sl::reply_tag(message).ok_or("To tag for the reply")?))
+    } else {
+        lend(to.tag)
+    };
+    // SAFETY: the caller's place for a flag, or null.
+    if let Some(flag) = unsafe { to_tag_made.as_mut() } {
+        *flag = c_int::from(made);
+    }
+    if let Header::Value(routes) = message.record_routes() {
+        let routes = unfolded(&routes).filter(|routes| routes.len() <= most::ROUTES).ok_or("Record-Route")?;
+        // SAFETY: the caller frees it.
+        subs.record_route = unsafe { private_text(&routes) }.ok_or("memory")?;
+    }
+    Ok(())
+}
+
+/// A text that is only shown: none where it is too long for a table, or would break a line.
+fn shown(text: &[u8]) -> &[u8] {
+    if text.len() < columns::LONG && is_clean(text) { text } else { b"" }
+}
+
+/// A text in private memory of the host.
+///
+/// # Safety
+/// The caller frees it.
+unsafe fn private_text(bytes: &[u8]) -> Option<str_t> {
+    // SAFETY: the block has the size of what is written.
+    unsafe {
+        let text = sys::kr_pkg_malloc(bytes.len() + 1) as *mut u8;
+        if text.is_null() {
+            return None;
+        }
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), text, bytes.len());
+        *text.add(bytes.len()) = 0;
+        Some(str_t { s: text as *mut _, len: bytes.len() as i32 })
+    }
+}
+
+unsafe extern "C" fn get_sphere(uri: *mut str_t) -> *mut c_char {
+    entry!(get_sphere, std::ptr::null_mut(), {
+        // SAFETY: the caller's string.
+        let Some(uri) = (unsafe { view_ptr(uri) }) else { return std::ptr::null_mut() };
+        let Some(sphere) = calls::sphere_of(uri) else { return std::ptr::null_mut() };
+        // SAFETY: the caller frees the text.
+        let text = unsafe { private_text(&sphere) };
+        text.map_or(std::ptr::null_mut(), |text| text.s)
+    })
+}
+
+unsafe extern "C" fn get_presentity(
+    uri: str_t,
+    event: *mut pres_ev_t,
+    etag: *mut str_t,
+    contact: *mut str_t,
+) -> *mut str_t {
+    entry!(get_presentity, std::ptr::null_mut(), {
+        let _ = (etag, contact);
+        // SAFETY: the caller's strings and a registered package; the caller gives the document to `free_presentity`.
+        unsafe {
+            let Some(id) = state::registry().and_then(|registry| registry.id_of(event)) else {
+                return std::ptr::null_mut();
+            };
+            let made = match (*event).agg_nbody {
+                // The package's own memory: it alone knows how it is freed.
+                Some(_) => calls::package_document_of(view(&uri), id),
+                None => calls::document_of(view(&uri), id).and_then(|document| private_str(&document)),
+            };
+            made.unwrap_or(std::ptr::null_mut())
+        }
+    })
+}
+
+unsafe extern "C" fn free_presentity(document: *mut str_t, event: *mut pres_ev_t) {
+    entry!(free_presentity, (), {
+        // SAFETY: a document of `get_presentity` for the same package.
+        unsafe {
+            if document.is_null() {
+                return;
+            }
+            match event.as_ref().filter(|event| event.agg_nbody.is_some()).and_then(|event| event.free_body) {
+                Some(free) => free((*document).s),
+                None => sys::kr_pkg_free((*document).s as *mut _),
+            }
+            sys::kr_pkg_free(document as *mut _);
+        }
+    })
+}
+
+unsafe extern "C" fn auth_status(_msg: *mut sip_msg_t, watcher: str_t, presentity: str_t) -> c_int {
+    entry!(auth_status, -1, {
+        // SAFETY: strings of the caller.
+        unsafe { calls::auth_status(view(&watcher), view(&presentity)) }
+    })
+}
+
+unsafe extern "C" fn handle_publish(msg: *mut sip_msg_t, sender: *mut c_char, _unused: *mut c_char) -> c_int {
+    entry!(handle_publish, -1, {
+        let _ = sender;
+        // SAFETY: a message in progress.
+        unsafe { module::kr_presence_handle_publish(msg, std::ptr::null()) }
+    })
+}
+
+unsafe extern "C" fn handle_subscribe0(msg: *mut sip_msg_t) -> c_int {
+    entry!(handle_subscribe0, -1, {
+        // SAFETY: a message in progress.
+        unsafe { module::kr_presence_handle_subscribe(msg, std::ptr::null()) }
+    })
+}
+
+unsafe extern "C" fn handle_subscribe(msg: *mut sip_msg_t, user: str_t, domain: str_t) -> c_int {
+    entry!(handle_subscribe, -1, {
+        // SAFETY: a message in progress and strings of the caller.
+        unsafe { module::kr_presence_handle_subscribe_as(msg, &user, &domain) }
+    })
+}
+
+unsafe extern "C" fn update_presentity(
+    event: *mut str_t,
+    realm: *mut str_t,
+    user: *mut str_t,
+    etag: *mut str_t,
+    sender: *mut str_t,
+    body: *mut str_t,
+    expires: c_int,
+    new_t: c_int,
+    replace: c_int,
+) -> c_int {
+    entry!(update_presentity, -1, {
+        // SAFETY: strings of the caller, or null.
+        let text = |s: *mut str_t| unsafe { view_ptr(s) }.unwrap_or_default();
+        let document = calls::ApiDocument {
+            event: text(event),
+            domain: text(realm),
+            user: text(user),
+            etag: text(etag),
+            sender: text(sender),
+            body: text(body),
+            expires,
+            is_new: new_t != 0,
+            replace: replace != 0,
+        };
+        match calls::update_presentity(&document) {
+            Ok(()) => 0,
+            Err(why) => {
+                crate::limited!(Error, "update_presentity: {why}");
+                -1
+            }
+        }
+    })
+}
+
+/// Fills the API for another module: 0, or -1 before `mod_init`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_bind_presence(api: *mut presence_api_t) -> c_int {
+    entry!(kr_bind_presence, -1, {
+        // SAFETY: the caller's own structure.
+        let Some(api) = (unsafe { api.as_mut() }) else {
+            log!(Error, "bind_presence: no place for the functions");
+            return -1;
+        };
+        api.add_event = Some(add_event);
+        api.contains_event = Some(contains_event);
+        api.search_event = Some(search_event);
+        api.get_event_list = Some(get_event_list);
+        api.update_watchers_status = Some(update_watchers_status);
+        api.new_shtable = Some(table::new_shtable);
+        api.destroy_shtable = Some(table::destroy_shtable);
+        api.insert_shtable = Some(table::insert_shtable);
+        api.search_shtable = Some(table::search_shtable);
+        api.delete_shtable = Some(table::delete_shtable);
+        api.update_shtable = Some(table::update_shtable);
+        api.mem_copy_subs = Some(table::mem_copy_subs);
+        api.update_db_subs_timer = Some(table::update_db_subs_timer);
+        api.extract_sdialog_info = Some(extract_sdialog_info);
+        api.get_sphere = Some(get_sphere);
+        api.get_presentity = Some(get_presentity);
+        api.free_presentity = Some(free_presentity);
+        api.pres_auth_status = Some(auth_status);
+        api.handle_publish = Some(handle_publish);
+        api.handle_subscribe0 = Some(handle_subscribe0);
+        api.handle_subscribe = Some(handle_subscribe);
+        api.update_presentity = Some(update_presentity);
+        api.pres_refresh_watchers = Some(pres_refresh_watchers);
+        0
+    })
+}

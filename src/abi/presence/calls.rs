@@ -1,0 +1,196 @@
+//! What scripts, RPC and other modules ask of presence outside of a request.
+use crate::abi::presence::state;
+use crate::host::log;
+use crate::host::msg::parse_uri;
+use crate::presence::event_package::PackageId;
+use crate::presence::subscription::Subscription;
+use crate::presence::{publish, refresh};
+use crate::server::context::Context;
+use crate::sip::checked::{HostPart, UserPart};
+use std::cell::RefCell;
+use std::ffi::c_int;
+
+/// User and host of a URI that a script, an RPC command or another module gives, in the form the tables have them.
+fn parts_of(uri: &[u8]) -> Option<(UserPart<'_>, HostPart<'_>)> {
+    let parts = parse_uri(uri)?;
+    Some((UserPart::new(parts.user).ok()?, HostPart::new(parts.host).ok()?))
+}
+
+fn plain_uri(uri: &[u8]) -> Option<Vec<u8>> {
+    parts_of(uri).map(|(user, host)| crate::sip::uri::join(user.bytes(), host.bytes()))
+}
+
+/// A URI as the tables have it; what is no URI names nobody.
+pub(crate) fn as_stored(uri: &[u8]) -> Vec<u8> {
+    plain_uri(uri).unwrap_or_else(|| uri.to_vec())
+}
+
+/// Package and resource for a URI and an event name.
+pub(crate) fn resource_of(world: &Context, uri: &[u8], event: &[u8]) -> Option<crate::presence::resource::Resource> {
+    let id = world.process().registry.packages().named(event)?;
+    Some(world.process().shared.tables.rule().resource(&plain_uri(uri)?, id))
+}
+
+/// Types 0, 1 and 2 of `pres_refresh_watchers`.
+pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<(), String> {
+    let mut world = state::world().ok_or("presence is not initialised")?;
+    let resource = resource_of(&world, uri, event)
+        .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
+    let done = match kind {
+        0 => {
+            let process = world.process();
+            let (user, domain) = crate::sip::uri::split(&resource.uri);
+            let has_rules = process.registry.has_rules(resource.event, user, domain);
+            match refresh::authorizations(&mut world, &resource) {
+                Ok(()) if !has_rules && process.registry.packages().get(resource.event).needs_authorization => {
+                    return Err(format!("{} has no rules document", log::show(&resource.uri)));
+                }
+                done => done,
+            }
+        }
+        _ => refresh::documents(&mut world, &resource),
+    };
+    done.map_err(|error| error.to_string())
+}
+
+/// Type 2 with a file: the manipulation document was changed.
+pub(crate) fn refresh_hard_state(uri: &[u8], event: &[u8], file_uri: &[u8], filename: &[u8]) -> Result<(), String> {
+    let mut world = state::world().ok_or("presence is not initialised")?;
+    let resource = resource_of(&world, uri, event)
+        .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
+    let (user, domain) = crate::sip::uri::split(&resource.uri);
+    let document = world
+        .process()
+        .registry
+        .manipulation_document(resource.event, user, domain, file_uri)
+        .ok_or_else(|| format!("the event package has no manipulation document {}", log::show(file_uri)))?;
+    refresh::hard_state(&mut world, &resource, filename, document).map_err(|error| error.to_string())
+}
+
+/// The number of a watcher's authorization with a presentity, or -1.
+pub(crate) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
+    use crate::presence::subscription::{Field, Status};
+    let (Some(world), Some(watcher), Some(presentity)) = (state::world(), parts_of(watcher), parts_of(presentity))
+    else {
+        return -1;
+    };
+    let ((watcher_user, watcher_host), (user, host)) =
+        ((watcher.0.bytes(), watcher.1.bytes()), (presentity.0.bytes(), presentity.1.bytes()));
+    let process = world.process();
+    let Some(event) = process.registry.packages().named(b"presence") else { return -1 };
+    let package = process.registry.packages().get(event);
+    if !package.needs_authorization || process.config.force_active {
+        return Status::Active as c_int;
+    }
+    let uri = crate::sip::uri::join(user, host);
+    let given = [
+        (Field::PresUri, &uri[..]),
+        (Field::WatcherUser, watcher_user),
+        (Field::WatcherDomain, watcher_host),
+        (Field::FromUser, watcher_user),
+        (Field::FromDomain, watcher_host),
+        (Field::ToUser, user),
+        (Field::ToDomain, host),
+    ];
+    let Ok(subscription) = Subscription::without_dialog(event, Status::Pending, &given) else { return -1 };
+    if !process.registry.has_rules(event, user, host) {
+        return Status::Pending as c_int;
+    }
+    match process.registry.evaluate_rules(event, &subscription, Status::Pending) {
+        Some(authorization) if authorization.reason == b"polite-block" => 5,
+        Some(authorization) => authorization.status as c_int,
+        None => -1,
+    }
+}
+
+thread_local! {
+    static CONTACT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static TAG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps a text for a caller of the C API until the next call.
+fn keep(slot: &'static std::thread::LocalKey<RefCell<Vec<u8>>>, text: Vec<u8>) -> &'static [u8] {
+    slot.with_borrow_mut(|cached| {
+        *cached = text;
+        // SAFETY: the vector stays as it is until the next call of the same API function in this process.
+        unsafe { std::slice::from_raw_parts(cached.as_ptr(), cached.len()) }
+    })
+}
+
+/// Our Contact, kept until the next SUBSCRIBE.
+pub(crate) fn keep_contact(contact: Vec<u8>) -> &'static [u8] {
+    keep(&CONTACT, contact)
+}
+
+/// Our To tag, kept until the next SUBSCRIBE.
+pub(crate) fn keep_tag(tag: Vec<u8>) -> &'static [u8] {
+    keep(&TAG, tag)
+}
+
+/// The sphere that a presentity's documents name.
+pub(crate) fn sphere_of(uri: &[u8]) -> Option<Vec<u8>> {
+    let mut world = state::world()?;
+    if !world.process().config.sphere_check {
+        return None;
+    }
+    let resource = resource_of(&world, uri, b"presence")?;
+    publish::sphere_of(&mut world, &resource).ok()?
+}
+
+/// The composed document of a presentity.
+pub(crate) fn document_of(uri: &[u8], event: PackageId) -> Option<Vec<u8>> {
+    let mut world = state::world()?;
+    let name = world.process().registry.packages().get(event).name;
+    let resource = resource_of(&world, uri, name)?;
+    crate::presence::notifier::current_body(&mut world, &resource)
+}
+
+/// The document a package puts together, in its own memory; null when there is none.
+pub(crate) fn package_document_of(uri: &[u8], event: PackageId) -> Option<*mut crate::sys::_str> {
+    let mut world = state::world()?;
+    let process = world.process();
+    let resource = resource_of(&world, uri, process.registry.packages().get(event).name)?;
+    let documents = crate::presence::notifier::given_documents(&mut world, &resource).ok()?;
+    let documents: Vec<&[u8]> = documents.iter().map(Vec::as_slice).collect();
+    let (user, domain) = crate::sip::uri::split(&resource.uri);
+    Some(process.registry.aggregate_raw(event, user, domain, &documents, None))
+}
+
+/// A document that another module publishes.
+pub(crate) struct ApiDocument<'a> {
+    pub(crate) event: &'a [u8],
+    pub(crate) domain: &'a [u8],
+    pub(crate) user: &'a [u8],
+    pub(crate) etag: &'a [u8],
+    pub(crate) sender: &'a [u8],
+    pub(crate) body: &'a [u8],
+    pub(crate) expires: i32,
+    pub(crate) is_new: bool,
+    pub(crate) replace: bool,
+}
+
+/// `update_presentity` of the C API: stores, changes or removes a document under an entity tag that the caller chose.
+pub(crate) fn update_presentity(document: &ApiDocument<'_>) -> Result<(), String> {
+    let mut world = state::world().ok_or("presence is not initialised")?;
+    let packages = world.process().registry.packages();
+    let event =
+        packages.named(document.event).ok_or_else(|| format!("no event package {}", log::show(document.event)))?;
+    let bad = |what: &str, flaw| format!("the {what} {flaw}");
+    let user = UserPart::new(document.user).map_err(|flaw| bad("user", flaw))?;
+    let domain = HostPart::new(document.domain).map_err(|flaw| bad("domain", flaw))?;
+    let request = publish::Direct {
+        event,
+        user: user.bytes(),
+        domain: domain.bytes(),
+        etag: document.etag,
+        sender: document.sender,
+        body: document.body,
+        expires: document.expires.max(0) as u32,
+        kind: match (document.is_new, document.replace) {
+            (_, true) => publish::DirectKind::Replace,
+            (true, false) => publish::DirectKind::Insert,
+            (false, false) => publish::DirectKind::Update,
+        },
+    };
+    publish::direct(&mut world, &request).map_err(|error| error.to_string())
+}

@@ -1,0 +1,231 @@
+//! The cluster's side of presence: messages of other nodes, and what a node that joins is told.
+use crate::abi::presence::state;
+use crate::common::counters::{self, Counter};
+use crate::host::dmq::{self, Address, Channel};
+use crate::host::msg::{Header, SipMsg};
+use crate::host::{clock, log};
+use crate::presence::cluster::{self, Message as NodeMessage};
+use crate::presence::config::Config;
+use crate::presence::replica::{self, Message};
+use crate::presence::replication;
+use crate::server::context::Context;
+use crate::sys;
+use std::ffi::c_int;
+
+/// The name of the channel on which our nodes speak with each other is the cluster's with this behind it: stock's
+/// nodes,
+/// which do not know it, never see what they could not read.
+const NODES: &[u8] = b".nodes";
+
+/// An answer to a message, from the place of a callback.
+type Answer = (i32, &'static str);
+
+const OK: Answer = (200, "OK");
+const BAD: Answer = (400, "Bad Request");
+
+/// Registers with dmq; call in `mod_init`.
+pub(crate) fn join(config: &Config) -> Result<(), String> {
+    let keep = |name: &[u8]| dmq::keep(name).map_err(|error| error.to_string());
+    let (publications, nodes) = (keep(config.dmq_peer)?, keep(&[config.dmq_peer, NODES].concat())?);
+    let joined = dmq::load(on_answered)
+        && dmq::join(Channel::Publications, publications, on_publication, on_joined)
+        && dmq::join(Channel::Nodes, nodes, on_node, on_joined_nodes);
+    match joined {
+        true => Ok(()),
+        false => {
+            Err("enable_dmq is set: the dmq module must be loaded before presence, with its server_address".into())
+        }
+    }
+}
+
+/// dmq has found the cluster.
+unsafe extern "C" fn on_joined() -> c_int {
+    entry!(on_joined, -1, {
+        let Some(world) = state::world() else { return -1 };
+        world.process().shared.nodes.note_joined(clock::now());
+        0
+    })
+}
+
+/// dmq has found the cluster: say who we are.
+unsafe extern "C" fn on_joined_nodes() -> c_int {
+    entry!(on_joined_nodes, -1, {
+        let Some(world) = state::world() else { return -1 };
+        world.process().shared.nodes.note_joined(clock::now());
+        let name = world.node_name();
+        if name.is_empty() || broadcast(Channel::Nodes, &cluster::hello(name, true)) { 0 } else { -1 }
+    })
+}
+
+/// A node has answered one of our messages, or has not.
+unsafe extern "C" fn on_answered(host: *mut sys::_str, port: u16, code: c_int) {
+    entry!(on_answered, {
+        // SAFETY: the shim lends the host.
+        let address = unsafe { Address::of_raw(host, port) };
+        if let (408, Some(address), Some(process)) = (code, address, state::process()) {
+            process.shared.nodes.note_missed(&address);
+        }
+    })
+}
+
+/// # Safety
+/// Arguments of a dmq callback in progress.
+unsafe fn receive(
+    message: *mut sys::sip_msg,
+    answer: *mut sys::peer_reponse_t,
+    node: *mut sys::dmq_node,
+    handle: impl FnOnce(&mut Context, &[u8], Option<Address>) -> Answer,
+) -> c_int {
+    counters::count(Counter::DmqReceived);
+    // SAFETY: dmq's own arguments.
+    let (message, from) = unsafe { (SipMsg::new(message), Address::of_node(node)) };
+    let (code, reason) = match (message.map(|message| message.body()), state::world()) {
+        (Some(Header::Value(body)), Some(mut world)) => handle(&mut world, body, from),
+        _ => BAD,
+    };
+    if code >= 300 {
+        counters::count(Counter::DmqRejected);
+    }
+    // SAFETY: the place dmq gave.
+    unsafe { dmq::answer(answer, code, reason) };
+    0
+}
+
+/// # Safety
+/// Arguments of a dmq callback in progress.
+unsafe extern "C" fn on_publication(
+    message: *mut sys::sip_msg,
+    answer: *mut sys::peer_reponse_t,
+    node: *mut sys::dmq_node,
+) -> c_int {
+    entry!(on_publication, -1, {
+        // SAFETY: as promised.
+        unsafe { receive(message, answer, node, on_publication_message) }
+    })
+}
+
+/// # Safety
+/// Arguments of a dmq callback in progress.
+unsafe extern "C" fn on_node(
+    message: *mut sys::sip_msg,
+    answer: *mut sys::peer_reponse_t,
+    node: *mut sys::dmq_node,
+) -> c_int {
+    entry!(on_node, -1, {
+        // SAFETY: as promised.
+        unsafe { receive(message, answer, node, on_node_message) }
+    })
+}
+
+fn send(channel: Channel, to: &Address, body: &[u8]) -> bool {
+    counters::count(Counter::DmqSent);
+    dmq::send(channel, to, body)
+}
+
+fn broadcast(channel: Channel, body: &[u8]) -> bool {
+    counters::count(Counter::DmqSent);
+    dmq::broadcast(channel, body)
+}
+
+fn unreadable(body: &[u8]) -> Answer {
+    crate::limited!(Notice, "a message of another node cannot be read: {}", log::show(&body[..body.len().min(200)]));
+    BAD
+}
+
+fn on_publication_message(world: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
+    match replica::parse(body) {
+        None => unreadable(body),
+        Some(Message::Other) => OK,
+        Some(Message::Sync { you }) => {
+            // A question to all is answered by one.
+            if let Some(from) = from.filter(|_| you || world.process().shared.nodes.is_first(world.node_name())) {
+                world.send_publications(&from, you);
+                world.process().shared.nodes.record_notified(&from, clock::now());
+            }
+            OK
+        }
+        Some(Message::Update(replica)) => match replication::apply(world, &replica) {
+            Ok(correction) => {
+                if let (Some(correction), Some(from)) = (correction, from) {
+                    send(Channel::Publications, &from, &correction.to_json());
+                }
+                OK
+            }
+            Err(why) if replication::is_bad(&why) => {
+                crate::limited!(Notice, "a change of another node is refused: {why}");
+                BAD
+            }
+            Err(why) => {
+                crate::limited!(Error, "a change of another node cannot be stored: {why}");
+                (500, "Server Internal Error")
+            }
+        },
+    }
+}
+
+fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
+    let Some((name, message)) = cluster::parse(body, world.process().registry.packages(), clock::now()) else {
+        return unreadable(body);
+    };
+    let nodes = world.process().shared.nodes;
+    if let Some(from) = &from {
+        if nodes.on_heard(&name, from, clock::now()).is_err() {
+            crate::limited!(Error, "there is no room for another node");
+        }
+    }
+    nodes.mark_alive(&name, clock::now());
+    let done = match (message, from) {
+        (NodeMessage::Hello { answer }, Some(from)) => {
+            on_hello(world, &from, answer);
+            Ok(())
+        }
+        (NodeMessage::Sync, Some(from)) => {
+            world.send_subscriptions(&from, true);
+            nodes.record_notified(&from, clock::now());
+            Ok(())
+        }
+        (NodeMessage::Subscription(_) | NodeMessage::End(_), _) if !world.process().config.shares_subscriptions => {
+            Ok(())
+        }
+        (NodeMessage::Subscription(announcement), from) => world.on_announcement(&announcement, from.as_ref()),
+        (NodeMessage::End(ending), _) => world.on_termination(&ending),
+        _ => Ok(()),
+    };
+    match done {
+        Ok(()) => OK,
+        Err(error) => {
+            crate::limited!(Error, "a subscription of another node cannot be stored: {error}");
+            (500, "Server Internal Error")
+        }
+    }
+}
+
+/// One of our kind is there. The first one who says so after we joined is asked for all there is.
+fn on_hello(world: &mut Context, from: &Address, answer: bool) {
+    let (config, name) = (&world.process().config, world.node_name());
+    if answer {
+        send(Channel::Nodes, from, &cluster::hello(name, false));
+    }
+    if !world.process().shared.nodes.take_question() {
+        return;
+    }
+    if config.replicates && config.asks_for_all {
+        send(Channel::Publications, from, replica::SYNC_YOU);
+    }
+    if config.shares_subscriptions && config.asks_for_subscriptions {
+        send(Channel::Nodes, from, &cluster::sync(name));
+    }
+}
+
+/// One second in the cluster. Where none of our kind has answered, all are asked for what there is, as stock does.
+pub(crate) fn step(world: &mut Context) {
+    let config = &world.process().config;
+    if !config.replicates && !config.shares_subscriptions {
+        return;
+    }
+    world.cluster_step();
+    let nodes = world.process().shared.nodes;
+    if nodes.is_alone_since_joining(clock::now()) && nodes.take_question() && config.replicates && config.asks_for_all {
+        broadcast(Channel::Publications, replica::SYNC);
+    }
+}

@@ -1,0 +1,218 @@
+//! `presence.so`: start-up, script functions, timers.
+use crate::abi::c_types::{kr_presence_params_t, sip_msg_t, str_t};
+use crate::abi::presence::calls::{auth_status, refresh_hard_state, refresh_watchers, resource_of};
+use crate::abi::presence::requests::{GivenWatcher, handle_publish, handle_subscribe, who};
+use crate::abi::presence::start::{restore, start, start_notifiers, start_senders};
+use crate::abi::presence::state;
+use crate::abi::presence::timers::write_what_waits;
+use crate::host::bytes::view_ptr;
+use crate::host::{last_process, log, process};
+use crate::log;
+use crate::presence::error::Failure;
+use crate::server::context::Context;
+use std::ffi::c_int;
+
+/// Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_mod_init(params: *const kr_presence_params_t) -> c_int {
+    entry!(kr_presence_mod_init, -1, {
+        // SAFETY: the glue's own parameter block.
+        let Some(params) = (unsafe { params.as_ref() }) else { return -1 };
+        match start(params) {
+            Ok(()) => {
+                let notifiers = state::process().map_or(0, |p| p.config.notifier_processes);
+                if notifiers > 0 && !process::reserve_timers(notifiers) {
+                    return -1;
+                }
+                let senders = state::process().map_or(0, |p| p.config.sender_processes);
+                if senders > 0 && !process::reserve_workers(senders) {
+                    return -1;
+                }
+                0
+            }
+            Err(why) => {
+                log!(Error, "cannot start: {why}");
+                -1
+            }
+        }
+    })
+}
+
+/// Called in each process after the fork, and once before (`PROC_INIT`). 0, or -1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_child_init(rank: c_int) -> c_int {
+    entry!(kr_presence_child_init, -1, {
+        let Some(process) = state::process() else { return -1 };
+        match rank {
+            process::RANK_INIT => match restore() {
+                Ok(()) => 0,
+                Err(why) => {
+                    log!(Error, "cannot start: {why}");
+                    -1
+                }
+            },
+            process::RANK_MAIN => {
+                if start_notifiers(&process.config) && start_senders(&process.config) {
+                    0
+                } else {
+                    -1
+                }
+            }
+            process::RANK_TCP_MAIN => 0,
+            _ => {
+                process::seed_private_memory();
+                0
+            }
+        }
+    })
+}
+
+/// The server ends: what is only in memory and belongs in the database is written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_destroy() {
+    entry!(kr_presence_destroy, (), {
+        if let Some(process) = state::process() {
+            if process.database.is_configured() {
+                last_process::be_the_last_process();
+                write_what_waits(|| Context::new(process), true);
+                process.database.disconnect();
+            }
+        }
+    })
+}
+
+/// `handle_publish([sender_uri])`: 1, or -1 when the request was refused; it has been answered in both cases.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_handle_publish(msg: *mut sip_msg_t, sender: *const str_t) -> c_int {
+    entry!(kr_presence_handle_publish, -1, after a panic refuse_after_panic(msg), {
+        // SAFETY: arguments of the script function in progress.
+        unsafe { handle_publish(msg, sender) }
+    })
+}
+
+/// `handle_subscribe([watcher_uri])`: 1, or -1 when the request was refused; it has been answered in both cases.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_handle_subscribe(msg: *mut sip_msg_t, watcher: *const str_t) -> c_int {
+    entry!(kr_presence_handle_subscribe, -1, after a panic refuse_after_panic(msg), {
+        // SAFETY: arguments of the script function in progress.
+        unsafe { handle_subscribe(msg, view_ptr(watcher).map_or(GivenWatcher::None, GivenWatcher::Address)) }
+    })
+}
+
+/// `handle_subscribe` of the C API: the watcher's user and host.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_handle_subscribe_as(
+    msg: *mut sip_msg_t,
+    user: *const str_t,
+    domain: *const str_t,
+) -> c_int {
+    entry!(kr_presence_handle_subscribe_as, refuse_after_panic(msg), {
+        // SAFETY: arguments of a call in progress.
+        unsafe {
+            let parts = view_ptr(user).zip(view_ptr(domain));
+            handle_subscribe(msg, parts.map_or(GivenWatcher::None, |(user, host)| GivenWatcher::Parts(user, host)))
+        }
+    })
+}
+
+/// `pres_auth_status(watcher_uri, presentity_uri)`: the number of the watcher's authorization, or -1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_auth_status(
+    msg: *mut sip_msg_t,
+    watcher: *const str_t,
+    presentity: *const str_t,
+) -> c_int {
+    entry!(kr_presence_auth_status, -1, {
+        let _ = msg;
+        // SAFETY: strings of the script function in progress.
+        let (watcher, presentity) = unsafe { (view_ptr(watcher), view_ptr(presentity)) };
+        match (watcher, presentity) {
+            (Some(watcher), Some(presentity)) => auth_status(watcher, presentity),
+            _ => -1,
+        }
+    })
+}
+
+/// `pres_has_subscribers(presentity_uri, event)`: 1, or -1 when there is none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_has_subscribers(
+    msg: *mut sip_msg_t,
+    presentity: *const str_t,
+    event: *const str_t,
+) -> c_int {
+    entry!(kr_presence_has_subscribers, -1, {
+        let _ = msg;
+        // SAFETY: strings of the script function in progress.
+        let (uri, event) = unsafe { (view_ptr(presentity), view_ptr(event)) };
+        let (Some(uri), Some(event), Some(mut world)) = (uri, event, state::world()) else { return -1 };
+        let Some(resource) = resource_of(&world, uri, event) else {
+            crate::limited!(
+                Error,
+                "pres_has_subscribers: no event package {} or no URI {}",
+                log::show(event),
+                log::show(uri)
+            );
+            return -1;
+        };
+        use crate::presence::ports::Ports;
+        match world.subscriptions(&resource) {
+            Ok(list) if !list.is_empty() => 1,
+            _ => -1,
+        }
+    })
+}
+
+/// `pres_refresh_watchers(uri, event, type[, file_uri, filename])`: 1, or -1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_refresh_watchers(
+    uri: *const str_t,
+    event: *const str_t,
+    kind: c_int,
+    file_uri: *const str_t,
+    filename: *const str_t,
+) -> c_int {
+    entry!(kr_presence_refresh_watchers, -1, {
+        // SAFETY: strings of the call in progress.
+        let (uri, event) = unsafe { (view_ptr(uri), view_ptr(event)) };
+        let (Some(uri), Some(event)) = (uri, event) else { return -1 };
+        // SAFETY: as above, or null.
+        let file = unsafe { view_ptr(file_uri).zip(view_ptr(filename)) };
+        let done = match (kind, file) {
+            (2, Some((file_uri, filename))) => refresh_hard_state(uri, event, file_uri, filename),
+            _ => refresh_watchers(uri, event, kind),
+        };
+        match done {
+            Ok(()) => 1,
+            Err(why) => {
+                crate::limited!(Error, "pres_refresh_watchers: {why}");
+                -1
+            }
+        }
+    })
+}
+
+/// `pres_update_watchers(uri, event)`: 1, or -1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_update_watchers(uri: *const str_t, event: *const str_t) -> c_int {
+    entry!(kr_presence_update_watchers, -1, {
+        // SAFETY: strings of the call in progress.
+        let (uri, event) = unsafe { (view_ptr(uri), view_ptr(event)) };
+        let (Some(uri), Some(event)) = (uri, event) else { return -1 };
+        match refresh_watchers(uri, event, 0) {
+            Ok(()) => 1,
+            Err(why) => {
+                crate::limited!(Error, "pres_update_watchers: {why}");
+                -1
+            }
+        }
+    })
+}
+
+/// After a panic the request is answered 500.
+fn refuse_after_panic(msg: *mut sip_msg_t) -> c_int {
+    // SAFETY: the message of the script function in progress.
+    if let Some((mut world, message)) = unsafe { state::world_for(msg) } {
+        world.refuse(&Failure::Internal("panic".into()), "request", &who(message));
+    }
+    -1
+}

@@ -1,0 +1,480 @@
+//! RPC commands for operators: who subscribes, why somebody sees nothing, ending what has to end.
+use crate::abi::c_types::rpc_t;
+use crate::abi::presence::calls::as_stored;
+use crate::abi::presence::rpc::{call, fault};
+use crate::abi::presence::state;
+use crate::abi::pua::state as pua_state;
+use crate::host::rpc::Rpc;
+use crate::host::{clock, log};
+use crate::presence::ended::Cause;
+use crate::presence::error::StoreError;
+use crate::presence::expiry;
+use crate::presence::ports::Ports;
+use crate::presence::publish::{self, Direct, DirectKind};
+use crate::presence::resource::Resource;
+use crate::presence::subscription::{Field, Status, Subscription};
+use crate::pua::record::{Field as RecordField, Record};
+use crate::server::context::Context;
+use crate::sip::setting::{Setting, Value};
+use crate::sip::{text, uri};
+use std::ffi::c_void;
+use std::ops::RangeInclusive;
+
+/// How many entries a list has when nobody says otherwise, and at most.
+const PAGE: usize = 100;
+const LARGEST_PAGE: usize = 1000;
+
+/// Reasons a subscription can be ended with (RFC 6665 4.1.3).
+const REASONS: [&[u8]; 6] = [b"deactivated", b"timeout", b"rejected", b"noresource", b"giveup", b"probation"];
+
+/// Those that may say when to come back.
+const RETRY_REASONS: [&[u8]; 2] = [b"probation", b"giveup"];
+
+/// Whose subscriptions are meant; `None` is all.
+#[derive(Default)]
+struct SubscriptionSelector {
+    watcher: Option<Vec<u8>>,
+    presentity: Option<Vec<u8>>,
+    event: Option<Vec<u8>>,
+}
+
+impl SubscriptionSelector {
+    fn has(&self, subscription: &Subscription, event: &[u8]) -> bool {
+        let same = |wanted: &Option<Vec<u8>>, is: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == is);
+        same(&self.watcher, &subscription.watcher_uri())
+            && same(&self.presentity, subscription.get(Field::PresUri))
+            && same(&self.event, event)
+    }
+}
+
+/// What a list is narrowed to: `name=value` arguments.
+#[derive(Default)]
+struct Filter {
+    whose: SubscriptionSelector,
+    status: Option<Status>,
+    /// Seconds: at least, at most this old.
+    ages: (i64, i64),
+    offset: usize,
+    limit: usize,
+}
+
+impl Filter {
+    fn read(rpc: Rpc) -> Result<Filter, String> {
+        let mut filter = Filter { limit: PAGE, ages: (0, i64::MAX), ..Filter::default() };
+        while let Some(argument) = rpc.text() {
+            let (name, value) = match argument.iter().position(|c| *c == b'=') {
+                Some(at) => (&argument[..at], &argument[at + 1..]),
+                None => return Err(format!("{} is no name=value", log::show(&argument))),
+            };
+            let bad = |allowed: &str| format!("{}: allowed is {allowed}", log::show(&argument));
+            let number = || text::parsed::<usize>(value);
+            match name {
+                b"watcher" => filter.whose.watcher = Some(as_stored(value)),
+                b"presentity" => filter.whose.presentity = Some(as_stored(value)),
+                b"event" => filter.whose.event = Some(value.to_vec()),
+                b"status" => {
+                    let known = [Status::Active, Status::Pending, Status::Terminated, Status::Waiting];
+                    let found = known.into_iter().find(|status| status.word() == value);
+                    filter.status = Some(found.ok_or_else(|| bad("active, pending, terminated or waiting"))?);
+                }
+                b"older" => filter.ages.0 = number().ok_or_else(|| bad("a number of seconds"))? as i64,
+                b"younger" => filter.ages.1 = number().ok_or_else(|| bad("a number of seconds"))? as i64,
+                b"offset" => filter.offset = number().ok_or_else(|| bad("a number"))?,
+                b"limit" => {
+                    let limit = number().filter(|n| (1..=LARGEST_PAGE).contains(n));
+                    filter.limit = limit.ok_or_else(|| bad("1 to 1000"))?;
+                }
+                _ => return Err(bad("watcher=, presentity=, event=, status=, older=, younger=, offset=, limit=")),
+            }
+        }
+        Ok(filter)
+    }
+
+    fn wants(&self, subscription: &Subscription, event: &[u8], now: i64) -> bool {
+        self.whose.has(subscription, event)
+            && self.status.is_none_or(|status| status == subscription.state.status)
+            && (self.ages.0..=self.ages.1).contains(&age(subscription, now))
+    }
+}
+
+/// Seconds since a subscription began, as far as this server knows: one that was read from its row began at start-up
+/// at the latest.
+fn age(subscription: &Subscription, now: i64) -> i64 {
+    let began = match subscription.state.since {
+        0 => state::process().map_or(now, |process| process.config.started),
+        since => since,
+    };
+    (now - began).max(0)
+}
+
+fn subscriptions(rpc: Rpc) {
+    let filter = match Filter::read(rpc) {
+        Ok(filter) => filter,
+        Err(why) => return fault(rpc, &why),
+    };
+    let Some(world) = state::world() else { return };
+    let now = clock::now();
+    let packages = world.packages().clone();
+    let wanted = |s: &Subscription| filter.wants(s, packages.get(s.state.event).name, now);
+    match world.page_of_subscriptions(filter.offset, filter.limit, wanted) {
+        Ok(page) => {
+            for s in page {
+                let Some(out) = rpc.add_struct() else { return };
+                out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
+                out.text(c"event", packages.get(s.state.event).name).text(c"status", s.state.status.word());
+                out.text(c"reason", s.get(Field::Reason)).int(c"left", s.state.expires_at - now);
+                out.int(c"age", age(&s, now));
+                out.text(c"contact", s.get(Field::Contact)).text(c"callid", s.get(Field::CallId));
+                out.int(c"cseq", i64::from(s.state.local_cseq) + 1).int(c"version", s.state.version.into());
+                out.text(c"user_agent", s.get(Field::UserAgent));
+                let node = world.node_of(s.dialog());
+                if !node.is_empty() {
+                    out.text(c"node", &node);
+                }
+            }
+        }
+        Err(error) => fault(rpc, &error.to_string()),
+    }
+}
+
+fn resource(world: &Context, presentity: &[u8], event: &[u8]) -> Result<Resource, String> {
+    let id = world.packages().named(event);
+    let id = id.ok_or_else(|| {
+        let known = String::from_utf8_lossy(&world.packages().allow_events()).into_owned();
+        format!("no event package {}: there are {known}", log::show(event))
+    })?;
+    Ok(world.uri_rule().resource(&as_stored(presentity), id))
+}
+
+/// Which subscriptions to end, and what they are told.
+struct Ending {
+    whose: SubscriptionSelector,
+    /// The reason, with `;retry-after=` where it was given.
+    reason: Vec<u8>,
+}
+
+impl Ending {
+    fn read(rpc: Rpc, world: &Context) -> Result<Ending, String> {
+        let (Some(watcher), Some(presentity), Some(event)) = (rpc.text(), rpc.text(), rpc.text()) else {
+            return Err("give a watcher, a presentity and an event, each or . for all: \
+                        sip:bob@example.org sip:alice@example.org dialog"
+                .into());
+        };
+        let some = |text: Vec<u8>| (text != b".").then_some(text);
+        let (watcher, presentity, event) = (some(watcher), some(presentity), some(event));
+        let as_stored = |uri: Option<Vec<u8>>| uri.map(|uri| as_stored(&uri));
+        let (watcher, presentity) = (as_stored(watcher), as_stored(presentity));
+        if watcher.is_none() && presentity.is_none() {
+            return Err("a watcher or a presentity has to be named: presence.drain ends all subscriptions".into());
+        }
+        if let Some(event) = &event {
+            resource(world, b"", event)?;
+        }
+        Ok(Ending { whose: SubscriptionSelector { watcher, presentity, event }, reason: Ending::reason(rpc)? })
+    }
+
+    fn reason(rpc: Rpc) -> Result<Vec<u8>, String> {
+        let reason = rpc.text().unwrap_or_else(|| REASONS[0].to_vec());
+        if !REASONS.contains(&reason.as_slice()) {
+            let known = String::from_utf8_lossy(&REASONS.join(&b", "[..])).into_owned();
+            return Err(format!("reason {}: allowed is {known}", log::show(&reason)));
+        }
+        let Some(given) = rpc.text() else { return Ok(reason) };
+        let seconds = text::parsed::<u32>(&given)
+            .ok_or_else(|| format!("retry-after {}: allowed is a number of seconds", log::show(&given)))?;
+        // RFC 6665 4.1.3: the other reasons say themselves when to come back, or never.
+        if !RETRY_REASONS.contains(&reason.as_slice()) {
+            return Err(format!("retry-after goes with probation and giveup, not with {}", log::show(&reason)));
+        }
+        Ok([&reason, b";retry-after=".as_slice(), seconds.to_string().as_bytes()].concat())
+    }
+
+    /// The subscriptions that are meant but the first `passed_over`, at most a page of them.
+    fn page(&self, world: &mut Context, passed_over: usize) -> Result<Vec<Subscription>, StoreError> {
+        let packages = world.packages().clone();
+        if let (Some(presentity), Some(event)) = (&self.whose.presentity, &self.whose.event) {
+            let Some(id) = packages.named(event) else { return Ok(Vec::new()) };
+            let all = world.subscriptions(&world.uri_rule().resource(presentity, id))?;
+            return Ok(all.into_iter().filter(|s| self.whose.has(s, event)).skip(passed_over).collect());
+        }
+        world.page_of_subscriptions(passed_over, LARGEST_PAGE, |s| self.whose.has(s, packages.get(s.state.event).name))
+    }
+
+    /// Ends them; returns how many there were. One that cannot be ended does not keep the others: what was wrong with
+    /// it is the
+    /// error at the end.
+    fn run(&self, world: &mut Context) -> Result<i64, StoreError> {
+        let (mut total, mut passed_over, mut wrong) = (0, 0, None);
+        loop {
+            let page = self.page(world, passed_over)?;
+            let mut ended = 0;
+            for subscription in &page {
+                match expiry::end(world, subscription, &self.reason) {
+                    Ok(was_there) => ended += i64::from(was_there),
+                    Err(error) => {
+                        passed_over += 1;
+                        wrong = wrong.or(Some(error));
+                    }
+                }
+            }
+            total += ended;
+            if page.len() < LARGEST_PAGE || (ended == 0 && wrong.is_none()) {
+                return wrong.map_or(Ok(total), Err);
+            }
+        }
+    }
+}
+
+fn end_subscriptions(rpc: Rpc) {
+    let Some(mut world) = state::world() else { return };
+    let done = Ending::read(rpc, &world).and_then(|ending| ending.run(&mut world).map_err(|error| error.to_string()));
+    match done {
+        Ok(0) => rpc.fault(404, c"No such subscription"),
+        Ok(count) => {
+            if let Some(out) = rpc.add_struct() {
+                out.int(c"ended", count);
+            }
+        }
+        Err(why) => fault(rpc, &why),
+    }
+}
+
+fn expire_publication(rpc: Rpc) {
+    let Some(mut world) = state::world() else { return };
+    let (Some(presentity), Some(event), Some(etag)) = (rpc.text(), rpc.text(), rpc.text()) else {
+        return fault(rpc, "give a presentity, an event and an entity tag");
+    };
+    let resource = match resource(&world, &presentity, &event) {
+        Ok(resource) => resource,
+        Err(why) => return fault(rpc, &why),
+    };
+    match world.documents(&resource) {
+        Ok(documents) if !documents.iter().any(|d| d.etag == etag) => {
+            return rpc.fault(404, c"No publication with this entity tag");
+        }
+        Err(error) => return fault(rpc, &error.to_string()),
+        Ok(_) => {}
+    }
+    let (user, domain) = uri::split(&resource.uri);
+    let removal = Direct {
+        event: resource.event,
+        user,
+        domain,
+        etag: &etag,
+        sender: b"",
+        body: b"",
+        expires: 0,
+        kind: DirectKind::Update,
+    };
+    if let Err(why) = publish::direct(&mut world, &removal) {
+        fault(rpc, &why.to_string());
+    }
+}
+
+fn drain(rpc: Rpc) {
+    let Some(process) = state::process() else { return };
+    let seconds = match optional_number(rpc, "seconds", 0, 0..=86_400) {
+        Ok(seconds) => seconds as i64,
+        Err(error) => return fault(rpc, &error),
+    };
+    process.shared.drain.begin(clock::now() + seconds);
+    if let Some(out) = rpc.add_struct() {
+        out.int(c"subscriptions", process.shared.tables.subscription_count() as i64).int(c"seconds", seconds);
+    }
+}
+
+/// An optional number within bounds.
+fn optional_number(rpc: Rpc, name: &str, default: usize, allowed: RangeInclusive<usize>) -> Result<usize, String> {
+    let Some(given) = rpc.text() else { return Ok(default) };
+    text::parsed(&given)
+        .filter(|number| allowed.contains(number))
+        .ok_or_else(|| format!("{name} {}: allowed is {} to {}", log::show(&given), allowed.start(), allowed.end()))
+}
+
+/// The arguments offset and limit, both optional.
+fn page(rpc: Rpc) -> Result<(usize, usize), String> {
+    Ok((optional_number(rpc, "offset", 0, 0..=usize::MAX)?, optional_number(rpc, "limit", PAGE, 1..=LARGEST_PAGE)?))
+}
+
+fn pua_list(rpc: Rpc) {
+    let Some(process) = pua_state::process() else { return rpc.fault(500, c"pua is not initialised") };
+    let wanted = rpc.text().filter(|uri| uri != b".");
+    let (offset, limit) = match page(rpc) {
+        Ok(page) => page,
+        Err(why) => return fault(rpc, &why),
+    };
+    let now = clock::now();
+    let world = crate::agent::context::AgentContext::new(process);
+    let is_wanted = |uri: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == uri);
+    let all = match world.page_of_records(offset, limit, is_wanted) {
+        Ok(all) => all,
+        Err(why) => return fault(rpc, &why.to_string()),
+    };
+    let mut room = PAGE_BYTES;
+    for record in all {
+        // The transport of kamcmd takes no longer answer; the next page begins where this one ends.
+        let Some(rest) = room.checked_sub(shown_bytes(&record)) else { return };
+        room = rest;
+        let Some(out) = rpc.add_struct() else { return };
+        let kind: &[u8] = if record.is_subscription() { b"subscription" } else { b"publication" };
+        out.text(c"kind", kind).text(c"presentity", record.get(RecordField::PresUri));
+        out.text(c"id", record.get(RecordField::Id)).text(c"watcher", record.get(RecordField::WatcherUri));
+        let event = process.registry.event(record.state.event).map_or_else(Vec::new, |event| event.name);
+        out.text(c"event", &event).int(c"left", record.state.expires_at - now);
+        let desired = if record.state.desired_until == 0 { -1 } else { record.state.desired_until - now };
+        out.int(c"wanted", desired).text(c"etag", record.get(RecordField::Etag));
+        out.text(c"callid", record.get(RecordField::CallId)).int(c"version", record.state.version.into());
+    }
+}
+
+/// How many bytes a page of `pua.list` may have: what kamcmd's transport takes by default, with room to spare.
+const PAGE_BYTES: usize = 24_000;
+
+/// How many bytes of an answer a record takes, with names and lengths.
+fn shown_bytes(record: &Record) -> usize {
+    let shown =
+        [RecordField::PresUri, RecordField::Id, RecordField::WatcherUri, RecordField::Etag, RecordField::CallId];
+    shown.iter().map(|field| record.get(*field).len()).sum::<usize>() + 160
+}
+
+fn show_settings(rpc: Rpc, settings: &[Setting]) {
+    let Some(out) = rpc.add_struct() else { return };
+    for (name, value) in settings {
+        match value {
+            Value::Number(number) => out.int(name, *number),
+            Value::Text(text) => out.text(name, text),
+        };
+    }
+}
+
+/// An optional number of entries.
+fn wanted_entries(rpc: Rpc) -> Result<usize, String> {
+    optional_number(rpc, "entries", 10, 1..=LARGEST_PAGE)
+}
+
+fn busiest(rpc: Rpc) {
+    let Some(world) = state::world() else { return };
+    let found = wanted_entries(rpc).and_then(|limit| world.busiest(limit).map_err(|error| error.to_string()));
+    match found {
+        Ok(found) => {
+            for busy in found {
+                let Some(out) = rpc.add_struct() else { return };
+                out.text(c"presentity", &busy.presentity).text(c"event", world.packages().get(busy.event).name);
+                out.int(c"watchers", busy.watchers as i64).int(c"changes", busy.changes.into());
+            }
+        }
+        Err(why) => fault(rpc, &why),
+    }
+}
+
+fn failing(rpc: Rpc) {
+    let Some(world) = state::world() else { return };
+    let limit = match wanted_entries(rpc) {
+        Ok(limit) => limit,
+        Err(why) => return fault(rpc, &why),
+    };
+    for failing in world.failing(limit) {
+        let Some(out) = rpc.add_struct() else { return };
+        let s = &failing.subscription;
+        out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
+        out.text(c"event", world.packages().get(s.state.event).name).text(c"contact", s.get(Field::Contact));
+        out.int(c"answer", failing.notify_history.failed.into())
+            .int(c"last_notify", failing.notify_history.notified_at.into());
+    }
+    // Those whose NOTIFY ended them: the commonest dark lamps.
+    for ended in world.ends(limit, |ended| matches!(ended.cause, Cause::Notify(_))) {
+        let (Cause::Notify(code), Some(out)) = (ended.cause, rpc.add_struct()) else { return };
+        out.text(c"watcher", &ended.watcher).text(c"presentity", &ended.presentity);
+        out.text(c"event", world.packages().get(ended.event).name).text(c"contact", &ended.contact);
+        out.int(c"answer", code.into()).int(c"last_notify", ended.at).int(c"ended", ended.at);
+    }
+    for row in world.refused_rows(limit) {
+        let Some(out) = rpc.add_struct() else { return };
+        if !row.watcher.is_empty() {
+            out.text(c"watcher", &row.watcher);
+        }
+        out.text(c"presentity", &row.presentity).text(c"event", &row.event).text(c"refused_row", row.table);
+    }
+}
+
+/// `presence.busiest [limit]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_busiest(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_busiest, (), { call(rpc, ctx, busiest) })
+}
+
+/// `presence.failing [limit]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_failing(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_failing, (), { call(rpc, ctx, failing) })
+}
+
+/// `presence.config`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_config, (), {
+        call(rpc, ctx, |rpc| {
+            if let Some(process) = state::process() {
+                show_settings(rpc, &process.config.effective());
+            }
+        })
+    })
+}
+
+/// `presence.version`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_version(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_version, (), {
+        call(rpc, ctx, |rpc| {
+            if let Some(process) = state::process() {
+                show_settings(rpc, &process.config.identity());
+            }
+        })
+    })
+}
+
+/// `pua.config`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_pua_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_pua_rpc_config, (), {
+        // SAFETY: arguments of an RPC call in progress.
+        if let (Some(rpc), Some(process)) = (unsafe { Rpc::new(rpc, ctx) }, pua_state::process()) {
+            show_settings(rpc, &process.config.effective());
+        }
+    })
+}
+
+/// `presence.subscriptions [name=value ...]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_subscriptions(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_subscriptions, (), { call(rpc, ctx, subscriptions) })
+}
+
+/// `presence.subscription_end watcher|. presentity|. event|. [reason] [retry-after]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_subscription_end(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_subscription_end, (), { call(rpc, ctx, end_subscriptions) })
+}
+
+/// `presence.publication_expire presentity event etag`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_publication_expire(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_publication_expire, (), { call(rpc, ctx, expire_publication) })
+}
+
+/// `presence.drain [seconds]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_drain(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_drain, (), { call(rpc, ctx, drain) })
+}
+
+/// `pua.list [presentity|.] [offset] [limit]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_pua_rpc_list(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_pua_rpc_list, (), {
+        // SAFETY: arguments of an RPC call in progress.
+        if let Some(rpc) = unsafe { Rpc::new(rpc, ctx) } {
+            pua_list(rpc);
+        }
+    })
+}

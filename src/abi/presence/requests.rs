@@ -1,0 +1,261 @@
+//! From a message to a PUBLISH or SUBSCRIBE that `presence` understands.
+use crate::abi::presence::state;
+use crate::host::bytes::view_ptr;
+use crate::host::msg::{self, Header, SipMsg, parse_uri};
+use crate::host::{log, script};
+use crate::presence::error::Failure;
+use crate::presence::subscription::Subscription;
+use crate::presence::{publish, subscribe};
+use crate::server::context::Context;
+use crate::sip::checked::{Flaw, HostPart, UriText, UserPart, Word, most, unfolded};
+use crate::sip::columns;
+use crate::sip::transport::Transport;
+use crate::sys;
+use std::ffi::c_int;
+
+/// Who sent a request from where, whom it is about, and which dialog it belongs to, for log lines.
+pub(crate) fn who(message: SipMsg<'_>) -> String {
+    // A whole URI may hold a password.
+    let shown = |user: &[u8], host: &[u8]| String::from_utf8_lossy(&crate::sip::uri::join(user, host)).into_owned();
+    let from = message.from().map_or("an unreadable From".into(), |from| shown(from.user, from.host));
+    let about = message.request_uri().map_or("an unreadable URI".into(), |uri| shown(uri.user, uri.host));
+    let call_id = message.call_id().unwrap_or_default();
+    let shown = &call_id[..call_id.len().min(LONGEST_SHOWN)];
+    let end = if shown.len() < call_id.len() { "..." } else { "" };
+    format!(
+        "{from:.LONGEST_SHOWN$} ({}) for {about:.LONGEST_SHOWN$}, Call-ID {}{end},",
+        message.source(),
+        log::show(shown)
+    )
+}
+
+/// How much of a string of a refused request a log line shows, in bytes or characters.
+const LONGEST_SHOWN: usize = 128;
+
+/// # Safety
+/// `msg` is a message in progress, `sender` null or a string.
+pub(crate) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::_str) -> c_int {
+    // SAFETY: the script function's own message.
+    let Some((mut world, message)) = (unsafe { state::world_for(msg) }) else { return -1 };
+    // SAFETY: null or a string of the script.
+    let sender = unsafe { view_ptr(sender) };
+    #[cfg(feature = "fault-injection")]
+    let _fault = inject_fault(message);
+    let done = request_uri(message).and_then(|presentity| {
+        let request = publish_request(&world, message, checked_sender(sender)?, &presentity)?;
+        publish::handle(&mut world, &request)
+    });
+    match done {
+        Ok(()) => 1,
+        Err(failure) => {
+            world.refuse(&failure, "PUBLISH", &who(message));
+            // A phone whose publication is gone starts anew: scripts go on as after a 200, as with stock.
+            if failure.is_conditional() { 1 } else { -1 }
+        }
+    }
+}
+
+/// The longest sender that stock and its table take.
+const MAX_SENDER: usize = 253;
+
+/// `handle_publish`'s argument, if there is one: a URI.
+fn checked_sender(sender: Option<&[u8]>) -> Result<&[u8], Failure> {
+    match sender {
+        None => Ok(b""),
+        Some(uri) if uri.len() <= MAX_SENDER && UriText::new(uri).is_ok() && parse_uri(uri).is_some() => Ok(uri),
+        Some(uri) => Err(Failure::bad_request(format!("the sender is no URI: {}", log::show(uri)))),
+    }
+}
+
+/// In test builds a header asks for a fault: `X-Fault: panic`, `X-Fault: memory`, `X-Fault: memory-3` for all
+/// allocations
+/// after the third, or one at a named point (`host/fault.rs`).
+#[cfg(feature = "fault-injection")]
+fn inject_fault(message: SipMsg<'_>) -> impl Drop {
+    use std::sync::atomic::Ordering::Relaxed;
+    struct MemoryAgain;
+    impl Drop for MemoryAgain {
+        fn drop(&mut self) {
+            crate::host::shm::LEFT.store(usize::MAX, Relaxed);
+        }
+    }
+    message.parse_headers();
+    match message.find(b"X-Fault") {
+        Some(b"panic") => panic!("asked for by X-Fault"),
+        Some(b"memory") => crate::host::shm::LEFT.store(0, Relaxed),
+        Some(text) if crate::host::fault::arm(&log::show(text)) => {}
+        Some(text) => {
+            let number = text.strip_prefix(b"memory-").and_then(crate::sip::text::parsed);
+            crate::host::shm::LEFT.store(number.unwrap_or(usize::MAX), Relaxed);
+        }
+        _ => {}
+    }
+    MemoryAgain
+}
+
+fn number<T>(header: Header<T>, name: &str) -> Result<Option<T>, Failure> {
+    match header {
+        Header::Missing => Ok(None),
+        Header::Value(value) => Ok(Some(value)),
+        Header::Bad => Err(Failure::bad_request(format!("unreadable {name}"))),
+    }
+}
+
+/// The presentity: user and host of the request URI.
+fn request_uri(message: SipMsg<'_>) -> Result<(UserPart<'_>, HostPart<'_>), Failure> {
+    if !message.parse_headers() {
+        return Err(Failure::bad_request("unreadable headers"));
+    }
+    let uri = message.request_uri().ok_or_else(|| Failure::bad_request("unreadable request URI"))?;
+    user_and_host("request URI", uri)
+}
+
+#[inline]
+fn user_and_host<'a>(what: &str, uri: msg::UriParts<'a>) -> Result<(UserPart<'a>, HostPart<'a>), Failure> {
+    let flawed = |flaw| Failure::flawed(what, flaw);
+    Ok((UserPart::new(uri.user).map_err(flawed)?, HostPart::new(uri.host).map_err(flawed)?))
+}
+
+fn publish_request<'a>(
+    world: &Context,
+    message: SipMsg<'a>,
+    sender: &'a [u8],
+    (user, host): &'a (UserPart<'a>, HostPart<'a>),
+) -> Result<publish::Request<'a>, Failure> {
+    let xavp = world.process().config.xavp;
+    Ok(publish::Request {
+        event: message.event(),
+        user: user.bytes(),
+        domain: host.bytes(),
+        etag: message.sip_if_match(),
+        expires: number(message.expires(), "Expires")?,
+        content_type: message.content_type(),
+        body: number(message.body(), "body: Content-Length is longer than the message")?,
+        sender,
+        priority: if xavp.is_empty() { None } else { script::xavp_int(xavp, c"priority") },
+    })
+}
+
+/// Who subscribes, if the script or another module says so.
+#[derive(Clone, Copy)]
+pub(crate) enum GivenWatcher<'a> {
+    /// From does.
+    None,
+    /// A URI, or the value of a header with one: `<sip:bob@example.org>`.
+    Address(&'a [u8]),
+    /// User and host.
+    Parts(&'a [u8], &'a [u8]),
+}
+
+impl<'a> GivenWatcher<'a> {
+    fn read(self) -> Result<Option<(UserPart<'a>, HostPart<'a>)>, Failure> {
+        let parts = match self {
+            GivenWatcher::None => return Ok(None),
+            GivenWatcher::Parts(user, host) => msg::UriParts { user, host },
+            GivenWatcher::Address(address) => msg::uri_of_address(address).and_then(parse_uri).ok_or_else(|| {
+                Failure::bad_request(format!("the watcher given, {:.LONGEST_SHOWN$}, is no URI", log::show(address)))
+            })?,
+        };
+        user_and_host("watcher", parts).map(Some)
+    }
+}
+
+/// # Safety
+/// `msg` is a message in progress.
+pub(crate) unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: GivenWatcher<'_>) -> c_int {
+    // SAFETY: the script function's own message.
+    let Some((mut world, message)) = (unsafe { state::world_for(msg) }) else { return -1 };
+    world.process().last_subscription.replace(None);
+    let local_contact = match world.process().config.server_address {
+        b"" => message.local_contact(),
+        address => address.to_vec(),
+    };
+    let mut routes = Vec::new();
+    #[cfg(feature = "fault-injection")]
+    let _fault = inject_fault(message);
+    let result = subscribe_request(message, watcher, &local_contact, &mut routes)
+        .and_then(|request| subscribe::handle(&mut world, &request));
+    match result {
+        Ok(subscription) => {
+            remember_subscription(&world, subscription);
+            1
+        }
+        Err(failure) => {
+            world.refuse(&failure, "SUBSCRIBE", &who(message));
+            -1
+        }
+    }
+}
+
+/// `$subs` after `handle_subscribe`.
+fn remember_subscription(world: &Context, subscription: Subscription) {
+    let process = world.process();
+    if process.config.subs_variable {
+        process.last_subscription.replace(Some(subscription));
+    }
+}
+
+/// From or To, checked.
+fn party<'a>(what: &str, party: msg::Party<'a>) -> Result<subscribe::Party<'a>, Failure> {
+    let flawed = |flaw| Failure::flawed(what, flaw);
+    let (user, host) = user_and_host(what, msg::UriParts { user: party.user, host: party.host })?;
+    let tag = match party.tag {
+        b"" => None,
+        tag => Some(Word::new(tag).map_err(flawed)?),
+    };
+    Ok(subscribe::Party { uri: UriText::new(party.uri).map_err(flawed)?, user, host, tag })
+}
+
+/// The route set on one line.
+fn route_set(message: SipMsg<'_>) -> Result<Option<Vec<u8>>, Failure> {
+    let flawed = |flaw| Failure::flawed("Record-Route", flaw);
+    let text = match message.record_routes() {
+        Header::Missing => return Ok(None),
+        Header::Bad => return Err(Failure::bad_request("missing or unreadable Record-Route")),
+        Header::Value(text) => text,
+    };
+    let routes = unfolded(&text).ok_or_else(|| flawed(Flaw::Control))?.into_owned();
+    if routes.len() > most::ROUTES {
+        return Err(flawed(Flaw::TooLong(most::ROUTES)));
+    }
+    Ok(Some(routes))
+}
+
+fn subscribe_request<'a>(
+    message: SipMsg<'a>,
+    watcher: GivenWatcher<'a>,
+    local_contact: &'a [u8],
+    routes: &'a mut Vec<u8>,
+) -> Result<subscribe::Request<'a>, Failure> {
+    let bad = |what: &str| Failure::bad_request(format!("missing or unreadable {what}"));
+    let (user, domain) = request_uri(message)?;
+    let from = message.from().filter(|from| !from.tag.is_empty()).ok_or_else(|| bad("From"))?;
+    let to = message.to().ok_or_else(|| bad("To"))?;
+    let Header::Value(contact) = message.contact() else { return Err(bad("Contact")) };
+    let contact = UriText::new(contact).map_err(|flaw| Failure::flawed("Contact", flaw))?;
+    parse_uri(contact.bytes()).ok_or_else(|| bad("Contact URI"))?;
+    let call_id = message.call_id().ok_or_else(|| bad("Call-ID"))?;
+    // A CSeq ends at 2^31 (RFC 3261 8.1.1.5): one beyond would lock the watcher out of its dialog.
+    let cseq = message.cseq().filter(|number| *number < 1 << 31).ok_or_else(|| bad("CSeq"))?;
+    let record_route = route_set(message)?;
+    let has_routes = record_route.is_some();
+    *routes = record_route.unwrap_or_default();
+    Ok(subscribe::Request {
+        event: message.event(),
+        expires: number(message.expires(), "Expires")?,
+        user,
+        domain,
+        to: party("To", to)?,
+        from: party("From", from)?,
+        watcher: watcher.read()?,
+        call_id: Word::new(call_id).map_err(|flaw| Failure::flawed("Call-ID", flaw))?,
+        cseq,
+        contact,
+        record_route: has_routes.then_some(&routes[..]),
+        user_agent: columns::user_agent(message.user_agent()),
+        socket: message.socket(),
+        transport: Transport::named(message.protocol()),
+        local_contact,
+        flags: 0,
+    })
+}

@@ -1,0 +1,207 @@
+//! The RPC commands of presence.
+use crate::abi::c_types::rpc_t;
+use crate::abi::presence::calls::{self, as_stored};
+use crate::abi::presence::{state, timers};
+use crate::host::rpc::{Rpc, Struct};
+use crate::host::{log, msg};
+use crate::presence::config::PublicationMode;
+use crate::presence::publication::Publication;
+use crate::presence::resource::Resource;
+use crate::presence::subscription::Field;
+use crate::server::tables::publication_entry::SharedPublication;
+use crate::server::tables::resource_entry::Documents;
+use crate::sip::{text, uri};
+use std::ffi::{CString, c_void};
+
+pub(crate) fn fault(rpc: Rpc, why: &str) {
+    rpc.fault(500, &CString::new(why).unwrap_or_default());
+}
+
+/// Arguments of `refreshWatchers` and `updateWatchers`.
+fn refresh(rpc: Rpc, with_type: bool) {
+    let (Some(uri), Some(event)) = (rpc.text(), rpc.text()) else {
+        return fault(rpc, "Not enough parameters");
+    };
+    let kind = match (with_type, rpc.text()) {
+        (false, _) => 0,
+        (true, Some(given)) => match text::parsed(&given) {
+            Some(kind @ 0..=2) => kind,
+            _ => return fault(rpc, "the type must be 0, 1 or 2"),
+        },
+        (true, None) => return fault(rpc, "Not enough parameters"),
+    };
+    let done = match (kind, rpc.text(), rpc.text()) {
+        (2, Some(file_uri), Some(filename)) => calls::refresh_hard_state(&uri, &event, &file_uri, &filename),
+        (2, ..) => return fault(rpc, "Not enough parameters"),
+        _ => calls::refresh_watchers(&uri, &event, kind),
+    };
+    if let Err(why) = done {
+        crate::limited!(Error, "RPC refresh of {}: {why}", log::show(&uri));
+        fault(rpc, if with_type { "Execution failed" } else { "Processing error" });
+    }
+}
+
+fn show_publication(out: Struct, resource: &Resource, event: &[u8], p: &Publication, full: bool) {
+    let (user, domain) = uri::split(&resource.uri);
+    out.text(c"user", user).text(c"domain", domain).text(c"event", event).text(c"etag", &p.etag);
+    out.text(c"sender", &p.sender).int(c"expires", p.expires_at);
+    if full {
+        out.int(c"received_time", p.received_at).int(c"priority", p.priority.into()).text(c"ruid", &p.ruid);
+        out.text(c"body", &p.body).int(c"hashid", msg::case_hash(user, domain).into());
+    }
+}
+
+/// Copies what `keep` wants of each shard's publications; a shard is locked only while it is copied.
+fn each_publication(mut show: impl FnMut(&Resource, &[u8], &Publication)) {
+    let Some(process) = state::process() else { return };
+    if process.config.publications != PublicationMode::Memory {
+        return;
+    }
+    let tables = &process.shared.tables;
+    for index in 0..tables.shard_count() {
+        let copied: Vec<(Resource, Vec<Publication>)> = {
+            let shard = tables.nth_shard(index);
+            let known = shard.entries().filter_map(|entry| match &entry.documents {
+                Documents::Known(list) if !list.is_empty() => {
+                    Some((entry.resource(), list.iter().map(SharedPublication::to_private).collect()))
+                }
+                _ => None,
+            });
+            known.collect()
+        };
+        for (resource, publications) in &copied {
+            let event = process.registry.packages().get(resource.event).name;
+            publications.iter().for_each(|p| show(resource, event, p));
+        }
+    }
+}
+
+fn presentity_list(rpc: Rpc) {
+    let full = rpc.text().is_some_and(|mode| mode == b"full");
+    each_publication(|resource, event, publication| {
+        if let Some(out) = rpc.add_struct() {
+            show_publication(out, resource, event, publication, full);
+        }
+    });
+}
+
+fn presentity_show(rpc: Rpc) {
+    let Some(wanted) = rpc.text().map(|uri| as_stored(&uri)) else { return fault(rpc, "Not enough parameters") };
+    let full = rpc.text().is_some_and(|mode| mode == b"full");
+    let mut found = false;
+    each_publication(|resource, event, publication| {
+        if resource.uri == wanted {
+            found = true;
+            if let Some(out) = rpc.add_struct() {
+                show_publication(out, resource, event, publication, full);
+            }
+        }
+    });
+    if !found {
+        rpc.fault(404, c"No such presentity");
+    }
+}
+
+fn watcher_list(rpc: Rpc) {
+    let Some(wanted) = rpc.text().map(|uri| as_stored(&uri)) else { return fault(rpc, "Not enough parameters") };
+    let full = rpc.text().is_some_and(|mode| mode == b"full");
+    let Some(process) = state::process() else { return };
+    let Some(mut world) = state::world() else { return };
+    use crate::presence::ports::Ports;
+    for (index, package) in process.registry.packages().0.iter().enumerate() {
+        let id = crate::presence::event_package::PackageId(index as u16);
+        let resource = process.shared.tables.rule().resource(&wanted, id);
+        let list = match world.subscriptions(&resource) {
+            Ok(list) => list,
+            Err(error) => return fault(rpc, &error.to_string()),
+        };
+        for s in list {
+            let Some(out) = rpc.add_struct() else { return };
+            out.text(c"pres_uri", s.get(Field::PresUri));
+            out.text(c"to_user", s.get(Field::ToUser)).text(c"to_domain", s.get(Field::ToDomain));
+            out.text(c"from_user", s.get(Field::FromUser)).text(c"from_domain", s.get(Field::FromDomain));
+            out.text(c"watcher_user", s.get(Field::WatcherUser)).text(c"watcher_domain", s.get(Field::WatcherDomain));
+            out.text(c"event", package.name).int(c"expires", s.state.expires_at);
+            out.int(c"status", s.state.status as i64);
+            if full {
+                out.text(c"event_id", s.get(Field::EventId)).text(c"to_tag", s.get(Field::ToTag));
+                out.text(c"from_tag", s.get(Field::FromTag)).text(c"callid", s.get(Field::CallId));
+                out.int(c"remote_cseq", s.state.remote_cseq.into()).int(c"local_cseq", s.state.local_cseq.into());
+                out.text(c"contact", s.get(Field::Contact)).text(c"local_contact", s.get(Field::LocalContact));
+                out.text(c"record_route", s.get(Field::RecordRoute)).text(c"reason", s.get(Field::Reason));
+                out.text(c"user_agent", s.get(Field::UserAgent)).int(c"version", s.state.version.into());
+            }
+        }
+    }
+}
+
+fn cache_sync(rpc: Rpc) {
+    let Some(process) = state::process() else { return };
+    if process.config.publications != PublicationMode::Cached || !process.database.is_configured() {
+        return fault(rpc, "there is no cache of a table: publ_cache is not 1 or db_url is not set");
+    }
+    if let Some(mut world) = state::world() {
+        if let Err(error) = world.sync_publications() {
+            fault(rpc, &error.to_string());
+        }
+    }
+}
+
+pub(crate) fn call(rpc: *mut rpc_t, ctx: *mut c_void, run: fn(Rpc)) {
+    // SAFETY: arguments of an RPC call in progress.
+    if let Some(rpc) = unsafe { Rpc::new(rpc, ctx) } {
+        match state::process() {
+            Some(_) => run(rpc),
+            None => rpc.fault(500, c"presence is not initialised"),
+        }
+    }
+}
+
+fn cleanup(rpc: Rpc) {
+    match timers::clean_up() {
+        Ok(()) => rpc.add_text(b"Reload OK"),
+        Err(why) => fault(rpc, &why),
+    }
+}
+
+/// `presence.cleanup`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_cleanup(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_cleanup, (), { call(rpc, ctx, cleanup) })
+}
+
+/// `presence.refreshWatchers uri event type`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_refresh_watchers(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_refresh_watchers, (), { call(rpc, ctx, |rpc| refresh(rpc, true)) })
+}
+
+/// `presence.updateWatchers uri event`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_update_watchers(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_update_watchers, (), { call(rpc, ctx, |rpc| refresh(rpc, false)) })
+}
+
+/// `presence.presentity_list [full]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_presentity_list(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_presentity_list, (), { call(rpc, ctx, presentity_list) })
+}
+
+/// `presence.presentity_show uri [full]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_presentity_show(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_presentity_show, (), { call(rpc, ctx, presentity_show) })
+}
+
+/// `presence.watcher_list uri [full]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_watcher_list(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_watcher_list, (), { call(rpc, ctx, watcher_list) })
+}
+
+/// `presence.publish_cache_sync`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_rpc_publish_cache_sync(rpc: *mut rpc_t, ctx: *mut c_void) {
+    entry!(kr_presence_rpc_publish_cache_sync, (), { call(rpc, ctx, cache_sync) })
+}

@@ -1,0 +1,161 @@
+//! Start-up of `presence.so`: parameters, database, shared tables, processes.
+use crate::abi::presence::state;
+use crate::abi::presence::timers::{
+    kr_presence_notify_completed, kr_presence_on_clean, kr_presence_on_publication_update, kr_presence_on_second,
+    kr_presence_on_turn, kr_presence_on_update,
+};
+use crate::common::database::Database;
+use crate::common::ids::Ids;
+use crate::host::db::Driver;
+use crate::host::db_url::DbUrl;
+use crate::host::params::PresenceParams;
+use crate::host::process_mutex::ProcessMutex;
+use crate::host::{log, process, script, sl, slab, tm};
+use crate::presence::config::{Config, SubscriptionMode};
+use crate::server::authorizations::watchers_table;
+use crate::server::context::{Context, Process, Shared};
+use crate::server::notify::fan_out;
+use crate::server::packages::callbacks::Registry;
+use crate::server::packages::prediction::Predictions;
+use crate::server::publications::presentity_table;
+use crate::server::settings;
+use crate::server::subscriptions::active_watchers_table;
+use crate::{log, sys};
+use std::cell::{Cell, OnceCell, RefCell};
+
+pub(crate) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
+    let params = PresenceParams(params);
+    let config = settings::read(&params).map_err(|error| error.to_string())?;
+    crate::abi::gauges::register_presence()?;
+    if !sl::load() {
+        return Err("the sl module must be loaded before presence".into());
+    }
+    if !tm::load() {
+        return Err("the tm module must be loaded before presence".into());
+    }
+    log!(Notice, "{}", config.introduction());
+    let database = open_database(&config, params.db_url())?;
+    if config.replicates || config.shares_subscriptions {
+        crate::abi::presence::dmq::join(&config)?;
+    }
+    process::seed_shared_memory();
+    slab::start().map_err(|error| error.to_string())?;
+    let shared = Shared::new(&config).map_err(|error| error.to_string())?;
+    let started = config.started;
+    state::set(Process {
+        config,
+        registry: Registry::default(),
+        shared,
+        database,
+        ids: RefCell::new(Ids::new(started)),
+        notify_reply: Cell::new(None),
+        last_subscription: RefCell::new(None),
+        single_document_bodies: Predictions::default(),
+        unreadable: Default::default(),
+        versions: Predictions::default(),
+        turn: Cell::new(0),
+        on_completed: kr_presence_notify_completed,
+        node_name: OnceCell::new(),
+    });
+    let process = state::process().ok_or("no state")?;
+    start_timers(&process.config)
+}
+
+fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {
+    if url.is_empty() {
+        return Ok(Database::new(None, None));
+    }
+    let tables = [
+        (config.presentity_table, presentity_table::VERSION),
+        (config.active_watchers_table, active_watchers_table::VERSION),
+        (config.watchers_table, watchers_table::VERSION),
+    ];
+    open_tables(url, &tables)
+}
+
+/// Binds the driver, and looks whether the tables have the versions that are wanted.
+pub(crate) fn open_tables(url: DbUrl, tables: &[(&'static [u8], u32)]) -> Result<Database, String> {
+    if !url.is_readable() {
+        return Err(format!("db_url {url} is not of the form scheme://user:password@host:port/database"));
+    }
+    let driver = Driver::bind(url).ok_or_else(|| {
+        format!(
+            "no database driver for db_url {url}: load db_sqlite, db_postgres, db_mysql or another before this module"
+        )
+    })?;
+    let writer = match driver.single_writer() {
+        true => Some(ProcessMutex::leak().map_err(|error| error.to_string())? as &'static ProcessMutex),
+        false => None,
+    };
+    let database = Database::new(Some(driver), writer);
+    for (table, version) in tables {
+        let right = database
+            .with(|connection| Ok(connection.check_version(table, *version)))
+            .map_err(|_| format!("cannot connect to {url}"))?;
+        if !right {
+            return Err(format!(
+                "table {table} is missing or does not have version {version}: create it with kamdbctl create; for SQLite with \
+                 scripts/database.sh create FILE (in the package: kamailio-presence-database)",
+                table = log::show(table)
+            ));
+        }
+    }
+    database.disconnect();
+    Ok(database)
+}
+
+fn start_timers(config: &Config) -> Result<(), String> {
+    let keeps_all = !config.database && config.subscriptions == SubscriptionMode::Memory && config.clean_period == 0;
+    let update_period = if keeps_all { 0 } else { config.db_update_period };
+    let wanted: [(i32, process::TimerFn); 4] = [
+        (config.clean_period, kr_presence_on_clean),
+        (update_period, kr_presence_on_update),
+        (config.publ_update_period, kr_presence_on_publication_update),
+        (1, kr_presence_on_second),
+    ];
+    for (period, f) in wanted {
+        if period > 0 && !process::every(period, config.secondary_timer, f) {
+            return Err("cannot register a timer".into());
+        }
+    }
+    Ok(())
+}
+
+/// What happens once all modules are initialised and nothing is forked yet: memory is filled from the tables.
+pub(crate) fn restore() -> Result<(), String> {
+    let Some(process) = state::process() else { return Ok(()) };
+    process.notify_reply.set(Some(script::EventRoute::find(c"presence:notify-reply")));
+    if !process.database.is_configured() {
+        return Ok(());
+    }
+    let mut world = Context::new(process);
+    let publications = world.restore().map_err(|error| format!("cannot read the tables: {error}"))?;
+    log!(Debug, "{publications} rows restored");
+    process.database.disconnect();
+    Ok(())
+}
+
+/// Starts the sender processes.
+pub(crate) fn start_senders(config: &Config) -> bool {
+    (0..config.sender_processes).all(|_| {
+        process::fork_worker(c"presence sender", || {
+            crate::abi::entry::guarded("sender", (), process_pause, || {
+                if let Some(process) = state::process() {
+                    fan_out::serve(process.shared.senders, state::world);
+                }
+            })
+        })
+    })
+}
+
+/// After a panic in a sender: no busy loop.
+fn process_pause() {
+    process::sleep_millis(100);
+}
+
+/// Starts the notifier processes (database-only mode).
+pub(crate) fn start_notifiers(config: &Config) -> bool {
+    let micros = 1_000_000 / config.notifier_poll_rate.max(1);
+    (0..config.notifier_processes)
+        .all(|index| process::fork_timer(c"Notifier", micros, kr_presence_on_turn, index as usize))
+}

@@ -1,0 +1,39 @@
+//! The state of the modules in this process.
+use crate::host::msg::SipMsg;
+use crate::server::context::{Context, Process};
+use crate::server::packages::callbacks::Registry;
+use crate::sys;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+static PROCESS: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Keeps the state for the life of the process (and of every process forked from it).
+pub fn set(process: Process) {
+    PROCESS.store(Box::into_raw(Box::new(process)), Ordering::Release);
+}
+
+/// The state, once `mod_init` has run.
+pub fn process() -> Option<&'static Process> {
+    // SAFETY: `set` stored a leaked box, or nothing was stored.
+    unsafe { PROCESS.load(Ordering::Acquire).as_ref() }
+}
+
+/// A world without a message; `None` before `mod_init`.
+pub fn world() -> Option<Context> {
+    process().map(Context::new)
+}
+
+/// A world for a request.
+///
+/// # Safety
+/// `msg` is the message of the script function in progress.
+pub unsafe fn world_for<'a>(msg: *mut sys::sip_msg) -> Option<(Context, SipMsg<'a>)> {
+    // SAFETY: the caller vouches for the message, and the context does not outlive the entry, which the message does.
+    let message = unsafe { SipMsg::new(msg)? };
+    Some((Context::for_request(process()?, message), message))
+}
+
+/// The event packages; other modules may register before the rest is set up.
+pub fn registry() -> Option<&'static Registry> {
+    process().map(|process| &process.registry)
+}

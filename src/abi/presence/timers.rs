@@ -1,0 +1,189 @@
+//! What the host's timers and tm call back: cleaning, writing, completed NOTIFYs.
+use crate::abi::presence::state;
+use crate::common::counters;
+use crate::host::script;
+use crate::host::shm::CallbackParam;
+use crate::host::tm::{self, Answer};
+use crate::presence::expiry;
+use crate::presence::subscription::DialogId;
+use crate::scoped_value::ScopedValue;
+use crate::server::context::{Context, take_cached};
+use crate::{limited, sys};
+use std::ffi::{c_int, c_uint, c_void};
+
+/// Removes what has ended, writes what is not written: what the timers do, at once.
+pub(crate) fn clean_up() -> Result<(), String> {
+    clean();
+    update();
+    Ok(())
+}
+
+pub(crate) fn clean() {
+    let Some(mut world) = state::world().map(Context::paced) else { return };
+    if world.is_library() {
+        return;
+    }
+    if let Err(error) = expiry::publications(&mut world) {
+        crate::limited!(Error, "cannot remove ended publications: {error}");
+    }
+    if let Err(error) = world.clean_watchers() {
+        crate::limited!(Error, "cannot clean the watchers table: {error}");
+    }
+    if let Err(error) = world.clean_cluster() {
+        crate::limited!(Error, "cannot clean the active_watchers table: {error}");
+    }
+}
+
+pub(crate) fn update() {
+    each_on_its_own("ending subscriptions", || {
+        let Some(mut world) = state::world().map(Context::paced) else { return };
+        if let Err(error) = expiry::subscriptions(&mut world) {
+            crate::limited!(Error, "cannot end subscriptions that ran out: {error}");
+        }
+    });
+    if let Some(process) = state::process() {
+        write_what_waits(|| Context::new(process), false);
+    }
+}
+
+/// Writes what memory has and the tables have not. `is_last`: the server ends.
+pub(crate) fn write_what_waits(world: impl Fn() -> Context, is_last: bool) {
+    each_on_its_own("writing subscriptions", || {
+        if let Err(error) = world().write_back(is_last) {
+            crate::limited!(Error, "cannot write subscriptions to the database: {error}");
+        }
+    });
+    each_on_its_own("writing the watchers", || {
+        if let Err(error) = world().write_authorizations(is_last) {
+            crate::limited!(Error, "cannot write the watchers table: {error}");
+        }
+    });
+    each_on_its_own("writing publications", || write_publications(&mut world(), is_last));
+}
+
+pub(crate) fn write_publications(world: &mut Context, is_last: bool) {
+    if let Err(error) = world.write_publications(is_last) {
+        crate::limited!(Error, "cannot write publications to the database: {error}");
+    }
+}
+
+pub(crate) fn completed(done: &tm::Completed<'_>) {
+    let Some(process) = state::process() else { return };
+    process.shared.senders.note_answer();
+    counters::count(counters::of_notify(done.code, tm::is_faked(done.reply)));
+    let has_route = process.notify_reply.get().is_some_and(|route| route.exists());
+    if done.code < 300 && !has_route && done.ticket == CallbackParam::NONE {
+        return; // All is well, and nobody wants to know.
+    }
+    let Some(mut world) = state::world() else { return };
+    let dialog = DialogId { call_id: done.call_id(), to_tag: done.local_tag(), from_tag: done.remote_tag() };
+    let delete = run_notify_reply(&mut world, dialog, done);
+    let code = match delete {
+        true => 481,
+        false if comes_back(done) => return world.record_failure(dialog, done.cseq(), done.code),
+        false => done.code,
+    };
+    world.notify_answered(dialog, done.cseq(), code);
+}
+
+/// `event_route[presence:notify-reply]`; `true` when the script asked to delete the subscription.
+pub(crate) fn run_notify_reply(world: &mut Context, dialog: DialogId<'_>, done: &tm::Completed<'_>) -> bool {
+    use crate::presence::ports::Ports;
+    let process = world.process();
+    let cached = take_cached(done.ticket);
+    let Some(route) = process.notify_reply.get().filter(script::EventRoute::exists) else { return false };
+    let found = cached.or_else(|| world.find_subscription(dialog).ok().flatten());
+    let shown = found.filter(|_| process.config.subs_variable);
+    let _shown = ScopedValue::set(&process.last_subscription, shown);
+    let answer = Answer::of(done);
+    crate::abi::presence::variables::with_notify_reply(answer.raw(), || {
+        if !route.run_on_request(done) {
+            limited!(Error, "event_route[presence:notify-reply] is not run: the NOTIFY cannot be read again");
+        }
+    });
+    let xavp = process.config.xavp;
+    !xavp.is_empty() && script::xavp_int(xavp, c"delete_subscription") == Some(1)
+}
+
+/// # Safety
+/// Arguments of a tm callback in progress.
+pub(crate) unsafe extern "C" fn kr_presence_notify_completed(
+    cell: *mut sys::cell,
+    _kind: c_int,
+    params: *mut sys::tmcb_params,
+) {
+    entry!(kr_presence_notify_completed, {
+        // SAFETY: tm's own arguments.
+        if let Some(done) = unsafe { tm::completed(cell, params) } {
+            completed(&done);
+        }
+    })
+}
+
+pub(crate) unsafe extern "C" fn kr_presence_on_clean(_ticks: c_uint, _param: *mut c_void) {
+    entry!(kr_presence_on_clean, { clean() })
+}
+
+pub(crate) unsafe extern "C" fn kr_presence_on_update(_ticks: c_uint, _param: *mut c_void) {
+    entry!(kr_presence_on_update, { update() })
+}
+
+pub(crate) unsafe extern "C" fn kr_presence_on_publication_update(_ticks: c_uint, _param: *mut c_void) {
+    entry!(kr_presence_on_publication_update, {
+        if let Some(mut world) = state::world().map(Context::paced) {
+            write_publications(&mut world, false);
+        }
+    })
+}
+
+pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *mut c_void) {
+    entry!(kr_presence_on_second, {
+        each_on_its_own("sending again", send_again);
+        each_on_its_own("ending what is left over", || {
+            if state::process().is_some_and(|process| process.shared.senders.take_left_over()) {
+                update();
+            }
+        });
+        each_on_its_own("drain", || {
+            let Some(mut world) = state::world().map(Context::paced) else { return };
+            if let Err(error) = world.drain_step() {
+                crate::limited!(Error, "cannot end subscriptions before maintenance: {error}");
+            }
+        });
+        each_on_its_own("nodes", || {
+            if let Some(mut world) = state::world().map(Context::paced) {
+                crate::abi::presence::dmq::step(&mut world);
+            }
+        });
+    })
+}
+
+pub(crate) unsafe extern "C" fn kr_presence_on_turn(_ticks: c_uint, param: *mut c_void) {
+    entry!(kr_presence_on_turn, {
+        if let Some(mut world) = state::world() {
+            world.notifier_turn(param as usize as i32);
+        }
+    })
+}
+
+/// Whether a watcher is away only for a while: it says itself when it is back, and keeps its subscription (RFC 6665
+/// 4.2.2).
+pub(crate) fn comes_back(done: &tm::Completed<'_>) -> bool {
+    // SAFETY: the reply lives during the callback of tm.
+    let reply = if done.code == 480 { unsafe { tm::reply_of(done.reply) } } else { None };
+    reply.is_some_and(|reply| reply.parse_headers() && reply.find(b"Retry-After").is_some())
+}
+
+/// Sends for the resources whose sending was broken off.
+pub(crate) fn send_again() {
+    let Some(process) = state::process() else { return };
+    for _ in 0..process.shared.interrupted.len() {
+        let Some(hash) = process.shared.interrupted.take() else { return };
+        each_on_its_own("sending again", || Context::new(process).paced().try_again(hash));
+    }
+}
+
+/// One of the things that a timer or the end does: a panic in it does not keep the others from being done.
+pub(crate) fn each_on_its_own(what: &str, work: impl FnOnce()) {
+    crate::abi::entry::guarded(what, (), || (), work);
+}

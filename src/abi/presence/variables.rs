@@ -1,0 +1,180 @@
+//! `$subs(attr)` and `$notify_reply(pv)`.
+use crate::abi::c_types::{pv_param_t, pv_spec_t, pv_value_t, sip_msg_t, str_t};
+use crate::abi::presence::state;
+use crate::host::bytes::{lend, view_ptr};
+use crate::host::pv::PvResult;
+use crate::presence::subscription::{Field, Subscription};
+use crate::scoped_value::ScopedValue;
+use crate::sys;
+use std::cell::{Cell, RefCell};
+use std::ffi::c_int;
+
+/// The attributes of `$subs`, in the order of their numbers.
+const ATTRIBUTES: [&[u8]; 25] = [
+    b"uri",
+    b"pres_uri",
+    b"to_user",
+    b"to_domain",
+    b"from_user",
+    b"from_domain",
+    b"watcher_username",
+    b"watcher_domain",
+    b"event",
+    b"event_id",
+    b"to_tag",
+    b"from_tag",
+    b"callid",
+    b"remote_cseq",
+    b"local_cseq",
+    b"contact",
+    b"local_contact",
+    b"record_route",
+    b"expires",
+    b"status",
+    b"reason",
+    b"version",
+    b"flags",
+    b"user_agent",
+    b"sockinfo",
+];
+
+enum Answer {
+    Text(Vec<u8>),
+    Number(u32),
+    Nothing,
+}
+
+fn attribute(subscription: &Subscription, index: usize) -> Answer {
+    let n = &subscription.state;
+    let text = |field| Answer::Text(subscription.get(field).to_vec());
+    match ATTRIBUTES.get(index).copied().unwrap_or_default() {
+        b"uri" | b"pres_uri" => text(Field::PresUri),
+        b"to_user" => text(Field::ToUser),
+        b"to_domain" => text(Field::ToDomain),
+        b"from_user" => text(Field::FromUser),
+        b"from_domain" => text(Field::FromDomain),
+        b"watcher_username" => text(Field::WatcherUser),
+        b"watcher_domain" => text(Field::WatcherDomain),
+        b"event" => {
+            state::registry().map_or(Answer::Nothing, |r| Answer::Text(r.packages().get(n.event).name.to_vec()))
+        }
+        b"event_id" => text(Field::EventId),
+        b"to_tag" => text(Field::ToTag),
+        b"from_tag" => text(Field::FromTag),
+        b"callid" => text(Field::CallId),
+        b"remote_cseq" => Answer::Number(n.remote_cseq),
+        b"local_cseq" => Answer::Number(n.local_cseq),
+        b"contact" => text(Field::Contact),
+        b"local_contact" => text(Field::LocalContact),
+        b"record_route" => text(Field::RecordRoute),
+        b"expires" => Answer::Number((n.expires_at - crate::host::clock::now()).max(0) as u32),
+        b"status" => Answer::Number(n.status as u32),
+        b"reason" => text(Field::Reason),
+        b"version" => Answer::Number(n.version),
+        b"flags" => Answer::Number(n.flags),
+        b"user_agent" => text(Field::UserAgent),
+        b"sockinfo" => text(Field::Socket),
+        _ => Answer::Nothing,
+    }
+}
+
+thread_local! {
+    /// Texts handed to the script last; it reads them before it asks for many more.
+    static SHOWN: RefCell<[Vec<u8>; 8]> = const { RefCell::new([const { Vec::new() }; 8]) };
+    static NEXT: Cell<usize> = const { Cell::new(0) };
+    static NOTIFY_REPLY: RefCell<*mut sys::sip_msg> = const { RefCell::new(std::ptr::null_mut()) };
+}
+
+/// Keeps a text until some more have been shown.
+fn keep(text: Vec<u8>) -> &'static [u8] {
+    let slot = NEXT.replace((NEXT.get() + 1) % 8);
+    SHOWN.with_borrow_mut(|shown| {
+        shown[slot] = text;
+        // SAFETY: the vector stays in its slot until eight more texts were kept; the script copies what it reads at
+        // once.
+        unsafe { std::slice::from_raw_parts(shown[slot].as_ptr(), shown[slot].len()) }
+    })
+}
+
+/// Runs `work` while `$notify_reply` shows `reply`.
+pub(crate) fn with_notify_reply(reply: *mut sys::sip_msg, work: impl FnOnce()) {
+    NOTIFY_REPLY.with(|place| {
+        let _shown = ScopedValue::set(place, reply);
+        work();
+    });
+}
+
+/// Parses the name inside `$subs(...)`: 0, or -1 for an unknown attribute.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_pv_parse_subs(spec: *mut pv_spec_t, name: *mut str_t) -> c_int {
+    entry!(kr_presence_pv_parse_subs, -1, {
+        // SAFETY: arguments of the host's parser.
+        let (Some(spec), Some(name)) = (unsafe { spec.as_mut() }, unsafe { view_ptr(name) }) else { return -1 };
+        let Some(index) = ATTRIBUTES.iter().position(|known| *known == name.trim_ascii()) else {
+            crate::log!(Error, "unknown attribute $subs({})", crate::host::log::show(name));
+            return -1;
+        };
+        spec.pvp.pvn.type_ = sys::PV_NAME_INTSTR as c_int;
+        spec.pvp.pvn.u.isname.type_ = 0;
+        spec.pvp.pvn.u.isname.name.n = index as _;
+        0
+    })
+}
+
+/// The value of `$subs(...)`: `$null` where there is no subscription in hand.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_pv_get_subs(
+    msg: *mut sip_msg_t,
+    param: *mut pv_param_t,
+    result: *mut pv_value_t,
+) -> c_int {
+    entry!(kr_presence_pv_get_subs, -1, {
+        // SAFETY: arguments of the host's getter; the parser stored a number in the name.
+        let (out, index) = unsafe { (PvResult::new(msg, param, result), (*param).pvn.u.isname.name.n as usize) };
+        let Some(process) = state::process() else { return out.null() };
+        let answer = process.last_subscription.borrow().as_ref().map_or(Answer::Nothing, |s| attribute(s, index));
+        match answer {
+            Answer::Text(text) => out.text(keep(text)),
+            Answer::Number(number) => out.number(number),
+            Answer::Nothing => out.null(),
+        }
+    })
+}
+
+/// Parses the variable inside `$notify_reply(...)`: 0, or -1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_pv_parse_notify_reply(spec: *mut pv_spec_t, name: *mut str_t) -> c_int {
+    entry!(kr_presence_pv_parse_notify_reply, -1, {
+        // SAFETY: arguments of the host's parser; the inner variable lives in the host's cache.
+        unsafe {
+            let (Some(spec), Some(name)) = (spec.as_mut(), view_ptr(name)) else { return -1 };
+            let inner = sys::kr_pv_parse(&mut lend(name));
+            if inner.is_null() {
+                crate::log!(Error, "unknown variable in $notify_reply({})", crate::host::log::show(name));
+                return -1;
+            }
+            spec.pvp.pvn.type_ = sys::PV_NAME_PVAR as c_int;
+            spec.pvp.pvn.u.dname = inner as *mut _;
+            0
+        }
+    })
+}
+
+/// The value of `$notify_reply(...)`: `$null` outside of `event_route[presence:notify-reply]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_pv_get_notify_reply(
+    msg: *mut sip_msg_t,
+    param: *mut pv_param_t,
+    result: *mut pv_value_t,
+) -> c_int {
+    entry!(kr_presence_pv_get_notify_reply, -1, {
+        // SAFETY: arguments of the host's getter; the parser stored the inner variable.
+        unsafe {
+            let reply = NOTIFY_REPLY.with_borrow(|reply| *reply);
+            if reply.is_null() {
+                return PvResult::new(msg, param, result).null();
+            }
+            sys::kr_pv_inner(reply, (*param).pvn.u.dname as *mut _, result)
+        }
+    })
+}

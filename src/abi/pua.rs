@@ -1,0 +1,7 @@
+//! The C entries of `pua.so`.
+pub mod api;
+pub mod libxml;
+pub mod module;
+pub mod start;
+pub mod state;
+pub mod timers;

@@ -1,0 +1,76 @@
+//! `bind_libxml_api`: the four look-ups in libxml2 documents that other modules share.
+use crate::abi::c_types::libxml_api_t;
+use crate::host::xml;
+use crate::{log, sys};
+use std::ffi::{CStr, c_char, c_int};
+
+/// # Safety
+/// `text` is null or NUL-terminated and lives during the call.
+unsafe fn name<'a>(text: *const c_char) -> Option<&'a CStr> {
+    // SAFETY: as promised.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
+}
+
+unsafe extern "C" fn node_by_name(
+    node: *mut sys::_xmlNode,
+    wanted: *const c_char,
+    prefix: *const c_char,
+) -> *mut sys::_xmlNode {
+    entry!(node_by_name, std::ptr::null_mut(), {
+        // SAFETY: a node and names of the call in progress.
+        unsafe { name(wanted).map_or(std::ptr::null_mut(), |wanted| xml::find_node(node, wanted, name(prefix))) }
+    })
+}
+
+unsafe extern "C" fn document_node_by_name(
+    document: *mut sys::_xmlDoc,
+    wanted: *const c_char,
+    prefix: *const c_char,
+) -> *mut sys::_xmlNode {
+    entry!(document_node_by_name, std::ptr::null_mut(), {
+        // SAFETY: a document and names of the call in progress.
+        unsafe {
+            match document.as_ref() {
+                Some(document) => node_by_name(document.children, wanted, prefix),
+                None => std::ptr::null_mut(),
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn content_by_name(
+    node: *mut sys::_xmlNode,
+    wanted: *const c_char,
+    prefix: *const c_char,
+) -> *mut c_char {
+    entry!(content_by_name, std::ptr::null_mut(), {
+        // SAFETY: a node and names of the call in progress.
+        unsafe { xml::node_content(node_by_name(node, wanted, prefix)) as *mut c_char }
+    })
+}
+
+unsafe extern "C" fn attribute_by_name(node: *mut sys::_xmlNode, wanted: *const c_char) -> *mut c_char {
+    entry!(attribute_by_name, std::ptr::null_mut(), {
+        // SAFETY: a node and a name of the call in progress.
+        unsafe {
+            name(wanted).map_or(std::ptr::null_mut(), |wanted| xml::attribute_content(node, wanted) as *mut c_char)
+        }
+    })
+}
+
+/// Fills the API for another module: 0, or -1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_bind_libxml_api(api: *mut libxml_api_t) -> c_int {
+    entry!(kr_bind_libxml_api, -1, {
+        // SAFETY: the caller's structure.
+        let Some(api) = (unsafe { api.as_mut() }) else {
+            log!(Error, "bind_libxml_api: no structure to fill");
+            return -1;
+        };
+        api.xmlDocGetNodeByName = Some(document_node_by_name);
+        api.xmlNodeGetNodeByName = Some(node_by_name);
+        api.xmlNodeGetNodeContentByName = Some(content_by_name);
+        api.xmlNodeGetAttrContentByName = Some(attribute_by_name);
+        0
+    })
+}

@@ -1,0 +1,110 @@
+//! `pua.so`: start-up, the script function, the RPC command, timers.
+use crate::abi::c_types::{kr_pua_params_t, rpc_t, sip_msg_t};
+use crate::abi::pua::start::{restore, start};
+use crate::abi::pua::state;
+use crate::abi::pua::timers::report_sweep;
+use crate::agent::context::AgentContext;
+use crate::host::msg::{Header, SipMsg};
+use crate::host::process;
+use crate::log;
+use crate::pua::dialog::{self, ReceivedNotify, State};
+use crate::pua::record::Dialog;
+use crate::pua::refresh;
+use std::ffi::{c_int, c_void};
+
+/// Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_pua_mod_init(params: *const kr_pua_params_t) -> c_int {
+    entry!(kr_pua_mod_init, -1, {
+        // SAFETY: the glue's own parameter block.
+        let Some(params) = (unsafe { params.as_ref() }) else { return -1 };
+        match start(params) {
+            Ok(()) => 0,
+            Err(why) => {
+                log!(Error, "cannot start: {why}");
+                -1
+            }
+        }
+    })
+}
+
+/// Called in each process after the fork, and once before (`PROC_INIT`). 0, or -1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_pua_child_init(rank: c_int) -> c_int {
+    entry!(kr_pua_child_init, -1, {
+        if rank != process::RANK_INIT {
+            return 0;
+        }
+        match restore() {
+            Ok(()) => 0,
+            Err(why) => {
+                log!(Error, "cannot start: {why}");
+                -1
+            }
+        }
+    })
+}
+
+/// The server ends: what is only in memory and belongs in the database is written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_pua_destroy() {
+    entry!(kr_pua_destroy, (), {
+        if let (Some(world), Some(process)) = (state::world(), state::process()) {
+            crate::host::last_process::be_the_last_process();
+            world.write_back(true);
+            process.database.disconnect();
+        }
+    })
+}
+
+/// `pua.cleanup`: all records are looked through at once.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_pua_rpc_cleanup(_rpc: *mut rpc_t, _ctx: *mut c_void) {
+    entry!(kr_pua_rpc_cleanup, (), {
+        if let Some(process) = state::process() {
+            report_sweep(refresh::sweep(&mut AgentContext::for_cleanup(process)));
+        }
+    })
+}
+
+/// `pua_update_contact()`: 1, or -1 when the NOTIFY belongs to no dialog of ours.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_pua_update_contact(msg: *mut sip_msg_t) -> c_int {
+    entry!(kr_pua_update_contact, -1, {
+        // SAFETY: the message of the script function in progress.
+        let (Some(message), Some(mut world)) = (unsafe { SipMsg::new(msg) }, state::world()) else { return -1 };
+        match update_contact(&mut world, message) {
+            Ok(true) => 1,
+            Ok(false) => -1,
+            Err(why) => {
+                crate::limited!(Error, "pua_update_contact: {why}");
+                -1
+            }
+        }
+    })
+}
+
+fn update_contact(world: &mut AgentContext, message: SipMsg<'_>) -> Result<bool, String> {
+    if !message.parse_headers() {
+        return Err("the headers cannot be parsed".into());
+    }
+    let (Some(from), Some(to), Some(call_id)) = (message.from(), message.to(), message.call_id()) else {
+        return Err("From, To or Call-ID is missing or cannot be parsed".into());
+    };
+    if from.tag.is_empty() || to.tag.is_empty() {
+        return Err("the request is not in a dialog".into());
+    }
+    let contact = match message.contact() {
+        Header::Value(uri) => uri,
+        Header::Missing => b"",
+        Header::Bad => return Err("the Contact cannot be parsed".into()),
+    };
+    let route_set = match message.record_routes() {
+        Header::Value(routes) => routes,
+        _ => Vec::new(),
+    };
+    let state = State::read(message.find(b"Subscription-State").unwrap_or_default());
+    let said = ReceivedNotify { contact, route_set: &route_set, state };
+    let dialog = Dialog { pres_uri: from.uri, watcher_uri: to.uri, call_id, from_tag: to.tag, to_tag: from.tag };
+    dialog::notified(world, &dialog, &said).map_err(|why| why.to_string())
+}

@@ -1,0 +1,64 @@
+//! Start-up of `pua.so`: parameters, database, shared tables, timers.
+use crate::abi::presence::start::open_tables;
+use crate::abi::pua::state;
+use crate::abi::pua::timers::{kr_pua_on_published, kr_pua_on_second, kr_pua_on_subscribed, kr_pua_on_write};
+use crate::agent::callbacks::Registry;
+use crate::agent::context::{AgentProcess, Shared};
+use crate::agent::{pua_table, settings};
+use crate::common::ids::Ids;
+use crate::host::params::PuaParams;
+use crate::host::{clock, process, slab, tm};
+use crate::pua::config::{Config, Mode};
+use crate::pua::event;
+use crate::sys;
+use std::cell::{Cell, RefCell};
+
+pub(crate) fn start(params: &sys::kr_pua_params) -> Result<(), String> {
+    let params = PuaParams(params);
+    let config = settings::read(&params).map_err(|error| error.to_string())?;
+    crate::abi::gauges::register_pua()?;
+    if !tm::load() {
+        return Err("the tm module must be loaded before pua".into());
+    }
+    if params.db_url().is_empty() {
+        return Err("parameter db_url is empty: pua needs a database".into());
+    }
+    let database = open_tables(params.db_url(), &[(config.table, pua_table::VERSION)])?;
+    slab::start().map_err(|error| error.to_string())?;
+    let shared = Shared::new().map_err(|error| error.to_string())?;
+    start_timers(&config)?;
+    let events = event::built_in(config.count_dialog_versions, config.count_reg_versions);
+    state::set(AgentProcess {
+        config,
+        registry: Registry::with_events(events),
+        shared,
+        database,
+        ids: RefCell::new(Ids::new(clock::now())),
+        turn: Cell::new(0),
+        on_published: kr_pua_on_published,
+        on_subscribed: kr_pua_on_subscribed,
+    });
+    Ok(())
+}
+
+fn start_timers(config: &Config) -> Result<(), String> {
+    let writes = config.mode == Mode::Memory && config.update_period > 0;
+    if !process::every(1, false, kr_pua_on_second)
+        || writes && !process::every(config.update_period, false, kr_pua_on_write)
+    {
+        return Err("cannot register a timer".into());
+    }
+    Ok(())
+}
+
+/// What happens once all modules are initialised and nothing is forked yet: memory is filled from the table.
+pub(crate) fn restore() -> Result<(), String> {
+    let (Some(world), Some(process)) = (state::world(), state::process()) else { return Ok(()) };
+    let read = world.restore().map_err(|error| error.to_string());
+    process.database.disconnect();
+    let read = read?;
+    if read > 0 {
+        crate::log!(Info, "{read} publications and subscriptions restored");
+    }
+    Ok(())
+}

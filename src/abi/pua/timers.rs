@@ -1,0 +1,74 @@
+//! What the host's timers and tm call back: refreshes, writing, answers.
+use crate::abi::pua::state;
+use crate::agent::context::{AgentContext, read_answer};
+use crate::common::counters::{self, Counter};
+use crate::host::tm;
+use crate::pua::ports::PendingRequestId;
+use crate::pua::response::Answer;
+use crate::pua::{dialog, publication, refresh};
+use crate::sys;
+use std::ffi::{c_int, c_uint, c_void};
+
+/// # Safety
+/// Arguments of a tm callback in progress.
+pub(crate) unsafe fn completed(
+    cell: *mut sys::cell,
+    params: *mut sys::tmcb_params,
+    settle: fn(&mut AgentContext, PendingRequestId, &Answer),
+) {
+    // SAFETY: tm's own arguments.
+    let (Some(done), Some(process)) = (unsafe { tm::completed(cell, params) }, state::process()) else { return };
+    // SAFETY: the reply lives during the callback.
+    let reply = unsafe { tm::reply_of(done.reply) };
+    let answer = read_answer(reply, done.code).unwrap_or(Answer { code: 500, ..Answer::default() });
+    counters::count(match answer.code {
+        _ if answer.silence => Counter::PuaSilence,
+        ..300 => Counter::PuaGranted,
+        _ => Counter::PuaFailed,
+    });
+    let mut world = AgentContext::for_reply(process, done.reply);
+    settle(&mut world, done.ticket.0 as PendingRequestId, &answer);
+}
+
+pub(crate) unsafe extern "C" fn kr_pua_on_published(cell: *mut sys::cell, _kind: c_int, params: *mut sys::tmcb_params) {
+    entry!(kr_pua_on_published, {
+        // SAFETY: tm's own arguments.
+        unsafe { completed(cell, params, publication::answered) }
+    })
+}
+
+pub(crate) unsafe extern "C" fn kr_pua_on_subscribed(
+    cell: *mut sys::cell,
+    _kind: c_int,
+    params: *mut sys::tmcb_params,
+) {
+    entry!(kr_pua_on_subscribed, {
+        // SAFETY: tm's own arguments.
+        unsafe { completed(cell, params, dialog::answered) }
+    })
+}
+
+pub(crate) unsafe extern "C" fn kr_pua_on_second(_ticks: c_uint, _param: *mut c_void) {
+    entry!(kr_pua_on_second, {
+        let Some(process) = state::process() else { return };
+        let mut world = AgentContext::new(process);
+        refresh::retry(&mut world);
+        if process.config.update_period > 0 {
+            report_sweep(refresh::sweep(&mut world));
+        }
+    })
+}
+
+pub(crate) fn report_sweep(done: Result<(), crate::pua::error::RequestError>) {
+    if let Err(why) = done {
+        crate::limited!(Error, "cannot look for what has to be refreshed: {why}");
+    }
+}
+
+pub(crate) unsafe extern "C" fn kr_pua_on_write(_ticks: c_uint, _param: *mut c_void) {
+    entry!(kr_pua_on_write, {
+        if let Some(world) = state::world() {
+            world.write_back(false);
+        }
+    })
+}

@@ -1,0 +1,14 @@
+//! The presence user agent on Kamailio: carries out what [`crate::pua`] asks for.
+pub mod bodies;
+pub mod callbacks;
+pub mod context;
+#[cfg(test)]
+mod interleavings;
+pub mod pending_requests;
+pub mod pua_table;
+pub mod records;
+#[cfg(test)]
+mod scenarios;
+pub mod settings;
+#[cfg(test)]
+mod testing;

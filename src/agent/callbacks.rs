@@ -1,0 +1,222 @@
+//! The place where the user agent touches C: functions that other modules registered, and the structures they get.
+use crate::host::bytes::{lend, null, view};
+use crate::host::tm::Reply;
+use crate::pua::error::RequestError;
+use crate::pua::event::{Event, Processing};
+use crate::pua::ports::{Claim, PendingRequest, Processed};
+use crate::pua::record::Field;
+use crate::pua::request::{Part, Request};
+use crate::sys;
+use std::cell::RefCell;
+use std::ffi::c_void;
+
+/// A function that makes a body ready (`evs_process_body_t`).
+pub type BodyFunction = unsafe extern "C" fn(*mut sys::publ_info, *mut *mut sys::_str, i32, *mut *mut sys::_str) -> i32;
+
+/// A function that is told answers (`pua_cb`).
+pub type AnswerFunction = unsafe extern "C" fn(*mut sys::ua_pres, *mut sys::sip_msg) -> i32;
+
+/// Events and callbacks. Modules register them while the server starts, before any process is forked.
+#[derive(Default)]
+pub struct Registry {
+    events: RefCell<Vec<Event>>,
+    bodies: RefCell<Vec<BodyFunction>>,
+    answers: RefCell<Vec<(i32, AnswerFunction)>>,
+}
+
+impl Registry {
+    /// The events there are from the start.
+    pub fn with_events(events: Vec<Event>) -> Registry {
+        Registry { events: RefCell::new(events), ..Registry::default() }
+    }
+
+    /// The event with this flag.
+    pub fn event(&self, flag: i32) -> Option<Event> {
+        self.events.borrow().iter().rfind(|event| event.flag == flag).cloned()
+    }
+
+    /// Adds an event; one of the same name stays as it is.
+    pub fn add_event(&self, flag: i32, name: &[u8], content_type: &[u8], body: Option<BodyFunction>) {
+        if self.events.borrow().iter().any(|event| event.name == name) {
+            return;
+        }
+        let processing = match body {
+            None => Processing::AsIs,
+            Some(function) => {
+                self.bodies.borrow_mut().push(function);
+                Processing::Foreign(self.bodies.borrow().len() - 1)
+            }
+        };
+        self.events.borrow_mut().push(Event { flag, name: name.into(), content_type: content_type.into(), processing });
+    }
+
+    /// Adds a function that is told answers to requests with any of these source flags.
+    pub fn add_answer(&self, types: i32, function: AnswerFunction) {
+        self.answers.borrow_mut().push((types, function));
+    }
+
+    /// Asks another module to make a body ready.
+    pub fn process_foreign(
+        &self,
+        index: usize,
+        request: &Request,
+        version: u32,
+        tuple_id: &[u8],
+    ) -> Result<Processed, RequestError> {
+        let bad = || RequestError::BadBody("its module refused it".into());
+        let function = self.bodies.borrow().get(index).copied().ok_or_else(bad)?;
+        let mut uri = lend(request.get(Part::PresUri));
+        let mut body = lend(request.get(Part::Body));
+        let mut headers = lend(request.get(Part::ExtraHeaders));
+        let mut info = sys::publ_info {
+            id: lend(request.get(Part::Id)),
+            pres_uri: &mut uri,
+            body: &mut body,
+            expires: request.options.expires as i32,
+            source_flag: request.options.flag,
+            event: request.options.event,
+            content_type: lend(request.get(Part::ContentType)),
+            extra_headers: &mut headers,
+            ..Default::default()
+        };
+        let (mut made, mut tuple) = (std::ptr::null_mut(), private_text(tuple_id));
+        // SAFETY: the structures live in this frame. As the function's contract says: above 0 the body is libxml2's
+        // memory
+        // behind a private `str`, at 0 it is the one given; the tuple is private memory.
+        unsafe {
+            let done = function(&mut info, &mut made, version as i32, &mut tuple);
+            let tuple_id = take_private(tuple);
+            if done < 0 || made.is_null() {
+                return Err(bad());
+            }
+            let body = view(&*made).to_vec();
+            if done > 0 {
+                sys::kr_xml_free((*made).s as *mut c_void);
+                sys::kr_pkg_free(made as *mut c_void);
+            }
+            Ok(Processed { body, tuple_id })
+        }
+    }
+
+    /// Calls the callbacks of these callers with the outcome of what was sent.
+    pub fn report(&self, claims: &[Claim], pending: &PendingRequest, reply: Reply) {
+        for claim in claims {
+            // A callback may register nothing, but it may publish: the list is not borrowed while it runs.
+            let answers = self.answers.borrow();
+            let wanted = answers.iter().rev().filter(|(types, _)| types & claim.callback_flag != 0);
+            let wanted: Vec<AnswerFunction> = wanted.map(|(_, function)| *function).collect();
+            drop(answers);
+            for function in wanted {
+                with_ua_pres(pending, claim, |entity| {
+                    // SAFETY: the structure lives during the call; the reply is the caller's.
+                    unsafe { function(entity, reply.0) };
+                });
+            }
+        }
+    }
+}
+
+/// Private memory of the host with a copy of `text`, behind a `str` that is private, too; null for an empty text.
+pub fn private_text(text: &[u8]) -> *mut sys::_str {
+    if text.is_empty() { std::ptr::null_mut() } else { private_copy(text) }
+}
+
+/// As [`private_text`], but an empty text is one without characters; null without memory.
+pub fn private_copy(text: &[u8]) -> *mut sys::_str {
+    // SAFETY: both blocks are as large as what is written to them; one byte more for a NUL.
+    unsafe {
+        let outer = sys::kr_pkg_malloc(size_of::<sys::_str>()) as *mut sys::_str;
+        let inner = sys::kr_pkg_malloc(text.len() + 1) as *mut u8;
+        if outer.is_null() || inner.is_null() {
+            for block in [outer as *mut c_void, inner as *mut c_void] {
+                if !block.is_null() {
+                    sys::kr_pkg_free(block);
+                }
+            }
+            return std::ptr::null_mut();
+        }
+        std::ptr::copy_nonoverlapping(text.as_ptr(), inner, text.len());
+        *inner.add(text.len()) = 0;
+        *outer = sys::_str { s: inner as *mut _, len: text.len() as i32 };
+        outer
+    }
+}
+
+/// Copies and frees what [`private_text`], or another module in the same way, made.
+///
+/// # Safety
+/// `text` is null or a private `str` with private text that nobody else frees.
+unsafe fn take_private(text: *mut sys::_str) -> Vec<u8> {
+    if text.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: as promised.
+    unsafe {
+        let copy = view(&*text).to_vec();
+        if !(*text).s.is_null() {
+            sys::kr_pkg_free((*text).s as *mut c_void);
+        }
+        sys::kr_pkg_free(text as *mut c_void);
+        copy
+    }
+}
+
+/// A linked list of private texts (`list_entry_t`), as callers of `get_subs_list` free it.
+pub fn private_list(texts: &[Vec<u8>]) -> *mut sys::list_entry {
+    let mut head: *mut sys::list_entry = std::ptr::null_mut();
+    for text in texts.iter().rev() {
+        let inner = private_text(text);
+        if inner.is_null() {
+            continue;
+        }
+        // SAFETY: a block as large as the entry.
+        unsafe {
+            let entry = sys::kr_pkg_malloc(size_of::<sys::list_entry>()) as *mut sys::list_entry;
+            if entry.is_null() {
+                drop(take_private(inner));
+                break;
+            }
+            *entry = sys::list_entry { strng: inner, next: head };
+            head = entry;
+        }
+    }
+    head
+}
+
+/// The record of a pending request as callbacks see it (`ua_pres_t`).
+fn with_ua_pres(pending: &PendingRequest, claim: &Claim, call: impl FnOnce(*mut sys::ua_pres)) {
+    let (request, record) = (&pending.request, &pending.record);
+    let or_null = |text: &[u8]| if text.is_empty() { null() } else { lend(text) };
+    let mut uri = lend(record.get(Field::PresUri));
+    let mut watcher = lend(record.get(Field::WatcherUri));
+    let mut proxy = lend(request.get(Part::OutboundProxy));
+    let mut headers = lend(request.get(Part::ExtraHeaders));
+    let mut body = lend(record.get(Field::Body));
+    let present = |text: &mut sys::_str| if text.len > 0 { text as *mut _ } else { std::ptr::null_mut() };
+    let mut entity = sys::ua_pres {
+        id: or_null(record.get(Field::Id)),
+        pres_uri: &mut uri,
+        event: record.state.event,
+        desired_expires: record.state.desired_until as u32,
+        flag: claim.callback_flag,
+        cb_param: claim.cb_param as *mut c_void,
+        ua_flag: 0,
+        outbound_proxy: present(&mut proxy),
+        etag: or_null(record.get(Field::Etag)),
+        tuple_id: or_null(record.get(Field::TupleId)),
+        body: if request.options.has_body { present(&mut body) } else { std::ptr::null_mut() },
+        content_type: or_null(request.get(Part::ContentType)),
+        watcher_uri: present(&mut watcher),
+        call_id: or_null(record.get(Field::CallId)),
+        to_tag: or_null(record.get(Field::ToTag)),
+        from_tag: or_null(record.get(Field::FromTag)),
+        cseq: record.state.cseq as i32,
+        version: record.state.version as i32,
+        extra_headers: present(&mut headers),
+        record_route: or_null(record.get(Field::RecordRoute)),
+        remote_contact: or_null(record.get(Field::RemoteContact)),
+        contact: or_null(record.get(Field::Contact)),
+        ..Default::default()
+    };
+    call(&mut entity);
+}

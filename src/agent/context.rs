@@ -1,0 +1,435 @@
+//! The presence user agent on Kamailio: one [`AgentContext`] for each entry from the host, over what the process keeps.
+use crate::agent::bodies;
+use crate::agent::callbacks::Registry;
+use crate::agent::pending_requests::PendingRequests;
+use crate::agent::pua_table::Rows;
+use crate::agent::records::{self, Records, RowChange};
+use crate::common::counters::{self, Counter};
+use crate::common::database::{Database, StoreError};
+use crate::common::ids::Ids;
+use crate::common::row_groups::{Fate, GROUP, Outcome, RefusalLog};
+use crate::host::msg::{Header, SipMsg};
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, CallbackParam};
+use crate::host::{clock, log, tm};
+use crate::log;
+use crate::pua::config::{Config, Mode};
+use crate::pua::error::RequestError;
+use crate::pua::event::{Event, Processing};
+use crate::pua::ports::{
+    Admission, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Ports, Processed, Sent,
+};
+use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
+use crate::pua::request::{Part, Request};
+use crate::pua::response::Answer;
+use std::cell::{Cell, RefCell};
+
+/// What all processes of the server share.
+#[derive(Clone, Copy)]
+pub struct Shared {
+    /// Records (`db_mode` 0).
+    pub records: &'static Records,
+    /// Requests under way.
+    pub pending_requests: &'static PendingRequests,
+    seed: u64,
+}
+
+impl Shared {
+    /// Empty tables; call before the processes fork.
+    pub fn new() -> Result<Shared, NoMemory> {
+        let mut seed = [0; 8];
+        clock::random(&mut seed);
+        let seed = u64::from_ne_bytes(seed);
+        Ok(Shared {
+            records: shm::leak(Records::new(seed)?)?,
+            pending_requests: shm::leak(PendingRequests::new()?)?,
+            seed,
+        })
+    }
+}
+
+/// How far the CSeq of a dialog moves on at a restart: more than can be used between two writes of its row.
+const CSEQ_RESERVE: u32 = 1000;
+
+/// What one process keeps from request to request.
+pub struct AgentProcess {
+    /// The settings.
+    pub config: Config,
+    /// Events and callbacks.
+    pub registry: Registry,
+    /// The shared tables.
+    pub shared: Shared,
+    /// The database.
+    pub database: Database,
+    /// Ids of tuples that have none.
+    pub ids: RefCell<Ids>,
+    /// Which part of the records is looked through next.
+    pub turn: Cell<usize>,
+    /// Called by tm when a PUBLISH is completed.
+    pub on_published: tm::Callback,
+    /// Called by tm when a SUBSCRIBE is completed.
+    pub on_subscribed: tm::Callback,
+}
+
+/// One entry from the host: the process, and the reply in hand.
+pub struct AgentContext {
+    process: &'static AgentProcess,
+    reply: tm::Reply,
+    whole_sweep: bool,
+}
+
+fn store(error: StoreError) -> RequestError {
+    RequestError::Store(error.to_string())
+}
+
+/// The tick from which so many seconds are counted: the one that has begun is not a whole one.
+fn whole_seconds(seconds: i64) -> i64 {
+    clock::ticks() + i64::from(seconds > 0)
+}
+
+fn memory(error: NoMemory) -> RequestError {
+    RequestError::Store(error.to_string())
+}
+
+impl AgentContext {
+    /// A world without a reply.
+    pub fn new(process: &'static AgentProcess) -> AgentContext {
+        AgentContext { process, reply: tm::no_reply(), whole_sweep: false }
+    }
+
+    /// A world for an answer.
+    pub fn for_reply(process: &'static AgentProcess, reply: tm::Reply) -> AgentContext {
+        AgentContext { reply, ..AgentContext::new(process) }
+    }
+
+    /// A world that looks through all records at once (`pua.cleanup`).
+    pub fn for_cleanup(process: &'static AgentProcess) -> AgentContext {
+        AgentContext { whole_sweep: true, ..AgentContext::new(process) }
+    }
+
+    fn rows(&self) -> Rows<'static> {
+        Rows { database: &self.process.database, config: &self.process.config }
+    }
+
+    fn pending_requests(&self) -> &'static PendingRequests {
+        self.process.shared.pending_requests
+    }
+
+    /// The key of the publication or subscription a request is about.
+    fn key_of(&self, request: &Request) -> u64 {
+        let options = &request.options;
+        let (event, flag) = (options.event.to_ne_bytes(), options.flag.to_ne_bytes());
+        let names = [request.get(Part::PresUri), request.get(Part::WatcherUri), request.get(Part::Id), &event, &flag];
+        records::hash(self.process.shared.seed, &names)
+    }
+
+    fn in_memory(&self) -> Option<&'static Records> {
+        (self.process.config.mode == Mode::Memory).then_some(self.process.shared.records)
+    }
+
+    /// URIs of the presentities that records with this id are about.
+    pub fn uris_with_id(&self, id: &[u8]) -> Result<Vec<Vec<u8>>, RequestError> {
+        match self.in_memory() {
+            Some(records) => Ok(records.uris_with_id(id)),
+            None => self.rows().uris_with_id(id).map_err(store),
+        }
+    }
+
+    /// Some of the records whose presentity is `wanted`.
+    pub fn page_of_records(
+        &self,
+        offset: usize,
+        limit: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<Record>, RequestError> {
+        let mut all = match self.in_memory() {
+            Some(records) => records.ending(i64::MAX, 0, 1),
+            None => {
+                let mut rows = Vec::new();
+                self.rows().each(|record| rows.push(record)).map_err(store)?;
+                rows
+            }
+        };
+        all.retain(|record| wanted(record.get(Field::PresUri)));
+        all.sort_by_key(|record| record.state.serial);
+        Ok(all.into_iter().skip(offset).take(limit).collect())
+    }
+
+    /// Fills the memory from the table; returns how many rows were read.
+    pub fn restore(&self) -> Result<usize, RequestError> {
+        let Some(records) = self.in_memory() else { return Ok(0) };
+        let (mut failed, mut watching) = (0, false);
+        let keep = |mut record: Record| {
+            if record.is_subscription() {
+                // After a crash the row does not say which numbers were used since it was written.
+                record.state.cseq = record.state.cseq.saturating_add(CSEQ_RESERVE);
+                record.state.row_state = RecordRowState::Update;
+                watching = true;
+            }
+            failed += usize::from(records.insert(&record).is_err());
+        };
+        let count = self.rows().each(keep).map_err(store)?;
+        if failed > 0 {
+            return Err(RequestError::Store(format!(
+                "{failed} records do not fit the shared memory: raise it (option -m)"
+            )));
+        }
+        if watching {
+            // The numbers taken are in the rows before the first of them is used: another crash takes others.
+            self.write_back(false);
+        }
+        Ok(count)
+    }
+
+    /// Writes what memory has changed to the table. `is_last`: the server ends, and what was refused is tried once
+    /// more.
+    pub fn write_back(&self, is_last: bool) {
+        let Some(records) = self.in_memory() else { return };
+        let (now, mut refusals, mut lost) = (clock::now(), RefusalLog::default(), None);
+        let changes = records.take_changes(now, is_last);
+        for group in changes.chunks(GROUP) {
+            // What the database has no connection for is kept without a try.
+            let outcome = match lost {
+                None => self.rows().write_changes(group),
+                Some(_) => Outcome { fates: vec![Fate::Kept; group.len()], error: lost },
+            };
+            for (change, fate) in group.iter().zip(&outcome.fates) {
+                if records.note_fate(change, *fate, now) {
+                    refusals.note(self.process.config.table, || named(change));
+                }
+            }
+            lost = outcome.error;
+        }
+        let written = match lost {
+            Some(error) => Err(error),
+            None => self.rows().delete_ended(now),
+        };
+        if let Err(error) = written {
+            log!(Error, "cannot write what has changed to the pua table: {error}");
+        }
+    }
+}
+
+/// Whose row a change is about.
+fn named(change: &RowChange) -> String {
+    let (RowChange::Ended(record) | RowChange::Changed { record, .. }) = change;
+    let uri = log::show(record.get(Field::PresUri));
+    match record.is_subscription() {
+        true => format!("the subscription of {} to {uri}", log::show(record.get(Field::WatcherUri))),
+        false => format!("a publication of {uri}"),
+    }
+}
+
+/// What a reply says; `None` for a reply that cannot be read.
+pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<Answer> {
+    let code = u16::try_from(code).unwrap_or(500);
+    let Some(reply) = reply else { return Some(Answer { code, silence: true, ..Answer::default() }) };
+    if !reply.parse_headers() {
+        return None;
+    }
+    let number = |name: &[u8]| crate::sip::text::leading_number(reply.find(name)?.trim_ascii());
+    Some(Answer {
+        code,
+        silence: false,
+        expires: match reply.parsed_expires() {
+            Header::Value(seconds) => Some(i64::from(seconds)),
+            _ => None,
+        },
+        min_expires: number(b"Min-Expires"),
+        retry_after: number(b"Retry-After"),
+        etag: reply.find(b"SIP-ETag").map(|tag| tag.trim_ascii().to_vec()).filter(|tag| !tag.is_empty()),
+        to_tag: reply.to().map(|to| to.tag.to_vec()).unwrap_or_default(),
+        contact: match reply.contact() {
+            Header::Value(uri) => uri.to_vec(),
+            _ => Vec::new(),
+        },
+        route_set: match reply.route_set_of_caller() {
+            Header::Value(routes) => routes,
+            _ => Vec::new(),
+        },
+    })
+}
+
+impl Ports for AgentContext {
+    fn config(&self) -> &Config {
+        &self.process.config
+    }
+    fn now(&self) -> i64 {
+        clock::now()
+    }
+    fn event(&self, flag: i32) -> Option<Event> {
+        self.process.registry.event(flag)
+    }
+
+    fn process(
+        &mut self,
+        event: &Event,
+        request: &Request,
+        version: u32,
+        tuple_id: &[u8],
+    ) -> Result<Processed, RequestError> {
+        let body = request.get(Part::Body);
+        match event.processing {
+            Processing::AsIs => Ok(Processed { body: body.to_vec(), tuple_id: tuple_id.to_vec() }),
+            Processing::TupleId => bodies::with_tuple_id(body, tuple_id, || self.process.ids.borrow_mut().tuple_id()),
+            Processing::Version(element) => bodies::with_version(body, element, version),
+            Processing::Foreign(index) => self.process.registry.process_foreign(index, request, version, tuple_id),
+        }
+    }
+
+    fn new_ids(&mut self, target: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        tm::new_ids(target)
+    }
+
+    fn find(&mut self, search: &Search<'_>) -> Result<Option<Record>, RequestError> {
+        match self.in_memory() {
+            Some(records) => Ok(records.find(search)),
+            None => self.rows().find(search).map_err(store),
+        }
+    }
+    fn find_dialog(&mut self, dialog: &Dialog<'_>) -> Result<Option<Record>, RequestError> {
+        match self.in_memory() {
+            Some(records) => Ok(records.find_dialog(dialog)),
+            None => self.rows().find_dialog(dialog).map_err(store),
+        }
+    }
+    fn insert(&mut self, record: &Record) -> Result<(), RequestError> {
+        match self.in_memory() {
+            Some(records) => records.insert(record).map_err(memory),
+            None => self.rows().insert(record).map_err(store),
+        }
+    }
+    fn replace(&mut self, before: &Record, after: &Record) -> Result<bool, RequestError> {
+        match self.in_memory() {
+            Some(records) => records.replace(before, after).map_err(memory),
+            None => self.rows().replace(before, after).map_err(store),
+        }
+    }
+    fn remove(&mut self, record: &Record) -> Result<(), RequestError> {
+        match self.in_memory() {
+            Some(records) => {
+                records.remove(record);
+                Ok(())
+            }
+            None => self.rows().remove(record).map_err(store),
+        }
+    }
+
+    fn ending(&mut self, before: i64) -> Result<Vec<Record>, RequestError> {
+        // A part of the records each second, so that refreshes are spread over the period.
+        let turns = if self.whole_sweep { 1 } else { self.process.config.sweep_period() as usize };
+        let turn = self.process.turn.get() % turns;
+        if !self.whole_sweep {
+            self.process.turn.set(turn + 1);
+        }
+        match self.in_memory() {
+            Some(records) => Ok(records.ending(before, turn, turns)),
+            None => {
+                let mut due = self.rows().ending(before).map_err(store)?;
+                let part = |record: &Record| {
+                    let dialog = record.dialog();
+                    let hash = records::hash(0, &[dialog.pres_uri, dialog.call_id]);
+                    hash as usize % turns
+                };
+                due.retain(|record| part(record) == turn);
+                Ok(due)
+            }
+        }
+    }
+
+    fn admit(&mut self, request: &Request, checked: bool) -> Result<Admission, RequestError> {
+        let key = self.key_of(request);
+        let beside = match request.get(Part::Etag) {
+            b"" => self.process.ids.borrow_mut().number(),
+            tag => records::hash(key, &[tag]),
+        };
+        let departure = self.pending_requests().admit(key, beside, request, checked, clock::ticks())?;
+        if departure == Admission::Queued {
+            counters::count(Counter::PuaQueued);
+        }
+        Ok(departure)
+    }
+    fn record_sent(
+        &mut self,
+        pending: PendingRequestId,
+        request: &Request,
+        record: &Record,
+    ) -> Result<(), RequestError> {
+        self.pending_requests().record_sent(pending, request, record, clock::ticks()).map_err(memory)
+    }
+    fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest> {
+        self.pending_requests().take_sent(pending)
+    }
+    fn retag(&mut self, pending: PendingRequestId, tag: &[u8]) {
+        self.pending_requests().retag(pending, tag);
+    }
+    fn end(&mut self, pending: PendingRequestId) -> Option<Request> {
+        self.pending_requests().end(pending, clock::ticks())
+    }
+    fn wait(&mut self, pending: PendingRequestId, seconds: i64, request: &Request, stored: bool) -> bool {
+        self.pending_requests().wait(pending, seconds, request, stored, whole_seconds(seconds))
+    }
+    fn attempts(&mut self, pending: PendingRequestId) -> u32 {
+        self.pending_requests().attempts(pending)
+    }
+    fn postpone(&mut self, pending: PendingRequestId, seconds: i64, change: &Change) {
+        self.pending_requests().postpone(pending, seconds, change, clock::ticks());
+    }
+    fn later(&mut self, request: &Request, seconds: i64) -> Result<Option<PendingRequestId>, RequestError> {
+        self.pending_requests().later(self.key_of(request), request, seconds, whole_seconds(seconds))
+    }
+    fn restarts(&mut self, request: &Request) -> u32 {
+        self.pending_requests().restarts(self.key_of(request), clock::ticks())
+    }
+    fn timed_out(&mut self) -> Vec<Due> {
+        let due = self.pending_requests().timed_out(clock::ticks());
+        due.iter().filter(|due| matches!(due, Due::Send(..))).for_each(|_| counters::count(Counter::PuaRetried));
+        due
+    }
+    fn claims(&mut self, pending: PendingRequestId) -> Vec<Claim> {
+        self.pending_requests().claims(pending)
+    }
+    fn withdraw(&mut self, pending: PendingRequestId) {
+        self.pending_requests().withdraw(pending);
+    }
+
+    fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<Sent, RequestError> {
+        let request = tm::InDialog {
+            method: outgoing.method,
+            headers: &outgoing.headers,
+            body: outgoing.body,
+            call_id: outgoing.call_id,
+            local_tag: outgoing.from_tag,
+            remote_tag: outgoing.to_tag,
+            local_uri: outgoing.from,
+            remote_uri: outgoing.to,
+            remote_target: outgoing.target,
+            routes: outgoing.routes,
+            cseq: outgoing.cseq,
+            socket: b"",
+            proxy: outgoing.proxy,
+        };
+        let callback =
+            if outgoing.method == "PUBLISH" { self.process.on_published } else { self.process.on_subscribed };
+        let sent = tm::send_in_dialog(&request, Some(callback), CallbackParam(pending as usize));
+        counters::count(match sent {
+            Ok(tm::Sent::UnderWay) if outgoing.method == "PUBLISH" => Counter::PuaPublish,
+            Ok(tm::Sent::UnderWay) => Counter::PuaSubscribe,
+            _ => Counter::PuaUnsent,
+        });
+        match sent {
+            Ok(tm::Sent::UnderWay) => Ok(Sent::UnderWay),
+            Ok(tm::Sent::Dropped) => Ok(Sent::Dropped),
+            Err(tm::NotSent) => Err(RequestError::NotSent),
+        }
+    }
+
+    fn report(&mut self, claims: &[Claim], pending: &PendingRequest, as_silence: bool) {
+        let reply = if as_silence { tm::no_reply() } else { self.reply };
+        self.process.registry.report(claims, pending, reply);
+    }
+
+    fn warn_rejected(&self, what: &str) {
+        log!(Warn, "{}", log::show(what.as_bytes()));
+    }
+}

@@ -1,0 +1,574 @@
+//! Requests under way, in shared memory: one for each publication or subscription, with the wish that waits behind it.
+use crate::host::lock::Lock;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::pua::error::RequestError;
+use crate::pua::ports::{Admission, Claim, Due, PendingRequest, PendingRequestId};
+use crate::pua::record::{Change, Field, Record};
+use crate::pua::request::{Part, Request};
+use hashbrown::HashTable;
+
+type Shared = ShmBox<[u8]>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Its answer is awaited; after this time nobody will give one.
+    UnderWay { until: i64 },
+    /// It waits for another try.
+    Waiting { at: i64 },
+    /// What its answer says waits to be stored.
+    Unstored { at: i64 },
+}
+
+/// What goes next on a pending request.
+struct Waiting {
+    request: Request<Shared>,
+    since: i64,
+    not_before: i64,
+    claims: ShmVec<Claim>,
+}
+
+struct Entry {
+    id: PendingRequestId,
+    key: u64,
+    subscribes: bool,
+    phase: Phase,
+    attempts: u32,
+    /// The server may have something: an end of it has to be sent.
+    stored: bool,
+    /// The interval asked for last, in seconds, and when.
+    asked: (i64, i64),
+    sent: Option<(Request<Shared>, Record<Shared>)>,
+    /// The entity tag of what was sent last; `None` before anything was.
+    etag: Option<Shared>,
+    /// Callers that wait for what is under way.
+    claims: ShmVec<Claim>,
+    next: Option<Waiting>,
+    change: Option<Change<Shared>>,
+}
+
+/// How far the ends of two options may lie apart and still be the same, in seconds: a SUBSCRIBE asks for ten more than
+/// it has to.
+const SAME_END: i64 = 10;
+
+impl Entry {
+    /// Takes what waits, aged by the time it waited; the callers behind it wait for its answer now.
+    fn take_next(&mut self, now: i64) -> Option<Request<Shared>> {
+        let mut next = self.next.take()?;
+        let options = &mut next.request.options;
+        let waited = now - next.since;
+        if options.expires > 0 && waited > 1 {
+            // What nobody wants any more is ended.
+            options.expires = (options.expires - waited).max(0);
+        }
+        self.asked = (options.expires, now);
+        self.phase = Phase::UnderWay { until: now + PATIENCE_SECS };
+        if self.claims.is_empty() {
+            self.claims = next.claims;
+        } else {
+            // Without memory they are answered by nobody; that there are two lists at all needs a pending request that
+            // failed to leave.
+            let _ = next.claims.iter().try_for_each(|claim| shm::push(&mut self.claims, *claim));
+        }
+        Some(next.request)
+    }
+
+    /// Whether the answer under way is that of `request`, too.
+    fn covers(&self, request: &Request, now: i64) -> bool {
+        let (asked, at) = self.asked;
+        let wanted = request.options.expires;
+        let same_end = || asked < 0 && wanted < 0 || asked > 0 && (at + asked - now - wanted).abs() <= SAME_END;
+        self.subscribes
+            && matches!(self.phase, Phase::UnderWay { .. })
+            && self.next.is_none()
+            && self.sent.is_some()
+            && wanted != 0
+            && same_end()
+    }
+
+    /// What waits is not with the server, and nobody wants it any more: `request` goes in its place at once.
+    fn give_way(&mut self, request: &Request, now: i64) -> Result<Option<Waiting>, NoMemory> {
+        let mut claims = ShmVec::new_in(Shm);
+        let waiting = self.next.iter().flat_map(|next| next.claims.iter());
+        for claim in Claim::of(request).iter().chain(self.claims.iter()).chain(waiting) {
+            shm::push(&mut claims, *claim)?;
+        }
+        self.claims = claims;
+        self.asked = (request.options.expires, now);
+        self.phase = Phase::UnderWay { until: now + PATIENCE_SECS };
+        Ok(self.next.take())
+    }
+
+    /// How many callers wait.
+    fn waiting(&self) -> usize {
+        self.claims.len() + self.next.as_ref().map_or(0, |next| next.claims.len())
+    }
+
+    /// Puts a request behind what is under way.
+    fn queue(&mut self, request: &Request, now: i64, not_before: i64) -> Result<Option<Waiting>, RequestError> {
+        let follows = !request.get(Part::Etag).is_empty() && self.etag.as_deref() == Some(request.get(Part::Etag));
+        let mut merged = match &self.next {
+            None => request.clone(),
+            Some(waiting) => {
+                if request.body().is_none()
+                    && request.options.expires != 0
+                    && waiting.request.options.expires == 0
+                    && !self.subscribes
+                {
+                    return Err(RequestError::NoBody);
+                }
+                request.in_place_of(&waiting.request.to_private())
+            }
+        };
+        merged.options.follows = follows;
+        let mut fresh =
+            Waiting { request: merged.map(shm::copy)?, since: now, not_before, claims: ShmVec::new_in(Shm) };
+        if let Some(claim) = Claim::of(request) {
+            let claims = self.next.as_mut().map_or(&mut fresh.claims, |next| &mut next.claims);
+            shm::push(claims, claim)?;
+        }
+        if let Some(old) = &mut self.next {
+            std::mem::swap(&mut fresh.claims, &mut old.claims);
+            fresh.not_before = old.not_before;
+        }
+        Ok(self.next.replace(fresh))
+    }
+}
+
+impl From<NoMemory> for RequestError {
+    fn from(error: NoMemory) -> Self {
+        RequestError::Store(error.to_string())
+    }
+}
+
+struct Table {
+    by_key: HashTable<ShmBox<Entry>, Shm>,
+    /// Number and key of each pending request.
+    keys: HashTable<(PendingRequestId, u64), Shm>,
+    /// How often the subscription of a key was begun anew, and when it was last.
+    restarts: HashTable<(u64, u32, i64), Shm>,
+    last: PendingRequestId,
+}
+
+/// All pending requests of the server. Times are ticks of the monotonic clock, in seconds.
+pub struct PendingRequests {
+    table: Lock<Table>,
+}
+
+/// How long an answer is awaited, in seconds: longer than tm waits, whatever its timers say, is a sign that none will
+/// come.
+const PATIENCE_SECS: i64 = 600;
+
+/// How many callers may wait for one publication or subscription.
+const LONGEST_QUEUE: usize = 1000;
+
+/// For how long it is remembered that a subscription was begun anew, in seconds.
+const RESTARTS_REMEMBERED: i64 = 600;
+
+/// Of how many subscriptions it is remembered; beyond them each is paced as one that was begun anew this often.
+const MOST_RESTARTED: usize = 20_000;
+const UNREMEMBERED: u32 = 4;
+
+fn spread(id: PendingRequestId) -> u64 {
+    id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn new_entry(key: u64, request: &Request, phase: Phase, now: i64) -> Result<ShmBox<Entry>, NoMemory> {
+    let mut claims = ShmVec::new_in(Shm);
+    if let Some(claim) = Claim::of(request) {
+        shm::push(&mut claims, claim)?;
+    }
+    shm::boxed(Entry {
+        id: 0,
+        key,
+        subscribes: request.is_subscription(),
+        phase,
+        attempts: 0,
+        stored: false,
+        asked: (request.options.expires, now),
+        sent: None,
+        etag: None,
+        claims,
+        next: None,
+        change: None,
+    })
+}
+
+impl Table {
+    fn entry(&mut self, id: PendingRequestId) -> Option<&mut Entry> {
+        let (_, key) = *self.keys.find(spread(id), |(known, _)| *known == id)?;
+        self.by_key.find_mut(key, |entry| entry.id == id).map(|entry| &mut **entry)
+    }
+
+    fn insert(&mut self, mut entry: ShmBox<Entry>) -> Result<PendingRequestId, NoMemory> {
+        self.by_key.try_reserve(1, |entry| entry.key).map_err(|_| NoMemory)?;
+        self.keys.try_reserve(1, |(id, _)| spread(*id)).map_err(|_| NoMemory)?;
+        self.last += 1;
+        let (id, key) = (self.last, entry.key);
+        entry.id = id;
+        self.by_key.insert_unique(key, entry, |entry| entry.key);
+        self.keys.insert_unique(spread(id), (id, key), |(id, _)| spread(*id));
+        Ok(id)
+    }
+
+    fn remove(&mut self, id: PendingRequestId) -> Option<ShmBox<Entry>> {
+        let key = match self.keys.find_entry(spread(id), |(known, _)| *known == id) {
+            Ok(found) => found.remove().0.1,
+            Err(_) => return None,
+        };
+        self.by_key.find_entry(key, |entry| entry.id == id).ok().map(|found| found.remove().0)
+    }
+}
+
+/// What came of asking an entry that is busy, and what it took the place of.
+type Joined = (Admission, Option<Waiting>);
+
+fn join(busy: &mut Entry, request: &Request, checked: bool, now: i64) -> Result<Joined, RequestError> {
+    if request.options.own {
+        return Ok((Admission::Covered, None));
+    }
+    if busy.waiting() >= LONGEST_QUEUE {
+        return Err(RequestError::Crowded(LONGEST_QUEUE));
+    }
+    if busy.covers(request, now) {
+        if let Some(claim) = Claim::of(request) {
+            shm::push(&mut busy.claims, claim)?;
+        }
+        return Ok((Admission::Covered, None));
+    }
+    if matches!(busy.phase, Phase::Waiting { .. }) && !busy.stored && request.options.expires == 0 {
+        return Ok((Admission::Go(busy.id), busy.give_way(request, now)?));
+    }
+    if !checked && (request.options.has_body || !request.get(Part::Etag).is_empty()) {
+        return Ok((Admission::Busy, None));
+    }
+    Ok((Admission::Queued, busy.queue(request, now, 0)?))
+}
+
+impl PendingRequests {
+    /// No pending requests; call before the processes fork.
+    pub fn new() -> Result<PendingRequests, NoMemory> {
+        let (by_key, keys, restarts) = (HashTable::new_in(Shm), HashTable::new_in(Shm), HashTable::new_in(Shm));
+        Ok(PendingRequests { table: Lock::new(Table { by_key, keys, restarts, last: 0 }) })
+    }
+
+    /// See [`crate::pua::ports::Ports::admit`]; `key` names the publication or subscription, `beside` the pending
+    /// request of another
+    /// with this name: a new one, or the one with the entity tag of the request.
+    pub fn admit(
+        &self,
+        key: u64,
+        beside: u64,
+        request: &Request,
+        checked: bool,
+        now: i64,
+    ) -> Result<Admission, RequestError> {
+        let mut entry = new_entry(key, request, Phase::UnderWay { until: now + PATIENCE_SECS }, now)?;
+        let mut table = self.table.lock();
+        let tag = request.get(Part::Etag);
+        if !tag.is_empty() && table.by_key.find(beside, |entry| entry.key == beside).is_some() {
+            entry.key = beside;
+        } else if let Some(busy) = table.by_key.find(key, |entry| entry.key == key) {
+            if request.options.insert || !tag.is_empty() && busy.etag.as_deref().is_some_and(|sent| sent != tag) {
+                entry.key = beside;
+            }
+        }
+        let key = entry.key;
+        if let Some(busy) = table.by_key.find_mut(key, |entry| entry.key == key) {
+            let joined = join(busy, request, checked, now);
+            drop(table);
+            return joined.map(|(departure, _)| departure);
+        }
+        Ok(Admission::Go(table.insert(entry)?))
+    }
+
+    /// See [`crate::pua::ports::Ports::later`].
+    pub fn later(
+        &self,
+        key: u64,
+        request: &Request,
+        seconds: i64,
+        now: i64,
+    ) -> Result<Option<PendingRequestId>, RequestError> {
+        let phase = match seconds {
+            ..=0 => Phase::UnderWay { until: now + PATIENCE_SECS },
+            _ => Phase::Waiting { at: now + seconds },
+        };
+        let mut entry = new_entry(key, request, phase, now)?;
+        if seconds > 0 {
+            drop(entry.queue(request, now, 0)?);
+        }
+        let mut table = self.table.lock();
+        if let Some(busy) = table.by_key.find_mut(key, |entry| entry.key == key) {
+            if busy.asked.0 != 0 && busy.next.is_none() {
+                busy.queue(request, now, now + seconds)?;
+            }
+            return Ok(None);
+        }
+        let id = table.insert(entry)?;
+        Ok((seconds <= 0).then_some(id))
+    }
+
+    /// See [`crate::pua::ports::Ports::restarts`].
+    pub fn restarts(&self, key: u64, now: i64) -> u32 {
+        let mut table = self.table.lock();
+        let table = &mut *table;
+        if let Some((_, count, at)) = table.restarts.find_mut(key, |(known, ..)| *known == key) {
+            let before = if now - *at > RESTARTS_REMEMBERED { 0 } else { *count };
+            (*count, *at) = (before + 1, now);
+            return before;
+        }
+        if table.restarts.len() >= MOST_RESTARTED {
+            table.restarts.retain(|(_, _, at)| now - *at <= RESTARTS_REMEMBERED);
+        }
+        if table.restarts.len() >= MOST_RESTARTED || table.restarts.try_reserve(1, |(key, ..)| *key).is_err() {
+            return UNREMEMBERED;
+        }
+        table.restarts.insert_unique(key, (key, 1, now), |(key, ..)| *key);
+        0
+    }
+
+    /// See [`crate::pua::ports::Ports::record_sent`].
+    pub fn record_sent(
+        &self,
+        id: PendingRequestId,
+        request: &Request,
+        record: &Record,
+        now: i64,
+    ) -> Result<(), NoMemory> {
+        let fresh = Some((request.map(shm::copy)?, record.map(shm::copy)?));
+        let etag = shm::copy(record.get(Field::Etag))?;
+        let mut table = self.table.lock();
+        let Some(entry) = table.entry(id) else { return Ok(()) };
+        entry.phase = Phase::UnderWay { until: now + PATIENCE_SECS };
+        entry.asked = (request.options.expires, now);
+        let old = (std::mem::replace(&mut entry.sent, fresh), entry.etag.replace(etag));
+        drop(table);
+        drop(old);
+        Ok(())
+    }
+
+    /// See [`crate::pua::ports::Ports::take_sent`].
+    pub fn take_sent(&self, id: PendingRequestId) -> Option<PendingRequest> {
+        let mut table = self.table.lock();
+        let entry = table.entry(id)?;
+        let sent = entry.sent.take()?;
+        let attempts = entry.attempts;
+        drop(table);
+        Some(PendingRequest { request: sent.0.to_private(), record: sent.1.to_private(), attempts })
+    }
+
+    /// See [`crate::pua::ports::Ports::retag`]. Without memory it keeps the tag it had.
+    pub fn retag(&self, id: PendingRequestId, tag: &[u8]) {
+        let Ok(copy) = shm::copy(tag) else { return };
+        if let Some(entry) = self.table.lock().entry(id) {
+            entry.etag = Some(copy);
+        }
+    }
+
+    /// See [`crate::pua::ports::Ports::end`].
+    pub fn end(&self, id: PendingRequestId, now: i64) -> Option<Request> {
+        let mut table = self.table.lock();
+        let entry = table.entry(id)?;
+        match &entry.next {
+            Some(next) if next.not_before > now => {
+                entry.phase = Phase::Waiting { at: next.not_before };
+                entry.stored = false;
+                return None;
+            }
+            Some(_) => {
+                entry.attempts = 0;
+                let next = entry.take_next(now);
+                drop(table);
+                return next.map(|next| next.to_private());
+            }
+            None => {}
+        }
+        let gone = table.remove(id);
+        drop(table);
+        drop(gone);
+        None
+    }
+
+    /// See [`crate::pua::ports::Ports::wait`].
+    pub fn wait(&self, id: PendingRequestId, seconds: i64, request: &Request, stored: bool, now: i64) -> bool {
+        let mut table = self.table.lock();
+        let Some(entry) = table.entry(id) else { return false };
+        let newer = entry.next.as_ref().map(|newer| newer.request.to_private());
+        let goes = newer.as_ref().map_or_else(|| request.clone(), |newer| newer.in_place_of(request));
+        let Ok(copy) = goes.map(shm::copy) else { return newer.is_some() };
+        match &mut entry.next {
+            Some(next) => next.request = copy,
+            empty => {
+                let claims = ShmVec::new_in(Shm);
+                *empty = Some(Waiting { request: copy, since: now, not_before: 0, claims });
+            }
+        }
+        entry.phase = Phase::Waiting { at: now + seconds };
+        entry.stored = stored;
+        entry.attempts += 1;
+        true
+    }
+
+    /// See [`crate::pua::ports::Ports::attempts`].
+    pub fn attempts(&self, id: PendingRequestId) -> u32 {
+        self.table.lock().entry(id).map_or(0, |entry| entry.attempts)
+    }
+
+    /// See [`crate::pua::ports::Ports::postpone`]. Without memory the change is lost.
+    pub fn postpone(&self, id: PendingRequestId, seconds: i64, change: &Change, now: i64) {
+        let copy = change.map(shm::copy).ok();
+        let mut table = self.table.lock();
+        let Some(entry) = table.entry(id) else { return };
+        entry.change = copy;
+        entry.phase = Phase::Unstored { at: now + seconds };
+        entry.attempts += 1;
+    }
+
+    /// See [`crate::pua::ports::Ports::claims`].
+    pub fn claims(&self, id: PendingRequestId) -> Vec<Claim> {
+        let mut table = self.table.lock();
+        let Some(entry) = table.entry(id) else { return Vec::new() };
+        let taken = std::mem::replace(&mut entry.claims, ShmVec::new_in(Shm));
+        drop(table);
+        taken.to_vec()
+    }
+
+    /// See [`crate::pua::ports::Ports::withdraw`].
+    pub fn withdraw(&self, id: PendingRequestId) {
+        let mut table = self.table.lock();
+        if let Some(entry) = table.entry(id).filter(|entry| !entry.claims.is_empty()) {
+            entry.claims.remove(0);
+        }
+    }
+
+    /// See [`crate::pua::ports::Ports::timed_out`].
+    pub fn timed_out(&self, now: i64) -> Vec<Due> {
+        let mut table = self.table.lock();
+        let mut due = Vec::new();
+        for entry in table.by_key.iter_mut() {
+            match entry.phase {
+                Phase::UnderWay { until } if until < now => {
+                    // Once is enough, whatever comes of it.
+                    entry.phase = Phase::UnderWay { until: now + PATIENCE_SECS };
+                    due.push(Due::Lost(entry.id));
+                }
+                Phase::Waiting { at } if at <= now => match entry.take_next(now) {
+                    Some(next) => due.push(Due::Send(entry.id, next.to_private())),
+                    None => due.push(Due::Lost(entry.id)),
+                },
+                Phase::Unstored { at } if at <= now => {
+                    entry.phase = Phase::UnderWay { until: now + PATIENCE_SECS };
+                    due.push(match entry.change.take() {
+                        Some(change) => Due::Store(entry.id, change.to_private()),
+                        None => Due::Lost(entry.id),
+                    });
+                }
+                _ => {}
+            }
+        }
+        due
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.table.lock().by_key.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+    use crate::pua::request::RequestOptions;
+
+    fn request(body: &str, cb_param: usize) -> Request {
+        let options =
+            RequestOptions { event: 1, flag: 1, expires: 60, has_body: true, cb_param, ..RequestOptions::default() };
+        Request::new(options, &[(Part::PresUri, b"sip:a@b"), (Part::Body, body.as_bytes())])
+    }
+
+    fn words(claims: &[Claim]) -> Vec<usize> {
+        claims.iter().map(|claim| claim.cb_param).collect()
+    }
+
+    fn go(pending_requests: &PendingRequests, request: &Request) -> PendingRequestId {
+        match pending_requests.admit(5, 6, request, true, 0) {
+            Ok(Admission::Go(id)) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_newest_wish_goes_next_and_each_caller_is_handed_out_once() {
+        let pending_requests = PendingRequests::new().unwrap();
+        let id = go(&pending_requests, &request("1", 11));
+        for (body, param) in [("2", 22), ("3", 33), ("4", 44)] {
+            assert_eq!(pending_requests.admit(5, 6, &request(body, param), true, 0), Ok(Admission::Queued));
+        }
+        assert_eq!(words(&pending_requests.claims(id)), [11]);
+        assert!(pending_requests.claims(id).is_empty());
+        let next = pending_requests.end(id, 0).unwrap();
+        assert_eq!((next.get(Part::Body), next.options.cb_param), (b"4".as_slice(), 44));
+        assert_eq!(words(&pending_requests.claims(id)), [22, 33, 44]);
+        assert_eq!(pending_requests.end(id, 0), None);
+        assert_eq!(pending_requests.count(), 0);
+    }
+
+    #[test]
+    fn a_flight_that_waits_is_overdue_in_time_and_a_lost_one_is_named() {
+        let before = fake::live_blocks();
+        let pending_requests = PendingRequests::new().unwrap();
+        let id = go(&pending_requests, &request("1", 0));
+        assert!(pending_requests.wait(id, 20, &request("1", 0), false, 0));
+        assert!(pending_requests.timed_out(19).is_empty());
+        assert!(matches!(pending_requests.timed_out(20)[..], [Due::Send(..)]));
+        assert!(pending_requests.timed_out(20 + PATIENCE_SECS).is_empty());
+        assert_eq!(pending_requests.timed_out(21 + PATIENCE_SECS), [Due::Lost(id)]);
+        pending_requests.end(id, 700);
+        assert_eq!(pending_requests.count(), 0);
+        drop(pending_requests);
+        assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_what_was_not_checked_replaces_nothing() {
+        let pending_requests = PendingRequests::new().unwrap();
+        let id = go(&pending_requests, &request("1", 1));
+        assert_eq!(pending_requests.admit(5, 6, &request("2", 2), true, 0), Ok(Admission::Queued));
+        assert_eq!(pending_requests.admit(5, 6, &request("broken", 3), false, 0), Ok(Admission::Busy));
+        for n in 2..LONGEST_QUEUE {
+            assert_eq!(pending_requests.admit(5, 6, &request("2", n), true, 0), Ok(Admission::Queued));
+        }
+        assert_eq!(pending_requests.admit(5, 6, &request("3", 0), true, 0), Err(RequestError::Crowded(LONGEST_QUEUE)));
+        assert_eq!(pending_requests.end(id, 0).unwrap().get(Part::Body), b"2");
+    }
+
+    #[test]
+    fn without_memory_a_caller_is_in_no_list() {
+        let pending_requests = PendingRequests::new().unwrap();
+        let before = fake::live_blocks();
+        let id = go(&pending_requests, &request("1", 1));
+        for n in 0.. {
+            let (joined, failed) = fake::failing_at(n, || pending_requests.admit(5, 6, &request("2", 2), true, 0));
+            assert_eq!(fake::held_locks(), 0);
+            if !failed {
+                assert_eq!(joined, Ok(Admission::Queued));
+                break;
+            }
+            assert!(joined.is_err());
+        }
+        assert_eq!(words(&pending_requests.claims(id)), [1]);
+        pending_requests.end(id, 0);
+        assert_eq!(words(&pending_requests.claims(id)), [2]);
+        pending_requests.end(id, 0);
+        // The tables keep the room they once needed.
+        assert!(fake::live_blocks() <= before + 2);
+    }
+
+    #[test]
+    fn subscriptions_begun_anew_are_counted_for_a_while() {
+        let pending_requests = PendingRequests::new().unwrap();
+        assert_eq!([0, 0, 10, 700].map(|now| pending_requests.restarts(5, now)), [0, 1, 2, 0]);
+    }
+}

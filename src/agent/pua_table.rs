@@ -1,0 +1,255 @@
+//! Rows of the `pua` table: how a record is written, read and found.
+use crate::agent::records::RowChange;
+use crate::common::database::{Database, StoreError};
+use crate::common::paging::{Seen, each_page};
+use crate::common::row_groups::{Outcome, Writer};
+use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, time_of};
+use crate::pua::config::Config;
+use crate::pua::record::{Dialog, Field, Record, RecordRowState, RecordState, Search};
+use crate::sip::columns::{self, LONG, SHORT, TAG, TEXT};
+
+/// The table's version in Kamailio's `version` table.
+pub const VERSION: u32 = 7;
+
+const COLUMNS: [&str; 19] = [
+    "pres_uri",
+    "pres_id",
+    "event",
+    "expires",
+    "desired_expires",
+    "flag",
+    "etag",
+    "tuple_id",
+    "watcher_uri",
+    "call_id",
+    "to_tag",
+    "from_tag",
+    "cseq",
+    "record_route",
+    "contact",
+    "remote_contact",
+    "version",
+    "extra_headers",
+    "id",
+];
+
+/// The columns without the key, which only pages need.
+const ALL_BUT_KEY: usize = COLUMNS.len() - 1;
+
+/// Whether every column holds its value in every database.
+fn fits(record: &Record) -> bool {
+    let holds = |fields: &[Field], room| fields.iter().all(|field| columns::fits(record.get(*field), room));
+    holds(&[Field::PresUri, Field::Id, Field::WatcherUri, Field::CallId, Field::Contact, Field::RemoteContact], LONG)
+        && holds(&[Field::Etag, Field::ToTag, Field::FromTag], TAG)
+        && holds(&[Field::TupleId], SHORT)
+        && holds(&[Field::RecordRoute, Field::ExtraHeaders], TEXT)
+}
+
+fn text(record: &Record, field: Field) -> Value<'_> {
+    Value::Text(record.get(field))
+}
+
+fn cells(record: &Record) -> [Cell<'_>; 18] {
+    let state = &record.state;
+    [
+        ("pres_uri", text(record, Field::PresUri)),
+        ("pres_id", text(record, Field::Id)),
+        ("flag", Value::Int(state.flag.into())),
+        ("event", Value::Int(state.event.into())),
+        ("watcher_uri", text(record, Field::WatcherUri)),
+        ("call_id", text(record, Field::CallId)),
+        ("to_tag", text(record, Field::ToTag)),
+        ("from_tag", text(record, Field::FromTag)),
+        ("etag", text(record, Field::Etag)),
+        ("tuple_id", text(record, Field::TupleId)),
+        ("cseq", Value::Int(state.cseq.into())),
+        ("expires", Value::Time(state.expires_at)),
+        ("desired_expires", Value::Time(state.desired_until)),
+        ("record_route", text(record, Field::RecordRoute)),
+        ("contact", text(record, Field::Contact)),
+        ("remote_contact", text(record, Field::RemoteContact)),
+        ("version", Value::Int(state.version.into())),
+        ("extra_headers", text(record, Field::ExtraHeaders)),
+    ]
+}
+
+/// The columns that change over the life of a record.
+fn changing(record: &Record) -> [Cell<'_>; 9] {
+    let state = &record.state;
+    [
+        ("expires", Value::Time(state.expires_at)),
+        ("desired_expires", Value::Time(state.desired_until)),
+        ("cseq", Value::Int(state.cseq.into())),
+        ("version", Value::Int(state.version.into())),
+        ("etag", text(record, Field::Etag)),
+        ("tuple_id", text(record, Field::TupleId)),
+        ("to_tag", text(record, Field::ToTag)),
+        ("record_route", text(record, Field::RecordRoute)),
+        ("remote_contact", text(record, Field::RemoteContact)),
+    ]
+}
+
+/// What names the row of a record: for a publication its entity tag, too, for several may have one id.
+fn identity<'a>(record: &'a Record, etag: &'a [u8]) -> Vec<Cond<'a>> {
+    if record.is_subscription() {
+        return vec![
+            ("call_id", Op::Eq, text(record, Field::CallId)),
+            ("from_tag", Op::Eq, text(record, Field::FromTag)),
+        ];
+    }
+    vec![
+        ("pres_uri", Op::Eq, text(record, Field::PresUri)),
+        ("pres_id", Op::Eq, text(record, Field::Id)),
+        ("event", Op::Eq, Value::Int(record.state.event.into())),
+        ("flag", Op::Eq, Value::Int(record.state.flag.into())),
+        ("etag", Op::Eq, Value::Text(etag)),
+    ]
+}
+
+fn read(row: Row<'_>) -> Record {
+    let number = |column| row.int(column);
+    let state = RecordState {
+        serial: 0,
+        event: number(2) as i32,
+        flag: number(5) as i32,
+        expires_at: time_of(number(3)),
+        desired_until: time_of(number(4)),
+        cseq: number(12) as u32,
+        version: number(16) as u32,
+        row_state: RecordRowState::Clean,
+    };
+    Record::new(
+        state,
+        &[
+            (Field::PresUri, row.bytes(0)),
+            (Field::Id, row.bytes(1)),
+            (Field::Etag, row.bytes(6)),
+            (Field::TupleId, row.bytes(7)),
+            (Field::WatcherUri, row.bytes(8)),
+            (Field::CallId, row.bytes(9)),
+            (Field::ToTag, row.bytes(10)),
+            (Field::FromTag, row.bytes(11)),
+            (Field::RecordRoute, row.bytes(13)),
+            (Field::Contact, row.bytes(14)),
+            (Field::RemoteContact, row.bytes(15)),
+            (Field::ExtraHeaders, row.bytes(17)),
+        ],
+    )
+}
+
+fn select(db: &Connection, table: &[u8], conditions: &[Cond<'_>]) -> Result<Vec<Record>, DbError> {
+    Ok(db.select(table, &COLUMNS[..ALL_BUT_KEY], conditions, None)?.iter().map(read).collect())
+}
+
+/// The rows of the table as one process reaches them.
+pub struct Rows<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) config: &'a Config,
+}
+
+impl Rows<'_> {
+    fn table(&self) -> &'static [u8] {
+        self.config.table
+    }
+
+    /// The newest row that matches.
+    pub fn find(&self, search: &Search<'_>) -> Result<Option<Record>, StoreError> {
+        let conditions = [
+            ("pres_uri", Op::Eq, Value::Text(search.pres_uri)),
+            ("watcher_uri", Op::Eq, Value::Text(search.watcher_uri)),
+        ];
+        let found = self.database.read(|db| select(db, self.table(), &conditions))?;
+        Ok(found.into_iter().rfind(|record| search.matches(record)))
+    }
+
+    /// The row of a dialog, its established one first.
+    pub fn find_dialog(&self, dialog: &Dialog<'_>) -> Result<Option<Record>, StoreError> {
+        let conditions =
+            [("call_id", Op::Eq, Value::Text(dialog.call_id)), ("from_tag", Op::Eq, Value::Text(dialog.from_tag))];
+        let found = self.database.read(|db| select(db, self.table(), &conditions))?;
+        let exact = found.iter().find(|record| !dialog.to_tag.is_empty() && record.get(Field::ToTag) == dialog.to_tag);
+        let other = || found.iter().find(|record| record.is_temporary() || dialog.to_tag.is_empty());
+        Ok(exact.or_else(other).cloned())
+    }
+
+    /// A new row.
+    pub fn insert(&self, record: &Record) -> Result<(), StoreError> {
+        self.database.write(|db| db.insert(self.table(), &cells(record)))
+    }
+
+    /// Changes the row of `before`; `false` when it is gone.
+    pub fn replace(&self, before: &Record, after: &Record) -> Result<bool, StoreError> {
+        let which = identity(before, before.get(Field::Etag));
+        self.database.write(|db| {
+            db.update(self.table(), &changing(after), &which)?;
+            match db.affected_rows() {
+                Some(count) if count > 0 => Ok(true),
+                // Some drivers count only rows whose values are others now, some cannot count.
+                _ => {
+                    let now_named = identity(after, after.get(Field::Etag));
+                    Ok(!db.select(self.table(), &["pres_uri"], &now_named, None)?.is_empty())
+                }
+            }
+        })
+    }
+
+    /// Deletes the row of a record.
+    pub fn remove(&self, record: &Record) -> Result<(), StoreError> {
+        let which = identity(record, record.get(Field::Etag));
+        self.database.write(|db| db.delete(self.table(), &which))
+    }
+
+    /// Rows that end before `before`.
+    pub fn ending(&self, before: i64) -> Result<Vec<Record>, StoreError> {
+        let over = [("expires", Op::Lt, Value::Time(before))];
+        self.database.read(|db| select(db, self.table(), &over))
+    }
+
+    /// URIs of the presentities that rows with this id are about.
+    pub fn uris_with_id(&self, id: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let with_id = [("pres_id", Op::Eq, Value::Text(id))];
+        self.database.read(|db| {
+            let rows = db.select(self.table(), &["pres_uri"], &with_id, None)?;
+            Ok(rows.iter().map(|row| row.bytes(0).to_vec()).collect())
+        })
+    }
+
+    /// Calls `keep` with every row.
+    pub fn each(&self, mut keep: impl FnMut(Record)) -> Result<usize, StoreError> {
+        let table = self.table();
+        each_page(self.database, table, self.config.fetch_rows, |db, page| {
+            let rows = db.select(table, &COLUMNS, &page.conditions, page.order)?;
+            rows.iter().map(read).for_each(&mut keep);
+            Ok(Seen::of(&rows, ALL_BUT_KEY))
+        })
+    }
+
+    /// Writes some of what memory has changed, see [`Writer::write_group`].
+    pub fn write_changes(&self, changes: &[RowChange]) -> Outcome {
+        let table = self.table();
+        let write = |db: &Connection, change: &RowChange| -> Result<(), DbError> {
+            match change {
+                RowChange::Ended(record) => db.delete(table, &identity(record, record.get(Field::Etag))),
+                RowChange::Changed { record, .. } if record.state.row_state == RecordRowState::Insert => {
+                    db.insert(table, &cells(record))
+                }
+                RowChange::Changed { record, row_etag } => {
+                    db.update(table, &changing(record), &identity(record, row_etag))
+                }
+            }
+        };
+        let fits = |change: &RowChange| match change {
+            RowChange::Ended(_) => true,
+            RowChange::Changed { record, .. } => fits(record),
+        };
+        Writer { database: self.database, table, fits: &fits, write: &write }.write_group(changes)
+    }
+
+    /// Forgets rows that ended long ago. What its owner still wants stays, though its server has not granted it lately.
+    pub fn delete_ended(&self, now: i64) -> Result<(), StoreError> {
+        let table = self.table();
+        let unwanted = ("desired_expires", Op::Lt, Value::Time(now));
+        let ends = ("desired_expires", Op::Gt, Value::Int(0));
+        self.database.write(|db| db.delete(table, &[("expires", Op::Lt, Value::Time(now - 10)), ends, unwanted]))
+    }
+}

@@ -1,0 +1,429 @@
+//! Records in shared memory (`db_mode` 0): shards, each under one lock.
+use crate::common::row_groups::{Aside, Fate};
+use crate::host::lock::Lock;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::pua::record::{Dialog, Field, Record, RecordRowState, Search};
+use hashbrown::HashTable;
+use std::hash::Hasher;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+type SharedRecord = Record<ShmBox<[u8]>>;
+
+struct Entry {
+    hash: u64,
+    record: SharedRecord,
+    /// The entity tag in its row.
+    row_etag: ShmBox<[u8]>,
+    /// When its row is tried again that could not be written.
+    aside: Aside,
+}
+
+/// What the timer writes to the table.
+#[derive(Debug)]
+pub enum RowChange {
+    /// A row whose record has ended.
+    Ended(Record),
+    /// A record that is new or changed, with the entity tag that its row has.
+    Changed {
+        /// The record.
+        record: Record,
+        /// The entity tag of its row.
+        row_etag: Vec<u8>,
+    },
+}
+
+/// How many parts the table has.
+const SHARDS: usize = 64;
+
+/// All records of the server.
+pub struct Records {
+    shards: ShmVec<Lock<HashTable<ShmBox<Entry>, Shm>>>,
+    ended: Lock<ShmVec<SharedRecord>>,
+    serial: AtomicU64,
+    seed: u64,
+}
+
+/// The hash of some strings under a seed.
+pub fn hash(seed: u64, parts: &[&[u8]]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write_u64(seed);
+    for part in parts {
+        hasher.write_usize(part.len());
+        hasher.write(part);
+    }
+    hasher.finish()
+}
+
+impl Records {
+    /// An empty table; call before the processes fork.
+    pub fn new(seed: u64) -> Result<Records, NoMemory> {
+        let mut shards = ShmVec::new_in(Shm);
+        shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
+        for _ in 0..SHARDS {
+            shards.push(Lock::new(HashTable::new_in(Shm)));
+        }
+        Ok(Records { shards, ended: Lock::new(ShmVec::new_in(Shm)), serial: AtomicU64::new(1), seed })
+    }
+
+    fn hash(&self, pres_uri: &[u8], watcher_uri: &[u8]) -> u64 {
+        hash(self.seed, &[pres_uri, watcher_uri])
+    }
+
+    fn hash_of<B: AsRef<[u8]>>(&self, record: &Record<B>) -> u64 {
+        self.hash(record.get(Field::PresUri), record.get(Field::WatcherUri))
+    }
+
+    fn shard(&self, hash: u64) -> &Lock<HashTable<ShmBox<Entry>, Shm>> {
+        &self.shards[(hash >> 40) as usize % SHARDS]
+    }
+
+    /// The newest record that `matches`, among those of this presentity and watcher.
+    fn newest(&self, hash: u64, matches: impl Fn(&SharedRecord) -> bool) -> Option<Record> {
+        let shard = self.shard(hash).lock();
+        shard
+            .iter_hash(hash)
+            .filter(|entry| entry.hash == hash && matches(&entry.record))
+            .max_by_key(|entry| entry.record.state.serial)
+            .map(|entry| entry.record.to_private())
+    }
+
+    /// See [`crate::pua::ports::Ports::find`].
+    pub fn find(&self, search: &Search<'_>) -> Option<Record> {
+        self.newest(self.hash(search.pres_uri, search.watcher_uri), |record| search.matches(record))
+    }
+
+    /// See [`crate::pua::ports::Ports::find_dialog`].
+    pub fn find_dialog(&self, dialog: &Dialog<'_>) -> Option<Record> {
+        let same = |record: &SharedRecord| {
+            record.get(Field::CallId) == dialog.call_id && record.get(Field::FromTag) == dialog.from_tag
+        };
+        let hash = self.hash(dialog.pres_uri, dialog.watcher_uri);
+        let established = |record: &SharedRecord| {
+            same(record) && !dialog.to_tag.is_empty() && record.get(Field::ToTag) == dialog.to_tag
+        };
+        self.newest(hash, established)
+            .or_else(|| self.newest(hash, |record| same(record) && (record.is_temporary() || dialog.to_tag.is_empty())))
+    }
+
+    /// Stores a new record, or one that was read from its row.
+    pub fn insert(&self, record: &Record) -> Result<(), NoMemory> {
+        let hash = self.hash_of(record);
+        let mut shared = record.map(shm::copy)?;
+        shared.state.serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let row_etag = match record.state.row_state {
+            RecordRowState::Insert => shm::copy(b"")?,
+            _ => shm::copy(record.get(Field::Etag))?,
+        };
+        let entry = shm::boxed(Entry { hash, record: shared, row_etag, aside: Aside::default() })?;
+        let mut shard = self.shard(hash).lock();
+        shard.try_reserve(1, |entry| entry.hash).map_err(|_| NoMemory)?;
+        shard.insert_unique(hash, entry, |entry| entry.hash);
+        Ok(())
+    }
+
+    /// See [`crate::pua::ports::Ports::replace`].
+    pub fn replace(&self, before: &Record, after: &Record) -> Result<bool, NoMemory> {
+        let hash = self.hash_of(before);
+        let mut fresh = after.map(shm::copy)?;
+        let mut shard = self.shard(hash).lock();
+        let serial = before.state.serial;
+        let Some(entry) = shard.find_mut(hash, |entry| entry.record.state.serial == serial) else { return Ok(false) };
+        fresh.state.serial = serial;
+        fresh.state.row_state = match entry.record.state.row_state {
+            RecordRowState::Insert => RecordRowState::Insert,
+            _ => RecordRowState::Update,
+        };
+        entry.aside = Aside::default();
+        let old = std::mem::replace(&mut entry.record, fresh);
+        drop(shard);
+        drop(old);
+        Ok(true)
+    }
+
+    /// See [`crate::pua::ports::Ports::remove`].
+    pub fn remove(&self, record: &Record) {
+        let hash = self.hash_of(record);
+        let serial = record.state.serial;
+        let mut shard = self.shard(hash).lock();
+        let Ok(entry) = shard.find_entry(hash, |entry| entry.record.state.serial == serial) else { return };
+        let (gone, _) = entry.remove();
+        drop(shard);
+        if gone.record.state.row_state != RecordRowState::Insert {
+            self.end_row(&gone.record.with(&[(Field::Etag, &gone.row_etag)]));
+        }
+    }
+
+    /// Records that end before `before`, in part `turn` of `turns`.
+    pub fn ending(&self, before: i64, turn: usize, turns: usize) -> Vec<Record> {
+        let mut found = Vec::new();
+        for shard in self.shards.iter().enumerate().filter(|(index, _)| index % turns.max(1) == turn).map(|(_, s)| s) {
+            let shard = shard.lock();
+            found.extend(shard.iter().filter(|e| e.record.state.expires_at < before).map(|e| e.record.to_private()));
+        }
+        found
+    }
+
+    /// How many publications and subscriptions there are.
+    pub fn count(&self) -> (usize, usize) {
+        let (mut publications, mut subscriptions) = (0, 0);
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let watching = shard.iter().filter(|entry| entry.record.is_subscription()).count();
+            subscriptions += watching;
+            publications += shard.len() - watching;
+        }
+        (publications, subscriptions)
+    }
+
+    /// URIs of the presentities that records with this id are about.
+    pub fn uris_with_id(&self, id: &[u8]) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            found.extend(
+                shard
+                    .iter()
+                    .filter(|entry| !id.is_empty() && entry.record.get(Field::Id) == id)
+                    .map(|entry| entry.record.get(Field::PresUri).to_vec()),
+            );
+        }
+        found
+    }
+
+    /// Takes note that what has changed is being written: what has ended first, then what is new or changed; from here
+    /// on each row
+    /// has the entity tag of its record. Rows that rest are left out, see [`Aside::rests`].
+    pub fn take_changes(&self, now: i64, is_last: bool) -> Vec<RowChange> {
+        let ended = std::mem::replace(&mut *self.ended.lock(), ShmVec::new_in(Shm));
+        let mut changes: Vec<RowChange> = ended.iter().map(|record| RowChange::Ended(record.to_private())).collect();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            for entry in shard.iter_mut() {
+                let state = &entry.record.state;
+                // What is over and what has no answer is not worth a row; what its owner still wants is.
+                let over = state.expires_at < now && state.desired_until != 0 && state.desired_until < now;
+                let waits = state.row_state != RecordRowState::Clean && !entry.aside.rests(now, is_last);
+                if !waits || over || entry.record.is_temporary() {
+                    continue;
+                }
+                let Ok(tag) = shm::copy(entry.record.get(Field::Etag)) else { continue };
+                let before = std::mem::replace(&mut entry.row_etag, tag);
+                changes.push(RowChange::Changed { record: entry.record.to_private(), row_etag: before.to_vec() });
+                entry.record.state.row_state = RecordRowState::Clean;
+            }
+        }
+        changes
+    }
+
+    /// Takes note of what became of a change. `true` when the database has refused its row, which was not known.
+    pub fn note_fate(&self, change: &RowChange, fate: Fate, now: i64) -> bool {
+        match (change, fate) {
+            (RowChange::Ended(row), Fate::Kept) => self.end_row(row),
+            // A row that may not be deleted ends by its own time.
+            (RowChange::Ended(_), _) => {}
+            (RowChange::Changed { record, .. }, Fate::Written) => {
+                self.with_entry(record, |entry| entry.aside = Aside::default());
+            }
+            (RowChange::Changed { record, row_etag }, fate) => return self.note_unwritten(record, row_etag, fate, now),
+        }
+        false
+    }
+
+    /// What could not be written is tried again.
+    fn note_unwritten(&self, record: &Record, row_etag: &[u8], fate: Fate, now: i64) -> bool {
+        let Ok(tag) = shm::copy(row_etag) else { return false };
+        let (is_new, mut is_news) = (record.state.row_state == RecordRowState::Insert, false);
+        let known = self.with_entry(record, |entry| {
+            let was_refused = entry.aside.is_refused();
+            entry.record.state.row_state = if is_new { RecordRowState::Insert } else { RecordRowState::Update };
+            entry.row_etag = tag;
+            match fate {
+                Fate::Refused => entry.aside = Aside::refused(now),
+                _ if !was_refused => entry.aside = Aside::later(now),
+                _ => {}
+            }
+            is_news = fate == Fate::Refused && !was_refused;
+        });
+        if !known && !is_new {
+            // It was removed meanwhile; its row is still the old one.
+            self.end_row(&record.with(&[(Field::Etag, row_etag)]));
+        }
+        is_news
+    }
+
+    /// Records whose rows the database has refused, at most `limit`.
+    pub fn refused(&self, limit: usize) -> Vec<Record> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let refused = shard.iter().filter(|entry| entry.aside.is_refused());
+            found.extend(refused.take(limit - found.len()).map(|entry| entry.record.to_private()));
+            if found.len() >= limit {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Has a row deleted by the next write. Without memory it stays until its time is over.
+    fn end_row<B: AsRef<[u8]>>(&self, row: &Record<B>) {
+        if let Ok(copy) = row.map(shm::copy) {
+            let _ = shm::push(&mut self.ended.lock(), copy);
+        }
+    }
+
+    /// Changes an entry; `false` when it is gone.
+    fn with_entry(&self, record: &Record, change: impl FnOnce(&mut Entry)) -> bool {
+        let hash = self.hash_of(record);
+        let serial = record.state.serial;
+        let mut shard = self.shard(hash).lock();
+        shard.find_mut(hash, |entry| entry.record.state.serial == serial).map(|entry| change(entry)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+    use crate::pua::record::RecordState;
+
+    fn record(id: &str, etag: &str) -> Record {
+        let state = RecordState {
+            serial: 0,
+            event: 1,
+            flag: 1,
+            expires_at: 100,
+            desired_until: 0,
+            cseq: 0,
+            version: 0,
+            row_state: RecordRowState::Insert,
+        };
+        Record::new(
+            state,
+            &[(Field::PresUri, b"sip:alice@host"), (Field::Id, id.as_bytes()), (Field::Etag, etag.as_bytes())],
+        )
+    }
+
+    fn search(id: &'static [u8]) -> Search<'static> {
+        Search {
+            pres_uri: b"sip:alice@host",
+            watcher_uri: b"",
+            id,
+            etag: b"",
+            remote_contact: b"",
+            call_id: b"",
+            event: 1,
+            flag: 3,
+            check_remote_contact: true,
+        }
+    }
+
+    #[test]
+    fn the_newest_match_is_found_and_rows_are_remembered() {
+        let records = Records::new(7).unwrap();
+        records.insert(&record("a", "1")).unwrap();
+        records.insert(&record("b", "2")).unwrap();
+        assert_eq!(records.find(&search(b"")).unwrap().get(Field::Etag), b"2");
+        let a = records.find(&search(b"a")).unwrap();
+        assert!(records.replace(&a, &a.with(&[(Field::Etag, b"3")])).unwrap());
+        let changes = records.take_changes(0, false);
+        assert!(matches!(changes[..], [RowChange::Changed { .. }, RowChange::Changed { .. }]));
+        changes.iter().for_each(|change| assert!(!records.note_fate(change, Fate::Written, 0)));
+        records.remove(&records.find(&search(b"a")).unwrap());
+        assert!(records.find(&search(b"a")).is_none());
+        assert!(!records.replace(&a, &a).unwrap());
+        let ended = records.take_changes(0, false);
+        assert!(matches!(&ended[..], [RowChange::Ended(row)] if row.get(Field::Etag) == b"3"));
+        records.note_fate(&ended[0], Fate::Kept, 0);
+        assert_eq!(records.take_changes(0, false).len(), 1, "what could not be deleted is tried again");
+    }
+
+    #[test]
+    fn a_refused_row_rests_until_its_record_changes() {
+        let records = Records::new(7).unwrap();
+        records.insert(&record("a", "1")).unwrap();
+        let changes = records.take_changes(10, false);
+        assert!(records.note_fate(&changes[0], Fate::Refused, 10));
+        assert!(records.take_changes(20, false).is_empty());
+        assert_eq!(records.refused(9).len(), 1);
+        let last = records.take_changes(20, true);
+        assert!(
+            matches!(&last[..], [RowChange::Changed { record, .. }] if record.state.row_state == RecordRowState::Insert)
+        );
+        assert!(!records.note_fate(&last[0], Fate::Refused, 20), "it is named once");
+        let a = records.find(&search(b"a")).unwrap();
+        assert!(records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap());
+        assert_eq!(records.take_changes(21, false).len(), 1);
+    }
+
+    #[test]
+    fn a_record_removed_while_it_is_written_leaves_no_row() {
+        for written in [true, false] {
+            let records = Records::new(7).unwrap();
+            records.insert(&record("a", "1")).unwrap();
+            records.take_changes(0, false);
+            let a = records.find(&search(b"a")).unwrap();
+            records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
+            let changes = records.take_changes(0, false);
+            assert!(matches!(&changes[..], [RowChange::Changed { row_etag, .. }] if row_etag == b"1"));
+            records.remove(&records.find(&search(b"a")).unwrap());
+            if !written {
+                records.note_fate(&changes[0], Fate::Kept, 0);
+            }
+            let etag = |change: &RowChange| match change {
+                RowChange::Ended(row) => row.get(Field::Etag).to_vec(),
+                RowChange::Changed { .. } => Vec::new(),
+            };
+            let ended: Vec<_> = records.take_changes(1, false).iter().map(etag).collect();
+            let wanted: &[&[u8]] = if written { &[b"2"] } else { &[b"2", b"1"] };
+            assert_eq!(ended, wanted);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_as_what_it_was() {
+        let records = Records::new(7).unwrap();
+        records.insert(&record("a", "1")).unwrap();
+        let changes = records.take_changes(0, false);
+        let a = records.find(&search(b"a")).unwrap();
+        records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
+        records.note_fate(&changes[0], Fate::Kept, 0);
+        let RowChange::Changed { record: again, .. } = &records.take_changes(1, false)[0] else {
+            panic!("not changed")
+        };
+        assert_eq!((again.state.row_state, again.get(Field::Etag)), (RecordRowState::Insert, b"2".as_slice()));
+    }
+
+    #[test]
+    fn what_is_wanted_keeps_its_row_though_its_grant_is_over() {
+        for (desired_until, rows) in [(0, 1), (900, 1), (400, 0)] {
+            let records = Records::new(7).unwrap();
+            let mut late = record("a", "1");
+            late.state.desired_until = desired_until;
+            records.insert(&late).unwrap();
+            assert_eq!(records.take_changes(500, false).len(), rows);
+        }
+    }
+
+    #[test]
+    fn without_memory_nothing_changes() {
+        let records = Records::new(7).unwrap();
+        let before = fake::live_blocks();
+        let mut n = 0;
+        loop {
+            let (stored, failed) = fake::failing_at(n, || records.insert(&record("a", "1")));
+            assert_eq!(fake::held_locks(), 0);
+            if !failed {
+                stored.unwrap();
+                break;
+            }
+            assert!(stored.is_err() && records.find(&search(b"a")).is_none());
+            n += 1;
+        }
+        assert!(n > 0);
+        records.remove(&records.find(&search(b"a")).unwrap());
+        // The table keeps the room it once needed.
+        assert!(fake::live_blocks() <= before + 1);
+    }
+}

@@ -1,0 +1,376 @@
+//! What becomes of requests when servers are slow, forgetful, busy, hostile or gone, and callers impatient.
+use crate::agent::testing::{Bench, code, granted, publication, subscription};
+use crate::pua::error::RequestError;
+use crate::pua::request::{Part, RequestOptions};
+use crate::pua::response::Answer;
+
+fn busy(seconds: i64) -> Answer {
+    Answer { retry_after: Some(seconds), ..code(503) }
+}
+
+fn bodies(bench: &Bench) -> Vec<&str> {
+    bench.wire.iter().map(|wire| wire.body.as_deref().unwrap_or("-")).collect()
+}
+
+fn words(bench: &Bench) -> Vec<usize> {
+    bench.told.iter().map(|(word, _)| *word).collect()
+}
+
+#[test]
+fn a_refresh_does_not_throw_away_the_document_that_waits() {
+    let mut bench = Bench::new();
+    bench.publish("i", Some("one"), 600, 1).unwrap();
+    bench.answer(&busy(5));
+    bench.publish("i", None, 600, 2).unwrap();
+    bench.pass(6);
+    bench.answer(&granted("t1", 600));
+    assert_eq!((bodies(&bench), words(&bench)), (vec!["one", "one"], vec![1, 2]));
+}
+
+#[test]
+fn what_cannot_go_takes_no_place_in_the_queue() {
+    let mut bench = Bench::new();
+    bench.publish("i", Some("one"), 600, 1).unwrap();
+    bench.publish("i", Some("two"), 600, 2).unwrap();
+    bench.publish("i", None, 600, 3).unwrap();
+    assert!(matches!(bench.publish("i", Some("broken"), 600, 4), Err(RequestError::BadBody(_))));
+    let tag = [(Part::Etag, b"nobody's".as_slice())];
+    let stranger = publication("i", Some("three"), 600, 5).with(&tag);
+    assert_eq!(bench.submit(&stranger), Err(RequestError::UnknownEtag));
+    bench.answer(&granted("t1", 600));
+    bench.answer(&granted("t2", 600));
+    assert_eq!((bodies(&bench), words(&bench)), (vec!["one", "two"], vec![1, 2, 3]));
+}
+
+#[test]
+fn a_request_that_names_the_tag_of_the_one_before_it_goes_on_with_the_new_one() {
+    let mut bench = Bench::new();
+    bench.publish("i", Some("one"), 600, 1).unwrap();
+    bench.answer(&granted("t1", 600));
+    let named = |body, expires, word| publication("i", body, expires, word).with(&[(Part::Etag, b"t1")]);
+    bench.submit(&named(Some("two"), 600, 2)).unwrap();
+    bench.submit(&named(Some("three"), 600, 3)).unwrap();
+    bench.answer(&granted("t2", 600));
+    assert_eq!(bench.wire[2].header("SIP-If-Match"), "t2");
+    bench.submit(&publication("i", None, 0, 4)).unwrap();
+    bench.submit(&publication("i", None, 0, 5)).unwrap();
+    bench.answer(&granted("t3", 600));
+    bench.answer(&granted("t4", 0));
+    assert_eq!(words(&bench), [1, 2, 3, 4, 5]);
+    assert_eq!(bench.pending_requests.count(), 0);
+}
+
+#[test]
+fn a_caller_is_answered_once_when_a_try_is_superseded() {
+    for subscribes in [false, true] {
+        let mut bench = Bench::new();
+        let ask = |bench: &mut Bench, expires, word| match subscribes {
+            true => bench.subscribe(expires, word).unwrap(),
+            false => bench.publish("i", Some("x"), expires, word).unwrap(),
+        };
+        ask(&mut bench, 600, 1);
+        bench.answer(&busy(5));
+        ask(&mut bench, 900, 2);
+        ask(&mut bench, 1200, 3);
+        bench.pass(6);
+        bench.answer(&busy(5));
+        ask(&mut bench, 1500, 4);
+        bench.pass(6);
+        bench.answer(&granted("t", 1500));
+        assert_eq!(words(&bench), [1, 2, 3, 4]);
+    }
+}
+
+#[test]
+fn the_end_of_what_is_not_there_is_answered() {
+    let mut bench = Bench::new();
+    bench.publish("i", None, 0, 1).unwrap();
+    bench.subscribe(0, 2).unwrap();
+    assert_eq!(bench.told, [(1, true), (2, true)]);
+    bench.publish("i", Some("one"), 600, 3).unwrap();
+    bench.answer(&busy(1000));
+    // Nothing is with the server: the end need not wait.
+    bench.publish("i", None, 0, 4).unwrap();
+    assert_eq!(bench.told[2..], [(3, false), (4, true)]);
+    assert_eq!((bench.wire.len(), bench.pending_requests.count()), (1, 0));
+}
+
+#[test]
+fn what_is_never_sent_is_answered() {
+    for subscribes in [false, true] {
+        let mut bench = Bench::new();
+        let request = if subscribes { subscription(600, 1) } else { publication("i", Some("x"), 600, 1) };
+        bench.dropped = true;
+        bench.submit(&request).unwrap();
+        assert_eq!(bench.told, [(1, true)]);
+        bench.dropped = false;
+        bench.unsendable = true;
+        let refused = bench.submit(&request).is_err();
+        assert_eq!(bench.told.len(), 1 + usize::from(!refused));
+        assert_eq!(bench.pending_requests.count(), 0);
+    }
+}
+
+#[test]
+fn a_longer_subscription_is_asked_for_after_the_first() {
+    let mut bench = Bench::new();
+    bench.subscribe(600, 1).unwrap();
+    bench.subscribe(605, 2).unwrap();
+    bench.subscribe(3600, 3).unwrap();
+    bench.answer(&granted("t", 610));
+    assert_eq!(words(&bench), [1, 2]);
+    assert_eq!((bench.wire[1].header("Expires"), bench.wire[1].cseq), ("3610", 11));
+    bench.answer(&granted("t", 3610));
+    assert_eq!(words(&bench), [1, 2, 3]);
+}
+
+#[test]
+fn no_sequence_number_is_used_twice() {
+    for failure in [busy(1), code(500), code(0)] {
+        let mut bench = Bench::new();
+        bench.subscribe(-1, 0).unwrap();
+        bench.answer(&granted("t", 30));
+        for _ in 0..4 {
+            bench.pass(25);
+            for _ in 0..3 {
+                if bench.open().is_some() {
+                    bench.answer(&failure);
+                }
+                bench.pass(5);
+            }
+        }
+        let mut used: Vec<_> = bench.wire.iter().map(|wire| (wire.call_id.clone(), wire.cseq)).collect();
+        let all = used.len();
+        used.sort();
+        used.dedup();
+        assert!(used.len() == all && all > 3);
+    }
+}
+
+#[test]
+fn a_dialog_moves_on_though_its_refresh_waits() {
+    let mut bench = Bench::new();
+    bench.subscribe(-1, 0).unwrap();
+    bench.answer(&granted("t", 30));
+    bench.pass(25);
+    bench.answer(&busy(3));
+    assert!(bench.notify(0, "t", "sip:moved@server", "active;expires=30"));
+    bench.pass(4);
+    let last = bench.wire.last().unwrap();
+    assert_eq!((last.target.as_str(), &last.call_id), ("sip:moved@server", &bench.wire[0].call_id));
+}
+
+#[test]
+fn terminated_never_makes_a_storm() {
+    for state in ["terminated", "terminated;reason=deactivated", "terminated;reason=timeout", "terminated;reason=new"] {
+        let mut bench = Bench::new();
+        bench.subscribe(-1, 0).unwrap();
+        for _ in 0..600 {
+            if let Some(index) = bench.open() {
+                bench.answer(&granted("t", 3600));
+                assert!(bench.notify(index, "t", "sip:x@server", state));
+            }
+            bench.pass(1);
+        }
+        let times: Vec<i64> = bench.wire.iter().map(|wire| wire.at - bench.wire[0].at).collect();
+        assert!((5..=10).contains(&times.len()) && times[1] == 0, "{state}: {times:?}");
+        // It was not given up: the wait is only longer.
+        assert_eq!(bench.pending_requests.count(), 1);
+    }
+}
+
+#[test]
+fn terminated_says_when_to_come_back() {
+    let cases = [
+        ("terminated;reason=deactivated", Some(0)),
+        ("terminated;retry-after=60", Some(60)),
+        ("terminated;reason=probation;retry-after=7", Some(7)),
+        ("terminated; Reason = GIVEUP ; Retry-After = 7", Some(7)),
+        ("terminated;reason=giveup", Some(10)),
+        ("terminated; Reason = rejected", None),
+        ("Terminated;reason=NoResource;retry-after=1", None),
+        ("terminated;reason=invariant", None),
+    ];
+    for early in [false, true] {
+        for (state, wait) in cases {
+            let mut bench = Bench::new();
+            bench.subscribe(3600, 1).unwrap();
+            if !early {
+                bench.answer(&granted("t", 3600));
+            }
+            assert!(bench.notify(0, "t", "sip:x@server", state));
+            if early {
+                bench.answer(&granted("t", 3600));
+            }
+            bench.pass(100);
+            let second = bench.wire.get(1).map(|wire| wire.at - bench.wire[0].at);
+            assert_eq!(second, wait, "{state}, early: {early}");
+            assert_eq!(words(&bench), [1], "{state}, early: {early}");
+        }
+    }
+}
+
+#[test]
+fn what_is_being_ended_is_not_begun_anew() {
+    let mut bench = Bench::new();
+    bench.subscribe(3600, 1).unwrap();
+    bench.answer(&granted("t", 3600));
+    bench.subscribe(0, 2).unwrap();
+    assert!(bench.notify(0, "t", "sip:x@server", "terminated;reason=timeout"));
+    bench.answer(&granted("t", 0));
+    bench.pass(30);
+    assert_eq!((bench.wire.len(), bench.pending_requests.count()), (2, 0));
+}
+
+#[test]
+fn one_dialog_has_the_tag_and_the_target_of_one_branch() {
+    let mut bench = Bench::new();
+    bench.subscribe(-1, 1).unwrap();
+    assert!(bench.notify(0, "one", "sip:one@server", "active;expires=60"));
+    assert!(!bench.notify(0, "two", "sip:two@server", "active;expires=60"));
+    bench.answer(&granted("two", 30));
+    bench.pass(25);
+    let refresh = &bench.wire[1];
+    assert_eq!(refresh.target, "sip:one@server");
+}
+
+#[test]
+fn a_step_of_the_wall_clock_forgets_no_request() {
+    for step in [700, -700] {
+        let mut bench = Bench::new();
+        bench.publish("i", Some("one"), -1, 1).unwrap();
+        bench.wall += step;
+        bench.pass(2);
+        bench.publish("i", Some("two"), -1, 2).unwrap();
+        assert_eq!(bench.wire.len(), 1);
+        bench.answer(&granted("t1", 3600));
+        assert_eq!(bench.wire[1].header("SIP-If-Match"), "t1");
+    }
+}
+
+#[test]
+fn what_was_granted_is_remembered_once_the_store_is_back() {
+    let mut bench = Bench::new();
+    bench.publish("i", Some("one"), -1, 1).unwrap();
+    bench.store_away = true;
+    bench.answer(&granted("t1", 3600));
+    bench.publish("i", None, 0, 2).unwrap();
+    bench.pass(20);
+    assert_eq!((bench.wire.len(), words(&bench)), (1, vec![1]));
+    bench.store_away = false;
+    bench.pass(20);
+    assert_eq!((bench.wire[1].header("SIP-If-Match"), bench.wire[1].header("Expires")), ("t1", "0"));
+    bench.answer(&granted("t2", 0));
+    assert_eq!((words(&bench), bench.records.count()), (vec![1, 2], (0, 0)));
+}
+
+#[test]
+fn nothing_new_is_published_while_it_cannot_be_remembered() {
+    let mut bench = Bench::new();
+    bench.store_away = true;
+    bench.publish("i", Some("one"), -1, 1).unwrap();
+    bench.pass(10);
+    assert_eq!((bench.wire.len(), bench.told.len()), (0, 0));
+    bench.store_away = false;
+    bench.pass(20);
+    bench.answer(&granted("t1", 3600));
+    assert_eq!((bodies(&bench), words(&bench)), (vec!["one"], vec![1]));
+    // Who decides about another try itself is answered at once.
+    bench.store_away = true;
+    let request = publication("j", Some("one"), 60, 2);
+    let waits = request.with_options(RequestOptions { flag: 1 << 7, ..request.options });
+    assert!(matches!(bench.submit(&waits), Err(RequestError::Store(_))));
+}
+
+#[test]
+fn a_refused_change_keeps_the_tag_of_the_document_there_is() {
+    let mut bench = Bench::new();
+    bench.publish("i", Some("one"), -1, 1).unwrap();
+    bench.answer(&granted("t1", 3600));
+    bench.publish("i", Some("two"), -1, 2).unwrap();
+    bench.answer(&code(403));
+    bench.publish("i", Some("three"), -1, 3).unwrap();
+    assert_eq!(bench.wire[2].header("SIP-If-Match"), "t1");
+}
+
+#[test]
+fn a_silent_server_gets_few_new_documents() {
+    let mut bench = Bench::new();
+    bench.publish("i", Some("one"), -1, 1).unwrap();
+    for _ in 0..44 {
+        if bench.open().is_some() {
+            bench.answer(&code(0));
+        }
+        bench.pass(1);
+    }
+    assert!(bench.wire.len() <= 2);
+}
+
+#[test]
+fn a_repair_makes_a_publication_of_its_own() {
+    let mut bench = Bench::new();
+    bench.publish("i", Some("one"), -1, 1).unwrap();
+    bench.answer(&granted("t1", 3600));
+    let second = publication("i", Some("sibling"), -1, 2);
+    bench.submit(&second.with_options(RequestOptions { insert: true, ..second.options })).unwrap();
+    bench.answer(&granted("t2", 3600));
+    bench.submit(&publication("i", Some("two"), -1, 3).with(&[(Part::Etag, b"t1")])).unwrap();
+    bench.answer(&code(412));
+    let repair = bench.wire.last().unwrap();
+    assert_eq!((repair.header("SIP-If-Match"), repair.body.as_deref()), ("", Some("two")));
+}
+
+#[test]
+fn an_end_asks_for_nothing_more_and_a_minimum_is_bounded() {
+    for subscribes in [false, true] {
+        let mut bench = Bench::new();
+        let ask = |bench: &mut Bench, expires, word| match subscribes {
+            true => bench.subscribe(expires, word).unwrap(),
+            false => bench.publish("i", Some("x"), expires, word).unwrap(),
+        };
+        ask(&mut bench, 60, 1);
+        bench.answer(&Answer { min_expires: Some(i64::MAX), ..code(423) });
+        assert_eq!((bench.wire.len(), words(&bench)), (1, vec![1]));
+        ask(&mut bench, 60, 2);
+        bench.answer(&Answer { min_expires: Some(1800), ..code(423) });
+        assert!(bench.wire[2].header("Expires").parse::<i64>().unwrap() >= 1800);
+        bench.answer(&granted("t", 1800));
+        ask(&mut bench, 0, 3);
+        assert_eq!(bench.wire[3].header("Expires"), "0");
+    }
+}
+
+#[test]
+fn the_first_request_is_sent_elsewhere_and_tried_again_from_the_start() {
+    for subscribes in [false, true] {
+        let mut bench = Bench::new();
+        match subscribes {
+            true => bench.subscribe(600, 1).unwrap(),
+            false => bench.publish("i", Some("x"), 600, 1).unwrap(),
+        }
+        bench.answer(&Answer { contact: b"sip:there@c".to_vec(), ..code(302) });
+        assert_eq!(bench.wire[1].target, "sip:there@c");
+        assert!(bench.told.is_empty());
+        bench.answer(&busy(3));
+        bench.pass(4);
+        assert!(bench.wire[2].target != "sip:there@c");
+        bench.answer(&code(403));
+        bench.pass(30);
+        assert_eq!((bench.wire.len(), words(&bench), bench.pending_requests.count()), (3, vec![1], 0));
+    }
+}
+
+#[test]
+fn redirects_do_not_go_round_and_round() {
+    for subscribes in [false, true] {
+        let mut bench = Bench::new();
+        match subscribes {
+            true => bench.subscribe(600, 1).unwrap(),
+            false => bench.publish("i", Some("x"), 600, 1).unwrap(),
+        }
+        while bench.open().is_some() {
+            bench.answer(&Answer { contact: b"sip:there@c".to_vec(), ..code(302) });
+        }
+        assert_eq!((bench.wire.len(), words(&bench)), (4, vec![1]));
+    }
+}

@@ -1,0 +1,381 @@
+//! The user agent without a server around it: the shared tables on plain memory, a clock that is set, a wire that is
+//! looked at.
+use crate::agent::pending_requests::PendingRequests;
+use crate::agent::records::{Records, RowChange};
+use crate::pua::config::{Config, Mode};
+use crate::pua::dialog::{self, ReceivedNotify, State};
+use crate::pua::error::RequestError;
+use crate::pua::event::{self, Event};
+use crate::pua::ports::{
+    Admission, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Ports, Processed, Sent,
+};
+use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
+use crate::pua::request::{Part, Request, RequestOptions};
+use crate::pua::response::Answer;
+use crate::pua::{publication, queue, refresh};
+
+/// A request on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wire {
+    pub(crate) pending: PendingRequestId,
+    pub(crate) method: &'static str,
+    pub(crate) target: String,
+    pub(crate) to: String,
+    pub(crate) call_id: Vec<u8>,
+    pub(crate) from_tag: Vec<u8>,
+    pub(crate) cseq: u32,
+    pub(crate) headers: String,
+    pub(crate) body: Option<String>,
+    pub(crate) at: i64,
+    pub(crate) answered: bool,
+}
+
+impl Wire {
+    /// The value of a header; empty when there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let line = self.headers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.unwrap_or_default()
+    }
+}
+
+/// The ports on plain memory.
+pub(crate) struct Bench {
+    config: Config,
+    pub(crate) pending_requests: PendingRequests,
+    pub(crate) records: Records,
+    /// Rows as the last write left them.
+    rows: Vec<Record>,
+    /// The wall clock, and the one that nobody sets; both in seconds.
+    pub(crate) wall: i64,
+    pub(crate) ticks: i64,
+    state: u64,
+    pub(crate) wire: Vec<Wire>,
+    /// Words of callers whose callbacks were called, and whether with silence.
+    pub(crate) told: Vec<(usize, bool)>,
+    pub(crate) store_away: bool,
+    pub(crate) unsendable: bool,
+    pub(crate) dropped: bool,
+}
+
+const AWAY: &str = "the database is away";
+
+impl Bench {
+    pub(crate) fn new() -> Bench {
+        let config = Config {
+            mode: Mode::Memory,
+            table: b"pua",
+            min_expires: 0,
+            default_expires: 3600,
+            update_period: 10,
+            outbound_proxy: b"",
+            count_dialog_versions: false,
+            count_reg_versions: false,
+            check_remote_contact: true,
+            fetch_rows: 500,
+        };
+        Bench {
+            config,
+            pending_requests: PendingRequests::new().unwrap(),
+            records: Records::new(1).unwrap(),
+            rows: Vec::new(),
+            wall: 1_000_000,
+            ticks: 5_000,
+            state: 0,
+            wire: Vec::new(),
+            told: Vec::new(),
+            store_away: false,
+            unsendable: false,
+            dropped: false,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.state += 1;
+        self.state
+    }
+
+    fn key_of(request: &Request) -> u64 {
+        crate::agent::records::hash(
+            7,
+            &[
+                request.get(Part::PresUri),
+                request.get(Part::WatcherUri),
+                request.get(Part::Id),
+                &[request.options.flag as u8],
+            ],
+        )
+    }
+
+    fn reachable(&self) -> Result<(), RequestError> {
+        if self.store_away { Err(RequestError::Store(AWAY.into())) } else { Ok(()) }
+    }
+
+    /// A caller publishes.
+    pub(crate) fn publish(
+        &mut self,
+        id: &str,
+        body: Option<&str>,
+        expires: i64,
+        word: usize,
+    ) -> Result<(), RequestError> {
+        self.submit(&publication(id, body, expires, word))
+    }
+
+    pub(crate) fn submit(&mut self, request: &Request) -> Result<(), RequestError> {
+        match request.is_subscription() {
+            true => dialog::submit(self, request),
+            false => queue::submit(self, request),
+        }
+    }
+
+    /// A caller subscribes to bob.
+    pub(crate) fn subscribe(&mut self, expires: i64, word: usize) -> Result<(), RequestError> {
+        self.submit(&subscription(expires, word))
+    }
+
+    /// The newest request that has no answer yet.
+    pub(crate) fn open(&self) -> Option<usize> {
+        self.wire.iter().rposition(|wire| !wire.answered)
+    }
+
+    /// Answers the newest open request.
+    pub(crate) fn answer(&mut self, answer: &Answer) {
+        let index = self.open().expect("a request under way");
+        self.answer_to(index, answer);
+    }
+
+    pub(crate) fn answer_to(&mut self, index: usize, answer: &Answer) {
+        self.wire[index].answered = true;
+        let (pending, method) = (self.wire[index].pending, self.wire[index].method);
+        match method {
+            "PUBLISH" => publication::answered(self, pending, answer),
+            _ => dialog::answered(self, pending, answer),
+        }
+    }
+
+    /// A NOTIFY in the dialog of a SUBSCRIBE.
+    pub(crate) fn notify(&mut self, index: usize, tag: &str, contact: &str, state: &str) -> bool {
+        let wire = self.wire[index].clone();
+        let dialog = Dialog {
+            pres_uri: wire.to.as_bytes(),
+            watcher_uri: b"sip:alice@a",
+            call_id: &wire.call_id,
+            from_tag: &wire.from_tag,
+            to_tag: tag.as_bytes(),
+        };
+        let said = ReceivedNotify { contact: contact.as_bytes(), route_set: b"", state: State::read(state.as_bytes()) };
+        dialog::notified(self, &dialog, &said).unwrap()
+    }
+
+    /// Time goes by, with the timer of each second.
+    pub(crate) fn pass(&mut self, seconds: i64) {
+        for _ in 0..seconds {
+            self.wall += 1;
+            self.ticks += 1;
+            refresh::retry(self);
+            let _ = refresh::sweep(self);
+        }
+    }
+
+    /// The write timer.
+    pub(crate) fn write(&mut self) {
+        let now = self.wall;
+        let (mut changed, mut ended) = (Vec::new(), Vec::new());
+        for change in self.records.take_changes(now, false) {
+            match change {
+                RowChange::Changed { record, row_etag } => changed.push((record, row_etag)),
+                RowChange::Ended(record) => ended.push(record),
+            }
+        }
+        let same = |a: &Record, b: &Record| {
+            [Field::PresUri, Field::WatcherUri, Field::Id, Field::CallId].iter().all(|f| a.get(*f) == b.get(*f))
+        };
+        for row in &ended {
+            self.rows.retain(|known| !same(known, row));
+        }
+        for (record, _) in changed {
+            self.rows.retain(|known| !same(known, &record));
+            self.rows.push(record);
+        }
+    }
+
+    /// The server is killed and starts again: callers, pending requests and what was not written are gone.
+    pub(crate) fn crash(&mut self, reserve: u32) {
+        self.pending_requests = PendingRequests::new().unwrap();
+        self.records = Records::new(1).unwrap();
+        self.wire.iter_mut().for_each(|wire| wire.answered = true);
+        for row in std::mem::take(&mut self.rows) {
+            let mut row = row.with(&[(Field::Body, b""), (Field::OutboundProxy, b""), (Field::ContentType, b"")]);
+            row.state.row_state = RecordRowState::Clean;
+            if row.is_subscription() {
+                row.state.cseq += reserve;
+            }
+            self.rows.push(row.clone());
+            self.records.insert(&row).unwrap();
+        }
+    }
+}
+
+pub(crate) fn publication(id: &str, body: Option<&str>, expires: i64, word: usize) -> Request {
+    let options = RequestOptions {
+        event: event::XCAP_DIFF,
+        flag: 1,
+        callback_flag: 1,
+        expires,
+        has_body: body.is_some(),
+        cb_param: word,
+        ..RequestOptions::default()
+    };
+    let body = body.unwrap_or_default().as_bytes();
+    Request::new(options, &[(Part::PresUri, b"sip:alice@a"), (Part::Id, id.as_bytes()), (Part::Body, body)])
+}
+
+pub(crate) fn subscription(expires: i64, word: usize) -> Request {
+    let options = RequestOptions {
+        event: event::PRESENCE,
+        flag: 1,
+        callback_flag: 1,
+        expires,
+        cb_param: word,
+        ..RequestOptions::default()
+    };
+    Request::new(
+        options,
+        &[(Part::PresUri, b"sip:bob@b"), (Part::WatcherUri, b"sip:alice@a"), (Part::Contact, b"sip:alice@host")],
+    )
+}
+
+pub(crate) fn code(code: u16) -> Answer {
+    Answer { code, silence: code == 0, ..Answer::default() }.with_code()
+}
+
+impl Answer {
+    fn with_code(mut self) -> Answer {
+        if self.silence {
+            self.code = 408;
+        }
+        self
+    }
+}
+
+pub(crate) fn granted(tag: &str, expires: i64) -> Answer {
+    let tag = tag.as_bytes().to_vec();
+    let contact = [b"sip:", tag.as_slice(), b"@server"].concat();
+    Answer { code: 200, expires: Some(expires), etag: Some(tag.clone()), to_tag: tag, contact, ..Answer::default() }
+}
+
+impl Ports for Bench {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+    fn now(&self) -> i64 {
+        self.wall
+    }
+    fn event(&self, flag: i32) -> Option<Event> {
+        event::built_in(false, false).into_iter().find(|event| event.flag == flag)
+    }
+    fn process(&mut self, _: &Event, request: &Request, _: u32, tuple_id: &[u8]) -> Result<Processed, RequestError> {
+        let body = request.get(Part::Body).to_vec();
+        match &*body {
+            b"broken" => Err(RequestError::BadBody("broken".into())),
+            _ => Ok(Processed { body, tuple_id: tuple_id.to_vec() }),
+        }
+    }
+    fn new_ids(&mut self, _: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let number = self.number();
+        (format!("call-{number}").into_bytes(), format!("tag-{number}").into_bytes())
+    }
+    fn find(&mut self, search: &Search<'_>) -> Result<Option<Record>, RequestError> {
+        self.reachable().map(|()| self.records.find(search))
+    }
+    fn find_dialog(&mut self, dialog: &Dialog<'_>) -> Result<Option<Record>, RequestError> {
+        self.reachable().map(|()| self.records.find_dialog(dialog))
+    }
+    fn insert(&mut self, record: &Record) -> Result<(), RequestError> {
+        self.reachable()?;
+        self.records.insert(record).map_err(RequestError::from)
+    }
+    fn replace(&mut self, before: &Record, after: &Record) -> Result<bool, RequestError> {
+        self.reachable()?;
+        self.records.replace(before, after).map_err(RequestError::from)
+    }
+    fn remove(&mut self, record: &Record) -> Result<(), RequestError> {
+        self.reachable().map(|()| self.records.remove(record))
+    }
+    fn ending(&mut self, before: i64) -> Result<Vec<Record>, RequestError> {
+        self.reachable().map(|()| self.records.ending(before, 0, 1))
+    }
+    fn admit(&mut self, request: &Request, checked: bool) -> Result<Admission, RequestError> {
+        let key = Bench::key_of(request);
+        let beside = self.number();
+        self.pending_requests.admit(key, beside, request, checked, self.ticks)
+    }
+    fn record_sent(
+        &mut self,
+        pending: PendingRequestId,
+        request: &Request,
+        record: &Record,
+    ) -> Result<(), RequestError> {
+        self.pending_requests.record_sent(pending, request, record, self.ticks).map_err(RequestError::from)
+    }
+    fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest> {
+        self.pending_requests.take_sent(pending)
+    }
+    fn retag(&mut self, pending: PendingRequestId, tag: &[u8]) {
+        self.pending_requests.retag(pending, tag);
+    }
+    fn end(&mut self, pending: PendingRequestId) -> Option<Request> {
+        self.pending_requests.end(pending, self.ticks)
+    }
+    fn wait(&mut self, pending: PendingRequestId, seconds: i64, request: &Request, stored: bool) -> bool {
+        self.pending_requests.wait(pending, seconds, request, stored, self.ticks)
+    }
+    fn attempts(&mut self, pending: PendingRequestId) -> u32 {
+        self.pending_requests.attempts(pending)
+    }
+    fn postpone(&mut self, pending: PendingRequestId, seconds: i64, change: &Change) {
+        self.pending_requests.postpone(pending, seconds, change, self.ticks);
+    }
+    fn later(&mut self, request: &Request, seconds: i64) -> Result<Option<PendingRequestId>, RequestError> {
+        self.pending_requests.later(Bench::key_of(request), request, seconds, self.ticks)
+    }
+    fn restarts(&mut self, request: &Request) -> u32 {
+        self.pending_requests.restarts(Bench::key_of(request), self.ticks)
+    }
+    fn timed_out(&mut self) -> Vec<Due> {
+        self.pending_requests.timed_out(self.ticks)
+    }
+    fn claims(&mut self, pending: PendingRequestId) -> Vec<Claim> {
+        self.pending_requests.claims(pending)
+    }
+    fn withdraw(&mut self, pending: PendingRequestId) {
+        self.pending_requests.withdraw(pending);
+    }
+    fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<Sent, RequestError> {
+        if self.unsendable {
+            return Err(RequestError::NotSent);
+        }
+        if self.dropped {
+            return Ok(Sent::Dropped);
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.wire.push(Wire {
+            pending,
+            method: outgoing.method,
+            target: text(outgoing.target),
+            to: text(outgoing.to),
+            call_id: outgoing.call_id.to_vec(),
+            from_tag: outgoing.from_tag.to_vec(),
+            cseq: outgoing.cseq,
+            headers: text(&outgoing.headers),
+            body: outgoing.body.map(text),
+            at: self.ticks,
+            answered: false,
+        });
+        Ok(Sent::UnderWay)
+    }
+    fn report(&mut self, claims: &[Claim], _: &PendingRequest, as_silence: bool) {
+        self.told.extend(claims.iter().map(|claim| (claim.cb_param, as_silence)));
+    }
+    fn warn_rejected(&self, _: &str) {}
+}

@@ -1,0 +1,7 @@
+//! What the presence server and the user agent share on the host: the database, statistics, ids.
+pub mod counters;
+pub mod database;
+pub mod ids;
+pub mod paging;
+pub mod parameters;
+pub mod row_groups;

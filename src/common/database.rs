@@ -1,0 +1,162 @@
+//! This process's connection, opened when first needed; on databases that take one writer, writers queue here.
+use crate::common::counters::{self, Counter};
+use crate::host::db::{Connection, DbError, Driver};
+use crate::host::process;
+use crate::host::process_mutex::ProcessMutex;
+pub use crate::presence::error::StoreError;
+use std::cell::RefCell;
+
+/// How often a statement or transaction is tried that collided with another one.
+const TRIES: u32 = 4;
+
+/// How long is waited before the second try, in milliseconds; twice as long before each further one, and up to as much
+/// again,
+/// so that two that collided do not meet again.
+const FIRST_WAIT: u64 = 5;
+
+/// The database as one process sees it. Statements never call back into us, so the borrow of the connection is always
+/// short.
+pub struct Database {
+    driver: Option<Driver>,
+    connection: RefCell<Option<Connection>>,
+    writer: Option<&'static ProcessMutex>,
+}
+
+impl From<DbError> for StoreError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Refused => StoreError::Refused,
+            DbError::BusiestResource => StoreError::BusiestResource,
+            DbError::Away | DbError::Unexplained => StoreError::Database,
+        }
+    }
+}
+
+/// What one try came to.
+enum Try<T> {
+    Done(Result<T, StoreError>),
+    /// Another transaction was, or may have been, in the way.
+    Again(StoreError),
+}
+
+impl Database {
+    /// The database of `driver`, or none: then every use is an error. `writer` is given where it takes one writer at a
+    /// time.
+    pub fn new(driver: Option<Driver>, writer: Option<&'static ProcessMutex>) -> Self {
+        Database { driver, connection: RefCell::new(None), writer }
+    }
+
+    /// Whether there is one.
+    pub fn is_configured(&self) -> bool {
+        self.driver.is_some()
+    }
+
+    /// Whether texts are limited in length and have to be UTF-8, see [`crate::sip::columns`].
+    pub fn limits_texts(&self) -> bool {
+        self.driver.as_ref().is_some_and(Driver::limits_texts)
+    }
+
+    /// Whether several rows can be written as one, or not at all.
+    pub fn has_transactions(&self) -> bool {
+        self.driver.as_ref().is_some_and(Driver::has_transactions)
+    }
+
+    /// See [`Driver::batch`].
+    pub fn batch(&self, rows: i32) -> Option<String> {
+        self.driver.as_ref().and_then(|driver| driver.batch(rows))
+    }
+
+    fn attempt<T>(&self, work: &mut dyn FnMut(&mut Connection) -> Result<T, DbError>) -> Try<T> {
+        let mut slot = self.connection.borrow_mut();
+        let connection = match &mut *slot {
+            Some(connection) => connection,
+            empty => {
+                let Some(driver) = self.driver.as_ref() else { return Try::Done(Err(StoreError::NoDatabase)) };
+                let _order = self.writer.map(ProcessMutex::lock);
+                match driver.connect() {
+                    Ok(connection) => empty.insert(connection),
+                    Err(error) => {
+                        counters::count(Counter::DbErrors);
+                        return Try::Done(Err(error.into()));
+                    }
+                }
+            }
+        };
+        match work(connection) {
+            Ok(value) => Try::Done(Ok(value)),
+            Err(error) => {
+                counters::count(Counter::DbErrors);
+                match connection.explain(error) {
+                    DbError::BusiestResource => Try::Again(StoreError::BusiestResource),
+                    DbError::Refused if !connection.explains_refusals() => Try::Again(StoreError::Refused),
+                    error => Try::Done(Err(error.into())),
+                }
+            }
+        }
+    }
+
+    /// Opens the connection if it is not open yet, and hands it to `work`.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
+        let mut work = Some(work);
+        let transient_body = &mut |connection: &mut Connection| match work.take() {
+            Some(work) => work(connection),
+            None => Err(DbError::Unexplained),
+        };
+        match self.attempt(transient_body) {
+            Try::Done(done) => done,
+            Try::Again(error) => Err(error),
+        }
+    }
+
+    /// Closes the connection: a forked process must not use its parent's.
+    pub fn disconnect(&self) {
+        *self.connection.borrow_mut() = None;
+    }
+
+    /// Runs a reading statement.
+    pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
+        self.with(|connection| work(connection))
+    }
+
+    /// Runs a writing statement, alone where the database wants that. What collides with another transaction is tried
+    /// again,
+    /// see [`TRIES`].
+    pub fn write<T>(&self, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
+        self.write_up_to(TRIES, work)
+    }
+
+    /// Runs several writing statements as one where the database knows transactions.
+    pub fn write_together<T>(&self, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
+        self.write(|connection| connection.transaction(&work))
+    }
+
+    /// Runs a writing statement that the database is expected to refuse: once.
+    pub fn write_once<T>(&self, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
+        self.write_up_to(1, work)
+    }
+
+    fn write_up_to<T>(&self, tries: u32, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
+        let mut tried = 0;
+        loop {
+            let outcome = self.attempt(&mut |connection| {
+                let _order = self.writer.map(ProcessMutex::lock);
+                counters::count(Counter::DbWrites);
+                work(connection)
+            });
+            tried += 1;
+            match outcome {
+                Try::Done(done) => return done,
+                Try::Again(error) if tried >= tries => return Err(error),
+                Try::Again(_) => pause(tried),
+            }
+        }
+    }
+}
+
+/// Waits before the next try. No lock is held.
+fn pause(tried: u32) {
+    let wait = FIRST_WAIT << (tried - 1);
+    let mut random = [0; 8];
+    crate::host::clock::random(&mut random);
+    process::sleep_millis(wait + u64::from_ne_bytes(random) % wait);
+}

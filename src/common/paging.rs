@@ -1,0 +1,124 @@
+//! Reads a large table in bounded batches, in the order of its keys, whatever the keys are and however far apart.
+use crate::common::database::Database;
+use crate::host::db::{Cond, Connection, DbError, Op, Rows, Value};
+use crate::presence::error::StoreError;
+
+/// Which rows the next batch has.
+pub struct Page<'a> {
+    /// Its conditions.
+    pub conditions: Vec<Cond<'a>>,
+    /// What orders and ends it; to be given to the SELECT.
+    pub order: Option<&'a [u8]>,
+}
+
+/// What was read of a batch.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    /// How many rows.
+    pub rows: usize,
+    /// The largest key among them.
+    pub last: i64,
+}
+
+impl Seen {
+    /// What was seen of `rows`, whose column `key` is the key.
+    pub fn of(rows: &Rows<'_>, key: usize) -> Seen {
+        Seen { rows: rows.len(), last: rows.iter().map(|row| key_of(row.int(key))).max().unwrap_or_default() }
+    }
+}
+
+/// A key as the driver has read it: one of 32 unsigned bits may come as a negative number.
+fn key_of(number: i64) -> i64 {
+    if (i64::from(i32::MIN)..0).contains(&number) { number & 0xffff_ffff } else { number }
+}
+
+/// Calls `read` with one batch after the other, of at most `rows` rows; `read` says what it saw. The number of all
+/// rows comes
+/// back.
+pub fn each_page(
+    database: &Database,
+    table: &[u8],
+    rows: i32,
+    mut read: impl FnMut(&Connection, &Page<'_>) -> Result<Seen, DbError>,
+) -> Result<usize, StoreError> {
+    each_page_of(database, table, rows, &[], |db, page| read(db, page).map(Some))
+}
+
+/// The same for the rows that meet `conditions`, until `read` returns `None`. No statement is open between two batches.
+pub fn each_page_of(
+    database: &Database,
+    table: &[u8],
+    rows: i32,
+    conditions: &[Cond<'_>],
+    mut read: impl FnMut(&Connection, &Page<'_>) -> Result<Option<Seen>, DbError>,
+) -> Result<usize, StoreError> {
+    let rows = rows.max(1);
+    let Some(order) = database.batch(rows) else { return by_list(database, table, rows, conditions, read) };
+    let (mut last, mut total) = (None, 0);
+    loop {
+        let mut conditions = conditions.to_vec();
+        conditions.extend(last.map(|last| ("id", Op::Gt, Value::Long(last))));
+        let page = Page { conditions, order: Some(order.as_bytes()) };
+        let Some(seen) = database.read(|db| read(db, &page))? else { return Ok(total) };
+        total += seen.rows;
+        if seen.rows < rows as usize || last.is_some_and(|before| seen.last <= before) {
+            return Ok(total);
+        }
+        last = Some(seen.last);
+    }
+}
+
+/// Reads one batch of the rows that meet `conditions`, beginning after the key `after`; `None` for the key where it
+/// ends when
+/// nothing is left. Where the database knows no words for a batch, all of them come.
+pub fn portion_of<T>(
+    database: &Database,
+    rows: usize,
+    conditions: &[Cond<'_>],
+    after: Option<i64>,
+    read: impl FnOnce(&Connection, &Page<'_>) -> Result<(T, Seen), DbError>,
+) -> Result<(T, Option<i64>), StoreError> {
+    let order = database.batch(i32::try_from(rows).unwrap_or(i32::MAX));
+    let mut conditions = conditions.to_vec();
+    conditions.extend(after.map(|after| ("id", Op::Gt, Value::Long(after))));
+    let page = Page { conditions, order: order.as_deref().map(str::as_bytes) };
+    let (found, seen) = database.read(|db| read(db, &page))?;
+    let goes_on = order.is_some() && seen.rows >= rows && after.is_none_or(|after| seen.last > after);
+    Ok((found, goes_on.then_some(seen.last)))
+}
+
+/// Where the database knows no words for a batch: the keys are read first, then the rows between every so many of them.
+fn by_list(
+    database: &Database,
+    table: &[u8],
+    rows: i32,
+    conditions: &[Cond<'_>],
+    mut read: impl FnMut(&Connection, &Page<'_>) -> Result<Option<Seen>, DbError>,
+) -> Result<usize, StoreError> {
+    let mut keys: Vec<i64> = database
+        .read(|db| Ok(db.select(table, &["id"], conditions, None)?.iter().map(|row| key_of(row.int(0))).collect()))?;
+    keys.sort_unstable();
+    let mut total = 0;
+    for batch in keys.chunks(rows as usize) {
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { break };
+        let mut conditions = conditions.to_vec();
+        conditions.extend([("id", Op::Gt, Value::Long(first - 1)), ("id", Op::Lt, Value::Long(last + 1))]);
+        let page = Page { conditions, order: None };
+        let Some(seen) = database.read(|db| read(db, &page))? else { return Ok(total) };
+        total += seen.rows;
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_32_unsigned_bits_are_positive() {
+        assert_eq!(key_of(-1), 4_294_967_295);
+        assert_eq!(key_of(i64::from(i32::MIN)), 2_147_483_648);
+        assert_eq!(key_of(7), 7);
+        assert_eq!(key_of(1 << 40), 1 << 40);
+    }
+}

@@ -1,0 +1,195 @@
+//! Writes rows of several records so that one which the database refuses harms no other: together first, then one by
+//! one.
+use crate::common::counters::{self, Counter};
+use crate::common::database::Database;
+use crate::host::db::{Connection, DbError, Op, Value};
+use crate::log;
+use crate::presence::error::StoreError;
+
+/// How many rows are written in one transaction.
+pub const GROUP: usize = 200;
+
+/// How long a row that the database has refused is left alone, in seconds, unless its record changes first.
+pub const REFUSED_WAIT: i64 = 300;
+
+/// How many refused rows are named in the log in one pass; the others are counted.
+const NAMED: usize = 10;
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The table has it.
+    Written,
+    /// The database does not take it.
+    Refused,
+    /// It could not be written now: it has to be tried again.
+    Kept,
+}
+
+/// How one kind of row is written.
+pub struct Writer<'a, T> {
+    /// Where to.
+    pub database: &'a Database,
+    /// The table.
+    pub table: &'static [u8],
+    /// Whether every column holds its value (see [`crate::sip::columns`]); others are written alone.
+    pub fits: &'a dyn Fn(&T) -> bool,
+    /// The statements of one row.
+    pub write: &'a dyn Fn(&Connection, &T) -> Result<(), DbError>,
+}
+
+/// What became of a group: a fate for each row, and the error that stopped it.
+pub struct Outcome {
+    /// In the order of the rows.
+    pub fates: Vec<Fate>,
+    /// The database was lost on the way: no more groups.
+    pub error: Option<StoreError>,
+}
+
+impl<T> Writer<'_, T> {
+    /// Writes a group of rows, at most [`GROUP`].
+    pub fn write_group(&self, rows: &[T]) -> Outcome {
+        counters::count(Counter::DbGroups);
+        let mut outcome = Outcome { fates: vec![Fate::Kept; rows.len()], error: None };
+        // Without transactions the first rows of a group that fails would be there already.
+        let (limits, together) = (self.database.limits_texts(), self.database.has_transactions());
+        let goes_along = |at: &usize| together && (!limits || (self.fits)(&rows[*at]));
+        let (fitting, odd): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(goes_along);
+        let together = match fitting.is_empty() {
+            true => Ok(()),
+            false => self.database.write_together(|db| fitting.iter().try_for_each(|at| (self.write)(db, &rows[*at]))),
+        };
+        match together {
+            Ok(()) => fitting.iter().for_each(|at| outcome.fates[*at] = Fate::Written),
+            Err(StoreError::Refused | StoreError::BusiestResource) => {
+                self.write_alone(rows, &fitting, &mut outcome, |database, row| {
+                    database.write(|db| (self.write)(db, row))
+                })
+            }
+            Err(error) => outcome.error = Some(error),
+        }
+        if outcome.error.is_none() {
+            let transient_body = |database: &Database, row: &T| database.write_once(|db| (self.write)(db, row));
+            self.write_alone(rows, &odd, &mut outcome, transient_body);
+        }
+        counters::count_many(Counter::DbGroupRows, outcome.count(Fate::Written));
+        counters::count_many(Counter::DbRowsRefused, outcome.count(Fate::Refused));
+        outcome
+    }
+
+    fn write_alone(
+        &self,
+        rows: &[T],
+        which: &[usize],
+        outcome: &mut Outcome,
+        write: impl Fn(&Database, &T) -> Result<(), StoreError>,
+    ) {
+        for at in which {
+            match write(self.database, &rows[*at]) {
+                Ok(()) => outcome.fates[*at] = Fate::Written,
+                Err(StoreError::Refused) if self.takes_rows() => outcome.fates[*at] = Fate::Refused,
+                Err(StoreError::BusiestResource) => {}
+                // A table that refuses everything is away.
+                Err(StoreError::Refused) => return outcome.error = Some(StoreError::Database),
+                Err(error) => return outcome.error = Some(error),
+            }
+        }
+    }
+
+    /// Whether the table takes changes at all: one that is missing or may not be written refuses every row.
+    fn takes_rows(&self) -> bool {
+        let nothing = [("id", Op::Eq, Value::Int(-1))];
+        self.database.write_once(|db| db.update(self.table, &[("id", Value::Int(-1))], &nothing)).is_ok()
+    }
+}
+
+impl Outcome {
+    /// How many rows had this fate.
+    pub fn count(&self, fate: Fate) -> usize {
+        self.fates.iter().filter(|other| **other == fate).count()
+    }
+}
+
+/// Names refused rows in the log: the first ones of a pass, then how many more there were.
+#[derive(Default)]
+pub struct RefusalLog {
+    named: usize,
+    more: usize,
+}
+
+impl RefusalLog {
+    /// A row was refused that was not known to be; `name` says whose it is.
+    pub fn note(&mut self, table: &[u8], name: impl FnOnce() -> String) {
+        if self.named >= NAMED {
+            self.more += 1;
+            return;
+        }
+        self.named += 1;
+        let table = crate::host::log::show(table);
+        log!(
+            Error,
+            "the database refuses the row of {} in {table}: it is set aside and tried again when it changes, or after {} s",
+            name(),
+            REFUSED_WAIT
+        );
+    }
+}
+
+impl Drop for RefusalLog {
+    fn drop(&mut self) {
+        if self.more > 0 {
+            log!(Error, "{} more rows were refused by the database and set aside", self.more);
+        }
+    }
+}
+
+/// When a set-aside row is tried again, kept in 32 bits beside its record: 0 for a row that is not set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Aside {
+    until: u32,
+    /// The database has refused the row; otherwise it is only left for the next pass.
+    refused: bool,
+}
+
+impl Aside {
+    /// Set aside by a refusal at `now`.
+    pub fn refused(now: i64) -> Aside {
+        Aside { until: seconds(now + REFUSED_WAIT), refused: true }
+    }
+
+    /// Left for a later pass than the one at `now`.
+    pub fn later(now: i64) -> Aside {
+        Aside { until: seconds(now + 1), refused: false }
+    }
+
+    /// Whether the row is left alone in the pass that began at `now`. The last pass tries what was refused before it.
+    pub fn rests(self, now: i64, is_last: bool) -> bool {
+        let horizon = if is_last { now + REFUSED_WAIT - 1 } else { now };
+        i64::from(self.until) > horizon || (is_last && !self.refused && i64::from(self.until) > now)
+    }
+
+    /// Whether the database has refused the row.
+    pub fn is_refused(self) -> bool {
+        self.refused
+    }
+}
+
+fn seconds(time: i64) -> u32 {
+    u32::try_from(time).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_rests_until_its_time_or_the_end() {
+        let aside = Aside::refused(1000);
+        assert!(aside.rests(1000, false) && aside.rests(1299, false) && !aside.rests(1300, false));
+        assert!(aside.rests(1000, true), "a pass does not try a row twice");
+        assert!(!aside.rests(1001, true), "the last pass tries it once more");
+        assert!(!Aside::default().rests(1000, false) && !Aside::default().rests(1000, true));
+        let later = Aside::later(1000);
+        assert!(later.rests(1000, false) && later.rests(1000, true) && !later.rests(1001, false));
+    }
+}

@@ -1,0 +1,119 @@
+//! A value that lives inside its lock, in shared memory, guarded by the host's own lock (`core/locking.h`).
+use super::last_process::ALONE;
+use crate::sys;
+use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering;
+
+/// Room for a `gen_lock_t` of any build.
+const LOCK_BYTES: usize = 64;
+
+/// A value and its lock. While a [`Guard`] lives there is no SQL, no tm, no sl, no callback, no formatted log line.
+pub struct Lock<T> {
+    raw: UnsafeCell<[u64; LOCK_BYTES / 8]>,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached through `lock()` only, which excludes every other process and thread.
+unsafe impl<T> Sync for Lock<T> {}
+// SAFETY: as above; the lock has no tie to the process that made it.
+unsafe impl<T> Send for Lock<T> {}
+
+impl<T> Lock<T> {
+    /// An open lock around `value`. The lock word needs no fixed address, so it may be moved until it is first used.
+    pub fn new(value: T) -> Self {
+        let lock = Lock { raw: UnsafeCell::new([0; LOCK_BYTES / 8]), value: UnsafeCell::new(value) };
+        // SAFETY: the bytes are ours, large enough (asserted) and not shared yet.
+        unsafe {
+            assert!(sys::kr_lock_size() <= LOCK_BYTES, "the host's lock is larger than {LOCK_BYTES} bytes");
+            sys::kr_lock_init(lock.raw.get() as *mut _);
+        }
+        lock
+    }
+
+    /// Waits for the lock.
+    #[must_use]
+    #[inline]
+    pub fn lock(&self) -> Guard<'_, T> {
+        if ALONE.load(Ordering::Relaxed) {
+            self.lock_alone();
+        } else {
+            // SAFETY: `raw` was initialised in `new`.
+            unsafe { sys::kr_lock_get(self.raw.get() as *mut _) };
+        }
+        #[cfg(feature = "fault-injection")]
+        super::fault::at_lock::<T>();
+        Guard { lock: self, not_send: PhantomData }
+    }
+}
+
+impl<T> Lock<T> {
+    /// Takes the lock if nobody has it.
+    fn try_lock(&self) -> bool {
+        // SAFETY: `raw` was initialised in `new`.
+        unsafe { sys::kr_lock_try(self.raw.get() as *mut _) == 0 }
+    }
+
+    /// Takes the lock as the last process: one that another process took with it is made anew.
+    #[cold]
+    fn lock_alone(&self) {
+        for _ in 0..ORPHAN_STEPS {
+            if self.try_lock() {
+                return;
+            }
+            super::process::sleep_millis(1);
+        }
+        let of = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
+        crate::limited!(Error, "a process has ended while it changed {of}: its last change may be half done");
+        // SAFETY: no other process is left, and this one waits here: nobody holds the lock or waits for it.
+        unsafe {
+            sys::kr_lock_init(self.raw.get() as *mut _);
+            sys::kr_lock_get(self.raw.get() as *mut _);
+        }
+    }
+
+    /// Whether a process has ended while it held the lock; known in the last process only.
+    pub fn is_orphaned(&self) -> bool {
+        if !ALONE.load(Ordering::Relaxed) {
+            return false;
+        }
+        if !self.try_lock() {
+            return true;
+        }
+        // SAFETY: taken above.
+        unsafe { sys::kr_lock_release(self.raw.get() as *mut _) };
+        false
+    }
+}
+
+/// How long the last process waits for a lock, in milliseconds.
+const ORPHAN_STEPS: u32 = 50;
+
+/// Proof that the lock is held; lets go of it when dropped, in a panic too.
+pub struct Guard<'a, T> {
+    lock: &'a Lock<T>,
+    not_send: PhantomData<*mut ()>,
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: the guard proves that this process alone holds the lock.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard proves that this process alone holds the lock.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: this guard took the lock and nobody else let it go.
+        unsafe { sys::kr_lock_release(self.lock.raw.get() as *mut _) };
+    }
+}

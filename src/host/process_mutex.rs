@@ -1,0 +1,84 @@
+//! A robust mutex that processes share: the next process goes on when its holder has died.
+use super::last_process::ALONE;
+use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
+
+/// A lock for slow work (a database statement): waiters sleep, and it survives the death of its holder.
+pub struct ProcessMutex {
+    pub(crate) raw: UnsafeCell<libc::pthread_mutex_t>,
+}
+
+// SAFETY: a process-shared mutex is made for use from several processes.
+unsafe impl Sync for ProcessMutex {}
+
+// SAFETY: as above; it is moved only before its first use.
+unsafe impl Send for ProcessMutex {}
+
+impl ProcessMutex {
+    /// An open lock at a fixed address in shared memory.
+    pub fn leak() -> Result<&'static ProcessMutex, crate::host::no_memory::NoMemory> {
+        let lock: &'static ProcessMutex =
+            crate::host::shm::leak(ProcessMutex { raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER) })?;
+        // SAFETY: `lock` has its final address and nobody else knows it yet.
+        unsafe {
+            let mut attributes: libc::pthread_mutexattr_t = std::mem::zeroed();
+            libc::pthread_mutexattr_init(&mut attributes);
+            libc::pthread_mutexattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED);
+            libc::pthread_mutexattr_setrobust(&mut attributes, libc::PTHREAD_MUTEX_ROBUST);
+            libc::pthread_mutex_init(lock.raw.get(), &attributes);
+            libc::pthread_mutexattr_destroy(&mut attributes);
+        }
+        Ok(lock)
+    }
+
+    /// Waits for the lock. What it protects is kept right by the database, so a dead holder leaves nothing to repair.
+    #[must_use]
+    pub fn lock(&'static self) -> ProcessMutexGuard {
+        // SAFETY: made by `leak`.
+        let taken = unsafe {
+            let taken = match ALONE.load(Ordering::Relaxed) {
+                false => libc::pthread_mutex_lock(self.raw.get()),
+                true => self.lock_within(ORPHAN_SECONDS),
+            };
+            if taken == libc::EOWNERDEAD {
+                libc::pthread_mutex_consistent(self.raw.get());
+            }
+            taken == 0 || taken == libc::EOWNERDEAD
+        };
+        fault_point!("lock-sleep");
+        ProcessMutexGuard { lock: self, taken, not_send: PhantomData }
+    }
+}
+
+impl ProcessMutex {
+    /// Waits at most so many seconds; what `pthread_mutex_timedlock` says.
+    pub(crate) fn lock_within(&self, seconds: i64) -> i32 {
+        let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: made by `leak`; `until` is filled before it is used.
+        unsafe {
+            libc::clock_gettime(libc::CLOCK_REALTIME, &mut until);
+            until.tv_sec += seconds;
+            libc::pthread_mutex_timedlock(self.raw.get(), &until)
+        }
+    }
+}
+
+/// Proof that a [`ProcessMutex`] is held, or that the last process could not get it and goes on alone.
+pub struct ProcessMutexGuard {
+    pub(crate) lock: &'static ProcessMutex,
+    pub(crate) taken: bool,
+    pub(crate) not_send: PhantomData<*mut ()>,
+}
+
+impl Drop for ProcessMutexGuard {
+    fn drop(&mut self) {
+        if self.taken {
+            // SAFETY: this guard took the lock.
+            unsafe { libc::pthread_mutex_unlock(self.lock.raw.get()) };
+        }
+    }
+}
+
+/// How long it waits for a lock for slow work, in seconds.
+pub(crate) const ORPHAN_SECONDS: i64 = 2;

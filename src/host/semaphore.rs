@@ -1,0 +1,42 @@
+//! A semaphore that processes share.
+use std::cell::UnsafeCell;
+
+/// A bell in shared memory: processes of our own sleep until somebody rings.
+pub struct Semaphore {
+    pub(crate) raw: UnsafeCell<libc::sem_t>,
+}
+
+// SAFETY: a process-shared semaphore is made for use from several processes.
+unsafe impl Sync for Semaphore {}
+
+// SAFETY: as above; it is moved only before its first use.
+unsafe impl Send for Semaphore {}
+
+impl Semaphore {
+    /// A silent bell at a fixed address in shared memory.
+    pub fn leak() -> Result<&'static Semaphore, crate::host::no_memory::NoMemory> {
+        // SAFETY: a semaphore is plain memory until it is initialised; zeroes are valid.
+        let raw = unsafe { std::mem::zeroed() };
+        let bell: &'static Semaphore = crate::host::shm::leak(Semaphore { raw: UnsafeCell::new(raw) })?;
+        // SAFETY: `bell` has its final address and nobody else knows it yet.
+        unsafe { libc::sem_init(bell.raw.get(), 1, 0) };
+        Ok(bell)
+    }
+
+    /// Wakes one sleeper, now or when it next looks.
+    pub fn ring(&self) {
+        // SAFETY: made by `leak`.
+        unsafe { libc::sem_post(self.raw.get()) };
+    }
+
+    /// Sleeps until somebody rings, a second at most.
+    pub fn wait(&self) {
+        // SAFETY: made by `leak`; `until` is filled before it is used.
+        unsafe {
+            let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            libc::clock_gettime(libc::CLOCK_REALTIME, &mut until);
+            until.tv_sec += 1;
+            libc::sem_timedwait(self.raw.get(), &until);
+        }
+    }
+}

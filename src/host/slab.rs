@@ -1,0 +1,453 @@
+//! Small blocks of shared memory, cut from large ones. Subscriptions live for hours; if each had blocks of its own
+//! between those
+//! of transactions, which live for seconds, the host's allocator would have a gap beside every one of them and would
+//! walk them
+//! all to put a freed block in its place. A block from here costs neither a search nor a word beyond its size.
+use super::lock::Lock;
+use super::no_memory::NoMemory;
+use crate::sys;
+use allocator_api2::alloc::{AllocError, Allocator, Layout};
+use allocator_api2::boxed::Box;
+use allocator_api2::vec::Vec;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// The largest block that is cut from another one, in bytes.
+pub const LARGEST: usize = 1024;
+
+/// Sizes differ by this many bytes up to [`FINE`], and by [`COARSE_STEP`] beyond it.
+const FINE_STEP: usize = 8;
+const FINE: usize = 512;
+const COARSE_STEP: usize = 16;
+const CLASSES: usize = FINE / FINE_STEP + (LARGEST - FINE) / COARSE_STEP;
+
+/// A chunk has this share of what its class holds, within these bounds: what is not cut yet stays a small part.
+const SHARE: usize = 16;
+const SMALLEST_CHUNK: usize = 1 << 10;
+const LARGEST_CHUNK: usize = 64 << 10;
+const FEWEST_BLOCKS: usize = 4;
+/// The last chunk of a class is kept for whoever comes next if it is no larger than this.
+const KEPT_CHUNK: usize = 5 << 10;
+
+/// A large block, and what has been cut from it.
+struct Chunk {
+    /// Bytes taken from the host.
+    bytes: usize,
+    /// How many blocks there is room for, how many were ever cut, and how many are in use.
+    room: u32,
+    cut: u32,
+    used: u32,
+    /// Blocks that were given back; the first word of each leads to the next.
+    free: *mut u8,
+    /// Its neighbours among the chunks of its class with room.
+    before: *mut Chunk,
+    after: *mut Chunk,
+}
+
+/// The chunks for blocks of one size.
+struct Class {
+    /// Bytes of a block.
+    block: usize,
+    /// The first chunk with room.
+    roomy: *mut Chunk,
+    /// All chunks, by their addresses.
+    chunks: Vec<*mut Chunk, Host>,
+    /// Bytes in all chunks.
+    held: usize,
+}
+
+/// What became of a block that was given back.
+enum Returned {
+    /// Its chunk has room for another one.
+    Kept,
+    /// Its chunk is empty and belongs to the caller.
+    Empty(*mut Chunk),
+    /// It was not cut from any chunk.
+    Alone,
+}
+
+/// The classes, each under a lock of its own.
+struct Pool([Lock<Class>; CLASSES]);
+
+/// The host's memory, for what the pool itself needs.
+#[derive(Clone, Copy)]
+struct Host;
+
+// SAFETY: blocks come from the host's shared memory, stay put until freed, and are handed out once; `Host` has no
+// state. What is
+// asked for are lists of pointers, which need no more than the host's alignment.
+unsafe impl Allocator for Host {
+    fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        // SAFETY: a plain allocation.
+        let block = unsafe { sys::kr_shm_malloc(layout.size()) };
+        Ok(NonNull::slice_from_raw_parts(NonNull::new(block.cast()).ok_or(AllocError)?, layout.size()))
+    }
+
+    unsafe fn deallocate(&self, block: NonNull<u8>, _layout: Layout) {
+        // SAFETY: it came from `allocate`.
+        unsafe { sys::kr_shm_free(block.as_ptr().cast()) }
+    }
+}
+
+static POOL: AtomicPtr<Pool> = AtomicPtr::new(null_mut());
+
+/// From now on small blocks are cut from larger ones, for both modules; call before the processes fork.
+pub fn start() -> Result<(), NoMemory> {
+    if started().is_none() {
+        let pool = Box::try_new_in(Pool::new(), Host).map_err(|_| NoMemory)?;
+        POOL.store(Box::leak(pool), Ordering::Release);
+    }
+    Ok(())
+}
+
+fn started() -> Option<&'static Pool> {
+    // SAFETY: `start` stored a pool that lives for ever, or nothing was stored.
+    unsafe { POOL.load(Ordering::Acquire).as_ref() }
+}
+
+/// A block of at most [`LARGEST`] bytes, or null.
+pub fn allocate(size: usize) -> *mut u8 {
+    match started() {
+        Some(pool) => pool.allocate(size),
+        // SAFETY: a plain allocation.
+        None => unsafe { sys::kr_shm_malloc(size).cast() },
+    }
+}
+
+/// Gives a block back.
+///
+/// # Safety
+/// It came from [`allocate`] with this size, and nobody uses it any more.
+pub unsafe fn free(block: *mut u8, size: usize) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        match started() {
+            Some(pool) => pool.free(block, size),
+            None => sys::kr_shm_free(block.cast()),
+        }
+    }
+}
+
+/// The class of blocks of at least `size` bytes.
+fn class_of(size: usize) -> usize {
+    match size {
+        ..=FINE => size.saturating_sub(1) / FINE_STEP,
+        _ => FINE / FINE_STEP + (size - FINE - 1) / COARSE_STEP,
+    }
+}
+
+/// How many bytes a block of a class has.
+fn size_in(class: usize) -> usize {
+    match class.checked_sub(FINE / FINE_STEP) {
+        None => (class + 1) * FINE_STEP,
+        Some(coarse) => FINE + (coarse + 1) * COARSE_STEP,
+    }
+}
+
+impl Pool {
+    fn new() -> Pool {
+        Pool(std::array::from_fn(|class| {
+            Lock::new(Class { block: size_in(class), roomy: null_mut(), chunks: Vec::new_in(Host), held: 0 })
+        }))
+    }
+
+    fn allocate(&self, size: usize) -> *mut u8 {
+        let class = &self.0[class_of(size)];
+        let (wanted, block) = {
+            let mut class = class.lock();
+            match class.take() {
+                Some(block) => return block,
+                None => (class.next_chunk(), class.block),
+            }
+        };
+        // The host may need long for it: nobody waits meanwhile.
+        let Some(chunk) = Chunk::new(block, wanted) else {
+            // Where there is no room for a chunk there may be for a single block.
+            // SAFETY: a plain allocation.
+            return unsafe { sys::kr_shm_malloc(size).cast() };
+        };
+        let mut class = class.lock();
+        // SAFETY: the chunk is whole and nobody else knows it.
+        let added = unsafe { class.add(chunk) };
+        if !added {
+            drop(class);
+            // SAFETY: nothing leads to the chunk.
+            unsafe { sys::kr_shm_free(chunk.cast()) };
+            return null_mut();
+        }
+        class.take().unwrap_or(null_mut())
+    }
+
+    /// # Safety
+    /// `block` came from `allocate` with this size, and nobody uses it any more.
+    unsafe fn free(&self, block: *mut u8, size: usize) {
+        // SAFETY: the block is the caller's to give; an empty chunk is nobody's, and nothing leads to it.
+        unsafe {
+            let returned = self.0[class_of(size)].lock().put_back(block);
+            match returned {
+                Returned::Kept => {}
+                Returned::Empty(chunk) => sys::kr_shm_free(chunk.cast()),
+                Returned::Alone => sys::kr_shm_free(block.cast()),
+            }
+        }
+    }
+}
+
+impl Chunk {
+    /// Takes a chunk from the host; `None` when it has no memory.
+    fn new(block: usize, wanted: usize) -> Option<*mut Chunk> {
+        let room = (wanted / block).max(FEWEST_BLOCKS);
+        let bytes = size_of::<Chunk>() + room * block;
+        let fresh = Chunk {
+            bytes,
+            room: room as u32,
+            cut: 0,
+            used: 0,
+            free: null_mut(),
+            before: null_mut(),
+            after: null_mut(),
+        };
+        // SAFETY: a plain allocation, which is filled before anybody sees it.
+        unsafe {
+            let chunk = sys::kr_shm_malloc(bytes).cast::<Chunk>();
+            if chunk.is_null() {
+                return None;
+            }
+            chunk.write(fresh);
+            Some(chunk)
+        }
+    }
+
+    /// Takes a block out of it; there is room.
+    fn take(&mut self, block: usize) -> *mut u8 {
+        self.used += 1;
+        // SAFETY: a chunk with room has a block that was given back, or one that was never cut; `room` blocks fit
+        // behind it.
+        unsafe {
+            if self.free.is_null() {
+                self.cut += 1;
+                return (self as *mut Chunk).add(1).cast::<u8>().add((self.cut as usize - 1) * block);
+            }
+            let next = *self.free.cast::<*mut u8>();
+            std::mem::replace(&mut self.free, next)
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.used == self.room
+    }
+}
+
+impl Class {
+    /// How large the next chunk is to be.
+    fn next_chunk(&self) -> usize {
+        (self.held / SHARE).clamp(SMALLEST_CHUNK, LARGEST_CHUNK)
+    }
+
+    /// A block of the first chunk with room.
+    fn take(&mut self) -> Option<*mut u8> {
+        // SAFETY: chunks in the list are alive, and whoever holds the lock of their class may change them.
+        unsafe {
+            let chunk = self.roomy.as_mut()?;
+            let block = chunk.take(self.block);
+            if chunk.is_full() {
+                self.unlink(chunk);
+            }
+            Some(block)
+        }
+    }
+
+    /// The place in the list of the chunk a block was cut from.
+    fn place_of(&self, block: *mut u8) -> Option<usize> {
+        let place = self.chunks.partition_point(|chunk| *chunk as usize <= block as usize).checked_sub(1)?;
+        let chunk = self.chunks[place];
+        // SAFETY: chunks in the list are alive.
+        let end = chunk as usize + unsafe { (*chunk).bytes };
+        ((block as usize) < end).then_some(place)
+    }
+
+    /// Takes a block back. A small chunk is kept when there is no other with room: a single value that comes and goes
+    /// costs the
+    /// host nothing.
+    ///
+    /// # Safety
+    /// The block was given for a size of this class, and nobody uses it any more.
+    unsafe fn put_back(&mut self, block: *mut u8) -> Returned {
+        let Some(place) = self.place_of(block) else { return Returned::Alone };
+        // SAFETY: chunks in the list are alive, and whoever holds the lock of their class may change them; a block is
+        // large
+        // enough for a pointer.
+        unsafe {
+            let chunk = &mut *self.chunks[place];
+            let was_full = chunk.is_full();
+            block.cast::<*mut u8>().write(chunk.free);
+            chunk.free = block;
+            chunk.used -= 1;
+            if was_full {
+                self.link(chunk);
+            }
+            let is_only_one = chunk.before.is_null() && chunk.after.is_null();
+            if chunk.used > 0 || is_only_one && chunk.bytes <= KEPT_CHUNK {
+                return Returned::Kept;
+            }
+            self.unlink(chunk);
+            self.held -= chunk.bytes;
+            Returned::Empty(self.chunks.remove(place))
+        }
+    }
+
+    /// Adds a chunk; `false` when there is no memory to note it.
+    ///
+    /// # Safety
+    /// The chunk is whole, of this class, and nobody else knows it.
+    unsafe fn add(&mut self, chunk: *mut Chunk) -> bool {
+        if self.chunks.try_reserve(1).is_err() {
+            return false;
+        }
+        let place = self.chunks.partition_point(|other| *other < chunk);
+        self.chunks.insert(place, chunk);
+        // SAFETY: as promised by the caller.
+        unsafe {
+            self.held += (*chunk).bytes;
+            self.link(chunk);
+        }
+        true
+    }
+
+    /// # Safety
+    /// The chunk is alive and not linked.
+    unsafe fn link(&mut self, chunk: *mut Chunk) {
+        // SAFETY: as promised by the caller; those that are linked are alive.
+        unsafe {
+            (*chunk).before = null_mut();
+            (*chunk).after = self.roomy;
+            if let Some(next) = self.roomy.as_mut() {
+                next.before = chunk;
+            }
+        }
+        self.roomy = chunk;
+    }
+
+    /// # Safety
+    /// The chunk is linked.
+    unsafe fn unlink(&mut self, chunk: *mut Chunk) {
+        // SAFETY: as promised by the caller; those that are linked are alive.
+        unsafe {
+            let before = std::mem::replace(&mut (*chunk).before, null_mut());
+            let after = std::mem::replace(&mut (*chunk).after, null_mut());
+            match before.as_mut() {
+                Some(before) => before.after = after,
+                None => self.roomy = after,
+            }
+            if let Some(after) = after.as_mut() {
+                after.before = before;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+
+    #[test]
+    fn classes_are_no_smaller_than_what_they_hold_and_not_much_larger() {
+        for size in 1..=LARGEST {
+            let given = size_in(class_of(size));
+            assert!(
+                given >= size && given - size < if size <= FINE { FINE_STEP } else { COARSE_STEP },
+                "{size}: {given}"
+            );
+        }
+        assert_eq!(class_of(LARGEST) + 1, CLASSES);
+    }
+
+    /// A sequence of numbers that looks like chance and is the same in each run.
+    fn chance(state: &mut u64) -> usize {
+        *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (*state >> 33) as usize
+    }
+
+    /// Outside of tests a pool lives as long as the server.
+    impl Drop for Pool {
+        fn drop(&mut self) {
+            for class in &self.0 {
+                // SAFETY: nobody uses blocks of the pool any more.
+                class.lock().chunks.drain(..).for_each(|chunk| unsafe { sys::kr_shm_free(chunk.cast()) });
+            }
+        }
+    }
+
+    /// A block of a pool, filled with a mark.
+    struct Block {
+        at: *mut u8,
+        size: usize,
+        mark: u8,
+    }
+
+    impl Block {
+        fn take(pool: &Pool, size: usize, mark: u8) -> Block {
+            let at = pool.allocate(size);
+            assert!(!at.is_null() && at as usize % 8 == 0);
+            // SAFETY: the block is ours and that long.
+            unsafe { at.write_bytes(mark, size) };
+            Block { at, size, mark }
+        }
+
+        fn give(self, pool: &Pool) {
+            // SAFETY: the block is ours until it is given back, and was filled when it was taken.
+            unsafe {
+                let bytes = std::slice::from_raw_parts(self.at, self.size);
+                assert!(bytes.iter().all(|byte| *byte == self.mark), "somebody else wrote to the block");
+                pool.free(self.at, self.size);
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_keep_what_is_written_to_them_and_all_goes_back() {
+        let before = fake::live_blocks();
+        let pool = Pool::new();
+        let (mut state, mut live) = (7, Vec::new());
+        for notify_run in 0..50_000 {
+            // It grows, shrinks to little, and grows again.
+            let grows = (notify_run / 10_000) % 2 == 0;
+            if chance(&mut state) % 10 < if grows { 7 } else { 2 } {
+                live.push(Block::take(&pool, 8 + chance(&mut state) % (LARGEST - 7), notify_run as u8));
+            } else if !live.is_empty() {
+                live.swap_remove(chance(&mut state) % live.len()).give(&pool);
+            }
+        }
+        assert!(live.len() > 1_000);
+        let chunks = (fake::live_blocks() - before) as usize;
+        assert!(chunks > 0 && chunks < live.len() / 2, "{chunks} chunks for {} blocks", live.len());
+        live.into_iter().for_each(|block| block.give(&pool));
+        assert!(pool.0.iter().all(|class| class.lock().held <= KEPT_CHUNK));
+        drop(pool);
+        assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn nothing_large_stays_when_all_is_given_back() {
+        let before = fake::live_blocks();
+        let pool = Pool::new();
+        let blocks: Vec<_> = (0..10_000).map(|_| Block::take(&pool, 300, 1)).collect();
+        blocks.into_iter().for_each(|block| block.give(&pool));
+        assert!(pool.0[class_of(300)].lock().held <= KEPT_CHUNK);
+        // One chunk, and the list of chunks.
+        assert!(fake::live_blocks() - before <= 2);
+    }
+
+    #[test]
+    fn without_memory_there_is_no_block() {
+        let pool = Pool::new();
+        let (block, failed) = fake::failing_at(0, || pool.allocate(100));
+        assert!(failed && block.is_null());
+        // A chunk that is there needs no memory of the host.
+        let first = Block::take(&pool, 100, 1);
+        let (second, failed) = fake::failing_at(0, || Block::take(&pool, 100, 2));
+        assert!(!failed);
+        [first, second].into_iter().for_each(|block| block.give(&pool));
+    }
+}

@@ -1,0 +1,126 @@
+//! What a NOTIFY is: why it is sent, the run it belongs to, and what is remembered of it.
+use super::publication::Publication;
+use super::subscription::{DialogId, Subscription};
+use super::winfo::Watcher;
+
+/// Why a NOTIFY is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotifyReason {
+    /// The state of the resource changed.
+    Change,
+    /// It answers a SUBSCRIBE.
+    Subscribe,
+    /// It answers the SUBSCRIBE that ended the subscription.
+    Unsubscribe,
+    /// The subscription ran out, or its watcher lost the right to it.
+    Ended,
+}
+
+/// A NOTIFY that is due: the subscription with CSeq and version already counted up.
+#[derive(Debug, Clone)]
+pub struct Notify {
+    /// A private copy of the subscription.
+    pub subscription: Subscription,
+    /// Why.
+    pub notify_reason: NotifyReason,
+    /// Where memory holds it, for [`Ports::record_notified`].
+    pub slot: Option<u32>,
+}
+
+/// What a subscription was told, for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotifyRecord {
+    /// Where memory holds the subscription.
+    pub slot: u32,
+    /// The local CSeq it was counted up to.
+    pub cseq: u32,
+    /// CRC-32 of the body; 0: there was none.
+    pub body: u32,
+}
+
+/// A document that is shown once more, or only once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransientBody {
+    /// A publication that has just been removed, and its place: the package shows it as closed.
+    Removed(Publication, usize),
+    /// This body, in place of the stored ones.
+    Body(Vec<u8>),
+}
+
+/// One pass over the watchers of a resource; whoever holds it is the only one who sends for that resource.
+#[derive(Debug, Default)]
+pub struct NotifyRun {
+    /// Where the pass is.
+    pub cursor: usize,
+    /// Which state of the resource it tells.
+    pub generation: u32,
+    /// The state of the documents at its begin.
+    pub documents: u32,
+    /// A document shown only now.
+    pub transient_body: Option<TransientBody>,
+    /// For winfo: the watchers that changed.
+    pub changes: Vec<Watcher>,
+    /// For winfo: everybody gets the full list.
+    pub full: bool,
+}
+
+/// What happened to a resource.
+#[derive(Debug)]
+pub enum StateChange<'a> {
+    /// Its documents changed; the sender's own subscription is not told.
+    State {
+        /// `handle_publish`'s argument; empty for nobody.
+        sender: &'a [u8],
+        /// A document shown only now.
+        transient_body: Option<TransientBody>,
+    },
+    /// One subscription is due.
+    Subscription(DialogId<'a>, NotifyReason),
+    /// Its watchers changed (for winfo resources).
+    Watchers {
+        /// The watcher that changed.
+        watcher: Watcher,
+        /// Whether the full list goes out.
+        full: bool,
+    },
+    /// Nothing new: send what is due.
+    Due,
+}
+
+/// What became of the NOTIFYs of one subscription.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NotifyHistory {
+    /// When the last one was sent; 0: not by this server since it started.
+    pub notified_at: u32,
+    /// CRC-32 of the body of the last one; 0: it had none.
+    pub body: u32,
+    /// The last status that was no success; 0: none.
+    pub failed: u16,
+    /// The CSeq of the NOTIFY that got it.
+    pub failed_cseq: u32,
+}
+
+impl NotifyHistory {
+    /// How the last NOTIFY, the one with this CSeq, was answered, as far as it is known. Successes are not noted one by
+    /// one: what has not failed by the time tm gives up was one.
+    pub fn answer(&self, cseq: u32, now: i64) -> String {
+        match self.notified_at {
+            0 => "not known".into(),
+            _ if self.failed != 0 && self.failed_cseq == cseq => self.failed.to_string(),
+            notified_at if now - i64::from(notified_at) > ANSWERED_BY_NOW => "2xx".into(),
+            _ => "2xx, or still awaited".into(),
+        }
+    }
+}
+
+/// How long tm waits for an answer at most (timer F, RFC 3261 17.1.2.2), in seconds, and some more.
+pub(crate) const ANSWERED_BY_NOW: i64 = 40;
+
+/// Who is sending for a resource.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueState {
+    /// A process is sending.
+    pub busy: bool,
+    /// Something waits to be sent.
+    pub pending: bool,
+}

@@ -1,0 +1,206 @@
+//! A change of a publication as nodes announce it to each other: the JSON of stock's DMQ messages.
+use crate::sip::checked::{HostPart, UserPart, Word, is_clean, most};
+use crate::sip::event::EventHeader;
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// What a message asks for (`action`).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// 1: a publication was made, changed or removed.
+    Update(Box<Replica>),
+    /// 2: a node that has just joined wants to know what there is.
+    Sync {
+        /// It asked this node alone.
+        you: bool,
+    },
+    /// Something this version does not know.
+    Other,
+}
+
+/// A change of a publication on another node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replica {
+    /// Host part of the presentity.
+    pub domain: Vec<u8>,
+    /// User part.
+    pub user: Vec<u8>,
+    /// The event package's name.
+    pub event: Vec<u8>,
+    /// The entity tag: the new one of a new publication, otherwise the one before the change.
+    pub etag: Vec<u8>,
+    /// The entity tag after the change; empty for a new or a removed publication.
+    pub new_etag: Vec<u8>,
+    /// How long it lives, in seconds, from when [`Life`] says; 0: it is removed.
+    pub expires: i64,
+    /// When the owner received it, by the owner's clock.
+    pub received_at: i64,
+    /// It is a new one.
+    pub is_new: bool,
+    /// Who sent it; empty for nobody.
+    pub sender: Vec<u8>,
+    /// The id of the record over all its entity tags; empty when unknown.
+    pub ruid: Vec<u8>,
+    /// The document; empty for a change without one.
+    pub body: Vec<u8>,
+    /// It is told to a node of our kind that may know it: watchers are told only of what is new there.
+    pub again: bool,
+}
+
+impl Replica {
+    /// The entity tag the publication has after the change.
+    pub(crate) fn last_etag(&self) -> &[u8] {
+        if self.new_etag.is_empty() { &self.etag } else { &self.new_etag }
+    }
+
+    /// The removal of this publication.
+    pub(crate) fn removal(&self) -> Replica {
+        Replica {
+            etag: self.last_etag().to_vec(),
+            new_etag: Vec::new(),
+            expires: 0,
+            is_new: false,
+            body: Vec::new(),
+            again: false,
+            ..self.clone()
+        }
+    }
+
+    /// The same with its strings as this node takes them; `None` when one of them cannot be taken.
+    pub(crate) fn checked(self) -> Option<Replica> {
+        let is_word = |text: &[u8]| Word::new(text).is_ok();
+        let is_word_or_empty = |text: &[u8]| text.is_empty() || is_word(text);
+        let user = UserPart::new(&self.user).ok()?.bytes().to_vec();
+        let good = !self.domain.is_empty()
+            && HostPart::new(&self.domain).is_ok()
+            && EventHeader::parse(&self.event).is_some()
+            && is_clean(&self.event)
+            && is_word(&self.etag)
+            && is_word_or_empty(&self.new_etag)
+            && is_word_or_empty(&self.ruid)
+            && is_clean(&self.sender)
+            && self.sender.len() <= most::URI;
+        good.then_some(Replica { user, ..self })
+    }
+
+    /// The message, its subscriptions in stock's order.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(320 + self.body.len() * 9 / 8);
+        let stored = |out: &mut Vec<u8>, name: &str, text: &[u8]| {
+            out.extend_from_slice(name.as_bytes());
+            push_quoted(out, text);
+        };
+        stored(&mut out, "{\"action\":1,\"presentity\":{\"domain\":", &self.domain);
+        stored(&mut out, ",\"user\":", &self.user);
+        stored(&mut out, ",\"etag\":", &self.etag);
+        let times = format!(",\"expires\":{},\"recv\":{}", self.expires, self.received_at);
+        out.extend_from_slice(times.as_bytes());
+        if !self.sender.is_empty() {
+            stored(&mut out, ",\"sender\":", &self.sender);
+        }
+        stored(&mut out, ",\"event\":", &self.event);
+        out.extend_from_slice(format!("}},\"t_new\":{}", u8::from(self.is_new)).as_bytes());
+        stored(&mut out, ",\"cur_etag\":", &self.new_etag);
+        stored(&mut out, ",\"ruid\":", &self.ruid);
+        stored(&mut out, ",\"body\":", &self.body);
+        out.extend_from_slice(if self.again { b",\"again\":1}" } else { b"}" });
+        out
+    }
+}
+
+/// A JSON string with the bytes of `text` as they are: documents may be in any encoding, and stock's nodes write and
+/// read them
+/// so. Only what JSON sets apart is escaped (RFC 8259 7).
+pub(crate) fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    for byte in text {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            ..b' ' => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => out.push(*byte),
+        }
+    }
+    out.push(b'"');
+}
+
+/// A message as text that a JSON reader takes.
+pub(crate) fn as_text(message: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(message) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => {
+            let raw = |byte: &u8| char::from_u32(RAW + u32::from(*byte)).unwrap_or(char::REPLACEMENT_CHARACTER);
+            let character = |byte: &u8| if byte.is_ascii() { char::from(*byte) } else { raw(byte) };
+            Cow::Owned(message.iter().map(character).collect())
+        }
+    }
+}
+
+/// The bytes of a string that [`as_text`] may have changed.
+pub(crate) fn as_bytes(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        match u32::from(character).checked_sub(RAW).and_then(|byte| u8::try_from(byte).ok()) {
+            Some(byte) if byte >= 0x80 => out.push(byte),
+            _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out
+}
+
+pub(crate) fn text(object: &Value, name: &str) -> Option<Vec<u8>> {
+    match object.get(name) {
+        None | Some(Value::Null) => Some(Vec::new()),
+        Some(Value::String(text)) => Some(as_bytes(text)),
+        Some(_) => None,
+    }
+}
+
+pub(crate) fn number(object: &Value, name: &str) -> Option<i64> {
+    match object.get(name) {
+        None | Some(Value::Null) => Some(0),
+        Some(Value::Number(number)) => number.as_i64().or_else(|| number.as_f64().map(|n| n as i64)),
+        Some(_) => None,
+    }
+}
+
+/// Reads a message. Members nobody knows are passed over; `None` for what is no message.
+pub fn parse(body: &[u8]) -> Option<Message> {
+    let root: Value = serde_json::from_str(&as_text(body.trim_ascii_end())).ok()?;
+    if !root.is_object() {
+        return None;
+    }
+    match number(&root, "action")? {
+        1 => {
+            let presentity = root.get("presentity").filter(|value| value.is_object())?;
+            let replica = Replica {
+                domain: text(presentity, "domain")?,
+                user: text(presentity, "user")?,
+                event: text(presentity, "event")?,
+                etag: text(presentity, "etag")?,
+                expires: number(presentity, "expires")?.max(0),
+                received_at: number(presentity, "recv")?,
+                sender: text(presentity, "sender")?,
+                new_etag: text(&root, "cur_etag")?,
+                is_new: number(&root, "t_new")? != 0,
+                ruid: text(&root, "ruid")?,
+                body: text(&root, "body")?,
+                again: number(&root, "again")? != 0,
+            };
+            replica.checked().map(|replica| Message::Update(Box::new(replica)))
+        }
+        2 => Some(Message::Sync { you: number(&root, "you")? != 0 }),
+        _ => Some(Message::Other),
+    }
+}
+
+/// The message with which a node asks all others for what there is.
+pub const SYNC: &[u8] = b"{\"action\":2}";
+
+/// The message with which a node asks one other.
+pub const SYNC_YOU: &[u8] = b"{\"action\":2,\"you\":1}";
+
+/// While a message that is not UTF-8 is read, its bytes beyond ASCII are these characters, which nobody else uses.
+pub(crate) const RAW: u32 = 0x10_ff00;

@@ -1,0 +1,384 @@
+//! What becomes of a subscription's dialog: answers to SUBSCRIBE, NOTIFYs, and new beginnings (RFC 6665 4.4.1).
+use super::error::RequestError;
+use super::next_step::{Next, show};
+use super::ports::{Claim, PendingRequest, PendingRequestId, Ports};
+use super::publish::MOST_REDIRECTS;
+use super::queue;
+use super::record::{Change, Dialog, Field, Record};
+use super::request::{Part, Request, RequestOptions};
+use super::response::{Answer, LONGEST_GRANT, LONGEST_PUT_OFF, ResponseMeaning, backoff};
+use super::subscribe::{find, remove_dialog};
+
+/// Subscribes, refreshes or unsubscribes.
+pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), RequestError> {
+    if request.options.only_if_new && find(ports, request)?.is_some() {
+        if let Some(claim) = Claim::of(request) {
+            ports.report(&[claim], &PendingRequest::unsent(request), true);
+        }
+        return Ok(());
+    }
+    queue::submit(ports, request)
+}
+
+/// A SUBSCRIBE was answered, or was not.
+pub fn answered<P: Ports>(ports: &mut P, pending: PendingRequestId, answer: &Answer) {
+    if let Some(take_sent) = ports.take_sent(pending) {
+        settled_by(ports, pending, &take_sent, answer);
+    }
+}
+
+/// This answer settles what was sent on a pending request.
+pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent: &PendingRequest, answer: &Answer) {
+    let verdict = answer.verdict(take_sent.attempts);
+    let mut undone = None;
+    let next = settle(ports, take_sent, answer, verdict, &mut undone);
+    if !matches!(next, Next::Quietly(_)) {
+        let misses = verdict == ResponseMeaning::Done && answer.expires.is_none();
+        queue::report(ports, pending, take_sent, misses);
+    }
+    match undone {
+        None => queue::follow(ports, pending, next, None),
+        Some(change) => queue::store_then_follow(ports, pending, &change, next),
+    }
+}
+
+/// What a granting answer makes of the record when the store cannot be asked what is in it.
+pub(crate) fn unread(now: i64, take_sent: &PendingRequest, answer: &Answer) -> Change {
+    let record = &take_sent.record;
+    let expires = answer.granted().unwrap_or_default();
+    if expires == 0 {
+        return Change { before: Some(record.clone()), after: None };
+    }
+    let mut changes: Vec<(Field, &[u8])> = Vec::new();
+    if !answer.contact.is_empty() {
+        changes.push((Field::RemoteContact, &answer.contact));
+    }
+    if record.is_temporary() {
+        changes.push((Field::ToTag, &answer.to_tag));
+        changes.push((Field::RecordRoute, &answer.route_set));
+    }
+    let mut after = record.with(&changes);
+    after.state.expires_at = now + expires;
+    Change { before: Some(record.clone()), after: Some(after) }
+}
+
+/// Brings the record in line with the answer, and says what is sent next. `undone` is what could not be stored.
+pub(crate) fn settle<P: Ports>(
+    ports: &mut P,
+    take_sent: &PendingRequest,
+    answer: &Answer,
+    verdict: ResponseMeaning,
+    undone: &mut Option<Change>,
+) -> Next {
+    let (request, record) = (&take_sent.request, &take_sent.record);
+    let within = !record.is_temporary();
+    let now = ports.now();
+    let options = &request.options;
+    match verdict {
+        ResponseMeaning::Done => {
+            let done = match answer.granted() {
+                Some(expires) if expires > 0 => confirm(ports, take_sent, answer, now + expires),
+                _ => remove_dialog(ports, record).map(|_| ()),
+            };
+            if let Err(why) = done {
+                ports.warn_rejected(&format!("answer {} to SUBSCRIBE for {}: {why}", answer.code, show(request)));
+                *undone = matches!(why, RequestError::Store(_)).then(|| unread(now, take_sent, answer));
+            }
+            Next::Nothing
+        }
+        ResponseMeaning::TooBrief(minimum) if options.server_minimum == 0 && options.expires != 0 => afresh(
+            ports,
+            take_sent,
+            undone,
+            request.with_options(RequestOptions { server_minimum: minimum, ..*options }),
+        ),
+        ResponseMeaning::Elsewhere if !within && options.redirects < MOST_REDIRECTS => {
+            let options = RequestOptions { redirects: options.redirects + 1, ..*options };
+            let there = [(Part::RemoteTarget, answer.contact.as_slice())];
+            afresh(ports, take_sent, undone, request.with(&there).with_options(options))
+        }
+        ResponseMeaning::Later(seconds) => put_off(ports, take_sent, seconds, undone),
+        _ => given_up(ports, take_sent, undone),
+    }
+}
+
+/// The same once more, and the caller gets its answer: in the dialog there is, or in a new one.
+pub(crate) fn afresh<P: Ports>(
+    ports: &mut P,
+    take_sent: &PendingRequest,
+    undone: &mut Option<Change>,
+    request: Request,
+) -> Next {
+    if !take_sent.record.is_temporary() {
+        return Next::Quietly(pinned(&request, &take_sent.record));
+    }
+    discard(ports, &take_sent.record, undone);
+    Next::Quietly(request)
+}
+
+/// A request for exactly the dialog of this record, wherever its target has moved meanwhile.
+pub(crate) fn pinned(request: &Request, record: &Record) -> Request {
+    let options = RequestOptions { insert: false, ..request.options };
+    request.with(&[(Part::CallId, record.get(Field::CallId)), (Part::RemoteTarget, b"")]).with_options(options)
+}
+
+/// The server cannot now: another try after so many seconds, as long as somebody wants it.
+pub(crate) fn put_off<P: Ports>(
+    ports: &mut P,
+    take_sent: &PendingRequest,
+    seconds: i64,
+    undone: &mut Option<Change>,
+) -> Next {
+    let (request, record) = (&take_sent.request, &take_sent.record);
+    let now = ports.now();
+    let own = |insert| RequestOptions {
+        own: true,
+        insert,
+        redirects: 0,
+        expires: left(request, record, now),
+        ..request.options
+    };
+    if !record.is_temporary() && record.state.expires_at > now {
+        // RFC 6665 4.1.2.2: the subscription goes on as long as the last answer said.
+        let again = pinned(&request.with_options(own(false)), record);
+        return Next::After { seconds, request: again, stored: true };
+    }
+    let was_there = discard(ports, record, undone);
+    let desired = record.state.desired_until;
+    let unwanted = request.options.expires == 0 || desired != 0 && now + seconds >= desired;
+    if unwanted || !record.is_temporary() && !was_there {
+        return Next::Nothing;
+    }
+    let again = from_the_start(request, record).with_options(own(true));
+    Next::After { seconds, request: again, stored: false }
+}
+
+/// The request as the first of a new dialog.
+pub(crate) fn from_the_start(request: &Request, record: &Record) -> Request {
+    let proxy = (Part::OutboundProxy, record.get(Field::OutboundProxy));
+    // A caller's target is where it wanted the first request to go; that of a dialog or a redirect is not.
+    let of_caller = !request.options.own && request.options.redirects == 0 && record.is_temporary();
+    let target = (Part::RemoteTarget, if of_caller { request.get(Part::RemoteTarget) } else { b"" });
+    request.with(&[proxy, target, (Part::CallId, b"")])
+}
+
+/// The server will not have it. A dialog that it forgot is replaced by a new one, unless a NOTIFY has ended it
+/// meanwhile.
+pub(crate) fn given_up<P: Ports>(ports: &mut P, take_sent: &PendingRequest, undone: &mut Option<Change>) -> Next {
+    let (request, record) = (&take_sent.request, &take_sent.record);
+    let was_there = discard(ports, record, undone);
+    if record.is_temporary() || request.options.expires == 0 || !was_there {
+        return Next::Nothing;
+    }
+    let wanted = match left(request, record, ports.now()) {
+        forever if forever < 0 => -1,
+        seconds => seconds + 3,
+    };
+    let options = RequestOptions { insert: true, own: true, expires: wanted, redirects: 0, ..request.options };
+    let fresh = from_the_start(request, record).with_options(options);
+    match pace(ports.restarts(&fresh)) {
+        0 => Next::Now(fresh),
+        seconds => Next::After { seconds, request: fresh, stored: false },
+    }
+}
+
+/// Seconds before a subscription is begun anew that was begun anew so often lately: the first time at once.
+pub(crate) fn pace(restarts: u32) -> i64 {
+    restarts.checked_sub(1).map_or(0, backoff)
+}
+
+/// How long the owner still wants it; below 0: for ever.
+pub(crate) fn left(request: &Request, record: &Record, now: i64) -> i64 {
+    match record.state.desired_until {
+        _ if request.options.expires <= 0 => request.options.expires,
+        0 => -1,
+        until => (until - now).max(1),
+    }
+}
+
+/// The server has granted it until `until`.
+pub(crate) fn confirm<P: Ports>(
+    ports: &mut P,
+    take_sent: &PendingRequest,
+    answer: &Answer,
+    until: i64,
+) -> Result<(), RequestError> {
+    let (request, record) = (&take_sent.request, &take_sent.record);
+    let within = !record.is_temporary();
+    if !within && answer.to_tag.is_empty() {
+        remove_dialog(ports, record)?;
+        return Err(RequestError::BadBody("no To tag in it".into()));
+    }
+    // A NOTIFY may have ended it before this answer came.
+    let Some(stored) = ports.find_dialog(&record.dialog())? else { return Ok(()) };
+    let mut changes: Vec<(Field, &[u8])> = Vec::new();
+    // A NOTIFY that came first made the dialog. When the request was forked, the answer may be another branch's: only
+    // one
+    // dialog is kept (RFC 3856 6.9), and its tag and target are those of one and the same branch.
+    let of_dialog = stored.is_temporary() || stored.get(Field::ToTag) == answer.to_tag;
+    if of_dialog && !answer.contact.is_empty() {
+        changes.push((Field::RemoteContact, &answer.contact));
+    } else if stored.get(Field::RemoteContact).is_empty() {
+        remove_dialog(ports, record)?;
+        return Err(RequestError::BadBody("no Contact in it".into()));
+    }
+    if stored.is_temporary() {
+        changes.push((Field::ToTag, &answer.to_tag));
+        changes.push((Field::RecordRoute, &answer.route_set));
+    }
+    let mut next = stored.with(&changes);
+    next.state.expires_at = until;
+    next.state.desired_until = request.desired_until(ports.now());
+    next.state.cseq = record.state.cseq;
+    ports.replace(&stored, &next).map(|_| ())
+}
+
+/// What a NOTIFY says about its dialog.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReceivedNotify<'a> {
+    /// Its Contact.
+    pub contact: &'a [u8],
+    /// Its Record-Route headers as the route set of the one who gets it.
+    pub route_set: &'a [u8],
+    /// What its Subscription-State says.
+    pub state: State<'a>,
+}
+
+/// A Subscription-State header (RFC 6665 8.2.3).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct State<'a> {
+    /// It is over.
+    pub terminated: bool,
+    /// Why, as `reason` says; empty when it does not.
+    pub reason: &'a [u8],
+    /// When to come back, in seconds.
+    pub retry_after: Option<i64>,
+    /// How long it still lasts, in seconds.
+    pub expires: Option<i64>,
+}
+
+impl State<'_> {
+    /// Reads the header's body: names and values are compared without case, and blanks may stand around `;` and `=`.
+    pub fn read(header: &[u8]) -> State<'_> {
+        let mut parts = header.split(|c| *c == b';').map(<[u8]>::trim_ascii);
+        let word = parts.next().unwrap_or_default();
+        let mut state = State { terminated: word.eq_ignore_ascii_case(b"terminated"), ..State::default() };
+        for part in parts {
+            let at = part.iter().position(|c| *c == b'=').unwrap_or(part.len());
+            let (name, value) = (part[..at].trim_ascii(), part.get(at + 1..).unwrap_or_default().trim_ascii());
+            let seconds = || crate::sip::text::leading_number(value);
+            if name.eq_ignore_ascii_case(b"reason") {
+                state.reason = value;
+            } else if name.eq_ignore_ascii_case(b"retry-after") {
+                state.retry_after = seconds();
+            } else if name.eq_ignore_ascii_case(b"expires") {
+                state.expires = seconds();
+            }
+        }
+        state
+    }
+
+    /// Seconds until the subscription may be begun anew after `restarts` of late (RFC 6665 4.1.3); `None`: never.
+    pub(crate) fn comes_back(&self, restarts: impl FnOnce() -> u32) -> Option<i64> {
+        let is = |known: &[&str]| known.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(self.reason));
+        if is(&["rejected", "noresource", "invariant"]) {
+            return None;
+        }
+        let least = match self.retry_after {
+            Some(seconds) => seconds.clamp(0, LONGEST_PUT_OFF),
+            None if is(&["probation", "giveup"]) => PROBATION,
+            None => 0,
+        };
+        Some(least.max(pace(restarts())))
+    }
+}
+
+/// A NOTIFY came in: its Contact is the target from now on. `false`: it belongs to no dialog of ours.
+pub fn notified<P: Ports>(ports: &mut P, dialog: &Dialog<'_>, said: &ReceivedNotify<'_>) -> Result<bool, RequestError> {
+    let Some(stored) = ports.find_dialog(dialog)? else { return Ok(false) };
+    if said.state.terminated {
+        ports.remove(&stored)?;
+        begin_anew(ports, &stored, &said.state)?;
+        return Ok(true);
+    }
+    let mut changes: Vec<(Field, &[u8])> = Vec::new();
+    if !said.contact.is_empty() {
+        changes.push((Field::RemoteContact, said.contact));
+    }
+    if stored.is_temporary() {
+        // The NOTIFY came first: it makes the dialog (RFC 6665 4.4.1).
+        changes.push((Field::ToTag, dialog.to_tag));
+        changes.push((Field::RecordRoute, said.route_set));
+    }
+    let mut next = stored.with(&changes);
+    if let Some(seconds) = said.state.expires {
+        // The notifier has the last word on a shorter life (RFC 6665 4.2.1.2); what is longer is refreshed earlier.
+        let until = ports.now() + seconds.clamp(0, LONGEST_GRANT);
+        if stored.is_temporary() || until < stored.state.expires_at {
+            next.state.expires_at = until;
+        }
+    }
+    if next != stored {
+        ports.replace(&stored, &next)?;
+    }
+    Ok(true)
+}
+
+/// The server has ended a subscription that its owner still wants.
+pub(crate) fn begin_anew<P: Ports>(ports: &mut P, record: &Record, state: &State<'_>) -> Result<(), RequestError> {
+    let request = request_of(record, 0, true);
+    let Some(seconds) = state.comes_back(|| ports.restarts(&request)) else { return Ok(()) };
+    let expires = match record.state.desired_until {
+        0 => -1,
+        until => until - ports.now(),
+    };
+    // What is nearly over is not begun again.
+    if expires >= 0 && expires < seconds + NEARLY_OVER || expires < -1 {
+        return Ok(());
+    }
+    let request = request_of(record, expires, true);
+    if let Some(pending) = ports.later(&request, seconds)? {
+        queue::launch_then_go_on(ports, pending, &request, None);
+    }
+    Ok(())
+}
+
+/// What its owner wants for less than this many seconds is not begun again.
+pub(crate) const NEARLY_OVER: i64 = 10;
+
+/// The request that renews a subscription: in its dialog, or in a new one.
+pub fn request_of(record: &Record, expires: i64, insert: bool) -> Request {
+    let options = RequestOptions {
+        event: record.state.event,
+        flag: record.state.flag,
+        expires,
+        insert,
+        own: true,
+        ..RequestOptions::default()
+    };
+    Request::new(
+        options,
+        &[
+            (Part::PresUri, record.get(Field::PresUri)),
+            (Part::WatcherUri, record.get(Field::WatcherUri)),
+            (Part::Id, record.get(Field::Id)),
+            (Part::Contact, record.get(Field::Contact)),
+            (Part::CallId, if insert { b"" } else { record.get(Field::CallId) }),
+            (Part::OutboundProxy, record.get(Field::OutboundProxy)),
+            (Part::ExtraHeaders, record.get(Field::ExtraHeaders)),
+        ],
+    )
+}
+
+/// Removes the dialog of a record, now or as soon as the store is there again; `false`: it was not there any more.
+pub(crate) fn discard<P: Ports>(ports: &mut P, record: &Record, undone: &mut Option<Change>) -> bool {
+    remove_dialog(ports, record).unwrap_or_else(|why| {
+        ports.warn_rejected(&format!("a dialog cannot be removed yet: {why}"));
+        *undone = Some(Change { before: Some(record.clone()), after: None });
+        true
+    })
+}
+
+/// How long a server that gives up, or puts us on probation without saying when to come back, is left alone, in
+/// seconds.
+pub(crate) const PROBATION: i64 = 10;

@@ -1,0 +1,48 @@
+//! What comes of sending a request, and what is sent after its answer.
+use super::request::{Part, Request};
+
+/// What a request came to when it was prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Launched {
+    /// An answer will come.
+    UnderWay,
+    /// There is nothing to send, or the script dropped it.
+    Nothing,
+}
+
+/// What follows from an answer.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing more is sent for this request.
+    Nothing,
+    /// This is sent, and the caller has been answered.
+    Now(Request),
+    /// This is sent, and its answer is the one the caller gets.
+    Quietly(Request),
+    /// This is sent later.
+    After {
+        /// After so many seconds.
+        seconds: i64,
+        /// What is sent.
+        request: Request,
+        /// The server may have something of it.
+        stored: bool,
+    },
+}
+
+/// The presentity a request is about, for a log line.
+pub fn show(request: &Request) -> String {
+    String::from_utf8_lossy(request.get(Part::PresUri)).into_owned()
+}
+
+pub(crate) fn method(request: &Request) -> &'static str {
+    if request.is_subscription() { "SUBSCRIBE" } else { "PUBLISH" }
+}
+
+/// Whether the caller of a request decides about another try itself.
+pub fn caller_decides(request: &Request) -> bool {
+    request.options.flag & CALLER_WAITS != 0 && !request.options.own
+}
+
+/// `RPC_PUBLISH` and `RPC_ASYN_PUBLISH`: the caller waits for the answer and acts on it.
+pub(crate) const CALLER_WAITS: i32 = (1 << 6) | (1 << 7);

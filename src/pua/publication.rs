@@ -1,0 +1,164 @@
+//! What becomes of a publication: answers to PUBLISH, and repairs (RFC 3903 4.1).
+use super::next_step::{Next, caller_decides, show};
+use super::ports::{PendingRequest, PendingRequestId, Ports};
+use super::publish::MOST_REDIRECTS;
+use super::queue;
+use super::record::{Change, Field};
+use super::request::{Part, Request, RequestOptions};
+use super::response::{Answer, ResponseMeaning};
+
+/// A PUBLISH was answered, or was not.
+pub fn answered<P: Ports>(ports: &mut P, pending: PendingRequestId, answer: &Answer) {
+    if let Some(take_sent) = ports.take_sent(pending) {
+        settled_by(ports, pending, &take_sent, answer);
+    }
+}
+
+/// This answer settles what was sent on a pending request.
+pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent: &PendingRequest, answer: &Answer) {
+    let verdict = answer.verdict(take_sent.attempts);
+    // An answer that grants without a tag or an interval is reported as if none had come.
+    let misses = verdict == ResponseMeaning::Done && (answer.etag.is_none() || answer.expires.is_none());
+    if misses {
+        ports.warn_rejected(&format!(
+            "answer {} to PUBLISH for {}: no SIP-ETag or no Expires in it",
+            answer.code,
+            show(&take_sent.request)
+        ));
+    }
+    let change = if misses { None } else { change_after(ports.now(), take_sent, answer, verdict) };
+    let stored = change.as_ref().map_or(Ok(()), |change| queue::apply(ports, change));
+    let next = repair(ports, take_sent, answer, verdict);
+    let tag = tag_after(take_sent, change.as_ref());
+    // A caller that is answered now may name it at once.
+    ports.retag(pending, &tag);
+    if !matches!(next, Next::Quietly(_)) {
+        queue::report(ports, pending, take_sent, misses);
+    }
+    match (stored, change) {
+        (Err(why), Some(change)) => {
+            ports.warn_rejected(&format!("answer {} to PUBLISH for {}: {why}", answer.code, show(&take_sent.request)));
+            queue::store_then_follow(ports, pending, &change, next);
+        }
+        _ => queue::follow(ports, pending, next, Some(&tag)),
+    }
+}
+
+/// The entity tag the publication has after an answer; empty when it has none.
+pub(crate) fn tag_after(take_sent: &PendingRequest, change: Option<&Change>) -> Vec<u8> {
+    match change {
+        Some(Change { after: Some(record), .. }) => record.get(Field::Etag).to_vec(),
+        Some(Change { after: None, .. }) => Vec::new(),
+        None => take_sent.record.get(Field::Etag).to_vec(),
+    }
+}
+
+/// What becomes of the record by an answer; `None`: it stays as it is.
+pub(crate) fn change_after(
+    now: i64,
+    take_sent: &PendingRequest,
+    answer: &Answer,
+    verdict: ResponseMeaning,
+) -> Option<Change> {
+    let record = &take_sent.record;
+    let before = || (!record.get(Field::Etag).is_empty()).then(|| record.clone());
+    match verdict {
+        ResponseMeaning::Done => match (&answer.etag, answer.granted()) {
+            (Some(etag), Some(expires)) if expires > 0 => {
+                let mut granted = record.with(&[(Field::Etag, etag)]);
+                granted.state.expires_at = now + expires;
+                Some(Change { before: before(), after: Some(granted) })
+            }
+            _ => Some(Change { before: before(), after: None }),
+        },
+        // The server may have taken it: its version must not be used again.
+        ResponseMeaning::Later(_) => {
+            before().map(|stored| Change { after: Some(stored.clone()), before: Some(stored) })
+        }
+        ResponseMeaning::TooBrief(_) | ResponseMeaning::Elsewhere => None,
+        // The document from before is still there, under the tag it has.
+        ResponseMeaning::Refused if take_sent.request.body().is_some() && take_sent.request.options.expires != 0 => {
+            None
+        }
+        ResponseMeaning::Forgotten | ResponseMeaning::Refused => {
+            before().map(|stored| Change { before: Some(stored), after: None })
+        }
+    }
+}
+
+/// What is sent to mend what the answer says.
+pub(crate) fn repair<P: Ports>(
+    ports: &P,
+    take_sent: &PendingRequest,
+    answer: &Answer,
+    verdict: ResponseMeaning,
+) -> Next {
+    let request = &take_sent.request;
+    match verdict {
+        ResponseMeaning::Forgotten => whole_document(ports.now(), take_sent).map_or(Next::Nothing, Next::Quietly),
+        ResponseMeaning::TooBrief(minimum) if request.options.server_minimum == 0 && request.options.expires != 0 => {
+            Next::Quietly(request.with_options(RequestOptions { server_minimum: minimum, ..request.options }))
+        }
+        ResponseMeaning::Elsewhere if request.options.redirects < MOST_REDIRECTS => {
+            let options = RequestOptions { redirects: request.options.redirects + 1, ..request.options };
+            Next::Quietly(request.with(&[(Part::RemoteTarget, answer.contact.as_slice())]).with_options(options))
+        }
+        ResponseMeaning::Later(seconds) if !caller_decides(request) => again(ports.now(), take_sent, answer, seconds),
+        _ => Next::Nothing,
+    }
+}
+
+/// The whole document once more, as a new publication. A first PUBLISH has no tag to be forgotten: asking again would
+/// be a loop.
+pub(crate) fn whole_document(now: i64, take_sent: &PendingRequest) -> Option<Request> {
+    let (request, record) = (&take_sent.request, &take_sent.record);
+    let wanted = !caller_decides(request) && request.options.expires != 0;
+    if !wanted || record.get(Field::Body).is_empty() || record.get(Field::Etag).is_empty() {
+        return None;
+    }
+    let expires = match record.state.desired_until {
+        0 => -1,
+        until => (until - now).max(0) + 3,
+    };
+    let options = RequestOptions {
+        expires,
+        // Another publication may have the same id.
+        insert: true,
+        has_body: true,
+        version_floor: record.state.version + 1,
+        ..request.options
+    };
+    let whole = [
+        (Part::Etag, b"".as_slice()),
+        (Part::Body, record.get(Field::Body)),
+        (Part::ContentType, record.get(Field::ContentType)),
+        (Part::OutboundProxy, record.get(Field::OutboundProxy)),
+        (Part::ExtraHeaders, record.get(Field::ExtraHeaders)),
+    ];
+    Some(request.with(&whole).with_options(options))
+}
+
+/// Another try after so many seconds, as long as somebody wants it.
+pub(crate) fn again(now: i64, take_sent: &PendingRequest, answer: &Answer, seconds: i64) -> Next {
+    let (request, record) = (&take_sent.request, &take_sent.record);
+    let stored = !record.get(Field::Etag).is_empty();
+    let seconds = match answer.silence && !stored {
+        true => (UNANSWERED << take_sent.attempts.min(3)).max(seconds),
+        false => seconds,
+    };
+    let desired = record.state.desired_until;
+    if request.options.expires != 0 && desired != 0 && now + seconds >= desired {
+        return Next::Nothing;
+    }
+    let left = if request.options.expires <= 0 { request.options.expires } else { (desired - now).max(1) };
+    // A document that the server may have made without our knowledge had this version.
+    let version_floor = if stored { request.options.version_floor } else { record.state.version + 1 };
+    let options = RequestOptions { own: true, expires: left, version_floor, redirects: 0, ..request.options };
+    let afresh = request.with(&[(Part::RemoteTarget, b"")]).with_options(options);
+    Next::After { seconds, request: afresh, stored: stored || answer.silence }
+}
+
+/// How long the first try of a new publication that nobody answered is waited for, in seconds: the server may have
+/// made a
+/// document that we cannot name, and each try may make another.
+pub(crate) const UNANSWERED: i64 = 32;

@@ -1,0 +1,120 @@
+//! What a server answered, and what follows from it.
+
+/// The final answer to a request of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code; 408 when nothing came.
+    pub code: u16,
+    /// No message came: tm gave up.
+    pub silence: bool,
+    /// Expires, in seconds.
+    pub expires: Option<i64>,
+    /// Min-Expires (RFC 3261 20.23), in seconds.
+    pub min_expires: Option<i64>,
+    /// Retry-After (RFC 3261 20.33), in seconds.
+    pub retry_after: Option<i64>,
+    /// SIP-ETag (RFC 3903 11.3.1).
+    pub etag: Option<Vec<u8>>,
+    /// The To tag.
+    pub to_tag: Vec<u8>,
+    /// The URI of the first Contact.
+    pub contact: Vec<u8>,
+    /// The route set a caller uses from here on (RFC 3261 12.1.2).
+    pub route_set: Vec<u8>,
+}
+
+/// What is done about an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseMeaning {
+    /// 2xx.
+    Done,
+    /// The server does not know the entity tag or the dialog any more.
+    Forgotten,
+    /// The interval is too short: this is the shortest, in seconds.
+    TooBrief(i64),
+    /// It may work later: after this many seconds.
+    Later(i64),
+    /// It is to be sent to the Contact of the answer (3xx).
+    Elsewhere,
+    /// The server will not have it.
+    Refused,
+}
+
+/// The longest wait between two tries when the server names none, in seconds.
+const LONGEST_WAIT: i64 = 256;
+
+/// The longest time a server may put us off for (`Retry-After`, `retry-after`), in seconds.
+pub const LONGEST_PUT_OFF: i64 = 86_400;
+
+/// The longest interval a server may ask for (`Min-Expires`), in seconds: RFC 3261 20.19 counts to 2^32 - 1, rows to
+/// less.
+pub const LONGEST_MINIMUM: i64 = 31_536_000;
+
+/// The longest interval that is remembered, in seconds; what a server grants for longer is refreshed earlier.
+pub const LONGEST_GRANT: i64 = 31_536_000;
+
+/// Seconds before the next try, after `attempts` that failed.
+pub fn backoff(attempts: u32) -> i64 {
+    (2i64 << attempts.min(7)).min(LONGEST_WAIT)
+}
+
+impl Answer {
+    /// Judges the answer to the `attempt`-th try (counted from 0).
+    pub fn verdict(&self, attempt: u32) -> ResponseMeaning {
+        match self.code {
+            200..=299 => ResponseMeaning::Done,
+            300..=302 if !self.contact.is_empty() => ResponseMeaning::Elsewhere,
+            412 | 481 => ResponseMeaning::Forgotten,
+            423 => match self.min_expires {
+                Some(minimum) if (1..=LONGEST_MINIMUM).contains(&minimum) => ResponseMeaning::TooBrief(minimum),
+                _ => ResponseMeaning::Refused,
+            },
+            408 | 429 | 500..=599 => ResponseMeaning::Later(match self.retry_after {
+                Some(seconds) if seconds > 0 => seconds.min(LONGEST_PUT_OFF),
+                _ => backoff(attempt),
+            }),
+            _ => ResponseMeaning::Refused,
+        }
+    }
+
+    /// The interval granted, within bounds.
+    pub fn granted(&self) -> Option<i64> {
+        self.expires.map(|seconds| seconds.clamp(0, LONGEST_GRANT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_are_bounded() {
+        let busy = Answer { code: 503, ..Answer::default() };
+        assert_eq!([0, 1, 2].map(|n| busy.verdict(n)), [2, 4, 8].map(ResponseMeaning::Later));
+        assert_eq!(busy.verdict(40), ResponseMeaning::Later(256));
+        for (said, wait) in [(7, 7), (0, 16), (i64::MAX, LONGEST_PUT_OFF)] {
+            let told = Answer { code: 503, retry_after: Some(said), ..Answer::default() };
+            assert_eq!(told.verdict(3), ResponseMeaning::Later(wait));
+        }
+    }
+
+    #[test]
+    fn an_interval_is_only_asked_for_when_it_can_be() {
+        for (said, verdict) in [
+            (None, ResponseMeaning::Refused),
+            (Some(60), ResponseMeaning::TooBrief(60)),
+            (Some(0), ResponseMeaning::Refused),
+            (Some(LONGEST_MINIMUM + 1), ResponseMeaning::Refused),
+            (Some(i64::MAX), ResponseMeaning::Refused),
+        ] {
+            assert_eq!(Answer { code: 423, min_expires: said, ..Answer::default() }.verdict(0), verdict);
+        }
+    }
+
+    #[test]
+    fn a_redirect_needs_a_target() {
+        assert_eq!(Answer { code: 302, ..Answer::default() }.verdict(0), ResponseMeaning::Refused);
+        let to = Answer { code: 302, contact: b"sip:b@c".to_vec(), ..Answer::default() };
+        assert_eq!(to.verdict(0), ResponseMeaning::Elsewhere);
+    }
+}

@@ -1,0 +1,11 @@
+//! The presence server on Kamailio: carries out what [`crate::presence`] asks for.
+pub mod authorizations;
+pub mod cluster;
+pub mod context;
+pub mod notify;
+pub mod operator;
+pub mod packages;
+pub mod publications;
+pub mod settings;
+pub mod subscriptions;
+pub mod tables;

@@ -1,0 +1,3 @@
+//! Authorization of watchers (RFC 3856 6.6, RFC 5025): the cache of decisions and the table `watchers`.
+pub mod cache;
+pub mod watchers_table;

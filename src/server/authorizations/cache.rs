@@ -1,0 +1,376 @@
+//! Standings of watchers, kept in shared memory, so that the `watchers` table is not asked at each SUBSCRIBE.
+use crate::common::row_groups::Aside;
+use crate::host::lock::Lock;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::presence::authorization::Authorization;
+use crate::presence::resource::UriComparison;
+use crate::presence::subscription::Status;
+use hashbrown::HashTable;
+
+/// What is known of one watcher of one presentity.
+struct CachedAuthorization {
+    hash: u64,
+    /// The parts of the key and the reason, one after the other.
+    bytes: ShmBox<[u8]>,
+    /// Where each part of the key ends.
+    ends: [u32; 4],
+    status: Status,
+    read_at: i64,
+    /// Whether the table says the same.
+    written: bool,
+    /// When its row is tried again that could not be written.
+    aside: Aside,
+}
+
+/// One part of what is known, and how many bytes it takes.
+struct Shard {
+    table: HashTable<CachedAuthorization, Shm>,
+    bytes: usize,
+}
+
+impl Shard {
+    fn new() -> Shard {
+        Shard { table: HashTable::new_in(Shm), bytes: 0 }
+    }
+
+    /// Takes one out that is known already.
+    fn take(&mut self, hash: u64, is: impl FnMut(&CachedAuthorization) -> bool) -> Option<CachedAuthorization> {
+        let cached = self.table.find_entry(hash, is).ok()?.remove().0;
+        self.bytes -= cached.size();
+        Some(cached)
+    }
+
+    /// Makes room by forgetting what was read longest ago, as far as a few of them show. What the table does not have
+    /// yet is
+    /// not forgotten. `false`: there is no room.
+    fn make_room(&mut self, needed: usize, limit: usize, garbage: &mut Vec<CachedAuthorization>) -> bool {
+        while self.bytes + needed > limit {
+            let old =
+                self.table.iter().filter(|cached| cached.written).take(SAMPLE).min_by_key(|cached| cached.read_at);
+            let Some((hash, bytes)) = old.map(|cached| (cached.hash, cached.bytes.as_ptr())) else { return false };
+            garbage.extend(self.take(hash, |cached| cached.bytes.as_ptr() == bytes));
+        }
+        true
+    }
+}
+
+/// Of so many the oldest is forgotten.
+const SAMPLE: usize = 16;
+
+/// All authorizations together take this share of the shared memory at most.
+const SHARE: usize = 16;
+
+/// Names that are longer together, in bytes, are not kept: the table is asked for them.
+const LONGEST: usize = 1024;
+
+/// The authorizations that are known.
+pub struct AuthorizationCache {
+    shards: ShmVec<Lock<Shard>>,
+    rule: UriComparison,
+    /// How many bytes each part may take.
+    limit: usize,
+}
+
+/// Whose authorization: presentity URI, watcher's user and host, event package.
+pub type Key<'a> = [&'a [u8]; 4];
+
+const SHARDS: usize = 64;
+
+impl AuthorizationCache {
+    /// None is known; call before the processes fork.
+    pub fn new(rule: UriComparison) -> Result<AuthorizationCache, NoMemory> {
+        AuthorizationCache::within(rule, shm::size() / SHARE)
+    }
+
+    /// The same, with at most so many bytes.
+    fn within(rule: UriComparison, bytes: usize) -> Result<AuthorizationCache, NoMemory> {
+        let mut shards = ShmVec::new_in(Shm);
+        shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
+        (0..SHARDS).for_each(|_| shards.push(Lock::new(Shard::new())));
+        Ok(AuthorizationCache { shards, rule, limit: bytes / SHARDS })
+    }
+
+    fn shard(&self, hash: u64) -> &Lock<Shard> {
+        &self.shards[(hash >> 40) as usize % SHARDS]
+    }
+
+    /// What is known, if it was read from the table after `since`.
+    pub fn get(&self, key: &Key<'_>, since: i64) -> Option<Authorization> {
+        let hash = self.rule.exact_hash(key);
+        let shard = self.shard(hash).lock();
+        let cached = shard
+            .table
+            .find(hash, |cached| cached.is(hash, key))
+            .filter(|cached| cached.read_at > since || !cached.written)?;
+        Some(cached.authorization())
+    }
+
+    /// Remembers a authorization, as far as there is room for it. `written` says that the table has it; `add` is false
+    /// where only
+    /// what is known already is changed.
+    pub fn put(&self, key: &Key<'_>, authorization: &Authorization, now: i64, written: bool, add: bool) {
+        let hash = self.rule.exact_hash(key);
+        let [presentity, user, host, event] = *key;
+        let mut end = 0;
+        let ends = key.map(|part| {
+            end += part.len() as u32;
+            end
+        });
+        let is_short = end as usize + authorization.reason.len() <= LONGEST;
+        let bytes =
+            if is_short { shm::concat(&[presentity, user, host, event, &authorization.reason]).ok() } else { None };
+        let mut garbage = Vec::new();
+        let mut shard = self.shard(hash).lock();
+        let old = shard.take(hash, |cached| cached.is(hash, key));
+        if let Some(bytes) = bytes.filter(|_| add || old.is_some()) {
+            let aside = Aside::default();
+            let fresh =
+                CachedAuthorization { hash, bytes, ends, status: authorization.status, read_at: now, written, aside };
+            let has_room = shard.make_room(fresh.size(), self.limit, &mut garbage);
+            if has_room && shard.table.try_reserve(1, |cached| cached.hash).is_ok() {
+                shard.bytes += fresh.size();
+                shard.table.insert_unique(hash, fresh, |cached| cached.hash);
+            } else {
+                garbage.push(fresh);
+            }
+        }
+        drop(shard);
+        drop((old, garbage));
+    }
+
+    /// How many bytes all of them take.
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().bytes).sum()
+    }
+
+    /// Standings that the table does not have yet, with their keys: at most `limit` of one part, see
+    /// [`AuthorizationCache::parts`].
+    /// Those that rest are left out, see [`Aside::rests`].
+    pub fn row_state(&self, part: usize, limit: usize, now: i64, is_last: bool) -> Vec<([Vec<u8>; 4], Authorization)> {
+        let shard = self.shards[part].lock();
+        let waits = |cached: &&CachedAuthorization| !cached.written && !cached.aside.rests(now, is_last);
+        shard.table.iter().filter(waits).take(limit).map(|cached| (cached.key(), cached.authorization())).collect()
+    }
+
+    /// The table does not take this authorization now; `true` when that was not known of it.
+    pub fn set_aside(&self, key: &Key<'_>, aside: Aside) -> bool {
+        let hash = self.rule.exact_hash(key);
+        let mut shard = self.shard(hash).lock();
+        let Some(cached) = shard.table.find_mut(hash, |cached| cached.is(hash, key)) else { return false };
+        let was_refused = cached.aside.is_refused();
+        if aside.is_refused() || !was_refused {
+            cached.aside = aside;
+        }
+        !was_refused
+    }
+
+    /// Keys of authorizations whose rows the database has refused, at most `limit`.
+    pub fn refused(&self, limit: usize) -> Vec<[Vec<u8>; 4]> {
+        let mut found = Vec::new();
+        for shard in self.shards.iter() {
+            let shard = shard.lock();
+            let refused = shard.table.iter().filter(|cached| !cached.written && cached.aside.is_refused());
+            found.extend(refused.take(limit - found.len()).map(CachedAuthorization::key));
+            if found.len() >= limit {
+                break;
+            }
+        }
+        found
+    }
+
+    /// The table has this authorization now; another one that was decided meanwhile still has to be written.
+    pub fn mark_written(&self, key: &Key<'_>, authorization: &Authorization, now: i64) {
+        let hash = self.rule.exact_hash(key);
+        let mut shard = self.shard(hash).lock();
+        if let Some(cached) = shard
+            .table
+            .find_mut(hash, |cached| cached.is(hash, key))
+            .filter(|cached| cached.authorization() == *authorization)
+        {
+            (cached.written, cached.read_at, cached.aside) = (true, now, Aside::default());
+        }
+    }
+
+    /// How many parts there are.
+    pub fn parts(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Forgets what was read before `since`, and watchers that nobody has decided about: their rows are cleaned.
+    pub fn forget_old(&self, since: i64) {
+        for shard in self.shards.iter() {
+            let mut shard = shard.lock();
+            shard
+                .table
+                .retain(|cached| !cached.written || (cached.read_at > since && cached.status != Status::Pending));
+            shard.bytes = shard.table.iter().map(CachedAuthorization::size).sum();
+            if shard.table.is_empty() {
+                *shard = Shard::new();
+            }
+        }
+    }
+}
+
+impl CachedAuthorization {
+    /// How many bytes it takes, about.
+    fn size(&self) -> usize {
+        self.bytes.len() + std::mem::size_of::<CachedAuthorization>() + 16
+    }
+
+    fn key(&self) -> [Vec<u8>; 4] {
+        let mut start = 0;
+        self.ends.map(|end| {
+            let part = self.bytes[start..end as usize].to_vec();
+            start = end as usize;
+            part
+        })
+    }
+
+    fn authorization(&self) -> Authorization {
+        Authorization { status: self.status, reason: self.bytes[self.ends[3] as usize..].to_vec() }
+    }
+
+    fn is(&self, hash: u64, key: &Key<'_>) -> bool {
+        let mut rest = &self.bytes[..self.ends[3] as usize];
+        self.hash == hash
+            && key.iter().all(|part| match rest.strip_prefix(*part) {
+                Some(after) => {
+                    rest = after;
+                    true
+                }
+                None => false,
+            })
+            && rest.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+
+    const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
+    const ALICE: Key<'static> = [b"sip:alice@a", b"bob", b"b", b"presence"];
+
+    fn authorization(status: Status, reason: &[u8]) -> Authorization {
+        Authorization { status, reason: reason.to_vec() }
+    }
+
+    #[test]
+    fn the_last_word_counts_until_it_is_old() {
+        let authorizations = AuthorizationCache::within(RULE, 1 << 20).unwrap();
+        assert_eq!(authorizations.get(&ALICE, 0), None);
+        authorizations.put(&ALICE, &authorization(Status::Pending, b""), 10, true, true);
+        authorizations.put(&ALICE, &authorization(Status::Active, b"polite-block"), 20, true, true);
+        assert_eq!(authorizations.get(&ALICE, 0), Some(authorization(Status::Active, b"polite-block")));
+        assert_eq!(authorizations.get(&ALICE, 20), None);
+        assert_eq!(authorizations.get(&[b"sip:alice@a", b"bo", b"bb", b"presence"], 0), None);
+    }
+
+    #[test]
+    fn what_is_not_written_stays_until_it_is() {
+        let authorizations = &AuthorizationCache::within(RULE, 1 << 20).unwrap();
+        authorizations.put(&ALICE, &authorization(Status::Pending, b"r"), 10, false, true);
+        authorizations.forget_old(100);
+        assert_eq!(authorizations.get(&ALICE, 100), Some(authorization(Status::Pending, b"r")));
+        let row_state =
+            |limit| (0..authorizations.parts()).flat_map(move |part| authorizations.row_state(part, limit, 100, false));
+        let (key, cached) = row_state(1).next().unwrap();
+        assert_eq!((key.each_ref().map(Vec::as_slice), cached), (ALICE, authorization(Status::Pending, b"r")));
+        authorizations.mark_written(&ALICE, &authorization(Status::Active, b""), 20);
+        assert!(row_state(1).next().is_some(), "another standing was written");
+        authorizations.mark_written(&ALICE, &authorization(Status::Pending, b"r"), 20);
+        assert_eq!(row_state(1).next(), None);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_given_back() {
+        let authorizations = AuthorizationCache::within(RULE, 1 << 20).unwrap();
+        let before = fake::live_blocks();
+        for watcher in 0..100 {
+            let user = watcher.to_string();
+            authorizations.put(
+                &[b"sip:a@b", user.as_bytes(), b"c", b"presence"],
+                &authorization(Status::Active, b""),
+                10,
+                true,
+                true,
+            );
+        }
+        let all = fake::live_blocks();
+        assert!(all > before);
+        for watcher in 0..10 {
+            let user = watcher.to_string();
+            let key: Key<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
+            authorizations.put(&key, &authorization(Status::Active, b"polite-block"), 20, true, true);
+        }
+        authorizations.forget_old(10);
+        for watcher in 0..100 {
+            let user = watcher.to_string();
+            let known = authorizations.get(&[b"sip:a@b", user.as_bytes(), b"c", b"presence"], 0);
+            assert_eq!(known, (watcher < 10).then(|| authorization(Status::Active, b"polite-block")));
+        }
+        authorizations.forget_old(20);
+        assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn without_memory_nothing_is_remembered() {
+        for n in 0..2 {
+            let authorizations = AuthorizationCache::within(RULE, 1 << 20).unwrap();
+            let (_, failed) =
+                fake::failing_at(n, || authorizations.put(&ALICE, &authorization(Status::Active, b""), 10, true, true));
+            assert!(failed);
+            assert_eq!(authorizations.get(&ALICE, 0), None);
+            assert_eq!(fake::held_locks(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_the_oldest_goes() {
+        let limit = 64 << 10;
+        let authorizations = AuthorizationCache::within(RULE, limit).unwrap();
+        let user = |n: usize| format!("watcher-{n}");
+        for n in 0..10_000 {
+            let user = user(n);
+            let key: Key<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
+            authorizations.put(&key, &authorization(Status::Active, b""), n as i64, true, true);
+            assert!(authorizations.bytes() <= limit);
+        }
+        assert!(authorizations.bytes() > limit / 2);
+        let known = |n: usize| authorizations.get(&[b"sip:a@b", user(n).as_bytes(), b"c", b"presence"], -1).is_some();
+        assert!((9_990..10_000).filter(|n| known(*n)).count() >= 8, "the newest are known");
+        assert!((0..1_000).filter(|n| known(*n)).count() < 100, "the oldest are not");
+        let long = vec![b'x'; 6_000];
+        authorizations.put(&[b"sip:a@b", &long, b"c", b"presence"], &authorization(Status::Active, b""), 1, true, true);
+        assert_eq!(authorizations.get(&[b"sip:a@b", &long, b"c", b"presence"], -1), None);
+    }
+
+    #[test]
+    fn what_is_not_written_is_not_pushed_out() {
+        let authorizations = AuthorizationCache::within(RULE, 64 << 10).unwrap();
+        authorizations.put(&ALICE, &authorization(Status::Pending, b""), 0, false, true);
+        for n in 0..10_000 {
+            let user = n.to_string();
+            authorizations.put(
+                &[b"sip:a@b", user.as_bytes(), b"c", b"e"],
+                &authorization(Status::Active, b""),
+                9,
+                true,
+                true,
+            );
+        }
+        assert_eq!(authorizations.get(&ALICE, -1), Some(authorization(Status::Pending, b"")));
+    }
+
+    #[test]
+    fn a_poll_changes_what_is_known_and_adds_nothing() {
+        let authorizations = AuthorizationCache::within(RULE, 64 << 10).unwrap();
+        authorizations.put(&ALICE, &authorization(Status::Active, b""), 1, true, false);
+        assert_eq!((authorizations.get(&ALICE, 0), authorizations.bytes()), (None, 0));
+        authorizations.put(&ALICE, &authorization(Status::Pending, b""), 1, true, true);
+        authorizations.put(&ALICE, &authorization(Status::Active, b""), 2, true, false);
+        assert_eq!(authorizations.get(&ALICE, 0), Some(authorization(Status::Active, b"")));
+    }
+}

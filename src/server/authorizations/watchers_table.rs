@@ -1,0 +1,333 @@
+//! Rows of `watchers`: what was decided about a watcher, remembered over its subscriptions.
+use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, RefusalLog, Writer};
+use crate::host::db::{Cond, Connection, DbError, Op, Value};
+use crate::host::{clock, log};
+use crate::limited;
+use crate::presence::authorization::Authorization;
+use crate::presence::error::StoreError;
+use crate::presence::resource::Resource;
+use crate::presence::subscription::{Field, Status, Subscription};
+use crate::presence::winfo::Watcher;
+use crate::server::authorizations::cache::Key;
+use crate::server::context::Context;
+use crate::sip::{columns, uri};
+
+/// The table's version in Kamailio's `version` table.
+pub const VERSION: u32 = 3;
+
+fn conditions<'a>(key: &Key<'a>) -> [Cond<'a>; 4] {
+    let [presentity, user, host, event] = *key;
+    [
+        ("presentity_uri", Op::Eq, Value::Text(presentity)),
+        ("watcher_username", Op::Eq, Value::Text(user)),
+        ("watcher_domain", Op::Eq, Value::Text(host)),
+        ("event", Op::Eq, Value::Text(event)),
+    ]
+}
+
+fn key_of<'a>(subscription: &'a Subscription, event: &'a [u8]) -> Key<'a> {
+    [
+        subscription.get(Field::PresUri),
+        subscription.get(Field::WatcherUser),
+        subscription.get(Field::WatcherDomain),
+        event,
+    ]
+}
+
+fn select_authorization(db: &Connection, table: &[u8], key: &Key<'_>) -> Result<Option<Authorization>, DbError> {
+    let rows = db.select(table, &["status", "reason"], &conditions(key), None)?;
+    Ok(rows.iter().next().and_then(|row| {
+        Some(Authorization { status: Status::from_number(row.int(0))?, reason: row.bytes(1).to_vec() })
+    }))
+}
+
+fn put_row(
+    db: &Connection,
+    table: &[u8],
+    key: &Key<'_>,
+    authorization: &Authorization,
+    has_row: bool,
+) -> Result<(), DbError> {
+    let status = ("status", Value::Int(authorization.status as i64));
+    let reason = ("reason", Value::Text(&authorization.reason));
+    let key = conditions(key);
+    if has_row {
+        // Stock has no text for an empty reason when it changes a row, and an empty text when it adds one.
+        let changed = ("reason", Value::Optional(&authorization.reason));
+        return db.update(table, &[status, changed], &key);
+    }
+    let [a, b, c, d] = key.map(|(column, _, value)| (column, value));
+    db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Time(clock::now())), reason])
+}
+
+/// Whether every column of a row holds its value in every database.
+fn fits(key: &Key<'_>, authorization: &Authorization) -> bool {
+    let [presentity, user, host, event] = *key;
+    columns::fits(presentity, columns::LONG)
+        && [user, host, event, &authorization.reason].iter().all(|text| columns::fits(text, columns::SHORT))
+}
+
+/// Whether the authorization of a watcher is kept in memory: not for a poll of one that may see everything. Anybody
+/// can make many
+/// of those, and the next one may ask the table.
+fn is_kept(subscription: &Subscription, authorization: &Authorization, now: i64) -> bool {
+    let is_poll = subscription.state.expires_at <= now;
+    !(is_poll && authorization.status == Status::Active && authorization.reason.is_empty())
+}
+
+impl Context {
+    /// Whether authorizations are remembered at all: not without a database, and not when everything lives in memory
+    /// only.
+    fn remembers(&self) -> bool {
+        use crate::presence::config::{PublicationMode, SubscriptionMode};
+        let memory_only = self.config.subscriptions == SubscriptionMode::Memory
+            && self.config.publications == PublicationMode::Memory;
+        self.database.is_configured() && !memory_only
+    }
+
+    /// See [`crate::presence::ports::Ports::authorization`].
+    pub(crate) fn find_authorization(
+        &mut self,
+        subscription: &Subscription,
+    ) -> Result<Option<Authorization>, StoreError> {
+        if !self.remembers() {
+            return Ok(None);
+        }
+        let event = self.packages.get(subscription.state.event).name;
+        let (key, now) = (key_of(subscription, event), clock::now());
+        if self.caches_authorizations() {
+            if let Some(known) = self.shared.authorizations.get(&key, now - self.config.watchers_cache) {
+                return Ok(Some(known));
+            }
+        }
+        let read = match self.read_authorization(&key) {
+            // The rules decide as long as the table cannot be asked.
+            Err(error) if self.goes_on_without_table() => {
+                limited!(Error, "the watchers table cannot be read, the rules alone decide: {error}");
+                return Ok(None);
+            }
+            read => read?,
+        };
+        if let Some(authorization) = read.as_ref().filter(|_| self.caches_authorizations()) {
+            self.shared.authorizations.put(&key, authorization, now, true, is_kept(subscription, authorization, now));
+        }
+        Ok(read)
+    }
+
+    fn read_authorization(&self, key: &Key<'_>) -> Result<Option<Authorization>, StoreError> {
+        let table = self.config.watchers_table;
+        self.database.read(|db| select_authorization(db, table, key))
+    }
+
+    /// Subscriptions that live in memory do not end with the database: what has to be written is written when it is
+    /// back.
+    fn goes_on_without_table(&self) -> bool {
+        use crate::presence::config::SubscriptionMode::{Memory, WriteBack};
+        self.caches_authorizations() && matches!(self.config.subscriptions, Memory | WriteBack)
+    }
+
+    /// Servers that share their subscriptions read the table each time: another one may have written it.
+    fn caches_authorizations(&self) -> bool {
+        use crate::presence::config::SubscriptionMode;
+        self.config.watchers_cache > 0 && self.config.subscriptions != SubscriptionMode::Database
+    }
+
+    /// Forgets authorizations that were read long ago.
+    pub(crate) fn forget_old_authorizations(&self) {
+        self.shared.authorizations.forget_old(clock::now() - self.config.watchers_cache);
+    }
+
+    /// See [`crate::presence::ports::Ports::store_authorization`].
+    pub(crate) fn write_authorization(
+        &mut self,
+        subscription: &Subscription,
+        authorization: &Authorization,
+    ) -> Result<(), StoreError> {
+        if !self.remembers() {
+            return Ok(());
+        }
+        let event = self.packages.get(subscription.state.event).name;
+        let (known, key) = (self.find_authorization(subscription)?, key_of(subscription, event));
+        if known.as_ref() == Some(authorization) {
+            return Ok(());
+        }
+        let put = self.put_authorization(&key, authorization, known.is_some());
+        self.cache_authorization(&key, authorization, put, is_kept(subscription, authorization, clock::now()))
+    }
+
+    /// See [`crate::presence::ports::Ports::store_first_authorization`].
+    pub(crate) fn write_first_authorization(
+        &mut self,
+        subscription: &Subscription,
+        authorization: &Authorization,
+    ) -> Result<(), StoreError> {
+        if !self.remembers() {
+            return Ok(());
+        }
+        let key = key_of(subscription, self.packages.get(subscription.state.event).name);
+        let mut put = self.put_authorization(&key, authorization, false);
+        if put.is_err() {
+            // The same watcher may have subscribed twice at once, and the other request was faster.
+            if let Ok(Some(_)) = self.read_authorization(&key) {
+                put = self.put_authorization(&key, authorization, true);
+            }
+        }
+        self.cache_authorization(&key, authorization, put, is_kept(subscription, authorization, clock::now()))
+    }
+
+    /// What became of writing a authorization: it is kept in memory either way, where that is done at all.
+    fn cache_authorization(
+        &self,
+        key: &Key<'_>,
+        authorization: &Authorization,
+        put: Result<(), StoreError>,
+        add: bool,
+    ) -> Result<(), StoreError> {
+        let written = match put {
+            Err(error) if self.goes_on_without_table() => {
+                limited!(Error, "the watchers table cannot be written, which is made up for later: {error}");
+                false
+            }
+            put => {
+                put?;
+                true
+            }
+        };
+        if self.caches_authorizations() {
+            self.shared.authorizations.put(key, authorization, clock::now(), written, add || !written);
+        }
+        Ok(())
+    }
+
+    fn put_authorization(&self, key: &Key<'_>, authorization: &Authorization, has_row: bool) -> Result<(), StoreError> {
+        let table = self.config.watchers_table;
+        let put = |db: &Connection| put_row(db, table, key, authorization, has_row);
+        match !self.database.limits_texts() || fits(key, authorization) {
+            true => self.database.write(put),
+            false => self.database.write_once(put),
+        }
+    }
+
+    /// Writes the authorizations that could not be written when they were decided. `is_last`: the server ends, and
+    /// what was refused is
+    /// tried once more.
+    pub fn write_authorizations(&mut self, is_last: bool) -> Result<(), StoreError> {
+        let (now, mut refusals) = (clock::now(), RefusalLog::default());
+        for part in 0..self.shared.authorizations.parts() {
+            loop {
+                let group = self.shared.authorizations.row_state(part, GROUP, now, is_last);
+                if group.is_empty() {
+                    break;
+                }
+                let outcome = self.write_standing_group(&group);
+                for ((key, authorization), fate) in group.iter().zip(&outcome.fates) {
+                    self.note_standing_fate(
+                        &key.each_ref().map(Vec::as_slice),
+                        authorization,
+                        *fate,
+                        now,
+                        &mut refusals,
+                    );
+                }
+                if let Some(error) = outcome.error {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_standing_group(&self, group: &[([Vec<u8>; 4], Authorization)]) -> Outcome {
+        let table = self.config.watchers_table;
+        let write = |db: &Connection, (key, authorization): &([Vec<u8>; 4], Authorization)| -> Result<(), DbError> {
+            let key = key.each_ref().map(Vec::as_slice);
+            let has_row = select_authorization(db, table, &key)?.is_some();
+            put_row(db, table, &key, authorization, has_row)
+        };
+        let fits = |(key, authorization): &([Vec<u8>; 4], Authorization)| {
+            fits(&key.each_ref().map(Vec::as_slice), authorization)
+        };
+        Writer { database: self.database, table, fits: &fits, write: &write }.write_group(group)
+    }
+
+    fn note_standing_fate(
+        &self,
+        key: &Key<'_>,
+        authorization: &Authorization,
+        fate: Fate,
+        now: i64,
+        refusals: &mut RefusalLog,
+    ) {
+        let authorizations = &self.shared.authorizations;
+        match fate {
+            Fate::Written => authorizations.mark_written(key, authorization, now),
+            Fate::Kept => {
+                authorizations.set_aside(key, Aside::later(now));
+            }
+            Fate::Refused => {
+                if authorizations.set_aside(key, Aside::refused(now)) {
+                    let [presentity, user, host, _] = *key;
+                    refusals.note(self.config.watchers_table, || {
+                        format!("the watcher {} of {}", log::show(&uri::join(user, host)), log::show(presentity))
+                    });
+                }
+            }
+        }
+    }
+
+    /// See [`crate::presence::ports::Ports::known_watchers`].
+    pub(crate) fn find_known(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
+        if !self.remembers() {
+            return Ok(Vec::new());
+        }
+        let (table, event) = (self.config.watchers_table, self.packages.get(resource.event).name);
+        let of_resource =
+            [("presentity_uri", Op::Eq, Value::Text(&resource.uri)), ("event", Op::Eq, Value::Text(event))];
+        self.database.read(|db| {
+            let rows =
+                db.select(table, &["watcher_username", "watcher_domain", "status", "reason"], &of_resource, None)?;
+            Ok(rows
+                .iter()
+                .filter_map(|row| {
+                    let status = Status::from_number(row.int(2))?;
+                    remembered(resource, row.bytes(0), row.bytes(1), status, row.bytes(3))
+                })
+                .collect())
+        })
+    }
+
+    /// See [`crate::presence::ports::Ports::waiting_watchers`].
+    pub(crate) fn find_waiting(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError> {
+        if !self.remembers() {
+            return Ok(Vec::new());
+        }
+        let (table, event) = (self.config.watchers_table, self.packages.get(resource.event).name);
+        let conditions = [
+            ("presentity_uri", Op::Eq, Value::Text(&resource.uri)),
+            ("event", Op::Eq, Value::Text(event)),
+            ("status", Op::Eq, Value::Int(Status::Waiting as i64)),
+        ];
+        self.database.read(|db| {
+            let rows = db.select(table, &["watcher_username", "watcher_domain"], &conditions, None)?;
+            Ok(rows
+                .iter()
+                .map(|row| {
+                    let name = uri::join(row.bytes(0), row.bytes(1));
+                    Watcher { id: name.clone(), uri: name, status: Status::Waiting, event: b"subscribe", times: (0, 0) }
+                })
+                .collect())
+        })
+    }
+}
+
+fn remembered(resource: &Resource, user: &[u8], host: &[u8], status: Status, reason: &[u8]) -> Option<Subscription> {
+    let given = [
+        (Field::PresUri, resource.uri.as_slice()),
+        (Field::FromUser, user),
+        (Field::FromDomain, host),
+        (Field::WatcherUser, user),
+        (Field::WatcherDomain, host),
+        (Field::Reason, reason),
+    ];
+    Subscription::without_dialog(resource.event, status, &given).ok()
+}

@@ -1,0 +1,4 @@
+//! Other nodes: who is present, replicas of their subscriptions, and removals they must not undo.
+pub mod nodes;
+pub mod removals;
+pub mod replicas;

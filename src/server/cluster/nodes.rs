@@ -1,0 +1,412 @@
+//! The nodes of the cluster that run this module: their names, whether they answer, and what they are still to be told.
+use crate::host::dmq::{self, Address};
+use crate::host::lock::Lock;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+/// Who owns a subscription: this node, or the one with this place in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NodeId(u16);
+
+impl NodeId {
+    /// This node.
+    pub const HERE: NodeId = NodeId(0);
+
+    /// Some other node, no matter which.
+    pub const ELSEWHERE: NodeId = NodeId(u16::MAX);
+
+    /// Whether it is this node.
+    pub fn is_here(self) -> bool {
+        self == NodeId::HERE
+    }
+}
+
+struct Node {
+    /// How it calls itself; empty until it says so.
+    name: ShmBox<[u8]>,
+    /// Where dmq reaches it; no port: only heard of.
+    host: ShmBox<[u8]>,
+    port: u16,
+    /// dmq says that it answers, and sends it what is broadcast.
+    reached: bool,
+    /// It is there: dmq says so, or it has spoken.
+    active: bool,
+    /// When that changed.
+    since: i64,
+    /// When it spoke though dmq said that it does not answer; 0: dmq knows.
+    heard_at: i64,
+    /// It may have missed something: it is to be told what we have.
+    owed: bool,
+    /// When it was told all last.
+    notified_at: i64,
+}
+
+/// All nodes that were ever heard of, in shared memory.
+pub struct Nodes {
+    list: Lock<ShmVec<Node>>,
+    /// Somebody was asked for all there is.
+    asked: AtomicBool,
+    /// When dmq found the cluster; 0: not yet.
+    joined_at: AtomicI64,
+    /// Subscriptions read from the table at start are ours, or somebody else has said so.
+    settled: AtomicBool,
+    /// Watchers wait for what is published elsewhere.
+    waiting: AtomicBool,
+}
+
+/// More than this is no cluster but an attack.
+const MOST: usize = 256;
+
+/// A node that misses messages again and again is told all this often at most, in seconds.
+const TOLD_INTERVAL: i64 = 5;
+
+/// For so long after we found the cluster, in seconds, its nodes are new to us, not we to them.
+const JOINING: i64 = 10;
+
+/// For so long after we found the cluster, in seconds, watchers wait for what is published elsewhere.
+const FILLING: i64 = 2;
+
+/// So long after the start a node that sees no other begins to serve what it read from the table, in seconds.
+const ALONE_AFTER: i64 = 3;
+
+/// So long after the start the others have said what they serve, in seconds.
+const SETTLED_AFTER: i64 = 10;
+
+/// A node is lost when it has not answered for so long, in seconds; dmq has tried for a while before.
+const LOST_AFTER: i64 = 2;
+
+/// A node that dmq has given up is believed to be there for so long after it spoke, in seconds: dmq's next look at it
+/// may
+/// take its time.
+const PRESUMED_ALIVE_SECS: i64 = 90;
+
+/// A node that others speak of is lost when it has not been seen for so long, in seconds.
+const UNSEEN_AFTER: i64 = 10;
+
+/// A node that does not answer.
+pub struct Lost {
+    /// Its place.
+    pub id: NodeId,
+    /// For how many seconds.
+    pub age: i64,
+}
+
+impl Nodes {
+    /// None is known.
+    pub fn new() -> Nodes {
+        Nodes {
+            list: Lock::new(ShmVec::new_in(Shm)),
+            asked: AtomicBool::new(false),
+            joined_at: AtomicI64::new(0),
+            settled: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
+        }
+    }
+
+    /// dmq has found the cluster.
+    pub fn note_joined(&self, now: i64) {
+        self.joined_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether what we asked the others for may still be on its way.
+    pub fn has_just_joined(&self, now: i64, started: i64) -> bool {
+        // Others may tell us of subscriptions before dmq has told us that we joined.
+        now - self.joined_at.load(Ordering::Relaxed).max(started) < FILLING
+    }
+
+    /// Watchers wait for what is published elsewhere.
+    pub fn note_waiting(&self) {
+        self.waiting.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether watchers wait; the caller tells them.
+    pub fn take_waiting(&self) -> bool {
+        self.waiting.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether the caller shall ask for all there is: once, and only it.
+    pub fn take_question(&self) -> bool {
+        self.joined_at.load(Ordering::Relaxed) > 0 && !self.asked.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether none of our kind has answered for a while after the cluster was found.
+    pub fn is_alone_since_joining(&self, now: i64) -> bool {
+        let joined = self.joined_at.load(Ordering::Relaxed);
+        joined > 0 && now - joined >= 3
+    }
+
+    /// Whether the time has come to take what was read from the table as ours: once, `age` seconds after the start,
+    /// sooner
+    /// without other nodes.
+    pub fn take_settling(&self, seen: &[dmq::Node], age: i64) -> bool {
+        let alone = !seen.iter().any(|node| node.active && !node.local);
+        let due = age >= if alone { ALONE_AFTER } else { SETTLED_AFTER };
+        due && !self.settled.swap(true, Ordering::Relaxed)
+    }
+
+    /// The place of a node, made when it is new.
+    pub fn of_name(&self, name: &[u8], now: i64) -> Result<NodeId, NoMemory> {
+        let fresh = Node::new(name, None, now)?;
+        let mut list = self.list.lock();
+        if let Some(at) = list.iter().position(|node| *node.name == *name) {
+            return Ok(NodeId(at as u16 + 1));
+        }
+        add(&mut list, fresh)
+    }
+
+    /// The name of a node.
+    pub fn name(&self, id: NodeId) -> Vec<u8> {
+        let list = self.list.lock();
+        match id.0 {
+            0 => Vec::new(),
+            at => list.get(usize::from(at) - 1).map(|node| node.name.to_vec()).unwrap_or_default(),
+        }
+    }
+
+    /// A node has spoken.
+    pub fn mark_alive(&self, name: &[u8], now: i64) {
+        if let Some(node) = self.list.lock().iter_mut().find(|node| *node.name == *name && !node.active) {
+            node.heard_at = now;
+            node.set_reached(false, now);
+        }
+    }
+
+    /// A message came: the node at `address` calls itself `name`.
+    pub fn on_heard(&self, name: &[u8], address: &Address, now: i64) -> Result<(), NoMemory> {
+        let fresh = Node::new(name, Some(address), now)?;
+        let mut list = self.list.lock();
+        let known = list.iter().position(|node| node.is_at(address));
+        let named = list.iter().position(|node| *node.name == *name);
+        let at = match (known, named) {
+            (Some(known), Some(named)) if known == named => return Ok(()),
+            (Some(known), None) if list[known].name.is_empty() => {
+                list[known].name = fresh.name;
+                return Ok(());
+            }
+            (_, Some(named)) => named,
+            (_, None) => {
+                add(&mut list, Node::new(name, None, now)?)?;
+                list.len() - 1
+            }
+        };
+        // What was known of the address goes on under this name.
+        let (reached, since, owed) = match known {
+            Some(old) => {
+                list[old].port = 0;
+                (list[old].reached, list[old].since, list[old].owed)
+            }
+            None => (false, now, true),
+        };
+        let node = &mut list[at];
+        (node.host, node.port) = (fresh.host, fresh.port);
+        (node.reached, node.active, node.since, node.owed) = (reached, true, since, owed);
+        Ok(())
+    }
+
+    /// Compares with what dmq says now; returns the nodes that have just begun to answer.
+    pub fn observe(&self, seen: &[dmq::Node], now: i64) -> Vec<Address> {
+        let mut returned = Vec::new();
+        // Who comes after us asks for what there is; whoever we find or find again is told.
+        let new_here = now - self.joined_at.load(Ordering::Relaxed) <= JOINING;
+        for other in seen.iter().filter(|node| !node.local) {
+            let Ok(fresh) = Node::new(b"", Some(&other.address), now) else { continue };
+            let mut list = self.list.lock();
+            let node = match list.iter().position(|node| node.is_at(&other.address)) {
+                Some(at) => {
+                    list[at].owed |= other.active && !list[at].reached;
+                    &mut list[at]
+                }
+                None => match add(&mut list, fresh) {
+                    Ok(id) => {
+                        let at = usize::from(id.0) - 1;
+                        list[at].owed = new_here;
+                        &mut list[at]
+                    }
+                    Err(NoMemory) => continue,
+                },
+            };
+            if other.active && !node.reached {
+                returned.push(other.address.clone());
+            }
+            node.set_reached(other.active, now);
+        }
+        let mut list = self.list.lock();
+        for node in list.iter_mut().filter(|node| node.port > 0) {
+            if !seen.iter().any(|other| node.is_at(&other.address)) {
+                node.set_reached(false, now);
+            }
+        }
+        returned
+    }
+
+    /// A message to a node was lost: it is to be told all again.
+    pub fn note_missed(&self, address: &Address) {
+        if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
+            node.owed = true;
+        }
+    }
+
+    /// A node was told all there is.
+    pub fn record_notified(&self, address: &Address, now: i64) {
+        if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
+            node.owed = false;
+            node.notified_at = now;
+        }
+    }
+
+    /// The nodes that are to be told what we have.
+    pub fn take_owed(&self, now: i64) -> Vec<Address> {
+        let mut list = self.list.lock();
+        let due = list.iter_mut().filter(|n| n.owed && n.answers() && now - n.notified_at > TOLD_INTERVAL);
+        due.map(|node| {
+            node.owed = false;
+            node.notified_at = now;
+            node.address()
+        })
+        .collect()
+    }
+
+    /// Whether `own` comes first among the nodes of our kind that answer: it speaks for all.
+    pub fn is_first(&self, own: &[u8]) -> bool {
+        self.list.lock().iter().filter(|node| node.answers()).all(|node| own < &*node.name)
+    }
+
+    /// The names of the nodes of our kind that are there.
+    pub fn present(&self) -> Vec<Vec<u8>> {
+        let list = self.list.lock();
+        list.iter().filter(|node| node.active && !node.name.is_empty()).map(|node| node.name.to_vec()).collect()
+    }
+
+    /// The nodes that are lost.
+    pub fn lost(&self, now: i64) -> Vec<Lost> {
+        let list = self.list.lock();
+        let lost = list.iter().enumerate().filter(|(_, node)| !node.name.is_empty() && !node.active);
+        lost.filter(|(_, node)| now - node.since >= if node.port > 0 { LOST_AFTER } else { UNSEEN_AFTER })
+            .map(|(at, node)| Lost { id: NodeId(at as u16 + 1), age: now - node.since })
+            .collect()
+    }
+}
+
+impl Default for Nodes {
+    fn default() -> Self {
+        Nodes::new()
+    }
+}
+
+fn add(list: &mut ShmVec<Node>, node: Node) -> Result<NodeId, NoMemory> {
+    if list.len() >= MOST {
+        return Err(NoMemory);
+    }
+    shm::push(list, node)?;
+    Ok(NodeId(list.len() as u16))
+}
+
+impl Node {
+    fn new(name: &[u8], address: Option<&Address>, now: i64) -> Result<Node, NoMemory> {
+        let (host, port) = address.map_or((b"".as_slice(), 0), |address| (&*address.host, address.port));
+        let (name, host) = (shm::copy(name)?, shm::copy(host)?);
+        Ok(Node {
+            name,
+            host,
+            port,
+            reached: false,
+            active: false,
+            since: now,
+            heard_at: 0,
+            owed: false,
+            notified_at: 0,
+        })
+    }
+
+    fn is_at(&self, address: &Address) -> bool {
+        self.port > 0 && self.port == address.port && *self.host == *address.host
+    }
+
+    fn address(&self) -> Address {
+        Address { host: self.host.to_vec(), port: self.port }
+    }
+
+    /// Whether it is one of our kind and there.
+    fn answers(&self) -> bool {
+        self.reached && !self.name.is_empty() && self.port > 0
+    }
+
+    /// dmq says whether it answers; whoever has just spoken does, whatever dmq says.
+    fn set_reached(&mut self, reached: bool, now: i64) {
+        self.reached = reached;
+        if reached {
+            self.heard_at = 0;
+        }
+        let active = reached || (self.heard_at > 0 && now - self.heard_at < PRESUMED_ALIVE_SECS);
+        if self.active != active {
+            self.active = active;
+            self.since = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> Address {
+        Address { host: b"10.0.0.1".to_vec(), port }
+    }
+
+    fn seen(list: &[(u16, bool)]) -> Vec<dmq::Node> {
+        list.iter().map(|(port, active)| dmq::Node { address: at(*port), active: *active, local: false }).collect()
+    }
+
+    #[test]
+    fn nodes_come_go_and_return() {
+        let nodes = Nodes::new();
+        assert_eq!(nodes.observe(&seen(&[(1, true)]), 10), [at(1)]);
+        assert!(nodes.present().is_empty(), "it has not said who it is");
+        nodes.on_heard(b"b", &at(1), 10).unwrap();
+        assert_eq!(nodes.present(), [b"b".to_vec()]);
+        assert_eq!(nodes.take_owed(10), [at(1)]);
+        assert!(nodes.take_owed(20).is_empty());
+        assert!(nodes.observe(&seen(&[(1, false)]), 20).is_empty());
+        assert!(nodes.lost(21).is_empty());
+        assert_eq!(nodes.lost(22).iter().map(|lost| nodes.name(lost.id)).collect::<Vec<_>>(), [b"b".to_vec()]);
+        assert_eq!(nodes.observe(&seen(&[(1, true)]), 30), [at(1)]);
+        assert_eq!(nodes.take_owed(30), [at(1)]);
+        nodes.observe(&[], 40);
+        assert_eq!(nodes.lost(50).len(), 1);
+        nodes.mark_alive(b"b", 50);
+        nodes.observe(&[], 130);
+        assert!(nodes.lost(139).is_empty(), "it has spoken");
+        nodes.observe(&[], 140);
+        assert_eq!(nodes.lost(142).len(), 1);
+    }
+
+    #[test]
+    fn who_comes_later_asks_and_who_missed_something_is_told() {
+        let nodes = Nodes::new();
+        nodes.observe(&seen(&[(1, true), (2, true)]), 100);
+        nodes.on_heard(b"b", &at(1), 100).unwrap();
+        nodes.on_heard(b"c", &at(2), 100).unwrap();
+        assert!(nodes.take_owed(100).is_empty());
+        assert!(nodes.is_first(b"a") && !nodes.is_first(b"bb"));
+        nodes.note_missed(&at(2));
+        assert_eq!(nodes.take_owed(100), [at(2)]);
+        nodes.note_missed(&at(2));
+        assert!(nodes.take_owed(102).is_empty(), "not so soon");
+        assert_eq!(nodes.take_owed(110), [at(2)]);
+    }
+
+    #[test]
+    fn a_name_known_from_others_gets_its_address() {
+        let nodes = Nodes::new();
+        let id = nodes.of_name(b"b", 5).unwrap();
+        assert_eq!((nodes.lost(10).len(), nodes.lost(15).len()), (0, 1));
+        nodes.observe(&seen(&[(1, true)]), 10);
+        nodes.on_heard(b"b", &at(1), 10).unwrap();
+        assert_eq!(nodes.of_name(b"b", 10).unwrap(), id);
+        assert!(nodes.lost(20).is_empty());
+        nodes.on_heard(b"b", &at(3), 20).unwrap();
+        nodes.observe(&seen(&[(3, true)]), 20);
+        assert_eq!(nodes.take_owed(20), [at(3)]);
+    }
+}

@@ -1,0 +1,108 @@
+//! Publications and subscriptions that were removed while nodes could not hear each other: what they still tell of
+//! them is old.
+use crate::host::lock::Lock;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::Shm;
+use crate::presence::publication::Publication;
+use crate::presence::resource::{Resource, UriComparison};
+use crate::presence::subscription::DialogId;
+use hashbrown::HashTable;
+
+struct Tombstone {
+    hash: u64,
+    /// When what was removed would have ended by itself.
+    until: i64,
+}
+
+/// What was removed and would still live, in shared memory.
+pub struct Tombstones {
+    list: Lock<HashTable<Tombstone, Shm>>,
+    rule: UriComparison,
+}
+
+impl Tombstones {
+    /// Nothing was removed; call before the processes fork.
+    pub fn new(rule: UriComparison) -> Result<Tombstones, NoMemory> {
+        Ok(Tombstones { list: Lock::new(HashTable::new_in(Shm)), rule })
+    }
+
+    /// What a publication is known by: its record id, or where an old node gives none, its entity tag.
+    pub fn of_publication(&self, resource: &Resource, ruid: &[u8], etag: &[u8]) -> u64 {
+        match ruid {
+            [] => self.rule.exact_hash(&[&resource.uri, b"etag", etag]),
+            ruid => self.rule.exact_hash(&[&resource.uri, b"ruid", ruid]),
+        }
+    }
+
+    /// What a subscription is known by.
+    pub fn of_dialog(&self, dialog: DialogId<'_>) -> u64 {
+        self.rule.exact_hash(&[b"dialog", dialog.call_id, dialog.from_tag, dialog.to_tag])
+    }
+
+    /// Remembers a publication that was removed, by both its names.
+    pub fn record_publication_removal(&self, resource: &Resource, removed: &Publication, now: i64) {
+        let until = if removed.expires_at < 0 { now + 3600 } else { removed.expires_at };
+        self.record_removal(self.of_publication(resource, b"", &removed.etag), until);
+        if !removed.ruid.is_empty() {
+            self.record_removal(self.of_publication(resource, &removed.ruid, b""), until);
+        }
+    }
+
+    /// Remembers a removal; without memory it is not remembered.
+    pub fn record_removal(&self, hash: u64, until: i64) {
+        let mut list = self.list.lock();
+        if let Some(known) = list.find_mut(hash, |t| t.hash == hash) {
+            known.until = known.until.max(until);
+        } else if list.try_reserve(1, |t| t.hash).is_ok() {
+            list.insert_unique(hash, Tombstone { hash, until }, |t| t.hash);
+        }
+    }
+
+    /// Whether it was removed here.
+    pub fn has(&self, hash: u64) -> bool {
+        self.list.lock().find(hash, |t| t.hash == hash).is_some()
+    }
+
+    /// Forgets what would have ended by now.
+    pub fn forget_old(&self, now: i64) {
+        let mut list = self.list.lock();
+        list.retain(|t| t.until >= now);
+        if list.is_empty() {
+            *list = HashTable::new_in(Shm);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+    use crate::presence::event_package::PackageId;
+
+    const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
+
+    #[test]
+    fn the_dead_are_remembered_as_long_as_they_would_have_lived() {
+        let before = fake::live_blocks();
+        let dead = Tombstones::new(RULE).unwrap();
+        let resource = RULE.resource(b"sip:a@b", PackageId(0));
+        let removed =
+            Publication { etag: b"e".to_vec(), ruid: b"r".to_vec(), expires_at: 100, ..Publication::default() };
+        dead.record_publication_removal(&resource, &removed, 10);
+        assert!(dead.has(dead.of_publication(&resource, b"r", b"other")));
+        assert!(dead.has(dead.of_publication(&resource, b"", b"e")));
+        assert!(!dead.has(dead.of_publication(&resource, b"", b"f")));
+        dead.forget_old(100);
+        assert!(dead.has(dead.of_publication(&resource, b"r", b"")));
+        dead.forget_old(101);
+        assert!(!dead.has(dead.of_publication(&resource, b"r", b"")));
+        assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn without_memory_nothing_is_remembered() {
+        let dead = Tombstones::new(RULE).unwrap();
+        let (_, failed) = fake::failing_at(0, || dead.record_removal(5, 10));
+        assert!(failed && !dead.has(5) && fake::held_locks() == 0);
+    }
+}

@@ -1,0 +1,554 @@
+//! Subscriptions of other nodes: replicas that are kept as their owners announce them, and taken over when an owner is
+//! lost.
+use crate::common::counters::{self, Counter};
+use crate::host::dmq::{self, Address, Channel};
+use crate::host::{clock, log, process, shm};
+use crate::limited;
+use crate::presence::cluster::{self, Announcement, Ending, OwnershipClaim, TAKEOVER_STEP};
+use crate::presence::config::SubscriptionMode;
+use crate::presence::error::StoreError;
+use crate::presence::notification::{NotifyReason, StateChange};
+use crate::presence::ports::{Ports, Stored};
+use crate::presence::subscription::{DialogId, Field, RowState, Status, Subscription, SubscriptionState};
+use crate::presence::winfo::Watcher;
+use crate::presence::{notifier, replication, subscribe};
+use crate::server::cluster::nodes::NodeId;
+use crate::server::context::Context;
+use crate::server::tables::resource_entry::ResourceEntry;
+use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+
+/// After so many messages a node that tells all it has takes a breath.
+const SYNC_BURST: usize = 50;
+
+/// At most so many subscriptions are taken over in one second.
+const LARGEST_STEP: usize = 1000;
+
+/// When nobody goes on with a lost node's subscription for so many seconds, the next node in line does.
+const TAKEOVER_TIMEOUT_SECS: i64 = 15;
+
+/// Moves the numbers on beyond what another node can have sent.
+pub(crate) fn skip_sequence_numbers(state: &mut SubscriptionState) {
+    state.local_cseq += TAKEOVER_STEP;
+    state.version += TAKEOVER_STEP;
+}
+
+/// Makes a replica ours.
+pub(crate) fn take_over(stored: &mut SubscriptionEntry) {
+    stored.catches_up = true;
+    stored.ownership = Ownership { owner: NodeId::HERE, epoch: stored.ownership.epoch + 1 };
+    skip_sequence_numbers(&mut stored.subscription.state);
+    stored.subscription.state.row_state = RowState::Replace;
+}
+
+/// What to do with an announcement of a subscription that is here already.
+enum OwnershipDecision {
+    /// It is so from now on.
+    Accept,
+    /// It is so from now on; its owner does not know yet how far we were.
+    Yield,
+    /// Ours counts, and has to go beyond what the other node has sent.
+    Insist,
+    /// Ours counts: the other node does not know.
+    Correct,
+    /// It is no news.
+    Ignore,
+}
+
+fn decide(mine: &OwnershipClaim, owned: bool, mine_cseq: u32, other: &Announcement) -> OwnershipDecision {
+    let other_cseq = other.subscription.state.local_cseq;
+    if mine.owner == other.claim.owner {
+        let newer =
+            (other.claim.epoch, other.claim.remote_cseq, other_cseq) >= (mine.epoch, mine.remote_cseq, mine_cseq);
+        return if newer && !owned { OwnershipDecision::Accept } else { OwnershipDecision::Ignore };
+    }
+    match (other.claim > *mine, owned) {
+        (true, true) if mine_cseq > other_cseq => OwnershipDecision::Yield,
+        (true, _) => OwnershipDecision::Accept,
+        (false, true) if other_cseq > mine_cseq => OwnershipDecision::Insist,
+        (false, true) => OwnershipDecision::Correct,
+        (false, false) => OwnershipDecision::Ignore,
+    }
+}
+
+impl Context {
+    /// How this node calls itself; empty while dmq does not know.
+    pub fn node_name(&self) -> &'static [u8] {
+        let known = &self.process().node_name;
+        if let Some(name) = known.get() {
+            return name;
+        }
+        match dmq::nodes().into_iter().find(|node| node.local) {
+            Some(own) => known.get_or_init(|| own.address.name()),
+            None => b"",
+        }
+    }
+
+    fn send_to_nodes(&self, body: &[u8]) {
+        counters::count(Counter::DmqSent);
+        if !dmq::broadcast(Channel::Nodes, body) {
+            limited!(Error, "a change of a subscription could not be sent to the other nodes");
+        }
+    }
+
+    fn send_to_node(&self, to: &Address, body: &[u8]) -> bool {
+        counters::count(Counter::DmqSent);
+        dmq::send(Channel::Nodes, to, body)
+    }
+
+    /// Answers whoever told us something; everybody, when dmq does not know who it was.
+    fn answer_node(&self, from: Option<&Address>, body: &[u8]) {
+        if !from.is_some_and(|from| self.send_to_node(from, body)) {
+            self.send_to_nodes(body);
+        }
+    }
+
+    fn owner_name(&self, owner: NodeId) -> Vec<u8> {
+        if owner.is_here() { self.node_name().to_vec() } else { self.shared.nodes.name(owner) }
+    }
+
+    /// A subscription that is here, and whose it is.
+    fn held(&self, dialog: DialogId<'_>) -> Option<(Subscription, Ownership)> {
+        let tables = &self.shared.tables;
+        let hash = tables.dialog_hash(dialog);
+        let mut shard = tables.shard_of_dialog(hash)?;
+        shard.find(dialog).map(|stored| (stored.subscription.to_private(), stored.ownership))
+    }
+
+    /// Whether this node sends the NOTIFYs of a subscription.
+    pub(crate) fn is_owned(&self, dialog: DialogId<'_>) -> bool {
+        !self.config.shares_subscriptions || self.held(dialog).is_none_or(|(_, ownership)| ownership.owner.is_here())
+    }
+
+    /// The name of the node that sends the NOTIFYs of a subscription; empty where nodes do not share them.
+    pub fn node_of(&self, dialog: DialogId<'_>) -> Vec<u8> {
+        match self.config.shares_subscriptions {
+            true => self.held(dialog).map(|(_, ownership)| self.owner_name(ownership.owner)).unwrap_or_default(),
+            false => Vec::new(),
+        }
+    }
+
+    fn announcement(&self, subscription: Subscription, ownership: Ownership) -> Announcement {
+        let remote_cseq = subscription.state.remote_cseq;
+        let claim = OwnershipClaim { remote_cseq, epoch: ownership.epoch, owner: self.owner_name(ownership.owner) };
+        Announcement { subscription, claim }
+    }
+
+    fn announcement_text(&self, subscription: Subscription, ownership: Ownership) -> Vec<u8> {
+        self.announcement(subscription, ownership).to_json(self.node_name(), self.packages, clock::now())
+    }
+
+    /// Tells the other nodes how a subscription of ours is now.
+    pub(crate) fn announce_subscription(&self, dialog: DialogId<'_>) {
+        if !self.config.shares_subscriptions {
+            return;
+        }
+        if let Some((subscription, ownership)) = self.held(dialog).filter(|(_, ownership)| ownership.owner.is_here()) {
+            self.send_to_nodes(&self.announcement_text(subscription, ownership));
+        }
+    }
+
+    /// Tells the other nodes that a subscription has ended.
+    pub(crate) fn announce_end(&self, removed: &Subscription, for_good: bool) {
+        if !self.config.shares_subscriptions {
+            return;
+        }
+        let ending = Ending {
+            call_id: removed.get(Field::CallId).to_vec(),
+            to_tag: removed.get(Field::ToTag).to_vec(),
+            from_tag: removed.get(Field::FromTag).to_vec(),
+            for_good,
+        };
+        self.record_dialog_removal(&ending, removed.state.expires_at);
+        self.send_to_nodes(&ending.to_json(self.node_name()));
+    }
+
+    fn record_dialog_removal(&self, ending: &Ending, until: i64) {
+        if ending.for_good {
+            let tombstones = self.shared.tombstones;
+            tombstones.record_removal(tombstones.of_dialog(ending.dialog()), until);
+        }
+    }
+
+    /// Another node says that a subscription has ended.
+    pub fn on_termination(&mut self, ending: &Ending) -> Result<(), StoreError> {
+        let Some((subscription, ownership)) = self.held(ending.dialog()) else { return Ok(()) };
+        if ownership.owner.is_here() && !ending.for_good {
+            return Ok(());
+        }
+        self.record_dialog_removal(ending, subscription.state.expires_at);
+        self.forget_replica(ending.dialog())?;
+        if ownership.owner.is_here() {
+            // Whoever holds a replica for us has not heard of it either.
+            self.send_to_nodes(&ending.to_json(self.node_name()));
+        }
+        self.notify_watched(&subscription, Status::Terminated);
+        Ok(())
+    }
+
+    /// Removes a subscription here, and here alone.
+    fn forget_replica(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
+        let tables = &self.shared.tables;
+        let hash = tables.dialog_hash(dialog);
+        if let Some(mut shard) = tables.shard_of_dialog(hash) {
+            if let Some(stored) = shard.find(dialog) {
+                // The row, if there is one, is whoever's the subscription is.
+                stored.ownership.owner = NodeId::ELSEWHERE;
+            }
+        }
+        self.remove_stored(dialog, None).map(|_| ())
+    }
+
+    /// Another node says how a subscription is now.
+    pub fn on_announcement(&mut self, other: &Announcement, from: Option<&Address>) -> Result<(), StoreError> {
+        let dialog = other.subscription.dialog();
+        let owner = match other.claim.owner == self.node_name() {
+            true => NodeId::HERE,
+            false => self.shared.nodes.of_name(&other.claim.owner, clock::now())?,
+        };
+        let ownership = Ownership { owner, epoch: other.claim.epoch };
+        let Some((mine, own_ownership)) = self.held(dialog) else {
+            return self.on_new_subscription(other, ownership, from);
+        };
+        let my_claim = self.announcement(mine.clone(), own_ownership).claim;
+        let my_cseq = mine.state.local_cseq;
+        match decide(&my_claim, own_ownership.owner.is_here(), my_cseq, other) {
+            OwnershipDecision::Ignore => {}
+            OwnershipDecision::Accept => self.accept(other, ownership)?,
+            OwnershipDecision::Yield => {
+                let text = self.announcement_text(mine, own_ownership);
+                self.accept(other, ownership)?;
+                self.answer_node(from, &text);
+            }
+            OwnershipDecision::Correct => {
+                let text = self.announcement_text(mine, own_ownership);
+                self.answer_node(from, &text);
+            }
+            OwnershipDecision::Insist => self.raise_above(dialog, &other.subscription.state)?,
+        }
+        Ok(())
+    }
+
+    fn on_new_subscription(
+        &mut self,
+        other: &Announcement,
+        ownership: Ownership,
+        from: Option<&Address>,
+    ) -> Result<(), StoreError> {
+        let subscription = &other.subscription;
+        let dialog = subscription.dialog();
+        let tombstones = self.shared.tombstones;
+        if tombstones.has(tombstones.of_dialog(dialog)) {
+            let ending = Ending {
+                call_id: dialog.call_id.to_vec(),
+                to_tag: dialog.to_tag.to_vec(),
+                from_tag: dialog.from_tag.to_vec(),
+                for_good: true,
+            };
+            self.answer_node(from, &ending.to_json(self.node_name()));
+            return Ok(());
+        }
+        if subscription.state.expires_at <= clock::now() {
+            return Ok(());
+        }
+        let here = ownership.owner.is_here();
+        if !self.place_replica(
+            subscription,
+            if here { Ownership { owner: NodeId::ELSEWHERE, ..ownership } } else { ownership },
+        )? {
+            return Ok(());
+        }
+        if here {
+            // What others hold for us was lost here: it goes on.
+            self.activate_replica(dialog)?;
+        }
+        self.notify_watched(subscription, subscription.state.status);
+        Ok(())
+    }
+
+    /// Puts a replica into the tables; `false` when another process was faster.
+    fn place_replica(&self, subscription: &Subscription, ownership: Ownership) -> Result<bool, StoreError> {
+        let mut shared = subscription.map(shm::copy)?;
+        shared.state.row_state = RowState::Clean;
+        let _order = self.lock_for_write(&self.resource_of(subscription));
+        Ok(self.place_stored(shared, 0, ownership)? == Stored::New)
+    }
+
+    fn accept(&mut self, other: &Announcement, ownership: Ownership) -> Result<(), StoreError> {
+        let dialog = other.subscription.dialog();
+        let mut fresh = other.subscription.map(shm::copy)?;
+        let hash = self.shared.tables.dialog_hash(dialog);
+        let before = {
+            let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(()) };
+            let Some(stored) = shard.find(dialog) else { return Ok(()) };
+            let state = &mut fresh.state;
+            state.local_cseq = state.local_cseq.max(stored.subscription.state.local_cseq);
+            state.version = state.version.max(stored.subscription.state.version);
+            stored.ownership = ownership;
+            std::mem::replace(&mut stored.subscription, fresh)
+        };
+        if before.state.status != other.subscription.state.status {
+            self.notify_watched(&other.subscription, other.subscription.state.status);
+        }
+        Ok(())
+    }
+
+    /// Ours counts, but another node has sent NOTIFYs with higher numbers meanwhile.
+    fn raise_above(&mut self, dialog: DialogId<'_>, others: &SubscriptionState) -> Result<(), StoreError> {
+        let hash = self.shared.tables.dialog_hash(dialog);
+        {
+            let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(()) };
+            let Some(stored) = shard.find(dialog) else { return Ok(()) };
+            let state = &mut stored.subscription.state;
+            state.local_cseq = others.local_cseq.max(state.local_cseq);
+            state.version = others.version.max(state.version);
+            take_over(stored);
+        }
+        self.announce_takeover(dialog)
+    }
+
+    /// Makes a replica ours: its row, the other nodes, and its watcher are told.
+    fn activate_replica(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
+        let Some((replica, _)) = self.held(dialog) else { return Ok(()) };
+        let socket = self.config.default_socket;
+        let contact = own_contact(self.config.server_address, socket);
+        let mut changes: Vec<(Field, &[u8])> = Vec::new();
+        if !socket.is_empty() {
+            changes.push((Field::Socket, socket));
+        }
+        if !contact.is_empty() {
+            changes.push((Field::LocalContact, &contact));
+        }
+        let ours = replica.with(&changes)?;
+        match self.change_stored(dialog, Some(&ours), take_over)? {
+            true => self.announce_takeover(dialog),
+            false => Ok(()),
+        }
+    }
+
+    fn announce_takeover(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
+        counters::count(Counter::TakenOver);
+        let written = match self.config.subscriptions {
+            SubscriptionMode::WriteThrough => self.write_stored(dialog, 1),
+            _ => Ok(()),
+        };
+        self.announce_subscription(dialog);
+        if self.waits_for_publications() {
+            self.mark_due(dialog, NotifyReason::Subscribe);
+            self.shared.nodes.note_waiting();
+        } else if let Some((subscription, _)) = self.held(dialog) {
+            let resource = self.resource_of(&subscription);
+            if self.enqueue(&resource, StateChange::Subscription(dialog, NotifyReason::Subscribe)) {
+                notifier::run(self, &resource);
+            }
+        }
+        written
+    }
+
+    /// Whether the other nodes are still telling us what is published: a watcher told now would see its lamp go out
+    /// and on.
+    fn waits_for_publications(&self) -> bool {
+        let asks = self.config.replicates && self.config.asks_for_all;
+        asks && self.shared.nodes.has_just_joined(clock::now(), self.config.started)
+    }
+
+    /// Tells the watchers that had to wait for the publications of the other nodes.
+    fn notify_waiting_watchers(&mut self) {
+        let (tables, mut due) = (&self.shared.tables, Vec::new());
+        for index in 0..tables.shard_count() {
+            due.extend(
+                tables
+                    .nth_shard(index)
+                    .entries()
+                    .filter(|entry| entry.pending && !entry.busy)
+                    .map(ResourceEntry::resource),
+            );
+        }
+        for resource in due {
+            if self.enqueue(&resource, StateChange::Due) {
+                notifier::run(self, &resource);
+            }
+        }
+    }
+
+    fn notify_watched(&mut self, subscription: &Subscription, status: Status) {
+        let package = *self.packages.get(subscription.state.event);
+        let watcher = || Watcher { status, ..Watcher::of(subscription) };
+        subscribe::notify_winfo(self, &package, subscription.get(Field::PresUri), watcher, true);
+    }
+
+    /// One second of a node's life in the cluster: who came, who is lost, who has to be told what.
+    pub fn cluster_step(&mut self) {
+        let now = clock::now();
+        let seen = dmq::nodes();
+        let name = self.node_name();
+        if name.is_empty() {
+            return;
+        }
+        for address in self.shared.nodes.observe(&seen, now) {
+            self.send_to_node(&address, &cluster::hello(name, true));
+        }
+        for address in self.shared.nodes.take_owed(now) {
+            self.send_subscriptions(&address, false);
+            if self.config.replicates {
+                self.send_publications(&address, true);
+            }
+        }
+        if self.config.shares_subscriptions {
+            if !self.waits_for_publications() && self.shared.nodes.take_waiting() {
+                self.notify_waiting_watchers();
+            }
+            if self.shared.nodes.take_settling(&seen, now - self.config.started) {
+                self.adopt_restored();
+            }
+            self.take_over_lost(now);
+        }
+    }
+
+    /// Nobody else has gone on with the rest of what was read from the table at start: it is ours.
+    fn adopt_restored(&mut self) {
+        let tables = &self.shared.tables;
+        let mut resources = Vec::new();
+        for index in 0..tables.shard_count() {
+            let mut shard = tables.nth_shard(index);
+            for stored in shard.subscriptions_mut().filter(|stored| stored.ownership.owner == NodeId::ELSEWHERE) {
+                stored.ownership.owner = NodeId::HERE;
+                resources.push((stored.subscription.get(Field::PresUri).to_vec(), stored.subscription.state.event));
+            }
+        }
+        resources.sort_by(|a, b| (&a.0, a.1.0).cmp(&(&b.0, b.1.0)));
+        resources.dedup();
+        for (uri, event) in resources {
+            // What has changed meanwhile was not told.
+            let resource = self.uri_rule().resource(&uri, event);
+            if self.enqueue(&resource, StateChange::State { sender: b"", transient_body: None }) {
+                notifier::run(self, &resource);
+            }
+        }
+    }
+
+    /// Tells a node the publications there are; `again`: it may know them, and does not tell its watchers what it
+    /// knows.
+    pub fn send_publications(&mut self, to: &Address, again: bool) {
+        let (mut sent, mut failed) = (0, 0);
+        let (now, packages) = (clock::now(), self.packages);
+        let told = self.each_publication(|resource, publication| {
+            let mut replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now);
+            replica.again = again;
+            counters::count(Counter::DmqSent);
+            failed += usize::from(!dmq::send(Channel::Publications, to, &replica.to_json()));
+            sent += 1;
+            if sent % SYNC_BURST == 0 {
+                process::sleep_millis(5);
+            }
+        });
+        if told.is_err() || failed > 0 {
+            limited!(Error, "a node was not told everything: {failed} of {sent} publications could not be sent");
+        }
+    }
+
+    /// Tells a node the subscriptions that we own, or `all` we know of.
+    pub fn send_subscriptions(&self, to: &Address, all: bool) {
+        if !self.config.shares_subscriptions {
+            return;
+        }
+        let tables = &self.shared.tables;
+        let (mut sent, mut failed) = (0, 0);
+        for index in 0..tables.shard_count() {
+            let ours: Vec<(Subscription, Ownership)> = {
+                let shard = tables.nth_shard(index);
+                let wanted = shard.subscriptions().filter(|stored| all || stored.ownership.owner.is_here());
+                wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)).collect()
+            };
+            for (subscription, ownership) in ours {
+                failed += usize::from(!self.send_to_node(to, &self.announcement_text(subscription, ownership)));
+                sent += 1;
+                if sent % SYNC_BURST == 0 {
+                    process::sleep_millis(5);
+                }
+            }
+        }
+        if failed > 0 {
+            limited!(Error, "a node was not told everything: {failed} of {sent} subscriptions could not be sent");
+        }
+    }
+
+    /// Goes on with the subscriptions of lost nodes, as far as they fall to us.
+    fn take_over_lost(&mut self, now: i64) {
+        let lost = self.shared.nodes.lost(now);
+        if lost.is_empty() {
+            return;
+        }
+        let mut names = self.shared.nodes.present();
+        names.push(self.node_name().to_vec());
+        let line: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        let mut ours = Vec::new();
+        let tables = &self.shared.tables;
+        for index in 0..tables.shard_count() {
+            let shard = tables.nth_shard(index);
+            for stored in shard.subscriptions() {
+                let Some(lost) = lost.iter().find(|lost| lost.id == stored.ownership.owner) else { continue };
+                let dialog = stored.subscription.dialog();
+                let live = stored.subscription.state.expires_at > now
+                    && stored.subscription.state.status != Status::Terminated;
+                if live
+                    && cluster::successor(&line, dialog, (lost.age / TAKEOVER_TIMEOUT_SECS) as usize)
+                        == Some(self.node_name())
+                {
+                    ours.push(stored.subscription.to_private());
+                }
+            }
+            if ours.len() >= LARGEST_STEP {
+                break;
+            }
+        }
+        for subscription in &ours {
+            if let Err(error) = self.activate_replica(subscription.dialog()) {
+                limited!(Error, "cannot go on with a subscription of a lost node: {error}");
+            }
+        }
+        if !ours.is_empty() {
+            limited!(Notice, "{} subscriptions of lost nodes are served here from now on", ours.len());
+        }
+    }
+
+    /// Forgets removals that are long past, and rows of subscriptions that went to other nodes.
+    pub fn clean_cluster(&mut self) -> Result<(), StoreError> {
+        let now = clock::now();
+        self.shared.tombstones.forget_old(now);
+        let keeps_rows = !matches!(self.config.subscriptions, SubscriptionMode::Memory);
+        if !self.config.shares_subscriptions || !self.database.is_configured() || !keeps_rows {
+            return Ok(());
+        }
+        let table = self.config.active_watchers_table;
+        let before = now - self.config.expires_offset - LONG_PAST;
+        self.database.write(|db| crate::server::subscriptions::active_watchers_table::delete_ended(db, table, before))
+    }
+}
+
+/// How long a row that nobody owns any more stays after its end, in seconds.
+const LONG_PAST: i64 = 600;
+
+/// The Contact of a node that goes on with another node's subscription: its address, or its socket; empty for neither.
+fn own_contact(server_address: &[u8], socket: &[u8]) -> Vec<u8> {
+    if !server_address.is_empty() || socket.is_empty() {
+        return server_address.to_vec();
+    }
+    let text = log::show(socket).into_owned();
+    match text.split_once(':') {
+        Some((transport, address)) => format!("sip:{address};transport={transport}").into_bytes(),
+        None => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contact_names_the_socket() {
+        assert_eq!(own_contact(b"", b"udp:10.0.0.1:5060"), b"sip:10.0.0.1:5060;transport=udp");
+        assert_eq!(own_contact(b"", b"tcp:10.0.0.1:5060"), b"sip:10.0.0.1:5060;transport=tcp");
+        assert_eq!(own_contact(b"sip:server", b"udp:10.0.0.1:5060"), b"sip:server");
+        assert_eq!(own_contact(b"", b""), b"");
+    }
+}

@@ -1,0 +1,7 @@
+//! NOTIFY (RFC 6665 4.2.2): the queue of each resource and the sender processes for large fan-outs.
+pub mod fan_out;
+pub mod held_queues;
+pub mod notifier_process;
+pub mod queue;
+pub mod row_run;
+pub mod senders;

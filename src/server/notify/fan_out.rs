@@ -1,0 +1,38 @@
+//! Large fan-outs leave the worker: resources with many watchers are handed, with their resource entry, to sender
+//! processes. These send
+//! with a bound on NOTIFYs that wait for their answer, so that the answers are read in between, and wait while shared
+//! memory
+//! is short, so that the number of watchers does not matter.
+use crate::presence::notifier;
+use crate::server::context::Context;
+use crate::server::notify::senders::Pacing;
+use crate::server::notify::senders::Senders;
+use std::sync::atomic::Ordering;
+
+/// Sends for what has been handed over, then sleeps until there is more: one turn of a sender process.
+pub fn serve(senders: &Senders, context: impl Fn() -> Option<Context>) {
+    while let Some(mut context) = context() {
+        let Some(resource) = senders.next() else { break };
+        context.held.hold(resource.hash);
+        notifier::run(&mut context.of_a_sender(), &resource);
+    }
+    senders.wait();
+}
+
+impl Context {
+    /// The same world for a timer, which has many NOTIFYs to send: it does not run ahead of the answers.
+    pub fn paced(self) -> Context {
+        self.with_pace(false)
+    }
+
+    /// The same world for a sender process, which waits for shared memory, too.
+    fn of_a_sender(self) -> Context {
+        self.with_pace(true)
+    }
+
+    fn with_pace(mut self, is_sender: bool) -> Context {
+        let answered = self.shared.senders.answered.load(Ordering::Relaxed);
+        self.pace = Some(Pacing { sent: 0, answered, is_sender });
+        self
+    }
+}

@@ -1,0 +1,122 @@
+//! The resources for which an entry from the host sends. Each has its queue marked as busy, so that nobody else sends
+//! for it;
+//! what is dropped here without having been let go of, as after a panic, is open again and tried once more by the
+//! timer.
+use crate::host::lock::Lock;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{Shm, ShmVec};
+use crate::presence::resource::Resource;
+use crate::server::tables::Tables;
+
+/// How many resources may wait to be tried again; further ones wait for their next change.
+const MOST: usize = 1024;
+
+/// Resources whose sending was broken off, by hash.
+pub struct Interrupted(Lock<ShmVec<u64>>);
+
+impl Interrupted {
+    /// None is; call before the processes fork.
+    pub fn new() -> Result<Interrupted, NoMemory> {
+        let mut list = ShmVec::new_in(Shm);
+        // Room from the start: it is needed when things go wrong.
+        list.try_reserve_exact(MOST).map_err(|_| NoMemory)?;
+        Ok(Interrupted(Lock::new(list)))
+    }
+
+    fn add(&self, hash: u64) {
+        let mut list = self.0.lock();
+        if list.len() < MOST && !list.contains(&hash) {
+            list.push(hash);
+        }
+    }
+
+    /// One that waits, taken off the list.
+    pub fn take(&self) -> Option<u64> {
+        self.0.lock().pop()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What this entry holds.
+pub struct HeldQueues {
+    tables: &'static Tables,
+    interrupted: &'static Interrupted,
+    /// The one most entries hold; further ones are in `more`.
+    one: Option<u64>,
+    more: Vec<u64>,
+    /// What breaks off now was broken off before: it waits for the next change.
+    tries_again: bool,
+}
+
+impl HeldQueues {
+    /// Nothing is held.
+    pub fn new(tables: &'static Tables, interrupted: &'static Interrupted) -> HeldQueues {
+        HeldQueues { tables, interrupted, one: None, more: Vec::new(), tries_again: false }
+    }
+
+    /// From now on nothing is tried a third time.
+    pub fn trying_again(&mut self) {
+        self.tries_again = true;
+    }
+
+    /// Whether what breaks off now is tried again.
+    pub fn may_try_again(&self) -> bool {
+        !self.tries_again
+    }
+
+    /// The queue of this resource was marked as busy for this entry.
+    pub fn hold(&mut self, hash: u64) {
+        match self.one {
+            None => self.one = Some(hash),
+            Some(_) => self.more.push(hash),
+        }
+    }
+
+    /// The queue was opened, or handed to another process.
+    pub fn forget(&mut self, hash: u64) {
+        if let Some(at) = self.more.iter().rposition(|held| *held == hash) {
+            self.more.swap_remove(at);
+        } else if self.one == Some(hash) {
+            self.one = None;
+        }
+    }
+
+    /// Opens the queue of a resource and leaves it as one for which something is due.
+    pub fn break_off(&mut self, resource: &Resource) {
+        self.forget(resource.hash);
+        self.open(resource.hash);
+    }
+
+    fn open(&self, hash: u64) {
+        if let Some(entry) = self.tables.shard(hash).entry_by_hash(hash) {
+            entry.busy = false;
+            entry.pending = true;
+            // The list of the watchers that changed went with what was broken off.
+            entry.full = true;
+        }
+        if !self.tries_again {
+            self.interrupted.add(hash);
+        }
+    }
+}
+
+impl Drop for HeldQueues {
+    fn drop(&mut self) {
+        for hash in self.one.take().into_iter().chain(std::mem::take(&mut self.more)) {
+            // Which of its watchers were counted up and sent nothing is not known: all hear of the state once more.
+            if let Some(entry) = self.tables.shard(hash).entry_by_hash(hash) {
+                entry.generation = entry.generation.wrapping_add(1);
+            }
+            self.open(hash);
+        }
+    }
+}

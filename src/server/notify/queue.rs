@@ -1,0 +1,354 @@
+//! The resource entries of resources: what happened, who sends, and batches of NOTIFYs in the order of the changes.
+use crate::common::counters::{self, Counter};
+use crate::common::row_groups::{Fate, Writer};
+use crate::host::db::Connection;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, ShmBox};
+use crate::limited;
+use crate::presence::config::SubscriptionMode;
+use crate::presence::error::StoreError;
+use crate::presence::notification::{Notify, NotifyReason, NotifyRun, QueueState, StateChange, TransientBody};
+use crate::presence::notifier;
+use crate::presence::resource::{Resource, UriComparison};
+use crate::presence::subscription::{DialogId, Field, Subscription};
+use crate::presence::winfo::Watcher;
+use crate::server::context::Context;
+use crate::server::notify::senders::Pacing;
+use crate::server::subscriptions::active_watchers_table as rows;
+use crate::server::subscriptions::memory::mark_changed;
+use crate::server::tables::Shard;
+use crate::server::tables::publication_entry::SharedPublication;
+use crate::server::tables::resource_entry::{ChangedWatcher, FinalNotify, SharedTransientBody};
+
+/// How many NOTIFYs are counted up under one lock.
+const BATCH_SIZE: usize = 32;
+
+/// Changes with more watchers than this are told by a sender process.
+const LARGE: usize = 64;
+
+impl Context {
+    /// See [`crate::presence::ports::Ports::queue_state`].
+    pub(crate) fn queue_state_of(&self, resource: &Resource) -> QueueState {
+        let tables = &self.shared.tables;
+        let mut shard = tables.shard(resource.hash);
+        let entry = shard.entry(tables.rule(), resource);
+        entry.map(|entry| QueueState { busy: entry.busy, pending: entry.pending }).unwrap_or_default()
+    }
+
+    /// Whether anybody subscribes to a resource.
+    pub(crate) fn is_watched(&self, resource: &Resource) -> bool {
+        self.stored_count(resource) > 0
+    }
+
+    /// See [`crate::presence::ports::Ports::enqueue`].
+    pub(crate) fn enqueue_in_memory(&mut self, resource: &Resource, event: StateChange<'_>) -> bool {
+        let tables = &self.shared.tables;
+        let rule = tables.rule();
+        if matches!(event, StateChange::Watchers { .. }) && !self.is_watched(resource) {
+            return false;
+        }
+        let prepared = Prepared::of(&event);
+        let slot = match &event {
+            StateChange::Subscription(dialog, _) => tables.slot_of_dialog(tables.dialog_hash(*dialog)),
+            _ => None,
+        };
+        let mut collapsed = false;
+        let mut shard = tables.shard(resource.hash);
+        let Some(entry) = shard.entry(rule, resource) else { return false };
+        match (&event, prepared) {
+            (StateChange::State { sender, .. }, Prepared::TransientBody(transient_body)) => {
+                collapsed = entry.pending;
+                // Whoever was told of the new documents before, by an answer to a SUBSCRIBE, is told of the change all
+                // the same.
+                entry.generation = entry.generation.wrapping_add(1);
+                entry.transient_body = transient_body;
+                entry.pending |= !entry.subscriptions.is_empty();
+                entry.for_all = true;
+                if !sender.is_empty() {
+                    skip_sender(&mut shard, rule, resource, sender);
+                }
+            }
+            (StateChange::Watchers { full, .. }, Prepared::Watcher(changed)) => {
+                if entry.subscriptions.is_empty() {
+                    return false;
+                }
+                entry.generation = entry.generation.wrapping_add(1);
+                entry.pending = true;
+                entry.for_all = true;
+                let cached = changed.map(|changed| entry.changes.push(changed));
+                // A change that cannot be kept is told by the full list.
+                entry.full |= *full || !matches!(cached, Some(Ok(())));
+            }
+            (StateChange::Subscription(dialog, notify_reason), _) => {
+                entry.pending = true;
+                if let Some(stored) = slot.and_then(|slot| shard.stored_of_dialog(slot, *dialog)) {
+                    stored.due = Some(*notify_reason);
+                }
+            }
+            _ => {}
+        }
+        let Some(entry) = shard.entry(rule, resource) else { return false };
+        let take = entry.pending && !entry.busy;
+        entry.busy |= take;
+        // What nobody watches and has no document any more needs no resource entry.
+        let unseen = if entry.subscriptions.is_empty() && !entry.busy { entry.transient_body.take() } else { None };
+        if entry.is_idle() {
+            shard.drop_idle_entry(rule, resource);
+        }
+        drop(shard);
+        drop(unseen);
+        if collapsed {
+            counters::count(Counter::Collapsed);
+        }
+        if take {
+            self.held.hold(resource.hash);
+        }
+        take
+    }
+
+    /// Hands a resource whose change goes to many watchers to a sender process. `false`: this process sends.
+    fn hand_over(&mut self, resource: &Resource) -> bool {
+        let handed = self.shared.senders.hand_over(resource);
+        if handed {
+            self.held.forget(resource.hash);
+            counters::count(Counter::HandedOver);
+        }
+        handed
+    }
+
+    /// Whether a large change is left to the sender processes.
+    fn leaves_large_changes(&self) -> bool {
+        self.config.sender_processes > 0 && !self.pace.as_ref().is_some_and(Pacing::is_of_a_sender)
+    }
+
+    /// Marks NOTIFYs that a panic has kept from being sent as due again, and opens the resource. `true` when they are
+    /// tried
+    /// again soon.
+    pub(crate) fn make_due_again(&mut self, resource: &Resource, unsent: &[Notify]) -> bool {
+        let tables = &self.shared.tables;
+        for notify in unsent {
+            // The last NOTIFY of a subscription is kept by nothing but this copy.
+            let last = notify.slot.is_none().then(|| notify.subscription.map(shm::copy)).and_then(Result::ok);
+            let mut shard = tables.shard(resource.hash);
+            if let Some(stored) = notify.slot.and_then(|s| shard.stored_of_dialog(s, notify.subscription.dialog())) {
+                stored.due = stored.due.or(Some(notify.notify_reason));
+            }
+            if let (Some(subscription), Some(entry)) = (last, shard.entry(tables.rule(), resource)) {
+                let final_notify = FinalNotify { subscription, notify_reason: notify.notify_reason };
+                // Without memory the watcher learns of the end from its own clock.
+                let _ = self.held.may_try_again().then(|| entry.final_notifies.push(final_notify));
+            }
+        }
+        self.held.break_off(resource);
+        self.held.may_try_again()
+    }
+
+    /// Sends once more for the resources whose sending was broken off, each on its own.
+    pub fn try_again(mut self, hash: u64) {
+        self.held.trying_again();
+        let resource = {
+            let mut shard = self.shared.tables.shard(hash);
+            let Some(entry) = shard.entry_by_hash(hash).filter(|entry| entry.pending && !entry.busy) else { return };
+            entry.busy = true;
+            entry.resource()
+        };
+        self.held.hold(hash);
+        notifier::run(&mut self, &resource);
+    }
+
+    /// Notes that a subscription is due a NOTIFY, and leaves it to whoever sends next for its resource.
+    pub(crate) fn mark_due(&mut self, dialog: DialogId<'_>, notify_reason: NotifyReason) {
+        let tables = &self.shared.tables;
+        let hash = tables.dialog_hash(dialog);
+        let Some(mut shard) = tables.shard_of_dialog(hash) else { return };
+        let Some(stored) = shard.find(dialog) else { return };
+        stored.due = Some(notify_reason);
+        let resource_hash = stored.resource_hash;
+        if let Some(entry) = shard.entry_by_hash(resource_hash) {
+            entry.pending = true;
+        }
+    }
+
+    /// See [`crate::presence::ports::Ports::begin_run`].
+    pub(crate) fn begin_memory_run(&mut self, resource: &Resource) -> Option<NotifyRun> {
+        let tables = &self.shared.tables;
+        let rule = tables.rule();
+        let mut shard = tables.shard(resource.hash);
+        let Some(entry) = shard.entry(rule, resource) else {
+            self.held.forget(resource.hash);
+            return None;
+        };
+        if !entry.pending {
+            entry.busy = false;
+            shard.drop_idle_entry(rule, resource);
+            drop(shard);
+            self.held.forget(resource.hash);
+            return None;
+        }
+        let entry = if entry.for_all && entry.subscriptions.len() > LARGE && self.leaves_large_changes() {
+            drop(shard);
+            if self.hand_over(resource) {
+                return None;
+            }
+            shard = tables.shard(resource.hash);
+            shard.entry(rule, resource)?
+        } else {
+            entry
+        };
+        entry.pending = false;
+        entry.for_all = false;
+        fault_point!("round");
+        let transient_body = entry.transient_body.take();
+        let changes = entry.changes.take();
+        let notify_run = NotifyRun {
+            cursor: 0,
+            generation: entry.generation,
+            documents: entry.documents_version,
+            full: std::mem::take(&mut entry.full),
+            transient_body: None,
+            changes: Vec::new(),
+        };
+        drop(shard);
+        Some(NotifyRun {
+            transient_body: transient_body.map(private_transient_body),
+            changes: changes.iter().map(private_watcher).collect(),
+            ..notify_run
+        })
+    }
+
+    /// See [`crate::presence::ports::Ports::next_batch`].
+    pub(crate) fn next_memory_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {
+        let tables = &self.shared.tables;
+        let mut batch = Vec::new();
+        let mut shard = tables.shard(resource.hash);
+        let Some(entry) = shard.entry(tables.rule(), resource) else { return batch };
+        if notify_run.cursor == 0 && !entry.final_notifies.is_empty() {
+            let final_notifies = entry.final_notifies.take();
+            batch.extend(final_notifies.iter().map(|f| Notify {
+                subscription: f.subscription.to_private(),
+                notify_reason: f.notify_reason,
+                slot: None,
+            }));
+            drop(shard);
+            return batch;
+        }
+        let now = crate::host::clock::now();
+        let mut row_state = Vec::new();
+        while let Some(entry) = shard.entry(tables.rule(), resource) {
+            let Some(slot) = entry.subscriptions.get(notify_run.cursor).copied() else { break };
+            let stored = shard.stored(slot).filter(|stored| stored.ownership.owner.is_here());
+            let Some((stored, notify_reason)) =
+                stored.and_then(|m| m.next_notify_reason(notify_run.generation, now).map(|o| (m, o)))
+            else {
+                notify_run.cursor += 1;
+                continue;
+            };
+            stored.notify_history.notified_at = now as u32;
+            let state = &mut stored.subscription.state;
+            state.local_cseq += 1;
+            state.version += 1;
+            if self.config.subscriptions == SubscriptionMode::WriteBack {
+                mark_changed(&mut state.row_state);
+            }
+            let copy = stored.subscription.to_private();
+            let is_behind = match self.config.subscriptions {
+                SubscriptionMode::WriteThrough => copy.state.local_cseq > stored.written_cseq,
+                SubscriptionMode::WriteBack => self.is_far_ahead(stored),
+                _ => false,
+            };
+            if is_behind {
+                stored.written_cseq = copy.state.local_cseq;
+                row_state.push(batch.len());
+            }
+            batch.push(Notify { subscription: copy, notify_reason, slot: Some(slot) });
+            if batch.len() >= BATCH_SIZE {
+                break;
+            }
+        }
+        drop(shard);
+        fault_point!("portion");
+        self.write_counters(&batch, &row_state);
+        batch
+    }
+
+    /// The numbers are in the table before the NOTIFYs leave: all in write-through, in write-back those that are far
+    /// ahead.
+    fn write_counters(&self, batch: &[Notify], row_state: &[usize]) {
+        if row_state.is_empty() {
+            return;
+        }
+        let table = self.config.active_watchers_table;
+        let which: Vec<&Subscription> = row_state.iter().map(|at| &batch[*at].subscription).collect();
+        let write = |db: &Connection, subscription: &&Subscription| rows::update_counters(db, table, subscription);
+        // Numbers fit their columns.
+        let outcome = Writer { database: self.database, table, fits: &|_| true, write: &write }.write_group(&which);
+        let lost = which.len() - outcome.count(Fate::Written);
+        if lost > 0 {
+            let why = outcome.error.unwrap_or(StoreError::Refused);
+            limited!(Error, "cannot write the sequence numbers of {lost} subscriptions: {why}");
+        }
+    }
+}
+
+/// What an event needs of shared memory, made before a lock is taken. Without memory the watchers get the plain state.
+enum Prepared {
+    TransientBody(Option<ShmBox<SharedTransientBody>>),
+    Watcher(Option<ChangedWatcher>),
+    Nothing,
+}
+
+impl Prepared {
+    fn of(event: &StateChange<'_>) -> Prepared {
+        match event {
+            StateChange::State { transient_body, .. } => Prepared::TransientBody(
+                transient_body.as_ref().and_then(|transient_body| share_transient_body(transient_body).ok()),
+            ),
+            StateChange::Watchers { watcher, .. } => Prepared::Watcher(share_watcher(watcher).ok()),
+            _ => Prepared::Nothing,
+        }
+    }
+}
+
+/// The sender of a change, known by its Contact, is not told of it.
+fn skip_sender(shard: &mut Shard, rule: UriComparison, resource: &Resource, sender: &[u8]) {
+    let Some(entry) = shard.entry(rule, resource) else { return };
+    let (generation, slots) = (entry.generation, entry.subscriptions.to_vec());
+    for slot in slots {
+        if let Some(stored) = shard.stored(slot) {
+            if stored.subscription.get(Field::Contact) == sender {
+                stored.seen = generation;
+            }
+        }
+    }
+}
+
+fn share_transient_body(transient_body: &TransientBody) -> Result<ShmBox<SharedTransientBody>, NoMemory> {
+    shm::boxed(match transient_body {
+        TransientBody::Removed(publication, place) => {
+            SharedTransientBody::Removed(SharedPublication::new(publication)?, *place)
+        }
+        TransientBody::Body(body) => SharedTransientBody::Body(shm::copy(body)?),
+    })
+}
+
+fn private_transient_body(transient_body: ShmBox<SharedTransientBody>) -> TransientBody {
+    match &*transient_body {
+        SharedTransientBody::Removed(publication, place) => TransientBody::Removed(publication.to_private(), *place),
+        SharedTransientBody::Body(body) => TransientBody::Body(body.to_vec()),
+    }
+}
+
+fn share_watcher(watcher: &Watcher) -> Result<ChangedWatcher, NoMemory> {
+    Ok(ChangedWatcher {
+        bytes: shm::concat(&[&watcher.uri, &watcher.id])?,
+        uri_len: watcher.uri.len() as u32,
+        status: watcher.status,
+        event: watcher.event,
+        times: watcher.times,
+    })
+}
+
+fn private_watcher(changed: &ChangedWatcher) -> Watcher {
+    let (uri, id) = changed.bytes.split_at(changed.uri_len as usize);
+    Watcher { uri: uri.to_vec(), id: id.to_vec(), status: changed.status, event: changed.event, times: changed.times }
+}

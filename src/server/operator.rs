@@ -1,0 +1,7 @@
+//! What operators ask for: statistics, top lists, and draining a node.
+pub mod catalogue;
+pub mod drain;
+pub mod drain_state;
+pub mod history;
+pub mod statistics;
+pub mod top_lists;

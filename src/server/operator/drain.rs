@@ -1,0 +1,42 @@
+//! Before maintenance: all subscriptions are ended, spread over a time, so that phones subscribe elsewhere.
+use crate::host::clock;
+use crate::host::log::show;
+use crate::log;
+use crate::presence::error::StoreError;
+use crate::presence::expiry;
+use crate::server::context::Context;
+use std::sync::atomic::Ordering;
+
+/// At most so many subscriptions are ended in one second.
+const LARGEST_STEP: usize = 2000;
+
+impl Context {
+    /// One second of a drain; returns how many subscriptions were ended.
+    pub fn drain_step(&mut self) -> Result<usize, StoreError> {
+        let drain = &self.shared.drain;
+        let until = drain.until.load(Ordering::Relaxed);
+        if until == 0 {
+            return Ok(0);
+        }
+        let left = (until - clock::now()).max(0) as usize;
+        let counted = self.statistics().iter().map(|counts| counts.subscriptions).sum::<i64>() as usize;
+        // Where the driver cannot count, they go page by page.
+        let all = if counted == 0 { LARGEST_STEP } else { counted };
+        let share = all.div_ceil(left + 1).min(LARGEST_STEP);
+        let passed_over = drain.passed_over.load(Ordering::Relaxed);
+        let page =
+            self.page_of_subscriptions(passed_over, share, |subscription| self.is_owned(subscription.dialog()))?;
+        let mut failed = 0;
+        for subscription in &page {
+            if let Err(error) = expiry::end(self, subscription, b"deactivated") {
+                failed += 1;
+                log!(Error, "{} cannot be sent elsewhere now: {error}", show(&subscription.watcher_uri()));
+            }
+        }
+        drain.passed_over.store(if page.is_empty() { 0 } else { passed_over + failed }, Ordering::Relaxed);
+        if passed_over + failed == 0 && (page.is_empty() || page.len() == counted) {
+            drain.until.store(0, Ordering::Relaxed);
+        }
+        Ok(page.len())
+    }
+}

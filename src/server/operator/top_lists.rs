@@ -1,0 +1,158 @@
+//! What an operator wants to see first: who has the most watchers, and whose NOTIFYs fail.
+use crate::presence::config::SubscriptionMode;
+use crate::presence::error::StoreError;
+use crate::presence::event_package::PackageId;
+use crate::presence::notification::NotifyHistory;
+use crate::presence::subscription::{Field, Subscription};
+use crate::server::context::Context;
+use crate::server::tables::resource_entry::{Documents, ResourceEntry};
+use crate::server::tables::subscription_entry::SubscriptionEntry;
+use crate::sip::uri;
+use std::collections::HashMap;
+
+/// A presentity and how much hangs on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusiestResource {
+    /// Its URI.
+    pub presentity: Vec<u8>,
+    /// The event package.
+    pub event: PackageId,
+    /// How many watch it.
+    pub watchers: usize,
+    /// How often its state has changed while it was watched; 0 where only the table knows the watchers.
+    pub changes: u32,
+}
+
+/// A watcher whose last NOTIFY failed.
+#[derive(Debug, Clone)]
+pub struct FailingWatcher {
+    /// Its subscription.
+    pub subscription: Subscription,
+    /// What became of its NOTIFYs.
+    pub notify_history: NotifyHistory,
+}
+
+/// A row that the database refuses.
+#[derive(Debug, Clone)]
+pub struct RefusedRow {
+    /// The table it belongs to.
+    pub table: &'static [u8],
+    /// The presentity.
+    pub presentity: Vec<u8>,
+    /// The event package.
+    pub event: Vec<u8>,
+    /// Whose subscription it is; empty for a document.
+    pub watcher: Vec<u8>,
+}
+
+impl Context {
+    /// Rows that the database has refused and that were not written since, at most `limit`.
+    pub fn refused_rows(&self, limit: usize) -> Vec<RefusedRow> {
+        let mut found = Vec::new();
+        let tables = &self.shared.tables;
+        for index in 0..tables.shard_count() {
+            let shard = tables.nth_shard(index);
+            let refused = shard.subscriptions().filter(|stored| stored.aside.is_refused());
+            found.extend(refused.take(limit - found.len()).map(|stored| self.refused_subscription(stored)));
+            for entry in shard.entries() {
+                let Documents::Known(list) = &entry.documents else { continue };
+                let refused = list.iter().filter(|document| document.aside.is_refused()).take(limit - found.len());
+                found.extend(refused.map(|_| RefusedRow {
+                    table: self.config.presentity_table,
+                    presentity: entry.uri.to_vec(),
+                    event: self.packages.get(entry.event).name.to_vec(),
+                    watcher: Vec::new(),
+                }));
+            }
+            if found.len() >= limit {
+                return found;
+            }
+        }
+        let authorizations = self.shared.authorizations.refused(limit - found.len());
+        found.extend(authorizations.into_iter().map(|[presentity, user, host, event]| RefusedRow {
+            table: self.config.watchers_table,
+            presentity,
+            event,
+            watcher: uri::join(&user, &host),
+        }));
+        found
+    }
+
+    fn refused_subscription(&self, stored: &SubscriptionEntry) -> RefusedRow {
+        RefusedRow {
+            table: self.config.active_watchers_table,
+            presentity: stored.subscription.get(Field::PresUri).to_vec(),
+            event: self.packages.get(stored.subscription.state.event).name.to_vec(),
+            watcher: stored.subscription.watcher_uri(),
+        }
+    }
+
+    /// The presentities with the most watchers, at most `limit`, the busiest first.
+    pub fn busiest(&self, limit: usize) -> Result<Vec<BusiestResource>, StoreError> {
+        let mut found = match self.config.subscriptions {
+            SubscriptionMode::Database => self.busiest_in_database()?,
+            _ => self.busiest_in_memory(limit),
+        };
+        keep_largest(&mut found, limit);
+        Ok(found)
+    }
+
+    fn busiest_in_memory(&self, limit: usize) -> Vec<BusiestResource> {
+        let tables = &self.shared.tables;
+        let mut found = Vec::new();
+        for index in 0..tables.shard_count() {
+            let shard = tables.nth_shard(index);
+            found.extend(shard.entries().filter(|entry| !entry.subscriptions.is_empty()).map(busy));
+            drop(shard);
+            keep_largest(&mut found, limit);
+        }
+        found
+    }
+
+    fn busiest_in_database(&self) -> Result<Vec<BusiestResource>, StoreError> {
+        let mut counts: HashMap<(Vec<u8>, PackageId), usize> = HashMap::new();
+        self.each_row(&mut |subscription: Subscription| {
+            let key = (subscription.get(Field::PresUri).to_vec(), subscription.state.event);
+            *counts.entry(key).or_default() += 1;
+            true
+        })?;
+        let busy = |((presentity, event), watchers)| BusiestResource { presentity, event, watchers, changes: 0 };
+        Ok(counts.into_iter().map(busy).collect())
+    }
+
+    /// Watchers whose last NOTIFY was answered by something else than success, at most `limit`.
+    pub fn failing(&self, limit: usize) -> Vec<FailingWatcher> {
+        let tables = &self.shared.tables;
+        let mut found = Vec::new();
+        for index in 0..tables.shard_count() {
+            let shard = tables.nth_shard(index);
+            let failed = shard.subscriptions().filter(|stored| stored.ownership.owner.is_here() && has_failed(stored));
+            found.extend(failed.take(limit - found.len()).map(|stored| FailingWatcher {
+                subscription: stored.subscription.to_private(),
+                notify_history: stored.notify_history,
+            }));
+            if found.len() >= limit {
+                break;
+            }
+        }
+        found
+    }
+}
+
+fn busy(entry: &ResourceEntry) -> BusiestResource {
+    BusiestResource {
+        presentity: entry.uri.to_vec(),
+        event: entry.event,
+        watchers: entry.subscriptions.len(),
+        changes: entry.generation.wrapping_sub(1),
+    }
+}
+
+fn has_failed(stored: &SubscriptionEntry) -> bool {
+    stored.notify_history.failed != 0 && stored.notify_history.failed_cseq == stored.subscription.state.local_cseq
+}
+
+fn keep_largest(found: &mut Vec<BusiestResource>, limit: usize) {
+    found.sort_by(|a, b| (b.watchers, b.changes, &a.presentity).cmp(&(a.watchers, a.changes, &b.presentity)));
+    found.truncate(limit);
+}

@@ -1,0 +1,4 @@
+//! Event packages (RFC 6665 5): the callbacks of their modules, and what can be predicted of their bodies.
+pub mod callbacks;
+pub mod prediction;
+pub mod version_patch;

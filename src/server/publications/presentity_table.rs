@@ -1,0 +1,202 @@
+//! Rows of `presentity`: a publication column by column, as stock writes it.
+use crate::common::database::Database;
+use crate::common::paging::{self, Page, Seen};
+use crate::host::db::{Cell, Cond, Connection, DbError, Op, Value, time_of};
+use crate::presence::config::Config;
+use crate::presence::error::StoreError;
+use crate::presence::publication::{Dialogs, Publication};
+use crate::presence::resource::Resource;
+use crate::server::context::Context;
+use crate::sip::{columns, uri};
+
+/// The table's version in Kamailio's `version` table.
+pub const VERSION: u32 = 5;
+
+const COLUMNS: [&str; 7] = ["body", "etag", "expires", "received_time", "sender", "priority", "ruid"];
+
+/// One row operation that follows from a change.
+pub(crate) enum RowChange {
+    /// A new row.
+    Insert(Publication),
+    /// Other values in the row that has this entity tag.
+    Update { before: Vec<u8>, after: Publication, with_body: bool },
+    /// No row with this entity tag any more.
+    Delete(Vec<u8>),
+}
+
+/// The columns that name a resource's rows.
+fn of_resource<'a>(user: &'a [u8], domain: &'a [u8], event: &'a [u8]) -> [Cond<'a>; 3] {
+    [
+        ("domain", Op::Eq, Value::Text(domain)),
+        ("username", Op::Eq, Value::Text(user)),
+        ("event", Op::Eq, Value::Text(event)),
+    ]
+}
+
+/// Whether every column of a publication's row holds its value in every database.
+pub(crate) fn fits(resource: &Resource, p: &Publication) -> bool {
+    let (user, domain) = uri::split(&resource.uri);
+    columns::fits(user, columns::SHORT)
+        && columns::fits(domain, columns::SHORT)
+        && columns::fits(&p.etag, columns::TAG)
+        && columns::fits(&p.sender, columns::LONG)
+        && columns::fits(&p.ruid, columns::SHORT)
+        && p.body.len() <= columns::BODY
+}
+
+/// Adds the row of a publication.
+pub(crate) fn insert_row(
+    db: &Connection,
+    table: &[u8],
+    resource: &Resource,
+    event: &[u8],
+    p: &Publication,
+) -> Result<(), DbError> {
+    let (user, domain) = uri::split(&resource.uri);
+    db.insert(
+        table,
+        &[
+            ("domain", Value::Text(domain)),
+            ("username", Value::Text(user)),
+            ("event", Value::Text(event)),
+            ("etag", Value::Text(&p.etag)),
+            ("sender", Value::Text(&p.sender)),
+            ("body", Value::Blob(&p.body)),
+            ("received_time", Value::Time(p.received_at)),
+            ("priority", Value::Int(p.priority.into())),
+            ("expires", Value::Time(p.expires_at)),
+            ("ruid", Value::Text(&p.ruid)),
+        ],
+    )
+}
+
+/// What a refresh or modification changes in a row.
+fn changed_cells(after: &Publication, with_body: bool) -> Vec<Cell<'_>> {
+    let mut cells: Vec<Cell<'_>> = vec![
+        ("etag", Value::Text(&after.etag)),
+        ("expires", Value::Time(after.expires_at)),
+        ("received_time", Value::Time(after.received_at)),
+        ("priority", Value::Int(after.priority.into())),
+    ];
+    if !after.sender.is_empty() {
+        cells.push(("sender", Value::Text(&after.sender)));
+    }
+    if with_body {
+        cells.push(("body", Value::Blob(&after.body)));
+    }
+    cells
+}
+
+fn is_record(ruid: &[u8]) -> Cond<'_> {
+    ("ruid", Op::Eq, Value::Text(ruid))
+}
+
+/// Brings the row of a publication to its newest state, whatever it was.
+pub(crate) fn update_record(db: &Connection, table: &[u8], publication: &Publication) -> Result<(), DbError> {
+    db.update(table, &changed_cells(publication, true), &[is_record(&publication.ruid)])
+}
+
+/// Removes the row with this record id.
+pub(crate) fn delete_record(db: &Connection, table: &[u8], ruid: &[u8]) -> Result<(), DbError> {
+    db.delete(table, &[is_record(ruid)])
+}
+
+/// Carries out a change of one row.
+pub(crate) fn write_row(
+    db: &Connection,
+    config: &Config,
+    resource: &Resource,
+    event: &[u8],
+    change: &RowChange,
+) -> Result<(), DbError> {
+    let table = config.presentity_table;
+    let (user, domain) = uri::split(&resource.uri);
+    let [domain_is, user_is, event_is] = of_resource(user, domain, event);
+    let etag_is = |etag| ("etag", Op::Eq, Value::Text(etag));
+    match change {
+        RowChange::Insert(p) => insert_row(db, table, resource, event, p),
+        RowChange::Update { before, after, with_body } => {
+            let cells = changed_cells(after, *with_body);
+            if after.ruid.is_empty() {
+                return db.update(table, &cells, &[domain_is, user_is, event_is, etag_is(before)]);
+            }
+            // The record id is unique by itself: a shorter statement, and one index to look at.
+            db.update(table, &cells, &[is_record(&after.ruid), etag_is(before)])
+        }
+        RowChange::Delete(etag) => db.delete(table, &[domain_is, user_is, event_is, etag_is(etag)]),
+    }
+}
+
+/// The documents of a resource as the table has them, in the order they are put together.
+pub(crate) fn read_rows(
+    db: &Database,
+    config: &Config,
+    resource: &Resource,
+    event: &[u8],
+    is_dialog: bool,
+) -> Result<Vec<Publication>, StoreError> {
+    let (user, domain) = uri::split(&resource.uri);
+    let order = if config.order_by_column { config.order_by } else { b"received_time" };
+    db.read(|db| {
+        let rows = db.select(config.presentity_table, &COLUMNS, &of_resource(user, domain, event), Some(order))?;
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let body = row.bytes(0).to_vec();
+                Publication {
+                    dialogs: if is_dialog { Dialogs::of(&body) } else { Dialogs::default() },
+                    body,
+                    etag: row.bytes(1).to_vec(),
+                    expires_at: time_of(row.int(2)),
+                    received_at: time_of(row.int(3)),
+                    sender: row.bytes(4).to_vec(),
+                    priority: row.int(5) as i32,
+                    ruid: row.bytes(6).to_vec(),
+                }
+            })
+            .collect())
+    })
+}
+
+/// A row whose time is over.
+pub(crate) struct EndedRow {
+    /// Its resource; `None` for a package that is not loaded.
+    pub resource: Option<Resource>,
+    /// The event package as the row has it.
+    pub event: Vec<u8>,
+    /// Its entity tag.
+    pub etag: Vec<u8>,
+}
+
+impl Context {
+    /// Rows whose time is over, beginning after the key `after`: one batch, and the key it ends at.
+    pub(crate) fn ended_rows(
+        &self,
+        now: i64,
+        limit: usize,
+        after: Option<i64>,
+    ) -> Result<(Vec<EndedRow>, Option<i64>), StoreError> {
+        let (rule, table, packages) = (self.shared.tables.rule(), self.config.presentity_table, self.packages);
+        let over = [("expires", Op::Lt, Value::Time(now)), ("expires", Op::Gt, Value::Int(0))];
+        let read = |db: &Connection, page: &Page<'_>| {
+            let columns = ["username", "domain", "event", "etag", "id"];
+            let rows = db.select(table, &columns, &page.conditions, page.order)?;
+            let found = rows.iter().map(|row| EndedRow {
+                resource: packages
+                    .named(row.bytes(2))
+                    .map(|event| rule.resource(&uri::join(row.bytes(0), row.bytes(1)), event)),
+                event: row.bytes(2).to_vec(),
+                etag: row.bytes(3).to_vec(),
+            });
+            Ok((found.collect(), Seen::of(&rows, 4)))
+        };
+        paging::portion_of(self.database, limit, &over, after, read)
+    }
+
+    /// Removes the row of a package that is not loaded.
+    pub(crate) fn delete_foreign_row(&self, row: &EndedRow) -> Result<(), StoreError> {
+        let table = self.config.presentity_table;
+        let which = [("event", Op::Eq, Value::Text(&row.event)), ("etag", Op::Eq, Value::Text(&row.etag))];
+        self.database.write(|db| db.delete(table, &which))
+    }
+}

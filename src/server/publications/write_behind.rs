@@ -1,0 +1,214 @@
+//! Publications that are written some time after they are answered (`publ_update_period`): each period writes the
+//! newest state
+//! of what has changed since the last one.
+use crate::common::row_groups::{Aside, Fate, GROUP, RefusalLog, Writer};
+use crate::host::db::{Connection, DbError};
+use crate::host::{clock, log};
+use crate::log;
+use crate::presence::error::StoreError;
+use crate::presence::publication::{Publication, Stored};
+use crate::presence::resource::Resource;
+use crate::server::context::Context;
+use crate::server::publications::presentity_table::{self, delete_record, insert_row, update_record};
+use crate::server::tables::publication_entry::{PublicationRowState, SharedPublication};
+use crate::server::tables::resource_entry::{Documents, ResourceEntry};
+
+/// A row of a group.
+enum Item {
+    /// A document with what the table lacks of it.
+    Document(Resource, Publication, PublicationRowState),
+    /// The record id of a row whose document is gone.
+    Gone(Resource, Vec<u8>),
+}
+
+/// Takes what a resource entry has to write, as far as there is room. What is gone stays with the resource entry until
+/// it is written.
+fn take(group: &mut Vec<Item>, entry: &mut ResourceEntry, now: i64, is_last: bool) {
+    let room = GROUP - group.len();
+    if !entry.removed.is_empty() && room > 0 {
+        let resource = entry.resource();
+        group.extend(
+            entry.removed.iter().take(room).map(|removed| Item::Gone(resource.clone(), removed.to_private().ruid)),
+        );
+    }
+    let Documents::Known(list) = &entry.documents else { return };
+    if list.iter().all(|document| document.row_state == PublicationRowState::Nothing) {
+        return;
+    }
+    let resource = entry.resource();
+    let Documents::Known(list) = &mut entry.documents else { return };
+    let waits = |document: &&mut SharedPublication| {
+        document.row_state != PublicationRowState::Nothing && !document.aside.rests(now, is_last)
+    };
+    for document in list.iter_mut().filter(waits) {
+        if group.len() == GROUP {
+            break;
+        }
+        group.push(Item::Document(resource.clone(), document.to_private(), document.row_state));
+        document.row_state = PublicationRowState::Nothing;
+    }
+}
+
+impl Context {
+    /// Whether publications are answered before they are written.
+    pub(crate) fn writes_publications_later(&self) -> bool {
+        self.config.publ_update_period > 0
+    }
+
+    /// Writes what the table lacks of all publications; returns how many rows changed. `is_last`: the server ends, and
+    /// what was
+    /// refused is tried once more.
+    pub fn write_publications(&mut self, is_last: bool) -> Result<usize, StoreError> {
+        if !self.writes_publications_later() {
+            return Ok(0);
+        }
+        // One process at a time: what was copied first has to be written first.
+        let _order = self.shared.publication_writer.lock();
+        let (now, mut refusals, mut total) = (clock::now(), RefusalLog::default(), 0);
+        for index in self.shared.tables.whole_shards_first() {
+            loop {
+                let mut group = Vec::new();
+                let mut shard = self.shared.tables.nth_shard(index);
+                shard.entries_mut().for_each(|entry| take(&mut group, entry, now, is_last));
+                drop(shard);
+                if group.is_empty() {
+                    break;
+                }
+                total += self.write_publication_group(&group, now, &mut refusals)?;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Before the table is read: what cannot be written is still known to memory.
+    pub(crate) fn write_what_can_be_written(&mut self) {
+        if let Err(error) = self.write_publications(false) {
+            log!(Error, "cannot write publications to the database: {error}");
+        }
+    }
+
+    /// Writes what the table lacks of one resource's publications; an error when something stays unwritten.
+    pub(crate) fn write_publications_of(&mut self, resource: &Resource) -> Result<(), StoreError> {
+        if !self.writes_publications_later() {
+            return Ok(());
+        }
+        let _order = self.shared.publication_writer.lock();
+        let (now, mut refusals) = (clock::now(), RefusalLog::default());
+        loop {
+            let mut group = Vec::new();
+            if let Some(entry) = self.shared.tables.shard(resource.hash).entry(self.shared.tables.rule(), resource) {
+                take(&mut group, entry, now, false);
+            }
+            if group.is_empty() {
+                break;
+            }
+            self.write_publication_group(&group, now, &mut refusals)?;
+        }
+        match self.has_unwritten(resource) {
+            true => Err(StoreError::Refused),
+            false => Ok(()),
+        }
+    }
+
+    fn has_unwritten(&self, resource: &Resource) -> bool {
+        let mut shard = self.shared.tables.shard(resource.hash);
+        match shard.entry(self.shared.tables.rule(), resource).map(|entry| &entry.documents) {
+            Some(Documents::Known(list)) => {
+                list.iter().any(|document| document.row_state != PublicationRowState::Nothing)
+            }
+            _ => false,
+        }
+    }
+
+    fn write_publication_group(
+        &mut self,
+        group: &[Item],
+        now: i64,
+        refusals: &mut RefusalLog,
+    ) -> Result<usize, StoreError> {
+        let (table, packages) = (self.config.presentity_table, self.packages);
+        let write = |db: &Connection, item: &Item| -> Result<(), DbError> {
+            match item {
+                Item::Gone(_, ruid) => delete_record(db, table, ruid),
+                Item::Document(resource, publication, PublicationRowState::Row) => {
+                    insert_row(db, table, resource, packages.get(resource.event).name, publication)
+                }
+                Item::Document(_, publication, _) => update_record(db, table, publication),
+            }
+        };
+        let fits = |item: &Item| match item {
+            Item::Gone(..) => true,
+            Item::Document(resource, publication, _) => presentity_table::fits(resource, publication),
+        };
+        let outcome = Writer { database: self.database, table, fits: &fits, write: &write }.write_group(group);
+        for (item, fate) in group.iter().zip(&outcome.fates) {
+            match item {
+                Item::Document(resource, publication, lacks) => {
+                    self.note_document(resource, publication, *lacks, *fate, now, refusals);
+                }
+                // A row that may not be deleted ends by its own time.
+                Item::Gone(resource, ruid) if *fate != Fate::Kept => self.delete_removed(resource, ruid),
+                Item::Gone(..) => {}
+            }
+        }
+        let kept_gone = |(item, fate): (&Item, &Fate)| matches!(item, Item::Gone(..)) && *fate == Fate::Kept;
+        match outcome.error {
+            Some(error) => Err(error),
+            None if group.iter().zip(&outcome.fates).any(kept_gone) => Err(StoreError::BusiestResource),
+            None => Ok(outcome.count(Fate::Written)),
+        }
+    }
+
+    /// The row is deleted: nothing is left of that document.
+    fn delete_removed(&mut self, resource: &Resource, ruid: &[u8]) {
+        let rule = self.shared.tables.rule();
+        let mut shard = self.shared.tables.shard(resource.hash);
+        let Some(entry) = shard.entry(rule, resource) else { return };
+        let garbage = entry.removed.take_where(|removed| removed.ruid() == ruid);
+        if entry.removed.is_empty() {
+            shard.drop_idle_entry(rule, resource);
+        }
+        drop(shard);
+        drop(garbage);
+    }
+
+    /// What could not be written is tried again: with the next period, or later where the database has refused it.
+    fn note_document(
+        &mut self,
+        resource: &Resource,
+        publication: &Publication,
+        lacks: PublicationRowState,
+        fate: Fate,
+        now: i64,
+        refusals: &mut RefusalLog,
+    ) {
+        let mut shard = self.shared.tables.shard(resource.hash);
+        let entry = shard.entry(self.shared.tables.rule(), resource);
+        let Some(Documents::Known(list)) = entry.map(|entry| &mut entry.documents) else { return };
+        let Some(document) = list.iter_mut().find(|document| document.ruid() == publication.ruid) else { return };
+        let was_refused = document.aside.is_refused();
+        if fate == Fate::Written {
+            document.aside = Aside::default();
+            return;
+        }
+        document.row_state = document.row_state.max(lacks);
+        // One that was changed meanwhile is another row.
+        let same = document.etag() == publication.etag;
+        match fate {
+            Fate::Refused if same => document.aside = Aside::refused(now),
+            _ if !was_refused => document.aside = Aside::later(now),
+            _ => {}
+        }
+        drop(shard);
+        if fate == Fate::Refused && !was_refused {
+            refusals.note(self.config.presentity_table, || format!("a document of {}", log::show(&resource.uri)));
+        }
+    }
+
+    /// Before the memory of a resource is thrown away; `false` when the table does not have what memory knows.
+    pub(crate) fn settle_publications(&mut self, resource: &Resource) -> bool {
+        self.write_publications_of(resource)
+            .inspect_err(|error| log!(Error, "publications stay in memory, the table cannot be written: {error}"))
+            .is_ok()
+    }
+}

@@ -1,0 +1,300 @@
+//! Rows of `active_watchers`: a subscription column by column, as stock writes it.
+use crate::common::paging::{Page, Seen};
+use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, time_of};
+use crate::presence::event_package::Packages;
+use crate::presence::subscription::{
+    self, DialogId, FIELDS, Field, RowState, STORED_FIELDS, Status, Subscription, SubscriptionState,
+};
+use crate::sip::checked::UserPart;
+use crate::sip::transport::Transport;
+use crate::sip::{columns, uri};
+
+/// The table's version in Kamailio's `version` table.
+pub const VERSION: u32 = 12;
+
+const COLUMNS: [&str; 26] = [
+    "presentity_uri",
+    "to_user",
+    "to_domain",
+    "from_user",
+    "from_domain",
+    "watcher_username",
+    "watcher_domain",
+    "event_id",
+    "to_tag",
+    "from_tag",
+    "callid",
+    "socket_info",
+    "contact",
+    "local_contact",
+    "record_route",
+    "reason",
+    "user_agent",
+    "event",
+    "status",
+    "expires",
+    "local_cseq",
+    "remote_cseq",
+    "version",
+    "flags",
+    "updated",
+    "id",
+];
+
+/// The columns without the key, which only pages need.
+const ALL_BUT_KEY: usize = COLUMNS.len() - 1;
+
+/// What a row has for a subscription without a route set. Stock's write-back leaves an empty text, everything else
+/// NULL where
+/// the driver knows the difference.
+#[derive(Clone, Copy)]
+pub enum NoRoute {
+    /// NULL, as far as the driver writes one.
+    Null,
+    /// An empty text.
+    Empty,
+}
+
+impl NoRoute {
+    fn value(self, route: &[u8]) -> Value<'_> {
+        match self {
+            NoRoute::Null => Value::Optional(route),
+            NoRoute::Empty => Value::Text(route),
+        }
+    }
+}
+
+/// The condition that names one dialog's row.
+fn of_dialog(dialog: DialogId<'_>) -> [Cond<'_>; 3] {
+    [
+        ("callid", Op::Eq, Value::Text(dialog.call_id)),
+        ("to_tag", Op::Eq, Value::Text(dialog.to_tag)),
+        ("from_tag", Op::Eq, Value::Text(dialog.from_tag)),
+    ]
+}
+
+/// Whether every column holds its value in every database.
+pub fn fits(subscription: &Subscription) -> bool {
+    // A User-Agent is written in a form that fits.
+    let in_row = Field::ALL.iter().take(STORED_FIELDS).filter(|field| **field != Field::UserAgent);
+    in_row.into_iter().all(|field| columns::fits(subscription.get(*field), subscription::room_of(*field)))
+}
+
+/// Adds the row of a subscription.
+pub fn insert<B: AsRef<[u8]>>(
+    db: &Connection,
+    table: &[u8],
+    packages: &Packages,
+    subscription: &Subscription<B>,
+    no_route: NoRoute,
+) -> Result<(), DbError> {
+    let n = &subscription.state;
+    let text = |field| Value::Text(subscription.get(field));
+    let user_agent = columns::user_agent(subscription.get(Field::UserAgent));
+    db.insert(
+        table,
+        &[
+            ("presentity_uri", text(Field::PresUri)),
+            ("callid", text(Field::CallId)),
+            ("to_tag", text(Field::ToTag)),
+            ("from_tag", text(Field::FromTag)),
+            ("to_user", text(Field::ToUser)),
+            ("to_domain", text(Field::ToDomain)),
+            ("watcher_username", text(Field::WatcherUser)),
+            ("watcher_domain", text(Field::WatcherDomain)),
+            ("from_user", text(Field::FromUser)),
+            ("from_domain", text(Field::FromDomain)),
+            ("event", Value::Text(packages.get(n.event).name)),
+            ("event_id", Value::Optional(subscription.get(Field::EventId))),
+            ("local_cseq", Value::Int(n.local_cseq.into())),
+            ("remote_cseq", Value::Int(n.remote_cseq.into())),
+            ("expires", Value::Time(n.expires_at)),
+            ("status", Value::Int(n.status as i64)),
+            ("reason", Value::Optional(subscription.get(Field::Reason))),
+            ("record_route", no_route.value(subscription.get(Field::RecordRoute))),
+            ("contact", text(Field::Contact)),
+            ("local_contact", text(Field::LocalContact)),
+            ("version", Value::Int(n.version.into())),
+            ("socket_info", text(Field::Socket)),
+            ("updated", Value::Int(n.updated.into())),
+            ("updated_winfo", Value::Int(n.updated_winfo.into())),
+            ("flags", Value::Int(n.flags.into())),
+            ("user_agent", Value::Text(&user_agent)),
+        ],
+    )
+}
+
+/// Puts the row of a subscription in the place of any there is.
+pub fn replace<B: AsRef<[u8]>>(
+    db: &Connection,
+    table: &[u8],
+    packages: &Packages,
+    subscription: &Subscription<B>,
+    no_route: NoRoute,
+) -> Result<(), DbError> {
+    delete(db, table, subscription.dialog())?;
+    insert(db, table, packages, subscription, no_route)
+}
+
+/// Removes rows of subscriptions that ended before a time.
+pub fn delete_ended(db: &Connection, table: &[u8], before: i64) -> Result<(), DbError> {
+    db.delete(table, &[("expires", Op::Lt, Value::Time(before))])
+}
+
+/// Writes everything that can change in a subscription.
+pub fn update<B: AsRef<[u8]>>(
+    db: &Connection,
+    table: &[u8],
+    subscription: &Subscription<B>,
+    no_route: NoRoute,
+) -> Result<(), DbError> {
+    let n = &subscription.state;
+    let cells: [Cell<'_>; 12] = [
+        ("expires", Value::Time(n.expires_at)),
+        ("status", Value::Int(n.status as i64)),
+        ("reason", Value::Optional(subscription.get(Field::Reason))),
+        ("remote_cseq", Value::Int(n.remote_cseq.into())),
+        ("local_cseq", Value::Int(n.local_cseq.into())),
+        ("contact", Value::Text(subscription.get(Field::Contact))),
+        ("local_contact", Value::Text(subscription.get(Field::LocalContact))),
+        ("record_route", no_route.value(subscription.get(Field::RecordRoute))),
+        ("socket_info", Value::Text(subscription.get(Field::Socket))),
+        ("version", Value::Int(n.version.into())),
+        ("updated", Value::Int(n.updated.into())),
+        ("updated_winfo", Value::Int(n.updated_winfo.into())),
+    ];
+    db.update(table, &cells, &of_dialog(subscription.dialog()))
+}
+
+/// Writes what a SUBSCRIBE or another authorization changes, and not what NOTIFYs count up meanwhile.
+pub fn update_state(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<(), DbError> {
+    let n = &subscription.state;
+    let cells: [Cell<'_>; 8] = [
+        ("expires", Value::Time(n.expires_at)),
+        ("status", Value::Int(n.status as i64)),
+        ("reason", Value::Optional(subscription.get(Field::Reason))),
+        ("remote_cseq", Value::Int(n.remote_cseq.into())),
+        ("contact", Value::Text(subscription.get(Field::Contact))),
+        ("local_contact", Value::Text(subscription.get(Field::LocalContact))),
+        ("record_route", Value::Optional(subscription.get(Field::RecordRoute))),
+        ("socket_info", Value::Text(subscription.get(Field::Socket))),
+    ];
+    db.update(table, &cells, &of_dialog(subscription.dialog()))
+}
+
+/// Writes the numbers that a NOTIFY counts up.
+pub fn update_counters<B: AsRef<[u8]>>(
+    db: &Connection,
+    table: &[u8],
+    subscription: &Subscription<B>,
+) -> Result<(), DbError> {
+    let n = &subscription.state;
+    let cells = [("local_cseq", Value::Int(n.local_cseq.into())), ("version", Value::Int(n.version.into()))];
+    db.update(table, &cells, &of_dialog(subscription.dialog()))
+}
+
+/// Counts up CSeq and version in the row if nobody else has since it was read; `false` when somebody has.
+pub fn count_up(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<bool, DbError> {
+    let n = &subscription.state;
+    let cells = [("local_cseq", Value::Int(n.local_cseq.into())), ("version", Value::Int(n.version.into()))];
+    let [call, to, from] = of_dialog(subscription.dialog());
+    let before = ("local_cseq", Op::Eq, Value::Int(i64::from(n.local_cseq) - 1));
+    // Drivers of files cannot always tell; the writer's lock is held, so that nobody changes the row in between.
+    if db.affected_rows().is_none() && db.select(table, &["local_cseq"], &[call, to, from, before], None)?.is_empty() {
+        return Ok(false);
+    }
+    db.update(table, &cells, &[call, to, from, before])?;
+    Ok(db.affected_rows().is_none_or(|rows| rows != 0))
+}
+
+/// Marks a row for the notifier process whose turn `turn` is.
+pub fn mark(db: &Connection, table: &[u8], dialog: DialogId<'_>, turn: i64) -> Result<(), DbError> {
+    db.update(table, &[("updated", Value::Int(turn))], &of_dialog(dialog))
+}
+
+/// Takes the mark off a row; `false` when another process has.
+pub fn unmark(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<bool, DbError> {
+    let [call, to, from] = of_dialog(subscription.dialog());
+    let marked = ("updated", Op::Eq, Value::Int(subscription.state.updated.into()));
+    db.update(table, &[("updated", Value::Int(-1))], &[call, to, from, marked])?;
+    Ok(db.affected_rows().is_none_or(|rows| rows != 0))
+}
+
+/// Removes a dialog's row.
+pub fn delete(db: &Connection, table: &[u8], dialog: DialogId<'_>) -> Result<(), DbError> {
+    db.delete(table, &of_dialog(dialog))
+}
+
+/// The rows that meet the conditions, as subscriptions. Rows of packages that are not loaded, or that cannot be read,
+/// are
+/// left out.
+pub fn select(
+    db: &Connection,
+    table: &[u8],
+    packages: &Packages,
+    conditions: &[Cond<'_>],
+) -> Result<Vec<Subscription>, DbError> {
+    let rows = db.select(table, &COLUMNS[..ALL_BUT_KEY], conditions, None)?;
+    Ok(rows.iter().filter_map(|row| decode(packages, row)).collect())
+}
+
+/// The rows of one page, as subscriptions, and what the page was.
+pub fn select_page(
+    db: &Connection,
+    table: &[u8],
+    packages: &Packages,
+    page: &Page<'_>,
+) -> Result<(Vec<Subscription>, Seen), DbError> {
+    let rows = db.select(table, &COLUMNS, &page.conditions, page.order)?;
+    let seen = Seen::of(&rows, ALL_BUT_KEY);
+    Ok((rows.iter().filter_map(|row| decode(packages, row)).collect(), seen))
+}
+
+/// The subscription of a dialog.
+pub fn find(
+    db: &Connection,
+    table: &[u8],
+    packages: &Packages,
+    dialog: DialogId<'_>,
+) -> Result<Option<Subscription>, DbError> {
+    Ok(select(db, table, packages, &of_dialog(dialog))?.pop())
+}
+
+fn decode(packages: &Packages, row: Row<'_>) -> Option<Subscription> {
+    let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
+    for (at, field) in fields.iter_mut().take(STORED_FIELDS).enumerate() {
+        *field = row.bytes(at);
+    }
+    // Rows of other servers may have a user with escapes that it does not need.
+    let plain = fields[Field::PresUri as usize].contains(&b'%').then(|| plain_uri(fields[Field::PresUri as usize]));
+    if let Some(uri) = &plain {
+        fields[Field::PresUri as usize] = uri;
+    }
+    let state = SubscriptionState {
+        event: packages.named(row.bytes(17))?,
+        status: Status::from_number(row.int(18))?,
+        expires_at: time_of(row.int(19)),
+        local_cseq: row.int(20) as u32,
+        remote_cseq: row.int(21) as u32,
+        version: row.int(22) as u32,
+        flags: row.int(23) as u32,
+        updated: row.int(24) as i32,
+        updated_winfo: -1,
+        since: 0,
+        refreshed_at: 0,
+        row_state: RowState::Clean,
+        transport: Transport::Unknown,
+    };
+    let subscription = Subscription::new(state, &fields);
+    if let Err(why) = &subscription {
+        let dialog = String::from_utf8_lossy(fields[Field::CallId as usize]).into_owned();
+        crate::log!(Warn, "the row of a subscription with Call-ID {dialog:.64} is not read: {why}");
+    }
+    subscription.ok()
+}
+
+/// A presentity's URI with its user in the one form it has everywhere.
+fn plain_uri(stored: &[u8]) -> Vec<u8> {
+    let (user, host) = uri::split(stored);
+    UserPart::new(user).map_or_else(|_| stored.to_vec(), |user| uri::join(user.bytes(), host))
+}

@@ -1,0 +1,59 @@
+//! The dialogs made last, where subscriptions live in the database only: a SUBSCRIBE that comes again finds its row,
+//! and all
+//! others need not be looked for.
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{Shm, ShmVec};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many are remembered: 8 bytes each. One is forgotten when another falls on its place; the database then refuses
+/// the second
+/// row of its dialog.
+const PLACES: usize = 4096;
+
+/// The hashes of dialogs, in shared memory.
+pub struct RecentDialogs(ShmVec<AtomicU64>);
+
+impl RecentDialogs {
+    /// None yet, and room for them where `wanted`; call before the processes fork.
+    pub fn new(wanted: bool) -> Result<RecentDialogs, NoMemory> {
+        let mut places = ShmVec::new_in(Shm);
+        if wanted {
+            places.try_reserve_exact(PLACES).map_err(|_| NoMemory)?;
+            places.extend((0..PLACES).map(|_| AtomicU64::new(0)));
+        }
+        Ok(RecentDialogs(places))
+    }
+
+    fn place(&self, hash: u64) -> Option<&AtomicU64> {
+        self.0.get(hash as usize % PLACES)
+    }
+
+    /// Remembers a dialog.
+    pub fn note(&self, hash: u64) {
+        if let Some(place) = self.place(hash) {
+            place.store(hash, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a dialog may have been made here lately; `false` where that is not known.
+    pub fn may_have(&self, hash: u64) -> bool {
+        self.place(hash).is_some_and(|place| place.load(Ordering::Relaxed) == hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_last_is_known() {
+        let recent = RecentDialogs::new(true).unwrap();
+        recent.note(7);
+        assert!(recent.may_have(7) && !recent.may_have(8));
+        recent.note(7 + PLACES as u64);
+        assert!(!recent.may_have(7));
+        let none = RecentDialogs::new(false).unwrap();
+        none.note(7);
+        assert!(!none.may_have(7));
+    }
+}

@@ -1,0 +1,450 @@
+//! The tables in shared memory: shards, each under one lock, holding the resource entries of resources and the
+//! subscriptions on them.
+//! An index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
+use crate::presence::subscription::{Field, Subscription};
+pub mod dialog_index;
+pub mod lazy_vec;
+pub mod publication_entry;
+pub mod resource_entry;
+pub mod slot_vec;
+pub mod subscription_entry;
+pub mod watcher_counts;
+
+use crate::host::lock::{Guard, Lock};
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::presence::resource::{Resource, UriComparison};
+use crate::presence::subscription::DialogId;
+use crate::server::tables::dialog_index::DialogIndex;
+use crate::server::tables::resource_entry::{Documents, ResourceEntry};
+use crate::server::tables::subscription_entry::SubscriptionEntry;
+use crate::server::tables::watcher_counts::WatcherCounts;
+use hashbrown::HashTable;
+
+/// One part of the tables, under one lock.
+pub struct Shard {
+    entries: HashTable<ShmBox<ResourceEntry>, Shm>,
+    subscriptions: ShmVec<Option<ShmBox<SubscriptionEntry>>>,
+    free: ShmVec<u32>,
+    count: usize,
+}
+
+/// The shard in which a dialog's subscription is, locked, and its slot there.
+pub struct Found<'t> {
+    shard: Guard<'t, Shard>,
+    slot: u32,
+}
+
+impl Found<'_> {
+    /// The subscription, if it is still there.
+    pub fn find(&mut self, dialog: DialogId<'_>) -> Option<&mut SubscriptionEntry> {
+        self.shard.stored_of_dialog(self.slot, dialog)
+    }
+}
+
+/// A dialog whose subscription is being made; it is forgotten again unless the subscription gets a slot.
+pub struct DialogClaim<'t> {
+    tables: &'t Tables,
+    dialog_hash: u64,
+    slot: Option<u32>,
+}
+
+impl DialogClaim<'_> {
+    /// The subscription has been inserted; its shard is still locked.
+    pub fn set_slot(&mut self, slot: u32) {
+        self.slot = Some(slot);
+        self.tables.dialogs.set_slot(self.dialog_hash, slot);
+    }
+}
+
+impl Drop for DialogClaim<'_> {
+    fn drop(&mut self) {
+        if self.slot.is_none() {
+            self.tables.dialogs.remove(self.dialog_hash);
+        }
+    }
+}
+
+impl std::ops::Deref for Found<'_> {
+    type Target = Shard;
+    fn deref(&self) -> &Shard {
+        &self.shard
+    }
+}
+
+impl std::ops::DerefMut for Found<'_> {
+    fn deref_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+}
+
+/// All subscriptions and publications of the server.
+pub struct Tables {
+    shards: ShmVec<Lock<Shard>>,
+    dialogs: DialogIndex,
+    /// How many subscriptions each watcher has, where that is limited. Not to be asked while a shard is locked.
+    pub watchers: WatcherCounts,
+    rule: UriComparison,
+}
+
+/// How many parts the tables have: enough that workers seldom meet.
+pub(crate) const SHARDS: usize = 128;
+
+/// Room in each part from the start, so that the first thousands do not make them grow step by step.
+pub(crate) const FIRST: usize = 14;
+
+/// The part in which a hash is at home.
+pub(crate) fn index(hash: u64) -> usize {
+    // The high bits: hashbrown uses the low ones and the top seven.
+    (hash >> 40) as usize % SHARDS
+}
+
+impl Tables {
+    /// Empty tables; `counts_watchers`: the subscriptions of each watcher are counted.
+    pub fn new(rule: UriComparison, counts_watchers: bool) -> Result<Tables, NoMemory> {
+        let mut shards = ShmVec::new_in(Shm);
+        shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
+        for _ in 0..SHARDS {
+            shards.push(Lock::new(Shard::new()?));
+        }
+        Ok(Tables { shards, dialogs: DialogIndex::new()?, watchers: WatcherCounts::new(counts_watchers)?, rule })
+    }
+
+    /// The shard a resource lives in, locked.
+    pub fn shard(&self, resource_hash: u64) -> Guard<'_, Shard> {
+        self.shards[index(resource_hash)].lock()
+    }
+
+    /// The number of shards, for passes over all of them.
+    pub fn shard_count(&self) -> usize {
+        SHARDS
+    }
+
+    /// The shards in the order in which all of them are written: those that a process has left in the middle of a
+    /// change come
+    /// last, so that nothing found in them costs the others.
+    pub fn whole_shards_first(&self) -> Vec<usize> {
+        let (mut order, broken): (Vec<usize>, Vec<usize>) = (0..SHARDS).partition(|i| !self.shards[*i].is_orphaned());
+        order.extend(broken);
+        order
+    }
+
+    /// One of the shards, locked.
+    pub fn nth_shard(&self, index: usize) -> Guard<'_, Shard> {
+        self.shards[index].lock()
+    }
+
+    /// The hash of a dialog.
+    pub fn dialog_hash(&self, dialog: DialogId<'_>) -> u64 {
+        self.rule.exact_hash(&[dialog.call_id, dialog.from_tag, dialog.to_tag])
+    }
+
+    /// The shard a dialog's subscription lives in, locked.
+    pub fn shard_of_dialog(&self, dialog_hash: u64) -> Option<Found<'_>> {
+        let place = self.dialogs.find(dialog_hash)?;
+        Some(Found { shard: self.shards[place.shard as usize].lock(), slot: place.slot })
+    }
+
+    /// The slot of a dialog's subscription in its shard.
+    pub fn slot_of_dialog(&self, dialog_hash: u64) -> Option<u32> {
+        Some(self.dialogs.find(dialog_hash)?.slot)
+    }
+
+    /// Notes in which shard a new dialog is going to live; `None` when there is a subscription of it, or another
+    /// process is
+    /// making one. Call before the stored subscription is inserted, without any shard locked.
+    pub fn claim_dialog(&self, dialog_hash: u64, resource_hash: u64) -> Result<Option<DialogClaim<'_>>, NoMemory> {
+        let is_new = self.dialogs.announce(dialog_hash, index(resource_hash) as u32)?;
+        Ok(is_new.then(|| DialogClaim { tables: self, dialog_hash, slot: None }))
+    }
+
+    /// Forgets where a dialog lives. Call after the stored subscription was removed, without any shard locked.
+    pub fn unplace_dialog(&self, dialog_hash: u64) {
+        self.dialogs.remove(dialog_hash);
+    }
+
+    /// How many subscriptions there are.
+    pub fn subscription_count(&self) -> usize {
+        (0..SHARDS).map(|i| self.shards[i].lock().count).sum()
+    }
+
+    /// How URIs are compared.
+    pub fn rule(&self) -> UriComparison {
+        self.rule
+    }
+}
+
+impl Shard {
+    /// An empty one.
+    fn new() -> Result<Shard, NoMemory> {
+        let mut shard = Shard {
+            entries: HashTable::new_in(Shm),
+            subscriptions: ShmVec::new_in(Shm),
+            free: ShmVec::new_in(Shm),
+            count: 0,
+        };
+        shard.entries.try_reserve(FIRST, |entry| entry.hash).map_err(|_| NoMemory)?;
+        shard.subscriptions.try_reserve(FIRST).map_err(|_| NoMemory)?;
+        shard.free.try_reserve(FIRST).map_err(|_| NoMemory)?;
+        Ok(shard)
+    }
+
+    /// The resource entry of a resource, if anything hangs on it.
+    #[inline]
+    pub fn entry(&mut self, rule: UriComparison, resource: &Resource) -> Option<&mut ResourceEntry> {
+        self.entries
+            .find_mut(resource.hash, |entry| {
+                entry.hash == resource.hash && entry.event == resource.event && rule.same(&entry.uri, &resource.uri)
+            })
+            .map(|entry| &mut **entry)
+    }
+
+    /// The resource entry with this hash.
+    pub fn entry_by_hash(&mut self, hash: u64) -> Option<&mut ResourceEntry> {
+        self.entries.find_mut(hash, |entry| entry.hash == hash).map(|entry| &mut **entry)
+    }
+
+    /// The resource entry of a resource, made when there is none; a new one knows its documents as `documents` says.
+    pub fn entry_or_new(
+        &mut self,
+        rule: UriComparison,
+        resource: &Resource,
+        documents: Documents,
+    ) -> Result<&mut ResourceEntry, NoMemory> {
+        if self.entry(rule, resource).is_none() {
+            let entry = shm::boxed(ResourceEntry::new(resource, documents)?)?;
+            self.entries.try_reserve(1, |entry| entry.hash).map_err(|_| NoMemory)?;
+            self.entries.insert_unique(resource.hash, entry, |entry| entry.hash);
+        }
+        self.entry(rule, resource).ok_or(NoMemory)
+    }
+
+    /// Removes a resource entry on which nothing hangs.
+    pub fn drop_idle_entry(&mut self, rule: UriComparison, resource: &Resource) {
+        let found = self.entries.find_entry(resource.hash, |entry| {
+            entry.hash == resource.hash && entry.event == resource.event && rule.same(&entry.uri, &resource.uri)
+        });
+        if let Ok(entry) = found {
+            if entry.get().is_idle() {
+                entry.remove();
+            }
+        }
+    }
+
+    /// The resource entries of this shard.
+    pub fn entries(&self) -> impl Iterator<Item = &ResourceEntry> {
+        self.entries.iter().map(|entry| &**entry)
+    }
+
+    /// The resource entries of this shard, to change.
+    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut ResourceEntry> {
+        self.entries.iter_mut().map(|entry| &mut **entry)
+    }
+
+    /// The subscriptions of this shard.
+    pub fn subscriptions(&self) -> impl Iterator<Item = &SubscriptionEntry> {
+        self.subscriptions.iter().flatten().map(|stored| &**stored)
+    }
+
+    /// The subscriptions of this shard, to change.
+    pub fn subscriptions_mut(&mut self) -> impl Iterator<Item = &mut SubscriptionEntry> {
+        self.subscriptions.iter_mut().flatten().map(|stored| &mut **stored)
+    }
+
+    /// The subscription in a slot.
+    pub fn stored(&mut self, slot: u32) -> Option<&mut SubscriptionEntry> {
+        self.subscriptions.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// The subscription in a slot, to look at.
+    pub fn stored_in_slot(&self, slot: u32) -> Option<&SubscriptionEntry> {
+        self.subscriptions.get(slot as usize)?.as_deref()
+    }
+
+    /// The subscription in a slot, if it is that of the dialog.
+    pub fn stored_of_dialog(&mut self, slot: u32, dialog: DialogId<'_>) -> Option<&mut SubscriptionEntry> {
+        self.stored(slot).filter(|stored| stored.subscription.dialog() == dialog)
+    }
+
+    /// Adds a subscription to its resource entry; returns its slot. Nothing is changed when memory runs out.
+    pub fn insert(
+        &mut self,
+        rule: UriComparison,
+        resource: &Resource,
+        mut stored: ShmBox<SubscriptionEntry>,
+    ) -> Result<u32, NoMemory> {
+        let slot = match self.free.last() {
+            Some(slot) => *slot,
+            None => {
+                shm::push(&mut self.subscriptions, None)?;
+                let slot = (self.subscriptions.len() - 1) as u32;
+                // Room to remember the slot when it is free again, so that removal never needs memory.
+                let wanted = self.subscriptions.capacity();
+                let missing = wanted - self.free.len();
+                self.free.try_reserve(missing).map_err(|_| {
+                    self.subscriptions.pop();
+                    NoMemory
+                })?;
+                self.free.push(slot);
+                slot
+            }
+        };
+        let entry = self.entry(rule, resource).ok_or(NoMemory)?;
+        entry.subscriptions.push(slot)?;
+        stored.place = (entry.subscriptions.len() - 1) as u32;
+        stored.seen = entry.generation;
+        self.free.pop();
+        self.subscriptions[slot as usize] = Some(stored);
+        self.count += 1;
+        Ok(slot)
+    }
+
+    /// Takes a subscription out of its resource entry.
+    pub fn remove(&mut self, slot: u32, dialog: DialogId<'_>) -> Option<ShmBox<SubscriptionEntry>> {
+        self.stored_of_dialog(slot, dialog)?;
+        let stored = self.subscriptions[slot as usize].take()?;
+        self.free.push(slot);
+        self.count -= 1;
+        let place = stored.place as usize;
+        let moved = self.entry_by_hash(stored.resource_hash).and_then(|entry| {
+            entry.subscriptions.swap_remove(place);
+            // A pass under way may have gone past the place into which the last stored subscription has moved.
+            entry.pending |= entry.busy;
+            entry.subscriptions.get(place).copied()
+        });
+        if let Some(other) = moved.and_then(|slot| self.stored(slot)) {
+            other.place = place as u32;
+        }
+        Some(stored)
+    }
+}
+
+/// The hash of a subscription's watcher.
+pub(crate) fn watcher_hash<B: AsRef<[u8]>>(tables: &Tables, subscription: &Subscription<B>) -> u64 {
+    tables.rule().exact_hash(&[subscription.get(Field::WatcherUser), subscription.get(Field::WatcherDomain)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+    use crate::presence::event_package::PackageId;
+    use crate::presence::notification::NotifyHistory;
+    use crate::presence::subscription::{FIELDS, RowState, Status, Subscription, SubscriptionState};
+    use crate::server::tables::subscription_entry::Ownership;
+
+    const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
+
+    fn stored(resource: &Resource, call: &str) -> Result<ShmBox<SubscriptionEntry>, NoMemory> {
+        let state = SubscriptionState {
+            expires_at: 100,
+            remote_cseq: 1,
+            row_state: RowState::Insert,
+            ..SubscriptionState::new(resource.event, Status::Active)
+        };
+        let mut fields: [&[u8]; FIELDS] = [b"x"; FIELDS];
+        fields[0] = &resource.uri;
+        fields[crate::presence::subscription::Field::CallId as usize] = call.as_bytes();
+        let subscription = Subscription::new(state, &fields).unwrap();
+        shm::boxed(SubscriptionEntry {
+            subscription: subscription.map(shm::copy)?,
+            resource_hash: resource.hash,
+            place: 0,
+            seen: 0,
+            due: None,
+            catches_up: false,
+            written_cseq: 0,
+            notify_history: NotifyHistory::default(),
+            aside: Default::default(),
+            ownership: Ownership::default(),
+        })
+    }
+
+    fn add(tables: &Tables, resource: &Resource, call: &str) -> Result<u64, NoMemory> {
+        let stored = stored(resource, call)?;
+        let hash = tables.dialog_hash(stored.subscription.dialog());
+        let mut claim = tables.claim_dialog(hash, resource.hash)?.expect("the dialog is new");
+        let mut shard = tables.shard(resource.hash);
+        shard.entry_or_new(RULE, resource, Documents::Known(ShmVec::new_in(Shm)))?;
+        shard.insert(RULE, resource, stored).map(|slot| claim.set_slot(slot))?;
+        Ok(hash)
+    }
+
+    fn remove(tables: &Tables, resource: &Resource, call: &str) -> bool {
+        let dialog = DialogId { call_id: call.as_bytes(), to_tag: b"x", from_tag: b"x" };
+        let hash = tables.dialog_hash(dialog);
+        let Some(slot) = tables.slot_of_dialog(hash) else { return false };
+        let mut shard = tables.shard(resource.hash);
+        let removed = shard.remove(slot, dialog).is_some();
+        shard.drop_idle_entry(RULE, resource);
+        drop(shard);
+        tables.unplace_dialog(hash);
+        removed
+    }
+
+    #[test]
+    fn members_keep_their_places_when_others_leave() {
+        let tables = Tables::new(RULE, true).unwrap();
+        let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
+        for i in 0..50 {
+            add(&tables, &resource, &format!("call-{i}")).unwrap();
+        }
+        for i in (0..50).step_by(3) {
+            assert!(remove(&tables, &resource, &format!("call-{i}")));
+        }
+        let mut shard = tables.shard(resource.hash);
+        let slots = shard.entry(RULE, &resource).unwrap().subscriptions.to_vec();
+        assert_eq!(slots.len(), 33);
+        for (place, slot) in slots.iter().enumerate() {
+            assert_eq!(shard.stored(*slot).unwrap().place as usize, place);
+        }
+        drop(shard);
+        assert_eq!(tables.subscription_count(), 33);
+    }
+
+    #[test]
+    fn a_dialog_has_one_subscription() {
+        let tables = Tables::new(RULE, true).unwrap();
+        let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
+        let hash = add(&tables, &resource, "call").unwrap();
+        assert!(tables.claim_dialog(hash, resource.hash).unwrap().is_none());
+        assert!(remove(&tables, &resource, "call"));
+        // A claim that comes to nothing is no longer in the way.
+        drop(tables.claim_dialog(hash, resource.hash).unwrap().expect("it is gone"));
+        assert!(tables.claim_dialog(hash, resource.hash).unwrap().is_some());
+    }
+
+    #[test]
+    fn everything_is_given_back() {
+        let tables = Tables::new(RULE, true).unwrap();
+        let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
+        let pass = || {
+            for notify_run in 0..100 {
+                add(&tables, &resource, &format!("call-{notify_run}")).unwrap();
+                assert!(remove(&tables, &resource, &format!("call-{notify_run}")));
+            }
+        };
+        // The indexes keep the room they once had, so the first pass may grow them.
+        pass();
+        let before = fake::live_blocks();
+        pass();
+        assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn without_memory_nothing_changes_and_nothing_leaks() {
+        for n in 0.. {
+            let tables = Tables::new(RULE, true).unwrap();
+            let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
+            let (added, failed) = fake::failing_at(n, || add(&tables, &resource, "call"));
+            assert_eq!(fake::held_locks(), 0);
+            if !failed {
+                assert!(added.is_ok());
+                return;
+            }
+            assert_eq!(added, Err(NoMemory), "allocation {n}");
+            assert_eq!(tables.subscription_count(), 0);
+            add(&tables, &resource, "call").expect("it works once there is memory again");
+        }
+    }
+}

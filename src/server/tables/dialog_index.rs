@@ -1,0 +1,99 @@
+//! Where the subscription of each dialog is, by the hash of the dialog. Its locks are innermost: they may be taken
+//! while a shard
+//! of the tables is locked, and no shard is locked while one of them is held.
+use crate::host::lock::{Guard, Lock};
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{Shm, ShmVec};
+use hashbrown::HashTable;
+
+/// The slot of a subscription that is on its way into its shard: beyond all that a shard may have.
+const NOT_YET: u32 = SLOTS - 1;
+
+/// How many slots there may be in a shard.
+const SLOTS: u32 = 1 << 24;
+
+/// Where the subscription of a dialog is.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// Its shard.
+    pub shard: u32,
+    /// Its slot there.
+    pub slot: u32,
+}
+
+/// A dialog and its place, in twelve bytes: there is one for each subscription.
+#[derive(Clone, Copy)]
+struct Entry {
+    hash: [u32; 2],
+    /// Shard and slot.
+    place: u32,
+}
+
+impl Entry {
+    fn new(hash: u64, place: Place) -> Entry {
+        Entry { hash: [(hash >> 32) as u32, hash as u32], place: place.shard * SLOTS + place.slot.min(NOT_YET) }
+    }
+
+    fn hash(&self) -> u64 {
+        (u64::from(self.hash[0]) << 32) | u64::from(self.hash[1])
+    }
+
+    fn place(&self) -> Place {
+        Place { shard: self.place / SLOTS, slot: self.place % SLOTS }
+    }
+}
+
+type Part = HashTable<Entry, Shm>;
+
+/// The places of all dialogs.
+pub struct DialogIndex(ShmVec<Lock<Part>>);
+
+impl DialogIndex {
+    /// An empty one.
+    pub fn new() -> Result<DialogIndex, NoMemory> {
+        let mut parts = ShmVec::new_in(Shm);
+        parts.try_reserve_exact(crate::server::tables::SHARDS).map_err(|_| NoMemory)?;
+        for _ in 0..crate::server::tables::SHARDS {
+            let mut part = Part::new_in(Shm);
+            part.try_reserve(crate::server::tables::FIRST, Entry::hash).map_err(|_| NoMemory)?;
+            parts.push(Lock::new(part));
+        }
+        Ok(DialogIndex(parts))
+    }
+
+    fn part(&self, hash: u64) -> Guard<'_, Part> {
+        self.0[crate::server::tables::index(hash)].lock()
+    }
+
+    /// The place of a dialog.
+    pub fn find(&self, hash: u64) -> Option<Place> {
+        self.part(hash).find(hash, |entry| entry.hash() == hash).map(Entry::place)
+    }
+
+    /// Notes in which shard a dialog is going to live, so that its slot can be set without fail; `false` when the
+    /// dialog is
+    /// known, and nothing is changed.
+    pub fn announce(&self, hash: u64, shard: u32) -> Result<bool, NoMemory> {
+        let mut part = self.part(hash);
+        if part.find(hash, |entry| entry.hash() == hash).is_some() {
+            return Ok(false);
+        }
+        part.try_reserve(1, Entry::hash).map_err(|_| NoMemory)?;
+        part.insert_unique(hash, Entry::new(hash, Place { shard, slot: NOT_YET }), Entry::hash);
+        Ok(true)
+    }
+
+    /// Notes the slot of an announced dialog.
+    pub fn set_slot(&self, hash: u64, slot: u32) {
+        if let Some(entry) = self.part(hash).find_mut(hash, |entry| entry.hash() == hash) {
+            *entry = Entry::new(hash, Place { slot, ..entry.place() });
+        }
+    }
+
+    /// Forgets a dialog.
+    pub fn remove(&self, hash: u64) {
+        if let Ok(entry) = self.part(hash).find_entry(hash, |entry| entry.hash() == hash) {
+            entry.remove();
+        }
+    }
+}

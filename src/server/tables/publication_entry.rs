@@ -1,0 +1,130 @@
+//! Publications in shared memory.
+use crate::common::row_groups::Aside;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::presence::dialog_info::Mark;
+use crate::presence::publication::{DialogSum, DialogView, Dialogs, Publication, Stored};
+
+/// A publication in shared memory: its strings in one block.
+pub struct SharedPublication {
+    /// etag, ruid, sender, body, one after the other.
+    pub bytes: ShmBox<[u8]>,
+    /// Where they end.
+    pub ends: [u32; 3],
+    /// When it ends.
+    pub expires_at: i64,
+    /// When it was received.
+    pub received_at: i64,
+    /// Its priority.
+    pub priority: i32,
+    /// Its dialogs that have an id.
+    pub marks: ShmVec<Mark>,
+    /// What is known of all its dialogs together.
+    pub dialogs: DialogSum,
+    /// What its row lacks.
+    pub row_state: PublicationRowState,
+    /// When its row is tried again that could not be written.
+    pub aside: Aside,
+}
+
+impl SharedPublication {
+    /// A copy in shared memory.
+    pub fn new(publication: &Publication) -> Result<SharedPublication, NoMemory> {
+        SharedPublication::with_body(publication, &publication.body, &publication.dialogs)
+    }
+
+    /// A copy in shared memory, with another body.
+    pub fn with_body(publication: &Publication, body: &[u8], dialogs: &Dialogs) -> Result<SharedPublication, NoMemory> {
+        let parts = [&publication.etag, &publication.ruid, &publication.sender, body];
+        let mut ends = [0; 4];
+        let mut length = 0;
+        for (part, end) in parts.iter().zip(&mut ends) {
+            length += part.len() as u32;
+            *end = length;
+        }
+        let bytes = shm::concat(&parts)?;
+        let mut marks = ShmVec::new_in(Shm);
+        marks.try_reserve_exact(dialogs.marks.len()).map_err(|_| NoMemory)?;
+        marks.extend_from_slice(&dialogs.marks);
+        Ok(SharedPublication {
+            bytes,
+            ends: [ends[0], ends[1], ends[2]],
+            expires_at: publication.expires_at,
+            received_at: publication.received_at,
+            priority: publication.priority,
+            marks,
+            dialogs: dialogs.sum,
+            row_state: PublicationRowState::Nothing,
+            aside: Aside::default(),
+        })
+    }
+
+    fn part(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        let end = if index == 3 { self.bytes.len() } else { self.ends[index] as usize };
+        &self.bytes[start..end]
+    }
+
+    /// The id of its record.
+    pub fn ruid(&self) -> &[u8] {
+        self.part(1)
+    }
+
+    /// The document.
+    pub fn body(&self) -> &[u8] {
+        self.part(3)
+    }
+
+    /// A private copy.
+    pub fn to_private(&self) -> Publication {
+        let dialogs = Dialogs { marks: self.marks.to_vec(), sum: self.dialogs };
+        Publication { body: self.body().to_vec(), dialogs, ..self.without_body() }
+    }
+
+    /// A private copy of all but the body, and of what is known of it.
+    pub fn without_body(&self) -> Publication {
+        Publication {
+            etag: self.part(0).to_vec(),
+            ruid: self.part(1).to_vec(),
+            sender: self.part(2).to_vec(),
+            expires_at: self.expires_at,
+            received_at: self.received_at,
+            priority: self.priority,
+            ..Publication::default()
+        }
+    }
+}
+
+impl Stored for SharedPublication {
+    fn etag(&self) -> &[u8] {
+        self.part(0)
+    }
+    fn sender(&self) -> &[u8] {
+        self.part(2)
+    }
+    fn received_at(&self) -> i64 {
+        self.received_at
+    }
+    fn dialogs(&self) -> DialogView<'_> {
+        DialogView { marks: &self.marks, sum: self.dialogs }
+    }
+}
+
+/// What the table lacks of a document in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum PublicationRowState {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Its row has older values.
+    Change,
+    /// Its row.
+    Row,
+}
+
+impl PublicationRowState {
+    /// What the table lacks after one more change.
+    pub fn changed(self) -> PublicationRowState {
+        self.max(PublicationRowState::Change)
+    }
+}

@@ -1,0 +1,174 @@
+//! Everything that hangs on one resource, as the tables hold it.
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, ShmBox, ShmVec};
+use crate::presence::event_package::PackageId;
+use crate::presence::notification::NotifyReason;
+use crate::presence::resource::Resource;
+use crate::presence::subscription::Status;
+use crate::server::tables::lazy_vec::LazyVec;
+use crate::server::tables::publication_entry::SharedPublication;
+use crate::server::tables::slot_vec::SlotVec;
+use crate::server::tables::subscription_entry::SharedSubscription;
+
+/// What is known of the documents of a resource.
+pub enum Documents {
+    /// The table has to be asked.
+    Unknown,
+    /// These, in the order they were stored.
+    Known(ShmVec<SharedPublication>),
+}
+
+/// A composed body that is kept.
+#[derive(Default)]
+pub struct CachedBody {
+    /// The body, unless it is that of the only document; `None`: it is known that there is none.
+    body: Option<ShmBox<[u8]>>,
+    /// It is that of the only document.
+    is_document: bool,
+    /// Until when it is true, in seconds since 1970; 0: nothing is known.
+    valid_until: u32,
+}
+
+impl CachedBody {
+    /// A body that is true for a while.
+    pub fn new(body: Option<&[u8]>, valid_until: i64) -> Result<CachedBody, NoMemory> {
+        Ok(CachedBody { body: body.map(shm::copy).transpose()?, is_document: false, valid_until: seconds(valid_until) })
+    }
+
+    /// The body of the only document.
+    pub fn document(valid_until: i64) -> CachedBody {
+        CachedBody { body: None, is_document: true, valid_until: seconds(valid_until) }
+    }
+}
+
+/// A moment, or the last one there is.
+fn seconds(moment: i64) -> u32 {
+    u32::try_from(moment.max(0)).unwrap_or(u32::MAX)
+}
+
+/// A watcher of the resource that a winfo resource entry has to tell about.
+pub struct ChangedWatcher {
+    /// URI, then id.
+    pub bytes: ShmBox<[u8]>,
+    /// Where the URI ends.
+    pub uri_len: u32,
+    /// Its status.
+    pub status: Status,
+    /// What made it.
+    pub event: &'static [u8],
+    /// When its subscription began and ends.
+    pub times: (i64, i64),
+}
+
+/// A subscription that has ended and whose last NOTIFY is due.
+pub struct FinalNotify {
+    /// The subscription as it was.
+    pub subscription: SharedSubscription,
+    /// Why it ended.
+    pub notify_reason: NotifyReason,
+}
+
+/// A document shown only in the next pass.
+pub enum SharedTransientBody {
+    /// It was removed from this place.
+    Removed(SharedPublication, usize),
+    /// It was published for once.
+    Body(ShmBox<[u8]>),
+}
+
+/// Everything that hangs on one resource.
+pub struct ResourceEntry {
+    /// Presentity URI.
+    pub uri: ShmBox<[u8]>,
+    /// Event package.
+    pub event: PackageId,
+    /// The hash of both.
+    pub hash: u64,
+    /// Somebody is sending for it.
+    pub busy: bool,
+    /// Something is due.
+    pub pending: bool,
+    /// What is due goes to all watchers.
+    pub for_all: bool,
+    /// Counts what its watchers are told of.
+    pub generation: u32,
+    /// Counts the states of its documents.
+    pub documents_version: u32,
+    /// The slots of its subscriptions.
+    pub subscriptions: SlotVec,
+    /// Last NOTIFYs that are due.
+    pub final_notifies: LazyVec<FinalNotify>,
+    /// A document for the next pass only.
+    pub transient_body: Option<ShmBox<SharedTransientBody>>,
+    /// Watchers for the next winfo pass.
+    pub changes: LazyVec<ChangedWatcher>,
+    /// The next winfo pass is a full one.
+    pub full: bool,
+    /// Its documents.
+    pub documents: Documents,
+    /// Documents that are gone and whose rows are still there.
+    pub removed: LazyVec<SharedPublication>,
+    /// Its composed body; see [`ResourceEntry::cached_body`].
+    pub cached: CachedBody,
+}
+
+impl ResourceEntry {
+    /// A resource entry on which nothing hangs yet.
+    pub fn new(resource: &Resource, documents: Documents) -> Result<ResourceEntry, NoMemory> {
+        Ok(ResourceEntry {
+            uri: shm::copy(&resource.uri)?,
+            event: resource.event,
+            hash: resource.hash,
+            busy: false,
+            pending: false,
+            for_all: false,
+            generation: 1,
+            documents_version: 1,
+            subscriptions: SlotVec::default(),
+            final_notifies: LazyVec::default(),
+            transient_body: None,
+            changes: LazyVec::default(),
+            full: false,
+            documents,
+            removed: LazyVec::default(),
+            cached: CachedBody::default(),
+        })
+    }
+
+    /// Whether nothing hangs on it any more.
+    pub fn is_idle(&self) -> bool {
+        let no_documents =
+            matches!(&self.documents, Documents::Known(list) if list.is_empty()) && self.removed.is_empty();
+        !self.busy && !self.pending && self.subscriptions.is_empty() && self.final_notifies.is_empty() && no_documents
+    }
+
+    /// A change of documents: the kept body is no longer true.
+    pub fn documents_changed(&mut self) {
+        self.cached = CachedBody::default();
+        self.documents_version = self.documents_version.wrapping_add(1);
+    }
+
+    /// The body of the only document, if there is just one.
+    pub fn only_document(&self) -> Option<&[u8]> {
+        match &self.documents {
+            Documents::Known(list) if list.len() == 1 => list.first().map(SharedPublication::body),
+            _ => None,
+        }
+    }
+
+    /// The composed body, if it is known now: `Some(None)` when it is known that there is none.
+    pub fn cached_body(&self, now: i64) -> Option<Option<&[u8]>> {
+        if i64::from(self.cached.valid_until) <= now {
+            return None;
+        }
+        match self.cached.is_document {
+            true => self.only_document().map(Some),
+            false => Some(self.cached.body.as_deref()),
+        }
+    }
+
+    /// The resource of this resource entry.
+    pub fn resource(&self) -> Resource {
+        Resource { uri: self.uri.to_vec(), event: self.event, hash: self.hash }
+    }
+}

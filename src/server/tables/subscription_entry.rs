@@ -1,0 +1,68 @@
+//! A subscription as the tables hold it.
+use crate::common::row_groups::Aside;
+use crate::host::shm::ShmBox;
+use crate::presence::notification::{NotifyHistory, NotifyReason};
+use crate::presence::subscription::Subscription;
+use crate::server::cluster::nodes::NodeId;
+
+/// A subscription whose strings are in shared memory.
+pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
+
+/// Who owns a subscription, and how often that has changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ownership {
+    /// The owner; whatever another node owns is a replica here.
+    pub owner: NodeId,
+    /// How often it has changed hands.
+    pub epoch: u32,
+}
+
+/// A subscription in its shard.
+pub struct SubscriptionEntry {
+    /// The subscription.
+    pub subscription: SharedSubscription,
+    /// The hash of its resource.
+    pub resource_hash: u64,
+    /// Its place among the subscriptions of its resource entry.
+    pub place: u32,
+    /// The state of the resource it was last told.
+    pub seen: u32,
+    /// A NOTIFY of its own that is due.
+    pub due: Option<NotifyReason>,
+    /// It was another node's when the last changes were told: the NOTIFY of its own stands for them.
+    pub catches_up: bool,
+    /// The local CSeq that its row holds at least.
+    pub written_cseq: u32,
+    /// What became of its NOTIFYs.
+    pub notify_history: NotifyHistory,
+    /// When its row is tried again that could not be written.
+    pub aside: Aside,
+    /// Whose it is.
+    pub ownership: Ownership,
+}
+
+impl SubscriptionEntry {
+    /// What the next NOTIFY of a pass is sent for; `None` when it has been told all. A NOTIFY of its own does not
+    /// stand for
+    /// that of a change: each SUBSCRIBE and each change is answered by one.
+    pub fn next_notify_reason(&mut self, generation: u32, now: i64) -> Option<NotifyReason> {
+        // The counter wraps around.
+        let is_older = generation.wrapping_sub(self.seen) as i32 > 0;
+        if let Some(notify_reason) = self.due.take() {
+            if std::mem::take(&mut self.catches_up) && is_older {
+                self.seen = generation;
+            }
+            if notify_reason != NotifyReason::Change || self.subscription.hears_changes(now) {
+                return Some(notify_reason);
+            }
+        }
+        if !is_older {
+            return None;
+        }
+        // The body of this pass is as new as the pass, not as new as the resource entry. A change that the watcher
+        // does not hear of is
+        // over for it, too: what it may see later is in the NOTIFY that says so.
+        self.seen = generation;
+        self.subscription.hears_changes(now).then_some(NotifyReason::Change)
+    }
+}
