@@ -27,5 +27,7 @@ pub mod resource;
 pub mod sphere;
 pub mod subscribe;
 pub mod subscription;
+#[cfg(test)]
+pub mod testing;
 pub mod tuples;
 pub mod winfo;

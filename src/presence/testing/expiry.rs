@@ -1,0 +1,78 @@
+//! The end of subscriptions (RFC 6665 4.4.1): one NOTIFY each, whatever their number.
+use super::actors::{Publish, Subscribe};
+use super::{MemoryPorts, PRESENCE};
+use crate::presence::expiry;
+use crate::presence::subscription::Status;
+
+#[test]
+fn each_subscription_that_ran_out_is_notified_once() {
+    for count in [1, 2, 255, 256, 257, 600] {
+        let mut server = MemoryPorts::default();
+        let names: Vec<String> = (0..count).map(|n| format!("watcher{n}")).collect();
+        for name in &names {
+            Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
+        }
+        server.sent.clear();
+        server.now += 601;
+        assert_eq!(expiry::subscriptions(&mut server).expect("ended"), count);
+        assert_eq!(server.sent.len(), count);
+        assert!(server.sent.iter().all(|sent| sent.state == "terminated;reason=timeout" && sent.body.is_none()));
+        assert_eq!(expiry::subscriptions(&mut server).expect("ended"), 0);
+        assert!(!server.has_forgotten_work());
+    }
+}
+
+#[test]
+fn those_that_were_refreshed_go_on() {
+    let mut server = MemoryPorts::default();
+    for name in ["bob", "carol"] {
+        Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
+    }
+    server.now += 500;
+    Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2).send(&mut server).expect("refreshed");
+    server.now += 101;
+    assert_eq!(expiry::subscriptions(&mut server).expect("ended"), 1);
+    assert!(server.stored("bob").is_some() && server.stored("carol").is_none());
+}
+
+#[test]
+fn who_was_rejected_is_not_notified_again() {
+    let mut server = MemoryPorts::default();
+    server.config.force_active = false;
+    server.allow("alice", "bob", Status::Terminated, "rejected");
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("answered");
+    server.now += 601;
+    assert_eq!(expiry::subscriptions(&mut server).expect("ended"), 1);
+    assert_eq!(server.sent.len(), 1);
+}
+
+#[test]
+fn an_operator_ends_a_subscription_with_a_reason() {
+    for (reason, state) in [
+        ("deactivated", "terminated;reason=deactivated"),
+        ("probation;retry-after=60", "terminated;reason=probation;retry-after=60"),
+        ("noresource", "terminated;reason=noresource"),
+        ("timeout", "terminated;reason=timeout"),
+    ] {
+        let mut server = MemoryPorts::default();
+        Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+        let subscription = server.stored("bob").expect("stored").clone();
+        assert!(expiry::end(&mut server, &subscription, reason.as_bytes()).expect("ended"));
+        assert!(!expiry::end(&mut server, &subscription, reason.as_bytes()).expect("it is gone"));
+        assert_eq!(server.sent.last().map(|sent| sent.state.as_str()), Some(state));
+    }
+}
+
+#[test]
+fn force_delete_removes_publications_in_silence() {
+    for (silent, notified) in [(false, 3), (true, 2)] {
+        let mut server = MemoryPorts::default();
+        server.config.force_delete = silent;
+        Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+        let publish = Publish { expires: Some(10), ..Publish::new("alice", PRESENCE, "<a/>") };
+        publish.send(&mut server).expect("stored");
+        server.now += 11;
+        assert_eq!(expiry::publications(&mut server).expect("ended"), 1);
+        assert_eq!(server.sent.len(), notified);
+    }
+}

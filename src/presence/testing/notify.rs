@@ -1,0 +1,127 @@
+//! NOTIFY (RFC 6665 4.2.2): who is notified of what.
+use super::actors::{Publish, Subscribe, dialog, pidf};
+use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
+use crate::presence::notification::NotifyReason;
+
+#[test]
+fn each_change_is_one_notify_for_each_watcher() {
+    for watchers in [0, 1, 2, 3, 7] {
+        let mut server = MemoryPorts::default();
+        let names: Vec<String> = (0..watchers).map(|n| format!("watcher{n}")).collect();
+        for name in &names {
+            Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
+        }
+        let mut etag = None;
+        for word in ["one", "two", "three"] {
+            let body = pidf(word);
+            let publish = Publish { etag: etag.as_deref(), ..Publish::new("alice", PRESENCE, &body) };
+            etag = Some(publish.send(&mut server).expect("stored"));
+        }
+        for name in &names {
+            let sent = server.sent_to(name);
+            let bodies: Vec<_> = sent.iter().map(|s| s.body.clone()).collect();
+            assert_eq!(bodies, [None, Some(pidf("one")), Some(pidf("two")), Some(pidf("three"))], "{name}");
+            assert!(sent.windows(2).all(|w| w[1].cseq == w[0].cseq + 1 && w[1].version == w[0].version + 1));
+        }
+        assert_eq!(server.sent.len(), watchers * 4);
+        assert!(!server.has_forgotten_work());
+    }
+}
+
+#[test]
+fn changes_of_others_are_not_seen() {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    for (user, event, body) in
+        [("carol", PRESENCE, pidf("open")), ("alice", DIALOG, dialog("a", "early")), ("Alice", PRESENCE, pidf("open"))]
+    {
+        Publish::new(user, event, &body).send(&mut server).expect("stored");
+        assert_eq!(server.sent_to("bob").len(), 1, "{user} {body}");
+    }
+}
+
+#[test]
+fn the_sender_of_a_change_is_not_notified_of_it() {
+    let mut server = MemoryPorts::default();
+    for name in ["bob", "carol"] {
+        Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
+    }
+    let body = pidf("open");
+    let publish = Publish { sender: "sip:bob@192.0.2.1", ..Publish::new("alice", PRESENCE, &body) };
+    publish.send(&mut server).expect("stored");
+    assert_eq!((server.sent_to("bob").len(), server.sent_to("carol").len()), (1, 2));
+}
+
+#[test]
+fn several_documents_are_put_together_and_single_ones_shown_alone() {
+    for (event, name, wanted) in [(PRESENCE, "presence", "two|one"), (VOICEMAIL, "message-summary", "two")] {
+        let mut server = MemoryPorts::default();
+        Subscribe::new("bob", "alice", name).send(&mut server).expect("subscribed");
+        for word in ["one", "two"] {
+            let body = if event == PRESENCE { pidf(word) } else { word.to_string() };
+            Publish::new("alice", event, &body).send(&mut server).expect("stored");
+        }
+        let last = server.sent_to("bob").last().and_then(|s| s.body.clone()).expect("a body");
+        let words = last.replace("<presence><basic>", "").replace("</basic></presence>", "");
+        assert_eq!(words, wanted);
+    }
+}
+
+#[test]
+fn a_removed_document_is_shown_as_closed_once() {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    let body = pidf("open");
+    let etag = Publish::new("alice", PRESENCE, &body).send(&mut server).expect("stored");
+    let remove = Publish { etag: Some(&etag), body: None, expires: Some(0), ..Publish::new("alice", PRESENCE, "") };
+    remove.send(&mut server).expect("removed");
+    let closed = format!("closed {body}");
+    assert_eq!(server.sent_to("bob").last().and_then(|s| s.body.as_deref()), Some(closed.as_str()));
+    let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2);
+    refresh.send(&mut server).expect("refreshed");
+    assert_eq!(server.sent_to("bob").last().and_then(|s| s.body.as_deref()), None);
+}
+
+#[test]
+fn a_refresh_without_a_body_notifies_with_the_document_there_is() {
+    let mut server = MemoryPorts::default();
+    let body = pidf("open");
+    let etag = Publish::new("alice", PRESENCE, &body).send(&mut server).expect("stored");
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    let refresh = Publish { etag: Some(&etag), body: None, ..Publish::new("alice", PRESENCE, "") };
+    refresh.send(&mut server).expect("refreshed");
+    assert!(server.sent_to("bob").iter().all(|sent| sent.body.as_deref() == Some(body.as_str())));
+}
+
+#[test]
+fn send_fast_notify_0_leaves_out_a_first_notify_without_a_body() {
+    for (fast, published, wanted) in [(true, false, 1), (false, false, 0), (true, true, 1), (false, true, 1)] {
+        let mut server = MemoryPorts::default();
+        server.config.send_fast_notify = fast;
+        let body = dialog("a", "early");
+        if published {
+            Publish::new("alice", DIALOG, &body).send(&mut server).expect("stored");
+        }
+        Subscribe::new("bob", "alice", "dialog").send(&mut server).expect("subscribed");
+        assert_eq!(server.sent.len(), wanted, "{fast} {published}");
+    }
+}
+
+#[test]
+fn watchers_of_watchers_see_each_subscription_come_and_go() {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("boss", "alice", "presence.winfo").send(&mut server).expect("subscribed");
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    let end = Subscribe { expires: Some(0), ..Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2) };
+    end.send(&mut server).expect("ended");
+    let sent = server.sent_to("boss");
+    assert_eq!(sent.len(), 3);
+    let body = |at: usize| sent[at].body.clone().expect("a winfo document");
+    assert!(body(0).contains("state=\"full\"") && !body(0).contains("<watcher "));
+    assert!(body(1).contains("state=\"partial\"") && body(1).contains("status=\"active\">sip:bob@example.org<"));
+    assert!(body(2).contains("state=\"full\""), "{}", body(2));
+    assert_eq!(
+        sent.iter().map(|s| s.reason).collect::<Vec<_>>(),
+        [NotifyReason::Subscribe, NotifyReason::Change, NotifyReason::Change]
+    );
+}

@@ -1,0 +1,136 @@
+//! SUBSCRIBE (RFC 6665 4.2.1): what is stored, answered and refused.
+use super::actors::{Publish, Subscribe, code, pidf};
+use super::{MemoryPorts, PRESENCE};
+use crate::presence::config::Limits;
+use crate::presence::notification::NotifyReason;
+
+#[test]
+fn a_subscription_lives_from_its_first_subscribe_to_its_end() {
+    let mut server = MemoryPorts::default();
+    let reply = Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    assert_eq!((reply.code, reply.header("Expires")), (200, Some("600")));
+    assert_eq!(reply.header("Contact"), Some("<sip:127.0.0.1:5060>"));
+    let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2);
+    refresh.send(&mut server).expect("refreshed");
+    let end = Subscribe { expires: Some(0), ..Subscribe::new("bob", "alice", "presence").in_dialog(&server, 3) };
+    assert_eq!(end.clone().send(&mut server).expect("ended").header("Expires"), Some("0"));
+    assert_eq!(server.subscription_count(), 0);
+    assert_eq!(code(Subscribe { cseq: 4, ..end }.send(&mut server)), 481);
+    let sent: Vec<_> = server.sent.iter().map(|s| (s.cseq, s.version, s.reason, s.state.as_str())).collect();
+    assert_eq!(
+        sent,
+        [
+            (2, 1, NotifyReason::Subscribe, "active;expires=600"),
+            (3, 2, NotifyReason::Subscribe, "active;expires=600"),
+            (4, 3, NotifyReason::Unsubscribe, "terminated;reason=timeout"),
+        ],
+        "each SUBSCRIBE is followed by one NOTIFY, and the numbers rise by one"
+    );
+}
+
+#[test]
+fn requests_that_cannot_be_carried_out_are_refused() {
+    for (what, wanted) in [
+        ("no event", 489),
+        ("unknown event", 489),
+        ("unknown dialog", 481),
+        ("another package", 481),
+        ("old CSeq", 400),
+        ("same CSeq", 400),
+        ("too brief", 423),
+    ] {
+        let mut server = MemoryPorts::default();
+        Subscribe { cseq: 5, ..Subscribe::new("bob", "alice", "presence") }.send(&mut server).expect("subscribed");
+        server.config.min_expires = 60;
+        let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 6);
+        let request = match what {
+            "no event" => Subscribe { event: "", ..refresh },
+            "unknown event" => Subscribe { event: "nothing", ..refresh },
+            "unknown dialog" => Subscribe { to_tag: "other".into(), ..refresh },
+            "another package" => Subscribe { event: "dialog", ..refresh },
+            "old CSeq" => Subscribe { cseq: 4, ..refresh },
+            "same CSeq" => Subscribe { cseq: 5, ..refresh },
+            _ => Subscribe { expires: Some(59), ..refresh },
+        };
+        assert_eq!(code(request.send(&mut server)), wanted, "{what}");
+        assert_eq!((server.subscription_count(), server.sent.len()), (1, 1), "{what} changes nothing");
+        let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 6);
+        refresh.send(&mut server).expect("the dialog goes on");
+    }
+}
+
+#[test]
+fn a_fetch_is_answered_by_one_notify_and_leaves_nothing() {
+    let mut server = MemoryPorts::default();
+    let body = pidf("open");
+    Publish::new("alice", PRESENCE, &body).send(&mut server).expect("stored");
+    let fetch = Subscribe { expires: Some(0), ..Subscribe::new("bob", "alice", "presence") };
+    assert_eq!(fetch.send(&mut server).expect("answered").header("Expires"), Some("0"));
+    assert_eq!(server.subscription_count(), 0);
+    assert_eq!(server.sent.len(), 1);
+    assert_eq!(server.sent[0].body.as_deref(), Some(body.as_str()));
+    assert!(server.sent[0].state.starts_with("terminated"), "{}", server.sent[0].state);
+}
+
+#[test]
+fn limits_refuse_new_subscriptions_only() {
+    for (limits, memory, wanted) in [
+        (Limits { watchers: 2, ..Limits::default() }, 0, 200),
+        (Limits { watchers: 1, ..Limits::default() }, 0, 403),
+        (Limits { subscriptions: 2, ..Limits::default() }, 0, 200),
+        (Limits { subscriptions: 1, ..Limits::default() }, 0, 403),
+        (Limits { memory_percent: 90, ..Limits::default() }, 90, 200),
+        (Limits { memory_percent: 90, ..Limits::default() }, 91, 503),
+    ] {
+        let mut server = MemoryPorts::default();
+        Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+        server.config.limits = limits;
+        server.memory = memory;
+        let second = Subscribe { call_id: Some("second"), ..Subscribe::new("bob", "alice", "presence") };
+        assert_eq!(code(second.send(&mut server)), wanted, "{limits:?} {memory}");
+        let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2);
+        refresh.send(&mut server).expect("those that are served go on");
+    }
+}
+
+#[test]
+fn refreshes_may_be_bounded_in_time_but_the_end_may_not() {
+    let mut server = MemoryPorts::default();
+    server.config.limits.refresh_interval = 30;
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    for (after, expires, cseq, wanted) in [(29, 600, 2, 403), (1, 600, 3, 200), (29, 600, 4, 403), (0, 0, 5, 200)] {
+        server.now += after;
+        let request = Subscribe { expires: Some(expires), ..Subscribe::new("bob", "alice", "presence") };
+        let request = request.in_dialog(&server, cseq);
+        assert_eq!(code(request.send(&mut server)), wanted, "CSeq {cseq}");
+    }
+}
+
+#[test]
+fn the_event_id_is_part_of_the_subscription() {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("bob", "alice", "presence;id=x").send(&mut server).expect("subscribed");
+    let stored = server.stored("bob").expect("stored");
+    assert_eq!(stored.get(crate::presence::subscription::Field::EventId), b"x");
+}
+
+#[test]
+fn delete_same_subs_replaces_the_subscriptions_of_one_call() {
+    for (replaces, left) in [(false, 2), (true, 1)] {
+        let mut server = MemoryPorts::default();
+        server.config.delete_same_subs = replaces;
+        for _ in 0..2 {
+            let from = Subscribe { cseq: 1, ..Subscribe::new("bob", "alice", "presence") };
+            let other = Subscribe { call_id: Some("call"), ..from };
+            other.send(&mut server).expect("subscribed");
+        }
+        assert!(server.subscription_count() <= left, "{replaces}");
+    }
+}
+
+#[test]
+fn a_store_that_fails_refuses_the_subscription() {
+    let mut server = MemoryPorts { stores_left: Some(0), ..MemoryPorts::default() };
+    assert_eq!(code(Subscribe::new("bob", "alice", "presence").send(&mut server)), 500);
+    assert_eq!((server.subscription_count(), server.sent.len(), server.replies.len()), (0, 0, 0));
+}
