@@ -208,22 +208,13 @@ fn main() {
 
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
     let mut header = cbindgen::Builder::new().with_config(config);
-    for file in [
-        "presence_module",
-        "presence_rpc",
-        "operator_rpc",
-        "explain_rpc",
-        "presence_variables",
-        "status_page",
-        "presence_api",
-        "pua_module",
-        "pua_api",
-        "pua_libxml",
-    ] {
-        let path = root.join(format!("src/abi/{file}.rs"));
-        if path.exists() {
-            header = header.with_src(path);
-        }
+    let mut entries = Vec::new();
+    rust_files(&root.join("src/abi"), &mut entries);
+    entries.sort();
+    // Only what the glue calls by name: C entries that keep theirs.
+    entries.retain(|path| fs::read_to_string(path).is_ok_and(|text| text.contains("no_mangle")));
+    for path in entries {
+        header = header.with_src(path);
     }
     match header.generate() {
         Ok(header) => {
@@ -232,5 +223,16 @@ fn main() {
             println!("cargo:rustc-env=KR_GENERATED_HEADER={}", out.join("kamailio_presence.h").display());
         }
         Err(error) => fail(&format!("cbindgen: {error}")),
+    }
+}
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
     }
 }

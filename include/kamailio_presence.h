@@ -21,8 +21,10 @@ int kr_bind_presence(presence_api_t *api);
 // Fills the API for another module: 0, or -1.
 int kr_bind_pua(pua_api_t *api);
 
-// `pres_auth_status(watcher_uri, presentity_uri)`: the number of the watcher's standing, or -1.
-int kr_presence_auth_status(sip_msg_t *msg, const str *watcher, const str *presentity);
+// `pres_auth_status(watcher_uri, presentity_uri)`: the number of the watcher's authorization, or -1.
+int kr_presence_auth_status(sip_msg_t *msg,
+                            const str *watcher,
+                            const str *presentity);
 
 // Called in each process after the fork, and once before (`PROC_INIT`). 0, or -1.
 int kr_presence_child_init(int rank);

@@ -162,6 +162,8 @@ class Kamailio:
         return text + self.before + self.route + self.more_route
 
     def start(self, timeout=15.0 * SLOW, expect_failure=False):
+        if self.which != "stock" and not (OURS / "presence.so").exists():
+            raise RuntimeError("there is no presence.so in %s, and Kamailio would load stock's: run make build" % OURS)
         self.make_database()
         path = self.folder / "kamailio.cfg"
         path.write_text(self.config())
