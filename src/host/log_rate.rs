@@ -1,13 +1,16 @@
 //! Log lines of one cause are limited in rate: a client that loops, or a database that is away, would fill the disk.
-//! Each place
-//! in the sources that writes such lines has a [`Cause`]; each process counts for itself.
+//! Each place in the sources that writes such lines has a [`Cause`]; refusals, which are all written in one place, have
+//! one for each reason ([`Causes`]). Each process counts for itself.
 use super::clock;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// So many lines of one cause are written in one window.
 pub const MOST: u32 = 10;
 /// How long a window is, in seconds.
 pub const WINDOW: u64 = 10;
+/// So many causes of refusals are told apart at a time.
+pub const CAUSES: usize = 64;
 
 /// What has been written of one cause.
 #[derive(Default)]
@@ -54,6 +57,57 @@ impl Cause {
         self.left_out.set(self.left_out.get() + 1);
         Verdict::LeaveOut
     }
+
+    /// Whether its window is over and no lines of it are left to be counted.
+    fn is_over(&self, now: u64) -> bool {
+        now.saturating_sub(self.began.get()) >= WINDOW && self.left_out.get() == 0
+    }
+}
+
+/// What has been written of each cause of a refusal, at most [`CAUSES`] of them; all further ones share one limit.
+#[derive(Default)]
+pub struct Causes {
+    /// Digests of causes.
+    known: RefCell<Vec<(u64, Cause)>>,
+    others: Cause,
+}
+
+impl Causes {
+    /// None yet.
+    pub const fn new() -> Causes {
+        Causes { known: RefCell::new(Vec::new()), others: Cause::new() }
+    }
+
+    /// Counts a line about a request of this method that was answered with `code` because of `why`.
+    pub fn verdict(&self, method: &str, code: u16, why: &str) -> Verdict {
+        self.verdict_at(clock::monotonic(), digest(method, code, why))
+    }
+
+    fn verdict_at(&self, now: u64, cause: u64) -> Verdict {
+        let mut known = self.known.borrow_mut();
+        if let Some((_, limit)) = known.iter().find(|(digest, _)| *digest == cause) {
+            return limit.verdict_at(now);
+        }
+        let limit = Cause::new();
+        if known.len() < CAUSES {
+            known.push((cause, limit));
+        } else {
+            let Some(old) = known.iter_mut().find(|(_, limit)| limit.is_over(now)) else {
+                return self.others.verdict_at(now);
+            };
+            *old = (cause, limit);
+        }
+        known.iter().find(|(digest, _)| *digest == cause).map_or(Verdict::LeaveOut, |(_, limit)| limit.verdict_at(now))
+    }
+}
+
+/// A cause without what varies from request to request: numbers, and what follows a colon.
+fn digest(method: &str, code: u16, why: &str) -> u64 {
+    let constant = why.split(':').next().unwrap_or_default();
+    let mut hasher = DefaultHasher::new();
+    (method, code).hash(&mut hasher);
+    constant.bytes().filter(|byte| !byte.is_ascii_digit()).for_each(|byte| byte.hash(&mut hasher));
+    hasher.finish()
 }
 
 /// A number with commas between the thousands.
@@ -69,15 +123,40 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+thread_local! {
+    /// The causes of this process's refusals.
+    pub static REFUSALS: Causes = const { Causes::new() };
+}
+
 /// As `log!`, for what one client or one broken service can cause many times: ten lines of one place in ten seconds and
 /// process, then a count of those left out with the next one.
 #[macro_export]
 macro_rules! limited {
     ($level:ident, $($arg:tt)*) => {{
-        use $crate::host::log_rate::{Cause, Verdict, grouped};
-        thread_local! { static CAUSE: Cause = const { Cause::new() }; }
+        thread_local! {
+            static CAUSE: $crate::host::log_rate::Cause = const { $crate::host::log_rate::Cause::new() };
+        }
+        $crate::log_as_limited!($level, CAUSE.with($crate::host::log_rate::Cause::verdict), $($arg)*)
+    }};
+}
+
+/// As `limited!`, for a refused request: the limit is that of its method, code and reason, wherever it is written.
+#[macro_export]
+macro_rules! limited_refusal {
+    ($level:ident, ($method:expr, $code:expr, $why:expr), $($arg:tt)*) => {
+        $crate::log_as_limited!(
+            $level, $crate::host::log_rate::REFUSALS.with(|causes| causes.verdict($method, $code, $why)), $($arg)*
+        )
+    };
+}
+
+/// Writes a line as a verdict says, which is asked for where the level is on.
+#[macro_export]
+macro_rules! log_as_limited {
+    ($level:ident, $verdict:expr, $($arg:tt)*) => {{
+        use $crate::host::log_rate::{Verdict, grouped};
         if $crate::host::log::enabled($crate::host::log::Level::$level as i32) {
-            match CAUSE.with(Cause::verdict) {
+            match $verdict {
                 Verdict::Write => $crate::log!($level, $($arg)*),
                 Verdict::WriteAfter(count, seconds) => $crate::log!(
                     $level, "{} ... and {} more like this in {seconds} s", format!($($arg)*), grouped(count)
@@ -101,6 +180,30 @@ mod tests {
         assert_eq!(cause.verdict_at(100 + WINDOW), Verdict::WriteAfter(1235, WINDOW));
         assert_eq!(cause.verdict_at(100 + WINDOW), Verdict::Write);
         assert_eq!(cause.verdict_at(500), Verdict::Write);
+    }
+
+    #[test]
+    fn each_cause_of_a_refusal_has_its_own_limit() {
+        let causes = Causes::new();
+        let flood = |why: &str| (0..100).filter(|_| causes.verdict("SUBSCRIBE", 403, why) == Verdict::Write).count();
+        assert_eq!(flood("the presentity has 7 watchers"), MOST as usize);
+        assert_eq!(flood("the presentity has 8 watchers"), 0);
+        assert_eq!(flood("the watcher has 7 subscriptions"), MOST as usize);
+        assert_eq!(causes.verdict("PUBLISH", 403, "the presentity has 7 watchers"), Verdict::Write);
+        assert_eq!(causes.verdict("SUBSCRIBE", 400, "the sender is no URI: a"), Verdict::Write);
+        assert_eq!(digest("A", 400, "no URI: a"), digest("A", 400, "no URI: b"));
+        assert_ne!(digest("A", 400, "no URI: a"), digest("A", 414, "no URI: a"));
+    }
+
+    #[test]
+    fn causes_are_bounded_and_make_room() {
+        let causes = Causes::new();
+        (0..CAUSES as u64).for_each(|cause| assert_eq!(causes.verdict_at(100, cause), Verdict::Write));
+        let shared = (1_000..1_100).filter(|cause| causes.verdict_at(101, *cause) == Verdict::Write).count();
+        assert_eq!(shared, MOST as usize);
+        assert_eq!(causes.verdict_at(100 + WINDOW, 2_000), Verdict::Write);
+        assert_eq!(causes.known.borrow().len(), CAUSES);
+        assert!(causes.known.borrow().iter().any(|(digest, _)| *digest == 2_000));
     }
 
     #[test]

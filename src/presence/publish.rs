@@ -91,7 +91,7 @@ fn find_package<P: Ports>(ports: &P, event: Option<&[u8]>) -> Result<PackageId, 
     ports
         .packages()
         .find(&header)
-        .ok_or_else(|| refuse(&format!("unsupported event package {}", String::from_utf8_lossy(event))))
+        .ok_or_else(|| refuse(&format!("unsupported event package: {}", String::from_utf8_lossy(event))))
 }
 
 /// The body of a request as it is stored: what follows an XML document as NUL bytes is cut off, and one in UTF-16 is
@@ -109,7 +109,7 @@ fn checked_body<'a, P: Ports>(
     };
     let media = given[..given.iter().position(|c| *c == b';').unwrap_or(given.len())].trim_ascii();
     if !is_of_type(media, package) {
-        let why = format!("Content-Type {}", String::from_utf8_lossy(media));
+        let why = format!("unsupported Content-Type: {}", String::from_utf8_lossy(media));
         return Err(Failure::unsupported_media(accepted, why));
     }
     if !is_xml(media) || xml_form::is_plain(body) {
@@ -285,7 +285,7 @@ fn matched<P: Ports>(ports: &mut P, resource: &Resource, etag: &[u8], change: Ch
 }
 
 fn no_match(etag: &[u8]) -> Failure {
-    Failure::conditional_failed(format!("no publication under entity tag {}", String::from_utf8_lossy(etag)))
+    Failure::conditional_failed(format!("no publication under this entity tag: {}", String::from_utf8_lossy(etag)))
 }
 
 fn priority<P: Ports>(ports: &P, request: &Request<'_>, now: i64) -> i32 {

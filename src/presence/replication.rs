@@ -115,10 +115,9 @@ fn step(documents: &[Publication], replica: &Replica) -> Step {
 /// Carries out a change that another node announced, and tells our watchers. Returns what that node has to be told: it
 /// still holds what was removed here.
 pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replica>, Failure> {
-    let event = ports
-        .packages()
-        .named(&replica.event)
-        .ok_or_else(|| Failure::bad_request(format!("no event package {}", String::from_utf8_lossy(&replica.event))))?;
+    let event = ports.packages().named(&replica.event).ok_or_else(|| {
+        Failure::bad_request(format!("no event package: {}", String::from_utf8_lossy(&replica.event)))
+    })?;
     let description = *ports.packages().get(event);
     let resource = ports.uri_rule().resource(&uri::join(&replica.user, &replica.domain), event);
     let new = Document::without_request(&description, &resource);

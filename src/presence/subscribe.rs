@@ -108,7 +108,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscrip
     let package = ports
         .packages()
         .find(&header)
-        .ok_or_else(|| refuse(ports, &format!("unsupported event package {}", String::from_utf8_lossy(event))))?;
+        .ok_or_else(|| refuse(ports, &format!("unsupported event package: {}", String::from_utf8_lossy(event))))?;
     let description = *ports.packages().get(package);
     if ports.check_subscribe(package) == PackageVerdict::Refused {
         return Err(Failure::Refused("the event package does not take the subscription"));

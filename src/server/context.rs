@@ -37,7 +37,7 @@ use crate::server::publications::unreadable::{self, Unreadable};
 use crate::server::subscriptions::recent_dialogs::RecentDialogs;
 use crate::server::tables::{Tables, watcher_hash};
 use crate::sip::{uri, xml_form};
-use crate::{limited, log};
+use crate::{limited, limited_refusal, log};
 use std::cell::{Cell, OnceCell, RefCell};
 
 /// What all processes of the server share.
@@ -197,19 +197,20 @@ impl Context {
     pub fn refuse(&mut self, failure: &Failure, what: &str, who: &str) {
         match failure {
             Failure::Reject { code, reason, headers, why } => {
-                limited!(Notice, "{what} from {who} answered {code} {reason}: {why}");
+                limited_refusal!(Notice, (what, *code, why), "{what} from {who} answered {code} {reason}: {why}");
                 self.reply(*code, reason, headers);
             }
             Failure::Refused(why) if self.message.is_some_and(tm::is_answered) => {
-                limited!(Notice, "{what} from {who}: {why}, and has answered the request");
+                limited_refusal!(Notice, (what, 0, why), "{what} from {who}: {why}, and has answered the request");
             }
             Failure::Refused(why) => self.refuse(&Failure::bad_request(*why), what, who),
             Failure::Internal(why) => {
-                limited!(Error, "{what} from {who} answered 500: {why}");
+                limited_refusal!(Error, (what, 500, why), "{what} from {who} answered 500: {why}");
                 self.reply(500, "Server Internal Error", b"");
             }
             Failure::Store(error) => {
-                limited!(Error, "{what} from {who} answered 500: {error}");
+                let why = error.to_string();
+                limited_refusal!(Error, (what, 500, &why), "{what} from {who} answered 500: {why}");
                 self.reply(500, "Server Internal Error", b"");
             }
         }

@@ -153,7 +153,7 @@ impl<'a> GivenWatcher<'a> {
             GivenWatcher::None => return Ok(None),
             GivenWatcher::Parts(user, host) => msg::UriParts { user, host },
             GivenWatcher::Address(address) => msg::uri_of_address(address).and_then(parse_uri).ok_or_else(|| {
-                Failure::bad_request(format!("the watcher given, {:.LONGEST_SHOWN$}, is no URI", log::show(address)))
+                Failure::bad_request(format!("the watcher given is no URI: {:.LONGEST_SHOWN$}", log::show(address)))
             })?,
         };
         user_and_host("watcher", parts).map(Some)
