@@ -128,7 +128,7 @@ unsafe extern "C" fn update_watchers_status(uri: *mut str_t, event: *mut pres_ev
         match calls::refresh_watchers(uri, unsafe { view(&event.name) }, 0) {
             Ok(()) => 0,
             Err(why) => {
-                crate::limited!(Error, "cannot update the watchers of {}: {why}", log::show(uri));
+                why.log(&format!("the watchers of {} are not updated", log::show(uri)));
                 -1
             }
         }
@@ -142,7 +142,7 @@ unsafe extern "C" fn pres_refresh_watchers(uri: *mut str_t, event: *mut str_t, k
         match calls::refresh_watchers(uri, event, kind) {
             Ok(()) => 0,
             Err(why) => {
-                crate::limited!(Error, "cannot refresh the watchers of {}: {why}", log::show(uri));
+                why.log(&format!("the watchers of {} are not refreshed", log::show(uri)));
                 -1
             }
         }

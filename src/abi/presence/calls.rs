@@ -31,8 +31,41 @@ pub(crate) fn resource_of(world: &Context, uri: &[u8], event: &[u8]) -> Option<c
     Some(world.process().shared.tables.rule().resource(&plain_uri(uri)?, id))
 }
 
+/// Why watchers were not refreshed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRefreshed {
+    /// There is nothing by which they could be judged again, which is no fault.
+    #[error("{0} has no rules document")]
+    NoRules(String),
+    /// It has failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl NotRefreshed {
+    /// Writes a line about it, after what was asked.
+    pub(crate) fn log(&self, asked: &str) {
+        match self {
+            NotRefreshed::NoRules(_) => crate::limited!(Info, "{asked}: {self}"),
+            NotRefreshed::Failed(_) => crate::limited!(Error, "{asked}: {self}"),
+        }
+    }
+}
+
+impl From<String> for NotRefreshed {
+    fn from(why: String) -> Self {
+        NotRefreshed::Failed(why)
+    }
+}
+
+impl From<&str> for NotRefreshed {
+    fn from(why: &str) -> Self {
+        NotRefreshed::Failed(why.into())
+    }
+}
+
 /// Types 0, 1 and 2 of `pres_refresh_watchers`.
-pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<(), String> {
+pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<(), NotRefreshed> {
     let mut world = state::world().ok_or("presence is not initialised")?;
     let resource = resource_of(&world, uri, event)
         .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
@@ -43,14 +76,14 @@ pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<()
             let has_rules = process.registry.has_rules(resource.event, user, domain);
             match refresh::authorizations(&mut world, &resource) {
                 Ok(()) if !has_rules && process.registry.packages().get(resource.event).needs_authorization => {
-                    return Err(format!("{} has no rules document", log::show(&resource.uri)));
+                    return Err(NotRefreshed::NoRules(log::show(&resource.uri).into_owned()));
                 }
                 done => done,
             }
         }
         _ => refresh::documents(&mut world, &resource),
     };
-    done.map_err(|error| error.to_string())
+    done.map_err(|error| NotRefreshed::Failed(error.to_string()))
 }
 
 /// Type 2 with a file: the manipulation document was changed.

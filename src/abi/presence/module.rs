@@ -1,6 +1,6 @@
 //! `presence.so`: start-up, script functions, timers.
 use crate::abi::c_types::{kr_presence_params_t, sip_msg_t, str_t};
-use crate::abi::presence::calls::{auth_status, refresh_hard_state, refresh_watchers, resource_of};
+use crate::abi::presence::calls::{NotRefreshed, auth_status, refresh_hard_state, refresh_watchers, resource_of};
 use crate::abi::presence::requests::{GivenWatcher, handle_publish, handle_subscribe, who};
 use crate::abi::presence::start::{restore, start, start_notifiers, start_senders};
 use crate::abi::presence::state;
@@ -178,13 +178,15 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
         // SAFETY: as above, or null.
         let file = unsafe { view_ptr(file_uri).zip(view_ptr(filename)) };
         let done = match (kind, file) {
-            (2, Some((file_uri, filename))) => refresh_hard_state(uri, event, file_uri, filename),
+            (2, Some((file_uri, filename))) => {
+                refresh_hard_state(uri, event, file_uri, filename).map_err(NotRefreshed::from)
+            }
             _ => refresh_watchers(uri, event, kind),
         };
         match done {
             Ok(()) => 1,
             Err(why) => {
-                crate::limited!(Error, "pres_refresh_watchers: {why}");
+                why.log("pres_refresh_watchers");
                 -1
             }
         }
@@ -201,7 +203,7 @@ pub unsafe extern "C" fn kr_presence_update_watchers(uri: *const str_t, event: *
         match refresh_watchers(uri, event, 0) {
             Ok(()) => 1,
             Err(why) => {
-                crate::limited!(Error, "pres_update_watchers: {why}");
+                why.log("pres_update_watchers");
                 -1
             }
         }

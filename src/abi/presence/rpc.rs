@@ -31,12 +31,14 @@ fn refresh(rpc: Rpc, with_type: bool) {
         (true, None) => return fault(rpc, "Not enough parameters"),
     };
     let done = match (kind, rpc.text(), rpc.text()) {
-        (2, Some(file_uri), Some(filename)) => calls::refresh_hard_state(&uri, &event, &file_uri, &filename),
+        (2, Some(file_uri), Some(filename)) => {
+            calls::refresh_hard_state(&uri, &event, &file_uri, &filename).map_err(calls::NotRefreshed::from)
+        }
         (2, ..) => return fault(rpc, "Not enough parameters"),
         _ => calls::refresh_watchers(&uri, &event, kind),
     };
     if let Err(why) = done {
-        crate::limited!(Error, "RPC refresh of {}: {why}", log::show(&uri));
+        why.log(&format!("RPC refresh of {}", log::show(&uri)));
         fault(rpc, if with_type { "Execution failed" } else { "Processing error" });
     }
 }
