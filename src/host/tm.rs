@@ -233,9 +233,9 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// That of a completed transaction.
+    /// That of a completed transaction. Scripts see each 408 alike, whether the peer has sent it or a timer has.
     pub fn of(done: &Completed<'_>) -> Answer {
-        if !is_faked(done.reply) {
+        if !is_faked(done.reply) && done.code != 408 {
             return Answer { raw: done.reply.0, is_made: false };
         }
         // The phrase is the one that scripts know.
