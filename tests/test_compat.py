@@ -278,6 +278,11 @@ def test_rules_in_memory_only(both):
         alice.publish(body=pidf(alice.user, note="secret"))
         for name, watcher in (("allowed", bob), ("politely blocked", carol)):
             trace.note(name, "secret" in watcher.subscribe(alice.uri).wait(1)[0].text)
+        dave, eve = phone("dave"), phone("eve")
+        dave.publish(body=pidf(dave.user, note="open to all"))
+        first = eve.subscribe(dave.uri).wait(1)[0]
+        trace.note("without a document", first.get("Subscription-State").split(";")[0])
+        assert "open to all" in first.text
 
     both(scenario, workers=1, **MODES["memory"], **XML,
          different={"politely blocked": ("RFC 5025 3: the rules of the presentity decide", lambda shown: shown == "False")})

@@ -178,9 +178,11 @@ impl Context {
 
     /// Whether there is neither a database nor everything in memory: other modules use our functions only.
     pub fn is_library(&self) -> bool {
-        let in_memory = self.config.subscriptions == SubscriptionMode::Memory
-            && self.config.publications == PublicationMode::Memory;
-        !self.database.is_configured() && !in_memory
+        !self.database.is_configured() && !self.is_in_memory_only()
+    }
+
+    fn is_in_memory_only(&self) -> bool {
+        self.config.subscriptions == SubscriptionMode::Memory && self.config.publications == PublicationMode::Memory
     }
 
     /// Subscriptions that ended, the latest first; see [`crate::server::operator::history::History::latest`].
@@ -382,9 +384,11 @@ impl Ports for Context {
         subscription: &Subscription,
         before: Status,
     ) -> Result<Authorization, Failure> {
+        // As with stock, which asks for no rules there.
+        let without_rules = self.is_in_memory_only().then_some(Status::Active);
         self.process
             .registry
-            .evaluate_rules(package, subscription, before)
+            .evaluate_rules(package, subscription, before, without_rules)
             .ok_or_else(|| Failure::Internal("the event package cannot say whether the watcher is allowed".into()))
     }
 

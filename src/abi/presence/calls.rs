@@ -129,7 +129,7 @@ pub(crate) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
     if !process.registry.has_rules(event, user, host) {
         return Status::Pending as c_int;
     }
-    match process.registry.evaluate_rules(event, &subscription, Status::Pending) {
+    match process.registry.evaluate_rules(event, &subscription, Status::Pending, None) {
         Some(authorization) if authorization.reason == b"polite-block" => 5,
         Some(authorization) => authorization.status as c_int,
         None => -1,

@@ -255,9 +255,15 @@ impl Registry {
     }
 
     /// `get_rules_doc` and `get_auth_status`: what the presentity's rules say about a watcher. Where no rule matches,
-    /// packages
-    /// decide by how the watcher stood before.
-    pub fn evaluate_rules(&self, id: PackageId, subscription: &Subscription, before: Status) -> Option<Authorization> {
+    /// packages decide by how the watcher stood before. `without_rules`: the status where the presentity has no rules
+    /// document, if the package is not to say it.
+    pub fn evaluate_rules(
+        &self,
+        id: PackageId,
+        subscription: &Subscription,
+        before: Status,
+        without_rules: Option<Status>,
+    ) -> Option<Authorization> {
         // SAFETY: structures live for ever.
         let ev = unsafe { &*self.raw(id) };
         let Some(evaluate_rules) = ev.get_auth_status else {
@@ -265,6 +271,9 @@ impl Registry {
         };
         let mut raw = self.lend_subscription(subscription);
         let rules = Rules::load(ev, subscription);
+        if let Some(status) = without_rules.filter(|_| rules.is_missing) {
+            return Some(Authorization { status, reason: Vec::new() });
+        }
         raw.auth_rules_doc = rules.document;
         raw.reason = null();
         raw.status = before as u32;
@@ -303,7 +312,7 @@ impl Registry {
             if load(&mut lend(user), &mut lend(domain), &mut lend(file_uri), &mut document) < 0 {
                 return None;
             }
-            let document = Rules { document };
+            let document = Rules { document, is_missing: document.is_null() };
             Some(view_ptr(document.document).map(<[u8]>::to_vec))
         }
     }
@@ -347,6 +356,8 @@ impl Registry {
 /// A presentity's rules document, given back when dropped.
 struct Rules {
     document: *mut sys::_str,
+    /// The package has looked for it, and there is none.
+    is_missing: bool,
 }
 
 impl Rules {
@@ -357,13 +368,13 @@ impl Rules {
 
     fn of(ev: &sys::pres_ev, user: &[u8], domain: &[u8]) -> Rules {
         let mut document = std::ptr::null_mut();
-        if let Some(load) = ev.get_rules_doc {
-            // SAFETY: user and domain live during the call; the document comes as private memory of the host.
-            if unsafe { load(&mut lend(user), &mut lend(domain), &mut document) } < 0 {
-                document = std::ptr::null_mut();
-            }
+        let Some(load) = ev.get_rules_doc else { return Rules { document, is_missing: false } };
+        // SAFETY: user and domain live during the call; the document comes as private memory of the host.
+        match unsafe { load(&mut lend(user), &mut lend(domain), &mut document) } < 0 {
+            // It may be there and cannot be read now.
+            true => Rules { document: std::ptr::null_mut(), is_missing: false },
+            false => Rules { document, is_missing: document.is_null() },
         }
-        Rules { document }
     }
 }
 
