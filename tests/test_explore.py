@@ -1,4 +1,4 @@
-"""Lives that once went wrong, and two minutes of new ones from a fixed seed (`make explore` goes on)."""
+"""Lives that once went wrong, and a minute of new ones from a fixed seed (`make explore` goes on)."""
 import json
 
 import pytest
@@ -7,7 +7,7 @@ from explore import backends, config, differences, explorer
 from kit.kamailio import ROOT
 
 KEPT = sorted((ROOT / "tests" / "explore" / "kept").glob("*.json"))
-SECONDS, SEED = 120, 20261125
+SECONDS, SEED = 60, 20261125
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +32,12 @@ def test_kept(drivers, path):
     assert not findings, "\n".join(str(finding) for finding in findings)
 
 
-def test_two_minutes(drivers):
+def test_a_minute_of_lives(drivers):
     run = explorer.Explorer(drivers("sqlite"), reduce=True)
     run.explore(SECONDS, SEED)
-    assert run.lives > 10
-    assert not run.failures, "\n".join("%s\n%s" % (finding, json.dumps(life)) for finding, life in run.failures.values())
+    assert run.lives > 3, "a busy machine runs few, none at all is a fault"
+    found = ["%s\n%s" % (finding, json.dumps(life)) for finding, life in run.failures.values()]
+    assert not found, "\n".join(found)
 
 
 def test_differences_name_rows_that_exist():

@@ -1,1 +1,1 @@
-"""A differential explorer: lives of a presence server, drawn at random, on the stock modules and on ours (`make explore`)."""
+"""Lives of a presence server, drawn at random, on the stock modules and on ours, and compared (`make explore`)."""

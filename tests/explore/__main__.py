@@ -1,4 +1,5 @@
 """`python3 -m explore`: explores for a while, or replays one life."""
+
 import argparse
 import json
 import pathlib
@@ -14,11 +15,15 @@ def main():
     parser.add_argument("--seed", type=int, default=None, help="the first seed; each round takes the next one")
     parser.add_argument("--mode", type=int, choices=(0, 1, 2, 3), default=None, help="subs_db_mode; all by default")
     parser.add_argument("--driver", choices=sorted(backends.DRIVERS), default="sqlite")
-    parser.add_argument("--replay", type=pathlib.Path, default=None, help="a scenario file: run it once and show what differs")
+    parser.add_argument(
+        "--replay", type=pathlib.Path, default=None, help="a scenario file: run it once and show what differs"
+    )
     parser.add_argument("--keep", type=pathlib.Path, default=None, help="folder for the failures that are found")
     parser.add_argument("--length", type=int, default=12, help="steps of a life, at most")
     parser.add_argument("--as-found", action="store_true", help="do not reduce failures: quicker where there are many")
-    parser.add_argument("--ignore", default=None, help="a pattern of findings that are known: they end a life and are not reported")
+    parser.add_argument(
+        "--ignore", default=None, help="a pattern of findings that are known: they end a life and are not reported"
+    )
     options = parser.parse_args()
     backend = backends.DRIVERS[options.driver]()
     try:
@@ -26,7 +31,14 @@ def main():
             life = json.loads(options.replay.read_text())
             return explorer.replay(life, backend)
         seed = options.seed if options.seed is not None else int(time.time())
-        run = explorer.Explorer(backend, options.keep, mode=options.mode, length=options.length, reduce=not options.as_found, ignore=options.ignore)
+        run = explorer.Explorer(
+            backend,
+            options.keep,
+            mode=options.mode,
+            length=options.length,
+            reduce=not options.as_found,
+            ignore=options.ignore,
+        )
         run.explore(options.seconds, seed)
         run.report()
         return 1 if run.failures else 0

@@ -1,4 +1,5 @@
 """The databases of a run: SQLite in the server's folder, or one database server with a database for each side."""
+
 import json
 import sqlite3
 
@@ -6,8 +7,10 @@ from kit import servers
 
 from .config import PASSWORD
 
-PUT = "insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) values " \
-      "('%(user)s', 'example.org', '%(document)s', 2, 'e', 0, '/pres-rules/users/%(user)s/index', 0)"
+PUT = (
+    "insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) values "
+    "('%(user)s', 'example.org', '%(document)s', 2, 'e', 0, '/pres-rules/users/%(user)s/index', 0)"
+)
 
 
 class SQLite:
@@ -42,7 +45,9 @@ class SQLite:
             connection.close()
 
     def put_rules(self, which, server, user, document):
-        self.execute(which, server, ["delete from xcap where username='%s'" % user, PUT % dict(user=user, document=document)])
+        self.execute(
+            which, server, ["delete from xcap where username='%s'" % user, PUT % dict(user=user, document=document)]
+        )
 
     def close(self):
         pass
@@ -98,7 +103,11 @@ class MariaDB(_Server):
             for part in ("standard", "presence"):
                 self.server.sql(servers.schema("mysql", part + "-create.sql").read_text(), which)
         for host in ("127.0.0.1", "localhost"):
-            self.server.sql("create user explorer@'%s' identified by '%s'; grant all on *.* to explorer@'%s'" % (host, PASSWORD, host), "")
+            self.server.sql(
+                "create user explorer@'%s' identified by '%s'; grant all on *.* to explorer@'%s'"
+                % (host, PASSWORD, host),
+                "",
+            )
 
     def url(self, which):
         return "mysql://explorer:%s@127.0.0.1:%d/%s" % (PASSWORD, self.server.port, which)
@@ -107,8 +116,15 @@ class MariaDB(_Server):
         return self.server.sql(text, which)
 
     def rows(self, which, server, table):
-        columns = self.sql(which, "select group_concat(column_name) from information_schema.columns where table_schema='%s' "
-                                  "and table_name='%s'" % (which, table)).strip().split(",")
+        columns = (
+            self.sql(
+                which,
+                "select group_concat(column_name) from information_schema.columns where table_schema='%s' "
+                "and table_name='%s'" % (which, table),
+            )
+            .strip()
+            .split(",")
+        )
         pairs = ", ".join("'%s', convert(%s using utf8mb4)" % (column, column) for column in columns)
         text = self.sql(which, "select hex(json_object(%s)) from %s" % (pairs, table))
         return [json.loads(bytes.fromhex(line)) for line in text.splitlines()]

@@ -1,4 +1,5 @@
 """Compares the two sides of a life step by step; what is declared in differences.py is left out and counted."""
+
 from . import differences, invariants
 
 
@@ -30,7 +31,7 @@ class Case:
 class Comparison:
     def __init__(self, life, stock, ours, counts):
         self.life, self.stock, self.ours, self.counts = life, stock, ours, counts
-        self.apart = set()         # (presentity, event) on which the sides have gone apart for a declared reason
+        self.apart = set()  # (presentity, event) on which the sides have gone apart for a declared reason
         self.findings = []
 
     def all(self):
@@ -95,7 +96,13 @@ class Comparison:
         if self.findings:
             return
         if theirs.answer != mine.answer and not self.apart:
-            self._differs(mine, "rpc", mine.step["do"] + " " + " ".join(map(str, mine.step.get("words", []))), theirs.answer, mine.answer)
+            self._differs(
+                mine,
+                "rpc",
+                mine.step["do"] + " " + " ".join(map(str, mine.step.get("words", []))),
+                theirs.answer,
+                mine.answer,
+            )
         if not self.apart and theirs.script != mine.script:
             self._script(theirs, mine)
         self._rows(mine, theirs.rows, mine.rows)
@@ -114,11 +121,15 @@ class Comparison:
         name = self._describe(mine)
         if (stock is None) != (ours is None) or (stock and stock[0][:3] != ours[0][:3]):
             code = lambda reply: reply[0][:3] if reply else "none"
-            return self._differs(mine, "reply", "%s %s, ours %s" % (name, code(stock), code(ours)), stock, ours, subject)
+            return self._differs(
+                mine, "reply", "%s %s, ours %s" % (name, code(stock), code(ours)), stock, ours, subject
+            )
         if stock is None:
             return None
         if stock[0] != ours[0]:
-            self._differs(mine, "reason phrase", "%s %s, ours %s" % (name, stock[0], ours[0]), stock[0], ours[0], subject)
+            self._differs(
+                mine, "reason phrase", "%s %s, ours %s" % (name, stock[0], ours[0]), stock[0], ours[0], subject
+            )
         return self._headers(mine, "reply header", name + " " + stock[0][:3], stock[1], ours[1], subject)
 
     def _headers(self, seen, kind, name, stock, ours, subject):
@@ -138,20 +149,40 @@ class Comparison:
             name = "NOTIFY after %s" % self._describe(mine)
             if len(stock) != len(ours):
                 show = lambda all_: [(dict(headers).get("subscription-state"), body) for headers, body in all_]
-                self._differs(mine, "notifies", "%s: %d, ours %d" % (name, len(stock), len(ours)), show(stock), show(ours), subject)
+                self._differs(
+                    mine,
+                    "notifies",
+                    "%s: %d, ours %d" % (name, len(stock), len(ours)),
+                    show(stock),
+                    show(ours),
+                    subject,
+                )
                 continue
             for (headers, body), (our_headers, our_body) in zip(stock, ours):
                 self._headers(mine, "NOTIFY header", name, headers, our_headers, subject)
                 if body != our_body:
-                    self._differs(mine, "NOTIFY body", "%s, %s" % (name, subject and subject[1]), body, our_body, subject)
+                    self._differs(
+                        mine, "NOTIFY body", "%s, %s" % (name, subject and subject[1]), body, our_body, subject
+                    )
 
     def _script(self, theirs, mine):
         only = lambda one, other: [line for line in one if one.count(line) > other.count(line)]
         stock, ours = only(theirs.script, mine.script), only(mine.script, theirs.script)
         place = (stock or ours)[0].split(" ", 1)[0]
         words = lambda lines: set(" ".join(lines).split())
-        fields = sorted({word.split("=")[0] for word in words(stock[:1]) ^ words(ours[:1])}) if len(stock) == len(ours) else ["number"]
-        self._differs(mine, "script", "%s: %s" % (place, ", ".join(fields)), "\n".join(stock), "\n".join(ours), self._subject(mine))
+        fields = (
+            sorted({word.split("=")[0] for word in words(stock[:1]) ^ words(ours[:1])})
+            if len(stock) == len(ours)
+            else ["number"]
+        )
+        self._differs(
+            mine,
+            "script",
+            "%s: %s" % (place, ", ".join(fields)),
+            "\n".join(stock),
+            "\n".join(ours),
+            self._subject(mine),
+        )
 
     def _rows(self, seen, stock, ours):
         for table in sorted(set(stock) & set(ours)):
@@ -164,7 +195,14 @@ class Comparison:
             for one, other in zip(theirs, mine):
                 for name in one:
                     if one[name] != other.get(name):
-                        self._differs(seen, "row", "%s.%s %s" % (table, name, when), one[name], other.get(name), self._owner(table, one))
+                        self._differs(
+                            seen,
+                            "row",
+                            "%s.%s %s" % (table, name, when),
+                            one[name],
+                            other.get(name),
+                            self._owner(table, one),
+                        )
 
     @staticmethod
     def _owner(table, row):
@@ -175,6 +213,8 @@ class Comparison:
     def _errors(self, theirs, mine):
         if mine.errors and not theirs.errors:
             text = mine.errors[0].split(": ", 2)[-1]
-            self._differs(mine, "errors", "after " + self._describe(mine), "none", "\n".join(mine.errors), self._subject(mine))
+            self._differs(
+                mine, "errors", "after " + self._describe(mine), "none", "\n".join(mine.errors), self._subject(mine)
+            )
             return text
         return None

@@ -1,4 +1,5 @@
 """The server of a life: its parameters, modules, and script."""
+
 import pathlib
 import shutil
 import tempfile
@@ -7,8 +8,10 @@ from kit import database
 from kit.kamailio import Kamailio
 
 PASSWORD = "Gehe1m-n0t-to-be-seen"
-ATTRIBUTES = ("uri pres_uri to_user to_domain from_user from_domain watcher_username watcher_domain event event_id callid "
-              "remote_cseq contact local_contact record_route expires status reason flags user_agent").split()
+ATTRIBUTES = (
+    "uri pres_uri to_user to_domain from_user from_domain watcher_username watcher_domain event event_id callid "
+    "remote_cseq contact local_contact record_route expires status reason flags user_agent"
+).split()
 SHOW = " ".join("%s=[$subs(%s)]" % (name, name) for name in ATTRIBUTES)
 
 PLAIN = """
@@ -39,10 +42,12 @@ request_route {
     exit;
 }
 event_route[tm:local-request] {
-    xlog("L_NOTICE", "SEEN local $rm $ru ci=$ci cs=$cs fu=$fu tu=$tu state=$hdr(Subscription-State) event=$hdr(Event) %(show)s\\n");
+    xlog("L_NOTICE", "SEEN local $rm $ru ci=$ci cs=$cs fu=$fu tu=$tu "
+         "state=$hdr(Subscription-State) event=$hdr(Event) %(show)s\\n");
 }
 event_route[presence:notify-reply] {
-    xlog("L_NOTICE", "SEEN answer $notify_reply($rs) $notify_reply($rr) $rm $ru ci=$ci cs=$cs fu=$fu tu=$tu %(show)s\\n");
+    xlog("L_NOTICE", "SEEN answer $notify_reply($rs) $notify_reply($rr) $rm $ru "
+         "ci=$ci cs=$cs fu=$fu tu=$tu %(show)s\\n");
 }
 """ % dict(show=SHOW)
 
@@ -121,6 +126,15 @@ def make(which, config, url):
         (folder / "presence.lua").write_text(LUA)
         modules.append("app_lua")
         extra += 'modparam("app_lua", "load", "%s")\n' % (folder / "presence.lua")
-    return Kamailio(which, presence=presence, modules=tuple(modules), extra_params=extra, workers=config["workers"],
-                    db=url, route=ROUTES[config["route"]], force_active=not config["rules"], tcp=config["transport"] != "udp",
-                    folder=folder)
+    return Kamailio(
+        which,
+        presence=presence,
+        modules=tuple(modules),
+        extra_params=extra,
+        workers=config["workers"],
+        db=url,
+        route=ROUTES[config["route"]],
+        force_active=not config["rules"],
+        tcp=config["transport"] != "udp",
+        folder=folder,
+    )

@@ -1,19 +1,28 @@
-"""Bodies of publications: good ones, odd ones, bad ones. Each good one carries the mark of its step, so that it is known again."""
+"""Bodies of publications: good ones, odd ones, bad ones. Each good one carries the mark of its step."""
+
 from kit.sip import dialog_info, pidf
 
-TYPES = {"presence": "application/pidf+xml", "dialog": "application/dialog-info+xml",
-         "message-summary": "application/simple-message-summary"}
+TYPES = {
+    "presence": "application/pidf+xml",
+    "dialog": "application/dialog-info+xml",
+    "message-summary": "application/simple-message-summary",
+}
 
 
 def rules(watchers):
     """A pres-rules document: user -> sub-handling."""
-    text = ('<?xml version="1.0" encoding="UTF-8"?>\n<cr:ruleset xmlns="urn:ietf:params:xml:ns:pres-rules" '
-            'xmlns:pr="urn:ietf:params:xml:ns:pres-rules" xmlns:cr="urn:ietf:params:xml:ns:common-policy">\n')
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<cr:ruleset xmlns="urn:ietf:params:xml:ns:pres-rules" '
+        'xmlns:pr="urn:ietf:params:xml:ns:pres-rules" xmlns:cr="urn:ietf:params:xml:ns:common-policy">\n'
+    )
     for user, action in sorted(watchers.items()):
-        text += ('<cr:rule id="%s"><cr:conditions><cr:identity><cr:one id="sip:%s@example.org"/></cr:identity></cr:conditions>'
-                 '<cr:actions><pr:sub-handling>%s</pr:sub-handling></cr:actions><cr:transformations><pr:provide-services>'
-                 '<pr:all-services/></pr:provide-services><pr:provide-persons><pr:all-persons/></pr:provide-persons>'
-                 '<pr:provide-all-attributes/></cr:transformations></cr:rule>\n' % (user, user, action))
+        text += (
+            '<cr:rule id="%s"><cr:conditions><cr:identity><cr:one id="sip:%s@example.org"/></cr:identity>'
+            '</cr:conditions>'
+            '<cr:actions><pr:sub-handling>%s</pr:sub-handling></cr:actions><cr:transformations><pr:provide-services>'
+            '<pr:all-services/></pr:provide-services><pr:provide-persons><pr:all-persons/></pr:provide-persons>'
+            '<pr:provide-all-attributes/></cr:transformations></cr:rule>\n' % (user, user, action)
+        )
     return text + "</cr:ruleset>\n"
 
 
@@ -38,7 +47,11 @@ def _dialog(kind, user, step, slot):
 
 
 def _voicemail(kind, user, step, slot):
-    return "Messages-Waiting: %s\r\nVoice-Message: %d/0\r\nX-Mark: %s\r\n" % ("no" if kind == "closed" else "yes", step, mark(step))
+    return "Messages-Waiting: %s\r\nVoice-Message: %d/0\r\nX-Mark: %s\r\n" % (
+        "no" if kind == "closed" else "yes",
+        step,
+        mark(step),
+    )
 
 
 def document(event, kind, user, step, slot):
@@ -46,7 +59,7 @@ def document(event, kind, user, step, slot):
     good = {"presence": _presence, "dialog": _dialog, "message-summary": _voicemail}[event](kind, user, step, slot)
     text = good if isinstance(good, bytes) else good.encode()
     if kind == "broken":
-        return text[:len(text) * 2 // 3]
+        return text[: len(text) * 2 // 3]
     if kind == "newline":
         return b"\r\n" + text
     if kind == "large":

@@ -1,4 +1,5 @@
 """Draws lives, runs them, reduces those that fail to the fewest steps, and writes them down."""
+
 import json
 import re
 import time
@@ -46,7 +47,7 @@ def _fewer_steps(life, fails):
     while size:
         at = 0
         while at < len(life["steps"]):
-            shorter = dict(life, steps=life["steps"][:at] + life["steps"][at + size:])
+            shorter = dict(life, steps=life["steps"][:at] + life["steps"][at + size :])
             if shorter["steps"] and fails(shorter):
                 life = shorter
             else:
@@ -62,7 +63,14 @@ def _plainer(life, fails):
         if fails(dict(life, config=dict(config, params=params))):
             config = dict(config, params=params)
             life = dict(life, config=config)
-    for name, plain in (("route", "plain"), ("transport", "udp"), ("rules", False), ("notifiers", 0), ("ours", {}), ("workers", 1)):
+    for name, plain in (
+        ("route", "plain"),
+        ("transport", "udp"),
+        ("rules", False),
+        ("notifiers", 0),
+        ("ours", {}),
+        ("workers", 1),
+    ):
         if config.get(name, plain) != plain and fails(dict(life, config=dict(config, **{name: plain}))):
             config = dict(config, **{name: plain})
             life = dict(life, config=config)
@@ -70,7 +78,7 @@ def _plainer(life, fails):
         for name in ("shape", "event_more", "agent", "accept", "contact"):
             if name in step:
                 plainer = {key: value for key, value in life["steps"][index].items() if key != name}
-                candidate = dict(life, steps=life["steps"][:index] + [plainer] + life["steps"][index + 1:])
+                candidate = dict(life, steps=life["steps"][:index] + [plainer] + life["steps"][index + 1 :])
                 if fails(candidate):
                     life = candidate
     return life
@@ -89,8 +97,8 @@ class Explorer:
     def __init__(self, backend, keep=None, mode=None, length=12, reduce=True, ignore=None):
         self.backend, self.keep, self.mode, self.length, self.reduce = backend, keep, mode, length, reduce
         self.ignore = re.compile(ignore) if ignore else None
-        self.failures = {}         # signature -> (finding, life)
-        self.counts = {}           # declared differences that occurred
+        self.failures = {}  # signature -> (finding, life)
+        self.counts = {}  # declared differences that occurred
         self.lives = self.unsure = 0
         self.seen_again = 0
 
@@ -103,8 +111,14 @@ class Explorer:
 
     def _round(self, seed, end):
         @hypothesis.seed(seed)
-        @hypothesis.settings(max_examples=50, deadline=None, database=None, phases=[Phase.generate],
-                             suppress_health_check=list(HealthCheck), verbosity=hypothesis.Verbosity.quiet)
+        @hypothesis.settings(
+            max_examples=50,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+            verbosity=hypothesis.Verbosity.quiet,
+        )
         @hypothesis.given(generate.lives(self.mode, self.length))
         def one(life):
             if time.monotonic() < end:
@@ -134,7 +148,9 @@ class Explorer:
             life = reduced(life, finding.signature, self.backend, max(end, time.monotonic() + 60))
         self.failures[finding.signature] = (finding, life)
         path = self._write(finding, life)
-        print("%d steps%s\n%s" % (len(life["steps"]), ", kept in %s" % path if path else "", json.dumps(life)), flush=True)
+        print(
+            "%d steps%s\n%s" % (len(life["steps"]), ", kept in %s" % path if path else "", json.dumps(life)), flush=True
+        )
 
     def _is_known(self, finding):
         again = finding.signature in self.failures
@@ -151,10 +167,14 @@ class Explorer:
         return path
 
     def report(self):
-        print("%d lives; %d failures of which %d were seen again; %d that did not show again" % (
-            self.lives, len(self.failures), self.seen_again, self.unsure))
+        print(
+            "%d lives; %d failures of which %d were seen again; %d that did not show again"
+            % (self.lives, len(self.failures), self.seen_again, self.unsure)
+        )
         for finding, _ in self.failures.values():
             print(finding)
         silent = [one.name for one in differences.DIFFERENCES if one.name not in self.counts]
-        print("declared differences that occurred: %s" % ", ".join("%s %d" % item for item in sorted(self.counts.items())))
+        print(
+            "declared differences that occurred: %s" % ", ".join("%s %d" % item for item in sorted(self.counts.items()))
+        )
         print("declared differences that did not: %s" % ", ".join(silent))

@@ -1,4 +1,5 @@
 """Draws lives with hypothesis."""
+
 from hypothesis import strategies as st
 
 from . import requests
@@ -9,12 +10,28 @@ PACKAGES = {"presence": "presence_xml", "dialog": "presence_dialoginfo", "messag
 CODES = (200, 202, 302, 400, 403, 404, 408, 481, 489, 500, 503, 603, None)
 
 PARAMS = {
-    "expires_offset": (0, 3), "max_expires": (3600, 600), "min_expires": (0, 60), "min_expires_action": (1, 2),
-    "send_fast_notify": (1, 0), "timeout_rm_subs": (1, 0), "retrieve_order": (0, 1), "sip_uri_match": (0, 1), "pres_subs_mode": (1, 0),
-    "delete_same_subs": (0, 1), "subs_respond_200": (1, 0), "force_delete": (0, 1), "cseq_offset": (0, 5), "timer_mode": (1, 0),
-    "startup_mode": (1, 0), "subs_remove_match": (0, 1), "enable_sphere_check": (0, 1), "fetch_rows": (500, 1),
+    "expires_offset": (0, 3),
+    "max_expires": (3600, 600),
+    "min_expires": (0, 60),
+    "min_expires_action": (1, 2),
+    "send_fast_notify": (1, 0),
+    "timeout_rm_subs": (1, 0),
+    "retrieve_order": (0, 1),
+    "sip_uri_match": (0, 1),
+    "pres_subs_mode": (1, 0),
+    "delete_same_subs": (0, 1),
+    "subs_respond_200": (1, 0),
+    "force_delete": (0, 1),
+    "cseq_offset": (0, 5),
+    "timer_mode": (1, 0),
+    "startup_mode": (1, 0),
+    "subs_remove_match": (0, 1),
+    "enable_sphere_check": (0, 1),
+    "fetch_rows": (500, 1),
     "server_address": (None, "sip:presence@example.org:5060", "sip:presence@example.org:5060;transport=tcp"),
-    "subs_htable_size": (9, 2), "pres_htable_size": (9, 2), "db_table_lock_type": (1, 0),
+    "subs_htable_size": (9, 2),
+    "pres_htable_size": (9, 2),
+    "db_table_lock_type": (1, 0),
 }
 
 # Parameters that stock does not have and that must not change what is seen.
@@ -25,8 +42,16 @@ OURS = {"sender_processes": (0, 2), "watchers_cache": (0, 5), "share_watcher_bod
 def configs(draw, mode=None):
     mode = draw(st.sampled_from((0, 1, 2, 3))) if mode is None else mode
     cache = draw(st.sampled_from((1, 0, 2) if mode != 3 else (0, 1)))
-    packages = draw(st.sampled_from((("presence_xml", "presence_dialoginfo", "presence_mwi"), ("presence_xml",),
-                                     ("presence_xml", "presence_dialoginfo"), ("presence_mwi", "presence_xml"))))
+    packages = draw(
+        st.sampled_from(
+            (
+                ("presence_xml", "presence_dialoginfo", "presence_mwi"),
+                ("presence_xml",),
+                ("presence_xml", "presence_dialoginfo"),
+                ("presence_mwi", "presence_xml"),
+            )
+        )
+    )
     names = draw(st.lists(st.sampled_from(sorted(PARAMS)), max_size=3, unique=True))
     params = {name: draw(st.sampled_from(PARAMS[name][1:])) for name in names}
     ours = draw(_ours())
@@ -34,10 +59,18 @@ def configs(draw, mode=None):
         ours.pop("publ_update_period", None)
     if draw(st.integers(0, 3)) == 0:
         params.update(clean_period=1, db_update_period=1)
-    return dict(mode=mode, cache=cache, notifiers=1 if mode == 3 and draw(st.integers(0, 11)) == 0 else 0, packages=list(packages),
-                rules=draw(st.booleans()), params=params, ours=ours, workers=draw(st.sampled_from((1, 1, 2))),
-                route=draw(st.sampled_from(("plain", "seen", "seen", "xavp", "lua"))),
-                transport=draw(st.sampled_from(("udp", "udp", "tcp"))))
+    return dict(
+        mode=mode,
+        cache=cache,
+        notifiers=1 if mode == 3 and draw(st.integers(0, 11)) == 0 else 0,
+        packages=list(packages),
+        rules=draw(st.booleans()),
+        params=params,
+        ours=ours,
+        workers=draw(st.sampled_from((1, 1, 2))),
+        route=draw(st.sampled_from(("plain", "seen", "seen", "xavp", "lua"))),
+        transport=draw(st.sampled_from(("udp", "udp", "tcp"))),
+    )
 
 
 @st.composite
@@ -53,19 +86,49 @@ def _expires(brief):
 
 @st.composite
 def subscribe(draw, config):
-    step = dict(do="subscribe", who=draw(st.sampled_from(USERS[1:])), to=draw(st.sampled_from(("alice", "alice", "alice", "carol"))),
-                dialog="d0", event=draw(_event(config)), expires=draw(_expires(_brief(config))))
+    step = dict(
+        do="subscribe",
+        who=draw(st.sampled_from(USERS[1:])),
+        to=draw(st.sampled_from(("alice", "alice", "alice", "carol"))),
+        dialog="d0",
+        event=draw(_event(config)),
+        expires=draw(_expires(_brief(config))),
+    )
     if draw(st.integers(0, 2)) == 0:
         step["shape"] = draw(st.sampled_from(requests.SHAPES))
     odd = draw(st.integers(0, 24))
     if odd == 0:
-        step["event_more"] = draw(st.sampled_from((";id=7", ";id=x9", ";x=y", ";id=" + "i" * 64, ";id=" + "i" * 65, ';id="q"',
-                                                   ";id=\u00fc", ";id=\udcff", ";ID=7", " ;id = 7", ";id", ";id=")))
+        step["event_more"] = draw(
+            st.sampled_from(
+                (
+                    ";id=7",
+                    ";id=x9",
+                    ";x=y",
+                    ";id=" + "i" * 64,
+                    ";id=" + "i" * 65,
+                    ';id="q"',
+                    ";id=\u00fc",
+                    ";id=\udcff",
+                    ";ID=7",
+                    " ;id = 7",
+                    ";id",
+                    ";id=",
+                )
+            )
+        )
     elif odd == 1:
         step["agent"] = draw(st.sampled_from((10, 254, 255, 256, 700, "Tele\u00fc", "\udcff\udcfe phone", "a\tb")))
     elif odd == 2:
-        step["accept"] = draw(st.sampled_from(("application/pidf+xml", "application/dialog-info+xml", "text/plain",
-                                               "application/pidf+xml, application/watcherinfo+xml")))
+        step["accept"] = draw(
+            st.sampled_from(
+                (
+                    "application/pidf+xml",
+                    "application/dialog-info+xml",
+                    "text/plain",
+                    "application/pidf+xml, application/watcherinfo+xml",
+                )
+            )
+        )
     elif odd == 3:
         step["contact"] = draw(st.sampled_from((100, 230, 400, "none")))
     elif odd == 4:
@@ -106,14 +169,25 @@ def refresh(draw, config):
 def publish(draw, config):
     event = draw(_event(config, winfo=False))
     op = draw(st.sampled_from(("initial", "modify", "modify", "refresh", "remove", "initial", "modify")))
-    kinds = ("open", "open", "open", "closed", "closed", "utf8", "early") + (("broken",) if draw(st.integers(0, 9)) == 0 else ())
-    step = dict(do="publish", who=draw(st.sampled_from(("alice", "alice", "carol"))), slot=draw(st.sampled_from(("s1", "s2"))), op=op,
-                event=event, expires=draw(_expires(_brief(config))), kind=draw(st.sampled_from(kinds)))
+    kinds = ("open", "open", "open", "closed", "closed", "utf8", "early") + (
+        ("broken",) if draw(st.integers(0, 9)) == 0 else ()
+    )
+    step = dict(
+        do="publish",
+        who=draw(st.sampled_from(("alice", "alice", "carol"))),
+        slot=draw(st.sampled_from(("s1", "s2"))),
+        op=op,
+        event=event,
+        expires=draw(_expires(_brief(config))),
+        kind=draw(st.sampled_from(kinds)),
+    )
     odd = draw(st.integers(0, 30))
     if odd == 1:
         step["kind"] = draw(st.sampled_from(("latin", "newline", "large", "nul")))
     elif odd == 2:
-        step["ctype"] = draw(st.sampled_from((None, "text/plain", "application/pidf+xml;charset=UTF-8", "APPLICATION/PIDF+XML")))
+        step["ctype"] = draw(
+            st.sampled_from((None, "text/plain", "application/pidf+xml;charset=UTF-8", "APPLICATION/PIDF+XML"))
+        )
     elif odd == 3:
         step["shape"] = draw(st.sampled_from(("port", "user-phone", "escaped", "case")))
     elif odd == 4:
@@ -126,28 +200,53 @@ def publish(draw, config):
 
 
 def answers():
-    return st.fixed_dictionaries(dict(do=st.just("answers"), who=st.sampled_from(USERS[1:]), code=st.sampled_from((200, 200) + CODES),
-                                      delay=st.sampled_from((0.0, 0.0, 0.2)),
-                                      headers=st.sampled_from(([], [], ["Retry-After: 10"], ["Contact: <sip:elsewhere@127.0.0.1:9>"]))))
+    return st.fixed_dictionaries(
+        dict(
+            do=st.just("answers"),
+            who=st.sampled_from(USERS[1:]),
+            code=st.sampled_from((200, 200) + CODES),
+            delay=st.sampled_from((0.0, 0.0, 0.2)),
+            headers=st.sampled_from(([], [], ["Retry-After: 10"], ["Contact: <sip:elsewhere@127.0.0.1:9>"])),
+        )
+    )
 
 
 def rpc():
     alice = "sip:alice@example.org"
-    return st.sampled_from((["presence.cleanup"], ["presence.refreshWatchers", alice, "presence", 0],
-                            ["presence.refreshWatchers", alice, "presence", 1], ["presence.refreshWatchers", alice, "dialog", 1],
-                            ["presence.updateWatchers", alice, "presence"], ["presence.refreshWatchers", alice, "foo", 0],
-                            )).map(lambda words: dict(do="rpc", words=words))
+    return st.sampled_from(
+        (
+            ["presence.cleanup"],
+            ["presence.refreshWatchers", alice, "presence", 0],
+            ["presence.refreshWatchers", alice, "presence", 1],
+            ["presence.refreshWatchers", alice, "dialog", 1],
+            ["presence.updateWatchers", alice, "presence"],
+            ["presence.refreshWatchers", alice, "foo", 0],
+        )
+    ).map(lambda words: dict(do="rpc", words=words))
 
 
 def rules():
     actions = st.sampled_from(("allow", "block", "polite-block", "confirm"))
-    return st.fixed_dictionaries(dict(do=st.just("rules"), who=st.sampled_from(("alice", "alice", "carol")),
-                                      watchers=st.dictionaries(st.sampled_from(USERS), actions, max_size=4)))
+    return st.fixed_dictionaries(
+        dict(
+            do=st.just("rules"),
+            who=st.sampled_from(("alice", "alice", "carol")),
+            watchers=st.dictionaries(st.sampled_from(USERS), actions, max_size=4),
+        )
+    )
 
 
-ROWS = ("delete from presentity", "delete from active_watchers", "delete from watchers", "update active_watchers set status=2",
-        "update active_watchers set status=4, reason='deactivated'", "update watchers set status=3", "update active_watchers set expires=1",
-        "update presentity set expires=1", "update active_watchers set updated=1")
+ROWS = (
+    "delete from presentity",
+    "delete from active_watchers",
+    "delete from watchers",
+    "update active_watchers set status=2",
+    "update active_watchers set status=4, reason='deactivated'",
+    "update watchers set status=3",
+    "update active_watchers set expires=1",
+    "update presentity set expires=1",
+    "update active_watchers set updated=1",
+)
 
 
 def row():
@@ -155,7 +254,9 @@ def row():
 
 
 def refuse():
-    return st.fixed_dictionaries(dict(do=st.just("refuse"), table=st.sampled_from(("active_watchers", "presentity", "watchers"))))
+    return st.fixed_dictionaries(
+        dict(do=st.just("refuse"), table=st.sampled_from(("active_watchers", "presentity", "watchers")))
+    )
 
 
 def wait():
@@ -170,7 +271,11 @@ def restart():
 def _step(draw, config, dialogs, slots, touch):
     """One step, which refers to dialogs and publications that there are."""
     kinds = ["subscribe"] * 5 + ["publish"] * 6 + ["answers", "rpc", "restart"] + ["refresh"] * (5 if dialogs else 0)
-    kinds += ["rules"] * (3 if config["rules"] else 0) + ["wait"] * (_brief(config) and bool(dialogs or slots)) + (["row", "refuse"] if touch else [])
+    kinds += (
+        ["rules"] * (3 if config["rules"] else 0)
+        + ["wait"] * (_brief(config) and bool(dialogs or slots))
+        + (["row", "refuse"] if touch else [])
+    )
     kind = draw(st.sampled_from(kinds))
     if kind == "subscribe":
         step = draw(subscribe(config))

@@ -1,4 +1,5 @@
 """What must be true of our side whatever stock does."""
+
 from .config import PASSWORD
 from .promises import Promises
 
@@ -8,7 +9,9 @@ def broken(life, ours, finding, counts):
     found = []
     if ours.dead:
         where = max([s.number for s in ours.steps if not s.skipped], default=0)
-        found.append(finding("invariant", where, "the server lives", "", "%s\n%s" % (ours.dead[:900], ours.log()[-900:])))
+        found.append(
+            finding("invariant", where, "the server lives", "", "%s\n%s" % (ours.dead[:900], ours.log()[-900:]))
+        )
         return found
     note = lambda number, text: found.append(finding("invariant", number, text))
     _end(life, ours, note)
@@ -50,11 +53,18 @@ def _dialogs(ours, note):
                 continue
             if dialog in last and message.cseq <= last[dialog]:
                 note(seen.number, "CSeq rises")
-            elif dialog in last and message.cseq != last[dialog] + 1 and not killed and not ours.restarted_before(seen.number):
+            elif (
+                dialog in last
+                and message.cseq != last[dialog] + 1
+                and not killed
+                and not ours.restarted_before(seen.number)
+            ):
                 note(seen.number, "CSeq rises by one")
             last[dialog] = message.cseq
             if b"<dialog-info" in message.body:
-                version = int(message.text.split('version="', 2)[-1].split('"')[0]) if 'version="' in message.text else 0
+                version = (
+                    int(message.text.split('version="', 2)[-1].split('"')[0]) if 'version="' in message.text else 0
+                )
                 if version <= versions.get(dialog, -1):
                     note(seen.number, "the version of dialog-info rises")
                 versions[dialog] = version

@@ -1,4 +1,5 @@
 """Runs one life on both sides, step by step in the same moments."""
+
 import threading
 import time
 
@@ -31,7 +32,9 @@ def _end(side):
     """The end of each life: memory, an orderly stop, the tables."""
     side.last_rows, side.memory = {}, None
     side.lived = side.dead is None
-    side.living = [d for d in side.dialogs.values() if d.to_tag and not d.over and not d.unsure and d.ends > time.time() + 3]
+    side.living = [
+        d for d in side.dialogs.values() if d.to_tag and not d.over and not d.unsure and d.ends > time.time() + 3
+    ]
     side.obey()
     if side.lived:
         side.stop()
@@ -42,6 +45,7 @@ def _end(side):
 def run(life, backend, quiet=QUICK):
     """Both sides of a life: (stock, ours). The caller closes them."""
     from .side import Step
+
     sides = [Side(which, life["config"], backend, quiet) for which in ("stock", "ours")]
     for side in sides:
         side.end = Step(len(life["steps"]), {"do": "end"})

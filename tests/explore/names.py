@@ -1,4 +1,5 @@
-"""Names for what differs from run to run (ports, tags, entity tags, times), so that two sides can be compared word by word."""
+"""Names for what differs from run to run (ports, tags, entity tags, times), so that sides are compared word by word."""
+
 import re
 
 
@@ -22,7 +23,9 @@ class Names:
         """The text with every known token replaced by its name."""
         if self._pattern is None:
             words = sorted(self._names, key=len, reverse=True)
-            self._pattern = re.compile(r"(?<![\w.-])(?:%s)(?![\w-])" % "|".join(re.escape(word) for word in words) if words else r"(?!)")
+            self._pattern = re.compile(
+                r"(?<![\w.-])(?:%s)(?![\w-])" % "|".join(re.escape(word) for word in words) if words else r"(?!)"
+            )
         text = self._pattern.sub(lambda found: self._names[found.group(0)], text)
         text = re.sub(r"\bpres-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+", "RUID", text)
         return re.sub(r"\ba\.\d{9,}\.[\w.]+", "ETAG", text)

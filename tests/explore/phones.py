@@ -1,4 +1,5 @@
-"""The phones of one life: their sockets are read in one loop, every message is kept with its time, NOTIFYs are answered as told."""
+"""The phones of one life: their sockets are read in one loop, each message is kept with its time."""
+
 import re
 import select
 import socket
@@ -7,11 +8,20 @@ import time
 from kit.sip import CRLF, Message
 
 DOMAIN = "example.org"
-COMPACT = {"v": "Via", "f": "From", "t": "To", "i": "Call-ID", "m": "Contact", "o": "Event", "l": "Content-Length", "c": "Content-Type"}
+COMPACT = {
+    "v": "Via",
+    "f": "From",
+    "t": "To",
+    "i": "Call-ID",
+    "m": "Contact",
+    "o": "Event",
+    "l": "Content-Length",
+    "c": "Content-Type",
+}
 
 
 class Phone:
-    """A user with one address; its answers to NOTIFY are a code (None: silence), a delay in seconds, and more headers."""
+    """A user with one address; it answers NOTIFYs with a code (None: silence), a delay in seconds, and more headers."""
 
     def __init__(self, side, user, transport):
         self.side, self.user, self.transport = side, user, transport
@@ -163,8 +173,11 @@ class Network:
         while time.monotonic() < deadline:
             self.pump(max(0.0, min(deadline, again) - time.monotonic()))
             for reply in self.replies[seen:]:
-                if reply.message.code >= 200 and reply.message.get("Call-ID") == call_id \
-                        and (reply.message.get("CSeq") or "?").split()[0] == str(cseq):
+                if (
+                    reply.message.code >= 200
+                    and reply.message.get("Call-ID") == call_id
+                    and (reply.message.get("CSeq") or "?").split()[0] == str(cseq)
+                ):
                     return reply
             seen = len(self.replies)
             if time.monotonic() >= again and phone.transport == "udp":
@@ -173,7 +186,7 @@ class Network:
         return None
 
     def settle(self, quiet):
-        """Reads until nothing is under way: no answer is due, the workers have done what they had, nothing comes for `quiet` seconds."""
+        """Reads until no answer is due, the workers have done what they had, and nothing comes for `quiet` seconds."""
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
             while self.pump(quiet) and time.monotonic() < deadline:

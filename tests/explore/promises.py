@@ -1,5 +1,6 @@
-"""What watchers may rely on, judged from our side alone: nobody unauthorised is sent anything at a change, and the last accepted
-state is what every authorised watcher saw last."""
+"""What watchers may rely on, judged from our side alone: nobody unauthorised is sent anything at a change, and the last
+accepted state is what every authorised watcher saw last."""
+
 from .documents import mark
 
 # Shapes whose URI is another text than the publication's.
@@ -34,7 +35,7 @@ class Promises:
         self.publications, self.rules = {}, {}
         self.last, self.refused, self.odd = {}, set(), set()
         self.answers = {}
-        self.touched = False       # somebody else has changed rows, or the database has refused some
+        self.touched = False  # somebody else has changed rows, or the database has refused some
 
     def check(self):
         for seen in self.ours.steps:
@@ -55,7 +56,9 @@ class Promises:
             self._restarted(step)
         if step["do"] in ("row", "refuse"):
             self.touched = True
-        if step["do"] in ("subscribe", "refresh") and (step.get("shape") in OTHER_URI or step.get("accept") or "from" in step):
+        if step["do"] in ("subscribe", "refresh") and (
+            step.get("shape") in OTHER_URI or step.get("accept") or "from" in step
+        ):
             self.odd.add(self.ours.dialogs.get(step["dialog"]))
         for dialog, message in seen.raw:
             if dialog is not None:
@@ -82,7 +85,9 @@ class Promises:
             return
         if b"mark" in message.body:
             self.note(seen.number, "no document reaches a watcher who is not allowed")
-        if step["do"] == "publish" or (step["do"] == "rpc" and "refreshWatchers" in step["words"][0] and step["words"][-1] == 1):
+        if step["do"] == "publish" or (
+            step["do"] == "rpc" and "refreshWatchers" in step["words"][0] and step["words"][-1] == 1
+        ):
             self.note(seen.number, "nobody unauthorised is sent anything at a change (%s)" % step["do"])
 
     def _published(self, seen, step):
@@ -91,10 +96,18 @@ class Promises:
         granted = next((value for name, value in seen.reply[1] if name == "expires"), "0")
         if not seen.reply[0].startswith("2"):
             return
-        if step["op"] == "foreign" or step.get("shape") in OTHER_URI or (step["op"] != "remove" and int(granted) < SHORT):
+        if (
+            step["op"] == "foreign"
+            or step.get("shape") in OTHER_URI
+            or (step["op"] != "remove" and int(granted) < SHORT)
+        ):
             publications.vague = True
         publications.accept(step, seen.number)
-        if publications.vague or step["op"] not in ("initial", "modify") or step.get("kind") in ("closed", "broken", "trying"):
+        if (
+            publications.vague
+            or step["op"] not in ("initial", "modify")
+            or step.get("kind") in ("closed", "broken", "trying")
+        ):
             return
         for dialog in self.ours.dialogs.values():
             self._shown(seen, dialog, subject, publications)
@@ -103,7 +116,13 @@ class Promises:
         if self.config["params"].get("delete_same_subs") or self.touched:
             return
         known = dialog.to_tag and (dialog.to, dialog.event) == subject and dialog in self.last
-        if not known or dialog in self.refused or dialog in self.odd or not self._allowed(dialog) or dialog.ends < seen.started + SHORT:
+        if (
+            not known
+            or dialog in self.refused
+            or dialog in self.odd
+            or not self._allowed(dialog)
+            or dialog.ends < seen.started + SHORT
+        ):
             return
         text = self.last[dialog].text
         if mark(publications.newest) not in text:

@@ -1,15 +1,29 @@
 """SUBSCRIBE and PUBLISH as phones write them: one request, many shapes."""
+
 from kit.sip import CRLF
 
 from .phones import DOMAIN
 
 # Shapes of a SUBSCRIBE; what each changes is in `subscribe`.
-SHAPES = ("plain", "compact", "display", "parameters", "record-route", "port", "user-phone", "escaped", "many-headers", "case", "folded",
-          "no-expires-contact", "sips")
+SHAPES = (
+    "plain",
+    "compact",
+    "display",
+    "parameters",
+    "record-route",
+    "port",
+    "user-phone",
+    "escaped",
+    "many-headers",
+    "case",
+    "folded",
+    "no-expires-contact",
+    "sips",
+)
 
 
 def long_value(size, step, prefix="x"):
-    return prefix + ("%d-" % step + "y" * size)[:size - len(prefix)]
+    return prefix + ("%d-" % step + "y" * size)[: size - len(prefix)]
 
 
 def _sip_uri(user, shape):
@@ -40,12 +54,14 @@ def subscribe(phone, dialog, step, number, expires, event, transport):
         contact = "<sip:%s@%s" % (long_value(step["contact"], number, "c"), contact.split("@", 1)[1])
     lines = [
         "SUBSCRIBE %s SIP/2.0" % (dialog.target or to),
-        "%s: SIP/2.0/%s 127.0.0.1:%d;branch=z9hG4bK%s-%s" % (
-            name("Via", "v"), transport.upper(), phone.port, dialog.call_id, step.get("branch", dialog.cseq)),
+        "%s: SIP/2.0/%s 127.0.0.1:%d;branch=z9hG4bK%s-%s"
+        % (name("Via", "v"), transport.upper(), phone.port, dialog.call_id, step.get("branch", dialog.cseq)),
         "%s: %s;tag=%s" % (name("From", "f"), from_, dialog.from_tag),
         "%s: <%s>%s" % (name("To", "t"), to, ";tag=" + dialog.to_tag if dialog.to_tag else ""),
         "%s: %s" % (name("Call-ID", "i"), dialog.call_id),
-        "CSeq: %d SUBSCRIBE" % dialog.cseq, "Max-Forwards: 70"]
+        "CSeq: %d SUBSCRIBE" % dialog.cseq,
+        "Max-Forwards: 70",
+    ]
     if step.get("contact") != "none":
         lines.append("%s: %s" % (name("Contact", "m"), contact))
     if event is not None:
@@ -55,13 +71,22 @@ def subscribe(phone, dialog, step, number, expires, event, transport):
     if step.get("accept"):
         lines.append("Accept: %s" % step["accept"])
     if step.get("agent"):
-        lines.append("User-Agent: %s" % (long_value(step["agent"], number) if isinstance(step["agent"], int) else step["agent"]))
+        lines.append(
+            "User-Agent: %s" % (long_value(step["agent"], number) if isinstance(step["agent"], int) else step["agent"])
+        )
     if shape == "record-route":
-        lines.append("Record-Route: <sip:127.0.0.1:%d;lr%s;ftag=%s>" % (
-            phone.port, "" if transport == "udp" else ";transport=tcp", dialog.from_tag))
+        lines.append(
+            "Record-Route: <sip:127.0.0.1:%d;lr%s;ftag=%s>"
+            % (phone.port, "" if transport == "udp" else ";transport=tcp", dialog.from_tag)
+        )
     if shape == "many-headers":
-        lines += ["Supported: replaces,eventlist, timer", "Allow: INVITE, ACK, BYE, NOTIFY", "Allow-Events: talk,hold,conference",
-                  "P-Preferred-Identity: <sip:%s@%s>" % (dialog.who, DOMAIN), "Accept-Language: en"]
+        lines += [
+            "Supported: replaces,eventlist, timer",
+            "Allow: INVITE, ACK, BYE, NOTIFY",
+            "Allow-Events: talk,hold,conference",
+            "P-Preferred-Identity: <sip:%s@%s>" % (dialog.who, DOMAIN),
+            "Accept-Language: en",
+        ]
     if shape == "folded":
         lines += ["Subject: one", "  two"]
     lines.append("%s: 0" % name("Content-Length", "l"))
@@ -75,7 +100,12 @@ def publish(phone, step, number, body, ctype, etag, transport):
     lines = [
         "PUBLISH %s SIP/2.0" % to,
         "Via: SIP/2.0/%s 127.0.0.1:%d;branch=z9hG4bK%s" % (transport.upper(), phone.port, call_id),
-        "From: <%s>;tag=p%d" % (to, number), "To: <%s>" % to, "Call-ID: %s" % call_id, "CSeq: 1 PUBLISH", "Max-Forwards: 70"]
+        "From: <%s>;tag=p%d" % (to, number),
+        "To: <%s>" % to,
+        "Call-ID: %s" % call_id,
+        "CSeq: 1 PUBLISH",
+        "Max-Forwards: 70",
+    ]
     if step.get("contact"):
         lines.append("Contact: %s" % phone.contact)
     if step.get("event") is not None:

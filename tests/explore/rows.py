@@ -1,9 +1,14 @@
 """The rows of the tables, with times as spans and tokens as names."""
+
 import time
 
 from .names import Span
 
-TABLES = {"presentity": "username, event, body", "active_watchers": "callid, to_tag", "watchers": "presentity_uri, watcher_username, event"}
+TABLES = {
+    "presentity": "username, event, body",
+    "active_watchers": "callid, to_tag",
+    "watchers": "presentity_uri, watcher_username, event",
+}
 ABSOLUTE = ("expires", "received_time", "inserted_time")
 # Numbers of the host's sockets and times of updates that are nobody's business.
 IGNORED = ("id", "ruid", "updated", "updated_winfo", "inserted_time")
@@ -33,7 +38,11 @@ def _plain(side, table, row):
 def table(side, name):
     now = time.time()
     # What has run out is cleaned at a moment that depends on the timer's phase.
-    lasting = [row for row in side.backend.rows(side.which, side.server, name) if name == "watchers" or int(row["expires"] or 0) > now + 1]
+    lasting = [
+        row
+        for row in side.backend.rows(side.which, side.server, name)
+        if name == "watchers" or int(row["expires"] or 0) > now + 1
+    ]
     found = [_plain(side, name, row) for row in lasting]
     return sorted(found, key=lambda row: [str(row[column]) for column in TABLES[name].split(", ")])
 

@@ -1,4 +1,5 @@
 """One side of a life: a server, its phones, what they have agreed on, and what was observed at each step."""
+
 import math
 import re
 import shutil
@@ -22,10 +23,10 @@ class Dialog:
         self.call_id, self.from_tag = "call-%s" % key, "from-%s" % key
         self.to_tag = self.target = None
         self.cseq = 0
-        self.granted = None        # (send, receive) of the last 2xx, wall clock in seconds
-        self.ends = 0.0            # when it runs out if nothing refreshes it
+        self.granted = None  # (send, receive) of the last 2xx, wall clock in seconds
+        self.ends = 0.0  # when it runs out if nothing refreshes it
         self.over = False
-        self.unsure = False        # a kill may have lost it
+        self.unsure = False  # a kill may have lost it
 
 
 class Step:
@@ -35,9 +36,9 @@ class Step:
         self.number, self.step = number, step
         self.started = time.time()
         self.took = 0.0
-        self.reply = None          # (code, headers) or None
-        self.notifies = {}         # dialog key -> list of (headers, body)
-        self.raw = []              # (dialog, Message) in order of arrival
+        self.reply = None  # (code, headers) or None
+        self.notifies = {}  # dialog key -> list of (headers, body)
+        self.raw = []  # (dialog, Message) in order of arrival
         self.script, self.errors = [], []
         self.rows, self.answer = {}, None
         self.skipped = False
@@ -52,8 +53,8 @@ class Side:
         self.quiet = quiet + (1.4 if config["notifiers"] else 0.0) + (0.05 if config["transport"] != "udp" else 0.0)
         self.dialogs, self.etags, self.granted = {}, {}, {}
         self.steps = []
-        self.refusing = set()      # tables that are away
-        self.dead = None           # why there is nothing more to see
+        self.refusing = set()  # tables that are away
+        self.dead = None  # why there is nothing more to see
         self.started = False
         self._log_at = 0
         self._notifies_at = 0
@@ -281,12 +282,15 @@ class Side:
             if name == "subscription-state" and dialog is not None and dialog.granted and "expires=" in value:
                 state, number = re.match(r"(.*expires=)(\d+)", value).groups()
                 low, high = dialog.granted
-                value = (state, Span(int(number) + max(0, math.floor(started) - high), int(number) + max(0, math.floor(at) - low)))
+                value = (
+                    state,
+                    Span(int(number) + max(0, math.floor(started) - high), int(number) + max(0, math.floor(at) - low)),
+                )
             found.append((name, value))
         return sorted(found, key=lambda item: item[0])
 
     def _collect(self, seen):
-        for notify in self.network.notifies[self._notifies_at:]:
+        for notify in self.network.notifies[self._notifies_at :]:
             message = notify.message
             dialog = next((d for d in self.dialogs.values() if d.call_id == message.get("Call-ID")), None)
             key = dialog.key if dialog else "unknown %s" % message.get("Call-ID")
@@ -305,7 +309,7 @@ class Side:
 
     def _read_log(self, seen):
         log = self.server.log()
-        new, self._log_at = log[self._log_at:], len(log)
+        new, self._log_at = log[self._log_at :], len(log)
         for line in new.splitlines():
             if "SEEN " in line:
                 seen.script.append(self.names.plain(line.split("SEEN ", 1)[1]))
