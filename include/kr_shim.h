@@ -88,6 +88,8 @@ void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id, str *cs
 
 /* databases */
 int kr_db_bind(str *url, db_func_t *functions);
+/* The bytes a driver has for one statement (`sql_buffer_size`). */
+unsigned int kr_db_statement_size(void);
 int kr_db_table_version(db_func_t *functions, db1_con_t *con, str *table, unsigned int version);
 
 /* XML: the host's libxml2 */

@@ -24,6 +24,7 @@ pub mod refresh;
 pub mod replica;
 pub mod replication;
 pub mod resource;
+pub mod row_limits;
 pub mod sphere;
 pub mod subscribe;
 pub mod subscription;

@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from conftest import MODES
-from kit.servers import PostgreSQL
+from kit.servers import MariaDB, PostgreSQL
 from kit.sip import pidf
 
 WINFO = "presence.winfo"
@@ -185,6 +185,37 @@ def test_strings_that_no_column_holds(ours, phones):
         for what, long in longer_than_columns(bob).items():
             assert bob.subscribe(alice.uri, **long).reply.code == 200, what
         server.stop()
+
+
+def unfit_publications(alice):
+    large = "x" * 40_000
+    return {"the user is longer": (400, dict(to="sip:%s@example.org" % ("u" * 65), body=pidf())),
+            "the domain is longer": (400, dict(to="sip:u@%s.org" % ("d" * 62), body=pidf())),
+            "raise sql_buffer_size": (413, dict(to=alice.uri, body=pidf(note=large)))}
+
+
+@pytest.mark.parametrize("server_type", [PostgreSQL, MariaDB])
+def test_publications_that_no_row_holds(ours, phones, server_type):
+    """The publisher is told why, whether the row is written at once or after the answer."""
+    database = server_type()
+    try:
+        for settings in (dict(publ_cache=0, subs_db_mode=3), dict(publ_cache=1), dict(publ_cache=1, publ_update_period=1)):
+            server = ours(db=database.url, presence=settings, workers=1)
+            alice = phones(server, "alice")
+            for why, (code, publication) in unfit_publications(alice).items():
+                assert alice.publish(**publication).code == code, (settings, why)
+                assert any("answered %d" % code in line and why in line for line in server.log().splitlines()), (settings, why)
+            # What fits is taken before and after, up to what a statement holds.
+            tag = alice.publish(body=pidf(note="y" * 20_000)).get("SIP-ETag")
+            assert alice.publish(etag=tag, body=pidf(note="z" * 40_000)).code == 413
+            assert alice.publish(etag=tag, body=pidf(note="z")).code == 200
+            server.stop()
+    finally:
+        database.stop()
+    server = ours(workers=1, **MODES["write-through"])
+    alice = phones(server, "alice")
+    for why, (_, publication) in unfit_publications(alice).items():
+        assert alice.publish(**publication).code == 200, why
 
 
 def test_expires_as_it_is_written(both):

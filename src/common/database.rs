@@ -56,6 +56,11 @@ impl Database {
         self.driver.as_ref().is_some_and(Driver::limits_texts)
     }
 
+    /// See [`Driver::longest_body`].
+    pub fn longest_body(&self) -> Option<usize> {
+        self.driver.as_ref().and_then(Driver::longest_body)
+    }
+
     /// Whether several rows can be written as one, or not at all.
     pub fn has_transactions(&self) -> bool {
         self.driver.as_ref().is_some_and(Driver::has_transactions)

@@ -16,6 +16,12 @@ use std::marker::PhantomData;
 use transaction::Transaction;
 use value::{Columns, raw_op};
 
+/// What a statement needs beside the body it writes, in bytes: the names and the other columns, escaped.
+const REST_OF_STATEMENT: usize = 2048;
+
+/// Bytes in a `BLOB` of MariaDB and MySQL.
+const MYSQL_BLOB: usize = 65_535;
+
 /// A bound driver: its functions, without a connection. Made once in `mod_init`, copied into each process.
 #[derive(Clone)]
 pub struct Driver {
@@ -194,6 +200,18 @@ impl Driver {
     /// Whether texts are limited in length and have to be UTF-8: SQLite and db_text store any bytes.
     pub fn limits_texts(&self) -> bool {
         !self.single_writer()
+    }
+
+    /// The longest body that a row takes for certain, in bytes: a statement is written into a buffer of the host
+    /// (`sql_buffer_size`), in which each byte may have to be escaped. `None`: any that a request can bring.
+    pub fn longest_body(&self) -> Option<usize> {
+        if !self.limits_texts() {
+            return None;
+        }
+        // SAFETY: reads a setting of the host.
+        let buffer = unsafe { sys::kr_db_statement_size() } as usize;
+        let longest = buffer.saturating_sub(REST_OF_STATEMENT) / 2;
+        Some(if self.scheme() == b"mysql" { longest.min(MYSQL_BLOB) } else { longest })
     }
 
     /// Whether several statements can be undone together.

@@ -94,6 +94,14 @@ impl Failure {
     pub fn too_large(limit: usize) -> Self {
         Self::reject(413, "Request Entity Too Large", format!("the body is longer than {limit} bytes"))
     }
+    /// 413: the database driver has no room for the document in a statement.
+    pub fn too_large_for_statement(length: usize, longest: usize) -> Self {
+        let why = format!(
+            "the body of {length} bytes does not fit into a statement of the database driver, {longest} do for certain: \
+             raise sql_buffer_size"
+        );
+        Self::reject(413, "Request Entity Too Large", why)
+    }
     /// 503 with the seconds after which another try makes sense (RFC 3261 21.5.4).
     pub fn overloaded(retry_after: u32, why: impl Into<String>) -> Self {
         let headers = format!("Retry-After: {retry_after}\r\n").into_bytes();

@@ -9,6 +9,7 @@ use super::notification::{Notify, NotifyHistory, NotifyReason, NotifyRecord, Not
 use super::publication::{Applied, Change, Publication};
 use super::replica::Replica;
 use super::resource::{Resource, UriComparison};
+use super::row_limits::RowLimits;
 use super::subscription::{DialogId, Renewal, Status, Subscription};
 use super::winfo::Watcher;
 
@@ -109,6 +110,10 @@ pub trait Ports {
     fn announce(&mut self, replica: &Replica);
     /// Whether a publication that another node speaks of was removed here, and would still live.
     fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: &[u8]) -> bool;
+    /// What the database takes; `None` where there is none, or one that takes whatever a request can bring.
+    fn row_limits(&self) -> Option<RowLimits> {
+        None
+    }
     /// Whether others may have written the publications we read.
     fn shares_publications(&self) -> bool;
 

@@ -1,11 +1,12 @@
 //! PUBLISH (RFC 3903 6): checks the request, changes the documents, answers, tells the watchers.
-use super::error::Failure;
+use super::error::{Failure, StoreError};
 use super::event_package::{Package, PackageId, PackageVerdict};
 use super::notification::{StateChange, TransientBody};
 use super::ports::Ports;
 use super::publication::{Applied, Change, Dialogs, Modification, Publication, SharedLine, changes_of};
 use super::replica::Replica;
 use super::resource::Resource;
+use super::row_limits::Brought;
 use super::{limits, notifier, readable, refresh, sphere};
 use crate::sip::event::EventHeader;
 use crate::sip::{text, uri, xml_form};
@@ -34,6 +35,19 @@ pub struct Request<'a> {
     pub priority: Option<i32>,
 }
 
+impl<'a> Request<'a> {
+    /// What it brings into a row.
+    fn brought(&self) -> Brought<'a> {
+        let body_length = self.body.map_or(0, <[u8]>::len);
+        Brought { user: self.user, domain: self.domain, sender: self.sender, body_length }
+    }
+}
+
+/// The answer to a PUBLISH whose row could not be written.
+fn refused_for<P: Ports>(ports: &P, error: StoreError, request: &Request<'_>) -> Failure {
+    ports.row_limits().map_or_else(|| error.into(), |limits| limits.explain(error, &request.brought()))
+}
+
 /// 2015-01-01, from which stock counts priorities that the script does not set.
 const EPOCH_OF_PRIORITIES: i64 = 1_420_070_400;
 
@@ -54,6 +68,9 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
     let resource = ports.uri_rule().resource(&uri::join(request.user, request.domain), package);
     let body = checked_body(ports, &description, request)?;
     let request = &Request { body: body.as_deref(), ..*request };
+    if expires > 0 {
+        ports.row_limits().map_or(Ok(()), |limits| limits.check(&request.brought()))?;
+    }
     // A package that looks for nothing but the form of a body need not look at one whose form is known.
     let asks = description.checks_publish && !description.checks_form_only;
     if asks && ports.check_publish(package) == PackageVerdict::Refused {
@@ -153,7 +170,8 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
     };
     limits::new_publication(ports, new.resource, &publication.dialogs)?;
     let replica = ports.replicates().then(|| announced(new, request, &publication, true));
-    ports.publish(new.resource, Change::Insert(publication))?;
+    let inserted = ports.publish(new.resource, Change::Insert(publication));
+    inserted.map_err(|error| refused_for(ports, error, request))?;
     answer(ports, new.expires, &etag);
     announce(ports, replica);
     notify_watchers(ports, request, new, shown_alone(new, request.body))
@@ -242,7 +260,7 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
         sender: request.sender.to_vec(),
         line: shared_line(ports, new.description),
     });
-    match matched(ports, new.resource, etag, change)? {
+    match matched(ports, new.resource, request, etag, change)? {
         Applied::Modified { changed } => {
             answer(ports, new.expires, &new_etag);
             if ports.replicates() {
@@ -259,7 +277,7 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
 }
 
 fn remove<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
-    match matched(ports, new.resource, etag, Change::Remove(etag.to_vec()))? {
+    match matched(ports, new.resource, request, etag, Change::Remove(etag.to_vec()))? {
         Applied::Removed(publication, place) => {
             answer(ports, 0, etag);
             let replica = ports
@@ -277,11 +295,17 @@ fn ruid_of<P: Ports>(ports: &mut P, resource: &Resource, etag: &[u8]) -> Result<
     Ok(ports.documents(resource)?.into_iter().find(|d| d.etag == etag).map(|d| d.ruid).unwrap_or_default())
 }
 
-fn matched<P: Ports>(ports: &mut P, resource: &Resource, etag: &[u8], change: Change) -> Result<Applied, Failure> {
+fn matched<P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    request: &Request<'_>,
+    etag: &[u8],
+    change: Change,
+) -> Result<Applied, Failure> {
     if etag.is_empty() || etag.len() > MAX_ETAG {
         return Err(no_match(etag));
     }
-    Ok(ports.publish(resource, change)?)
+    ports.publish(resource, change).map_err(|error| refused_for(ports, error, request))
 }
 
 fn no_match(etag: &[u8]) -> Failure {

@@ -12,7 +12,7 @@ use super::{limits, notifier};
 use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
 use crate::sip::event::EventHeader;
 use crate::sip::transport::{Transport, push_contact};
-use crate::sip::{text, uri};
+use crate::sip::{columns, text, uri};
 use std::borrow::Cow;
 
 /// From or To of a SUBSCRIBE.
@@ -190,7 +190,7 @@ fn initial<P: Ports>(
     let resource = ports.uri_rule().resource(&presentity, package);
     limits::new_subscription(ports, &resource, &subscription)?;
     let stored = ports.subscribe(&subscription, &resource, new_dialog);
-    let stored = stored.map_err(|error| too_long_for_its_column(error, &subscription))?;
+    let stored = stored.map_err(|error| refused_for(ports, error, &subscription))?;
     answer(ports, description, &subscription, expires);
     if stored == Stored::Known {
         return Ok(subscription);
@@ -217,14 +217,14 @@ fn answer_again<P: Ports>(
     stored
 }
 
-/// A database that refuses a subscription because a string is longer than its column: the watcher has to change it.
-fn too_long_for_its_column(error: StoreError, subscription: &Subscription) -> Failure {
-    let misfit = match error {
-        StoreError::Database => subscription::misfit(subscription),
-        _ => None,
-    };
-    match misfit {
-        Some(field) => Failure::bad_request(format!("the {} is longer than its database column", field.name())),
+/// A database that refuses a subscription because of a string that its column does not take: the watcher has to change
+/// it.
+fn refused_for<P: Ports>(ports: &P, error: StoreError, subscription: &Subscription) -> Failure {
+    let is_refused = error == StoreError::Refused && ports.row_limits().is_some();
+    match subscription::misfit(subscription).filter(|_| is_refused) {
+        Some(field) => {
+            Failure::bad_request(format!("the {} {}", field.name(), columns::flaw_of(subscription.get(field))))
+        }
         None => error.into(),
     }
 }
@@ -300,7 +300,7 @@ fn in_dialog<P: Ports>(
     };
     let removed = || Failure::no_subscription("the subscription ended meanwhile");
     let mut renewed = stored.renewed(request.contact, request.local_contact, &request.user_agent)?;
-    if !ports.renew(&stored, &renewal).map_err(|error| too_long_for_its_column(error, &renewed))? {
+    if !ports.renew(&stored, &renewal).map_err(|error| refused_for(ports, error, &renewed))? {
         return Err(removed());
     }
     renewed.state.transport = request.transport;
@@ -337,7 +337,7 @@ pub fn authorize<P: Ports>(
     }
     let authorization = ports.evaluate_rules(subscription.state.event, subscription, Status::Pending)?;
     let remembered = ports.store_first_authorization(subscription, &authorization);
-    remembered.map_err(|error| too_long_for_its_column(error, subscription))?;
+    remembered.map_err(|error| refused_for(ports, error, subscription))?;
     Ok(authorization)
 }
 

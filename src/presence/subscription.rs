@@ -479,9 +479,11 @@ pub fn room_of(field: Field) -> usize {
     }
 }
 
-/// The first string of a subscription that its column does not take in every database.
+/// The first string of a subscription that its column does not take in every database. A User-Agent is written in a
+/// form that fits.
 pub fn misfit(subscription: &Subscription) -> Option<Field> {
-    Field::ALL.into_iter().find(|field| !fits(subscription.get(*field), room_of(*field)))
+    let mut in_row = Field::ALL.into_iter().take(STORED_FIELDS).filter(|field| *field != Field::UserAgent);
+    in_row.find(|field| !fits(subscription.get(*field), room_of(*field)))
 }
 
 #[cfg(test)]

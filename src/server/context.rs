@@ -19,6 +19,7 @@ use crate::presence::ports::{NewDialog, Ports, Recent, Stored};
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
+use crate::presence::row_limits::{PublicationRows, RowLimits};
 use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
@@ -429,6 +430,15 @@ impl Ports for Context {
     fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: &[u8]) -> bool {
         let tombstones = self.shared.tombstones;
         tombstones.has(tombstones.of_publication(resource, ruid, etag))
+    }
+    fn row_limits(&self) -> Option<RowLimits> {
+        let (publications, longest_body) = (self.config.publications, self.database.longest_body()?);
+        let rows = match publications {
+            PublicationMode::Memory => PublicationRows::None,
+            PublicationMode::Cached if self.writes_publications_later() => PublicationRows::Later,
+            PublicationMode::Cached | PublicationMode::Database => PublicationRows::AtOnce,
+        };
+        Some(RowLimits { longest_body, rows })
     }
     fn shares_publications(&self) -> bool {
         self.config.publications != PublicationMode::Memory

@@ -92,6 +92,14 @@ pub fn fits(value: &[u8], room: usize) -> bool {
     is_text(value) && (value.len() <= room || characters(value) <= room)
 }
 
+/// What is wrong with a value that does not fit its column, as the end of a sentence.
+pub fn flaw_of(value: &[u8]) -> &'static str {
+    match is_text(value) {
+        true => "is longer than its database column",
+        false => "is not UTF-8, and its database column takes nothing else",
+    }
+}
+
 /// Whether every database takes a value as a text: valid UTF-8 without NUL.
 pub fn is_text(value: &[u8]) -> bool {
     // Only what is not ASCII has to be decoded.

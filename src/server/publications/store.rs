@@ -10,7 +10,7 @@ use crate::presence::order::Order;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication, Stored};
 use crate::presence::resource::Resource;
 use crate::server::context::Context;
-use crate::server::publications::presentity_table::{EndedRow, RowChange, read_rows, write_row};
+use crate::server::publications::presentity_table::{EndedRow, RowChange, fits, read_rows, write_row};
 use crate::server::tables::publication_entry::{PublicationRowState, SharedPublication};
 use crate::server::tables::resource_entry::{CachedBody, Documents, ResourceEntry};
 use crate::sip::uri;
@@ -88,9 +88,13 @@ impl Context {
         let event = self.event_name(resource);
         let config = self.config;
         let all = |db: &Connection| rows.iter().try_for_each(|row| write_row(db, config, resource, event, row));
-        match rows.len() {
-            0 => Ok(()),
-            1 => self.database.write(all),
+        match rows {
+            [] => Ok(()),
+            // What certainly has no place is no collision with another transaction: it is tried once.
+            [RowChange::Insert(new)] if self.database.limits_texts() && !fits(resource, new) => {
+                self.database.write_once(all)
+            }
+            [_] => self.database.write(all),
             _ => self.database.write_together(all),
         }
     }
