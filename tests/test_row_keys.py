@@ -60,6 +60,22 @@ def test_an_old_row_beside_large_keys(servers, name, mode):
         assert phones[0].publish("sip:alice@example.org", etag=tag).code == 200
 
 
+@pytest.mark.parametrize("mode", [1, 2])
+@pytest.mark.parametrize("key", [-1, -5, -2_147_483_648, -5_000_000_000])
+def test_a_row_with_a_negative_key(ours, phones, mode, key):
+    """It is the first one, and hides none of those that follow on later pages."""
+    server = ours(presence=dict(subs_db_mode=mode, publ_cache=1, fetch_rows=2), modules=("presence_xml",))
+    people = [phones(server, "w%d" % n) for n in range(6)]
+    watches = [person.subscribe("sip:alice@example.org") for person in people]
+    tags = [person.publish(body=pidf()).get("SIP-ETag") for person in people]
+    server.stop()
+    for table in ("active_watchers", "presentity"):
+        sql(server, None, "update %s set id = %d where id = (select max(id) from %s);" % (table, key, table))
+    server.start()
+    assert [watch.refresh().code for watch in watches] == [200] * 6
+    assert [person.publish(etag=tag).code for person, tag in zip(people, tags)] == [200] * 6
+
+
 def test_thousands_of_rows_in_db_text(servers):
     """db_text knows neither an order nor a limit: its rows come in portions all the same, with little private memory."""
     server, _ = begin(servers, "text", presence=dict(subs_db_mode=1), modules=("presence_xml",))

@@ -23,13 +23,15 @@ pub struct Seen {
 impl Seen {
     /// What was seen of `rows`, whose column `key` is the key.
     pub fn of(rows: &Rows<'_>, key: usize) -> Seen {
-        Seen { rows: rows.len(), last: rows.iter().map(|row| key_of(row.int(key))).max().unwrap_or_default() }
+        let is_cut = rows.cuts_unsigned();
+        Seen { rows: rows.len(), last: rows.iter().map(|row| key_of(row.int(key), is_cut)).max().unwrap_or_default() }
     }
 }
 
-/// A key as the driver has read it: one of 32 unsigned bits may come as a negative number.
-fn key_of(number: i64) -> i64 {
-    if (i64::from(i32::MIN)..0).contains(&number) { number & 0xffff_ffff } else { number }
+/// A key as the driver has read it. Where it cuts unsigned numbers, one of 32 unsigned bits has come as a negative one;
+/// elsewhere a negative key is what the row has, and comes before all others.
+fn key_of(number: i64, is_cut: bool) -> i64 {
+    if is_cut && (i64::from(i32::MIN)..0).contains(&number) { number & 0xffff_ffff } else { number }
 }
 
 /// Calls `read` with one batch after the other, of at most `rows` rows; `read` says what it saw. The number of all
@@ -95,8 +97,8 @@ fn by_list(
     conditions: &[Cond<'_>],
     mut read: impl FnMut(&Connection, &Page<'_>) -> Result<Option<Seen>, DbError>,
 ) -> Result<usize, StoreError> {
-    let mut keys: Vec<i64> = database
-        .read(|db| Ok(db.select(table, &["id"], conditions, None)?.iter().map(|row| key_of(row.int(0))).collect()))?;
+    let mut keys: Vec<i64> =
+        database.read(|db| Ok(db.select(table, &["id"], conditions, None)?.iter().map(|row| row.int(0)).collect()))?;
     keys.sort_unstable();
     let mut total = 0;
     for batch in keys.chunks(rows as usize) {
@@ -115,10 +117,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_of_32_unsigned_bits_are_positive() {
-        assert_eq!(key_of(-1), 4_294_967_295);
-        assert_eq!(key_of(i64::from(i32::MIN)), 2_147_483_648);
-        assert_eq!(key_of(7), 7);
-        assert_eq!(key_of(1 << 40), 1 << 40);
+    fn keys_of_32_unsigned_bits_are_positive_where_the_driver_cuts_them() {
+        assert_eq!(key_of(-1, true), 4_294_967_295);
+        assert_eq!(key_of(i64::from(i32::MIN), true), 2_147_483_648);
+        assert_eq!(key_of(7, true), 7);
+        assert_eq!(key_of(1 << 40, true), 1 << 40);
+        assert_eq!(key_of(-5, false), -5);
     }
 }

@@ -466,6 +466,11 @@ impl Rows<'_> {
         }
     }
 
+    /// Whether numbers of 32 unsigned bits come as signed ones: MariaDB's driver reads its unsigned keys so.
+    pub fn cuts_unsigned(&self) -> bool {
+        matches!(&self.result, RowsOf::Driver { link, .. } if link.scheme == b"mysql")
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
