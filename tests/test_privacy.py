@@ -1,4 +1,5 @@
 """Who hears of a change: only watchers that may see the state, in every storage mode and with notifier processes."""
+import signal
 import time
 
 import pytest
@@ -111,3 +112,28 @@ def test_who_has_run_out_hears_of_the_end_once(ours, phones, mode):
     states = [n.get("Subscription-State") for n in watch.notifies]
     assert [state.split(";expires")[0] for state in states] == ["active", "terminated;reason=timeout"], states
     assert watch.notifies[1].body == b""
+
+
+@pytest.mark.parametrize("mode", ["defaults", "write-through", "database-only"])
+@pytest.mark.parametrize("decision", ["polite-block", "block", "confirm"])
+def test_who_has_lost_the_right_sees_nothing_after_a_crash(ours, phones, mode, decision):
+    """The rules change, kill -9 follows before any period is over: the next document is not for that watcher."""
+    server = ours(presence=MODES[mode]["presence"], workers=1, **XML)
+    alice, bob, friend = phones(server, "alice"), phones(server, "bob"), phones(server, "friend")
+    put(server, alice.user, rules(**{bob.user: "allow", friend.user: "allow"}))
+    alice.publish(body=pidf(note="one"))
+    watch, other = bob.subscribe(alice.uri), friend.subscribe(alice.uri)
+    watch.wait(1), other.wait(1)
+    server.restart()
+    put(server, alice.user, rules(**{bob.user: decision, friend.user: "allow"}))
+    server.rpc("presence.updateWatchers", alice.uri, "presence")
+    listen([bob, friend], 0.5)
+    server.restart(signal.SIGKILL)
+    told = len(watch.notifies)
+    assert alice.publish(body=pidf(note="SECRET")).code == 200
+    listen([bob, friend], 0.8)
+    if decision != "block":
+        assert watch.refresh().code == 200
+        listen([bob], 0.3)
+    assert not any(b"SECRET" in notify.body for notify in watch.notifies[told:])
+    assert any(b"SECRET" in notify.body for notify in other.notifies), "the others go on"

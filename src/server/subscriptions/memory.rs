@@ -429,9 +429,27 @@ impl Context {
             mark_changed(&mut stored.subscription.state.row_state);
         })?;
         if changed {
+            if authorization.status != Status::Active || !authorization.reason.is_empty() {
+                self.write_restriction(dialog);
+            }
             self.propagate(dialog)?;
         }
         Ok(changed)
+    }
+
+    /// A watcher may see less than before: its row says so at once in write-back mode, too, or a crash would give it
+    /// back what it has lost. The row stays marked, so that a pass under way with the older state is made up for, and so
+    /// is a failure.
+    fn write_restriction(&self, dialog: DialogId<'_>) {
+        if self.config.subscriptions != SubscriptionMode::WriteBack || !self.database.is_configured() {
+            return;
+        }
+        // Without a row nothing can come back.
+        let stored = self.find_stored(dialog).filter(|stored| stored.state.row_state != RowState::Insert);
+        let (Some(stored), table) = (stored, self.config.active_watchers_table) else { return };
+        if let Err(error) = self.database.write(|db| rows::update_state(db, table, &stored)) {
+            crate::limited!(Error, "a watcher's new authorization is not in its row yet: {error}");
+        }
     }
 
     /// Notes that a NOTIFY was answered by something else than success.
