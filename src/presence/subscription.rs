@@ -124,6 +124,10 @@ impl Field {
             Field::EventId => Token::new(text).err(),
             Field::ToTag | Field::FromTag | Field::CallId => Word::new(text).err(),
             Field::Contact | Field::LocalUri | Field::RemoteUri => UriText::new(text).err(),
+            // A tab between its words is white space (RFC 3261 20.41, 25.1), and the text is only shown.
+            Field::UserAgent => {
+                text.split(|byte| *byte == b'\t').any(|words| !is_clean(words)).then_some(Flaw::Control)
+            }
             _ => (!is_clean(text)).then_some(Flaw::Control),
         };
         match flaw {
@@ -489,6 +493,13 @@ pub fn misfit(subscription: &Subscription) -> Option<Field> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tab_belongs_to_a_user_agent_and_to_no_other_string() {
+        assert_eq!(Field::UserAgent.checked(b"a\tb"), Ok(b"a\tb".as_slice()));
+        assert_eq!(Field::UserAgent.checked(b"a\x01b"), Ok(b"".as_slice()));
+        assert!(Field::Contact.checked(b"sip:a\t@b").is_err());
+    }
 
     pub(crate) fn state() -> SubscriptionState {
         SubscriptionState {
