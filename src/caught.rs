@@ -3,8 +3,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a panic inside an entry becomes: one log line, and the entry's own error value. `on_panic` may do something
-/// about it,
-/// such as answering a request; when that panics, too, `fallback` is what the host gets.
+/// about it, such as answering a request; when that panics, too, `fallback` is what the host gets.
 pub fn guarded<T>(name: &str, fallback: T, on_panic: impl FnOnce() -> T, work: impl FnOnce() -> T) -> T {
     // What an entry has set for a while is reset by guards.
     let panic = match catch_unwind(AssertUnwindSafe(work)) {
@@ -43,8 +42,7 @@ pub fn text(panic: &(dyn Any + Send)) -> String {
 }
 
 /// The body of a C entry: its name, what it returns after a panic, what is done after a panic before that (if
-/// anything), what it
-/// does. The function around it is written out, so that cbindgen sees its signature.
+/// anything), what it does. The function around it is written out, so that cbindgen sees its signature.
 macro_rules! entry {
     ($name:ident, $body:block) => {
         entry!($name, (), $body)

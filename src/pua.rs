@@ -1,6 +1,5 @@
-//! The presence user agent: publishes (RFC 3903) and subscribes (RFC 6665) for other modules. It asks for everything
-//! it needs
-//! through [`ports::Ports`].
+//! The presence user agent: publishes (RFC 3903) and subscribes (RFC 6665) for other modules. It asks for everything it
+//! needs through [`ports::Ports`].
 pub mod config;
 pub mod dialog;
 pub mod effective;

@@ -1,6 +1,5 @@
-//! The house: which layer may use which, no circle of imports among modules, and where unsafe code may stand. This
-//! test reads
-//! the sources.
+//! The house: which layer may use which, no circle of imports among modules, and where unsafe code may stand. This test
+//! reads the sources.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

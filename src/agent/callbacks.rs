@@ -81,8 +81,7 @@ impl Registry {
         };
         let (mut made, mut tuple) = (std::ptr::null_mut(), private_text(tuple_id));
         // SAFETY: the structures live in this frame. As the function's contract says: above 0 the body is libxml2's
-        // memory
-        // behind a private `str`, at 0 it is the one given; the tuple is private memory.
+        // memory behind a private `str`, at 0 it is the one given; the tuple is private memory.
         unsafe {
             let done = function(&mut info, &mut made, version as i32, &mut tuple);
             let tuple_id = take_private(tuple);

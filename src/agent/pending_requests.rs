@@ -253,8 +253,7 @@ impl PendingRequests {
     }
 
     /// See [`crate::pua::ports::Ports::admit`]; `key` names the publication or subscription, `beside` the pending
-    /// request of another
-    /// with this name: a new one, or the one with the entity tag of the request.
+    /// request of another with this name: a new one, or the one with the entity tag of the request.
     pub fn admit(
         &self,
         key: u64,

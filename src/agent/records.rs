@@ -192,8 +192,7 @@ impl Records {
     }
 
     /// Takes note that what has changed is being written: what has ended first, then what is new or changed; from here
-    /// on each row
-    /// has the entity tag of its record. Rows that rest are left out, see [`Aside::rests`].
+    /// on each row has the entity tag of its record. Rows that rest are left out, see [`Aside::rests`].
     pub fn take_changes(&self, now: i64, is_last: bool) -> Vec<RowChange> {
         let ended = std::mem::replace(&mut *self.ended.lock(), ShmVec::new_in(Shm));
         let mut changes: Vec<RowChange> = ended.iter().map(|record| RowChange::Ended(record.to_private())).collect();

@@ -10,8 +10,7 @@ use std::cell::RefCell;
 const TRIES: u32 = 4;
 
 /// How long is waited before the second try, in milliseconds; twice as long before each further one, and up to as much
-/// again,
-/// so that two that collided do not meet again.
+/// again, so that two that collided do not meet again.
 const FIRST_WAIT: u64 = 5;
 
 /// The database as one process sees it. Statements never call back into us, so the borrow of the connection is always
@@ -124,8 +123,7 @@ impl Database {
     }
 
     /// Runs a writing statement, alone where the database wants that. What collides with another transaction is tried
-    /// again,
-    /// see [`TRIES`].
+    /// again, see [`TRIES`].
     pub fn write<T>(&self, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
         self.write_up_to(TRIES, work)
     }

@@ -27,8 +27,8 @@ impl Ids {
     }
 
     /// `a.<start>.<process>.<counter>x<random>.<changes>`: stock's form, with bits nobody can guess behind its
-    /// counter. Stock
-    /// reads the last part of a tag it finds in the table: it has to be a number. Tags sort as stock's do.
+    /// counter. Stock reads the last part of a tag it finds in the table: it has to be a number. Tags sort as stock's
+    /// do.
     pub fn entity_tag(&mut self, changes: u32) -> Vec<u8> {
         self.count += 1;
         let random = self.number();

@@ -34,9 +34,8 @@ fn key_of(number: i64, is_cut: bool) -> i64 {
     if is_cut && (i64::from(i32::MIN)..0).contains(&number) { number & 0xffff_ffff } else { number }
 }
 
-/// Calls `read` with one batch after the other, of at most `rows` rows; `read` says what it saw. The number of all
-/// rows comes
-/// back.
+/// Calls `read` with one batch after the other, of at most `rows` rows; `read` says what it saw. The number of all rows
+/// comes back.
 pub fn each_page(
     database: &Database,
     table: &[u8],
@@ -71,8 +70,7 @@ pub fn each_page_of(
 }
 
 /// Reads one batch of the rows that meet `conditions`, beginning after the key `after`; `None` for the key where it
-/// ends when
-/// nothing is left. Where the database knows no words for a batch, all of them come.
+/// ends when nothing is left. Where the database knows no words for a batch, all of them come.
 pub fn portion_of<T>(
     database: &Database,
     rows: usize,

@@ -1,6 +1,5 @@
 //! Databases through the host's drivers (`lib/srdb1`): one connection a process, statements built from typed columns.
-//! SQLite
-//! gets its statements without the driver, see [`super::sqlite`].
+//! SQLite gets its statements without the driver, see [`super::sqlite`].
 pub mod failure;
 pub mod transaction;
 pub mod value;
@@ -242,8 +241,7 @@ impl Driver {
             return Ok(Connection { driver: self.clone(), way: Way::Driver(link) });
         }
         // Several processes write: they wait for each other instead of failing, and let readers read meanwhile. What
-        // the other
-        // modules of this process write through the driver's connection waits, too.
+        // the other modules of this process write through the driver's connection waits, too.
         for pragma in sqlite::PRAGMAS {
             let _ = link.raw_query(pragma);
         }

@@ -35,8 +35,7 @@ impl DbUrl {
     }
 
     /// Whether its driver can read it. What it cannot read is not given to it: the host would write it to the log,
-    /// password
-    /// and all.
+    /// password and all.
     pub fn is_readable(self) -> bool {
         let scheme = self.scheme();
         let names_a_module = !scheme.is_empty() && scheme.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'_');
@@ -91,8 +90,7 @@ impl fmt::Debug for DbUrl {
 }
 
 /// The URL without its password and without its parameters, which may carry one. Where nobody can say what is meant,
-/// too much
-/// is hidden rather than too little.
+/// too much is hidden rather than too little.
 fn masked(url: &[u8]) -> String {
     let text = String::from_utf8_lossy(url);
     let begin = match (text.find("://"), text.find(':')) {

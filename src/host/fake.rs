@@ -1,6 +1,5 @@
 //! Rust definitions of the shim symbols for unit tests: memory that counts its blocks and fails on demand, locks that
-//! notice
-//! a double lock, a log that is thrown away. Everything else answers "not available".
+//! notice a double lock, a log that is thrown away. Everything else answers "not available".
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 

@@ -1,7 +1,6 @@
 //! Faults on purpose, in test builds only: a request asks for one (`X-Fault: panic-at-compose`), and the next process
-//! that comes
-//! by that point panics, is killed, ends or stops there. What is asked for lies in shared memory, so that any process
-//! finds it.
+//! that comes by that point panics, is killed, ends or stops there. What is asked for lies in shared memory, so that
+//! any process finds it.
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) static ALONE: AtomicBool = AtomicBool::new(false);
 
 /// Call in the main process at the end, when its children are gone: the host's children end inside their signal
-/// handler, at
-/// any instruction, and may leave locks that nobody opens any more. From now on none is waited for without a bound.
+/// handler, at any instruction, and may leave locks that nobody opens any more. From now on none is waited for without
+/// a bound.
 pub fn be_the_last_process() {
     ALONE.store(true, Ordering::Relaxed);
 }

@@ -65,9 +65,8 @@ pub fn fork_worker(name: &'static CStr, work: impl FnMut()) -> bool {
     }
 }
 
-/// What the child does. It must never come back to what the main process goes on with: where it cannot run it ends,
-/// and the
-/// host stops the server, as after the end of any of its processes.
+/// What the child does. It must never come back to what the main process goes on with: where it cannot run it ends, and
+/// the host stops the server, as after the end of any of its processes.
 fn run_worker(mut work: impl FnMut()) -> ! {
     // SAFETY: the host's own initialisation of a forked process, called once.
     if unsafe { sys::kr_cfg_child_init() } != 0 {
@@ -105,9 +104,8 @@ const SHARED_ENOUGH: usize = 32 << 20;
 const SHARED_SEEDS: &Seeds = &[(16, 1024, 8), (128, 16384, 4)];
 
 /// Leaves free blocks of every usual size in this process's private memory. The default allocator looks for a block
-/// from the
-/// list of the wanted size upwards; with one large free block only, each allocation of the host walks a thousand empty
-/// lists.
+/// from the list of the wanted size upwards; with one large free block only, each allocation of the host walks a
+/// thousand empty lists.
 pub fn seed_private_memory() {
     // SAFETY: the host's own functions.
     unsafe {

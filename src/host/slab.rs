@@ -1,8 +1,7 @@
 //! Small blocks of shared memory, cut from large ones. Subscriptions live for hours; if each had blocks of its own
-//! between those
-//! of transactions, which live for seconds, the host's allocator would have a gap beside every one of them and would
-//! walk them
-//! all to put a freed block in its place. A block from here costs neither a search nor a word beyond its size.
+//! between those of transactions, which live for seconds, the host's allocator would have a gap beside every one of
+//! them and would walk them all to put a freed block in its place. A block from here costs neither a search nor a word
+//! beyond its size.
 use super::lock::Lock;
 use super::no_memory::NoMemory;
 use crate::sys;
@@ -74,8 +73,7 @@ struct Pool([Lock<Class>; CLASSES]);
 struct Host;
 
 // SAFETY: blocks come from the host's shared memory, stay put until freed, and are handed out once; `Host` has no
-// state. What is
-// asked for are lists of pointers, which need no more than the host's alignment.
+// state. What is asked for are lists of pointers, which need no more than the host's alignment.
 unsafe impl Allocator for Host {
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         // SAFETY: a plain allocation.
@@ -267,16 +265,14 @@ impl Class {
     }
 
     /// Takes a block back. A small chunk is kept when there is no other with room: a single value that comes and goes
-    /// costs the
-    /// host nothing.
+    /// costs the host nothing.
     ///
     /// # Safety
     /// The block was given for a size of this class, and nobody uses it any more.
     unsafe fn put_back(&mut self, block: *mut u8) -> Returned {
         let Some(place) = self.place_of(block) else { return Returned::Alone };
         // SAFETY: chunks in the list are alive, and whoever holds the lock of their class may change them; a block is
-        // large
-        // enough for a pointer.
+        // large enough for a pointer.
         unsafe {
             let chunk = &mut *self.chunks[place];
             let was_full = chunk.is_full();

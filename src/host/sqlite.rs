@@ -1,7 +1,6 @@
 //! SQLite with statements that are prepared once and kept: the host's driver prints each of them as text, which SQLite
-//! then
-//! reads again, and that is most of what a statement costs. Values are stored in the same classes as the driver stores
-//! them.
+//! then reads again, and that is most of what a statement costs. Values are stored in the same classes as the driver
+//! stores them.
 pub(super) mod library;
 
 use super::bytes::c_text;
@@ -15,8 +14,7 @@ use std::ffi::CString;
 use std::fmt::Write;
 
 /// What is said to every connection: statements wait so many milliseconds for another process that writes, and readers
-/// go on
-/// while one writes. Where the file cannot have the latter, the mode it has will do.
+/// go on while one writes. Where the file cannot have the latter, the mode it has will do.
 pub const PRAGMAS: [&str; 2] = ["PRAGMA busy_timeout=10000", "PRAGMA journal_mode=WAL"];
 
 /// More statements than we have shapes of; reached only if shapes were made up at run time.

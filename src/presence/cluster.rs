@@ -1,15 +1,13 @@
 //! Subscriptions on several nodes: each has one owner, who alone sends its NOTIFYs; the others hold a replica, and one
-//! of them
-//! goes on when the owner is lost. This file reads and writes what the nodes tell each other, and decides who owns
-//! what.
+//! of them goes on when the owner is lost. This file reads and writes what the nodes tell each other, and decides who
+//! owns what.
 use super::event_package::Packages;
 use super::subscription::{DialogId, FIELDS, Field, RowState, STORED_FIELDS, Status, Subscription, SubscriptionState};
 use crate::sip::transport::Transport;
 use serde_json::{Map, Value, json};
 
 /// How far CSeq and version are moved on when another node goes on with a subscription: beyond anything the last owner
-/// can
-/// have sent since it spoke of it.
+/// can have sent since it spoke of it.
 pub const TAKEOVER_STEP: u32 = 1000;
 
 /// No dialog comes so far; a CSeq ends at 2^31 (RFC 3261 8.1.1.5).
@@ -225,9 +223,8 @@ fn common_hash(parts: &[&[u8]]) -> u64 {
 }
 
 /// Which of the nodes that are left goes on with a dialog when its owner is lost: each node comes to the same answer,
-/// and the
-/// dialogs of one owner go to all others alike. `turn` counts up while nobody does, so that the next one in line steps
-/// in.
+/// and the dialogs of one owner go to all others alike. `turn` counts up while nobody does, so that the next one in
+/// line steps in.
 pub fn successor<'a>(nodes: &[&'a [u8]], dialog: DialogId<'_>, turn: usize) -> Option<&'a [u8]> {
     let mut line: Vec<&[u8]> = nodes.to_vec();
     line.sort_by_cached_key(|name| common_hash(&[dialog.call_id, dialog.from_tag, dialog.to_tag, name]));

@@ -1,6 +1,5 @@
 //! Dialog documents (RFC 4235) as far as presence looks into them: which dialogs there are, how far each has come, and
-//! what
-//! tells one call from the next.
+//! what tells one call from the next.
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use std::hash::Hasher;

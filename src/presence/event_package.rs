@@ -27,8 +27,7 @@ pub struct Package {
     /// Bodies differ by watcher (a version, say).
     pub per_watcher_body: bool,
     /// The bodies that differ by watcher differ in the version and in nothing else: known packages only. Another
-    /// package may
-    /// make what one watcher sees and no other may.
+    /// package may make what one watcher sees and no other may.
     pub differs_by_version_only: bool,
     /// The package checks published bodies.
     pub checks_publish: bool,

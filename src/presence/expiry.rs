@@ -12,9 +12,8 @@ use super::winfo::Watcher;
 /// How much is taken in one step.
 const BATCH: usize = 256;
 
-/// What ended longer ago, in seconds, is removed without a NOTIFY: the server was down meanwhile, and the watcher's
-/// own clock
-/// has told it. Timers that look more seldom make it longer.
+/// What ended longer ago, in seconds, is removed without a NOTIFY: the server was down meanwhile, and the watcher's own
+/// clock has told it. Timers that look more seldom make it longer.
 const SAID_WITHIN: i64 = 300;
 
 /// Whether a subscription ended so long ago that nobody waits for the word that it is over.

@@ -235,16 +235,14 @@ impl Digest {
 }
 
 /// `send_fast_notify` 0: some phones do not understand a first NOTIFY without a body. As in stock, packages whose
-/// watchers are
-/// watched, and servers with notifier processes, send it all the same.
+/// watchers are watched, and servers with notifier processes, send it all the same.
 fn leaves_out_empty<P: Ports>(ports: &P, package: &Package) -> bool {
     let config = ports.config();
     !config.send_fast_notify && config.notifier_processes == 0 && (package.peer.is_none() || package.is_winfo)
 }
 
-/// A body goes to active watchers that are not politely blocked, and not with the word that it is over unless they
-/// said so
-/// themselves.
+/// A body goes to active watchers that are not politely blocked, and not with the word that it is over unless they said
+/// so themselves.
 fn entitled(subscription: &Subscription, notify_reason: NotifyReason) -> bool {
     subscription.state.status == Status::Active
         && subscription.get(Field::Reason) != b"polite-block"
@@ -303,8 +301,7 @@ fn watcher_content<'b, P: Ports>(
 }
 
 /// What is known of the bodies a package makes for each watcher in one pass: once two of them were seen to be the same
-/// at the
-/// same version, or to differ in the version alone, the rest are made from them.
+/// at the same version, or to differ in the version alone, the rest are made from them.
 #[derive(Default)]
 struct PerWatcher {
     first: Option<(u32, Vec<u8>)>,

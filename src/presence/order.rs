@@ -83,8 +83,7 @@ impl Order {
 }
 
 /// Whether a package is given the documents in the opposite of the order in which [`super::ports::Ports::documents`]
-/// has
-/// them: from memory the newest comes first, from a table the oldest, as stock's packages see it.
+/// has them: from memory the newest comes first, from a table the oldest, as stock's packages see it.
 pub fn is_reversed(config: &Config) -> bool {
     config.publications == PublicationMode::Memory && !config.order_by_column
 }

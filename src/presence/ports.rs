@@ -164,8 +164,7 @@ pub trait Ports {
         authorization: &Authorization,
     ) -> Result<(), StoreError>;
     /// The watchers of a resource whose authorization is remembered, with or without a subscription: of their fields
-    /// only the
-    /// presentity and the watcher are set.
+    /// only the presentity and the watcher are set.
     fn known_watchers(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError>;
     /// Watchers of a resource that are remembered as waiting or pending without a live subscription.
     fn waiting_watchers(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError>;

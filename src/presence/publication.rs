@@ -54,8 +54,7 @@ pub struct DialogView<'a> {
 }
 
 /// For so many seconds after the end of a call a document may be a late one of that call. One that was left out ends
-/// the
-/// time: no publication ever loses a second one.
+/// the time: no publication ever loses a second one.
 const LATE_SECONDS: i64 = 5;
 
 impl DialogView<'_> {
@@ -91,12 +90,9 @@ impl DialogView<'_> {
     }
 
     /// Whether this is a state that the call had before it ended, as `end` tells (RFC 4235 3.7.1: an ended dialog does
-    /// not live
-    /// again). A document that names another dialog, another call, or a higher version is the next call. What has
-    /// neither is
-    /// late when its version went back, or when it rings in the very SIP dialog that is over (`by_call_id`: in a call
-    /// of the
-    /// same Call-ID).
+    /// not live again). A document that names another dialog, another call, or a higher version is the next call. What
+    /// has neither is late when its version went back, or when it rings in the very SIP dialog that is over
+    /// (`by_call_id`: in a call of the same Call-ID).
     fn is_late(&self, end: &DialogView<'_>, by_call_id: bool) -> bool {
         let lives = self.sum.count > self.sum.ended && self.marks.len() == self.sum.count as usize;
         if !end.all_ended() || !lives {

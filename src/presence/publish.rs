@@ -148,8 +148,7 @@ fn is_xml(media: &[u8]) -> bool {
 }
 
 /// Whether a document's type is the package's. Profiles of user agents are of many types (RFC 6080 5.5), their package
-/// names but
-/// one.
+/// names but one.
 fn is_of_type(media: &[u8], package: &Package) -> bool {
     package.content_type.is_empty() || package.name == b"ua-profile" || media.eq_ignore_ascii_case(package.content_type)
 }
@@ -213,8 +212,7 @@ fn announce<P: Ports>(ports: &mut P, replica: Option<Replica>) {
 }
 
 /// An initial PUBLISH with Expires 0 stores nothing; documents of the same dialogs are over, and where the package
-/// shows
-/// the last document only, watchers see this one once.
+/// shows the last document only, watchers see this one once.
 fn publish_transient<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
     let body = request.body.unwrap_or_default();
     end_dialogs_of(ports, new, body)?;

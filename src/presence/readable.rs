@@ -33,8 +33,7 @@ pub fn shows<P: Ports>(ports: &P, package: &Package, body: &[u8]) -> bool {
 }
 
 /// What the package makes of these documents; `offline` is the place of one that has just been removed. Where it makes
-/// nothing
-/// of all, it is asked about each.
+/// nothing of all, it is asked about each.
 pub fn aggregate<P: Ports>(
     ports: &mut P,
     resource: &Resource,

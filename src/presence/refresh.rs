@@ -22,8 +22,7 @@ pub fn documents<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Fai
 }
 
 /// The presentity's manipulation document was changed: a document that never expires, under the name of its file, or
-/// none
-/// any more. It is put together with the published ones.
+/// none any more. It is put together with the published ones.
 pub fn hard_state<P: Ports>(
     ports: &mut P,
     resource: &Resource,
@@ -90,8 +89,7 @@ impl FirstFailure {
 }
 
 /// The rules of a presentity may have changed: judge its watchers again, and tell those whose authorization is another
-/// one. A watcher
-/// with whom that fails does not keep the others; the first failure is returned after all of them.
+/// one. A watcher with whom that fails does not keep the others; the first failure is returned after all of them.
 pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
     let package = *ports.packages().get(resource.event);
     if !package.needs_authorization {

@@ -109,8 +109,7 @@ impl Replica {
 }
 
 /// A JSON string with the bytes of `text` as they are: documents may be in any encoding, and stock's nodes write and
-/// read them
-/// so. Only what JSON sets apart is escaped (RFC 8259 7).
+/// read them so. Only what JSON sets apart is escaped (RFC 8259 7).
 pub(crate) fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     for byte in text {

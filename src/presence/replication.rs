@@ -37,8 +37,7 @@ impl Life {
     }
 
     /// When what a message tells of expires. An owner whose clock is ahead does not make it live longer than it says;
-    /// one whose
-    /// clock is behind, or who counts from the arrival, does not make it end before it has begun.
+    /// one whose clock is behind, or who counts from the arrival, does not make it end before it has begun.
     fn end(self, replica: &Replica, now: i64) -> i64 {
         let (latest, end) = (now + replica.expires, replica.received_at.saturating_add(replica.expires));
         if self == Life::FromReceipt && replica.received_at > 0 && end > now { end.min(latest) } else { latest }
@@ -76,8 +75,7 @@ enum Step {
 }
 
 /// How a change that arrives late, twice or after a gap is found out: by its entity tags, and by the record's id and
-/// the count
-/// of changes that our entity tags carry.
+/// the count of changes that our entity tags carry.
 fn step(documents: &[Publication], replica: &Replica) -> Step {
     let tagged = |tag: &[u8]| documents.iter().find(|d| !tag.is_empty() && d.etag == tag);
     let same_record = || documents.iter().find(|d| !replica.ruid.is_empty() && d.ruid == replica.ruid);

@@ -95,8 +95,7 @@ impl Field {
     ];
 
     /// How many bytes it may have. All of them together always fit the block of a subscription, so that whatever is
-    /// changed
-    /// later (reason, Contact, route set) has its room.
+    /// changed later (reason, Contact, route set) has its room.
     const fn most(self) -> usize {
         match self {
             Field::PresUri => "sip:@".len() + most::USER + most::HOST,
@@ -254,8 +253,8 @@ pub struct BadField {
 
 impl Subscription {
     /// Packs numbers and strings. Strings that are too long, or that would break a message they are written into, are
-    /// refused,
-    /// so that whatever is a subscription can be changed, written and sent; those a dialog can do without are left out.
+    /// refused, so that whatever is a subscription can be changed, written and sent; those a dialog can do without are
+    /// left out.
     pub fn new(state: SubscriptionState, fields: &[&[u8]; FIELDS]) -> Result<Self, BadField> {
         let mut taken = *fields;
         for (text, field) in taken.iter_mut().zip(Field::ALL) {
@@ -406,9 +405,8 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         }
     }
 
-    /// Whether a change of the presentity's state is announced to the watcher: to nobody who may not see the state
-    /// (RFC 5025 3.2.1: polite blocking must not be noticed), and to nobody whose time is over. SUBSCRIBEs, changes of
-    /// the
+    /// Whether a change of the presentity's state is announced to the watcher: to nobody who may not see the state (RFC
+    /// 5025 3.2.1: polite blocking must not be noticed), and to nobody whose time is over. SUBSCRIBEs, changes of the
     /// authorization and the end are answered all the same.
     pub fn hears_changes(&self, now: i64) -> bool {
         self.state.status == Status::Active && self.get(Field::Reason).is_empty() && self.state.expires_at >= now

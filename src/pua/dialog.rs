@@ -213,8 +213,7 @@ pub(crate) fn confirm<P: Ports>(
     let Some(stored) = ports.find_dialog(&record.dialog())? else { return Ok(()) };
     let mut changes: Vec<(Field, &[u8])> = Vec::new();
     // A NOTIFY that came first made the dialog. When the request was forked, the answer may be another branch's: only
-    // one
-    // dialog is kept (RFC 3856 6.9), and its tag and target are those of one and the same branch.
+    // one dialog is kept (RFC 3856 6.9), and its tag and target are those of one and the same branch.
     let of_dialog = stored.is_temporary() || stored.get(Field::ToTag) == answer.to_tag;
     if of_dialog && !answer.contact.is_empty() {
         changes.push((Field::RemoteContact, &answer.contact));

@@ -166,8 +166,7 @@ pub trait Ports {
     fn ending(&mut self, before: i64) -> Result<Vec<Record>, RequestError>;
 
     /// Asks for the pending request of this request's publication or subscription. `checked`: it can be sent as far as
-    /// is known
-    /// now; a request that was not checked never takes the place of one that waits.
+    /// is known now; a request that was not checked never takes the place of one that waits.
     fn admit(&mut self, request: &Request, checked: bool) -> Result<Admission, RequestError>;
     /// Notes what is about to be sent on a pending request.
     fn record_sent(
@@ -182,9 +181,9 @@ pub trait Ports {
     fn retag(&mut self, pending: PendingRequestId, tag: &[u8]);
     /// Ends a pending request, or gives the request that was kept meanwhile: the pending request goes on with that.
     fn end(&mut self, pending: PendingRequestId) -> Option<Request>;
-    /// Lets a pending request wait for this many seconds; then [`Ports::timed_out`] names it. `request` is tried
-    /// again, or what was
-    /// kept meanwhile together with what `request` wanted besides. `stored`: the server may have something of it.
+    /// Lets a pending request wait for this many seconds; then [`Ports::timed_out`] names it. `request` is tried again,
+    /// or what was kept meanwhile together with what `request` wanted besides. `stored`: the server may have something
+    /// of it.
     /// `false`: there is no memory for it.
     fn wait(&mut self, pending: PendingRequestId, seconds: i64, request: &Request, stored: bool) -> bool;
     /// How many tries of a pending request have failed.

@@ -158,7 +158,6 @@ pub(crate) fn again(now: i64, take_sent: &PendingRequest, answer: &Answer, secon
     Next::After { seconds, request: afresh, stored: stored || answer.silence }
 }
 
-/// How long the first try of a new publication that nobody answered is waited for, in seconds: the server may have
-/// made a
-/// document that we cannot name, and each try may make another.
+/// How long the first try of a new publication that nobody answered is waited for, in seconds: the server may have made
+/// a document that we cannot name, and each try may make another.
 pub(crate) const UNANSWERED: i64 = 32;

@@ -106,8 +106,7 @@ pub fn send_request<P: Ports>(ports: &mut P, pending: PendingRequestId, request:
 }
 
 /// Sends what was kept while a pending request was busy, or ends the pending request. `tag` is the entity tag the
-/// publication has now, when
-/// that is known: empty when it is gone.
+/// publication has now, when that is known: empty when it is gone.
 pub fn resume<P: Ports>(ports: &mut P, pending: PendingRequestId, tag: Option<&[u8]>) {
     while let Some(mut next) = ports.end(pending) {
         if let (true, Some(tag)) = (next.options.follows, tag) {

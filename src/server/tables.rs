@@ -121,8 +121,7 @@ impl Tables {
     }
 
     /// The shards in the order in which all of them are written: those that a process has left in the middle of a
-    /// change come
-    /// last, so that nothing found in them costs the others.
+    /// change come last, so that nothing found in them costs the others.
     pub fn whole_shards_first(&self) -> Vec<usize> {
         let (mut order, broken): (Vec<usize>, Vec<usize>) = (0..SHARDS).partition(|i| !self.shards[*i].is_orphaned());
         order.extend(broken);
@@ -151,8 +150,7 @@ impl Tables {
     }
 
     /// Notes in which shard a new dialog is going to live; `None` when there is a subscription of it, or another
-    /// process is
-    /// making one. Call before the stored subscription is inserted, without any shard locked.
+    /// process is making one. Call before the stored subscription is inserted, without any shard locked.
     pub fn claim_dialog(&self, dialog_hash: u64, resource_hash: u64) -> Result<Option<DialogClaim<'_>>, NoMemory> {
         let is_new = self.dialogs.announce(dialog_hash, index(resource_hash) as u32)?;
         Ok(is_new.then(|| DialogClaim { tables: self, dialog_hash, slot: None }))

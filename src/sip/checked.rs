@@ -1,8 +1,6 @@
 //! Strings from outside, checked once: a value of these types can be written into a message, a document, a row, a log
-//! line, an
-//! RPC answer without another look. Whatever comes from a request, another node, an RPC argument, a script, another
-//! module
-//! or a table becomes one of them before it is used.
+//! line, an RPC answer without another look. Whatever comes from a request, another node, an RPC argument, a script,
+//! another module or a table becomes one of them before it is used.
 use super::byte_class::{kind, kinds_in};
 use super::text;
 use std::borrow::Cow;
@@ -25,8 +23,7 @@ pub enum Flaw {
 }
 
 /// The limits of what is taken, in bytes. They are wide for what real clients send and narrow enough that all strings
-/// of a
-/// subscription together fit its block (`presence::subscription`).
+/// of a subscription together fit its block (`presence::subscription`).
 pub mod most {
     /// The user part of a URI.
     pub const USER: usize = 512;
@@ -138,9 +135,8 @@ impl<'a> HostPart<'a> {
     }
 }
 
-/// The user part of a URI in the one form it has everywhere: hashed, compared, stored and shown (RFC 3261 19.1.4).
-/// What needs
-/// no escape has none, what an XML document cannot hold is escaped.
+/// The user part of a URI in the one form it has everywhere: hashed, compared, stored and shown (RFC 3261 19.1.4). What
+/// needs no escape has none, what an XML document cannot hold is escaped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserPart<'a>(Cow<'a, [u8]>);
 

@@ -1,8 +1,6 @@
 //! What the columns of Kamailio's standard tables hold (`presence-create.sql`, the same for every driver), in
-//! characters.
-//! PostgreSQL and MariaDB refuse a row with a longer text; SQLite and db_text store it. An administrator may have
-//! widened a
-//! column, so a value that does not fit here is not certain to be refused.
+//! characters. PostgreSQL and MariaDB refuse a row with a longer text; SQLite and db_text store it. An administrator
+//! may have widened a column, so a value that does not fit here is not certain to be refused.
 use super::byte_class::{kind, kinds_in};
 use std::borrow::Cow;
 
@@ -113,8 +111,7 @@ fn characters(value: &[u8]) -> usize {
 }
 
 /// A User-Agent as its column has it: none from 255 bytes on, as the stock module stores none; bytes that no database
-/// takes
-/// become question marks, for the text is only shown.
+/// takes become question marks, for the text is only shown.
 pub fn user_agent(value: &[u8]) -> Cow<'_, [u8]> {
     if value.len() >= LONG {
         return Cow::Borrowed(b"");

@@ -1,6 +1,5 @@
 //! The Event header (RFC 6665 8.2.1): a package name, the parameters that belong to the name, the `id`, and parameters
-//! that
-//! packages define for their own use (RFC 4235 3.2, RFC 6080 5.2, RFC 6446 5).
+//! that packages define for their own use (RFC 4235 3.2, RFC 6080 5.2, RFC 6446 5).
 use super::byte_class::{kind, kinds_in};
 
 /// An Event header taken apart.
@@ -84,9 +83,8 @@ impl<'a> EventHeader<'a> {
         registered.belongs_to(self) && self.belongs_to(registered)
     }
 
-    /// How well `registered` fits this header: `None` when the name or a parameter of its own is missing here, else
-    /// the number
-    /// of its parameters. Other parameters are their package's business and never refuse a subscription.
+    /// How well `registered` fits this header: `None` when the name or a parameter of its own is missing here, else the
+    /// number of its parameters. Other parameters are their package's business and never refuse a subscription.
     pub fn fitness(&self, registered: &EventHeader<'_>) -> Option<usize> {
         registered.belongs_to(self).then(|| registered.own_params().count())
     }

@@ -45,8 +45,7 @@ impl Transport {
     }
 
     /// What is likely of a dialog whose request is gone: by the socket it came in on (`tcp:host:port`), and by the
-    /// watcher's
-    /// Contact, for a WebSocket comes in on a TCP or TLS socket.
+    /// watcher's Contact, for a WebSocket comes in on a TCP or TLS socket.
     pub fn of_dialog(socket: &[u8], watcher_contact: &[u8]) -> Transport {
         let of_socket = socket.split(|c| *c == b':').next().map_or(Transport::Unknown, Transport::named);
         match (of_socket, parameter(watcher_contact).map(Transport::named)) {

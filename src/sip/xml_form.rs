@@ -1,8 +1,7 @@
 //! Plain XML documents, read in one pass: whether one is well-formed, and the form in which libxml2 writes it again
-//! when it is
-//! told to format it, which is what an event package returns when there is a single document to put together.
-//! Documents that
-//! are not plain (comments, CDATA, document types, other encodings, names beyond ASCII) are left to a real parser.
+//! when it is told to format it, which is what an event package returns when there is a single document to put
+//! together. Documents that are not plain (comments, CDATA, document types, other encodings, names beyond ASCII) are
+//! left to a real parser.
 
 /// Deeper documents are not looked at.
 const MAX_DEPTH: usize = 32;
@@ -39,8 +38,7 @@ pub fn formatted(document: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A dialog document (RFC 4235) as presence_dialoginfo writes a single one: the elements of the root in a new root,
-/// with room
-/// for the version; `None` where that is not plain to see.
+/// with room for the version; `None` where that is not plain to see.
 pub fn dialog_info(document: &[u8], entity: &[u8]) -> Option<Vec<u8>> {
     let rest = [DECLARATION, SHORT_DECLARATION].iter().find_map(|d| document.strip_prefix(*d)).unwrap_or(document);
     let is_odd = |c: &u8| !(b' '..0x7f).contains(c) || b"&<>\"".contains(c);

@@ -95,8 +95,7 @@ unsafe extern "C" fn get_event_list(list: *mut *mut str_t) -> c_int {
 }
 
 /// A `str` in private memory with its own text, as callers of the API free it; `libc_text` puts the text into libc's
-/// memory,
-/// which is where XML libraries put theirs.
+/// memory, which is where XML libraries put theirs.
 ///
 /// # Safety
 /// The caller frees both.
@@ -150,8 +149,7 @@ unsafe extern "C" fn pres_refresh_watchers(uri: *mut str_t, event: *mut str_t, k
 }
 
 /// Fills a `subs_t` from a SUBSCRIBE: strings are views of the message, but for `pres_uri` and `record_route`, which
-/// are
-/// private memory that the caller frees.
+/// are private memory that the caller frees.
 unsafe extern "C" fn extract_sdialog_info(
     subs: *mut subs_t,
     msg: *mut sip_msg_t,

@@ -13,8 +13,7 @@ use crate::sys;
 use std::ffi::c_int;
 
 /// The name of the channel on which our nodes speak with each other is the cluster's with this behind it: stock's
-/// nodes,
-/// which do not know it, never see what they could not read.
+/// nodes, which do not know it, never see what they could not read.
 const NODES: &[u8] = b".nodes";
 
 /// An answer to a message, from the place of a callback.

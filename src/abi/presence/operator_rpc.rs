@@ -201,8 +201,7 @@ impl Ending {
     }
 
     /// Ends them; returns how many there were. One that cannot be ended does not keep the others: what was wrong with
-    /// it is the
-    /// error at the end.
+    /// it is the error at the end.
     fn run(&self, world: &mut Context) -> Result<i64, StoreError> {
         let (mut total, mut passed_over, mut wrong) = (0, 0, None);
         loop {

@@ -68,8 +68,7 @@ fn checked_sender(sender: Option<&[u8]>) -> Result<&[u8], Failure> {
 }
 
 /// In test builds a header asks for a fault: `X-Fault: panic`, `X-Fault: memory`, `X-Fault: memory-3` for all
-/// allocations
-/// after the third, or one at a named point (`host/fault.rs`).
+/// allocations after the third, or one at a named point (`host/fault.rs`).
 #[cfg(feature = "fault-injection")]
 fn inject_fault(message: SipMsg<'_>) -> impl Drop {
     use std::sync::atomic::Ordering::Relaxed;

@@ -1,6 +1,5 @@
-//! The subscription table of the C API (`modules/presence/hash.h`): buckets of `subs_t` with a head sentinel and a
-//! lock that
-//! callers take and walk themselves. Its memory layout is part of the API; our own subscriptions live elsewhere.
+//! The subscription table of the C API (`modules/presence/hash.h`): buckets of `subs_t` with a head sentinel and a lock
+//! that callers take and walk themselves. Its memory layout is part of the API; our own subscriptions live elsewhere.
 use crate::abi::c_types::{str_t, subs_t};
 use crate::host::bytes::view;
 use crate::host::clock;
@@ -301,8 +300,7 @@ pub(crate) unsafe extern "C" fn insert_shtable(table: *mut sys::subs_entry, hash
 }
 
 /// When a record expires of which the caller said `given`: seconds from now, which the host counts as such from 6.1 on
-/// only
-/// where it is no point in time that has yet to come, and where it is not 0.
+/// only where it is no point in time that has yet to come, and where it is not 0.
 fn expires_at(given: c_uint, now: c_uint, host_version: u32) -> c_uint {
     if host_version >= 6_001_000 && (given == 0 || given >= now) { given } else { given.wrapping_add(now) }
 }

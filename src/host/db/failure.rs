@@ -1,6 +1,5 @@
 //! Why a statement failed, as far as the database says it: the statement's own fault, a collision with another one, or
-//! a
-//! database that takes nothing at all.
+//! a database that takes nothing at all.
 use crate::host::db::Link;
 use crate::host::sqlite::library::code as sqlite;
 
@@ -78,8 +77,7 @@ impl Link {
     }
 
     /// What a statement failed for whose transaction is over: a database that answers has refused the statement. Files
-    /// are
-    /// always there; a driver that takes no text cannot be asked.
+    /// are always there; a driver that takes no text cannot be asked.
     pub(super) fn explain(&self, error: DbError) -> DbError {
         if error != DbError::Unexplained || self.scheme == b"text" {
             return if error == DbError::Unexplained { DbError::Refused } else { error };

@@ -23,8 +23,7 @@ pub enum Value<'a> {
 }
 
 /// The time that a column of times holds. A time beyond 2038 that was written with 32 bits came back negative; -1 is
-/// kept, which
-/// means that a publication never ends.
+/// kept, which means that a publication never ends.
 pub fn time_of(number: i64) -> i64 {
     if number < -1 { number & 0xffff_ffff } else { number }
 }

@@ -1,6 +1,5 @@
 //! SQLite's C interface, taken from the library that the host's driver has loaded: a second copy of SQLite in one
-//! process
-//! would break the first one's file locks.
+//! process would break the first one's file locks.
 use libc::{c_char, c_int, c_void};
 use std::sync::OnceLock;
 

@@ -42,8 +42,7 @@ impl Shard {
     }
 
     /// Makes room by forgetting what was read longest ago, as far as a few of them show. What the table does not have
-    /// yet is
-    /// not forgotten. `false`: there is no room.
+    /// yet is not forgotten. `false`: there is no room.
     fn make_room(&mut self, needed: usize, limit: usize, garbage: &mut Vec<CachedAuthorization>) -> bool {
         while self.bytes + needed > limit {
             let old =
@@ -107,8 +106,7 @@ impl AuthorizationCache {
     }
 
     /// Remembers a authorization, as far as there is room for it. `written` says that the table has it; `add` is false
-    /// where only
-    /// what is known already is changed.
+    /// where only what is known already is changed.
     pub fn put(&self, key: &Key<'_>, authorization: &Authorization, now: i64, written: bool, add: bool) {
         let hash = self.rule.exact_hash(key);
         let [presentity, user, host, event] = *key;

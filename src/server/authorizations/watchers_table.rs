@@ -67,9 +67,8 @@ fn fits(key: &Key<'_>, authorization: &Authorization) -> bool {
         && [user, host, event, &authorization.reason].iter().all(|text| columns::fits(text, columns::SHORT))
 }
 
-/// Whether the authorization of a watcher is kept in memory: not for a poll of one that may see everything. Anybody
-/// can make many
-/// of those, and the next one may ask the table.
+/// Whether the authorization of a watcher is kept in memory: not for a poll of one that may see everything. Anybody can
+/// make many of those, and the next one may ask the table.
 fn is_kept(subscription: &Subscription, authorization: &Authorization, now: i64) -> bool {
     let is_poll = subscription.state.expires_at <= now;
     !(is_poll && authorization.status == Status::Active && authorization.reason.is_empty())
@@ -208,9 +207,8 @@ impl Context {
         }
     }
 
-    /// Writes the authorizations that could not be written when they were decided. `is_last`: the server ends, and
-    /// what was refused is
-    /// tried once more.
+    /// Writes the authorizations that could not be written when they were decided. `is_last`: the server ends, and what
+    /// was refused is tried once more.
     pub fn write_authorizations(&mut self, is_last: bool) -> Result<(), StoreError> {
         let (now, mut refusals) = (clock::now(), RefusalLog::default());
         for part in 0..self.shared.authorizations.parts() {

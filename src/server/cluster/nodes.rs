@@ -77,8 +77,7 @@ const SETTLED_AFTER: i64 = 10;
 const LOST_AFTER: i64 = 2;
 
 /// A node that dmq has given up is believed to be there for so long after it spoke, in seconds: dmq's next look at it
-/// may
-/// take its time.
+/// may take its time.
 const PRESUMED_ALIVE_SECS: i64 = 90;
 
 /// A node that others speak of is lost when it has not been seen for so long, in seconds.
@@ -137,8 +136,7 @@ impl Nodes {
     }
 
     /// Whether the time has come to take what was read from the table as ours: once, `age` seconds after the start,
-    /// sooner
-    /// without other nodes.
+    /// sooner without other nodes.
     pub fn take_settling(&self, seen: &[dmq::Node], age: i64) -> bool {
         let alone = !seen.iter().any(|node| node.active && !node.local);
         let due = age >= if alone { ALONE_AFTER } else { SETTLED_AFTER };

@@ -1,8 +1,6 @@
 //! Large fan-outs leave the worker: resources with many watchers are handed, with their resource entry, to sender
-//! processes. These send
-//! with a bound on NOTIFYs that wait for their answer, so that the answers are read in between, and wait while shared
-//! memory
-//! is short, so that the number of watchers does not matter.
+//! processes. These send with a bound on NOTIFYs that wait for their answer, so that the answers are read in between,
+//! and wait while shared memory is short, so that the number of watchers does not matter.
 use crate::presence::notifier;
 use crate::server::context::Context;
 use crate::server::notify::senders::Pacing;

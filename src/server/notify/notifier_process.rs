@@ -78,8 +78,7 @@ impl Context {
             Err(error) => return crate::limited!(Error, "notifier cannot take a subscription: {error}"),
         }
         // Its authorization may have changed since it was marked. What was never sent anything is marked by another
-        // server for its
-        // first NOTIFY, which goes to every watcher.
+        // server for its first NOTIFY, which goes to every watcher.
         let is_first = subscription.state.local_cseq == 0 && subscription.state.expires_at >= clock::now();
         if !is_first && !subscription.hears_changes(clock::now()) {
             return;

@@ -122,8 +122,7 @@ impl Context {
     }
 
     /// Marks NOTIFYs that a panic has kept from being sent as due again, and opens the resource. `true` when they are
-    /// tried
-    /// again soon.
+    /// tried again soon.
     pub(crate) fn make_due_again(&mut self, resource: &Resource, unsent: &[Notify]) -> bool {
         let tables = &self.shared.tables;
         for notify in unsent {

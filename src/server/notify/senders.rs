@@ -160,9 +160,8 @@ pub(crate) fn reserve() -> usize {
     (shm::size() / RESERVED_SHARE).min(LARGEST_RESERVE)
 }
 
-/// How long a sender waits for shared memory before it sends one more NOTIFY, in steps of 50 milliseconds:
-/// transactions are
-/// freed after 5 seconds or so.
+/// How long a sender waits for shared memory before it sends one more NOTIFY, in steps of 50 milliseconds: transactions
+/// are freed after 5 seconds or so.
 pub(crate) const MEMORY_STEPS: u32 = 120;
 
 /// Whether less shared memory is free than what is left to requests.
@@ -180,8 +179,7 @@ pub(crate) const SECONDS: usize = 8;
 pub(crate) const UNDER_WAY: u64 = 6;
 
 /// Waits until NOTIFYs that are under way have given their memory back. Where little is free although few are under
-/// way,
-/// waiting would not help: then a quarter of what there is stays free.
+/// way, waiting would not help: then a quarter of what there is stays free.
 pub(crate) fn wait_for_memory(senders: &Senders) {
     let reserve = reserve();
     for step in 0..MEMORY_STEPS {

@@ -1,6 +1,5 @@
 //! What a package makes of a document can often be told beforehand. Where it was seen to give just that, it is not
-//! asked each
-//! time; one surprise, and it is always asked.
+//! asked each time; one surprise, and it is always asked.
 use crate::common::counters::{self, Counter};
 use crate::limited;
 use crate::presence::event_package::PackageId;

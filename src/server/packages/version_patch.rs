@@ -1,6 +1,5 @@
 //! Bodies that a package makes for each watcher by writing a version into the common one: dialog-info leaves room for
-//! it
-//! (`version="00000000000"`). Where a package was seen to do just that, it is not asked each time.
+//! it (`version="00000000000"`). Where a package was seen to do just that, it is not asked each time.
 use crate::sip::text::push_number;
 
 const ROOM: &[u8] = b" version=\"00000000000\"";

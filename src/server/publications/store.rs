@@ -404,9 +404,8 @@ impl Context {
     }
 
     /// Reads the documents of a resource that nobody watches at once: what has none leaves no record behind, however
-    /// many
-    /// names a command is given. Where the table cannot be read now, a resource that was not known is as unknown as
-    /// before.
+    /// many names a command is given. Where the table cannot be read now, a resource that was not known is as unknown
+    /// as before.
     fn read_unwatched(&mut self, resource: &Resource, is_known: bool) {
         let rule = self.shared.tables.rule();
         let read = self.load_documents(resource);

@@ -1,6 +1,5 @@
-//! Stored documents that their event package cannot read: rows of other programs, documents of other nodes and
-//! modules. They are
-//! passed over, so that the others show.
+//! Stored documents that their event package cannot read: rows of other programs, documents of other nodes and modules.
+//! They are passed over, so that the others show.
 use crate::host::xml::Document;
 use crate::presence::publication::Publication;
 use std::borrow::Cow;

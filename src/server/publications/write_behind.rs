@@ -1,6 +1,5 @@
 //! Publications that are written some time after they are answered (`publ_update_period`): each period writes the
-//! newest state
-//! of what has changed since the last one.
+//! newest state of what has changed since the last one.
 use crate::common::row_groups::{Aside, Fate, GROUP, RefusalLog, Writer};
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log};
@@ -56,8 +55,7 @@ impl Context {
     }
 
     /// Writes what the table lacks of all publications; returns how many rows changed. `is_last`: the server ends, and
-    /// what was
-    /// refused is tried once more.
+    /// what was refused is tried once more.
     pub fn write_publications(&mut self, is_last: bool) -> Result<usize, StoreError> {
         if !self.writes_publications_later() {
             return Ok(0);

@@ -44,9 +44,8 @@ const COLUMNS: [&str; 26] = [
 /// The columns without the key, which only pages need.
 const ALL_BUT_KEY: usize = COLUMNS.len() - 1;
 
-/// What a row has for a subscription without a route set. Stock's write-back leaves an empty text, everything else
-/// NULL where
-/// the driver knows the difference.
+/// What a row has for a subscription without a route set. Stock's write-back leaves an empty text, everything else NULL
+/// where the driver knows the difference.
 #[derive(Clone, Copy)]
 pub enum NoRoute {
     /// NULL, as far as the driver writes one.
@@ -226,8 +225,7 @@ pub fn delete(db: &Connection, table: &[u8], dialog: DialogId<'_>) -> Result<(),
 }
 
 /// The rows that meet the conditions, as subscriptions. Rows of packages that are not loaded, or that cannot be read,
-/// are
-/// left out.
+/// are left out.
 pub fn select(
     db: &Connection,
     table: &[u8],

@@ -1,6 +1,5 @@
 //! Subscriptions in the database only (mode 3): every step is a statement; CSeq and version go up by compare-and-swap,
-//! so
-//! that servers which share the table never use a number twice.
+//! so that servers which share the table never use a number twice.
 use crate::common::paging::Page;
 use crate::common::row_groups::{Fate, GROUP, Writer};
 use crate::host::db::{Connection, Op, Value};
@@ -100,8 +99,7 @@ impl Context {
     }
 
     /// Reads who watches a resource whose documents have just changed, before the change is answered: whoever
-    /// subscribes
-    /// later is told of the new state by the answer to the SUBSCRIBE, and must not be told again.
+    /// subscribes later is told of the new state by the answer to the SUBSCRIBE, and must not be told again.
     pub(crate) fn note_watching(&mut self, resource: &Resource) {
         self.watching = self.rows_of(resource).ok().map(|rows| (resource.clone(), rows));
     }

@@ -68,8 +68,7 @@ impl Context {
     }
 
     /// Puts a subscription into its resource entry; `written_cseq` is the local CSeq of its row. Nothing is changed
-    /// without memory, or when
-    /// there is one of the same dialog.
+    /// without memory, or when there is one of the same dialog.
     pub(crate) fn place_stored(
         &self,
         shared: SharedSubscription,
@@ -197,8 +196,7 @@ impl Context {
     }
 
     /// Undoes a renewal whose row could not be written: what is answered 500 has not happened, and the same SUBSCRIBE
-    /// may come
-    /// again. The numbers that NOTIFYs have counted up meanwhile stay.
+    /// may come again. The numbers that NOTIFYs have counted up meanwhile stay.
     fn take_back(&self, before: &Subscription, state: &SubscriptionState) {
         let undone = self.change_stored(before.dialog(), Some(before), |stored| {
             let now = &mut stored.subscription.state;
@@ -362,8 +360,7 @@ impl Context {
     }
 
     /// See [`crate::presence::ports::Ports::end_expired`]. Those that cannot be ended now are named in the log, and
-    /// stand in
-    /// nobody's way.
+    /// stand in nobody's way.
     pub(crate) fn end_expired_stored(&mut self, now: i64, limit: usize) -> Vec<Subscription> {
         let tables = &self.shared.tables;
         let mut ended = Vec::new();

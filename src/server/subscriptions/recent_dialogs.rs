@@ -1,13 +1,11 @@
 //! The dialogs made last, where subscriptions live in the database only: a SUBSCRIBE that comes again finds its row,
-//! and all
-//! others need not be looked for.
+//! and all others need not be looked for.
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many are remembered: 8 bytes each. One is forgotten when another falls on its place; the database then refuses
-/// the second
-/// row of its dialog.
+/// the second row of its dialog.
 const PLACES: usize = 4096;
 
 /// The hashes of dialogs, in shared memory.

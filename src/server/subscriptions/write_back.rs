@@ -13,9 +13,9 @@ use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::active_watchers_table::NoRoute;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 
-/// How far the numbers of a subscription may be ahead of its row (write-back): after a crash they go on beyond
-/// anything that
-/// can have been sent. A NOTIFY that would go further waits until the row is written, see [`Context::is_far_ahead`].
+/// How far the numbers of a subscription may be ahead of its row (write-back): after a crash they go on beyond anything
+/// that can have been sent. A NOTIFY that would go further waits until the row is written, see
+/// [`Context::is_far_ahead`].
 pub const RESERVE: u32 = 1000;
 
 impl Context {
@@ -54,9 +54,8 @@ impl Context {
         Ok(count)
     }
 
-    /// Raises the numbers of all rows by the reserve, where one statement can: NOTIFYs go on from there. Elsewhere
-    /// each row is
-    /// written before its first NOTIFY.
+    /// Raises the numbers of all rows by the reserve, where one statement can: NOTIFYs go on from there. Elsewhere each
+    /// row is written before its first NOTIFY.
     fn raise_rows(&self) -> bool {
         if self.config.shares_subscriptions || self.database.batch(1).is_none() {
             return false;
@@ -71,10 +70,8 @@ impl Context {
     }
 
     /// Writes the rows that are older than the memory, in groups: all of them in write-back, in write-through those
-    /// that could
-    /// not be written when they changed. `is_last`: the server ends, and what was refused is tried once more. Returns
-    /// how many
-    /// rows were written.
+    /// that could not be written when they changed. `is_last`: the server ends, and what was refused is tried once
+    /// more. Returns how many rows were written.
     pub fn write_back(&mut self, is_last: bool) -> Result<usize, StoreError> {
         let has_rows =
             matches!(self.config.subscriptions, SubscriptionMode::WriteBack | SubscriptionMode::WriteThrough);
@@ -172,9 +169,8 @@ impl Context {
     }
 
     /// Whether the next NOTIFY of a stored subscription would be so far ahead of its row that a crash could bring its
-    /// numbers back
-    /// (write-back). Rows are written at different distances, so that not all watchers of a presentity are due in one
-    /// pass.
+    /// numbers back (write-back). Rows are written at different distances, so that not all watchers of a presentity are
+    /// due in one pass.
     pub(crate) fn is_far_ahead(&self, stored: &SubscriptionEntry) -> bool {
         let state = &stored.subscription.state;
         let ahead = state.local_cseq.saturating_sub(stored.written_cseq);

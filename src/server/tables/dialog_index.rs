@@ -1,6 +1,5 @@
 //! Where the subscription of each dialog is, by the hash of the dialog. Its locks are innermost: they may be taken
-//! while a shard
-//! of the tables is locked, and no shard is locked while one of them is held.
+//! while a shard of the tables is locked, and no shard is locked while one of them is held.
 use crate::host::lock::{Guard, Lock};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
@@ -71,8 +70,7 @@ impl DialogIndex {
     }
 
     /// Notes in which shard a dialog is going to live, so that its slot can be set without fail; `false` when the
-    /// dialog is
-    /// known, and nothing is changed.
+    /// dialog is known, and nothing is changed.
     pub fn announce(&self, hash: u64, shard: u32) -> Result<bool, NoMemory> {
         let mut part = self.part(hash);
         if part.find(hash, |entry| entry.hash() == hash).is_some() {

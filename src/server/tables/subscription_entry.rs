@@ -42,9 +42,8 @@ pub struct SubscriptionEntry {
 }
 
 impl SubscriptionEntry {
-    /// What the next NOTIFY of a pass is sent for; `None` when it has been told all. A NOTIFY of its own does not
-    /// stand for
-    /// that of a change: each SUBSCRIBE and each change is answered by one.
+    /// What the next NOTIFY of a pass is sent for; `None` when it has been told all. A NOTIFY of its own does not stand
+    /// for that of a change: each SUBSCRIBE and each change is answered by one.
     pub fn next_notify_reason(&mut self, generation: u32, now: i64) -> Option<NotifyReason> {
         // The counter wraps around.
         let is_older = generation.wrapping_sub(self.seen) as i32 > 0;
@@ -59,9 +58,8 @@ impl SubscriptionEntry {
         if !is_older {
             return None;
         }
-        // The body of this pass is as new as the pass, not as new as the resource entry. A change that the watcher
-        // does not hear of is
-        // over for it, too: what it may see later is in the NOTIFY that says so.
+        // The body of this pass is as new as the pass, not as new as the resource entry. A change that the watcher does
+        // not hear of is over for it, too: what it may see later is in the NOTIFY that says so.
         self.seen = generation;
         self.subscription.hears_changes(now).then_some(NotifyReason::Change)
     }
