@@ -5,6 +5,7 @@ pub mod context;
 pub mod notify;
 pub mod operator;
 pub mod packages;
+pub mod ports;
 pub mod publications;
 pub mod settings;
 pub mod subscriptions;

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub const MOST: u32 = 10;
 /// How long a window is, in seconds.
 pub const WINDOW: u64 = 10;
-/// So many causes of refusals are told apart at a time.
+/// So many causes of refusals are distinguished at a time.
 pub const CAUSES: usize = 64;
 
 /// What has been written of one cause.

@@ -244,7 +244,7 @@ impl Class {
 
     /// A block of the first chunk with room.
     fn take(&mut self) -> Option<*mut u8> {
-        // SAFETY: chunks in the list are alive, and whoever holds the lock of their class may change them.
+        // SAFETY: chunks in the list are alive, and the holder of the lock of their class may change them.
         unsafe {
             let chunk = self.roomy.as_mut()?;
             let block = chunk.take(self.block);
@@ -271,7 +271,7 @@ impl Class {
     /// The block was given for a size of this class, and nobody uses it any more.
     unsafe fn put_back(&mut self, block: *mut u8) -> Returned {
         let Some(place) = self.place_of(block) else { return Returned::Alone };
-        // SAFETY: chunks in the list are alive, and whoever holds the lock of their class may change them; a block is
+        // SAFETY: chunks in the list are alive, and the holder of the lock of their class may change them; a block is
         // large enough for a pointer.
         unsafe {
             let chunk = &mut *self.chunks[place];

@@ -47,7 +47,7 @@ pub enum TransientBody {
     Body(Vec<u8>),
 }
 
-/// One pass over the watchers of a resource; whoever holds it is the only one who sends for that resource.
+/// One pass over the watchers of a resource; the process that holds it is the only one that sends for that resource.
 #[derive(Debug, Default)]
 pub struct NotifyRun {
     /// Where the pass is.

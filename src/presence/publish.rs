@@ -323,7 +323,7 @@ pub(super) fn dialogs(package: &Package, body: &[u8]) -> Dialogs {
     if package.is_dialog() { Dialogs::of(body) } else { Dialogs::default() }
 }
 
-/// How phones are told apart where they share a line.
+/// How phones are distinguished where they share a line.
 pub(super) fn shared_line<P: Ports>(ports: &P, package: &Package) -> Option<SharedLine> {
     package.is_shared_line().then(|| SharedLine { ignore_case: ports.config().ignore_case })
 }

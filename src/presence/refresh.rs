@@ -59,7 +59,7 @@ pub fn hard_state<P: Ports>(
     documents(ports, resource)
 }
 
-/// Judges the watchers that are remembered, also those that do not subscribe now: what they are told when they come
+/// Judges the watchers that are remembered, also those that do not subscribe now: what they learn when they come
 /// back.
 fn known_authorizations<P: Ports>(ports: &mut P, resource: &Resource, wrong: &mut FirstFailure) {
     let watchers = match ports.known_watchers(resource) {

@@ -43,7 +43,7 @@ pub struct Replica {
     pub ruid: Vec<u8>,
     /// The document; empty for a change without one.
     pub body: Vec<u8>,
-    /// It is told to a node of our kind that may know it: watchers are told only of what is new there.
+    /// It goes to a node of our kind that may know it: watchers are notified only of what is new there.
     pub again: bool,
 }
 

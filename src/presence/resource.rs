@@ -40,7 +40,7 @@ impl UriComparison {
             } else {
                 hasher.write(part);
             }
-            // Several parts are told apart.
+            // Several parts are distinguished.
             if parts.len() > 1 {
                 hasher.write_u8(0xff);
             }

@@ -1,5 +1,5 @@
 //! Plain XML documents, read in one pass: whether one is well-formed, and the form in which libxml2 writes it again
-//! when it is told to format it, which is what an event package returns when there is a single document to put
+//! when it is asked to format it, which is what an event package returns when there is a single document to put
 //! together. Documents that are not plain (comments, CDATA, document types, other encodings, names beyond ASCII) are
 //! left to a real parser.
 

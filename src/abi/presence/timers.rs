@@ -7,7 +7,8 @@ use crate::host::tm::{self, Answer};
 use crate::presence::expiry;
 use crate::presence::subscription::DialogId;
 use crate::scoped_value::ScopedValue;
-use crate::server::context::{Context, take_cached};
+use crate::server::context::Context;
+use crate::server::ports::take_cached;
 use crate::{limited, sys};
 use std::ffi::{c_int, c_uint, c_void};
 

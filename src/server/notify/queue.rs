@@ -23,7 +23,7 @@ use crate::server::tables::resource_entry::{ChangedWatcher, FinalNotify, SharedT
 /// How many NOTIFYs are counted up under one lock.
 const BATCH_SIZE: usize = 32;
 
-/// Changes with more watchers than this are told by a sender process.
+/// Changes with more watchers than this are sent by a sender process.
 const LARGE: usize = 64;
 
 impl Context {
@@ -76,7 +76,7 @@ impl Context {
                 entry.pending = true;
                 entry.for_all = true;
                 let cached = changed.map(|changed| entry.changes.push(changed));
-                // A change that cannot be kept is told by the full list.
+                // The full list stands in for a change that cannot be kept.
                 entry.full |= *full || !matches!(cached, Some(Ok(())));
             }
             (StateChange::Subscription(dialog, notify_reason), _) => {
@@ -155,7 +155,7 @@ impl Context {
         notifier::run(&mut self, &resource);
     }
 
-    /// Notes that a subscription is due a NOTIFY, and leaves it to whoever sends next for its resource.
+    /// Notes that a subscription is due a NOTIFY, and leaves it to the process that sends next for its resource.
     pub(crate) fn mark_due(&mut self, dialog: DialogId<'_>, notify_reason: NotifyReason) {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);

@@ -491,7 +491,7 @@ impl Context {
             for row in &rows {
                 match self.take_ended_row(row, now) {
                     Ok(resource) => ended.extend(resource),
-                    // What has ended is told, whatever becomes of the others.
+                    // The watchers of what has ended are notified, whatever becomes of the others.
                     Err(StoreError::Database) if ended.is_empty() => return Err(StoreError::Database),
                     Err(error) => {
                         limited!(Error, "a publication has run out and cannot be removed now: {error}");

@@ -192,7 +192,7 @@ impl Context {
                 match done {
                     Ok(true) => ended.push(subscription),
                     Ok(false) => {}
-                    // What has ended is told, whatever becomes of the others.
+                    // The watchers of what has ended are notified, whatever becomes of the others.
                     Err(StoreError::Database) if ended.is_empty() => return Err(StoreError::Database),
                     Err(error) => {
                         crate::server::subscriptions::memory::log_not_ended(&subscription, error);
@@ -226,7 +226,7 @@ impl Context {
         Ok(true)
     }
 
-    /// In the database there are no resource entries: what happened is told by the process it happened in, or marked
+    /// In the database there are no resource entries: what happened is sent by the process it happened in, or marked
     /// for a notifier.
     pub(crate) fn enqueue_in_database(&mut self, resource: &Resource, event: StateChange<'_>) -> bool {
         match event {

@@ -231,7 +231,7 @@ impl Context {
         Ok(true)
     }
 
-    /// A stored subscription has changed: its row and the other nodes are told.
+    /// A stored subscription has changed: its row is written and the other nodes hear of it.
     fn propagate(&self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         if self.writes_through() {
             self.write_stored(dialog, 1)?;
