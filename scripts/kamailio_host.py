@@ -169,28 +169,32 @@ class Headers:
         self.check_version()
 
     @functools.cached_property
-    def version(self):
-        """The version the tree names; none for headers alone."""
-        top = self.folder.parent
-        lists = top / "CMakeLists.txt"
-        if lists.exists():
-            text = lists.read_text(errors="replace")
-            number, extra = re.search(r"^\s+VERSION (\d+\.\d+\.\d+)", text, re.M), re.search(r'set\(EXTRAVERSION "([^"]*)"', text)
-            if number:
-                return number.group(1) + (extra.group(1) if extra else "")
+    def versions(self):
+        """The versions the tree names, in its build files or in a stamp; none for headers alone. Releases before 6.1 were made
+        by make, and what they say for cmake was left behind."""
+        named_versions = []
         makefile = self.folder / "Makefile.defs"
         if makefile.exists():
             text = makefile.read_text(errors="replace")
             part = {name: re.search(r"^%s\s*=[ \t]*(\S*)" % name, text, re.M) for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION")}
             if all(part.values()):
-                return "%s.%s.%s%s" % tuple(part[name].group(1) for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION"))
+                named_versions.append("%s.%s.%s%s" % tuple(part[name].group(1) for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION")))
+        lists = self.folder.parent / "CMakeLists.txt"
+        if lists.exists():
+            text = lists.read_text(errors="replace")
+            number, extra = re.search(r"^\s+VERSION (\d+\.\d+\.\d+)", text, re.M), re.search(r'set\(EXTRAVERSION "([^"]*)"', text)
+            if number:
+                named_versions.append(number.group(1) + (extra.group(1) if extra else ""))
         stamp = self.place / "VERSION"
-        return stamp.read_text().strip() if stamp.exists() else None
+        if not named_versions and stamp.exists():
+            named_versions.append(stamp.read_text().strip())
+        return named_versions
 
     def check_version(self):
-        theirs, ours = self.server.version, self.version
-        if ours is None or ours == theirs:
+        theirs = self.server.version
+        if not self.versions or theirs in self.versions:
             return
+        ours = self.versions[0]
         series = theirs.split(".")[:2] == ours.split(".")[:2]
         if series and os.environ.get("KAMAILIO_SRC_VERSION") == ours:
             return
