@@ -294,7 +294,7 @@ def test_a_lamp_from_the_shell(responder):
     """The command in docs/pua.md."""
     command = (ROOT / "docs" / "pua.md").read_text().split("```\ncurl")[1].split("```")[0]
     with server("ours", params=dict(outbound_proxy=responder.uri)) as kamailio:
-        done = subprocess.run(["sh", "-c", "curl" + command.replace("5060", str(kamailio.port))], capture_output=True, text=True, timeout=20)
+        done = subprocess.run(["sh", "-c", "curl" + command.replace("127.0.0.1:8080", "127.0.0.1:%d" % kamailio.port)], capture_output=True, text=True, timeout=20)
         assert "SIP-ETag" in done.stdout, done
         lamp = responder.requests[0]
         assert lamp.get("Event") == "message-summary" and lamp.text == "Messages-Waiting: yes"
