@@ -25,7 +25,7 @@ impl From<DbError> for StoreError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Refused => StoreError::Refused,
-            DbError::BusiestResource => StoreError::BusiestResource,
+            DbError::Busy => StoreError::Busy,
             DbError::Away | DbError::Unexplained => StoreError::Database,
         }
     }
@@ -91,7 +91,7 @@ impl Database {
             Err(error) => {
                 counters::count(Counter::DbErrors);
                 match connection.explain(error) {
-                    DbError::BusiestResource => Try::Again(StoreError::BusiestResource),
+                    DbError::Busy => Try::Again(StoreError::Busy),
                     DbError::Refused if !connection.explains_refusals() => Try::Again(StoreError::Refused),
                     error => Try::Done(Err(error.into())),
                 }

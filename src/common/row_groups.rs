@@ -61,7 +61,7 @@ impl<T> Writer<'_, T> {
         };
         match together {
             Ok(()) => fitting.iter().for_each(|at| outcome.fates[*at] = Fate::Written),
-            Err(StoreError::Refused | StoreError::BusiestResource) => {
+            Err(StoreError::Refused | StoreError::Busy) => {
                 self.write_alone(rows, &fitting, &mut outcome, |database, row| {
                     database.write(|db| (self.write)(db, row))
                 })
@@ -88,7 +88,7 @@ impl<T> Writer<'_, T> {
             match write(self.database, &rows[*at]) {
                 Ok(()) => outcome.fates[*at] = Fate::Written,
                 Err(StoreError::Refused) if self.takes_rows() => outcome.fates[*at] = Fate::Refused,
-                Err(StoreError::BusiestResource) => {}
+                Err(StoreError::Busy) => {}
                 // A table that refuses everything is away.
                 Err(StoreError::Refused) => return outcome.error = Some(StoreError::Database),
                 Err(error) => return outcome.error = Some(error),

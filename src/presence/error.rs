@@ -42,7 +42,7 @@ pub enum StoreError {
     BadField(#[from] BadField),
     /// Other transactions were in the way each time it was tried.
     #[error("the database was busy each time")]
-    BusiestResource,
+    Busy,
     /// The database does not take this row: another one may be written.
     #[error("the database refuses the row")]
     Refused,

@@ -41,7 +41,8 @@ mod tests {
     #[test]
     fn documents_that_name_one_tuple() {
         let document = |tuples: &[&str]| {
-            let inside: String = tuples.iter().map(|id| format!("<p:tuple id='{id}'/><tuple/>")).collect();
+            let one = |id: &&str| format!("<p:tuple id='{id}'/><tuple/>");
+            let inside = tuples.iter().map(one).collect::<Vec<_>>().concat();
             Publication { body: format!("<presence>{inside}</presence>").into_bytes(), ..Publication::default() }
         };
         assert!(!clash(&[document(&["a", "a"])]));

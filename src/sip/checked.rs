@@ -188,7 +188,7 @@ fn canonical_user(user: &[u8]) -> Vec<u8> {
         while let Some(c) = rest.chars().next() {
             let bytes = rest.as_bytes();
             let escape = match (c, bytes.get(1).copied().and_then(hex), bytes.get(2).copied().and_then(hex)) {
-                ('%', Some(high), Some(low)) => Some(high << 4 | low),
+                ('%', Some(high), Some(low)) => Some((high << 4) | low),
                 _ => None,
             };
             match escape {

@@ -11,7 +11,7 @@ pub enum DbError {
     Away,
     /// Another transaction was in the way: a deadlock, a serialization failure, a lock that was not free in time.
     #[error("another transaction was in the way")]
-    BusiestResource,
+    Busy,
     /// It does not take this statement: a value is too long, of the wrong form, or there twice.
     #[error("the database refuses the statement")]
     Refused,
@@ -24,7 +24,7 @@ pub enum DbError {
 pub(super) fn of_mysql(code: i64) -> DbError {
     match code {
         // A record that changed meanwhile, a lock that was not free in time, a deadlock.
-        1020 | 1205 | 1213 => DbError::BusiestResource,
+        1020 | 1205 | 1213 => DbError::Busy,
         // A full or broken disk, a table that is read-only, missing, full or crashed, missing rights, a shutdown,
         // client errors.
         3
@@ -105,12 +105,12 @@ mod tests {
             assert_eq!(of_mysql(code), DbError::Refused);
         }
         for code in [1205, 1213] {
-            assert_eq!(of_mysql(code), DbError::BusiestResource);
+            assert_eq!(of_mysql(code), DbError::Busy);
         }
         for code in [2006, 2013, 1146, 1290, 1021] {
             assert_eq!(of_mysql(code), DbError::Away);
         }
-        assert_eq!(of_sqlite(19 | 8 << 8), DbError::Refused);
+        assert_eq!(of_sqlite(19 | (8 << 8)), DbError::Refused);
         assert_eq!(of_sqlite(5), DbError::Away);
         assert_eq!(of_sqlite(13), DbError::Away);
     }

@@ -74,7 +74,7 @@ impl Senders {
         let slot = &self.sent[second as usize % SECONDS];
         let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| match old >> 32 == second {
             true => Some(old + 1),
-            false => Some(second << 32 | 1),
+            false => Some((second << 32) | 1),
         });
     }
 

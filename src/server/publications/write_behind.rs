@@ -152,7 +152,7 @@ impl Context {
         let kept_gone = |(item, fate): (&Item, &Fate)| matches!(item, Item::Gone(..)) && *fate == Fate::Kept;
         match outcome.error {
             Some(error) => Err(error),
-            None if group.iter().zip(&outcome.fates).any(kept_gone) => Err(StoreError::BusiestResource),
+            None if group.iter().zip(&outcome.fates).any(kept_gone) => Err(StoreError::Busy),
             None => Ok(outcome.count(Fate::Written)),
         }
     }

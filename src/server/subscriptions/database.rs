@@ -165,7 +165,7 @@ impl Context {
                 None => return Ok(None),
             }
         }
-        Err(StoreError::BusiestResource)
+        Err(StoreError::Busy)
     }
 
     pub(crate) fn end_expired_rows(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
