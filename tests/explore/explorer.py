@@ -102,12 +102,16 @@ class Explorer:
         self.lives = self.unsure = 0
         self.seen_again = 0
 
-    def explore(self, seconds, seed):
-        """Round after round until the time is over."""
+    def explore(self, seconds, seed, most=None):
+        """Round after round until the time is over, or `most` lives are lived: then a seed means the same lives on each machine."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        self.most = most
+        while time.monotonic() < end and not self._enough():
             self._round(seed, end)
             seed += 1
+
+    def _enough(self):
+        return self.most is not None and self.lives >= self.most
 
     def _round(self, seed, end):
         @hypothesis.seed(seed)
@@ -121,7 +125,7 @@ class Explorer:
         )
         @hypothesis.given(generate.lives(self.mode, self.length))
         def one(life):
-            if time.monotonic() < end:
+            if time.monotonic() < end and not self._enough():
                 self._live(life, end)
 
         one()

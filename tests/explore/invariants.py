@@ -51,23 +51,25 @@ def _dialogs(ours, note):
         for dialog, message in seen.raw:
             if dialog is None:
                 continue
-            if dialog in last and message.cseq <= last[dialog]:
+            # A first SUBSCRIBE that came again may have made another dialog, with a tag of ours of its own.
+            end = (dialog, message.get("From").partition("tag=")[2])
+            if end in last and message.cseq <= last[end]:
                 note(seen.number, "CSeq rises")
             elif (
-                dialog in last
-                and message.cseq != last[dialog] + 1
+                end in last
+                and message.cseq != last[end] + 1
                 and not killed
                 and not ours.restarted_before(seen.number)
             ):
                 note(seen.number, "CSeq rises by one")
-            last[dialog] = message.cseq
+            last[end] = message.cseq
             if b"<dialog-info" in message.body:
                 version = (
                     int(message.text.split('version="', 2)[-1].split('"')[0]) if 'version="' in message.text else 0
                 )
-                if version <= versions.get(dialog, -1):
+                if version <= versions.get(end, -1):
                     note(seen.number, "the version of dialog-info rises")
-                versions[dialog] = version
+                versions[end] = version
 
 
 def _notified(life, ours, note):
