@@ -2,13 +2,13 @@
 #![no_main]
 use kamailio_presence_fuzz::packages;
 use kamailio_presence_fuzz::presence::cluster::{self, Message};
-use kamailio_presence_fuzz::presence::replication;
+use kamailio_presence_fuzz::presence::replica;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    if let Some(replication::Message::Update(replica)) = replication::parse(data) {
+    if let Some(replica::Message::Update(replica)) = replica::parse(data) {
         let written = replica.to_json();
-        let Some(replication::Message::Update(again)) = replication::parse(&written) else {
+        let Some(replica::Message::Update(again)) = replica::parse(&written) else {
             panic!("cannot be read again: {}", String::from_utf8_lossy(&written))
         };
         assert_eq!(again.to_json(), written);

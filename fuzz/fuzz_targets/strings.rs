@@ -1,7 +1,7 @@
 //! Packed strings, and the edge to C.
 #![no_main]
 use kamailio_presence_fuzz::bytes::{c_text, lend, null, view, view_ptr};
-use kamailio_presence_fuzz::sip::strings::Strings;
+use kamailio_presence_fuzz::sip::packed::Strings;
 use kamailio_presence_fuzz::sys::_str;
 use libfuzzer_sys::fuzz_target;
 
