@@ -58,7 +58,7 @@ impl Context {
         match (&event, prepared) {
             (StateChange::State { sender, .. }, Prepared::TransientBody(transient_body)) => {
                 collapsed = entry.pending;
-                // Whoever was told of the new documents before, by an answer to a SUBSCRIBE, is told of the change all
+                // A watcher that saw the new documents before, in the answer to a SUBSCRIBE, is notified of the change all
                 // the same.
                 entry.generation = entry.generation.wrapping_add(1);
                 entry.transient_body = transient_body;

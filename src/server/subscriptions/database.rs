@@ -98,8 +98,8 @@ impl Context {
         .map(|_| ())
     }
 
-    /// Reads who watches a resource whose documents have just changed, before the change is answered: whoever
-    /// subscribes later is told of the new state by the answer to the SUBSCRIBE, and must not be told again.
+    /// Reads who watches a resource whose documents have just changed, before the change is answered: a
+    /// watcher that subscribes later sees the new state in the answer to the SUBSCRIBE, and must not be notified again.
     pub(crate) fn note_watching(&mut self, resource: &Resource) {
         self.watching = self.rows_of(resource).ok().map(|rows| (resource.clone(), rows));
     }
