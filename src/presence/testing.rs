@@ -57,6 +57,8 @@ impl Reply {
 pub struct Sent {
     /// Call-ID of its dialog: the watcher's name in these tests.
     pub call_id: String,
+    /// The server's tag in its dialog, which tells two dialogs of one watcher apart.
+    pub to_tag: String,
     /// Why.
     pub reason: NotifyReason,
     /// Its CSeq.
@@ -209,6 +211,11 @@ impl MemoryPorts {
     /// Whether a queue was left with a NOTIFY that nobody will send.
     pub fn has_forgotten_work(&self) -> bool {
         self.queues.values().any(|queue| queue.busy || queue.pending || !queue.final_notifies.is_empty())
+    }
+
+    /// Whether a document runs out in this second.
+    pub fn has_document_ending_now(&self) -> bool {
+        self.publications.values().flatten().any(|document| document.expires_at == self.now)
     }
 
     fn may_store(&mut self) -> Result<(), StoreError> {
@@ -672,6 +679,7 @@ impl Ports for MemoryPorts {
         let subscription = &notify.subscription;
         self.sent.push(Sent {
             call_id: String::from_utf8_lossy(subscription.get(Field::CallId)).into_owned(),
+            to_tag: String::from_utf8_lossy(subscription.dialog().to_tag).into_owned(),
             reason: notify.notify_reason,
             cseq: subscription.state.local_cseq + 1,
             version: subscription.state.version,

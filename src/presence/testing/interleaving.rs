@@ -3,6 +3,7 @@ use super::actors::{Publish, Subscribe, pidf};
 use super::{MemoryPorts, PRESENCE};
 use crate::presence::{expiry, refresh, subscription::Status};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
@@ -87,6 +88,11 @@ impl Publisher {
 
 /// What must hold when all is quiet.
 fn check(server: &mut MemoryPorts) -> Result<(), TestCaseError> {
+    server.interruptions.clear();
+    // What runs out in this very second is no longer shown and is collected in the next.
+    while server.has_document_ending_now() {
+        server.now += 1;
+    }
     expiry::publications(server).expect("ended");
     expiry::subscriptions(server).expect("ended");
     prop_assert!(!server.has_forgotten_work(), "a queue was left with work");
@@ -96,8 +102,10 @@ fn check(server: &mut MemoryPorts) -> Result<(), TestCaseError> {
     for name in WATCHERS {
         let Some(stored) = server.stored(name) else { continue };
         let (active, local_cseq) = (stored.state.status == Status::Active, stored.state.local_cseq);
+        let to_tag = String::from_utf8_lossy(stored.dialog().to_tag).into_owned();
+        // The last NOTIFY of the dialog before it may go out after the first one of this.
         let sent = server.sent_to(name);
-        let last = sent.last().expect("a subscription is followed by a NOTIFY");
+        let last = sent.iter().rfind(|sent| sent.to_tag == to_tag).expect("a subscription is followed by a NOTIFY");
         prop_assert_eq!(last.cseq, local_cseq + 1);
         if active {
             // A document that was removed is shown once as closed.
@@ -107,19 +115,16 @@ fn check(server: &mut MemoryPorts) -> Result<(), TestCaseError> {
             prop_assert!(last.body.is_none());
         }
     }
-    for name in WATCHERS {
-        let mut last = 0;
-        for sent in server.sent_to(name) {
-            // A new dialog under the same name begins again.
-            prop_assert!(sent.cseq > last || sent.cseq <= 2, "the CSeq went back");
-            last = sent.cseq;
-        }
+    let mut last = std::collections::HashMap::new();
+    for sent in &server.sent {
+        let before = last.insert(&sent.to_tag, sent.cseq);
+        prop_assert!(before.is_none_or(|before| sent.cseq > before), "the CSeq went back");
     }
     Ok(())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
     #[test]
     fn one_process(steps in prop::collection::vec(step(), 1..40)) {
