@@ -8,5 +8,6 @@ pub mod packages;
 pub mod ports;
 pub mod publications;
 pub mod settings;
+pub mod shared;
 pub mod subscriptions;
 pub mod tables;

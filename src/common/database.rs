@@ -1,6 +1,7 @@
 //! This process's connection, opened when first needed; on databases that take one writer, writers queue here.
 use crate::common::counters::{self, Counter};
 use crate::host::db::{Connection, DbError, Driver};
+use crate::host::no_memory::NoMemory;
 use crate::host::process;
 use crate::host::process_mutex::ProcessMutex;
 pub use crate::presence::error::StoreError;
@@ -28,6 +29,12 @@ impl From<DbError> for StoreError {
             DbError::Busy => StoreError::Busy,
             DbError::Away | DbError::Unexplained => StoreError::Database,
         }
+    }
+}
+
+impl From<NoMemory> for StoreError {
+    fn from(_: NoMemory) -> Self {
+        StoreError::NoMemory
     }
 }
 

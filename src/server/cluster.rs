@@ -1,4 +1,5 @@
 //! Other nodes: who is present, replicas of their subscriptions, and removals they must not undo.
+pub mod announce;
 pub mod nodes;
 pub mod removals;
 pub mod replicas;

@@ -1,73 +1,31 @@
 //! The presence server on Kamailio: one [`Context`] for each entry from the host, over what the process keeps.
-use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::host::msg::SipMsg;
-use crate::host::no_memory::NoMemory;
-use crate::host::process_mutex::ProcessMutex;
-use crate::host::shm::{self};
 use crate::host::{log, script, tm};
-use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
+use crate::presence::config::{PublicationMode, SubscriptionMode};
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::Failure;
 use crate::presence::event_package::Packages;
 use crate::presence::notification::Notify;
 use crate::presence::ports::Ports;
-use crate::presence::resource::{Resource, UriComparison};
+use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
-use crate::server::authorizations::cache::AuthorizationCache;
-use crate::server::cluster::nodes::Nodes;
-use crate::server::cluster::removals::Tombstones;
-use crate::server::notify::held_queues::{HeldQueues, Interrupted};
+use crate::server::notify::held_queues::HeldQueues;
 use crate::server::notify::row_run::RowNotifyRun;
-use crate::server::notify::senders::{Pacing, Senders};
-use crate::server::operator::drain_state::Drain;
-use crate::server::operator::history::History;
-use crate::server::packages::callbacks::Registry;
+use crate::server::notify::senders::Pacing;
 use crate::server::packages::prediction::Predictions;
 use crate::server::publications::unreadable::Unreadable;
-use crate::server::subscriptions::recent_dialogs::RecentDialogs;
-use crate::server::tables::Tables;
+use crate::server::shared::Parts;
 use crate::sip::uri;
 use crate::{limited, limited_refusal};
-use std::cell::{Cell, OnceCell, RefCell};
-
-/// What all processes of the server share.
-pub struct Shared {
-    /// Subscriptions and publications.
-    pub tables: Tables,
-    /// What was decided about watchers.
-    pub authorizations: AuthorizationCache,
-    /// One of these is held while a resource's publications are written to the database.
-    pub order: Vec<&'static ProcessMutex>,
-    /// Held while publications that waited are written.
-    pub publication_writer: &'static ProcessMutex,
-    /// Large fan-outs that wait for a sender process.
-    pub senders: &'static Senders,
-    /// Resources for which the sending was broken off.
-    pub interrupted: &'static Interrupted,
-    /// A drain under way.
-    pub drain: &'static Drain,
-    /// The other nodes.
-    pub nodes: &'static Nodes,
-    /// What was removed and may be told again by another node.
-    pub tombstones: &'static Tombstones,
-    /// The dialogs made last (database-only mode).
-    pub recent_dialogs: RecentDialogs,
-    /// Subscriptions that have ended.
-    pub history: &'static History,
-}
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
 
 /// What one process keeps from request to request.
 pub struct Process {
-    /// The settings.
-    pub config: Config,
-    /// The event packages.
-    pub registry: Registry,
-    /// The shared tables.
-    pub shared: Shared,
-    /// The database.
-    pub database: Database,
+    /// The settings, the tables, the database.
+    pub parts: Parts,
     /// Entity tags and record ids.
     pub ids: RefCell<Ids>,
     /// `event_route[presence:notify-reply]`.
@@ -84,43 +42,13 @@ pub struct Process {
     pub turn: Cell<i32>,
     /// Called by tm when a NOTIFY is completed.
     pub on_completed: tm::Callback,
-    /// How this node calls itself, once dmq knows.
-    pub node_name: OnceCell<Vec<u8>>,
-}
-
-/// How many resources may be written at the same time.
-const WRITE_LOCKS: usize = 64;
-
-impl Shared {
-    /// Empty tables and locks; call before the processes fork.
-    pub fn new(config: &Config) -> Result<Shared, NoMemory> {
-        let rule = UriComparison { ignore_case: config.ignore_case, seed: config.hash_seed };
-        #[cfg(feature = "fault-injection")]
-        crate::host::fault::install();
-        let order = (0..WRITE_LOCKS).map(|_| ProcessMutex::leak()).collect::<Result<_, _>>()?;
-        Ok(Shared {
-            tables: Tables::new(rule, config.limits.subscriptions > 0)?,
-            authorizations: AuthorizationCache::new(rule)?,
-            order,
-            publication_writer: ProcessMutex::leak()?,
-            senders: shm::leak(Senders::new()?)?,
-            interrupted: shm::leak(Interrupted::new()?)?,
-            drain: shm::leak(Drain::default())?,
-            nodes: shm::leak(Nodes::new())?,
-            tombstones: shm::leak(Tombstones::new(rule)?)?,
-            recent_dialogs: RecentDialogs::new(config.subscriptions == SubscriptionMode::Database)?,
-            history: shm::leak(History::new(config.history_size)?)?,
-        })
-    }
 }
 
 /// One entry from the host: the process, and the message in hand.
 pub struct Context {
     pub(crate) process: &'static Process,
-    pub(crate) config: &'static Config,
+    pub(crate) parts: Parts,
     pub(crate) packages: &'static Packages,
-    pub(crate) shared: &'static Shared,
-    pub(crate) database: &'static Database,
     pub(crate) message: Option<SipMsg<'static>>,
     /// NOTIFYs that this entry has to send itself, outside of any resource entry (database-only mode).
     pub(crate) own: Vec<(Resource, Notify)>,
@@ -140,6 +68,20 @@ pub struct Context {
     pub reply: Option<(u16, Vec<u8>)>,
 }
 
+impl Deref for Process {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl Deref for Context {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
 impl Context {
     /// A world without a message: timers, RPC, other modules.
     pub fn new(process: &'static Process) -> Context {
@@ -147,10 +89,8 @@ impl Context {
         process.registry.begin_pass();
         Context {
             process,
-            config: &process.config,
+            parts: process.parts,
             packages: process.registry.packages(),
-            shared: &process.shared,
-            database: &process.database,
             message: None,
             own: Vec::new(),
             fresh: None,

@@ -219,14 +219,14 @@ impl Ports for Context {
         let hash = self.shared.tables.dialog_hash(dialog);
         let made = match self.config.subscriptions {
             SubscriptionMode::Database => self.find_recent_row(dialog, hash)?,
-            _ => self.find_member_at(dialog, hash),
+            _ => self.shared.tables.find_at(dialog, hash),
         };
         Ok(made.map_or(Recent::New(NewDialog(hash)), |made| Recent::Made(Box::new(made))))
     }
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
         match self.config.subscriptions {
             SubscriptionMode::Database => self.find_row(dialog),
-            _ => Ok(self.find_stored(dialog)),
+            _ => Ok(self.shared.tables.find(dialog)),
         }
     }
     fn renew(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
@@ -250,13 +250,13 @@ impl Ports for Context {
     fn subscriptions(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
         match self.config.subscriptions {
             SubscriptionMode::Database => self.rows_of(resource),
-            _ => Ok(self.stored_of(resource)),
+            _ => Ok(self.shared.tables.subscriptions_to(resource)),
         }
     }
     fn count_watchers(&mut self, resource: &Resource) -> Result<usize, StoreError> {
         match self.config.subscriptions {
             SubscriptionMode::Database => Ok(self.rows_of(resource)?.len()),
-            _ => Ok(self.stored_count(resource)),
+            _ => Ok(self.shared.tables.watcher_count(resource)),
         }
     }
     fn count_subscriptions_of(&mut self, subscription: &Subscription) -> Result<usize, StoreError> {
@@ -284,7 +284,7 @@ impl Ports for Context {
     }
 
     fn may_be_watched(&mut self, resource: &Resource) -> bool {
-        self.config.subscriptions == SubscriptionMode::Database || self.is_watched(resource)
+        self.config.subscriptions == SubscriptionMode::Database || self.shared.tables.is_watched(resource)
     }
 
     fn authorization(&mut self, subscription: &Subscription) -> Result<Option<Authorization>, StoreError> {
@@ -411,8 +411,9 @@ impl Ports for Context {
             let _shown = ScopedValue::set(&self.process.last_subscription, shown);
             tm::send_in_dialog(&request, Some(self.process.on_completed), cached)
         };
+        let senders = self.shared.senders;
         if let Some(pace) = &mut self.pace {
-            pace.step(self.shared.senders);
+            pace.step(senders);
         }
         counters::count(if sent.is_ok() { Counter::NotifySent } else { Counter::NotifyUnsent });
         if sent != Ok(tm::Sent::UnderWay) {

@@ -7,6 +7,7 @@ pub mod lazy_vec;
 pub mod publication_entry;
 pub mod resource_entry;
 pub mod slot_vec;
+pub mod stored;
 pub mod subscription_entry;
 pub mod watcher_counts;
 

@@ -52,7 +52,7 @@ pub unsafe extern "C" fn kr_presence_child_init(rank: c_int) -> c_int {
                 }
             },
             process::RANK_MAIN => {
-                if start_notifiers(&process.config) && start_senders(&process.config) {
+                if start_notifiers(process.config) && start_senders(process.config) {
                     0
                 } else {
                     -1

@@ -13,15 +13,15 @@ use crate::host::process_mutex::ProcessMutex;
 use crate::host::{log, process, script, sl, slab, tm};
 use crate::presence::config::{Config, SubscriptionMode};
 use crate::server::authorizations::watchers_table;
-use crate::server::context::{Context, Process, Shared};
+use crate::server::context::{Context, Process};
 use crate::server::notify::fan_out;
-use crate::server::packages::callbacks::Registry;
 use crate::server::packages::prediction::Predictions;
 use crate::server::publications::presentity_table;
 use crate::server::settings;
+use crate::server::shared::{Parts, Shared};
 use crate::server::subscriptions::active_watchers_table;
 use crate::{log, sys};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 
 pub(crate) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
     let params = PresenceParams(params);
@@ -43,10 +43,7 @@ pub(crate) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
     let shared = Shared::new(&config).map_err(|error| error.to_string())?;
     let started = config.started;
     state::set(Process {
-        config,
-        registry: Registry::default(),
-        shared,
-        database,
+        parts: Parts::new(config, shared, database),
         ids: RefCell::new(Ids::new(started)),
         notify_reply: Cell::new(None),
         last_subscription: RefCell::new(None),
@@ -55,10 +52,9 @@ pub(crate) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
         versions: Predictions::default(),
         turn: Cell::new(0),
         on_completed: kr_presence_notify_completed,
-        node_name: OnceCell::new(),
     });
     let process = state::process().ok_or("no state")?;
-    start_timers(&process.config)
+    start_timers(process.config)
 }
 
 fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {

@@ -35,5 +35,5 @@ pub unsafe fn world_for<'a>(msg: *mut sys::sip_msg) -> Option<(Context, SipMsg<'
 
 /// The event packages; other modules may register before the rest is set up.
 pub fn registry() -> Option<&'static Registry> {
-    process().map(|process| &process.registry)
+    process().map(|process| process.registry)
 }

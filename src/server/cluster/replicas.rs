@@ -4,7 +4,7 @@ use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log, process, shm};
 use crate::limited;
-use crate::presence::cluster::{self, Announcement, Ending, OwnershipClaim, TAKEOVER_STEP};
+use crate::presence::cluster::{self, Announcement, Ending, OwnershipClaim};
 use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
 use crate::presence::notification::{NotifyReason, StateChange};
@@ -12,10 +12,11 @@ use crate::presence::ports::{Ports, Stored};
 use crate::presence::subscription::{DialogId, Field, RowState, Status, Subscription, SubscriptionState};
 use crate::presence::winfo::Watcher;
 use crate::presence::{notifier, replication, subscribe};
+use crate::server::cluster::announce::take_over;
 use crate::server::cluster::nodes::NodeId;
 use crate::server::context::Context;
 use crate::server::tables::resource_entry::ResourceEntry;
-use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::server::tables::subscription_entry::Ownership;
 
 /// After so many messages a node that tells all it has takes a breath.
 const SYNC_BURST: usize = 50;
@@ -25,20 +26,6 @@ const LARGEST_STEP: usize = 1000;
 
 /// When nobody goes on with a lost node's subscription for so many seconds, the next node in line does.
 const TAKEOVER_TIMEOUT_SECS: i64 = 15;
-
-/// Moves the numbers on beyond what another node can have sent.
-pub(crate) fn skip_sequence_numbers(state: &mut SubscriptionState) {
-    state.local_cseq += TAKEOVER_STEP;
-    state.version += TAKEOVER_STEP;
-}
-
-/// Makes a replica ours.
-pub(crate) fn take_over(stored: &mut SubscriptionEntry) {
-    stored.catches_up = true;
-    stored.ownership = Ownership { owner: NodeId::HERE, epoch: stored.ownership.epoch + 1 };
-    skip_sequence_numbers(&mut stored.subscription.state);
-    stored.subscription.state.row_state = RowState::Replace;
-}
 
 /// What to do with an announcement of a subscription that is here already.
 enum OwnershipDecision {
@@ -71,107 +58,9 @@ fn decide(mine: &OwnershipClaim, owned: bool, mine_cseq: u32, other: &Announceme
 }
 
 impl Context {
-    /// How this node calls itself; empty while dmq does not know.
-    pub fn node_name(&self) -> &'static [u8] {
-        let known = &self.process().node_name;
-        if let Some(name) = known.get() {
-            return name;
-        }
-        match dmq::nodes().into_iter().find(|node| node.local) {
-            Some(own) => known.get_or_init(|| own.address.name()),
-            None => b"",
-        }
-    }
-
-    fn send_to_nodes(&self, body: &[u8]) {
-        counters::count(Counter::DmqSent);
-        if !dmq::broadcast(Channel::Nodes, body) {
-            limited!(Error, "a change of a subscription could not be sent to the other nodes");
-        }
-    }
-
-    fn send_to_node(&self, to: &Address, body: &[u8]) -> bool {
-        counters::count(Counter::DmqSent);
-        dmq::send(Channel::Nodes, to, body)
-    }
-
-    /// Answers whoever told us something; everybody, when dmq does not know who it was.
-    fn answer_node(&self, from: Option<&Address>, body: &[u8]) {
-        if !from.is_some_and(|from| self.send_to_node(from, body)) {
-            self.send_to_nodes(body);
-        }
-    }
-
-    fn owner_name(&self, owner: NodeId) -> Vec<u8> {
-        if owner.is_here() { self.node_name().to_vec() } else { self.shared.nodes.name(owner) }
-    }
-
-    /// A subscription that is here, and whose it is.
-    fn held(&self, dialog: DialogId<'_>) -> Option<(Subscription, Ownership)> {
-        let tables = &self.shared.tables;
-        let hash = tables.dialog_hash(dialog);
-        let mut shard = tables.shard_of_dialog(hash)?;
-        shard.find(dialog).map(|stored| (stored.subscription.to_private(), stored.ownership))
-    }
-
-    /// Whether this node sends the NOTIFYs of a subscription.
-    pub(crate) fn is_owned(&self, dialog: DialogId<'_>) -> bool {
-        !self.config.shares_subscriptions || self.held(dialog).is_none_or(|(_, ownership)| ownership.owner.is_here())
-    }
-
-    /// The name of the node that sends the NOTIFYs of a subscription; empty where nodes do not share them.
-    pub fn node_of(&self, dialog: DialogId<'_>) -> Vec<u8> {
-        match self.config.shares_subscriptions {
-            true => self.held(dialog).map(|(_, ownership)| self.owner_name(ownership.owner)).unwrap_or_default(),
-            false => Vec::new(),
-        }
-    }
-
-    fn announcement(&self, subscription: Subscription, ownership: Ownership) -> Announcement {
-        let remote_cseq = subscription.state.remote_cseq;
-        let claim = OwnershipClaim { remote_cseq, epoch: ownership.epoch, owner: self.owner_name(ownership.owner) };
-        Announcement { subscription, claim }
-    }
-
-    fn announcement_text(&self, subscription: Subscription, ownership: Ownership) -> Vec<u8> {
-        self.announcement(subscription, ownership).to_json(self.node_name(), self.packages, clock::now())
-    }
-
-    /// Tells the other nodes how a subscription of ours is now.
-    pub(crate) fn announce_subscription(&self, dialog: DialogId<'_>) {
-        if !self.config.shares_subscriptions {
-            return;
-        }
-        if let Some((subscription, ownership)) = self.held(dialog).filter(|(_, ownership)| ownership.owner.is_here()) {
-            self.send_to_nodes(&self.announcement_text(subscription, ownership));
-        }
-    }
-
-    /// Tells the other nodes that a subscription has ended.
-    pub(crate) fn announce_end(&self, removed: &Subscription, for_good: bool) {
-        if !self.config.shares_subscriptions {
-            return;
-        }
-        let ending = Ending {
-            call_id: removed.get(Field::CallId).to_vec(),
-            to_tag: removed.get(Field::ToTag).to_vec(),
-            from_tag: removed.get(Field::FromTag).to_vec(),
-            for_good,
-        };
-        self.record_dialog_removal(&ending, removed.state.expires_at);
-        self.send_to_nodes(&ending.to_json(self.node_name()));
-    }
-
-    fn record_dialog_removal(&self, ending: &Ending, until: i64) {
-        if ending.for_good {
-            let tombstones = self.shared.tombstones;
-            tombstones.record_removal(tombstones.of_dialog(ending.dialog()), until);
-        }
-    }
-
     /// Another node says that a subscription has ended.
     pub fn on_termination(&mut self, ending: &Ending) -> Result<(), StoreError> {
-        let Some((subscription, ownership)) = self.held(ending.dialog()) else { return Ok(()) };
+        let Some((subscription, ownership)) = self.owned_subscription(ending.dialog()) else { return Ok(()) };
         if ownership.owner.is_here() && !ending.for_good {
             return Ok(());
         }
@@ -206,7 +95,7 @@ impl Context {
             false => self.shared.nodes.of_name(&other.claim.owner, clock::now())?,
         };
         let ownership = Ownership { owner, epoch: other.claim.epoch };
-        let Some((mine, own_ownership)) = self.held(dialog) else {
+        let Some((mine, own_ownership)) = self.owned_subscription(dialog) else {
             return self.on_new_subscription(other, ownership, from);
         };
         let my_claim = self.announcement(mine.clone(), own_ownership).claim;
@@ -269,8 +158,8 @@ impl Context {
     fn place_replica(&self, subscription: &Subscription, ownership: Ownership) -> Result<bool, StoreError> {
         let mut shared = subscription.map(shm::copy)?;
         shared.state.row_state = RowState::Clean;
-        let _order = self.lock_for_write(&self.resource_of(subscription));
-        Ok(self.place_stored(shared, 0, ownership)? == Stored::New)
+        let _order = self.lock_for_write(&self.shared.tables.resource_of(subscription));
+        Ok(self.shared.tables.place(shared, 0, ownership)? == Stored::New)
     }
 
     fn accept(&mut self, other: &Announcement, ownership: Ownership) -> Result<(), StoreError> {
@@ -308,7 +197,7 @@ impl Context {
 
     /// Makes a replica ours: its row, the other nodes, and its watcher are told.
     fn activate_replica(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
-        let Some((replica, _)) = self.held(dialog) else { return Ok(()) };
+        let Some((replica, _)) = self.owned_subscription(dialog) else { return Ok(()) };
         let socket = self.config.default_socket;
         let contact = own_contact(self.config.server_address, socket);
         let mut changes: Vec<(Field, &[u8])> = Vec::new();
@@ -319,7 +208,7 @@ impl Context {
             changes.push((Field::LocalContact, &contact));
         }
         let ours = replica.with(&changes)?;
-        match self.change_stored(dialog, Some(&ours), take_over)? {
+        match self.shared.tables.change(dialog, Some(&ours), take_over)? {
             true => self.announce_takeover(dialog),
             false => Ok(()),
         }
@@ -335,8 +224,8 @@ impl Context {
         if self.waits_for_publications() {
             self.mark_due(dialog, NotifyReason::Subscribe);
             self.shared.nodes.note_waiting();
-        } else if let Some((subscription, _)) = self.held(dialog) {
-            let resource = self.resource_of(&subscription);
+        } else if let Some((subscription, _)) = self.owned_subscription(dialog) {
+            let resource = self.shared.tables.resource_of(&subscription);
             if self.enqueue(&resource, StateChange::Subscription(dialog, NotifyReason::Subscribe)) {
                 notifier::run(self, &resource);
             }

@@ -35,16 +35,11 @@ impl Context {
         entry.map(|entry| QueueState { busy: entry.busy, pending: entry.pending }).unwrap_or_default()
     }
 
-    /// Whether anybody subscribes to a resource.
-    pub(crate) fn is_watched(&self, resource: &Resource) -> bool {
-        self.stored_count(resource) > 0
-    }
-
     /// See [`crate::presence::ports::Ports::enqueue`].
     pub(crate) fn enqueue_in_memory(&mut self, resource: &Resource, event: StateChange<'_>) -> bool {
         let tables = &self.shared.tables;
         let rule = tables.rule();
-        if matches!(event, StateChange::Watchers { .. }) && !self.is_watched(resource) {
+        if matches!(event, StateChange::Watchers { .. }) && !tables.is_watched(resource) {
             return false;
         }
         let prepared = Prepared::of(&event);

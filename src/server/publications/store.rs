@@ -18,12 +18,6 @@ use crate::sip::uri;
 /// Columns of `presentity` that name a row's resource, and its key.
 const RESOURCE_AND_KEY: [&str; 4] = ["username", "domain", "event", "id"];
 
-impl From<NoMemory> for StoreError {
-    fn from(_: NoMemory) -> Self {
-        StoreError::NoMemory
-    }
-}
-
 /// Documents that go on without some of their dialogs, as they are from then on. Those that another process has changed
 /// meanwhile have another entity tag, and stay as they are.
 struct Trims(Vec<Publication>);
@@ -77,11 +71,6 @@ impl Context {
                 self.change_in_table(resource, change)
             }
         }
-    }
-
-    /// Changes of one resource are written one after the other.
-    pub(crate) fn lock_for_write(&self, resource: &Resource) -> crate::host::process_mutex::ProcessMutexGuard {
-        self.shared.order[resource.hash as usize % self.shared.order.len()].lock()
     }
 
     fn write_rows(&mut self, resource: &Resource, rows: &[RowChange]) -> Result<(), StoreError> {
@@ -397,7 +386,7 @@ impl Context {
         let is_known = self.shared.tables.shard(resource.hash).entry(self.shared.tables.rule(), resource).is_some();
         if self.settle_publications(resource) {
             self.forget_documents(resource);
-            if self.config.publications == PublicationMode::Cached && !self.is_watched(resource) {
+            if self.config.publications == PublicationMode::Cached && !self.shared.tables.is_watched(resource) {
                 self.read_unwatched(resource, is_known);
             }
         }

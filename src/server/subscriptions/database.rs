@@ -147,7 +147,8 @@ impl Context {
         if notify_reason == NotifyReason::Ended {
             last.state.status = Status::Terminated;
         }
-        self.own.push((self.resource_of(&last), Notify { subscription: last, notify_reason, slot: None }));
+        self.own
+            .push((self.shared.tables.resource_of(&last), Notify { subscription: last, notify_reason, slot: None }));
         Ok(true)
     }
 

@@ -1,8 +1,7 @@
 //! Subscriptions in memory (modes 0, 1, 2): added, renewed, ended, listed, and written where the mode promises it.
 use crate::common::row_groups::Aside;
 use crate::host::db::Connection;
-use crate::host::no_memory::NoMemory;
-use crate::host::shm::{self, Shm, ShmVec};
+use crate::host::shm::{self};
 use crate::presence::authorization::Authorization;
 use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
@@ -14,9 +13,9 @@ use crate::presence::subscription::{DialogId, Field, Renewal, RowState, Status, 
 use crate::server::context::Context;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::active_watchers_table::NoRoute;
-use crate::server::tables::resource_entry::{Documents, FinalNotify};
-use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
-use crate::server::tables::{DialogClaim, watcher_hash};
+use crate::server::tables::resource_entry::FinalNotify;
+use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::server::tables::watcher_hash;
 
 /// How long the owner of a replica that has run out may take to say so, in seconds.
 const REPLICA_PATIENCE: i64 = 60;
@@ -24,10 +23,6 @@ const REPLICA_PATIENCE: i64 = 60;
 impl Context {
     pub(crate) fn writes_through(&self) -> bool {
         self.config.subscriptions == SubscriptionMode::WriteThrough
-    }
-
-    pub(crate) fn resource_of(&self, subscription: &Subscription) -> Resource {
-        self.shared.tables.rule().resource(subscription.get(Field::PresUri), subscription.state.event)
     }
 
     /// See [`crate::presence::ports::Ports::subscribe`].
@@ -58,71 +53,13 @@ impl Context {
             shared.state.row_state = RowState::Clean;
         }
         let written = subscription.state.local_cseq + if self.writes_through() { ahead } else { 0 };
-        let placed = self.place_claimed(claim, resource, shared, written, Ownership::default());
+        let placed = tables.place_claimed(claim, resource, shared, written, Ownership::default());
         match placed {
             Ok(()) => self.announce_subscription(subscription.dialog()),
             Err(_) => self.delete_row(subscription.dialog()),
         }
         placed?;
         Ok(Stored::New)
-    }
-
-    /// Puts a subscription into its resource entry; `written_cseq` is the local CSeq of its row. Nothing is changed
-    /// without memory, or when there is one of the same dialog.
-    pub(crate) fn place_stored(
-        &self,
-        shared: SharedSubscription,
-        written_cseq: u32,
-        ownership: Ownership,
-    ) -> Result<Stored, NoMemory> {
-        let tables = &self.shared.tables;
-        let resource = tables.rule().resource(shared.get(Field::PresUri), shared.state.event);
-        let claim = tables.claim_dialog(tables.dialog_hash(shared.dialog()), resource.hash)?;
-        let Some(claim) = claim else { return Ok(Stored::Known) };
-        self.place_claimed(claim, &resource, shared, written_cseq, ownership)?;
-        Ok(Stored::New)
-    }
-
-    fn place_claimed(
-        &self,
-        mut claim: DialogClaim<'_>,
-        resource: &Resource,
-        shared: SharedSubscription,
-        written_cseq: u32,
-        ownership: Ownership,
-    ) -> Result<(), NoMemory> {
-        let tables = &self.shared.tables;
-        let watcher = watcher_hash(tables, &shared);
-        let stored = shm::boxed(SubscriptionEntry {
-            written_cseq,
-            subscription: shared,
-            resource_hash: resource.hash,
-            place: 0,
-            seen: 0,
-            due: None,
-            catches_up: false,
-            notify_history: NotifyHistory::default(),
-            aside: Aside::default(),
-            ownership,
-        })?;
-        // A resource entry exists for every resource with rows, so a new one has no documents.
-        let documents = Documents::Known(ShmVec::new_in(Shm));
-        let mut shard = tables.shard(resource.hash);
-        let inserted = shard
-            .entry_or_new(tables.rule(), resource, documents)
-            .map(|_| ())
-            .and_then(|()| shard.insert(tables.rule(), resource, stored))
-            .map(|slot| claim.set_slot(slot));
-        drop(shard);
-        inserted?;
-        tables.watchers.add(watcher);
-        Ok(())
-    }
-
-    /// See [`crate::presence::ports::Ports::count_watchers`].
-    pub(crate) fn stored_count(&self, resource: &Resource) -> usize {
-        let tables = &self.shared.tables;
-        tables.shard(resource.hash).entry(tables.rule(), resource).map_or(0, |entry| entry.subscriptions.len())
     }
 
     /// Removes the row of a subscription, where there is a database behind the memory.
@@ -136,28 +73,6 @@ impl Context {
         }
     }
 
-    /// See [`crate::presence::ports::Ports::find_subscription`].
-    pub(crate) fn find_stored(&self, dialog: DialogId<'_>) -> Option<Subscription> {
-        self.find_member_at(dialog, self.shared.tables.dialog_hash(dialog))
-    }
-
-    /// The same where the hash of the dialog is known.
-    pub(crate) fn find_member_at(&self, dialog: DialogId<'_>, hash: u64) -> Option<Subscription> {
-        let mut shard = self.shared.tables.shard_of_dialog(hash)?;
-        shard.find(dialog).map(|stored| stored.subscription.to_private())
-    }
-
-    /// See [`crate::presence::ports::Ports::subscriptions`].
-    pub(crate) fn stored_of(&self, resource: &Resource) -> Vec<Subscription> {
-        let tables = &self.shared.tables;
-        let mut shard = tables.shard(resource.hash);
-        let slots: Vec<u32> = match shard.entry(tables.rule(), resource) {
-            Some(entry) => entry.subscriptions.to_vec(),
-            None => return Vec::new(),
-        };
-        slots.iter().filter_map(|slot| shard.stored_in_slot(*slot)).map(|m| m.subscription.to_private()).collect()
-    }
-
     /// See [`crate::presence::ports::Ports::renew`].
     pub(crate) fn renew_stored(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
         let dialog = current.dialog();
@@ -169,11 +84,11 @@ impl Context {
         };
         let now = crate::host::clock::now();
         let mut before = current.state;
-        let changed = self.change_stored(dialog, renewed.as_ref(), |stored| {
+        let changed = self.shared.tables.change(dialog, renewed.as_ref(), |stored| {
             before = stored.subscription.state;
             stored.aside = Aside::default();
             if !stored.ownership.owner.is_here() {
-                crate::server::cluster::replicas::take_over(stored);
+                crate::server::cluster::announce::take_over(stored);
             }
             let state = &mut stored.subscription.state;
             state.expires_at = renewal.expires_at;
@@ -198,7 +113,7 @@ impl Context {
     /// Undoes a renewal whose row could not be written: what is answered 500 has not happened, and the same SUBSCRIBE
     /// may come again. The numbers that NOTIFYs have counted up meanwhile stay.
     fn take_back(&self, before: &Subscription, state: &SubscriptionState) {
-        let undone = self.change_stored(before.dialog(), Some(before), |stored| {
+        let undone = self.shared.tables.change(before.dialog(), Some(before), |stored| {
             let now = &mut stored.subscription.state;
             (now.expires_at, now.remote_cseq, now.refreshed_at, now.transport) =
                 (state.expires_at, state.remote_cseq, state.refreshed_at, state.transport);
@@ -206,29 +121,6 @@ impl Context {
         if let Err(error) = undone {
             crate::limited!(Error, "a renewal that could not be written stays in memory: {error}");
         }
-    }
-
-    /// Gives a stored subscription other strings, if there are any, and changes it, under its lock; `false` when it is
-    /// gone.
-    pub(crate) fn change_stored(
-        &self,
-        dialog: DialogId<'_>,
-        strings: Option<&Subscription>,
-        change: impl FnOnce(&mut SubscriptionEntry),
-    ) -> Result<bool, StoreError> {
-        // The block is made before the lock is taken, and the old one freed after.
-        let fresh = strings.map(|strings| strings.map(shm::copy)).transpose()?;
-        let tables = &self.shared.tables;
-        let Some(mut shard) = tables.shard_of_dialog(tables.dialog_hash(dialog)) else { return Ok(false) };
-        let Some(stored) = shard.find(dialog) else { return Ok(false) };
-        let old = fresh.map(|mut fresh| {
-            fresh.state = stored.subscription.state;
-            std::mem::replace(&mut stored.subscription, fresh)
-        });
-        change(stored);
-        drop(shard);
-        drop(old);
-        Ok(true)
     }
 
     /// A stored subscription has changed: its row is written and the other nodes hear of it.
@@ -289,8 +181,8 @@ impl Context {
     ) -> Result<Option<Subscription>, StoreError> {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);
-        let Some(current) = self.find_stored(dialog) else { return Ok(None) };
-        let resource = self.resource_of(&current);
+        let Some(current) = self.shared.tables.find(dialog) else { return Ok(None) };
+        let resource = self.shared.tables.resource_of(&current);
         let rule = tables.rule();
         let last = match final_notify {
             Some((_, reason)) => {
@@ -310,7 +202,7 @@ impl Context {
         {
             last.state = stored.subscription.state;
             if !stored.ownership.owner.is_here() {
-                crate::server::cluster::replicas::skip_sequence_numbers(&mut last.state);
+                crate::server::cluster::announce::skip_sequence_numbers(&mut last.state);
             }
             last.state.local_cseq += 1;
             last.state.version += 1;
@@ -393,7 +285,7 @@ impl Context {
     /// Ends a subscription that was seen to have run out, unless it has been renewed since.
     fn end_if_over(&mut self, subscription: &Subscription, now: i64) -> Result<bool, StoreError> {
         let dialog = subscription.dialog();
-        let Some(still) = self.find_stored(dialog) else { return Ok(false) };
+        let Some(still) = self.shared.tables.find(dialog) else { return Ok(false) };
         if still.state.expires_at + self.config.expires_offset >= now {
             return Ok(false);
         }
@@ -414,13 +306,13 @@ impl Context {
         dialog: DialogId<'_>,
         authorization: &Authorization,
     ) -> Result<bool, StoreError> {
-        let Some(current) = self.find_stored(dialog) else { return Ok(false) };
+        let Some(current) = self.shared.tables.find(dialog) else { return Ok(false) };
         let known = current.state.status == authorization.status && current.get(Field::Reason) == authorization.reason;
         if known || !self.is_owned(dialog) {
             return Ok(false);
         }
         let with = current.with(&[(Field::Reason, &authorization.reason)])?;
-        let changed = self.change_stored(dialog, Some(&with), |stored| {
+        let changed = self.shared.tables.change(dialog, Some(&with), |stored| {
             stored.subscription.state.status = authorization.status;
             stored.aside = Aside::default();
             mark_changed(&mut stored.subscription.state.row_state);
@@ -442,7 +334,7 @@ impl Context {
             return;
         }
         // Without a row nothing can come back.
-        let stored = self.find_stored(dialog).filter(|stored| stored.state.row_state != RowState::Insert);
+        let stored = self.shared.tables.find(dialog).filter(|stored| stored.state.row_state != RowState::Insert);
         let (Some(stored), table) = (stored, self.config.active_watchers_table) else { return };
         if let Err(error) = self.database.write(|db| rows::update_state(db, table, &stored)) {
             crate::limited!(Error, "a watcher's new authorization is not in its row yet: {error}");

@@ -38,7 +38,7 @@ impl Context {
                 subscription.state.local_cseq = in_row.saturating_add(reserve);
                 subscription.state.version = subscription.state.version.saturating_add(reserve);
                 let placed =
-                    subscription.map(shm::copy).and_then(|shared| self.place_stored(shared, in_row, ownership));
+                    subscription.map(shm::copy).and_then(|shared| self.shared.tables.place(shared, in_row, ownership));
                 failed += usize::from(placed.is_err());
                 twice += usize::from(placed == Ok(Stored::Known));
             }

@@ -1,0 +1,130 @@
+//! What this node tells the other nodes of its subscriptions, and whose a subscription is.
+use crate::common::counters::{self, Counter};
+use crate::host::clock;
+use crate::host::dmq::{self, Address, Channel};
+use crate::limited;
+use crate::presence::cluster::{Announcement, Ending, OwnershipClaim, TAKEOVER_STEP};
+use crate::presence::subscription::{DialogId, Field, RowState, Subscription, SubscriptionState};
+use crate::server::cluster::nodes::NodeId;
+use crate::server::shared::Parts;
+use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+
+/// Moves the numbers on beyond what another node can have sent.
+pub(crate) fn skip_sequence_numbers(state: &mut SubscriptionState) {
+    state.local_cseq += TAKEOVER_STEP;
+    state.version += TAKEOVER_STEP;
+}
+
+/// Makes a replica ours.
+pub(crate) fn take_over(stored: &mut SubscriptionEntry) {
+    stored.catches_up = true;
+    stored.ownership = Ownership { owner: NodeId::HERE, epoch: stored.ownership.epoch + 1 };
+    skip_sequence_numbers(&mut stored.subscription.state);
+    stored.subscription.state.row_state = RowState::Replace;
+}
+
+impl Parts {
+    /// How this node calls itself; empty while dmq does not know.
+    pub fn node_name(&self) -> &'static [u8] {
+        let known = self.node_name;
+        if let Some(name) = known.get() {
+            return name;
+        }
+        match dmq::nodes().into_iter().find(|node| node.local) {
+            Some(own) => known.get_or_init(|| own.address.name()),
+            None => b"",
+        }
+    }
+
+    pub(crate) fn send_to_nodes(&self, body: &[u8]) {
+        counters::count(Counter::DmqSent);
+        if !dmq::broadcast(Channel::Nodes, body) {
+            limited!(Error, "a change of a subscription could not be sent to the other nodes");
+        }
+    }
+
+    pub(crate) fn send_to_node(&self, to: &Address, body: &[u8]) -> bool {
+        counters::count(Counter::DmqSent);
+        dmq::send(Channel::Nodes, to, body)
+    }
+
+    /// Answers whoever told us something; everybody, when dmq does not know who it was.
+    pub(crate) fn answer_node(&self, from: Option<&Address>, body: &[u8]) {
+        if !from.is_some_and(|from| self.send_to_node(from, body)) {
+            self.send_to_nodes(body);
+        }
+    }
+
+    fn owner_name(&self, owner: NodeId) -> Vec<u8> {
+        if owner.is_here() { self.node_name().to_vec() } else { self.shared.nodes.name(owner) }
+    }
+
+    /// A subscription that is here, and whose it is.
+    pub(crate) fn owned_subscription(&self, dialog: DialogId<'_>) -> Option<(Subscription, Ownership)> {
+        let tables = &self.shared.tables;
+        let hash = tables.dialog_hash(dialog);
+        let mut shard = tables.shard_of_dialog(hash)?;
+        shard.find(dialog).map(|stored| (stored.subscription.to_private(), stored.ownership))
+    }
+
+    /// Whether this node sends the NOTIFYs of a subscription.
+    pub(crate) fn is_owned(&self, dialog: DialogId<'_>) -> bool {
+        !self.config.shares_subscriptions
+            || self.owned_subscription(dialog).is_none_or(|(_, ownership)| ownership.owner.is_here())
+    }
+
+    /// The name of the node that sends the NOTIFYs of a subscription; empty where nodes do not share them.
+    pub fn node_of(&self, dialog: DialogId<'_>) -> Vec<u8> {
+        match self.config.shares_subscriptions {
+            true => self
+                .owned_subscription(dialog)
+                .map(|(_, ownership)| self.owner_name(ownership.owner))
+                .unwrap_or_default(),
+            false => Vec::new(),
+        }
+    }
+
+    pub(crate) fn announcement(&self, subscription: Subscription, ownership: Ownership) -> Announcement {
+        let remote_cseq = subscription.state.remote_cseq;
+        let claim = OwnershipClaim { remote_cseq, epoch: ownership.epoch, owner: self.owner_name(ownership.owner) };
+        Announcement { subscription, claim }
+    }
+
+    pub(crate) fn announcement_text(&self, subscription: Subscription, ownership: Ownership) -> Vec<u8> {
+        self.announcement(subscription, ownership).to_json(self.node_name(), self.packages(), clock::now())
+    }
+
+    /// Tells the other nodes how a subscription of ours is now.
+    pub(crate) fn announce_subscription(&self, dialog: DialogId<'_>) {
+        if !self.config.shares_subscriptions {
+            return;
+        }
+        if let Some((subscription, ownership)) =
+            self.owned_subscription(dialog).filter(|(_, ownership)| ownership.owner.is_here())
+        {
+            self.send_to_nodes(&self.announcement_text(subscription, ownership));
+        }
+    }
+
+    /// Tells the other nodes that a subscription has ended.
+    pub(crate) fn announce_end(&self, removed: &Subscription, for_good: bool) {
+        if !self.config.shares_subscriptions {
+            return;
+        }
+        let ending = Ending {
+            call_id: removed.get(Field::CallId).to_vec(),
+            to_tag: removed.get(Field::ToTag).to_vec(),
+            from_tag: removed.get(Field::FromTag).to_vec(),
+            for_good,
+        };
+        self.record_dialog_removal(&ending, removed.state.expires_at);
+        self.send_to_nodes(&ending.to_json(self.node_name()));
+    }
+
+    pub(crate) fn record_dialog_removal(&self, ending: &Ending, until: i64) {
+        if ending.for_good {
+            let tombstones = self.shared.tombstones;
+            tombstones.record_removal(tombstones.of_dialog(ending.dialog()), until);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What every part of the server works with: the settings, the event packages, the tables in shared memory, the database.
+use crate::common::database::Database;
+use crate::host::no_memory::NoMemory;
+use crate::host::process_mutex::{ProcessMutex, ProcessMutexGuard};
+use crate::host::shm;
+use crate::presence::config::{Config, SubscriptionMode};
+use crate::presence::event_package::Packages;
+use crate::presence::resource::{Resource, UriComparison};
+use crate::server::authorizations::cache::AuthorizationCache;
+use crate::server::cluster::nodes::Nodes;
+use crate::server::cluster::removals::Tombstones;
+use crate::server::notify::held_queues::Interrupted;
+use crate::server::notify::senders::Senders;
+use crate::server::operator::drain_state::Drain;
+use crate::server::operator::history::History;
+use crate::server::packages::callbacks::Registry;
+use crate::server::subscriptions::recent_dialogs::RecentDialogs;
+use crate::server::tables::Tables;
+use std::cell::OnceCell;
+
+/// What all processes of the server share.
+pub struct Shared {
+    /// Subscriptions and publications.
+    pub tables: Tables,
+    /// What was decided about watchers.
+    pub authorizations: AuthorizationCache,
+    /// One of these is held while a resource's publications are written to the database.
+    pub order: Vec<&'static ProcessMutex>,
+    /// Held while publications that waited are written.
+    pub publication_writer: &'static ProcessMutex,
+    /// Large fan-outs that wait for a sender process.
+    pub senders: &'static Senders,
+    /// Resources for which the sending was broken off.
+    pub interrupted: &'static Interrupted,
+    /// A drain under way.
+    pub drain: &'static Drain,
+    /// The other nodes.
+    pub nodes: &'static Nodes,
+    /// What was removed and may be told again by another node.
+    pub tombstones: &'static Tombstones,
+    /// The dialogs made last (database-only mode).
+    pub recent_dialogs: RecentDialogs,
+    /// Subscriptions that have ended.
+    pub history: &'static History,
+}
+
+/// How many resources may be written at the same time.
+const WRITE_LOCKS: usize = 64;
+
+impl Shared {
+    /// Empty tables and locks; call before the processes fork.
+    pub fn new(config: &Config) -> Result<Shared, NoMemory> {
+        let rule = UriComparison { ignore_case: config.ignore_case, seed: config.hash_seed };
+        #[cfg(feature = "fault-injection")]
+        crate::host::fault::install();
+        let order = (0..WRITE_LOCKS).map(|_| ProcessMutex::leak()).collect::<Result<_, _>>()?;
+        Ok(Shared {
+            tables: Tables::new(rule, config.limits.subscriptions > 0)?,
+            authorizations: AuthorizationCache::new(rule)?,
+            order,
+            publication_writer: ProcessMutex::leak()?,
+            senders: shm::leak(Senders::new()?)?,
+            interrupted: shm::leak(Interrupted::new()?)?,
+            drain: shm::leak(Drain::default())?,
+            nodes: shm::leak(Nodes::new())?,
+            tombstones: shm::leak(Tombstones::new(rule)?)?,
+            recent_dialogs: RecentDialogs::new(config.subscriptions == SubscriptionMode::Database)?,
+            history: shm::leak(History::new(config.history_size)?)?,
+        })
+    }
+}
+
+/// The parts of the server in this process. They live as long as it does: this is a handful of references.
+#[derive(Clone, Copy)]
+pub struct Parts {
+    /// The settings.
+    pub config: &'static Config,
+    /// The event packages.
+    pub registry: &'static Registry,
+    /// The tables in shared memory.
+    pub shared: &'static Shared,
+    /// The database.
+    pub database: &'static Database,
+    /// How this node calls itself, once dmq knows.
+    pub node_name: &'static OnceCell<Vec<u8>>,
+}
+
+impl Parts {
+    /// Parts that are kept for the life of the process, and of every process forked from it.
+    pub fn new(config: Config, shared: Shared, database: Database) -> Parts {
+        Parts {
+            config: Box::leak(Box::new(config)),
+            registry: Box::leak(Box::default()),
+            shared: Box::leak(Box::new(shared)),
+            database: Box::leak(Box::new(database)),
+            node_name: Box::leak(Box::default()),
+        }
+    }
+
+    /// The event packages that are registered by now.
+    pub fn packages(&self) -> &'static Packages {
+        self.registry.packages()
+    }
+
+    /// Changes of one resource are written one after the other.
+    pub(crate) fn lock_for_write(&self, resource: &Resource) -> ProcessMutexGuard {
+        self.shared.order[resource.hash as usize % self.shared.order.len()].lock()
+    }
+}

@@ -1,0 +1,124 @@
+//! The stored subscriptions of all resources: put into the tables, found, counted and changed, whatever stands behind the
+//! memory.
+use crate::common::row_groups::Aside;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, Shm, ShmVec};
+use crate::presence::error::StoreError;
+use crate::presence::notification::NotifyHistory;
+use crate::presence::ports::Stored;
+use crate::presence::resource::Resource;
+use crate::presence::subscription::{DialogId, Field, Subscription};
+use crate::server::tables::resource_entry::Documents;
+use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
+use crate::server::tables::{DialogClaim, Tables, watcher_hash};
+
+impl Tables {
+    /// The resource a subscription is to.
+    pub(crate) fn resource_of(&self, subscription: &Subscription) -> Resource {
+        self.rule().resource(subscription.get(Field::PresUri), subscription.state.event)
+    }
+
+    /// Puts a subscription into its resource entry; `written_cseq` is the local CSeq of its row. Nothing is changed
+    /// without memory, or when there is one of the same dialog.
+    pub(crate) fn place(
+        &self,
+        shared: SharedSubscription,
+        written_cseq: u32,
+        ownership: Ownership,
+    ) -> Result<Stored, NoMemory> {
+        let resource = self.rule().resource(shared.get(Field::PresUri), shared.state.event);
+        let claim = self.claim_dialog(self.dialog_hash(shared.dialog()), resource.hash)?;
+        let Some(claim) = claim else { return Ok(Stored::Known) };
+        self.place_claimed(claim, &resource, shared, written_cseq, ownership)?;
+        Ok(Stored::New)
+    }
+
+    /// The same in a dialog that is claimed already.
+    pub(crate) fn place_claimed(
+        &self,
+        mut claim: DialogClaim<'_>,
+        resource: &Resource,
+        shared: SharedSubscription,
+        written_cseq: u32,
+        ownership: Ownership,
+    ) -> Result<(), NoMemory> {
+        let watcher = watcher_hash(self, &shared);
+        let stored = shm::boxed(SubscriptionEntry {
+            written_cseq,
+            subscription: shared,
+            resource_hash: resource.hash,
+            place: 0,
+            seen: 0,
+            due: None,
+            catches_up: false,
+            notify_history: NotifyHistory::default(),
+            aside: Aside::default(),
+            ownership,
+        })?;
+        // A resource entry exists for every resource with rows, so a new one has no documents.
+        let documents = Documents::Known(ShmVec::new_in(Shm));
+        let mut shard = self.shard(resource.hash);
+        let inserted = shard
+            .entry_or_new(self.rule(), resource, documents)
+            .map(|_| ())
+            .and_then(|()| shard.insert(self.rule(), resource, stored))
+            .map(|slot| claim.set_slot(slot));
+        drop(shard);
+        inserted?;
+        self.watchers.add(watcher);
+        Ok(())
+    }
+
+    /// How many subscriptions there are to a resource.
+    pub(crate) fn watcher_count(&self, resource: &Resource) -> usize {
+        self.shard(resource.hash).entry(self.rule(), resource).map_or(0, |entry| entry.subscriptions.len())
+    }
+
+    /// The subscription of a dialog.
+    pub(crate) fn find(&self, dialog: DialogId<'_>) -> Option<Subscription> {
+        self.find_at(dialog, self.dialog_hash(dialog))
+    }
+
+    /// The same where the hash of the dialog is known.
+    pub(crate) fn find_at(&self, dialog: DialogId<'_>, hash: u64) -> Option<Subscription> {
+        let mut shard = self.shard_of_dialog(hash)?;
+        shard.find(dialog).map(|stored| stored.subscription.to_private())
+    }
+
+    /// The subscriptions to a resource.
+    pub(crate) fn subscriptions_to(&self, resource: &Resource) -> Vec<Subscription> {
+        let mut shard = self.shard(resource.hash);
+        let slots: Vec<u32> = match shard.entry(self.rule(), resource) {
+            Some(entry) => entry.subscriptions.to_vec(),
+            None => return Vec::new(),
+        };
+        slots.iter().filter_map(|slot| shard.stored_in_slot(*slot)).map(|m| m.subscription.to_private()).collect()
+    }
+
+    /// Gives a stored subscription other strings, if there are any, and changes it, under its lock; `false` when it is
+    /// gone.
+    pub(crate) fn change(
+        &self,
+        dialog: DialogId<'_>,
+        strings: Option<&Subscription>,
+        change: impl FnOnce(&mut SubscriptionEntry),
+    ) -> Result<bool, StoreError> {
+        // The block is made before the lock is taken, and the old one freed after.
+        let fresh = strings.map(|strings| strings.map(shm::copy)).transpose()?;
+        let Some(mut shard) = self.shard_of_dialog(self.dialog_hash(dialog)) else { return Ok(false) };
+        let Some(stored) = shard.find(dialog) else { return Ok(false) };
+        let old = fresh.map(|mut fresh| {
+            fresh.state = stored.subscription.state;
+            std::mem::replace(&mut stored.subscription, fresh)
+        });
+        change(stored);
+        drop(shard);
+        drop(old);
+        Ok(true)
+    }
+
+    /// Whether anybody subscribes to a resource.
+    pub(crate) fn is_watched(&self, resource: &Resource) -> bool {
+        self.watcher_count(resource) > 0
+    }
+}
