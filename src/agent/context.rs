@@ -339,11 +339,7 @@ impl Ports for AgentContext {
 
     fn admit(&mut self, request: &Request, checked: bool) -> Result<Admission, RequestError> {
         let key = self.key_of(request);
-        let beside = match request.get(Part::Etag) {
-            b"" => self.process.ids.borrow_mut().number(),
-            tag => records::hash(key, &[tag]),
-        };
-        let departure = self.pending_requests().admit(key, beside, request, checked, clock::ticks())?;
+        let departure = self.pending_requests().admit(key, request, checked, clock::ticks())?;
         if departure == Admission::Queued {
             counters::count(Counter::PuaQueued);
         }

@@ -41,6 +41,10 @@ struct Entry {
     sent: Option<(Request<Shared>, Record<Shared>)>,
     /// The entity tag of what was sent last; `None` before anything was.
     etag: Option<Shared>,
+    /// The tag before that, until the next request is sent: the record may still have it.
+    former_etag: Option<Shared>,
+    /// There was another one of this key: requests that name no entity tag mean that one.
+    beside: bool,
     /// Callers that wait for what is under way.
     claims: ShmVec<Claim>,
     next: Option<Waiting>,
@@ -99,6 +103,11 @@ impl Entry {
         Ok(self.next.take())
     }
 
+    /// Whether it is about the publication with this entity tag, by the tag it has or had until now.
+    fn has_tag(&self, tag: &[u8]) -> bool {
+        !tag.is_empty() && [&self.etag, &self.former_etag].into_iter().any(|known| known.as_deref() == Some(tag))
+    }
+
     /// How many callers wait.
     fn waiting(&self) -> usize {
         self.claims.len() + self.next.as_ref().map_or(0, |next| next.claims.len())
@@ -106,7 +115,7 @@ impl Entry {
 
     /// Puts a request behind what is under way.
     fn queue(&mut self, request: &Request, now: i64, not_before: i64) -> Result<Option<Waiting>, RequestError> {
-        let follows = !request.get(Part::Etag).is_empty() && self.etag.as_deref() == Some(request.get(Part::Etag));
+        let follows = self.has_tag(request.get(Part::Etag));
         let mut merged = match &self.next {
             None => request.clone(),
             Some(waiting) => {
@@ -188,6 +197,8 @@ fn new_entry(key: u64, request: &Request, phase: Phase, now: i64) -> Result<ShmB
         asked: (request.options.expires, now),
         sent: None,
         etag: None,
+        former_etag: None,
+        beside: false,
         claims,
         next: None,
         change: None,
@@ -198,6 +209,24 @@ impl Table {
     fn entry(&mut self, id: PendingRequestId) -> Option<&mut Entry> {
         let (_, key) = *self.keys.find(spread(id), |(known, _)| *known == id)?;
         self.by_key.find_mut(key, |entry| entry.id == id).map(|entry| &mut **entry)
+    }
+
+    /// The one that requests without an entity tag mean.
+    fn unnamed(&mut self, key: u64) -> Option<&mut Entry> {
+        self.by_key.find_mut(key, |entry| entry.key == key && !entry.beside).map(|entry| &mut **entry)
+    }
+
+    /// The one that is under way for what `request` is about.
+    fn meant_by(&mut self, key: u64, request: &Request) -> Option<&mut Entry> {
+        let tag = request.get(Part::Etag);
+        if request.options.insert {
+            return None;
+        }
+        if self.by_key.find(key, |entry| entry.key == key && entry.has_tag(tag)).is_some() {
+            return self.by_key.find_mut(key, |entry| entry.key == key && entry.has_tag(tag)).map(|entry| &mut **entry);
+        }
+        // Before anything was sent it is not known which tag it is about.
+        self.unnamed(key).filter(|busy| tag.is_empty() || busy.etag.is_none())
     }
 
     fn insert(&mut self, mut entry: ShmBox<Entry>) -> Result<PendingRequestId, NoMemory> {
@@ -240,7 +269,7 @@ fn join(busy: &mut Entry, request: &Request, checked: bool, now: i64) -> Result<
         return Ok((Admission::Go(busy.id), busy.give_way(request, now)?));
     }
     if !checked && (request.options.has_body || !request.get(Part::Etag).is_empty()) {
-        return Ok((Admission::Busy, None));
+        return Ok((Admission::Busy { known: busy.has_tag(request.get(Part::Etag)) }, None));
     }
     Ok((Admission::Queued, busy.queue(request, now, 0)?))
 }
@@ -252,32 +281,16 @@ impl PendingRequests {
         Ok(PendingRequests { table: Lock::new(Table { by_key, keys, restarts, last: 0 }) })
     }
 
-    /// See [`crate::pua::ports::Ports::admit`]; `key` names the publication or subscription, `beside` the pending
-    /// request of another with this name: a new one, or the one with the entity tag of the request.
-    pub fn admit(
-        &self,
-        key: u64,
-        beside: u64,
-        request: &Request,
-        checked: bool,
-        now: i64,
-    ) -> Result<Admission, RequestError> {
+    /// See [`crate::pua::ports::Ports::admit`]; `key` names the publications or subscriptions of one name.
+    pub fn admit(&self, key: u64, request: &Request, checked: bool, now: i64) -> Result<Admission, RequestError> {
         let mut entry = new_entry(key, request, Phase::UnderWay { until: now + PATIENCE_SECS }, now)?;
         let mut table = self.table.lock();
-        let tag = request.get(Part::Etag);
-        if !tag.is_empty() && table.by_key.find(beside, |entry| entry.key == beside).is_some() {
-            entry.key = beside;
-        } else if let Some(busy) = table.by_key.find(key, |entry| entry.key == key) {
-            if request.options.insert || !tag.is_empty() && busy.etag.as_deref().is_some_and(|sent| sent != tag) {
-                entry.key = beside;
-            }
-        }
-        let key = entry.key;
-        if let Some(busy) = table.by_key.find_mut(key, |entry| entry.key == key) {
+        if let Some(busy) = table.meant_by(key, request) {
             let joined = join(busy, request, checked, now);
             drop(table);
             return joined.map(|(departure, _)| departure);
         }
+        entry.beside = table.unnamed(key).is_some();
         Ok(Admission::Go(table.insert(entry)?))
     }
 
@@ -298,7 +311,7 @@ impl PendingRequests {
             drop(entry.queue(request, now, 0)?);
         }
         let mut table = self.table.lock();
-        if let Some(busy) = table.by_key.find_mut(key, |entry| entry.key == key) {
+        if let Some(busy) = table.unnamed(key) {
             if busy.asked.0 != 0 && busy.next.is_none() {
                 busy.queue(request, now, now + seconds)?;
             }
@@ -341,7 +354,7 @@ impl PendingRequests {
         let Some(entry) = table.entry(id) else { return Ok(()) };
         entry.phase = Phase::UnderWay { until: now + PATIENCE_SECS };
         entry.asked = (request.options.expires, now);
-        let old = (std::mem::replace(&mut entry.sent, fresh), entry.etag.replace(etag));
+        let old = (std::mem::replace(&mut entry.sent, fresh), entry.etag.replace(etag), entry.former_etag.take());
         drop(table);
         drop(old);
         Ok(())
@@ -360,9 +373,12 @@ impl PendingRequests {
     /// See [`crate::pua::ports::Ports::retag`]. Without memory it keeps the tag it had.
     pub fn retag(&self, id: PendingRequestId, tag: &[u8]) {
         let Ok(copy) = shm::copy(tag) else { return };
-        if let Some(entry) = self.table.lock().entry(id) {
-            entry.etag = Some(copy);
-        }
+        let mut table = self.table.lock();
+        let Some(entry) = table.entry(id).filter(|entry| entry.etag.as_deref() != Some(tag)) else { return };
+        let before = entry.etag.replace(copy);
+        let old = std::mem::replace(&mut entry.former_etag, before);
+        drop(table);
+        drop(old);
     }
 
     /// See [`crate::pua::ports::Ports::end`].
@@ -492,7 +508,7 @@ mod tests {
     }
 
     fn go(pending_requests: &PendingRequests, request: &Request) -> PendingRequestId {
-        match pending_requests.admit(5, 6, request, true, 0) {
+        match pending_requests.admit(5, request, true, 0) {
             Ok(Admission::Go(id)) => id,
             other => panic!("{other:?}"),
         }
@@ -503,7 +519,7 @@ mod tests {
         let pending_requests = PendingRequests::new().unwrap();
         let id = go(&pending_requests, &request("1", 11));
         for (body, param) in [("2", 22), ("3", 33), ("4", 44)] {
-            assert_eq!(pending_requests.admit(5, 6, &request(body, param), true, 0), Ok(Admission::Queued));
+            assert_eq!(pending_requests.admit(5, &request(body, param), true, 0), Ok(Admission::Queued));
         }
         assert_eq!(words(&pending_requests.claims(id)), [11]);
         assert!(pending_requests.claims(id).is_empty());
@@ -534,12 +550,12 @@ mod tests {
     fn the_queue_is_bounded_and_what_was_not_checked_replaces_nothing() {
         let pending_requests = PendingRequests::new().unwrap();
         let id = go(&pending_requests, &request("1", 1));
-        assert_eq!(pending_requests.admit(5, 6, &request("2", 2), true, 0), Ok(Admission::Queued));
-        assert_eq!(pending_requests.admit(5, 6, &request("broken", 3), false, 0), Ok(Admission::Busy));
+        assert_eq!(pending_requests.admit(5, &request("2", 2), true, 0), Ok(Admission::Queued));
+        assert_eq!(pending_requests.admit(5, &request("broken", 3), false, 0), Ok(Admission::Busy { known: false }));
         for n in 2..LONGEST_QUEUE {
-            assert_eq!(pending_requests.admit(5, 6, &request("2", n), true, 0), Ok(Admission::Queued));
+            assert_eq!(pending_requests.admit(5, &request("2", n), true, 0), Ok(Admission::Queued));
         }
-        assert_eq!(pending_requests.admit(5, 6, &request("3", 0), true, 0), Err(RequestError::Crowded(LONGEST_QUEUE)));
+        assert_eq!(pending_requests.admit(5, &request("3", 0), true, 0), Err(RequestError::Crowded(LONGEST_QUEUE)));
         assert_eq!(pending_requests.end(id, 0).unwrap().get(Part::Body), b"2");
     }
 
@@ -549,7 +565,7 @@ mod tests {
         let before = fake::live_blocks();
         let id = go(&pending_requests, &request("1", 1));
         for n in 0.. {
-            let (joined, failed) = fake::failing_at(n, || pending_requests.admit(5, 6, &request("2", 2), true, 0));
+            let (joined, failed) = fake::failing_at(n, || pending_requests.admit(5, &request("2", 2), true, 0));
             assert_eq!(fake::held_locks(), 0);
             if !failed {
                 assert_eq!(joined, Ok(Admission::Queued));

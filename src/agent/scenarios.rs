@@ -374,3 +374,26 @@ fn redirects_do_not_go_round_and_round() {
         assert_eq!((bench.wire.len(), words(&bench)), (4, vec![1]));
     }
 }
+
+#[test]
+fn a_publication_whose_new_tag_is_not_stored_yet_is_published_once_at_a_time() {
+    let mut bench = Bench::new();
+    bench.publish("i", Some("one"), -1, 1).unwrap();
+    bench.publish("i", None, -1, 2).unwrap();
+    bench.answer(&granted("t1", 600));
+    bench.store_away = true;
+    bench.answer(&granted("t2", 3600));
+    // The tries to store the second tag are minutes apart by now, and the record, whose time comes, has the first one.
+    bench.pass(520);
+    bench.store_away = false;
+    bench.pass(100);
+    assert_eq!(bench.wire.len(), 2);
+    let named = |tag: &'static str, word| publication("i", Some("two"), -1, word).with(&[(Part::Etag, tag.as_bytes())]);
+    for (tag, word) in [("t1", 3), ("t2", 4)] {
+        bench.submit(&named(tag, word)).unwrap();
+    }
+    bench.pass(200);
+    assert_eq!((bench.wire.len(), bench.wire[2].header("SIP-If-Match")), (3, "t2"));
+    bench.answer(&granted("t3", 600));
+    assert_eq!((words(&bench), bench.pending_requests.count()), (vec![1, 2, 3, 4], 0));
+}

@@ -18,6 +18,8 @@ use crate::pua::{publication, queue, refresh};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wire {
     pub(crate) pending: PendingRequestId,
+    /// The id of its publication or subscription.
+    pub(crate) id: String,
     pub(crate) method: &'static str,
     pub(crate) target: String,
     pub(crate) to: String,
@@ -55,6 +57,8 @@ pub(crate) struct Bench {
     pub(crate) store_away: bool,
     pub(crate) unsendable: bool,
     pub(crate) dropped: bool,
+    /// The id of what is about to be sent.
+    sending: String,
 }
 
 const AWAY: &str = "the database is away";
@@ -86,6 +90,7 @@ impl Bench {
             store_away: false,
             unsendable: false,
             dropped: false,
+            sending: String::new(),
         }
     }
 
@@ -307,8 +312,7 @@ impl Ports for Bench {
     }
     fn admit(&mut self, request: &Request, checked: bool) -> Result<Admission, RequestError> {
         let key = Bench::key_of(request);
-        let beside = self.number();
-        self.pending_requests.admit(key, beside, request, checked, self.ticks)
+        self.pending_requests.admit(key, request, checked, self.ticks)
     }
     fn record_sent(
         &mut self,
@@ -316,6 +320,7 @@ impl Ports for Bench {
         request: &Request,
         record: &Record,
     ) -> Result<(), RequestError> {
+        self.sending = String::from_utf8_lossy(request.get(Part::Id)).into_owned();
         self.pending_requests.record_sent(pending, request, record, self.ticks).map_err(RequestError::from)
     }
     fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest> {
@@ -361,6 +366,7 @@ impl Ports for Bench {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.wire.push(Wire {
             pending,
+            id: self.sending.clone(),
             method: outgoing.method,
             target: text(outgoing.target),
             to: text(outgoing.to),

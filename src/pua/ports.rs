@@ -33,7 +33,10 @@ pub enum Admission {
     /// Nobody else is under way: go.
     Go(PendingRequestId),
     /// A request is under way, and this one was not looked at yet: it is to be checked before it waits.
-    Busy,
+    Busy {
+        /// The entity tag it names is that of the publication under way: it needs no record to be known.
+        known: bool,
+    },
     /// A request is under way: this one waits and goes next, with what the one that waited before it wanted besides.
     Queued,
     /// What is under way asks for the same: its answer is this one's, too.
@@ -177,7 +180,8 @@ pub trait Ports {
     ) -> Result<(), RequestError>;
     /// What was sent on a pending request; nothing when it is over.
     fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest>;
-    /// Notes the entity tag that what was sent on a pending request has now.
+    /// Notes the entity tag that what was sent on a pending request has now. Requests that name the one before it mean
+    /// the same publication until the next request is sent: the record may still have that.
     fn retag(&mut self, pending: PendingRequestId, tag: &[u8]);
     /// Ends a pending request, or gives the request that was kept meanwhile: the pending request goes on with that.
     fn end(&mut self, pending: PendingRequestId) -> Option<Request>;

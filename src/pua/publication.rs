@@ -27,11 +27,11 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent:
         ));
     }
     let change = if misses { None } else { change_after(ports.now(), take_sent, answer, verdict) };
+    let tag = tag_after(take_sent, change.as_ref());
+    // A caller that is answered now may name it at once, and so may a refresh that finds it in the record.
+    ports.retag(pending, &tag);
     let stored = change.as_ref().map_or(Ok(()), |change| queue::apply(ports, change));
     let next = repair(ports, take_sent, answer, verdict);
-    let tag = tag_after(take_sent, change.as_ref());
-    // A caller that is answered now may name it at once.
-    ports.retag(pending, &tag);
     if !matches!(next, Next::Quietly(_)) {
         queue::report(ports, pending, take_sent, misses);
     }

@@ -13,13 +13,13 @@ pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), RequestE
     let event = ports.event(request.options.event).ok_or(RequestError::UnknownEvent(request.options.event))?;
     request.check()?;
     let departure = match ports.admit(request, false)? {
-        Admission::Busy => {
+        Admission::Busy { known } => {
             // What can never go is refused before it takes the place of what waits.
             if request.options.expires != 0 && request.body().is_some() {
                 ports.process(&event, request, request.options.version_floor, b"")?;
             }
-            let names_one = !request.get(Part::Etag).is_empty();
-            if names_one && ports.find(&request.search(false))?.is_none() {
+            let names_another = !known && !request.get(Part::Etag).is_empty();
+            if names_another && ports.find(&request.search(false))?.is_none() {
                 return Err(RequestError::UnknownEtag);
             }
             ports.admit(request, true)?
@@ -28,7 +28,7 @@ pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), RequestE
     };
     match departure {
         Admission::Go(pending) => launch_for_caller(ports, pending, request),
-        Admission::Busy | Admission::Queued | Admission::Covered => Ok(()),
+        Admission::Busy { .. } | Admission::Queued | Admission::Covered => Ok(()),
     }
 }
 
