@@ -81,7 +81,7 @@ fn xml_includes() -> Vec<String> {
 }
 
 /// The structures that other people's modules hand to us or get from us.
-const SHARED: [&str; 13] = [
+const SHARED: [&str; 12] = [
     "presence_api",
     "pres_ev",
     "subscription",
@@ -93,8 +93,7 @@ const SHARED: [&str; 13] = [
     "subs_info",
     "libxml_api",
     "_str",
-    "kr_presence_params",
-    "kr_pua_params",
+    "param_export",
 ];
 
 /// What the server's lock method makes of `gen_lock_t`, which is part of structures that modules share.
@@ -168,8 +167,8 @@ fn main() {
         .clang_arg("-w")
         .allowlist_function("kr_.*|xmlReadMemory|xmlFreeDoc|xmlDocDumpMemoryEnc|xmlDocDumpFormatMemory|xmlSetProp|xmlNewProp|xmlStrcasecmp|xmlNodeGetContent")
         .allowlist_type("kr_.*|presence_api|pua_api|pres_ev|subscription|subs_entry|presentity|_str|sip_msg|db.*|rpc.*|pv_.*|_pv_.*")
-        .allowlist_type("request_method|tm_binds|uac_req|dlg|cell|tmcb_params|sl_api|event|to_body|hdr_field|sip_uri|ua_pres|publ_info|subs_info|libxml_api|_xml(Doc|Dtd|Node|Attr|Ns)|xmlParserOption|list_entry|list_entry_t|dmq_api|dmq_peer|dmq_node|peer_reponse_t")
-        .allowlist_var("HDR_.*|TMCB_.*|INSERT_TYPE|UPDATE_TYPE|FAKED_REPLY|DB1_.*|OP_.*|PV_.*|L_.*|[A-Z]+_STATUS|METHOD_.*|request_method_METHOD_.*")
+        .allowlist_type("request_method|tm_binds|uac_req|dlg|cell|tmcb_params|sl_api|event|to_body|hdr_field|sip_uri|ua_pres|publ_info|subs_info|libxml_api|_xml(Doc|Dtd|Node|Attr|Ns)|xmlParserOption|list_entry|list_entry_t|param_export|dmq_api|dmq_peer|dmq_node|peer_reponse_t")
+        .allowlist_var("HDR_.*|TMCB_.*|INSERT_TYPE|UPDATE_TYPE|FAKED_REPLY|DB1_.*|OP_.*|PV_.*|L_.*|[A-Z]+_STATUS|METHOD_.*|PARAM_INT|PARAM_STR|DEFAULT_DB_URL|request_method_METHOD_.*")
         .layout_tests(true)
         .generate_comments(false)
         .derive_default(true)

@@ -22,5 +22,4 @@
 #include "modules/pua/pidf.h"
 #include <libxml/parser.h>
 #include <libxml/tree.h>
-#include "kr_params.h"
 #include "kr_shim.h"

@@ -3,7 +3,7 @@
 
 /* Written by cbindgen from src/abi: the Rust entries that the glue calls. Do not edit; `make header` writes it again. */
 
-#include "kr_params.h"
+#include "core/sr_module.h"
 #include "core/parser/msg_parser.h"
 #include "core/pvar.h"
 #include "core/rpc.h"
@@ -46,8 +46,17 @@ int kr_presence_handle_subscribe_as(sip_msg_t *msg, const str *user, const str *
 // `pres_has_subscribers(presentity_uri, event)`: 1, or -1 when there is none.
 int kr_presence_has_subscribers(sip_msg_t *msg, const str *presentity, const str *event);
 
-// Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.
-int kr_presence_mod_init(const kr_presence_params_t *params);
+// Whether the parameters make the module a server: it has a database, or keeps everything in memory. Without either it
+// is a library for other modules. 1 or 0.
+int kr_presence_is_server(void);
+
+// Checks the parameters, opens the database, makes the shared tables. `commit` and `host_version` say what was built.
+// 0, or -1 with one line in the log.
+int kr_presence_mod_init(const char *commit,
+                         const char *host_version);
+
+// The parameters that the module exports, for the host's parser to fill.
+param_export_t *kr_presence_parameters(void);
 
 // The value of `$notify_reply(...)`: `$null` outside of `event_route[presence:notify-reply]`.
 int kr_presence_pv_get_notify_reply(sip_msg_t *msg, pv_param_t *param, pv_value_t *result);
@@ -135,7 +144,10 @@ int kr_pua_child_init(int rank);
 void kr_pua_destroy(void);
 
 // Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.
-int kr_pua_mod_init(const kr_pua_params_t *params);
+int kr_pua_mod_init(void);
+
+// The parameters that the module exports, for the host's parser to fill.
+param_export_t *kr_pua_parameters(void);
 
 // `pua.cleanup`: all records are looked through at once.
 void kr_pua_rpc_cleanup(rpc_t *_rpc, void *_ctx);

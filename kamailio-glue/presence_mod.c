@@ -12,43 +12,6 @@ MODULE_VERSION
 #define KR_COMMIT "unknown"
 #endif
 
-static kr_presence_params_t params = {
-	.presentity_table = str_init("presentity"),
-	.active_watchers_table = str_init("active_watchers"),
-	.watchers_table = str_init("watchers"),
-	.retrieve_order_by = str_init("priority"),
-	.dmq_peer_id = str_init("presence"),
-	.commit = str_init(KR_COMMIT),
-	.host_version = str_init(VERSION),
-	.clean_period = 100,
-	.db_update_period = 100,
-	.waitn_time = 5,
-	.notifier_poll_rate = 10,
-	.notifier_processes = 1,
-	.startup_mode = 1,
-	.max_expires = 3600,
-	.min_expires_action = 1,
-	.subs_db_mode = 2,
-	.publ_cache = 1,
-	.subs_htable_size = 9,
-	.pres_htable_size = 9,
-	.send_fast_notify = 1,
-	.timeout_rm_subs = 1,
-	.fetch_rows = 500,
-	.db_table_lock_type = 1,
-	.local_log_level = L_INFO,
-	.enable_pres_dmq = 1,
-	.enable_pres_sync_dmq = 1,
-	.enable_subs_sync_dmq = 1,
-	.pres_subs_mode = 1,
-	.timer_mode = 1,
-	.subs_respond_200 = 1,
-	.share_watcher_bodies = 1,
-	.sender_processes = 1,
-	.watchers_cache = 3600,
-	.history_size = 1000,
-};
-
 /* script functions */
 
 static int script_handle_publish0(sip_msg_t *msg, char *p1, char *p2)
@@ -147,7 +110,7 @@ static int fixup_uri(void **param, int param_no)
 /* Without a database, and without keeping everything in memory, presence is a library for other modules. */
 static int fixup_server(const char *function)
 {
-	if(params.db_url.len > 0 || (params.subs_db_mode == 0 && params.publ_cache == 2))
+	if(kr_presence_is_server())
 		return 0;
 	LM_ERR("Bad config - you can not call '%s' function (db_url not set)\n", function);
 	return -1;
@@ -180,72 +143,6 @@ static cmd_export_t commands[] = {
 	{"pres_has_subscribers", (cmd_function)script_pres_has_subscribers, 2, fixup_uri, 0, ANY_ROUTE},
 	{"bind_presence", (cmd_function)kr_bind_presence, 1, 0, 0, 0},
 	{0, 0, 0, 0, 0, 0}
-};
-
-static param_export_t parameters[] = {
-	{"db_url", PARAM_STR, &params.db_url},
-	{"presentity_table", PARAM_STR, &params.presentity_table},
-	{"active_watchers_table", PARAM_STR, &params.active_watchers_table},
-	{"watchers_table", PARAM_STR, &params.watchers_table},
-	{"clean_period", PARAM_INT, &params.clean_period},
-	{"db_update_period", PARAM_INT, &params.db_update_period},
-	{"waitn_time", PARAM_INT, &params.waitn_time},
-	{"notifier_poll_rate", PARAM_INT, &params.notifier_poll_rate},
-	{"notifier_processes", PARAM_INT, &params.notifier_processes},
-	{"force_delete", PARAM_INT, &params.force_delete},
-	{"startup_mode", PARAM_INT, &params.startup_mode},
-	{"expires_offset", PARAM_INT, &params.expires_offset},
-	{"max_expires", PARAM_INT, &params.max_expires},
-	{"min_expires", PARAM_INT, &params.min_expires},
-	{"min_expires_action", PARAM_INT, &params.min_expires_action},
-	{"server_address", PARAM_STR, &params.server_address},
-	{"subs_htable_size", PARAM_INT, &params.subs_htable_size},
-	{"pres_htable_size", PARAM_INT, &params.pres_htable_size},
-	{"subs_db_mode", PARAM_INT, &params.subs_db_mode},
-	{"publ_cache", PARAM_INT, &params.publ_cache},
-	{"enable_sphere_check", PARAM_INT, &params.enable_sphere_check},
-	{"timeout_rm_subs", PARAM_INT, &params.timeout_rm_subs},
-	{"send_fast_notify", PARAM_INT, &params.send_fast_notify},
-	{"fetch_rows", PARAM_INT, &params.fetch_rows},
-	{"db_table_lock_type", PARAM_INT, &params.db_table_lock_type},
-	{"local_log_level", PARAM_INT, &params.local_log_level},
-	{"local_log_facility", PARAM_STRING, &params.local_log_facility},
-	{"subs_remove_match", PARAM_INT, &params.subs_remove_match},
-	{"xavp_cfg", PARAM_STR, &params.xavp_cfg},
-	{"retrieve_order", PARAM_INT, &params.retrieve_order},
-	{"retrieve_order_by", PARAM_STR, &params.retrieve_order_by},
-	{"sip_uri_match", PARAM_INT, &params.sip_uri_match},
-	{"cseq_offset", PARAM_INT, &params.cseq_offset},
-	{"enable_dmq", PARAM_INT, &params.enable_dmq},
-	{"enable_pres_dmq", PARAM_INT, &params.enable_pres_dmq},
-	{"enable_pres_sync_dmq", PARAM_INT, &params.enable_pres_sync_dmq},
-	{"enable_subs_dmq", PARAM_INT, &params.enable_subs_dmq},
-	{"enable_subs_sync_dmq", PARAM_INT, &params.enable_subs_sync_dmq},
-	{"skip_notify_dmq", PARAM_INT, &params.skip_notify_dmq},
-	{"default_socket", PARAM_STR, &params.default_socket},
-	{"dmq_peer_id", PARAM_STR, &params.dmq_peer_id},
-	{"pres_subs_mode", PARAM_INT, &params.pres_subs_mode},
-	{"delete_same_subs", PARAM_INT, &params.delete_same_subs},
-	{"timer_mode", PARAM_INT, &params.timer_mode},
-	{"subs_respond_200", PARAM_INT, &params.subs_respond_200},
-	{"to_tag_pref", PARAM_STR, &params.to_tag_pref},
-	{"totag_avpid", PARAM_INT, &params.totag_avpid},
-	{"lock_set_size", PARAM_INT, &params.lock_set_size},
-	{"force_active", PARAM_INT, &params.force_active},
-	{"sender_processes", PARAM_INT, &params.sender_processes},
-	{"share_watcher_bodies", PARAM_INT, &params.share_watcher_bodies},
-	{"winfo_details", PARAM_INT, &params.winfo_details},
-	{"watchers_cache", PARAM_INT, &params.watchers_cache},
-	{"max_body_size", PARAM_INT, &params.max_body_size},
-	{"max_publications", PARAM_INT, &params.max_publications},
-	{"max_watchers", PARAM_INT, &params.max_watchers},
-	{"max_subscriptions", PARAM_INT, &params.max_subscriptions},
-	{"min_refresh_interval", PARAM_INT, &params.min_refresh_interval},
-	{"overload_memory", PARAM_INT, &params.overload_memory},
-	{"notify_failures", PARAM_INT, &params.notify_failures},
-	{"publ_update_period", PARAM_INT, &params.publ_update_period},
-	{"history_size", PARAM_INT, &params.history_size},
-	{0, 0, 0}
 };
 
 static pv_export_t variables[] = {
@@ -368,14 +265,14 @@ static sr_kemi_t kemi_exports[] = {
 
 static int module_init(void)
 {
-	return kr_presence_mod_init(&params);
+	return kr_presence_mod_init(KR_COMMIT, VERSION);
 }
 
 struct module_exports exports = {
 	"presence",
 	DEFAULT_DLFLAGS,
 	commands,
-	parameters,
+	0, /* mod_register fills it in */
 	rpc_commands,
 	variables,
 	0,
@@ -386,6 +283,7 @@ struct module_exports exports = {
 
 int mod_register(char *path, int *dlflags, void *p1, void *p2)
 {
+	exports.params = kr_presence_parameters();
 	sr_kemi_modules_add(kemi_exports);
 	return 0;
 }

@@ -3,21 +3,9 @@
 #include "core/kemi.h"
 #include "core/mod_fix.h"
 #include "core/sr_module.h"
-#include "lib/srdb1/db.h"
 #include "kamailio_presence.h"
 
 MODULE_VERSION
-
-static kr_pua_params_t params = {
-	.db_url = str_init(DEFAULT_DB_URL),
-	.db_table = str_init("pua"),
-	.hash_size = 9,
-	.default_expires = 3600,
-	.update_period = 100,
-	.db_table_lock_write = 1,
-	.check_remote_contact = 1,
-	.fetch_rows = 500,
-};
 
 static int script_pua_update_contact(sip_msg_t *msg, char *p1, char *p2)
 {
@@ -30,23 +18,6 @@ static cmd_export_t commands[] = {
 	{"bind_libxml_api", (cmd_function)kr_bind_libxml_api, 1, 0, 0, 0},
 	{"bind_pua", (cmd_function)kr_bind_pua, 1, 0, 0, 0},
 	{0, 0, 0, 0, 0, 0}
-};
-
-static param_export_t parameters[] = {
-	{"hash_size", PARAM_INT, &params.hash_size},
-	{"db_url", PARAM_STR, &params.db_url},
-	{"db_table", PARAM_STR, &params.db_table},
-	{"min_expires", PARAM_INT, &params.min_expires},
-	{"default_expires", PARAM_INT, &params.default_expires},
-	{"update_period", PARAM_INT, &params.update_period},
-	{"outbound_proxy", PARAM_STR, &params.outbound_proxy},
-	{"dlginfo_increase_version", PARAM_INT, &params.dlginfo_increase_version},
-	{"reginfo_increase_version", PARAM_INT, &params.reginfo_increase_version},
-	{"check_remote_contact", PARAM_INT, &params.check_remote_contact},
-	{"db_mode", PARAM_INT, &params.db_mode},
-	{"fetch_rows", PARAM_INT, &params.fetch_rows},
-	{"db_table_lock_write", PARAM_INT, &params.db_table_lock_write},
-	{0, 0, 0}
 };
 
 static const char *cleanup_doc[] = {"Refreshes and removes what is due in the pua table.", 0};
@@ -72,14 +43,14 @@ static sr_kemi_t kemi_exports[] = {
 
 static int module_init(void)
 {
-	return kr_pua_mod_init(&params);
+	return kr_pua_mod_init();
 }
 
 struct module_exports exports = {
 	"pua",
 	DEFAULT_DLFLAGS,
 	commands,
-	parameters,
+	0, /* mod_register fills it in */
 	rpc_commands,
 	0,
 	0,
@@ -90,6 +61,7 @@ struct module_exports exports = {
 
 int mod_register(char *path, int *dlflags, void *p1, void *p2)
 {
+	exports.params = kr_pua_parameters();
 	sr_kemi_modules_add(kemi_exports);
 	return 0;
 }

@@ -3,5 +3,4 @@ pub mod counters;
 pub mod database;
 pub mod ids;
 pub mod paging;
-pub mod parameters;
 pub mod row_groups;

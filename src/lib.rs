@@ -3,8 +3,8 @@
 //! The layers, lowest first; an arrow `a <- b` means that `b` may use `a` (`tests/layering.rs` checks them):
 //!
 //! ```text
-//! sip <- presence, pua        pure: no Kamailio, no clock, no unsafe
-//! sys <- host                 bindgen output; one file a Kamailio service
+//! reference, sip <- presence, pua   pure: no Kamailio, no clock, no unsafe
+//! reference, sys <- host      bindgen output; one file a Kamailio service
 //! sip, host <- common         what both share on the host: database, statistics, ids
 //! common, presence <- server   carries out on the host what presence asks for
 //! common, pua <- agent         carries out on the host what pua asks for
@@ -29,6 +29,8 @@ const fn decimal(text: &str) -> u32 {
 pub mod caught;
 #[macro_use]
 mod fault_point;
+#[macro_use]
+pub mod reference;
 #[allow(missing_docs)]
 pub mod abi;
 pub mod agent;

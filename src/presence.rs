@@ -4,6 +4,7 @@
 pub mod authorization;
 pub mod cluster;
 pub mod config;
+pub mod consistency;
 pub mod dialog_info;
 pub mod effective;
 pub mod ended;

@@ -2,7 +2,6 @@
 //! needs through [`ports::Ports`].
 pub mod config;
 pub mod dialog;
-pub mod effective;
 pub mod error;
 pub mod event;
 pub mod headers;

@@ -1,5 +1,7 @@
 //! The pure layers alone, for the fuzz targets (`fuzz/`): nothing of Kamailio is needed to build them.
 #![allow(missing_docs, dead_code)]
+#[macro_use]
+pub mod reference;
 pub mod presence;
 pub mod pua;
 pub mod sip;

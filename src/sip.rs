@@ -5,7 +5,6 @@ pub mod checked;
 pub mod columns;
 pub mod event;
 pub mod packed;
-pub mod setting;
 pub mod text;
 pub mod transport;
 pub mod uri;

@@ -17,16 +17,21 @@ const PURE: &[&str] = &["unsafe ", "libc::", "SystemTime", "Instant::now"];
 const ROOT: [&str; 4] = ["lib", "caught", "fault_point", "scoped_value"];
 
 /// Lowest first.
-const LAYERS: [Layer; 9] = [
+const LAYERS: [Layer; 10] = [
     Layer { name: "sys", uses: &[], never: &[] },
+    Layer { name: "reference", uses: &[], never: PURE },
     Layer { name: "sip", uses: &[], never: PURE },
-    Layer { name: "presence", uses: &["sip"], never: PURE },
-    Layer { name: "pua", uses: &["sip"], never: PURE },
-    Layer { name: "host", uses: &["sys"], never: &[] },
-    Layer { name: "common", uses: &["sip", "presence", "host"], never: &[] },
-    Layer { name: "server", uses: &["sip", "presence", "host", "common"], never: &[] },
-    Layer { name: "agent", uses: &["sip", "pua", "host", "common"], never: &[] },
-    Layer { name: "abi", uses: &["sys", "sip", "presence", "pua", "host", "common", "server", "agent"], never: &[] },
+    Layer { name: "presence", uses: &["reference", "sip"], never: PURE },
+    Layer { name: "pua", uses: &["reference", "sip"], never: PURE },
+    Layer { name: "host", uses: &["sys", "reference"], never: &[] },
+    Layer { name: "common", uses: &["reference", "sip", "presence", "host"], never: &[] },
+    Layer { name: "server", uses: &["reference", "sip", "presence", "host", "common"], never: &[] },
+    Layer { name: "agent", uses: &["reference", "sip", "pua", "host", "common"], never: &[] },
+    Layer {
+        name: "abi",
+        uses: &["reference", "sys", "sip", "presence", "pua", "host", "common", "server", "agent"],
+        never: &[],
+    },
 ];
 
 /// Modules that call C functions of other modules: they name the host's types as `host` does.

@@ -11,13 +11,20 @@ from kit.kamailio import KAMAILIO, OURS, ROOT, STOCK, free_port
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md"]
 
 
+def table(module):
+    """The module's table of parameters: name -> (integer, switch, text or limit; default)."""
+    source = (ROOT / "src" / module / "config.rs").read_text()
+    found = re.findall(r'\b(integer|switch|text|limit)\(c"(\w+)"(?:, ("[^"]*"|\w+))?\)', source)
+    assert len(found) > 10
+    return {name: (kind, default.strip('"')) for kind, name, default in found}
+
+
 def exported(module):
-    """Names in the tables of a module: parameters, commands, functions."""
+    """What a module exports: parameters, commands."""
     source = (ROOT / "kamailio-glue" / ("%s_mod.c" % module)).read_text()
-    parameters = re.findall(r'\{"(\w+)", PARAM_\w+, &params', source)
     commands = re.findall(r'\{"((?:presence|pua)\.\w+)", kr_', source)
-    assert len(parameters) > 10 and commands
-    return parameters, commands
+    assert commands
+    return list(table(module)), commands
 
 
 @pytest.mark.parametrize("module", ["presence", "pua"])
@@ -40,17 +47,13 @@ def described(module):
 
 @pytest.mark.parametrize("module", ["presence", "pua"])
 def test_types_and_defaults_are_those_of_the_module(module):
-    source = (ROOT / "kamailio-glue" / ("%s_mod.c" % module)).read_text()
-    levels = {"L_INFO": "2"}
-    named = {"DEFAULT_DB_URL": "mysql://kamailio:kamailiorw@localhost/kamailio"}
-    defaults = {name: named.get(text, text) or levels.get(number, number) for name, text, number in
-                re.findall(r'^\t\.(\w+) = (?:str_init\("?([\w:/@.]+)"?\)|(\w+)),$', source, re.M)}
     known = described(module)
-    for name, kind in re.findall(r'\{"(\w+)", PARAM_(\w+), &params', source):
+    for name, (kind, default) in table(module).items():
         assert name in known, name
-        assert known[name]["type"] == ("integer" if kind == "INT" else "text"), name
+        assert known[name]["type"] == ("text" if kind == "text" else "integer"), name
         written = known[name]["default"].split(" ")[0]
-        assert written == defaults.get(name, "0" if kind == "INT" else written), name
+        default = {"true": "1", "false": "0"}.get(default, default or ("0" if kind == "limit" else written))
+        assert written == default, name
     anchors = set(re.findall(r"^### `(\w+)`$", (ROOT / "docs" / ("%s.md" % module)).read_text(), re.M))
     listed = (ROOT / "docs" / ("%s.md" % module)).read_text().split("## Contents")[1].split("\n## ")[0]
     assert set(known) <= anchors and not [name for name in known if "(#%s)" % name not in listed]

@@ -8,7 +8,7 @@ from kit.kamailio import Kamailio
     ("subs_db_mode", 7, ["subs_db_mode", "7", "3 (database)"]),
     ("publ_cache", -1, ["publ_cache", "-1", "2 (memory)"]),
     ("min_expires_action", 3, ["min_expires_action", "3", "423"]),
-    ("min_expires", -5, ["min_expires", "-5", "0 or a positive"]),
+    ("min_expires", -5, ["min_expires", "-5", "0 or more seconds"]),
     ("presentity_table", "a;drop", ["presentity_table", "a;drop", "table name"]),
     ("local_log_facility", "LOG_NOWHERE", ["local_log_facility", "LOG_NOWHERE", "LOG_LOCAL3"]),
     ("presentity_table", "version", ["version", "5"]),

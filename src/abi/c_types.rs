@@ -2,7 +2,7 @@
 #![expect(non_camel_case_types, reason = "these are C names")]
 use crate::sys;
 
-pub type kr_presence_params_t = sys::kr_presence_params;
+pub type param_export_t = sys::param_export;
 pub type sip_msg_t = sys::sip_msg;
 pub type str_t = sys::_str;
 pub type pv_spec_t = sys::pv_spec_t;
@@ -13,6 +13,5 @@ pub type pres_ev_t = sys::pres_ev;
 pub type event_t = sys::event;
 pub type subs_t = sys::subscription;
 pub type presence_api_t = sys::presence_api;
-pub type kr_pua_params_t = sys::kr_pua_params;
 pub type pua_api_t = sys::pua_api;
 pub type libxml_api_t = sys::libxml_api;

@@ -2,7 +2,7 @@
 //! looked at.
 use crate::agent::pending_requests::PendingRequests;
 use crate::agent::records::{Records, RowChange};
-use crate::pua::config::{Config, Mode};
+use crate::pua::config::Config;
 use crate::pua::dialog::{self, ReceivedNotify, State};
 use crate::pua::error::RequestError;
 use crate::pua::event::{self, Event};
@@ -65,18 +65,7 @@ const AWAY: &str = "the database is away";
 
 impl Bench {
     pub(crate) fn new() -> Bench {
-        let config = Config {
-            mode: Mode::Memory,
-            table: b"pua",
-            min_expires: 0,
-            default_expires: 3600,
-            update_period: 10,
-            outbound_proxy: b"",
-            count_dialog_versions: false,
-            count_reg_versions: false,
-            check_remote_contact: true,
-            fetch_rows: 500,
-        };
+        let config = Config { update_period: 10, ..Config::defaults() };
         Bench {
             config,
             pending_requests: PendingRequests::new().unwrap(),

@@ -1,59 +1,140 @@
-//! The module parameters as the host's parser filled them.
-use super::bytes::{c_text, view};
+//! The module parameters: the memory that the host's parser fills, and the table by which it does.
+use super::bytes::view;
 use super::db_url::DbUrl;
+use crate::reference::parameter::Parameter;
+use crate::reference::setting::Value;
 use crate::sys;
+use std::ffi::CStr;
 
-/// The parameters of presence, read once in `mod_init`.
-pub struct PresenceParams<'a>(pub(crate) &'a sys::kr_presence_params);
+/// The place of one parameter: which half is used, its default says.
+#[repr(C)]
+union Slot {
+    number: std::ffi::c_int,
+    text: sys::_str,
+}
 
-/// The parameters of pua, read once in `mod_init`.
-pub struct PuaParams<'a>(pub(crate) &'a sys::kr_pua_params);
+/// The parameters of a module. The host writes into them while it reads its configuration, in one process, before any
+/// other exists; afterwards nobody does.
+pub struct ParameterBlock {
+    table: &'static [Parameter],
+    slots: *mut Slot,
+    exports: *mut sys::param_export,
+}
+
+// SAFETY: the host writes while it reads its configuration, in the only thread that the server has then. The block reads
+// values at start-up, in the same thread; later nobody writes.
+unsafe impl Send for ParameterBlock {}
+// SAFETY: likewise.
+unsafe impl Sync for ParameterBlock {}
+
+/// A text of the table as the host has texts; nobody writes into it.
+fn lend_default(text: &'static [u8]) -> sys::_str {
+    sys::_str { s: text.as_ptr().cast_mut().cast(), len: text.len() as _ }
+}
+
+impl ParameterBlock {
+    /// The parameters of a table with their defaults, for the life of the server.
+    pub fn new(table: &'static [Parameter]) -> ParameterBlock {
+        let slots: Vec<Slot> = table
+            .iter()
+            .map(|entry| match entry.default {
+                Value::Number(number) => Slot { number: number as _ },
+                Value::Text(text) => Slot { text: lend_default(text) },
+            })
+            .collect();
+        let slots = Box::leak(slots.into_boxed_slice()).as_mut_ptr();
+        let mut exports: Vec<sys::param_export> = table
+            .iter()
+            .enumerate()
+            .map(|(at, entry)| sys::param_export {
+                name: entry.name.as_ptr().cast_mut(),
+                type_: match entry.default {
+                    Value::Number(_) => sys::PARAM_INT,
+                    Value::Text(_) => sys::PARAM_STR,
+                },
+                // `at` counts the table, which has as many entries as there are slots.
+                param_pointer: slots.wrapping_add(at).cast(),
+            })
+            .collect();
+        // The host looks for an entry without a name.
+        exports.push(sys::param_export { name: std::ptr::null_mut(), type_: 0, param_pointer: std::ptr::null_mut() });
+        ParameterBlock { table, slots, exports: Box::leak(exports.into_boxed_slice()).as_mut_ptr() }
+    }
+
+    /// The array that the module exports; an entry without a name ends it.
+    pub fn exports(&self) -> *mut sys::param_export {
+        self.exports
+    }
+
+    /// The value of the parameter at a place of the table.
+    pub fn value(&self, at: usize) -> Value {
+        assert!(at < self.table.len(), "the table has no such place");
+        let slot = self.slots.wrapping_add(at);
+        match self.table[at].default {
+            // SAFETY: `at` is below the number of slots, which live for ever; a slot whose default is a number is only
+            // ever used as one, by us and, as `exports` says PARAM_INT, by the host.
+            Value::Number(_) => Value::Number(unsafe { (*slot).number }.into()),
+            // SAFETY: likewise as a text; its bytes are the default's or were allocated by the host's parser, which
+            // frees none of them before the server ends. They are copied all the same.
+            Value::Text(_) => Value::Text(keep(unsafe { view(&(*slot).text) })),
+        }
+    }
+
+    /// The text of a parameter; empty for a number or a name that is not in the table.
+    pub fn text(&self, name: &CStr) -> &'static [u8] {
+        match self.table.iter().position(|entry| entry.name == name).map(|at| self.value(at)) {
+            Some(Value::Text(text)) => text,
+            _ => b"",
+        }
+    }
+
+    /// The number of a parameter; 0 for a text or a name that is not in the table.
+    pub fn number(&self, name: &CStr) -> i64 {
+        match self.table.iter().position(|entry| entry.name == name).map(|at| self.value(at)) {
+            Some(Value::Number(number)) => number,
+            _ => 0,
+        }
+    }
+
+    /// `db_url`; empty when it was not set.
+    pub fn db_url(&self) -> DbUrl {
+        DbUrl::new(self.text(c"db_url"))
+    }
+}
 
 /// A text parameter, copied for the life of the process.
-fn keep(text: &sys::_str) -> &'static [u8] {
-    // SAFETY: the host filled the parameter with a string that lives during start-up.
-    let bytes = unsafe { view(text) };
-    Box::leak(bytes.to_vec().into_boxed_slice())
+fn keep(text: &[u8]) -> &'static [u8] {
+    Box::leak(text.to_vec().into_boxed_slice())
 }
 
-macro_rules! texts {
-    ($params:ident: $($name:ident)*) => { impl $params<'_> { $(
-        /// The text parameter of this name; empty when it was not set.
-        pub fn $name(&self) -> &'static [u8] { keep(&self.0.$name) }
-    )* } };
-}
-macro_rules! urls {
-    ($($params:ident)*) => { $( impl $params<'_> {
-        /// `db_url`; empty when it was not set.
-        pub fn db_url(&self) -> DbUrl { DbUrl::new(keep(&self.0.db_url)) }
-    } )* };
-}
-macro_rules! state {
-    ($params:ident: $($name:ident)*) => { impl $params<'_> { $(
-        /// The number parameter of this name.
-        pub fn $name(&self) -> i32 { self.0.$name }
-    )* } };
-}
-urls! { PresenceParams PuaParams }
-texts! { PresenceParams: presentity_table active_watchers_table watchers_table server_address xavp_cfg retrieve_order_by
-default_socket dmq_peer_id to_tag_pref commit host_version }
-state! { PresenceParams: clean_period cseq_offset db_update_period waitn_time notifier_poll_rate notifier_processes force_delete
-startup_mode expires_offset max_expires min_expires min_expires_action subs_db_mode publ_cache subs_htable_size
-pres_htable_size send_fast_notify enable_sphere_check timeout_rm_subs fetch_rows db_table_lock_type
-local_log_level subs_remove_match retrieve_order sip_uri_match enable_dmq enable_pres_dmq enable_pres_sync_dmq
-enable_subs_dmq enable_subs_sync_dmq skip_notify_dmq pres_subs_mode delete_same_subs timer_mode
-subs_respond_200 totag_avpid lock_set_size force_active share_watcher_bodies sender_processes winfo_details
-watchers_cache max_body_size max_publications max_watchers max_subscriptions min_refresh_interval overload_memory
-notify_failures publ_update_period history_size }
-texts! { PuaParams: db_table outbound_proxy }
-state! { PuaParams: hash_size min_expires default_expires update_period dlginfo_increase_version reginfo_increase_version
-db_mode db_table_lock_write check_remote_contact fetch_rows }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{presence, pua};
 
-impl PresenceParams<'_> {
-    /// `local_log_facility`: the name given, if any.
-    pub fn local_log_facility(&self) -> Option<std::ffi::CString> {
-        // SAFETY: null or a NUL-terminated string of the host.
-        let name = unsafe { c_text(self.0.local_log_facility) };
-        if name.is_empty() { None } else { std::ffi::CString::new(name).ok() }
+    #[test]
+    fn defaults_are_read_back() {
+        for table in [presence::config::PARAMETERS, pua::config::PARAMETERS] {
+            let block = ParameterBlock::new(table);
+            for (at, entry) in table.iter().enumerate() {
+                assert_eq!(block.value(at), entry.default, "{:?}", entry.name);
+                assert!(entry.allows(entry.default), "{:?}", entry.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_that_the_host_writes_is_read() {
+        let block = ParameterBlock::new(presence::config::PARAMETERS);
+        let at = presence::config::PARAMETERS.iter().position(|entry| entry.name == c"max_expires").unwrap();
+        // SAFETY: what the host does with an entry of PARAM_INT.
+        unsafe { *(*block.exports().add(at)).param_pointer.cast::<std::ffi::c_int>() = 77 };
+        assert_eq!(block.value(at), Value::Number(77));
+    }
+
+    #[test]
+    fn the_default_database_is_the_hosts() {
+        let block = ParameterBlock::new(pua::config::PARAMETERS);
+        assert_eq!(block.text(c"db_url"), sys::DEFAULT_DB_URL.strip_suffix(b"\0").unwrap());
     }
 }

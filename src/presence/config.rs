@@ -1,4 +1,5 @@
-//! The settings of the presence server, checked once at start-up.
+//! The parameters of the presence server and the settings read by them, checked once at start-up.
+use crate::reference::parameter::{On, Origin, Parameter, Range, Shown, integer, switch, text};
 
 /// Where subscriptions live (`subs_db_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,131 +53,228 @@ impl NotifyFailures {
     }
 }
 
-/// What one user may ask of the server; 0 is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// `max_body_size`: bytes of one document.
-    pub body_size: usize,
-    /// `max_publications`: documents of one presentity and event package.
-    pub publications: usize,
-    /// `max_watchers`: subscriptions to one presentity and event package.
-    pub watchers: usize,
-    /// `max_subscriptions`: subscriptions of one watcher.
-    pub subscriptions: usize,
-    /// `min_refresh_interval`: seconds between two SUBSCRIBEs that refresh the same subscription.
-    pub refresh_interval: i64,
-    /// `overload_memory`: percent of shared memory in use above which new subscriptions are refused.
-    pub memory_percent: usize,
+/// Database tables: their names go into SQL text.
+const TABLE_NAME: Range = Range::Letters(b"_.-", "a table name of letters, digits, `_`, `.` and `-`");
+
+/// `retrieve_order_by` goes into SQL text: column names, `asc`, `desc`, separated by commas.
+const COLUMN_NAMES: Range = Range::Letters(b"_, .", "column names separated by commas");
+
+const SUBS_DB_MODES: Range = Range::OneOf(&[(0, "memory"), (1, "write-through"), (2, "write-back"), (3, "database")]);
+const PUBL_CACHES: Range = Range::OneOf(&[(0, "database"), (1, "database and cache"), (2, "memory")]);
+const BELOW_MINIMUM: Range = Range::OneOf(&[(1, "423 Interval Too Brief"), (2, "use min_expires")]);
+const NOTIFY_FAILURES: Range = Range::OneOf(&[(0, "404 and 481, as stock"), (1, "as RFC 6665 4.2.2")]);
+
+/// A limit that is off by default.
+const fn limit(name: &'static std::ffi::CStr) -> Parameter {
+    integer(name, 0).zero("no limit").range(Range::AtLeast(0)).ours("1.0.0")
 }
 
-/// Everything the server decides by.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// `subs_db_mode`.
-    pub subscriptions: SubscriptionMode,
-    /// `publ_cache`.
-    pub publications: PublicationMode,
-    /// `presentity_table`.
-    pub presentity_table: &'static [u8],
-    /// `active_watchers_table`.
-    pub active_watchers_table: &'static [u8],
-    /// `watchers_table`.
-    pub watchers_table: &'static [u8],
-    /// `server_address`; empty: the receiving socket.
-    pub server_address: &'static [u8],
-    /// `max_expires`, seconds.
-    pub max_expires: u32,
-    /// `min_expires`, seconds.
-    pub min_expires: u32,
-    /// `min_expires_action`.
-    pub below_minimum: BelowMinimum,
-    /// `expires_offset`, seconds.
-    pub expires_offset: i64,
-    /// `cseq_offset`.
-    pub cseq_offset: u32,
-    /// `clean_period`, seconds; 0 switches it off.
-    pub clean_period: i32,
-    /// `db_update_period`, seconds; 0 switches it off.
-    pub db_update_period: i32,
-    /// `publ_update_period`: seconds between two writings of what PUBLISHes have changed; 0 writes each before its
-    /// answer.
-    pub publ_update_period: i32,
-    /// `waitn_time`, seconds.
-    pub waitn_time: i32,
-    /// `notifier_poll_rate`, per second.
-    pub notifier_poll_rate: i32,
-    /// `notifier_processes`; 0 outside of database-only mode.
-    pub notifier_processes: i32,
-    /// `force_delete`.
-    pub force_delete: bool,
-    /// `enable_dmq` and `enable_pres_dmq`: publications are exchanged with other nodes.
-    pub replicates: bool,
-    /// `enable_pres_sync_dmq`: a node that joins asks for what there is.
-    pub asks_for_all: bool,
-    /// `skip_notify_dmq`: what other nodes announce is stored, and our watchers are not told.
-    pub replicas_are_silent: bool,
-    /// `enable_dmq` and `enable_subs_dmq`: subscriptions are exchanged with other nodes.
-    pub shares_subscriptions: bool,
-    /// `enable_subs_sync_dmq`: a node that joins asks for the subscriptions there are.
-    pub asks_for_subscriptions: bool,
-    /// `default_socket`: the socket for NOTIFYs of subscriptions that another node took in; empty: the host chooses.
-    pub default_socket: &'static [u8],
-    /// `dmq_peer_id`.
-    pub dmq_peer: &'static [u8],
-    /// `winfo_details`: documents say of each watcher all that RFC 3858 knows.
-    pub winfo_details: bool,
-    /// `send_fast_notify`.
-    pub send_fast_notify: bool,
-    /// `enable_sphere_check`.
-    pub sphere_check: bool,
-    /// `timeout_rm_subs`.
-    pub remove_on_timeout: bool,
-    /// `notify_failures`: which answers to a NOTIFY end the subscription.
-    pub notify_failures: NotifyFailures,
-    /// `fetch_rows`.
-    pub fetch_rows: i32,
-    /// `local_log_level`.
-    pub log_level: i32,
-    /// `local_log_facility`.
-    pub log_facility: Option<i32>,
-    /// `xavp_cfg`; empty: not set.
-    pub xavp: &'static [u8],
-    /// `retrieve_order`.
-    pub order_by_column: bool,
-    /// `retrieve_order_by`.
-    pub order_by: &'static [u8],
-    /// `sip_uri_match` 1.
-    pub ignore_case: bool,
-    /// `pres_subs_mode`.
-    pub subs_variable: bool,
-    /// `delete_same_subs`.
-    pub delete_same_subs: bool,
-    /// `timer_mode`.
-    pub secondary_timer: bool,
-    /// `subs_respond_200`.
-    pub respond_200: bool,
-    /// `force_active` of OpenSER: no authorization.
-    pub force_active: bool,
-    /// `share_watcher_bodies`: bodies that differ in the version alone are not made one by one.
-    pub share_watcher_bodies: bool,
-    /// `watchers_cache`: how long the authorization of a watcher is known without asking the table, seconds.
-    pub watchers_cache: i64,
-    /// What one user may ask of the server.
-    pub limits: Limits,
-    /// `sender_processes`: who tells large numbers of watchers.
-    pub sender_processes: i32,
-    /// `history_size`: how many ended subscriptions are remembered.
-    pub history_size: usize,
-    /// Which sources the module was built from.
-    pub commit: &'static [u8],
-    /// The version of the host it was built for.
-    pub host_version: &'static [u8],
-    /// Whether there is a database.
-    pub database: bool,
-    /// Seeds the hash of resources and dialogs; random at each start.
-    pub hash_seed: u64,
-    /// When the server started.
-    pub started: i64,
+parameters! {
+    /// Everything that the server decides by: one field for each parameter, and what is known at start-up beside them.
+    Config,
+    /// The parameters of `presence.so`.
+    PARAMETERS;
+
+    section "Storage" {
+        /// The database. Without it the module serves other modules only, unless `subs_db_mode` is 0 and `publ_cache` 2.
+        /// The driver module is loaded before this one. The tables come from `kamdbctl create`, or for SQLite from
+        /// `scripts/database.sh create FILE`. `presence.config` shows whether there is one, and never the address.
+        database: bool = text(c"db_url", "").range(Range::Text("a database URL")).shown(Shown::Whether(c"database"))
+            .example("sqlite:////var/lib/kamailio/presence.sqlite");
+        /// The table of publications.
+        presentity_table: &'static [u8] = text(c"presentity_table", "presentity").range(TABLE_NAME)
+            .example("presentity");
+        /// The table of subscriptions.
+        active_watchers_table: &'static [u8] = text(c"active_watchers_table", "active_watchers").range(TABLE_NAME)
+            .example("active_watchers");
+        /// The table of authorization decisions about watchers.
+        watchers_table: &'static [u8] = text(c"watchers_table", "watchers").range(TABLE_NAME).example("watchers");
+        /// Where subscriptions live. 0: memory. 1: memory, and each change is in the table before it is answered.
+        /// 2: memory, written every `db_update_period`. 3: the table alone, which several servers may share.
+        subscriptions: SubscriptionMode = integer(c"subs_db_mode", 2).range(SUBS_DB_MODES).example("1");
+        /// Where publications live. 0: the table, which others may write. 1: the table, read once and kept in memory.
+        /// 2: memory. Several servers on one database with `subs_db_mode` 3 need 0. With `retrieve_order` 1, 1 counts
+        /// as 0.
+        publications: PublicationMode = integer(c"publ_cache", 1).range(PUBL_CACHES).example("0");
+        /// Time between two passes that write what has changed and end subscriptions that have expired. 0: there are no
+        /// such passes; with `subs_db_mode` 2 subscriptions are then written at shutdown alone.
+        db_update_period: i32 = integer(c"db_update_period", 100).unit("seconds").zero("never")
+            .range(Range::AtLeast(0)).replaced_by(0).example("60");
+        /// 0 writes each PUBLISH to the table before it is answered. Otherwise changes are written together, this far
+        /// apart, and a crash loses no more than that.
+        publ_update_period: i32 = integer(c"publ_update_period", 0).unit("seconds").zero("write at once")
+            .range(Range::AtLeast(0)).condition("0 unless `publ_cache` is 1 and `retrieve_order` 0").ours("1.0.0")
+            .example("10");
+        /// Time between two passes that remove expired publications.
+        clean_period: i32 = integer(c"clean_period", 100).unit("seconds").zero("never").range(Range::AtLeast(0))
+            .replaced_by(0).example("60");
+        /// How many rows are read at once at start-up.
+        fetch_rows: i32 = integer(c"fetch_rows", 500).unit("rows").range(Range::AtLeast(1)).replaced_by(500)
+            .example("1000");
+        /// How long the authorization of a watcher is known without reading the table at a new SUBSCRIBE. The decisions
+        /// that are kept take at most a sixteenth of the shared memory; beyond that the oldest are dropped.
+        watchers_cache: i64 = integer(c"watchers_cache", 3600).unit("seconds").zero("read each time")
+            .range(Range::AtLeast(0)).ours("1.0.0").example("600");
+        /// 1: documents are put together in the order of `retrieve_order_by` (in memory: by priority); see
+        /// [composition](composition.md).
+        order_by_column: bool = switch(c"retrieve_order", false).range(Range::Switch(On::One)).example("1");
+        /// The columns for `retrieve_order` 1.
+        order_by: &'static [u8] = text(c"retrieve_order_by", "priority").range(COLUMN_NAMES)
+            .example("priority, received_time");
+        /// 1: periodic work runs in a process of its own. 0: it runs in the main timer.
+        secondary_timer: bool = switch(c"timer_mode", true).example("1");
+    }
+    section "Intervals" {
+        /// The longest interval that is granted.
+        max_expires: u32 = integer(c"max_expires", 3600).unit("seconds").range(Range::AtLeast(1)).replaced_by(3600)
+            .example("7200");
+        /// The shortest interval that is granted. A value above `max_expires` counts as `max_expires`, with a warning.
+        min_expires: u32 = integer(c"min_expires", 0).unit("seconds").range(Range::AtLeast(0)).example("60");
+        /// What happens to a request for less than `min_expires`. 1: it is answered 423 with Min-Expires. 2: the minimum
+        /// is granted.
+        below_minimum: BelowMinimum = integer(c"min_expires_action", 1).range(BELOW_MINIMUM).example("2")
+            .difference("Applies to PUBLISH, too (RFC 3903 6).");
+        /// A publication's Expires in the answer is this much shorter than what is stored, and a subscription lives this
+        /// much longer than was answered, so that refreshes come in time. It has to be below `max_expires`.
+        expires_offset: i64 = integer(c"expires_offset", 0).unit("seconds").range(Range::AtLeast(0)).replaced_by(0)
+            .example("10");
+    }
+    section "Requests and NOTIFYs" {
+        /// The URI in Contact. Without a `transport` of its own it gets that of the dialog (tcp, tls, sctp, ws).
+        server_address: &'static [u8] = text(c"server_address", "").empty("the socket that received the request")
+            .range(Range::Text("a SIP URI")).example("sip:presence.example.org:5060");
+        /// A SUBSCRIBE in a dialog is accepted although its CSeq is up to this much behind.
+        cseq_offset: u32 = integer(c"cseq_offset", 0).range(Range::AtLeast(0)).replaced_by(0).example("1");
+        /// 0: SUBSCRIBE is answered 202 instead of 200.
+        respond_200: bool = switch(c"subs_respond_200", true).example("0");
+        /// 0: there is no first NOTIFY without a body, for phones that do not understand one. The lamp of an idle phone
+        /// then gets its first NOTIFY with the first call; `force_dummy_dialog` of presence_dialoginfo gives it a
+        /// document at once.
+        send_fast_notify: bool = switch(c"send_fast_notify", true).example("0");
+        /// 1: a NOTIFY without an answer ends the subscription (`presence.history` remembers it).
+        remove_on_timeout: bool = switch(c"timeout_rm_subs", true).example("0");
+        /// Which answers to a NOTIFY end the subscription. 0: 404 and 481. 1: 404, 405, 410, 416, 480 to 485, 489, 501
+        /// and 604 (RFC 6665 4.2.2), but not a 480 with Retry-After.
+        notify_failures: NotifyFailures = integer(c"notify_failures", 0).range(NOTIFY_FAILURES).ours("1.0.0")
+            .example("1");
+        /// 1: a new subscription ends others of the same Call-ID to the same presentity.
+        delete_same_subs: bool = switch(c"delete_same_subs", false).example("1");
+        /// 1: URIs are compared without regard to case (in memory).
+        ignore_case: bool = switch(c"sip_uri_match", false).range(Range::Switch(On::One)).example("1");
+        /// 1: rules that depend on the presentity's sphere are evaluated again when it changes.
+        sphere_check: bool = switch(c"enable_sphere_check", false).example("1");
+        /// 1: watchers are not notified of publications that expire.
+        force_delete: bool = switch(c"force_delete", false).range(Range::Switch(On::Positive)).example("1");
+        /// 1: every watcher is allowed. presence_xml has a parameter of the same name.
+        force_active: bool = switch(c"force_active", false).origin(Origin::OpenSer).example("1");
+        /// The name of an XAVP. Its `priority` is read by `handle_publish()` and becomes the priority of the document;
+        /// its `delete_subscription` is read after `event_route[presence:notify-reply]`, and 1 ends the subscription
+        /// regardless of the answer.
+        xavp: &'static [u8] = text(c"xavp_cfg", "").range(Range::Text("the name of an XAVP")).example("pres");
+        /// 0: `$subs` is not filled.
+        subs_variable: bool = switch(c"pres_subs_mode", true).example("0");
+        /// The level of the line that each NOTIFY writes: -1 error, 0 warning, 1 notice, 2 info, 3 debug. The line is
+        /// written when the server's `debug` is this or more.
+        log_level: i32 = integer(c"local_log_level", 2).range(Range::Text("-1 to 3")).example("3");
+        /// Where that line goes.
+        log_facility_name: &'static [u8] = text(c"local_log_facility", "").empty("the server's")
+            .range(Range::Text("a syslog facility such as LOG_LOCAL3")).example("LOG_LOCAL3");
+    }
+    section "Database-only mode (subs_db_mode 3)" {
+        /// Processes that notify watchers. 0: the process that changed the document does it. Without effect in the other
+        /// modes.
+        notifier_processes: i32 = integer(c"notifier_processes", 1).unit("processes").range(Range::AtLeast(0))
+            .replaced_by(0).example("2");
+        /// How often each notifier process looks for changes.
+        notifier_poll_rate: i32 = integer(c"notifier_poll_rate", 10).unit("per second").range(Range::AtLeast(1))
+            .taken().example("20");
+        /// Time over which the notifier processes spread a change.
+        waitn_time: i32 = integer(c"waitn_time", 5).unit("seconds").range(Range::AtLeast(1)).taken().example("1");
+    }
+    section "Limits and load" {
+        /// The size of a document; longer ones are answered 413.
+        max_body_size: usize = limit(c"max_body_size").unit("bytes").example("65536");
+        /// Documents of one presentity and event package; more are answered 403.
+        max_publications: usize = limit(c"max_publications").example("20");
+        /// Subscriptions to one presentity and event package; more are answered 403.
+        max_watchers: usize = limit(c"max_watchers").example("500");
+        /// Subscriptions of one watcher; more are answered 403.
+        max_subscriptions: usize = limit(c"max_subscriptions").example("200");
+        /// Time between two refreshes of a subscription; earlier ones are answered 403.
+        min_refresh_interval: i64 = limit(c"min_refresh_interval").unit("seconds")
+            .condition("0 with `subs_db_mode` 3, whose table does not say when a subscription was refreshed")
+            .example("10");
+        /// Shared memory in use above which new subscriptions are answered 503 with Retry-After.
+        overload_memory: usize = integer(c"overload_memory", 0).unit("percent").zero("off").range(Range::Between(0, 99))
+            .ours("1.0.0").example("90");
+        /// Processes that notify the watchers of a change which has more than 64 of them. None with `subs_db_mode` 3.
+        sender_processes: i32 = integer(c"sender_processes", 1).unit("processes").range(Range::Between(0, 64))
+            .ours("1.0.0").example("2");
+        /// 1: a body that an event package makes of a document is made here, once the package was seen to make the same;
+        /// and so are the bodies of presence_dialoginfo and presence_conference, which differ from watcher to watcher in
+        /// the version alone. 0: the package makes the body for each watcher, each time.
+        share_watcher_bodies: bool = switch(c"share_watcher_bodies", true).ours("1.0.0").example("0");
+        /// Ended subscriptions that are remembered for `presence.explain` and `presence.history`. Each takes 420 bytes of
+        /// shared memory, from the start.
+        history_size: usize = integer(c"history_size", 1000).unit("entries").zero("none").range(Range::Between(0, 10_000))
+            .ours("1.0.0").example("5000");
+        /// 1: documents of watcher information have everything that RFC 3858 defines.
+        winfo_details: bool = switch(c"winfo_details", false).ours("1.0.0").example("1");
+    }
+    section "Several nodes" {
+        /// 1: nodes exchange what `enable_pres_dmq` and `enable_subs_dmq` name. The dmq module is loaded before this one.
+        /// See [clustering](clustering.md).
+        dmq: bool = switch(c"enable_dmq", false).range(Range::Switch(On::Positive)).example("1");
+        /// 1: nodes exchange publications, where `enable_dmq` is 1.
+        replicates: bool = switch(c"enable_pres_dmq", true).origin(Origin::StockSince("6.1")).example("0");
+        /// 1: a node that joins asks for the publications of the others.
+        asks_for_all: bool = switch(c"enable_pres_sync_dmq", true).origin(Origin::StockSince("6.1")).example("0");
+        /// 1: nodes exchange subscriptions, where `enable_dmq` is 1, and another node takes over those of a lost one.
+        /// Not used with `subs_db_mode` 3, where the nodes share the table.
+        shares_subscriptions: bool = switch(c"enable_subs_dmq", false).range(Range::Switch(On::Positive))
+            .origin(Origin::StockSince("6.1")).example("1");
+        /// 1: a node that joins asks for the subscriptions of the others.
+        asks_for_subscriptions: bool = switch(c"enable_subs_sync_dmq", true).origin(Origin::StockSince("6.1"))
+            .example("0");
+        /// The socket for NOTIFYs in dialogs that another node accepted.
+        default_socket: &'static [u8] = text(c"default_socket", "").empty("the server chooses")
+            .range(Range::Text("proto:address:port")).origin(Origin::StockSince("6.1")).example("udp:192.0.2.1:5060");
+        /// 1: what other nodes announce is stored, and watchers are not notified of it.
+        replicas_are_silent: bool = switch(c"skip_notify_dmq", false).origin(Origin::StockSince("6.1")).example("1");
+        /// The name of the cluster's channel in dmq.
+        dmq_peer: &'static [u8] = text(c"dmq_peer_id", "presence").range(Range::Text("a word"))
+            .origin(Origin::StockSince("6.2")).example("presence");
+    }
+    without effect "Accepted and without effect" {
+        /// Accepted so that configurations need no change: expired documents are never delivered.
+        integer(c"startup_mode", 1);
+        /// Accepted so that configurations need no change: tables grow by themselves.
+        integer(c"subs_htable_size", 9);
+        /// Accepted so that configurations need no change: tables grow by themselves.
+        integer(c"pres_htable_size", 9);
+        /// Accepted so that configurations need no change: no table is locked.
+        integer(c"db_table_lock_type", 1);
+        /// Accepted so that configurations need no change: dialogs are always matched by Call-ID and both tags.
+        integer(c"subs_remove_match", 0);
+        /// Accepted so that configurations need no change.
+        text(c"to_tag_pref", "").origin(Origin::OpenSer);
+        /// Accepted so that configurations need no change.
+        integer(c"totag_avpid", 0).origin(Origin::OpenSer);
+        /// Accepted so that configurations need no change.
+        integer(c"lock_set_size", 0).origin(Origin::OpenSer);
+    }
+    beside {
+        /// The facility that `local_log_facility` names.
+        log_facility: Option<i32>,
+        /// The commit that the module was built from.
+        commit: &'static [u8],
+        /// The version of the host that it was built for.
+        host_version: &'static [u8],
+        /// Seeds the hash of resources and dialogs; random at each start.
+        hash_seed: u64,
+        /// When the server started, seconds since 1970.
+        started: i64,
+    }
 }
 
 impl Config {

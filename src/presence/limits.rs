@@ -10,7 +10,7 @@ const RETRY_AFTER: u32 = 10;
 
 /// The length of a published document.
 pub fn body<P: Ports>(ports: &P, body: &[u8]) -> Result<(), Failure> {
-    match ports.config().limits.body_size {
+    match ports.config().max_body_size {
         0 => Ok(()),
         limit if body.len() <= limit => Ok(()),
         limit => Err(Failure::too_large(limit)),
@@ -19,7 +19,7 @@ pub fn body<P: Ports>(ports: &P, body: &[u8]) -> Result<(), Failure> {
 
 /// One document more; those of the same dialogs are replaced by it and do not count.
 pub fn new_publication<P: Ports>(ports: &mut P, resource: &Resource, dialogs: &Dialogs) -> Result<(), Failure> {
-    let limit = ports.config().limits.publications;
+    let limit = ports.config().max_publications;
     if limit == 0 {
         return Ok(());
     }
@@ -34,7 +34,7 @@ pub fn new_publication<P: Ports>(ports: &mut P, resource: &Resource, dialogs: &D
 
 /// Whether memory is left for one subscription more: asked before anything is made for it.
 pub fn memory<P: Ports>(ports: &P, call_id: &[u8]) -> Result<(), Failure> {
-    let limit = ports.config().limits.memory_percent;
+    let limit = ports.config().overload_memory;
     if limit == 0 {
         return Ok(());
     }
@@ -52,20 +52,19 @@ pub fn new_subscription<P: Ports>(
     resource: &Resource,
     subscription: &Subscription,
 ) -> Result<(), Failure> {
-    let limits = ports.config().limits;
-    if limits.watchers > 0 && ports.count_watchers(resource)? >= limits.watchers {
-        return Err(Failure::limit(format!("the presentity has {} watchers (max_watchers)", limits.watchers)));
+    let (watchers, subscriptions) = (ports.config().max_watchers, ports.config().max_subscriptions);
+    if watchers > 0 && ports.count_watchers(resource)? >= watchers {
+        return Err(Failure::limit(format!("the presentity has {watchers} watchers (max_watchers)")));
     }
-    if limits.subscriptions > 0 && ports.count_subscriptions_of(subscription)? >= limits.subscriptions {
-        let why = format!("the watcher has {} subscriptions (max_subscriptions)", limits.subscriptions);
-        return Err(Failure::limit(why));
+    if subscriptions > 0 && ports.count_subscriptions_of(subscription)? >= subscriptions {
+        return Err(Failure::limit(format!("the watcher has {subscriptions} subscriptions (max_subscriptions)")));
     }
     Ok(())
 }
 
 /// A refresh; whoever ends a subscription is never refused.
 pub fn refresh<P: Ports>(ports: &P, stored: &Subscription, expires: u32) -> Result<(), Failure> {
-    let limit = ports.config().limits.refresh_interval;
+    let limit = ports.config().min_refresh_interval;
     let since = ports.now() - stored.state.refreshed_at;
     if limit == 0 || expires == 0 || since >= limit {
         return Ok(());

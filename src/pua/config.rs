@@ -1,4 +1,6 @@
-//! The settings of the presence user agent, checked once at start-up.
+//! The parameters of the presence user agent and the settings read by them, checked once at start-up.
+use crate::reference::parameter::{Range, Shown, integer, switch, text};
+use crate::reference::setting::{Field, Value};
 
 /// Where publications and subscriptions live (`db_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,29 +11,66 @@ pub enum Mode {
     Database,
 }
 
-/// Everything the user agent decides by.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// `db_mode`.
-    pub mode: Mode,
-    /// `db_table`.
-    pub table: &'static [u8],
-    /// `min_expires`, seconds.
-    pub min_expires: i64,
-    /// `default_expires`, seconds: what is asked for when the caller wants it for ever.
-    pub default_expires: i64,
-    /// `update_period`, seconds; 0 switches the timers off.
-    pub update_period: i32,
-    /// `outbound_proxy`: where PUBLISHes go whose caller names none; empty: to the presentity.
-    pub outbound_proxy: &'static [u8],
-    /// `dlginfo_increase_version`.
-    pub count_dialog_versions: bool,
-    /// `reginfo_increase_version`.
-    pub count_reg_versions: bool,
-    /// `check_remote_contact`.
-    pub check_remote_contact: bool,
-    /// `fetch_rows`.
-    pub fetch_rows: i32,
+impl Field for Mode {
+    fn from_value(value: Value) -> Mode {
+        if value == Value::Number(2) { Mode::Database } else { Mode::Memory }
+    }
+
+    fn value(&self) -> Value {
+        Value::Number(if *self == Mode::Database { 2 } else { 0 })
+    }
+}
+
+const DB_MODES: Range = Range::OneOf(&[(0, "memory"), (2, "database")]);
+
+const CHECKED: Range = Range::OneOf(&[(0, "off"), (1, "on")]);
+
+parameters! {
+    /// Everything that the user agent decides by: one field for each parameter.
+    Config,
+    /// The parameters of `pua.so`.
+    PARAMETERS;
+
+    section "Parameters" {
+        /// The database that keeps records over a restart. `pua.config` shows whether there is one, and never the
+        /// address.
+        database: bool = text(c"db_url", "mysql://kamailio:kamailiorw@localhost/kamailio")
+            .range(Range::Text("a database URL")).shown(Shown::Whether(c"database"))
+            .example("sqlite:////var/lib/kamailio/presence.sqlite");
+        /// The table of records.
+        table: &'static [u8] = text(c"db_table", "pua")
+            .range(Range::Letters(b"_.-", "a table name of letters, digits, `_`, `.` and `-`")).example("pua");
+        /// Where records live. 0: memory, written every `update_period` and at the end. 2: the table alone.
+        mode: Mode = integer(c"db_mode", 0).range(DB_MODES).replaced_by(0).example("2");
+        /// The interval where a module names none.
+        default_expires: i64 = integer(c"default_expires", 3600).unit("seconds").range(Range::AtLeast(600))
+            .replaced_by(3600).example("1800");
+        /// The shortest interval that is requested; a request that ends something has Expires 0 all the same.
+        min_expires: i64 = integer(c"min_expires", 0).unit("seconds").range(Range::AtLeast(0)).replaced_by(0)
+            .example("60");
+        /// Time between two passes over all records; refreshes are spread over it.
+        update_period: i32 = integer(c"update_period", 100).unit("seconds").zero("no timers")
+            .range(Range::ZeroOrAtLeast(6)).example("60");
+        /// The proxy that requests are sent to.
+        outbound_proxy: &'static [u8] = text(c"outbound_proxy", "").range(Range::Text("a SIP URI"))
+            .example("sip:127.0.0.1:5060");
+        /// Accepted: a request without a target means the dialog that exists.
+        check_remote_contact: bool = integer(c"check_remote_contact", 1).range(CHECKED).example("1");
+        /// 1: the version in dialog-info documents is counted up.
+        count_dialog_versions: bool = switch(c"dlginfo_increase_version", false).example("1");
+        /// 1: the version in reginfo documents is counted up.
+        count_reg_versions: bool = switch(c"reginfo_increase_version", false).example("1");
+        /// How many rows are read at once at start-up.
+        fetch_rows: i32 = integer(c"fetch_rows", 500).unit("rows").range(Range::AtLeast(1)).replaced_by(500)
+            .example("1000");
+    }
+    without effect "Accepted and without effect" {
+        /// Accepted so that configurations need no change: tables grow by themselves.
+        integer(c"hash_size", 9);
+        /// Accepted so that configurations need no change: no table is locked.
+        integer(c"db_table_lock_write", 1);
+    }
+    beside {}
 }
 
 impl Config {

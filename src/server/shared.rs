@@ -55,7 +55,7 @@ impl Shared {
         crate::host::fault::install();
         let order = (0..WRITE_LOCKS).map(|_| ProcessMutex::leak()).collect::<Result<_, _>>()?;
         Ok(Shared {
-            tables: Tables::new(rule, config.limits.subscriptions > 0)?,
+            tables: Tables::new(rule, config.max_subscriptions > 0)?,
             authorizations: AuthorizationCache::new(rule)?,
             order,
             publication_writer: ProcessMutex::leak()?,

@@ -1,8 +1,8 @@
 //! `presence.so`: start-up, script functions, timers.
-use crate::abi::c_types::{kr_presence_params_t, sip_msg_t, str_t};
+use crate::abi::c_types::{param_export_t, sip_msg_t, str_t};
 use crate::abi::presence::calls::{NotRefreshed, auth_status, refresh_hard_state, refresh_watchers, resource_of};
 use crate::abi::presence::requests::{GivenWatcher, handle_publish, handle_subscribe, who};
-use crate::abi::presence::start::{restore, start, start_notifiers, start_senders};
+use crate::abi::presence::start::{self, restore, start, start_notifiers, start_senders};
 use crate::abi::presence::state;
 use crate::abi::presence::timers::write_what_waits;
 use crate::host::bytes::view_ptr;
@@ -10,15 +10,29 @@ use crate::host::{last_process, log, process};
 use crate::log;
 use crate::presence::error::Failure;
 use crate::server::context::Context;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_char, c_int};
 
-/// Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.
+/// The parameters that the module exports, for the host's parser to fill.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_presence_mod_init(params: *const kr_presence_params_t) -> c_int {
+pub unsafe extern "C" fn kr_presence_parameters() -> *mut param_export_t {
+    entry!(kr_presence_parameters, std::ptr::null_mut(), { state::parameters().exports() })
+}
+
+/// Whether the parameters make the module a server: it has a database, or keeps everything in memory. Without either it
+/// is a library for other modules. 1 or 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_is_server() -> c_int {
+    entry!(kr_presence_is_server, 0, { start::is_server(state::parameters()).into() })
+}
+
+/// Checks the parameters, opens the database, makes the shared tables. `commit` and `host_version` say what was built.
+/// 0, or -1 with one line in the log.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_mod_init(commit: *const c_char, host_version: *const c_char) -> c_int {
     entry!(kr_presence_mod_init, -1, {
-        // SAFETY: the glue's own parameter block.
-        let Some(params) = (unsafe { params.as_ref() }) else { return -1 };
-        match start(params) {
+        // SAFETY: two literals of the glue, which live as long as the module.
+        let (commit, host_version) = unsafe { (literal(commit), literal(host_version)) };
+        match start(commit, host_version) {
             Ok(()) => {
                 let notifiers = state::process().map_or(0, |p| p.config.notifier_processes);
                 if notifiers > 0 && !process::reserve_timers(notifiers) {
@@ -208,6 +222,15 @@ pub unsafe extern "C" fn kr_presence_update_watchers(uri: *const str_t, event: *
             }
         }
     })
+}
+
+/// A literal of the glue.
+///
+/// # Safety
+/// `text` ends with a NUL and lives as long as the module, or is null.
+unsafe fn literal(text: *const c_char) -> &'static [u8] {
+    // SAFETY: as the caller vouches.
+    if text.is_null() { b"" } else { unsafe { CStr::from_ptr(text) }.to_bytes() }
 }
 
 /// After a panic the request is answered 500.

@@ -14,8 +14,8 @@ use crate::presence::publish::{self, Direct, DirectKind};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Field, Status, Subscription};
 use crate::pua::record::{Field as RecordField, Record};
+use crate::reference::setting::{Setting, Value};
 use crate::server::context::Context;
-use crate::sip::setting::{Setting, Value};
 use crate::sip::{text, uri};
 use std::ffi::c_void;
 use std::ops::RangeInclusive;
@@ -414,7 +414,7 @@ pub unsafe extern "C" fn kr_presence_rpc_config(rpc: *mut rpc_t, ctx: *mut c_voi
     entry!(kr_presence_rpc_config, (), {
         call(rpc, ctx, |rpc| {
             if let Some(process) = state::process() {
-                show_settings(rpc, &process.config.effective());
+                show_settings(rpc, &process.config.settings());
             }
         })
     })
@@ -438,7 +438,7 @@ pub unsafe extern "C" fn kr_pua_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_pua_rpc_config, (), {
         // SAFETY: arguments of an RPC call in progress.
         if let (Some(rpc), Some(process)) = (unsafe { Rpc::new(rpc, ctx) }, pua_state::process()) {
-            show_settings(rpc, &process.config.effective());
+            show_settings(rpc, &process.config.settings());
         }
     })
 }

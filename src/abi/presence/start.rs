@@ -8,9 +8,10 @@ use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::host::db::Driver;
 use crate::host::db_url::DbUrl;
-use crate::host::params::PresenceParams;
+use crate::host::params::ParameterBlock;
 use crate::host::process_mutex::ProcessMutex;
 use crate::host::{log, process, script, sl, slab, tm};
+use crate::log;
 use crate::presence::config::{Config, SubscriptionMode};
 use crate::server::authorizations::watchers_table;
 use crate::server::context::{Context, Process};
@@ -20,12 +21,17 @@ use crate::server::publications::presentity_table;
 use crate::server::settings;
 use crate::server::shared::{Parts, Shared};
 use crate::server::subscriptions::active_watchers_table;
-use crate::{log, sys};
 use std::cell::{Cell, RefCell};
 
-pub(crate) fn start(params: &sys::kr_presence_params) -> Result<(), String> {
-    let params = PresenceParams(params);
-    let config = settings::read(&params).map_err(|error| error.to_string())?;
+/// Whether the parameters make the module a server: it has a database, or keeps everything in memory.
+pub(crate) fn is_server(params: &ParameterBlock) -> bool {
+    let number = |name| params.number(name);
+    !params.db_url().is_empty() || number(c"subs_db_mode") == 0 && number(c"publ_cache") == 2
+}
+
+pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Result<(), String> {
+    let params = state::parameters();
+    let config = settings::read(params, commit, host_version).map_err(|error| error.to_string())?;
     crate::abi::gauges::register_presence()?;
     if !sl::load() {
         return Err("the sl module must be loaded before presence".into());

@@ -1,8 +1,11 @@
 //! The state of the modules in this process.
 use crate::host::msg::SipMsg;
+use crate::host::params::ParameterBlock;
+use crate::presence::config;
 use crate::server::context::{Context, Process};
 use crate::server::packages::callbacks::Registry;
 use crate::sys;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
@@ -16,6 +19,13 @@ pub fn set(process: Process) {
 pub fn process() -> Option<&'static Process> {
     // SAFETY: `set` stored a leaked box, or nothing was stored.
     unsafe { PROCESS.load(Ordering::Acquire).as_ref() }
+}
+
+static PARAMETERS: OnceLock<ParameterBlock> = OnceLock::new();
+
+/// The module's parameters, as the host has filled them so far.
+pub fn parameters() -> &'static ParameterBlock {
+    PARAMETERS.get_or_init(|| ParameterBlock::new(config::PARAMETERS))
 }
 
 /// A world without a message; `None` before `mod_init`.

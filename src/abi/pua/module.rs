@@ -1,5 +1,5 @@
 //! `pua.so`: start-up, the script function, the RPC command, timers.
-use crate::abi::c_types::{kr_pua_params_t, rpc_t, sip_msg_t};
+use crate::abi::c_types::{param_export_t, rpc_t, sip_msg_t};
 use crate::abi::pua::start::{restore, start};
 use crate::abi::pua::state;
 use crate::abi::pua::timers::report_sweep;
@@ -12,13 +12,17 @@ use crate::pua::record::Dialog;
 use crate::pua::refresh;
 use std::ffi::{c_int, c_void};
 
+/// The parameters that the module exports, for the host's parser to fill.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_pua_parameters() -> *mut param_export_t {
+    entry!(kr_pua_parameters, std::ptr::null_mut(), { state::parameters().exports() })
+}
+
 /// Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_pua_mod_init(params: *const kr_pua_params_t) -> c_int {
+pub unsafe extern "C" fn kr_pua_mod_init() -> c_int {
     entry!(kr_pua_mod_init, -1, {
-        // SAFETY: the glue's own parameter block.
-        let Some(params) = (unsafe { params.as_ref() }) else { return -1 };
-        match start(params) {
+        match start() {
             Ok(()) => 0,
             Err(why) => {
                 log!(Error, "cannot start: {why}");

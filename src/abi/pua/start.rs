@@ -6,16 +6,14 @@ use crate::agent::callbacks::Registry;
 use crate::agent::context::{AgentProcess, Shared};
 use crate::agent::{pua_table, settings};
 use crate::common::ids::Ids;
-use crate::host::params::PuaParams;
 use crate::host::{clock, process, slab, tm};
 use crate::pua::config::{Config, Mode};
 use crate::pua::event;
-use crate::sys;
 use std::cell::{Cell, RefCell};
 
-pub(crate) fn start(params: &sys::kr_pua_params) -> Result<(), String> {
-    let params = PuaParams(params);
-    let config = settings::read(&params).map_err(|error| error.to_string())?;
+pub(crate) fn start() -> Result<(), String> {
+    let params = state::parameters();
+    let config = settings::read(params).map_err(|error| error.to_string())?;
     crate::abi::gauges::register_pua()?;
     if !tm::load() {
         return Err("the tm module must be loaded before pua".into());

@@ -1,5 +1,8 @@
 //! The state of the user agent in this process.
 use crate::agent::context::{AgentContext, AgentProcess};
+use crate::host::params::ParameterBlock;
+use crate::pua::config;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 static PROCESS: AtomicPtr<AgentProcess> = AtomicPtr::new(std::ptr::null_mut());
@@ -13,6 +16,13 @@ pub fn set(process: AgentProcess) {
 pub fn process() -> Option<&'static AgentProcess> {
     // SAFETY: `set` stored a leaked box, or nothing was stored.
     unsafe { PROCESS.load(Ordering::Acquire).as_ref() }
+}
+
+static PARAMETERS: OnceLock<ParameterBlock> = OnceLock::new();
+
+/// The module's parameters, as the host has filled them so far.
+pub fn parameters() -> &'static ParameterBlock {
+    PARAMETERS.get_or_init(|| ParameterBlock::new(config::PARAMETERS))
 }
 
 /// A world without a reply; `None` before `mod_init`.

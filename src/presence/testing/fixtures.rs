@@ -1,6 +1,6 @@
 //! The settings and event packages of the test server.
 use super::{PRESENCE, WINFO};
-use crate::presence::config::{BelowMinimum, Config, Limits, NotifyFailures, PublicationMode, SubscriptionMode};
+use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::event_package::{Package, Packages};
 
 fn package(name: &'static [u8], content_type: &'static [u8]) -> Package {
@@ -36,55 +36,15 @@ pub fn config() -> Config {
     Config {
         subscriptions: SubscriptionMode::Memory,
         publications: PublicationMode::Memory,
-        presentity_table: b"presentity",
-        active_watchers_table: b"active_watchers",
-        watchers_table: b"watchers",
-        server_address: b"",
-        max_expires: 3600,
-        min_expires: 0,
-        below_minimum: BelowMinimum::Reject,
-        expires_offset: 0,
-        cseq_offset: 0,
-        clean_period: 100,
-        db_update_period: 100,
-        publ_update_period: 0,
-        waitn_time: 5,
-        notifier_poll_rate: 10,
-        notifier_processes: 0,
-        force_delete: false,
+        force_active: true,
         replicates: false,
         asks_for_all: false,
-        replicas_are_silent: false,
-        shares_subscriptions: false,
         asks_for_subscriptions: false,
-        default_socket: b"",
-        dmq_peer: b"presence",
-        winfo_details: false,
-        send_fast_notify: true,
-        sphere_check: false,
-        remove_on_timeout: true,
-        notify_failures: NotifyFailures::Stock,
-        fetch_rows: 500,
-        log_level: 2,
-        log_facility: None,
-        xavp: b"",
-        order_by_column: false,
-        order_by: b"priority",
-        ignore_case: false,
-        subs_variable: true,
-        delete_same_subs: false,
         secondary_timer: false,
-        respond_200: true,
-        force_active: true,
-        share_watcher_bodies: true,
         watchers_cache: 60,
         history_size: 100,
-        commit: b"",
-        host_version: b"",
-        limits: Limits::default(),
         sender_processes: 0,
-        database: false,
-        hash_seed: 7,
-        started: 0,
+        notifier_processes: 0,
+        ..Config::defaults(None, b"", b"", 7, 0)
     }
 }

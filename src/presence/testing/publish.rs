@@ -1,7 +1,8 @@
 //! PUBLISH (RFC 3903): what is stored, answered and refused.
 use super::actors::{Publish, Subscribe, code, dialog, pidf};
+use super::fixtures::config;
 use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
-use crate::presence::config::{BelowMinimum, Limits};
+use crate::presence::config::{BelowMinimum, Config};
 use crate::presence::ports::Ports;
 use crate::presence::{expiry, publish};
 
@@ -116,16 +117,14 @@ fn intervals_are_granted_within_the_limits() {
 #[test]
 fn limits_refuse_what_exceeds_them() {
     let body = pidf("open");
-    for (limits, wanted) in [
-        (Limits { body_size: body.len(), ..Limits::default() }, 200),
-        (Limits { body_size: body.len() - 1, ..Limits::default() }, 413),
-        (Limits { publications: 2, ..Limits::default() }, 200),
-        (Limits { publications: 1, ..Limits::default() }, 403),
-    ] {
+    for (max_body_size, max_publications, wanted) in
+        [(body.len(), 0, 200), (body.len() - 1, 0, 413), (0, 2, 200), (0, 1, 403)]
+    {
         let mut server = MemoryPorts::default();
         Publish::new("alice", PRESENCE, &body).send(&mut server).expect("stored");
-        server.config.limits = limits;
-        assert_eq!(code(Publish::new("alice", PRESENCE, &body).send(&mut server)), wanted, "{limits:?}");
+        server.config = Config { max_body_size, max_publications, ..config() };
+        let answer = code(Publish::new("alice", PRESENCE, &body).send(&mut server));
+        assert_eq!(answer, wanted, "{max_body_size} {max_publications}");
     }
 }
 

@@ -1,7 +1,8 @@
 //! SUBSCRIBE (RFC 6665 4.2.1): what is stored, answered and refused.
 use super::actors::{Publish, Subscribe, code, pidf};
+use super::fixtures::config;
 use super::{MemoryPorts, PRESENCE};
-use crate::presence::config::Limits;
+use crate::presence::config::Config;
 use crate::presence::notification::NotifyReason;
 
 #[test]
@@ -75,16 +76,16 @@ fn a_fetch_is_answered_by_one_notify_and_leaves_nothing() {
 #[test]
 fn limits_refuse_new_subscriptions_only() {
     for (limits, memory, wanted) in [
-        (Limits { watchers: 2, ..Limits::default() }, 0, 200),
-        (Limits { watchers: 1, ..Limits::default() }, 0, 403),
-        (Limits { subscriptions: 2, ..Limits::default() }, 0, 200),
-        (Limits { subscriptions: 1, ..Limits::default() }, 0, 403),
-        (Limits { memory_percent: 90, ..Limits::default() }, 90, 200),
-        (Limits { memory_percent: 90, ..Limits::default() }, 91, 503),
+        (Config { max_watchers: 2, ..config() }, 0, 200),
+        (Config { max_watchers: 1, ..config() }, 0, 403),
+        (Config { max_subscriptions: 2, ..config() }, 0, 200),
+        (Config { max_subscriptions: 1, ..config() }, 0, 403),
+        (Config { overload_memory: 90, ..config() }, 90, 200),
+        (Config { overload_memory: 90, ..config() }, 91, 503),
     ] {
         let mut server = MemoryPorts::default();
         Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
-        server.config.limits = limits;
+        server.config = limits.clone();
         server.memory = memory;
         let second = Subscribe { call_id: Some("second"), ..Subscribe::new("bob", "alice", "presence") };
         assert_eq!(code(second.send(&mut server)), wanted, "{limits:?} {memory}");
@@ -96,7 +97,7 @@ fn limits_refuse_new_subscriptions_only() {
 #[test]
 fn refreshes_may_be_bounded_in_time_but_the_end_may_not() {
     let mut server = MemoryPorts::default();
-    server.config.limits.refresh_interval = 30;
+    server.config.min_refresh_interval = 30;
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
     for (after, expires, cseq, wanted) in [(29, 600, 2, 403), (1, 600, 3, 200), (29, 600, 4, 403), (0, 0, 5, 200)] {
         server.now += after;

@@ -1,0 +1,137 @@
+//! Rules for several parameters: what is refused, what counts as another value, and what deserves a warning.
+use super::config::{Config, PublicationMode, SubscriptionMode};
+use crate::reference::reading::BadParameter;
+use crate::reference::setting::Field;
+
+/// Notifier processes when the parameter is not set.
+const DEFAULT_NOTIFIERS: i32 = 1;
+
+impl Config {
+    /// Makes the settings those that apply; answers with warnings: one sentence each, with what to do.
+    ///
+    /// # Errors
+    /// Two parameters contradict each other.
+    pub fn settle(&mut self) -> Result<Vec<String>, BadParameter> {
+        let asked_notifiers = self.notifier_processes;
+        self.settle_modes();
+        self.check_notifiers()?;
+        self.check_write_back()?;
+        let mut warnings = self.settle_numbers();
+        warnings.extend(self.settle_nodes());
+        warnings.extend(self.doubts(asked_notifiers));
+        Ok(warnings)
+    }
+
+    fn shared_table(&self) -> bool {
+        self.subscriptions == SubscriptionMode::Database
+    }
+
+    fn settle_modes(&mut self) {
+        // The order of a column is the database's to know.
+        if self.publications == PublicationMode::Cached && self.order_by_column {
+            self.publications = PublicationMode::Database;
+        }
+        if self.shared_table() {
+            self.sender_processes = 0;
+        } else {
+            self.notifier_processes = 0;
+        }
+    }
+
+    fn check_notifiers(&self) -> Result<(), BadParameter> {
+        let rates = [("waitn_time", self.waitn_time), ("notifier_poll_rate", self.notifier_poll_rate)];
+        match rates.into_iter().find(|(_, rate)| *rate <= 0) {
+            Some((name, rate)) if self.notifier_processes > 0 => {
+                Err(BadParameter::new(name, rate, "a positive number when notifier_processes is above 0"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writing later needs a memory that is the truth meanwhile, which `publ_cache` 1 alone has beside the table.
+    fn check_write_back(&self) -> Result<(), BadParameter> {
+        if self.publ_update_period > 0 && self.publications != PublicationMode::Cached {
+            let allowed = "0 unless publ_cache is 1 and retrieve_order is 0";
+            return Err(BadParameter::new("publ_update_period", self.publ_update_period, allowed));
+        }
+        if self.min_refresh_interval > 0 && self.shared_table() {
+            let allowed = "0 with subs_db_mode 3: the table does not say when a subscription was refreshed";
+            return Err(BadParameter::new("min_refresh_interval", self.min_refresh_interval, allowed));
+        }
+        Ok(())
+    }
+
+    fn settle_numbers(&mut self) -> Vec<String> {
+        if self.min_expires <= self.max_expires {
+            return Vec::new();
+        }
+        let given = std::mem::replace(&mut self.min_expires, self.max_expires);
+        vec![format!("parameter min_expires is {given}, which is above max_expires: {} is used", self.max_expires)]
+    }
+
+    fn settle_nodes(&mut self) -> Vec<String> {
+        let unused = self.dmq && self.shares_subscriptions && self.shared_table();
+        self.replicates &= self.dmq;
+        self.shares_subscriptions &= self.dmq && !unused;
+        self.asks_for_all &= self.replicates;
+        self.asks_for_subscriptions &= self.shares_subscriptions;
+        if !unused {
+            return Vec::new();
+        }
+        vec!["parameter enable_subs_dmq is not used: with subs_db_mode 3 the nodes share the table".into()]
+    }
+
+    /// Settings that stock accepts without a word although they do not do what they say.
+    fn doubts(&self, asked_notifiers: i32) -> Vec<String> {
+        let mut found = self.storage_doubts(asked_notifiers);
+        if self.expires_offset >= i64::from(self.max_expires) {
+            found.push(format!(
+                "expires_offset {} is not below max_expires {}: publishers are answered with Expires 0; lower \
+                 expires_offset",
+                self.expires_offset, self.max_expires
+            ));
+        }
+        if !self.server_address.is_empty() && !is_sip_uri(self.server_address) {
+            found.push(format!(
+                "server_address {} is no SIP URI, and phones cannot use it as a Contact; write sip:HOST:PORT",
+                String::from_utf8_lossy(self.server_address)
+            ));
+        }
+        found
+    }
+
+    fn storage_doubts(&self, asked_notifiers: i32) -> Vec<String> {
+        let mut found = Vec::new();
+        if !self.shared_table() && asked_notifiers > DEFAULT_NOTIFIERS {
+            found.push(format!(
+                "notifier_processes {asked_notifiers} has no effect with subs_db_mode {}: remove it, or set subs_db_mode 3",
+                self.subscriptions.value()
+            ));
+        }
+        if self.shared_table() && self.publications == PublicationMode::Cached {
+            found.push(
+                "subs_db_mode 3 with publ_cache 1: what another server on this database publishes may be missed; \
+                 set publ_cache 0"
+                    .into(),
+            );
+        }
+        if self.shared_table() && self.publications == PublicationMode::Memory {
+            found.push(
+                "subs_db_mode 3 with publ_cache 2: publications are not in the database; set publ_cache 0".into(),
+            );
+        }
+        if self.subscriptions == SubscriptionMode::WriteBack && self.db_update_period == 0 {
+            found.push(
+                "db_update_period 0 with subs_db_mode 2: subscriptions are written at shutdown only and a crash loses \
+                 all; set db_update_period, or subs_db_mode 1 or 0"
+                    .into(),
+            );
+        }
+        found
+    }
+}
+
+fn is_sip_uri(text: &[u8]) -> bool {
+    let scheme = text.iter().position(|c| *c == b':').map(|at| (text[..at].to_ascii_lowercase(), &text[at + 1..]));
+    scheme.is_some_and(|(scheme, rest)| matches!(&*scheme, b"sip" | b"sips") && !rest.is_empty())
+}

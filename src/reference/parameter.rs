@@ -1,0 +1,288 @@
+//! One entry of a table of parameters: name, type, default, range, and what the reference page says.
+use super::setting::Value;
+use std::ffi::CStr;
+use std::fmt;
+
+/// A module parameter.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameter {
+    /// Its name in `modparam`.
+    pub name: &'static CStr,
+    /// The value without `modparam`; its kind is the type of the parameter.
+    pub default: Value,
+    /// What a number counts: `seconds`, `bytes`; empty: nothing in particular.
+    pub unit: &'static str,
+    /// The values that are allowed.
+    pub range: Range,
+    /// What becomes of other values.
+    pub beyond: Beyond,
+    /// What 0 means, where it is no amount.
+    pub zero: &'static str,
+    /// What an empty text means.
+    pub empty: &'static str,
+    /// A condition on other parameters, for the page and for messages.
+    pub condition: &'static str,
+    /// A value for the example, as it is written in a configuration.
+    pub example: &'static str,
+    /// Where the parameter comes from.
+    pub origin: Origin,
+    /// How it differs from the stock module's, where it does.
+    pub difference: &'static str,
+    /// What `config` commands show: another name, or nothing.
+    pub shown: Shown,
+    /// The section of the page.
+    pub section: &'static str,
+    /// What it does: a paragraph of Markdown.
+    pub text: &'static str,
+}
+
+/// The values that a parameter allows.
+#[derive(Debug, Clone, Copy)]
+pub enum Range {
+    /// Anything of its type.
+    Any,
+    /// Numbers from this one on.
+    AtLeast(i64),
+    /// Numbers between two, both included.
+    Between(i64, i64),
+    /// 0, or numbers from this one on.
+    ZeroOrAtLeast(i64),
+    /// These numbers, each with its meaning.
+    OneOf(&'static [(i64, &'static str)]),
+    /// 0 and 1, for off and on.
+    Switch(On),
+    /// A text that is not empty, of letters, digits and these characters; and how the page puts it.
+    Letters(&'static [u8], &'static str),
+    /// A text that the reader of the parameter checks; how the page puts it.
+    Text(&'static str),
+}
+
+/// Which numbers turn a switch on. Stock reads its switches in these three ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// All but 0.
+    NotZero,
+    /// All above 0.
+    Positive,
+    /// 1 alone.
+    One,
+}
+
+/// What becomes of a value that is not in the range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// The server does not start.
+    Refused,
+    /// This number is used, with a warning; stock corrects such values without one.
+    Replaced(i64),
+    /// It is taken: whether it is allowed depends on other parameters.
+    Taken,
+}
+
+/// Where a parameter comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The stock module of every supported Kamailio has it.
+    Stock,
+    /// The stock module has it from this version of Kamailio on; ours has it with every one.
+    StockSince(&'static str),
+    /// The stock module does not have it. It came with this version of ours.
+    Ours(&'static str),
+    /// OpenSER's module had it.
+    OpenSer,
+}
+
+/// How a `config` command shows a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// Under its own name.
+    Itself,
+    /// Under another name: whether there is a value, but not which.
+    Whether(&'static CStr),
+    /// Not at all.
+    Never,
+}
+
+const fn entry(name: &'static CStr, default: Value) -> Parameter {
+    Parameter {
+        name,
+        default,
+        unit: "",
+        range: Range::Any,
+        beyond: Beyond::Refused,
+        zero: "",
+        empty: "none",
+        condition: "",
+        example: "",
+        origin: Origin::Stock,
+        difference: "",
+        shown: Shown::Itself,
+        section: "",
+        text: "",
+    }
+}
+
+/// A number, and its default.
+pub const fn integer(name: &'static CStr, default: i64) -> Parameter {
+    entry(name, Value::Number(default))
+}
+
+/// 0 or 1, and its default.
+pub const fn switch(name: &'static CStr, default: bool) -> Parameter {
+    entry(name, Value::Number(default as i64)).range(Range::Switch(On::NotZero))
+}
+
+/// A text, and its default.
+pub const fn text(name: &'static CStr, default: &'static str) -> Parameter {
+    entry(name, Value::Text(default.as_bytes()))
+}
+
+/// Changes of an entry, for the tables.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => { impl Parameter { $(
+        $(#[$doc])*
+        pub const fn $name(mut self, $name: $type) -> Parameter {
+            self.$name = $name;
+            self
+        }
+    )* } };
+}
+setters! {
+    /// What the number counts.
+    unit: &'static str,
+    /// The values that are allowed.
+    range: Range,
+    /// What 0 means.
+    zero: &'static str,
+    /// What an empty text means.
+    empty: &'static str,
+    /// A condition on other parameters.
+    condition: &'static str,
+    /// A value for the example.
+    example: &'static str,
+    /// How it differs from stock's.
+    difference: &'static str,
+    /// What `config` commands show.
+    shown: Shown,
+    /// Where it comes from.
+    origin: Origin,
+}
+
+impl Parameter {
+    /// Another value counts as this one, with a warning.
+    pub const fn replaced_by(mut self, number: i64) -> Parameter {
+        self.beyond = Beyond::Replaced(number);
+        self
+    }
+
+    /// The stock module does not have it; since which version of ours.
+    pub const fn ours(mut self, since: &'static str) -> Parameter {
+        self.origin = Origin::Ours(since);
+        self
+    }
+
+    /// Whether another value is allowed depends on other parameters.
+    pub const fn taken(mut self) -> Parameter {
+        self.beyond = Beyond::Taken;
+        self
+    }
+
+    /// With its place on the page; the table sets both.
+    pub const fn placed(mut self, section: &'static str, text: &'static str) -> Parameter {
+        self.section = section;
+        self.text = text;
+        self
+    }
+
+    /// The name as text.
+    pub const fn name_text(&self) -> &'static str {
+        match self.name.to_str() {
+            Ok(name) => name,
+            Err(_) => panic!("names of parameters are ASCII"),
+        }
+    }
+
+    /// What is allowed, for a sentence: `0 (no limit) or 1 to 99 percent`.
+    pub fn allowed(&self) -> String {
+        let mut sentence = self.bare_range();
+        if !self.unit.is_empty() {
+            sentence += " ";
+            sentence += self.unit;
+        }
+        if !self.condition.is_empty() {
+            sentence += "; ";
+            sentence += self.condition;
+        }
+        sentence
+    }
+
+    fn bare_range(&self) -> String {
+        let zero = |least: i64| match (self.zero, least) {
+            ("", 0) => "0 or more".to_string(),
+            (zero, 0) => format!("0 ({zero}) or more"),
+            (_, least) => format!("{least} or more"),
+        };
+        match self.range {
+            Range::Any => "any".into(),
+            Range::AtLeast(least) => zero(least),
+            Range::Between(0, most) if !self.zero.is_empty() => format!("0 ({}) to {most}", self.zero),
+            Range::Between(least, most) => format!("{least} to {most}"),
+            Range::ZeroOrAtLeast(least) if self.zero.is_empty() => format!("0, or {least} or more"),
+            Range::ZeroOrAtLeast(least) => format!("0 ({}), or {least} or more", self.zero),
+            Range::OneOf(values) => one_of(values),
+            Range::Switch(_) => "0 or 1".into(),
+            Range::Letters(_, words) | Range::Text(words) => words.into(),
+        }
+    }
+
+    /// Whether a value is in the range.
+    pub fn allows(&self, value: Value) -> bool {
+        match (self.range, value) {
+            (Range::AtLeast(least), Value::Number(number)) => number >= least,
+            (Range::Between(least, most), Value::Number(number)) => (least..=most).contains(&number),
+            (Range::ZeroOrAtLeast(least), Value::Number(number)) => number == 0 || number >= least,
+            (Range::OneOf(values), Value::Number(number)) => values.iter().any(|(known, _)| *known == number),
+            (Range::Letters(others, _), Value::Text(text)) => {
+                !text.is_empty() && text.iter().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+            }
+            _ => true,
+        }
+    }
+
+    /// A number of a switch as 0 or 1; all else as it is.
+    pub fn normal(&self, value: Value) -> Value {
+        match (self.range, value) {
+            (Range::Switch(on), Value::Number(number)) => Value::Number(i64::from(on.is_met_by(number))),
+            _ => value,
+        }
+    }
+}
+
+impl On {
+    fn is_met_by(self, number: i64) -> bool {
+        match self {
+            On::NotZero => number != 0,
+            On::Positive => number > 0,
+            On::One => number == 1,
+        }
+    }
+}
+
+/// `0 (memory), 1 (table) or 2 (both)`.
+fn one_of(values: &[(i64, &str)]) -> String {
+    let words: Vec<String> = values.iter().map(|(number, meaning)| format!("{number} ({meaning})")).collect();
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        Some((last, _)) => last.clone(),
+        None => String::new(),
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Number(number) => write!(f, "{number}"),
+            Value::Text(text) => write!(f, "{}", String::from_utf8_lossy(text)),
+        }
+    }
+}

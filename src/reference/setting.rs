@@ -1,0 +1,67 @@
+//! A parameter and the value in force, as operators see them.
+use std::ffi::CStr;
+
+/// The name of a parameter and the value that is used.
+pub type Setting = (&'static CStr, Value);
+
+/// The value of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    /// A number, a switch.
+    Number(i64),
+    /// A text.
+    Text(&'static [u8]),
+}
+
+/// A type that a parameter has in the settings.
+pub trait Field {
+    /// The setting, from a value that its parameter allows.
+    fn from_value(value: Value) -> Self;
+
+    /// The value that operators see.
+    fn value(&self) -> Value;
+}
+
+impl Field for bool {
+    fn from_value(value: Value) -> bool {
+        match value {
+            Value::Number(number) => number != 0,
+            Value::Text(text) => !text.is_empty(),
+        }
+    }
+
+    fn value(&self) -> Value {
+        Value::Number(i64::from(*self))
+    }
+}
+
+impl Field for &'static [u8] {
+    fn from_value(value: Value) -> &'static [u8] {
+        match value {
+            Value::Number(_) => b"",
+            Value::Text(text) => text,
+        }
+    }
+
+    fn value(&self) -> Value {
+        Value::Text(self)
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ty)*) => { $(
+        impl Field for $number {
+            fn from_value(value: Value) -> $number {
+                match value {
+                    Value::Number(number) => <$number>::try_from(number).unwrap_or_default(),
+                    Value::Text(_) => 0,
+                }
+            }
+
+            fn value(&self) -> Value {
+                Value::Number(i64::try_from(*self).unwrap_or(i64::MAX))
+            }
+        }
+    )* };
+}
+numbers! { i32 u32 i64 usize }
