@@ -20,6 +20,7 @@ use crate::server::packages::prediction::Predictions;
 use crate::server::publications::presentity_table;
 use crate::server::settings;
 use crate::server::shared::{Parts, Shared};
+use crate::server::storage::Storage;
 use crate::server::subscriptions::active_watchers_table;
 use std::cell::{Cell, RefCell};
 
@@ -48,8 +49,10 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     slab::start().map_err(|error| error.to_string())?;
     let shared = Shared::new(&config).map_err(|error| error.to_string())?;
     let started = config.started;
+    let parts = Parts::new(config, shared, database);
     state::set(Process {
-        parts: Parts::new(config, shared, database),
+        parts,
+        storage: Storage::choose(parts),
         ids: RefCell::new(Ids::new(started)),
         notify_reply: Cell::new(None),
         last_subscription: RefCell::new(None),

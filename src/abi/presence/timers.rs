@@ -50,7 +50,7 @@ pub(crate) fn update() {
 /// Writes what memory has and the tables have not. `is_last`: the server ends.
 pub(crate) fn write_what_waits(world: impl Fn() -> Context, is_last: bool) {
     each_on_its_own("writing subscriptions", || {
-        if let Err(error) = world().write_back(is_last) {
+        if let Err(error) = world().write_subscriptions(is_last) {
             crate::limited!(Error, "cannot write subscriptions to the database: {error}");
         }
     });
@@ -81,7 +81,7 @@ pub(crate) fn completed(done: &tm::Completed<'_>) {
     let delete = run_notify_reply(&mut world, dialog, done);
     let code = match delete {
         true => 481,
-        false if comes_back(done) => return world.record_failure(dialog, done.cseq(), done.code),
+        false if comes_back(done) => return world.shared.tables.record_failure(dialog, done.cseq(), done.code),
         false => done.code,
     };
     world.notify_answered(dialog, done.cseq(), code);

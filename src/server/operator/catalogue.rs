@@ -1,4 +1,4 @@
-//! The publications that there are, in all storage modes, page by page.
+//! The subscriptions and publications that there are, page by page.
 use crate::common::paging::each_page;
 use crate::presence::config::PublicationMode;
 use crate::presence::error::StoreError;
@@ -6,12 +6,37 @@ use crate::presence::event_package::PackageId;
 use crate::presence::ports::Ports;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
+use crate::presence::subscription::Subscription;
 use crate::server::context::Context;
 use crate::server::tables::resource_entry::Documents;
 use crate::sip::uri;
 use std::collections::HashSet;
 
 impl Context {
+    /// Some of the subscriptions that are `wanted`, in a stable order.
+    pub fn page_of_subscriptions(
+        &self,
+        offset: usize,
+        limit: usize,
+        wanted: impl Fn(&Subscription) -> bool,
+    ) -> Result<Vec<Subscription>, StoreError> {
+        let (mut skipped, mut page) = (0, Vec::new());
+        let mut take = |subscription: Subscription| {
+            if !wanted(&subscription) {
+                return true;
+            }
+            if skipped < offset {
+                skipped += 1;
+                return true;
+            }
+            page.push(subscription);
+            page.len() < limit
+        };
+        self.storage.subscriptions.each(&mut take)?;
+        page.truncate(limit);
+        Ok(page)
+    }
+
     /// Some of the publications whose presentity and package are `wanted`, in a stable order.
     pub fn page_of_publications(
         &mut self,
