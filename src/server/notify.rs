@@ -6,4 +6,5 @@ pub mod queue;
 pub mod row_queue;
 pub mod row_run;
 pub mod senders;
+pub mod under_way;
 pub mod work;

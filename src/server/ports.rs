@@ -1,6 +1,7 @@
 //! What the presence server asks of its surroundings, on Kamailio: each port goes to the part of the server that keeps it.
 use crate::common::counters::{self, Counter};
-use crate::host::shm::{self, CallbackParam};
+use crate::common::metrics;
+use crate::host::shm;
 use crate::host::{clock, dmq, log, sl, tm};
 use crate::presence::authorization::Authorization;
 use crate::presence::config::{Config, PublicationMode};
@@ -19,8 +20,10 @@ use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscripti
 use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
+use crate::server::notify::under_way::{self, UnderWay};
 use crate::server::packages::version_patch::with_version;
 use crate::server::publications::unreadable::{self};
+use crate::sip::event::EventHeader;
 use crate::sip::{uri, xml_form};
 use crate::{limited, log};
 
@@ -41,10 +44,11 @@ impl Ports for Context {
     fn reply(&mut self, code: u16, reason: &str, headers: &[u8]) {
         self.reply = Some((code, headers.to_vec()));
         if let Some(message) = self.message {
-            counters::count(match message.is_publish() {
-                true => counters::of_publish(code),
-                false => counters::of_subscribe(code),
-            });
+            let event = message.event().and_then(EventHeader::parse).and_then(|header| self.packages.find(&header));
+            match message.is_publish() {
+                true => metrics::publish_answered(event, code),
+                false => metrics::subscribe_answered(event, code),
+            }
             if !sl::reply(message, code, reason, headers) {
                 limited!(Error, "cannot send the reply {code} {reason}");
             }
@@ -278,6 +282,7 @@ impl Ports for Context {
     }
 
     fn note_end(&mut self, subscription: &Subscription, cause: Cause) {
+        metrics::subscription_ended(subscription.state.event, cause);
         self.shared.history.note(subscription, cause, clock::now());
     }
     fn latest_end(&mut self, watcher: &[u8], resource: &Resource) -> Option<Ended> {
@@ -302,7 +307,7 @@ impl Ports for Context {
     }
     fn interrupted(&mut self, resource: &Resource, unsent: Vec<Notify>, why: &str) {
         let retry = self.storage.queue.make_due_again(&mut self.work, resource, &unsent);
-        counters::count_many(Counter::NotifyUnsent, unsent.len());
+        metrics::notify_unsent(resource.event, unsent.len());
         let then = if retry { "tried again" } else { "the next change is sent to them" };
         for notify in unsent.iter().take(1) {
             log!(
@@ -327,7 +332,11 @@ impl Ports for Context {
         self.storage.queue.begin_run(&mut self.work, resource)
     }
     fn next_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {
-        self.storage.queue.next_batch(&mut self.work, resource, notify_run)
+        let batch = self.storage.queue.next_batch(&mut self.work, resource, notify_run);
+        if batch.is_empty() && notify_run.changed_at > 0 {
+            metrics::change_notified(resource.event, clock::micros().saturating_sub(notify_run.changed_at));
+        }
+        batch
     }
 
     fn record_notified(&mut self, resource: &Resource, told: &[NotifyRecord]) {
@@ -357,21 +366,25 @@ impl Ports for Context {
         let shown = self.config.subs_variable.then(|| as_shown(notify));
         // The route that looks at the answer wants subscriptions that are gone by then, too.
         let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists()) && self.config.subs_variable;
-        let cached = match (&shown, notify.notify_reason) {
-            (Some(shown), NotifyReason::Unsubscribe | NotifyReason::Ended) if keeps => keep_for_reply(shown),
-            _ => CallbackParam::NONE,
+        let under_way = UnderWay { event: s.state.event, sent_at: clock::micros() };
+        let carried = match (&shown, notify.notify_reason) {
+            (Some(shown), NotifyReason::Unsubscribe | NotifyReason::Ended) if keeps => under_way.with(shown),
+            _ => under_way.alone(),
         };
         let sent = {
             let _shown = ScopedValue::set(&self.process.last_subscription, shown);
-            tm::send_in_dialog(&request, Some(self.process.on_completed), cached)
+            tm::send_in_dialog(&request, Some(self.process.on_completed), carried)
         };
         let senders = self.shared.senders;
         if let Some(pace) = &mut self.work.pace {
             pace.step(senders);
         }
-        counters::count(if sent.is_ok() { Counter::NotifySent } else { Counter::NotifyUnsent });
+        match sent.is_ok() {
+            true => metrics::notify_sent(s.state.event, notify.notify_reason),
+            false => metrics::notify_unsent(s.state.event, 1),
+        }
         if sent != Ok(tm::Sent::UnderWay) {
-            drop(take_cached(cached));
+            drop(under_way::take(carried));
         }
         if sent.is_err() {
             limited!(
@@ -395,14 +408,4 @@ fn as_shown(notify: &Notify) -> Subscription {
         }
     }
     shown
-}
-
-/// Puts a subscription where the process that gets the answer finds it; nothing without memory.
-fn keep_for_reply(subscription: &Subscription) -> CallbackParam {
-    subscription.map(shm::copy).and_then(shm::boxed).map_or(CallbackParam::NONE, CallbackParam::of)
-}
-
-/// Takes back what was kept for the answer to a NOTIFY.
-pub fn take_cached(ticket: CallbackParam) -> Option<Subscription> {
-    ticket.redeem::<crate::server::tables::subscription_entry::SharedSubscription>().map(|shared| shared.to_private())
 }

@@ -53,7 +53,7 @@ impl NotifyQueue for ResourceQueues {
             StateChange::Subscription(dialog, _) => tables.slot_of_dialog(tables.dialog_hash(*dialog)),
             _ => None,
         };
-        let mut collapsed = false;
+        let (mut collapsed, began) = (false, work.began);
         let mut shard = tables.shard(resource.hash);
         let Some(entry) = shard.entry(rule, resource) else { return false };
         match (&event, prepared) {
@@ -63,7 +63,10 @@ impl NotifyQueue for ResourceQueues {
                 // the same.
                 entry.generation = entry.generation.wrapping_add(1);
                 entry.transient_body = transient_body;
-                entry.pending |= !entry.subscriptions.is_empty();
+                if !entry.subscriptions.is_empty() {
+                    entry.pending = true;
+                    entry.changed_at = if entry.changed_at > 0 { entry.changed_at } else { began };
+                }
                 entry.for_all = true;
                 if !sender.is_empty() {
                     skip_sender(&mut shard, rule, resource, sender);
@@ -142,6 +145,7 @@ impl NotifyQueue for ResourceQueues {
             generation: entry.generation,
             documents: entry.documents_version,
             full: std::mem::take(&mut entry.full),
+            changed_at: std::mem::take(&mut entry.changed_at),
             transient_body: None,
             changes: Vec::new(),
         };

@@ -46,6 +46,7 @@ impl NotifyQueue for RowQueue {
                     transient_body,
                     sender: sender.to_vec(),
                     change: None,
+                    is_of_documents: true,
                 });
             }
             StateChange::Watchers { watcher, full } => {
@@ -54,6 +55,7 @@ impl NotifyQueue for RowQueue {
                     transient_body: None,
                     sender: Vec::new(),
                     change: Some((watcher, full)),
+                    is_of_documents: false,
                 });
             }
             StateChange::Subscription(dialog, notify_reason) => {
@@ -86,7 +88,8 @@ impl NotifyQueue for RowQueue {
             None => (Vec::new(), false),
         };
         work.rows.run_sender = mine.sender;
-        Some(NotifyRun { cursor: 0, transient_body: mine.transient_body, changes, full, generation: 0, documents: 0 })
+        let changed_at = if mine.is_of_documents { work.began } else { 0 };
+        Some(NotifyRun { transient_body: mine.transient_body, changes, full, changed_at, ..NotifyRun::default() })
     }
 
     fn next_batch(&self, work: &mut Work, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {

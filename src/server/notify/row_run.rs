@@ -10,6 +10,8 @@ pub struct RowNotifyRun {
     pub(crate) transient_body: Option<TransientBody>,
     pub(crate) sender: Vec<u8>,
     pub(crate) change: Option<(Watcher, bool)>,
+    /// Documents have changed.
+    pub(crate) is_of_documents: bool,
 }
 
 /// The changes and NOTIFYs of one entry.

@@ -1,5 +1,6 @@
 //! What one entry from the host has to send, and the queue that it takes it from. Where subscriptions live in memory
 //! each resource has a queue; where they are rows, the entry that changed something sends, or marks rows for a notifier.
+use crate::host::clock;
 use crate::presence::notification::{Notify, NotifyRun, StateChange};
 use crate::presence::resource::Resource;
 use crate::server::notify::held_queues::HeldQueues;
@@ -15,13 +16,15 @@ pub struct Work {
     pub(crate) pace: Option<Pacing>,
     /// What it sends where subscriptions are rows.
     pub(crate) rows: RowWork,
+    /// When the entry began, in microseconds of the clock for measuring.
+    pub(crate) began: u64,
 }
 
 impl Work {
     /// Nothing yet.
     pub fn new(parts: &Parts) -> Work {
         let held = HeldQueues::new(&parts.shared.tables, parts.shared.interrupted);
-        Work { held, pace: None, rows: RowWork::default() }
+        Work { held, pace: None, rows: RowWork::default(), began: clock::micros() }
     }
 }
 
