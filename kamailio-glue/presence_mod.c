@@ -130,16 +130,6 @@ static int fixup_subscribe(void **param, int param_no)
 	return param_no == 0 ? 0 : fixup_uri(param, param_no);
 }
 
-static int script_presence_metrics(sip_msg_t *msg, char *p1, char *p2)
-{
-	return kr_presence_metrics(msg);
-}
-
-static int fixup_metrics(void **param, int param_no)
-{
-	return kr_metrics_fixup();
-}
-
 /* clang-format off */
 static cmd_export_t commands[] = {
 	{"handle_publish", (cmd_function)script_handle_publish0, 0, fixup_publish, 0, REQUEST_ROUTE},
@@ -151,7 +141,6 @@ static cmd_export_t commands[] = {
 	{"pres_refresh_watchers", (cmd_function)script_pres_refresh_watchers5, 5, fixup_refresh, 0, ANY_ROUTE},
 	{"pres_update_watchers", (cmd_function)script_pres_update_watchers, 2, fixup_uri, 0, ANY_ROUTE},
 	{"pres_has_subscribers", (cmd_function)script_pres_has_subscribers, 2, fixup_uri, 0, ANY_ROUTE},
-	{"presence_metrics", (cmd_function)script_presence_metrics, 0, fixup_metrics, 0, ANY_ROUTE},
 	{"bind_presence", (cmd_function)kr_bind_presence, 1, 0, 0, 0},
 	{0, 0, 0, 0, 0, 0}
 };
@@ -174,13 +163,14 @@ static const char *watchers_doc[] = {"Lists the subscriptions to a URI. Paramete
 static const char *sync_doc[] = {"Reads again which presentities have rows in the presentity table.", 0};
 
 static const char *subscriptions_doc[] = {"Lists subscriptions. Parameters, in any order: [watcher=uri] [presentity=uri] "
-		"[event=name] [status=active|pending|terminated|waiting] [older=seconds] [younger=seconds] [offset=n] [limit=1..1000].", 0};
+		"[event=name] [status=active|pending|terminated|waiting] [older=seconds] [younger=seconds] [sort=[-]watcher|presentity|event|status|left|age] "
+		"[offset=n] [limit=1..1000] [count=1: how many there are].", 0};
 static const char *explain_doc[] = {"Says why a watcher does or does not get documents, and what to do next. Parameters: watcher presentity "
 		"[event; without it: all events]; each user may be given as bob, bob@host or sip:bob@host.", 0};
 static const char *publications_doc[] = {"Lists publications in all storage modes. Parameters, in any order: [presentity=user] [event=name] "
-		"[offset=n] [limit=1..1000].", 0};
-static const char *history_doc[] = {"Shows the subscriptions that have ended, the newest first, and why. Parameters, in any order: [watcher=user] "
-		"[presentity=user] [event=name] [offset=n] [limit=1..1000].", 0};
+		"[sort=[-]presentity|event] [offset=n] [limit=1..1000] [count=1: how many there are].", 0};
+static const char *history_doc[] = {"Shows the last steps of lamps in order: published, composed, notified, answered, ended. Parameters, in any order: "
+		"[watcher=user] [presentity=user] [event=name] [what=step] [offset=n] [limit=1..1000] [count=1: how many there are].", 0};
 static const char *end_doc[] = {"Ends the subscriptions of a watcher to a presentity for an event, each or . for all, with one last NOTIFY. Parameters: watcher "
 		"presentity event [reason: deactivated, timeout, rejected, noresource, giveup, probation] [retry-after, seconds].", 0};
 static const char *expire_doc[] = {"Removes a publication and tells the watchers. Parameters: presentity event etag.", 0};
@@ -189,7 +179,7 @@ static const char *drain_doc[] = {"Ends all subscriptions with reason deactivate
 
 static const char *config_doc[] = {"Shows the parameters and the values in force.", 0};
 
-static const char *version_doc[] = {"Shows which module this is: name, version, commit, the Kamailio it was built for, storage modes.", 0};
+static const char *version_doc[] = {"Shows which module this is: name, version, commit, the Kamailio it was built for, storage modes, event packages, start.", 0};
 
 static const char *busiest_doc[] = {"Shows the presentities with the most watchers. Parameter: [how many: 1 to 1000, default 10].", 0};
 static const char *failing_doc[] = {"Shows watchers whose last NOTIFY failed. Parameter: [how many: 1 to 1000, default 10].", 0};
@@ -270,7 +260,6 @@ static sr_kemi_t kemi_exports[] = {
 	{NAMED("pres_update_watchers"), ki_pres_update_watchers, PARAMS(STR, STR, NONE, NONE, NONE)},
 	{NAMED("pres_has_subscribers"), kr_presence_has_subscribers, PARAMS(STR, STR, NONE, NONE, NONE)},
 	{NAMED("pres_auth_status"), kr_presence_auth_status, PARAMS(STR, STR, NONE, NONE, NONE)},
-	{NAMED("presence_metrics"), kr_presence_metrics, PARAMS(NONE, NONE, NONE, NONE, NONE)},
 	{{0, 0}, {0, 0}, 0, NULL, {0, 0, 0, 0, 0, 0}}
 };
 /* clang-format on */

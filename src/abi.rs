@@ -8,6 +8,5 @@
 mod entry;
 pub mod c_types;
 pub mod gauges;
-pub mod metrics;
 pub mod presence;
 pub mod pua;

@@ -2,6 +2,5 @@
 pub mod counters;
 pub mod database;
 pub mod ids;
-pub mod metrics;
 pub mod paging;
 pub mod row_groups;

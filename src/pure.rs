@@ -2,7 +2,6 @@
 #![allow(missing_docs, dead_code)]
 #[macro_use]
 pub mod reference;
-pub mod cluster;
 pub mod presence;
 pub mod pua;
 pub mod sip;

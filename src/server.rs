@@ -9,6 +9,5 @@ pub mod ports;
 pub mod publications;
 pub mod settings;
 pub mod shared;
-pub mod storage;
 pub mod subscriptions;
 pub mod tables;

@@ -3,6 +3,8 @@ pub mod api;
 pub mod calls;
 pub mod dmq;
 pub mod explain_rpc;
+mod filter;
+pub mod history_rpc;
 pub mod module;
 pub mod operator_rpc;
 pub mod requests;

@@ -1,9 +1,16 @@
 //! The only place that reads the clocks.
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970, as every expiry in the tables is written.
 pub fn now() -> i64 {
     // SAFETY: time() accepts a null pointer.
     unsafe { libc::time(std::ptr::null_mut()) as i64 }
+}
+
+/// Microseconds since 1970: for the order of what happens.
+pub fn micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs() as i64 * 1_000_000 + i64::from(since.subsec_micros())
 }
 
 /// Seconds of a clock that nobody sets: for intervals.
@@ -12,14 +19,6 @@ pub fn ticks() -> i64 {
     // SAFETY: the structure lives during the call; this clock is always there.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec
-}
-
-/// Microseconds of a clock that nobody sets, and never 0: for measuring.
-pub fn micros() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure lives during the call; this clock is always there.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    (time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000).max(1)
 }
 
 /// Fills `buffer` with random bytes from the kernel.

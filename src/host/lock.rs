@@ -1,7 +1,5 @@
 //! A value that lives inside its lock, in shared memory, guarded by the host's own lock (`core/locking.h`).
-use super::clock;
 use super::last_process::ALONE;
-use super::measured::measured;
 use crate::sys;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -40,8 +38,9 @@ impl<T> Lock<T> {
     pub fn lock(&self) -> Guard<'_, T> {
         if ALONE.load(Ordering::Relaxed) {
             self.lock_alone();
-        } else if !self.try_lock() {
-            self.wait();
+        } else {
+            // SAFETY: `raw` was initialised in `new`.
+            unsafe { sys::kr_lock_get(self.raw.get() as *mut _) };
         }
         #[cfg(feature = "fault-injection")]
         super::fault::at_lock::<T>();
@@ -51,21 +50,9 @@ impl<T> Lock<T> {
 
 impl<T> Lock<T> {
     /// Takes the lock if nobody has it.
-    #[inline]
     fn try_lock(&self) -> bool {
         // SAFETY: `raw` was initialised in `new`.
         unsafe { sys::kr_lock_try(self.raw.get() as *mut _) == 0 }
-    }
-
-    /// Waits for the lock that another process has, and measures how long.
-    #[cold]
-    fn wait(&self) {
-        let began = clock::micros();
-        // SAFETY: `raw` was initialised in `new`.
-        unsafe { sys::kr_lock_get(self.raw.get() as *mut _) };
-        if let Some(measured) = measured() {
-            measured.memory_locks.record(clock::micros().saturating_sub(began));
-        }
     }
 
     /// Takes the lock as the last process: one that another process took with it is made anew.

@@ -214,8 +214,9 @@ parameters! {
         /// and so are the bodies of presence_dialoginfo and presence_conference, which differ from watcher to watcher in
         /// the version alone. 0: the package makes the body for each watcher, each time.
         share_watcher_bodies: bool = switch(c"share_watcher_bodies", true).ours("1.0.0").example("0");
-        /// Ended subscriptions that are remembered for `presence.explain` and `presence.history`. Each takes 420 bytes of
-        /// shared memory, from the start.
+        /// What `presence.explain` and `presence.history` remember: so many ended subscriptions, as many changes of
+        /// publications, and four times as many NOTIFYs with their answers, the newest of each. Each of its units takes
+        /// 1,600 bytes of shared memory, from the start.
         history_size: usize = integer(c"history_size", 1000).unit("entries").zero("none").range(Range::Between(0, 10_000))
             .ours("1.0.0").example("5000");
         /// 1: documents of watcher information have everything that RFC 3858 defines.

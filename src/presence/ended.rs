@@ -1,5 +1,7 @@
 //! Subscriptions that have ended: what is remembered of them for the question why a lamp is dark.
 use super::event_package::PackageId;
+use super::notification::NotifyHistory;
+use super::remembered::{Micros, SentNotify};
 
 /// What ended a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,14 +54,18 @@ impl Cause {
 /// One subscription that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// When, seconds since 1970.
-    pub at: i64,
+    /// When.
+    pub at: Micros,
     /// Why.
     pub cause: Cause,
     /// The CSeq of its last NOTIFY but the final NOTIFY.
     pub cseq: u32,
     /// The event package.
     pub event: PackageId,
+    /// The hash of its dialog.
+    pub dialog: u64,
+    /// What had become of its NOTIFYs.
+    pub notify_history: NotifyHistory,
     /// Who watched.
     pub watcher: Vec<u8>,
     /// Who was watched.
@@ -68,4 +74,23 @@ pub struct Ended {
     pub contact: Vec<u8>,
     /// The Call-ID of the dialog.
     pub call_id: Vec<u8>,
+    /// The socket they were sent from; empty: the host chose it.
+    pub socket: Vec<u8>,
+}
+
+impl Ended {
+    /// How its last NOTIFY was answered, `sent` where that one is remembered.
+    pub fn last_answer(&self, sent: Option<&SentNotify>, now: Micros) -> String {
+        match (self.cause, sent) {
+            (_, Some(sent)) => sent.answer_in_words(now),
+            (Cause::Notify(code), None) => code.to_string(),
+            (_, None) => self.notify_history.answer(self.cseq, now / 1_000_000),
+        }
+    }
+
+    /// The way its NOTIFYs went: from our socket to its contact.
+    pub fn flow(&self) -> Vec<u8> {
+        let from: &[u8] = if self.socket.is_empty() { b"a socket the host chose" } else { &self.socket };
+        [from, b" to ", &self.contact].concat()
+    }
 }

@@ -3,6 +3,7 @@ use super::ended::Ended;
 use super::error::StoreError;
 use super::notification::{NotifyHistory, QueueState};
 use super::ports::Ports;
+use super::remembered::{Answer, Micros, SentNotify};
 use super::resource::Resource;
 use super::subscription::{Field, Status, Subscription};
 
@@ -56,9 +57,13 @@ pub fn explain<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> 
         let notify_history = ports.notify_history(subscription.dialog());
         let node = ports.served_elsewhere(subscription.dialog());
         let left = subscription.state.expires_at - ports.now();
+        let cseq = subscription.state.local_cseq.wrapping_add(1);
+        let sent = ports.last_notify(resource, subscription.dialog()).filter(|sent| sent.cseq == cseq);
+        let now = ports.now_in_micros();
         let (because, next) = match &node {
             Some(node) => elsewhere(node),
-            None => because(&subscription, left, notify_history, documents, queue_state),
+            None => stuck(&subscription, sent.as_ref(), now)
+                .unwrap_or_else(|| because(&subscription, left, notify_history, documents, queue_state)),
         };
         findings.push(Explanation {
             because,
@@ -69,9 +74,12 @@ pub fn explain<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> 
                 contact: subscription.get(Field::Contact).to_vec(),
                 status: subscription.state.status,
                 left,
-                cseq: subscription.state.local_cseq.wrapping_add(1),
+                cseq,
                 version: subscription.state.version,
-                answer: notify_history.answer(subscription.state.local_cseq, ports.now()),
+                answer: match sent {
+                    Some(sent) => sent.answer_in_words(now),
+                    None => notify_history.answer(subscription.state.local_cseq, ports.now()),
+                },
                 notify_history,
                 node,
             }),
@@ -107,6 +115,29 @@ fn missing<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> Resu
 fn elsewhere(node: &[u8]) -> (String, String) {
     let node = String::from_utf8_lossy(node);
     (format!("held here as a copy: node {node} serves it"), format!("ask there: presence.explain on {node}"))
+}
+
+/// An answer that has not come after so many microseconds is worth a word.
+const SLOW: Micros = 2_000_000;
+
+/// What keeps the last NOTIFY of an active subscription from arriving, where something does.
+fn stuck(subscription: &Subscription, sent: Option<&SentNotify>, now: Micros) -> Option<(String, String)> {
+    let sent = sent.filter(|_| subscription.state.status == Status::Active)?;
+    match sent.answer {
+        Answer::Awaited if now - sent.at > SLOW => Some((
+            format!("active, but the answer to the last NOTIFY is {}", sent.answer_in_words(now)),
+            "look at NAT, the firewall and the contact: the phone does not answer there".into(),
+        )),
+        Answer::NotSent => Some((
+            "active, but the last NOTIFY could not be sent".into(),
+            "look at the contact and at the log: no way leads to the phone".into(),
+        )),
+        Answer::Dropped => Some((
+            "active, but the script dropped the last NOTIFY".into(),
+            "look at event_route[tm:local-request] of the configuration".into(),
+        )),
+        Answer::Awaited | Answer::Final(_) => None,
+    }
 }
 
 fn because(

@@ -5,6 +5,7 @@ use super::notification::{Notify, NotifyReason, NotifyRecord, NotifyRun, Transie
 use super::order::{self, Order};
 use super::ports::Ports;
 use super::publication::Publication;
+use super::remembered::BodyDigest;
 use super::resource::Resource;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::{self, Extent, Watcher};
@@ -31,7 +32,7 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
                     continue;
                 };
                 let cseq = notify.subscription.state.local_cseq;
-                told.extend(notify.slot.map(|slot| NotifyRecord { slot, cseq, body: digest }));
+                told.extend(notify.slot.map(|slot| NotifyRecord { slot, cseq, body: digest.crc32 }));
             }
             ports.record_notified(resource, &told);
             if failures.are_too_many() {
@@ -117,7 +118,9 @@ impl<'a> Body<'a> {
         self.composed.get_or_insert_with(|| match &notify_run.transient_body {
             Some(TransientBody::Body(body)) => Some(body.clone()),
             Some(TransientBody::Removed(removed, place)) => {
-                compose(ports, resource, Some((removed, *place))).map(|c| c.body).unwrap_or_default()
+                let body = compose(ports, resource, Some((removed, *place))).map(|c| c.body).unwrap_or_default();
+                ports.note_composed(resource, body.as_deref());
+                body
             }
             None => cached_or_composed(ports, resource, notify_run.documents),
         });
@@ -134,6 +137,7 @@ fn cached_or_composed<P: Ports>(ports: &mut P, resource: &Resource, documents: u
         return cached;
     }
     let made = compose(ports, resource, None).ok()?;
+    ports.note_composed(resource, made.body.as_deref());
     ports.cache_composed(resource, documents, made.body.as_deref(), made.valid_until);
     made.body
 }
@@ -190,14 +194,14 @@ fn watchers_of<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) 
     Ok(watchers)
 }
 
-/// Sends one NOTIFY; returns the CRC-32 of its body.
+/// Sends one NOTIFY; returns the digest of its body.
 fn send<P: Ports>(
     ports: &mut P,
     body: &mut Body<'_>,
     digests: &mut Digest,
     notify_run: &NotifyRun,
     notify: &Notify,
-) -> u32 {
+) -> BodyDigest {
     let subscription = &notify.subscription;
     let package = *ports.packages().get(subscription.state.event);
     let content = if !entitled(subscription, notify.notify_reason) {
@@ -208,29 +212,33 @@ fn send<P: Ports>(
         watcher_content(ports, body, notify_run, subscription, &package)
     };
     if content.is_none() && notify.notify_reason == NotifyReason::Subscribe && leaves_out_empty(ports, &package) {
-        return 0;
+        return BodyDigest::default();
     }
     let headers = headers(ports, subscription, &package, content.is_some());
-    ports.send_notify(notify, &headers, content.as_deref());
-    content.map_or(0, |content| digests.of(content))
+    let digest = match &content {
+        Some(Cow::Borrowed(shared)) => digests.of(shared),
+        Some(Cow::Owned(own)) => BodyDigest::of(own),
+        None => BodyDigest::default(),
+    };
+    ports.send_notify(notify, &headers, content.as_deref(), digest);
+    digest
 }
 
-/// The CRC-32 of the body that most watchers of a pass get: it stays in its place while the pass lasts, and is read
+/// The digest of the body that most watchers of a pass get: it stays in its place while the pass lasts, and is read
 /// once.
 #[derive(Default)]
 struct Digest {
     place: Option<(*const u8, usize)>,
-    crc: u32,
+    digest: BodyDigest,
 }
 
 impl Digest {
-    fn of(&mut self, content: Cow<'_, [u8]>) -> u32 {
-        let Cow::Borrowed(shared) = content else { return crc32fast::hash(&content) };
+    fn of(&mut self, shared: &[u8]) -> BodyDigest {
         let place = Some((shared.as_ptr(), shared.len()));
         if self.place != place {
-            (self.place, self.crc) = (place, crc32fast::hash(shared));
+            (self.place, self.digest) = (place, BodyDigest::of(shared));
         }
-        self.crc
+        self.digest
     }
 }
 

@@ -7,6 +7,7 @@ use super::error::{Failure, StoreError};
 use super::event_package::{PackageId, PackageVerdict, Packages};
 use super::notification::{Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange};
 use super::publication::{Applied, Change, Publication};
+use super::remembered::{BodyDigest, Micros, SentNotify};
 use super::replica::Replica;
 use super::resource::{Resource, UriComparison};
 use super::row_limits::RowLimits;
@@ -43,6 +44,10 @@ pub trait Ports {
     fn packages(&self) -> &Packages;
     /// Seconds since 1970.
     fn now(&self) -> i64;
+    /// The same in microseconds.
+    fn now_in_micros(&self) -> Micros {
+        self.now() * 1_000_000
+    }
     /// How URIs are compared.
     fn uri_rule(&self) -> UriComparison;
 
@@ -169,6 +174,12 @@ pub trait Ports {
     /// Watchers of a resource that are remembered as waiting or pending without a live subscription.
     fn waiting_watchers(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError>;
 
+    /// Remembers that the documents of a resource were put together.
+    fn note_composed(&mut self, _resource: &Resource, _body: Option<&[u8]>) {}
+    /// The last NOTIFY of a subscription to a resource, as far as it is remembered.
+    fn last_notify(&mut self, _resource: &Resource, _dialog: DialogId<'_>) -> Option<SentNotify> {
+        None
+    }
     /// Remembers that a subscription has ended, and why.
     fn note_end(&mut self, subscription: &Subscription, cause: Cause);
     /// The latest end of a subscription of a watcher to a resource, as far as it is remembered.
@@ -192,6 +203,6 @@ pub trait Ports {
     fn interrupted(&mut self, resource: &Resource, unsent: Vec<Notify>, why: &str);
     /// Whether the shared memory allows more NOTIFYs to be under way now.
     fn may_send_more(&mut self) -> bool;
-    /// Sends a NOTIFY.
-    fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>);
+    /// Sends a NOTIFY; `digest` is that of its body.
+    fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest);
 }

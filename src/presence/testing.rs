@@ -10,6 +10,7 @@ use super::notification::{
 };
 use super::ports::{NewDialog, Ports, Recent, Stored};
 use super::publication::{Applied, Change, Keeps, Plan, Publication};
+use super::remembered::BodyDigest;
 use super::replica::Replica;
 use super::resource::{Resource, UriComparison};
 use super::subscription::{DialogId, Field, Renewal, Status, Subscription};
@@ -617,7 +618,6 @@ impl Ports for MemoryPorts {
             transient_body: queue.transient_body.take(),
             changes: std::mem::take(&mut queue.changes),
             full: std::mem::take(&mut queue.full),
-            changed_at: 0,
         })
     }
     fn next_batch(&mut self, resource: &Resource, run: &mut NotifyRun) -> Vec<Notify> {
@@ -674,7 +674,7 @@ impl Ports for MemoryPorts {
     fn may_send_more(&mut self) -> bool {
         true
     }
-    fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>) {
+    fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, _: BodyDigest) {
         let headers = String::from_utf8_lossy(headers).into_owned();
         let state = headers.lines().find_map(|line| line.strip_prefix("Subscription-State: ")).unwrap_or_default();
         let subscription = &notify.subscription;

@@ -2,7 +2,8 @@
 pub mod catalogue;
 pub mod drain;
 pub mod drain_state;
-pub mod exporter;
 pub mod history;
+pub mod recording;
 pub mod statistics;
+mod subscription_lists;
 pub mod top_lists;

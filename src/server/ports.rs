@@ -1,10 +1,9 @@
 //! What the presence server asks of its surroundings, on Kamailio: each port goes to the part of the server that keeps it.
 use crate::common::counters::{self, Counter};
-use crate::common::metrics;
-use crate::host::shm;
+use crate::host::shm::{self, CallbackParam};
 use crate::host::{clock, dmq, log, sl, tm};
 use crate::presence::authorization::Authorization;
-use crate::presence::config::{Config, PublicationMode};
+use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
@@ -13,6 +12,7 @@ use crate::presence::notification::{
 };
 use crate::presence::ports::{NewDialog, Ports, Recent, Stored};
 use crate::presence::publication::{Applied, Change, Publication};
+use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, Micros, SentNotify};
 use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::row_limits::{PublicationRows, RowLimits};
@@ -20,10 +20,11 @@ use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscripti
 use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
-use crate::server::notify::under_way::{self, UnderWay};
+use crate::server::operator::history::{NewChange, NotifyNumber};
 use crate::server::packages::version_patch::with_version;
 use crate::server::publications::unreadable::{self};
-use crate::sip::event::EventHeader;
+use crate::server::tables::subscription_entry::SharedSubscription;
+use crate::server::tables::watcher_hash;
 use crate::sip::{uri, xml_form};
 use crate::{limited, log};
 
@@ -37,6 +38,9 @@ impl Ports for Context {
     fn now(&self) -> i64 {
         clock::now()
     }
+    fn now_in_micros(&self) -> Micros {
+        clock::micros()
+    }
     fn uri_rule(&self) -> UriComparison {
         self.shared.tables.rule()
     }
@@ -44,11 +48,10 @@ impl Ports for Context {
     fn reply(&mut self, code: u16, reason: &str, headers: &[u8]) {
         self.reply = Some((code, headers.to_vec()));
         if let Some(message) = self.message {
-            let event = message.event().and_then(EventHeader::parse).and_then(|header| self.packages.find(&header));
-            match message.is_publish() {
-                true => metrics::publish_answered(event, code),
-                false => metrics::subscribe_answered(event, code),
-            }
+            counters::count(match message.is_publish() {
+                true => counters::of_publish(code),
+                false => counters::of_subscribe(code),
+            });
             if !sl::reply(message, code, reason, headers) {
                 limited!(Error, "cannot send the reply {code} {reason}");
             }
@@ -157,8 +160,11 @@ impl Ports for Context {
 
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {
         let applied = self.change_publication(resource, &change)?;
-        if !matches!(applied, Applied::NoMatch) {
-            self.storage.queue.note_change(&mut self.work, resource);
+        if self.shared.history.is_on() {
+            self.note_publication(resource, &change, &applied);
+        }
+        if self.config.subscriptions == SubscriptionMode::Database && !matches!(applied, Applied::NoMatch) {
+            self.note_watching(resource);
         }
         Ok(applied)
     }
@@ -176,7 +182,10 @@ impl Ports for Context {
     }
     fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
         let ended = self.take_ended(now, limit)?;
-        ended.iter().for_each(|_| counters::count(Counter::PublicationsExpired));
+        for resource in &ended {
+            counters::count(Counter::PublicationsExpired);
+            self.shared.history.note_change(&NewChange::of(resource, ChangeKind::RanOut), clock::micros());
+        }
         Ok(ended)
     }
 
@@ -213,48 +222,81 @@ impl Ports for Context {
         dialog: NewDialog,
     ) -> Result<Stored, StoreError> {
         debug_assert_eq!(dialog.0, self.shared.tables.dialog_hash(subscription.dialog()));
-        self.storage.subscriptions.subscribe(&mut self.work.rows, subscription, resource, dialog)
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.insert_row(subscription, dialog),
+            _ => self.add_stored(subscription, resource, dialog),
+        }
     }
     fn find_recent(&mut self, dialog: DialogId<'_>) -> Result<Recent, StoreError> {
         let hash = self.shared.tables.dialog_hash(dialog);
-        let made = self.storage.subscriptions.find_recent(dialog, hash)?;
+        let made = match self.config.subscriptions {
+            SubscriptionMode::Database => self.find_recent_row(dialog, hash)?,
+            _ => self.shared.tables.find_at(dialog, hash),
+        };
         Ok(made.map_or(Recent::New(NewDialog(hash)), |made| Recent::Made(Box::new(made))))
     }
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
-        self.storage.subscriptions.find(dialog)
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.find_row(dialog),
+            _ => Ok(self.shared.tables.find(dialog)),
+        }
     }
     fn renew(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
-        self.storage.subscriptions.renew(current, renewal)
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.renew_row(current, renewal),
+            _ => self.renew_stored(current, renewal),
+        }
     }
     fn end(&mut self, dialog: DialogId<'_>, notify_reason: NotifyReason, reason: &[u8]) -> Result<bool, StoreError> {
-        self.storage.subscriptions.end(&mut self.work.rows, dialog, notify_reason, reason)
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.end_row(dialog, notify_reason, reason),
+            _ => self.end_stored(dialog, notify_reason, reason),
+        }
     }
     fn drop_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
-        self.storage.subscriptions.remove(dialog)
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.drop_row(dialog),
+            _ => self.drop_stored(dialog),
+        }
     }
     fn subscriptions(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
-        self.storage.subscriptions.subscriptions_to(resource)
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.rows_of(resource),
+            _ => Ok(self.shared.tables.subscriptions_to(resource)),
+        }
     }
     fn count_watchers(&mut self, resource: &Resource) -> Result<usize, StoreError> {
-        self.storage.subscriptions.watcher_count(resource)
+        match self.config.subscriptions {
+            SubscriptionMode::Database => Ok(self.rows_of(resource)?.len()),
+            _ => Ok(self.shared.tables.watcher_count(resource)),
+        }
     }
     fn count_subscriptions_of(&mut self, subscription: &Subscription) -> Result<usize, StoreError> {
-        self.storage.subscriptions.count_of_watcher(subscription)
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.count_rows_of_watcher(subscription),
+            _ => Ok(self.shared.tables.watchers.of(watcher_hash(&self.shared.tables, subscription))),
+        }
     }
     fn memory_used(&self) -> usize {
         100 - (shm::available() * 100).checked_div(shm::size()).unwrap_or(100).min(100)
     }
     fn end_expired(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
-        let ended = self.storage.subscriptions.end_expired(&mut self.work.rows, now, limit)?;
+        let ended = match self.config.subscriptions {
+            SubscriptionMode::Database => self.end_expired_rows(now, limit)?,
+            _ => self.end_expired_stored(now, limit),
+        };
         ended.iter().for_each(|_| counters::count(Counter::SubscriptionsExpired));
         Ok(ended)
     }
     fn set_authorization(&mut self, dialog: DialogId<'_>, authorization: &Authorization) -> Result<bool, StoreError> {
-        self.storage.subscriptions.set_authorization(dialog, authorization)
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.set_authorization_in_database(dialog, authorization),
+            _ => self.set_authorization_in_memory(dialog, authorization),
+        }
     }
 
     fn may_be_watched(&mut self, resource: &Resource) -> bool {
-        self.storage.subscriptions.may_be_watched(resource)
+        self.config.subscriptions == SubscriptionMode::Database || self.shared.tables.is_watched(resource)
     }
 
     fn authorization(&mut self, subscription: &Subscription) -> Result<Option<Authorization>, StoreError> {
@@ -281,9 +323,23 @@ impl Ports for Context {
         self.find_waiting(resource)
     }
 
+    fn note_composed(&mut self, resource: &Resource, body: Option<&[u8]>) {
+        let body = if self.shared.history.is_on() { body } else { None };
+        // Of nothing there is nothing to say.
+        if let Some(body) = body {
+            let change = NewChange { body: BodyDigest::of(body), ..NewChange::of(resource, ChangeKind::Composed) };
+            self.shared.history.note_change(&change, clock::micros());
+        }
+    }
+    fn last_notify(&mut self, resource: &Resource, dialog: DialogId<'_>) -> Option<SentNotify> {
+        self.shared.history.last_notify(&resource.uri, self.shared.tables.dialog_hash(dialog))
+    }
     fn note_end(&mut self, subscription: &Subscription, cause: Cause) {
-        metrics::subscription_ended(subscription.state.event, cause);
-        self.shared.history.note(subscription, cause, clock::now());
+        if self.shared.history.is_on() {
+            let dialog = subscription.dialog();
+            let (hash, past) = (self.shared.tables.dialog_hash(dialog), self.notify_history_of(dialog));
+            self.shared.history.note_end(subscription, cause, hash, past, clock::micros());
+        }
     }
     fn latest_end(&mut self, watcher: &[u8], resource: &Resource) -> Option<Ended> {
         let rule = self.uri_rule();
@@ -296,18 +352,24 @@ impl Ports for Context {
         (!self.is_owned(dialog)).then(|| self.node_of(dialog))
     }
     fn notify_history(&mut self, dialog: DialogId<'_>) -> NotifyHistory {
-        self.shared.tables.notify_history(dialog)
+        self.notify_history_of(dialog)
     }
     fn queue_state(&mut self, resource: &Resource) -> QueueState {
-        self.shared.tables.queue_state(resource)
+        self.queue_state_of(resource)
     }
 
     fn enqueue(&mut self, resource: &Resource, event: StateChange<'_>) -> bool {
-        self.storage.queue.enqueue(&mut self.work, resource, event)
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.enqueue_in_database(resource, event),
+            _ => self.enqueue_in_memory(resource, event),
+        }
     }
     fn interrupted(&mut self, resource: &Resource, unsent: Vec<Notify>, why: &str) {
-        let retry = self.storage.queue.make_due_again(&mut self.work, resource, &unsent);
-        metrics::notify_unsent(resource.event, unsent.len());
+        let retry = match self.config.subscriptions {
+            SubscriptionMode::Database => false,
+            _ => self.make_due_again(resource, &unsent),
+        };
+        counters::count_many(Counter::NotifyUnsent, unsent.len());
         let then = if retry { "tried again" } else { "the next change is sent to them" };
         for notify in unsent.iter().take(1) {
             log!(
@@ -328,22 +390,24 @@ impl Ports for Context {
         !short
     }
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun> {
-        self.registry.begin_pass();
-        self.storage.queue.begin_run(&mut self.work, resource)
+        self.process.registry.begin_pass();
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.begin_database_run(resource),
+            _ => self.begin_memory_run(resource),
+        }
     }
     fn next_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {
-        let batch = self.storage.queue.next_batch(&mut self.work, resource, notify_run);
-        if batch.is_empty() && notify_run.changed_at > 0 {
-            metrics::change_notified(resource.event, clock::micros().saturating_sub(notify_run.changed_at));
+        match self.config.subscriptions {
+            SubscriptionMode::Database => self.next_database_batch(resource, notify_run),
+            _ => self.next_memory_batch(resource, notify_run),
         }
-        batch
     }
 
     fn record_notified(&mut self, resource: &Resource, told: &[NotifyRecord]) {
-        self.shared.tables.record_notified(resource, told);
+        self.record_notified_in_memory(resource, told);
     }
 
-    fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>) {
+    fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) {
         fault_point!("notify");
         self.log_notify(notify);
         let s = &notify.subscription;
@@ -366,25 +430,24 @@ impl Ports for Context {
         let shown = self.config.subs_variable.then(|| as_shown(notify));
         // The route that looks at the answer wants subscriptions that are gone by then, too.
         let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists()) && self.config.subs_variable;
-        let under_way = UnderWay { event: s.state.event, sent_at: clock::micros() };
-        let carried = match (&shown, notify.notify_reason) {
-            (Some(shown), NotifyReason::Unsubscribe | NotifyReason::Ended) if keeps => under_way.with(shown),
-            _ => under_way.alone(),
+        let number = self.note_notify(notify, digest);
+        let cached = match (&shown, notify.notify_reason) {
+            (Some(shown), NotifyReason::Unsubscribe | NotifyReason::Ended) if keeps => keep_for_reply(shown, number),
+            _ => number.map_or(CallbackParam::NONE, |number| CallbackParam::number(number.0)),
         };
         let sent = {
             let _shown = ScopedValue::set(&self.process.last_subscription, shown);
-            tm::send_in_dialog(&request, Some(self.process.on_completed), carried)
+            tm::send_in_dialog(&request, Some(self.process.on_completed), cached)
         };
         let senders = self.shared.senders;
-        if let Some(pace) = &mut self.work.pace {
+        if let Some(pace) = &mut self.pace {
             pace.step(senders);
         }
-        match sent.is_ok() {
-            true => metrics::notify_sent(s.state.event, notify.notify_reason),
-            false => metrics::notify_unsent(s.state.event, 1),
-        }
+        counters::count(if sent.is_ok() { Counter::NotifySent } else { Counter::NotifyUnsent });
         if sent != Ok(tm::Sent::UnderWay) {
-            drop(under_way::take(carried));
+            drop(take_kept(cached));
+            let answer = if sent.is_ok() { Answer::Dropped } else { Answer::NotSent };
+            number.into_iter().for_each(|number| self.shared.history.note_answer(number, answer, clock::micros()));
         }
         if sent.is_err() {
             limited!(
@@ -408,4 +471,25 @@ fn as_shown(notify: &Notify) -> Subscription {
         }
     }
     shown
+}
+
+/// What the process that gets the answer to a last NOTIFY finds of it.
+pub struct Kept {
+    subscription: SharedSubscription,
+    number: Option<NotifyNumber>,
+}
+
+/// Puts a subscription where the process that gets the answer finds it; nothing without memory.
+fn keep_for_reply(subscription: &Subscription, number: Option<NotifyNumber>) -> CallbackParam {
+    let kept = subscription.map(shm::copy).map(|subscription| Kept { subscription, number });
+    kept.and_then(shm::boxed).map_or(CallbackParam::NONE, CallbackParam::of)
+}
+
+/// Takes back what was kept for the answer to a NOTIFY: the subscription, where the script wants to see one that is
+/// gone, and the number of the NOTIFY in the history.
+pub fn take_kept(ticket: CallbackParam) -> (Option<Subscription>, Option<NotifyNumber>) {
+    if let Some(number) = ticket.as_number() {
+        return (None, Some(NotifyNumber(number)));
+    }
+    ticket.redeem::<Kept>().map_or((None, None), |kept| (Some(kept.subscription.to_private()), kept.number))
 }

@@ -65,7 +65,7 @@ impl Shared {
             nodes: shm::leak(Nodes::new())?,
             tombstones: shm::leak(Tombstones::new(rule)?)?,
             recent_dialogs: RecentDialogs::new(config.subscriptions == SubscriptionMode::Database)?,
-            history: shm::leak(History::new(config.history_size)?)?,
+            history: shm::leak(History::new(config.history_size, rule)?)?,
         })
     }
 }

@@ -1,10 +1,10 @@
-//! Why a lamp is dark: `presence.explain`, `presence.history` and `presence.publications`.
+//! Why a lamp is dark: `presence.explain`.
 use crate::abi::c_types::rpc_t;
-use crate::abi::presence::calls::as_stored;
+use crate::abi::presence::filter::{Name, packages};
 use crate::abi::presence::rpc::{call, fault};
 use crate::abi::presence::state;
+use crate::host::clock;
 use crate::host::rpc::{Rpc, Struct};
-use crate::host::{clock, log};
 use crate::presence::ended::Ended;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
@@ -13,61 +13,10 @@ use crate::presence::ports::Ports;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Field;
 use crate::server::context::Context;
-use crate::sip::{text, uri};
 use std::ffi::c_void;
 
 /// How many pairs of a watcher and a resource are explained at most: what was asked may be short.
 const LARGEST_ANSWER: usize = 100;
-/// How many ends are shown when no limit is given, and at most.
-const PAGE: usize = 100;
-const LARGEST_PAGE: usize = 1000;
-
-/// A user as an operator writes one: `bob`, `bob@host`, `sip:BOB@Host`.
-struct Name {
-    user: Vec<u8>,
-    /// None: any.
-    host: Option<Vec<u8>>,
-    given: Vec<u8>,
-}
-
-impl Name {
-    fn read(given: &[u8]) -> Name {
-        let lower = given.to_ascii_lowercase();
-        let scheme = [&b"sip:"[..], b"sips:", b"pres:", b"tel:"].into_iter().find(|scheme| lower.starts_with(scheme));
-        let rest = &lower[scheme.map_or(0, <[u8]>::len)..];
-        match rest.iter().rposition(|c| *c == b'@') {
-            Some(at) => {
-                let host = rest[at + 1..].split(|c| matches!(c, b';' | b'?')).next().unwrap_or_default();
-                Name { user: rest[..at].to_vec(), host: Some(host.to_vec()), given: given.to_vec() }
-            }
-            None => Name { user: rest.to_vec(), host: None, given: given.to_vec() },
-        }
-    }
-
-    fn fits(&self, known: &[u8]) -> bool {
-        let (user, host) = uri::split(known);
-        user.eq_ignore_ascii_case(&self.user)
-            && self.host.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
-            || known == self.given
-    }
-
-    /// The URI that is meant, as far as the name says.
-    fn uri(&self) -> Vec<u8> {
-        if self.given.contains(&b':') { as_stored(&self.given) } else { [&b"sip:"[..], &self.given].concat() }
-    }
-}
-
-/// The event packages that are meant: one, or all.
-fn packages(world: &Context, event: Option<&[u8]>) -> Result<Vec<PackageId>, String> {
-    let all = world.packages();
-    match event {
-        None | Some(b".") => Ok((0..all.0.len()).map(|index| PackageId(index as u16)).collect()),
-        Some(event) => all.named(event).map(|id| vec![id]).ok_or_else(|| {
-            let known = String::from_utf8_lossy(&all.allow_events()).into_owned();
-            format!("no event package {}: there are {known}", log::show(event))
-        }),
-    }
-}
 
 /// Watchers and resources that fit the names: of subscriptions there are, and of those that have ended.
 fn pairs(
@@ -136,21 +85,28 @@ fn explain_all(rpc: Rpc) -> Result<(), String> {
         let shows = event.is_some() || more.is_empty();
         for finding in explain::explain(&mut world, &watcher, &resource).map_err(fail)? {
             let name = world.packages().get(resource.event).name;
-            show_finding(rpc, &watcher, &resource, if shows { name } else { b"." }, &finding, &more);
+            let subject = (watcher.as_slice(), &resource, if shows { name } else { b"." });
+            show_finding(rpc, &world, subject, &finding, &more);
         }
     }
     Ok(())
 }
 
 /// A time as text with how long ago it was.
-fn when(at: i64) -> Vec<u8> {
+pub(crate) fn when(at: i64) -> Vec<u8> {
     match at {
         0 => b"never by this server since its start".to_vec(),
         _ => format!("{} ({} s ago)", clock::local(at), (clock::now() - at).max(0)).into_bytes(),
     }
 }
 
-fn show_finding(rpc: Rpc, watcher: &[u8], resource: &Resource, event: &[u8], finding: &Explanation, more: &str) {
+fn show_finding(
+    rpc: Rpc,
+    world: &Context,
+    (watcher, resource, event): (&[u8], &Resource, &[u8]),
+    finding: &Explanation,
+    more: &str,
+) {
     let Some(out) = rpc.add_struct() else { return };
     let more = if finding.subscription.is_none() { more } else { "" };
     out.text(c"because", format!("{}{more}", finding.because).as_bytes());
@@ -169,102 +125,26 @@ fn show_finding(rpc: Rpc, watcher: &[u8], resource: &Resource, event: &[u8], fin
         }
     }
     if let Some(ended) = &finding.ended {
-        show_end(out, ended);
+        show_end(world, out, ended);
     }
     out.text(c"next", finding.next.as_bytes());
 }
 
-fn show_end(out: Struct, ended: &Ended) {
-    out.int(c"ended", ended.at).text(c"ended_time", &when(ended.at)).text(c"contact", &ended.contact);
-    out.text(c"callid", &ended.call_id).int(c"cseq", i64::from(ended.cseq) + 1);
+/// What is remembered of a subscription that has ended.
+pub(crate) fn show_end(world: &Context, out: Struct, ended: &Ended) {
+    let at = ended.at / 1_000_000;
+    out.int(c"ended", at).text(c"ended_time", &when(at)).text(c"contact", &ended.contact);
+    out.text(c"flow", &ended.flow()).text(c"callid", &ended.call_id).int(c"cseq", i64::from(ended.cseq) + 1);
+    let sent = world.last_notify_of(&ended.presentity, ended.dialog);
+    out.text(c"last_answer", ended.last_answer(sent.as_ref(), clock::micros()).as_bytes());
 }
 
 /// Eight hexadecimal digits, as `crc32` prints them; empty when there was no body.
-fn digest(crc: u32) -> Vec<u8> {
+pub(crate) fn digest(crc: u32) -> Vec<u8> {
     if crc == 0 { Vec::new() } else { format!("{crc:08x}").into_bytes() }
 }
 
-/// What a list is narrowed to.
-#[derive(Default)]
-struct Filter {
-    watcher: Option<Name>,
-    presentity: Option<Name>,
-    event: Option<PackageId>,
-    offset: usize,
-    limit: usize,
-}
-
-impl Filter {
-    fn read(rpc: Rpc, world: &Context) -> Result<Filter, String> {
-        let mut filter = Filter { limit: PAGE, ..Filter::default() };
-        while let Some(argument) = rpc.text() {
-            let at = argument.iter().position(|c| *c == b'=').unwrap_or(argument.len());
-            let value = argument.get(at + 1..).unwrap_or_default();
-            match &argument[..at] {
-                b"watcher" => filter.watcher = Some(Name::read(value)),
-                b"presentity" => filter.presentity = Some(Name::read(value)),
-                b"event" => filter.event = packages(world, Some(value))?.first().copied(),
-                b"offset" => filter.offset = text::parsed(value).ok_or("offset: allowed is a number")?,
-                b"limit" => {
-                    let limit = text::parsed::<usize>(value).filter(|n| (1..=LARGEST_PAGE).contains(n));
-                    filter.limit = limit.ok_or("limit: allowed is 1 to 1000")?;
-                }
-                _ => {
-                    let allowed = "watcher=, presentity=, event=, offset=, limit=";
-                    return Err(format!("{}: allowed is {allowed}", log::show(&argument)));
-                }
-            }
-        }
-        Ok(filter)
-    }
-
-    fn wants_resource(&self, presentity: &[u8], event: PackageId) -> bool {
-        self.presentity.as_ref().is_none_or(|name| name.fits(presentity))
-            && self.event.is_none_or(|wanted| wanted == event)
-    }
-
-    fn wants(&self, ended: &Ended) -> bool {
-        self.watcher.as_ref().is_none_or(|name| name.fits(&ended.watcher))
-            && self.presentity.as_ref().is_none_or(|name| name.fits(&ended.presentity))
-            && self.event.is_none_or(|event| event == ended.event)
-    }
-}
-
-fn history(rpc: Rpc) -> Result<(), String> {
-    let Some(world) = state::world() else { return Ok(()) };
-    if world.config().history_size == 0 {
-        return Err("nothing is remembered: history_size is 0".into());
-    }
-    let filter = Filter::read(rpc, &world)?;
-    let ends = world.ends(filter.offset.saturating_add(filter.limit), |ended| filter.wants(ended));
-    for ended in ends.into_iter().skip(filter.offset) {
-        let Some(out) = rpc.add_struct() else { break };
-        out.text(c"watcher", &ended.watcher).text(c"presentity", &ended.presentity);
-        out.text(c"event", world.packages().get(ended.event).name);
-        out.text(c"because", ended.cause.sentence().as_bytes());
-        show_end(out, &ended);
-    }
-    Ok(())
-}
-
-fn publications(rpc: Rpc) -> Result<(), String> {
-    let Some(mut world) = state::world() else { return Ok(()) };
-    let filter = Filter::read(rpc, &world)?;
-    let wanted = |presentity: &[u8], event| filter.wants_resource(presentity, event);
-    let page = world.page_of_publications(filter.offset, filter.limit, wanted).map_err(|error| error.to_string())?;
-    for (resource, publication) in page {
-        let Some(out) = rpc.add_struct() else { break };
-        let left = if publication.expires_at < 0 { -1 } else { publication.expires_at - clock::now() };
-        out.text(c"presentity", &resource.uri).text(c"event", world.packages().get(resource.event).name);
-        out.text(c"etag", &publication.etag).text(c"sender", &publication.sender).int(c"left", left);
-        out.text(c"received_time", &when(publication.received_at)).int(c"priority", publication.priority.into());
-        out.int(c"bytes", publication.body.len() as i64);
-        out.text(c"body_crc32", &digest(crc32fast::hash(&publication.body)));
-    }
-    Ok(())
-}
-
-fn answered(rpc: Rpc, run: fn(Rpc) -> Result<(), String>) {
+pub(crate) fn answered(rpc: Rpc, run: fn(Rpc) -> Result<(), String>) {
     if let Err(why) = run(rpc) {
         fault(rpc, &why);
     }
@@ -274,16 +154,4 @@ fn answered(rpc: Rpc, run: fn(Rpc) -> Result<(), String>) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_explain(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_explain, (), { call(rpc, ctx, |rpc| answered(rpc, explain_all)) })
-}
-
-/// `presence.history [name=value ...]`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_presence_rpc_history(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_history, (), { call(rpc, ctx, |rpc| answered(rpc, history)) })
-}
-
-/// `presence.publications [name=value ...]`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_presence_rpc_publications(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_publications, (), { call(rpc, ctx, |rpc| answered(rpc, publications)) })
 }

@@ -1,10 +1,13 @@
 //! RPC commands for operators: who subscribes, why somebody sees nothing, ending what has to end.
 use crate::abi::c_types::rpc_t;
 use crate::abi::presence::calls::as_stored;
+use crate::abi::presence::explain_rpc::answered;
+use crate::abi::presence::filter::{Allowed, Filter, LARGEST_PAGE, PAGE};
+use crate::abi::presence::history_rpc::show_count;
 use crate::abi::presence::rpc::{call, fault};
 use crate::abi::presence::state;
 use crate::abi::pua::state as pua_state;
-use crate::host::rpc::Rpc;
+use crate::host::rpc::{Rpc, Struct};
 use crate::host::{clock, log};
 use crate::presence::ended::Cause;
 use crate::presence::error::StoreError;
@@ -12,17 +15,13 @@ use crate::presence::expiry;
 use crate::presence::ports::Ports;
 use crate::presence::publish::{self, Direct, DirectKind};
 use crate::presence::resource::Resource;
-use crate::presence::subscription::{Field, Status, Subscription};
+use crate::presence::subscription::{Field, Subscription};
 use crate::pua::record::{Field as RecordField, Record};
 use crate::reference::setting::{Setting, Value};
 use crate::server::context::Context;
 use crate::sip::{text, uri};
 use std::ffi::c_void;
 use std::ops::RangeInclusive;
-
-/// How many entries a list has when nobody says otherwise, and at most.
-const PAGE: usize = 100;
-const LARGEST_PAGE: usize = 1000;
 
 /// Reasons a subscription can be ended with (RFC 6665 4.1.3).
 const REASONS: [&[u8]; 6] = [b"deactivated", b"timeout", b"rejected", b"noresource", b"giveup", b"probation"];
@@ -47,56 +46,6 @@ impl SubscriptionSelector {
     }
 }
 
-/// What a list is narrowed to: `name=value` arguments.
-#[derive(Default)]
-struct Filter {
-    whose: SubscriptionSelector,
-    status: Option<Status>,
-    /// Seconds: at least, at most this old.
-    ages: (i64, i64),
-    offset: usize,
-    limit: usize,
-}
-
-impl Filter {
-    fn read(rpc: Rpc) -> Result<Filter, String> {
-        let mut filter = Filter { limit: PAGE, ages: (0, i64::MAX), ..Filter::default() };
-        while let Some(argument) = rpc.text() {
-            let (name, value) = match argument.iter().position(|c| *c == b'=') {
-                Some(at) => (&argument[..at], &argument[at + 1..]),
-                None => return Err(format!("{} is no name=value", log::show(&argument))),
-            };
-            let bad = |allowed: &str| format!("{}: allowed is {allowed}", log::show(&argument));
-            let number = || text::parsed::<usize>(value);
-            match name {
-                b"watcher" => filter.whose.watcher = Some(as_stored(value)),
-                b"presentity" => filter.whose.presentity = Some(as_stored(value)),
-                b"event" => filter.whose.event = Some(value.to_vec()),
-                b"status" => {
-                    let known = [Status::Active, Status::Pending, Status::Terminated, Status::Waiting];
-                    let found = known.into_iter().find(|status| status.word() == value);
-                    filter.status = Some(found.ok_or_else(|| bad("active, pending, terminated or waiting"))?);
-                }
-                b"older" => filter.ages.0 = number().ok_or_else(|| bad("a number of seconds"))? as i64,
-                b"younger" => filter.ages.1 = number().ok_or_else(|| bad("a number of seconds"))? as i64,
-                b"offset" => filter.offset = number().ok_or_else(|| bad("a number"))?,
-                b"limit" => {
-                    let limit = number().filter(|n| (1..=LARGEST_PAGE).contains(n));
-                    filter.limit = limit.ok_or_else(|| bad("1 to 1000"))?;
-                }
-                _ => return Err(bad("watcher=, presentity=, event=, status=, older=, younger=, offset=, limit=")),
-            }
-        }
-        Ok(filter)
-    }
-
-    fn wants(&self, subscription: &Subscription, event: &[u8], now: i64) -> bool {
-        self.whose.has(subscription, event)
-            && self.status.is_none_or(|status| status == subscription.state.status)
-            && (self.ages.0..=self.ages.1).contains(&age(subscription, now))
-    }
-}
-
 /// Seconds since a subscription began, as far as this server knows: one that was read from its row began at start-up
 /// at the latest.
 fn age(subscription: &Subscription, now: i64) -> i64 {
@@ -107,33 +56,66 @@ fn age(subscription: &Subscription, now: i64) -> i64 {
     (now - began).max(0)
 }
 
-fn subscriptions(rpc: Rpc) {
-    let filter = match Filter::read(rpc) {
-        Ok(filter) => filter,
-        Err(why) => return fault(rpc, &why),
-    };
-    let Some(world) = state::world() else { return };
+const SUBSCRIPTIONS: Allowed = Allowed {
+    names: &["watcher", "presentity", "event", "status", "older", "younger", "sort", "offset", "limit", "count"],
+    sort: &["watcher", "presentity", "event", "status", "left", "age"],
+    what: &[],
+    page: PAGE,
+};
+
+/// What a subscription is sorted by: numbers by their value, names by their letters.
+fn sort_key(s: &Subscription, by: &[u8], event: &[u8], now: i64) -> (i64, Vec<u8>) {
+    match by {
+        b"left" => (s.state.expires_at - now, Vec::new()),
+        b"age" => (age(s, now), Vec::new()),
+        b"presentity" => (0, s.get(Field::PresUri).to_vec()),
+        b"event" => (0, event.to_vec()),
+        b"status" => (0, s.state.status.word().to_vec()),
+        _ => (0, s.watcher_uri()),
+    }
+}
+
+fn subscriptions(rpc: Rpc) -> Result<(), String> {
+    let Some(world) = state::world() else { return Ok(()) };
+    let filter = Filter::read(rpc, &world, &SUBSCRIPTIONS)?;
     let now = clock::now();
     let packages = world.packages().clone();
-    let wanted = |s: &Subscription| filter.wants(s, packages.get(s.state.event).name, now);
-    match world.page_of_subscriptions(filter.offset, filter.limit, wanted) {
-        Ok(page) => {
-            for s in page {
-                let Some(out) = rpc.add_struct() else { return };
-                out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
-                out.text(c"event", packages.get(s.state.event).name).text(c"status", s.state.status.word());
-                out.text(c"reason", s.get(Field::Reason)).int(c"left", s.state.expires_at - now);
-                out.int(c"age", age(&s, now));
-                out.text(c"contact", s.get(Field::Contact)).text(c"callid", s.get(Field::CallId));
-                out.int(c"cseq", i64::from(s.state.local_cseq) + 1).int(c"version", s.state.version.into());
-                out.text(c"user_agent", s.get(Field::UserAgent));
-                let node = world.node_of(s.dialog());
-                if !node.is_empty() {
-                    out.text(c"node", &node);
-                }
-            }
+    let wanted = |s: &Subscription| {
+        filter.wants_resource(s.get(Field::PresUri), s.state.event)
+            && filter.wants_watcher(&s.watcher_uri())
+            && filter.status.is_none_or(|status| status == s.state.status)
+            && (filter.ages.0..=filter.ages.1).contains(&age(s, now))
+    };
+    let fail = |error: StoreError| error.to_string();
+    if filter.count {
+        show_count(rpc, world.count_subscriptions(wanted).map_err(fail)?);
+        return Ok(());
+    }
+    let page = match &filter.sort {
+        None => world.page_of_subscriptions(filter.offset, filter.limit, wanted),
+        Some(sort) => {
+            let key = |s: &Subscription| sort_key(s, &sort.by, packages.get(s.state.event).name, now);
+            world.sorted_page_of_subscriptions(filter.offset, filter.limit, sort.falls, wanted, key)
         }
-        Err(error) => fault(rpc, &error.to_string()),
+    };
+    for s in page.map_err(fail)? {
+        let Some(out) = rpc.add_struct() else { break };
+        show_subscription(&world, out, &s, now);
+    }
+    Ok(())
+}
+
+fn show_subscription(world: &Context, out: Struct, s: &Subscription, now: i64) {
+    out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
+    out.text(c"event", world.packages().get(s.state.event).name).text(c"status", s.state.status.word());
+    out.text(c"reason", s.get(Field::Reason)).int(c"left", s.state.expires_at - now);
+    out.int(c"age", age(s, now));
+    out.text(c"contact", s.get(Field::Contact)).text(c"callid", s.get(Field::CallId));
+    out.int(c"cseq", i64::from(s.state.local_cseq) + 1).int(c"version", s.state.version.into());
+    out.text(c"user_agent", s.get(Field::UserAgent));
+    let node = world.node_of(s.dialog());
+    if !node.is_empty() {
+        out.text(c"node", &node);
     }
 }
 
@@ -336,14 +318,15 @@ fn shown_bytes(record: &Record) -> usize {
     shown.iter().map(|field| record.get(*field).len()).sum::<usize>() + 160
 }
 
-fn show_settings(rpc: Rpc, settings: &[Setting]) {
-    let Some(out) = rpc.add_struct() else { return };
+fn show_settings(rpc: Rpc, settings: &[Setting]) -> Option<Struct> {
+    let out = rpc.add_struct()?;
     for (name, value) in settings {
         match value {
             Value::Number(number) => out.int(name, *number),
             Value::Text(text) => out.text(name, text),
         };
     }
+    Some(out)
 }
 
 /// An optional number of entries.
@@ -385,7 +368,7 @@ fn failing(rpc: Rpc) {
         let (Cause::Notify(code), Some(out)) = (ended.cause, rpc.add_struct()) else { return };
         out.text(c"watcher", &ended.watcher).text(c"presentity", &ended.presentity);
         out.text(c"event", world.packages().get(ended.event).name).text(c"contact", &ended.contact);
-        out.int(c"answer", code.into()).int(c"last_notify", ended.at).int(c"ended", ended.at);
+        out.int(c"answer", code.into()).int(c"last_notify", ended.at / 1_000_000).int(c"ended", ended.at / 1_000_000);
     }
     for row in world.refused_rows(limit) {
         let Some(out) = rpc.add_struct() else { return };
@@ -426,7 +409,9 @@ pub unsafe extern "C" fn kr_presence_rpc_version(rpc: *mut rpc_t, ctx: *mut c_vo
     entry!(kr_presence_rpc_version, (), {
         call(rpc, ctx, |rpc| {
             if let Some(process) = state::process() {
-                show_settings(rpc, &process.config.identity());
+                let Some(out) = show_settings(rpc, &process.config.identity()) else { return };
+                let events = process.registry.packages().allow_events();
+                out.text(c"events", &events).int(c"started", process.config.started);
             }
         })
     })
@@ -446,7 +431,7 @@ pub unsafe extern "C" fn kr_pua_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {
 /// `presence.subscriptions [name=value ...]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_subscriptions(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_subscriptions, (), { call(rpc, ctx, subscriptions) })
+    entry!(kr_presence_rpc_subscriptions, (), { call(rpc, ctx, |rpc| answered(rpc, subscriptions)) })
 }
 
 /// `presence.subscription_end watcher|. presentity|. event|. [reason] [retry-after]`.

@@ -6,7 +6,6 @@ use crate::abi::presence::timers::{
 };
 use crate::common::database::Database;
 use crate::common::ids::Ids;
-use crate::common::metrics::{self, Owner};
 use crate::host::db::Driver;
 use crate::host::db_url::DbUrl;
 use crate::host::params::ParameterBlock;
@@ -21,7 +20,6 @@ use crate::server::packages::prediction::Predictions;
 use crate::server::publications::presentity_table;
 use crate::server::settings;
 use crate::server::shared::{Parts, Shared};
-use crate::server::storage::Storage;
 use crate::server::subscriptions::active_watchers_table;
 use std::cell::{Cell, RefCell};
 
@@ -48,13 +46,10 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     }
     process::seed_shared_memory();
     slab::start().map_err(|error| error.to_string())?;
-    metrics::start().map_err(|error| error.to_string())?;
     let shared = Shared::new(&config).map_err(|error| error.to_string())?;
     let started = config.started;
-    let parts = Parts::new(config, shared, database);
     state::set(Process {
-        parts,
-        storage: Storage::choose(parts),
+        parts: Parts::new(config, shared, database),
         ids: RefCell::new(Ids::new(started)),
         notify_reply: Cell::new(None),
         last_subscription: RefCell::new(None),
@@ -70,18 +65,18 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
 
 fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {
     if url.is_empty() {
-        return Ok(Database::new(None, None, Owner::Presence));
+        return Ok(Database::new(None, None));
     }
     let tables = [
         (config.presentity_table, presentity_table::VERSION),
         (config.active_watchers_table, active_watchers_table::VERSION),
         (config.watchers_table, watchers_table::VERSION),
     ];
-    open_tables(url, &tables, Owner::Presence)
+    open_tables(url, &tables)
 }
 
 /// Binds the driver, and looks whether the tables have the versions that are wanted.
-pub(crate) fn open_tables(url: DbUrl, tables: &[(&'static [u8], u32)], owner: Owner) -> Result<Database, String> {
+pub(crate) fn open_tables(url: DbUrl, tables: &[(&'static [u8], u32)]) -> Result<Database, String> {
     if !url.is_readable() {
         return Err(format!("db_url {url} is not of the form scheme://user:password@host:port/database"));
     }
@@ -94,7 +89,7 @@ pub(crate) fn open_tables(url: DbUrl, tables: &[(&'static [u8], u32)], owner: Ow
         true => Some(ProcessMutex::leak().map_err(|error| error.to_string())? as &'static ProcessMutex),
         false => None,
     };
-    let database = Database::new(Some(driver), writer, owner);
+    let database = Database::new(Some(driver), writer);
     for (table, version) in tables {
         let right = database
             .with(|connection| Ok(connection.check_version(table, *version)))

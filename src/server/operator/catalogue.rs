@@ -1,4 +1,4 @@
-//! The subscriptions and publications that there are, page by page.
+//! The publications that there are, in all storage modes, page by page.
 use crate::common::paging::each_page;
 use crate::presence::config::PublicationMode;
 use crate::presence::error::StoreError;
@@ -6,46 +6,42 @@ use crate::presence::event_package::PackageId;
 use crate::presence::ports::Ports;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
-use crate::presence::subscription::Subscription;
 use crate::server::context::Context;
 use crate::server::tables::resource_entry::Documents;
 use crate::sip::uri;
 use std::collections::HashSet;
 
-impl Context {
-    /// Some of the subscriptions that are `wanted`, in a stable order.
-    pub fn page_of_subscriptions(
-        &self,
-        offset: usize,
-        limit: usize,
-        wanted: impl Fn(&Subscription) -> bool,
-    ) -> Result<Vec<Subscription>, StoreError> {
-        let (mut skipped, mut page) = (0, Vec::new());
-        let mut take = |subscription: Subscription| {
-            if !wanted(&subscription) {
-                return true;
-            }
-            if skipped < offset {
-                skipped += 1;
-                return true;
-            }
-            page.push(subscription);
-            page.len() < limit
-        };
-        self.storage.subscriptions.each(&mut take)?;
-        page.truncate(limit);
-        Ok(page)
-    }
+/// An order of publications: by presentity, then event package.
+#[derive(Debug, Clone, Copy)]
+pub struct PublicationOrder {
+    /// By event package, then presentity.
+    pub by_event: bool,
+    /// The last come first.
+    pub falls: bool,
+}
 
-    /// Some of the publications whose presentity and package are `wanted`, in a stable order.
+impl Context {
+    /// Some of the publications whose presentity and package are `wanted`, in a stable order, or in the wanted one.
     pub fn page_of_publications(
         &mut self,
         offset: usize,
         limit: usize,
+        order: Option<PublicationOrder>,
         wanted: impl Fn(&[u8], PackageId) -> bool,
     ) -> Result<Vec<(Resource, Publication)>, StoreError> {
         let (mut skipped, mut page) = (0, Vec::new());
-        for resource in self.published(wanted)? {
+        let mut resources = self.published(wanted)?;
+        if let Some(PublicationOrder { by_event, falls }) = order {
+            let name = |resource: &Resource| self.packages.get(resource.event).name;
+            resources.sort_by(|a, b| match by_event {
+                true => (name(a), &a.uri).cmp(&(name(b), &b.uri)),
+                false => (&a.uri, name(a)).cmp(&(&b.uri, name(b))),
+            });
+            if falls {
+                resources.reverse();
+            }
+        }
+        for resource in resources {
             for document in self.documents(&resource)? {
                 if skipped < offset {
                     skipped += 1;
@@ -58,6 +54,15 @@ impl Context {
             }
         }
         Ok(page)
+    }
+
+    /// How many publications there are whose presentity and package are `wanted`.
+    pub fn count_publications(&mut self, wanted: impl Fn(&[u8], PackageId) -> bool) -> Result<usize, StoreError> {
+        let mut count = 0;
+        for resource in self.published(wanted)? {
+            count += self.documents(&resource)?.len();
+        }
+        Ok(count)
     }
 
     /// The resources that have publications, or may have.

@@ -1,108 +1,381 @@
-//! The latest ends of subscriptions, in shared memory: a ring of `history_size` entries of a fixed size.
+//! The latest steps of lamps, in shared memory: rings of entries of a fixed size. The ends of subscriptions have one of
+//! their own, so that a storm of changes does not push them out; changes and NOTIFYs lie in parts by presentity, each
+//! under its own lock, so that processes seldom meet and one busy presentity leaves the others their past.
+pub mod ring;
+mod texts;
+
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::event_package::PackageId;
+use crate::presence::notification::{NotifyHistory, NotifyReason};
+use crate::presence::occurrence::Occurrence;
+use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, DocumentChange, Micros, SentNotify};
+use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::{Field, Subscription};
+use ring::Ring;
+use texts::Texts;
 
-/// Bytes for the four texts of an entry; longer ones are cut.
-const TEXT: usize = 384;
-/// Bytes for each of the first three, so that one of them leaves room for the others.
-const SHARE: usize = 112;
+/// In how many parts changes and NOTIFYs lie.
+const PARTS: usize = 16;
+/// Below this size there is one part: each would be too short to tell a story.
+const DIVIDED_FROM: usize = 256;
+/// NOTIFYs that are remembered for each change: a lamp has several watchers.
+const NOTIFIES_PER_CHANGE: usize = 4;
 
 #[derive(Clone, Copy)]
-struct Entry {
-    at: i64,
+struct EndEntry {
+    at: Micros,
     cause: Cause,
     cseq: u32,
     event: PackageId,
-    ends: [u16; 4],
-    text: [u8; TEXT],
+    dialog: u64,
+    notify_history: NotifyHistory,
+    /// Watcher, presentity, contact, Call-ID, socket.
+    texts: Texts<5, 480>,
 }
 
-struct Ring {
-    entries: ShmVec<Entry>,
-    /// Where the next one goes once the ring is full.
-    next: usize,
+#[derive(Clone, Copy)]
+struct ChangeEntry {
+    at: Micros,
+    event: PackageId,
+    kind: ChangeKind,
+    body: BodyDigest,
+    expires: i32,
+    /// Presentity, sender, entity tag.
+    texts: Texts<3, 192>,
 }
 
-/// What has ended.
+#[derive(Clone, Copy)]
+struct NotifyEntry {
+    at: Micros,
+    answered_at: Micros,
+    dialog: u64,
+    event: PackageId,
+    reason: NotifyReason,
+    cseq: u32,
+    body: BodyDigest,
+    answer: Answer,
+    /// Presentity, watcher.
+    texts: Texts<2, 160>,
+}
+
+/// A change that is about to be remembered.
+pub struct NewChange<'a> {
+    /// The resource whose documents were changed.
+    pub resource: &'a Resource,
+    /// What was done.
+    pub kind: ChangeKind,
+    /// Who sent it.
+    pub sender: &'a [u8],
+    /// The entity tag.
+    pub etag: &'a [u8],
+    /// The document.
+    pub body: BodyDigest,
+    /// For how many seconds it was accepted.
+    pub expires: i64,
+}
+
+impl<'a> NewChange<'a> {
+    /// One that has nothing but its kind.
+    pub fn of(resource: &'a Resource, kind: ChangeKind) -> NewChange<'a> {
+        NewChange { resource, kind, sender: b"", etag: b"", body: BodyDigest::default(), expires: 0 }
+    }
+}
+
+/// The changes and NOTIFYs of some presentities.
+struct Part {
+    changes: Ring<ChangeEntry>,
+    notifies: Ring<NotifyEntry>,
+}
+
+/// A NOTIFY that is remembered, as tm carries it until the answer comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotifyNumber(pub usize);
+
+/// What has happened.
 pub struct History {
-    ring: Lock<Ring>,
-    size: usize,
+    ends: Lock<Ring<EndEntry>>,
+    parts: ShmVec<Lock<Part>>,
+    rule: UriComparison,
+    is_on: bool,
+}
+
+/// How many parts there are for a `history_size`.
+fn parts_for(size: usize) -> usize {
+    if size < DIVIDED_FROM { 1 } else { PARTS }
 }
 
 impl History {
-    /// Room for `size` entries; call before the processes fork.
-    pub fn new(size: usize) -> Result<History, NoMemory> {
-        let mut entries = ShmVec::new_in(Shm);
-        entries.try_reserve_exact(size).map_err(|_| NoMemory)?;
-        Ok(History { ring: Lock::new(Ring { entries, next: 0 }), size })
+    /// Room for `size` ended subscriptions, as many changes and four times as many NOTIFYs; call before the processes
+    /// fork.
+    pub fn new(size: usize, rule: UriComparison) -> Result<History, NoMemory> {
+        let mut parts = ShmVec::new_in(Shm);
+        let count = if size == 0 { 0 } else { parts_for(size) };
+        parts.try_reserve_exact(count).map_err(|_| NoMemory)?;
+        for _ in 0..count {
+            let changes = size.div_ceil(count);
+            let part = Part { changes: Ring::new(changes)?, notifies: Ring::new(changes * NOTIFIES_PER_CHANGE)? };
+            parts.push(Lock::new(part));
+        }
+        Ok(History { ends: Lock::new(Ring::new(size)?), parts, rule, is_on: size > 0 })
     }
 
-    /// Remembers an end; the oldest one is forgotten when the ring is full.
-    pub fn note(&self, subscription: &Subscription, cause: Cause, at: i64) {
-        if self.size == 0 {
+    /// Bytes of shared memory for each unit of `history_size`.
+    #[cfg(test)]
+    const fn bytes_per_entry() -> usize {
+        size_of::<EndEntry>() + size_of::<ChangeEntry>() + NOTIFIES_PER_CHANGE * size_of::<NotifyEntry>()
+    }
+
+    /// Whether anything is remembered.
+    pub fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    fn part(&self, presentity: &[u8]) -> usize {
+        (self.rule.exact_hash(&[presentity]) >> 32) as usize % self.parts.len()
+    }
+
+    /// Remembers a change.
+    pub fn note_change(&self, change: &NewChange<'_>, at: Micros) {
+        if !self.is_on {
             return;
         }
-        let (user, host) = (subscription.get(Field::WatcherUser), subscription.get(Field::WatcherDomain));
-        // Its URI, written where it stays.
-        let watcher: [&[u8]; 4] = [b"sip:", user, if user.is_empty() { b"" } else { b"@" }, host];
-        let fields = [Field::PresUri, Field::Contact, Field::CallId];
-        let state = &subscription.state;
-        let mut entry = Entry { at, cause, cseq: state.local_cseq, event: state.event, ends: [0; 4], text: [0; TEXT] };
-        let mut end = 0;
-        let mut push = |text: &[u8], most: usize| {
-            let part = &text[..text.len().min(most - end)];
-            entry.text[end..end + part.len()].copy_from_slice(part);
-            end += part.len();
-            end
+        let presentity = &change.resource.uri;
+        let entry = ChangeEntry {
+            at,
+            event: change.resource.event,
+            kind: change.kind,
+            body: change.body,
+            expires: i32::try_from(change.expires).unwrap_or(i32::MAX),
+            texts: Texts::of([&[presentity], &[change.sender], &[change.etag]]),
         };
-        for part in watcher {
-            entry.ends[0] = push(part, SHARE) as u16;
+        self.parts[self.part(presentity)].lock().changes.push(entry);
+    }
+
+    /// Remembers a NOTIFY that is about to be sent; `dialog` is the hash of its dialog.
+    pub fn note_notify(
+        &self,
+        subscription: &Subscription,
+        reason: NotifyReason,
+        body: BodyDigest,
+        dialog: u64,
+        at: Micros,
+    ) -> Option<NotifyNumber> {
+        if !self.is_on {
+            return None;
         }
-        for (index, field) in (1..).zip(fields) {
-            let most = if index < 3 { usize::from(entry.ends[index - 1]) + SHARE } else { TEXT };
-            entry.ends[index] = push(subscription.get(field), most) as u16;
+        let presentity = subscription.get(Field::PresUri);
+        let entry = NotifyEntry {
+            at,
+            answered_at: at,
+            dialog,
+            event: subscription.state.event,
+            reason,
+            cseq: subscription.state.local_cseq.wrapping_add(1),
+            body,
+            answer: Answer::Awaited,
+            texts: Texts::of([&[presentity], &watcher(subscription)]),
+        };
+        let part = self.part(presentity);
+        let number = self.parts[part].lock().notifies.push(entry);
+        Some(NotifyNumber(number.wrapping_mul(self.parts.len()).wrapping_add(part)))
+    }
+
+    /// Notes what became of a NOTIFY.
+    pub fn note_answer(&self, number: NotifyNumber, answer: Answer, at: Micros) {
+        let Some(part) = self.parts.get(number.0 % self.parts.len().max(1)) else { return };
+        if let Some(entry) = part.lock().notifies.get_mut(number.0 / self.parts.len()) {
+            (entry.answer, entry.answered_at) = (answer, at);
         }
-        let mut ring = self.ring.lock();
-        if ring.entries.len() < self.size {
-            // The room was reserved at start.
-            ring.entries.push(entry);
-        } else {
-            let next = ring.next;
-            ring.entries[next] = entry;
-            ring.next = (next + 1) % self.size;
+    }
+
+    /// Remembers the end of a subscription.
+    pub fn note_end(
+        &self,
+        subscription: &Subscription,
+        cause: Cause,
+        dialog: u64,
+        notify_history: NotifyHistory,
+        at: Micros,
+    ) {
+        if !self.is_on {
+            return;
         }
+        let text = |field| [subscription.get(field)];
+        let state = &subscription.state;
+        let entry = EndEntry {
+            at,
+            cause,
+            cseq: state.local_cseq,
+            event: state.event,
+            dialog,
+            notify_history,
+            texts: Texts::of([
+                &watcher(subscription),
+                &text(Field::PresUri),
+                &text(Field::Contact),
+                &text(Field::CallId),
+                &text(Field::Socket),
+            ]),
+        };
+        self.ends.lock().push(entry);
     }
 
     /// The latest ends that are `wanted`, the newest first, at most `limit`.
     pub fn latest(&self, limit: usize, wanted: impl Fn(&Ended) -> bool) -> Vec<Ended> {
-        let copied: Vec<Entry> = {
-            let ring = self.ring.lock();
-            let (newer, older) = (&ring.entries[..ring.next], &ring.entries[ring.next..]);
-            older.iter().chain(newer).copied().collect()
-        };
-        copied.iter().rev().map(Entry::read).filter(wanted).take(limit).collect()
+        let copied = self.ends.lock().to_vec();
+        copied.iter().rev().map(EndEntry::read).filter(wanted).take(limit).collect()
+    }
+
+    /// The last NOTIFY of a dialog that is remembered.
+    pub fn last_notify(&self, presentity: &[u8], dialog: u64) -> Option<SentNotify> {
+        let part = if self.is_on { self.parts.get(self.part(presentity))? } else { return None };
+        let copied = part.lock().notifies.to_vec();
+        copied.iter().rev().find(|entry| entry.dialog == dialog).map(NotifyEntry::read)
+    }
+
+    /// Everything remembered that is `wanted`, in the order in which it happened.
+    pub fn all(&self, wanted: impl Fn(&Occurrence) -> bool) -> Vec<Occurrence> {
+        let mut found: Vec<Occurrence> = Vec::new();
+        for part in self.parts.iter() {
+            // Copied under the lock, read outside of it.
+            let (changes, notifies) = {
+                let part = part.lock();
+                (part.changes.to_vec(), part.notifies.to_vec())
+            };
+            found.extend(changes.iter().map(|entry| Occurrence::Changed(entry.read())).filter(&wanted));
+            for sent in notifies.iter().map(NotifyEntry::read) {
+                let answered = matches!(sent.answer, Answer::Final(_)).then(|| Occurrence::Answered(sent.clone()));
+                found.extend([Some(Occurrence::Notified(sent)), answered].into_iter().flatten().filter(&wanted));
+            }
+        }
+        let ends = self.ends.lock().to_vec();
+        found.extend(ends.iter().map(|entry| Occurrence::Ended(entry.read())).filter(&wanted));
+        found.sort_by_key(Occurrence::at);
+        found
     }
 }
 
-impl Entry {
+/// A watcher's URI, written where it stays.
+fn watcher(subscription: &Subscription) -> [&[u8]; 4] {
+    let (user, host) = (subscription.get(Field::WatcherUser), subscription.get(Field::WatcherDomain));
+    [b"sip:", user, if user.is_empty() { b"" } else { b"@" }, host]
+}
+
+impl EndEntry {
     fn read(&self) -> Ended {
-        let part = |index: usize| {
-            let start = if index == 0 { 0 } else { usize::from(self.ends[index - 1]) };
-            self.text[start..usize::from(self.ends[index])].to_vec()
-        };
+        let text = |index| self.texts.get(index).to_vec();
         Ended {
             at: self.at,
             cause: self.cause,
             cseq: self.cseq,
             event: self.event,
-            watcher: part(0),
-            presentity: part(1),
-            contact: part(2),
-            call_id: part(3),
+            dialog: self.dialog,
+            notify_history: self.notify_history,
+            watcher: text(0),
+            presentity: text(1),
+            contact: text(2),
+            call_id: text(3),
+            socket: text(4),
         }
+    }
+}
+
+impl ChangeEntry {
+    fn read(&self) -> DocumentChange {
+        let text = |index| self.texts.get(index).to_vec();
+        DocumentChange {
+            at: self.at,
+            event: self.event,
+            kind: self.kind,
+            body: self.body,
+            expires: self.expires.into(),
+            presentity: text(0),
+            sender: text(1),
+            etag: text(2),
+        }
+    }
+}
+
+impl NotifyEntry {
+    fn read(&self) -> SentNotify {
+        SentNotify {
+            at: self.at,
+            answered_at: self.answered_at,
+            dialog: self.dialog,
+            event: self.event,
+            reason: self.reason,
+            cseq: self.cseq,
+            body: self.body,
+            answer: self.answer,
+            presentity: self.texts.get(0).to_vec(),
+            watcher: self.texts.get(1).to_vec(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::subscription::{FIELDS, Status, SubscriptionState};
+
+    const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
+
+    fn publish(history: &History, n: usize) {
+        let resource = RULE.resource(format!("sip:user{n}@example.org").as_bytes(), PackageId(0));
+        history.note_change(&NewChange { etag: b"tag", ..NewChange::of(&resource, ChangeKind::New) }, n as i64);
+    }
+
+    fn subscription(cseq: u32) -> Subscription {
+        let state = SubscriptionState { local_cseq: cseq, ..SubscriptionState::new(PackageId(0), Status::Active) };
+        Subscription::new(state, &[b"x".as_slice(); FIELDS]).unwrap()
+    }
+
+    #[test]
+    fn steps_come_back_in_the_order_of_their_times() {
+        for size in [1, 20, DIVIDED_FROM] {
+            let history = History::new(size, RULE).unwrap();
+            (0..1000).for_each(|n| publish(&history, n));
+            history.note_end(&subscription(3), Cause::Operator, 5, NotifyHistory::default(), 2000);
+            let all = history.all(|_| true);
+            assert!(all.windows(2).all(|pair| pair[0].at() <= pair[1].at()));
+            assert!(matches!(all.last(), Some(Occurrence::Ended(ended)) if ended.cseq == 3));
+            assert!(all.len() > size.min(8) && all.len() <= size + PARTS + 1, "{size}: {}", all.len());
+        }
+    }
+
+    #[test]
+    fn an_answer_finds_its_notify_until_the_ring_has_come_round() {
+        for size in [1, DIVIDED_FROM] {
+            let history = History::new(size, RULE).unwrap();
+            let send = |n: u32| {
+                history.note_notify(&subscription(n), NotifyReason::Change, BodyDigest::default(), n.into(), n.into())
+            };
+            let numbers: Vec<_> = (0..100).map(|n| send(n).unwrap()).collect();
+            for (n, number) in numbers.iter().enumerate() {
+                history.note_answer(*number, Answer::Final(200 + n as u16), 500);
+            }
+            let answered = history.all(|step| matches!(step, Occurrence::Answered(_)));
+            assert_eq!(answered.len(), (size * NOTIFIES_PER_CHANGE).div_ceil(parts_for(size)).min(100));
+            assert_eq!(history.last_notify(b"x", 99).unwrap().answer, Answer::Final(299));
+            assert_eq!(history.last_notify(b"x", 99).unwrap().cseq, 100);
+            assert!(history.last_notify(b"x", 1000).is_none());
+        }
+    }
+
+    #[test]
+    fn its_bytes_are_what_the_documentation_says() {
+        assert!(History::bytes_per_entry() <= 1600, "{}", History::bytes_per_entry());
+    }
+
+    #[test]
+    fn without_size_nothing_is_kept() {
+        let history = History::new(0, RULE).unwrap();
+        publish(&history, 1);
+        history.note_answer(NotifyNumber(7), Answer::Dropped, 1);
+        assert!(history.note_notify(&subscription(1), NotifyReason::Change, BodyDigest::default(), 1, 1).is_none());
+        assert!(history.all(|_| true).is_empty() && history.last_notify(b"x", 1).is_none());
     }
 }

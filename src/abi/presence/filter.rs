@@ -1,0 +1,187 @@
+//! What operators narrow a list to: `name=value` arguments, and users as people write them.
+use crate::abi::presence::calls::as_stored;
+use crate::host::log;
+use crate::host::rpc::Rpc;
+use crate::presence::event_package::PackageId;
+use crate::presence::ports::Ports;
+use crate::presence::subscription::Status;
+use crate::server::context::Context;
+use crate::sip::{text, uri};
+
+/// How many entries a list has when no limit is given, and at most.
+pub(crate) const PAGE: usize = 100;
+pub(crate) const LARGEST_PAGE: usize = 1000;
+
+/// A user as an operator writes one: `bob`, `bob@host`, `sip:BOB@Host`.
+pub(crate) struct Name {
+    user: Vec<u8>,
+    /// None: any.
+    host: Option<Vec<u8>>,
+    given: Vec<u8>,
+}
+
+impl Name {
+    pub(crate) fn read(given: &[u8]) -> Name {
+        let given = as_stored(given);
+        let lower = given.to_ascii_lowercase();
+        let scheme = [&b"sip:"[..], b"sips:", b"pres:", b"tel:"].into_iter().find(|scheme| lower.starts_with(scheme));
+        let rest = &lower[scheme.map_or(0, <[u8]>::len)..];
+        match rest.iter().rposition(|c| *c == b'@') {
+            Some(at) => {
+                let host = rest[at + 1..].split(|c| matches!(c, b';' | b'?')).next().unwrap_or_default();
+                Name { user: rest[..at].to_vec(), host: Some(host.to_vec()), given }
+            }
+            None => Name { user: rest.to_vec(), host: None, given },
+        }
+    }
+
+    pub(crate) fn fits(&self, known: &[u8]) -> bool {
+        let (user, host) = uri::split(known);
+        user.eq_ignore_ascii_case(&self.user)
+            && self.host.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
+            || known == self.given
+    }
+
+    /// The URI that is meant, as far as the name says.
+    pub(crate) fn uri(&self) -> Vec<u8> {
+        if self.given.contains(&b':') { self.given.clone() } else { [&b"sip:"[..], &self.given].concat() }
+    }
+}
+
+/// The event packages that are meant: one, or all.
+pub(crate) fn packages(world: &Context, event: Option<&[u8]>) -> Result<Vec<PackageId>, String> {
+    let all = world.packages();
+    match event {
+        None | Some(b".") => Ok((0..all.0.len()).map(|index| PackageId(index as u16)).collect()),
+        Some(event) => all.named(event).map(|id| vec![id]).ok_or_else(|| {
+            let known = String::from_utf8_lossy(&all.allow_events()).into_owned();
+            format!("no event package {}: there are {known}", log::show(event))
+        }),
+    }
+}
+
+/// What a list is sorted by.
+pub(crate) struct Sorting {
+    /// The name of a field.
+    pub(crate) by: Vec<u8>,
+    /// The largest first.
+    pub(crate) falls: bool,
+}
+
+/// What a list is narrowed to.
+pub(crate) struct Filter {
+    watcher: Option<Name>,
+    presentity: Option<Name>,
+    event: Option<PackageId>,
+    pub(crate) status: Option<Status>,
+    /// Seconds: at least, at most this old.
+    pub(crate) ages: (i64, i64),
+    /// One kind of step in the history.
+    pub(crate) what: Option<Vec<u8>>,
+    pub(crate) sort: Option<Sorting>,
+    /// The number of entries is wanted, not the entries.
+    pub(crate) count: bool,
+    pub(crate) offset: usize,
+    pub(crate) limit: usize,
+}
+
+/// The arguments that one list takes.
+pub(crate) struct Allowed {
+    /// Their names.
+    pub(crate) names: &'static [&'static str],
+    /// The fields that `sort=` takes.
+    pub(crate) sort: &'static [&'static str],
+    /// The steps that `what=` takes.
+    pub(crate) what: &'static [&'static str],
+    /// How many entries there are when no limit is given.
+    pub(crate) page: usize,
+}
+
+impl Filter {
+    /// The rest of the arguments.
+    pub(crate) fn read(rpc: Rpc, world: &Context, allowed: &Allowed) -> Result<Filter, String> {
+        let mut filter = Filter {
+            watcher: None,
+            presentity: None,
+            event: None,
+            status: None,
+            ages: (0, i64::MAX),
+            what: None,
+            sort: None,
+            count: false,
+            offset: 0,
+            limit: allowed.page,
+        };
+        while let Some(argument) = rpc.text() {
+            let at = argument.iter().position(|c| *c == b'=');
+            let (name, value) = match at {
+                Some(at) => (&argument[..at], &argument[at + 1..]),
+                None => return Err(format!("{} is no name=value", log::show(&argument))),
+            };
+            if !allowed.names.iter().any(|known| known.as_bytes() == name) {
+                let names: Vec<String> = allowed.names.iter().map(|name| format!("{name}=")).collect();
+                return Err(format!("{}: allowed is {}", log::show(&argument), names.join(", ")));
+            }
+            filter.set(world, name, value, allowed).map_err(|why| match why.is_empty() {
+                true => format!("{}: not allowed", log::show(&argument)),
+                false => format!("{}: {why}", log::show(&argument)),
+            })?;
+        }
+        Ok(filter)
+    }
+
+    fn set(&mut self, world: &Context, name: &[u8], value: &[u8], allowed: &Allowed) -> Result<(), String> {
+        let number = |what: &str| text::parsed::<usize>(value).ok_or_else(|| format!("allowed is a number{what}"));
+        match name {
+            b"watcher" => self.watcher = Some(Name::read(value)),
+            b"presentity" => self.presentity = Some(Name::read(value)),
+            b"event" => self.event = packages(world, Some(value)).map(|found| found.first().copied())?,
+            b"status" => {
+                let known = [Status::Active, Status::Pending, Status::Terminated, Status::Waiting];
+                let found = known.into_iter().find(|status| status.word() == value);
+                self.status = Some(found.ok_or("allowed is active, pending, terminated or waiting")?);
+            }
+            b"older" => self.ages.0 = number(" of seconds")? as i64,
+            b"younger" => self.ages.1 = number(" of seconds")? as i64,
+            b"offset" => self.offset = number("")?,
+            b"limit" => {
+                let limit = text::parsed::<usize>(value).filter(|n| (1..=LARGEST_PAGE).contains(n));
+                self.limit = limit.ok_or("allowed is 1 to 1000")?;
+            }
+            b"count" => self.count = number(": 0 or 1")? != 0,
+            b"what" => self.what = Some(one_of(value, allowed.what)?),
+            b"sort" => {
+                let (falls, by) = match value.strip_prefix(b"-") {
+                    Some(by) => (true, by),
+                    None => (false, value),
+                };
+                self.sort = Some(Sorting { by: one_of(by, allowed.sort)?, falls });
+            }
+            _ => return Err(String::new()),
+        }
+        Ok(())
+    }
+
+    /// Whether a resource is meant.
+    pub(crate) fn wants_resource(&self, presentity: &[u8], event: PackageId) -> bool {
+        self.presentity.as_ref().is_none_or(|name| name.fits(presentity))
+            && self.event.is_none_or(|wanted| wanted == event)
+    }
+
+    /// Whether a watcher is meant.
+    pub(crate) fn wants_watcher(&self, watcher: &[u8]) -> bool {
+        self.watcher.as_ref().is_none_or(|name| name.fits(watcher))
+    }
+
+    /// Whether the list is narrowed to a watcher.
+    pub(crate) fn names_watcher(&self) -> bool {
+        self.watcher.is_some()
+    }
+}
+
+fn one_of(value: &[u8], known: &[&str]) -> Result<Vec<u8>, String> {
+    match known.iter().any(|known| known.as_bytes() == value) {
+        true => Ok(value.to_vec()),
+        false => Err(format!("allowed is {}", known.join(", "))),
+    }
+}

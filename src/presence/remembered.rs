@@ -1,0 +1,180 @@
+//! What is remembered of changes and of NOTIFYs: when, what, and how it was answered.
+use super::event_package::PackageId;
+use super::notification::NotifyReason;
+
+/// Microseconds since 1970: fine enough to keep the steps of one request in order.
+pub type Micros = i64;
+
+/// What was done to the documents of a presentity, or to the one that is made from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// An initial publication.
+    New,
+    /// A document took the place of the one under its entity tag.
+    Modified,
+    /// A publication was refreshed, its document stayed.
+    Refreshed,
+    /// A publication was removed.
+    Removed,
+    /// The time of a publication was over.
+    RanOut,
+    /// The dialogs of documents were over, and the documents went.
+    DialogsOver,
+    /// The event package has put the documents together.
+    Composed,
+}
+
+impl ChangeKind {
+    /// The step this is, as the list names it.
+    pub fn step(self) -> &'static str {
+        match self {
+            ChangeKind::Composed => "composed",
+            _ => "published",
+        }
+    }
+
+    /// In words.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            ChangeKind::New => "a new publication",
+            ChangeKind::Modified => "a new document under an entity tag",
+            ChangeKind::Refreshed => "a refresh without a document",
+            ChangeKind::Removed => "a publication was removed (Expires: 0)",
+            ChangeKind::RanOut => "a publication ran out: its publisher did not refresh it",
+            ChangeKind::DialogsOver => "the dialogs of a document are over, and it was removed",
+            ChangeKind::Composed => "the document for the watchers was put together",
+        }
+    }
+}
+
+/// A body, as far as it is remembered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BodyDigest {
+    /// Its length; 0: there was none.
+    pub bytes: u32,
+    /// Its CRC-32; 0: there was none.
+    pub crc32: u32,
+}
+
+impl BodyDigest {
+    /// That of a body.
+    pub fn of(body: &[u8]) -> BodyDigest {
+        if body.is_empty() {
+            return BodyDigest::default();
+        }
+        BodyDigest { bytes: u32::try_from(body.len()).unwrap_or(u32::MAX), crc32: crc32fast::hash(body) }
+    }
+}
+
+/// A change of a presentity's documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentChange {
+    /// When.
+    pub at: Micros,
+    /// The event package.
+    pub event: PackageId,
+    /// Whose documents.
+    pub presentity: Vec<u8>,
+    /// What was done.
+    pub kind: ChangeKind,
+    /// Who sent it, where that is known.
+    pub sender: Vec<u8>,
+    /// The entity tag from then on, of a removal the one that went.
+    pub etag: Vec<u8>,
+    /// The document.
+    pub body: BodyDigest,
+    /// For how many seconds it was accepted; 0 where it has no meaning.
+    pub expires: i64,
+}
+
+/// What became of a NOTIFY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Its answer has not come yet.
+    Awaited,
+    /// Its final status; 408: nobody answered.
+    Final(u16),
+    /// It could not be sent.
+    NotSent,
+    /// The script dropped it in `event_route[tm:local-request]`.
+    Dropped,
+}
+
+/// A NOTIFY that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentNotify {
+    /// When.
+    pub at: Micros,
+    /// The event package.
+    pub event: PackageId,
+    /// Whose state it carries.
+    pub presentity: Vec<u8>,
+    /// Who got it.
+    pub watcher: Vec<u8>,
+    /// The hash of its dialog.
+    pub dialog: u64,
+    /// Why it was sent.
+    pub reason: NotifyReason,
+    /// Its CSeq.
+    pub cseq: u32,
+    /// Its body.
+    pub body: BodyDigest,
+    /// What became of it.
+    pub answer: Answer,
+    /// When that was known.
+    pub answered_at: Micros,
+}
+
+impl SentNotify {
+    /// Its answer and how long that took, in words.
+    pub fn answer_in_words(&self, now: Micros) -> String {
+        match self.answer {
+            Answer::Awaited => format!("awaited for {}", span(now - self.at)),
+            Answer::Final(408) => format!("408 after {} (nobody answered)", span(self.answered_at - self.at)),
+            Answer::Final(code) => format!("{code} after {}", span(self.answered_at - self.at)),
+            Answer::NotSent => "none: it could not be sent".into(),
+            Answer::Dropped => "none: the script dropped it".into(),
+        }
+    }
+}
+
+/// A time that has passed: milliseconds below ten seconds, then seconds.
+fn span(micros: Micros) -> String {
+    let millis = micros.max(0) / 1000;
+    if millis < 10_000 { format!("{millis} ms") } else { format!("{} s", millis / 1000) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(answer: Answer) -> SentNotify {
+        SentNotify {
+            at: 1_000_000,
+            event: PackageId(0),
+            presentity: Vec::new(),
+            watcher: Vec::new(),
+            dialog: 1,
+            reason: NotifyReason::Change,
+            cseq: 1,
+            body: BodyDigest::default(),
+            answer,
+            answered_at: 1_012_900,
+        }
+    }
+
+    #[test]
+    fn an_answer_says_how_long_it_took() {
+        assert_eq!(sent(Answer::Final(200)).answer_in_words(9), "200 after 12 ms");
+        assert_eq!(sent(Answer::Final(408)).answer_in_words(9), "408 after 12 ms (nobody answered)");
+        assert_eq!(sent(Answer::Awaited).answer_in_words(31_000_000), "awaited for 30 s");
+        // The clock was set back.
+        assert_eq!(sent(Answer::Awaited).answer_in_words(0), "awaited for 0 ms");
+    }
+
+    #[test]
+    fn no_body_has_no_digest() {
+        assert_eq!(BodyDigest::of(b""), BodyDigest::default());
+        assert_eq!(BodyDigest::of(b"123456789"), BodyDigest { bytes: 9, crc32: 0xcbf4_3926 });
+    }
+}

@@ -1,0 +1,81 @@
+//! A ring of entries of one size in shared memory: the newest takes the place of the oldest.
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{Shm, ShmVec};
+
+/// The last `size` entries.
+pub struct Ring<E> {
+    entries: ShmVec<E>,
+    size: usize,
+    /// How many there have been; the number of the next one.
+    count: usize,
+}
+
+impl<E: Copy> Ring<E> {
+    /// Room for `size` entries, taken now.
+    pub fn new(size: usize) -> Result<Ring<E>, NoMemory> {
+        let mut entries = ShmVec::new_in(Shm);
+        entries.try_reserve_exact(size).map_err(|_| NoMemory)?;
+        Ok(Ring { entries, size, count: 0 })
+    }
+
+    /// Adds an entry; returns its number. A ring of no size forgets it at once.
+    pub fn push(&mut self, entry: E) -> usize {
+        let number = self.count;
+        if self.size > 0 {
+            self.count = number.wrapping_add(1);
+            match self.entries.get_mut(number % self.size) {
+                Some(oldest) => *oldest = entry,
+                // The room was reserved.
+                None => self.entries.push(entry),
+            }
+        }
+        number
+    }
+
+    /// The entry with this number, while it is kept.
+    pub fn get_mut(&mut self, number: usize) -> Option<&mut E> {
+        let age = self.count.wrapping_sub(number);
+        if age == 0 || age > self.entries.len() {
+            return None;
+        }
+        self.entries.get_mut(number % self.size)
+    }
+
+    /// A copy of all of them, the oldest first.
+    pub fn to_vec(&self) -> Vec<E> {
+        let start = if self.entries.len() < self.size { 0 } else { self.count % self.size.max(1) };
+        let (newer, older) = self.entries.split_at(start);
+        [older, newer].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_keeps_the_newest_in_order() {
+        let mut ring = Ring::new(3).unwrap();
+        for n in 0..5 {
+            assert_eq!(ring.push(n), n);
+            assert_eq!(ring.to_vec(), (n.saturating_sub(2)..=n).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn an_entry_is_found_by_its_number_while_it_is_kept() {
+        let mut ring = Ring::new(2).unwrap();
+        assert_eq!(ring.get_mut(0), None);
+        for n in [10, 11, 12] {
+            ring.push(n);
+        }
+        assert_eq!([0, 1, 2, 3].map(|n| ring.get_mut(n).copied()), [None, Some(11), Some(12), None]);
+    }
+
+    #[test]
+    fn a_ring_of_no_size_keeps_nothing() {
+        let mut ring = Ring::new(0).unwrap();
+        let number = ring.push(1);
+        assert!(ring.get_mut(number).is_none() && ring.to_vec().is_empty());
+    }
+}

@@ -1,0 +1,58 @@
+//! What a server writes into its history while it works: one entry for a change, one for a NOTIFY.
+use crate::host::clock;
+use crate::presence::notification::Notify;
+use crate::presence::publication::{Applied, Change, NEVER};
+use crate::presence::remembered::{Answer, BodyDigest, ChangeKind};
+use crate::presence::resource::Resource;
+use crate::server::context::Context;
+use crate::server::operator::history::{NewChange, NotifyNumber};
+use crate::server::shared::Shared;
+
+impl Context {
+    /// Remembers what a change did to the documents of a resource.
+    pub(crate) fn note_publication(&self, resource: &Resource, change: &Change, applied: &Applied) {
+        let lasts = |until: i64| if until == NEVER { NEVER } else { (until - clock::now()).max(0) };
+        let nothing = NewChange::of(resource, ChangeKind::DialogsOver);
+        let noted = match (change, applied) {
+            (_, Applied::NoMatch) => return,
+            (Change::Insert(new), _) => NewChange {
+                kind: ChangeKind::New,
+                sender: &new.sender,
+                etag: &new.etag,
+                body: BodyDigest::of(&new.body),
+                expires: lasts(new.expires_at),
+                ..nothing
+            },
+            (Change::Modify(modification), _) => NewChange {
+                kind: if modification.body.is_some() { ChangeKind::Modified } else { ChangeKind::Refreshed },
+                sender: &modification.sender,
+                etag: &modification.new_etag,
+                body: modification.body.as_deref().map(BodyDigest::of).unwrap_or_default(),
+                expires: lasts(modification.expires_at),
+                ..nothing
+            },
+            (Change::Remove(etag), _) => NewChange { kind: ChangeKind::Removed, etag, ..nothing },
+            (Change::End(_), _) => nothing,
+        };
+        self.shared.history.note_change(&noted, clock::micros());
+    }
+
+    /// Remembers a NOTIFY that is about to be sent.
+    pub(crate) fn note_notify(&self, notify: &Notify, body: BodyDigest) -> Option<NotifyNumber> {
+        let history = self.shared.history;
+        if !history.is_on() {
+            return None;
+        }
+        let subscription = &notify.subscription;
+        let dialog = self.shared.tables.dialog_hash(subscription.dialog());
+        history.note_notify(subscription, notify.notify_reason, body, dialog, clock::micros())
+    }
+}
+
+impl Shared {
+    /// Remembers how a NOTIFY was answered.
+    pub fn note_answer(&self, number: NotifyNumber, code: i32) {
+        let answer = Answer::Final(u16::try_from(code).unwrap_or_default());
+        self.history.note_answer(number, answer, clock::micros());
+    }
+}

@@ -1,0 +1,92 @@
+//! The subscriptions that there are, in all storage modes: counted, and page by page in a stable or a wanted order.
+use crate::presence::config::SubscriptionMode;
+use crate::presence::error::StoreError;
+use crate::presence::subscription::Subscription;
+use crate::server::context::Context;
+use std::collections::HashMap;
+
+impl Context {
+    /// Shows one subscription after the other until `take` wants no more.
+    fn each_subscription(&self, take: &mut dyn FnMut(Subscription) -> bool) -> Result<(), StoreError> {
+        if self.config.subscriptions == SubscriptionMode::Database {
+            return self.each_row(&mut |subscription| take(subscription));
+        }
+        let tables = &self.shared.tables;
+        for index in 0..tables.shard_count() {
+            let copies: Vec<Subscription> =
+                tables.nth_shard(index).subscriptions().map(|stored| stored.subscription.to_private()).collect();
+            for subscription in copies {
+                if !take(subscription) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Some of the subscriptions that are `wanted`, in a stable order.
+    pub fn page_of_subscriptions(
+        &self,
+        offset: usize,
+        limit: usize,
+        wanted: impl Fn(&Subscription) -> bool,
+    ) -> Result<Vec<Subscription>, StoreError> {
+        let (mut skipped, mut page) = (0, Vec::new());
+        self.each_subscription(&mut |subscription| {
+            if !wanted(&subscription) {
+                return true;
+            }
+            if skipped < offset {
+                skipped += 1;
+                return true;
+            }
+            page.push(subscription);
+            page.len() < limit
+        })?;
+        page.truncate(limit);
+        Ok(page)
+    }
+
+    /// How many subscriptions are `wanted`.
+    pub fn count_subscriptions(&self, wanted: impl Fn(&Subscription) -> bool) -> Result<usize, StoreError> {
+        let mut count = 0;
+        self.each_subscription(&mut |subscription| {
+            count += usize::from(wanted(&subscription));
+            true
+        })?;
+        Ok(count)
+    }
+
+    /// Some of the subscriptions that are `wanted`, by their `key`; `falls`: the largest first. Of all of them only key
+    /// and dialog are kept, and the page is read in a second pass: what has ended meanwhile is missing in it.
+    pub fn sorted_page_of_subscriptions<K: Ord>(
+        &self,
+        offset: usize,
+        limit: usize,
+        falls: bool,
+        wanted: impl Fn(&Subscription) -> bool,
+        key: impl Fn(&Subscription) -> K,
+    ) -> Result<Vec<Subscription>, StoreError> {
+        let hash = |s: &Subscription| self.shared.tables.dialog_hash(s.dialog());
+        let mut keys: Vec<(K, u64)> = Vec::new();
+        self.each_subscription(&mut |subscription| {
+            if wanted(&subscription) {
+                keys.push((key(&subscription), hash(&subscription)));
+            }
+            true
+        })?;
+        keys.sort_unstable();
+        if falls {
+            keys.reverse();
+        }
+        let places: HashMap<u64, usize> =
+            keys.iter().skip(offset).take(limit).enumerate().map(|(place, (_, dialog))| (*dialog, place)).collect();
+        let mut page: Vec<(usize, Subscription)> = Vec::with_capacity(places.len());
+        self.each_subscription(&mut |subscription| {
+            page.extend(places.get(&hash(&subscription)).map(|place| (*place, subscription)));
+            page.len() < places.len()
+        })?;
+        page.sort_unstable_by_key(|(place, _)| *place);
+        Ok(page.into_iter().map(|(_, subscription)| subscription).collect())
+    }
+}
