@@ -84,6 +84,11 @@ SECONDS_EACH ?= 600
 fuzz: setup-tests ## Fuzz what reads what others wrote (SECONDS_EACH for each of four targets, 600 by default)
 	@scripts/fuzz.sh $(SECONDS_EACH)
 
+LIVES ?= 1000000
+.PHONY: simulate
+simulate: setup ## The cluster's protocol in a simulated network, life after life (SEED=201 LIVES=1000000)
+	@SEED=$(or $(SEED),201) LIVES=$(LIVES) $(CARGO) test --release --quiet --test simulation -- --nocapture whatever
+
 .PHONY: sanitize
 sanitize: setup ## The unit tests under AddressSanitizer
 	@scripts/sanitize.sh

@@ -21,6 +21,9 @@ int kr_bind_presence(presence_api_t *api);
 // Fills the API for another module: 0, or -1.
 int kr_bind_pua(pua_api_t *api);
 
+// Whether pages can be answered, asked once the modules are loaded: 0, or -1 where xhttp is not.
+int kr_metrics_fixup(void);
+
 // `pres_auth_status(watcher_uri, presentity_uri)`: the number of the watcher's authorization, or -1.
 int kr_presence_auth_status(sip_msg_t *msg,
                             const str *watcher,
@@ -49,6 +52,10 @@ int kr_presence_has_subscribers(sip_msg_t *msg, const str *presentity, const str
 // Whether the parameters make the module a server: it has a database, or keeps everything in memory. Without either it
 // is a library for other modules. 1 or 0.
 int kr_presence_is_server(void);
+
+// `presence_metrics()`: 1, or -1 when the request could not be answered. Where pua is loaded, too, its metrics are on
+// the same page.
+int kr_presence_metrics(sip_msg_t *msg);
 
 // Checks the parameters, opens the database, makes the shared tables. `commit` and `host_version` say what was built.
 // 0, or -1 with one line in the log.
@@ -142,6 +149,9 @@ int kr_pua_child_init(int rank);
 
 // The server ends: what is only in memory and belongs in the database is written.
 void kr_pua_destroy(void);
+
+// `pua_metrics()`: the page of pua alone, for servers without presence. 1, or -1.
+int kr_pua_metrics(sip_msg_t *msg);
 
 // Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.
 int kr_pua_mod_init(void);

@@ -100,6 +100,12 @@ typedef long (*kr_counter_f)(unsigned short id, void *param);
 int kr_counter_register(const char *group, const char *name, const char *doc);
 int kr_counter_computed(const char *group, const char *name, const char *doc, kr_counter_f compute, void *param);
 void kr_counter_add(int id, int n);
+long kr_counter_value(int id);
+
+/* HTTP, through xhttp where it is loaded */
+int kr_xhttp_load(void);
+int kr_is_http(struct sip_msg *msg);
+int kr_xhttp_reply(struct sip_msg *msg, int code, str *phrase, str *content_type, str *body);
 
 /* the cluster */
 #define KR_DMQ_PEERS 2

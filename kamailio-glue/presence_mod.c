@@ -130,6 +130,16 @@ static int fixup_subscribe(void **param, int param_no)
 	return param_no == 0 ? 0 : fixup_uri(param, param_no);
 }
 
+static int script_presence_metrics(sip_msg_t *msg, char *p1, char *p2)
+{
+	return kr_presence_metrics(msg);
+}
+
+static int fixup_metrics(void **param, int param_no)
+{
+	return kr_metrics_fixup();
+}
+
 /* clang-format off */
 static cmd_export_t commands[] = {
 	{"handle_publish", (cmd_function)script_handle_publish0, 0, fixup_publish, 0, REQUEST_ROUTE},
@@ -141,6 +151,7 @@ static cmd_export_t commands[] = {
 	{"pres_refresh_watchers", (cmd_function)script_pres_refresh_watchers5, 5, fixup_refresh, 0, ANY_ROUTE},
 	{"pres_update_watchers", (cmd_function)script_pres_update_watchers, 2, fixup_uri, 0, ANY_ROUTE},
 	{"pres_has_subscribers", (cmd_function)script_pres_has_subscribers, 2, fixup_uri, 0, ANY_ROUTE},
+	{"presence_metrics", (cmd_function)script_presence_metrics, 0, fixup_metrics, 0, ANY_ROUTE},
 	{"bind_presence", (cmd_function)kr_bind_presence, 1, 0, 0, 0},
 	{0, 0, 0, 0, 0, 0}
 };
@@ -260,6 +271,7 @@ static sr_kemi_t kemi_exports[] = {
 	{NAMED("pres_update_watchers"), ki_pres_update_watchers, PARAMS(STR, STR, NONE, NONE, NONE)},
 	{NAMED("pres_has_subscribers"), kr_presence_has_subscribers, PARAMS(STR, STR, NONE, NONE, NONE)},
 	{NAMED("pres_auth_status"), kr_presence_auth_status, PARAMS(STR, STR, NONE, NONE, NONE)},
+	{NAMED("presence_metrics"), kr_presence_metrics, PARAMS(NONE, NONE, NONE, NONE, NONE)},
 	{{0, 0}, {0, 0}, 0, NULL, {0, 0, 0, 0, 0, 0}}
 };
 /* clang-format on */

@@ -12,9 +12,20 @@ static int script_pua_update_contact(sip_msg_t *msg, char *p1, char *p2)
 	return kr_pua_update_contact(msg);
 }
 
+static int script_pua_metrics(sip_msg_t *msg, char *p1, char *p2)
+{
+	return kr_pua_metrics(msg);
+}
+
+static int fixup_metrics(void **param, int param_no)
+{
+	return kr_metrics_fixup();
+}
+
 /* clang-format off */
 static cmd_export_t commands[] = {
 	{"pua_update_contact", (cmd_function)script_pua_update_contact, 0, 0, 0, REQUEST_ROUTE},
+	{"pua_metrics", (cmd_function)script_pua_metrics, 0, fixup_metrics, 0, ANY_ROUTE},
 	{"bind_libxml_api", (cmd_function)kr_bind_libxml_api, 1, 0, 0, 0},
 	{"bind_pua", (cmd_function)kr_bind_pua, 1, 0, 0, 0},
 	{0, 0, 0, 0, 0, 0}
@@ -36,6 +47,8 @@ static rpc_export_t rpc_commands[] = {
 
 static sr_kemi_t kemi_exports[] = {
 	{str_init("pua"), str_init("pua_update_contact"), SR_KEMIP_INT, kr_pua_update_contact,
+			{SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
+	{str_init("pua"), str_init("pua_metrics"), SR_KEMIP_INT, kr_pua_metrics,
 			{SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
 	{{0, 0}, {0, 0}, 0, NULL, {0, 0, 0, 0, 0, 0}}
 };

@@ -8,5 +8,6 @@
 mod entry;
 pub mod c_types;
 pub mod gauges;
+pub mod metrics;
 pub mod presence;
 pub mod pua;

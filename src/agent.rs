@@ -2,6 +2,7 @@
 pub mod bodies;
 pub mod callbacks;
 pub mod context;
+pub mod exporter;
 #[cfg(test)]
 mod interleavings;
 pub mod pending_requests;

@@ -2,5 +2,6 @@
 pub mod counters;
 pub mod database;
 pub mod ids;
+pub mod metrics;
 pub mod paging;
 pub mod row_groups;

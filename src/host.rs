@@ -7,10 +7,12 @@ pub mod db_url;
 pub mod dmq;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
+pub mod histogram;
 pub mod last_process;
 pub mod lock;
 pub mod log;
 pub mod log_rate;
+pub mod measured;
 pub mod msg;
 pub mod no_memory;
 pub mod params;
@@ -27,6 +29,7 @@ mod sockets;
 pub mod sqlite;
 pub mod symbols;
 pub mod tm;
+pub mod xhttp;
 pub mod xml;
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! The layers, lowest first; an arrow `a <- b` means that `b` may use `a` (`tests/layering.rs` checks them):
 //!
 //! ```text
-//! reference, sip <- presence, pua   pure: no Kamailio, no clock, no unsafe
+//! reference, sip, cluster <- presence   pure: no Kamailio, no clock, no unsafe
+//! reference, sip <- pua       the same
 //! reference, sys <- host      bindgen output; one file a Kamailio service
 //! sip, host <- common         what both share on the host: database, statistics, ids
 //! common, presence <- server   carries out on the host what presence asks for
@@ -34,6 +35,7 @@ pub mod reference;
 #[allow(missing_docs)]
 pub mod abi;
 pub mod agent;
+pub mod cluster;
 pub mod common;
 pub mod host;
 pub mod presence;

@@ -2,6 +2,7 @@
 #![allow(missing_docs, dead_code)]
 #[macro_use]
 pub mod reference;
+pub mod cluster;
 pub mod presence;
 pub mod pua;
 pub mod sip;

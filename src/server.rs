@@ -9,5 +9,6 @@ pub mod ports;
 pub mod publications;
 pub mod settings;
 pub mod shared;
+pub mod storage;
 pub mod subscriptions;
 pub mod tables;

@@ -17,19 +17,20 @@ const PURE: &[&str] = &["unsafe ", "libc::", "SystemTime", "Instant::now"];
 const ROOT: [&str; 4] = ["lib", "caught", "fault_point", "scoped_value"];
 
 /// Lowest first.
-const LAYERS: [Layer; 10] = [
+const LAYERS: [Layer; 11] = [
     Layer { name: "sys", uses: &[], never: &[] },
     Layer { name: "reference", uses: &[], never: PURE },
     Layer { name: "sip", uses: &[], never: PURE },
-    Layer { name: "presence", uses: &["reference", "sip"], never: PURE },
+    Layer { name: "cluster", uses: &[], never: PURE },
+    Layer { name: "presence", uses: &["reference", "sip", "cluster"], never: PURE },
     Layer { name: "pua", uses: &["reference", "sip"], never: PURE },
     Layer { name: "host", uses: &["sys", "reference"], never: &[] },
     Layer { name: "common", uses: &["reference", "sip", "presence", "host"], never: &[] },
-    Layer { name: "server", uses: &["reference", "sip", "presence", "host", "common"], never: &[] },
+    Layer { name: "server", uses: &["reference", "sip", "cluster", "presence", "host", "common"], never: &[] },
     Layer { name: "agent", uses: &["reference", "sip", "pua", "host", "common"], never: &[] },
     Layer {
         name: "abi",
-        uses: &["reference", "sys", "sip", "presence", "pua", "host", "common", "server", "agent"],
+        uses: &["reference", "sys", "sip", "cluster", "presence", "pua", "host", "common", "server", "agent"],
         never: &[],
     },
 ];

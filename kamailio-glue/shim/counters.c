@@ -20,3 +20,9 @@ void kr_counter_add(int id, int n)
 	counter_handle_t handle = {(unsigned short)id};
 	counter_add(handle, n);
 }
+
+long kr_counter_value(int id)
+{
+	counter_handle_t handle = {(unsigned short)id};
+	return counter_get_val(handle);
+}

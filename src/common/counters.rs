@@ -133,6 +133,12 @@ pub fn count_many(counter: Counter, many: usize) {
     }
 }
 
+/// What was counted in all processes; 0 before [`register`].
+pub fn value(counter: Counter) -> u64 {
+    let handle = Handle::of(HANDLES[counter as usize].load(Ordering::Relaxed));
+    handle.map_or(0, |handle| u64::try_from(handle.value()).unwrap_or(0))
+}
+
 /// The counter of an answer to a PUBLISH.
 pub fn of_publish(code: u16) -> Counter {
     match code {

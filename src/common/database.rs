@@ -1,5 +1,7 @@
 //! This process's connection, opened when first needed; on databases that take one writer, writers queue here.
 use crate::common::counters::{self, Counter};
+use crate::common::metrics::{self, Operation, Owner};
+use crate::host::clock;
 use crate::host::db::{Connection, DbError, Driver};
 use crate::host::no_memory::NoMemory;
 use crate::host::process;
@@ -20,6 +22,7 @@ pub struct Database {
     driver: Option<Driver>,
     connection: RefCell<Option<Connection>>,
     writer: Option<&'static ProcessMutex>,
+    owner: Owner,
 }
 
 impl From<DbError> for StoreError {
@@ -48,8 +51,8 @@ enum Try<T> {
 impl Database {
     /// The database of `driver`, or none: then every use is an error. `writer` is given where it takes one writer at a
     /// time.
-    pub fn new(driver: Option<Driver>, writer: Option<&'static ProcessMutex>) -> Self {
-        Database { driver, connection: RefCell::new(None), writer }
+    pub fn new(driver: Option<Driver>, writer: Option<&'static ProcessMutex>, owner: Owner) -> Self {
+        Database { driver, connection: RefCell::new(None), writer, owner }
     }
 
     /// Whether there is one.
@@ -77,7 +80,16 @@ impl Database {
         self.driver.as_ref().and_then(|driver| driver.batch(rows))
     }
 
-    fn attempt<T>(&self, work: &mut dyn FnMut(&mut Connection) -> Result<T, DbError>) -> Try<T> {
+    /// Runs `work`, and measures it: not how long it waits for its turn to write.
+    fn measured<T>(&self, operation: Operation, work: impl FnOnce() -> Result<T, DbError>) -> Result<T, DbError> {
+        let _order = if operation == Operation::Write { self.writer.map(ProcessMutex::lock) } else { None };
+        let began = clock::monotonic_micros();
+        let done = work();
+        metrics::database_done(self.owner, operation, clock::monotonic_micros().saturating_sub(began), done.is_err());
+        done
+    }
+
+    fn attempt<T>(&self, operation: Operation, work: &mut dyn FnMut(&mut Connection) -> Result<T, DbError>) -> Try<T> {
         let mut slot = self.connection.borrow_mut();
         let connection = match &mut *slot {
             Some(connection) => connection,
@@ -93,7 +105,7 @@ impl Database {
                 }
             }
         };
-        match work(connection) {
+        match self.measured(operation, || work(connection)) {
             Ok(value) => Try::Done(Ok(value)),
             Err(error) => {
                 counters::count(Counter::DbErrors);
@@ -113,7 +125,7 @@ impl Database {
             Some(work) => work(connection),
             None => Err(DbError::Unexplained),
         };
-        match self.attempt(transient_body) {
+        match self.attempt(Operation::Read, transient_body) {
             Try::Done(done) => done,
             Try::Again(error) => Err(error),
         }
@@ -148,8 +160,7 @@ impl Database {
     fn write_up_to<T>(&self, tries: u32, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
         let mut tried = 0;
         loop {
-            let outcome = self.attempt(&mut |connection| {
-                let _order = self.writer.map(ProcessMutex::lock);
+            let outcome = self.attempt(Operation::Write, &mut |connection| {
                 counters::count(Counter::DbWrites);
                 work(connection)
             });

@@ -41,6 +41,12 @@ impl Handle {
         self.0
     }
 
+    /// What was counted in all processes.
+    pub fn value(self) -> i64 {
+        // SAFETY: a handle of the host; it adds up the slots of all processes.
+        unsafe { sys::kr_counter_value(self.0) }
+    }
+
     /// Counts.
     pub fn add(self, n: i32) {
         // SAFETY: a handle of the host; this process's own slot.

@@ -1,5 +1,7 @@
 //! A value that lives inside its lock, in shared memory, guarded by the host's own lock (`core/locking.h`).
+use super::clock;
 use super::last_process::ALONE;
+use super::measured::measured;
 use crate::sys;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -38,9 +40,8 @@ impl<T> Lock<T> {
     pub fn lock(&self) -> Guard<'_, T> {
         if ALONE.load(Ordering::Relaxed) {
             self.lock_alone();
-        } else {
-            // SAFETY: `raw` was initialised in `new`.
-            unsafe { sys::kr_lock_get(self.raw.get() as *mut _) };
+        } else if !self.try_lock() {
+            self.wait();
         }
         #[cfg(feature = "fault-injection")]
         super::fault::at_lock::<T>();
@@ -50,9 +51,21 @@ impl<T> Lock<T> {
 
 impl<T> Lock<T> {
     /// Takes the lock if nobody has it.
+    #[inline]
     fn try_lock(&self) -> bool {
         // SAFETY: `raw` was initialised in `new`.
         unsafe { sys::kr_lock_try(self.raw.get() as *mut _) == 0 }
+    }
+
+    /// Waits for the lock that another process has, and measures how long.
+    #[cold]
+    fn wait(&self) {
+        let began = clock::monotonic_micros();
+        // SAFETY: `raw` was initialised in `new`.
+        unsafe { sys::kr_lock_get(self.raw.get() as *mut _) };
+        if let Some(measured) = measured() {
+            measured.memory_locks.record(clock::monotonic_micros().saturating_sub(began));
+        }
     }
 
     /// Takes the lock as the last process: one that another process took with it is made anew.

@@ -2,8 +2,10 @@
 //! Each place in the sources that writes such lines has a [`Cause`]; refusals, which are all written in one place, have
 //! one for each reason ([`Causes`]). Each process counts for itself.
 use super::clock;
+use super::measured::measured;
 use std::cell::{Cell, RefCell};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::Ordering;
 
 /// So many lines of one cause are written in one window.
 pub const MOST: u32 = 10;
@@ -55,6 +57,9 @@ impl Cause {
             return Verdict::Write;
         }
         self.left_out.set(self.left_out.get() + 1);
+        if let Some(measured) = measured() {
+            measured.lines_left_out.fetch_add(1, Ordering::Relaxed);
+        }
         Verdict::LeaveOut
     }
 

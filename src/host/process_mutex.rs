@@ -1,5 +1,7 @@
 //! A robust mutex that processes share: the next process goes on when its holder has died.
+use super::clock;
 use super::last_process::ALONE;
+use super::measured::measured;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
@@ -38,7 +40,7 @@ impl ProcessMutex {
         // SAFETY: made by `leak`.
         let taken = unsafe {
             let taken = match ALONE.load(Ordering::Relaxed) {
-                false => libc::pthread_mutex_lock(self.raw.get()),
+                false => self.lock_or_wait(),
                 true => self.lock_within(ORPHAN_SECONDS),
             };
             if taken == libc::EOWNERDEAD {
@@ -52,6 +54,22 @@ impl ProcessMutex {
 }
 
 impl ProcessMutex {
+    /// Takes the lock, and measures how long another process had it; what `pthread_mutex_lock` says.
+    fn lock_or_wait(&self) -> i32 {
+        // SAFETY: made by `leak`.
+        let tried = unsafe { libc::pthread_mutex_trylock(self.raw.get()) };
+        if tried != libc::EBUSY {
+            return tried;
+        }
+        let began = clock::monotonic_micros();
+        // SAFETY: as above.
+        let taken = unsafe { libc::pthread_mutex_lock(self.raw.get()) };
+        if let Some(measured) = measured() {
+            measured.database_locks.record(clock::monotonic_micros().saturating_sub(began));
+        }
+        taken
+    }
+
     /// Waits at most so many seconds; what `pthread_mutex_timedlock` says.
     pub(crate) fn lock_within(&self, seconds: i64) -> i32 {
         let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -150,26 +150,26 @@ impl CallbackParam {
     /// No value.
     pub const NONE: CallbackParam = CallbackParam(0);
 
-    /// A number in place of a value: its lowest bit is set, which no address of a value has.
-    pub fn number(number: usize) -> CallbackParam {
-        CallbackParam(number << 1 | 1)
-    }
-
-    /// The number, where it is one.
-    pub fn as_number(self) -> Option<usize> {
-        (self.0 & 1 == 1).then_some(self.0 >> 1)
-    }
-
     /// Puts a value away.
     pub fn of<T>(value: ShmBox<T>) -> CallbackParam {
         CallbackParam(ShmBox::into_raw_with_allocator(value).0 as usize)
     }
 
-    /// Takes the value back, once and as the type it had; `None` where it is a number, or nothing.
+    /// A number in place of a value, of 63 bits: blocks lie at even addresses, so the lowest bit tells them apart.
+    pub fn number(number: u64) -> CallbackParam {
+        CallbackParam((number << 1 | 1) as usize)
+    }
+
+    /// The number, where it is one.
+    pub fn as_number(self) -> Option<u64> {
+        (self.0 & 1 == 1).then_some(self.0 as u64 >> 1)
+    }
+
+    /// Takes the value back, once and as the type it had; `None` where there is none, or a number.
     pub fn redeem<T>(self) -> Option<ShmBox<T>> {
         let raw = self.0 as *mut T;
-        // SAFETY: tickets that are neither NONE nor a number come from `of` and are redeemed where they arrive, once.
-        (self.0 & 1 == 0 && !raw.is_null()).then(|| unsafe { ShmBox::from_raw_in(raw, Shm) })
+        // SAFETY: words that are neither NONE nor a number come from `of` and are redeemed where they arrive, once.
+        (!raw.is_null() && self.0 & 1 == 0).then(|| unsafe { ShmBox::from_raw_in(raw, Shm) })
     }
 }
 

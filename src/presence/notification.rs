@@ -62,6 +62,9 @@ pub struct NotifyRun {
     pub changes: Vec<Watcher>,
     /// For winfo: everybody gets the full list.
     pub full: bool,
+    /// When the oldest change of documents that it tells came in, in microseconds of a clock for measuring; 0: there is
+    /// none, or nobody knows.
+    pub changed_at: u64,
 }
 
 /// What happened to a resource.

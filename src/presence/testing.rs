@@ -618,6 +618,7 @@ impl Ports for MemoryPorts {
             transient_body: queue.transient_body.take(),
             changes: std::mem::take(&mut queue.changes),
             full: std::mem::take(&mut queue.full),
+            changed_at: 0,
         })
     }
     fn next_batch(&mut self, resource: &Resource, run: &mut NotifyRun) -> Vec<Notify> {

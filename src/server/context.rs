@@ -10,15 +10,13 @@ use crate::presence::notification::Notify;
 use crate::presence::occurrence::Occurrence;
 use crate::presence::ports::Ports;
 use crate::presence::remembered::SentNotify;
-use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
-use crate::server::notify::held_queues::HeldQueues;
-use crate::server::notify::row_run::RowNotifyRun;
-use crate::server::notify::senders::Pacing;
+use crate::server::notify::work::Work;
 use crate::server::packages::prediction::Predictions;
 use crate::server::publications::unreadable::Unreadable;
 use crate::server::shared::Parts;
+use crate::server::storage::Storage;
 use crate::sip::uri;
 use crate::{limited, limited_refusal};
 use std::cell::{Cell, RefCell};
@@ -28,6 +26,8 @@ use std::ops::Deref;
 pub struct Process {
     /// The settings, the tables, the database.
     pub parts: Parts,
+    /// Where subscriptions and publications live.
+    pub storage: Storage,
     /// Entity tags and record ids.
     pub ids: RefCell<Ids>,
     /// `event_route[presence:notify-reply]`.
@@ -52,20 +52,10 @@ pub struct Context {
     pub(crate) parts: Parts,
     pub(crate) packages: &'static Packages,
     pub(crate) message: Option<SipMsg<'static>>,
-    /// NOTIFYs that this entry has to send itself, outside of any resource entry (database-only mode).
-    pub(crate) own: Vec<(Resource, Notify)>,
-    /// The dialog that this entry has just stored (database-only mode): its first NOTIFY is counted already.
-    pub(crate) fresh: Option<u64>,
-    /// Changes that this entry has to tell (database-only mode).
-    pub(crate) notify_runs: Vec<RowNotifyRun>,
-    /// Who watched a resource when this entry changed its documents (database-only mode): later ones know the change.
-    pub(crate) watching: Option<(Resource, Vec<Subscription>)>,
-    /// The Contact that is not notified in the pass under way (database-only mode).
-    pub(crate) run_sender: Vec<u8>,
-    /// How far this process is ahead of the answers.
-    pub(crate) pace: Option<Pacing>,
-    /// The resources for which this entry sends.
-    pub(crate) held: HeldQueues,
+    /// Where subscriptions and publications live.
+    pub(crate) storage: Storage,
+    /// What this entry has to send.
+    pub(crate) work: Work,
     /// The reply given, for callers without a message.
     pub reply: Option<(u16, Vec<u8>)>,
 }
@@ -94,13 +84,8 @@ impl Context {
             parts: process.parts,
             packages: process.registry.packages(),
             message: None,
-            own: Vec::new(),
-            fresh: None,
-            notify_runs: Vec::new(),
-            watching: None,
-            run_sender: Vec::new(),
-            pace: None,
-            held: HeldQueues::new(&process.shared.tables, process.shared.interrupted),
+            storage: process.storage,
+            work: Work::new(&process.parts),
             reply: None,
         }
     }
@@ -165,7 +150,7 @@ impl Context {
     /// What happens when a NOTIFY was answered, or was not (RFC 6665 4.2.2).
     pub fn notify_answered(&mut self, dialog: DialogId<'_>, cseq: u32, code: i32) {
         if code >= 300 {
-            self.record_failure(dialog, cseq, code);
+            self.shared.tables.record_failure(dialog, cseq, code);
         }
         let removed = self.config.notify_failures.end(code) || (code == 408 && self.config.remove_on_timeout);
         // What another node has gone on with meanwhile is not ours to end.

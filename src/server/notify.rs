@@ -3,5 +3,8 @@ pub mod fan_out;
 pub mod held_queues;
 pub mod notifier_process;
 pub mod queue;
+pub mod row_queue;
 pub mod row_run;
 pub mod senders;
+pub mod under_way;
+pub mod work;

@@ -2,6 +2,7 @@
 pub mod catalogue;
 pub mod drain;
 pub mod drain_state;
+pub mod exporter;
 pub mod history;
 pub mod recording;
 pub mod statistics;

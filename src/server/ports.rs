@@ -1,9 +1,10 @@
 //! What the presence server asks of its surroundings, on Kamailio: each port goes to the part of the server that keeps it.
 use crate::common::counters::{self, Counter};
-use crate::host::shm::{self, CallbackParam};
+use crate::common::metrics;
+use crate::host::shm;
 use crate::host::{clock, dmq, log, sl, tm};
 use crate::presence::authorization::Authorization;
-use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
+use crate::presence::config::{Config, PublicationMode};
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
@@ -20,11 +21,11 @@ use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscripti
 use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
-use crate::server::operator::history::{NewChange, NotifyNumber};
+use crate::server::notify::under_way::{self, UnderWay};
+use crate::server::operator::history::NewChange;
 use crate::server::packages::version_patch::with_version;
 use crate::server::publications::unreadable::{self};
-use crate::server::tables::subscription_entry::SharedSubscription;
-use crate::server::tables::watcher_hash;
+use crate::sip::event::EventHeader;
 use crate::sip::{uri, xml_form};
 use crate::{limited, log};
 
@@ -48,10 +49,11 @@ impl Ports for Context {
     fn reply(&mut self, code: u16, reason: &str, headers: &[u8]) {
         self.reply = Some((code, headers.to_vec()));
         if let Some(message) = self.message {
-            counters::count(match message.is_publish() {
-                true => counters::of_publish(code),
-                false => counters::of_subscribe(code),
-            });
+            let event = message.event().and_then(EventHeader::parse).and_then(|header| self.packages.find(&header));
+            match message.is_publish() {
+                true => metrics::publish_answered(event, code),
+                false => metrics::subscribe_answered(event, code),
+            }
             if !sl::reply(message, code, reason, headers) {
                 limited!(Error, "cannot send the reply {code} {reason}");
             }
@@ -163,8 +165,8 @@ impl Ports for Context {
         if self.shared.history.is_on() {
             self.note_publication(resource, &change, &applied);
         }
-        if self.config.subscriptions == SubscriptionMode::Database && !matches!(applied, Applied::NoMatch) {
-            self.note_watching(resource);
+        if !matches!(applied, Applied::NoMatch) {
+            self.storage.queue.note_change(&mut self.work, resource);
         }
         Ok(applied)
     }
@@ -222,81 +224,48 @@ impl Ports for Context {
         dialog: NewDialog,
     ) -> Result<Stored, StoreError> {
         debug_assert_eq!(dialog.0, self.shared.tables.dialog_hash(subscription.dialog()));
-        match self.config.subscriptions {
-            SubscriptionMode::Database => self.insert_row(subscription, dialog),
-            _ => self.add_stored(subscription, resource, dialog),
-        }
+        self.storage.subscriptions.subscribe(&mut self.work.rows, subscription, resource, dialog)
     }
     fn find_recent(&mut self, dialog: DialogId<'_>) -> Result<Recent, StoreError> {
         let hash = self.shared.tables.dialog_hash(dialog);
-        let made = match self.config.subscriptions {
-            SubscriptionMode::Database => self.find_recent_row(dialog, hash)?,
-            _ => self.shared.tables.find_at(dialog, hash),
-        };
+        let made = self.storage.subscriptions.find_recent(dialog, hash)?;
         Ok(made.map_or(Recent::New(NewDialog(hash)), |made| Recent::Made(Box::new(made))))
     }
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
-        match self.config.subscriptions {
-            SubscriptionMode::Database => self.find_row(dialog),
-            _ => Ok(self.shared.tables.find(dialog)),
-        }
+        self.storage.subscriptions.find(dialog)
     }
     fn renew(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
-        match self.config.subscriptions {
-            SubscriptionMode::Database => self.renew_row(current, renewal),
-            _ => self.renew_stored(current, renewal),
-        }
+        self.storage.subscriptions.renew(current, renewal)
     }
     fn end(&mut self, dialog: DialogId<'_>, notify_reason: NotifyReason, reason: &[u8]) -> Result<bool, StoreError> {
-        match self.config.subscriptions {
-            SubscriptionMode::Database => self.end_row(dialog, notify_reason, reason),
-            _ => self.end_stored(dialog, notify_reason, reason),
-        }
+        self.storage.subscriptions.end(&mut self.work.rows, dialog, notify_reason, reason)
     }
     fn drop_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
-        match self.config.subscriptions {
-            SubscriptionMode::Database => self.drop_row(dialog),
-            _ => self.drop_stored(dialog),
-        }
+        self.storage.subscriptions.remove(dialog)
     }
     fn subscriptions(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
-        match self.config.subscriptions {
-            SubscriptionMode::Database => self.rows_of(resource),
-            _ => Ok(self.shared.tables.subscriptions_to(resource)),
-        }
+        self.storage.subscriptions.subscriptions_to(resource)
     }
     fn count_watchers(&mut self, resource: &Resource) -> Result<usize, StoreError> {
-        match self.config.subscriptions {
-            SubscriptionMode::Database => Ok(self.rows_of(resource)?.len()),
-            _ => Ok(self.shared.tables.watcher_count(resource)),
-        }
+        self.storage.subscriptions.watcher_count(resource)
     }
     fn count_subscriptions_of(&mut self, subscription: &Subscription) -> Result<usize, StoreError> {
-        match self.config.subscriptions {
-            SubscriptionMode::Database => self.count_rows_of_watcher(subscription),
-            _ => Ok(self.shared.tables.watchers.of(watcher_hash(&self.shared.tables, subscription))),
-        }
+        self.storage.subscriptions.count_of_watcher(subscription)
     }
     fn memory_used(&self) -> usize {
         100 - (shm::available() * 100).checked_div(shm::size()).unwrap_or(100).min(100)
     }
     fn end_expired(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
-        let ended = match self.config.subscriptions {
-            SubscriptionMode::Database => self.end_expired_rows(now, limit)?,
-            _ => self.end_expired_stored(now, limit),
-        };
+        let ended = self.storage.subscriptions.end_expired(&mut self.work.rows, now, limit)?;
         ended.iter().for_each(|_| counters::count(Counter::SubscriptionsExpired));
         Ok(ended)
     }
     fn set_authorization(&mut self, dialog: DialogId<'_>, authorization: &Authorization) -> Result<bool, StoreError> {
-        match self.config.subscriptions {
-            SubscriptionMode::Database => self.set_authorization_in_database(dialog, authorization),
-            _ => self.set_authorization_in_memory(dialog, authorization),
-        }
+        self.storage.subscriptions.set_authorization(dialog, authorization)
     }
 
     fn may_be_watched(&mut self, resource: &Resource) -> bool {
-        self.config.subscriptions == SubscriptionMode::Database || self.shared.tables.is_watched(resource)
+        self.storage.subscriptions.may_be_watched(resource)
     }
 
     fn authorization(&mut self, subscription: &Subscription) -> Result<Option<Authorization>, StoreError> {
@@ -335,9 +304,10 @@ impl Ports for Context {
         self.shared.history.last_notify(&resource.uri, self.shared.tables.dialog_hash(dialog))
     }
     fn note_end(&mut self, subscription: &Subscription, cause: Cause) {
+        metrics::subscription_ended(subscription.state.event, cause);
         if self.shared.history.is_on() {
             let dialog = subscription.dialog();
-            let (hash, past) = (self.shared.tables.dialog_hash(dialog), self.notify_history_of(dialog));
+            let (hash, past) = (self.shared.tables.dialog_hash(dialog), self.shared.tables.notify_history(dialog));
             self.shared.history.note_end(subscription, cause, hash, past, clock::micros());
         }
     }
@@ -352,24 +322,18 @@ impl Ports for Context {
         (!self.is_owned(dialog)).then(|| self.node_of(dialog))
     }
     fn notify_history(&mut self, dialog: DialogId<'_>) -> NotifyHistory {
-        self.notify_history_of(dialog)
+        self.shared.tables.notify_history(dialog)
     }
     fn queue_state(&mut self, resource: &Resource) -> QueueState {
-        self.queue_state_of(resource)
+        self.shared.tables.queue_state(resource)
     }
 
     fn enqueue(&mut self, resource: &Resource, event: StateChange<'_>) -> bool {
-        match self.config.subscriptions {
-            SubscriptionMode::Database => self.enqueue_in_database(resource, event),
-            _ => self.enqueue_in_memory(resource, event),
-        }
+        self.storage.queue.enqueue(&mut self.work, resource, event)
     }
     fn interrupted(&mut self, resource: &Resource, unsent: Vec<Notify>, why: &str) {
-        let retry = match self.config.subscriptions {
-            SubscriptionMode::Database => false,
-            _ => self.make_due_again(resource, &unsent),
-        };
-        counters::count_many(Counter::NotifyUnsent, unsent.len());
+        let retry = self.storage.queue.make_due_again(&mut self.work, resource, &unsent);
+        metrics::notify_unsent(resource.event, unsent.len());
         let then = if retry { "tried again" } else { "the next change is sent to them" };
         for notify in unsent.iter().take(1) {
             log!(
@@ -390,21 +354,19 @@ impl Ports for Context {
         !short
     }
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun> {
-        self.process.registry.begin_pass();
-        match self.config.subscriptions {
-            SubscriptionMode::Database => self.begin_database_run(resource),
-            _ => self.begin_memory_run(resource),
-        }
+        self.registry.begin_pass();
+        self.storage.queue.begin_run(&mut self.work, resource)
     }
     fn next_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {
-        match self.config.subscriptions {
-            SubscriptionMode::Database => self.next_database_batch(resource, notify_run),
-            _ => self.next_memory_batch(resource, notify_run),
+        let batch = self.storage.queue.next_batch(&mut self.work, resource, notify_run);
+        if batch.is_empty() && notify_run.changed_at > 0 {
+            metrics::change_notified(resource.event, clock::monotonic_micros().saturating_sub(notify_run.changed_at));
         }
+        batch
     }
 
     fn record_notified(&mut self, resource: &Resource, told: &[NotifyRecord]) {
-        self.record_notified_in_memory(resource, told);
+        self.shared.tables.record_notified(resource, told);
     }
 
     fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) {
@@ -431,21 +393,25 @@ impl Ports for Context {
         // The route that looks at the answer wants subscriptions that are gone by then, too.
         let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists()) && self.config.subs_variable;
         let number = self.note_notify(notify, digest);
-        let cached = match (&shown, notify.notify_reason) {
-            (Some(shown), NotifyReason::Unsubscribe | NotifyReason::Ended) if keeps => keep_for_reply(shown, number),
-            _ => number.map_or(CallbackParam::NONE, |number| CallbackParam::number(number.0)),
+        let under_way = UnderWay { event: s.state.event, sent_at: clock::monotonic_micros(), number };
+        let carried = match (&shown, notify.notify_reason) {
+            (Some(shown), NotifyReason::Unsubscribe | NotifyReason::Ended) if keeps => under_way.with(shown),
+            _ => under_way.alone(),
         };
         let sent = {
             let _shown = ScopedValue::set(&self.process.last_subscription, shown);
-            tm::send_in_dialog(&request, Some(self.process.on_completed), cached)
+            tm::send_in_dialog(&request, Some(self.process.on_completed), carried)
         };
         let senders = self.shared.senders;
-        if let Some(pace) = &mut self.pace {
+        if let Some(pace) = &mut self.work.pace {
             pace.step(senders);
         }
-        counters::count(if sent.is_ok() { Counter::NotifySent } else { Counter::NotifyUnsent });
+        match sent.is_ok() {
+            true => metrics::notify_sent(s.state.event, notify.notify_reason),
+            false => metrics::notify_unsent(s.state.event, 1),
+        }
         if sent != Ok(tm::Sent::UnderWay) {
-            drop(take_kept(cached));
+            drop(under_way::take(carried));
             let answer = if sent.is_ok() { Answer::Dropped } else { Answer::NotSent };
             number.into_iter().for_each(|number| self.shared.history.note_answer(number, answer, clock::micros()));
         }
@@ -471,25 +437,4 @@ fn as_shown(notify: &Notify) -> Subscription {
         }
     }
     shown
-}
-
-/// What the process that gets the answer to a last NOTIFY finds of it.
-pub struct Kept {
-    subscription: SharedSubscription,
-    number: Option<NotifyNumber>,
-}
-
-/// Puts a subscription where the process that gets the answer finds it; nothing without memory.
-fn keep_for_reply(subscription: &Subscription, number: Option<NotifyNumber>) -> CallbackParam {
-    let kept = subscription.map(shm::copy).map(|subscription| Kept { subscription, number });
-    kept.and_then(shm::boxed).map_or(CallbackParam::NONE, CallbackParam::of)
-}
-
-/// Takes back what was kept for the answer to a NOTIFY: the subscription, where the script wants to see one that is
-/// gone, and the number of the NOTIFY in the history.
-pub fn take_kept(ticket: CallbackParam) -> (Option<Subscription>, Option<NotifyNumber>) {
-    if let Some(number) = ticket.as_number() {
-        return (None, Some(NotifyNumber(number)));
-    }
-    ticket.redeem::<Kept>().map_or((None, None), |kept| (Some(kept.subscription.to_private()), kept.number))
 }

@@ -1,6 +1,11 @@
-//! Subscriptions (RFC 6665): the store in memory, the store in the database, and the table `active_watchers`.
+//! Subscriptions (RFC 6665): what the server asks of a store, the store in memory with what stands behind it, the store in
+//! the database, and the table `active_watchers`.
 pub mod active_watchers_table;
 pub mod database;
+pub mod kept_rows;
 pub mod memory;
 pub mod recent_dialogs;
+pub mod rows_behind;
+pub mod store;
 pub mod write_back;
+pub mod write_through;

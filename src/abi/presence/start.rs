@@ -6,6 +6,7 @@ use crate::abi::presence::timers::{
 };
 use crate::common::database::Database;
 use crate::common::ids::Ids;
+use crate::common::metrics::{self, Owner};
 use crate::host::db::Driver;
 use crate::host::db_url::DbUrl;
 use crate::host::params::ParameterBlock;
@@ -20,6 +21,7 @@ use crate::server::packages::prediction::Predictions;
 use crate::server::publications::presentity_table;
 use crate::server::settings;
 use crate::server::shared::{Parts, Shared};
+use crate::server::storage::Storage;
 use crate::server::subscriptions::active_watchers_table;
 use std::cell::{Cell, RefCell};
 
@@ -46,10 +48,13 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     }
     process::seed_shared_memory();
     slab::start().map_err(|error| error.to_string())?;
+    metrics::start().map_err(|error| error.to_string())?;
     let shared = Shared::new(&config).map_err(|error| error.to_string())?;
     let started = config.started;
+    let parts = Parts::new(config, shared, database);
     state::set(Process {
-        parts: Parts::new(config, shared, database),
+        parts,
+        storage: Storage::choose(parts),
         ids: RefCell::new(Ids::new(started)),
         notify_reply: Cell::new(None),
         last_subscription: RefCell::new(None),
@@ -65,18 +70,18 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
 
 fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {
     if url.is_empty() {
-        return Ok(Database::new(None, None));
+        return Ok(Database::new(None, None, Owner::Presence));
     }
     let tables = [
         (config.presentity_table, presentity_table::VERSION),
         (config.active_watchers_table, active_watchers_table::VERSION),
         (config.watchers_table, watchers_table::VERSION),
     ];
-    open_tables(url, &tables)
+    open_tables(url, &tables, Owner::Presence)
 }
 
 /// Binds the driver, and looks whether the tables have the versions that are wanted.
-pub(crate) fn open_tables(url: DbUrl, tables: &[(&'static [u8], u32)]) -> Result<Database, String> {
+pub(crate) fn open_tables(url: DbUrl, tables: &[(&'static [u8], u32)], owner: Owner) -> Result<Database, String> {
     if !url.is_readable() {
         return Err(format!("db_url {url} is not of the form scheme://user:password@host:port/database"));
     }
@@ -89,7 +94,7 @@ pub(crate) fn open_tables(url: DbUrl, tables: &[(&'static [u8], u32)]) -> Result
         true => Some(ProcessMutex::leak().map_err(|error| error.to_string())? as &'static ProcessMutex),
         false => None,
     };
-    let database = Database::new(Some(driver), writer);
+    let database = Database::new(Some(driver), writer, owner);
     for (table, version) in tables {
         let right = database
             .with(|connection| Ok(connection.check_version(table, *version)))

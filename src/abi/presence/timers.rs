@@ -1,14 +1,13 @@
 //! What the host's timers and tm call back: cleaning, writing, completed NOTIFYs.
 use crate::abi::presence::state;
-use crate::common::counters;
-use crate::host::script;
+use crate::common::metrics::{self, NotifyAnswer};
 use crate::host::tm::{self, Answer};
+use crate::host::{clock, script};
 use crate::presence::expiry;
-use crate::presence::subscription::DialogId;
-use crate::presence::subscription::Subscription;
+use crate::presence::subscription::{DialogId, Subscription};
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
-use crate::server::ports::take_kept;
+use crate::server::notify::under_way;
 use crate::{limited, sys};
 use std::ffi::{c_int, c_uint, c_void};
 
@@ -50,7 +49,7 @@ pub(crate) fn update() {
 /// Writes what memory has and the tables have not. `is_last`: the server ends.
 pub(crate) fn write_what_waits(world: impl Fn() -> Context, is_last: bool) {
     each_on_its_own("writing subscriptions", || {
-        if let Err(error) = world().write_back(is_last) {
+        if let Err(error) = world().write_subscriptions(is_last) {
             crate::limited!(Error, "cannot write subscriptions to the database: {error}");
         }
     });
@@ -71,35 +70,42 @@ pub(crate) fn write_publications(world: &mut Context, is_last: bool) {
 pub(crate) fn completed(done: &tm::Completed<'_>) {
     let Some(process) = state::process() else { return };
     process.shared.senders.note_answer();
-    counters::count(counters::of_notify(done.code, tm::is_faked(done.reply)));
+    let (under_way, cached) = under_way::take(done.ticket);
+    let waited = under_way.map(|under_way| under_way.age(clock::monotonic_micros()));
+    metrics::notify_answered(NotifyAnswer {
+        event: under_way.map(|under_way| under_way.event),
+        code: done.code,
+        is_silence: tm::is_faked(done.reply),
+        waited,
+    });
     let has_route = process.notify_reply.get().is_some_and(|route| route.exists());
-    let (kept, number) = take_kept(done.ticket);
-    number.into_iter().for_each(|number| process.shared.note_answer(number, done.code));
+    let number = under_way.and_then(|under_way| under_way.number);
+    number.into_iter().for_each(|number| process.parts.shared.note_answer(number, done.code));
     if done.code < 300 && !has_route {
         return; // All is well, and nobody wants to know.
     }
     let Some(mut world) = state::world() else { return };
     let dialog = DialogId { call_id: done.call_id(), to_tag: done.local_tag(), from_tag: done.remote_tag() };
-    let delete = run_notify_reply(&mut world, dialog, done, kept);
+    let delete = run_notify_reply(&mut world, dialog, done, cached);
     let code = match delete {
         true => 481,
-        false if comes_back(done) => return world.record_failure(dialog, done.cseq(), done.code),
+        false if comes_back(done) => return world.shared.tables.record_failure(dialog, done.cseq(), done.code),
         false => done.code,
     };
     world.notify_answered(dialog, done.cseq(), code);
 }
 
 /// `event_route[presence:notify-reply]`; `true` when the script asked to delete the subscription.
-pub(crate) fn run_notify_reply(
+fn run_notify_reply(
     world: &mut Context,
     dialog: DialogId<'_>,
     done: &tm::Completed<'_>,
-    kept: Option<Subscription>,
+    cached: Option<Subscription>,
 ) -> bool {
     use crate::presence::ports::Ports;
     let process = world.process();
     let Some(route) = process.notify_reply.get().filter(script::EventRoute::exists) else { return false };
-    let found = kept.or_else(|| world.find_subscription(dialog).ok().flatten());
+    let found = cached.or_else(|| world.find_subscription(dialog).ok().flatten());
     let shown = found.filter(|_| process.config.subs_variable);
     let _shown = ScopedValue::set(&process.last_subscription, shown);
     let answer = Answer::of(done);

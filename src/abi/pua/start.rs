@@ -6,6 +6,7 @@ use crate::agent::callbacks::Registry;
 use crate::agent::context::{AgentProcess, Shared};
 use crate::agent::{pua_table, settings};
 use crate::common::ids::Ids;
+use crate::common::metrics::{self, Owner};
 use crate::host::{clock, process, slab, tm};
 use crate::pua::config::{Config, Mode};
 use crate::pua::event;
@@ -21,8 +22,9 @@ pub(crate) fn start() -> Result<(), String> {
     if params.db_url().is_empty() {
         return Err("parameter db_url is empty: pua needs a database".into());
     }
-    let database = open_tables(params.db_url(), &[(config.table, pua_table::VERSION)])?;
+    let database = open_tables(params.db_url(), &[(config.table, pua_table::VERSION)], Owner::Pua)?;
     slab::start().map_err(|error| error.to_string())?;
+    metrics::start().map_err(|error| error.to_string())?;
     let shared = Shared::new().map_err(|error| error.to_string())?;
     start_timers(&config)?;
     let events = event::built_in(config.count_dialog_versions, config.count_reg_versions);

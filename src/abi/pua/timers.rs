@@ -2,6 +2,7 @@
 use crate::abi::pua::state;
 use crate::agent::context::{AgentContext, read_answer};
 use crate::common::counters::{self, Counter};
+use crate::common::metrics;
 use crate::host::tm;
 use crate::pua::ports::PendingRequestId;
 use crate::pua::response::Answer;
@@ -9,11 +10,16 @@ use crate::pua::{dialog, publication, refresh};
 use crate::sys;
 use std::ffi::{c_int, c_uint, c_void};
 
+/// Places in [`metrics::METHODS`].
+const PUBLISH: usize = 0;
+const SUBSCRIBE: usize = 1;
+
 /// # Safety
 /// Arguments of a tm callback in progress.
 pub(crate) unsafe fn completed(
     cell: *mut sys::cell,
     params: *mut sys::tmcb_params,
+    method: usize,
     settle: fn(&mut AgentContext, PendingRequestId, &Answer),
 ) {
     // SAFETY: tm's own arguments.
@@ -26,6 +32,7 @@ pub(crate) unsafe fn completed(
         ..300 => Counter::PuaGranted,
         _ => Counter::PuaFailed,
     });
+    metrics::pua_answered(method, answer.code, answer.silence);
     let mut world = AgentContext::for_reply(process, done.reply);
     settle(&mut world, done.ticket.0 as PendingRequestId, &answer);
 }
@@ -33,7 +40,7 @@ pub(crate) unsafe fn completed(
 pub(crate) unsafe extern "C" fn kr_pua_on_published(cell: *mut sys::cell, _kind: c_int, params: *mut sys::tmcb_params) {
     entry!(kr_pua_on_published, {
         // SAFETY: tm's own arguments.
-        unsafe { completed(cell, params, publication::answered) }
+        unsafe { completed(cell, params, PUBLISH, publication::answered) }
     })
 }
 
@@ -44,7 +51,7 @@ pub(crate) unsafe extern "C" fn kr_pua_on_subscribed(
 ) {
     entry!(kr_pua_on_subscribed, {
         // SAFETY: tm's own arguments.
-        unsafe { completed(cell, params, dialog::answered) }
+        unsafe { completed(cell, params, SUBSCRIBE, dialog::answered) }
     })
 }
 

@@ -10,6 +10,7 @@ use crate::presence::subscription::{Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::server::authorizations::cache::Key;
 use crate::server::context::Context;
+use crate::server::subscriptions::store::SubscriptionRows;
 use crate::sip::{columns, uri};
 
 /// The table's version in Kamailio's `version` table.
@@ -78,10 +79,7 @@ impl Context {
     /// Whether authorizations are remembered at all: not without a database, and not when everything lives in memory
     /// only.
     fn remembers(&self) -> bool {
-        use crate::presence::config::{PublicationMode, SubscriptionMode};
-        let memory_only = self.config.subscriptions == SubscriptionMode::Memory
-            && self.config.publications == PublicationMode::Memory;
-        self.database.is_configured() && !memory_only
+        self.database.is_configured() && !self.is_in_memory_only()
     }
 
     /// See [`crate::presence::ports::Ports::authorization`].
@@ -121,14 +119,13 @@ impl Context {
     /// Subscriptions that live in memory do not end with the database: what has to be written is written when it is
     /// back.
     fn goes_on_without_table(&self) -> bool {
-        use crate::presence::config::SubscriptionMode::{Memory, WriteBack};
-        self.caches_authorizations() && matches!(self.config.subscriptions, Memory | WriteBack)
+        let rows = self.storage.subscriptions.rows();
+        self.caches_authorizations() && matches!(rows, SubscriptionRows::None | SubscriptionRows::Later)
     }
 
     /// Servers that share their subscriptions read the table each time: another one may have written it.
     fn caches_authorizations(&self) -> bool {
-        use crate::presence::config::SubscriptionMode;
-        self.config.watchers_cache > 0 && self.config.subscriptions != SubscriptionMode::Database
+        self.config.watchers_cache > 0 && self.storage.subscriptions.rows() != SubscriptionRows::Shared
     }
 
     /// Forgets authorizations that were read long ago.

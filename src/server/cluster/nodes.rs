@@ -276,6 +276,13 @@ impl Nodes {
         list.iter().filter(|node| node.active && !node.name.is_empty()).map(|node| node.name.to_vec()).collect()
     }
 
+    /// All nodes of our kind that were ever heard of: their names, and whether they are there.
+    pub fn known(&self) -> Vec<(Vec<u8>, bool)> {
+        let list = self.list.lock();
+        let named = list.iter().filter(|node| !node.name.is_empty());
+        named.map(|node| (node.name.to_vec(), node.active)).collect()
+    }
+
     /// The nodes that are lost.
     pub fn lost(&self, now: i64) -> Vec<Lost> {
         let list = self.list.lock();
@@ -367,8 +374,10 @@ mod tests {
         assert!(nodes.take_owed(20).is_empty());
         assert!(nodes.observe(&seen(&[(1, false)]), 20).is_empty());
         assert!(nodes.lost(21).is_empty());
+        assert_eq!(nodes.known(), [(b"b".to_vec(), false)]);
         assert_eq!(nodes.lost(22).iter().map(|lost| nodes.name(lost.id)).collect::<Vec<_>>(), [b"b".to_vec()]);
         assert_eq!(nodes.observe(&seen(&[(1, true)]), 30), [at(1)]);
+        assert_eq!(nodes.known(), [(b"b".to_vec(), true)]);
         assert_eq!(nodes.take_owed(30), [at(1)]);
         nodes.observe(&[], 40);
         assert_eq!(nodes.lost(50).len(), 1);

@@ -5,7 +5,6 @@ use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log, process, shm};
 use crate::limited;
 use crate::presence::cluster::{self, Announcement, Ending, OwnershipClaim};
-use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
 use crate::presence::notification::{NotifyReason, StateChange};
 use crate::presence::ports::{Ports, Stored};
@@ -15,6 +14,7 @@ use crate::presence::{notifier, replication, subscribe};
 use crate::server::cluster::announce::take_over;
 use crate::server::cluster::nodes::NodeId;
 use crate::server::context::Context;
+use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::resource_entry::ResourceEntry;
 use crate::server::tables::subscription_entry::Ownership;
 
@@ -84,7 +84,7 @@ impl Context {
                 stored.ownership.owner = NodeId::ELSEWHERE;
             }
         }
-        self.remove_stored(dialog, None).map(|_| ())
+        self.storage.subscriptions.remove(dialog).map(|_| ())
     }
 
     /// Another node says how a subscription is now.
@@ -216,13 +216,10 @@ impl Context {
 
     fn announce_takeover(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         counters::count(Counter::TakenOver);
-        let written = match self.config.subscriptions {
-            SubscriptionMode::WriteThrough => self.write_stored(dialog, 1),
-            _ => Ok(()),
-        };
+        let written = self.storage.subscriptions.write_taken_over(dialog);
         self.announce_subscription(dialog);
         if self.waits_for_publications() {
-            self.mark_due(dialog, NotifyReason::Subscribe);
+            self.shared.tables.mark_due(dialog, NotifyReason::Subscribe);
             self.shared.nodes.note_waiting();
         } else if let Some((subscription, _)) = self.owned_subscription(dialog) {
             let resource = self.shared.tables.resource_of(&subscription);
@@ -404,7 +401,7 @@ impl Context {
     pub fn clean_cluster(&mut self) -> Result<(), StoreError> {
         let now = clock::now();
         self.shared.tombstones.forget_old(now);
-        let keeps_rows = !matches!(self.config.subscriptions, SubscriptionMode::Memory);
+        let keeps_rows = self.storage.subscriptions.rows() != SubscriptionRows::None;
         if !self.config.shares_subscriptions || !self.database.is_configured() || !keeps_rows {
             return Ok(());
         }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 pub fn serve(senders: &Senders, context: impl Fn() -> Option<Context>) {
     while let Some(mut context) = context() {
         let Some(resource) = senders.next() else { break };
-        context.held.hold(resource.hash);
+        context.work.held.hold(resource.hash);
         notifier::run(&mut context.of_a_sender(), &resource);
     }
     senders.wait();
@@ -30,7 +30,20 @@ impl Context {
 
     fn with_pace(mut self, is_sender: bool) -> Context {
         let answered = self.shared.senders.answered.load(Ordering::Relaxed);
-        self.pace = Some(Pacing { sent: 0, answered, is_sender });
+        self.work.pace = Some(Pacing { sent: 0, answered, is_sender });
         self
+    }
+
+    /// Sends once more for the resources whose sending was broken off, each on its own.
+    pub fn try_again(mut self, hash: u64) {
+        self.work.held.trying_again();
+        let resource = {
+            let mut shard = self.shared.tables.shard(hash);
+            let Some(entry) = shard.entry_by_hash(hash).filter(|entry| entry.pending && !entry.busy) else { return };
+            entry.busy = true;
+            entry.resource()
+        };
+        self.work.held.hold(hash);
+        notifier::run(&mut self, &resource);
     }
 }

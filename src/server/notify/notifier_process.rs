@@ -1,13 +1,14 @@
 //! What happens between memory and tables outside of requests: restore at start-up, cleaning, notifier turns.
 use crate::host::clock;
 use crate::host::db::{Op, Value};
-use crate::presence::config::{PublicationMode, SubscriptionMode};
+use crate::presence::config::PublicationMode;
 use crate::presence::error::StoreError;
 use crate::presence::notification::{Notify, NotifyReason};
 use crate::presence::notifier;
 use crate::presence::subscription::{Status, Subscription};
 use crate::server::context::Context;
 use crate::server::subscriptions::active_watchers_table as rows;
+use crate::server::subscriptions::database::InDatabase;
 
 /// How long a watcher that nobody decided about is remembered, in seconds.
 const PENDING_KEPT: i64 = 24 * 3600;
@@ -16,8 +17,16 @@ impl Context {
     /// Fills the memory from the tables; returns how many rows were read.
     pub fn restore(&mut self) -> Result<usize, StoreError> {
         let publications = self.restore_publications()?;
-        let keeps = matches!(self.config.subscriptions, SubscriptionMode::WriteThrough | SubscriptionMode::WriteBack);
-        Ok(publications + if keeps { self.restore_subscriptions()? } else { 0 })
+        Ok(publications + self.storage.subscriptions.restore()?)
+    }
+
+    /// Writes the rows of subscriptions that are older than the memory; see
+    /// [`crate::server::subscriptions::store::SubscriptionStore::write_back`].
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn write_subscriptions(&self, is_last: bool) -> Result<usize, StoreError> {
+        self.storage.subscriptions.write_back(is_last)
     }
 
     /// Forgets watchers that nobody has decided about for a day.
@@ -83,7 +92,7 @@ impl Context {
         if !is_first && !subscription.hears_changes(clock::now()) {
             return;
         }
-        match self.count_up(subscription) {
+        match InDatabase::new(self.parts).count_up(subscription) {
             Ok(Some(subscription)) => {
                 let notify = Notify { subscription, notify_reason: NotifyReason::Change, slot: None };
                 notifier::send_alone(self, &notify);

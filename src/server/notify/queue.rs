@@ -5,20 +5,20 @@ use crate::host::db::Connection;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox};
 use crate::limited;
-use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
-use crate::presence::notification::{Notify, NotifyReason, NotifyRun, QueueState, StateChange, TransientBody};
-use crate::presence::notifier;
+use crate::presence::notification::{Notify, NotifyRun, StateChange, TransientBody};
 use crate::presence::resource::{Resource, UriComparison};
-use crate::presence::subscription::{DialogId, Field, Subscription};
+use crate::presence::subscription::{Field, Subscription};
 use crate::presence::winfo::Watcher;
-use crate::server::context::Context;
 use crate::server::notify::senders::Pacing;
+use crate::server::notify::work::{NotifyQueue, Work};
+use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
-use crate::server::subscriptions::memory::mark_changed;
+use crate::server::subscriptions::rows_behind::RowsBehind;
 use crate::server::tables::Shard;
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::{ChangedWatcher, FinalNotify, SharedTransientBody};
+use std::ops::Deref;
 
 /// How many NOTIFYs are counted up under one lock.
 const BATCH_SIZE: usize = 32;
@@ -26,17 +26,23 @@ const BATCH_SIZE: usize = 32;
 /// Changes with more watchers than this are sent by a sender process.
 const LARGE: usize = 64;
 
-impl Context {
-    /// See [`crate::presence::ports::Ports::queue_state`].
-    pub(crate) fn queue_state_of(&self, resource: &Resource) -> QueueState {
-        let tables = &self.shared.tables;
-        let mut shard = tables.shard(resource.hash);
-        let entry = shard.entry(tables.rule(), resource);
-        entry.map(|entry| QueueState { busy: entry.busy, pending: entry.pending }).unwrap_or_default()
-    }
+/// The queues of the resources, in shared memory.
+pub(crate) struct ResourceQueues {
+    parts: Parts,
+    rows: &'static dyn RowsBehind,
+}
 
-    /// See [`crate::presence::ports::Ports::enqueue`].
-    pub(crate) fn enqueue_in_memory(&mut self, resource: &Resource, event: StateChange<'_>) -> bool {
+impl Deref for ResourceQueues {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl NotifyQueue for ResourceQueues {
+    fn note_change(&self, _: &mut Work, _: &Resource) {}
+
+    fn enqueue(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {
         let tables = &self.shared.tables;
         let rule = tables.rule();
         if matches!(event, StateChange::Watchers { .. }) && !tables.is_watched(resource) {
@@ -47,7 +53,7 @@ impl Context {
             StateChange::Subscription(dialog, _) => tables.slot_of_dialog(tables.dialog_hash(*dialog)),
             _ => None,
         };
-        let mut collapsed = false;
+        let (mut collapsed, began) = (false, work.began);
         let mut shard = tables.shard(resource.hash);
         let Some(entry) = shard.entry(rule, resource) else { return false };
         match (&event, prepared) {
@@ -57,7 +63,10 @@ impl Context {
                 // the same.
                 entry.generation = entry.generation.wrapping_add(1);
                 entry.transient_body = transient_body;
-                entry.pending |= !entry.subscriptions.is_empty();
+                if !entry.subscriptions.is_empty() {
+                    entry.pending = true;
+                    entry.changed_at = if entry.changed_at > 0 { entry.changed_at } else { began };
+                }
                 entry.for_all = true;
                 if !sender.is_empty() {
                     skip_sender(&mut shard, rule, resource, sender);
@@ -96,92 +105,29 @@ impl Context {
             counters::count(Counter::Collapsed);
         }
         if take {
-            self.held.hold(resource.hash);
+            work.held.hold(resource.hash);
         }
         take
     }
 
-    /// Hands a resource whose change goes to many watchers to a sender process. `false`: this process sends.
-    fn hand_over(&mut self, resource: &Resource) -> bool {
-        let handed = self.shared.senders.hand_over(resource);
-        if handed {
-            self.held.forget(resource.hash);
-            counters::count(Counter::HandedOver);
-        }
-        handed
-    }
-
-    /// Whether a large change is left to the sender processes.
-    fn leaves_large_changes(&self) -> bool {
-        self.config.sender_processes > 0 && !self.pace.as_ref().is_some_and(Pacing::is_of_a_sender)
-    }
-
-    /// Marks NOTIFYs that a panic has kept from being sent as due again, and opens the resource. `true` when they are
-    /// tried again soon.
-    pub(crate) fn make_due_again(&mut self, resource: &Resource, unsent: &[Notify]) -> bool {
-        let tables = &self.shared.tables;
-        for notify in unsent {
-            // The last NOTIFY of a subscription is kept by nothing but this copy.
-            let last = notify.slot.is_none().then(|| notify.subscription.map(shm::copy)).and_then(Result::ok);
-            let mut shard = tables.shard(resource.hash);
-            if let Some(stored) = notify.slot.and_then(|s| shard.stored_of_dialog(s, notify.subscription.dialog())) {
-                stored.due = stored.due.or(Some(notify.notify_reason));
-            }
-            if let (Some(subscription), Some(entry)) = (last, shard.entry(tables.rule(), resource)) {
-                let final_notify = FinalNotify { subscription, notify_reason: notify.notify_reason };
-                // Without memory the watcher learns of the end from its own clock.
-                let _ = self.held.may_try_again().then(|| entry.final_notifies.push(final_notify));
-            }
-        }
-        self.held.break_off(resource);
-        self.held.may_try_again()
-    }
-
-    /// Sends once more for the resources whose sending was broken off, each on its own.
-    pub fn try_again(mut self, hash: u64) {
-        self.held.trying_again();
-        let resource = {
-            let mut shard = self.shared.tables.shard(hash);
-            let Some(entry) = shard.entry_by_hash(hash).filter(|entry| entry.pending && !entry.busy) else { return };
-            entry.busy = true;
-            entry.resource()
-        };
-        self.held.hold(hash);
-        notifier::run(&mut self, &resource);
-    }
-
-    /// Notes that a subscription is due a NOTIFY, and leaves it to the process that sends next for its resource.
-    pub(crate) fn mark_due(&mut self, dialog: DialogId<'_>, notify_reason: NotifyReason) {
-        let tables = &self.shared.tables;
-        let hash = tables.dialog_hash(dialog);
-        let Some(mut shard) = tables.shard_of_dialog(hash) else { return };
-        let Some(stored) = shard.find(dialog) else { return };
-        stored.due = Some(notify_reason);
-        let resource_hash = stored.resource_hash;
-        if let Some(entry) = shard.entry_by_hash(resource_hash) {
-            entry.pending = true;
-        }
-    }
-
-    /// See [`crate::presence::ports::Ports::begin_run`].
-    pub(crate) fn begin_memory_run(&mut self, resource: &Resource) -> Option<NotifyRun> {
+    fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun> {
         let tables = &self.shared.tables;
         let rule = tables.rule();
         let mut shard = tables.shard(resource.hash);
         let Some(entry) = shard.entry(rule, resource) else {
-            self.held.forget(resource.hash);
+            work.held.forget(resource.hash);
             return None;
         };
         if !entry.pending {
             entry.busy = false;
             shard.drop_idle_entry(rule, resource);
             drop(shard);
-            self.held.forget(resource.hash);
+            work.held.forget(resource.hash);
             return None;
         }
-        let entry = if entry.for_all && entry.subscriptions.len() > LARGE && self.leaves_large_changes() {
+        let entry = if entry.for_all && entry.subscriptions.len() > LARGE && self.leaves_large_changes(work) {
             drop(shard);
-            if self.hand_over(resource) {
+            if self.hand_over(work, resource) {
                 return None;
             }
             shard = tables.shard(resource.hash);
@@ -199,6 +145,7 @@ impl Context {
             generation: entry.generation,
             documents: entry.documents_version,
             full: std::mem::take(&mut entry.full),
+            changed_at: std::mem::take(&mut entry.changed_at),
             transient_body: None,
             changes: Vec::new(),
         };
@@ -210,8 +157,7 @@ impl Context {
         })
     }
 
-    /// See [`crate::presence::ports::Ports::next_batch`].
-    pub(crate) fn next_memory_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {
+    fn next_batch(&self, _: &mut Work, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {
         let tables = &self.shared.tables;
         let mut batch = Vec::new();
         let mut shard = tables.shard(resource.hash);
@@ -241,15 +187,8 @@ impl Context {
             let state = &mut stored.subscription.state;
             state.local_cseq += 1;
             state.version += 1;
-            if self.config.subscriptions == SubscriptionMode::WriteBack {
-                mark_changed(&mut state.row_state);
-            }
+            let is_behind = self.rows.counted_up(stored);
             let copy = stored.subscription.to_private();
-            let is_behind = match self.config.subscriptions {
-                SubscriptionMode::WriteThrough => copy.state.local_cseq > stored.written_cseq,
-                SubscriptionMode::WriteBack => self.is_far_ahead(stored),
-                _ => false,
-            };
             if is_behind {
                 stored.written_cseq = copy.state.local_cseq;
                 row_state.push(batch.len());
@@ -263,6 +202,47 @@ impl Context {
         fault_point!("portion");
         self.write_counters(&batch, &row_state);
         batch
+    }
+
+    fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: &[Notify]) -> bool {
+        let tables = &self.shared.tables;
+        for notify in unsent {
+            // The last NOTIFY of a subscription is kept by nothing but this copy.
+            let last = notify.slot.is_none().then(|| notify.subscription.map(shm::copy)).and_then(Result::ok);
+            let mut shard = tables.shard(resource.hash);
+            if let Some(stored) = notify.slot.and_then(|s| shard.stored_of_dialog(s, notify.subscription.dialog())) {
+                stored.due = stored.due.or(Some(notify.notify_reason));
+            }
+            if let (Some(subscription), Some(entry)) = (last, shard.entry(tables.rule(), resource)) {
+                let final_notify = FinalNotify { subscription, notify_reason: notify.notify_reason };
+                // Without memory the watcher learns of the end from its own clock.
+                let _ = work.held.may_try_again().then(|| entry.final_notifies.push(final_notify));
+            }
+        }
+        work.held.break_off(resource);
+        work.held.may_try_again()
+    }
+}
+
+impl ResourceQueues {
+    /// The queues of subscriptions that have `rows` behind them.
+    pub(crate) fn new(parts: Parts, rows: &'static dyn RowsBehind) -> ResourceQueues {
+        ResourceQueues { parts, rows }
+    }
+
+    /// Hands a resource whose change goes to many watchers to a sender process. `false`: this process sends.
+    fn hand_over(&self, work: &mut Work, resource: &Resource) -> bool {
+        let handed = self.shared.senders.hand_over(resource);
+        if handed {
+            work.held.forget(resource.hash);
+            counters::count(Counter::HandedOver);
+        }
+        handed
+    }
+
+    /// Whether a large change is left to the sender processes.
+    fn leaves_large_changes(&self, work: &Work) -> bool {
+        self.config.sender_processes > 0 && !work.pace.as_ref().is_some_and(Pacing::is_of_a_sender)
     }
 
     /// The numbers are in the table before the NOTIFYs leave: all in write-through, in write-back those that are far

@@ -1,12 +1,30 @@
-//! A notify run over rows of `active_watchers` (database-only mode).
-use crate::presence::notification::TransientBody;
+//! What an entry from the host has to send where subscriptions are rows of `active_watchers` (database-only mode).
+use crate::presence::notification::{Notify, TransientBody};
 use crate::presence::resource::Resource;
+use crate::presence::subscription::Subscription;
 use crate::presence::winfo::Watcher;
 
-/// A change that this process has to tell.
+/// A change whose watchers this process notifies.
 pub struct RowNotifyRun {
     pub(crate) resource: Resource,
     pub(crate) transient_body: Option<TransientBody>,
     pub(crate) sender: Vec<u8>,
     pub(crate) change: Option<(Watcher, bool)>,
+    /// Documents have changed.
+    pub(crate) is_of_documents: bool,
+}
+
+/// The changes and NOTIFYs of one entry.
+#[derive(Default)]
+pub struct RowWork {
+    /// NOTIFYs of single subscriptions.
+    pub(crate) own: Vec<(Resource, Notify)>,
+    /// The dialog that this entry has just stored: its first NOTIFY is counted already.
+    pub(crate) fresh: Option<u64>,
+    /// Changes whose watchers have to be notified.
+    pub(crate) notify_runs: Vec<RowNotifyRun>,
+    /// Who watched a resource when this entry changed its documents: later ones know the change.
+    pub(crate) watching: Option<(Resource, Vec<Subscription>)>,
+    /// The Contact that is not notified in the run under way.
+    pub(crate) run_sender: Vec<u8>,
 }

@@ -1,4 +1,4 @@
-//! The publications that there are, in all storage modes, page by page.
+//! The subscriptions and publications that there are, page by page.
 use crate::common::paging::each_page;
 use crate::presence::config::PublicationMode;
 use crate::presence::error::StoreError;

@@ -1,8 +1,9 @@
 //! How much there is: what operators see as gauges. Counted when somebody asks, at most once a second.
 use crate::host::db::{Connection, DbError};
-use crate::presence::config::{PublicationMode, SubscriptionMode};
+use crate::presence::config::PublicationMode;
 use crate::presence::subscription::{RowState, Status};
 use crate::server::context::Context;
+use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::publication_entry::PublicationRowState;
 use crate::server::tables::resource_entry::Documents;
 
@@ -30,7 +31,7 @@ impl Context {
     /// Counts what there is.
     pub fn statistics(&self) -> Statistics {
         let mut counts = vec![Counts::default(); self.packages.0.len()];
-        if self.config.subscriptions == SubscriptionMode::Database {
+        if self.storage.subscriptions.rows() == SubscriptionRows::Shared {
             self.row_statistics(
                 &mut counts,
                 "event, status, count(*)",
@@ -55,7 +56,7 @@ impl Context {
     fn memory_statistics(&self, counts: &mut Statistics) {
         let in_memory = self.config.publications == PublicationMode::Memory;
         let writes_later = self.writes_publications_later();
-        let writes_back = self.config.subscriptions == SubscriptionMode::WriteBack;
+        let writes_back = self.storage.subscriptions.rows() == SubscriptionRows::Later;
         let tables = &self.shared.tables;
         for index in 0..tables.shard_count() {
             let shard = tables.nth_shard(index);

@@ -1,5 +1,4 @@
 //! The subscriptions that there are, in all storage modes: counted, and page by page in a stable or a wanted order.
-use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
 use crate::presence::subscription::Subscription;
 use crate::server::context::Context;
@@ -8,20 +7,7 @@ use std::collections::HashMap;
 impl Context {
     /// Shows one subscription after the other until `take` wants no more.
     fn each_subscription(&self, take: &mut dyn FnMut(Subscription) -> bool) -> Result<(), StoreError> {
-        if self.config.subscriptions == SubscriptionMode::Database {
-            return self.each_row(&mut |subscription| take(subscription));
-        }
-        let tables = &self.shared.tables;
-        for index in 0..tables.shard_count() {
-            let copies: Vec<Subscription> =
-                tables.nth_shard(index).subscriptions().map(|stored| stored.subscription.to_private()).collect();
-            for subscription in copies {
-                if !take(subscription) {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
+        self.storage.subscriptions.each(take)
     }
 
     /// Some of the subscriptions that are `wanted`, in a stable order.

@@ -1,10 +1,10 @@
 //! What an operator wants to see first: who has the most watchers, and whose NOTIFYs fail.
-use crate::presence::config::SubscriptionMode;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyHistory;
 use crate::presence::subscription::{Field, Subscription};
 use crate::server::context::Context;
+use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use crate::sip::uri;
@@ -89,8 +89,8 @@ impl Context {
 
     /// The presentities with the most watchers, at most `limit`, the busiest first.
     pub fn busiest(&self, limit: usize) -> Result<Vec<BusiestResource>, StoreError> {
-        let mut found = match self.config.subscriptions {
-            SubscriptionMode::Database => self.busiest_in_database()?,
+        let mut found = match self.storage.subscriptions.rows() {
+            SubscriptionRows::Shared => self.busiest_in_database()?,
             _ => self.busiest_in_memory(limit),
         };
         keep_largest(&mut found, limit);
@@ -111,7 +111,7 @@ impl Context {
 
     fn busiest_in_database(&self) -> Result<Vec<BusiestResource>, StoreError> {
         let mut counts: HashMap<(Vec<u8>, PackageId), usize> = HashMap::new();
-        self.each_row(&mut |subscription: Subscription| {
+        self.storage.subscriptions.each(&mut |subscription: Subscription| {
             let key = (subscription.get(Field::PresUri).to_vec(), subscription.state.event);
             *counts.entry(key).or_default() += 1;
             true

@@ -1,57 +1,74 @@
-//! Rows of subscriptions that live in memory: read at start-up, written by the timer and at the end.
-use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, RefusalLog, Writer};
-use crate::host::db::{Connection, DbError};
-use crate::host::{clock, log, shm};
-use crate::log;
-use crate::presence::config::SubscriptionMode;
+//! Write-back (`subs_db_mode` 2): the timer writes the rows; a subscription is never further ahead of its row than the
+//! numbers go on after a restart.
+use crate::host::log;
 use crate::presence::error::StoreError;
-use crate::presence::ports::Stored;
-use crate::presence::subscription::{Field, RowState, Subscription};
-use crate::server::cluster::nodes::NodeId;
-use crate::server::context::Context;
+use crate::presence::subscription::{DialogId, Field, RowState};
+use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::active_watchers_table::NoRoute;
-use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::server::subscriptions::kept_rows::{KeptRows, Restored};
+use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};
+use crate::server::subscriptions::store::SubscriptionRows;
+use crate::server::tables::subscription_entry::SubscriptionEntry;
+use std::ops::Deref;
 
 /// How far the numbers of a subscription may be ahead of its row (write-back): after a crash they go on beyond anything
 /// that can have been sent. A NOTIFY that would go further waits until the row is written, see
-/// [`Context::is_far_ahead`].
+/// [`is_far_ahead`].
 pub const RESERVE: u32 = 1000;
 
-impl Context {
-    pub(crate) fn restore_subscriptions(&mut self) -> Result<usize, StoreError> {
-        let (table, packages) = (self.config.active_watchers_table, self.packages);
-        let reserve = match self.config.subscriptions {
-            SubscriptionMode::WriteBack if !self.raise_rows() => RESERVE,
-            _ => 0,
-        };
-        // Where nodes share subscriptions, another may have gone on with them: it is asked first.
-        let ownership = match self.config.shares_subscriptions {
-            true => Ownership { owner: NodeId::ELSEWHERE, epoch: 0 },
-            false => Ownership::default(),
-        };
-        let (mut failed, mut twice) = (0, 0);
-        let count = crate::common::paging::each_page(self.database, table, self.config.fetch_rows, |db, page| {
-            let (found, seen) = rows::select_page(db, table, packages, page)?;
-            for mut subscription in found {
-                let in_row = subscription.state.local_cseq;
-                subscription.state.local_cseq = in_row.saturating_add(reserve);
-                subscription.state.version = subscription.state.version.saturating_add(reserve);
-                let placed =
-                    subscription.map(shm::copy).and_then(|shared| self.shared.tables.place(shared, in_row, ownership));
-                failed += usize::from(placed.is_err());
-                twice += usize::from(placed == Ok(Stored::Known));
-            }
-            Ok(seen)
-        })?;
-        if twice > 0 {
-            log!(Warn, "{twice} rows of {} name the dialog of another row and are not read", log::show(table));
+/// Rows that are older than the memory for a while.
+pub(crate) struct WriteBack(KeptRows);
+
+impl Deref for WriteBack {
+    type Target = KeptRows;
+    fn deref(&self) -> &KeptRows {
+        &self.0
+    }
+}
+
+impl RowsBehind for WriteBack {
+    fn rows(&self) -> SubscriptionRows {
+        SubscriptionRows::Later
+    }
+
+    /// The row of a watcher that may see less says so at once, or a crash would give it
+    /// back what it has lost. The row stays marked, so that a pass under way with the older state is made up for, and so
+    /// is a failure.
+    fn restricted(&self, dialog: DialogId<'_>) {
+        if !self.database.is_configured() {
+            return;
         }
-        if failed > 0 {
-            log!(Error, "{failed} subscriptions do not fit the shared memory: raise it (option -m)");
-            return Err(StoreError::NoMemory);
+        // Without a row nothing can come back.
+        let stored = self.shared.tables.find(dialog).filter(|stored| stored.state.row_state != RowState::Insert);
+        let (Some(stored), table) = (stored, self.config.active_watchers_table) else { return };
+        if let Err(error) = self.database.write(|db| rows::update_state(db, table, &stored)) {
+            crate::limited!(Error, "a watcher's new authorization is not in its row yet: {error}");
         }
-        Ok(count)
+    }
+
+    fn counted_up(&self, stored: &mut SubscriptionEntry) -> bool {
+        mark_changed(&mut stored.subscription.state.row_state);
+        is_far_ahead(stored)
+    }
+
+    fn removed(&self, dialog: DialogId<'_>) {
+        self.delete(dialog);
+    }
+
+    fn restore(&self) -> Result<usize, StoreError> {
+        self.read_all(if self.raise_rows() { Restored::AsWritten } else { Restored::Ahead(RESERVE) })
+    }
+
+    fn write_back(&self, is_last: bool) -> Result<usize, StoreError> {
+        self.write_older(NoRoute::Empty, is_last)
+    }
+}
+
+impl WriteBack {
+    /// The rows of `active_watchers`.
+    pub(crate) fn new(parts: Parts) -> WriteBack {
+        WriteBack(KeptRows::new(parts))
     }
 
     /// Raises the numbers of all rows by the reserve, where one statement can: NOTIFYs go on from there. Elsewhere each
@@ -68,117 +85,18 @@ impl Context {
         );
         self.database.write(|db| db.raw_query(&text).map(|_| ())).is_ok()
     }
+}
 
-    /// Writes the rows that are older than the memory, in groups: all of them in write-back, in write-through those
-    /// that could not be written when they changed. `is_last`: the server ends, and what was refused is tried once
-    /// more. Returns how many rows were written.
-    pub fn write_back(&mut self, is_last: bool) -> Result<usize, StoreError> {
-        let has_rows =
-            matches!(self.config.subscriptions, SubscriptionMode::WriteBack | SubscriptionMode::WriteThrough);
-        if !has_rows || !self.database.is_configured() {
-            return Ok(0);
-        }
-        let (now, mut refusals, mut total) = (clock::now(), RefusalLog::default(), 0);
-        for index in self.shared.tables.whole_shards_first() {
-            loop {
-                let changed = self.take_changed(index, now, is_last);
-                if changed.is_empty() {
-                    break;
-                }
-                let outcome = self.write_subscriptions(&changed);
-                total += outcome.count(Fate::Written);
-                self.note_fates(&changed, &outcome, now, &mut refusals);
-                if let Some(error) = outcome.error {
-                    return Err(error);
-                }
-            }
-        }
-        Ok(total)
-    }
-
-    /// Copies some of the subscriptions of a shard whose rows are older, and notes that they are being written.
-    fn take_changed(&self, index: usize, now: i64, is_last: bool) -> Vec<Subscription> {
-        let mut shard = self.shared.tables.nth_shard(index);
-        let waits = |m: &&mut SubscriptionEntry| {
-            m.subscription.state.row_state != RowState::Clean && !m.aside.rests(now, is_last)
-        };
-        let take = |stored: &mut SubscriptionEntry| {
-            let copy = stored.subscription.to_private();
-            stored.subscription.state.row_state = RowState::Clean;
-            copy
-        };
-        shard.subscriptions_mut().filter(waits).take(GROUP).map(take).collect()
-    }
-
-    fn write_subscriptions(&self, group: &[Subscription]) -> Outcome {
-        let (table, packages) = (self.config.active_watchers_table, self.packages);
-        let no_route = match self.config.subscriptions {
-            SubscriptionMode::WriteBack => NoRoute::Empty,
-            _ => NoRoute::Null,
-        };
-        let write = |db: &Connection, subscription: &Subscription| -> Result<(), DbError> {
-            match subscription.state.row_state {
-                RowState::Insert => rows::insert(db, table, packages, subscription, no_route),
-                RowState::Replace => rows::replace(db, table, packages, subscription, no_route),
-                _ => rows::update(db, table, subscription, no_route),
-            }
-        };
-        Writer { database: self.database, table, fits: &rows::fits, write: &write }.write_group(group)
-    }
-
-    /// What became of the rows: those that are not written are marked again, those that were ended meanwhile are
-    /// removed.
-    fn note_fates(&self, group: &[Subscription], outcome: &Outcome, now: i64, refusals: &mut RefusalLog) {
-        for (subscription, fate) in group.iter().zip(&outcome.fates) {
-            let was_refused = self.note_fate(subscription, *fate, now);
-            if *fate == Fate::Refused && was_refused == Some(false) {
-                refusals.note(self.config.active_watchers_table, || {
-                    let (watcher, presentity) = (subscription.watcher_uri(), subscription.get(Field::PresUri));
-                    format!("the subscription of {} to {}", log::show(&watcher), log::show(presentity))
-                });
-            }
-        }
-    }
-
-    /// Whether the row was known to be refused; `None` where there is no such subscription any more.
-    fn note_fate(&self, subscription: &Subscription, fate: Fate, now: i64) -> Option<bool> {
-        let (tables, dialog) = (&self.shared.tables, subscription.dialog());
-        let was_refused = tables.shard_of_dialog(tables.dialog_hash(dialog)).and_then(|mut shard| {
-            let stored = shard.find(dialog)?;
-            let was_refused = stored.aside.is_refused();
-            let state = &mut stored.subscription.state;
-            match fate {
-                // It may have been counted up and written since it was copied; now the row may be older again.
-                Fate::Written => {
-                    (stored.written_cseq, stored.aside) = (subscription.state.local_cseq, Aside::default())
-                }
-                Fate::Refused => (state.row_state, stored.aside) = (subscription.state.row_state, Aside::refused(now)),
-                Fate::Kept => {
-                    state.row_state = subscription.state.row_state;
-                    if !was_refused {
-                        stored.aside = Aside::later(now);
-                    }
-                }
-            }
-            Some(was_refused)
-        });
-        if was_refused.is_none() && fate == Fate::Written {
-            self.delete_row(dialog);
-        }
-        was_refused
-    }
-
-    /// Whether the next NOTIFY of a stored subscription would be so far ahead of its row that a crash could bring its
-    /// numbers back (write-back). Rows are written at different distances, so that not all watchers of a presentity are
-    /// due in one pass.
-    pub(crate) fn is_far_ahead(&self, stored: &SubscriptionEntry) -> bool {
-        let state = &stored.subscription.state;
-        let ahead = state.local_cseq.saturating_sub(stored.written_cseq);
-        // Without a row nothing can come back.
-        ahead > RESERVE / 2
-            && state.row_state != RowState::Insert
-            && ahead >= RESERVE / 2 + spread(stored.subscription.get(Field::CallId))
-    }
+/// Whether the next NOTIFY of a stored subscription would be so far ahead of its row that a crash could bring its
+/// numbers back (write-back). Rows are written at different distances, so that not all watchers of a presentity are
+/// due in one pass.
+fn is_far_ahead(stored: &SubscriptionEntry) -> bool {
+    let state = &stored.subscription.state;
+    let ahead = state.local_cseq.saturating_sub(stored.written_cseq);
+    // Without a row nothing can come back.
+    ahead > RESERVE / 2
+        && state.row_state != RowState::Insert
+        && ahead >= RESERVE / 2 + spread(stored.subscription.get(Field::CallId))
 }
 
 /// A number below half the reserve that differs from dialog to dialog.

@@ -90,6 +90,9 @@ pub struct ResourceEntry {
     pub pending: bool,
     /// What is due goes to all watchers.
     pub for_all: bool,
+    /// When the oldest change of its documents came in that watchers have not been notified of, in microseconds of the
+    /// clock for measuring; 0: there is none.
+    pub changed_at: u64,
     /// Counts what its watchers are told of.
     pub generation: u32,
     /// Counts the states of its documents.
@@ -122,6 +125,7 @@ impl ResourceEntry {
             busy: false,
             pending: false,
             for_all: false,
+            changed_at: 0,
             generation: 1,
             documents_version: 1,
             subscriptions: SlotVec::default(),

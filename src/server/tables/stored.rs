@@ -4,7 +4,7 @@ use crate::common::row_groups::Aside;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmVec};
 use crate::presence::error::StoreError;
-use crate::presence::notification::NotifyHistory;
+use crate::presence::notification::{NotifyHistory, NotifyReason, NotifyRecord, QueueState};
 use crate::presence::ports::Stored;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Field, Subscription};
@@ -120,5 +120,57 @@ impl Tables {
     /// Whether anybody subscribes to a resource.
     pub(crate) fn is_watched(&self, resource: &Resource) -> bool {
         self.watcher_count(resource) > 0
+    }
+
+    /// Notes that a NOTIFY was answered by something else than success.
+    pub fn record_failure(&self, dialog: DialogId<'_>, cseq: u32, code: i32) {
+        let hash = self.dialog_hash(dialog);
+        let Some(mut shard) = self.shard_of_dialog(hash) else { return };
+        if let Some(stored) = shard.find(dialog) {
+            stored.notify_history.failed = u16::try_from(code).unwrap_or_default();
+            stored.notify_history.failed_cseq = cseq.wrapping_sub(1);
+        }
+    }
+
+    /// Notes what the subscriptions of a batch were sent.
+    pub fn record_notified(&self, resource: &Resource, told: &[NotifyRecord]) {
+        if told.is_empty() {
+            return;
+        }
+        let mut shard = self.shard(resource.hash);
+        for told in told {
+            // A slot that has been given to another subscription meanwhile shows another CSeq, or the digest until its
+            // next one.
+            let stored = shard.stored(told.slot).filter(|m| m.resource_hash == resource.hash);
+            if let Some(stored) = stored.filter(|m| m.subscription.state.local_cseq == told.cseq) {
+                stored.notify_history.body = told.body;
+            }
+        }
+    }
+
+    /// What became of the NOTIFYs of a subscription.
+    pub(crate) fn notify_history(&self, dialog: DialogId<'_>) -> NotifyHistory {
+        let hash = self.dialog_hash(dialog);
+        let Some(mut shard) = self.shard_of_dialog(hash) else { return NotifyHistory::default() };
+        shard.find(dialog).map(|stored| stored.notify_history).unwrap_or_default()
+    }
+
+    /// Who is sending for a resource.
+    pub(crate) fn queue_state(&self, resource: &Resource) -> QueueState {
+        let mut shard = self.shard(resource.hash);
+        let entry = shard.entry(self.rule(), resource);
+        entry.map(|entry| QueueState { busy: entry.busy, pending: entry.pending }).unwrap_or_default()
+    }
+
+    /// Notes that a subscription is due a NOTIFY, and leaves it to the process that sends next for its resource.
+    pub(crate) fn mark_due(&self, dialog: DialogId<'_>, notify_reason: NotifyReason) {
+        let hash = self.dialog_hash(dialog);
+        let Some(mut shard) = self.shard_of_dialog(hash) else { return };
+        let Some(stored) = shard.find(dialog) else { return };
+        stored.due = Some(notify_reason);
+        let resource_hash = stored.resource_hash;
+        if let Some(entry) = shard.entry_by_hash(resource_hash) {
+            entry.pending = true;
+        }
     }
 }

@@ -1,0 +1,274 @@
+//! That a message comes from a node that knows the cluster's secret, was not changed on its way, and is not an old one
+//! said again: HMAC-SHA-256 (RFC 2104, FIPS 180-4) over the message, the name of its sender and a number that only goes up.
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+/// The secrets of a cluster: messages are sealed with the first, and taken with any. A second one is there while the secret
+/// is being changed.
+#[derive(Clone, Default)]
+pub struct Secrets(Vec<Secret>);
+
+#[derive(Clone)]
+struct Secret {
+    id: String,
+    secret: Vec<u8>,
+}
+
+/// A secret has at least so many characters.
+pub const SHORTEST: usize = 16;
+
+/// How a sealed message says who sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The name of the sender.
+    pub sender: Vec<u8>,
+    /// When the sender was started, in milliseconds since 1970: a restart begins its numbers anew.
+    pub started: u64,
+    /// The number of the message.
+    pub number: u64,
+}
+
+/// Why a message is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It has no seal.
+    Unsealed,
+    /// Its seal cannot be read.
+    Malformed,
+    /// It is sealed with a secret of this id, which is not known here.
+    UnknownKey,
+    /// The seal is not that of our secret.
+    Forged,
+    /// It was said before.
+    Repeated,
+}
+
+impl Refusal {
+    /// For the log.
+    pub fn text(self) -> &'static str {
+        match self {
+            Refusal::Unsealed => "it is not authenticated",
+            Refusal::Malformed => "its authentication cannot be read",
+            Refusal::UnknownKey => "its key is not known here",
+            Refusal::Forged => "it was made with another secret",
+            Refusal::Repeated => "it was received before",
+        }
+    }
+}
+
+/// What comes before a seal in a JSON object; whoever does not know the member passes over it.
+const MEMBER: &[u8] = b",\"seal\":\"";
+
+impl Secrets {
+    /// `id:secret`, or `secret` alone, separated by commas.
+    pub fn parse(text: &[u8]) -> Result<Secrets, &'static str> {
+        let text = std::str::from_utf8(text).map_err(|_| "text")?;
+        let mut secrets = Vec::new();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (id, secret) = part.split_once(':').unwrap_or(("0", part));
+            let is_id = !id.is_empty() && id.len() <= 16 && id.bytes().all(|c| c.is_ascii_alphanumeric());
+            if !is_id || secrets.iter().any(|known: &Secret| known.id == id) {
+                return Err(
+                    "id:secret, or several of them separated by commas, each with another id of letters and digits",
+                );
+            }
+            if secret.len() < SHORTEST {
+                return Err("a secret of at least 16 characters");
+            }
+            secrets.push(Secret { id: id.to_string(), secret: secret.as_bytes().to_vec() });
+        }
+        Ok(Secrets(secrets))
+    }
+
+    /// Whether there is no secret.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Seals a message, which is a JSON object.
+    pub fn seal(&self, channel: u8, mut message: Vec<u8>, by: &Sealed) -> Vec<u8> {
+        let Some(secret) = self.0.first().filter(|_| message.last() == Some(&b'}')) else { return message };
+        message.pop();
+        let head = head(&secret.id, by);
+        let mac = secret.mac(channel, &message, &head).finalize().into_bytes();
+        message.extend_from_slice(MEMBER);
+        message.extend_from_slice(head.as_bytes());
+        message.push(b' ');
+        message.extend_from_slice(hex(&mac).as_bytes());
+        message.extend_from_slice(b"\"}");
+        message
+    }
+
+    /// Looks at the seal of a message of at most [`LONGEST`] bytes.
+    pub fn open(&self, channel: u8, message: &[u8]) -> Result<Sealed, Refusal> {
+        let message = message.trim_ascii_end();
+        let at = rfind(message, MEMBER).ok_or(Refusal::Unsealed)?;
+        let seal = message[at + MEMBER.len()..].strip_suffix(b"\"}").ok_or(Refusal::Malformed)?;
+        let seal = std::str::from_utf8(seal).map_err(|_| Refusal::Malformed)?;
+        let (head, mac) = seal.rsplit_once(' ').ok_or(Refusal::Malformed)?;
+        let (id, by) = read_head(head).ok_or(Refusal::Malformed)?;
+        let secret = self.0.iter().find(|secret| secret.id == id).ok_or(Refusal::UnknownKey)?;
+        let mac = from_hex(mac).ok_or(Refusal::Malformed)?;
+        // Compared in constant time.
+        secret.mac(channel, &message[..at], head).verify_slice(&mac).map_err(|_| Refusal::Forged)?;
+        Ok(by)
+    }
+}
+
+impl Secret {
+    fn mac(&self, channel: u8, message: &[u8], head: &str) -> Hmac<Sha256> {
+        // A key may have any length.
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).unwrap_or_else(|_| Hmac::new(&Default::default()));
+        mac.update(&[channel]);
+        mac.update(&(head.len() as u64).to_be_bytes());
+        mac.update(head.as_bytes());
+        mac.update(message);
+        mac
+    }
+}
+
+fn head(id: &str, by: &Sealed) -> String {
+    format!("{id} {} {:x} {:x}", hex(&by.sender), by.started, by.number)
+}
+
+fn read_head(head: &str) -> Option<(&str, Sealed)> {
+    let mut parts = head.split(' ');
+    let id = parts.next()?;
+    let sender = from_hex(parts.next()?).filter(|name| !name.is_empty() && name.len() < 256)?;
+    let started = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let number = u64::from_str_radix(parts.next()?, 16).ok()?;
+    parts.next().is_none().then_some((id, Sealed { sender, started, number }))
+}
+
+fn rfind(text: &[u8], what: &[u8]) -> Option<usize> {
+    // A seal is short.
+    let from = text.len().saturating_sub(1024);
+    text[from..].windows(what.len()).rposition(|window| window == what).map(|at| from + at)
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+        .map(char::from)
+        .collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |c: u8| (c as char).to_digit(16).map(|digit| digit as u8);
+    let pair = |pair: &[u8]| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?);
+    text.as_bytes().chunks(2).map(pair).collect()
+}
+
+/// Which numbers of a sender have come: each is taken once, and what is further behind than the window is not taken at all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReplayWindow {
+    started: u64,
+    highest: u64,
+    seen: [u64; WORDS],
+}
+
+/// So many numbers behind the highest are told apart: nodes send from many processes at once.
+const WINDOW: u64 = 1024;
+const WORDS: usize = (WINDOW / 64) as usize;
+
+impl ReplayWindow {
+    /// Whether a message is new; it is not from then on.
+    pub fn take(&mut self, by: &Sealed) -> bool {
+        if by.started < self.started || by.number == u64::MAX {
+            return false;
+        }
+        if by.started > self.started {
+            *self = ReplayWindow { started: by.started, highest: by.number, seen: [0; WORDS] };
+        } else if by.number > self.highest {
+            for number in (self.highest + 1..=by.number).take(WINDOW as usize) {
+                self.mark(number, false);
+            }
+            if by.number - self.highest > WINDOW {
+                self.seen = [0; WORDS];
+            }
+            self.highest = by.number;
+        } else if self.highest - by.number >= WINDOW || self.is_marked(by.number) {
+            return false;
+        }
+        self.mark(by.number, true);
+        true
+    }
+
+    fn mark(&mut self, number: u64, seen: bool) {
+        let (word, bit) = ((number % WINDOW / 64) as usize, 1 << (number % 64));
+        if seen { self.seen[word] |= bit } else { self.seen[word] &= !bit }
+    }
+
+    fn is_marked(&self, number: u64) -> bool {
+        self.seen[(number % WINDOW / 64) as usize] & 1 << (number % 64) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by(started: u64, number: u64) -> Sealed {
+        Sealed { sender: b"10.0.0.1:5060".to_vec(), started, number }
+    }
+
+    #[test]
+    fn a_sealed_message_is_opened_by_who_knows_the_secret() {
+        let secrets = Secrets::parse(b"2:new secret of ours,1:old secret of ours").unwrap();
+        let old = Secrets::parse(b"1:old secret of ours").unwrap();
+        let sealed = secrets.seal(1, b"{\"a\":1}".to_vec(), &by(5, 6));
+        assert!(sealed.starts_with(b"{\"a\":1,\"seal\":\"2 "));
+        assert_eq!(secrets.open(1, &sealed), Ok(by(5, 6)));
+        assert_eq!(old.open(1, &sealed), Err(Refusal::UnknownKey));
+        assert_eq!(secrets.open(1, &old.seal(1, b"{}".to_vec(), &by(5, 7))), Ok(by(5, 7)));
+        assert_eq!(secrets.open(0, &sealed), Err(Refusal::Forged), "another channel");
+        assert_eq!(secrets.open(1, b"{\"a\":1}"), Err(Refusal::Unsealed));
+        let other = Secrets::parse(b"2:the secret of a stranger").unwrap();
+        assert_eq!(other.open(1, &sealed), Err(Refusal::Forged));
+    }
+
+    #[test]
+    fn whatever_is_changed_is_refused() {
+        let secrets = Secrets::parse(b"a secret of ours").unwrap();
+        let sealed = secrets.seal(1, b"{\"a\":\"b\"}".to_vec(), &by(5, 6));
+        for at in 0..sealed.len() {
+            for bit in [1, 32, 128] {
+                let mut changed = sealed.clone();
+                changed[at] ^= bit;
+                // Hexadecimal digits may be written in capitals.
+                let is_same = changed.eq_ignore_ascii_case(&sealed) && at > sealed.len() - 68;
+                assert_eq!(secrets.open(1, &changed).is_ok(), is_same, "{}", String::from_utf8_lossy(&changed));
+            }
+        }
+    }
+
+    #[test]
+    fn secrets_are_checked() {
+        for bad in [
+            "short",
+            "a:short",
+            ":a long enough secret",
+            "a:0123456789abcdef,a:fedcba9876543210",
+            "a b:0123456789abcdef",
+        ] {
+            assert!(Secrets::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(Secrets::parse(b"").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_message_is_taken_once() {
+        let mut window = ReplayWindow::default();
+        for number in [5, 3, 4, 900, 6, 2000, 1500] {
+            assert!(window.take(&by(9, number)), "{number}");
+            assert!(!window.take(&by(9, number)), "{number}");
+        }
+        assert!(!window.take(&by(9, 976)), "older than the window");
+        assert!(window.take(&by(9, 977)) && !window.take(&by(8, 5000)));
+        assert!(window.take(&by(10, 1)) && !window.take(&by(9, 5001)));
+        assert!(window.take(&by(10, 1 << 40)) && window.take(&by(10, (1 << 40) - 5)) && !window.take(&by(10, 2)));
+    }
+}

@@ -1,0 +1,27 @@
+//! What the wrappers of the host measure by themselves, in shared memory: waits for locks, and lines that the log lacks.
+use super::histogram::Histogram;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+
+/// What all processes add to.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// Waits for locks around structures in shared memory.
+    pub memory_locks: Histogram,
+    /// Waits for locks around slow work: statements of the database.
+    pub database_locks: Histogram,
+    /// Lines that were left out of the log, see `log_rate.rs`.
+    pub lines_left_out: AtomicU64,
+}
+
+static MEASURED: OnceLock<&'static Measured> = OnceLock::new();
+
+/// From now on it is kept there; `place` lies in shared memory. Call before the processes fork.
+pub fn keep_in(place: &'static Measured) {
+    let _ = MEASURED.set(place);
+}
+
+/// What was measured; `None` before [`keep_in`].
+pub fn measured() -> Option<&'static Measured> {
+    MEASURED.get().copied()
+}

@@ -1,0 +1,180 @@
+//! NOTIFYs where subscriptions are rows (database-only mode): there are no queues. A change is sent by the process it
+//! happened in, or marked for a notifier process.
+use crate::common::row_groups::{Fate, GROUP, Writer};
+use crate::host::db::Connection;
+use crate::limited;
+use crate::presence::error::StoreError;
+use crate::presence::notification::{Notify, NotifyReason, NotifyRun, StateChange};
+use crate::presence::resource::Resource;
+use crate::presence::subscription::{Field, Subscription};
+use crate::server::notify::row_run::RowNotifyRun;
+use crate::server::notify::work::{NotifyQueue, Work};
+use crate::server::shared::Parts;
+use crate::server::subscriptions::active_watchers_table as table_rows;
+use crate::server::subscriptions::database::InDatabase;
+use std::ops::Deref;
+
+/// What is due a NOTIFY, by rows.
+pub(crate) struct RowQueue {
+    parts: Parts,
+    store: InDatabase,
+}
+
+impl Deref for RowQueue {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl NotifyQueue for RowQueue {
+    /// Who watches is read before the change is answered: a watcher that subscribes later sees the new state in the
+    /// answer to the SUBSCRIBE, and must not be notified again.
+    fn note_change(&self, work: &mut Work, resource: &Resource) {
+        work.rows.watching = self.store.rows_of(resource).ok().map(|rows| (resource.clone(), rows));
+    }
+
+    fn enqueue(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {
+        match event {
+            StateChange::State { transient_body, sender } => {
+                if self.config.notifier_processes > 0 {
+                    self.mark_rows(work, resource);
+                    return work.rows.own.iter().any(|(owner, _)| owner == resource);
+                }
+                work.rows.notify_runs.push(RowNotifyRun {
+                    resource: resource.clone(),
+                    transient_body,
+                    sender: sender.to_vec(),
+                    change: None,
+                    is_of_documents: true,
+                });
+            }
+            StateChange::Watchers { watcher, full } => {
+                work.rows.notify_runs.push(RowNotifyRun {
+                    resource: resource.clone(),
+                    transient_body: None,
+                    sender: Vec::new(),
+                    change: Some((watcher, full)),
+                    is_of_documents: false,
+                });
+            }
+            StateChange::Subscription(dialog, notify_reason) => {
+                match self.store.find_row(dialog).and_then(|row| match row {
+                    Some(row) if work.rows.fresh == Some(self.shared.tables.dialog_hash(dialog)) => Ok(Some(row)),
+                    Some(row) => self.store.count_up(row),
+                    None => Ok(None),
+                }) {
+                    Ok(Some(subscription)) => {
+                        work.rows.fresh = None;
+                        work.rows.own.push((resource.clone(), Notify { subscription, notify_reason, slot: None }));
+                    }
+                    Ok(None) => {}
+                    Err(error) => limited!(Error, "cannot count up a subscription: {error}"),
+                }
+            }
+            StateChange::Due => {}
+        }
+        true
+    }
+
+    fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun> {
+        if work.rows.own.iter().any(|(owner, _)| owner == resource) {
+            return Some(NotifyRun { cursor: 1, ..NotifyRun::default() });
+        }
+        let at = work.rows.notify_runs.iter().position(|notify_run| notify_run.resource == *resource)?;
+        let mine = work.rows.notify_runs.remove(at);
+        let (changes, full) = match mine.change {
+            Some((watcher, full)) => (vec![watcher], full),
+            None => (Vec::new(), false),
+        };
+        work.rows.run_sender = mine.sender;
+        let changed_at = if mine.is_of_documents { work.began } else { 0 };
+        Some(NotifyRun { transient_body: mine.transient_body, changes, full, changed_at, ..NotifyRun::default() })
+    }
+
+    fn next_batch(&self, work: &mut Work, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {
+        if notify_run.cursor > 0 {
+            let (mine, others) =
+                std::mem::take(&mut work.rows.own).into_iter().partition(|(owner, _)| owner == resource);
+            work.rows.own = others;
+            let mine: Vec<(Resource, Notify)> = mine;
+            return mine.into_iter().map(|(_, notify)| notify).collect();
+        }
+        notify_run.cursor = 1;
+        let now = crate::host::clock::now();
+        let subscriptions = match self.take_watching(work, resource) {
+            Ok(subscriptions) => subscriptions,
+            Err(error) => {
+                limited!(Error, "cannot read the watchers of {}: {error}", crate::host::log::show(&resource.uri));
+                return Vec::new();
+            }
+        };
+        let mut batch = Vec::new();
+        for subscription in subscriptions {
+            let is_sender =
+                !work.rows.run_sender.is_empty() && subscription.get(Field::Contact) == work.rows.run_sender;
+            if is_sender || !subscription.hears_changes(now) {
+                continue;
+            }
+            match self.store.count_up(subscription) {
+                Ok(Some(subscription)) => {
+                    batch.push(Notify { subscription, notify_reason: NotifyReason::Change, slot: None })
+                }
+                Ok(None) => {}
+                Err(error) => limited!(Error, "cannot count up a subscription: {error}"),
+            }
+        }
+        batch
+    }
+
+    fn make_due_again(&self, _: &mut Work, _: &Resource, _: &[Notify]) -> bool {
+        false
+    }
+}
+
+impl RowQueue {
+    /// The NOTIFYs of the subscriptions in `store`.
+    pub(crate) fn new(parts: Parts, store: InDatabase) -> RowQueue {
+        RowQueue { parts, store }
+    }
+
+    /// The watchers of a resource that have to be told of a change.
+    fn take_watching(&self, work: &mut Work, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
+        match work.rows.watching.take() {
+            Some((noted, rows)) if noted == *resource => Ok(rows),
+            _ => self.store.rows_of(resource),
+        }
+    }
+
+    /// Marks a resource's rows for the notifier processes, each for the turn that its dialog falls on.
+    fn mark_rows(&self, work: &mut Work, resource: &Resource) {
+        let turns = self.config.waitn_time * self.config.notifier_poll_rate * self.config.notifier_processes;
+        let table = self.config.active_watchers_table;
+        let now = crate::host::clock::now();
+        let marked = self.take_watching(work, resource).and_then(|mut subscriptions| {
+            subscriptions.retain(|subscription| subscription.hears_changes(now));
+            // All processes mark rows in one order: two that mark the same ones do not wait for each other.
+            subscriptions.sort_by_cached_key(|subscription| self.shared.tables.dialog_hash(subscription.dialog()));
+            let write = |db: &Connection, subscription: &Subscription| {
+                let turn = self.shared.tables.dialog_hash(subscription.dialog()) % turns.max(1) as u64;
+                table_rows::mark(db, table, subscription.dialog(), turn as i64)
+            };
+            // The keys were read from the table.
+            let writer = Writer { database: self.database, table, fits: &|_| true, write: &write };
+            let mut lost = 0;
+            for group in subscriptions.chunks(GROUP) {
+                let outcome = writer.write_group(group);
+                lost += group.len() - outcome.count(Fate::Written);
+                outcome.error.map_or(Ok(()), Err)?;
+            }
+            if lost == 0 { Ok(()) } else { Err(StoreError::Refused) }
+        });
+        if let Err(error) = marked {
+            limited!(
+                Error,
+                "cannot mark all watchers of {} for NOTIFY: {error}",
+                crate::host::log::show(&resource.uri)
+            );
+        }
+    }
+}

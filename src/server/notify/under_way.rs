@@ -1,0 +1,93 @@
+//! What a NOTIFY under way carries through tm, in the one word that tm hands back with the answer: its event package,
+//! when it was sent and its number in the history, and for the route that looks at answers the subscription, where that is gone by then.
+use crate::host::shm::{self, CallbackParam};
+use crate::presence::event_package::PackageId;
+use crate::presence::subscription::Subscription;
+use crate::server::operator::history::NotifyNumber;
+use crate::server::tables::subscription_entry::SharedSubscription;
+
+/// A NOTIFY that waits for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Its event package.
+    pub event: PackageId,
+    /// When it was sent, in microseconds of the clock for measuring.
+    pub sent_at: u64,
+    /// Its number in the history, where it is remembered.
+    pub number: Option<NotifyNumber>,
+}
+
+/// The same with a subscription, in shared memory.
+struct Kept {
+    under_way: UnderWay,
+    subscription: SharedSubscription,
+}
+
+/// How a word is divided: the time in steps of 16 microseconds, so that it begins anew after 268 seconds, the event
+/// package, and the number in the history.
+const STEP: u32 = 4;
+const TIME: u64 = (1 << 24) - 1;
+const EVENT: u64 = (1 << 6) - 1;
+const NUMBER: u64 = (1 << 33) - 1;
+
+impl UnderWay {
+    /// The word without a subscription: no memory is needed. A package beyond what the word holds is the last one.
+    pub fn alone(self) -> CallbackParam {
+        let event = u64::from(self.event.0).min(EVENT);
+        let number = self.number.map_or(NUMBER, |number| number.0 as u64 % NUMBER);
+        CallbackParam::number(((self.sent_at >> STEP & TIME) * (EVENT + 1) + event) * (NUMBER + 1) + number)
+    }
+
+    /// The word with a subscription; without it where there is no memory.
+    pub fn with(self, subscription: &Subscription) -> CallbackParam {
+        let kept = subscription.map(shm::copy).map(|subscription| Kept { under_way: self, subscription });
+        kept.and_then(shm::boxed).map_or(self.alone(), CallbackParam::of)
+    }
+
+    /// For how many microseconds it has been under way.
+    pub fn age(self, now: u64) -> u64 {
+        ((now >> STEP).wrapping_sub(self.sent_at >> STEP) & TIME) << STEP
+    }
+}
+
+/// Takes back what a NOTIFY has carried, once.
+pub fn take(carried: CallbackParam) -> (Option<UnderWay>, Option<Subscription>) {
+    if let Some(word) = carried.as_number() {
+        let number = word & NUMBER;
+        let under_way = UnderWay {
+            event: PackageId(((word / (NUMBER + 1)) & EVENT) as u16),
+            sent_at: (word / (NUMBER + 1) / (EVENT + 1)) << STEP,
+            number: (number != NUMBER).then_some(NotifyNumber(number as usize)),
+        };
+        return (Some(under_way), None);
+    }
+    match carried.redeem::<Kept>() {
+        Some(kept) => (Some(kept.under_way), Some(kept.subscription.to_private())),
+        None => (None, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_says_what_and_since_when() {
+        for number in [None, Some(NotifyNumber(0)), Some(NotifyNumber(123_456))] {
+            let under_way = UnderWay { event: PackageId(7), sent_at: 16 * 5_000, number };
+            let (taken, subscription) = take(under_way.alone());
+            assert_eq!(taken, Some(under_way));
+            assert!(subscription.is_none());
+            assert_eq!(under_way.age(16 * 5_000 + 33), 32);
+        }
+        assert_eq!(take(CallbackParam::NONE).0, None);
+    }
+
+    #[test]
+    fn time_that_begins_anew_and_packages_beyond_the_word_do_no_harm() {
+        let sent_at = ((TIME - 1) << STEP) | (1 << 60);
+        let taken = take(UnderWay { event: PackageId(500), sent_at, number: None }.alone()).0.unwrap();
+        assert_eq!(taken.event, PackageId(EVENT as u16));
+        assert_eq!(taken.age(sent_at + 160), 160);
+    }
+}

@@ -1,0 +1,44 @@
+//! What one entry from the host has to send, and the queue that it takes it from. Where subscriptions live in memory
+//! each resource has a queue; where they are rows, the entry that changed something sends, or marks rows for a notifier.
+use crate::host::clock;
+use crate::presence::notification::{Notify, NotifyRun, StateChange};
+use crate::presence::resource::Resource;
+use crate::server::notify::held_queues::HeldQueues;
+use crate::server::notify::row_run::RowWork;
+use crate::server::notify::senders::Pacing;
+use crate::server::shared::Parts;
+
+/// What one entry has to send.
+pub struct Work {
+    /// The resources for which the entry sends.
+    pub(crate) held: HeldQueues,
+    /// How far this process is ahead of the answers.
+    pub(crate) pace: Option<Pacing>,
+    /// What it sends where subscriptions are rows.
+    pub(crate) rows: RowWork,
+    /// When the entry began, in microseconds of the clock for measuring.
+    pub(crate) began: u64,
+}
+
+impl Work {
+    /// Nothing yet.
+    pub fn new(parts: &Parts) -> Work {
+        let held = HeldQueues::new(&parts.shared.tables, parts.shared.interrupted);
+        Work { held, pace: None, rows: RowWork::default(), began: clock::monotonic_micros() }
+    }
+}
+
+/// Where changes wait for their NOTIFYs.
+pub trait NotifyQueue {
+    /// The documents of a resource have just changed: later watchers see the change in the answer to their SUBSCRIBE.
+    fn note_change(&self, work: &mut Work, resource: &Resource);
+    /// See [`crate::presence::ports::Ports::enqueue`].
+    fn enqueue(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool;
+    /// See [`crate::presence::ports::Ports::begin_run`].
+    fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun>;
+    /// See [`crate::presence::ports::Ports::next_batch`].
+    fn next_batch(&self, work: &mut Work, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify>;
+    /// Marks NOTIFYs that a panic has kept from being sent as due again, and opens the resource. `true` when they are
+    /// tried again soon.
+    fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: &[Notify]) -> bool;
+}

@@ -1,0 +1,43 @@
+//! Where subscriptions and publications live. The modes are looked at here, once, when the server starts; whatever needs
+//! them later asks the stores.
+use crate::presence::config::SubscriptionMode;
+use crate::server::notify::queue::ResourceQueues;
+use crate::server::notify::row_queue::RowQueue;
+use crate::server::notify::work::NotifyQueue;
+use crate::server::shared::Parts;
+use crate::server::subscriptions::database::InDatabase;
+use crate::server::subscriptions::memory::InMemory;
+use crate::server::subscriptions::rows_behind::{NoRows, RowsBehind};
+use crate::server::subscriptions::store::SubscriptionStore;
+use crate::server::subscriptions::write_back::WriteBack;
+use crate::server::subscriptions::write_through::WriteThrough;
+
+/// The stores in force.
+#[derive(Clone, Copy)]
+pub struct Storage {
+    /// Subscriptions (`subs_db_mode`).
+    pub subscriptions: &'static dyn SubscriptionStore,
+    /// Where changes wait for their NOTIFYs.
+    pub queue: &'static dyn NotifyQueue,
+}
+
+impl Storage {
+    /// The stores that the settings name, for the life of the process.
+    pub fn choose(parts: Parts) -> Storage {
+        let rows: &'static dyn RowsBehind = match parts.config.subscriptions {
+            SubscriptionMode::Database => {
+                let store = InDatabase::new(parts);
+                return Storage { subscriptions: kept(store), queue: kept(RowQueue::new(parts, store)) };
+            }
+            SubscriptionMode::Memory => kept(NoRows),
+            SubscriptionMode::WriteThrough => kept(WriteThrough::new(parts)),
+            SubscriptionMode::WriteBack => kept(WriteBack::new(parts)),
+        };
+        Storage { subscriptions: kept(InMemory::new(parts, rows)), queue: kept(ResourceQueues::new(parts, rows)) }
+    }
+}
+
+/// Keeps a store for the life of the process.
+fn kept<T>(store: T) -> &'static T {
+    Box::leak(Box::new(store))
+}

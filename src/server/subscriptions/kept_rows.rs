@@ -1,0 +1,180 @@
+//! Rows of subscriptions that live in memory: read at start-up, written by the timer and at the end.
+use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, RefusalLog, Writer};
+use crate::host::db::{Connection, DbError};
+use crate::host::{clock, log, shm};
+use crate::log;
+use crate::presence::error::StoreError;
+use crate::presence::ports::Stored;
+use crate::presence::subscription::{DialogId, Field, RowState, Subscription};
+use crate::server::cluster::nodes::NodeId;
+use crate::server::shared::Parts;
+use crate::server::subscriptions::active_watchers_table as rows;
+use crate::server::subscriptions::active_watchers_table::NoRoute;
+use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use std::ops::Deref;
+
+/// How the numbers of rows are taken over at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restored {
+    /// As they are.
+    AsWritten,
+    /// So much further: memory may have been ahead of the row.
+    Ahead(u32),
+}
+
+/// The rows of subscriptions that live in memory.
+#[derive(Clone, Copy)]
+pub(crate) struct KeptRows {
+    parts: Parts,
+}
+
+impl Deref for KeptRows {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl KeptRows {
+    /// The rows of `active_watchers`.
+    pub(crate) fn new(parts: Parts) -> KeptRows {
+        KeptRows { parts }
+    }
+
+    /// Removes the row of a subscription.
+    pub(crate) fn delete(&self, dialog: DialogId<'_>) {
+        let table = self.config.active_watchers_table;
+        if let Err(error) = self.database.write(|db| rows::delete(db, table, dialog)) {
+            crate::limited!(Error, "cannot delete the row of an ended subscription: {error}");
+        }
+    }
+
+    /// Fills the memory from the table; returns how many rows were read.
+    pub(crate) fn read_all(&self, numbers: Restored) -> Result<usize, StoreError> {
+        let (table, packages) = (self.config.active_watchers_table, self.packages());
+        let reserve = match numbers {
+            Restored::AsWritten => 0,
+            Restored::Ahead(reserve) => reserve,
+        };
+        // Where nodes share subscriptions, another may have gone on with them: it is asked first.
+        let ownership = match self.config.shares_subscriptions {
+            true => Ownership { owner: NodeId::ELSEWHERE, epoch: 0 },
+            false => Ownership::default(),
+        };
+        let (mut failed, mut twice) = (0, 0);
+        let count = crate::common::paging::each_page(self.database, table, self.config.fetch_rows, |db, page| {
+            let (found, seen) = rows::select_page(db, table, packages, page)?;
+            for mut subscription in found {
+                let in_row = subscription.state.local_cseq;
+                subscription.state.local_cseq = in_row.saturating_add(reserve);
+                subscription.state.version = subscription.state.version.saturating_add(reserve);
+                let placed =
+                    subscription.map(shm::copy).and_then(|shared| self.shared.tables.place(shared, in_row, ownership));
+                failed += usize::from(placed.is_err());
+                twice += usize::from(placed == Ok(Stored::Known));
+            }
+            Ok(seen)
+        })?;
+        if twice > 0 {
+            log!(Warn, "{twice} rows of {} name the dialog of another row and are not read", log::show(table));
+        }
+        if failed > 0 {
+            log!(Error, "{failed} subscriptions do not fit the shared memory: raise it (option -m)");
+            return Err(StoreError::NoMemory);
+        }
+        Ok(count)
+    }
+
+    /// Writes the rows that are older than the memory, in groups: all of them in write-back, in write-through those
+    /// that could not be written when they changed. `is_last`: the server ends, and what was refused is tried once
+    /// more. Returns how many rows were written.
+    pub(crate) fn write_older(&self, no_route: NoRoute, is_last: bool) -> Result<usize, StoreError> {
+        if !self.database.is_configured() {
+            return Ok(0);
+        }
+        let (now, mut refusals, mut total) = (clock::now(), RefusalLog::default(), 0);
+        for index in self.shared.tables.whole_shards_first() {
+            loop {
+                let changed = self.take_changed(index, now, is_last);
+                if changed.is_empty() {
+                    break;
+                }
+                let outcome = self.write_group(&changed, no_route);
+                total += outcome.count(Fate::Written);
+                self.note_fates(&changed, &outcome, now, &mut refusals);
+                if let Some(error) = outcome.error {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(total)
+    }
+
+    /// Copies some of the subscriptions of a shard whose rows are older, and notes that they are being written.
+    fn take_changed(&self, index: usize, now: i64, is_last: bool) -> Vec<Subscription> {
+        let mut shard = self.shared.tables.nth_shard(index);
+        let waits = |m: &&mut SubscriptionEntry| {
+            m.subscription.state.row_state != RowState::Clean && !m.aside.rests(now, is_last)
+        };
+        let take = |stored: &mut SubscriptionEntry| {
+            let copy = stored.subscription.to_private();
+            stored.subscription.state.row_state = RowState::Clean;
+            copy
+        };
+        shard.subscriptions_mut().filter(waits).take(GROUP).map(take).collect()
+    }
+
+    fn write_group(&self, group: &[Subscription], no_route: NoRoute) -> Outcome {
+        let (table, packages) = (self.config.active_watchers_table, self.packages());
+        let write = |db: &Connection, subscription: &Subscription| -> Result<(), DbError> {
+            match subscription.state.row_state {
+                RowState::Insert => rows::insert(db, table, packages, subscription, no_route),
+                RowState::Replace => rows::replace(db, table, packages, subscription, no_route),
+                _ => rows::update(db, table, subscription, no_route),
+            }
+        };
+        Writer { database: self.database, table, fits: &rows::fits, write: &write }.write_group(group)
+    }
+
+    /// What became of the rows: those that are not written are marked again, those that were ended meanwhile are
+    /// removed.
+    fn note_fates(&self, group: &[Subscription], outcome: &Outcome, now: i64, refusals: &mut RefusalLog) {
+        for (subscription, fate) in group.iter().zip(&outcome.fates) {
+            let was_refused = self.note_fate(subscription, *fate, now);
+            if *fate == Fate::Refused && was_refused == Some(false) {
+                refusals.note(self.config.active_watchers_table, || {
+                    let (watcher, presentity) = (subscription.watcher_uri(), subscription.get(Field::PresUri));
+                    format!("the subscription of {} to {}", log::show(&watcher), log::show(presentity))
+                });
+            }
+        }
+    }
+
+    /// Whether the row was known to be refused; `None` where there is no such subscription any more.
+    fn note_fate(&self, subscription: &Subscription, fate: Fate, now: i64) -> Option<bool> {
+        let (tables, dialog) = (&self.shared.tables, subscription.dialog());
+        let was_refused = tables.shard_of_dialog(tables.dialog_hash(dialog)).and_then(|mut shard| {
+            let stored = shard.find(dialog)?;
+            let was_refused = stored.aside.is_refused();
+            let state = &mut stored.subscription.state;
+            match fate {
+                // It may have been counted up and written since it was copied; now the row may be older again.
+                Fate::Written => {
+                    (stored.written_cseq, stored.aside) = (subscription.state.local_cseq, Aside::default())
+                }
+                Fate::Refused => (state.row_state, stored.aside) = (subscription.state.row_state, Aside::refused(now)),
+                Fate::Kept => {
+                    state.row_state = subscription.state.row_state;
+                    if !was_refused {
+                        stored.aside = Aside::later(now);
+                    }
+                }
+            }
+            Some(was_refused)
+        });
+        if was_refused.is_none() && fate == Fate::Written {
+            self.delete(dialog);
+        }
+        was_refused
+    }
+}

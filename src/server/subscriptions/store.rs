@@ -1,0 +1,135 @@
+//! What the server asks of the place where subscriptions live. `subs_db_mode` names that place; `server::storage`
+//! chooses it once at start.
+use crate::presence::authorization::Authorization;
+use crate::presence::error::StoreError;
+use crate::presence::notification::NotifyReason;
+use crate::presence::ports::{NewDialog, Stored};
+use crate::presence::resource::Resource;
+use crate::presence::subscription::{DialogId, Renewal, Subscription};
+use crate::server::notify::row_run::RowWork;
+
+/// When the rows of subscriptions are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriptionRows {
+    /// There are no rows.
+    None,
+    /// Before a change is answered.
+    AtOnce,
+    /// By a timer, after a change was answered.
+    Later,
+    /// The rows are the subscriptions, and other servers may write them.
+    Shared,
+}
+
+/// The store of subscriptions: memory, write-through, write-back or the database. `work` takes what the entry in hand
+/// has to send itself.
+pub trait SubscriptionStore {
+    /// Stores a new subscription in a dialog that was looked for before, see [`SubscriptionStore::find_recent`].
+    ///
+    /// # Errors
+    /// Nothing is stored where memory or the database fails.
+    fn subscribe(
+        &self,
+        work: &mut RowWork,
+        subscription: &Subscription,
+        resource: &Resource,
+        dialog: NewDialog,
+    ) -> Result<Stored, StoreError>;
+
+    /// The subscription of a dialog, by its hash, where the same SUBSCRIBE may have made it just now.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn find_recent(&self, dialog: DialogId<'_>, hash: u64) -> Result<Option<Subscription>, StoreError>;
+
+    /// The subscription of a dialog.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn find(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
+
+    /// Renews a subscription that was just found; `false` when it is gone.
+    ///
+    /// # Errors
+    /// Nothing has changed where memory or the database fails.
+    fn renew(&self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError>;
+
+    /// Ends a subscription and makes its last NOTIFY due; `false` when it was gone.
+    ///
+    /// # Errors
+    /// The subscription stays where memory or the database fails.
+    fn end(
+        &self,
+        work: &mut RowWork,
+        dialog: DialogId<'_>,
+        notify_reason: NotifyReason,
+        reason: &[u8],
+    ) -> Result<bool, StoreError>;
+
+    /// Removes a subscription without a NOTIFY.
+    ///
+    /// # Errors
+    /// The subscription stays where the database fails.
+    fn remove(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
+
+    /// The subscriptions to a resource.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn subscriptions_to(&self, resource: &Resource) -> Result<Vec<Subscription>, StoreError>;
+
+    /// How many subscriptions there are to a resource.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn watcher_count(&self, resource: &Resource) -> Result<usize, StoreError>;
+
+    /// How many subscriptions the watcher of this one has.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn count_of_watcher(&self, subscription: &Subscription) -> Result<usize, StoreError>;
+
+    /// Whether anybody may subscribe to a resource; `false` is certain.
+    fn may_be_watched(&self, resource: &Resource) -> bool;
+
+    /// Ends at most `limit` subscriptions that ran out before `now` (seconds since 1970).
+    ///
+    /// # Errors
+    /// The database cannot be read, and none was ended.
+    fn end_expired(&self, work: &mut RowWork, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError>;
+
+    /// Gives a subscription another authorization; `true` when it was another one before.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    fn set_authorization(&self, dialog: DialogId<'_>, authorization: &Authorization) -> Result<bool, StoreError>;
+
+    /// Calls `take` with every subscription, in a stable order, until it returns `false`.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn each(&self, take: &mut dyn FnMut(Subscription) -> bool) -> Result<(), StoreError>;
+
+    /// When rows are written.
+    fn rows(&self) -> SubscriptionRows;
+
+    /// Writes the row of a subscription that was taken over from another node, where that is done at once.
+    ///
+    /// # Errors
+    /// The database cannot be written; the timer tries again.
+    fn write_taken_over(&self, dialog: DialogId<'_>) -> Result<(), StoreError>;
+
+    /// Fills the memory from the table; returns how many rows were read.
+    ///
+    /// # Errors
+    /// The table cannot be read, or memory is too small for it.
+    fn restore(&self) -> Result<usize, StoreError>;
+
+    /// Writes the rows that are older than the memory; returns how many were written. `is_last`: the server ends, and
+    /// what was refused is tried once more.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    fn write_back(&self, is_last: bool) -> Result<usize, StoreError>;
+}

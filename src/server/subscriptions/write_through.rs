@@ -1,0 +1,115 @@
+//! Write-through (`subs_db_mode` 1): the row is written before a change is answered, and before a NOTIFY leaves.
+use crate::host::db::Connection;
+use crate::presence::error::StoreError;
+use crate::presence::subscription::{DialogId, RowState, Subscription, SubscriptionState};
+use crate::server::shared::Parts;
+use crate::server::subscriptions::active_watchers_table as rows;
+use crate::server::subscriptions::active_watchers_table::NoRoute;
+use crate::server::subscriptions::kept_rows::{KeptRows, Restored};
+use crate::server::subscriptions::rows_behind::{NewRow, RowsBehind};
+use crate::server::subscriptions::store::SubscriptionRows;
+use crate::server::tables::subscription_entry::SubscriptionEntry;
+use std::ops::Deref;
+
+/// Rows that are as new as the memory.
+pub(crate) struct WriteThrough(KeptRows);
+
+impl Deref for WriteThrough {
+    type Target = KeptRows;
+    fn deref(&self) -> &KeptRows {
+        &self.0
+    }
+}
+
+impl RowsBehind for WriteThrough {
+    fn rows(&self) -> SubscriptionRows {
+        SubscriptionRows::AtOnce
+    }
+
+    fn add(&self, subscription: &Subscription, ahead: u32) -> Result<NewRow, StoreError> {
+        // The NOTIFY that answers the SUBSCRIBE follows at once: its numbers are written with the row.
+        let mut row = subscription.to_private();
+        row.state.local_cseq += ahead;
+        row.state.version += 1;
+        let (table, packages) = (self.config.active_watchers_table, self.packages());
+        let insert = |db: &Connection| rows::insert(db, table, packages, &row, NoRoute::Null);
+        match !self.database.limits_texts() || rows::fits(&row) {
+            true => self.database.write(insert)?,
+            false => self.database.write_once(insert)?,
+        }
+        Ok(NewRow { row_state: RowState::Clean, cseq: row.state.local_cseq })
+    }
+
+    fn renewed(&self, state: &mut SubscriptionState) {
+        state.updated = 0;
+        state.updated_winfo = 0;
+    }
+
+    fn changed(&self, dialog: DialogId<'_>) -> Result<(), StoreError> {
+        self.write_row(dialog, 1)
+    }
+
+    fn counted_up(&self, stored: &mut SubscriptionEntry) -> bool {
+        stored.subscription.state.local_cseq > stored.written_cseq
+    }
+
+    fn removed(&self, dialog: DialogId<'_>) {
+        self.delete(dialog);
+    }
+
+    fn restore(&self) -> Result<usize, StoreError> {
+        self.read_all(Restored::AsWritten)
+    }
+
+    fn write_back(&self, is_last: bool) -> Result<usize, StoreError> {
+        self.write_older(NoRoute::Null, is_last)
+    }
+}
+
+impl WriteThrough {
+    /// The rows of `active_watchers`.
+    pub(crate) fn new(parts: Parts) -> WriteThrough {
+        WriteThrough(KeptRows::new(parts))
+    }
+
+    /// Writes the row of a stored subscription as it is now, counted up by `ahead` NOTIFYs that follow at once.
+    fn write_row(&self, dialog: DialogId<'_>, ahead: u32) -> Result<(), StoreError> {
+        let tables = &self.shared.tables;
+        let hash = tables.dialog_hash(dialog);
+        let (row, row_state) = {
+            let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(()) };
+            let Some(stored) = shard.find(dialog) else { return Ok(()) };
+            let row_state = std::mem::replace(&mut stored.subscription.state.row_state, RowState::Clean);
+            let mut row = stored.subscription.to_private();
+            row.state.local_cseq += ahead;
+            row.state.version += ahead;
+            stored.written_cseq = row.state.local_cseq;
+            (row, row_state)
+        };
+        let (table, packages) = (self.config.active_watchers_table, self.packages());
+        let fits = !self.database.limits_texts() || rows::fits(&row);
+        let update = |db: &Connection| rows::update(db, table, &row, NoRoute::Null);
+        let written = match row_state {
+            RowState::Replace => {
+                self.database.write_together(|db| rows::replace(db, table, packages, &row, NoRoute::Null))
+            }
+            _ if fits => self.database.write(update),
+            _ => self.database.write_once(update),
+        };
+        if written.is_err() {
+            self.mark_unwritten(dialog, row_state);
+        }
+        written
+    }
+
+    /// The row is still older than the memory: the timer writes it.
+    fn mark_unwritten(&self, dialog: DialogId<'_>, row_state: RowState) {
+        let tables = &self.shared.tables;
+        let Some(mut shard) = tables.shard_of_dialog(tables.dialog_hash(dialog)) else { return };
+        if let Some(stored) = shard.find(dialog) {
+            let state = &mut stored.subscription.state;
+            state.row_state = if row_state == RowState::Replace { row_state } else { RowState::Update };
+            stored.written_cseq = 0;
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What goes wrong in a simulated life, and when: made from the seed.
+use crate::node::NodeId;
+use crate::world::Random;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// No message goes from a node of the first group to one of the second; both ways where `both`.
+    Cut { from: Vec<NodeId>, to: Vec<NodeId>, both: bool },
+    /// Messages are lost, doubled and late; in percent, percent, milliseconds.
+    Bad { loss: u64, doubled: u64, delay: u64 },
+    /// A node does not run, and does not know it.
+    Freeze(NodeId),
+    /// A node is killed, and comes back with or without what was on its disk.
+    Crash { node: NodeId, with_disk: bool },
+    /// A node says goodbye, and comes back later.
+    Leave(NodeId),
+    /// A node's wall clock is set.
+    ClockJump(NodeId, i64),
+}
+
+#[derive(Debug, Clone)]
+pub struct Timed {
+    pub fault: Fault,
+    pub at: u64,
+    pub lasts: u64,
+}
+
+#[derive(Debug)]
+pub struct Plan {
+    pub nodes: usize,
+    pub presentities: u32,
+    pub dialogs: usize,
+    pub skewed: bool,
+    pub watch_every: u64,
+    pub publish_every: u64,
+    pub faults: Vec<Timed>,
+}
+
+/// The state of the network from one node to another.
+pub struct Link {
+    pub cut: bool,
+    pub loss: u64,
+    pub doubled: u64,
+    pub delay: u64,
+}
+
+/// How long after the last fault everything is right again, in milliseconds: lost nodes are noticed, all nodes compare with
+/// all, and what differs is exchanged.
+pub const HEALED_AFTER: u64 = 30_000;
+/// Where a node lost what nobody else had the phones' next refreshes tell it again, all of them within this time.
+const REFRESHED_AFTER: u64 = 40_000;
+const FAULTS_FROM: u64 = 8_000;
+
+impl Plan {
+    pub fn of(random: &mut Random) -> Plan {
+        let nodes = 3 + random.below(5) as usize;
+        let large = random.one_in(50);
+        let mut plan = Plan {
+            nodes,
+            presentities: 3 + random.below(8) as u32,
+            dialogs: if large { 1_500 } else { 10 + random.below(40) as usize },
+            skewed: random.one_in(2),
+            watch_every: 100 + random.below(200),
+            publish_every: 100 + random.below(300),
+            faults: Vec::new(),
+        };
+        let kind = random.below(8);
+        for _ in 0..1 + random.below(4) {
+            let at = plan.quiet_from().max(FAULTS_FROM) + 6_000 + random.below(4_000);
+            let lasts = 500 + random.below(20_000);
+            let fault = plan.fault(random, kind);
+            plan.faults.push(Timed { fault: fault.clone(), at, lasts });
+            // Two things at once: only those that leave what was accepted somewhere.
+            if kind == 7 && matches!(fault, Fault::Cut { .. } | Fault::Freeze(_)) {
+                let bad = Fault::Bad { loss: 30, doubled: 20, delay: 400 };
+                plan.faults.push(Timed { fault: bad, at: at + 1_000, lasts: lasts / 2 });
+            }
+        }
+        plan
+    }
+
+    fn fault(&self, random: &mut Random, kind: u64) -> Fault {
+        let node = random.below(self.nodes as u64) as usize;
+        match if kind == 7 { random.below(7) } else { kind } {
+            0 => self.cut(random, true),
+            1 => self.cut(random, false),
+            2 => Fault::Bad { loss: 5 + random.below(40), doubled: random.below(30), delay: 50 + random.below(900) },
+            3 => Fault::Freeze(node),
+            4 => Fault::Crash { node, with_disk: random.one_in(2) },
+            5 => Fault::Leave(node),
+            _ => Fault::ClockJump(node, random.below(200_000) as i64 - 100_000),
+        }
+    }
+
+    fn cut(&self, random: &mut Random, both: bool) -> Fault {
+        let size = 1 + random.below(self.nodes as u64 - 1) as usize;
+        let first = random.below(self.nodes as u64) as usize;
+        let turned = |at: usize| (first + at) % self.nodes;
+        let from = (0..size).map(turned).collect();
+        // A partial cut leaves somebody who hears both sides.
+        let end = if random.one_in(2) { self.nodes } else { self.nodes.max(size + 2) - 1 };
+        Fault::Cut { from, to: (size..end).map(turned).collect(), both }
+    }
+
+    /// When the last fault is over.
+    pub fn quiet_from(&self) -> u64 {
+        self.faults.iter().map(|fault| fault.at + fault.lasts).max().unwrap_or(FAULTS_FROM)
+    }
+
+    pub fn end(&self) -> u64 {
+        self.refreshes_until() + HEALED_AFTER
+    }
+
+    /// Until when phones refresh: where a node has lost what no other had, each has to do so once more.
+    pub fn refreshes_until(&self) -> u64 {
+        self.quiet_from() + if self.heals_by_refresh() { REFRESHED_AFTER } else { 0 }
+    }
+
+    /// Whether a node may have lost what no other had.
+    pub fn heals_by_refresh(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault.fault, Fault::Crash { .. } | Fault::Leave(_)))
+    }
+
+    pub fn only_freezes(&self) -> bool {
+        self.faults.iter().all(|fault| matches!(fault.fault, Fault::Freeze(_)))
+    }
+
+    pub fn link(&self, now: u64, from: NodeId, to: NodeId) -> Link {
+        let mut link = Link { cut: false, loss: 0, doubled: 0, delay: 20 };
+        for fault in self.faults.iter().filter(|fault| fault.at <= now && now < fault.at + fault.lasts) {
+            match &fault.fault {
+                Fault::Cut { from: one, to: other, both } => {
+                    link.cut |= one.contains(&from) && other.contains(&to);
+                    link.cut |= *both && one.contains(&to) && other.contains(&from);
+                }
+                Fault::Bad { loss, doubled, delay } => {
+                    (link.loss, link.doubled, link.delay) = (*loss, *doubled, *delay);
+                }
+                _ => {}
+            }
+        }
+        link
+    }
+}

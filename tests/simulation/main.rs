@@ -1,0 +1,53 @@
+//! The cluster's protocol in a simulated network: three to seven nodes, phones that subscribe, refresh, publish and keep
+//! RFC 3261 by the letter, and cuts, losses, freezes, crashes and clocks that are wrong. One seed is one life, and always
+//! the same one. `make simulate` goes on where `make test` ends.
+#[path = "../../src"]
+#[allow(dead_code)]
+mod layers {
+    pub mod cluster;
+}
+mod faults;
+mod node;
+mod world;
+
+use world::World;
+
+/// Seeds that have failed once.
+const REGRESSIONS: &[u64] = &[1, 2, 4, 5, 10, 49, 56, 77, 122, 171];
+
+/// `make test` runs so many lives.
+const LIVES: u64 = 200;
+
+fn live(seed: u64) -> (u64, u64) {
+    let mut world = World::new(seed);
+    world.run();
+    (world.messages, world.notifies)
+}
+
+#[test]
+fn lives_that_have_failed_once() {
+    REGRESSIONS.iter().for_each(|seed| _ = live(*seed));
+}
+
+/// The lives of some seeds, on all cores.
+#[test]
+fn whatever_happens_every_lamp_shows_what_is() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (first, lives) = (number("SEED").unwrap_or(1), number("LIVES").unwrap_or(LIVES));
+    let cores = std::thread::available_parallelism().map_or(2, |n| n.get() as u64);
+    let threads: Vec<_> = (0..cores)
+        .map(|core| {
+            std::thread::spawn(move || {
+                (first + core..first + lives)
+                    .step_by(cores as usize)
+                    .map(live)
+                    .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+            })
+        })
+        .collect();
+    let done: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+    let total = done.iter().flatten().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    assert!(done.iter().all(Result::is_ok), "a life has failed: SEED and LIVES=1 live it again");
+    println!("{lives} lives from seed {first}: {} messages among nodes, {} NOTIFYs", total.0, total.1);
+    assert!(total.1 > lives * 10);
+}

@@ -1,0 +1,614 @@
+//! A node of the simulated cluster: what the server does with `cluster`, over plain collections.
+use crate::layers::cluster::clock::{HybridClock, Stamp};
+use crate::layers::cluster::digest::{Entry, Key, Range, mixed, state_of};
+use crate::layers::cluster::exchange::{self, Message, Pull, Pulling};
+use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, Standing};
+use crate::layers::cluster::numbers::{BLOCK, Held, reserve};
+use crate::layers::cluster::succession::successor;
+use crate::layers::cluster::version::{DocumentVersion, Version, received_after};
+use std::collections::BTreeMap;
+
+pub type NodeId = usize;
+pub type DialogId = u32;
+pub type PresentityId = u32;
+
+/// A node that has not been heard for so long is lost, in milliseconds.
+pub const LOST_AFTER: u64 = 3_000;
+/// When nobody goes on for a lost node, the next in line does after so long.
+const TURN: u64 = 15_000;
+/// Nodes compare what they hold so often.
+pub const COMPARE_EVERY: u64 = 4_000;
+/// How long after a restart what was on disk belongs to nobody.
+const SETTLED_AFTER: u64 = 10_000;
+/// Stamps of others may have been lost for so long when a node is frozen.
+const ASK_MARGIN: u64 = 15_000;
+const PAGE: usize = 50;
+/// A node that takes over waits so long for objections before it sends.
+const OBJECTIONS: u64 = 250;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sub {
+    pub dialog: DialogId,
+    pub presentity: PresentityId,
+    pub owner: NodeId,
+    pub version: Version,
+    pub ceiling: u32,
+    pub local: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Doc {
+    pub presentity: PresentityId,
+    pub record: u32,
+    pub changes: u32,
+    pub received_at: i64,
+    pub etag: Vec<u8>,
+    pub value: u32,
+}
+
+impl Doc {
+    pub fn version(&self) -> DocumentVersion<'_> {
+        DocumentVersion {
+            changes: self.changes,
+            received_at: self.received_at,
+            etag: &self.etag,
+            body: u64::from(self.value),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    Sub(Sub),
+    End(DialogId, Version),
+    Doc(Doc),
+    Gone(u32),
+}
+
+#[derive(Debug, Clone)]
+pub enum Wire {
+    Beat(Stamp),
+    Record(Record),
+    Exchange(Message<Record>),
+    Goodbye,
+}
+
+/// What a node does to the world.
+#[derive(Debug)]
+pub enum Effect {
+    Send(NodeId, Wire),
+    Notify { dialog: DialogId, cseq: u32, value: Option<u32>, version: Version },
+}
+
+pub struct Node {
+    pub id: NodeId,
+    pub peers: Vec<NodeId>,
+    clock: HybridClock,
+    lease: Lease,
+    pub subs: BTreeMap<DialogId, Sub>,
+    pub docs: BTreeMap<u32, Doc>,
+    ended: BTreeMap<DialogId, Version>,
+    gone: BTreeMap<u32, ()>,
+    /// When the latest document of a presentity that was removed had been received: older ones were replaced by it.
+    removed_at: BTreeMap<PresentityId, i64>,
+    due: BTreeMap<DialogId, ()>,
+    /// Since when it claims what it has taken over; others may object.
+    claimed: BTreeMap<DialogId, u64>,
+    /// What was read from disk and may have gone to others.
+    restored: BTreeMap<DialogId, ()>,
+    /// Hands over nothing any more: it has said goodbye.
+    pub left: bool,
+    heard: BTreeMap<NodeId, u64>,
+    answered: BTreeMap<NodeId, u64>,
+    pulling: BTreeMap<NodeId, Pulling>,
+    compared_at: BTreeMap<NodeId, u64>,
+    last_stamp: Stamp,
+    started: u64,
+    pub wall: u64,
+    pub now: u64,
+    pub out: Vec<Effect>,
+}
+
+fn dialog_key(dialog: DialogId) -> Key {
+    Key(mixed(u64::from(dialog) + 1))
+}
+
+fn doc_key(record: u32) -> Key {
+    Key(mixed(u64::from(record) | 1 << 40))
+}
+
+impl Node {
+    pub fn new(id: NodeId, peers: Vec<NodeId>, now: u64, wall: u64) -> Node {
+        Node {
+            id,
+            heard: peers.iter().map(|peer| (*peer, now)).collect(),
+            peers,
+            clock: HybridClock::new(),
+            lease: Lease::new(now),
+            subs: BTreeMap::new(),
+            docs: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            removed_at: BTreeMap::new(),
+            due: BTreeMap::new(),
+            claimed: BTreeMap::new(),
+            restored: BTreeMap::new(),
+            left: false,
+            answered: BTreeMap::new(),
+            pulling: BTreeMap::new(),
+            compared_at: BTreeMap::new(),
+            last_stamp: Stamp::default(),
+            started: now,
+            wall,
+            now,
+            out: Vec::new(),
+        }
+    }
+
+    /// The node as it comes back: with what was on its disk, or without.
+    pub fn restarted(&self, with_disk: bool, now: u64, wall: u64) -> Node {
+        let mut node = Node::new(self.id, self.peers.clone(), now, wall);
+        if with_disk {
+            node.docs = self.docs.clone();
+            node.subs = self.subs.iter().filter(|(_, s)| s.owner == self.id).map(|(d, s)| (*d, s.clone())).collect();
+            for sub in node.subs.values_mut() {
+                sub.local = sub.ceiling;
+                node.restored.insert(sub.dialog, ());
+            }
+        }
+        node
+    }
+
+    pub fn start(&mut self) {
+        let now = self.now;
+        for peer in self.peers.clone() {
+            exchange::pull(self, peer, Stamp::default(), now);
+        }
+    }
+
+    fn send(&mut self, to: NodeId, wire: Wire) {
+        self.out.push(Effect::Send(to, wire));
+    }
+
+    fn broadcast(&mut self, record: &Record) {
+        for peer in self.peers.clone() {
+            self.send(peer, Wire::Record(record.clone()));
+        }
+    }
+
+    fn tick(&self) -> Stamp {
+        self.clock.tick(self.wall)
+    }
+
+    /// Whether it sends the NOTIFYs of a dialog, as far as it knows.
+    pub fn speaks_for(&self, dialog: DialogId) -> bool {
+        self.owns(dialog) && !self.claimed.contains_key(&dialog) && self.lease.asking_since().is_none() && !self.left
+    }
+
+    fn owns(&self, dialog: DialogId) -> bool {
+        self.subs.get(&dialog).is_some_and(|sub| sub.owner == self.id) && !self.restored.contains_key(&dialog)
+    }
+
+    pub fn shown(&self, presentity: PresentityId) -> Option<u32> {
+        let docs = self.docs.values().filter(|doc| doc.presentity == presentity);
+        docs.reduce(|a, b| if b.version().replaces(&a.version()) { b } else { a }).map(|doc| doc.value)
+    }
+
+    // ---- phones
+
+    pub fn subscribe(&mut self, dialog: DialogId, presentity: PresentityId) {
+        let version = Version { word: 1, epoch: 0, stamp: self.tick(), owner: self.id as u64 };
+        let sub = Sub { dialog, presentity, owner: self.id, version, ceiling: 1 + BLOCK, local: 1 };
+        self.subs.insert(dialog, sub.clone());
+        self.broadcast(&Record::Sub(sub));
+        self.notify(dialog);
+    }
+
+    /// A refresh; `false`: there is no such dialog (481).
+    pub fn refresh(&mut self, dialog: DialogId, word: u32) -> bool {
+        let stamp = self.tick();
+        let is_owned = self.owns(dialog);
+        let Some(sub) = self.subs.get_mut(&dialog) else { return false };
+        if sub.version.word >= word {
+            return true;
+        }
+        if !is_owned {
+            (sub.local, sub.version.epoch) = (sub.ceiling, sub.version.epoch + 1);
+        }
+        sub.ceiling = reserve(sub.local, sub.ceiling).unwrap_or(sub.ceiling);
+        (sub.owner, sub.version.owner) = (self.id, self.id as u64);
+        (sub.version.word, sub.version.stamp) = (word, stamp);
+        let record = Record::Sub(sub.clone());
+        self.restored.remove(&dialog);
+        self.claimed.remove(&dialog);
+        self.broadcast(&record);
+        self.notify(dialog);
+        true
+    }
+
+    pub fn unsubscribe(&mut self, dialog: DialogId) {
+        let Some(mut sub) = self.subs.remove(&dialog) else { return };
+        sub.version.word = Version::ENDED;
+        self.ended.insert(dialog, sub.version);
+        self.broadcast(&Record::End(dialog, sub.version));
+    }
+
+    /// Publishes a value; returns what the phone knows its publication by from then on.
+    pub fn publish(&mut self, presentity: PresentityId, known: (u32, u32), fresh: u32, value: u32) -> (u32, u32) {
+        let now = (self.clock.millis(self.wall) / 1000) as i64;
+        let others = self.docs.values().filter(|doc| doc.presentity == presentity).map(|doc| doc.received_at);
+        let others = others.chain(self.removed_at.get(&presentity).copied()).max();
+        let mine = self.docs.get(&known.0).filter(|doc| doc.changes == known.1).cloned();
+        let (record, changes) = mine.as_ref().map_or((fresh, 0), |doc| (doc.record, doc.changes + 1));
+        let received_at = match &mine {
+            Some(doc) => now.max(doc.received_at),
+            None => received_after(now, others),
+        };
+        let etag = format!("{}.{}", self.id, self.tick().0).into_bytes();
+        let doc = Doc { presentity, record, changes, received_at, etag, value };
+        self.place(doc.clone());
+        self.broadcast(&Record::Doc(doc));
+        (record, changes)
+    }
+
+    pub fn remove(&mut self, record: u32) {
+        if let Some(doc) = self.docs.get(&record).cloned() {
+            self.bury(record);
+            self.broadcast(&Record::Gone(record));
+            self.changed(doc.presentity);
+        }
+    }
+
+    fn bury(&mut self, record: u32) {
+        if let Some(doc) = self.docs.remove(&record) {
+            let latest = self.removed_at.entry(doc.presentity).or_default();
+            *latest = doc.received_at.max(*latest);
+        }
+        self.gone.insert(record, ());
+    }
+
+    /// A strict phone has answered 500: its count is ahead of ours.
+    pub fn refused(&mut self, dialog: DialogId) {
+        let Some(sub) = self.subs.get_mut(&dialog).filter(|sub| sub.owner == self.id) else { return };
+        sub.local = sub.ceiling;
+        self.notify(dialog);
+    }
+
+    // ---- NOTIFYs
+
+    fn changed(&mut self, presentity: PresentityId) {
+        let dialogs: Vec<DialogId> =
+            self.subs.values().filter(|s| s.presentity == presentity).map(|s| s.dialog).collect();
+        for dialog in dialogs {
+            self.notify(dialog);
+        }
+    }
+
+    fn notify(&mut self, dialog: DialogId) {
+        if !self.owns(dialog) || self.left || self.claimed.contains_key(&dialog) {
+            return;
+        }
+        match self.lease.look(self.now) {
+            Standing::Speaks => {}
+            Standing::WasAway(_) => {
+                self.due.insert(dialog, ());
+                return self.ask();
+            }
+            Standing::Asks => {
+                self.due.insert(dialog, ());
+                return;
+            }
+        }
+        self.due.remove(&dialog);
+        let stamp = self.tick();
+        let Some(sub) = self.subs.get_mut(&dialog) else { return };
+        sub.local += 1;
+        let (cseq, presentity) = (sub.local, sub.presentity);
+        let reserved = reserve(cseq, sub.ceiling);
+        if let Some(ceiling) = reserved {
+            (sub.ceiling, sub.version.stamp) = (ceiling, stamp);
+        }
+        let (version, record) = (sub.version, sub.clone());
+        if reserved.is_some() {
+            self.broadcast(&Record::Sub(record));
+        }
+        let value = self.shown(presentity);
+        self.out.push(Effect::Notify { dialog, cseq, value, version });
+    }
+
+    fn ask(&mut self) {
+        let (now, since) = (self.now, self.last_stamp.before(ASK_MARGIN));
+        for peer in self.peers.clone() {
+            exchange::pull(self, peer, since, now);
+        }
+    }
+
+    fn may_resume(&mut self) {
+        let Some(since) = self.lease.asking_since() else { return };
+        let late = self.now.saturating_sub(since) >= ANSWERS_AFTER;
+        let all = self.peers.iter().all(|peer| {
+            let heard = self.heard.get(peer).is_some_and(|at| *at >= since);
+            let pulls = self.pulling.get(peer).is_some_and(|p| p.pull.cursor > 0);
+            self.answered.get(peer).is_some_and(|at| *at >= since) || late && !(heard && pulls)
+        });
+        if all && self.lease.resume(self.now) {
+            for dialog in std::mem::take(&mut self.due).into_keys() {
+                self.notify(dialog);
+            }
+        }
+    }
+
+    // ---- other nodes
+
+    pub fn on_timer(&mut self) {
+        if self.left {
+            return;
+        }
+        if let Standing::WasAway(_) = self.lease.look(self.now) {
+            self.ask();
+        }
+        self.may_resume();
+        self.speak_for_claimed();
+        let stamp = self.tick();
+        let now = self.now;
+        for peer in self.peers.clone() {
+            self.send(peer, Wire::Beat(stamp));
+            if exchange::go_on(self, peer, now) {
+                continue;
+            }
+            if now.saturating_sub(self.compared_at.get(&peer).copied().unwrap_or_default()) >= COMPARE_EVERY {
+                self.compared_at.insert(peer, now);
+                exchange::compare(self, peer);
+            }
+        }
+        if self.lease.asking_since().is_none() {
+            // A node that asks has not looked at the world since.
+            self.last_stamp = stamp;
+            if now - self.started >= SETTLED_AFTER {
+                for dialog in std::mem::take(&mut self.restored).into_keys() {
+                    self.notify(dialog);
+                }
+            }
+            self.take_over_lost();
+        }
+    }
+
+    fn take_over_lost(&mut self) {
+        let silent = |peer: &NodeId| self.now.saturating_sub(self.heard.get(peer).copied().unwrap_or_default());
+        let lost: Vec<(NodeId, u64)> =
+            self.peers.iter().map(|peer| (*peer, silent(peer))).filter(|(_, age)| *age >= LOST_AFTER).collect();
+        let mut names: Vec<[u8; 1]> =
+            self.peers.iter().filter(|p| silent(p) < LOST_AFTER).map(|p| [*p as u8]).collect();
+        names.push([self.id as u8]);
+        let names: Vec<&[u8]> = names.iter().map(|name| name.as_slice()).collect();
+        let own = [self.id as u8];
+        let mut ours = Vec::new();
+        for sub in self.subs.values() {
+            let Some((_, age)) = lost.iter().find(|(peer, _)| *peer == sub.owner) else { continue };
+            let turn = ((age - LOST_AFTER) / TURN) as usize;
+            if successor(&names, &[&sub.dialog.to_be_bytes()], turn) == Some(&own) {
+                ours.push(sub.dialog);
+            }
+        }
+        ours.into_iter().for_each(|dialog| self.take_over(dialog));
+    }
+
+    fn take_over(&mut self, dialog: DialogId) {
+        let stamp = self.tick();
+        let Some(sub) = self.subs.get_mut(&dialog) else { return };
+        sub.owner = self.id;
+        sub.version = Version { epoch: sub.version.epoch + 1, stamp, owner: self.id as u64, ..sub.version };
+        self.claimed.insert(dialog, self.now);
+        self.raise(dialog);
+    }
+
+    fn speak_for_claimed(&mut self) {
+        let due: Vec<DialogId> =
+            self.claimed.iter().filter(|(_, at)| self.now - **at >= OBJECTIONS).map(|(dialog, _)| *dialog).collect();
+        for dialog in due {
+            self.claimed.remove(&dialog);
+            self.notify(dialog);
+        }
+    }
+
+    /// Goes on above all that another node may have sent, and tells the watcher.
+    fn raise(&mut self, dialog: DialogId) {
+        let stamp = self.tick();
+        let Some(sub) = self.subs.get_mut(&dialog) else { return };
+        sub.local = sub.ceiling;
+        sub.version.stamp = stamp;
+        sub.ceiling = reserve(sub.local, sub.ceiling).unwrap_or(sub.ceiling);
+        let record = Record::Sub(sub.clone());
+        self.restored.remove(&dialog);
+        self.broadcast(&record);
+        self.notify(dialog);
+    }
+
+    pub fn goodbye(&mut self) {
+        self.left = true;
+        for peer in self.peers.clone() {
+            self.send(peer, Wire::Goodbye);
+        }
+    }
+
+    pub fn on_wire(&mut self, from: NodeId, wire: Wire) {
+        if self.left {
+            return;
+        }
+        match &wire {
+            Wire::Goodbye => {
+                self.heard.insert(from, 0);
+                if self.lease.asking_since().is_none() {
+                    self.take_over_lost();
+                }
+                return;
+            }
+            _ => self.heard.insert(from, self.now),
+        };
+        match wire {
+            Wire::Beat(stamp) => {
+                self.clock.observe(stamp, self.wall);
+            }
+            Wire::Record(record) => exchange::Ports::merge(self, from, record),
+            Wire::Exchange(message) => {
+                let now = self.now;
+                exchange::on_message(self, from, message, now);
+            }
+            Wire::Goodbye => {}
+        }
+        self.may_resume();
+    }
+
+    fn merge_sub(&mut self, from: NodeId, theirs: Sub) {
+        let dialog = theirs.dialog;
+        self.clock.observe(theirs.version.stamp, self.wall);
+        if let Some(ended) = self.ended.get(&dialog).filter(|ended| **ended >= theirs.version) {
+            let wire = Wire::Record(Record::End(dialog, *ended));
+            return self.send(from, wire);
+        }
+        let is_owned = self.owns(dialog);
+        let Some(mine) = self.subs.get_mut(&dialog) else {
+            let here = theirs.owner == self.id;
+            self.subs.insert(dialog, theirs);
+            if here {
+                // What others hold for us was lost here.
+                self.take_over(dialog);
+            }
+            return;
+        };
+        let held = Held { version: mine.version, ceiling: mine.ceiling };
+        let merge = held.merge(is_owned, &Held { version: theirs.version, ceiling: theirs.ceiling });
+        if merge.take {
+            *mine = theirs;
+            self.restored.remove(&dialog);
+        }
+        mine.ceiling = merge.ceiling;
+        let (now_ours, record) = (mine.owner == self.id, Record::Sub(mine.clone()));
+        if merge.take && now_ours {
+            // It was ours before we lost what we knew.
+            self.take_over(dialog);
+        } else if merge.speak {
+            self.raise(dialog);
+        } else if merge.tell {
+            self.send(from, Wire::Record(record));
+        }
+    }
+
+    fn merge_end(&mut self, dialog: DialogId, version: Version) {
+        if self.subs.get(&dialog).is_some_and(|mine| mine.version >= version) {
+            return;
+        }
+        self.subs.remove(&dialog);
+        self.restored.remove(&dialog);
+        self.due.remove(&dialog);
+        let known = self.ended.entry(dialog).or_insert(version);
+        *known = version.max(*known);
+    }
+
+    /// Stores a document that is newer than what there is; `false`: it is not.
+    fn place(&mut self, doc: Doc) -> bool {
+        if self.docs.get(&doc.record).is_some_and(|mine| !doc.version().is_newer(&mine.version())) {
+            return false;
+        }
+        let (newer, older): (Vec<&Doc>, Vec<&Doc>) = self
+            .docs
+            .values()
+            .filter(|other| other.presentity == doc.presentity && other.record != doc.record)
+            .partition(|other| other.version().replaces(&doc.version()));
+        let replaced = self.removed_at.get(&doc.presentity).is_some_and(|at| doc.received_at <= *at);
+        let is_new = !self.docs.contains_key(&doc.record);
+        let (overtaken, older) =
+            (!newer.is_empty() || is_new && replaced, older.iter().map(|other| other.record).collect::<Vec<_>>());
+        if overtaken {
+            self.bury(doc.record);
+            return false;
+        }
+        older.into_iter().for_each(|record| self.bury(record));
+        let presentity = doc.presentity;
+        self.docs.insert(doc.record, doc);
+        self.changed(presentity);
+        true
+    }
+
+    pub fn all_entries(&self) -> Vec<Entry> {
+        let subs = self.subs.values();
+        let subs = subs.map(|s| Entry { key: dialog_key(s.dialog), state: state_of(&s.version, s.ceiling) });
+        let docs = self.docs.values().map(|doc| {
+            let state = (u64::from(doc.changes) << 32) ^ u64::from(doc.value) ^ doc.received_at as u64;
+            Entry { key: doc_key(doc.record), state: mixed(state) as u32 }
+        });
+        subs.chain(docs).collect()
+    }
+}
+
+impl exchange::Ports for Node {
+    type Peer = NodeId;
+    type Record = Record;
+
+    fn entries(&mut self, range: Range) -> Vec<Entry> {
+        self.all_entries().into_iter().filter(|entry| range.contains(entry.key)).collect()
+    }
+
+    fn records(&mut self, keys: &[Key]) -> Vec<Record> {
+        let subs = self.subs.values().filter(|s| keys.contains(&dialog_key(s.dialog))).cloned().map(Record::Sub);
+        let docs = self.docs.values().filter(|doc| keys.contains(&doc_key(doc.record))).cloned().map(Record::Doc);
+        subs.chain(docs).collect()
+    }
+
+    fn page(&mut self, pull: Pull) -> (Vec<Record>, Option<u64>) {
+        let begin = pull.cursor as u32;
+        let all: Vec<u32> = self.subs.range(begin..).map(|(dialog, _)| *dialog).take(PAGE + 1).collect();
+        let next = all.get(PAGE).map(|dialog| u64::from(*dialog));
+        let subs = all.iter().take(PAGE).filter_map(|dialog| self.subs.get(dialog));
+        let mut records: Vec<Record> =
+            subs.filter(|s| s.version.stamp >= pull.since).cloned().map(Record::Sub).collect();
+        if next.is_none() && pull.since == Stamp::default() {
+            records.extend(self.docs.values().cloned().map(Record::Doc));
+        }
+        (records, next)
+    }
+
+    fn merge(&mut self, from: NodeId, record: Record) {
+        match record {
+            Record::Sub(sub) => self.merge_sub(from, sub),
+            Record::End(dialog, version) => self.merge_end(dialog, version),
+            Record::Doc(doc) if self.gone.contains_key(&doc.record) => {
+                self.send(from, Wire::Record(Record::Gone(doc.record)));
+            }
+            Record::Doc(doc) => {
+                let record = doc.record;
+                if !self.place(doc) && self.gone.contains_key(&record) {
+                    self.send(from, Wire::Record(Record::Gone(record)));
+                }
+            }
+            Record::Gone(record) => {
+                let presentity = self.docs.get(&record).map(|doc| doc.presentity);
+                self.bury(record);
+                presentity.into_iter().for_each(|presentity| self.changed(presentity));
+            }
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: Message<Record>) {
+        Node::send(self, to, Wire::Exchange(message));
+    }
+
+    fn has_room(&mut self) -> bool {
+        true
+    }
+
+    fn pulling(&mut self, from: NodeId) -> Option<Pulling> {
+        self.pulling.get(&from).copied()
+    }
+
+    fn set_pulling(&mut self, from: NodeId, pulling: Option<Pulling>) {
+        match pulling {
+            Some(pulling) => self.pulling.insert(from, pulling),
+            None => self.pulling.remove(&from),
+        };
+    }
+
+    fn on_answered(&mut self, from: NodeId, _since: Stamp) {
+        self.answered.insert(from, self.now);
+    }
+}

@@ -1,0 +1,459 @@
+//! The world around the simulated nodes: the network between them, phones, clocks, and what goes wrong. Everything follows
+//! from the seed.
+use crate::faults::{Fault, Plan};
+use crate::layers::cluster::digest::mixed;
+use crate::layers::cluster::version::Version;
+use crate::node::{DialogId, Effect, Node, NodeId, PresentityId, Wire};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+/// Random numbers from a seed (splitmix64).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mixed(self.0) % end.max(1)
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// Begin of the world, in milliseconds since 1970.
+const EPOCH: u64 = 1_700_000_000_000;
+/// A node that does not run is sent so many messages that it finds when it goes on; the others are lost.
+const BACKLOG: usize = 500;
+/// A NOTIFY and its answer take so long, in milliseconds.
+const PHONE_DELAY: u64 = 3;
+/// The node that a phone has left for another one may send until it hears of it, so long in milliseconds.
+const IN_FLIGHT: u64 = 100;
+/// A node that was frozen for less than its lease goes on with what it finds in its queue.
+const UNNOTICED: u64 = crate::layers::cluster::lease::LEASE + IN_FLIGHT;
+/// How long after a fault its consequences may show, in milliseconds: the others have to notice, and to compare.
+pub const DISTURBED: u64 = 15_000;
+
+#[derive(Debug)]
+enum Event {
+    Deliver { to: NodeId, from: NodeId, wire: Wire },
+    Timer(NodeId, u32),
+    Notify { from: NodeId, dialog: DialogId, cseq: u32, value: Option<u32>, version: Version },
+    Refused(NodeId, DialogId),
+    Watch,
+    Publish,
+    Begin(usize),
+    End(usize),
+}
+
+/// A watcher's phone, which keeps RFC 3261 12.2.2 by the letter.
+#[derive(Default)]
+struct Watcher {
+    presentity: PresentityId,
+    word: u32,
+    cseq: u32,
+    shows: Option<u32>,
+    told: bool,
+    latest: u32,
+    latest_at: u64,
+    claim: (u32, u32),
+    claimed_at: u64,
+    refusals: u32,
+}
+
+/// A phone that publishes.
+#[derive(Default, Clone)]
+struct Publisher {
+    known: (u32, u32),
+    value: u32,
+    published: bool,
+    at: u64,
+}
+
+struct Host {
+    node: Node,
+    up: bool,
+    incarnation: u32,
+    up_since: u64,
+    frozen: bool,
+    backlog: Vec<(NodeId, Wire)>,
+    clock_offset: i64,
+    shown: BTreeMap<PresentityId, u32>,
+}
+
+pub struct World {
+    seed: u64,
+    plan: Plan,
+    random: Random,
+    now: u64,
+    order: u64,
+    queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    hosts: Vec<Host>,
+    watchers: BTreeMap<DialogId, Watcher>,
+    publishers: BTreeMap<PresentityId, Publisher>,
+    next_dialog: DialogId,
+    next_record: u32,
+    disturbed_until: u64,
+    pub messages: u64,
+    pub notifies: u64,
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let mut random = Random::new(seed);
+        let plan = Plan::of(&mut random);
+        let ids: Vec<NodeId> = (0..plan.nodes).collect();
+        let host = |id: &NodeId| {
+            let peers = ids.iter().copied().filter(|peer| peer != id).collect();
+            Host {
+                node: Node::new(*id, peers, 1, EPOCH),
+                up: true,
+                incarnation: 0,
+                up_since: 0,
+                frozen: false,
+                backlog: Vec::new(),
+                clock_offset: 0,
+                shown: BTreeMap::new(),
+            }
+        };
+        let hosts = ids.iter().map(host).collect();
+        let mut world = World {
+            seed,
+            random,
+            now: 1,
+            order: 0,
+            queue: BinaryHeap::new(),
+            events: Vec::new(),
+            hosts,
+            watchers: BTreeMap::new(),
+            publishers: (0..plan.presentities).map(|p| (p, Publisher::default())).collect(),
+            next_dialog: 1,
+            next_record: 1,
+            disturbed_until: 0,
+            plan,
+            messages: 0,
+            notifies: 0,
+        };
+        for id in ids {
+            let offset = world.random.below(120_000) as i64 - 60_000;
+            world.hosts[id].clock_offset = if world.plan.skewed { offset } else { 0 };
+            let first = world.random.below(500);
+            world.after(first, Event::Timer(id, 0));
+        }
+        for at in 0..world.plan.faults.len() {
+            world.after(world.plan.faults[at].at, Event::Begin(at));
+            world.after(world.plan.faults[at].at + world.plan.faults[at].lasts, Event::End(at));
+        }
+        world.after(2_000, Event::Watch);
+        world.after(2_500, Event::Publish);
+        world
+    }
+
+    fn after(&mut self, millis: u64, event: Event) {
+        self.order += 1;
+        self.events.push(Some(event));
+        self.queue.push(Reverse((self.now + millis, self.order, self.events.len() - 1)));
+    }
+
+    fn fail(&self, what: String) -> ! {
+        panic!("seed {} at {} ms: {what}\n{:?}", self.seed, self.now, self.plan)
+    }
+
+    pub fn run(&mut self) {
+        let end = self.plan.end();
+        while let Some(Reverse((at, _, event))) = self.queue.pop() {
+            if at > end {
+                break;
+            }
+            self.now = at;
+            if let Some(event) = self.events[event].take() {
+                self.happen(event);
+            }
+        }
+        self.check_end();
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Deliver { to, from, wire } => self.deliver(to, from, wire),
+            Event::Timer(id, incarnation) if self.hosts[id].incarnation == incarnation => {
+                if self.is_running(id) {
+                    self.at_node(id, Node::on_timer);
+                }
+                self.after(500, Event::Timer(id, incarnation));
+            }
+            Event::Timer(..) => {}
+            Event::Notify { from, dialog, cseq, value, version } => self.hear(from, dialog, cseq, value, version),
+            Event::Refused(id, dialog) if self.is_running(id) => self.at_node(id, |node| node.refused(dialog)),
+            Event::Refused(..) => {}
+            Event::Watch => self.watch(),
+            Event::Publish => self.publish(),
+            Event::Begin(at) => self.begin(at),
+            Event::End(at) => self.end(at),
+        }
+    }
+
+    fn is_running(&self, id: NodeId) -> bool {
+        self.hosts[id].up && !self.hosts[id].frozen
+    }
+
+    /// Lets a node do something, and carries out what it does.
+    fn at_node(&mut self, id: NodeId, work: impl FnOnce(&mut Node)) {
+        let host = &mut self.hosts[id];
+        host.node.now = self.now;
+        host.node.wall = (EPOCH + self.now).saturating_add_signed(host.clock_offset);
+        work(&mut host.node);
+        for effect in std::mem::take(&mut host.node.out) {
+            match effect {
+                Effect::Send(to, wire) => self.transmit(id, to, wire),
+                Effect::Notify { dialog, cseq, value, version } => {
+                    self.notifies += 1;
+                    self.after(PHONE_DELAY, Event::Notify { from: id, dialog, cseq, value, version });
+                }
+            }
+        }
+        self.check_shown(id);
+    }
+
+    /// I3 at a node: what it shows of a presentity never becomes older.
+    fn check_shown(&mut self, id: NodeId) {
+        let host = &mut self.hosts[id];
+        let mut wrong = None;
+        for doc in host.node.docs.values() {
+            if let Some(value) = host.node.shown(doc.presentity) {
+                let latest = host.shown.entry(doc.presentity).or_default();
+                if value < *latest {
+                    wrong = Some((doc.presentity, *latest, value));
+                }
+                *latest = value.max(*latest);
+            }
+        }
+        if let Some(wrong) = wrong {
+            self.fail(format!("node {id} shows an older state: (presentity, before, now) = {wrong:?}"));
+        }
+    }
+
+    fn transmit(&mut self, from: NodeId, to: NodeId, wire: Wire) {
+        self.messages += 1;
+        let link = self.plan.link(self.now, from, to);
+        let lost = link.cut || self.random.below(100) < link.loss;
+        for _ in 0..if self.random.below(100) < link.doubled { 2 } else { 1 } {
+            let delay = 1 + self.random.below(link.delay);
+            if !lost {
+                self.after(delay, Event::Deliver { to, from, wire: wire.clone() });
+            }
+        }
+    }
+
+    fn deliver(&mut self, to: NodeId, from: NodeId, wire: Wire) {
+        let host = &mut self.hosts[to];
+        if host.frozen && host.up && host.backlog.len() < BACKLOG {
+            host.backlog.push((from, wire));
+        } else if self.is_running(to) {
+            self.at_node(to, |node| node.on_wire(from, wire));
+        }
+    }
+
+    // ---- phones
+
+    fn a_running_node(&mut self) -> NodeId {
+        // A node that has heard nobody yet cannot know that its clock is behind.
+        let is_settled = |id: &NodeId| self.now > self.hosts[*id].up_since + 1_000;
+        let running: Vec<NodeId> = (0..self.hosts.len()).filter(|id| self.is_running(*id) && is_settled(id)).collect();
+        running[self.random.below(running.len() as u64) as usize]
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.now > self.plan.quiet_from()
+    }
+
+    fn watch(&mut self) {
+        let quiet = self.is_quiet();
+        if self.now > self.plan.refreshes_until() {
+            return;
+        }
+        let id = self.a_running_node();
+        let known: Vec<DialogId> = self.watchers.keys().copied().collect();
+        let any = if known.is_empty() { 0 } else { known[self.random.below(known.len() as u64) as usize] };
+        if known.len() < self.plan.dialogs && !quiet {
+            let dialog = self.next_dialog;
+            self.next_dialog += 1;
+            let presentity = self.random.below(u64::from(self.plan.presentities)) as u32;
+            self.watchers.insert(dialog, Watcher { presentity, word: 1, ..Watcher::default() });
+            self.at_node(id, |node| node.subscribe(dialog, presentity));
+        } else if self.random.one_in(20) && !quiet {
+            self.watchers.remove(&any);
+            self.at_node(id, |node| node.unsubscribe(any));
+        } else if let Some(watcher) = self.watchers.get_mut(&any) {
+            watcher.word += 1;
+            let (word, presentity) = (watcher.word, watcher.presentity);
+            let mut found = true;
+            self.at_node(id, |node| found = node.refresh(any, word));
+            if !found {
+                // 481: the phone begins anew.
+                let dialog = self.next_dialog;
+                self.next_dialog += 1;
+                self.watchers.remove(&any);
+                self.watchers.insert(dialog, Watcher { presentity, word: 1, ..Watcher::default() });
+                self.at_node(id, |node| node.subscribe(dialog, presentity));
+            }
+        }
+        let filled = known.len() >= self.plan.dialogs;
+        self.after(if filled { self.plan.watch_every } else { 2 }, Event::Watch);
+    }
+
+    fn publish(&mut self) {
+        let quiet = self.is_quiet();
+        if self.now > self.plan.refreshes_until() {
+            return;
+        }
+        let presentity = self.random.below(u64::from(self.plan.presentities)) as u32;
+        let id = self.a_running_node();
+        let mut phone = self.publishers[&presentity].clone();
+        // A second is what received times can tell apart.
+        if self.now >= phone.at + 2_500 {
+            phone.at = self.now;
+            if phone.published
+                && !quiet
+                && self.random.one_in(8)
+                && self.hosts[id].node.docs.contains_key(&phone.known.0)
+            {
+                phone.published = false;
+                let (record, _) = std::mem::take(&mut phone.known);
+                self.at_node(id, |node| node.remove(record));
+            } else if phone.published || !quiet {
+                phone.value += u32::from(!quiet);
+                phone.published = true;
+                let (fresh, value, known) = (self.next_record, phone.value, phone.known);
+                self.next_record += 1;
+                let mut now_known = known;
+                self.at_node(id, |node| now_known = node.publish(presentity, known, fresh, value));
+                phone.known = now_known;
+            }
+            self.publishers.insert(presentity, phone);
+        }
+        self.after(self.plan.publish_every, Event::Publish);
+    }
+
+    fn hear(&mut self, from: NodeId, dialog: DialogId, cseq: u32, value: Option<u32>, version: Version) {
+        let calm = self.now > self.disturbed_until;
+        let late = if self.plan.only_freezes() { UNNOTICED } else { IN_FLIGHT };
+        let Some(watcher) = self.watchers.get_mut(&dialog) else { return };
+        let strict = (calm || self.plan.only_freezes()) && self.now > watcher.claimed_at + late;
+        let claim = (version.word, version.epoch);
+        let wrong = if cseq <= watcher.cseq {
+            watcher.refusals += 1;
+            Some("a CSeq that was used")
+        } else if claim < watcher.claim {
+            Some("a NOTIFY of a node whose subscription another one has taken")
+        } else if value.is_some_and(|value| value < watcher.latest) && self.now > watcher.latest_at + late {
+            Some("an older state after a newer one")
+        } else {
+            None
+        };
+        if claim > watcher.claim {
+            (watcher.claim, watcher.claimed_at) = (claim, self.now);
+        }
+        if let (true, Some(wrong)) = (strict, wrong) {
+            let (cseq, before) = (watcher.cseq, watcher.latest);
+            self.fail(format!(
+                "{wrong}: dialog {dialog} from {from}, {version:?}, value {value:?} after {before}, cseq {cseq}"
+            ));
+        }
+        if cseq <= watcher.cseq {
+            return self.after(PHONE_DELAY, Event::Refused(from, dialog));
+        }
+        (watcher.cseq, watcher.shows, watcher.told) = (cseq, value, true);
+        if value.is_some_and(|value| value > watcher.latest) {
+            (watcher.latest, watcher.latest_at) = (value.unwrap_or_default(), self.now);
+        }
+    }
+
+    // ---- faults
+
+    fn begin(&mut self, at: usize) {
+        let fault = self.plan.faults[at].clone();
+        match fault.fault {
+            Fault::Freeze(id) => self.hosts[id].frozen = self.hosts[id].up,
+            Fault::Crash { node, .. } => {
+                self.hosts[node].up = false;
+                self.hosts[node].backlog.clear();
+            }
+            Fault::Leave(id) if self.is_running(id) => {
+                self.at_node(id, Node::goodbye);
+                self.hosts[id].up = false;
+            }
+            Fault::ClockJump(id, millis) => self.hosts[id].clock_offset += millis,
+            _ => {}
+        }
+        self.disturbed_until = self.disturbed_until.max(self.now + fault.lasts + DISTURBED);
+    }
+
+    fn end(&mut self, at: usize) {
+        match self.plan.faults[at].fault {
+            Fault::Freeze(id) if self.hosts[id].frozen => {
+                self.hosts[id].frozen = false;
+                for (from, wire) in std::mem::take(&mut self.hosts[id].backlog) {
+                    self.at_node(id, |node| node.on_wire(from, wire));
+                }
+            }
+            Fault::Crash { node, with_disk } => self.restart(node, with_disk),
+            Fault::Leave(id) => self.restart(id, false),
+            _ => {}
+        }
+    }
+
+    fn restart(&mut self, id: NodeId, with_disk: bool) {
+        let host = &mut self.hosts[id];
+        if host.up {
+            return;
+        }
+        let wall = (EPOCH + self.now).saturating_add_signed(host.clock_offset);
+        host.node = host.node.restarted(with_disk, self.now, wall);
+        (host.up, host.frozen, host.incarnation) = (true, false, host.incarnation + 1);
+        host.shown.clear();
+        host.up_since = self.now;
+        let incarnation = host.incarnation;
+        self.at_node(id, Node::start);
+        self.after(250, Event::Timer(id, incarnation));
+    }
+
+    // ---- the end
+
+    /// I1: all nodes hold the same, one speaks for each dialog, and each watcher sees what was published last.
+    fn check_end(&self) {
+        let dump = |node: &Node| {
+            let mut entries: Vec<(u64, u32)> = node.all_entries().iter().map(|e| (e.key.0, e.state)).collect();
+            entries.sort_unstable();
+            entries
+        };
+        let first = dump(&self.hosts[0].node);
+        for host in &self.hosts[1..] {
+            if dump(&host.node) != first {
+                self.fail(format!(
+                    "nodes 0 and {} hold different records\n{:?}\n{:?}\n{:?}\n{:?}",
+                    host.node.id, self.hosts[0].node.docs, host.node.docs, self.hosts[0].node.subs, host.node.subs
+                ));
+            }
+        }
+        for (dialog, watcher) in &self.watchers {
+            let voices = self.hosts.iter().filter(|host| host.node.speaks_for(*dialog)).count();
+            if voices != 1 {
+                self.fail(format!("{voices} nodes speak for dialog {dialog}"));
+            }
+            let phone = &self.publishers[&watcher.presentity];
+            let expected = phone.published.then_some(phone.value);
+            if !watcher.told || watcher.shows != expected {
+                self.fail(format!(
+                    "dialog {dialog} of {} shows {:?}, not {expected:?}",
+                    watcher.presentity, watcher.shows
+                ));
+            }
+        }
+    }
+}
