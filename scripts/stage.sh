@@ -1,5 +1,6 @@
 #!/bin/sh
-# stage.sh ROOT: what a package holds, laid out under ROOT: modules in a folder of their own, commands, manual pages, documents.
+# stage.sh ROOT: what a package holds, laid out under ROOT: modules in a folder of their own, commands, manual pages, documents,
+# dashboard and alert rules.
 # MODULES_OUT is where the modules were built. LIBDIR is the folder of libraries (/usr/lib/x86_64-linux-gnu, /usr/lib64),
 # DIVERT=1 adds the command that puts the modules in the place of the stock ones, which needs dpkg.
 set -eu
@@ -28,6 +29,10 @@ if [ -n "${DIVERT:-}" ]; then
 	pages="$pages man8/$name-divert.8"
 fi
 for page in $pages; do gzip -9nc "packaging/man/$(basename "$page")" >"$man/$page.gz"; done
+
+# What Grafana and Prometheus import.
+mkdir -p "$root/usr/share/$name"
+install -m 0644 packaging/grafana/dashboard.json packaging/grafana/alerts.yml "$root/usr/share/$name/"
 
 cp -r README.md COMPAT.md ARCHITECTURE.md BENCHMARKS.md CONTRIBUTING.md docs examples "$doc/"
 find "$doc/examples" -type f -exec sed -i "s|/usr/lib/x86_64-linux-gnu/kamailio-presence/|$libraries/$name/|g; s|/usr/lib/x86_64-linux-gnu/kamailio/modules|$stock|g" {} +
