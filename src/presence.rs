@@ -13,6 +13,7 @@ pub mod event_package;
 pub mod expiry;
 pub mod explain;
 pub mod limits;
+pub mod modes;
 pub mod notification;
 pub mod notifier;
 pub mod occurrence;

@@ -1,5 +1,6 @@
 //! The order in which documents are put together: `retrieve_order`, `retrieve_order_by`.
-use super::config::{Config, PublicationMode};
+use super::config::Config;
+use super::modes::DocumentOrder;
 use super::publication::Publication;
 use std::cmp::Ordering;
 
@@ -47,11 +48,11 @@ impl Order {
     /// The order in force. `None`: documents stay as they come, by their last change in memory, by other columns from
     /// a table.
     pub fn of(config: &Config) -> Option<Order> {
-        match (config.publications, config.order_by_column) {
-            (PublicationMode::Memory, false) => None,
-            (PublicationMode::Memory, true) => Some(Order(vec![(Column::Priority, false)])),
-            (_, false) => Some(Order(vec![(Column::ReceivedTime, false)])),
-            (_, true) => Order::parse(config.order_by),
+        match config.document_order() {
+            DocumentOrder::LastChange => None,
+            DocumentOrder::Priority => Some(Order(vec![(Column::Priority, false)])),
+            DocumentOrder::Arrival => Some(Order(vec![(Column::ReceivedTime, false)])),
+            DocumentOrder::Columns => Order::parse(config.order_by),
         }
     }
 
@@ -85,7 +86,7 @@ impl Order {
 /// Whether a package is given the documents in the opposite of the order in which [`super::ports::Ports::documents`]
 /// has them: from memory the newest comes first, from a table the oldest, as stock's packages see it.
 pub fn is_reversed(config: &Config) -> bool {
-    config.publications == PublicationMode::Memory && !config.order_by_column
+    config.document_order() == DocumentOrder::LastChange
 }
 
 #[cfg(test)]

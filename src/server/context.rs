@@ -2,7 +2,6 @@
 use crate::common::ids::Ids;
 use crate::host::msg::SipMsg;
 use crate::host::{log, script, tm};
-use crate::presence::config::{PublicationMode, SubscriptionMode};
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::Failure;
 use crate::presence::event_package::Packages;
@@ -97,11 +96,7 @@ impl Context {
 
     /// Whether there is neither a database nor everything in memory: other modules use our functions only.
     pub fn is_library(&self) -> bool {
-        !self.database.is_configured() && !self.is_in_memory_only()
-    }
-
-    pub(crate) fn is_in_memory_only(&self) -> bool {
-        self.config.subscriptions == SubscriptionMode::Memory && self.config.publications == PublicationMode::Memory
+        !self.database.is_configured() && !self.config.is_in_memory_only()
     }
 
     /// Subscriptions that ended, the latest first; see [`crate::server::operator::history::History::latest`].

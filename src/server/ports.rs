@@ -4,7 +4,7 @@ use crate::common::metrics;
 use crate::host::shm;
 use crate::host::{clock, dmq, log, sl, tm};
 use crate::presence::authorization::Authorization;
-use crate::presence::config::{Config, PublicationMode};
+use crate::presence::config::Config;
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
@@ -153,7 +153,7 @@ impl Ports for Context {
         before: Status,
     ) -> Result<Authorization, Failure> {
         // As with stock, which asks for no rules there.
-        let without_rules = self.is_in_memory_only().then_some(Status::Active);
+        let without_rules = self.config.is_in_memory_only().then_some(Status::Active);
         self.process
             .registry
             .evaluate_rules(package, subscription, before, without_rules)
@@ -161,7 +161,7 @@ impl Ports for Context {
     }
 
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {
-        let applied = self.change_publication(resource, &change)?;
+        let applied = self.storage.publications.change(resource, &change)?;
         if self.shared.history.is_on() {
             self.note_publication(resource, &change, &applied);
         }
@@ -171,19 +171,19 @@ impl Ports for Context {
         Ok(applied)
     }
     fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
-        self.live_documents(resource)
+        self.storage.publications.documents(resource)
     }
     fn composed(&mut self, resource: &Resource) -> Option<Option<Vec<u8>>> {
-        self.cached_body(resource)
+        self.storage.publications.composed(resource)
     }
     fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64) {
-        self.cache_body(resource, documents, body, valid_until)
+        self.storage.publications.cache_composed(resource, documents, body, valid_until)
     }
     fn forget(&mut self, resource: &Resource) {
-        self.forget_table(resource)
+        self.storage.publications.forget(resource)
     }
     fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
-        let ended = self.take_ended(now, limit)?;
+        let ended = self.storage.publications.take_ended(now, limit)?;
         for resource in &ended {
             counters::count(Counter::PublicationsExpired);
             self.shared.history.note_change(&NewChange::of(resource, ChangeKind::RanOut), clock::micros());
@@ -205,16 +205,10 @@ impl Ports for Context {
         tombstones.has(tombstones.of_publication(resource, ruid, etag))
     }
     fn row_limits(&self) -> Option<RowLimits> {
-        let (publications, longest_body) = (self.config.publications, self.database.longest_body()?);
-        let rows = match publications {
-            PublicationMode::Memory => PublicationRows::None,
-            PublicationMode::Cached if self.writes_publications_later() => PublicationRows::Later,
-            PublicationMode::Cached | PublicationMode::Database => PublicationRows::AtOnce,
-        };
-        Some(RowLimits { longest_body, rows })
+        Some(RowLimits { longest_body: self.database.longest_body()?, rows: self.storage.publications.rows() })
     }
     fn shares_publications(&self) -> bool {
-        self.config.publications != PublicationMode::Memory
+        self.storage.publications.rows() != PublicationRows::None
     }
 
     fn subscribe(

@@ -1,5 +1,11 @@
-//! Publications (RFC 3903): the store, the table `presentity`, and its delayed writing.
+//! Publications (RFC 3903): what the server asks of a store, the store in memory, the table `presentity` with and without
+//! a cache in memory, and its delayed writing.
+pub mod cached;
+pub mod ended_rows;
+pub mod memory;
 pub mod presentity_table;
 pub mod store;
+pub mod table;
+pub mod trims;
 pub mod unreadable;
 pub mod write_behind;

@@ -3,7 +3,7 @@ use crate::common::database::Database;
 use crate::host::no_memory::NoMemory;
 use crate::host::process_mutex::{ProcessMutex, ProcessMutexGuard};
 use crate::host::shm;
-use crate::presence::config::{Config, SubscriptionMode};
+use crate::presence::config::Config;
 use crate::presence::event_package::Packages;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::server::authorizations::cache::AuthorizationCache;
@@ -64,7 +64,7 @@ impl Shared {
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
             tombstones: shm::leak(Tombstones::new(rule)?)?,
-            recent_dialogs: RecentDialogs::new(config.subscriptions == SubscriptionMode::Database)?,
+            recent_dialogs: RecentDialogs::new(config.has_subscription_rows_only())?,
             history: shm::leak(History::new(config.history_size, rule)?)?,
         })
     }

@@ -1,9 +1,12 @@
 //! Where subscriptions and publications live. The modes are looked at here, once, when the server starts; whatever needs
 //! them later asks the stores.
-use crate::presence::config::SubscriptionMode;
+use crate::presence::config::{PublicationMode, SubscriptionMode};
 use crate::server::notify::queue::ResourceQueues;
 use crate::server::notify::row_queue::RowQueue;
 use crate::server::notify::work::NotifyQueue;
+use crate::server::publications;
+use crate::server::publications::memory::Watchers;
+use crate::server::publications::store::PublicationStore;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::database::InDatabase;
 use crate::server::subscriptions::memory::InMemory;
@@ -19,6 +22,8 @@ pub struct Storage {
     pub subscriptions: &'static dyn SubscriptionStore,
     /// Where changes wait for their NOTIFYs.
     pub queue: &'static dyn NotifyQueue,
+    /// Publications (`publ_cache`).
+    pub publications: &'static dyn PublicationStore,
 }
 
 impl Storage {
@@ -27,13 +32,26 @@ impl Storage {
         let rows: &'static dyn RowsBehind = match parts.config.subscriptions {
             SubscriptionMode::Database => {
                 let store = InDatabase::new(parts);
-                return Storage { subscriptions: kept(store), queue: kept(RowQueue::new(parts, store)) };
+                let publications = publications(parts, Watchers::Rows);
+                return Storage { subscriptions: kept(store), queue: kept(RowQueue::new(parts, store)), publications };
             }
             SubscriptionMode::Memory => kept(NoRows),
             SubscriptionMode::WriteThrough => kept(WriteThrough::new(parts)),
             SubscriptionMode::WriteBack => kept(WriteBack::new(parts)),
         };
-        Storage { subscriptions: kept(InMemory::new(parts, rows)), queue: kept(ResourceQueues::new(parts, rows)) }
+        Storage {
+            subscriptions: kept(InMemory::new(parts, rows)),
+            queue: kept(ResourceQueues::new(parts, rows)),
+            publications: publications(parts, Watchers::Memory),
+        }
+    }
+}
+
+fn publications(parts: Parts, watchers: Watchers) -> &'static dyn PublicationStore {
+    match parts.config.publications {
+        PublicationMode::Memory => kept(publications::memory::InMemory::new(parts, watchers)),
+        PublicationMode::Cached => kept(publications::cached::Cached::new(parts, watchers)),
+        PublicationMode::Database => kept(publications::table::InTable::new(parts, watchers)),
     }
 }
 

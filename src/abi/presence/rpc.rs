@@ -4,9 +4,9 @@ use crate::abi::presence::calls::{self, as_stored};
 use crate::abi::presence::{state, timers};
 use crate::host::rpc::{Rpc, Struct};
 use crate::host::{log, msg};
-use crate::presence::config::PublicationMode;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
+use crate::presence::row_limits::PublicationRows;
 use crate::presence::subscription::Field;
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::Documents;
@@ -56,7 +56,7 @@ fn show_publication(out: Struct, resource: &Resource, event: &[u8], p: &Publicat
 /// Copies what `keep` wants of each shard's publications; a shard is locked only while it is copied.
 fn each_publication(mut show: impl FnMut(&Resource, &[u8], &Publication)) {
     let Some(process) = state::process() else { return };
-    if process.config.publications != PublicationMode::Memory {
+    if process.storage.publications.rows() != PublicationRows::None {
         return;
     }
     let tables = &process.shared.tables;
@@ -139,13 +139,14 @@ fn watcher_list(rpc: Rpc) {
 
 fn cache_sync(rpc: Rpc) {
     let Some(process) = state::process() else { return };
-    if process.config.publications != PublicationMode::Cached || !process.database.is_configured() {
-        return fault(rpc, "there is no cache of a table: publ_cache is not 1 or db_url is not set");
-    }
-    if let Some(mut world) = state::world() {
-        if let Err(error) = world.sync_publications() {
-            fault(rpc, &error.to_string());
-        }
+    let synced = match process.database.is_configured() {
+        true => process.storage.publications.sync(),
+        false => None,
+    };
+    match synced {
+        None => fault(rpc, "there is no cache of a table: publ_cache is not 1 or db_url is not set"),
+        Some(Err(error)) => fault(rpc, &error.to_string()),
+        Some(Ok(())) => {}
     }
 }
 

@@ -13,7 +13,7 @@ use crate::host::params::ParameterBlock;
 use crate::host::process_mutex::ProcessMutex;
 use crate::host::{log, process, script, sl, slab, tm};
 use crate::log;
-use crate::presence::config::{Config, SubscriptionMode};
+use crate::presence::config::Config;
 use crate::server::authorizations::watchers_table;
 use crate::server::context::{Context, Process};
 use crate::server::notify::fan_out;
@@ -112,8 +112,7 @@ pub(crate) fn open_tables(url: DbUrl, tables: &[(&'static [u8], u32)], owner: Ow
 }
 
 fn start_timers(config: &Config) -> Result<(), String> {
-    let keeps_all = !config.database && config.subscriptions == SubscriptionMode::Memory && config.clean_period == 0;
-    let update_period = if keeps_all { 0 } else { config.db_update_period };
+    let update_period = if config.keeps_what_has_ended() { 0 } else { config.db_update_period };
     let wanted: [(i32, process::TimerFn); 4] = [
         (config.clean_period, kr_presence_on_clean),
         (update_period, kr_presence_on_update),

@@ -79,7 +79,7 @@ impl Context {
     /// Whether authorizations are remembered at all: not without a database, and not when everything lives in memory
     /// only.
     fn remembers(&self) -> bool {
-        self.database.is_configured() && !self.is_in_memory_only()
+        self.database.is_configured() && !self.config.is_in_memory_only()
     }
 
     /// See [`crate::presence::ports::Ports::authorization`].

@@ -1,7 +1,6 @@
 //! What happens between memory and tables outside of requests: restore at start-up, cleaning, notifier turns.
 use crate::host::clock;
 use crate::host::db::{Op, Value};
-use crate::presence::config::PublicationMode;
 use crate::presence::error::StoreError;
 use crate::presence::notification::{Notify, NotifyReason};
 use crate::presence::notifier;
@@ -16,7 +15,7 @@ const PENDING_KEPT: i64 = 24 * 3600;
 impl Context {
     /// Fills the memory from the tables; returns how many rows were read.
     pub fn restore(&mut self) -> Result<usize, StoreError> {
-        let publications = self.restore_publications()?;
+        let publications = self.storage.publications.restore()?;
         Ok(publications + self.storage.subscriptions.restore()?)
     }
 
@@ -43,19 +42,13 @@ impl Context {
         self.database.write(|db| db.delete(table, &old))
     }
 
-    /// Reads which resources have rows again (`presence.publish_cache_sync`).
-    pub fn sync_publications(&mut self) -> Result<(), StoreError> {
-        if self.config.publications != PublicationMode::Cached {
-            return Ok(());
-        }
-        let tables = &self.shared.tables;
-        for index in 0..tables.shard_count() {
-            let resources: Vec<_> = tables.nth_shard(index).entries().map(|entry| entry.resource()).collect();
-            for resource in resources {
-                self.forget_table(&resource);
-            }
-        }
-        self.restore_publications().map(|_| ())
+    /// Writes what the table lacks of publications; see
+    /// [`crate::server::publications::store::PublicationStore::write`].
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn write_publications(&self, is_last: bool) -> Result<usize, StoreError> {
+        self.storage.publications.write(is_last)
     }
 
     /// One turn of a notifier process (database-only mode): tells the watchers whose turn has come.

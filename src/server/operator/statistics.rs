@@ -1,6 +1,6 @@
 //! How much there is: what operators see as gauges. Counted when somebody asks, at most once a second.
 use crate::host::db::{Connection, DbError};
-use crate::presence::config::PublicationMode;
+use crate::presence::row_limits::PublicationRows;
 use crate::presence::subscription::{RowState, Status};
 use crate::server::context::Context;
 use crate::server::subscriptions::store::SubscriptionRows;
@@ -43,7 +43,7 @@ impl Context {
             );
         }
         self.memory_statistics(&mut counts);
-        if self.config.publications != PublicationMode::Memory {
+        if self.storage.publications.rows() != PublicationRows::None {
             let distinct = "event, count(distinct username), count(*)";
             self.row_statistics(&mut counts, distinct, self.config.presentity_table, |count, row| {
                 count.presentities += row[0];
@@ -54,8 +54,8 @@ impl Context {
     }
 
     fn memory_statistics(&self, counts: &mut Statistics) {
-        let in_memory = self.config.publications == PublicationMode::Memory;
-        let writes_later = self.writes_publications_later();
+        let rows = self.storage.publications.rows();
+        let (in_memory, writes_later) = (rows == PublicationRows::None, rows == PublicationRows::Later);
         let writes_back = self.storage.subscriptions.rows() == SubscriptionRows::Later;
         let tables = &self.shared.tables;
         for index in 0..tables.shard_count() {

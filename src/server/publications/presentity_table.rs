@@ -1,16 +1,21 @@
 //! Rows of `presentity`: a publication column by column, as stock writes it.
-use crate::common::database::Database;
 use crate::common::paging::{self, Page, Seen};
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Value, time_of};
 use crate::presence::config::Config;
 use crate::presence::error::StoreError;
 use crate::presence::publication::{Dialogs, Publication};
 use crate::presence::resource::Resource;
-use crate::server::context::Context;
+use crate::server::publications::store::Wanted;
+use crate::server::shared::Parts;
 use crate::sip::{columns, uri};
+use std::collections::HashSet;
+use std::ops::Deref;
 
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 5;
+
+/// Columns that name a row's resource, and its key.
+const RESOURCE_AND_KEY: [&str; 4] = ["username", "domain", "event", "id"];
 
 const COLUMNS: [&str; 7] = ["body", "etag", "expires", "received_time", "sender", "priority", "ruid"];
 
@@ -22,6 +27,11 @@ pub(crate) enum RowChange {
     Update { before: Vec<u8>, after: Publication, with_body: bool },
     /// No row with this entity tag any more.
     Delete(Vec<u8>),
+}
+
+/// The change of the row that has the entity tag `before`.
+pub(crate) fn update(before: &[u8], after: Publication, with_body: bool) -> RowChange {
+    RowChange::Update { before: before.to_vec(), after, with_body }
 }
 
 /// The columns that name a resource's rows.
@@ -102,7 +112,7 @@ pub(crate) fn delete_record(db: &Connection, table: &[u8], ruid: &[u8]) -> Resul
 }
 
 /// Carries out a change of one row.
-pub(crate) fn write_row(
+fn write_row(
     db: &Connection,
     config: &Config,
     resource: &Resource,
@@ -127,37 +137,6 @@ pub(crate) fn write_row(
     }
 }
 
-/// The documents of a resource as the table has them, in the order they are put together.
-pub(crate) fn read_rows(
-    db: &Database,
-    config: &Config,
-    resource: &Resource,
-    event: &[u8],
-    is_dialog: bool,
-) -> Result<Vec<Publication>, StoreError> {
-    let (user, domain) = uri::split(&resource.uri);
-    let order = if config.order_by_column { config.order_by } else { b"received_time" };
-    db.read(|db| {
-        let rows = db.select(config.presentity_table, &COLUMNS, &of_resource(user, domain, event), Some(order))?;
-        Ok(rows
-            .iter()
-            .map(|row| {
-                let body = row.bytes(0).to_vec();
-                Publication {
-                    dialogs: if is_dialog { Dialogs::of(&body) } else { Dialogs::default() },
-                    body,
-                    etag: row.bytes(1).to_vec(),
-                    expires_at: time_of(row.int(2)),
-                    received_at: time_of(row.int(3)),
-                    sender: row.bytes(4).to_vec(),
-                    priority: row.int(5) as i32,
-                    ruid: row.bytes(6).to_vec(),
-                }
-            })
-            .collect())
-    })
-}
-
 /// A row whose time is over.
 pub(crate) struct EndedRow {
     /// Its resource; `None` for a package that is not loaded.
@@ -168,7 +147,101 @@ pub(crate) struct EndedRow {
     pub etag: Vec<u8>,
 }
 
-impl Context {
+/// The rows of publications.
+#[derive(Clone, Copy)]
+pub(crate) struct PresentityRows {
+    parts: Parts,
+}
+
+impl Deref for PresentityRows {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl PresentityRows {
+    /// The table that the settings name.
+    pub(crate) fn new(parts: Parts) -> PresentityRows {
+        PresentityRows { parts }
+    }
+
+    /// The documents of a resource as the table has them, in the order they are put together.
+    pub(crate) fn read(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
+        let package = self.packages().get(resource.event);
+        let (config, is_dialog) = (self.config, package.is_dialog());
+        let (user, domain) = uri::split(&resource.uri);
+        let order = if config.order_by_column { config.order_by } else { b"received_time" };
+        self.database.read(|db| {
+            let of_resource = of_resource(user, domain, package.name);
+            let rows = db.select(config.presentity_table, &COLUMNS, &of_resource, Some(order))?;
+            Ok(rows
+                .iter()
+                .map(|row| {
+                    let body = row.bytes(0).to_vec();
+                    Publication {
+                        dialogs: if is_dialog { Dialogs::of(&body) } else { Dialogs::default() },
+                        body,
+                        etag: row.bytes(1).to_vec(),
+                        expires_at: time_of(row.int(2)),
+                        received_at: time_of(row.int(3)),
+                        sender: row.bytes(4).to_vec(),
+                        priority: row.int(5) as i32,
+                        ruid: row.bytes(6).to_vec(),
+                    }
+                })
+                .collect())
+        })
+    }
+
+    /// Writes what a change does to the rows of a resource: all of it or nothing where the database can.
+    pub(crate) fn write(&self, resource: &Resource, rows: &[RowChange]) -> Result<(), StoreError> {
+        let event = self.packages().get(resource.event).name;
+        let config = self.config;
+        let all = |db: &Connection| rows.iter().try_for_each(|row| write_row(db, config, resource, event, row));
+        match rows {
+            [] => Ok(()),
+            // What certainly has no place is no collision with another transaction: it is tried once.
+            [RowChange::Insert(new)] if self.database.limits_texts() && !fits(resource, new) => {
+                self.database.write_once(all)
+            }
+            [_] => self.database.write(all),
+            _ => self.database.write_together(all),
+        }
+    }
+
+    /// The resources that have rows, in the order of their keys; each once.
+    pub(crate) fn resources(&self, wanted: Wanted<'_>) -> Result<Vec<Resource>, StoreError> {
+        let (mut seen, mut found) = (HashSet::new(), Vec::new());
+        self.each_row(&mut |resource| {
+            if wanted(&resource.uri, resource.event) && seen.insert((resource.uri.clone(), resource.event)) {
+                found.push(resource);
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// The resources that have rows, in the order of their names.
+    pub(crate) fn sorted_resources(&self) -> Result<Vec<Resource>, StoreError> {
+        let mut found = self.resources(&|_, _| true)?;
+        found.sort_by(|a, b| (&a.uri, a.event.0).cmp(&(&b.uri, b.event.0)));
+        Ok(found)
+    }
+
+    /// Calls `take` with the resource of each row of a package that is loaded; returns how many rows there are.
+    pub(crate) fn each_row(&self, take: &mut dyn FnMut(Resource) -> Result<(), DbError>) -> Result<usize, StoreError> {
+        let (rule, config, packages) = (self.shared.tables.rule(), self.config, self.packages());
+        paging::each_page(self.database, config.presentity_table, config.fetch_rows, |db, page| {
+            let rows = db.select(config.presentity_table, &RESOURCE_AND_KEY, &page.conditions, page.order)?;
+            for row in rows.iter() {
+                let Some(event) = packages.named(row.bytes(2)) else { continue };
+                take(rule.resource(&uri::join(row.bytes(0), row.bytes(1)), event))?;
+            }
+            Ok(Seen::of(&rows, 3))
+        })
+    }
+
     /// Rows whose time is over, beginning after the key `after`: one batch, and the key it ends at.
     pub(crate) fn ended_rows(
         &self,
@@ -176,7 +249,7 @@ impl Context {
         limit: usize,
         after: Option<i64>,
     ) -> Result<(Vec<EndedRow>, Option<i64>), StoreError> {
-        let (rule, table, packages) = (self.shared.tables.rule(), self.config.presentity_table, self.packages);
+        let (rule, table, packages) = (self.shared.tables.rule(), self.config.presentity_table, self.packages());
         let over = [("expires", Op::Lt, Value::Time(now)), ("expires", Op::Gt, Value::Int(0))];
         let read = |db: &Connection, page: &Page<'_>| {
             let columns = ["username", "domain", "event", "etag", "id"];

@@ -7,10 +7,11 @@ use crate::log;
 use crate::presence::error::StoreError;
 use crate::presence::publication::{Publication, Stored};
 use crate::presence::resource::Resource;
-use crate::server::context::Context;
 use crate::server::publications::presentity_table::{self, delete_record, insert_row, update_record};
+use crate::server::shared::Parts;
 use crate::server::tables::publication_entry::{PublicationRowState, SharedPublication};
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};
+use std::ops::Deref;
 
 /// A row of a group.
 enum Item {
@@ -48,18 +49,27 @@ fn take(group: &mut Vec<Item>, entry: &mut ResourceEntry, now: i64, is_last: boo
     }
 }
 
-impl Context {
-    /// Whether publications are answered before they are written.
-    pub(crate) fn writes_publications_later(&self) -> bool {
-        self.config.publ_update_period > 0
+/// The delayed writing of publications.
+pub(crate) struct WriteBehind {
+    parts: Parts,
+}
+
+impl Deref for WriteBehind {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl WriteBehind {
+    /// The rows of the table that the settings name.
+    pub(crate) fn new(parts: Parts) -> WriteBehind {
+        WriteBehind { parts }
     }
 
     /// Writes what the table lacks of all publications; returns how many rows changed. `is_last`: the server ends, and
     /// what was refused is tried once more.
-    pub fn write_publications(&mut self, is_last: bool) -> Result<usize, StoreError> {
-        if !self.writes_publications_later() {
-            return Ok(0);
-        }
+    pub(crate) fn write_all(&self, is_last: bool) -> Result<usize, StoreError> {
         // One process at a time: what was copied first has to be written first.
         let _order = self.shared.publication_writer.lock();
         let (now, mut refusals, mut total) = (clock::now(), RefusalLog::default(), 0);
@@ -72,24 +82,21 @@ impl Context {
                 if group.is_empty() {
                     break;
                 }
-                total += self.write_publication_group(&group, now, &mut refusals)?;
+                total += self.write_group(&group, now, &mut refusals)?;
             }
         }
         Ok(total)
     }
 
     /// Before the table is read: what cannot be written is still known to memory.
-    pub(crate) fn write_what_can_be_written(&mut self) {
-        if let Err(error) = self.write_publications(false) {
+    pub(crate) fn write_what_can_be_written(&self) {
+        if let Err(error) = self.write_all(false) {
             log!(Error, "cannot write publications to the database: {error}");
         }
     }
 
     /// Writes what the table lacks of one resource's publications; an error when something stays unwritten.
-    pub(crate) fn write_publications_of(&mut self, resource: &Resource) -> Result<(), StoreError> {
-        if !self.writes_publications_later() {
-            return Ok(());
-        }
+    pub(crate) fn write_of(&self, resource: &Resource) -> Result<(), StoreError> {
         let _order = self.shared.publication_writer.lock();
         let (now, mut refusals) = (clock::now(), RefusalLog::default());
         loop {
@@ -100,7 +107,7 @@ impl Context {
             if group.is_empty() {
                 break;
             }
-            self.write_publication_group(&group, now, &mut refusals)?;
+            self.write_group(&group, now, &mut refusals)?;
         }
         match self.has_unwritten(resource) {
             true => Err(StoreError::Refused),
@@ -118,13 +125,8 @@ impl Context {
         }
     }
 
-    fn write_publication_group(
-        &mut self,
-        group: &[Item],
-        now: i64,
-        refusals: &mut RefusalLog,
-    ) -> Result<usize, StoreError> {
-        let (table, packages) = (self.config.presentity_table, self.packages);
+    fn write_group(&self, group: &[Item], now: i64, refusals: &mut RefusalLog) -> Result<usize, StoreError> {
+        let (table, packages) = (self.config.presentity_table, self.packages());
         let write = |db: &Connection, item: &Item| -> Result<(), DbError> {
             match item {
                 Item::Gone(_, ruid) => delete_record(db, table, ruid),
@@ -158,7 +160,7 @@ impl Context {
     }
 
     /// The row is deleted: nothing is left of that document.
-    fn delete_removed(&mut self, resource: &Resource, ruid: &[u8]) {
+    fn delete_removed(&self, resource: &Resource, ruid: &[u8]) {
         let rule = self.shared.tables.rule();
         let mut shard = self.shared.tables.shard(resource.hash);
         let Some(entry) = shard.entry(rule, resource) else { return };
@@ -172,7 +174,7 @@ impl Context {
 
     /// What could not be written is tried again: with the next period, or later where the database has refused it.
     fn note_document(
-        &mut self,
+        &self,
         resource: &Resource,
         publication: &Publication,
         lacks: PublicationRowState,
@@ -204,8 +206,8 @@ impl Context {
     }
 
     /// Before the memory of a resource is thrown away; `false` when the table does not have what memory knows.
-    pub(crate) fn settle_publications(&mut self, resource: &Resource) -> bool {
-        self.write_publications_of(resource)
+    pub(crate) fn settle(&self, resource: &Resource) -> bool {
+        self.write_of(resource)
             .inspect_err(|error| log!(Error, "publications stay in memory, the table cannot be written: {error}"))
             .is_ok()
     }

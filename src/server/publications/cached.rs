@@ -1,0 +1,219 @@
+//! Publications in the table with a cache in memory (`publ_cache` 1): read when first needed, changed in memory first, and
+//! written before the answer or some time after it (`publ_update_period`).
+use crate::host::db::DbError;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{Shm, ShmVec};
+use crate::limited;
+use crate::presence::error::StoreError;
+use crate::presence::publication::{Applied, Change, Publication};
+use crate::presence::resource::Resource;
+use crate::presence::row_limits::PublicationRows;
+use crate::server::publications::ended_rows;
+use crate::server::publications::memory::{DocumentMemory, Watchers, live};
+use crate::server::publications::presentity_table::{PresentityRows, RowChange};
+use crate::server::publications::store::{PublicationStore, Wanted};
+use crate::server::publications::write_behind::WriteBehind;
+use crate::server::shared::Parts;
+use crate::server::tables::publication_entry::SharedPublication;
+use crate::server::tables::resource_entry::{CachedBody, Documents};
+use std::ops::Deref;
+
+/// The table, and what memory knows of it.
+pub(crate) struct Cached {
+    parts: Parts,
+    memory: DocumentMemory,
+    rows: PresentityRows,
+    /// Where rows are written after the answer.
+    behind: Option<WriteBehind>,
+}
+
+impl Deref for Cached {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl PublicationStore for Cached {
+    fn change(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
+        let _order = self.lock_for_write(resource);
+        self.load(resource)?;
+        let (applied, rows) = self.memory.change(resource, change)?;
+        if let Err(error) = self.rows.write(resource, &rows) {
+            // The table is the truth: read it again next time.
+            self.forget_documents(resource);
+            return Err(error);
+        }
+        Ok(applied)
+    }
+
+    fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
+        if self.memory.order.is_none() {
+            // By columns that memory does not know.
+            self.behind.as_ref().map_or(Ok(()), |behind| behind.write_of(resource))?;
+            return self.rows.read(resource).map(live);
+        }
+        if let Some(known) = self.memory.known(resource) {
+            return Ok(live(known));
+        }
+        let _order = self.lock_for_write(resource);
+        self.load(resource)?;
+        Ok(live(self.memory.known(resource).unwrap_or_default()))
+    }
+
+    fn composed(&self, resource: &Resource) -> Option<Option<Vec<u8>>> {
+        self.memory.composed(resource)
+    }
+
+    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64) {
+        self.memory.cache_composed(resource, documents, body, valid_until);
+    }
+
+    /// Nothing is forgotten while a change is in memory and not yet in the table.
+    fn forget(&self, resource: &Resource) {
+        let _order = self.lock_for_write(resource);
+        let tables = &self.shared.tables;
+        let is_known = tables.shard(resource.hash).entry(tables.rule(), resource).is_some();
+        if self.behind.as_ref().is_none_or(|behind| behind.settle(resource)) {
+            self.forget_documents(resource);
+            if !tables.is_watched(resource) {
+                self.read_unwatched(resource, is_known);
+            }
+        }
+    }
+
+    fn take_ended(&self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
+        self.write_what_can_be_written();
+        ended_rows::take(&self.rows, now, limit, &mut |resource, row| {
+            let _order = self.lock_for_write(resource);
+            if !row.is_over(&self.stored(resource)?, now) {
+                return Ok(false);
+            }
+            self.load(resource)?;
+            self.memory.change(resource, &Change::Remove(row.etag.clone()))?;
+            self.rows.write(resource, &[RowChange::Delete(row.etag.clone())])?;
+            self.memory.documents_changed(resource);
+            Ok(true)
+        })
+    }
+
+    fn resources(&self, wanted: Wanted<'_>) -> Result<Vec<Resource>, StoreError> {
+        Ok(self.memory.resources(wanted))
+    }
+
+    fn published(&self) -> Result<Vec<Resource>, StoreError> {
+        self.write_what_can_be_written();
+        self.rows.sorted_resources()
+    }
+
+    fn rows(&self) -> PublicationRows {
+        match self.behind {
+            Some(_) => PublicationRows::Later,
+            None => PublicationRows::AtOnce,
+        }
+    }
+
+    /// A resource without a resource entry is known to have no rows from then on.
+    fn restore(&self) -> Result<usize, StoreError> {
+        let tables = &self.shared.tables;
+        self.rows.each_row(&mut |resource| {
+            let mut shard = tables.shard(resource.hash);
+            shard.entry_or_new(tables.rule(), &resource, Documents::Unknown).map_err(|_| DbError::Away)?;
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> Option<Result<(), StoreError>> {
+        let tables = &self.shared.tables;
+        for index in 0..tables.shard_count() {
+            let resources: Vec<_> = tables.nth_shard(index).entries().map(|entry| entry.resource()).collect();
+            resources.iter().for_each(|resource| self.forget(resource));
+        }
+        Some(self.restore().map(|_| ()))
+    }
+
+    fn write(&self, is_last: bool) -> Result<usize, StoreError> {
+        self.behind.as_ref().map_or(Ok(0), |behind| behind.write_all(is_last))
+    }
+}
+
+impl Cached {
+    /// The table that the settings name.
+    pub(crate) fn new(parts: Parts, watchers: Watchers) -> Cached {
+        let behind = (parts.config.publ_update_period > 0).then(|| WriteBehind::new(parts));
+        let rows = if behind.is_some() { PublicationRows::Later } else { PublicationRows::AtOnce };
+        Cached { parts, memory: DocumentMemory::new(parts, rows, watchers), rows: PresentityRows::new(parts), behind }
+    }
+
+    /// Before the table is read: what cannot be written is still known to memory.
+    fn write_what_can_be_written(&self) {
+        if let Some(behind) = &self.behind {
+            behind.write_what_can_be_written();
+        }
+    }
+
+    /// The documents as they are stored, whether they are over or not. The caller holds the order of the resource.
+    fn stored(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
+        if self.behind.is_none() {
+            return self.rows.read(resource);
+        }
+        self.load(resource)?;
+        Ok(self.memory.known(resource).unwrap_or_default())
+    }
+
+    /// Reads a resource's documents from the table if the cache does not know them. The caller holds the order of the
+    /// resource, so that neither a change nor a [`PublicationStore::forget`] comes in between.
+    fn load(&self, resource: &Resource) -> Result<(), StoreError> {
+        let rule = self.shared.tables.rule();
+        {
+            let mut shard = self.shared.tables.shard(resource.hash);
+            match shard.entry(rule, resource).map(|entry| &entry.documents) {
+                Some(Documents::Unknown) => {}
+                _ => return Ok(()),
+            }
+        }
+        let read = self.rows.read(resource)?;
+        let mut list = ShmVec::new_in(Shm);
+        list.try_reserve_exact(read.len()).map_err(|_| NoMemory)?;
+        for publication in &read {
+            list.push(SharedPublication::new(publication)?);
+        }
+        let mut shard = self.shared.tables.shard(resource.hash);
+        if let Some(entry) = shard.entry(rule, resource) {
+            if matches!(entry.documents, Documents::Unknown) {
+                entry.documents = Documents::Known(list);
+                entry.cached = CachedBody::default();
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the documents of a resource that nobody watches at once: what has none leaves no record behind, however
+    /// many names a command is given. Where the table cannot be read now, a resource that was not known is as unknown
+    /// as before.
+    fn read_unwatched(&self, resource: &Resource, is_known: bool) {
+        let rule = self.shared.tables.rule();
+        let read = self.load(resource);
+        let mut shard = self.shared.tables.shard(resource.hash);
+        if read.is_err() {
+            limited!(Warn, "the publications of {} cannot be read again now", crate::host::log::show(&resource.uri));
+            if let Some(entry) = shard.entry(rule, resource).filter(|_| !is_known) {
+                entry.documents = Documents::Known(ShmVec::new_in(Shm));
+            }
+        }
+        shard.drop_idle_entry(rule, resource);
+    }
+
+    /// Forgets what memory knows of the documents. The caller holds the order of the resource.
+    fn forget_documents(&self, resource: &Resource) {
+        let rule = self.shared.tables.rule();
+        let mut shard = self.shared.tables.shard(resource.hash);
+        let mut garbage = None;
+        if let Ok(entry) = shard.entry_or_new(rule, resource, Documents::Unknown) {
+            garbage = Some(std::mem::replace(&mut entry.documents, Documents::Unknown));
+            entry.documents_changed();
+        }
+        drop(shard);
+        drop(garbage);
+    }
+}

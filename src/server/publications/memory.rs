@@ -1,0 +1,390 @@
+//! Publications in shared memory: changed, listed, and composed bodies kept beside them.
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{Shm, ShmVec};
+use crate::presence::error::StoreError;
+use crate::presence::order::Order;
+use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication, Stored};
+use crate::presence::resource::Resource;
+use crate::presence::row_limits::PublicationRows;
+use crate::server::publications::presentity_table::{RowChange, update};
+use crate::server::publications::store::{PublicationStore, Wanted};
+use crate::server::publications::trims::Trims;
+use crate::server::shared::Parts;
+use crate::server::tables::publication_entry::{PublicationRowState, SharedPublication};
+use crate::server::tables::resource_entry::{CachedBody, Documents, ResourceEntry};
+use std::ops::Deref;
+
+/// Where the subscriptions to the documents are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watchers {
+    /// In the same memory.
+    Memory,
+    /// In a table.
+    Rows,
+}
+
+/// The documents in memory.
+pub(crate) struct DocumentMemory {
+    parts: Parts,
+    /// When the rows behind them are written.
+    rows: PublicationRows,
+    watchers: Watchers,
+    /// `None`: the order of their last change, or one by columns that memory does not know.
+    pub(crate) order: Option<Order>,
+}
+
+impl Deref for DocumentMemory {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl DocumentMemory {
+    /// The documents with the rows behind them.
+    pub(crate) fn new(parts: Parts, rows: PublicationRows, watchers: Watchers) -> DocumentMemory {
+        DocumentMemory { parts, rows, watchers, order: Order::of(parts.config) }
+    }
+
+    /// The documents in memory that a change trims. They are read, and written anew, outside of the lock.
+    fn prepare_trims(&self, resource: &Resource, change: &Change) -> Trims {
+        let speaks = match change {
+            Change::Insert(new) => !new.dialogs.marks.is_empty(),
+            Change::End(_) => true,
+            _ => false,
+        };
+        if !speaks {
+            return Trims(Vec::new());
+        }
+        let mut shard = self.shared.tables.shard(resource.hash);
+        let affected: Vec<_> = match shard.entry(self.shared.tables.rule(), resource).map(|entry| &entry.documents) {
+            // Most documents have one dialog, and go as a whole.
+            Some(Documents::Known(list)) if list.iter().any(|document| document.marks.len() > 1) => {
+                match Plan::of(list, change) {
+                    Plan::Insert { trimmed, .. } => trimmed.iter().map(|at| list[*at].to_private()).collect(),
+                    _ => Vec::new(),
+                }
+            }
+            _ => return Trims(Vec::new()),
+        };
+        drop(shard);
+        Trims::prepare(affected.into_iter(), change)
+    }
+
+    /// Changes the documents in memory; returns what has to be done to the table at once.
+    pub(crate) fn change(&self, resource: &Resource, change: &Change) -> Result<(Applied, Vec<RowChange>), StoreError> {
+        let rule = self.shared.tables.rule();
+        let (cached, later) = (self.rows != PublicationRows::None, self.rows == PublicationRows::Later);
+        // What is written later is found by its record id: rows that were made without one are changed at once.
+        let waits = |ruid: &[u8]| later && !ruid.is_empty();
+        let wants_row = |ruid: &[u8]| cached && !waits(ruid);
+        // Whatever needs memory for certain is made before the lock is taken.
+        let inserted = match change {
+            Change::Insert(new) => Some(SharedPublication::new(new)?),
+            _ => None,
+        };
+        let trims = self.prepare_trims(resource, change);
+        // Documents that others have taken the place of, and those that nothing has.
+        let (mut garbage, mut left) = (Vec::new(), Vec::new());
+        let mut shard = self.shared.tables.shard(resource.hash);
+        if inserted.is_none() && shard.entry(rule, resource).is_none() {
+            return Ok((Applied::NoMatch, Vec::new()));
+        }
+        let entry = shard.entry_or_new(rule, resource, Documents::Known(ShmVec::new_in(Shm)))?;
+        let watched = self.watchers == Watchers::Rows || !entry.subscriptions.is_empty();
+        let Documents::Known(list) = &mut entry.documents else { return Ok((Applied::NoMatch, Vec::new())) };
+        let mut rows = Vec::new();
+        let applied = match (Plan::of(list, change), change) {
+            (Plan::Insert { replaced, trimmed, keeps }, Change::Insert(_) | Change::End(_)) => {
+                if list.len() == list.capacity() && inserted.is_some() {
+                    // Most presentities have one document.
+                    list.try_reserve_exact(list.len().max(1)).map_err(|_| NoMemory)?;
+                }
+                if later {
+                    entry.removed.try_reserve(replaced.len())?;
+                }
+                let cached = match (change, keeps) {
+                    (Change::Insert(new), Some(at)) => Some(new.keeping(list[at].to_private())),
+                    _ => None,
+                };
+                let inserted = match &cached {
+                    Some(cached) => Some(SharedPublication::new(cached)?),
+                    None => inserted,
+                };
+                let mut shorter = Vec::new();
+                for at in trimmed {
+                    let Some(trim) = trims.of(&list[at]) else { continue };
+                    let mut fresh = SharedPublication::new(trim)?;
+                    if waits(&trim.ruid) {
+                        fresh.row_state = list[at].row_state.changed();
+                    }
+                    shorter.push((at, fresh));
+                    if wants_row(&trim.ruid) {
+                        rows.push(update(&trim.etag, trim.clone(), true));
+                    }
+                }
+                // Nothing fails from here on.
+                garbage.extend(shorter.into_iter().map(|(at, fresh)| std::mem::replace(&mut list[at], fresh)));
+                left.extend(replaced.into_iter().rev().map(|at| list.remove(at)));
+                let replaced = left.iter().filter(|old| wants_row(old.ruid()));
+                rows.extend(replaced.map(|old| RowChange::Delete(old.etag().to_vec())));
+                match change {
+                    Change::Insert(new) => {
+                        list.extend(inserted.map(|mut document| {
+                            document.row_state =
+                                if waits(&new.ruid) { PublicationRowState::Row } else { PublicationRowState::Nothing };
+                            document
+                        }));
+                        if wants_row(&new.ruid) {
+                            rows.push(RowChange::Insert(cached.unwrap_or_else(|| new.clone())));
+                        }
+                        Applied::Inserted
+                    }
+                    _ => Applied::Ended,
+                }
+            }
+            (Plan::Modify { keeps: Keeps::Everything, .. }, _) => {
+                return Ok((Applied::Modified { changed: false }, Vec::new()));
+            }
+            (Plan::Modify { at, keeps }, Change::Modify(modification)) => {
+                // The old body is not copied where a new one takes its place.
+                let body = modification.body.as_ref().filter(|_| keeps == Keeps::Nothing);
+                let mut document = if body.is_some() { list[at].without_body() } else { list[at].to_private() };
+                document.renew(modification, keeps);
+                let mut fresh = match body {
+                    Some(body) => SharedPublication::with_body(&document, body, &modification.dialogs)?,
+                    None => SharedPublication::new(&document)?,
+                };
+                if waits(&document.ruid) {
+                    fresh.row_state = list[at].row_state.changed();
+                }
+                if cached {
+                    garbage.push(std::mem::replace(&mut list[at], fresh));
+                } else {
+                    // In memory the order is that of the last change.
+                    garbage.push(list.remove(at));
+                    list.push(fresh);
+                }
+                if wants_row(&document.ruid) {
+                    document.body.extend_from_slice(body.map(Vec::as_slice).unwrap_or_default());
+                    rows.push(update(&modification.etag, document, body.is_some()));
+                }
+                Applied::Modified { changed: keeps == Keeps::Nothing }
+            }
+            (Plan::Remove { at }, Change::Remove(etag)) => {
+                if later {
+                    entry.removed.try_reserve(1)?;
+                }
+                let old = list.remove(at);
+                // Its body is shown once more, if anybody watches.
+                let removed = if watched { old.to_private() } else { old.without_body() };
+                left.push(old);
+                if wants_row(&removed.ruid) {
+                    rows.push(RowChange::Delete(etag.clone()));
+                }
+                Applied::Removed(removed, at)
+            }
+            _ => return Ok((Applied::NoMatch, Vec::new())),
+        };
+        let buried: Vec<_> = match self.config.replicates {
+            true => left.iter().map(SharedPublication::without_body).collect(),
+            false => Vec::new(),
+        };
+        for old in left {
+            if waits(old.ruid()) && old.row_state != PublicationRowState::Row {
+                // There is room for it.
+                let _ = entry.removed.push(old);
+            } else {
+                garbage.push(old);
+            }
+        }
+        entry.documents_changed();
+        drop(shard);
+        buried.iter().for_each(|removed| self.record_removal(resource, removed));
+        drop(garbage);
+        Ok((applied, rows))
+    }
+
+    /// Remembers a removed publication: another node may not have heard of it and tell it again.
+    pub(crate) fn record_removal(&self, resource: &Resource, removed: &Publication) {
+        if self.config.replicates {
+            self.shared.tombstones.record_publication_removal(resource, removed, crate::host::clock::now());
+        }
+    }
+
+    /// The documents of a resource are others now: what was composed of them is old.
+    pub(crate) fn documents_changed(&self, resource: &Resource) {
+        let mut shard = self.shared.tables.shard(resource.hash);
+        if let Some(entry) = shard.entry(self.shared.tables.rule(), resource) {
+            entry.documents_changed();
+        }
+    }
+
+    /// The documents in memory; `None` where the table has to be asked.
+    pub(crate) fn known(&self, resource: &Resource) -> Option<Vec<Publication>> {
+        let mut shard = self.shared.tables.shard(resource.hash);
+        let mut documents: Vec<_> = match shard.entry(self.shared.tables.rule(), resource).map(|entry| &entry.documents)
+        {
+            Some(Documents::Known(list)) => list.iter().map(SharedPublication::to_private).collect(),
+            Some(Documents::Unknown) => return None,
+            None => Vec::new(),
+        };
+        drop(shard);
+        if let Some(order) = &self.order {
+            if self.rows == PublicationRows::None {
+                // Of documents with equal priority the newest comes first, as stock has them.
+                documents.reverse();
+            }
+            order.sort(&mut documents);
+        }
+        Some(documents)
+    }
+
+    /// See [`crate::presence::ports::Ports::composed`].
+    pub(crate) fn composed(&self, resource: &Resource) -> Option<Option<Vec<u8>>> {
+        let now = crate::host::clock::now();
+        let mut shard = self.shared.tables.shard(resource.hash);
+        let entry = shard.entry(self.shared.tables.rule(), resource)?;
+        entry.cached_body(now).map(|body| body.map(<[u8]>::to_vec))
+    }
+
+    /// See [`crate::presence::ports::Ports::cache_composed`].
+    pub(crate) fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64) {
+        let tables = &self.shared.tables;
+        let mut fresh = CachedBody::document(valid_until);
+        // Most bodies are the only document as it was published, and need no memory of their own.
+        let mut shard = tables.shard(resource.hash);
+        let is_document =
+            body.is_some() && shard.entry(tables.rule(), resource).is_some_and(|entry| entry.only_document() == body);
+        if !is_document {
+            drop(shard);
+            let Ok(own) = CachedBody::new(body, valid_until) else { return };
+            fresh = own;
+            shard = tables.shard(resource.hash);
+        }
+        let old = match shard.entry(tables.rule(), resource) {
+            Some(entry) if entry.documents_version == documents => std::mem::replace(&mut entry.cached, fresh),
+            _ => fresh,
+        };
+        drop(shard);
+        drop(old);
+    }
+
+    pub(crate) fn take_ended(&self, now: i64, limit: usize) -> Vec<Resource> {
+        let mut ended = Vec::new();
+        for index in 0..self.shared.tables.shard_count() {
+            let mut garbage = Vec::new();
+            let mut shard = self.shared.tables.nth_shard(index);
+            for entry in shard.entries_mut() {
+                let resource = entry.resource();
+                let Documents::Known(list) = &mut entry.documents else { continue };
+                let before = list.len();
+                let mut at = 0;
+                while at < list.len() {
+                    if list[at].expires_at > 0 && list[at].expires_at < now {
+                        garbage.push(list.remove(at));
+                    } else {
+                        at += 1;
+                    }
+                }
+                if list.len() < before {
+                    entry.documents_changed();
+                    ended.push(resource);
+                    if ended.len() >= limit {
+                        break;
+                    }
+                }
+            }
+            drop(shard);
+            drop(garbage);
+            if ended.len() >= limit {
+                break;
+            }
+        }
+        let rule = self.shared.tables.rule();
+        for resource in &ended {
+            self.shared.tables.shard(resource.hash).drop_idle_entry(rule, resource);
+        }
+        ended
+    }
+
+    /// The resources with documents, or with documents that memory does not know yet.
+    pub(crate) fn resources(&self, wanted: Wanted<'_>) -> Vec<Resource> {
+        let tables = &self.shared.tables;
+        let mut found = Vec::new();
+        for index in 0..tables.shard_count() {
+            let shard = tables.nth_shard(index);
+            let entries = shard.entries().filter(|entry| wanted(&entry.uri, entry.event));
+            let filled = entries.filter(|entry| !matches!(&entry.documents, Documents::Known(list) if list.is_empty()));
+            found.extend(filled.map(ResourceEntry::resource));
+        }
+        found
+    }
+}
+
+/// Publications in memory only (`publ_cache` 2).
+pub(crate) struct InMemory(DocumentMemory);
+
+impl InMemory {
+    /// The documents in memory, and nothing behind them.
+    pub(crate) fn new(parts: Parts, watchers: Watchers) -> InMemory {
+        InMemory(DocumentMemory::new(parts, PublicationRows::None, watchers))
+    }
+}
+
+impl PublicationStore for InMemory {
+    fn change(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
+        self.0.change(resource, change).map(|(applied, _)| applied)
+    }
+
+    fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
+        Ok(live(self.0.known(resource).unwrap_or_default()))
+    }
+
+    fn composed(&self, resource: &Resource) -> Option<Option<Vec<u8>>> {
+        self.0.composed(resource)
+    }
+
+    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64) {
+        self.0.cache_composed(resource, documents, body, valid_until);
+    }
+
+    fn forget(&self, resource: &Resource) {
+        self.0.documents_changed(resource);
+    }
+
+    fn take_ended(&self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
+        Ok(self.0.take_ended(now, limit))
+    }
+
+    fn resources(&self, wanted: Wanted<'_>) -> Result<Vec<Resource>, StoreError> {
+        Ok(self.0.resources(wanted))
+    }
+
+    fn published(&self) -> Result<Vec<Resource>, StoreError> {
+        Ok(self.0.resources(&|_, _| true))
+    }
+
+    fn rows(&self) -> PublicationRows {
+        PublicationRows::None
+    }
+
+    fn restore(&self) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+
+    fn sync(&self) -> Option<Result<(), StoreError>> {
+        None
+    }
+
+    fn write(&self, _: bool) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
+/// The documents whose time is not over.
+pub(crate) fn live(mut documents: Vec<Publication>) -> Vec<Publication> {
+    let now = crate::host::clock::now();
+    documents.retain(|document| document.expires_at < 0 || document.expires_at > now);
+    documents
+}

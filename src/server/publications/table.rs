@@ -1,0 +1,121 @@
+//! Publications in the table only (`publ_cache` 0): others may write it. Memory knows of a resource that its documents have
+//! changed, and nothing else.
+use crate::presence::error::StoreError;
+use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
+use crate::presence::resource::Resource;
+use crate::presence::row_limits::PublicationRows;
+use crate::server::publications::ended_rows;
+use crate::server::publications::memory::{DocumentMemory, Watchers, live};
+use crate::server::publications::presentity_table::{PresentityRows, RowChange, update};
+use crate::server::publications::store::{PublicationStore, Wanted};
+use crate::server::publications::trims::Trims;
+use crate::server::shared::Parts;
+
+/// The table is the store.
+pub(crate) struct InTable {
+    parts: Parts,
+    memory: DocumentMemory,
+    rows: PresentityRows,
+}
+
+impl InTable {
+    /// The table that the settings name.
+    pub(crate) fn new(parts: Parts, watchers: Watchers) -> InTable {
+        let memory = DocumentMemory::new(parts, PublicationRows::AtOnce, watchers);
+        InTable { parts, memory, rows: PresentityRows::new(parts) }
+    }
+
+    fn change_rows(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
+        let mut documents = self.rows.read(resource)?;
+        let (applied, rows) = match (Plan::of(&documents, change), change) {
+            (Plan::Insert { replaced, trimmed, keeps }, Change::Insert(_) | Change::End(_)) => {
+                let trims = Trims::prepare(trimmed.iter().map(|at| documents[*at].clone()), change);
+                replaced.iter().for_each(|at| self.memory.record_removal(resource, &documents[*at]));
+                let mut rows: Vec<_> =
+                    replaced.iter().map(|at| RowChange::Delete(documents[*at].etag.clone())).collect();
+                rows.extend(trims.0.into_iter().map(|trim| update(&trim.etag.clone(), trim, true)));
+                let Change::Insert(new) = change else {
+                    self.rows.write(resource, &rows)?;
+                    self.memory.documents_changed(resource);
+                    return Ok(Applied::Ended);
+                };
+                rows.push(RowChange::Insert(match keeps {
+                    Some(at) => new.keeping(documents.swap_remove(at)),
+                    None => new.clone(),
+                }));
+                (Applied::Inserted, rows)
+            }
+            (Plan::Modify { keeps: Keeps::Everything, .. }, _) => return Ok(Applied::Modified { changed: false }),
+            (Plan::Modify { at, keeps }, Change::Modify(modification)) => {
+                let with_body = documents[at].modify(modification, keeps);
+                let row = update(&modification.etag, documents.swap_remove(at), with_body);
+                (Applied::Modified { changed: keeps == Keeps::Nothing }, vec![row])
+            }
+            (Plan::Remove { at }, Change::Remove(etag)) => {
+                self.memory.record_removal(resource, &documents[at]);
+                (Applied::Removed(documents.swap_remove(at), at), vec![RowChange::Delete(etag.clone())])
+            }
+            _ => return Ok(Applied::NoMatch),
+        };
+        self.rows.write(resource, &rows)?;
+        self.memory.documents_changed(resource);
+        Ok(applied)
+    }
+}
+
+impl PublicationStore for InTable {
+    fn change(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
+        let _order = self.parts.lock_for_write(resource);
+        self.change_rows(resource, change)
+    }
+
+    fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
+        self.rows.read(resource).map(live)
+    }
+
+    fn composed(&self, resource: &Resource) -> Option<Option<Vec<u8>>> {
+        self.memory.composed(resource)
+    }
+
+    fn cache_composed(&self, _: &Resource, _: u32, _: Option<&[u8]>, _: i64) {}
+
+    fn forget(&self, resource: &Resource) {
+        self.memory.documents_changed(resource);
+    }
+
+    fn take_ended(&self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
+        ended_rows::take(&self.rows, now, limit, &mut |resource, row| {
+            let _order = self.parts.lock_for_write(resource);
+            if !row.is_over(&self.rows.read(resource)?, now) {
+                return Ok(false);
+            }
+            self.rows.write(resource, &[RowChange::Delete(row.etag.clone())])?;
+            self.memory.documents_changed(resource);
+            Ok(true)
+        })
+    }
+
+    fn resources(&self, wanted: Wanted<'_>) -> Result<Vec<Resource>, StoreError> {
+        self.rows.resources(wanted)
+    }
+
+    fn published(&self) -> Result<Vec<Resource>, StoreError> {
+        self.rows.sorted_resources()
+    }
+
+    fn rows(&self) -> PublicationRows {
+        PublicationRows::AtOnce
+    }
+
+    fn restore(&self) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+
+    fn sync(&self) -> Option<Result<(), StoreError>> {
+        None
+    }
+
+    fn write(&self, _: bool) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
