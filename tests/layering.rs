@@ -195,6 +195,21 @@ fn modules_do_not_import_in_circles() {
     assert!(circles.is_empty(), "{} modules are in circles:\n{}", circles.len(), circles.join("\n"));
 }
 
+/// Modules that look at the storage modes: the settings, what follows from them as a whole, and the choice of the stores.
+const LOOK_AT_MODES: [&str; 5] =
+    ["presence::config", "presence::consistency", "presence::effective", "presence::modes", "server::storage"];
+
+#[test]
+fn storage_modes_are_looked_at_once() {
+    let modules = modules();
+    let names = |code: &str| code.contains("SubscriptionMode") || code.contains("PublicationMode");
+    let looking = modules.iter().filter(|(_, code)| names(code)).map(|(module, _)| module.as_str());
+    let (known, wrong): (Vec<&str>, Vec<&str>) = looking.partition(|module| LOOK_AT_MODES.contains(module));
+    assert_eq!(known.len(), LOOK_AT_MODES.len(), "only {known:?} look at the storage modes");
+    let outside: Vec<&str> = wrong.into_iter().filter(|module| !module.starts_with("presence::testing")).collect();
+    assert!(outside.is_empty(), "the store is chosen in server::storage; these look at its mode: {outside:?}");
+}
+
 #[test]
 fn unsafe_code_stays_at_the_edge() {
     let modules = modules();
