@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 pub mod authorization;
 pub mod cluster;
+pub mod comparison;
 pub mod config;
 pub mod consistency;
 pub mod dialog_info;

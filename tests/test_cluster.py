@@ -12,7 +12,12 @@ from kit.sip import Client, dialog_info, pidf
 ROUTE = """
 request_route {
     if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
-    if (is_method("KDMQ")) { if ($si =~ $shv(cut)) exit; dmq_handle_message(); exit; }
+    if (is_method("KDMQ")) {
+        if ($si =~ $shv(cut)) exit;
+        if ($shv(deaf) == 1 && $rU != "notification_peer") { sl_send_reply("200", "OK"); exit; }
+        dmq_handle_message();
+        exit;
+    }
     if (!t_newtran()) exit;
     if (is_method("PUBLISH")) { handle_publish(); } else { handle_subscribe(); }
     t_release();
@@ -28,7 +33,7 @@ def nodes(count, mode="memory", **presence):
         address = "127.0.0.%d" % (n + 1)
         node = Kamailio("ours", modules=("dmq", "presence", "presence_xml", "presence_dialoginfo"), route=ROUTE, debug=2,
                         address=address, presence=dict(MODES[mode], enable_dmq=1, enable_subs_dmq=1, **presence))
-        node.extra_params = 'modparam("pv", "shvset", "cut=s:none")\nmodparam("tm", "fr_timer", 1000)\n'
+        node.extra_params = 'modparam("pv", "shvset", "cut=s:none")\nmodparam("pv", "shvset", "deaf=i:0")\nmodparam("tm", "fr_timer", 1000)\n'
         node.extra_params += 'modparam("presence", "default_socket", "udp:%s:@PORT@")\n' % address
         node.extra_params += 'modparam("dmq", "server_address", "sip:%s:@PORT@")\n' % address
         node.extra_params += 'modparam("dmq", "server_socket", "udp:%s:@PORT@")\nmodparam("dmq", "ping_interval", 4)\n' % address

@@ -134,6 +134,8 @@ pub fn on_message<P: Ports>(ports: &mut P, from: P::Peer, message: Message<P::Re
             send_records(ports, from, &keys);
         }
         Message::Records(records) => records.into_iter().for_each(|record| ports.merge(from, record)),
+        // Who asks asks again.
+        Message::Pull(_) if !ports.has_room() => {}
         Message::Pull(pull) => {
             let (records, next) = ports.page(pull);
             if !records.is_empty() {

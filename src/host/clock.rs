@@ -29,6 +29,23 @@ pub fn monotonic_micros() -> u64 {
     (time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000).max(1)
 }
 
+/// Milliseconds since 1970.
+pub fn wall_millis() -> u64 {
+    millis_of(libc::CLOCK_REALTIME)
+}
+
+/// Milliseconds of a clock that nobody sets, from some moment in the past; it also goes on while the machine sleeps.
+pub fn monotonic_millis() -> u64 {
+    millis_of(libc::CLOCK_BOOTTIME)
+}
+
+fn millis_of(clock: libc::clockid_t) -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a local structure that the call fills; both clocks exist on every Linux that the host runs on.
+    unsafe { libc::clock_gettime(clock, &mut now) };
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
 /// Fills `buffer` with random bytes from the kernel.
 pub fn random(buffer: &mut [u8]) {
     let mut done = 0;

@@ -1,20 +1,23 @@
 //! Subscriptions on several nodes: each has one owner, who alone sends its NOTIFYs; the others hold a replica, and one
 //! of them goes on when the owner is lost. This file reads and writes what the nodes tell each other, and decides who
 //! owns what.
+use super::comparison::{self, Comparison, Kind};
 use super::event_package::Packages;
+use super::replica;
 use super::subscription::{DialogId, FIELDS, Field, RowState, STORED_FIELDS, Status, Subscription, SubscriptionState};
+use crate::cluster::clock::Stamp;
+use crate::cluster::digest::Key;
+use crate::cluster::numbers::{BLOCK, HIGHEST, Held};
+use crate::cluster::succession;
+use crate::cluster::version::Version;
 use crate::sip::transport::Transport;
 use serde_json::{Map, Value, json};
 
-/// How far CSeq and version are moved on when another node goes on with a subscription: beyond anything the last owner
-/// can have sent since it spoke of it.
-pub const TAKEOVER_STEP: u32 = 1000;
+/// The version of the messages: what later ones add is passed over by this one, and may be missing for later ones.
+pub const MESSAGES: u8 = 2;
 
-/// No dialog comes so far; a CSeq ends at 2^31 (RFC 3261 8.1.1.5).
-const HIGHEST: u32 = 1 << 30;
-
-/// What decides between two nodes that both hold a subscription; the larger one owns it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// What decides between two nodes that both hold a subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnershipClaim {
     /// The CSeq of the last SUBSCRIBE: the watcher has spoken to the node with the larger one last.
     pub remote_cseq: u32,
@@ -22,6 +25,26 @@ pub struct OwnershipClaim {
     pub epoch: u32,
     /// The owner's name.
     pub owner: Vec<u8>,
+    /// When its owner changed it last; 0 from nodes that do not say.
+    pub stamp: Stamp,
+    /// No CSeq above this one has been used.
+    pub ceiling: u32,
+}
+
+impl OwnershipClaim {
+    /// As it is compared.
+    pub fn held(&self) -> Held {
+        let owner = Key::of(&[&self.owner]).0;
+        Held {
+            version: Version { word: self.remote_cseq, epoch: self.epoch, stamp: self.stamp, owner },
+            ceiling: self.ceiling,
+        }
+    }
+}
+
+/// The key of a dialog's subscription among all nodes.
+pub fn dialog_key(dialog: DialogId<'_>) -> Key {
+    Key::of(&[dialog.call_id, dialog.from_tag, dialog.to_tag])
 }
 
 /// A subscription as its owner announces it.
@@ -60,7 +83,13 @@ pub enum Message {
     Hello {
         /// Whether to answer with a hello.
         answer: bool,
+        /// Which kinds of records it compares, as bits; 0 from nodes that do not say.
+        compares: u8,
     },
+    /// A node compares what it holds with what we hold.
+    Compare(Kind, Comparison),
+    /// The sender ends: others go on with its subscriptions at once.
+    Goodbye,
     /// A node that has just joined wants to know all subscriptions.
     Sync,
     /// A subscription was made, changed, or went to another node.
@@ -114,9 +143,21 @@ fn number(object: &Map<String, Value>, name: &str) -> Option<u32> {
     object.get(name)?.as_u64().and_then(|n| u32::try_from(n).ok())
 }
 
-/// A hello of the node `name`.
-pub fn hello(name: &[u8], answer: bool) -> Vec<u8> {
-    json!({"action": "hello", "node": text(name), "answer": answer}).to_string().into_bytes()
+/// A hello of the node `name`; `compares`: which kinds of records it compares, as bits.
+pub fn hello(name: &[u8], answer: bool, compares: u8) -> Vec<u8> {
+    json!({"action": "hello", "node": text(name), "answer": answer, "v": MESSAGES, "compares": compares})
+        .to_string()
+        .into_bytes()
+}
+
+/// What the node `name` says when it ends.
+pub fn goodbye(name: &[u8]) -> Vec<u8> {
+    json!({"action": "goodbye", "node": text(name)}).to_string().into_bytes()
+}
+
+/// A comparison message of the node `name`.
+pub fn compare(name: &[u8], kind: Kind, message: &Comparison) -> Vec<u8> {
+    comparison::to_json(&text(name).to_string(), kind, message)
 }
 
 /// What the node `name` asks when it joins.
@@ -132,7 +173,8 @@ impl Announcement {
             "action": "subscription", "node": text(name), "owner": text(&self.claim.owner), "term": self.claim.epoch,
             "event": text(packages.get(n.event).name), "status": n.status as i64, "expires": (n.expires_at - now).max(0),
             "local_cseq": n.local_cseq, "remote_cseq": n.remote_cseq, "version": n.version, "flags": n.flags,
-            "age": (now - n.since).max(0), "transport": text(n.transport.word()),
+            "age": (now - n.since).max(0), "transport": text(n.transport.word()), "v": MESSAGES,
+            "stamp": self.claim.stamp.0, "ceiling": self.claim.ceiling,
         });
         if let Value::Object(object) = &mut object {
             for (name, field) in NAMES.iter().zip(self.subscription.fields()) {
@@ -158,11 +200,19 @@ impl Ending {
 /// Reads a message and the name of the node it comes from. Members nobody knows are passed over; `None` for what is no
 /// message.
 pub fn parse(body: &[u8], packages: &Packages, now: i64) -> Option<(Vec<u8>, Message)> {
-    let root: Value = serde_json::from_slice(body.trim_ascii_end()).ok()?;
+    let root: Value = serde_json::from_str(&replica::as_text(body.trim_ascii_end())).ok()?;
     let object = root.as_object()?;
     let node = bytes(object.get("node")).filter(|name| !name.is_empty() && name.len() < 256)?;
     let message = match object.get("action")?.as_str()? {
-        "hello" => Message::Hello { answer: object.get("answer")?.as_bool()? },
+        "hello" => Message::Hello {
+            answer: object.get("answer")?.as_bool()?,
+            compares: object.get("compares").map_or(Some(0), |kinds| kinds.as_u64().map(|kinds| kinds as u8))?,
+        },
+        "goodbye" => Message::Goodbye,
+        what @ ("root" | "sums" | "keys" | "want" | "records" | "pull" | "page") => {
+            let (kind, comparison) = comparison::parse(what, object)?;
+            Message::Compare(kind, comparison)
+        }
         "sync" => Message::Sync,
         "subscription" => Message::Subscription(Box::new(announcement(object, packages, now)?)),
         "end" => Message::End(Ending {
@@ -211,24 +261,20 @@ fn announcement(object: &Map<String, Value>, packages: &Packages, now: i64) -> O
         return None;
     }
     let owner = bytes(object.get("owner")).filter(|name| !name.is_empty() && name.len() < 256)?;
-    Some(Announcement { subscription, claim: OwnershipClaim { remote_cseq, epoch: number(object, "term")?, owner } })
-}
-
-/// FNV-1a: every node has to come to the same number, whatever its build.
-fn common_hash(parts: &[&[u8]]) -> u64 {
-    parts
-        .iter()
-        .flat_map(|part| part.iter())
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    let ceiling = match object.get("ceiling") {
+        Some(_) => number(object, "ceiling").filter(|n| *n <= HIGHEST)?.max(state.local_cseq),
+        None => state.local_cseq.saturating_add(BLOCK),
+    };
+    let stamp = Stamp(object.get("stamp").map_or(Some(0), Value::as_u64)?);
+    let claim = OwnershipClaim { remote_cseq, epoch: number(object, "term")?, owner, stamp, ceiling };
+    Some(Announcement { subscription, claim })
 }
 
 /// Which of the nodes that are left goes on with a dialog when its owner is lost: each node comes to the same answer,
 /// and the dialogs of one owner go to all others alike. `turn` counts up while nobody does, so that the next one in
 /// line steps in.
 pub fn successor<'a>(nodes: &[&'a [u8]], dialog: DialogId<'_>, turn: usize) -> Option<&'a [u8]> {
-    let mut line: Vec<&[u8]> = nodes.to_vec();
-    line.sort_by_cached_key(|name| common_hash(&[dialog.call_id, dialog.from_tag, dialog.to_tag, name]));
-    line.get(turn % line.len().max(1)).copied()
+    succession::successor(nodes, &[dialog.call_id, dialog.from_tag, dialog.to_tag], turn)
 }
 
 #[cfg(test)]
@@ -276,7 +322,8 @@ mod tests {
             row_state: RowState::Clean,
             transport: Transport::Tls,
         };
-        let claim = OwnershipClaim { remote_cseq: 8, epoch: 3, owner: b"b:2".to_vec() };
+        let claim =
+            OwnershipClaim { remote_cseq: 8, epoch: 3, owner: b"b:2".to_vec(), stamp: Stamp(1 << 60), ceiling: 1008 };
         Announcement { subscription: Subscription::new(state, &fields).unwrap(), claim }
     }
 
@@ -294,12 +341,27 @@ mod tests {
     }
 
     #[test]
+    fn a_subscription_of_an_older_node_is_read() {
+        let whole = String::from_utf8(announcement().to_json(b"a:1", &packages(), 1000)).unwrap();
+        let mut older: Value = serde_json::from_str(&whole).unwrap();
+        for later in ["v", "stamp", "ceiling", "transport", "local_uri", "remote_uri"] {
+            assert!(older.as_object_mut().unwrap().remove(later).is_some(), "{later}");
+        }
+        let read = parse(older.to_string().as_bytes(), &packages(), 5000);
+        let Some((_, Message::Subscription(read))) = read else { panic!("{read:?}") };
+        assert_eq!((read.claim.stamp, read.claim.ceiling), (Stamp(0), 7 + BLOCK));
+    }
+
+    #[test]
     fn the_other_messages_too() {
         let ending =
             Ending { call_id: b"c".to_vec(), to_tag: b"t".to_vec(), from_tag: b"f\xfe".to_vec(), for_good: true };
         let read = parse(&ending.to_json(b"a:1"), &packages(), 0);
         assert!(matches!(read, Some((_, Message::End(read))) if read == ending));
-        assert!(matches!(parse(&hello(b"a:1", true), &packages(), 0), Some((_, Message::Hello { answer: true }))));
+        assert!(matches!(
+            parse(&hello(b"a:1", true, 3), &packages(), 0),
+            Some((_, Message::Hello { answer: true, compares: 3 }))
+        ));
         assert!(matches!(parse(&sync(b"a:1"), &packages(), 0), Some((_, Message::Sync))));
         let newer = br#"{"action":"balance","node":"a:1","x":[1]}"#;
         assert!(matches!(parse(newer, &packages(), 0), Some((_, Message::Other))));
@@ -330,30 +392,5 @@ mod tests {
         for bad in ["", "[]", "{", "{\"node\":\"a\"}", "{\"action\":\"hello\"}", "{\"action\":7,\"node\":\"a\"}"] {
             assert!(parse(bad.as_bytes(), &packages(), 0).is_none(), "{bad}");
         }
-    }
-
-    #[test]
-    fn the_watchers_last_word_decides_then_the_last_change_of_hands() {
-        let claim = |remote_cseq, epoch, owner: &str| OwnershipClaim { remote_cseq, epoch, owner: owner.into() };
-        assert!(claim(2, 0, "a") > claim(1, 5, "b"));
-        assert!(claim(2, 1, "a") > claim(2, 0, "b"));
-        assert!(claim(2, 1, "b") > claim(2, 1, "a"));
-    }
-
-    #[test]
-    fn heirs_share_and_agree() {
-        let nodes: [&[u8]; 3] = [b"a:1", b"b:2", b"c:3"];
-        let turned: [&[u8]; 3] = [b"c:3", b"a:1", b"b:2"];
-        let mut counts = [0; 3];
-        for n in 0..300 {
-            let call_id = format!("call-{n}");
-            let dialog = DialogId { call_id: call_id.as_bytes(), to_tag: b"t", from_tag: b"f" };
-            let first = successor(&nodes, dialog, 0).unwrap();
-            assert_eq!(Some(first), successor(&turned, dialog, 0));
-            assert_ne!(Some(first), successor(&nodes, dialog, 1));
-            counts[nodes.iter().position(|name| *name == first).unwrap()] += 1;
-        }
-        assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
-        assert_eq!(successor(&[], DialogId { call_id: b"c", to_tag: b"t", from_tag: b"f" }, 0), None);
     }
 }

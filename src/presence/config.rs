@@ -279,6 +279,11 @@ parameters! {
 }
 
 impl Config {
+    /// Whether publications are compared with those of other nodes: memory has them all, and nobody else writes them.
+    pub fn compares_publications(&self) -> bool {
+        self.replicates && self.publications != PublicationMode::Database
+    }
+
     /// The interval granted for a request: its Expires or the package's default, within the limits.
     /// `None` asks for 423.
     pub fn grant(&self, asked: Option<u32>, default: u32) -> Option<u32> {

@@ -2,11 +2,12 @@
 use super::error::{Failure, StoreError};
 use super::notification::TransientBody;
 use super::ports::Ports;
-use super::publication::{Applied, Change, Modification, Publication, changes_of};
+use super::publication::{Applied, Change, Dialogs, Modification, Publication, changes_of};
 use super::publish::{self, Document};
 use super::readable;
 use super::replica::Replica;
 use super::resource::Resource;
+use crate::cluster::version::DocumentVersion;
 use crate::sip::uri;
 
 /// From when the `expires` of a message counts: hosts of one version agree with stock's nodes of that version.
@@ -74,12 +75,37 @@ enum Step {
     Remove(Vec<u8>),
 }
 
+fn version(document: &Publication) -> DocumentVersion<'_> {
+    let (changes, received_at) = (changes_of(&document.etag), document.received_at);
+    DocumentVersion { changes, received_at, etag: &document.etag, body: 0 }
+}
+
+fn version_of(replica: &Replica) -> DocumentVersion<'_> {
+    let etag = replica.last_etag();
+    DocumentVersion { changes: changes_of(etag), received_at: replica.received_at, etag, body: 0 }
+}
+
+/// Whether what a node holds was replaced here by a newer document of another publication about the same dialogs.
+fn is_replaced(documents: &[Publication], replica: &Replica, dialogs: &Dialogs) -> bool {
+    let others = documents.iter().filter(|mine| mine.ruid != replica.ruid);
+    let mut newer = others.filter(|mine| version(mine).replaces(&version_of(replica)));
+    !dialogs.marks.is_empty() && newer.any(|mine| dialogs.view().is_within(&mine.dialogs.view()))
+}
+
 /// How a change that arrives late, twice or after a gap is found out: by its entity tags, and by the record's id and
 /// the count of changes that our entity tags carry.
 fn step(documents: &[Publication], replica: &Replica) -> Step {
     let tagged = |tag: &[u8]| documents.iter().find(|d| !tag.is_empty() && d.etag == tag);
     let same_record = || documents.iter().find(|d| !replica.ruid.is_empty() && d.ruid == replica.ruid);
     let count = changes_of;
+    if replica.again && replica.is_new {
+        // A node says what it holds: it may be older or newer, whatever was told before.
+        return match same_record().or_else(|| tagged(&replica.etag)) {
+            Some(mine) if !version_of(replica).is_newer(&version(mine)) => Step::Known,
+            Some(mine) => Step::Modify(mine.clone()),
+            None => Step::Insert,
+        };
+    }
     if replica.is_new {
         return match tagged(&replica.etag) {
             Some(_) => Step::Known,
@@ -133,6 +159,9 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
     let tag = replica.last_etag().to_vec();
     let expires_at = Life::OF_HOST.end(replica, ports.now());
     let dialogs = publish::dialogs(&description, &replica.body);
+    if replica.again && replica.is_new && is_replaced(&documents, replica, &dialogs) {
+        return Ok(Some(replica.removal()));
+    }
     let transient_body = match step(&documents, replica) {
         Step::Stale => return Ok(None),
         Step::Known if replica.again => return Ok(None),

@@ -147,6 +147,9 @@ impl Context {
         if code >= 300 {
             self.shared.tables.record_failure(dialog, cseq, code);
         }
+        if code == 500 && self.config.shares_subscriptions {
+            self.go_above_refused(dialog, cseq);
+        }
         let removed = self.config.notify_failures.end(code) || (code == 408 && self.config.remove_on_timeout);
         // What another node has gone on with meanwhile is not ours to end.
         if removed && self.is_owned(dialog) {

@@ -9,6 +9,7 @@ use crate::presence::resource::{Resource, UriComparison};
 use crate::server::authorizations::cache::AuthorizationCache;
 use crate::server::cluster::nodes::Nodes;
 use crate::server::cluster::removals::Tombstones;
+use crate::server::cluster::standing::Standing;
 use crate::server::notify::held_queues::Interrupted;
 use crate::server::notify::senders::Senders;
 use crate::server::operator::drain_state::Drain;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub drain: &'static Drain,
     /// The other nodes.
     pub nodes: &'static Nodes,
+    /// Where this node stands among them.
+    pub standing: &'static Standing,
     /// What was removed and may be told again by another node.
     pub tombstones: &'static Tombstones,
     /// The dialogs made last (database-only mode).
@@ -63,6 +66,7 @@ impl Shared {
             interrupted: shm::leak(Interrupted::new()?)?,
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
+            standing: shm::leak(Standing::new())?,
             tombstones: shm::leak(Tombstones::new(rule)?)?,
             recent_dialogs: RecentDialogs::new(config.has_subscription_rows_only())?,
             history: shm::leak(History::new(config.history_size, rule)?)?,

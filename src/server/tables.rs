@@ -245,6 +245,12 @@ impl Shard {
         self.subscriptions.iter().flatten().map(|stored| &**stored)
     }
 
+    /// The subscriptions of this shard from a slot on, with their slots.
+    pub fn subscriptions_from(&self, slot: u32) -> impl Iterator<Item = (u32, &SubscriptionEntry)> {
+        let slots = self.subscriptions.iter().enumerate().skip(slot as usize);
+        slots.filter_map(|(slot, stored)| stored.as_deref().map(|stored| (slot as u32, stored)))
+    }
+
     /// The subscriptions of this shard, to change.
     pub fn subscriptions_mut(&mut self) -> impl Iterator<Item = &mut SubscriptionEntry> {
         self.subscriptions.iter_mut().flatten().map(|stored| &mut **stored)

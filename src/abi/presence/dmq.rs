@@ -5,6 +5,7 @@ use crate::host::dmq::{self, Address, Channel};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::{clock, log};
 use crate::presence::cluster::{self, Message as NodeMessage};
+use crate::presence::comparison::Kind;
 use crate::presence::config::Config;
 use crate::presence::replica::{self, Message};
 use crate::presence::replication;
@@ -52,7 +53,11 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
         let Some(world) = state::world() else { return -1 };
         world.process().shared.nodes.note_joined(clock::now());
         let name = world.node_name();
-        if name.is_empty() || broadcast(Channel::Nodes, &cluster::hello(name, true)) { 0 } else { -1 }
+        if name.is_empty() || broadcast(Channel::Nodes, &cluster::hello(name, true, world.compared_kinds())) {
+            0
+        } else {
+            -1
+        }
     })
 }
 
@@ -143,13 +148,8 @@ fn on_publication_message(world: &mut Context, body: &[u8], from: Option<Address
             }
             OK
         }
-        Some(Message::Update(replica)) => match replication::apply(world, &replica) {
-            Ok(correction) => {
-                if let (Some(correction), Some(from)) = (correction, from) {
-                    send(Channel::Publications, &from, &correction.to_json());
-                }
-                OK
-            }
+        Some(Message::Update(replica)) => match world.on_replica(&replica, from.as_ref()) {
+            Ok(()) => OK,
             Err(why) if replication::is_bad(&why) => {
                 crate::limited!(Notice, "a change of another node is refused: {why}");
                 BAD
@@ -174,8 +174,20 @@ fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> A
     }
     nodes.mark_alive(&name, clock::now());
     let done = match (message, from) {
-        (NodeMessage::Hello { answer }, Some(from)) => {
-            on_hello(world, &from, answer);
+        (NodeMessage::Hello { answer, compares }, Some(from)) => {
+            on_hello(world, &from, &name, answer, compares);
+            Ok(())
+        }
+        (NodeMessage::Compare(kind, comparison), Some(_)) => {
+            if let Ok(id) = nodes.of_name(&name, clock::now()) {
+                world.on_comparison(id, kind, comparison);
+            }
+            Ok(())
+        }
+        (NodeMessage::Goodbye, Some(_)) => {
+            if let Ok(id) = nodes.of_name(&name, clock::now()) {
+                world.on_goodbye(id);
+            }
             Ok(())
         }
         (NodeMessage::Sync, Some(from)) => {
@@ -190,6 +202,7 @@ fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> A
         (NodeMessage::End(ending), _) => world.on_termination(&ending),
         _ => Ok(()),
     };
+    world.resume();
     match done {
         Ok(()) => OK,
         Err(error) => {
@@ -200,19 +213,39 @@ fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> A
 }
 
 /// One of our kind is there. The first one who says so after we joined is asked for all there is.
-fn on_hello(world: &mut Context, from: &Address, answer: bool) {
-    let (config, name) = (&world.process().config, world.node_name());
+fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool, compares: u8) {
+    let (config, name) = (world.process().config, world.node_name());
+    let nodes = world.process().shared.nodes;
+    let kinds = world.compared_kinds();
+    let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
+    nodes.note_compares(id, compares);
     if answer {
-        send(Channel::Nodes, from, &cluster::hello(name, false));
+        send(Channel::Nodes, from, &cluster::hello(name, false, kinds));
     }
-    if !world.process().shared.nodes.take_question() {
+    if !nodes.take_question() {
         return;
     }
+    let common = |kind: Kind| kinds & compares & 1 << kind as u8 != 0;
     if config.replicates && config.asks_for_all {
-        send(Channel::Publications, from, replica::SYNC_YOU);
+        match common(Kind::Publications) {
+            true => world.pull_all(id, Kind::Publications),
+            false => _ = send(Channel::Publications, from, replica::SYNC_YOU),
+        }
     }
     if config.shares_subscriptions && config.asks_for_subscriptions {
-        send(Channel::Nodes, from, &cluster::sync(name));
+        match common(Kind::Subscriptions) {
+            true => world.pull_all(id, Kind::Subscriptions),
+            false => _ = send(Channel::Nodes, from, &cluster::sync(name)),
+        }
+    }
+}
+
+/// The server ends: the others go on with its subscriptions at once.
+pub(crate) fn say_goodbye() {
+    let Some(world) = state::world().filter(|world| world.process().config.shares_subscriptions) else { return };
+    let name = world.node_name();
+    if !name.is_empty() {
+        broadcast(Channel::Nodes, &cluster::goodbye(name));
     }
 }
 

@@ -86,6 +86,7 @@ pub unsafe extern "C" fn kr_presence_child_init(rank: c_int) -> c_int {
 pub unsafe extern "C" fn kr_presence_destroy() {
     entry!(kr_presence_destroy, (), {
         if let Some(process) = state::process() {
+            crate::abi::presence::dmq::say_goodbye();
             if process.database.is_configured() {
                 last_process::be_the_last_process();
                 write_what_waits(|| Context::new(process), true);

@@ -1,25 +1,29 @@
 //! What this node tells the other nodes of its subscriptions, and whose a subscription is.
+use crate::cluster::numbers::{BLOCK, HIGHEST, reserve};
+use crate::cluster::version::Version;
 use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
 use crate::limited;
-use crate::presence::cluster::{Announcement, Ending, OwnershipClaim, TAKEOVER_STEP};
+use crate::presence::cluster::{Announcement, Ending, OwnershipClaim};
 use crate::presence::subscription::{DialogId, Field, RowState, Subscription, SubscriptionState};
 use crate::server::cluster::nodes::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 
-/// Moves the numbers on beyond what another node can have sent.
-pub(crate) fn skip_sequence_numbers(state: &mut SubscriptionState) {
-    state.local_cseq += TAKEOVER_STEP;
-    state.version += TAKEOVER_STEP;
+/// Moves the numbers on beyond what another node can have sent; `ceiling`: what it has reserved, 0 where that is not known.
+pub(crate) fn skip_sequence_numbers(state: &mut SubscriptionState, ceiling: u32) {
+    let step = if ceiling == 0 { BLOCK } else { ceiling.saturating_sub(state.local_cseq) };
+    state.local_cseq = state.local_cseq.saturating_add(step).min(HIGHEST);
+    state.version = state.version.saturating_add(step).min(HIGHEST);
 }
 
 /// Makes a replica ours.
 pub(crate) fn take_over(stored: &mut SubscriptionEntry) {
     stored.catches_up = true;
-    stored.ownership = Ownership { owner: NodeId::HERE, epoch: stored.ownership.epoch + 1 };
-    skip_sequence_numbers(&mut stored.subscription.state);
+    let ownership = stored.ownership;
+    skip_sequence_numbers(&mut stored.subscription.state, ownership.ceiling);
+    stored.ownership = Ownership { owner: NodeId::HERE, epoch: ownership.epoch.saturating_add(1), ..ownership };
     stored.subscription.state.row_state = RowState::Replace;
 }
 
@@ -56,7 +60,11 @@ impl Parts {
     }
 
     fn owner_name(&self, owner: NodeId) -> Vec<u8> {
-        if owner.is_here() { self.node_name().to_vec() } else { self.shared.nodes.name(owner) }
+        // What was read from our table and is not settled yet is ours, unless another node knows better.
+        match owner.is_here() || owner == NodeId::ELSEWHERE {
+            true => self.node_name().to_vec(),
+            false => self.shared.nodes.name(owner),
+        }
     }
 
     /// A subscription that is here, and whose it is.
@@ -86,7 +94,14 @@ impl Parts {
 
     pub(crate) fn announcement(&self, subscription: Subscription, ownership: Ownership) -> Announcement {
         let remote_cseq = subscription.state.remote_cseq;
-        let claim = OwnershipClaim { remote_cseq, epoch: ownership.epoch, owner: self.owner_name(ownership.owner) };
+        let Ownership { owner, epoch, stamp, ceiling, .. } = ownership;
+        let claim = OwnershipClaim {
+            remote_cseq,
+            epoch,
+            owner: self.owner_name(owner),
+            stamp,
+            ceiling: ceiling.max(subscription.state.local_cseq),
+        };
         Announcement { subscription, claim }
     }
 
@@ -99,15 +114,27 @@ impl Parts {
         if !self.config.shares_subscriptions {
             return;
         }
-        if let Some((subscription, ownership)) =
-            self.owned_subscription(dialog).filter(|(_, ownership)| ownership.owner.is_here())
-        {
+        if let Some((subscription, ownership)) = self.stamped(dialog) {
             self.send_to_nodes(&self.announcement_text(subscription, ownership));
         }
     }
 
+    /// A subscription of ours as it is announced: with a new stamp, and enough numbers reserved.
+    fn stamped(&self, dialog: DialogId<'_>) -> Option<(Subscription, Ownership)> {
+        let tables = &self.shared.tables;
+        let stamp = self.shared.standing.tick();
+        let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
+        let stored = shard.find(dialog).filter(|stored| stored.ownership.owner.is_here())?;
+        let ownership = &mut stored.ownership;
+        ownership.stamp = stamp.max(ownership.stamp);
+        if let Some(ceiling) = reserve(stored.subscription.state.local_cseq, ownership.ceiling) {
+            ownership.ceiling = ceiling;
+        }
+        Some((stored.subscription.to_private(), stored.ownership))
+    }
+
     /// Tells the other nodes that a subscription has ended.
-    pub(crate) fn announce_end(&self, removed: &Subscription, for_good: bool) {
+    pub(crate) fn announce_end(&self, removed: &Subscription, ownership: Ownership, for_good: bool) {
         if !self.config.shares_subscriptions {
             return;
         }
@@ -117,14 +144,15 @@ impl Parts {
             from_tag: removed.get(Field::FromTag).to_vec(),
             for_good,
         };
-        self.record_dialog_removal(&ending, removed.state.expires_at);
+        let version = self.announcement(removed.clone(), ownership).claim.held().version;
+        self.record_dialog_removal(&ending, removed.state.expires_at, version);
         self.send_to_nodes(&ending.to_json(self.node_name()));
     }
 
-    pub(crate) fn record_dialog_removal(&self, ending: &Ending, until: i64) {
-        if ending.for_good {
-            let tombstones = self.shared.tombstones;
-            tombstones.record_removal(tombstones.of_dialog(ending.dialog()), until);
-        }
+    /// Remembers that a subscription has ended: for good, or as its owner knew it.
+    pub(crate) fn record_dialog_removal(&self, ending: &Ending, until: i64, version: Version) {
+        let tombstones = self.shared.tombstones;
+        let word = if ending.for_good { Version::ENDED } else { version.word };
+        tombstones.record_removal(tombstones.of_dialog(ending.dialog()), until, Version { word, ..version });
     }
 }

@@ -1,8 +1,13 @@
 //! The nodes of the cluster that run this module: their names, whether they answer, and what they are still to be told.
+use crate::cluster::clock::Stamp;
+use crate::cluster::digest::Key;
+use crate::cluster::exchange::{Message, Pull, Pulling};
+use crate::host::clock;
 use crate::host::dmq::{self, Address};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::presence::comparison::{Comparison, Kind};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 /// Who owns a subscription: this node, or the one with this place in the list.
@@ -40,6 +45,16 @@ struct Node {
     owed: bool,
     /// When it was told all last.
     notified_at: i64,
+    /// Which kinds of records it compares, as bits.
+    compares: u8,
+    /// What was asked of it page by page.
+    pulling: [Option<Pulling>; 2],
+    /// When it was compared with last.
+    compared_at: [i64; 2],
+    /// When it has said all that we had missed, in milliseconds of a clock that nobody sets.
+    answered_at: u64,
+    /// It has said goodbye.
+    has_left: bool,
 }
 
 /// All nodes that were ever heard of, in shared memory.
@@ -254,13 +269,14 @@ impl Nodes {
     }
 
     /// The nodes that are to be told what we have.
-    pub fn take_owed(&self, now: i64) -> Vec<Address> {
+    pub fn take_owed(&self, now: i64) -> Vec<(Address, u8)> {
         let mut list = self.list.lock();
         let due = list.iter_mut().filter(|n| n.owed && n.answers() && now - n.notified_at > TOLD_INTERVAL);
         due.map(|node| {
             node.owed = false;
             node.notified_at = now;
-            node.address()
+            node.compared_at = [0; 2];
+            (node.address(), node.compares)
         })
         .collect()
     }
@@ -270,10 +286,90 @@ impl Nodes {
         self.list.lock().iter().filter(|node| node.answers()).all(|node| own < &*node.name)
     }
 
+    /// The nodes that compare records of a kind and are there.
+    pub fn peers(&self, kind: Kind) -> Vec<(NodeId, Address)> {
+        let list = self.list.lock();
+        let peers = list.iter().enumerate().filter(|(_, node)| node.answers() && node.compares & 1 << kind as u8 != 0);
+        peers.map(|(at, node)| (NodeId(at as u16 + 1), node.address())).collect()
+    }
+
+    /// Where a node is.
+    pub fn address(&self, id: NodeId) -> Option<Address> {
+        let list = self.list.lock();
+        list.get(usize::from(id.0).checked_sub(1)?).filter(|node| node.port > 0).map(Node::address)
+    }
+
+    fn change<R>(&self, id: NodeId, change: impl FnOnce(&mut Node) -> R) -> Option<R> {
+        let mut list = self.list.lock();
+        list.get_mut(usize::from(id.0).checked_sub(1)?).map(change)
+    }
+
+    /// A node has said which kinds of records it compares: it is here, and has not left.
+    pub fn note_compares(&self, id: NodeId, kinds: u8) {
+        self.change(id, |node| (node.compares, node.has_left) = (kinds, false));
+    }
+
+    /// A node says goodbye.
+    pub fn note_left(&self, id: NodeId) {
+        self.change(id, |node| node.has_left = true);
+    }
+
+    /// What is asked of a node page by page.
+    pub fn pulling(&self, from: NodeId, kind: Kind) -> Option<Pulling> {
+        self.change(from, |node| node.pulling[kind as usize]).flatten()
+    }
+
+    /// Notes what becomes of it.
+    pub fn set_pulling(&self, from: NodeId, kind: Kind, pulling: Option<Pulling>) {
+        self.change(from, |node| node.pulling[kind as usize] = pulling);
+    }
+
+    /// Begins to ask a node for what was changed since a moment; returns the question.
+    pub fn begin_pull(&self, from: NodeId, kind: Kind, since: Stamp) -> Comparison {
+        let (pull, now) = (Pull { cursor: 0, since }, clock::monotonic_millis());
+        self.set_pulling(from, kind, Some(Pulling { pull, asked_at: now, began_at: now }));
+        Message::Pull(pull)
+    }
+
+    /// A node has said all that we had missed.
+    pub fn note_answered(&self, from: NodeId, now: u64) {
+        self.change(from, |node| node.answered_at = now);
+    }
+
+    /// Whether all nodes that are there have said, since `asked_at`, what we had missed; `is_late`: who has not begun to
+    /// is not there.
+    pub fn has_answers(&self, asked_at: u64, is_late: bool) -> bool {
+        let list = self.list.lock();
+        let others = list.iter().filter(|node| node.answers() && node.compares & 1 << Kind::Subscriptions as u8 != 0);
+        let has_answered = |node: &Node| {
+            let is_telling = node.pulling[0].is_some_and(|pulling| pulling.pull.cursor > 0);
+            node.answered_at >= asked_at || is_late && !is_telling
+        };
+        others.into_iter().all(has_answered)
+    }
+
+    /// Whether it is time to compare with a node, which the caller does.
+    pub fn take_comparison(&self, with: NodeId, kind: Kind, now: i64, interval: i64) -> bool {
+        let due = |node: &mut Node| {
+            let compared_at = &mut node.compared_at[kind as usize];
+            let is_due = now - *compared_at >= interval;
+            *compared_at = if is_due { now } else { *compared_at };
+            is_due
+        };
+        self.change(with, due).unwrap_or_default()
+    }
+
+    /// The digests of the names of owners.
+    pub fn owner_keys(&self, own: &[u8]) -> OwnerKeys {
+        let list = self.list.lock();
+        OwnerKeys { own: Key::of(&[own]).0, others: list.iter().map(|node| Key::of(&[&node.name]).0).collect() }
+    }
+
     /// The names of the nodes of our kind that are there.
     pub fn present(&self) -> Vec<Vec<u8>> {
         let list = self.list.lock();
-        list.iter().filter(|node| node.active && !node.name.is_empty()).map(|node| node.name.to_vec()).collect()
+        let present = list.iter().filter(|node| node.active && !node.has_left && !node.name.is_empty());
+        present.map(|node| node.name.to_vec()).collect()
     }
 
     /// All nodes of our kind that were ever heard of: their names, and whether they are there.
@@ -286,10 +382,25 @@ impl Nodes {
     /// The nodes that are lost.
     pub fn lost(&self, now: i64) -> Vec<Lost> {
         let list = self.list.lock();
-        let lost = list.iter().enumerate().filter(|(_, node)| !node.name.is_empty() && !node.active);
-        lost.filter(|(_, node)| now - node.since >= if node.port > 0 { LOST_AFTER } else { UNSEEN_AFTER })
+        let lost = list.iter().enumerate().filter(|(_, node)| !node.name.is_empty() && (!node.active || node.has_left));
+        let patience = |node: &Node| if node.port > 0 { LOST_AFTER } else { UNSEEN_AFTER };
+        lost.filter(|(_, node)| node.has_left || now - node.since >= patience(node))
             .map(|(at, node)| Lost { id: NodeId(at as u16 + 1), age: now - node.since })
             .collect()
+    }
+}
+
+/// The digests of the names of all nodes.
+pub struct OwnerKeys {
+    own: u64,
+    others: Vec<u64>,
+}
+
+impl OwnerKeys {
+    /// That of an owner; what is not settled yet is ours.
+    pub fn of(&self, owner: NodeId) -> u64 {
+        let other = usize::from(owner.0).checked_sub(1).and_then(|at| self.others.get(at));
+        other.copied().unwrap_or(self.own)
     }
 }
 
@@ -321,6 +432,11 @@ impl Node {
             heard_at: 0,
             owed: false,
             notified_at: 0,
+            compares: 0,
+            pulling: [None; 2],
+            compared_at: [0; 2],
+            answered_at: 0,
+            has_left: false,
         })
     }
 
@@ -370,7 +486,7 @@ mod tests {
         assert!(nodes.present().is_empty(), "it has not said who it is");
         nodes.on_heard(b"b", &at(1), 10).unwrap();
         assert_eq!(nodes.present(), [b"b".to_vec()]);
-        assert_eq!(nodes.take_owed(10), [at(1)]);
+        assert_eq!(nodes.take_owed(10), [(at(1), 0)]);
         assert!(nodes.take_owed(20).is_empty());
         assert!(nodes.observe(&seen(&[(1, false)]), 20).is_empty());
         assert!(nodes.lost(21).is_empty());
@@ -378,7 +494,7 @@ mod tests {
         assert_eq!(nodes.lost(22).iter().map(|lost| nodes.name(lost.id)).collect::<Vec<_>>(), [b"b".to_vec()]);
         assert_eq!(nodes.observe(&seen(&[(1, true)]), 30), [at(1)]);
         assert_eq!(nodes.known(), [(b"b".to_vec(), true)]);
-        assert_eq!(nodes.take_owed(30), [at(1)]);
+        assert_eq!(nodes.take_owed(30), [(at(1), 0)]);
         nodes.observe(&[], 40);
         assert_eq!(nodes.lost(50).len(), 1);
         nodes.mark_alive(b"b", 50);
@@ -397,10 +513,10 @@ mod tests {
         assert!(nodes.take_owed(100).is_empty());
         assert!(nodes.is_first(b"a") && !nodes.is_first(b"bb"));
         nodes.note_missed(&at(2));
-        assert_eq!(nodes.take_owed(100), [at(2)]);
+        assert_eq!(nodes.take_owed(100), [(at(2), 0)]);
         nodes.note_missed(&at(2));
         assert!(nodes.take_owed(102).is_empty(), "not so soon");
-        assert_eq!(nodes.take_owed(110), [at(2)]);
+        assert_eq!(nodes.take_owed(110), [(at(2), 0)]);
     }
 
     #[test]
@@ -414,6 +530,6 @@ mod tests {
         assert!(nodes.lost(20).is_empty());
         nodes.on_heard(b"b", &at(3), 20).unwrap();
         nodes.observe(&seen(&[(3, true)]), 20);
-        assert_eq!(nodes.take_owed(20), [at(3)]);
+        assert_eq!(nodes.take_owed(20), [(at(3), 0)]);
     }
 }

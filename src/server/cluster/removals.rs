@@ -1,5 +1,6 @@
 //! Publications and subscriptions that were removed while nodes could not hear each other: what they still tell of
 //! them is old.
+use crate::cluster::version::Version;
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::Shm;
@@ -12,7 +13,12 @@ struct Tombstone {
     hash: u64,
     /// When what was removed would have ended by itself.
     until: i64,
+    /// What it was when it was removed; what is newer was not removed.
+    version: Version,
 }
+
+/// At most so many removals are remembered; of more, those are forgotten first that would have ended first.
+pub const MOST: usize = 200_000;
 
 /// What was removed and would still live, in shared memory.
 pub struct Tombstones {
@@ -42,25 +48,33 @@ impl Tombstones {
     /// Remembers a publication that was removed, by both its names.
     pub fn record_publication_removal(&self, resource: &Resource, removed: &Publication, now: i64) {
         let until = if removed.expires_at < 0 { now + 3600 } else { removed.expires_at };
-        self.record_removal(self.of_publication(resource, b"", &removed.etag), until);
+        self.record_removal(self.of_publication(resource, b"", &removed.etag), until, Version::default());
         if !removed.ruid.is_empty() {
-            self.record_removal(self.of_publication(resource, &removed.ruid, b""), until);
+            self.record_removal(self.of_publication(resource, &removed.ruid, b""), until, Version::default());
         }
     }
 
-    /// Remembers a removal; without memory it is not remembered.
-    pub fn record_removal(&self, hash: u64, until: i64) {
+    /// Remembers a removal of what had this version; without memory it is not remembered.
+    pub fn record_removal(&self, hash: u64, until: i64, version: Version) {
         let mut list = self.list.lock();
+        if list.len() >= MOST {
+            make_room(&mut list);
+        }
         if let Some(known) = list.find_mut(hash, |t| t.hash == hash) {
-            known.until = known.until.max(until);
+            (known.until, known.version) = (known.until.max(until), known.version.max(version));
         } else if list.try_reserve(1, |t| t.hash).is_ok() {
-            list.insert_unique(hash, Tombstone { hash, until }, |t| t.hash);
+            list.insert_unique(hash, Tombstone { hash, until, version }, |t| t.hash);
         }
     }
 
     /// Whether it was removed here.
     pub fn has(&self, hash: u64) -> bool {
         self.list.lock().find(hash, |t| t.hash == hash).is_some()
+    }
+
+    /// Whether it was removed here when it had this version or a newer one.
+    pub fn has_version(&self, hash: u64, version: &Version) -> bool {
+        self.list.lock().find(hash, |t| t.hash == hash).is_some_and(|t| t.version >= *version)
     }
 
     /// Forgets what would have ended by now.
@@ -71,6 +85,20 @@ impl Tombstones {
             *list = HashTable::new_in(Shm);
         }
     }
+}
+
+/// Forgets at least a quarter.
+fn make_room(list: &mut HashTable<Tombstone, Shm>) {
+    let mut ends: Vec<i64> = list.iter().map(|t| t.until).collect();
+    let quarter = ends.len() / 4;
+    let (_, first_to_stay, _) = ends.select_nth_unstable(quarter);
+    let first_to_stay = *first_to_stay;
+    let mut left = ends.len() - quarter;
+    list.retain(|t| {
+        let stays = t.until >= first_to_stay && left > 0;
+        left -= usize::from(stays);
+        stays
+    });
 }
 
 #[cfg(test)]
@@ -102,7 +130,26 @@ mod tests {
     #[test]
     fn without_memory_nothing_is_remembered() {
         let dead = Tombstones::new(RULE).unwrap();
-        let (_, failed) = fake::failing_at(0, || dead.record_removal(5, 10));
+        let (_, failed) = fake::failing_at(0, || dead.record_removal(5, 10, Version::default()));
         assert!(failed && !dead.has(5) && fake::held_locks() == 0);
+    }
+
+    #[test]
+    fn what_is_newer_than_its_removal_was_not_removed() {
+        let dead = Tombstones::new(RULE).unwrap();
+        let version = |word, epoch| Version { word, epoch, ..Version::default() };
+        dead.record_removal(5, 10, version(2, 1));
+        assert!(dead.has_version(5, &version(2, 0)) && dead.has_version(5, &version(2, 1)));
+        assert!(!dead.has_version(5, &version(3, 0)) && !dead.has_version(6, &version(0, 0)));
+        dead.record_removal(5, 10, version(Version::ENDED, 0));
+        assert!(dead.has_version(5, &version(Version::ENDED - 1, 9)));
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_there_is_room_for() {
+        let dead = Tombstones::new(RULE).unwrap();
+        (0..MOST as u64 + 10).for_each(|n| dead.record_removal(n, n as i64 / 2, Version::default()));
+        assert!(dead.list.lock().len() <= MOST * 3 / 4 + 10);
+        assert!(!dead.has(0) && dead.has(MOST as u64 + 9));
     }
 }

@@ -1,22 +1,27 @@
 //! Subscriptions of other nodes: replicas that are kept as their owners announce them, and taken over when an owner is
 //! lost.
+use crate::cluster::clock::Stamp;
+use crate::cluster::numbers::{BLOCK, HIGHEST};
+use crate::cluster::version::Version;
 use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log, process, shm};
 use crate::limited;
 use crate::presence::cluster::{self, Announcement, Ending, OwnershipClaim};
-use crate::presence::error::StoreError;
+use crate::presence::comparison::Kind;
+use crate::presence::error::{Failure, StoreError};
 use crate::presence::notification::{NotifyReason, StateChange};
 use crate::presence::ports::{Ports, Stored};
-use crate::presence::subscription::{DialogId, Field, RowState, Status, Subscription, SubscriptionState};
+use crate::presence::replica::Replica;
+use crate::presence::subscription::{DialogId, Field, RowState, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::presence::{notifier, replication, subscribe};
-use crate::server::cluster::announce::take_over;
+use crate::server::cluster::announce::{skip_sequence_numbers, take_over};
 use crate::server::cluster::nodes::NodeId;
 use crate::server::context::Context;
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::resource_entry::ResourceEntry;
-use crate::server::tables::subscription_entry::Ownership;
+use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 
 /// After so many messages a node that tells all it has takes a breath.
 const SYNC_BURST: usize = 50;
@@ -24,47 +29,28 @@ const SYNC_BURST: usize = 50;
 /// At most so many subscriptions are taken over in one second.
 const LARGEST_STEP: usize = 1000;
 
+/// How often the numbers of a subscription are moved on because its watcher answers 500, between two SUBSCRIBEs.
+const MOST_RAISES: u8 = 3;
+
 /// When nobody goes on with a lost node's subscription for so many seconds, the next node in line does.
 const TAKEOVER_TIMEOUT_SECS: i64 = 15;
-
-/// What to do with an announcement of a subscription that is here already.
-enum OwnershipDecision {
-    /// It is so from now on.
-    Accept,
-    /// It is so from now on; its owner does not know yet how far we were.
-    Yield,
-    /// Ours counts, and has to go beyond what the other node has sent.
-    Insist,
-    /// Ours counts: the other node does not know.
-    Correct,
-    /// It is no news.
-    Ignore,
-}
-
-fn decide(mine: &OwnershipClaim, owned: bool, mine_cseq: u32, other: &Announcement) -> OwnershipDecision {
-    let other_cseq = other.subscription.state.local_cseq;
-    if mine.owner == other.claim.owner {
-        let newer =
-            (other.claim.epoch, other.claim.remote_cseq, other_cseq) >= (mine.epoch, mine.remote_cseq, mine_cseq);
-        return if newer && !owned { OwnershipDecision::Accept } else { OwnershipDecision::Ignore };
-    }
-    match (other.claim > *mine, owned) {
-        (true, true) if mine_cseq > other_cseq => OwnershipDecision::Yield,
-        (true, _) => OwnershipDecision::Accept,
-        (false, true) if other_cseq > mine_cseq => OwnershipDecision::Insist,
-        (false, true) => OwnershipDecision::Correct,
-        (false, false) => OwnershipDecision::Ignore,
-    }
-}
 
 impl Context {
     /// Another node says that a subscription has ended.
     pub fn on_termination(&mut self, ending: &Ending) -> Result<(), StoreError> {
-        let Some((subscription, ownership)) = self.owned_subscription(ending.dialog()) else { return Ok(()) };
+        let Some((subscription, ownership)) = self.owned_subscription(ending.dialog()) else {
+            // It may still be on its way.
+            if ending.for_good {
+                let until = clock::now() + i64::from(self.config.max_expires);
+                self.record_dialog_removal(ending, until, Version::default());
+            }
+            return Ok(());
+        };
         if ownership.owner.is_here() && !ending.for_good {
             return Ok(());
         }
-        self.record_dialog_removal(ending, subscription.state.expires_at);
+        let version = self.announcement(subscription.clone(), ownership).claim.held().version;
+        self.record_dialog_removal(ending, subscription.state.expires_at, version);
         self.forget_replica(ending.dialog())?;
         if ownership.owner.is_here() {
             // Whoever holds a replica for us has not heard of it either.
@@ -94,25 +80,34 @@ impl Context {
             true => NodeId::HERE,
             false => self.shared.nodes.of_name(&other.claim.owner, clock::now())?,
         };
-        let ownership = Ownership { owner, epoch: other.claim.epoch };
+        let OwnershipClaim { epoch, stamp, ceiling, .. } = other.claim;
+        if !self.shared.standing.clock.observe(stamp, clock::wall_millis()) {
+            limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", log::show(&other.claim.owner));
+        }
+        let ownership = Ownership { owner, epoch, stamp, ceiling, ..Ownership::default() };
         let Some((mine, own_ownership)) = self.owned_subscription(dialog) else {
             return self.on_new_subscription(other, ownership, from);
         };
-        let my_claim = self.announcement(mine.clone(), own_ownership).claim;
-        let my_cseq = mine.state.local_cseq;
-        match decide(&my_claim, own_ownership.owner.is_here(), my_cseq, other) {
-            OwnershipDecision::Ignore => {}
-            OwnershipDecision::Accept => self.accept(other, ownership)?,
-            OwnershipDecision::Yield => {
-                let text = self.announcement_text(mine, own_ownership);
-                self.accept(other, ownership)?;
+        let is_owned = own_ownership.owner.is_here();
+        let (held, theirs) = (self.announcement(mine, own_ownership).claim.held(), other.claim.held());
+        let merge = held.merge(is_owned, &theirs);
+        // Nodes that do not stamp tell their changes all the same.
+        let (one, two) = (held.version, theirs.version);
+        let is_unstamped = stamp == Stamp::default() && !is_owned;
+        let is_later = is_unstamped && (one.word, one.epoch, one.owner) == (two.word, two.epoch, two.owner);
+        if merge.take || is_later {
+            self.accept(other, Ownership { ceiling: merge.ceiling, ..ownership })?;
+        } else {
+            self.shared.tables.change(dialog, None, |stored| stored.ownership.ceiling = merge.ceiling)?;
+        }
+        if merge.speak || merge.take && owner.is_here() {
+            return self.raise_above(dialog);
+        }
+        if merge.tell && !is_unstamped {
+            if let Some((mine, ownership)) = self.owned_subscription(dialog) {
+                let text = self.announcement_text(mine, ownership);
                 self.answer_node(from, &text);
             }
-            OwnershipDecision::Correct => {
-                let text = self.announcement_text(mine, own_ownership);
-                self.answer_node(from, &text);
-            }
-            OwnershipDecision::Insist => self.raise_above(dialog, &other.subscription.state)?,
         }
         Ok(())
     }
@@ -126,7 +121,7 @@ impl Context {
         let subscription = &other.subscription;
         let dialog = subscription.dialog();
         let tombstones = self.shared.tombstones;
-        if tombstones.has(tombstones.of_dialog(dialog)) {
+        if tombstones.has_version(tombstones.of_dialog(dialog), &other.claim.held().version) {
             let ending = Ending {
                 call_id: dialog.call_id.to_vec(),
                 to_tag: dialog.to_tag.to_vec(),
@@ -148,7 +143,7 @@ impl Context {
         }
         if here {
             // What others hold for us was lost here: it goes on.
-            self.activate_replica(dialog)?;
+            self.activate_replica(dialog, false)?;
         }
         self.notify_watched(subscription, subscription.state.status);
         Ok(())
@@ -182,21 +177,45 @@ impl Context {
     }
 
     /// Ours counts, but another node has sent NOTIFYs with higher numbers meanwhile.
-    fn raise_above(&mut self, dialog: DialogId<'_>, others: &SubscriptionState) -> Result<(), StoreError> {
-        let hash = self.shared.tables.dialog_hash(dialog);
-        {
-            let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(()) };
-            let Some(stored) = shard.find(dialog) else { return Ok(()) };
-            let state = &mut stored.subscription.state;
-            state.local_cseq = others.local_cseq.max(state.local_cseq);
-            state.version = others.version.max(state.version);
-            take_over(stored);
+    fn raise_above(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
+        match self.shared.tables.change(dialog, None, take_over)? {
+            true => self.announce_takeover(dialog),
+            false => Ok(()),
         }
-        self.announce_takeover(dialog)
+    }
+
+    /// A watcher has answered 500: another node may have sent it NOTIFYs with higher numbers than we know of (RFC 3261
+    /// 12.2.2). Ours go on far above, and it is notified again, [`MOST_RAISES`] times at most between two SUBSCRIBEs.
+    pub(crate) fn go_above_refused(&mut self, dialog: DialogId<'_>, cseq: u32) {
+        let raise = |stored: &mut SubscriptionEntry| {
+            let (ownership, state) = (&mut stored.ownership, &mut stored.subscription.state);
+            // Others under way were refused for the same reason.
+            let is_latest = state.local_cseq.saturating_sub(cseq) < BLOCK / 2;
+            if !ownership.speaks_here() || !is_latest || ownership.raised >= MOST_RAISES {
+                return false;
+            }
+            ownership.raised += 1;
+            // A block more each time.
+            let ceiling = ownership.ceiling.max(state.local_cseq);
+            ownership.ceiling = ceiling.saturating_add(BLOCK * u32::from(ownership.raised)).min(HIGHEST);
+            skip_sequence_numbers(state, ownership.ceiling);
+            state.row_state = RowState::Replace;
+            true
+        };
+        let mut is_raised = false;
+        match self.shared.tables.change(dialog, None, |stored| is_raised = raise(stored)) {
+            Ok(_) if is_raised => {
+                if let Err(error) = self.go_on_with(dialog) {
+                    limited!(Error, "the row of a subscription whose numbers were moved on cannot be written: {error}");
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Makes a replica ours: its row, the other nodes, and its watcher are told.
-    fn activate_replica(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
+    /// `waits`: the watcher is notified a second later, unless another node objects.
+    fn activate_replica(&mut self, dialog: DialogId<'_>, waits: bool) -> Result<(), StoreError> {
         let Some((replica, _)) = self.owned_subscription(dialog) else { return Ok(()) };
         let socket = self.config.default_socket;
         let contact = own_contact(self.config.server_address, socket);
@@ -208,7 +227,11 @@ impl Context {
             changes.push((Field::LocalContact, &contact));
         }
         let ours = replica.with(&changes)?;
-        match self.shared.tables.change(dialog, Some(&ours), take_over)? {
+        let claim = |stored: &mut SubscriptionEntry| {
+            take_over(stored);
+            stored.ownership.is_claimed = waits;
+        };
+        match self.shared.tables.change(dialog, Some(&ours), claim)? {
             true => self.announce_takeover(dialog),
             false => Ok(()),
         }
@@ -216,9 +239,16 @@ impl Context {
 
     fn announce_takeover(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         counters::count(Counter::TakenOver);
+        self.go_on_with(dialog)
+    }
+
+    /// The row, the other nodes and the watcher are told of numbers that were moved on.
+    fn go_on_with(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         let written = self.storage.subscriptions.write_taken_over(dialog);
         self.announce_subscription(dialog);
-        if self.waits_for_publications() {
+        if self.is_claimed(dialog) {
+            self.shared.standing.note_claims();
+        } else if self.waits_for_publications() {
             self.shared.tables.mark_due(dialog, NotifyReason::Subscribe);
             self.shared.nodes.note_waiting();
         } else if let Some((subscription, _)) = self.owned_subscription(dialog) {
@@ -228,6 +258,31 @@ impl Context {
             }
         }
         written
+    }
+
+    fn is_claimed(&self, dialog: DialogId<'_>) -> bool {
+        self.owned_subscription(dialog).is_some_and(|(_, ownership)| ownership.is_claimed)
+    }
+
+    /// Notifies the watchers of what was taken over a second ago: nobody has objected.
+    fn notify_claimed(&mut self) {
+        let tables = &self.shared.tables;
+        for index in 0..tables.shard_count() {
+            let (mut shard, mut due) = (tables.nth_shard(index), Vec::new());
+            for stored in shard.subscriptions_mut().filter(|stored| stored.ownership.is_claimed) {
+                stored.ownership.is_claimed = false;
+                if stored.ownership.owner.is_here() {
+                    stored.due = Some(NotifyReason::Subscribe);
+                    due.push(stored.resource_hash);
+                }
+            }
+            for hash in due {
+                if let Some(entry) = shard.entry_by_hash(hash) {
+                    entry.pending = true;
+                }
+            }
+        }
+        self.notify_waiting_watchers();
     }
 
     /// Whether the other nodes are still telling us what is published: a watcher told now would see its lamp go out
@@ -271,23 +326,61 @@ impl Context {
             return;
         }
         for address in self.shared.nodes.observe(&seen, now) {
-            self.send_to_node(&address, &cluster::hello(name, true));
+            self.send_to_node(&address, &cluster::hello(name, true, self.compared_kinds()));
         }
-        for address in self.shared.nodes.take_owed(now) {
-            self.send_subscriptions(&address, false);
-            if self.config.replicates {
+        // Who compares is compared with; the others are told all.
+        for (address, compares) in self.shared.nodes.take_owed(now) {
+            let compares = compares & self.compared_kinds();
+            if compares & 1 << Kind::Subscriptions as u8 == 0 {
+                self.send_subscriptions(&address, false);
+            }
+            if self.config.replicates && compares & 1 << Kind::Publications as u8 == 0 {
                 self.send_publications(&address, true);
             }
         }
+        self.compare_with_others();
         if self.config.shares_subscriptions {
+            if !self.may_speak() {
+                self.resume();
+                return;
+            }
+            self.note_running();
+            if self.shared.standing.take_claims() {
+                self.notify_claimed();
+            }
             if !self.waits_for_publications() && self.shared.nodes.take_waiting() {
                 self.notify_waiting_watchers();
             }
             if self.shared.nodes.take_settling(&seen, now - self.config.started) {
                 self.adopt_restored();
             }
-            self.take_over_lost(now);
+            self.take_over_lost(true);
         }
+    }
+
+    /// Sends what had to wait while the node asked the others, once they have answered.
+    pub fn resume(&mut self) {
+        if self.has_resumed() {
+            self.notify_waiting_watchers();
+        }
+    }
+
+    /// A node says that it ends: others go on at once.
+    pub fn on_goodbye(&mut self, from: NodeId) {
+        self.shared.nodes.note_left(from);
+        if self.config.shares_subscriptions && self.may_speak() {
+            self.take_over_lost(false);
+        }
+    }
+
+    /// Another node tells of a publication; it hears where we know better.
+    pub fn on_replica(&mut self, replica: &Replica, from: Option<&Address>) -> Result<(), Failure> {
+        let correction = replication::apply(self, replica)?;
+        if let (Some(correction), Some(from)) = (correction, from) {
+            counters::count(Counter::DmqSent);
+            dmq::send(Channel::Publications, from, &correction.to_json());
+        }
+        Ok(())
     }
 
     /// Nobody else has gone on with the rest of what was read from the table at start: it is ours.
@@ -359,7 +452,8 @@ impl Context {
     }
 
     /// Goes on with the subscriptions of lost nodes, as far as they fall to us.
-    fn take_over_lost(&mut self, now: i64) {
+    fn take_over_lost(&mut self, waits: bool) {
+        let now = clock::now();
         let lost = self.shared.nodes.lost(now);
         if lost.is_empty() {
             return;
@@ -388,7 +482,7 @@ impl Context {
             }
         }
         for subscription in &ours {
-            if let Err(error) = self.activate_replica(subscription.dialog()) {
+            if let Err(error) = self.activate_replica(subscription.dialog(), waits) {
                 limited!(Error, "cannot go on with a subscription of a lost node: {error}");
             }
         }

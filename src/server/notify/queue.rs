@@ -1,4 +1,5 @@
 //! The resource entries of resources: what happened, who sends, and batches of NOTIFYs in the order of the changes.
+use crate::cluster::numbers::reserve;
 use crate::common::counters::{self, Counter};
 use crate::common::row_groups::{Fate, Writer};
 use crate::host::db::Connection;
@@ -111,6 +112,8 @@ impl NotifyQueue for ResourceQueues {
     }
 
     fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun> {
+        // What is due stays due until the node may send again.
+        let may_speak = self.may_speak();
         let tables = &self.shared.tables;
         let rule = tables.rule();
         let mut shard = tables.shard(resource.hash);
@@ -118,7 +121,7 @@ impl NotifyQueue for ResourceQueues {
             work.held.forget(resource.hash);
             return None;
         };
-        if !entry.pending {
+        if !entry.pending || !may_speak {
             entry.busy = false;
             shard.drop_idle_entry(rule, resource);
             drop(shard);
@@ -173,10 +176,11 @@ impl NotifyQueue for ResourceQueues {
             return batch;
         }
         let now = crate::host::clock::now();
-        let mut row_state = Vec::new();
+        let (mut row_state, mut above) = (Vec::new(), Vec::new());
+        let shares = self.config.shares_subscriptions;
         while let Some(entry) = shard.entry(tables.rule(), resource) {
             let Some(slot) = entry.subscriptions.get(notify_run.cursor).copied() else { break };
-            let stored = shard.stored(slot).filter(|stored| stored.ownership.owner.is_here());
+            let stored = shard.stored(slot).filter(|stored| stored.ownership.speaks_here());
             let Some((stored, notify_reason)) =
                 stored.and_then(|m| m.next_notify_reason(notify_run.generation, now).map(|o| (m, o)))
             else {
@@ -187,11 +191,15 @@ impl NotifyQueue for ResourceQueues {
             let state = &mut stored.subscription.state;
             state.local_cseq += 1;
             state.version += 1;
+            let is_reserved = !shares || reserve(state.local_cseq, stored.ownership.ceiling).is_none();
             let is_behind = self.rows.counted_up(stored);
             let copy = stored.subscription.to_private();
             if is_behind {
                 stored.written_cseq = copy.state.local_cseq;
                 row_state.push(batch.len());
+            }
+            if !is_reserved {
+                above.push(batch.len());
             }
             batch.push(Notify { subscription: copy, notify_reason, slot: Some(slot) });
             if batch.len() >= BATCH_SIZE {
@@ -200,6 +208,8 @@ impl NotifyQueue for ResourceQueues {
         }
         drop(shard);
         fault_point!("portion");
+        // The other nodes hear how far the numbers will go before they go there.
+        above.into_iter().for_each(|at: usize| self.announce_subscription(batch[at].subscription.dialog()));
         self.write_counters(&batch, &row_state);
         batch
     }

@@ -58,7 +58,7 @@ impl KeptRows {
         };
         // Where nodes share subscriptions, another may have gone on with them: it is asked first.
         let ownership = match self.config.shares_subscriptions {
-            true => Ownership { owner: NodeId::ELSEWHERE, epoch: 0 },
+            true => Ownership::of(NodeId::ELSEWHERE),
             false => Ownership::default(),
         };
         let (mut failed, mut twice) = (0, 0);

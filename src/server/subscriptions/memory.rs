@@ -84,6 +84,7 @@ impl SubscriptionStore for InMemory {
             if !stored.ownership.owner.is_here() {
                 crate::server::cluster::announce::take_over(stored);
             }
+            (stored.ownership.is_claimed, stored.ownership.raised) = (false, 0);
             let state = &mut stored.subscription.state;
             state.expires_at = renewal.expires_at;
             state.remote_cseq = renewal.remote_cseq;
@@ -267,7 +268,7 @@ impl InMemory {
         {
             last.state = stored.subscription.state;
             if !stored.ownership.owner.is_here() {
-                crate::server::cluster::announce::skip_sequence_numbers(&mut last.state);
+                crate::server::cluster::announce::skip_sequence_numbers(&mut last.state, stored.ownership.ceiling);
             }
             last.state.local_cseq += 1;
             last.state.version += 1;
@@ -283,14 +284,14 @@ impl InMemory {
         tables.unplace_dialog(hash);
         tables.watchers.subtract(watcher_hash(tables, &stored.subscription));
         let removed = stored.subscription.to_private();
-        let owner = stored.ownership.owner;
+        let (ownership, owner) = (stored.ownership, stored.ownership.owner);
         drop(stored);
         if owner.is_here() {
             self.rows.removed(dialog);
         }
         let by_watcher = matches!(final_notify, Some((NotifyReason::Unsubscribe, _)));
         if owner.is_here() || final_notify.is_some() {
-            self.announce_end(&removed, by_watcher || !owner.is_here());
+            self.announce_end(&removed, ownership, by_watcher || !owner.is_here());
         }
         Ok(Some(removed))
     }

@@ -1,4 +1,7 @@
 //! A subscription as the tables hold it.
+use crate::cluster::clock::Stamp;
+use crate::cluster::numbers::Held;
+use crate::cluster::version::Version;
 use crate::common::row_groups::Aside;
 use crate::host::shm::ShmBox;
 use crate::presence::notification::{NotifyHistory, NotifyReason};
@@ -15,6 +18,26 @@ pub struct Ownership {
     pub owner: NodeId,
     /// How often it has changed hands.
     pub epoch: u32,
+    /// When its owner changed it last.
+    pub stamp: Stamp,
+    /// No node has used a CSeq above this one; 0: nothing was said of it.
+    pub ceiling: u32,
+    /// It was taken over, and the watcher is notified when no other node objects.
+    pub is_claimed: bool,
+    /// How often its numbers were moved on because a watcher refused them, since its last SUBSCRIBE.
+    pub raised: u8,
+}
+
+impl Ownership {
+    /// A subscription that this node has just made or restored for `owner`.
+    pub fn of(owner: NodeId) -> Ownership {
+        Ownership { owner, ..Ownership::default() }
+    }
+
+    /// Whether this node sends its NOTIFYs now.
+    pub fn speaks_here(&self) -> bool {
+        self.owner.is_here() && !self.is_claimed
+    }
 }
 
 /// A subscription in its shard.
@@ -42,6 +65,16 @@ pub struct SubscriptionEntry {
 }
 
 impl SubscriptionEntry {
+    /// As nodes compare it; `owner` is the digest of its owner's name.
+    pub fn held(&self, owner: u64) -> Held {
+        let Ownership { epoch, stamp, ceiling, .. } = self.ownership;
+        let word = self.subscription.state.remote_cseq;
+        Held {
+            version: Version { word, epoch, stamp, owner },
+            ceiling: ceiling.max(self.subscription.state.local_cseq),
+        }
+    }
+
     /// What the next NOTIFY of a pass is sent for; `None` when it has been told all. A NOTIFY of its own does not stand
     /// for that of a change: each SUBSCRIBE and each change is answered by one.
     pub fn next_notify_reason(&mut self, generation: u32, now: i64) -> Option<NotifyReason> {

@@ -1,0 +1,169 @@
+//! What nodes say to compare what they hold (`cluster::exchange`), as JSON. A record travels as the object with which it is
+//! announced.
+use crate::cluster::clock::Stamp;
+use crate::cluster::digest::{Entry, Key, PARTS, Range};
+use crate::cluster::exchange::{Message, Pull, Root};
+use serde_json::{Map, Value};
+
+/// Which records are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Subscriptions.
+    Subscriptions = 0,
+    /// Publications.
+    Publications = 1,
+}
+
+/// A comparison message; records are JSON objects as text.
+pub type Comparison = Message<Vec<u8>>;
+
+/// A record is taken from a message with at most so many of them.
+const MOST_RECORDS: usize = 512;
+
+/// The message of the node `name` (as JSON text).
+pub fn to_json(name: &str, kind: Kind, message: &Comparison) -> Vec<u8> {
+    let (what, members) = match message {
+        Message::Root(root) => ("root", format!("\"count\":{},\"sum\":\"{:x}\"", root.count, root.sum)),
+        Message::Sums(range, sums) => {
+            let sums: String = sums.iter().map(|sum| format!("{sum:016x}")).collect();
+            ("sums", format!("{},\"sums\":\"{sums}\"", range_text(range)))
+        }
+        Message::Keys(range, entries) => {
+            let keys: String = entries.iter().map(|entry| format!("{:016x}{:08x}", entry.key.0, entry.state)).collect();
+            ("keys", format!("{},\"keys\":\"{keys}\"", range_text(range)))
+        }
+        Message::Want(keys) => {
+            let keys: String = keys.iter().map(|key| format!("{:016x}", key.0)).collect();
+            ("want", format!("\"keys\":\"{keys}\""))
+        }
+        Message::Records(_) => ("records", "\"list\":[".to_string()),
+        Message::Pull(pull) => ("pull", pull_text(pull)),
+        Message::Page(pull, next) => {
+            let next = next.map(|next| format!(",\"next\":\"{next:x}\"")).unwrap_or_default();
+            ("page", format!("{}{next}", pull_text(pull)))
+        }
+    };
+    let mut out = format!("{{\"action\":\"{what}\",\"node\":{name},\"kind\":{},{members}", kind as u8).into_bytes();
+    if let Message::Records(records) = message {
+        out.extend_from_slice(&records.join(b",".as_slice()));
+        out.push(b']');
+    }
+    out.push(b'}');
+    out
+}
+
+fn range_text(range: &Range) -> String {
+    format!("\"depth\":{},\"prefix\":\"{:x}\"", range.depth, range.prefix)
+}
+
+fn pull_text(pull: &Pull) -> String {
+    format!("\"cursor\":\"{:x}\",\"since\":\"{:x}\"", pull.cursor, pull.since.0)
+}
+
+/// Reads a comparison message; `None`: it is none.
+pub fn parse(action: &str, object: &Map<String, Value>) -> Option<(Kind, Comparison)> {
+    let kind = match object.get("kind")?.as_u64()? {
+        0 => Kind::Subscriptions,
+        1 => Kind::Publications,
+        _ => return None,
+    };
+    let message = match action {
+        "root" => Message::Root(Root { count: object.get("count")?.as_u64()?, sum: number(object, "sum")? }),
+        "sums" => {
+            let sums = numbers(object, "sums", 16)?;
+            Message::Sums(range(object)?, (sums.len() == PARTS).then_some(sums)?)
+        }
+        "keys" => {
+            let text = object.get("keys")?.as_str()?;
+            Message::Keys(range(object)?, chunks(text, 24)?.map(entry).collect::<Option<_>>()?)
+        }
+        "want" => Message::Want(numbers(object, "keys", 16)?.into_iter().map(Key).collect()),
+        "records" => {
+            let list = object.get("list")?.as_array().filter(|list| list.len() <= MOST_RECORDS)?;
+            Message::Records(list.iter().map(|record| record.to_string().into_bytes()).collect())
+        }
+        "pull" => Message::Pull(pull(object)?),
+        "page" => Message::Page(
+            pull(object)?,
+            object.get("next").map(|_| number(object, "next")).map_or(Some(None), |n| n.map(Some))?,
+        ),
+        _ => return None,
+    };
+    Some((kind, message))
+}
+
+fn number(object: &Map<String, Value>, name: &str) -> Option<u64> {
+    u64::from_str_radix(object.get(name)?.as_str()?, 16).ok()
+}
+
+fn chunks(text: &str, length: usize) -> Option<impl Iterator<Item = &str>> {
+    let is_whole = text.len() % length == 0 && text.bytes().all(|c| c.is_ascii_hexdigit());
+    is_whole.then(|| (0..text.len() / length).map(move |at| &text[at * length..(at + 1) * length]))
+}
+
+fn numbers(object: &Map<String, Value>, name: &str, length: usize) -> Option<Vec<u64>> {
+    chunks(object.get(name)?.as_str()?, length)?.map(|digits| u64::from_str_radix(digits, 16).ok()).collect()
+}
+
+fn entry(digits: &str) -> Option<Entry> {
+    let (key, state) = digits.split_at(16);
+    Some(Entry { key: Key(u64::from_str_radix(key, 16).ok()?), state: u32::from_str_radix(state, 16).ok()? })
+}
+
+fn range(object: &Map<String, Value>) -> Option<Range> {
+    let depth = u8::try_from(object.get("depth")?.as_u64()?).ok()?;
+    Some(Range { depth, prefix: number(object, "prefix")? }).filter(Range::is_valid)
+}
+
+fn pull(object: &Map<String, Value>) -> Option<Pull> {
+    Some(Pull { cursor: number(object, "cursor")?, since: Stamp(number(object, "since")?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> Option<(Kind, Comparison)> {
+        let root: Value = serde_json::from_slice(text).ok()?;
+        let object = root.as_object()?;
+        parse(object.get("action")?.as_str()?, object)
+    }
+
+    #[test]
+    fn comparisons_travel_whole() {
+        let range = Range::ALL.part(0xab);
+        let pull = Pull { cursor: 7 << 32, since: Stamp(1 << 60) };
+        let entry = Entry { key: Key(range.prefix | 5), state: 9 };
+        for message in [
+            Message::Root(Root { count: 3, sum: u64::MAX }),
+            Message::Sums(range, (0..256).collect()),
+            Message::Keys(range, vec![entry, Entry { state: u32::MAX, ..entry }]),
+            Message::Keys(range, Vec::new()),
+            Message::Want(vec![Key(1), Key(u64::MAX)]),
+            Message::Records(vec![b"{\"a\":1}".to_vec(), b"{}".to_vec()]),
+            Message::Pull(pull),
+            Message::Page(pull, None),
+            Message::Page(pull, Some(12)),
+        ] {
+            let text = to_json("\"a:1\"", Kind::Publications, &message);
+            assert_eq!(read(&text), Some((Kind::Publications, message)), "{}", String::from_utf8_lossy(&text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_comparison_is_refused() {
+        for bad in [
+            r#"{"action":"root","kind":2,"count":1,"sum":"1"}"#,
+            r#"{"action":"root","kind":0,"count":-1,"sum":"1"}"#,
+            r#"{"action":"root","kind":0,"count":1,"sum":1}"#,
+            r#"{"action":"sums","kind":0,"depth":0,"prefix":"0","sums":"00"}"#,
+            r#"{"action":"keys","kind":0,"depth":9,"prefix":"0","keys":""}"#,
+            r#"{"action":"keys","kind":0,"depth":1,"prefix":"1","keys":""}"#,
+            r#"{"action":"keys","kind":0,"depth":0,"prefix":"0","keys":"zz"}"#,
+            r#"{"action":"want","kind":0,"keys":"+123456789abcdef"}"#,
+            r#"{"action":"page","kind":0,"cursor":"1","since":"0","next":"x"}"#,
+        ] {
+            assert_eq!(read(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! A node that was frozen asks the others what it has missed before it sends NOTIFYs.
+use crate::cluster::clock::Stamp;
+use crate::cluster::lease::{ANSWERS_AFTER, Standing as Verdict};
+use crate::host::clock;
+use crate::limited;
+use crate::presence::cluster;
+use crate::presence::comparison::Kind;
+use crate::server::shared::Parts;
+use std::sync::atomic::Ordering;
+
+/// Stamps of others may not have reached a node for so long before it was frozen, in milliseconds.
+const ASK_MARGIN: u64 = 15_000;
+
+impl Parts {
+    /// Whether this node may send NOTIFYs now. A node that finds that it was frozen asks the others first.
+    pub(crate) fn may_speak(&self) -> bool {
+        if !self.config.shares_subscriptions {
+            return true;
+        }
+        match self.shared.standing.lease.look(clock::monotonic_millis()) {
+            Verdict::Speaks => true,
+            Verdict::Asks => false,
+            Verdict::WasAway(millis) => {
+                limited!(Notice, "this node did not run for {millis} ms: it asks the others before it sends NOTIFYs");
+                self.ask_others();
+                false
+            }
+        }
+    }
+
+    /// The node runs: what happens from now on is stamped later.
+    pub(crate) fn note_running(&self) {
+        let standing = &self.shared.standing;
+        standing.seen_running.store(standing.tick().0, Ordering::Relaxed);
+    }
+
+    fn ask_others(&self) {
+        let since = Stamp(self.shared.standing.seen_running.load(Ordering::Relaxed)).before(ASK_MARGIN);
+        for (id, address) in self.shared.nodes.peers(Kind::Subscriptions) {
+            let pull = self.shared.nodes.begin_pull(id, Kind::Subscriptions, since);
+            self.send_to_node(&address, &cluster::compare(self.node_name(), Kind::Subscriptions, &pull));
+        }
+    }
+
+    /// Whether the node has just been allowed to speak again, because all others have answered or are not there.
+    pub(crate) fn has_resumed(&self) -> bool {
+        let lease = &self.shared.standing.lease;
+        let Some(since) = lease.asking_since() else { return false };
+        let now = clock::monotonic_millis();
+        let is_late = now.saturating_sub(since) >= ANSWERS_AFTER;
+        if !self.shared.nodes.has_answers(since, is_late) || !lease.resume(now) {
+            return false;
+        }
+        crate::log!(Notice, "the other nodes have said what this one missed: it sends NOTIFYs again");
+        true
+    }
+}

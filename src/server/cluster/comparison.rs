@@ -1,0 +1,299 @@
+//! Comparing what this node holds with what another one holds (`cluster::exchange`), on the tables.
+use crate::cluster::clock::Stamp;
+use crate::cluster::digest::{Entry, Key, Range, state_of};
+use crate::cluster::exchange::{self, Message, Ports as ExchangePorts, Pull, Pulling};
+use crate::host::{clock, log};
+use crate::limited;
+use crate::presence::cluster::{self, Message as NodeMessage, dialog_key};
+use crate::presence::comparison::{Comparison, Kind};
+use crate::presence::ports::Ports;
+use crate::presence::publication::Publication;
+use crate::presence::replica;
+use crate::presence::replication;
+use crate::presence::resource::Resource;
+use crate::presence::subscription::{Status, Subscription};
+use crate::server::cluster::nodes::NodeId;
+use crate::server::context::Context;
+use crate::server::tables::resource_entry::ResourceEntry;
+use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use std::collections::HashSet;
+
+/// A message with records has about so many bytes: dmq sends over UDP, too.
+const MESSAGE_SIZE: usize = 12_000;
+
+/// A page has about so many records.
+const PAGE: usize = 100;
+
+/// Above so much of the shared memory in use, in percent, nothing is asked for and nothing is sent that can wait.
+const FULL: usize = 85;
+
+/// Nodes compare what they hold so often, in seconds; more seldom the more there is.
+const COMPARE_INTERVAL: i64 = 5;
+const RECORDS_A_SECOND: usize = 10_000;
+
+/// One kind of records, compared with other nodes.
+pub struct Exchange<'c> {
+    context: &'c mut Context,
+    kind: Kind,
+}
+
+impl Context {
+    /// The kinds of records that this node compares, as bits.
+    pub fn compared_kinds(&self) -> u8 {
+        let publications = self.config.compares_publications();
+        u8::from(self.config.shares_subscriptions) | u8::from(publications) << 1
+    }
+
+    fn compares(&self, kind: Kind) -> bool {
+        self.compared_kinds() & 1 << kind as u8 != 0
+    }
+
+    /// A node has sent a comparison message.
+    pub fn on_comparison(&mut self, from: NodeId, kind: Kind, message: Comparison) {
+        if self.compares(kind) {
+            let now = clock::monotonic_millis();
+            exchange::on_message(&mut Exchange { context: self, kind }, from, message, now);
+        }
+    }
+
+    /// Asks a node for all records of a kind, page by page.
+    pub fn pull_all(&mut self, from: NodeId, kind: Kind) {
+        let now = clock::monotonic_millis();
+        exchange::pull(&mut Exchange { context: self, kind }, from, Stamp::default(), now);
+    }
+
+    /// Goes on with what is under way, and compares with the nodes whose turn it is.
+    pub fn compare_with_others(&mut self) {
+        let (now, millis) = (clock::now(), clock::monotonic_millis());
+        let interval = COMPARE_INTERVAL + (self.shared.tables.subscription_count() / RECORDS_A_SECOND) as i64;
+        for kind in [Kind::Subscriptions, Kind::Publications] {
+            if !self.compares(kind) {
+                continue;
+            }
+            for (id, _) in self.shared.nodes.peers(kind) {
+                let mut exchange = Exchange { context: self, kind };
+                if !exchange::go_on(&mut exchange, id, millis)
+                    && self.shared.nodes.take_comparison(id, kind, now, interval)
+                {
+                    exchange::compare(&mut Exchange { context: self, kind }, id);
+                }
+            }
+        }
+    }
+
+    /// The resources with documents in one part of the tables.
+    fn resources_of_part(&self, part: usize) -> Vec<Resource> {
+        self.shared.tables.nth_shard(part).entries().map(ResourceEntry::resource).collect()
+    }
+
+    fn each_document(&mut self, part: usize, mut take: impl FnMut(&Context, &Resource, &Publication)) {
+        let now = clock::now();
+        for resource in self.resources_of_part(part) {
+            match self.documents(&resource) {
+                Ok(documents) => {
+                    documents.iter().filter(|d| d.expires_at > now).for_each(|d| take(self, &resource, d));
+                }
+                Err(error) => {
+                    limited!(Warn, "the publications of {} are not compared: {error}", log::show(&resource.uri))
+                }
+            }
+        }
+    }
+
+    fn document_text(&self, resource: &Resource, document: &Publication) -> Vec<u8> {
+        let event = self.packages.get(resource.event).name;
+        let mut replica = replication::of_stored(resource, event, document, clock::now());
+        replica.again = true;
+        replica.to_json()
+    }
+
+    fn document_key(&self, resource: &Resource, document: &Publication) -> Key {
+        let record = if document.ruid.is_empty() { &document.etag } else { &document.ruid };
+        Key::of(&[&resource.uri, self.packages.get(resource.event).name, record])
+    }
+}
+
+/// Whether a subscription is compared: it lives.
+fn is_live(stored: &SubscriptionEntry, now: i64) -> bool {
+    stored.subscription.state.expires_at > now && stored.subscription.state.status != Status::Terminated
+}
+
+impl Exchange<'_> {
+    fn subscriptions(&self, wanted: impl Fn(&SubscriptionEntry) -> bool) -> Vec<(Subscription, Ownership)> {
+        let (tables, now, mut found) = (&self.context.shared.tables, clock::now(), Vec::new());
+        for part in 0..tables.shard_count() {
+            let shard = tables.nth_shard(part);
+            let wanted = shard.subscriptions().filter(|stored| is_live(stored, now) && wanted(stored));
+            found.extend(wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)));
+        }
+        found
+    }
+
+    fn texts(&self, subscriptions: Vec<(Subscription, Ownership)>) -> Vec<Vec<u8>> {
+        subscriptions.into_iter().map(|(s, ownership)| self.context.announcement_text(s, ownership)).collect()
+    }
+
+    fn subscription_entries(&self, range: Range) -> Vec<Entry> {
+        let (context, now) = (&self.context, clock::now());
+        let owners = context.shared.nodes.owner_keys(context.node_name());
+        let (tables, mut entries) = (&context.shared.tables, Vec::new());
+        for part in 0..tables.shard_count() {
+            let shard = tables.nth_shard(part);
+            for stored in shard.subscriptions().filter(|stored| is_live(stored, now)) {
+                let key = dialog_key(stored.subscription.dialog());
+                if range.contains(key) {
+                    let held = stored.held(owners.of(stored.ownership.owner));
+                    entries.push(Entry { key, state: state_of(&held.version, held.ceiling) });
+                }
+            }
+        }
+        entries
+    }
+
+    fn document_entries(&mut self, range: Range) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for part in 0..self.context.shared.tables.shard_count() {
+            self.context.each_document(part, |context, resource, document| {
+                let key = context.document_key(resource, document);
+                if range.contains(key) {
+                    let state = Key::of(&[&document.etag, &document.received_at.to_be_bytes()]);
+                    entries.push(Entry { key, state: state.0 as u32 });
+                }
+            });
+        }
+        entries
+    }
+
+    fn subscription_page(&self, pull: Pull) -> (Vec<Vec<u8>>, Option<u64>) {
+        let (tables, now) = (&self.context.shared.tables, clock::now());
+        let (first, mut slot) = ((pull.cursor >> 32) as usize, pull.cursor as u32);
+        let (mut found, mut next) = (Vec::new(), None);
+        for part in first..tables.shard_count() {
+            let shard = tables.nth_shard(part);
+            for (at, stored) in shard.subscriptions_from(slot) {
+                if found.len() >= PAGE {
+                    next = Some((part as u64) << 32 | u64::from(at));
+                    break;
+                }
+                if is_live(stored, now) && stored.ownership.stamp >= pull.since {
+                    found.push((stored.subscription.to_private(), stored.ownership));
+                }
+            }
+            if next.is_some() {
+                break;
+            }
+            slot = 0;
+        }
+        (self.texts(found), next)
+    }
+
+    fn document_page(&mut self, pull: Pull) -> (Vec<Vec<u8>>, Option<u64>) {
+        let mut found = Vec::new();
+        for part in pull.cursor as usize..self.context.shared.tables.shard_count() {
+            if found.len() >= PAGE {
+                return (found, Some(part as u64));
+            }
+            self.context.each_document(part, |context, resource, document| {
+                found.push(context.document_text(resource, document));
+            });
+        }
+        (found, None)
+    }
+
+    fn send_one(&self, to: NodeId, message: &Comparison) {
+        if let Some(address) = self.context.shared.nodes.address(to) {
+            let text = cluster::compare(self.context.node_name(), self.kind, message);
+            self.context.send_to_node(&address, &text);
+        }
+    }
+}
+
+impl ExchangePorts for Exchange<'_> {
+    type Peer = NodeId;
+    type Record = Vec<u8>;
+
+    fn entries(&mut self, range: Range) -> Vec<Entry> {
+        match self.kind {
+            Kind::Subscriptions => self.subscription_entries(range),
+            Kind::Publications => self.document_entries(range),
+        }
+    }
+
+    fn records(&mut self, keys: &[Key]) -> Vec<Vec<u8>> {
+        let keys: HashSet<Key> = keys.iter().copied().collect();
+        if self.kind == Kind::Subscriptions {
+            return self.texts(self.subscriptions(|stored| keys.contains(&dialog_key(stored.subscription.dialog()))));
+        }
+        let mut found = Vec::new();
+        for part in 0..self.context.shared.tables.shard_count() {
+            self.context.each_document(part, |context, resource, document| {
+                if keys.contains(&context.document_key(resource, document)) {
+                    found.push(context.document_text(resource, document));
+                }
+            });
+        }
+        found
+    }
+
+    fn page(&mut self, pull: Pull) -> (Vec<Vec<u8>>, Option<u64>) {
+        match self.kind {
+            Kind::Subscriptions => self.subscription_page(pull),
+            Kind::Publications => self.document_page(pull),
+        }
+    }
+
+    fn merge(&mut self, from: NodeId, record: Vec<u8>) {
+        let address = self.context.shared.nodes.address(from);
+        let done = match self.kind {
+            Kind::Subscriptions => match cluster::parse(&record, self.context.packages, clock::now()) {
+                Some((_, NodeMessage::Subscription(announcement))) => {
+                    self.context.on_announcement(&announcement, address.as_ref()).map_err(|error| error.to_string())
+                }
+                _ => Err("it is no subscription".into()),
+            },
+            Kind::Publications => match replica::parse(&record) {
+                Some(replica::Message::Update(replica)) => {
+                    self.context.on_replica(&replica, address.as_ref()).map_err(|failure| failure.to_string())
+                }
+                _ => Err("it is no publication".into()),
+            },
+        };
+        if let Err(why) = done {
+            limited!(Warn, "a record of another node is not taken: {why}");
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: Comparison) {
+        let Message::Records(records) = message else { return self.send_one(to, &message) };
+        let (mut part, mut size) = (Vec::new(), 0);
+        for record in records {
+            if size + record.len() > MESSAGE_SIZE && !part.is_empty() {
+                self.send_one(to, &Message::Records(std::mem::take(&mut part)));
+                size = 0;
+            }
+            size += record.len();
+            part.push(record);
+        }
+        if !part.is_empty() {
+            self.send_one(to, &Message::Records(part));
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.context.memory_used() < FULL
+    }
+
+    fn pulling(&mut self, from: NodeId) -> Option<Pulling> {
+        self.context.shared.nodes.pulling(from, self.kind)
+    }
+
+    fn set_pulling(&mut self, from: NodeId, pulling: Option<Pulling>) {
+        self.context.shared.nodes.set_pulling(from, self.kind, pulling);
+    }
+
+    fn on_answered(&mut self, from: NodeId, _: Stamp) {
+        if self.kind == Kind::Subscriptions {
+            self.context.shared.nodes.note_answered(from, clock::monotonic_millis());
+        }
+    }
+}
