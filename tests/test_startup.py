@@ -65,6 +65,9 @@ SHARED = dict(subs_db_mode=3, publ_cache=0, notifier_processes=0)
     (dict(server_address="myserver"), "write sip:HOST:PORT"),
     (dict(server_address="10.0.0.1:5060"), "write sip:HOST:PORT"),
     (dict(server_address="sip:"), "write sip:HOST:PORT"),
+    (dict(send_fast_notify=0), "set send_fast_notify 1"),
+    (dict(clean_period=0), "set clean_period"),
+    (dict(enable_subs_dmq=1), "set enable_dmq 1"),
 ])
 def test_settings_that_stock_takes_in_silence_are_doubted(ours, settings, words):
     """The server starts, as with stock, and one line says what to do."""
@@ -74,10 +77,17 @@ def test_settings_that_stock_takes_in_silence_are_doubted(ours, settings, words)
 
 @pytest.mark.parametrize("settings", [
     dict(), SHARED, dict(subs_db_mode=0, publ_cache=2), dict(subs_db_mode=1, db_update_period=0), dict(expires_offset=30),
-    dict(server_address="sip:10.0.0.1:5060;transport=tcp"), dict(server_address="SIPS:presence.example.org"), dict(SHARED, notifier_processes=4),
+    dict(subs_db_mode=0, publ_cache=2, clean_period=0, db_url=""), dict(server_address="sip:10.0.0.1:5060;transport=tcp"), dict(server_address="SIPS:presence.example.org"), dict(SHARED, notifier_processes=4),
 ])
 def test_settings_that_make_sense_are_not_doubted(ours, settings):
     assert "WARNING: presence: " not in ours(presence=settings).log()
+
+
+@pytest.mark.parametrize("proxy,doubted", [("10.0.0.1:5060", True), ("proxy", True), ("sip:", True), ("sip:10.0.0.1", False)])
+def test_a_proxy_of_pua_that_is_no_uri_is_doubted(proxy, doubted):
+    extra = 'modparam("pua", "db_url", "@DB@")\nmodparam("pua", "outbound_proxy", "%s")\n' % proxy
+    with Kamailio("ours", presence=dict(subs_db_mode=0, publ_cache=2), modules=("pua",), extra_params=extra) as server:
+        assert ("outbound_proxy %s is no SIP URI" % proxy in server.log()) == doubted
 
 
 def test_it_introduces_itself(ours):

@@ -12,7 +12,6 @@ use crate::host::msg::{Header, SipMsg};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, CallbackParam};
 use crate::host::{clock, log, tm};
-use crate::log;
 use crate::pua::config::{Config, Mode};
 use crate::pua::error::RequestError;
 use crate::pua::event::{Event, Processing};
@@ -22,6 +21,7 @@ use crate::pua::ports::{
 use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
 use crate::pua::request::{Part, Request};
 use crate::pua::response::Answer;
+use crate::{limited_refusal, log};
 use std::cell::{Cell, RefCell};
 
 /// What all processes of the server share.
@@ -426,6 +426,6 @@ impl Ports for AgentContext {
     }
 
     fn warn_rejected(&self, what: &str) {
-        log!(Warn, "{}", log::show(what.as_bytes()));
+        limited_refusal!(Warn, ("pua", 0, what), "{what}");
     }
 }

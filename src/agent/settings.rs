@@ -3,6 +3,7 @@ use crate::host::params::ParameterBlock;
 use crate::log;
 use crate::pua::config::Config;
 use crate::reference::reading::BadParameter;
+use crate::sip::uri::is_sip_uri;
 
 /// Reads and checks the parameters.
 ///
@@ -12,6 +13,10 @@ pub fn read(params: &ParameterBlock) -> Result<Config, BadParameter> {
     let (config, warnings) = Config::read(&|at| params.value(at))?;
     for warning in warnings {
         log!(Warn, "{warning}");
+    }
+    if !config.outbound_proxy.is_empty() && !is_sip_uri(config.outbound_proxy) {
+        let given = String::from_utf8_lossy(config.outbound_proxy);
+        log!(Warn, "outbound_proxy {given} is no SIP URI, and nothing can be sent to it; write sip:HOST:PORT");
     }
     Ok(config)
 }

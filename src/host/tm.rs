@@ -75,6 +75,12 @@ impl<'a> Completed<'a> {
         tag_of(self.headers[1])
     }
 
+    /// The URI that the request was about (To).
+    pub fn peer(&self) -> Option<&'a [u8]> {
+        let value = self.headers[1].splitn(2, |c| *c == b':').nth(1)?;
+        super::msg::uri_of_address(value)
+    }
+
     /// Call-ID of the request.
     pub fn call_id(&self) -> &'a [u8] {
         self.headers[2].splitn(2, |c| *c == b':').nth(1).unwrap_or(&[]).trim_ascii()

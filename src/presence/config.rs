@@ -173,9 +173,9 @@ parameters! {
         xavp: &'static [u8] = text(c"xavp_cfg", "").range(Range::Text("the name of an XAVP")).example("pres");
         /// 0: `$subs` is not filled.
         subs_variable: bool = switch(c"pres_subs_mode", true).example("0");
-        /// The level of the line that each NOTIFY writes: -1 error, 0 warning, 1 notice, 2 info, 3 debug. The line is
-        /// written when the server's `debug` is this or more.
-        log_level: i32 = integer(c"local_log_level", 2).range(Range::Text("-1 to 3")).example("3");
+        /// The level of two lines for each NOTIFY, one when it is sent and one when it is answered: -1 error, 0 warning,
+        /// 1 notice, 2 info, 3 debug. They are written when the server's `debug` is this or more.
+        log_level: i32 = integer(c"local_log_level", 3).range(Range::Text("-1 to 3")).example("2");
         /// Where that line goes.
         log_facility_name: &'static [u8] = text(c"local_log_facility", "").empty("the server's")
             .range(Range::Text("a syslog facility such as LOG_LOCAL3")).example("LOG_LOCAL3");

@@ -2,6 +2,7 @@
 use super::config::{Config, PublicationMode, SubscriptionMode};
 use crate::reference::reading::BadParameter;
 use crate::reference::setting::Field;
+use crate::sip::uri::is_sip_uri;
 
 /// Notifier processes when the parameter is not set.
 const DEFAULT_NOTIFIERS: i32 = 1;
@@ -71,10 +72,14 @@ impl Config {
 
     fn settle_nodes(&mut self) -> Vec<String> {
         let unused = self.dmq && self.shares_subscriptions && self.shared_table();
+        let alone = !self.dmq && self.shares_subscriptions;
         self.replicates &= self.dmq;
         self.shares_subscriptions &= self.dmq && !unused;
         self.asks_for_all &= self.replicates;
         self.asks_for_subscriptions &= self.shares_subscriptions;
+        if alone {
+            return vec!["enable_subs_dmq 1 has no effect without enable_dmq: set enable_dmq 1".into()];
+        }
         if !unused {
             return Vec::new();
         }
@@ -90,6 +95,20 @@ impl Config {
                  expires_offset",
                 self.expires_offset, self.max_expires
             ));
+        }
+        if !self.send_fast_notify {
+            found.push(
+                "send_fast_notify 0: a watcher of a presentity without documents is not notified at first, and phones \
+                 give up after 32 s (RFC 6665 4.1.2.4); set send_fast_notify 1"
+                    .into(),
+            );
+        }
+        if self.clean_period == 0 && self.database {
+            found.push(
+                "clean_period 0: publications that ran out are never removed, and their watchers never notified; set \
+                 clean_period"
+                    .into(),
+            );
         }
         if !self.server_address.is_empty() && !is_sip_uri(self.server_address) {
             found.push(format!(
@@ -129,9 +148,4 @@ impl Config {
         }
         found
     }
-}
-
-fn is_sip_uri(text: &[u8]) -> bool {
-    let scheme = text.iter().position(|c| *c == b':').map(|at| (text[..at].to_ascii_lowercase(), &text[at + 1..]));
-    scheme.is_some_and(|(scheme, rest)| matches!(&*scheme, b"sip" | b"sips") && !rest.is_empty())
 }

@@ -155,14 +155,19 @@ impl Context {
         if removed && self.is_owned(dialog) {
             match self.drop_subscription(dialog) {
                 Ok(Some(subscription)) => {
-                    self.note_end(&subscription, Cause::Notify(u16::try_from(code).unwrap_or_default()));
+                    let cause = Cause::Notify(u16::try_from(code).unwrap_or_default());
+                    self.note_end(&subscription, cause);
+                    let package = *self.packages.get(subscription.state.event);
                     limited!(
                         Notice,
-                        "subscription of {} to {} removed: NOTIFY answered {code}",
+                        "subscription of {} to {} for {} at {}, Call-ID {}, removed: {}",
                         log::show(&subscription.watcher_uri()),
-                        log::show(subscription.get(Field::PresUri))
+                        log::show(subscription.get(Field::PresUri)),
+                        log::show(package.name),
+                        log::show(subscription.get(Field::Contact)),
+                        log::show(subscription.get(Field::CallId)),
+                        cause.sentence()
                     );
-                    let package = *self.packages.get(subscription.state.event);
                     let watcher = || Watcher { status: Status::Terminated, ..Watcher::of(&subscription) };
                     let uri = subscription.get(Field::PresUri).to_vec();
                     crate::presence::subscribe::notify_winfo(self, &package, &uri, watcher, true);
@@ -173,6 +178,7 @@ impl Context {
         }
     }
 
+    /// One line for each NOTIFY, at a level that is off unless `local_log_level` says otherwise.
     pub(crate) fn log_notify(&self, notify: &Notify) {
         let config = self.config;
         if !log::enabled(config.log_level) {

@@ -412,10 +412,12 @@ impl Ports for Context {
         if sent.is_err() {
             limited!(
                 Error,
-                "NOTIFY to {} via {} for {} could not be sent",
+                "NOTIFY to {} via {} for {}, event {}, Call-ID {}, could not be sent",
                 log::show(&remote_uri),
                 log::show(s.get(Field::Contact)),
-                log::show(s.get(Field::PresUri))
+                log::show(s.get(Field::PresUri)),
+                log::show(self.packages.get(s.state.event).name),
+                log::show(s.get(Field::CallId))
             );
         }
     }

@@ -23,6 +23,12 @@ pub fn split(uri: &[u8]) -> (&[u8], &[u8]) {
     (user, &host[..end])
 }
 
+/// Whether a text may be used as a SIP URI.
+pub fn is_sip_uri(text: &[u8]) -> bool {
+    let scheme = text.iter().position(|c| *c == b':').map(|at| (text[..at].to_ascii_lowercase(), &text[at + 1..]));
+    scheme.is_some_and(|(scheme, rest)| matches!(&*scheme, b"sip" | b"sips") && !rest.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! `bind_presence`: the functions other modules call (`modules/presence/bind_presence.h`).
 use crate::abi::c_types::{event_t, pres_ev_t, presence_api_t, sip_msg_t, str_t, subs_t};
+use crate::abi::presence::requests::who;
 use crate::abi::presence::{calls, module, state, subscription_hash_table as table};
 use crate::host::bytes::{lend, view, view_ptr};
 use crate::host::log;
@@ -172,7 +173,7 @@ unsafe extern "C" fn extract_sdialog_info(
                     0
                 }
                 Err(what) => {
-                    crate::limited!(Error, "SUBSCRIBE without a readable {what}");
+                    crate::limited!(Error, "SUBSCRIBE from {} has no readable {what}", who(message));
                     -1
                 }
             }
@@ -382,7 +383,8 @@ unsafe extern "C" fn update_presentity(
         match calls::update_presentity(&document) {
             Ok(()) => 0,
             Err(why) => {
-                crate::limited!(Error, "update_presentity: {why}");
+                let about = log::show(&crate::sip::uri::join(document.user, document.domain)).into_owned();
+                crate::limited!(Error, "update_presentity for {about}, event {}: {why}", log::show(document.event));
                 -1
             }
         }

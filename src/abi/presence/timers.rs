@@ -2,7 +2,8 @@
 use crate::abi::presence::state;
 use crate::common::metrics::{self, NotifyAnswer};
 use crate::host::tm::{self, Answer};
-use crate::host::{clock, script};
+use crate::host::{clock, log, script};
+use crate::presence::config::Config;
 use crate::presence::expiry;
 use crate::presence::subscription::{DialogId, Subscription};
 use crate::scoped_value::ScopedValue;
@@ -78,6 +79,7 @@ pub(crate) fn completed(done: &tm::Completed<'_>) {
         is_silence: tm::is_faked(done.reply),
         waited,
     });
+    log_answer(process.parts.config, done, waited);
     let has_route = process.notify_reply.get().is_some_and(|route| route.exists());
     let number = under_way.and_then(|under_way| under_way.number);
     number.into_iter().for_each(|number| process.parts.shared.note_answer(number, done.code));
@@ -93,6 +95,17 @@ pub(crate) fn completed(done: &tm::Completed<'_>) {
         false => done.code,
     };
     world.notify_answered(dialog, done.cseq(), code);
+}
+
+/// The answer to the NOTIFY that `Context::log_notify` has written a line of.
+fn log_answer(config: &Config, done: &tm::Completed<'_>, waited: Option<u64>) {
+    if !log::enabled(config.log_level) {
+        return;
+    }
+    let answer = if tm::is_faked(done.reply) { "not answered".into() } else { format!("answered {}", done.code) };
+    let (call_id, millis) = (log::show(done.call_id()), waited.unwrap_or_default() / 1_000);
+    let text = format!("NOTIFY {answer} after {millis} ms, CSeq {} : {call_id}", done.cseq());
+    log::write(c"presence", config.log_facility, config.log_level, &text);
 }
 
 /// `event_route[presence:notify-reply]`; `true` when the script asked to delete the subscription.

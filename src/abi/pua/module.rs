@@ -1,5 +1,6 @@
 //! `pua.so`: start-up, the script function, the RPC command, timers.
 use crate::abi::c_types::{param_export_t, rpc_t, sip_msg_t};
+use crate::abi::presence::requests::who;
 use crate::abi::pua::start::{restore, start};
 use crate::abi::pua::state;
 use crate::abi::pua::timers::report_sweep;
@@ -81,7 +82,7 @@ pub unsafe extern "C" fn kr_pua_update_contact(msg: *mut sip_msg_t) -> c_int {
             Ok(true) => 1,
             Ok(false) => -1,
             Err(why) => {
-                crate::limited!(Error, "pua_update_contact: {why}");
+                crate::limited!(Error, "pua_update_contact: request from {} {why}", who(message));
                 -1
             }
         }
@@ -90,18 +91,18 @@ pub unsafe extern "C" fn kr_pua_update_contact(msg: *mut sip_msg_t) -> c_int {
 
 fn update_contact(world: &mut AgentContext, message: SipMsg<'_>) -> Result<bool, String> {
     if !message.parse_headers() {
-        return Err("the headers cannot be parsed".into());
+        return Err("has headers that cannot be parsed".into());
     }
     let (Some(from), Some(to), Some(call_id)) = (message.from(), message.to(), message.call_id()) else {
-        return Err("From, To or Call-ID is missing or cannot be parsed".into());
+        return Err("has no readable From, To or Call-ID".into());
     };
     if from.tag.is_empty() || to.tag.is_empty() {
-        return Err("the request is not in a dialog".into());
+        return Err("is not in a dialog".into());
     }
     let contact = match message.contact() {
         Header::Value(uri) => uri,
         Header::Missing => b"",
-        Header::Bad => return Err("the Contact cannot be parsed".into()),
+        Header::Bad => return Err("has a Contact that cannot be parsed".into()),
     };
     let route_set = match message.record_routes() {
         Header::Value(routes) => routes,
@@ -110,5 +111,5 @@ fn update_contact(world: &mut AgentContext, message: SipMsg<'_>) -> Result<bool,
     let state = State::read(message.find(b"Subscription-State").unwrap_or_default());
     let said = ReceivedNotify { contact, route_set: &route_set, state };
     let dialog = Dialog { pres_uri: from.uri, watcher_uri: to.uri, call_id, from_tag: to.tag, to_tag: from.tag };
-    dialog::notified(world, &dialog, &said).map_err(|why| why.to_string())
+    dialog::notified(world, &dialog, &said).map_err(|why| format!("is not carried out: {why}"))
 }

@@ -2,12 +2,14 @@
 use crate::abi::pua::state;
 use crate::agent::context::{AgentContext, read_answer};
 use crate::common::counters::{self, Counter};
-use crate::common::metrics;
-use crate::host::tm;
+use crate::common::metrics::{self, METHODS};
+use crate::host::msg::{SipMsg, parse_uri};
+use crate::host::{log, tm};
 use crate::pua::ports::PendingRequestId;
 use crate::pua::response::Answer;
 use crate::pua::{dialog, publication, refresh};
-use crate::sys;
+use crate::sip::uri;
+use crate::{limited_refusal, sys};
 use std::ffi::{c_int, c_uint, c_void};
 
 /// Places in [`metrics::METHODS`].
@@ -32,9 +34,34 @@ pub(crate) unsafe fn completed(
         ..300 => Counter::PuaGranted,
         _ => Counter::PuaFailed,
     });
+    log_refusal(METHODS[method], &done, &answer, reply);
     metrics::pua_answered(method, answer.code, answer.silence);
     let mut world = AgentContext::for_reply(process, done.reply);
     settle(&mut world, done.ticket.0 as PendingRequestId, &answer);
+}
+
+/// One line for a request that was not carried out, unless pua settles that by itself: another interval, another place,
+/// a new publication.
+fn log_refusal(method: &str, done: &tm::Completed<'_>, answer: &Answer, reply: Option<SipMsg<'_>>) {
+    if matches!(answer.code, 200..400 | 412 | 423) {
+        return;
+    }
+    let peer = done.peer().and_then(parse_uri).map(|peer| uri::join(peer.user, peer.host)).unwrap_or_default();
+    let (about, call_id) = (log::show(&peer), log::show(done.call_id()));
+    match reply {
+        Some(reply) if !answer.silence => limited_refusal!(
+            Notice,
+            ("pua", answer.code, method),
+            "{method} of pua for {about}, Call-ID {call_id}, answered {} by {}",
+            answer.code,
+            reply.source()
+        ),
+        _ => limited_refusal!(
+            Notice,
+            ("pua", 408, method),
+            "{method} of pua for {about}, Call-ID {call_id}, is not answered"
+        ),
+    }
 }
 
 pub(crate) unsafe extern "C" fn kr_pua_on_published(cell: *mut sys::cell, _kind: c_int, params: *mut sys::tmcb_params) {
