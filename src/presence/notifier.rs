@@ -87,7 +87,11 @@ pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
 
 /// The composed document of a resource as it is now.
 pub fn current_body<P: Ports>(ports: &mut P, resource: &Resource) -> Option<Vec<u8>> {
-    cached_or_composed(ports, resource, 0)
+    let (body, is_new) = cached_or_composed(ports, resource, 0);
+    if let Some(made) = body.as_deref().filter(|_| is_new) {
+        ports.note_composed(resource, BodyDigest::of(made));
+    }
+    body
 }
 
 /// The documents of a resource as its package is given them to put together.
@@ -113,17 +117,22 @@ impl<'a> Body<'a> {
     }
 
     /// Puts the body together if that has not been done in this pass.
-    fn compose<P: Ports>(&mut self, ports: &mut P, notify_run: &NotifyRun) {
+    fn compose<P: Ports>(&mut self, ports: &mut P, notify_run: &NotifyRun, digests: &mut Digest) {
+        if self.composed.is_some() {
+            return;
+        }
         let resource = self.resource;
-        self.composed.get_or_insert_with(|| match &notify_run.transient_body {
-            Some(TransientBody::Body(body)) => Some(body.clone()),
+        let (body, is_new) = match &notify_run.transient_body {
+            Some(TransientBody::Body(body)) => (Some(body.clone()), false),
             Some(TransientBody::Removed(removed, place)) => {
-                let body = compose(ports, resource, Some((removed, *place))).map(|c| c.body).unwrap_or_default();
-                ports.note_composed(resource, body.as_deref());
-                body
+                (compose(ports, resource, Some((removed, *place))).map(|c| c.body).unwrap_or_default(), true)
             }
             None => cached_or_composed(ports, resource, notify_run.documents),
-        });
+        };
+        let kept = self.composed.insert(body);
+        if let Some(made) = kept.as_deref().filter(|_| is_new) {
+            ports.note_composed(resource, digests.of(made));
+        }
     }
 
     fn all_watchers<P: Ports>(&mut self, ports: &mut P, package: &Package) -> &[Watcher] {
@@ -132,14 +141,14 @@ impl<'a> Body<'a> {
     }
 }
 
-fn cached_or_composed<P: Ports>(ports: &mut P, resource: &Resource, documents: u32) -> Option<Vec<u8>> {
+/// The composed body, and whether it was put together now.
+fn cached_or_composed<P: Ports>(ports: &mut P, resource: &Resource, documents: u32) -> (Option<Vec<u8>>, bool) {
     if let Some(cached) = ports.composed(resource) {
-        return cached;
+        return (cached, false);
     }
-    let made = compose(ports, resource, None).ok()?;
-    ports.note_composed(resource, made.body.as_deref());
+    let Ok(made) = compose(ports, resource, None) else { return (None, false) };
     ports.cache_composed(resource, documents, made.body.as_deref(), made.valid_until);
-    made.body
+    (made.body, true)
 }
 
 /// A composed body and until when it is true.
@@ -209,7 +218,7 @@ fn send<P: Ports>(
     } else if package.is_winfo {
         Some(Cow::Owned(winfo_body(ports, body, notify_run, notify, &package)))
     } else {
-        watcher_content(ports, body, notify_run, subscription, &package)
+        watcher_content(ports, (body, digests), notify_run, subscription, &package)
     };
     if content.is_none() && notify.notify_reason == NotifyReason::Subscribe && leaves_out_empty(ports, &package) {
         return BodyDigest::default();
@@ -276,7 +285,7 @@ fn winfo_body<P: Ports>(
 
 fn watcher_content<'b, P: Ports>(
     ports: &mut P,
-    body: &'b mut Body<'_>,
+    (body, digests): (&'b mut Body<'_>, &mut Digest),
     notify_run: &NotifyRun,
     subscription: &Subscription,
     package: &Package,
@@ -289,7 +298,7 @@ fn watcher_content<'b, P: Ports>(
             return Some(Cow::Owned(content));
         }
     }
-    body.compose(ports, notify_run);
+    body.compose(ports, notify_run, digests);
     let composed = body.composed.as_ref().and_then(Option::as_deref);
     let mut content = composed.map(Cow::Borrowed);
     if package.per_watcher_body {

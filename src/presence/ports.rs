@@ -175,7 +175,7 @@ pub trait Ports {
     fn waiting_watchers(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError>;
 
     /// Remembers that the documents of a resource were put together.
-    fn note_composed(&mut self, _resource: &Resource, _body: Option<&[u8]>) {}
+    fn note_composed(&mut self, _resource: &Resource, _body: BodyDigest) {}
     /// The last NOTIFY of a subscription to a resource, as far as it is remembered.
     fn last_notify(&mut self, _resource: &Resource, _dialog: DialogId<'_>) -> Option<SentNotify> {
         None

@@ -22,7 +22,7 @@ use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
 use crate::server::notify::under_way::{self, UnderWay};
-use crate::server::operator::history::NewChange;
+use crate::server::operator::history::{NewChange, dialog_mark};
 use crate::server::packages::version_patch::with_version;
 use crate::server::publications::unreadable::{self};
 use crate::sip::event::EventHeader;
@@ -186,7 +186,7 @@ impl Ports for Context {
         let ended = self.storage.publications.take_ended(now, limit)?;
         for resource in &ended {
             counters::count(Counter::PublicationsExpired);
-            self.shared.history.note_change(&NewChange::of(resource, ChangeKind::RanOut), clock::micros());
+            self.shared.history.note_change(&NewChange::of(resource, ChangeKind::RanOut), clock::monotonic_micros());
         }
         Ok(ended)
     }
@@ -286,23 +286,18 @@ impl Ports for Context {
         self.find_waiting(resource)
     }
 
-    fn note_composed(&mut self, resource: &Resource, body: Option<&[u8]>) {
-        let body = if self.shared.history.is_on() { body } else { None };
-        // Of nothing there is nothing to say.
-        if let Some(body) = body {
-            let change = NewChange { body: BodyDigest::of(body), ..NewChange::of(resource, ChangeKind::Composed) };
-            self.shared.history.note_change(&change, clock::micros());
-        }
+    fn note_composed(&mut self, resource: &Resource, body: BodyDigest) {
+        let change = NewChange { body, ..NewChange::of(resource, ChangeKind::Composed) };
+        self.shared.history.note_change(&change, clock::monotonic_micros());
     }
     fn last_notify(&mut self, resource: &Resource, dialog: DialogId<'_>) -> Option<SentNotify> {
-        self.shared.history.last_notify(&resource.uri, self.shared.tables.dialog_hash(dialog))
+        self.shared.history.last_notify(&resource.uri, dialog_mark(dialog))
     }
     fn note_end(&mut self, subscription: &Subscription, cause: Cause) {
         metrics::subscription_ended(subscription.state.event, cause);
         if self.shared.history.is_on() {
-            let dialog = subscription.dialog();
-            let (hash, past) = (self.shared.tables.dialog_hash(dialog), self.shared.tables.notify_history(dialog));
-            self.shared.history.note_end(subscription, cause, hash, past, clock::micros());
+            let past = self.shared.tables.notify_history(subscription.dialog());
+            self.shared.history.note_end(subscription, cause, past, clock::monotonic_micros());
         }
     }
     fn latest_end(&mut self, watcher: &[u8], resource: &Resource) -> Option<Ended> {
@@ -386,8 +381,9 @@ impl Ports for Context {
         let shown = self.config.subs_variable.then(|| as_shown(notify));
         // The route that looks at the answer wants subscriptions that are gone by then, too.
         let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists()) && self.config.subs_variable;
-        let number = self.note_notify(notify, digest);
-        let under_way = UnderWay { event: s.state.event, sent_at: clock::monotonic_micros(), number };
+        let sent_at = clock::monotonic_micros();
+        let number = self.note_notify(notify, digest, sent_at);
+        let under_way = UnderWay { event: s.state.event, sent_at, number };
         let carried = match (&shown, notify.notify_reason) {
             (Some(shown), NotifyReason::Unsubscribe | NotifyReason::Ended) if keeps => under_way.with(shown),
             _ => under_way.alone(),
@@ -407,7 +403,7 @@ impl Ports for Context {
         if sent != Ok(tm::Sent::UnderWay) {
             drop(under_way::take(carried));
             let answer = if sent.is_ok() { Answer::Dropped } else { Answer::NotSent };
-            number.into_iter().for_each(|number| self.shared.history.note_answer(number, answer, clock::micros()));
+            number.into_iter().for_each(|number| self.shared.history.note_answer(number, answer, sent_at));
         }
         if sent.is_err() {
             limited!(

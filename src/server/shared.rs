@@ -69,7 +69,7 @@ impl Shared {
             standing: shm::leak(Standing::new())?,
             tombstones: shm::leak(Tombstones::new(rule)?)?,
             recent_dialogs: RecentDialogs::new(config.has_subscription_rows_only())?,
-            history: shm::leak(History::new(config.history_size, rule)?)?,
+            history: shm::leak(History::new(config.history_size)?)?,
         })
     }
 }

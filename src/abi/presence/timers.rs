@@ -72,7 +72,8 @@ pub(crate) fn completed(done: &tm::Completed<'_>) {
     let Some(process) = state::process() else { return };
     process.shared.senders.note_answer();
     let (under_way, cached) = under_way::take(done.ticket);
-    let waited = under_way.map(|under_way| under_way.age(clock::monotonic_micros()));
+    let now = clock::monotonic_micros();
+    let waited = under_way.map(|under_way| under_way.age(now));
     metrics::notify_answered(NotifyAnswer {
         event: under_way.map(|under_way| under_way.event),
         code: done.code,
@@ -82,7 +83,7 @@ pub(crate) fn completed(done: &tm::Completed<'_>) {
     log_answer(process.parts.config, done, waited);
     let has_route = process.notify_reply.get().is_some_and(|route| route.exists());
     let number = under_way.and_then(|under_way| under_way.number);
-    number.into_iter().for_each(|number| process.parts.shared.note_answer(number, done.code));
+    number.into_iter().for_each(|number| process.parts.shared.note_answer(number, done.code, now));
     if done.code < 300 && !has_route {
         return; // All is well, and nobody wants to know.
     }

@@ -1,9 +1,12 @@
 //! The latest steps of lamps, in shared memory: rings of entries of a fixed size. The ends of subscriptions have one of
 //! their own, so that a storm of changes does not push them out; changes and NOTIFYs lie in parts by presentity, each
-//! under its own lock, so that processes seldom meet and one busy presentity leaves the others their past.
+//! under its own lock, so that processes seldom meet and one busy presentity leaves the others their past. Times are
+//! noted by the clock for measuring, which the sender of a NOTIFY has read anyway; readers get them as times of day.
+mod mark;
 pub mod ring;
 mod texts;
 
+use crate::host::clock;
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
@@ -12,8 +15,9 @@ use crate::presence::event_package::PackageId;
 use crate::presence::notification::{NotifyHistory, NotifyReason};
 use crate::presence::occurrence::Occurrence;
 use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, DocumentChange, Micros, SentNotify};
-use crate::presence::resource::{Resource, UriComparison};
-use crate::presence::subscription::{Field, Subscription};
+use crate::presence::resource::Resource;
+use crate::presence::subscription::{DialogId, Field, Subscription};
+use mark::mark;
 use ring::Ring;
 use texts::Texts;
 
@@ -26,7 +30,7 @@ const NOTIFIES_PER_CHANGE: usize = 4;
 
 #[derive(Clone, Copy)]
 struct EndEntry {
-    at: Micros,
+    at: u64,
     cause: Cause,
     cseq: u32,
     event: PackageId,
@@ -38,7 +42,7 @@ struct EndEntry {
 
 #[derive(Clone, Copy)]
 struct ChangeEntry {
-    at: Micros,
+    at: u64,
     event: PackageId,
     kind: ChangeKind,
     body: BodyDigest,
@@ -49,8 +53,8 @@ struct ChangeEntry {
 
 #[derive(Clone, Copy)]
 struct NotifyEntry {
-    at: Micros,
-    answered_at: Micros,
+    at: u64,
+    answered_at: u64,
     dialog: u64,
     event: PackageId,
     reason: NotifyReason,
@@ -98,7 +102,6 @@ pub struct NotifyNumber(pub usize);
 pub struct History {
     ends: Lock<Ring<EndEntry>>,
     parts: ShmVec<Lock<Part>>,
-    rule: UriComparison,
     is_on: bool,
 }
 
@@ -110,7 +113,7 @@ fn parts_for(size: usize) -> usize {
 impl History {
     /// Room for `size` ended subscriptions, as many changes and four times as many NOTIFYs; call before the processes
     /// fork.
-    pub fn new(size: usize, rule: UriComparison) -> Result<History, NoMemory> {
+    pub fn new(size: usize) -> Result<History, NoMemory> {
         let mut parts = ShmVec::new_in(Shm);
         let count = if size == 0 { 0 } else { parts_for(size) };
         parts.try_reserve_exact(count).map_err(|_| NoMemory)?;
@@ -119,7 +122,7 @@ impl History {
             let part = Part { changes: Ring::new(changes)?, notifies: Ring::new(changes * NOTIFIES_PER_CHANGE)? };
             parts.push(Lock::new(part));
         }
-        Ok(History { ends: Lock::new(Ring::new(size)?), parts, rule, is_on: size > 0 })
+        Ok(History { ends: Lock::new(Ring::new(size)?), parts, is_on: size > 0 })
     }
 
     /// Bytes of shared memory for each unit of `history_size`.
@@ -134,11 +137,11 @@ impl History {
     }
 
     fn part(&self, presentity: &[u8]) -> usize {
-        (self.rule.exact_hash(&[presentity]) >> 32) as usize % self.parts.len()
+        (mark(&[presentity]) >> 32) as usize % self.parts.len()
     }
 
     /// Remembers a change.
-    pub fn note_change(&self, change: &NewChange<'_>, at: Micros) {
+    pub fn note_change(&self, change: &NewChange<'_>, at: u64) {
         if !self.is_on {
             return;
         }
@@ -154,14 +157,13 @@ impl History {
         self.parts[self.part(presentity)].lock().changes.push(entry);
     }
 
-    /// Remembers a NOTIFY that is about to be sent; `dialog` is the hash of its dialog.
+    /// Remembers a NOTIFY that is about to be sent.
     pub fn note_notify(
         &self,
         subscription: &Subscription,
         reason: NotifyReason,
         body: BodyDigest,
-        dialog: u64,
-        at: Micros,
+        at: u64,
     ) -> Option<NotifyNumber> {
         if !self.is_on {
             return None;
@@ -170,7 +172,7 @@ impl History {
         let entry = NotifyEntry {
             at,
             answered_at: at,
-            dialog,
+            dialog: dialog_mark(subscription.dialog()),
             event: subscription.state.event,
             reason,
             cseq: subscription.state.local_cseq.wrapping_add(1),
@@ -184,7 +186,7 @@ impl History {
     }
 
     /// Notes what became of a NOTIFY.
-    pub fn note_answer(&self, number: NotifyNumber, answer: Answer, at: Micros) {
+    pub fn note_answer(&self, number: NotifyNumber, answer: Answer, at: u64) {
         let Some(part) = self.parts.get(number.0 % self.parts.len().max(1)) else { return };
         if let Some(entry) = part.lock().notifies.get_mut(number.0 / self.parts.len()) {
             (entry.answer, entry.answered_at) = (answer, at);
@@ -192,14 +194,7 @@ impl History {
     }
 
     /// Remembers the end of a subscription.
-    pub fn note_end(
-        &self,
-        subscription: &Subscription,
-        cause: Cause,
-        dialog: u64,
-        notify_history: NotifyHistory,
-        at: Micros,
-    ) {
+    pub fn note_end(&self, subscription: &Subscription, cause: Cause, notify_history: NotifyHistory, at: u64) {
         if !self.is_on {
             return;
         }
@@ -210,7 +205,7 @@ impl History {
             cause,
             cseq: state.local_cseq,
             event: state.event,
-            dialog,
+            dialog: dialog_mark(subscription.dialog()),
             notify_history,
             texts: Texts::of([
                 &watcher(subscription),
@@ -225,37 +220,47 @@ impl History {
 
     /// The latest ends that are `wanted`, the newest first, at most `limit`.
     pub fn latest(&self, limit: usize, wanted: impl Fn(&Ended) -> bool) -> Vec<Ended> {
-        let copied = self.ends.lock().to_vec();
-        copied.iter().rev().map(EndEntry::read).filter(wanted).take(limit).collect()
+        let (copied, day) = (self.ends.lock().to_vec(), time_of_day());
+        copied.iter().rev().map(|entry| entry.read(day)).filter(wanted).take(limit).collect()
     }
 
     /// The last NOTIFY of a dialog that is remembered.
     pub fn last_notify(&self, presentity: &[u8], dialog: u64) -> Option<SentNotify> {
         let part = if self.is_on { self.parts.get(self.part(presentity))? } else { return None };
         let copied = part.lock().notifies.to_vec();
-        copied.iter().rev().find(|entry| entry.dialog == dialog).map(NotifyEntry::read)
+        copied.iter().rev().find(|entry| entry.dialog == dialog).map(|entry| entry.read(time_of_day()))
     }
 
     /// Everything remembered that is `wanted`, in the order in which it happened.
     pub fn all(&self, wanted: impl Fn(&Occurrence) -> bool) -> Vec<Occurrence> {
-        let mut found: Vec<Occurrence> = Vec::new();
+        let (day, mut found) = (time_of_day(), Vec::<Occurrence>::new());
         for part in self.parts.iter() {
             // Copied under the lock, read outside of it.
             let (changes, notifies) = {
                 let part = part.lock();
                 (part.changes.to_vec(), part.notifies.to_vec())
             };
-            found.extend(changes.iter().map(|entry| Occurrence::Changed(entry.read())).filter(&wanted));
-            for sent in notifies.iter().map(NotifyEntry::read) {
+            found.extend(changes.iter().map(|entry| Occurrence::Changed(entry.read(day))).filter(&wanted));
+            for sent in notifies.iter().map(|entry| entry.read(day)) {
                 let answered = matches!(sent.answer, Answer::Final(_)).then(|| Occurrence::Answered(sent.clone()));
                 found.extend([Some(Occurrence::Notified(sent)), answered].into_iter().flatten().filter(&wanted));
             }
         }
         let ends = self.ends.lock().to_vec();
-        found.extend(ends.iter().map(|entry| Occurrence::Ended(entry.read())).filter(&wanted));
+        found.extend(ends.iter().map(|entry| Occurrence::Ended(entry.read(day))).filter(&wanted));
         found.sort_by_key(Occurrence::at);
         found
     }
+}
+
+/// What a time of the clock for measuring lacks to a time of day.
+fn time_of_day() -> Micros {
+    clock::micros() - clock::monotonic_micros() as Micros
+}
+
+/// What stands for a dialog in the history.
+pub fn dialog_mark(dialog: DialogId<'_>) -> u64 {
+    mark(&[dialog.call_id, dialog.to_tag])
 }
 
 /// A watcher's URI, written where it stays.
@@ -265,10 +270,10 @@ fn watcher(subscription: &Subscription) -> [&[u8]; 4] {
 }
 
 impl EndEntry {
-    fn read(&self) -> Ended {
+    fn read(&self, day: Micros) -> Ended {
         let text = |index| self.texts.get(index).to_vec();
         Ended {
-            at: self.at,
+            at: self.at as Micros + day,
             cause: self.cause,
             cseq: self.cseq,
             event: self.event,
@@ -284,10 +289,10 @@ impl EndEntry {
 }
 
 impl ChangeEntry {
-    fn read(&self) -> DocumentChange {
+    fn read(&self, day: Micros) -> DocumentChange {
         let text = |index| self.texts.get(index).to_vec();
         DocumentChange {
-            at: self.at,
+            at: self.at as Micros + day,
             event: self.event,
             kind: self.kind,
             body: self.body,
@@ -300,10 +305,10 @@ impl ChangeEntry {
 }
 
 impl NotifyEntry {
-    fn read(&self) -> SentNotify {
+    fn read(&self, day: Micros) -> SentNotify {
         SentNotify {
-            at: self.at,
-            answered_at: self.answered_at,
+            at: self.at as Micros + day,
+            answered_at: self.answered_at as Micros + day,
             dialog: self.dialog,
             event: self.event,
             reason: self.reason,
@@ -319,13 +324,14 @@ impl NotifyEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::presence::resource::UriComparison;
     use crate::presence::subscription::{FIELDS, Status, SubscriptionState};
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
 
     fn publish(history: &History, n: usize) {
         let resource = RULE.resource(format!("sip:user{n}@example.org").as_bytes(), PackageId(0));
-        history.note_change(&NewChange { etag: b"tag", ..NewChange::of(&resource, ChangeKind::New) }, n as i64);
+        history.note_change(&NewChange { etag: b"tag", ..NewChange::of(&resource, ChangeKind::New) }, n as u64);
     }
 
     fn subscription(cseq: u32) -> Subscription {
@@ -336,9 +342,9 @@ mod tests {
     #[test]
     fn steps_come_back_in_the_order_of_their_times() {
         for size in [1, 20, DIVIDED_FROM] {
-            let history = History::new(size, RULE).unwrap();
+            let history = History::new(size).unwrap();
             (0..1000).for_each(|n| publish(&history, n));
-            history.note_end(&subscription(3), Cause::Operator, 5, NotifyHistory::default(), 2000);
+            history.note_end(&subscription(3), Cause::Operator, NotifyHistory::default(), 2000);
             let all = history.all(|_| true);
             assert!(all.windows(2).all(|pair| pair[0].at() <= pair[1].at()));
             assert!(matches!(all.last(), Some(Occurrence::Ended(ended)) if ended.cseq == 3));
@@ -349,19 +355,19 @@ mod tests {
     #[test]
     fn an_answer_finds_its_notify_until_the_ring_has_come_round() {
         for size in [1, DIVIDED_FROM] {
-            let history = History::new(size, RULE).unwrap();
-            let send = |n: u32| {
-                history.note_notify(&subscription(n), NotifyReason::Change, BodyDigest::default(), n.into(), n.into())
-            };
+            let history = History::new(size).unwrap();
+            let send =
+                |n: u32| history.note_notify(&subscription(n), NotifyReason::Change, BodyDigest::default(), n.into());
             let numbers: Vec<_> = (0..100).map(|n| send(n).unwrap()).collect();
             for (n, number) in numbers.iter().enumerate() {
                 history.note_answer(*number, Answer::Final(200 + n as u16), 500);
             }
             let answered = history.all(|step| matches!(step, Occurrence::Answered(_)));
             assert_eq!(answered.len(), (size * NOTIFIES_PER_CHANGE).div_ceil(parts_for(size)).min(100));
-            assert_eq!(history.last_notify(b"x", 99).unwrap().answer, Answer::Final(299));
-            assert_eq!(history.last_notify(b"x", 99).unwrap().cseq, 100);
-            assert!(history.last_notify(b"x", 1000).is_none());
+            let mark = dialog_mark(subscription(1).dialog());
+            let last = history.last_notify(b"x", mark).unwrap();
+            assert_eq!((last.answer, last.cseq), (Answer::Final(299), 100));
+            assert!(history.last_notify(b"x", mark ^ 1).is_none());
         }
     }
 
@@ -372,10 +378,10 @@ mod tests {
 
     #[test]
     fn without_size_nothing_is_kept() {
-        let history = History::new(0, RULE).unwrap();
+        let history = History::new(0).unwrap();
         publish(&history, 1);
         history.note_answer(NotifyNumber(7), Answer::Dropped, 1);
-        assert!(history.note_notify(&subscription(1), NotifyReason::Change, BodyDigest::default(), 1, 1).is_none());
+        assert!(history.note_notify(&subscription(1), NotifyReason::Change, BodyDigest::default(), 1).is_none());
         assert!(history.all(|_| true).is_empty() && history.last_notify(b"x", 1).is_none());
     }
 }

@@ -34,25 +34,23 @@ impl Context {
             (Change::Remove(etag), _) => NewChange { kind: ChangeKind::Removed, etag, ..nothing },
             (Change::End(_), _) => nothing,
         };
-        self.shared.history.note_change(&noted, clock::micros());
+        self.shared.history.note_change(&noted, clock::monotonic_micros());
     }
 
-    /// Remembers a NOTIFY that is about to be sent.
-    pub(crate) fn note_notify(&self, notify: &Notify, body: BodyDigest) -> Option<NotifyNumber> {
+    /// Remembers a NOTIFY that is sent at `at`, in microseconds of the clock for measuring.
+    pub(crate) fn note_notify(&self, notify: &Notify, body: BodyDigest, at: u64) -> Option<NotifyNumber> {
         let history = self.shared.history;
         if !history.is_on() {
             return None;
         }
-        let subscription = &notify.subscription;
-        let dialog = self.shared.tables.dialog_hash(subscription.dialog());
-        history.note_notify(subscription, notify.notify_reason, body, dialog, clock::micros())
+        history.note_notify(&notify.subscription, notify.notify_reason, body, at)
     }
 }
 
 impl Shared {
-    /// Remembers how a NOTIFY was answered.
-    pub fn note_answer(&self, number: NotifyNumber, code: i32) {
+    /// Remembers how a NOTIFY was answered at `at`, in microseconds of the clock for measuring.
+    pub fn note_answer(&self, number: NotifyNumber, code: i32, at: u64) {
         let answer = Answer::Final(u16::try_from(code).unwrap_or_default());
-        self.history.note_answer(number, answer, clock::micros());
+        self.history.note_answer(number, answer, at);
     }
 }

@@ -6,9 +6,12 @@ use crate::host::shm::{Shm, ShmVec};
 pub struct Ring<E> {
     entries: ShmVec<E>,
     size: usize,
-    /// How many there have been; the number of the next one.
+    /// How many there have been.
     count: usize,
 }
+
+/// Numbers of entries begin anew after this one, so that they and what goes with them fit a word.
+const LAST_NUMBER: usize = (1 << 28) - 1;
 
 impl<E: Copy> Ring<E> {
     /// Room for `size` entries, taken now.
@@ -20,10 +23,11 @@ impl<E: Copy> Ring<E> {
 
     /// Adds an entry; returns its number. A ring of no size forgets it at once.
     pub fn push(&mut self, entry: E) -> usize {
-        let number = self.count;
+        let number = self.count & LAST_NUMBER;
         if self.size > 0 {
-            self.count = number.wrapping_add(1);
-            match self.entries.get_mut(number % self.size) {
+            let place = self.count % self.size;
+            self.count += 1;
+            match self.entries.get_mut(place) {
                 Some(oldest) => *oldest = entry,
                 // The room was reserved.
                 None => self.entries.push(entry),
@@ -34,11 +38,11 @@ impl<E: Copy> Ring<E> {
 
     /// The entry with this number, while it is kept.
     pub fn get_mut(&mut self, number: usize) -> Option<&mut E> {
-        let age = self.count.wrapping_sub(number);
+        let age = self.count.wrapping_sub(number) & LAST_NUMBER;
         if age == 0 || age > self.entries.len() {
             return None;
         }
-        self.entries.get_mut(number % self.size)
+        self.entries.get_mut((self.count - age) % self.size)
     }
 
     /// A copy of all of them, the oldest first.
@@ -70,6 +74,19 @@ mod tests {
             ring.push(n);
         }
         assert_eq!([0, 1, 2, 3].map(|n| ring.get_mut(n).copied()), [None, Some(11), Some(12), None]);
+    }
+
+    #[test]
+    fn numbers_begin_anew_and_still_lead_to_their_entries() {
+        let mut ring = Ring::new(3).unwrap();
+        ring.count = LAST_NUMBER - 2;
+        // As if it had been full all the time.
+        (0..3).for_each(|_| ring.entries.push(0));
+        let numbers: Vec<usize> = (1..=6).map(|n| ring.push(n)).collect();
+        assert_eq!(numbers[2..5], [LAST_NUMBER, 0, 1]);
+        let found: Vec<_> = numbers.iter().map(|number| ring.get_mut(*number).copied()).collect();
+        assert_eq!(found, [None, None, None, Some(4), Some(5), Some(6)]);
+        assert_eq!(ring.to_vec(), [4, 5, 6]);
     }
 
     #[test]
