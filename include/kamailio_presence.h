@@ -71,6 +71,12 @@ int kr_presence_pv_get_notify_reply(sip_msg_t *msg, pv_param_t *param, pv_value_
 // The value of `$presence_status`.
 int kr_presence_pv_get_status(sip_msg_t *msg, pv_param_t *param, pv_value_t *result);
 
+// The value of `$presence_status_script`.
+int kr_presence_pv_get_status_script(sip_msg_t *msg, pv_param_t *param, pv_value_t *result);
+
+// The value of `$presence_status_style`.
+int kr_presence_pv_get_status_style(sip_msg_t *msg, pv_param_t *param, pv_value_t *result);
+
 // The value of `$subs(...)`: `$null` where there is no subscription in hand.
 int kr_presence_pv_get_subs(sip_msg_t *msg, pv_param_t *param, pv_value_t *result);
 

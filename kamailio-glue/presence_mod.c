@@ -161,6 +161,8 @@ static pv_export_t variables[] = {
 	{{"notify_reply", sizeof("notify_reply") - 1}, PVT_OTHER, kr_presence_pv_get_notify_reply, 0,
 			kr_presence_pv_parse_notify_reply, 0, 0, 0},
 	{{"presence_status", sizeof("presence_status") - 1}, PVT_OTHER, kr_presence_pv_get_status, 0, 0, 0, 0, 0},
+	{{"presence_status_script", sizeof("presence_status_script") - 1}, PVT_OTHER, kr_presence_pv_get_status_script, 0, 0, 0, 0, 0},
+	{{"presence_status_style", sizeof("presence_status_style") - 1}, PVT_OTHER, kr_presence_pv_get_status_style, 0, 0, 0, 0, 0},
 	{{0, 0}, 0, 0, 0, 0, 0, 0, 0}
 };
 

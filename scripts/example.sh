@@ -6,6 +6,7 @@
 #   HTTP_PORT  web (8080)           INTERNAL_PORT  the server's own publications, loopback (5070)
 #   TRUSTED    network whose requests need no password (127.0.0.0/8), for the examples without accounts
 #   DOMAIN     the SIP domain and the realm of accounts (example.org)
+#   CHANGES    1: the status page may end subscriptions and remove publications (0)
 #   TRUSTED_LIST  file of servers whose P-Asserted-Identity is believed
 #   DB_URL     another database, which has its tables already
 #   STATE      folder for database, control socket and accounts
@@ -41,6 +42,7 @@ number() { # variable, value
 plain() { case $2 in '' | *[!A-Za-z0-9.:/_-]*) fail "$1=$2: letters, digits, . : / _ and - only" ;; esac; }
 address=${ADDRESS:-127.0.0.1} port=${PORT:-5060} http=${HTTP_PORT:-8080} internal=${INTERNAL_PORT:-5070}
 trusted=${TRUSTED:-127.0.0.0/8} domain=${DOMAIN:-example.org} peer=${PEER:-127.0.0.2}
+case ${CHANGES:-0} in 0 | 1) ;; *) fail "CHANGES=$CHANGES: 0 or 1" ;; esac
 number PORT "$port"; number HTTP_PORT "$http"; number INTERNAL_PORT "$internal"
 plain ADDRESS "$address"; plain TRUSTED "$trusted"; plain DOMAIN "$domain"; plain PEER "$peer"
 ours=${PRESENCE_MODULES:-$ours}
@@ -103,7 +105,7 @@ kemi-javascript) script=$examples/kemi/presence.js ;;
 esac
 export DOMAIN="$domain"
 exec "$kamailio" -DD -E -f "$config" -m "${MEMORY:-64}" -M 16 -Y "$state" -P "$state/kamailio.pid" \
-	-A "ADDRESS=$address" -A "PORT=$port" -A "HTTP_PORT=$http" -A "INTERNAL_PORT=$internal" -A "TRUSTED=$trusted" \
+	-A "ADDRESS=$address" -A "PORT=$port" -A "HTTP_PORT=$http" -A "INTERNAL_PORT=$internal" -A "TRUSTED=$trusted" -A "CHANGES=${CHANGES:-0}" \
 	-A "MODULES=\"$ours/:$stock/\"" -A "CTL=\"unix:$state/ctl\"" -A "NODES_LIST=\"$state/nodes.list\"" \
 	-A "TRUSTED_LIST=\"$trusted_list\"" -A "SCRIPT=\"$script\"" -A "INTERNAL_URI=\"sip:127.0.0.1:$internal\"" \
 	-A "DOMAIN=\"$domain\"" -A "OWN_URI=\"sip:$address:$port\"" -A "OWN_SOCKET=\"udp:$address:$port\"" \

@@ -66,8 +66,11 @@ class Browser:
             time.sleep(0.1)
         raise AssertionError("%s did not come true; the page says:\n%s" % (script, self.evaluate("document.body.innerText")))
 
-    def screenshot(self, path):
-        picture = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
+    def screenshot(self, path, height):
+        """The upper part of the page, as wide as the window."""
+        width = self.evaluate("window.innerWidth")
+        clip = dict(x=0, y=0, width=width, height=height, scale=1)
+        picture = self.call("Page.captureScreenshot", format="png", clip=clip)["data"]
         path.write_bytes(base64.b64decode(picture))
 
     def __enter__(self):
