@@ -49,6 +49,8 @@ int kr_cfg_child_init(void);
 void kr_cfg_update(void);
 int kr_fork_process(int rank, char *name, int make_sock);
 size_t kr_shm_available(void);
+const char *kr_shm_manager(void);
+const char *kr_pkg_manager(void);
 size_t kr_shm_size(void);
 size_t kr_pkg_available(void);
 int kr_fork_basic_timer_us(char *name, timer_function *f, void *param, int micros);

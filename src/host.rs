@@ -29,6 +29,7 @@ mod sockets;
 pub mod sqlite;
 pub mod symbols;
 pub mod tm;
+pub mod warm_up;
 pub mod xhttp;
 pub mod xml;
 

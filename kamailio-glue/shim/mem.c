@@ -33,6 +33,16 @@ size_t kr_shm_size(void)
 	return shm_mem_size;
 }
 
+const char *kr_shm_manager(void)
+{
+	return _shm_root.mname;
+}
+
+const char *kr_pkg_manager(void)
+{
+	return _pkg_root.mname;
+}
+
 size_t kr_pkg_available(void)
 {
 	return pkg_available();

@@ -4,6 +4,7 @@ use crate::abi::pua::state as pua_state;
 use crate::common::counters;
 use crate::host::clock;
 use crate::host::counters::register_computed;
+use crate::host::{slab, warm_up};
 use crate::server::operator::statistics::{Counts, Statistics};
 use std::cell::RefCell;
 use std::ffi::{CStr, c_long, c_ushort, c_void};
@@ -107,6 +108,21 @@ unsafe extern "C" fn pua_pending_requests(_id: c_ushort, _what: *mut c_void) -> 
     })
 }
 
+/// Bytes of shared memory in chunks.
+unsafe extern "C" fn slab_bytes(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(slab_bytes, 0, { slab::bytes_held() as c_long })
+}
+
+/// Free blocks that were left in shared memory at start.
+unsafe extern "C" fn memory_seeds(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(memory_seeds, 0, { warm_up::seeded_blocks() as c_long })
+}
+
+/// Whether this process's statements go past db_sqlite.
+unsafe extern "C" fn sqlite_direct(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(sqlite_direct, 0, { state::process().map_or(0, |process| process.database.goes_past_driver().into()) })
+}
+
 fn refused(done: bool) -> Result<(), String> {
     if done { Ok(()) } else { Err("the host does not take our statistics".into()) }
 }
@@ -134,6 +150,9 @@ pub(crate) fn register_presence() -> Result<(), String> {
     let age = c"seconds for which the oldest of them has waited";
     done &= register_computed(GROUP, c"fanouts_oldest_age", age, fanouts_oldest_age, 0);
     done &= register_computed(GROUP, c"db_rows_queued", c"rows that wait to be written back", rows_to_write, 0);
+    done &= register_computed(GROUP, c"slab_bytes", c"bytes of shared memory in chunks of small blocks", slab_bytes, 0);
+    done &= register_computed(GROUP, c"memory_seeds", c"free blocks left in shared memory at start", memory_seeds, 0);
+    done &= register_computed(GROUP, c"sqlite_direct", c"1 where statements go past db_sqlite", sqlite_direct, 0);
     refused(done)
 }
 

@@ -81,6 +81,13 @@ counters! {
     DbErrors => (c"presence", c"db_errors", c"statements and transactions that failed"),
     /// Bodies of event packages that were not as expected.
     Mispredicted => (c"presence", c"bodies_unexpected", c"bodies of event packages that were not as expected"),
+    /// Bodies that were made here in place of an event package.
+    Predicted => (c"presence", c"bodies_predicted", c"bodies that were made in place of an event package"),
+    /// Checks of presence_xml that were left out.
+    ChecksOmitted => (c"presence", c"checks_omitted", c"checks of presence_xml that were left out"),
+    /// Documents that presence_xml refused against expectation.
+    ChecksUnexpected =>
+        (c"presence", c"checks_unexpected", c"documents that presence_xml refused against expectation"),
     /// Rows that the database refused; others were written all the same.
     DbRowsRefused => (c"presence", c"db_rows_refused", c"rows that the database refused"),
     /// Messages to other nodes.

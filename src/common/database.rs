@@ -60,6 +60,11 @@ impl Database {
         self.driver.is_some()
     }
 
+    /// Whether statements are meant to go to SQLite past its driver.
+    pub fn goes_past_driver(&self) -> bool {
+        self.driver.as_ref().is_some_and(Driver::goes_past_sqlite_driver)
+    }
+
     /// Whether texts are limited in length and have to be UTF-8, see [`crate::sip::columns`].
     pub fn limits_texts(&self) -> bool {
         self.driver.as_ref().is_some_and(Driver::limits_texts)

@@ -26,6 +26,22 @@ const MYSQL_BLOB: usize = 65_535;
 pub struct Driver {
     functions: sys::db_func_t,
     url: DbUrl,
+    sqlite: SqliteWay,
+}
+
+/// How statements reach SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SqliteWay {
+    /// Past the driver, prepared once.
+    Direct,
+    /// Through the driver.
+    Driver,
+}
+
+impl From<bool> for SqliteWay {
+    fn from(direct: bool) -> SqliteWay {
+        if direct { SqliteWay::Direct } else { SqliteWay::Driver }
+    }
 }
 
 /// The result of a query; freed when dropped.
@@ -184,16 +200,28 @@ fn delete_where(to: &Target<'_>, conditions: &[Cond<'_>]) -> Result<(), DbError>
 
 impl Driver {
     /// Finds the driver for `url`. The driver module must be loaded before ours.
-    pub fn bind(url: DbUrl) -> Option<Driver> {
+    pub fn bind(url: DbUrl, sqlite: SqliteWay) -> Option<Driver> {
         let mut functions = sys::db_func_t::default();
         // SAFETY: fills `functions`; the URL is only read.
         let bound = unsafe { sys::kr_db_bind(&mut lend(url.for_driver()), &mut functions) };
-        (bound >= 0).then_some(Driver { functions, url })
+        if bound < 0 {
+            return None;
+        }
+        let driver = Driver { functions, url, sqlite };
+        if driver.scheme() == b"sqlite" && sqlite == SqliteWay::Direct {
+            crate::log!(Info, "statements go to SQLite past db_sqlite");
+        }
+        Some(driver)
     }
 
     /// The scheme of the URL: `sqlite`, `mysql`, `postgres`, `text` ...
     pub fn scheme(&self) -> &'static [u8] {
         self.url.scheme()
+    }
+
+    /// Whether statements go to SQLite past this driver.
+    pub fn goes_past_sqlite_driver(&self) -> bool {
+        self.scheme() == b"sqlite" && self.sqlite == SqliteWay::Direct && sqlite::library::Library::loaded().is_some()
     }
 
     /// Whether texts are limited in length and have to be UTF-8: SQLite and db_text store any bytes.
@@ -242,12 +270,21 @@ impl Driver {
         }
         // Several processes write: they wait for each other instead of failing, and let readers read meanwhile. What
         // the other modules of this process write through the driver's connection waits, too.
-        for pragma in sqlite::PRAGMAS {
-            let _ = link.raw_query(pragma);
+        let settings = sqlite::settings::of_driver(self.functions.init, self.url.for_driver());
+        let _ = link.raw_query(sqlite::BUSY_TIMEOUT);
+        if settings.is_default() {
+            let _ = link.raw_query(sqlite::WRITE_AHEAD);
         }
-        let way = match sqlite::Database::open(self.url.for_driver()) {
+        let direct = match self.sqlite {
+            SqliteWay::Direct => sqlite::Database::open(self.url.for_driver(), &settings),
+            SqliteWay::Driver => return Ok(Connection { driver: self.clone(), way: Way::Driver(link) }),
+        };
+        let way = match direct {
             Some(database) => Way::Sqlite(database?, link),
-            None => Way::Driver(link),
+            None => {
+                crate::limited!(Warn, "SQLite is not found beside db_sqlite: statements go through the driver");
+                Way::Driver(link)
+            }
         };
         Ok(Connection { driver: self.clone(), way })
     }

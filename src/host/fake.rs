@@ -134,5 +134,5 @@ unavailable! {
     kr_counter_register kr_counter_computed kr_xhttp_load kr_xhttp_reply kr_dmq_load kr_dmq_join kr_dmq_broadcast kr_dmq_send kr_parse_expires kr_tm_new_ids kr_pv_uint kr_pv_inner kr_proto_name kr_source kr_register_procs kr_cfg_child_init kr_fork_process
 }
 nothing! {
-    kr_counter_add kr_counter_value kr_is_http kr_dmq_each_node kr_dmq_node_address kr_log_default_facility kr_pid kr_find_socket kr_free_rr kr_tm_cell_ids kr_tm_is_answered kr_make_reply kr_free_reply kr_pv_parse kr_case_hash kr_cfg_register_child kr_cfg_update kr_shm_available kr_shm_size kr_pkg_available
+    kr_counter_add kr_counter_value kr_is_http kr_dmq_each_node kr_dmq_node_address kr_log_default_facility kr_pid kr_find_socket kr_free_rr kr_tm_cell_ids kr_tm_is_answered kr_make_reply kr_free_reply kr_pv_parse kr_case_hash kr_cfg_register_child kr_cfg_update kr_shm_available kr_shm_manager kr_pkg_manager kr_shm_size kr_pkg_available
 }

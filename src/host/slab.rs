@@ -9,7 +9,7 @@ use allocator_api2::alloc::{AllocError, Allocator, Layout};
 use allocator_api2::boxed::Box;
 use allocator_api2::vec::Vec;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 /// The largest block that is cut from another one, in bytes.
 pub const LARGEST: usize = 1024;
@@ -63,6 +63,8 @@ enum Returned {
     Empty(*mut Chunk),
     /// It was not cut from any chunk.
     Alone,
+    /// It lies in a chunk and is none of its blocks.
+    Foreign,
 }
 
 /// The classes, each under a lock of its own.
@@ -89,9 +91,29 @@ unsafe impl Allocator for Host {
 
 static POOL: AtomicPtr<Pool> = AtomicPtr::new(null_mut());
 
-/// From now on small blocks are cut from larger ones, for both modules; call before the processes fork.
-pub fn start() -> Result<(), NoMemory> {
-    if started().is_none() {
+/// Whether small blocks are cut from chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunks {
+    /// They are.
+    Used,
+    /// Each block comes from the host.
+    Unused,
+}
+
+impl From<bool> for Chunks {
+    fn from(wanted: bool) -> Chunks {
+        if wanted { Chunks::Used } else { Chunks::Unused }
+    }
+}
+
+/// The first of both modules has decided.
+static DECIDED: AtomicBool = AtomicBool::new(false);
+
+/// Says for both modules whether small blocks are cut from larger ones from now on; call before the processes fork. The
+/// first call counts.
+pub fn start(chunks: Chunks) -> Result<(), NoMemory> {
+    if !DECIDED.swap(true, Ordering::Relaxed) && chunks == Chunks::Used {
+        crate::log!(Info, "blocks of shared memory of up to {LARGEST} bytes are cut from chunks");
         let pool = Box::try_new_in(Pool::new(), Host).map_err(|_| NoMemory)?;
         POOL.store(Box::leak(pool), Ordering::Release);
     }
@@ -101,6 +123,11 @@ pub fn start() -> Result<(), NoMemory> {
 fn started() -> Option<&'static Pool> {
     // SAFETY: `start` stored a pool that lives for ever, or nothing was stored.
     unsafe { POOL.load(Ordering::Acquire).as_ref() }
+}
+
+/// How many bytes of shared memory the chunks take.
+pub fn bytes_held() -> usize {
+    started().map_or(0, |pool| pool.0.iter().map(|class| class.lock().held).sum())
 }
 
 /// A block of at most [`LARGEST`] bytes, or null.
@@ -186,6 +213,11 @@ impl Pool {
                 Returned::Kept => {}
                 Returned::Empty(chunk) => sys::kr_shm_free(chunk.cast()),
                 Returned::Alone => sys::kr_shm_free(block.cast()),
+                Returned::Foreign => crate::limited!(
+                    Error,
+                    "a block of {size} bytes that no chunk has given is not taken back; shm_slab 0 lets the server's \
+                     allocator find its owner"
+                ),
             }
         }
     }
@@ -216,19 +248,35 @@ impl Chunk {
         }
     }
 
-    /// Takes a block out of it; there is room.
-    fn take(&mut self, block: usize) -> *mut u8 {
-        self.used += 1;
+    /// Takes a block out of a chunk. The pointer is the one that the host gave, for it leads to the blocks, too.
+    ///
+    /// # Safety
+    /// The chunk is alive, its class is locked, and it has room.
+    unsafe fn take(chunk: *mut Chunk, block: usize) -> *mut u8 {
         // SAFETY: a chunk with room has a block that was given back, or one that was never cut; `room` blocks fit
         // behind it.
         unsafe {
-            if self.free.is_null() {
-                self.cut += 1;
-                return (self as *mut Chunk).add(1).cast::<u8>().add((self.cut as usize - 1) * block);
+            (*chunk).used += 1;
+            let free = (*chunk).free;
+            if free.is_null() {
+                (*chunk).cut += 1;
+                return chunk.add(1).cast::<u8>().add(((*chunk).cut as usize - 1) * block);
             }
-            let next = *self.free.cast::<*mut u8>();
-            std::mem::replace(&mut self.free, next)
+            (*chunk).free = free.cast::<*mut u8>().read();
+            free
         }
+    }
+
+    /// Whether an address in the chunk is that of a block that can be given back.
+    ///
+    /// # Safety
+    /// The chunk is alive, and its class is locked.
+    unsafe fn has_block(chunk: *const Chunk, address: *const u8, block: usize) -> bool {
+        let first = chunk as usize + size_of::<Chunk>();
+        // SAFETY: as promised by the caller.
+        let (cut, used) = unsafe { ((*chunk).cut as usize, (*chunk).used) };
+        let offset = (address as usize).wrapping_sub(first);
+        used > 0 && offset % block == 0 && offset / block < cut
     }
 
     fn is_full(&self) -> bool {
@@ -246,9 +294,12 @@ impl Class {
     fn take(&mut self) -> Option<*mut u8> {
         // SAFETY: chunks in the list are alive, and the holder of the lock of their class may change them.
         unsafe {
-            let chunk = self.roomy.as_mut()?;
-            let block = chunk.take(self.block);
-            if chunk.is_full() {
+            let chunk = self.roomy;
+            if chunk.is_null() {
+                return None;
+            }
+            let block = Chunk::take(chunk, self.block);
+            if (*chunk).is_full() {
                 self.unlink(chunk);
             }
             Some(block)
@@ -274,20 +325,23 @@ impl Class {
         // SAFETY: chunks in the list are alive, and the holder of the lock of their class may change them; a block is
         // large enough for a pointer.
         unsafe {
-            let chunk = &mut *self.chunks[place];
-            let was_full = chunk.is_full();
-            block.cast::<*mut u8>().write(chunk.free);
-            chunk.free = block;
-            chunk.used -= 1;
+            let chunk = self.chunks[place];
+            if !Chunk::has_block(chunk, block, self.block) {
+                return Returned::Foreign;
+            }
+            let was_full = (*chunk).is_full();
+            block.cast::<*mut u8>().write((*chunk).free);
+            (*chunk).free = block;
+            (*chunk).used -= 1;
             if was_full {
                 self.link(chunk);
             }
-            let is_only_one = chunk.before.is_null() && chunk.after.is_null();
-            if chunk.used > 0 || is_only_one && chunk.bytes <= KEPT_CHUNK {
+            let is_only_one = (*chunk).before.is_null() && (*chunk).after.is_null();
+            if (*chunk).used > 0 || is_only_one && (*chunk).bytes <= KEPT_CHUNK {
                 return Returned::Kept;
             }
             self.unlink(chunk);
-            self.held -= chunk.bytes;
+            self.held -= (*chunk).bytes;
             Returned::Empty(self.chunks.remove(place))
         }
     }
@@ -433,6 +487,17 @@ mod tests {
         assert!(pool.0[class_of(300)].lock().held <= KEPT_CHUNK);
         // One chunk, and the list of chunks.
         assert!(fake::live_blocks() - before <= 2);
+    }
+
+    #[test]
+    fn what_no_chunk_has_given_is_left_alone() {
+        let pool = Pool::new();
+        let (first, second) = (Block::take(&pool, 64, 1), Block::take(&pool, 64, 2));
+        // SAFETY: an address inside of a block, which is recognised and not written to.
+        unsafe { pool.free(first.at.add(8), 64) };
+        // SAFETY: a place that was never given out lies behind the second block.
+        unsafe { pool.free(second.at.add(64), 64) };
+        [first, second].into_iter().for_each(|block| block.give(&pool));
     }
 
     #[test]

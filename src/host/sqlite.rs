@@ -2,6 +2,7 @@
 //! then reads again, and that is most of what a statement costs. Values are stored in the same classes as the driver
 //! stores them.
 pub(super) mod library;
+pub(super) mod settings;
 
 use super::bytes::c_text;
 use super::db::failure::{DbError, of_sqlite};
@@ -9,13 +10,16 @@ use super::db::value::{Cell, Cond, Op, Value};
 use crate::log;
 use hashbrown::HashMap;
 use library::{Library, Statement, class};
+use settings::Settings;
 use std::cell::RefCell;
 use std::ffi::CString;
 use std::fmt::Write;
 
-/// What is said to every connection: statements wait so many milliseconds for another process that writes, and readers
-/// go on while one writes. Where the file cannot have the latter, the mode it has will do.
-pub const PRAGMAS: [&str; 2] = ["PRAGMA busy_timeout=10000", "PRAGMA journal_mode=WAL"];
+/// Statements wait so many milliseconds for another process that writes.
+pub const BUSY_TIMEOUT: &str = "PRAGMA busy_timeout=10000";
+
+/// Readers go on while one writes. Where the file cannot have it, the mode it has will do.
+pub const WRITE_AHEAD: &str = "PRAGMA journal_mode=WAL";
 
 /// More statements than we have shapes of; reached only if shapes were made up at run time.
 const KEPT_STATEMENTS: usize = 128;
@@ -73,18 +77,19 @@ fn path_of(url: &[u8]) -> Option<CString> {
 
 impl Database {
     /// Opens the database of a URL; `None` where SQLite is not loaded or the URL names no file.
-    pub fn open(url: &[u8]) -> Option<Result<Database, DbError>> {
+    pub fn open(url: &[u8], settings: &Settings) -> Option<Result<Database, DbError>> {
         let (library, path) = (Library::loaded()?, path_of(url)?);
         let mut raw = std::ptr::null_mut();
         // SAFETY: a path that ends with a NUL, a place for the handle.
-        let code = unsafe { (library.open_v2)(path.as_ptr(), &mut raw, library::OPEN_AS_THE_DRIVER, std::ptr::null()) };
+        let code = unsafe { (library.open_v2)(path.as_ptr(), &mut raw, settings.open_flags(), std::ptr::null()) };
         let database = Database { library, raw, statements: RefCell::default() };
         if code != library::OK {
             log!(Error, "cannot open the SQLite database {}: {}", path.to_string_lossy(), database.error());
             return Some(Err(DbError::Away));
         }
-        for pragma in PRAGMAS {
-            let _ = database.text(pragma);
+        let _ = database.text(BUSY_TIMEOUT);
+        if let Some(mode) = settings.journal_pragma() {
+            let _ = database.text(&mode);
         }
         Some(Ok(database))
     }

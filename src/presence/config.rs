@@ -210,9 +210,8 @@ parameters! {
         /// Processes that notify the watchers of a change which has more than 64 of them. None with `subs_db_mode` 3.
         sender_processes: i32 = integer(c"sender_processes", 1).unit("processes").range(Range::Between(0, 64))
             .ours("1.0.0").example("2");
-        /// 1: a body that an event package makes of a document is made here, once the package was seen to make the same;
-        /// and so are the bodies of presence_dialoginfo and presence_conference, which differ from watcher to watcher in
-        /// the version alone. 0: the package makes the body for each watcher, each time.
+        /// 1: the bodies of presence_dialoginfo and presence_conference, which differ from watcher to watcher in the
+        /// version alone, are made from each other. 0: the package makes the body for each watcher, each time.
         share_watcher_bodies: bool = switch(c"share_watcher_bodies", true).ours("1.0.0").example("0");
         /// What `presence.explain` and `presence.history` remember: so many ended subscriptions, as many changes of
         /// publications, and four times as many NOTIFYs with their answers, the newest of each. Each of its units takes
@@ -221,6 +220,24 @@ parameters! {
             .ours("1.0.0").example("5000");
         /// 1: documents of watcher information have everything that RFC 3858 defines.
         winfo_details: bool = switch(c"winfo_details", false).ours("1.0.0").example("1");
+    }
+    section "Shortcuts" {
+        /// 1: a body that an event package makes of a single document, or for each watcher, is made here, once the package
+        /// was seen to make the same; the package is asked again now and then, and always after it made another one
+        /// (`bodies_unexpected`). 0: the package makes each body.
+        predict_bodies: bool = switch(c"predict_bodies", true).ours("1.0.0").example("0");
+        /// 1: presence_xml's check of a published document, which does nothing but parse it once more, is left out; it
+        /// is made now and then, and always after it refused a document (`checks_unexpected`). 0: it is made each time.
+        omit_xml_check: bool = switch(c"omit_xml_check", true).ours("1.0.0").example("0");
+        /// 1: on SQLite, statements go to the library that db_sqlite has loaded, where they are prepared once. 0: they go
+        /// through db_sqlite.
+        sqlite_direct: bool = switch(c"sqlite_direct", true).ours("1.0.0").example("0");
+        /// 1: at the start, free blocks of the usual sizes are left in shared and private memory, so that the allocators
+        /// fm and qm find one at once. 0: memory is left as it is, as it always is with other allocators.
+        seed_memory: bool = switch(c"seed_memory", true).ours("1.0.0").example("0");
+        /// 1: small blocks of shared memory are cut from chunks of our own. 0: each comes from the server's allocator,
+        /// whose debugger then sees it. Of presence and pua the module that is loaded first decides for both.
+        shm_slab: bool = switch(c"shm_slab", true).ours("1.0.0").example("0");
     }
     section "Several nodes" {
         /// 1: nodes exchange what `enable_pres_dmq` and `enable_subs_dmq` name. The dmq module is loaded before this one.

@@ -31,7 +31,7 @@ pub struct Package {
     pub differs_by_version_only: bool,
     /// The package checks published bodies.
     pub checks_publish: bool,
-    /// All it checks is whether they are well-formed XML.
+    /// All it checks is whether they are well-formed XML, which is known before it is asked.
     pub checks_form_only: bool,
     /// Its winfo package, or the package a winfo package reports on.
     pub peer: Option<PackageId>,

@@ -71,9 +71,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
     if expires > 0 {
         ports.row_limits().map_or(Ok(()), |limits| limits.check(&request.brought()))?;
     }
-    // A package that looks for nothing but the form of a body need not look at one whose form is known.
-    let asks = description.checks_publish && !description.checks_form_only;
-    if asks && ports.check_publish(package) == PackageVerdict::Refused {
+    if description.checks_publish && ports.check_publish(package) == PackageVerdict::Refused {
         return Err(Failure::Refused("the event package does not take the body"));
     }
     let sphere_before = current_sphere(ports, &resource, &description)?;

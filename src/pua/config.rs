@@ -64,6 +64,14 @@ parameters! {
         fetch_rows: i32 = integer(c"fetch_rows", 500).unit("rows").range(Range::AtLeast(1)).replaced_by(500)
             .example("1000");
     }
+    section "Shortcuts" {
+        /// 1: on SQLite, statements go to the library that db_sqlite has loaded, where they are prepared once. 0: they go
+        /// through db_sqlite.
+        sqlite_direct: bool = switch(c"sqlite_direct", true).ours("1.0.0").example("0");
+        /// 1: small blocks of shared memory are cut from chunks of our own. 0: each comes from the server's allocator,
+        /// whose debugger then sees it. Of presence and pua the module that is loaded first decides for both.
+        shm_slab: bool = switch(c"shm_slab", true).ours("1.0.0").example("0");
+    }
     without effect "Accepted and without effect" {
         /// Accepted so that configurations need no change: tables grow by themselves.
         integer(c"hash_size", 9);

@@ -12,6 +12,7 @@ use crate::presence::remembered::SentNotify;
 use crate::presence::subscription::{DialogId, Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::server::notify::work::Work;
+use crate::server::packages::omitted_check::OmittedCheck;
 use crate::server::packages::prediction::Predictions;
 use crate::server::publications::unreadable::Unreadable;
 use crate::server::shared::Parts;
@@ -35,6 +36,8 @@ pub struct Process {
     pub last_subscription: RefCell<Option<Subscription>>,
     /// What packages make of single documents.
     pub single_document_bodies: Predictions,
+    /// The check of presence_xml.
+    pub omitted_check: OmittedCheck,
     /// Documents that could not be read.
     pub unreadable: Unreadable,
     /// What packages make of common bodies for each watcher.

@@ -95,7 +95,13 @@ impl Ports for Context {
     fn check_publish(&mut self, package: PackageId) -> PackageVerdict {
         match self.message {
             // Packages read the length of the body from Content-Length without looking whether it is there.
-            Some(message) if message.has_content_length() => self.process.registry.check_publish(package, message),
+            Some(message) if message.has_content_length() => {
+                let check = || self.registry.check_publish(package, message);
+                match self.config.omit_xml_check && self.packages.get(package).checks_form_only {
+                    true => self.process.omitted_check.verdict(check),
+                    false => check(),
+                }
+            }
             _ => PackageVerdict::Fine,
         }
     }
@@ -117,7 +123,7 @@ impl Ports for Context {
         let package_name = self.packages.get(package).name;
         let ask = || self.process.registry.aggregate(package, user, domain, documents, offline);
         match (documents, offline) {
-            ([single], None) if self.config.share_watcher_bodies => {
+            ([single], None) if self.config.predict_bodies => {
                 let expected = || match self.packages.get(package).is_dialog() {
                     true => xml_form::dialog_info(single, &[b"sip:", user, b"@", domain].concat()),
                     // presence_xml makes nothing of a document that is none of its own.
@@ -139,8 +145,9 @@ impl Ports for Context {
         body: Option<&[u8]>,
     ) -> Option<Vec<u8>> {
         let ask = || self.process.registry.watcher_body(package, subscription, body);
+        let predicts = self.config.predict_bodies && self.config.share_watcher_bodies;
         match body {
-            Some(body) if self.config.share_watcher_bodies && self.packages.get(package).differs_by_version_only => {
+            Some(body) if predicts && self.packages.get(package).differs_by_version_only => {
                 self.process.versions.body(package, || with_version(body, subscription.state.version), ask)
             }
             _ => ask(),

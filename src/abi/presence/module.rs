@@ -6,7 +6,7 @@ use crate::abi::presence::start::{self, restore, start, start_notifiers, start_s
 use crate::abi::presence::state;
 use crate::abi::presence::timers::write_what_waits;
 use crate::host::bytes::view_ptr;
-use crate::host::{last_process, log, process};
+use crate::host::{last_process, log, process, warm_up};
 use crate::log;
 use crate::presence::error::Failure;
 use crate::server::context::Context;
@@ -74,7 +74,9 @@ pub unsafe extern "C" fn kr_presence_child_init(rank: c_int) -> c_int {
             }
             process::RANK_TCP_MAIN => 0,
             _ => {
-                process::seed_private_memory();
+                if process.config.seed_memory {
+                    warm_up::seed_private_memory();
+                }
                 0
             }
         }

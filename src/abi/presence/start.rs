@@ -7,11 +7,11 @@ use crate::abi::presence::timers::{
 use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
-use crate::host::db::Driver;
+use crate::host::db::{Driver, SqliteWay};
 use crate::host::db_url::DbUrl;
 use crate::host::params::ParameterBlock;
 use crate::host::process_mutex::ProcessMutex;
-use crate::host::{log, process, script, sl, slab, tm};
+use crate::host::{log, process, script, sl, slab, tm, warm_up};
 use crate::log;
 use crate::presence::config::Config;
 use crate::server::authorizations::watchers_table;
@@ -46,8 +46,10 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     if config.replicates || config.shares_subscriptions {
         crate::abi::presence::dmq::join(&config)?;
     }
-    process::seed_shared_memory();
-    slab::start().map_err(|error| error.to_string())?;
+    if config.seed_memory {
+        warm_up::seed_shared_memory();
+    }
+    slab::start(config.shm_slab.into()).map_err(|error| error.to_string())?;
     metrics::start().map_err(|error| error.to_string())?;
     let shared = Shared::new(&config).map_err(|error| error.to_string())?;
     let started = config.started;
@@ -58,6 +60,7 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
         ids: RefCell::new(Ids::new(started)),
         notify_reply: Cell::new(None),
         last_subscription: RefCell::new(None),
+        omitted_check: Default::default(),
         single_document_bodies: Predictions::default(),
         unreadable: Default::default(),
         versions: Predictions::default(),
@@ -77,15 +80,20 @@ fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {
         (config.active_watchers_table, active_watchers_table::VERSION),
         (config.watchers_table, watchers_table::VERSION),
     ];
-    open_tables(url, &tables, Owner::Presence)
+    open_tables(url, config.sqlite_direct.into(), &tables, Owner::Presence)
 }
 
 /// Binds the driver, and looks whether the tables have the versions that are wanted.
-pub(crate) fn open_tables(url: DbUrl, tables: &[(&'static [u8], u32)], owner: Owner) -> Result<Database, String> {
+pub(crate) fn open_tables(
+    url: DbUrl,
+    way: SqliteWay,
+    tables: &[(&'static [u8], u32)],
+    owner: Owner,
+) -> Result<Database, String> {
     if !url.is_readable() {
         return Err(format!("db_url {url} is not of the form scheme://user:password@host:port/database"));
     }
-    let driver = Driver::bind(url).ok_or_else(|| {
+    let driver = Driver::bind(url, way).ok_or_else(|| {
         format!(
             "no database driver for db_url {url}: load db_sqlite, db_postgres, db_mysql or another before this module"
         )

@@ -22,8 +22,9 @@ pub(crate) fn start() -> Result<(), String> {
     if params.db_url().is_empty() {
         return Err("parameter db_url is empty: pua needs a database".into());
     }
-    let database = open_tables(params.db_url(), &[(config.table, pua_table::VERSION)], Owner::Pua)?;
-    slab::start().map_err(|error| error.to_string())?;
+    let database =
+        open_tables(params.db_url(), config.sqlite_direct.into(), &[(config.table, pua_table::VERSION)], Owner::Pua)?;
+    slab::start(config.shm_slab.into()).map_err(|error| error.to_string())?;
     metrics::start().map_err(|error| error.to_string())?;
     let shared = Shared::new().map_err(|error| error.to_string())?;
     start_timers(&config)?;

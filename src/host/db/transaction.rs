@@ -87,10 +87,13 @@ mod tests {
         assert!(!unsafe { libc::dlopen(c"libsqlite3.so.0".as_ptr(), libc::RTLD_NOW) }.is_null(), "SQLite is needed");
         let url = DbUrl::new(format!("sqlite:///{path}").leak().as_bytes());
         let functions = sys::db_func_t::default();
-        let database: Database = Database::open(url.for_driver()).unwrap().unwrap();
+        let database: Database = Database::open(url.for_driver(), &Default::default()).unwrap().unwrap();
         let link = Link { functions, raw: std::ptr::null_mut(), empty: b"", scheme: b"sqlite" };
         database.text("create table if not exists t (id integer primary key, n integer)").unwrap();
-        Connection { driver: Driver { functions, url }, way: Way::Sqlite(database, link) }
+        Connection {
+            driver: Driver { functions, url, sqlite: crate::host::db::SqliteWay::Direct },
+            way: Way::Sqlite(database, link),
+        }
     }
 
     fn count(connection: &Connection) -> usize {

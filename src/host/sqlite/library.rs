@@ -16,8 +16,10 @@ pub const OK: c_int = 0;
 pub const ROW: c_int = 100;
 /// `SQLITE_DONE`: the statement has run to its end.
 pub const DONE: c_int = 101;
-/// `SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE`, as the host's driver opens its files.
-pub const OPEN_AS_THE_DRIVER: c_int = 0x2 | 0x4;
+/// `SQLITE_OPEN_READONLY`.
+pub const OPEN_READ_ONLY: c_int = 0x1;
+/// `SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE`.
+pub const OPEN_TO_WRITE: c_int = 0x2 | 0x4;
 /// `SQLITE_PREPARE_PERSISTENT`: the statement will be used many times.
 pub const PREPARE_PERSISTENT: u32 = 1;
 

@@ -1,0 +1,112 @@
+//! Free blocks of every usual size are left in a memory before it is used (`seed_memory`). Kamailio's allocators qm and fm
+//! keep free blocks in lists by size, and with one large free block each allocation walks a thousand empty lists.
+use crate::sys;
+use std::ffi::{c_char, c_void};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Sizes of the free blocks that are left in a memory: step, up to, how many of each.
+type Seeds = [(usize, usize, usize)];
+const PRIVATE_SEEDS: &Seeds = &[(16, 1024, 6), (64, 4096, 2), (1024, 16384, 1)];
+/// Smaller memories are left as they are.
+const PRIVATE_ENOUGH: usize = 4 << 20;
+const SHARED_ENOUGH: usize = 32 << 20;
+const SHARED_SEEDS: &Seeds = &[(16, 1024, 8), (128, 16384, 4)];
+
+/// Leaves free blocks of every usual size in this process's private memory. The default allocator looks for a block
+/// from the list of the wanted size upwards; with one large free block only, each allocation of the host walks a
+/// thousand empty lists.
+pub fn seed_private_memory() {
+    // SAFETY: the host's own functions.
+    unsafe {
+        if Manager::of(sys::kr_pkg_manager()).is_some() && sys::kr_pkg_available() > PRIVATE_ENOUGH {
+            seed(PRIVATE_SEEDS, sys::kr_pkg_malloc, sys::kr_pkg_free);
+        }
+    }
+}
+
+/// The same for shared memory; call once, before the processes fork.
+pub fn seed_shared_memory() {
+    // SAFETY: the host's own functions; the name of its allocator lives for ever.
+    unsafe {
+        let Some(manager) = Manager::of(sys::kr_shm_manager()) else {
+            let name = super::bytes::c_text(sys::kr_shm_manager());
+            return crate::log!(Info, "memory is not seeded: the allocator {} is not known", super::log::show(name));
+        };
+        if sys::kr_shm_available() > SHARED_ENOUGH {
+            let left = seed(SHARED_SEEDS, sys::kr_shm_malloc, sys::kr_shm_free);
+            SEEDED.store(left, Ordering::Relaxed);
+            crate::log!(Info, "{left} free blocks are left in shared memory for the allocator {}", manager.name());
+        }
+    }
+}
+
+/// How many free blocks were left in shared memory.
+pub fn seeded_blocks() -> usize {
+    SEEDED.load(Ordering::Relaxed)
+}
+
+/// Set before the processes fork.
+static SEEDED: AtomicUsize = AtomicUsize::new(0);
+
+/// An allocator that keeps free blocks in lists by size, which it searches one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manager {
+    Quick,
+    Fast,
+}
+
+impl Manager {
+    /// The allocator of this name, where it is known.
+    ///
+    /// # Safety
+    /// The name ends with a NUL.
+    unsafe fn of(name: *const c_char) -> Option<Manager> {
+        // SAFETY: as promised by the caller.
+        match unsafe { super::bytes::c_text(name) } {
+            b"q_malloc" => Some(Manager::Quick),
+            b"f_malloc" => Some(Manager::Fast),
+            _ => None,
+        }
+    }
+
+    /// Its name as option `-x` has it.
+    fn name(self) -> &'static str {
+        match self {
+            Manager::Quick => "qm",
+            Manager::Fast => "fm",
+        }
+    }
+}
+
+type Allocate = unsafe extern "C" fn(usize) -> *mut c_void;
+type Free = unsafe extern "C" fn(*mut c_void);
+
+/// Leaves free blocks; returns how many.
+///
+/// # Safety
+/// `free` takes what `allocate` gives.
+unsafe fn seed(seeds: &Seeds, allocate: Allocate, free: Free) -> usize {
+    let (mut blocks, mut from) = (Vec::new(), 16);
+    for (step, limit, copies) in seeds {
+        for size in (from..=*limit).step_by(*step) {
+            for _ in 0..*copies {
+                // SAFETY: plain allocations; the small block between two seeds stays for ever, so that they are never
+                // joined.
+                let (block, between) = unsafe { (allocate(size), allocate(16)) };
+                if !block.is_null() {
+                    blocks.push(block);
+                }
+                if block.is_null() || between.is_null() {
+                    break;
+                }
+            }
+        }
+        from = limit + step;
+    }
+    let left = blocks.len();
+    for block in blocks {
+        // SAFETY: allocated above, freed once.
+        unsafe { free(block) };
+    }
+    left
+}
