@@ -62,6 +62,9 @@ int kr_presence_metrics(sip_msg_t *msg);
 int kr_presence_mod_init(const char *commit,
                          const char *host_version);
 
+// A reply has come that no other module has taken: 0 when it answers a NOTIFY of ours, 1 when others are to look at it.
+int kr_presence_on_response(sip_msg_t *msg);
+
 // The parameters that the module exports, for the host's parser to fill.
 param_export_t *kr_presence_parameters(void);
 

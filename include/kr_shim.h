@@ -88,6 +88,23 @@ void kr_tm_new_ids(str *call_id, str *tag, str *target);
 /* the From, To and Call-ID lines of a transaction of ours */
 void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id, str *cseq);
 
+/* requests without a transaction of tm; see shim/direct.c */
+typedef ticks_t kr_timer_f(ticks_t now, struct timer_ln *timer, void *param);
+int kr_direct_load(void);
+int kr_direct_has_local_request_callback(void);
+int kr_direct_has_local_request_watchers(void);
+int kr_direct_has_onsend_route(void);
+/* in milliseconds */
+void kr_direct_timers(unsigned int *t1, unsigned int *t2, unsigned int *timeout);
+int kr_direct_destination(str *uri, struct socket_info *socket, struct dest_info *destination);
+char *kr_direct_via(struct dest_info *destination, str *branch, unsigned int *len);
+void kr_direct_signature(str *line);
+int kr_direct_send(struct dest_info *destination, char *text, int len);
+int kr_direct_is_from(struct sip_msg *reply, struct dest_info *destination);
+int kr_direct_branch(struct sip_msg *reply, str *branch, unsigned short *status);
+int kr_direct_is_of_notify(struct sip_msg *reply);
+int kr_direct_timer(kr_timer_f *f, unsigned int millis, int is_fast);
+
 /* databases */
 int kr_db_bind(str *url, db_func_t *functions);
 /* The bytes a driver has for one statement (`sql_buffer_size`). */

@@ -290,7 +290,7 @@ struct module_exports exports = {
 	0, /* mod_register fills it in */
 	rpc_commands,
 	variables,
-	0,
+	kr_presence_on_response,
 	module_init,
 	kr_presence_child_init,
 	kr_presence_destroy,

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod counters;
 pub mod db;
 pub mod db_url;
+pub mod direct;
 pub mod dmq;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
@@ -22,7 +23,9 @@ pub mod pv;
 pub mod rpc;
 pub mod script;
 pub mod semaphore;
+pub mod shared_bytes;
 pub mod shm;
+pub mod shm_chunks;
 pub mod sl;
 pub mod slab;
 mod sockets;

@@ -1,10 +1,14 @@
 //! Values of SIP and its event framework, pure: no Kamailio, no clock, no unsafe.
 #![forbid(unsafe_code)]
+pub mod branch;
 pub mod byte_class;
 pub mod checked;
+pub mod client_transaction;
 pub mod columns;
 pub mod event;
 pub mod packed;
+pub mod request;
+pub mod target;
 pub mod text;
 pub mod transport;
 pub mod uri;

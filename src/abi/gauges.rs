@@ -88,6 +88,10 @@ unsafe extern "C" fn fanouts_oldest_age(_id: c_ushort, _what: *mut c_void) -> c_
     })
 }
 
+unsafe extern "C" fn notify_under_way(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(notify_under_way, 0, { state::process().map_or(0, |process| process.shared.engine.under_way()) as c_long })
+}
+
 /// Subscriptions and publications whose rows are older than the memory.
 unsafe extern "C" fn rows_to_write(_id: c_ushort, _what: *mut c_void) -> c_long {
     entry!(rows_to_write, 0, {
@@ -149,6 +153,8 @@ pub(crate) fn register_presence() -> Result<(), String> {
     done &= register_computed(GROUP, c"fanouts_queued", c"changes that wait for a sender process", fanouts_queued, 0);
     let age = c"seconds for which the oldest of them has waited";
     done &= register_computed(GROUP, c"fanouts_oldest_age", age, fanouts_oldest_age, 0);
+    let under_way = c"NOTIFY requests under way without tm";
+    done &= register_computed(GROUP, c"notify_under_way", under_way, notify_under_way, 0);
     done &= register_computed(GROUP, c"db_rows_queued", c"rows that wait to be written back", rows_to_write, 0);
     done &= register_computed(GROUP, c"slab_bytes", c"bytes of shared memory in chunks of small blocks", slab_bytes, 0);
     done &= register_computed(GROUP, c"memory_seeds", c"free blocks left in shared memory at start", memory_seeds, 0);

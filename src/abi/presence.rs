@@ -1,4 +1,5 @@
 //! The C entries of `presence.so`.
+pub mod answers;
 pub mod api;
 pub mod calls;
 pub mod dmq;

@@ -60,6 +60,26 @@ counters! {
     Notify6xx => (c"presence", c"notify_6xx", c"NOTIFY requests answered 6xx"),
     /// NOTIFY requests without an answer.
     NotifyTimeout => (c"presence", c"notify_timeout", c"NOTIFY requests without an answer"),
+    /// NOTIFY requests sent without tm.
+    NotifyDirect => (c"presence", c"notify_direct", c"NOTIFY requests sent without tm"),
+    /// NOTIFY requests sent through tm.
+    NotifyByTm => (c"presence", c"notify_by_tm", c"NOTIFY requests sent through tm"),
+    /// NOTIFY requests that tm was given because all slots were taken.
+    NotifySlotsFull => (c"presence", c"notify_slots_full",
+        c"NOTIFY requests that went through tm because notify_slots were under way"),
+    /// NOTIFY requests sent again.
+    NotifyResent => (c"presence", c"notify_retransmissions", c"NOTIFY requests sent again, without tm"),
+    /// NOTIFY requests that the host could not send.
+    NotifyTransportErrors => (c"presence", c"notify_transport_errors",
+        c"NOTIFY requests that the network did not take, without tm"),
+    /// Answers that came again or too late.
+    NotifyAnswersLate => (c"presence", c"notify_answers_late", c"answers to NOTIFY requests that came again or too late"),
+    /// Answers that look like those to NOTIFYs of ours, and are not.
+    NotifyAnswersForeign => (c"presence", c"notify_answers_foreign",
+        c"answers that look like those to NOTIFY requests of ours, and are not"),
+    /// Answers from another address.
+    NotifyAnswersElsewhere => (c"presence", c"notify_answers_elsewhere",
+        c"answers to NOTIFY requests that came from another address than the request went to"),
     /// Changes that were told together with a newer one.
     Collapsed => (c"presence", c"changes_collapsed", c"changes that were told together with a newer one"),
     /// Changes handed to sender processes.

@@ -50,6 +50,17 @@ impl<T> Lock<T> {
 }
 
 impl<T> Lock<T> {
+    /// The value, if nobody holds the lock.
+    #[must_use]
+    pub fn lock_if_free(&self) -> Option<Guard<'_, T>> {
+        if !self.try_lock() {
+            return None;
+        }
+        #[cfg(feature = "fault-injection")]
+        super::fault::at_lock::<T>();
+        Some(Guard { lock: self, not_send: PhantomData })
+    }
+
     /// Takes the lock if nobody has it.
     #[inline]
     fn try_lock(&self) -> bool {

@@ -94,3 +94,9 @@ fn leave() -> ! {
 pub fn sleep_millis(millis: u64) {
     std::thread::sleep(std::time::Duration::from_millis(millis));
 }
+
+/// Lets other processes have this processor.
+pub fn give_way() {
+    // SAFETY: no arguments.
+    unsafe { libc::sched_yield() };
+}

@@ -25,6 +25,9 @@ impl EventRoute {
     /// Runs the route on the request of a completed transaction, as it was sent. `false` when that cannot be read
     /// again.
     pub fn run_on_request(&self, done: &tm::Completed<'_>) -> bool {
+        if done.cell().is_null() {
+            return false;
+        }
         // SAFETY: tm keeps the transaction alive while `done` lives, and the index is that of a route of the
         // configuration.
         unsafe { sys::kr_run_event_route(self.index, done.cell()) >= 0 }

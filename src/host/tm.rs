@@ -60,7 +60,21 @@ pub struct Completed<'a> {
 }
 
 impl<'a> Completed<'a> {
-    /// The transaction.
+    /// A request that had no transaction of tm: its From, To, Call-ID and CSeq lines, and its answer; `None`: none
+    /// came in time.
+    pub fn without_tm(
+        headers: [&'a [u8]; 4],
+        answer: Option<(SipMsg<'a>, u16)>,
+        ticket: CallbackParam,
+    ) -> Completed<'a> {
+        let (reply, code) = match answer {
+            Some((reply, code)) => (Reply(reply.raw()), i32::from(code)),
+            None => (no_reply(), 408),
+        };
+        Completed { cell: std::ptr::null_mut(), headers, code, reply, ticket }
+    }
+
+    /// The transaction; null where it was none of tm's.
     pub(super) fn cell(&self) -> *mut sys::cell {
         self.cell
     }

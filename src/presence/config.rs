@@ -53,6 +53,33 @@ impl NotifyFailures {
     }
 }
 
+/// Who looks after NOTIFYs under way (`notify_engine`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotifyEngine {
+    /// `auto`: transactions of our own, unless something of the configuration would miss tm's.
+    Auto,
+    /// `tm`: tm alone.
+    Tm,
+    /// `direct`: transactions of our own, whatever would miss tm's.
+    Direct,
+}
+
+impl NotifyEngine {
+    /// By its name.
+    pub fn named(name: &[u8]) -> Option<NotifyEngine> {
+        [NotifyEngine::Auto, NotifyEngine::Tm, NotifyEngine::Direct].into_iter().find(|engine| engine.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static [u8] {
+        match self {
+            NotifyEngine::Auto => b"auto",
+            NotifyEngine::Tm => b"tm",
+            NotifyEngine::Direct => b"direct",
+        }
+    }
+}
+
 /// Database tables: their names go into SQL text.
 const TABLE_NAME: Range = Range::Letters(b"_.-", "a table name of letters, digits, `_`, `.` and `-`");
 
@@ -63,6 +90,8 @@ const SUBS_DB_MODES: Range = Range::OneOf(&[(0, "memory"), (1, "write-through"),
 const PUBL_CACHES: Range = Range::OneOf(&[(0, "database"), (1, "database and cache"), (2, "memory")]);
 const BELOW_MINIMUM: Range = Range::OneOf(&[(1, "423 Interval Too Brief"), (2, "use min_expires")]);
 const NOTIFY_FAILURES: Range = Range::OneOf(&[(0, "404 and 481, as stock"), (1, "as RFC 6665 4.2.2")]);
+
+const NOTIFY_ENGINES: Range = Range::Words(&["auto", "tm", "direct"]);
 
 /// A limit that is off by default.
 const fn limit(name: &'static std::ffi::CStr) -> Parameter {
@@ -213,6 +242,14 @@ parameters! {
         /// 1: the bodies of presence_dialoginfo and presence_conference, which differ from watcher to watcher in the
         /// version alone, are made from each other. 0: the package makes the body for each watcher, each time.
         share_watcher_bodies: bool = switch(c"share_watcher_bodies", true).ours("1.0.0").example("0");
+        /// Who looks after a NOTIFY until it is answered. `tm`: the host's transaction module, as with stock. `auto`: the
+        /// module itself, with tm's timers and a tenth of its memory, unless something of the configuration would miss
+        /// what tm does; see [without tm](operations.md#notifys-without-tm). `direct`: the module itself, even then.
+        notify_engine: NotifyEngine = text(c"notify_engine", "tm").range(NOTIFY_ENGINES).ours("1.0.0").example("auto");
+        /// NOTIFYs that may be under way without tm, rounded up to the next multiple of 256, for which 80 KB of shared
+        /// memory are taken when they are first needed. Further ones go through tm, and `notify_slots_full` counts them.
+        notify_slots: usize = integer(c"notify_slots", 16384).unit("NOTIFYs").zero("tm serves all")
+            .range(Range::Between(0, 1_000_000)).ours("1.0.0").example("65536");
         /// What `presence.explain` and `presence.history` remember: so many ended subscriptions, as many changes of
         /// publications, and four times as many NOTIFYs with their answers, the newest of each. Each of its units takes
         /// 1,600 bytes of shared memory, from the start.

@@ -1,5 +1,5 @@
 //! How settings are written: the numbers of the modes, what they are called, and which module this is.
-use super::config::{BelowMinimum, Config, NotifyFailures, PublicationMode, SubscriptionMode};
+use super::config::{BelowMinimum, Config, NotifyEngine, NotifyFailures, PublicationMode, SubscriptionMode};
 use crate::reference::setting::{Field, Setting, Value};
 
 impl SubscriptionMode {
@@ -22,6 +22,20 @@ impl PublicationMode {
             PublicationMode::Cached => "cached",
             PublicationMode::Memory => "memory",
         }
+    }
+}
+
+impl Field for NotifyEngine {
+    fn from_value(value: Value) -> NotifyEngine {
+        let named = match value {
+            Value::Text(name) => NotifyEngine::named(name),
+            Value::Number(_) => None,
+        };
+        named.expect("the table allows the names alone")
+    }
+
+    fn value(&self) -> Value {
+        Value::Text(self.name())
     }
 }
 

@@ -53,6 +53,8 @@ pub enum Range {
     Switch(On),
     /// A text that is not empty, of letters, digits and these characters; and how the page puts it.
     Letters(&'static [u8], &'static str),
+    /// One of these texts.
+    Words(&'static [&'static str]),
     /// A text that the reader of the parameter checks; how the page puts it.
     Text(&'static str),
 }
@@ -231,6 +233,7 @@ impl Parameter {
             Range::ZeroOrAtLeast(least) => format!("0 ({}), or {least} or more", self.zero),
             Range::OneOf(values) => one_of(values),
             Range::Switch(_) => "0 or 1".into(),
+            Range::Words(words) => words.join(", "),
             Range::Letters(_, words) | Range::Text(words) => words.into(),
         }
     }
@@ -242,6 +245,7 @@ impl Parameter {
             (Range::Between(least, most), Value::Number(number)) => (least..=most).contains(&number),
             (Range::ZeroOrAtLeast(least), Value::Number(number)) => number == 0 || number >= least,
             (Range::OneOf(values), Value::Number(number)) => values.iter().any(|(known, _)| *known == number),
+            (Range::Words(words), Value::Text(text)) => words.iter().any(|word| word.as_bytes() == text),
             (Range::Letters(others, _), Value::Text(text)) => {
                 !text.is_empty() && text.iter().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
             }

@@ -1,4 +1,5 @@
 //! NOTIFY (RFC 6665 4.2.2): the queue of each resource and the sender processes for large fan-outs.
+pub mod engine;
 pub mod fan_out;
 pub mod held_queues;
 pub mod notifier_process;
@@ -6,5 +7,6 @@ pub mod queue;
 pub mod row_queue;
 pub mod row_run;
 pub mod senders;
+pub mod transactions;
 pub mod under_way;
 pub mod work;

@@ -385,32 +385,22 @@ impl Ports for Context {
             socket: s.get(Field::Socket),
             proxy: b"",
         };
-        let shown = self.config.subs_variable.then(|| as_shown(notify));
-        // The route that looks at the answer wants subscriptions that are gone by then, too.
-        let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists()) && self.config.subs_variable;
         let sent_at = clock::monotonic_micros();
         let number = self.note_notify(notify, digest, sent_at);
         let under_way = UnderWay { event: s.state.event, sent_at, number };
-        let carried = match (&shown, notify.notify_reason) {
-            (Some(shown), NotifyReason::Unsubscribe | NotifyReason::Ended) if keeps => under_way.with(shown),
-            _ => under_way.alone(),
-        };
-        let sent = {
-            let _shown = ScopedValue::set(&self.process.last_subscription, shown);
-            tm::send_in_dialog(&request, Some(self.process.on_completed), carried)
+        let is_direct = self.shared.engine.send(&request, under_way.alone());
+        counters::count(if is_direct { Counter::NotifyDirect } else { Counter::NotifyByTm });
+        let sent = match is_direct {
+            true => Ok(tm::Sent::UnderWay),
+            false => self.send_through_tm(notify, &request, under_way),
         };
         let senders = self.shared.senders;
         if let Some(pace) = &mut self.work.pace {
-            pace.step(senders);
+            pace.step(senders, !is_direct);
         }
         match sent.is_ok() {
             true => metrics::notify_sent(s.state.event, notify.notify_reason),
             false => metrics::notify_unsent(s.state.event, 1),
-        }
-        if sent != Ok(tm::Sent::UnderWay) {
-            drop(under_way::take(carried));
-            let answer = if sent.is_ok() { Answer::Dropped } else { Answer::NotSent };
-            number.into_iter().for_each(|number| self.shared.history.note_answer(number, answer, sent_at));
         }
         if sent.is_err() {
             limited!(
@@ -423,6 +413,35 @@ impl Ports for Context {
                 log::show(s.get(Field::CallId))
             );
         }
+    }
+}
+
+impl Context {
+    /// Leaves a NOTIFY to tm, whose routes see its subscription in `$subs`.
+    fn send_through_tm(
+        &self,
+        notify: &Notify,
+        request: &tm::InDialog<'_>,
+        under_way: UnderWay,
+    ) -> Result<tm::Sent, tm::NotSent> {
+        let shown = self.config.subs_variable.then(|| as_shown(notify));
+        // The route that looks at the answer wants subscriptions that are gone by then, too.
+        let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists()) && self.config.subs_variable;
+        let carried = match (&shown, notify.notify_reason) {
+            (Some(shown), NotifyReason::Unsubscribe | NotifyReason::Ended) if keeps => under_way.with(shown),
+            _ => under_way.alone(),
+        };
+        let sent = {
+            let _shown = ScopedValue::set(&self.process.last_subscription, shown);
+            tm::send_in_dialog(request, Some(self.process.on_completed), carried)
+        };
+        if sent != Ok(tm::Sent::UnderWay) {
+            drop(under_way::take(carried));
+            let answer = if sent.is_ok() { Answer::Dropped } else { Answer::NotSent };
+            let note = |number| self.shared.history.note_answer(number, answer, under_way.sent_at);
+            under_way.number.into_iter().for_each(note);
+        }
+        sent
     }
 }
 

@@ -10,6 +10,7 @@ use crate::server::authorizations::cache::AuthorizationCache;
 use crate::server::cluster::nodes::Nodes;
 use crate::server::cluster::removals::Tombstones;
 use crate::server::cluster::standing::Standing;
+use crate::server::notify::engine::Engine;
 use crate::server::notify::held_queues::Interrupted;
 use crate::server::notify::senders::Senders;
 use crate::server::operator::drain_state::Drain;
@@ -31,6 +32,8 @@ pub struct Shared {
     pub publication_writer: &'static ProcessMutex,
     /// Large fan-outs that wait for a sender process.
     pub senders: &'static Senders,
+    /// NOTIFYs under way without tm.
+    pub engine: &'static Engine,
     /// Resources for which the sending was broken off.
     pub interrupted: &'static Interrupted,
     /// A drain under way.
@@ -63,6 +66,7 @@ impl Shared {
             order,
             publication_writer: ProcessMutex::leak()?,
             senders: shm::leak(Senders::new()?)?,
+            engine: shm::leak(Engine::new(config.notify_engine, config.notify_slots)?)?,
             interrupted: shm::leak(Interrupted::new()?)?,
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,

@@ -27,6 +27,9 @@ STOCK = str(SERVER.modules)
 KAMAILIO = os.environ.get("KAMAILIO", str(SERVER.binary))
 KAMCMD = os.environ.get("KAMCMD", str(SERVER.kamcmd))
 
+# Who looks after NOTIFYs under way where a scenario does not say it: what the modules choose, or auto, tm, direct.
+NOTIFY_ENGINE = os.environ.get("NOTIFY_ENGINE", "")
+
 # How much slower than usual the server is: under valgrind.
 SLOW = int(os.environ.get("SLOW", "1"))
 
@@ -145,6 +148,8 @@ class Kamailio:
         settings = dict(self.presence)
         if self.db and "db_url" not in settings:
             settings["db_url"] = self.db_url
+        if self.which == "ours" and NOTIFY_ENGINE:
+            settings.setdefault("notify_engine", NOTIFY_ENGINE)
         if settings.get("db_url") == "":
             del settings["db_url"]
         for name, value in settings.items():

@@ -1,4 +1,5 @@
 //! Start-up of `presence.so`: parameters, database, shared tables, processes.
+use crate::abi::presence::answers::{kr_presence_on_resend, kr_presence_on_timeouts};
 use crate::abi::presence::state;
 use crate::abi::presence::timers::{
     kr_presence_notify_completed, kr_presence_on_clean, kr_presence_on_publication_update, kr_presence_on_second,
@@ -9,11 +10,12 @@ use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
 use crate::host::db::{Driver, SqliteWay};
 use crate::host::db_url::DbUrl;
+use crate::host::direct::every_millis;
 use crate::host::params::ParameterBlock;
 use crate::host::process_mutex::ProcessMutex;
 use crate::host::{log, process, script, sl, slab, tm, warm_up};
 use crate::log;
-use crate::presence::config::Config;
+use crate::presence::config::{Config, NotifyEngine};
 use crate::server::authorizations::watchers_table;
 use crate::server::context::{Context, Process};
 use crate::server::notify::fan_out;
@@ -119,6 +121,12 @@ pub(crate) fn open_tables(
     Ok(database)
 }
 
+/// How often the wheel of NOTIFYs without tm turns, in milliseconds: each tick of the host.
+const RESEND_MILLIS: u32 = 62;
+
+/// How often NOTIFYs without tm that were not answered in time are looked for, in milliseconds.
+const TIMEOUT_MILLIS: u32 = 125;
+
 fn start_timers(config: &Config) -> Result<(), String> {
     let update_period = if config.keeps_what_has_ended() { 0 } else { config.db_update_period };
     let wanted: [(i32, process::TimerFn); 4] = [
@@ -132,13 +140,23 @@ fn start_timers(config: &Config) -> Result<(), String> {
             return Err("cannot register a timer".into());
         }
     }
-    Ok(())
+    if config.notify_engine == NotifyEngine::Tm {
+        return Ok(());
+    }
+    // Both timers of tm: what is sent again must not wait for what a timeout leads to.
+    match every_millis(RESEND_MILLIS, true, kr_presence_on_resend)
+        && every_millis(TIMEOUT_MILLIS, false, kr_presence_on_timeouts)
+    {
+        true => Ok(()),
+        false => Err("cannot register a timer".into()),
+    }
 }
 
 /// What happens once all modules are initialised and nothing is forked yet: memory is filled from the tables.
 pub(crate) fn restore() -> Result<(), String> {
     let Some(process) = state::process() else { return Ok(()) };
     process.notify_reply.set(Some(script::EventRoute::find(c"presence:notify-reply")));
+    process.shared.engine.choose(process.notify_reply.get(), process.config.notify_slots);
     if !process.database.is_configured() {
         return Ok(());
     }

@@ -124,8 +124,9 @@ impl Pacing {
         self.is_sender
     }
 
-    /// Counts a NOTIFY, and waits where too many are out. A sender waits where memory is short, too.
-    pub fn step(&mut self, senders: &Senders) {
+    /// Counts a NOTIFY, and waits where too many are out. A sender waits where memory is short, too: what tm keeps of a
+    /// NOTIFY it keeps for seconds.
+    pub fn step(&mut self, senders: &Senders, by_tm: bool) {
         self.sent += 1;
         let (mut patience, mut seen) = (PATIENCE_MILLIS, self.answers(senders));
         while self.sent.saturating_sub(seen) > WINDOW && patience > 0 {
@@ -139,7 +140,9 @@ impl Pacing {
             self.sent = seen;
         }
         if self.is_sender {
-            senders.note_sent();
+            if by_tm {
+                senders.note_sent();
+            }
             wait_for_memory(senders);
         }
     }

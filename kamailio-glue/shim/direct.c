@@ -1,0 +1,136 @@
+/* Requests that go out without a transaction of tm, and their answers: what tm itself uses of the core. */
+#include "kr_shim.h"
+#include "core/cfg/cfg.h"
+#include "core/dset.h"
+#include "core/events.h"
+#include "core/forward.h"
+#include "core/globals.h"
+#include "core/kemi.h"
+#include "core/msg_translator.h"
+#include "core/onsend.h"
+#include "core/parser/parse_cseq.h"
+#include "core/parser/parse_via.h"
+#include "core/route.h"
+#include "core/sr_module.h"
+#include "core/timer.h"
+#include "modules/tm/config.h"
+#include "modules/tm/t_hooks.h"
+#include "modules/tm/ut.h"
+#include <dlfcn.h>
+
+/* tm's own settings and lists, which it exports to nobody but the linker */
+static void **settings;
+static str *local_request_callback;
+static struct tmcb_head_list **local_request_watchers;
+
+int kr_direct_load(void)
+{
+	struct sr_module *module = find_module_by_name("tm");
+	if(module == NULL)
+		return -1;
+	settings = dlsym(module->handle, "tm_cfg");
+	local_request_callback = dlsym(module->handle, "tm_event_callback");
+	local_request_watchers = dlsym(module->handle, "local_req_in_tmcb_hl");
+	return settings != NULL && local_request_callback != NULL && local_request_watchers != NULL ? 0 : -1;
+}
+
+int kr_direct_has_local_request_callback(void)
+{
+	return local_request_callback->len > 0;
+}
+
+int kr_direct_has_local_request_watchers(void)
+{
+	return *local_request_watchers != NULL && (*local_request_watchers)->first != 0;
+}
+
+int kr_direct_has_onsend_route(void)
+{
+	return onsend_route_enabled(SIP_REQUEST) ? 1 : 0;
+}
+
+void kr_direct_timers(unsigned int *t1, unsigned int *t2, unsigned int *timeout)
+{
+	struct cfg_group_tm *tm = *settings;
+	unsigned int life = TICKS_TO_MS(tm->tm_max_noninv_lifetime);
+	*t1 = tm->rt_t1_timeout_ms;
+	*t2 = tm->rt_t2_timeout_ms;
+	*timeout = TICKS_TO_MS(tm->fr_timeout);
+	if(*timeout > life)
+		*timeout = life;
+}
+
+/* Where a request to this URI goes and from which socket, found as tm finds it. */
+int kr_direct_destination(str *uri, struct socket_info *socket, struct dest_info *destination)
+{
+	snd_flags_t flags;
+	SND_FLAGS_INIT(&flags);
+	if(socket != NULL)
+		flags.f |= SND_F_FORCE_SOCKET;
+#ifdef USE_DNS_FAILOVER
+	if(uri2dst2(NULL, destination, socket, flags, uri, PROTO_NONE) == NULL)
+#else
+	if(uri2dst2(destination, socket, flags, uri, PROTO_NONE) == NULL)
+#endif
+		return -1;
+	return destination->send_sock != NULL && destination->proto == PROTO_UDP ? 0 : -1;
+}
+
+/* The Via line of a request with this branch, in private memory. */
+char *kr_direct_via(struct dest_info *destination, str *branch, unsigned int *len)
+{
+	struct hostport host;
+	str rport = str_init(";rport");
+	set_hostport(&host, NULL);
+	return via_builder(len, NULL, destination, branch, ksr_local_rport ? &rport : NULL, &host);
+}
+
+/* The User-Agent line that tm writes; empty where it writes none. */
+void kr_direct_signature(str *line)
+{
+	line->s = NULL;
+	line->len = 0;
+	if(server_signature && user_agent_hdr.len > 0)
+		*line = user_agent_hdr;
+}
+
+int kr_direct_send(struct dest_info *destination, char *text, int len)
+{
+	return msg_send(destination, text, len);
+}
+
+int kr_direct_is_from(struct sip_msg *reply, struct dest_info *destination)
+{
+	return su_cmp(&reply->rcv.src_su, &destination->to);
+}
+
+/* The branch of the first Via of a reply, and its status; -1 where there is none. */
+int kr_direct_branch(struct sip_msg *reply, str *branch, unsigned short *status)
+{
+	if(reply->first_line.type != SIP_REPLY || reply->via1 == NULL || reply->via1->branch == NULL)
+		return -1;
+	*branch = reply->via1->branch->value;
+	*status = reply->first_line.u.reply.statuscode;
+	return branch->len > 0 ? 0 : -1;
+}
+
+int kr_direct_is_of_notify(struct sip_msg *reply)
+{
+	if(parse_headers(reply, HDR_CSEQ_F, 0) < 0 || reply->cseq == NULL || reply->cseq->parsed == NULL)
+		return 0;
+	return get_cseq(reply)->method_id == METHOD_NOTIFY;
+}
+
+/* A function of ours, called again and again by the process of the fast timers, or by that of the slow ones. */
+int kr_direct_timer(kr_timer_f *f, unsigned int millis, int is_fast)
+{
+	struct timer_ln *timer = timer_alloc();
+	if(timer == NULL)
+		return -1;
+	timer_init(timer, f, NULL, is_fast ? F_TIMER_FAST : 0);
+	if(timer_add(timer, MS_TO_TICKS(millis)) < 0) {
+		timer_free(timer);
+		return -1;
+	}
+	return 0;
+}

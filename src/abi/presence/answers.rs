@@ -1,0 +1,53 @@
+//! Answers to NOTIFYs that went out without tm, and their timers.
+use crate::abi::c_types::sip_msg_t;
+use crate::abi::presence::state;
+use crate::abi::presence::timers::{completed, each_on_its_own};
+use crate::host::direct::AGAIN;
+use crate::host::msg::SipMsg;
+use crate::sys;
+use std::ffi::{c_int, c_void};
+
+/// A reply has come that no other module has taken: 0 when it answers a NOTIFY of ours, 1 when others are to look at it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_on_response(msg: *mut sip_msg_t) -> c_int {
+    entry!(kr_presence_on_response, 1, {
+        let Some(process) = state::process() else { return 1 };
+        // SAFETY: the message in the hand of the host, which outlives this call.
+        let Some(reply) = (unsafe { SipMsg::new(msg) }) else { return 1 };
+        let is_taken = process.shared.engine.receive(reply, |pending, status, _| {
+            // It is taken whatever becomes of the rest.
+            each_on_its_own("the answer to a NOTIFY", || completed(&pending.completed(Some((reply, status)))));
+        });
+        i32::from(!is_taken)
+    })
+}
+
+/// Sends again what has not been answered (timer E).
+pub(crate) unsafe extern "C" fn kr_presence_on_resend(
+    _now: sys::ticks_t,
+    _timer: *mut sys::timer_ln,
+    _param: *mut c_void,
+) -> sys::ticks_t {
+    entry!(kr_presence_on_resend, AGAIN, {
+        if let Some(process) = state::process() {
+            process.shared.engine.resend();
+        }
+        AGAIN
+    })
+}
+
+/// Ends what was not answered in time (timer F).
+pub(crate) unsafe extern "C" fn kr_presence_on_timeouts(
+    _now: sys::ticks_t,
+    _timer: *mut sys::timer_ln,
+    _param: *mut c_void,
+) -> sys::ticks_t {
+    entry!(kr_presence_on_timeouts, AGAIN, {
+        if let Some(process) = state::process() {
+            process.shared.engine.take_timed_out(|pending, _| {
+                each_on_its_own("a NOTIFY without an answer", || completed(&pending.completed(None)));
+            });
+        }
+        AGAIN
+    })
+}

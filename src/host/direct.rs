@@ -1,0 +1,191 @@
+//! Requests that go out without a transaction of tm: where they go, their Via, their answers; and what of the host's
+//! configuration would not see them.
+use super::bytes::{lend, null, view};
+use super::msg::SipMsg;
+use super::sockets;
+use crate::sys;
+use std::cell::RefCell;
+use std::ffi::{c_uint, c_void};
+
+/// Finds tm's settings; call once tm is bound. `false`: this tm does not show them.
+pub fn load() -> bool {
+    // SAFETY: fills the shim's own pointers.
+    unsafe { sys::kr_direct_load() >= 0 }
+}
+
+/// Who of the configuration sees each request that tm makes, and sees none that goes out without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Onlooker {
+    /// `event_route[tm:local-request]`.
+    LocalRequestRoute,
+    /// The same for scripts in other languages (`event_callback` of tm).
+    LocalRequestCallback,
+    /// `onsend_route`, in any language.
+    OnSendRoute,
+    /// Another module, by tm's callback for local requests.
+    Module,
+}
+
+impl Onlooker {
+    /// The first there is. What modules register may come at any time; the rest is known once the configuration was
+    /// read.
+    pub fn find() -> Option<Onlooker> {
+        // SAFETY: the shim's pointers were found by `load`, and the name is only read.
+        unsafe {
+            if sys::kr_event_route(c"tm:local-request".as_ptr()) >= 0 {
+                Some(Onlooker::LocalRequestRoute)
+            } else if sys::kr_direct_has_local_request_callback() != 0 {
+                Some(Onlooker::LocalRequestCallback)
+            } else if sys::kr_direct_has_onsend_route() != 0 {
+                Some(Onlooker::OnSendRoute)
+            } else {
+                Onlooker::module()
+            }
+        }
+    }
+
+    /// A module that has registered.
+    pub fn module() -> Option<Onlooker> {
+        // SAFETY: the shim's pointers were found by `load`.
+        (unsafe { sys::kr_direct_has_local_request_watchers() } != 0).then_some(Onlooker::Module)
+    }
+
+    /// Its name in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Onlooker::LocalRequestRoute => "event_route[tm:local-request]",
+            Onlooker::LocalRequestCallback => "event_callback of tm",
+            Onlooker::OnSendRoute => "onsend_route",
+            Onlooker::Module => "a module that watches tm's requests",
+        }
+    }
+}
+
+/// tm's timers as they are now, in milliseconds: T1, T2, and how long a request may go unanswered.
+pub fn timers() -> (u32, u32, u32) {
+    let (mut t1, mut t2, mut timeout) = (0, 0, 0);
+    // SAFETY: the shim's pointers were found by `load`; three numbers are written.
+    unsafe { sys::kr_direct_timers(&mut t1, &mut t2, &mut timeout) };
+    (t1, t2, timeout)
+}
+
+/// Where a request goes, and from which socket.
+#[derive(Clone)]
+pub struct Destination(sys::dest_info);
+
+// SAFETY: the socket it names was made before the processes forked, lies at the same address in all of them and is
+// never changed; the rest is plain numbers.
+unsafe impl Send for Destination {}
+
+impl Destination {
+    /// That of a URI with an address (`sip::target`), over UDP; `socket` is empty where the host chooses. `None`: the
+    /// host finds no way, or another one.
+    pub fn of(uri: &[u8], socket: &[u8]) -> Option<Destination> {
+        let socket = if socket.is_empty() { std::ptr::null_mut() } else { sockets::find(socket) };
+        let mut found = sys::dest_info::default();
+        // SAFETY: the host reads the URI and fills the structure.
+        (unsafe { sys::kr_direct_destination(&mut lend(uri), socket, &mut found) } >= 0).then_some(Destination(found))
+    }
+
+    /// Gives a request to the host. `false`: it was not sent.
+    pub fn send(&self, request: &[u8]) -> bool {
+        let mut destination = self.0;
+        // SAFETY: the host reads the bytes during the call.
+        unsafe { sys::kr_direct_send(&mut destination, request.as_ptr() as *mut _, request.len() as i32) >= 0 }
+    }
+
+    /// Whether a reply comes from where the request went.
+    pub fn sent(&self, reply: SipMsg<'_>) -> bool {
+        let mut destination = self.0;
+        // SAFETY: a live message; two addresses are compared.
+        unsafe { sys::kr_direct_is_from(reply.raw(), &mut destination) != 0 }
+    }
+
+    /// Calls `work` with the Via line for requests that go there, before and behind the branch.
+    pub fn with_via<T>(&self, work: impl FnOnce(&[u8], &[u8]) -> T) -> Option<T> {
+        let key = self.0.send_sock as usize;
+        VIAS.with(|vias| {
+            let mut vias = vias.borrow_mut();
+            if !vias.iter().any(|via| via.key == key) {
+                if vias.len() == KEPT_VIAS {
+                    vias.clear();
+                }
+                vias.push(Via { key, parts: self.via()? });
+            }
+            let (before, after) = vias.iter().find(|via| via.key == key).map(|via| &via.parts)?;
+            Some(work(before, after))
+        })
+    }
+
+    /// The Via line before and behind its branch.
+    fn via(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let mut len: c_uint = 0;
+        let mut destination = self.0;
+        // SAFETY: the host makes the line in private memory, which is copied and given back.
+        let line = unsafe {
+            let made = sys::kr_direct_via(&mut destination, &mut lend(PLACE), &mut len);
+            if made.is_null() {
+                return None;
+            }
+            let line = std::slice::from_raw_parts(made as *const u8, len as usize).to_vec();
+            sys::kr_pkg_free(made as *mut c_void);
+            line
+        };
+        let at = memchr::memmem::find(&line, PLACE)?;
+        Some((line[..at].to_vec(), line[at + PLACE.len()..].to_vec()))
+    }
+}
+
+/// Where the branch of a Via line comes.
+const PLACE: &[u8] = b"z9hG4bK-place-of-the-branch";
+
+/// More than a host has sockets.
+const KEPT_VIAS: usize = 32;
+
+struct Via {
+    /// The socket.
+    key: usize,
+    parts: (Vec<u8>, Vec<u8>),
+}
+
+thread_local! {
+    /// The Via lines of the sockets this process has sent from.
+    static VIAS: RefCell<Vec<Via>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The User-Agent line of the host's own requests; empty where there is none.
+pub fn signature() -> &'static [u8] {
+    let mut line = null();
+    // SAFETY: the line is part of the configuration, which stays for the life of the server.
+    unsafe {
+        sys::kr_direct_signature(&mut line);
+        view(&line)
+    }
+}
+
+/// The branch of a reply's first Via, and its status.
+pub fn branch_and_status(reply: SipMsg<'_>) -> Option<(&[u8], u16)> {
+    let (mut branch, mut status) = (null(), 0);
+    // SAFETY: a live message; the branch is a part of it.
+    unsafe { (sys::kr_direct_branch(reply.raw(), &mut branch, &mut status) >= 0).then(|| (view(&branch), status)) }
+}
+
+/// Whether a reply answers a NOTIFY, by its CSeq.
+pub fn answers_notify(reply: SipMsg<'_>) -> bool {
+    // SAFETY: a live message.
+    unsafe { sys::kr_direct_is_of_notify(reply.raw()) != 0 }
+}
+
+/// A function that one of the host's timer processes calls; what it returns says when the next call comes: see
+/// [`AGAIN`].
+pub type Tick = unsafe extern "C" fn(sys::ticks_t, *mut sys::timer_ln, *mut c_void) -> sys::ticks_t;
+
+/// The call comes again after the same time.
+pub const AGAIN: sys::ticks_t = sys::ticks_t::MAX;
+
+/// Calls `f` every `millis` in the process of the host's fast timers, which nothing may hold up, or in that of the slow
+/// ones; call before the processes fork.
+pub fn every_millis(millis: u32, is_fast: bool, f: Tick) -> bool {
+    // SAFETY: the function lives as long as the module; the host keeps its timer.
+    unsafe { sys::kr_direct_timer(Some(f), millis, i32::from(is_fast)) >= 0 }
+}

@@ -1,0 +1,280 @@
+//! NOTIFYs without tm (`notify_engine`): which may go out so, how they are written, and what becomes of their answers.
+use crate::common::counters::{Counter, count};
+use crate::host::direct::{self, Destination, Onlooker};
+use crate::host::msg::SipMsg;
+use crate::host::no_memory::NoMemory;
+use crate::host::shared_bytes::SharedBytes;
+use crate::host::shm::{self, CallbackParam, ShmBox};
+use crate::host::tm::{Completed, InDialog};
+use crate::host::{clock, script};
+use crate::log;
+use crate::presence::config::NotifyEngine;
+use crate::server::notify::transactions::{Answered, Transactions};
+use crate::sip::branch::{BranchSecret, Origin, TransactionKey};
+use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers};
+use crate::sip::request::{Head, Lines};
+use crate::sip::target;
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What is kept of a NOTIFY until it is answered.
+pub struct Pending {
+    head: ShmBox<[u8]>,
+    lines: Lines,
+    /// Shared with the other NOTIFYs of the same change.
+    body: Option<SharedBytes>,
+    destination: Destination,
+    /// What the answer is noted under.
+    ticket: CallbackParam,
+}
+
+impl Pending {
+    /// What tm would call a completed transaction; `answer` is `None` where none came in time.
+    pub fn completed<'a>(&'a self, answer: Option<(SipMsg<'a>, u16)>) -> Completed<'a> {
+        let lines = [self.lines.from(), self.lines.to(), self.lines.call_id(), self.lines.cseq()];
+        Completed::without_tm(lines.map(|line| self.head.get(line).unwrap_or_default()), answer, self.ticket)
+    }
+
+    /// The whole request.
+    fn request(&self) -> Vec<u8> {
+        [&self.head[..], self.body.as_deref().unwrap_or_default()].concat()
+    }
+}
+
+/// The NOTIFYs of all processes that are under way without tm.
+pub struct Engine {
+    mode: NotifyEngine,
+    secret: BranchSecret,
+    transactions: Transactions<Pending>,
+    /// Whether the configuration leaves all NOTIFYs to tm.
+    is_off: AtomicBool,
+    /// Whether a module watches tm's requests, as was last said in the log.
+    is_watched: AtomicBool,
+}
+
+impl Engine {
+    /// Nothing is under way, and tm serves; call before the processes fork.
+    pub fn new(mode: NotifyEngine, slots: usize) -> Result<Engine, NoMemory> {
+        let mut secret = [0; 16];
+        clock::random(&mut secret);
+        let half = |at: usize| secret[at..at + 8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        Ok(Engine {
+            mode,
+            secret: BranchSecret([half(0), half(8)]),
+            transactions: Transactions::new(if mode == NotifyEngine::Tm { 0 } else { slots })?,
+            is_off: AtomicBool::new(true),
+            is_watched: AtomicBool::new(false),
+        })
+    }
+
+    /// Chooses who serves, and says so in the log; call once the configuration was read, before the processes fork.
+    pub fn choose(&self, notify_reply: Option<script::EventRoute>, slots: usize) {
+        let mode = String::from_utf8_lossy(self.mode.name());
+        if self.mode == NotifyEngine::Tm {
+            return;
+        }
+        let reason = if !direct::load() {
+            Some("this tm does not show its settings")
+        } else if notify_reply.is_some_and(|route| route.exists()) {
+            Some("event_route[presence:notify-reply] is run on tm's transactions")
+        } else if slots == 0 {
+            Some("notify_slots is 0")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            return log!(Notice, "NOTIFYs go out through tm: {reason} (notify_engine {mode})");
+        }
+        match (Onlooker::find(), self.mode) {
+            (Some(onlooker), NotifyEngine::Auto) => {
+                // One that may come and go is looked for at each NOTIFY.
+                self.is_off.store(onlooker != Onlooker::Module, Ordering::Relaxed);
+                self.is_watched.store(onlooker == Onlooker::Module, Ordering::Relaxed);
+                return log!(Notice, "NOTIFYs go out through tm: {} sees them (notify_engine {mode})", onlooker.name());
+            }
+            (Some(onlooker), _) => {
+                let name = onlooker.name();
+                log!(Warn, "NOTIFYs go out without tm, and {name} does not see them (notify_engine {mode})");
+            }
+            (None, _) => log!(Notice, "NOTIFYs to addresses over UDP go out without tm (notify_engine {mode})"),
+        }
+        self.is_off.store(false, Ordering::Relaxed);
+    }
+
+    /// How many NOTIFYs are under way without tm.
+    pub fn under_way(&self) -> usize {
+        self.transactions.under_way()
+    }
+
+    /// Whether NOTIFYs may go out without tm now.
+    fn serves(&self) -> bool {
+        if self.is_off.load(Ordering::Relaxed) {
+            return false;
+        }
+        if self.mode == NotifyEngine::Direct {
+            return true;
+        }
+        let is_watched = Onlooker::module().is_some();
+        if is_watched != self.is_watched.load(Ordering::Relaxed) {
+            self.note_watched(is_watched);
+        }
+        !is_watched
+    }
+
+    #[cold]
+    fn note_watched(&self, is_watched: bool) {
+        if self.is_watched.swap(is_watched, Ordering::Relaxed) != is_watched {
+            let how = if is_watched { "through tm from now on" } else { "without tm from now on" };
+            log!(Notice, "NOTIFYs go out {how}: {} has come or gone (notify_engine auto)", Onlooker::Module.name());
+        }
+    }
+
+    /// Sends a NOTIFY; `ticket` comes back with its answer. `false`: it has not been sent, and tm has to.
+    pub fn send(&self, request: &InDialog<'_>, ticket: CallbackParam) -> bool {
+        if !self.serves() || !is_simple(request) {
+            return false;
+        }
+        SCRATCH.with(|scratch| self.send_with(&mut scratch.borrow_mut(), request, ticket)).is_some()
+    }
+
+    fn send_with(&self, scratch: &mut Scratch, request: &InDialog<'_>, ticket: CallbackParam) -> Option<()> {
+        let destination = Destination::of(request.remote_target, request.socket)?;
+        let Some(claim) = self.transactions.claim() else {
+            count(Counter::NotifySlotsFull);
+            return None;
+        };
+        let lines = scratch.write(request, &destination, &self.secret, claim.key())?;
+        let head = shm::copy(&scratch.text).ok()?;
+        let body = match request.body {
+            Some(body) => Some(scratch.share(body)?),
+            None => None,
+        };
+        let now = clock::millis();
+        let transaction = ClientTransaction::start(now, timers(), Reliability::Unreliable);
+        let pending = Pending { head, lines, body, destination: destination.clone(), ticket };
+        if !claim.start(transaction, pending, now) {
+            return None;
+        }
+        // It can be answered by now. What the network does not take is sent again when its time comes, as by tm.
+        scratch.text.extend_from_slice(request.body.unwrap_or_default());
+        if !destination.send(&scratch.text) {
+            count(Counter::NotifyTransportErrors);
+        }
+        Some(())
+    }
+
+    /// Looks at a reply of the network. `false`: it is none to a NOTIFY of ours, and others look at it. `completed` is
+    /// given what has its final answer, the status, and after how many milliseconds that came.
+    pub fn receive(&self, reply: SipMsg<'_>, completed: impl FnOnce(Pending, u16, u64)) -> bool {
+        if self.is_off.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Some((branch, status)) = direct::branch_and_status(reply) else { return false };
+        let key = match self.secret.origin(branch) {
+            Origin::Foreign => return false,
+            Origin::Ours(key) if direct::answers_notify(reply) => key,
+            Origin::Ours(_) | Origin::Forged => {
+                count(Counter::NotifyAnswersForeign);
+                return false;
+            }
+        };
+        // A peer may answer from another address (RFC 3261 17.1.3 asks for the branch alone): that is counted.
+        let mut is_elsewhere = false;
+        let seen = |pending: &Pending| is_elsewhere = !pending.destination.sent(reply);
+        let answered = self.transactions.answer(key, status, clock::millis(), seen);
+        if is_elsewhere {
+            count(Counter::NotifyAnswersElsewhere);
+        }
+        match answered {
+            Answered::Final(pending, age) => completed(pending, status, age),
+            Answered::Provisional => {}
+            Answered::Late | Answered::Busy => count(Counter::NotifyAnswersLate),
+        }
+        true
+    }
+
+    /// Sends again what has not been answered: a turn of the wheel.
+    pub fn resend(&self) {
+        let copy = |pending: &Pending| (pending.destination.clone(), pending.request());
+        self.transactions.turn(clock::millis(), copy, |(destination, request)| {
+            count(Counter::NotifyResent);
+            if !destination.send(&request) {
+                count(Counter::NotifyTransportErrors);
+            }
+        });
+    }
+
+    /// Takes the NOTIFYs that were not answered in time, with how many milliseconds they were waited for.
+    pub fn take_timed_out(&self, each: impl FnMut(Pending, u64)) {
+        self.transactions.take_timed_out(clock::millis(), each);
+    }
+}
+
+/// tm's timers, as they are now.
+fn timers() -> Timers {
+    let (t1, t2, timeout) = direct::timers();
+    Timers { t1, t2, timeout }
+}
+
+/// Whether a request needs nothing of what tm does and this does not: a route set, a proxy, a name to look up, another
+/// transport than UDP, a tag that is still to be made.
+fn is_simple(request: &InDialog<'_>) -> bool {
+    request.routes.is_empty()
+        && request.proxy.is_empty()
+        && !request.local_tag.is_empty()
+        && target::is_plain_udp(request.remote_target)
+}
+
+/// What a process uses again for each NOTIFY.
+#[derive(Default)]
+struct Scratch {
+    text: Vec<u8>,
+    branch: Vec<u8>,
+    /// The body of the last NOTIFY: those of one change are the same.
+    body: Option<SharedBytes>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Scratch {
+    fn write(
+        &mut self,
+        request: &InDialog<'_>,
+        destination: &Destination,
+        secret: &BranchSecret,
+        key: TransactionKey,
+    ) -> Option<Lines> {
+        self.branch.clear();
+        secret.push_branch(&mut self.branch, key);
+        self.text.clear();
+        destination.with_via(|before, behind| {
+            let head = Head {
+                method: request.method,
+                request_uri: request.remote_target,
+                via: (before, behind),
+                branch: &self.branch,
+                to: request.remote_uri,
+                to_tag: request.remote_tag,
+                from: request.local_uri,
+                from_tag: request.local_tag,
+                cseq: request.cseq,
+                call_id: request.call_id,
+                signature: direct::signature(),
+                headers: request.headers,
+                content_length: request.body.map_or(0, <[u8]>::len),
+            };
+            head.write(&mut self.text)
+        })
+    }
+
+    /// The body in shared memory. `None`: there is no memory for it.
+    fn share(&mut self, body: &[u8]) -> Option<SharedBytes> {
+        if self.body.as_deref() != Some(body) {
+            self.body = None;
+            self.body = Some(SharedBytes::copy(body).ok()?);
+        }
+        self.body.clone()
+    }
+}
