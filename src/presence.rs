@@ -13,6 +13,7 @@ pub mod error;
 pub mod event_package;
 pub mod expiry;
 pub mod explain;
+pub mod late;
 pub mod limits;
 pub mod modes;
 pub mod notification;

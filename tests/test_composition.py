@@ -31,8 +31,8 @@ def seen(message):
 class Lamp:
     """A publisher and its watcher: what is seen after each PUBLISH."""
 
-    def __init__(self, phones, server, **package):
-        self.phone, self.watcher = phones(server, "alice"), phones(server, "bob")
+    def __init__(self, phones, server, presentity="alice", **package):
+        self.phone, self.watcher = phones(server, presentity), phones(server, "bob")
         self.package = package or DIALOG
         self.watch = self.watcher.subscribe(self.phone.uri, event=self.package["event"])
         self.watch.wait(1)
@@ -111,6 +111,40 @@ def test_late_state_of_an_ended_call_is_left_out_once(ours, phones, mode):
     step("early", 4, "terminated", publication="b", new=True)
     step("early", 6, "early", publication="b")
     assert lamp.publish(expires=0, publication="b").code == 200
+
+
+@pytest.mark.parametrize("mode", ["memory", "write-through", "table"])
+def test_late_state_shows_when_nothing_follows(ours, phones, mode):
+    """What was answered 200 is what watchers see in the end: after five seconds, or with the publisher's next refresh."""
+    server = ours(workers=1, **MODES[mode])
+    versions = [("terminated", 501, ""), ("confirmed", 0, "")]
+    rings = [("terminated", 0, SIP_DIALOG), ("early", 0, SIP_DIALOG)]
+    lamps = {name: Lamp(phones, server, name) for name in ("version", "rings", "refreshed", "replaced")}
+    for name, lamp in lamps.items():
+        for state, version, call in rings if name == "rings" else versions:
+            assert lamp.publish(dialogs(("x", state), version=version, call=call)).code == 200
+        assert lamp.now() == {"x": "terminated"}, name
+    assert lamps["refreshed"].publish().code == 200
+    assert lamps["refreshed"].now() == {"x": "confirmed"}
+    assert lamps["replaced"].publish(dialogs(("x", "terminated"), version=502)).code == 200
+    lamps["version"].watcher.quiet(7)
+    for name, state in (("version", "confirmed"), ("rings", "early"), ("refreshed", "confirmed"), ("replaced", "terminated")):
+        lamp = lamps[name]
+        lamp.watcher.quiet(0.1)
+        assert lamp.now() == {"x": state}, name
+        assert lamp.publish().code == 200, "the tag is good"
+
+
+def test_late_state_is_not_lost_at_an_orderly_stop(ours, phones):
+    server = ours(workers=1, **MODES["write-through"])
+    lamp = Lamp(phones, server)
+    for state, version in (("confirmed", 500), ("terminated", 501), ("confirmed", 0)):
+        assert lamp.publish(dialogs(("x", state), version=version)).code == 200
+    assert lamp.now() == {"x": "terminated"}
+    server.restart()
+    count = len(lamp.watch.notifies)
+    lamp.watch.refresh()
+    assert seen(lamp.watch.wait(count + 1)[-1]) == {"x": "confirmed"}
 
 
 @pytest.mark.parametrize("mode", EVERYWHERE)

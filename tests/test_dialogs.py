@@ -49,6 +49,10 @@ def test_the_same_subscribe_twice(ours, phones, mode, transaction):
     assert watchers(server, alice.uri) == 1
     bob.quiet(0.3)
     assert len(bob.notifies) == 1, "a copy is answered, and that is all"
+    for header, other in (("Expires: 600", "Expires: 0"), ("Event: presence", "Event: presence;id=2"),
+                          ("SUBSCRIBE sip:" + alice.user, "SUBSCRIBE sip:carol")):
+        assert header.encode() in request
+        assert bob.reply_to(request.replace(header.encode(), other.encode()), resend=False).code == 482, other
     alice.publish(body=pidf(alice.user))
     bob.wait_notifies(2)
     call_id = first.get("Call-ID")
@@ -58,6 +62,12 @@ def test_the_same_subscribe_twice(ours, phones, mode, transaction):
     bob.wait_notifies(3)
     alice.publish(body=pidf(alice.user, basic="closed"))
     bob.quiet(0.4)
+    assert len(bob.notifies) == 3 and watchers(server, alice.uri) == 0
+    if transaction == "gone":
+        bob.quiet(1.5)
+    # A late copy begins nothing that would count its NOTIFYs from 1 in the dialog that is over.
+    assert bob.reply_to(request, resend=False).code == 481
+    bob.quiet(0.2)
     assert len(bob.notifies) == 3 and watchers(server, alice.uri) == 0
     if mode != "memory":
         server.rpc("presence.cleanup")

@@ -50,6 +50,44 @@ def test_bytes_that_break_a_line(server, phones):
     assert all(line.isprintable() for line in server.log().split("\n") if " presence: " in line)
 
 
+@pytest.mark.parametrize("byte", [b"\xe9", "\U0001f600".encode()])
+def test_ids_of_a_dialog_are_ascii(server, phones, byte):
+    """RFC 3261 25.1: Call-ID and tags. A User-Agent may say what it likes."""
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    for before in (b"Call-ID: ", b";tag="):
+        request = bob.request("SUBSCRIBE", alice.uri, ["Event: presence", "Expires: 600"])
+        assert before in request
+        bob.send_raw(request.replace(before, before + byte, 1))
+        bob.quiet(0.3)
+    assert [reply.code for reply in bob.replies] == [400, 400]
+    assert bob.subscribe(alice.uri, extra=["User-Agent: phone \U0001f600"]).reply.code == 200
+
+
+@pytest.mark.parametrize("mode", [1, 2, 3])
+def test_a_user_agent_that_no_character_set_holds(ours, phones, mode):
+    """MariaDB with the character set of kamdbctl: the row goes without what is only shown; what it is found by is named."""
+    database = MariaDB()
+    try:
+        database.sql("alter table active_watchers convert to character set latin1; "
+                     "alter table presentity convert to character set latin1;")
+        presence = dict(subs_db_mode=mode, publ_cache=0 if mode == 3 else 1, db_update_period=1)
+        server = ours(db=database.url, presence=presence, workers=1)
+        alice, bob = phones(server, "alice"), phones(server, "bob")
+        watch = bob.subscribe(alice.uri, extra=["User-Agent: phone \U0001f600"])
+        assert watch.reply.code == 200
+        watch.wait(1)
+        if mode != 2:
+            assert bob.subscribe(alice.uri, from_uri="sip:\U0001f600@example.org").reply.code == 400
+            assert "the character set" in server.log()
+        assert alice.publish("sip:\U0001f600@example.org", body=pidf()).code == 400
+        server.restart()
+        assert watch.refresh().code == 200
+        assert alice.publish(body=pidf(note="after")).code == 200
+        watch.wait(3)
+    finally:
+        database.stop()
+
+
 def test_folds_where_they_are_allowed(server, phones):
     alice, bob = phones(server, "alice"), phones(server, "bob")
     route = "<sip:127.0.0.1:%d;lr>" % bob.port

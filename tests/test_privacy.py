@@ -1,5 +1,6 @@
 """Who hears of a change: only watchers that may see the state, in every storage mode and with notifier processes."""
 import signal
+import sqlite3
 import time
 
 import pytest
@@ -135,5 +136,47 @@ def test_who_has_lost_the_right_sees_nothing_after_a_crash(ours, phones, mode, d
     if decision != "block":
         assert watch.refresh().code == 200
         listen([bob], 0.3)
+    assert not any(b"SECRET" in notify.body for notify in watch.notifies[told:])
+    assert any(b"SECRET" in notify.body for notify in other.notifies), "the others go on"
+
+
+def rename(server, table, other):
+    connection = sqlite3.connect(str(server.db_path), timeout=10)
+    with connection:
+        connection.execute("alter table %s rename to %s" % (table, other))
+    connection.close()
+
+
+@pytest.mark.parametrize("mode", ["defaults", "write-through"])
+@pytest.mark.parametrize("how", ["stop", "kill"])
+@pytest.mark.parametrize("decision", ["polite-block", "block"])
+def test_a_decision_holds_though_the_table_could_not_be_written(ours, phones, mode, how, decision):
+    """The table is away while a watcher is blocked. What is made up for at an orderly stop is judged anew after a crash."""
+    server = ours(presence=MODES[mode]["presence"], workers=1, **XML)
+    alice, bob, friend = phones(server, "alice"), phones(server, "bob"), phones(server, "friend")
+    put(server, alice.user, rules(**{bob.user: "allow", friend.user: "allow"}))
+    watch, other = bob.subscribe(alice.uri), friend.subscribe(alice.uri)
+    watch.wait(1), other.wait(1)
+    gone = friend.subscribe(alice.uri)
+    gone.wait(1)
+    server.restart()
+    rename(server, "active_watchers", "away")
+    put(server, alice.user, rules(**{bob.user: decision, friend.user: "allow"}))
+    server.rpc("presence.updateWatchers", alice.uri, "presence")
+    # Written through, an end that cannot be written is no end.
+    assert gone.refresh(expires=0).code == (500 if mode == "write-through" else 200)
+    listen([bob, friend], 0.3)
+    rename(server, "away", "active_watchers")
+    assert len(server.rows("active_watchers")) == 3
+    told = len(watch.notifies)
+    server.restart(signal.SIGTERM if how == "stop" else signal.SIGKILL)
+    if how == "stop":
+        # The row of whom the rules block, and of whom ended it, are gone.
+        left = 3 - (decision == "block") - (mode != "write-through")
+        assert len(server.rows("active_watchers")) == left
+    assert alice.publish(body=pidf(note="SECRET")).code == 200
+    listen([bob, friend], 0.8)
+    assert watch.refresh().code == (481 if decision == "block" else 200)
+    listen([bob, friend], 0.3)
     assert not any(b"SECRET" in notify.body for notify in watch.notifies[told:])
     assert any(b"SECRET" in notify.body for notify in other.notifies), "the others go on"

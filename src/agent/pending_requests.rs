@@ -166,7 +166,7 @@ pub struct PendingRequests {
 
 /// How long an answer is awaited, in seconds: longer than tm waits, whatever its timers say, is a sign that none will
 /// come.
-const PATIENCE_SECS: i64 = 600;
+pub(crate) const PATIENCE_SECS: i64 = 600;
 
 /// How many callers may wait for one publication or subscription.
 const LONGEST_QUEUE: usize = 1000;

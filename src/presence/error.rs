@@ -123,6 +123,10 @@ impl Failure {
     pub fn no_subscription(why: impl Into<String>) -> Self {
         Self::reject(481, "Subscription does not exist", why)
     }
+    /// 482: another request has made the dialog that this one would make (RFC 3261 8.2.2.2).
+    pub fn merged(why: impl Into<String>) -> Self {
+        Self::reject(482, "Merged Request", why)
+    }
     /// 489 with the packages there are (RFC 6665 8.3.2).
     pub fn bad_event(allowed: &[u8], why: impl Into<String>) -> Self {
         let mut headers = b"Allow-Events: ".to_vec();

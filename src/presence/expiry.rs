@@ -1,13 +1,13 @@
 //! What ends by itself: subscriptions and publications whose time is over, in bounded batches until nothing is left.
 use super::config::Config;
 use super::ended::Cause;
-use super::error::StoreError;
+use super::error::{Failure, StoreError};
 use super::notification::{NotifyReason, StateChange};
-use super::notifier;
 use super::ports::Ports;
 use super::subscribe::notify_winfo;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::Watcher;
+use super::{notifier, publish};
 
 /// How much is taken in one step.
 const BATCH: usize = 256;
@@ -20,6 +20,20 @@ const SAID_WITHIN: i64 = 300;
 pub fn is_long_over(config: &Config, expires_at: i64, now: i64) -> bool {
     let timer = 3 * i64::from(config.db_update_period.max(config.clean_period));
     now - expires_at - config.expires_offset > SAID_WITHIN.max(timer)
+}
+
+/// Shows the documents that have been held back long enough. `all`: the server ends, they become the state of their
+/// publications without a word to the watchers. One that cannot be stored now is held again; the first failure is
+/// returned after all of them.
+pub fn late_documents<P: Ports>(ports: &mut P, all: bool) -> Result<(), Failure> {
+    let mut first = Ok(());
+    for late in ports.take_due_late(all) {
+        if let Err(failure) = publish::show_late(ports, &late, !all) {
+            ports.hold_late(&late);
+            first = first.and(Err(failure));
+        }
+    }
+    first
 }
 
 /// Ends subscriptions that ran out: one NOTIFY with `terminated;reason=timeout` each.

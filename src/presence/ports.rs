@@ -5,6 +5,7 @@ use super::config::Config;
 use super::ended::{Cause, Ended};
 use super::error::{Failure, StoreError};
 use super::event_package::{PackageId, PackageVerdict, Packages};
+use super::late::Late;
 use super::notification::{Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange};
 use super::publication::{Applied, Change, Publication};
 use super::remembered::{BodyDigest, Micros, SentNotify};
@@ -23,6 +24,8 @@ pub struct NewDialog(pub u64);
 pub enum Recent {
     /// The same SUBSCRIBE has made this subscription.
     Made(Box<Subscription>),
+    /// The same SUBSCRIBE has made a subscription that is over.
+    Over,
     /// There is none.
     New(NewDialog),
 }
@@ -106,6 +109,12 @@ pub trait Ports {
     fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64);
     /// Forgets what is cached for a resource: the tables may have been changed by others.
     fn forget(&mut self, resource: &Resource);
+    /// Holds back a document that may have been overtaken; `false` where there is no place for it.
+    fn hold_late(&mut self, late: &Late) -> bool;
+    /// Takes the document that is held back for the publication under this entity tag.
+    fn take_late(&mut self, resource: &Resource, etag: &[u8]) -> Option<Vec<u8>>;
+    /// Takes the documents that have been held back long enough, or all.
+    fn take_due_late(&mut self, all: bool) -> Vec<Late>;
     /// Removes publications that have ended, at most `limit`, and says whose they were.
     fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError>;
 
@@ -129,8 +138,8 @@ pub trait Ports {
         resource: &Resource,
         dialog: NewDialog,
     ) -> Result<Stored, StoreError>;
-    /// Whether a dialog that is about to be made has been made already, by the same SUBSCRIBE.
-    fn find_recent(&mut self, dialog: DialogId<'_>) -> Result<Recent, StoreError>;
+    /// Whether a dialog that is about to be made has been made already, by the same SUBSCRIBE, whose CSeq this is.
+    fn find_recent(&mut self, dialog: DialogId<'_>, cseq: u32) -> Result<Recent, StoreError>;
     /// The subscription of a dialog.
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
     /// Renews a subscription that was just found; `false` when it is gone.
@@ -180,7 +189,7 @@ pub trait Ports {
     fn last_notify(&mut self, _resource: &Resource, _dialog: DialogId<'_>) -> Option<SentNotify> {
         None
     }
-    /// Remembers that a subscription has ended, and why.
+    /// Remembers that a subscription has ended, and why: for operators, and for copies of its first SUBSCRIBE.
     fn note_end(&mut self, subscription: &Subscription, cause: Cause);
     /// The latest end of a subscription of a watcher to a resource, as far as it is remembered.
     fn latest_end(&mut self, watcher: &[u8], resource: &Resource) -> Option<Ended>;

@@ -55,7 +55,7 @@ pub struct DialogView<'a> {
 
 /// For so many seconds after the end of a call a document may be a late one of that call. One that was left out ends
 /// the time: no publication ever loses a second one.
-const LATE_SECONDS: i64 = 5;
+pub(super) const LATE_SECONDS: i64 = 5;
 
 impl DialogView<'_> {
     fn all_ended(&self) -> bool {
@@ -195,8 +195,8 @@ pub enum Applied {
     Ended,
     /// The document has its new tag.
     Modified {
-        /// Whether watchers have to be told.
-        changed: bool,
+        /// What stayed of it.
+        keeps: Keeps,
     },
     /// The document is gone; this is what it was, and its place among the others.
     Removed(Publication, usize),
@@ -236,7 +236,7 @@ impl Stored for Publication {
 pub enum Keeps {
     /// Nothing but what the modification does not name.
     Nothing,
-    /// Its body: what came is a late state of a call that has ended. Tag and times change.
+    /// Its body: what came is a late state of a call that has ended, and is held back. Tag and times change.
     Body,
     /// All of it: an idle phone speaks over another one's call.
     Everything,

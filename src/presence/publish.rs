@@ -1,9 +1,10 @@
 //! PUBLISH (RFC 3903 6): checks the request, changes the documents, answers, tells the watchers.
 use super::error::{Failure, StoreError};
 use super::event_package::{Package, PackageId, PackageVerdict};
+use super::late::Late;
 use super::notification::{StateChange, TransientBody};
 use super::ports::Ports;
-use super::publication::{Applied, Change, Dialogs, Modification, Publication, SharedLine, changes_of};
+use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication, SharedLine, changes_of};
 use super::replica::Replica;
 use super::resource::Resource;
 use super::row_limits::Brought;
@@ -239,6 +240,9 @@ pub(super) fn end_dialogs_of<P: Ports>(ports: &mut P, new: &Document<'_>, body: 
 
 fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
     let now = ports.now();
+    // A document that is held back is what a refresh refreshes, and what a newer one replaces.
+    let held = ports.take_late(new.resource, etag);
+    let request = &Request { body: request.body.or(held.as_deref()), ..*request };
     let new_etag = if new.description.keep_entity_tag {
         etag.to_vec()
     } else {
@@ -257,19 +261,57 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
         line: shared_line(ports, new.description),
     });
     match matched(ports, new.resource, request, etag, change)? {
-        Applied::Modified { changed } => {
+        Applied::Modified { keeps } => {
             answer(ports, new.expires, &new_etag);
             if ports.replicates() {
                 let ruid = ruid_of(ports, new.resource, &new_etag)?;
                 let body = request.body.unwrap_or_default().to_vec();
                 let publication =
                     Publication { etag: etag.to_vec(), ruid, body, received_at: now, ..Publication::default() };
-                announce(ports, Some(Replica { new_etag, ..announced(new, request, &publication, false) }));
+                let replica = announced(new, request, &publication, false);
+                announce(ports, Some(Replica { new_etag: new_etag.clone(), ..replica }));
             }
-            if changed { notify_watchers(ports, request, new, shown_alone(new, request.body)) } else { Ok(()) }
+            match (keeps, request.body) {
+                (Keeps::Nothing, body) => notify_watchers(ports, request, new, shown_alone(new, body)),
+                (Keeps::Body, Some(body)) => hold_back(ports, new.resource, &new_etag, body),
+                (Keeps::Body, None) | (Keeps::Everything, _) => Ok(()),
+            }
         }
         _ => Err(no_match(etag)),
     }
+}
+
+/// A document that was published over the end of its call waits, lest it was overtaken; one for which there is no place
+/// shows at once.
+pub(super) fn hold_back<P: Ports>(ports: &mut P, resource: &Resource, etag: &[u8], body: &[u8]) -> Result<(), Failure> {
+    let late = Late { resource: resource.clone(), etag: etag.to_vec(), body: body.to_vec() };
+    if ports.hold_late(&late) { Ok(()) } else { show_late(ports, &late, true) }
+}
+
+/// A document that was held back becomes the state of its publication, unless that has another one by now. `tells`:
+/// its watchers are notified.
+pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, tells: bool) -> Result<(), Failure> {
+    let package = *ports.packages().get(late.resource.event);
+    let documents = ports.documents(&late.resource)?;
+    let Some(stored) = documents.into_iter().find(|document| document.etag == late.etag) else { return Ok(()) };
+    let change = Change::Modify(Modification {
+        etag: late.etag.clone(),
+        new_etag: late.etag.clone(),
+        dialogs: dialogs(&package, &late.body),
+        body: Some(late.body.clone()),
+        expires_at: stored.expires_at,
+        received_at: ports.now(),
+        priority: stored.priority,
+        sender: stored.sender.clone(),
+        line: None,
+    });
+    let applied = ports.publish(&late.resource, change)?;
+    if !tells || applied == Applied::NoMatch {
+        return Ok(());
+    }
+    let new = Document::without_request(&package, &late.resource);
+    let transient_body = shown_if_readable(ports, &new, Some(&late.body));
+    notify_watchers(ports, &Request { sender: &stored.sender, ..Request::default() }, &new, transient_body)
 }
 
 fn remove<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
@@ -417,6 +459,7 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
         };
     }
     if direct.kind != DirectKind::Insert {
+        ports.take_late(&resource, direct.etag);
         let change = Change::Modify(Modification {
             etag: direct.etag.to_vec(),
             new_etag: direct.etag.to_vec(),
@@ -438,12 +481,12 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
             announce(ports, Some(Replica { new_etag: etag, ..announced(&new, &request, &publication, false) }));
         }
         match applied {
-            Applied::Modified { changed: true } => {
+            Applied::Modified { keeps: Keeps::Nothing } => {
                 let body = Some(direct.body).filter(|body| !body.is_empty());
                 let transient_body = shown_if_readable(ports, &new, body);
                 return notify_watchers(ports, &request, &new, transient_body);
             }
-            Applied::Modified { changed: false } => return Ok(()),
+            Applied::Modified { .. } => return Ok(()),
             _ if direct.kind == DirectKind::Update => return Err(no_match(direct.etag)),
             _ => {}
         }

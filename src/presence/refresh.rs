@@ -103,6 +103,24 @@ pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<()
     wrong.0.map_or(Ok(()), Err)
 }
 
+/// The subscriptions of a resource come from rows that may be older than the last decisions: what its rules deny by now is
+/// not sent. A watcher with whom that fails does not keep the others; the first failure is returned after all of them.
+pub fn restored<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
+    let package = *ports.packages().get(resource.event);
+    let mut wrong = FirstFailure::default();
+    for subscription in ports.subscriptions(resource)? {
+        let judged = ports.evaluate_rules(resource.event, &subscription, subscription.state.status);
+        wrong.note(judged.and_then(|authorization| {
+            let in_row = (subscription.state.status, subscription.get(Field::Reason));
+            match in_row == (authorization.status, &authorization.reason) {
+                true => Ok(()),
+                false => judge_again(ports, resource, &package, &subscription),
+            }
+        }));
+    }
+    wrong.0.map_or(Ok(()), Err)
+}
+
 fn judge_again<P: Ports>(
     ports: &mut P,
     resource: &Resource,

@@ -2,7 +2,7 @@
 use super::error::{Failure, StoreError};
 use super::notification::TransientBody;
 use super::ports::Ports;
-use super::publication::{Applied, Change, Dialogs, Modification, Publication, changes_of};
+use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication, changes_of};
 use super::publish::{self, Document};
 use super::readable;
 use super::replica::Replica;
@@ -188,11 +188,13 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
             publish::shown_if_readable(ports, &new, Some(&replica.body))
         }
         Step::Modify(mine) => {
+            let held = ports.take_late(&resource, &mine.etag);
+            let body = Some(&replica.body).filter(|body| !body.is_empty()).or(held.as_ref());
             let change = Modification {
                 etag: mine.etag,
                 new_etag: tag,
-                body: (!replica.body.is_empty()).then(|| replica.body.clone()),
-                dialogs,
+                body: body.cloned(),
+                dialogs: body.map(|body| publish::dialogs(&description, body)).unwrap_or_default(),
                 expires_at,
                 received_at: replica.received_at,
                 priority: mine.priority,
@@ -200,11 +202,13 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
                 line: publish::shared_line(ports, &description),
             };
             match ports.publish(&resource, Change::Modify(change))? {
-                Applied::Modified { changed: true } => publish::shown_if_readable(
-                    ports,
-                    &new,
-                    Some(replica.body.as_slice()).filter(|body| !body.is_empty()),
-                ),
+                Applied::Modified { keeps: Keeps::Nothing } => {
+                    publish::shown_if_readable(ports, &new, body.map(Vec::as_slice))
+                }
+                Applied::Modified { keeps: Keeps::Body } => {
+                    publish::hold_back(ports, &resource, replica.last_etag(), &replica.body)?;
+                    return Ok(None);
+                }
                 _ => return Ok(None),
             }
         }

@@ -40,8 +40,8 @@ impl RowLimits {
     fn misfit(&self, new: &Brought<'_>) -> Option<Failure> {
         let strings = [("user", new.user, SHORT), ("domain", new.domain, SHORT), ("sender", new.sender, LONG)];
         let unfit = strings.into_iter().find(|(_, value, room)| !columns::fits(value, *room));
-        if let Some((name, value, _)) = unfit {
-            return Some(Failure::bad_request(format!("the {name} {}", columns::flaw_of(value))));
+        if let Some((name, value, room)) = unfit {
+            return Some(Failure::bad_request(format!("the {name} {}", columns::flaw_of(value, room))));
         }
         let (length, longest) = (new.body_length, self.longest_body);
         (length > longest).then(|| Failure::too_large_for_statement(length, longest))
@@ -58,8 +58,15 @@ impl RowLimits {
 
     /// The answer to a PUBLISH whose row could not be written.
     pub fn explain(&self, error: StoreError, new: &Brought<'_>) -> Failure {
-        let misfit = if error == StoreError::Refused { self.misfit(new) } else { None };
-        misfit.unwrap_or_else(|| error.into())
+        if error != StoreError::Refused {
+            return error.into();
+        }
+        let strings = [("user", new.user, SHORT), ("sender", new.sender, LONG)];
+        let foreign = || strings.into_iter().find(|(_, value, _)| !value.is_ascii());
+        let of_character_set = |(name, value, room): (&str, &[u8], usize)| {
+            Failure::bad_request(format!("the {name} {}", columns::flaw_of(value, room)))
+        };
+        self.misfit(new).or_else(|| foreign().map(of_character_set)).unwrap_or_else(|| error.into())
     }
 }
 

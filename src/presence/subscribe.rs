@@ -138,11 +138,15 @@ fn initial<P: Ports>(
     let to_tag = ports.reply_tag()?;
     let from_tag = request.from.tag.unwrap_or_default();
     let dialog = DialogId { call_id: request.call_id.bytes(), to_tag: &to_tag, from_tag: from_tag.bytes() };
-    let new_dialog = match ports.find_recent(dialog)? {
-        Recent::Made(stored) => return Ok(answer_again(ports, request, description, *stored)),
+    let presentity = uri::join(request.user.bytes(), request.domain.bytes());
+    let new_dialog = match ports.find_recent(dialog, request.cseq)? {
+        Recent::Made(stored) => {
+            let wanted = Wanted { package, event_id, presentity: &presentity, expires };
+            return answer_again(ports, request, description, &wanted, *stored);
+        }
+        Recent::Over => return Err(Failure::no_subscription("the dialog that this SUBSCRIBE has made is over")),
         Recent::New(dialog) => dialog,
     };
-    let presentity = uri::join(request.user.bytes(), request.domain.bytes());
     let state = SubscriptionState {
         expires_at: ports.now() + i64::from(expires),
         remote_cseq: request.cseq,
@@ -191,6 +195,12 @@ fn initial<P: Ports>(
     limits::new_subscription(ports, &resource, &subscription)?;
     let stored = ports.subscribe(&subscription, &resource, new_dialog);
     let stored = stored.map_err(|error| refused_for(ports, error, &subscription))?;
+    if stored == Stored::Known {
+        if let Some(known) = ports.find_subscription(dialog)? {
+            let wanted = Wanted { package, event_id, presentity: &presentity, expires };
+            return answer_again(ports, request, description, &wanted, known);
+        }
+    }
     answer(ports, description, &subscription, expires);
     if stored == Stored::Known {
         return Ok(subscription);
@@ -203,27 +213,44 @@ fn initial<P: Ports>(
     Ok(subscription)
 }
 
+/// What a SUBSCRIBE outside of a dialog asks for.
+struct Wanted<'a> {
+    package: PackageId,
+    event_id: &'a [u8],
+    presentity: &'a [u8],
+    expires: u32,
+}
+
 /// The SUBSCRIBE that made a subscription has come again, after its transaction or without one: it gets the answer it
-/// got.
+/// got. Another one with the same ids is none of its copies, and cannot have its dialog.
 fn answer_again<P: Ports>(
     ports: &mut P,
     request: &Request<'_>,
     package: &Package,
+    wanted: &Wanted<'_>,
     mut stored: Subscription,
-) -> Subscription {
+) -> Result<Subscription, Failure> {
+    let is_copy = wanted.expires != 0
+        && stored.state.event == wanted.package
+        && stored.get(Field::EventId) == wanted.event_id
+        && ports.uri_rule().same(stored.get(Field::PresUri), wanted.presentity);
+    if !is_copy {
+        return Err(Failure::merged("the dialog is that of a SUBSCRIBE which asked for something else"));
+    }
     let left = (stored.state.expires_at - ports.now()).clamp(1, i64::from(u32::MAX));
     stored.state.transport = request.transport;
     answer(ports, package, &stored, left as u32);
-    stored
+    Ok(stored)
 }
 
-/// A database that refuses a subscription because of a string that its column does not take: the watcher has to change
-/// it.
+/// A database that refuses a subscription, or a question about it, because of a string that its column does not take: the
+/// watcher has to change it.
 fn refused_for<P: Ports>(ports: &P, error: StoreError, subscription: &Subscription) -> Failure {
     let is_refused = error == StoreError::Refused && ports.row_limits().is_some();
     match subscription::misfit(subscription).filter(|_| is_refused) {
         Some(field) => {
-            Failure::bad_request(format!("the {} {}", field.name(), columns::flaw_of(subscription.get(field))))
+            let flaw = columns::flaw_of(subscription.get(field), subscription::room_of(field));
+            Failure::bad_request(format!("the {} {flaw}", field.name()))
         }
         None => error.into(),
     }
@@ -332,7 +359,8 @@ pub fn authorize<P: Ports>(
     if !package.needs_authorization || ports.config().force_active {
         return Ok(Authorization { status: Status::Active, reason: Vec::new() });
     }
-    if let Some(authorization) = ports.authorization(subscription)? {
+    let known = ports.authorization(subscription).map_err(|error| refused_for(ports, error, subscription))?;
+    if let Some(authorization) = known {
         return Ok(authorization);
     }
     let authorization = ports.evaluate_rules(subscription.state.event, subscription, Status::Pending)?;

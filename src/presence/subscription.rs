@@ -481,11 +481,13 @@ pub fn room_of(field: Field) -> usize {
     }
 }
 
-/// The first string of a subscription that its column does not take in every database. A User-Agent is written in a
-/// form that fits.
+/// The string for which a database is likely to have refused the row of a subscription: the first that its column does not
+/// take in every database, else one with characters that not every character set has. A User-Agent is written in a form
+/// that fits.
 pub fn misfit(subscription: &Subscription) -> Option<Field> {
-    let mut in_row = Field::ALL.into_iter().take(STORED_FIELDS).filter(|field| *field != Field::UserAgent);
-    in_row.find(|field| !fits(subscription.get(*field), room_of(*field)))
+    let in_row = || Field::ALL.into_iter().take(STORED_FIELDS).filter(|field| *field != Field::UserAgent);
+    let too_long = in_row().find(|field| !fits(subscription.get(*field), room_of(*field)));
+    too_long.or_else(|| in_row().find(|field| !subscription.get(*field).is_ascii()))
 }
 
 #[cfg(test)]

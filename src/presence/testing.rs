@@ -5,6 +5,7 @@ use super::config::Config;
 use super::ended::{Cause, Ended};
 use super::error::{Failure, StoreError};
 use super::event_package::{PackageId, PackageVerdict, Packages};
+use super::late::{self, Late};
 use super::notification::{
     Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange, TransientBody,
 };
@@ -123,6 +124,12 @@ pub struct MemoryPorts {
     pub memory: usize,
     /// Subscriptions that ended, by Call-ID, and why.
     pub ended: Vec<(String, Cause)>,
+    /// Documents that are held back, and until when.
+    late: Vec<(i64, Late)>,
+    /// The To tag of each reply, as of copies of one request; `None`: each has its own.
+    pub reply_tag: Option<&'static str>,
+    /// The same subscriptions as they were.
+    over: Vec<Subscription>,
     publications: HashMap<Key, Vec<Publication>>,
     queues: HashMap<Key, Queue>,
     entries: Vec<Option<Entry>>,
@@ -145,6 +152,9 @@ impl Default for MemoryPorts {
             stores_left: None,
             memory: 10,
             ended: Vec::new(),
+            late: Vec::new(),
+            reply_tag: None,
+            over: Vec::new(),
             publications: HashMap::new(),
             queues: HashMap::new(),
             entries: Vec::new(),
@@ -285,7 +295,7 @@ impl Ports for MemoryPorts {
     }
     fn reply_tag(&mut self) -> Result<Vec<u8>, Failure> {
         self.next_id += 1;
-        Ok(format!("to{}", self.next_id).into_bytes())
+        Ok(self.reply_tag.map_or_else(|| format!("to{}", self.next_id), str::to_string).into_bytes())
     }
     fn new_entity_tag(&mut self, changes: u32) -> Vec<u8> {
         self.next_id += 1;
@@ -368,7 +378,7 @@ impl Ports for MemoryPorts {
             }
             (Plan::Modify { at, keeps }, Change::Modify(new)) => {
                 if keeps == Keeps::Everything {
-                    return Ok(Applied::Modified { changed: false });
+                    return Ok(Applied::Modified { keeps });
                 }
                 let mut document = list.remove(at);
                 document.renew(&new, keeps);
@@ -378,7 +388,7 @@ impl Ports for MemoryPorts {
                     document.dialogs = new.dialogs;
                 }
                 list.push(document);
-                Applied::Modified { changed }
+                Applied::Modified { keeps }
             }
             (Plan::Remove { at }, Change::Remove(_)) => {
                 let old = list.remove(at);
@@ -401,6 +411,21 @@ impl Ports for MemoryPorts {
     }
     fn cache_composed(&mut self, _: &Resource, _: u32, _: Option<&[u8]>, _: i64) {}
     fn forget(&mut self, _resource: &Resource) {}
+    fn hold_late(&mut self, late: &Late) -> bool {
+        self.late.push((self.now + late::HELD_SECS as i64, late.clone()));
+        true
+    }
+    fn take_late(&mut self, resource: &Resource, etag: &[u8]) -> Option<Vec<u8>> {
+        let at = self.late.iter().position(|(_, late)| late.resource == *resource && late.etag == etag)?;
+        Some(self.late.remove(at).1.body)
+    }
+    fn take_due_late(&mut self, all: bool) -> Vec<Late> {
+        let now = self.now;
+        let (due, held) = std::mem::take(&mut self.late).into_iter().partition(|(at, _)| all || *at <= now);
+        self.late = held;
+        let due: Vec<(i64, Late)> = due;
+        due.into_iter().map(|(_, late)| late).collect()
+    }
     fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
         let rule = self.uri_rule();
         let mut ended = Vec::new();
@@ -447,9 +472,12 @@ impl Ports for MemoryPorts {
         }
         Ok(Stored::New)
     }
-    fn find_recent(&mut self, dialog: DialogId<'_>) -> Result<Recent, StoreError> {
-        let found = self.find_subscription(dialog)?;
-        Ok(found.map_or(Recent::New(NewDialog(0)), |found| Recent::Made(Box::new(found))))
+    fn find_recent(&mut self, dialog: DialogId<'_>, cseq: u32) -> Result<Recent, StoreError> {
+        if let Some(found) = self.find_subscription(dialog)? {
+            return Ok(Recent::Made(Box::new(found)));
+        }
+        let same = |known: &Subscription| known.dialog() == dialog && cseq <= known.state.remote_cseq;
+        Ok(if self.over.iter().any(same) { Recent::Over } else { Recent::New(NewDialog(0)) })
     }
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
         Ok(self.slot_of(dialog).and_then(|slot| self.entries[slot].as_ref()).map(|entry| entry.subscription.clone()))
@@ -546,6 +574,7 @@ impl Ports for MemoryPorts {
     fn note_end(&mut self, subscription: &Subscription, cause: Cause) {
         let call_id = String::from_utf8_lossy(subscription.get(Field::CallId)).into_owned();
         self.ended.push((call_id, cause));
+        self.over.push(subscription.clone());
     }
     fn latest_end(&mut self, _watcher: &[u8], _resource: &Resource) -> Option<Ended> {
         None

@@ -8,11 +8,13 @@ use crate::presence::config::Config;
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
+use crate::presence::late::Late;
 use crate::presence::notification::{
     Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange,
 };
 use crate::presence::ports::{NewDialog, Ports, Recent, Stored};
 use crate::presence::publication::{Applied, Change, Publication};
+use crate::presence::refresh;
 use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, Micros, SentNotify};
 use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
@@ -189,6 +191,15 @@ impl Ports for Context {
     fn forget(&mut self, resource: &Resource) {
         self.storage.publications.forget(resource)
     }
+    fn hold_late(&mut self, late: &Late) -> bool {
+        self.shared.late_documents.hold(late, clock::monotonic())
+    }
+    fn take_late(&mut self, resource: &Resource, etag: &[u8]) -> Option<Vec<u8>> {
+        self.shared.late_documents.take(resource, etag)
+    }
+    fn take_due_late(&mut self, all: bool) -> Vec<Late> {
+        self.shared.late_documents.take_due(self.shared.tables.rule(), clock::monotonic(), all)
+    }
     fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
         let ended = self.storage.publications.take_ended(now, limit)?;
         for resource in &ended {
@@ -227,10 +238,13 @@ impl Ports for Context {
         debug_assert_eq!(dialog.0, self.shared.tables.dialog_hash(subscription.dialog()));
         self.storage.subscriptions.subscribe(&mut self.work.rows, subscription, resource, dialog)
     }
-    fn find_recent(&mut self, dialog: DialogId<'_>) -> Result<Recent, StoreError> {
+    fn find_recent(&mut self, dialog: DialogId<'_>, cseq: u32) -> Result<Recent, StoreError> {
         let hash = self.shared.tables.dialog_hash(dialog);
-        let made = self.storage.subscriptions.find_recent(dialog, hash)?;
-        Ok(made.map_or(Recent::New(NewDialog(hash)), |made| Recent::Made(Box::new(made))))
+        Ok(match self.storage.subscriptions.find_recent(dialog, hash)? {
+            Some(made) => Recent::Made(Box::new(made)),
+            None if self.shared.ended_dialogs.is_of_ended(hash, cseq, clock::monotonic()) => Recent::Over,
+            None => Recent::New(NewDialog(hash)),
+        })
     }
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
         self.storage.subscriptions.find(dialog)
@@ -302,8 +316,11 @@ impl Ports for Context {
     }
     fn note_end(&mut self, subscription: &Subscription, cause: Cause) {
         metrics::subscription_ended(subscription.state.event, cause);
+        let dialog = subscription.dialog();
+        let hash = self.shared.tables.dialog_hash(dialog);
+        self.shared.ended_dialogs.note(hash, subscription.state.remote_cseq, clock::monotonic());
         if self.shared.history.is_on() {
-            let past = self.shared.tables.notify_history(subscription.dialog());
+            let past = self.shared.tables.notify_history(dialog);
             self.shared.history.note_end(subscription, cause, past, clock::monotonic_micros());
         }
     }
@@ -350,6 +367,13 @@ impl Ports for Context {
         !short
     }
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun> {
+        if self.shared.tables.take_unjudged(resource) {
+            if let Err(error) = refresh::restored(self, resource) {
+                let uri = log::show(&resource.uri);
+                limited!(Warn, "not all watchers of {uri} are judged anew since the start, tried again: {error}");
+                self.shared.tables.mark_unjudged(resource);
+            }
+        }
         self.registry.begin_pass();
         self.storage.queue.begin_run(&mut self.work, resource)
     }

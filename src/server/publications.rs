@@ -2,6 +2,7 @@
 //! a cache in memory, and its delayed writing.
 pub mod cached;
 pub mod ended_rows;
+pub mod late_documents;
 pub mod memory;
 pub mod presentity_table;
 pub mod store;

@@ -16,6 +16,9 @@ use crate::server::notify::senders::Senders;
 use crate::server::operator::drain_state::Drain;
 use crate::server::operator::history::History;
 use crate::server::packages::callbacks::Registry;
+use crate::server::publications::late_documents::LateDocuments;
+use crate::server::subscriptions::ended_dialogs::EndedDialogs;
+use crate::server::subscriptions::pending_deletions::PendingDeletions;
 use crate::server::subscriptions::recent_dialogs::RecentDialogs;
 use crate::server::tables::Tables;
 use std::cell::OnceCell;
@@ -46,6 +49,12 @@ pub struct Shared {
     pub tombstones: &'static Tombstones,
     /// The dialogs made last (database-only mode).
     pub recent_dialogs: RecentDialogs,
+    /// Rows that could not be removed yet.
+    pub pending_deletions: &'static PendingDeletions,
+    /// Documents of calls that have ended, which are held back.
+    pub late_documents: &'static LateDocuments,
+    /// The dialogs that ended last.
+    pub ended_dialogs: EndedDialogs,
     /// Subscriptions that have ended.
     pub history: &'static History,
 }
@@ -73,6 +82,9 @@ impl Shared {
             standing: shm::leak(Standing::new())?,
             tombstones: shm::leak(Tombstones::new(rule)?)?,
             recent_dialogs: RecentDialogs::new(config.has_subscription_rows_only())?,
+            pending_deletions: shm::leak(PendingDeletions::new())?,
+            late_documents: shm::leak(LateDocuments::new())?,
+            ended_dialogs: EndedDialogs::new()?,
             history: shm::leak(History::new(config.history_size)?)?,
         })
     }

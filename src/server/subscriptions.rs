@@ -2,8 +2,10 @@
 //! the database, and the table `active_watchers`.
 pub mod active_watchers_table;
 pub mod database;
+pub mod ended_dialogs;
 pub mod kept_rows;
 pub mod memory;
+pub mod pending_deletions;
 pub mod recent_dialogs;
 pub mod rows_behind;
 pub mod store;

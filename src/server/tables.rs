@@ -21,6 +21,7 @@ use crate::server::tables::resource_entry::{Documents, ResourceEntry};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use crate::server::tables::watcher_counts::WatcherCounts;
 use hashbrown::HashTable;
+use std::sync::atomic::AtomicUsize;
 
 /// One part of the tables, under one lock.
 pub struct Shard {
@@ -85,6 +86,8 @@ pub struct Tables {
     dialogs: DialogIndex,
     /// How many subscriptions each watcher has, where that is limited. Not to be asked while a shard is locked.
     pub watchers: WatcherCounts,
+    /// How many resource entries are marked as not judged since the start.
+    unjudged: &'static AtomicUsize,
     rule: UriComparison,
 }
 
@@ -108,7 +111,8 @@ impl Tables {
         for _ in 0..SHARDS {
             shards.push(Lock::new(Shard::new()?));
         }
-        Ok(Tables { shards, dialogs: DialogIndex::new()?, watchers: WatcherCounts::new(counts_watchers)?, rule })
+        let (dialogs, watchers) = (DialogIndex::new()?, WatcherCounts::new(counts_watchers)?);
+        Ok(Tables { shards, dialogs, watchers, unjudged: shm::leak(AtomicUsize::new(0))?, rule })
     }
 
     /// The shard a resource lives in, locked.

@@ -86,14 +86,15 @@ impl<'a> Token<'a> {
 }
 
 text_type! {
-    /// One word without white space: a Call-ID, a tag. Real clients put more into them than the grammar allows.
+    /// One word without white space: a Call-ID, a tag. Real clients put more into them than the grammar allows, but ASCII
+    /// it is (RFC 3261 25.1).
     Word
 }
 
 impl<'a> Word<'a> {
     /// Checks a word.
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
-        bounded(text, most::WORD, kind::SPACE).map(Word)
+        bounded(text, most::WORD, kind::SPACE | kind::HIGH).map(Word)
     }
 }
 
@@ -288,6 +289,8 @@ mod tests {
     fn separators_stay_out() {
         assert_eq!(Token::new(b"a;b"), Err(Flaw::Separator));
         assert_eq!(Word::new(b"a b"), Err(Flaw::Separator));
+        assert_eq!(Word::new("caf\u{e9}".as_bytes()), Err(Flaw::Separator));
+        assert_eq!(Word::new(b"caf\xe9"), Err(Flaw::Separator));
         assert_eq!(UriText::new(b"sip:a@b c"), Err(Flaw::Separator));
         assert_eq!(HostPart::new("h\u{fffe}".as_bytes()), Err(Flaw::Separator));
         assert!(HostPart::new(b"[2001:db8::1]").is_ok() && Word::new(b"a84b4c76e66710@pc33").is_ok());

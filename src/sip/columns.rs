@@ -90,11 +90,12 @@ pub fn fits(value: &[u8], room: usize) -> bool {
     is_text(value) && (value.len() <= room || characters(value) <= room)
 }
 
-/// What is wrong with a value that does not fit its column, as the end of a sentence.
-pub fn flaw_of(value: &[u8]) -> &'static str {
-    match is_text(value) {
-        true => "is longer than its database column",
-        false => "is not UTF-8, and its database column takes nothing else",
+/// What may be wrong with a value that a column of `room` characters did not take, as the end of a sentence.
+pub fn flaw_of(value: &[u8], room: usize) -> &'static str {
+    match (is_text(value), fits(value, room)) {
+        (true, true) => "has characters that the character set of its database column does not hold",
+        (true, false) => "is longer than its database column",
+        (false, _) => "is not UTF-8, and its database column takes nothing else",
     }
 }
 

@@ -4,7 +4,7 @@ use crate::abi::presence::calls::{NotRefreshed, auth_status, refresh_hard_state,
 use crate::abi::presence::requests::{GivenWatcher, handle_publish, handle_subscribe, who};
 use crate::abi::presence::start::{self, restore, start, start_notifiers, start_senders};
 use crate::abi::presence::state;
-use crate::abi::presence::timers::write_what_waits;
+use crate::abi::presence::timers::{each_on_its_own, show_late_documents, write_what_waits};
 use crate::host::bytes::view_ptr;
 use crate::host::{last_process, log, process, warm_up};
 use crate::log;
@@ -91,6 +91,7 @@ pub unsafe extern "C" fn kr_presence_destroy() {
             crate::abi::presence::dmq::say_goodbye();
             if process.database.is_configured() {
                 last_process::be_the_last_process();
+                each_on_its_own("late documents", || show_late_documents(true));
                 write_what_waits(|| Context::new(process), true);
                 process.database.disconnect();
             }

@@ -166,6 +166,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_publication_update(_ticks: c_uint
 pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_presence_on_second, {
         each_on_its_own("sending again", send_again);
+        each_on_its_own("late documents", || show_late_documents(false));
         each_on_its_own("ending what is left over", || {
             if state::process().is_some_and(|process| process.shared.senders.take_left_over()) {
                 update();
@@ -199,6 +200,14 @@ pub(crate) fn comes_back(done: &tm::Completed<'_>) -> bool {
     // SAFETY: the reply lives during the callback of tm.
     let reply = if done.code == 480 { unsafe { tm::reply_of(done.reply) } } else { None };
     reply.is_some_and(|reply| reply.parse_headers() && reply.find(b"Retry-After").is_some())
+}
+
+/// Shows what was held back, see [`crate::presence::late`]. `is_last`: the server ends.
+pub(crate) fn show_late_documents(is_last: bool) {
+    let Some(process) = state::process().filter(|process| !process.shared.late_documents.is_empty()) else { return };
+    if let Err(error) = expiry::late_documents(&mut Context::new(process).paced(), is_last) {
+        limited!(Error, "the newest document of a publication is not shown yet: {error}");
+    }
 }
 
 /// Sends for the resources whose sending was broken off.

@@ -188,3 +188,32 @@ fn publications_end_by_themselves() {
     assert_eq!(expiry::publications(&mut server).expect("ended"), 0);
     assert_eq!(bodies(&mut server, "carol", PRESENCE).len(), 1);
 }
+
+#[test]
+fn late_state_is_held_back_and_shows_when_nothing_follows() {
+    let state = |version: u32, state: &str| {
+        let dialog = format!("<dialog id=\"x\"><state>{state}</state></dialog>");
+        format!("<dialog-info version=\"{version}\">{dialog}</dialog-info>")
+    };
+    let (end, late, newer) = (state(5, "terminated"), state(0, "confirmed"), state(6, "early"));
+    for (what, follows, shown) in
+        [("nothing", None, &late), ("a refresh", Some(None), &late), ("a document", Some(Some(&newer)), &newer)]
+    {
+        let mut server = MemoryPorts::default();
+        let tag = Publish::new("alice", DIALOG, &end).send(&mut server).expect("published");
+        Subscribe::new("bob", "alice", "dialog").send(&mut server).expect("subscribed");
+        let publish = Publish { etag: Some(&tag), ..Publish::new("alice", DIALOG, &late) };
+        let tag = publish.send(&mut server).expect("published");
+        expiry::late_documents(&mut server, false).expect("shown");
+        assert_eq!((bodies(&mut server, "alice", DIALOG), server.sent.len()), (vec![end.clone()], 1), "{what}");
+        if let Some(body) = follows {
+            let next =
+                Publish { etag: Some(&tag), body: body.map(String::as_str), ..Publish::new("alice", DIALOG, "") };
+            next.send(&mut server).expect("published");
+        }
+        server.now += 6;
+        expiry::late_documents(&mut server, false).expect("shown");
+        assert_eq!(bodies(&mut server, "alice", DIALOG), [shown.clone()], "{what}");
+        assert_eq!(server.sent.len(), 2, "{what}");
+    }
+}

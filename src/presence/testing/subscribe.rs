@@ -135,3 +135,25 @@ fn a_store_that_fails_refuses_the_subscription() {
     assert_eq!(code(Subscribe::new("bob", "alice", "presence").send(&mut server)), 500);
     assert_eq!((server.subscription_count(), server.sent.len(), server.replies.len()), (0, 0, 0));
 }
+
+#[test]
+fn a_copy_of_the_first_subscribe_changes_nothing_and_begins_nothing_anew() {
+    let first = Subscribe::new("bob", "alice", "presence");
+    for (what, copy, wanted) in [
+        ("the same", first.clone(), 200),
+        ("a poll", Subscribe { expires: Some(0), ..first.clone() }, 482),
+        ("another event", Subscribe { event: "dialog", ..first.clone() }, 482),
+        ("another event id", Subscribe { event: "presence;id=2", ..first.clone() }, 482),
+        ("another presentity", Subscribe { presentity: "carol", ..first.clone() }, 482),
+    ] {
+        let mut server = MemoryPorts { reply_tag: Some("to"), ..MemoryPorts::default() };
+        first.clone().send(&mut server).expect("subscribed");
+        assert_eq!(code(copy.clone().send(&mut server)), wanted, "{what}");
+        assert_eq!((server.subscription_count(), server.sent.len()), (1, 1), "{what}");
+        let end = Subscribe { expires: Some(0), ..first.clone().in_dialog(&server, 4) };
+        end.send(&mut server).expect("ended");
+        assert_eq!(code(first.clone().send(&mut server)), 481, "{what}: late");
+        assert_eq!((server.subscription_count(), server.sent.len()), (0, 2), "{what}: late");
+        Subscribe { cseq: 5, ..first.clone() }.send(&mut server).expect("a phone that uses its ids again");
+    }
+}

@@ -144,7 +144,7 @@ impl DocumentMemory {
                 }
             }
             (Plan::Modify { keeps: Keeps::Everything, .. }, _) => {
-                return Ok((Applied::Modified { changed: false }, Vec::new()));
+                return Ok((Applied::Modified { keeps: Keeps::Everything }, Vec::new()));
             }
             (Plan::Modify { at, keeps }, Change::Modify(modification)) => {
                 // The old body is not copied where a new one takes its place.
@@ -169,7 +169,7 @@ impl DocumentMemory {
                     document.body.extend_from_slice(body.map(Vec::as_slice).unwrap_or_default());
                     rows.push(update(&modification.etag, document, body.is_some()));
                 }
-                Applied::Modified { changed: keeps == Keeps::Nothing }
+                Applied::Modified { keeps }
             }
             (Plan::Remove { at }, Change::Remove(etag)) => {
                 if later {

@@ -45,11 +45,13 @@ impl InTable {
                 }));
                 (Applied::Inserted, rows)
             }
-            (Plan::Modify { keeps: Keeps::Everything, .. }, _) => return Ok(Applied::Modified { changed: false }),
+            (Plan::Modify { keeps: Keeps::Everything, .. }, _) => {
+                return Ok(Applied::Modified { keeps: Keeps::Everything });
+            }
             (Plan::Modify { at, keeps }, Change::Modify(modification)) => {
                 let with_body = documents[at].modify(modification, keeps);
                 let row = update(&modification.etag, documents.swap_remove(at), with_body);
-                (Applied::Modified { changed: keeps == Keeps::Nothing }, vec![row])
+                (Applied::Modified { keeps }, vec![row])
             }
             (Plan::Remove { at }, Change::Remove(etag)) => {
                 self.memory.record_removal(resource, &documents[at]);

@@ -1,4 +1,5 @@
 //! Rows of `active_watchers`: a subscription column by column, as stock writes it.
+use crate::common::database::{Database, StoreError};
 use crate::common::paging::{Page, Seen};
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, time_of};
 use crate::presence::event_package::Packages;
@@ -77,6 +78,34 @@ pub fn fits(subscription: &Subscription) -> bool {
     // A User-Agent is written in a form that fits.
     let in_row = Field::ALL.iter().take(STORED_FIELDS).filter(|field| **field != Field::UserAgent);
     in_row.into_iter().all(|field| columns::fits(subscription.get(*field), subscription::room_of(*field)))
+}
+
+/// The subscription without a User-Agent whose characters a database may not take: MariaDB's usual character sets hold
+/// less than UTF-8.
+pub fn without_user_agent(subscription: &Subscription) -> Option<Subscription> {
+    match subscription.get(Field::UserAgent).is_ascii() {
+        true => None,
+        false => subscription.with(&[(Field::UserAgent, b"")]).ok(),
+    }
+}
+
+/// Adds the row of a new subscription. Where the database does not take the characters of its User-Agent the row goes
+/// without: it is only shown.
+pub fn add(
+    database: &Database,
+    table: &[u8],
+    packages: &Packages,
+    subscription: &Subscription,
+) -> Result<(), StoreError> {
+    let write = |db: &Connection| insert(db, table, packages, subscription, NoRoute::Null);
+    let added = match !database.limits_texts() || fits(subscription) {
+        true => database.write(write),
+        false => database.write_once(write),
+    };
+    match without_user_agent(subscription).filter(|_| added == Err(StoreError::Refused)) {
+        Some(plainer) => database.write_once(|db| insert(db, table, packages, &plainer, NoRoute::Null)),
+        None => added,
+    }
 }
 
 /// Adds the row of a subscription.

@@ -13,7 +13,6 @@ use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscripti
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as table_rows;
-use crate::server::subscriptions::active_watchers_table::NoRoute;
 use crate::server::subscriptions::store::{SubscriptionRows, SubscriptionStore};
 use std::ops::Deref;
 
@@ -42,16 +41,10 @@ impl SubscriptionStore for InDatabase {
         dialog: NewDialog,
     ) -> Result<Stored, StoreError> {
         self.shared.recent_dialogs.note(dialog.0);
-        let (table, packages) = (self.table(), self.packages());
         // As stock does, the first NOTIFY has CSeq 1, and its version is in the row from the start.
         let mut row = subscription.to_private();
         row.state.version += 1;
-        let insert = |db: &Connection| table_rows::insert(db, table, packages, &row, NoRoute::Null);
-        let inserted = match !self.database.limits_texts() || table_rows::fits(&row) {
-            true => self.database.write(insert),
-            false => self.database.write_once(insert),
-        };
-        if let Err(error) = inserted {
+        if let Err(error) = table_rows::add(self.database, self.table(), self.packages(), &row) {
             // Another copy of the same SUBSCRIBE may have been faster.
             return match self.find_row(subscription.dialog()) {
                 Ok(Some(_)) => Ok(Stored::Known),

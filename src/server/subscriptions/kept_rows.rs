@@ -10,6 +10,7 @@ use crate::server::cluster::nodes::NodeId;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::active_watchers_table::NoRoute;
+use crate::server::subscriptions::pending_deletions::EndedRow;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use std::ops::Deref;
 
@@ -44,9 +45,31 @@ impl KeptRows {
     /// Removes the row of a subscription.
     pub(crate) fn delete(&self, dialog: DialogId<'_>) {
         let table = self.config.active_watchers_table;
-        if let Err(error) = self.database.write(|db| rows::delete(db, table, dialog)) {
-            crate::limited!(Error, "cannot delete the row of an ended subscription: {error}");
+        let Err(error) = self.database.write(|db| rows::delete(db, table, dialog)) else { return };
+        let then = match self.shared.pending_deletions.note(dialog) {
+            true => "it is removed with the next rows that are written",
+            false => "too many wait already, and it stays until it expires",
+        };
+        crate::limited!(Error, "cannot delete the row of an ended subscription, {then}: {error}");
+    }
+
+    /// Removes the rows that could not be removed when their subscriptions ended.
+    fn delete_pending(&self) -> Result<(), StoreError> {
+        let (table, pending) = (self.config.active_watchers_table, self.shared.pending_deletions);
+        for _ in 0..pending.len().div_ceil(GROUP) {
+            let mut group = pending.take(GROUP);
+            // A phone that uses its ids again has a row of its own by now.
+            group.retain(|row| self.shared.tables.find(row.dialog()).is_none());
+            let write = |db: &Connection, row: &EndedRow| rows::delete(db, table, row.dialog());
+            let outcome = Writer { database: self.database, table, fits: &|_| true, write: &write }.write_group(&group);
+            for (row, fate) in group.iter().zip(&outcome.fates) {
+                if *fate != Fate::Written {
+                    pending.note(row.dialog());
+                }
+            }
+            outcome.error.map_or(Ok(()), Err)?;
         }
+        Ok(())
     }
 
     /// Fills the memory from the table; returns how many rows were read.
@@ -61,17 +84,22 @@ impl KeptRows {
             true => Ownership::of(NodeId::ELSEWHERE),
             false => Ownership::default(),
         };
+        // What was decided while the table could not be written is not in it.
+        let has_rules = |subscription: &Subscription| packages.get(subscription.state.event).needs_authorization;
+        let judges = |subscription: &Subscription| has_rules(subscription) && !self.config.force_active;
         let (mut failed, mut twice) = (0, 0);
         let count = crate::common::paging::each_page(self.database, table, self.config.fetch_rows, |db, page| {
             let (found, seen) = rows::select_page(db, table, packages, page)?;
             for mut subscription in found {
                 let in_row = subscription.state.local_cseq;
+                let resource = judges(&subscription).then(|| self.shared.tables.resource_of(&subscription));
                 subscription.state.local_cseq = in_row.saturating_add(reserve);
                 subscription.state.version = subscription.state.version.saturating_add(reserve);
                 let placed =
                     subscription.map(shm::copy).and_then(|shared| self.shared.tables.place(shared, in_row, ownership));
                 failed += usize::from(placed.is_err());
                 twice += usize::from(placed == Ok(Stored::Known));
+                resource.iter().for_each(|resource| self.shared.tables.mark_unjudged(resource));
             }
             Ok(seen)
         })?;
@@ -92,6 +120,7 @@ impl KeptRows {
         if !self.database.is_configured() {
             return Ok(0);
         }
+        self.delete_pending()?;
         let (now, mut refusals, mut total) = (clock::now(), RefusalLog::default(), 0);
         for index in self.shared.tables.whole_shards_first() {
             loop {
@@ -133,7 +162,17 @@ impl KeptRows {
                 _ => rows::update(db, table, subscription, no_route),
             }
         };
-        Writer { database: self.database, table, fits: &rows::fits, write: &write }.write_group(group)
+        let mut outcome =
+            Writer { database: self.database, table, fits: &rows::fits, write: &write }.write_group(group);
+        for (subscription, fate) in group.iter().zip(&mut outcome.fates) {
+            let is_whole = matches!(subscription.state.row_state, RowState::Insert | RowState::Replace);
+            if let Some(plainer) = rows::without_user_agent(subscription).filter(|_| is_whole && *fate == Fate::Refused)
+            {
+                let written = self.database.write_once(|db| write(db, &plainer));
+                *fate = if written.is_ok() { Fate::Written } else { *fate };
+            }
+        }
+        outcome
     }
 
     /// What became of the rows: those that are not written are marked again, those that were ended meanwhile are

@@ -31,12 +31,7 @@ impl RowsBehind for WriteThrough {
         let mut row = subscription.to_private();
         row.state.local_cseq += ahead;
         row.state.version += 1;
-        let (table, packages) = (self.config.active_watchers_table, self.packages());
-        let insert = |db: &Connection| rows::insert(db, table, packages, &row, NoRoute::Null);
-        match !self.database.limits_texts() || rows::fits(&row) {
-            true => self.database.write(insert)?,
-            false => self.database.write_once(insert)?,
-        }
+        rows::add(self.database, self.config.active_watchers_table, self.packages(), &row)?;
         Ok(NewRow { row_state: RowState::Clean, cseq: row.state.local_cseq })
     }
 

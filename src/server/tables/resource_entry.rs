@@ -107,6 +107,8 @@ pub struct ResourceEntry {
     pub changes: LazyVec<ChangedWatcher>,
     /// The next winfo pass is a full one.
     pub full: bool,
+    /// Its subscriptions come from rows, and its rules have not been asked since.
+    pub unjudged: bool,
     /// Its documents.
     pub documents: Documents,
     /// Documents that are gone and whose rows are still there.
@@ -133,6 +135,7 @@ impl ResourceEntry {
             transient_body: None,
             changes: LazyVec::default(),
             full: false,
+            unjudged: false,
             documents,
             removed: LazyVec::default(),
             cached: CachedBody::default(),

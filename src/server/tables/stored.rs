@@ -11,6 +11,7 @@ use crate::presence::subscription::{DialogId, Field, Subscription};
 use crate::server::tables::resource_entry::Documents;
 use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
 use crate::server::tables::{DialogClaim, Tables, watcher_hash};
+use std::sync::atomic::Ordering;
 
 impl Tables {
     /// The resource a subscription is to.
@@ -115,6 +116,26 @@ impl Tables {
         drop(shard);
         drop(old);
         Ok(true)
+    }
+
+    /// Notes that the rules of a resource have to be asked about the subscriptions that were read from rows.
+    pub(crate) fn mark_unjudged(&self, resource: &Resource) {
+        let mut shard = self.shard(resource.hash);
+        if let Some(entry) = shard.entry(self.rule(), resource).filter(|entry| !entry.unjudged) {
+            entry.unjudged = true;
+            self.unjudged.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether they have to be asked now: the caller does it.
+    pub(crate) fn take_unjudged(&self, resource: &Resource) -> bool {
+        if self.unjudged.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let mut shard = self.shard(resource.hash);
+        let is_unjudged = shard.entry(self.rule(), resource).is_some_and(|entry| std::mem::take(&mut entry.unjudged));
+        self.unjudged.fetch_sub(usize::from(is_unjudged), Ordering::Relaxed);
+        is_unjudged
     }
 
     /// Whether anybody subscribes to a resource.

@@ -1,0 +1,18 @@
+//! Late state of a call that has ended (docs/composition.md): it is held back while it may have been overtaken, and shows
+//! when nothing has followed it. What was answered 200 is what watchers see in the end (RFC 3903 4.3).
+use super::publication::LATE_SECONDS;
+use super::resource::Resource;
+
+/// How long a late document is held back, in seconds.
+pub const HELD_SECS: u64 = LATE_SECONDS as u64;
+
+/// A document that was published over the end of its call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    /// Whose it is.
+    pub resource: Resource,
+    /// The entity tag of its publication, which shows the end of the call for now.
+    pub etag: Vec<u8>,
+    /// The document.
+    pub body: Vec<u8>,
+}

@@ -1,0 +1,127 @@
+//! Late documents that are held back, in shared memory (see [`crate::presence::late`]).
+use crate::host::lock::Lock;
+use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::presence::event_package::PackageId;
+use crate::presence::late::{HELD_SECS, Late};
+use crate::presence::resource::{Resource, UriComparison};
+use crate::sip::packed::Strings;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many are held.
+const MOST: usize = 256;
+
+/// How long a document may be, in bytes.
+const LONGEST: usize = 16_384;
+
+struct Held {
+    hash: u64,
+    event: PackageId,
+    /// URI, entity tag, document.
+    strings: Strings<3, ShmBox<[u8]>>,
+    due: u64,
+}
+
+/// The documents that are held back.
+pub struct LateDocuments {
+    /// How many there are: most PUBLISHes need no lock to know that there is none.
+    count: AtomicUsize,
+    list: Lock<ShmVec<Held>>,
+}
+
+impl LateDocuments {
+    /// None; call before the processes fork.
+    pub fn new() -> LateDocuments {
+        LateDocuments { count: AtomicUsize::new(0), list: Lock::new(ShmVec::new_in(Shm)) }
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
+    /// Holds one; `false` where there is no place. `now` in seconds of the monotonic clock.
+    pub fn hold(&self, late: &Late, now: u64) -> bool {
+        if late.body.len() > LONGEST {
+            return false;
+        }
+        let Ok(strings) = Strings::new(&[&late.resource.uri, &late.etag, &late.body]).map(shm::copy) else {
+            return false;
+        };
+        let held = Held { hash: late.resource.hash, event: late.resource.event, strings, due: now + HELD_SECS };
+        let mut list = self.list.lock();
+        let is_held = list.len() < MOST && shm::push(&mut list, held).is_ok();
+        self.count.store(list.len(), Ordering::Relaxed);
+        is_held
+    }
+
+    /// Takes the document held for the publication under this entity tag.
+    pub fn take(&self, resource: &Resource, etag: &[u8]) -> Option<Vec<u8>> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut list = self.list.lock();
+        let is_it = |held: &Held| held.hash == resource.hash && held.strings.get(1) == etag;
+        let taken = list.iter().position(is_it).map(|at| list.swap_remove(at));
+        self.count.store(list.len(), Ordering::Relaxed);
+        drop(list);
+        taken.map(|held| held.strings.get(2).to_vec())
+    }
+
+    /// Takes those whose time has come, or all.
+    pub fn take_due(&self, rule: UriComparison, now: u64, all: bool) -> Vec<Late> {
+        let mut due: Vec<Late> = Vec::new();
+        if self.is_empty() {
+            return due;
+        }
+        let late = |held: &Held| Late {
+            resource: rule.resource(held.strings.get(0), held.event),
+            etag: held.strings.get(1).to_vec(),
+            body: held.strings.get(2).to_vec(),
+        };
+        let mut list = self.list.lock();
+        // In the order in which they came.
+        list.retain(|held| {
+            let is_due = all || held.due <= now;
+            if is_due {
+                due.push(late(held));
+            }
+            !is_due
+        });
+        self.count.store(list.len(), Ordering::Relaxed);
+        due
+    }
+}
+
+impl Default for LateDocuments {
+    fn default() -> Self {
+        LateDocuments::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule() -> UriComparison {
+        UriComparison { ignore_case: false, seed: 1 }
+    }
+
+    fn late(etag: &str, body: &[u8]) -> Late {
+        Late { resource: rule().resource(b"sip:a@b", PackageId(1)), etag: etag.into(), body: body.to_vec() }
+    }
+
+    #[test]
+    fn a_document_is_held_for_its_time_and_within_bounds() {
+        let documents = LateDocuments::new();
+        assert!(documents.hold(&late("1", b"one"), 100) && documents.hold(&late("2", b"two"), 101));
+        assert!(!documents.hold(&late("3", &[b'x'; LONGEST + 1]), 100));
+        assert!(documents.take_due(rule(), 104, false).is_empty());
+        assert_eq!(documents.take_due(rule(), 105, false), [late("1", b"one")]);
+        assert_eq!(documents.take(&late("2", b"").resource, b"1"), None);
+        assert_eq!(documents.take(&late("2", b"").resource, b"2"), Some(b"two".to_vec()));
+        assert!(documents.is_empty());
+        let held = (0..MOST + 1).filter(|n| documents.hold(&late(&n.to_string(), b"x"), 0)).count();
+        assert_eq!(held, MOST);
+        assert_eq!(documents.take_due(rule(), 0, true).len(), MOST);
+    }
+}

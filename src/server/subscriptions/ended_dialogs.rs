@@ -1,0 +1,68 @@
+//! The dialogs that ended last: the first SUBSCRIBE of one of them that comes late makes no other subscription with its To
+//! tag, whose NOTIFYs would count from 1 again (RFC 3261 12.2.2).
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{Shm, ShmVec};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many are remembered: 16 bytes each. One is forgotten when another falls on its place.
+const PLACES: usize = 8192;
+
+/// How long a copy may be on its way, in seconds: twice the 64 T1 for which a client sends it again (RFC 3261 17.1.2.2).
+pub const LATEST_COPY_SECS: u64 = 64;
+
+#[derive(Default)]
+struct Ended {
+    hash: AtomicU64,
+    /// When it ended, by the clock that nobody sets, and the CSeq of its last SUBSCRIBE.
+    at_and_cseq: AtomicU64,
+}
+
+/// Hashes of dialogs, when they ended and the last CSeq of their watchers, in shared memory.
+pub struct EndedDialogs(ShmVec<Ended>);
+
+impl EndedDialogs {
+    /// None yet; call before the processes fork.
+    pub fn new() -> Result<EndedDialogs, NoMemory> {
+        let mut places = ShmVec::new_in(Shm);
+        places.try_reserve_exact(PLACES).map_err(|_| NoMemory)?;
+        places.extend((0..PLACES).map(|_| Ended::default()));
+        Ok(EndedDialogs(places))
+    }
+
+    /// Remembers that a dialog has ended; `now` in seconds.
+    pub fn note(&self, hash: u64, remote_cseq: u32, now: u64) {
+        let place = &self.0[hash as usize % PLACES];
+        place.at_and_cseq.store((now << 32) | u64::from(remote_cseq), Ordering::Relaxed);
+        place.hash.store(hash, Ordering::Release);
+    }
+
+    /// Whether a SUBSCRIBE with this CSeq is one that a dialog has had before it ended.
+    pub fn is_of_ended(&self, hash: u64, cseq: u32, now: u64) -> bool {
+        let place = &self.0[hash as usize % PLACES];
+        if place.hash.load(Ordering::Acquire) != hash {
+            return false;
+        }
+        let noted = place.at_and_cseq.load(Ordering::Relaxed);
+        let age = now.saturating_sub(noted >> 32);
+        age <= LATEST_COPY_SECS && u64::from(cseq) <= noted & u64::from(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ended_lately_is_known_by_its_numbers() {
+        let ended = EndedDialogs::new().unwrap();
+        assert!(!ended.is_of_ended(7, 1, 100));
+        ended.note(7, 5, 100);
+        for (hash, cseq, now, known) in
+            [(7, 1, 100, true), (7, 5, 164, true), (7, 6, 100, false), (7, 1, 165, false), (8, 1, 100, false)]
+        {
+            assert_eq!(ended.is_of_ended(hash, cseq, now), known, "{hash} {cseq} {now}");
+        }
+        ended.note(7 + PLACES as u64, 5, 100);
+        assert!(!ended.is_of_ended(7, 1, 100));
+    }
+}
