@@ -2,6 +2,7 @@
 //! needs through [`ports::Ports`].
 pub mod config;
 pub mod dialog;
+pub mod digest;
 pub mod error;
 pub mod event;
 pub mod headers;

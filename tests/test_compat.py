@@ -104,6 +104,7 @@ ROWS = {
     "a second SUBSCRIBE": "test_pua_waits.py::test_a_longer_subscription_while_the_first_is_under_way",
     "NOTIFY terminated": "test_pua_waits.py::test_terminated_says_when_to_come_back",
     "NOTIFY with a shorter": "test_pua_waits.py::test_a_shorter_life_in_a_notify_is_heeded",
+    "a SUBSCRIBE or PUBLISH that is challenged": "test_pua_waits.py::test_a_server_that_asks_who_we_are",
     "first SUBSCRIBE or PUBLISH": "test_pua_waits.py::test_the_first_request_is_sent_elsewhere",
     "first SUBSCRIBE answered": "test_pua_waits.py::test_the_first_subscribe_is_tried_again",
     "change of a publication refused": "test_pua_waits.py::test_a_refused_change_keeps_the_document_there_is",

@@ -1,4 +1,5 @@
 """What the user agent keeps, answers and tries again while its server is busy, hostile or elsewhere, on the real server."""
+import hashlib
 import json
 import signal
 import socket
@@ -7,6 +8,7 @@ import time
 
 import pytest
 
+from kit.digest import parameters
 from kit.kamailio import ROOT
 from kit.responder import Responder
 from kit.sip import pidf
@@ -298,3 +300,40 @@ def test_a_lamp_from_the_shell(responder):
         assert "SIP-ETag" in done.stdout, done
         lamp = responder.requests[0]
         assert lamp.get("Event") == "message-summary" and lamp.text == "Messages-Waiting: yes"
+
+
+@pytest.mark.parametrize("code, algorithm", [(401, "MD5"), (407, "MD5"), (401, "SHA-256"), (401, "")])
+def test_a_server_that_asks_who_we_are(responder, code, algorithm):
+    """RFC 3261 22, RFC 7616: each request is sent again with credentials; a wrong password is refused once."""
+    header, field = {401: ("WWW-Authenticate", "Authorization"), 407: ("Proxy-Authenticate", "Proxy-Authorization")}[code]
+    digest = hashlib.sha256 if algorithm == "SHA-256" else hashlib.md5
+
+    def answers(message):
+        given = message.get(field)
+        if not given:
+            nonce = "nonce-%d" % len(responder.requests)
+            return code, ['%s: Digest realm="else", nonce="x", algorithm=token' % header,
+                          '%s: Digest realm="example.org", nonce="%s", opaque="o", qop="auth"%s' % (
+                              header, nonce, ", algorithm=" + algorithm if algorithm else "")]
+        said = parameters(given)
+        method, uri = message.start.split()[:2]
+        hexed = lambda *parts: digest(":".join(parts).encode()).hexdigest()
+        wanted = hexed(hexed("us", "example.org", "pass:word"), said["nonce"], said["nc"], said["cnonce"], "auth", hexed(method, uri))
+        assert said["uri"] == uri and said["opaque"] == "o" and said["nc"] == "00000001"
+        return 200 if said["response"] == wanted else 403
+
+    responder.script = answers
+    with server("ours", params=dict(credential="x:elsewhere:y, us:example.org:pass:word")) as kamailio:
+        assert publish(kamailio, responder, body=pidf(), ident="i")["result"]["SIP-ETag"]
+        subscribe(kamailio, responder, 600)
+        seen = responder.wait(4)
+        assert [bool(m.get(field)) for m in seen] == [False, True, False, True]
+        assert "pass:word" not in kamailio.log() and "pass:word" not in kamailio.rpc("pua.config")
+    with server("ours", params=dict(credential="us:example.org:wrong")) as kamailio:
+        count = len(responder.requests)
+        assert "403" in str(publish(kamailio, responder, body=pidf(), ident="i"))
+        assert len(responder.requests) == count + 2
+    with server("ours") as kamailio:
+        count = len(responder.requests)
+        assert str(code) in str(publish(kamailio, responder, body=pidf(), ident="i"))
+        assert len(responder.requests) == count + 1

@@ -20,7 +20,7 @@ use crate::pua::ports::{
 };
 use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
 use crate::pua::request::{Part, Request};
-use crate::pua::response::Answer;
+use crate::pua::response::{Answer, Challenge};
 use crate::{limited_refusal, log};
 use std::cell::{Cell, RefCell};
 
@@ -243,11 +243,24 @@ pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<Answer> {
             Header::Value(uri) => uri.to_vec(),
             _ => Vec::new(),
         },
+        challenges: if matches!(code, 401 | 407) { challenges(reply) } else { Vec::new() },
         route_set: match reply.route_set_of_caller() {
             Header::Value(routes) => routes,
             _ => Vec::new(),
         },
     })
+}
+
+/// How many challenges of one answer are looked at.
+const MOST_CHALLENGES: usize = 8;
+
+fn challenges(reply: SipMsg<'_>) -> Vec<Challenge> {
+    let kinds = [(b"WWW-Authenticate".as_slice(), false), (b"Proxy-Authenticate", true)];
+    let of_kind = |(name, of_proxy)| {
+        let found = reply.find_all(name).take(MOST_CHALLENGES);
+        found.map(move |text: &[u8]| Challenge { of_proxy, text: text.trim_ascii().to_vec() })
+    };
+    kinds.into_iter().flat_map(of_kind).collect()
 }
 
 impl Ports for AgentContext {
@@ -279,6 +292,12 @@ impl Ports for AgentContext {
 
     fn new_ids(&mut self, target: &[u8]) -> (Vec<u8>, Vec<u8>) {
         tm::new_ids(target)
+    }
+
+    fn new_cnonce(&mut self) -> Vec<u8> {
+        let mut random = [0; 8];
+        clock::random(&mut random);
+        format!("{:016x}", u64::from_ne_bytes(random)).into_bytes()
     }
 
     fn find(&mut self, search: &Search<'_>) -> Result<Option<Record>, RequestError> {

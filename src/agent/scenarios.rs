@@ -2,7 +2,7 @@
 use crate::agent::testing::{Bench, code, granted, publication, subscription};
 use crate::pua::error::RequestError;
 use crate::pua::request::{Part, RequestOptions};
-use crate::pua::response::Answer;
+use crate::pua::response::{Answer, Challenge};
 
 fn busy(seconds: i64) -> Answer {
     Answer { retry_after: Some(seconds), ..code(503) }
@@ -396,4 +396,46 @@ fn a_publication_whose_new_tag_is_not_stored_yet_is_published_once_at_a_time() {
     assert_eq!((bench.wire.len(), bench.wire[2].header("SIP-If-Match")), (3, "t2"));
     bench.answer(&granted("t3", 600));
     assert_eq!((words(&bench), bench.pending_requests.count()), (vec![1, 2, 3, 4], 0));
+}
+
+fn challenge(code: u16, realm: &str, nonce: &str) -> Answer {
+    let text = format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", qop=\"auth\"").into_bytes();
+    Answer { challenges: vec![Challenge { of_proxy: code == 407, text }], ..crate::agent::testing::code(code) }
+}
+
+#[test]
+fn a_challenge_is_answered_and_the_caller_gets_the_last_answer() {
+    for subscribes in [false, true] {
+        let mut bench = Bench::new();
+        match subscribes {
+            true => bench.subscribe(600, 1).unwrap(),
+            false => bench.publish("i", Some("x"), 600, 1).unwrap(),
+        }
+        bench.answer(&challenge(407, "a", "1"));
+        bench.answer(&challenge(401, "b", "2"));
+        assert!(bench.told.is_empty());
+        let third = bench.wire[2].clone();
+        assert!(third.header("Proxy-Authorization").contains("nonce=\"1\""), "{}", third.headers);
+        assert!(third.header("Authorization").contains("realm=\"b\""), "{}", third.headers);
+        bench.answer(&granted("t1", 600));
+        assert_eq!((words(&bench), bench.pending_requests.count()), (vec![1], 0));
+        // A refresh is asked anew, in its dialog or under its tag.
+        match subscribes {
+            true => bench.subscribe(900, 2).unwrap(),
+            false => bench.publish("i", None, 900, 2).unwrap(),
+        }
+        assert_eq!(bench.wire[3].header("Authorization"), "");
+        bench.answer(&challenge(401, "b", "3"));
+        let (asked, again) = (&bench.wire[3], &bench.wire[4]);
+        assert!(
+            again.header("Authorization").contains("nonce=\"3\"") && again.header("Proxy-Authorization").is_empty()
+        );
+        match subscribes {
+            true => assert_eq!((&again.call_id, again.cseq), (&asked.call_id, asked.cseq + 1)),
+            false => assert_eq!(again.header("SIP-If-Match"), "t1"),
+        }
+        // Refused: the password is wrong.
+        bench.answer(&challenge(401, "b", "4"));
+        assert_eq!((bench.wire.len(), words(&bench)), (if subscribes { 6 } else { 5 }, vec![1, 2]));
+    }
 }

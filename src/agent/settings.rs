@@ -2,6 +2,7 @@
 use crate::host::params::ParameterBlock;
 use crate::log;
 use crate::pua::config::Config;
+use crate::pua::digest;
 use crate::reference::reading::BadParameter;
 use crate::sip::uri::is_sip_uri;
 
@@ -11,6 +12,10 @@ use crate::sip::uri::is_sip_uri;
 /// A parameter has a value that it cannot have.
 pub fn read(params: &ParameterBlock) -> Result<Config, BadParameter> {
     let (config, warnings) = Config::read(&|at| params.value(at))?;
+    if !digest::are_readable(config.credentials) {
+        // The value is a secret.
+        return Err(BadParameter::new("credential", "a text that cannot be read", "user:realm:password, ..."));
+    }
     for warning in warnings {
         log!(Warn, "{warning}");
     }

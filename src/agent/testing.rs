@@ -65,7 +65,7 @@ const AWAY: &str = "the database is away";
 
 impl Bench {
     pub(crate) fn new() -> Bench {
-        let config = Config { update_period: 10, ..Config::defaults() };
+        let config = Config { update_period: 10, credentials: b"alice:a:secret, alice:b:secret", ..Config::defaults() };
         Bench {
             config,
             pending_requests: PendingRequests::new().unwrap(),
@@ -278,6 +278,9 @@ impl Ports for Bench {
     fn new_ids(&mut self, _: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let number = self.number();
         (format!("call-{number}").into_bytes(), format!("tag-{number}").into_bytes())
+    }
+    fn new_cnonce(&mut self) -> Vec<u8> {
+        format!("cnonce-{}", self.number()).into_bytes()
     }
     fn find(&mut self, search: &Search<'_>) -> Result<Option<Record>, RequestError> {
         self.reachable().map(|()| self.records.find(search))

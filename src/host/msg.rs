@@ -156,17 +156,25 @@ impl<'a> SipMsg<'a> {
 
     /// The first header of this name, ignoring case.
     pub fn find(&self, name: &[u8]) -> Option<&'a [u8]> {
+        self.find_all(name).next()
+    }
+
+    /// All headers of this name, ignoring case, in their order.
+    pub fn find_all(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
         let mut header = self.fields().headers;
-        while !header.is_null() {
-            // SAFETY: the list of parsed headers lives as long as the message.
-            let field = unsafe { &*header };
-            // SAFETY: as above.
-            if unsafe { bytes::view(&field.name) }.eq_ignore_ascii_case(name) {
-                return self.body_of(header);
+        std::iter::from_fn(move || {
+            while !header.is_null() {
+                let this = header;
+                // SAFETY: the list of parsed headers lives as long as the message.
+                let field = unsafe { &*this };
+                header = field.next;
+                // SAFETY: as above.
+                if unsafe { bytes::view(&field.name) }.eq_ignore_ascii_case(name) {
+                    return self.body_of(this);
+                }
             }
-            header = field.next;
-        }
-        None
+            None
+        })
     }
 
     fn party(found: i32, body: *mut sys::to_body) -> Option<Party<'a>> {

@@ -54,6 +54,11 @@ parameters! {
         /// The proxy that requests are sent to.
         outbound_proxy: &'static [u8] = text(c"outbound_proxy", "").range(Range::Text("a SIP URI"))
             .example("sip:127.0.0.1:5060");
+        /// Who we are when a server or proxy asks (401, 407): `user:realm:password`, as the `uac` module's `credential`
+        /// has it; several are separated by commas. Digest with MD5 and SHA-256 is answered, in the order that the server
+        /// prefers.
+        credentials: &'static [u8] = text(c"credential", "").range(Range::Text("user:realm:password, ..."))
+            .shown(Shown::Never).ours("1.0.0").example("alice:example.org:secret");
         /// Accepted: a request without a target means the dialog that exists.
         check_remote_contact: bool = integer(c"check_remote_contact", 1).range(CHECKED).example("1");
         /// 1: the version in dialog-info documents is counted up.

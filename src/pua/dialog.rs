@@ -1,4 +1,5 @@
 //! What becomes of a subscription's dialog: answers to SUBSCRIBE, NOTIFYs, and new beginnings (RFC 6665 4.4.1).
+use super::digest;
 use super::error::RequestError;
 use super::next_step::{Next, show};
 use super::ports::{Claim, PendingRequest, PendingRequestId, Ports};
@@ -29,9 +30,16 @@ pub fn answered<P: Ports>(ports: &mut P, pending: PendingRequestId, answer: &Ans
 
 /// This answer settles what was sent on a pending request.
 pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent: &PendingRequest, answer: &Answer) {
-    let verdict = answer.verdict(take_sent.attempts);
+    let authorized = digest::with_credentials(ports.config().credentials, &take_sent.request, answer);
+    let verdict = match authorized {
+        Some(_) => ResponseMeaning::Challenged,
+        None => answer.verdict(take_sent.attempts),
+    };
     let mut undone = None;
-    let next = settle(ports, take_sent, answer, verdict, &mut undone);
+    let next = match authorized {
+        Some(request) => afresh(ports, take_sent, &mut undone, request),
+        None => settle(ports, take_sent, answer, verdict, &mut undone),
+    };
     if !matches!(next, Next::Quietly(_)) {
         let misses = verdict == ResponseMeaning::Done && answer.expires.is_none();
         queue::report(ports, pending, take_sent, misses);
@@ -135,6 +143,7 @@ pub(crate) fn put_off<P: Ports>(
         own: true,
         insert,
         redirects: 0,
+        challenges: 0,
         expires: left(request, record, now),
         ..request.options
     };
@@ -174,7 +183,8 @@ pub(crate) fn given_up<P: Ports>(ports: &mut P, take_sent: &PendingRequest, undo
         forever if forever < 0 => -1,
         seconds => seconds + 3,
     };
-    let options = RequestOptions { insert: true, own: true, expires: wanted, redirects: 0, ..request.options };
+    let options =
+        RequestOptions { insert: true, own: true, expires: wanted, redirects: 0, challenges: 0, ..request.options };
     let fresh = from_the_start(request, record).with_options(options);
     match pace(ports.restarts(&fresh)) {
         0 => Next::Now(fresh),

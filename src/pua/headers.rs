@@ -1,6 +1,8 @@
 //! The header lines of PUBLISH and SUBSCRIBE, in stock's order.
 use super::config::Config;
+use super::digest;
 use super::event::Event;
+use super::ports::Ports;
 use super::request::{Part, Request};
 use super::response::LONGEST_GRANT;
 use crate::sip::text::push_number;
@@ -58,6 +60,14 @@ pub fn publish(config: &Config, event: &Event, request: &Request, etag: &[u8], h
     }
     own_lines(&mut out, request);
     out
+}
+
+/// The answers to the challenges of a request, if it has been challenged.
+pub fn credentials<P: Ports>(ports: &mut P, out: &mut Vec<u8>, request: &Request, method: &str, target: &[u8]) {
+    if request.options.challenges > 0 {
+        let cnonce = ports.new_cnonce();
+        digest::push_lines(out, ports.config().credentials, request, method, target, &cnonce);
+    }
 }
 
 /// For a SUBSCRIBE.

@@ -155,6 +155,9 @@ pub trait Ports {
     /// A Call-ID and a tag for a request to `target`.
     fn new_ids(&mut self, target: &[u8]) -> (Vec<u8>, Vec<u8>);
 
+    /// A client nonce (RFC 7616 3.4): random letters and digits.
+    fn new_cnonce(&mut self) -> Vec<u8>;
+
     /// The newest record that matches.
     fn find(&mut self, search: &Search<'_>) -> Result<Option<Record>, RequestError>;
     /// The record of a dialog, its established one first.

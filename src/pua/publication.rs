@@ -1,4 +1,5 @@
 //! What becomes of a publication: answers to PUBLISH, and repairs (RFC 3903 4.1).
+use super::digest;
 use super::next_step::{Next, caller_decides, show};
 use super::ports::{PendingRequest, PendingRequestId, Ports};
 use super::publish::MOST_REDIRECTS;
@@ -16,7 +17,11 @@ pub fn answered<P: Ports>(ports: &mut P, pending: PendingRequestId, answer: &Ans
 
 /// This answer settles what was sent on a pending request.
 pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent: &PendingRequest, answer: &Answer) {
-    let verdict = answer.verdict(take_sent.attempts);
+    let authorized = digest::with_credentials(ports.config().credentials, &take_sent.request, answer);
+    let verdict = match authorized {
+        Some(_) => ResponseMeaning::Challenged,
+        None => answer.verdict(take_sent.attempts),
+    };
     // An answer that grants without a tag or an interval is reported as if none had come.
     let misses = verdict == ResponseMeaning::Done && (answer.etag.is_none() || answer.expires.is_none());
     if misses {
@@ -31,7 +36,10 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent:
     // A caller that is answered now may name it at once, and so may a refresh that finds it in the record.
     ports.retag(pending, &tag);
     let stored = change.as_ref().map_or(Ok(()), |change| queue::apply(ports, change));
-    let next = repair(ports, take_sent, answer, verdict);
+    let next = match authorized {
+        Some(request) => Next::Quietly(request),
+        None => repair(ports, take_sent, answer, verdict),
+    };
     if !matches!(next, Next::Quietly(_)) {
         queue::report(ports, pending, take_sent, misses);
     }
@@ -75,7 +83,7 @@ pub(crate) fn change_after(
         ResponseMeaning::Later(_) => {
             before().map(|stored| Change { after: Some(stored.clone()), before: Some(stored) })
         }
-        ResponseMeaning::TooBrief(_) | ResponseMeaning::Elsewhere => None,
+        ResponseMeaning::TooBrief(_) | ResponseMeaning::Elsewhere | ResponseMeaning::Challenged => None,
         // The document from before is still there, under the tag it has.
         ResponseMeaning::Refused if take_sent.request.body().is_some() && take_sent.request.options.expires != 0 => {
             None
@@ -126,6 +134,7 @@ pub(crate) fn whole_document(now: i64, take_sent: &PendingRequest) -> Option<Req
         insert: true,
         has_body: true,
         version_floor: record.state.version + 1,
+        challenges: 0,
         ..request.options
     };
     let whole = [
@@ -153,7 +162,8 @@ pub(crate) fn again(now: i64, take_sent: &PendingRequest, answer: &Answer, secon
     let left = if request.options.expires <= 0 { request.options.expires } else { (desired - now).max(1) };
     // A document that the server may have made without our knowledge had this version.
     let version_floor = if stored { request.options.version_floor } else { record.state.version + 1 };
-    let options = RequestOptions { own: true, expires: left, version_floor, redirects: 0, ..request.options };
+    let options =
+        RequestOptions { own: true, expires: left, version_floor, redirects: 0, challenges: 0, ..request.options };
     let afresh = request.with(&[(Part::RemoteTarget, b"")]).with_options(options);
     Next::After { seconds, request: afresh, stored: stored || answer.silence }
 }

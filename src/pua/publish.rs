@@ -67,7 +67,7 @@ fn send<P: Ports>(
     ports: &mut P,
     pending: PendingRequestId,
     request: &Request,
-    headers: Vec<u8>,
+    mut headers: Vec<u8>,
     body: Option<&[u8]>,
 ) -> Result<Launched, RequestError> {
     let uri = request.get(Part::PresUri);
@@ -78,9 +78,11 @@ fn send<P: Ports>(
         b"" => ports.config().outbound_proxy.to_vec(),
         given => given.to_vec(),
     };
+    let target = if redirected.is_empty() { uri } else { redirected };
+    headers::credentials(ports, &mut headers, request, "PUBLISH", target);
     let outgoing = ClientRequest {
         method: "PUBLISH",
-        target: if redirected.is_empty() { uri } else { redirected },
+        target,
         to: uri,
         from: uri,
         proxy: &proxy,

@@ -19,10 +19,12 @@ pub enum Part {
     Body,
     /// The Call-ID of the dialog that is meant; empty: the newest that matches.
     CallId,
+    /// The challenges that it answers (`pua::digest`).
+    Challenges,
 }
 
 /// How many [`Part`]s there are.
-pub const PARTS: usize = 11;
+pub const PARTS: usize = 12;
 
 /// The numbers of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,6 +55,8 @@ pub struct RequestOptions {
     pub follows: bool,
     /// How often a server has sent it elsewhere (3xx).
     pub redirects: u8,
+    /// How often it was sent again with credentials (401, 407).
+    pub challenges: u8,
 }
 
 /// A request whose strings are in `B`.

@@ -21,6 +21,17 @@ pub struct Answer {
     pub contact: Vec<u8>,
     /// The route set a caller uses from here on (RFC 3261 12.1.2).
     pub route_set: Vec<u8>,
+    /// What a 401 or 407 asks for, in the order of the message.
+    pub challenges: Vec<Challenge>,
+}
+
+/// A WWW-Authenticate or Proxy-Authenticate header (RFC 3261 20.27, 20.44).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    /// A proxy asks.
+    pub of_proxy: bool,
+    /// The body of the header.
+    pub text: Vec<u8>,
 }
 
 /// What is done about an answer.
@@ -34,6 +45,8 @@ pub enum ResponseMeaning {
     TooBrief(i64),
     /// It may work later: after this many seconds.
     Later(i64),
+    /// It is to be sent again with credentials (401, 407), which there are.
+    Challenged,
     /// It is to be sent to the Contact of the answer (3xx).
     Elsewhere,
     /// The server will not have it.

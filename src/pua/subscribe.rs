@@ -47,12 +47,13 @@ fn open_dialog<P: Ports>(
     request: &Request,
 ) -> Result<Launched, RequestError> {
     let event = ports.event(request.options.event).ok_or(RequestError::UnknownEvent(request.options.event))?;
-    let headers = headers::subscribe(ports.config(), &event, request);
+    let mut headers = headers::subscribe(ports.config(), &event, request);
     let pres_uri = request.get(Part::PresUri);
     let target = match request.get(Part::RemoteTarget) {
         b"" => pres_uri,
         given => given,
     };
+    headers::credentials(ports, &mut headers, request, "SUBSCRIBE", target);
     let (call_id, from_tag) = ports.new_ids(target);
     let record = first_record(ports.now(), request, &call_id, &from_tag);
     // A NOTIFY may come before the answer (RFC 6665 4.1.2.4): the dialog is known before the request leaves.
@@ -119,7 +120,8 @@ fn send_within<P: Ports>(
     record: &Record,
 ) -> Result<Launched, RequestError> {
     let event = ports.event(request.options.event).ok_or(RequestError::UnknownEvent(request.options.event))?;
-    let headers = headers::subscribe(ports.config(), &event, request);
+    let mut headers = headers::subscribe(ports.config(), &event, request);
+    headers::credentials(ports, &mut headers, request, "SUBSCRIBE", record.get(Field::RemoteContact));
     let mut counted = record.clone();
     counted.state.cseq += 1;
     // The number is used up whatever becomes of the request (RFC 3261 12.2.1.1).

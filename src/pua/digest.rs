@@ -1,0 +1,327 @@
+//! Digest authentication of our requests (RFC 3261 22, RFC 7616, RFC 8760): which challenge is answered, and how.
+use super::request::{Part, Request, RequestOptions};
+use super::response::{Answer, Challenge};
+use md5::{Digest, Md5};
+use sha2::Sha256;
+
+/// How often one request is sent again with credentials: a proxy and the server may ask for their own.
+pub const MOST_CHALLENGES: u8 = 3;
+
+/// The longest challenge that is looked at, in bytes.
+const LONGEST_CHALLENGE: usize = 2048;
+
+/// Who we are in a realm.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Credential<'a> {
+    user: &'a [u8],
+    realm: &'a [u8],
+    password: &'a [u8],
+}
+
+impl<'a> Credential<'a> {
+    /// Reads `user:realm:password`, as the `uac` module has it.
+    pub fn read(text: &'a [u8]) -> Option<Credential<'a>> {
+        let mut parts = text.splitn(3, |c| *c == b':');
+        let (user, realm, password) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_quotable = |part: &[u8]| !part.is_empty() && !part.iter().any(|c| c.is_ascii_control() || *c == b'"');
+        (is_quotable(user) && is_quotable(realm)).then_some(Credential { user, realm, password })
+    }
+}
+
+/// The credentials that a parameter lists, one for each realm.
+pub fn credentials(listed: &[u8]) -> impl Iterator<Item = Credential<'_>> {
+    listed.split(|c| *c == b',').filter_map(|entry| Credential::read(entry.trim_ascii()))
+}
+
+/// Whether every entry of the parameter can be read.
+pub fn are_readable(listed: &[u8]) -> bool {
+    listed.is_empty() || listed.split(|c| *c == b',').all(|entry| Credential::read(entry.trim_ascii()).is_some())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Algorithm {
+    Md5,
+    Sha256,
+}
+
+impl Algorithm {
+    fn hex_of(self, parts: &[&[u8]]) -> String {
+        let hex = |digest: &[u8]| digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let whole = parts.join(&b':');
+        match self {
+            Algorithm::Md5 => hex(&Md5::digest(&whole)),
+            Algorithm::Sha256 => hex(&Sha256::digest(&whole)),
+        }
+    }
+}
+
+/// What a challenge says.
+struct Asked<'a> {
+    realm: &'a [u8],
+    nonce: &'a [u8],
+    opaque: Option<&'a [u8]>,
+    /// As it was written.
+    algorithm_text: Option<&'a [u8]>,
+    algorithm: Algorithm,
+    wants_qop: bool,
+    is_stale: bool,
+}
+
+/// The parameters of a challenge: names and values, the quotes taken off.
+fn parameters(mut rest: &[u8]) -> Vec<(&[u8], &[u8])> {
+    let mut found = Vec::new();
+    while let Some(at) = rest.iter().position(|c| *c == b'=') {
+        let name = rest[..at].trim_ascii();
+        let value = rest[at + 1..].trim_ascii_start();
+        let (value, after) = match value.strip_prefix(b"\"") {
+            Some(quoted) => {
+                let end = quoted.iter().position(|c| *c == b'"').unwrap_or(quoted.len());
+                (&quoted[..end], quoted.get(end + 1..).unwrap_or_default())
+            }
+            None => {
+                let end = value.iter().position(|c| *c == b',').unwrap_or(value.len());
+                (value[..end].trim_ascii(), &value[end..])
+            }
+        };
+        found.push((name, value));
+        rest = after.iter().position(|c| *c == b',').map_or(&[][..], |comma| &after[comma + 1..]);
+    }
+    found
+}
+
+impl<'a> Asked<'a> {
+    /// Reads a challenge; `None` for one that cannot be answered.
+    fn read(challenge: &'a [u8]) -> Option<Asked<'a>> {
+        if challenge.len() > LONGEST_CHALLENGE || challenge.iter().any(|c| c.is_ascii_control() || *c == b'\\') {
+            return None;
+        }
+        let challenge = challenge.trim_ascii();
+        let scheme = challenge.get(..7)?;
+        if !scheme.eq_ignore_ascii_case(b"Digest ") {
+            return None;
+        }
+        let listed = parameters(&challenge[7..]);
+        let get = |name: &[u8]| listed.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
+        let algorithm_text = get(b"algorithm");
+        let algorithm = match algorithm_text {
+            None => Algorithm::Md5,
+            Some(name) if name.eq_ignore_ascii_case(b"MD5") => Algorithm::Md5,
+            Some(name) if name.eq_ignore_ascii_case(b"SHA-256") => Algorithm::Sha256,
+            Some(_) => return None,
+        };
+        let qop = get(b"qop").filter(|list| !list.is_empty());
+        let has_auth = |list: &[u8]| list.split(|c| *c == b',').any(|q| q.trim_ascii().eq_ignore_ascii_case(b"auth"));
+        if qop.is_some_and(|list| !has_auth(list)) {
+            return None;
+        }
+        Some(Asked {
+            realm: get(b"realm")?,
+            nonce: get(b"nonce")?,
+            opaque: get(b"opaque"),
+            algorithm_text,
+            algorithm,
+            wants_qop: qop.is_some(),
+            is_stale: get(b"stale").is_some_and(|stale| stale.eq_ignore_ascii_case(b"true")),
+        })
+    }
+}
+
+/// The challenges a request answers, one a line: a letter for who asked, and what it said.
+fn lines(request: &Request) -> impl Iterator<Item = (u8, &[u8])> {
+    let text = if request.options.challenges > 0 { request.get(Part::Challenges) } else { b"" };
+    text.split(|c| *c == b'\n').filter_map(|line| Some((*line.first()?, line.get(1..)?)))
+}
+
+fn letter(challenge: &Challenge) -> u8 {
+    if challenge.of_proxy { b'P' } else { b'S' }
+}
+
+/// The request once more with an answer to the challenges that came; `None`: there are no credentials for them, or they
+/// were refused.
+pub fn with_credentials(listed: &[u8], request: &Request, answer: &Answer) -> Option<Request> {
+    if listed.is_empty() || !matches!(answer.code, 401 | 407) || request.options.challenges >= MOST_CHALLENGES {
+        return None;
+    }
+    let known = |realm: &[u8]| credentials(listed).any(|credential| credential.realm == realm);
+    let tried = |who: u8, realm: &[u8]| {
+        lines(request).any(|(other, said)| other == who && Asked::read(said).is_some_and(|asked| asked.realm == realm))
+    };
+    // The server prefers the first one that it names (RFC 8760 2.4).
+    let (chosen, asked) = answer.challenges.iter().find_map(|challenge| {
+        let asked = Asked::read(&challenge.text).filter(|asked| known(asked.realm))?;
+        (asked.is_stale || !tried(letter(challenge), asked.realm)).then_some((challenge, asked))
+    })?;
+    let mut kept: Vec<u8> = Vec::new();
+    for (who, said) in lines(request) {
+        let is_other = who != letter(chosen) || Asked::read(said).is_some_and(|other| other.realm != asked.realm);
+        if is_other {
+            kept.extend_from_slice(&[&[who], said, b"\n"].concat());
+        }
+    }
+    kept.extend_from_slice(&[&[letter(chosen)], chosen.text.as_slice()].concat());
+    let options = RequestOptions { challenges: request.options.challenges + 1, ..request.options };
+    Some(request.with(&[(Part::Challenges, &kept)]).with_options(options))
+}
+
+/// Appends the header lines that answer a request's challenges. Each nonce is used once, so that its count is 1.
+pub fn push_lines(out: &mut Vec<u8>, listed: &[u8], request: &Request, method: &str, uri: &[u8], cnonce: &[u8]) {
+    for (who, said) in lines(request) {
+        let Some(asked) = Asked::read(said) else { continue };
+        let Some(credential) = credentials(listed).find(|credential| credential.realm == asked.realm) else { continue };
+        out.extend_from_slice(if who == b'P' { b"Proxy-Authorization: " } else { b"Authorization: " });
+        push_answer(out, &asked, &credential, method, uri, cnonce);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+const NONCE_COUNT: &[u8] = b"00000001";
+
+fn push_answer(
+    out: &mut Vec<u8>,
+    asked: &Asked<'_>,
+    credential: &Credential<'_>,
+    method: &str,
+    uri: &[u8],
+    cnonce: &[u8],
+) {
+    let algorithm = asked.algorithm;
+    let secret = algorithm.hex_of(&[credential.user, credential.realm, credential.password]);
+    let what = algorithm.hex_of(&[method.as_bytes(), uri]);
+    let response = match asked.wants_qop {
+        true => algorithm.hex_of(&[secret.as_bytes(), asked.nonce, NONCE_COUNT, cnonce, b"auth", what.as_bytes()]),
+        false => algorithm.hex_of(&[secret.as_bytes(), asked.nonce, what.as_bytes()]),
+    };
+    let quoted = |out: &mut Vec<u8>, name: &str, value: &[u8]| {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"=\"");
+        out.extend_from_slice(value);
+        out.push(b'"');
+    };
+    quoted(out, "Digest username", credential.user);
+    quoted(out, ", realm", asked.realm);
+    quoted(out, ", nonce", asked.nonce);
+    quoted(out, ", uri", uri);
+    quoted(out, ", response", response.as_bytes());
+    if let Some(name) = asked.algorithm_text {
+        out.extend_from_slice(b", algorithm=");
+        out.extend_from_slice(name);
+    }
+    if asked.wants_qop {
+        out.extend_from_slice(b", qop=auth, nc=");
+        out.extend_from_slice(NONCE_COUNT);
+        quoted(out, ", cnonce", cnonce);
+    }
+    if let Some(opaque) = asked.opaque {
+        quoted(out, ", opaque", opaque);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request::new(RequestOptions::default(), &[(Part::PresUri, b"sip:a@b")])
+    }
+
+    fn asked_by(of_proxy: bool, code: u16, texts: &[&str]) -> Answer {
+        let challenges = texts.iter().map(|text| Challenge { of_proxy, text: text.as_bytes().to_vec() }).collect();
+        Answer { code, challenges, ..Answer::default() }
+    }
+
+    fn header(listed: &str, request: &Request, method: &str, uri: &str, cnonce: &str) -> String {
+        let mut out = Vec::new();
+        push_lines(&mut out, listed.as_bytes(), request, method, uri.as_bytes(), cnonce.as_bytes());
+        String::from_utf8(out).unwrap()
+    }
+
+    /// The examples of RFC 7616 3.9.1.
+    #[test]
+    fn the_examples_of_the_rfc() {
+        let listed = "Mufasa:http-auth@example.org:Circle of Life";
+        let rest = "realm=\"http-auth@example.org\", qop=\"auth, auth-int\", \
+                    nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", \
+                    opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\"";
+        for (algorithm, response) in [
+            ("MD5", "8ca523f5e9506fed4657c9700eebdbec"),
+            ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+        ] {
+            let challenge = format!("Digest {rest}, algorithm={algorithm}");
+            let again = with_credentials(listed.as_bytes(), &request(), &asked_by(false, 401, &[&challenge])).unwrap();
+            let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
+            let line = header(listed, &again, "GET", "/dir/index.html", cnonce);
+            assert!(line.starts_with("Authorization: Digest username=\"Mufasa\""), "{line}");
+            assert!(line.contains(&format!("response=\"{response}\"")), "{line}");
+            assert!(line.contains("nc=00000001") && line.contains("opaque=\"FQhe"), "{line}");
+            assert!(line.ends_with("\r\n") && line.lines().count() == 1);
+        }
+    }
+
+    /// The example of RFC 2069 as RFC 2617 has it, without quality of protection.
+    #[test]
+    fn a_challenge_without_quality_of_protection() {
+        let listed = "x:other:y, Mufasa:testrealm@host.com:CircleOfLife";
+        let challenge = "Digest realm=\"testrealm@host.com\",nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\"";
+        let again = with_credentials(listed.as_bytes(), &request(), &asked_by(true, 407, &[challenge])).unwrap();
+        let line = header(listed, &again, "GET", "/dir/index.html", "");
+        assert!(line.starts_with("Proxy-Authorization: ") && !line.contains("qop") && !line.contains("algorithm"));
+        assert!(line.contains("response=\"1949323746fe6a43ef61f9606e7febea\""), "{line}");
+    }
+
+    #[test]
+    fn only_what_can_help_is_sent_again() {
+        let listed = b"u:r:p";
+        let good = "Digest realm=\"r\", nonce=\"1\"";
+        let stale = "Digest realm=\"r\", nonce=\"2\", stale=TRUE";
+        let first = with_credentials(listed, &request(), &asked_by(false, 401, &[good])).unwrap();
+        let cases: [(&str, Option<Request>, &[u8], &Request, Answer); 8] = [
+            ("another realm", None, listed, &request(), asked_by(false, 401, &["Digest realm=\"x\", nonce=\"1\""])),
+            ("no Digest", None, listed, &request(), asked_by(false, 401, &["Basic realm=\"r\""])),
+            ("another algorithm", None, listed, &request(), asked_by(false, 401, &[&format!("{good}, algorithm=X")])),
+            ("no challenge", None, listed, &request(), asked_by(false, 401, &[])),
+            ("another answer", None, listed, &request(), asked_by(false, 403, &[good])),
+            ("no credentials", None, b"", &request(), asked_by(false, 401, &[good])),
+            ("the password is wrong", None, listed, &first, asked_by(false, 401, &[good])),
+            (
+                "line breaks",
+                None,
+                listed,
+                &request(),
+                asked_by(false, 401, &["Digest realm=\"r\", nonce=\"1\r\nX: y\""]),
+            ),
+        ];
+        for (what, wanted, listed, request, answer) in cases {
+            assert_eq!(with_credentials(listed, request, &answer), wanted, "{what}");
+        }
+        let second = with_credentials(listed, &first, &asked_by(false, 401, &[stale])).unwrap();
+        assert!(header("u:r:p", &second, "PUBLISH", "sip:a@b", "c").contains("nonce=\"2\""));
+        // A proxy and the server: both are answered.
+        let both = with_credentials(listed, &second, &asked_by(true, 407, &[good])).unwrap();
+        let lines = header("u:r:p", &both, "PUBLISH", "sip:a@b", "c");
+        assert!(lines.contains("\r\nProxy-Authorization: ") && lines.starts_with("Authorization: "), "{lines}");
+        assert_eq!(with_credentials(listed, &both, &asked_by(true, 407, &[stale])), None, "and that is enough");
+    }
+
+    #[test]
+    fn the_first_algorithm_that_can_be_answered_is_taken() {
+        let said = [
+            "Digest realm=\"r\", nonce=\"1\", algorithm=SHA-512-256",
+            "Digest realm=\"r\", nonce=\"2\", algorithm=SHA-256",
+            "Digest realm=\"r\", nonce=\"3\", algorithm=MD5",
+        ];
+        let again = with_credentials(b"u:r:p", &request(), &asked_by(false, 401, &said)).unwrap();
+        assert!(header("u:r:p", &again, "PUBLISH", "sip:a@b", "c").contains("nonce=\"2\""));
+    }
+
+    #[test]
+    fn credentials_are_read_as_uac_has_them() {
+        assert!(
+            are_readable(b"")
+                && are_readable(b"u:r:p:with:colons, u2:r2:")
+                && !are_readable(b"u:r")
+                && !are_readable(b":r:p")
+        );
+        assert!(!are_readable(b"u\":r:p"));
+        assert_eq!(credentials(b"u:r:p, v:s:").count(), 2);
+    }
+}
