@@ -274,32 +274,30 @@ mod tests {
         let good = "Digest realm=\"r\", nonce=\"1\"";
         let stale = "Digest realm=\"r\", nonce=\"2\", stale=TRUE";
         let first = with_credentials(listed, &request(), &asked_by(false, 401, &[good])).unwrap();
-        let cases: [(&str, Option<Request>, &[u8], &Request, Answer); 8] = [
-            ("another realm", None, listed, &request(), asked_by(false, 401, &["Digest realm=\"x\", nonce=\"1\""])),
-            ("no Digest", None, listed, &request(), asked_by(false, 401, &["Basic realm=\"r\""])),
-            ("another algorithm", None, listed, &request(), asked_by(false, 401, &[&format!("{good}, algorithm=X")])),
-            ("no challenge", None, listed, &request(), asked_by(false, 401, &[])),
-            ("another answer", None, listed, &request(), asked_by(false, 403, &[good])),
-            ("no credentials", None, b"", &request(), asked_by(false, 401, &[good])),
-            ("the password is wrong", None, listed, &first, asked_by(false, 401, &[good])),
-            (
-                "line breaks",
-                None,
-                listed,
-                &request(),
-                asked_by(false, 401, &["Digest realm=\"r\", nonce=\"1\r\nX: y\""]),
-            ),
-        ];
-        for (what, wanted, listed, request, answer) in cases {
-            assert_eq!(with_credentials(listed, request, &answer), wanted, "{what}");
+        let refused = |listed: &[u8], request: &Request, answer: Answer| {
+            assert_eq!(with_credentials(listed, request, &answer), None, "{answer:?}");
+        };
+        for said in [
+            "Digest realm=\"x\", nonce=\"1\"",
+            "Basic realm=\"r\"",
+            "Digest realm=\"r\", nonce=\"1\", algorithm=X",
+            "Digest realm=\"r\", nonce=\"1\r\nX: y\"",
+            "Digest realm=\"r\"",
+        ] {
+            refused(listed, &request(), asked_by(false, 401, &[said]));
         }
+        refused(listed, &request(), asked_by(false, 401, &[]));
+        refused(listed, &request(), asked_by(false, 403, &[good]));
+        refused(b"", &request(), asked_by(false, 401, &[good]));
+        // The password is wrong.
+        refused(listed, &first, asked_by(false, 401, &[good]));
         let second = with_credentials(listed, &first, &asked_by(false, 401, &[stale])).unwrap();
         assert!(header("u:r:p", &second, "PUBLISH", "sip:a@b", "c").contains("nonce=\"2\""));
         // A proxy and the server: both are answered.
         let both = with_credentials(listed, &second, &asked_by(true, 407, &[good])).unwrap();
         let lines = header("u:r:p", &both, "PUBLISH", "sip:a@b", "c");
         assert!(lines.contains("\r\nProxy-Authorization: ") && lines.starts_with("Authorization: "), "{lines}");
-        assert_eq!(with_credentials(listed, &both, &asked_by(true, 407, &[stale])), None, "and that is enough");
+        refused(listed, &both, asked_by(true, 407, &[stale]));
     }
 
     #[test]

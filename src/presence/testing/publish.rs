@@ -213,7 +213,7 @@ fn late_state_is_held_back_and_shows_when_nothing_follows() {
         }
         server.now += 6;
         expiry::late_documents(&mut server, false).expect("shown");
-        assert_eq!(bodies(&mut server, "alice", DIALOG), [shown.clone()], "{what}");
+        assert_eq!(bodies(&mut server, "alice", DIALOG), std::slice::from_ref(shown), "{what}");
         assert_eq!(server.sent.len(), 2, "{what}");
     }
 }
