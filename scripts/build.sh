@@ -23,13 +23,14 @@ mkdir -p "$out"
 cp "$built/libkamailio_presence.so" "$out/.new" && mv "$out/.new" "$out/libkamailio_presence.so"
 headers=$(fact headers)
 flags=$(host flags)
+# -Bsymbolic: each module means its own tables, also where a module that was loaded before makes names of its own global (app_lua).
 for module in presence pua; do
 	eval "set -- $flags"
 	# shellcheck disable=SC2086
 	${CC:-cc} ${CFLAGS:-} -shared -fPIC -O2 -g -Wall -Werror -Wno-unused-function -DMOD_NAME="\"$module\"" -DMOD_NAMEID="$module" \
 		-DKR_COMMIT="\"$(commit)\"" "$@" \
 		$(pkg-config --cflags libxml-2.0) -Iinclude -isystem "$headers" "kamailio-glue/${module}_mod.c" -o "$out/.$module.so" \
-		-L"$out" -lkamailio_presence -Wl,--no-as-needed -lc -Wl,-rpath,'$ORIGIN' -Wl,--version-script=kamailio-glue/exports.map
+		-L"$out" -lkamailio_presence -Wl,--no-as-needed -lc -Wl,-rpath,'$ORIGIN' -Wl,-Bsymbolic -Wl,--version-script=kamailio-glue/exports.map
 	mv "$out/.$module.so" "$out/$module.so"
 done
 say "loading them in $(fact binary)"
