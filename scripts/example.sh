@@ -4,6 +4,8 @@
 #   ADDRESS    where it listens (127.0.0.1); others reach it only when you say so
 #   PORT       SIP (5060)
 #   HTTP_PORT  web (8080)           INTERNAL_PORT  the server's own publications, loopback (5070)
+#   TLS        1: the telephone system also listens for SIP over TLS and secure WebSocket (0), at TLS_PORT (8443), with a
+#              certificate of its own that is made when there is none
 #   TRUSTED    network whose requests need no password (127.0.0.0/8), for the examples without accounts
 #   DOMAIN     the SIP domain and the realm of accounts (example.org)
 #   CHANGES    1: the status page may end subscriptions and remove publications (0)
@@ -42,8 +44,10 @@ number() { # variable, value
 plain() { case $2 in '' | *[!A-Za-z0-9.:/_-]*) fail "$1=$2: letters, digits, . : / _ and - only" ;; esac; }
 address=${ADDRESS:-127.0.0.1} port=${PORT:-5060} http=${HTTP_PORT:-8080} internal=${INTERNAL_PORT:-5070}
 trusted=${TRUSTED:-127.0.0.0/8} domain=${DOMAIN:-example.org} peer=${PEER:-127.0.0.2}
+case ${TLS:-0} in 0 | 1) ;; *) fail "TLS=$TLS: 0 or 1" ;; esac
 case ${CHANGES:-0} in 0 | 1) ;; *) fail "CHANGES=$CHANGES: 0 or 1" ;; esac
-number PORT "$port"; number HTTP_PORT "$http"; number INTERNAL_PORT "$internal"
+tls_port=${TLS_PORT:-8443}
+number TLS_PORT "$tls_port"; number PORT "$port"; number HTTP_PORT "$http"; number INTERNAL_PORT "$internal"
 plain ADDRESS "$address"; plain TRUSTED "$trusted"; plain DOMAIN "$domain"; plain PEER "$peer"
 ours=${PRESENCE_MODULES:-$ours}
 stock=${STOCK_MODULES:-}
@@ -91,6 +95,22 @@ fi
 if uses NODES_LIST; then
 	[ -n "${NODES:-}" ] || fail "name the presence servers: NODES=\"sip:192.0.2.11:5060 sip:192.0.2.12:5060\""
 	for node in $NODES; do printf '1 %s\n' "$node"; done >"$state/nodes.list"
+fi
+
+# A certificate that its own phones and browsers are told to trust.
+if [ "${TLS:-0}" = 1 ]; then
+	uses WITH_TLS || fail "TLS=1: $name has no TLS, pbx has"
+	[ -f "$stock/tls.so" ] || fail "TLS=1: there is no tls.so in $stock: install kamailio-tls-modules"
+	if [ ! -e "$state/tls.pem" ]; then
+		command -v openssl >/dev/null || fail "TLS=1: there is no openssl to make a certificate with: install openssl"
+		(umask 077 && openssl req -x509 -newkey rsa:2048 -nodes -days 825 -subj "/CN=$domain" \
+			-addext "subjectAltName=DNS:$domain,DNS:localhost,IP:$address" -keyout "$state/tls.key" -out "$state/tls.new" 2>/dev/null) ||
+			fail "openssl cannot make a certificate for $address"
+		mv "$state/tls.new" "$state/tls.pem"
+		say "made a certificate that nobody else has signed: $state/tls.pem"
+	fi
+	set -- "$@" -A WITH_TLS -A "TLS_PORT=$tls_port" -A "TLS_KEY=\"$state/tls.key\"" -A "TLS_CERTIFICATE=\"$state/tls.pem\""
+	say "TLS at $address:$tls_port (wss://$address:$tls_port for browsers)"
 fi
 
 say "$name: SIP at $address:$port, configuration $config"

@@ -80,6 +80,16 @@ def test_strangers_are_refused_where_there_are_no_accounts(name):
         bob.close()
 
 
+@pytest.mark.parametrize("name", sorted(set(SERVERS) - {"shared-postgresql"}))
+def test_who_watches_is_for_the_watched_alone(name):
+    with Example(name) as made:
+        alice, bob = made.phone("alice"), made.phone("bob")
+        for event in ("presence.winfo", "presence.winfo;id=1", "presence.WINFO", " presence.winfo"):
+            assert bob.subscribe(alice.uri, event=event).reply.code == 403, event
+        assert bob.subscribe(alice.uri).reply.code == 200 and alice.subscribe(alice.uri, event="presence.winfo").reply.code == 200
+        alice.close(), bob.close()
+
+
 @pytest.mark.parametrize("name", WITH_ACCOUNTS)
 def test_strangers_are_refused_where_there_are_accounts(name):
     """No password, a wrong password, an identity that nobody proved, another user's presence."""

@@ -67,6 +67,39 @@ def test_a_lamp_lights_and_goes_out(pbx, tmp_path):
         assert [seen[0], *seen[-2:]] == ["terminated", "confirmed", "terminated"] and set(seen[1:-2]) <= {"trying", "early"}
 
 
+def test_a_browser_registers_and_watches_over_tls(tmp_path):
+    """WebSocket over TLS, with the certificate that the example makes for itself and keeps."""
+    with Example("pbx", TLS="1") as pbx:
+        passwords, certificate = pbx.accounts(), (pbx.folder / "tls.pem").read_bytes()
+        assert (pbx.folder / "tls.key").stat().st_mode & 0o077 == 0
+        with BrowserPhone(tmp_path / "alice", pbx, "alice", passwords["alice"], tls=True) as alice:
+            assert alice.register() == "Registered"
+            assert "transport=ws" in pbx.rpc("ul.dump")
+            alice.watch(BOB, "dialog")
+            alice.wait(BOB, "dialog", "terminated", timeout=5)
+        shown = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % pbx.tls_port, "-CAfile", str(pbx.folder / "tls.pem"),
+                                "-verify_ip", "127.0.0.1", "-verify_return_error"], input="", capture_output=True, text=True, timeout=20)
+        assert "Verify return code: 0 (ok)" in shown.stdout, shown.stdout + shown.stderr
+    again = Example("pbx", folder=tmp_path / "again", TLS="1")
+    again.folder.mkdir()
+    (again.folder / "tls.pem").write_bytes(certificate)
+    (again.folder / "tls.key").write_bytes(b"")
+    with pytest.raises(RuntimeError):
+        again.start(timeout=5)
+    assert (again.folder / "tls.pem").read_bytes() == certificate
+
+
+def test_who_watches_is_for_the_watched_alone(pbx):
+    bob, alice = pbx.phone("bob"), pbx.phone("alice")
+    for event in ("presence.winfo", "presence.WINFO", "presence.winfo;id=1", "dialog.winfo"):
+        reply = bob.subscribe("sip:alice@example.org", event=event).reply
+        assert reply.code in (403, 489) and (reply.code == 403 or "WINFO" in event or "dialog" in event), (event, reply.code)
+    assert bob.subscribe("sip:alice@example.org", event="presence").reply.code == 200
+    own = alice.subscribe("sip:alice@example.org", event="presence.winfo")
+    assert own.reply.code == 200 and "sip:bob@example.org" in own.wait(1)[0].text
+    bob.close(), alice.close()
+
+
 def test_voicemail_lights(pbx, tmp_path):
     """By the command, by PUBLISH of the user, and not by PUBLISH for somebody else."""
     with BrowserPhone(tmp_path / "alice", pbx, "alice", pbx.accounts()["alice"]) as alice:

@@ -56,6 +56,11 @@ function report(uri, watcher) {
 	].map(Number).join(" ");
 }
 
+// Who watches a user (presence.winfo) is for that user to know.
+function asksForWatchers() {
+	return /^[^;]*\.winfo\s*(;|$)/i.test(KSR.pv.get("$hdr(Event)") || "");
+}
+
 function serve(user) {
 	if (KSR.tm.t_newtran() < 0) {
 		KSR.sl.sl_reply_error();
@@ -63,6 +68,8 @@ function serve(user) {
 	}
 	if (KSR.is_PUBLISH()) {
 		publish(user);
+	} else if (asksForWatchers() && KSR.pv.get("$rU") != user.uri.split(":")[1].split("@")[0]) {
+		KSR.tm.t_reply(403, "Not your watchers");
 	} else {
 		KSR.presence.handle_subscribe_uri(user.uri);
 	}

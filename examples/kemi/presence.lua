@@ -56,6 +56,12 @@ local function report(uri, watcher)
 	}, " ")
 end
 
+-- Who watches a user (presence.winfo) is for that user to know.
+local function asks_for_watchers()
+	local event = (KSR.pv.get("$hdr(Event)") or ""):lower()
+	return event:match("^[^;]*%.winfo%s*$") or event:match("^[^;]*%.winfo%s*;")
+end
+
 local function serve(user, trusted)
 	if KSR.tm.t_newtran() < 0 then
 		KSR.sl.sl_reply_error()
@@ -63,6 +69,8 @@ local function serve(user, trusted)
 	end
 	if KSR.is_method("PUBLISH") then
 		publish(trusted)
+	elseif asks_for_watchers() and KSR.pv.get("$rU") ~= user:match(":([^@]+)@") then
+		KSR.tm.t_reply(403, "Not your watchers")
 	else
 		KSR.presence.handle_subscribe_uri(user)
 	end

@@ -53,12 +53,19 @@ def report(uri, watcher):
     ))
 
 
+def asks_for_watchers():
+    """Who watches a user (presence.winfo) is for that user to know."""
+    return (KSR.pv.get("$hdr(Event)") or "").split(";")[0].strip().lower().endswith(".winfo")
+
+
 def serve(user, trusted):
     if KSR.tm.t_newtran() < 0:
         KSR.sl.sl_reply_error()
         return
     if KSR.is_method("PUBLISH"):
         publish(trusted)
+    elif asks_for_watchers() and KSR.pv.get("$rU") != user.split(":", 1)[1].split("@")[0]:
+        KSR.tm.t_reply(403, "Not your watchers")
     else:
         KSR.presence.handle_subscribe_uri(user)
     KSR.tm.t_release()

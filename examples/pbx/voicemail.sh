@@ -6,6 +6,7 @@ set -eu
 user=$1 new=$2 old=${3:-0}
 case $user in *[!A-Za-z0-9._+-]* | '') echo "error: $user is no user name" >&2; exit 2 ;; esac
 case $new$old in *[!0-9]*) echo "error: give numbers of messages" >&2; exit 2 ;; esac
+command -v curl >/dev/null || { echo "error: there is no curl: install it (apt-get install curl)" >&2; exit 1; }
 waiting=no
 [ "$new" = 0 ] || waiting=yes
 answer=$(curl -sS --max-time 10 -H 'Content-Type: application/json' "http://127.0.0.1:${HTTP_PORT:-8080}/RPC" -d '{

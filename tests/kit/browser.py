@@ -13,7 +13,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 class Browser:
     """One page of a browser with a profile of its own. Use it as a context manager."""
 
-    def __init__(self, folder, url, size="1100,1000"):
+    def __init__(self, folder, url, size="1100,1000", options=()):
         assert BROWSER, "no chromium: make setup-tests"
         there, commands = os.pipe()
         answers, back = os.pipe()
@@ -22,7 +22,7 @@ class Browser:
         self.process = subprocess.Popen(
             ["/bin/bash", "-c", command, "bash", BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
              "--disable-background-networking", "--disable-component-update", "--no-first-run", "--hide-scrollbars",
-             "--user-data-dir=%s" % folder, "--window-size=" + size, "about:blank"],
+             "--user-data-dir=%s" % folder, "--window-size=" + size, *options, "about:blank"],
             pass_fds=(there, back), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
         os.close(there), os.close(back)
         self.commands, self.answers, self.buffer, self.number, self.session = commands, answers, b"", 0, None

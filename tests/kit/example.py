@@ -34,6 +34,8 @@ class Example:
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="presence-test-"))
         self.environment = dict(ADDRESS=address, PORT=str(self.port), HTTP_PORT=str(self.http_port), INTERNAL_PORT=str(self.internal_port),
                                 STATE=str(self.folder), PRESENCE_MODULES=str(OURS), STOCK_MODULES=STOCK, MEMORY="64", **environment)
+        self.tls_port = free_port()
+        self.environment["TLS_PORT"] = str(self.tls_port)
         self.log_path = self.folder / "log"
         self.process = None
 

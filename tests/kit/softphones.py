@@ -111,14 +111,16 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 class BrowserPhone:
     """A page with sip.js in Chromium. Use it as a context manager."""
 
-    def __init__(self, folder, server, user, password):
+    def __init__(self, folder, server, user, password, tls=False):
         assert (SIPJS / "package.json").exists(), "no sip.js: make setup-tests"
-        self.folder, self.server, self.user, self.password = folder, server, user, password
+        self.folder, self.server, self.user, self.password, self.tls = folder, server, user, password, tls
 
     def __enter__(self):
         self.web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
         threading.Thread(target=self.web.serve_forever, daemon=True).start()
-        self.page = Browser(self.folder, "http://127.0.0.1:%d/" % self.web.server_address[1])
+        # The certificate of the example is its own: a person would tell the browser to trust it.
+        self.page = Browser(self.folder, "http://127.0.0.1:%d/" % self.web.server_address[1],
+                            options=["--ignore-certificate-errors"] if self.tls else [])
         self.page.wait("window.ready")
         return self
 
@@ -126,9 +128,12 @@ class BrowserPhone:
         self.page.__exit__()
         self.web.shutdown()
 
+    def address(self):
+        return "wss://127.0.0.1:%d" % self.server.tls_port if self.tls else "ws://127.0.0.1:%d" % self.server.http_port
+
     def register(self):
         self.page.evaluate("register(%s).then(() => true)" % ", ".join(json.dumps(word) for word in (
-            self.user, self.password, "example.org", "ws://127.0.0.1:%d" % self.server.http_port)))
+            self.user, self.password, "example.org", self.address())))
         return self.page.wait("window.state")
 
     def watch(self, uri, event):
