@@ -127,9 +127,11 @@ int kr_is_http(struct sip_msg *msg);
 int kr_xhttp_reply(struct sip_msg *msg, int code, str *phrase, str *content_type, str *body);
 
 /* the cluster */
+/* Publications, our nodes, and subscriptions in stock's form, which go to the peer of the publications. */
 #define KR_DMQ_PEERS 2
+#define KR_DMQ_CHANNELS 3
 typedef int (*kr_dmq_joined_f)(void);
-typedef void (*kr_dmq_answered_f)(str *host, unsigned short port, int code);
+typedef void (*kr_dmq_answered_f)(int channel, str *host, unsigned short port, int code);
 typedef void (*kr_dmq_node_f)(void *context, str *host, unsigned short port, int active, int local);
 int kr_dmq_load(kr_dmq_answered_f on_answered);
 int kr_dmq_join(int which, str *name, peer_callback_t on_message, kr_dmq_joined_f on_joined);

@@ -31,6 +31,7 @@ pub mod replication;
 pub mod resource;
 pub mod row_limits;
 pub mod sphere;
+pub mod stock_subscription;
 pub mod subscribe;
 pub mod subscription;
 #[cfg(test)]

@@ -15,11 +15,16 @@ static str content_type = str_init("application/json");
 static int answered(struct sip_msg *msg, int code, dmq_node_t *node, void *param)
 {
 	if(told != NULL && node != NULL)
-		told(&node->uri.host, node->uri.port_no, code);
+		told((int)(long)param, &node->uri.host, node->uri.port_no, code);
 	return 0;
 }
 
-static dmq_resp_cback_t on_answer = {answered, 0};
+static dmq_resp_cback_t on_answer[KR_DMQ_CHANNELS] = {{answered, (void *)0L}, {answered, (void *)1L}, {answered, (void *)2L}};
+
+static dmq_peer_t *peer_of(int channel)
+{
+	return peers[channel < KR_DMQ_PEERS ? channel : 0];
+}
 
 int kr_dmq_load(kr_dmq_answered_f on_answered)
 {
@@ -63,7 +68,7 @@ static int copy_node(const dmq_node_t *from, struct kr_node *to)
 
 static int send_to(int which, str *body, struct kr_node *to)
 {
-	return dmq.send_message(peers[which], body, &to->node, &on_answer, 1, &content_type);
+	return dmq.send_message(peer_of(which), body, &to->node, &on_answer[which], 1, &content_type);
 }
 
 /* The active nodes but this one, at most KR_DMQ_MOST_NODES; the caller frees the list. */
@@ -88,7 +93,7 @@ int kr_dmq_broadcast(int which, str *body)
 {
 	struct kr_node *list;
 	int i, count, done = 0;
-	if(peers[which] == NULL || nodes == NULL || *nodes == NULL)
+	if(peer_of(which) == NULL || nodes == NULL || *nodes == NULL)
 		return -1;
 	list = active_nodes(&count);
 	if(list == NULL)
@@ -106,7 +111,7 @@ int kr_dmq_send(int which, str *body, str *host, unsigned short port)
 	dmq_node_t *node;
 	struct kr_node to;
 	int found = 0;
-	if(peers[which] == NULL || nodes == NULL || *nodes == NULL)
+	if(peer_of(which) == NULL || nodes == NULL || *nodes == NULL)
 		return -1;
 	lock_get(&(*nodes)->lock);
 	for(node = (*nodes)->nodes; node != NULL && !found; node = node->next)

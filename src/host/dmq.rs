@@ -10,8 +10,8 @@ pub type MessageFn = unsafe extern "C" fn(*mut sys::sip_msg, *mut sys::peer_repo
 /// The callback for "the cluster is there".
 pub type JoinedFn = unsafe extern "C" fn() -> i32;
 
-/// The callback for an answer to one of our messages: host and port of the node, status code.
-pub type AnsweredFn = unsafe extern "C" fn(*mut sys::_str, u16, c_int);
+/// The callback for an answer to one of our messages: the number of its channel, host and port of the node, status code.
+pub type AnsweredFn = unsafe extern "C" fn(c_int, *mut sys::_str, u16, c_int);
 
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,16 @@ pub enum Channel {
     Publications = 0,
     /// Subscriptions, and our nodes among themselves.
     Nodes = 1,
+    /// Subscriptions, in stock's JSON: sent to the peer of the publications.
+    StockSubscriptions = 2,
+}
+
+impl Channel {
+    /// The channel with this number.
+    pub fn of_number(number: c_int) -> Option<Channel> {
+        let all = [Channel::Publications, Channel::Nodes, Channel::StockSubscriptions];
+        all.into_iter().find(|channel| *channel as c_int == number)
+    }
 }
 
 /// Where a node listens.

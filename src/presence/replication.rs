@@ -136,9 +136,9 @@ fn step(documents: &[Publication], replica: &Replica) -> Step {
     }
 }
 
-/// Carries out a change that another node announced, and tells our watchers. Returns what that node has to be told: it
+/// Carries out a change that another node announced, and tells our watchers unless it is `silent`. Returns what that node has to be told: it
 /// still holds what was removed here.
-pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replica>, Failure> {
+pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, silent: bool) -> Result<Option<Replica>, Failure> {
     let event = ports.packages().named(&replica.event).ok_or_else(|| {
         Failure::bad_request(format!("no event package: {}", String::from_utf8_lossy(&replica.event)))
     })?;
@@ -149,7 +149,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
         publish::end_dialogs_of(ports, &new, &replica.body)?;
         let transient_body =
             readable::shows(ports, &description, &replica.body).then(|| TransientBody::Body(replica.body.clone()));
-        notify_watchers(ports, replica, &new, transient_body)?;
+        notify_watchers(ports, replica, &new, transient_body, silent)?;
         return Ok(None);
     }
     if replica.expires > 0 && ports.was_removed(&resource, &replica.ruid, replica.last_etag()) {
@@ -217,7 +217,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica) -> Result<Option<Replic
             _ => return Ok(None),
         },
     };
-    notify_watchers(ports, replica, &new, transient_body)?;
+    notify_watchers(ports, replica, &new, transient_body, silent)?;
     Ok(None)
 }
 
@@ -226,8 +226,9 @@ fn notify_watchers<P: Ports>(
     replica: &Replica,
     new: &Document<'_>,
     transient_body: Option<TransientBody>,
+    silent: bool,
 ) -> Result<(), Failure> {
-    if ports.config().replicas_are_silent {
+    if silent {
         return Ok(());
     }
     let request = publish::Request { sender: &replica.sender, ..publish::Request::default() };

@@ -21,7 +21,7 @@ use std::collections::{HashMap, VecDeque};
 pub mod actors;
 mod authorization;
 mod expiry;
-mod fixtures;
+pub mod fixtures;
 mod interleaving;
 mod notify;
 mod publish;

@@ -1,4 +1,5 @@
-//! Other nodes: who is present, replicas of their subscriptions, and removals they must not undo.
+//! Other nodes: who is present, replicas of their subscriptions, those that stock's nodes share, and removals they must not
+//! undo.
 pub mod announce;
 pub mod asking;
 pub mod comparison;
@@ -6,3 +7,6 @@ pub mod nodes;
 pub mod removals;
 pub mod replicas;
 pub mod standing;
+pub mod stock_announce;
+pub mod stock_nodes;
+pub mod stock_subscriptions;

@@ -92,6 +92,12 @@ impl Context {
         }
     }
 
+    /// The context of a message of another node.
+    pub fn for_message_of_node(mut self) -> Context {
+        self.work.carries_out_a_message = true;
+        self
+    }
+
     /// The context of a request. The caller, who makes the message, promises that it outlives the context.
     pub fn for_request(process: &'static Process, message: SipMsg<'static>) -> Context {
         Context { message: Some(message), ..Context::new(process) }
@@ -155,9 +161,13 @@ impl Context {
         }
         let removed = self.config.notify_failures.end(code) || (code == 408 && self.config.remove_on_timeout);
         // What another node has gone on with meanwhile is not ours to end.
-        if removed && self.is_owned(dialog) {
+        if removed && self.is_served_here(dialog) {
+            let of_stock = self.held_ownership(dialog).filter(|ownership| ownership.owner.is_stock());
             match self.drop_subscription(dialog) {
                 Ok(Some(subscription)) => {
+                    if let Some(ownership) = of_stock {
+                        self.announce_end(&subscription, ownership, true);
+                    }
                     let cause = Cause::Notify(u16::try_from(code).unwrap_or_default());
                     self.note_end(&subscription, cause);
                     let package = *self.packages.get(subscription.state.event);

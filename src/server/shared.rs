@@ -10,6 +10,7 @@ use crate::server::authorizations::cache::AuthorizationCache;
 use crate::server::cluster::nodes::Nodes;
 use crate::server::cluster::removals::Tombstones;
 use crate::server::cluster::standing::Standing;
+use crate::server::cluster::stock_nodes::StockNodes;
 use crate::server::notify::engine::Engine;
 use crate::server::notify::held_queues::Interrupted;
 use crate::server::notify::senders::Senders;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub nodes: &'static Nodes,
     /// Where this node stands among them.
     pub standing: &'static Standing,
+    /// The other nodes that run stock's module.
+    pub stock_nodes: &'static StockNodes,
     /// What was removed and may be told again by another node.
     pub tombstones: &'static Tombstones,
     /// The dialogs made last (database-only mode).
@@ -80,6 +83,7 @@ impl Shared {
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
             standing: shm::leak(Standing::new())?,
+            stock_nodes: shm::leak(StockNodes::new())?,
             tombstones: shm::leak(Tombstones::new(rule)?)?,
             recent_dialogs: RecentDialogs::new(config.has_subscription_rows_only())?,
             pending_deletions: shm::leak(PendingDeletions::new())?,

@@ -126,6 +126,7 @@ class Client:
             return None
         data, source = self.socket.recvfrom(65535)
         message = Message(data)
+        message.source = source
         self.trace.append(message)
         if message.is_request:
             branch = message.get("Via", "")

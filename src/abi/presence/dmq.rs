@@ -9,7 +9,7 @@ use crate::presence::comparison::Kind;
 use crate::presence::config::Config;
 use crate::presence::replica::{self, Message};
 use crate::presence::replication;
-use crate::server::context::Context;
+use crate::server::context::{Context, Process};
 use crate::sys;
 use std::ffi::c_int;
 
@@ -62,14 +62,28 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
 }
 
 /// A node has answered one of our messages, or has not.
-unsafe extern "C" fn on_answered(host: *mut sys::_str, port: u16, code: c_int) {
+unsafe extern "C" fn on_answered(channel: c_int, host: *mut sys::_str, port: u16, code: c_int) {
     entry!(on_answered, {
         // SAFETY: the shim lends the host.
         let address = unsafe { Address::of_raw(host, port) };
-        if let (408, Some(address), Some(process)) = (code, address, state::process()) {
-            process.shared.nodes.note_missed(&address);
+        let (Some(address), Some(process)) = (address, state::process()) else { return };
+        let (nodes, stock) = (process.shared.nodes, process.shared.stock_nodes);
+        match (Channel::of_number(channel), code) {
+            (_, 408) => nodes.note_missed(&address),
+            // dmq there does not know our channel.
+            (Some(Channel::Nodes), 404) => note_stock(process, &address),
+            (Some(Channel::StockSubscriptions), 200 | 400 | 404) => stock.note_outcome(&address, code == 200),
+            _ => {}
         }
     })
+}
+
+fn note_stock(process: &Process, address: &Address) {
+    let (nodes, now) = (process.shared.nodes, clock::now());
+    nodes.note_stock(address, now);
+    if process.shared.stock_nodes.note(address, now).is_err() {
+        crate::limited!(Error, "there is no room for another node");
+    }
 }
 
 /// # Safety
@@ -84,7 +98,7 @@ unsafe fn receive(
     // SAFETY: dmq's own arguments.
     let (message, from) = unsafe { (SipMsg::new(message), Address::of_node(node)) };
     let (code, reason) = match (message.map(|message| message.body()), state::world()) {
-        (Some(Header::Value(body)), Some(mut world)) => handle(&mut world, body, from),
+        (Some(Header::Value(body)), Some(world)) => handle(&mut world.for_message_of_node(), body, from),
         _ => BAD,
     };
     if code >= 300 {
@@ -139,7 +153,7 @@ fn unreadable(body: &[u8]) -> Answer {
 fn on_publication_message(world: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
     match replica::parse(body) {
         None => unreadable(body),
-        Some(Message::Other) => OK,
+        Some(Message::Other) => on_stock_message(world, body, from),
         Some(Message::Sync { you }) => {
             // A question to all is answered by one.
             if let Some(from) = from.filter(|_| you || world.process().shared.nodes.is_first(world.node_name())) {
@@ -162,12 +176,24 @@ fn on_publication_message(world: &mut Context, body: &[u8], from: Option<Address
     }
 }
 
+fn on_stock_message(world: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
+    match world.on_stock_message(body, from.as_ref()) {
+        Ok(true) => OK,
+        Ok(false) => unreadable(body),
+        Err(error) => {
+            crate::limited!(Error, "a subscription of a stock node cannot be stored: {error}");
+            (500, "Server Internal Error")
+        }
+    }
+}
+
 fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
     let Some((name, message)) = cluster::parse(body, world.process().registry.packages(), clock::now()) else {
         return unreadable(body);
     };
     let nodes = world.process().shared.nodes;
     if let Some(from) = &from {
+        world.process().shared.stock_nodes.replace(from, clock::now());
         if nodes.on_heard(&name, from, clock::now()).is_err() {
             crate::limited!(Error, "there is no room for another node");
         }

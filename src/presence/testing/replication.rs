@@ -28,7 +28,8 @@ fn life() -> Vec<Replica> {
 
 fn hear(server: &mut MemoryPorts, messages: &[&Replica]) -> Option<String> {
     for message in messages {
-        let _ = replication::apply(server, message).expect("applied");
+        let silent = server.config().replicas_are_silent;
+        let _ = replication::apply(server, message, silent).expect("applied");
     }
     let resource = server.resource("alice", PRESENCE);
     let documents = server.documents(&resource).expect("documents");

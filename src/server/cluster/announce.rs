@@ -61,9 +61,10 @@ impl Parts {
 
     fn owner_name(&self, owner: NodeId) -> Vec<u8> {
         // What was read from our table and is not settled yet is ours, unless another node knows better.
-        match owner.is_here() || owner == NodeId::ELSEWHERE {
-            true => self.node_name().to_vec(),
-            false => self.shared.nodes.name(owner),
+        match owner {
+            NodeId::HERE | NodeId::ELSEWHERE => self.node_name().to_vec(),
+            owner if owner.is_stock() => self.shared.stock_nodes.name(owner),
+            owner => self.shared.nodes.name(owner),
         }
     }
 
@@ -115,6 +116,7 @@ impl Parts {
             return;
         }
         if let Some((subscription, ownership)) = self.stamped(dialog) {
+            self.tell_stock(&subscription);
             self.send_to_nodes(&self.announcement_text(subscription, ownership));
         }
     }
@@ -146,6 +148,7 @@ impl Parts {
         };
         let version = self.announcement(removed.clone(), ownership).claim.held().version;
         self.record_dialog_removal(&ending, removed.state.expires_at, version);
+        self.tell_stock_end(removed);
         self.send_to_nodes(&ending.to_json(self.node_name()));
     }
 

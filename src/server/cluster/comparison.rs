@@ -115,7 +115,9 @@ impl Context {
 
 /// Whether a subscription is compared: it lives.
 fn is_live(stored: &SubscriptionEntry, now: i64) -> bool {
-    stored.subscription.state.expires_at > now && stored.subscription.state.status != Status::Terminated
+    stored.subscription.state.expires_at > now
+        && !stored.ownership.owner.is_stock()
+        && stored.subscription.state.status != Status::Terminated
 }
 
 impl Exchange<'_> {

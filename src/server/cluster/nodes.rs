@@ -21,11 +21,32 @@ impl NodeId {
     /// Some other node, no matter which.
     pub const ELSEWHERE: NodeId = NodeId(u16::MAX);
 
+    /// A stock node that dmq does not know.
+    pub const SOME_STOCK: NodeId = NodeId(STOCK | (STOCK - 1));
+
+    /// The stock node with this place in its own list, see [`crate::server::cluster::stock_nodes`].
+    pub fn of_stock(place: usize) -> NodeId {
+        NodeId(STOCK | (place as u16).min(STOCK - 2))
+    }
+
+    /// Whether it is a stock node.
+    pub fn is_stock(self) -> bool {
+        self.0 & (STOCK | STOCK << 1) == STOCK
+    }
+
+    /// The place of a stock node in its list.
+    pub fn stock_place(self) -> Option<usize> {
+        (self.is_stock() && self != NodeId::SOME_STOCK).then_some(usize::from(self.0 & (STOCK - 1)))
+    }
+
     /// Whether it is this node.
     pub fn is_here(self) -> bool {
         self == NodeId::HERE
     }
 }
+
+/// What sets ids of stock's nodes apart from places in the list below.
+const STOCK: u16 = 1 << 14;
 
 struct Node {
     /// How it calls itself; empty until it says so.
@@ -365,6 +386,32 @@ impl Nodes {
         OwnerKeys { own: Key::of(&[own]).0, others: list.iter().map(|node| Key::of(&[&node.name]).0).collect() }
     }
 
+    /// The node at `address` runs stock's module now: what ran there under a name of ours is gone.
+    pub fn note_stock(&self, address: &Address, now: i64) {
+        let mut list = self.list.lock();
+        if let Some(node) = list.iter_mut().find(|node| !node.name.is_empty() && node.is_at(address)) {
+            node.port = 0;
+            node.heard_at = 0;
+            node.set_reached(false, now);
+        }
+    }
+
+    /// Whether one of our kind has spoken from `address`.
+    pub fn is_ours(&self, address: &Address) -> bool {
+        self.list.lock().iter().any(|node| !node.name.is_empty() && node.is_at(address))
+    }
+
+    /// Where nodes answer dmq that have not said who they are.
+    pub fn unnamed(&self) -> Vec<Address> {
+        let list = self.list.lock();
+        list.iter().filter(|node| node.reached && node.name.is_empty() && node.port > 0).map(Node::address).collect()
+    }
+
+    /// Where the nodes of our kind listen that answer.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.list.lock().iter().filter(|node| node.answers()).map(Node::address).collect()
+    }
+
     /// The names of the nodes of our kind that are there.
     pub fn present(&self) -> Vec<Vec<u8>> {
         let list = self.list.lock();
@@ -531,5 +578,28 @@ mod tests {
         nodes.on_heard(b"b", &at(3), 20).unwrap();
         nodes.observe(&seen(&[(3, true)]), 20);
         assert_eq!(nodes.take_owed(20), [(at(3), 0)]);
+    }
+
+    #[test]
+    fn ids_of_stock_nodes_are_no_others() {
+        let (first, last) = (NodeId::of_stock(0), NodeId::of_stock(255));
+        assert!(first.is_stock() && last.is_stock() && NodeId::SOME_STOCK.is_stock());
+        assert!(!NodeId::HERE.is_stock() && !NodeId::ELSEWHERE.is_stock() && !NodeId(256).is_stock());
+        assert_eq!((first.stock_place(), last.stock_place()), (Some(0), Some(255)));
+        assert_eq!((NodeId::SOME_STOCK.stock_place(), NodeId::HERE.stock_place()), (None, None));
+        assert!(Nodes::new().name(first).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_runs_stock_now_is_lost_under_its_name() {
+        let nodes = Nodes::new();
+        nodes.observe(&seen(&[(1, true)]), 10);
+        assert_eq!(nodes.unnamed(), [at(1)]);
+        nodes.on_heard(b"b", &at(1), 10).unwrap();
+        assert!(nodes.is_ours(&at(1)) && nodes.unnamed().is_empty());
+        assert_eq!(nodes.addresses(), [at(1)]);
+        nodes.note_stock(&at(1), 20);
+        assert!(!nodes.is_ours(&at(1)) && nodes.addresses().is_empty());
+        assert_eq!(nodes.lost(40).len(), 1);
     }
 }

@@ -29,6 +29,9 @@ const SYNC_BURST: usize = 50;
 /// At most so many subscriptions are taken over in one second.
 const LARGEST_STEP: usize = 1000;
 
+/// A node that has not said who it is, is asked again after so many seconds.
+const HELLO_INTERVAL: i64 = 10;
+
 /// How often the numbers of a subscription are moved on because its watcher answers 500, between two SUBSCRIBEs.
 const MOST_RAISES: u8 = 3;
 
@@ -61,7 +64,7 @@ impl Context {
     }
 
     /// Removes a subscription here, and here alone.
-    fn forget_replica(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
+    pub(super) fn forget_replica(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);
         if let Some(mut shard) = tables.shard_of_dialog(hash) {
@@ -150,14 +153,14 @@ impl Context {
     }
 
     /// Puts a replica into the tables; `false` when another process was faster.
-    fn place_replica(&self, subscription: &Subscription, ownership: Ownership) -> Result<bool, StoreError> {
+    pub(super) fn place_replica(&self, subscription: &Subscription, ownership: Ownership) -> Result<bool, StoreError> {
         let mut shared = subscription.map(shm::copy)?;
         shared.state.row_state = RowState::Clean;
         let _order = self.lock_for_write(&self.shared.tables.resource_of(subscription));
         Ok(self.shared.tables.place(shared, 0, ownership)? == Stored::New)
     }
 
-    fn accept(&mut self, other: &Announcement, ownership: Ownership) -> Result<(), StoreError> {
+    pub(super) fn accept(&mut self, other: &Announcement, ownership: Ownership) -> Result<(), StoreError> {
         let dialog = other.subscription.dialog();
         let mut fresh = other.subscription.map(shm::copy)?;
         let hash = self.shared.tables.dialog_hash(dialog);
@@ -328,6 +331,14 @@ impl Context {
         for address in self.shared.nodes.observe(&seen, now) {
             self.send_to_node(&address, &cluster::hello(name, true, self.compared_kinds()));
         }
+        if now % HELLO_INTERVAL == 0 {
+            // Ours say who they are; stock's nodes answer that they do not know what this is.
+            let unnamed = self.shared.nodes.unnamed().into_iter();
+            for address in unnamed.filter(|address| !self.shared.stock_nodes.has(address)) {
+                self.send_to_node(&address, &cluster::hello(name, true, self.compared_kinds()));
+            }
+        }
+        self.stock_step(&seen, now);
         // Who compares is compared with; the others are told all.
         for (address, compares) in self.shared.nodes.take_owed(now) {
             let compares = compares & self.compared_kinds();
@@ -373,9 +384,16 @@ impl Context {
         }
     }
 
+    /// Whether the watchers of a change are left to the node that announces it: `skip_notify_dmq`. Where ours share
+    /// subscriptions each notifies its own watchers and no others, so that a change of ours is never left to it.
+    fn leaves_watchers(&self, from: Option<&Address>) -> bool {
+        let by_stock = from.is_none_or(|from| self.shared.stock_nodes.has(from));
+        self.config.replicas_are_silent && (by_stock || !self.config.shares_subscriptions)
+    }
+
     /// Another node tells of a publication; it hears where we know better.
     pub fn on_replica(&mut self, replica: &Replica, from: Option<&Address>) -> Result<(), Failure> {
-        let correction = replication::apply(self, replica)?;
+        let correction = replication::apply(self, replica, self.leaves_watchers(from))?;
         if let (Some(correction), Some(from)) = (correction, from) {
             counters::count(Counter::DmqSent);
             dmq::send(Channel::Publications, from, &correction.to_json());
@@ -435,7 +453,9 @@ impl Context {
         for index in 0..tables.shard_count() {
             let ours: Vec<(Subscription, Ownership)> = {
                 let shard = tables.nth_shard(index);
-                let wanted = shard.subscriptions().filter(|stored| all || stored.ownership.owner.is_here());
+                // Stock's nodes tell their own.
+                let is_told = |owner: NodeId| owner.is_here() || (all && !owner.is_stock());
+                let wanted = shard.subscriptions().filter(|stored| is_told(stored.ownership.owner));
                 wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)).collect()
             };
             for (subscription, ownership) in ours {
@@ -454,7 +474,8 @@ impl Context {
     /// Goes on with the subscriptions of lost nodes, as far as they fall to us.
     fn take_over_lost(&mut self, waits: bool) {
         let now = clock::now();
-        let lost = self.shared.nodes.lost(now);
+        let mut lost = self.shared.nodes.lost(now);
+        lost.extend(self.shared.stock_nodes.lost(now));
         if lost.is_empty() {
             return;
         }
@@ -509,7 +530,7 @@ impl Context {
 const LONG_PAST: i64 = 600;
 
 /// The Contact of a node that goes on with another node's subscription: its address, or its socket; empty for neither.
-fn own_contact(server_address: &[u8], socket: &[u8]) -> Vec<u8> {
+pub(super) fn own_contact(server_address: &[u8], socket: &[u8]) -> Vec<u8> {
     if !server_address.is_empty() || socket.is_empty() {
         return server_address.to_vec();
     }

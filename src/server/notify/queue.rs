@@ -11,6 +11,7 @@ use crate::presence::notification::{Notify, NotifyRun, StateChange, TransientBod
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::{Field, Subscription};
 use crate::presence::winfo::Watcher;
+use crate::server::cluster::stock_announce::skip_stock_watchers;
 use crate::server::notify::senders::Pacing;
 use crate::server::notify::work::{NotifyQueue, Work};
 use crate::server::shared::Parts;
@@ -19,6 +20,7 @@ use crate::server::subscriptions::rows_behind::RowsBehind;
 use crate::server::tables::Shard;
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::{ChangedWatcher, FinalNotify, SharedTransientBody};
+use crate::server::tables::subscription_entry::Ownership;
 use std::ops::Deref;
 
 /// How many NOTIFYs are counted up under one lock.
@@ -54,6 +56,7 @@ impl NotifyQueue for ResourceQueues {
             StateChange::Subscription(dialog, _) => tables.slot_of_dialog(tables.dialog_hash(*dialog)),
             _ => None,
         };
+        let leaves_stock_watchers = self.leaves_stock_watchers(&event, work.carries_out_a_message);
         let (mut collapsed, began) = (false, work.began);
         let mut shard = tables.shard(resource.hash);
         let Some(entry) = shard.entry(rule, resource) else { return false };
@@ -91,6 +94,9 @@ impl NotifyQueue for ResourceQueues {
                 }
             }
             _ => {}
+        }
+        if leaves_stock_watchers {
+            skip_stock_watchers(&mut shard, rule, resource);
         }
         let Some(entry) = shard.entry(rule, resource) else { return false };
         let take = entry.pending && !entry.busy;
@@ -180,7 +186,8 @@ impl NotifyQueue for ResourceQueues {
         let shares = self.config.shares_subscriptions;
         while let Some(entry) = shard.entry(tables.rule(), resource) {
             let Some(slot) = entry.subscriptions.get(notify_run.cursor).copied() else { break };
-            let stored = shard.stored(slot).filter(|stored| stored.ownership.speaks_here());
+            let served = |ownership: &Ownership| ownership.speaks_here() || ownership.owner.is_stock();
+            let stored = shard.stored(slot).filter(|stored| served(&stored.ownership));
             let Some((stored, notify_reason)) =
                 stored.and_then(|m| m.next_notify_reason(notify_run.generation, now).map(|o| (m, o)))
             else {
@@ -211,6 +218,7 @@ impl NotifyQueue for ResourceQueues {
         // The other nodes hear how far the numbers will go before they go there.
         above.into_iter().for_each(|at: usize| self.announce_subscription(batch[at].subscription.dialog()));
         self.write_counters(&batch, &row_state);
+        self.tell_stock_counted(&batch);
         batch
     }
 

@@ -16,6 +16,8 @@ pub struct Work {
     pub(crate) pace: Option<Pacing>,
     /// What it sends where subscriptions are rows.
     pub(crate) rows: RowWork,
+    /// It carries out what another node says: what it would tell stock's nodes, that node has told them.
+    pub(crate) carries_out_a_message: bool,
     /// When the entry began, in microseconds of the clock for measuring.
     pub(crate) began: u64,
 }
@@ -24,7 +26,13 @@ impl Work {
     /// Nothing yet.
     pub fn new(parts: &Parts) -> Work {
         let held = HeldQueues::new(&parts.shared.tables, parts.shared.interrupted);
-        Work { held, pace: None, rows: RowWork::default(), began: clock::monotonic_micros() }
+        Work {
+            held,
+            pace: None,
+            rows: RowWork::default(),
+            carries_out_a_message: false,
+            began: clock::monotonic_micros(),
+        }
     }
 }
 

@@ -166,12 +166,15 @@ impl SubscriptionStore for InMemory {
     fn set_authorization(&self, dialog: DialogId<'_>, authorization: &Authorization) -> Result<bool, StoreError> {
         let Some(current) = self.shared.tables.find(dialog) else { return Ok(false) };
         let known = current.state.status == authorization.status && current.get(Field::Reason) == authorization.reason;
-        if known || !self.is_owned(dialog) {
+        if known || !self.is_served_here(dialog) {
             return Ok(false);
         }
         let with = current.with(&[(Field::Reason, &authorization.reason)])?;
         let changed = self.shared.tables.change(dialog, Some(&with), |stored| {
             stored.subscription.state.status = authorization.status;
+            if stored.ownership.owner.is_stock() {
+                stored.due = Some(NotifyReason::Change);
+            }
             stored.aside = Aside::default();
             mark_changed(&mut stored.subscription.state.row_state);
         })?;
@@ -202,6 +205,10 @@ impl SubscriptionStore for InMemory {
 
     fn write_taken_over(&self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         self.rows.changed(dialog)
+    }
+
+    fn delete_row(&self, dialog: DialogId<'_>) {
+        self.rows.removed(dialog);
     }
 
     fn restore(&self) -> Result<usize, StoreError> {

@@ -120,6 +120,9 @@ pub trait SubscriptionStore {
     /// The database cannot be written; the timer tries again.
     fn write_taken_over(&self, dialog: DialogId<'_>) -> Result<(), StoreError>;
 
+    /// Deletes the row of a subscription that another node has ended, where it is not the subscription itself.
+    fn delete_row(&self, _dialog: DialogId<'_>) {}
+
     /// Fills the memory from the table; returns how many rows were read.
     ///
     /// # Errors

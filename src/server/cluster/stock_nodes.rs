@@ -1,0 +1,252 @@
+//! The nodes of the cluster that run stock's module: they do not know our channel, and take subscriptions in stock's
+//! own messages, from Kamailio 6.1 on.
+use crate::host::dmq::{self, Address};
+use crate::host::lock::Lock;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::server::cluster::nodes::{Lost, NodeId};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+struct StockNode {
+    host: ShmBox<[u8]>,
+    port: u16,
+    /// dmq says that it answers.
+    present: bool,
+    /// When that changed.
+    since: i64,
+    /// One of ours runs at its address now.
+    replaced: bool,
+    /// It has taken a subscription, or sent one.
+    takes: bool,
+    /// How many it has refused before it took one: nodes before 6.1 refuse all.
+    refused: u8,
+    /// What it has to be asked for, or told.
+    due: Due,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Due {
+    question: bool,
+    answer: bool,
+}
+
+/// What a stock node is due.
+pub struct Task {
+    /// The node.
+    pub to: Address,
+    /// It is told the subscriptions there are: it was away, and does not ask again by itself.
+    pub tell: bool,
+    /// It is asked for its own.
+    pub ask: bool,
+}
+
+/// The stock nodes that were ever heard of, in shared memory.
+pub struct StockNodes {
+    list: Lock<ShmVec<StockNode>>,
+    any: AtomicBool,
+}
+
+/// More than this is no cluster but an attack.
+const MOST: usize = 256;
+
+/// A node that refuses so many subscriptions and has taken none is sent no more.
+const MOST_REFUSED: u8 = 3;
+
+/// A node is lost when it has not answered dmq for so many seconds.
+const LOST_AFTER: i64 = 2;
+
+impl StockNodes {
+    /// None is known.
+    pub fn new() -> StockNodes {
+        StockNodes { list: Lock::new(ShmVec::new_in(Shm)), any: AtomicBool::new(false) }
+    }
+
+    /// Whether there may be one: cheap, for each change.
+    pub fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    /// The node at `address` runs stock's module; returns its id.
+    pub fn note(&self, address: &Address, now: i64) -> Result<NodeId, NoMemory> {
+        let fresh = StockNode {
+            host: shm::copy(&address.host)?,
+            port: address.port,
+            present: true,
+            since: now,
+            replaced: false,
+            takes: false,
+            refused: 0,
+            due: Due { question: true, answer: false },
+        };
+        let mut list = self.list.lock();
+        if let Some(place) = list.iter().position(|node| node.is_at(address)) {
+            if list[place].replaced {
+                list[place] = fresh;
+            }
+            return Ok(NodeId::of_stock(place));
+        }
+        if list.len() >= MOST {
+            return Err(NoMemory);
+        }
+        shm::push(&mut list, fresh)?;
+        self.any.store(true, Ordering::Relaxed);
+        Ok(NodeId::of_stock(list.len() - 1))
+    }
+
+    /// One of ours has spoken from `address`: whatever ran there before has ended.
+    pub fn replace(&self, address: &Address, now: i64) {
+        if !self.any() {
+            return;
+        }
+        if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address) && !node.replaced) {
+            (node.replaced, node.present, node.since) = (true, false, now);
+        }
+    }
+
+    /// Whether the node at `address` runs stock's module.
+    pub fn has(&self, address: &Address) -> bool {
+        self.any() && self.list.lock().iter().any(|node| node.is_at(address) && !node.replaced)
+    }
+
+    /// `host:port` of a node; empty where it is not known.
+    pub fn name(&self, id: NodeId) -> Vec<u8> {
+        let list = self.list.lock();
+        id.stock_place().and_then(|place| list.get(place)).map(|node| node.address().name()).unwrap_or_default()
+    }
+
+    /// The node has sent a subscription, or has answered one with this code.
+    pub fn note_outcome(&self, address: &Address, taken: bool) {
+        if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
+            node.takes |= taken;
+            node.refused = node.refused.saturating_add(u8::from(!taken));
+        }
+    }
+
+    /// The nodes that take subscriptions.
+    pub fn takers(&self) -> Vec<Address> {
+        if !self.any() {
+            return Vec::new();
+        }
+        let list = self.list.lock();
+        let takers = list.iter().filter(|node| node.present && (node.takes || node.refused < MOST_REFUSED));
+        takers.map(StockNode::address).collect()
+    }
+
+    /// Compares with what dmq says now; returns what is due.
+    pub fn observe(&self, seen: &[dmq::Node], now: i64) -> Vec<Task> {
+        if !self.any() {
+            return Vec::new();
+        }
+        let mut tasks = Vec::new();
+        for node in self.list.lock().iter_mut().filter(|node| !node.replaced) {
+            let present = seen.iter().any(|other| other.active && node.is_at(&other.address));
+            if present && !node.present {
+                (node.takes, node.refused) = (false, 0);
+                node.due = Due { question: true, answer: true };
+            }
+            if present != node.present {
+                (node.present, node.since) = (present, now);
+            }
+            if present && (node.due.question || node.due.answer) {
+                let due = std::mem::take(&mut node.due);
+                tasks.push(Task { to: node.address(), tell: due.answer, ask: due.question });
+            }
+        }
+        tasks
+    }
+
+    /// The nodes that are lost.
+    pub fn lost(&self, now: i64) -> Vec<Lost> {
+        if !self.any() {
+            return Vec::new();
+        }
+        let list = self.list.lock();
+        let lost = list.iter().enumerate().filter(|(_, node)| !node.present && now - node.since >= LOST_AFTER);
+        lost.map(|(place, node)| Lost { id: NodeId::of_stock(place), age: now - node.since }).collect()
+    }
+}
+
+impl Default for StockNodes {
+    fn default() -> Self {
+        StockNodes::new()
+    }
+}
+
+impl StockNode {
+    fn is_at(&self, address: &Address) -> bool {
+        self.port == address.port && *self.host == *address.host
+    }
+
+    fn address(&self) -> Address {
+        Address { host: self.host.to_vec(), port: self.port }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> Address {
+        Address { host: b"10.0.0.1".to_vec(), port }
+    }
+
+    fn seen(list: &[(u16, bool)]) -> Vec<dmq::Node> {
+        list.iter().map(|(port, active)| dmq::Node { address: at(*port), active: *active, local: false }).collect()
+    }
+
+    fn due(nodes: &StockNodes, list: &[(u16, bool)], now: i64) -> Vec<(u16, bool, bool)> {
+        nodes.observe(&seen(list), now).into_iter().map(|task| (task.to.port, task.tell, task.ask)).collect()
+    }
+
+    #[test]
+    fn a_node_is_asked_once_and_told_when_it_returns() {
+        let nodes = StockNodes::new();
+        assert!(!nodes.any() && nodes.takers().is_empty());
+        let id = nodes.note(&at(1), 10).unwrap();
+        assert_eq!(nodes.note(&at(1), 10).unwrap(), id);
+        assert_eq!(nodes.name(id), b"10.0.0.1:1");
+        assert_eq!(due(&nodes, &[(1, true)], 11), [(1, false, true)]);
+        assert!(due(&nodes, &[(1, true)], 12).is_empty());
+        assert!(due(&nodes, &[(1, false)], 20).is_empty());
+        assert_eq!((nodes.lost(21).len(), nodes.takers().len()), (0, 0));
+        assert_eq!(nodes.lost(22).iter().map(|lost| (lost.id, lost.age)).collect::<Vec<_>>(), [(id, 2)]);
+        assert_eq!(due(&nodes, &[(1, true)], 30), [(1, true, true)]);
+        assert!(nodes.lost(40).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_takes_none_is_sent_no_more() {
+        let nodes = StockNodes::new();
+        nodes.note(&at(1), 10).unwrap();
+        nodes.note(&at(2), 10).unwrap();
+        nodes.note_outcome(&at(2), true);
+        for _ in 0..300 {
+            nodes.note_outcome(&at(1), false);
+            nodes.note_outcome(&at(2), false);
+        }
+        assert_eq!(nodes.takers(), [at(2)], "an older version; one that lacks a package");
+        // It may come back as a newer version.
+        due(&nodes, &[(1, false), (2, true)], 20);
+        due(&nodes, &[(1, true), (2, true)], 30);
+        assert_eq!(nodes.takers(), [at(1), at(2)]);
+    }
+
+    #[test]
+    fn a_node_may_be_replaced_by_one_of_ours_and_back() {
+        let nodes = StockNodes::new();
+        let id = nodes.note(&at(1), 10).unwrap();
+        nodes.replace(&at(1), 20);
+        assert!(!nodes.has(&at(1)) && nodes.takers().is_empty());
+        assert!(due(&nodes, &[(1, true)], 21).is_empty());
+        assert_eq!(nodes.lost(30).len(), 1, "what it had is nobody's");
+        assert_eq!(nodes.note(&at(1), 40).unwrap(), id);
+        assert!(nodes.has(&at(1)) && nodes.lost(50).is_empty());
+    }
+
+    #[test]
+    fn there_is_a_bound() {
+        let nodes = StockNodes::new();
+        assert!((1..=MOST as u16).all(|port| nodes.note(&at(port), 1).is_ok()));
+        assert!(nodes.note(&at(60_000), 1).is_err());
+    }
+}

@@ -1,0 +1,253 @@
+//! Subscriptions that are shared with stock's nodes, which have no owners: each of them holds all subscriptions,
+//! notifies the watchers of what happens to it, and tells the others how far it has counted.
+use crate::common::counters::{self, Counter};
+use crate::host::dmq::{self, Address, Channel};
+use crate::host::{clock, process};
+use crate::presence::cluster::Ending;
+use crate::presence::error::StoreError;
+use crate::presence::stock_subscription::{self, Dialog, Message};
+use crate::presence::subscription::{Field, Status, Subscription};
+use crate::server::cluster::nodes::NodeId;
+use crate::server::context::Context;
+use crate::server::subscriptions::rows_behind::mark_changed;
+use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use std::cmp::Ordering;
+
+/// After so many messages a node that tells all it has takes a breath.
+const SYNC_BURST: usize = 50;
+
+/// What to do with what a node says of a subscription that is here.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// The watcher has spoken to a stock node last: it is as that node says, and that node's.
+    Accept,
+    /// A node has notified the watcher: ours goes on from there.
+    Count,
+    /// That node does not know what the watcher has asked for here.
+    Correct,
+    /// It is no news.
+    Ignore,
+}
+
+/// `told` against `mine`, which belongs to `owner`; `by_ours`: one of ours says so, of a subscription that no node of
+/// ours owns.
+fn decide(told: &Subscription, mine: &Subscription, owner: NodeId, by_ours: bool) -> Decision {
+    let of_ours = !owner.is_stock() && owner != NodeId::ELSEWHERE;
+    let counts_further = told.state.local_cseq > mine.state.local_cseq;
+    match told.state.remote_cseq.cmp(&mine.state.remote_cseq) {
+        Ordering::Greater if !by_ours => Decision::Accept,
+        Ordering::Equal if !by_ours && !of_ours => Decision::Accept,
+        Ordering::Equal if counts_further => Decision::Count,
+        Ordering::Less if owner.is_here() && !by_ours => Decision::Correct,
+        _ => Decision::Ignore,
+    }
+}
+
+impl Context {
+    /// Tells a stock node all subscriptions that are ours: it has joined, or was away.
+    pub(crate) fn tell_stock_all(&self, to: &Address) {
+        let tables = &self.shared.tables;
+        let (mut sent, now) = (0, clock::now());
+        for index in 0..tables.shard_count() {
+            let ours: Vec<Subscription> = {
+                let shard = tables.nth_shard(index);
+                let is_told = |stored: &&SubscriptionEntry| {
+                    stored.ownership.owner.is_here() && stored.subscription.state.expires_at > now
+                };
+                let owned = shard.subscriptions().filter(is_told);
+                owned.map(|stored| stored.subscription.to_private()).collect()
+            };
+            for subscription in ours {
+                let text = self.stock_text(&subscription, subscription.state.expires_at);
+                self.send_to_stock(std::slice::from_ref(to), &text);
+                sent += 1;
+                if sent % SYNC_BURST == 0 {
+                    process::sleep_millis(5);
+                }
+            }
+        }
+    }
+
+    /// One second among stock's nodes: who returned is told what there is, and asked.
+    pub(crate) fn stock_step(&self, seen: &[dmq::Node], now: i64) {
+        for task in self.shared.stock_nodes.observe(seen, now) {
+            if !self.config.shares_subscriptions {
+                continue;
+            }
+            if task.tell {
+                self.tell_stock_all(&task.to);
+            }
+            if task.ask && self.config.asks_for_subscriptions {
+                counters::count(Counter::DmqSent);
+                dmq::send(Channel::Publications, &task.to, stock_subscription::SYNC);
+            }
+        }
+    }
+
+    /// A message in stock's form about subscriptions; `false` when it cannot be read.
+    pub fn on_stock_message(&mut self, body: &[u8], from: Option<&Address>) -> Result<bool, StoreError> {
+        let Some(message) = stock_subscription::parse(body, self.packages(), clock::now()) else { return Ok(false) };
+        if !self.config.shares_subscriptions {
+            return Ok(true);
+        }
+        let by_ours = from.is_some_and(|from| self.shared.nodes.is_ours(from));
+        let owner = match from {
+            Some(from) if !by_ours => {
+                let id = self.shared.stock_nodes.note(from, clock::now())?;
+                self.shared.stock_nodes.note_outcome(from, true);
+                id
+            }
+            _ => NodeId::SOME_STOCK,
+        };
+        match (message, from) {
+            (Message::Subscription(told), from) => self.on_stock_subscription(*told, owner, by_ours, from)?,
+            (Message::End(dialog), _) if !by_ours => self.on_stock_end(&dialog)?,
+            (Message::Sync, Some(from)) => self.tell_stock_all(from),
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn on_stock_subscription(
+        &mut self,
+        told: Subscription,
+        owner: NodeId,
+        by_ours: bool,
+        from: Option<&Address>,
+    ) -> Result<(), StoreError> {
+        let told = self.as_ours(&told)?;
+        let Some((mine, ownership)) = self.owned_subscription(told.dialog()) else {
+            return if by_ours { Ok(()) } else { self.on_new_stock_subscription(&told, owner, from) };
+        };
+        match decide(&told, &mine, ownership.owner, by_ours) {
+            Decision::Ignore => Ok(()),
+            Decision::Count => self.count_on(&told),
+            Decision::Correct => {
+                let text = self.stock_text(&mine, mine.state.expires_at);
+                self.send_to_stock(from.map_or(&[], std::slice::from_ref), &text);
+                Ok(())
+            }
+            Decision::Accept => {
+                // What stock's messages do not carry stays as it is.
+                let kept = [Field::LocalUri, Field::RemoteUri].map(|field| (field, mine.get(field)));
+                let mut subscription = told.with(&kept)?;
+                subscription.state.since = mine.state.since;
+                let ownership = Ownership { owner, is_claimed: false, ..ownership };
+                self.accept(&self.announcement(subscription, ownership), ownership)
+            }
+        }
+    }
+
+    fn on_new_stock_subscription(
+        &mut self,
+        told: &Subscription,
+        owner: NodeId,
+        from: Option<&Address>,
+    ) -> Result<(), StoreError> {
+        let tombstones = self.shared.tombstones;
+        let version = self.announcement(told.clone(), Ownership::of(owner)).claim.held().version;
+        if tombstones.has_version(tombstones.of_dialog(told.dialog()), &version) {
+            self.send_to_stock(from.map_or(&[], std::slice::from_ref), &self.stock_text(told, 0));
+            return Ok(());
+        }
+        if told.state.expires_at <= clock::now() || told.state.status == Status::Terminated {
+            return Ok(());
+        }
+        self.place_replica(told, Ownership::of(owner)).map(|_| ())
+    }
+
+    /// The subscription as this node sends for it: its own Contact and socket, where it has been given any.
+    fn as_ours(&self, told: &Subscription) -> Result<Subscription, StoreError> {
+        let socket = self.config.default_socket;
+        let contact = super::replicas::own_contact(self.config.server_address, socket);
+        let mut changes: Vec<(Field, &[u8])> = Vec::new();
+        if !socket.is_empty() {
+            changes.push((Field::Socket, socket));
+        }
+        if !contact.is_empty() {
+            changes.push((Field::LocalContact, &contact));
+        }
+        let mut ours = told.with(&changes)?;
+        let latest = clock::now() + i64::from(self.config.max_expires);
+        ours.state.expires_at = ours.state.expires_at.min(latest);
+        Ok(ours)
+    }
+
+    /// Another node has notified the watcher: numbers, status and reason are as it says.
+    fn count_on(&mut self, told: &Subscription) -> Result<(), StoreError> {
+        let dialog = told.dialog();
+        let Some(current) = self.shared.tables.find(dialog) else { return Ok(()) };
+        let reason = told.get(Field::Reason);
+        let with = match current.get(Field::Reason) == reason {
+            true => None,
+            false => Some(current.with(&[(Field::Reason, reason)])?),
+        };
+        let mut owned = false;
+        self.shared.tables.change(dialog, with.as_ref(), |stored| {
+            owned = stored.ownership.owner.is_here();
+            let state = &mut stored.subscription.state;
+            state.local_cseq = state.local_cseq.max(told.state.local_cseq);
+            state.version = state.version.max(told.state.version);
+            state.status = told.state.status;
+            mark_changed(&mut state.row_state);
+            stored.ownership.ceiling = stored.ownership.ceiling.max(told.state.local_cseq);
+        })?;
+        if owned {
+            self.storage.subscriptions.write_taken_over(dialog)?;
+        }
+        Ok(())
+    }
+
+    /// A stock node has ended a subscription and notified its watcher.
+    fn on_stock_end(&mut self, dialog: &Dialog) -> Result<(), StoreError> {
+        let Some((subscription, ownership)) = self.owned_subscription(dialog.id()) else { return Ok(()) };
+        let ending = Ending {
+            call_id: dialog.call_id.clone(),
+            to_tag: dialog.to_tag.clone(),
+            from_tag: dialog.from_tag.clone(),
+            for_good: true,
+        };
+        let until = subscription.state.expires_at;
+        let version = self.announcement(subscription, ownership).claim.held().version;
+        self.record_dialog_removal(&ending, until, version);
+        self.forget_replica(dialog.id())?;
+        if ownership.owner.is_here() {
+            self.storage.subscriptions.delete_row(dialog.id());
+            self.send_to_nodes(&ending.to_json(self.node_name()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::event_package::PackageId;
+    use crate::presence::subscription::SubscriptionState;
+
+    fn subscription(remote_cseq: u32, local_cseq: u32) -> Subscription {
+        let state =
+            SubscriptionState { remote_cseq, local_cseq, ..SubscriptionState::new(PackageId(0), Status::Active) };
+        Subscription::from_fields(state, &[(Field::CallId, b"c")]).unwrap()
+    }
+
+    #[test]
+    fn the_node_that_the_watcher_spoke_to_last_counts() {
+        let (here, stock) = (NodeId::HERE, NodeId::of_stock(0));
+        let decided = |told: (u32, u32), owner, by_ours| {
+            decide(&subscription(told.0, told.1), &subscription(2, 10), owner, by_ours)
+        };
+        for owner in [here, stock, NodeId::ELSEWHERE] {
+            assert_eq!(decided((3, 1), owner, false), Decision::Accept);
+            assert_eq!(decided((3, 1), owner, true), Decision::Ignore, "our own channel says so");
+        }
+        assert_eq!(decided((2, 11), stock, false), Decision::Accept);
+        assert_eq!(decided((2, 11), NodeId::ELSEWHERE, false), Decision::Accept);
+        assert_eq!(decided((2, 11), here, false), Decision::Count);
+        assert_eq!(decided((2, 11), stock, true), Decision::Count);
+        assert_eq!(decided((2, 10), here, false), Decision::Ignore);
+        assert_eq!(decided((1, 90), here, false), Decision::Correct);
+        assert_eq!(decided((1, 90), stock, false), Decision::Ignore);
+        assert_eq!(decided((1, 90), here, true), Decision::Ignore);
+    }
+}
