@@ -17,10 +17,11 @@ pub struct Lock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached through `lock()` only, which excludes every other process and thread.
-unsafe impl<T> Sync for Lock<T> {}
+// SAFETY: the value is reached through `lock()` only, which excludes every other process and thread, so that it is handed
+// from one to the other; that is what `Send` allows.
+unsafe impl<T: Send> Sync for Lock<T> {}
 // SAFETY: as above; the lock has no tie to the process that made it.
-unsafe impl<T> Send for Lock<T> {}
+unsafe impl<T: Send> Send for Lock<T> {}
 
 impl<T> Lock<T> {
     /// An open lock around `value`. The lock word needs no fixed address, so it may be moved until it is first used.

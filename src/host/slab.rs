@@ -55,6 +55,10 @@ struct Class {
     held: usize,
 }
 
+// SAFETY: the pointers lead to shared memory, which every process has at the same address; they are followed under the
+// lock of their class alone.
+unsafe impl Send for Class {}
+
 /// What became of a block that was given back.
 enum Returned {
     /// Its chunk has room for another one.
