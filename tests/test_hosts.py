@@ -1,8 +1,10 @@
 """The build, the installation and what they say, for servers of other versions, other flags and other folders."""
 import os
 import pathlib
+import re
 import shutil
 import subprocess
+import tarfile
 
 import pytest
 
@@ -143,6 +145,16 @@ def test_modules_that_the_server_refuses_are_no_build(tmp_path):
     (tmp_path / "pua.so").write_bytes((tmp_path / "pua.so").read_bytes().replace(version, other))
     done = host("check-load", str(tmp_path), KAMAILIO_BIN=SERVER.binary)
     assert done.returncode == 1 and "version mismatch" in done.stderr and "pua.so" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_headers_that_serve_where_no_source_is_offered_are_enough():
+    """Whatever the modules include of the host is in the archive that tests/hosts keeps for a mirror without the source."""
+    archive = tarfile.open(ROOT / "tests" / "hosts" / "kamailio-6.1-headers.tar.xz")
+    there = {name.partition("src/")[2] for name in archive.getnames()}
+    sources = [path for folder in ("kamailio-glue", "include") for path in (ROOT / folder).rglob("*.[ch]")]
+    wanted = {(name, path.name) for path in sources
+              for name in re.findall(r'#include "((?:core|lib|modules)/[^"]+)"', path.read_text())}
+    assert len(wanted) > 20 and not [pair for pair in wanted if pair[0] not in there]
 
 
 # -- make install ------------------------------------------------------------------------------------------------------
