@@ -108,6 +108,8 @@ def test_one_node_sends(tmp_path):
         wait_for(lambda: [count(n) for n in (a, b, c)] == [1, 1, 1], 5)
         reply = alice.publish(body=pidf())
         assert "open" in watch.wait(2)[-1].text
+        # The third node hears of the publication in a message of its own.
+        wait_for(lambda: alice.user in c.rpc("presence.presentity_list"), 5)
         at(alice, c).publish(body=pidf(basic="closed"), etag=reply.get("SIP-ETag"))
         assert "closed" in watch.wait(3)[-1].text
         bob.quiet(1)

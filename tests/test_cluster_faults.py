@@ -65,6 +65,10 @@ def cut(nodes, groups):
             node.rpc("pv.shvSet", "cut", "str", "^(%s)$" % "|".join(others) if others else "none")
 
 
+def held(node):
+    text = node.rpc("stats.get_statistics", "presence:")
+    return sum(int(n) for n in re.findall(r"subscriptions(?:_replicas)? = (\d+)", text))
+
 
 def close(*clients):
     for client in clients:
@@ -221,3 +225,27 @@ def test_after_a_cut_every_lamp_shows_what_is():
         all_show(lamps, "trying", 5)
         assert [lamp.refused for lamp in lamps] == before
         close(*phones, *lamps)
+
+
+@pytest.mark.suite("T15")
+def test_a_node_that_joins_is_told_thousands_of_subscriptions():
+    cluster = Cluster(2)
+    a, b = cluster.nodes
+    try:
+        a.start()
+        watcher = Client(a, "bob")
+        for n in range(3000):
+            watcher.send_raw(watcher.request("SUBSCRIBE", "sip:u%d@example.org" % (n % 100),
+                                             ["Event: dialog", "Expires: 3600"], call_id="c%d" % n))
+            while watcher.receive(0.003):
+                pass
+        watcher.quiet(2)
+        made = held(a)
+        assert made == 3000
+        b.start()
+        cluster.joined()
+        wait_for(lambda: held(b) == made, 60)
+        watcher.close()
+    finally:
+        for node in (a, b):
+            node.stop(9), node.remove()

@@ -197,6 +197,11 @@ impl ReplayWindow {
         true
     }
 
+    /// Whether nothing has come yet.
+    pub fn is_empty(&self) -> bool {
+        self.started == 0
+    }
+
     fn mark(&mut self, number: u64, seen: bool) {
         let (word, bit) = ((number % WINDOW / 64) as usize, 1 << (number % 64));
         if seen { self.seen[word] |= bit } else { self.seen[word] &= !bit }

@@ -4,6 +4,8 @@ use crate::host::{clock, process};
 /// Makes ids for one process.
 pub struct Ids {
     started: i64,
+    /// Tells this server from others that were started in the same second with the same process numbers.
+    node: u32,
     count: u32,
     pool: [u8; 256],
     used: usize,
@@ -12,7 +14,9 @@ pub struct Ids {
 impl Ids {
     /// Ids of this process in a server started at `started`.
     pub fn new(started: i64) -> Self {
-        Ids { started, count: 0, pool: [0; 256], used: 256 }
+        let mut node = [0; 4];
+        clock::random(&mut node);
+        Ids { started, node: u32::from_ne_bytes(node), count: 0, pool: [0; 256], used: 256 }
     }
 
     /// A number nobody can guess.
@@ -35,10 +39,11 @@ impl Ids {
         format!("a.{}.{}.{}x{random:016x}.{changes}", self.started, process::pid(), self.count).into_bytes()
     }
 
-    /// `pres-<start>-<process>-<counter>` in hexadecimal digits.
+    /// `pres-<start>-<server and process>-<counter>` in hexadecimal digits. The server's part is random: processes of
+    /// two servers in containers may have the same number and start in the same second.
     pub fn ruid(&mut self) -> Vec<u8> {
         self.count += 1;
-        format!("pres-{:x}-{:x}-{:x}", self.started, process::pid(), self.count).into_bytes()
+        format!("pres-{:x}-{:x}{:06x}-{:x}", self.started, self.node, process::pid(), self.count).into_bytes()
     }
 
     /// An id for a tuple that has none: an XML name (RFC 3863 4.1.2), as long as those of stock.

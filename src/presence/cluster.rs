@@ -197,6 +197,12 @@ impl Ending {
     }
 }
 
+/// The name of the node that a message comes from.
+pub fn sender(body: &[u8]) -> Option<Vec<u8>> {
+    let root: Value = serde_json::from_str(&replica::as_text(body.trim_ascii_end())).ok()?;
+    bytes(root.as_object()?.get("node"))
+}
+
 /// Reads a message and the name of the node it comes from. Members nobody knows are passed over; `None` for what is no
 /// message.
 pub fn parse(body: &[u8], packages: &Packages, now: i64) -> Option<(Vec<u8>, Message)> {

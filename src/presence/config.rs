@@ -296,6 +296,16 @@ parameters! {
             .range(Range::Text("proto:address:port")).origin(Origin::StockSince("6.1")).example("udp:192.0.2.1:5060");
         /// 1: what other nodes announce is stored, and watchers are not notified of it.
         replicas_are_silent: bool = switch(c"skip_notify_dmq", false).origin(Origin::StockSince("6.1")).example("1");
+        /// The secret of the cluster: messages among its nodes are authenticated (HMAC-SHA-256), and others are refused.
+        /// Several secrets, each with a name before a colon and separated by commas, are all accepted, and the first one
+        /// is used: so it can be changed node by node. See [clustering](clustering.md).
+        cluster_secret: &'static [u8] = text(c"cluster_secret", "").empty("messages are not authenticated")
+            .range(Range::Text("at least 16 characters, or several as 2:NEW,1:OLD")).ours("1.0.0").shown(Shown::Never)
+            .example("2:correct horse battery,1:an older secret here");
+        /// The addresses and networks of the nodes, separated by commas: no other address is heard as a node, or is sent
+        /// what nodes exchange.
+        cluster_peers: &'static [u8] = text(c"cluster_peers", "").empty("every address, or every node that knows the secret")
+            .range(Range::Text("addresses, or networks as 192.0.2.0/24")).ours("1.0.0").example("192.0.2.1,192.0.2.2");
         /// The name of the cluster's channel in dmq.
         dmq_peer: &'static [u8] = text(c"dmq_peer_id", "presence").range(Range::Text("a word"))
             .origin(Origin::StockSince("6.2")).example("presence");

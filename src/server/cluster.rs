@@ -3,9 +3,11 @@
 pub mod announce;
 pub mod asking;
 pub mod comparison;
+pub mod door;
 pub mod nodes;
 pub mod removals;
 pub mod replicas;
+pub mod sending;
 pub mod standing;
 pub mod stock_announce;
 pub mod stock_nodes;

@@ -213,8 +213,7 @@ impl Ports for Context {
         self.config.replicates
     }
     fn announce(&mut self, replica: &Replica) {
-        counters::count(Counter::DmqSent);
-        if !dmq::broadcast(dmq::Channel::Publications, &replica.to_json()) {
+        if !self.broadcast_on(dmq::Channel::Publications, &replica.to_json()) {
             limited!(Error, "a change for {} could not be sent to the other nodes", log::show(&replica.user));
         }
     }

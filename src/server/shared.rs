@@ -7,6 +7,7 @@ use crate::presence::config::Config;
 use crate::presence::event_package::Packages;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::server::authorizations::cache::AuthorizationCache;
+use crate::server::cluster::door::Door;
 use crate::server::cluster::nodes::Nodes;
 use crate::server::cluster::removals::Tombstones;
 use crate::server::cluster::standing::Standing;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub drain: &'static Drain,
     /// The other nodes.
     pub nodes: &'static Nodes,
+    /// Who may speak as a node.
+    pub door: &'static Door,
     /// Where this node stands among them.
     pub standing: &'static Standing,
     /// The other nodes that run stock's module.
@@ -67,7 +70,7 @@ const WRITE_LOCKS: usize = 64;
 
 impl Shared {
     /// Empty tables and locks; call before the processes fork.
-    pub fn new(config: &Config) -> Result<Shared, NoMemory> {
+    pub fn new(config: &Config, door: Door) -> Result<Shared, NoMemory> {
         let rule = UriComparison { ignore_case: config.ignore_case, seed: config.hash_seed };
         #[cfg(feature = "fault-injection")]
         crate::host::fault::install();
@@ -82,6 +85,7 @@ impl Shared {
             interrupted: shm::leak(Interrupted::new()?)?,
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
+            door: Box::leak(Box::new(door)),
             standing: shm::leak(Standing::new())?,
             stock_nodes: shm::leak(StockNodes::new())?,
             tombstones: shm::leak(Tombstones::new(rule)?)?,

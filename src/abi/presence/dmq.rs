@@ -53,12 +53,15 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
         let Some(world) = state::world() else { return -1 };
         world.process().shared.nodes.note_joined(clock::now());
         let name = world.node_name();
-        if name.is_empty() || broadcast(Channel::Nodes, &cluster::hello(name, true, world.compared_kinds())) {
-            0
-        } else {
-            -1
-        }
+        if name.is_empty() || greet_all(&world) { 0 } else { -1 }
     })
+}
+
+/// Says who we are to all nodes, also to those that have not shown yet that they know the secret.
+fn greet_all(world: &Context) -> bool {
+    let hello = cluster::hello(world.node_name(), true, world.compared_kinds());
+    let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local);
+    others.fold(true, |done, node| world.greet(&node.address, &hello) && done)
 }
 
 /// A node has answered one of our messages, or has not.
@@ -86,19 +89,65 @@ fn note_stock(process: &Process, address: &Address) {
     }
 }
 
+const FORBIDDEN: Answer = (403, "Forbidden");
+
+/// Whether a message is heard; otherwise how it is answered.
+fn admit(world: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) -> Result<(), Answer> {
+    let shared = world.process().shared;
+    if shared.door.is_open() {
+        return Ok(());
+    }
+    let source = message.source();
+    let address = source.rsplit_once(':').map_or(source.as_str(), |(address, _)| address);
+    match shared.door.admit(channel, address.as_bytes(), body) {
+        Ok(None) => Ok(()),
+        Ok(Some(sealed)) if names_another(channel, body, &sealed.sender) => Err(BAD),
+        // What was repeated on its way was carried out the first time.
+        Ok(Some(sealed)) => {
+            if world.is_new_message(&sealed) {
+                Ok(())
+            } else {
+                Err(OK)
+            }
+        }
+        Err(why) => {
+            if shared.standing.may_write_refusal() {
+                crate::log!(
+                    Warn,
+                    "a message to the cluster from {source} is refused: {} (one line a minute)",
+                    why.text()
+                );
+            }
+            Err(FORBIDDEN)
+        }
+    }
+}
+
+/// Whether a message on the nodes' channel names another node than the one that has sealed it.
+fn names_another(channel: Channel, body: &[u8], sealed_by: &[u8]) -> bool {
+    channel == Channel::Nodes && cluster::sender(body).is_none_or(|sender| sender != sealed_by)
+}
+
 /// # Safety
 /// Arguments of a dmq callback in progress.
 unsafe fn receive(
     message: *mut sys::sip_msg,
     answer: *mut sys::peer_reponse_t,
     node: *mut sys::dmq_node,
+    channel: Channel,
     handle: impl FnOnce(&mut Context, &[u8], Option<Address>) -> Answer,
 ) -> c_int {
     counters::count(Counter::DmqReceived);
     // SAFETY: dmq's own arguments.
     let (message, from) = unsafe { (SipMsg::new(message), Address::of_node(node)) };
-    let (code, reason) = match (message.map(|message| message.body()), state::world()) {
-        (Some(Header::Value(body)), Some(world)) => handle(&mut world.for_message_of_node(), body, from),
+    let (code, reason) = match (message, state::world()) {
+        (Some(message), Some(world)) => match message.body() {
+            Header::Value(body) => match admit(&world, channel, message, body) {
+                Ok(()) => handle(&mut world.for_message_of_node(), body, from),
+                Err(answer) => answer,
+            },
+            _ => BAD,
+        },
         _ => BAD,
     };
     if code >= 300 {
@@ -118,7 +167,7 @@ unsafe extern "C" fn on_publication(
 ) -> c_int {
     entry!(on_publication, -1, {
         // SAFETY: as promised.
-        unsafe { receive(message, answer, node, on_publication_message) }
+        unsafe { receive(message, answer, node, Channel::Publications, on_publication_message) }
     })
 }
 
@@ -131,18 +180,8 @@ unsafe extern "C" fn on_node(
 ) -> c_int {
     entry!(on_node, -1, {
         // SAFETY: as promised.
-        unsafe { receive(message, answer, node, on_node_message) }
+        unsafe { receive(message, answer, node, Channel::Nodes, on_node_message) }
     })
-}
-
-fn send(channel: Channel, to: &Address, body: &[u8]) -> bool {
-    counters::count(Counter::DmqSent);
-    dmq::send(channel, to, body)
-}
-
-fn broadcast(channel: Channel, body: &[u8]) -> bool {
-    counters::count(Counter::DmqSent);
-    dmq::broadcast(channel, body)
 }
 
 fn unreadable(body: &[u8]) -> Answer {
@@ -246,7 +285,7 @@ fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool
     let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
     nodes.note_compares(id, compares);
     if answer {
-        send(Channel::Nodes, from, &cluster::hello(name, false, kinds));
+        world.greet(from, &cluster::hello(name, false, kinds));
     }
     if !nodes.take_question() {
         return;
@@ -255,13 +294,13 @@ fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool
     if config.replicates && config.asks_for_all {
         match common(Kind::Publications) {
             true => world.pull_all(id, Kind::Publications),
-            false => _ = send(Channel::Publications, from, replica::SYNC_YOU),
+            false => _ = world.send_on(Channel::Publications, from, replica::SYNC_YOU),
         }
     }
     if config.shares_subscriptions && config.asks_for_subscriptions {
         match common(Kind::Subscriptions) {
             true => world.pull_all(id, Kind::Subscriptions),
-            false => _ = send(Channel::Nodes, from, &cluster::sync(name)),
+            false => _ = world.send_on(Channel::Nodes, from, &cluster::sync(name)),
         }
     }
 }
@@ -271,7 +310,7 @@ pub(crate) fn say_goodbye() {
     let Some(world) = state::world().filter(|world| world.process().config.shares_subscriptions) else { return };
     let name = world.node_name();
     if !name.is_empty() {
-        broadcast(Channel::Nodes, &cluster::goodbye(name));
+        world.broadcast_on(Channel::Nodes, &cluster::goodbye(name));
     }
 }
 
@@ -284,6 +323,6 @@ pub(crate) fn step(world: &mut Context) {
     world.cluster_step();
     let nodes = world.process().shared.nodes;
     if nodes.is_alone_since_joining(clock::now()) && nodes.take_question() && config.replicates && config.asks_for_all {
-        broadcast(Channel::Publications, replica::SYNC);
+        world.broadcast_on(Channel::Publications, replica::SYNC);
     }
 }

@@ -17,6 +17,7 @@ use crate::host::{log, process, script, sl, slab, tm, warm_up};
 use crate::log;
 use crate::presence::config::{Config, NotifyEngine};
 use crate::server::authorizations::watchers_table;
+use crate::server::cluster::door::Door;
 use crate::server::context::{Context, Process};
 use crate::server::notify::fan_out;
 use crate::server::packages::prediction::Predictions;
@@ -45,7 +46,15 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     }
     log!(Notice, "{}", config.introduction());
     let database = open_database(&config, params.db_url())?;
+    let door = Door::new(&config)?;
     if config.replicates || config.shares_subscriptions {
+        if !door.has_secret() {
+            log!(
+                Warn,
+                "cluster_secret is not set: what comes from {} is believed to come from a node of the cluster",
+                if door.is_open() { "any address that may send KDMQ" } else { "the addresses in cluster_peers" }
+            );
+        }
         crate::abi::presence::dmq::join(&config)?;
     }
     if config.seed_memory {
@@ -53,7 +62,7 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     }
     slab::start(config.shm_slab.into()).map_err(|error| error.to_string())?;
     metrics::start().map_err(|error| error.to_string())?;
-    let shared = Shared::new(&config).map_err(|error| error.to_string())?;
+    let shared = Shared::new(&config, door).map_err(|error| error.to_string())?;
     let started = config.started;
     let parts = Parts::new(config, shared, database);
     state::set(Process {

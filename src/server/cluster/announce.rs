@@ -1,7 +1,6 @@
 //! What this node tells the other nodes of its subscriptions, and whose a subscription is.
 use crate::cluster::numbers::{BLOCK, HIGHEST, reserve};
 use crate::cluster::version::Version;
-use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
 use crate::limited;
@@ -41,15 +40,13 @@ impl Parts {
     }
 
     pub(crate) fn send_to_nodes(&self, body: &[u8]) {
-        counters::count(Counter::DmqSent);
-        if !dmq::broadcast(Channel::Nodes, body) {
+        if !self.broadcast_on(Channel::Nodes, body) {
             limited!(Error, "a change of a subscription could not be sent to the other nodes");
         }
     }
 
     pub(crate) fn send_to_node(&self, to: &Address, body: &[u8]) -> bool {
-        counters::count(Counter::DmqSent);
-        dmq::send(Channel::Nodes, to, body)
+        self.send_on(Channel::Nodes, to, body)
     }
 
     /// Answers whoever told us something; everybody, when dmq does not know who it was.

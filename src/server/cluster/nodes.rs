@@ -2,6 +2,7 @@
 use crate::cluster::clock::Stamp;
 use crate::cluster::digest::Key;
 use crate::cluster::exchange::{Message, Pull, Pulling};
+use crate::cluster::seal::{ReplayWindow, Sealed};
 use crate::host::clock;
 use crate::host::dmq::{self, Address};
 use crate::host::lock::Lock;
@@ -76,6 +77,8 @@ struct Node {
     answered_at: u64,
     /// It has said goodbye.
     has_left: bool,
+    /// Which of its sealed messages have come.
+    window: ReplayWindow,
 }
 
 /// All nodes that were ever heard of, in shared memory.
@@ -330,6 +333,17 @@ impl Nodes {
         self.change(id, |node| (node.compares, node.has_left) = (kinds, false));
     }
 
+    /// Whether a sealed message is new; it is not from then on. Without room for another node it counts as old.
+    pub fn take_number(&self, by: &Sealed, now: i64) -> bool {
+        let Ok(id) = self.of_name(&by.sender, now) else { return false };
+        self.change(id, |node| node.window.take(by)).unwrap_or_default()
+    }
+
+    /// Whether the node at an address has shown that it knows the secret.
+    pub fn is_authenticated(&self, address: &Address) -> bool {
+        self.list.lock().iter().any(|node| node.is_at(address) && !node.window.is_empty())
+    }
+
     /// A node says goodbye.
     pub fn note_left(&self, id: NodeId) {
         self.change(id, |node| node.has_left = true);
@@ -484,6 +498,7 @@ impl Node {
             compared_at: [0; 2],
             answered_at: 0,
             has_left: false,
+            window: ReplayWindow::default(),
         })
     }
 

@@ -329,7 +329,7 @@ impl Context {
             return;
         }
         for address in self.shared.nodes.observe(&seen, now) {
-            self.send_to_node(&address, &cluster::hello(name, true, self.compared_kinds()));
+            self.greet(&address, &cluster::hello(name, true, self.compared_kinds()));
         }
         if now % HELLO_INTERVAL == 0 {
             // Ours say who they are; stock's nodes answer that they do not know what this is.
@@ -395,8 +395,7 @@ impl Context {
     pub fn on_replica(&mut self, replica: &Replica, from: Option<&Address>) -> Result<(), Failure> {
         let correction = replication::apply(self, replica, self.leaves_watchers(from))?;
         if let (Some(correction), Some(from)) = (correction, from) {
-            counters::count(Counter::DmqSent);
-            dmq::send(Channel::Publications, from, &correction.to_json());
+            self.send_on(Channel::Publications, from, &correction.to_json());
         }
         Ok(())
     }
@@ -428,11 +427,11 @@ impl Context {
     pub fn send_publications(&mut self, to: &Address, again: bool) {
         let (mut sent, mut failed) = (0, 0);
         let (now, packages) = (clock::now(), self.packages);
+        let parts = self.parts;
         let told = self.each_publication(|resource, publication| {
             let mut replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now);
             replica.again = again;
-            counters::count(Counter::DmqSent);
-            failed += usize::from(!dmq::send(Channel::Publications, to, &replica.to_json()));
+            failed += usize::from(!parts.send_on(Channel::Publications, to, &replica.to_json()));
             sent += 1;
             if sent % SYNC_BURST == 0 {
                 process::sleep_millis(5);

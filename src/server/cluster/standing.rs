@@ -15,17 +15,31 @@ pub struct Standing {
     pub seen_running: AtomicU64,
     /// Subscriptions were taken over whose watchers are notified when nobody objects.
     claims: AtomicBool,
+    /// When the node was started, in milliseconds since 1970.
+    pub started: u64,
+    /// How many messages it has sealed.
+    pub messages: AtomicU64,
+    /// When a line about messages that are not heard was written last, in seconds of a clock that nobody sets.
+    refusal_at: AtomicU64,
 }
 
 impl Standing {
     /// The lease begins now.
     pub fn new() -> Standing {
-        Standing { lease: Lease::new(clock::monotonic_millis()), ..Standing::default() }
+        let (lease, started) = (Lease::new(clock::monotonic_millis()), clock::wall_millis());
+        Standing { lease, started, ..Standing::default() }
     }
 
     /// A new stamp.
     pub fn tick(&self) -> Stamp {
         self.clock.tick(clock::wall_millis())
+    }
+
+    /// Whether a line about a message that is not heard may be written: one a minute.
+    pub fn may_write_refusal(&self) -> bool {
+        let (now, last) = (clock::monotonic().max(1), self.refusal_at.load(Ordering::Relaxed));
+        let is_due = last == 0 || now - last >= 60;
+        is_due && self.refusal_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Notes that watchers of subscriptions that were taken over have to be notified.

@@ -31,7 +31,7 @@ impl Parts {
     pub(super) fn send_to_stock(&self, to: &[Address], body: &[u8]) {
         for address in to {
             counters::count(Counter::DmqSent);
-            if !dmq::send(Channel::StockSubscriptions, address, body) {
+            if self.may_hear(address) && !dmq::send(Channel::StockSubscriptions, address, body) {
                 limited!(Error, "a subscription could not be sent to node {}", log::show(&address.name()));
             }
         }

@@ -77,7 +77,7 @@ impl Context {
             if task.tell {
                 self.tell_stock_all(&task.to);
             }
-            if task.ask && self.config.asks_for_subscriptions {
+            if task.ask && self.config.asks_for_subscriptions && self.may_hear(&task.to) {
                 counters::count(Counter::DmqSent);
                 dmq::send(Channel::Publications, &task.to, stock_subscription::SYNC);
             }

@@ -1,0 +1,193 @@
+//! Who may speak with this node as a node of its cluster, and hear it: the addresses in `cluster_peers`, and whoever knows
+//! `cluster_secret`.
+use crate::cluster::seal::{Refusal, Sealed, Secrets};
+use crate::host::dmq::Channel;
+use crate::presence::config::Config;
+use std::net::IpAddr;
+
+/// The secrets, and the addresses.
+#[derive(Default)]
+pub struct Door {
+    secrets: Secrets,
+    peers: Vec<Network>,
+}
+
+/// Addresses with the same first bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Network {
+    address: IpAddr,
+    bits: u32,
+}
+
+/// Why a message is not heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// Its address is not in `cluster_peers`.
+    Stranger,
+    /// It does not come from a node that knows the secret.
+    Refused(Refusal),
+}
+
+impl Closed {
+    /// For the log.
+    pub fn text(self) -> &'static str {
+        match self {
+            Closed::Stranger => "its address is not in cluster_peers",
+            Closed::Refused(why) => why.text(),
+        }
+    }
+}
+
+/// At most so many entries in `cluster_peers`.
+const MOST_PEERS: usize = 256;
+
+impl Network {
+    fn parse(text: &str) -> Option<Network> {
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.trim_matches(|c| c == '[' || c == ']').parse().ok()?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Some(longest), |bits| bits.parse().ok()).filter(|bits| *bits <= longest)?;
+        Some(Network { address, bits })
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                same_start(own.to_bits().into(), other.to_bits().into(), 32 - self.bits)
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => same_start(own.to_bits(), other.to_bits(), 128 - self.bits),
+            _ => false,
+        }
+    }
+}
+
+/// Whether two numbers are equal without their last bits.
+fn same_start(one: u128, other: u128, without: u32) -> bool {
+    one.checked_shr(without) == other.checked_shr(without)
+}
+
+fn address_of(text: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(text).ok()?.trim_matches(|c| c == '[' || c == ']').parse().ok()
+}
+
+impl Door {
+    /// As the parameters say.
+    ///
+    /// # Errors
+    /// A parameter has a value that it cannot have; secrets are not named.
+    pub fn new(config: &Config) -> Result<Door, String> {
+        let secrets = Secrets::parse(config.cluster_secret)
+            .map_err(|allowed| format!("parameter cluster_secret must be {allowed}"))?;
+        let text = String::from_utf8_lossy(config.cluster_peers);
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let peers: Vec<Network> = parts
+            .map(|part| {
+                Network::parse(part).ok_or_else(|| {
+                    format!("parameter cluster_peers names {part}: it must be an address, or a network as 192.0.2.0/24")
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        if peers.len() > MOST_PEERS {
+            return Err(format!("parameter cluster_peers has more than {MOST_PEERS} addresses: write networks"));
+        }
+        Ok(Door { secrets, peers })
+    }
+
+    /// Whether everybody is heard.
+    pub fn is_open(&self) -> bool {
+        self.secrets.is_empty() && self.peers.is_empty()
+    }
+
+    /// A message of a node as it is sent: sealed, if there is a secret.
+    pub fn seal(&self, channel: Channel, message: Vec<u8>, by: &Sealed) -> Vec<u8> {
+        self.secrets.seal(channel as u8, message, by)
+    }
+
+    /// Whether the host `name` is listed in `cluster_peers`; `None` where nothing is.
+    pub fn lists_host(&self, name: &[u8]) -> Option<bool> {
+        (!self.peers.is_empty()).then(|| self.lists(address_of(name)))
+    }
+
+    /// Whether messages are authenticated.
+    pub fn has_secret(&self) -> bool {
+        !self.secrets.is_empty()
+    }
+
+    fn lists(&self, address: Option<IpAddr>) -> bool {
+        address.is_some_and(|address| self.peers.iter().any(|network| network.contains(address)))
+    }
+
+    /// Who has sent a message that came from an address without a port; `None` where nobody has to say so.
+    ///
+    /// # Errors
+    /// The message must not be heard.
+    pub fn admit(&self, channel: Channel, source: &[u8], message: &[u8]) -> Result<Option<Sealed>, Closed> {
+        let is_listed = self.lists(address_of(source));
+        if !self.peers.is_empty() && !is_listed {
+            return Err(Closed::Stranger);
+        }
+        if self.secrets.is_empty() {
+            return Ok(None);
+        }
+        match self.secrets.open(channel as u8, message) {
+            Ok(sealed) => Ok(Some(sealed)),
+            // Stock's nodes do not know the secret: their address has to be listed.
+            Err(Refusal::Unsealed) if channel == Channel::Publications && is_listed => Ok(None),
+            Err(why) => Err(Closed::Refused(why)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn door(secret: &str, peers: &str) -> Door {
+        let parts = peers.split(',').filter(|part| !part.is_empty());
+        Door {
+            secrets: Secrets::parse(secret.as_bytes()).unwrap(),
+            peers: parts.map(|p| Network::parse(p).unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn addresses_are_compared_by_their_bits() {
+        let open = door("", "10.0.0.1,192.0.2.0/24,2001:db8::/32");
+        for (address, listed) in [
+            ("10.0.0.1", true),
+            ("10.0.0.2", false),
+            ("192.0.2.77", true),
+            ("192.0.3.1", false),
+            ("2001:db8:1::7", true),
+            ("[2001:db8::1]", true),
+            ("2001:db9::1", false),
+            ("node.example.org", false),
+        ] {
+            assert_eq!(open.lists(address_of(address.as_bytes())), listed, "{address}");
+        }
+        assert!(door("", "0.0.0.0/0").lists(address_of(b"8.8.8.8")));
+        for bad in ["", "10.0.0", "10.0.0.0/33", "10.0.0.1:5060", "name", "::/129"] {
+            assert_eq!(Network::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_of_the_cluster_is_not_heard() {
+        let message = b"{\"action\":1}".as_slice();
+        let listed = door("", "10.0.0.1");
+        assert_eq!(listed.admit(Channel::Nodes, b"10.0.0.2", message), Err(Closed::Stranger));
+        assert_eq!(listed.admit(Channel::Nodes, b"10.0.0.1", message), Ok(None));
+        let secret = door("a secret of sixteen", "");
+        for channel in [Channel::Nodes, Channel::Publications] {
+            assert_eq!(secret.admit(channel, b"10.0.0.1", message), Err(Closed::Refused(Refusal::Unsealed)));
+        }
+        let by = Sealed { sender: b"n:1".to_vec(), started: 1, number: 2 };
+        let sealed = secret.secrets.seal(Channel::Nodes as u8, message.to_vec(), &by);
+        assert_eq!(secret.admit(Channel::Nodes, b"10.0.0.9", &sealed), Ok(Some(by)));
+        // A node of stock's, whose address is listed.
+        let both = door("a secret of sixteen", "10.0.0.1");
+        assert_eq!(both.admit(Channel::Publications, b"10.0.0.1", message), Ok(None));
+        assert_eq!(both.admit(Channel::Nodes, b"10.0.0.1", message), Err(Closed::Refused(Refusal::Unsealed)));
+        assert_eq!(both.admit(Channel::Nodes, b"10.0.0.9", &sealed), Err(Closed::Stranger));
+    }
+}

@@ -1,0 +1,57 @@
+//! Messages to the other nodes: sealed where there is a secret, and sent to those that may hear them.
+use crate::cluster::seal::Sealed;
+use crate::common::counters::{self, Counter};
+use crate::host::clock;
+use crate::host::dmq::{self, Address, Channel};
+use crate::server::shared::Parts;
+use std::sync::atomic::Ordering;
+
+impl Parts {
+    /// A message as it is sent: with the cluster's seal, if there is one.
+    fn sealed(&self, channel: Channel, message: &[u8]) -> Vec<u8> {
+        let door = self.shared.door;
+        if !door.has_secret() {
+            return message.to_vec();
+        }
+        let standing = self.shared.standing;
+        let number = standing.messages.fetch_add(1, Ordering::Relaxed) + 1;
+        let by = Sealed { sender: self.node_name().to_vec(), started: standing.started, number };
+        door.seal(channel, message.to_vec(), &by)
+    }
+
+    /// Whether a node may hear what is said to the cluster: it is listed, or has shown that it knows the secret.
+    pub(crate) fn may_hear(&self, to: &Address) -> bool {
+        let door = self.shared.door;
+        let is_known = || !door.has_secret() || self.shared.nodes.is_authenticated(to);
+        door.lists_host(&to.host).unwrap_or_else(is_known)
+    }
+
+    /// Sends a message to a node, if it may hear it.
+    pub fn send_on(&self, channel: Channel, to: &Address, message: &[u8]) -> bool {
+        counters::count(Counter::DmqSent);
+        !self.may_hear(to) || dmq::send(channel, to, &self.sealed(channel, message))
+    }
+
+    /// Says who this node is to one that may not have shown yet that it knows the secret.
+    pub fn greet(&self, to: &Address, hello: &[u8]) -> bool {
+        let may_hear = self.shared.door.lists_host(&to.host).unwrap_or(true);
+        !may_hear || dmq::send(Channel::Nodes, to, &self.sealed(Channel::Nodes, hello))
+    }
+
+    /// Sends a message to all other nodes that answer and may hear it.
+    pub fn broadcast_on(&self, channel: Channel, message: &[u8]) -> bool {
+        counters::count(Counter::DmqSent);
+        let door = self.shared.door;
+        if door.is_open() {
+            return dmq::broadcast(channel, message);
+        }
+        let text = self.sealed(channel, message);
+        let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local && self.may_hear(&node.address));
+        others.fold(true, |done, node| dmq::send(channel, &node.address, &text) && done)
+    }
+
+    /// Whether a message with this seal is new; it is not from then on.
+    pub fn is_new_message(&self, by: &Sealed) -> bool {
+        self.shared.nodes.take_number(by, clock::now())
+    }
+}
