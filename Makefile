@@ -80,6 +80,10 @@ bench: build ## Stock and ours side by side, table and plot in target/bench (QUI
 	@scripts/bench.sh
 
 SECONDS_EACH ?= 600
+.PHONY: docs
+docs: setup ## Write docs/presence.md and docs/pua.md from the tables, and the site in target/site
+	@scripts/docs.sh
+
 .PHONY: fuzz
 fuzz: setup-tests ## Fuzz what reads what others wrote (SECONDS_EACH for each of four targets, 600 by default)
 	@scripts/fuzz.sh $(SECONDS_EACH)

@@ -32,6 +32,9 @@ int kr_presence_auth_status(sip_msg_t *msg,
 // Called in each process after the fork, and once before (`PROC_INIT`). 0, or -1.
 int kr_presence_child_init(int rank);
 
+// The RPC commands that the module exports.
+rpc_export_t *kr_presence_commands(void);
+
 // The server ends: what is only in memory and belongs in the database is written.
 void kr_presence_destroy(void);
 
@@ -155,6 +158,9 @@ int kr_presence_update_watchers(const str *uri, const str *event);
 
 // Called in each process after the fork, and once before (`PROC_INIT`). 0, or -1.
 int kr_pua_child_init(int rank);
+
+// The RPC commands that the module exports.
+rpc_export_t *kr_pua_commands(void);
 
 // The server ends: what is only in memory and belongs in the database is written.
 void kr_pua_destroy(void);

@@ -165,59 +165,6 @@ static pv_export_t variables[] = {
 	{{"presence_status_style", sizeof("presence_status_style") - 1}, PVT_OTHER, kr_presence_pv_get_status_style, 0, 0, 0, 0, 0},
 	{{0, 0}, 0, 0, 0, 0, 0, 0, 0}
 };
-
-static const char *cleanup_doc[] = {"Removes what has expired from the active_watchers, presentity and watchers tables.", 0};
-static const char *refresh_doc[] = {"Sends NOTIFYs to the watchers of a URI. Parameters: uri event type (0: rules changed, "
-		"1: documents changed, 2: manipulation document changed) [file_uri filename].", 0};
-static const char *update_doc[] = {"Judges the watchers of a URI again. Parameters: uri event.", 0};
-static const char *list_doc[] = {"Lists the publications in memory. Parameter: [full].", 0};
-static const char *show_doc[] = {"Shows the publications of a URI in memory. Parameters: uri [full].", 0};
-static const char *watchers_doc[] = {"Lists the subscriptions to a URI. Parameters: uri [full].", 0};
-static const char *sync_doc[] = {"Reads again which presentities have rows in the presentity table.", 0};
-
-static const char *subscriptions_doc[] = {"Lists subscriptions. Parameters, in any order: [watcher=uri] [presentity=uri] "
-		"[event=name] [status=active|pending|terminated|waiting] [older=seconds] [younger=seconds] [sort=[-]watcher|presentity|event|status|left|age] "
-		"[offset=n] [limit=1..1000] [count=1: how many there are].", 0};
-static const char *explain_doc[] = {"Says why a watcher does or does not get documents, and what to do next. Parameters: watcher presentity "
-		"[event; without it: all events]; each user may be given as bob, bob@host or sip:bob@host.", 0};
-static const char *publications_doc[] = {"Lists publications in all storage modes. Parameters, in any order: [presentity=user] [event=name] "
-		"[sort=[-]presentity|event] [offset=n] [limit=1..1000] [count=1: how many there are].", 0};
-static const char *history_doc[] = {"Shows the last steps of lamps in order: published, composed, notified, answered, ended. Parameters, in any order: "
-		"[watcher=user] [presentity=user] [event=name] [what=step] [offset=n] [limit=1..1000] [count=1: how many there are].", 0};
-static const char *end_doc[] = {"Ends the subscriptions of a watcher to a presentity for an event, each or . for all, with one last NOTIFY. Parameters: watcher "
-		"presentity event [reason: deactivated, timeout, rejected, noresource, giveup, probation] [retry-after, seconds].", 0};
-static const char *expire_doc[] = {"Removes a publication and tells the watchers. Parameters: presentity event etag.", 0};
-static const char *drain_doc[] = {"Ends all subscriptions with reason deactivated, so that phones subscribe elsewhere. Parameter: "
-		"[seconds over which they are spread].", 0};
-
-static const char *config_doc[] = {"Shows the parameters and the values in force.", 0};
-
-static const char *version_doc[] = {"Shows which module this is: name, version, commit, the Kamailio it was built for, storage modes, event packages, start.", 0};
-
-static const char *busiest_doc[] = {"Shows the presentities with the most watchers. Parameter: [how many: 1 to 1000, default 10].", 0};
-static const char *failing_doc[] = {"Shows watchers whose last NOTIFY failed. Parameter: [how many: 1 to 1000, default 10].", 0};
-
-static rpc_export_t rpc_commands[] = {
-	{"presence.cleanup", kr_presence_rpc_cleanup, cleanup_doc, 0},
-	{"presence.refreshWatchers", kr_presence_rpc_refresh_watchers, refresh_doc, 0},
-	{"presence.updateWatchers", kr_presence_rpc_update_watchers, update_doc, 0},
-	{"presence.presentity_list", kr_presence_rpc_presentity_list, list_doc, RET_ARRAY},
-	{"presence.presentity_show", kr_presence_rpc_presentity_show, show_doc, RET_ARRAY},
-	{"presence.watcher_list", kr_presence_rpc_watcher_list, watchers_doc, RET_ARRAY},
-	{"presence.publish_cache_sync", kr_presence_rpc_publish_cache_sync, sync_doc, 0},
-	{"presence.subscriptions", kr_presence_rpc_subscriptions, subscriptions_doc, RET_ARRAY},
-	{"presence.explain", kr_presence_rpc_explain, explain_doc, RET_ARRAY},
-	{"presence.history", kr_presence_rpc_history, history_doc, RET_ARRAY},
-	{"presence.publications", kr_presence_rpc_publications, publications_doc, RET_ARRAY},
-	{"presence.subscription_end", kr_presence_rpc_subscription_end, end_doc, 0},
-	{"presence.publication_expire", kr_presence_rpc_publication_expire, expire_doc, 0},
-	{"presence.version", kr_presence_rpc_version, version_doc, 0},
-	{"presence.config", kr_presence_rpc_config, config_doc, 0},
-	{"presence.busiest", kr_presence_rpc_busiest, busiest_doc, RET_ARRAY},
-	{"presence.failing", kr_presence_rpc_failing, failing_doc, RET_ARRAY},
-	{"presence.drain", kr_presence_rpc_drain, drain_doc, 0},
-	{0, 0, 0, 0}
-};
 /* clang-format on */
 
 /* KEMI */
@@ -288,7 +235,7 @@ struct module_exports exports = {
 	DEFAULT_DLFLAGS,
 	commands,
 	0, /* mod_register fills it in */
-	rpc_commands,
+	0, /* likewise */
 	variables,
 	kr_presence_on_response,
 	module_init,
@@ -299,6 +246,7 @@ struct module_exports exports = {
 int mod_register(char *path, int *dlflags, void *p1, void *p2)
 {
 	exports.params = kr_presence_parameters();
+	exports.rpc_methods = kr_presence_commands();
 	sr_kemi_modules_add(kemi_exports);
 	return 0;
 }

@@ -31,20 +31,6 @@ static cmd_export_t commands[] = {
 	{0, 0, 0, 0, 0, 0}
 };
 
-static const char *cleanup_doc[] = {"Refreshes and removes what is due in the pua table.", 0};
-
-static const char *list_doc[] = {"Lists the publications and subscriptions that are kept alive. Parameters: [presentity, or . for all] [offset] "
-		"[limit: 1 to 1000, default 100].", 0};
-
-static const char *config_doc[] = {"Shows the parameters and the values in force.", 0};
-
-static rpc_export_t rpc_commands[] = {
-	{"pua.cleanup", kr_pua_rpc_cleanup, cleanup_doc, 0},
-	{"pua.config", kr_pua_rpc_config, config_doc, 0},
-	{"pua.list", kr_pua_rpc_list, list_doc, RET_ARRAY},
-	{0, 0, 0, 0}
-};
-
 static sr_kemi_t kemi_exports[] = {
 	{str_init("pua"), str_init("pua_update_contact"), SR_KEMIP_INT, kr_pua_update_contact,
 			{SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
@@ -64,7 +50,7 @@ struct module_exports exports = {
 	DEFAULT_DLFLAGS,
 	commands,
 	0, /* mod_register fills it in */
-	rpc_commands,
+	0, /* likewise */
 	0,
 	0,
 	module_init,
@@ -75,6 +61,7 @@ struct module_exports exports = {
 int mod_register(char *path, int *dlflags, void *p1, void *p2)
 {
 	exports.params = kr_pua_parameters();
+	exports.rpc_methods = kr_pua_commands();
 	sr_kemi_modules_add(kemi_exports);
 	return 0;
 }

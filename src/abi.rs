@@ -6,8 +6,12 @@
 )]
 #[macro_use]
 mod entry;
+#[macro_use]
+pub mod commands;
 pub mod c_types;
 pub mod gauges;
 pub mod metrics;
 pub mod presence;
 pub mod pua;
+#[cfg(test)]
+mod reference_pages;

@@ -2,6 +2,10 @@
 //! made.
 #[macro_use]
 mod table;
+pub mod command;
+pub mod function;
+#[cfg(test)]
+pub mod page;
 pub mod parameter;
 pub mod reading;
 pub mod setting;

@@ -9,6 +9,7 @@ pub type pv_spec_t = sys::pv_spec_t;
 pub type pv_param_t = sys::pv_param_t;
 pub type pv_value_t = sys::pv_value_t;
 pub type rpc_t = sys::rpc;
+pub type rpc_export_t = sys::rpc_export;
 pub type pres_ev_t = sys::pres_ev;
 pub type event_t = sys::event;
 pub type subs_t = sys::subscription;

@@ -3,7 +3,7 @@ use crate::abi::presence::state;
 use crate::abi::pua::state as pua_state;
 use crate::common::counters;
 use crate::host::clock;
-use crate::host::counters::register_computed;
+use crate::host::counters::{Compute, register_computed};
 use crate::host::{slab, warm_up};
 use crate::server::operator::statistics::{Counts, Statistics};
 use std::cell::RefCell;
@@ -127,53 +127,65 @@ unsafe extern "C" fn sqlite_direct(_id: c_ushort, _what: *mut c_void) -> c_long 
     entry!(sqlite_direct, 0, { state::process().map_or(0, |process| process.database.goes_past_driver().into()) })
 }
 
-fn refused(done: bool) -> Result<(), String> {
-    if done { Ok(()) } else { Err("the host does not take our statistics".into()) }
+/// A statistic that is computed: name, what it says, the function, and the word that the function gets.
+type Gauge = (&'static CStr, &'static CStr, Compute, usize);
+
+const PRESENCE: [Gauge; 12] = [
+    (c"subscriptions", c"active subscriptions", total, Of::Subscriptions as usize),
+    (c"subscriptions_replicas", c"subscriptions of other nodes that are held here, too", total, Of::Replicas as usize),
+    (c"subscriptions_pending", c"subscriptions that nobody has decided about", total, Of::Pending as usize),
+    (c"publications", c"live publications", total, Of::Publications as usize),
+    (c"presentities", c"presentities with publications", total, Of::Presentities as usize),
+    (c"fanouts_queued", c"changes that wait for a sender process", fanouts_queued, 0),
+    (c"fanouts_oldest_age", c"seconds for which the oldest of them has waited", fanouts_oldest_age, 0),
+    (c"db_rows_queued", c"rows that wait to be written back", rows_to_write, 0),
+    (c"notify_under_way", c"NOTIFY requests under way without tm", notify_under_way, 0),
+    (c"slab_bytes", c"bytes of shared memory in chunks of small blocks", slab_bytes, 0),
+    (c"memory_seeds", c"free blocks left in shared memory at start", memory_seeds, 0),
+    (c"sqlite_direct", c"1 where statements go past db_sqlite", sqlite_direct, 0),
+];
+
+const PUA: [Gauge; 3] = [
+    (c"publications", c"publications kept alive (memory)", pua_records, 0),
+    (c"subscriptions", c"subscriptions kept alive (memory)", pua_records, 1),
+    (c"in_flight", c"requests under way or waiting for another try", pua_pending_requests, 0),
+];
+
+/// The gauges of a group.
+fn gauges(group: &CStr) -> Vec<Gauge> {
+    if group != c"presence" {
+        return PUA.to_vec();
+    }
+    let of_packages = PACKAGES.iter().enumerate().flat_map(|(place, (_, subscriptions, publications))| {
+        let of: [Gauge; 2] = [
+            (subscriptions, c"subscriptions of this package", of_package, place * 2),
+            (publications, c"publications of this package", of_package, place * 2 + 1),
+        ];
+        of
+    });
+    PRESENCE.into_iter().chain(of_packages).collect()
+}
+
+/// The gauges of a group: name, and what it says.
+#[cfg(test)]
+pub(crate) fn described(group: &'static CStr) -> impl Iterator<Item = (&'static CStr, &'static CStr)> {
+    gauges(group).into_iter().map(|(name, help, ..)| (name, help))
+}
+
+/// Counters and gauges of a group; call in `mod_init`.
+fn register(group: &'static CStr) -> Result<(), String> {
+    counters::register(group);
+    let all = gauges(group);
+    let taken = all.iter().filter(|(name, help, compute, word)| register_computed(group, name, help, *compute, *word));
+    if taken.count() == all.len() { Ok(()) } else { Err("the host does not take our statistics".into()) }
 }
 
 /// Counters and gauges of the group `presence`; call in `mod_init`.
 pub(crate) fn register_presence() -> Result<(), String> {
-    const GROUP: &CStr = c"presence";
-    counters::register(GROUP);
-    let totals: [(&'static CStr, &'static CStr, Of); 5] = [
-        (c"subscriptions", c"active subscriptions", Of::Subscriptions),
-        (c"subscriptions_replicas", c"subscriptions of other nodes that are held here, too", Of::Replicas),
-        (c"subscriptions_pending", c"subscriptions that nobody has decided about", Of::Pending),
-        (c"publications", c"live publications", Of::Publications),
-        (c"presentities", c"presentities with publications", Of::Presentities),
-    ];
-    let mut done = true;
-    for (name, doc, of) in totals {
-        done &= register_computed(GROUP, name, doc, total, of as usize);
-    }
-    for (place, (_, subscriptions, publications)) in PACKAGES.iter().enumerate() {
-        done &= register_computed(GROUP, subscriptions, c"subscriptions of this package", of_package, place * 2);
-        done &= register_computed(GROUP, publications, c"publications of this package", of_package, place * 2 + 1);
-    }
-    done &= register_computed(GROUP, c"fanouts_queued", c"changes that wait for a sender process", fanouts_queued, 0);
-    let age = c"seconds for which the oldest of them has waited";
-    done &= register_computed(GROUP, c"fanouts_oldest_age", age, fanouts_oldest_age, 0);
-    let under_way = c"NOTIFY requests under way without tm";
-    done &= register_computed(GROUP, c"notify_under_way", under_way, notify_under_way, 0);
-    done &= register_computed(GROUP, c"db_rows_queued", c"rows that wait to be written back", rows_to_write, 0);
-    done &= register_computed(GROUP, c"slab_bytes", c"bytes of shared memory in chunks of small blocks", slab_bytes, 0);
-    done &= register_computed(GROUP, c"memory_seeds", c"free blocks left in shared memory at start", memory_seeds, 0);
-    done &= register_computed(GROUP, c"sqlite_direct", c"1 where statements go past db_sqlite", sqlite_direct, 0);
-    refused(done)
+    register(c"presence")
 }
 
 /// Counters and gauges of the group `pua`; call in `mod_init`.
 pub(crate) fn register_pua() -> Result<(), String> {
-    const GROUP: &CStr = c"pua";
-    counters::register(GROUP);
-    let done = register_computed(GROUP, c"publications", c"publications kept alive (memory)", pua_records, 0)
-        & register_computed(GROUP, c"subscriptions", c"subscriptions kept alive (memory)", pua_records, 1)
-        & register_computed(
-            GROUP,
-            c"in_flight",
-            c"requests under way or waiting for another try",
-            pua_pending_requests,
-            0,
-        );
-    refused(done)
+    register(c"pua")
 }

@@ -2,9 +2,11 @@
 pub mod answers;
 pub mod api;
 pub mod calls;
+pub mod commands;
 pub mod dmq;
 pub mod explain_rpc;
 mod filter;
+pub mod functions;
 pub mod history_rpc;
 pub mod module;
 pub mod operator_rpc;

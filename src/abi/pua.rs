@@ -1,5 +1,7 @@
 //! The C entries of `pua.so`.
 pub mod api;
+pub mod commands;
+pub mod functions;
 pub mod libxml;
 pub mod module;
 pub mod start;

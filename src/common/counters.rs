@@ -139,6 +139,12 @@ counters! {
 /// The host's numbers of the counters; below 0: not registered. Set once, before the processes fork.
 static HANDLES: [AtomicI32; ALL.len()] = [const { AtomicI32::new(-1) }; ALL.len()];
 
+/// The counters of a group: name, and what it counts.
+#[cfg(test)]
+pub fn described(group: &CStr) -> impl Iterator<Item = (&'static CStr, &'static CStr)> {
+    ALL.iter().filter(move |(_, of, ..)| *of == group).map(|(_, _, name, help)| (*name, *help))
+}
+
 /// Registers the counters of a group; call in `mod_init`.
 pub fn register(group: &CStr) {
     for (counter, of, name, doc) in ALL.iter().filter(|(_, of, ..)| *of == group) {

@@ -162,7 +162,7 @@ parameters! {
         /// What happens to a request for less than `min_expires`. 1: it is answered 423 with Min-Expires. 2: the minimum
         /// is granted.
         below_minimum: BelowMinimum = integer(c"min_expires_action", 1).range(BELOW_MINIMUM).example("2")
-            .difference("Applies to PUBLISH, too (RFC 3903 6).");
+            .difference("differs: it does not apply the parameter to PUBLISH (RFC 3903 6)");
         /// A publication's Expires in the answer is this much shorter than what is stored, and a subscription lives this
         /// much longer than was answered, so that refreshes come in time. It has to be below `max_expires`.
         expires_offset: i64 = integer(c"expires_offset", 0).unit("seconds").range(Range::AtLeast(0)).replaced_by(0)

@@ -1,6 +1,8 @@
 //! `presence.so`: start-up, script functions, timers.
-use crate::abi::c_types::{param_export_t, sip_msg_t, str_t};
+use crate::abi::c_types::{param_export_t, rpc_export_t, sip_msg_t, str_t};
+use crate::abi::commands;
 use crate::abi::presence::calls::{NotRefreshed, auth_status, refresh_hard_state, refresh_watchers, resource_of};
+use crate::abi::presence::commands::COMMANDS;
 use crate::abi::presence::requests::{GivenWatcher, handle_publish, handle_subscribe, who};
 use crate::abi::presence::start::{self, restore, start, start_notifiers, start_senders};
 use crate::abi::presence::state;
@@ -23,6 +25,12 @@ pub unsafe extern "C" fn kr_presence_parameters() -> *mut param_export_t {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_is_server() -> c_int {
     entry!(kr_presence_is_server, 0, { start::is_server(state::parameters()).into() })
+}
+
+/// The RPC commands that the module exports.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_presence_commands() -> *mut rpc_export_t {
+    entry!(kr_presence_commands, std::ptr::null_mut(), { commands::exports(COMMANDS) })
 }
 
 /// Checks the parameters, opens the database, makes the shared tables. `commit` and `host_version` say what was built.

@@ -4,38 +4,39 @@ use crate::abi::presence::state;
 use crate::host::bytes::{lend, view_ptr};
 use crate::host::pv::PvResult;
 use crate::presence::subscription::{Field, Subscription};
+use crate::reference::command::Output;
 use crate::scoped_value::ScopedValue;
 use crate::sys;
 use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
 
-/// The attributes of `$subs`, in the order of their numbers.
-const ATTRIBUTES: [&[u8]; 25] = [
-    b"uri",
-    b"pres_uri",
-    b"to_user",
-    b"to_domain",
-    b"from_user",
-    b"from_domain",
-    b"watcher_username",
-    b"watcher_domain",
-    b"event",
-    b"event_id",
-    b"to_tag",
-    b"from_tag",
-    b"callid",
-    b"remote_cseq",
-    b"local_cseq",
-    b"contact",
-    b"local_contact",
-    b"record_route",
-    b"expires",
-    b"status",
-    b"reason",
-    b"version",
-    b"flags",
-    b"user_agent",
-    b"sockinfo",
+/// The attributes of `$subs`, in the order of their numbers, and what each holds.
+pub const ATTRIBUTES: [Output; 25] = [
+    ("uri", "the presentity, as `pres_uri`"),
+    ("pres_uri", "the presentity's URI"),
+    ("to_user", "the user in To"),
+    ("to_domain", "the host in To"),
+    ("from_user", "the user in From"),
+    ("from_domain", "the host in From"),
+    ("watcher_username", "the watcher's user"),
+    ("watcher_domain", "the watcher's host"),
+    ("event", "the event package"),
+    ("event_id", "the id in Event"),
+    ("to_tag", "the tag in To"),
+    ("from_tag", "the tag in From"),
+    ("callid", "the Call-ID"),
+    ("remote_cseq", "the CSeq of the last SUBSCRIBE"),
+    ("local_cseq", "the CSeq of the last NOTIFY"),
+    ("contact", "where NOTIFYs go"),
+    ("local_contact", "our Contact"),
+    ("record_route", "the route set"),
+    ("expires", "seconds until it ends"),
+    ("status", "the authorization: 1 active, 2 pending, 3 terminated, 4 waiting"),
+    ("reason", "why it is not active"),
+    ("version", "the version of the last document"),
+    ("flags", "0: kept for scripts of the stock module"),
+    ("user_agent", "the User-Agent"),
+    ("sockinfo", "the socket that NOTIFYs leave from"),
 ];
 
 enum Answer {
@@ -47,33 +48,31 @@ enum Answer {
 fn attribute(subscription: &Subscription, index: usize) -> Answer {
     let n = &subscription.state;
     let text = |field| Answer::Text(subscription.get(field).to_vec());
-    match ATTRIBUTES.get(index).copied().unwrap_or_default() {
-        b"uri" | b"pres_uri" => text(Field::PresUri),
-        b"to_user" => text(Field::ToUser),
-        b"to_domain" => text(Field::ToDomain),
-        b"from_user" => text(Field::FromUser),
-        b"from_domain" => text(Field::FromDomain),
-        b"watcher_username" => text(Field::WatcherUser),
-        b"watcher_domain" => text(Field::WatcherDomain),
-        b"event" => {
-            state::registry().map_or(Answer::Nothing, |r| Answer::Text(r.packages().get(n.event).name.to_vec()))
-        }
-        b"event_id" => text(Field::EventId),
-        b"to_tag" => text(Field::ToTag),
-        b"from_tag" => text(Field::FromTag),
-        b"callid" => text(Field::CallId),
-        b"remote_cseq" => Answer::Number(n.remote_cseq),
-        b"local_cseq" => Answer::Number(n.local_cseq),
-        b"contact" => text(Field::Contact),
-        b"local_contact" => text(Field::LocalContact),
-        b"record_route" => text(Field::RecordRoute),
-        b"expires" => Answer::Number((n.expires_at - crate::host::clock::now()).max(0) as u32),
-        b"status" => Answer::Number(n.status as u32),
-        b"reason" => text(Field::Reason),
-        b"version" => Answer::Number(n.version),
-        b"flags" => Answer::Number(n.flags),
-        b"user_agent" => text(Field::UserAgent),
-        b"sockinfo" => text(Field::Socket),
+    match ATTRIBUTES.get(index).map_or("", |(name, _)| name) {
+        "uri" | "pres_uri" => text(Field::PresUri),
+        "to_user" => text(Field::ToUser),
+        "to_domain" => text(Field::ToDomain),
+        "from_user" => text(Field::FromUser),
+        "from_domain" => text(Field::FromDomain),
+        "watcher_username" => text(Field::WatcherUser),
+        "watcher_domain" => text(Field::WatcherDomain),
+        "event" => state::registry().map_or(Answer::Nothing, |r| Answer::Text(r.packages().get(n.event).name.to_vec())),
+        "event_id" => text(Field::EventId),
+        "to_tag" => text(Field::ToTag),
+        "from_tag" => text(Field::FromTag),
+        "callid" => text(Field::CallId),
+        "remote_cseq" => Answer::Number(n.remote_cseq),
+        "local_cseq" => Answer::Number(n.local_cseq),
+        "contact" => text(Field::Contact),
+        "local_contact" => text(Field::LocalContact),
+        "record_route" => text(Field::RecordRoute),
+        "expires" => Answer::Number((n.expires_at - crate::host::clock::now()).max(0) as u32),
+        "status" => Answer::Number(n.status as u32),
+        "reason" => text(Field::Reason),
+        "version" => Answer::Number(n.version),
+        "flags" => Answer::Number(n.flags),
+        "user_agent" => text(Field::UserAgent),
+        "sockinfo" => text(Field::Socket),
         _ => Answer::Nothing,
     }
 }
@@ -110,7 +109,7 @@ pub unsafe extern "C" fn kr_presence_pv_parse_subs(spec: *mut pv_spec_t, name: *
     entry!(kr_presence_pv_parse_subs, -1, {
         // SAFETY: arguments of the host's parser.
         let (Some(spec), Some(name)) = (unsafe { spec.as_mut() }, unsafe { view_ptr(name) }) else { return -1 };
-        let Some(index) = ATTRIBUTES.iter().position(|known| *known == name.trim_ascii()) else {
+        let Some(index) = ATTRIBUTES.iter().position(|(known, _)| known.as_bytes() == name.trim_ascii()) else {
             crate::log!(Error, "unknown attribute $subs({})", crate::host::log::show(name));
             return -1;
         };

@@ -1,6 +1,8 @@
 //! `pua.so`: start-up, the script function, the RPC command, timers.
-use crate::abi::c_types::{param_export_t, rpc_t, sip_msg_t};
+use crate::abi::c_types::{param_export_t, rpc_export_t, rpc_t, sip_msg_t};
+use crate::abi::commands;
 use crate::abi::presence::requests::who;
+use crate::abi::pua::commands::COMMANDS;
 use crate::abi::pua::start::{restore, start};
 use crate::abi::pua::state;
 use crate::abi::pua::timers::report_sweep;
@@ -17,6 +19,12 @@ use std::ffi::{c_int, c_void};
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_parameters() -> *mut param_export_t {
     entry!(kr_pua_parameters, std::ptr::null_mut(), { state::parameters().exports() })
+}
+
+/// The RPC commands that the module exports.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_pua_commands() -> *mut rpc_export_t {
+    entry!(kr_pua_commands, std::ptr::null_mut(), { commands::exports(COMMANDS) })
 }
 
 /// Checks the parameters, opens the database, makes the shared tables. 0, or -1 with one line in the log.
