@@ -80,8 +80,16 @@ bench: build ## Stock and ours side by side, table and plot in target/bench (QUI
 	@scripts/bench.sh
 
 SECONDS_EACH ?= 600
+.PHONY: lint
+lint: setup ## Formatter, lints, documentation, shell, Python, prose, licences, the oldest compiler
+	@scripts/lint.sh
+
+.PHONY: setup-docs
+setup-docs: ## Install mkdocs, which makes the site of `make docs`
+	@scripts/setup.sh docs
+
 .PHONY: docs
-docs: setup ## Write docs/presence.md and docs/pua.md from the tables, and the site in target/site
+docs: setup ## Write docs/presence.md and docs/pua.md from the tables, check links, make the site in target/site
 	@scripts/docs.sh
 
 .PHONY: fuzz
@@ -105,7 +113,7 @@ memcheck: build ## A mixed run of the real Kamailio under valgrind
 .PHONY: soak
 soak: build ## The suites at full size: 1,000 calls, 50 kills, a million messages, 100,000 mutated requests (hours)
 	@scripts/setup.sh tests
-	@cd tests && SOAK=1 /usr/bin/python3 -m pytest -v -p no:cacheprovider --suite T1 --suite T4 --suite T7 --suite T12 --suite T13 --suite T14
+	@cd tests && SOAK=1 /usr/bin/python3 -m pytest -v -p no:cacheprovider --suite stuck-lamp --suite crash --suite mass-expiry --suite commands --suite memory --suite hostile-input
 
 # Not SECONDS: bash counts in a variable of that name.
 EXPLORE_FOR := $(SECONDS)

@@ -26,7 +26,7 @@ flags=$(host flags)
 # -Bsymbolic: each module means its own tables, also where a module that was loaded before makes names of its own global (app_lua).
 for module in presence pua; do
 	eval "set -- $flags"
-	# shellcheck disable=SC2086
+	# shellcheck disable=SC2086,SC2046
 	${CC:-cc} ${CFLAGS:-} -shared -fPIC -O2 -g -Wall -Werror -Wno-unused-function -DMOD_NAME="\"$module\"" -DMOD_NAMEID="$module" \
 		-DKR_COMMIT="\"$(commit)\"" "$@" \
 		$(pkg-config --cflags libxml-2.0) -Iinclude -isystem "$headers" "kamailio-glue/${module}_mod.c" -o "$out/.$module.so" \

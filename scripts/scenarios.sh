@@ -1,5 +1,5 @@
 #!/bin/sh
-# The real Kamailio on loopback: ONLY names test files, SUITE one of the suites T1 to T15, JOBS is how many run beside each other.
+# The real Kamailio on loopback: ONLY names test files, SUITE one of the suites (stuck-lamp, crash, cluster ...), JOBS is how many run beside each other.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

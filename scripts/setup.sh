@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing: system packages, a Rust compiler, and the source of exactly the Kamailio that is installed.
 # `setup.sh tests` adds what the tests need: other databases, a browser, a SIP tester; `setup.sh scenarios` what most scenarios get
-# along with; `setup.sh bench` what the benchmark needs.
+# along with; `setup.sh bench` what the benchmark needs, `setup.sh docs` what makes the site.
 # Safe to run again: a second run changes nothing. Where a server is named (KAMAILIO_BIN), or the kamailio in PATH is no package's,
 # no kamailio is installed: the source is then the user's (KAMAILIO_SRC).
 set -eu
@@ -18,7 +18,7 @@ packages="gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-uti
 server_test_packages="kamailio-postgres-modules kamailio-mysql-modules kamailio-xml-modules kamailio-lua-modules
 	kamailio-python3-modules kamailio-xmpp-modules kamailio-websocket-modules"
 test_packages="python3-pytest python3-pytest-xdist python3-hypothesis postgresql mariadb-server mariadb-client sip-tester
-	libxml2-utils chromium g++ valgrind baresip-core curl"
+	libxml2-utils chromium g++ valgrind baresip-core curl shellcheck python3-pyflakes"
 case ${1:-} in
 tests) packages="$packages $test_packages" server_packages="$server_packages $server_test_packages" ;;
 scenarios)
@@ -26,6 +26,7 @@ scenarios)
 	server_packages="$server_packages $server_test_packages"
 	;;
 esac
+[ "${1:-}" != docs ] || packages="$packages mkdocs"
 [ "${1:-}" != bench ] || packages="$packages valgrind python3-matplotlib"
 
 as_root() {

@@ -14,7 +14,7 @@ stock=$(host modules)
 modules=$root$libraries/$name/modules
 doc=$root/usr/share/doc/$name
 man=$root/usr/share/man
-mkdir -p "$modules" "$doc" "$root/usr/bin" "$man/man1" "$man/man8"
+mkdir -p "$modules" "$doc" "$root/usr/bin" "$man/man1" "$man/man7" "$man/man8"
 for file in presence.so pua.so libkamailio_presence.so; do
 	install -m 0644 "$built/$file" "$modules/$file"
 	"${STRIP:-strip}" --strip-unneeded "$modules/$file"
@@ -28,6 +28,7 @@ if [ -n "${DIVERT:-}" ]; then
 	chmod 0755 "$root/usr/sbin/$name-divert"
 	pages="$pages man8/$name-divert.8"
 fi
+python3 scripts/man.py docs/presence.md docs/pua.md | gzip -9nc >"$man/man7/$name.7.gz"
 for page in $pages; do gzip -9nc "packaging/man/$(basename "$page")" >"$man/$page.gz"; done
 
 # What Grafana and Prometheus import.

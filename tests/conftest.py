@@ -14,13 +14,13 @@ sys.path.insert(0, str(ROOT / "benches"))
 
 _names = itertools.count()
 
-# The fifteen promises of the suites (CONTRIBUTING.md): `pytest --suite T4` runs one.
+# The fifteen promises of the suites (CONTRIBUTING.md): `pytest --suite crash` runs one.
 SUITES = {
-    "T1": "a lamp is never stuck", "T2": "one request at a time for each publication", "T3": "CSeq and version rise by one",
-    "T4": "nothing is lost in a crash", "T5": "a refresh counts at once", "T6": "the end is told once",
-    "T7": "thousands end in one second", "T8": "dead watchers do not stop the others", "T9": "answers to NOTIFY",
-    "T10": "the same in every database and mode", "T11": "no NOTIFY lost or doubled by notifiers",
-    "T12": "commands under load", "T13": "memory comes back", "T14": "hostile input", "T15": "a cluster",
+    "stuck-lamp": "a lamp is never stuck", "one-request": "one request at a time for each publication", "order": "CSeq and version rise by one",
+    "crash": "nothing is lost in a crash", "refresh": "a refresh counts at once", "one-end": "the end is announced once",
+    "mass-expiry": "thousands end in one second", "dead-watchers": "dead watchers do not stop the others", "notify-answers": "answers to NOTIFY",
+    "databases": "the same in every database and mode", "notifiers": "no NOTIFY lost or doubled by notifiers",
+    "commands": "commands under load", "memory": "memory comes back", "hostile-input": "hostile input", "cluster": "a cluster",
 }
 # Slow runs at full size: `make soak`.
 SOAK = bool(os.environ.get("SOAK"))
@@ -28,11 +28,11 @@ _figures = []
 
 
 def pytest_addoption(parser):
-    parser.addoption("--suite", action="append", default=[], help="run only these suites: T1 to T15")
+    parser.addoption("--suite", action="append", default=[], help="run only these suites (stuck-lamp, crash, cluster ...)")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "suite(name): part of one of the suites T1 to T15")
+    config.addinivalue_line("markers", "suite(name): part of one of the suites")
 
 
 def pytest_collection_modifyitems(config, items):

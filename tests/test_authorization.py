@@ -119,7 +119,7 @@ def test_nothing_leaks_to_blocked_watchers(ours, phones):
 @pytest.mark.parametrize("mode", ["memory", "write-through", "defaults", "database-only"])
 def test_nothing_leaks_while_the_rules_change(ours, mode, figure):
     """Rules turn from allow to block and politely block while documents change: a document that was accepted after the new
-    rules were in force is never seen by whoever they shut out."""
+    rules were in force is never seen by a watcher that they shut out."""
     presence = dict(MODES[mode]["presence"], publ_cache=MODES[mode]["presence"].get("publ_cache", 1))
     server = ours(workers=4, shm=256, presence=presence, **XML)
     alice, publisher = Client(server, "alice"), Client(server, "alice")

@@ -1,4 +1,4 @@
-"""A panic in the middle of sending costs nobody a state: whoever was not told is told soon, and later changes go on."""
+"""A panic in the middle of sending costs nobody a state: a watcher that was left out is notified soon, and later changes go on."""
 import pytest
 
 from conftest import MODES
@@ -18,7 +18,7 @@ def told(watches, note, seconds=4.0):
     return [watch.notifies[-1].text.count(note) == 1 for watch in watches]
 
 
-@pytest.mark.suite("T1")
+@pytest.mark.suite("stuck-lamp")
 @pytest.mark.parametrize("point", ["compose", "notify", "portion", "round"])
 @pytest.mark.parametrize("mode", LANES)
 def test_a_panic_while_sending_mutes_nobody(faulty_modules, ours, phones, mode, point):  # noqa: F811
@@ -39,7 +39,7 @@ def test_a_panic_while_sending_mutes_nobody(faulty_modules, ours, phones, mode, 
         assert numbers == sorted(set(numbers)), numbers
 
 
-@pytest.mark.suite("T1")
+@pytest.mark.suite("stuck-lamp")
 def test_a_panic_that_always_comes_is_tried_twice(faulty_modules, ours, phones):  # noqa: F811
     server = ours(workers=1, **MODES["memory"])
     alice, bob = phones(server, "alice"), phones(server, "bob")
@@ -53,7 +53,7 @@ def test_a_panic_that_always_comes_is_tried_twice(faulty_modules, ours, phones):
     assert told([watch], "second") == [True]
 
 
-@pytest.mark.suite("T1")
+@pytest.mark.suite("stuck-lamp")
 @pytest.mark.parametrize("point", ["notify", "portion"])
 def test_a_panic_in_a_sender_process_mutes_nobody(faulty_modules, ours, phones, point):  # noqa: F811
     server = ours(workers=2, **MODES["memory"])
@@ -65,7 +65,7 @@ def test_a_panic_in_a_sender_process_mutes_nobody(faulty_modules, ours, phones, 
     assert told(watches, "second") == [True] * 80
 
 
-@pytest.mark.suite("T1")
+@pytest.mark.suite("stuck-lamp")
 @pytest.mark.parametrize("point", ["compose", "notify"])
 def test_in_the_database_the_next_change_goes_on(faulty_modules, ours, phones, point):  # noqa: F811
     server = ours(workers=1, **MODES["database-only"])

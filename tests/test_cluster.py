@@ -98,7 +98,7 @@ def count(node):
     return node.rpc("presence.subscriptions").count("callid:")
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_one_node_sends(tmp_path):
     """All nodes hold the subscription; a change on any of them is told once, by the owner."""
     with Cluster(3) as (a, b, c):
@@ -122,7 +122,7 @@ def test_one_node_sends(tmp_path):
         alice.close(), bob.close()
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 @pytest.mark.parametrize("mode", list(MODES))
 def test_a_phone_goes_to_another_node(mode):
     """A refresh may come to any node: it owns the subscription from then on."""
@@ -149,7 +149,7 @@ def test_a_phone_goes_to_another_node(mode):
         alice.close(), bob.close()
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 @pytest.mark.parametrize("mode", list(MODES))
 def test_the_others_go_on_when_a_node_dies(mode):
     cluster = Cluster(3, mode)
@@ -193,7 +193,7 @@ def test_the_others_go_on_when_a_node_dies(mode):
         alice.close(), bob.close()
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_a_node_that_restarts_at_once_is_given_its_subscriptions_back():
     cluster = Cluster(2)
     with cluster as (a, b):
@@ -214,7 +214,7 @@ def test_a_node_that_restarts_at_once_is_given_its_subscriptions_back():
         alice.close(), bob.close()
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_messages_that_are_none():
     """Whatever a stranger says on the nodes' channel is refused, or changes nothing."""
     with Cluster(1) as (a,):
@@ -250,7 +250,7 @@ def test_messages_that_are_none():
         bob.close(), peer.close()
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_a_split_heals():
     """Each half serves what it can reach; afterwards every lamp shows what is, and what ended stays ended."""
     cluster = Cluster(3)

@@ -184,7 +184,7 @@ def test_the_newest_voicemail(both):
         trace.note("refresh", watch.notifies[-1].text)
 
     both(scenario, workers=1, **MODES["memory"], different={
-        "refresh": ("one state, whoever asks", lambda text: "Messages-Waiting: yes" in text)})
+        "refresh": ("one state for every watcher", lambda text: "Messages-Waiting: yes" in text)})
 
 
 def test_numbers_after_a_restart(both):

@@ -110,7 +110,7 @@ def load(lives, stop):
     return threads
 
 
-@pytest.mark.suite("T4")
+@pytest.mark.suite("crash")
 @pytest.mark.parametrize("mode", PROMISES)
 @pytest.mark.parametrize("db", ["sqlite", "postgres"])
 def test_killed_under_load(db, mode, request, figure):
@@ -197,7 +197,7 @@ class Wire:
         self.listener.close()
 
 
-@pytest.mark.suite("T4")
+@pytest.mark.suite("crash")
 @pytest.mark.parametrize("mode", ["memory", "defaults"])
 def test_a_database_that_goes_away(mode, postgres, figure):
     """Memory modes go on serving; what was accepted meanwhile is written when the database is back."""

@@ -62,7 +62,7 @@ def live(url, presence):
         alice.close(), bob.close()
 
 
-@pytest.mark.suite("T10")
+@pytest.mark.suite("databases")
 @pytest.mark.parametrize("database", DATABASES)
 @pytest.mark.parametrize("mode,cache,notifiers,fast", CELLS)
 def test_cell(servers, database, mode, cache, notifiers, fast, figure):
@@ -73,7 +73,7 @@ def test_cell(servers, database, mode, cache, notifiers, fast, figure):
         figure("%s: all %d cells of storage mode, cache, notifiers, fast NOTIFY" % (database, len(CELLS)))
 
 
-@pytest.mark.suite("T10")
+@pytest.mark.suite("databases")
 @pytest.mark.parametrize("database", ["postgres", "mysql"])
 @pytest.mark.parametrize("lock", [0, 1, 2])
 @pytest.mark.parametrize("mode,notifiers", [(1, 0), (3, 1)])
@@ -82,7 +82,7 @@ def test_table_locks(servers, database, lock, mode, notifiers):
                                  db_update_period=1, clean_period=1))
 
 
-@pytest.mark.suite("T11")
+@pytest.mark.suite("notifiers")
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("notifiers", [0, 1, 4])
 @pytest.mark.parametrize("database", ["postgres", "mysql"])
@@ -128,7 +128,7 @@ def test_servers_share_a_database(servers, database, notifiers, count, figure):
         last = max(watch.notifies, key=lambda n: n.cseq).text
         missing = [n for n in range(count) if "p%d-%d<" % (n, changes - 1) not in last]
         assert not missing, "the last state was not told: %s" % last
-        # Whoever asks another server than it subscribed at is known there.
+        # A watcher that asks another server than it subscribed at is known there.
         bob.server = all_servers[-1]
         assert watch.refresh().code == 200
         figure("%s, %d servers, %d notifiers: %d changes, %d NOTIFYs, none lost, none twice" % (
@@ -136,7 +136,7 @@ def test_servers_share_a_database(servers, database, notifiers, count, figure):
         bob.close()
 
 
-@pytest.mark.suite("T11")
+@pytest.mark.suite("notifiers")
 @pytest.mark.parametrize("waitn,rate,processes", [(1, 10, 1), (3, 10, 1), (2, 4, 2)])
 def test_what_notifiers_do_when_nothing_happens(waitn, rate, processes, figure):
     """`notifier_poll_rate` looks a second and process, nothing else: no transaction, no lock, no write. A change is told within

@@ -71,7 +71,7 @@ def life(here, there):
     return ["open" in seen[0], "closed" in seen[1], stored, last]
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 @pytest.mark.parametrize("mode", list(MODES))
 def test_a_publication_is_seen_on_the_other_node(mode):
     results = {}
@@ -87,7 +87,7 @@ def test_a_publication_is_seen_on_the_other_node(mode):
         assert results[pair] == results["stock", "stock"], pair
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 @pytest.mark.parametrize("mode", list(MODES))
 def test_a_node_that_joins_is_told_what_there_is(mode):
     first = node("ours", **MODES[mode])
@@ -111,7 +111,7 @@ def test_a_node_that_joins_is_told_what_there_is(mode):
         alice.close()
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_a_node_that_dies_and_returns_is_told_again():
     first = node("ours", **MODES["memory"])
     with first:
@@ -144,7 +144,7 @@ def update(etag, new_etag="", is_new=1, body=None, expires=600, ruid="pres-1-2-3
     return dict(action=1, presentity=presentity, t_new=is_new, cur_etag=new_etag, ruid=ruid, body=pidf() if body is None else body)
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_messages_that_are_none():
     with node("ours", **MODES["memory"]) as server:
         peer = Client(server, "peer")
@@ -160,7 +160,7 @@ def test_messages_that_are_none():
         peer.close()
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_messages_twice_late_and_after_a_gap():
     with node("ours", **MODES["memory"]) as server:
         peer, bob = Client(server, "peer"), Client(server, "bob")

@@ -199,7 +199,7 @@ def longer_than_columns(bob):
 
 
 def test_strings_that_no_column_holds(ours, phones):
-    """A database that refuses them: the watcher is told why. One that takes them, or none: so do we."""
+    """A database that refuses them: the watcher learns why. One that takes them, or none: so do we."""
     database = PostgreSQL()
     try:
         for mode in (1, 3):

@@ -17,7 +17,7 @@ from test_pua import ALICE, publish
 from test_pua import server as pua_server
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_how_far_behind_a_node_is(figure):
     """500 PUBLISHes a second at one node, their watchers at the other: every one of them is told, once, of the last state."""
     users, rate, seconds = 100, 500, 60 if SOAK else 6
@@ -109,7 +109,7 @@ class Phone:
             self.lost.append(("SUBSCRIBE", reply))
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 @pytest.mark.parametrize("kind", [PostgreSQL, MariaDB])
 def test_exchange_one_by_one(kind, figure):
     """stock, stock -> ours, stock -> ours, ours -> stock, ours -> stock, stock on one database under load: no subscription is lost,

@@ -13,7 +13,7 @@ from kit.sip import Client, pidf
 DATABASE_ONLY = dict(subs_db_mode=3, publ_cache=0, notifier_processes=0, db_update_period=1, clean_period=1)
 
 
-@pytest.mark.suite("T9")
+@pytest.mark.suite("notify-answers")
 @pytest.mark.parametrize("mode", ["memory", "write-through", "database-only"])
 def test_answers_that_end_a_subscription(ours, phones, mode, figure):
     """RFC 6665 4.2.2, where the switch asks for it; 404 and 481 always."""
@@ -38,7 +38,7 @@ def test_answers_that_end_a_subscription(ours, phones, mode, figure):
         figure("notify_failures %d: %d of %d answers end a subscription" % (switch, len(gone), len(set(ending[1] + others))))
 
 
-@pytest.mark.suite("T8")
+@pytest.mark.suite("dead-watchers")
 @pytest.mark.parametrize("mode", ["memory", "write-through"])
 def test_dead_watchers_do_not_stop_the_others(mode, figure):
     """60 live watchers among 30 whose TCP connections are gone and 10 whose contacts lead nowhere."""
@@ -78,7 +78,7 @@ def test_dead_watchers_do_not_stop_the_others(mode, figure):
             client.close()
 
 
-@pytest.mark.suite("T5")
+@pytest.mark.suite("refresh")
 @pytest.mark.parametrize("mode", ["memory", "write-through", "defaults", "database-only"])
 def test_a_refresh_during_a_fanout(ours, phones, mode, figure):
     """A new Contact and route count from the answer to the SUBSCRIBE on, whatever is being sent."""
@@ -129,7 +129,7 @@ def test_a_refresh_during_a_fanout(ours, phones, mode, figure):
     figure("%s: %d moves under fire, none told at the old place" % (mode, rounds))
 
 
-@pytest.mark.suite("T6")
+@pytest.mark.suite("one-end")
 @pytest.mark.parametrize("mode", ["memory", "write-through", "defaults", "database-only"])
 @pytest.mark.parametrize("offset", [0, 2])
 def test_the_end_is_told_once(ours, phones, mode, offset, figure):
@@ -166,7 +166,7 @@ def test_the_end_is_told_once(ours, phones, mode, offset, figure):
         (mode, offset) + tuple(f(e.after for _, e, _ in ends.values()) for f in (min, max))))
 
 
-@pytest.mark.suite("T7")
+@pytest.mark.suite("mass-expiry")
 def test_thousands_end_in_one_second(figure):
     """Each is told once, and SUBSCRIBEs are answered meanwhile (soak: 20,000)."""
     total = 20000 if SOAK else 1500

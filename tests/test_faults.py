@@ -24,7 +24,7 @@ def faulty_modules():
     kamailio.OURS = before
 
 
-@pytest.mark.suite("T13")
+@pytest.mark.suite("memory")
 @pytest.mark.parametrize("fault,words", [("panic", "panic in kr_presence_handle"), ("memory", "no more shared memory")])
 @pytest.mark.parametrize("mode", ["memory", "write-through"])
 def test_faults(faulty_modules, ours, phones, fault, words, mode):
@@ -48,7 +48,7 @@ def test_faults(faulty_modules, ours, phones, fault, words, mode):
         assert len(server.rows("presentity")) == 1 and len(server.rows("active_watchers")) == 1
 
 
-@pytest.mark.suite("T13")
+@pytest.mark.suite("memory")
 def test_a_panic_inside_a_transaction(faulty_modules, ours, phones):
     """It is undone: this process and the others write on at once."""
     server = ours(workers=2, presence=dict(subs_db_mode=3, publ_cache=1, notifier_processes=1, waitn_time=1))
@@ -77,7 +77,7 @@ def used(server):
     return int(re.search(r"\bused: (\d+)", server.rpc("core.shmmem")).group(1))
 
 
-@pytest.mark.suite("T13")
+@pytest.mark.suite("memory")
 def test_every_allocation_fails_once(faulty_modules, ours, phones, figure):
     """The n-th allocation of a request fails, and all after it: an answer, no lock held, no half-made state, nothing leaked."""
     server = ours(workers=1, shm=256, **MODES["memory"])

@@ -7,7 +7,7 @@ from conftest import MODES, SOAK
 from kit.sip import pidf
 
 
-@pytest.mark.suite("T14")
+@pytest.mark.suite("hostile-input")
 def test_odd_requests(ours, phones):
     server = ours(**MODES["write-through"])
     alice, bob = phones(server, "alice"), phones(server, "bob")
@@ -90,7 +90,7 @@ def torture(phone, method, changes, number):
     return (text + "\r\n\r\n" + body).encode()
 
 
-@pytest.mark.suite("T14")
+@pytest.mark.suite("hostile-input")
 @pytest.mark.parametrize("method", ["PUBLISH", "SUBSCRIBE"])
 def test_torture(both, method):
     """The messages of RFC 4475: answered as stock answers them, and the server serves as before."""
@@ -113,7 +113,7 @@ def test_torture(both, method):
         "3.1.2.4 scalars too large": is_400, "3.4.1 as of RFC 2543": is_400})
 
 
-@pytest.mark.suite("T14")
+@pytest.mark.suite("hostile-input")
 def test_mutated_requests(ours, phones, figure):
     server = ours(workers=2, **MODES["memory"])
     alice, bob = phones(server, "alice"), phones(server, "bob")

@@ -19,7 +19,7 @@ def rows(server, table):
     return count
 
 
-@pytest.mark.suite("T4")
+@pytest.mark.suite("crash")
 @pytest.mark.parametrize("how,lock", [("kill", "Shard"), ("exit", "Shard"), ("stop", "Shard"), ("kill", "sleep"), ("kill", "Class"),
                                       ("kill", "Vec")])
 def test_a_lock_that_nobody_opens(faulty_modules, ours, phones, how, lock):  # noqa: F811

@@ -54,7 +54,7 @@ def test_watchers_and_subscriptions(ours, phones, mode):
     first = bob.subscribe("sip:a@example.org")
     assert [phone.subscribe("sip:a@example.org").reply.code for phone in (carol, dave)] == [200, 403]
     assert "max_watchers" in told(server, "403")
-    assert first.refresh().code == 200, "whoever is in stays in"
+    assert first.refresh().code == 200, "a subscription that exists stays"
     assert first.unsubscribe().code == 200
     assert dave.subscribe("sip:a@example.org").reply.code == 200, "there is room again"
     assert [carol.subscribe("sip:%s@example.org" % name).reply.code for name in "bcd"] == [200, 200, 403]

@@ -25,7 +25,7 @@ MORE = {"memory": [("presence.presentity_show", "sip:u1@example.org", "full")],
         "defaults": [("presence.publish_cache_sync",)], "write-through": [("presence.publish_cache_sync",)]}
 
 
-@pytest.mark.suite("T12")
+@pytest.mark.suite("commands")
 @pytest.mark.parametrize("mode", MODES)
 def test_commands_under_load(ours, mode, figure):
     """Every command again and again beside PUBLISHes and refreshes: each is answered, no request is refused or waits for one."""
@@ -90,7 +90,7 @@ def memory(server):
     return shared, private
 
 
-@pytest.mark.suite("T13")
+@pytest.mark.suite("memory")
 @pytest.mark.parametrize("mode", ["memory", "defaults"])
 def test_memory_comes_back(ours, mode, figure):
     """Mixed messages, then everything is removed: shared and private memory are where they were."""
@@ -156,7 +156,7 @@ def test_memory_comes_back(ours, mode, figure):
         mode, total, time.monotonic() - began, shared_after - shared, max(grown.values())))
 
 
-@pytest.mark.suite("T13")
+@pytest.mark.suite("memory")
 def test_what_nobody_watches_leaves_nothing(figure):
     """Presentities that come and go without a watcher: a busy server sees many of them once and never again."""
     with Rig("ours", MEMORY, options=FAST_MEMORY) as rig:

@@ -25,7 +25,7 @@ def document(server, number):
         bob.close()
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_a_publication_lives_as_long_on_a_node_that_joined_later():
     """All pairs at once: the document is there until its owner's answer said, and no longer."""
     with contextlib.ExitStack() as servers:
@@ -52,7 +52,7 @@ def test_a_publication_lives_as_long_on_a_node_that_joined_later():
         assert {(one, two): document(second, 2) for one, two, second, _ in joiners} == {pair: False for pair in PAIRS}
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_expires_counts_from_where_the_hosts_version_counts():
     """A hundred seconds of age: from 6.1 on `expires` counts from `recv`, before from the arrival; a clock that is wrong changes nothing."""
     counts_from_receipt = SERVER.numbers >= (6, 1)

@@ -13,7 +13,7 @@ from kit.sip import Client, dialog_info
 LIVES = 1000 if SOAK else 60
 
 
-@pytest.mark.suite("T1")
+@pytest.mark.suite("stuck-lamp")
 @pytest.mark.parametrize("mode", MODES)
 def test_lamps_are_never_stuck(ours, mode, figure):
     """Calls live and end over four workers, 0 to 20 ms apart, with right, stale and missing entity tags."""
@@ -86,7 +86,7 @@ def test_lamps_are_never_stuck(ours, mode, figure):
     watcher.close()
 
 
-@pytest.mark.suite("T3")
+@pytest.mark.suite("order")
 def test_publish_and_refresh_at_the_same_moment(ours, figure):
     server = ours(workers=4, **MODES["memory"])
     watcher, publisher = Client(server, "bob"), Client(server, "alice")
@@ -113,7 +113,7 @@ def test_publish_and_refresh_at_the_same_moment(ours, figure):
     watcher.close(), publisher.close()
 
 
-@pytest.mark.suite("T3")
+@pytest.mark.suite("order")
 @pytest.mark.parametrize("mode", ["defaults", "memory"])
 def test_a_refresh_and_a_change_at_once_are_each_told(ours, mode, figure):
     """One NOTIFY with the newest state would do, but who waits for the answer to its SUBSCRIBE counts NOTIFYs, as stock sends them."""
@@ -141,7 +141,7 @@ def test_a_refresh_and_a_change_at_once_are_each_told(ours, mode, figure):
     watcher.close(), publisher.close()
 
 
-@pytest.mark.suite("T3")
+@pytest.mark.suite("order")
 @pytest.mark.parametrize("mode", ["defaults", "write-through", "memory", "table"])
 def test_documents_that_are_read_again_while_they_change(ours, mode, figure):
     """`refreshWatchers` lets go of what memory knows of the table; a PUBLISH at the same moment is neither refused nor forgotten."""

@@ -160,7 +160,7 @@ def test_a_watcher_that_does_not_answer(both, remove):
 
 @pytest.mark.parametrize("force", [0, 1])
 def test_a_publication_that_runs_out(both, force):
-    """force_delete: the row goes, and the watchers are not told."""
+    """force_delete: the row goes, and the watchers are not notified."""
 
     def scenario(server, phone, trace):
         alice, bob = phone("alice"), phone("bob")

@@ -59,7 +59,7 @@ def test_registration_becomes_a_publication(responder):
     assert seen["ours"] == seen["stock"] and len(seen["ours"]) >= 2, seen
 
 
-@pytest.mark.suite("T2")
+@pytest.mark.suite("one-request")
 def test_one_request_at_a_time(responder, figure):
     responder.delay = 0.5
     with server("ours", workers=4) as kamailio:
@@ -94,7 +94,7 @@ def test_end_before_the_first_answer(responder):
         phone.close()
 
 
-@pytest.mark.suite("T2")
+@pytest.mark.suite("one-request")
 def test_forgotten_publication_is_published_again_once(responder):
     answers = iter([200, 412, 200, 200])
     responder.script = lambda message: next(answers, 200)
@@ -125,7 +125,7 @@ def test_forgotten_on_refresh_without_a_body(responder):
         phone.close()
 
 
-@pytest.mark.suite("T2")
+@pytest.mark.suite("one-request")
 @pytest.mark.parametrize("trouble", [(503, ["Retry-After: 1"]), 500, None])
 def test_server_in_trouble(responder, trouble, figure):
     answers = iter([200, trouble])
@@ -143,7 +143,7 @@ def test_server_in_trouble(responder, trouble, figure):
         phone.close()
 
 
-@pytest.mark.suite("T2")
+@pytest.mark.suite("one-request")
 def test_newer_state_replaces_what_waits(responder):
     answers = iter([200, (503, ["Retry-After: 2"])])
     responder.script = lambda message: next(answers, 200)

@@ -8,7 +8,7 @@ from conftest import MODES
 from kit.sip import Client, pidf
 
 
-@pytest.mark.suite("T4")
+@pytest.mark.suite("crash")
 @pytest.mark.parametrize("mode,sig", [("defaults", signal.SIGTERM), ("write-through", signal.SIGKILL), ("database-only", signal.SIGKILL)])
 def test_restart_keeps_everything(ours, phones, mode, sig):
     server = ours(**MODES[mode])
@@ -28,7 +28,7 @@ def test_restart_keeps_everything(ours, phones, mode, sig):
     assert watch.notifies[-1].cseq > watch.notifies[-2].cseq
 
 
-@pytest.mark.suite("T4")
+@pytest.mark.suite("crash")
 def test_write_back_survives_kill_after_the_period(ours, phones):
     server = ours(presence=dict(db_update_period=1))
     bob = phones(server, "bob")

@@ -111,7 +111,7 @@ def test_event_id_is_echoed(ours, phones):
     assert watch.wait(1)[0].get("Event") == "presence;id=42"
 
 
-@pytest.mark.suite("T6")
+@pytest.mark.suite("one-end")
 def test_expiry_says_timeout_once(both):
     def scenario(server, phone, trace):
         alice, bob = phone("alice"), phone("bob")
@@ -126,7 +126,7 @@ def test_expiry_says_timeout_once(both):
     both(scenario, workers=1, presence=dict(subs_db_mode=1, publ_cache=1, db_update_period=1))
 
 
-@pytest.mark.suite("T6")
+@pytest.mark.suite("one-end")
 def test_expiry_in_the_database_only(ours, phones):
     """Stock repeats the last NOTIFY each period with the same CSeq and keeps the row."""
     server = ours(presence=dict(subs_db_mode=3, publ_cache=0, notifier_processes=0, db_update_period=1))
@@ -138,7 +138,7 @@ def test_expiry_in_the_database_only(ours, phones):
     assert server.rows("active_watchers") == []
 
 
-@pytest.mark.suite("T9")
+@pytest.mark.suite("notify-answers")
 @pytest.mark.parametrize("code,kept", [(200, 1), (404, 0), (481, 0), (500, 1), (603, 1)])
 def test_answers_to_notify(both, code, kept):
     def scenario(server, phone, trace):

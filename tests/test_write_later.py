@@ -46,7 +46,7 @@ def test_each_period_writes_the_newest_state(later, phones):
         reply = alice.publish(body=pidf(note="n%d" % step), etag=etag)
         assert reply.code == 200
         etag = reply.get("SIP-ETag")
-    assert "n5" in watch.wait(7)[-1].text, "watchers are told at once"
+    assert "n5" in watch.wait(7)[-1].text, "watchers are notified at once"
     until(lambda: etags(server) == [etag], 7)
     row = server.rows("presentity")[0]
     assert row["ruid"] == ruid and "n5" in str(row["body"])

@@ -56,7 +56,7 @@ impl Refusal {
     }
 }
 
-/// What comes before a seal in a JSON object; whoever does not know the member passes over it.
+/// What comes before a seal in a JSON object; a node that does not know the member passes over it.
 const MEMBER: &[u8] = b",\"seal\":\"";
 
 impl Secrets {

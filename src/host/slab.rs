@@ -25,7 +25,7 @@ const SHARE: usize = 16;
 const SMALLEST_CHUNK: usize = 1 << 10;
 const LARGEST_CHUNK: usize = 64 << 10;
 const FEWEST_BLOCKS: usize = 4;
-/// The last chunk of a class is kept for whoever comes next if it is no larger than this.
+/// The last chunk of a class is kept for the next allocation if it is no larger than this.
 const KEPT_CHUNK: usize = 5 << 10;
 
 /// A large block, and what has been cut from it.

@@ -50,7 +50,7 @@ pub fn dialog_key(dialog: DialogId<'_>) -> Key {
 /// A subscription as its owner announces it.
 #[derive(Debug, Clone)]
 pub struct Announcement {
-    /// The subscription; `expires_at` counts by the clock of whoever reads it.
+    /// The subscription; `expires_at` counts by the clock of the reader.
     pub subscription: Subscription,
     /// Who owns it, since when.
     pub claim: OwnershipClaim,

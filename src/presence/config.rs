@@ -285,7 +285,8 @@ parameters! {
         /// 1: a node that joins asks for the publications of the others.
         asks_for_all: bool = switch(c"enable_pres_sync_dmq", true).origin(Origin::StockSince("6.1")).example("0");
         /// 1: nodes exchange subscriptions, where `enable_dmq` is 1, and another node takes over those of a lost one.
-        /// Not used with `subs_db_mode` 3, where the nodes share the table.
+        /// Stock's nodes of 6.1 and later take part; see [clustering](clustering.md#with-stocks-nodes). Not used with
+        /// `subs_db_mode` 3, where the nodes share the table.
         shares_subscriptions: bool = switch(c"enable_subs_dmq", false).range(Range::Switch(On::Positive))
             .origin(Origin::StockSince("6.1")).example("1");
         /// 1: a node that joins asks for the subscriptions of the others.
@@ -294,7 +295,9 @@ parameters! {
         /// The socket for NOTIFYs in dialogs that another node accepted.
         default_socket: &'static [u8] = text(c"default_socket", "").empty("the server chooses")
             .range(Range::Text("proto:address:port")).origin(Origin::StockSince("6.1")).example("udp:192.0.2.1:5060");
-        /// 1: what other nodes announce is stored, and watchers are not notified of it.
+        /// 1: what other nodes announce is stored, and watchers are not notified of it: the node where it happened does
+        /// that. Between nodes of ours that share subscriptions (`enable_subs_dmq`) the owner of each notifies its watcher
+        /// all the same.
         replicas_are_silent: bool = switch(c"skip_notify_dmq", false).origin(Origin::StockSince("6.1")).example("1");
         /// The secret of the cluster: messages among its nodes are authenticated (HMAC-SHA-256), and others are refused.
         /// Several secrets, each with a name before a colon and separated by commas, are all accepted, and the first one

@@ -62,7 +62,7 @@ pub fn new_subscription<P: Ports>(
     Ok(())
 }
 
-/// A refresh; whoever ends a subscription is never refused.
+/// A refresh; the end of a subscription is never refused.
 pub fn refresh<P: Ports>(ports: &P, stored: &Subscription, expires: u32) -> Result<(), Failure> {
     let limit = ports.config().min_refresh_interval;
     let since = ports.now() - stored.state.refreshed_at;

@@ -55,7 +55,7 @@ const EPOCH_OF_PRIORITIES: i64 = 1_420_070_400;
 /// Longest entity tag that the table's column takes.
 const MAX_ETAG: usize = 64;
 
-/// Handles a PUBLISH: on success it has been answered and the watchers are told.
+/// Handles a PUBLISH: on success it has been answered and the watchers are notified.
 pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Failure> {
     let package = find_package(ports, request.event)?;
     let description = *ports.packages().get(package);
@@ -175,7 +175,7 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
     notify_watchers(ports, request, new, shown_alone(new, request.body))
 }
 
-/// Where the package shows one document only, watchers are told the one that was just published.
+/// Where the package shows one document only, watchers get the one that was just published.
 pub(super) fn shown_alone(new: &Document<'_>, body: Option<&[u8]>) -> Option<TransientBody> {
     body.filter(|_| !new.description.aggregates).map(|body| TransientBody::Body(body.to_vec()))
 }
@@ -429,7 +429,7 @@ pub struct Direct<'a> {
     pub domain: &'a [u8],
     /// The entity tag; empty for a new document lets us choose.
     pub etag: &'a [u8],
-    /// Whoever is not to be told.
+    /// The Contact of the watcher that gets no NOTIFY.
     pub sender: &'a [u8],
     /// The document.
     pub body: &'a [u8],

@@ -256,7 +256,7 @@ fn refused_for<P: Ports>(ports: &P, error: StoreError, subscription: &Subscripti
     }
 }
 
-/// A blocked watcher is told once that it is rejected. The subscription stays known, so that it comes to life if the
+/// A blocked watcher is notified once that it is rejected. The subscription stays known, so that it comes to life if the
 /// presentity changes its mind.
 fn reject<P: Ports>(ports: &mut P, description: &Package, mut subscription: Subscription) -> Subscription {
     let uri = subscription.get(Field::PresUri).to_vec();

@@ -49,7 +49,7 @@ impl Parts {
         self.send_on(Channel::Nodes, to, body)
     }
 
-    /// Answers whoever told us something; everybody, when dmq does not know who it was.
+    /// Answers the node that announced something; every node, when dmq does not know which it was.
     pub(crate) fn answer_node(&self, from: Option<&Address>, body: &[u8]) {
         if !from.is_some_and(|from| self.send_to_node(from, body)) {
             self.send_to_nodes(body);

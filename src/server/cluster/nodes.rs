@@ -244,7 +244,7 @@ impl Nodes {
     /// Compares with what dmq says now; returns the nodes that have just begun to answer.
     pub fn observe(&self, seen: &[dmq::Node], now: i64) -> Vec<Address> {
         let mut returned = Vec::new();
-        // Who comes after us asks for what there is; whoever we find or find again is told.
+        // A node that joins after us asks for the subscriptions; a node that we find, or find again, gets ours.
         let new_here = now - self.joined_at.load(Ordering::Relaxed) <= JOINING;
         for other in seen.iter().filter(|node| !node.local) {
             let Ok(fresh) = Node::new(b"", Some(&other.address), now) else { continue };
@@ -515,7 +515,7 @@ impl Node {
         self.reached && !self.name.is_empty() && self.port > 0
     }
 
-    /// dmq says whether it answers; whoever has just spoken does, whatever dmq says.
+    /// dmq says whether it answers; a node that has just sent something does, whatever dmq says.
     fn set_reached(&mut self, reached: bool, now: i64) {
         self.reached = reached;
         if reached {

@@ -56,7 +56,7 @@ impl Context {
         self.record_dialog_removal(ending, subscription.state.expires_at, version);
         self.forget_replica(ending.dialog())?;
         if ownership.owner.is_here() {
-            // Whoever holds a replica for us has not heard of it either.
+            // The nodes that hold a replica for us have not heard of it either.
             self.send_to_nodes(&ending.to_json(self.node_name()));
         }
         self.notify_watched(&subscription, Status::Terminated);
@@ -69,7 +69,7 @@ impl Context {
         let hash = tables.dialog_hash(dialog);
         if let Some(mut shard) = tables.shard_of_dialog(hash) {
             if let Some(stored) = shard.find(dialog) {
-                // The row, if there is one, is whoever's the subscription is.
+                // The row, if there is one, belongs to the owner of the subscription.
                 stored.ownership.owner = NodeId::ELSEWHERE;
             }
         }
@@ -216,7 +216,7 @@ impl Context {
         }
     }
 
-    /// Makes a replica ours: its row, the other nodes, and its watcher are told.
+    /// Makes a replica ours: its row is written, the other nodes and its watcher are notified.
     /// `waits`: the watcher is notified a second later, unless another node objects.
     fn activate_replica(&mut self, dialog: DialogId<'_>, waits: bool) -> Result<(), StoreError> {
         let Some((replica, _)) = self.owned_subscription(dialog) else { return Ok(()) };
@@ -245,7 +245,7 @@ impl Context {
         self.go_on_with(dialog)
     }
 
-    /// The row, the other nodes and the watcher are told of numbers that were moved on.
+    /// The row, the other nodes and the watcher get numbers that were moved on.
     fn go_on_with(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         let written = self.storage.subscriptions.write_taken_over(dialog);
         self.announce_subscription(dialog);

@@ -227,7 +227,7 @@ impl<P: Send> Transactions<P> {
 
     fn look<C>(&self, chunk: &Chunk<P>, at: usize, now: u64, copy: &mut impl FnMut(&P) -> C) -> Option<C> {
         let Some(mut slot) = chunk.slots[at].lock_if_free() else {
-            // Whoever has it in hand is done by the next turn.
+            // The process that has it in hand is done by the next turn.
             chunk.wake(at, now, now);
             return None;
         };
@@ -268,7 +268,7 @@ fn held<P>(slot: &Lock<Slot<P>>) -> Option<Guard<'_, Slot<P>>> {
         if let Some(guard) = slot.lock_if_free() {
             return Some(guard);
         }
-        // Whoever has it may wait for this processor.
+        // The process that holds it may wait for this processor.
         if turn % 16 == 15 {
             process::give_way();
         }

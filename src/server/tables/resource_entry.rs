@@ -93,7 +93,7 @@ pub struct ResourceEntry {
     /// When the oldest change of its documents came in that watchers have not been notified of, in microseconds of the
     /// clock for measuring; 0: there is none.
     pub changed_at: u64,
-    /// Counts what its watchers are told of.
+    /// Counts the changes that its watchers are notified of.
     pub generation: u32,
     /// Counts the states of its documents.
     pub documents_version: u32,

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Checks the words of documents, comments and tests, and counts their lines that are too wide: `prose.py width` lists those,
+`prose.py wrap FILE ...` wraps the paragraphs of documents, `prose.py python` runs pyflakes over the Python files."""
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+WIDTH = 120
+# What is no English, and what to write instead.
+PHRASES = [
+    (r"\bthere is what there is\b", "say what is there"),
+    (r"\bwhoever\b", "name the person or process"),
+    (r"\bhas not version\b", "does not have version"),
+    (r"\bwho built Kamailio themselves\b", "if you built Kamailio yourself"),
+    (r"\bwatchers? (?:is|are) (?:not )?told\b", "the watcher is notified"),
+    (r"\bsay goodbye\b|\bfarewell\b", "send the final NOTIFY"),
+]
+# pyflakes does not know pytest's fixtures, which are imported to be used by name.
+FIXTURES = re.compile(r"imported but unused|redefinition of unused")
+
+
+def files():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    names = listed.stdout.split("\n") if listed.returncode == 0 else []
+    for name in names:
+        top = name.split("/")[0]
+        if top in ("src", "docs", "tests") and name.endswith((".rs", ".md", ".py")) and (ROOT / name).is_file():
+            yield name
+
+
+def too_wide(name):
+    code = False
+    for number, line in enumerate((ROOT / name).read_text().split("\n"), 1):
+        code ^= line.startswith("```")
+        # Tables, links and lines of a configuration cannot be wrapped.
+        fixed = name.endswith(".md") and (code or line.startswith("|") or " " not in line.strip(" -"))
+        if len(line) > WIDTH and not fixed:
+            yield "%s:%d: %d characters, %d are allowed" % (name, number, len(line), WIDTH)
+
+
+def worst_words(name):
+    for number, line in enumerate((ROOT / name).read_text().split("\n"), 1):
+        for phrase, instead in PHRASES:
+            if re.search(phrase, line, re.I):
+                yield "%s:%d: %s: %s" % (name, number, line.strip()[:60], instead)
+
+
+def wrap(text):
+    """The text with every paragraph that has a line beyond the width wrapped anew; code, tables and headings stay."""
+    done, block, code = [], [], False
+
+    def flush():
+        if any(len(line) > WIDTH for line in block):
+            items = []
+            for line in block:
+                if not items or re.match(r"\s*(?:[-*]|\d+\.) ", line):
+                    items.append([line])
+                else:
+                    items[-1].append(line)
+            for item in items:
+                lead = re.match(r"\s*(?:(?:[-*]|\d+\.) )?", item[0]).group(0)
+                first = item[0][:len(item[0]) - len(item[0].lstrip())]
+                done.extend(textwrap.wrap(" ".join(line.strip() for line in item), WIDTH, initial_indent=first,
+                                          subsequent_indent=" " * len(lead), break_long_words=False,
+                                          break_on_hyphens=False))
+        else:
+            done.extend(block)
+        block.clear()
+
+    for line in text.split("\n"):
+        if line.startswith("```"):
+            flush()
+            code = not code
+            done.append(line)
+        elif code:
+            done.append(line)
+        elif not line.strip() or line.startswith(("#", "|", "<")):
+            flush()
+            done.append(line)
+        else:
+            block.append(line)
+    flush()
+    return "\n".join(done)
+
+
+def main(arguments):
+    if arguments[:1] == ["wrap"]:
+        for name in arguments[1:]:
+            path = pathlib.Path(name)
+            path.write_text(wrap(path.read_text()))
+        return 0
+    if arguments[:1] == ["python"]:
+        names = [str(path) for folder in ("tests", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
+        done = subprocess.run([sys.executable, "-m", "pyflakes"] + names, capture_output=True, text=True)
+        faults = [line for line in (done.stdout + done.stderr).split("\n") if line and not FIXTURES.search(line)]
+    else:
+        check = too_wide if arguments[:1] == ["width"] else worst_words
+        faults = [fault for name in files() for fault in check(name)]
+        if check is worst_words:
+            print("%d lines have more than %d characters (scripts/prose.py width lists them)"
+                  % (sum(1 for name in files() for _ in too_wide(name)), WIDTH))
+    print("\n".join(faults), end="\n" if faults else "")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
