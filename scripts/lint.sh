@@ -17,7 +17,7 @@ extra() { (unset REQUIRE_LINTS; has "$@"); }
 ! has rustfmt rustfmt cargo fmt || cargo fmt --check
 ! has clippy rust-clippy cargo clippy || cargo clippy --release --quiet --all-targets -- -D warnings
 ! has rustdoc rustc rustdoc ||
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --quiet --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --release --quiet --no-deps --document-private-items
 # Warnings and errors; what is left out is style.
 ! has shellcheck shellcheck shellcheck ||
 	shellcheck -x -S warning -e SC1090,SC1091 -s sh scripts/*.sh packaging/kamailio-presence-divert packaging/debian/prerm

@@ -4,6 +4,7 @@ pub mod commands;
 pub mod functions;
 pub mod libxml;
 pub mod module;
+pub mod rpc;
 pub mod start;
 pub mod state;
 pub mod timers;

@@ -99,7 +99,7 @@ impl Secrets {
         message
     }
 
-    /// Looks at the seal of a message of at most [`LONGEST`] bytes.
+    /// Looks at the seal of a message of at most `LONGEST` bytes.
     pub fn open(&self, channel: u8, message: &[u8]) -> Result<Sealed, Refusal> {
         let message = message.trim_ascii_end();
         let at = rfind(message, MEMBER).ok_or(Refusal::Unsealed)?;

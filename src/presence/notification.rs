@@ -23,7 +23,7 @@ pub struct Notify {
     pub subscription: Subscription,
     /// Why.
     pub notify_reason: NotifyReason,
-    /// Where memory holds it, for [`Ports::record_notified`].
+    /// Where memory holds it, for `Ports::record_notified`.
     pub slot: Option<u32>,
 }
 

@@ -31,7 +31,7 @@ pub struct Replica {
     pub etag: Vec<u8>,
     /// The entity tag after the change; empty for a new or a removed publication.
     pub new_etag: Vec<u8>,
-    /// How long it lives, in seconds, from when [`Life`] says; 0: it is removed.
+    /// How long it lives, in seconds, from when `Life` says; 0: it is removed.
     pub expires: i64,
     /// When the owner received it, by the owner's clock.
     pub received_at: i64,

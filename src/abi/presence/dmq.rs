@@ -61,7 +61,9 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
 fn greet_all(world: &Context) -> bool {
     let hello = cluster::hello(world.node_name(), true, world.compared_kinds());
     let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local);
-    others.fold(true, |done, node| world.greet(&node.address, &hello) && done)
+    // Each of them is greeted, whatever became of the one before.
+    let unsent = others.filter(|node| !world.greet(&node.address, &hello)).count();
+    unsent == 0
 }
 
 /// A node has answered one of our messages, or has not.

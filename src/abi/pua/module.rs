@@ -1,19 +1,17 @@
 //! `pua.so`: start-up, the script function, the RPC command, timers.
-use crate::abi::c_types::{param_export_t, rpc_export_t, rpc_t, sip_msg_t};
+use crate::abi::c_types::{param_export_t, rpc_export_t, sip_msg_t};
 use crate::abi::commands;
 use crate::abi::presence::requests::who;
 use crate::abi::pua::commands::COMMANDS;
 use crate::abi::pua::start::{restore, start};
 use crate::abi::pua::state;
-use crate::abi::pua::timers::report_sweep;
 use crate::agent::context::AgentContext;
 use crate::host::msg::{Header, SipMsg};
 use crate::host::process;
 use crate::log;
 use crate::pua::dialog::{self, ReceivedNotify, State};
 use crate::pua::record::Dialog;
-use crate::pua::refresh;
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 
 /// The parameters that the module exports, for the host's parser to fill.
 #[unsafe(no_mangle)]
@@ -66,16 +64,6 @@ pub unsafe extern "C" fn kr_pua_destroy() {
             crate::host::last_process::be_the_last_process();
             world.write_back(true);
             process.database.disconnect();
-        }
-    })
-}
-
-/// `pua.cleanup`: all records are looked through at once.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_pua_rpc_cleanup(_rpc: *mut rpc_t, _ctx: *mut c_void) {
-    entry!(kr_pua_rpc_cleanup, (), {
-        if let Some(process) = state::process() {
-            report_sweep(refresh::sweep(&mut AgentContext::for_cleanup(process)));
         }
     })
 }

@@ -47,7 +47,9 @@ impl Parts {
         }
         let text = self.sealed(channel, message);
         let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local && self.may_hear(&node.address));
-        others.fold(true, |done, node| dmq::send(channel, &node.address, &text) && done)
+        // Each of them is sent the message, whatever became of the one before.
+        let unsent = others.filter(|node| !dmq::send(channel, &node.address, &text)).count();
+        unsent == 0
     }
 
     /// Whether a message with this seal is new; it is not from then on.
