@@ -22,7 +22,9 @@ extra() { (unset REQUIRE_LINTS; has "$@"); }
 ! has shellcheck shellcheck shellcheck ||
 	shellcheck -x -S warning -e SC1090,SC1091 -s sh scripts/*.sh packaging/kamailio-presence-divert packaging/debian/prerm
 ! has shellcheck shellcheck shellcheck || shellcheck -S warning -e SC1090,SC1091 .ci/run
-! has pyflakes pyflakes3 python3 -m pyflakes || python3 scripts/prose.py python
+python=/usr/bin/python3
+[ -x $python ] || python=python3
+! has pyflakes python3-pyflakes $python -m pyflakes || $python scripts/prose.py python
 say "prose"
 python3 scripts/prose.py
 ! extra cargo-deny "cargo install cargo-deny" cargo deny || cargo deny --offline --all-features check licenses bans sources

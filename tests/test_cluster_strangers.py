@@ -1,4 +1,4 @@
-"""Whoever does not know the cluster's secret, or does not have the address of a node, changes nothing and hears nothing."""
+"""A node that does not know the cluster's secret, or has not the address of one, changes nothing and hears nothing."""
 import json
 import re
 
