@@ -19,6 +19,9 @@
 #include "modules/sl/sl.h"
 #include "modules/dmq/bind_dmq.h"
 
+/* names that differ between the versions of the host */
+enum kr_rpc { KR_RPC_RET_ARRAY = RET_ARRAY };
+
 /* memory */
 void *kr_shm_malloc(size_t size);
 void kr_shm_free(void *block);

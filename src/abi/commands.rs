@@ -25,7 +25,7 @@ pub fn exports(table: &[Entry]) -> *mut sys::rpc_export {
         name: command.name.as_ptr(),
         function: Some(*handler),
         doc_str: help(command),
-        flags: if matches!(command.answer, Answer::Many(_)) { sys::rpc_flags_RET_ARRAY } else { 0 },
+        flags: if matches!(command.answer, Answer::Many(_)) { sys::kr_rpc_KR_RPC_RET_ARRAY } else { 0 },
     };
     let mut exports: Vec<sys::rpc_export> = table.iter().map(entry).collect();
     exports.push(sys::rpc_export::default());

@@ -243,7 +243,7 @@ parameters! {
         /// version alone, are made from each other. 0: the package makes the body for each watcher, each time.
         share_watcher_bodies: bool = switch(c"share_watcher_bodies", true).ours("1.0.0").example("0");
         /// Who looks after a NOTIFY until it is answered. `tm`: the host's transaction module, as with stock. `auto`: the
-        /// module itself, with tm's timers and a tenth of its memory, unless something of the configuration would miss
+        /// module itself, with tm's timers and a fraction of its memory, unless something of the configuration would miss
         /// what tm does; see [without tm](operations.md#notifys-without-tm). `direct`: the module itself, even then.
         notify_engine: NotifyEngine = text(c"notify_engine", "tm").range(NOTIFY_ENGINES).ours("1.0.0").example("auto");
         /// NOTIFYs that may be under way without tm, rounded up to the next multiple of 256, for which 80 KB of shared
