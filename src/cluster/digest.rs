@@ -74,12 +74,12 @@ impl Range {
 
     /// In which of its parts a key is.
     pub fn part_of(&self, key: Key) -> usize {
-        (key.0 >> (56 - 8 * u32::from(self.depth)) & 0xff) as usize
+        ((key.0 >> (56 - 8 * u32::from(self.depth))) & 0xff) as usize
     }
 
     /// One of its parts.
     pub fn part(&self, part: usize) -> Range {
-        Range { depth: self.depth + 1, prefix: self.prefix | (part as u64) << (56 - 8 * u32::from(self.depth)) }
+        Range { depth: self.depth + 1, prefix: self.prefix | ((part as u64) << (56 - 8 * u32::from(self.depth))) }
     }
 }
 

@@ -158,7 +158,7 @@ pub fn hex(bytes: &[u8]) -> String {
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |c: u8| (c as char).to_digit(16).map(|digit| digit as u8);
-    let pair = |pair: &[u8]| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?);
+    let pair = |pair: &[u8]| Some((digit(*pair.first()?)? << 4) | digit(*pair.get(1)?)?);
     text.as_bytes().chunks(2).map(pair).collect()
 }
 
@@ -208,7 +208,7 @@ impl ReplayWindow {
     }
 
     fn is_marked(&self, number: u64) -> bool {
-        self.seen[(number % WINDOW / 64) as usize] & 1 << (number % 64) != 0
+        self.seen[(number % WINDOW / 64) as usize] & (1 << (number % 64)) != 0
     }
 }
 

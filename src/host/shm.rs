@@ -157,7 +157,7 @@ impl CallbackParam {
 
     /// A number in place of a value, of 63 bits: blocks lie at even addresses, so the lowest bit tells them apart.
     pub fn number(number: u64) -> CallbackParam {
-        CallbackParam((number << 1 | 1) as usize)
+        CallbackParam(((number << 1) | 1) as usize)
     }
 
     /// The number, where it is one.

@@ -25,15 +25,16 @@ pub fn to_json(name: &str, kind: Kind, message: &Comparison) -> Vec<u8> {
     let (what, members) = match message {
         Message::Root(root) => ("root", format!("\"count\":{},\"sum\":\"{:x}\"", root.count, root.sum)),
         Message::Sums(range, sums) => {
-            let sums: String = sums.iter().map(|sum| format!("{sum:016x}")).collect();
+            let sums = sums.iter().map(|sum| format!("{sum:016x}")).collect::<Vec<_>>().concat();
             ("sums", format!("{},\"sums\":\"{sums}\"", range_text(range)))
         }
         Message::Keys(range, entries) => {
-            let keys: String = entries.iter().map(|entry| format!("{:016x}{:08x}", entry.key.0, entry.state)).collect();
+            let text = |entry: &Entry| format!("{:016x}{:08x}", entry.key.0, entry.state);
+            let keys = entries.iter().map(text).collect::<Vec<_>>().concat();
             ("keys", format!("{},\"keys\":\"{keys}\"", range_text(range)))
         }
         Message::Want(keys) => {
-            let keys: String = keys.iter().map(|key| format!("{:016x}", key.0)).collect();
+            let keys = keys.iter().map(|key| format!("{:016x}", key.0)).collect::<Vec<_>>().concat();
             ("want", format!("\"keys\":\"{keys}\""))
         }
         Message::Records(_) => ("records", "\"list\":[".to_string()),

@@ -46,7 +46,7 @@ enum Algorithm {
 
 impl Algorithm {
     fn hex_of(self, parts: &[&[u8]]) -> String {
-        let hex = |digest: &[u8]| digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = |digest: &[u8]| digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let whole = parts.join(&b':');
         match self {
             Algorithm::Md5 => hex(&Md5::digest(&whole)),

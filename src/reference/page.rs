@@ -175,7 +175,8 @@ fn command(entry: &Command) -> String {
 }
 
 fn outputs(title: &str, fields: &[Output]) -> String {
-    let rows: String = fields.iter().map(|(name, text)| format!("| `{name}` | {text} |\n")).collect();
+    let row = |(name, text): &Output| format!("| `{name}` | {text} |\n");
+    let rows = fields.iter().map(row).collect::<Vec<_>>().concat();
     format!("| {title} | Meaning |\n|---|---|\n{rows}\n")
 }
 
@@ -217,6 +218,6 @@ fn named_entry(entry: &Named) -> String {
 
 /// A table of statistics.
 pub fn statistics<'a>(all: impl Iterator<Item = (String, &'a str)>) -> String {
-    let rows: String = all.map(|(name, text)| format!("| `{name}` | {text} |\n")).collect();
+    let rows = all.map(|(name, text)| format!("| `{name}` | {text} |\n")).collect::<Vec<_>>().concat();
     format!("| Statistic | Meaning |\n|---|---|\n{rows}\n")
 }

@@ -60,7 +60,7 @@ impl BranchSecret {
     }
 
     fn seal(&self, key: TransactionKey) -> u64 {
-        sip_hash(self.0, u64::from(key.slot) << 32 | u64::from(key.generation))
+        sip_hash(self.0, (u64::from(key.slot) << 32) | u64::from(key.generation))
     }
 }
 
@@ -68,7 +68,7 @@ impl BranchSecret {
 fn push_hex(out: &mut Vec<u8>, number: u64, least: usize) {
     let needed = (64 - number.leading_zeros() as usize).div_ceil(4);
     for place in (0..needed.max(least)).rev() {
-        out.push(b"0123456789abcdef"[(number >> (4 * place) & 0xf) as usize]);
+        out.push(b"0123456789abcdef"[((number >> (4 * place)) & 0xf) as usize]);
     }
 }
 
@@ -77,7 +77,7 @@ fn hex(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 16 {
         return None;
     }
-    digits.iter().try_fold(0u64, |number, c| Some(number << 4 | u64::from(char::from(*c).to_digit(16)?)))
+    digits.iter().try_fold(0u64, |number, c| Some((number << 4) | u64::from(char::from(*c).to_digit(16)?)))
 }
 
 /// SipHash-2-4 (Aumasson and Bernstein, 2012) of the eight bytes of `word`, lowest first.

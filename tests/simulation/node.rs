@@ -114,7 +114,7 @@ fn dialog_key(dialog: DialogId) -> Key {
 }
 
 fn doc_key(record: u32) -> Key {
-    Key(mixed(u64::from(record) | 1 << 40))
+    Key(mixed(u64::from(record) | (1 << 40)))
 }
 
 impl Node {

@@ -41,11 +41,11 @@ impl Context {
     /// The kinds of records that this node compares, as bits.
     pub fn compared_kinds(&self) -> u8 {
         let publications = self.config.compares_publications();
-        u8::from(self.config.shares_subscriptions) | u8::from(publications) << 1
+        u8::from(self.config.shares_subscriptions) | (u8::from(publications) << 1)
     }
 
     fn compares(&self, kind: Kind) -> bool {
-        self.compared_kinds() & 1 << kind as u8 != 0
+        self.compared_kinds() & (1 << kind as u8) != 0
     }
 
     /// A node has sent a comparison message.
@@ -174,7 +174,7 @@ impl Exchange<'_> {
             let shard = tables.nth_shard(part);
             for (at, stored) in shard.subscriptions_from(slot) {
                 if found.len() >= PAGE {
-                    next = Some((part as u64) << 32 | u64::from(at));
+                    next = Some(((part as u64) << 32) | u64::from(at));
                     break;
                 }
                 if is_live(stored, now) && stored.ownership.stamp >= pull.since {

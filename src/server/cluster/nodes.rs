@@ -32,7 +32,7 @@ impl NodeId {
 
     /// Whether it is a stock node.
     pub fn is_stock(self) -> bool {
-        self.0 & (STOCK | STOCK << 1) == STOCK
+        self.0 & (STOCK | (STOCK << 1)) == STOCK
     }
 
     /// The place of a stock node in its list.
@@ -313,7 +313,8 @@ impl Nodes {
     /// The nodes that compare records of a kind and are there.
     pub fn peers(&self, kind: Kind) -> Vec<(NodeId, Address)> {
         let list = self.list.lock();
-        let peers = list.iter().enumerate().filter(|(_, node)| node.answers() && node.compares & 1 << kind as u8 != 0);
+        let peers =
+            list.iter().enumerate().filter(|(_, node)| node.answers() && node.compares & (1 << kind as u8) != 0);
         peers.map(|(at, node)| (NodeId(at as u16 + 1), node.address())).collect()
     }
 
@@ -375,7 +376,7 @@ impl Nodes {
     /// is not there.
     pub fn has_answers(&self, asked_at: u64, is_late: bool) -> bool {
         let list = self.list.lock();
-        let others = list.iter().filter(|node| node.answers() && node.compares & 1 << Kind::Subscriptions as u8 != 0);
+        let others = list.iter().filter(|node| node.answers() && node.compares & (1 << Kind::Subscriptions as u8) != 0);
         let has_answered = |node: &Node| {
             let is_telling = node.pulling[0].is_some_and(|pulling| pulling.pull.cursor > 0);
             node.answered_at >= asked_at || is_late && !is_telling

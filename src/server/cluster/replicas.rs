@@ -342,10 +342,10 @@ impl Context {
         // Who compares is compared with; the others are told all.
         for (address, compares) in self.shared.nodes.take_owed(now) {
             let compares = compares & self.compared_kinds();
-            if compares & 1 << Kind::Subscriptions as u8 == 0 {
+            if compares & (1 << Kind::Subscriptions as u8) == 0 {
                 self.send_subscriptions(&address, false);
             }
-            if self.config.replicates && compares & 1 << Kind::Publications as u8 == 0 {
+            if self.config.replicates && compares & (1 << Kind::Publications as u8) == 0 {
                 self.send_publications(&address, true);
             }
         }

@@ -57,7 +57,7 @@ impl Engine {
     pub fn new(mode: NotifyEngine, slots: usize) -> Result<Engine, NoMemory> {
         let mut secret = [0; 16];
         clock::random(&mut secret);
-        let half = |at: usize| secret[at..at + 8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let half = |at: usize| secret[at..at + 8].iter().fold(0, |number, byte| (number << 8) | u64::from(*byte));
         Ok(Engine {
             mode,
             secret: BranchSecret([half(0), half(8)]),

@@ -35,7 +35,7 @@ impl UnderWay {
     pub fn alone(self) -> CallbackParam {
         let event = u64::from(self.event.0).min(EVENT);
         let number = self.number.map_or(NUMBER, |number| number.0 as u64 % NUMBER);
-        CallbackParam::number(((self.sent_at >> STEP & TIME) * (EVENT + 1) + event) * (NUMBER + 1) + number)
+        CallbackParam::number((((self.sent_at >> STEP) & TIME) * (EVENT + 1) + event) * (NUMBER + 1) + number)
     }
 
     /// The word with a subscription; without it where there is no memory.

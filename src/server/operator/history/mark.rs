@@ -12,7 +12,7 @@ pub fn mark(parts: &[&[u8]]) -> u64 {
             let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
             state = (state.rotate_left(5) ^ word).wrapping_mul(FACTOR);
         }
-        let rest = chunks.remainder().iter().fold(part.len() as u64, |word, byte| word << 8 | u64::from(*byte));
+        let rest = chunks.remainder().iter().fold(part.len() as u64, |word, byte| (word << 8) | u64::from(*byte));
         state = (state.rotate_left(5) ^ rest).wrapping_mul(FACTOR);
     }
     state
