@@ -37,7 +37,8 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     wanted = config.getoption("--suite")
-    unknown = [name for name in wanted if name not in SUITES]
+    marked = [mark.args[0] for item in items for mark in item.iter_markers("suite")]
+    unknown = [name for name in wanted + marked if name not in SUITES]
     if unknown:
         raise pytest.UsageError("no suite %s: there are %s" % (unknown[0], ", ".join(SUITES)))
     if wanted:

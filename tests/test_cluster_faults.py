@@ -75,7 +75,7 @@ def close(*clients):
         getattr(client, "client", client).close()
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_a_frozen_owner_asks_before_it_speaks():
     with Cluster(3) as (a, b, c):
         alice = Client(a, "alice")
@@ -100,7 +100,7 @@ def test_a_frozen_owner_asks_before_it_speaks():
         close(alice, *lamps)
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_a_message_that_is_lost_is_made_good():
     """The receiver's script answers 200 and throws messages away: nobody learns that they are lost."""
     cluster = Cluster(2)
@@ -130,7 +130,7 @@ def test_a_message_that_is_lost_is_made_good():
         close(alice, gone, lamp)
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_a_node_that_leaves_hands_over_at_once():
     with Cluster(2) as (a, b):
         alice = Client(a, "alice")
@@ -152,7 +152,7 @@ def test_a_node_that_leaves_hands_over_at_once():
         close(alice, *lamps)
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_numbers_go_on_above_all_that_were_sent():
     """A dialog that had more NOTIFYs than are reserved at once is taken over above all of them."""
     with Cluster(2) as (a, b):
@@ -174,7 +174,7 @@ def test_numbers_go_on_above_all_that_were_sent():
         close(alice, lamp)
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_a_phone_that_says_that_numbers_are_behind_is_notified_above_them():
     with Cluster(2) as (a, b):
         alice = Client(a, "alice")
@@ -191,7 +191,7 @@ def test_a_phone_that_says_that_numbers_are_behind_is_notified_above_them():
         close(alice, lamp)
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_after_a_cut_every_lamp_shows_what_is():
     """Phones change node while the network is cut, and publish on both sides; the same record is changed on both."""
     with Cluster(3) as (a, b, c):
@@ -227,7 +227,7 @@ def test_after_a_cut_every_lamp_shows_what_is():
         close(*phones, *lamps)
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_a_node_that_joins_is_told_thousands_of_subscriptions():
     cluster = Cluster(2)
     a, b = cluster.nodes

@@ -54,7 +54,7 @@ def works(a, b):
     alice.close(), bob.close()
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_who_does_not_know_the_secret_is_refused():
     with Cluster(2, cluster_secret=SECRET) as (a, b):
         assert attack(b) == [403] * 8
@@ -66,7 +66,7 @@ def test_who_does_not_know_the_secret_is_refused():
         works(a, b)
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_the_secret_is_changed_node_by_node():
     cluster = Cluster(2, cluster_secret=SECRET + ",2:the next secret of ours")
     cluster.nodes[1].presence = dict(cluster.nodes[1].presence, cluster_secret="2:the next secret of ours," + SECRET)
@@ -74,7 +74,7 @@ def test_the_secret_is_changed_node_by_node():
         works(a, b)
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_a_node_with_another_secret_is_no_node():
     cluster = Cluster(2, cluster_secret=SECRET)
     cluster.nodes[1].presence = dict(cluster.nodes[1].presence, cluster_secret="1:a secret of strangers")
@@ -90,7 +90,7 @@ def test_a_node_with_another_secret_is_no_node():
         alice.close(), bob.close()
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 def test_only_the_addresses_of_nodes_are_heard():
     cluster = Cluster(2)
     for node, peer in zip(cluster.nodes, ("127.0.0.2", "127.0.0.3,127.0.0.0/31")):
@@ -101,7 +101,7 @@ def test_only_the_addresses_of_nodes_are_heard():
         works(a, b)
 
 
-@pytest.mark.suite("T15")
+@pytest.mark.suite("cluster")
 @pytest.mark.parametrize("name, value, word", [("cluster_secret", "short", "16 characters"),
                                                ("cluster_peers", "10.0.0.1:5060", "address")])
 def test_what_cannot_be_is_said_at_start(name, value, word):

@@ -222,7 +222,8 @@ def test_registration_state():
             phone.register(), made.wait(2), time.sleep(0.3)
             phone.register(0), made.wait(3), time.sleep(0.5)
             phone.close()
-            seen[which] = [(m.method, m.get("Event"), m.get("Expires"), m.get("SIP-If-Match"), m.get("Content-Type"),
+            # What is left of an interval may be counted before or after the second turns.
+            seen[which] = [(m.method, m.get("Event"), round(int(m.get("Expires")), -1), m.get("SIP-If-Match"), m.get("Content-Type"),
                             re.findall(r'(?:state|event)="(\w+)"', m.text)) for m in made.requests]
         made.close()
     assert seen["ours"] == seen["stock"] and len(seen["ours"]) >= 2, seen
