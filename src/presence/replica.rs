@@ -128,8 +128,8 @@ pub(crate) fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
 /// A message as text that a JSON reader takes.
 pub(crate) fn as_text(message: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(message) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => {
+        Ok(text) if !message.contains(&RAW_LEAD) => Cow::Borrowed(text),
+        _ => {
             let raw = |byte: &u8| char::from_u32(RAW + u32::from(*byte)).unwrap_or(char::REPLACEMENT_CHARACTER);
             let character = |byte: &u8| if byte.is_ascii() { char::from(*byte) } else { raw(byte) };
             Cow::Owned(message.iter().map(character).collect())
@@ -203,3 +203,29 @@ pub const SYNC_YOU: &[u8] = b"{\"action\":2,\"you\":1}";
 
 /// While a message that is not UTF-8 is read, its bytes beyond ASCII are these characters, which nobody else uses.
 pub(crate) const RAW: u32 = 0x10_ff00;
+
+/// The first byte of these characters in UTF-8: where it stands in a message, all of it is read byte by byte.
+const RAW_LEAD: u8 = 0xf4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A document is the same at the other node, whatever bytes it has.
+    #[test]
+    fn bytes_are_kept() {
+        for body in [
+            &b"caf\xe9"[..],
+            "caf\u{e9}".as_bytes(),
+            "\u{10fff2}@".as_bytes(),
+            "\u{10ffff}\u{1f600}".as_bytes(),
+            b"\xf4\xe9\"",
+        ] {
+            let mut message = b"{\"body\":".to_vec();
+            push_quoted(&mut message, body);
+            message.push(b'}');
+            let read: Value = serde_json::from_str(&as_text(&message)).expect("JSON");
+            assert_eq!(text(&read, "body").as_deref(), Some(body));
+        }
+    }
+}
