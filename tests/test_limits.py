@@ -118,7 +118,7 @@ def test_overload(ours, phones):
 
 @pytest.mark.parametrize("name,value,words", [
     ("max_watchers", -1, "0 (no limit)"),
-    ("overload_memory", 100, "1 to 99 percent"),
+    ("overload_memory", 100, "0 (off) to 99 percent"),
     ("min_refresh_interval", 5, "subs_db_mode 3"),
 ])
 def test_bad_limits(name, value, words):

@@ -204,7 +204,7 @@ impl Parameter {
         }
     }
 
-    /// What is allowed, for a sentence: `0 (no limit) or 1 to 99 percent`.
+    /// What is allowed, for a sentence: `0 (off) to 99 percent`.
     pub fn allowed(&self) -> String {
         let mut sentence = self.bare_range();
         if !self.unit.is_empty() {
