@@ -124,16 +124,16 @@ def test_a_message_that_is_lost_is_made_good():
         time.sleep(0.5)
         assert (count(a), count(b)) == (1, 0) and alice.user not in b.rpc("presence.presentity_list", "full")
         b.rpc("pv.shvSet", "deaf", "int", "0")
-        wait_for(lambda: count(b) == 1, 20)
+        wait_for(lambda: count(b) == 1, 45)
         shown = lambda: b.rpc("presence.presentity_list", "full")
-        wait_for(lambda: "confirmed" in shown() and "gone" not in shown(), 20)
+        wait_for(lambda: "confirmed" in shown() and "gone" not in shown(), 45)
         # The other way: a subscription that has ended, and is still held elsewhere.
         b.rpc("pv.shvSet", "deaf", "int", "1")
         lamp.watch.unsubscribe()
         time.sleep(0.5)
         assert (count(a), count(b)) == (0, 1)
         b.rpc("pv.shvSet", "deaf", "int", "0")
-        wait_for(lambda: (count(a), count(b)) == (0, 0), 20)
+        wait_for(lambda: (count(a), count(b)) == (0, 0), 45)
         close(alice, gone, lamp)
 
 
