@@ -368,18 +368,6 @@ impl PublicationStore for InMemory {
     fn rows(&self) -> PublicationRows {
         PublicationRows::None
     }
-
-    fn restore(&self) -> Result<usize, StoreError> {
-        Ok(0)
-    }
-
-    fn sync(&self) -> Option<Result<(), StoreError>> {
-        None
-    }
-
-    fn write(&self, _: bool) -> Result<usize, StoreError> {
-        Ok(0)
-    }
 }
 
 /// The documents whose time is not over.

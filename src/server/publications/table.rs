@@ -108,16 +108,4 @@ impl PublicationStore for InTable {
     fn rows(&self) -> PublicationRows {
         PublicationRows::AtOnce
     }
-
-    fn restore(&self) -> Result<usize, StoreError> {
-        Ok(0)
-    }
-
-    fn sync(&self) -> Option<Result<(), StoreError>> {
-        None
-    }
-
-    fn write(&self, _: bool) -> Result<usize, StoreError> {
-        Ok(0)
-    }
 }
