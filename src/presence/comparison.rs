@@ -14,6 +14,13 @@ pub enum Kind {
     Publications = 1,
 }
 
+impl Kind {
+    /// Its bit where several kinds are named at once.
+    pub fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
 /// A comparison message; records are JSON objects as text.
 pub type Comparison = Message<Vec<u8>>;
 

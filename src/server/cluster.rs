@@ -4,6 +4,7 @@ pub mod announce;
 pub mod asking;
 pub mod comparison;
 pub mod door;
+pub mod node_id;
 pub mod nodes;
 pub mod removals;
 pub mod replicas;

@@ -292,7 +292,7 @@ fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool
     if !nodes.take_question() {
         return;
     }
-    let common = |kind: Kind| kinds & compares & (1 << kind as u8) != 0;
+    let common = |kind: Kind| kinds & compares & kind.bit() != 0;
     if config.replicates && config.asks_for_all {
         match common(Kind::Publications) {
             true => world.pull_all(id, Kind::Publications),

@@ -6,7 +6,7 @@ use crate::host::dmq::{self, Address, Channel};
 use crate::limited;
 use crate::presence::cluster::{Announcement, Ending, OwnershipClaim};
 use crate::presence::subscription::{DialogId, Field, RowState, Subscription, SubscriptionState};
-use crate::server::cluster::nodes::NodeId;
+use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 

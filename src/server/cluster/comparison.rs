@@ -12,7 +12,7 @@ use crate::presence::replica;
 use crate::presence::replication;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Status, Subscription};
-use crate::server::cluster::nodes::NodeId;
+use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
 use crate::server::tables::resource_entry::ResourceEntry;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
@@ -45,7 +45,7 @@ impl Context {
     }
 
     fn compares(&self, kind: Kind) -> bool {
-        self.compared_kinds() & (1 << kind as u8) != 0
+        self.compared_kinds() & kind.bit() != 0
     }
 
     /// A node has sent a comparison message.

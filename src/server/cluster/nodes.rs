@@ -9,45 +9,8 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::comparison::{Comparison, Kind};
+use crate::server::cluster::node_id::NodeId;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-
-/// Who owns a subscription: this node, or the one with this place in the list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct NodeId(u16);
-
-impl NodeId {
-    /// This node.
-    pub const HERE: NodeId = NodeId(0);
-
-    /// Some other node, no matter which.
-    pub const ELSEWHERE: NodeId = NodeId(u16::MAX);
-
-    /// A stock node that dmq does not know.
-    pub const SOME_STOCK: NodeId = NodeId(STOCK | (STOCK - 1));
-
-    /// The stock node with this place in its own list, see [`crate::server::cluster::stock_nodes`].
-    pub fn of_stock(place: usize) -> NodeId {
-        NodeId(STOCK | (place as u16).min(STOCK - 2))
-    }
-
-    /// Whether it is a stock node.
-    pub fn is_stock(self) -> bool {
-        self.0 & (STOCK | (STOCK << 1)) == STOCK
-    }
-
-    /// The place of a stock node in its list.
-    pub fn stock_place(self) -> Option<usize> {
-        (self.is_stock() && self != NodeId::SOME_STOCK).then_some(usize::from(self.0 & (STOCK - 1)))
-    }
-
-    /// Whether it is this node.
-    pub fn is_here(self) -> bool {
-        self == NodeId::HERE
-    }
-}
-
-/// What sets ids of stock's nodes apart from places in the list below.
-const STOCK: u16 = 1 << 14;
 
 struct Node {
     /// How it calls itself; empty until it says so.
@@ -187,7 +150,7 @@ impl Nodes {
         let fresh = Node::new(name, None, now)?;
         let mut list = self.list.lock();
         if let Some(at) = list.iter().position(|node| *node.name == *name) {
-            return Ok(NodeId(at as u16 + 1));
+            return Ok(NodeId::at(at));
         }
         add(&mut list, fresh)
     }
@@ -195,10 +158,7 @@ impl Nodes {
     /// The name of a node.
     pub fn name(&self, id: NodeId) -> Vec<u8> {
         let list = self.list.lock();
-        match id.0 {
-            0 => Vec::new(),
-            at => list.get(usize::from(at) - 1).map(|node| node.name.to_vec()).unwrap_or_default(),
-        }
+        id.place().and_then(|at| list.get(at)).map(|node| node.name.to_vec()).unwrap_or_default()
     }
 
     /// A node has spoken.
@@ -255,8 +215,8 @@ impl Nodes {
                     &mut list[at]
                 }
                 None => match add(&mut list, fresh) {
-                    Ok(id) => {
-                        let at = usize::from(id.0) - 1;
+                    Ok(_) => {
+                        let at = list.len() - 1;
                         list[at].owed = new_here;
                         &mut list[at]
                     }
@@ -313,20 +273,19 @@ impl Nodes {
     /// The nodes that compare records of a kind and are there.
     pub fn peers(&self, kind: Kind) -> Vec<(NodeId, Address)> {
         let list = self.list.lock();
-        let peers =
-            list.iter().enumerate().filter(|(_, node)| node.answers() && node.compares & (1 << kind as u8) != 0);
-        peers.map(|(at, node)| (NodeId(at as u16 + 1), node.address())).collect()
+        let peers = list.iter().enumerate().filter(|(_, node)| node.answers() && node.compares & kind.bit() != 0);
+        peers.map(|(at, node)| (NodeId::at(at), node.address())).collect()
     }
 
     /// Where a node is.
     pub fn address(&self, id: NodeId) -> Option<Address> {
         let list = self.list.lock();
-        list.get(usize::from(id.0).checked_sub(1)?).filter(|node| node.port > 0).map(Node::address)
+        list.get(id.place()?).filter(|node| node.port > 0).map(Node::address)
     }
 
     fn change<R>(&self, id: NodeId, change: impl FnOnce(&mut Node) -> R) -> Option<R> {
         let mut list = self.list.lock();
-        list.get_mut(usize::from(id.0).checked_sub(1)?).map(change)
+        list.get_mut(id.place()?).map(change)
     }
 
     /// A node has said which kinds of records it compares: it is here, and has not left.
@@ -376,12 +335,12 @@ impl Nodes {
     /// is not there.
     pub fn has_answers(&self, asked_at: u64, is_late: bool) -> bool {
         let list = self.list.lock();
-        let others = list.iter().filter(|node| node.answers() && node.compares & (1 << Kind::Subscriptions as u8) != 0);
+        let mut others = list.iter().filter(|node| node.answers() && node.compares & Kind::Subscriptions.bit() != 0);
         let has_answered = |node: &Node| {
             let is_telling = node.pulling[0].is_some_and(|pulling| pulling.pull.cursor > 0);
             node.answered_at >= asked_at || is_late && !is_telling
         };
-        others.into_iter().all(has_answered)
+        others.all(has_answered)
     }
 
     /// Whether it is time to compare with a node, which the caller does.
@@ -447,7 +406,7 @@ impl Nodes {
         let lost = list.iter().enumerate().filter(|(_, node)| !node.name.is_empty() && (!node.active || node.has_left));
         let patience = |node: &Node| if node.port > 0 { LOST_AFTER } else { UNSEEN_AFTER };
         lost.filter(|(_, node)| node.has_left || now - node.since >= patience(node))
-            .map(|(at, node)| Lost { id: NodeId(at as u16 + 1), age: now - node.since })
+            .map(|(at, node)| Lost { id: NodeId::at(at), age: now - node.since })
             .collect()
     }
 }
@@ -461,7 +420,7 @@ pub struct OwnerKeys {
 impl OwnerKeys {
     /// That of an owner; what is not settled yet is ours.
     pub fn of(&self, owner: NodeId) -> u64 {
-        let other = usize::from(owner.0).checked_sub(1).and_then(|at| self.others.get(at));
+        let other = owner.place().and_then(|at| self.others.get(at));
         other.copied().unwrap_or(self.own)
     }
 }
@@ -477,7 +436,7 @@ fn add(list: &mut ShmVec<Node>, node: Node) -> Result<NodeId, NoMemory> {
         return Err(NoMemory);
     }
     shm::push(list, node)?;
-    Ok(NodeId(list.len() as u16))
+    Ok(NodeId::at(list.len() - 1))
 }
 
 impl Node {
@@ -597,22 +556,13 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_stock_nodes_are_no_others() {
-        let (first, last) = (NodeId::of_stock(0), NodeId::of_stock(255));
-        assert!(first.is_stock() && last.is_stock() && NodeId::SOME_STOCK.is_stock());
-        assert!(!NodeId::HERE.is_stock() && !NodeId::ELSEWHERE.is_stock() && !NodeId(256).is_stock());
-        assert_eq!((first.stock_place(), last.stock_place()), (Some(0), Some(255)));
-        assert_eq!((NodeId::SOME_STOCK.stock_place(), NodeId::HERE.stock_place()), (None, None));
-        assert!(Nodes::new().name(first).is_empty());
-    }
-
-    #[test]
     fn a_node_that_runs_stock_now_is_lost_under_its_name() {
         let nodes = Nodes::new();
         nodes.observe(&seen(&[(1, true)]), 10);
         assert_eq!(nodes.unnamed(), [at(1)]);
         nodes.on_heard(b"b", &at(1), 10).unwrap();
         assert!(nodes.is_ours(&at(1)) && nodes.unnamed().is_empty());
+        assert!(nodes.name(NodeId::of_stock(0)).is_empty());
         assert_eq!(nodes.addresses(), [at(1)]);
         nodes.note_stock(&at(1), 20);
         assert!(!nodes.is_ours(&at(1)) && nodes.addresses().is_empty());

@@ -17,7 +17,7 @@ use crate::presence::subscription::{DialogId, Field, RowState, Status, Subscript
 use crate::presence::winfo::Watcher;
 use crate::presence::{notifier, replication, subscribe};
 use crate::server::cluster::announce::{skip_sequence_numbers, take_over};
-use crate::server::cluster::nodes::NodeId;
+use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::resource_entry::ResourceEntry;

@@ -7,7 +7,7 @@ use crate::presence::notification::{Notify, StateChange};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::stock_subscription;
 use crate::presence::subscription::{DialogId, Subscription};
-use crate::server::cluster::nodes::NodeId;
+use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::Shard;
 use crate::server::tables::subscription_entry::Ownership;

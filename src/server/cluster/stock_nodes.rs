@@ -4,7 +4,8 @@ use crate::host::dmq::{self, Address};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
-use crate::server::cluster::nodes::{Lost, NodeId};
+use crate::server::cluster::node_id::NodeId;
+use crate::server::cluster::nodes::Lost;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct StockNode {

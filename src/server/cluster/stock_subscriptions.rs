@@ -7,7 +7,7 @@ use crate::presence::cluster::Ending;
 use crate::presence::error::StoreError;
 use crate::presence::stock_subscription::{self, Dialog, Message};
 use crate::presence::subscription::{Field, Status, Subscription};
-use crate::server::cluster::nodes::NodeId;
+use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
 use crate::server::subscriptions::rows_behind::mark_changed;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};

@@ -6,7 +6,7 @@ use crate::log;
 use crate::presence::error::StoreError;
 use crate::presence::ports::Stored;
 use crate::presence::subscription::{DialogId, Field, RowState, Subscription};
-use crate::server::cluster::nodes::NodeId;
+use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::active_watchers_table::NoRoute;

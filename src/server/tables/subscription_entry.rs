@@ -6,7 +6,7 @@ use crate::common::row_groups::Aside;
 use crate::host::shm::ShmBox;
 use crate::presence::notification::{NotifyHistory, NotifyReason};
 use crate::presence::subscription::Subscription;
-use crate::server::cluster::nodes::NodeId;
+use crate::server::cluster::node_id::NodeId;
 
 /// A subscription whose strings are in shared memory.
 pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
