@@ -1,4 +1,4 @@
-//! The nodes of the cluster that run this module: their names, whether they answer, and what they are still to be told.
+//! The nodes of the cluster that run this module: their names, whether they answer, and what they still have to be sent.
 use crate::cluster::clock::Stamp;
 use crate::cluster::digest::Key;
 use crate::cluster::exchange::{Message, Pull, Pulling};
@@ -26,9 +26,9 @@ struct Node {
     since: i64,
     /// When it spoke though dmq said that it does not answer; 0: dmq knows.
     heard_at: i64,
-    /// It may have missed something: it is to be told what we have.
+    /// It may have missed something: it is to be sent what we have.
     owed: bool,
-    /// When it was told all last.
+    /// When it was last sent everything.
     notified_at: i64,
     /// Which kinds of records it compares, as bits.
     compares: u8,
@@ -60,7 +60,7 @@ pub struct Nodes {
 /// More than this is no cluster but an attack.
 const MOST: usize = 256;
 
-/// A node that misses messages again and again is told all this often at most, in seconds.
+/// A node that misses messages again and again is sent everything this often at most, in seconds.
 const TOLD_INTERVAL: i64 = 5;
 
 /// For so long after we found the cluster, in seconds, its nodes are new to us, not we to them.
@@ -244,7 +244,7 @@ impl Nodes {
         }
     }
 
-    /// A node was told all there is.
+    /// A node was sent everything.
     pub fn record_notified(&self, address: &Address, now: i64) {
         if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
             node.owed = false;
@@ -252,7 +252,7 @@ impl Nodes {
         }
     }
 
-    /// The nodes that are to be told what we have.
+    /// The nodes that are to be sent what we have.
     pub fn take_owed(&self, now: i64) -> Vec<(Address, u8)> {
         let mut list = self.list.lock();
         let due = list.iter_mut().filter(|n| n.owed && n.answers() && now - n.notified_at > TOLD_INTERVAL);
