@@ -21,7 +21,9 @@ build: setup ## presence.so, pua.so and their library in target/modules
 	@scripts/build.sh
 
 .PHONY: run
-run: build ## Start Kamailio with our modules and show a publication reach a watcher (ONCE=1 ends after the show)
+run: ## Build, start Kamailio with our modules and show a publication reach a watcher (ONCE=1 ends after the show)
+	@scripts/port.sh
+	@$(MAKE) --no-print-directory build
 	@scripts/run.sh
 
 .PHONY: example

@@ -28,7 +28,7 @@ pub mod shm;
 pub mod shm_chunks;
 pub mod sl;
 pub mod slab;
-mod sockets;
+pub mod sockets;
 pub mod sqlite;
 pub mod symbols;
 pub mod tm;

@@ -68,6 +68,8 @@ SHARED = dict(subs_db_mode=3, publ_cache=0, notifier_processes=0)
     (dict(send_fast_notify=0), "set send_fast_notify 1"),
     (dict(clean_period=0), "set clean_period"),
     (dict(enable_subs_dmq=1), "set enable_dmq 1"),
+    (dict(default_socket="udp:192.0.2.1:5060"), "write one of its listen lines"),
+    (dict(default_socket="nowhere"), "write one of its listen lines"),
 ])
 def test_settings_that_stock_takes_in_silence_are_doubted(ours, settings, words):
     """The server starts, as with stock, and one line says what to do."""
@@ -92,9 +94,10 @@ def test_a_proxy_of_pua_that_is_no_uri_is_doubted(proxy, doubted):
 
 def test_it_introduces_itself(ours):
     """One line in the log, and a command: the stock module has neither."""
-    server = ours(presence=dict(subs_db_mode=1, publ_cache=2))
+    server = ours(presence=dict(subs_db_mode=1, publ_cache=2, notify_engine="auto", predict_bodies=0, seed_memory=0))
     lines = [line for line in server.log().split("\n") if "NOTICE: presence: kamailio-presence " in line]
-    assert len(lines) == 1 and "subscriptions write-through, publications memory" in lines[0]
+    assert len(lines) == 1 and lines[0].endswith(
+        "subscriptions write-through, publications memory, notify_engine auto, shortcuts on except predict_bodies, seed_memory")
     shown = server.rpc("presence.version")
     assert "name: kamailio-presence" in shown and "subscriptions: write-through" in shown and "publications: memory" in shown
     with Kamailio("stock") as stock:

@@ -11,6 +11,11 @@ thread_local! {
     static KNOWN: RefCell<Vec<(Vec<u8>, *mut sys::socket_info)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Whether the server listens there; the name is like `udp:127.0.0.1:5060`.
+pub fn is_listening(name: &[u8]) -> bool {
+    !find(name).is_null()
+}
+
 /// The socket of a name like `udp:127.0.0.1:5060`; null when there is none.
 pub(super) fn find(name: &[u8]) -> *mut sys::socket_info {
     let known = |known: &RefCell<Vec<(Vec<u8>, *mut sys::socket_info)>>| {

@@ -1,5 +1,7 @@
 //! How settings are written: the numbers of the modes, what they are called, and which module this is.
-use super::config::{BelowMinimum, Config, NotifyEngine, NotifyFailures, PublicationMode, SubscriptionMode};
+use super::config::{
+    BelowMinimum, Config, NotifyEngine, NotifyFailures, PARAMETERS, PublicationMode, SubscriptionMode,
+};
 use crate::reference::setting::{Field, Setting, Value};
 
 impl SubscriptionMode {
@@ -95,13 +97,25 @@ impl Config {
     /// The same in one line.
     pub fn introduction(&self) -> String {
         format!(
-            "{} {} (commit {}) for Kamailio {}: subscriptions {}, publications {}",
+            "{} {} (commit {}) for Kamailio {}: subscriptions {}, publications {}, notify_engine {}, shortcuts {}",
             env!("CARGO_PKG_NAME"),
             env!("CARGO_PKG_VERSION"),
             String::from_utf8_lossy(self.commit),
             String::from_utf8_lossy(self.host_version),
             self.subscriptions.word(),
-            self.publications.word()
+            self.publications.word(),
+            String::from_utf8_lossy(self.notify_engine.name()),
+            self.shortcuts()
         )
+    }
+
+    /// Which shortcuts are taken: all of the section of that name, or all but some.
+    fn shortcuts(&self) -> String {
+        let settings = self.settings();
+        let is_off = |name| settings.contains(&(name, Value::Number(0)));
+        let of_the_section = PARAMETERS.iter().filter(|entry| entry.section == "Shortcuts");
+        let off: Vec<_> =
+            of_the_section.filter(|entry| is_off(entry.name)).map(|entry| entry.name.to_string_lossy()).collect();
+        if off.is_empty() { "on".into() } else { format!("on except {}", off.join(", ")) }
     }
 }

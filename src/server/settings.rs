@@ -1,7 +1,7 @@
 //! From module parameters to the settings of the presence server; what makes no sense stops start-up with one clear
 //! line.
 use crate::host::params::ParameterBlock;
-use crate::host::{clock, log};
+use crate::host::{clock, log, sockets};
 use crate::log;
 use crate::presence::config::Config;
 use crate::reference::reading::BadParameter;
@@ -22,10 +22,22 @@ pub fn read(
         Config::read(&given, None, commit, host_version, u64::from_ne_bytes(seed), clock::now())?;
     config.log_facility = facility(config.log_facility_name)?;
     warnings.extend(config.settle()?);
+    warnings.extend(unknown_socket(config.default_socket));
     for warning in warnings {
         log!(Warn, "{warning}");
     }
     Ok(config)
+}
+
+/// A warning, where `default_socket` names no socket that the server listens on.
+fn unknown_socket(name: &[u8]) -> Option<String> {
+    (!name.is_empty() && !sockets::is_listening(name)).then(|| {
+        format!(
+            "default_socket {} is none of the sockets that the server listens on, and NOTIFYs to watchers of other \
+             nodes leave from one that the server chooses; write one of its listen lines, as in udp:192.0.2.1:5060",
+            log::show(name)
+        )
+    })
 }
 
 fn facility(name: &'static [u8]) -> Result<Option<i32>, BadParameter> {
