@@ -3,8 +3,9 @@
 
   bench.py [--quick] [--runs N] [--out FOLDER] [EXPERIMENT ...]
 
-Everything happens on loopback, in temporary folders, against the installed Kamailio. CPU times are those of all the server's
-processes (/proc/PID/schedstat); instructions are counted by callgrind in the one worker that handles the requests.
+Everything happens on loopback, in temporary folders, against the installed Kamailio. CPU times are those of all the
+server's processes (/proc/PID/schedstat); instructions are counted by callgrind in the one worker that handles the
+requests.
 """
 import argparse
 import json
@@ -22,7 +23,8 @@ import report  # noqa: E402
 
 
 def machine():
-    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+                 "?")
     cores = sum(1 for line in open("/proc/cpuinfo") if line.startswith("processor"))
     version = subprocess.run(["kamailio", "-v"], capture_output=True, text=True).stdout.splitlines()[0]
     return {"cpu": model, "cores": cores, "system": platform.platform(), "kamailio": version}

@@ -21,7 +21,8 @@ def best(runs, measure, better=min):
         for side in SIDES:
             seen[side].append(measure(side))
     names = seen["ours"][0]
-    return {name: {side: None if any(one[name] is None for one in seen[side]) else better(one[name] for one in seen[side])
+    return {name: {side: None if any(one[name] is None for one in seen[side])
+                   else better(one[name] for one in seen[side])
                    for side in SIDES} for name in names}
 
 
@@ -85,7 +86,8 @@ def fanout(quick, runs):
 
 
 def storm(quick, runs):
-    """20 PUBLISHes in a row, each sent as soon as the last is answered, while 1,000 watch (one worker, default memory)"""
+    """20 PUBLISHes in a row, each sent as soon as the last is answered, while 1,000 watch (one worker, default
+    memory)"""
     def of(side):
         with Rig(side, MEMORY, shm=256) as rig:
             rig.do("publish")
@@ -95,7 +97,8 @@ def storm(quick, runs):
                     "lost": 20 - figures["done"], "last": figures["whole_seconds"]}
     found = best(runs, of)
     return [row("CPU time", "ms", found["cpu"]), row("NOTIFYs sent again", "", found["again"]),
-            row("PUBLISHes not answered with 200", "", found["lost"]), row("answered, and the newest state known to all, after", "s", found["last"])]
+            row("PUBLISHes not answered with 200", "", found["lost"]),
+            row("answered, and the newest state known to all, after", "s", found["last"])]
 
 
 def growth(quick, runs):
@@ -109,7 +112,8 @@ def growth(quick, runs):
                 time.sleep(6)  # tm frees the transactions
                 refresh = rig.do("refresh", count=5000, window=8)
                 modify = rig.do("modify", count=1000, presentities=1000, window=8)
-                return {"refresh": refresh["cpu"] / refresh["done"] * 1e6, "modify": modify["cpu"] / modify["done"] * 1e6}
+                return {"refresh": refresh["cpu"] / refresh["done"] * 1e6,
+                        "modify": modify["cpu"] / modify["done"] * 1e6}
         found = best(runs, of)
         rows += [row("%d subscriptions: SUBSCRIBE refresh" % subscriptions, "µs", found["refresh"]),
                  row("%d subscriptions: PUBLISH, two watchers" % subscriptions, "µs", found["modify"])]
@@ -170,7 +174,8 @@ def sqlite(quick, runs):
 
 
 def restart(quick, runs):
-    """Seconds from the start of the server until it answers, with subscriptions in the table (8 MB of private memory)"""
+    """Seconds from the start of the server until it answers, with subscriptions in the table (8 MB of private
+    memory)"""
     rows = []
     for subscriptions in (4_000, 50_000 if quick else 200_000):
         def of(side):
@@ -196,13 +201,15 @@ def fill(path, count):
     columns = ("presentity_uri watcher_username watcher_domain to_user to_domain event event_id to_tag from_tag callid "
                "local_cseq remote_cseq contact record_route expires status reason version socket_info local_contact "
                "from_user from_domain updated updated_winfo flags user_agent").split()
-    rows = (("sip:p%d@bench.invalid" % (i // 2), "w%d" % i, "bench.invalid", "p%d" % (i // 2), "bench.invalid", "presence",
+    rows = (("sip:p%d@bench.invalid" % (i // 2), "w%d" % i, "bench.invalid", "p%d" % (i // 2), "bench.invalid",
+             "presence",
              "", "t%d" % i, "f%d" % i, "c%d-bench" % i, 1, 1, "sip:w%d@127.0.0.1:%d" % (i, port), "", ends, 1, "", 0,
              "udp:127.0.0.1:%d" % port, "sip:127.0.0.1:%d" % port, "w%d" % i, "bench.invalid", -1, -1, 0, "bench")
             for i in range(count))
     with sqlite3.connect(str(path)) as connection:
         connection.execute("pragma synchronous=off")
-        connection.executemany("insert into active_watchers (%s) values (%s)" % (",".join(columns), ",".join("?" * len(columns))),
+        connection.executemany("insert into active_watchers (%s) values (%s)"
+                               % (",".join(columns), ",".join("?" * len(columns))),
                                rows)
     connection.close()
 
@@ -247,7 +254,8 @@ def capacity(quick, runs):
             row("SUBSCRIBE refresh with its NOTIFY", "/s", found["refresh"], "more"),
             row("PUBLISH with two watchers", "/s", found["modify"], "more"),
             row("NOTIFYs of fan-outs", "/s", found["notify"], "more"),
-            row("subscriptions refreshed every 10 minutes", "", {side: found["refresh"][side] * 600 for side in SIDES}, "more")]
+            row("subscriptions refreshed every 10 minutes", "", {side: found["refresh"][side] * 600 for side in SIDES},
+                "more")]
 
 
 ALL = {one.__name__: one for one in (instructions, fanout, storm, growth, waiting, sqlite, restart, size, capacity)}

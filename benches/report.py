@@ -28,9 +28,11 @@ def markdown(results):
     machine = results["machine"]
     text = "%s, %d cores; %s; %s\n" % (machine["cpu"], machine["cores"], machine["kamailio"], machine["system"])
     for _, experiment, found in experiments_of(results):
-        text += "\n### %s\n\n| | unit | stock | ours | ours : stock |\n|---|---|---|---|---|\n" % experiment.__doc__.split("\n")[0]
+        text += ("\n### %s\n\n| | unit | stock | ours | ours : stock |\n|---|---|---|---|---|\n"
+                 % experiment.__doc__.split("\n")[0])
         for row in found["rows"]:
-            text += "| %s | %s | %s | %s | %s |\n" % (row["what"], row["unit"], number(row["stock"]), number(row["ours"]), ratio(row))
+            text += ("| %s | %s | %s | %s | %s |\n"
+                     % (row["what"], row["unit"], number(row["stock"]), number(row["ours"]), ratio(row)))
     return text
 
 

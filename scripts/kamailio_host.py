@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """The Kamailio that the modules are built for, as that server describes itself.
 
-The program (`KAMAILIO_BIN`, else the one in PATH) gives the version, the compile flags and the name of the operating system:
-it refuses modules in which one character of these differs. The source (`KAMAILIO_SRC`) gives the headers, whether it was
-configured by make, by cmake or not at all, and the few flags that decide layouts and that the program does not print.
+The program (`KAMAILIO_BIN`, else the one in PATH) gives the version, the compile flags and the name of the operating
+system: it refuses modules in which one character of these differs. The source (`KAMAILIO_SRC`) gives the headers,
+whether it was configured by make, by cmake or not at all, and the few flags that decide layouts and that the program
+does not print.
 
     kamailio_host.py facts             one line each: name, tab, value (`flag` repeats)
     kamailio_host.py get NAME          one value
@@ -22,9 +23,9 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # What every Kamailio on Linux is built with and its -V does not tell: for headers that come without a configuration.
-USUAL = """CC_GCC_LIKE_ASM HAVE_ALLOCA_H HAVE_EPOLL HAVE_GETHOSTBYNAME2 HAVE_IP_MREQN HAVE_MSGHDR_MSG_CONTROL HAVE_MSG_NOSIGNAL
-HAVE_SCHED_SETSCHEDULER HAVE_SCHED_YIELD HAVE_SELECT HAVE_SIGIO_RT HAVE_TIMEGM HAVE_UNION_SEMUN MALLOC_STATS MEM_JOIN_FREE
-STATISTICS USE_CORE_STATS WITH_XAVP""".split()
+USUAL = """CC_GCC_LIKE_ASM HAVE_ALLOCA_H HAVE_EPOLL HAVE_GETHOSTBYNAME2 HAVE_IP_MREQN HAVE_MSGHDR_MSG_CONTROL
+HAVE_MSG_NOSIGNAL HAVE_SCHED_SETSCHEDULER HAVE_SCHED_YIELD HAVE_SELECT HAVE_SIGIO_RT HAVE_TIMEGM HAVE_UNION_SEMUN
+MALLOC_STATS MEM_JOIN_FREE STATISTICS USE_CORE_STATS WITH_XAVP""".split()
 
 # Flags that headers set by themselves with DBG_SR_MEMORY. Some versions print them and do not ask modules for them.
 IMPLIED = re.compile(r",? ?\bDBG_(?:QM|F|SF|LL|TLSF)_MALLOC\b")
@@ -51,7 +52,8 @@ class Server:
         version = re.search(r"^version: (\S+) (\S+) \((\S+)/(\S+)\)", text, re.M)
         flags = re.search(r"^flags: (.*)$", text, re.M)
         if not version or not flags:
-            raise Missing("%s -V does not print a version and flags: name Kamailio's own program with KAMAILIO_BIN=..." % self.binary)
+            raise Missing("%s -V does not print a version and flags: name Kamailio's own program with KAMAILIO_BIN=..."
+                          % self.binary)
         self.name, self.version, self.arch, self.system = version.groups()
         self.flags = flags.group(1).rstrip()
         loops = re.search(r"ADAPTIVE_WAIT_LOOPS (\d+)", text)
@@ -62,19 +64,23 @@ class Server:
         binary = named("KAMAILIO_BIN")
         if binary:
             if not binary.is_file() or not os.access(binary, os.X_OK):
-                raise Missing("KAMAILIO_BIN=%s is not a program: name the kamailio that is to load the modules" % binary)
+                raise Missing("KAMAILIO_BIN=%s is not a program: name the kamailio that is to load the modules"
+                              % binary)
             return binary
         found = shutil.which("kamailio") or next(
             (path for path in ("/usr/sbin/kamailio", "/usr/local/sbin/kamailio") if os.access(path, os.X_OK)), None)
         if not found:
-            raise Missing("no kamailio in PATH: install it (make setup does on Debian), or name it with KAMAILIO_BIN=/path/to/sbin/kamailio")
+            raise Missing("no kamailio in PATH: install it (make setup does on Debian), or name it with "
+                          "KAMAILIO_BIN=/path/to/sbin/kamailio")
         return pathlib.Path(found)
 
     def output(self, *options):
         try:
-            done = subprocess.run([str(self.binary), *options], capture_output=True, text=True, timeout=60, errors="replace")
+            done = subprocess.run([str(self.binary), *options], capture_output=True, text=True, timeout=60,
+                                  errors="replace")
         except OSError as error:
-            raise Missing("%s cannot be run (%s): name the kamailio of this machine with KAMAILIO_BIN=..." % (self.binary, error.strerror))
+            raise Missing("%s cannot be run (%s): name the kamailio of this machine with KAMAILIO_BIN=..."
+                          % (self.binary, error.strerror))
         return done.stdout + done.stderr
 
     @property
@@ -99,12 +105,14 @@ class Server:
         folder = named("KAMAILIO_MODULES")
         if folder:
             if not (folder / "tm.so").exists():
-                raise Missing("KAMAILIO_MODULES=%s has no tm.so: name the folder of %s's own modules" % (folder, self.full_version))
+                raise Missing("KAMAILIO_MODULES=%s has no tm.so: name the folder of %s's own modules"
+                              % (folder, self.full_version))
             return folder
         told = re.search(r"-L path.*?default: *([^)]*)\)", self.output("-h"), re.S)
         places = [pathlib.Path(part) for part in (told.group(1).split(":") if told else []) if part.strip()]
         prefix = self.binary.resolve().parents[1]
-        places += [prefix / part / "kamailio/modules" for part in ("lib64", "lib", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu")]
+        places += [prefix / part / "kamailio/modules"
+                   for part in ("lib64", "lib", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu")]
         for folder in places:
             if (folder / "tm.so").exists():
                 return folder
@@ -117,8 +125,10 @@ class Server:
         data = (self.modules / "tm.so").read_bytes()
         if self.full_version.encode() + b"\0" not in data:
             other = re.search(rb"%s \d[\w.-]+ \([\w/]+\)" % self.name.encode(), data)
-            raise Missing("the modules in %s are of %s, %s is %s: name the folder of its own modules with KAMAILIO_MODULES=..."
-                          % (self.modules, other.group().decode() if other else "another server", self.binary, self.full_version))
+            raise Missing("the modules in %s are of %s, %s is %s: name the folder of its own modules with "
+                          "KAMAILIO_MODULES=..."
+                          % (self.modules, other.group().decode() if other else "another server", self.binary,
+                             self.full_version))
         printed = IMPLIED.sub("", self.flags)
         for text in re.findall(rb"[A-Z0-9_, -]{20,}(?=\0)", data):
             if IMPLIED.sub("", text.decode()) == printed:
@@ -137,7 +147,8 @@ class Server:
         if library.exists():
             return library
         if self.numbers < (6, 0, 0):
-            raise Missing("no libsrdb1.so.1 in %s: name the folder of %s's libraries with KAMAILIO_LIBS=..." % (self.libraries, self.full_version))
+            raise Missing("no libsrdb1.so.1 in %s: name the folder of %s's libraries with KAMAILIO_LIBS=..."
+                          % (self.libraries, self.full_version))
         return None
 
     @property
@@ -161,28 +172,35 @@ class Headers:
         self.folder = next((folder for folder in (self.place / "src", self.place, self.place / "include" / "kamailio")
                             if (folder / "core" / "sr_module.h").exists()), None)
         if not self.folder:
-            raise Missing("no source of Kamailio %s in %s: run make setup, or set KAMAILIO_SRC to an unpacked tree" % (server.version, self.place))
+            raise Missing("no source of Kamailio %s in %s: run make setup, or set KAMAILIO_SRC to an unpacked tree"
+                          % (server.version, self.place))
         self.folder = self.folder.resolve()
-        for needed in ("modules/presence/bind_presence.h", "modules/pua/pua_bind.h", "modules/tm/tm_load.h", "lib/srdb1/db.h"):
+        for needed in ("modules/presence/bind_presence.h", "modules/pua/pua_bind.h", "modules/tm/tm_load.h",
+                       "lib/srdb1/db.h"):
             if not (self.folder / needed).exists():
-                raise Missing("%s has no %s: set KAMAILIO_SRC to the whole source of Kamailio %s" % (self.folder, needed, server.version))
+                raise Missing("%s has no %s: set KAMAILIO_SRC to the whole source of Kamailio %s"
+                              % (self.folder, needed, server.version))
         self.check_version()
 
     @functools.cached_property
     def versions(self):
-        """The versions the tree names, in its build files or in a stamp; none for headers alone. Releases before 6.1 were made
-        by make, and what they say for cmake was left behind."""
+        """The versions the tree names, in its build files or in a stamp; none for headers alone. Releases before 6.1
+        were made by make, and what they say for cmake was left behind."""
         named_versions = []
         makefile = self.folder / "Makefile.defs"
         if makefile.exists():
             text = makefile.read_text(errors="replace")
-            part = {name: re.search(r"^%s\s*=[ \t]*(\S*)" % name, text, re.M) for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION")}
+            part = {name: re.search(r"^%s\s*=[ \t]*(\S*)" % name, text, re.M)
+                    for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION")}
             if all(part.values()):
-                named_versions.append("%s.%s.%s%s" % tuple(part[name].group(1) for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION")))
+                named_versions.append("%s.%s.%s%s"
+                                      % tuple(part[name].group(1)
+                                              for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION")))
         lists = self.folder.parent / "CMakeLists.txt"
         if lists.exists():
             text = lists.read_text(errors="replace")
-            number, extra = re.search(r"^\s+VERSION (\d+\.\d+\.\d+)", text, re.M), re.search(r'set\(EXTRAVERSION "([^"]*)"', text)
+            number, extra = re.search(r"^\s+VERSION (\d+\.\d+\.\d+)", text,
+                                      re.M), re.search(r'set\(EXTRAVERSION "([^"]*)"', text)
             if number:
                 named_versions.append(number.group(1) + (extra.group(1) if extra else ""))
         stamp = self.place / "VERSION"
@@ -201,7 +219,8 @@ class Headers:
         fix = "run make setup again, or set KAMAILIO_SRC to the source of %s" % theirs
         if series:
             fix += " (KAMAILIO_SRC_VERSION=%s takes the headers of %s all the same)" % (ours, ours)
-        raise Missing("the source in %s is Kamailio %s, %s is %s: %s" % (self.place, ours, self.server.binary, theirs, fix))
+        raise Missing("the source in %s is Kamailio %s, %s is %s: %s"
+                      % (self.place, ours, self.server.binary, theirs, fix))
 
     def configuration(self):
         """The file with the flags of the tree: make's, or cmake's; none where it is not configured."""
@@ -226,7 +245,8 @@ class Headers:
             found = re.match(r"(?:C_DEFS|CC_PMUTEX_OPTS|C_DEFINES) ?=(.*)", line)
             words += shlex.split(found.group(1)) if found else []
         flags = dict((word[2:].split("=", 1) + [None])[:2] for word in words if word.startswith("-D"))
-        return {name: value for name, value in flags.items() if name not in ("MOD_NAME", "MOD_NAMEID") and not name.endswith("_EXPORTS")}
+        return {name: value for name, value in flags.items() if name not in ("MOD_NAME", "MOD_NAMEID")
+                and not name.endswith("_EXPORTS")}
 
     def printed(self):
         """What the flag string is made of, in order: the text, and the macros that bring it about."""
@@ -234,7 +254,8 @@ class Headers:
         body = re.search(r"#define \w+_COMPILE_FLAGS((?:.*\\\n)*.*)", text).group(1)
         for name in re.findall(r"\b(\w+)_STR\b", body):
             if name == "FAST_LOCK":
-                yield [(", FAST_LOCK-BUSY_WAIT", ("FAST_LOCK", "BUSY_WAIT")), (", FAST_LOCK-ADAPTIVE_WAIT", ("FAST_LOCK", "ADAPTIVE_WAIT")),
+                yield [(", FAST_LOCK-BUSY_WAIT", ("FAST_LOCK", "BUSY_WAIT")),
+                       (", FAST_LOCK-ADAPTIVE_WAIT", ("FAST_LOCK", "ADAPTIVE_WAIT")),
                        (", FAST_LOCK", ("FAST_LOCK",))], LOCKS
                 continue
             found = re.search(r'#ifdef (\w+)\s*\n\s*#define %s_STR,? *"([^"]*)"' % name, text)
@@ -266,7 +287,8 @@ class Host:
             on += chosen
             off += [name for name in macros if name not in chosen]
         if rest:
-            raise Missing("%s was built with %s, which the headers in %s do not know: set KAMAILIO_SRC to the source of exactly this server"
+            raise Missing("%s was built with %s, which the headers in %s do not know: set KAMAILIO_SRC to the source "
+                          "of exactly this server"
                           % (self.server.binary, rest.strip(", "), self.headers.folder))
         return on, off
 
@@ -287,26 +309,32 @@ class Host:
                       "OS_QUOTED": '"%s"' % server.system, "VERSIONVAL": str(server.value),
                       "__CPU_" + server.arch: None, "__OS_" + server.system.lower(): None})
         flags.setdefault("OS", server.system + "_")
-        for name, value in (("CFG_DIR", "/etc/kamailio/"), ("SHARE_DIR", "%s/" % server.share), ("RUN_DIR", "/run/kamailio")):
+        for name, value in (("CFG_DIR", "/etc/kamailio/"), ("SHARE_DIR", "%s/" % server.share),
+                            ("RUN_DIR", "/run/kamailio")):
             flags.setdefault(name, '"%s"' % value)
         flags.setdefault("COMPILER", '"cc"')
         version, made = self.module_strings(flags)
         if version != server.full_version:
-            raise Missing("modules would say %s, the server says %s: set KAMAILIO_SRC to the source of that server" % (version, server.full_version))
+            raise Missing("modules would say %s, the server says %s: set KAMAILIO_SRC to the source of that server"
+                          % (version, server.full_version))
         if made != server.module_flags:
             raise Missing(difference(made, server.module_flags, server.binary, self.headers.folder))
         return ["-D" + name if value is None else "-D%s=%s" % (name, value) for name, value in flags.items()]
 
     def module_strings(self, flags):
         """Version and flags that a module compiled with these flags carries."""
-        source = '#include "core/dprint.h"\n#include "core/mod_fix.h"\n#include "core/sr_module.h"\n@version SER_FULL_VERSION\n@flags SER_COMPILE_FLAGS\n'
+        source = ('#include "core/dprint.h"\n#include "core/mod_fix.h"\n#include "core/sr_module.h"\n@version '
+                  'SER_FULL_VERSION\n@flags SER_COMPILE_FLAGS\n')
         words = ["-D" + name if value is None else "-D%s=%s" % (name, value) for name, value in flags.items()]
-        done = subprocess.run(self.compiler + ["-E", "-P", "-w", *words, "-isystem", str(self.headers.folder), "-x", "c", "-"],
+        done = subprocess.run(self.compiler + ["-E", "-P", "-w", *words, "-isystem", str(self.headers.folder), "-x",
+                                               "c", "-"],
                               input=source, capture_output=True, text=True)
         if done.returncode != 0:
             first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
-            raise Missing("the headers in %s cannot be compiled (%s): is libc6-dev installed, and the tree whole?" % (self.headers.folder, first))
-        joined = dict(line[1:].split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("@version ", "@flags ")))
+            raise Missing("the headers in %s cannot be compiled (%s): is libc6-dev installed, and the tree whole?"
+                          % (self.headers.folder, first))
+        joined = dict(line[1:].split(" ", 1) for line in done.stdout.splitlines()
+                      if line.startswith(("@version ", "@flags ")))
         return tuple("".join(re.findall(r'"([^"]*)"', joined[name])) for name in ("version", "flags"))
 
     def facts(self):
@@ -331,7 +359,8 @@ def difference(made, wanted, binary, folder):
     mine, theirs = [[part for part in text.split(", ") if part] for text in (made, wanted)]
     lacking, extra = [part for part in theirs if part not in mine], [part for part in mine if part not in theirs]
     parts = (["without %s" % ", ".join(lacking)] if lacking else []) + (["with %s" % ", ".join(extra)] if extra else [])
-    return ("modules would be built %s, unlike %s, with the headers in %s: set KAMAILIO_SRC to the source of exactly this server"
+    return ("modules would be built %s, unlike %s, with the headers in %s: set KAMAILIO_SRC to the source of exactly "
+            "this server"
             % (" and ".join(parts) or "with the flags in another order", binary, folder))
 
 
@@ -355,12 +384,14 @@ def check_load(folder):
         path = pathlib.Path(place) / "kamailio.cfg"
         path.write_text(CONFIGURATION % (pathlib.Path(folder).resolve(), server.modules))
         done = subprocess.run([str(server.binary), "-c", "-E", "-f", str(path), "-Y", place, "-P", place + "/pid"],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=300,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                              timeout=300,
                               env={name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"})
     if done.returncode == 0:
         return
     lines = [line.strip() for line in done.stdout.splitlines() if "ERROR" in line or "CRITICAL" in line]
-    reason = " | ".join(re.sub(r"^.*?(?:ERROR|CRITICAL): ", "", line) for line in lines[:2]) or done.stdout[-500:].strip()
+    reason = (" | ".join(re.sub(r"^.*?(?:ERROR|CRITICAL): ", "", line) for line in lines[:2])
+              or done.stdout[-500:].strip())
     raise Missing("%s does not load the modules in %s: %s" % (server.full_version, folder, reason))
 
 

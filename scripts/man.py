@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""kamailio-presence(7), made from the reference pages: `man.py FILE ...` writes the manual page of these Markdown files."""
+"""kamailio-presence(7), made from the reference pages: `man.py FILE ...` writes the manual page of these Markdown
+files."""
 import pathlib
 import re
 import sys

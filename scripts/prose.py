@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Checks the words of documents, comments and tests, and counts their lines that are too wide: `prose.py width` lists those,
-`prose.py wrap FILE ...` wraps the paragraphs of documents, `prose.py python` runs pyflakes over the Python files."""
+"""Checks the words of documents, comments and tests, and counts their lines that are too wide: `prose.py width` lists
+those, `prose.py wrap FILE ...` wraps the paragraphs of documents, `prose.py python` runs pyflakes over the Python
+files."""
 import pathlib
 import re
 import subprocess

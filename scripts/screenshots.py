@@ -1,4 +1,5 @@
-"""Pictures of the status page for the documentation, light and dark: python3 scripts/screenshots.py (after make build)."""
+"""Pictures of the status page for the documentation, light and dark: python3 scripts/screenshots.py (after make
+build)."""
 import pathlib
 import sys
 import tempfile

@@ -1,4 +1,5 @@
-"""The show behind `make run`: a watcher subscribes, a publisher publishes, and the terminal tells what goes over the wire."""
+"""The show behind `make run`: a watcher subscribes, a publisher publishes, and the terminal tells what goes over the
+wire."""
 import os
 import pathlib
 import re
@@ -57,7 +58,8 @@ class Server:
     def __init__(self, folder):
         self.address, self.port = "127.0.0.1", PORT
         self.log_path = folder / "kamailio.log"
-        surroundings = {name: value for name, value in os.environ.items() if name not in ("ADDRESS", "DB_URL", "DOMAIN", "TRUSTED")}
+        surroundings = {name: value for name, value in os.environ.items()
+                        if name not in ("ADDRESS", "DB_URL", "DOMAIN", "TRUSTED")}
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen([str(ROOT / "scripts" / "example.sh"), EXAMPLE], stdout=log, stderr=log,
                                             stdin=subprocess.DEVNULL, start_new_session=True,
@@ -122,7 +124,8 @@ def more(folder):
     ask = "%s -s unix:%s/ctl " % ("kamcmd" if shutil.which("kamcmd") else SERVER.kamcmd, folder)
     pair = "sip:bob@example.org sip:alice@example.org presence"
     return [ask + "presence.version", ask + "presence.subscriptions", ask + "presence.explain " + pair,
-            ask + "presence.subscription_end " + pair, ask + "presence.explain " + pair, ask + "stats.get_statistics presence:",
+            ask + "presence.subscription_end " + pair, ask + "presence.explain " + pair,
+            ask + "stats.get_statistics presence:",
             "sqlite3 %s/presence.sqlite 'select * from presentity'" % folder]
 
 
@@ -140,7 +143,8 @@ def main():
         print("\nbob learned every state." if told else "\nerror: bob did not learn every state.", flush=True)
         code = 0 if told else 1
         if told and os.environ.get("ONCE") != "1":
-            print("\nServing at 127.0.0.1:%d until Ctrl-C. The configuration is examples/%s.cfg, the log %s/kamailio.log."
+            print("\nServing at 127.0.0.1:%d until Ctrl-C. The configuration is examples/%s.cfg, the log "
+                  "%s/kamailio.log."
                   "\nIn another terminal, in this folder:" % (PORT, EXAMPLE, folder))
             for command in more(folder):
                 print("  " + command)

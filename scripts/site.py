@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Lays out the sources of the site in target/site-source: the documents, and every file that one of them links to. A link
-that leads nowhere, or to a heading that does not exist, is an error."""
+"""Lays out the sources of the site in target/site-source: the documents, and every file that one of them links to. A
+link that leads nowhere, or to a heading that does not exist, is an error."""
 import pathlib
 import re
 import shutil

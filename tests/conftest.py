@@ -16,11 +16,15 @@ _names = itertools.count()
 
 # The fifteen promises of the suites (CONTRIBUTING.md): `pytest --suite crash` runs one.
 SUITES = {
-    "stuck-lamp": "a lamp is never stuck", "one-request": "one request at a time for each publication", "order": "CSeq and version rise by one",
-    "crash": "nothing is lost in a crash", "refresh": "a refresh counts at once", "one-end": "the end is announced once",
-    "mass-expiry": "thousands end in one second", "dead-watchers": "dead watchers do not stop the others", "notify-answers": "answers to NOTIFY",
+    "stuck-lamp": "a lamp is never stuck", "one-request": "one request at a time for each publication",
+    "order": "CSeq and version rise by one",
+    "crash": "nothing is lost in a crash", "refresh": "a refresh counts at once",
+    "one-end": "the end is announced once",
+    "mass-expiry": "thousands end in one second", "dead-watchers": "dead watchers do not stop the others",
+    "notify-answers": "answers to NOTIFY",
     "databases": "the same in every database and mode", "notifiers": "no NOTIFY lost or doubled by notifiers",
-    "commands": "commands under load", "memory": "memory comes back", "hostile-input": "hostile input", "cluster": "a cluster",
+    "commands": "commands under load", "memory": "memory comes back", "hostile-input": "hostile input",
+    "cluster": "a cluster",
 }
 # Slow runs at full size: `make soak`.
 SOAK = bool(os.environ.get("SOAK"))
@@ -28,7 +32,8 @@ _figures = []
 
 
 def pytest_addoption(parser):
-    parser.addoption("--suite", action="append", default=[], help="run only these suites (stuck-lamp, crash, cluster ...)")
+    parser.addoption("--suite", action="append", default=[],
+                     help="run only these suites (stuck-lamp, crash, cluster ...)")
 
 
 def pytest_configure(config):

@@ -7,7 +7,8 @@ import pytest
 from conftest import MODES
 from kit.sip import Client, Message, pidf
 
-FIELDS = ("presentity_uri", "watcher_username", "watcher_domain", "to_user", "to_domain", "from_user", "from_domain", "socket_info", "local_contact",
+FIELDS = ("presentity_uri", "watcher_username", "watcher_domain", "to_user", "to_domain", "from_user", "from_domain",
+          "socket_info", "local_contact",
           "contact", "record_route")
 
 
@@ -49,14 +50,18 @@ def test_tcp(both, address):
         bob = phone("bob")
         stream = Stream(server, bob)
         local = stream.socket.getsockname()[1]
-        request = bob.request("SUBSCRIBE", "sip:alice@example.org", ["Event: presence", "Expires: 600"], call_id="tcp-1", from_tag="f1",
+        request = bob.request("SUBSCRIBE", "sip:alice@example.org", ["Event: presence", "Expires: 600"],
+                              call_id="tcp-1", from_tag="f1",
                               contact="<sip:bob@127.0.0.1:%d;transport=tcp>" % local)
         seen = [stream.ask(request), stream.read()]
         for message in seen:
-            trace.note(message.start.split()[0], "\n".join(plain(message.get(name, "-"), server).replace(str(local), "LOCAL") for name in (
-                "Contact", "Event", "Subscription-State", "Expires", "From", "To")) + "\n" + plain(message.start, server).replace(str(local), "LOCAL"))
+            trace.note(message.start.split()[0],
+                       "\n".join(plain(message.get(name, "-"), server).replace(str(local), "LOCAL") for name in (
+                "Contact", "Event", "Subscription-State", "Expires", "From", "To")) + "\n"
+                       + plain(message.start, server).replace(str(local), "LOCAL"))
         for row in server.rows("active_watchers"):
-            trace.note("row", "\n".join("%s=%s" % (name, plain(row[name], server).replace(str(local), "LOCAL")) for name in FIELDS))
+            trace.note("row", "\n".join("%s=%s" % (name, plain(row[name], server).replace(str(local), "LOCAL"))
+                                        for name in FIELDS))
         stream.socket.close()
 
     presence = dict(subs_db_mode=1, publ_cache=0)
@@ -65,9 +70,12 @@ def test_tcp(both, address):
     both(scenario, workers=1, tcp=True, presence=presence, modules=("presence_xml",))
 
 
-URIS = ["sip:Alice@Example.ORG", "sip:alice@example.org:5070", "sip:alice;x=y@example.org", "sip:alice%40home@example.org", "sip:alice:secret@example.org",
-        "sip:alice@example.org;transport=tcp", "sips:alice@example.org", "sip:al'ice@example.org", "sip:alice@[2001:db8::1]", "sip:alice@10.0.0.1",
-        "sip:alice@example.org?subject=x", "sip:%s@example.org" % ("a" * 60), "sip:*97@example.org", "sip:+49(30)1234@example.org;user=phone"]
+URIS = ["sip:Alice@Example.ORG", "sip:alice@example.org:5070", "sip:alice;x=y@example.org",
+        "sip:alice%40home@example.org", "sip:alice:secret@example.org",
+        "sip:alice@example.org;transport=tcp", "sips:alice@example.org", "sip:al'ice@example.org",
+        "sip:alice@[2001:db8::1]", "sip:alice@10.0.0.1",
+        "sip:alice@example.org?subject=x", "sip:%s@example.org" % ("a" * 60), "sip:*97@example.org",
+        "sip:+49(30)1234@example.org;user=phone"]
 
 
 @pytest.mark.parametrize("mode", ["write-through", "database-only"])
@@ -85,10 +93,13 @@ def test_uris(both, mode):
             trace.note(uri + " as a watcher", watcher.reply and watcher.reply.code)
             watcher.wait(1, timeout=1)
             trace.note(uri + " To", [plain(notify.get("To"), server) for notify in watcher.notifies])
-            trace.note(uri + " rows", "\n".join(sorted(described(row, server) for row in server.rows("active_watchers"))))
-            trace.note(uri + " documents", sorted("%s|%s" % (row["username"], row["domain"]) for row in server.rows("presentity")))
+            trace.note(uri + " rows",
+                       "\n".join(sorted(described(row, server) for row in server.rows("active_watchers"))))
+            trace.note(uri + " documents",
+                       sorted("%s|%s" % (row["username"], row["domain"]) for row in server.rows("presentity")))
             trace.note(uri + " watchers", sorted("%s|%s|%s|%s" % (
-                row["presentity_uri"], row["watcher_username"], row["watcher_domain"], row["status"]) for row in server.rows("watchers")))
+                row["presentity_uri"], row["watcher_username"], row["watcher_domain"], row["status"])
+                                                 for row in server.rows("watchers")))
             watch.unsubscribe(), watcher.unsubscribe(from_uri=uri)
             if reply is not None and reply.code == 200:
                 alice.publish(uri, etag=reply.get("SIP-ETag"), expires=0)
@@ -108,7 +119,9 @@ def test_advertised(both):
         watch = bob.subscribe("sip:alice@example.org")
         watch.wait(1)
         trace.note("reply", plain(watch.reply.get("Contact"), server))
-        trace.note("NOTIFY", plain(watch.notifies[0].get("Contact"), server) + plain(watch.notifies[0].get("Via").split(";")[0], server))
+        trace.note("NOTIFY",
+                   plain(watch.notifies[0].get("Contact"),
+                         server) + plain(watch.notifies[0].get("Via").split(";")[0], server))
         trace.note("rows", [described(row, server) for row in server.rows("active_watchers")])
 
     def prepare(server):
@@ -127,4 +140,5 @@ def test_tel(both):
         trace.note("told", len([n for n in watch.notifies if n.body]))
 
     both(scenario, workers=1, **MODES["write-through"], different={
-        "subscribe": ("what can be published can be watched", lambda code: code == "200"), "told": ("the same", lambda told: told == "1")})
+        "subscribe": ("what can be published can be watched", lambda code: code == "200"),
+        "told": ("the same", lambda told: told == "1")})

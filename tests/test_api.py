@@ -26,8 +26,10 @@ def compile_with(compiler, folder, more=()):
     host = kamailio_host.Host()
     xml = subprocess.run(["pkg-config", "--cflags", "libxml-2.0"], capture_output=True, text=True).stdout.split()
     out = folder / "apitest.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-g", "-Wall", "-Werror", "-Wno-unused-function", '-DMOD_NAME="apitest"',
-                    "-DMOD_NAMEID=apitest"] + host.flags + list(more) + xml + ["-isystem", str(host.headers.folder), str(SOURCE), "-o", str(out)], check=True)
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-g", "-Wall", "-Werror", "-Wno-unused-function",
+                    '-DMOD_NAME="apitest"',
+                    "-DMOD_NAMEID=apitest"] + host.flags + list(more) + xml
+                   + ["-isystem", str(host.headers.folder), str(SOURCE), "-o", str(out)], check=True)
     return out
 
 
@@ -118,7 +120,8 @@ def steps(lines):
     return [line for line in lines if not line.startswith(("free", "aux_free", "aggregate"))]
 
 
-@pytest.mark.parametrize("params", [dict(), dict(aggregate=1), dict(default_expires=77), dict(aggregate=1, keep_etag=1)])
+@pytest.mark.parametrize("params",
+                         [dict(), dict(aggregate=1), dict(default_expires=77), dict(aggregate=1, keep_etag=1)])
 def test_callbacks(module, params):
     """A package that decides nothing about its watchers."""
     stock, ours = both(module, subscriptions, **params)
@@ -131,10 +134,12 @@ def test_callbacks(module, params):
     assert steps(ours[1]) == steps(stock[1])
 
 
-@pytest.mark.parametrize("params", [dict(auth=1), dict(auth=1, aggregate=1), dict(auth=1, aux=1), dict(auth=1, aux=1, aggregate=1)])
+@pytest.mark.parametrize("params",
+                         [dict(auth=1), dict(auth=1, aggregate=1), dict(auth=1, aux=1),
+                          dict(auth=1, aux=1, aggregate=1)])
 def test_callbacks_that_decide(module, params):
-    """Stock gives the filtered body back by another function than it was made with, and dies: the order it calls in up to there
-    is that of ours. Each body is given back exactly once."""
+    """Stock gives the filtered body back by another function than it was made with, and dies: the order it calls in up
+    to there is that of ours. Each body is given back exactly once."""
     with Kamailio("ours", presence=MODE, modules=("presence_xml", str(module)[:-3]), route=ROUTE, workers=1,
                   extra_params="".join('modparam("apitest", "%s", %d)\n' % pair for pair in params.items())) as server:
         clients = {}
@@ -151,7 +156,8 @@ def test_callbacks_that_decide(module, params):
     assert sum(line.startswith("free") for line in lines) == made
     assert sum(line.startswith("aux_free") for line in lines) == sum(line.startswith("aux ") for line in lines)
     if params.get("aux"):
-        assert any(re.match(r"filter bob v\d", line) for line in lines), "the watcher's own body is made before the rules are applied"
+        assert any(re.match(r"filter bob v\d", line)
+                   for line in lines), "the watcher's own body is made before the rules are applied"
 
 
 @pytest.mark.parametrize("aggregate", [0, 1])
@@ -170,7 +176,8 @@ def test_every_function(module, aggregate):
 
 
 def test_under_address_sanitizer(tmp_path):
-    """The module's own code, its texts and what it is given: no byte beyond what was allocated for the stack and for libc."""
+    """The module's own code, its texts and what it is given: no byte beyond what was allocated for the stack and for
+    libc."""
     runtime = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
     module = compile_with("gcc", tmp_path, ["-fsanitize=address", "-fno-omit-frame-pointer"])
     options = "detect_leaks=0:verify_asan_link_order=0:exitcode=99:log_path=%s" % (tmp_path / "asan")

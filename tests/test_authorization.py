@@ -9,15 +9,18 @@ import pytest
 from conftest import MODES, SOAK
 from kit.sip import Client, pidf
 
-XML = dict(force_active=False, modules=("presence_xml",), extra_params='modparam("presence_xml", "integrated_xcap_server", 1)\n')
+XML = dict(force_active=False, modules=("presence_xml",),
+           extra_params='modparam("presence_xml", "integrated_xcap_server", 1)\n')
 
 
 def rules(**watchers):
     text = ('<?xml version="1.0" encoding="UTF-8"?>\n<cr:ruleset xmlns="urn:ietf:params:xml:ns:pres-rules" '
             'xmlns:pr="urn:ietf:params:xml:ns:pres-rules" xmlns:cr="urn:ietf:params:xml:ns:common-policy">\n')
     for user, action in watchers.items():
-        text += ('<cr:rule id="%s"><cr:conditions><cr:identity><cr:one id="sip:%s@example.org"/></cr:identity></cr:conditions>'
-                 '<cr:actions><pr:sub-handling>%s</pr:sub-handling></cr:actions><cr:transformations><pr:provide-services>'
+        text += ('<cr:rule id="%s"><cr:conditions><cr:identity><cr:one '
+                 'id="sip:%s@example.org"/></cr:identity></cr:conditions>'
+                 '<cr:actions><pr:sub-handling>%s</pr:sub-handling></cr:actions><cr:transformations>'
+                 '<pr:provide-services>'
                  '<pr:all-services/></pr:provide-services><pr:provide-persons><pr:all-persons/></pr:provide-persons>'
                  '<pr:provide-all-attributes/></cr:transformations></cr:rule>\n' % (user, user, action))
     return text + "</cr:ruleset>\n"
@@ -27,7 +30,8 @@ def put(server, user, document):
     connection = sqlite3.connect(str(server.db_path), timeout=10)
     connection.execute("delete from xcap where username=?", (user,))
     connection.execute("insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) "
-                       "values (?, 'example.org', ?, 2, 'e', 0, ?, 0)", (user, document.encode(), "/pres-rules/users/%s/index" % user))
+                       "values (?, 'example.org', ?, 2, 'e', 0, ?, 0)",
+                       (user, document.encode(), "/pres-rules/users/%s/index" % user))
     connection.commit()
     connection.close()
 
@@ -57,8 +61,8 @@ ACTIONS = ("allow", "block", "polite-block", "confirm")
 @pytest.mark.parametrize("mode", ["write-through", "defaults", "database-only"])
 @pytest.mark.parametrize("first", ACTIONS)
 def test_every_change_of_mind(both, first, mode):
-    """From each rule to each other one: what subscribers are told, what is remembered of those that have left, and what they are
-    told when they come back."""
+    """From each rule to each other one: what subscribers are told, what is remembered of those that have left, and what
+    they are told when they come back."""
 
     def scenario(server, phone, trace):
         for second in ACTIONS:
@@ -76,7 +80,8 @@ def test_every_change_of_mind(both, first, mode):
             label = "%s to %s, " % (first, second)
             trace.messages(label + "subscriber", live.notifies[1:])
             trace.note(label + "watchers", sorted((row["watcher_username"], row["status"], row["reason"] or "")
-                                                  for row in server.rows("watchers") if alice.user in row["presentity_uri"]))
+                                                  for row in server.rows("watchers")
+                                                  if alice.user in row["presentity_uri"]))
             again = bob.subscribe(alice.uri)
             again.wait(1)
             trace.message(label + "back", again.reply)
@@ -118,8 +123,8 @@ def test_nothing_leaks_to_blocked_watchers(ours, phones):
 
 @pytest.mark.parametrize("mode", ["memory", "write-through", "defaults", "database-only"])
 def test_nothing_leaks_while_the_rules_change(ours, mode, figure):
-    """Rules turn from allow to block and politely block while documents change: a document that was accepted after the new
-    rules were in force is never seen by a watcher that they shut out."""
+    """Rules turn from allow to block and politely block while documents change: a document that was accepted after the
+    new rules were in force is never seen by a watcher that they shut out."""
     presence = dict(MODES[mode]["presence"], publ_cache=MODES[mode]["presence"].get("publ_cache", 1))
     server = ours(workers=4, shm=256, presence=presence, **XML)
     alice, publisher = Client(server, "alice"), Client(server, "alice")
@@ -164,7 +169,8 @@ def test_nothing_leaks_while_the_rules_change(ours, mode, figure):
     finally:
         stop.set()
         thread.join()
-    figure("%s: %d changes of the rules while %d documents changed, nothing was seen by whom they shut out" % (mode, turns, seen[-1]))
+    figure("%s: %d changes of the rules while %d documents changed, nothing was seen by whom they shut out"
+           % (mode, turns, seen[-1]))
 
 
 def test_status_function(both):
@@ -193,7 +199,8 @@ request_route {
 
 
 def test_hard_state(ours, phones):
-    """A manipulation document is stored, shown beside the published ones, and goes when its file goes (stock fails on SQLite)."""
+    """A manipulation document is stored, shown beside the published ones, and goes when its file goes (stock fails on
+    SQLite)."""
     server = ours(presence=dict(subs_db_mode=1), modules=("presence_xml",), force_active=False,
                   extra_params='modparam("presence_xml", "integrated_xcap_server", 1)\n')
     alice, bob = phones(server, "alice"), phones(server, "bob")
@@ -235,7 +242,8 @@ def test_sphere_counts_from_the_first_publish(ours, phones):
     put(server, "alice", document)
 
     def at(sphere):
-        extra = ('<dm:person xmlns:dm="urn:ietf:params:xml:ns:pidf:data-model" xmlns:r="urn:ietf:params:xml:ns:pidf:rpid" id="p1">'
+        extra = ('<dm:person xmlns:dm="urn:ietf:params:xml:ns:pidf:data-model" '
+                 'xmlns:r="urn:ietf:params:xml:ns:pidf:rpid" id="p1">'
                  '<r:sphere>%s</r:sphere></dm:person>' % sphere)
         return pidf(note="secret", extra=extra)
 

@@ -1,4 +1,5 @@
-"""A panic in the middle of sending costs nobody a state: a watcher that was left out is notified soon, and later changes go on."""
+"""A panic in the middle of sending costs nobody a state: a watcher that was left out is notified soon, and later
+changes go on."""
 import pytest
 
 from conftest import MODES
@@ -27,7 +28,8 @@ def test_a_panic_while_sending_mutes_nobody(faulty_modules, ours, phones, mode, 
     watches = [phones(server, "w%d" % n).subscribe(alice.uri) for n in range(3)]
     etag = alice.publish(body=pidf(note="first")).get("SIP-ETag")
     assert told(watches, "first") == [True] * 3
-    etag = alice.publish(body=pidf(note="second"), etag=etag, extra=["X-Fault: panic-at-%s" % point]).get("SIP-ETag", etag)
+    etag = alice.publish(body=pidf(note="second"), etag=etag,
+                         extra=["X-Fault: panic-at-%s" % point]).get("SIP-ETag", etag)
     assert told(watches, "second") == [True] * 3, "the timer sends what was broken off\n" + server.log()[-2000:]
     reply = alice.publish(body=pidf(note="third"), etag=etag)
     assert reply.code == 200

@@ -31,12 +31,15 @@ def nodes(count, mode="memory", **presence):
     made = []
     for n in range(count):
         address = "127.0.0.%d" % (n + 1)
-        node = Kamailio("ours", modules=("dmq", "presence", "presence_xml", "presence_dialoginfo"), route=ROUTE, debug=2,
+        node = Kamailio("ours", modules=("dmq", "presence", "presence_xml", "presence_dialoginfo"), route=ROUTE,
+                        debug=2,
                         address=address, presence=dict(MODES[mode], enable_dmq=1, enable_subs_dmq=1, **presence))
-        node.extra_params = 'modparam("pv", "shvset", "cut=s:none")\nmodparam("pv", "shvset", "deaf=i:0")\nmodparam("tm", "fr_timer", 1000)\n'
+        node.extra_params = ('modparam("pv", "shvset", "cut=s:none")\nmodparam("pv", "shvset", '
+                             '"deaf=i:0")\nmodparam("tm", "fr_timer", 1000)\n')
         node.extra_params += 'modparam("presence", "default_socket", "udp:%s:@PORT@")\n' % address
         node.extra_params += 'modparam("dmq", "server_address", "sip:%s:@PORT@")\n' % address
-        node.extra_params += 'modparam("dmq", "server_socket", "udp:%s:@PORT@")\nmodparam("dmq", "ping_interval", 4)\n' % address
+        node.extra_params += ('modparam("dmq", "server_socket", "udp:%s:@PORT@")\nmodparam("dmq", "ping_interval", '
+                              '4)\n' % address)
         if n:
             node.extra_params += 'modparam("dmq", "notification_address", "sip:127.0.0.1:%d")\n' % made[0].port
         made.append(node)
@@ -221,18 +224,22 @@ def test_messages_that_are_none():
         bob, peer = Client(a, "bob"), Client(a, "peer")
         watch = bob.subscribe("sip:alice@example.org")
         watch.wait(1)
-        whole = dict(action="subscription", node="x:1", owner="x:1", term=0, event="presence", status=1, expires=60, local_cseq=1,
+        whole = dict(action="subscription", node="x:1", owner="x:1", term=0, event="presence", status=1, expires=60,
+                     local_cseq=1,
                      remote_cseq=1, version=1, flags=0, age=0, pres_uri="sip:alice@example.org", to_user="alice",
                      to_domain="example.org", from_user="eve", from_domain="e", watcher_user="eve", watcher_domain="e",
-                     event_id="", to_tag="t", from_tag="f", callid="c", socket="udp:1.2.3.4:5", contact="sip:eve@127.0.0.1",
+                     event_id="", to_tag="t", from_tag="f", callid="c", socket="udp:1.2.3.4:5",
+                     contact="sip:eve@127.0.0.1",
                      local_contact="sip:x", record_route="", reason="", user_agent="")
 
         def say(body):
             text = body if isinstance(body, str) else json.dumps(body)
-            request = peer.request("KDMQ", "sip:presence.nodes@127.0.0.1:%d" % a.port, ["Content-Type: application/json"], text)
+            request = peer.request("KDMQ", "sip:presence.nodes@127.0.0.1:%d" % a.port,
+                                   ["Content-Type: application/json"], text)
             return peer.reply_to(request).code
 
-        for bad in ("", "{", "[]", '{"action":"hello"}', {"action": 1, "node": "x:1"}, {"action": "hello", "node": "x" * 300},
+        for bad in ("", "{", "[]", '{"action":"hello"}', {"action": 1, "node": "x:1"},
+                    {"action": "hello", "node": "x" * 300},
                     dict(whole, event="nothing"), dict(whole, status=9), dict(whole, callid=7), dict(whole, term=-1),
                     dict(whole, contact=""), dict(whole, callid=[256]), dict(whole, local_cseq=4294967295),
                     {"action": "end", "node": "x:1", "callid": "c"}, '{"a":' * 300):

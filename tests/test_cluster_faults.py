@@ -1,5 +1,5 @@
-"""Nodes of one cluster that are frozen, do not hear each other, lose messages, leave: no lamp stays wrong. The phones keep
-RFC 3261 12.2.2 by the letter: a CSeq that is not higher than the last one is answered 500."""
+"""Nodes of one cluster that are frozen, do not hear each other, lose messages, leave: no lamp stays wrong. The phones
+keep RFC 3261 12.2.2 by the letter: a CSeq that is not higher than the last one is answered 500."""
 import os
 import re
 import signal

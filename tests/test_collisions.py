@@ -1,4 +1,5 @@
-"""What collides with another transaction - a deadlock, a lock that is not free in time - is tried again, a few times."""
+"""What collides with another transaction - a deadlock, a lock that is not free in time - is tried again, a few
+times."""
 import threading
 import time
 
@@ -13,7 +14,8 @@ SERVERS = {
     "mysql": (MariaDB, "set global innodb_lock_wait_timeout = 1;",
               "begin; select id from active_watchers for update; select sleep(1.6); commit;"),
     "postgres": (PostgreSQL, "alter role kamailio set lock_timeout = '20ms';",
-                 "set lock_timeout = 0; begin; select id from active_watchers for update; select pg_sleep(0.04); commit;"),
+                 "set lock_timeout = 0; begin; select id from active_watchers for update; select pg_sleep(0.04); "
+                 "commit;"),
 }
 
 
@@ -24,7 +26,8 @@ def test_a_lock_that_is_not_free_in_time(name):
     try:
         database.sql(prepare)
         for mode in (1, 3):
-            with Kamailio("ours", db=database.url, presence=dict(subs_db_mode=mode), modules=("presence_xml",), workers=2) as server:
+            with Kamailio("ours", db=database.url, presence=dict(subs_db_mode=mode), modules=("presence_xml",),
+                          workers=2) as server:
                 watch = Client(server, "bob").subscribe("sip:alice@example.org")
                 assert watch.reply.code == 200
                 for _ in range(2):

@@ -8,17 +8,22 @@ from conftest import MODES
 from kit.sip import pidf
 from test_authorization import rules
 
-CONFERENCE = ('<?xml version="1.0"?>\n<conference-info xmlns="urn:ietf:params:xml:ns:conference-info" entity="sip:%s@example.org" '
-              'state="full" version="%d"><users><user entity="sip:bob@example.org" state="full"><endpoint entity="sip:bob@host">'
+CONFERENCE = ('<?xml version="1.0"?>\n<conference-info xmlns="urn:ietf:params:xml:ns:conference-info" '
+              'entity="sip:%s@example.org" '
+              'state="full" version="%d"><users><user entity="sip:bob@example.org" state="full"><endpoint '
+              'entity="sip:bob@host">'
               '<status>%s</status></endpoint></user></users></conference-info>\n')
 PROFILE = '<?xml version="1.0"?>\n<profile><name>%s</name></profile>\n'
-REGINFO = ('<?xml version="1.0"?>\n<reginfo xmlns="urn:ietf:params:xml:ns:reginfo" version="%d" state="full"><registration '
-           'aor="sip:%s@example.org" id="a7" state="%s"><contact id="76" state="active" event="registered"><uri>sip:x@192.0.2.1</uri>'
+REGINFO = ('<?xml version="1.0"?>\n<reginfo xmlns="urn:ietf:params:xml:ns:reginfo" version="%d" '
+           'state="full"><registration '
+           'aor="sip:%s@example.org" id="a7" state="%s"><contact id="76" state="active" '
+           'event="registered"><uri>sip:x@192.0.2.1</uri>'
            '</contact></registration></reginfo>\n')
 MESSAGES = "Messages-Waiting: %s\r\nMessage-Account: sip:%s@example.org\r\nVoice-Message: %d/0 (0/0)\r\n"
 
 PACKAGES = {
-    "conference": ("presence_conference", "application/conference-info+xml", lambda user, n: CONFERENCE % (user, n, "connected")),
+    "conference": ("presence_conference", "application/conference-info+xml", lambda user,
+                   n: CONFERENCE % (user, n, "connected")),
     "ua-profile": ("presence_profile", "application/simservs+xml", lambda user, n: PROFILE % n),
     "reg": ("presence_reginfo", "application/reginfo+xml", lambda user, n: REGINFO % (n, user, "active")),
     "message-summary": ("presence_mwi", "application/simple-message-summary",
@@ -65,7 +70,8 @@ def test_life_of_a_package(both, event, mode):
 def test_a_voicemail_document_that_is_none(both, body):
     def scenario(server, phone, trace):
         alice = phone("alice")
-        trace.message("publish", alice.publish(body=body, event="message-summary", ctype="application/simple-message-summary"))
+        trace.message("publish",
+                      alice.publish(body=body, event="message-summary", ctype="application/simple-message-summary"))
 
     is_refused = ("the phone's fault", lambda text: text.startswith("SIP/2.0 400 Bad request"))
     both(scenario, different={"publish": is_refused}, workers=1, **MODES["write-through"])
@@ -91,8 +97,10 @@ event_route[xhttp:request] {
 
 
 def http(server, method, path, body=None):
-    request = urllib.request.Request("http://127.0.0.1:%d%s" % (server.port, path), body and body.encode(), method=method,
-                                     headers={"Content-Type": "application/auth-policy+xml", "Content-Length": str(len(body or ""))})
+    request = urllib.request.Request("http://127.0.0.1:%d%s" % (server.port, path), body and body.encode(),
+                                     method=method,
+                                     headers={"Content-Type": "application/auth-policy+xml",
+                                              "Content-Length": str(len(body or ""))})
     try:
         with urllib.request.urlopen(request, timeout=5) as reply:
             return reply.status, reply.read().decode()
@@ -113,13 +121,15 @@ def test_rules_change_by_http(both, mode):
         first, second = ann.subscribe(alice.uri), ben.subscribe(alice.uri)
         first.wait(1), second.wait(1)
         trace.note("get", http(server, "GET", path)[0])
-        for step, decided in enumerate([dict(ann="allow", ben="allow"), dict(ann="polite-block", ben="allow"), dict(ann="allow", ben="allow")]):
+        for step, decided in enumerate([dict(ann="allow", ben="allow"), dict(ann="polite-block", ben="allow"),
+                                        dict(ann="allow", ben="allow")]):
             document = rules(**{phone_of.user: decided[name] for name, phone_of in (("ann", ann), ("ben", ben))})
             trace.note("put %d" % step, http(server, "PUT", path, document)[0])
             ann.quiet(0.4), ben.quiet(0.4)
             for name, watch in (("ann", first), ("ben", second)):
                 last = watch.notifies[-1]
-                trace.note("%s %d" % (name, step), (last.get("Subscription-State").split(";")[0], "secret" in last.text))
+                trace.note("%s %d" % (name, step),
+                           (last.get("Subscription-State").split(";")[0], "secret" in last.text))
         trace.rows("watchers", server, "watchers")
         winfo.wait(1)
 

@@ -1,4 +1,5 @@
-"""COMPAT.md: each row of "Where the answer differs" has a scenario that names it; those that have no better place are here."""
+"""COMPAT.md: each row of "Where the answer differs" has a scenario that names it; those that have no better place are
+here."""
 import ast
 import re
 
@@ -127,8 +128,10 @@ def cases():
 def test_each_row_has_a_scenario():
     rows = cases()
     assert len(rows) > 40
-    assert not [row for row in rows if sum(row.startswith(name) for name in ROWS) != 1], "rows without a scenario, or with two"
-    assert not [name for name in ROWS if not any(row.startswith(name) for row in rows)], "scenarios of rows that are gone"
+    assert not [row for row in rows
+                if sum(row.startswith(name) for name in ROWS) != 1], "rows without a scenario, or with two"
+    assert not [name for name in ROWS
+                if not any(row.startswith(name) for row in rows)], "scenarios of rows that are gone"
     for place in set(ROWS.values()):
         path, name = place.split("::")
         tree = ast.parse((ROOT / "tests" / path).read_text())
@@ -197,7 +200,8 @@ def test_numbers_after_a_restart(both):
         watch.wait(2)
         trace.note("rises", watch.notifies[1].cseq > watch.notifies[0].cseq)
 
-    both(scenario, workers=1, **MODES["write-through"], different={"rises": ("RFC 3261 12.2.1.1", lambda rises: rises == "True")})
+    both(scenario, workers=1, **MODES["write-through"],
+         different={"rises": ("RFC 3261 12.2.1.1", lambda rises: rises == "True")})
 
 
 def test_a_foreign_entity_tag(both):
@@ -229,7 +233,8 @@ def test_an_ended_dialog_is_refreshed_and_removed(both):
         trace.note("refreshed", refreshed.code)
         trace.note("removed", alice.publish(etag=refreshed.get("SIP-ETag"), expires=0, event="dialog").code)
 
-    both(scenario, workers=1, **MODES["write-through"], different={"removed": ("RFC 3903 4.4", lambda code: code == "200")})
+    both(scenario, workers=1, **MODES["write-through"],
+         different={"removed": ("RFC 3903 4.4", lambda code: code == "200")})
 
 
 def test_a_uri_without_a_user(both):
@@ -254,7 +259,8 @@ def test_a_late_state(both):
         trace.note("the end stays", "early" not in watch.notifies[0].text)
         trace.note("tag", alice.publish(etag=late.get("SIP-ETag"), event="dialog").code)
 
-    both(scenario, workers=1, **MODES["write-through"], different={"tag": ("a tag that was given is good", lambda code: code == "200")})
+    both(scenario, workers=1, **MODES["write-through"],
+         different={"tag": ("a tag that was given is good", lambda code: code == "200")})
 
 
 def test_winfo_of_changed_rules(both):
@@ -273,7 +279,8 @@ def test_winfo_of_changed_rules(both):
         alice.quiet(0.4)
         trace.note("told", len(winfo.notifies) - before)
 
-    both(scenario, workers=1, **MODES["write-through"], **XML, different={"told": ("RFC 3857 4.7.1", lambda told: told == "1")})
+    both(scenario, workers=1, **MODES["write-through"], **XML,
+         different={"told": ("RFC 3857 4.7.1", lambda told: told == "1")})
 
 
 def test_rules_in_memory_only(both):
@@ -292,4 +299,5 @@ def test_rules_in_memory_only(both):
         assert "open to all" in first.text
 
     both(scenario, workers=1, **MODES["memory"], **XML,
-         different={"politely blocked": ("RFC 5025 3: the rules of the presentity decide", lambda shown: shown == "False")})
+         different={"politely blocked": ("RFC 5025 3: the rules of the presentity decide",
+                                         lambda shown: shown == "False")})

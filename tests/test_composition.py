@@ -1,5 +1,5 @@
-"""Which document is shown when (docs/composition.md): the next call of a publication, late state, several dialogs in a document,
-shared lines, documents that nobody can read, the order of documents; the same in every storage mode."""
+"""Which document is shown when (docs/composition.md): the next call of a publication, late state, several dialogs in a
+document, shared lines, documents that nobody can read, the order of documents; the same in every storage mode."""
 import random
 import re
 import sqlite3
@@ -68,7 +68,8 @@ def test_each_call_of_a_constant_dialog_id_is_shown(ours, phones, mode, call):
 
 
 def test_the_next_call_on_stock_and_on_ours(both):
-    """Stock drops the state after an end and gives a tag that is not good: the lamp hangs until the publisher begins anew."""
+    """Stock drops the state after an end and gives a tag that is not good: the lamp hangs until the publisher begins
+    anew."""
     def scenario(server, phone, trace):
         alice, bob, etag = phone("alice"), phone("bob"), None
         watch = bob.subscribe(alice.uri, event="dialog")
@@ -81,7 +82,8 @@ def test_the_next_call_on_stock_and_on_ours(both):
             trace.note("%d shown" % number, seen(watch.notifies[-1]))
 
     both(scenario, workers=1, **MODES["memory"], different={
-        "2 shown": ("a new call", lambda text: text == "{'x': 'early'}"), "3 code": ("the tag is good", lambda text: text == "200"),
+        "2 shown": ("a new call", lambda text: text == "{'x': 'early'}"),
+        "3 code": ("the tag is good", lambda text: text == "200"),
         "3 shown": ("a new call", lambda text: text == "{'x': 'confirmed'}")})
 
 
@@ -115,7 +117,8 @@ def test_late_state_of_an_ended_call_is_left_out_once(ours, phones, mode):
 
 @pytest.mark.parametrize("mode", ["memory", "write-through", "table"])
 def test_late_state_shows_when_nothing_follows(ours, phones, mode):
-    """What was answered 200 is what watchers see in the end: after five seconds, or with the publisher's next refresh."""
+    """What was answered 200 is what watchers see in the end: after five seconds, or with the publisher's next
+    refresh."""
     server = ours(workers=1, **MODES[mode])
     versions = [("terminated", 501, ""), ("confirmed", 0, "")]
     rings = [("terminated", 0, SIP_DIALOG), ("early", 0, SIP_DIALOG)]
@@ -128,7 +131,8 @@ def test_late_state_shows_when_nothing_follows(ours, phones, mode):
     assert lamps["refreshed"].now() == {"x": "confirmed"}
     assert lamps["replaced"].publish(dialogs(("x", "terminated"), version=502)).code == 200
     lamps["version"].watcher.quiet(7)
-    for name, state in (("version", "confirmed"), ("rings", "early"), ("refreshed", "confirmed"), ("replaced", "terminated")):
+    for name, state in (("version", "confirmed"), ("rings", "early"), ("refreshed", "confirmed"),
+                        ("replaced", "terminated")):
         lamp = lamps[name]
         lamp.watcher.quiet(0.1)
         assert lamp.now() == {"x": state}, name
@@ -182,9 +186,12 @@ def test_thousands_of_dialogs_in_a_document(ours, phones):
 def test_an_idle_phone_leaves_the_call_on_a_shared_line(both, mode):
     def scenario(server, phone, trace):
         line, etag = phone("line"), None
-        for label, sender, states in [("x calls", "sip:x@10.0.0.1", [("1", "confirmed")]), ("y is idle", "sip:y@10.0.0.2", []),
-                                      ("y rings", "sip:y@10.0.0.2", [("2", "early")]), ("x is idle", "sip:x@10.0.0.1", []),
-                                      ("y is idle now", "sip:y@10.0.0.2", []), ("x is idle again", "sip:x@10.0.0.1", [])]:
+        for label, sender, states in [("x calls", "sip:x@10.0.0.1", [("1", "confirmed")]),
+                                      ("y is idle", "sip:y@10.0.0.2", []),
+                                      ("y rings", "sip:y@10.0.0.2", [("2", "early")]),
+                                      ("x is idle", "sip:x@10.0.0.1", []),
+                                      ("y is idle now", "sip:y@10.0.0.2", []),
+                                      ("x is idle again", "sip:x@10.0.0.1", [])]:
             reply = line.publish(body=dialogs(*states), etag=etag, extra=["X-Sender: " + sender], **SLA)
             trace.message(label, reply)
             same, etag = etag in (None, reply.get("SIP-ETag")), reply.get("SIP-ETag")
@@ -208,19 +215,25 @@ def test_nobody_is_told_of_an_idle_phone_on_a_shared_line(ours, phones):
 # -- documents that nobody can read ------------------------------------------------------------------------------------
 
 UNREADABLE = {
-    "raw Latin-1": b"<?xml version='1.0'?><presence>\xe9</presence>", "CRLF first": b"\r\n<?xml version='1.0'?><presence/>",
+    "raw Latin-1": b"<?xml version='1.0'?><presence>\xe9</presence>",
+    "CRLF first": b"\r\n<?xml version='1.0'?><presence/>",
     "attribute twice": b"<presence a='1' a='2'/>", "control character": b"<presence>\x01</presence>",
     "bare ampersand": b"<presence>a & b</presence>", "no UTF-8": b"<presence>\xff</presence>",
     "end in text": b"<presence>]]></presence>", "two roots": b"<presence/><presence/>", "open": b"<presence>",
-    "unknown encoding": b"<?xml version='1.0' encoding='x-no'?><presence>\x93</presence>", "too deep": b"<p>" * 300 + b"</p>" * 300,
+    "unknown encoding": b"<?xml version='1.0' encoding='x-no'?><presence>\x93</presence>",
+    "too deep": b"<p>" * 300 + b"</p>" * 300,
     "NUL inside": b"<presence>\0</presence>",
 }
 READABLE = {
-    "declared Latin-1": b"<?xml version='1.0' encoding='ISO-8859-1'?><presence>\xe9</presence>", "BOM": b"\xef\xbb\xbf<presence/>",
-    "document type": b"<!DOCTYPE presence><presence/>", "NUL behind": b"<presence/>\n\0", "blank first": b"\n <presence/>",
-    "unknown prefix": b"<presence><x:y/></presence>", "CDATA": b"<presence><![CDATA[<]]></presence>", "deep": b"<p>" * 200 + b"</p>" * 200,
+    "declared Latin-1": b"<?xml version='1.0' encoding='ISO-8859-1'?><presence>\xe9</presence>",
+    "BOM": b"\xef\xbb\xbf<presence/>",
+    "document type": b"<!DOCTYPE presence><presence/>", "NUL behind": b"<presence/>\n\0",
+    "blank first": b"\n <presence/>",
+    "unknown prefix": b"<presence><x:y/></presence>", "CDATA": b"<presence><![CDATA[<]]></presence>",
+    "deep": b"<p>" * 200 + b"</p>" * 200,
     "wide": "<?xml version='1.0' encoding='UTF-16'?><presence/>".encode("utf-16"),
-    "Windows": b"<?xml version='1.0' encoding='windows-1252'?><presence>\x93</presence>", "no colon": b"<presence><:x/></presence>",
+    "Windows": b"<?xml version='1.0' encoding='windows-1252'?><presence>\x93</presence>",
+    "no colon": b"<presence><:x/></presence>",
 }
 ENTITIES = b"<!DOCTYPE presence [<!ENTITY a 'x'><!ENTITY b '&a;&a;&a;&a;'>]><presence>&b;</presence>"
 
@@ -236,7 +249,8 @@ def test_the_door_takes_what_the_package_reads(both):
             trace.note(name + ": Accept", reply.get("Accept"))
         trace.note("entities", alice.publish(body=ENTITIES).code)
 
-    accepts = {name + ": Accept": ("RFC 3903 6 step 4", lambda text: text == "application/pidf+xml") for name in UNREADABLE}
+    accepts = {name + ": Accept": ("RFC 3903 6 step 4", lambda text: text == "application/pidf+xml")
+               for name in UNREADABLE}
     both(scenario, workers=1, **MODES["memory"],
          different={**accepts, "entities": ("nothing in a document grows", lambda code: code == "415")})
 
@@ -256,19 +270,27 @@ def test_documents_in_wide_characters_become_utf_8(ours, phones):
 
 PACKAGES = {
     "presence": ("presence", "application/pidf+xml"), "dialog": ("dialog", "application/dialog-info+xml"),
-    "dialog;sla": ("dialog;sla", "application/dialog-info+xml"), "conference": ("conference", "application/conference-info+xml"),
-    "reg": ("reg", "application/reginfo+xml"), "xcap-diff": ("xcap-diff", "application/xcap-diff+xml"), "ua-profile": ("ua-profile", "text/xml"),
+    "dialog;sla": ("dialog;sla", "application/dialog-info+xml"),
+    "conference": ("conference", "application/conference-info+xml"),
+    "reg": ("reg", "application/reginfo+xml"), "xcap-diff": ("xcap-diff", "application/xcap-diff+xml"),
+    "ua-profile": ("ua-profile", "text/xml"),
 }
 GOOD = {
-    "presence": pidf(tuple_id="good"), "dialog": dialogs(("good", "confirmed")), "dialog;sla": dialogs(("good", "confirmed")),
-    "conference": '<conference-info xmlns="urn:ietf:params:xml:ns:conference-info" entity="sip:a@h" state="full" version="1">'
+    "presence": pidf(tuple_id="good"), "dialog": dialogs(("good", "confirmed")),
+    "dialog;sla": dialogs(("good", "confirmed")),
+    "conference": '<conference-info xmlns="urn:ietf:params:xml:ns:conference-info" entity="sip:a@h" state="full" '
+                  'version="1">'
                   '<conference-description><subject>good</subject></conference-description></conference-info>',
-    "reg": '<reginfo xmlns="urn:ietf:params:xml:ns:reginfo" version="0" state="full"><registration aor="sip:good@h" id="r" state="active"/></reginfo>',
-    "xcap-diff": '<xcap-diff xmlns="urn:ietf:params:xml:ns:xcap-diff" xcap-root="http://good"/>', "ua-profile": "<good/>",
+    "reg": '<reginfo xmlns="urn:ietf:params:xml:ns:reginfo" version="0" state="full"><registration aor="sip:good@h" '
+           'id="r" state="active"/></reginfo>',
+    "xcap-diff": '<xcap-diff xmlns="urn:ietf:params:xml:ns:xcap-diff" xcap-root="http://good"/>',
+    "ua-profile": "<good/>",
     "message-summary": "Messages-Waiting: yes\r\nMessage-Account: sip:good@example.org\r\n",
 }
-MODULES = dict(modules=("presence_xml", "presence_mwi", "presence_dialoginfo", "presence_conference", "presence_reginfo", "presence_profile"),
-               extra_params='modparam("presence_xml", "disable_bla", 0)\nmodparam("presence_xml", "disable_xcapdiff", 0)\n')
+MODULES = dict(modules=("presence_xml", "presence_mwi", "presence_dialoginfo", "presence_conference",
+                        "presence_reginfo", "presence_profile"),
+               extra_params='modparam("presence_xml", "disable_bla", 0)\nmodparam("presence_xml", "disable_xcapdiff", '
+                            '0)\n')
 
 
 def test_every_package_refuses_what_it_cannot_read(ours, phones):
@@ -316,7 +338,8 @@ def test_an_unreadable_row_hides_no_other(ours, phones, mode):
 
 # -- order -------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("order, cache", [(None, 0), (None, 2), ("received_time desc", 1), ("received_time desc", 2)] + [
+@pytest.mark.parametrize("order, cache",
+                         [(None, 0), (None, 2), ("received_time desc", 1), ("received_time desc", 2)] + [
     (order, cache) for order in ("priority", "priority desc", "id desc") for cache in (0, 1, 2)])
 def test_documents_come_in_the_order_asked_for(both, cache, order):
     def scenario(server, phone, trace):
@@ -402,11 +425,12 @@ def test_what_is_stored_never_reads_as_removed(ours, phones):
     assert reply.code == 200 and reply.get("Expires") == "1"
 
 
-@pytest.mark.parametrize("mode, seed, length", [("memory", 1, 12), ("memory", 2, 12), ("write-through", 3, 5), ("table", 4, 5)])
+@pytest.mark.parametrize("mode, seed, length",
+                         [("memory", 1, 12), ("memory", 2, 12), ("write-through", 3, 5), ("table", 4, 5)])
 def test_random_lives_of_publications(both, mode, seed, length):
-    """PUBLISHes of three phones in any order, with tags that are good, old or foreign: codes, Expires, documents shown. One thing at
-    a time is left out where stock is known to be wrong (COMPAT.md): refreshes and what follows them in memory, initial PUBLISHes
-    with Expires 0."""
+    """PUBLISHes of three phones in any order, with tags that are good, old or foreign: codes, Expires, documents shown.
+    One thing at a time is left out where stock is known to be wrong (COMPAT.md): refreshes and what follows them in
+    memory, initial PUBLISHes with Expires 0."""
     def scenario(server, phone, trace):
         chance, alice, bob = random.Random(seed), phone("alice"), phone("bob")
         watch, tags, old = bob.subscribe(alice.uri), {}, []
@@ -421,7 +445,8 @@ def test_random_lives_of_publications(both, mode, seed, length):
                 body, expires = None, 0 if action == "remove" else 900
             count = len(watch.notifies)
             reply = alice.publish(etag=etag, body=body, expires=expires)
-            trace.note("%d: %s %s" % (step, action, name), (reply.code, reply.get("Expires"), reply.get("SIP-ETag") == etag))
+            trace.note("%d: %s %s" % (step, action, name),
+                       (reply.code, reply.get("Expires"), reply.get("SIP-ETag") == etag))
             if reply.code == 200:
                 old += [etag] if etag else []
                 tags[name] = reply.get("SIP-ETag") if expires else None
@@ -446,7 +471,8 @@ def test_bytes_of_documents_reach_other_nodes_as_they_were_sent(pair, phones):
             alice, bob = phones(here, "alice"), phones(there, "bob")
             watch = bob.subscribe(alice.uri)
             watch.wait(1)
-            head = '<?xml version="1.0" encoding="%s"?>\n<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"><tuple id="t">'
+            head = ('<?xml version="1.0" encoding="%s"?>\n<presence xmlns="urn:ietf:params:xml:ns:pidf" '
+                    'entity="sip:a@b"><tuple id="t">')
             text = head + '<status><basic>open</basic></status><note>caf\u00e9 \\ "x"\tend</note></tuple></presence>'
             etag = None
             for number, encoding in enumerate(("ISO-8859-1", "UTF-8", "windows-1252"), 2):
@@ -456,7 +482,8 @@ def test_bytes_of_documents_reach_other_nodes_as_they_were_sent(pair, phones):
                 shown = watch.wait(number)[-1].body
                 assert len(watch.notifies) == number and "caf\u00e9".encode(encoding) in shown, (encoding, shown)
                 bob.quiet(0.1)
-                stored = sqlite3.connect(str(there.db_path)).execute("select cast(body as blob) from presentity").fetchall()
+                stored = sqlite3.connect(str(there.db_path)).execute("select cast(body as blob) from "
+                                                                     "presentity").fetchall()
                 assert stored == [(body,)]
             assert not errors(here, there)
 

@@ -76,9 +76,11 @@ class Life:
     def after_the_crash(self, promises_contact):
         self.bob.quiet(0.05)
         self.note()
-        # The watcher's next word is understood, and what it is told is the last state that was answered, or the one on its way.
+        # The watcher's next word is understood, and what it is told is the last state that was answered, or the one on
+        # its way.
         told = len(self.watch.notifies)
-        assert self.watch.refresh(contact="<sip:last@127.0.0.1:%d>" % self.bob.port).code == 200, "a live subscription was forgotten"
+        assert self.watch.refresh(contact="<sip:last@127.0.0.1:%d>"
+                                  % self.bob.port).code == 200, "a live subscription was forgotten"
         seen = self.watch.wait(told + 1, timeout=5)
         assert len(seen) > told, "no NOTIFY after the refresh"
         last = max(seen[told:], key=lambda n: n.cseq)
@@ -127,8 +129,10 @@ def test_killed_under_load(db, mode, request, figure):
             stop = threading.Event()
             # Requests are sent once: what nobody answers is not sent to the server that comes back.
             for life in lives:
-                life.alice.reply_to = lambda request, phone=life.alice: Client.reply_to(phone, request, timeout=1.2, resend=False)
-                life.bob.reply_to = lambda request, phone=life.bob: Client.reply_to(phone, request, timeout=1.2, resend=False)
+                life.alice.reply_to = lambda request, phone=life.alice: Client.reply_to(
+                    phone, request, timeout=1.2, resend=False)
+                life.bob.reply_to = lambda request, phone=life.bob: Client.reply_to(
+                    phone, request, timeout=1.2, resend=False)
             threads = load(lives, stop)
             time.sleep(0.2 + chance.random() * 0.6)
             server.stop(signal.SIGKILL)
@@ -141,7 +145,8 @@ def test_killed_under_load(db, mode, request, figure):
                 del life.alice.reply_to, life.bob.reply_to
                 life.after_the_crash(mode != "defaults")
                 life.close()
-    figure("%s on %s: %d kills, %d changes before them, nothing answered was lost, no CSeq went back" % (mode, db, ROUNDS, answered))
+    figure("%s on %s: %d kills, %d changes before them, nothing answered was lost, no CSeq went back"
+           % (mode, db, ROUNDS, answered))
 
 
 class Wire:

@@ -66,7 +66,8 @@ def live(url, presence):
 @pytest.mark.parametrize("database", DATABASES)
 @pytest.mark.parametrize("mode,cache,notifiers,fast", CELLS)
 def test_cell(servers, database, mode, cache, notifiers, fast, figure):
-    live(servers(database), dict(subs_db_mode=mode, publ_cache=cache, notifier_processes=notifiers, send_fast_notify=fast, waitn_time=1,
+    live(servers(database),
+         dict(subs_db_mode=mode, publ_cache=cache, notifier_processes=notifiers, send_fast_notify=fast, waitn_time=1,
                                  db_update_period=1, clean_period=1))
     done[database] += 1
     if done[database] == len(CELLS):
@@ -78,7 +79,8 @@ def test_cell(servers, database, mode, cache, notifiers, fast, figure):
 @pytest.mark.parametrize("lock", [0, 1, 2])
 @pytest.mark.parametrize("mode,notifiers", [(1, 0), (3, 1)])
 def test_table_locks(servers, database, lock, mode, notifiers):
-    live(servers(database), dict(subs_db_mode=mode, publ_cache=0, notifier_processes=notifiers, db_table_lock_type=lock, waitn_time=1,
+    live(servers(database),
+         dict(subs_db_mode=mode, publ_cache=0, notifier_processes=notifiers, db_table_lock_type=lock, waitn_time=1,
                                  db_update_period=1, clean_period=1))
 
 
@@ -124,7 +126,8 @@ def test_servers_share_a_database(servers, database, notifiers, count, figure):
         assert len(set(numbers)) == len(numbers), "a CSeq was used twice"
         assert numbers == list(range(1, len(numbers) + 1)), "a NOTIFY is missing"
         if not notifiers:
-            assert len(numbers) == 1 + changes * count, "a NOTIFY is missing: %d of %d" % (len(numbers), 1 + changes * count)
+            assert (len(numbers) == 1
+                    + changes * count), "a NOTIFY is missing: %d of %d" % (len(numbers), 1 + changes * count)
         last = max(watch.notifies, key=lambda n: n.cseq).text
         missing = [n for n in range(count) if "p%d-%d<" % (n, changes - 1) not in last]
         assert not missing, "the last state was not told: %s" % last
@@ -139,14 +142,15 @@ def test_servers_share_a_database(servers, database, notifiers, count, figure):
 @pytest.mark.suite("notifiers")
 @pytest.mark.parametrize("waitn,rate,processes", [(1, 10, 1), (3, 10, 1), (2, 4, 2)])
 def test_what_notifiers_do_when_nothing_happens(waitn, rate, processes, figure):
-    """`notifier_poll_rate` looks a second and process, nothing else: no transaction, no lock, no write. A change is told within
-    `waitn_time`."""
+    """`notifier_poll_rate` looks a second and process, nothing else: no transaction, no lock, no write. A change is
+    told within `waitn_time`."""
     database = PostgreSQL()
     try:
         database.sql("alter system set log_statement='all'")
         database.sql("select pg_reload_conf()")
         log = database.folder.parent / (database.folder.name + ".log")
-        presence = dict(subs_db_mode=3, publ_cache=0, notifier_processes=processes, waitn_time=waitn, notifier_poll_rate=rate)
+        presence = dict(subs_db_mode=3, publ_cache=0, notifier_processes=processes, waitn_time=waitn,
+                        notifier_poll_rate=rate)
         with Kamailio("ours", db=database.url, presence=presence, modules=("presence_xml",), workers=1) as server:
             alice, bob = Client(server, "alice"), Client(server, "bob")
             watch = bob.subscribe(alice.uri)
@@ -168,7 +172,8 @@ def test_what_notifiers_do_when_nothing_happens(waitn, rate, processes, figure):
             assert set(statements) == {"SELECT"}, statements
             looks = statements["SELECT"] / took / processes
             assert rate * 0.5 <= looks <= rate * 1.2, "%.1f looks a second and process instead of %d" % (looks, rate)
-            figure("waitn_time %d, notifier_poll_rate %d, %d processes: changes told after %.1f to %.1f s; idle: %.1f SELECTs a second and "
+            figure("waitn_time %d, notifier_poll_rate %d, %d processes: changes told after %.1f to %.1f s; idle: %.1f "
+                   "SELECTs a second and "
                    "process, nothing else" % (waitn, rate, processes, min(waits), max(waits), looks))
             alice.close(), bob.close()
     finally:

@@ -1,4 +1,5 @@
-"""Whose dialog a SUBSCRIBE belongs to: copies of the first one, other event ids, other watchers; the URIs and Contacts of NOTIFYs."""
+"""Whose dialog a SUBSCRIBE belongs to: copies of the first one, other event ids, other watchers; the URIs and Contacts
+of NOTIFYs."""
 import base64
 import os
 import re
@@ -56,7 +57,8 @@ def test_the_same_subscribe_twice(ours, phones, mode, transaction):
     alice.publish(body=pidf(alice.user))
     bob.wait_notifies(2)
     call_id = first.get("Call-ID")
-    end = bob.request("SUBSCRIBE", alice.uri, ["Event: presence", "Expires: 0"], from_tag="tag-1", call_id=call_id, cseq=2,
+    end = bob.request("SUBSCRIBE", alice.uri, ["Event: presence", "Expires: 0"], from_tag="tag-1", call_id=call_id,
+                      cseq=2,
                       to_tag=first.tag("To"))
     assert bob.reply_to(end).code == 200
     bob.wait_notifies(3)
@@ -110,7 +112,8 @@ def test_where_stock_takes_another_way(both):
 
 @pytest.mark.parametrize("mode", ["memory", "database-only"])
 def test_copies_side_by_side(ours, phones, mode):
-    server = ours(workers=8, route=STATELESS % dict(publish="handle_publish()", subscribe="handle_subscribe()"), **MODES[mode])
+    server = ours(workers=8, route=STATELESS % dict(publish="handle_publish()", subscribe="handle_subscribe()"),
+                  **MODES[mode])
     alice, bob = phones(server, "alice"), phones(server, "bob")
     for _ in range(10):
         request = first_subscribe(bob, alice)
@@ -163,7 +166,8 @@ def test_a_refresh_by_somebody_else(ours, phones, mode):
 
 
 def test_the_script_says_who_watches(ours, phones):
-    server = ours(workers=1, subscribe='if ($hdr(X-Who) == $null) handle_subscribe(); else handle_subscribe("$hdr(X-Who)")',
+    server = ours(workers=1,
+                  subscribe='if ($hdr(X-Who) == $null) handle_subscribe(); else handle_subscribe("$hdr(X-Who)")',
                   **MODES["memory"])
     alice, bob = phones(server, "alice"), phones(server, "bob")
     for who in ("sip:boss@example.org", "<sip:boss@example.org>", '"The <Boss>" <sip:b%6Fss@example.org;x=1>;y=2'):
@@ -261,7 +265,9 @@ class Stream:
                  "Via: SIP/2.0/%s %s;branch=z9hG4bK%s" % (self.name.upper(), host, uuid.uuid4().hex),
                  "From: <sip:bob@example.org>;tag=f1", "To: <%s>%s" % (to, ";tag=" + to_tag if to_tag else ""),
                  "Call-ID: " + call_id, "CSeq: %d SUBSCRIBE" % cseq, "Max-Forwards: 70", "Event: presence",
-                 "Expires: %d" % expires, "Contact: <sip:bob@%s;transport=%s>" % (host, self.name[:2] if "ws" in self.name else self.name), *extra,
+                 "Expires: %d" % expires,
+                 "Contact: <sip:bob@%s;transport=%s>" % (host, self.name[:2] if "ws" in self.name else self.name),
+                 *extra,
                  "Content-Length: 0", "", ""]
         self.send("\r\n".join(lines).encode())
         reply, notify = self.receive(), self.receive()
@@ -317,7 +323,8 @@ def with_tls(server):
     # The host wants to know before it loads the module.
     server.listen.append("tls:127.0.0.1:%d\nenable_tls=yes" % port)
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-                    "-keyout", str(server.folder / "key.pem"), "-out", str(server.folder / "cert.pem")], check=True, capture_output=True)
+                    "-keyout", str(server.folder / "key.pem"), "-out", str(server.folder / "cert.pem")], check=True,
+                   capture_output=True)
     server.before = TLS % dict(folder=server.folder)
 
 
@@ -372,7 +379,8 @@ class WebSocket:
 @pytest.mark.parametrize("address", ["", "sip:server.example.org:5070"])
 @pytest.mark.parametrize("name", ["tls", "ws", "wss"])
 def test_contact_over_tls_and_websockets(both, name, address):
-    """wss is a transport of the host, not of a URI (RFC 7118 5); stock names the socket in NOTIFYs, not what runs on it."""
+    """wss is a transport of the host, not of a URI (RFC 7118 5); stock names the socket in NOTIFYs, not what runs on
+    it."""
     options = dict(MODES["memory"]["presence"], **({"server_address": address} if address else {}))
     modules = ("presence_xml",) + (() if name == "ws" else ("tls",)) + (() if name == "tls" else ("xhttp", "websocket"))
 

@@ -25,7 +25,8 @@ PAIRS = list(itertools.product(("stock", "ours"), repeat=2))
 def node(which, seed=None, modules=("dmq", "presence", "presence_xml", "presence_dialoginfo"), **presence):
     # Newer hosts tell nodes apart by address alone.
     address = "127.0.0.%d" % (2 if seed else 1)
-    made = Kamailio(which, modules=modules, route=ROUTE, presence=dict(enable_dmq=1, **presence), debug=2, address=address)
+    made = Kamailio(which, modules=modules, route=ROUTE, presence=dict(enable_dmq=1, **presence), debug=2,
+                    address=address)
     made.extra_params = 'modparam("dmq", "server_address", "sip:%s:@PORT@")\n' % address
     made.extra_params += 'modparam("dmq", "server_socket", "udp:%s:@PORT@")\n' % address
     made.extra_params += 'modparam("dmq", "ping_interval", 5)\n'
@@ -60,7 +61,8 @@ def life(here, there):
     seen.append(watch.wait(3)[-1].text)
     reply = alice.publish(etag=reply.get("SIP-ETag"), expires=600)
     bob.quiet(0.5)
-    stored = [(row["etag"] == reply.get("SIP-ETag"), 500 < row["expires"] - time.time() < 700, "closed" in str(row["body"]))
+    stored = [(row["etag"] == reply.get("SIP-ETag"), 500 < row["expires"] - time.time() < 700,
+               "closed" in str(row["body"]))
               for row in there.rows("presentity")]
     alice.publish(etag=reply.get("SIP-ETag"), expires=0)
     bob.quiet(0.5)
@@ -138,10 +140,12 @@ def message(client, body, ctype="application/json", **more):
                                           ["Content-Type: " + ctype], text, **more))
 
 
-def update(etag, new_etag="", is_new=1, body=None, expires=600, ruid="pres-1-2-3", user="alice", event="presence", **more):
+def update(etag, new_etag="", is_new=1, body=None, expires=600, ruid="pres-1-2-3", user="alice", event="presence",
+           **more):
     presentity = dict(domain="example.org", user=user, etag=etag, expires=expires, recv=int(time.time()), event=event)
     presentity.update(more)
-    return dict(action=1, presentity=presentity, t_new=is_new, cur_etag=new_etag, ruid=ruid, body=pidf() if body is None else body)
+    return dict(action=1, presentity=presentity, t_new=is_new, cur_etag=new_etag, ruid=ruid,
+                body=pidf() if body is None else body)
 
 
 @pytest.mark.suite("cluster")
@@ -149,7 +153,8 @@ def test_messages_that_are_none():
     with node("ours", **MODES["memory"]) as server:
         peer = Client(server, "peer")
         for bad in ["", "{", "[1]", "null", '{"action":1}', '{"action":"x"}', {"action": 1, "presentity": 7},
-                    dict(update("a.1.1.1.0"), body=7), update("a.1.1.1.0", user=7), update("a.1.1.1.0", event="nothing"),
+                    dict(update("a.1.1.1.0"), body=7), update("a.1.1.1.0", user=7),
+                    update("a.1.1.1.0", event="nothing"),
                     '{"action":1,"presentity":{' * 200]:
             reply = message(peer, bad)
             assert reply is not None and reply.code in (400, 500), bad

@@ -66,7 +66,8 @@ def test_configurations_are_accepted(block, tmp_path):
     port, path = free_port(), tmp_path / "kamailio.cfg"
     database.create_sqlite(tmp_path / "presence.sqlite")
     block = block.replace("    ...\n", "")
-    block = re.sub(r"sqlite:///+[\w/.]+", "sqlite:///%s" % (tmp_path / "presence.sqlite"), block).replace("192.0.2.1", "127.0.0.1")
+    block = re.sub(r"sqlite:///+[\w/.]+", "sqlite:///%s" % (tmp_path / "presence.sqlite"),
+                   block).replace("192.0.2.1", "127.0.0.1")
     if "request_route" not in block and "cfgengine" not in block:
         block += "request_route { exit; }\n"
     if not block.startswith("#!KAMAILIO"):

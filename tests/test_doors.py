@@ -65,7 +65,8 @@ def test_ids_of_a_dialog_are_ascii(server, phones, byte):
 
 @pytest.mark.parametrize("mode", [1, 2, 3])
 def test_a_user_agent_that_no_character_set_holds(ours, phones, mode):
-    """MariaDB with the character set of kamdbctl: the row goes without what is only shown; what it is found by is named."""
+    """MariaDB with the character set of kamdbctl: the row goes without what is only shown; what it is found by is
+    named."""
     database = MariaDB()
     try:
         database.sql("alter table active_watchers convert to character set latin1; "
@@ -107,7 +108,8 @@ def test_every_winfo_document_can_be_read(ours, phones, mode):
     winfo = alice.subscribe(alice.uri, event=WINFO)
     winfo.wait(1)
     for user in ("a\ufffeb", "\uffff", "c\x85d", "caf\udce9", "x&amp;\"'"):
-        request = bob.request("SUBSCRIBE", alice.uri, ["Event: presence", "Expires: 600"], from_uri="sip:PLACE@example.org")
+        request = bob.request("SUBSCRIBE", alice.uri, ["Event: presence", "Expires: 600"],
+                              from_uri="sip:PLACE@example.org")
         raw = request.replace(b"PLACE", user.encode("utf-8", "surrogateescape"))
         assert bob.reply_to(raw).code in (200, 400)
     assert winfo.refresh().code == 200
@@ -125,7 +127,8 @@ def filled(bob, alice, place, size=60_000):
     if place == "event id":
         headers[0] += ";id=" + filler
     elif place == "route set":
-        headers.append("Record-Route: " + ",".join(["<sip:127.0.0.1:%d;lr;x=%s>" % (bob.port, "x" * 400)] * (size // 440)))
+        headers.append("Record-Route: "
+                       + ",".join(["<sip:127.0.0.1:%d;lr;x=%s>" % (bob.port, "x" * 400)] * (size // 440)))
     elif place == "User-Agent":
         headers.append("User-Agent: " + filler)
     elif place == "Contact":
@@ -159,7 +162,8 @@ def test_the_longest_subscribes_stand_in_nobodys_way(ours, phones, mode):
     bob.quiet(4)
     for watch in others:
         assert "terminated;reason=timeout" in watch.notifies[-1].get("Subscription-State")
-    assert "error" in server.rpc("presence.watcher_list", alice.uri) or not server.rpc("presence.watcher_list", alice.uri).strip()
+    assert ("error" in server.rpc("presence.watcher_list", alice.uri)
+            or not server.rpc("presence.watcher_list", alice.uri).strip())
     assert "no more shared memory" not in server.log()
 
 
@@ -168,7 +172,8 @@ def test_the_longest_that_is_taken_can_be_ended_and_judged(ours, phones, mode):
     server = ours(workers=1, **MODES[mode])
     alice, bob = phones(server, "alice"), phones(server, "bob")
     routes = "Record-Route: " + ",".join("<sip:127.0.0.1:%d;lr;x=%s>" % (bob.port, "x" * 900) for _ in range(16))
-    watch = bob.subscribe(alice.uri, call_id="c" * 1000, from_tag="f" * 1000, extra=[routes, "User-Agent: " + "u" * 250],
+    watch = bob.subscribe(alice.uri, call_id="c" * 1000, from_tag="f" * 1000,
+                          extra=[routes, "User-Agent: " + "u" * 250],
                           contact="<sip:bob@127.0.0.1:%d;x=%s>" % (bob.port, "x" * 4000))
     assert watch.reply.code == 200
     ended = server.rpc("presence.subscription_end", ".", alice.uri, "presence", "probation", "s:4294967295")
@@ -237,12 +242,14 @@ def test_publications_that_no_row_holds(ours, phones, server_type):
     """The publisher is told why, whether the row is written at once or after the answer."""
     database = server_type()
     try:
-        for settings in (dict(publ_cache=0, subs_db_mode=3), dict(publ_cache=1), dict(publ_cache=1, publ_update_period=1)):
+        for settings in (dict(publ_cache=0, subs_db_mode=3), dict(publ_cache=1),
+                         dict(publ_cache=1, publ_update_period=1)):
             server = ours(db=database.url, presence=settings, workers=1)
             alice = phones(server, "alice")
             for why, (code, publication) in unfit_publications(alice).items():
                 assert alice.publish(**publication).code == code, (settings, why)
-                assert any("answered %d" % code in line and why in line for line in server.log().splitlines()), (settings, why)
+                assert any("answered %d" % code in line and why in line
+                           for line in server.log().splitlines()), (settings, why)
             # What fits is taken before and after, up to what a statement holds.
             tag = alice.publish(body=pidf(note="y" * 20_000)).get("SIP-ETag")
             assert alice.publish(etag=tag, body=pidf(note="z" * 40_000)).code == 413
@@ -267,7 +274,8 @@ def test_expires_as_it_is_written(both):
 
 
 EVENTS = [
-    ("presence", "presence;x=1"), ("presence", "presence;min-rate=1;max-rate=\"2;id=9\""), ("presence", "PRESENCE ; ID = 5"),
+    ("presence", "presence;x=1"), ("presence", "presence;min-rate=1;max-rate=\"2;id=9\""),
+    ("presence", "PRESENCE ; ID = 5"),
     ("dialog", 'dialog;call-id="a;b";from-tag=x;to-tag=y;include-session-description'),
     ("dialog", "dialog ;\r\n call-id=x"), ("presence.winfo", "presence.winfo;profile-type=device"),
 ]
@@ -307,7 +315,8 @@ def test_rows_that_no_subscription_can_have(ours, phones):
     db.row_factory = sqlite3.Row
     row = dict(db.execute("select * from active_watchers").fetchone())
     del row["id"]
-    for number, bad in enumerate([dict(contact="sip:a b@127.0.0.1"), dict(contact="sip:a\r\nX: y@h"), dict(event_id="a\rb"),
+    for number, bad in enumerate([dict(contact="sip:a b@127.0.0.1"), dict(contact="sip:a\r\nX: y@h"),
+                                  dict(event_id="a\rb"),
                                   dict(contact="sip:" + "x" * 70_000), dict(callid="c" * 70_000), dict(from_tag="f\0f"),
                                   dict(user_agent="u" * 70_000), dict(reason="r\r\nX: y")]):
         changed = dict(row, callid="bad-%d" % number)

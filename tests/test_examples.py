@@ -29,8 +29,10 @@ def is_ours(server):
     assert shown["name"] == "kamailio-presence" and re.fullmatch(r"[0-9a-f]{7,}(-dirty)?|unknown", shown["commit"])
     host = subprocess.run([KAMAILIO, "-v"], capture_output=True, text=True).stdout
     assert "kamailio %s " % shown["kamailio"] in host
-    notice = [line for line in server.log().split("\n") if "NOTICE: presence: kamailio-presence %s " % shown["version"] in line]
-    assert len(notice) == 1 and shown["commit"] in notice[0] and "subscriptions %s" % shown["subscriptions"] in notice[0]
+    notice = [line for line in server.log().split("\n") if "NOTICE: presence: kamailio-presence %s "
+              % shown["version"] in line]
+    assert (len(notice) == 1 and shown["commit"] in notice[0]
+            and "subscriptions %s" % shown["subscriptions"] in notice[0])
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -56,7 +58,8 @@ def test_it_starts_by_one_command_and_serves(name):
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_the_stock_module_is_noticed(name, tmp_path):
-    """Started without the command, and with the stock module first: Kamailio stops at the first line that only ours knows."""
+    """Started without the command, and with the stock module first: Kamailio stops at the first line that only ours
+    knows."""
     done = subprocess.run([KAMAILIO, "-c", "-E", "-f", str(example.FOLDER / ("%s.cfg" % name)) if name != "pbx" else
                            str(example.FOLDER / "pbx" / "kamailio.cfg"), "-A", 'MODULES="%s/:%s/"' % (STOCK, OURS)],
                           capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != "DB_URL"})
@@ -69,7 +72,8 @@ def test_it_listens_on_loopback_alone(name):
     assert words["ADDRESS"] == "127.0.0.1"
     for address in re.findall(r"^listen=\w+:(\S+):\w+$", example.text(name), re.M):
         assert address in ("ADDRESS", "127.0.0.1")
-    assert "make example NAME=%s;" % name in example.text(name) and "kamailio-presence-example %s" % name in example.text(name)
+    assert ("make example NAME=%s;" % name in example.text(name)
+            and "kamailio-presence-example %s" % name in example.text(name))
 
 
 @pytest.mark.parametrize("name", sorted(set(SERVERS) - set(WITH_ACCOUNTS) - {"shared-postgresql"}))
@@ -86,7 +90,8 @@ def test_who_watches_is_for_the_watched_alone(name):
         alice, bob = made.phone("alice"), made.phone("bob")
         for event in ("presence.winfo", "presence.winfo;id=1", "presence.WINFO", " presence.winfo"):
             assert bob.subscribe(alice.uri, event=event).reply.code == 403, event
-        assert bob.subscribe(alice.uri).reply.code == 200 and alice.subscribe(alice.uri, event="presence.winfo").reply.code == 200
+        assert (bob.subscribe(alice.uri).reply.code == 200
+                and alice.subscribe(alice.uri, event="presence.winfo").reply.code == 200)
         alice.close(), bob.close()
 
 
@@ -110,7 +115,8 @@ def test_strangers_are_refused_where_there_are_accounts(name):
             phone.close()
 
 
-@pytest.mark.parametrize("identity", ["<sip:carol@example.org>", '"Carol" <sip:carol@example.org>', "sip:carol@example.org"])
+@pytest.mark.parametrize("identity",
+                         ["<sip:carol@example.org>", '"Carol" <sip:carol@example.org>', "sip:carol@example.org"])
 @pytest.mark.parametrize("name", [name for name in WITH_ACCOUNTS if "TRUSTED_LIST" in example.text(name)])
 def test_a_trusted_server_vouches_for_its_users(name, identity, tmp_path):
     """P-Asserted-Identity as it is on the wire, from an address in the list."""
@@ -148,8 +154,10 @@ def test_a_message_refreshes_nothing_unless_its_sender_is_known(name):
 
 
 RULES = """<?xml version="1.0"?>
-<ruleset xmlns="urn:ietf:params:xml:ns:common-policy" xmlns:pr="urn:ietf:params:xml:ns:pres-rules"><rule id="friends"><conditions>
-<identity><one id="sip:bob@example.org"/></identity></conditions><actions><pr:sub-handling>allow</pr:sub-handling></actions>
+<ruleset xmlns="urn:ietf:params:xml:ns:common-policy" xmlns:pr="urn:ietf:params:xml:ns:pres-rules">
+<rule id="friends"><conditions>
+<identity><one id="sip:bob@example.org"/></identity></conditions>
+<actions><pr:sub-handling>allow</pr:sub-handling></actions>
 <transformations/></rule></ruleset>"""
 
 
@@ -225,7 +233,8 @@ def test_two_nodes_show_each_other_what_is_published():
 
 def test_the_edge_sends_each_presentity_to_one_node():
     with Kamailio("ours", presence=dict(subs_db_mode=1)) as one, Kamailio("ours", presence=dict(subs_db_mode=1)) as two:
-        with Example("edge-by-presentity", NODES=" ".join("sip:127.0.0.1:%d" % node.port for node in (one, two))) as edge:
+        with Example("edge-by-presentity",
+                     NODES=" ".join("sip:127.0.0.1:%d" % node.port for node in (one, two))) as edge:
             alice, bob = Client(edge, "alice"), Client(edge, "bob")
             watches = []
             for n in range(12):
@@ -234,7 +243,8 @@ def test_the_edge_sends_each_presentity_to_one_node():
                 watches.append(bob.subscribe(uri))
                 assert watches[-1].reply.code == 200 and "open" in watches[-1].wait(1)[0].text
             shares = [{row["presentity_uri"] for row in node.rows("active_watchers")} for node in (one, two)]
-            published = [{"sip:%s@example.org" % row["username"] for row in node.rows("presentity")} for node in (one, two)]
+            published = [{"sip:%s@example.org" % row["username"] for row in node.rows("presentity")}
+                         for node in (one, two)]
             assert all(shares) and not shares[0] & shares[1] and shares == published
             route = [r.strip() for r in watches[0].reply.all("Record-Route")]
             assert watches[0].refresh(extra=["Route: " + ", ".join(reversed(route))]).code == 200
@@ -242,7 +252,9 @@ def test_the_edge_sends_each_presentity_to_one_node():
             lost = next(n for n in range(12) if "sip:user%d@example.org" % n in shares[0])
             one.stop(9)
             uri = "sip:user%d@example.org" % lost
-            again = alice.reply_to(alice.request("PUBLISH", uri, ["Event: presence", "Expires: 600", "Content-Type: application/pidf+xml"],
+            again = alice.reply_to(alice.request("PUBLISH", uri,
+                                                 ["Event: presence", "Expires: 600",
+                                                  "Content-Type: application/pidf+xml"],
                                                  pidf("user%d" % lost)), timeout=12)
             assert again.code == 200
             assert "open" in bob.subscribe(uri).wait(1, timeout=12)[0].text
@@ -251,7 +263,8 @@ def test_the_edge_sends_each_presentity_to_one_node():
 
 
 def run(*words, given="", **environment):
-    return subprocess.run([str(word) for word in words], input=given, capture_output=True, text=True, env=dict(os.environ, **environment))
+    return subprocess.run([str(word) for word in words], input=given, capture_output=True, text=True,
+                          env=dict(os.environ, **environment))
 
 
 def test_a_database_is_created_once(tmp_path):
@@ -262,7 +275,8 @@ def test_a_database_is_created_once(tmp_path):
     assert again.returncode == 1 and "exists already" in again.stderr and path.read_bytes() == content
     assert run(DATABASE, "user", path, "carol", "pbx.example.org", given="secret\n").returncode == 0
     assert b"secret" not in path.read_bytes()
-    for wrong in (["user", path, "x'; drop table version; --"], ["user", path, "carol"], ["user", tmp_path / "none", "carol"], ["nothing", path]):
+    for wrong in (["user", path, "x'; drop table version; --"], ["user", path, "carol"],
+                  ["user", tmp_path / "none", "carol"], ["nothing", path]):
         assert run(DATABASE, *wrong).returncode != 0
     assert list(tmp_path.iterdir()) == [path]
 
@@ -278,7 +292,8 @@ def test_a_missing_table_names_the_command(tmp_path):
 
 
 @pytest.mark.parametrize("environment,words", [
-    (dict(PORT="abc"), "a port is a number"), (dict(HTTP_PORT="70000"), "a port is a number"), (dict(ADDRESS="a b"), "ADDRESS=a b"),
+    (dict(PORT="abc"), "a port is a number"), (dict(HTTP_PORT="70000"), "a port is a number"),
+    (dict(ADDRESS="a b"), "ADDRESS=a b"),
     (dict(DOMAIN='x"y'), "DOMAIN="), (dict(PRESENCE_MODULES=STOCK), "modules are not in")])
 def test_a_wrong_word_is_answered_with_a_sentence(environment, words, tmp_path):
     done = run(example.COMMAND, "pbx", **dict(dict(STATE=str(tmp_path), PRESENCE_MODULES=str(OURS)), **environment))
@@ -286,6 +301,7 @@ def test_a_wrong_word_is_answered_with_a_sentence(environment, words, tmp_path):
 
 
 def test_examples_are_listed():
-    assert run(example.COMMAND).stdout.split()[1:] == sorted(example.names(), key=run(example.COMMAND).stdout.split().index)
+    assert run(example.COMMAND).stdout.split()[1:] == sorted(example.names(),
+                                                             key=run(example.COMMAND).stdout.split().index)
     unknown = run(example.COMMAND, "nothing")
     assert unknown.returncode == 1 and "pbx" in unknown.stderr

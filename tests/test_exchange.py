@@ -1,4 +1,5 @@
-"""Several servers under load: how far behind a node is, and stock exchanged for ours and back without losing a subscription."""
+"""Several servers under load: how far behind a node is, and stock exchanged for ours and back without losing a
+subscription."""
 import collections
 import random
 import re
@@ -19,7 +20,8 @@ from test_pua import server as pua_server
 
 @pytest.mark.suite("cluster")
 def test_how_far_behind_a_node_is(figure):
-    """500 PUBLISHes a second at one node, their watchers at the other: every one of them is told, once, of the last state."""
+    """500 PUBLISHes a second at one node, their watchers at the other: every one of them is told, once, of the last
+    state."""
     users, rate, seconds = 100, 500, 60 if SOAK else 6
     with Cluster(2) as (one, two):
         publisher, watcher = Client(one, "p"), Client(two, "w")
@@ -44,7 +46,8 @@ def test_how_far_behind_a_node_is(figure):
             if wait > 0:
                 time.sleep(wait)
             sent[(user, turn)] = time.monotonic()
-            reply = publisher.publish("sip:u%d@example.org" % user, body=pidf("u%d" % user, note="%d.%d" % (user, turn)), etag=etags.get(user))
+            reply = publisher.publish("sip:u%d@example.org" % user,
+                                      body=pidf("u%d" % user, note="%d.%d" % (user, turn)), etag=etags.get(user))
             if reply is None or reply.code != 200:
                 refused.append((user, turn, reply))
                 break
@@ -61,10 +64,13 @@ def test_how_far_behind_a_node_is(figure):
         assert not twice, "told twice: %s" % twice[:5]
         for watch in watches:
             numbers = [n.cseq for n in watch.notifies]
-            assert sorted(numbers) == list(range(numbers[0], numbers[0] + len(numbers))), "a NOTIFY is missing or was sent twice"
+            assert sorted(numbers) == list(range(numbers[0],
+                                                 numbers[0] + len(numbers))), "a NOTIFY is missing or was sent twice"
         lags = sorted(times[0] - sent[key] for key, times in seen.items())
-        figure("2 nodes, %.0f PUBLISH/s: behind by p50 %.1f ms, p99 %.1f ms, at most %.1f ms; %d of %d changes told one by one, the rest "
-               "with the next; lost 0, doubled 0" % (rate * seconds / took, lags[len(lags) // 2] * 1000, lags[len(lags) * 99 // 100] * 1000,
+        figure("2 nodes, %.0f PUBLISH/s: behind by p50 %.1f ms, p99 %.1f ms, at most %.1f ms; %d of %d changes told "
+               "one by one, the rest "
+               "with the next; lost 0, doubled 0"
+               % (rate * seconds / took, lags[len(lags) // 2] * 1000, lags[len(lags) * 99 // 100] * 1000,
                                                     lags[-1] * 1000, len(seen), rate * seconds))
         publisher.close(), watcher.close()
 
@@ -103,7 +109,8 @@ class Phone:
     def refresh(self):
         reply = self.ask(self.bob, lambda: self.watch.refresh(ruri=self.alice.uri))
         if reply is not None and reply.code == 400:
-            # The server before has taken this number and could not answer any more: the dialog lives, the next number is good.
+            # The server before has taken this number and could not answer any more: the dialog lives, the next number
+            # is good.
             reply = self.ask(self.bob, lambda: self.watch.refresh(ruri=self.alice.uri))
         if reply is None or reply.code != 200:
             self.lost.append(("SUBSCRIBE", reply))
@@ -112,8 +119,8 @@ class Phone:
 @pytest.mark.suite("cluster")
 @pytest.mark.parametrize("kind", [PostgreSQL, MariaDB])
 def test_exchange_one_by_one(kind, figure):
-    """stock, stock -> ours, stock -> ours, ours -> stock, ours -> stock, stock on one database under load: no subscription is lost,
-    every phone is told the last state."""
+    """stock, stock -> ours, stock -> ours, ours -> stock, ours -> stock, stock on one database under load: no
+    subscription is lost, every phone is told the last state."""
     database = kind()
     ports = [free_port(), free_port()]
 
@@ -167,7 +174,8 @@ def test_exchange_one_by_one(kind, figure):
         database.stop()
 
 
-SWAPS = {"write-through": dict(subs_db_mode=1, publ_cache=1), "defaults": dict(), "table": dict(subs_db_mode=1, publ_cache=0),
+SWAPS = {"write-through": dict(subs_db_mode=1, publ_cache=1), "defaults": dict(),
+         "table": dict(subs_db_mode=1, publ_cache=0),
          "database-only": dict(subs_db_mode=3, publ_cache=0, notifier_processes=0)}
 
 
@@ -178,9 +186,11 @@ def test_swap(first, second, mode, event):
     """What one has stored the other goes on with: refreshes, entity tags, sequence numbers, rows."""
     bodies = {"presence": (pidf(note="before"), pidf(note="after"), "application/pidf+xml"),
               "dialog": (dialog_info("early"), dialog_info("confirmed"), "application/dialog-info+xml"),
-              "message-summary": ("Messages-Waiting: no\r\n", "Messages-Waiting: yes\r\n", "application/simple-message-summary")}
+              "message-summary": ("Messages-Waiting: no\r\n", "Messages-Waiting: yes\r\n",
+                                  "application/simple-message-summary")}
     before, after, ctype = bodies[event]
-    options = dict(presence=dict(SWAPS[mode]), modules=("presence_xml", "presence_dialoginfo", "presence_mwi"), workers=1)
+    options = dict(presence=dict(SWAPS[mode]), modules=("presence_xml", "presence_dialoginfo", "presence_mwi"),
+                   workers=1)
     with Kamailio(first, **options) as server:
         alice, bob = Client(server, "alice"), Client(server, "bob")
         tag = alice.publish(body=before, event=event, ctype=ctype).get("SIP-ETag")
@@ -243,7 +253,8 @@ def test_swap_of_the_user_agent(first, second, mode):
             time.sleep(0.5)
             after = responder.requests[seen:]
             changes = [r for r in after if r.method == "PUBLISH"]
-            assert changes and changes[0].get("SIP-If-Match") == kept[0], "the publication of %s is not gone on with" % first
+            assert (changes
+                    and changes[0].get("SIP-If-Match") == kept[0]), "the publication of %s is not gone on with" % first
             if subscribes and second == "stock":
                 assert [r for r in after if r.method == "SUBSCRIBE"], "the order is not carried out"
     responder.close()

@@ -43,20 +43,25 @@ def test_a_minute_of_lives(drivers):
 def test_differences_name_rows_that_exist():
     text = (ROOT / "COMPAT.md").read_text()
     rows = [line[2:] for line in text.splitlines() if line.startswith("| ")]
-    assert not [one.name for one in differences.DIFFERENCES if one.row and not any(row.startswith(one.row) for row in rows)]
+    assert not [one.name for one in differences.DIFFERENCES if one.row
+                and not any(row.startswith(one.row) for row in rows)]
     assert all(one.reason for one in differences.DIFFERENCES)
     names = [one.name for one in differences.DIFFERENCES]
     assert len(set(names)) == len(names)
 
 
 def test_a_difference_is_found_and_reduced(drivers):
-    """The machine itself: a life in which a known difference is not declared fails, and is reduced to the step that shows it."""
+    """The machine itself: a life in which a known difference is not declared fails, and is reduced to the step that
+    shows it."""
     subscribe = dict(do="subscribe", who="bob", to="alice", dialog="d", event="presence", expires=3600)
-    steps = [dict(do="publish", who="alice", slot="s1", op="initial", event="presence", kind="open", expires=3600), subscribe,
+    steps = [dict(do="publish", who="alice", slot="s1", op="initial", event="presence", kind="open", expires=3600),
+             subscribe,
              dict(subscribe, dialog="e", who="carol", event_more=";id=7"), dict(do="refresh", dialog="d", expires=0)]
-    life = dict(config=dict(mode=0, cache=2, notifiers=0, packages=["presence_xml"], rules=False, params={}, route="plain", workers=1,
+    life = dict(config=dict(mode=0, cache=2, notifiers=0, packages=["presence_xml"], rules=False, params={},
+                            route="plain", workers=1,
                             transport="udp"), steps=steps)
-    declared, differences.DIFFERENCES = differences.DIFFERENCES, [one for one in differences.DIFFERENCES if one.name != "event id"]
+    declared, differences.DIFFERENCES = differences.DIFFERENCES, [
+        one for one in differences.DIFFERENCES if one.name != "event id"]
     try:
         findings, _ = explorer.judge(life, drivers("sqlite"), explorer.lives.PATIENT)
         assert [finding.signature for finding in findings] == ["reply: SUBSCRIBE 489, ours 200"]

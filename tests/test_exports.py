@@ -8,7 +8,8 @@ from kit.kamailio import OURS
 
 
 def symbols(name):
-    text = subprocess.run(["nm", "-D", "--defined-only", str(OURS / name)], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(["nm", "-D", "--defined-only", str(OURS / name)], capture_output=True, text=True,
+                          check=True).stdout
     return sorted(line.split()[-1] for line in text.splitlines())
 
 

@@ -35,7 +35,8 @@ def test_answers_that_end_a_subscription(ours, phones, mode, figure):
             if watch.refresh().code == 481:
                 gone.append(code)
         assert gone == ending[switch]
-        figure("notify_failures %d: %d of %d answers end a subscription" % (switch, len(gone), len(set(ending[1] + others))))
+        figure("notify_failures %d: %d of %d answers end a subscription"
+               % (switch, len(gone), len(set(ending[1] + others))))
 
 
 @pytest.mark.suite("dead-watchers")
@@ -83,7 +84,8 @@ def test_dead_watchers_do_not_stop_the_others(mode, figure):
 def test_a_refresh_during_a_fanout(ours, phones, mode, figure):
     """A new Contact and route count from the answer to the SUBSCRIBE on, whatever is being sent."""
     # Without memory there is nothing to collapse changes in: all of them are sent, and tm keeps them for seconds.
-    server = ours(workers=4, shm=64 if mode != "database-only" else 512, presence=dict(MODES[mode]["presence"], db_update_period=1))
+    server = ours(workers=4, shm=64 if mode != "database-only" else 512,
+                  presence=dict(MODES[mode]["presence"], db_update_period=1))
     alice = phones(server, "alice")
     crowd = phones(server, "crowd")
     for _ in range(80):
@@ -112,14 +114,16 @@ def test_a_refresh_during_a_fanout(ours, phones, mode, figure):
         target.quiet(0.1)
         since = len(target.notifies)
         route = "<sip:127.0.0.1:%d;lr;turn=%d>" % (target.port, turn)
-        assert watch.refresh(contact="<sip:bob%d@127.0.0.1:%d>" % (turn, target.port), extra=["Record-Route: " + route]).code == 200
+        assert watch.refresh(contact="<sip:bob%d@127.0.0.1:%d>" % (turn, target.port),
+                             extra=["Record-Route: " + route]).code == 200
         target.wait_notifies(since + 3, timeout=5)
         fresh = target.notifies[since:]
         assert fresh and all("bob%d@" % turn in n.start for n in fresh), [n.start for n in fresh]
         assert "turn=%d" % turn in fresh[-1].get("Route", ""), fresh[-1].headers
     stop.set()
     [thread.join() for thread in threads]
-    assert watch.refresh(contact="<sip:last@127.0.0.1:%d>" % bob.port, extra=["Record-Route: <sip:127.0.0.1:%d;lr;turn=last>" % bob.port]).code == 200
+    assert watch.refresh(contact="<sip:last@127.0.0.1:%d>" % bob.port,
+                         extra=["Record-Route: <sip:127.0.0.1:%d;lr;turn=last>" % bob.port]).code == 200
     bob.quiet(2.5)
     if mode != "memory":
         row = [row for row in server.rows("active_watchers") if row["callid"] == watch.call_id][0]
@@ -133,7 +137,8 @@ def test_a_refresh_during_a_fanout(ours, phones, mode, figure):
 @pytest.mark.parametrize("mode", ["memory", "write-through", "defaults", "database-only"])
 @pytest.mark.parametrize("offset", [0, 2])
 def test_the_end_is_told_once(ours, phones, mode, offset, figure):
-    """Whatever watchers answer, the timers do, and expires_offset says: one last NOTIFY, not before its time, and no row."""
+    """Whatever watchers answer, the timers do, and expires_offset says: one last NOTIFY, not before its time, and no
+    row."""
     presence = dict(MODES[mode]["presence"], db_update_period=1, clean_period=2, expires_offset=offset)
     server = ours(workers=2, presence=presence, extra_params='modparam("tm", "fr_timer", 1500)\n')
     ends = {}
@@ -170,7 +175,8 @@ def test_the_end_is_told_once(ours, phones, mode, offset, figure):
 def test_thousands_end_in_one_second(figure):
     """Each is told once, and SUBSCRIBEs are answered meanwhile (soak: 20,000)."""
     total = 20000 if SOAK else 1500
-    server = Kamailio("ours", workers=2, shm=1024 if SOAK else 256, presence=dict(subs_db_mode=0, publ_cache=2, db_update_period=1))
+    server = Kamailio("ours", workers=2, shm=1024 if SOAK else 256,
+                      presence=dict(subs_db_mode=0, publ_cache=2, db_update_period=1))
     with server:
         crowd, bob = Client(server, "crowd"), Client(server, "bob")
         lifetime = max(4, total // 400)
@@ -190,14 +196,16 @@ def test_thousands_end_in_one_second(figure):
         listener.start()
         # This phone answers a thousand a second, and the server does not run ahead of its answers.
         until = began + lifetime + 6 + total / 500
-        while time.monotonic() < until and not (time.monotonic() > began + lifetime + 6 and len(crowd.notifies) >= 2 * total):
+        while time.monotonic() < until and not (time.monotonic() > began + lifetime + 6
+                                                and len(crowd.notifies) >= 2 * total):
             asked = time.monotonic()
             assert bob.subscribe("sip:fresh@example.org").reply.code == 200
             waits.append((time.monotonic() - asked) * 1000)
             bob.quiet(0.01)
         stop.set()
         listener.join()
-        ends = collections.Counter(n.get("Call-ID") for n in crowd.notifies if "terminated" in n.get("Subscription-State"))
+        ends = collections.Counter(n.get("Call-ID") for n in crowd.notifies
+                                   if "terminated" in n.get("Subscription-State"))
         assert len(ends) == total and set(ends.values()) == {1}, (len(ends), collections.Counter(ends.values()))
         waits.sort()
         figure("%d ended once each; SUBSCRIBE meanwhile p50 %.1f ms, p99 %.1f ms, longest %.1f ms" % (

@@ -6,7 +6,8 @@ from kit.sip import Client, dialog_info, pidf
 
 
 def test_a_thousand_watchers_and_one_worker(ours):
-    """Answers are read in between: hardly a NOTIFY is sent twice, no request is lost, the last state reaches everybody."""
+    """Answers are read in between: hardly a NOTIFY is sent twice, no request is lost, the last state reaches
+    everybody."""
     server = ours(workers=1, shm=256, **MODES["memory"])
     phone, total = Client(server, "w"), 1000
     for index in range(total):

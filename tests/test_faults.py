@@ -1,4 +1,5 @@
-"""A panic and an exhausted shared memory inside a handler: 500, a log line, a server that goes on and has lost nothing."""
+"""A panic and an exhausted shared memory inside a handler: 500, a log line, a server that goes on and has lost
+nothing."""
 import os
 import re
 import subprocess
@@ -17,7 +18,8 @@ def faulty_modules():
     folder = kamailio.ROOT / "target" / "fault"
     done = subprocess.run(["sh", str(kamailio.ROOT / "scripts" / "build.sh")], capture_output=True, text=True,
                           env=dict(os.environ, FEATURES="fault-injection", MODULES_OUT=str(folder / "modules"),
-                                   CARGO_TARGET_DIR=str(folder), CARGO_PROFILE_RELEASE_LTO="off", CARGO_PROFILE_RELEASE_OPT_LEVEL="1"))
+                                   CARGO_TARGET_DIR=str(folder), CARGO_PROFILE_RELEASE_LTO="off",
+                                   CARGO_PROFILE_RELEASE_OPT_LEVEL="1"))
     assert done.returncode == 0, done.stderr
     before, kamailio.OURS = kamailio.OURS, folder / "modules"
     yield
@@ -79,7 +81,8 @@ def used(server):
 
 @pytest.mark.suite("memory")
 def test_every_allocation_fails_once(faulty_modules, ours, phones, figure):
-    """The n-th allocation of a request fails, and all after it: an answer, no lock held, no half-made state, nothing leaked."""
+    """The n-th allocation of a request fails, and all after it: an answer, no lock held, no half-made state, nothing
+    leaked."""
     server = ours(workers=1, shm=256, **MODES["memory"])
     alice, bob = phones(server, "alice"), phones(server, "bob")
     # Tables that grow once and stay are filled once.

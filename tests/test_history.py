@@ -69,9 +69,11 @@ def test_explain_remembers_why_it_ended(ours, phones, mode, end, because, advice
     bob.quiet(0.2)
     contact = bob.contact.strip("<>")
     end(server, watch, bob)
-    shown = until(lambda: server.rpc("presence.explain", bob.uri, watch.to, "presence"), "no subscription any more: " + because)
+    shown = until(lambda: server.rpc("presence.explain", bob.uri, watch.to, "presence"),
+                  "no subscription any more: " + because)
     assert advice in shown and "callid: " + watch.call_id in shown and contact in shown
-    assert re.search(r"flow: udp:\S+ to " + re.escape(contact), shown) and re.search(r"last_answer: (\d+|awaited|not known)", shown)
+    assert (re.search(r"flow: udp:\S+ to " + re.escape(contact), shown)
+            and re.search(r"last_answer: (\d+|awaited|not known)", shown))
     assert re.search(r"ended_time: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} \(\d+ s ago\)", shown)
     listed = server.rpc("presence.history", "watcher=bob")
     assert listed.count("because") == 1 and because in listed and watch.call_id in listed
@@ -153,12 +155,14 @@ def test_names_as_people_write_them(ours, phones, mode, watcher, presentity):
         bob.subscribe(alice.uri, event=event).wait(1)
     bob.quiet(0.3)
     shown = server.rpc("presence.explain", watcher, presentity)
-    assert sorted(re.findall(r"event: (\S+)", shown)) == ["dialog", "presence"] and shown.count("nothing is published") == 2
+    assert (sorted(re.findall(r"event: (\S+)", shown)) == ["dialog", "presence"]
+            and shown.count("nothing is published") == 2)
     assert shown.count("watcher: sip:bob@example.org") == 2 and shown.count("presentity: sip:alice@example.org") == 2
     one = server.rpc("presence.explain", watcher, presentity, "dialog")
     assert re.findall(r"event: (\S+)", one) == ["dialog"] and "next: look at the publisher" in one
     other = server.rpc("presence.explain", watcher, presentity, "message-summary")
-    assert "no subscription" in other and "it does subscribe to dialog, presence" in other and "event: message-summary" in other
+    assert ("no subscription" in other and "it does subscribe to dialog, presence" in other
+            and "event: message-summary" in other)
     assert "no subscription" in server.rpc("presence.explain", "carol", presentity)
     assert "give a watcher" in server.rpc("presence.explain", watcher)
 
@@ -206,7 +210,8 @@ def test_a_lamp_tells_its_story(ours, phones, mode):
     story = until_steps(server, 6, "presentity=alice")
     assert [step["what"] for step in story] == ["notified", "answered", "published", "composed", "notified", "answered"]
     published, composed, notified, answered = story[-4:]
-    assert (published["etag"], published["body_crc32"], published["bytes"]) == (etag, digest(document), str(len(document)))
+    assert (published["etag"], published["body_crc32"],
+            published["bytes"]) == (etag, digest(document), str(len(document)))
     assert composed["body_crc32"] == notified["body_crc32"] == digest(changed.body)
     assert notified["watcher"] == bob.uri and notified["cseq"] == answered["cseq"] == str(changed.cseq)
     assert answered["answer"] == "200" and re.fullmatch(r"200 after \d+ ms", answered["answer_took"])
@@ -231,7 +236,8 @@ def test_each_change_has_its_name(ours, phones):
     time.sleep(2.2)
     server.rpc("presence.cleanup")
     assert [step["how"].split(":")[0] for step in until_steps(server, 6, "presentity=alice", "what=published")] == [
-        "a new publication", "a refresh without a document", "a new document under an entity tag", "a publication was removed (Expires",
+        "a new publication", "a refresh without a document", "a new document under an entity tag",
+        "a publication was removed (Expires",
         "a new publication", "a publication ran out"]
     assert [step["body_crc32"] for step in steps(server, "what=published")][1] == ""
 
@@ -245,7 +251,8 @@ def test_a_story_is_narrowed_and_counted(ours, phones):
     bob.quiet(0.5), carol.quiet(0.5)
     # What bob sees: his NOTIFYs, and the changes of those whom he watches.
     seen = steps(server, "watcher=bob")
-    assert {step["presentity"] for step in seen} == {alice.uri} and {"published", "composed", "notified", "answered"} <= {s["what"] for s in seen}
+    assert ({step["presentity"] for step in seen} == {alice.uri}
+            and {"published", "composed", "notified", "answered"} <= {s["what"] for s in seen})
     assert {step.get("watcher", bob.uri) for step in seen} == {bob.uri}
     assert {step["event"] for step in steps(server, "watcher=bob", "event=dialog")} == {"dialog"}
     assert {step["presentity"] for step in steps(server, "presentity=bob")} == {bob.uri}
@@ -270,12 +277,14 @@ def test_a_busy_lamp_leaves_the_others_their_past(ours, phones):
     # Those that share a part with the busy one may lose theirs.
     assert len(untouched) >= 5
     # Each of the 16 parts holds a sixteenth of the 256 changes, the newest.
-    changes = [step for step in steps(server, "presentity=alice", "limit=1000") if step["what"] in ("published", "composed")]
+    changes = [step for step in steps(server, "presentity=alice", "limit=1000")
+               if step["what"] in ("published", "composed")]
     assert len(changes) == 16 and changes[-2]["etag"] == etag
 
 
 def test_an_answer_that_does_not_come_is_named(ours, phones):
-    server = ours(presence=dict(subs_db_mode=0, publ_cache=2, timeout_rm_subs=0), extra_params='modparam("tm", "fr_timer", 4000)\n')
+    server = ours(presence=dict(subs_db_mode=0, publ_cache=2, timeout_rm_subs=0),
+                  extra_params='modparam("tm", "fr_timer", 4000)\n')
     alice, bob = phones(server, "alice"), phones(server, "bob", answer=None)
     bob.subscribe(alice.uri)
     bob.quiet(2.5)
@@ -290,5 +299,6 @@ def test_what_the_script_drops_is_named(ours, phones):
     server = ours(presence=dict(subs_db_mode=0, publ_cache=2), more_route="event_route[tm:local-request] { drop; }\n")
     alice, bob = phones(server, "alice"), phones(server, "bob")
     bob.subscribe(alice.uri)
-    shown = until(lambda: server.rpc("presence.explain", "bob", "alice", "presence"), "the script dropped the last NOTIFY")
+    shown = until(lambda: server.rpc("presence.explain", "bob", "alice", "presence"),
+                  "the script dropped the last NOTIFY")
     assert "event_route[tm:local-request]" in shown

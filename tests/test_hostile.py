@@ -29,22 +29,42 @@ def test_odd_requests(ours, phones):
 
 
 def tortured(method):
-    """The messages of RFC 4475 that can be asked of a presence server, turned into `method`: name, changes to a plain request."""
+    """The messages of RFC 4475 that can be asked of a presence server, turned into `method`: name, changes to a plain
+    request."""
     line = method + " %s SIP/2.0"
     return [
-        ("3.1.1.1 folded", {"To": "sip:alice@example.org\r\n ;   x = \"y\\\"z\"", "Event": "\r\n   presence\r\n  ", "NewFangledHeader": "newfangled value\r\n continued newfangled value", "UnknownHeaderWithUnusualValue": ";;,,;;,;"}),
-        ("3.1.1.2 wide characters", {"To": "\"BEL:\\\x07 NUL:\\\x01 DEL:\\\x7f\" <sip:1_unusual.URI~(to-be!sure)&isn't+it$/crazy?,/;;*:&it+has=1,weird!*pas$wo~d_too.(doesn't-it)@example.org>", "extensionHeader-!.%*+_`'~": "\ufeff\u5927\u505c\u96fb"}),
-        ("3.1.1.3 escapes in the URI", {"line": line % "sip:sips%3Auser%40example.com@example.net", "To": "<sip:%75se%72@example.com>"}),
-        ("3.1.1.4 escaped NULs", {"line": line % "sip:null-%00-null@example.com", "To": "<sip:null-%00-null@example.com>"}),
-        ("3.1.1.5 no escape", {"line": line % "sip:re%67ister@example.com", "To": "\"%Z%45\" <sip:resource@example.com>"}),
+        ("3.1.1.1 folded", {"To": "sip:alice@example.org\r\n ;   x = \"y\\\"z\"", "Event": "\r\n   presence\r\n  ",
+                            "NewFangledHeader": "newfangled value\r\n continued newfangled value",
+                            "UnknownHeaderWithUnusualValue": ";;,,;;,;"}),
+        ("3.1.1.2 wide characters",
+         {"To": "\"BEL:\\\x07 NUL:\\\x01 DEL:\\\x7f\" "
+                "<sip:1_unusual.URI~(to-be!sure)&isn't+it$/crazy?,/;;"
+                "*:&it+has=1,weird!*pas$wo~d_too.(doesn't-it)@example.org>",
+          "extensionHeader-!.%*+_`'~": "\ufeff\u5927\u505c\u96fb"}),
+        ("3.1.1.3 escapes in the URI",
+         {"line": line % "sip:sips%3Auser%40example.com@example.net", "To": "<sip:%75se%72@example.com>"}),
+        ("3.1.1.4 escaped NULs",
+         {"line": line % "sip:null-%00-null@example.com", "To": "<sip:null-%00-null@example.com>"}),
+        ("3.1.1.5 no escape",
+         {"line": line % "sip:re%67ister@example.com", "To": "\"%Z%45\" <sip:resource@example.com>"}),
         ("3.1.1.6 no space before <", {"To": "Bell,Alexander<sip:alice@example.org>"}),
-        ("3.1.1.7 long values", {"To": "\"%s\" <sip:amazinglylongcallee%s@example.org>" % ("I have a user name of extreme proportion " * 4, "n" * 200), "Call-ID": "longreq.one%s" % ("really" * 20) + "longcallid", "User-Agent": "a" * 900, "Unknown-%s-Name" % ("Long" * 20): "unknown-%s-value" % ("long" * 20)}),
+        ("3.1.1.7 long values",
+         {"To": "\"%s\" <sip:amazinglylongcallee%s@example.org>"
+          % ("I have a user name of extreme proportion " * 4, "n" * 200), "Call-ID": "longreq.one%s"
+          % ("really" * 20) + "longcallid", "User-Agent": "a" * 900,
+          "Unknown-%s-Name" % ("Long" * 20): "unknown-%s-value" % ("long" * 20)}),
         ("3.1.1.9 semicolons in the user", {"line": line % "sip:user;par=u%40example.net@example.com"}),
         ("3.1.1.10 transports", {"Via": "SIP/2.0/UNKNOWN t4.example.com;branch=z9hG4bKunknown"}),
-        ("3.1.1.11 multipart", {"Content-Type": "multipart/mixed;boundary=7a9cbec02ceef655", "body": "--7a9cbec02ceef655\r\nContent-Type: text/plain\r\n\r\nHello\r\n--7a9cbec02ceef655--\r\n"}),
-        ("3.1.2.1 separators without values", {"Via": "SIP/2.0/UDP 127.0.0.1:@PORT@;branch=z9hG4bK@BRANCH@;;,;,,", "Contact": "\"Joe\" <sip:joe@example.org>;;;;"}),
+        ("3.1.1.11 multipart", {"Content-Type": "multipart/mixed;boundary=7a9cbec02ceef655",
+                                "body": "--7a9cbec02ceef655\r\nContent-Type: "
+                                        "text/plain\r\n\r\nHello\r\n--7a9cbec02ceef655--\r\n"}),
+        ("3.1.2.1 separators without values",
+         {"Via": "SIP/2.0/UDP 127.0.0.1:@PORT@;branch=z9hG4bK@BRANCH@;;,;,,",
+          "Contact": "\"Joe\" <sip:joe@example.org>;;;;"}),
         ("3.1.2.3 negative length", {"Content-Length": "-999"}),
-        ("3.1.2.4 scalars too large", {"CSeq": "36893488147419103232 %s" % method, "Max-Forwards": "300", "Expires": "10000000000000000000000000000000000000000000"}),
+        ("3.1.2.4 scalars too large",
+         {"CSeq": "36893488147419103232 %s" % method, "Max-Forwards": "300",
+          "Expires": "10000000000000000000000000000000000000000000"}),
         ("3.1.2.6 unterminated quote", {"To": "\"Mr. J. User <sip:alice@example.org>"}),
         ("3.1.2.7 brackets around the URI", {"line": line % "<sip:alice@example.org>"}),
         ("3.1.2.8 space in the URI", {"line": line % "sip:alice@example.org; lr"}),
@@ -63,12 +83,15 @@ def tortured(method):
         ("3.3.3 unknown atypical scheme", {"line": line % "soap.beep://192.0.2.103:3002"}),
         ("3.3.4 unknown Require", {"Require": "nothingSupportsThis, nothingSupportsThisEither"}),
         ("3.3.5 unknown type", {"Content-Type": "application/unknownformat", "body": "<audio>"}),
-        ("3.3.7 headers twice", {"Call-ID": "one\r\nCall-ID: two", "CSeq": "5 %s\r\nCSeq: 59 %s" % (method, method), "Max-Forwards": "70\r\nMax-Forwards: 5"}),
+        ("3.3.7 headers twice",
+         {"Call-ID": "one\r\nCall-ID: two", "CSeq": "5 %s\r\nCSeq: 59 %s" % (method, method),
+          "Max-Forwards": "70\r\nMax-Forwards: 5"}),
         ("3.3.8 two Expires", {"Expires": "0\r\nExpires: 3600"}),
         ("3.3.9 two lengths", {"Content-Length": "8\r\nContent-Length: 0"}),
         ("3.3.11 no hops left", {"Max-Forwards": "0"}),
         ("3.3.15 nothing acceptable", {"Accept": "text/nobodyKnowsThis"}),
-        ("3.4.1 as of RFC 2543", {"Via": "SIP/2.0/UDP 127.0.0.1:@PORT@", "From": "<sip:caller@example.net>", "Max-Forwards": None}),
+        ("3.4.1 as of RFC 2543",
+         {"Via": "SIP/2.0/UDP 127.0.0.1:@PORT@", "From": "<sip:caller@example.net>", "Max-Forwards": None}),
     ]
 
 
@@ -76,8 +99,10 @@ def torture(phone, method, changes, number):
     """A plain request of `method` with some of its headers changed; None leaves one out."""
     body = changes.get("body", pidf() if method == "PUBLISH" else "")
     headers = {
-        "Via": "SIP/2.0/UDP 127.0.0.1:@PORT@;branch=z9hG4bK@BRANCH@", "From": "<sip:%s@example.org>;tag=t%d" % (phone.user, number),
-        "To": "<sip:alice@example.org>", "Call-ID": "torture-%s-%d" % (method, number), "CSeq": "1 %s" % method, "Max-Forwards": "70",
+        "Via": "SIP/2.0/UDP 127.0.0.1:@PORT@;branch=z9hG4bK@BRANCH@",
+        "From": "<sip:%s@example.org>;tag=t%d" % (phone.user, number),
+        "To": "<sip:alice@example.org>", "Call-ID": "torture-%s-%d" % (method, number), "CSeq": "1 %s" % method,
+        "Max-Forwards": "70",
         "Contact": "<sip:%s@127.0.0.1:%d>" % (phone.user, phone.port), "Event": "presence", "Expires": "600",
     }
     if method == "PUBLISH":
@@ -119,8 +144,10 @@ def test_mutated_requests(ours, phones, figure):
     alice, bob = phones(server, "alice"), phones(server, "bob")
     generator = random.Random(11)
     templates = [
-        bob.request("SUBSCRIBE", alice.uri, ["Event: presence;id=1", "Expires: 10", "Record-Route: <sip:127.0.0.1:9;lr>"]),
-        alice.request("PUBLISH", alice.uri, ["Event: presence", "Expires: 10", "Content-Type: application/pidf+xml"], pidf()),
+        bob.request("SUBSCRIBE", alice.uri,
+                    ["Event: presence;id=1", "Expires: 10", "Record-Route: <sip:127.0.0.1:9;lr>"]),
+        alice.request("PUBLISH", alice.uri, ["Event: presence", "Expires: 10", "Content-Type: application/pidf+xml"],
+                      pidf()),
         alice.request("PUBLISH", alice.uri, ["Event: dialog", "SIP-If-Match: a.1.2.3", "Expires: 0"]),
     ]
     total = 100_000 if SOAK else 3000

@@ -12,8 +12,10 @@ from kit.kamailio import OURS, ROOT, SERVER, kamailio_host
 
 SCRIPT = ROOT / "scripts" / "kamailio_host.py"
 HEADERS = kamailio_host.Host().headers.folder
-CMAKE_FLAGS = ("USE_TCP, USE_TLS, USE_SCTP, TLS_HOOKS, USE_RAW_SOCKS, DISABLE_NAGLE, USE_MCAST, DNS_IP_HACK, SHM_MMAP, PKG_MALLOC, Q_MALLOC, "
-               "F_MALLOC, TLSF_MALLOC, DBG_SR_MEMORY, %sUSE_DNS_CACHE, USE_DNS_FAILOVER, USE_NAPTR, USE_DST_BLOCKLIST, HAVE_RESOLV_RES")
+CMAKE_FLAGS = ("USE_TCP, USE_TLS, USE_SCTP, TLS_HOOKS, USE_RAW_SOCKS, DISABLE_NAGLE, USE_MCAST, DNS_IP_HACK, SHM_MMAP, "
+               "PKG_MALLOC, Q_MALLOC, "
+               "F_MALLOC, TLSF_MALLOC, DBG_SR_MEMORY, %sUSE_DNS_CACHE, USE_DNS_FAILOVER, USE_NAPTR, USE_DST_BLOCKLIST, "
+               "HAVE_RESOLV_RES")
 
 
 def host(*arguments, **environment):
@@ -24,9 +26,11 @@ def host(*arguments, **environment):
 
 
 class Fake:
-    """A server that only says what it is, with one module, and a source tree of that version with this host's headers."""
+    """A server that only says what it is, with one module, and a source tree of that version with this host's
+    headers."""
 
-    def __init__(self, folder, version="6.1.7", system="Linux", lock="USE_PTHREAD_MUTEX, ", printed="", tree=None, flags=None):
+    def __init__(self, folder, version="6.1.7", system="Linux", lock="USE_PTHREAD_MUTEX, ", printed="", tree=None,
+                 flags=None):
         flags = flags or CMAKE_FLAGS % lock
         self.full = "kamailio %s (x86_64/%s)" % (version, system)
         self.modules = folder / "lib" / "kamailio" / "modules"
@@ -34,8 +38,11 @@ class Fake:
         (self.modules / "tm.so").write_bytes(b"\x7fELF\0%s\0%s\0" % (self.full.encode(), flags.encode()))
         (folder / "sbin").mkdir()
         self.binary = folder / "sbin" / "kamailio"
-        self.binary.write_text("#!/bin/sh\ncase $1 in -V) echo 'version: %s '; echo 'flags: %s' ;; -h) echo '    -L path      Modules search"
-                               " path (default: %s)' ;; esac\n" % (self.full, flags.replace("DBG_SR_MEMORY, ", "DBG_SR_MEMORY, " + printed), self.modules))
+        self.binary.write_text("#!/bin/sh\ncase $1 in -V) echo 'version: %s '; echo 'flags: %s' ;; -h) echo '    -L "
+                               "path      Modules search"
+                               " path (default: %s)' ;; esac\n"
+                               % (self.full, flags.replace("DBG_SR_MEMORY, ", "DBG_SR_MEMORY, " + printed),
+                                  self.modules))
         self.binary.chmod(0o755)
         self.source = folder / "source"
         (self.source / "src").mkdir(parents=True)
@@ -44,7 +51,8 @@ class Fake:
                 (self.source / "src" / path.name).symlink_to(path)
         number, _, suffix = (tree or version).partition("-")
         self.defs = "VERSION = %s\nPATCHLEVEL = %s\nSUBLEVEL = %s\n" % tuple(number.split("."))
-        (self.source / "src" / "Makefile.defs").write_text(self.defs + "EXTRAVERSION = %s\n" % (suffix and "-" + suffix))
+        (self.source / "src" / "Makefile.defs").write_text(self.defs + "EXTRAVERSION = %s\n"
+                                                           % (suffix and "-" + suffix))
         self.named = dict(KAMAILIO_BIN=self.binary, KAMAILIO_SRC=self.source, KAMAILIO_LIBS=SERVER.libraries)
 
     def flags(self, **more):
@@ -55,14 +63,19 @@ class Fake:
 
 def size_of_lock(flags):
     """What the compiler makes of the server's lock with these flags."""
-    source = '#include "core/locking.h"\n#include <pthread.h>\nint size[] = { sizeof(gen_lock_t), sizeof(pthread_mutex_t) };\n'
-    done = subprocess.run(["cc", *flags, "-w", "-isystem", str(HEADERS), "-x", "c", "-S", "-o", "-", "-"], input=source, capture_output=True, text=True)
+    source = ('#include "core/locking.h"\n#include <pthread.h>\nint size[] = { sizeof(gen_lock_t), '
+              'sizeof(pthread_mutex_t) };\n')
+    done = subprocess.run(["cc", *flags, "-w", "-isystem", str(HEADERS), "-x", "c", "-S", "-o", "-", "-"],
+                          input=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [int(line.split()[1]) for line in done.stdout.splitlines() if line.strip().startswith(".long")]
 
 
 # Before 6.1 there is no lock of futexes alone.
-@pytest.mark.parametrize("lock", (["USE_FUTEX, "] if SERVER.numbers >= (6, 1) else []) + ["USE_FUTEX, FAST_LOCK-ADAPTIVE_WAIT, ", "FAST_LOCK-BUSY_WAIT, ", "USE_PTHREAD_MUTEX, "])
+@pytest.mark.parametrize("lock",
+                         (["USE_FUTEX, "] if SERVER.numbers >= (6, 1)
+                          else []) + ["USE_FUTEX, FAST_LOCK-ADAPTIVE_WAIT, ", "FAST_LOCK-BUSY_WAIT, ",
+                                      "USE_PTHREAD_MUTEX, "])
 def test_the_flags_are_the_servers(tmp_path, lock):
     """No more, no fewer, whatever the source was configured for; locks have the size they have in that server."""
     fake = Fake(tmp_path, lock=lock)
@@ -85,12 +98,15 @@ def test_headers_come_from_any_tree(tmp_path, kind):
     fake = Fake(tmp_path)
     # Both would make modules that this server refuses, were they believed.
     if kind == "make":
-        (fake.source / "src" / "config.mak").write_text("C_DEFS= -DOS_QUOTED='\"linux\"' -DVERSIONVAL=1 -DFAST_LOCK -DADAPTIVE_WAIT "
-                                                        "-DSTATISTICS -DCC_GCC_LIKE_ASM\nCC_PMUTEX_OPTS= -pthread -DKSR_PTHREAD_MUTEX_SHARED\n")
+        (fake.source / "src" / "config.mak").write_text("C_DEFS= -DOS_QUOTED='\"linux\"' -DVERSIONVAL=1 -DFAST_LOCK "
+                                                        "-DADAPTIVE_WAIT "
+                                                        "-DSTATISTICS -DCC_GCC_LIKE_ASM\nCC_PMUTEX_OPTS= -pthread "
+                                                        "-DKSR_PTHREAD_MUTEX_SHARED\n")
     if kind == "cmake":
         made = fake.source / "out" / "src/modules/presence/CMakeFiles/presence.dir"
         made.mkdir(parents=True)
-        (made / "flags.make").write_text("C_DEFINES = -DOS_QUOTED=\\\"linux\\\" -DCOMPILER=\"\\\"gcc 12\\\"\" -DFAST_LOCK -DSTATISTICS "
+        (made / "flags.make").write_text("C_DEFINES = -DOS_QUOTED=\\\"linux\\\" -DCOMPILER=\"\\\"gcc 12\\\"\" "
+                                         "-DFAST_LOCK -DSTATISTICS "
                                          "-DCC_GCC_LIKE_ASM -DMOD_NAME=\\\"presence\\\" -Dpresence_EXPORTS\n")
     source = fake.source
     if kind == "prefix":
@@ -144,11 +160,13 @@ def test_modules_that_the_server_refuses_are_no_build(tmp_path):
     other = version.replace(b"kamailio ", b"kamailiO ")
     (tmp_path / "pua.so").write_bytes((tmp_path / "pua.so").read_bytes().replace(version, other))
     done = host("check-load", str(tmp_path), KAMAILIO_BIN=SERVER.binary)
-    assert done.returncode == 1 and "version mismatch" in done.stderr and "pua.so" in done.stderr and done.stderr.count("\n") == 1
+    assert (done.returncode == 1 and "version mismatch" in done.stderr and "pua.so" in done.stderr
+            and done.stderr.count("\n") == 1)
 
 
 def test_the_headers_that_serve_where_no_source_is_offered_are_enough():
-    """Whatever the modules include of the host is in the archive that tests/hosts keeps for a mirror without the source."""
+    """Whatever the modules include of the host is in the archive that tests/hosts keeps for a mirror without the
+    source."""
     archive = tarfile.open(ROOT / "tests" / "hosts" / "kamailio-6.1-headers.tar.xz")
     there = {name.partition("src/")[2] for name in archive.getnames()}
     sources = [path for folder in ("kamailio-glue", "include") for path in (ROOT / folder).rglob("*.[ch]")]
@@ -174,7 +192,8 @@ class Folder:
     def other_version(self, name):
         """The file as the server's next version has it."""
         data = (SERVER.modules / name.removesuffix(".stock")).read_bytes()
-        (self.path / name).write_bytes(data.replace(SERVER.full_version.encode(), SERVER.full_version.encode().replace(b"kamailio ", b"kamailio\t")))
+        (self.path / name).write_bytes(data.replace(SERVER.full_version.encode(),
+                                                    SERVER.full_version.encode().replace(b"kamailio ", b"kamailio\t")))
 
     def is_ours(self, name):
         return b"libkamailio_presence" in (self.path / name).read_bytes()
@@ -208,7 +227,8 @@ def test_the_file_of_another_version_does_not_come_back(tmp_path):
     folder.other_version("pua.so.stock")
     done = folder.run("uninstall")
     assert folder.is_stock("presence.so") and not (tmp_path / "presence.so.stock").exists()
-    assert not (tmp_path / "pua.so").exists() and (tmp_path / "pua.so.stock").exists() and "install that server's own pua.so" in done.stderr
+    assert (not (tmp_path / "pua.so").exists() and (tmp_path / "pua.so.stock").exists()
+            and "install that server's own pua.so" in done.stderr)
 
 
 def test_another_servers_folder_is_refused(tmp_path):

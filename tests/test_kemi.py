@@ -33,6 +33,8 @@ def test_every_function(both, language, tmp_path):
         trace.messages("NOTIFY", watch.notifies)
         trace.note("events", [line.split("EVENT", 1)[1] for line in server.log().split("\n") if "EVENT" in line])
 
-    both(scenario, workers=1, modules=("presence_xml", "auth", "auth_db", "permissions", module), route='cfgengine "%s"\n' % engine, before="",
+    both(scenario, workers=1, modules=("presence_xml", "auth", "auth_db", "permissions", module),
+         route='cfgengine "%s"\n' % engine, before="",
          extra_params='modparam("%s", "load", "%s")\n%s'
-                      'kemi.event_route_callback = "ksr_presence_event"\n' % (module, script, more), **MODES["write-through"])
+                      'kemi.event_route_callback = "ksr_presence_event"\n' % (module, script, more),
+         **MODES["write-through"])

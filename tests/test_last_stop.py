@@ -1,5 +1,5 @@
-"""A process that ends or stops while it holds one of our locks does not keep the server from ending, nor the rest from being
-written."""
+"""A process that ends or stops while it holds one of our locks does not keep the server from ending, nor the rest from
+being written."""
 import signal
 import sqlite3
 import time
@@ -20,7 +20,8 @@ def rows(server, table):
 
 
 @pytest.mark.suite("crash")
-@pytest.mark.parametrize("how,lock", [("kill", "Shard"), ("exit", "Shard"), ("stop", "Shard"), ("kill", "sleep"), ("kill", "Class"),
+@pytest.mark.parametrize("how,lock",
+                         [("kill", "Shard"), ("exit", "Shard"), ("stop", "Shard"), ("kill", "sleep"), ("kill", "Class"),
                                       ("kill", "Vec")])
 def test_a_lock_that_nobody_opens(faulty_modules, ours, phones, how, lock):  # noqa: F811
     server = ours(workers=2, presence=WRITTEN_LATE, before="exit_timeout=2\n")

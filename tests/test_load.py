@@ -12,8 +12,10 @@ from kit.sip import Client, dialog_info, pidf
 from rig import FAST_MEMORY, MEMORY, Rig
 
 COMMANDS = [
-    ("presence.subscriptions", "limit=40"), ("presence.subscriptions", "event=dialog", "status=active"), ("presence.busiest", 10),
-    ("presence.failing", 10), ("presence.explain", "sip:w0@example.org", "sip:u1@example.org", "presence"), ("presence.presentity_list",),
+    ("presence.subscriptions", "limit=40"), ("presence.subscriptions", "event=dialog", "status=active"),
+    ("presence.busiest", 10),
+    ("presence.failing", 10), ("presence.explain", "sip:w0@example.org", "sip:u1@example.org", "presence"),
+    ("presence.presentity_list",),
     ("presence.watcher_list", "sip:u1@example.org"),
     ("presence.refreshWatchers", "sip:u1@example.org", "presence", 1), ("presence.cleanup",),
     ("presence.config",), ("pkg.stats",), ("stats.get_statistics", "presence:"),
@@ -28,16 +30,19 @@ MORE = {"memory": [("presence.presentity_show", "sip:u1@example.org", "full")],
 @pytest.mark.suite("commands")
 @pytest.mark.parametrize("mode", MODES)
 def test_commands_under_load(ours, mode, figure):
-    """Every command again and again beside PUBLISHes and refreshes: each is answered, no request is refused or waits for one."""
+    """Every command again and again beside PUBLISHes and refreshes: each is answered, no request is refused or waits
+    for one."""
     server = ours(workers=4, shm=512, **MODES[mode])
     crowd = [Client(server, "w%d" % n) for n in range(3)]
-    watches = [client.subscribe("sip:u%d@example.org" % (n % 20)) for client in crowd for n in range(200 if mode != "database-only" else 60)]
+    watches = [client.subscribe("sip:u%d@example.org" % (n % 20)) for client in crowd
+               for n in range(200 if mode != "database-only" else 60)]
     for client in crowd:
         client.quiet(0.3)
     stop, refused, waits, etags = threading.Event(), [], [], {}
     first = Client(server, "first")
     for n in range(20):
-        etags["sip:u%d@example.org" % n] = first.publish("sip:u%d@example.org" % n, body=pidf("u%d" % n)).get("SIP-ETag")
+        etags["sip:u%d@example.org" % n] = first.publish("sip:u%d@example.org" % n,
+                                                         body=pidf("u%d" % n)).get("SIP-ETag")
     first.close()
 
     def publish(part):
@@ -65,7 +70,8 @@ def test_commands_under_load(ours, mode, figure):
             client.quiet(0.02)
 
     threads = [threading.Thread(target=publish, args=(part,)) for part in range(2)]
-    threads += [threading.Thread(target=refresh, args=(client, [w for w in watches if w.client is client])) for client in crowd]
+    threads += [threading.Thread(target=refresh, args=(client, [w for w in watches if w.client is client]))
+                for client in crowd]
     [thread.start() for thread in threads]
     times, until = [], time.monotonic() + (60 if SOAK else 4)
     while time.monotonic() < until:
@@ -86,7 +92,8 @@ def test_commands_under_load(ours, mode, figure):
 def memory(server):
     """Bytes in use: shared, and private of each process by its number."""
     shared = int(re.search(r"\bused: (\d+)", server.rpc("core.shmmem")).group(1))
-    private = {int(n): int(used) for n, used in re.findall(r"pid: (\d+)\b.*?\bused: (\d+)", server.rpc("pkg.stats"), re.S)}
+    private = {int(n): int(used)
+               for n, used in re.findall(r"pid: (\d+)\b.*?\bused: (\d+)", server.rpc("pkg.stats"), re.S)}
     return shared, private
 
 
@@ -107,8 +114,10 @@ def test_memory_comes_back(ours, mode, figure):
             what, key = generator.randrange(7), (user, event)
             if what < 3:
                 body, ctype = {"presence": (pidf(note="x" * generator.randrange(900)), "application/pidf+xml"),
-                               "dialog": (dialog_info("confirmed", dialog_id="d%d" % generator.randrange(3)), "application/dialog-info+xml"),
-                               "message-summary": ("Messages-Waiting: yes\r\n", "application/simple-message-summary")}[event]
+                               "dialog": (dialog_info("confirmed", dialog_id="d%d" % generator.randrange(3)),
+                                          "application/dialog-info+xml"),
+                               "message-summary": ("Messages-Waiting: yes\r\n",
+                                                   "application/simple-message-summary")}[event]
                 tag = "a.1.1.1.1" if generator.randrange(20) == 0 else etags.get(key)
                 reply = phone.publish(user, body=body, etag=tag, event=event, ctype=ctype)
                 if reply is not None and reply.code == 200:
@@ -149,7 +158,8 @@ def test_memory_comes_back(ours, mode, figure):
     run(total)
     shared_after, private_after = memory(server)
     grown = {pid: private_after[pid] - used for pid, used in private.items()}
-    # Tables keep the room that chance has once asked of them: some kilobytes more after a million messages, not more with each.
+    # Tables keep the room that chance has once asked of them: some kilobytes more after a million messages, not more
+    # with each.
     assert shared_after - shared < 20_000 + total // 20, "%d bytes of shared memory are lost" % (shared_after - shared)
     assert private and max(grown.values()) < 20_000, "private memory is lost: %s" % grown
     figure("%s: %d messages in %.0f s, all removed: shared memory %+d bytes, private at most %+d bytes" % (

@@ -58,7 +58,8 @@ def test_what_ended_long_ago_is_removed_in_silence(ours, phones, mode):
     server.stop()
     connection = sqlite3.connect(str(server.db_path))
     for user, age in (("old", 4000), ("new", 30)):
-        connection.execute("update active_watchers set expires=? where watcher_username like ?", (int(time.time()) - age, user + "%"))
+        connection.execute("update active_watchers set expires=? where watcher_username like ?",
+                           (int(time.time()) - age, user + "%"))
     connection.commit()
     connection.close()
     server.start()
@@ -70,7 +71,8 @@ def test_what_ended_long_ago_is_removed_in_silence(ours, phones, mode):
 
 
 @pytest.mark.parametrize("mode", ["memory", "database-only"])
-@pytest.mark.parametrize("code,headers,stays", [(480, "Retry-After: 30", True), (480, None, False), (404, "Retry-After: 30", False)])
+@pytest.mark.parametrize("code,headers,stays",
+                         [(480, "Retry-After: 30", True), (480, None, False), (404, "Retry-After: 30", False)])
 def test_an_answer_with_retry_after_keeps_the_subscription(ours, phones, mode, code, headers, stays):
     server = ours(workers=1, presence=dict(MODES[mode]["presence"], notify_failures=1))
     bob = phones(server, "bob")

@@ -1,4 +1,5 @@
-"""The page for Prometheus: every metric of docs/metrics.md is on it, promtool is content with it, and its numbers are the traffic."""
+"""The page for Prometheus: every metric of docs/metrics.md is on it, promtool is content with it, and its numbers are
+the traffic."""
 import re
 import threading
 import time
@@ -62,19 +63,23 @@ def test_numbers_are_the_traffic(mode):
         assert [publish(event="presence", code=code) for code in (200, 412, 415, 500)] == [2, 1, 1, 0]
         assert (publish(event="dialog", code=200), publish(event="other", code=489), publish()) == (1, 1, 6)
         subscribe = lambda **labels: of(numbers, "presence_subscribe_responses_total", **labels)
-        assert (subscribe(event="presence", code=200) + subscribe(event="presence", code=202), subscribe(event="dialog")) == (3, 1)
+        assert (subscribe(event="presence", code=200) + subscribe(event="presence", code=202),
+                subscribe(event="dialog")) == (3, 1)
         sent = lambda **labels: of(numbers, "presence_notify_sent_total", **labels)
-        assert [sent(event="presence", reason=reason) for reason in ("change", "subscribe", "unsubscribe", "ended")] == [2, 2, 1, 0]
+        assert [sent(event="presence", reason=reason)
+                for reason in ("change", "subscribe", "unsubscribe", "ended")] == [2, 2, 1, 0]
         assert [sent(event="dialog", reason=reason) for reason in ("change", "subscribe")] == [1, 1]
         answered = lambda **labels: of(numbers, "presence_notify_responses_total", **labels)
-        assert (answered(event="presence", code=200), answered(event="presence", code=481), answered(event="dialog", code=200)) == (4, 1, 2)
+        assert (answered(event="presence", code=200), answered(event="presence", code=481),
+                answered(event="dialog", code=200)) == (4, 1, 2)
         round_trips = lambda event: of(numbers, "presence_notify_round_trip_seconds_count", event=event)
         assert (round_trips("presence"), round_trips("dialog")) == (5, 2)
         assert 0 < of(numbers, "presence_notify_round_trip_seconds_sum", event="presence") < 5
         changes = lambda event: of(numbers, "presence_change_notified_seconds_count", event=event)
         assert (changes("presence"), changes("dialog")) == ((0, 0) if mode == "notifiers" else (2, 1))
         ended = lambda reason: of(numbers, "presence_subscriptions_ended_total", event="presence", reason=reason)
-        assert [ended(reason) for reason in ("unsubscribed", "notify_refused", "notify_timeout", "expired")] == [1, 1, 0, 0]
+        assert [ended(reason)
+                for reason in ("unsubscribed", "notify_refused", "notify_timeout", "expired")] == [1, 1, 0, 0]
         assert of(numbers, "presence_subscriptions", event="dialog", status="active") == 1
         assert of(numbers, "presence_subscriptions", event="presence") == 0
         assert (of(numbers, "presence_publications", event="dialog"), of(numbers, "presence_presentities")) == (1, 1)
@@ -82,7 +87,8 @@ def test_numbers_are_the_traffic(mode):
         assert (written > 0) == (mode != "memory")
         assert of(numbers, "presence_database_errors_total") == old["db_errors"]
         # The host's own statistics count the same.
-        assert (publish(code=200), sent(), answered(code=200)) == (old["publish_2xx"], old["notify_sent"], old["notify_2xx"])
+        assert (publish(code=200), sent(),
+                answered(code=200)) == (old["publish_2xx"], old["notify_sent"], old["notify_2xx"])
         for client in (alice, bob, deaf):
             client.close()
 
@@ -126,12 +132,15 @@ def test_requests_of_pua_are_counted():
     extra = PAGE % "presence_metrics" + parameters() + 'modparam("tm", "fr_timer", 600)\nloadmodule "jsonrpcs.so"\n'
     route = 'event_route[xhttp:request] { if ($hu == "/RPC") { jsonrpc_dispatch(); exit; } presence_metrics(); }\n'
     extra = re.sub(r"event_route\[xhttp:request\].*\n", "", extra) + 'modparam("jsonrpcs", "transport", 1)\n'
-    with Kamailio("ours", modules=("presence_xml", "pua", "pua_rpc"), tcp=True, extra_params=extra, more_route=route) as server:
+    with Kamailio("ours", modules=("presence_xml", "pua", "pua_rpc"), tcp=True, extra_params=extra,
+                  more_route=route) as server:
         for ident, answer in (("a", 200), ("b", 403), ("c", None)):
             responder.script = lambda message, answer=answer: answer
-            server.json_rpc("pua.publish", ALICE, "600", "presence", "application/pidf+xml", ident, ".", responder.uri, ".", pidf())
+            server.json_rpc("pua.publish", ALICE, "600", "presence", "application/pidf+xml", ident, ".", responder.uri,
+                            ".", pidf())
         numbers = values(server)
-        answered = {code: of(numbers, "pua_responses_total", method="PUBLISH", code=code) for code in ("200", "403", "timeout")}
+        answered = {code: of(numbers, "pua_responses_total", method="PUBLISH", code=code)
+                    for code in ("200", "403", "timeout")}
         assert answered == {"200": 1, "403": 1, "timeout": 1}
         assert of(numbers, "pua_requests_sent_total", method="PUBLISH") == 3 == of(numbers, "pua_requests_sent_total")
         assert of(numbers, "pua_publications") == statistics(server, "pua")["publications"]
@@ -155,7 +164,8 @@ def test_a_notify_that_nobody_answers_is_a_timeout():
 
 def test_the_route_that_looks_at_answers_does_not_cost_the_round_trip():
     """Where a subscription is kept for event_route[presence:notify-reply], its NOTIFY is measured all the same."""
-    with serve(more_route='event_route[presence:notify-reply] { xlog("L_NOTICE", "REPLY $subs(event)\\n"); }\n') as server:
+    route = 'event_route[presence:notify-reply] { xlog("L_NOTICE", "REPLY $subs(event)\\n"); }\n'
+    with serve(more_route=route) as server:
         bob = Client(server, "bob")
         watch = bob.subscribe("sip:alice@example.org", event="dialog")
         watch.wait(1)
@@ -203,8 +213,10 @@ def test_writers_that_wait_for_each_other_are_seen():
         assert of(numbers, "presence_publish_responses_total", code=200) == 120
         assert of(numbers, "presence_database_seconds_count", operation="write") >= 120
         assert of(numbers, "presence_lock_wait_seconds_count", lock="database") > 0
-        buckets = [number for sample, number in numbers.items() if sample.startswith('presence_database_seconds_bucket{operation="write"')]
-        assert buckets == sorted(buckets) and buckets[-1] == of(numbers, "presence_database_seconds_count", operation="write")
+        buckets = [number for sample, number in numbers.items()
+                   if sample.startswith('presence_database_seconds_bucket{operation="write"')]
+        assert (buckets == sorted(buckets)
+                and buckets[-1] == of(numbers, "presence_database_seconds_count", operation="write"))
 
 
 def test_lines_that_the_log_lacks_are_counted():
@@ -219,7 +231,8 @@ def test_lines_that_the_log_lacks_are_counted():
 
 def refused(**settings):
     """What a server says that does not start."""
-    server = Kamailio("ours", presence=dict(subs_db_mode=0, publ_cache=2), db=None, modules=("presence_xml",), **settings)
+    server = Kamailio("ours", presence=dict(subs_db_mode=0, publ_cache=2), db=None, modules=("presence_xml",),
+                      **settings)
     try:
         server.start(expect_failure=True)
         assert server.process.poll() not in (None, 0)
@@ -241,6 +254,8 @@ def test_scripts_in_lua_have_the_page(tmp_path):
     script = tmp_path / "page.lua"
     script.write_text('function ksr_request_route()\n  KSR.sl.send_reply(200, "OK")\nend\n'
                       'function ksr_xhttp_event(name)\n  KSR.presence.presence_metrics()\nend\n')
-    extra = 'tcp_accept_no_cl=yes\nmodparam("app_lua", "load", "%s")\nmodparam("xhttp", "event_callback", "ksr_xhttp_event")\n' % script
-    with Kamailio("ours", tcp=True, modules=("presence_xml", "xhttp", "app_lua"), route='cfgengine "lua"\n', extra_params=extra) as server:
+    extra = ('tcp_accept_no_cl=yes\nmodparam("app_lua", "load", "%s")\nmodparam("xhttp", "event_callback", '
+             '"ksr_xhttp_event")\n' % script)
+    with Kamailio("ours", tcp=True, modules=("presence_xml", "xhttp", "app_lua"), route='cfgengine "lua"\n',
+                  extra_params=extra) as server:
         assert "presence_build_info" in page(server)[0]

@@ -1,4 +1,5 @@
-"""What stock's newer versions exchange between nodes, publications and subscriptions, and what they understand of ours."""
+"""What stock's newer versions exchange between nodes, publications and subscriptions, and what they understand of
+ours."""
 import contextlib
 import itertools
 import re
@@ -12,7 +13,8 @@ from test_dmq import errors, joined, message, node, update
 
 LIFE, AGE = 20, 6
 # Before 6.1 a node of stock's tells a node that joins nothing.
-PAIRS = [("ours", "ours"), ("ours", "stock")] + ([("stock", "ours"), ("stock", "stock")] if SERVER.numbers >= (6, 1) else [])
+PAIRS = ([("ours", "ours"), ("ours", "stock")]
+         + ([("stock", "ours"), ("stock", "stock")] if SERVER.numbers >= (6, 1) else []))
 
 
 def document(server, number):
@@ -54,14 +56,17 @@ def test_a_publication_lives_as_long_on_a_node_that_joined_later():
 
 @pytest.mark.suite("cluster")
 def test_expires_counts_from_where_the_hosts_version_counts():
-    """A hundred seconds of age: from 6.1 on `expires` counts from `recv`, before from the arrival; a clock that is wrong changes nothing."""
+    """A hundred seconds of age: from 6.1 on `expires` counts from `recv`, before from the arrival; a clock that is
+    wrong changes nothing."""
     counts_from_receipt = SERVER.numbers >= (6, 1)
     with node("ours") as server:
         sender = Client(server, "peer", "127.0.0.1")
         now = int(time.time())
-        for user, received, right in (("late", now - 100, 500 if counts_from_receipt else 600), ("ahead", now + 3000, 600),
+        for user, received, right in (("late", now - 100, 500 if counts_from_receipt else 600),
+                                      ("ahead", now + 3000, 600),
                                       ("behind", now - 3000, 600), ("unknown", 0, 600)):
-            text = update("a.1.2.%d.0" % received, expires=600, user=user, ruid="r-" + user, body=pidf(user), recv=received)
+            text = update("a.1.2.%d.0" % received, expires=600, user=user, ruid="r-" + user, body=pidf(user),
+                          recv=received)
             assert message(sender, text).code == 200
             row = next(row for row in server.rows("presentity") if row["username"] == user)
             assert abs(row["expires"] - now - right) <= 3, user
@@ -139,7 +144,8 @@ def test_a_watcher_is_served_by_either_node():
 
 @pytest.mark.suite("cluster")
 def test_watchers_are_notified_of_what_happens_elsewhere():
-    """With skip_notify_dmq 0 each node notifies of what others tell it: a watcher may learn a state twice, and misses none."""
+    """With skip_notify_dmq 0 each node notifies of what others tell it: a watcher may learn a state twice, and misses
+    none."""
     seen = {}
     for one, two in BOTH:
         with pair(one, two, skip=0) as (first, second):
@@ -152,7 +158,8 @@ def test_watchers_are_notified_of_what_happens_elsewhere():
             at(alice, second).publish(body=pidf(basic="closed"), etag=reply.get("SIP-ETag"))
             for phone in phones:
                 phone.quiet(1)
-            seen[one, two] = [("open" in watch.notifies[1].text, "closed" in watch.notifies[-1].text) for watch in watches]
+            seen[one, two] = [("open" in watch.notifies[1].text, "closed" in watch.notifies[-1].text)
+                              for watch in watches]
             for phone in [alice] + phones:
                 phone.close()
     assert seen == {pair: [(True, True)] * 2 for pair in BOTH}
@@ -223,17 +230,22 @@ def test_a_dialog_that_is_gone_is_gone_on_both_nodes():
 
 def told(watcher, **changes):
     """A subscription as nodes of 6.1 tell of it: these members, no others."""
-    members = dict(pres_uri="sip:alice@example.org", contact="sip:bob@127.0.0.1:%d" % watcher.port, local_contact="sip:127.0.0.9",
+    members = dict(pres_uri="sip:alice@example.org", contact="sip:bob@127.0.0.1:%d" % watcher.port,
+                   local_contact="sip:127.0.0.9",
                    watcher_domain="example.org", watcher_user="bob", from_domain="example.org", from_user="bob",
-                   to_domain="example.org", to_user="alice", from_tag="there", to_tag="here", user_agent="", callid="call",
-                   reason="", socket_info="udp:127.0.0.9:5060", record_route="", event_id="", event="presence", local_cseq=7,
-                   remote_cseq=1, expires=int(time.time()) + 600, flags=0, status=1, version=7, updated=-1, updated_winfo=-1)
+                   to_domain="example.org", to_user="alice", from_tag="there", to_tag="here", user_agent="",
+                   callid="call",
+                   reason="", socket_info="udp:127.0.0.9:5060", record_route="", event_id="", event="presence",
+                   local_cseq=7,
+                   remote_cseq=1, expires=int(time.time()) + 600, flags=0, status=1, version=7, updated=-1,
+                   updated_winfo=-1)
     return {"action": 3, "subscription": dict(members, **changes)}
 
 
 @pytest.mark.suite("cluster")
 def test_what_stock_says_of_a_subscription_is_taken():
-    """Also of a node that dmq does not know, and on every version: a dialog that was told can be notified, refreshed and ended."""
+    """Also of a node that dmq does not know, and on every version: a dialog that was told can be notified, refreshed
+    and ended."""
     with sharing("ours") as server:
         peer, bob, alice = Client(server, "peer", "127.0.0.1"), Client(server, "bob"), Client(server, "alice")
         assert message(peer, told(bob)).code == 200
@@ -244,7 +256,8 @@ def test_what_stock_says_of_a_subscription_is_taken():
         assert notify.get("To").endswith("tag=there") and notify.get("From").endswith("tag=here")
         # Another node has notified the watcher meanwhile.
         assert message(peer, told(bob, local_cseq=40, version=40)).code == 200
-        refresh = bob.reply_to(bob.request("SUBSCRIBE", "sip:alice@example.org", ["Event: presence", "Expires: 60"], call_id="call",
+        refresh = bob.reply_to(bob.request("SUBSCRIBE", "sip:alice@example.org", ["Event: presence", "Expires: 60"],
+                                           call_id="call",
                                            from_tag="there", to_tag="here", cseq=2))
         assert refresh.code == 200 and bob.wait_notifies(2)[-1].cseq > 41
         # What was told before is no news; the end is.
@@ -257,8 +270,10 @@ def test_what_stock_says_of_a_subscription_is_taken():
 
 
 @pytest.mark.suite("cluster")
-@pytest.mark.parametrize("changes", [dict(event="unknown"), dict(callid=""), dict(contact=""), dict(status=7), dict(expires=-1),
-                                     dict(remote_cseq=2 ** 32 - 1), dict(from_tag="a\r\nX: y"), dict(pres_uri=7)], ids=str)
+@pytest.mark.parametrize("changes",
+                         [dict(event="unknown"), dict(callid=""), dict(contact=""), dict(status=7), dict(expires=-1),
+                                     dict(remote_cseq=2 ** 32 - 1), dict(from_tag="a\r\nX: y"), dict(pres_uri=7)],
+                         ids=str)
 def test_what_no_subscription_can_be_is_refused(changes):
     with sharing("ours") as server:
         peer, bob = Client(server, "peer", "127.0.0.1"), Client(server, "bob")

@@ -144,7 +144,8 @@ ALLOWED = {
     ("server/notify/transactions.rs", "held"): "tries for one slot, bounded",
     ("server/operator/catalogue.rs", "count_publications"): "a reader for an operator: nothing changes",
     ("server/operator/history.rs", "new"): "made once, at the start",
-    ("server/subscriptions/kept_rows.rs", "delete_pending"): "the database is away; what was not removed is kept for the next time",
+    ("server/subscriptions/kept_rows.rs",
+     "delete_pending"): "the database is away; what was not removed is kept for the next time",
 }
 
 

@@ -1,4 +1,5 @@
-"""NOTIFYs without tm (`notify_engine`): the same bytes, timers, outcomes and routes as with tm, and what is foreign stays outside."""
+"""NOTIFYs without tm (`notify_engine`): the same bytes, timers, outcomes and routes as with tm, and what is foreign
+stays outside."""
 import os
 import re
 import signal
@@ -33,10 +34,12 @@ def under_way_ends(server, seconds=5):
 
 
 def engine_lines(server):
-    return [line.split("presence", 1)[-1] for line in server.log().split("\n") if "NOTIFYs go out" in line or "NOTIFYs to addresses" in line]
+    return [line.split("presence", 1)[-1] for line in server.log().split("\n") if "NOTIFYs go out" in line
+            or "NOTIFYs to addresses" in line]
 
 
-# -- the same as tm's ------------------------------------------------------------------------------------------------------------
+# -- the same as tm's
+# ------------------------------------------------------------------------------------------------------------
 
 def masked(raw, client, server):
     """A NOTIFY without what differs from server to server: branch, tags, ports, ids."""
@@ -90,7 +93,8 @@ def test_outcomes_are_those_of_tm(mode):
     options = dict(MODES[mode])
     presence = options.pop("presence", {})
     for engine in ("tm", "direct"):
-        with Kamailio("ours", workers=1, presence=dict(presence, notify_engine=engine), extra_params=QUICK, **options) as server:
+        with Kamailio("ours", workers=1, presence=dict(presence, notify_engine=engine), extra_params=QUICK,
+                      **options) as server:
             watchers = []
             for index, outcome in enumerate(OUTCOMES):
                 bob = Client(server, "bob%d" % index)
@@ -119,7 +123,8 @@ def test_outcomes_are_those_of_tm(mode):
 def test_the_pauses_are_those_of_tm(provisional):
     seen = {}
     for engine in ("tm", "direct"):
-        with Kamailio("ours", workers=1, presence=dict(MEMORY, notify_engine=engine), db=None, extra_params=QUICK) as server:
+        with Kamailio("ours", workers=1, presence=dict(MEMORY, notify_engine=engine), db=None,
+                      extra_params=QUICK) as server:
             bob = Client(server, "bob")
             answered = []
 
@@ -140,7 +145,8 @@ def test_the_pauses_are_those_of_tm(provisional):
 
 
 def test_timers_that_are_changed_while_it_runs_are_used(ours, phones):
-    server = ours(presence=dict(MEMORY, notify_engine="direct"), db=None, workers=1, modules=("presence_xml", "cfg_rpc"))
+    server = ours(presence=dict(MEMORY, notify_engine="direct"), db=None, workers=1,
+                  modules=("presence_xml", "cfg_rpc"))
     for name, value in (("fr_timer", 1000), ("retr_timer1", 200)):
         server.rpc("cfg.set_now_int", "tm", name, value)
     bob = phones(server, "bob")
@@ -151,7 +157,8 @@ def test_timers_that_are_changed_while_it_runs_are_used(ours, phones):
     assert len([message for message in bob.trace if message.is_request]) >= 3
 
 
-# -- answers ---------------------------------------------------------------------------------------------------------------------
+# -- answers
+# ---------------------------------------------------------------------------------------------------------------------
 
 def answer_to(notify, code=200, via=None):
     lines = ["SIP/2.0 %d Answer" % code, "Via: " + (via or notify.get("Via"))]
@@ -196,7 +203,8 @@ def test_forged_answers_end_nothing(direct, phones):
     via = notify.get("Via")
     branch = re.search(r"branch=([^;]+)", via).group(1)
     head, seal = branch.rsplit(".", 1)
-    forged = [head, head + ".", head + "." + "0" * 16, head + "." + seal[:-1], branch + "0", branch + ".1", seal, "z9hG4bKn",
+    forged = [head, head + ".", head + "." + "0" * 16, head + "." + seal[:-1], branch + "0", branch + ".1", seal,
+              "z9hG4bKn",
               head.replace("n", "n1", 1) + "." + seal, "z9hG4bKn" + "f" * 60]
     before = counts(direct, "notify_answers_foreign")[0]
     for wrong in forged + ["z9hG4bK77ef.4c1b.0", "z9hG4bK", "x"]:
@@ -248,7 +256,8 @@ def test_answers_to_the_server_before_a_restart_are_foreign(ours, phones, how):
     assert counts(server, "notify_answers_foreign", "notify_under_way", "subscriptions") == (1, 0, 1)
 
 
-# -- bounds ----------------------------------------------------------------------------------------------------------------------
+# -- bounds
+# ----------------------------------------------------------------------------------------------------------------------
 
 def test_tm_serves_what_finds_no_slot(ours, phones):
     server = ours(presence=dict(MEMORY, notify_engine="direct", notify_slots=1), db=None, workers=1, extra_params=QUICK)
@@ -291,12 +300,16 @@ def test_a_stopped_worker_keeps_no_slot(ours, phones):
     assert counts(server, "subscriptions") == (20,)
 
 
-# -- what leaves NOTIFYs to tm ---------------------------------------------------------------------------------------------------
+# -- what leaves NOTIFYs to tm
+# ---------------------------------------------------------------------------------------------------
 
 GATES = {
-    "event_route[tm:local-request]": 'event_route[tm:local-request] { xlog("L_NOTICE", "SEEN $rm $subs(pres_uri)\\n"); append_hf("X-Seen: yes\\r\\n"); }\n',
-    "onsend_route": 'onsend_route { if ($rm == "NOTIFY" || is_method("NOTIFY")) xlog("L_NOTICE", "SEEN NOTIFY\\n"); }\n',
-    "event_route[presence:notify-reply]": 'event_route[presence:notify-reply] { xlog("L_NOTICE", "SEEN $rm $notify_reply($rs)\\n"); }\n',
+    "event_route[tm:local-request]": 'event_route[tm:local-request] { xlog("L_NOTICE", "SEEN $rm $subs(pres_uri)\\n"); '
+                                     'append_hf("X-Seen: yes\\r\\n"); }\n',
+    "onsend_route": 'onsend_route { if ($rm == "NOTIFY" || is_method("NOTIFY")) xlog("L_NOTICE", "SEEN NOTIFY\\n"); '
+                    '}\n',
+    "event_route[presence:notify-reply]": 'event_route[presence:notify-reply] { xlog("L_NOTICE", "SEEN $rm '
+                                          '$notify_reply($rs)\\n"); }\n',
 }
 
 
@@ -320,7 +333,8 @@ def test_what_sees_tms_requests_sees_them_with_auto(ours, phones, gate):
         server = ours(presence=dict(MEMORY, notify_engine=engine), db=None, workers=1, route=SERVE + GATES[gate])
         seen[engine] = served(server, phones)
         if engine == "auto":
-            assert len(engine_lines(server)) == 1 and "through tm: " in engine_lines(server)[0] and gate in engine_lines(server)[0]
+            assert (len(engine_lines(server)) == 1 and "through tm: " in engine_lines(server)[0]
+                    and gate in engine_lines(server)[0])
     assert seen["auto"] == seen["tm"] and seen["auto"][2] == (0, 2)
     assert gate == "onsend_route" or seen["auto"][0] == 2
 
@@ -353,14 +367,16 @@ def test_direct_goes_past_what_would_object_and_says_so(ours, phones):
 def test_targets_that_need_more_are_left_to_tm(ours, phones, engine, options):
     server = ours(presence=dict(MEMORY, notify_engine=engine), db=None, workers=1, before="dns=yes\nuse_dns_cache=no\n")
     alice, bob = phones(server, "alice"), phones(server, "bob")
-    filled = {name: value % bob.port if isinstance(value, str) else [one % bob.port for one in value] for name, value in options.items()}
+    filled = {name: value % bob.port if isinstance(value, str) else [one % bob.port for one in value]
+              for name, value in options.items()}
     watch = bob.subscribe(alice.uri, **filled)
     assert len(watch.wait(1)) == 1
     assert counts(server, "notify_direct", "notify_by_tm") == (0, 1)
 
 
 def test_who_serves_is_said_once(ours):
-    for engine, line in (("auto", "without tm (notify_engine auto)"), ("direct", "without tm (notify_engine direct)"), ("tm", None)):
+    for engine, line in (("auto", "without tm (notify_engine auto)"), ("direct", "without tm (notify_engine direct)"),
+                         ("tm", None)):
         server = ours(presence=dict(MEMORY, notify_engine=engine), db=None, workers=4, debug=2)
         lines = engine_lines(server)
         assert (len(lines) == 1 and line in lines[0]) if line else not lines, lines

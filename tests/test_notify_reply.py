@@ -8,7 +8,8 @@ from kit.kamailio import ROUTE
 from kit.sip import pidf
 from test_script import ATTRIBUTES
 
-REQUEST = "ci rm ru rU rd fu tu ft tt cs bs hdr(Event) hdr(Subscription-State) hdr(Contact) hdr(Max-Forwards) ua".split()
+REQUEST = "ci rm ru rU rd fu tu ft tt cs bs hdr(Event) hdr(Subscription-State) hdr(Contact) hdr(Max-Forwards) ua".split(
+    )
 REPLY = "rs rr".split()
 
 

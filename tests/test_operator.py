@@ -32,7 +32,8 @@ def test_who_subscribes(ours, phones, mode):
     pages = [server.rpc("presence.subscriptions", "limit=2", "offset=%d" % n) for n in (0, 2, 4)]
     assert [page.count("callid") for page in pages] == [2, 1, 0]
     for bad in ("nonsense", "status=great", "limit=0", "limit=x", "colour=red"):
-        assert "error" in server.rpc("presence.subscriptions", bad) and "allowed" in server.rpc("presence.subscriptions", bad) + "allowed"
+        assert ("error" in server.rpc("presence.subscriptions", bad)
+                and "allowed" in server.rpc("presence.subscriptions", bad) + "allowed")
 
 
 @pytest.mark.parametrize("mode", EVERY)
@@ -107,7 +108,8 @@ def test_ending_all_of_a_watcher(ours, phones, mode):
 def test_removing_a_publication(ours, phones, mode):
     server = ours(**MODES[mode])
     alice, bob = phones(server, "alice"), phones(server, "bob")
-    etag = alice.publish(body=dialog_info("confirmed"), event="dialog", ctype="application/dialog-info+xml").get("SIP-ETag")
+    etag = alice.publish(body=dialog_info("confirmed"), event="dialog",
+                         ctype="application/dialog-info+xml").get("SIP-ETag")
     lamp = bob.subscribe(alice.uri, event="dialog")
     assert "confirmed" in lamp.wait(1)[0].text
     assert "No publication" in server.rpc("presence.publication_expire", alice.uri, "dialog", "x.y.z")
@@ -130,10 +132,12 @@ def test_the_last_notify(ours, phones, mode):
     shown = server.rpc("presence.explain", bob.uri, alice.uri, "presence")
     if mode == "database-only":
         # The table has no place for it; the history has, while it remembers.
-        assert re.search(r"last_answer: (200 after|awaited for) \d+ ms", shown) and "watcher" not in server.rpc("presence.failing")
+        assert (re.search(r"last_answer: (200 after|awaited for) \d+ ms", shown)
+                and "watcher" not in server.rpc("presence.failing"))
         return
     assert "body_crc32: %08x" % zlib.crc32(watch.notifies[-1].body) in shown
-    assert re.search(r"last_answer: (200 after|awaited for) \d+ ms", shown) and "cseq: %d" % watch.notifies[-1].cseq in shown
+    assert (re.search(r"last_answer: (200 after|awaited for) \d+ ms", shown)
+            and "cseq: %d" % watch.notifies[-1].cseq in shown)
     assert abs(int(re.search(r"last_notify: (\d+)", shown).group(1)) - before) <= 2
     deaf.subscribe(alice.uri).wait(1)
     time.sleep(0.3)
@@ -167,22 +171,28 @@ def test_by_age(ours, phones):
     old = bob.subscribe("sip:a@example.org")
     time.sleep(2.2)
     new = bob.subscribe("sip:b@example.org")
-    assert server.rpc("presence.subscriptions", "older=2").count("callid") == 1 and old.call_id in server.rpc("presence.subscriptions", "older=2")
-    assert server.rpc("presence.subscriptions", "younger=1").count("callid") == 1 and new.call_id in server.rpc("presence.subscriptions", "younger=1")
+    assert (server.rpc("presence.subscriptions", "older=2").count("callid") == 1
+            and old.call_id in server.rpc("presence.subscriptions", "older=2"))
+    assert (server.rpc("presence.subscriptions", "younger=1").count("callid") == 1
+            and new.call_id in server.rpc("presence.subscriptions", "younger=1"))
     assert "allowed is a number of seconds" in server.rpc("presence.subscriptions", "older=x")
 
 
 def test_the_settings_in_force(ours):
     """What was corrected shows as what it became; every parameter that decides something is there."""
-    server = ours(presence=dict(subs_db_mode=1, max_expires=-5, notifier_processes=4, retrieve_order=1, server_address="sip:a@b:1"),
+    server = ours(presence=dict(subs_db_mode=1, max_expires=-5, notifier_processes=4, retrieve_order=1,
+                                server_address="sip:a@b:1"),
                   modules=("presence_xml", "pua"), extra_params=parameters(default_expires=20))
     shown = dict(re.findall(r"(\w+): ?(.*)", server.rpc("presence.config")))
-    assert [shown[name].strip() for name in ("subs_db_mode", "max_expires", "notifier_processes", "publ_cache", "server_address")] \
+    assert [shown[name].strip()
+            for name in ("subs_db_mode", "max_expires", "notifier_processes", "publ_cache", "server_address")] \
         == ["1", "3600", "0", "0", "sip:a@b:1"]
-    documented = set(re.findall(r"^### `(\w+)`$", (ROOT / "docs" / "presence.md").read_text().split("## Functions")[0], re.M))
+    documented = set(re.findall(r"^### `(\w+)`$", (ROOT / "docs" / "presence.md").read_text().split("## Functions")[0],
+                                re.M))
     # A secret is shown nowhere.
     elsewhere = {"db_url", "local_log_facility", "enable_dmq", "cluster_secret"}
-    accepted = {"startup_mode", "subs_htable_size", "pres_htable_size", "db_table_lock_type", "subs_remove_match", "to_tag_pref",
+    accepted = {"startup_mode", "subs_htable_size", "pres_htable_size", "db_table_lock_type", "subs_remove_match",
+                "to_tag_pref",
                 "totag_avpid", "lock_set_size"}
     assert documented - set(shown) - elsewhere - accepted == set()
     assert "default_expires: 3600" in server.rpc("pua.config")
@@ -210,8 +220,10 @@ def test_drain(ours, phones):
 def test_records_of_the_user_agent():
     made = Responder()
     for mode in (0, 2):
-        with Kamailio("ours", presence=dict(), http=True, modules=("pua", "pua_rpc"), extra_params=parameters(db_mode=mode)) as server:
-            server.json_rpc("pua.publish", ALICE, "600", "presence", "application/pidf+xml", "one", ".", made.uri, ".", pidf())
+        with Kamailio("ours", presence=dict(), http=True, modules=("pua", "pua_rpc"),
+                      extra_params=parameters(db_mode=mode)) as server:
+            server.json_rpc("pua.publish", ALICE, "600", "presence", "application/pidf+xml", "one", ".", made.uri, ".",
+                            pidf())
             server.rpc("pua.subscribe", "sip:bob@127.0.0.1:%d" % made.port, ALICE, "presence", "600")
             time.sleep(0.3)
             listed = server.rpc("pua.list")
@@ -219,7 +231,8 @@ def test_records_of_the_user_agent():
             assert server.rpc("pua.list", ALICE).count("kind") == 1
             assert [server.rpc("pua.list", ".", n, 1).count("kind") for n in (0, 1, 2)] == [1, 1, 0]
             assert server.rpc("pua.list", ".", 0, 1) != server.rpc("pua.list", ".", 1, 1)
-            assert "allowed is 1 to 1000" in server.rpc("pua.list", ".", 0, 0) and "offset x" in server.rpc("pua.list", ".", "x")
+            assert ("allowed is 1 to 1000" in server.rpc("pua.list", ".", 0, 0)
+                    and "offset x" in server.rpc("pua.list", ".", "x"))
     made.close()
 
 

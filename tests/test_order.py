@@ -39,10 +39,12 @@ def test_lamps_are_never_stuck(ours, mode, figure):
             for state in ("trying", "early", "confirmed", "terminated"):
                 time.sleep(generator.random() * 0.02)
                 tag = {0: None, 1: "a.1.2.3.4"}.get(generator.randrange(6), etag)
-                reply = phone.publish("sip:alice@example.org", body=dialog_info(state, dialog_id=identity), etag=tag, **options)
+                reply = phone.publish("sip:alice@example.org", body=dialog_info(state, dialog_id=identity), etag=tag,
+                                      **options)
                 if reply is not None and reply.code == 412:
                     repaired.append(identity)
-                    reply = phone.publish("sip:alice@example.org", body=dialog_info(state, dialog_id=identity), **options)
+                    reply = phone.publish("sip:alice@example.org", body=dialog_info(state, dialog_id=identity),
+                                          **options)
                 if reply is None or reply.code != 200:
                     wrong.append((identity, state, reply))
                     return
@@ -82,7 +84,8 @@ def test_lamps_are_never_stuck(ours, mode, figure):
     alive = [state for _, state in re.findall(r'<dialog id="([\d-]+)".*?<state>(\w+)</state>', told[-1].text, re.S)
              if state != "terminated"]
     assert not alive, "a lamp is stuck: " + told[-1].text
-    figure("%s: %d calls, %d NOTIFYs, %d entity tags repaired, no lamp stuck" % (mode, LIVES // 4 * 4, len(told), len(repaired)))
+    figure("%s: %d calls, %d NOTIFYs, %d entity tags repaired, no lamp stuck"
+           % (mode, LIVES // 4 * 4, len(told), len(repaired)))
     watcher.close()
 
 
@@ -116,14 +119,16 @@ def test_publish_and_refresh_at_the_same_moment(ours, figure):
 @pytest.mark.suite("order")
 @pytest.mark.parametrize("mode", ["defaults", "memory"])
 def test_a_refresh_and_a_change_at_once_are_each_told(ours, mode, figure):
-    """One NOTIFY with the newest state would do, but who waits for the answer to its SUBSCRIBE counts NOTIFYs, as stock sends them."""
+    """One NOTIFY with the newest state would do, but who waits for the answer to its SUBSCRIBE counts NOTIFYs, as stock
+    sends them."""
     from kit.sip import pidf
     server = ours(workers=4, **MODES[mode])
     watcher, publisher = Client(server, "bob"), Client(server, "alice")
     etag = publisher.publish(body=pidf()).get("SIP-ETag")
     watch = watcher.subscribe("sip:alice@example.org")
     watch.wait(1)
-    # The first document may have been told twice: by the answer to the SUBSCRIBE, and as a change that was still under way.
+    # The first document may have been told twice: by the answer to the SUBSCRIBE, and as a change that was still under
+    # way.
     watcher.quiet(1.0)
     first = len(watch.notifies)
     for turn in range(60):
@@ -144,7 +149,8 @@ def test_a_refresh_and_a_change_at_once_are_each_told(ours, mode, figure):
 @pytest.mark.suite("order")
 @pytest.mark.parametrize("mode", ["defaults", "write-through", "memory", "table"])
 def test_documents_that_are_read_again_while_they_change(ours, mode, figure):
-    """`refreshWatchers` lets go of what memory knows of the table; a PUBLISH at the same moment is neither refused nor forgotten."""
+    """`refreshWatchers` lets go of what memory knows of the table; a PUBLISH at the same moment is neither refused nor
+    forgotten."""
     server = ours(workers=4, http=True, **MODES[mode])
     stop, asked, wrong = threading.Event(), [0], []
 

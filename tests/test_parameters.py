@@ -1,4 +1,5 @@
-"""Each parameter with a value other than its default: the same life on stock and on ours, over the wire and in the tables."""
+"""Each parameter with a value other than its default: the same life on stock and on ours, over the wire and in the
+tables."""
 import os
 import sqlite3
 
@@ -42,7 +43,8 @@ DIFFERENT = {
     "sip_uri_match=1": {"carol 4": WITH_BODY},
 }
 # What follows differs, too: the steps are compared up to there.
-ENDS_AT = {"min_expires=60": ("publish for 30 s", TOO_BRIEF), "min_expires=60-max_expires=50": ("publish for 30 s", TOO_BRIEF)}
+ENDS_AT = {"min_expires=60": ("publish for 30 s", TOO_BRIEF),
+           "min_expires=60-max_expires=50": ("publish for 30 s", TOO_BRIEF)}
 
 
 def name_of(value):
@@ -50,7 +52,8 @@ def name_of(value):
 
 
 def life(server, phone, trace):
-    """Two documents and two watchers, one of them with capitals in the URI; refreshes, a late one, an end by Expires 0."""
+    """Two documents and two watchers, one of them with capitals in the URI; refreshes, a late one, an end by Expires
+    0."""
     alice, bob, carol = phone("alice"), phone("bob"), phone("carol")
     reply = alice.publish(body=pidf(alice.user, tuple_id="a", note="first"))
     trace.message("publish", reply)
@@ -135,7 +138,8 @@ def test_tables_of_other_names(both):
         connection.commit()
         connection.close()
 
-    names = dict(presentity_table="documents", active_watchers_table="dialogs", watchers_table="decisions", subs_db_mode=1)
+    names = dict(presentity_table="documents", active_watchers_table="dialogs", watchers_table="decisions",
+                 subs_db_mode=1)
     both(scenario, workers=1, presence=names, modules=("presence_xml",), prepare=with_tables,
          force_active=False, extra_params='modparam("presence_xml", "integrated_xcap_server", 1)\n')
 
@@ -155,7 +159,8 @@ def test_a_watcher_that_does_not_answer(both, remove):
         trace.note("refresh", watch.refresh().code)
 
     timers = 'modparam("tm", "fr_timer", 2000)\nmodparam("tm", "fr_inv_timer", 2000)\n'
-    both(scenario, workers=1, presence=dict(subs_db_mode=1, timeout_rm_subs=remove), modules=("presence_xml",), extra_params=timers)
+    both(scenario, workers=1, presence=dict(subs_db_mode=1, timeout_rm_subs=remove), modules=("presence_xml",),
+         extra_params=timers)
 
 
 @pytest.mark.parametrize("force", [0, 1])
@@ -171,7 +176,8 @@ def test_a_publication_that_runs_out(both, force):
         trace.messages("NOTIFY", watch.notifies)
         trace.rows("presentity", server, "presentity")
 
-    both(scenario, workers=1, presence=dict(subs_db_mode=1, clean_period=1, force_delete=force), modules=("presence_xml",))
+    both(scenario, workers=1, presence=dict(subs_db_mode=1, clean_period=1, force_delete=force),
+         modules=("presence_xml",))
 
 
 @pytest.mark.parametrize("event", ["presence", "dialog", "message-summary"])
@@ -209,7 +215,8 @@ def test_documents_in_the_order_of_a_column(both, by, cache):
 def test_what_the_script_says_of_a_request(both, mode):
     """xavp_cfg: the priority of a document, and the end of a subscription whose NOTIFY was answered badly."""
     publish = 'if ($hdr(X-P) != $null) { $xavp(pres=>priority) = $(hdr(X-P){s.int}); } handle_publish()'
-    replies = 'event_route[presence:notify-reply] { if ($notify_reply($rs) == 486) { $xavp(pres=>delete_subscription) = 1; } }\n'
+    replies = ('event_route[presence:notify-reply] { if ($notify_reply($rs) == 486) { $xavp(pres=>delete_subscription) '
+               '= 1; } }\n')
 
     def scenario(server, phone, trace):
         alice, bob = phone("alice"), phone("bob")

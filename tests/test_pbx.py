@@ -21,7 +21,8 @@ def pbx():
 
 
 def add_user(server, user, password):
-    subprocess.run([str(ROOT / "scripts" / "database.sh"), "user", str(server.folder / "presence.sqlite"), user], input=password + "\n",
+    subprocess.run([str(ROOT / "scripts" / "database.sh"), "user", str(server.folder / "presence.sqlite"), user],
+                   input=password + "\n",
                    text=True, check=True)
 
 
@@ -64,7 +65,8 @@ def test_a_lamp_lights_and_goes_out(pbx, tmp_path):
         alice.command("hangup")
         carol.wait(BOB, "dialog", "terminated")
         seen = states(carol.seen(BOB, "dialog"))
-        assert [seen[0], *seen[-2:]] == ["terminated", "confirmed", "terminated"] and set(seen[1:-2]) <= {"trying", "early"}
+        assert ([seen[0], *seen[-2:]] == ["terminated", "confirmed", "terminated"]
+                and set(seen[1:-2]) <= {"trying", "early"})
 
 
 def test_a_browser_registers_and_watches_over_tls(tmp_path):
@@ -77,8 +79,10 @@ def test_a_browser_registers_and_watches_over_tls(tmp_path):
             assert "transport=ws" in pbx.rpc("ul.dump")
             alice.watch(BOB, "dialog")
             alice.wait(BOB, "dialog", "terminated", timeout=5)
-        shown = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % pbx.tls_port, "-CAfile", str(pbx.folder / "tls.pem"),
-                                "-verify_ip", "127.0.0.1", "-verify_return_error"], input="", capture_output=True, text=True, timeout=20)
+        shown = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % pbx.tls_port, "-CAfile",
+                                str(pbx.folder / "tls.pem"),
+                                "-verify_ip", "127.0.0.1", "-verify_return_error"], input="", capture_output=True,
+                               text=True, timeout=20)
         assert "Verify return code: 0 (ok)" in shown.stdout, shown.stdout + shown.stderr
     again = Example("pbx", folder=tmp_path / "again", TLS="1")
     again.folder.mkdir()
@@ -93,7 +97,8 @@ def test_who_watches_is_for_the_watched_alone(pbx):
     bob, alice = pbx.phone("bob"), pbx.phone("alice")
     for event in ("presence.winfo", "presence.WINFO", "presence.winfo;id=1", "dialog.winfo"):
         reply = bob.subscribe("sip:alice@example.org", event=event).reply
-        assert reply.code in (403, 489) and (reply.code == 403 or "WINFO" in event or "dialog" in event), (event, reply.code)
+        assert (reply.code in (403, 489)
+                and (reply.code == 403 or "WINFO" in event or "dialog" in event)), (event, reply.code)
     assert bob.subscribe("sip:alice@example.org", event="presence").reply.code == 200
     own = alice.subscribe("sip:alice@example.org", event="presence.winfo")
     assert own.reply.code == 200 and "sip:bob@example.org" in own.wait(1)[0].text
@@ -131,12 +136,14 @@ def test_strangers_do_not_register_or_call(pbx, tmp_path):
     bob = pbx.phone("bob")
     assert bob.reply_to(bob.request("REGISTER", "sip:alice@example.org", ruri="sip:example.org")).code == 403
     assert bob.reply_to(bob.request("MESSAGE", "sip:someone@elsewhere.example.com")).code == 403
-    assert bob.reply_to(bob.request("REGISTER", "sip:bob@example.org", ["Expires: 60"], ruri="sip:example.org")).code == 200
+    assert bob.reply_to(bob.request("REGISTER", "sip:bob@example.org", ["Expires: 60"],
+                                    ruri="sip:example.org")).code == 200
     nobody.close(), bob.close()
 
 
 def test_a_page_of_another_site_opens_no_websocket(pbx):
-    for path, origin, wanted in (("/", "http://evil.example.com", 403), ("/RPC", "http://127.0.0.1", 404), ("/other", None, 404)):
+    for path, origin, wanted in (("/", "http://evil.example.com", 403), ("/RPC", "http://127.0.0.1", 404),
+                                 ("/other", None, 404)):
         connection = http.client.HTTPConnection("127.0.0.1", pbx.http_port, timeout=5)
         headers = {"Origin": origin} if origin else {}
         if path == "/":

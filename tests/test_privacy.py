@@ -151,7 +151,8 @@ def rename(server, table, other):
 @pytest.mark.parametrize("how", ["stop", "kill"])
 @pytest.mark.parametrize("decision", ["polite-block", "block"])
 def test_a_decision_holds_though_the_table_could_not_be_written(ours, phones, mode, how, decision):
-    """The table is away while a watcher is blocked. What is made up for at an orderly stop is judged anew after a crash."""
+    """The table is away while a watcher is blocked. What is made up for at an orderly stop is judged anew after a
+    crash."""
     server = ours(presence=MODES[mode]["presence"], workers=1, **XML)
     alice, bob, friend = phones(server, "alice"), phones(server, "bob"), phones(server, "friend")
     put(server, alice.user, rules(**{bob.user: "allow", friend.user: "allow"}))

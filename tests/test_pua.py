@@ -14,7 +14,10 @@ ALICE = "sip:alice@example.org"
 ROUTE = """
 request_route {
     if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
-    if (is_method("NOTIFY")) { if (pua_update_contact()) sl_send_reply("200", "OK"); else sl_send_reply("481", "Gone"); exit; }
+    if (is_method("NOTIFY")) {
+        if (pua_update_contact()) sl_send_reply("200", "OK"); else sl_send_reply("481", "Gone");
+        exit;
+    }
     sl_send_reply("404", "Not here");
 }
 """
@@ -39,7 +42,8 @@ def parameters(**more):
 def server(which, params=None, **options):
     options.setdefault("modules", ("pua", "pua_rpc"))
     options.setdefault("route", ROUTE)
-    return Kamailio(which, http=True, presence=dict(), extra_params=parameters(**(params or {})) + options.pop("more", ""),
+    return Kamailio(which, http=True, presence=dict(),
+                    extra_params=parameters(**(params or {})) + options.pop("more", ""),
                     **options)
 
 
@@ -75,7 +79,8 @@ def rows(trace, label, kamailio):
     for row in kamailio.rows("pua"):
         row = dict(row)
         for name in ("call_id", "from_tag", "remote_contact", "pres_uri"):
-            row[name] = re.sub(r":\d+", ":PORT", row[name]) if name in ("remote_contact", "pres_uri") else bool(row[name])
+            row[name] = (re.sub(r":\d+", ":PORT", row[name]) if name in ("remote_contact", "pres_uri")
+                         else bool(row[name]))
         for name in ("expires", "desired_expires"):
             row[name] = row[name] - int(time.time()) > 0 if row[name] else 0
         trace.note(label, sorted(row.items()))
@@ -87,7 +92,8 @@ def test_life_of_a_publication():
                                ("with headers", dict(body=pidf(), ident="one", headers="X-A: 1\r\n")),
                                ("changed headers", dict(body=pidf(), ident="one", headers="X-A: 2\r\n", expires=600)),
                                ("no body", dict(ident="one", expires=500)), ("end", dict(ident="one", expires=0)),
-                               ("ended", dict(ident="one", expires=0, timeout=1)), ("unknown etag", dict(etag="nobody's")),
+                               ("ended", dict(ident="one", expires=0, timeout=1)),
+                               ("unknown etag", dict(etag="nobody's")),
                                ("no first body", dict(ident="two"))]:
             count = len(responder.requests)
             try:
@@ -107,7 +113,8 @@ def test_life_of_a_publication():
     ("dialog", "application/dialog-info+xml", dialog_info("early")),
     ("dialog;sla", "application/dialog-info+xml", dialog_info("confirmed")),
     ("message-summary", "application/simple-message-summary", "Messages-Waiting: yes\r\n"),
-    ("reg", "application/reginfo+xml", '<?xml version="1.0"?><reginfo xmlns="urn:ietf:params:xml:ns:reginfo" version="9"/>'),
+    ("reg", "application/reginfo+xml",
+     '<?xml version="1.0"?><reginfo xmlns="urn:ietf:params:xml:ns:reginfo" version="9"/>'),
     ("presence", "application/pidf+xml", pidf().replace(' id="t1"', "")),
     ("presence", "application/pidf+xml", pidf(extra="<person/>")),
     ("presence", "text/plain", pidf()),
@@ -118,7 +125,8 @@ def test_bodies(event, ctype, body, count):
     def scenario(kamailio, responder, trace):
         for label in ("first", "second"):
             try:
-                trace.note(label + " answer", publish(kamailio, responder, body=body, event=event, ctype=ctype, ident="i", timeout=2))
+                trace.note(label + " answer",
+                           publish(kamailio, responder, body=body, event=event, ctype=ctype, ident="i", timeout=2))
             except TimeoutError:
                 trace.note(label + " answer", "none")
         trace.note("requests", len(responder.requests))
@@ -176,8 +184,10 @@ def test_rows_in_the_database_only(engine):
                 for expires in (3600, 1800):
                     kamailio.rpc("pua.subscribe", "sip:bob@127.0.0.1:%d" % made.port, ALICE, "presence", expires)
                     time.sleep(0.5)
-                text = database.sql("select pres_uri, pres_id, event, expires > 0, desired_expires > 0, expires - desired_expires, flag, "
-                                    "etag, tuple_id, watcher_uri, call_id > '', to_tag, from_tag > '', cseq, record_route, contact, "
+                text = database.sql("select pres_uri, pres_id, event, expires > 0, desired_expires > 0, expires - "
+                                    "desired_expires, flag, "
+                                    "etag, tuple_id, watcher_uri, call_id > '', to_tag, from_tag > '', cseq, "
+                                    "record_route, contact, "
                                     "remote_contact, version, extra_headers from pua order by pres_uri, pres_id;")
                 seen[which] = text.replace(":%d" % made.port, ":PORT")
             made.close()

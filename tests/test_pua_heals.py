@@ -1,4 +1,5 @@
-"""What the user agent does when its server is slow, forgetful, busy or gone. Stock does little of it, so these run on ours."""
+"""What the user agent does when its server is slow, forgetful, busy or gone. Stock does little of it, so these run on
+ours."""
 import json
 import signal
 import socket
@@ -16,7 +17,10 @@ REGISTRAR = """
 request_route {
     if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
     if (is_method("REGISTER")) { pua_set_publish(); if (!save("location")) sl_reply_error(); exit; }
-    if (is_method("NOTIFY")) { if (pua_update_contact()) sl_send_reply("200", "OK"); else sl_send_reply("481", "Gone"); exit; }
+    if (is_method("NOTIFY")) {
+        if (pua_update_contact()) sl_send_reply("200", "OK"); else sl_send_reply("481", "Gone");
+        exit;
+    }
     sl_send_reply("404", "Not here");
 }
 """
@@ -53,7 +57,8 @@ def test_registration_becomes_a_publication(responder):
                 phone.register(expires), made.wait(count)
                 # Stock forgets an entity tag whose answer it has not read when the next registration comes.
                 time.sleep(0.3)
-            seen[which] = [(etag(m), m.get("Expires"), m.get("Event"), "open" in m.text, "closed" in m.text) for m in made.requests]
+            seen[which] = [(etag(m), m.get("Expires"), m.get("Event"), "open" in m.text, "closed" in m.text)
+                           for m in made.requests]
             phone.close()
         made.close()
     assert seen["ours"] == seen["stock"] and len(seen["ours"]) >= 2, seen
@@ -66,9 +71,11 @@ def test_one_request_at_a_time(responder, figure):
         sockets = []
         for n in range(10):
             body = json.dumps({"jsonrpc": "2.0", "id": n, "method": "pua.publish", "params": [
-                ALICE, "600", "presence", "application/pidf+xml", "i", ".", responder.uri, ".", pidf(note="n%d" % n)]}).encode()
+                ALICE, "600", "presence", "application/pidf+xml", "i", ".", responder.uri, ".",
+                pidf(note="n%d" % n)]}).encode()
             sock = socket.create_connection(("127.0.0.1", kamailio.port))
-            sock.sendall(b"POST /RPC HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            sock.sendall(b"POST /RPC HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+                         b"%d\r\n\r\n" % len(body) + body)
             sockets.append(sock)
             time.sleep(0.03)
         for sock in sockets:
@@ -79,7 +86,8 @@ def test_one_request_at_a_time(responder, figure):
         assert len(seen) == 2 and "n9" in seen[1].text
         assert etag(seen[0]) is None and etag(seen[1]) == "tag-1"
         assert seen[1].at - seen[0].at >= 0.45
-        figure("10 changes while a PUBLISH is under way: %d requests, one at a time, the last with the newest document" % len(seen))
+        figure("10 changes while a PUBLISH is under way: %d requests, one at a time, the last with the newest document"
+               % len(seen))
 
 
 def test_end_before_the_first_answer(responder):
@@ -139,7 +147,8 @@ def test_server_in_trouble(responder, trouble, figure):
         assert 0.9 <= seen[2].at - seen[1].at <= 5
         time.sleep(1)
         assert len(responder.requests) == 3
-        figure("answered %s: sent again once, after %.1f s, with the same entity tag" % (trouble or "by silence", seen[2].at - seen[1].at))
+        figure("answered %s: sent again once, after %.1f s, with the same entity tag"
+               % (trouble or "by silence", seen[2].at - seen[1].at))
         phone.close()
 
 
@@ -154,7 +163,8 @@ def test_newer_state_replaces_what_waits(responder):
         phone.register(0)
         responder.wait(3, timeout=8)
         time.sleep(0.5)
-        assert [(etag(m), m.get("Expires")) for m in responder.requests] == [(None, "601"), ("tag-1", "601"), ("tag-1", "0")]
+        assert [(etag(m), m.get("Expires"))
+                for m in responder.requests] == [(None, "601"), ("tag-1", "601"), ("tag-1", "0")]
         phone.close()
 
 
@@ -188,7 +198,8 @@ event_route[tm:local-request] { if ($shv(drops) != 0) { $shv(drops) = $shv(drops
         phone = Phone(kamailio, "alice")
         for _ in range(3):
             phone.register()
-        assert kamailio.rpc("pua.subscribe", "sip:bob@127.0.0.1:%d" % responder.port, ALICE, "presence", "60").strip() == ""
+        assert kamailio.rpc("pua.subscribe", "sip:bob@127.0.0.1:%d" % responder.port, ALICE, "presence",
+                            "60").strip() == ""
         time.sleep(0.3)
         assert [m.method for m in responder.requests] == ["SUBSCRIBE"]
         phone.register()
@@ -197,7 +208,8 @@ event_route[tm:local-request] { if ($shv(drops) != 0) { $shv(drops) = $shv(drops
 
 
 def subscribe(kamailio, responder, expires=3600):
-    assert kamailio.rpc("pua.subscribe", "sip:bob@127.0.0.1:%d" % responder.port, ALICE, "presence", expires).strip() == ""
+    assert kamailio.rpc("pua.subscribe", "sip:bob@127.0.0.1:%d" % responder.port, ALICE, "presence",
+                        expires).strip() == ""
 
 
 def test_notify_before_the_answer_and_new_contact(responder):
@@ -209,7 +221,8 @@ def test_notify_before_the_answer_and_new_contact(responder):
         reply = responder.notify(kamailio, first, tag="early", contact="sip:early@127.0.0.1:%d" % responder.port)
         assert reply.code == 200
         time.sleep(0.8)
-        reply = responder.notify(kamailio, first, cseq=2, tag="early", contact="sip:moved@127.0.0.1:%d" % responder.port)
+        reply = responder.notify(kamailio, first, cseq=2, tag="early",
+                                 contact="sip:moved@127.0.0.1:%d" % responder.port)
         assert reply.code == 200
         refresh = responder.wait(2, timeout=9)[1]
         assert refresh.start.startswith("SUBSCRIBE sip:moved@") and refresh.cseq == first.cseq + 1
@@ -220,7 +233,8 @@ def test_notify_before_the_answer_and_new_contact(responder):
 
 def test_refresh_goes_along_the_route_set(responder):
     responder.expires = 8
-    routes = ["Record-Route: <sip:127.0.0.1:%d;lr;n=1>" % responder.port, "Record-Route: <sip:127.0.0.1:%d;lr;n=2>" % responder.port]
+    routes = ["Record-Route: <sip:127.0.0.1:%d;lr;n=1>" % responder.port,
+              "Record-Route: <sip:127.0.0.1:%d;lr;n=2>" % responder.port]
     responder.script = lambda message: (200, routes)
     with server("ours") as kamailio:
         subscribe(kamailio, responder)
@@ -245,7 +259,8 @@ def test_refresh_that_fails(responder, code):
             assert seen[2].get("Call-ID") == seen[0].get("Call-ID")
 
 
-@pytest.mark.parametrize("reason,again", [("deactivated", True), ("timeout", True), ("rejected", False), ("noresource", False)])
+@pytest.mark.parametrize("reason,again",
+                         [("deactivated", True), ("timeout", True), ("rejected", False), ("noresource", False)])
 def test_terminated_by_the_server(responder, reason, again):
     with server("ours") as kamailio:
         subscribe(kamailio, responder)
@@ -277,7 +292,8 @@ def test_restart(responder, mode, sig):
         seen = responder.wait(count + 2, timeout=10)[count:]
         by_method = {m.method: m for m in seen}
         assert set(by_method) == {"SUBSCRIBE", "PUBLISH"}
-        assert by_method["SUBSCRIBE"].get("Call-ID") == first.get("Call-ID") and by_method["SUBSCRIBE"].cseq > first.cseq
+        assert (by_method["SUBSCRIBE"].get("Call-ID") == first.get("Call-ID")
+                and by_method["SUBSCRIBE"].cseq > first.cseq)
         assert etag(by_method["PUBLISH"])
         assert len(kamailio.rows("pua")) == 2
 
@@ -309,7 +325,8 @@ def test_nothing_left_in_memory(responder):
             time.sleep(0.5)
 
         def used():
-            return int([line for line in kamailio.rpc("core.shmmem").split("\n") if "real_used" in line][0].split(":")[1])
+            return int([line for line in kamailio.rpc("core.shmmem").split("\n")
+                        if "real_used" in line][0].split(":")[1])
 
         round_trip()
         time.sleep(8)

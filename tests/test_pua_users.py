@@ -1,4 +1,5 @@
-"""The stock modules that publish and subscribe through pua: on stock's and on ours, against stock's presence server and ours."""
+"""The stock modules that publish and subscribe through pua: on stock's and on ours, against stock's presence server and
+ours."""
 import itertools
 import re
 import time
@@ -16,7 +17,15 @@ PROXY = """
 request_route {
     if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
     if (is_method("NOTIFY")) { pua_update_contact(); sl_send_reply("200", "OK"); exit; }
-    if (has_totag()) { if (!loose_route()) { if (is_method("ACK")) { t_check_trans(); exit; } sl_send_reply("404", "No"); exit; } t_relay(); exit; }
+    if (has_totag()) {
+        if (!loose_route()) {
+            if (is_method("ACK")) { t_check_trans(); exit; }
+            sl_send_reply("404", "No");
+            exit;
+        }
+        t_relay();
+        exit;
+    }
     record_route();
     dlg_manage();
     $du = "sip:127.0.0.1:CALLEE";
@@ -39,7 +48,8 @@ class Caller(Client):
         self.send_raw(self.request("ACK", to, self.routes, ruri=self.target, to_tag=self.to_tag, **self.ids))
 
     def bye(self):
-        reply = self.reply_to(self.request("BYE", self.to, self.routes, ruri=self.target, to_tag=self.to_tag, cseq=2, **self.ids))
+        reply = self.reply_to(self.request("BYE", self.to, self.routes, ruri=self.target, to_tag=self.to_tag, cseq=2,
+                                           **self.ids))
         assert reply.code == 200
 
 
@@ -143,12 +153,15 @@ def test_registration_is_seen_by_a_buddy():
 
 def watched_reg_event(pua, presence):
     """What a watcher of the reg event sees while a phone registers, refreshes and leaves."""
-    with Kamailio(presence, presence=dict(subs_db_mode=0, publ_cache=2), modules=("presence_xml", "presence_reginfo")) as server:
+    with Kamailio(presence, presence=dict(subs_db_mode=0, publ_cache=2),
+                  modules=("presence_xml", "presence_reginfo")) as server:
         to = "sip:127.0.0.1:%d" % server.port
-        more = 'modparam("pua_reginfo", "default_domain", "example.org")\nmodparam("pua_reginfo", "server_address", "sip:reginfo@127.0.0.1")\n'
+        more = ('modparam("pua_reginfo", "default_domain", "example.org")\nmodparam("pua_reginfo", "server_address", '
+                '"sip:reginfo@127.0.0.1")\n')
         more += 'modparam("pua_reginfo", "outbound_proxy", "%s")\n' % to
         with Kamailio(pua, presence=dict(), modules=("usrloc", "registrar", "pua", "pua_reginfo"),
-                      route=REGISTRAR.replace("pua_set_publish(); ", ""), extra_params=parameters(outbound_proxy=to) + more) as kamailio:
+                      route=REGISTRAR.replace("pua_set_publish(); ", ""),
+                      extra_params=parameters(outbound_proxy=to) + more) as kamailio:
             watcher, phone = Client(server, "watcher"), Phone(kamailio, "alice")
             watch = watcher.subscribe(phone.uri, event="reg")
             watch.wait(1)
@@ -180,7 +193,8 @@ def bridged_line(pua):
     """A phone with a shared line: it is subscribed to, and what it notifies is published."""
     presence, phone = Responder(), Responder()
     more = 'modparam("pua_bla", "header_name", "Sender")\nmodparam("pua_bla", "outbound_proxy", "%s")\n' % presence.uri
-    more += 'modparam("pua_bla", "server_address", "sip:bla@127.0.0.1")\nmodparam("pua_bla", "default_domain", "example.org")\n'
+    more += ('modparam("pua_bla", "server_address", "sip:bla@127.0.0.1")\nmodparam("pua_bla", "default_domain", '
+             '"example.org")\n')
     with Kamailio(pua, presence=dict(), modules=("usrloc", "registrar", "pua", "pua_bla"), route=BLA,
                   extra_params=parameters(outbound_proxy=presence.uri, check_remote_contact=0) + more) as kamailio:
         client = Phone(kamailio, "alice")
@@ -197,7 +211,8 @@ def bridged_line(pua):
             time.sleep(0.5)
         client.close()
         requests = [(m.method, m.get("Event"), m.get("SIP-If-Match"), m.get("Expires"),
-                     re.findall(r"<state>(\w+)", m.text), re.findall(r'version="(\d+)"', m.text)) for m in seen[:1] + presence.requests]
+                     re.findall(r"<state>(\w+)", m.text), re.findall(r'version="(\d+)"', m.text))
+                    for m in seen[:1] + presence.requests]
     presence.close(), phone.close()
     return requests, answers
 
@@ -212,7 +227,8 @@ def test_registration_state():
     seen = {}
     for which in ("stock", "ours"):
         made = Responder()
-        more = 'modparam("pua_reginfo", "default_domain", "example.org")\nmodparam("pua_reginfo", "server_address", "sip:reginfo@127.0.0.1")\n'
+        more = ('modparam("pua_reginfo", "default_domain", "example.org")\nmodparam("pua_reginfo", "server_address", '
+                '"sip:reginfo@127.0.0.1")\n')
         more += 'modparam("pua_reginfo", "outbound_proxy", "%s")\n' % made.uri
         with Kamailio(which, presence=dict(), modules=("usrloc", "registrar", "pua", "pua_reginfo"),
                       route=REGISTRAR.replace("pua_set_publish(); ", ""),
@@ -223,7 +239,8 @@ def test_registration_state():
             phone.register(0), made.wait(3), time.sleep(0.5)
             phone.close()
             # What is left of an interval may be counted before or after the second turns.
-            seen[which] = [(m.method, m.get("Event"), round(int(m.get("Expires")), -1), m.get("SIP-If-Match"), m.get("Content-Type"),
+            seen[which] = [(m.method, m.get("Event"), round(int(m.get("Expires")), -1), m.get("SIP-If-Match"),
+                            m.get("Content-Type"),
                             re.findall(r'(?:state|event)="(\w+)"', m.text)) for m in made.requests]
         made.close()
     assert seen["ours"] == seen["stock"] and len(seen["ours"]) >= 2, seen
@@ -231,8 +248,10 @@ def test_registration_state():
 
 @pytest.mark.parametrize("module,params", [
     ("pua_bla", 'modparam("pua_bla", "header_name", "Sender")\nmodparam("pua_bla", "outbound_proxy", "sip:127.0.0.1")\n'
-                'modparam("pua_bla", "server_address", "sip:bla@127.0.0.1")\nmodparam("pua_bla", "default_domain", "example.org")\n'),
-    ("pua_xmpp", 'modparam("pua_xmpp", "server_address", "sip:xmpp@127.0.0.1")\nmodparam("xmpp", "backend", "component")\n'),
+                'modparam("pua_bla", "server_address", "sip:bla@127.0.0.1")\nmodparam("pua_bla", "default_domain", '
+                '"example.org")\n'),
+    ("pua_xmpp", 'modparam("pua_xmpp", "server_address", "sip:xmpp@127.0.0.1")\nmodparam("xmpp", "backend", '
+                 '"component")\n'),
     ("pua_json", ""),
 ])
 def test_other_users_load_and_bind(module, params):
@@ -240,5 +259,6 @@ def test_other_users_load_and_bind(module, params):
     for which in ("stock", "ours"):
         modules = before + ("pua",) + (() if module == "pua_json" else ("presence_xml",)) + (module,)
         with Kamailio(which, presence=dict(), modules=modules, extra_params=parameters() + params) as kamailio:
-            wrong = [line for line in kamailio.log().split("\n") if module in line and ("ERROR" in line or "CRITICAL" in line)]
+            wrong = [line for line in kamailio.log().split("\n") if module in line
+                     and ("ERROR" in line or "CRITICAL" in line)]
             assert kamailio.alive() and not wrong, wrong

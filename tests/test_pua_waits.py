@@ -1,4 +1,5 @@
-"""What the user agent keeps, answers and tries again while its server is busy, hostile or elsewhere, on the real server."""
+"""What the user agent keeps, answers and tries again while its server is busy, hostile or elsewhere, on the real
+server."""
 import hashlib
 import json
 import signal
@@ -27,7 +28,8 @@ class Caller:
         text = json.dumps({"jsonrpc": "2.0", "id": len(self.sockets), "method": "pua.publish",
                            "params": params + ([body] if body else [])}).encode()
         sock = socket.create_connection(("127.0.0.1", self.kamailio.port))
-        sock.sendall(b"POST /RPC HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
+        sock.sendall(b"POST /RPC HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                     % len(text) + text)
         self.sockets.append(sock)
         time.sleep(0.05)
 
@@ -208,7 +210,9 @@ def test_a_refused_change_keeps_the_document_there_is(responder):
         assert [etag(m) for m in responder.requests] == [None, "tag-1", "tag-1"]
 
 
-@pytest.mark.parametrize("options", [dict(ctype="text/plain\r\nX-Bad: 1"), dict(headers="X-A: 1\r\n\r\nbody"), dict(etag="a\r\nX-Bad: 1"),
+@pytest.mark.parametrize("options",
+                         [dict(ctype="text/plain\r\nX-Bad: 1"), dict(headers="X-A: 1\r\n\r\nbody"),
+                          dict(etag="a\r\nX-Bad: 1"),
                                      dict(headers="no header line")])
 def test_no_text_becomes_a_header(responder, options):
     with server("ours") as kamailio:
@@ -264,7 +268,8 @@ def test_a_target_that_cannot_be_reached_is_no_storm(responder):
 def test_long_lists_fit_their_transport(responder):
     with server("ours") as kamailio:
         for n in range(300):
-            kamailio.rpc("pua.subscribe", "sip:%s%d@127.0.0.1:%d" % ("u" * 60, n, responder.port), ALICE, "presence", 600)
+            kamailio.rpc("pua.subscribe", "sip:%s%d@127.0.0.1:%d" % ("u" * 60, n, responder.port), ALICE, "presence",
+                         600)
         responder.wait(300, timeout=20)
         time.sleep(0.5)
         seen, offset = set(), 0
@@ -296,7 +301,8 @@ def test_a_lamp_from_the_shell(responder):
     """The command in docs/pua.md."""
     command = (ROOT / "docs" / "pua.md").read_text().split("```\ncurl")[1].split("```")[0]
     with server("ours", params=dict(outbound_proxy=responder.uri)) as kamailio:
-        done = subprocess.run(["sh", "-c", "curl" + command.replace("127.0.0.1:8080", "127.0.0.1:%d" % kamailio.port)], capture_output=True, text=True, timeout=20)
+        done = subprocess.run(["sh", "-c", "curl" + command.replace("127.0.0.1:8080", "127.0.0.1:%d" % kamailio.port)],
+                              capture_output=True, text=True, timeout=20)
         assert "SIP-ETag" in done.stdout, done
         lamp = responder.requests[0]
         assert lamp.get("Event") == "message-summary" and lamp.text == "Messages-Waiting: yes"
@@ -305,7 +311,8 @@ def test_a_lamp_from_the_shell(responder):
 @pytest.mark.parametrize("code, algorithm", [(401, "MD5"), (407, "MD5"), (401, "SHA-256"), (401, "")])
 def test_a_server_that_asks_who_we_are(responder, code, algorithm):
     """RFC 3261 22, RFC 7616: each request is sent again with credentials; a wrong password is refused once."""
-    header, field = {401: ("WWW-Authenticate", "Authorization"), 407: ("Proxy-Authenticate", "Proxy-Authorization")}[code]
+    header, field = {401: ("WWW-Authenticate", "Authorization"),
+                     407: ("Proxy-Authenticate", "Proxy-Authorization")}[code]
     digest = hashlib.sha256 if algorithm == "SHA-256" else hashlib.md5
 
     def answers(message):
@@ -318,7 +325,8 @@ def test_a_server_that_asks_who_we_are(responder, code, algorithm):
         said = parameters(given)
         method, uri = message.start.split()[:2]
         hexed = lambda *parts: digest(":".join(parts).encode()).hexdigest()
-        wanted = hexed(hexed("us", "example.org", "pass:word"), said["nonce"], said["nc"], said["cnonce"], "auth", hexed(method, uri))
+        wanted = hexed(hexed("us", "example.org", "pass:word"), said["nonce"], said["nc"], said["cnonce"], "auth",
+                       hexed(method, uri))
         assert said["uri"] == uri and said["opaque"] == "o" and said["nc"] == "00000001"
         return 200 if said["response"] == wanted else 403
 

@@ -70,7 +70,8 @@ def test_refused_requests(both):
         trace.message("Expires beyond 2^32", alice.publish(body=pidf(), expires="4294967296"))
 
     both(scenario, workers=1, **MODES["memory"], different={
-        "text/plain": ("RFC 3903 6 step 4", lambda t: t.startswith("SIP/2.0 415") and "Accept: application/pidf+xml" in t),
+        "text/plain": ("RFC 3903 6 step 4", lambda t: t.startswith("SIP/2.0 415")
+                       and "Accept: application/pidf+xml" in t),
         "broken XML": ("415 names what is accepted", lambda t: "Accept: application/pidf+xml" in t),
         "no content type": ("RFC 3261 7.4.1", lambda t: t.startswith("SIP/2.0 400")),
         "Expires is no number": ("RFC 3261 20.19", lambda t: t.startswith("SIP/2.0 400")),
@@ -166,19 +167,28 @@ def test_an_expired_publication_is_told_once(ours, phones):
 
 
 def test_bodies_stay_what_the_package_makes_of_them(both):
-    """A single document is not parsed again once the package was seen to add nothing: the bytes are the same as stock's."""
+    """A single document is not parsed again once the package was seen to add nothing: the bytes are the same as
+    stock's."""
     declared = '<?xml version="1.0" encoding="UTF-8"?>'
     documents = [
-        declared + '\r\n<presence xmlns="urn:ietf:params:xml:ns:pidf" xmlns:dm="urn:ietf:params:xml:ns:pidf:data-model" entity="sip:a@b">'
-        '<tuple id="t"><status><basic>open</basic></status><contact priority="0.8">sip:a@b</contact><note>%d</note></tuple>'
+        declared + '\r\n<presence xmlns="urn:ietf:params:xml:ns:pidf" '
+                   'xmlns:dm="urn:ietf:params:xml:ns:pidf:data-model" entity="sip:a@b">'
+        '<tuple id="t"><status><basic>open</basic></status><contact '
+        'priority="0.8">sip:a@b</contact><note>%d</note></tuple>'
         '<dm:person id="p"><dm:x/></dm:person></presence>',
-        declared + '\n<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b">\n <tuple id="t"><status><basic>closed</basic>'
+        declared + '\n<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b">\n <tuple '
+                   'id="t"><status><basic>closed</basic>'
         '</status><note>%d &amp; more</note></tuple>\n</presence>',
-        declared + '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"><tuple id="t"><status/><note>%d</note>\n</tuple></presence>\n\n',
-        '<?xml version="1.0"?><presence xmlns="urn:ietf:params:xml:ns:pidf" entity=\'sip:a@b\'><tuple id="t"><note>%d</note></tuple></presence>',
-        declared + '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"><tuple id="t"><note>\u00e4 %d</note><a></a></tuple></presence>',
-        declared + '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"><!-- c --><tuple id="t"><note>%d</note></tuple></presence>',
-        declared + '\n<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"> <tuple id="t"><status><basic>open</basic></status>'
+        declared + '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"><tuple '
+                   'id="t"><status/><note>%d</note>\n</tuple></presence>\n\n',
+        '<?xml version="1.0"?><presence xmlns="urn:ietf:params:xml:ns:pidf" entity=\'sip:a@b\'><tuple '
+        'id="t"><note>%d</note></tuple></presence>',
+        declared + '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"><tuple id="t"><note>\u00e4 '
+                   '%d</note><a></a></tuple></presence>',
+        declared + '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"><!-- c --><tuple '
+                   'id="t"><note>%d</note></tuple></presence>',
+        declared + '\n<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:a@b"> <tuple '
+                   'id="t"><status><basic>open</basic></status>'
         '<note>%d</note></tuple></presence>',
     ]
 

@@ -1,4 +1,5 @@
-"""What the log says of refusals: who asked from where, about whom, in which dialog; and one line for each NOTIFY where that is wanted."""
+"""What the log says of refusals: who asked from where, about whom, in which dialog; and one line for each NOTIFY where
+that is wanted."""
 import re
 
 import pytest
@@ -21,7 +22,8 @@ SUBSCRIBES = {
     489: lambda phone: phone.subscribe("sip:alice@example.org", event="nothing").reply,
     400: lambda phone: phone.subscribe("sip:alice@example.org", contact=None).reply,
     423: lambda phone: phone.subscribe("sip:alice@example.org", expires=1).reply,
-    481: lambda phone: phone.reply_to(phone.request("SUBSCRIBE", "sip:alice@example.org", ["Event: presence"], to_tag="x")),
+    481: lambda phone: phone.reply_to(phone.request("SUBSCRIBE", "sip:alice@example.org", ["Event: presence"],
+                                                    to_tag="x")),
     403: lambda phone: [phone.subscribe("sip:alice@example.org").reply for _ in range(3)][-1],
 }
 PUBLISHES = {
@@ -43,9 +45,11 @@ def test_each_refusal_says_who_from_where_about_whom_and_in_which_dialog(method)
             phone = Client(server, "bob%d" % code)
             reply = ask(phone)
             assert reply.code == code
-            found = [line for line in lines(server, "%s from %s " % (method, phone.uri)) if " answered %d " % code in line]
+            found = [line for line in lines(server, "%s from %s " % (method, phone.uri))
+                     if " answered %d " % code in line]
             assert len(found) == 1, (code, found)
-            for part in ("(127.0.0.1:%d)" % phone.port, "for sip:alice@example.org,", "Call-ID %s," % reply.get("Call-ID")):
+            for part in ("(127.0.0.1:%d)" % phone.port, "for sip:alice@example.org,",
+                         "Call-ID %s," % reply.get("Call-ID")):
                 assert part in found[0], (code, part, found)
             phone.close()
 
@@ -53,16 +57,19 @@ def test_each_refusal_says_who_from_where_about_whom_and_in_which_dialog(method)
 def test_the_server_s_refusal_of_a_request_of_pua_is_in_the_log():
     """As one line with a bound, like every refusal; what pua settles by itself is none."""
     responder = Responder()
-    with Kamailio("ours", http=True, modules=("pua", "pua_rpc"), extra_params=parameters() + 'modparam("tm", "fr_timer", 500)\n', workers=1) as server:
+    with Kamailio("ours", http=True, modules=("pua", "pua_rpc"),
+                  extra_params=parameters() + 'modparam("tm", "fr_timer", 500)\n', workers=1) as server:
         def publish(ident):
-            server.json_rpc("pua.publish", ALICE, "600", "presence", "application/pidf+xml", ident, ".", responder.uri, ".", pidf())
+            server.json_rpc("pua.publish", ALICE, "600", "presence", "application/pidf+xml", ident, ".", responder.uri,
+                            ".", pidf())
 
         publish("a")
         responder.script = lambda message: 403
         publish("b")
         refused = lines(server, "PUBLISH of pua for ")
         assert len(refused) == 1 and "NOTICE" in refused[0]
-        for part in (ALICE, "answered 403 by 127.0.0.1:%d" % responder.port, "Call-ID %s," % responder.requests[-1].get("Call-ID")):
+        for part in (ALICE, "answered 403 by 127.0.0.1:%d" % responder.port,
+                     "Call-ID %s," % responder.requests[-1].get("Call-ID")):
             assert part in refused[0], refused
         responder.script = lambda message: None
         publish("c")
@@ -86,7 +93,8 @@ def test_a_subscription_that_a_notify_ends_is_named_in_full():
                 if found:
                     break
             assert len(found) == 1 and said in found[0], found
-            for part in ("to sip:alice@example.org for dialog at sip:%s@127.0.0.1:%d" % (phone.user, phone.port), "Call-ID %s," % watch.call_id):
+            for part in ("to sip:alice@example.org for dialog at sip:%s@127.0.0.1:%d" % (phone.user, phone.port),
+                         "Call-ID %s," % watch.call_id):
                 assert part in found[0], found
             phone.close()
 

@@ -33,7 +33,8 @@ class Database:
     def refuse(self, table, column, value):
         if self.name == "sqlite":
             for event in ("insert", "update"):
-                self.sql("create trigger refuse_%s before %s on %s when new.%s = '%s' begin select raise(abort, 'no'); end;" % (
+                self.sql("create trigger refuse_%s before %s on %s when new.%s = '%s' begin select raise(abort, 'no'); "
+                         "end;" % (
                     event, event, table, column, value))
         else:
             self.sql("alter table %s add constraint refuse check (%s <> '%s');" % (table, column, value))
@@ -139,7 +140,8 @@ def test_what_was_refused_is_tried_again_at_the_end(database):
 
 
 ODD = [
-    (["User-Agent: " + "u" * 300], True, None), (["User-Agent: " + "u" * 255], True, None), (["User-Agent: Ph\xf6ne"], True, None),
+    (["User-Agent: " + "u" * 300], True, None), (["User-Agent: " + "u" * 255], True, None),
+    (["User-Agent: Ph\xf6ne"], True, None),
     ([], "<sip:odd@127.0.0.1:9;pn-prid=%s>" % ("t" * 400), None), ([], "<sip:odd@127.0.0.1:9;x=\xe9>", None),
     ([], True, "sip:odd\xe9@example.org"),
 ]
@@ -152,7 +154,8 @@ def test_odd_values_of_one_phone(database):
         shown = []
         for number, (headers, contact, from_uri) in enumerate(ODD):
             odd = Client(server, "odd%d" % number)
-            raw = odd.request("SUBSCRIBE", "sip:alice@example.org", headers + ["Event: presence", "Expires: 600"], contact=contact,
+            raw = odd.request("SUBSCRIBE", "sip:alice@example.org", headers + ["Event: presence", "Expires: 600"],
+                              contact=contact,
                               from_uri=from_uri)
             odd.send_raw(raw.decode("utf-8").encode("latin-1"))
             odd.quiet(0.3)
@@ -170,7 +173,8 @@ def test_user_agents_where_each_subscribe_is_written(database, mode):
     with start(database, presence=dict(subs_db_mode=mode), modules=("presence_xml",)) as server:
         for number, agent in enumerate([b"u" * 300, b"Ph\xf6ne"]):
             odd = Client(server, "odd%d" % number)
-            raw = odd.request("SUBSCRIBE", "sip:alice@example.org", ["User-Agent: @@", "Event: presence", "Expires: 600"])
+            raw = odd.request("SUBSCRIBE", "sip:alice@example.org",
+                              ["User-Agent: @@", "Event: presence", "Expires: 600"])
             odd.send_raw(raw.replace(b"@@", agent))
             odd.wait_notifies(1)
             assert odd.replies[0].code == 200
@@ -222,7 +226,8 @@ def test_publications_of_the_user_agent_with_one_entity_tag(database):
         server = start(database, presence=dict(), modules=("pua", "pua_rpc"), extra_params=extra, http=True)
         with server:
             for number in range(10):
-                server.json_rpc("pua.publish", "sip:u%d@example.org" % number, "3600", "presence", "application/pidf+xml", ".", ".",
+                server.json_rpc("pua.publish", "sip:u%d@example.org" % number, "3600", "presence",
+                                "application/pidf+xml", ".", ".",
                                 responder.uri, ".", pidf())
             until(lambda: len(database.column("pua", "pres_uri")) == 9, 12)
             assert [line for line in complaints(server) if "a publication of sip:u" in line]

@@ -23,7 +23,12 @@ request_route {
     if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
     if (is_method("NOTIFY")) { if (rls_handle_notify()) exit; sl_send_reply("200", "OK"); exit; }
     if (!t_newtran()) exit;
-    if (is_method("PUBLISH")) { handle_publish(); } else { rls_handle_subscribe(); if ($retcode == 5) handle_subscribe(); }
+    if (is_method("PUBLISH")) {
+        handle_publish();
+    } else {
+        rls_handle_subscribe();
+        if ($retcode == 5) handle_subscribe();
+    }
     t_release();
 }
 """
@@ -105,9 +110,11 @@ def test_life_of_a_list(presence):
 
 def later_life(which, database):
     """A list subscription is refreshed, outlives a restart, is ended; another runs out."""
-    database.sql("delete from presentity; delete from active_watchers; delete from watchers; delete from pua; delete from rls_watchers; "
+    database.sql("delete from presentity; delete from active_watchers; delete from watchers; delete from pua; delete "
+                 "from rls_watchers; "
                  "delete from rls_presentity; delete from xcap;")
-    database.sql("insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) values ('bob', 'example.org', '%s', 8, "
+    database.sql("insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) values ('bob', "
+                 "'example.org', '%s', 8, "
                  "'e1', 0, '/rls', 0)" % services())
     server = rls_server(which)
     server.db = database.url
@@ -123,7 +130,8 @@ def later_life(which, database):
         watch.refresh(extra=LIST["extra"])
         bob.quiet(2.5)
         seen.append(("refreshed", watch.reply.code, before > 0, shown(watch.notifies[0])[0][1]))
-        seen.append(("rows", database.sql("select presentity_uri, to_user, event, status from rls_watchers").split("\n")))
+        seen.append(("rows",
+                     database.sql("select presentity_uri, to_user, event, status from rls_watchers").split("\n")))
         server.restart()
         watch.refresh(extra=LIST["extra"])
         bob.quiet(3)
@@ -132,7 +140,8 @@ def later_life(which, database):
         seen.append(("modified", buddy.publish(etag=etag, body=pidf("u0", basic="closed")).code))
         bob.quiet(2)
         seen.append(("ended", watch.unsubscribe(extra=LIST["extra"]).code))
-        # Whether the last NOTIFY comes, and the row goes, depends on the turns of rls's own notifiers, on stock as on ours.
+        # Whether the last NOTIFY comes, and the row goes, depends on the turns of rls's own notifiers, on stock as on
+        # ours.
         bob.quiet(1)
         short = carol.subscribe("sip:list@example.org", expires=2, **LIST)
         carol.quiet(2)

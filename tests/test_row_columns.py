@@ -11,7 +11,8 @@ from kit.sip import Client, pidf
 
 TABLES = ("presentity", "active_watchers", "watchers", "pua")
 # Generated, or counted differently on purpose; whether there is a value is compared all the same.
-GENERATED = {"id", "etag", "ruid", "expires", "received_time", "inserted_time", "to_tag", "from_tag", "callid", "call_id", "tuple_id", "flags",
+GENERATED = {"id", "etag", "ruid", "expires", "received_time", "inserted_time", "to_tag", "from_tag", "callid",
+             "call_id", "tuple_id", "flags",
              "desired_expires", "cseq", "local_cseq", "version", "updated", "updated_winfo"}
 
 
@@ -28,7 +29,8 @@ def rows(server, database, table):
         return server.rows(table)
     if isinstance(database, PostgreSQL):
         return database.rows(table)
-    columns = database.sql("select column_name from information_schema.columns where table_schema = 'kamailio' and table_name = '%s' "
+    columns = database.sql("select column_name from information_schema.columns where table_schema = 'kamailio' and "
+                           "table_name = '%s' "
                            "order by ordinal_position;" % table).split()
     fields = ", '|', ".join("ifnull(concat('<', hex(cast(%s as char)), '>'), 'NULL')" % column for column in columns)
     lines = database.sql("select concat(%s) from %s order by id;" % (fields, table)).split("\n")
@@ -59,7 +61,8 @@ def life(which, url, database, mode):
     if database is not None:
         database.sql("".join("delete from %s;" % table for table in TABLES))
     responder = Responder(lambda message: (200, ["SIP-ETag: tag"]))
-    extra = 'modparam("pua", "db_url", "@DB@")\nmodparam("pua", "db_mode", 2)\nmodparam("presence_xml", "integrated_xcap_server", 1)\n'
+    extra = ('modparam("pua", "db_url", "@DB@")\nmodparam("pua", "db_mode", 2)\nmodparam("presence_xml", '
+             '"integrated_xcap_server", 1)\n')
     server = Kamailio(which, db=url, presence=dict(subs_db_mode=mode, db_update_period=1, publ_cache=1),
                       modules=("presence_xml", "pua", "pua_rpc"), extra_params=extra, force_active=False, http=True)
     try:
@@ -73,7 +76,8 @@ def life(which, url, database, mode):
             if mode != 3:
                 # Stock answers 500 to it in mode 3.
                 assert plain.refresh().code == 200
-            server.json_rpc("pua.publish", "sip:alice@example.org", "3600", "presence", "application/pidf+xml", ".", ".", responder.uri, ".",
+            server.json_rpc("pua.publish", "sip:alice@example.org", "3600", "presence", "application/pidf+xml", ".",
+                            ".", responder.uri, ".",
                             pidf())
             bob.quiet(2.0)
             ports = {"SERVER": server.port, "BOB": bob.port, "CAROL": carol.port, "ALICE": alice.port}
@@ -83,7 +87,9 @@ def life(which, url, database, mode):
 
 
 # In mode 3 stock answers requests on the servers 500 now and then.
-@pytest.mark.parametrize("name,mode", [("sqlite", 1), ("sqlite", 2), ("sqlite", 3), ("postgres", 1), ("postgres", 2), ("mysql", 1), ("mysql", 2)])
+@pytest.mark.parametrize("name,mode",
+                         [("sqlite", 1), ("sqlite", 2), ("sqlite", 3), ("postgres", 1), ("postgres", 2), ("mysql", 1),
+                          ("mysql", 2)])
 def test_all_columns(servers, name, mode):
     if name != "sqlite" and name not in servers:
         servers[name] = {"postgres": PostgreSQL, "mysql": MariaDB}[name]()

@@ -1,4 +1,5 @@
-"""Rows with keys and times at the edges: far apart, beyond 31 bits, beyond 2038; and numbers that never go back after a crash."""
+"""Rows with keys and times at the edges: far apart, beyond 31 bits, beyond 2038; and numbers that never go back after a
+crash."""
 import re
 import signal
 import sqlite3
@@ -43,7 +44,8 @@ def begin(servers, name, **options):
 @pytest.mark.parametrize("mode", [1, 2, 3])
 def test_an_old_row_beside_large_keys(servers, name, mode):
     """The server starts at once and knows all rows, however far apart their keys are."""
-    server, database = begin(servers, name, presence=dict(subs_db_mode=mode, db_update_period=1, publ_cache=1, fetch_rows=2),
+    server, database = begin(servers, name,
+                             presence=dict(subs_db_mode=mode, db_update_period=1, publ_cache=1, fetch_rows=2),
                              modules=("presence_xml",))
     with server:
         phones = [Client(server, "w%d" % n) for n in range(5)]
@@ -52,7 +54,8 @@ def test_an_old_row_beside_large_keys(servers, name, mode):
         time.sleep(2.5)
         server.stop()
         table = "update %s set id = id + %d where id > (select m from (select min(id) as m from %s) as t);"
-        sql(server, database, "".join(table % (table_name, OLD[name], table_name) for table_name in ("active_watchers", "presentity")))
+        sql(server, database,
+            "".join(table % (table_name, OLD[name], table_name) for table_name in ("active_watchers", "presentity")))
         began = time.monotonic()
         server.start()
         assert time.monotonic() - began < 4
@@ -77,7 +80,8 @@ def test_a_row_with_a_negative_key(ours, phones, mode, key):
 
 
 def test_thousands_of_rows_in_db_text(servers):
-    """db_text knows neither an order nor a limit: its rows come in portions all the same, with little private memory."""
+    """db_text knows neither an order nor a limit: its rows come in portions all the same, with little private
+    memory."""
     server, _ = begin(servers, "text", presence=dict(subs_db_mode=1), modules=("presence_xml",))
     with server:
         watch = Client(server, "bob").subscribe("sip:alice@example.org")
@@ -86,11 +90,13 @@ def test_thousands_of_rows_in_db_text(servers):
         lines = path.read_text().splitlines()
         row = [line for line in lines if "alice@example.org" in line][0]
         call_id = watch.call_id
-        more = [re.sub(r"^\d+", str(1000 * n + 77), row.replace(call_id.replace(":", "\\:"), "call-%d" % n)) for n in range(1, 5001)]
+        more = [re.sub(r"^\d+", str(1000 * n + 77), row.replace(call_id.replace(":", "\\:"), "call-%d" % n))
+                for n in range(1, 5001)]
         path.write_text("\n".join(lines + more) + "\n")
         server.start()
         assert watch.refresh().code == 200
-        assert int(re.search(r"subscriptions = (\d+)", server.rpc("stats.get_statistics", "subscriptions")).group(1)) == 5001
+        assert int(re.search(r"subscriptions = (\d+)",
+                             server.rpc("stats.get_statistics", "subscriptions")).group(1)) == 5001
 
 
 @pytest.mark.parametrize("name", ["sqlite", "postgres", "mysql"])
@@ -98,7 +104,8 @@ def test_thousands_of_rows_in_db_text(servers):
 def test_times_beyond_2038(servers, name, mode):
     """A long subscription has a row whose time is no negative number, and lives on after a restart."""
     longest = 700_000_000
-    server, database = begin(servers, name, presence=dict(subs_db_mode=mode, max_expires=longest, db_update_period=1, clean_period=1),
+    server, database = begin(servers, name,
+                             presence=dict(subs_db_mode=mode, max_expires=longest, db_update_period=1, clean_period=1),
                              modules=("presence_xml",))
     with server:
         phone = Client(server, "bob")
@@ -110,7 +117,8 @@ def test_times_beyond_2038(servers, name, mode):
             rows = database.rows(table) if name == "postgres" else None
             times = ([row["expires"] for row in rows] if rows is not None else
                      [row["expires"] for row in server.rows(table)] if database is None else
-                     [int(word) for word in database.sql("select expires from %s;" % table).split() if word.lstrip("-").isdigit()])
+                     [int(word) for word in database.sql("select expires from %s;" % table).split()
+                      if word.lstrip("-").isdigit()])
             assert len(times) == 1 and times[0] > time.time() + 300_000_000, (table, times)
         server.restart()
         time.sleep(2.2)
@@ -135,7 +143,8 @@ def version(notify):
 
 
 def test_numbers_never_go_back_after_a_crash(ours, phones):
-    """Write-back with a long period: thousands of NOTIFYs after the row was written, then kill -9; and once more at once."""
+    """Write-back with a long period: thousands of NOTIFYs after the row was written, then kill -9; and once more at
+    once."""
     server = ours(presence=dict(db_update_period=100, publ_cache=1), modules=("presence_dialoginfo",), workers=2)
     alice, bob = phones(server, "alice"), phones(server, "bob")
     watch = bob.subscribe(alice.uri, event="dialog")
@@ -191,7 +200,8 @@ def test_one_row_that_cannot_be_ended(ours, phones):
     server = ours(presence=dict(subs_db_mode=3, db_update_period=1), modules=("presence_xml",))
     names = ["bad"] + ["w%d" % n for n in range(5)]
     watches = [phones(server, name).subscribe("sip:alice@example.org", expires=2) for name in names]
-    sql(server, None, "create trigger no before update on active_watchers when new.local_cseq <> old.local_cseq and new.from_user like 'bad%' "
+    sql(server, None, "create trigger no before update on active_watchers when new.local_cseq <> old.local_cseq and "
+                      "new.from_user like 'bad%' "
                       "begin select raise(abort, 'no'); end;")
     for watch in watches[1:]:
         assert watch.wait(2, timeout=8)[-1].get("Subscription-State").startswith("terminated")

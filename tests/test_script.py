@@ -5,8 +5,10 @@ from conftest import MODES
 from kit.kamailio import Kamailio
 from kit.sip import pidf
 
-ATTRIBUTES = ("uri pres_uri to_user to_domain from_user from_domain watcher_username watcher_domain event event_id to_tag from_tag "
-              "callid remote_cseq local_cseq contact local_contact record_route status reason version flags user_agent").split()
+ATTRIBUTES = ("uri pres_uri to_user to_domain from_user from_domain watcher_username watcher_domain event event_id "
+              "to_tag from_tag "
+              "callid remote_cseq local_cseq contact local_contact record_route status reason version flags "
+              "user_agent").split()
 
 
 def show(place):
@@ -63,7 +65,8 @@ def test_rpc(both):
         for words in (["presence.presentity_list"], ["presence.presentity_list", "full"], ["presence.cleanup"],
                       ["presence.refreshWatchers"], ["presence.refreshWatchers", alice.uri],
                       ["presence.refreshWatchers", alice.uri, "foo", 1], ["presence.updateWatchers"],
-                      ["presence.updateWatchers", alice.uri, "foo"], ["presence.refreshWatchers", alice.uri, "presence", 1]):
+                      ["presence.updateWatchers", alice.uri, "foo"],
+                      ["presence.refreshWatchers", alice.uri, "presence", 1]):
             trace.note(" ".join(str(word) for word in words), server.rpc(*words))
         watch.wait(2)
         trace.note("NOTIFYs", len(watch.notifies))
@@ -91,8 +94,10 @@ def test_cache_sync_sees_foreign_rows(ours, phones):
     watch = bob.subscribe("sip:carol@example.org")
     watch.wait(1)
     connection = sqlite3.connect(str(server.db_path), timeout=10)
-    connection.execute("insert into presentity (username, domain, event, etag, expires, received_time, body, sender, priority, ruid) "
-                       "values ('carol', 'example.org', 'presence', 'x', 2000000000, 1, ?, '', 0, 'r1')", (pidf("carol").encode(),))
+    connection.execute("insert into presentity (username, domain, event, etag, expires, received_time, body, sender, "
+                       "priority, ruid) "
+                       "values ('carol', 'example.org', 'presence', 'x', 2000000000, 1, ?, '', 0, 'r1')",
+                       (pidf("carol").encode(),))
     connection.commit()
     connection.close()
     server.rpc("presence.refreshWatchers", "sip:carol@example.org", "presence", 1)
@@ -115,8 +120,10 @@ request_route {
 def test_library_mode(ours, phones):
     """Without db_url and without memory modes nothing may crash."""
     server = ours(db=None, modules=("presence_mwi",), route=LIBRARY, presence=dict(clean_period=1, db_update_period=1))
-    for command in (["presence.cleanup"], ["presence.presentity_list"], ["presence.refreshWatchers", "sip:a@b", "presence", 1],
-                    ["presence.watcher_list", "sip:a@b"], ["presence.publish_cache_sync"], ["presence.updateWatchers", "sip:a@b", "x"]):
+    for command in (["presence.cleanup"], ["presence.presentity_list"],
+                    ["presence.refreshWatchers", "sip:a@b", "presence", 1],
+                    ["presence.watcher_list", "sip:a@b"], ["presence.publish_cache_sync"],
+                    ["presence.updateWatchers", "sip:a@b", "x"]):
         server.rpc(*command)
     bob = phones(server, "bob")
     assert bob.reply_to(bob.request("MESSAGE", "sip:alice@example.org")).reason == "still here"

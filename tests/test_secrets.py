@@ -1,4 +1,5 @@
-"""No password of a database URL is written anywhere: not to the log, whatever fails, and not to an answer of a command."""
+"""No password of a database URL is written anywhere: not to the log, whatever fails, and not to an answer of a
+command."""
 import pytest
 
 from kit.kamailio import Kamailio, free_port
@@ -13,7 +14,8 @@ def start(module, url, **presence):
         return Kamailio("ours", presence=dict(presence, db_url=url), modules=())
     extra = 'modparam("pua", "db_url", "%s")\n' % url
     extra += "".join('modparam("pua", "%s", "%s")\n' % item for item in presence.items())
-    return Kamailio("ours", presence=dict(subs_db_mode=0, publ_cache=2, db_url=""), modules=("pua",), extra_params=extra)
+    return Kamailio("ours", presence=dict(subs_db_mode=0, publ_cache=2, db_url=""), modules=("pua",),
+                    extra_params=extra)
 
 
 def fails(server):
@@ -40,7 +42,8 @@ def reason(log):
     ("no database", "db_url sqlite://kamailio:***@h is not of the form"),
 ])
 def test_a_database_that_cannot_be_used(module, user, how, words):
-    url = {"unreachable": "sqlite://%sh//nowhere/at/all.db", "no driver": "oracle://%sh/db", "no database": "sqlite://%sh"}[how] % user
+    url = {"unreachable": "sqlite://%sh//nowhere/at/all.db", "no driver": "oracle://%sh/db",
+           "no database": "sqlite://%sh"}[how] % user
     log = fails(start(module, url))
     assert words in reason(log)
     assert "S3cr" not in log
@@ -58,8 +61,10 @@ def test_a_server_that_does_not_answer(module, scheme):
 
 
 @pytest.mark.parametrize("module,url", [
-    ("presence", "kamailio:S3cret@localhost/kamailio"), ("pua", "sqlite:/kamailio:S3cret@h/x"), ("presence", "sqlite:kamailio:S3cret@h"),
-    ("pua", "sqlite//kamailio:S3cret@h/x"), ("presence", "sqlite://kamailio:S3cret"), ("pua", "sqlite://kamailio:S3/cret@h/x"),
+    ("presence", "kamailio:S3cret@localhost/kamailio"), ("pua", "sqlite:/kamailio:S3cret@h/x"),
+    ("presence", "sqlite:kamailio:S3cret@h"),
+    ("pua", "sqlite//kamailio:S3cret@h/x"), ("presence", "sqlite://kamailio:S3cret"),
+    ("pua", "sqlite://kamailio:S3/cret@h/x"),
     ("presence", "sqlite://kamailio:33/S3cret@h/x"), ("pua", "S3cret@h"),
 ])
 def test_a_url_that_cannot_be_read(module, url):
@@ -91,7 +96,8 @@ def test_a_server_that_runs(tmp_path):
                   extra_params='modparam("pua", "db_url", "%s")' % url) as server:
         alice = Client(server, "alice")
         assert alice.publish(body=pidf()).code == 200
-        shown = [server.rpc(*words) for words in (["presence.config"], ["pua.config"], ["presence.failing"], ["pua.list"])]
+        shown = [server.rpc(*words)
+                 for words in (["presence.config"], ["pua.config"], ["presence.failing"], ["pua.list"])]
         assert "subs_db_mode" in shown[0] and "db_table" in shown[1]
         (tmp_path / "k.db").write_bytes(b"no database" * 1000)
         assert alice.publish("sip:other@example.org", body=pidf()).code == 500

@@ -35,12 +35,18 @@ def test_unknown_driver():
 
 def test_all_parameters_are_accepted(ours):
     server = ours(presence=dict(
-        presentity_table="presentity", active_watchers_table="active_watchers", watchers_table="watchers", clean_period=50, cseq_offset=1,
-        db_update_period=50, waitn_time=4, notifier_poll_rate=20, notifier_processes=2, force_delete=1, startup_mode=0, expires_offset=3,
-        max_expires=7200, min_expires=2, min_expires_action=2, server_address="sip:127.0.0.1:5060", subs_db_mode=2, publ_cache=1,
-        subs_htable_size=11, pres_htable_size=11, send_fast_notify=0, enable_sphere_check=1, timeout_rm_subs=0, fetch_rows=1000,
-        db_table_lock_type=0, local_log_level=3, local_log_facility="LOG_LOCAL3", subs_remove_match=1, xavp_cfg="pres", retrieve_order=1,
-        retrieve_order_by="priority, received_time", sip_uri_match=1, pres_subs_mode=0, delete_same_subs=1, timer_mode=0,
+        presentity_table="presentity", active_watchers_table="active_watchers", watchers_table="watchers",
+        clean_period=50, cseq_offset=1,
+        db_update_period=50, waitn_time=4, notifier_poll_rate=20, notifier_processes=2, force_delete=1, startup_mode=0,
+        expires_offset=3,
+        max_expires=7200, min_expires=2, min_expires_action=2, server_address="sip:127.0.0.1:5060", subs_db_mode=2,
+        publ_cache=1,
+        subs_htable_size=11, pres_htable_size=11, send_fast_notify=0, enable_sphere_check=1, timeout_rm_subs=0,
+        fetch_rows=1000,
+        db_table_lock_type=0, local_log_level=3, local_log_facility="LOG_LOCAL3", subs_remove_match=1, xavp_cfg="pres",
+        retrieve_order=1,
+        retrieve_order_by="priority, received_time", sip_uri_match=1, pres_subs_mode=0, delete_same_subs=1,
+        timer_mode=0,
         subs_respond_200=0, to_tag_pref="a", totag_avpid=1, lock_set_size=8, force_active=1))
     assert server.alive()
 
@@ -78,14 +84,18 @@ def test_settings_that_stock_takes_in_silence_are_doubted(ours, settings, words)
 
 
 @pytest.mark.parametrize("settings", [
-    dict(), SHARED, dict(subs_db_mode=0, publ_cache=2), dict(subs_db_mode=1, db_update_period=0), dict(expires_offset=30),
-    dict(subs_db_mode=0, publ_cache=2, clean_period=0, db_url=""), dict(server_address="sip:10.0.0.1:5060;transport=tcp"), dict(server_address="SIPS:presence.example.org"), dict(SHARED, notifier_processes=4),
+    dict(), SHARED, dict(subs_db_mode=0, publ_cache=2), dict(subs_db_mode=1, db_update_period=0),
+    dict(expires_offset=30),
+    dict(subs_db_mode=0, publ_cache=2, clean_period=0, db_url=""),
+    dict(server_address="sip:10.0.0.1:5060;transport=tcp"), dict(server_address="SIPS:presence.example.org"),
+    dict(SHARED, notifier_processes=4),
 ])
 def test_settings_that_make_sense_are_not_doubted(ours, settings):
     assert "WARNING: presence: " not in ours(presence=settings).log()
 
 
-@pytest.mark.parametrize("proxy,doubted", [("10.0.0.1:5060", True), ("proxy", True), ("sip:", True), ("sip:10.0.0.1", False)])
+@pytest.mark.parametrize("proxy,doubted",
+                         [("10.0.0.1:5060", True), ("proxy", True), ("sip:", True), ("sip:10.0.0.1", False)])
 def test_a_proxy_of_pua_that_is_no_uri_is_doubted(proxy, doubted):
     extra = 'modparam("pua", "db_url", "@DB@")\nmodparam("pua", "outbound_proxy", "%s")\n' % proxy
     with Kamailio("ours", presence=dict(subs_db_mode=0, publ_cache=2), modules=("pua",), extra_params=extra) as server:
@@ -99,6 +109,7 @@ def test_it_introduces_itself(ours):
     assert len(lines) == 1 and lines[0].endswith(
         "subscriptions write-through, publications memory, notify_engine auto, shortcuts on except predict_bodies, seed_memory")
     shown = server.rpc("presence.version")
-    assert "name: kamailio-presence" in shown and "subscriptions: write-through" in shown and "publications: memory" in shown
+    assert ("name: kamailio-presence" in shown and "subscriptions: write-through" in shown
+            and "publications: memory" in shown)
     with Kamailio("stock") as stock:
         assert "not found" in stock.rpc("presence.version")

@@ -18,7 +18,8 @@ def statistics(server, group):
 
 
 def test_presence_is_counted():
-    for presence in (dict(subs_db_mode=0, publ_cache=2), dict(), dict(subs_db_mode=3, publ_cache=0, notifier_processes=0)):
+    for presence in (dict(subs_db_mode=0, publ_cache=2), dict(),
+                     dict(subs_db_mode=3, publ_cache=0, notifier_processes=0)):
         with Kamailio("ours", presence=presence, workers=3) as server:
             start = statistics(server, "presence")
             assert len(start) > 40 and not any(start[name] for name in ("publish_2xx", "subscriptions", "notify_sent"))
@@ -36,7 +37,8 @@ def test_presence_is_counted():
             assert bob.subscribe(alice.uri, event="nothing").reply.code == 489
             time.sleep(1.2)
             now = statistics(server, "presence")
-            expected = dict(publish_2xx=2, publish_412=1, publish_489=1, publish_415=1, subscribe_2xx=4, subscribe_489=1,
+            expected = dict(publish_2xx=2, publish_412=1, publish_489=1, publish_415=1, subscribe_2xx=4,
+                            subscribe_489=1,
                             notify_sent=4, notify_2xx=3, notify_4xx=1, subscriptions=3, subscriptions_presence=2,
                             subscriptions_dialog=1, publications=2, publications_presence=1, publications_dialog=1,
                             notify_unsent=0, db_errors=0)
@@ -71,12 +73,15 @@ def test_pua_is_counted():
     with Kamailio("ours", presence=dict(), http=True, modules=("pua", "pua_rpc"),
                   extra_params=parameters() + 'modparam("tm", "fr_timer", 600)\n') as server:
         for ident in ("a", "b"):
-            answer = server.json_rpc("pua.publish", ALICE, "600", "presence", "application/pidf+xml", ident, ".", responder.uri, ".", pidf())
+            answer = server.json_rpc("pua.publish", ALICE, "600", "presence", "application/pidf+xml", ident, ".",
+                                     responder.uri, ".", pidf())
             assert "result" in answer
         responder.script = lambda message: 403
-        server.json_rpc("pua.publish", ALICE, "600", "presence", "application/pidf+xml", "c", ".", responder.uri, ".", pidf())
+        server.json_rpc("pua.publish", ALICE, "600", "presence", "application/pidf+xml", "c", ".", responder.uri, ".",
+                        pidf())
         responder.script = lambda message: None
-        server.json_rpc("pua.publish", ALICE, "600", "presence", "application/pidf+xml", "d", ".", responder.uri, ".", pidf())
+        server.json_rpc("pua.publish", ALICE, "600", "presence", "application/pidf+xml", "d", ".", responder.uri, ".",
+                        pidf())
         now = statistics(server, "pua")
         expected = dict(publish_sent=4, subscribe_sent=0, answers_2xx=2, answers_failed=1, timeouts=1, publications=2,
                         subscriptions=0, in_flight=0, queued=0, unsent=0)
@@ -92,15 +97,18 @@ event_route[xhttp:request] { prom_dispatch(); }
 """
     import urllib.request
 
-    server = Kamailio("ours", presence=dict(subs_db_mode=0, publ_cache=2), modules=("xhttp", "xhttp_prom", "presence", "presence_xml"), route=route,
-                      extra_params='modparam("xhttp_prom", "xhttp_prom_stats", "all")\n', before="tcp_accept_no_cl=yes\n")
+    server = Kamailio("ours", presence=dict(subs_db_mode=0, publ_cache=2),
+                      modules=("xhttp", "xhttp_prom", "presence", "presence_xml"), route=route,
+                      extra_params='modparam("xhttp_prom", "xhttp_prom_stats", "all")\n',
+                      before="tcp_accept_no_cl=yes\n")
     server.listen.append("tcp:127.0.0.1:%d" % server.port)
     with server:
         alice = Client(server, "alice")
         assert alice.publish(body=pidf()).code == 200
         with urllib.request.urlopen("http://127.0.0.1:%d/metrics" % server.port, timeout=5) as reply:
             text = reply.read().decode()
-        assert re.search(r"kamailio_presence_publish_2xx 1\b", text) and re.search(r"kamailio_presence_publications 1\b", text)
+        assert (re.search(r"kamailio_presence_publish_2xx 1\b", text)
+                and re.search(r"kamailio_presence_publications 1\b", text))
         alice.close()
 
 
@@ -114,10 +122,12 @@ modparam("xhttp_prom", "xhttp_prom_stats", "all")
 event_route[xhttp:request] { prom_dispatch(); }
 """
     with Kamailio("ours", presence=dict(subs_db_mode=0, publ_cache=2), tcp=True, extra_params=ports) as server:
-        (tmp_path / "prometheus.yml").write_text("global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: kamailio\n  static_configs:\n"
+        (tmp_path / "prometheus.yml").write_text("global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: "
+                                                 "kamailio\n  static_configs:\n"
                                                  "  - targets: ['127.0.0.1:%d']\n" % server.port)
         prometheus = subprocess.Popen(
-            [str(ROOT / "target" / "tools" / "usr" / "bin" / "prometheus"), "--config.file=%s" % (tmp_path / "prometheus.yml"),
+            [str(ROOT / "target" / "tools" / "usr" / "bin" / "prometheus"),
+             "--config.file=%s" % (tmp_path / "prometheus.yml"),
              "--storage.tsdb.path=%s" % (tmp_path / "data"), "--web.listen-address=127.0.0.1:%d" % web],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -127,7 +137,8 @@ event_route[xhttp:request] { prom_dispatch(); }
             for _ in range(7):
                 assert alice.publish(body=pidf()).code == 200
             bob.quiet(0.3)
-            wanted = {"publish_2xx": 7, "subscribe_2xx": 1, "subscriptions": 1, "publications": 7, "notify_2xx": len(watch.notifies)}
+            wanted = {"publish_2xx": 7, "subscribe_2xx": 1, "subscriptions": 1, "publications": 7,
+                      "notify_2xx": len(watch.notifies)}
             seen = {}
             for _ in range(40):
                 bob.quiet(0.5)

@@ -21,8 +21,10 @@ def serve(**options):
     changes = options.pop("changes", 0)
     before = "#!trydef TRUSTED 127.0.0.0/8\n#!trydef CHANGES %d\ntcp_accept_no_cl=yes\n" % changes
     before += re.search(r"pv_buffer_size=\d+\n", text)[0]
-    return Kamailio("ours", modules=("presence_xml", "presence_dialoginfo", "presence_mwi", "xhttp", "jsonrpcs"), tcp=True, before=before,
-                    route=text[text.index("request_route"):], extra_params='modparam("jsonrpcs", "transport", 1)\n', **options)
+    return Kamailio("ours", modules=("presence_xml", "presence_dialoginfo", "presence_mwi", "xhttp", "jsonrpcs"),
+                    tcp=True, before=before,
+                    route=text[text.index("request_route"):], extra_params='modparam("jsonrpcs", "transport", 1)\n',
+                    **options)
 
 
 @pytest.fixture
@@ -37,7 +39,8 @@ def open_page(server, tmp_path):
 
     def open_page(fragment=""):
         opened.append(Browser(tmp_path / "profile", "http://127.0.0.1:%d/presence/%s" % (server.port, fragment)))
-        opened[-1].wait("document.getElementById('state') && document.getElementById('state').textContent.startsWith('as of')")
+        opened[-1].wait("document.getElementById('state') && "
+                        "document.getElementById('state').textContent.startsWith('as of')")
         return opened[-1]
 
     yield open_page
@@ -47,11 +50,13 @@ def open_page(server, tmp_path):
 
 def rows(page, name):
     """The texts in a table, without its head."""
-    return page.evaluate("[...document.querySelectorAll('#%s tbody tr')].map(r => [...r.cells].map(c => c.textContent))" % name)
+    return page.evaluate("[...document.querySelectorAll('#%s tbody tr')].map(r => [...r.cells].map(c => "
+                         "c.textContent))" % name)
 
 
 def card(page, title):
-    return page.evaluate("[...document.querySelectorAll('.card')].find(c => c.textContent.includes(%r)).querySelector('b').textContent" % title)
+    return page.evaluate("[...document.querySelectorAll('.card')].find(c => "
+                         "c.textContent.includes(%r)).querySelector('b').textContent" % title)
 
 
 def fill(page, form, **fields):
@@ -92,13 +97,15 @@ def test_it_shows_what_is(server, open_page):
     assert [row[:3] for row in rows(page, "subscriptions-list")] == [[carol.uri, alice.uri, "presence"]]
     # A row leads to the answer.
     page.evaluate("document.querySelector('#subscriptions-list tbody tr').click()")
-    page.wait("document.querySelector('#answer dl') && document.querySelector('#answer').textContent.includes(%r)" % carol.uri)
+    page.wait("document.querySelector('#answer dl') && document.querySelector('#answer').textContent.includes(%r)"
+              % carol.uri)
     fill(page, "publications", presentity="", event="presence")
     page.wait("document.getElementById('publications-list').textContent.includes('1–2 of 2')")
     received = rows(page, "publications-list")[0][4]
     assert str(time.localtime().tm_year) in received and re.search(r"\d\d?:\d\d:\d\d", received)
     page.evaluate("document.querySelector('#publications-list tbody tr').click()")
-    page.wait("document.querySelectorAll('#answer table').length == 1 && document.querySelectorAll('#answer dl').length == 0")
+    page.wait("document.querySelectorAll('#answer table').length == 1 && document.querySelectorAll('#answer "
+              "dl').length == 0")
     page.evaluate("document.querySelector('details').open = true")
     page.wait("document.getElementById('settings').textContent.includes('subs_db_mode')")
     for client in (alice, bob, carol, deaf):
@@ -137,17 +144,22 @@ def call(method, *params):
 def post(server, data, path="/presence/RPC", headers=()):
     """The status of the answer."""
     try:
-        return urllib.request.urlopen(urllib.request.Request("http://127.0.0.1:%d%s" % (server.port, path), data, dict(headers)), timeout=5).status
+        return urllib.request.urlopen(urllib.request.Request("http://127.0.0.1:%d%s" % (server.port, path), data,
+                                                             dict(headers)), timeout=5).status
     except urllib.error.HTTPError as error:
         return error.code
 
 
-READS = [("presence.busiest", "10"), ("presence.failing", "10"), ("presence.config",), ("presence.version",), ("presence.history", "limit=5"),
-         ("presence.explain", "bob", "alice"), ("presence.subscriptions", "count=1"), ("presence.publications", "count=1"), ("stats.fetchn", "presence:")]
-CHANGES = [("presence.drain", "0"), ("presence.cleanup",), ("core.kill", "1"), ("core.version",), ("stats.fetchn", "core:"), ("stats.fetchn", "all"),
+READS = [("presence.busiest", "10"), ("presence.failing", "10"), ("presence.config",), ("presence.version",),
+         ("presence.history", "limit=5"),
+         ("presence.explain", "bob", "alice"), ("presence.subscriptions", "count=1"),
+         ("presence.publications", "count=1"), ("stats.fetchn", "presence:")]
+CHANGES = [("presence.drain", "0"), ("presence.cleanup",), ("core.kill", "1"), ("core.version",),
+           ("stats.fetchn", "core:"), ("stats.fetchn", "all"),
            ("presence.refreshWatchers", "sip:a@b", "presence", "0"), ("cfg.set_now_int", "core", "debug", "3")]
 # With one of these allowed, something is ended.
-ALLOWED_LATER = [("presence.subscription_end", "sip:a@b", "sip:c@d", "presence"), ("presence.publication_expire", "sip:a@b", "presence", "x")]
+ALLOWED_LATER = [("presence.subscription_end", "sip:a@b", "sip:c@d", "presence"),
+                 ("presence.publication_expire", "sip:a@b", "presence", "x")]
 
 
 def test_the_page_is_given_what_it_needs_and_nothing_else(server):
@@ -180,9 +192,11 @@ def test_changes_are_made_where_they_are_allowed(tmp_path):
             assert post(server, call(*words)) == 403, words
         alice, bob = Client(server, "alice"), Client(server, "bob")
         bob.subscribe(alice.uri).wait(1)
-        with Browser(tmp_path / "profile", "http://127.0.0.1:%d/presence/#subscriptions?watcher=bob" % server.port) as page:
+        with Browser(tmp_path / "profile",
+                     "http://127.0.0.1:%d/presence/#subscriptions?watcher=bob" % server.port) as page:
             page.wait("document.querySelector('#subscriptions-list tbody button') !== null")
-            page.evaluate("window.confirm = () => true; document.querySelector('#subscriptions-list tbody button').click()")
+            page.evaluate("window.confirm = () => true; document.querySelector('#subscriptions-list tbody "
+                          "button').click()")
             page.wait("document.getElementById('subscriptions-list').textContent.includes('no subscription fits')")
         assert "an operator ended it" in server.rpc("presence.history", "watcher=bob")
         alice.close(), bob.close()
@@ -190,9 +204,11 @@ def test_changes_are_made_where_they_are_allowed(tmp_path):
 
 def test_a_page_that_nobody_looks_at_asks_nothing(open_page):
     page = open_page()
-    page.evaluate("window.asked = 0; const f = window.fetch; window.fetch = (...words) => { window.asked += 1; return f(...words); }; 0")
+    page.evaluate("window.asked = 0; const f = window.fetch; window.fetch = (...words) => { window.asked += 1; return "
+                  "f(...words); }; 0")
     page.wait("window.asked >= 3")
-    page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true }); document.dispatchEvent(new Event('visibilitychange'))")
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true }); "
+                  "document.dispatchEvent(new Event('visibilitychange'))")
     time.sleep(0.5)
     before = page.evaluate("window.asked")
     time.sleep(4.5)
@@ -226,7 +242,8 @@ def test_the_browser_is_told_what_it_may_run(server):
     for name, kind in (("", "text/html"), ("page.js", "text/javascript"), ("page.css", "text/css")):
         reply = urllib.request.urlopen("http://127.0.0.1:%d/presence/%s" % (server.port, name), timeout=5)
         policy = reply.headers["Content-Security-Policy"]
-        assert "default-src 'none'" in policy and "script-src 'self';" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+        assert ("default-src 'none'" in policy and "script-src 'self';" in policy and "unsafe" not in policy
+                and "frame-ancestors 'none'" in policy)
         assert reply.headers.get_content_type() == kind and reply.headers["X-Content-Type-Options"] == "nosniff"
 
 
@@ -235,7 +252,8 @@ MANY = 100000
 
 @pytest.fixture(scope="module")
 def crowd():
-    """A server with very many subscriptions in its memory: they are copies of the row of one that was made by a phone."""
+    """A server with very many subscriptions in its memory: they are copies of the row of one that was made by a
+    phone."""
     server = serve(presence=dict(subs_db_mode=2, db_update_period=3600), shm=512, pkg=16)
     with server:
         bob = Client(server, "bob")
@@ -248,9 +266,11 @@ def crowd():
         row = dict(connection.execute("select * from active_watchers").fetchone())
         del row["id"]
         names = list(row)
-        changed = [dict(row, presentity_uri="sip:lamp%d@example.org" % (n % 500), watcher_username="w%06d" % n, from_user="w%06d" % n, callid="c%d" % n,
+        changed = [dict(row, presentity_uri="sip:lamp%d@example.org" % (n % 500), watcher_username="w%06d" % n,
+                        from_user="w%06d" % n, callid="c%d" % n,
                         expires=row["expires"] + n % 1000) for n in range(1, MANY)]
-        connection.executemany("insert into active_watchers (%s) values (%s)" % (", ".join(names), ", ".join("?" * len(names))),
+        connection.executemany("insert into active_watchers (%s) values (%s)"
+                               % (", ".join(names), ", ".join("?" * len(names))),
                                ([one[name] for name in names] for one in changed))
         connection.commit()
         connection.close()
@@ -261,23 +281,30 @@ def crowd():
 def test_a_hundred_thousand_subscriptions_are_paged_by_the_server(crowd, tmp_path):
     with Browser(tmp_path / "profile", "http://127.0.0.1:%d/presence/#subscriptions?event=dialog" % crowd.port) as page:
         count = "document.querySelector('#subscriptions-list .count')"
-        text = lambda wanted: page.wait("%s && %s.textContent.replace(/\\D+/g, ' ').trim() == %r" % (count, count, wanted), timeout=40)
+        text = lambda wanted: page.wait("%s && %s.textContent.replace(/\\D+/g, ' ').trim() == %r"
+                                        % (count, count, wanted), timeout=40)
         text("1 50 100 000")
         # Largest first, then the last page.
-        page.evaluate("[...document.querySelectorAll('#subscriptions-list th button')].find(b => b.textContent == 'watcher').click()")
+        page.evaluate("[...document.querySelectorAll('#subscriptions-list th button')].find(b => b.textContent == "
+                      "'watcher').click()")
         page.wait("document.querySelector('#subscriptions-list th[aria-sort=ascending]') !== null", timeout=40)
         assert rows(page, "subscriptions-list")[0][0] == "sip:bob@example.org"
         page.evaluate("document.querySelector('#subscriptions-list th[aria-sort=ascending] button').click()")
         page.wait("document.querySelector('#subscriptions-list th[aria-sort=descending]') !== null", timeout=40)
-        assert [row[0] for row in rows(page, "subscriptions-list")[:2]] == ["sip:w%06d@example.org" % (MANY - n) for n in (1, 2)]
-        page.evaluate("[...document.querySelectorAll('#subscriptions-list .pages button')].find(b => b.textContent == 'Last').click()")
+        assert [row[0] for row in rows(page,
+                                       "subscriptions-list")[
+                                           :2]] == ["sip:w%06d@example.org" % (MANY - n) for n in (1, 2)]
+        page.evaluate("[...document.querySelectorAll('#subscriptions-list .pages button')].find(b => b.textContent == "
+                      "'Last').click()")
         text("99 951 100 000 100 000")
-        assert [row[0] for row in rows(page, "subscriptions-list")][-2:] == ["sip:w000001@example.org", "sip:bob@example.org"]
+        assert [row[0] for row in rows(page,
+                                       "subscriptions-list")][-2:] == ["sip:w000001@example.org", "sip:bob@example.org"]
         # A filter changes the count with the rows.
         fill(page, "subscriptions", presentity="lamp7", event="dialog")
         text("1 50 200")
         assert {row[1] for row in rows(page, "subscriptions-list")} == {"sip:lamp7@example.org"}
-        assert "there are more" in page.wait("document.querySelector('#busiest .count') && document.querySelector('#busiest').textContent")
+        assert "there are more" in page.wait("document.querySelector('#busiest .count') && "
+                                             "document.querySelector('#busiest').textContent")
         assert page.evaluate("window.hit") is None and page.evaluate("document.querySelectorAll('img').length") == 0
 
 
@@ -290,7 +317,8 @@ def test_it_fits_a_phone(crowd, tmp_path):
         page.evaluate("document.querySelector('#subscriptions-list tbody tr').click()")
         page.wait("document.querySelector('#answer dl') !== null", timeout=40)
         assert page.evaluate("document.documentElement.scrollWidth") <= 375
-        too_wide = "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 376 && !e.closest('thead')).length"
+        too_wide = ("[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 376 && "
+                    "!e.closest('thead')).length")
         assert page.evaluate(too_wide) == 0
 
 
@@ -298,5 +326,6 @@ def test_it_needs_nothing_from_outside():
     for name in ("page.html", "page.js", "page.css"):
         text = (ROOT / "status" / name).read_text()
         assert set(re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", text)) <= {"data:,", "page.css", "page.js"}
-        assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text) and "@import" not in text and "url(" not in text
+        assert (not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text) and "@import" not in text
+                and "url(" not in text)
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|style=|\son\w+=", text)

@@ -9,7 +9,9 @@ from kit.sip import Client, pidf
 
 
 @pytest.mark.suite("crash")
-@pytest.mark.parametrize("mode,sig", [("defaults", signal.SIGTERM), ("write-through", signal.SIGKILL), ("database-only", signal.SIGKILL)])
+@pytest.mark.parametrize("mode,sig",
+                         [("defaults", signal.SIGTERM), ("write-through", signal.SIGKILL),
+                          ("database-only", signal.SIGKILL)])
 def test_restart_keeps_everything(ours, phones, mode, sig):
     server = ours(**MODES[mode])
     alice, bob = phones(server, "alice"), phones(server, "bob")
@@ -68,7 +70,8 @@ def test_thousands_of_rows_at_start(ours, phones):
 
 @pytest.mark.parametrize("mode", ["defaults", "write-through"])
 def test_everybody_at_once_on_sqlite(ours, mode):
-    """1,000 PUBLISH and 1,000 SUBSCRIBE over 8 workers: everything is answered 2xx, every row is there, everybody is told."""
+    """1,000 PUBLISH and 1,000 SUBSCRIBE over 8 workers: everything is answered 2xx, every row is there, everybody is
+    told."""
     server = ours(workers=8, **MODES[mode])
     total, threads, failures = 1000, 20, []
 

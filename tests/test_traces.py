@@ -1,4 +1,5 @@
-"""What publishers that exist send, written after their public descriptions (tests/traces), and what watchers see after each step."""
+"""What publishers that exist send, written after their public descriptions (tests/traces), and what watchers see after
+each step."""
 import pathlib
 import re
 
@@ -7,7 +8,8 @@ import pytest
 from conftest import MODES
 
 TRACES = sorted((pathlib.Path(__file__).parent / "traces").glob("*.trace"))
-TYPES = {"presence": "application/pidf+xml", "dialog": "application/dialog-info+xml", "dialog;sla": "application/dialog-info+xml"}
+TYPES = {"presence": "application/pidf+xml", "dialog": "application/dialog-info+xml",
+         "dialog;sla": "application/dialog-info+xml"}
 NAMED = 'if ($hdr(X-Sender) != $null) handle_publish("$hdr(X-Sender)"); else handle_publish()'
 # With stock's own answers to these, nothing is left of the later steps: they show what a lamp needs.
 SHARED = ["memory", "write-through", "table", "database-only"]
@@ -48,8 +50,8 @@ def replay(phones, server, path):
         where = "%s, step %d (%s %s)" % (path.name, number, publication, action)
         assert reply.code == 200, where
         tags[publication] = reply.get("SIP-ETag")
-        # With one worker the NOTIFY of a change goes out before that of the refresh; who looks anew sees what was told, but for
-        # a document that has just been removed: it is shown for the last time.
+        # With one worker the NOTIFY of a change goes out before that of the refresh; who looks anew sees what was told,
+        # but for a document that has just been removed: it is shown for the last time.
         watch.refresh()
         watch.wait(before + 2, timeout=0.3)
         told = watch.notifies[before:]

@@ -46,5 +46,6 @@ def test_all_that_is_known_of_a_watcher(ours, phones):
     list_of.wait(1)
     bob.subscribe(alice.uri, expires=600).wait(1)
     alice.quiet(0.3)
-    found = re.search(r'status="active" expiration="(\d+)" duration-subscribed="(\d+)">' + re.escape(bob.uri), list_of.notifies[-1].text)
+    found = re.search(r'status="active" expiration="(\d+)" duration-subscribed="(\d+)">' + re.escape(bob.uri),
+                      list_of.notifies[-1].text)
     assert found and 595 <= int(found.group(1)) <= 600 and int(found.group(2)) <= 2

@@ -103,7 +103,8 @@ class Explorer:
         self.seen_again = 0
 
     def explore(self, seconds, seed, most=None):
-        """Round after round until the time is over, or `most` lives are lived: then a seed means the same lives on each machine."""
+        """Round after round until the time is over, or `most` lives are lived: then a seed means the same lives on each
+        machine."""
         end = time.monotonic() + seconds
         self.most = most
         while time.monotonic() < end and not self._enough():

@@ -20,7 +20,8 @@ class Browser:
         # The browser reads from 3 and writes to 4.
         command = 'exec 3<&%d 4>&%d; exec "$@"' % (there, back)
         self.process = subprocess.Popen(
-            ["/bin/bash", "-c", command, "bash", BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
+            ["/bin/bash", "-c", command, "bash", BROWSER, "--headless", "--no-sandbox", "--disable-gpu",
+             "--remote-debugging-pipe",
              "--disable-background-networking", "--disable-component-update", "--no-first-run", "--hide-scrollbars",
              "--user-data-dir=%s" % folder, "--window-size=" + size, *options, "about:blank"],
             pass_fds=(there, back), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
@@ -64,7 +65,8 @@ class Browser:
             if value:
                 return value
             time.sleep(0.1)
-        raise AssertionError("%s did not come true; the page says:\n%s" % (script, self.evaluate("document.body.innerText")))
+        raise AssertionError("%s did not come true; the page says:\n%s"
+                             % (script, self.evaluate("document.body.innerText")))
 
     def screenshot(self, path, height):
         """The upper part of the page, as wide as the window."""

@@ -52,7 +52,8 @@ class Trace:
 
 
 def same(stock, ours, different=None):
-    """Asserts equal traces. `different` names labels where ours is right and stock is not: label -> (why, check of ours)."""
+    """Asserts equal traces. `different` names labels where ours is right and stock is not: label -> (why, check of
+    ours)."""
     different = dict(different or {})
     assert [label for label, _ in stock.pieces] == [label for label, _ in ours.pieces], \
         "not the same steps:\nstock %s\nours  %s" % ([p[0] for p in stock.pieces], [p[0] for p in ours.pieces])
@@ -60,7 +61,8 @@ def same(stock, ours, different=None):
     for (label, theirs), (_, mine) in zip(stock.pieces, ours.pieces):
         if label in different:
             why, check = different.pop(label)
-            assert theirs != mine, "%s: stock does the same now, the exception (%s) is out of date:\n%s" % (label, why, mine)
+            assert theirs != mine, "%s: stock does the same now, the exception (%s) is out of date:\n%s" % (
+                label, why, mine)
             assert check(mine), "%s: expected otherwise (%s):\n%s" % (label, why, mine)
         elif theirs != mine:
             wrong.append("--- %s\nstock: %s\nours:  %s" % (label, theirs, mine))

@@ -11,7 +11,8 @@ def md5(text):
 
 
 def parameters(challenge):
-    return {name.lower(): quoted or plain for name, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|([^\s,]+))', challenge)}
+    return {name.lower(): quoted or plain
+            for name, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|([^\s,]+))', challenge)}
 
 
 def credentials(challenge, method, uri, user, password):
@@ -43,6 +44,7 @@ class Account(Client):
         asked = super().reply_to((CRLF.join(stranger) + CRLF + CRLF).encode() + body, **options)
         if asked is None or asked.code not in (401, 407):
             return asked
-        name, field = {401: ("WWW-Authenticate", "Authorization"), 407: ("Proxy-Authenticate", "Proxy-Authorization")}[asked.code]
+        name, field = {401: ("WWW-Authenticate", "Authorization"),
+                       407: ("Proxy-Authenticate", "Proxy-Authorization")}[asked.code]
         lines.insert(-1, "%s: %s" % (field, credentials(asked.get(name), method, uri, self.user, self.password)))
         return super().reply_to((CRLF.join(lines) + CRLF + CRLF).encode() + body, **options)

@@ -16,7 +16,8 @@ FOLDER = ROOT / "examples"
 
 
 def names():
-    return sorted(path.stem for path in FOLDER.glob("*.cfg")) + sorted(path.parent.name for path in FOLDER.glob("*/kamailio.cfg"))
+    return (sorted(path.stem for path in FOLDER.glob("*.cfg"))
+            + sorted(path.parent.name for path in FOLDER.glob("*/kamailio.cfg")))
 
 
 def text(name):
@@ -32,8 +33,10 @@ class Example:
         self.port, self.http_port, self.internal_port = port or free_port(), free_port(), free_port()
         self.own_folder = folder is None
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="presence-test-"))
-        self.environment = dict(ADDRESS=address, PORT=str(self.port), HTTP_PORT=str(self.http_port), INTERNAL_PORT=str(self.internal_port),
-                                STATE=str(self.folder), PRESENCE_MODULES=str(OURS), STOCK_MODULES=STOCK, MEMORY="64", **environment)
+        self.environment = dict(ADDRESS=address, PORT=str(self.port), HTTP_PORT=str(self.http_port),
+                                INTERNAL_PORT=str(self.internal_port),
+                                STATE=str(self.folder), PRESENCE_MODULES=str(OURS), STOCK_MODULES=STOCK, MEMORY="64",
+                                **environment)
         self.tls_port = free_port()
         self.environment["TLS_PORT"] = str(self.tls_port)
         self.log_path = self.folder / "log"

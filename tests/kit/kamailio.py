@@ -1,4 +1,5 @@
-"""Starts the real Kamailio on loopback with stock or our modules, in a temporary folder, and stops it by its process id."""
+"""Starts the real Kamailio on loopback with stock or our modules, in a temporary folder, and stops it by its process
+id."""
 import itertools
 import json
 import os
@@ -21,7 +22,8 @@ OURS = pathlib.Path(os.environ.get("PRESENCE_MODULES", ROOT / "target" / "module
 sys.path.insert(0, str(ROOT / "scripts"))
 import kamailio_host  # noqa: E402
 
-# The server that the modules were built for: KAMAILIO_BIN, else the one in PATH. KAMAILIO is what is started in its place (a wrapper).
+# The server that the modules were built for: KAMAILIO_BIN, else the one in PATH. KAMAILIO is what is started in its
+# place (a wrapper).
 SERVER = kamailio_host.Server()
 STOCK = str(SERVER.modules)
 KAMAILIO = os.environ.get("KAMAILIO", str(SERVER.binary))
@@ -135,7 +137,8 @@ class Kamailio:
         if self.db == "text":
             base.insert(0, "db_text")
         elif self.db:
-            base.insert(0, {"sqlite": "db_sqlite", "mysql": "db_mysql", "postgres": "db_postgres"}[self.db.split(":")[0]])
+            base.insert(0, {"sqlite": "db_sqlite", "mysql": "db_mysql",
+                            "postgres": "db_postgres"}[self.db.split(":")[0]])
         loaded = list(base)
         if self.http:
             loaded += ["xhttp", "jsonrpcs"]
@@ -161,7 +164,8 @@ class Kamailio:
                 text += parameter("presence_xml", "db_url", self.db_url)
             if self.force_active:
                 text += parameter("presence_xml", "force_active", 1)
-        text += self.extra_params.replace("@DB@", self.db_url if self.db else "").replace("@PORT@", str(self.port)) + "\n"
+        text += (self.extra_params.replace("@DB@", self.db_url if self.db else "").replace("@PORT@", str(self.port))
+                 + "\n")
         if self.http:
             text += 'modparam("jsonrpcs", "transport", 1)\nevent_route[xhttp:request] { jsonrpc_dispatch(); }\n'
         return text + self.before + self.route + self.more_route
@@ -174,7 +178,8 @@ class Kamailio:
         path.write_text(self.config())
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            self.wrap + [KAMAILIO, "-DD", "-E", "-f", str(path), "-m", str(self.shm), "-M", str(self.pkg), "-Y", str(self.folder),
+            self.wrap + [KAMAILIO, "-DD", "-E", "-f", str(path), "-m", str(self.shm), "-M", str(self.pkg), "-Y",
+                         str(self.folder),
              "-P", str(self.folder / "pid")] + self.options,
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             env=dict(os.environ, **(self.environment or {})))
@@ -184,7 +189,8 @@ class Kamailio:
             if self.process.poll() is not None:
                 if expect_failure:
                     return self
-                raise RuntimeError("kamailio (%s) ended with %s:\n%s" % (self.which, self.process.returncode, self.log()[-4000:]))
+                raise RuntimeError("kamailio (%s) ended with %s:\n%s"
+                                   % (self.which, self.process.returncode, self.log()[-4000:]))
             if self.answers():
                 return self
         self.stop()
@@ -216,7 +222,8 @@ class Kamailio:
     def json_rpc(self, method, *params, timeout=10.0):
         """One call by HTTP: the only transport with delayed answers. Needs `http=True`."""
         body = json.dumps({"jsonrpc": "2.0", "method": method, "params": list(params), "id": 1}).encode()
-        request = urllib.request.Request("http://127.0.0.1:%d/RPC" % self.port, body, {"Content-Type": "application/json"})
+        request = urllib.request.Request("http://127.0.0.1:%d/RPC" % self.port, body,
+                                         {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=timeout) as reply:
                 return json.loads(reply.read().decode())

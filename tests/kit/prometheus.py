@@ -20,7 +20,8 @@ event_route[xhttp:request] { if (!%s()) xhttp_reply("500", "No page", "text/plai
 
 def promtool(*words, text=None):
     """What promtool says, and whether it is content."""
-    done = subprocess.run([str(TOOLS / "promtool")] + [str(word) for word in words], input=text, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([str(TOOLS / "promtool")] + [str(word) for word in words], input=text, capture_output=True,
+                          text=True, timeout=60)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -49,7 +50,8 @@ class Prometheus:
         files = "".join("- %s\n" % path for path in rules)
         (folder / "prometheus.yml").write_text(
             "global: {scrape_interval: 1s, evaluation_interval: 1s}\n" + ("rule_files:\n" + files if files else "") +
-            "scrape_configs:\n- job_name: kamailio-presence\n  static_configs:\n  - targets: ['127.0.0.1:%d']\n" % target)
+            "scrape_configs:\n- job_name: kamailio-presence\n  static_configs:\n  - targets: ['127.0.0.1:%d']\n"
+            % target)
 
     def __enter__(self):
         self.process = subprocess.Popen(

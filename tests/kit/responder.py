@@ -8,7 +8,8 @@ from .sip import CRLF, Message
 
 
 class Responder:
-    """Answers requests in a thread of its own. `script` maps a message to a code, (code, extra headers), or None (silence)."""
+    """Answers requests in a thread of its own. `script` maps a message to a code, (code, extra headers), or None
+    (silence)."""
 
     def __init__(self, script=None, expires=None):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -98,13 +99,15 @@ class Responder:
             time.sleep(0.01)
         return list(self.requests)
 
-    def notify(self, server, subscribe, state="active;expires=3600", body="", cseq=1, contact=None, tag=None, ctype="text/plain",
+    def notify(self, server, subscribe, state="active;expires=3600", body="", cseq=1, contact=None, tag=None,
+               ctype="text/plain",
                event=None, record_route=None):
         """Sends a NOTIFY in the dialog of a SUBSCRIBE that was received; returns the reply's code."""
         tag = tag or self._tags.get(subscribe.get("Call-ID"), "srv")
         to = subscribe.get("From")
         lines = ["NOTIFY sip:127.0.0.1:%d SIP/2.0" % server.port,
-                 "Via: SIP/2.0/UDP 127.0.0.1:%d;branch=z9hG4bKn%d%s" % (self.port, cseq, id(lines_key(subscribe, cseq, tag)))]
+                 "Via: SIP/2.0/UDP 127.0.0.1:%d;branch=z9hG4bKn%d%s"
+                 % (self.port, cseq, id(lines_key(subscribe, cseq, tag)))]
         if record_route:
             lines.append("Record-Route: %s" % record_route)
         lines += ["From: %s;tag=%s" % (subscribe.get("To").split(";tag")[0], tag), "To: " + to,

@@ -1,4 +1,5 @@
-"""PostgreSQL and MariaDB started on loopback in a temporary folder, as an unprivileged user, with Kamailio's own tables."""
+"""PostgreSQL and MariaDB started on loopback in a temporary folder, as an unprivileged user, with Kamailio's own
+tables."""
 import glob
 import json
 import os
@@ -62,7 +63,9 @@ class DatabaseServer:
 class PostgreSQL(DatabaseServer):
     def rows(self, table):
         """All rows of a table as dictionaries; bytes in PostgreSQL's own notation."""
-        return [json.loads(line) for line in self.sql("select row_to_json(t) from (select * from %s order by id) t" % table).splitlines()]
+        return [json.loads(line)
+                for line in self.sql("select row_to_json(t) from (select * from %s order by id) t"
+                                     % table).splitlines()]
 
     @staticmethod
     def folder_of_programs():
@@ -74,14 +77,17 @@ class PostgreSQL(DatabaseServer):
         self.finished([programs + "/initdb", "-D", data, "-A", "trust", "-U", "kamailio"])
         self.process = self.run([programs + "/postgres", "-D", data, "-p", str(self.port), "-k", str(self.folder),
                                  "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
-        self.until_ready([programs + "/psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "kamailio", "-c", "select 1", "postgres"])
+        self.until_ready([programs + "/psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "kamailio", "-c",
+                          "select 1", "postgres"])
         self.sql("create database kamailio", "postgres")
         for part in ("standard", "presence"):
             self.sql(schema("postgres", part + "-create.sql").read_text())
 
     def sql(self, text, database="kamailio"):
-        done = subprocess.run([self.folder_of_programs() + "/psql", "-q", "-t", "-A", "-h", "127.0.0.1", "-p", str(self.port), "-U",
-                               "kamailio", database], input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        done = subprocess.run([self.folder_of_programs() + "/psql", "-q", "-t", "-A", "-h", "127.0.0.1", "-p",
+                               str(self.port), "-U",
+                               "kamailio", database], input=text.encode(), stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL)
         return done.stdout.decode()
 
     @property
@@ -99,16 +105,19 @@ class MariaDB(DatabaseServer):
         self.finished([shutil.which("mariadb-install-db"), "--no-defaults", "--datadir=" + data,
                        "--auth-root-authentication-method=normal", "--skip-test-db"])
         self.process = self.run([self.program(), "--no-defaults", "--datadir=" + data, "--port=%d" % self.port,
-                                 "--bind-address=127.0.0.1", "--socket=" + socket, "--innodb-flush-log-at-trx-commit=2"])
+                                 "--bind-address=127.0.0.1", "--socket=" + socket,
+                                 "--innodb-flush-log-at-trx-commit=2"])
         self.until_ready(["mariadb", "-uroot", "-S", socket, "-e", "select 1"])
         self.sql("create database kamailio", "")
         for host in ("127.0.0.1", "localhost"):
-            self.sql("create user kamailio@'%s' identified by 'k'; grant all on kamailio.* to kamailio@'%s'" % (host, host), "")
+            self.sql("create user kamailio@'%s' identified by 'k'; grant all on kamailio.* to kamailio@'%s'"
+                     % (host, host), "")
         for part in ("standard", "presence", "rls"):
             self.sql(schema("mysql", part + "-create.sql").read_text())
 
     def sql(self, text, database="kamailio"):
-        done = subprocess.run(["mariadb", "-uroot", "-N", "-S", str(self.folder / "sock")] + ([database] if database else []),
+        done = subprocess.run(["mariadb", "-uroot", "-N", "-S",
+                               str(self.folder / "sock")] + ([database] if database else []),
                               input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert done.returncode == 0, done.stdout.decode()
         return done.stdout.decode()

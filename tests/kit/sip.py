@@ -235,7 +235,8 @@ class Subscription:
         if self.accept:
             headers.append("Accept: %s" % self.accept)
         headers += list(extra)
-        options = dict(call_id=self.call_id, from_tag=self.from_tag, to_tag=self.to_tag, cseq=self.cseq, ruri=self.target)
+        options = dict(call_id=self.call_id, from_tag=self.from_tag, to_tag=self.to_tag, cseq=self.cseq,
+                       ruri=self.target)
         options.update(more)
         self.reply = self.client.reply_to(self.client.request("SUBSCRIBE", self.to, headers, **options))
         if self.reply is not None and self.reply.code // 100 == 2:

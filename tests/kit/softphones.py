@@ -49,7 +49,8 @@ class Baresip:
         self.sip = free_port()
         self.control = free_port(after=self.sip + 10)
         rtp = free_port(after=self.control + 10) & ~1
-        (self.folder / "config").write_text(CONFIG % dict(sip=self.sip, control=self.control, rtp=rtp, rtp_end=rtp + 20))
+        (self.folder / "config").write_text(CONFIG
+                                            % dict(sip=self.sip, control=self.control, rtp=rtp, rtp_end=rtp + 20))
         (self.folder / "accounts").write_text(
             '<sip:%s@example.org;transport=udp>;auth_pass=%s;outbound="sip:127.0.0.1:%d";regint=600;answermode=auto\n'
             % (user, password, server.port))
@@ -59,7 +60,8 @@ class Baresip:
 
     def __enter__(self):
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([BARESIP, "-f", str(self.folder)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            self.process = subprocess.Popen([BARESIP, "-f", str(self.folder)], stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log,
                                             start_new_session=True, env=dict(os.environ, HOME=str(self.folder)))
         return self
 
