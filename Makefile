@@ -28,7 +28,13 @@ run: ## Build, start Kamailio with our modules and show a publication reach a wa
 
 .PHONY: example
 example: build ## Start one of the examples with our modules: NAME=pbx (without NAME: list them; ADDRESS, PORT ... see scripts/example.sh)
+	@scripts/setup.sh example "$(NAME)"
 	@scripts/example.sh $(NAME)
+
+.PHONY: phone
+phone: ## A softphone in this terminal, at the example pbx: NAME=alice or NAME=bob (more in examples/pbx/phone.sh)
+	@scripts/setup.sh phone
+	@examples/pbx/phone.sh $(NAME)
 
 .PHONY: test
 test: ## Everything: formatter, lints, unit tests, the real Kamailio (ONLY="test_api.py ...": these scenarios)

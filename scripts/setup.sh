@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what is missing: system packages, a Rust compiler, and the source of exactly the Kamailio that is installed.
 # `setup.sh tests` adds what the tests need: other databases, a browser, a SIP tester; `setup.sh scenarios` what most scenarios get
-# along with; `setup.sh bench` what the benchmark needs, `setup.sh docs` what makes the site.
+# along with; `setup.sh bench` what the benchmark needs, `setup.sh docs` what makes the site, `setup.sh example NAME` what that
+# example loads, `setup.sh phone` a softphone.
 # Safe to run again: a second run changes nothing. Where a server is named (KAMAILIO_BIN), or the kamailio in PATH is no package's,
 # no kamailio is installed: the source is then the user's (KAMAILIO_SRC).
 set -eu
@@ -25,6 +26,22 @@ scenarios)
 	packages="$packages python3-pytest python3-pytest-xdist python3-hypothesis mariadb-server mariadb-client"
 	server_packages="$server_packages $server_test_packages"
 	;;
+esac
+# The packages of the modules that an example loads, and of the commands beside it.
+example_packages() {
+	[ -n "$1" ] || return 0
+	config=$(cat "examples/$1.cfg" "examples/$1/kamailio.cfg" 2>/dev/null) || true
+	loads() { case $config in *"loadmodule \"$1.so\""*) true ;; *) false ;; esac; }
+	! loads app_lua || server_packages="$server_packages kamailio-lua-modules"
+	! loads app_python3 || server_packages="$server_packages kamailio-python3-modules"
+	! loads db_postgres || server_packages="$server_packages kamailio-postgres-modules"
+	! loads websocket || server_packages="$server_packages kamailio-websocket-modules"
+	! loads pua_rpc || packages="$packages curl"
+	[ "${TLS:-0}" != 1 ] || server_packages="$server_packages kamailio-tls-modules" packages="$packages openssl"
+}
+case ${1:-} in
+example) example_packages "${2:-}" ;;
+phone) packages="$packages baresip-core" ;;
 esac
 [ "${1:-}" != docs ] || packages="$packages mkdocs"
 [ "${1:-}" != bench ] || packages="$packages valgrind python3-matplotlib"

@@ -1,6 +1,10 @@
 """The telephone system of the examples, with phones that people use: a lamp that lights and goes out."""
 import http.client
+import os
+import pty
 import re
+import select
+import signal
 import subprocess
 import time
 
@@ -67,6 +71,86 @@ def test_a_lamp_lights_and_goes_out(pbx, tmp_path):
         seen = states(carol.seen(BOB, "dialog"))
         assert ([seen[0], *seen[-2:]] == ["terminated", "confirmed", "terminated"]
                 and set(seen[1:-2]) <= {"trying", "early"})
+
+
+class Terminal:
+    """`make phone NAME=...` in a terminal of its own. Use it as a context manager."""
+
+    def __init__(self, server, *words):
+        self.seen = b""
+        self.words, self.environment = words, dict(os.environ, PORT=str(server.port), STATE=str(server.folder))
+
+    def __enter__(self):
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            phone = str(FOLDER / "pbx" / "phone.sh")
+            os.execve(phone, [phone, *self.words], self.environment)
+        return self
+
+    def __exit__(self, *_):
+        self.type("q")
+        deadline = time.monotonic() + 5
+        while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+            self.read()
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+        os.close(self.terminal)
+
+    def read(self):
+        if select.select([self.terminal], [], [], 0.1)[0]:
+            try:
+                self.seen += os.read(self.terminal, 65536)
+            except OSError:
+                pass
+        return self.seen.decode(errors="replace")
+
+    def type(self, text):
+        os.write(self.terminal, text.encode())
+
+    def wait(self, text):
+        until(lambda: text in self.read())
+
+
+def test_two_softphones_in_two_terminals(pbx):
+    """What README shows: each sees the other's lamp, a call is answered, and a phone that ends puts its lamp out."""
+    with Terminal(pbx, "bob") as bob, Terminal(pbx, "alice") as alice:
+        alice.wait("registered successfully")
+        bob.wait("registered successfully")
+        until(lambda: pbx.rpc("presence.explain", "alice", "bob", "presence").count("the newest state") == 1)
+        alice.type("/contacts\n")
+        alice.wait("Online")
+        alice.type("/dial %s\n" % BOB)
+        bob.wait("Incoming call")
+        until(lambda: "dialog" in pbx.rpc("presence.publications", "presentity=bob"))
+        bob.type("a")
+        alice.wait("Call established")
+        alice.type("b")
+        bob.wait("session closed")
+        bob.type("q")
+        alice.wait("changed status from")
+        assert "Offline" in alice.read().rsplit("changed status from", 1)[1].split("\n")[0]
+
+
+@pytest.mark.parametrize("words,environment,sentence", [
+    (["dave"], {}, "dave has no account in"),
+    (["bob;x"], {}, "bob;x is no user name"),
+    (["alice"], dict(PORT="abc"), "abc is no port"),
+    (["alice"], dict(STATE="/nonexistent"), "start the telephone system first"),
+    (["alice"], dict(PATH="/nonexistent"), "apt-get install baresip-core"),
+])
+def test_a_softphone_that_cannot_start_says_why(tmp_path, words, environment, sentence):
+    (tmp_path / "accounts").write_text("alice secret\nbob hidden\n")
+    paths = dict(PATH=os.environ["PATH"]) if "PATH" not in environment else {}
+    if "PATH" in environment:
+        # Everything but baresip.
+        environment = dict(PATH=str(tmp_path / "bin"))
+        (tmp_path / "bin").mkdir()
+        for tool in ("sed", "head", "cut", "paste", "dirname", "readlink", "mktemp"):
+            (tmp_path / "bin" / tool).symlink_to("/usr/bin/" + tool)
+    done = subprocess.run(["/bin/sh", str(FOLDER / "pbx" / "phone.sh"), *words], capture_output=True, text=True,
+                          env=dict(dict(STATE=str(tmp_path), **paths), **environment), timeout=20)
+    assert done.returncode == 1 and sentence in done.stderr, done
+    assert "secret" not in done.stdout + done.stderr and "hidden" not in done.stdout + done.stderr
 
 
 def test_a_browser_registers_and_watches_over_tls(tmp_path):
