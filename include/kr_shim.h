@@ -91,12 +91,26 @@ void kr_tm_new_ids(str *call_id, str *tag, str *target);
 /* the From, To and Call-ID lines of a transaction of ours */
 void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id, str *cseq);
 
+/* what the reply_route of the configuration looks at; see shim/reply_route.c */
+enum kr_reply_route {
+	KR_REPLY_ROUTE_PLAIN,
+	/* it is in another language, or has what is not followed */
+	KR_REPLY_ROUTE_UNREADABLE,
+	/* functions or variables of tm */
+	KR_REPLY_ROUTE_ASKS_TM
+};
+enum kr_reply_route kr_reply_route(void);
+
 /* requests without a transaction of tm; see shim/direct.c */
 typedef ticks_t kr_timer_f(ticks_t now, struct timer_ln *timer, void *param);
 int kr_direct_load(void);
 int kr_direct_has_local_request_callback(void);
 int kr_direct_has_local_request_watchers(void);
 int kr_direct_has_onsend_route(void);
+/* Whether the core keeps a list of addresses that did not answer (`use_dst_blocklist`), as it is set now. */
+int kr_direct_has_blocklist(void);
+/* Has answers given to this module before others see them; call once modules are initialised, before the processes fork. */
+void kr_direct_answers_first(int (*own)(struct sip_msg *));
 /* in milliseconds */
 void kr_direct_timers(unsigned int *t1, unsigned int *t2, unsigned int *timeout);
 int kr_direct_destination(str *uri, struct socket_info *socket, struct dest_info *destination);

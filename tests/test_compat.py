@@ -116,6 +116,7 @@ ROWS = {
     "forked SUBSCRIBE": "test_pua_waits.py::test_a_forked_subscribe_has_one_branch",
     "line breaks": "test_pua_waits.py::test_no_text_becomes_a_header",
     "rows whose grant": "test_pua_waits.py::test_a_publication_outlives_the_grant_of_a_busy_server",
+    "statistics of tm": "test_notify_neighbours.py::test_tm_does_not_count_them",
 }
 
 

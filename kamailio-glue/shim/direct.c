@@ -49,6 +49,27 @@ int kr_direct_has_onsend_route(void)
 	return onsend_route_enabled(SIP_REQUEST) ? 1 : 0;
 }
 
+int kr_direct_has_blocklist(void)
+{
+#ifdef USE_DST_BLOCKLIST
+	return cfg_get(core, core_cfg, use_dst_blocklist) != 0;
+#else
+	return 0;
+#endif
+}
+
+void kr_direct_answers_first(int (*own)(struct sip_msg *))
+{
+	int i = 0;
+	while(i < mod_response_cbk_no && mod_response_cbks[i] != own)
+		i++;
+	if(i == mod_response_cbk_no)
+		return;
+	for(; i > 0; i--)
+		mod_response_cbks[i] = mod_response_cbks[i - 1];
+	mod_response_cbks[0] = own;
+}
+
 void kr_direct_timers(unsigned int *t1, unsigned int *t2, unsigned int *timeout)
 {
 	struct cfg_group_tm *tm = *settings;

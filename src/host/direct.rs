@@ -22,6 +22,12 @@ pub enum Onlooker {
     LocalRequestCallback,
     /// `onsend_route`, in any language.
     OnSendRoute,
+    /// A `reply_route` that looks for the transaction of an answer.
+    ReplyRoute,
+    /// A `reply_route` of which that cannot be said: one in another language, or with a `switch`.
+    UnreadableReplyRoute,
+    /// The core's list of addresses that did not answer (`use_dst_blocklist`).
+    Blocklist,
     /// Another module, by tm's callback for local requests.
     Module,
 }
@@ -39,15 +45,32 @@ impl Onlooker {
             } else if sys::kr_direct_has_onsend_route() != 0 {
                 Some(Onlooker::OnSendRoute)
             } else {
-                Onlooker::module()
+                match sys::kr_reply_route() {
+                    sys::kr_reply_route_KR_REPLY_ROUTE_ASKS_TM => Some(Onlooker::ReplyRoute),
+                    sys::kr_reply_route_KR_REPLY_ROUTE_UNREADABLE => Some(Onlooker::UnreadableReplyRoute),
+                    _ => Onlooker::passing(),
+                }
             }
         }
     }
 
-    /// A module that has registered.
-    pub fn module() -> Option<Onlooker> {
-        // SAFETY: the shim's pointers were found by `load`.
-        (unsafe { sys::kr_direct_has_local_request_watchers() } != 0).then_some(Onlooker::Module)
+    /// Those that may come and go while the server runs.
+    pub fn passing() -> Option<Onlooker> {
+        // SAFETY: the shim's pointers were found by `load`; a list and a setting are looked at.
+        unsafe {
+            if sys::kr_direct_has_local_request_watchers() != 0 {
+                Some(Onlooker::Module)
+            } else if sys::kr_direct_has_blocklist() != 0 {
+                Some(Onlooker::Blocklist)
+            } else {
+                None
+            }
+        }
+    }
+
+    /// Whether it may go while the server runs.
+    pub fn is_passing(self) -> bool {
+        matches!(self, Onlooker::Module | Onlooker::Blocklist)
     }
 
     /// Its name in the log.
@@ -56,6 +79,9 @@ impl Onlooker {
             Onlooker::LocalRequestRoute => "event_route[tm:local-request]",
             Onlooker::LocalRequestCallback => "event_callback of tm",
             Onlooker::OnSendRoute => "onsend_route",
+            Onlooker::ReplyRoute => "reply_route, which asks for tm's transactions,",
+            Onlooker::UnreadableReplyRoute => "reply_route, which may ask for tm's transactions,",
+            Onlooker::Blocklist => "use_dst_blocklist",
             Onlooker::Module => "a module that watches tm's requests",
         }
     }
@@ -151,6 +177,12 @@ struct Via {
 thread_local! {
     /// The Via lines of the sockets this process has sent from.
     static VIAS: RefCell<Vec<Via>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Has the host give answers to `own` before it asks tm and others; call before the processes fork.
+pub fn take_answers_first(own: unsafe extern "C" fn(*mut sys::sip_msg) -> std::ffi::c_int) {
+    // SAFETY: the function is the module's own, and the host's list is only sorted.
+    unsafe { sys::kr_direct_answers_first(Some(own)) }
 }
 
 /// The User-Agent line of the host's own requests; empty where there is none.

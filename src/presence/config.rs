@@ -245,7 +245,7 @@ parameters! {
         /// Who looks after a NOTIFY until it is answered. `tm`: the host's transaction module, as with stock. `auto`: the
         /// module itself, with tm's timers and a fraction of its memory, unless something of the configuration would miss
         /// what tm does; see [without tm](operations.md#notifys-without-tm). `direct`: the module itself, even then.
-        notify_engine: NotifyEngine = text(c"notify_engine", "tm").range(NOTIFY_ENGINES).ours("1.0.0").example("auto");
+        notify_engine: NotifyEngine = text(c"notify_engine", "auto").range(NOTIFY_ENGINES).ours("1.0.0").example("tm");
         /// NOTIFYs that may be under way without tm, rounded up to the next multiple of 256, for which 80 KB of shared
         /// memory are taken when they are first needed. Further ones go through tm, and `notify_slots_full` counts them.
         notify_slots: usize = integer(c"notify_slots", 16384).unit("NOTIFYs").zero("tm serves all")

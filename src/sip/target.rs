@@ -54,7 +54,7 @@ fn is_harmless(param: &[u8]) -> bool {
         return value.eq_ignore_ascii_case(b"=udp");
     }
     // The host may follow these, or compress, or resolve what they name.
-    const WATCHED: [&[u8]; 6] = [b"maddr", b"comp", b"sigcomp-id", b"received", b"ttl", b"gr"];
+    const WATCHED: [&[u8]; 7] = [b"maddr", b"comp", b"sigcomp-id", b"received", b"ttl", b"gr", b"alias"];
     !WATCHED.iter().any(|watched| name.eq_ignore_ascii_case(watched))
 }
 

@@ -1,5 +1,5 @@
 //! Start-up of `presence.so`: parameters, database, shared tables, processes.
-use crate::abi::presence::answers::{kr_presence_on_resend, kr_presence_on_timeouts};
+use crate::abi::presence::answers::{kr_presence_on_resend, kr_presence_on_response, kr_presence_on_timeouts};
 use crate::abi::presence::state;
 use crate::abi::presence::timers::{
     kr_presence_notify_completed, kr_presence_on_clean, kr_presence_on_publication_update, kr_presence_on_second,
@@ -10,7 +10,7 @@ use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
 use crate::host::db::{Driver, SqliteWay};
 use crate::host::db_url::DbUrl;
-use crate::host::direct::every_millis;
+use crate::host::direct::{every_millis, take_answers_first};
 use crate::host::params::ParameterBlock;
 use crate::host::process_mutex::ProcessMutex;
 use crate::host::{log, process, script, sl, slab, tm, warm_up};
@@ -166,6 +166,9 @@ pub(crate) fn restore() -> Result<(), String> {
     let Some(process) = state::process() else { return Ok(()) };
     process.notify_reply.set(Some(script::EventRoute::find(c"presence:notify-reply")));
     process.shared.engine.choose(process.notify_reply.get(), process.config.notify_slots);
+    if process.shared.engine.may_serve() {
+        take_answers_first(kr_presence_on_response);
+    }
     if !process.database.is_configured() {
         return Ok(());
     }

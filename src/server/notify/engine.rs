@@ -48,7 +48,7 @@ pub struct Engine {
     transactions: Transactions<Pending>,
     /// Whether the configuration leaves all NOTIFYs to tm.
     is_off: AtomicBool,
-    /// Whether a module watches tm's requests, as was last said in the log.
+    /// Whether something that comes and goes watches tm's requests, as was last said in the log.
     is_watched: AtomicBool,
 }
 
@@ -88,8 +88,8 @@ impl Engine {
         match (Onlooker::find(), self.mode) {
             (Some(onlooker), NotifyEngine::Auto) => {
                 // One that may come and go is looked for at each NOTIFY.
-                self.is_off.store(onlooker != Onlooker::Module, Ordering::Relaxed);
-                self.is_watched.store(onlooker == Onlooker::Module, Ordering::Relaxed);
+                self.is_off.store(!onlooker.is_passing(), Ordering::Relaxed);
+                self.is_watched.store(onlooker.is_passing(), Ordering::Relaxed);
                 return log!(Notice, "NOTIFYs go out through tm: {} sees them (notify_engine {mode})", onlooker.name());
             }
             (Some(onlooker), _) => {
@@ -99,6 +99,11 @@ impl Engine {
             (None, _) => log!(Notice, "NOTIFYs to addresses over UDP go out without tm (notify_engine {mode})"),
         }
         self.is_off.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether NOTIFYs may go out without tm at some time.
+    pub fn may_serve(&self) -> bool {
+        !self.is_off.load(Ordering::Relaxed)
     }
 
     /// How many NOTIFYs are under way without tm.
@@ -114,18 +119,27 @@ impl Engine {
         if self.mode == NotifyEngine::Direct {
             return true;
         }
-        let is_watched = Onlooker::module().is_some();
-        if is_watched != self.is_watched.load(Ordering::Relaxed) {
-            self.note_watched(is_watched);
+        let onlooker = Onlooker::passing();
+        if onlooker.is_some() != self.is_watched.load(Ordering::Relaxed) {
+            self.note_watched(onlooker);
         }
-        !is_watched
+        onlooker.is_none()
     }
 
     #[cold]
-    fn note_watched(&self, is_watched: bool) {
-        if self.is_watched.swap(is_watched, Ordering::Relaxed) != is_watched {
-            let how = if is_watched { "through tm from now on" } else { "without tm from now on" };
-            log!(Notice, "NOTIFYs go out {how}: {} has come or gone (notify_engine auto)", Onlooker::Module.name());
+    fn note_watched(&self, onlooker: Option<Onlooker>) {
+        if self.is_watched.swap(onlooker.is_some(), Ordering::Relaxed) == onlooker.is_some() {
+            return;
+        }
+        match onlooker {
+            Some(onlooker) => {
+                log!(
+                    Notice,
+                    "NOTIFYs go out through tm from now on: {} sees them (notify_engine auto)",
+                    onlooker.name()
+                )
+            }
+            None => log!(Notice, "NOTIFYs to addresses over UDP go out without tm from now on (notify_engine auto)"),
         }
     }
 
