@@ -246,3 +246,31 @@ def test_without_a_database():
         alice.publish(body=dialog_info("early"), event="dialog", ctype="application/dialog-info+xml")
         assert "early" in lamp.wait(2)[-1].text
         alice.close(), bob.close()
+
+
+@pytest.mark.suite("cluster")
+@pytest.mark.parametrize("mode", list(MODES))
+def test_changes_that_follow_fast_are_all_carried_out(mode):
+    """Several processes carry out what a node announces: a change may be carried out beside the one before it."""
+    first = node("ours", **MODES[mode])
+    second = node("ours", first, **MODES[mode])
+    phones = 12 if mode == "database-only" else 40
+    with first, second:
+        joined(first, second)
+        for n in range(phones):
+            phone = Client(first, "u%d" % n)
+            tag, codes = None, []
+            for change in range(8):
+                reply = phone.publish(body=dialog_info("confirmed" if change % 2 else "early", phone.user), etag=tag,
+                                      event="dialog", ctype="application/dialog-info+xml")
+                codes.append(reply.code)
+                tag = reply.get("SIP-ETag")
+            assert codes == [200] * 8, "the other node has taken the publication away"
+            phone.close()
+        # In memory what is compared would come right by itself, later than this.
+        shown = ""
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline and shown.count("confirmed") < phones:
+            time.sleep(0.1)
+            shown = second.rpc("presence.presentity_list", "full") if mode == "memory" else str(second.rows("presentity"))
+        assert shown.count("confirmed") == phones and "early" not in shown

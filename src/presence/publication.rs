@@ -208,6 +208,8 @@ pub enum Applied {
 pub trait Stored {
     /// Its entity tag.
     fn etag(&self) -> &[u8];
+    /// The id of its record; empty when unknown.
+    fn ruid(&self) -> &[u8];
     /// Who sent it.
     fn sender(&self) -> &[u8];
     /// When it was received, in seconds since 1970.
@@ -219,6 +221,9 @@ pub trait Stored {
 impl Stored for Publication {
     fn etag(&self) -> &[u8] {
         &self.etag
+    }
+    fn ruid(&self) -> &[u8] {
+        &self.ruid
     }
     fn sender(&self) -> &[u8] {
         &self.sender
@@ -275,8 +280,8 @@ impl Plan {
     pub fn of<D: Stored>(documents: &[D], change: &Change) -> Plan {
         let find = |etag: &[u8]| documents.iter().position(|document| document.etag() == etag);
         match change {
-            // Another process was faster with what another node told.
-            Change::Insert(new) if find(&new.etag).is_some() => Plan::NoMatch,
+            // Another process was faster with what another node told, be it this state of the record or another one.
+            Change::Insert(new) if find(&new.etag).is_some() || has_record(documents, &new.ruid) => Plan::NoMatch,
             Change::Insert(new) => {
                 let mut plan = Plan::over(documents, new.dialogs.view());
                 if let Plan::Insert { replaced, keeps, .. } = &mut plan {
@@ -307,6 +312,10 @@ impl Plan {
         }
         Plan::Insert { replaced, trimmed, keeps: None }
     }
+}
+
+fn has_record<D: Stored>(documents: &[D], ruid: &[u8]) -> bool {
+    !ruid.is_empty() && documents.iter().any(|document| document.ruid() == ruid)
 }
 
 fn is_soon<D: Stored>(end: &D, now: i64) -> bool {
@@ -393,6 +402,15 @@ mod tests {
         let body =
             format!("<dialog-info><dialog id=\"{id}\"><state>{state}</state></dialog></dialog-info>").into_bytes();
         Publication { etag: id.as_bytes().to_vec(), dialogs: Dialogs::of(&body), body, ..Default::default() }
+    }
+
+    #[test]
+    fn a_record_is_there_once() {
+        let record = |etag: &str| Publication { etag: etag.into(), ruid: b"r".to_vec(), ..dialog("a", "early") };
+        // Two processes store two states of the record that another node announced: neither replaces the other.
+        assert_eq!(Plan::of(&[record("e.1")], &Change::Insert(record("e.0"))), Plan::NoMatch);
+        let unnamed = |etag: &str| Publication { ruid: Vec::new(), ..record(etag) };
+        assert_eq!(Plan::of(&[unnamed("e.1")], &Change::Insert(unnamed("e.0"))), plan(&[0], &[], None));
     }
 
     fn plan(replaced: &[usize], trimmed: &[usize], keeps: Option<usize>) -> Plan {

@@ -89,8 +89,8 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
 pub(super) struct Document<'a> {
     expires: u32,
     sphere_before: Option<Vec<u8>>,
-    description: &'a Package,
-    resource: &'a Resource,
+    pub(super) description: &'a Package,
+    pub(super) resource: &'a Resource,
 }
 
 impl<'a> Document<'a> {
@@ -262,9 +262,11 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
     });
     match matched(ports, new.resource, request, etag, change)? {
         Applied::Modified { keeps } => {
+            // Before the answer: the phone's next change may follow at once, and then no document has this tag any more.
+            let ruid = ports.replicates().then(|| ruid_of(ports, new.resource, &new_etag));
             answer(ports, new.expires, &new_etag);
-            if ports.replicates() {
-                let ruid = ruid_of(ports, new.resource, &new_etag)?;
+            if let Some(ruid) = ruid {
+                let ruid = ruid.unwrap_or_default();
                 let body = request.body.unwrap_or_default().to_vec();
                 let publication =
                     Publication { etag: etag.to_vec(), ruid, body, received_at: now, ..Publication::default() };

@@ -152,25 +152,56 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, silent: bool) -> Result
         notify_watchers(ports, replica, &new, transient_body, silent)?;
         return Ok(None);
     }
-    if replica.expires > 0 && ports.was_removed(&resource, &replica.ruid, replica.last_etag()) {
-        return Ok(Some(replica.removal()));
+    for _ in 0..MOST_ATTEMPTS {
+        match carry_out(ports, replica, &new)? {
+            Outcome::Overtaken => continue,
+            Outcome::Nothing => return Ok(None),
+            Outcome::Answer(correction) => return Ok(Some(correction)),
+            Outcome::Changed(transient_body) => {
+                notify_watchers(ports, replica, &new, transient_body, silent)?;
+                return Ok(None);
+            }
+        }
     }
-    let documents = ports.documents(&resource)?;
+    Ok(None)
+}
+
+/// A change that other processes were faster than so often is left to the comparison of the nodes.
+const MOST_ATTEMPTS: usize = 16;
+
+/// What carrying out a change came to.
+enum Outcome {
+    /// The documents are others now; the watchers are notified.
+    Changed(Option<TransientBody>),
+    /// Nothing had to be done.
+    Nothing,
+    /// The node that announced it has to hear this.
+    Answer(Replica),
+    /// Another process has changed the documents meanwhile: what the change means has to be found out anew.
+    Overtaken,
+}
+
+fn carry_out<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> Result<Outcome, Failure> {
+    let resource = new.resource;
+    let documents = ports.documents(resource)?;
+    // After the documents: what goes meanwhile is found in one of the two.
+    if replica.expires > 0 && ports.was_removed(resource, &replica.ruid, replica.last_etag()) {
+        return Ok(Outcome::Answer(replica.removal()));
+    }
     let tag = replica.last_etag().to_vec();
     let expires_at = Life::OF_HOST.end(replica, ports.now());
-    let dialogs = publish::dialogs(&description, &replica.body);
+    let dialogs = publish::dialogs(new.description, &replica.body);
     if replica.again && replica.is_new && is_replaced(&documents, replica, &dialogs) {
-        return Ok(Some(replica.removal()));
+        return Ok(Outcome::Answer(replica.removal()));
     }
-    let transient_body = match step(&documents, replica) {
-        Step::Stale => return Ok(None),
-        Step::Known if replica.again => return Ok(None),
+    Ok(match step(&documents, replica) {
+        Step::Stale => Outcome::Nothing,
         // Where nodes share a table, the change is in it and our watchers have to be told.
-        Step::Known if ports.shares_publications() => {
-            ports.forget(&resource);
-            None
+        Step::Known if !replica.again && ports.shares_publications() => {
+            ports.forget(resource);
+            Outcome::Changed(None)
         }
-        Step::Known => return Ok(None),
+        Step::Known => Outcome::Nothing,
         Step::Insert => {
             let publication = Publication {
                 etag: tag,
@@ -182,43 +213,50 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, silent: bool) -> Result
                 priority: 0,
                 dialogs,
             };
-            if ports.publish(&resource, Change::Insert(publication))? == Applied::NoMatch {
-                return Ok(None);
-            }
-            publish::shown_if_readable(ports, &new, Some(&replica.body))
-        }
-        Step::Modify(mine) => {
-            let held = ports.take_late(&resource, &mine.etag);
-            let body = Some(&replica.body).filter(|body| !body.is_empty()).or(held.as_ref());
-            let change = Modification {
-                etag: mine.etag,
-                new_etag: tag,
-                body: body.cloned(),
-                dialogs: body.map(|body| publish::dialogs(&description, body)).unwrap_or_default(),
-                expires_at,
-                received_at: replica.received_at,
-                priority: mine.priority,
-                sender: replica.sender.clone(),
-                line: publish::shared_line(ports, &description),
-            };
-            match ports.publish(&resource, Change::Modify(change))? {
-                Applied::Modified { keeps: Keeps::Nothing } => {
-                    publish::shown_if_readable(ports, &new, body.map(Vec::as_slice))
-                }
-                Applied::Modified { keeps: Keeps::Body } => {
-                    publish::hold_back(ports, &resource, replica.last_etag(), &replica.body)?;
-                    return Ok(None);
-                }
-                _ => return Ok(None),
+            match ports.publish(resource, Change::Insert(publication))? {
+                Applied::NoMatch => Outcome::Overtaken,
+                _ => Outcome::Changed(publish::shown_if_readable(ports, new, Some(&replica.body))),
             }
         }
-        Step::Remove(etag) => match ports.publish(&resource, Change::Remove(etag))? {
-            Applied::Removed(removed, place) => Some(TransientBody::Removed(removed, place)),
-            _ => return Ok(None),
+        Step::Modify(mine) => modify(ports, replica, new, mine, expires_at)?,
+        Step::Remove(etag) => match ports.publish(resource, Change::Remove(etag))? {
+            Applied::Removed(removed, place) => Outcome::Changed(Some(TransientBody::Removed(removed, place))),
+            _ => Outcome::Overtaken,
         },
+    })
+}
+
+fn modify<P: Ports>(
+    ports: &mut P,
+    replica: &Replica,
+    new: &Document<'_>,
+    mine: Publication,
+    expires_at: i64,
+) -> Result<Outcome, Failure> {
+    let held = ports.take_late(new.resource, &mine.etag);
+    let body = Some(&replica.body).filter(|body| !body.is_empty()).or(held.as_ref());
+    let change = Modification {
+        etag: mine.etag,
+        new_etag: replica.last_etag().to_vec(),
+        body: body.cloned(),
+        dialogs: body.map(|body| publish::dialogs(new.description, body)).unwrap_or_default(),
+        expires_at,
+        received_at: replica.received_at,
+        priority: mine.priority,
+        sender: replica.sender.clone(),
+        line: publish::shared_line(ports, new.description),
     };
-    notify_watchers(ports, replica, &new, transient_body, silent)?;
-    Ok(None)
+    Ok(match ports.publish(new.resource, Change::Modify(change))? {
+        Applied::Modified { keeps: Keeps::Nothing } => {
+            Outcome::Changed(publish::shown_if_readable(ports, new, body.map(Vec::as_slice)))
+        }
+        Applied::Modified { keeps: Keeps::Body } => {
+            publish::hold_back(ports, new.resource, replica.last_etag(), &replica.body)?;
+            Outcome::Nothing
+        }
+        Applied::NoMatch => Outcome::Overtaken,
+        _ => Outcome::Nothing,
+    })
 }
 
 fn notify_watchers<P: Ports>(

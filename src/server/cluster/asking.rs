@@ -22,6 +22,7 @@ impl Parts {
             Verdict::Asks => false,
             Verdict::WasAway(millis) => {
                 limited!(Notice, "this node did not run for {millis} ms: it asks the others before it sends NOTIFYs");
+                self.shared.nodes.on_freeze(clock::now(), (millis / 1000) as i64);
                 self.ask_others();
                 false
             }
@@ -36,7 +37,7 @@ impl Parts {
 
     fn ask_others(&self) {
         let since = Stamp(self.shared.standing.seen_running.load(Ordering::Relaxed)).before(ASK_MARGIN);
-        for (id, address) in self.shared.nodes.peers(Kind::Subscriptions) {
+        for (id, address) in self.shared.nodes.asked() {
             let pull = self.shared.nodes.begin_pull(id, Kind::Subscriptions, since);
             self.send_to_node(&address, &cluster::compare(self.node_name(), Kind::Subscriptions, &pull));
         }

@@ -26,6 +26,8 @@ struct Node {
     since: i64,
     /// When it spoke though dmq said that it does not answer; 0: dmq knows.
     heard_at: i64,
+    /// Until when it counts as there whatever dmq says: dmq's word is from before this node was frozen.
+    presumed_until: i64,
     /// It may have missed something: it is to be sent what we have.
     owed: bool,
     /// When it was last sent everything.
@@ -81,6 +83,12 @@ const LOST_AFTER: i64 = 2;
 /// A node that dmq has given up is believed to be there for so long after it spoke, in seconds: dmq's next look at it
 /// may take its time.
 const PRESUMED_ALIVE_SECS: i64 = 90;
+
+/// A node that was there so many seconds before this one was frozen was there when it was.
+const FROZEN_MARGIN: i64 = 3;
+
+/// So long nodes have to answer the questions of a node that was frozen, in seconds.
+const ANSWER_TIME: i64 = 5;
 
 /// A node that others speak of is lost when it has not been seen for so long, in seconds.
 const UNSEEN_AFTER: i64 = 10;
@@ -326,16 +334,42 @@ impl Nodes {
         Message::Pull(pull)
     }
 
+    /// This node was frozen for so many seconds. What dmq says of the others is from before, or of messages whose answers
+    /// nobody read: who was there then is there until it has had the time to answer.
+    pub fn on_freeze(&self, now: i64, seconds: i64) {
+        for node in self.list.lock().iter_mut() {
+            if node.active || now - node.since <= seconds + FROZEN_MARGIN {
+                node.presumed_until = now + ANSWER_TIME;
+                node.set_reached(node.reached, now);
+            }
+        }
+    }
+
     /// A node has said all that we had missed.
     pub fn note_answered(&self, from: NodeId, now: u64) {
         self.change(from, |node| node.answered_at = now);
+    }
+
+    /// The nodes of our kind that were to be asked.
+    pub fn asked(&self) -> Vec<(NodeId, Address)> {
+        let list = self.list.lock();
+        let asked = list.iter().enumerate().filter(|(_, node)| node.may_answer() && node.shares_subscriptions());
+        asked.map(|(at, node)| (NodeId::at(at), node.address())).collect()
+    }
+
+    /// Where nodes of our kind are that dmq has just given up: they are asked whether they are there.
+    pub fn doubted(&self, now: i64) -> Vec<Address> {
+        let list = self.list.lock();
+        let is_doubted = |node: &&Node| !node.active && !node.has_left && now - node.since <= LOST_AFTER;
+        let doubted = list.iter().filter(|node| !node.name.is_empty() && node.port > 0).filter(is_doubted);
+        doubted.map(Node::address).collect()
     }
 
     /// Whether all nodes that are there have said, since `asked_at`, what we had missed; `is_late`: who has not begun to
     /// is not there.
     pub fn has_answers(&self, asked_at: u64, is_late: bool) -> bool {
         let list = self.list.lock();
-        let mut others = list.iter().filter(|node| node.answers() && node.compares & Kind::Subscriptions.bit() != 0);
+        let mut others = list.iter().filter(|node| node.may_answer() && node.shares_subscriptions());
         let has_answered = |node: &Node| {
             let is_telling = node.pulling[0].is_some_and(|pulling| pulling.pull.cursor > 0);
             node.answered_at >= asked_at || is_late && !is_telling
@@ -451,6 +485,7 @@ impl Node {
             active: false,
             since: now,
             heard_at: 0,
+            presumed_until: 0,
             owed: false,
             notified_at: 0,
             compares: 0,
@@ -466,8 +501,17 @@ impl Node {
         self.port > 0 && self.port == address.port && *self.host == *address.host
     }
 
+    fn shares_subscriptions(&self) -> bool {
+        self.compares & Kind::Subscriptions.bit() != 0
+    }
+
     fn address(&self) -> Address {
         Address { host: self.host.to_vec(), port: self.port }
+    }
+
+    /// Whether it is one of our kind that may have to be asked: it is there, or was when this node was frozen.
+    fn may_answer(&self) -> bool {
+        (self.active || self.reached) && !self.has_left && !self.name.is_empty() && self.port > 0
     }
 
     /// Whether it is one of our kind and there.
@@ -481,7 +525,8 @@ impl Node {
         if reached {
             self.heard_at = 0;
         }
-        let active = reached || (self.heard_at > 0 && now - self.heard_at < PRESUMED_ALIVE_SECS);
+        let was_heard = self.heard_at > 0 && now - self.heard_at < PRESUMED_ALIVE_SECS;
+        let active = reached || was_heard || now < self.presumed_until;
         if self.active != active {
             self.active = active;
             self.since = now;
@@ -524,6 +569,31 @@ mod tests {
         assert!(nodes.lost(139).is_empty(), "it has spoken");
         nodes.observe(&[], 140);
         assert_eq!(nodes.lost(142).len(), 1);
+    }
+
+    #[test]
+    fn after_a_freeze_dmq_is_not_believed_at_once() {
+        let nodes = Nodes::new();
+        nodes.observe(&seen(&[(1, true), (2, true)]), 10);
+        for (name, port) in [(b"b", 1), (b"c", 2)] {
+            nodes.on_heard(name, &at(port), 10).unwrap();
+            nodes.note_compares(nodes.of_name(name, 10).unwrap(), Kind::Subscriptions.bit());
+        }
+        // c was lost long before; of b dmq has had no answer, because nobody read it.
+        nodes.observe(&seen(&[(1, true), (2, false)]), 20);
+        nodes.observe(&seen(&[(1, false), (2, false)]), 60);
+        nodes.on_freeze(60, 12);
+        assert_eq!(nodes.asked().into_iter().map(|(_, address)| address).collect::<Vec<_>>(), [at(1)]);
+        assert!(!nodes.has_answers(60_000, false) && nodes.has_answers(60_000, true));
+        nodes.observe(&seen(&[(1, false), (2, false)]), 62);
+        assert_eq!(nodes.present(), [b"b".to_vec()]);
+        nodes.note_answered(nodes.of_name(b"b", 62).unwrap(), 62_000);
+        assert!(nodes.has_answers(60_000, false));
+        // Whether it is there still it is asked again.
+        nodes.observe(&seen(&[(1, false), (2, false)]), 66);
+        assert_eq!(nodes.doubted(66), [at(1)]);
+        nodes.mark_alive(b"b", 66);
+        assert!(nodes.doubted(66).is_empty() && nodes.lost(70).len() == 1);
     }
 
     #[test]

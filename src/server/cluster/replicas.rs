@@ -338,6 +338,10 @@ impl Context {
                 self.send_to_node(&address, &cluster::hello(name, true, self.compared_kinds()));
             }
         }
+        // dmq may be wrong: who answers is there.
+        for address in self.shared.nodes.doubted(now) {
+            self.send_to_node(&address, &cluster::hello(name, true, self.compared_kinds()));
+        }
         self.stock_step(&seen, now);
         // Who compares is compared with; the others are told all.
         for (address, compares) in self.shared.nodes.take_owed(now) {

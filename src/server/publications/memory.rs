@@ -199,8 +199,9 @@ impl DocumentMemory {
             }
         }
         entry.documents_changed();
-        drop(shard);
+        // Before others see that they are gone: a change of them that comes meanwhile must not be taken for a new one.
         buried.iter().for_each(|removed| self.record_removal(resource, removed));
+        drop(shard);
         drop(garbage);
         Ok((applied, rows))
     }

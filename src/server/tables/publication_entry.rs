@@ -99,6 +99,9 @@ impl Stored for SharedPublication {
     fn etag(&self) -> &[u8] {
         self.part(0)
     }
+    fn ruid(&self) -> &[u8] {
+        self.part(1)
+    }
     fn sender(&self) -> &[u8] {
         self.part(2)
     }
