@@ -49,6 +49,12 @@ scenarios: ## The real Kamailio alone, without other databases and a browser (ON
 test-hosts: ## Both commands in a clean Debian of each of SUITES (bookworm, trixie, forky, sid), made with debootstrap; needs root
 	@scripts/hosts.sh $(or $(SUITES),trixie)
 
+.PHONY: test-pairs
+test-pairs: build ## A cluster with nodes of another Kamailio: OTHER_KAMAILIO_BIN=FILE, OTHER_PRESENCE_MODULES=FOLDER of ours for it
+	@scripts/setup.sh scenarios
+	@test -n "$(OTHER_KAMAILIO_BIN)" || { echo "error: name the other server with OTHER_KAMAILIO_BIN=/path/to/sbin/kamailio" >&2; exit 1; }
+	@ONLY=test_other_version.py scripts/scenarios.sh
+
 .PHONY: header
 header: build ## Write include/kamailio_presence.h again
 	@scripts/build.sh header
@@ -67,7 +73,7 @@ rpm: setup ## An RPM for the installed Kamailio, in target/rpm
 
 .PHONY: test-deb
 test-deb: ## Build, install, use and purge the package in a clean Debian of each of SUITES; needs root
-	@COMMANDS="make setup && scripts/deb-test.sh" scripts/hosts.sh $(or $(SUITES),trixie)
+	@COMMANDS="make setup && scripts/setup.sh scenarios && scripts/deb-test.sh" scripts/hosts.sh $(or $(SUITES),trixie)
 
 .PHONY: install
 install: build ## Put the modules into the server's folder (DESTDIR, MODULES_DIR); stock files are kept as *.stock

@@ -44,9 +44,10 @@ def named(variable):
 
 
 class Server:
-    """The program, and where its own files are."""
+    """The program, and where its own files are. `prefix` begins the names of its variables: tests have two servers."""
 
-    def __init__(self):
+    def __init__(self, prefix=""):
+        self.prefix = prefix
         self.binary = self.find()
         text = self.output("-V")
         version = re.search(r"^version: (\S+) (\S+) \((\S+)/(\S+)\)", text, re.M)
@@ -59,13 +60,15 @@ class Server:
         loops = re.search(r"ADAPTIVE_WAIT_LOOPS (\d+)", text)
         self.wait_loops = loops.group(1) if loops else "1024"
 
-    @staticmethod
-    def find():
-        binary = named("KAMAILIO_BIN")
+    def named(self, variable):
+        return named(self.prefix + variable)
+
+    def find(self):
+        binary = self.named("KAMAILIO_BIN")
         if binary:
             if not binary.is_file() or not os.access(binary, os.X_OK):
-                raise Missing("KAMAILIO_BIN=%s is not a program: name the kamailio that is to load the modules"
-                              % binary)
+                raise Missing("%sKAMAILIO_BIN=%s is not a program: name the kamailio that is to load the modules"
+                              % (self.prefix, binary))
             return binary
         found = shutil.which("kamailio") or next(
             (path for path in ("/usr/sbin/kamailio", "/usr/local/sbin/kamailio") if os.access(path, os.X_OK)), None)
@@ -102,7 +105,7 @@ class Server:
     @functools.cached_property
     def modules(self):
         """The folder of the stock modules: what the server itself searches when nobody names another."""
-        folder = named("KAMAILIO_MODULES")
+        folder = self.named("KAMAILIO_MODULES")
         if folder:
             if not (folder / "tm.so").exists():
                 raise Missing("KAMAILIO_MODULES=%s has no tm.so: name the folder of %s's own modules"
@@ -138,7 +141,7 @@ class Server:
     @property
     def libraries(self):
         """The folder of the server's own libraries, libsrdb1 among them."""
-        return named("KAMAILIO_LIBS") or self.modules.parent
+        return self.named("KAMAILIO_LIBS") or self.modules.parent
 
     @property
     def database_library(self):
@@ -154,7 +157,7 @@ class Server:
     @property
     def share(self):
         """The folder of the database schemas."""
-        return named("KAMAILIO_SHARE") or self.binary.resolve().parents[1] / "share" / "kamailio"
+        return self.named("KAMAILIO_SHARE") or self.binary.resolve().parents[1] / "share" / "kamailio"
 
     @property
     def kamcmd(self):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from kit.kamailio import Kamailio, free_port
+from kit.kamailio import HERE, Kamailio, free_port
 from kit.sip import Client, dialog_info, pidf
 
 ROUTE = """
@@ -22,11 +22,12 @@ MODES = {"memory": dict(subs_db_mode=0, publ_cache=2), "defaults": dict(),
 PAIRS = list(itertools.product(("stock", "ours"), repeat=2))
 
 
-def node(which, seed=None, modules=("dmq", "presence", "presence_xml", "presence_dialoginfo"), **presence):
+def node(which, seed=None, modules=("dmq", "presence", "presence_xml", "presence_dialoginfo"), host=HERE, number=None,
+         **presence):
     # Newer hosts tell nodes apart by address alone.
-    address = "127.0.0.%d" % (2 if seed else 1)
+    address = "127.0.0.%d" % (number or (2 if seed else 1))
     made = Kamailio(which, modules=modules, route=ROUTE, presence=dict(enable_dmq=1, **presence), debug=2,
-                    address=address)
+                    address=address, host=host)
     made.extra_params = 'modparam("dmq", "server_address", "sip:%s:@PORT@")\n' % address
     made.extra_params += 'modparam("dmq", "server_socket", "udp:%s:@PORT@")\n' % address
     made.extra_params += 'modparam("dmq", "ping_interval", 5)\n'

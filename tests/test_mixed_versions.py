@@ -81,14 +81,15 @@ BOTH = list(itertools.product(("stock", "ours") if SERVER.numbers >= (6, 1) else
 
 def sharing(which, seed=None, skip=1, **more):
     """A node as the README of stock's module sets one up: it notifies all watchers of what is published there."""
-    made = node(which, seed, subs_db_mode=0, publ_cache=2, enable_subs_dmq=1, skip_notify_dmq=skip, **more)
+    settings = dict(subs_db_mode=0, publ_cache=2, enable_subs_dmq=1, skip_notify_dmq=skip)
+    made = node(which, seed, **dict(settings, **more))
     made.extra_params += 'modparam("presence", "default_socket", "udp:%s:@PORT@")\n' % made.address
     return made
 
 
 @contextlib.contextmanager
-def pair(one, two, skip=1):
-    with sharing(one, skip=skip) as first, sharing(two, first, skip) as second:
+def pair(one, two, skip=1, **more):
+    with sharing(one, skip=skip, **more) as first, sharing(two, first, skip, **more) as second:
         joined(first, second)
         time.sleep(1.5)
         yield first, second
@@ -102,6 +103,10 @@ def at(phone, server):
 def rising(watch):
     numbers = [notify.cseq for notify in watch.notifies]
     return numbers == sorted(set(numbers))
+
+
+# What `served_by_both` returns where all is well.
+SERVED_BY_BOTH = [True, 200, True, True, 200, True, 481, 5, True]
 
 
 def served_by_both(first, second):
@@ -139,7 +144,7 @@ def test_a_watcher_is_served_by_either_node():
             results[one, two] = served_by_both(first, second)
             refused = [line for line in errors(first, second) if "json" in line]
             assert not refused
-    assert results == {pair: [True, 200, True, True, 200, True, 481, 5, True] for pair in BOTH}
+    assert results == {pair: SERVED_BY_BOTH for pair in BOTH}
 
 
 @pytest.mark.suite("cluster")
@@ -204,28 +209,80 @@ def test_a_lost_nodes_watchers_are_notified_by_the_other():
     assert told == {pair: True for pair in BOTH}
 
 
+def gone(first, second):
+    """The watcher answers 481 to a NOTIFY that the other node's publication has brought about."""
+    bob, alice = Client(first, "bob"), Client(second, "alice")
+    watch = bob.subscribe(alice.uri)
+    watch.wait(1)
+    time.sleep(0.5)
+    # What stock says of the NOTIFY and of its answer may overtake each other when they are sent together.
+    bob.answer = lambda message: time.sleep(0.3) or 481
+    alice.publish(body=pidf())
+    watch.wait(2)
+    time.sleep(0.5)
+    bob.answer = 200
+    bob.quiet(1)
+    codes = [at(bob, server) and watch.refresh().code for server in (first, second)]
+    alice.close(), bob.close()
+    return codes
+
+
 @pytest.mark.suite("cluster")
 def test_a_dialog_that_is_gone_is_gone_on_both_nodes():
-    """The watcher answers 481 to a NOTIFY that the other node sent."""
     codes = {}
     for one, two in BOTH:
         with pair(one, two) as (first, second):
-            bob, alice = Client(first, "bob"), Client(second, "alice")
-            watch = bob.subscribe(alice.uri)
+            codes[one, two] = gone(first, second)
+    assert codes == {pair: [481, 481] for pair in BOTH}
+
+
+@pytest.mark.suite("cluster")
+@pytest.mark.parametrize("mode", [1, 2])
+def test_nodes_with_tables_of_their_own_share_subscriptions(mode):
+    """Written through, or from time to time: a watcher is served by either node, and a dialog that is gone is gone."""
+    results = {}
+    for one, two in BOTH:
+        with pair(one, two, subs_db_mode=mode) as (first, second):
+            results[one, two] = [served_by_both(first, second), gone(first, second)]
+            assert not [line for line in errors(first, second) if "json" in line]
+    assert results == {pair: [SERVED_BY_BOTH, [481, 481]] for pair in BOTH}
+
+
+@pytest.mark.suite("cluster")
+@pytest.mark.skipif(SERVER.numbers < (6, 1), reason="stock shares subscriptions from Kamailio 6.1 on")
+def test_two_of_ours_and_one_of_stocks():
+    """Each change is notified once to each watcher, at whatever node it was published; each node serves each."""
+    with sharing("ours") as first, sharing("ours", first) as second, sharing("stock", first, number=3) as third:
+        nodes = [first, second, third]
+        joined(*nodes)
+        time.sleep(3)
+        phones = [Client(server, "watcher%d" % number) for number, server in enumerate(nodes)]
+        watches = [phone.subscribe("sip:alice@example.org") for phone in phones]
+        for watch in watches:
             watch.wait(1)
-            time.sleep(0.5)
-            # What stock says of the NOTIFY and of its answer may overtake each other when they are sent together.
-            bob.answer = lambda message: time.sleep(0.3) or 481
-            alice.publish(body=pidf())
-            watch.wait(2)
-            time.sleep(0.5)
-            bob.answer = 200
-            bob.quiet(1)
-            codes[one, two] = [at(bob, server) and watch.refresh().code for server in (first, second)]
-            alice.close(), bob.close()
-    # Ours leave it to a dialog's owner to end it.
-    assert codes.pop(("ours", "ours")) in ([481, 481], [200, 200])
-    assert codes == {pair: [481, 481] for pair in BOTH[:-1]}
+        time.sleep(1)
+        alice, etag = Client(first, "alice"), None
+        for number, server in enumerate(nodes):
+            reply = at(alice, server).publish(body=pidf(note="change %d" % number), etag=etag)
+            assert reply.code == 200
+            etag = reply.get("SIP-ETag")
+            for phone in phones:
+                phone.quiet(0.7)
+            assert [len(watch.notifies) for watch in watches] == [number + 2] * 3, number
+            assert all("change %d" % number in watch.notifies[-1].text and rising(watch) for watch in watches)
+        for turn in (1, 2):
+            for number, (phone, watch) in enumerate(zip(phones, watches)):
+                assert at(phone, nodes[(number + turn) % 3]) and watch.refresh().code == 200, (turn, number)
+                time.sleep(0.5)
+        assert all(rising(watch) for watch in watches)
+        for phone, watch in zip(phones, watches):
+            assert watch.unsubscribe().code == 200
+        time.sleep(1)
+        for server in nodes:
+            assert "watcher" not in (server.rpc("presence.subscriptions") if server.which == "ours" else "")
+            assert [at(phone, server) and watch.refresh().code for phone, watch in zip(phones, watches)] == [481] * 3
+        for client in phones + [alice]:
+            client.close()
 
 
 def told(watcher, **changes):

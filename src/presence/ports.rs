@@ -122,6 +122,8 @@ pub trait Ports {
     fn replicates(&self) -> bool;
     /// Tells the other nodes a change.
     fn announce(&mut self, replica: &Replica);
+    /// Whether all nodes have lately been asked what there is, so that answers may be on their way.
+    fn expects_answers(&self) -> bool;
     /// Whether a publication that another node speaks of was removed here, and would still live.
     fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: &[u8]) -> bool;
     /// What the database takes; `None` where there is none, or one that takes whatever a request can bring.

@@ -10,17 +10,18 @@ use super::resource::Resource;
 use crate::cluster::version::DocumentVersion;
 use crate::sip::uri;
 
-/// From when the `expires` of a message counts: hosts of one version agree with stock's nodes of that version.
+/// From when the `expires` of a message counts. Nodes of stock's before Kamailio 6.1 and from 6.1 on do not agree, and a
+/// cluster may have both while it is upgraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
-    /// Before Kamailio 6.1: from the moment the message arrives.
+    /// From the moment the message arrives: before Kamailio 6.1, and between nodes of our kind.
     FromArrival,
-    /// From 6.1 on: from the moment the publication was received (`recv`), by its owner's clock.
+    /// From the moment the publication was received (`recv`), by its owner's clock: from 6.1 on.
     FromReceipt,
 }
 
 impl Life {
-    /// What the host's own version does.
+    /// What stock's nodes of the host's own version do.
     pub const OF_HOST: Life = Life::of_version(crate::HOST_VERSION);
 
     /// By the host's `VERSIONVAL`, 6001004 for 6.1.4.
@@ -28,13 +29,24 @@ impl Life {
         if version >= 6_001_000 { Life::FromReceipt } else { Life::FromArrival }
     }
 
-    /// The `expires` of a message about a publication, in seconds; at least 1: the publication goes on.
-    fn left(self, publication: &Publication, now: i64) -> i64 {
-        let start = match self {
+    /// How a message counts. Before 6.1 no node of stock's tells one that joins what there is: what may be an answer to
+    /// this node's question is of a newer one.
+    fn of_message(self, replica: &Replica, has_asked: bool) -> Life {
+        match self {
+            _ if replica.again => Life::FromArrival,
+            Life::FromArrival if replica.is_new && has_asked => Life::FromReceipt,
+            _ => self,
+        }
+    }
+
+    /// The `expires` and the `recv` of a message about a publication; `expires` is at least 1: the publication goes on.
+    /// What counts from the arrival says that it was received now, so that all nodes understand the same.
+    fn told(self, publication: &Publication, now: i64) -> (i64, i64) {
+        let received_at = match self {
             Life::FromReceipt if publication.received_at > 0 => publication.received_at,
             _ => now,
         };
-        (publication.expires_at - start).max(1)
+        ((publication.expires_at - received_at).max(1), received_at)
     }
 
     /// When what a message tells of expires. An owner whose clock is ahead does not make it live longer than it says;
@@ -45,22 +57,27 @@ impl Life {
     }
 }
 
-/// A stored publication as a node that asks for all is told it: as new, with what is left of its life.
-pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, now: i64) -> Replica {
+/// A stored publication as a node that asks for all is told it: as new, with what is left of its life. `again`: it is one
+/// of ours, which keeps the time of the receipt to tell which of two documents is newer.
+pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, now: i64, again: bool) -> Replica {
     let (user, domain) = uri::split(&resource.uri);
+    let (expires, received_at) = match again {
+        true => (Life::FromArrival.told(publication, now).0, publication.received_at),
+        false => Life::OF_HOST.told(publication, now),
+    };
     Replica {
         domain: domain.to_vec(),
         user: user.to_vec(),
         event: event.to_vec(),
         etag: publication.etag.clone(),
         new_etag: Vec::new(),
-        expires: Life::OF_HOST.left(publication, now),
-        received_at: publication.received_at,
+        expires,
+        received_at,
         is_new: true,
         sender: publication.sender.clone(),
         ruid: publication.ruid.clone(),
         body: publication.body.clone(),
-        again: false,
+        again,
     }
 }
 
@@ -189,7 +206,7 @@ fn carry_out<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> 
         return Ok(Outcome::Answer(replica.removal()));
     }
     let tag = replica.last_etag().to_vec();
-    let expires_at = Life::OF_HOST.end(replica, ports.now());
+    let expires_at = Life::OF_HOST.of_message(replica, ports.expects_answers()).end(replica, ports.now());
     let dialogs = publish::dialogs(new.description, &replica.body);
     if replica.again && replica.is_new && is_replaced(&documents, replica, &dialogs) {
         return Ok(Outcome::Answer(replica.removal()));
@@ -327,13 +344,32 @@ mod tests {
         assert_eq!(Life::of_version(6_000_001), Life::FromArrival);
         assert_eq!(Life::of_version(6_001_005), Life::FromReceipt);
         let owned = Publication { expires_at: 1_060, received_at: 1_000, ..Publication::default() };
-        for life in [Life::FromArrival, Life::FromReceipt] {
-            let told = Replica { expires: life.left(&owned, 1_045), received_at: 1_000, ..replica() };
-            assert_eq!(life.end(&told, 1_045), 1_060, "{life:?}");
+        let told = |life: Life| {
+            let (expires, received_at) = life.told(&owned, 1_045);
+            Replica { expires, received_at, ..replica() }
+        };
+        // What is left, received now, means the same to all; all of it is right from 6.1 on.
+        for (sender, reader) in [
+            (Life::FromArrival, Life::FromArrival),
+            (Life::FromArrival, Life::FromReceipt),
+            (Life::FromReceipt, Life::FromReceipt),
+        ] {
+            assert_eq!(reader.end(&told(sender), 1_045), 1_060, "{sender:?} {reader:?}");
         }
-        // As stock's nodes say it: what is left before 6.1, all of it from 6.1 on.
-        assert_eq!(Life::FromArrival.left(&owned, 1_045), 15);
-        assert_eq!(Life::FromReceipt.left(&owned, 1_045), 60);
+        assert_eq!(Life::FromReceipt.told(&owned, 1_045), (60, 1_000));
+    }
+
+    #[test]
+    fn a_node_that_joins_takes_what_newer_nodes_of_stock_answer() {
+        let told = Replica { expires: 60, received_at: 1_000, ..replica() };
+        for (has_asked, is_new, life) in
+            [(true, true, Life::FromReceipt), (true, false, Life::FromArrival), (false, true, Life::FromArrival)]
+        {
+            assert_eq!(Life::FromArrival.of_message(&Replica { is_new, ..told.clone() }, has_asked), life);
+        }
+        assert_eq!(Life::FromReceipt.of_message(&told, false), Life::FromReceipt);
+        let ours = Replica { again: true, ..told };
+        assert_eq!(Life::FromReceipt.of_message(&ours, true), Life::FromArrival);
     }
 
     #[test]

@@ -217,6 +217,9 @@ impl Ports for Context {
             limited!(Error, "a change for {} could not be sent to the other nodes", log::show(&replica.user));
         }
     }
+    fn expects_answers(&self) -> bool {
+        self.shared.nodes.may_be_answered(clock::now())
+    }
     fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: &[u8]) -> bool {
         let tombstones = self.shared.tombstones;
         tombstones.has(tombstones.of_publication(resource, ruid, etag))

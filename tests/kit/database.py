@@ -4,23 +4,23 @@ import shutil
 import sqlite3
 
 
-
-def schema(kind, name):
+def schema(kind, name, share=None):
     """A file with which the server's own tables are made."""
     from .kamailio import SERVER
-    path = SERVER.share / kind / name
+    folder = share or SERVER.share
+    path = folder / kind / name
     if path.exists():
         return path
-    raise RuntimeError("no %s schema %s in %s: name that folder with KAMAILIO_SHARE=..." % (kind, name, SERVER.share))
+    raise RuntimeError("no %s schema %s in %s: name that folder with KAMAILIO_SHARE=..." % (kind, name, folder))
 
 
-def create_sqlite(path, journal=None):
+def create_sqlite(path, journal=None, share=None):
     connection = sqlite3.connect(str(path))
     if journal:
         connection.execute("pragma journal_mode=%s" % journal)
     for part in ("standard", "presence", "rls"):
         try:
-            script = schema("db_sqlite", part + "-create.sql").read_text()
+            script = schema("db_sqlite", part + "-create.sql", share).read_text()
         except RuntimeError:
             if part == "rls":
                 continue

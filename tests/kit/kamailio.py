@@ -29,6 +29,22 @@ STOCK = str(SERVER.modules)
 KAMAILIO = os.environ.get("KAMAILIO", str(SERVER.binary))
 KAMCMD = os.environ.get("KAMCMD", str(SERVER.kamcmd))
 
+
+class Host:
+    """A server that can be started, with the modules of ours that were built for it."""
+
+    def __init__(self, server, ours, program=None, kamcmd=None):
+        self.server, self.ours = server, pathlib.Path(ours)
+        self.stock = str(server.modules)
+        self.program, self.kamcmd = program or str(server.binary), kamcmd or str(server.kamcmd)
+
+    @property
+    def mpath(self):
+        return {"stock": "%s/" % self.stock, "ours": "%s/:%s/" % (self.ours, self.stock)}
+
+
+HERE = Host(SERVER, OURS, KAMAILIO, KAMCMD)
+
 # Who looks after NOTIFYs under way where a scenario does not say it: what the modules choose, or auto, tm, direct.
 NOTIFY_ENGINE = os.environ.get("NOTIFY_ENGINE", "")
 
@@ -80,8 +96,8 @@ class Kamailio:
                  extra_params="", workers=2, db="sqlite", route=None, publish="handle_publish()",
                  subscribe="handle_subscribe()", more_route="", shm=64, pkg=8, debug=2, folder=None, force_active=True,
                  before="", listen=None, options=(), http=False, tcp=False, environment=None,
-                 address="127.0.0.1", wrap=()):
-        self.which = which
+                 address="127.0.0.1", wrap=(), host=HERE):
+        self.which, self.host = which, host
         self.presence = dict(presence)
         self.modules = list(modules)
         self.extra_params = extra_params
@@ -122,12 +138,12 @@ class Kamailio:
     def make_database(self):
         from . import database
         if self.db == "sqlite" and not self.db_path.exists():
-            database.create_sqlite(self.db_path)
+            database.create_sqlite(self.db_path, share=self.host.server.share)
         if self.db == "text" and not (self.folder / "dbtext").exists():
             database.create_text(self.folder / "dbtext")
 
     def config(self):
-        mpath = "%s/" % STOCK if self.which == "stock" else "%s/:%s/" % (OURS, STOCK)
+        mpath = self.host.mpath["stock" if self.which == "stock" else "ours"]
         lines = ["#!KAMAILIO", "debug=%d" % self.debug, "log_stderror=yes", "fork=yes", "children=%d" % self.workers,
                  "auto_aliases=no", "dns=no", "rev_dns=no", 'mpath="%s"' % mpath]
         lines += ["listen=%s" % address for address in self.listen]
@@ -171,15 +187,16 @@ class Kamailio:
         return text + self.before + self.route + self.more_route
 
     def start(self, timeout=15.0 * SLOW, expect_failure=False):
-        if self.which != "stock" and not (OURS / "presence.so").exists():
-            raise RuntimeError("there is no presence.so in %s, and Kamailio would load stock's: run make build" % OURS)
+        if self.which != "stock" and not (self.host.ours / "presence.so").exists():
+            raise RuntimeError("there is no presence.so in %s, and Kamailio would load stock's: run make build"
+                               % self.host.ours)
         self.make_database()
         path = self.folder / "kamailio.cfg"
         path.write_text(self.config())
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            self.wrap + [KAMAILIO, "-DD", "-E", "-f", str(path), "-m", str(self.shm), "-M", str(self.pkg), "-Y",
-                         str(self.folder),
+            self.wrap + [self.host.program, "-DD", "-E", "-f", str(path), "-m", str(self.shm), "-M", str(self.pkg),
+                         "-Y", str(self.folder),
              "-P", str(self.folder / "pid")] + self.options,
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             env=dict(os.environ, **(self.environment or {})))
@@ -215,7 +232,7 @@ class Kamailio:
 
     def rpc(self, *words):
         """Runs kamcmd and returns its text."""
-        done = subprocess.run([KAMCMD, "-s", "unix:%s" % (self.folder / "ctl")] + [str(w) for w in words],
+        done = subprocess.run([self.host.kamcmd, "-s", "unix:%s" % (self.folder / "ctl")] + [str(w) for w in words],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30)
         return done.stdout.decode("utf-8", "replace")
 

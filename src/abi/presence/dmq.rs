@@ -325,6 +325,7 @@ pub(crate) fn step(world: &mut Context) {
     world.cluster_step();
     let nodes = world.process().shared.nodes;
     if nodes.is_alone_since_joining(clock::now()) && nodes.take_question() && config.replicates && config.asks_for_all {
+        nodes.note_asked_all(clock::now());
         world.broadcast_on(Channel::Publications, replica::SYNC);
     }
 }

@@ -205,6 +205,9 @@ impl Ports for MemoryPorts {
     fn announce(&mut self, replica: &Replica) {
         self.announced.push(replica.clone());
     }
+    fn expects_answers(&self) -> bool {
+        false
+    }
     fn was_removed(&self, _resource: &Resource, ruid: &[u8], _etag: &[u8]) -> bool {
         !ruid.is_empty() && self.removed.iter().any(|removed| removed == ruid)
     }

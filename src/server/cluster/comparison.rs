@@ -102,9 +102,7 @@ impl Context {
 
     fn document_text(&self, resource: &Resource, document: &Publication) -> Vec<u8> {
         let event = self.packages.get(resource.event).name;
-        let mut replica = replication::of_stored(resource, event, document, clock::now());
-        replica.again = true;
-        replica.to_json()
+        replication::of_stored(resource, event, document, clock::now(), true).to_json()
     }
 
     fn document_key(&self, resource: &Resource, document: &Publication) -> Key {

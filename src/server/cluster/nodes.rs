@@ -51,6 +51,8 @@ pub struct Nodes {
     list: Lock<ShmVec<Node>>,
     /// Somebody was asked for all there is.
     asked: AtomicBool,
+    /// When all nodes were asked; 0: never.
+    asked_all_at: AtomicI64,
     /// When dmq found the cluster; 0: not yet.
     joined_at: AtomicI64,
     /// Subscriptions read from the table at start are ours, or somebody else has said so.
@@ -67,6 +69,9 @@ const TOLD_INTERVAL: i64 = 5;
 
 /// For so long after we found the cluster, in seconds, its nodes are new to us, not we to them.
 const JOINING: i64 = 10;
+
+/// How long after the question to all what comes may be an answer to it, in seconds.
+const ANSWERING: i64 = 60;
 
 /// For so long after we found the cluster, in seconds, watchers wait for what is published elsewhere.
 const FILLING: i64 = 2;
@@ -107,6 +112,7 @@ impl Nodes {
         Nodes {
             list: Lock::new(ShmVec::new_in(Shm)),
             asked: AtomicBool::new(false),
+            asked_all_at: AtomicI64::new(0),
             joined_at: AtomicI64::new(0),
             settled: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
@@ -122,6 +128,16 @@ impl Nodes {
     pub fn has_just_joined(&self, now: i64, started: i64) -> bool {
         // Others may tell us of subscriptions before dmq has told us that we joined.
         now - self.joined_at.load(Ordering::Relaxed).max(started) < FILLING
+    }
+
+    /// All nodes were asked what there is: none is of our kind.
+    pub fn note_asked_all(&self, now: i64) {
+        self.asked_all_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether a message may be a node's answer to the question to all.
+    pub fn may_be_answered(&self, now: i64) -> bool {
+        now - self.asked_all_at.load(Ordering::Relaxed) < ANSWERING
     }
 
     /// Watchers wait for what is published elsewhere.

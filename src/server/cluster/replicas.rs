@@ -433,8 +433,7 @@ impl Context {
         let (now, packages) = (clock::now(), self.packages);
         let parts = self.parts;
         let told = self.each_publication(|resource, publication| {
-            let mut replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now);
-            replica.again = again;
+            let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now, again);
             failed += usize::from(!parts.send_on(Channel::Publications, to, &replica.to_json()));
             sent += 1;
             if sent % SYNC_BURST == 0 {
