@@ -18,7 +18,7 @@ use std::borrow::Cow;
 pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
     while let Some(mut notify_run) = ports.begin_run(resource) {
         let (mut body, mut digests) = (Body::new(resource), Digest::default());
-        let mut failures = Failures::default();
+        let (mut failures, mut unread) = (Failures::default(), Vec::new());
         loop {
             let batch = ports.next_batch(resource, &mut notify_run);
             if batch.is_empty() {
@@ -27,9 +27,20 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
             let mut told = Vec::with_capacity(batch.len());
             for notify in batch {
                 let sent = failures.guard(|| send(ports, &mut body, &mut digests, &notify_run, &notify));
-                let Some(digest) = sent else {
-                    failures.unsent.push(notify);
-                    continue;
+                let digest = match sent {
+                    Some(Sent::Out(digest)) => digest,
+                    Some(Sent::WithoutState(digest)) => {
+                        unread.push(Notify { notify_reason: NotifyReason::Change, ..notify.clone() });
+                        digest
+                    }
+                    Some(Sent::NotNow) => {
+                        unread.push(notify);
+                        continue;
+                    }
+                    None => {
+                        failures.unsent.push(notify);
+                        continue;
+                    }
                 };
                 let cseq = notify.subscription.state.local_cseq;
                 told.extend(notify.slot.map(|slot| NotifyRecord { slot, cseq, body: digest.crc32 }));
@@ -40,8 +51,31 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
             }
         }
         if !failures.unsent.is_empty() {
+            failures.unsent.append(&mut unread);
             return ports.interrupted(resource, failures.unsent, &failures.why);
         }
+        if let Some(why) = body.unread.filter(|_| !unread.is_empty()) {
+            return ports.left_unread(resource, unread, why);
+        }
+    }
+}
+
+/// What became of one NOTIFY: a state that cannot be read must not look like one that is empty.
+enum Sent {
+    /// It went out; the digest of its body.
+    Out(BodyDigest),
+    /// It answers a SUBSCRIBE and had to go out (RFC 6665 4.2.1.2), without the state: the watcher hears of it later.
+    WithoutState(BodyDigest),
+    /// A change, which waits until the state can be read.
+    NotNow,
+}
+
+/// Whether the state of a resource can be read now, so that its watchers can be notified of it.
+pub fn can_be_read<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), StoreError> {
+    let package = *ports.packages().get(resource.event);
+    match package.is_winfo {
+        true => watchers_of(ports, resource, &package).map(|_| ()),
+        false => ports.documents(resource).map(|_| ()),
     }
 }
 
@@ -87,7 +121,7 @@ pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
 
 /// The composed document of a resource as it is now.
 pub fn current_body<P: Ports>(ports: &mut P, resource: &Resource) -> Option<Vec<u8>> {
-    let (body, is_new) = cached_or_composed(ports, resource, 0);
+    let (body, is_new) = cached_or_composed(ports, resource, 0).ok()?;
     if let Some(made) = body.as_deref().filter(|_| is_new) {
         ports.note_composed(resource, BodyDigest::of(made));
     }
@@ -109,11 +143,13 @@ struct Body<'a> {
     composed: Option<Option<Vec<u8>>>,
     watchers: Option<Vec<Watcher>>,
     own: PerWatcher,
+    /// Why the state cannot be read.
+    unread: Option<StoreError>,
 }
 
 impl<'a> Body<'a> {
     fn new(resource: &'a Resource) -> Self {
-        Body { resource, composed: None, watchers: None, own: PerWatcher::default() }
+        Body { resource, composed: None, watchers: None, own: PerWatcher::default(), unread: None }
     }
 
     /// Puts the body together if that has not been done in this pass.
@@ -122,13 +158,17 @@ impl<'a> Body<'a> {
             return;
         }
         let resource = self.resource;
-        let (body, is_new) = match &notify_run.transient_body {
-            Some(TransientBody::Body(body)) => (Some(body.clone()), false),
+        let made = match &notify_run.transient_body {
+            Some(TransientBody::Body(body)) => Ok((Some(body.clone()), false)),
             Some(TransientBody::Removed(removed, place)) => {
-                (compose(ports, resource, Some((removed, *place))).map(|c| c.body).unwrap_or_default(), true)
+                compose(ports, resource, Some((removed, *place))).map(|composed| (composed.body, true))
             }
             None => cached_or_composed(ports, resource, notify_run.documents),
         };
+        let (body, is_new) = made.unwrap_or_else(|why| {
+            self.unread = Some(why);
+            (None, false)
+        });
         let kept = self.composed.insert(body);
         if let Some(made) = kept.as_deref().filter(|_| is_new) {
             ports.note_composed(resource, digests.of(made));
@@ -136,19 +176,28 @@ impl<'a> Body<'a> {
     }
 
     fn all_watchers<P: Ports>(&mut self, ports: &mut P, package: &Package) -> &[Watcher] {
-        let resource = self.resource;
-        self.watchers.get_or_insert_with(|| watchers_of(ports, resource, package).unwrap_or_default())
+        let (resource, unread) = (self.resource, &mut self.unread);
+        self.watchers.get_or_insert_with(|| {
+            watchers_of(ports, resource, package).unwrap_or_else(|why| {
+                *unread = Some(why);
+                Vec::new()
+            })
+        })
     }
 }
 
 /// The composed body, and whether it was put together now.
-fn cached_or_composed<P: Ports>(ports: &mut P, resource: &Resource, documents: u32) -> (Option<Vec<u8>>, bool) {
+fn cached_or_composed<P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    documents: u32,
+) -> Result<(Option<Vec<u8>>, bool), StoreError> {
     if let Some(cached) = ports.composed(resource) {
-        return (cached, false);
+        return Ok((cached, false));
     }
-    let Ok(made) = compose(ports, resource, None) else { return (None, false) };
+    let made = compose(ports, resource, None)?;
     ports.cache_composed(resource, documents, made.body.as_deref(), made.valid_until);
-    (made.body, true)
+    Ok((made.body, true))
 }
 
 /// A composed body and until when it is true.
@@ -203,17 +252,22 @@ fn watchers_of<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) 
     Ok(watchers)
 }
 
-/// Sends one NOTIFY; returns the digest of its body.
+/// Sends one NOTIFY.
 fn send<P: Ports>(
     ports: &mut P,
     body: &mut Body<'_>,
     digests: &mut Digest,
     notify_run: &NotifyRun,
     notify: &Notify,
-) -> BodyDigest {
+) -> Sent {
     let subscription = &notify.subscription;
     let package = *ports.packages().get(subscription.state.event);
-    let content = if !entitled(subscription, notify.notify_reason) {
+    let is_entitled = entitled(subscription, notify.notify_reason);
+    let is_readable = !is_entitled || read_state(ports, body, digests, notify_run, notify, &package);
+    if !is_readable && notify.notify_reason == NotifyReason::Change {
+        return Sent::NotNow;
+    }
+    let content = if !is_entitled || !is_readable {
         None
     } else if package.is_winfo {
         Some(Cow::Owned(winfo_body(ports, body, notify_run, notify, &package)))
@@ -221,7 +275,7 @@ fn send<P: Ports>(
         watcher_content(ports, (body, digests), notify_run, subscription, &package)
     };
     if content.is_none() && notify.notify_reason == NotifyReason::Subscribe && leaves_out_empty(ports, &package) {
-        return BodyDigest::default();
+        return Sent::Out(BodyDigest::default());
     }
     let headers = headers(ports, subscription, &package, content.is_some());
     let digest = match &content {
@@ -230,7 +284,32 @@ fn send<P: Ports>(
         None => BodyDigest::default(),
     };
     ports.send_notify(notify, &headers, content.as_deref(), digest);
-    digest
+    match is_readable || notify.notify_reason != NotifyReason::Subscribe {
+        true => Sent::Out(digest),
+        false => Sent::WithoutState(digest),
+    }
+}
+
+/// Has the state of a pass read, as far as this NOTIFY needs it. `false`: it cannot be read now.
+fn read_state<P: Ports>(
+    ports: &mut P,
+    body: &mut Body<'_>,
+    digests: &mut Digest,
+    notify_run: &NotifyRun,
+    notify: &Notify,
+    package: &Package,
+) -> bool {
+    if !package.is_winfo {
+        body.compose(ports, notify_run, digests);
+    } else if is_full_list(notify_run, notify) {
+        body.all_watchers(ports, package);
+    }
+    body.unread.is_none()
+}
+
+/// Whether the watchers of the watchers get the whole list, and not what has changed.
+fn is_full_list(notify_run: &NotifyRun, notify: &Notify) -> bool {
+    notify.notify_reason != NotifyReason::Change || notify_run.full
 }
 
 /// The digest of the body that most watchers of a pass get: it stays in its place while the pass lasts, and is read
@@ -277,7 +356,7 @@ fn winfo_body<P: Ports>(
     let details = ports.config().winfo_details.then(|| winfo::Details { now: ports.now() });
     let resource = body.resource.uri.clone();
     let peer = package.peer.map(|peer| ports.packages().get(peer).name).unwrap_or_default();
-    if notify.notify_reason == NotifyReason::Change && !notify_run.full {
+    if !is_full_list(notify_run, notify) {
         return winfo::document(version, Extent::Partial, &resource, peer, &notify_run.changes, details);
     }
     winfo::document(version, Extent::Full, &resource, peer, body.all_watchers(ports, package), details)

@@ -212,6 +212,8 @@ pub trait Ports {
     fn record_notified(&mut self, resource: &Resource, told: &[NotifyRecord]);
     /// NOTIFYs that a panic has kept from being sent: they become due again, and the resource is let go of.
     fn interrupted(&mut self, resource: &Resource, unsent: Vec<Notify>, why: &str);
+    /// The state of a resource cannot be read now: these NOTIFYs are due again as soon as it can.
+    fn left_unread(&mut self, resource: &Resource, unsent: Vec<Notify>, why: StoreError);
     /// Whether the shared memory allows more NOTIFYs to be under way now.
     fn may_send_more(&mut self) -> bool;
     /// Sends a NOTIFY; `digest` is that of its body.

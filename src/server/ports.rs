@@ -24,6 +24,7 @@ use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
 use crate::server::notify::under_way::{self, UnderWay};
+use crate::server::notify::work::Again;
 use crate::server::operator::history::{NewChange, dialog_mark};
 use crate::server::packages::version_patch::with_version;
 use crate::server::publications::unreadable::{self};
@@ -347,7 +348,7 @@ impl Ports for Context {
         self.storage.queue.enqueue(&mut self.work, resource, event)
     }
     fn interrupted(&mut self, resource: &Resource, unsent: Vec<Notify>, why: &str) {
-        let retry = self.storage.queue.make_due_again(&mut self.work, resource, &unsent);
+        let retry = self.storage.queue.make_due_again(&mut self.work, resource, &unsent, Again::Once);
         metrics::notify_unsent(resource.event, unsent.len());
         let then = if retry { "tried again" } else { "the next change is sent to them" };
         for notify in unsent.iter().take(1) {
@@ -359,6 +360,13 @@ impl Ports for Context {
                 unsent.len() - 1,
             );
         }
+    }
+    fn left_unread(&mut self, resource: &Resource, unsent: Vec<Notify>, why: StoreError) {
+        let retry = self.storage.queue.make_due_again(&mut self.work, resource, &unsent, Again::WhenRead);
+        metrics::notify_unsent(resource.event, unsent.len());
+        let then = if retry { "they are notified when it can" } else { "they are notified of the next change" };
+        let uri = log::show(&resource.uri);
+        limited!(Error, "the state of a presentity cannot be read for its watchers ({then}): {why}, {uri}");
     }
     fn may_send_more(&mut self) -> bool {
         let short = crate::server::notify::senders::memory_is_short();

@@ -41,6 +41,8 @@ pub struct Shared {
     pub engine: &'static Engine,
     /// Resources for which the sending was broken off.
     pub interrupted: &'static Interrupted,
+    /// Resources whose state could not be read when their watchers were to be notified of it.
+    pub unread: &'static Interrupted,
     /// A drain under way.
     pub drain: &'static Drain,
     /// The other nodes.
@@ -83,6 +85,7 @@ impl Shared {
             senders: shm::leak(Senders::new()?)?,
             engine: shm::leak(Engine::new(config.notify_engine, config.notify_slots)?)?,
             interrupted: shm::leak(Interrupted::new()?)?,
+            unread: shm::leak(Interrupted::new()?)?,
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
             door: Box::leak(Box::new(door)),

@@ -166,6 +166,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_publication_update(_ticks: c_uint
 pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_presence_on_second, {
         each_on_its_own("sending again", send_again);
+        each_on_its_own("reading again", send_unread);
         each_on_its_own("late documents", || show_late_documents(false));
         each_on_its_own("ending what is left over", || {
             if state::process().is_some_and(|process| process.shared.senders.take_left_over()) {
@@ -216,6 +217,24 @@ pub(crate) fn send_again() {
     for _ in 0..process.shared.interrupted.len() {
         let Some(hash) = process.shared.interrupted.take() else { return };
         each_on_its_own("sending again", || Context::new(process).paced().try_again(hash));
+    }
+}
+
+/// So many resources whose state cannot be read are tried in one pass: each costs the database a statement.
+const FAILED_READS: usize = 4;
+
+/// Sends for the resources whose state could not be read before.
+pub(crate) fn send_unread() {
+    let Some(process) = state::process() else { return };
+    let mut failed = 0;
+    for _ in 0..process.shared.unread.len() {
+        let Some(hash) = process.shared.unread.take() else { return };
+        each_on_its_own("reading again", || {
+            failed += usize::from(!Context::new(process).paced().try_to_read(hash));
+        });
+        if failed >= FAILED_READS {
+            return;
+        }
     }
 }
 

@@ -465,6 +465,9 @@ impl Ports for MemoryPorts {
         queue.busy = false;
         queue.pending = true;
     }
+    fn left_unread(&mut self, resource: &Resource, unsent: Vec<Notify>, _: StoreError) {
+        self.interrupted(resource, unsent, "");
+    }
     fn may_send_more(&mut self) -> bool {
         true
     }

@@ -5,7 +5,7 @@ use crate::host::{clock, log};
 use crate::limited;
 use crate::presence::authorization::Authorization;
 use crate::presence::error::StoreError;
-use crate::presence::resource::Resource;
+use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::{Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::server::authorizations::cache::Key;
@@ -35,11 +35,40 @@ fn key_of<'a>(subscription: &'a Subscription, event: &'a [u8]) -> Key<'a> {
     ]
 }
 
-fn select_authorization(db: &Connection, table: &[u8], key: &Key<'_>) -> Result<Option<Authorization>, DbError> {
-    let rows = db.select(table, &["status", "reason"], &conditions(key), None)?;
-    Ok(rows.iter().next().and_then(|row| {
-        Some(Authorization { status: Status::from_number(row.int(0))?, reason: row.bytes(1).to_vec() })
-    }))
+/// The row that a database finds for a watcher. Its collation may take names for equal that are not (RFC 3261 19.1.4:
+/// the user part is compared with its case): what was decided about `bob` does not hold for `BOB`.
+enum Row {
+    None,
+    Own(Authorization),
+    /// The row of a watcher whose name the database does not tell from this one: there can be no second row.
+    OfAnother,
+}
+
+impl Row {
+    fn own(self) -> Option<Authorization> {
+        match self {
+            Row::Own(authorization) => Some(authorization),
+            Row::None | Row::OfAnother => None,
+        }
+    }
+}
+
+fn select_row(db: &Connection, table: &[u8], key: &Key<'_>, rule: UriComparison) -> Result<Row, DbError> {
+    let columns = ["status", "reason", "presentity_uri", "watcher_username", "watcher_domain"];
+    let rows = db.select(table, &columns, &conditions(key), None)?;
+    let [presentity, user, host, _] = *key;
+    let mut found = Row::None;
+    for row in rows.iter() {
+        let is_own = rule.same(row.bytes(2), presentity)
+            && rule.same(row.bytes(3), user)
+            && row.bytes(4).eq_ignore_ascii_case(host);
+        match Status::from_number(row.int(0)) {
+            Some(status) if is_own => return Ok(Row::Own(Authorization { status, reason: row.bytes(1).to_vec() })),
+            _ if !is_own => found = Row::OfAnother,
+            _ => {}
+        }
+    }
+    Ok(found)
 }
 
 fn put_row(
@@ -97,13 +126,13 @@ impl Context {
                 return Ok(Some(known));
             }
         }
-        let read = match self.read_authorization(&key) {
+        let read = match self.read_row(&key) {
             // The rules decide as long as the table cannot be asked.
             Err(error) if self.goes_on_without_table() => {
                 limited!(Error, "the watchers table cannot be read, the rules alone decide: {error}");
                 return Ok(None);
             }
-            read => read?,
+            read => read?.own(),
         };
         if let Some(authorization) = read.as_ref().filter(|_| self.caches_authorizations()) {
             self.shared.authorizations.put(&key, authorization, now, true, is_kept(subscription, authorization, now));
@@ -111,9 +140,9 @@ impl Context {
         Ok(read)
     }
 
-    fn read_authorization(&self, key: &Key<'_>) -> Result<Option<Authorization>, StoreError> {
-        let table = self.config.watchers_table;
-        self.database.read(|db| select_authorization(db, table, key))
+    fn read_row(&self, key: &Key<'_>) -> Result<Row, StoreError> {
+        let (table, rule) = (self.config.watchers_table, self.shared.tables.rule());
+        self.database.read(|db| select_row(db, table, key, rule))
     }
 
     /// Subscriptions that live in memory do not end with the database: what has to be written is written when it is
@@ -147,7 +176,10 @@ impl Context {
         if known.as_ref() == Some(authorization) {
             return Ok(());
         }
-        let put = self.put_authorization(&key, authorization, known.is_some());
+        let put = match known.is_some() {
+            true => self.change_authorization(&key, authorization),
+            false => self.add_authorization(&key, authorization),
+        };
         self.cache_authorization(&key, authorization, put, is_kept(subscription, authorization, clock::now()))
     }
 
@@ -161,13 +193,7 @@ impl Context {
             return Ok(());
         }
         let key = key_of(subscription, self.packages.get(subscription.state.event).name);
-        let mut put = self.put_authorization(&key, authorization, false);
-        if put.is_err() {
-            // The same watcher may have subscribed twice at once, and the other request was faster.
-            if let Ok(Some(_)) = self.read_authorization(&key) {
-                put = self.put_authorization(&key, authorization, true);
-            }
-        }
+        let put = self.add_authorization(&key, authorization);
         self.cache_authorization(&key, authorization, put, is_kept(subscription, authorization, clock::now()))
     }
 
@@ -193,6 +219,32 @@ impl Context {
             self.shared.authorizations.put(key, authorization, clock::now(), written, add || !written);
         }
         Ok(())
+    }
+
+    /// Adds a row. Where there is one, the same watcher has subscribed twice at once and the other request was faster, or
+    /// it is another watcher's: then the rules are asked each time.
+    fn add_authorization(&self, key: &Key<'_>, authorization: &Authorization) -> Result<(), StoreError> {
+        let put = self.put_authorization(key, authorization, false);
+        match put.is_err().then(|| self.read_row(key)) {
+            Some(Ok(Row::Own(_))) => self.put_authorization(key, authorization, true),
+            Some(Ok(Row::OfAnother)) => {
+                let [presentity, user, host, _] = *key;
+                limited!(
+                    Warn,
+                    "the database does not tell the watcher from another one, the rules are asked each time: {} of {}",
+                    log::show(&uri::join(user, host)),
+                    log::show(presentity)
+                );
+                Ok(())
+            }
+            _ => put,
+        }
+    }
+
+    /// Changes a row, but no other watcher's.
+    fn change_authorization(&self, key: &Key<'_>, authorization: &Authorization) -> Result<(), StoreError> {
+        let is_of_another = self.database.limits_texts() && matches!(self.read_row(key), Ok(Row::OfAnother));
+        if is_of_another { Ok(()) } else { self.put_authorization(key, authorization, true) }
     }
 
     fn put_authorization(&self, key: &Key<'_>, authorization: &Authorization, has_row: bool) -> Result<(), StoreError> {
@@ -233,11 +285,13 @@ impl Context {
     }
 
     fn write_standing_group(&self, group: &[([Vec<u8>; 4], Authorization)]) -> Outcome {
-        let table = self.config.watchers_table;
+        let (table, rule) = (self.config.watchers_table, self.shared.tables.rule());
         let write = |db: &Connection, (key, authorization): &([Vec<u8>; 4], Authorization)| -> Result<(), DbError> {
             let key = key.each_ref().map(Vec::as_slice);
-            let has_row = select_authorization(db, table, &key)?.is_some();
-            put_row(db, table, &key, authorization, has_row)
+            match select_row(db, table, &key, rule)? {
+                Row::OfAnother => Ok(()),
+                row => put_row(db, table, &key, authorization, row.own().is_some()),
+            }
         };
         let fits = |(key, authorization): &([Vec<u8>; 4], Authorization)| {
             fits(&key.each_ref().map(Vec::as_slice), authorization)
@@ -276,13 +330,19 @@ impl Context {
             return Ok(Vec::new());
         }
         let (table, event) = (self.config.watchers_table, self.packages.get(resource.event).name);
+        let rule = self.shared.tables.rule();
         let of_resource =
             [("presentity_uri", Op::Eq, Value::Text(&resource.uri)), ("event", Op::Eq, Value::Text(event))];
         self.database.read(|db| {
-            let rows =
-                db.select(table, &["watcher_username", "watcher_domain", "status", "reason"], &of_resource, None)?;
+            let rows = db.select(
+                table,
+                &["watcher_username", "watcher_domain", "status", "reason", "presentity_uri"],
+                &of_resource,
+                None,
+            )?;
             Ok(rows
                 .iter()
+                .filter(|row| rule.same(row.bytes(4), &resource.uri))
                 .filter_map(|row| {
                     let status = Status::from_number(row.int(2))?;
                     remembered(resource, row.bytes(0), row.bytes(1), status, row.bytes(3))
@@ -297,15 +357,18 @@ impl Context {
             return Ok(Vec::new());
         }
         let (table, event) = (self.config.watchers_table, self.packages.get(resource.event).name);
+        let rule = self.shared.tables.rule();
         let conditions = [
             ("presentity_uri", Op::Eq, Value::Text(&resource.uri)),
             ("event", Op::Eq, Value::Text(event)),
             ("status", Op::Eq, Value::Int(Status::Waiting as i64)),
         ];
         self.database.read(|db| {
-            let rows = db.select(table, &["watcher_username", "watcher_domain"], &conditions, None)?;
+            let rows =
+                db.select(table, &["watcher_username", "watcher_domain", "presentity_uri"], &conditions, None)?;
             Ok(rows
                 .iter()
+                .filter(|row| rule.same(row.bytes(2), &resource.uri))
                 .map(|row| {
                     let name = uri::join(row.bytes(0), row.bytes(1));
                     Watcher { id: name.clone(), uri: name, status: Status::Waiting, event: b"subscribe", times: (0, 0) }

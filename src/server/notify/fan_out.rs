@@ -34,9 +34,24 @@ impl Context {
         self
     }
 
-    /// Sends once more for the resources whose sending was broken off, each on its own.
+    /// Sends once more for a resource whose sending was broken off by a panic.
     pub fn try_again(mut self, hash: u64) {
         self.work.held.trying_again();
+        self.send_what_is_due(hash);
+    }
+
+    /// Sends for a resource whose state could not be read, if it can be read now. `false`: it cannot, and is tried again.
+    pub fn try_to_read(mut self, hash: u64) -> bool {
+        let resource = self.shared.tables.shard(hash).entry_by_hash(hash).map(|entry| entry.resource());
+        if resource.is_some_and(|resource| notifier::can_be_read(&mut self, &resource).is_err()) {
+            self.shared.unread.put_back(hash);
+            return false;
+        }
+        self.send_what_is_due(hash);
+        true
+    }
+
+    fn send_what_is_due(&mut self, hash: u64) {
         let resource = {
             let mut shard = self.shared.tables.shard(hash);
             let Some(entry) = shard.entry_by_hash(hash).filter(|entry| entry.pending && !entry.busy) else { return };
@@ -44,6 +59,6 @@ impl Context {
             entry.resource()
         };
         self.work.held.hold(hash);
-        notifier::run(&mut self, &resource);
+        notifier::run(self, &resource);
     }
 }

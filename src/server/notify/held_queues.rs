@@ -35,6 +35,14 @@ impl Interrupted {
         self.0.lock().pop()
     }
 
+    /// Leaves one that was taken for later: the others are tried before it.
+    pub fn put_back(&self, hash: u64) {
+        let mut list = self.0.lock();
+        if list.len() < MOST && !list.contains(&hash) {
+            list.insert(0, hash);
+        }
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.0.lock().len()
@@ -50,6 +58,7 @@ impl Interrupted {
 pub struct HeldQueues {
     tables: &'static Tables,
     interrupted: &'static Interrupted,
+    unread: &'static Interrupted,
     /// The one most entries hold; further ones are in `more`.
     one: Option<u64>,
     more: Vec<u64>,
@@ -59,8 +68,8 @@ pub struct HeldQueues {
 
 impl HeldQueues {
     /// Nothing is held.
-    pub fn new(tables: &'static Tables, interrupted: &'static Interrupted) -> HeldQueues {
-        HeldQueues { tables, interrupted, one: None, more: Vec::new(), tries_again: false }
+    pub fn new(tables: &'static Tables, interrupted: &'static Interrupted, unread: &'static Interrupted) -> HeldQueues {
+        HeldQueues { tables, interrupted, unread, one: None, more: Vec::new(), tries_again: false }
     }
 
     /// From now on nothing is tried a third time.
@@ -96,13 +105,24 @@ impl HeldQueues {
         self.open(resource.hash);
     }
 
-    fn open(&self, hash: u64) {
+    /// Opens the queue of a resource whose state cannot be read, and leaves it as one for which something is due.
+    pub fn leave_unread(&mut self, resource: &Resource) {
+        self.forget(resource.hash);
+        self.mark_due(resource.hash);
+        self.unread.add(resource.hash);
+    }
+
+    fn mark_due(&self, hash: u64) {
         if let Some(entry) = self.tables.shard(hash).entry_by_hash(hash) {
             entry.busy = false;
             entry.pending = true;
             // The list of the watchers that changed went with what was broken off.
             entry.full = true;
         }
+    }
+
+    fn open(&self, hash: u64) {
+        self.mark_due(hash);
         if !self.tries_again {
             self.interrupted.add(hash);
         }

@@ -13,7 +13,7 @@ use crate::presence::subscription::{Field, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::server::cluster::stock_announce::skip_stock_watchers;
 use crate::server::notify::senders::Pacing;
-use crate::server::notify::work::{NotifyQueue, Work};
+use crate::server::notify::work::{Again, NotifyQueue, Work};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::rows_behind::RowsBehind;
@@ -222,7 +222,7 @@ impl NotifyQueue for ResourceQueues {
         batch
     }
 
-    fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: &[Notify]) -> bool {
+    fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: &[Notify], again: Again) -> bool {
         let tables = &self.shared.tables;
         for notify in unsent {
             // The last NOTIFY of a subscription is kept by nothing but this copy.
@@ -234,11 +234,15 @@ impl NotifyQueue for ResourceQueues {
             if let (Some(subscription), Some(entry)) = (last, shard.entry(tables.rule(), resource)) {
                 let final_notify = FinalNotify { subscription, notify_reason: notify.notify_reason };
                 // Without memory the watcher learns of the end from its own clock.
-                let _ = work.held.may_try_again().then(|| entry.final_notifies.push(final_notify));
+                let tries_again = again == Again::WhenRead || work.held.may_try_again();
+                let _ = tries_again.then(|| entry.final_notifies.push(final_notify));
             }
         }
-        work.held.break_off(resource);
-        work.held.may_try_again()
+        match again {
+            Again::Once => work.held.break_off(resource),
+            Again::WhenRead => work.held.leave_unread(resource),
+        }
+        again == Again::WhenRead || work.held.may_try_again()
     }
 }
 

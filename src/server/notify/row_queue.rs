@@ -8,7 +8,7 @@ use crate::presence::notification::{Notify, NotifyReason, NotifyRun, StateChange
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Field, Subscription};
 use crate::server::notify::row_run::RowNotifyRun;
-use crate::server::notify::work::{NotifyQueue, Work};
+use crate::server::notify::work::{Again, NotifyQueue, Work};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as table_rows;
 use crate::server::subscriptions::database::InDatabase;
@@ -127,7 +127,7 @@ impl NotifyQueue for RowQueue {
         batch
     }
 
-    fn make_due_again(&self, _: &mut Work, _: &Resource, _: &[Notify]) -> bool {
+    fn make_due_again(&self, _: &mut Work, _: &Resource, _: &[Notify], _: Again) -> bool {
         false
     }
 }

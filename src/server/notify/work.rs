@@ -25,7 +25,7 @@ pub struct Work {
 impl Work {
     /// Nothing yet.
     pub fn new(parts: &Parts) -> Work {
-        let held = HeldQueues::new(&parts.shared.tables, parts.shared.interrupted);
+        let held = HeldQueues::new(&parts.shared.tables, parts.shared.interrupted, parts.shared.unread);
         Work {
             held,
             pace: None,
@@ -46,7 +46,15 @@ pub trait NotifyQueue {
     fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun>;
     /// See [`crate::presence::ports::Ports::next_batch`].
     fn next_batch(&self, work: &mut Work, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify>;
-    /// Marks NOTIFYs that a panic has kept from being sent as due again, and opens the resource. `true` when they are
-    /// tried again soon.
-    fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: &[Notify]) -> bool;
+    /// Marks NOTIFYs that were not sent as due again, and opens the resource. `true` when they are tried again soon.
+    fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: &[Notify], again: Again) -> bool;
+}
+
+/// When NOTIFYs that were not sent are tried again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// A panic was in the way: once, and then with the next change.
+    Once,
+    /// The state could not be read: as soon as it can.
+    WhenRead,
 }
