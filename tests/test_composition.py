@@ -58,6 +58,21 @@ class Lamp:
 
 
 @pytest.mark.parametrize("mode", EVERYWHERE)
+def test_a_call_that_is_over_at_once_takes_no_other_with_it(ours, phones, mode):
+    """A publisher that forgot its entity tag says `terminated` with Expires 0: the other calls are shown beside it, and the
+    version is that of the watcher's dialog (RFC 4235 4.3)."""
+    lamp = Lamp(phones, ours(workers=1, **MODES[mode]))
+    assert lamp.publish(body=dialogs(("a", "confirmed"), version=7)).code == 200
+    told = len(lamp.watch.wait(2))
+    lamp.phone.publish(body=dialogs(("b", "terminated"), version=90), expires=0, **DIALOG)
+    assert seen(lamp.watch.wait(told + 1)[-1]) == {"a": "confirmed", "b": "terminated"}
+    lamp.watch.refresh()
+    assert seen(lamp.watch.wait(told + 2)[-1]) == {"a": "confirmed"}
+    versions = [int(re.search(r' version="(\d+)" state', notify.text)[1]) for notify in lamp.watch.notifies if notify.body]
+    assert versions == sorted(set(versions)) and versions[-1] < 20
+
+
+@pytest.mark.parametrize("mode", EVERYWHERE)
 @pytest.mark.parametrize("call", ["", ' call-id="x"', ' call-id="x" local-tag="1"'])
 def test_each_call_of_a_constant_dialog_id_is_shown(ours, phones, mode, call):
     lamp = Lamp(phones, ours(workers=1, **MODES[mode]))
@@ -164,7 +179,7 @@ def test_of_several_dialogs_the_rest_stays(ours, phones, mode):
     lamp.watcher.quiet(0.2)
     lamp.phone.publish(body=dialogs(("c", "terminated")), expires=0, **DIALOG)
     lamp.watcher.quiet(0.2)
-    assert seen(lamp.watch.notifies[-1]) == {"c": "terminated"}
+    assert seen(lamp.watch.notifies[-1]) == {"a": "confirmed", "b": "confirmed", "c": "terminated"}
     lamp.watch.refresh()
     lamp.watcher.quiet(0.2)
     assert seen(lamp.watch.notifies[-1]) == {"a": "confirmed", "b": "confirmed"}

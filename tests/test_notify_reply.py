@@ -57,6 +57,27 @@ def test_the_route_sees_the_request(both, mode, answer):
          extra_params='modparam("tm", "fr_timer", 1000)\nmodparam("tm", "retr_timer1", 5000)\n', **MODES[mode])
 
 
+@pytest.mark.parametrize("mode", ["memory", "write-through", "database-only"])
+def test_the_route_sees_the_subscription_as_it_was(both, mode):
+    """The first silence ends the subscription; the answer to the second NOTIFY comes after that."""
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        published = alice.publish(body=pidf(alice.user))
+        bob.answer = None
+        watch = bob.subscribe(alice.uri, extra=["User-Agent: phone 1"])
+        watch.wait(1)
+        bob.quiet(0.3)
+        alice.publish(body=pidf(alice.user, basic="closed"), etag=published.get("SIP-ETag"))
+        bob.quiet(2.7)
+        # Stock does not read remote_cseq from the table for a change.
+        seen = [re.sub(r"(expires=|remote_cseq=)\[?\d+", r"\1SOME", masked(line)) for line in lines(server)]
+        trace.note("NOTIFYs", seen)
+        assert len(seen) == 2 and all("subs pres_uri=[%s]" % alice.uri in line for line in seen)
+
+    both(scenario, workers=1, route=ROUTE % dict(publish="handle_publish()", subscribe="handle_subscribe()") + EVENTS,
+         extra_params='modparam("tm", "fr_timer", 1000)\nmodparam("tm", "retr_timer1", 5000)\n', **MODES[mode])
+
+
 def test_the_route_writes_no_errors(ours, phones):
     server = ours(workers=1, route=ROUTE % dict(publish="handle_publish()", subscribe="handle_subscribe()") + EVENTS)
     bob = phones(server, "bob")

@@ -41,7 +41,8 @@ pub struct NotifyRecord {
 /// A document that is shown once more, or only once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransientBody {
-    /// A publication that has just been removed, and its place: the package shows it as closed.
+    /// A publication that has just been removed, or that was over at once, and its place among the stored ones: the
+    /// package shows it as closed.
     Removed(Publication, usize),
     /// This body, in place of the stored ones.
     Body(Vec<u8>),

@@ -217,16 +217,26 @@ fn publish_transient<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Docum
     end_dialogs_of(ports, new, body)?;
     let etag = ports.new_entity_tag(0);
     answer(ports, 0, &etag);
+    let received_at = ports.now();
+    let publication = Publication { etag, body: body.to_vec(), received_at, ..Publication::default() };
     if ports.replicates() {
-        let ruid = ports.new_ruid();
-        let received_at = ports.now();
-        let publication = Publication { etag, ruid, body: body.to_vec(), received_at, ..Publication::default() };
-        announce(ports, Some(announced(new, request, &publication, true)));
+        let known = Publication { ruid: ports.new_ruid(), ..publication.clone() };
+        announce(ports, Some(announced(new, request, &known, true)));
     }
-    if new.description.is_dialog() || !new.description.aggregates {
-        notify_watchers(ports, request, new, Some(TransientBody::Body(body.to_vec())))?;
+    match shown_once(new, publication) {
+        Some(transient_body) => notify_watchers(ports, request, new, Some(transient_body)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// How a document is shown that is over as soon as it is there: beside the others where the package puts documents of
+/// dialogs together, alone where it shows the last one, and elsewhere not at all.
+pub(super) fn shown_once(new: &Document<'_>, publication: Publication) -> Option<TransientBody> {
+    match (new.description.aggregates, new.description.is_dialog()) {
+        (true, true) => Some(TransientBody::Removed(publication, usize::MAX)),
+        (true, false) => None,
+        (false, _) => Some(TransientBody::Body(publication.body)),
+    }
 }
 
 /// What other documents say of the dialogs that `body` speaks of is over.

@@ -164,9 +164,16 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, silent: bool) -> Result
     let new = Document::without_request(&description, &resource);
     if replica.is_new && replica.expires == 0 {
         publish::end_dialogs_of(ports, &new, &replica.body)?;
-        let transient_body =
-            readable::shows(ports, &description, &replica.body).then(|| TransientBody::Body(replica.body.clone()));
-        notify_watchers(ports, replica, &new, transient_body, silent)?;
+        if readable::shows(ports, &description, &replica.body) {
+            let publication = Publication {
+                etag: replica.etag.clone(),
+                body: replica.body.clone(),
+                received_at: replica.received_at,
+                ..Publication::default()
+            };
+            let shown = publish::shown_once(&new, publication);
+            shown.map_or(Ok(()), |shown| notify_watchers(ports, replica, &new, Some(shown), silent))?;
+        }
         return Ok(None);
     }
     for _ in 0..MOST_ATTEMPTS {

@@ -459,10 +459,11 @@ impl Context {
         under_way: UnderWay,
     ) -> Result<tm::Sent, tm::NotSent> {
         let shown = self.config.subs_variable.then(|| as_shown(notify));
-        // The route that looks at the answer wants subscriptions that are gone by then, too.
-        let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists()) && self.config.subs_variable;
-        let carried = match (&shown, notify.notify_reason) {
-            (Some(shown), NotifyReason::Unsubscribe | NotifyReason::Ended) if keeps => under_way.with(shown),
+        // The route that looks at the answer sees what the one at the sending saw: by then the subscription may have
+        // changed, and it may be gone.
+        let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists());
+        let carried = match &shown {
+            Some(shown) if keeps => under_way.with(shown),
             _ => under_way.alone(),
         };
         let sent = {

@@ -106,7 +106,14 @@ text_type! {
 impl<'a> UriText<'a> {
     /// Checks a URI's characters and length; whether its parts can be told apart is its parser's to say.
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
-        bounded(text, most::URI, kind::SPACE | kind::BRACKET).map(UriText)
+        bounded(text, most::URI, kind::SPACE | kind::BRACKET).or_else(|flaw| UriText::quoted(text, flaw)).map(UriText)
+    }
+
+    /// A parameter with a quoted value: phones write them, and between `<` and `>` a quote ends nothing.
+    #[cold]
+    fn quoted(text: &[u8], flaw: Flaw) -> Result<&[u8], Flaw> {
+        let is_whole = flaw == Flaw::Separator && !text.iter().any(|byte| matches!(byte, b' ' | b'<' | b'>'));
+        if is_whole { Ok(text) } else { Err(flaw) }
     }
 }
 
@@ -292,6 +299,9 @@ mod tests {
         assert_eq!(Word::new("caf\u{e9}".as_bytes()), Err(Flaw::Separator));
         assert_eq!(Word::new(b"caf\xe9"), Err(Flaw::Separator));
         assert_eq!(UriText::new(b"sip:a@b c"), Err(Flaw::Separator));
+        assert_eq!(UriText::new(b"sip:a@b;x=\"c d\""), Err(Flaw::Separator));
+        assert_eq!(UriText::new(b"sip:a@b;x=\"<c>\""), Err(Flaw::Separator));
+        assert!(UriText::new(b"sip:a@b;x=\"c\"").is_ok());
         assert_eq!(HostPart::new("h\u{fffe}".as_bytes()), Err(Flaw::Separator));
         assert!(HostPart::new(b"[2001:db8::1]").is_ok() && Word::new(b"a84b4c76e66710@pc33").is_ok());
     }

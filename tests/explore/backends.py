@@ -1,6 +1,7 @@
 """The databases of a run: SQLite in the server's folder, or one database server with a database for each side."""
 
 import json
+import re
 import sqlite3
 
 from kit import servers
@@ -15,6 +16,8 @@ PUT = (
 
 class SQLite:
     name = "sqlite"
+    # Whether rows can be read and changed while a server runs.
+    outside = True
 
     def url(self, which):
         return "sqlite"
@@ -51,6 +54,31 @@ class SQLite:
 
     def close(self):
         pass
+
+
+class Text(SQLite):
+    """db_text: files that are written while the server stops, and nobody else may touch meanwhile."""
+
+    name = "text"
+    outside = False
+
+    def url(self, which):
+        return "text"
+
+    def rows(self, which, server, table):
+        path = server.folder / "dbtext" / table
+        lines = path.read_text(errors="backslashreplace").split("\n")
+        names = re.findall(r"(\w+)\(", lines[0])
+        found = []
+        for line in lines[1:]:
+            values = [self._value(value) for value in re.findall(r"((?:\\.|[^:\\])*)(?::|$)", line)]
+            if line:
+                found.append(dict(zip(names, values)))
+        return found
+
+    @staticmethod
+    def _value(text):
+        return re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}.get(found[1], found[1]), text)
 
 
 class _Server(SQLite):
@@ -130,4 +158,4 @@ class MariaDB(_Server):
         return [json.loads(bytes.fromhex(line)) for line in text.splitlines()]
 
 
-DRIVERS = {"sqlite": SQLite, "postgres": PostgreSQL, "mysql": MariaDB}
+DRIVERS = {"sqlite": SQLite, "text": Text, "postgres": PostgreSQL, "mysql": MariaDB}

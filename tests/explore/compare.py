@@ -82,6 +82,7 @@ class Comparison:
         if not subject:
             return False
         who, event = subject
+        event = event or ""
         return (who, event) in self.apart or (event.endswith(".winfo") and (who, event[:-6]) in self.apart)
 
     # -- one step ------------------------------------------------------------------------------------------------

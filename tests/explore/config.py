@@ -2,10 +2,11 @@
 
 import pathlib
 import shutil
+import subprocess
 import tempfile
 
 from kit import database
-from kit.kamailio import Kamailio
+from kit.kamailio import Kamailio, free_port
 
 PASSWORD = "Gehe1m-n0t-to-be-seen"
 ATTRIBUTES = (
@@ -51,6 +52,47 @@ event_route[presence:notify-reply] {
 }
 """ % dict(show=SHOW)
 
+# TLS and WebSockets beside TCP, on ports of their own.
+STREAMS = """
+tcp_accept_no_cl=yes
+event_route[xhttp:request] {
+    set_reply_close();
+    set_reply_no_connect();
+    if ($hdr(Upgrade) =~ "websocket" && ws_handle_handshake()) { exit; }
+    xhttp_reply("404", "Not Found", "", "");
+}
+"""
+
+# Functions beside the usual two: what they answer, and whom they notify.
+FUNCTIONS = """
+request_route {
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    if (!is_method("PUBLISH|SUBSCRIBE")) { sl_send_reply("404", "Not here"); exit; }
+    if (!t_newtran()) { sl_reply_error(); exit; }
+    pres_auth_status("$fu", "sip:$rU@$rd");
+    xlog("L_NOTICE", "SEEN status $retcode ci=$ci\n");
+    pres_has_subscribers("sip:$rU@$rd", "presence");
+    xlog("L_NOTICE", "SEEN watched $retcode ci=$ci\n");
+    if (is_method("PUBLISH")) {
+        handle_publish();
+        xlog("L_NOTICE", "SEEN publish $retcode ci=$ci\n");
+        if ($hdr(Subject) =~ "again") {
+            pres_refresh_watchers("sip:$rU@$rd", "presence", 1);
+            xlog("L_NOTICE", "SEEN refreshed $retcode ci=$ci\n");
+        }
+        if ($hdr(Subject) =~ "rules") {
+            pres_update_watchers("sip:$rU@$rd", "presence");
+            xlog("L_NOTICE", "SEEN updated $retcode ci=$ci\n");
+        }
+    } else {
+        handle_subscribe();
+        xlog("L_NOTICE", "SEEN subscribe $retcode ci=$ci $subs(event)\n");
+    }
+    t_release();
+    exit;
+}
+"""
+
 # The script's variables for priorities and for watchers that are to be forgotten.
 XAVP = """
 request_route {
@@ -85,7 +127,7 @@ function ksr_request_route()
 end
 """
 
-ROUTES = {"plain": PLAIN, "seen": SEEN, "xavp": XAVP, "lua": 'cfgengine "lua"\n'}
+ROUTES = {"plain": PLAIN, "functions": FUNCTIONS, "seen": SEEN, "xavp": XAVP, "lua": 'cfgengine "lua"\n'}
 _templates = {}
 
 
@@ -126,7 +168,7 @@ def make(which, config, url):
         (folder / "presence.lua").write_text(LUA)
         modules.append("app_lua")
         extra += 'modparam("app_lua", "load", "%s")\n' % (folder / "presence.lua")
-    return Kamailio(
+    server = Kamailio(
         which,
         presence=presence,
         modules=tuple(modules),
@@ -137,4 +179,38 @@ def make(which, config, url):
         force_active=not config["rules"],
         tcp=config["transport"] != "udp",
         folder=folder,
+    )
+    if config["transport"] in ("ws", "wss"):
+        server.modules += ["xhttp", "websocket"]
+        server.more_route = STREAMS
+    if config["transport"] in ("tls", "wss"):
+        _with_tls(server)
+    return server
+
+
+def _certificate():
+    """A key and a certificate, made once a run."""
+    if "tls" not in _templates:
+        folder = _templates["tls"] = pathlib.Path(tempfile.mkdtemp(prefix="explore-tls-"))
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+            + ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")],
+            check=True,
+            capture_output=True,
+        )
+    return _templates["tls"]
+
+
+def _with_tls(server):
+    folder = _certificate()
+    server.tls_port = free_port()
+    server.listen.append("tls:127.0.0.1:%d\nenable_tls=yes" % server.tls_port)
+    server.modules.insert(0, "tls")
+    server.before = "".join(
+        'modparam("tls", "%s", "%s")\n' % item
+        for item in (
+            ("private_key", folder / "key.pem"),
+            ("certificate", folder / "cert.pem"),
+            ("tls_method", "TLSv1.2+"),
+        )
     )

@@ -6,6 +6,11 @@ TYPES = {
     "presence": "application/pidf+xml",
     "dialog": "application/dialog-info+xml",
     "message-summary": "application/simple-message-summary",
+    "reg": "application/reginfo+xml",
+    "conference": "application/conference-info+xml",
+    "ua-profile": "text/xml",
+    "xcap-diff": "application/xcap-diff+xml",
+    "dialog;sla": "application/dialog-info+xml",
 }
 
 
@@ -54,9 +59,51 @@ def _voicemail(kind, user, step, slot):
     )
 
 
+def _registration(kind, user, step, slot):
+    return (
+        '<?xml version="1.0"?>\n<reginfo xmlns="urn:ietf:params:xml:ns:reginfo" version="%d" state="full">'
+        '<registration aor="sip:%s@example.org" id="%s" state="%s"><contact id="%s" state="%s" event="registered">'
+        '<uri>sip:%s@192.0.2.1</uri></contact></registration></reginfo>\n'
+        % ((step, user, slot) + (("terminated",) if kind == "closed" else ("active",)) + (mark(step), "active", user))
+    )
+
+
+def _conference(kind, user, step, slot):
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<conference-info xmlns="urn:ietf:params:xml:ns:conference-info" '
+        'entity="sip:%s@example.org" state="full" version="%d"><conference-description><display-text>%s</display-text>'
+        '</conference-description><users><user entity="sip:%s@example.org" state="full"><endpoint entity="%s">'
+        "<status>%s</status></endpoint></user></users></conference-info>\n"
+        % (user, step, mark(step), slot, slot, "disconnected" if kind == "closed" else "connected")
+    )
+
+
+def _profile(kind, user, step, slot):
+    return '<?xml version="1.0"?>\n<profile user="%s" slot="%s">%s</profile>\n' % (user, slot, mark(step))
+
+
+def _difference(kind, user, step, slot):
+    return (
+        '<?xml version="1.0"?>\n<xcap-diff xmlns="urn:ietf:params:xml:ns:xcap-diff" xcap-root="http://example.org/root/">'
+        '<document sel="pres-rules/users/%s/index" new-etag="%s"/></xcap-diff>\n' % (user, mark(step))
+    )
+
+
+MAKERS = {
+    "presence": _presence,
+    "dialog": _dialog,
+    "dialog;sla": _dialog,
+    "message-summary": _voicemail,
+    "reg": _registration,
+    "conference": _conference,
+    "ua-profile": _profile,
+    "xcap-diff": _difference,
+}
+
+
 def document(event, kind, user, step, slot):
     """The body of a PUBLISH, as bytes."""
-    good = {"presence": _presence, "dialog": _dialog, "message-summary": _voicemail}[event](kind, user, step, slot)
+    good = MAKERS[event](kind, user, step, slot)
     text = good if isinstance(good, bytes) else good.encode()
     if kind == "broken":
         return text[: len(text) * 2 // 3]

@@ -38,9 +38,15 @@ def _end(life, ours, note):
     touched = any(seen.step["do"] in ("row", "refuse") for seen in ours.steps)
     if life["config"]["mode"] in (1, 2, 3) and not touched:
         rows = {row["callid"] for row in ours.last_rows.get("active_watchers", [])}
+        refused = _refused(ours)
         for dialog in ours.living:
-            if dialog.call_id not in rows:
+            if dialog.call_id not in rows and dialog.who not in refused:
                 note(end, "the row of a living dialog is there after an orderly stop")
+
+
+def _refused(ours):
+    """Watchers who have answered a NOTIFY with something that ends a subscription, or not at all."""
+    return {seen.step["who"] for seen in ours.steps if seen.step["do"] == "answers" and seen.step["code"] not in (200, 202)}
 
 
 def _dialogs(ours, note):

@@ -7,7 +7,16 @@ import time
 
 from kit.sip import CRLF, Message
 
+from . import stream
+
 DOMAIN = "example.org"
+CONTACT = {
+    "udp": "",
+    "tcp": ";transport=tcp",
+    "tls": ";transport=tls",
+    "ws": ";transport=ws",
+    "wss": ";transport=ws",
+}
 COMPACT = {
     "v": "Via",
     "f": "From",
@@ -35,7 +44,7 @@ class Phone:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
             self.socket.bind(("127.0.0.1", 0))
         else:
-            self.socket = socket.create_connection(server, timeout=5)
+            self.socket = stream.connect(self.transport, self.side.server)
             self.buffer = b""
         self.port = self.socket.getsockname()[1]
         self.side.names.learn("127.0.0.1:%d" % self.port, "PHONE(%s)" % self.user)
@@ -46,7 +55,7 @@ class Phone:
 
     @property
     def contact(self):
-        return "<sip:%s@127.0.0.1:%d%s>" % (self.user, self.port, "" if self.transport == "udp" else ";transport=tcp")
+        return "<sip:%s@127.0.0.1:%d%s>" % (self.user, self.port, CONTACT[self.transport])
 
     def send(self, data):
         try:
@@ -63,6 +72,8 @@ class Phone:
             return [self.socket.recv(65535)]
         try:
             part = self.socket.recv(65535)
+            while getattr(self.socket, "pending", int)():
+                part += self.socket.recv(65535)
         except OSError:
             part = b""
         if not part:

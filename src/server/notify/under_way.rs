@@ -1,5 +1,6 @@
 //! What a NOTIFY under way carries through tm, in the one word that tm hands back with the answer: its event package,
-//! when it was sent and its number in the history, and for the route that looks at answers the subscription, where that is gone by then.
+//! when it was sent and its number in the history, and for the route that looks at answers the subscription as it was
+//! then.
 use crate::host::shm::{self, CallbackParam};
 use crate::presence::event_package::PackageId;
 use crate::presence::subscription::Subscription;
