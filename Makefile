@@ -132,7 +132,7 @@ soak: build ## The suites at full size: 1,000 calls, 50 kills, a million message
 # Not SECONDS: bash counts in a variable of that name.
 EXPLORE_FOR := $(SECONDS)
 .PHONY: explore
-explore: build ## Random lives on stock and on ours, compared (SECONDS=120, SEED, MODE=0..3, DRIVER=sqlite|postgres|mysql; REPLAY=file)
+explore: build ## Random lives on stock and on ours, compared (SECONDS=120, SEED, MODE=0..3, DRIVER=sqlite|text|postgres|mysql; REPLAY=file)
 	@scripts/setup.sh tests
 	@scripts/explore.sh "$(or $(EXPLORE_FOR),120)" "$(SEED)" "$(MODE)" "$(DRIVER)" "$(REPLAY)"
 

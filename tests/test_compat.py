@@ -300,6 +300,7 @@ def test_rules_in_memory_only(both):
         first = eve.subscribe(dave.uri).wait(1)[0]
         trace.note("without a document", first.get("Subscription-State").split(";")[0])
         assert "open to all" in first.text
+        assert "NULL rules doc" not in server.log(), "nothing is filtered where there is nothing to filter by"
 
     both(scenario, workers=1, **MODES["memory"], **XML,
          different={"politely blocked": ("RFC 5025 3: the rules of the presentity decide",

@@ -14,7 +14,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--seed", type=int, default=None, help="the first seed; each round takes the next one")
     parser.add_argument("--mode", type=int, choices=(0, 1, 2, 3), default=None, help="subs_db_mode; all by default")
-    parser.add_argument("--driver", choices=sorted(backends.DRIVERS), default="sqlite")
+    parser.add_argument("--driver", choices=sorted(backends.DRIVERS), default=None)
     parser.add_argument(
         "--replay", type=pathlib.Path, default=None, help="a scenario file: run it once and show what differs"
     )
@@ -25,10 +25,11 @@ def main():
         "--ignore", default=None, help="a pattern of findings that are known: they end a life and are not reported"
     )
     options = parser.parse_args()
-    backend = backends.DRIVERS[options.driver]()
+    life = json.loads(options.replay.read_text()) if options.replay else {}
+    driver = options.driver or life.get("driver", "sqlite")
+    backend = backends.DRIVERS[driver]()
     try:
         if options.replay:
-            life = json.loads(options.replay.read_text())
             return explorer.replay(life, backend)
         seed = options.seed if options.seed is not None else int(time.time())
         run = explorer.Explorer(

@@ -16,6 +16,7 @@ REDUCTIONS = 60
 
 def judge(life, backend, quiet, counts=None):
     """The findings of one life."""
+    life = dict(life, driver=backend.name)
     stock, ours = lives.run(life, backend, quiet)
     try:
         return Comparison(life, stock, ours, {} if counts is None else counts).all(), (stock, ours)
@@ -75,7 +76,7 @@ def _plainer(life, fails):
             config = dict(config, **{name: plain})
             life = dict(life, config=config)
     for index, step in enumerate(life["steps"]):
-        for name in ("shape", "event_more", "agent", "accept", "contact"):
+        for name in ("shape", "event_more", "agent", "accept", "contact", "headers", "ruri", "kind", "from"):
             if name in step:
                 plainer = {key: value for key, value in life["steps"][index].items() if key != name}
                 candidate = dict(life, steps=life["steps"][:index] + [plainer] + life["steps"][index + 1 :])
@@ -124,7 +125,7 @@ class Explorer:
             suppress_health_check=list(HealthCheck),
             verbosity=hypothesis.Verbosity.quiet,
         )
-        @hypothesis.given(generate.lives(self.mode, self.length))
+        @hypothesis.given(generate.lives(self.mode, self.length, self.backend.outside))
         def one(life):
             if time.monotonic() < end and not self._enough():
                 self._live(life, end)
@@ -168,7 +169,7 @@ class Explorer:
         self.keep.mkdir(parents=True, exist_ok=True)
         name = "".join(c if c.isalnum() else "-" for c in finding.signature.lower())[:80].strip("-")
         path = self.keep / (name + ".json")
-        path.write_text(json.dumps(dict(life, finding=str(finding)), indent=1) + "\n")
+        path.write_text(json.dumps(dict(life, driver=self.backend.name, finding=str(finding)), indent=1) + "\n")
         return path
 
     def report(self):

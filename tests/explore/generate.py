@@ -2,11 +2,20 @@
 
 from hypothesis import strategies as st
 
+from . import odd as odd_values
 from . import requests
 
 USERS = ("alice", "bob", "carol", "dave")
 EVENTS = ("presence", "dialog", "message-summary")
-PACKAGES = {"presence": "presence_xml", "dialog": "presence_dialoginfo", "message-summary": "presence_mwi"}
+PACKAGES = {
+    "presence": "presence_xml",
+    "dialog": "presence_dialoginfo",
+    "message-summary": "presence_mwi",
+    "reg": "presence_reginfo",
+    "conference": "presence_conference",
+    "ua-profile": "presence_profile",
+    "xcap-diff": "presence_xml",
+}
 CODES = (200, 202, 302, 400, 403, 404, 408, 481, 489, 500, 503, 603, None)
 
 PARAMS = {
@@ -39,7 +48,7 @@ OURS = {"sender_processes": (0, 2), "watchers_cache": (0, 5), "share_watcher_bod
 
 
 @st.composite
-def configs(draw, mode=None):
+def configs(draw, mode=None, outside=True):
     mode = draw(st.sampled_from((0, 1, 2, 3))) if mode is None else mode
     cache = draw(st.sampled_from((1, 0, 2) if mode != 3 else (0, 1)))
     packages = draw(
@@ -49,6 +58,9 @@ def configs(draw, mode=None):
                 ("presence_xml",),
                 ("presence_xml", "presence_dialoginfo"),
                 ("presence_mwi", "presence_xml"),
+                ("presence_xml", "presence_dialoginfo", "presence_reginfo", "presence_conference"),
+                ("presence_profile", "presence_reginfo", "presence_mwi"),
+                ("presence_conference", "presence_dialoginfo"),
             )
         )
     )
@@ -64,12 +76,12 @@ def configs(draw, mode=None):
         cache=cache,
         notifiers=1 if mode == 3 and draw(st.integers(0, 11)) == 0 else 0,
         packages=list(packages),
-        rules=draw(st.booleans()),
+        rules=outside and "presence_xml" in packages and draw(st.booleans()),
         params=params,
         ours=ours,
         workers=draw(st.sampled_from((1, 1, 2))),
-        route=draw(st.sampled_from(("plain", "seen", "seen", "xavp", "lua"))),
-        transport=draw(st.sampled_from(("udp", "udp", "tcp"))),
+        route=draw(st.sampled_from(("plain", "seen", "seen", "xavp", "lua", "functions"))),
+        transport=draw(st.sampled_from(("udp", "udp", "udp", "udp", "tcp", "tcp", "tls", "ws", "wss"))),
     )
 
 
@@ -96,7 +108,7 @@ def subscribe(draw, config):
     )
     if draw(st.integers(0, 2)) == 0:
         step["shape"] = draw(st.sampled_from(requests.SHAPES))
-    odd = draw(st.integers(0, 24))
+    odd = draw(st.integers(0, 30))
     if odd == 0:
         step["event_more"] = draw(
             st.sampled_from(
@@ -135,6 +147,17 @@ def subscribe(draw, config):
         step["call_id"] = draw(st.sampled_from((100, 255, 256, 300)))
     elif odd == 5:
         step["again"] = True
+    elif odd == 7 and config["transport"] == "udp":
+        step["headers"] = {"Contact": draw(st.sampled_from(odd_values.CONTACTS))}
+    elif odd == 8:
+        step["headers"] = {"From": draw(st.sampled_from(odd_values.FROMS))}
+    elif odd == 9:
+        step["ruri"] = draw(st.sampled_from(odd_values.URIS))
+        step["headers"] = {"To": "<%s>" % step["ruri"]}
+    elif odd == 10:
+        step["accept"] = draw(st.sampled_from(odd_values.ACCEPTS))
+    elif odd == 11:
+        step["headers"] = draw(st.sampled_from(odd_values.MORE))
     elif odd == 6:
         step["from"] = draw(st.sampled_from(("erin", "x" * 64, "x" * 65, "o'hara", "a%20b", "fr\u00fchling")))
     return step
@@ -147,7 +170,7 @@ def _brief(config):
 def _event(config, winfo=True):
     events = [event for event, package in PACKAGES.items() if package in config["packages"]]
     if winfo:
-        events = events * 3 + ["presence.winfo"] * ("presence_xml" in config["packages"]) + ["foo"]
+        events = events * 3 + ["presence.winfo"] * 2 * ("presence_xml" in config["packages"]) + ["foo"]
     return st.sampled_from(events)
 
 
@@ -185,15 +208,17 @@ def publish(draw, config):
     if odd == 1:
         step["kind"] = draw(st.sampled_from(("latin", "newline", "large", "nul")))
     elif odd == 2:
-        step["ctype"] = draw(
-            st.sampled_from((None, "text/plain", "application/pidf+xml;charset=UTF-8", "APPLICATION/PIDF+XML"))
-        )
+        step["ctype"] = draw(st.sampled_from(odd_values.CONTENT_TYPES))
     elif odd == 3:
         step["shape"] = draw(st.sampled_from(("port", "user-phone", "escaped", "case")))
     elif odd == 4:
         step["event_more"] = draw(st.sampled_from((";id=7", ";x=y")))
     elif odd == 5:
         step["contact"] = True
+    elif odd in (6, 7) and config["route"] == "functions":
+        step["headers"] = {"Subject": draw(st.sampled_from(("again", "rules", "again rules")))}
+    elif odd == 8:
+        step["ruri"] = draw(st.sampled_from(odd_values.URIS))
     elif odd == 0:
         step.update(op="foreign", etag=draw(st.sampled_from(("a.1.2.3.4", "nonsense"))))
     return step
@@ -268,7 +293,7 @@ def restart():
 
 
 @st.composite
-def _step(draw, config, dialogs, slots, touch):
+def _step(draw, config, dialogs, slots, touch, outside=True):
     """One step, which refers to dialogs and publications that there are."""
     kinds = ["subscribe"] * 5 + ["publish"] * 6 + ["answers", "rpc", "restart"] + ["refresh"] * (5 if dialogs else 0)
     kinds += (
@@ -302,9 +327,9 @@ def _step(draw, config, dialogs, slots, touch):
 
 
 @st.composite
-def lives(draw, mode=None, length=12):
-    """A configuration and a sequence of steps."""
-    config = draw(configs(mode))
-    dialogs, slots, touch = [], [], draw(st.integers(0, 7)) == 0
+def lives(draw, mode=None, length=12, outside=True):
+    """A configuration and a sequence of steps; `outside`: whether rows can be changed while a server runs."""
+    config = draw(configs(mode, outside))
+    dialogs, slots, touch = [], [], outside and draw(st.integers(0, 7)) == 0
     number = draw(st.integers(min(4, length), length))
     return dict(config=config, steps=[draw(_step(config, dialogs, slots, touch)) for _ in range(number)])

@@ -28,6 +28,8 @@ class Names:
             )
         text = self._pattern.sub(lambda found: self._names[found.group(0)], text)
         text = re.sub(r"\bpres-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+", "RUID", text)
+        # The same character, however an XML writer puts it.
+        text = re.sub(r"&#x([0-9A-Fa-f]+);", lambda found: chr(int(found[1], 16)), text)
         return re.sub(r"\ba\.\d{9,}\.[\w.]+", "ETAG", text)
 
 

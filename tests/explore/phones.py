@@ -58,6 +58,8 @@ class Phone:
         return "<sip:%s@127.0.0.1:%d%s>" % (self.user, self.port, CONTACT[self.transport])
 
     def send(self, data):
+        if self.socket is None:
+            return
         try:
             if self.transport == "udp":
                 self.socket.sendto(data, (self.side.server.address, self.side.server.port))

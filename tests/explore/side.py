@@ -291,6 +291,8 @@ class Side:
                     state,
                     Span(int(number) + max(0, math.floor(started) - high), int(number) + max(0, math.floor(at) - low)),
                 )
+            if name == "allow-events":
+                value = ", ".join(sorted(value.split(", ")))
             found.append((name, value))
         return sorted(found, key=lambda item: item[0])
 

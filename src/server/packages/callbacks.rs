@@ -203,6 +203,10 @@ impl Registry {
         let filter = ev.apply_auth_nbody?;
         let mut raw = self.lend_subscription(subscription);
         let rules = self.rules_of_pass(ev, subscription);
+        // In memory only a watcher is active without a document: there is nothing to filter by.
+        if rules.document.is_null() {
+            return None;
+        }
         raw.auth_rules_doc = rules.document;
         let mut filtered = std::ptr::null_mut();
         // SAFETY: everything lent lives during the call; the result is the package's, copied and given back.
