@@ -123,7 +123,8 @@ kemi-python) script=$examples/kemi/presence.py ;;
 kemi-javascript) script=$examples/kemi/presence.js ;;
 *) script=$examples/kemi/presence.lua ;;
 esac
-export DOMAIN="$domain"
+# A script's bytecode would stay in the folder of the examples.
+export DOMAIN="$domain" PYTHONDONTWRITEBYTECODE=1
 exec "$kamailio" -DD -E -f "$config" -m "${MEMORY:-64}" -M 16 -Y "$state" -P "$state/kamailio.pid" \
 	-A "ADDRESS=$address" -A "PORT=$port" -A "HTTP_PORT=$http" -A "INTERNAL_PORT=$internal" -A "TRUSTED=$trusted" -A "CHANGES=${CHANGES:-0}" \
 	-A "MODULES=\"$ours/:$stock/\"" -A "CTL=\"unix:$state/ctl\"" -A "NODES_LIST=\"$state/nodes.list\"" \
