@@ -175,6 +175,19 @@ def test_the_headers_that_serve_where_no_source_is_offered_are_enough():
     assert len(wanted) > 20 and not [pair for pair in wanted if pair[0] not in there]
 
 
+def test_the_sources_of_c_are_also_of_6_1(tmp_path):
+    """What was renamed between this server and that one is found before a server of 6.1 is at hand."""
+    tarfile.open(ROOT / "tests" / "hosts" / "kamailio-6.1-headers.tar.xz").extractall(tmp_path)
+    (tmp_path / "other").mkdir()
+    flags = Fake(tmp_path / "other", version="6.1.4").flags()
+    xml = subprocess.run(["pkg-config", "--cflags", "libxml-2.0"], capture_output=True, text=True).stdout.split()
+    sources = [str(path) for path in (ROOT / "kamailio-glue").rglob("*.c")]
+    done = subprocess.run(["cc", "-fsyntax-only", "-w", *flags, '-DMOD_NAME="presence"', "-DMOD_NAMEID=presence",
+                           '-DKR_COMMIT=""', *xml, "-I%s" % (ROOT / "include"), "-isystem", str(tmp_path / "src"), *sources],
+                          capture_output=True, text=True)
+    assert len(sources) > 10 and done.returncode == 0, done.stderr[-2000:]
+
+
 # -- make install ------------------------------------------------------------------------------------------------------
 
 class Folder:

@@ -7,6 +7,13 @@
 #include "core/rvalue.h"
 #include <dlfcn.h>
 
+/* From Kamailio 5.7 on the numbers of expressions are longs. */
+#if VERSIONVAL >= 5007000
+#define KR_RVE_NUMBER_OP RVE_LONG_OP
+#else
+#define KR_RVE_NUMBER_OP RVE_INT_OP
+#endif
+
 /* Routes that a reply_route calls are followed so deep. */
 #define DEEPEST 32
 
@@ -66,7 +73,7 @@ static enum kr_reply_route expression_asks(struct rval_expr *expression, int dep
 		case RVE_STREMPTY_OP:
 		case RVE_DEFINED_OP:
 		case RVE_NOTDEFINED_OP:
-		case RVE_INT_OP:
+		case KR_RVE_NUMBER_OP:
 		case RVE_STR_OP:
 			return expression_asks(expression->left.rve, depth + 1);
 		case RVE_MATCH_OP:
