@@ -27,7 +27,7 @@ run: ## Build, start Kamailio with our modules and show a publication reach a wa
 	@scripts/run.sh
 
 .PHONY: example
-example: build ## Start one of the examples with our modules: NAME=pbx (without NAME: list them; ADDRESS, PORT ... see scripts/example.sh)
+example: build ## Start an example with our modules: NAME=pbx (without NAME: list them; more in scripts/example.sh)
 	@scripts/setup.sh example "$(NAME)"
 	@scripts/example.sh $(NAME)
 
@@ -46,13 +46,14 @@ scenarios: ## The real Kamailio alone, without other databases and a browser (ON
 	@scripts/scenarios.sh
 
 .PHONY: test-hosts
-test-hosts: ## Both commands in a clean Debian of each of SUITES (bookworm, trixie, forky, sid), made with debootstrap; needs root
+test-hosts: ## Both commands in clean Debians, SUITES="bookworm trixie forky sid", made by debootstrap; needs root
 	@scripts/hosts.sh $(or $(SUITES),trixie)
 
 .PHONY: test-pairs
-test-pairs: build ## A cluster with nodes of another Kamailio: OTHER_KAMAILIO_BIN=FILE, OTHER_PRESENCE_MODULES=FOLDER of ours for it
+test-pairs: build ## A cluster with nodes of another Kamailio (OTHER_KAMAILIO_BIN=FILE OTHER_PRESENCE_MODULES=FOLDER)
 	@scripts/setup.sh scenarios
-	@test -n "$(OTHER_KAMAILIO_BIN)" || { echo "error: name the other server with OTHER_KAMAILIO_BIN=/path/to/sbin/kamailio" >&2; exit 1; }
+	@test -n "$(OTHER_KAMAILIO_BIN)" || \
+		{ echo "error: name the other server with OTHER_KAMAILIO_BIN=/path/to/sbin/kamailio" >&2; exit 1; }
 	@ONLY=test_other_version.py scripts/scenarios.sh
 
 .PHONY: header
@@ -127,12 +128,13 @@ memcheck: build ## A mixed run of the real Kamailio under valgrind
 .PHONY: soak
 soak: build ## The suites at full size: 1,000 calls, 50 kills, a million messages, 100,000 mutated requests (hours)
 	@scripts/setup.sh tests
-	@cd tests && SOAK=1 /usr/bin/python3 -m pytest -v -p no:cacheprovider --suite stuck-lamp --suite crash --suite mass-expiry --suite commands --suite memory --suite hostile-input
+	@cd tests && SOAK=1 /usr/bin/python3 -m pytest -v -p no:cacheprovider \
+		--suite stuck-lamp --suite crash --suite mass-expiry --suite commands --suite memory --suite hostile-input
 
 # Not SECONDS: bash counts in a variable of that name.
 EXPLORE_FOR := $(SECONDS)
 .PHONY: explore
-explore: build ## Random lives on stock and on ours, compared (SECONDS=120, SEED, MODE=0..3, DRIVER=sqlite|text|postgres|mysql; REPLAY=file)
+explore: build ## Random lives on stock and ours, compared (SECONDS=120 SEED MODE=0..3 DRIVER TRANSPORT REPLAY MEMORY)
 	@scripts/setup.sh tests
 	@scripts/explore.sh "$(or $(EXPLORE_FOR),120)" "$(SEED)" "$(MODE)" "$(DRIVER)" "$(REPLAY)"
 

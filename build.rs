@@ -12,8 +12,8 @@ fn fail(message: &str) -> ! {
     process::exit(1)
 }
 
-/// The server that will load the modules, as `scripts/kamailio_host.py` finds it: program and source, and the flags with which
-/// a module is that server's own.
+/// The server that will load the modules, as `scripts/kamailio_host.py` finds it: program and source, and the flags
+/// with which a module is that server's own.
 struct Host {
     headers: PathBuf,
     flags: Vec<String>,
@@ -115,8 +115,8 @@ const LOCKS: &str = r#"
 _Static_assert(sizeof(gen_lock_t) == sizeof(KR_LOCK), "gen_lock_t is not what the server's lock method makes of it");
 "#;
 
-/// A C file in which the compiler of the host asserts the sizes and offsets that Rust was told: bindgen's own assertions hold
-/// for Rust, these for the modules that were built with the host.
+/// A C file in which the compiler of the host asserts the sizes and offsets that Rust was told: bindgen's own
+/// assertions hold for Rust, these for the modules that were built with the host.
 fn layouts(bindings: &str) -> String {
     let mut out = String::from("#include \"bindings.h\"\n#include <stddef.h>\n");
     out += LOCKS;
@@ -165,10 +165,15 @@ fn main() {
         .clang_args(include.iter().map(|p| format!("-I{}", p.display())))
         .clang_args(xml_includes().iter().map(|folder| format!("-I{folder}")))
         .clang_arg("-w")
-        .allowlist_function("kr_.*|xmlReadMemory|xmlFreeDoc|xmlDocDumpMemoryEnc|xmlDocDumpFormatMemory|xmlSetProp|xmlNewProp|xmlStrcasecmp|xmlNodeGetContent")
-        .allowlist_type("kr_.*|presence_api|pua_api|pres_ev|subscription|subs_entry|presentity|_str|sip_msg|db.*|rpc.*|pv_.*|_pv_.*")
-        .allowlist_type("request_method|tm_binds|uac_req|dlg|cell|tmcb_params|sl_api|event|to_body|hdr_field|sip_uri|ua_pres|publ_info|subs_info|libxml_api|_xml(Doc|Dtd|Node|Attr|Ns)|xmlParserOption|list_entry|list_entry_t|param_export|dmq_api|dmq_peer|dmq_node|peer_reponse_t")
-        .allowlist_var("HDR_.*|TMCB_.*|INSERT_TYPE|UPDATE_TYPE|FAKED_REPLY|DB1_.*|OP_.*|PV_.*|L_.*|[A-Z]+_STATUS|METHOD_.*|PARAM_INT|PARAM_STR|DEFAULT_DB_URL|request_method_METHOD_.*")
+        .allowlist_function("kr_.*|xmlReadMemory|xmlFreeDoc|xmlDocDumpMemoryEnc|xmlDocDumpFormatMemory|xmlSetProp")
+        .allowlist_function("xmlNewProp|xmlStrcasecmp|xmlNodeGetContent")
+        .allowlist_type("kr_.*|presence_api|pua_api|pres_ev|subscription|subs_entry|presentity|_str|sip_msg|db.*")
+        .allowlist_type("rpc.*|pv_.*|_pv_.*")
+        .allowlist_type("request_method|tm_binds|uac_req|dlg|cell|tmcb_params|sl_api|event|to_body|hdr_field|sip_uri")
+        .allowlist_type("ua_pres|publ_info|subs_info|libxml_api|_xml(Doc|Dtd|Node|Attr|Ns)|xmlParserOption")
+        .allowlist_type("list_entry|list_entry_t|param_export|dmq_api|dmq_peer|dmq_node|peer_reponse_t")
+        .allowlist_var("HDR_.*|TMCB_.*|INSERT_TYPE|UPDATE_TYPE|FAKED_REPLY|DB1_.*|OP_.*|PV_.*|L_.*|[A-Z]+_STATUS")
+        .allowlist_var("METHOD_.*|PARAM_INT|PARAM_STR|DEFAULT_DB_URL|request_method_METHOD_.*")
         .layout_tests(true)
         .generate_comments(false)
         .derive_default(true)

@@ -142,7 +142,7 @@ def waiting(quick, runs):
         rig.do("subscribe", count=count, presentities=presentities, window=64, **more)
 
     both("nothing else", lambda rig: None, lambda rig: rig.do("listen", seconds=5), presence=MEMORY)
-    both("5,000 watchers are told", lambda rig: watch(rig, 5000, 1),
+    both("NOTIFYs to 5,000 watchers", lambda rig: watch(rig, 5000, 1),
          lambda rig: rig.do("modify", count=3, lockstep=True, window=1), presence=MEMORY)
     ends = 5_000 if quick else 20_000
     both("{:,} subscriptions run out".format(ends), lambda rig: watch(rig, ends, 1000, expires=20),

@@ -1,7 +1,7 @@
 #ifndef KAMAILIO_PRESENCE_H
 #define KAMAILIO_PRESENCE_H
 
-/* Written by cbindgen from src/abi: the Rust entries that the glue calls. Do not edit; `make header` writes it again. */
+/* Written by cbindgen from src/abi: the Rust entries that the glue calls. `make header` writes it again. */
 
 #include "core/sr_module.h"
 #include "core/parser/msg_parser.h"
@@ -65,7 +65,8 @@ int kr_presence_metrics(sip_msg_t *msg);
 int kr_presence_mod_init(const char *commit,
                          const char *host_version);
 
-// A reply has come that no other module has taken: 0 when it answers a NOTIFY of ours, 1 when others are to look at it.
+// A reply has come that no other module has taken: 0 when it answers a NOTIFY of ours, 1 when others are to look at
+// it.
 int kr_presence_on_response(sip_msg_t *msg);
 
 // The parameters that the module exports, for the host's parser to fill.

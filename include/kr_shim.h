@@ -109,7 +109,8 @@ int kr_direct_has_local_request_watchers(void);
 int kr_direct_has_onsend_route(void);
 /* Whether the core keeps a list of addresses that did not answer (`use_dst_blocklist`), as it is set now. */
 int kr_direct_has_blocklist(void);
-/* Has answers given to this module before others see them; call once modules are initialised, before the processes fork. */
+/* Has answers given to this module before others see them; call once modules are initialised, before the processes
+ * fork. */
 void kr_direct_answers_first(int (*own)(struct sip_msg *));
 /* in milliseconds */
 void kr_direct_timers(unsigned int *t1, unsigned int *t2, unsigned int *timeout);

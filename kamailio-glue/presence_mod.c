@@ -1,4 +1,5 @@
-/* presence.so: what it exports. Each row points at a Rust entry; the wrappers only turn script parameters into strings. */
+/* presence.so: what it exports. Each row points at a Rust entry; the wrappers only turn script parameters into
+ * strings. */
 #include "core/dprint.h"
 #include "core/kemi.h"
 #include "core/mod_fix.h"
@@ -161,8 +162,10 @@ static pv_export_t variables[] = {
 	{{"notify_reply", sizeof("notify_reply") - 1}, PVT_OTHER, kr_presence_pv_get_notify_reply, 0,
 			kr_presence_pv_parse_notify_reply, 0, 0, 0},
 	{{"presence_status", sizeof("presence_status") - 1}, PVT_OTHER, kr_presence_pv_get_status, 0, 0, 0, 0, 0},
-	{{"presence_status_script", sizeof("presence_status_script") - 1}, PVT_OTHER, kr_presence_pv_get_status_script, 0, 0, 0, 0, 0},
-	{{"presence_status_style", sizeof("presence_status_style") - 1}, PVT_OTHER, kr_presence_pv_get_status_style, 0, 0, 0, 0, 0},
+	{{"presence_status_script", sizeof("presence_status_script") - 1}, PVT_OTHER,
+		kr_presence_pv_get_status_script, 0, 0, 0, 0, 0},
+	{{"presence_status_style", sizeof("presence_status_style") - 1}, PVT_OTHER,
+		kr_presence_pv_get_status_style, 0, 0, 0, 0, 0},
 	{{0, 0}, 0, 0, 0, 0, 0, 0, 0}
 };
 /* clang-format on */

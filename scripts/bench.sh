@@ -1,6 +1,7 @@
 #!/bin/sh
-# Stock's modules and ours beside each other: a table and a plot in target/bench. QUICK=1 takes minutes instead of an hour, ONLY
-# names experiments, PUBLISH_RESULTS=1 puts the plot into docs/. `bench.sh generator` only builds the load generator.
+# Stock's modules and ours beside each other: a table and a plot in target/bench. QUICK=1 takes minutes instead of an
+# hour, ONLY names experiments, PUBLISH_RESULTS=1 puts the plot into docs/. `bench.sh generator` only builds the load
+# generator.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

@@ -11,7 +11,8 @@ pkg-config --exists libxml-2.0 || fail "no headers of libxml2: install libxml2-d
 command -v "$(cargo_command)" >/dev/null || fail "no cargo: install Rust 1.85 or newer, or run make setup"
 note_facts
 say "building for $(fact full_version), $(fact binary)"
-$(cargo_command) build --release ${CARGO_BUILD_TARGET:+--target "$CARGO_BUILD_TARGET"} ${features:+--features "$features"}
+$(cargo_command) build --release ${CARGO_BUILD_TARGET:+--target "$CARGO_BUILD_TARGET"} \
+	${features:+--features "$features"}
 built=$cargo_target/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}release
 generated=$(ls -t "$built"/build/kamailio-presence-*/out/kamailio_presence.h | head -n 1)
 if [ "${1:-}" = header ]; then
@@ -23,14 +24,18 @@ mkdir -p "$out"
 cp "$built/libkamailio_presence.so" "$out/.new" && mv "$out/.new" "$out/libkamailio_presence.so"
 headers=$(fact headers)
 flags=$(host flags)
-# -Bsymbolic: each module means its own tables, also where a module that was loaded before makes names of its own global (app_lua).
+# -Bsymbolic: each module means its own tables, also where a module that was loaded before makes names of its own global
+# (app_lua).
 for module in presence pua; do
 	eval "set -- $flags"
 	# shellcheck disable=SC2086,SC2046
-	${CC:-cc} ${CFLAGS:-} -shared -fPIC -O2 -g -Wall -Werror -Wno-unused-function -DMOD_NAME="\"$module\"" -DMOD_NAMEID="$module" \
+	${CC:-cc} ${CFLAGS:-} -shared -fPIC -O2 -g -Wall -Werror -Wno-unused-function -DMOD_NAME="\"$module\"" \
+		-DMOD_NAMEID="$module" \
 		-DKR_COMMIT="\"$(commit)\"" "$@" \
-		$(pkg-config --cflags libxml-2.0) -Iinclude -isystem "$headers" "kamailio-glue/${module}_mod.c" -o "$out/.$module.so" \
-		-L"$out" -lkamailio_presence -Wl,--no-as-needed -lc -Wl,-rpath,'$ORIGIN' -Wl,-Bsymbolic -Wl,--version-script=kamailio-glue/exports.map
+		$(pkg-config --cflags libxml-2.0) -Iinclude -isystem "$headers" "kamailio-glue/${module}_mod.c" \
+		-o "$out/.$module.so" \
+		-L"$out" -lkamailio_presence -Wl,--no-as-needed -lc -Wl,-rpath,'$ORIGIN' -Wl,-Bsymbolic \
+		-Wl,--version-script=kamailio-glue/exports.map
 	mv "$out/.$module.so" "$out/$module.so"
 done
 say "loading them in $(fact binary)"

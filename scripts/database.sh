@@ -1,7 +1,8 @@
 #!/bin/sh
 # database.sh create FILE               a new SQLite database with the tables of Kamailio's own SQL files
 # database.sh user FILE NAME [REALM]    an account for digest authentication; the password is read from standard input
-# An existing file is never overwritten; an existing account gets the new password. For a database server use kamdbctl create.
+# An existing file is never overwritten; an existing account gets the new password. For a database server use kamdbctl
+# create.
 set -eu
 fail() { printf '%s\n' "error: $*" >&2; exit 1; }
 [ $# -ge 2 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the Debian source package in target/deb: the tree, packaging/debian as debian/, and the crates (cargo vendor), so that
-# dpkg-buildpackage needs no network.
+# Makes the Debian source package in target/deb: the tree, packaging/debian as debian/, and the crates (cargo vendor),
+# so that dpkg-buildpackage needs no network.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -10,6 +10,7 @@ name=kamailio-presence
 tree=target/deb/$name-$version
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date -r Cargo.toml +%s)}
 export SOURCE_DATE_EPOCH
+date=$(LC_ALL=C date -R -u -d "@$SOURCE_DATE_EPOCH")
 rm -rf "$tree" target/deb/${name}_"$version".*
 mkdir -p "$tree"
 git ls-files -co --exclude-standard -z | tar --null --files-from=- -cf - | tar -xf - -C "$tree"
@@ -20,7 +21,7 @@ $name ($version) unstable; urgency=medium
 
   * What has changed is in CHANGELOG.md.
 
- -- ${MAINTAINER:-$(sed -n 's/^Maintainer: //p' packaging/debian/control)}  $(LC_ALL=C date -R -u -d "@$SOURCE_DATE_EPOCH")
+ -- ${MAINTAINER:-$(sed -n 's/^Maintainer: //p' packaging/debian/control)}  $date
 EOF
 cargo vendor --quiet --locked "$tree/vendor" >/dev/null
 # Files that Debian's tools take for left-overs; cargo is not to miss them.
@@ -33,5 +34,6 @@ for path in pathlib.Path(sys.argv[1]).glob("*/.cargo-checksum.json"):
         (path.parent / name).unlink(missing_ok=True)
     path.write_text(json.dumps(sums))
 EOF
-(cd "$tree" && dpkg-buildpackage -S -us -uc -d -nc >../source.log 2>&1) || fail "dpkg-buildpackage -S failed: $(tail -n 1 target/deb/source.log)"
+(cd "$tree" && dpkg-buildpackage -S -us -uc -d -nc >../source.log 2>&1) ||
+	fail "dpkg-buildpackage -S failed: $(tail -n 1 target/deb/source.log)"
 say "target/deb/${name}_$version.dsc"

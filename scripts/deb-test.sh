@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds the package twice in different places, installs it, serves with it, starts its examples, diverts the stock files
-# and brings them back, purges it.
-# It changes the machine it runs on: meant for a tree of scripts/hosts.sh (SUITES="bookworm trixie" make test-deb).
+# Builds the package twice in different places, installs it, serves with it, starts its examples, diverts the stock
+# files and brings them back, purges it. It changes the machine it runs on: meant for a tree of scripts/hosts.sh
+# (SUITES="bookworm trixie" make test-deb).
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds a Debian package for the server that is installed (or named by KAMAILIO_BIN): our modules in a folder of their own,
-# beside the stock ones. MAINTAINER names who answers for it.
+# Builds a Debian package for the server that is installed (or named by KAMAILIO_BIN): our modules in a folder of their
+# own, beside the stock ones. MAINTAINER names who answers for it.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -45,7 +45,8 @@ maintainer=${MAINTAINER:-$(sed -n 's/^Maintainer: //p' packaging/debian/control)
 gzip -dc "$doc/changelog.gz" >"$doc/CHANGELOG.md"
 sed -i 's|(changelog\.gz)|(CHANGELOG.md)|' "$doc"/*.md
 {
-	printf '%s (%s) unstable; urgency=medium\n\n  * Built for Kamailio %s; what has changed is in CHANGELOG.md.\n\n' "$name" "$version" "$host_version"
+	printf '%s (%s) unstable; urgency=medium\n\n  * Built for Kamailio %s; what has changed is in CHANGELOG.md.\n\n' \
+		"$name" "$version" "$host_version"
 	printf ' -- %s  %s\n' "$maintainer" "$(LC_ALL=C date -R -u -d "@$SOURCE_DATE_EPOCH")"
 } | gzip -9n >"$doc/changelog.gz"
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Writes the reference pages in docs from the tables in src (the tests compare the two), checks the links of all documents, and
-# makes the site of them where mkdocs is installed.
+# Writes the reference pages in docs from the tables in src (the tests compare the two), checks the links of all
+# documents, and makes the site of them where mkdocs is installed.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

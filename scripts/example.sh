@@ -1,11 +1,11 @@
 #!/bin/sh
-# example.sh NAME [options of kamailio]: starts one of the examples with this product's modules, and makes its database when
-# there is none. Without a name it lists them. Environment:
+# example.sh NAME [options of kamailio]: starts one of the examples with this product's modules, and makes its database
+# when there is none. Without a name it lists them. Environment:
 #   ADDRESS    where it listens (127.0.0.1); others reach it only when you say so
 #   PORT       SIP (5060)
 #   HTTP_PORT  web (8080)           INTERNAL_PORT  the server's own publications, loopback (5070)
-#   TLS        1: the telephone system also listens for SIP over TLS and secure WebSocket (0), at TLS_PORT (8443), with a
-#              certificate of its own that is made when there is none
+#   TLS        1: the telephone system also listens for SIP over TLS and secure WebSocket (0), at TLS_PORT (8443), with
+#              a certificate of its own that is made when there is none
 #   TRUSTED    network whose requests need no password (127.0.0.0/8), for the examples without accounts
 #   DOMAIN     the SIP domain and the realm of accounts (example.org)
 #   CHANGES    1: the status page may end subscriptions and remove publications (0)
@@ -104,7 +104,8 @@ if [ "${TLS:-0}" = 1 ]; then
 	if [ ! -e "$state/tls.pem" ]; then
 		command -v openssl >/dev/null || fail "TLS=1: there is no openssl to make a certificate with: install openssl"
 		(umask 077 && openssl req -x509 -newkey rsa:2048 -nodes -days 825 -subj "/CN=$domain" \
-			-addext "subjectAltName=DNS:$domain,DNS:localhost,IP:$address" -keyout "$state/tls.key" -out "$state/tls.new" 2>/dev/null) ||
+			-addext "subjectAltName=DNS:$domain,DNS:localhost,IP:$address" -keyout "$state/tls.key" \
+			-out "$state/tls.new" 2>/dev/null) ||
 			fail "openssl cannot make a certificate for $address"
 		mv "$state/tls.new" "$state/tls.pem"
 		say "made a certificate that nobody else has signed: $state/tls.pem"
@@ -115,7 +116,8 @@ fi
 
 say "$name: SIP at $address:$port, configuration $config"
 ! uses HTTP_PORT || say "HTTP at $address:$http"
-[ ! -f "$state/accounts" ] || say "accounts of $domain, user and password: $(paste -sd',' "$state/accounts") (in $state/accounts)"
+[ ! -f "$state/accounts" ] ||
+	say "accounts of $domain, user and password: $(paste -sd',' "$state/accounts") (in $state/accounts)"
 say "in another terminal: kamcmd -s unix:$state/ctl presence.version"
 trusted_list=${TRUSTED_LIST:-$examples/trusted.list}
 case $name in
@@ -126,7 +128,8 @@ esac
 # A script's bytecode would stay in the folder of the examples.
 export DOMAIN="$domain" PYTHONDONTWRITEBYTECODE=1
 exec "$kamailio" -DD -E -f "$config" -m "${MEMORY:-64}" -M 16 -Y "$state" -P "$state/kamailio.pid" \
-	-A "ADDRESS=$address" -A "PORT=$port" -A "HTTP_PORT=$http" -A "INTERNAL_PORT=$internal" -A "TRUSTED=$trusted" -A "CHANGES=${CHANGES:-0}" \
+	-A "ADDRESS=$address" -A "PORT=$port" -A "HTTP_PORT=$http" -A "INTERNAL_PORT=$internal" -A "TRUSTED=$trusted" \
+	-A "CHANGES=${CHANGES:-0}" \
 	-A "MODULES=\"$ours/:$stock/\"" -A "CTL=\"unix:$state/ctl\"" -A "NODES_LIST=\"$state/nodes.list\"" \
 	-A "TRUSTED_LIST=\"$trusted_list\"" -A "SCRIPT=\"$script\"" -A "INTERNAL_URI=\"sip:127.0.0.1:$internal\"" \
 	-A "DOMAIN=\"$domain\"" -A "OWN_URI=\"sip:$address:$port\"" -A "OWN_SOCKET=\"udp:$address:$port\"" \

@@ -1,5 +1,6 @@
 #!/bin/sh
-# explore.sh SECONDS SEED MODE DRIVER REPLAY: explores on both processors with seeds far from each other, or replays one life.
+# explore.sh SECONDS SEED MODE DRIVER REPLAY: explores on both processors with seeds far from each other, or replays one
+# life.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -15,7 +16,8 @@ say "exploring for $seconds seconds from seed $seed; failures are kept in $found
 status=0 pids=
 trap 'for pid in $pids; do kill "$pid" 2>/dev/null || true; done' INT TERM
 for number in $(seq "${JOBS:-2}"); do
-	PYTEST_XDIST_WORKER=gw$number "$python" -m explore --seconds "$seconds" --seed $((seed + number * 1000000)) --keep "$found" \
+	PYTEST_XDIST_WORKER=gw$number "$python" -m explore --seconds "$seconds" --seed $((seed + number * 1000000)) --keep \
+		"$found" \
 		${mode:+--mode "$mode"} ${driver:+--driver "$driver"} &
 	pids="$pids $!"
 done

@@ -1,7 +1,8 @@
 #!/bin/sh
 # hosts.sh [suite...]: both README commands in a clean Debian of each suite (debootstrap, git and make, nothing else).
-# The trees are kept between runs in HOSTS_DIR; FRESH=1 makes them anew. COMMANDS chooses what is run in them. A source named with
-# KAMAILIO_SRC is taken along; where there is none and the mirror lacks it, headers of the same series serve (tests/hosts).
+# The trees are kept between runs in HOSTS_DIR; FRESH=1 makes them anew. COMMANDS chooses what is run in them. A source
+# named with KAMAILIO_SRC is taken along; where there is none and the mirror lacks it, headers of the same series serve
+# (tests/hosts).
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -11,7 +12,8 @@ commands=${COMMANDS:-make run ONCE=1 PORT=5099 && make test}
 [ "$(id -u)" = 0 ] || fail "chroot needs root: run as root, or with sudo"
 command -v debootstrap >/dev/null || {
 	say "installing debootstrap"
-	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >/dev/null
+	apt-get update -qq &&
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >/dev/null
 }
 
 # The mirror this machine itself uses.
@@ -30,10 +32,12 @@ make_tree() { # suite, folder
 	# A suite that is younger than this debootstrap is made as sid is.
 	script=/usr/share/debootstrap/scripts/$1
 	[ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
-	debootstrap --variant=minbase "$1" "$2" "$from" "$script" >"$2.log" 2>&1 || fail "debootstrap failed: $(tail -n 1 "$2.log")"
+	debootstrap --variant=minbase "$1" "$2" "$from" "$script" >"$2.log" 2>&1 ||
+		fail "debootstrap failed: $(tail -n 1 "$2.log")"
 	# The lists of suites that change daily expire; a mirror may be behind.
 	echo 'Acquire::Check-Valid-Until "false";' >"$2/etc/apt/apt.conf.d/90lists-that-expired"
-	chroot "$2" sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends git make ca-certificates' >>"$2.log" 2>&1 ||
+	chroot "$2" sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends git make ca-certificates' \
+		>>"$2.log" 2>&1 ||
 		fail "cannot install git and make: $(tail -n 1 "$2.log")"
 	touch "$2/.ready"
 }
@@ -44,7 +48,10 @@ copy_sources() {
 	find "$1/root/presence" -mindepth 1 -maxdepth 1 ! -name target -exec rm -rf {} +
 	git ls-files -co --exclude-standard -z | tar --null --files-from=- -cf - | tar -xf - -C "$1/root/presence"
 	rm -rf "$1/root/kamailio"
-	[ -z "${KAMAILIO_SRC:-}" ] || { mkdir "$1/root/kamailio" && tar -C "$KAMAILIO_SRC" --exclude=.git -cf - . | tar -xf - -C "$1/root/kamailio"; }
+	[ -z "${KAMAILIO_SRC:-}" ] || {
+		mkdir "$1/root/kamailio" &&
+		tar -C "$KAMAILIO_SRC" --exclude=.git -cf - . | tar -xf - -C "$1/root/kamailio"
+	}
 }
 
 mounted=

@@ -1,7 +1,7 @@
 #!/bin/sh
-# install.sh install|uninstall: our modules into the server's own folder, in the place of the stock ones, which are kept as
-# *.stock. Where the stock files are a Debian package's, dpkg diverts them: an upgrade of that package then renews *.stock and
-# leaves ours in place. DESTDIR stages the files elsewhere, MODULES_DIR names another folder.
+# install.sh install|uninstall: our modules into the server's own folder, in the place of the stock ones, which are kept
+# as *.stock. Where the stock files are a Debian package's, dpkg diverts them: an upgrade of that package then renews
+# *.stock and leaves ours in place. DESTDIR stages the files elsewhere, MODULES_DIR names another folder.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -19,11 +19,13 @@ diverted() { dpkg-divert --listpackage "$target/$1" 2>/dev/null; }
 
 check_versions() {
 	if [ -f "$target/tm.so" ] && ! of_server "$target/tm.so"; then
-		fail "$target has the modules of $(version_of "$target/tm.so"), $(host binary) is $server: name that server's folder with MODULES_DIR=... or the other server with KAMAILIO_BIN=..."
+		fail "$target has the modules of $(version_of "$target/tm.so"), $(host binary) is $server:" \
+			"name that server's folder with MODULES_DIR=... or the other server with KAMAILIO_BIN=..."
 	fi
 	for name in presence.so pua.so; do
 		of_server "target/modules/$name" ||
-			fail "target/modules/$name was built for $(version_of "target/modules/$name"), $(host binary) is $server: run make build"
+			fail "target/modules/$name was built for $(version_of "target/modules/$name"), $(host binary) is $server:" \
+				"run make build"
 	done
 }
 
@@ -68,7 +70,8 @@ bring_back() {
 		! ours "$target/$name" || rm -f "$target/$name"
 		dpkg-divert --local --rename --remove "$target/$name" >/dev/null
 		if [ -f "$target/$name" ] && ! of_server "$target/$name"; then
-			fail "$target/$name is of $(version_of "$target/$name"), $(host binary) is $server: apt-get install --reinstall $(dpkg-query -S "$target/$name" | cut -d: -f1)"
+			fail "$target/$name is of $(version_of "$target/$name"), $(host binary) is $server:" \
+				"apt-get install --reinstall $(dpkg-query -S "$target/$name" | cut -d: -f1)"
 		fi
 	elif ours "$target/$name"; then
 		if [ ! -f "$target/$name.stock" ]; then
@@ -77,7 +80,8 @@ bring_back() {
 			mv -f "$target/$name.stock" "$target/$name"
 		else
 			rm -f "$target/$name"
-			say "$target/$name.stock is of $(version_of "$target/$name.stock"), $(host binary) is $server: install that server's own $name again"
+			say "$target/$name.stock is of $(version_of "$target/$name.stock"), $(host binary) is $server:" \
+				"install that server's own $name again"
 			return 0
 		fi
 	else

@@ -4,7 +4,10 @@ say() { printf '%s\n' "== $*" >&2; }
 fail() { printf '%s\n' "error: $*" >&2; exit 1; }
 
 # What scripts/kamailio_host.py tells of the server: binary, version, modules, share, kamcmd, headers, flags.
-host() { command -v python3 >/dev/null || fail "no python3: install it"; python3 "$scripts_folder/kamailio_host.py" get "$1"; }
+host() {
+	command -v python3 >/dev/null || fail "no python3: install it"
+	python3 "$scripts_folder/kamailio_host.py" get "$1"
+}
 scripts_folder=$(pwd)/scripts
 
 kamailio_binary() { host binary; }

@@ -1,6 +1,7 @@
 #!/bin/sh
-# What is checked without running anything: Rust, its documentation, shell, Python, prose, licences, the oldest compiler. A tool
-# that is missing is passed over with one sentence, unless REQUIRE_LINTS is set; `make setup-tests` installs the Debian packages.
+# What is checked without running anything: Rust, its documentation, shell, Python, prose, licences, the oldest
+# compiler. A tool that is missing is passed over with one sentence, unless REQUIRE_LINTS is set; `make setup-tests`
+# installs the Debian packages.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -17,7 +18,8 @@ extra() { (unset REQUIRE_LINTS; has "$@"); }
 ! has rustfmt rustfmt cargo fmt || cargo fmt --check
 ! has clippy rust-clippy cargo clippy || cargo clippy --release --quiet --all-targets -- -D warnings
 ! has rustdoc rustc rustdoc ||
-	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --release --quiet --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --release --quiet --no-deps \
+		--document-private-items
 # Warnings and errors; what is left out is style.
 ! has shellcheck shellcheck shellcheck ||
 	shellcheck -x -S warning -e SC1090,SC1091 -s sh scripts/*.sh packaging/kamailio-presence-divert packaging/debian/prerm
@@ -27,7 +29,9 @@ python=/usr/bin/python3
 ! has pyflakes python3-pyflakes $python -m pyflakes || $python scripts/prose.py python
 say "prose"
 python3 scripts/prose.py
-! extra cargo-deny "cargo install cargo-deny" cargo deny || cargo deny --offline --all-features check licenses bans sources
+python3 scripts/prose.py commits
+! extra cargo-deny "cargo install cargo-deny" cargo deny ||
+	cargo deny --offline --all-features check licenses bans sources
 minimum=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 ! extra "Rust $minimum" "rustup toolchain install $minimum" cargo "+$minimum" ||
 	CARGO_TARGET_DIR=target/msrv cargo "+$minimum" check --release --quiet

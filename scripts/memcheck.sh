@@ -1,5 +1,6 @@
 #!/bin/sh
-# A mixed run of the real Kamailio under valgrind's memcheck: fails where an error's stack goes through our library. ONLY names other tests.
+# A mixed run of the real Kamailio under valgrind's memcheck: fails where an error's stack goes through our library.
+# ONLY names other tests.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -18,6 +19,7 @@ say "the real Kamailio under memcheck"
 	${ONLY:-test_memcheck.py test_hostile.py::test_odd_requests}) || fail "scenarios failed"
 logs=$(ls "$folder"/*.log)
 # An error is a paragraph; ours are those whose stack names the library.
-errors=$(awk -v RS='==[0-9]+== \n' '/kamailio_presence|presence\.so|pua\.so/ && /Invalid|ninitialised|Mismatched|overlap|points to/' $logs)
+errors=$(awk -v RS='==[0-9]+== \n' \
+	'/kamailio_presence|presence\.so|pua\.so/ && /Invalid|ninitialised|Mismatched|overlap|points to/' $logs)
 [ -z "$errors" ] || { printf '%s\n' "$errors" | head -n 80; fail "memcheck found errors in our library: $folder"; }
 say "memcheck: nothing in our library, in $(echo "$logs" | wc -l) processes"

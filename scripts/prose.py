@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Checks the words of documents, comments and tests, and counts their lines that are too wide: `prose.py width` lists
-those, `prose.py wrap FILE ...` wraps the paragraphs of documents, `prose.py python` runs pyflakes over the Python
-files."""
+"""Checks the words of documents, comments and tests, and that no line of the tree is wider than WIDTH: `prose.py wrap
+FILE ...` wraps the paragraphs of documents, `prose.py commits` checks the messages of the last commits, `prose.py
+python` runs pyflakes over the Python files."""
 import pathlib
 import re
 import subprocess
@@ -23,12 +23,19 @@ PHRASES = [
 FIXTURES = re.compile(r"imported but unused|redefinition of unused")
 
 
+# What people write; what is read by a machine alone (traces, corpora, dashboards) has lines of any width.
+WRITTEN = (".rs", ".md", ".py", ".sh", ".c", ".h", ".js", ".css", ".html", ".toml", "Makefile", "run", "divert")
+# Made by a program, or a record of what was written when.
+NOT_OURS = ("include/kamailio_presence.h", "CHANGELOG.md")
+# So many of the last commits are checked against the rules of CONTRIBUTING.md.
+COMMITS = 20
+
+
 def files():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     names = listed.stdout.split("\n") if listed.returncode == 0 else []
     for name in names:
-        top = name.split("/")[0]
-        if top in ("src", "docs", "tests") and name.endswith((".rs", ".md", ".py")) and (ROOT / name).is_file():
+        if name.endswith(WRITTEN) and name not in NOT_OURS and (ROOT / name).is_file():
             yield name
 
 
@@ -37,7 +44,7 @@ def too_wide(name):
     for number, line in enumerate((ROOT / name).read_text().split("\n"), 1):
         code ^= line.startswith("```")
         # Tables, links and lines of a configuration cannot be wrapped.
-        fixed = name.endswith(".md") and (code or line.startswith("|") or " " not in line.strip(" -"))
+        fixed = name.endswith(".md") and (code or line.startswith(("|", "![")) or " " not in line.strip(" -"))
         if len(line) > WIDTH and not fixed:
             yield "%s:%d: %d characters, %d are allowed" % (name, number, len(line), WIDTH)
 
@@ -47,6 +54,22 @@ def worst_words(name):
         for phrase, instead in PHRASES:
             if re.search(phrase, line, re.I):
                 yield "%s:%d: %s: %s" % (name, number, line.strip()[:60], instead)
+
+
+def commits():
+    """Subjects are imperative and at most 60 characters long, and a body says why."""
+    log = subprocess.run(["git", "log", "-n", str(COMMITS), "--no-merges", "--format=%h%x1f%s%x1f%b%x1e"], cwd=ROOT,
+                         capture_output=True, text=True)
+    for record in log.stdout.split("\x1e") if log.returncode == 0 else []:
+        if not record.strip():
+            continue
+        commit, subject, body = record.strip("\n").split("\x1f")
+        if len(subject) > 60:
+            yield "%s: a subject of %d characters, 60 are allowed: %s" % (commit, len(subject), subject)
+        if not re.match(r"[A-Z]\w+ ", subject) or re.match(r"(?!Bring|Need|Feed|Embed|Ring)\w+(?:ed|ing) ", subject):
+            yield "%s: the subject is not an imperative: %s" % (commit, subject)
+        if not body.strip():
+            yield "%s: no body that says why: %s" % (commit, subject)
 
 
 def wrap(text):
@@ -97,12 +120,11 @@ def main(arguments):
         names = [str(path) for folder in ("tests", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
         done = subprocess.run([sys.executable, "-m", "pyflakes"] + names, capture_output=True, text=True)
         faults = [line for line in (done.stdout + done.stderr).split("\n") if line and not FIXTURES.search(line)]
+    elif arguments[:1] == ["commits"]:
+        faults = list(commits())
     else:
-        check = too_wide if arguments[:1] == ["width"] else worst_words
-        faults = [fault for name in files() for fault in check(name)]
-        if check is worst_words:
-            print("%d lines have more than %d characters (scripts/prose.py width lists them)"
-                  % (sum(1 for name in files() for _ in too_wide(name)), WIDTH))
+        checks = (too_wide,) if arguments[:1] == ["width"] else (too_wide, worst_words)
+        faults = [fault for name in files() for check in checks for fault in check(name)]
     print("\n".join(faults), end="\n" if faults else "")
     return 1 if faults else 0
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds an RPM for the server that is installed (or named by KAMAILIO_BIN), in target/rpm. Works on Debian, too (package rpm).
+# Builds an RPM for the server that is installed (or named by KAMAILIO_BIN), in target/rpm. Works on Debian, too
+# (package rpm).
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -8,9 +9,12 @@ note_facts
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 top=$(pwd)/target/rpm
 mkdir -p "$top/SOURCES"
-git ls-files -co --exclude-standard -z | tar --null --files-from=- --transform "s|^|kamailio-presence-$version/|" -czf "$top/SOURCES/kamailio-presence-$version.tar.gz"
+git ls-files -co --exclude-standard -z |
+	tar --null --files-from=- --transform "s|^|kamailio-presence-$version/|" \
+		-czf "$top/SOURCES/kamailio-presence-$version.tar.gz"
 headers=${KAMAILIO_SRC:-$(readlink -f target/host/current)}
 KAMAILIO_SRC=$headers CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$(pwd)/target} rpmbuild -bb --quiet --define "_topdir $top" \
 	--define "our_version $version" --define "kamailio_version $(fact version | tr - '~')" \
-	packaging/kamailio-presence.spec >"$top/log" 2>&1 || fail "rpmbuild failed: $(tail -n 3 "$top/log" | tr '\n' ' ') (target/rpm/log)"
+	packaging/kamailio-presence.spec >"$top/log" 2>&1 ||
+	fail "rpmbuild failed: $(tail -n 3 "$top/log" | tr '\n' ' ') (target/rpm/log)"
 say "$(find "$top/RPMS" -name "kamailio-presence-$version-*.rpm" | head -n 1)"

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Installs what is missing: system packages, a Rust compiler, and the source of exactly the Kamailio that is installed.
-# `setup.sh tests` adds what the tests need: other databases, a browser, a SIP tester; `setup.sh scenarios` what most scenarios get
-# along with; `setup.sh bench` what the benchmark needs, `setup.sh docs` what makes the site, `setup.sh example NAME` what that
-# example loads, `setup.sh phone` a softphone.
-# Safe to run again: a second run changes nothing. Where a server is named (KAMAILIO_BIN), or the kamailio in PATH is no package's,
-# no kamailio is installed: the source is then the user's (KAMAILIO_SRC).
+# `setup.sh tests` adds what the tests need: other databases, a browser, a SIP tester; `setup.sh scenarios` what most
+# scenarios get along with; `setup.sh bench` what the benchmark needs, `setup.sh docs` what makes the site, `setup.sh
+# example NAME` what that example loads, `setup.sh phone` a softphone. Safe to run again: a second run changes nothing.
+# Where a server is named (KAMAILIO_BIN), or the kamailio in PATH is no package's, no kamailio is installed: the source
+# is then the user's (KAMAILIO_SRC).
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -12,14 +12,15 @@ cd "$(dirname "$0")/.."
 SIPJS=0.21.2
 MINIMUM_RUST=85 # 1.85: the compiler of Debian 13
 
-server_packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-extra-modules kamailio-utils-modules
-	kamailio-json-modules"
-packages="gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-utils ca-certificates binutils python3 sqlite3"
+server_packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-extra-modules
+	kamailio-utils-modules kamailio-json-modules"
+packages="gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-utils ca-certificates binutils python3
+	sqlite3"
 # What only the tests need: `setup.sh tests`.
 server_test_packages="kamailio-postgres-modules kamailio-mysql-modules kamailio-xml-modules kamailio-lua-modules
 	kamailio-python3-modules kamailio-xmpp-modules kamailio-websocket-modules"
-test_packages="python3-pytest python3-pytest-xdist python3-hypothesis postgresql mariadb-server mariadb-client sip-tester
-	libxml2-utils chromium g++ valgrind baresip-core curl shellcheck python3-pyflakes"
+test_packages="python3-pytest python3-pytest-xdist python3-hypothesis postgresql mariadb-server mariadb-client
+	sip-tester libxml2-utils chromium g++ valgrind baresip-core curl shellcheck python3-pyflakes"
 case ${1:-} in
 tests) packages="$packages $test_packages" server_packages="$server_packages $server_test_packages" ;;
 scenarios)
@@ -92,7 +93,8 @@ install_rust() {
 	for tool in rustfmt rust-clippy; do
 		! apt-cache policy "$tool$suffix" 2>/dev/null | grep -q 'Candidate: [0-9]' || install_packages "$tool$suffix" || true
 	done
-	rust_is_new_enough || fail "Rust is still older than 1.$MINIMUM_RUST: install a newer rustc and cargo (found: $(rustc --version 2>&1))"
+	rust_is_new_enough ||
+		fail "Rust is still older than 1.$MINIMUM_RUST: install a newer rustc and cargo (found: $(rustc --version 2>&1))"
 }
 
 # deb-src lines for what the machine's own package lists name, in a private folder that leaves the system's lists alone.
@@ -110,16 +112,20 @@ fetch_source() {
 	folder=$(pwd)/target/host/apt
 	mkdir -p "$folder/lists/partial"
 	source_lists > "$folder/sources.list"
-	apt="-o Dir::Etc::sourcelist=$folder/sources.list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::Lists=$folder/lists"
+	apt="-o Dir::Etc::sourcelist=$folder/sources.list
+		-o Dir::Etc::sourceparts=/dev/null -o Dir::State::Lists=$folder/lists"
 	apt="$apt -o APT::Sandbox::User=root"
 	say "fetching the source of kamailio $version"
 	# shellcheck disable=SC2086
-	apt-get $apt update -qq || fail "cannot read the package lists: is the network there? KAMAILIO_SRC=DIR uses a source you have"
+	apt-get $apt update -qq ||
+		fail "cannot read the package lists: is the network there? KAMAILIO_SRC=DIR uses a source you have"
 	# A detached upstream signature that a mirror lacks is no reason to stop: apt has checked the hashes.
 	# shellcheck disable=SC2086
 	(cd target/host && apt-get $apt source --download-only -qq "kamailio=$version" >apt.log 2>&1) || true
 	description=$(ls target/host/kamailio_*.dsc 2>/dev/null | head -n 1)
-	[ -n "$description" ] || fail "no source package kamailio $version to be had ($(grep -m 1 "^E:" target/host/apt.log 2>/dev/null)): KAMAILIO_SRC=DIR uses a source you have"
+	[ -n "$description" ] ||
+		fail "no source package kamailio $version to be had ($(grep -m 1 "^E:" target/host/apt.log 2>/dev/null)):" \
+			"KAMAILIO_SRC=DIR uses a source you have"
 	if [ -z "$(ls target/host/*.asc 2>/dev/null)" ]; then sed -i '/\.asc$/d' "$description"; fi
 	rm -rf "target/host/kamailio-$version"
 	dpkg-source --no-check -x "$description" "target/host/kamailio-$version" >>target/host/apt.log 2>&1 ||
@@ -133,7 +139,8 @@ provide_source() {
 		version=$(dpkg-query -W -f '${source:Version}' kamailio)
 		mkdir -p target/host
 		[ -f "target/host/kamailio-$version/src/core/sr_module.h" ] || fetch_source "$version"
-		[ "$(readlink target/host/current 2>/dev/null)" = "kamailio-$version" ] || ln -sfn "kamailio-$version" target/host/current
+		[ "$(readlink target/host/current 2>/dev/null)" = "kamailio-$version" ] ||
+			ln -sfn "kamailio-$version" target/host/current
 	fi
 	note_facts
 }
@@ -143,7 +150,8 @@ provide_browser_phone() {
 	[ ! -f target/tools/npm/node_modules/sip.js/package.json ] || return 0
 	command -v npm >/dev/null || install_packages npm
 	say "fetching sip.js for the tests"
-	npm install --silent --no-save --no-audit --no-fund --prefix target/tools/npm "sip.js@$SIPJS" >target/tools/npm.log 2>&1 ||
+	npm install --silent --no-save --no-audit --no-fund --prefix target/tools/npm "sip.js@$SIPJS" \
+		>target/tools/npm.log 2>&1 ||
 		fail "cannot fetch sip.js: $(tail -n 1 target/tools/npm.log)"
 }
 
@@ -153,8 +161,10 @@ provide_tools() {
 	command -v apt-get >/dev/null || return 0
 	say "fetching prometheus for the tests"
 	mkdir -p target/tools
-	(cd target/tools && { apt-get download -qq prometheus || { as_root apt-get update -qq && apt-get download -qq prometheus; }; } 2>/dev/null &&
-		dpkg -x prometheus_*.deb . && rm -f prometheus_*.deb) || fail "cannot fetch the package prometheus: is the network there?"
+	(cd target/tools && { apt-get download -qq prometheus || { as_root apt-get update -qq &&
+		apt-get download -qq prometheus; }; } 2>/dev/null &&
+		dpkg -x prometheus_*.deb . && rm -f prometheus_*.deb) ||
+		fail "cannot fetch the package prometheus: is the network there?"
 }
 
 ! packaged || packages="$server_packages $packages"

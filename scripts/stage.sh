@@ -1,8 +1,8 @@
 #!/bin/sh
-# stage.sh ROOT: what a package holds, laid out under ROOT: modules in a folder of their own, commands, manual pages, documents,
-# dashboard and alert rules.
-# MODULES_OUT is where the modules were built. LIBDIR is the folder of libraries (/usr/lib/x86_64-linux-gnu, /usr/lib64),
-# DIVERT=1 adds the command that puts the modules in the place of the stock ones, which needs dpkg.
+# stage.sh ROOT: what a package holds, laid out under ROOT: modules in a folder of their own, commands, manual pages,
+# documents, dashboard and alert rules. MODULES_OUT is where the modules were built. LIBDIR is the folder of libraries
+# (/usr/lib/x86_64-linux-gnu, /usr/lib64), DIVERT=1 adds the command that puts the modules in the place of the stock
+# ones, which needs dpkg.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -36,7 +36,9 @@ mkdir -p "$root/usr/share/$name"
 install -m 0644 packaging/grafana/dashboard.json packaging/grafana/alerts.yml "$root/usr/share/$name/"
 
 cp -r README.md COMPAT.md ARCHITECTURE.md BENCHMARKS.md CONTRIBUTING.md docs examples "$doc/"
-find "$doc/examples" -type f -exec sed -i "s|/usr/lib/x86_64-linux-gnu/kamailio-presence/|$libraries/$name/|g; s|/usr/lib/x86_64-linux-gnu/kamailio/modules|$stock|g" {} +
+find "$doc/examples" -type f -exec sed -i \
+	-e "s|/usr/lib/x86_64-linux-gnu/kamailio-presence/|$libraries/$name/|g" \
+	-e "s|/usr/lib/x86_64-linux-gnu/kamailio/modules|$stock|g" {} +
 find "$doc" -type d -name __pycache__ -exec rm -rf {} +
 gzip -9nc CHANGELOG.md >"$doc/changelog.gz"
 sed -i 's|(CHANGELOG\.md)|(changelog.gz)|' "$doc"/*.md

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Everything: formatter, lints, unit tests, then the real Kamailio on loopback. ONLY names test files, SUITE one of the suites
-# (stuck-lamp, crash, cluster ...), where not all are wanted; JOBS is how many run beside each other.
+# Everything: formatter, lints, unit tests, then the real Kamailio on loopback. ONLY names test files, SUITE one of the
+# suites (stuck-lamp, crash, cluster ...), where not all are wanted; JOBS is how many run beside each other.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

@@ -1,10 +1,13 @@
 "use strict";
 /* The status page: everything it shows is text that the server has answered; nothing of it becomes markup. */
 const PERIOD = 2000, POINTS = 90, PAGE = 50, STEPS = 50, TOP = 10;
-const GAUGES = [["subscriptions", "subscriptions"], ["subscriptions_pending", "of them pending"], ["publications", "publications"],
-  ["presentities", "presentities"], ["fanouts_queued", "large fan-outs waiting"], ["db_rows_queued", "rows to be written"]];
+const GAUGES = [["subscriptions", "subscriptions"], ["subscriptions_pending", "of them pending"],
+  ["publications", "publications"],
+  ["presentities", "presentities"], ["fanouts_queued", "large fan-outs waiting"],
+  ["db_rows_queued", "rows to be written"]];
 /* Which counters make up a rate. */
-const RATES = [["PUBLISH accepted", /^publish_2xx$/], ["PUBLISH refused", /^publish_[456]/], ["SUBSCRIBE accepted", /^subscribe_2xx$/],
+const RATES = [["PUBLISH accepted", /^publish_2xx$/], ["PUBLISH refused", /^publish_[456]/],
+  ["SUBSCRIBE accepted", /^subscribe_2xx$/],
   ["SUBSCRIBE refused", /^subscribe_[456]/], ["NOTIFY sent", /^notify_sent$/],
   ["NOTIFY failed", /^notify_([3456]|timeout$|unsent$)/, true], ["database errors", /^db_errors$/, true]];
 const LISTS = {
@@ -44,13 +47,16 @@ const SPANS = ["left", "age", "expires"];
 
 function span(seconds) {
   if (seconds < 0) return "without end";
-  const parts = [["d", Math.floor(seconds / 86400)], ["h", Math.floor(seconds / 3600) % 24], ["min", Math.floor(seconds / 60) % 60], ["s", seconds % 60]];
+  const parts = [["d", Math.floor(seconds / 86400)], ["h", Math.floor(seconds / 3600) % 24],
+    ["min", Math.floor(seconds / 60) % 60], ["s", seconds % 60]];
   const first = parts.findIndex(([, value]) => value > 0);
-  return first < 0 ? "0 s" : parts.slice(first, first + 2).filter(([, value]) => value > 0).map(([unit, value]) => value + " " + unit).join(" ");
+  return first < 0 ? "0 s" : parts.slice(first, first + 2).filter(([, value]) => value > 0)
+    .map(([unit, value]) => value + " " + unit).join(" ");
 }
 
 /* A time as this browser's user writes it, date and zone included. */
-const local = seconds => new Date(seconds * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const local = seconds => new Date(seconds * 1000).toLocaleString(undefined,
+  { dateStyle: "medium", timeStyle: "medium" });
 
 function show(column, value) {
   if (value === undefined || value === null) return "";
@@ -79,7 +85,8 @@ function table(element, columns, rows, { empty, lead, sort, sorted, sorts = [], 
   const body = make("tbody", undefined, whole);
   for (const row of rows) {
     const line = make("tr", undefined, body);
-    for (const column of columns) make("td", show(column, row[column]), line, kind(column, row) + (SHORT.includes(column) ? " short" : "")).dataset.name = column.replaceAll("_", " ");
+    for (const column of columns) make("td", show(column, row[column]), line, kind(column, row)
+      + (SHORT.includes(column) ? " short" : "")).dataset.name = column.replaceAll("_", " ");
     if (lead) {
       line.className = "leads";
       line.tabIndex = 0;
@@ -99,7 +106,8 @@ function card(parent, title, bad) {
 
 function line(points) {
   const top = Math.max(1, ...points);
-  return points.map((y, x) => (x ? "L" : "M") + (x * 100 / Math.max(1, points.length - 1)).toFixed(2) + " " + (29 - 27 * y / top).toFixed(2)).join("");
+  return points.map((y, x) => (x ? "L" : "M") + (x * 100 / Math.max(1, points.length - 1)).toFixed(2) + " "
+    + (29 - 27 * y / top).toFixed(2)).join("");
 }
 
 function chart(at, rate, bad) {
@@ -122,13 +130,15 @@ function chart(at, rate, bad) {
 
 async function figures() {
   const all = await rpc("stats.fetchn", "presence:");
-  const now = performance.now(), named = Object.entries(all).map(([name, value]) => [name.replace(/^presence\./, ""), Number(value)]);
+  const now = performance.now(), named = Object.entries(all)
+    .map(([name, value]) => [name.replace(/^presence\./, ""), Number(value)]);
   const values = Object.fromEntries(named);
   for (const [name, title] of GAUGES) {
     cards[name] ??= card(by("gauges"), title);
     cards[name].value.textContent = (values[name] ?? 0).toLocaleString();
   }
-  const sums = RATES.map(([, names]) => named.reduce((total, [name, value]) => names.test(name) ? total + value : total, 0));
+  const sums = RATES.map(([, names]) => named
+    .reduce((total, [name, value]) => names.test(name) ? total + value : total, 0));
   RATES.forEach(([, , bad], at) => {
     if (before) chart(at, Math.max(0, sums[at] - before.sums[at]) * 1000 / (now - before.now), bad);
   });
@@ -146,9 +156,11 @@ async function turn() {
   timer = null;
   try {
     await figures();
-    await leaders("busiest", "presence.busiest", ["presentity", "event", "watchers", "changes"], "nobody watches anybody",
+    await leaders("busiest", "presence.busiest", ["presentity", "event", "watchers", "changes"],
+      "nobody watches anybody",
       row => list("subscriptions", { presentity: row.presentity, event: row.event }));
-    await leaders("failing", "presence.failing", ["watcher", "presentity", "event", "contact", "answer", "last_notify", "ended", "refused_row"], "none", explain);
+    await leaders("failing", "presence.failing",
+      ["watcher", "presentity", "event", "contact", "answer", "last_notify", "ended", "refused_row"], "none", explain);
     by("state").className = "";
     by("state").textContent = "as of " + new Date().toLocaleTimeString();
   } catch (error) {
@@ -195,12 +207,15 @@ async function list(name, fields, { offset = 0, sort = "" } = {}) {
     if (shown[name] !== mine) return;
     const again = more => list(name, fields, { offset, sort, ...more });
     const used = columns.filter(column => column !== "node" || rows.some(row => row.node));
-    table(into, used, rows, { empty, lead: explain, sorts, sorted: sort, sort: wanted => again({ sort: wanted, offset: 0 }),
+    table(into, used, rows, { empty, lead: explain, sorts, sorted: sort,
+      sort: wanted => again({ sort: wanted, offset: 0 }),
       acts: mayChange && ((row, cell) => act(name, row, cell, () => again({}))) });
     const pages = make("div", undefined, into, "pages");
     const last = offset + rows.length;
-    make("span", rows.length ? (offset + 1).toLocaleString() + "–" + last.toLocaleString() + " of " + count.toLocaleString() : "0 of " + count.toLocaleString(), pages, "count");
-    for (const [title, to] of [["First", 0], ["Back", offset - PAGE], ["Next", offset + PAGE], ["Last", Math.max(0, Math.floor((count - 1) / PAGE) * PAGE)]]) {
+    make("span", rows.length ? (offset + 1).toLocaleString() + "–" + last.toLocaleString() + " of "
+      + count.toLocaleString() : "0 of " + count.toLocaleString(), pages, "count");
+    for (const [title, to] of [["First", 0], ["Back", offset - PAGE], ["Next", offset + PAGE],
+      ["Last", Math.max(0, Math.floor((count - 1) / PAGE) * PAGE)]]) {
       const button = make("button", title, pages);
       button.disabled = to < 0 || to >= count || to === offset;
       button.addEventListener("click", () => again({ offset: to }));
@@ -214,7 +229,8 @@ function act(name, row, cell, then) {
   const button = make("button", name === "subscriptions" ? "End" : "Remove", cell);
   button.addEventListener("click", async event => {
     event.stopPropagation();
-    const whom = name === "subscriptions" ? "the subscription of " + row.watcher + " to " + row.presentity : "the publication of " + row.presentity;
+    const whom = name === "subscriptions" ? "the subscription of " + row.watcher + " to " + row.presentity
+      : "the publication of " + row.presentity;
     if (!confirm("End " + whom + "?")) return;
     try {
       if (name === "subscriptions") await rpc("presence.subscription_end", row.watcher, row.presentity, row.event);
@@ -227,7 +243,8 @@ function act(name, row, cell, then) {
 function story(step) {
   const body = step.bytes ? step.bytes + " bytes, " + step.body_crc32 : "no body";
   switch (step.what) {
-    case "published": return step.how + (step.etag ? ", entity tag " + step.etag : "") + (step.sender ? ", by " + step.sender : "") + ", " + body;
+    case "published": return step.how + (step.etag ? ", entity tag " + step.etag : "")
+      + (step.sender ? ", by " + step.sender : "") + ", " + body;
     case "composed": return step.how + ", " + body;
     case "notified": return "NOTIFY " + step.cseq + " to " + step.watcher + ": " + step.how + ", " + body;
     case "answered": return "NOTIFY " + step.cseq + " of " + step.watcher + ": " + step.answer_took;
@@ -261,15 +278,19 @@ async function explain({ watcher = "", presentity = "", event = "" }) {
     const steps = await rpc("presence.history", ...filter, "limit=" + STEPS);
     if (shown.explain !== mine) return;
     make("h3", "What happened", into);
-    const told = steps.map(step => ({ time: local(step.at) + " " + step.time.replace(/^\S+ \S+(\.\d+) .*/, "$1"), event: step.event,
+    const told = steps.map(step => ({ time: local(step.at) + " " + step.time.replace(/^\S+ \S+(\.\d+) .*/, "$1"),
+      event: step.event,
       presentity: step.presentity, step: step.what, story: story(step) }));
     const differ = name => told.some(step => step[name] !== told[0][name]);
-    table(make("div", undefined, into), ["time", ...["presentity", "event"].filter(differ), "step", "story"], told, { empty: "nothing is remembered" });
-    if (count > steps.length) make("p", "the last " + steps.length + " of " + count.toLocaleString() + " steps", into, "count");
+    table(make("div", undefined, into), ["time", ...["presentity", "event"].filter(differ), "step", "story"], told,
+      { empty: "nothing is remembered" });
+    if (count > steps.length) make("p", "the last " + steps.length + " of " + count.toLocaleString() + " steps", into,
+      "count");
   } catch (error) { if (shown.explain === mine) failed(into, error); }
 }
 
-for (const [name, work] of [["explain", explain], ["subscriptions", fields => list("subscriptions", fields)], ["publications", fields => list("publications", fields)]]) {
+for (const [name, work] of [["explain", explain], ["subscriptions", fields => list("subscriptions", fields)],
+  ["publications", fields => list("publications", fields)]]) {
   by(name).addEventListener("submit", event => {
     event.preventDefault();
     work(Object.fromEntries(new FormData(event.target)));
@@ -279,14 +300,16 @@ for (const [name, work] of [["explain", explain], ["subscriptions", fields => li
 by("settings").addEventListener("toggle", async () => {
   const into = by("settings").querySelector("div");
   try {
-    const rows = Object.entries(await rpc("presence.config")).map(([parameter, value]) => ({ parameter, value: String(value) }));
+    const rows = Object.entries(await rpc("presence.config"))
+      .map(([parameter, value]) => ({ parameter, value: String(value) }));
     table(into, ["parameter", "value"], rows, { empty: "" });
   } catch (error) { failed(into, error); }
 });
 
 /* #explain?watcher=…&presentity=…&event=…, #subscriptions?… and #publications?… ask at once. */
 function ask() {
-  const [what, words] = location.hash.slice(1).split("?"), given = Object.fromEntries(new URLSearchParams(words ?? what));
+  const [what, words] = location.hash.slice(1).split("?"),
+    given = Object.fromEntries(new URLSearchParams(words ?? what));
   if (what === "subscriptions" || what === "publications") list(what, given);
   else if (given.watcher || given.presentity) explain(given);
 }
@@ -297,7 +320,8 @@ async function start() {
     const server = await rpc("presence.version");
     for (const select of document.querySelectorAll(".events"))
       for (const event of server.events.split(",")) make("option", event.trim(), select);
-    by("server").textContent = server.name + " " + server.version + " for Kamailio " + server.kamailio + " on " + location.host + ", since " + local(server.started);
+    by("server").textContent = server.name + " " + server.version + " for Kamailio " + server.kamailio + " on "
+      + location.host + ", since " + local(server.started);
     mayChange = (await (await fetch("may")).text()).trim() === "change";
   } catch (error) { by("server").textContent = error.message; }
   ask();

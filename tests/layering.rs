@@ -195,7 +195,8 @@ fn modules_do_not_import_in_circles() {
     assert!(circles.is_empty(), "{} modules are in circles:\n{}", circles.len(), circles.join("\n"));
 }
 
-/// Modules that look at the storage modes: the settings, what follows from them as a whole, and the choice of the stores.
+/// Modules that look at the storage modes: the settings, what follows from them as a whole, and the choice of the
+/// stores.
 const LOOK_AT_MODES: [&str; 5] =
     ["presence::config", "presence::consistency", "presence::effective", "presence::modes", "server::storage"];
 

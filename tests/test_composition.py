@@ -59,8 +59,8 @@ class Lamp:
 
 @pytest.mark.parametrize("mode", EVERYWHERE)
 def test_a_call_that_is_over_at_once_takes_no_other_with_it(ours, phones, mode):
-    """A publisher that forgot its entity tag says `terminated` with Expires 0: the other calls are shown beside it, and the
-    version is that of the watcher's dialog (RFC 4235 4.3)."""
+    """A publisher that forgot its entity tag says `terminated` with Expires 0: the other calls are shown beside it, and
+    the version is that of the watcher's dialog (RFC 4235 4.3)."""
     lamp = Lamp(phones, ours(workers=1, **MODES[mode]))
     assert lamp.publish(body=dialogs(("a", "confirmed"), version=7)).code == 200
     told = len(lamp.watch.wait(2))
@@ -68,7 +68,8 @@ def test_a_call_that_is_over_at_once_takes_no_other_with_it(ours, phones, mode):
     assert seen(lamp.watch.wait(told + 1)[-1]) == {"a": "confirmed", "b": "terminated"}
     lamp.watch.refresh()
     assert seen(lamp.watch.wait(told + 2)[-1]) == {"a": "confirmed"}
-    versions = [int(re.search(r' version="(\d+)" state', notify.text)[1]) for notify in lamp.watch.notifies if notify.body]
+    versions = [int(re.search(r' version="(\d+)" state', notify.text)[1]) for notify in lamp.watch.notifies
+                if notify.body]
     assert versions == sorted(set(versions)) and versions[-1] < 20
 
 

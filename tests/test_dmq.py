@@ -273,5 +273,6 @@ def test_changes_that_follow_fast_are_all_carried_out(mode):
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline and shown.count("confirmed") < phones:
             time.sleep(0.1)
-            shown = second.rpc("presence.presentity_list", "full") if mode == "memory" else str(second.rows("presentity"))
+            shown = (second.rpc("presence.presentity_list", "full") if mode == "memory"
+                     else str(second.rows("presentity")))
         assert shown.count("confirmed") == phones and "early" not in shown

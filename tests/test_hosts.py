@@ -183,7 +183,8 @@ def test_the_sources_of_c_are_also_of_6_1(tmp_path):
     xml = subprocess.run(["pkg-config", "--cflags", "libxml-2.0"], capture_output=True, text=True).stdout.split()
     sources = [str(path) for path in (ROOT / "kamailio-glue").rglob("*.c")]
     done = subprocess.run(["cc", "-fsyntax-only", "-w", *flags, '-DMOD_NAME="presence"', "-DMOD_NAMEID=presence",
-                           '-DKR_COMMIT=""', *xml, "-I%s" % (ROOT / "include"), "-isystem", str(tmp_path / "src"), *sources],
+                           '-DKR_COMMIT=""', *xml, "-I%s" % (ROOT / "include"), "-isystem", str(tmp_path / "src"),
+                           *sources],
                           capture_output=True, text=True)
     assert len(sources) > 10 and done.returncode == 0, done.stderr[-2000:]
 

@@ -1,4 +1,5 @@
-"""NOTIFYs without tm and the rest of a configuration: what sees, changes or drops packets does the same with `auto` as with tm."""
+"""NOTIFYs without tm and the rest of a configuration: what sees, changes or drops packets does the same with `auto` as
+with tm."""
 import pathlib
 import re
 import socket
@@ -20,17 +21,23 @@ def on(engine, **options):
     return dict(options, presence=dict(MEMORY, notify_engine=engine), workers=1)
 
 
-# -- who asks tm for the transaction of an answer -------------------------------------------------------------------------------
+# -- who asks tm for the transaction of an answer
+# -------------------------------------------------------------------------------
 
 ASKING = {
     "a condition": 'reply_route { if (!t_check_trans()) { xlog("L_NOTICE", "SEEN\\n"); drop; } }\n',
     "a variable": 'reply_route { if ($T(id_index) == $null) { xlog("L_NOTICE", "SEEN\\n"); drop; } }\n',
     "a route that is called": 'reply_route { route(CHECK); }\n'
-                              'route[CHECK] { if ($rs == 200) { if (not t_check_trans()) { xlog("L_NOTICE", "SEEN\\n"); drop; } } }\n',
-    "an assignment": 'reply_route { $var(known) = $T(id_label); if ($var(known) == 0) { xlog("L_NOTICE", "SEEN\\n"); drop; } }\n',
-    "a part of a condition": 'reply_route { if ($rs >= 200 && ($rs < 100 || !t_check_trans())) { xlog("L_NOTICE", "SEEN\\n"); drop; } }\n',
-    "a loop": 'reply_route { $var(i) = 0; while ($var(i) < 1) { if (!t_check_trans()) drop; $var(i) = $var(i) + 1; } }\n',
-    "a switch": 'reply_route { switch ($rs) { case 999: xlog("L_NOTICE", "SEEN 999\\n"); break; } if (!t_check_trans()) { drop; } }\n',
+                              'route[CHECK] { if ($rs == 200) { if (not t_check_trans()) { xlog("L_NOTICE", "SEEN\\n'
+                              '"); drop; } } }\n',
+    "an assignment": 'reply_route { $var(known) = $T(id_label); if ($var(known) == 0) { xlog("L_NOTICE", "SEEN\\n"); '
+                     'drop; } }\n',
+    "a part of a condition": 'reply_route { if ($rs >= 200 && ($rs < 100 || !t_check_trans())) { xlog("L_NOTICE", '
+                             '"SEEN\\n"); drop; } }\n',
+    "a loop": 'reply_route { $var(i) = 0; while ($var(i) < 1) { if (!t_check_trans()) drop; $var(i) = $var(i) + 1; } '
+              '}\n',
+    "a switch": 'reply_route { switch ($rs) { case 999: xlog("L_NOTICE", "SEEN 999\\n"); break; } if '
+                '(!t_check_trans()) { drop; } }\n',
     "a route by its name": 'reply_route { $var(name) = "CHECK"; route($var(name)); }\n'
                            'route[CHECK] { if (!t_check_trans()) { xlog("L_NOTICE", "SEEN\\n"); drop; } }\n',
 }
@@ -50,9 +57,11 @@ def test_a_reply_route_that_asks_tm_finds_its_transactions(ours, phones, how):
 
 PLAIN = {
     "Debian's": 'reply_route { if (!sanity_check("17604", "6")) { xlog("L_NOTICE", "SEEN\\n"); drop; } }\n',
-    "other functions": 'reply_route { if (is_method("INVITE") && search("x")) { route(OTHER); } append_hf("X-Way: back\\r\\n"); }\n'
+    "other functions": 'reply_route { if (is_method("INVITE") && search("x")) { route(OTHER); } append_hf("X-Way: '
+                       'back\\r\\n"); }\n'
                        'route[OTHER] { remove_hf("X-Way"); }\n',
-    "variables": 'reply_route { $var(a) = $rs + 1; $avp(b) = $hdr(CSeq); if ($rs =~ "^2") { xlog("L_NOTICE", "SEEN\\n"); } }\n',
+    "variables": 'reply_route { $var(a) = $rs + 1; $avp(b) = $hdr(CSeq); if ($rs =~ "^2") { xlog("L_NOTICE", "SEEN\\n'
+                 '"); } }\n',
     "answers of a transaction alone": 'onreply_route[ASKED] { if (!t_check_trans()) drop; }\n',
 }
 
@@ -90,7 +99,8 @@ def test_the_route_for_stray_answers_sees_none_of_them(ours, phones):
         server = ours(route=route, extra_params='modparam("tm", "on_sl_reply", "STRAY")\n', **on(engine))
         seen[engine] = served(server, phones)[:2], counts(server, "notify_2xx")
         stranger = phones(server, "eve")
-        stranger.send_raw("SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK77ef.4c1b.0\r\nFrom: <sip:a@b>;tag=1\r\n"
+        stranger.send_raw("SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK77ef.4c1b.0\r\nFrom: <sip:a@b>;"
+                          "tag=1\r\n"
                           "To: <sip:a@b>;tag=2\r\nCall-ID: stray\r\nCSeq: 1 NOTIFY\r\nContent-Length: 0\r\n\r\n")
         stranger.quiet(0.2)
         assert server.log().count("SEEN stray") == 1
@@ -142,7 +152,8 @@ def test_a_reply_route_in_another_language_is_left_to_tm(ours, phones, language,
     script.write_text(SCRIPTS[language])
     seen = {}
     load = 'modparam("%s", "load", "%s")\n' % (module, script)
-    for mode, more in ((TM, ""), (AUTO, ""), ("none", 'kemi.reply_route_callback = "none"\nkemi.onsend_route_callback = "none"\n')):
+    for mode, more in ((TM, ""), (AUTO, ""),
+                       ("none", 'kemi.reply_route_callback = "none"\nkemi.onsend_route_callback = "none"\n')):
         server = ours(modules=("presence_xml", module), route='cfgengine "%s"\n' % engine, extra_params=load + more,
                       **on(TM if mode == TM else AUTO))
         seen[mode] = served(server, phones), counts(server, "notify_2xx")
@@ -150,18 +161,21 @@ def test_a_reply_route_in_another_language_is_left_to_tm(ours, phones, language,
     assert seen["none"] == ((0, [None, None], (2, 0)), (2,))
 
 
-# -- what is kept of addresses that do not answer -------------------------------------------------------------------------------
+# -- what is kept of addresses that do not answer
+# -------------------------------------------------------------------------------
 
 def test_the_list_of_silent_addresses_is_kept(ours, phones):
     seen = {}
     quick = 'modparam("tm", "fr_timer", 1000)\nmodparam("tm", "retr_timer1", 300)\n'
     for engine in (TM, AUTO):
-        server = ours(modules=("presence_xml", "cfg_rpc"), before="use_dst_blocklist=yes\n", extra_params=quick, **on(engine))
+        server = ours(modules=("presence_xml", "cfg_rpc"), before="use_dst_blocklist=yes\n", extra_params=quick,
+                      **on(engine))
         bob = phones(server, "bob")
         bob.answer = None
         bob.subscribe("sip:alice@example.org")
         bob.quiet(2)
-        seen[engine] = re.sub(r"\d+", "N", server.rpc("dst_blocklist.view")), counts(server, "notify_timeout", "notify_by_tm")
+        seen[engine] = re.sub(r"\d+", "N",
+                              server.rpc("dst_blocklist.view")), counts(server, "notify_timeout", "notify_by_tm")
     assert seen[AUTO] == seen[TM] and seen[TM][1] == (1, 1)
     assert "use_dst_blocklist" in engine_lines(server)[0]
     # It is switched off and on while the server runs.
@@ -173,7 +187,8 @@ def test_the_list_of_silent_addresses_is_kept(ours, phones):
     eve.subscribe("sip:carol@example.org").wait(1)
     assert counts(server, "notify_direct", "notify_by_tm") == (1, 2)
     assert [line.split("NOTIFYs", 1)[1].split(" (")[0] for line in engine_lines(server)[1:]] == [
-        " to addresses over UDP go out without tm from now on", " go out through tm from now on: use_dst_blocklist sees them"]
+        " to addresses over UDP go out without tm from now on",
+        " go out through tm from now on: use_dst_blocklist sees them"]
 
 
 def test_tm_does_not_count_them(both):
@@ -190,11 +205,13 @@ def test_tm_does_not_count_them(both):
     both(scenario, presence=MEMORY, db=None, workers=1, modules=("presence_xml", "tmx"))
 
 
-# -- what sees and changes packets ----------------------------------------------------------------------------------------------
+# -- what sees and changes packets
+# ----------------------------------------------------------------------------------------------
 
 def hidden(message):
     """A NOTIFY whose addresses, tags and ids another module has changed."""
-    text = re.sub(r"sips?:[^\s<>;\"]+|SIP/2.0/UDP \S+|(?<=Call-ID: )\S+|(?<=tag=)\S+|(?<=expires=)\d+", "X", message.raw.decode())
+    text = re.sub(r"sips?:[^\s<>;\"]+|SIP/2.0/UDP \S+|(?<=Call-ID: )\S+|(?<=tag=)\S+|(?<=expires=)\d+", "X",
+                  message.raw.decode())
     return re.sub(r";[a-z]+=[^;>\s]+", "", text)
 
 
@@ -219,7 +236,8 @@ NEIGHBOURS = {
                 '{ xlog("L_NOTICE", "SEEN $sipdump(tag)\\n"); } }\n'),
     "corex": ((), 'modparam("corex", "nio_intercept", 1)\n',
               'event_route[network:msg] { xlog("L_NOTICE", "SEEN packet\\n"); }\n'),
-    "core:msg-received": ((), "received_route_mode=1\n", 'event_route[core:msg-received] { xlog("L_NOTICE", "SEEN $si\\n"); }\n'),
+    "core:msg-received": ((), "received_route_mode=1\n",
+                          'event_route[core:msg-received] { xlog("L_NOTICE", "SEEN $si\\n"); }\n'),
     "nathelper": (("nathelper",), "", ""),
     "path, outbound and rr": (("path", "stun", "outbound"), "", ""),
 }
@@ -232,7 +250,8 @@ def test_packets_pass_other_modules_as_tms_do(phones, neighbour):
         pytest.skip("this host has no %s" % neighbour)
     if neighbour == "topoh":
         route = "event_route[topoh:msg-outgoing] { xlog(\"L_NOTICE\", \"SEEN out\\n\"); }\n"
-    serve = SERVE.replace("if (!t_newtran())", "add_contact_alias(); if (!t_newtran())") if neighbour == "nathelper" else SERVE
+    serve = (SERVE.replace("if (!t_newtran())", "add_contact_alias(); if (!t_newtran())") if neighbour == "nathelper"
+             else SERVE)
     seen = {}
     for engine in (TM, AUTO):
         server = Kamailio("ours", modules=("presence_xml",) + modules, extra_params=params, route=serve + route,
@@ -245,7 +264,9 @@ def test_packets_pass_other_modules_as_tms_do(phones, neighbour):
         with server:
             before = server.log().count("SEEN")
             bob = exchange(server, phones)
-            seen[engine] = [hidden(message) for message in bob.notifies], server.log().count("SEEN") - before, counts(server, "notify_2xx")
+            seen[engine] = [hidden(message)
+                            for message in bob.notifies], server.log(
+                                    ).count("SEEN") - before, counts(server, "notify_2xx")
             served_by = counts(server, "notify_direct", "notify_by_tm")
     assert seen[AUTO] == seen[TM] and seen[TM][2] == (2,)
     assert served_by == (2, 0)
@@ -260,7 +281,8 @@ def test_siptrace_copies_them(ours, phones):
             collector.settimeout(0.5)
             params = ('modparam("siptrace", "trace_on", 1)\nmodparam("siptrace", "trace_mode", 1)\n'
                       'modparam("siptrace", "hep_mode_on", 1)\n'
-                      'modparam("siptrace", "trace_to_database", 0)\nmodparam("siptrace", "duplicate_uri", "sip:127.0.0.1:%d")\n'
+                      'modparam("siptrace", "trace_to_database", 0)\nmodparam("siptrace", "duplicate_uri", '
+                      '"sip:127.0.0.1:%d")\n'
                       % collector.getsockname()[1])
             server = ours(modules=("presence_xml", "siptrace"), extra_params=params, **on(engine))
             exchange(server, phones)
@@ -276,7 +298,8 @@ def test_siptrace_copies_them(ours, phones):
     assert counts(server, "notify_direct", "notify_by_tm") == (2, 0)
 
 
-# -- from where and to where ----------------------------------------------------------------------------------------------------
+# -- from where and to where
+# ----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("before, script, contact", [
     ("", "force_send_socket(udp:127.0.0.1:OTHER);", None),
@@ -291,19 +314,23 @@ def test_they_go_from_and_to_where_tms_go(before, script, contact):
     seen = {}
     for engine in (TM, AUTO):
         other = free_port()
-        server = Kamailio("ours", before=before, route=SERVE.replace("if (!t_newtran())", script.replace("OTHER", str(other)) + " if (!t_newtran())"),
+        server = Kamailio("ours", before=before,
+                          route=SERVE.replace("if (!t_newtran())",
+                                              script.replace("OTHER", str(other)) + " if (!t_newtran())"),
                           **on(engine))
         server.listen.append("udp:127.0.0.1:%d" % other)
         with server:
             large = pidf(note="n" * 3000) if "mtu" in before else pidf()
             alice, bob = Client(server, "alice"), Client(server, "bob")
             alice.publish(body=large)
-            watch = bob.subscribe(alice.uri, **(dict(contact=contact.replace("PORT", str(bob.port))) if contact else {}))
+            watch = bob.subscribe(alice.uri,
+                                  **(dict(contact=contact.replace("PORT", str(bob.port))) if contact else {}))
             watch.wait(1)
             alice.publish(body=pidf(basic="closed"))
             watch.wait(2)
             names = {server.port: "FIRST", other: "SECOND"}
-            seen[engine] = [(masked(message.raw, bob, server).replace(":%d" % other, ":SECOND"), names[message.source[1]])
+            seen[engine] = [(masked(message.raw, bob, server).replace(":%d" % other, ":SECOND"),
+                             names[message.source[1]])
                             for message in bob.notifies]
             served_by = counts(server, "notify_direct", "notify_by_tm")
             alice.close(), bob.close()
@@ -312,14 +339,17 @@ def test_they_go_from_and_to_where_tms_go(before, script, contact):
 
 
 def test_an_alias_in_the_contact_is_followed(ours, phones):
-    """The parameter that nathelper's add_contact_alias() writes says where a phone behind a NAT is: NOTIFYs go there."""
+    """The parameter that nathelper's add_contact_alias() writes says where a phone behind a NAT is: NOTIFYs go
+    there."""
     seen = {}
     for engine in (TM, AUTO):
         server = ours(**on(engine))
         bob = phones(server, "bob")
-        bob.subscribe("sip:alice@example.org", contact="<sip:bob@192.0.2.4:5062;line=x;alias=127.0.0.1~%d~1>" % bob.port).wait(1)
+        bob.subscribe("sip:alice@example.org",
+                      contact="<sip:bob@192.0.2.4:5062;line=x;alias=127.0.0.1~%d~1>" % bob.port).wait(1)
         bob.quiet(0.2)
-        seen[engine] = [re.sub(r"%d|%d" % (bob.port, server.port), "PORT", masked(message.raw, bob, server)) for message in bob.notifies]
+        seen[engine] = [re.sub(r"%d|%d" % (bob.port, server.port), "PORT", masked(message.raw, bob, server))
+                        for message in bob.notifies]
     assert seen[AUTO] == seen[TM] and len(seen[TM]) == 1 and "sip:bob@192.0.2.4:5062;line=x SIP/2.0" in seen[TM][0]
 
 
@@ -339,10 +369,12 @@ def test_ipv6_is_served():
             bob.sendto(request.encode(), ("::1", server.port))
             received = [bob.recv(65535).decode() for _ in range(2)]
             notify = next(text for text in received if text.startswith("NOTIFY"))
-            seen[engine] = re.sub(r"(branch|tag)=[^;\s>]+|Call-ID: \S+|expires=\d+", "X", notify).replace(":%d" % here, ":BOB").replace(
+            seen[engine] = re.sub(r"(branch|tag)=[^;\s>]+|Call-ID: \S+|expires=\d+", "X",
+                                  notify).replace(":%d" % here, ":BOB").replace(
                 ":%d" % server.port, ":SERVER")
             lines = [line for line in notify.split("\r\n") if re.match("Via|From|To|Call-ID|CSeq", line)]
-            bob.sendto(("SIP/2.0 200 OK\r\n" + "\r\n".join(lines) + "\r\nContent-Length: 0\r\n\r\n").encode(), ("::1", server.port))
+            bob.sendto(("SIP/2.0 200 OK\r\n" + "\r\n".join(lines) + "\r\nContent-Length: 0\r\n\r\n").encode(),
+                       ("::1", server.port))
             bob.settimeout(0.3)
             with pytest.raises(socket.timeout):
                 bob.recv(65535)

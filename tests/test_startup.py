@@ -107,7 +107,8 @@ def test_it_introduces_itself(ours):
     server = ours(presence=dict(subs_db_mode=1, publ_cache=2, notify_engine="auto", predict_bodies=0, seed_memory=0))
     lines = [line for line in server.log().split("\n") if "NOTICE: presence: kamailio-presence " in line]
     assert len(lines) == 1 and lines[0].endswith(
-        "subscriptions write-through, publications memory, notify_engine auto, shortcuts on except predict_bodies, seed_memory")
+        "subscriptions write-through, publications memory, notify_engine auto, "
+        "shortcuts on except predict_bodies, seed_memory")
     shown = server.rpc("presence.version")
     assert ("name: kamailio-presence" in shown and "subscriptions: write-through" in shown
             and "publications: memory" in shown)

@@ -1,4 +1,5 @@
-"""A state that cannot be read is not an empty one: no lamp goes dark because the table was away when its watchers were to be notified."""
+"""A state that cannot be read is not an empty one: no lamp goes dark because the table was away when its watchers were
+to be notified."""
 import sqlite3
 import time
 
@@ -20,7 +21,8 @@ def rename(server, old, new):
 
 
 def notes(watch):
-    return [("one" if b"<note>one</note>" in notify.body else "none" if not notify.body else "?") for notify in watch.notifies]
+    return [("one" if b"<note>one</note>" in notify.body else "none" if not notify.body else "?")
+            for notify in watch.notifies]
 
 
 def wait_for(watch, last, seconds=6.0):
@@ -84,15 +86,18 @@ def test_stock_says_nothing_when_the_table_is_back(both):
         trace.note("back", wait_for(watch, "one", 3.0))
 
     both(scenario, workers=1, presence=MODES["table"], 
-         different={"back": ("the state follows when it can be read", lambda seen: seen == str(["one", "none", "one"]))})
+         different={"back": ("the state follows when it can be read",
+                             lambda seen: seen == str(["one", "none", "one"]))})
 
 
 def test_names_that_a_collation_takes_for_equal(ours, phones):
-    """RFC 3261 19.1.4: the user part is compared with its case. MariaDB's usual collation does not: a decision about `dora` must not
-    let `DORA` see what the rules keep from her, nor may the decision about her change that of `dora`."""
+    """RFC 3261 19.1.4: the user part is compared with its case. MariaDB's usual collation does not: a decision about
+    `dora` must not let `DORA` see what the rules keep from her, nor may the decision about her change that of
+    `dora`."""
     database = MariaDB()
     try:
-        server = ours(presence=dict(subs_db_mode=3, publ_cache=0, notifier_processes=0), workers=2, db=database.url, **XML)
+        server = ours(presence=dict(subs_db_mode=3, publ_cache=0, notifier_processes=0), workers=2, db=database.url,
+                      **XML)
         document = rules(dora="allow", DORA="block", Emil="polite-block", emil="allow")
         database.sql("insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) values "
                      "('alice', 'example.org', '%s', 2, 'e', 0, '/index', 0)" % document)
@@ -105,12 +110,14 @@ def test_names_that_a_collation_takes_for_equal(ours, phones):
                 watch.wait(1)
                 seen[user] = (watch.notifies[0].get("Subscription-State").split(";expires")[0], notes(watch))
             assert seen == {
-                "dora": ("active", ["one"]), "DORA": ("terminated;reason=rejected", ["none"]), "Dora": ("pending", ["none"]),
+                "dora": ("active", ["one"]), "DORA": ("terminated;reason=rejected", ["none"]),
+                "Dora": ("pending", ["none"]),
                 "emil": ("active", ["one"]), "Emil": ("active", ["none"]),
             }, turn
             server.rpc("presence.updateWatchers", alice.uri, "presence")
         assert "does not tell the watcher from another one" in server.log()
-        statuses = dict(line.split("\t") for line in database.sql("select watcher_username, status from watchers").splitlines())
+        statuses = dict(line.split("\t")
+                        for line in database.sql("select watcher_username, status from watchers").splitlines())
         assert statuses == {"dora": "1", "emil": "1"}
     finally:
         database.stop()

@@ -1,5 +1,5 @@
-// A presence server's routes in JavaScript: every function of the module. Users prove who they are with a password; servers
-// in trusted.list have asked them already.
+// A presence server's routes in JavaScript: every function of the module. Users prove who they are with a password;
+// servers in trusted.list have asked them already.
 
 var USERS = "subscriber";
 

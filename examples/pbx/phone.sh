@@ -1,7 +1,8 @@
 #!/bin/sh
-# phone.sh USER [BUDDY...]: a baresip softphone in this terminal, registered at the telephone system of this example as USER,
-# with a lamp for each BUDDY (bob for alice, alice for anybody else). PORT (5060), ADDRESS (127.0.0.1), DOMAIN (example.org) and
-# STATE are those of the server; SIP_PORT is the phone's own (one that is free). Needs baresip (apt-get install baresip-core).
+# phone.sh USER [BUDDY...]: a baresip softphone in this terminal, registered at the telephone system of this example as
+# USER, with a lamp for each BUDDY (bob for alice, alice for anybody else). PORT (5060), ADDRESS (127.0.0.1), DOMAIN
+# (example.org) and STATE are those of the server; SIP_PORT is the phone's own (one that is free). Needs baresip
+# (apt-get install baresip-core).
 set -eu
 fail() { printf '%s\n' "error: $*" >&2; exit 1; }
 [ $# -ge 1 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
@@ -17,7 +18,7 @@ for number in "$port" "${SIP_PORT:-5081}"; do
 done
 command -v baresip >/dev/null || fail "there is no baresip: install it (apt-get install baresip-core)"
 
-# Where the server keeps its accounts: in the clone, or with the package in the home of whoever has started it.
+# Where the server keeps its accounts: in the clone, or with the package in the home of the user who started it.
 here=$(dirname "$(readlink -f "$0")")
 if [ -f "$here/../../Makefile" ]; then
 	state=$(cd "$here/../.." && pwd)/target/examples/pbx
@@ -26,9 +27,11 @@ else
 fi
 [ "$address:$port" = 127.0.0.1:5060 ] || state=$state-$address-$port
 state=${STATE:-$state}
-[ -r "$state/accounts" ] || fail "there are no accounts in $state: start the telephone system first (pbx), with the same ADDRESS, PORT and STATE"
+[ -r "$state/accounts" ] ||
+	fail "there are no accounts in $state: start the telephone system first (pbx), with the same ADDRESS, PORT and STATE"
 password=$(sed -n "s/^$user //p" "$state/accounts" | head -n 1)
-[ -n "$password" ] || fail "$user has no account in $state/accounts, which has $(cut -d' ' -f1 "$state/accounts" | paste -sd' ')"
+[ -n "$password" ] ||
+	fail "$user has no account in $state/accounts, which has $(cut -d' ' -f1 "$state/accounts" | paste -sd' ')"
 
 modules=
 for folder in /usr/lib/baresip/modules /usr/lib/*/baresip/modules; do

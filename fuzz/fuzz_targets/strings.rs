@@ -17,7 +17,8 @@ fuzz_target!(|data: &[u8]| {
     let negative = _str { s: lent.s, len: -(data.len() as i32) };
     let mut ended = data.to_vec();
     ended.push(0);
-    // SAFETY: the strings borrow from `data` and `ended`, which stay; negative lengths and null pointers are what is tried.
+    // SAFETY: the strings borrow from `data` and `ended`, which stay; negative lengths and null pointers are what is
+    // tried.
     unsafe {
         assert_eq!(view(&lent), data);
         assert!(view(&negative).is_empty() && view(&null()).is_empty());

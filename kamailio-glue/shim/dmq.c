@@ -19,7 +19,8 @@ static int answered(struct sip_msg *msg, int code, dmq_node_t *node, void *param
 	return 0;
 }
 
-static dmq_resp_cback_t on_answer[KR_DMQ_CHANNELS] = {{answered, (void *)0L}, {answered, (void *)1L}, {answered, (void *)2L}};
+static dmq_resp_cback_t on_answer[KR_DMQ_CHANNELS] = {
+	{answered, (void *)0L}, {answered, (void *)1L}, {answered, (void *)2L}};
 
 static dmq_peer_t *peer_of(int channel)
 {
@@ -47,8 +48,8 @@ int kr_dmq_join(int which, str *name, peer_callback_t on_message, kr_dmq_joined_
 	return peers[which] == NULL ? -1 : 0;
 }
 
-/* A node as dmq lists it, copied under the list's lock: sending runs script routes and looks names up, which must not hold
- * the lock. */
+/* A node as dmq lists it, copied under the list's lock: sending runs script routes and looks names up, which must not
+ * hold the lock. */
 struct kr_node
 {
 	dmq_node_t node;

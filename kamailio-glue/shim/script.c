@@ -14,7 +14,8 @@ int kr_event_route(const char *name)
 	return route;
 }
 
-/* Runs a route on the request of a transaction of ours, read from the bytes that were sent. -1 when they cannot be read. */
+/* Runs a route on the request of a transaction of ours, read from the bytes that were sent. -1 when they cannot be
+ * read. */
 int kr_run_event_route(int route, struct cell *cell)
 {
 	struct sip_msg msg;

@@ -221,10 +221,18 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, rng_seed: RngSeed::Fixed(1), max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 1_000,
+        rng_seed: RngSeed::Fixed(1),
+        max_shrink_iters: 20_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn every_caller_is_answered_once_and_the_last_wish_is_with_the_server(steps in proptest::collection::vec(step(), 1..60)) {
+    fn every_caller_is_answered_once_and_the_last_wish_is_with_the_server(
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
         let mut world = World::new();
         for step in &steps {
             world.run(step);

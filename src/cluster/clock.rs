@@ -1,5 +1,6 @@
-//! The cluster's clock (a hybrid logical clock): it follows the wall clock of the node that is furthest ahead, and never
-//! goes back, so that what happens after a message is stamped later than what the message tells, whatever the clocks say.
+//! The cluster's clock (a hybrid logical clock): it follows the wall clock of the node that is furthest ahead, and
+//! never goes back, so that what happens after a message is stamped later than what the message tells, whatever the
+//! clocks say.
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A moment of the cluster: milliseconds since 1970 in the upper 48 bits, a counter in the lower 16.

@@ -1,5 +1,5 @@
-//! What two nodes hold, made small enough to compare: each record is a key and a digest of its state; ranges of keys are
-//! summed up, so that a difference is found in a few steps however many records there are.
+//! What two nodes hold, made small enough to compare: each record is a key and a digest of its state; ranges of keys
+//! are summed up, so that a difference is found in a few steps however many records there are.
 use super::clock::Stamp;
 use super::succession::common_hash;
 use super::version::Version;

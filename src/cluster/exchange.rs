@@ -1,7 +1,7 @@
-//! How two nodes come to hold the same, whatever was lost between them (anti-entropy). One says what the sum of its records
-//! is; where the other's differs they compare parts, and send each other what differs. A node that lacks much asks for it
-//! page by page, and for the next page when it has taken in the last one and has memory for more. Nothing depends on a single
-//! message: what is lost is found the next time.
+//! How two nodes come to hold the same, whatever was lost between them (anti-entropy). One says what the sum of its
+//! records is; where the other's differs they compare parts, and send each other what differs. A node that lacks much
+//! asks for it page by page, and for the next page when it has taken in the last one and has memory for more. Nothing
+//! depends on a single message: what is lost is found the next time.
 use super::clock::Stamp;
 use super::digest::{DEEPEST, Entry, Key, PARTS, Range, sum, sums};
 use std::collections::HashMap;

@@ -1,6 +1,7 @@
 //! Whether this node may send NOTIFYs. Others take its subscriptions over when they have not heard of it for a while; a
-//! node that was frozen does not know that. So each process that sends looks at a clock that nobody sets: when no process
-//! of the node has looked for longer than a lease, the node asks the others what it has missed before it goes on.
+//! node that was frozen does not know that. So each process that sends looks at a clock that nobody sets: when no
+//! process of the node has looked for longer than a lease, the node asks the others what it has missed before it goes
+//! on.
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How long a node may go on without looking at the clock, in milliseconds: less than the time after which another node

@@ -1,5 +1,5 @@
-//! The numbers of a dialog (CSeq, version of the document) when more than one node may send: its owner reserves them ahead
-//! in blocks and says so before it comes to them; who goes on for it begins above what was reserved.
+//! The numbers of a dialog (CSeq, version of the document) when more than one node may send: its owner reserves them
+//! ahead in blocks and says so before it comes to them; who goes on for it begins above what was reserved.
 use super::version::Version;
 
 /// So many numbers an owner reserves at once; it reserves again when half of them are left.
@@ -29,8 +29,8 @@ pub struct Merge {
     pub take: bool,
     /// The ceiling from now on.
     pub ceiling: u32,
-    /// It is ours, and another node may have sent NOTIFYs with higher numbers: it goes on above them, and the watcher is
-    /// notified of the present state.
+    /// It is ours, and another node may have sent NOTIFYs with higher numbers: it goes on above them, and the watcher
+    /// is notified of the present state.
     pub speak: bool,
     /// The other node lacks something that we know.
     pub tell: bool,

@@ -1,10 +1,11 @@
 //! That a message comes from a node that knows the cluster's secret, was not changed on its way, and is not an old one
-//! said again: HMAC-SHA-256 (RFC 2104, FIPS 180-4) over the message, the name of its sender and a number that only goes up.
+//! said again: HMAC-SHA-256 (RFC 2104, FIPS 180-4) over the message, the name of its sender and a number that only goes
+//! up.
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// The secrets of a cluster: messages are sealed with the first, and taken with any. A second one is there while the secret
-/// is being changed.
+/// The secrets of a cluster: messages are sealed with the first, and taken with any. A second one is there while the
+/// secret is being changed.
 #[derive(Clone, Default)]
 pub struct Secrets(Vec<Secret>);
 
@@ -162,7 +163,8 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     text.as_bytes().chunks(2).map(pair).collect()
 }
 
-/// Which numbers of a sender have come: each is taken once, and what is further behind than the window is not taken at all.
+/// Which numbers of a sender have come: each is taken once, and what is further behind than the window is not taken at
+/// all.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReplayWindow {
     started: u64,

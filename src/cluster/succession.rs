@@ -8,9 +8,9 @@ pub fn common_hash(parts: &[&[u8]]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-/// Which of the nodes that are left goes on with a record when its owner is lost (rendezvous hashing): each node comes to
-/// the same answer, and the records of one owner go to all others alike. `turn` counts up while nobody does, so that the
-/// next one in line steps in.
+/// Which of the nodes that are left goes on with a record when its owner is lost (rendezvous hashing): each node comes
+/// to the same answer, and the records of one owner go to all others alike. `turn` counts up while nobody does, so that
+/// the next one in line steps in.
 pub fn successor<'a>(nodes: &[&'a [u8]], record: &[&[u8]], turn: usize) -> Option<&'a [u8]> {
     let mut line: Vec<&[u8]> = nodes.to_vec();
     line.sort_by_cached_key(|name| {

@@ -73,7 +73,8 @@ counters! {
     NotifyTransportErrors => (c"presence", c"notify_transport_errors",
         c"NOTIFY requests that the network did not take, without tm"),
     /// Answers that came again or too late.
-    NotifyAnswersLate => (c"presence", c"notify_answers_late", c"answers to NOTIFY requests that came again or too late"),
+    NotifyAnswersLate => (c"presence", c"notify_answers_late", c"answers to NOTIFY requests that came again or \
+        too late"),
     /// Answers that look like those to NOTIFYs of ours, and are not.
     NotifyAnswersForeign => (c"presence", c"notify_answers_foreign",
         c"answers that look like those to NOTIFY requests of ours, and are not"),
@@ -90,7 +91,8 @@ counters! {
     PublicationsExpired => (c"presence", c"publications_expired", c"publications that ran out"),
     /// Stored documents that their package cannot read.
     DocumentsUnreadable =>
-        (c"presence", c"documents_unreadable", c"stored documents that their package cannot read and that are passed over"),
+        (c"presence", c"documents_unreadable", c"stored documents that their package cannot read and are \
+            passed over"),
     /// Statements and transactions that wrote to the database.
     DbWrites => (c"presence", c"db_writes", c"statements and transactions that wrote to the database"),
     /// Transactions of several rows.

@@ -128,7 +128,8 @@ impl RefusalLog {
         let table = crate::host::log::show(table);
         log!(
             Error,
-            "the database refuses the row of {} in {table}: it is set aside and tried again when it changes, or after {} s",
+            "the database refuses the row of {} in {table}: it is set aside and tried again when it changes, or \
+            after {} s",
             name(),
             REFUSED_WAIT
         );

@@ -10,7 +10,8 @@ pub type MessageFn = unsafe extern "C" fn(*mut sys::sip_msg, *mut sys::peer_repo
 /// The callback for "the cluster is there".
 pub type JoinedFn = unsafe extern "C" fn() -> i32;
 
-/// The callback for an answer to one of our messages: the number of its channel, host and port of the node, status code.
+/// The callback for an answer to one of our messages: the number of its channel, host and port of the node, status
+/// code.
 pub type AnsweredFn = unsafe extern "C" fn(c_int, *mut sys::_str, u16, c_int);
 
 /// What a message is about.

@@ -129,13 +129,17 @@ macro_rules! nothing {
 unavailable! {
     kr_log_facility kr_register_timer kr_wtimer_add kr_register_basic_timers kr_fork_basic_timer_us kr_parse_headers
     kr_parse_ruri kr_parse_uri kr_event_parser kr_parse_from kr_parse_to kr_first_contact kr_cseq_number
-    kr_print_record_routes kr_get_body kr_parse_rr_body kr_sl_load kr_sl_reply kr_sl_totag kr_add_reply_header kr_tm_load
-    kr_tm_request_within kr_db_statement_size kr_db_bind kr_db_table_version kr_event_route kr_run_event_route kr_xavp_int kr_pv_null kr_pv_str
-    kr_counter_register kr_counter_computed kr_xhttp_load kr_xhttp_reply kr_dmq_load kr_dmq_join kr_dmq_broadcast kr_dmq_send kr_parse_expires kr_tm_new_ids kr_pv_uint kr_pv_inner kr_proto_name kr_source kr_register_procs kr_cfg_child_init kr_fork_process
-    kr_direct_load kr_direct_destination kr_direct_send kr_direct_branch kr_direct_timer
+    kr_print_record_routes kr_get_body kr_parse_rr_body kr_sl_load kr_sl_reply kr_sl_totag kr_add_reply_header
+    kr_tm_load kr_tm_request_within kr_db_statement_size kr_db_bind kr_db_table_version kr_event_route
+    kr_run_event_route kr_xavp_int kr_pv_null kr_pv_str kr_counter_register kr_counter_computed kr_xhttp_load
+    kr_xhttp_reply kr_dmq_load kr_dmq_join kr_dmq_broadcast kr_dmq_send kr_parse_expires kr_tm_new_ids kr_pv_uint
+    kr_pv_inner kr_proto_name kr_source kr_register_procs kr_cfg_child_init kr_fork_process kr_direct_load
+    kr_direct_destination kr_direct_send kr_direct_branch kr_direct_timer
 }
 nothing! {
-    kr_counter_add kr_counter_value kr_is_http kr_dmq_each_node kr_dmq_node_address kr_log_default_facility kr_pid kr_find_socket kr_free_rr kr_tm_cell_ids kr_tm_is_answered kr_make_reply kr_free_reply kr_pv_parse kr_case_hash kr_cfg_register_child kr_cfg_update kr_shm_available kr_shm_manager kr_pkg_manager kr_shm_size kr_pkg_available
+    kr_counter_add kr_counter_value kr_is_http kr_dmq_each_node kr_dmq_node_address kr_log_default_facility kr_pid
+    kr_find_socket kr_free_rr kr_tm_cell_ids kr_tm_is_answered kr_make_reply kr_free_reply kr_pv_parse kr_case_hash
+    kr_cfg_register_child kr_cfg_update kr_shm_available kr_shm_manager kr_pkg_manager kr_shm_size kr_pkg_available
     kr_direct_has_local_request_callback kr_direct_has_local_request_watchers kr_direct_has_onsend_route
     kr_direct_timers kr_direct_via kr_direct_signature kr_direct_is_from kr_direct_is_of_notify
     kr_direct_has_blocklist kr_direct_answers_first kr_reply_route

@@ -1,4 +1,5 @@
-//! Durations, counted in classes. A histogram lies in shared memory: any process adds to it, and none waits for another.
+//! Durations, counted in classes. A histogram lies in shared memory: any process adds to it, and none waits for
+//! another.
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The upper ends of the classes, in microseconds; what takes longer than the last one is in a class of its own.

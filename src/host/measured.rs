@@ -1,4 +1,5 @@
-//! What the wrappers of the host measure by themselves, in shared memory: waits for locks, and lines that the log lacks.
+//! What the wrappers of the host measure by themselves, in shared memory: waits for locks, and lines that the log
+//! lacks.
 use super::histogram::Histogram;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;

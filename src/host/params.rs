@@ -21,8 +21,8 @@ pub struct ParameterBlock {
     exports: *mut sys::param_export,
 }
 
-// SAFETY: the host writes while it reads its configuration, in the only thread that the server has then. The block reads
-// values at start-up, in the same thread; later nobody writes.
+// SAFETY: the host writes while it reads its configuration, in the only thread that the server has then. The block
+// reads values at start-up, in the same thread; later nobody writes.
 unsafe impl Send for ParameterBlock {}
 // SAFETY: likewise.
 unsafe impl Sync for ParameterBlock {}

@@ -1,5 +1,5 @@
-//! Free blocks of every usual size are left in a memory before it is used (`seed_memory`). Kamailio's allocators qm and fm
-//! keep free blocks in lists by size, and with one large free block each allocation walks a thousand empty lists.
+//! Free blocks of every usual size are left in a memory before it is used (`seed_memory`). Kamailio's allocators qm and
+//! fm keep free blocks in lists by size, and with one large free block each allocation walks a thousand empty lists.
 use crate::sys;
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};

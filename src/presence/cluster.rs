@@ -171,7 +171,8 @@ impl Announcement {
         let n = &self.subscription.state;
         let mut object = json!({
             "action": "subscription", "node": text(name), "owner": text(&self.claim.owner), "term": self.claim.epoch,
-            "event": text(packages.get(n.event).name), "status": n.status as i64, "expires": (n.expires_at - now).max(0),
+            "event": text(packages.get(n.event).name), "status": n.status as i64,
+            "expires": (n.expires_at - now).max(0),
             "local_cseq": n.local_cseq, "remote_cseq": n.remote_cseq, "version": n.version, "flags": n.flags,
             "age": (now - n.since).max(0), "transport": text(n.transport.word()), "v": MESSAGES,
             "stamp": self.claim.stamp.0, "ceiling": self.claim.ceiling,

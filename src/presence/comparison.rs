@@ -1,5 +1,5 @@
-//! What nodes say to compare what they hold (`cluster::exchange`), as JSON. A record travels as the object with which it is
-//! announced.
+//! What nodes say to compare what they hold (`cluster::exchange`), as JSON. A record travels as the object with which
+//! it is announced.
 use crate::cluster::clock::Stamp;
 use crate::cluster::digest::{Entry, Key, PARTS, Range};
 use crate::cluster::exchange::{Message, Pull, Root};

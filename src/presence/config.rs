@@ -105,8 +105,8 @@ parameters! {
     PARAMETERS;
 
     section "Storage" {
-        /// The database. Without it the module serves other modules only, unless `subs_db_mode` is 0 and `publ_cache` 2.
-        /// The driver module is loaded before this one. The tables come from `kamdbctl create`, or for SQLite from
+        /// The database. Without it the module serves other modules only, unless `subs_db_mode` is 0 and `publ_cache`
+        /// 2. The driver module is loaded before this one. The tables come from `kamdbctl create`, or for SQLite from
         /// `scripts/database.sh create FILE`. `presence.config` shows whether there is one, and never the address.
         database: bool = text(c"db_url", "").range(Range::Text("a database URL")).shown(Shown::Whether(c"database"))
             .example("sqlite:////var/lib/kamailio/presence.sqlite");
@@ -159,12 +159,12 @@ parameters! {
             .example("7200");
         /// The shortest interval that is granted. A value above `max_expires` counts as `max_expires`, with a warning.
         min_expires: u32 = integer(c"min_expires", 0).unit("seconds").range(Range::AtLeast(0)).example("60");
-        /// What happens to a request for less than `min_expires`. 1: it is answered 423 with Min-Expires. 2: the minimum
-        /// is granted.
+        /// What happens to a request for less than `min_expires`. 1: it is answered 423 with Min-Expires. 2: the
+        /// minimum is granted.
         below_minimum: BelowMinimum = integer(c"min_expires_action", 1).range(BELOW_MINIMUM).example("2")
             .difference("differs: it does not apply the parameter to PUBLISH (RFC 3903 6)");
-        /// A publication's Expires in the answer is this much shorter than what is stored, and a subscription lives this
-        /// much longer than was answered, so that refreshes come in time. It has to be below `max_expires`.
+        /// A publication's Expires in the answer is this much shorter than what is stored, and a subscription lives
+        /// this much longer than was answered, so that refreshes come in time. It has to be below `max_expires`.
         expires_offset: i64 = integer(c"expires_offset", 0).unit("seconds").range(Range::AtLeast(0)).replaced_by(0)
             .example("10");
     }
@@ -202,16 +202,16 @@ parameters! {
         xavp: &'static [u8] = text(c"xavp_cfg", "").range(Range::Text("the name of an XAVP")).example("pres");
         /// 0: `$subs` is not filled.
         subs_variable: bool = switch(c"pres_subs_mode", true).example("0");
-        /// The level of two lines for each NOTIFY, one when it is sent and one when it is answered: -1 error, 0 warning,
-        /// 1 notice, 2 info, 3 debug. They are written when the server's `debug` is this or more.
+        /// The level of two lines for each NOTIFY, one when it is sent and one when it is answered: -1 error, 0
+        /// warning, 1 notice, 2 info, 3 debug. They are written when the server's `debug` is this or more.
         log_level: i32 = integer(c"local_log_level", 3).range(Range::Text("-1 to 3")).example("2");
         /// Where that line goes.
         log_facility_name: &'static [u8] = text(c"local_log_facility", "").empty("the server's")
             .range(Range::Text("a syslog facility such as LOG_LOCAL3")).example("LOG_LOCAL3");
     }
     section "Database-only mode (subs_db_mode 3)" {
-        /// Processes that notify watchers. 0: the process that changed the document does it. Without effect in the other
-        /// modes.
+        /// Processes that notify watchers. 0: the process that changed the document does it. Without effect in the
+        /// other modes.
         notifier_processes: i32 = integer(c"notifier_processes", 1).unit("processes").range(Range::AtLeast(0))
             .replaced_by(0).example("2");
         /// How often each notifier process looks for changes.
@@ -242,43 +242,45 @@ parameters! {
         /// 1: the bodies of presence_dialoginfo and presence_conference, which differ from watcher to watcher in the
         /// version alone, are made from each other. 0: the package makes the body for each watcher, each time.
         share_watcher_bodies: bool = switch(c"share_watcher_bodies", true).ours("1.0.0").example("0");
-        /// Who looks after a NOTIFY until it is answered. `tm`: the host's transaction module, as with stock. `auto`: the
-        /// module itself, with tm's timers and a fraction of its memory, unless something of the configuration would miss
-        /// what tm does; see [without tm](operations.md#notifys-without-tm). `direct`: the module itself, even then.
+        /// Who looks after a NOTIFY until it is answered. `tm`: the host's transaction module, as with stock. `auto`:
+        /// the module itself, with tm's timers and a fraction of its memory, unless something of the configuration
+        /// would miss what tm does; see [without tm](operations.md#notifys-without-tm). `direct`: the module itself,
+        /// even then.
         notify_engine: NotifyEngine = text(c"notify_engine", "auto").range(NOTIFY_ENGINES).ours("1.0.0").example("tm");
         /// NOTIFYs that may be under way without tm, rounded up to the next multiple of 256, for which 80 KB of shared
-        /// memory are taken when they are first needed. Further ones go through tm, and `notify_slots_full` counts them.
+        /// memory are taken when they are first needed. Further ones go through tm, and `notify_slots_full` counts
+        /// them.
         notify_slots: usize = integer(c"notify_slots", 16384).unit("NOTIFYs").zero("tm serves all")
             .range(Range::Between(0, 1_000_000)).ours("1.0.0").example("65536");
         /// What `presence.explain` and `presence.history` remember: so many ended subscriptions, as many changes of
         /// publications, and four times as many NOTIFYs with their answers, the newest of each. Each of its units takes
         /// 1,600 bytes of shared memory, from the start.
-        history_size: usize = integer(c"history_size", 1000).unit("entries").zero("none").range(Range::Between(0, 10_000))
-            .ours("1.0.0").example("5000");
+        history_size: usize = integer(c"history_size", 1000).unit("entries").zero("none")
+            .range(Range::Between(0, 10_000)).ours("1.0.0").example("5000");
         /// 1: documents of watcher information have everything that RFC 3858 defines.
         winfo_details: bool = switch(c"winfo_details", false).ours("1.0.0").example("1");
     }
     section "Shortcuts" {
-        /// 1: a body that an event package makes of a single document, or for each watcher, is made here, once the package
-        /// was seen to make the same; the package is asked again now and then, and always after it made another one
-        /// (`bodies_unexpected`). 0: the package makes each body.
+        /// 1: a body that an event package makes of a single document, or for each watcher, is made here, once the
+        /// package was seen to make the same; the package is asked again now and then, and always after it made another
+        /// one (`bodies_unexpected`). 0: the package makes each body.
         predict_bodies: bool = switch(c"predict_bodies", true).ours("1.0.0").example("0");
         /// 1: presence_xml's check of a published document, which does nothing but parse it once more, is left out; it
         /// is made now and then, and always after it refused a document (`checks_unexpected`). 0: it is made each time.
         omit_xml_check: bool = switch(c"omit_xml_check", true).ours("1.0.0").example("0");
-        /// 1: on SQLite, statements go to the library that db_sqlite has loaded, where they are prepared once. 0: they go
-        /// through db_sqlite.
+        /// 1: on SQLite, statements go to the library that db_sqlite has loaded, where they are prepared once. 0: they
+        /// go through db_sqlite.
         sqlite_direct: bool = switch(c"sqlite_direct", true).ours("1.0.0").example("0");
-        /// 1: at the start, free blocks of the usual sizes are left in shared and private memory, so that the allocators
-        /// fm and qm find one at once. 0: memory is left as it is, as it always is with other allocators.
+        /// 1: at the start, free blocks of the usual sizes are left in shared and private memory, so that the
+        /// allocators fm and qm find one at once. 0: memory is left as it is, as it always is with other allocators.
         seed_memory: bool = switch(c"seed_memory", true).ours("1.0.0").example("0");
         /// 1: small blocks of shared memory are cut from chunks of our own. 0: each comes from the server's allocator,
         /// whose debugger then sees it. Of presence and pua the module that is loaded first decides for both.
         shm_slab: bool = switch(c"shm_slab", true).ours("1.0.0").example("0");
     }
     section "Several nodes" {
-        /// 1: nodes exchange what `enable_pres_dmq` and `enable_subs_dmq` name. The dmq module is loaded before this one.
-        /// See [clustering](clustering.md).
+        /// 1: nodes exchange what `enable_pres_dmq` and `enable_subs_dmq` name. The dmq module is loaded before this
+        /// one. See [clustering](clustering.md).
         dmq: bool = switch(c"enable_dmq", false).range(Range::Switch(On::Positive)).example("1");
         /// 1: nodes exchange publications, where `enable_dmq` is 1.
         replicates: bool = switch(c"enable_pres_dmq", true).origin(Origin::StockSince("6.1")).example("0");
@@ -296,18 +298,19 @@ parameters! {
         default_socket: &'static [u8] = text(c"default_socket", "").empty("the server chooses")
             .range(Range::Text("proto:address:port")).origin(Origin::StockSince("6.1")).example("udp:192.0.2.1:5060");
         /// 1: what other nodes announce is stored, and watchers are not notified of it: the node where it happened does
-        /// that. Between nodes of ours that share subscriptions (`enable_subs_dmq`) the owner of each notifies its watcher
-        /// all the same.
+        /// that. Between nodes of ours that share subscriptions (`enable_subs_dmq`) the owner of each notifies its
+        /// watcher all the same.
         replicas_are_silent: bool = switch(c"skip_notify_dmq", false).origin(Origin::StockSince("6.1")).example("1");
-        /// The secret of the cluster: messages among its nodes are authenticated (HMAC-SHA-256), and others are refused.
-        /// Several secrets, each with a name before a colon and separated by commas, are all accepted, and the first one
-        /// is used: so it can be changed node by node. See [clustering](clustering.md).
+        /// The secret of the cluster: messages among its nodes are authenticated (HMAC-SHA-256), and others are
+        /// refused. Several secrets, each with a name before a colon and separated by commas, are all accepted, and the
+        /// first one is used: so it can be changed node by node. See [clustering](clustering.md).
         cluster_secret: &'static [u8] = text(c"cluster_secret", "").empty("messages are not authenticated")
             .range(Range::Text("at least 16 characters, or several as 2:NEW,1:OLD")).ours("1.0.0").shown(Shown::Never)
             .example("2:correct horse battery,1:an older secret here");
-        /// The addresses and networks of the nodes, separated by commas: no other address is heard as a node, or is sent
-        /// what nodes exchange.
-        cluster_peers: &'static [u8] = text(c"cluster_peers", "").empty("every address, or every node that knows the secret")
+        /// The addresses and networks of the nodes, separated by commas: no other address is heard as a node, or is
+        /// sent what nodes exchange.
+        cluster_peers: &'static [u8] = text(c"cluster_peers", "").empty("every address, or every node that knows the \
+            secret")
             .range(Range::Text("addresses, or networks as 192.0.2.0/24")).ours("1.0.0").example("192.0.2.1,192.0.2.2");
         /// The name of the cluster's channel in dmq.
         dmq_peer: &'static [u8] = text(c"dmq_peer_id", "presence").range(Range::Text("a word"))

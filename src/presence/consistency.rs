@@ -123,7 +123,8 @@ impl Config {
         let mut found = Vec::new();
         if !self.shared_table() && asked_notifiers > DEFAULT_NOTIFIERS {
             found.push(format!(
-                "notifier_processes {asked_notifiers} has no effect with subs_db_mode {}: remove it, or set subs_db_mode 3",
+                "notifier_processes {asked_notifiers} has no effect with subs_db_mode {}: remove it, or set \
+                    subs_db_mode 3",
                 self.subscriptions.value()
             ));
         }

@@ -230,14 +230,18 @@ mod tests {
     use super::*;
 
     fn document(dialogs: &str) -> Vec<u8> {
-        format!("<?xml version=\"1.0\"?><!-- c --><dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\">{dialogs}</dialog-info>")
-            .into_bytes()
+        format!(
+            "<?xml version=\"1.0\"?><!-- c --><dialog-info \
+            xmlns=\"urn:ietf:params:xml:ns:dialog-info\">{dialogs}</dialog-info>"
+        )
+        .into_bytes()
     }
 
     #[test]
     fn every_dialog_counts() {
         let info = DialogInfo::parse(&document(
-            "<dialog id=\"a\"><state>terminated</state></dialog> <other/> <dialog id='b'><state event=\"x\"> early </state></dialog>",
+            "<dialog id=\"a\"><state>terminated</state></dialog> <other/> <dialog id='b'><state event=\"x\"> early \
+                </state></dialog>",
         ))
         .unwrap();
         let seen: Vec<_> = info.marks.iter().map(|mark| (mark.id, mark.phase)).collect();

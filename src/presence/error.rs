@@ -97,8 +97,8 @@ impl Failure {
     /// 413: the database driver has no room for the document in a statement.
     pub fn too_large_for_statement(length: usize, longest: usize) -> Self {
         let why = format!(
-            "the body of {length} bytes does not fit into a statement of the database driver, {longest} do for certain: \
-             raise sql_buffer_size"
+            "the body of {length} bytes does not fit into a statement of the database driver, {longest} do for \
+            certain:  raise sql_buffer_size"
         );
         Self::reject(413, "Request Entity Too Large", why)
     }

@@ -106,7 +106,8 @@ fn missing<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> Resu
         ),
         None => (
             "no subscription: this watcher does not subscribe to this presentity and event here".into(),
-            "look at the phone's configuration, at the counters subscribe_4xx and subscribe_481, and at the proxy's route",
+            "look at the phone's configuration, at the counters subscribe_4xx and subscribe_481, and at the \
+            proxy's route",
         ),
     };
     Ok(Explanation { subscription: None, ended: None, because, next: next.into() })
@@ -160,7 +161,8 @@ fn because(
         ),
         Status::Pending => answered(
             "pending: no rule of the presentity decides about the watcher",
-            "add a rule for the watcher (force_active 1 does without rules), then: presence.refreshWatchers URI EVENT 0",
+            "add a rule for the watcher (force_active 1 does without rules), then: presence.refreshWatchers \
+            URI EVENT 0",
         ),
         Status::Waiting => answered(
             "waiting: it ended while nobody had decided about the watcher",

@@ -1,5 +1,5 @@
-//! Late state of a call that has ended (docs/composition.md): it is held back while it may have been overtaken, and shows
-//! when nothing has followed it. What was answered 200 is what watchers see in the end (RFC 3903 4.3).
+//! Late state of a call that has ended (docs/composition.md): it is held back while it may have been overtaken, and
+//! shows when nothing has followed it. What was answered 200 is what watchers see in the end (RFC 3903 4.3).
 use super::publication::LATE_SECONDS;
 use super::resource::Resource;
 

@@ -272,7 +272,8 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
     });
     match matched(ports, new.resource, request, etag, change)? {
         Applied::Modified { keeps } => {
-            // Before the answer: the phone's next change may follow at once, and then no document has this tag any more.
+            // Before the answer: the phone's next change may follow at once, and then no document has this tag any
+            // more.
             let ruid = ports.replicates().then(|| ruid_of(ports, new.resource, &new_etag));
             answer(ports, new.expires, &new_etag);
             if let Some(ruid) = ruid {

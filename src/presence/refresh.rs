@@ -103,8 +103,9 @@ pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<()
     wrong.0.map_or(Ok(()), Err)
 }
 
-/// The subscriptions of a resource come from rows that may be older than the last decisions: what its rules deny by now is
-/// not sent. A watcher with whom that fails does not keep the others; the first failure is returned after all of them.
+/// The subscriptions of a resource come from rows that may be older than the last decisions: what its rules deny by now
+/// is not sent. A watcher with whom that fails does not keep the others; the first failure is returned after all of
+/// them.
 pub fn restored<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
     let package = *ports.packages().get(resource.event);
     let mut wrong = FirstFailure::default();

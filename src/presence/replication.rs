@@ -10,8 +10,8 @@ use super::resource::Resource;
 use crate::cluster::version::DocumentVersion;
 use crate::sip::uri;
 
-/// From when the `expires` of a message counts. Nodes of stock's before Kamailio 6.1 and from 6.1 on do not agree, and a
-/// cluster may have both while it is upgraded.
+/// From when the `expires` of a message counts. Nodes of stock's before Kamailio 6.1 and from 6.1 on do not agree, and
+/// a cluster may have both while it is upgraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
     /// From the moment the message arrives: before Kamailio 6.1, and between nodes of our kind.
@@ -57,8 +57,8 @@ impl Life {
     }
 }
 
-/// A stored publication as a node that asks for all is told it: as new, with what is left of its life. `again`: it is one
-/// of ours, which keeps the time of the receipt to tell which of two documents is newer.
+/// A stored publication as a node that asks for all is told it: as new, with what is left of its life. `again`: it is
+/// one of ours, which keeps the time of the receipt to tell which of two documents is newer.
 pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, now: i64, again: bool) -> Replica {
     let (user, domain) = uri::split(&resource.uri);
     let (expires, received_at) = match again {
@@ -153,8 +153,8 @@ fn step(documents: &[Publication], replica: &Replica) -> Step {
     }
 }
 
-/// Carries out a change that another node announced, and tells our watchers unless it is `silent`. Returns what that node has to be told: it
-/// still holds what was removed here.
+/// Carries out a change that another node announced, and tells our watchers unless it is `silent`. Returns what that
+/// node has to be told: it still holds what was removed here.
 pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, silent: bool) -> Result<Option<Replica>, Failure> {
     let event = ports.packages().named(&replica.event).ok_or_else(|| {
         Failure::bad_request(format!("no event package: {}", String::from_utf8_lossy(&replica.event)))
@@ -307,7 +307,10 @@ mod tests {
     use super::*;
     use crate::presence::replica::{Message, SYNC, SYNC_YOU, parse};
 
-    const FROM_STOCK: &str = r#"{"action":1,"presentity":{"domain":"example.org","user":"alice","etag":"a.1.2.3.0","expires":3600,"recv":17,"event":"presence"},"t_new":1,"cur_etag":"","ruid":"pres-1-2-3","body":"<a b=\"c\"/>\n"}"#;
+    const FROM_STOCK: &str = concat!(
+        r#"{"action":1,"presentity":{"domain":"example.org","user":"alice","etag":"a.1.2.3.0","expires":3600,"#,
+        r#""recv":17,"event":"presence"},"t_new":1,"cur_etag":"","ruid":"pres-1-2-3","body":"<a b=\"c\"/>\n"}"#,
+    );
 
     fn replica() -> Replica {
         match parse(FROM_STOCK.as_bytes()) {

@@ -171,7 +171,15 @@ mod tests {
     use crate::presence::testing::fixtures;
 
     /// What two nodes of Kamailio 6.1.5 say to each other.
-    const FROM_STOCK: &str = r#"{"action":3,"subscription":{"pres_uri":"sip:alice@example.org","contact":"sip:bob@127.0.0.1:42934","local_contact":"sip:127.0.0.1:12484;transport=udp","watcher_domain":"example.org","watcher_user":"bob","from_domain":"example.org","from_user":"bob","to_domain":"example.org","to_user":"alice","from_tag":"912e2302ce","to_tag":"f971cd74efc183db6c213fe7af71dca7-86ffedaf","user_agent":"","callid":"ad8c0aa32fde400c9b78f1c406c4140d","reason":"","socket_info":"udp:127.0.0.1:12484","record_route":"","event_id":"","event":"presence","local_cseq":2,"remote_cseq":1,"expires":1795630861,"flags":0,"status":1,"version":2,"updated":-1,"updated_winfo":-1}}"#;
+    const FROM_STOCK: &str = concat!(
+        r#"{"action":3,"subscription":{"pres_uri":"sip:alice@example.org","contact":"sip:bob@127.0.0.1:42934","#,
+        r#""local_contact":"sip:127.0.0.1:12484;transport=udp","watcher_domain":"example.org","watcher_user":"bob","#,
+        r#""from_domain":"example.org","from_user":"bob","to_domain":"example.org","to_user":"alice","#,
+        r#""from_tag":"912e2302ce","to_tag":"f971cd74efc183db6c213fe7af71dca7-86ffedaf","user_agent":"","#,
+        r#""callid":"ad8c0aa32fde400c9b78f1c406c4140d","reason":"","socket_info":"udp:127.0.0.1:12484","#,
+        r#""record_route":"","event_id":"","event":"presence","local_cseq":2,"remote_cseq":1,"expires":1795630861,"#,
+        r#""flags":0,"status":1,"version":2,"updated":-1,"updated_winfo":-1}}"#,
+    );
     const NOW: i64 = 1_795_630_561;
 
     fn read(text: &str) -> Option<Message> {

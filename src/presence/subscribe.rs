@@ -243,8 +243,8 @@ fn answer_again<P: Ports>(
     Ok(stored)
 }
 
-/// A database that refuses a subscription, or a question about it, because of a string that its column does not take: the
-/// watcher has to change it.
+/// A database that refuses a subscription, or a question about it, because of a string that its column does not take:
+/// the watcher has to change it.
 fn refused_for<P: Ports>(ports: &P, error: StoreError, subscription: &Subscription) -> Failure {
     let is_refused = error == StoreError::Refused && ports.row_limits().is_some();
     match subscription::misfit(subscription).filter(|_| is_refused) {
@@ -256,8 +256,8 @@ fn refused_for<P: Ports>(ports: &P, error: StoreError, subscription: &Subscripti
     }
 }
 
-/// A blocked watcher is notified once that it is rejected. The subscription stays known, so that it comes to life if the
-/// presentity changes its mind.
+/// A blocked watcher is notified once that it is rejected. The subscription stays known, so that it comes to life if
+/// the presentity changes its mind.
 fn reject<P: Ports>(ports: &mut P, description: &Package, mut subscription: Subscription) -> Subscription {
     let uri = subscription.get(Field::PresUri).to_vec();
     notify_winfo(ports, description, &uri, || Watcher::of(&subscription), false);

@@ -481,9 +481,9 @@ pub fn room_of(field: Field) -> usize {
     }
 }
 
-/// The string for which a database is likely to have refused the row of a subscription: the first that its column does not
-/// take in every database, else one with characters that not every character set has. A User-Agent is written in a form
-/// that fits.
+/// The string for which a database is likely to have refused the row of a subscription: the first that its column does
+/// not take in every database, else one with characters that not every character set has. A User-Agent is written in a
+/// form that fits.
 pub fn misfit(subscription: &Subscription) -> Option<Field> {
     let in_row = || Field::ALL.into_iter().take(STORED_FIELDS).filter(|field| *field != Field::UserAgent);
     let too_long = in_row().find(|field| !fits(subscription.get(*field), room_of(*field)));

@@ -1,5 +1,5 @@
-//! The ports in plain collections, so that the server's handlers are tested without Kamailio. One [`MemoryPorts`] is a whole
-//! server: its clock stands still until a test moves it, and what it would send is kept in lists.
+//! The ports in plain collections, so that the server's handlers are tested without Kamailio. One [`MemoryPorts`] is a
+//! whole server: its clock stands still until a test moves it, and what it would send is kept in lists.
 use super::authorization::Authorization;
 use super::config::Config;
 use super::ended::Cause;

@@ -55,8 +55,8 @@ parameters! {
         outbound_proxy: &'static [u8] = text(c"outbound_proxy", "").range(Range::Text("a SIP URI"))
             .example("sip:127.0.0.1:5060");
         /// Who we are when a server or proxy asks (401, 407): `user:realm:password`, as the `uac` module's `credential`
-        /// has it; several are separated by commas. Digest with MD5 and SHA-256 is answered, in the order that the server
-        /// prefers.
+        /// has it; several are separated by commas. Digest with MD5 and SHA-256 is answered, in the order that the
+        /// server prefers.
         credentials: &'static [u8] = text(c"credential", "").range(Range::Text("user:realm:password, ..."))
             .shown(Shown::Never).ours("1.0.0").example("alice:example.org:secret");
         /// Accepted: a request without a target means the dialog that exists.
@@ -70,8 +70,8 @@ parameters! {
             .example("1000");
     }
     section "Shortcuts" {
-        /// 1: on SQLite, statements go to the library that db_sqlite has loaded, where they are prepared once. 0: they go
-        /// through db_sqlite.
+        /// 1: on SQLite, statements go to the library that db_sqlite has loaded, where they are prepared once. 0: they
+        /// go through db_sqlite.
         sqlite_direct: bool = switch(c"sqlite_direct", true).ours("1.0.0").example("0");
         /// 1: small blocks of shared memory are cut from chunks of our own. 0: each comes from the server's allocator,
         /// whose debugger then sees it. Of presence and pua the module that is loaded first decides for both.

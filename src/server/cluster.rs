@@ -1,5 +1,5 @@
-//! Other nodes: who is present, replicas of their subscriptions, those that stock's nodes share, and removals they must not
-//! undo.
+//! Other nodes: who is present, replicas of their subscriptions, those that stock's nodes share, and removals they must
+//! not undo.
 pub mod announce;
 pub mod asking;
 pub mod comparison;

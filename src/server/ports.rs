@@ -1,4 +1,5 @@
-//! What the presence server asks of its surroundings, on Kamailio: each port goes to the part of the server that keeps it.
+//! What the presence server asks of its surroundings, on Kamailio: each port goes to the part of the server that keeps
+//! it.
 use crate::common::counters::{self, Counter};
 use crate::common::metrics;
 use crate::host::shm;

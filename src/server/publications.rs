@@ -1,5 +1,5 @@
-//! Publications (RFC 3903): what the server asks of a store, the store in memory, the table `presentity` with and without
-//! a cache in memory, and its delayed writing.
+//! Publications (RFC 3903): what the server asks of a store, the store in memory, the table `presentity` with and
+//! without a cache in memory, and its delayed writing.
 pub mod cached;
 pub mod ended_rows;
 pub mod late_documents;

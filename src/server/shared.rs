@@ -1,4 +1,5 @@
-//! What every part of the server works with: the settings, the event packages, the tables in shared memory, the database.
+//! What every part of the server works with: the settings, the event packages, the tables in shared memory, the
+//! database.
 use crate::common::database::Database;
 use crate::host::no_memory::NoMemory;
 use crate::host::process_mutex::{ProcessMutex, ProcessMutexGuard};

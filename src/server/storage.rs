@@ -1,5 +1,5 @@
-//! Where subscriptions and publications live. The modes are looked at here, once, when the server starts; whatever needs
-//! them later asks the stores.
+//! Where subscriptions and publications live. The modes are looked at here, once, when the server starts; whatever
+//! needs them later asks the stores.
 use crate::presence::config::{PublicationMode, SubscriptionMode};
 use crate::server::notify::queue::ResourceQueues;
 use crate::server::notify::row_queue::RowQueue;

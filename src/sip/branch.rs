@@ -157,7 +157,11 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+        #![proptest_config(ProptestConfig {
+            rng_seed: RngSeed::Fixed(1),
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(256)
+        })]
         #[test]
         fn a_branch_leads_to_its_transaction(slot: u32, generation: u32, secret: [u64; 2]) {
             let (key, secret) = (TransactionKey { slot, generation }, BranchSecret(secret));

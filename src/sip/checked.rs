@@ -86,8 +86,8 @@ impl<'a> Token<'a> {
 }
 
 text_type! {
-    /// One word without white space: a Call-ID, a tag. Real clients put more into them than the grammar allows, but ASCII
-    /// it is (RFC 3261 25.1).
+    /// One word without white space: a Call-ID, a tag. Real clients put more into them than the grammar allows, but
+    /// ASCII it is (RFC 3261 25.1).
     Word
 }
 

@@ -355,8 +355,10 @@ mod tests {
 
     #[test]
     fn compact_documents_get_lines() {
-        let compact = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<p xmlns=\"u\" e=\"x\"><t id=\"1\"><s><b>open</b></s></t><n/></p>";
-        let wanted = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<p xmlns=\"u\" e=\"x\">\n  <t id=\"1\">\n    <s>\n      <b>open</b>\n    </s>\n  </t>\n  <n/>\n</p>\n";
+        let compact = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<p xmlns=\"u\" e=\"x\"><t \
+            id=\"1\"><s><b>open</b></s></t><n/></p>";
+        let wanted = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<p xmlns=\"u\" e=\"x\">\n  <t id=\"1\">\n    \
+            <s>\n      <b>open</b>\n    </s>\n  </t>\n  <n/>\n</p>\n";
         assert_eq!(String::from_utf8(formatted(compact).unwrap()).unwrap(), wanted);
     }
 
@@ -406,9 +408,11 @@ mod tests {
                 format!("<?xml version=\"1.0\"?>\n<dialog-info xmlns=\"u\" version=\"7\">{inside}</dialog-info>\n");
             dialog_info(text.as_bytes(), b"sip:a@b").and_then(|text| String::from_utf8(text).ok())
         };
-        let head = "<?xml version=\"1.0\"?>\n<dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\" version=\"00000000000\" state=\"full\" entity=\"sip:a@b\">\n";
+        let head = "<?xml version=\"1.0\"?>\n<dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\" \
+            version=\"00000000000\" state=\"full\" entity=\"sip:a@b\">\n";
         let compact = "<dialog id=\"a\"><state>early</state></dialog> x <note><i/></note>";
-        let wanted = "  <dialog id=\"a\">\n    <state>early</state>\n  </dialog>\n  <note>\n    <i/>\n  </note>\n</dialog-info>\n";
+        let wanted = "  <dialog id=\"a\">\n    <state>early</state>\n  </dialog>\n  <note>\n    <i/>\n  \
+            </note>\n</dialog-info>\n";
         assert_eq!(form(compact), Some(format!("{head}{wanted}")));
         let spaced = "\n<dialog id=\"a\"> <state>early</state></dialog>\n";
         assert_eq!(

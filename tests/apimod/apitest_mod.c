@@ -1,5 +1,6 @@
-/* An outside author's module: binds presence, registers an event package with every callback, calls every function of the API,
- * and says what happened in lines that begin with APITEST. It is built and loaded by the tests only, on stock and on ours. */
+/* An outside author's module: binds presence, registers an event package with every callback, calls every function of
+ * the API, and says what happened in lines that begin with APITEST. It is built and loaded by the tests only, on stock
+ * and on ours. */
 #include <stdio.h>
 #include <string.h>
 
@@ -177,9 +178,9 @@ static void call_events(void)
 	SAY("contains %d none %d winfo %d", registered != NULL, api.contains_event(&none, NULL) != NULL,
 			api.contains_event(&winfo, NULL) != NULL);
 	SAY("search %d", api.search_event(&parsed) == registered);
-	SAY("fields %.*s %.*s expires=%u type=%d keep=%d auth=%d peer=%.*s", S(&registered->name), S(&registered->content_type),
-			registered->default_expires, registered->type, registered->etag_not_new, registered->req_auth,
-			S(registered->wipeer ? &registered->wipeer->name : NULL));
+	SAY("fields %.*s %.*s expires=%u type=%d keep=%d auth=%d peer=%.*s", S(&registered->name),
+			S(&registered->content_type), registered->default_expires, registered->type,
+			registered->etag_not_new, registered->req_auth, S(registered->wipeer ? &registered->wipeer->name : NULL));
 	SAY("again %d", add_package());
 	SAY("list %d", api.get_event_list(&list));
 	SAY("listed %d %d", list != NULL, list != NULL && strstr(list->s, "apitest.winfo") != NULL);
@@ -192,7 +193,8 @@ static void call_events(void)
 static void call_presentity(void)
 {
 	str uri = str_init("sip:alice@example.org"), nobody = str_init("sip:nobody@example.org"), event = str_init("apitest");
-	str realm = str_init("example.org"), user = str_init("alice"), etag = str_init("api-etag"), body = str_init("from-api");
+	str realm = str_init("example.org"), user = str_init("alice"), etag = str_init("api-etag");
+	str body = str_init("from-api");
 	str changed = str_init("changed"), sender = {0, 0}, *text;
 	pres_ev_t *package = api.contains_event(&event, NULL);
 	SAY("update new %d", api.update_presentity(&event, &realm, &user, &etag, &sender, &body, 300, 1, 0));

@@ -124,7 +124,8 @@ def _fields(case, *names):
 def _named(case):
     """A first SUBSCRIBE whose From or To is more than sip:user@host, in this step or before."""
     return any(
-        step.get("shape") in ("port", "user-phone", "sips", "escaped", "case") or "from" in step or "headers" in step or step.get("ruri")
+        step.get("shape") in ("port", "user-phone", "sips", "escaped", "case") or "from" in step or "headers" in step
+        or step.get("ruri")
         for step in case.life["steps"][: case.seen.number + 1]
     )
 
@@ -201,7 +202,8 @@ _TABLE = [
         "From and To of NOTIFYs, the first request",
         "RFC 3261 12.2.1.1",
         False,
-        lambda case: (case.kind == "NOTIFY header" and case.what.split()[-1] in ("from", "to") or _fields(case, "fu", "tu"))
+        lambda case: (case.kind == "NOTIFY header" and case.what.split()[-1] in ("from", "to")
+                      or _fields(case, "fu", "tu"))
         and _named(case),
     ),
     (
@@ -428,7 +430,8 @@ _TABLE = [
         "a SUBSCRIBE whose strings are longer than their columns",
         "the driver's own lines about the statement that was tried",
         False,
-        lambda case: case.kind == "errors" and _long(case) and "value too long" in case.ours or "Data too long" in str(case.ours),
+        lambda case: case.kind == "errors" and _long(case) and "value too long" in case.ours
+        or "Data too long" in str(case.ours),
     ),
     (
         "the end of a subscription, database-only",

@@ -84,7 +84,8 @@ def _profile(kind, user, step, slot):
 
 def _difference(kind, user, step, slot):
     return (
-        '<?xml version="1.0"?>\n<xcap-diff xmlns="urn:ietf:params:xml:ns:xcap-diff" xcap-root="http://example.org/root/">'
+        '<?xml version="1.0"?>\n<xcap-diff xmlns="urn:ietf:params:xml:ns:xcap-diff" '
+        'xcap-root="http://example.org/root/">'
         '<document sel="pres-rules/users/%s/index" new-etag="%s"/></xcap-diff>\n' % (user, mark(step))
     )
 

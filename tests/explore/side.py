@@ -223,7 +223,8 @@ class Side:
         seen.answer = self.names.plain(answer)
 
     def _rules(self, seen, step):
-        if not self.backend.outside or not self.config["rules"] or not self.config["packages"] or "presence_xml" not in self.config["packages"]:
+        if not self.backend.outside or not self.config[
+                "rules"] or not self.config["packages"] or "presence_xml" not in self.config["packages"]:
             seen.skipped = True
             return
         self.backend.put_rules(self.which, self.server, step["who"], documents.rules(step["watchers"]))

@@ -44,8 +44,8 @@ pub struct Link {
     pub delay: u64,
 }
 
-/// How long after the last fault everything is right again, in milliseconds: lost nodes are noticed, all nodes compare with
-/// all, and what differs is exchanged.
+/// How long after the last fault everything is right again, in milliseconds: lost nodes are noticed, all nodes compare
+/// with all, and what differs is exchanged.
 pub const HEALED_AFTER: u64 = 30_000;
 /// Where a node lost what nobody else had the phones' next refreshes tell it again, all of them within this time.
 const REFRESHED_AFTER: u64 = 40_000;

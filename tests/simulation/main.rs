@@ -1,6 +1,6 @@
-//! The cluster's protocol in a simulated network: three to seven nodes, phones that subscribe, refresh, publish and keep
-//! RFC 3261 by the letter, and cuts, losses, freezes, crashes and clocks that are wrong. One seed is one life, and always
-//! the same one. `make simulate` goes on where `make test` ends.
+//! The cluster's protocol in a simulated network: three to seven nodes, phones that subscribe, refresh, publish and
+//! keep RFC 3261 by the letter, and cuts, losses, freezes, crashes and clocks that are wrong. One seed is one life, and
+//! always the same one. `make simulate` goes on where `make test` ends.
 #[path = "../../src"]
 #[allow(dead_code)]
 mod layers {

@@ -1,5 +1,5 @@
-//! The world around the simulated nodes: the network between them, phones, clocks, and what goes wrong. Everything follows
-//! from the seed.
+//! The world around the simulated nodes: the network between them, phones, clocks, and what goes wrong. Everything
+//! follows from the seed.
 use crate::faults::{Fault, Plan};
 use crate::layers::cluster::digest::mixed;
 use crate::layers::cluster::version::Version;

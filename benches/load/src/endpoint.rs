@@ -1,5 +1,5 @@
-//! All watchers and publishers behind one UDP socket: sends requests, again where no answer comes, answers NOTIFYs at once,
-//! and checks what they say.
+//! All watchers and publishers behind one UDP socket: sends requests, again where no answer comes, answers NOTIFYs at
+//! once, and checks what they say.
 use crate::latency::Latencies;
 use crate::message::{self, Message};
 use crate::work::{Kind, Work};
@@ -86,7 +86,8 @@ pub struct Endpoint {
     watchers: Vec<Watcher>,
     resources: Vec<Resource>,
     pending_requests: HashMap<u64, Flight>,
-    /// Watchers whose SUBSCRIBE is answered and whose NOTIFY is not there yet, and the other way round: watcher to branch.
+    /// Watchers whose SUBSCRIBE is answered and whose NOTIFY is not there yet, and the other way round: watcher to
+    /// branch.
     waiting: HashMap<usize, u64>,
     seen_branches: HashSet<String>,
     tally: Tally,
@@ -196,7 +197,11 @@ impl Endpoint {
             "latency": tally.latency.summary(),
             "told": tally.told.summary(),
             "untold": untold,
-            "codes": tally.codes.iter().map(|(code, n)| (code.to_string(), json!(n))).collect::<serde_json::Map<_, _>>(),
+            "codes": tally
+                .codes
+                .iter()
+                .map(|(code, n)| (code.to_string(), json!(n)))
+                .collect::<serde_json::Map<_, _>>(),
             "sent_again": tally.sent_again,
             "gave_up": tally.gave_up,
             "notifies": tally.notifies,

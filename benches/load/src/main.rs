@@ -1,5 +1,5 @@
-//! Load for a SIP presence server over UDP on loopback. Commands come on standard input, one JSON object a line; each is
-//! answered by one line of figures:
+//! Load for a SIP presence server over UDP on loopback. Commands come on standard input, one JSON object a line; each
+//! is answered by one line of figures:
 //!
 //! ```text
 //! {"do":"subscribe","count":1000,"presentities":10}

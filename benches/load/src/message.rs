@@ -157,8 +157,10 @@ impl Package {
                 "<?xml version=\"1.0\"?>\r\n<dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\" version=\"0\" \
                  state=\"full\" entity=\"{entity}\">\r\n  <dialog id=\"seq-{number}-\" call-id=\"call-{number}\" \
                  local-tag=\"a\" remote-tag=\"b\" direction=\"initiator\">\r\n    <state>confirmed</state>\r\n    \
-                 <remote><identity>sip:other@bench.invalid</identity><target uri=\"sip:other@bench.invalid\"/></remote>\r\n\
-                 <local><identity>{entity}</identity><target uri=\"{entity}\"/></local>\r\n  </dialog>\r\n</dialog-info>\r\n"
+                 <remote><identity>sip:other@bench.invalid</identity><target \
+                 uri=\"sip:other@bench.invalid\"/></remote>\r\n\
+                 <local><identity>{entity}</identity><target uri=\"{entity}\"/></local>\r\n  \
+                 </dialog>\r\n</dialog-info>\r\n"
             ),
         }
     }

@@ -7,7 +7,8 @@ use crate::host::msg::SipMsg;
 use crate::sys;
 use std::ffi::{c_int, c_void};
 
-/// A reply has come that no other module has taken: 0 when it answers a NOTIFY of ours, 1 when others are to look at it.
+/// A reply has come that no other module has taken: 0 when it answers a NOTIFY of ours, 1 when others are to look at
+/// it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_on_response(msg: *mut sip_msg_t) -> c_int {
     entry!(kr_presence_on_response, 1, {

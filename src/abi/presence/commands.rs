@@ -175,9 +175,9 @@ commands! {
         .answer(Answer::Many(&WATCHER)).example("kamcmd presence.watcher_list sip:alice@example.org full");
     /// Reads again which presentities have rows (`publ_cache` 1).
     rpc::kr_presence_rpc_publish_cache_sync = command(c"presence.publish_cache_sync");
-    /// Lists subscriptions in a stable order, 100 unless `limit` (1 to 1000) says otherwise. Users are written as `bob`,
-    /// `bob@host` or `sip:bob@host`. `older` and `younger` are seconds. A `-` before a name in `sort` puts the largest
-    /// first; `count=1` answers how many there are.
+    /// Lists subscriptions in a stable order, 100 unless `limit` (1 to 1000) says otherwise. Users are written as
+    /// `bob`, `bob@host` or `sip:bob@host`. `older` and `younger` are seconds. A `-` before a name in `sort` puts the
+    /// largest first; `count=1` answers how many there are.
     operator_rpc::kr_presence_rpc_subscriptions = command(c"presence.subscriptions")
         .arguments("[watcher=uri] [presentity=uri] [event=name] [status=active|pending|terminated|waiting] \
             [older=seconds] [younger=seconds] [sort=[-]watcher|presentity|event|status|left|age] [offset=n] \

@@ -1,5 +1,5 @@
-//! What `presence.so` offers to scripts, as the reference page has it. The arrays that the host reads stand in the glue,
-//! beside the C functions that turn script parameters into strings; a test compares them.
+//! What `presence.so` offers to scripts, as the reference page has it. The arrays that the host reads stand in the
+//! glue, beside the C functions that turn script parameters into strings; a test compares them.
 use crate::reference::function::{Function, Named};
 
 /// The functions.
@@ -13,7 +13,8 @@ pub const FUNCTIONS: &[Function] = &[
         difference: "the same (1 after a 412, too)",
         text: "Answers a PUBLISH and notifies the watchers. `sender_uri` has to be a URI (400 otherwise): the watcher \
             whose Contact it is gets no NOTIFY. A transaction has to exist.",
-        example: "if (!t_newtran()) { sl_reply_error(); exit; }\nif (is_method(\"PUBLISH\")) handle_publish();\nt_release();",
+        example: "if (!t_newtran()) { sl_reply_error(); exit; }\n\
+            if (is_method(\"PUBLISH\")) handle_publish();\nt_release();",
     },
     Function {
         synopsis: "handle_subscribe([watcher_uri])",
@@ -23,7 +24,8 @@ pub const FUNCTIONS: &[Function] = &[
         kemi: &["presence.handle_subscribe()", "presence.handle_subscribe_uri(watcher)"],
         difference: "differs: it knows no name-addr, and gives some requests no answer",
         text: "Answers a SUBSCRIBE and sends the NOTIFYs that it causes. `watcher_uri`, a URI or `\"Name\" <uri>` as \
-            P-Asserted-Identity has it, counts in place of From; a text that is neither is answered 400. Refreshes need \
+            P-Asserted-Identity has it, counts in place of From; a text that is neither is answered 400. Refreshes \
+            need \
             the same one, or none: another one is answered 481. A transaction has to exist.",
         example: "$var(watcher) = \"sip:\" + $au + \"@example.org\";\nhandle_subscribe(\"$var(watcher)\");",
     },
@@ -47,7 +49,8 @@ pub const FUNCTIONS: &[Function] = &[
         kemi: &["presence.pres_has_subscribers(presentity, event)"],
         difference: "",
         text: "Whether the presentity has a watcher.",
-        example: "if (pres_has_subscribers(\"sip:alice@example.org\", \"dialog\")) xlog(\"the lamp has a watcher\\n\");",
+        example: "if (pres_has_subscribers(\"sip:alice@example.org\", \"dialog\")) xlog(\"the lamp has a \
+            watcher\\n\");",
     },
     Function {
         synopsis: "pres_refresh_watchers(uri, event, type[, file_uri, filename])",
@@ -59,7 +62,8 @@ pub const FUNCTIONS: &[Function] = &[
             "presence.pres_refresh_watchers_file(uri, event, type, file_uri, filename)",
         ],
         difference: "",
-        text: "Notifies the watchers. `type` 0: the rules changed. 1: the documents changed. 2: the manipulation document \
+        text: "Notifies the watchers. `type` 0: the rules changed. 1: the documents changed. 2: the manipulation \
+            document \
             `filename` at `file_uri` changed.",
         example: "pres_refresh_watchers(\"sip:alice@example.org\", \"presence\", 1);",
     },
@@ -80,7 +84,8 @@ pub const FUNCTIONS: &[Function] = &[
         returns: "1, or -1 when the request did not come over HTTP or could not be answered",
         kemi: &["presence.presence_metrics()"],
         difference: "does not have it",
-        text: "Answers the HTTP request in hand with all [metrics](metrics.md) in the text format of Prometheus; those of pua \
+        text: "Answers the HTTP request in hand with all [metrics](metrics.md) in the text format of Prometheus; those \
+            of pua \
             are with them where it is loaded. It needs the xhttp module.",
         example: "event_route[xhttp:request] {\n\tif ($hu == \"/metrics\") presence_metrics();\n}",
     },
@@ -91,7 +96,8 @@ pub const VARIABLES: &[Named] = &[
     Named {
         synopsis: "$subs(name)",
         stock: true,
-        text: "The subscription in hand: after `handle_subscribe()`, in `event_route[tm:local-request]` of a NOTIFY and in \
+        text: "The subscription in hand: after `handle_subscribe()`, in `event_route[tm:local-request]` of a NOTIFY \
+            and in \
             `event_route[presence:notify-reply]`.",
         attributes: &super::variables::ATTRIBUTES,
         example: "if (handle_subscribe()) {\n\
@@ -108,7 +114,8 @@ pub const VARIABLES: &[Named] = &[
         synopsis: "$presence_status",
         stock: false,
         text: "The status page, for `xhttp_reply()`; see [operations](operations.md). `$presence_status_script` and \
-            `$presence_status_style` are its script and its style sheet, which it asks for as `page.js` and `page.css`.",
+            `$presence_status_style` are its script and its style sheet, which it asks for as `page.js` and \
+            `page.css`.",
         attributes: &[],
         example: "xhttp_reply(\"200\", \"OK\", \"text/html; charset=utf-8\", \"$presence_status\");",
     },

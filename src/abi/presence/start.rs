@@ -120,8 +120,8 @@ pub(crate) fn open_tables(
             .map_err(|_| format!("cannot connect to {url}"))?;
         if !right {
             return Err(format!(
-                "table {table} is missing or does not have version {version}: create it with kamdbctl create; for SQLite with \
-                 scripts/database.sh create FILE (in the package: kamailio-presence-database)",
+                "table {table} is missing or does not have version {version}: create it with kamdbctl create; for \
+                 SQLite with scripts/database.sh create FILE (in the package: kamailio-presence-database)",
                 table = log::show(table)
             ));
         }

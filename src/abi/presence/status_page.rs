@@ -1,5 +1,5 @@
-//! `$presence_status` and its parts: the status page, for `xhttp_reply`. It asks for everything else by JSON-RPC. Script
-//! and style are files of their own, so that the page needs no exception in its Content-Security-Policy.
+//! `$presence_status` and its parts: the status page, for `xhttp_reply`. It asks for everything else by JSON-RPC.
+//! Script and style are files of their own, so that the page needs no exception in its Content-Security-Policy.
 use crate::abi::c_types::{pv_param_t, pv_value_t, sip_msg_t};
 use crate::host::pv::PvResult;
 use std::ffi::c_int;

@@ -67,7 +67,12 @@ macro_rules! functions {
                     }
                 )*
                 // SAFETY: the symbols have these types in `sqlite3.h`, which never changes them.
-                Some(unsafe { Library { $($field: std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) $(-> $result)?>($field),)* } })
+                Some(unsafe { Library { $(
+                    $field: std::mem::transmute::<
+                        *mut c_void,
+                        unsafe extern "C" fn($($argument),*) $(-> $result)?,
+                    >($field),
+                )* } })
             }
         }
     };
@@ -78,7 +83,8 @@ functions! {
     close: "sqlite3_close", fn(Database) -> c_int;
     errmsg: "sqlite3_errmsg", fn(Database) -> *const c_char;
     changes: "sqlite3_changes", fn(Database) -> c_int;
-    prepare_v3: "sqlite3_prepare_v3", fn(Database, *const c_char, c_int, u32, *mut Statement, *mut *const c_char) -> c_int;
+    prepare_v3: "sqlite3_prepare_v3",
+        fn(Database, *const c_char, c_int, u32, *mut Statement, *mut *const c_char) -> c_int;
     bind_null: "sqlite3_bind_null", fn(Statement, c_int) -> c_int;
     bind_int64: "sqlite3_bind_int64", fn(Statement, c_int, i64) -> c_int;
     bind_text: "sqlite3_bind_text", fn(Statement, c_int, *const c_char, c_int, Destructor) -> c_int;

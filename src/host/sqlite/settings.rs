@@ -1,5 +1,5 @@
-//! What db_sqlite was told about a file (`db_set_readonly`, `db_set_journal_mode`): a connection past the driver opens it
-//! as the driver does.
+//! What db_sqlite was told about a file (`db_set_readonly`, `db_set_journal_mode`): a connection past the driver opens
+//! it as the driver does.
 use super::library;
 use super::{WRITE_AHEAD, path_of};
 use crate::host::bytes::{lend, view};

@@ -1,4 +1,5 @@
-//! Any order of requests, in one process or in several at once, ends with every authorised watcher knowing the last state.
+//! Any order of requests, in one process or in several at once, ends with every authorised watcher knowing the last
+//! state.
 use super::actors::{Publish, Subscribe, pidf};
 use super::{MemoryPorts, PRESENCE};
 use crate::presence::{expiry, refresh, subscription::Status};
@@ -138,7 +139,10 @@ proptest! {
     }
 
     #[test]
-    fn several_processes(steps in prop::collection::vec(step(), 1..25), others in prop::collection::vec(step(), 1..25)) {
+    fn several_processes(
+        steps in prop::collection::vec(step(), 1..25),
+        others in prop::collection::vec(step(), 1..25),
+    ) {
         let mut server = MemoryPorts::default();
         server.config.force_active = false;
         for name in WATCHERS {

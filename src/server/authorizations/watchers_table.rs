@@ -221,8 +221,8 @@ impl Context {
         Ok(())
     }
 
-    /// Adds a row. Where there is one, the same watcher has subscribed twice at once and the other request was faster, or
-    /// it is another watcher's: then the rules are asked each time.
+    /// Adds a row. Where there is one, the same watcher has subscribed twice at once and the other request was faster,
+    /// or it is another watcher's: then the rules are asked each time.
     fn add_authorization(&self, key: &Key<'_>, authorization: &Authorization) -> Result<(), StoreError> {
         let put = self.put_authorization(key, authorization, false);
         match put.is_err().then(|| self.read_row(key)) {

@@ -10,7 +10,8 @@ use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 
-/// Moves the numbers on beyond what another node can have sent; `ceiling`: what it has reserved, 0 where that is not known.
+/// Moves the numbers on beyond what another node can have sent; `ceiling`: what it has reserved, 0 where that is not
+/// known.
 pub(crate) fn skip_sequence_numbers(state: &mut SubscriptionState, ceiling: u32) {
     let step = if ceiling == 0 { BLOCK } else { ceiling.saturating_sub(state.local_cseq) };
     state.local_cseq = state.local_cseq.saturating_add(step).min(HIGHEST);

@@ -1,5 +1,5 @@
-//! Who may speak with this node as a node of its cluster, and hear it: the addresses in `cluster_peers`, and nodes that know
-//! `cluster_secret`.
+//! Who may speak with this node as a node of its cluster, and hear it: the addresses in `cluster_peers`, and nodes that
+//! know `cluster_secret`.
 use crate::cluster::seal::{Refusal, Sealed, Secrets};
 use crate::host::dmq::Channel;
 use crate::presence::config::Config;

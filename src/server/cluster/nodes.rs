@@ -1,4 +1,5 @@
-//! The nodes of the cluster that run this module: their names, whether they answer, and what they still have to be sent.
+//! The nodes of the cluster that run this module: their names, whether they answer, and what they still have to be
+//! sent.
 use crate::cluster::clock::Stamp;
 use crate::cluster::digest::Key;
 use crate::cluster::exchange::{Message, Pull, Pulling};
@@ -350,8 +351,8 @@ impl Nodes {
         Message::Pull(pull)
     }
 
-    /// This node was frozen for so many seconds. What dmq says of the others is from before, or of messages whose answers
-    /// nobody read: who was there then is there until it has had the time to answer.
+    /// This node was frozen for so many seconds. What dmq says of the others is from before, or of messages whose
+    /// answers nobody read: who was there then is there until it has had the time to answer.
     pub fn on_freeze(&self, now: i64, seconds: i64) {
         for node in self.list.lock().iter_mut() {
             if node.active || now - node.since <= seconds + FROZEN_MARGIN {
@@ -381,8 +382,8 @@ impl Nodes {
         doubted.map(Node::address).collect()
     }
 
-    /// Whether all nodes that are there have said, since `asked_at`, what we had missed; `is_late`: who has not begun to
-    /// is not there.
+    /// Whether all nodes that are there have said, since `asked_at`, what we had missed; `is_late`: who has not begun
+    /// to is not there.
     pub fn has_answers(&self, asked_at: u64, is_late: bool) -> bool {
         let list = self.list.lock();
         let mut others = list.iter().filter(|node| node.may_answer() && node.shares_subscriptions());

@@ -40,7 +40,8 @@ impl Context {
         self.send_what_is_due(hash);
     }
 
-    /// Sends for a resource whose state could not be read, if it can be read now. `false`: it cannot, and is tried again.
+    /// Sends for a resource whose state could not be read, if it can be read now. `false`: it cannot, and is tried
+    /// again.
     pub fn try_to_read(mut self, hash: u64) -> bool {
         let resource = self.shared.tables.shard(hash).entry_by_hash(hash).map(|entry| entry.resource());
         if resource.is_some_and(|resource| notifier::can_be_read(&mut self, &resource).is_err()) {

@@ -63,8 +63,8 @@ impl NotifyQueue for ResourceQueues {
         match (&event, prepared) {
             (StateChange::State { sender, .. }, Prepared::TransientBody(transient_body)) => {
                 collapsed = entry.pending;
-                // A watcher that saw the new documents before, in the answer to a SUBSCRIBE, is notified of the change all
-                // the same.
+                // A watcher that saw the new documents before, in the answer to a SUBSCRIBE, is notified of the change
+                // all the same.
                 entry.generation = entry.generation.wrapping_add(1);
                 entry.transient_body = transient_body;
                 if !entry.subscriptions.is_empty() {

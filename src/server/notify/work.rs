@@ -1,5 +1,6 @@
 //! What one entry from the host has to send, and the queue that it takes it from. Where subscriptions live in memory
-//! each resource has a queue; where they are rows, the entry that changed something sends, or marks rows for a notifier.
+//! each resource has a queue; where they are rows, the entry that changed something sends, or marks rows for a
+//! notifier.
 use crate::host::clock;
 use crate::presence::notification::{Notify, NotifyRun, StateChange};
 use crate::presence::resource::Resource;

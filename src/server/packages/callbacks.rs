@@ -433,7 +433,7 @@ unsafe fn fill(target: &mut sys::pres_ev, given: &sys::pres_ev) -> Result<(), No
     macro_rules! take {
         ($($field:ident)*) => { $( if given.$field.is_some() { target.$field = given.$field; } )* };
     }
-    take! { get_rules_doc get_pidf_doc apply_auth_nbody get_auth_status agg_nbody evs_publ_handl evs_subs_handl free_body
-    aux_body_processing aux_free_body }
+    take! { get_rules_doc get_pidf_doc apply_auth_nbody get_auth_status agg_nbody evs_publ_handl evs_subs_handl
+    free_body aux_body_processing aux_free_body }
     Ok(())
 }

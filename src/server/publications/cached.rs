@@ -1,5 +1,5 @@
-//! Publications in the table with a cache in memory (`publ_cache` 1): read when first needed, changed in memory first, and
-//! written before the answer or some time after it (`publ_update_period`).
+//! Publications in the table with a cache in memory (`publ_cache` 1): read when first needed, changed in memory first,
+//! and written before the answer or some time after it (`publ_update_period`).
 use crate::host::db::DbError;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};

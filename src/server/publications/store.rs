@@ -61,7 +61,8 @@ pub trait PublicationStore {
         Ok(0)
     }
 
-    /// Reads which resources have rows again (`presence.publish_cache_sync`); `None` where there is no cache of a table.
+    /// Reads which resources have rows again (`presence.publish_cache_sync`); `None` where there is no cache of a
+    /// table.
     ///
     /// # Errors
     /// The table cannot be read.

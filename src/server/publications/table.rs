@@ -1,5 +1,5 @@
-//! Publications in the table only (`publ_cache` 0): others may write it. Memory knows of a resource that its documents have
-//! changed, and nothing else.
+//! Publications in the table only (`publ_cache` 0): others may write it. Memory knows of a resource that its documents
+//! have changed, and nothing else.
 use crate::presence::error::StoreError;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
 use crate::presence::resource::Resource;

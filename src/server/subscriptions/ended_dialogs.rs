@@ -1,5 +1,5 @@
-//! The dialogs that ended last: the first SUBSCRIBE of one of them that comes late makes no other subscription with its To
-//! tag, whose NOTIFYs would count from 1 again (RFC 3261 12.2.2).
+//! The dialogs that ended last: the first SUBSCRIBE of one of them that comes late makes no other subscription with its
+//! To tag, whose NOTIFYs would count from 1 again (RFC 3261 12.2.2).
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How many are remembered: 16 bytes each. One is forgotten when another falls on its place.
 const PLACES: usize = 8192;
 
-/// How long a copy may be on its way, in seconds: twice the 64 T1 for which a client sends it again (RFC 3261 17.1.2.2).
+/// How long a copy may be on its way, in seconds: twice the 64 T1 for which a client sends it again (RFC 3261
+/// 17.1.2.2).
 pub const LATEST_COPY_SECS: u64 = 64;
 
 #[derive(Default)]

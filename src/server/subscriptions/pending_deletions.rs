@@ -1,5 +1,5 @@
-//! Rows of ended subscriptions that could not be removed while the database was away: what was ended stays ended (RFC 6665
-//! 4.4.1), also after a restart.
+//! Rows of ended subscriptions that could not be removed while the database was away: what was ended stays ended (RFC
+//! 6665 4.4.1), also after a restart.
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::subscription::DialogId;

@@ -33,8 +33,8 @@ impl RowsBehind for WriteBack {
     }
 
     /// The row of a watcher that may see less says so at once, or a crash would give it
-    /// back what it has lost. The row stays marked, so that a pass under way with the older state is made up for, and so
-    /// is a failure.
+    /// back what it has lost. The row stays marked, so that a pass under way with the older state is made up for, and
+    /// so is a failure.
     fn restricted(&self, dialog: DialogId<'_>) {
         if !self.database.is_configured() {
             return;

@@ -1,5 +1,5 @@
-//! The stored subscriptions of all resources: put into the tables, found, counted and changed, whatever stands behind the
-//! memory.
+//! The stored subscriptions of all resources: put into the tables, found, counted and changed, whatever stands behind
+//! the memory.
 use crate::common::row_groups::Aside;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmVec};

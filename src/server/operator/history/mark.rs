@@ -1,5 +1,5 @@
-//! A cheap hash: it tells dialogs and presentities apart within the history, where a collision costs nothing but a wrong
-//! line in a list.
+//! A cheap hash: it tells dialogs and presentities apart within the history, where a collision costs nothing but a
+//! wrong line in a list.
 
 /// A number that stands for some strings.
 #[inline]
