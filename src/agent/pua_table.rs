@@ -3,7 +3,7 @@ use crate::agent::records::RowChange;
 use crate::common::database::{Database, StoreError};
 use crate::common::paging::{Seen, each_page};
 use crate::common::row_groups::{Outcome, Writer};
-use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, time_of};
+use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, row_columns, time_of};
 use crate::pua::config::Config;
 use crate::pua::record::{Dialog, Field, Record, RecordRowState, RecordState, Search};
 use crate::sip::columns::{self, LONG, SHORT, TAG, TEXT};
@@ -11,30 +11,36 @@ use crate::sip::columns::{self, LONG, SHORT, TAG, TEXT};
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 7;
 
-const COLUMNS: [&str; 19] = [
-    "pres_uri",
-    "pres_id",
-    "event",
-    "expires",
-    "desired_expires",
-    "flag",
-    "etag",
-    "tuple_id",
-    "watcher_uri",
-    "call_id",
-    "to_tag",
-    "from_tag",
-    "cseq",
-    "record_route",
-    "contact",
-    "remote_contact",
-    "version",
-    "extra_headers",
-    "id",
-];
+row_columns! {
+    /// A whole record.
+    enum Pua {
+        PresUri = "pres_uri",
+        PresId = "pres_id",
+        Event = "event",
+        Expires = "expires",
+        DesiredExpires = "desired_expires",
+        Flag = "flag",
+        Etag = "etag",
+        TupleId = "tuple_id",
+        WatcherUri = "watcher_uri",
+        CallId = "call_id",
+        ToTag = "to_tag",
+        FromTag = "from_tag",
+        Cseq = "cseq",
+        RecordRoute = "record_route",
+        Contact = "contact",
+        RemoteContact = "remote_contact",
+        Version = "version",
+        ExtraHeaders = "extra_headers",
+    }
+}
 
-/// The columns without the key, which only pages need.
-const ALL_BUT_KEY: usize = COLUMNS.len() - 1;
+row_columns! {
+    /// Whom a row is about.
+    enum Presentity {
+        Uri = "pres_uri",
+    }
+}
 
 /// Whether every column holds its value in every database.
 fn fits(record: &Record) -> bool {
@@ -106,39 +112,38 @@ fn identity<'a>(record: &'a Record, etag: &'a [u8]) -> Vec<Cond<'a>> {
     ]
 }
 
-fn read(row: Row<'_>) -> Record {
-    let number = |column| row.int(column);
+fn read(row: Row<'_, Pua>) -> Record {
     let state = RecordState {
         serial: 0,
-        event: number(2) as i32,
-        flag: number(5) as i32,
-        expires_at: time_of(number(3)),
-        desired_until: time_of(number(4)),
-        cseq: number(12) as u32,
-        version: number(16) as u32,
+        event: row.int(Pua::Event) as i32,
+        flag: row.int(Pua::Flag) as i32,
+        expires_at: time_of(row.int(Pua::Expires)),
+        desired_until: time_of(row.int(Pua::DesiredExpires)),
+        cseq: row.int(Pua::Cseq) as u32,
+        version: row.int(Pua::Version) as u32,
         row_state: RecordRowState::Clean,
     };
     Record::new(
         state,
         &[
-            (Field::PresUri, row.bytes(0)),
-            (Field::Id, row.bytes(1)),
-            (Field::Etag, row.bytes(6)),
-            (Field::TupleId, row.bytes(7)),
-            (Field::WatcherUri, row.bytes(8)),
-            (Field::CallId, row.bytes(9)),
-            (Field::ToTag, row.bytes(10)),
-            (Field::FromTag, row.bytes(11)),
-            (Field::RecordRoute, row.bytes(13)),
-            (Field::Contact, row.bytes(14)),
-            (Field::RemoteContact, row.bytes(15)),
-            (Field::ExtraHeaders, row.bytes(17)),
+            (Field::PresUri, row.bytes(Pua::PresUri)),
+            (Field::Id, row.bytes(Pua::PresId)),
+            (Field::Etag, row.bytes(Pua::Etag)),
+            (Field::TupleId, row.bytes(Pua::TupleId)),
+            (Field::WatcherUri, row.bytes(Pua::WatcherUri)),
+            (Field::CallId, row.bytes(Pua::CallId)),
+            (Field::ToTag, row.bytes(Pua::ToTag)),
+            (Field::FromTag, row.bytes(Pua::FromTag)),
+            (Field::RecordRoute, row.bytes(Pua::RecordRoute)),
+            (Field::Contact, row.bytes(Pua::Contact)),
+            (Field::RemoteContact, row.bytes(Pua::RemoteContact)),
+            (Field::ExtraHeaders, row.bytes(Pua::ExtraHeaders)),
         ],
     )
 }
 
 fn select(db: &Connection, table: &[u8], conditions: &[Cond<'_>]) -> Result<Vec<Record>, DbError> {
-    Ok(db.select(table, &COLUMNS[..ALL_BUT_KEY], conditions, None)?.iter().map(read).collect())
+    Ok(db.select(table, conditions, None)?.iter().map(read).collect())
 }
 
 /// The rows of the table as one process reaches them.
@@ -187,7 +192,7 @@ impl Rows<'_> {
                 // Some drivers count only rows whose values are others now, some cannot count.
                 _ => {
                     let now_named = identity(after, after.get(Field::Etag));
-                    Ok(!db.select(self.table(), &["pres_uri"], &now_named, None)?.is_empty())
+                    Ok(!db.select::<Presentity>(self.table(), &now_named, None)?.is_empty())
                 }
             }
         })
@@ -209,8 +214,8 @@ impl Rows<'_> {
     pub fn uris_with_id(&self, id: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
         let with_id = [("pres_id", Op::Eq, Value::Text(id))];
         self.database.read(|db| {
-            let rows = db.select(self.table(), &["pres_uri"], &with_id, None)?;
-            Ok(rows.iter().map(|row| row.bytes(0).to_vec()).collect())
+            let rows = db.select::<Presentity>(self.table(), &with_id, None)?;
+            Ok(rows.iter().map(|row| row.bytes(Presentity::Uri).to_vec()).collect())
         })
     }
 
@@ -218,9 +223,9 @@ impl Rows<'_> {
     pub fn each(&self, mut keep: impl FnMut(Record)) -> Result<usize, StoreError> {
         let table = self.table();
         each_page(self.database, table, self.config.fetch_rows, |db, page| {
-            let rows = db.select(table, &COLUMNS, &page.conditions, page.order)?;
+            let rows = db.select_with_keys(table, &page.conditions, page.order)?;
             rows.iter().map(read).for_each(&mut keep);
-            Ok(Seen::of(&rows, ALL_BUT_KEY))
+            Ok(Seen::of(&rows))
         })
     }
 

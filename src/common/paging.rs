@@ -1,7 +1,14 @@
 //! Reads a large table in bounded batches, in the order of its keys, whatever the keys are and however far apart.
 use crate::common::database::Database;
-use crate::host::db::{Cond, Connection, DbError, Op, Rows, Value};
+use crate::host::db::{Column, Cond, Connection, DbError, Op, Rows, Value, row_columns};
 use crate::presence::error::StoreError;
+
+row_columns! {
+    /// The key of a row, where nothing else of it is wanted.
+    enum KeyOnly {
+        Key = "id",
+    }
+}
 
 /// Which rows the next batch has.
 pub struct Page<'a> {
@@ -21,10 +28,10 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What was seen of `rows`, whose column `key` is the key.
-    pub fn of(rows: &Rows<'_>, key: usize) -> Seen {
+    /// What was seen of `rows`, which were read with their keys.
+    pub fn of<C: Column>(rows: &Rows<'_, C>) -> Seen {
         let is_cut = rows.cuts_unsigned();
-        Seen { rows: rows.len(), last: rows.iter().map(|row| key_of(row.int(key), is_cut)).max().unwrap_or_default() }
+        Seen { rows: rows.len(), last: rows.keys().map(|key| key_of(key, is_cut)).max().unwrap_or_default() }
     }
 }
 
@@ -95,8 +102,9 @@ fn by_list(
     conditions: &[Cond<'_>],
     mut read: impl FnMut(&Connection, &Page<'_>) -> Result<Option<Seen>, DbError>,
 ) -> Result<usize, StoreError> {
-    let mut keys: Vec<i64> =
-        database.read(|db| Ok(db.select(table, &["id"], conditions, None)?.iter().map(|row| row.int(0)).collect()))?;
+    let mut keys: Vec<i64> = database.read(|db| {
+        Ok(db.select::<KeyOnly>(table, conditions, None)?.iter().map(|row| row.int(KeyOnly::Key)).collect())
+    })?;
     keys.sort_unstable();
     let mut total = 0;
     for batch in keys.chunks(rows as usize) {

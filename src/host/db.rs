@@ -1,17 +1,20 @@
 //! Databases through the host's drivers (`lib/srdb1`): one connection a process, statements built from typed columns.
 //! SQLite gets its statements without the driver, see [`super::sqlite`].
 pub mod failure;
+pub mod rows;
 pub mod transaction;
 pub mod value;
 
 pub use failure::{DbError, of_sqlite};
+pub(crate) use rows::row_columns;
+pub use rows::{Column, Row, Rows};
 pub use value::{Cell, Cond, Op, Value, time_of};
 
-use super::bytes::{lend, view};
+use super::bytes::lend;
 use super::db_url::DbUrl;
 use super::sqlite::{self, Verb};
 use crate::sys;
-use std::marker::PhantomData;
+use rows::Found;
 use transaction::Transaction;
 use value::{Columns, raw_op};
 
@@ -42,37 +45,6 @@ impl From<bool> for SqliteWay {
     fn from(direct: bool) -> SqliteWay {
         if direct { SqliteWay::Direct } else { SqliteWay::Driver }
     }
-}
-
-/// The result of a query; freed when dropped.
-pub struct Rows<'c> {
-    result: RowsOf<'c>,
-}
-
-enum RowsOf<'c> {
-    Driver { link: &'c Link, result: *mut sys::db1_res_t },
-    Sqlite(sqlite::Table),
-}
-
-/// One row of a result.
-#[derive(Clone, Copy)]
-pub struct Row<'r> {
-    fields: RowOf<'r>,
-}
-
-#[derive(Clone, Copy)]
-enum RowOf<'r> {
-    Driver {
-        values: *mut sys::db_val_t,
-        count: i32,
-        /// What stands for an empty text.
-        empty: &'static [u8],
-        life: PhantomData<&'r ()>,
-    },
-    Sqlite {
-        fields: &'r [sqlite::Field],
-        bytes: &'r [u8],
-    },
 }
 
 /// An open connection of this process.
@@ -318,7 +290,7 @@ impl Link {
         columns: &[&'static str],
         conditions: &[Cond<'_>],
         order: Option<&[u8]>,
-    ) -> Result<Rows<'_>, DbError> {
+    ) -> Result<Found<'_>, DbError> {
         let name = lend(table);
         self.on_table(&name)?;
         let query = self.functions.query.ok_or(DbError::Away)?;
@@ -344,22 +316,22 @@ impl Link {
         if done < 0 || result.is_null() {
             return Err(self.failed());
         }
-        Ok(Rows { result: RowsOf::Driver { link: self, result } })
+        Ok(Found::Driver { link: self, result })
     }
 
-    fn raw_query(&self, text: &str) -> Result<Option<Rows<'_>>, DbError> {
+    fn raw_query(&self, text: &str) -> Result<Option<Found<'_>>, DbError> {
         self.plain_query(text).map_err(|error| if error == DbError::Away { error } else { self.failed() })
     }
 
     /// A statement as text, without asking why it failed.
-    fn plain_query(&self, text: &str) -> Result<Option<Rows<'_>>, DbError> {
+    fn plain_query(&self, text: &str) -> Result<Option<Found<'_>>, DbError> {
         let query = self.functions.raw_query.ok_or(DbError::Away)?;
         let mut result = std::ptr::null_mut();
         // SAFETY: the text outlives the call.
         if unsafe { query(self.raw, &lend(text.as_bytes()), &mut result) } < 0 {
             return Err(DbError::Unexplained);
         }
-        Ok((!result.is_null()).then_some(Rows { result: RowsOf::Driver { link: self, result } }))
+        Ok((!result.is_null()).then_some(Found::Driver { link: self, result }))
     }
 }
 
@@ -388,18 +360,36 @@ impl Connection {
     }
 
     /// `SELECT columns FROM table WHERE all conditions ORDER BY order`.
-    pub fn select(
+    pub fn select<C: Column>(
+        &self,
+        table: &[u8],
+        conditions: &[Cond<'_>],
+        order: Option<&[u8]>,
+    ) -> Result<Rows<'_, C>, DbError> {
+        Ok(Rows::of(self.find(table, C::NAMES, conditions, order)?))
+    }
+
+    /// The same with the key of each row, see [`Rows::keys`].
+    pub fn select_with_keys<C: Column>(
+        &self,
+        table: &[u8],
+        conditions: &[Cond<'_>],
+        order: Option<&[u8]>,
+    ) -> Result<Rows<'_, C>, DbError> {
+        Ok(Rows::of(self.find(table, C::NAMES_AND_KEY, conditions, order)?))
+    }
+
+    fn find(
         &self,
         table: &[u8],
         columns: &[&'static str],
         conditions: &[Cond<'_>],
         order: Option<&[u8]>,
-    ) -> Result<Rows<'_>, DbError> {
+    ) -> Result<Found<'_>, DbError> {
         match &self.way {
             Way::Driver(link) => link.select(table, columns, conditions, order),
             Way::Sqlite(database, _) => {
-                let table = database.run(table, Verb::Select(columns, order), conditions)?;
-                Ok(Rows { result: RowsOf::Sqlite(table) })
+                Ok(Found::Sqlite(database.run(table, Verb::Select(columns, order), conditions)?))
             }
         }
     }
@@ -440,11 +430,20 @@ impl Connection {
         }
     }
 
-    /// A statement as text, where the driver takes one.
-    pub fn raw_query(&self, text: &str) -> Result<Option<Rows<'_>>, DbError> {
+    /// A statement as text, where the driver takes one. Its columns are those of `C`, in their order.
+    pub fn raw_query<C: Column>(&self, text: &str) -> Result<Option<Rows<'_, C>>, DbError> {
+        Ok(self.find_by_text(text)?.map(Rows::of))
+    }
+
+    /// The same for a statement without rows.
+    pub fn raw_statement(&self, text: &str) -> Result<(), DbError> {
+        self.find_by_text(text).map(|_| ())
+    }
+
+    fn find_by_text(&self, text: &str) -> Result<Option<Found<'_>>, DbError> {
         match &self.way {
             Way::Driver(link) => link.raw_query(text),
-            Way::Sqlite(database, _) => Ok(Some(Rows { result: RowsOf::Sqlite(database.text(text)?) })),
+            Way::Sqlite(database, _) => Ok(Some(Found::Sqlite(database.text(text)?))),
         }
     }
 
@@ -471,117 +470,6 @@ impl Connection {
         match &self.way {
             Way::Driver(link) => link.explains_refusals(),
             Way::Sqlite(..) => true,
-        }
-    }
-}
-
-impl Rows<'_> {
-    /// The rows.
-    pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
-        (0..self.len()).map(move |at| Row { fields: self.row(at) })
-    }
-
-    fn row(&self, at: usize) -> RowOf<'_> {
-        match &self.result {
-            RowsOf::Driver { link, result } => {
-                // SAFETY: a result of the driver that lives as long as `self`; `at` is below the number of rows.
-                let row = unsafe { &*(**result).rows.add(at) };
-                RowOf::Driver { values: row.values, count: row.n, empty: link.empty, life: PhantomData }
-            }
-            RowsOf::Sqlite(table) => RowOf::Sqlite { fields: table.row(at), bytes: table.bytes() },
-        }
-    }
-
-    /// How many rows there are.
-    pub fn len(&self) -> usize {
-        match &self.result {
-            // SAFETY: as in `row`.
-            RowsOf::Driver { result, .. } => unsafe { (**result).n.max(0) as usize },
-            RowsOf::Sqlite(table) => table.rows(),
-        }
-    }
-
-    /// Whether numbers of 32 unsigned bits come as signed ones: MariaDB's driver reads its unsigned keys so.
-    pub fn cuts_unsigned(&self) -> bool {
-        matches!(&self.result, RowsOf::Driver { link, .. } if link.scheme == b"mysql")
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl Drop for RowsOf<'_> {
-    fn drop(&mut self) {
-        let RowsOf::Driver { link, result } = self else { return };
-        if let Some(free) = link.functions.free_result {
-            // SAFETY: a result of this connection, freed once.
-            unsafe { free(link.raw, *result) };
-        }
-    }
-}
-
-impl<'r> Row<'r> {
-    /// A number; NULL is 0.
-    pub fn int(&self, column: usize) -> i64 {
-        let number = match self.fields {
-            RowOf::Driver { .. } => self.driver_value(column).and_then(driver_int),
-            RowOf::Sqlite { fields, .. } => match fields[column] {
-                sqlite::Field::Int(number) => Some(number),
-                sqlite::Field::Null => Some(0),
-                sqlite::Field::Bytes(..) => None,
-            },
-        };
-        number.or_else(|| std::str::from_utf8(self.bytes(column)).ok()?.trim().parse().ok()).unwrap_or(0)
-    }
-
-    /// Text or binary; NULL is empty.
-    pub fn bytes(&self, column: usize) -> &'r [u8] {
-        match self.fields {
-            RowOf::Driver { empty, .. } => {
-                let text: &'r [u8] = self.driver_value(column).map_or(&[], driver_bytes);
-                if text == empty { &[] } else { text }
-            }
-            RowOf::Sqlite { fields, bytes } => match fields[column] {
-                sqlite::Field::Bytes(from, to) => &bytes[from..to],
-                sqlite::Field::Int(_) | sqlite::Field::Null => &[],
-            },
-        }
-    }
-
-    fn driver_value(&self, column: usize) -> Option<&'r sys::db_val_t> {
-        let RowOf::Driver { values, count, .. } = self.fields else { return None };
-        assert!((column as i32) < count, "column {column} of {count}");
-        // SAFETY: the index was checked; values live as long as the result.
-        let value = unsafe { &*values.add(column) };
-        (value.nul == 0).then_some(value)
-    }
-}
-
-fn driver_int(value: &sys::db_val_t) -> Option<i64> {
-    // SAFETY: `type_` says which arm of the union is filled.
-    unsafe {
-        match value.type_ {
-            sys::db_type_t_DB1_INT => Some(i64::from(value.val.int_val)),
-            sys::db_type_t_DB1_UINT => Some(i64::from(value.val.uint_val)),
-            sys::db_type_t_DB1_BIGINT => Some(value.val.ll_val),
-            sys::db_type_t_DB1_UBIGINT => Some(value.val.ull_val as i64),
-            sys::db_type_t_DB1_DATETIME => Some(value.val.time_val),
-            sys::db_type_t_DB1_DOUBLE => Some(value.val.double_val as i64),
-            _ => None,
-        }
-    }
-}
-
-fn driver_bytes(value: &sys::db_val_t) -> &[u8] {
-    // SAFETY: `type_` says which arm of the union is filled; texts live as long as the value's result.
-    unsafe {
-        match value.type_ {
-            sys::db_type_t_DB1_STRING => super::bytes::c_text(value.val.string_val),
-            sys::db_type_t_DB1_STR => view(&value.val.str_val),
-            sys::db_type_t_DB1_BLOB => view(&value.val.blob_val),
-            _ => &[],
         }
     }
 }

@@ -462,7 +462,7 @@ impl<'a> Renewal<'a> {
 }
 
 /// How many characters the column of a subscription's field holds.
-pub fn room_of(field: Field) -> usize {
+pub const fn room_of(field: Field) -> usize {
     match field {
         // They have no column.
         Field::LocalUri | Field::RemoteUri => usize::MAX,

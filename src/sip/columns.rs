@@ -84,6 +84,26 @@ pub const PUA: [Column; 11] = [
     column("record_route", TEXT),
 ];
 
+/// How many characters the column of this name holds; nothing for one that is not in the list.
+pub const fn room(table: &[Column], name: &str) -> usize {
+    let mut at = 0;
+    while at < table.len() {
+        if are_equal(table[at].name.as_bytes(), name.as_bytes()) {
+            return table[at].room;
+        }
+        at += 1;
+    }
+    0
+}
+
+const fn are_equal(a: &[u8], b: &[u8]) -> bool {
+    match (a, b) {
+        ([], []) => true,
+        ([first, a @ ..], [second, b @ ..]) => *first == *second && are_equal(a, b),
+        _ => false,
+    }
+}
+
 /// Whether a column of `room` characters takes a value in every database: no more characters than that, valid UTF-8,
 /// no NUL.
 pub fn fits(value: &[u8], room: usize) -> bool {

@@ -1,6 +1,7 @@
 //! Why a statement failed, as far as the database says it: the statement's own fault, a collision with another one, or
 //! a database that takes nothing at all.
 use crate::host::db::Link;
+use crate::host::db::rows::{Rows, row_columns};
 use crate::host::sqlite::library::code as sqlite;
 
 /// A database call failed; the driver has logged what it knows.
@@ -18,6 +19,16 @@ pub enum DbError {
     /// The driver does not say; [`Link::explain`] finds out.
     #[error("the database failed")]
     Unexplained,
+}
+
+row_columns! {
+    /// What `SHOW ERRORS` of MariaDB and MySQL answers with.
+    #[allow(dead_code, reason = "columns have their places also where one is not read")]
+    enum ShownError {
+        Level = "Level",
+        Code = "Code",
+        Message = "Message",
+    }
 }
 
 /// What a code of MariaDB or MySQL means (`SHOW ERRORS`).
@@ -71,7 +82,10 @@ impl Link {
             return DbError::Unexplained;
         }
         match self.plain_query("show errors") {
-            Ok(Some(rows)) => rows.iter().next().map_or(DbError::Unexplained, |row| of_mysql(row.int(1))),
+            Ok(Some(found)) => {
+                let errors = Rows::of(found);
+                errors.iter().next().map_or(DbError::Unexplained, |error| of_mysql(error.int(ShownError::Code)))
+            }
             _ => DbError::Away,
         }
     }

@@ -77,7 +77,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::db::{Driver, Value};
+    use crate::host::db::{Driver, Value, row_columns};
     use crate::host::db_url::DbUrl;
     use crate::host::sqlite::Database;
 
@@ -96,8 +96,14 @@ mod tests {
         }
     }
 
+    row_columns! {
+        enum Numbers {
+            N = "n",
+        }
+    }
+
     fn count(connection: &Connection) -> usize {
-        connection.select(b"t", &["n"], &[], None).unwrap().len()
+        connection.select::<Numbers>(b"t", &[], None).unwrap().len()
     }
 
     #[test]

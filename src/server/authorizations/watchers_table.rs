@@ -1,6 +1,6 @@
 //! Rows of `watchers`: what was decided about a watcher, remembered over its subscriptions.
 use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, RefusalLog, Writer};
-use crate::host::db::{Cond, Connection, DbError, Op, Value};
+use crate::host::db::{Cond, Connection, DbError, Op, Value, row_columns};
 use crate::host::{clock, log};
 use crate::limited;
 use crate::presence::authorization::Authorization;
@@ -15,6 +15,37 @@ use crate::sip::{columns, uri};
 
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 3;
+
+row_columns! {
+    /// What was decided, and about whom.
+    enum Decision {
+        Status = "status",
+        Reason = "reason",
+        Presentity = "presentity_uri",
+        User = "watcher_username",
+        Domain = "watcher_domain",
+    }
+}
+
+row_columns! {
+    /// Whom it was decided about.
+    enum WatcherName {
+        User = "watcher_username",
+        Domain = "watcher_domain",
+        Presentity = "presentity_uri",
+    }
+}
+
+row_columns! {
+    /// Whom it was decided about, and what.
+    enum Known {
+        User = "watcher_username",
+        Domain = "watcher_domain",
+        Status = "status",
+        Reason = "reason",
+        Presentity = "presentity_uri",
+    }
+}
 
 fn conditions<'a>(key: &Key<'a>) -> [Cond<'a>; 4] {
     let [presentity, user, host, event] = *key;
@@ -54,16 +85,17 @@ impl Row {
 }
 
 fn select_row(db: &Connection, table: &[u8], key: &Key<'_>, rule: UriComparison) -> Result<Row, DbError> {
-    let columns = ["status", "reason", "presentity_uri", "watcher_username", "watcher_domain"];
-    let rows = db.select(table, &columns, &conditions(key), None)?;
+    let rows = db.select::<Decision>(table, &conditions(key), None)?;
     let [presentity, user, host, _] = *key;
     let mut found = Row::None;
     for row in rows.iter() {
-        let is_own = rule.same(row.bytes(2), presentity)
-            && rule.same(row.bytes(3), user)
-            && row.bytes(4).eq_ignore_ascii_case(host);
-        match Status::from_number(row.int(0)) {
-            Some(status) if is_own => return Ok(Row::Own(Authorization { status, reason: row.bytes(1).to_vec() })),
+        let is_own = rule.same(row.bytes(Decision::Presentity), presentity)
+            && rule.same(row.bytes(Decision::User), user)
+            && row.bytes(Decision::Domain).eq_ignore_ascii_case(host);
+        match Status::from_number(row.int(Decision::Status)) {
+            Some(status) if is_own => {
+                return Ok(Row::Own(Authorization { status, reason: row.bytes(Decision::Reason).to_vec() }));
+            }
             _ if !is_own => found = Row::OfAnother,
             _ => {}
         }
@@ -334,18 +366,19 @@ impl Context {
         let of_resource =
             [("presentity_uri", Op::Eq, Value::Text(&resource.uri)), ("event", Op::Eq, Value::Text(event))];
         self.database.read(|db| {
-            let rows = db.select(
-                table,
-                &["watcher_username", "watcher_domain", "status", "reason", "presentity_uri"],
-                &of_resource,
-                None,
-            )?;
+            let rows = db.select::<Known>(table, &of_resource, None)?;
             Ok(rows
                 .iter()
-                .filter(|row| rule.same(row.bytes(4), &resource.uri))
+                .filter(|row| rule.same(row.bytes(Known::Presentity), &resource.uri))
                 .filter_map(|row| {
-                    let status = Status::from_number(row.int(2))?;
-                    remembered(resource, row.bytes(0), row.bytes(1), status, row.bytes(3))
+                    let status = Status::from_number(row.int(Known::Status))?;
+                    remembered(
+                        resource,
+                        row.bytes(Known::User),
+                        row.bytes(Known::Domain),
+                        status,
+                        row.bytes(Known::Reason),
+                    )
                 })
                 .collect())
         })
@@ -364,13 +397,12 @@ impl Context {
             ("status", Op::Eq, Value::Int(Status::Waiting as i64)),
         ];
         self.database.read(|db| {
-            let rows =
-                db.select(table, &["watcher_username", "watcher_domain", "presentity_uri"], &conditions, None)?;
+            let rows = db.select::<WatcherName>(table, &conditions, None)?;
             Ok(rows
                 .iter()
-                .filter(|row| rule.same(row.bytes(2), &resource.uri))
+                .filter(|row| rule.same(row.bytes(WatcherName::Presentity), &resource.uri))
                 .map(|row| {
-                    let name = uri::join(row.bytes(0), row.bytes(1));
+                    let name = uri::join(row.bytes(WatcherName::User), row.bytes(WatcherName::Domain));
                     Watcher { id: name.clone(), uri: name, status: Status::Waiting, event: b"subscribe", times: (0, 0) }
                 })
                 .collect())

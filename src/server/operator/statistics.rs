@@ -1,11 +1,29 @@
 //! How much there is: what operators see as gauges. Counted when somebody asks, at most once a second.
-use crate::host::db::{Connection, DbError};
+use crate::host::db::{Column, Connection, DbError, Row, row_columns};
 use crate::presence::row_limits::PublicationRows;
 use crate::presence::subscription::{RowState, Status};
 use crate::server::context::Context;
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::publication_entry::PublicationRowState;
 use crate::server::tables::resource_entry::Documents;
+
+row_columns! {
+    /// How many subscriptions have a status.
+    enum Watching {
+        Event = "event",
+        Status = "status",
+        Subscriptions = "count(*)",
+    }
+}
+
+row_columns! {
+    /// How many publications there are, and of how many presentities.
+    enum Published {
+        Event = "event",
+        Presentities = "count(distinct username)",
+        Publications = "count(*)",
+    }
+}
 
 /// Counts of one event package.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,22 +50,20 @@ impl Context {
     pub fn statistics(&self) -> Statistics {
         let mut counts = vec![Counts::default(); self.packages.0.len()];
         if self.storage.subscriptions.rows() == SubscriptionRows::Shared {
-            self.row_statistics(
-                &mut counts,
-                "event, status, count(*)",
-                self.config.active_watchers_table,
-                |count, row| {
-                    count.subscriptions += row[1];
-                    count.pending += if row[0] == Status::Pending as i64 { row[1] } else { 0 };
-                },
-            );
+            self.row_statistics(self.config.active_watchers_table, "event, status", Watching::Event, |event, row| {
+                let Some(count) = counts.get_mut(event) else { return };
+                count.subscriptions += row.int(Watching::Subscriptions);
+                if row.int(Watching::Status) == Status::Pending as i64 {
+                    count.pending += row.int(Watching::Subscriptions);
+                }
+            });
         }
         self.memory_statistics(&mut counts);
         if self.storage.publications.rows() != PublicationRows::None {
-            let distinct = "event, count(distinct username), count(*)";
-            self.row_statistics(&mut counts, distinct, self.config.presentity_table, |count, row| {
-                count.presentities += row[0];
-                count.publications += row[1];
+            self.row_statistics(self.config.presentity_table, "event", Published::Event, |event, row| {
+                let Some(count) = counts.get_mut(event) else { return };
+                count.presentities += row.int(Published::Presentities);
+                count.publications += row.int(Published::Publications);
             });
         }
         counts
@@ -85,25 +101,20 @@ impl Context {
         }
     }
 
-    /// Adds up `columns` of `table`, grouped; drivers that take no statements as text count nothing.
-    fn row_statistics(
-        &self,
-        counts: &mut Statistics,
-        columns: &str,
-        table: &[u8],
-        add: impl Fn(&mut Counts, [i64; 2]),
-    ) {
-        let by = if columns.contains("status") { "event, status" } else { "event" };
-        let text = format!("select {columns} from {} group by {by}", String::from_utf8_lossy(table));
+    /// Hands the sums of `table`, grouped by `by`, to `add`, with the number of their event package; drivers that take no
+    /// statements as text count nothing.
+    fn row_statistics<C: Column>(&self, table: &[u8], by: &str, event: C, mut add: impl FnMut(usize, Row<'_, C>)) {
+        let (columns, table) = (C::NAMES.join(", "), String::from_utf8_lossy(table));
+        let text = format!("select {columns} from {table} group by {by}");
         let packages = self.packages;
         let _ = self.database.read(|db: &Connection| {
             if db.driver().scheme() == b"text" {
                 return Ok(());
             }
-            let rows = db.raw_query(&text)?.ok_or(DbError::Away)?;
+            let rows = db.raw_query::<C>(&text)?.ok_or(DbError::Away)?;
             for row in rows.iter() {
-                if let Some(count) = packages.named(row.bytes(0)).and_then(|id| counts.get_mut(usize::from(id.0))) {
-                    add(count, [row.int(1), row.int(2)]);
+                if let Some(id) = packages.named(row.bytes(event)) {
+                    add(usize::from(id.0), row);
                 }
             }
             Ok(())

@@ -1,6 +1,6 @@
 //! Rows of `presentity`: a publication column by column, as stock writes it.
 use crate::common::paging::{self, Page, Seen};
-use crate::host::db::{Cell, Cond, Connection, DbError, Op, Value, time_of};
+use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, row_columns, time_of};
 use crate::presence::config::Config;
 use crate::presence::error::StoreError;
 use crate::presence::publication::{Dialogs, Publication};
@@ -14,10 +14,37 @@ use std::ops::Deref;
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 5;
 
-/// Columns that name a row's resource, and its key.
-const RESOURCE_AND_KEY: [&str; 4] = ["username", "domain", "event", "id"];
+row_columns! {
+    /// What names a row's resource.
+    enum OfResource {
+        User = "username",
+        Domain = "domain",
+        Event = "event",
+    }
+}
 
-const COLUMNS: [&str; 7] = ["body", "etag", "expires", "received_time", "sender", "priority", "ruid"];
+row_columns! {
+    /// What names a row: its resource and its entity tag.
+    enum OfPublication {
+        User = "username",
+        Domain = "domain",
+        Event = "event",
+        Etag = "etag",
+    }
+}
+
+row_columns! {
+    /// A publication, as the rows of one resource have it.
+    enum Document {
+        Body = "body",
+        Etag = "etag",
+        Expires = "expires",
+        ReceivedTime = "received_time",
+        Sender = "sender",
+        Priority = "priority",
+        Ruid = "ruid",
+    }
+}
 
 /// One row operation that follows from a change.
 pub(crate) enum RowChange {
@@ -137,6 +164,10 @@ fn write_row(
     }
 }
 
+fn uri_of(row: Row<'_, OfPublication>) -> Vec<u8> {
+    uri::join(row.bytes(OfPublication::User), row.bytes(OfPublication::Domain))
+}
+
 /// A row whose time is over.
 pub(crate) struct EndedRow {
     /// Its resource; `None` for a package that is not loaded.
@@ -174,20 +205,20 @@ impl PresentityRows {
         let order = if config.order_by_column { config.order_by } else { b"received_time" };
         self.database.read(|db| {
             let of_resource = of_resource(user, domain, package.name);
-            let rows = db.select(config.presentity_table, &COLUMNS, &of_resource, Some(order))?;
+            let rows = db.select::<Document>(config.presentity_table, &of_resource, Some(order))?;
             Ok(rows
                 .iter()
                 .map(|row| {
-                    let body = row.bytes(0).to_vec();
+                    let body = row.bytes(Document::Body).to_vec();
                     Publication {
                         dialogs: if is_dialog { Dialogs::of(&body) } else { Dialogs::default() },
                         body,
-                        etag: row.bytes(1).to_vec(),
-                        expires_at: time_of(row.int(2)),
-                        received_at: time_of(row.int(3)),
-                        sender: row.bytes(4).to_vec(),
-                        priority: row.int(5) as i32,
-                        ruid: row.bytes(6).to_vec(),
+                        etag: row.bytes(Document::Etag).to_vec(),
+                        expires_at: time_of(row.int(Document::Expires)),
+                        received_at: time_of(row.int(Document::ReceivedTime)),
+                        sender: row.bytes(Document::Sender).to_vec(),
+                        priority: row.int(Document::Priority) as i32,
+                        ruid: row.bytes(Document::Ruid).to_vec(),
                     }
                 })
                 .collect())
@@ -233,12 +264,13 @@ impl PresentityRows {
     pub(crate) fn each_row(&self, take: &mut dyn FnMut(Resource) -> Result<(), DbError>) -> Result<usize, StoreError> {
         let (rule, config, packages) = (self.shared.tables.rule(), self.config, self.packages());
         paging::each_page(self.database, config.presentity_table, config.fetch_rows, |db, page| {
-            let rows = db.select(config.presentity_table, &RESOURCE_AND_KEY, &page.conditions, page.order)?;
+            let rows = db.select_with_keys::<OfResource>(config.presentity_table, &page.conditions, page.order)?;
             for row in rows.iter() {
-                let Some(event) = packages.named(row.bytes(2)) else { continue };
-                take(rule.resource(&uri::join(row.bytes(0), row.bytes(1)), event))?;
+                let Some(event) = packages.named(row.bytes(OfResource::Event)) else { continue };
+                let uri = uri::join(row.bytes(OfResource::User), row.bytes(OfResource::Domain));
+                take(rule.resource(&uri, event))?;
             }
-            Ok(Seen::of(&rows, 3))
+            Ok(Seen::of(&rows))
         })
     }
 
@@ -252,16 +284,15 @@ impl PresentityRows {
         let (rule, table, packages) = (self.shared.tables.rule(), self.config.presentity_table, self.packages());
         let over = [("expires", Op::Lt, Value::Time(now)), ("expires", Op::Gt, Value::Int(0))];
         let read = |db: &Connection, page: &Page<'_>| {
-            let columns = ["username", "domain", "event", "etag", "id"];
-            let rows = db.select(table, &columns, &page.conditions, page.order)?;
+            let rows = db.select_with_keys::<OfPublication>(table, &page.conditions, page.order)?;
             let found = rows.iter().map(|row| EndedRow {
                 resource: packages
-                    .named(row.bytes(2))
-                    .map(|event| rule.resource(&uri::join(row.bytes(0), row.bytes(1)), event)),
-                event: row.bytes(2).to_vec(),
-                etag: row.bytes(3).to_vec(),
+                    .named(row.bytes(OfPublication::Event))
+                    .map(|event| rule.resource(&uri_of(row), event)),
+                event: row.bytes(OfPublication::Event).to_vec(),
+                etag: row.bytes(OfPublication::Etag).to_vec(),
             });
-            Ok((found.collect(), Seen::of(&rows, 4)))
+            Ok((found.collect(), Seen::of(&rows)))
         };
         paging::portion_of(self.database, limit, &over, after, read)
     }

@@ -1,7 +1,7 @@
 //! Rows of `active_watchers`: a subscription column by column, as stock writes it.
 use crate::common::database::{Database, StoreError};
 use crate::common::paging::{Page, Seen};
-use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, time_of};
+use crate::host::db::{Cell, Column, Cond, Connection, DbError, Op, Row, Value, row_columns, time_of};
 use crate::presence::event_package::Packages;
 use crate::presence::subscription::{
     self, DialogId, FIELDS, Field, RowState, STORED_FIELDS, Status, Subscription, SubscriptionState,
@@ -13,37 +13,77 @@ use crate::sip::{columns, uri};
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 12;
 
-const COLUMNS: [&str; 26] = [
-    "presentity_uri",
-    "to_user",
-    "to_domain",
-    "from_user",
-    "from_domain",
-    "watcher_username",
-    "watcher_domain",
-    "event_id",
-    "to_tag",
-    "from_tag",
-    "callid",
-    "socket_info",
-    "contact",
-    "local_contact",
-    "record_route",
-    "reason",
-    "user_agent",
-    "event",
-    "status",
-    "expires",
-    "local_cseq",
-    "remote_cseq",
-    "version",
-    "flags",
-    "updated",
-    "id",
+row_columns! {
+    /// A whole subscription.
+    enum ActiveWatchers {
+        PresentityUri = "presentity_uri",
+        ToUser = "to_user",
+        ToDomain = "to_domain",
+        FromUser = "from_user",
+        FromDomain = "from_domain",
+        WatcherUsername = "watcher_username",
+        WatcherDomain = "watcher_domain",
+        EventId = "event_id",
+        ToTag = "to_tag",
+        FromTag = "from_tag",
+        Callid = "callid",
+        SocketInfo = "socket_info",
+        Contact = "contact",
+        LocalContact = "local_contact",
+        RecordRoute = "record_route",
+        Reason = "reason",
+        UserAgent = "user_agent",
+        Event = "event",
+        Status = "status",
+        Expires = "expires",
+        LocalCseq = "local_cseq",
+        RemoteCseq = "remote_cseq",
+        Version = "version",
+        Flags = "flags",
+        Updated = "updated",
+    }
+}
+
+row_columns! {
+    /// The CSeq of the last NOTIFY.
+    #[allow(dead_code, reason = "only whether there is a row is asked")]
+    enum LocalCseq {
+        Value = "local_cseq",
+    }
+}
+
+/// The columns of a subscription's strings.
+const TEXTS: [(Field, ActiveWatchers); STORED_FIELDS] = [
+    (Field::PresUri, ActiveWatchers::PresentityUri),
+    (Field::ToUser, ActiveWatchers::ToUser),
+    (Field::ToDomain, ActiveWatchers::ToDomain),
+    (Field::FromUser, ActiveWatchers::FromUser),
+    (Field::FromDomain, ActiveWatchers::FromDomain),
+    (Field::WatcherUser, ActiveWatchers::WatcherUsername),
+    (Field::WatcherDomain, ActiveWatchers::WatcherDomain),
+    (Field::EventId, ActiveWatchers::EventId),
+    (Field::ToTag, ActiveWatchers::ToTag),
+    (Field::FromTag, ActiveWatchers::FromTag),
+    (Field::CallId, ActiveWatchers::Callid),
+    (Field::Socket, ActiveWatchers::SocketInfo),
+    (Field::Contact, ActiveWatchers::Contact),
+    (Field::LocalContact, ActiveWatchers::LocalContact),
+    (Field::RecordRoute, ActiveWatchers::RecordRoute),
+    (Field::Reason, ActiveWatchers::Reason),
+    (Field::UserAgent, ActiveWatchers::UserAgent),
 ];
 
-/// The columns without the key, which only pages need.
-const ALL_BUT_KEY: usize = COLUMNS.len() - 1;
+// Each string that is stored has a column, and one that holds as much as the field says.
+const _: () = {
+    let mut at = 0;
+    while at < STORED_FIELDS {
+        let (field, column) = TEXTS[at];
+        assert!(field as usize == at);
+        let room = columns::room(&columns::ACTIVE_WATCHERS, ActiveWatchers::NAMES[column as usize]);
+        assert!(room == subscription::room_of(field));
+        at += 1;
+    }
+};
 
 /// What a row has for a subscription without a route set. Stock's write-back leaves an empty text, everything else NULL
 /// where the driver knows the difference.
@@ -228,7 +268,7 @@ pub fn count_up(db: &Connection, table: &[u8], subscription: &Subscription) -> R
     let [call, to, from] = of_dialog(subscription.dialog());
     let before = ("local_cseq", Op::Eq, Value::Int(i64::from(n.local_cseq) - 1));
     // Drivers of files cannot always tell; the writer's lock is held, so that nobody changes the row in between.
-    if db.affected_rows().is_none() && db.select(table, &["local_cseq"], &[call, to, from, before], None)?.is_empty() {
+    if db.affected_rows().is_none() && db.select::<LocalCseq>(table, &[call, to, from, before], None)?.is_empty() {
         return Ok(false);
     }
     db.update(table, &cells, &[call, to, from, before])?;
@@ -261,7 +301,7 @@ pub fn select(
     packages: &Packages,
     conditions: &[Cond<'_>],
 ) -> Result<Vec<Subscription>, DbError> {
-    let rows = db.select(table, &COLUMNS[..ALL_BUT_KEY], conditions, None)?;
+    let rows = db.select(table, conditions, None)?;
     Ok(rows.iter().filter_map(|row| decode(packages, row)).collect())
 }
 
@@ -272,8 +312,8 @@ pub fn select_page(
     packages: &Packages,
     page: &Page<'_>,
 ) -> Result<(Vec<Subscription>, Seen), DbError> {
-    let rows = db.select(table, &COLUMNS, &page.conditions, page.order)?;
-    let seen = Seen::of(&rows, ALL_BUT_KEY);
+    let rows = db.select_with_keys(table, &page.conditions, page.order)?;
+    let seen = Seen::of(&rows);
     Ok((rows.iter().filter_map(|row| decode(packages, row)).collect(), seen))
 }
 
@@ -287,10 +327,10 @@ pub fn find(
     Ok(select(db, table, packages, &of_dialog(dialog))?.pop())
 }
 
-fn decode(packages: &Packages, row: Row<'_>) -> Option<Subscription> {
+fn decode(packages: &Packages, row: Row<'_, ActiveWatchers>) -> Option<Subscription> {
     let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
-    for (at, field) in fields.iter_mut().take(STORED_FIELDS).enumerate() {
-        *field = row.bytes(at);
+    for (field, column) in TEXTS {
+        fields[field as usize] = row.bytes(column);
     }
     // Rows of other servers may have a user with escapes that it does not need.
     let plain = fields[Field::PresUri as usize].contains(&b'%').then(|| plain_uri(fields[Field::PresUri as usize]));
@@ -298,14 +338,14 @@ fn decode(packages: &Packages, row: Row<'_>) -> Option<Subscription> {
         fields[Field::PresUri as usize] = uri;
     }
     let state = SubscriptionState {
-        event: packages.named(row.bytes(17))?,
-        status: Status::from_number(row.int(18))?,
-        expires_at: time_of(row.int(19)),
-        local_cseq: row.int(20) as u32,
-        remote_cseq: row.int(21) as u32,
-        version: row.int(22) as u32,
-        flags: row.int(23) as u32,
-        updated: row.int(24) as i32,
+        event: packages.named(row.bytes(ActiveWatchers::Event))?,
+        status: Status::from_number(row.int(ActiveWatchers::Status))?,
+        expires_at: time_of(row.int(ActiveWatchers::Expires)),
+        local_cseq: row.int(ActiveWatchers::LocalCseq) as u32,
+        remote_cseq: row.int(ActiveWatchers::RemoteCseq) as u32,
+        version: row.int(ActiveWatchers::Version) as u32,
+        flags: row.int(ActiveWatchers::Flags) as u32,
+        updated: row.int(ActiveWatchers::Updated) as i32,
         updated_winfo: -1,
         since: 0,
         refreshed_at: 0,

@@ -83,7 +83,7 @@ impl WriteBack {
             "UPDATE {table} SET local_cseq = local_cseq + {RESERVE}, version = version + {RESERVE} \
              WHERE local_cseq < {most} AND version < {most}"
         );
-        self.database.write(|db| db.raw_query(&text).map(|_| ())).is_ok()
+        self.database.write(|db| db.raw_statement(&text)).is_ok()
     }
 }
 
