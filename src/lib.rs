@@ -42,5 +42,6 @@ pub mod presence;
 pub mod pua;
 pub mod scoped_value;
 pub mod server;
+pub mod shm_safe;
 pub mod sip;
 mod sys;

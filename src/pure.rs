@@ -5,6 +5,7 @@ pub mod reference;
 pub mod cluster;
 pub mod presence;
 pub mod pua;
+pub mod shm_safe;
 pub mod sip;
 
 /// The edge to C strings, with the host's `str`.

@@ -14,7 +14,7 @@ struct Layer {
 const PURE: &[&str] = &["unsafe ", "libc::", "SystemTime", "Instant::now"];
 
 /// Modules at the root that every layer may use: macros, and guards.
-const ROOT: [&str; 4] = ["lib", "caught", "fault_point", "scoped_value"];
+const ROOT: [&str; 5] = ["lib", "caught", "fault_point", "scoped_value", "shm_safe"];
 
 /// Lowest first.
 const LAYERS: [Layer; 11] = [
@@ -247,4 +247,18 @@ fn every_c_entry_is_guarded() {
     }
     assert!(entries > 80, "only {entries} entries were found");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_lives_in_shared_memory_is_looked_at_by_the_compiler() {
+    let modules = modules();
+    let by_hand = |code: &str| code.lines().any(|line| line.starts_with("impl") && line.contains("ShmSafe for"));
+    let wrong: Vec<&String> = modules
+        .iter()
+        .filter(|(module, code)| by_hand(code) && *module != "shm_safe" && layer_of(module) != "host")
+        .map(|(module, _)| module)
+        .collect();
+    assert!(wrong.is_empty(), "ShmSafe is implemented by `shm_safe!`, which checks each field, not by hand: {wrong:?}");
+    let checked = modules.values().map(|code| code.matches("\nshm_safe!(").count()).sum::<usize>();
+    assert!(checked > 60, "only {checked} types of shared memory were found");
 }

@@ -6,6 +6,7 @@ use crate::pua::error::RequestError;
 use crate::pua::ports::{Admission, Claim, Due, PendingRequest, PendingRequestId};
 use crate::pua::record::{Change, Field, Record};
 use crate::pua::request::{Part, Request};
+use crate::shm_safe::shm_safe;
 use hashbrown::HashTable;
 
 type Shared = ShmBox<[u8]>;
@@ -20,6 +21,8 @@ enum Phase {
     Unstored { at: i64 },
 }
 
+shm_safe!(enum Phase { UnderWay { until }, Waiting { at }, Unstored { at } });
+
 /// What goes next on a pending request.
 struct Waiting {
     request: Request<Shared>,
@@ -27,6 +30,8 @@ struct Waiting {
     not_before: i64,
     claims: ShmVec<Claim>,
 }
+
+shm_safe!(Waiting { request, since, not_before, claims });
 
 struct Entry {
     id: PendingRequestId,
@@ -50,6 +55,23 @@ struct Entry {
     next: Option<Waiting>,
     change: Option<Change<Shared>>,
 }
+
+shm_safe!(Entry {
+    id,
+    key,
+    subscribes,
+    phase,
+    attempts,
+    stored,
+    asked,
+    sent,
+    etag,
+    former_etag,
+    beside,
+    claims,
+    next,
+    change
+});
 
 /// How far the ends of two options may lie apart and still be the same, in seconds: a SUBSCRIBE asks for ten more than
 /// it has to.
@@ -159,10 +181,14 @@ struct Table {
     last: PendingRequestId,
 }
 
+shm_safe!(Table { by_key, keys, restarts, last });
+
 /// All pending requests of the server. Times are ticks of the monotonic clock, in seconds.
 pub struct PendingRequests {
     table: Lock<Table>,
 }
+
+shm_safe!(PendingRequests { table });
 
 /// How long an answer is awaited, in seconds: longer than tm waits, whatever its timers say, is a sign that none will
 /// come.

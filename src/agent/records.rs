@@ -4,6 +4,7 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::record::{Dialog, Field, Record, RecordRowState, Search};
+use crate::shm_safe::shm_safe;
 use hashbrown::HashTable;
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,8 @@ struct Entry {
     /// When its row is tried again that could not be written.
     aside: Aside,
 }
+
+shm_safe!(Entry { hash, record, row_etag, aside });
 
 /// What the timer writes to the table.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub struct Records {
     serial: AtomicU64,
     seed: u64,
 }
+
+shm_safe!(Records { shards, ended, serial, seed });
 
 /// The hash of some strings under a seed.
 pub fn hash(seed: u64, parts: &[&[u8]]) -> u64 {

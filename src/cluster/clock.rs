@@ -1,11 +1,14 @@
 //! The cluster's clock (a hybrid logical clock): it follows the wall clock of the node that is furthest ahead, and
 //! never goes back, so that what happens after a message is stamped later than what the message tells, whatever the
 //! clocks say.
+use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A moment of the cluster: milliseconds since 1970 in the upper 48 bits, a counter in the lower 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Stamp(pub u64);
+
+shm_safe!(Stamp(value));
 
 impl Stamp {
     /// The first stamp of a millisecond since 1970.
@@ -34,6 +37,8 @@ pub struct HybridClock {
     last: AtomicU64,
     ahead: AtomicU64,
 }
+
+shm_safe!(HybridClock { last, ahead });
 
 impl HybridClock {
     /// A clock that has seen nothing.

@@ -4,6 +4,7 @@
 //! depends on a single message: what is lost is found the next time.
 use super::clock::Stamp;
 use super::digest::{DEEPEST, Entry, Key, PARTS, Range, sum, sums};
+use crate::shm_safe::shm_safe;
 use std::collections::HashMap;
 
 /// The sum of all records of a node.
@@ -43,6 +44,8 @@ pub struct Pull {
     pub since: Stamp,
 }
 
+shm_safe!(Pull { cursor, since });
+
 /// A pull under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pulling {
@@ -53,6 +56,8 @@ pub struct Pulling {
     /// When it began.
     pub began_at: u64,
 }
+
+shm_safe!(Pulling { pull, asked_at, began_at });
 
 /// What the exchange asks of the node it runs on.
 pub trait Ports {

@@ -2,6 +2,7 @@
 //! node that was frozen does not know that. So each process that sends looks at a clock that nobody sets: when no
 //! process of the node has looked for longer than a lease, the node asks the others what it has missed before it goes
 //! on.
+use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How long a node may go on without looking at the clock, in milliseconds: less than the time after which another node
@@ -28,6 +29,8 @@ pub struct Lease {
     looked_at: AtomicU64,
     asking_since: AtomicU64,
 }
+
+shm_safe!(Lease { looked_at, asking_since });
 
 impl Lease {
     /// A lease that begins at `now`, in milliseconds of a clock that nobody sets.

@@ -1,6 +1,7 @@
 //! That a message comes from a node that knows the cluster's secret, was not changed on its way, and is not an old one
 //! said again: HMAC-SHA-256 (RFC 2104, FIPS 180-4) over the message, the name of its sender and a number that only goes
 //! up.
+use crate::shm_safe::shm_safe;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
@@ -171,6 +172,8 @@ pub struct ReplayWindow {
     highest: u64,
     seen: [u64; WORDS],
 }
+
+shm_safe!(ReplayWindow { started, highest, seen });
 
 /// So many numbers behind the highest are told apart: nodes send from many processes at once.
 const WINDOW: u64 = 1024;

@@ -1,5 +1,6 @@
 //! Which of two states of a record is the newer one. Every node comes to the same answer, whatever it hears first.
 use super::clock::Stamp;
+use crate::shm_safe::shm_safe;
 
 /// The version of a subscription: the larger one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -13,6 +14,8 @@ pub struct Version {
     /// The owner, as a digest of its name.
     pub owner: u64,
 }
+
+shm_safe!(Version { word, epoch, stamp, owner });
 
 impl Version {
     /// No CSeq is as high (RFC 3261 8.1.1.5): what has ended stays ended.

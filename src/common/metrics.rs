@@ -12,6 +12,7 @@ use crate::host::shm;
 use crate::presence::ended::Cause;
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyReason;
+use crate::shm_safe::shm_safe;
 use codes::CODES;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,8 @@ pub const METHODS: [&str; 2] = ["PUBLISH", "SUBSCRIBE"];
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
+shm_safe!(Count(value));
+
 impl Count {
     fn add(&self, many: u64) {
         self.0.fetch_add(many, Ordering::Relaxed);
@@ -47,6 +50,8 @@ impl Count {
 /// Answers by the place of their code.
 #[derive(Debug)]
 pub struct ByCode([Count; CODES]);
+
+shm_safe!(ByCode(value));
 
 impl Default for ByCode {
     fn default() -> Self {
@@ -95,6 +100,8 @@ pub struct OfEvent {
     pub change: Histogram,
 }
 
+shm_safe!(OfEvent { publish, subscribe, notify, sent, unsent, ended, round_trip, change });
+
 impl OfEvent {
     /// Whether nothing was ever counted.
     pub fn is_untouched(&self) -> bool {
@@ -133,6 +140,8 @@ pub struct OfDatabase {
     pub errors: Count,
 }
 
+shm_safe!(OfDatabase { read, write, errors });
+
 /// Everything that is counted here, in shared memory.
 #[derive(Debug)]
 pub struct Metrics {
@@ -140,6 +149,8 @@ pub struct Metrics {
     database: [OfDatabase; 2],
     pua: [ByCode; METHODS.len()],
 }
+
+shm_safe!(Metrics { events, database, pua });
 
 static METRICS: OnceLock<&'static Metrics> = OnceLock::new();
 

@@ -5,6 +5,7 @@ use crate::common::database::Database;
 use crate::host::db::{Connection, DbError, Op, Value};
 use crate::log;
 use crate::presence::error::StoreError;
+use crate::shm_safe::shm_safe;
 
 /// How many rows are written in one transaction.
 pub const GROUP: usize = 200;
@@ -151,6 +152,8 @@ pub struct Aside {
     /// The database has refused the row; otherwise it is only left for the next pass.
     refused: bool,
 }
+
+shm_safe!(Aside { until, refused });
 
 impl Aside {
     /// Set aside by a refusal at `now`.

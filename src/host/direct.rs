@@ -3,6 +3,7 @@
 use super::bytes::{lend, null, view};
 use super::msg::SipMsg;
 use super::sockets;
+use crate::shm_safe::ShmSafe;
 use crate::sys;
 use std::cell::RefCell;
 use std::ffi::{c_uint, c_void};
@@ -98,6 +99,9 @@ pub fn timers() -> (u32, u32, u32) {
 /// Where a request goes, and from which socket.
 #[derive(Clone)]
 pub struct Destination(sys::dest_info);
+
+// The host's structure leads to a socket of its own, which it keeps in shared memory or made before it forked.
+impl ShmSafe for Destination {}
 
 // SAFETY: the socket it names was made before the processes forked, lies at the same address in all of them and is
 // never changed; the rest is plain numbers.

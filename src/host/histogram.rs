@@ -1,5 +1,6 @@
 //! Durations, counted in classes. A histogram lies in shared memory: any process adds to it, and none waits for
 //! another.
+use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The upper ends of the classes, in microseconds; what takes longer than the last one is in a class of its own.
@@ -14,6 +15,8 @@ pub struct Histogram {
     classes: [AtomicU64; BOUNDS.len() + 1],
     micros: AtomicU64,
 }
+
+shm_safe!(Histogram { classes, micros });
 
 /// What a histogram held at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 use super::clock;
 use super::last_process::ALONE;
 use super::measured::measured;
+use crate::shm_safe::ShmSafe;
 use crate::sys;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -23,7 +24,9 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 // SAFETY: as above; the lock has no tie to the process that made it.
 unsafe impl<T: Send> Send for Lock<T> {}
 
-impl<T> Lock<T> {
+impl<T: ShmSafe> ShmSafe for Lock<T> {}
+
+impl<T: ShmSafe> Lock<T> {
     /// An open lock around `value`. The lock word needs no fixed address, so it may be moved until it is first used.
     pub fn new(value: T) -> Self {
         let lock = Lock { raw: UnsafeCell::new([0; LOCK_BYTES / 8]), value: UnsafeCell::new(value) };
@@ -34,7 +37,9 @@ impl<T> Lock<T> {
         }
         lock
     }
+}
 
+impl<T> Lock<T> {
     /// Waits for the lock.
     #[must_use]
     #[inline]

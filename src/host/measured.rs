@@ -1,6 +1,7 @@
 //! What the wrappers of the host measure by themselves, in shared memory: waits for locks, and lines that the log
 //! lacks.
 use super::histogram::Histogram;
+use crate::shm_safe::shm_safe;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
@@ -14,6 +15,8 @@ pub struct Measured {
     /// Lines that were left out of the log, see `log_rate.rs`.
     pub lines_left_out: AtomicU64,
 }
+
+shm_safe!(Measured { memory_locks, database_locks, lines_left_out });
 
 static MEASURED: OnceLock<&'static Measured> = OnceLock::new();
 

@@ -2,6 +2,7 @@
 use super::clock;
 use super::last_process::ALONE;
 use super::measured::measured;
+use crate::shm_safe::ShmSafe;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
@@ -10,6 +11,9 @@ use std::sync::atomic::Ordering;
 pub struct ProcessMutex {
     pub(crate) raw: UnsafeCell<libc::pthread_mutex_t>,
 }
+
+// The system's mutex is made for processes that share it.
+impl ShmSafe for ProcessMutex {}
 
 // SAFETY: a process-shared mutex is made for use from several processes.
 unsafe impl Sync for ProcessMutex {}

@@ -1,10 +1,15 @@
 //! A semaphore that processes share.
+use crate::shm_safe::ShmSafe;
 use std::cell::UnsafeCell;
 
 /// A bell in shared memory: processes of our own sleep until somebody rings.
 pub struct Semaphore {
     pub(crate) raw: UnsafeCell<libc::sem_t>,
 }
+
+// The system's semaphore is made for processes that share it, and it lives in shared memory for ever.
+impl ShmSafe for Semaphore {}
+impl ShmSafe for &'static Semaphore {}
 
 // SAFETY: a process-shared semaphore is made for use from several processes.
 unsafe impl Sync for Semaphore {}

@@ -1,6 +1,7 @@
 //! Bytes in shared memory that several owners hold, in any process: the last one gives them back.
 use super::no_memory::NoMemory;
 use super::shm::{self, Shm, ShmBox};
+use crate::shm_safe::{ShmSafe, shm_safe};
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -10,8 +11,13 @@ struct Block {
     bytes: ShmBox<[u8]>,
 }
 
+shm_safe!(Block { owners, bytes });
+
 /// A share of some bytes.
 pub struct SharedBytes(NonNull<Block>);
+
+// It leads to a block in shared memory.
+impl ShmSafe for SharedBytes {}
 
 impl SharedBytes {
     /// Copies bytes into shared memory.

@@ -1,6 +1,8 @@
 //! Shared memory as a Rust allocator: collections that every process of the server sees at the same address.
 use super::no_memory::NoMemory;
 use super::slab;
+use crate::shm_safe::ShmSafe;
+use crate::shm_safe::shm_safe;
 use crate::sys;
 use allocator_api2::alloc::{AllocError, Allocator, Layout};
 use std::ptr::NonNull;
@@ -95,6 +97,16 @@ pub type ShmBox<T> = allocator_api2::boxed::Box<T, Shm>;
 /// A vector in shared memory. Grow it with `try_reserve` only.
 pub type ShmVec<T> = allocator_api2::vec::Vec<T, Shm>;
 
+impl<T: ShmSafe + ?Sized> ShmSafe for ShmBox<T> {}
+impl<T: ShmSafe> ShmSafe for ShmVec<T> {}
+impl<T: ShmSafe> ShmSafe for hashbrown::HashTable<T, Shm> {}
+// The host has no state.
+impl ShmSafe for Shm {}
+// Structures of the host for event packages: what they lead to is text and code that every process has at the same
+// address, or shared memory.
+impl ShmSafe for sys::event {}
+impl ShmSafe for sys::pres_ev {}
+
 /// How many bytes of shared memory are free.
 pub fn available() -> usize {
     // SAFETY: reads a counter of the host.
@@ -108,7 +120,7 @@ pub fn size() -> usize {
 }
 
 /// Puts a value into shared memory.
-pub fn boxed<T>(value: T) -> Result<ShmBox<T>, NoMemory> {
+pub fn boxed<T: ShmSafe>(value: T) -> Result<ShmBox<T>, NoMemory> {
     ShmBox::try_new_in(value, Shm).map_err(|_| NoMemory)
 }
 
@@ -134,7 +146,7 @@ pub fn concat(parts: &[&[u8]]) -> Result<ShmBox<[u8]>, NoMemory> {
 }
 
 /// Pushes without ever aborting.
-pub fn push<T>(vec: &mut ShmVec<T>, value: T) -> Result<(), NoMemory> {
+pub fn push<T: ShmSafe>(vec: &mut ShmVec<T>, value: T) -> Result<(), NoMemory> {
     if vec.len() == vec.capacity() {
         vec.try_reserve(vec.len().max(3)).map_err(|_| NoMemory)?;
     }
@@ -145,6 +157,8 @@ pub fn push<T>(vec: &mut ShmVec<T>, value: T) -> Result<(), NoMemory> {
 /// A value in shared memory that is on its way through the host, which carries one word for us; 0 is nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallbackParam(pub usize);
+
+shm_safe!(CallbackParam(value));
 
 impl CallbackParam {
     /// No value.
@@ -174,6 +188,6 @@ impl CallbackParam {
 }
 
 /// Puts a value into shared memory for the life of the server: made once at start-up, before the processes fork.
-pub fn leak<T>(value: T) -> Result<&'static mut T, NoMemory> {
+pub fn leak<T: ShmSafe>(value: T) -> Result<&'static mut T, NoMemory> {
     Ok(ShmBox::leak(boxed(value)?))
 }

@@ -2,6 +2,7 @@
 //! it is.
 use super::no_memory::NoMemory;
 use super::shm::{self, Shm, ShmBox, ShmVec};
+use crate::shm_safe::ShmSafe;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Values that are added by any process and never removed.
@@ -10,7 +11,10 @@ pub struct Chunks<T> {
     made: AtomicUsize,
 }
 
-impl<T> Chunks<T> {
+// The places lead to values that were made in shared memory.
+impl<T: ShmSafe> ShmSafe for Chunks<T> {}
+
+impl<T: ShmSafe> Chunks<T> {
     /// An empty list with room for `bound` values; call before the processes fork.
     pub fn new(bound: usize) -> Result<Chunks<T>, NoMemory> {
         let mut places = ShmVec::new_in(Shm);

@@ -4,6 +4,7 @@
 //! beyond its size.
 use super::lock::Lock;
 use super::no_memory::NoMemory;
+use crate::shm_safe::ShmSafe;
 use crate::sys;
 use allocator_api2::alloc::{AllocError, Allocator, Layout};
 use allocator_api2::boxed::Box;
@@ -54,6 +55,9 @@ struct Class {
     /// Bytes in all chunks.
     held: usize,
 }
+
+// Its pointers and the list of them lead to shared memory.
+impl ShmSafe for Class {}
 
 // SAFETY: the pointers lead to shared memory, which every process has at the same address; they are followed under the
 // lock of their class alone.

@@ -1,5 +1,6 @@
 //! The parameters of the presence server and the settings read by them, checked once at start-up.
 use crate::reference::parameter::{On, Origin, Parameter, Range, Shown, integer, switch, text};
+use crate::shm_safe::shm_safe;
 
 /// Where subscriptions live (`subs_db_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,14 @@ pub enum NotifyEngine {
     /// `direct`: transactions of our own, whatever would miss tm's.
     Direct,
 }
+
+shm_safe!(
+    enum NotifyEngine {
+        Auto,
+        Tm,
+        Direct,
+    }
+);
 
 impl NotifyEngine {
     /// By its name.

@@ -1,5 +1,6 @@
 //! Dialog documents (RFC 4235) as far as presence looks into them: which dialogs there are, how far each has come, and
 //! what tells one call from the next.
+use crate::shm_safe::shm_safe;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use std::hash::Hasher;
@@ -18,6 +19,14 @@ pub enum Phase {
     Ended,
 }
 
+shm_safe!(
+    enum Phase {
+        Ringing,
+        Talking,
+        Ended,
+    }
+);
+
 /// What is remembered of a dialog element that has an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
@@ -28,6 +37,8 @@ pub struct Mark {
     /// How far it has come.
     pub phase: Phase,
 }
+
+shm_safe!(Mark { id, call, phase });
 
 impl Mark {
     /// Whether both say which call they belong to, and it is not the same.

@@ -2,6 +2,7 @@
 use super::event_package::PackageId;
 use super::notification::NotifyHistory;
 use super::remembered::{Micros, SentNotify};
+use crate::shm_safe::shm_safe;
 
 /// What ended a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,17 @@ pub enum Cause {
     /// A newer subscription of the same call took its place (`delete_same_subs`).
     Replaced,
 }
+
+shm_safe!(
+    enum Cause {
+        Unsubscribed,
+        RanOut,
+        Notify(value),
+        Rules,
+        Operator,
+        Replaced,
+    }
+);
 
 impl Cause {
     /// In a sentence.

@@ -1,9 +1,12 @@
 //! Event packages (RFC 6665 7): what presence knows of each; the package's own code stays behind the ports.
+use crate::shm_safe::shm_safe;
 use crate::sip::event::EventHeader;
 
 /// The place of a package in the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PackageId(pub u16);
+
+shm_safe!(PackageId(value));
 
 /// One registered event package.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,7 @@ use super::notification::{NotifyReason, StateChange};
 use super::ports::Ports;
 use super::subscribe::notify_winfo;
 use super::subscription::{Field, Status, Subscription};
-use super::winfo::Watcher;
+use super::winfo::{Watcher, WatcherEvent};
 use super::{notifier, publish};
 
 /// How much is taken in one step.
@@ -45,7 +45,7 @@ pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
         total += ended.len();
         for subscription in &ended {
             ports.note_end(subscription, Cause::RanOut);
-            send_final_notify(ports, subscription, b"timeout");
+            send_final_notify(ports, subscription, WatcherEvent::Timeout);
         }
         if ended.len() < BATCH || !ports.may_send_more() {
             return Ok(total);
@@ -54,7 +54,7 @@ pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
 }
 
 /// The last NOTIFY of a subscription that has ended, and the word to those who watch the watchers.
-fn send_final_notify<P: Ports>(ports: &mut P, subscription: &Subscription, event: &'static [u8]) {
+fn send_final_notify<P: Ports>(ports: &mut P, subscription: &Subscription, event: WatcherEvent) {
     let package = *ports.packages().get(subscription.state.event);
     let uri = subscription.get(Field::PresUri).to_vec();
     let watcher = || Watcher { status: Status::Terminated, event, ..Watcher::of(subscription) };
@@ -70,7 +70,7 @@ pub fn end<P: Ports>(ports: &mut P, subscription: &Subscription, reason: &[u8]) 
     let ended = ports.end(subscription.dialog(), NotifyReason::Ended, reason)?;
     if ended {
         ports.note_end(subscription, Cause::Operator);
-        send_final_notify(ports, subscription, b"deactivated");
+        send_final_notify(ports, subscription, WatcherEvent::Deactivated);
     }
     Ok(ended)
 }

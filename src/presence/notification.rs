@@ -2,6 +2,7 @@
 use super::publication::Publication;
 use super::subscription::{DialogId, Subscription};
 use super::winfo::Watcher;
+use crate::shm_safe::shm_safe;
 
 /// Why a NOTIFY is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,15 @@ pub enum NotifyReason {
     /// The subscription ran out, or its watcher lost the right to it.
     Ended,
 }
+
+shm_safe!(
+    enum NotifyReason {
+        Change,
+        Subscribe,
+        Unsubscribe,
+        Ended,
+    }
+);
 
 /// A NOTIFY that is due: the subscription with CSeq and version already counted up.
 #[derive(Debug, Clone)]
@@ -103,6 +113,8 @@ pub struct NotifyHistory {
     /// The CSeq of the NOTIFY that got it.
     pub failed_cseq: u32,
 }
+
+shm_safe!(NotifyHistory { notified_at, body, failed, failed_cseq });
 
 impl NotifyHistory {
     /// How the last NOTIFY, the one with this CSeq, was answered, as far as it is known. Successes are not noted one by

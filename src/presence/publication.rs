@@ -1,6 +1,7 @@
 //! A publication: one document of a presentity under its entity tag (RFC 3903 4), and how a PUBLISH changes the list
 //! of them.
 use super::dialog_info::{DialogInfo, Mark, Phase};
+use crate::shm_safe::shm_safe;
 
 /// The dialogs a dialog document speaks of (RFC 4235); empty for other documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct DialogSum {
     /// The version of the document.
     pub version: Option<u64>,
 }
+
+shm_safe!(DialogSum { count, ended, version });
 
 impl Dialogs {
     /// Those of a dialog document.

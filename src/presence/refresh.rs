@@ -10,7 +10,7 @@ use super::publication::{Applied, Change, Modification, NEVER, Publication};
 use super::resource::Resource;
 use super::subscribe::notify_winfo;
 use super::subscription::{Field, Status, Subscription};
-use super::winfo::Watcher;
+use super::winfo::{Watcher, WatcherEvent};
 
 /// The documents of a resource may have changed behind our back: read them again and tell every watcher.
 pub fn documents<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
@@ -151,7 +151,10 @@ fn judge_again<P: Ports>(
     let watcher = || {
         let mut watcher = Watcher::of(&seen);
         if details {
-            watcher.event = if authorization.status == Status::Active { b"approved" } else { b"rejected" };
+            watcher.event = match authorization.status {
+                Status::Active => WatcherEvent::Approved,
+                _ => WatcherEvent::Rejected,
+            };
         }
         watcher
     };

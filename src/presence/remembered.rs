@@ -1,6 +1,7 @@
 //! What is remembered of changes and of NOTIFYs: when, what, and how it was answered.
 use super::event_package::PackageId;
 use super::notification::NotifyReason;
+use crate::shm_safe::shm_safe;
 
 /// Microseconds since 1970: fine enough to keep the steps of one request in order.
 pub type Micros = i64;
@@ -23,6 +24,18 @@ pub enum ChangeKind {
     /// The event package has put the documents together.
     Composed,
 }
+
+shm_safe!(
+    enum ChangeKind {
+        New,
+        Modified,
+        Refreshed,
+        Removed,
+        RanOut,
+        DialogsOver,
+        Composed,
+    }
+);
 
 impl ChangeKind {
     /// The step this is, as the list names it.
@@ -55,6 +68,8 @@ pub struct BodyDigest {
     /// Its CRC-32; 0: there was none.
     pub crc32: u32,
 }
+
+shm_safe!(BodyDigest { bytes, crc32 });
 
 impl BodyDigest {
     /// That of a body.
@@ -99,6 +114,15 @@ pub enum Answer {
     /// The script dropped it in `event_route[tm:local-request]`.
     Dropped,
 }
+
+shm_safe!(
+    enum Answer {
+        Awaited,
+        Final(value),
+        NotSent,
+        Dropped,
+    }
+);
 
 /// A NOTIFY that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! A resource: one event package of one presentity. Publications and subscriptions hang on it, and its resource entry
 //! keeps their order.
 use super::event_package::PackageId;
+use crate::shm_safe::shm_safe;
 use foldhash::quality::FixedState;
 use std::hash::{BuildHasher, Hasher};
 
@@ -23,6 +24,8 @@ pub struct UriComparison {
     /// A random start value, the same in all processes.
     pub seed: u64,
 }
+
+shm_safe!(UriComparison { ignore_case, seed });
 
 impl UriComparison {
     /// The resource of this URI and package.

@@ -1,5 +1,6 @@
 //! A subscription: its dialog, its state, its strings in one block (private or shared).
 use super::event_package::PackageId;
+use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::checked::{Flaw, Token, UriText, Word, is_clean, most};
 use crate::sip::columns::{LONG, SHORT, TAG, TEXT, fits};
 use crate::sip::transport::Transport;
@@ -18,6 +19,15 @@ pub enum Status {
     /// It was pending when it ended.
     Waiting = 4,
 }
+
+shm_safe!(
+    enum Status {
+        Active,
+        Pending,
+        Terminated,
+        Waiting,
+    }
+);
 
 impl Status {
     /// The word in Subscription-State and in winfo documents.
@@ -180,6 +190,15 @@ pub enum RowState {
     Replace,
 }
 
+shm_safe!(
+    enum RowState {
+        Clean,
+        Insert,
+        Update,
+        Replace,
+    }
+);
+
 /// The numbers of a subscription.
 #[derive(Debug, Clone, Copy)]
 pub struct SubscriptionState {
@@ -211,6 +230,22 @@ pub struct SubscriptionState {
     pub transport: Transport,
 }
 
+shm_safe!(SubscriptionState {
+    event,
+    status,
+    expires_at,
+    local_cseq,
+    remote_cseq,
+    version,
+    flags,
+    updated,
+    updated_winfo,
+    since,
+    refreshed_at,
+    row_state,
+    transport
+});
+
 impl SubscriptionState {
     /// Those of a subscription to which nothing has happened.
     pub fn new(event: PackageId, status: Status) -> SubscriptionState {
@@ -240,6 +275,8 @@ pub struct Subscription<B = Box<[u8]>> {
     ends: [u16; FIELDS],
     bytes: B,
 }
+
+shm_safe!([B: ShmSafe] Subscription<B> { state, ends, bytes });
 
 /// A string of a subscription that no subscription can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,45 @@
 //! Watcher information (RFC 3857) and its document (RFC 3858).
 use super::subscription::{Field, Status, Subscription};
+use crate::shm_safe::shm_safe;
 use crate::sip::text::{push_number, push_xml};
+
+/// What made the status of a watcher (RFC 3857 4.7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatcherEvent {
+    /// It subscribed.
+    Subscribe,
+    /// The presentity's rules allow it.
+    Approved,
+    /// They do not.
+    Rejected,
+    /// Its subscription ran out.
+    Timeout,
+    /// An operator ended its subscription.
+    Deactivated,
+}
+
+shm_safe!(
+    enum WatcherEvent {
+        Subscribe,
+        Approved,
+        Rejected,
+        Timeout,
+        Deactivated,
+    }
+);
+
+impl WatcherEvent {
+    /// Its word in the document.
+    pub fn word(self) -> &'static [u8] {
+        match self {
+            WatcherEvent::Subscribe => b"subscribe",
+            WatcherEvent::Approved => b"approved",
+            WatcherEvent::Rejected => b"rejected",
+            WatcherEvent::Timeout => b"timeout",
+            WatcherEvent::Deactivated => b"deactivated",
+        }
+    }
+}
 
 /// One watcher in a winfo document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +50,8 @@ pub struct Watcher {
     pub id: Vec<u8>,
     /// Its status.
     pub status: Status,
-    /// What made its status: `subscribe`, `approved`, `timeout` ...
-    pub event: &'static [u8],
+    /// What made its status.
+    pub event: WatcherEvent,
     /// When its subscription began and when it ends, in seconds since 1970; 0: unknown.
     pub times: (i64, i64),
 }
@@ -24,7 +63,7 @@ impl Watcher {
             uri: crate::sip::uri::join(subscription.get(Field::WatcherUser), subscription.get(Field::WatcherDomain)),
             id: subscription.get(Field::CallId).to_vec(),
             status: subscription.state.status,
-            event: b"subscribe",
+            event: WatcherEvent::Subscribe,
             times: (subscription.state.since, subscription.state.expires_at),
         }
     }
@@ -91,7 +130,7 @@ pub fn document(
         out.extend_from_slice(b"    <watcher id=\"");
         push_xml(&mut out, &watcher.id);
         out.extend_from_slice(b"\" event=\"");
-        out.extend_from_slice(watcher.event);
+        out.extend_from_slice(watcher.event.word());
         out.extend_from_slice(b"\" status=\"");
         out.extend_from_slice(watcher.status.word());
         out.push(b'"');
@@ -122,7 +161,7 @@ mod tests {
             uri: b"sip:a".to_vec(),
             id: b"1".to_vec(),
             status: Status::Active,
-            event: b"approved",
+            event: WatcherEvent::Approved,
             times: (90, 160),
         };
         let text = document(2, Extent::Full, b"sip:a@b", b"presence", &[watcher], Some(Details { now: 100 }));
@@ -137,7 +176,7 @@ mod tests {
             uri: b"sip:<&>@h".to_vec(),
             id: b"\"".to_vec(),
             status: Status::Pending,
-            event: b"subscribe",
+            event: WatcherEvent::Subscribe,
             times: (0, 0),
         };
         let text = String::from_utf8(document(2, Extent::Partial, b"sip:a@b", b"presence", &[watcher], None)).unwrap();

@@ -5,6 +5,7 @@ use super::error::RequestError;
 use super::event::Event;
 use super::record::{Change, Dialog, Field, Record, RecordRowState, RecordState, Search};
 use super::request::{Part, Request};
+use crate::shm_safe::shm_safe;
 
 /// The number of a pending request: one request on its way (or waiting for another try) for one publication or
 /// subscription.
@@ -18,6 +19,8 @@ pub struct Claim {
     /// The source flag its callback is found by and sees.
     pub callback_flag: i32,
 }
+
+shm_safe!(Claim { cb_param, callback_flag });
 
 impl Claim {
     /// The claim of a request's caller; a request of our own has none.

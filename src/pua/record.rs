@@ -1,4 +1,5 @@
 //! What is remembered of a publication or a subscription: a row of the `pua` table.
+use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::packed::Strings;
 
 /// The strings of a record.
@@ -36,6 +37,14 @@ pub enum RecordRowState {
     Update,
 }
 
+shm_safe!(
+    enum RecordRowState {
+        Clean,
+        Insert,
+        Update,
+    }
+);
+
 /// The numbers of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordState {
@@ -57,6 +66,8 @@ pub struct RecordState {
     pub row_state: RecordRowState,
 }
 
+shm_safe!(RecordState { serial, event, flag, expires_at, desired_until, cseq, version, row_state });
+
 /// A record whose strings are in `B`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<B = Box<[u8]>> {
@@ -64,6 +75,8 @@ pub struct Record<B = Box<[u8]>> {
     pub state: RecordState,
     strings: Strings<FIELDS, B>,
 }
+
+shm_safe!([B: ShmSafe] Record<B> { state, strings });
 
 impl Record {
     /// A record of these strings; the others are empty.
@@ -192,6 +205,8 @@ pub struct Change<B = Box<[u8]>> {
     /// The record as it is to be; `None` to remove it.
     pub after: Option<Record<B>>,
 }
+
+shm_safe!([B: ShmSafe] Change<B> { before, after });
 
 impl<B: AsRef<[u8]>> Change<B> {
     /// The same with its strings in blocks made by `copy`.

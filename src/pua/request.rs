@@ -1,6 +1,7 @@
 //! What a caller asks for: a publication or a subscription to make, change or end.
 use super::error::RequestError;
 use super::record::Search;
+use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::packed::Strings;
 
 /// The strings of a request.
@@ -59,6 +60,23 @@ pub struct RequestOptions {
     pub challenges: u8,
 }
 
+shm_safe!(RequestOptions {
+    event,
+    flag,
+    callback_flag,
+    expires,
+    insert,
+    has_body,
+    own,
+    only_if_new,
+    cb_param,
+    version_floor,
+    server_minimum,
+    follows,
+    redirects,
+    challenges
+});
+
 /// A request whose strings are in `B`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<B = Box<[u8]>> {
@@ -66,6 +84,8 @@ pub struct Request<B = Box<[u8]>> {
     pub options: RequestOptions,
     strings: Strings<PARTS, B>,
 }
+
+shm_safe!([B: ShmSafe] Request<B> { options, strings });
 
 impl Request {
     /// A request of these strings; the others are empty.

@@ -2,6 +2,7 @@
 //! subscriptions on them.
 //! An index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
 use crate::presence::subscription::{Field, Subscription};
+use crate::shm_safe::shm_safe;
 pub mod dialog_index;
 pub mod lazy_vec;
 pub mod publication_entry;
@@ -30,6 +31,8 @@ pub struct Shard {
     free: ShmVec<u32>,
     count: usize,
 }
+
+shm_safe!(Shard { entries, subscriptions, free, count });
 
 /// The shard in which a dialog's subscription is, locked, and its slot there.
 pub struct Found<'t> {

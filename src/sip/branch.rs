@@ -1,5 +1,6 @@
 //! The branch of a request of ours (RFC 3261 8.1.1.7): it leads to the transaction by its number, and nobody can guess
 //! it.
+use crate::shm_safe::shm_safe;
 /// What every branch of RFC 3261 begins with, and a letter that is no hexadecimal digit: the host's tm, whose branches
 /// go on with one, knows at once that this one is not its own.
 const START: &[u8] = b"z9hG4bKn";
@@ -19,6 +20,8 @@ pub struct TransactionKey {
 /// The secret that branches are made with: without it no branch can be made that is taken for ours.
 #[derive(Debug, Clone, Copy)]
 pub struct BranchSecret(pub [u64; 2]);
+
+shm_safe!(BranchSecret(value));
 
 /// What a branch was found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //!
 //! `Completed` and timer K need no state here: a transaction that has its final answer is given up at once, and an
 //! answer that comes again is known by its branch (`sip::branch`), for as long as the server runs.
+use crate::shm_safe::shm_safe;
 
 /// The host's settings of its transactions, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct ClientTransaction {
     t2: u32,
     is_proceeding: bool,
 }
+
+shm_safe!(ClientTransaction { started, resend_at, ends_at, interval, t2, is_proceeding });
 
 /// What a transaction wants when its time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

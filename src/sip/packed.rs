@@ -1,4 +1,5 @@
 //! Several strings in one block: a record is one allocation, private or shared.
+use crate::shm_safe::{ShmSafe, shm_safe};
 
 /// `N` strings one after the other in a block of type `B`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -6,6 +7,8 @@ pub struct Strings<const N: usize, B = Box<[u8]>> {
     ends: [u32; N],
     bytes: B,
 }
+
+shm_safe!([const N: usize, B: ShmSafe] Strings<N, B> { ends, bytes });
 
 impl<const N: usize> Strings<N> {
     /// Packs strings.

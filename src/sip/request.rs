@@ -1,5 +1,6 @@
 //! The bytes of a request inside a dialog (RFC 3261 12.2.1.1), header by header as the host's tm writes them.
 use super::text::push_number;
+use crate::shm_safe::shm_safe;
 use std::ops::Range;
 
 /// What the head of a request says.
@@ -38,6 +39,8 @@ pub struct Head<'a> {
 pub struct Lines {
     starts: [u32; 5],
 }
+
+shm_safe!(Lines { starts });
 
 impl Lines {
     /// To.

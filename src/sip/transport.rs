@@ -1,4 +1,5 @@
 //! The transport of a dialog, and how a Contact names it (RFC 3261 19.1.1, RFC 4168, RFC 7118 5).
+use crate::shm_safe::shm_safe;
 
 /// A transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,6 +18,17 @@ pub enum Transport {
     /// WebSocket, with TLS or without: both have the same name in a URI.
     Ws,
 }
+
+shm_safe!(
+    enum Transport {
+        Unknown,
+        Udp,
+        Tcp,
+        Tls,
+        Sctp,
+        Ws,
+    }
+);
 
 impl Transport {
     /// By the host's name for it (`udp`, `TLS`, `wss`).

@@ -8,6 +8,9 @@ mod layers {
 }
 mod faults;
 mod node;
+#[path = "../../src/shm_safe.rs"]
+#[allow(dead_code)]
+mod shm_safe;
 mod world;
 
 use world::World;

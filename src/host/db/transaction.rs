@@ -97,6 +97,7 @@ mod tests {
     }
 
     row_columns! {
+        #[allow(dead_code, reason = "rows are only counted")]
         enum Numbers {
             N = "n",
         }

@@ -6,6 +6,7 @@ use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::authorization::Authorization;
 use crate::presence::resource::UriComparison;
 use crate::presence::subscription::Status;
+use crate::shm_safe::shm_safe;
 use hashbrown::HashTable;
 
 /// What is known of one watcher of one presentity.
@@ -23,11 +24,15 @@ struct CachedAuthorization {
     aside: Aside,
 }
 
+shm_safe!(CachedAuthorization { hash, bytes, ends, status, read_at, written, aside });
+
 /// One part of what is known, and how many bytes it takes.
 struct Shard {
     table: HashTable<CachedAuthorization, Shm>,
     bytes: usize,
 }
+
+shm_safe!(Shard { table, bytes });
 
 impl Shard {
     fn new() -> Shard {

@@ -7,7 +7,7 @@ use crate::presence::authorization::Authorization;
 use crate::presence::error::StoreError;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::{Field, Status, Subscription};
-use crate::presence::winfo::Watcher;
+use crate::presence::winfo::{Watcher, WatcherEvent};
 use crate::server::authorizations::cache::Key;
 use crate::server::context::Context;
 use crate::server::subscriptions::store::SubscriptionRows;
@@ -403,7 +403,13 @@ impl Context {
                 .filter(|row| rule.same(row.bytes(WatcherName::Presentity), &resource.uri))
                 .map(|row| {
                     let name = uri::join(row.bytes(WatcherName::User), row.bytes(WatcherName::Domain));
-                    Watcher { id: name.clone(), uri: name, status: Status::Waiting, event: b"subscribe", times: (0, 0) }
+                    Watcher {
+                        id: name.clone(),
+                        uri: name,
+                        status: Status::Waiting,
+                        event: WatcherEvent::Subscribe,
+                        times: (0, 0),
+                    }
                 })
                 .collect())
         })

@@ -11,6 +11,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::comparison::{Comparison, Kind};
 use crate::server::cluster::node_id::NodeId;
+use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 struct Node {
@@ -47,6 +48,25 @@ struct Node {
     window: ReplayWindow,
 }
 
+shm_safe!(Node {
+    name,
+    host,
+    port,
+    reached,
+    active,
+    since,
+    heard_at,
+    presumed_until,
+    owed,
+    notified_at,
+    compares,
+    pulling,
+    compared_at,
+    answered_at,
+    has_left,
+    window
+});
+
 /// All nodes that were ever heard of, in shared memory.
 pub struct Nodes {
     list: Lock<ShmVec<Node>>,
@@ -61,6 +81,8 @@ pub struct Nodes {
     /// Watchers wait for what is published elsewhere.
     waiting: AtomicBool,
 }
+
+shm_safe!(Nodes { list, asked, asked_all_at, joined_at, settled, waiting });
 
 /// More than this is no cluster but an attack.
 const MOST: usize = 256;

@@ -7,6 +7,7 @@ use crate::host::shm::Shm;
 use crate::presence::publication::Publication;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::DialogId;
+use crate::shm_safe::shm_safe;
 use hashbrown::HashTable;
 
 struct Tombstone {
@@ -17,6 +18,8 @@ struct Tombstone {
     version: Version,
 }
 
+shm_safe!(Tombstone { hash, until, version });
+
 /// At most so many removals are remembered; of more, those are forgotten first that would have ended first.
 pub const MOST: usize = 200_000;
 
@@ -25,6 +28,8 @@ pub struct Tombstones {
     list: Lock<HashTable<Tombstone, Shm>>,
     rule: UriComparison,
 }
+
+shm_safe!(Tombstones { list, rule });
 
 impl Tombstones {
     /// Nothing was removed; call before the processes fork.

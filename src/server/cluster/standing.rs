@@ -2,6 +2,7 @@
 use crate::cluster::clock::{HybridClock, Stamp};
 use crate::cluster::lease::Lease;
 use crate::host::clock;
+use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What the processes of this node share about its standing; in shared memory.
@@ -22,6 +23,8 @@ pub struct Standing {
     /// When a line about messages that are not heard was written last, in seconds of a clock that nobody sets.
     refusal_at: AtomicU64,
 }
+
+shm_safe!(Standing { clock, lease, seen_running, claims, started, messages, refusal_at });
 
 impl Standing {
     /// The lease begins now.

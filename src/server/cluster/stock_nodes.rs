@@ -6,6 +6,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::nodes::Lost;
+use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct StockNode {
@@ -25,11 +26,15 @@ struct StockNode {
     due: Due,
 }
 
+shm_safe!(StockNode { host, port, present, since, replaced, takes, refused, due });
+
 #[derive(Clone, Copy, Default)]
 struct Due {
     question: bool,
     answer: bool,
 }
+
+shm_safe!(Due { question, answer });
 
 /// What a stock node is due.
 pub struct Task {
@@ -46,6 +51,8 @@ pub struct StockNodes {
     list: Lock<ShmVec<StockNode>>,
     any: AtomicBool,
 }
+
+shm_safe!(StockNodes { list, any });
 
 /// More than this is no cluster but an attack.
 const MOST: usize = 256;

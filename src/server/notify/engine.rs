@@ -10,6 +10,7 @@ use crate::host::{clock, script};
 use crate::log;
 use crate::presence::config::NotifyEngine;
 use crate::server::notify::transactions::{Answered, Transactions};
+use crate::shm_safe::shm_safe;
 use crate::sip::branch::{BranchSecret, Origin, TransactionKey};
 use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers};
 use crate::sip::request::{Head, Lines};
@@ -27,6 +28,8 @@ pub struct Pending {
     /// What the answer is noted under.
     ticket: CallbackParam,
 }
+
+shm_safe!(Pending { head, lines, body, destination, ticket });
 
 impl Pending {
     /// What tm would call a completed transaction; `answer` is `None` where none came in time.
@@ -51,6 +54,8 @@ pub struct Engine {
     /// Whether something that comes and goes watches tm's requests, as was last said in the log.
     is_watched: AtomicBool,
 }
+
+shm_safe!(Engine { mode, secret, transactions, is_off, is_watched });
 
 impl Engine {
     /// Nothing is under way, and tm serves; call before the processes fork.

@@ -7,12 +7,15 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use crate::presence::resource::Resource;
 use crate::server::tables::Tables;
+use crate::shm_safe::shm_safe;
 
 /// How many resources may wait to be tried again; further ones wait for their next change.
 const MOST: usize = 1024;
 
 /// Resources whose sending was broken off, by hash.
 pub struct Interrupted(Lock<ShmVec<u64>>);
+
+shm_safe!(Interrupted(value));
 
 impl Interrupted {
     /// None is; call before the processes fork.

@@ -7,6 +7,7 @@ use crate::host::{clock, process};
 use crate::limited;
 use crate::presence::event_package::PackageId;
 use crate::presence::resource::Resource;
+use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What workers and senders share.
@@ -19,6 +20,8 @@ pub struct Senders {
     /// A timer has stopped for want of memory.
     pub(crate) left_over: AtomicBool,
 }
+
+shm_safe!(Senders { queue, bell, answered, sent, left_over });
 
 impl Senders {
     /// An empty queue; call before the processes fork.
@@ -110,6 +113,8 @@ pub(crate) struct QueuedFanOut {
     /// When it was handed over.
     pub(crate) at: i64,
 }
+
+shm_safe!(QueuedFanOut { uri, event, hash, at });
 
 /// How far a process is ahead of the answers.
 pub struct Pacing {

@@ -9,6 +9,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::process;
 use crate::host::shm::{Shm, ShmVec};
 use crate::host::shm_chunks::Chunks;
+use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::branch::TransactionKey;
 use crate::sip::client_transaction::{ClientTransaction, Due};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -55,10 +56,14 @@ struct Slot<P> {
     under_way: Option<UnderWay<P>>,
 }
 
+shm_safe!([P: ShmSafe] Slot<P> { generation, under_way });
+
 struct UnderWay<P> {
     transaction: ClientTransaction,
     payload: P,
 }
+
+shm_safe!([P: ShmSafe] UnderWay<P> { transaction, payload });
 
 struct Chunk<P> {
     slots: ShmVec<Lock<Slot<P>>>,
@@ -68,7 +73,9 @@ struct Chunk<P> {
     timed_out: Bits,
 }
 
-impl<P> Chunk<P> {
+shm_safe!([P: ShmSafe] Chunk<P> { slots, free, wheel, timed_out });
+
+impl<P: ShmSafe> Chunk<P> {
     fn new() -> Result<Chunk<P>, NoMemory> {
         let mut slots = ShmVec::new_in(Shm);
         slots.try_reserve_exact(CHUNK).map_err(|_| NoMemory)?;
@@ -105,6 +112,8 @@ pub struct Transactions<P> {
     roomy: AtomicU32,
 }
 
+shm_safe!([P: ShmSafe] Transactions<P> { chunks, position, under_way, roomy });
+
 /// What became of an answer.
 pub enum Answered<P> {
     /// A final one: the transaction is over, and was under way for so many milliseconds.
@@ -117,7 +126,7 @@ pub enum Answered<P> {
     Busy,
 }
 
-impl<P: Send> Transactions<P> {
+impl<P: Send + ShmSafe> Transactions<P> {
     /// Room for so many NOTIFYs under way, rounded up to whole chunks; call before the processes fork.
     pub fn new(bound: usize) -> Result<Transactions<P>, NoMemory> {
         Ok(Transactions {
@@ -283,7 +292,7 @@ pub struct Claim<'a, P: Send> {
     key: TransactionKey,
 }
 
-impl<P: Send> Claim<'_, P> {
+impl<P: Send + ShmSafe> Claim<'_, P> {
     /// The key its transaction will have.
     pub fn key(&self) -> TransactionKey {
         self.key

@@ -6,6 +6,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::subscription::Subscription;
 use crate::server::operator::history::NotifyNumber;
 use crate::server::tables::subscription_entry::SharedSubscription;
+use crate::shm_safe::shm_safe;
 
 /// A NOTIFY that waits for its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,11 +19,15 @@ pub struct UnderWay {
     pub number: Option<NotifyNumber>,
 }
 
+shm_safe!(UnderWay { event, sent_at, number });
+
 /// The same with a subscription, in shared memory.
 struct Kept {
     under_way: UnderWay,
     subscription: SharedSubscription,
 }
+
+shm_safe!(Kept { under_way, subscription });
 
 /// How a word is divided: the time in steps of 16 microseconds, so that it begins anew after 268 seconds, the event
 /// package, and the number in the history.

@@ -1,4 +1,5 @@
 //! A drain under way, in shared memory.
+use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 /// A drain that is under way, in shared memory.
@@ -9,6 +10,8 @@ pub struct Drain {
     /// How many, the first ones, could not be ended: they are passed over until all others are.
     pub(crate) passed_over: AtomicUsize,
 }
+
+shm_safe!(Drain { until, passed_over });
 
 impl Drain {
     /// Begins a drain that is done at `until`.

@@ -17,6 +17,7 @@ use crate::presence::occurrence::Occurrence;
 use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, DocumentChange, Micros, SentNotify};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Field, Subscription};
+use crate::shm_safe::shm_safe;
 use mark::mark;
 use ring::Ring;
 use texts::Texts;
@@ -40,6 +41,8 @@ struct EndEntry {
     texts: Texts<5, 480>,
 }
 
+shm_safe!(EndEntry { at, cause, cseq, event, dialog, notify_history, texts });
+
 #[derive(Clone, Copy)]
 struct ChangeEntry {
     at: u64,
@@ -50,6 +53,8 @@ struct ChangeEntry {
     /// Presentity, sender, entity tag.
     texts: Texts<3, 192>,
 }
+
+shm_safe!(ChangeEntry { at, event, kind, body, expires, texts });
 
 #[derive(Clone, Copy)]
 struct NotifyEntry {
@@ -64,6 +69,8 @@ struct NotifyEntry {
     /// Presentity, watcher.
     texts: Texts<2, 160>,
 }
+
+shm_safe!(NotifyEntry { at, answered_at, dialog, event, reason, cseq, body, answer, texts });
 
 /// A change that is about to be remembered.
 pub struct NewChange<'a> {
@@ -94,9 +101,13 @@ struct Part {
     notifies: Ring<NotifyEntry>,
 }
 
+shm_safe!(Part { changes, notifies });
+
 /// A NOTIFY that is remembered, as tm carries it until the answer comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotifyNumber(pub usize);
+
+shm_safe!(NotifyNumber(value));
 
 /// What has happened.
 pub struct History {
@@ -104,6 +115,8 @@ pub struct History {
     parts: ShmVec<Lock<Part>>,
     is_on: bool,
 }
+
+shm_safe!(History { ends, parts, is_on });
 
 /// How many parts there are for a `history_size`.
 fn parts_for(size: usize) -> usize {

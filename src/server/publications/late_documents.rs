@@ -4,6 +4,7 @@ use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::event_package::PackageId;
 use crate::presence::late::{HELD_SECS, Late};
 use crate::presence::resource::{Resource, UriComparison};
+use crate::shm_safe::shm_safe;
 use crate::sip::packed::Strings;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,12 +22,16 @@ struct Held {
     due: u64,
 }
 
+shm_safe!(Held { hash, event, strings, due });
+
 /// The documents that are held back.
 pub struct LateDocuments {
     /// How many there are: most PUBLISHes need no lock to know that there is none.
     count: AtomicUsize,
     list: Lock<ShmVec<Held>>,
 }
+
+shm_safe!(LateDocuments { count, list });
 
 impl LateDocuments {
     /// None; call before the processes fork.

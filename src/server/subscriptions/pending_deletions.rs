@@ -3,6 +3,7 @@
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::subscription::DialogId;
+use crate::shm_safe::shm_safe;
 use crate::sip::packed::Strings;
 
 /// How many are remembered, and how many bytes of names.
@@ -25,8 +26,12 @@ struct List {
     bytes: usize,
 }
 
+shm_safe!(List { dialogs, bytes });
+
 /// The dialogs whose rows have to go.
 pub struct PendingDeletions(Lock<List>);
+
+shm_safe!(PendingDeletions(value));
 
 impl PendingDeletions {
     /// None; call before the processes fork.

@@ -3,6 +3,7 @@
 use crate::host::lock::{Guard, Lock};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
+use crate::shm_safe::shm_safe;
 use hashbrown::HashTable;
 
 /// The slot of a subscription that is on its way into its shard: beyond all that a shard may have.
@@ -27,6 +28,8 @@ struct Entry {
     /// Shard and slot.
     place: u32,
 }
+
+shm_safe!(Entry { hash, place });
 
 impl Entry {
     fn new(hash: u64, place: Place) -> Entry {

@@ -1,9 +1,12 @@
 //! Lists that are empty nearly always: one word while they are.
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::shm_safe::{ShmSafe, shm_safe};
 
 /// A list in shared memory that takes one word while nothing was ever put into it.
 pub struct LazyVec<T>(Option<ShmBox<ShmVec<T>>>);
+
+shm_safe!([T: ShmSafe] LazyVec<T>(value));
 
 impl<T> Default for LazyVec<T> {
     fn default() -> Self {
@@ -18,7 +21,7 @@ impl<T> std::ops::Deref for LazyVec<T> {
     }
 }
 
-impl<T> LazyVec<T> {
+impl<T: ShmSafe> LazyVec<T> {
     /// Makes room for so many more, so that they can be pushed without fail.
     pub fn try_reserve(&mut self, more: usize) -> Result<(), NoMemory> {
         if more == 0 {

@@ -4,6 +4,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::dialog_info::Mark;
 use crate::presence::publication::{DialogSum, DialogView, Dialogs, Publication, Stored};
+use crate::shm_safe::shm_safe;
 
 /// A publication in shared memory: its strings in one block.
 pub struct SharedPublication {
@@ -26,6 +27,8 @@ pub struct SharedPublication {
     /// When its row is tried again that could not be written.
     pub aside: Aside,
 }
+
+shm_safe!(SharedPublication { bytes, ends, expires_at, received_at, priority, marks, dialogs, row_state, aside });
 
 impl SharedPublication {
     /// A copy in shared memory.
@@ -124,6 +127,14 @@ pub enum PublicationRowState {
     /// Its row.
     Row,
 }
+
+shm_safe!(
+    enum PublicationRowState {
+        Nothing,
+        Change,
+        Row,
+    }
+);
 
 impl PublicationRowState {
     /// What the table lacks after one more change.

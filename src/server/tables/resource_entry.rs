@@ -5,10 +5,12 @@ use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyReason;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Status;
+use crate::presence::winfo::WatcherEvent;
 use crate::server::tables::lazy_vec::LazyVec;
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::slot_vec::SlotVec;
 use crate::server::tables::subscription_entry::SharedSubscription;
+use crate::shm_safe::shm_safe;
 
 /// What is known of the documents of a resource.
 pub enum Documents {
@@ -17,6 +19,13 @@ pub enum Documents {
     /// These, in the order they were stored.
     Known(ShmVec<SharedPublication>),
 }
+
+shm_safe!(
+    enum Documents {
+        Unknown,
+        Known(value),
+    }
+);
 
 /// A composed body that is kept.
 #[derive(Default)]
@@ -28,6 +37,8 @@ pub struct CachedBody {
     /// Until when it is true, in seconds since 1970; 0: nothing is known.
     valid_until: u32,
 }
+
+shm_safe!(CachedBody { body, is_document, valid_until });
 
 impl CachedBody {
     /// A body that is true for a while.
@@ -55,10 +66,12 @@ pub struct ChangedWatcher {
     /// Its status.
     pub status: Status,
     /// What made it.
-    pub event: &'static [u8],
+    pub event: WatcherEvent,
     /// When its subscription began and ends.
     pub times: (i64, i64),
 }
+
+shm_safe!(ChangedWatcher { bytes, uri_len, status, event, times });
 
 /// A subscription that has ended and whose last NOTIFY is due.
 pub struct FinalNotify {
@@ -68,6 +81,8 @@ pub struct FinalNotify {
     pub notify_reason: NotifyReason,
 }
 
+shm_safe!(FinalNotify { subscription, notify_reason });
+
 /// A document shown only in the next pass.
 pub enum SharedTransientBody {
     /// It was removed from this place.
@@ -75,6 +90,13 @@ pub enum SharedTransientBody {
     /// It was published for once.
     Body(ShmBox<[u8]>),
 }
+
+shm_safe!(
+    enum SharedTransientBody {
+        Removed(first, second),
+        Body(value),
+    }
+);
 
 /// Everything that hangs on one resource.
 pub struct ResourceEntry {
@@ -116,6 +138,27 @@ pub struct ResourceEntry {
     /// Its composed body; see [`ResourceEntry::cached_body`].
     pub cached: CachedBody,
 }
+
+shm_safe!(ResourceEntry {
+    uri,
+    event,
+    hash,
+    busy,
+    pending,
+    for_all,
+    changed_at,
+    generation,
+    documents_version,
+    subscriptions,
+    final_notifies,
+    transient_body,
+    changes,
+    full,
+    unjudged,
+    documents,
+    removed,
+    cached
+});
 
 impl ResourceEntry {
     /// A resource entry on which nothing hangs yet.

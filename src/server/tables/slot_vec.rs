@@ -1,6 +1,7 @@
 //! The slots of a entry's subscriptions: most resource entries have few, which need no memory of their own.
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::shm_safe::shm_safe;
 
 /// How many slots lie within the list itself.
 const FEW: usize = 3;
@@ -12,6 +13,13 @@ pub enum SlotVec {
     /// A list that outgrew its place.
     Many(ShmBox<ShmVec<u32>>),
 }
+
+shm_safe!(
+    enum SlotVec {
+        Few(first, second),
+        Many(value),
+    }
+);
 
 impl Default for SlotVec {
     fn default() -> Self {

@@ -7,6 +7,7 @@ use crate::host::shm::ShmBox;
 use crate::presence::notification::{NotifyHistory, NotifyReason};
 use crate::presence::subscription::Subscription;
 use crate::server::cluster::node_id::NodeId;
+use crate::shm_safe::shm_safe;
 
 /// A subscription whose strings are in shared memory.
 pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
@@ -27,6 +28,8 @@ pub struct Ownership {
     /// How often its numbers were moved on because a watcher refused them, since its last SUBSCRIBE.
     pub raised: u8,
 }
+
+shm_safe!(Ownership { owner, epoch, stamp, ceiling, is_claimed, raised });
 
 impl Ownership {
     /// A subscription that this node has just made or restored for `owner`.
@@ -63,6 +66,19 @@ pub struct SubscriptionEntry {
     /// Whose it is.
     pub ownership: Ownership,
 }
+
+shm_safe!(SubscriptionEntry {
+    subscription,
+    resource_hash,
+    place,
+    seen,
+    due,
+    catches_up,
+    written_cseq,
+    notify_history,
+    aside,
+    ownership
+});
 
 impl SubscriptionEntry {
     /// As nodes compare it; `owner` is the digest of its owner's name.

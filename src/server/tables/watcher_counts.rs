@@ -2,12 +2,15 @@
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox};
+use crate::shm_safe::shm_safe;
 use hashbrown::HashTable;
 
 struct Count {
     hash: u64,
     count: usize,
 }
+
+shm_safe!(Count { hash, count });
 
 /// The counts; none where nothing is limited.
 pub struct WatcherCounts(Option<ShmBox<Lock<HashTable<Count, Shm>>>>);

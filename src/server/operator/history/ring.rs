@@ -1,6 +1,7 @@
 //! A ring of entries of one size in shared memory: the newest takes the place of the oldest.
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
+use crate::shm_safe::{ShmSafe, shm_safe};
 
 /// The last `size` entries.
 pub struct Ring<E> {
@@ -9,6 +10,8 @@ pub struct Ring<E> {
     /// How many there have been.
     count: usize,
 }
+
+shm_safe!([E: ShmSafe] Ring<E> { entries, size, count });
 
 /// Numbers of entries begin anew after this one, so that they and what goes with them fit a word.
 const LAST_NUMBER: usize = (1 << 28) - 1;

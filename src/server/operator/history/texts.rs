@@ -1,4 +1,5 @@
 //! Several texts in one entry of a fixed size.
+use crate::shm_safe::shm_safe;
 
 /// `N` texts in `BYTES` bytes: what is too long is cut, so that each of those that follow has its share.
 #[derive(Clone, Copy)]
@@ -6,6 +7,8 @@ pub struct Texts<const N: usize, const BYTES: usize> {
     ends: [u16; N],
     bytes: [u8; BYTES],
 }
+
+shm_safe!([const N: usize, const BYTES: usize] Texts<N, BYTES> { ends, bytes });
 
 impl<const N: usize, const BYTES: usize> Texts<N, BYTES> {
     /// The texts, each given in parts.
