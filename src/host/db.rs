@@ -104,6 +104,16 @@ impl<'a> Borrowed<'a> {
 
 type RawConnection = *mut sys::db1_con_t;
 
+row_columns! {
+    /// What `SHOW ERRORS` of MariaDB and MySQL answers with.
+    #[allow(dead_code, reason = "columns have their places also where one is not read")]
+    enum ShownError {
+        Level = "Level",
+        Code = "Code",
+        Message = "Message",
+    }
+}
+
 /// Where a statement goes.
 struct Target<'a> {
     functions: &'a sys::db_func_t,
@@ -332,6 +342,13 @@ impl Link {
             return Err(DbError::Unexplained);
         }
         Ok((!result.is_null()).then_some(Found::Driver { link: self, result }))
+    }
+
+    /// What MariaDB says of the statement before, if anything.
+    fn error_code(&self) -> Result<Option<i64>, DbError> {
+        let found = self.plain_query("show errors")?.ok_or(DbError::Away)?;
+        let errors: Rows<'_, ShownError> = Rows::of(found);
+        Ok(errors.iter().next().map(|error| error.int(ShownError::Code)))
     }
 }
 

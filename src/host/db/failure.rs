@@ -1,7 +1,6 @@
 //! Why a statement failed, as far as the database says it: the statement's own fault, a collision with another one, or
 //! a database that takes nothing at all.
 use crate::host::db::Link;
-use crate::host::db::rows::{Rows, row_columns};
 use crate::host::sqlite::library::code as sqlite;
 
 /// A database call failed; the driver has logged what it knows.
@@ -19,16 +18,6 @@ pub enum DbError {
     /// The driver does not say; [`Link::explain`] finds out.
     #[error("the database failed")]
     Unexplained,
-}
-
-row_columns! {
-    /// What `SHOW ERRORS` of MariaDB and MySQL answers with.
-    #[allow(dead_code, reason = "columns have their places also where one is not read")]
-    enum ShownError {
-        Level = "Level",
-        Code = "Code",
-        Message = "Message",
-    }
 }
 
 /// What a code of MariaDB or MySQL means (`SHOW ERRORS`).
@@ -81,12 +70,9 @@ impl Link {
         if self.scheme != b"mysql" {
             return DbError::Unexplained;
         }
-        match self.plain_query("show errors") {
-            Ok(Some(found)) => {
-                let errors = Rows::of(found);
-                errors.iter().next().map_or(DbError::Unexplained, |error| of_mysql(error.int(ShownError::Code)))
-            }
-            _ => DbError::Away,
+        match self.error_code() {
+            Ok(code) => code.map_or(DbError::Unexplained, of_mysql),
+            Err(_) => DbError::Away,
         }
     }
 
