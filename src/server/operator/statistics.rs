@@ -101,8 +101,8 @@ impl Context {
         }
     }
 
-    /// Hands the sums of `table`, grouped by `by`, to `add`, with the number of their event package; drivers that take no
-    /// statements as text count nothing.
+    /// Hands the sums of `table`, grouped by `by`, to `add`, with the number of their event package; drivers that take
+    /// no statements as text count nothing.
     fn row_statistics<C: Column>(&self, table: &[u8], by: &str, event: C, mut add: impl FnMut(usize, Row<'_, C>)) {
         let (columns, table) = (C::NAMES.join(", "), String::from_utf8_lossy(table));
         let text = format!("select {columns} from {table} group by {by}");
