@@ -40,6 +40,10 @@ phone: ## A softphone in this terminal, at the example pbx: NAME=alice or NAME=b
 test: ## Everything: formatter, lints, unit tests, the real Kamailio (ONLY="test_api.py ...": these scenarios)
 	@scripts/test.sh
 
+.PHONY: test-core
+test-core: setup ## The handlers alone, on ports in memory: how many cases, in what time
+	@scripts/core.sh
+
 .PHONY: scenarios
 scenarios: ## The real Kamailio alone, without other databases and a browser (ONLY="test_api.py ...": these)
 	@scripts/setup.sh scenarios

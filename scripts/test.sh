@@ -8,6 +8,7 @@ scripts/setup.sh tests
 scripts/lint.sh
 say "unit tests"
 cargo test --release --quiet
+scripts/core.sh
 [ -n "${ONLY:-}${SUITE:-}" ] || scripts/fuzz.sh 3
 cargo test --release --quiet --locked --manifest-path benches/load/Cargo.toml --target-dir target/bench
 scripts/bench.sh generator

@@ -26,6 +26,9 @@ const fn decimal(text: &str) -> u32 {
     value
 }
 
+#[cfg(test)]
+#[macro_use]
+mod case_table;
 #[macro_use]
 pub mod caught;
 #[macro_use]

@@ -60,25 +60,27 @@ fn a_request_that_names_the_tag_of_the_one_before_it_goes_on_with_the_new_one() 
     assert_eq!(bench.pending_requests.count(), 0);
 }
 
-#[test]
-fn a_caller_is_answered_once_when_a_try_is_superseded() {
-    for subscribes in [false, true] {
-        let mut bench = Bench::new();
-        let ask = |bench: &mut Bench, expires, word| match subscribes {
-            true => bench.subscribe(expires, word).unwrap(),
-            false => bench.publish("i", Some("x"), expires, word).unwrap(),
-        };
-        ask(&mut bench, 600, 1);
-        bench.answer(&busy(5));
-        ask(&mut bench, 900, 2);
-        ask(&mut bench, 1200, 3);
-        bench.pass(6);
-        bench.answer(&busy(5));
-        ask(&mut bench, 1500, 4);
-        bench.pass(6);
-        bench.answer(&granted("t", 1500));
-        assert_eq!(words(&bench), [1, 2, 3, 4]);
-    }
+fn a_caller_is_answered_once_when_a_try_is_superseded(subscribes: bool) {
+    let mut bench = Bench::new();
+    let ask = |bench: &mut Bench, expires, word| match subscribes {
+        true => bench.subscribe(expires, word).unwrap(),
+        false => bench.publish("i", Some("x"), expires, word).unwrap(),
+    };
+    ask(&mut bench, 600, 1);
+    bench.answer(&busy(5));
+    ask(&mut bench, 900, 2);
+    ask(&mut bench, 1200, 3);
+    bench.pass(6);
+    bench.answer(&busy(5));
+    ask(&mut bench, 1500, 4);
+    bench.pass(6);
+    bench.answer(&granted("t", 1500));
+    assert_eq!(words(&bench), [1, 2, 3, 4]);
+}
+
+table! { a_caller_is_answered_once_when_a_try_is_superseded:
+    publication => false;
+    subscription => true;
 }
 
 #[test]
@@ -95,20 +97,22 @@ fn the_end_of_what_is_not_there_is_answered() {
     assert_eq!((bench.wire.len(), bench.pending_requests.count()), (1, 0));
 }
 
-#[test]
-fn what_is_never_sent_is_answered() {
-    for subscribes in [false, true] {
-        let mut bench = Bench::new();
-        let request = if subscribes { subscription(600, 1) } else { publication("i", Some("x"), 600, 1) };
-        bench.dropped = true;
-        bench.submit(&request).unwrap();
-        assert_eq!(bench.told, [(1, true)]);
-        bench.dropped = false;
-        bench.unsendable = true;
-        let refused = bench.submit(&request).is_err();
-        assert_eq!(bench.told.len(), 1 + usize::from(!refused));
-        assert_eq!(bench.pending_requests.count(), 0);
-    }
+fn what_is_never_sent_is_answered(subscribes: bool) {
+    let mut bench = Bench::new();
+    let request = if subscribes { subscription(600, 1) } else { publication("i", Some("x"), 600, 1) };
+    bench.dropped = true;
+    bench.submit(&request).unwrap();
+    assert_eq!(bench.told, [(1, true)]);
+    bench.dropped = false;
+    bench.unsendable = true;
+    let refused = bench.submit(&request).is_err();
+    assert_eq!(bench.told.len(), 1 + usize::from(!refused));
+    assert_eq!(bench.pending_requests.count(), 0);
+}
+
+table! { what_is_never_sent_is_answered:
+    publication => false;
+    subscription => true;
 }
 
 #[test]
@@ -124,27 +128,30 @@ fn a_longer_subscription_is_asked_for_after_the_first() {
     assert_eq!(words(&bench), [1, 2, 3]);
 }
 
-#[test]
-fn no_sequence_number_is_used_twice() {
-    for failure in [busy(1), code(500), code(0)] {
-        let mut bench = Bench::new();
-        bench.subscribe(-1, 0).unwrap();
-        bench.answer(&granted("t", 30));
-        for _ in 0..4 {
-            bench.pass(25);
-            for _ in 0..3 {
-                if bench.open().is_some() {
-                    bench.answer(&failure);
-                }
-                bench.pass(5);
+fn no_sequence_number_is_used_twice(failure: Answer) {
+    let mut bench = Bench::new();
+    bench.subscribe(-1, 0).unwrap();
+    bench.answer(&granted("t", 30));
+    for _ in 0..4 {
+        bench.pass(25);
+        for _ in 0..3 {
+            if bench.open().is_some() {
+                bench.answer(&failure);
             }
+            bench.pass(5);
         }
-        let mut used: Vec<_> = bench.wire.iter().map(|wire| (wire.call_id.clone(), wire.cseq)).collect();
-        let all = used.len();
-        used.sort();
-        used.dedup();
-        assert!(used.len() == all && all > 3);
     }
+    let mut used: Vec<_> = bench.wire.iter().map(|wire| (wire.call_id.clone(), wire.cseq)).collect();
+    let all = used.len();
+    used.sort();
+    used.dedup();
+    assert!(used.len() == all && all > 3);
+}
+
+table! { no_sequence_number_is_used_twice:
+    overloaded => busy(1);
+    failing => code(500);
+    silent => code(0);
 }
 
 #[test]
@@ -160,54 +167,56 @@ fn a_dialog_moves_on_though_its_refresh_waits() {
     assert_eq!((last.target.as_str(), &last.call_id), ("sip:moved@server", &bench.wire[0].call_id));
 }
 
-#[test]
-fn terminated_never_makes_a_storm() {
-    for state in ["terminated", "terminated;reason=deactivated", "terminated;reason=timeout", "terminated;reason=new"] {
-        let mut bench = Bench::new();
-        bench.subscribe(-1, 0).unwrap();
-        for _ in 0..600 {
-            if let Some(index) = bench.open() {
-                bench.answer(&granted("t", 3600));
-                assert!(bench.notify(index, "t", "sip:x@server", state));
-            }
-            bench.pass(1);
+fn terminated_never_makes_a_storm(state: &str) {
+    let mut bench = Bench::new();
+    bench.subscribe(-1, 0).unwrap();
+    for _ in 0..600 {
+        if let Some(index) = bench.open() {
+            bench.answer(&granted("t", 3600));
+            assert!(bench.notify(index, "t", "sip:x@server", state));
         }
-        let times: Vec<i64> = bench.wire.iter().map(|wire| wire.at - bench.wire[0].at).collect();
-        assert!((5..=10).contains(&times.len()) && times[1] == 0, "{state}: {times:?}");
-        // It was not given up: the wait is only longer.
-        assert_eq!(bench.pending_requests.count(), 1);
+        bench.pass(1);
+    }
+    let times: Vec<i64> = bench.wire.iter().map(|wire| wire.at - bench.wire[0].at).collect();
+    assert!((5..=10).contains(&times.len()) && times[1] == 0, "{state}: {times:?}");
+    // It was not given up: the wait is only longer.
+    assert_eq!(bench.pending_requests.count(), 1);
+}
+
+table! { terminated_never_makes_a_storm:
+    without_a_reason => "terminated";
+    deactivated => "terminated;reason=deactivated";
+    timeout => "terminated;reason=timeout";
+    an_unknown_reason => "terminated;reason=new";
+}
+
+fn terminated_says_when_to_come_back((state, wait): (&str, Option<i64>)) {
+    for early in [false, true] {
+        let mut bench = Bench::new();
+        bench.subscribe(3600, 1).unwrap();
+        if !early {
+            bench.answer(&granted("t", 3600));
+        }
+        assert!(bench.notify(0, "t", "sip:x@server", state));
+        if early {
+            bench.answer(&granted("t", 3600));
+        }
+        bench.pass(100);
+        let second = bench.wire.get(1).map(|wire| wire.at - bench.wire[0].at);
+        assert_eq!(second, wait, "{state}, early: {early}");
+        assert_eq!(words(&bench), [1], "{state}, early: {early}");
     }
 }
 
-#[test]
-fn terminated_says_when_to_come_back() {
-    let cases = [
-        ("terminated;reason=deactivated", Some(0)),
-        ("terminated;retry-after=60", Some(60)),
-        ("terminated;reason=probation;retry-after=7", Some(7)),
-        ("terminated; Reason = GIVEUP ; Retry-After = 7", Some(7)),
-        ("terminated;reason=giveup", Some(10)),
-        ("terminated; Reason = rejected", None),
-        ("Terminated;reason=NoResource;retry-after=1", None),
-        ("terminated;reason=invariant", None),
-    ];
-    for early in [false, true] {
-        for (state, wait) in cases {
-            let mut bench = Bench::new();
-            bench.subscribe(3600, 1).unwrap();
-            if !early {
-                bench.answer(&granted("t", 3600));
-            }
-            assert!(bench.notify(0, "t", "sip:x@server", state));
-            if early {
-                bench.answer(&granted("t", 3600));
-            }
-            bench.pass(100);
-            let second = bench.wire.get(1).map(|wire| wire.at - bench.wire[0].at);
-            assert_eq!(second, wait, "{state}, early: {early}");
-            assert_eq!(words(&bench), [1], "{state}, early: {early}");
-        }
-    }
+table! { terminated_says_when_to_come_back:
+    deactivated => ("terminated;reason=deactivated", Some(0));
+    in_a_minute => ("terminated;retry-after=60", Some(60));
+    probation => ("terminated;reason=probation;retry-after=7", Some(7));
+    in_any_case_and_spacing => ("terminated; Reason = GIVEUP ; Retry-After = 7", Some(7));
+    giveup => ("terminated;reason=giveup", Some(10));
+    rejected => ("terminated; Reason = rejected", None);
+    noresource => ("Terminated;reason=NoResource;retry-after=1", None);
+    invariant => ("terminated;reason=invariant", None);
 }
 
 #[test]
@@ -234,18 +243,20 @@ fn one_dialog_has_the_tag_and_the_target_of_one_branch() {
     assert_eq!(refresh.target, "sip:one@server");
 }
 
-#[test]
-fn a_step_of_the_wall_clock_forgets_no_request() {
-    for step in [700, -700] {
-        let mut bench = Bench::new();
-        bench.publish("i", Some("one"), -1, 1).unwrap();
-        bench.wall += step;
-        bench.pass(2);
-        bench.publish("i", Some("two"), -1, 2).unwrap();
-        assert_eq!(bench.wire.len(), 1);
-        bench.answer(&granted("t1", 3600));
-        assert_eq!(bench.wire[1].header("SIP-If-Match"), "t1");
-    }
+fn a_step_of_the_wall_clock_forgets_no_request(step: i64) {
+    let mut bench = Bench::new();
+    bench.publish("i", Some("one"), -1, 1).unwrap();
+    bench.wall += step;
+    bench.pass(2);
+    bench.publish("i", Some("two"), -1, 2).unwrap();
+    assert_eq!(bench.wire.len(), 1);
+    bench.answer(&granted("t1", 3600));
+    assert_eq!(bench.wire[1].header("SIP-If-Match"), "t1");
+}
+
+table! { a_step_of_the_wall_clock_forgets_no_request:
+    forward => 700;
+    back => -700;
 }
 
 #[test]
@@ -320,59 +331,65 @@ fn a_repair_makes_a_publication_of_its_own() {
     assert_eq!((repair.header("SIP-If-Match"), repair.body.as_deref()), ("", Some("two")));
 }
 
-#[test]
-fn an_end_asks_for_nothing_more_and_a_minimum_is_bounded() {
-    for subscribes in [false, true] {
-        let mut bench = Bench::new();
-        let ask = |bench: &mut Bench, expires, word| match subscribes {
-            true => bench.subscribe(expires, word).unwrap(),
-            false => bench.publish("i", Some("x"), expires, word).unwrap(),
-        };
-        ask(&mut bench, 60, 1);
-        bench.answer(&Answer { min_expires: Some(i64::MAX), ..code(423) });
-        assert_eq!((bench.wire.len(), words(&bench)), (1, vec![1]));
-        ask(&mut bench, 60, 2);
-        bench.answer(&Answer { min_expires: Some(1800), ..code(423) });
-        assert!(bench.wire[2].header("Expires").parse::<i64>().unwrap() >= 1800);
-        bench.answer(&granted("t", 1800));
-        ask(&mut bench, 0, 3);
-        assert_eq!(bench.wire[3].header("Expires"), "0");
-    }
+fn an_end_asks_for_nothing_more_and_a_minimum_is_bounded(subscribes: bool) {
+    let mut bench = Bench::new();
+    let ask = |bench: &mut Bench, expires, word| match subscribes {
+        true => bench.subscribe(expires, word).unwrap(),
+        false => bench.publish("i", Some("x"), expires, word).unwrap(),
+    };
+    ask(&mut bench, 60, 1);
+    bench.answer(&Answer { min_expires: Some(i64::MAX), ..code(423) });
+    assert_eq!((bench.wire.len(), words(&bench)), (1, vec![1]));
+    ask(&mut bench, 60, 2);
+    bench.answer(&Answer { min_expires: Some(1800), ..code(423) });
+    assert!(bench.wire[2].header("Expires").parse::<i64>().unwrap() >= 1800);
+    bench.answer(&granted("t", 1800));
+    ask(&mut bench, 0, 3);
+    assert_eq!(bench.wire[3].header("Expires"), "0");
 }
 
-#[test]
-fn the_first_request_is_sent_elsewhere_and_tried_again_from_the_start() {
-    for subscribes in [false, true] {
-        let mut bench = Bench::new();
-        match subscribes {
-            true => bench.subscribe(600, 1).unwrap(),
-            false => bench.publish("i", Some("x"), 600, 1).unwrap(),
-        }
+table! { an_end_asks_for_nothing_more_and_a_minimum_is_bounded:
+    publication => false;
+    subscription => true;
+}
+
+fn the_first_request_is_sent_elsewhere_and_tried_again_from_the_start(subscribes: bool) {
+    let mut bench = Bench::new();
+    match subscribes {
+        true => bench.subscribe(600, 1).unwrap(),
+        false => bench.publish("i", Some("x"), 600, 1).unwrap(),
+    }
+    bench.answer(&Answer { contact: b"sip:there@c".to_vec(), ..code(302) });
+    assert_eq!(bench.wire[1].target, "sip:there@c");
+    assert!(bench.told.is_empty());
+    bench.answer(&busy(3));
+    bench.pass(4);
+    assert!(bench.wire[2].target != "sip:there@c");
+    bench.answer(&code(403));
+    bench.pass(30);
+    assert_eq!((bench.wire.len(), words(&bench), bench.pending_requests.count()), (3, vec![1], 0));
+}
+
+table! { the_first_request_is_sent_elsewhere_and_tried_again_from_the_start:
+    publication => false;
+    subscription => true;
+}
+
+fn redirects_do_not_go_round_and_round(subscribes: bool) {
+    let mut bench = Bench::new();
+    match subscribes {
+        true => bench.subscribe(600, 1).unwrap(),
+        false => bench.publish("i", Some("x"), 600, 1).unwrap(),
+    }
+    while bench.open().is_some() {
         bench.answer(&Answer { contact: b"sip:there@c".to_vec(), ..code(302) });
-        assert_eq!(bench.wire[1].target, "sip:there@c");
-        assert!(bench.told.is_empty());
-        bench.answer(&busy(3));
-        bench.pass(4);
-        assert!(bench.wire[2].target != "sip:there@c");
-        bench.answer(&code(403));
-        bench.pass(30);
-        assert_eq!((bench.wire.len(), words(&bench), bench.pending_requests.count()), (3, vec![1], 0));
     }
+    assert_eq!((bench.wire.len(), words(&bench)), (4, vec![1]));
 }
 
-#[test]
-fn redirects_do_not_go_round_and_round() {
-    for subscribes in [false, true] {
-        let mut bench = Bench::new();
-        match subscribes {
-            true => bench.subscribe(600, 1).unwrap(),
-            false => bench.publish("i", Some("x"), 600, 1).unwrap(),
-        }
-        while bench.open().is_some() {
-            bench.answer(&Answer { contact: b"sip:there@c".to_vec(), ..code(302) });
-        }
-        assert_eq!((bench.wire.len(), words(&bench)), (4, vec![1]));
-    }
+table! { redirects_do_not_go_round_and_round:
+    publication => false;
+    subscription => true;
 }
 
 #[test]
@@ -403,39 +420,39 @@ fn challenge(code: u16, realm: &str, nonce: &str) -> Answer {
     Answer { challenges: vec![Challenge { of_proxy: code == 407, text }], ..crate::agent::testing::code(code) }
 }
 
-#[test]
-fn a_challenge_is_answered_and_the_caller_gets_the_last_answer() {
-    for subscribes in [false, true] {
-        let mut bench = Bench::new();
-        match subscribes {
-            true => bench.subscribe(600, 1).unwrap(),
-            false => bench.publish("i", Some("x"), 600, 1).unwrap(),
-        }
-        bench.answer(&challenge(407, "a", "1"));
-        bench.answer(&challenge(401, "b", "2"));
-        assert!(bench.told.is_empty());
-        let third = bench.wire[2].clone();
-        assert!(third.header("Proxy-Authorization").contains("nonce=\"1\""), "{}", third.headers);
-        assert!(third.header("Authorization").contains("realm=\"b\""), "{}", third.headers);
-        bench.answer(&granted("t1", 600));
-        assert_eq!((words(&bench), bench.pending_requests.count()), (vec![1], 0));
-        // A refresh is asked anew, in its dialog or under its tag.
-        match subscribes {
-            true => bench.subscribe(900, 2).unwrap(),
-            false => bench.publish("i", None, 900, 2).unwrap(),
-        }
-        assert_eq!(bench.wire[3].header("Authorization"), "");
-        bench.answer(&challenge(401, "b", "3"));
-        let (asked, again) = (&bench.wire[3], &bench.wire[4]);
-        assert!(
-            again.header("Authorization").contains("nonce=\"3\"") && again.header("Proxy-Authorization").is_empty()
-        );
-        match subscribes {
-            true => assert_eq!((&again.call_id, again.cseq), (&asked.call_id, asked.cseq + 1)),
-            false => assert_eq!(again.header("SIP-If-Match"), "t1"),
-        }
-        // Refused: the password is wrong.
-        bench.answer(&challenge(401, "b", "4"));
-        assert_eq!((bench.wire.len(), words(&bench)), (if subscribes { 6 } else { 5 }, vec![1, 2]));
+fn a_challenge_is_answered_and_the_caller_gets_the_last_answer(subscribes: bool) {
+    let mut bench = Bench::new();
+    match subscribes {
+        true => bench.subscribe(600, 1).unwrap(),
+        false => bench.publish("i", Some("x"), 600, 1).unwrap(),
     }
+    bench.answer(&challenge(407, "a", "1"));
+    bench.answer(&challenge(401, "b", "2"));
+    assert!(bench.told.is_empty());
+    let third = bench.wire[2].clone();
+    assert!(third.header("Proxy-Authorization").contains("nonce=\"1\""), "{}", third.headers);
+    assert!(third.header("Authorization").contains("realm=\"b\""), "{}", third.headers);
+    bench.answer(&granted("t1", 600));
+    assert_eq!((words(&bench), bench.pending_requests.count()), (vec![1], 0));
+    // A refresh is asked anew, in its dialog or under its tag.
+    match subscribes {
+        true => bench.subscribe(900, 2).unwrap(),
+        false => bench.publish("i", None, 900, 2).unwrap(),
+    }
+    assert_eq!(bench.wire[3].header("Authorization"), "");
+    bench.answer(&challenge(401, "b", "3"));
+    let (asked, again) = (&bench.wire[3], &bench.wire[4]);
+    assert!(again.header("Authorization").contains("nonce=\"3\"") && again.header("Proxy-Authorization").is_empty());
+    match subscribes {
+        true => assert_eq!((&again.call_id, again.cseq), (&asked.call_id, asked.cseq + 1)),
+        false => assert_eq!(again.header("SIP-If-Match"), "t1"),
+    }
+    // Refused: the password is wrong.
+    bench.answer(&challenge(401, "b", "4"));
+    assert_eq!((bench.wire.len(), words(&bench)), (if subscribes { 6 } else { 5 }, vec![1, 2]));
+}
+
+table! { a_challenge_is_answered_and_the_caller_gets_the_last_answer:
+    publication => false;
+    subscription => true;
 }

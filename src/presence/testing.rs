@@ -20,6 +20,7 @@ mod authorization;
 mod expiry;
 pub mod fixtures;
 mod interleaving;
+mod intervals;
 mod notify;
 mod ports;
 mod publish;

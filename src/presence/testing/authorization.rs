@@ -52,33 +52,38 @@ fn nobody_without_the_right_ever_gets_a_body() {
     }
 }
 
-#[test]
-fn a_change_of_the_rules_reaches_the_watcher() {
-    let (active, pending, blocked) = ((Status::Active, ""), (Status::Pending, ""), (Status::Terminated, "rejected"));
-    for (before, after, state, stays) in [
-        (pending, active, Some("active;expires=600"), true),
-        (active, pending, Some("pending;expires=600"), true),
-        (active, blocked, Some("terminated;reason=rejected"), false),
-        (pending, blocked, Some("terminated;reason=rejected"), false),
-        (active, (Status::Active, "polite-block"), Some("active;expires=600"), true),
-        (active, active, None, true),
-        (pending, pending, None, true),
-        (blocked, blocked, None, true),
-        (blocked, active, Some("active;expires=600"), true),
-    ] {
-        let mut server = server();
-        server.allow("alice", "bob", before.0, before.1);
-        Subscribe::new("bob", "alice", "presence").send(&mut server).expect("answered");
-        server.sent.clear();
-        server.allow("alice", "bob", after.0, after.1);
-        let resource = server.resource("alice", PRESENCE);
-        refresh::authorizations(&mut server, &resource).expect("judged again");
-        let states: Vec<&str> = server.sent.iter().map(|sent| sent.state.as_str()).collect();
-        assert_eq!(states, state.into_iter().collect::<Vec<_>>(), "{before:?} to {after:?}");
-        assert_eq!(server.subscription_count(), usize::from(stays), "{before:?} to {after:?}");
-        let sees = server.sent.iter().any(|sent| sent.body.is_some());
-        assert_eq!(sees, state.is_some() && after == active, "{before:?} to {after:?}");
-    }
+/// A decision and its reason.
+type Rule = (Status, &'static str);
+
+const ACTIVE: Rule = (Status::Active, "");
+const PENDING: Rule = (Status::Pending, "");
+const BLOCKED: Rule = (Status::Terminated, "rejected");
+
+fn a_change_of_the_rules_reaches_the_watcher((before, after, state, stays): (Rule, Rule, Option<&str>, bool)) {
+    let mut server = server();
+    server.allow("alice", "bob", before.0, before.1);
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("answered");
+    server.sent.clear();
+    server.allow("alice", "bob", after.0, after.1);
+    let resource = server.resource("alice", PRESENCE);
+    refresh::authorizations(&mut server, &resource).expect("judged again");
+    let states: Vec<&str> = server.sent.iter().map(|sent| sent.state.as_str()).collect();
+    assert_eq!(states, state.into_iter().collect::<Vec<_>>(), "{before:?} to {after:?}");
+    assert_eq!(server.subscription_count(), usize::from(stays), "{before:?} to {after:?}");
+    let sees = server.sent.iter().any(|sent| sent.body.is_some());
+    assert_eq!(sees, state.is_some() && after == ACTIVE, "{before:?} to {after:?}");
+}
+
+table! { a_change_of_the_rules_reaches_the_watcher:
+    allowed => (PENDING, ACTIVE, Some("active;expires=600"), true);
+    put_off => (ACTIVE, PENDING, Some("pending;expires=600"), true);
+    blocked => (ACTIVE, BLOCKED, Some("terminated;reason=rejected"), false);
+    blocked_while_pending => (PENDING, BLOCKED, Some("terminated;reason=rejected"), false);
+    blocked_politely => (ACTIVE, (Status::Active, "polite-block"), Some("active;expires=600"), true);
+    still_active => (ACTIVE, ACTIVE, None, true);
+    still_pending => (PENDING, PENDING, None, true);
+    still_blocked => (BLOCKED, BLOCKED, None, true);
+    allowed_after_all => (BLOCKED, ACTIVE, Some("active;expires=600"), true);
 }
 
 #[test]

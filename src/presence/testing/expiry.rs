@@ -4,22 +4,28 @@ use super::{MemoryPorts, PRESENCE};
 use crate::presence::expiry;
 use crate::presence::subscription::Status;
 
-#[test]
-fn each_subscription_that_ran_out_is_notified_once() {
-    for count in [1, 2, 255, 256, 257, 600] {
-        let mut server = MemoryPorts::default();
-        let names: Vec<String> = (0..count).map(|n| format!("watcher{n}")).collect();
-        for name in &names {
-            Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
-        }
-        server.sent.clear();
-        server.now += 601;
-        assert_eq!(expiry::subscriptions(&mut server).expect("ended"), count);
-        assert_eq!(server.sent.len(), count);
-        assert!(server.sent.iter().all(|sent| sent.state == "terminated;reason=timeout" && sent.body.is_none()));
-        assert_eq!(expiry::subscriptions(&mut server).expect("ended"), 0);
-        assert!(!server.has_forgotten_work());
+fn each_subscription_that_ran_out_is_notified_once(count: usize) {
+    let mut server = MemoryPorts::default();
+    let names: Vec<String> = (0..count).map(|n| format!("watcher{n}")).collect();
+    for name in &names {
+        Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
     }
+    server.sent.clear();
+    server.now += 601;
+    assert_eq!(expiry::subscriptions(&mut server).expect("ended"), count);
+    assert_eq!(server.sent.len(), count);
+    assert!(server.sent.iter().all(|sent| sent.state == "terminated;reason=timeout" && sent.body.is_none()));
+    assert_eq!(expiry::subscriptions(&mut server).expect("ended"), 0);
+    assert!(!server.has_forgotten_work());
+}
+
+table! { each_subscription_that_ran_out_is_notified_once:
+    one => 1;
+    two => 2;
+    one_less_than_a_batch => 255;
+    a_batch => 256;
+    one_more_than_a_batch => 257;
+    several_batches => 600;
 }
 
 #[test]
@@ -46,33 +52,36 @@ fn who_was_rejected_is_not_notified_again() {
     assert_eq!(server.sent.len(), 1);
 }
 
-#[test]
-fn an_operator_ends_a_subscription_with_a_reason() {
-    for (reason, state) in [
-        ("deactivated", "terminated;reason=deactivated"),
-        ("probation;retry-after=60", "terminated;reason=probation;retry-after=60"),
-        ("noresource", "terminated;reason=noresource"),
-        ("timeout", "terminated;reason=timeout"),
-    ] {
-        let mut server = MemoryPorts::default();
-        Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
-        let subscription = server.stored("bob").expect("stored").clone();
-        assert!(expiry::end(&mut server, &subscription, reason.as_bytes()).expect("ended"));
-        assert!(!expiry::end(&mut server, &subscription, reason.as_bytes()).expect("it is gone"));
-        assert_eq!(server.sent.last().map(|sent| sent.state.as_str()), Some(state));
-    }
+fn an_operator_ends_a_subscription_with_a_reason((reason, state): (&str, &str)) {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    let subscription = server.stored("bob").expect("stored").clone();
+    assert!(expiry::end(&mut server, &subscription, reason.as_bytes()).expect("ended"));
+    assert!(!expiry::end(&mut server, &subscription, reason.as_bytes()).expect("it is gone"));
+    assert_eq!(server.sent.last().map(|sent| sent.state.as_str()), Some(state));
 }
 
-#[test]
-fn force_delete_removes_publications_in_silence() {
-    for (silent, notified) in [(false, 3), (true, 2)] {
-        let mut server = MemoryPorts::default();
-        server.config.force_delete = silent;
-        Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
-        let publish = Publish { expires: Some(10), ..Publish::new("alice", PRESENCE, "<a/>") };
-        publish.send(&mut server).expect("stored");
-        server.now += 11;
-        assert_eq!(expiry::publications(&mut server).expect("ended"), 1);
-        assert_eq!(server.sent.len(), notified);
-    }
+table! { an_operator_ends_a_subscription_with_a_reason:
+    deactivated => ("deactivated", "terminated;reason=deactivated");
+    probation => ("probation;retry-after=60", "terminated;reason=probation;retry-after=60");
+    noresource => ("noresource", "terminated;reason=noresource");
+    timeout => ("timeout", "terminated;reason=timeout");
+    rejected => ("rejected", "terminated;reason=rejected");
+    giveup => ("giveup", "terminated;reason=giveup");
+}
+
+fn force_delete_removes_publications_in_silence((silent, notified): (bool, usize)) {
+    let mut server = MemoryPorts::default();
+    server.config.force_delete = silent;
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    let publish = Publish { expires: Some(10), ..Publish::new("alice", PRESENCE, "<a/>") };
+    publish.send(&mut server).expect("stored");
+    server.now += 11;
+    assert_eq!(expiry::publications(&mut server).expect("ended"), 1);
+    assert_eq!(server.sent.len(), notified);
+}
+
+table! { force_delete_removes_publications_in_silence:
+    without => (false, 3);
+    with => (true, 2);
 }

@@ -3,29 +3,35 @@ use super::actors::{Publish, Subscribe, dialog, pidf};
 use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
 use crate::presence::notification::NotifyReason;
 
-#[test]
-fn each_change_is_one_notify_for_each_watcher() {
-    for watchers in [0, 1, 2, 3, 7] {
-        let mut server = MemoryPorts::default();
-        let names: Vec<String> = (0..watchers).map(|n| format!("watcher{n}")).collect();
-        for name in &names {
-            Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
-        }
-        let mut etag = None;
-        for word in ["one", "two", "three"] {
-            let body = pidf(word);
-            let publish = Publish { etag: etag.as_deref(), ..Publish::new("alice", PRESENCE, &body) };
-            etag = Some(publish.send(&mut server).expect("stored"));
-        }
-        for name in &names {
-            let sent = server.sent_to(name);
-            let bodies: Vec<_> = sent.iter().map(|s| s.body.clone()).collect();
-            assert_eq!(bodies, [None, Some(pidf("one")), Some(pidf("two")), Some(pidf("three"))], "{name}");
-            assert!(sent.windows(2).all(|w| w[1].cseq == w[0].cseq + 1 && w[1].version == w[0].version + 1));
-        }
-        assert_eq!(server.sent.len(), watchers * 4);
-        assert!(!server.has_forgotten_work());
+fn each_change_is_one_notify_for_each_watcher(watchers: usize) {
+    let mut server = MemoryPorts::default();
+    let names: Vec<String> = (0..watchers).map(|n| format!("watcher{n}")).collect();
+    for name in &names {
+        Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
     }
+    let mut etag = None;
+    for word in ["one", "two", "three"] {
+        let body = pidf(word);
+        let publish = Publish { etag: etag.as_deref(), ..Publish::new("alice", PRESENCE, &body) };
+        etag = Some(publish.send(&mut server).expect("stored"));
+    }
+    for name in &names {
+        let sent = server.sent_to(name);
+        let bodies: Vec<_> = sent.iter().map(|s| s.body.clone()).collect();
+        assert_eq!(bodies, [None, Some(pidf("one")), Some(pidf("two")), Some(pidf("three"))], "{name}");
+        assert!(sent.windows(2).all(|w| w[1].cseq == w[0].cseq + 1 && w[1].version == w[0].version + 1));
+    }
+    assert_eq!(server.sent.len(), watchers * 4);
+    assert!(!server.has_forgotten_work());
+}
+
+table! { each_change_is_one_notify_for_each_watcher:
+    nobody => 0;
+    one_watcher => 1;
+    two_watchers => 2;
+    three_watchers => 3;
+    seven_watchers => 7;
+    more_than_a_batch => 300;
 }
 
 #[test]
@@ -52,19 +58,23 @@ fn the_sender_of_a_change_is_not_notified_of_it() {
     assert_eq!((server.sent_to("bob").len(), server.sent_to("carol").len()), (1, 2));
 }
 
-#[test]
-fn several_documents_are_put_together_and_single_ones_shown_alone() {
-    for (event, name, wanted) in [(PRESENCE, "presence", "two|one"), (VOICEMAIL, "message-summary", "two")] {
-        let mut server = MemoryPorts::default();
-        Subscribe::new("bob", "alice", name).send(&mut server).expect("subscribed");
-        for word in ["one", "two"] {
-            let body = if event == PRESENCE { pidf(word) } else { word.to_string() };
-            Publish::new("alice", event, &body).send(&mut server).expect("stored");
-        }
-        let last = server.sent_to("bob").last().and_then(|s| s.body.clone()).expect("a body");
-        let words = last.replace("<presence><basic>", "").replace("</basic></presence>", "");
-        assert_eq!(words, wanted);
+fn several_documents_are_put_together_and_single_ones_shown_alone(
+    (event, name, wanted): (super::PackageId, &str, &str),
+) {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("bob", "alice", name).send(&mut server).expect("subscribed");
+    for word in ["one", "two"] {
+        let body = if event == PRESENCE { pidf(word) } else { word.to_string() };
+        Publish::new("alice", event, &body).send(&mut server).expect("stored");
     }
+    let last = server.sent_to("bob").last().and_then(|s| s.body.clone()).expect("a body");
+    let words = last.replace("<presence><basic>", "").replace("</basic></presence>", "");
+    assert_eq!(words, wanted);
+}
+
+table! { several_documents_are_put_together_and_single_ones_shown_alone:
+    presence => (PRESENCE, "presence", "two|one");
+    voicemail => (VOICEMAIL, "message-summary", "two");
 }
 
 #[test]
@@ -93,18 +103,22 @@ fn a_refresh_without_a_body_notifies_with_the_document_there_is() {
     assert!(server.sent_to("bob").iter().all(|sent| sent.body.as_deref() == Some(body.as_str())));
 }
 
-#[test]
-fn send_fast_notify_0_leaves_out_a_first_notify_without_a_body() {
-    for (fast, published, wanted) in [(true, false, 1), (false, false, 0), (true, true, 1), (false, true, 1)] {
-        let mut server = MemoryPorts::default();
-        server.config.send_fast_notify = fast;
-        let body = dialog("a", "early");
-        if published {
-            Publish::new("alice", DIALOG, &body).send(&mut server).expect("stored");
-        }
-        Subscribe::new("bob", "alice", "dialog").send(&mut server).expect("subscribed");
-        assert_eq!(server.sent.len(), wanted, "{fast} {published}");
+fn send_fast_notify_0_leaves_out_a_first_notify_without_a_body((fast, published, wanted): (bool, bool, usize)) {
+    let mut server = MemoryPorts::default();
+    server.config.send_fast_notify = fast;
+    let body = dialog("a", "early");
+    if published {
+        Publish::new("alice", DIALOG, &body).send(&mut server).expect("stored");
     }
+    Subscribe::new("bob", "alice", "dialog").send(&mut server).expect("subscribed");
+    assert_eq!(server.sent.len(), wanted, "{fast} {published}");
+}
+
+table! { send_fast_notify_0_leaves_out_a_first_notify_without_a_body:
+    fast_without_a_document => (true, false, 1);
+    slow_without_a_document => (false, false, 0);
+    fast_with_a_document => (true, true, 1);
+    slow_with_a_document => (false, true, 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 use super::actors::{Publish, Subscribe, code, dialog, pidf};
 use super::fixtures::config;
 use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
-use crate::presence::config::{BelowMinimum, Config};
+use crate::presence::config::Config;
 use crate::presence::ports::Ports;
 use crate::presence::{expiry, publish};
 
@@ -31,126 +31,106 @@ fn a_publication_lives_from_its_first_publish_to_its_removal() {
     assert_eq!(code(remove.send(&mut server)), 412, "what was removed is unknown");
 }
 
-#[test]
-fn entity_tags_that_match_nothing_are_refused() {
+fn an_entity_tag_that_matches_nothing_is_refused((user, tag, expires): (&str, Option<&str>, u32)) {
     let mut server = MemoryPorts::default();
     let body = pidf("open");
-    let etag = Publish::new("alice", PRESENCE, &body).send(&mut server).expect("stored");
-    let long = "x".repeat(65);
-    for (user, tag, expires) in [
-        ("alice", "", 600),
-        ("alice", "unknown", 600),
-        ("alice", "a.1.2.3.4", 0),
-        ("alice", long.as_str(), 600),
-        ("bob", etag.as_str(), 600),
-        ("bob", etag.as_str(), 0),
-    ] {
-        let publish = Publish { etag: Some(tag), expires: Some(expires), ..Publish::new(user, PRESENCE, &body) };
-        assert_eq!(code(publish.send(&mut server)), 412, "{user} {tag} {expires}");
-    }
+    let of_alice = Publish::new("alice", PRESENCE, &body).send(&mut server).expect("stored");
+    let etag = Some(tag.unwrap_or(&of_alice));
+    let publish = Publish { etag, expires: Some(expires), ..Publish::new(user, PRESENCE, &body) };
+    assert_eq!(code(publish.send(&mut server)), 412);
     assert_eq!(bodies(&mut server, "alice", PRESENCE).len(), 1, "a refused request changes nothing");
 }
 
-#[test]
-fn requests_that_cannot_be_understood_are_refused() {
-    let body = pidf("open");
-    let whole = publish::Request {
+table! { an_entity_tag_that_matches_nothing_is_refused:
+    an_empty_one => ("alice", Some(""), 600);
+    an_unknown_one => ("alice", Some("unknown"), 600);
+    the_removal_of_an_unknown_one => ("alice", Some("a.1.2.3.4"), 0);
+    one_of_the_longest_that_a_row_takes => ("alice", Some(&"x".repeat(64)), 600);
+    one_that_is_longer => ("alice", Some(&"x".repeat(65)), 600);
+    that_of_another_user => ("bob", None, 600);
+    the_removal_of_that_of_another_user => ("bob", None, 0);
+}
+
+fn whole() -> publish::Request<'static> {
+    publish::Request {
         event: Some(b"presence"),
         user: b"alice",
         domain: b"example.org",
         content_type: Some(b"application/pidf+xml"),
-        body: Some(body.as_bytes()),
+        body: Some(b"<presence/>"),
         ..publish::Request::default()
-    };
-    let cases: [(u16, publish::Request<'_>); 14] = [
-        (489, publish::Request { event: None, ..whole }),
-        (489, publish::Request { event: Some(b""), ..whole }),
-        (489, publish::Request { event: Some(b"no such package"), ..whole }),
-        (489, publish::Request { event: Some(b"nothing"), ..whole }),
-        (400, publish::Request { body: None, ..whole }),
-        (400, publish::Request { content_type: None, ..whole }),
-        (415, publish::Request { content_type: Some(b"text/plain"), ..whole }),
-        (415, publish::Request { content_type: Some(b"application/dialog-info+xml"), ..whole }),
-        (415, publish::Request { body: Some(b"<a>"), ..whole }),
-        (415, publish::Request { body: Some(b"text"), ..whole }),
-        (415, publish::Request { body: Some(b"<a/><b/>"), ..whole }),
-        (415, publish::Request { body: Some(b"<a></b>"), ..whole }),
-        (200, publish::Request { content_type: Some(b"Application/PIDF+XML; charset=utf-8"), ..whole }),
-        (200, publish::Request { event: Some(b"presence;id=7"), ..whole }),
-    ];
-    for (wanted, request) in cases {
-        let mut server = MemoryPorts::default();
-        let event = request.event.map(String::from_utf8_lossy);
-        assert_eq!(code(publish::handle(&mut server, &request)), wanted, "{event:?} {:?}", request.content_type);
-        assert_eq!(bodies(&mut server, "alice", PRESENCE).len(), usize::from(wanted == 200));
     }
 }
 
-#[test]
-fn intervals_are_granted_within_the_limits() {
-    use BelowMinimum::{Raise, Reject};
-    for (asked, minimum, action, wanted) in [
-        (None, 0, Reject, Ok("3600")),
-        (Some(1), 0, Reject, Ok("1")),
-        (Some(60), 60, Reject, Ok("60")),
-        (Some(59), 60, Reject, Err(423)),
-        (Some(59), 60, Raise, Ok("60")),
-        (Some(0), 60, Reject, Ok("0")),
-        (Some(3601), 0, Reject, Ok("3600")),
-        (Some(u32::MAX), 0, Reject, Ok("3600")),
-    ] {
-        let mut server = MemoryPorts::default();
-        server.config.min_expires = minimum;
-        server.config.below_minimum = action;
-        let body = pidf("open");
-        let answer = Publish { expires: asked, ..Publish::new("alice", PRESENCE, &body) }.send(&mut server);
-        match wanted {
-            Ok(granted) => {
-                answer.expect("granted");
-                assert_eq!(server.replies[0].header("Expires"), Some(granted), "{asked:?}");
-            }
-            Err(refused) => assert_eq!(code(answer), refused, "{asked:?}"),
-        }
-    }
+fn a_request_that_cannot_be_understood_is_refused((wanted, request): (u16, publish::Request<'_>)) {
+    let mut server = MemoryPorts::default();
+    assert_eq!(code(publish::handle(&mut server, &request)), wanted);
+    assert_eq!(bodies(&mut server, "alice", PRESENCE).len(), usize::from(wanted == 200));
 }
 
-#[test]
-fn limits_refuse_what_exceeds_them() {
+table! { a_request_that_cannot_be_understood_is_refused:
+    no_event => (489, publish::Request { event: None, ..whole() });
+    an_empty_event => (489, publish::Request { event: Some(b""), ..whole() });
+    an_event_of_three_words => (489, publish::Request { event: Some(b"no such package"), ..whole() });
+    an_unknown_package => (489, publish::Request { event: Some(b"nothing"), ..whole() });
+    no_body => (400, publish::Request { body: None, ..whole() });
+    no_content_type => (400, publish::Request { content_type: None, ..whole() });
+    plain_text => (415, publish::Request { content_type: Some(b"text/plain"), ..whole() });
+    the_type_of_another_package => (415, publish::Request { content_type: Some(b"message/sip"), ..whole() });
+    an_element_that_stays_open => (415, publish::Request { body: Some(b"<a>"), ..whole() });
+    a_body_that_is_no_xml => (415, publish::Request { body: Some(b"text"), ..whole() });
+    two_roots => (415, publish::Request { body: Some(b"<a/><b/>"), ..whole() });
+    crossed_elements => (415, publish::Request { body: Some(b"<a></b>"), ..whole() });
+    an_empty_body => (415, publish::Request { body: Some(b""), ..whole() });
+    a_document_type => (415, publish::Request { body: Some(b"<!DOCTYPE a [<!ENTITY b 'c'>]><a/>"), ..whole() });
+    a_type_with_parameters_in_any_case => (200, publish::Request { content_type: Some(b"Application/PIDF+XML; \
+        charset=utf-8"), ..whole() });
+    an_event_with_parameters => (200, publish::Request { event: Some(b"presence;id=7"), ..whole() });
+    the_event_in_any_case => (200, publish::Request { event: Some(b"Presence"), ..whole() });
+}
+
+fn limits_refuse_what_exceeds_them((max_body_size, max_publications, wanted): (usize, usize, u16)) {
     let body = pidf("open");
-    for (max_body_size, max_publications, wanted) in
-        [(body.len(), 0, 200), (body.len() - 1, 0, 413), (0, 2, 200), (0, 1, 403)]
-    {
-        let mut server = MemoryPorts::default();
-        Publish::new("alice", PRESENCE, &body).send(&mut server).expect("stored");
-        server.config = Config { max_body_size, max_publications, ..config() };
-        let answer = code(Publish::new("alice", PRESENCE, &body).send(&mut server));
-        assert_eq!(answer, wanted, "{max_body_size} {max_publications}");
-    }
+    let mut server = MemoryPorts::default();
+    Publish::new("alice", PRESENCE, &body).send(&mut server).expect("stored");
+    server.config = Config { max_body_size, max_publications, ..config() };
+    let answer = code(Publish::new("alice", PRESENCE, &body).send(&mut server));
+    assert_eq!(answer, wanted, "{max_body_size} {max_publications}");
 }
 
-#[test]
-fn a_document_takes_the_place_of_those_of_its_dialogs() {
-    for (first, second, left) in [
-        (dialog("a", "early"), dialog("a", "confirmed"), 1),
-        (dialog("a", "early"), dialog("b", "early"), 2),
-        (dialog("a", "early"), "<dialog-info/>".into(), 2),
-    ] {
-        let mut server = MemoryPorts::default();
-        Publish::new("alice", DIALOG, &first).send(&mut server).expect("stored");
-        Publish::new("alice", DIALOG, &second).send(&mut server).expect("stored");
-        assert_eq!(bodies(&mut server, "alice", DIALOG).len(), left, "{second}");
-    }
+table! { limits_refuse_what_exceeds_them:
+    a_body_of_the_size => (pidf("open").len(), 0, 200);
+    a_body_that_is_larger => (pidf("open").len() - 1, 0, 413);
+    as_many_publications => (0, 2, 200);
+    one_publication_more => (0, 1, 403);
+    no_limits => (0, 0, 200);
 }
 
-#[test]
-fn an_initial_publish_with_expires_0_stores_nothing() {
-    for (event, body) in [(PRESENCE, pidf("open")), (DIALOG, dialog("a", "terminated")), (VOICEMAIL, "x".into())] {
-        let mut server = MemoryPorts::default();
-        let publish = Publish { expires: Some(0), ..Publish::new("alice", event, &body) };
-        publish.send(&mut server).expect("answered");
-        assert!(bodies(&mut server, "alice", event).is_empty(), "{body}");
-        assert_eq!(server.replies[0].header("Expires"), Some("0"));
-    }
+fn a_document_takes_the_place_of_those_of_its_dialogs((first, second, left): (String, String, usize)) {
+    let mut server = MemoryPorts::default();
+    Publish::new("alice", DIALOG, &first).send(&mut server).expect("stored");
+    Publish::new("alice", DIALOG, &second).send(&mut server).expect("stored");
+    assert_eq!(bodies(&mut server, "alice", DIALOG).len(), left, "{second}");
+}
+
+table! { a_document_takes_the_place_of_those_of_its_dialogs:
+    the_same_dialog => (dialog("a", "early"), dialog("a", "confirmed"), 1);
+    another_dialog => (dialog("a", "early"), dialog("b", "early"), 2);
+    no_dialog => (dialog("a", "early"), "<dialog-info/>".into(), 2);
+}
+
+fn an_initial_publish_with_expires_0_stores_nothing((event, body): (super::PackageId, String)) {
+    let mut server = MemoryPorts::default();
+    let publish = Publish { expires: Some(0), ..Publish::new("alice", event, &body) };
+    publish.send(&mut server).expect("answered");
+    assert!(bodies(&mut server, "alice", event).is_empty(), "{body}");
+    assert_eq!(server.replies[0].header("Expires"), Some("0"));
+}
+
+table! { an_initial_publish_with_expires_0_stores_nothing:
+    presence => (PRESENCE, pidf("open"));
+    a_dialog => (DIALOG, dialog("a", "terminated"));
+    voicemail => (VOICEMAIL, "x".into());
 }
 
 #[test]

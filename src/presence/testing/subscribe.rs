@@ -29,35 +29,34 @@ fn a_subscription_lives_from_its_first_subscribe_to_its_end() {
     );
 }
 
-#[test]
-fn requests_that_cannot_be_carried_out_are_refused() {
-    for (what, wanted) in [
-        ("no event", 489),
-        ("unknown event", 489),
-        ("unknown dialog", 481),
-        ("another package", 481),
-        ("old CSeq", 400),
-        ("same CSeq", 400),
-        ("too brief", 423),
-    ] {
-        let mut server = MemoryPorts::default();
-        Subscribe { cseq: 5, ..Subscribe::new("bob", "alice", "presence") }.send(&mut server).expect("subscribed");
-        server.config.min_expires = 60;
-        let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 6);
-        let request = match what {
-            "no event" => Subscribe { event: "", ..refresh },
-            "unknown event" => Subscribe { event: "nothing", ..refresh },
-            "unknown dialog" => Subscribe { to_tag: "other".into(), ..refresh },
-            "another package" => Subscribe { event: "dialog", ..refresh },
-            "old CSeq" => Subscribe { cseq: 4, ..refresh },
-            "same CSeq" => Subscribe { cseq: 5, ..refresh },
-            _ => Subscribe { expires: Some(59), ..refresh },
-        };
-        assert_eq!(code(request.send(&mut server)), wanted, "{what}");
-        assert_eq!((server.subscription_count(), server.sent.len()), (1, 1), "{what} changes nothing");
-        let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 6);
-        refresh.send(&mut server).expect("the dialog goes on");
-    }
+fn requests_that_cannot_be_carried_out_are_refused((what, wanted): (&str, u16)) {
+    let mut server = MemoryPorts::default();
+    Subscribe { cseq: 5, ..Subscribe::new("bob", "alice", "presence") }.send(&mut server).expect("subscribed");
+    server.config.min_expires = 60;
+    let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 6);
+    let request = match what {
+        "no event" => Subscribe { event: "", ..refresh },
+        "unknown event" => Subscribe { event: "nothing", ..refresh },
+        "unknown dialog" => Subscribe { to_tag: "other".into(), ..refresh },
+        "another package" => Subscribe { event: "dialog", ..refresh },
+        "old CSeq" => Subscribe { cseq: 4, ..refresh },
+        "same CSeq" => Subscribe { cseq: 5, ..refresh },
+        _ => Subscribe { expires: Some(59), ..refresh },
+    };
+    assert_eq!(code(request.send(&mut server)), wanted, "{what}");
+    assert_eq!((server.subscription_count(), server.sent.len()), (1, 1), "{what} changes nothing");
+    let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 6);
+    refresh.send(&mut server).expect("the dialog goes on");
+}
+
+table! { requests_that_cannot_be_carried_out_are_refused:
+    no_event => ("no event", 489);
+    unknown_event => ("unknown event", 489);
+    unknown_dialog => ("unknown dialog", 481);
+    another_package => ("another package", 481);
+    old_cseq => ("old CSeq", 400);
+    same_cseq => ("same CSeq", 400);
+    too_brief => ("too brief", 423);
 }
 
 #[test]
@@ -73,25 +72,24 @@ fn a_fetch_is_answered_by_one_notify_and_leaves_nothing() {
     assert!(server.sent[0].state.starts_with("terminated"), "{}", server.sent[0].state);
 }
 
-#[test]
-fn limits_refuse_new_subscriptions_only() {
-    for (limits, memory, wanted) in [
-        (Config { max_watchers: 2, ..config() }, 0, 200),
-        (Config { max_watchers: 1, ..config() }, 0, 403),
-        (Config { max_subscriptions: 2, ..config() }, 0, 200),
-        (Config { max_subscriptions: 1, ..config() }, 0, 403),
-        (Config { overload_memory: 90, ..config() }, 90, 200),
-        (Config { overload_memory: 90, ..config() }, 91, 503),
-    ] {
-        let mut server = MemoryPorts::default();
-        Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
-        server.config = limits.clone();
-        server.memory = memory;
-        let second = Subscribe { call_id: Some("second"), ..Subscribe::new("bob", "alice", "presence") };
-        assert_eq!(code(second.send(&mut server)), wanted, "{limits:?} {memory}");
-        let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2);
-        refresh.send(&mut server).expect("those that are served go on");
-    }
+fn limits_refuse_new_subscriptions_only((limits, memory, wanted): (Config, usize, u16)) {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    server.config = limits.clone();
+    server.memory = memory;
+    let second = Subscribe { call_id: Some("second"), ..Subscribe::new("bob", "alice", "presence") };
+    assert_eq!(code(second.send(&mut server)), wanted, "{limits:?} {memory}");
+    let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2);
+    refresh.send(&mut server).expect("those that are served go on");
+}
+
+table! { limits_refuse_new_subscriptions_only:
+    as_many_watchers => (Config { max_watchers: 2, ..config() }, 0, 200);
+    one_watcher_more => (Config { max_watchers: 1, ..config() }, 0, 403);
+    as_many_subscriptions => (Config { max_subscriptions: 2, ..config() }, 0, 200);
+    one_subscription_more => (Config { max_subscriptions: 1, ..config() }, 0, 403);
+    as_much_memory => (Config { overload_memory: 90, ..config() }, 90, 200);
+    more_memory => (Config { overload_memory: 90, ..config() }, 91, 503);
 }
 
 #[test]
@@ -136,24 +134,26 @@ fn a_store_that_fails_refuses_the_subscription() {
     assert_eq!((server.subscription_count(), server.sent.len(), server.replies.len()), (0, 0, 0));
 }
 
-#[test]
-fn a_copy_of_the_first_subscribe_changes_nothing_and_begins_nothing_anew() {
-    let first = Subscribe::new("bob", "alice", "presence");
-    for (what, copy, wanted) in [
-        ("the same", first.clone(), 200),
-        ("a poll", Subscribe { expires: Some(0), ..first.clone() }, 482),
-        ("another event", Subscribe { event: "dialog", ..first.clone() }, 482),
-        ("another event id", Subscribe { event: "presence;id=2", ..first.clone() }, 482),
-        ("another presentity", Subscribe { presentity: "carol", ..first.clone() }, 482),
-    ] {
-        let mut server = MemoryPorts { reply_tag: Some("to"), ..MemoryPorts::default() };
-        first.clone().send(&mut server).expect("subscribed");
-        assert_eq!(code(copy.clone().send(&mut server)), wanted, "{what}");
-        assert_eq!((server.subscription_count(), server.sent.len()), (1, 1), "{what}");
-        let end = Subscribe { expires: Some(0), ..first.clone().in_dialog(&server, 4) };
-        end.send(&mut server).expect("ended");
-        assert_eq!(code(first.clone().send(&mut server)), 481, "{what}: late");
-        assert_eq!((server.subscription_count(), server.sent.len()), (0, 2), "{what}: late");
-        Subscribe { cseq: 5, ..first.clone() }.send(&mut server).expect("a phone that uses its ids again");
-    }
+fn first() -> Subscribe<'static> {
+    Subscribe::new("bob", "alice", "presence")
+}
+
+fn a_copy_of_the_first_subscribe_changes_nothing_and_begins_nothing_anew((copy, wanted): (Subscribe<'_>, u16)) {
+    let mut server = MemoryPorts { reply_tag: Some("to"), ..MemoryPorts::default() };
+    first().send(&mut server).expect("subscribed");
+    assert_eq!(code(copy.send(&mut server)), wanted);
+    assert_eq!((server.subscription_count(), server.sent.len()), (1, 1));
+    let end = Subscribe { expires: Some(0), ..first().in_dialog(&server, 4) };
+    end.send(&mut server).expect("ended");
+    assert_eq!(code(first().send(&mut server)), 481, "late");
+    assert_eq!((server.subscription_count(), server.sent.len()), (0, 2), "late");
+    Subscribe { cseq: 5, ..first() }.send(&mut server).expect("a phone that uses its ids again");
+}
+
+table! { a_copy_of_the_first_subscribe_changes_nothing_and_begins_nothing_anew:
+    the_same => (first(), 200);
+    a_fetch => (Subscribe { expires: Some(0), ..first() }, 482);
+    another_event => (Subscribe { event: "dialog", ..first() }, 482);
+    another_event_id => (Subscribe { event: "presence;id=2", ..first() }, 482);
+    another_presentity => (Subscribe { presentity: "carol", ..first() }, 482);
 }
