@@ -13,6 +13,8 @@ stock=/usr/lib/$(gcc -print-multiarch)/kamailio/modules
 dpkg --purge "$name" >/dev/null 2>&1 || true
 say "two builds, one package"
 export SOURCE_DATE_EPOCH=1700000000
+# Another version's package may lie there.
+rm -f target/deb/${name}_*.deb
 scripts/deb.sh
 package=$(ls target/deb/${name}_*.deb)
 elsewhere=$(mktemp -d)
