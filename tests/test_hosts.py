@@ -189,6 +189,40 @@ def test_the_sources_of_c_are_also_of_6_1(tmp_path):
     assert len(sources) > 10 and done.returncode == 0, done.stderr[-2000:]
 
 
+# -- COMPAT.md: versions of Kamailio ---------------------------------------------------------------------------------
+
+def column():
+    """What the table of versions says of this server, by row."""
+    text = (ROOT / "COMPAT.md").read_text().split("## Versions of Kamailio")[1].split("\n## ")[0]
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line] for line in lines]
+    series = "%d.%d" % SERVER.numbers[:2]
+    place = next(place for place, cell in enumerate(head) if series in cell.replace("-dev", "").split(", "))
+    # A cell may tell of each version by itself: 5.7: ours, 5.8: stock.
+    return {row[0]: dict(re.findall(r"(\d\.\d): ([^,;]+)", row[place])).get(series, row[place]) for row in rows}
+
+
+def test_the_table_of_versions_is_true_of_this_server():
+    """Who has each name, stock's modules of this server or ours alone, is read from the modules themselves."""
+    stock, ours = ((SERVER.modules / "presence.so").read_bytes(), (OURS / "libkamailio_presence.so").read_bytes())
+    stock_pua = (SERVER.modules / "pua.so").read_bytes()
+    said = column()
+    for row, names, module in [
+            ("RPC presentity_show, watcher_list", ["presence.presentity_show", "presence.watcher_list"], stock),
+            ("RPC publish_cache_sync", ["presence.publish_cache_sync"], stock),
+            ("pua: as-feature-event", ["as-feature-event"], stock_pua),
+            ("enable_pres_dmq, enable_subs_dmq, skip_notify_dmq, default_socket",
+             ["enable_pres_dmq", "enable_subs_dmq", "skip_notify_dmq", "default_socket"], stock),
+            ("dmq_peer_id", ["dmq_peer_id"], stock)]:
+        there = {name.encode() in module for name in names}
+        assert there == {said[row] == "stock"}, row
+        assert all(name.encode() in ours for name in names), row
+    shares = b"enable_subs_dmq" in stock
+    assert said["enable_subs_dmq: stock's nodes share subscriptions with ours"] == ("yes" if shares else "no")
+    libraries = {"its own library": [True], "its own, or in the program": [True, False], "in the program": [False]}
+    assert (SERVER.database_library is not None) in libraries[said["libsrdb1"]]
+
+
 # -- make install ------------------------------------------------------------------------------------------------------
 
 class Folder:
