@@ -1,5 +1,6 @@
 //! Records in shared memory (`db_mode` 0): shards, each under one lock.
 use crate::common::row_groups::{Aside, Fate};
+use crate::host::clock;
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
@@ -7,7 +8,7 @@ use crate::pua::record::{Dialog, Field, Record, RecordRowState, Search};
 use crate::shm_safe::shm_safe;
 use hashbrown::HashTable;
 use std::hash::Hasher;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 type SharedRecord = Record<ShmBox<[u8]>>;
 
@@ -45,9 +46,11 @@ pub struct Records {
     ended: Lock<ShmVec<SharedRecord>>,
     serial: AtomicU64,
     seed: u64,
+    /// By how many seconds the wall clock was set when rows were last looked for.
+    clock_set_by: AtomicI64,
 }
 
-shm_safe!(Records { shards, ended, serial, seed });
+shm_safe!(Records { shards, ended, serial, seed, clock_set_by });
 
 /// The hash of some strings under a seed.
 pub fn hash(seed: u64, parts: &[&[u8]]) -> u64 {
@@ -68,7 +71,13 @@ impl Records {
         for _ in 0..SHARDS {
             shards.push(Lock::new(HashTable::new_in(Shm)));
         }
-        Ok(Records { shards, ended: Lock::new(ShmVec::new_in(Shm)), serial: AtomicU64::new(1), seed })
+        Ok(Records {
+            shards,
+            ended: Lock::new(ShmVec::new_in(Shm)),
+            serial: AtomicU64::new(1),
+            seed,
+            clock_set_by: AtomicI64::new(0),
+        })
     }
 
     fn hash(&self, pres_uri: &[u8], watcher_uri: &[u8]) -> u64 {
@@ -200,11 +209,15 @@ impl Records {
     /// on each row has the entity tag of its record. Rows that rest are left out, see [`Aside::rests`].
     pub fn take_changes(&self, now: i64, is_last: bool) -> Vec<RowChange> {
         let ended = std::mem::replace(&mut *self.ended.lock(), ShmVec::new_in(Shm));
+        let was_set = self.clock_was_set();
         let mut changes: Vec<RowChange> = ended.iter().map(|record| RowChange::Ended(record.to_private())).collect();
         for shard in &self.shards {
             let mut shard = shard.lock();
             for entry in shard.iter_mut() {
-                let state = &entry.record.state;
+                let state = &mut entry.record.state;
+                if was_set && state.row_state == RecordRowState::Clean {
+                    state.row_state = RecordRowState::Update;
+                }
                 // What is over and what has no answer is not worth a row; what its owner still wants is.
                 let over = state.expires_at < now && state.desired_until != 0 && state.desired_until < now;
                 let waits = state.row_state != RecordRowState::Clean && !entry.aside.rests(now, is_last);
@@ -218,6 +231,12 @@ impl Records {
             }
         }
         changes
+    }
+
+    /// Whether the wall clock was set since this was asked: the times of day in rows are old.
+    fn clock_was_set(&self) -> bool {
+        let set_by = clock::set_by();
+        (set_by - self.clock_set_by.swap(set_by, Ordering::Relaxed)).abs() > 1
     }
 
     /// Takes note of what became of a change. `true` when the database has refused its row, which was not known.

@@ -5,6 +5,7 @@ pub(super) mod library;
 pub(super) mod settings;
 
 use super::bytes::c_text;
+use super::clock;
 use super::db::failure::{DbError, of_sqlite};
 use super::db::value::{Cell, Cond, Op, Value};
 use crate::log;
@@ -200,7 +201,8 @@ impl Run<'_> {
             match *value {
                 // The driver binds numbers of 32 bits.
                 Value::Int(n) => (library.bind_int64)(to, at, i64::from(n as i32)),
-                Value::Time(n) | Value::Long(n) => (library.bind_int64)(to, at, n),
+                Value::Time(n) => (library.bind_int64)(to, at, clock::to_wall(n)),
+                Value::Long(n) => (library.bind_int64)(to, at, n),
                 Value::NullText | Value::Optional([]) => (library.bind_null)(to, at),
                 Value::Text(text) | Value::Optional(text) => {
                     (library.bind_text)(to, at, text.as_ptr().cast(), text.len() as i32, None)

@@ -25,6 +25,7 @@ use crate::server::subscriptions::pending_deletions::PendingDeletions;
 use crate::server::subscriptions::recent_dialogs::RecentDialogs;
 use crate::server::tables::Tables;
 use std::cell::OnceCell;
+use std::sync::atomic::AtomicI64;
 
 /// What all processes of the server share.
 pub struct Shared {
@@ -42,6 +43,8 @@ pub struct Shared {
     pub engine: &'static Engine,
     /// Resources for which the sending was broken off.
     pub interrupted: &'static Interrupted,
+    /// By how many seconds the wall clock was set when rows were last written for it, see [`crate::host::clock`].
+    pub clock_set_by: &'static AtomicI64,
     /// Resources whose state could not be read when their watchers were to be notified of it.
     pub unread: &'static Interrupted,
     /// A drain under way.
@@ -86,6 +89,7 @@ impl Shared {
             senders: shm::leak(Senders::new()?)?,
             engine: shm::leak(Engine::new(config.notify_engine, config.notify_slots)?)?,
             interrupted: shm::leak(Interrupted::new()?)?,
+            clock_set_by: shm::leak(AtomicI64::new(0))?,
             unread: shm::leak(Interrupted::new()?)?,
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,

@@ -35,6 +35,7 @@ pub(crate) fn is_server(params: &ParameterBlock) -> bool {
 }
 
 pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Result<(), String> {
+    crate::host::clock::start();
     let params = state::parameters();
     let config = settings::read(params, commit, host_version).map_err(|error| error.to_string())?;
     crate::abi::gauges::register_presence()?;

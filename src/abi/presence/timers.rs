@@ -11,6 +11,7 @@ use crate::server::context::Context;
 use crate::server::notify::under_way;
 use crate::{limited, sys};
 use std::ffi::{c_int, c_uint, c_void};
+use std::sync::atomic::Ordering;
 
 /// Removes what has ended, writes what is not written: what the timers do, at once.
 pub(crate) fn clean_up() -> Result<(), String> {
@@ -24,6 +25,7 @@ pub(crate) fn clean() {
     if world.is_library() {
         return;
     }
+    each_on_its_own("the wall clock", follow_clock);
     if let Err(error) = expiry::publications(&mut world) {
         crate::limited!(Error, "cannot remove ended publications: {error}");
     }
@@ -165,6 +167,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_publication_update(_ticks: c_uint
 
 pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_presence_on_second, {
+        each_on_its_own("the wall clock", follow_clock);
         each_on_its_own("sending again", send_again);
         each_on_its_own("reading again", send_unread);
         each_on_its_own("late documents", || show_late_documents(false));
@@ -217,6 +220,26 @@ pub(crate) fn send_again() {
     for _ in 0..process.shared.interrupted.len() {
         let Some(hash) = process.shared.interrupted.take() else { return };
         each_on_its_own("sending again", || Context::new(process).paced().try_again(hash));
+    }
+}
+
+/// A wall clock that was set by less than this, in seconds, changes no row.
+const LEAST_STEP: i64 = 2;
+
+/// Lets rows follow a wall clock that was set: intervals go on, so the times of day at which they end are others. What
+/// could not be written is written in the next second.
+pub(crate) fn follow_clock() {
+    let (Some(world), set_by) = (state::world(), clock::set_by()) else { return };
+    let before = world.shared.clock_set_by.load(Ordering::Relaxed);
+    if (set_by - before).abs() < LEAST_STEP {
+        return;
+    }
+    let step = set_by - before;
+    limited!(Warn, "the wall clock was set by {step} s: subscriptions and publications end when they would have");
+    world.storage.subscriptions.clock_was_set();
+    match world.storage.publications.clock_was_set(before) {
+        Ok(()) => world.shared.clock_set_by.store(set_by, Ordering::Relaxed),
+        Err(error) => limited!(Error, "not all rows have the times of the new wall clock yet: {error}"),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::pua::event;
 use std::cell::{Cell, RefCell};
 
 pub(crate) fn start() -> Result<(), String> {
+    clock::start();
     let params = state::parameters();
     let config = settings::read(params).map_err(|error| error.to_string())?;
     crate::abi::gauges::register_pua()?;

@@ -1,5 +1,6 @@
 //! Values of statements: how they are given, and how the drivers want them.
 use crate::host::bytes::{lend, null};
+use crate::host::clock;
 use crate::sys;
 
 /// A value to write or to compare with.
@@ -7,8 +8,8 @@ use crate::sys;
 pub enum Value<'a> {
     /// An integer column: its lower 32 bits, as the tables have them.
     Int(i64),
-    /// A time in seconds since 1970. A column of 32 bits gets the last second it can hold rather than a negative
-    /// number.
+    /// A moment ([`clock::now`]), which the column holds as a time of day, in seconds since 1970. A column of 32 bits
+    /// gets the last second it can hold rather than a negative number.
     Time(i64),
     /// An integer of 64 bits: the id of a row.
     Long(i64),
@@ -22,10 +23,10 @@ pub enum Value<'a> {
     Optional(&'a [u8]),
 }
 
-/// The time that a column of times holds. A time beyond 2038 that was written with 32 bits came back negative; -1 is
-/// kept, which means that a publication never ends.
+/// The moment of the time that a column holds. A time beyond 2038 that was written with 32 bits came back negative; -1
+/// is kept, which means that a publication never ends.
 pub fn time_of(number: i64) -> i64 {
-    if number < -1 { number & 0xffff_ffff } else { number }
+    clock::from_wall(if number < -1 { number & 0xffff_ffff } else { number })
 }
 
 /// A column and its value.
@@ -57,6 +58,7 @@ fn raw_value(value: &Value<'_>, empty: &'static [u8]) -> sys::db_val_t {
             raw.val.int_val = n as i32;
         }
         Value::Time(time) => {
+            let time = clock::to_wall(time);
             raw.type_ = sys::db_type_t_DB1_INT;
             raw.val.int_val = i32::try_from(time).unwrap_or(if time < 0 { i32::MIN } else { i32::MAX });
         }

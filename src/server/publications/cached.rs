@@ -135,6 +135,20 @@ impl PublicationStore for Cached {
     fn write(&self, is_last: bool) -> Result<usize, StoreError> {
         self.behind.as_ref().map_or(Ok(0), |behind| behind.write_all(is_last))
     }
+
+    fn clock_was_set(&self, before: i64) -> Result<(), StoreError> {
+        let mut first = Ok(());
+        for index in 0..self.shared.tables.shard_count() {
+            for resource in self.memory.resources_of(index) {
+                let _order = self.lock_for_write(&resource);
+                let known = self.memory.known(&resource).unwrap_or_default();
+                for document in known.iter().filter(|document| document.expires_at > 0) {
+                    first = first.and(self.rows.set_end(&resource, document, before));
+                }
+            }
+        }
+        first
+    }
 }
 
 impl Cached {

@@ -271,6 +271,14 @@ impl DocumentMemory {
         drop(old);
     }
 
+    /// The resources of a shard whose documents are known.
+    pub(crate) fn resources_of(&self, index: usize) -> Vec<Resource> {
+        let shard = self.shared.tables.nth_shard(index);
+        let known =
+            shard.entries().filter(|entry| matches!(&entry.documents, Documents::Known(list) if !list.is_empty()));
+        known.map(|entry| entry.resource()).collect()
+    }
+
     pub(crate) fn take_ended(&self, now: i64, limit: usize) -> Vec<Resource> {
         let mut ended = Vec::new();
         for index in 0..self.shared.tables.shard_count() {

@@ -225,6 +225,20 @@ impl PresentityRows {
         })
     }
 
+    /// Gives the row of a document its end as the wall clock has it now, unless somebody has changed it since the clock
+    /// was `before` seconds ahead.
+    pub(crate) fn set_end(&self, resource: &Resource, document: &Publication, before: i64) -> Result<(), StoreError> {
+        let (config, event) = (self.config, self.packages().get(resource.event).name);
+        let (user, domain) = uri::split(&resource.uri);
+        let [domain_is, user_is, event_is] = of_resource(user, domain, event);
+        let (etag_is, was) = (("etag", Op::Eq, Value::Text(&document.etag)), document.expires_at + before);
+        let (later, earlier) = (("expires", Op::Gt, Value::Long(was - 3)), ("expires", Op::Lt, Value::Long(was + 3)));
+        let end = [("expires", Value::Time(document.expires_at))];
+        self.database.write(|db| {
+            db.update(config.presentity_table, &end, &[domain_is, user_is, event_is, etag_is, later, earlier])
+        })
+    }
+
     /// Writes what a change does to the rows of a resource: all of it or nothing where the database can.
     pub(crate) fn write(&self, resource: &Resource, rows: &[RowChange]) -> Result<(), StoreError> {
         let event = self.packages().get(resource.event).name;

@@ -79,4 +79,14 @@ pub trait PublicationStore {
         let _ = is_last;
         Ok(0)
     }
+
+    /// The wall clock was set; before, it was `before` seconds ahead of what it was at the start. Rows of documents in
+    /// memory get the times of day at which these end now. All are tried; the first failure is returned.
+    ///
+    /// # Errors
+    /// Not all rows could be written.
+    fn clock_was_set(&self, before: i64) -> Result<(), StoreError> {
+        let _ = before;
+        Ok(())
+    }
 }

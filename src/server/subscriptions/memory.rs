@@ -218,6 +218,16 @@ impl SubscriptionStore for InMemory {
     fn write_back(&self, is_last: bool) -> Result<usize, StoreError> {
         self.rows.write_back(is_last)
     }
+
+    fn clock_was_set(&self) {
+        if self.rows.rows() == SubscriptionRows::None {
+            return;
+        }
+        for index in 0..self.shared.tables.shard_count() {
+            let mut shard = self.shared.tables.nth_shard(index);
+            shard.subscriptions_mut().for_each(|stored| mark_changed(&mut stored.subscription.state.row_state));
+        }
+    }
 }
 
 impl InMemory {

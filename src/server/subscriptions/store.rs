@@ -135,4 +135,7 @@ pub trait SubscriptionStore {
     /// # Errors
     /// The database cannot be written.
     fn write_back(&self, is_last: bool) -> Result<usize, StoreError>;
+
+    /// The wall clock was set: rows that hold times of subscriptions in memory are older than the memory now.
+    fn clock_was_set(&self) {}
 }

@@ -1,0 +1,106 @@
+"""Intervals belong to the steady clock: a wall clock that is set ends nothing and prolongs nothing."""
+import signal
+import time
+
+import pytest
+
+from kit.kamailio import Kamailio
+from kit.responder import Responder
+from kit.sip import Client, pidf
+from kit.wall_clock import WallClock
+
+MODES = {
+    "memory": dict(subs_db_mode=0, publ_cache=2), "write-through": dict(subs_db_mode=1, publ_cache=1),
+    "defaults": dict(),
+    "written-later": dict(publ_update_period=1),
+}
+LONG, SHORT = 600, 4
+
+
+def states(watch):
+    return [notify.get("Subscription-State").split(";expires")[0] for notify in watch.notifies]
+
+
+def life(server, clock, step):
+    """What a long and a short subscription, and a long and a short document, live through while the clock is set."""
+    alice, brief, bob, con = (Client(server, user) for user in ("alice", "brief", "bob", "con"))
+    etag = alice.publish(body=pidf(note="long"), expires=LONG).get("SIP-ETag")
+    assert brief.publish(body=pidf("brief", note="short"), expires=SHORT).code == 200
+    watch, of_brief = bob.subscribe(alice.uri, expires=LONG), con.subscribe(brief.uri, expires=LONG)
+    short = con.subscribe(alice.uri, expires=SHORT)
+    began = time.monotonic()
+    for one in (watch, of_brief, short):
+        one.wait(1)
+    bob.quiet(1.2)
+    clock.set_by(step)
+    while time.monotonic() - began < SHORT - 1.2:
+        bob.quiet(0.1), con.quiet(0.1)
+    seen = dict(before=(states(watch), states(short), len(of_brief.notifies)))
+    while time.monotonic() - began < SHORT + 4.5:
+        bob.quiet(0.1), con.quiet(0.1)
+    seen["after"] = (states(watch), states(short), len(of_brief.notifies))
+    reply = alice.publish(etag=etag, expires=LONG)
+    bob.quiet(0.3)
+    renewed = watch.refresh(expires=LONG)
+    seen["refreshed"] = (reply.code, renewed.code, 590 <= int(renewed.get("Expires") or 0) <= LONG)
+    watch.wait(len(watch.notifies) + 1, 0.5)
+    seen["shown"] = b"<note>long</note>" in watch.notifies[-1].body
+    if server.rows("active_watchers"):
+        bob.quiet(1.5)
+        rows = server.rows("active_watchers") + server.rows("presentity")
+        ends = [row["expires"] for row in rows if row["expires"] > 0]
+        now = time.time() + clock.ahead
+        seen["rows"] = all(now + LONG - 60 < end < now + LONG + 10 for end in ends), ends, now
+        server.restart()
+        published = alice.publish(etag=reply.get("SIP-ETag"), expires=LONG)
+        seen["restarted"] = (watch.refresh(expires=LONG).code, published.code)
+    for client in (alice, brief, bob, con):
+        client.close()
+    return seen
+
+
+@pytest.mark.parametrize("step", [7200, -7200])
+@pytest.mark.parametrize("mode", sorted(MODES))
+def test_a_clock_that_is_set_ends_and_prolongs_nothing(ours, tmp_path, mode, step):
+    clock = WallClock(tmp_path)
+    settings = dict(MODES[mode], clean_period=1, db_update_period=1, expires_offset=0)
+    server = ours(presence=settings, workers=2, environment=clock.environment)
+    seen = life(server, clock, step)
+    assert seen["before"] == (["active"], ["active"], 1), seen
+    assert seen["after"] == (["active"], ["active", "terminated;reason=timeout"], 2), seen
+    assert seen["refreshed"] == (200, 200, True) and seen["shown"], seen
+    if mode != "memory":
+        assert seen["rows"][0] and seen["restarted"] == (200, 200), seen
+        assert "the wall clock was set by" in server.log()
+
+
+def test_stock_ends_what_the_wall_clock_says(tmp_path):
+    """The other way: this is what a step of the clock does to stock."""
+    clock = WallClock(tmp_path)
+    settings = dict(clean_period=1, db_update_period=1, expires_offset=0)
+    with Kamailio("stock", presence=settings, workers=2, environment=clock.environment) as server:
+        seen = life(server, clock, 7200)
+    assert seen["before"][0] == ["active", "terminated;reason=timeout"], seen
+
+
+@pytest.mark.parametrize("step", [7200, -7200])
+def test_the_user_agent_refreshes_by_the_steady_clock(ours, tmp_path, step):
+    clock, presence_server = WallClock(tmp_path), Responder(expires=600)
+    try:
+        extra = ('modparam("pua", "db_url", "@DB@")\nmodparam("pua", "update_period", 6)\n'
+                 'modparam("pua", "outbound_proxy", "%s")\n' % presence_server.uri)
+        modules = ("presence_xml", "pua", "pua_rpc")
+        server = ours(modules=modules, http=True, extra_params=extra, environment=clock.environment)
+        told = server.json_rpc("pua.publish", "sip:a@example.org", "600", "presence", "application/pidf+xml", "id",
+                               ".", ".", ".", pidf("a"))
+        assert "result" in told
+        clock.set_by(step)
+        time.sleep(8)
+        assert len(presence_server.requests) == 1, "no refresh before its time, and none too many"
+        ends = [row["expires"] for row in server.rows("pua")]
+        assert len(ends) == 1 and abs(ends[0] - (time.time() + step + 600)) < 30, (ends, time.time())
+        server.restart(signal.SIGTERM)
+        time.sleep(1.5)
+        assert server.rpc("pua.list").count("sip:a@example.org") == 1
+    finally:
+        presence_server.close()
