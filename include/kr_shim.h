@@ -91,6 +91,10 @@ void kr_tm_new_ids(str *call_id, str *tag, str *target);
 /* the From, To and Call-ID lines of a transaction of ours */
 void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id, str *cseq);
 
+/* Has each UDP socket keep so many bytes that were not read yet, or as many as the system allows; none keeps less
+ * than before. What the smallest has then; -1 where there are no sockets. */
+int kr_raise_receive_buffers(int bytes);
+
 /* what the reply_route of the configuration looks at; see shim/reply_route.c */
 enum kr_reply_route {
 	KR_REPLY_ROUTE_PLAIN,

@@ -134,7 +134,7 @@ unavailable! {
     kr_run_event_route kr_xavp_int kr_pv_null kr_pv_str kr_counter_register kr_counter_computed kr_xhttp_load
     kr_xhttp_reply kr_dmq_load kr_dmq_join kr_dmq_broadcast kr_dmq_send kr_parse_expires kr_tm_new_ids kr_pv_uint
     kr_pv_inner kr_proto_name kr_source kr_register_procs kr_cfg_child_init kr_fork_process kr_direct_load
-    kr_direct_destination kr_direct_send kr_direct_branch kr_direct_timer
+    kr_direct_destination kr_direct_send kr_direct_branch kr_direct_timer kr_raise_receive_buffers
 }
 nothing! {
     kr_counter_add kr_counter_value kr_is_http kr_dmq_each_node kr_dmq_node_address kr_log_default_facility kr_pid

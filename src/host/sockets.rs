@@ -16,6 +16,13 @@ pub fn is_listening(name: &[u8]) -> bool {
     !find(name).is_null()
 }
 
+/// Has each UDP socket keep so many bytes that no worker has read yet, or as many as the system allows; none keeps less
+/// than before. Returns what the smallest has then; `None` where there is no UDP socket. Call it before processes fork.
+pub fn raise_receive_buffers(bytes: i32) -> Option<u32> {
+    // SAFETY: options of the host's own sockets are read and set.
+    u32::try_from(unsafe { sys::kr_raise_receive_buffers(bytes) }).ok()
+}
+
 /// The socket of a name like `udp:127.0.0.1:5060`; null when there is none.
 pub(super) fn find(name: &[u8]) -> *mut sys::socket_info {
     let known = |known: &RefCell<Vec<(Vec<u8>, *mut sys::socket_info)>>| {

@@ -261,6 +261,11 @@ parameters! {
         /// them.
         notify_slots: usize = integer(c"notify_slots", 16384).unit("NOTIFYs").zero("tm serves all")
             .range(Range::Between(0, 1_000_000)).ours("1.0.0").example("65536");
+        /// What each UDP socket keeps of packets that no worker has read yet: at the start it is raised to so many
+        /// bytes, or to what the system allows (`net.core.rmem_max`), and the log says what it came to. A socket that
+        /// has more, by the core's `maxbuffer`, keeps it. See [the receive buffer](operations.md#the-receive-buffer).
+        receive_buffer: i32 = integer(c"receive_buffer", 4194304).unit("bytes").zero("as `maxbuffer` says")
+            .range(Range::Between(0, 67_108_864)).ours("1.0.0").example("8388608");
         /// What `presence.explain` and `presence.history` remember: so many ended subscriptions, as many changes of
         /// publications, and four times as many NOTIFYs with their answers, the newest of each. Each of its units takes
         /// 1,600 bytes of shared memory, from the start.

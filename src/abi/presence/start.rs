@@ -13,7 +13,7 @@ use crate::host::db_url::DbUrl;
 use crate::host::direct::{every_millis, take_answers_first};
 use crate::host::params::ParameterBlock;
 use crate::host::process_mutex::ProcessMutex;
-use crate::host::{log, process, script, sl, slab, tm, warm_up};
+use crate::host::{log, process, script, sl, slab, sockets, tm, warm_up};
 use crate::log;
 use crate::presence::config::{Config, NotifyEngine};
 use crate::server::authorizations::watchers_table;
@@ -170,6 +170,7 @@ pub(crate) fn restore() -> Result<(), String> {
     if process.shared.engine.may_serve() {
         take_answers_first(kr_presence_on_response);
     }
+    raise_receive_buffers(process.config.receive_buffer);
     if !process.database.is_configured() {
         return Ok(());
     }
@@ -178,6 +179,25 @@ pub(crate) fn restore() -> Result<(), String> {
     log!(Debug, "{publications} rows restored");
     process.database.disconnect();
     Ok(())
+}
+
+/// A buffer below this is full after less than a thousand answers to NOTIFYs, in bytes.
+const SMALL_BUFFER: u32 = 1 << 20;
+
+/// Answers to a large fan-out come faster than they are read: the kernel keeps them meanwhile, as far as it may.
+fn raise_receive_buffers(wanted: i32) {
+    if wanted == 0 {
+        return;
+    }
+    match sockets::raise_receive_buffers(wanted) {
+        Some(granted) if granted < SMALL_BUFFER.min(wanted as u32) => log!(
+            Warn,
+            "the receive buffers of UDP sockets hold {granted} bytes, receive_buffer asks for {wanted}: answers to \
+             many NOTIFYs may be lost (sysctl net.core.rmem_max)"
+        ),
+        Some(granted) => log!(Info, "the receive buffers of UDP sockets hold {granted} bytes at least"),
+        None => {}
+    }
 }
 
 /// Starts the sender processes.
