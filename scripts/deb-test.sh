@@ -11,6 +11,8 @@ modules=/usr/lib/$(gcc -print-multiarch)/$name/modules
 stock=/usr/lib/$(gcc -print-multiarch)/kamailio/modules
 
 dpkg --purge "$name" >/dev/null 2>&1 || true
+# What a test that failed has left behind.
+rm -rf "/usr/share/doc/$name" "$modules"
 say "two builds, one package"
 export SOURCE_DATE_EPOCH=1700000000
 # Another version's package may lie there.

@@ -3,9 +3,15 @@
 say() { printf '%s\n' "== $*" >&2; }
 fail() { printf '%s\n' "error: $*" >&2; exit 1; }
 
+# python3-minimal lacks most of the library.
+need_python() {
+	python3 -c "import shlex, tempfile" 2>/dev/null ||
+		fail "no python3 with its library: install python3, or run make setup"
+}
+
 # What scripts/kamailio_host.py tells of the server: binary, version, modules, share, kamcmd, headers, flags.
 host() {
-	command -v python3 >/dev/null || fail "no python3: install it"
+	need_python
 	python3 "$scripts_folder/kamailio_host.py" get "$1"
 }
 scripts_folder=$(pwd)/scripts
@@ -14,6 +20,7 @@ kamailio_binary() { host binary; }
 
 # The place to look for others' files is asked once; a change makes the next build begin with the build script.
 note_facts() {
+	need_python
 	facts=$(python3 "$scripts_folder/kamailio_host.py" facts) || exit 1
 	mkdir -p target/host
 	[ "$facts" = "$(cat target/host/facts 2>/dev/null)" ] || printf '%s\n' "$facts" >target/host/facts

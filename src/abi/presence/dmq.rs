@@ -325,7 +325,9 @@ pub(crate) fn step(world: &mut Context) {
     world.cluster_step();
     let nodes = world.process().shared.nodes;
     if nodes.is_alone_since_joining(clock::now()) && nodes.take_question() && config.replicates && config.asks_for_all {
-        nodes.note_asked_all(clock::now());
+        if dmq::nodes().iter().any(|node| node.active && !node.local) {
+            nodes.note_asked_all(clock::now());
+        }
         world.broadcast_on(Channel::Publications, replica::SYNC);
     }
 }
