@@ -183,6 +183,28 @@ def test_record_route_becomes_the_route(both):
     })
 
 
+@pytest.mark.parametrize("mode", ["memory", "write-through", "database-only"])
+def test_the_route_set_is_that_of_the_first_request(both, mode):
+    """RFC 3261 12.2: a request in the dialog changes the remote target, and no route."""
+    def scenario(server, phone, trace):
+        alice, bob, proxy = phone("alice"), phone("bob"), phone("proxy")
+        route = lambda number: ["Record-Route: <sip:127.0.0.1:%d;lr;n=%d>" % (proxy.port, number)]
+        routed, direct = bob.subscribe(alice.uri, extra=route(1)), phone("carol").subscribe(alice.uri)
+        proxy.wait_notifies(1)
+        direct.wait(1)
+        routed.refresh(extra=route(2))
+        direct.refresh(extra=route(3))
+        proxy.wait_notifies(2)
+        direct.wait(2)
+        alice.publish(body=pidf(alice.user))
+        proxy.wait_notifies(3)
+        direct.wait(3)
+        trace.note("routes", [message.get("Route") for message in proxy.notifies + direct.notifies])
+        assert len(proxy.notifies) == 3 and all(";n=1" in message.get("Route") for message in proxy.notifies)
+
+    both(scenario, workers=1, **MODES[mode])
+
+
 def test_allowed_answers_of_old(ours, phones):
     server = ours(presence=dict(subs_db_mode=0, publ_cache=2, subs_respond_200=0))
     bob = phones(server, "bob")

@@ -320,7 +320,6 @@ fn in_dialog<P: Ports>(
         expires_at: ports.now() + i64::from(expires),
         remote_cseq: request.cseq,
         contact: request.contact.bytes(),
-        record_route: request.record_route,
         socket: request.socket,
         transport: request.transport,
         local_contact: request.local_contact,

@@ -475,8 +475,6 @@ pub struct Renewal<'a> {
     pub remote_cseq: u32,
     /// Its Contact.
     pub contact: &'a [u8],
-    /// Its route set; `None` keeps the old one.
-    pub record_route: Option<&'a [u8]>,
     /// The socket it came in on.
     pub socket: &'a [u8],
     /// How it came in.
@@ -486,15 +484,10 @@ pub struct Renewal<'a> {
 }
 
 impl<'a> Renewal<'a> {
-    /// The strings it changes in a subscription.
+    /// The strings it changes in a subscription. The route set of a dialog stays what its first request made it (RFC
+    /// 3261 12.2).
     pub fn changes(&self) -> Vec<(Field, &'a [u8])> {
-        let mut changes = vec![
-            (Field::Contact, self.contact),
-            (Field::LocalContact, self.local_contact),
-            (Field::Socket, self.socket),
-        ];
-        changes.extend(self.record_route.map(|route| (Field::RecordRoute, route)));
-        changes
+        vec![(Field::Contact, self.contact), (Field::LocalContact, self.local_contact), (Field::Socket, self.socket)]
     }
 }
 
