@@ -80,8 +80,8 @@ class Text(SQLite):
     def _value(text):
         # Ours writes what is empty as a blank: db_text cannot read it otherwise.
         text = "" if text == " " else text
-        return re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}.get(found[1], found[1]),
-                      text)
+        written = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
+        return re.sub(r"\\(.)", lambda found: written.get(found[1], found[1]), text)
 
 
 class _Server(SQLite):

@@ -1,6 +1,7 @@
 """Compares the two sides of a life step by step; what is declared in differences.py is left out and counted."""
 
 from . import differences, invariants
+from .side import named
 
 
 class Finding:
@@ -75,7 +76,7 @@ class Comparison:
             dialog = self.ours.dialogs.get(step["dialog"])
             return (dialog.to, dialog.event) if dialog else None
         if step["do"] == "publish":
-            return (step.get("to", step["who"]), step["event"])
+            return (named(step), step["event"])
         return None
 
     def _is_apart(self, subject):
@@ -191,7 +192,9 @@ class Comparison:
             mine = [row for row in ours[table] if not self._is_apart(self._owner(table, row))]
             when = "after " + self._describe(seen)
             if len(theirs) != len(mine):
-                self._differs(seen, "rows", "%s: %d, ours %d %s" % (table, len(theirs), len(mine), when), theirs, mine)
+                only = lambda one, other: [row for row in one if row not in other]
+                what = "%s: %d, ours %d %s" % (table, len(theirs), len(mine), when)
+                self._differs(seen, "rows", what, only(theirs, mine), only(mine, theirs))
                 continue
             for one, other in zip(theirs, mine):
                 for name in one:

@@ -46,8 +46,8 @@ def _end(life, ours, note):
 
 def _refused(ours):
     """Watchers who have answered a NOTIFY with something that ends a subscription, or not at all."""
-    return {seen.step["who"] for seen in ours.steps if seen.step["do"] == "answers"
-            and seen.step["code"] not in (200, 202)}
+    answers = [seen.step for seen in ours.steps if seen.step["do"] == "answers"]
+    return {step["who"] for step in answers if step["code"] not in (200, 202)}
 
 
 def _dialogs(ours, note):

@@ -33,7 +33,11 @@ def _end(side):
     side.last_rows, side.memory = {}, None
     side.lived = side.dead is None
     side.living = [
-        d for d in side.dialogs.values() if d.to_tag and not d.over and not d.unsure and d.ends > time.time() + 3
+        dialog
+        for dialog in side.dialogs.values()
+        if dialog.to_tag
+        and not (dialog.over or dialog.unsure or dialog.beyond)
+        and dialog.ends > time.time() + 3
     ]
     side.obey()
     if side.lived:

@@ -2,6 +2,7 @@
 accepted state is what every authorised watcher saw last."""
 
 from .documents import mark
+from .side import named
 
 # Shapes whose URI is another text than the publication's.
 OTHER_URI = ("case", "escaped", "port", "user-phone")
@@ -59,7 +60,9 @@ class Promises:
         if step["do"] in ("row", "refuse"):
             self.touched = True
         if step["do"] in ("subscribe", "refresh") and (
-            step.get("shape") in OTHER_URI or step.get("accept") or "from" in step
+            step.get("shape") in OTHER_URI
+            or step.get("accept")
+            or any(name in step for name in ("from", "ruri", "headers"))
         ):
             self.odd.add(self.ours.dialogs.get(step["dialog"]))
         for dialog, message in seen.raw:
@@ -74,7 +77,7 @@ class Promises:
                 publications.vague = True
         for dialog in self.ours.dialogs.values():
             lost = self.config["mode"] == 0 or (step["how"] == "kill" and self.config["mode"] == 2)
-            if lost or self.config["transport"] != "udp":
+            if lost or dialog.beyond or self.config["transport"] != "udp":
                 self.refused.add(dialog)
 
     def _notify(self, seen, step, dialog, message):
@@ -93,13 +96,14 @@ class Promises:
             self.note(seen.number, "nobody unauthorised is sent anything at a change (%s)" % step["do"])
 
     def _published(self, seen, step):
-        subject = (step.get("to", step["who"]), step["event"])
+        subject = (named(step), step["event"])
         publications = self.publications.setdefault(subject, Publications())
         granted = next((value for name, value in seen.reply[1] if name == "expires"), "0")
         if not seen.reply[0].startswith("2"):
             return
         if (
             step["op"] == "foreign"
+            or "ruri" in step
             or step.get("shape") in OTHER_URI
             or (step["op"] != "remove" and int(granted) < SHORT)
         ):

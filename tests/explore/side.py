@@ -15,6 +15,18 @@ HIDDEN = ("via", "call-id", "server", "user-agent", "max-forwards", "cseq", "con
 BAD = re.compile(r"\b(?:ERROR|CRITICAL|ALERT|BUG|EMERG(?:ENCY)?): ")
 
 
+# What the columns hold of what a step may lengthen, in characters.
+ROOM = {"contact": 220, "call_id": 255, "agent": 255}
+# The kernel's coarse clock, which servers read, is so many seconds behind at most.
+COARSE = 0.02
+
+
+def named(step):
+    """The user whom a step is about."""
+    found = re.match(r"sips?:([^@;:]+)[^@]*@", step.get("ruri", ""))
+    return found[1] if found else step.get("to", step.get("who"))
+
+
 class Dialog:
     """The watcher's view of a subscription."""
 
@@ -25,6 +37,8 @@ class Dialog:
         self.cseq = 0
         self.granted = None  # (send, receive) of the last 2xx, wall clock in seconds
         self.ends = 0.0  # when it runs out if nothing refreshes it
+        self.own, self.headers = {}, {}
+        self.beyond = False  # a string of it fits no column: a server database loses it at a restart
         self.over = False
         self.unsure = False  # a kill may have lost it
 
@@ -138,7 +152,13 @@ class Side:
         if old:
             self.dialogs["%s of step %d" % (old.key, seen.number)] = old
             old.over = True
-        dialog = self.dialogs[step["dialog"]] = Dialog(step["dialog"], step["who"], step["to"], step["event"])
+        dialog = self.dialogs[step["dialog"]] = Dialog(step["dialog"], step["who"], named(step), step["event"])
+        dialog.beyond = any(isinstance(step.get(name), int) and step[name] > room for name, room in ROOM.items()) or (
+            len(step.get("from", "")) > 64
+        )
+        # Whoever opened the dialog goes on under the same name and URI.
+        dialog.own = {name: step[name] for name in ("from", "ruri") if name in step}
+        dialog.headers = {name: value for name, value in step.get("headers", {}).items() if name in ("From", "To")}
         dialog.call_id += "-%d" % seen.number
         dialog.from_tag += "-%d" % seen.number
         if step.get("call_id"):
@@ -167,6 +187,10 @@ class Side:
     def _send_subscribe(self, seen, step, dialog, event):
         phone = self._phone(dialog.who)
         expires = step.get("expires")
+        step = dict(dialog.own, **step)
+        if dialog.target:
+            step.pop("ruri", None)
+        step["headers"] = dict(dialog.headers, **step.get("headers", {}))
         data = requests.subscribe(phone, dialog, step, seen.number, expires, event, phone.transport)
         sent = time.time()
         reply = self.network.request(phone, data, dialog.call_id, dialog.cseq)
@@ -175,7 +199,7 @@ class Side:
             return
         dialog.to_tag = dialog.to_tag or reply.message.tag("To")
         self.names.learn(dialog.to_tag, "TAG(%s)" % dialog.key)
-        dialog.granted = (math.floor(sent), math.floor(reply.at))
+        dialog.granted = (math.floor(sent - COARSE), math.floor(reply.at))
         granted = int(re.sub(r"\D", "", reply.message.get("Expires", "0")) or 0)
         dialog.ends = sent + granted
         dialog.over = granted == 0
@@ -211,7 +235,7 @@ class Side:
             else:
                 self.etags[slot] = new
             self.names.learn(new, "ETAG(%d)" % seen.number)
-            self.granted[new] = (math.floor(sent), math.floor(reply.at))
+            self.granted[new] = (math.floor(sent - COARSE), math.floor(reply.at))
         self._reply(seen, reply)
 
     def _answers(self, seen, step):
@@ -223,8 +247,8 @@ class Side:
         seen.answer = self.names.plain(answer)
 
     def _rules(self, seen, step):
-        if not self.backend.outside or not self.config[
-                "rules"] or not self.config["packages"] or "presence_xml" not in self.config["packages"]:
+        rules = self.backend.outside and self.config["rules"]
+        if not rules or "presence_xml" not in self.config["packages"]:
             seen.skipped = True
             return
         self.backend.put_rules(self.which, self.server, step["who"], documents.rules(step["watchers"]))
@@ -266,7 +290,7 @@ class Side:
     def _forget(self, how):
         """What the server may no longer know after a restart."""
         for dialog in self.dialogs.values():
-            if self.config["mode"] == 0 or (how == "kill" and self.config["mode"] == 2):
+            if self.config["mode"] == 0 or (how == "kill" and self.config["mode"] == 2) or dialog.beyond:
                 dialog.unsure = True
 
     # -- what was observed ---------------------------------------------------------------------------------------

@@ -1,0 +1,153 @@
+"""What the declared differences are recognised by: questions about one case, its step, and the steps before it."""
+
+import re
+
+
+def code(reply):
+    return int(reply[0][:3]) if isinstance(reply, tuple) else 0
+
+
+def codes(kind, stock, ours):
+    """A reply of `stock` where ours answers `ours`, to steps of one kind."""
+    return (
+        lambda case: case.kind == "reply"
+        and case.step["do"] in kind
+        and code(case.stock) == stock
+        and code(case.ours) == ours
+    )
+
+
+def expires(case):
+    """The Expires of a step as a number; None where it is none."""
+    text = str(case.step.get("expires", ""))
+    return int(text) if text.isdigit() else None
+
+
+def odd_expires(case):
+    return (
+        case.step["do"] in ("subscribe", "refresh", "publish")
+        and case.step.get("expires") is not None
+        and expires(case) is None
+    )
+
+
+def header(name, header):
+    """A header of replies or NOTIFYs."""
+    return (
+        lambda case: case.kind in ("reply header", "NOTIFY header")
+        and case.what.endswith(" " + header)
+        and name in case.what
+    )
+
+
+def expired(case):
+    """A subscription of a few seconds has been granted before."""
+    steps = case.life["steps"][: case.seen.number + 1]
+    return any(step["do"] in ("subscribe", "refresh") and step.get("expires") in (1, 2) for step in steps)
+
+
+# The version of a document, not that of XML.
+VERSION = re.compile(r'version="(\d+)" state=')
+
+
+def raised_at_starts(case, found=None):
+    """The number is ahead of stock's by a thousand for a start before, at most; `found`: where it is in two texts."""
+    starts = sum(step["do"] == "restart" for step in case.life["steps"][: case.seen.number + 1])
+    numbers = [str(number) for number in (case.stock, case.ours)]
+    if found:
+        same = all(found) and VERSION.sub("", case.stock) == VERSION.sub("", case.ours)
+        numbers = [one[1] for one in found] if same else ["none"]
+    if not all(number.isdigit() for number in numbers):
+        return False
+    ahead = int(numbers[1]) - int(numbers[0])
+    return ahead > 0 and ahead % 1000 == 0 and ahead <= 1000 * starts
+
+
+def host_at_its_end(case):
+    """The host's TCP processes lose each other while the server stops."""
+    lines = case.ours.splitlines() if case.kind == "errors" else []
+    return bool(lines) and all("core/pass_fd.c" in line or "core/tcp_main.c" in line for line in lines)
+
+
+# Packages that show one document.
+ALONE = ("message-summary", "reg", "ua-profile", "xcap-diff")
+SEEN_KINDS = ("NOTIFY header", "NOTIFY body", "notifies")
+
+
+def publishes(case, event, **wanted):
+    """The step is a PUBLISH of this event, and its fields are these."""
+    return (
+        case.step["do"] == "publish"
+        and case.step["event"] == event
+        and all(case.step.get(k) in v for k, v in wanted.items())
+    )
+
+
+def has_been(case, event, **wanted):
+    """A PUBLISH of this event with these fields has been among the steps so far."""
+    steps = case.life["steps"][: case.seen.number + 1]
+    return any(
+        step["do"] == "publish" and step["event"] == event and all(step.get(k) in v for k, v in wanted.items())
+        for step in steps
+    )
+
+
+def several(case):
+    """More than one publication of an event has been made."""
+    steps = case.life["steps"][: case.seen.number + 1]
+    first = [step for step in steps if step["do"] == "publish" and step["op"] == "initial"]
+    return sum(step["event"] == event(case) for step in first) > 1
+
+
+def event(case):
+    return case.subject[1] if case.subject else case.step.get("event")
+
+
+def long(case):
+    """A string of the request is longer than its column."""
+    step = case.step
+    return (
+        any(
+            isinstance(step.get(name), int) and step[name] > limit
+            for name, limit in (("contact", 90), ("call_id", 255), ("agent", 255))
+        )
+        or len(step.get("from") or "") > 64
+        or len(step.get("event_more") or "") > 64
+    )
+
+
+def escaped(case):
+    """A user written with escapes, in this step or before."""
+    return any(
+        step.get("shape") == "escaped" or "%" in (step.get("from") or "")
+        for step in case.life["steps"][: case.seen.number + 1]
+    )
+
+
+def fields(case, *names):
+    """A line of the script that differs in these fields alone."""
+    if case.kind != "script" or ": " not in case.what:
+        return False
+    return set(case.what.split(": ", 1)[1].split(", ")) <= set(names)
+
+
+# Two sides of a life may be this far from each other on a busy machine, in seconds.
+SECONDS_APART = 3
+EXPIRES = re.compile(r"(expires=\[?)(\d+)")
+
+
+def seconds_apart(stock, ours):
+    """How far the intervals in two texts are apart where nothing else differs."""
+    if EXPIRES.sub(r"\1", stock) != EXPIRES.sub(r"\1", ours):
+        return SECONDS_APART + 1
+    pairs = zip(EXPIRES.findall(stock), EXPIRES.findall(ours))
+    return max([abs(int(one) - int(other)) for (_, one), (_, other) in pairs], default=0)
+
+
+def named(case):
+    """A first SUBSCRIBE whose From or To is more than sip:user@host, in this step or before."""
+    return any(
+        step.get("shape") in ("port", "user-phone", "sips", "escaped", "case")
+        or any(name in step for name in ("from", "headers", "ruri"))
+        for step in case.life["steps"][: case.seen.number + 1]
+    )
