@@ -385,6 +385,15 @@ _TABLE = [
         and str(event(case)).endswith(".winfo"),
     ),
     (
+        "the table lock of MariaDB",
+        "MariaDB write-through with the default table lock",
+        "stock locks the table, and its next statement fails",
+        True,
+        lambda case: case.life.get("driver") == "mysql"
+        and case.config["notifiers"] > 0
+        and (case.kind in ("rows", "script") + SEEN_KINDS or codes(("publish",), 412, 200)(case)),
+    ),
+    (
         "watchers of other events",
         None,
         "pres_has_subscribers: stock counts whatever is in the same slot of its table",

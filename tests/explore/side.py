@@ -156,7 +156,7 @@ class Side:
         dialog.beyond = any(isinstance(step.get(name), int) and step[name] > room for name, room in ROOM.items()) or (
             len(step.get("from", "")) > 64
         )
-        # Whoever opened the dialog goes on under the same name and URI.
+        # The watcher goes on under the name and the URI that opened the dialog.
         dialog.own = {name: step[name] for name in ("from", "ruri") if name in step}
         dialog.headers = {name: value for name, value in step.get("headers", {}).items() if name in ("From", "To")}
         dialog.call_id += "-%d" % seen.number
