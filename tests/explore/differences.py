@@ -394,6 +394,15 @@ _TABLE = [
         and (case.kind in ("rows", "script") + SEEN_KINDS or codes(("publish",), 412, 200)(case)),
     ),
     (
+        "the host's word about a Contact",
+        "SUBSCRIBE without Contact",
+        "the host's parser names what it cannot read",
+        False,
+        lambda case: case.kind == "errors"
+        and "parse_contact" in case.ours
+        and "Contact" in case.step.get("headers", {}),
+    ),
+    (
         "watchers of other events",
         None,
         "pres_has_subscribers: stock counts whatever is in the same slot of its table",

@@ -260,6 +260,9 @@ class Side:
             self.network.pump(end - time.monotonic())
 
     def _row(self, seen, step):
+        if self.refusing:
+            seen.skipped = True
+            return
         self.backend.execute(self.which, self.server, step["sql"])
 
     def _refuse(self, seen, step):
