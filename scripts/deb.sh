@@ -50,6 +50,11 @@ sed -i 's|(changelog\.gz)|(CHANGELOG.md)|' "$doc"/*.md
 	printf ' -- %s  %s\n' "$maintainer" "$(LC_ALL=C date -R -u -d "@$SOURCE_DATE_EPOCH")"
 } | gzip -9n >"$doc/changelog.gz"
 
+# Debian names the package of libxml2 by its version from forky on.
+xml=$(readelf -d "$out/modules/libkamailio_presence.so" | sed -n 's/.*NEEDED.*\[\(libxml2[^]]*\)\].*/\1/p')
+xml_package=$(dpkg-query -S "*/$xml" | cut -d: -f1 | head -n 1)
+[ -n "$xml_package" ] || fail "no package has $xml: install libxml2-dev"
+
 size=$(du -sk --apparent-size "$root" | cut -f1)
 cat >"$root/DEBIAN/control" <<EOF
 Package: $name
@@ -57,7 +62,7 @@ Version: $version
 Architecture: $architecture
 Maintainer: $maintainer
 Installed-Size: $size
-Depends: ${depends}libc6, libgcc-s1, libxml2
+Depends: ${depends}libc6, libgcc-s1, $xml_package
 Recommends: kamailio-presence-modules
 Suggests: sqlite3
 Section: net
