@@ -146,7 +146,11 @@ _TABLE = [
         True,
         lambda case: case.step["do"] == "publish"
         and "min_expires" in case.config["params"]
-        and (case.kind == "reply" and code(case.ours) == 423 or header("PUBLISH", "expires")(case)),
+        and (
+            case.kind == "reply" and code(case.ours) == 423
+            or case.kind == "skipped"
+            or header("PUBLISH", "expires")(case)
+        ),
     ),
     (
         "expires_offset above the interval",
@@ -373,7 +377,12 @@ _TABLE = [
         "a User-Agent with characters that the database",
         "it is only shown",
         True,
-        lambda case: codes(("subscribe", "refresh"), 500, 200)(case) and "agent" in case.step,
+        lambda case: codes(("subscribe", "refresh"), 500, 200)(case)
+        and "agent" in case.step
+        or case.kind == "rows"
+        and "active_watchers" in case.what
+        and case.life.get("driver") in ("postgres", "mysql")
+        and any(not str(step.get("agent", "")).isascii() for step in case.life["steps"]),
     ),
     (
         "winfo in memory only",
