@@ -118,7 +118,8 @@ int kr_direct_has_blocklist(void);
 void kr_direct_answers_first(int (*own)(struct sip_msg *));
 /* in milliseconds */
 void kr_direct_timers(unsigned int *t1, unsigned int *t2, unsigned int *timeout);
-int kr_direct_destination(str *uri, struct socket_info *socket, struct dest_info *destination);
+int kr_direct_destination(const unsigned char *address, unsigned int len, unsigned short port,
+		struct socket_info *socket, struct dest_info *destination);
 char *kr_direct_via(struct dest_info *destination, str *branch, unsigned int *len);
 void kr_direct_signature(str *line);
 int kr_direct_send(struct dest_info *destination, char *text, int len);

@@ -15,7 +15,6 @@
 #include "core/timer.h"
 #include "modules/tm/config.h"
 #include "modules/tm/t_hooks.h"
-#include "modules/tm/ut.h"
 #include <dlfcn.h>
 
 /* tm's own settings and lists, which it exports to nobody but the linker */
@@ -81,20 +80,23 @@ void kr_direct_timers(unsigned int *t1, unsigned int *t2, unsigned int *timeout)
 		*timeout = life;
 }
 
-/* Where a request to this URI goes and from which socket, found as tm finds it. */
-int kr_direct_destination(str *uri, struct socket_info *socket, struct dest_info *destination)
+/* What the host makes of a URI with this address, over UDP: tm's uri2dst2 without the URI. */
+int kr_direct_destination(const unsigned char *address, unsigned int len, unsigned short port,
+		struct socket_info *socket, struct dest_info *destination)
 {
-	snd_flags_t flags;
-	SND_FLAGS_INIT(&flags);
+	struct ip_addr ip;
+	memset(&ip, 0, sizeof(ip));
+	ip.af = len == 4 ? AF_INET : AF_INET6;
+	ip.len = len;
+	memcpy(ip.u.addr, address, len);
+	init_dest_info(destination);
+	destination->proto = PROTO_UDP;
 	if(socket != NULL)
-		flags.f |= SND_F_FORCE_SOCKET;
-#ifdef USE_DNS_FAILOVER
-	if(uri2dst2(NULL, destination, socket, flags, uri, PROTO_NONE) == NULL)
-#else
-	if(uri2dst2(destination, socket, flags, uri, PROTO_NONE) == NULL)
-#endif
+		destination->send_flags.f |= SND_F_FORCE_SOCKET;
+	if(init_su(&destination->to, &ip, port) < 0)
 		return -1;
-	return destination->send_sock != NULL && destination->proto == PROTO_UDP ? 0 : -1;
+	destination->send_sock = get_send_socket2(socket, &destination->to, PROTO_UDP, 0);
+	return destination->send_sock != NULL ? 0 : -1;
 }
 
 /* The Via line of a request with this branch, in private memory. */

@@ -7,6 +7,7 @@ use crate::shm_safe::ShmSafe;
 use crate::sys;
 use std::cell::RefCell;
 use std::ffi::{c_uint, c_void};
+use std::net::{IpAddr, SocketAddr};
 
 /// Finds tm's settings; call once tm is bound. `false`: this tm does not show them.
 pub fn load() -> bool {
@@ -108,13 +109,25 @@ impl ShmSafe for Destination {}
 unsafe impl Send for Destination {}
 
 impl Destination {
-    /// That of a URI with an address (`sip::target`), over UDP; `socket` is empty where the host chooses. `None`: the
-    /// host finds no way, or another one.
-    pub fn of(uri: &[u8], socket: &[u8]) -> Option<Destination> {
+    /// An address, over UDP; `socket` is empty where the host chooses. `None`: the host finds no way.
+    pub fn of(target: SocketAddr, socket: &[u8]) -> Option<Destination> {
         let socket = if socket.is_empty() { std::ptr::null_mut() } else { sockets::find(socket) };
         let mut found = sys::dest_info::default();
-        // SAFETY: the host reads the URI and fills the structure.
-        (unsafe { sys::kr_direct_destination(&mut lend(uri), socket, &mut found) } >= 0).then_some(Destination(found))
+        let (v4, v6);
+        let address: &[u8] = match target.ip() {
+            IpAddr::V4(address) => {
+                v4 = address.octets();
+                &v4
+            }
+            IpAddr::V6(address) => {
+                v6 = address.octets();
+                &v6
+            }
+        };
+        let (start, len) = (address.as_ptr(), address.len() as c_uint);
+        // SAFETY: the host reads the address, which has that length, and fills the structure.
+        let done = unsafe { sys::kr_direct_destination(start, len, target.port(), socket, &mut found) };
+        (done >= 0).then_some(Destination(found))
     }
 
     /// Gives a request to the host. `false`: it was not sent.

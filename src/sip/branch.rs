@@ -67,20 +67,40 @@ impl BranchSecret {
     }
 }
 
-/// Appends a number in hexadecimal digits, at least so many of them.
+/// Appends a number in hexadecimal digits, at least so many of them, at most 16.
 fn push_hex(out: &mut Vec<u8>, number: u64, least: usize) {
-    let needed = (64 - number.leading_zeros() as usize).div_ceil(4);
-    for place in (0..needed.max(least)).rev() {
-        out.push(b"0123456789abcdef"[((number >> (4 * place)) & 0xf) as usize]);
+    let needed = (64 - number.leading_zeros() as usize).div_ceil(4).max(least);
+    let mut digits = [0; 16];
+    for (place, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 0xf];
     }
+    out.extend_from_slice(&digits[16 - needed..]);
 }
+
+/// What each hexadecimal digit stands for; 16 and more for what is none.
+const DIGITS: [u8; 256] = {
+    let mut digits = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        digits[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
 
 /// A number of 1 to 16 hexadecimal digits.
 fn hex(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 16 {
         return None;
     }
-    digits.iter().try_fold(0u64, |number, c| Some((number << 4) | u64::from(char::from(*c).to_digit(16)?)))
+    let (mut number, mut seen) = (0, 0);
+    for c in digits {
+        let digit = DIGITS[usize::from(*c)];
+        number = (number << 4) | u64::from(digit & 0xf);
+        seen |= digit;
+    }
+    (seen < 16).then_some(number)
 }
 
 /// SipHash-2-4 (Aumasson and Bernstein, 2012) of the eight bytes of `word`, lowest first.

@@ -1,49 +1,77 @@
 //! Where a request goes without a look into the DNS (RFC 3263 4): a URI with the address of its host.
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Whether a request to this URI goes to the address in it, over UDP: no name to look up, no other transport, no
-/// `maddr`, nothing that a parser could read in two ways.
-pub fn is_plain_udp(uri: &[u8]) -> bool {
-    let Some(rest) = uri.get(..4).filter(|scheme| scheme.eq_ignore_ascii_case(b"sip:")).map(|_| &uri[4..]) else {
-        return false;
-    };
-    if rest.iter().any(|c| matches!(c, b'<' | b'>' | b'"' | b' ' | b'\t' | b'\r' | b'\n' | 0 | 0x80..)) {
-        return false;
+/// The port of SIP over UDP (RFC 3261 19.1.2).
+const SIP_PORT: u16 = 5060;
+
+/// What a parser could read in two ways.
+const UNCLEAR: [bool; 256] = {
+    let mut unclear = [false; 256];
+    let mut c = 0;
+    while c < 256 {
+        unclear[c] = matches!(c as u8, b'<' | b'>' | b'"' | b' ' | b'\t' | b'\r' | b'\n' | 0 | 0x80..);
+        c += 1;
+    }
+    unclear
+};
+
+/// The address in a URI, where a request to it goes there over UDP: no name to look up, no other transport, no `maddr`,
+/// nothing that a parser could read in two ways.
+pub fn plain_udp(uri: &[u8]) -> Option<SocketAddr> {
+    let (scheme, rest) = uri.split_at_checked(4)?;
+    if !scheme.eq_ignore_ascii_case(b"sip:") || rest.iter().any(|c| UNCLEAR[usize::from(*c)]) {
+        return None;
     }
     // A user part may hold what ends a host elsewhere; a second @ may not be anywhere.
-    let host_start = match memchr::memchr(b'@', rest) {
-        Some(at) if memchr::memchr(b'@', &rest[at + 1..]).is_some() => return false,
-        Some(at) => at + 1,
-        None => 0,
+    let host = match rest.iter().position(|c| *c == b'@') {
+        Some(at) if rest[at + 1..].contains(&b'@') => return None,
+        Some(at) => &rest[at + 1..],
+        None => rest,
     };
-    let rest = &rest[host_start..];
-    let host_end = rest.iter().position(|c| matches!(c, b';' | b'?')).unwrap_or(rest.len());
-    let (host_port, params) = rest.split_at(host_end);
+    let end = host.iter().position(|c| matches!(c, b';' | b'?')).unwrap_or(host.len());
+    let (host_port, params) = host.split_at(end);
     // Headers of a URI have no place in a request (RFC 3261 19.1.5): what the host makes of them is its own affair.
-    if memchr::memchr(b'?', params).is_some() || !is_address(host_port) {
-        return false;
+    if !params.is_empty() && (params.contains(&b'?') || !params.split(|c| *c == b';').all(is_harmless)) {
+        return None;
     }
-    params.split(|c| *c == b';').all(is_harmless)
+    target_of(host_port)
 }
 
 /// `192.0.2.1`, `192.0.2.1:5060`, `[2001:db8::1]:5060`.
-fn is_address(host_port: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(host_port) else { return false };
-    let (is_known, port) = match text.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
-            None => return false,
-        },
-        None => {
-            let (address, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-            (address.parse::<Ipv4Addr>().is_ok(), port)
-        }
-    };
-    is_known && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+fn target_of(host_port: &[u8]) -> Option<SocketAddr> {
+    if let Some(rest) = host_port.strip_prefix(b"[") {
+        let end = rest.iter().position(|c| *c == b']')?;
+        let address: Ipv6Addr = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+        return Some((address, port_of(&rest[end + 1..])?).into());
+    }
+    let end = host_port.iter().position(|c| *c == b':').unwrap_or(host_port.len());
+    let (address, port) = host_port.split_at(end);
+    Some((ipv4(address)?, port_of(port)?).into())
 }
 
-fn is_port(digits: &str) -> bool {
-    digits.bytes().all(|c| c.is_ascii_digit()) && digits.parse::<u16>().is_ok_and(|number| number > 0)
+/// Four numbers without leading zeros, which some read as octal.
+fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let mut parts = text.split(|c| *c == b'.');
+    for octet in &mut octets {
+        let digits = parts.next().filter(|digits| digits.len() == 1 || digits.first() != Some(&b'0'))?;
+        *octet = u8::try_from(number(digits, 3)?).ok()?;
+    }
+    parts.next().is_none().then(|| octets.into())
+}
+
+/// `:5060`, or nothing.
+fn port_of(text: &[u8]) -> Option<u16> {
+    let Some(digits) = text.strip_prefix(b":") else { return text.is_empty().then_some(SIP_PORT) };
+    u16::try_from(number(digits, 5)?).ok().filter(|port| *port > 0)
+}
+
+/// A number of at most so many digits, with one at least.
+fn number(digits: &[u8], most: usize) -> Option<u32> {
+    if digits.is_empty() || digits.len() > most {
+        return None;
+    }
+    digits.iter().try_fold(0, |number, c| c.is_ascii_digit().then(|| number * 10 + u32::from(c - b'0')))
 }
 
 /// Whether a parameter leaves a request on its way over UDP.
@@ -75,7 +103,20 @@ mod tests {
             "sip:bob@[2001:db8::1]",
             "sip:bob@[2001:db8::1]:5070;ob",
         ] {
-            assert!(is_plain_udp(uri.as_bytes()), "{uri}");
+            assert!(plain_udp(uri.as_bytes()).is_some(), "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_address_is_that_of_the_uri() {
+        let cases = [
+            ("sip:bob@192.0.2.1", "192.0.2.1:5060"),
+            ("sip:bob@0.0.0.255:1", "0.0.0.255:1"),
+            ("sip:bob@[2001:db8::1]:65535", "[2001:db8::1]:65535"),
+            ("sip:[2001:db8::1]", "[2001:db8::1]:5060"),
+        ];
+        for (uri, address) in cases {
+            assert_eq!(plain_udp(uri.as_bytes()), address.parse().ok(), "{uri}");
         }
     }
 
@@ -89,6 +130,11 @@ mod tests {
             "sip:bob@192.0.2.1.example.org",
             "sip:bob@192.0.2",
             "sip:bob@192.0.2.256",
+            "sip:bob@192.0.02.1",
+            "sip:bob@192.0.2.0001",
+            "sip:bob@192.0.2.1.1",
+            "sip:bob@192..2.1",
+            "sip:bob@192.0.2.1;alias=192.0.2.2~5060~1",
             "sip:bob@192.0.2.1:0",
             "sip:bob@192.0.2.1:65536",
             "sip:bob@192.0.2.1:",
@@ -111,7 +157,7 @@ mod tests {
             "sip:bob@[2001:db8::1]5060",
             "sip:bob@192.0.2.1;x=\u{fc}",
         ] {
-            assert!(!is_plain_udp(uri.as_bytes()), "{uri}");
+            assert_eq!(plain_udp(uri.as_bytes()), None, "{uri}");
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers};
 use crate::sip::request::{Head, Lines};
 use crate::sip::target;
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is kept of a NOTIFY until it is answered.
@@ -150,14 +151,21 @@ impl Engine {
 
     /// Sends a NOTIFY; `ticket` comes back with its answer. `false`: it has not been sent, and tm has to.
     pub fn send(&self, request: &InDialog<'_>, ticket: CallbackParam) -> bool {
-        if !self.serves() || !is_simple(request) {
+        if !self.serves() {
             return false;
         }
-        SCRATCH.with(|scratch| self.send_with(&mut scratch.borrow_mut(), request, ticket)).is_some()
+        let Some(target) = plain_target(request) else { return false };
+        SCRATCH.with(|scratch| self.send_with(&mut scratch.borrow_mut(), request, target, ticket)).is_some()
     }
 
-    fn send_with(&self, scratch: &mut Scratch, request: &InDialog<'_>, ticket: CallbackParam) -> Option<()> {
-        let destination = Destination::of(request.remote_target, request.socket)?;
+    fn send_with(
+        &self,
+        scratch: &mut Scratch,
+        request: &InDialog<'_>,
+        target: SocketAddr,
+        ticket: CallbackParam,
+    ) -> Option<()> {
+        let destination = Destination::of(target, request.socket)?;
         let Some(claim) = self.transactions.claim() else {
             count(Counter::NotifySlotsFull);
             return None;
@@ -235,13 +243,11 @@ fn timers() -> Timers {
     Timers { t1, t2, timeout }
 }
 
-/// Whether a request needs nothing of what tm does and this does not: a route set, a proxy, a name to look up, another
-/// transport than UDP, a tag that is still to be made.
-fn is_simple(request: &InDialog<'_>) -> bool {
-    request.routes.is_empty()
-        && request.proxy.is_empty()
-        && !request.local_tag.is_empty()
-        && target::is_plain_udp(request.remote_target)
+/// Where a request goes that needs nothing of what tm does and this does not: a route set, a proxy, a name to look up,
+/// another transport than UDP, a tag that is still to be made.
+fn plain_target(request: &InDialog<'_>) -> Option<SocketAddr> {
+    let is_simple = request.routes.is_empty() && request.proxy.is_empty() && !request.local_tag.is_empty();
+    is_simple.then(|| target::plain_udp(request.remote_target)).flatten()
 }
 
 /// What a process uses again for each NOTIFY.
