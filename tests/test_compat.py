@@ -120,6 +120,8 @@ ROWS = {
     "line breaks": "test_pua_waits.py::test_no_text_becomes_a_header",
     "rows whose grant": "test_pua_waits.py::test_a_publication_outlives_the_grant_of_a_busy_server",
     "statistics of tm": "test_notify_neighbours.py::test_tm_does_not_count_them",
+    "database-only with notifier processes":
+        "test_notifier_processes.py::test_a_change_on_this_server_is_sent_at_once",
 }
 
 

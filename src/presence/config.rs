@@ -226,7 +226,8 @@ parameters! {
         /// How often each notifier process looks for changes.
         notifier_poll_rate: i32 = integer(c"notifier_poll_rate", 10).unit("per second").range(Range::AtLeast(1))
             .taken().example("20");
-        /// Time over which the notifier processes spread a change.
+        /// Time over which the notifier processes spread a change that another server has marked. What this server has
+        /// marked they send at once.
         waitn_time: i32 = integer(c"waitn_time", 5).unit("seconds").range(Range::AtLeast(1)).taken().example("1");
     }
     section "Limits and load" {

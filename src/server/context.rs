@@ -44,6 +44,8 @@ pub struct Process {
     pub versions: Predictions,
     /// The next turn of this notifier process.
     pub turn: Cell<i32>,
+    /// The ticks since its last turn.
+    pub tick: Cell<i32>,
     /// Called by tm when a NOTIFY is completed.
     pub on_completed: tm::Callback,
 }

@@ -2,6 +2,7 @@
 pub mod engine;
 pub mod fan_out;
 pub mod held_queues;
+pub mod marked_turns;
 pub mod notifier_process;
 pub mod queue;
 pub mod row_queue;

@@ -15,6 +15,7 @@ use crate::server::cluster::standing::Standing;
 use crate::server::cluster::stock_nodes::StockNodes;
 use crate::server::notify::engine::Engine;
 use crate::server::notify::held_queues::Interrupted;
+use crate::server::notify::marked_turns::MarkedTurns;
 use crate::server::notify::senders::Senders;
 use crate::server::operator::drain_state::Drain;
 use crate::server::operator::history::History;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub senders: &'static Senders,
     /// NOTIFYs under way without tm.
     pub engine: &'static Engine,
+    /// Turns of notifier processes that this node has marked rows for.
+    pub marked_turns: &'static MarkedTurns,
     /// Resources for which the sending was broken off.
     pub interrupted: &'static Interrupted,
     /// By how many seconds the wall clock was set when rows were last written for it, see [`crate::host::clock`].
@@ -88,6 +91,7 @@ impl Shared {
             publication_writer: ProcessMutex::leak()?,
             senders: shm::leak(Senders::new()?)?,
             engine: shm::leak(Engine::new(config.notify_engine, config.notify_slots)?)?,
+            marked_turns: shm::leak(MarkedTurns::default())?,
             interrupted: shm::leak(Interrupted::new()?)?,
             clock_set_by: shm::leak(AtomicI64::new(0))?,
             unread: shm::leak(Interrupted::new()?)?,

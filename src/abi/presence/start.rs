@@ -3,7 +3,7 @@ use crate::abi::presence::answers::{kr_presence_on_resend, kr_presence_on_respon
 use crate::abi::presence::state;
 use crate::abi::presence::timers::{
     kr_presence_notify_completed, kr_presence_on_clean, kr_presence_on_publication_update, kr_presence_on_second,
-    kr_presence_on_turn, kr_presence_on_update,
+    kr_presence_on_tick, kr_presence_on_update,
 };
 use crate::common::database::Database;
 use crate::common::ids::Ids;
@@ -19,7 +19,7 @@ use crate::presence::config::{Config, NotifyEngine};
 use crate::server::authorizations::watchers_table;
 use crate::server::cluster::door::Door;
 use crate::server::context::{Context, Process};
-use crate::server::notify::fan_out;
+use crate::server::notify::{fan_out, notifier_process};
 use crate::server::packages::prediction::Predictions;
 use crate::server::publications::presentity_table;
 use crate::server::settings;
@@ -77,6 +77,7 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
         unreadable: Default::default(),
         versions: Predictions::default(),
         turn: Cell::new(0),
+        tick: Cell::new(0),
         on_completed: kr_presence_notify_completed,
     });
     let process = state::process().ok_or("no state")?;
@@ -220,7 +221,7 @@ fn process_pause() {
 
 /// Starts the notifier processes (database-only mode).
 pub(crate) fn start_notifiers(config: &Config) -> bool {
-    let micros = 1_000_000 / config.notifier_poll_rate.max(1);
+    let micros = notifier_process::tick_micros(config);
     (0..config.notifier_processes)
-        .all(|index| process::fork_timer(c"Notifier", micros, kr_presence_on_turn, index as usize))
+        .all(|index| process::fork_timer(c"Notifier", micros, kr_presence_on_tick, index as usize))
 }

@@ -190,10 +190,10 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
     })
 }
 
-pub(crate) unsafe extern "C" fn kr_presence_on_turn(_ticks: c_uint, param: *mut c_void) {
-    entry!(kr_presence_on_turn, {
+pub(crate) unsafe extern "C" fn kr_presence_on_tick(_ticks: c_uint, param: *mut c_void) {
+    entry!(kr_presence_on_tick, {
         if let Some(mut world) = state::world() {
-            world.notifier_turn(param as usize as i32);
+            world.notifier_tick(param as usize as i32);
         }
     })
 }

@@ -1,6 +1,7 @@
 //! What happens between memory and tables outside of requests: restore at start-up, cleaning, notifier turns.
 use crate::host::clock;
 use crate::host::db::{Op, Value};
+use crate::presence::config::Config;
 use crate::presence::error::StoreError;
 use crate::presence::notification::{Notify, NotifyReason};
 use crate::presence::notifier;
@@ -11,6 +12,23 @@ use crate::server::subscriptions::database::InDatabase;
 
 /// How long a watcher that nobody decided about is remembered, in seconds.
 const PENDING_KEPT: i64 = 24 * 3600;
+
+/// How often a notifier process looks whether its node has marked rows, in microseconds.
+const TICK_MICROS: i32 = 20_000;
+
+/// The time between two turns of a notifier process, in microseconds.
+fn turn_micros(config: &Config) -> i32 {
+    1_000_000 / config.notifier_poll_rate.max(1)
+}
+
+/// How often [`Context::notifier_tick`] is called, in microseconds.
+pub fn tick_micros(config: &Config) -> i32 {
+    turn_micros(config) / ticks_between_turns(config)
+}
+
+fn ticks_between_turns(config: &Config) -> i32 {
+    (turn_micros(config) / TICK_MICROS).max(1)
+}
 
 impl Context {
     /// Fills the memory from the tables; returns how many rows were read.
@@ -51,14 +69,28 @@ impl Context {
         self.storage.publications.write(is_last)
     }
 
-    /// One turn of a notifier process (database-only mode): tells the watchers whose turn has come.
-    pub fn notifier_turn(&mut self, process: i32) {
+    /// What a notifier process (database-only mode) does at each tick: it serves the turns that this node has marked
+    /// rows for, and now and then the turn whose time has come, which another node may have marked.
+    pub fn notifier_tick(&mut self, process: i32) {
         let config = self.config;
-        let notify_run = config.waitn_time * config.notifier_poll_rate;
-        let process_state = self.process();
-        let turn = process_state.turn.get();
-        process_state.turn.set((turn + 1) % notify_run.max(1));
-        let turn = turn + notify_run * process;
+        let turns = config.waitn_time * config.notifier_poll_rate;
+        let first = turns * process;
+        for turn in self.shared.marked_turns.take(first as usize..(first + turns) as usize) {
+            self.serve_turn(turn as i32);
+        }
+        let state = self.process();
+        let tick = state.tick.get();
+        state.tick.set((tick + 1) % ticks_between_turns(config));
+        if tick == 0 {
+            let turn = state.turn.get();
+            state.turn.set((turn + 1) % turns.max(1));
+            self.serve_turn(turn + first);
+        }
+    }
+
+    /// Tells the watchers whose rows are marked with this turn.
+    fn serve_turn(&mut self, turn: i32) {
+        let config = self.config;
         let (table, packages) = (config.active_watchers_table, self.packages);
         let marked = [("updated", Op::Eq, Value::Int(i64::from(turn)))];
         let due = match self.database.read(|db| rows::select(db, table, packages, &marked)) {

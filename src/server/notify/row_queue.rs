@@ -155,15 +155,16 @@ impl RowQueue {
             subscriptions.retain(|subscription| subscription.hears_changes(now));
             // All processes mark rows in one order: two that mark the same ones do not wait for each other.
             subscriptions.sort_by_cached_key(|subscription| self.shared.tables.dialog_hash(subscription.dialog()));
+            let turn_of = |row: &Subscription| self.shared.tables.dialog_hash(row.dialog()) % turns.max(1) as u64;
             let write = |db: &Connection, subscription: &Subscription| {
-                let turn = self.shared.tables.dialog_hash(subscription.dialog()) % turns.max(1) as u64;
-                table_rows::mark(db, table, subscription.dialog(), turn as i64)
+                table_rows::mark(db, table, subscription.dialog(), turn_of(subscription) as i64)
             };
             // The keys were read from the table.
             let writer = Writer { database: self.database, table, fits: &|_| true, write: &write };
             let mut lost = 0;
             for group in subscriptions.chunks(GROUP) {
                 let outcome = writer.write_group(group);
+                group.iter().for_each(|row| self.shared.marked_turns.note(turn_of(row)));
                 lost += group.len() - outcome.count(Fate::Written);
                 outcome.error.map_or(Ok(()), Err)?;
             }
