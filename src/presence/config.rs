@@ -247,6 +247,8 @@ parameters! {
         overload_memory: usize = integer(c"overload_memory", 0).unit("percent").zero("off").range(Range::Between(0, 99))
             .ours("1.0.0").example("90");
         /// Processes that notify the watchers of a change which has more than 64 of them. None with `subs_db_mode` 3.
+        /// Unless it is 0, one more process, with `subs_db_mode` 3 as well, sends to targets whose names have to be
+        /// looked up.
         sender_processes: i32 = integer(c"sender_processes", 1).unit("processes").range(Range::Between(0, 64))
             .ours("1.0.0").example("2");
         /// 1: the bodies of presence_dialoginfo and presence_conference, which differ from watcher to watcher in the
@@ -360,6 +362,8 @@ parameters! {
         hash_seed: u64,
         /// When the server started, seconds since 1970.
         started: i64,
+        /// A process of its own sends to targets whose names have to be looked up.
+        looks_names_up: bool,
     }
 }
 

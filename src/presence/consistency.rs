@@ -14,6 +14,7 @@ impl Config {
     /// Two parameters contradict each other.
     pub fn settle(&mut self) -> Result<Vec<String>, BadParameter> {
         let asked_notifiers = self.notifier_processes;
+        self.looks_names_up = self.sender_processes > 0;
         self.settle_modes();
         self.check_notifiers()?;
         self.check_write_back()?;

@@ -3,6 +3,8 @@ pub mod engine;
 pub mod fan_out;
 pub mod held_queues;
 pub mod marked_turns;
+pub mod named_sender;
+pub mod named_targets;
 pub mod notifier_process;
 pub mod queue;
 pub mod row_queue;

@@ -401,6 +401,21 @@ impl Ports for Context {
     }
 
     fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) {
+        if !self.leaves_to_names(notify, headers, body, digest) {
+            self.send_now(notify, headers, body, digest);
+        }
+    }
+}
+
+impl Context {
+    /// Sends a NOTIFY from this process; `false` when it could not be sent.
+    pub(crate) fn send_now(
+        &mut self,
+        notify: &Notify,
+        headers: &[u8],
+        body: Option<&[u8]>,
+        digest: BodyDigest,
+    ) -> bool {
         fault_point!("notify");
         self.log_notify(notify);
         let s = &notify.subscription;
@@ -435,23 +450,26 @@ impl Ports for Context {
         }
         match sent.is_ok() {
             true => metrics::notify_sent(s.state.event, notify.notify_reason),
-            false => metrics::notify_unsent(s.state.event, 1),
+            false => self.note_unsent(notify),
         }
-        if sent.is_err() {
-            limited!(
-                Error,
-                "NOTIFY to {} via {} for {}, event {}, Call-ID {}, could not be sent",
-                log::show(&remote_uri),
-                log::show(s.get(Field::Contact)),
-                log::show(s.get(Field::PresUri)),
-                log::show(self.packages.get(s.state.event).name),
-                log::show(s.get(Field::CallId))
-            );
-        }
+        sent.is_ok()
     }
-}
 
-impl Context {
+    /// Takes note of a NOTIFY that could not be sent.
+    pub(crate) fn note_unsent(&self, notify: &Notify) {
+        let s = &notify.subscription;
+        metrics::notify_unsent(s.state.event, 1);
+        limited!(
+            Error,
+            "NOTIFY to {} via {} for {}, event {}, Call-ID {}, could not be sent",
+            log::show(&s.remote_uri()),
+            log::show(s.get(Field::Contact)),
+            log::show(s.get(Field::PresUri)),
+            log::show(self.packages.get(s.state.event).name),
+            log::show(s.get(Field::CallId))
+        );
+    }
+
     /// Leaves a NOTIFY to tm, whose routes see its subscription in `$subs`.
     fn send_through_tm(
         &self,

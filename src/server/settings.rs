@@ -19,7 +19,7 @@ pub fn read(
     clock::random(&mut seed);
     let given = |at| params.value(at);
     let (mut config, mut warnings) =
-        Config::read(&given, None, commit, host_version, u64::from_ne_bytes(seed), clock::now())?;
+        Config::read(&given, None, commit, host_version, u64::from_ne_bytes(seed), clock::now(), false)?;
     config.log_facility = facility(config.log_facility_name)?;
     warnings.extend(config.settle()?);
     warnings.extend(unknown_socket(config.default_socket));

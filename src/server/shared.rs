@@ -16,6 +16,7 @@ use crate::server::cluster::stock_nodes::StockNodes;
 use crate::server::notify::engine::Engine;
 use crate::server::notify::held_queues::Interrupted;
 use crate::server::notify::marked_turns::MarkedTurns;
+use crate::server::notify::named_targets::NamedTargets;
 use crate::server::notify::senders::Senders;
 use crate::server::operator::drain_state::Drain;
 use crate::server::operator::history::History;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub publication_writer: &'static ProcessMutex,
     /// Large fan-outs that wait for a sender process.
     pub senders: &'static Senders,
+    /// NOTIFYs whose targets have names.
+    pub named_targets: &'static NamedTargets,
     /// NOTIFYs under way without tm.
     pub engine: &'static Engine,
     /// Turns of notifier processes that this node has marked rows for.
@@ -90,6 +93,7 @@ impl Shared {
             order,
             publication_writer: ProcessMutex::leak()?,
             senders: shm::leak(Senders::new()?)?,
+            named_targets: shm::leak(NamedTargets::new()?)?,
             engine: shm::leak(Engine::new(config.notify_engine, config.notify_slots)?)?,
             marked_turns: shm::leak(MarkedTurns::default())?,
             interrupted: shm::leak(Interrupted::new()?)?,

@@ -37,6 +37,26 @@ pub fn plain_udp(uri: &[u8]) -> Option<SocketAddr> {
     target_of(host_port)
 }
 
+/// The name of the host that a request goes to by this URI, or by the first one of a list of routes in brackets; `None`
+/// where it is an address, which needs no look-up, or cannot be read.
+pub fn name_to_look_up(uri: &[u8]) -> Option<&[u8]> {
+    let uri = match memchr::memchr(b'<', uri) {
+        Some(at) => &uri[at + 1..],
+        None => uri,
+    };
+    let uri = &uri[..memchr::memchr(b'>', uri).unwrap_or(uri.len())];
+    let rest = &uri[memchr::memchr(b':', uri)? + 1..];
+    let end = rest.iter().position(|c| matches!(c, b';' | b'?')).unwrap_or(rest.len());
+    // A user part may hold what ends a host.
+    let start = memchr::memrchr(b'@', rest).map_or(0, |at| at + 1);
+    let host_port = match start > end {
+        true => rest[start..].split(|c| matches!(c, b';' | b'?')).next()?,
+        false => &rest[start..end],
+    };
+    let is_named = !host_port.is_empty() && target_of(host_port).is_none();
+    is_named.then(|| host_port.split(|c| *c == b':').next()).flatten()
+}
+
 /// `192.0.2.1`, `192.0.2.1:5060`, `[2001:db8::1]:5060`.
 fn target_of(host_port: &[u8]) -> Option<SocketAddr> {
     if let Some(rest) = host_port.strip_prefix(b"[") {
@@ -89,6 +109,24 @@ fn is_harmless(param: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_told_from_addresses() {
+        let named = |uri: &'static str| name_to_look_up(uri.as_bytes()).map(|name| std::str::from_utf8(name).unwrap());
+        for uri in
+            ["sip:bob@192.0.2.1", "sip:192.0.2.1:5060;lr", "<sip:[2001:db8::1]:5060;lr>,<sip:a.example;lr>", "bob", ""]
+        {
+            assert_eq!(named(uri), None, "{uri}");
+        }
+        for uri in [
+            "sip:bob@a.example",
+            "sips:a.example:5061;lr",
+            "<sip:a.example;lr>,<sip:192.0.2.1;lr>",
+            "sip:b;x@a.example;y",
+        ] {
+            assert_eq!(named(uri), Some("a.example"), "{uri}");
+        }
+    }
 
     #[test]
     fn addresses_over_udp_are_plain() {

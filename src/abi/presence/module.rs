@@ -4,12 +4,13 @@ use crate::abi::commands;
 use crate::abi::presence::calls::{NotRefreshed, auth_status, refresh_hard_state, refresh_watchers, resource_of};
 use crate::abi::presence::commands::COMMANDS;
 use crate::abi::presence::requests::{GivenWatcher, handle_publish, handle_subscribe, who};
-use crate::abi::presence::start::{self, restore, start, start_notifiers, start_senders};
+use crate::abi::presence::start::{self, restore, start, start_named_sender, start_notifiers, start_senders};
 use crate::abi::presence::state;
 use crate::abi::presence::timers::{each_on_its_own, show_late_documents, write_what_waits};
 use crate::host::bytes::view_ptr;
 use crate::host::{last_process, log, process, warm_up};
 use crate::log;
+use crate::presence::config::Config;
 use crate::presence::error::Failure;
 use crate::server::context::Context;
 use std::ffi::{CStr, c_char, c_int};
@@ -46,7 +47,8 @@ pub unsafe extern "C" fn kr_presence_mod_init(commit: *const c_char, host_versio
                 if notifiers > 0 && !process::reserve_timers(notifiers) {
                     return -1;
                 }
-                let senders = state::process().map_or(0, |p| p.config.sender_processes);
+                let of = |config: &Config| config.sender_processes + i32::from(config.looks_names_up);
+                let senders = state::process().map_or(0, |process| of(process.config));
                 if senders > 0 && !process::reserve_workers(senders) {
                     return -1;
                 }
@@ -74,11 +76,8 @@ pub unsafe extern "C" fn kr_presence_child_init(rank: c_int) -> c_int {
                 }
             },
             process::RANK_MAIN => {
-                if start_notifiers(process.config) && start_senders(process.config) {
-                    0
-                } else {
-                    -1
-                }
+                let config = process.config;
+                if start_notifiers(config) && start_senders(config) && start_named_sender(config) { 0 } else { -1 }
             }
             process::RANK_TCP_MAIN => 0,
             _ => {

@@ -19,7 +19,7 @@ use crate::presence::config::{Config, NotifyEngine};
 use crate::server::authorizations::watchers_table;
 use crate::server::cluster::door::Door;
 use crate::server::context::{Context, Process};
-use crate::server::notify::{fan_out, notifier_process};
+use crate::server::notify::{fan_out, named_sender, notifier_process};
 use crate::server::packages::prediction::Predictions;
 use crate::server::publications::presentity_table;
 use crate::server::settings;
@@ -212,6 +212,18 @@ pub(crate) fn start_senders(config: &Config) -> bool {
             })
         })
     })
+}
+
+/// Starts the process that sends to targets with names.
+pub(crate) fn start_named_sender(config: &Config) -> bool {
+    !config.looks_names_up
+        || process::fork_worker(c"presence names", || {
+            crate::abi::entry::guarded("names", (), process_pause, || {
+                if let Some(process) = state::process() {
+                    named_sender::serve(process.shared.named_targets, state::world);
+                }
+            })
+        })
 }
 
 /// After a panic in a sender: no busy loop.

@@ -45,6 +45,6 @@ pub fn config() -> Config {
         history_size: 100,
         sender_processes: 0,
         notifier_processes: 0,
-        ..Config::defaults(None, b"", b"", 7, 0)
+        ..Config::defaults(None, b"", b"", 7, 0, false)
     }
 }

@@ -19,6 +19,8 @@ pub struct Work {
     pub(crate) rows: RowWork,
     /// It carries out what another node says: what it would tell stock's nodes, that node has told them.
     pub(crate) carries_out_a_message: bool,
+    /// It is the process that looks names of targets up.
+    pub(crate) looks_names_up: bool,
     /// When the entry began, in microseconds of the clock for measuring.
     pub(crate) began: u64,
 }
@@ -32,6 +34,7 @@ impl Work {
             pace: None,
             rows: RowWork::default(),
             carries_out_a_message: false,
+            looks_names_up: false,
             began: clock::monotonic_micros(),
         }
     }

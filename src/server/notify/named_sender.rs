@@ -1,0 +1,112 @@
+//! The process that sends to targets with names, see [`crate::server::notify::named_targets`].
+use crate::host::clock;
+use crate::limited;
+use crate::presence::notification::Notify;
+use crate::presence::remembered::BodyDigest;
+use crate::presence::subscription::{Field, Subscription};
+use crate::server::context::Context;
+use crate::server::notify::named_targets::{MOST, NamedTargets, Waiting};
+use crate::sip::target;
+use std::cell::RefCell;
+
+/// A look-up that failed and took longer, in milliseconds, lets the name rest.
+const SLOW_MILLIS: u64 = 500;
+/// For so many seconds nothing is sent to a name that rests.
+const REST: i64 = 30;
+/// How many names may rest; then all are tried again.
+const MOST_RESTING: usize = 256;
+
+/// Names that have kept the process waiting for nothing, and until when they rest.
+#[derive(Default)]
+struct Resting(Vec<(Vec<u8>, i64)>);
+
+impl Resting {
+    fn has(&mut self, name: &[u8], now: i64) -> bool {
+        self.0.retain(|(_, until)| *until > now);
+        self.0.iter().any(|(resting, _)| resting == name)
+    }
+
+    fn add(&mut self, name: &[u8], now: i64) {
+        if self.0.len() >= MOST_RESTING {
+            self.0.clear();
+        }
+        self.0.push((name.to_vec(), now + REST));
+    }
+}
+
+thread_local! {
+    static RESTING: RefCell<Resting> = RefCell::default();
+}
+
+/// The name that has to be looked up before a NOTIFY of this subscription can be sent.
+fn name_of(subscription: &Subscription) -> Option<&[u8]> {
+    let (routes, contact) = (subscription.get(Field::RecordRoute), subscription.get(Field::Contact));
+    target::name_to_look_up(if routes.is_empty() { contact } else { routes })
+}
+
+/// Sends what waits, then sleeps until there is more: one turn of the process.
+pub fn serve(targets: &NamedTargets, context: impl Fn() -> Option<Context>) {
+    while let Some(mut context) = context() {
+        let Some(waiting) = targets.next() else { break };
+        context.work.looks_names_up = true;
+        context.send_to_name(&waiting);
+    }
+    targets.bell.wait();
+}
+
+impl Context {
+    /// Leaves a NOTIFY to the process that looks names up, where its target has one. `false`: this process sends it.
+    pub(crate) fn leaves_to_names(
+        &self,
+        notify: &Notify,
+        headers: &[u8],
+        body: Option<&[u8]>,
+        digest: BodyDigest,
+    ) -> bool {
+        let is_named = !self.work.looks_names_up && name_of(&notify.subscription).is_some();
+        if !is_named || !self.config.looks_names_up {
+            return false;
+        }
+        let is_left = self.shared.named_targets.take_over(notify, headers, body, digest);
+        if !is_left {
+            limited!(
+                Warn,
+                "more than {MOST} NOTIFYs wait for the names of their targets: further ones make others wait"
+            );
+        }
+        is_left
+    }
+
+    fn send_to_name(&mut self, waiting: &Waiting) {
+        let subscription = waiting.subscription.to_private();
+        let notify = Notify { subscription, notify_reason: waiting.notify_reason, slot: waiting.slot };
+        let (name, began) = (name_of(&notify.subscription).unwrap_or_default(), clock::monotonic_millis());
+        if RESTING.with_borrow_mut(|resting| resting.has(name, clock::now())) {
+            return self.note_unsent(&notify);
+        }
+        let is_sent = self.send_now(&notify, &waiting.headers, waiting.body.as_deref(), waiting.digest);
+        if !is_sent && clock::monotonic_millis() - began > SLOW_MILLIS {
+            RESTING.with_borrow_mut(|resting| resting.add(name, clock::now()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_rests_for_a_while() {
+        let mut resting = Resting::default();
+        resting.add(b"slow.example", 100);
+        assert!(resting.has(b"slow.example", 129) && !resting.has(b"other.example", 129));
+        assert!(!resting.has(b"slow.example", 130));
+    }
+
+    #[test]
+    fn a_bounded_number_of_names_rests() {
+        let mut resting = Resting::default();
+        (0..1000).for_each(|n| resting.add(format!("{n}.example").as_bytes(), 100));
+        assert!(resting.0.len() <= MOST_RESTING);
+    }
+}

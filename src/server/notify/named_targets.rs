@@ -1,0 +1,78 @@
+//! NOTIFYs to targets with a name in place of an address. To look it up may take seconds, and the process that asks
+//! waits: a worker would leave its requests, a sender its fan-out, and the queue of the resource would be held
+//! meanwhile. One process of its own sends them, in their order; a name that has kept it waiting for nothing rests.
+use crate::host::lock::Lock;
+use crate::host::no_memory::NoMemory;
+use crate::host::semaphore::Semaphore;
+use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::presence::notification::{Notify, NotifyReason};
+use crate::presence::remembered::BodyDigest;
+use crate::server::tables::subscription_entry::SharedSubscription;
+use crate::shm_safe::shm_safe;
+
+/// How many NOTIFYs may wait; further ones are sent by the process that made them.
+pub(crate) const MOST: usize = 256;
+/// How many bytes of headers and bodies these may have together.
+const MOST_BYTES: usize = 1 << 20;
+/// What waits for the process that looks names up.
+pub struct NamedTargets {
+    waiting: Lock<ShmVec<Waiting>>,
+    pub(crate) bell: &'static Semaphore,
+}
+
+shm_safe!(NamedTargets { waiting, bell });
+
+/// A NOTIFY that is ready to be sent.
+pub(crate) struct Waiting {
+    pub(crate) subscription: SharedSubscription,
+    pub(crate) notify_reason: NotifyReason,
+    pub(crate) slot: Option<u32>,
+    pub(crate) headers: ShmBox<[u8]>,
+    pub(crate) body: Option<ShmBox<[u8]>>,
+    pub(crate) digest: BodyDigest,
+}
+
+shm_safe!(Waiting { subscription, notify_reason, slot, headers, body, digest });
+
+impl Waiting {
+    fn new(notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) -> Result<Waiting, NoMemory> {
+        Ok(Waiting {
+            subscription: notify.subscription.map(shm::copy)?,
+            notify_reason: notify.notify_reason,
+            slot: notify.slot,
+            headers: shm::copy(headers)?,
+            body: body.map(shm::copy).transpose()?,
+            digest,
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.headers.len() + self.body.as_ref().map_or(0, |body| body.len())
+    }
+}
+
+impl NamedTargets {
+    /// Nothing waits; call before the processes fork.
+    pub fn new() -> Result<NamedTargets, NoMemory> {
+        Ok(NamedTargets { waiting: Lock::new(ShmVec::new_in(Shm)), bell: Semaphore::leak()? })
+    }
+
+    /// Takes a NOTIFY over; `false` where there is no room: then the caller sends it.
+    pub(crate) fn take_over(&self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) -> bool {
+        let Ok(fresh) = Waiting::new(notify, headers, body, digest) else { return false };
+        let mut waiting = self.waiting.lock();
+        let bytes: usize = waiting.iter().map(Waiting::bytes).sum();
+        let has_room = waiting.len() < MOST && bytes + fresh.bytes() <= MOST_BYTES;
+        let is_taken = has_room && shm::push(&mut waiting, fresh).is_ok();
+        drop(waiting);
+        if is_taken {
+            self.bell.ring();
+        }
+        is_taken
+    }
+
+    pub(crate) fn next(&self) -> Option<Waiting> {
+        let mut waiting = self.waiting.lock();
+        if waiting.is_empty() { None } else { Some(waiting.remove(0)) }
+    }
+}
