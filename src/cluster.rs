@@ -3,6 +3,7 @@
 //! may have been counted by others ([`numbers`]), when a node must not speak ([`lease`]), who goes on for a lost node
 //! ([`succession`]), and that a message is one of ours ([`seal`]). Nothing here knows Kamailio, SIP or a clock of its
 //! own.
+pub mod arbiter;
 pub mod clock;
 pub mod digest;
 pub mod exchange;

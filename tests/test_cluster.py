@@ -27,11 +27,12 @@ MODES = {"memory": dict(subs_db_mode=0, publ_cache=2), "write-through": dict(sub
 DIALOG = dict(event="dialog", ctype="application/dialog-info+xml")
 
 
-def nodes(count, mode="memory", **presence):
+def nodes(count, mode="memory", modules=(), **presence):
     made = []
     for n in range(count):
         address = "127.0.0.%d" % (n + 1)
-        node = Kamailio("ours", modules=("dmq", "presence", "presence_xml", "presence_dialoginfo"), route=ROUTE,
+        node = Kamailio("ours", modules=(*modules, "dmq", "presence", "presence_xml", "presence_dialoginfo"),
+                        route=ROUTE,
                         debug=2,
                         address=address, presence=dict(MODES[mode], enable_dmq=1, enable_subs_dmq=1, **presence))
         node.extra_params = ('modparam("pv", "shvset", "cut=s:none")\nmodparam("pv", "shvset", '

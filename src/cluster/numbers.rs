@@ -5,6 +5,10 @@ use super::version::Version;
 /// So many numbers an owner reserves at once; it reserves again when half of them are left.
 pub const BLOCK: u32 = 1000;
 
+/// So far above what was reserved goes on who takes over under an arbiter: the owner before it may have reserved more
+/// while nobody heard it.
+pub const UNHEARD: u32 = 100 * BLOCK;
+
 /// No dialog comes so far; a CSeq ends at 2^31 (RFC 3261 8.1.1.5).
 pub const HIGHEST: u32 = 1 << 30;
 

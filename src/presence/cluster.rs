@@ -27,6 +27,8 @@ pub struct OwnershipClaim {
     pub owner: Vec<u8>,
     /// When its owner changed it last; 0 from nodes that do not say.
     pub stamp: Stamp,
+    /// The lease of the owner that it is owned under; 0 without an arbiter.
+    pub lease: u32,
     /// No CSeq above this one has been used.
     pub ceiling: u32,
 }
@@ -178,6 +180,9 @@ impl Announcement {
             "stamp": self.claim.stamp.0, "ceiling": self.claim.ceiling,
         });
         if let Value::Object(object) = &mut object {
+            if self.claim.lease > 0 {
+                object.insert("lease".into(), self.claim.lease.into());
+            }
             for (name, field) in NAMES.iter().zip(self.subscription.fields()) {
                 object.insert((*name).into(), text(field));
             }
@@ -273,7 +278,8 @@ fn announcement(object: &Map<String, Value>, packages: &Packages, now: i64) -> O
         None => state.local_cseq.saturating_add(BLOCK),
     };
     let stamp = Stamp(object.get("stamp").map_or(Some(0), Value::as_u64)?);
-    let claim = OwnershipClaim { remote_cseq, epoch: number(object, "term")?, owner, stamp, ceiling };
+    let lease = object.get("lease").map_or(Some(0), |_| number(object, "lease"))?;
+    let claim = OwnershipClaim { remote_cseq, epoch: number(object, "term")?, owner, stamp, lease, ceiling };
     Some(Announcement { subscription, claim })
 }
 
@@ -329,8 +335,14 @@ mod tests {
             row_state: RowState::Clean,
             transport: Transport::Tls,
         };
-        let claim =
-            OwnershipClaim { remote_cseq: 8, epoch: 3, owner: b"b:2".to_vec(), stamp: Stamp(1 << 60), ceiling: 1008 };
+        let claim = OwnershipClaim {
+            remote_cseq: 8,
+            epoch: 3,
+            owner: b"b:2".to_vec(),
+            stamp: Stamp(1 << 60),
+            lease: 2,
+            ceiling: 1008,
+        };
         Announcement { subscription: Subscription::new(state, &fields).unwrap(), claim }
     }
 

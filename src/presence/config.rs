@@ -329,6 +329,18 @@ parameters! {
         cluster_peers: &'static [u8] = text(c"cluster_peers", "").empty("every address, or every node that knows the \
             secret")
             .range(Range::Text("addresses, or networks as 192.0.2.0/24")).ours("1.0.0").example("192.0.2.1,192.0.2.2");
+        /// Who decides which node sends the NOTIFYs of a subscription when nodes do not hear each other. `database`:
+        /// leases in a table that all of them reach; who does not reach it sends none. See
+        /// [clustering](clustering.md#an-arbiter).
+        cluster_arbiter: &'static [u8] = text(c"cluster_arbiter", "none").range(Range::Words(&["none", "database"]))
+            .ours("1.0.0").example("database");
+        /// The database with the leases, where it is not that of `db_url`.
+        cluster_arbiter_url: &'static [u8] = text(c"cluster_arbiter_url", "").empty("db_url")
+            .range(Range::Text("a database URL")).ours("1.0.0").shown(Shown::Never)
+            .example("postgres://kamailio:secret@192.0.2.9/kamailio");
+        /// The table of the leases.
+        cluster_leases_table: &'static [u8] = text(c"cluster_leases_table", "presence_leases").range(TABLE_NAME)
+            .ours("1.0.0").example("presence_leases");
         /// The name of the cluster's channel in dmq.
         dmq_peer: &'static [u8] = text(c"dmq_peer_id", "presence").range(Range::Text("a word"))
             .origin(Origin::StockSince("6.2")).example("presence");
@@ -371,6 +383,11 @@ impl Config {
     /// Whether publications are compared with those of other nodes: memory has them all, and nobody else writes them.
     pub fn compares_publications(&self) -> bool {
         self.replicates && self.publications != PublicationMode::Database
+    }
+
+    /// Whether leases in a table decide which node sends the NOTIFYs of a subscription (`cluster_arbiter`).
+    pub fn has_arbiter(&self) -> bool {
+        self.cluster_arbiter == b"database"
     }
 
     /// The interval granted for a request: its Expires or the package's default, within the limits.

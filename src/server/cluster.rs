@@ -1,9 +1,12 @@
 //! Other nodes: who is present, replicas of their subscriptions, those that stock's nodes share, and removals they must
 //! not undo.
 pub mod announce;
+pub mod arbitration;
 pub mod asking;
 pub mod comparison;
 pub mod door;
+pub mod held_lease;
+pub mod leases_table;
 pub mod node_id;
 pub mod nodes;
 pub mod removals;

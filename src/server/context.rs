@@ -1,4 +1,5 @@
 //! The presence server on Kamailio: one [`Context`] for each entry from the host, over what the process keeps.
+use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::host::msg::SipMsg;
 use crate::host::{log, script, tm};
@@ -11,6 +12,7 @@ use crate::presence::ports::Ports;
 use crate::presence::remembered::SentNotify;
 use crate::presence::subscription::{DialogId, Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
+use crate::server::cluster::arbitration::Beating;
 use crate::server::notify::work::Work;
 use crate::server::packages::omitted_check::OmittedCheck;
 use crate::server::packages::prediction::Predictions;
@@ -28,6 +30,10 @@ pub struct Process {
     pub parts: Parts,
     /// Where subscriptions and publications live.
     pub storage: Storage,
+    /// The database with the leases of the nodes (`cluster_arbiter`).
+    pub leases: Option<&'static Database>,
+    /// What the process that beats has seen of them.
+    pub beating: RefCell<Option<Beating>>,
     /// Entity tags and record ids.
     pub ids: RefCell<Ids>,
     /// `event_route[presence:notify-reply]`.

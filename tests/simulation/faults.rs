@@ -14,6 +14,8 @@ pub enum Fault {
     Crash { node: NodeId, with_disk: bool },
     /// A node says goodbye, and comes back later.
     Leave(NodeId),
+    /// Nodes do not reach the table of the arbiter.
+    DatabaseAway(Vec<NodeId>),
     /// A node's wall clock is set.
     ClockJump(NodeId, i64),
 }
@@ -28,6 +30,8 @@ pub struct Timed {
 #[derive(Debug)]
 pub struct Plan {
     pub nodes: usize,
+    /// There is an arbiter.
+    pub is_arbitrated: bool,
     pub presentities: u32,
     pub dialogs: usize,
     pub skewed: bool,
@@ -57,6 +61,7 @@ impl Plan {
         let large = random.one_in(50);
         let mut plan = Plan {
             nodes,
+            is_arbitrated: false,
             presentities: 3 + random.below(8) as u32,
             dialogs: if large { 1_500 } else { 10 + random.below(40) as usize },
             skewed: random.one_in(2),
@@ -77,6 +82,25 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// The same life with an arbiter, whose table is out of reach for some nodes while other things go wrong, or for
+    /// all.
+    pub fn arbitrated(mut self, random: &mut Random) -> Plan {
+        self.is_arbitrated = true;
+        for at in 0..self.faults.len() {
+            let Timed { at, lasts, .. } = self.faults[at];
+            if random.one_in(2) {
+                let away = (0..self.nodes).filter(|_| random.one_in(2)).collect();
+                self.faults.push(Timed { fault: Fault::DatabaseAway(away), at: at + random.below(2_000), lasts });
+            }
+        }
+        self
+    }
+
+    pub fn is_database_away(&self, now: u64, node: NodeId) -> bool {
+        let under_way = self.faults.iter().filter(|fault| fault.at <= now && now < fault.at + fault.lasts);
+        under_way.into_iter().any(|f| matches!(&f.fault, Fault::DatabaseAway(nodes) if nodes.contains(&node)))
     }
 
     fn fault(&self, random: &mut Random, kind: u64) -> Fault {

@@ -1,9 +1,11 @@
 //! A node of the simulated cluster: what the server does with `cluster`, over plain collections.
+use crate::arbitration::{Leases, Registry};
+use crate::layers::cluster::arbiter::{Arbiter, Change, Fate, Heir, resolve};
 use crate::layers::cluster::clock::{HybridClock, Stamp};
 use crate::layers::cluster::digest::{Entry, Key, Range, mixed, state_of};
 use crate::layers::cluster::exchange::{self, Message, Pull, Pulling};
 use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, Standing};
-use crate::layers::cluster::numbers::{BLOCK, Held, reserve};
+use crate::layers::cluster::numbers::{BLOCK, Held, UNHEARD, reserve};
 use crate::layers::cluster::succession::successor;
 use crate::layers::cluster::version::{DocumentVersion, Version, received_after};
 use std::collections::BTreeMap;
@@ -31,6 +33,8 @@ pub struct Sub {
     pub dialog: DialogId,
     pub presentity: PresentityId,
     pub owner: NodeId,
+    /// The lease it is owned under; 0 without an arbiter.
+    pub lease: u32,
     pub version: Version,
     pub ceiling: u32,
     pub local: u32,
@@ -85,6 +89,12 @@ pub struct Node {
     pub peers: Vec<NodeId>,
     clock: HybridClock,
     lease: Lease,
+    /// Its side of the arbiter, where there is one.
+    arbiter: Option<Arbiter>,
+    leases: Leases,
+    heirs: Vec<Heir>,
+    /// It does not reach the arbiter's table.
+    pub is_database_away: bool,
     pub subs: BTreeMap<DialogId, Sub>,
     pub docs: BTreeMap<u32, Doc>,
     ended: BTreeMap<DialogId, Version>,
@@ -118,13 +128,17 @@ fn doc_key(record: u32) -> Key {
 }
 
 impl Node {
-    pub fn new(id: NodeId, peers: Vec<NodeId>, now: u64, wall: u64) -> Node {
+    pub fn new(id: NodeId, peers: Vec<NodeId>, leases: Option<Leases>, now: u64, wall: u64) -> Node {
         Node {
             id,
             heard: peers.iter().map(|peer| (*peer, now)).collect(),
             peers,
             clock: HybridClock::new(),
             lease: Lease::new(now),
+            arbiter: leases.is_some().then(Arbiter::default),
+            leases: leases.unwrap_or_default(),
+            heirs: Vec::new(),
+            is_database_away: false,
             subs: BTreeMap::new(),
             docs: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -147,13 +161,17 @@ impl Node {
 
     /// The node as it comes back: with what was on its disk, or without.
     pub fn restarted(&self, with_disk: bool, now: u64, wall: u64) -> Node {
-        let mut node = Node::new(self.id, self.peers.clone(), now, wall);
+        let leases = self.arbiter.as_ref().map(|_| self.leases.clone());
+        let mut node = Node::new(self.id, self.peers.clone(), leases, now, wall);
         if with_disk {
             node.docs = self.docs.clone();
             node.subs = self.subs.iter().filter(|(_, s)| s.owner == self.id).map(|(d, s)| (*d, s.clone())).collect();
             for sub in node.subs.values_mut() {
                 sub.local = sub.ceiling;
-                node.restored.insert(sub.dialog, ());
+                // With an arbiter it belongs to the node that has taken over the lease it was owned under.
+                if node.arbiter.is_none() {
+                    node.restored.insert(sub.dialog, ());
+                }
             }
         }
         node
@@ -182,11 +200,36 @@ impl Node {
 
     /// Whether it sends the NOTIFYs of a dialog, as far as it knows.
     pub fn speaks_for(&self, dialog: DialogId) -> bool {
-        self.owns(dialog) && !self.claimed.contains_key(&dialog) && self.lease.asking_since().is_none() && !self.left
+        let is_allowed = self.lease.asking_since().is_none() && !self.left && self.holds_lease(self.now);
+        self.owns(dialog) && !self.claimed.contains_key(&dialog) && is_allowed
+    }
+
+    /// Whether it would send one at that time, if it were asked to.
+    pub fn would_speak_for(&self, dialog: DialogId, now: u64) -> bool {
+        self.speaks_for(dialog) && self.holds_lease(now)
+    }
+
+    fn holds_lease(&self, now: u64) -> bool {
+        self.arbiter.as_ref().is_none_or(|arbiter| arbiter.own().is_some_and(|own| now < own.until))
+    }
+
+    fn own_lease(&self) -> u32 {
+        self.arbiter.as_ref().and_then(Arbiter::own).map(|own| own.lease).unwrap_or_default()
+    }
+
+    /// Whether what is owned so is ours, or may become ours: always without an arbiter.
+    fn may_claim(&self, owner: NodeId, lease: u32) -> bool {
+        if self.arbiter.is_none() {
+            return true;
+        }
+        let own = self.own_lease();
+        let is_unclaimed = owner == self.id && lease == 0;
+        own > 0 && (is_unclaimed || resolve(&self.heirs, (owner as u64, lease)) == (self.id as u64, own))
     }
 
     fn owns(&self, dialog: DialogId) -> bool {
-        self.subs.get(&dialog).is_some_and(|sub| sub.owner == self.id) && !self.restored.contains_key(&dialog)
+        let is_ours = |sub: &Sub| sub.owner == self.id && sub.lease == self.own_lease();
+        self.subs.get(&dialog).is_some_and(is_ours) && !self.restored.contains_key(&dialog)
     }
 
     pub fn shown(&self, presentity: PresentityId) -> Option<u32> {
@@ -198,7 +241,8 @@ impl Node {
 
     pub fn subscribe(&mut self, dialog: DialogId, presentity: PresentityId) {
         let version = Version { word: 1, epoch: 0, stamp: self.tick(), owner: self.id as u64 };
-        let sub = Sub { dialog, presentity, owner: self.id, version, ceiling: 1 + BLOCK, local: 1 };
+        let (owner, lease) = (self.id, self.own_lease());
+        let sub = Sub { dialog, presentity, owner, lease, version, ceiling: 1 + BLOCK, local: 1 };
         self.subs.insert(dialog, sub.clone());
         self.broadcast(&Record::Sub(sub));
         self.notify(dialog);
@@ -207,11 +251,23 @@ impl Node {
     /// A refresh; `false`: there is no such dialog (481).
     pub fn refresh(&mut self, dialog: DialogId, word: u32) -> bool {
         let stamp = self.tick();
-        let is_owned = self.owns(dialog);
+        let (is_owned, lease) = (self.owns(dialog), self.own_lease());
+        let Some((owner, owners_lease)) = self.subs.get(&dialog).map(|sub| (sub.owner, sub.lease)) else {
+            return false;
+        };
+        let may_claim = is_owned || self.may_claim(owner, owners_lease);
         let Some(sub) = self.subs.get_mut(&dialog) else { return false };
         if sub.version.word >= word {
             return true;
         }
+        if !may_claim {
+            // Its owner sends the NOTIFY when it hears of it.
+            (sub.version.word, sub.version.stamp) = (word, stamp);
+            let record = Record::Sub(sub.clone());
+            self.broadcast(&record);
+            return true;
+        }
+        sub.lease = lease;
         if !is_owned {
             (sub.local, sub.version.epoch) = (sub.ceiling, sub.version.epoch + 1);
         }
@@ -269,7 +325,10 @@ impl Node {
 
     /// A strict phone has answered 500: its count is ahead of ours.
     pub fn refused(&mut self, dialog: DialogId) {
-        let Some(sub) = self.subs.get_mut(&dialog).filter(|sub| sub.owner == self.id) else { return };
+        if !self.owns(dialog) {
+            return;
+        }
+        let Some(sub) = self.subs.get_mut(&dialog) else { return };
         sub.local = sub.ceiling;
         self.notify(dialog);
     }
@@ -286,6 +345,10 @@ impl Node {
 
     fn notify(&mut self, dialog: DialogId) {
         if !self.owns(dialog) || self.left || self.claimed.contains_key(&dialog) {
+            return;
+        }
+        if !self.holds_lease(self.now) {
+            self.due.insert(dialog, ());
             return;
         }
         match self.lease.look(self.now) {
@@ -347,6 +410,7 @@ impl Node {
         if let Standing::WasAway(_) = self.lease.look(self.now) {
             self.ask();
         }
+        self.arbitrate();
         self.may_resume();
         self.speak_for_claimed();
         let stamp = self.tick();
@@ -373,7 +437,34 @@ impl Node {
         }
     }
 
+    /// Beats, looks at the others, and notifies the watchers that had to wait while it held no lease.
+    fn arbitrate(&mut self) {
+        let Some(mut arbiter) = self.arbiter.take() else { return };
+        let held = arbiter.own().is_some_and(|own| self.now < own.until);
+        let name = (self.id as u64).to_be_bytes();
+        let mut registry = Registry { leases: self.leases.clone(), is_away: self.is_database_away };
+        let changes = arbiter.step(&mut registry, &name, || self.now).unwrap_or_default();
+        let key = |node: &[u8]| node.try_into().map(u64::from_be_bytes).unwrap_or_default();
+        let heirs = arbiter.taken_over().filter_map(|row| match &row.fate {
+            Fate::TakenOver(node, lease) => Some(Heir { lost: (key(&row.node), row.lease), by: (key(node), *lease) }),
+            _ => None,
+        });
+        self.heirs = heirs.collect();
+        self.arbiter = Some(arbiter);
+        if self.holds_lease(self.now) && (!held || changes.iter().any(|c| matches!(c, Change::Begun(_)))) {
+            for dialog in std::mem::take(&mut self.due).into_keys() {
+                self.notify(dialog);
+            }
+        }
+    }
+
     fn take_over_lost(&mut self) {
+        if self.arbiter.is_some() {
+            let wanted = |sub: &&Sub| !self.owns(sub.dialog) && self.may_claim(sub.owner, sub.lease);
+            let ours: Vec<DialogId> = self.subs.values().filter(wanted).map(|sub| sub.dialog).collect();
+            ours.into_iter().for_each(|dialog| self.take_over(dialog));
+            return;
+        }
         let silent = |peer: &NodeId| self.now.saturating_sub(self.heard.get(peer).copied().unwrap_or_default());
         let lost: Vec<(NodeId, u64)> =
             self.peers.iter().map(|peer| (*peer, silent(peer))).filter(|(_, age)| *age >= LOST_AFTER).collect();
@@ -394,11 +485,19 @@ impl Node {
     }
 
     fn take_over(&mut self, dialog: DialogId) {
-        let stamp = self.tick();
+        let (stamp, lease, is_arbitrated) = (self.tick(), self.own_lease(), self.arbiter.is_some());
+        let Some((owner, owners_lease)) = self.subs.get(&dialog).map(|sub| (sub.owner, sub.lease)) else { return };
+        if !self.may_claim(owner, owners_lease) {
+            return;
+        }
         let Some(sub) = self.subs.get_mut(&dialog) else { return };
-        sub.owner = self.id;
+        (sub.owner, sub.lease) = (self.id, lease);
         sub.version = Version { epoch: sub.version.epoch + 1, stamp, owner: self.id as u64, ..sub.version };
-        self.claimed.insert(dialog, self.now);
+        if is_arbitrated {
+            sub.ceiling += UNHEARD;
+        } else {
+            self.claimed.insert(dialog, self.now);
+        }
         self.raise(dialog);
     }
 
@@ -426,6 +525,11 @@ impl Node {
 
     pub fn goodbye(&mut self) {
         self.left = true;
+        let mut registry = Registry { leases: self.leases.clone(), is_away: self.is_database_away };
+        if let Some(arbiter) = &mut self.arbiter {
+            // Who cannot give it back lets it end.
+            let _ = arbiter.release(&mut registry, &(self.id as u64).to_be_bytes());
+        }
         for peer in self.peers.clone() {
             self.send(peer, Wire::Goodbye);
         }
@@ -479,11 +583,16 @@ impl Node {
         let held = Held { version: mine.version, ceiling: mine.ceiling };
         let merge = held.merge(is_owned, &Held { version: theirs.version, ceiling: theirs.ceiling });
         if merge.take {
-            *mine = theirs;
+            let local = mine.local.max(theirs.local);
+            *mine = Sub { local, ..theirs };
             self.restored.remove(&dialog);
         }
         mine.ceiling = merge.ceiling;
         let (now_ours, record) = (mine.owner == self.id, Record::Sub(mine.clone()));
+        if merge.take && self.arbiter.is_some() && self.owns(dialog) {
+            // A phone has spoken to another node: the subscription stays where it was.
+            return self.notify(dialog);
+        }
         if merge.take && now_ours {
             // It was ours before we lost what we knew.
             self.take_over(dialog);

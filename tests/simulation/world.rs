@@ -1,5 +1,6 @@
 //! The world around the simulated nodes: the network between them, phones, clocks, and what goes wrong. Everything
 //! follows from the seed.
+use crate::arbitration::Leases;
 use crate::faults::{Fault, Plan};
 use crate::layers::cluster::digest::mixed;
 use crate::layers::cluster::version::Version;
@@ -104,14 +105,16 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> World {
+    pub fn new(seed: u64, is_arbitrated: bool) -> World {
         let mut random = Random::new(seed);
         let plan = Plan::of(&mut random);
+        let plan = if is_arbitrated { plan.arbitrated(&mut Random::new(seed ^ 0xa5a5)) } else { plan };
+        let leases = is_arbitrated.then(Leases::default);
         let ids: Vec<NodeId> = (0..plan.nodes).collect();
         let host = |id: &NodeId| {
             let peers = ids.iter().copied().filter(|peer| peer != id).collect();
             Host {
-                node: Node::new(*id, peers, 1, EPOCH),
+                node: Node::new(*id, peers, leases.clone(), 1, EPOCH),
                 up: true,
                 incarnation: 0,
                 up_since: 0,
@@ -206,6 +209,7 @@ impl World {
     fn at_node(&mut self, id: NodeId, work: impl FnOnce(&mut Node)) {
         let host = &mut self.hosts[id];
         host.node.now = self.now;
+        host.node.is_database_away = self.plan.is_database_away(self.now, id);
         host.node.wall = (EPOCH + self.now).saturating_add_signed(host.clock_offset);
         work(&mut host.node);
         for effect in std::mem::take(&mut host.node.out) {
@@ -213,11 +217,23 @@ impl World {
                 Effect::Send(to, wire) => self.transmit(id, to, wire),
                 Effect::Notify { dialog, cseq, value, version } => {
                     self.notifies += 1;
+                    self.check_voice(id, dialog);
                     self.after(PHONE_DELAY, Event::Notify { from: id, dialog, cseq, value, version });
                 }
             }
         }
         self.check_shown(id);
+    }
+
+    /// I2 with an arbiter: while one node sends, no other one would.
+    fn check_voice(&self, id: NodeId, dialog: DialogId) {
+        let others = self.hosts.iter().filter(|host| host.node.id != id && host.up && !host.frozen);
+        let mut speaking = others.filter(|host| host.node.would_speak_for(dialog, self.now));
+        if let Some(other) = speaking.next().filter(|_| self.plan.is_arbitrated) {
+            let held = |id: NodeId| self.hosts[id].node.subs.get(&dialog).cloned();
+            let (one, two) = (held(id), held(other.node.id));
+            self.fail(format!("nodes {id} and {} speak for dialog {dialog}: {one:?} {two:?}", other.node.id));
+        }
     }
 
     /// I3 at a node: what it shows of a presentity never becomes older.
@@ -346,8 +362,10 @@ impl World {
         let Some(watcher) = self.watchers.get_mut(&dialog) else { return };
         let strict = (calm || self.plan.only_freezes()) && self.now > watcher.claimed_at + late;
         let claim = (version.word, version.epoch);
+        let mut is_repeated = false;
         let wrong = if cseq <= watcher.cseq {
             watcher.refusals += 1;
+            is_repeated = self.plan.is_arbitrated;
             Some("a CSeq that was used")
         } else if claim < watcher.claim {
             Some("a NOTIFY of a node whose subscription another one has taken")
@@ -359,7 +377,7 @@ impl World {
         if claim > watcher.claim {
             (watcher.claim, watcher.claimed_at) = (claim, self.now);
         }
-        if let (true, Some(wrong)) = (strict, wrong) {
+        if let (true, Some(wrong)) = (strict && !self.plan.is_arbitrated || is_repeated, wrong) {
             let (cseq, before) = (watcher.cseq, watcher.latest);
             self.fail(format!(
                 "{wrong}: dialog {dialog} from {from}, {version:?}, value {value:?} after {before}, cseq {cseq}"

@@ -311,6 +311,9 @@ fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool
 pub(crate) fn say_goodbye() {
     let Some(world) = state::world().filter(|world| world.process().config.shares_subscriptions) else { return };
     let name = world.node_name();
+    if let Some(leases) = world.process().leases {
+        world.release_lease(leases, world.process().config.cluster_leases_table);
+    }
     if !name.is_empty() {
         world.broadcast_on(Channel::Nodes, &cluster::goodbye(name));
     }

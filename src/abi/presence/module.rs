@@ -4,7 +4,9 @@ use crate::abi::commands;
 use crate::abi::presence::calls::{NotRefreshed, auth_status, refresh_hard_state, refresh_watchers, resource_of};
 use crate::abi::presence::commands::COMMANDS;
 use crate::abi::presence::requests::{GivenWatcher, handle_publish, handle_subscribe, who};
-use crate::abi::presence::start::{self, restore, start, start_named_sender, start_notifiers, start_senders};
+use crate::abi::presence::start::{
+    self, restore, start, start_beating, start_named_sender, start_notifiers, start_senders,
+};
 use crate::abi::presence::state;
 use crate::abi::presence::timers::{each_on_its_own, show_late_documents, write_what_waits};
 use crate::host::bytes::view_ptr;
@@ -44,7 +46,8 @@ pub unsafe extern "C" fn kr_presence_mod_init(commit: *const c_char, host_versio
         match start(commit, host_version) {
             Ok(()) => {
                 let notifiers = state::process().map_or(0, |p| p.config.notifier_processes);
-                if notifiers > 0 && !process::reserve_timers(notifiers) {
+                let beats = state::process().map_or(0, |p| i32::from(p.leases.is_some()));
+                if notifiers + beats > 0 && !process::reserve_timers(notifiers + beats) {
                     return -1;
                 }
                 let of = |config: &Config| config.sender_processes + i32::from(config.looks_names_up);
@@ -77,7 +80,8 @@ pub unsafe extern "C" fn kr_presence_child_init(rank: c_int) -> c_int {
             },
             process::RANK_MAIN => {
                 let config = process.config;
-                if start_notifiers(config) && start_senders(config) && start_named_sender(config) { 0 } else { -1 }
+                let started = start_notifiers(config) && start_senders(config) && start_named_sender(config);
+                if started && start_beating(process) { 0 } else { -1 }
             }
             process::RANK_TCP_MAIN => 0,
             _ => {

@@ -2,9 +2,10 @@
 use crate::abi::presence::answers::{kr_presence_on_resend, kr_presence_on_response, kr_presence_on_timeouts};
 use crate::abi::presence::state;
 use crate::abi::presence::timers::{
-    kr_presence_notify_completed, kr_presence_on_clean, kr_presence_on_publication_update, kr_presence_on_second,
-    kr_presence_on_tick, kr_presence_on_update,
+    kr_presence_notify_completed, kr_presence_on_beat, kr_presence_on_clean, kr_presence_on_publication_update,
+    kr_presence_on_second, kr_presence_on_tick, kr_presence_on_update,
 };
+use crate::cluster::arbiter::Registry;
 use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
@@ -18,6 +19,7 @@ use crate::log;
 use crate::presence::config::{Config, NotifyEngine};
 use crate::server::authorizations::watchers_table;
 use crate::server::cluster::door::Door;
+use crate::server::cluster::leases_table::LeasesTable;
 use crate::server::context::{Context, Process};
 use crate::server::notify::{fan_out, named_sender, notifier_process};
 use crate::server::packages::prediction::Predictions;
@@ -48,6 +50,7 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     log!(Notice, "{}", config.introduction());
     let database = open_database(&config, params.db_url())?;
     let door = Door::new(&config)?;
+    let leases = open_leases(&config, params.db_url())?;
     if config.replicates || config.shares_subscriptions {
         if !door.has_secret() {
             log!(
@@ -69,6 +72,8 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     state::set(Process {
         parts,
         storage: Storage::choose(parts),
+        leases,
+        beating: RefCell::new(None),
         ids: RefCell::new(Ids::new(started)),
         notify_reply: Cell::new(None),
         last_subscription: RefCell::new(None),
@@ -95,6 +100,41 @@ fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {
     ];
     open_tables(url, config.sqlite_direct.into(), &tables, Owner::Presence)
 }
+
+/// The database with the leases of the nodes, where there is an arbiter.
+fn open_leases(config: &Config, db_url: DbUrl) -> Result<Option<&'static Database>, String> {
+    if !config.has_arbiter() {
+        return Ok(None);
+    }
+    if !config.shares_subscriptions {
+        return Err("cluster_arbiter decides between nodes that share subscriptions: set enable_subs_dmq, too".into());
+    }
+    let own = DbUrl::new(config.cluster_arbiter_url);
+    let url = if own.is_empty() { db_url } else { own };
+    if url.is_empty() {
+        return Err("cluster_arbiter is database: set db_url or cluster_arbiter_url".into());
+    }
+    let opened = open_tables(url, config.sqlite_direct.into(), &[], Owner::Presence)?;
+    let database: &'static Database = Box::leak(Box::new(opened));
+    let table = config.cluster_leases_table;
+    let found = LeasesTable { database, table }.rows();
+    database.disconnect();
+    match found {
+        Ok(_) => Ok(Some(database)),
+        Err(error) => Err(format!(
+            "the table {} of the leases cannot be read: {error}; docs/clustering.md has the statement that creates it",
+            log::show(table)
+        )),
+    }
+}
+
+/// Starts the process that beats, where there is an arbiter.
+pub(crate) fn start_beating(process: &Process) -> bool {
+    process.leases.is_none() || process::fork_timer(c"Presence lease", BEAT_MICROS, kr_presence_on_beat, 0)
+}
+
+/// How often a lease beats, in microseconds.
+const BEAT_MICROS: i32 = 1_000_000;
 
 /// Binds the driver, and looks whether the tables have the versions that are wanted.
 pub(crate) fn open_tables(

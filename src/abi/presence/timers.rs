@@ -7,6 +7,7 @@ use crate::presence::config::Config;
 use crate::presence::expiry;
 use crate::presence::subscription::{DialogId, Subscription};
 use crate::scoped_value::ScopedValue;
+use crate::server::cluster::arbitration::Beating;
 use crate::server::context::Context;
 use crate::server::notify::under_way;
 use crate::{limited, sys};
@@ -187,6 +188,17 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
                 crate::abi::presence::dmq::step(&mut world);
             }
         });
+    })
+}
+
+pub(crate) unsafe extern "C" fn kr_presence_on_beat(_ticks: c_uint, _param: *mut c_void) {
+    entry!(kr_presence_on_beat, {
+        let Some(process) = state::process() else { return };
+        if let Some(database) = process.leases {
+            let mut beating = process.beating.borrow_mut();
+            let table = process.config.cluster_leases_table;
+            beating.get_or_insert_with(|| Beating::new(database, table)).step(&process.parts);
+        }
     })
 }
 

@@ -1,5 +1,5 @@
 //! What this node tells the other nodes of its subscriptions, and whose a subscription is.
-use crate::cluster::numbers::{BLOCK, HIGHEST, reserve};
+use crate::cluster::numbers::{BLOCK, HIGHEST, UNHEARD, reserve};
 use crate::cluster::version::Version;
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
@@ -18,12 +18,16 @@ pub(crate) fn skip_sequence_numbers(state: &mut SubscriptionState, ceiling: u32)
     state.version = state.version.saturating_add(step).min(HIGHEST);
 }
 
-/// Makes a replica ours.
-pub(crate) fn take_over(stored: &mut SubscriptionEntry) {
+/// Makes a replica ours, under our lease; 0 without an arbiter.
+pub(crate) fn take_over(stored: &mut SubscriptionEntry, lease: u32) {
     stored.catches_up = true;
-    let ownership = stored.ownership;
+    let mut ownership = stored.ownership;
+    if lease > 0 && (lease != ownership.lease || !ownership.owner.is_here()) {
+        let ceiling = ownership.ceiling.max(stored.subscription.state.local_cseq);
+        ownership.ceiling = ceiling.saturating_add(UNHEARD).min(HIGHEST);
+    }
     skip_sequence_numbers(&mut stored.subscription.state, ownership.ceiling);
-    stored.ownership = Ownership { owner: NodeId::HERE, epoch: ownership.epoch.saturating_add(1), ..ownership };
+    stored.ownership = Ownership { owner: NodeId::HERE, epoch: ownership.epoch.saturating_add(1), lease, ..ownership };
     stored.subscription.state.row_state = RowState::Replace;
 }
 
@@ -57,7 +61,7 @@ impl Parts {
         }
     }
 
-    fn owner_name(&self, owner: NodeId) -> Vec<u8> {
+    pub(super) fn owner_name(&self, owner: NodeId) -> Vec<u8> {
         // What was read from our table and is not settled yet is ours, unless another node knows better.
         match owner {
             NodeId::HERE | NodeId::ELSEWHERE => self.node_name().to_vec(),
@@ -77,7 +81,7 @@ impl Parts {
     /// Whether this node sends the NOTIFYs of a subscription.
     pub(crate) fn is_owned(&self, dialog: DialogId<'_>) -> bool {
         !self.config.shares_subscriptions
-            || self.owned_subscription(dialog).is_none_or(|(_, ownership)| ownership.owner.is_here())
+            || self.owned_subscription(dialog).is_none_or(|(_, ownership)| self.owns(&ownership))
     }
 
     /// The name of the node that sends the NOTIFYs of a subscription; empty where nodes do not share them.
@@ -93,12 +97,13 @@ impl Parts {
 
     pub(crate) fn announcement(&self, subscription: Subscription, ownership: Ownership) -> Announcement {
         let remote_cseq = subscription.state.remote_cseq;
-        let Ownership { owner, epoch, stamp, ceiling, .. } = ownership;
+        let Ownership { owner, epoch, stamp, ceiling, lease, .. } = ownership;
         let claim = OwnershipClaim {
             remote_cseq,
             epoch,
             owner: self.owner_name(owner),
             stamp,
+            lease,
             ceiling: ceiling.max(subscription.state.local_cseq),
         };
         Announcement { subscription, claim }
@@ -124,10 +129,16 @@ impl Parts {
         let tables = &self.shared.tables;
         let stamp = self.shared.standing.tick();
         let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
-        let stored = shard.find(dialog).filter(|stored| stored.ownership.owner.is_here())?;
+        let is_arbitrated = self.config.has_arbiter();
+        let is_told = |ownership: &Ownership| self.owns(ownership) || is_arbitrated;
+        let stored = shard.find(dialog).filter(|stored| is_told(&stored.ownership))?;
+        let is_owned = self.owns(&stored.ownership);
         let ownership = &mut stored.ownership;
+        if is_owned && is_arbitrated {
+            ownership.lease = self.shared.standing.arbitration.lease();
+        }
         ownership.stamp = stamp.max(ownership.stamp);
-        if let Some(ceiling) = reserve(stored.subscription.state.local_cseq, ownership.ceiling) {
+        if let Some(ceiling) = reserve(stored.subscription.state.local_cseq, ownership.ceiling).filter(|_| is_owned) {
             ownership.ceiling = ceiling;
         }
         Some((stored.subscription.to_private(), stored.ownership))

@@ -17,6 +17,10 @@ impl Parts {
         if !self.config.shares_subscriptions {
             return true;
         }
+        if self.config.has_arbiter() && !self.shared.standing.arbitration.is_held(clock::monotonic_millis()) {
+            self.shared.nodes.note_waiting();
+            return false;
+        }
         match self.shared.standing.lease.look(clock::monotonic_millis()) {
             Verdict::Speaks => true,
             Verdict::Asks => false,

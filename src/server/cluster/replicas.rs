@@ -35,6 +35,9 @@ const HELLO_INTERVAL: i64 = 10;
 /// How often the numbers of a subscription are moved on because its watcher answers 500, between two SUBSCRIBEs.
 const MOST_RAISES: u8 = 3;
 
+/// So often subscriptions of leases that were taken over are looked for, in seconds.
+const LOOK_AGAIN: i64 = 10;
+
 /// When nobody goes on with a lost node's subscription for so many seconds, the next node in line does.
 const TAKEOVER_TIMEOUT_SECS: i64 = 15;
 
@@ -83,15 +86,15 @@ impl Context {
             true => NodeId::HERE,
             false => self.shared.nodes.of_name(&other.claim.owner, clock::now())?,
         };
-        let OwnershipClaim { epoch, stamp, ceiling, .. } = other.claim;
+        let OwnershipClaim { epoch, stamp, ceiling, lease, .. } = other.claim;
         if !self.shared.standing.clock.observe(stamp, clock::wall_millis()) {
             limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", log::show(&other.claim.owner));
         }
-        let ownership = Ownership { owner, epoch, stamp, ceiling, ..Ownership::default() };
+        let ownership = Ownership { owner, epoch, stamp, ceiling, lease, ..Ownership::default() };
         let Some((mine, own_ownership)) = self.owned_subscription(dialog) else {
             return self.on_new_subscription(other, ownership, from);
         };
-        let is_owned = own_ownership.owner.is_here();
+        let is_owned = self.owns(&own_ownership);
         let (held, theirs) = (self.announcement(mine, own_ownership).claim.held(), other.claim.held());
         let merge = held.merge(is_owned, &theirs);
         // Nodes that do not stamp tell their changes all the same.
@@ -103,7 +106,11 @@ impl Context {
         } else {
             self.shared.tables.change(dialog, None, |stored| stored.ownership.ceiling = merge.ceiling)?;
         }
-        if merge.speak || merge.take && owner.is_here() {
+        if merge.take && self.config.has_arbiter() && self.owns(&ownership) {
+            // The watcher has spoken to another node: its subscription stays here.
+            return self.notify_of_subscribe(dialog);
+        }
+        if merge.speak || merge.take && owner.is_here() && self.may_claim(&ownership) {
             return self.raise_above(dialog);
         }
         if merge.tell && !is_unstamped {
@@ -137,14 +144,14 @@ impl Context {
         if subscription.state.expires_at <= clock::now() {
             return Ok(());
         }
-        let here = ownership.owner.is_here();
+        let (here, may_claim) = (ownership.owner.is_here(), self.may_claim(&ownership));
         if !self.place_replica(
             subscription,
-            if here { Ownership { owner: NodeId::ELSEWHERE, ..ownership } } else { ownership },
+            if here && may_claim { Ownership { owner: NodeId::ELSEWHERE, ..ownership } } else { ownership },
         )? {
             return Ok(());
         }
-        if here {
+        if here && may_claim {
             // What others hold for us was lost here: it goes on.
             self.activate_replica(dialog, false)?;
         }
@@ -181,7 +188,8 @@ impl Context {
 
     /// Ours counts, but another node has sent NOTIFYs with higher numbers meanwhile.
     fn raise_above(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
-        match self.shared.tables.change(dialog, None, take_over)? {
+        let lease = self.shared.standing.arbitration.lease();
+        match self.shared.tables.change(dialog, None, |stored| take_over(stored, lease))? {
             true => self.announce_takeover(dialog),
             false => Ok(()),
         }
@@ -194,7 +202,7 @@ impl Context {
             let (ownership, state) = (&mut stored.ownership, &mut stored.subscription.state);
             // Others under way were refused for the same reason.
             let is_latest = state.local_cseq.saturating_sub(cseq) < BLOCK / 2;
-            if !ownership.speaks_here() || !is_latest || ownership.raised >= MOST_RAISES {
+            if !ownership.speaks_here() || !self.owns(ownership) || !is_latest || ownership.raised >= MOST_RAISES {
                 return false;
             }
             ownership.raised += 1;
@@ -230,8 +238,9 @@ impl Context {
             changes.push((Field::LocalContact, &contact));
         }
         let ours = replica.with(&changes)?;
+        let lease = self.shared.standing.arbitration.lease();
         let claim = |stored: &mut SubscriptionEntry| {
-            take_over(stored);
+            take_over(stored, lease);
             stored.ownership.is_claimed = waits;
         };
         match self.shared.tables.change(dialog, Some(&ours), claim)? {
@@ -251,7 +260,15 @@ impl Context {
         self.announce_subscription(dialog);
         if self.is_claimed(dialog) {
             self.shared.standing.note_claims();
-        } else if self.waits_for_publications() {
+            return written;
+        }
+        self.notify_of_subscribe(dialog)?;
+        written
+    }
+
+    /// The watcher is notified of the present state, as after a SUBSCRIBE.
+    fn notify_of_subscribe(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
+        if self.waits_for_publications() {
             self.shared.tables.mark_due(dialog, NotifyReason::Subscribe);
             self.shared.nodes.note_waiting();
         } else if let Some((subscription, _)) = self.owned_subscription(dialog) {
@@ -260,7 +277,7 @@ impl Context {
                 notifier::run(self, &resource);
             }
         }
-        written
+        Ok(())
     }
 
     fn is_claimed(&self, dialog: DialogId<'_>) -> bool {
@@ -366,10 +383,14 @@ impl Context {
             if !self.waits_for_publications() && self.shared.nodes.take_waiting() {
                 self.notify_waiting_watchers();
             }
-            if self.shared.nodes.take_settling(&seen, now - self.config.started) {
+            let may_adopt = !self.config.has_arbiter() || self.shared.standing.arbitration.has_inherited_own();
+            if may_adopt && self.shared.nodes.take_settling(&seen, now - self.config.started) {
                 self.adopt_restored();
             }
-            self.take_over_lost(true);
+            match self.config.has_arbiter() {
+                true => self.take_over_inherited(now),
+                false => self.take_over_lost(true),
+            }
         }
     }
 
@@ -383,7 +404,7 @@ impl Context {
     /// A node says that it ends: others go on at once.
     pub fn on_goodbye(&mut self, from: NodeId) {
         self.shared.nodes.note_left(from);
-        if self.config.shares_subscriptions && self.may_speak() {
+        if self.config.shares_subscriptions && !self.config.has_arbiter() && self.may_speak() {
             self.take_over_lost(false);
         }
     }
@@ -511,6 +532,41 @@ impl Context {
         }
         if !ours.is_empty() {
             limited!(Notice, "{} subscriptions of lost nodes are served here from now on", ours.len());
+        }
+    }
+
+    /// Goes on with what was owned under leases that this node has taken over. What another node still held back comes
+    /// later: it is looked for again and again.
+    fn take_over_inherited(&mut self, now: i64) {
+        let arbitration = &self.shared.standing.arbitration;
+        if !arbitration.take_news() && now % LOOK_AGAIN != 0 {
+            return;
+        }
+        let (tables, mut ours) = (&self.shared.tables, Vec::new());
+        for index in 0..tables.shard_count() {
+            let foreign: Vec<(Subscription, Ownership)> = {
+                let shard = tables.nth_shard(index);
+                let is_settled = |o: &Ownership| self.owns(o) || o.owner == NodeId::ELSEWHERE || o.owner.is_stock();
+                let live = |stored: &&SubscriptionEntry| {
+                    stored.subscription.state.expires_at > now
+                        && stored.subscription.state.status != Status::Terminated
+                        && !is_settled(&stored.ownership)
+                };
+                shard.subscriptions().filter(live).map(|s| (s.subscription.to_private(), s.ownership)).collect()
+            };
+            ours.extend(foreign.into_iter().filter(|(_, o)| self.may_claim(o)).map(|(subscription, _)| subscription));
+            if ours.len() >= LARGEST_STEP {
+                arbitration.note_news();
+                break;
+            }
+        }
+        for subscription in &ours {
+            if let Err(error) = self.activate_replica(subscription.dialog(), false) {
+                limited!(Error, "cannot go on with a subscription of a lost lease: {error}");
+            }
+        }
+        if !ours.is_empty() {
+            limited!(Notice, "{} subscriptions of leases that were taken over are served here from now on", ours.len());
         }
     }
 

@@ -2,6 +2,7 @@
 use crate::cluster::clock::{HybridClock, Stamp};
 use crate::cluster::lease::Lease;
 use crate::host::clock;
+use crate::server::cluster::held_lease::Arbitration;
 use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -12,6 +13,8 @@ pub struct Standing {
     pub clock: HybridClock,
     /// Whether it may send NOTIFYs.
     pub lease: Lease,
+    /// Its lease in the table of the arbiter.
+    pub arbitration: Arbitration,
     /// The clock when the node was last known to run.
     pub seen_running: AtomicU64,
     /// Subscriptions were taken over whose watchers are notified when nobody objects.
@@ -24,7 +27,7 @@ pub struct Standing {
     refusal_at: AtomicU64,
 }
 
-shm_safe!(Standing { clock, lease, seen_running, claims, started, messages, refusal_at });
+shm_safe!(Standing { clock, lease, arbitration, seen_running, claims, started, messages, refusal_at });
 
 impl Standing {
     /// The lease begins now.

@@ -186,7 +186,8 @@ impl NotifyQueue for ResourceQueues {
         let shares = self.config.shares_subscriptions;
         while let Some(entry) = shard.entry(tables.rule(), resource) {
             let Some(slot) = entry.subscriptions.get(notify_run.cursor).copied() else { break };
-            let served = |ownership: &Ownership| ownership.speaks_here() || ownership.owner.is_stock();
+            let served =
+                |ownership: &Ownership| (ownership.speaks_here() && self.owns(ownership)) || ownership.owner.is_stock();
             let stored = shard.stored(slot).filter(|stored| served(&stored.ownership));
             let Some((stored, notify_reason)) =
                 stored.and_then(|m| m.next_notify_reason(notify_run.generation, now).map(|o| (m, o)))

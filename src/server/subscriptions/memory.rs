@@ -81,8 +81,9 @@ impl SubscriptionStore for InMemory {
         let changed = self.shared.tables.change(dialog, renewed.as_ref(), |stored| {
             before = stored.subscription.state;
             stored.aside = Aside::default();
-            if !stored.ownership.owner.is_here() {
-                crate::server::cluster::announce::take_over(stored);
+            // Under an arbiter it stays with the owner, who sends the NOTIFY when it hears of the SUBSCRIBE.
+            if !self.owns(&stored.ownership) && self.may_claim(&stored.ownership) {
+                crate::server::cluster::announce::take_over(stored, self.shared.standing.arbitration.lease());
             }
             (stored.ownership.is_claimed, stored.ownership.raised) = (false, 0);
             let state = &mut stored.subscription.state;

@@ -25,11 +25,13 @@ pub struct Ownership {
     pub ceiling: u32,
     /// It was taken over, and the watcher is notified when no other node objects.
     pub is_claimed: bool,
+    /// The lease of the owner that it is owned under; 0 without an arbiter.
+    pub lease: u32,
     /// How often its numbers were moved on because a watcher refused them, since its last SUBSCRIBE.
     pub raised: u8,
 }
 
-shm_safe!(Ownership { owner, epoch, stamp, ceiling, is_claimed, raised });
+shm_safe!(Ownership { owner, epoch, stamp, ceiling, is_claimed, lease, raised });
 
 impl Ownership {
     /// A subscription that this node has just made or restored for `owner`.

@@ -1,0 +1,95 @@
+//! This node's lease, and what has become of those of the others, as all its processes see it.
+use crate::cluster::arbiter::{Arbiter, Fate, Heir, resolve};
+use crate::cluster::digest::Key;
+use crate::host::lock::Lock;
+use crate::host::shm::{self, Shm, ShmVec};
+use crate::shm_safe::shm_safe;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// What the processes share; in shared memory.
+pub struct Arbitration {
+    /// Our lease; 0: none.
+    pub(super) lease: AtomicU32,
+    /// Until when NOTIFYs may be sent, in milliseconds of a clock that nobody sets.
+    pub(super) until: AtomicU64,
+    /// All that was owned under our earlier leases has come to this one.
+    has_inherited_own: AtomicBool,
+    /// Subscriptions may have come to us that have not been looked at.
+    has_news: AtomicBool,
+    heirs: Lock<ShmVec<Heir>>,
+}
+shm_safe!(Arbitration { lease, until, has_inherited_own, has_news, heirs });
+
+impl Default for Arbitration {
+    fn default() -> Self {
+        Arbitration {
+            lease: AtomicU32::new(0),
+            until: AtomicU64::new(0),
+            has_inherited_own: AtomicBool::new(false),
+            has_news: AtomicBool::new(false),
+            heirs: Lock::new(ShmVec::new_in(Shm)),
+        }
+    }
+}
+
+impl Arbitration {
+    /// Our lease; 0: none.
+    pub fn lease(&self) -> u32 {
+        self.lease.load(Ordering::Relaxed)
+    }
+
+    /// Whether NOTIFYs may be sent under it now.
+    pub fn is_held(&self, now: u64) -> bool {
+        now < self.until.load(Ordering::Relaxed)
+    }
+
+    /// Whether what this node owned before it was restarted is its own still.
+    pub fn has_inherited_own(&self) -> bool {
+        self.has_inherited_own.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody has to look for subscriptions that have come to us: once.
+    pub fn take_news(&self) -> bool {
+        self.has_news.swap(false, Ordering::Relaxed)
+    }
+
+    /// There is more to look for.
+    pub fn note_news(&self) {
+        self.has_news.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what is owned under another lease has come to ours; `own` is the digest of our name.
+    pub fn has_inherited(&self, own: u64, owner: u64, lease: u32) -> bool {
+        let ours = (own, self.lease());
+        ours.1 > 0 && resolve(&self.heirs.lock(), (owner, lease)) == ours
+    }
+
+    pub(super) fn publish(&self, arbiter: &Arbiter, own_name: &[u8]) {
+        let key = |name: &[u8]| Key::of(&[name]).0;
+        let mut list = ShmVec::new_in(Shm);
+        let mut is_complete = true;
+        for row in arbiter.taken_over() {
+            if let Fate::TakenOver(node, lease) = &row.fate {
+                let heir = Heir { lost: (key(&row.node), row.lease), by: (key(node), *lease) };
+                is_complete &= shm::push(&mut list, heir).is_ok();
+            }
+        }
+        let (lease, until) = arbiter.own().map(|own| (own.lease, own.until)).unwrap_or_default();
+        let before = (1..lease).all(|old| resolve(&list, (key(own_name), old)) == (key(own_name), lease));
+        let is_new = {
+            let mut heirs = self.heirs.lock();
+            // Without memory for all of them those that were known are kept: nothing is inherited too early.
+            let is_new = is_complete && *heirs != list;
+            if is_new {
+                *heirs = list;
+            }
+            is_new
+        };
+        // The lease first: under a new one nothing is sent before it is known which one it is.
+        if self.lease.swap(lease, Ordering::Relaxed) != lease || is_new {
+            self.note_news();
+        }
+        self.until.store(until, Ordering::Relaxed);
+        self.has_inherited_own.store(before && lease > 0, Ordering::Relaxed);
+    }
+}

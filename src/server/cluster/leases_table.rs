@@ -1,0 +1,98 @@
+//! The table of leases (`cluster_arbiter`): one row for each start of each node.
+use crate::cluster::arbiter::{Fate, Registry, Row};
+use crate::common::database::Database;
+use crate::host::db::{Cell, Op, Value, row_columns};
+use crate::presence::error::StoreError;
+
+/// The table, over one process's connection.
+pub struct LeasesTable {
+    /// The database.
+    pub database: &'static Database,
+    /// The name of the table.
+    pub table: &'static [u8],
+}
+
+row_columns! {
+    /// A lease, and what became of it.
+    enum Lease {
+        Node = "node",
+        Number = "lease",
+        Beat = "beat",
+        State = "state",
+        Heir = "heir",
+        HeirNumber = "heir_lease",
+    }
+}
+
+const HELD: i64 = 0;
+const RELEASED: i64 = 1;
+const TAKEN_OVER: i64 = 2;
+
+fn state_of(fate: &Fate) -> i64 {
+    match fate {
+        Fate::Held => HELD,
+        Fate::Released => RELEASED,
+        Fate::TakenOver(..) => TAKEN_OVER,
+    }
+}
+
+impl LeasesTable {
+    /// Changes a row that is as it is said to be; a row that is not is left alone.
+    fn change(&self, row: (&[u8], u32), beat: Option<u32>, state: i64, cells: &[Cell<'_>]) -> Result<(), StoreError> {
+        let mut conditions = vec![
+            ("node", Op::Eq, Value::Text(row.0)),
+            ("lease", Op::Eq, Value::Int(row.1.into())),
+            ("state", Op::Eq, Value::Int(state)),
+        ];
+        conditions.extend(beat.map(|beat| ("beat", Op::Eq, Value::Int(beat.into()))));
+        self.database.write(|db| db.update(self.table, cells, &conditions))
+    }
+}
+
+impl Registry for LeasesTable {
+    type Error = StoreError;
+
+    fn rows(&mut self) -> Result<Vec<Row>, StoreError> {
+        self.database.read(|db| {
+            let rows = db.select::<Lease>(self.table, &[], None)?;
+            let number = |n: i64| u32::try_from(n).unwrap_or_default();
+            let read = rows.iter().map(|row| Row {
+                node: row.bytes(Lease::Node).to_vec(),
+                lease: number(row.int(Lease::Number)),
+                beat: number(row.int(Lease::Beat)),
+                fate: match row.int(Lease::State) {
+                    HELD => Fate::Held,
+                    RELEASED => Fate::Released,
+                    _ => Fate::TakenOver(row.bytes(Lease::Heir).to_vec(), number(row.int(Lease::HeirNumber))),
+                },
+            });
+            Ok(read.collect())
+        })
+    }
+
+    fn begin(&mut self, node: &[u8], lease: u32) -> Result<(), StoreError> {
+        let cells: [Cell<'_>; 6] = [
+            ("node", Value::Text(node)),
+            ("lease", Value::Int(lease.into())),
+            ("beat", Value::Int(1)),
+            ("state", Value::Int(HELD)),
+            ("heir", Value::Text(b"")),
+            ("heir_lease", Value::Int(0)),
+        ];
+        self.database.write_once(|db| db.insert(self.table, &cells))
+    }
+
+    fn beat(&mut self, node: &[u8], lease: u32, from: u32) -> Result<(), StoreError> {
+        self.change((node, lease), Some(from), HELD, &[("beat", Value::Int(i64::from(from) + 1))])
+    }
+
+    fn take_over(&mut self, seen: &Row, node: &[u8], lease: u32) -> Result<(), StoreError> {
+        let cells: [Cell<'_>; 3] =
+            [("state", Value::Int(TAKEN_OVER)), ("heir", Value::Text(node)), ("heir_lease", Value::Int(lease.into()))];
+        self.change((&seen.node, seen.lease), Some(seen.beat), state_of(&seen.fate), &cells)
+    }
+
+    fn release(&mut self, node: &[u8], lease: u32) -> Result<(), StoreError> {
+        self.change((node, lease), None, HELD, &[("state", Value::Int(RELEASED))])
+    }
+}

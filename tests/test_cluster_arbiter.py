@@ -1,0 +1,205 @@
+"""Nodes whose leases are in a database (cluster_arbiter): whatever is cut, frozen or away, one node sends the
+NOTIFYs of a dialog."""
+import re
+import select
+import socket
+import threading
+import time
+
+import pytest
+
+from kit.kamailio import ROOT, free_port
+from kit.servers import MariaDB, PostgreSQL
+from kit.sip import Client, dialog_info
+from test_cluster import DIALOG, Cluster, at, count, taken, wait_for
+from test_cluster_faults import Lamp, all_show, close, cut, freeze, listen
+
+
+class Gate:
+    """A node's way to the database, which can be shut."""
+
+    def __init__(self, port):
+        self.target, self.is_open, self.pairs = port, True, []
+        self.door = socket.socket()
+        self.door.bind(("127.0.0.1", free_port()))
+        self.door.listen(16)
+        self.port = self.door.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            ready, _, _ = select.select([self.door] + [one for pair in self.pairs for one in pair], [], [], 0.2)
+            for one in ready if self.is_open else []:
+                if one is self.door:
+                    self.pairs.append((one.accept()[0], socket.create_connection(("127.0.0.1", self.target))))
+                    continue
+                pair = next((pair for pair in self.pairs if one in pair), None)
+                if pair is None:
+                    continue
+                try:
+                    data = one.recv(65536)
+                    (pair[1] if one is pair[0] else pair[0]).sendall(data)
+                except OSError:
+                    data = b""
+                if not data:
+                    self.drop([pair])
+            if not self.is_open:
+                self.drop(list(self.pairs))
+                time.sleep(0.05)
+
+    def drop(self, pairs):
+        for pair in pairs:
+            self.pairs.remove(pair)
+            for one in pair:
+                one.close()
+
+    def shut(self, is_shut=True):
+        self.is_open = not is_shut
+
+
+def statement():
+    """The table as the documentation creates it."""
+    return re.search(r"CREATE TABLE presence_leases .*?;", (ROOT / "docs" / "clustering.md").read_text(), re.S).group(0)
+
+
+@pytest.fixture(scope="module")
+def database():
+    server = PostgreSQL()
+    server.sql(statement())
+    yield server
+    server.stop()
+
+
+def arbitrated(server, count, mode="memory", modules=("db_postgres",)):
+    """Nodes, and the way of each to the database."""
+    server.sql("DELETE FROM presence_leases;")
+    cluster = Cluster(count, mode, modules=modules, cluster_arbiter="database")
+    gates = [Gate(server.port) for _ in cluster.nodes]
+    for node, gate in zip(cluster.nodes, gates):
+        node.presence["cluster_arbiter_url"] = server.url.replace(":%d/" % server.port, ":%d/" % gate.port)
+    return cluster, gates
+
+
+def voices(lamp):
+    """From which nodes a lamp has heard, one after the other."""
+    found = []
+    for notify in lamp.client.notifies:
+        if not found or found[-1] != notify.source[0]:
+            found.append(notify.source[0])
+    return found
+
+
+@pytest.mark.suite("cluster")
+def test_a_cut_leaves_one_side_speaking(database):
+    cluster, gates = arbitrated(database, 2)
+    with cluster as (a, b):
+        near, far = Client(a, "near"), Client(b, "far")
+        near.tag = near.publish(body=dialog_info("early", "near"), **DIALOG).get("SIP-ETag")
+        far.tag = far.publish(body=dialog_info("early", "far"), **DIALOG).get("SIP-ETag")
+        time.sleep(0.5)
+        lamps = [Lamp(b, phone.uri) for phone in (near, far) for _ in range(3)]
+        all_show(lamps, "early", 5)
+        wait_for(lambda: count(a) == 6, 5)
+        # Both reach the database: the owner goes on alone, and nothing is taken over.
+        cut((a, b), ((a,), (b,)))
+        listen(lamps, 9)
+        far.tag = far.publish(body=dialog_info("confirmed", "far"), etag=far.tag, **DIALOG).get("SIP-ETag")
+        near.tag = near.publish(body=dialog_info("confirmed", "near"), etag=near.tag, **DIALOG).get("SIP-ETag")
+        all_show(lamps[3:], "confirmed", 3)
+        listen(lamps, 2)
+        assert [voices(lamp) for lamp in lamps] == [[b.address]] * 6 and taken(a) == 0
+        # The owner does not reach it any more: it falls silent before the other one goes on.
+        gates[1].shut()
+        listen(lamps, 5)
+        far.publish(body=dialog_info("terminated", "far"), etag=far.tag, **DIALOG)
+        all_show(lamps[:3], "confirmed", 10)
+        listen(lamps, 1)
+        assert [voices(lamp) for lamp in lamps[:3]] == [[b.address, a.address]] * 3 and taken(a) == 6
+        assert "terminated" not in lamps[3].shows, "the side that was cut off from the database spoke"
+        gates[1].shut(False)
+        cut((a, b), ((a, b),))
+        all_show(lamps[3:], "terminated", 20)
+        assert all(voices(lamp) == [b.address, a.address] for lamp in lamps) and not any(lamp.refused for lamp in lamps)
+        assert "has taken over the lease of this node" in b.log() and "its subscriptions are served here" in a.log()
+        close(near, far, *lamps)
+
+
+@pytest.mark.suite("cluster")
+def test_a_frozen_owner_finds_its_lease_gone(database):
+    cluster, _ = arbitrated(database, 2)
+    with cluster as (a, b):
+        alice = Client(a, "alice")
+        tag = alice.publish(body=dialog_info("early"), **DIALOG).get("SIP-ETag")
+        time.sleep(0.5)
+        lamps = [Lamp(b, alice.uri) for _ in range(4)]
+        wait_for(lambda: count(a) == 4, 5)
+        freeze(b)
+        tag = alice.publish(body=dialog_info("confirmed"), etag=tag, **DIALOG).get("SIP-ETag")
+        all_show(lamps, "confirmed", 15)
+        freeze(b, False)
+        alice.publish(body=dialog_info("terminated"), etag=tag, **DIALOG)
+        all_show(lamps, "terminated", 5)
+        listen(lamps, 4)
+        assert [voices(lamp) for lamp in lamps] == [[b.address, a.address]] * 4
+        assert not any(lamp.refused for lamp in lamps)
+        # A phone that speaks to the other node is served by the owner all the same.
+        lamp = lamps[0]
+        at(lamp.client, b)
+        lamp.watch.target = None
+        before = len(lamp.client.notifies)
+        assert lamp.watch.refresh().code == 200
+        listen(lamps, 1)
+        assert len(lamp.client.notifies) == before + 1 and voices(lamp) == [b.address, a.address]
+        close(alice, *lamps)
+
+
+@pytest.mark.suite("cluster")
+@pytest.mark.parametrize("kind", ["postgres", "mysql"])
+def test_without_the_database_nobody_speaks_and_nothing_is_lost(database, kind):
+    server = database if kind == "postgres" else MariaDB()
+    try:
+        if kind == "mysql":
+            server.sql(statement())
+        cluster, gates = arbitrated(server, 2, modules=("db_postgres" if kind == "postgres" else "db_mysql",))
+        with cluster as (a, b):
+            alice = Client(a, "alice")
+            tag = alice.publish(body=dialog_info("early"), **DIALOG).get("SIP-ETag")
+            time.sleep(0.5)
+            lamps = [Lamp(b, alice.uri) for _ in range(3)]
+            all_show(lamps, "early", 5)
+            for gate in gates:
+                gate.shut()
+            listen(lamps, 6)
+            alice.publish(body=dialog_info("confirmed"), etag=tag, **DIALOG)
+            listen(lamps, 2)
+            assert all("early" in lamp.shows for lamp in lamps), "a node without a lease spoke"
+            for gate in gates:
+                gate.shut(False)
+            all_show(lamps, "confirmed", 8)
+            assert taken(a) == taken(b) == 0 and all(voices(lamp) == [b.address] for lamp in lamps)
+            close(alice, *lamps)
+    finally:
+        if kind == "mysql":
+            server.stop()
+
+
+@pytest.mark.suite("cluster")
+def test_all_nodes_are_restarted(database):
+    cluster, _ = arbitrated(database, 2, "write-through")
+    with cluster as (a, b):
+        alice = Client(a, "alice")
+        alice.publish(body=dialog_info("early"), **DIALOG)
+        lamps = [Lamp(node, alice.uri) for node in (a, b)]
+        all_show(lamps, "early", 5)
+        for node in (a, b):
+            node.stop(9)
+        for node in (a, b):
+            node.start()
+        cluster.joined()
+        listen(lamps, 14)
+        alice.publish(body=dialog_info("trying", dialog_id="d2"), **DIALOG)
+        all_show(lamps, "trying", 12)
+        assert not any(lamp.refused for lamp in lamps)
+        held = [row for row in database.sql("SELECT node, lease FROM presence_leases WHERE state = 0").splitlines()]
+        assert len(held) == 2 and all(row.endswith("|2") for row in held), held
+        close(alice, *lamps)
