@@ -30,6 +30,7 @@ python=/usr/bin/python3
 say "prose"
 python3 scripts/prose.py
 python3 scripts/prose.py commits
+python3 scripts/picture.py check
 ! extra cargo-deny "cargo install cargo-deny" cargo deny ||
 	cargo deny --offline --all-features check licenses bans sources
 minimum=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)

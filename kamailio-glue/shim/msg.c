@@ -78,7 +78,6 @@ int kr_print_record_routes(struct sip_msg *msg, int reverse, char **text, int *l
 		return -1;
 	*text = routes.s;
 	*len = routes.len;
-	*len = routes.len;
 	return 0;
 }
 

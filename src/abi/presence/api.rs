@@ -95,8 +95,7 @@ unsafe extern "C" fn get_event_list(list: *mut *mut str_t) -> c_int {
     })
 }
 
-/// A `str` in private memory with its own text, as callers of the API free it; `libc_text` puts the text into libc's
-/// memory, which is where XML libraries put theirs.
+/// A `str` in private memory, and its text in a block of its own: callers of the API free both.
 ///
 /// # Safety
 /// The caller frees both.

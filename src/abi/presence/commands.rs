@@ -58,7 +58,7 @@ const SUBSCRIPTION: [Output; 14] = [
     ("count", "with `count=1`, the only field: how many there are"),
 ];
 
-const STEP: [Output; 21] = [
+const STEP: [Output; 23] = [
     ("time", "when, in local time to the millisecond, and how long ago"),
     ("what", "published, composed, notified, answered or ended"),
     ("presentity", "the presentity's URI"),
@@ -76,8 +76,10 @@ const STEP: [Output; 21] = [
     ("answer", "answered: the code; 408: there was no answer"),
     ("answer_took", "answered: after how long"),
     ("because", "ended: why, a sentence"),
-    ("ended", "ended: when, seconds since 1970; `ended_time` the same in local time"),
-    ("contact", "ended: where NOTIFYs went; `flow`: from our socket to the contact"),
+    ("ended", "ended: when, seconds since 1970"),
+    ("ended_time", "ended: the same in local time, and how long ago"),
+    ("contact", "ended: where NOTIFYs went"),
+    ("flow", "ended: from our socket to the contact"),
     ("callid", "ended: the Call-ID"),
     ("count", "with `count=1`, the only field: how many there are"),
 ];
