@@ -10,7 +10,7 @@ use crate::common::ids::Ids;
 use crate::common::row_groups::{Fate, GROUP, Outcome, RefusalLog};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::no_memory::NoMemory;
-use crate::host::shm::{self, CallbackParam};
+use crate::host::shm::{self, CallbackParam, NumberOnly};
 use crate::host::{clock, log, tm};
 use crate::pua::config::{Config, Mode};
 use crate::pua::error::RequestError;
@@ -426,7 +426,7 @@ impl Ports for AgentContext {
         };
         let callback =
             if outgoing.method == "PUBLISH" { self.process.on_published } else { self.process.on_subscribed };
-        let sent = tm::send_in_dialog(&request, Some(callback), CallbackParam(pending as usize));
+        let sent = tm::send_in_dialog(&request, Some(callback), CallbackParam::<NumberOnly>::number(pending));
         counters::count(match sent {
             Ok(tm::Sent::UnderWay) if outgoing.method == "PUBLISH" => Counter::PuaPublish,
             Ok(tm::Sent::UnderWay) => Counter::PuaSubscribe,

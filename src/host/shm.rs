@@ -2,9 +2,9 @@
 use super::no_memory::NoMemory;
 use super::slab;
 use crate::shm_safe::ShmSafe;
-use crate::shm_safe::shm_safe;
 use crate::sys;
 use allocator_api2::alloc::{AllocError, Allocator, Layout};
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 /// The allocator of Kamailio's shared memory. Every allocation can fail and is handled by its caller.
@@ -154,40 +154,109 @@ pub fn push<T: ShmSafe>(vec: &mut ShmVec<T>, value: T) -> Result<(), NoMemory> {
     Ok(())
 }
 
-/// A value in shared memory that is on its way through the host, which carries one word for us; 0 is nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallbackParam(pub usize);
+/// What goes through the host in the one word that it carries for us: a value in shared memory, a number in its place,
+/// or nothing. A value is freed with it, unless the host has the word or the value was taken back.
+#[derive(Debug)]
+pub struct CallbackParam<T> {
+    word: usize,
+    kept: PhantomData<ShmBox<T>>,
+}
 
-shm_safe!(CallbackParam(value));
+/// What a [`CallbackParam`] keeps that is always a number.
+#[derive(Debug)]
+pub struct NumberOnly;
 
-impl CallbackParam {
-    /// No value.
-    pub const NONE: CallbackParam = CallbackParam(0);
-
+impl<T> CallbackParam<T> {
     /// Puts a value away.
-    pub fn of<T>(value: ShmBox<T>) -> CallbackParam {
-        CallbackParam(ShmBox::into_raw_with_allocator(value).0 as usize)
+    pub fn of(value: ShmBox<T>) -> Self {
+        CallbackParam::from_word(ShmBox::into_raw_with_allocator(value).0 as usize)
     }
 
     /// A number in place of a value, of 63 bits: blocks lie at even addresses, so the lowest bit tells them apart.
-    pub fn number(number: u64) -> CallbackParam {
-        CallbackParam(((number << 1) | 1) as usize)
+    pub fn number(number: u64) -> Self {
+        CallbackParam::from_word(((number << 1) | 1) as usize)
+    }
+
+    /// Nothing.
+    pub fn none() -> Self {
+        CallbackParam::from_word(0)
+    }
+
+    fn from_word(word: usize) -> Self {
+        CallbackParam { word, kept: PhantomData }
+    }
+
+    /// What the host hands back.
+    ///
+    /// # Safety
+    /// The word is 0, or that of a `CallbackParam<T>` which was handed over, and the host hands it back for the first
+    /// time.
+    pub(super) unsafe fn handed_back(word: usize) -> Self {
+        CallbackParam::from_word(word)
+    }
+
+    /// The word, which stays ours.
+    pub(super) fn word(&self) -> usize {
+        self.word
+    }
+
+    /// The host has the word from now on.
+    pub(super) fn hand_over(self) {
+        std::mem::forget(self);
     }
 
     /// The number, where it is one.
-    pub fn as_number(self) -> Option<u64> {
-        (self.0 & 1 == 1).then_some(self.0 as u64 >> 1)
+    pub fn as_number(&self) -> Option<u64> {
+        (self.word & 1 == 1).then_some(self.word as u64 >> 1)
     }
 
-    /// Takes the value back, once and as the type it had; `None` where there is none, or a number.
-    pub fn redeem<T>(self) -> Option<ShmBox<T>> {
-        let raw = self.0 as *mut T;
-        // SAFETY: words that are neither NONE nor a number come from `of` and are redeemed where they arrive, once.
-        (!raw.is_null() && self.0 & 1 == 0).then(|| unsafe { ShmBox::from_raw_in(raw, Shm) })
+    /// Takes the value back; `None` where there is none, or a number.
+    pub fn redeem(mut self) -> Option<ShmBox<T>> {
+        self.take()
+    }
+
+    fn take(&mut self) -> Option<ShmBox<T>> {
+        let word = std::mem::take(&mut self.word);
+        // SAFETY: a word that is neither 0 nor a number is the address of the value that `of` put away, or that the
+        // host has handed back; it is 0 from now on, so that the value is taken once.
+        (word != 0 && word & 1 == 0).then(|| unsafe { ShmBox::from_raw_in(word as *mut T, Shm) })
+    }
+}
+
+impl<T> Drop for CallbackParam<T> {
+    fn drop(&mut self) {
+        drop(self.take());
     }
 }
 
 /// Puts a value into shared memory for the life of the server: made once at start-up, before the processes fork.
 pub fn leak<T: ShmSafe>(value: T) -> Result<&'static mut T, NoMemory> {
     Ok(ShmBox::leak(boxed(value)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+
+    #[test]
+    fn what_is_not_handed_over_or_taken_back_is_freed() {
+        let before = fake::live_blocks();
+        drop(CallbackParam::of(boxed(7u64).unwrap()));
+        assert_eq!(fake::live_blocks(), before);
+        let carried = CallbackParam::of(boxed(7u64).unwrap());
+        let word = carried.word();
+        carried.hand_over();
+        // SAFETY: the word of a `CallbackParam<u64>`, which comes back once.
+        let back = unsafe { CallbackParam::<u64>::handed_back(word) };
+        assert_eq!((back.as_number(), back.redeem().map(|value| *value)), (None, Some(7)));
+        assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn a_number_is_no_address() {
+        let carried = CallbackParam::<u64>::number((1 << 63) - 1);
+        assert_eq!(carried.as_number(), Some((1 << 63) - 1));
+        assert!(carried.redeem().is_none() && CallbackParam::<u64>::none().redeem().is_none());
+    }
 }

@@ -427,6 +427,9 @@ mod tests {
         (*state >> 33) as usize
     }
 
+    /// Miri interprets each instruction.
+    const STEPS: usize = if cfg!(miri) { 1_000 } else { 50_000 };
+
     /// Outside of tests a pool lives as long as the server.
     impl Drop for Pool {
         fn drop(&mut self) {
@@ -468,16 +471,16 @@ mod tests {
         let before = fake::live_blocks();
         let pool = Pool::new();
         let (mut state, mut live) = (7, Vec::new());
-        for notify_run in 0..50_000 {
+        for step in 0..STEPS {
             // It grows, shrinks to little, and grows again.
-            let grows = (notify_run / 10_000) % 2 == 0;
+            let grows = (step / (STEPS / 5)) % 2 == 0;
             if chance(&mut state) % 10 < if grows { 7 } else { 2 } {
-                live.push(Block::take(&pool, 8 + chance(&mut state) % (LARGEST - 7), notify_run as u8));
+                live.push(Block::take(&pool, 8 + chance(&mut state) % (LARGEST - 7), step as u8));
             } else if !live.is_empty() {
                 live.swap_remove(chance(&mut state) % live.len()).give(&pool);
             }
         }
-        assert!(live.len() > 1_000);
+        assert!(live.len() > STEPS / 50);
         let chunks = (fake::live_blocks() - before) as usize;
         assert!(chunks > 0 && chunks < live.len() / 2, "{chunks} chunks for {} blocks", live.len());
         live.into_iter().for_each(|block| block.give(&pool));
@@ -490,7 +493,7 @@ mod tests {
     fn nothing_large_stays_when_all_is_given_back() {
         let before = fake::live_blocks();
         let pool = Pool::new();
-        let blocks: Vec<_> = (0..10_000).map(|_| Block::take(&pool, 300, 1)).collect();
+        let blocks: Vec<_> = (0..STEPS / 5).map(|_| Block::take(&pool, 300, 1)).collect();
         blocks.into_iter().for_each(|block| block.give(&pool));
         assert!(pool.0[class_of(300)].lock().held <= KEPT_CHUNK);
         // One chunk, and the list of chunks.

@@ -55,23 +55,17 @@ pub struct Completed<'a> {
     pub code: i32,
     /// The reply, or the host's mark for "none came".
     pub reply: Reply,
-    /// What was given to [`send_in_dialog`].
-    pub ticket: CallbackParam,
 }
 
 impl<'a> Completed<'a> {
     /// A request that had no transaction of tm: its From, To, Call-ID and CSeq lines, and its answer; `None`: none
     /// came in time.
-    pub fn without_tm(
-        headers: [&'a [u8]; 4],
-        answer: Option<(SipMsg<'a>, u16)>,
-        ticket: CallbackParam,
-    ) -> Completed<'a> {
+    pub fn without_tm(headers: [&'a [u8]; 4], answer: Option<(SipMsg<'a>, u16)>) -> Completed<'a> {
         let (reply, code) = match answer {
             Some((reply, code)) => (Reply(reply.raw()), i32::from(code)),
             None => (no_reply(), 408),
         };
-        Completed { cell: std::ptr::null_mut(), headers, code, reply, ticket }
+        Completed { cell: std::ptr::null_mut(), headers, code, reply }
     }
 
     /// The transaction; null where it was none of tm's.
@@ -133,11 +127,11 @@ pub fn new_ids(target: &[u8]) -> (Vec<u8>, Vec<u8>) {
     }
 }
 
-/// Sends a request in a dialog; `callback` is called once when it is completed.
-pub fn send_in_dialog(
+/// Sends a request in a dialog; `callback` is called once when it is completed, with `carried`.
+pub fn send_in_dialog<T>(
     request: &InDialog<'_>,
     callback: Option<Callback>,
-    ticket: CallbackParam,
+    carried: CallbackParam<T>,
 ) -> Result<Sent, NotSent> {
     let mut dialog = sys::dlg::default();
     dialog.id.call_id = lend(request.call_id);
@@ -176,7 +170,7 @@ pub fn send_in_dialog(
             dialog: &mut dialog,
             cb_flags: if callback.is_some() { sys::TMCB_LOCAL_COMPLETED as _ } else { 0 },
             cb: callback,
-            cbp: ticket.0 as *mut _,
+            cbp: carried.word() as *mut _,
             ..Default::default()
         };
         let sent = sys::kr_tm_request_within(&mut uac);
@@ -186,7 +180,10 @@ pub fn send_in_dialog(
         match sent {
             0 => Ok(Sent::Dropped),
             sent if sent < 0 => Err(NotSent),
-            _ => Ok(Sent::UnderWay),
+            _ => {
+                carried.hand_over();
+                Ok(Sent::UnderWay)
+            }
         }
     }
 }
@@ -203,8 +200,12 @@ fn tag_of(header: &[u8]) -> &[u8] {
 /// ours.
 ///
 /// # Safety
-/// The arguments are those of a tm callback in progress.
-pub unsafe fn completed<'a>(cell: *mut sys::cell, params: *mut sys::tmcb_params) -> Option<Completed<'a>> {
+/// The arguments are those of a tm callback in progress, which was given to [`send_in_dialog`] with a
+/// `CallbackParam<T>`.
+pub unsafe fn completed<'a, T>(
+    cell: *mut sys::cell,
+    params: *mut sys::tmcb_params,
+) -> Option<(Completed<'a>, CallbackParam<T>)> {
     if cell.is_null() || params.is_null() {
         return None;
     }
@@ -213,13 +214,14 @@ pub unsafe fn completed<'a>(cell: *mut sys::cell, params: *mut sys::tmcb_params)
         let params = &*params;
         let (mut from, mut to, mut call_id, mut cseq) = (null(), null(), null(), null());
         sys::kr_tm_cell_ids(cell, &mut from, &mut to, &mut call_id, &mut cseq);
-        Some(Completed {
+        let word = if params.param.is_null() { 0 } else { *params.param as usize };
+        let done = Completed {
             cell,
             headers: [view(&from), view(&to), view(&call_id), view(&cseq)],
             code: params.code,
             reply: Reply(params.rpl),
-            ticket: if params.param.is_null() { CallbackParam::NONE } else { CallbackParam(*params.param as usize) },
-        })
+        };
+        Some((done, CallbackParam::handed_back(word)))
     }
 }
 

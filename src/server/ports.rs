@@ -24,7 +24,7 @@ use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscripti
 use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
-use crate::server::notify::under_way::{self, UnderWay};
+use crate::server::notify::under_way::UnderWay;
 use crate::server::notify::work::Again;
 use crate::server::operator::history::{NewChange, dialog_mark};
 use crate::server::packages::version_patch::with_version;
@@ -438,7 +438,7 @@ impl Context {
         let sent_at = clock::monotonic_micros();
         let number = self.note_notify(notify, digest, sent_at);
         let under_way = UnderWay { event: s.state.event, sent_at, number };
-        let is_direct = self.shared.engine.send(&request, under_way.alone());
+        let is_direct = self.shared.engine.send(&request, under_way);
         counters::count(if is_direct { Counter::NotifyDirect } else { Counter::NotifyByTm });
         let sent = match is_direct {
             true => Ok(tm::Sent::UnderWay),
@@ -490,7 +490,6 @@ impl Context {
             tm::send_in_dialog(request, Some(self.process.on_completed), carried)
         };
         if sent != Ok(tm::Sent::UnderWay) {
-            drop(under_way::take(carried));
             let answer = if sent.is_ok() { Answer::Dropped } else { Answer::NotSent };
             let note = |number| self.shared.history.note_answer(number, answer, under_way.sent_at);
             under_way.number.into_iter().for_each(note);

@@ -4,6 +4,7 @@ use crate::abi::presence::state;
 use crate::abi::presence::timers::{completed, each_on_its_own};
 use crate::host::direct::AGAIN;
 use crate::host::msg::SipMsg;
+use crate::server::notify::engine::Pending;
 use crate::sys;
 use std::ffi::{c_int, c_void};
 
@@ -17,7 +18,7 @@ pub unsafe extern "C" fn kr_presence_on_response(msg: *mut sip_msg_t) -> c_int {
         let Some(reply) = (unsafe { SipMsg::new(msg) }) else { return 1 };
         let is_taken = process.shared.engine.receive(reply, |pending, status, _| {
             // It is taken whatever becomes of the rest.
-            each_on_its_own("the answer to a NOTIFY", || completed(&pending.completed(Some((reply, status)))));
+            each_on_its_own("the answer to a NOTIFY", || complete(&pending, Some((reply, status))));
         });
         i32::from(!is_taken)
     })
@@ -46,9 +47,14 @@ pub(crate) unsafe extern "C" fn kr_presence_on_timeouts(
     entry!(kr_presence_on_timeouts, AGAIN, {
         if let Some(process) = state::process() {
             process.shared.engine.take_timed_out(|pending, _| {
-                each_on_its_own("a NOTIFY without an answer", || completed(&pending.completed(None)));
+                each_on_its_own("a NOTIFY without an answer", || complete(&pending, None));
             });
         }
         AGAIN
     })
+}
+
+fn complete(pending: &Pending, answer: Option<(SipMsg<'_>, u16)>) {
+    let (done, under_way) = pending.completed(answer);
+    completed(&done, under_way.alone());
 }

@@ -1,6 +1,7 @@
 //! What the host's timers and tm call back: cleaning, writing, completed NOTIFYs.
 use crate::abi::presence::state;
 use crate::common::metrics::{self, NotifyAnswer};
+use crate::host::shm::CallbackParam;
 use crate::host::tm::{self, Answer};
 use crate::host::{clock, log, script};
 use crate::presence::config::Config;
@@ -9,7 +10,7 @@ use crate::presence::subscription::{DialogId, Subscription};
 use crate::scoped_value::ScopedValue;
 use crate::server::cluster::arbitration::Beating;
 use crate::server::context::Context;
-use crate::server::notify::under_way;
+use crate::server::notify::under_way::{self, Kept};
 use crate::{limited, sys};
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::Ordering;
@@ -71,10 +72,10 @@ pub(crate) fn write_publications(world: &mut Context, is_last: bool) {
     }
 }
 
-pub(crate) fn completed(done: &tm::Completed<'_>) {
+pub(crate) fn completed(done: &tm::Completed<'_>, carried: CallbackParam<Kept>) {
     let Some(process) = state::process() else { return };
     process.shared.senders.note_answer();
-    let (under_way, cached) = under_way::take(done.ticket);
+    let (under_way, cached) = under_way::take(carried);
     let now = clock::monotonic_micros();
     let waited = under_way.map(|under_way| under_way.age(now));
     metrics::notify_answered(NotifyAnswer {
@@ -144,8 +145,8 @@ pub(crate) unsafe extern "C" fn kr_presence_notify_completed(
 ) {
     entry!(kr_presence_notify_completed, {
         // SAFETY: tm's own arguments.
-        if let Some(done) = unsafe { tm::completed(cell, params) } {
-            completed(&done);
+        if let Some((done, carried)) = unsafe { tm::completed(cell, params) } {
+            completed(&done, carried);
         }
     })
 }

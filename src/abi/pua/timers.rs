@@ -4,6 +4,7 @@ use crate::agent::context::{AgentContext, read_answer};
 use crate::common::counters::{self, Counter};
 use crate::common::metrics::{self, METHODS};
 use crate::host::msg::{SipMsg, parse_uri};
+use crate::host::shm::NumberOnly;
 use crate::host::{log, tm};
 use crate::pua::ports::PendingRequestId;
 use crate::pua::response::Answer;
@@ -25,7 +26,8 @@ pub(crate) unsafe fn completed(
     settle: fn(&mut AgentContext, PendingRequestId, &Answer),
 ) {
     // SAFETY: tm's own arguments.
-    let (Some(done), Some(process)) = (unsafe { tm::completed(cell, params) }, state::process()) else { return };
+    let completed = unsafe { tm::completed::<NumberOnly>(cell, params) };
+    let (Some((done, carried)), Some(process)) = (completed, state::process()) else { return };
     // SAFETY: the reply lives during the callback.
     let reply = unsafe { tm::reply_of(done.reply) };
     let answer = read_answer(reply, done.code).unwrap_or(Answer { code: 500, ..Answer::default() });
@@ -37,7 +39,8 @@ pub(crate) unsafe fn completed(
     log_refusal(METHODS[method], &done, &answer, reply);
     metrics::pua_answered(method, answer.code, answer.silence);
     let mut world = AgentContext::for_reply(process, done.reply);
-    settle(&mut world, done.ticket.0 as PendingRequestId, &answer);
+    let Some(pending) = carried.as_number() else { return };
+    settle(&mut world, pending, &answer);
 }
 
 /// One line for a request that was not carried out, unless pua settles that by itself: another interval, another place,

@@ -4,12 +4,13 @@ use crate::host::direct::{self, Destination, Onlooker};
 use crate::host::msg::SipMsg;
 use crate::host::no_memory::NoMemory;
 use crate::host::shared_bytes::SharedBytes;
-use crate::host::shm::{self, CallbackParam, ShmBox};
+use crate::host::shm::{self, ShmBox};
 use crate::host::tm::{Completed, InDialog};
 use crate::host::{clock, script};
 use crate::log;
 use crate::presence::config::NotifyEngine;
 use crate::server::notify::transactions::{Answered, Transactions};
+use crate::server::notify::under_way::UnderWay;
 use crate::shm_safe::shm_safe;
 use crate::sip::branch::{BranchSecret, Origin, TransactionKey};
 use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers};
@@ -27,16 +28,17 @@ pub struct Pending {
     body: Option<SharedBytes>,
     destination: Destination,
     /// What the answer is noted under.
-    ticket: CallbackParam,
+    under_way: UnderWay,
 }
 
-shm_safe!(Pending { head, lines, body, destination, ticket });
+shm_safe!(Pending { head, lines, body, destination, under_way });
 
 impl Pending {
-    /// What tm would call a completed transaction; `answer` is `None` where none came in time.
-    pub fn completed<'a>(&'a self, answer: Option<(SipMsg<'a>, u16)>) -> Completed<'a> {
+    /// What tm would call a completed transaction, and what it has carried; `answer` is `None` where none came in time.
+    pub fn completed<'a>(&'a self, answer: Option<(SipMsg<'a>, u16)>) -> (Completed<'a>, UnderWay) {
         let lines = [self.lines.from(), self.lines.to(), self.lines.call_id(), self.lines.cseq()];
-        Completed::without_tm(lines.map(|line| self.head.get(line).unwrap_or_default()), answer, self.ticket)
+        let headers = lines.map(|line| self.head.get(line).unwrap_or_default());
+        (Completed::without_tm(headers, answer), self.under_way)
     }
 
     /// The whole request.
@@ -149,13 +151,13 @@ impl Engine {
         }
     }
 
-    /// Sends a NOTIFY; `ticket` comes back with its answer. `false`: it has not been sent, and tm has to.
-    pub fn send(&self, request: &InDialog<'_>, ticket: CallbackParam) -> bool {
+    /// Sends a NOTIFY; `under_way` comes back with its answer. `false`: it has not been sent, and tm has to.
+    pub fn send(&self, request: &InDialog<'_>, under_way: UnderWay) -> bool {
         if !self.serves() {
             return false;
         }
         let Some(target) = plain_target(request) else { return false };
-        SCRATCH.with(|scratch| self.send_with(&mut scratch.borrow_mut(), request, target, ticket)).is_some()
+        SCRATCH.with(|scratch| self.send_with(&mut scratch.borrow_mut(), request, target, under_way)).is_some()
     }
 
     fn send_with(
@@ -163,7 +165,7 @@ impl Engine {
         scratch: &mut Scratch,
         request: &InDialog<'_>,
         target: SocketAddr,
-        ticket: CallbackParam,
+        under_way: UnderWay,
     ) -> Option<()> {
         let destination = Destination::of(target, request.socket)?;
         let Some(claim) = self.transactions.claim() else {
@@ -178,7 +180,7 @@ impl Engine {
         };
         let now = clock::millis();
         let transaction = ClientTransaction::start(now, timers(), Reliability::Unreliable);
-        let pending = Pending { head, lines, body, destination: destination.clone(), ticket };
+        let pending = Pending { head, lines, body, destination: destination.clone(), under_way };
         if !claim.start(transaction, pending, now) {
             return None;
         }

@@ -22,7 +22,7 @@ pub struct UnderWay {
 shm_safe!(UnderWay { event, sent_at, number });
 
 /// The same with a subscription, in shared memory.
-struct Kept {
+pub struct Kept {
     under_way: UnderWay,
     subscription: SharedSubscription,
 }
@@ -38,16 +38,16 @@ const NUMBER: u64 = (1 << 33) - 1;
 
 impl UnderWay {
     /// The word without a subscription: no memory is needed. A package beyond what the word holds is the last one.
-    pub fn alone(self) -> CallbackParam {
+    pub fn alone(self) -> CallbackParam<Kept> {
         let event = u64::from(self.event.0).min(EVENT);
         let number = self.number.map_or(NUMBER, |number| number.0 as u64 % NUMBER);
         CallbackParam::number((((self.sent_at >> STEP) & TIME) * (EVENT + 1) + event) * (NUMBER + 1) + number)
     }
 
     /// The word with a subscription; without it where there is no memory.
-    pub fn with(self, subscription: &Subscription) -> CallbackParam {
+    pub fn with(self, subscription: &Subscription) -> CallbackParam<Kept> {
         let kept = subscription.map(shm::copy).map(|subscription| Kept { under_way: self, subscription });
-        kept.and_then(shm::boxed).map_or(self.alone(), CallbackParam::of)
+        kept.and_then(shm::boxed).map_or_else(|_| self.alone(), CallbackParam::of)
     }
 
     /// For how many microseconds it has been under way.
@@ -57,7 +57,7 @@ impl UnderWay {
 }
 
 /// Takes back what a NOTIFY has carried, once.
-pub fn take(carried: CallbackParam) -> (Option<UnderWay>, Option<Subscription>) {
+pub fn take(carried: CallbackParam<Kept>) -> (Option<UnderWay>, Option<Subscription>) {
     if let Some(word) = carried.as_number() {
         let number = word & NUMBER;
         let under_way = UnderWay {
@@ -67,7 +67,7 @@ pub fn take(carried: CallbackParam) -> (Option<UnderWay>, Option<Subscription>) 
         };
         return (Some(under_way), None);
     }
-    match carried.redeem::<Kept>() {
+    match carried.redeem() {
         Some(kept) => (Some(kept.under_way), Some(kept.subscription.to_private())),
         None => (None, None),
     }
@@ -86,7 +86,7 @@ mod tests {
             assert!(subscription.is_none());
             assert_eq!(under_way.age(16 * 5_000 + 33), 32);
         }
-        assert_eq!(take(CallbackParam::NONE).0, None);
+        assert_eq!(take(CallbackParam::none()).0, None);
     }
 
     #[test]
