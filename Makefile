@@ -124,6 +124,10 @@ simulate: setup ## The cluster's protocol in a simulated network, life after lif
 sanitize: setup ## The unit tests under AddressSanitizer
 	@scripts/sanitize.sh
 
+.PHONY: miri
+miri: setup ## The pure core and the allocator of shared memory, interpreted by miri (FILTER="host::slab": a part)
+	@scripts/miri.sh
+
 .PHONY: memcheck
 memcheck: build ## A mixed run of the real Kamailio under valgrind
 	@scripts/setup.sh tests

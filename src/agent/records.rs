@@ -6,8 +6,9 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::record::{Dialog, Field, Record, RecordRowState, Search};
 use crate::shm_safe::shm_safe;
+use foldhash::quality::FixedState;
 use hashbrown::HashTable;
-use std::hash::Hasher;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 type SharedRecord = Record<ShmBox<[u8]>>;
@@ -54,8 +55,7 @@ shm_safe!(Records { shards, ended, serial, seed, clock_set_by });
 
 /// The hash of some strings under a seed.
 pub fn hash(seed: u64, parts: &[&[u8]]) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write_u64(seed);
+    let mut hasher = FixedState::with_seed(seed).build_hasher();
     for part in parts {
         hasher.write_usize(part.len());
         hasher.write(part);

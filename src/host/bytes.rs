@@ -1,6 +1,16 @@
 //! Kamailio's counted strings (`str` of `core/str.h`) as byte slices, and back.
 use crate::sys;
 
+/// Bytes that C code shows us: the one place where a length of C becomes one of ours.
+///
+/// # Safety
+/// `length` bytes from `start` on stay readable and unchanged for `'a`.
+#[allow(clippy::disallowed_methods, reason = "everything else goes through here")]
+pub unsafe fn slice<'a>(start: *const u8, length: usize) -> &'a [u8] {
+    // SAFETY: as promised by the caller.
+    unsafe { std::slice::from_raw_parts(start, length) }
+}
+
 /// A view of a `str`. A null pointer or a length below one is an empty slice.
 ///
 /// # Safety
@@ -10,7 +20,7 @@ pub unsafe fn view<'a>(text: &sys::_str) -> &'a [u8] {
         return &[];
     }
     // SAFETY: the caller vouches for pointer and length; null and negative lengths were handled above.
-    unsafe { std::slice::from_raw_parts(text.s as *const u8, text.len as usize) }
+    unsafe { slice(text.s as *const u8, text.len as usize) }
 }
 
 /// A view of the `str` behind a pointer that may be null.

@@ -1,6 +1,6 @@
 //! Requests that go out without a transaction of tm: where they go, their Via, their answers; and what of the host's
 //! configuration would not see them.
-use super::bytes::{lend, null, view};
+use super::bytes::{lend, null, slice, view};
 use super::msg::SipMsg;
 use super::sockets;
 use crate::shm_safe::ShmSafe;
@@ -170,7 +170,7 @@ impl Destination {
             if made.is_null() {
                 return None;
             }
-            let line = std::slice::from_raw_parts(made as *const u8, len as usize).to_vec();
+            let line = slice(made as *const u8, len as usize).to_vec();
             sys::kr_pkg_free(made as *mut c_void);
             line
         };

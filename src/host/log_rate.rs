@@ -3,8 +3,9 @@
 //! one for each reason ([`Causes`]). Each process counts for itself.
 use super::clock;
 use super::measured::measured;
+use foldhash::quality::FixedState;
 use std::cell::{Cell, RefCell};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 
 /// So many lines of one cause are written in one window.
@@ -109,7 +110,7 @@ impl Causes {
 /// A cause without what varies from request to request: numbers, and what follows a colon.
 fn digest(method: &str, code: u16, why: &str) -> u64 {
     let constant = why.split(':').next().unwrap_or_default();
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = FixedState::default().build_hasher();
     (method, code).hash(&mut hasher);
     constant.bytes().filter(|byte| !byte.is_ascii_digit()).for_each(|byte| byte.hash(&mut hasher));
     hasher.finish()

@@ -1,5 +1,6 @@
 //! A SIP request as the host hands it over (`core/parser/msg_parser.h`): headers are parsed when first asked for.
 use super::bytes;
+use super::bytes::slice;
 use crate::sys;
 use std::marker::PhantomData;
 
@@ -247,7 +248,7 @@ impl<'a> SipMsg<'a> {
             match sys::kr_print_record_routes(self.raw, reverse, &mut text, &mut len) {
                 1 => Header::Missing,
                 0 if !text.is_null() && len > 0 => {
-                    let copy = std::slice::from_raw_parts(text as *const u8, len as usize).to_vec();
+                    let copy = slice(text as *const u8, len as usize).to_vec();
                     sys::kr_pkg_free(text as *mut _);
                     Header::Value(copy)
                 }

@@ -22,10 +22,19 @@ impl PvResult {
         unsafe { sys::kr_pv_null(self.msg, self.param, self.result) }
     }
 
-    /// A text; it must stay in place until the script has read it.
+    /// A text that lives as long as the process.
     pub fn text(&self, value: &'static [u8]) -> i32 {
-        // SAFETY: as above; the value is kept by the process.
-        unsafe { sys::kr_pv_str(self.msg, self.param, self.result, &mut lend(value)) }
+        // SAFETY: the value is there for ever.
+        unsafe { self.lent(lend(value)) }
+    }
+
+    /// A text; it must stay in place until the script has read it.
+    ///
+    /// # Safety
+    /// The value stays readable until the script has read it.
+    pub unsafe fn lent(&self, mut value: sys::_str) -> i32 {
+        // SAFETY: as above, and as promised by the caller.
+        unsafe { sys::kr_pv_str(self.msg, self.param, self.result, &mut value) }
     }
 
     /// A number.

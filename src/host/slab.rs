@@ -459,7 +459,7 @@ mod tests {
         fn give(self, pool: &Pool) {
             // SAFETY: the block is ours until it is given back, and was filled when it was taken.
             unsafe {
-                let bytes = std::slice::from_raw_parts(self.at, self.size);
+                let bytes = crate::host::bytes::slice(self.at, self.size);
                 assert!(bytes.iter().all(|byte| *byte == self.mark), "somebody else wrote to the block");
                 pool.free(self.at, self.size);
             }

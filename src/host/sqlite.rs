@@ -4,7 +4,7 @@
 pub(super) mod library;
 pub(super) mod settings;
 
-use super::bytes::c_text;
+use super::bytes::{c_text, slice};
 use super::clock;
 use super::db::failure::{DbError, of_sqlite};
 use super::db::value::{Cell, Cond, Op, Value};
@@ -244,7 +244,7 @@ impl Run<'_> {
                         let (data, start) = ((library.column_blob)(of, column), table.bytes.len());
                         let length = (library.column_bytes)(of, column).max(0) as usize;
                         if !data.is_null() {
-                            table.bytes.extend_from_slice(std::slice::from_raw_parts(data.cast(), length));
+                            table.bytes.extend_from_slice(slice(data.cast(), length));
                         }
                         Field::Bytes(start, table.bytes.len())
                     }

@@ -1,5 +1,6 @@
 //! XML documents through the host's libxml2: bodies that are changed and written out again look as its other users
 //! write them.
+use super::bytes::slice;
 use crate::sys;
 use std::ffi::{CString, c_int};
 use std::marker::PhantomData;
@@ -62,7 +63,7 @@ impl Document {
             if text.is_null() || length <= 0 {
                 return None;
             }
-            let copy = std::slice::from_raw_parts(text, length as usize).to_vec();
+            let copy = slice(text, length as usize).to_vec();
             sys::kr_xml_free(text as *mut _);
             Some(copy)
         }
@@ -85,7 +86,7 @@ impl Document {
             if text.is_null() || length <= 0 {
                 return None;
             }
-            let copy = std::slice::from_raw_parts(text, length as usize).to_vec();
+            let copy = slice(text, length as usize).to_vec();
             sys::kr_xml_free(text as *mut _);
             Some(copy)
         }

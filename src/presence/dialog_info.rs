@@ -1,9 +1,10 @@
 //! Dialog documents (RFC 4235) as far as presence looks into them: which dialogs there are, how far each has come, and
 //! what tells one call from the next.
 use crate::shm_safe::shm_safe;
+use foldhash::quality::FixedState;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
-use std::hash::Hasher;
+use std::hash::{BuildHasher, Hasher};
 
 /// Deeper documents are not looked at.
 const MAX_DEPTH: usize = 32;
@@ -71,7 +72,7 @@ pub struct DialogInfo {
 }
 
 fn hash(id: &[u8]) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
+    let mut hasher = FixedState::default().build_hasher();
     hasher.write(id);
     hasher.finish()
 }

@@ -10,6 +10,7 @@ shm_safe!(PackageId(value));
 
 /// One registered event package.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "what its module has registered, each for itself")]
 pub struct Package {
     /// Its name as registered: `dialog;sla`.
     pub name: &'static [u8],

@@ -48,7 +48,7 @@ impl Status {
 
 /// The strings of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names say it")]
 #[repr(u8)]
 pub enum Field {
     PresUri,

@@ -4,7 +4,7 @@ use crate::sip::packed::Strings;
 
 /// The strings of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Field {
     PresUri,
     WatcherUri,

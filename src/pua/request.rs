@@ -6,7 +6,7 @@ use crate::sip::packed::Strings;
 
 /// The strings of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Part {
     PresUri,
     WatcherUri,
@@ -29,6 +29,7 @@ pub const PARTS: usize = 12;
 
 /// The numbers of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "what a caller asks for, each for itself")]
 pub struct RequestOptions {
     /// The event's flag.
     pub event: i32,

@@ -2,7 +2,7 @@
 //! keep RFC 3261 by the letter, and cuts, losses, freezes, crashes and clocks that are wrong. One seed is one life, and
 //! always the same one. `make simulate` goes on where `make test` ends.
 #[path = "../../src"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "not all of it is simulated")]
 mod layers {
     pub mod cluster;
 }
@@ -10,7 +10,7 @@ mod arbitration;
 mod faults;
 mod node;
 #[path = "../../src/shm_safe.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "not all of it is simulated")]
 mod shm_safe;
 mod world;
 

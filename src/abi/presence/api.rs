@@ -165,7 +165,7 @@ unsafe extern "C" fn extract_sdialog_info(
             let (Some(subs), Some(message)) = (subs.as_mut(), SipMsg::new(msg)) else { return -1 };
             match fill_subscription(subs, message, max_expires, to_tag_made) {
                 Ok(()) => {
-                    subs.local_contact = lend(calls::keep_contact(our_contact(message, view(&server_contact))));
+                    subs.local_contact = calls::keep_contact(our_contact(message, view(&server_contact)));
                     subs.watcher_user = if view(&watcher_user).is_empty() { subs.from_user } else { watcher_user };
                     subs.watcher_domain =
                         if view(&watcher_domain).is_empty() { subs.from_domain } else { watcher_domain };
@@ -237,7 +237,7 @@ unsafe fn fill_subscription(
     subs.version = 0;
     let made = to.tag.is_empty();
     subs.to_tag = if made {
-        lend(calls::keep_tag(crate::host::sl::reply_tag(message).ok_or("To tag for the reply")?))
+        calls::keep_tag(crate::host::sl::reply_tag(message).ok_or("To tag for the reply")?)
     } else {
         lend(to.tag)
     };

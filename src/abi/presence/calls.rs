@@ -1,5 +1,6 @@
 //! What scripts, RPC and other modules ask of presence outside of a request.
 use crate::abi::presence::state;
+use crate::host::bytes::lend;
 use crate::host::log;
 use crate::host::msg::parse_uri;
 use crate::presence::event_package::PackageId;
@@ -141,22 +142,21 @@ thread_local! {
     static TAG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps a text for a caller of the C API until the next call.
-fn keep(slot: &'static std::thread::LocalKey<RefCell<Vec<u8>>>, text: Vec<u8>) -> &'static [u8] {
+/// Keeps a text for a caller of the C API until the next call of the same function in this process.
+fn keep(slot: &'static std::thread::LocalKey<RefCell<Vec<u8>>>, text: Vec<u8>) -> crate::sys::_str {
     slot.with_borrow_mut(|cached| {
         *cached = text;
-        // SAFETY: the vector stays as it is until the next call of the same API function in this process.
-        unsafe { std::slice::from_raw_parts(cached.as_ptr(), cached.len()) }
+        lend(cached)
     })
 }
 
 /// Our Contact, kept until the next SUBSCRIBE.
-pub(crate) fn keep_contact(contact: Vec<u8>) -> &'static [u8] {
+pub(crate) fn keep_contact(contact: Vec<u8>) -> crate::sys::_str {
     keep(&CONTACT, contact)
 }
 
 /// Our To tag, kept until the next SUBSCRIBE.
-pub(crate) fn keep_tag(tag: Vec<u8>) -> &'static [u8] {
+pub(crate) fn keep_tag(tag: Vec<u8>) -> crate::sys::_str {
     keep(&TAG, tag)
 }
 

@@ -1,5 +1,5 @@
 //! What the host's timers and tm call back: cleaning, writing, completed NOTIFYs.
-use crate::abi::presence::state;
+use crate::abi::presence::{state, variables};
 use crate::common::metrics::{self, NotifyAnswer};
 use crate::host::shm::CallbackParam;
 use crate::host::tm::{self, Answer};
@@ -127,11 +127,13 @@ fn run_notify_reply(
     let shown = found.filter(|_| process.config.subs_variable);
     let _shown = ScopedValue::set(&process.last_subscription, shown);
     let answer = Answer::of(done);
-    crate::abi::presence::variables::with_notify_reply(answer.raw(), || {
+    let shows_answer = || {
         if !route.run_on_request(done) {
             limited!(Error, "event_route[presence:notify-reply] is not run: the NOTIFY cannot be read again");
         }
-    });
+    };
+    // SAFETY: the answer lives as long as `answer`, beyond this call.
+    unsafe { variables::with_notify_reply(answer.raw(), shows_answer) };
     let xavp = process.config.xavp;
     !xavp.is_empty() && script::xavp_int(xavp, c"delete_subscription") == Some(1)
 }

@@ -84,19 +84,20 @@ thread_local! {
     static NOTIFY_REPLY: RefCell<*mut sys::sip_msg> = const { RefCell::new(std::ptr::null_mut()) };
 }
 
-/// Keeps a text until some more have been shown.
-fn keep(text: Vec<u8>) -> &'static [u8] {
+/// Keeps a text until some more have been shown; the script copies what it reads at once.
+fn keep(text: Vec<u8>) -> sys::_str {
     let slot = NEXT.replace((NEXT.get() + 1) % 8);
     SHOWN.with_borrow_mut(|shown| {
         shown[slot] = text;
-        // SAFETY: the vector stays in its slot until eight more texts were kept; the script copies what it reads at
-        // once.
-        unsafe { std::slice::from_raw_parts(shown[slot].as_ptr(), shown[slot].len()) }
+        lend(&shown[slot])
     })
 }
 
 /// Runs `work` while `$notify_reply` shows `reply`.
-pub(crate) fn with_notify_reply(reply: *mut sys::sip_msg, work: impl FnOnce()) {
+///
+/// # Safety
+/// `reply` is null, the host's mark for none, or lives until `work` is done.
+pub(crate) unsafe fn with_notify_reply(reply: *mut sys::sip_msg, work: impl FnOnce()) {
     NOTIFY_REPLY.with(|place| {
         let _shown = ScopedValue::set(place, reply);
         work();
@@ -133,7 +134,8 @@ pub unsafe extern "C" fn kr_presence_pv_get_subs(
         let Some(process) = state::process() else { return out.null() };
         let answer = process.last_subscription.borrow().as_ref().map_or(Answer::Nothing, |s| attribute(s, index));
         match answer {
-            Answer::Text(text) => out.text(keep(text)),
+            // SAFETY: the text is kept until eight more were shown, and the script copies what it reads at once.
+            Answer::Text(text) => unsafe { out.lent(keep(text)) },
             Answer::Number(number) => out.number(number),
             Answer::Nothing => out.null(),
         }

@@ -42,7 +42,7 @@ macro_rules! families {
     ($($name:ident => $kind:ident $metric:literal $unit:literal [$($label:literal)*] $help:literal;)*) => {
         /// The name of a metric in the code.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[allow(missing_docs)]
+        #[allow(missing_docs, reason = "the names say it")]
         pub enum Family { $($name),* }
 
         /// All of them, in the order of the page.

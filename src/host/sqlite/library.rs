@@ -52,7 +52,7 @@ pub mod code {
 macro_rules! functions {
     ($($field:ident: $symbol:literal, fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
         /// The functions of `sqlite3.h` that are used, each by its name there.
-        #[allow(missing_docs)]
+        #[allow(missing_docs, reason = "the names say it")]
         pub struct Library {
             $(pub $field: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
         }

@@ -14,6 +14,7 @@ use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+#[allow(clippy::struct_excessive_bools, reason = "each of them changes without the others")]
 struct Node {
     /// How it calls itself; empty until it says so.
     name: ShmBox<[u8]>,

@@ -2,10 +2,11 @@
 //! They are passed over, so that the others show.
 use crate::host::xml::Document;
 use crate::presence::publication::Publication;
+use foldhash::quality::RandomState;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
 /// How many documents a process remembers; then it forgets all of them, and finds them again.
 const MAX_KNOWN: usize = 1024;

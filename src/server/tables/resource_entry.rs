@@ -99,6 +99,7 @@ shm_safe!(
 );
 
 /// Everything that hangs on one resource.
+#[allow(clippy::struct_excessive_bools, reason = "each of them changes without the others")]
 pub struct ResourceEntry {
     /// Presentity URI.
     pub uri: ShmBox<[u8]>,
