@@ -169,8 +169,17 @@ provide_tools() {
 
 ! packaged || packages="$server_packages $packages"
 if command -v dpkg-query >/dev/null; then missing=$(missing_packages); else missing=$(missing_tools); fi
+# Two terminals may set up at the same moment; apt-get would refuse the second one.
+if [ -n "$missing" ] && command -v flock >/dev/null; then
+	mkdir -p target
+	exec 9>target/.setup
+	flock -n 9 || { say "waiting for another set-up"; flock 9; }
+	missing=$(if command -v dpkg-query >/dev/null; then missing_packages; else missing_tools; fi)
+fi
+# A service that a package starts does not keep the lock.
 # shellcheck disable=SC2086
-install_packages $missing
+install_packages $missing 9>&-
+exec 9>&-
 install_rust
 provide_source
 [ "${1:-}" != tests ] || { provide_tools; mkdir -p target/tools; provide_browser_phone; }
