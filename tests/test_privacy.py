@@ -100,9 +100,10 @@ def test_who_has_run_out_hears_of_the_end_once(ours, phones, mode):
     server = ours(presence=settings, workers=1)
     alice, bob = phones(server, "alice"), phones(server, "bob")
     etag = alice.publish(body=pidf(note="one")).get("SIP-ETag")
-    watch = bob.subscribe(alice.uri, expires=1)
+    # Not one second: its first NOTIFY would be its last one where a second turns in between.
+    watch = bob.subscribe(alice.uri, expires=2)
     watch.wait(1)
-    time.sleep(2.1)
+    time.sleep(3.1)
     for turn in range(3):
         etag = alice.publish(body=pidf(note="late %d" % turn), etag=etag).get("SIP-ETag")
         bob.quiet(0.1)

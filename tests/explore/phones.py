@@ -38,7 +38,6 @@ class Phone:
         self.connect()
 
     def connect(self):
-        server = (self.side.server.address, self.side.server.port)
         if self.transport == "udp":
             self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
