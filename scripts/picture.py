@@ -4,10 +4,13 @@
 line`, and arrows `id > id label`."""
 import html
 import pathlib
+import re
 import sys
 
 DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
 WIDTH, GAP, LINE, MARGIN = 330, 70, 18, 20
+# Characters that fit into a box.
+LONGEST, LONGEST_TITLE = 47, 43
 HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13"
 role="img">
 <title>%s</title>
@@ -73,6 +76,18 @@ def draw(text):
     return "\n".join(out) + "\n</svg>\n"
 
 
+def faults(text):
+    """Lines that are wider than their box, and files that are not there."""
+    sources = ["/%s" % path.relative_to(DOCS.parent) for path in (DOCS.parent / "src").rglob("*")]
+    for _, _, lines in read(text)[1].values():
+        for at, line in enumerate(lines):
+            if len(line) > (LONGEST if at else LONGEST_TITLE):
+                yield "%s: longer than its box" % line
+            for name in re.findall(r"[\w/]+\.rs\b", line):
+                if not any(source.endswith("/" + name) for source in sources):
+                    yield "%s: there is no such file" % name
+
+
 def main(arguments):
     stale = []
     for source in sorted((DOCS / "pictures").glob("*.txt")):
@@ -81,9 +96,12 @@ def main(arguments):
             stale += [] if picture.is_file() and picture.read_text() == drawn else [picture.name]
         else:
             picture.write_text(drawn)
+    wrong = [fault for source in (DOCS / "pictures").glob("*.txt") for fault in faults(source.read_text())]
+    for fault in wrong:
+        print("docs/pictures: " + fault)
     for name in stale:
         print("docs/%s is not what docs/pictures says: run scripts/picture.py" % name)
-    return 1 if stale else 0
+    return 1 if stale or wrong else 0
 
 
 if __name__ == "__main__":
