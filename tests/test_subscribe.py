@@ -210,3 +210,39 @@ def test_allowed_answers_of_old(ours, phones):
     bob = phones(server, "bob")
     assert bob.subscribe("sip:alice@example.org").reply.code == 202
     assert bob.subscribe("sip:alice@example.org", event="presence.winfo").reply.code == 200
+
+
+ALICE = "sip:alice@example.org"
+
+# Requests with two flaws: an event package that is not there, and something that is looked at later.
+TWO_FLAWS = {
+    "no contact": lambda phone: phone.subscribe(ALICE, event="nothing", contact=None).reply,
+    "no Event, no contact": lambda phone: phone.subscribe(ALICE, event=None, contact=None).reply,
+    "Expires": lambda phone: phone.subscribe(ALICE, event="nothing", expires="soon").reply,
+    "a contact that is no URI": lambda phone: phone.subscribe(ALICE, event="nothing", contact=None,
+                                                              extra=["Contact: <x>"]).reply,
+    "in a dialog": lambda phone: phone.subscribe(ALICE, event="nothing", to_tag="x", contact=None).reply,
+    "a body without its type": lambda phone: phone.publish(ALICE, event="nothing", body=pidf(), ctype=None),
+    "no body": lambda phone: phone.publish(ALICE, event="nothing", body=None),
+}
+
+
+@pytest.mark.parametrize("flaw", TWO_FLAWS)
+def test_an_event_package_that_is_not_there_is_named_first(both, flaw):
+    """489 with Allow-Events, whatever else the request lacks: a phone that tries another package has it mended."""
+
+    def scenario(server, phone, trace):
+        reply = TWO_FLAWS[flaw](phone("bob"))
+        assert reply.code == 489 or "Expires" in flaw, (server.which, reply.code)
+        trace.message("reply", reply)
+
+    both(scenario, workers=1, presence=dict(subs_db_mode=0, publ_cache=2))
+
+
+def test_a_later_record_route_is_not_looked_at(ours, phones):
+    """The route set is that of the first request (RFC 3261 12.2.1.1): a broken one refuses no refresh."""
+    server = ours(presence=dict(subs_db_mode=0, publ_cache=2))
+    watch = phones(server, "bob").subscribe(ALICE)
+    for broken in ("", "<", "nonsense", "<sip:10.0.0.1;lr>, <"):
+        watch.send(extra=["Record-Route: " + broken])
+        assert watch.reply.code == 200, broken

@@ -9,7 +9,6 @@ use super::replica::Replica;
 use super::resource::Resource;
 use super::row_limits::Brought;
 use super::{limits, notifier, readable, refresh, sphere};
-use crate::sip::event::EventHeader;
 use crate::sip::{text, uri, xml_form};
 use std::borrow::Cow;
 
@@ -57,7 +56,7 @@ const MAX_ETAG: usize = 64;
 
 /// Handles a PUBLISH: on success it has been answered and the watchers are notified.
 pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Failure> {
-    let package = find_package(ports, request.event)?;
+    let (package, _) = ports.packages().asked_for(request.event)?;
     let description = *ports.packages().get(package);
     let expires = ports
         .config()
@@ -98,16 +97,6 @@ impl<'a> Document<'a> {
     pub(super) fn without_request(description: &'a Package, resource: &'a Resource) -> Self {
         Document { expires: 0, sphere_before: None, description, resource }
     }
-}
-
-fn find_package<P: Ports>(ports: &P, event: Option<&[u8]>) -> Result<PackageId, Failure> {
-    let refuse = |why: &str| Failure::bad_event(&ports.packages().allow_events(), why);
-    let event = event.ok_or_else(|| refuse("no Event header"))?;
-    let header = EventHeader::parse(event).ok_or_else(|| refuse("unreadable Event header"))?;
-    ports
-        .packages()
-        .find(&header)
-        .ok_or_else(|| refuse(&format!("unsupported event package: {}", String::from_utf8_lossy(event))))
 }
 
 /// The body of a request as it is stored: what follows an XML document as NUL bytes is cut off, and one in UTF-16 is

@@ -10,7 +10,6 @@ use super::subscription::{self, DialogId, Field, Renewal, RowState, Status, Subs
 use super::winfo::Watcher;
 use super::{limits, notifier};
 use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
-use crate::sip::event::EventHeader;
 use crate::sip::transport::{Transport, push_contact};
 use crate::sip::{columns, text, uri};
 use std::borrow::Cow;
@@ -99,16 +98,10 @@ impl Request<'_> {
 
 /// Handles a SUBSCRIBE: on success it has been answered and its NOTIFYs are sent. Returns the subscription for `$subs`.
 pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscription, Failure> {
-    let refuse = |ports: &P, why: &str| Failure::bad_event(&ports.packages().allow_events(), why);
     if request.to.tag.is_none() && request.expires != Some(0) {
         limits::memory(ports, request.call_id.bytes())?;
     }
-    let event = request.event.ok_or_else(|| refuse(ports, "no Event header"))?;
-    let header = EventHeader::parse(event).ok_or_else(|| refuse(ports, "unreadable Event header"))?;
-    let package = ports
-        .packages()
-        .find(&header)
-        .ok_or_else(|| refuse(ports, &format!("unsupported event package: {}", String::from_utf8_lossy(event))))?;
+    let (package, header) = ports.packages().asked_for(request.event)?;
     let description = *ports.packages().get(package);
     if ports.check_subscribe(package) == PackageVerdict::Refused {
         return Err(Failure::Refused("the event package does not take the subscription"));

@@ -41,8 +41,10 @@ pub(crate) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::
     let sender = unsafe { view_ptr(sender) };
     #[cfg(feature = "fault-injection")]
     let _fault = inject_fault(message);
-    let done = request_uri(message).and_then(|presentity| {
-        let request = publish_request(&world, message, checked_sender(sender)?, &presentity)?;
+    let presentity = request_uri(message).map_err(|failure| event_first(&world, message, failure));
+    let done = presentity.and_then(|presentity| {
+        let request = checked_sender(sender).and_then(|sender| publish_request(&world, message, sender, &presentity));
+        let request = request.map_err(|failure| event_first(&world, message, failure))?;
         publish::handle(&mut world, &request)
     });
     match done {
@@ -53,6 +55,11 @@ pub(crate) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::
             if failure.is_conditional() { 1 } else { -1 }
         }
     }
+}
+
+/// Of several flaws of a request an event package that is not there is the one that is named, as by stock.
+fn event_first(world: &Context, message: SipMsg<'_>, failure: Failure) -> Failure {
+    world.packages().asked_for(message.event()).err().unwrap_or(failure)
 }
 
 /// The longest sender that stock and its table take.
@@ -173,6 +180,7 @@ pub(crate) unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: GivenWatc
     #[cfg(feature = "fault-injection")]
     let _fault = inject_fault(message);
     let result = subscribe_request(message, watcher, &local_contact, &mut routes)
+        .map_err(|failure| event_first(&world, message, failure))
         .and_then(|request| subscribe::handle(&mut world, &request));
     match result {
         Ok(subscription) => {
@@ -236,7 +244,8 @@ fn subscribe_request<'a>(
     let call_id = message.call_id().ok_or_else(|| bad("Call-ID"))?;
     // A CSeq ends at 2^31 (RFC 3261 8.1.1.5): one beyond would lock the watcher out of its dialog.
     let cseq = message.cseq().filter(|number| *number < 1 << 31).ok_or_else(|| bad("CSeq"))?;
-    let record_route = route_set(message)?;
+    // That of the first request holds (RFC 3261 12.2.1.1): what a later one has is not looked at.
+    let record_route = if to.tag.is_empty() { route_set(message)? } else { None };
     let has_routes = record_route.is_some();
     *routes = record_route.unwrap_or_default();
     Ok(subscribe::Request {
