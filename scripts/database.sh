@@ -5,7 +5,7 @@
 # create.
 set -eu
 fail() { printf '%s\n' "error: $*" >&2; exit 1; }
-[ $# -ge 2 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,/^set/s/^# //p' "$0" >&2; exit 2; }
 command -v sqlite3 >/dev/null || fail "there is no sqlite3: apt-get install sqlite3"
 file=$2
 

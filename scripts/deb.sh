@@ -63,8 +63,8 @@ Architecture: $architecture
 Maintainer: $maintainer
 Installed-Size: $size
 Depends: ${depends}libc6, libgcc-s1, $xml_package
-Recommends: kamailio-presence-modules
-Suggests: sqlite3
+Recommends: kamailio-presence-modules, kamailio-sqlite-modules, sqlite3
+Suggests: kamailio-websocket-modules, baresip-core, curl
 Section: net
 Priority: optional
 Description: SIP presence server and presence user agent for Kamailio $host_version

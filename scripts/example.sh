@@ -8,6 +8,8 @@
 #              a certificate of its own that is made when there is none
 #   TRUSTED    network whose requests need no password (127.0.0.0/8), for the examples without accounts
 #   DOMAIN     the SIP domain and the realm of accounts (example.org)
+#   ORIGINS    web pages that may open a WebSocket, a regular expression
+#              (^https?://(127\.0\.0\.1|localhost)(:[0-9]+)?$)
 #   CHANGES    1: the status page may end subscriptions and remove publications (0)
 #   TRUSTED_LIST  file of servers whose P-Asserted-Identity is believed
 #   DB_URL     another database, which has its tables already
@@ -112,6 +114,14 @@ if [ "${TLS:-0}" = 1 ]; then
 	fi
 	set -- "$@" -A WITH_TLS -A "TLS_PORT=$tls_port" -A "TLS_KEY=\"$state/tls.key\"" -A "TLS_CERTIFICATE=\"$state/tls.pem\""
 	say "TLS at $address:$tls_port (wss://$address:$tls_port for browsers)"
+fi
+
+# Commands come over loopback, also where phones reach another address.
+! uses WITH_LOOPBACK || case $address in 127.0.0.1 | 0.0.0.0) ;; *) set -- "$@" -A WITH_LOOPBACK ;; esac
+if [ -n "${ORIGINS:-}" ]; then
+	uses ORIGINS || fail "ORIGINS: $name has no WebSocket, pbx has"
+	case $ORIGINS in *\"*) fail "ORIGINS: no quotes" ;; esac
+	set -- "$@" -A "ORIGINS=\"$ORIGINS\""
 fi
 
 say "$name: SIP at $address:$port, configuration $config"

@@ -74,8 +74,14 @@ install_packages() {
 	[ $# -gt 0 ] || return 0
 	command -v apt-get >/dev/null || fail "these are missing, and there is no apt-get to install them: $*"
 	say "installing packages: $*"
+	installed kamailio || is_new=1
 	as_root apt-get update -qq
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+	# Debian starts the server that it has just installed: with its own configuration, on the port of the examples.
+	[ -z "${is_new:-}" ] || ! installed kamailio || [ ! -d /run/systemd/system ] || {
+		say "stopping and disabling kamailio.service, which the package has started (systemctl enable --now kamailio)"
+		as_root systemctl disable --now kamailio >/dev/null 2>&1 || true
+	}
 }
 
 rust_is_new_enough() {

@@ -113,13 +113,14 @@ def test_a_refresh_during_a_fanout(ours, phones, mode, figure):
         target = (moved, bob)[turn % 2]
         target.quiet(0.1)
         since = len(target.notifies)
+        # The target moves, the route set does not (RFC 3261 12.2.1.1).
         route = "<sip:127.0.0.1:%d;lr;turn=%d>" % (target.port, turn)
         assert watch.refresh(contact="<sip:bob%d@127.0.0.1:%d>" % (turn, target.port),
                              extra=["Record-Route: " + route]).code == 200
         target.wait_notifies(since + 3, timeout=5)
         fresh = target.notifies[since:]
         assert fresh and all("bob%d@" % turn in n.start for n in fresh), [n.start for n in fresh]
-        assert "turn=%d" % turn in fresh[-1].get("Route", ""), fresh[-1].headers
+        assert not any(n.get("Route") for n in fresh), fresh[-1].headers
     stop.set()
     [thread.join() for thread in threads]
     assert watch.refresh(contact="<sip:last@127.0.0.1:%d>" % bob.port,
@@ -127,7 +128,7 @@ def test_a_refresh_during_a_fanout(ours, phones, mode, figure):
     bob.quiet(2.5)
     if mode != "memory":
         row = [row for row in server.rows("active_watchers") if row["callid"] == watch.call_id][0]
-        assert "last@" in row["contact"] and "turn=last" in row["record_route"]
+        assert "last@" in row["contact"] and not row["record_route"]
     numbers = [n.cseq for n in bob.notifies + moved.notifies]
     assert len(numbers) == len(set(numbers))
     figure("%s: %d moves under fire, none told at the old place" % (mode, rounds))

@@ -5,7 +5,7 @@
 # (apt-get install baresip-core).
 set -eu
 fail() { printf '%s\n' "error: $*" >&2; exit 1; }
-[ $# -ge 1 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,/^set/s/^# //p' "$0" >&2; exit 2; }
 user=$1
 shift
 [ $# -gt 0 ] || if [ "$user" = alice ]; then set -- bob; else set -- alice; fi

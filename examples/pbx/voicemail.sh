@@ -2,7 +2,7 @@
 # voicemail.sh USER NEW [OLD]: lights a user's voicemail light when NEW is above 0, and puts it out when it is 0.
 # HTTP_PORT (8080) and DOMAIN (example.org) are those of the server. Needs curl.
 set -eu
-[ $# -ge 2 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,/^set/s/^# //p' "$0" >&2; exit 2; }
 user=$1 new=$2 old=${3:-0}
 case $user in *[!A-Za-z0-9._+-]* | '') echo "error: $user is no user name" >&2; exit 2 ;; esac
 case $new$old in *[!0-9]*) echo "error: give numbers of messages" >&2; exit 2 ;; esac

@@ -264,14 +264,15 @@ parameters! {
         /// them.
         notify_slots: usize = integer(c"notify_slots", 16384).unit("NOTIFYs").zero("tm serves all")
             .range(Range::Between(0, 1_000_000)).ours("1.0.0").example("65536");
-        /// What each UDP socket keeps of packets that no worker has read yet: at the start it is raised to so many
-        /// bytes, or to what the system allows (`net.core.rmem_max`), and the log says what it came to. A socket that
-        /// has more, by the core's `maxbuffer`, keeps it. See [the receive buffer](operations.md#the-receive-buffer).
+        /// The receive buffer of each UDP socket, for packets that no worker has read yet. At startup it is raised to
+        /// this many bytes, or to what the system allows (`net.core.rmem_max`), and the log shows the result. A socket
+        /// that has more, by the core's `maxbuffer`, keeps it. See
+        /// [the receive buffer](operations.md#the-receive-buffer).
         receive_buffer: i32 = integer(c"receive_buffer", 4194304).unit("bytes").zero("as `maxbuffer` says")
             .range(Range::Between(0, 67_108_864)).ours("1.0.0").example("8388608");
-        /// What `presence.explain` and `presence.history` remember: so many ended subscriptions, as many changes of
-        /// publications, and four times as many NOTIFYs with their answers, the newest of each. Each of its units takes
-        /// 1,600 bytes of shared memory, from the start.
+        /// How much `presence.explain` and `presence.history` remember: this many ended subscriptions, as many changes
+        /// of publications, and four times as many NOTIFYs with their answers, the newest of each. Each unit takes
+        /// 1,600 bytes of shared memory, from startup on.
         history_size: usize = integer(c"history_size", 1000).unit("entries").zero("none")
             .range(Range::Between(0, 10_000)).ours("1.0.0").example("5000");
         /// 1: documents of watcher information have everything that RFC 3858 defines.
@@ -330,7 +331,7 @@ parameters! {
             secret")
             .range(Range::Text("addresses, or networks as 192.0.2.0/24")).ours("1.0.0").example("192.0.2.1,192.0.2.2");
         /// Who decides which node sends the NOTIFYs of a subscription when nodes do not hear each other. `database`:
-        /// leases in a table that all of them reach; who does not reach it sends none. See
+        /// leases in a table that all of them reach; a node that does not reach it sends none. See
         /// [clustering](clustering.md#an-arbiter).
         cluster_arbiter: &'static [u8] = text(c"cluster_arbiter", "none").range(Range::Words(&["none", "database"]))
             .ours("1.0.0").example("database");
