@@ -190,7 +190,7 @@ def test_the_settings_in_force(ours):
     documented = set(re.findall(r"^### `(\w+)`$", (ROOT / "docs" / "presence.md").read_text().split("## Functions")[0],
                                 re.M))
     # A secret is shown nowhere.
-    elsewhere = {"db_url", "local_log_facility", "enable_dmq", "cluster_secret"}
+    elsewhere = {"db_url", "local_log_facility", "enable_dmq", "cluster_secret", "cluster_arbiter_url"}
     accepted = {"startup_mode", "subs_htable_size", "pres_htable_size", "db_table_lock_type", "subs_remove_match",
                 "to_tag_pref",
                 "totag_avpid", "lock_set_size"}

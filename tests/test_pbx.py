@@ -235,3 +235,17 @@ def test_a_page_of_another_site_opens_no_websocket(pbx):
         connection.request("GET", path, headers=headers)
         assert connection.getresponse().status == wanted
         connection.close()
+
+
+def test_commands_come_over_loopback_wherever_phones_reach_it():
+    """ADDRESS is for phones; voicemail.sh on the machine itself works all the same. ORIGINS names the pages."""
+    page = "https://pbx.example.org"
+    with Example("pbx", address="127.0.0.7", ORIGINS="^%s$" % page.replace(".", r"\.")) as pbx:
+        assert voicemail(pbx, "alice", "1").returncode == 0
+        for origin, wanted in ((page, 101), ("https://elsewhere.example.org", 403), ("http://127.0.0.1", 403)):
+            connection = http.client.HTTPConnection("127.0.0.7", pbx.http_port, timeout=5)
+            connection.request("GET", "/", headers={
+                "Origin": origin, "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol": "sip"})
+            assert connection.getresponse().status == wanted, origin
+            connection.close()
