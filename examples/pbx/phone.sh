@@ -14,7 +14,11 @@ for name in "$user" "$@"; do
 done
 address=${ADDRESS:-127.0.0.1} port=${PORT:-5060} domain=${DOMAIN:-example.org}
 for number in "$port" "${SIP_PORT:-5081}"; do
-	case $number in '' | *[!0-9]*) fail "$number is no port: a port is a number from 1 to 65535" ;; esac
+	case $number in '' | *[!0-9]* | 0* | ??????*) fail "$number is no port: a port is a number from 1 to 65535" ;; esac
+	[ "$number" -le 65535 ] || fail "$number is no port: a port is a number from 1 to 65535"
+done
+for word in "$address" "$domain"; do
+	case $word in *[!A-Za-z0-9.:-]* | '') fail "$word is no address and no domain" ;; esac
 done
 command -v baresip >/dev/null || fail "there is no baresip: install it (apt-get install baresip-core)"
 

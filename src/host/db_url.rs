@@ -93,20 +93,20 @@ impl fmt::Debug for DbUrl {
 /// too much is hidden rather than too little.
 fn masked(url: &[u8]) -> String {
     let text = String::from_utf8_lossy(url);
-    let begin = match (text.find("://"), text.find(':')) {
-        (Some(slashes), _) => slashes + 3,
-        (None, Some(colon)) => colon + 1,
-        (None, None) => 0,
+    let Some(slashes) = text.find("://") else {
+        // No URL: what follows a colon, or is before an @, may be a password.
+        return match text.split_once(':') {
+            Some((scheme, _)) if !scheme.contains('@') => format!("{scheme}:{MASK}"),
+            _ if text.contains('@') => MASK.to_owned(),
+            _ => text.into_owned(),
+        };
     };
-    let (scheme, rest) = text.split_at(begin);
+    let (scheme, rest) = text.split_at(slashes + 3);
     let (user, host) = match rest.rfind('@') {
         Some(at) => rest.split_at(at),
         None => ("", rest),
     };
-    // Without a scheme that is followed by slashes, what is before the @ begins with a user or is a password.
-    let hides_user = !user.is_empty() && !scheme.ends_with("://");
     let user = match user.find(':') {
-        _ if hides_user => MASK.to_owned(),
         Some(colon) => format!("{}:{MASK}", &user[..colon]),
         None => user.to_owned(),
     };
@@ -174,6 +174,10 @@ mod tests {
             "kamailio:S3cret@localhost/kamailio",
             "mysql:/kamailio:S3cret@localhost/kamailio",
             "mysql:kamailio:S3cret@localhost",
+            "mysql:kamailio:S3cret",
+            "kamailio:S3cret",
+            "S3cret@localhost",
+            "S3cret@localhost:5432",
             "mysql//kamailio:S3cret@localhost/k",
             "mysql://kamailio:S3cret",
             "mysql://kamailio:S3cret/kamailio",
