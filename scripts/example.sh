@@ -40,7 +40,8 @@ config=$examples/$name.cfg
 [ -f "$config" ] || fail "there is no example $name: $(list | tr '\n' ' ')"
 
 number() { # variable, value
-	case $2 in '' | *[!0-9]* | 0* | ??????*) fail "$1=$2: a port is a number from 1 to 65535" ;; esac
+	case $2 in '' | *[!0-9]* | 0* | ??????*) fail "$1=$2: a port is a number from 1 to 65535" ;;
+	esac
 	[ "$2" -le 65535 ] || fail "$1=$2: a port is a number from 1 to 65535"
 }
 plain() { case $2 in '' | *[!A-Za-z0-9.:/_-]*) fail "$1=$2: letters, digits, . : / _ and - only" ;; esac; }
@@ -51,12 +52,15 @@ case ${CHANGES:-0} in 0 | 1) ;; *) fail "CHANGES=$CHANGES: 0 or 1" ;; esac
 tls_port=${TLS_PORT:-8443}
 number TLS_PORT "$tls_port"; number PORT "$port"; number HTTP_PORT "$http"; number INTERNAL_PORT "$internal"
 plain ADDRESS "$address"; plain TRUSTED "$trusted"; plain DOMAIN "$domain"; plain PEER "$peer"
-for pair in "PORT $port HTTP_PORT $http" "PORT $port INTERNAL_PORT $internal" "HTTP_PORT $http INTERNAL_PORT $internal" \
-	"TLS_PORT $tls_port PORT $port" "TLS_PORT $tls_port HTTP_PORT $http" "TLS_PORT $tls_port INTERNAL_PORT $internal"; do
-	# shellcheck disable=SC2086
-	set -- $pair "$@"
-	[ "$2" != "$4" ] || fail "$1 and $3 are both $2: choose another with $3=..."
-	shift 4
+# No two of the ports that this example listens on are the same.
+ports="PORT=$port"
+! grep -q HTTP_PORT "$config" || ports="$ports HTTP_PORT=$http"
+! grep -q INTERNAL_PORT "$config" || ports="$ports INTERNAL_PORT=$internal"
+[ "${TLS:-0}" = 0 ] || ports="$ports TLS_PORT=$tls_port"
+seen=
+for pair in $ports; do
+	case " $seen " in *" ${pair#*=} "*) fail "$pair is another port of this example already: $ports" ;; esac
+	seen="$seen ${pair#*=}"
 done
 ours=${PRESENCE_MODULES:-$ours}
 stock=${STOCK_MODULES:-}

@@ -6,7 +6,7 @@ set -eu
 user=$1 new=$2 old=${3:-0}
 case $user in *[!A-Za-z0-9._+-]* | '') echo "error: $user is no user name" >&2; exit 2 ;; esac
 for number in "$new" "$old"; do
-	case $number in '' | *[!0-9]* | 0?* | ??????*) echo "error: give numbers of messages, from 0 to 99999" >&2; exit 2 ;; esac
+	case $number in '' | *[!0-9]* | 0?* | ??????*) echo "error: numbers of messages are 0 to 99999" >&2; exit 2 ;; esac
 done
 command -v curl >/dev/null || { echo "error: there is no curl: install it (apt-get install curl)" >&2; exit 1; }
 waiting=no
