@@ -262,6 +262,22 @@ def test_the_edge_sends_each_presentity_to_one_node():
             one.start()
 
 
+def test_the_edge_lets_strangers_through_in_no_way():
+    """Neither a first request, nor one that says it belongs to a dialog, with a route through the edge."""
+    with Kamailio("ours", presence=dict(subs_db_mode=1)) as node:
+        with Example("edge-by-presentity", TRUSTED="192.0.2.0/24", NODES="sip:127.0.0.9:5060") as edge:
+            stranger = Client(edge, "stranger")
+            to_node = dict(ruri="sip:alice@127.0.0.1:%d" % node.port)
+            headers = ["Event: presence", "Expires: 600", "Content-Type: application/pidf+xml",
+                       "Route: <sip:127.0.0.1:%d;lr>" % edge.port]
+            for tag in (None, "made-up"):
+                request = stranger.request("PUBLISH", "sip:alice@example.org", headers, pidf("alice"), to_tag=tag,
+                                           **to_node)
+                assert stranger.reply_to(request).code == 403
+            assert node.rows("presentity") == []
+            stranger.close()
+
+
 def run(*words, given="", **environment):
     return subprocess.run([str(word) for word in words], input=given, capture_output=True, text=True,
                           env=dict(os.environ, **environment))

@@ -179,7 +179,8 @@ def test_a_browser_registers_and_watches_over_tls(tmp_path):
 
 def test_who_watches_is_for_the_watched_alone(pbx):
     bob, alice = pbx.phone("bob"), pbx.phone("alice")
-    for event in ("presence.winfo", "presence.WINFO", "presence.winfo;id=1", "dialog.winfo"):
+    for event in ("presence.winfo", "presence.WINFO", "presence.winfo;id=1", "dialog.winfo", "presence.winfo\t;id=2",
+                  "presence.winfo\r\n ;id=3", "presence.winfo \t ;id=4"):
         reply = bob.subscribe("sip:alice@example.org", event=event).reply
         assert (reply.code in (403, 489)
                 and (reply.code == 403 or "WINFO" in event or "dialog" in event)), (event, reply.code)
@@ -249,3 +250,15 @@ def test_commands_come_over_loopback_wherever_phones_reach_it():
                 "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol": "sip"})
             assert connection.getresponse().status == wanted, origin
             connection.close()
+
+
+@pytest.mark.parametrize("method", ["NOTIFY", "INVITE", "MESSAGE", "REFER", "BYE", "INFO", "OPTIONS"])
+def test_what_belongs_to_no_call_goes_nowhere(pbx, method):
+    """A To tag and a Route make no dialog: nobody was asked for a password, and nothing reaches the address named."""
+    stranger, victim = Client(pbx, "bob", "example.org"), Client(pbx, "victim", "example.org")
+    reply = stranger.reply_to(stranger.request(
+        method, BOB, ["Route: <sip:127.0.0.1:%d;lr>" % pbx.port], ruri="sip:victim@127.0.0.1:%d" % victim.port,
+        to_tag="made-up"))
+    assert reply.code == 481
+    assert victim.receive(0.3) is None
+    stranger.close(), victim.close()
