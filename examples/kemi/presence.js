@@ -31,7 +31,7 @@ function identity() {
 
 // Users speak for themselves, trusted servers for everybody.
 function isAllowed(user) {
-	if (user.trusted || KSR.pv.get("$rU") === KSR.pv.get("$au")) {
+	if (user.trusted || (KSR.pv.get("$rU") === KSR.pv.get("$au") && KSR.pv.get("$rd") === KSR.pv.get("$ar"))) {
 		return true;
 	}
 	KSR.sl.sl_send_reply(403, "Not your presence");
@@ -68,7 +68,7 @@ function serve(user) {
 	}
 	if (KSR.is_PUBLISH()) {
 		publish(user);
-	} else if (asksForWatchers() && KSR.pv.get("$rU") != user.uri.split(":")[1].split("@")[0]) {
+	} else if (asksForWatchers() && "sip:" + KSR.pv.get("$rU") + "@" + KSR.pv.get("$rd") != user.uri) {
 		KSR.tm.t_reply(403, "Not your watchers");
 	} else {
 		KSR.presence.handle_subscribe_uri(user.uri);

@@ -28,7 +28,7 @@ end
 
 -- Users speak for themselves, trusted servers for everybody.
 local function is_allowed(trusted)
-	if trusted or KSR.pv.get("$rU") == KSR.pv.get("$au") then
+	if trusted or (KSR.pv.get("$rU") == KSR.pv.get("$au") and KSR.pv.get("$rd") == KSR.pv.get("$ar")) then
 		return true
 	end
 	KSR.sl.sl_send_reply(403, "Not your presence")
@@ -69,7 +69,7 @@ local function serve(user, trusted)
 	end
 	if KSR.is_method("PUBLISH") then
 		publish(trusted)
-	elseif asks_for_watchers() and KSR.pv.get("$rU") ~= user:match(":([^@]+)@") then
+	elseif asks_for_watchers() and "sip:" .. (KSR.pv.get("$rU") or "") .. "@" .. KSR.pv.get("$rd") ~= user then
 		KSR.tm.t_reply(403, "Not your watchers")
 	else
 		KSR.presence.handle_subscribe_uri(user)

@@ -29,7 +29,7 @@ def identity():
 
 def is_allowed(trusted):
     """Users speak for themselves, trusted servers for everybody."""
-    if trusted or KSR.pv.get("$rU") == KSR.pv.get("$au"):
+    if trusted or (KSR.pv.get("$rU") == KSR.pv.get("$au") and KSR.pv.get("$rd") == KSR.pv.get("$ar")):
         return True
     KSR.sl.sl_send_reply(403, "Not your presence")
     return False
@@ -64,7 +64,7 @@ def serve(user, trusted):
         return
     if KSR.is_method("PUBLISH"):
         publish(trusted)
-    elif asks_for_watchers() and KSR.pv.get("$rU") != user.split(":", 1)[1].split("@")[0]:
+    elif asks_for_watchers() and "sip:%s@%s" % (KSR.pv.get("$rU"), KSR.pv.get("$rd")) != user:
         KSR.tm.t_reply(403, "Not your watchers")
     else:
         KSR.presence.handle_subscribe_uri(user)
