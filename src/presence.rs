@@ -2,6 +2,7 @@
 //! needs of the world it asks for through [`ports::Ports`].
 #![forbid(unsafe_code)]
 pub mod authorization;
+pub mod bad_event;
 pub mod cluster;
 pub mod comparison;
 pub mod config;

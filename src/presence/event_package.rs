@@ -1,5 +1,4 @@
 //! Event packages (RFC 6665 7): what presence knows of each; the package's own code stays behind the ports.
-use super::error::Failure;
 use crate::shm_safe::shm_safe;
 use crate::sip::event::EventHeader;
 
@@ -87,18 +86,6 @@ impl Packages {
         }
         let fits = self.0.iter().enumerate().filter_map(|(at, package)| Some((package.fitness(header)?, at)));
         fits.max_by_key(|(fitness, at)| (*fitness, usize::MAX - at)).map(|(_, at)| PackageId(at as u16))
-    }
-
-    /// The package that a request asks for with its Event header.
-    ///
-    /// # Errors
-    /// 489 with the packages there are: there is no Event, it cannot be read, or it names none of them (RFC 6665 7.2).
-    pub fn asked_for<'a>(&self, event: Option<&'a [u8]>) -> Result<(PackageId, EventHeader<'a>), Failure> {
-        let refuse = |why: &str| Failure::bad_event(&self.allow_events(), why);
-        let event = event.ok_or_else(|| refuse("no Event header"))?;
-        let header = EventHeader::parse(event).ok_or_else(|| refuse("unreadable Event header"))?;
-        let unknown = || refuse(&format!("unsupported event package: {}", String::from_utf8_lossy(event)));
-        Ok((self.find(&header).ok_or_else(unknown)?, header))
     }
 
     /// The package with exactly this name; an `id` is not part of it.

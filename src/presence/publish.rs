@@ -8,7 +8,7 @@ use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publicat
 use super::replica::Replica;
 use super::resource::Resource;
 use super::row_limits::Brought;
-use super::{limits, notifier, readable, refresh, sphere};
+use super::{bad_event, limits, notifier, readable, refresh, sphere};
 use crate::sip::{text, uri, xml_form};
 use std::borrow::Cow;
 
@@ -56,7 +56,7 @@ const MAX_ETAG: usize = 64;
 
 /// Handles a PUBLISH: on success it has been answered and the watchers are notified.
 pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Failure> {
-    let (package, _) = ports.packages().asked_for(request.event)?;
+    let (package, _) = bad_event::asked_for(ports.packages(), request.event)?;
     let description = *ports.packages().get(package);
     let expires = ports
         .config()

@@ -8,7 +8,7 @@ use super::ports::{Ports, Recent, Stored};
 use super::resource::Resource;
 use super::subscription::{self, DialogId, Field, Renewal, RowState, Status, Subscription, SubscriptionState};
 use super::winfo::Watcher;
-use super::{limits, notifier};
+use super::{bad_event, limits, notifier};
 use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
 use crate::sip::transport::{Transport, push_contact};
 use crate::sip::{columns, text, uri};
@@ -101,7 +101,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscrip
     if request.to.tag.is_none() && request.expires != Some(0) {
         limits::memory(ports, request.call_id.bytes())?;
     }
-    let (package, header) = ports.packages().asked_for(request.event)?;
+    let (package, header) = bad_event::asked_for(ports.packages(), request.event)?;
     let description = *ports.packages().get(package);
     if ports.check_subscribe(package) == PackageVerdict::Refused {
         return Err(Failure::Refused("the event package does not take the subscription"));

@@ -5,7 +5,7 @@ use crate::host::msg::{self, Header, SipMsg, parse_uri};
 use crate::host::{log, script};
 use crate::presence::error::Failure;
 use crate::presence::subscription::Subscription;
-use crate::presence::{publish, subscribe};
+use crate::presence::{bad_event, publish, subscribe};
 use crate::server::context::Context;
 use crate::sip::checked::{Flaw, HostPart, UriText, UserPart, Word, most, unfolded};
 use crate::sip::columns;
@@ -59,7 +59,7 @@ pub(crate) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::
 
 /// Of several flaws of a request an event package that is not there is the one that is named, as by stock.
 fn event_first(world: &Context, message: SipMsg<'_>, failure: Failure) -> Failure {
-    world.packages().asked_for(message.event()).err().unwrap_or(failure)
+    bad_event::asked_for(world.packages(), message.event()).err().unwrap_or(failure)
 }
 
 /// The longest sender that stock and its table take.
