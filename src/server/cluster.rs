@@ -16,3 +16,4 @@ pub mod standing;
 pub mod stock_announce;
 pub mod stock_nodes;
 pub mod stock_subscriptions;
+pub mod takeover;

@@ -26,20 +26,11 @@ use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 /// After so many messages a node that tells all it has takes a breath.
 const SYNC_BURST: usize = 50;
 
-/// At most so many subscriptions are taken over in one second.
-const LARGEST_STEP: usize = 1000;
-
 /// A node that has not said who it is, is asked again after so many seconds.
 const HELLO_INTERVAL: i64 = 10;
 
 /// How often the numbers of a subscription are moved on because its watcher answers 500, between two SUBSCRIBEs.
 const MOST_RAISES: u8 = 3;
-
-/// So often subscriptions of leases that were taken over are looked for, in seconds.
-const LOOK_AGAIN: i64 = 10;
-
-/// When nobody goes on with a lost node's subscription for so many seconds, the next node in line does.
-const TAKEOVER_TIMEOUT_SECS: i64 = 15;
 
 impl Context {
     /// Another node says that a subscription has ended.
@@ -226,7 +217,7 @@ impl Context {
 
     /// Makes a replica ours: its row is written, the other nodes and its watcher are notified.
     /// `waits`: the watcher is notified a second later, unless another node objects.
-    fn activate_replica(&mut self, dialog: DialogId<'_>, waits: bool) -> Result<(), StoreError> {
+    pub(super) fn activate_replica(&mut self, dialog: DialogId<'_>, waits: bool) -> Result<(), StoreError> {
         let Some((replica, _)) = self.owned_subscription(dialog) else { return Ok(()) };
         let socket = self.config.default_socket;
         let contact = own_contact(self.config.server_address, socket);
@@ -491,82 +482,6 @@ impl Context {
         }
         if failed > 0 {
             limited!(Error, "a node was not told everything: {failed} of {sent} subscriptions could not be sent");
-        }
-    }
-
-    /// Goes on with the subscriptions of lost nodes, as far as they fall to us.
-    fn take_over_lost(&mut self, waits: bool) {
-        let now = clock::now();
-        let mut lost = self.shared.nodes.lost(now);
-        lost.extend(self.shared.stock_nodes.lost(now));
-        if lost.is_empty() {
-            return;
-        }
-        let mut names = self.shared.nodes.present();
-        names.push(self.node_name().to_vec());
-        let line: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
-        let mut ours = Vec::new();
-        let tables = &self.shared.tables;
-        for index in 0..tables.shard_count() {
-            let shard = tables.nth_shard(index);
-            for stored in shard.subscriptions() {
-                let Some(lost) = lost.iter().find(|lost| lost.id == stored.ownership.owner) else { continue };
-                let dialog = stored.subscription.dialog();
-                let live = stored.subscription.state.expires_at > now
-                    && stored.subscription.state.status != Status::Terminated;
-                if live
-                    && cluster::successor(&line, dialog, (lost.age / TAKEOVER_TIMEOUT_SECS) as usize)
-                        == Some(self.node_name())
-                {
-                    ours.push(stored.subscription.to_private());
-                }
-            }
-            if ours.len() >= LARGEST_STEP {
-                break;
-            }
-        }
-        for subscription in &ours {
-            if let Err(error) = self.activate_replica(subscription.dialog(), waits) {
-                limited!(Error, "cannot go on with a subscription of a lost node: {error}");
-            }
-        }
-        if !ours.is_empty() {
-            limited!(Notice, "{} subscriptions of lost nodes are served here from now on", ours.len());
-        }
-    }
-
-    /// Goes on with what was owned under leases that this node has taken over. What another node still held back comes
-    /// later: it is looked for again and again.
-    fn take_over_inherited(&mut self, now: i64) {
-        let arbitration = &self.shared.standing.arbitration;
-        if !arbitration.take_news() && now % LOOK_AGAIN != 0 {
-            return;
-        }
-        let (tables, mut ours) = (&self.shared.tables, Vec::new());
-        for index in 0..tables.shard_count() {
-            let foreign: Vec<(Subscription, Ownership)> = {
-                let shard = tables.nth_shard(index);
-                let is_settled = |o: &Ownership| self.owns(o) || o.owner == NodeId::ELSEWHERE || o.owner.is_stock();
-                let live = |stored: &&SubscriptionEntry| {
-                    stored.subscription.state.expires_at > now
-                        && stored.subscription.state.status != Status::Terminated
-                        && !is_settled(&stored.ownership)
-                };
-                shard.subscriptions().filter(live).map(|s| (s.subscription.to_private(), s.ownership)).collect()
-            };
-            ours.extend(foreign.into_iter().filter(|(_, o)| self.may_claim(o)).map(|(subscription, _)| subscription));
-            if ours.len() >= LARGEST_STEP {
-                arbitration.note_news();
-                break;
-            }
-        }
-        for subscription in &ours {
-            if let Err(error) = self.activate_replica(subscription.dialog(), false) {
-                limited!(Error, "cannot go on with a subscription of a lost lease: {error}");
-            }
-        }
-        if !ours.is_empty() {
-            limited!(Notice, "{} subscriptions of leases that were taken over are served here from now on", ours.len());
         }
     }
 

@@ -1,0 +1,95 @@
+//! Subscriptions that this node goes on with: those of lost nodes, and those of leases that it has taken over.
+use crate::host::clock;
+use crate::limited;
+use crate::presence::cluster;
+use crate::presence::subscription::{Status, Subscription};
+use crate::server::cluster::node_id::NodeId;
+use crate::server::context::Context;
+use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+
+/// At most so many subscriptions are taken over in one second.
+const LARGEST_STEP: usize = 1000;
+
+/// So often subscriptions of leases that were taken over are looked for, in seconds.
+const LOOK_AGAIN: i64 = 10;
+
+/// When nobody goes on with a lost node's subscription for so many seconds, the next node in line does.
+const TAKEOVER_TIMEOUT_SECS: i64 = 15;
+
+impl Context {
+    /// Goes on with the subscriptions of lost nodes, as far as they fall to us.
+    pub(super) fn take_over_lost(&mut self, waits: bool) {
+        let now = clock::now();
+        let mut lost = self.shared.nodes.lost(now);
+        lost.extend(self.shared.stock_nodes.lost(now));
+        if lost.is_empty() {
+            return;
+        }
+        let mut names = self.shared.nodes.present();
+        names.push(self.node_name().to_vec());
+        let line: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        let mut ours = Vec::new();
+        let tables = &self.shared.tables;
+        for index in 0..tables.shard_count() {
+            let shard = tables.nth_shard(index);
+            for stored in shard.subscriptions() {
+                let Some(lost) = lost.iter().find(|lost| lost.id == stored.ownership.owner) else { continue };
+                let dialog = stored.subscription.dialog();
+                let live = stored.subscription.state.expires_at > now
+                    && stored.subscription.state.status != Status::Terminated;
+                if live
+                    && cluster::successor(&line, dialog, (lost.age / TAKEOVER_TIMEOUT_SECS) as usize)
+                        == Some(self.node_name())
+                {
+                    ours.push(stored.subscription.to_private());
+                }
+            }
+            if ours.len() >= LARGEST_STEP {
+                break;
+            }
+        }
+        for subscription in &ours {
+            if let Err(error) = self.activate_replica(subscription.dialog(), waits) {
+                limited!(Error, "cannot go on with a subscription of a lost node: {error}");
+            }
+        }
+        if !ours.is_empty() {
+            limited!(Notice, "{} subscriptions of lost nodes are served here from now on", ours.len());
+        }
+    }
+
+    /// Goes on with what was owned under leases that this node has taken over. What another node still held back comes
+    /// later: it is looked for again and again.
+    pub(super) fn take_over_inherited(&mut self, now: i64) {
+        let arbitration = &self.shared.standing.arbitration;
+        if !arbitration.take_news() && now % LOOK_AGAIN != 0 {
+            return;
+        }
+        let (tables, mut ours) = (&self.shared.tables, Vec::new());
+        for index in 0..tables.shard_count() {
+            let foreign: Vec<(Subscription, Ownership)> = {
+                let shard = tables.nth_shard(index);
+                let is_settled = |o: &Ownership| self.owns(o) || o.owner == NodeId::ELSEWHERE || o.owner.is_stock();
+                let live = |stored: &&SubscriptionEntry| {
+                    stored.subscription.state.expires_at > now
+                        && stored.subscription.state.status != Status::Terminated
+                        && !is_settled(&stored.ownership)
+                };
+                shard.subscriptions().filter(live).map(|s| (s.subscription.to_private(), s.ownership)).collect()
+            };
+            ours.extend(foreign.into_iter().filter(|(_, o)| self.may_claim(o)).map(|(subscription, _)| subscription));
+            if ours.len() >= LARGEST_STEP {
+                arbitration.note_news();
+                break;
+            }
+        }
+        for subscription in &ours {
+            if let Err(error) = self.activate_replica(subscription.dialog(), false) {
+                limited!(Error, "cannot go on with a subscription of a lost lease: {error}");
+            }
+        }
+        if !ours.is_empty() {
+            limited!(Notice, "{} subscriptions of leases that were taken over are served here from now on", ours.len());
+        }
+    }
+}
