@@ -306,7 +306,7 @@ def test_a_lamp_from_the_shell(responder):
                               capture_output=True, text=True, timeout=20)
         assert "SIP-ETag" in done.stdout, done
         lamp = responder.requests[0]
-        assert lamp.get("Event") == "message-summary" and lamp.text == "Messages-Waiting: yes"
+        assert lamp.get("Event") == "message-summary" and lamp.text == "Messages-Waiting: yes\r\n"
 
 
 @pytest.mark.parametrize("code, algorithm", [(401, "MD5"), (407, "MD5"), (401, "SHA-256"), (401, "")])
