@@ -1,7 +1,7 @@
 //! Reads the host's headers with the host's own flags (bindgen), compiles the C shims with the same flags, writes the
 //! header of our entry points (cbindgen), and refuses what cannot work.
 use std::{
-    env, fs,
+    env, fs, panic,
     path::{Path, PathBuf},
     process,
 };
@@ -146,6 +146,22 @@ fn layouts(bindings: &str) -> String {
     out
 }
 
+/// bindgen panics where libclang cannot be loaded.
+fn generate(bindings: bindgen::Builder) -> bindgen::Bindings {
+    panic::set_hook(Box::new(|_| {}));
+    let made = panic::catch_unwind(panic::AssertUnwindSafe(|| bindings.generate()));
+    drop(panic::take_hook());
+    match made {
+        Ok(Ok(bindings)) => bindings,
+        // The compiler's own headers, without which none of the host's can be read.
+        Ok(Err(error)) if error.to_string().contains("'stddef.h' file not found") => {
+            fail("libclang is there without its headers: install libclang-dev")
+        }
+        Ok(Err(error)) => fail(&format!("bindgen cannot read the host's headers: {error}")),
+        Err(_) => fail("libclang cannot be loaded: install libclang-dev, or name its folder with LIBCLANG_PATH=DIR"),
+    }
+}
+
 fn main() {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap());
     let out = PathBuf::from(env::var("OUT_DIR").unwrap());
@@ -178,10 +194,7 @@ fn main() {
         .generate_comments(false)
         .derive_default(true)
         .default_enum_style(bindgen::EnumVariation::Consts);
-    let text = bindings
-        .generate()
-        .unwrap_or_else(|e| fail(&format!("bindgen cannot read the host's headers: {e}")))
-        .to_string();
+    let text = generate(bindings).to_string();
     fs::write(out.join("bindings.rs"), &text).unwrap();
     fs::write(out.join("layouts.c"), layouts(&text)).unwrap();
 

@@ -6,9 +6,7 @@ cd "$(dirname "$0")/.."
 features=${FEATURES:-}
 out=${MODULES_OUT:-target/modules}
 cargo_target=${CARGO_TARGET_DIR:-target}
-command -v pkg-config >/dev/null || fail "no pkg-config: install pkg-config"
-pkg-config --exists libxml-2.0 || fail "no headers of libxml2: install libxml2-dev"
-command -v "$(cargo_command)" >/dev/null || fail "no cargo: install Rust 1.85 or newer, or run make setup"
+need_to_build
 note_facts
 say "building for $(fact full_version), $(fact binary)"
 $(cargo_command) build --release ${CARGO_BUILD_TARGET:+--target "$CARGO_BUILD_TARGET"} \

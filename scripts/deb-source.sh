@@ -4,7 +4,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
-command -v dpkg-buildpackage >/dev/null || fail "no dpkg-buildpackage: apt-get install dpkg-dev debhelper"
+need dpkg-buildpackage "dpkg-dev debhelper"
+need_rust
+need_python
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 name=kamailio-presence
 tree=target/deb/$name-$version
@@ -13,7 +15,7 @@ export SOURCE_DATE_EPOCH
 date=$(LC_ALL=C date -R -u -d "@$SOURCE_DATE_EPOCH")
 rm -rf "$tree" target/deb/${name}_"$version".*
 mkdir -p "$tree"
-git ls-files -co --exclude-standard -z | tar --null --files-from=- -cf - | tar -xf - -C "$tree"
+source_files | tar --null --files-from=- -cf - | tar -xf - -C "$tree"
 cp -r packaging/debian "$tree/debian"
 python3 scripts/licences.py >"$tree/debian/copyright"
 cat >"$tree/debian/changelog" <<EOF
@@ -23,7 +25,7 @@ $name ($version) unstable; urgency=medium
 
  -- ${MAINTAINER:-$(sed -n 's/^Maintainer: //p' packaging/debian/control)}  $date
 EOF
-cargo vendor --quiet --locked "$tree/vendor" >/dev/null
+"$(cargo_command)" vendor --quiet --locked "$tree/vendor" >/dev/null
 # Files that Debian's tools take for left-overs; cargo is not to miss them.
 python3 - "$tree/vendor" <<'EOF'
 import json, pathlib, sys

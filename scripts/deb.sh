@@ -4,14 +4,18 @@
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
-command -v dpkg-deb >/dev/null || fail "no dpkg-deb: packages are built on Debian"
+command -v dpkg-deb >/dev/null || fail "no dpkg-deb: packages are built on Debian, where apt-get install dpkg brings it"
+need readelf binutils
+need "${STRIP:-strip}" binutils
+need awk mawk
+need_to_build
 note_facts
 host_version=$(fact version)
 binary=$(fact binary)
 # 6.2.0-dev1 comes before 6.2.0.
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)+kamailio$(echo "$host_version" | sed 's/-/~/g')
 architecture=$(dpkg --print-architecture)
-triplet=$(gcc -print-multiarch)
+triplet=$("${CC:-cc}" -print-multiarch)
 name=kamailio-presence
 out=target/deb
 root=$out/root

@@ -46,7 +46,7 @@ make_tree() { # suite, folder
 copy_sources() {
 	mkdir -p "$1/root/presence"
 	find "$1/root/presence" -mindepth 1 -maxdepth 1 ! -name target -exec rm -rf {} +
-	git ls-files -co --exclude-standard -z | tar --null --files-from=- -cf - | tar -xf - -C "$1/root/presence"
+	source_files | tar --null --files-from=- -cf - | tar -xf - -C "$1/root/presence"
 	rm -rf "$1/root/kamailio"
 	[ -z "${KAMAILIO_SRC:-}" ] || {
 		mkdir "$1/root/kamailio" &&

@@ -4,12 +4,14 @@
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
-command -v rpmbuild >/dev/null || fail "no rpmbuild: install rpm-build (Debian: apt-get install rpm)"
+command -v rpmbuild >/dev/null || fail "no rpmbuild: install rpm-build (on Debian, run apt-get install rpm)"
+need "${STRIP:-strip}" binutils
+need_to_build
 note_facts
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 top=$(pwd)/target/rpm
 mkdir -p "$top/SOURCES"
-git ls-files -co --exclude-standard -z |
+source_files |
 	tar --null --files-from=- --transform "s|^|kamailio-presence-$version/|" \
 		-czf "$top/SOURCES/kamailio-presence-$version.tar.gz"
 headers=${KAMAILIO_SRC:-$(readlink -f target/host/current)}

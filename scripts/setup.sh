@@ -10,7 +10,6 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 SIPJS=0.21.2
-MINIMUM_RUST=85 # 1.85: the compiler of Debian 13
 
 server_packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-extra-modules
 	kamailio-utils-modules kamailio-json-modules"
@@ -82,12 +81,6 @@ install_packages() {
 		say "stopping and disabling kamailio.service, which the package has started (systemctl enable --now kamailio)"
 		as_root systemctl disable --now kamailio >/dev/null 2>&1 || true
 	}
-}
-
-rust_is_new_enough() {
-	version=$(cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\)\..*/\1/p')
-	compiler=$(rustc --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
-	[ "${version:-0}" -ge "$MINIMUM_RUST" ] && [ "${compiler:-0}" -ge "$MINIMUM_RUST" ]
 }
 
 install_rust() {

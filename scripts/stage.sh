@@ -7,6 +7,8 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 root=$1
+need "${STRIP:-strip}" binutils
+need_python
 name=kamailio-presence
 built=${MODULES_OUT:-target/modules}
 libraries=${LIBDIR:-/usr/lib/$("${CC:-cc}" -print-multiarch 2>/dev/null)}
