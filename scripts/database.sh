@@ -12,11 +12,13 @@ file=$2
 schemas() {
 	here=$(dirname "$(readlink -f "$0")")
 	share=${KAMAILIO_SHARE:-}
-	[ -n "$share" ] || [ ! -f "$here/kamailio_host.py" ] || share=$(python3 "$here/kamailio_host.py" get share)
-	for folder in "$share" /usr/share/kamailio /usr/local/share/kamailio; do
+	[ -n "$share" ] || [ ! -f "$here/kamailio_host.py" ] || share=$(python3 "$here/kamailio_host.py" get share) || exit 1
+	# Those of another version that the machine may have are no replacement for those of the server.
+	for folder in ${share:-/usr/share/kamailio /usr/local/share/kamailio}; do
 		if [ -f "$folder/db_sqlite/presence-create.sql" ]; then echo "$folder/db_sqlite"; return 0; fi
 	done
-	fail "Kamailio's SQL files were not found: install kamailio-sqlite-modules, or set KAMAILIO_SHARE"
+	fail "Kamailio's SQL files are not in ${share:-/usr/share/kamailio}: install kamailio-sqlite-modules, or set" \
+		"KAMAILIO_SHARE to utils/kamctl in the server's source"
 }
 
 create() {

@@ -156,8 +156,11 @@ class Server:
 
     @property
     def share(self):
-        """The folder of the database schemas."""
-        return self.named("KAMAILIO_SHARE") or self.binary.resolve().parents[1] / "share" / "kamailio"
+        """The folder of the database schemas. cmake installs none where kamctl is left out: its source has them."""
+        beside, source = self.binary.resolve().parents[1] / "share" / "kamailio", self.named("KAMAILIO_SRC")
+        if source and not (beside / "db_sqlite").is_dir() and (source / "utils" / "kamctl" / "db_sqlite").is_dir():
+            beside = source / "utils" / "kamctl"
+        return self.named("KAMAILIO_SHARE") or beside
 
     @property
     def kamcmd(self):

@@ -189,6 +189,23 @@ def test_the_sources_of_c_are_also_of_6_1(tmp_path):
     assert len(sources) > 10 and done.returncode == 0, done.stderr[-2000:]
 
 
+def test_sql_files_are_the_servers(tmp_path):
+    """Those beside the program, those of its source where it was installed without them; not another version's."""
+    fake = Fake(tmp_path)
+    environment = dict(os.environ, **{name: str(path) for name, path in fake.named.items()})
+
+    def create(name):
+        return subprocess.run(["sh", str(ROOT / "scripts" / "database.sh"), "create", str(tmp_path / name)], text=True,
+                              capture_output=True, env=environment)
+    done = create("none.sqlite")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "KAMAILIO_SHARE" in done.stderr, done.stderr
+    shutil.copytree(SERVER.share / "db_sqlite", fake.source / "utils" / "kamctl" / "db_sqlite")
+    assert create("source.sqlite").returncode == 0
+    shutil.copytree(SERVER.share / "db_sqlite", tmp_path / "share" / "kamailio" / "db_sqlite")
+    (tmp_path / "share" / "kamailio" / "db_sqlite" / "rls-create.sql").unlink()
+    assert "%s/share/kamailio/db_sqlite has no rls-create" % tmp_path in create("beside.sqlite").stderr
+
+
 # -- COMPAT.md: versions of Kamailio ---------------------------------------------------------------------------------
 
 def column():
