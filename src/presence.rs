@@ -36,6 +36,6 @@ pub mod stock_subscription;
 pub mod subscribe;
 pub mod subscription;
 #[cfg(test)]
-pub mod testing;
+pub(crate) mod testing;
 pub mod tuples;
 pub mod winfo;

@@ -8,6 +8,10 @@ fn bad(why: &str) -> RequestError {
 }
 
 /// PIDF: the first tuple has an id (`known` or a `fresh` one where the body has none), and so has the person.
+///
+/// # Errors
+///
+/// Fails with `BadBody` when the body is no XML, has no tuple, or its tuple takes no id.
 pub fn with_tuple_id(body: &[u8], known: &[u8], fresh: impl FnOnce() -> Vec<u8>) -> Result<Processed, RequestError> {
     let document = Document::parse(body).ok_or_else(|| bad("it is no XML"))?;
     let tuple = document.find("tuple").ok_or_else(|| bad("no tuple in it"))?;
@@ -30,6 +34,10 @@ pub fn with_tuple_id(body: &[u8], known: &[u8], fresh: impl FnOnce() -> Vec<u8>)
 }
 
 /// The version attribute of `element` says `version`.
+///
+/// # Errors
+///
+/// Fails with `BadBody` when the body is no XML, has no such element, or the element takes no attribute.
 pub fn with_version(body: &[u8], element: &str, version: u32) -> Result<Processed, RequestError> {
     let document = Document::parse(body).ok_or_else(|| bad("it is no XML"))?;
     let node = document.find(element).ok_or_else(|| bad(&format!("no {element} in it")))?;

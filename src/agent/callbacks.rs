@@ -56,6 +56,10 @@ impl Registry {
     }
 
     /// Asks another module to make a body ready.
+    ///
+    /// # Errors
+    ///
+    /// Fails with `BadBody` when no function is registered under `index`, or when that function refuses the body.
     pub fn process_foreign(
         &self,
         index: usize,

@@ -36,13 +36,17 @@ pub struct Shared {
 
 impl Shared {
     /// Empty tables; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new() -> Result<Shared, NoMemory> {
         let mut seed = [0; 8];
         clock::random(&mut seed);
         let seed = u64::from_ne_bytes(seed);
         Ok(Shared {
             records: shm::leak(Records::new(seed)?)?,
-            pending_requests: shm::leak(PendingRequests::new()?)?,
+            pending_requests: shm::leak(PendingRequests::default())?,
             seed,
         })
     }
@@ -128,6 +132,10 @@ impl AgentContext {
     }
 
     /// URIs of the presentities that records with this id are about.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the rows have to be read (`db_mode` without memory) and the database cannot be read.
     pub fn uris_with_id(&self, id: &[u8]) -> Result<Vec<Vec<u8>>, RequestError> {
         match self.in_memory() {
             Some(records) => Ok(records.uris_with_id(id)),
@@ -136,6 +144,10 @@ impl AgentContext {
     }
 
     /// Some of the records whose presentity is `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the rows have to be read (`db_mode` without memory) and the database cannot be read.
     pub fn page_of_records(
         &self,
         offset: usize,
@@ -156,6 +168,11 @@ impl AgentContext {
     }
 
     /// Fills the memory from the table; returns how many rows were read.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the table cannot be read, or when shared memory has no room for all of its records: those that fit
+    /// are kept.
     pub fn restore(&self) -> Result<usize, RequestError> {
         let Some(records) = self.in_memory() else { return Ok(0) };
         let (mut failed, mut watching) = (0, false);

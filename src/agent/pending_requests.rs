@@ -300,14 +300,22 @@ fn join(busy: &mut Entry, request: &Request, checked: bool, now: i64) -> Result<
     Ok((Admission::Queued, busy.queue(request, now, 0)?))
 }
 
-impl PendingRequests {
+impl Default for PendingRequests {
     /// No pending requests; call before the processes fork.
-    pub fn new() -> Result<PendingRequests, NoMemory> {
+    fn default() -> PendingRequests {
         let (by_key, keys, restarts) = (HashTable::new_in(Shm), HashTable::new_in(Shm), HashTable::new_in(Shm));
-        Ok(PendingRequests { table: Lock::new(Table { by_key, keys, restarts, last: 0 }) })
+        PendingRequests { table: Lock::new(Table { by_key, keys, restarts, last: 0 }) }
     }
+}
 
+impl PendingRequests {
     /// See [`crate::pua::ports::Ports::admit`]; `key` names the publications or subscriptions of one name.
+    ///
+    /// # Errors
+    ///
+    /// Fails with `Crowded` when `LONGEST_QUEUE` requests wait for the publication or subscription already, with
+    /// `NoBody` when a PUBLISH without a body would begin anew what a waiting one ends, and when shared memory runs
+    /// out.
     pub fn admit(&self, key: u64, request: &Request, checked: bool, now: i64) -> Result<Admission, RequestError> {
         let mut entry = new_entry(key, request, Phase::UnderWay { until: now + PATIENCE_SECS }, now)?;
         let mut table = self.table.lock();
@@ -321,6 +329,10 @@ impl PendingRequests {
     }
 
     /// See [`crate::pua::ports::Ports::later`].
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn later(
         &self,
         key: u64,
@@ -367,6 +379,10 @@ impl PendingRequests {
     }
 
     /// See [`crate::pua::ports::Ports::record_sent`].
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out; what was noted before stays.
     pub fn record_sent(
         &self,
         id: PendingRequestId,
@@ -542,7 +558,7 @@ mod tests {
 
     #[test]
     fn the_newest_wish_goes_next_and_each_caller_is_handed_out_once() {
-        let pending_requests = PendingRequests::new().unwrap();
+        let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 11));
         for (body, param) in [("2", 22), ("3", 33), ("4", 44)] {
             assert_eq!(pending_requests.admit(5, &request(body, param), true, 0), Ok(Admission::Queued));
@@ -559,7 +575,7 @@ mod tests {
     #[test]
     fn a_flight_that_waits_is_overdue_in_time_and_a_lost_one_is_named() {
         let before = fake::live_blocks();
-        let pending_requests = PendingRequests::new().unwrap();
+        let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 0));
         assert!(pending_requests.wait(id, 20, &request("1", 0), false, 0));
         assert!(pending_requests.timed_out(19).is_empty());
@@ -574,7 +590,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_and_what_was_not_checked_replaces_nothing() {
-        let pending_requests = PendingRequests::new().unwrap();
+        let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 1));
         assert_eq!(pending_requests.admit(5, &request("2", 2), true, 0), Ok(Admission::Queued));
         assert_eq!(pending_requests.admit(5, &request("broken", 3), false, 0), Ok(Admission::Busy { known: false }));
@@ -587,7 +603,7 @@ mod tests {
 
     #[test]
     fn without_memory_a_caller_is_in_no_list() {
-        let pending_requests = PendingRequests::new().unwrap();
+        let pending_requests = PendingRequests::default();
         let before = fake::live_blocks();
         let id = go(&pending_requests, &request("1", 1));
         for n in 0.. {
@@ -609,7 +625,7 @@ mod tests {
 
     #[test]
     fn subscriptions_begun_anew_are_counted_for_a_while() {
-        let pending_requests = PendingRequests::new().unwrap();
+        let pending_requests = PendingRequests::default();
         assert_eq!([0, 0, 10, 700].map(|now| pending_requests.restarts(5, now)), [0, 1, 2, 0]);
     }
 }

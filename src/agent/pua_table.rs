@@ -158,6 +158,10 @@ impl Rows<'_> {
     }
 
     /// The newest row that matches.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read.
     pub fn find(&self, search: &Search<'_>) -> Result<Option<Record>, StoreError> {
         let conditions = [
             ("pres_uri", Op::Eq, Value::Text(search.pres_uri)),
@@ -168,6 +172,10 @@ impl Rows<'_> {
     }
 
     /// The row of a dialog, its established one first.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read.
     pub fn find_dialog(&self, dialog: &Dialog<'_>) -> Result<Option<Record>, StoreError> {
         let conditions =
             [("call_id", Op::Eq, Value::Text(dialog.call_id)), ("from_tag", Op::Eq, Value::Text(dialog.from_tag))];
@@ -178,11 +186,19 @@ impl Rows<'_> {
     }
 
     /// A new row.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written, or refuses the row.
     pub fn insert(&self, record: &Record) -> Result<(), StoreError> {
         self.database.write(|db| db.insert(self.table(), &cells(record)))
     }
 
     /// Changes the row of `before`; `false` when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written, refuses the row, or cannot say whether there was one.
     pub fn replace(&self, before: &Record, after: &Record) -> Result<bool, StoreError> {
         let which = identity(before, before.get(Field::Etag));
         self.database.write(|db| {
@@ -199,18 +215,30 @@ impl Rows<'_> {
     }
 
     /// Deletes the row of a record.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
     pub fn remove(&self, record: &Record) -> Result<(), StoreError> {
         let which = identity(record, record.get(Field::Etag));
         self.database.write(|db| db.delete(self.table(), &which))
     }
 
     /// Rows that end before `before`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read.
     pub fn ending(&self, before: i64) -> Result<Vec<Record>, StoreError> {
         let over = [("expires", Op::Lt, Value::Time(before))];
         self.database.read(|db| select(db, self.table(), &over))
     }
 
     /// URIs of the presentities that rows with this id are about.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read.
     pub fn uris_with_id(&self, id: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
         let with_id = [("pres_id", Op::Eq, Value::Text(id))];
         self.database.read(|db| {
@@ -220,6 +248,10 @@ impl Rows<'_> {
     }
 
     /// Calls `keep` with every row.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a batch cannot be read; `keep` has been called with the rows of the batches before it.
     pub fn each(&self, mut keep: impl FnMut(Record)) -> Result<usize, StoreError> {
         let table = self.table();
         each_page(self.database, table, self.config.fetch_rows, |db, page| {
@@ -251,6 +283,10 @@ impl Rows<'_> {
     }
 
     /// Forgets rows that ended long ago. What its owner still wants stays, though its server has not granted it lately.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
     pub fn delete_ended(&self, now: i64) -> Result<(), StoreError> {
         let table = self.table();
         let unwanted = ("desired_expires", Op::Lt, Value::Time(now));

@@ -65,6 +65,10 @@ pub fn hash(seed: u64, parts: &[&[u8]]) -> u64 {
 
 impl Records {
     /// An empty table; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(seed: u64) -> Result<Records, NoMemory> {
         let mut shards = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
@@ -121,6 +125,10 @@ impl Records {
     }
 
     /// Stores a new record, or one that was read from its row.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out; the table is as before.
     pub fn insert(&self, record: &Record) -> Result<(), NoMemory> {
         let hash = self.hash_of(record);
         let mut shared = record.map(shm::copy)?;
@@ -137,6 +145,10 @@ impl Records {
     }
 
     /// See [`crate::pua::ports::Ports::replace`].
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out; the record is as before.
     pub fn replace(&self, before: &Record, after: &Record) -> Result<bool, NoMemory> {
         let hash = self.hash_of(before);
         let mut fresh = after.map(shm::copy)?;

@@ -68,7 +68,7 @@ impl Bench {
         let config = Config { update_period: 10, credentials: b"alice:a:secret, alice:b:secret", ..Config::defaults() };
         Bench {
             config,
-            pending_requests: PendingRequests::new().unwrap(),
+            pending_requests: PendingRequests::default(),
             records: Records::new(1).unwrap(),
             rows: Vec::new(),
             wall: 1_000_000,
@@ -195,7 +195,7 @@ impl Bench {
 
     /// The server is killed and starts again: callers, pending requests and what was not written are gone.
     pub(crate) fn crash(&mut self, reserve: u32) {
-        self.pending_requests = PendingRequests::new().unwrap();
+        self.pending_requests = PendingRequests::default();
         self.records = Records::new(1).unwrap();
         self.wire.iter_mut().for_each(|wire| wire.answered = true);
         for row in std::mem::take(&mut self.rows) {

@@ -48,14 +48,36 @@ pub trait Registry {
     type Error;
 
     /// All rows.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the registry cannot be read.
     fn rows(&mut self) -> Result<Vec<Row>, Self::Error>;
     /// A new row with beat 1.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the registry cannot be written.
     fn begin(&mut self, node: &[u8], lease: u32) -> Result<(), Self::Error>;
     /// Counts the beat of a lease that is held up by one.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the registry cannot be written. A row with another beat is no failure: the next look at the rows
+    /// shows it.
     fn beat(&mut self, node: &[u8], lease: u32, from: u32) -> Result<(), Self::Error>;
     /// Makes a lease, as it was seen, another one's.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the registry cannot be written. A row that has changed since it was seen is no failure: it stays as
+    /// it is.
     fn take_over(&mut self, seen: &Row, node: &[u8], lease: u32) -> Result<(), Self::Error>;
     /// Gives a lease back.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the registry cannot be written.
     fn release(&mut self, node: &[u8], lease: u32) -> Result<(), Self::Error>;
 }
 
@@ -107,6 +129,10 @@ impl Arbiter {
     /// One second: beats, looks at the others, takes over what has stopped. `now` in milliseconds of a clock that
     /// nobody sets and that goes on while the machine sleeps. After a failure nothing that was seen before counts as
     /// having stood still.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the registry cannot be read or written.
     pub fn step<R: Registry>(
         &mut self,
         registry: &mut R,
@@ -193,6 +219,10 @@ impl Arbiter {
     }
 
     /// Gives our lease back; others go on at once. Nothing may be sent under it any more.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the registry cannot be written. The lease is given up here all the same.
     pub fn release<R: Registry>(&mut self, registry: &mut R, name: &[u8]) -> Result<(), R::Error> {
         match self.own.take() {
             Some(own) => registry.release(name, own.lease),

@@ -63,6 +63,11 @@ const MEMBER: &[u8] = b",\"seal\":\"";
 
 impl Secrets {
     /// `id:secret`, or `secret` alone, separated by commas.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the text is not UTF-8, an id is no word of 1 to 16 letters and digits or occurs twice, or a secret is
+    /// shorter than 16 characters. The error says what was expected.
     pub fn parse(text: &[u8]) -> Result<Secrets, &'static str> {
         let text = std::str::from_utf8(text).map_err(|_| "text")?;
         let mut secrets = Vec::new();
@@ -102,6 +107,11 @@ impl Secrets {
     }
 
     /// Looks at the seal of a message of at most `LONGEST` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the message has no seal, a seal that cannot be read, one with the id of an unknown secret, or one
+    /// that was made with another secret.
     pub fn open(&self, channel: u8, message: &[u8]) -> Result<Sealed, Refusal> {
         let message = message.trim_ascii_end();
         let at = rfind(message, MEMBER).ok_or(Refusal::Unsealed)?;

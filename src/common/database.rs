@@ -124,6 +124,10 @@ impl Database {
     }
 
     /// Opens the connection if it is not open yet, and hands it to `work`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no database, when it cannot be reached, and when `work` fails.
     pub fn with<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
         let mut work = Some(work);
         let transient_body = &mut |connection: &mut Connection| match work.take() {
@@ -142,22 +146,39 @@ impl Database {
     }
 
     /// Runs a reading statement.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no database, when it cannot be reached, and when `work` fails.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
         self.with(|connection| work(connection))
     }
 
     /// Runs a writing statement, alone where the database wants that. What collides with another transaction is tried
     /// again, see [`TRIES`].
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no database, when it cannot be reached, and when `work` fails: after a collision, or a
+    /// refusal that may have been one, only when it has failed [`TRIES`] times.
     pub fn write<T>(&self, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
         self.write_up_to(TRIES, work)
     }
 
     /// Runs several writing statements as one where the database knows transactions.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Database::write`] does. Nothing is written then where the database knows transactions.
     pub fn write_together<T>(&self, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
         self.write(|connection| connection.transaction(&work))
     }
 
     /// Runs a writing statement that the database is expected to refuse: once.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no database, when it cannot be reached, and when `work` fails.
     pub fn write_once<T>(&self, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
         self.write_up_to(1, work)
     }

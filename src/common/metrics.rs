@@ -155,6 +155,10 @@ shm_safe!(Metrics { events, database, pua });
 static METRICS: OnceLock<&'static Metrics> = OnceLock::new();
 
 /// Makes what is counted; call in `mod_init` of each module. The first call does it.
+///
+/// # Errors
+///
+/// Fails when shared memory runs out.
 pub fn start() -> Result<(), NoMemory> {
     if METRICS.get().is_some() {
         return Ok(());

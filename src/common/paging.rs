@@ -43,6 +43,10 @@ fn key_of(number: i64, is_cut: bool) -> i64 {
 
 /// Calls `read` with one batch after the other, of at most `rows` rows; `read` says what it saw. The number of all rows
 /// comes back.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read or `read` fails; the batches before have been read.
 pub fn each_page(
     database: &Database,
     table: &[u8],
@@ -53,6 +57,10 @@ pub fn each_page(
 }
 
 /// The same for the rows that meet `conditions`, until `read` returns `None`. No statement is open between two batches.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read or `read` fails; the batches before have been read.
 pub fn each_page_of(
     database: &Database,
     table: &[u8],
@@ -78,6 +86,10 @@ pub fn each_page_of(
 
 /// Reads one batch of the rows that meet `conditions`, beginning after the key `after`; `None` for the key where it
 /// ends when nothing is left. Where the database knows no words for a batch, all of them come.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read or `read` fails.
 pub fn portion_of<T>(
     database: &Database,
     rows: usize,

@@ -87,16 +87,28 @@ impl<'a> Borrowed<'a> {
     }
 
     /// `INSERT`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver refuses the row or cannot write.
     pub fn insert(&self, cells: &[Cell<'_>]) -> Result<(), DbError> {
         insert_into(&self.target(), cells)
     }
 
     /// `UPDATE`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver refuses the values or cannot write. That no row meets the conditions is no failure.
     pub fn update(&self, cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         update_where(&self.target(), cells, conditions)
     }
 
     /// `DELETE`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver cannot write. That no row meets the conditions is no failure.
     pub fn delete(&self, conditions: &[Cond<'_>]) -> Result<(), DbError> {
         delete_where(&self.target(), conditions)
     }
@@ -245,6 +257,10 @@ impl Driver {
     }
 
     /// Opens a connection for this process.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver cannot connect, or when the file of SQLite cannot be opened past its driver.
     pub fn connect(&self) -> Result<Connection, DbError> {
         let link = self.link()?;
         if self.scheme() != b"sqlite" {
@@ -377,6 +393,10 @@ impl Connection {
     }
 
     /// `SELECT columns FROM table WHERE all conditions ORDER BY order`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read, or refuses the statement.
     pub fn select<C: Column>(
         &self,
         table: &[u8],
@@ -387,6 +407,10 @@ impl Connection {
     }
 
     /// The same with the key of each row, see [`Rows::keys`].
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read, or refuses the statement.
     pub fn select_with_keys<C: Column>(
         &self,
         table: &[u8],
@@ -412,6 +436,10 @@ impl Connection {
     }
 
     /// `INSERT INTO table`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database refuses the row, cannot write, or has another transaction in the way.
     pub fn insert(&self, table: &[u8], cells: &[Cell<'_>]) -> Result<(), DbError> {
         match &self.way {
             Way::Driver(link) => insert_into(&link.on_table(&lend(table))?, cells),
@@ -420,6 +448,11 @@ impl Connection {
     }
 
     /// `UPDATE table SET cells WHERE all conditions`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database refuses the values, cannot write, or has another transaction in the way. That no row
+    /// meets the conditions is no failure.
     pub fn update(&self, table: &[u8], cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         match &self.way {
             Way::Driver(link) => update_where(&link.on_table(&lend(table))?, cells, conditions),
@@ -428,6 +461,11 @@ impl Connection {
     }
 
     /// `DELETE FROM table WHERE all conditions`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot write, or has another transaction in the way. That no row meets the conditions is
+    /// no failure.
     pub fn delete(&self, table: &[u8], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         match &self.way {
             Way::Driver(link) => delete_where(&link.on_table(&lend(table))?, conditions),
@@ -448,11 +486,19 @@ impl Connection {
     }
 
     /// A statement as text, where the driver takes one. Its columns are those of `C`, in their order.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database refuses the statement or cannot be reached.
     pub fn raw_query<C: Column>(&self, text: &str) -> Result<Option<Rows<'_, C>>, DbError> {
         Ok(self.find_by_text(text)?.map(Rows::of))
     }
 
     /// The same for a statement without rows.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database refuses the statement or cannot be reached.
     pub fn raw_statement(&self, text: &str) -> Result<(), DbError> {
         self.find_by_text(text).map(|_| ())
     }
@@ -465,6 +511,10 @@ impl Connection {
     }
 
     /// Runs `work` inside a transaction where the driver knows them; undone when `work` fails or panics.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `work` fails, and when the transaction cannot be begun or committed.
     pub fn transaction<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, DbError> {
         let transaction = Transaction::begin(self)?;
         #[cfg(feature = "fault-injection")]

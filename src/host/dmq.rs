@@ -139,6 +139,10 @@ pub unsafe fn answer(answer: *mut sys::peer_reponse_t, code: i32, reason: &'stat
 }
 
 /// Puts a name where the host keeps pointing at it.
+///
+/// # Errors
+///
+/// Fails when shared memory runs out.
 pub fn keep(name: &[u8]) -> Result<&'static [u8], no_memory::NoMemory> {
     Ok(shm::ShmBox::leak(shm::copy(name)?))
 }

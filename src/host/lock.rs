@@ -28,6 +28,10 @@ impl<T: ShmSafe> ShmSafe for Lock<T> {}
 
 impl<T: ShmSafe> Lock<T> {
     /// An open lock around `value`. The lock word needs no fixed address, so it may be moved until it is first used.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the host's lock is larger than the room for it: the module was built for another host.
     pub fn new(value: T) -> Self {
         let lock = Lock { raw: UnsafeCell::new([0; LOCK_BYTES / 8]), value: UnsafeCell::new(value) };
         // SAFETY: the bytes are ours, large enough (asserted) and not shared yet.

@@ -67,6 +67,10 @@ impl ParameterBlock {
     }
 
     /// The value of the parameter at a place of the table.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `at` is not below the length of the table.
     pub fn value(&self, at: usize) -> Value {
         assert!(at < self.table.len(), "the table has no such place");
         let slot = self.slots.wrapping_add(at);

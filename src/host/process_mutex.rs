@@ -23,6 +23,10 @@ unsafe impl Send for ProcessMutex {}
 
 impl ProcessMutex {
     /// An open lock at a fixed address in shared memory.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn leak() -> Result<&'static ProcessMutex, crate::host::no_memory::NoMemory> {
         let lock: &'static ProcessMutex =
             crate::host::shm::leak(ProcessMutex { raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER) })?;

@@ -19,6 +19,10 @@ unsafe impl Send for Semaphore {}
 
 impl Semaphore {
     /// A silent bell at a fixed address in shared memory.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn leak() -> Result<&'static Semaphore, crate::host::no_memory::NoMemory> {
         // SAFETY: a semaphore is plain memory until it is initialised; zeroes are valid.
         let raw = unsafe { std::mem::zeroed() };

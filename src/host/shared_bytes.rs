@@ -21,6 +21,10 @@ impl ShmSafe for SharedBytes {}
 
 impl SharedBytes {
     /// Copies bytes into shared memory.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn copy(bytes: &[u8]) -> Result<SharedBytes, NoMemory> {
         let block = shm::boxed(Block { owners: AtomicUsize::new(1), bytes: shm::copy(bytes)? })?;
         Ok(SharedBytes(NonNull::from(ShmBox::leak(block))))

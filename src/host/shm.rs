@@ -120,16 +120,28 @@ pub fn size() -> usize {
 }
 
 /// Puts a value into shared memory.
+///
+/// # Errors
+///
+/// Fails when shared memory runs out.
 pub fn boxed<T: ShmSafe>(value: T) -> Result<ShmBox<T>, NoMemory> {
     ShmBox::try_new_in(value, Shm).map_err(|_| NoMemory)
 }
 
 /// Copies bytes into shared memory.
+///
+/// # Errors
+///
+/// Fails when shared memory runs out.
 pub fn copy(bytes: &[u8]) -> Result<ShmBox<[u8]>, NoMemory> {
     concat(&[bytes])
 }
 
 /// Copies parts, one after the other, into one block of shared memory.
+///
+/// # Errors
+///
+/// Fails when shared memory runs out.
 pub fn concat(parts: &[&[u8]]) -> Result<ShmBox<[u8]>, NoMemory> {
     let length = parts.iter().map(|part| part.len()).sum();
     let mut block = ShmBox::<[u8]>::try_new_uninit_slice_in(length, Shm).map_err(|_| NoMemory)?;
@@ -146,6 +158,10 @@ pub fn concat(parts: &[&[u8]]) -> Result<ShmBox<[u8]>, NoMemory> {
 }
 
 /// Pushes without ever aborting.
+///
+/// # Errors
+///
+/// Fails when shared memory runs out; the list is as before and the value is dropped.
 pub fn push<T: ShmSafe>(vec: &mut ShmVec<T>, value: T) -> Result<(), NoMemory> {
     if vec.len() == vec.capacity() {
         vec.try_reserve(vec.len().max(3)).map_err(|_| NoMemory)?;
@@ -230,6 +246,10 @@ impl<T> Drop for CallbackParam<T> {
 }
 
 /// Puts a value into shared memory for the life of the server: made once at start-up, before the processes fork.
+///
+/// # Errors
+///
+/// Fails when shared memory runs out.
 pub fn leak<T: ShmSafe>(value: T) -> Result<&'static mut T, NoMemory> {
     Ok(ShmBox::leak(boxed(value)?))
 }

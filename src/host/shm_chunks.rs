@@ -16,6 +16,10 @@ impl<T: ShmSafe> ShmSafe for Chunks<T> {}
 
 impl<T: ShmSafe> Chunks<T> {
     /// An empty list with room for `bound` values; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(bound: usize) -> Result<Chunks<T>, NoMemory> {
         let mut places = ShmVec::new_in(Shm);
         places.try_reserve_exact(bound).map_err(|_| NoMemory)?;
@@ -43,6 +47,10 @@ impl<T: ShmSafe> Chunks<T> {
 
     /// Adds a value. `false`: the list is full. Where another process adds one at the same time there is one more all
     /// the same.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out or `make` fails; the list is as before.
     pub fn grow(&self, make: impl FnOnce() -> Result<T, NoMemory>) -> Result<bool, NoMemory> {
         let at = self.len();
         let Some(place) = self.places.get(at) else { return Ok(false) };

@@ -119,6 +119,10 @@ static DECIDED: AtomicBool = AtomicBool::new(false);
 
 /// Says for both modules whether small blocks are cut from larger ones from now on; call before the processes fork. The
 /// first call counts.
+///
+/// # Errors
+///
+/// Fails when shared memory runs out.
 pub fn start(chunks: Chunks) -> Result<(), NoMemory> {
     if !DECIDED.swap(true, Ordering::Relaxed) && chunks == Chunks::Used {
         crate::log!(Info, "blocks of shared memory of up to {LARGEST} bytes are cut from chunks");

@@ -107,6 +107,11 @@ impl Database {
     }
 
     /// Runs a statement with the values of `verb` and the conditions.
+    ///
+    /// # Errors
+    ///
+    /// Fails when SQLite refuses the statement or a value of it, cannot write, or has waited for another writer in
+    /// vain.
     pub fn run(&self, table: &[u8], verb: Verb<'_>, conditions: &[Cond<'_>]) -> Result<Table, DbError> {
         let statement = self.cached(shape(table, verb, conditions), || sql(table, verb, conditions))?;
         let run = Run { database: self, statement };
@@ -122,6 +127,10 @@ impl Database {
     }
 
     /// Runs a statement given as text.
+    ///
+    /// # Errors
+    ///
+    /// Fails when SQLite refuses the statement, cannot write, or has waited for another writer in vain.
     pub fn text(&self, sql: &str) -> Result<Table, DbError> {
         let statement = self.prepare(sql, 0)?;
         let rows = Run { database: self, statement }.rows();
@@ -131,6 +140,10 @@ impl Database {
     }
 
     /// Runs a statement without values that is kept.
+    ///
+    /// # Errors
+    ///
+    /// Fails when SQLite refuses the statement, cannot write, or has waited for another writer in vain.
     pub fn plain(&self, sql: &'static str) -> Result<(), DbError> {
         let statement = self.cached(vec![sql.as_ptr() as usize, sql.len()], || sql.to_owned())?;
         Run { database: self, statement }.rows().map(|_| ())

@@ -128,6 +128,11 @@ pub fn new_ids(target: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Sends a request in a dialog; `callback` is called once when it is completed, with `carried`.
+///
+/// # Errors
+///
+/// Fails when the route set cannot be read, or when tm cannot send the request. The callback is not called then, and
+/// `carried` is freed.
 pub fn send_in_dialog<T>(
     request: &InDialog<'_>,
     callback: Option<Callback>,

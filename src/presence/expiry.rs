@@ -25,6 +25,10 @@ pub fn is_long_over(config: &Config, expires_at: i64, now: i64) -> bool {
 /// Shows the documents that have been held back long enough. `all`: the server ends, they become the state of their
 /// publications without a word to the watchers. One that cannot be stored now is held again; the first failure is
 /// returned after all of them.
+///
+/// # Errors
+///
+/// Fails with the first failure of a store, after all documents have been tried.
 pub fn late_documents<P: Ports>(ports: &mut P, all: bool) -> Result<(), Failure> {
     let mut first = Ok(());
     for late in ports.take_due_late(all) {
@@ -37,6 +41,10 @@ pub fn late_documents<P: Ports>(ports: &mut P, all: bool) -> Result<(), Failure>
 }
 
 /// Ends subscriptions that ran out: one NOTIFY with `terminated;reason=timeout` each.
+///
+/// # Errors
+///
+/// Fails when the store cannot end them. Those of the batches before are ended, and their watchers are notified.
 pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
     let mut total = 0;
     loop {
@@ -66,6 +74,10 @@ fn send_final_notify<P: Ports>(ports: &mut P, subscription: &Subscription, event
 }
 
 /// Ends a subscription on an operator's word: one NOTIFY with `terminated` and this reason. `false` when it was gone.
+///
+/// # Errors
+///
+/// Fails when the store cannot end it: the subscription goes on.
 pub fn end<P: Ports>(ports: &mut P, subscription: &Subscription, reason: &[u8]) -> Result<bool, StoreError> {
     let ended = ports.end(subscription.dialog(), NotifyReason::Ended, reason)?;
     if ended {
@@ -76,6 +88,10 @@ pub fn end<P: Ports>(ports: &mut P, subscription: &Subscription, reason: &[u8]) 
 }
 
 /// Removes publications that ran out and tells the watchers (unless `force_delete`).
+///
+/// # Errors
+///
+/// Fails when the store cannot remove them. Those of the batches before are removed, and their watchers are notified.
 pub fn publications<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
     let mut total = 0;
     loop {

@@ -44,6 +44,10 @@ pub struct ExplainedSubscription {
 }
 
 /// Explains.
+///
+/// # Errors
+///
+/// Fails when the documents, the subscriptions or the remembered authorization cannot be read.
 pub fn explain<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> Result<Vec<Explanation>, StoreError> {
     let documents = ports.documents(resource)?.len();
     let queue_state = ports.queue_state(resource);

@@ -9,6 +9,10 @@ use super::subscription::Subscription;
 const RETRY_AFTER: u32 = 10;
 
 /// The length of a published document.
+///
+/// # Errors
+///
+/// Fails with 413 when the document is longer than `max_body_size`.
 pub fn body<P: Ports>(ports: &P, body: &[u8]) -> Result<(), Failure> {
     match ports.config().max_body_size {
         0 => Ok(()),
@@ -18,6 +22,10 @@ pub fn body<P: Ports>(ports: &P, body: &[u8]) -> Result<(), Failure> {
 }
 
 /// One document more; those of the same dialogs are replaced by it and do not count.
+///
+/// # Errors
+///
+/// Fails with 403 when the presentity has `max_publications` documents already, and when they cannot be read.
 pub fn new_publication<P: Ports>(ports: &mut P, resource: &Resource, dialogs: &Dialogs) -> Result<(), Failure> {
     let limit = ports.config().max_publications;
     if limit == 0 {
@@ -33,6 +41,10 @@ pub fn new_publication<P: Ports>(ports: &mut P, resource: &Resource, dialogs: &D
 }
 
 /// Whether memory is left for one subscription more: asked before anything is made for it.
+///
+/// # Errors
+///
+/// Fails with 503 and Retry-After when more than `overload_memory` percent of the shared memory are in use.
 pub fn memory<P: Ports>(ports: &P, call_id: &[u8]) -> Result<(), Failure> {
     let limit = ports.config().overload_memory;
     if limit == 0 {
@@ -47,6 +59,11 @@ pub fn memory<P: Ports>(ports: &P, call_id: &[u8]) -> Result<(), Failure> {
 }
 
 /// One subscription more.
+///
+/// # Errors
+///
+/// Fails with 403 when the presentity has `max_watchers` subscriptions or the watcher `max_subscriptions` already, and
+/// when they cannot be counted.
 pub fn new_subscription<P: Ports>(
     ports: &mut P,
     resource: &Resource,
@@ -63,6 +80,10 @@ pub fn new_subscription<P: Ports>(
 }
 
 /// A refresh; the end of a subscription is never refused.
+///
+/// # Errors
+///
+/// Fails with 403 when the last refresh is less than `min_refresh_interval` seconds ago.
 pub fn refresh<P: Ports>(ports: &P, stored: &Subscription, expires: u32) -> Result<(), Failure> {
     let limit = ports.config().min_refresh_interval;
     let since = ports.now() - stored.state.refreshed_at;

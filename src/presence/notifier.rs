@@ -71,6 +71,10 @@ enum Sent {
 }
 
 /// Whether the state of a resource can be read now, so that its watchers can be notified of it.
+///
+/// # Errors
+///
+/// Fails when the documents, or for a winfo package the subscriptions and the waiting watchers, cannot be read.
 pub fn can_be_read<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), StoreError> {
     let package = *ports.packages().get(resource.event);
     match package.is_winfo {
@@ -129,6 +133,10 @@ pub fn current_body<P: Ports>(ports: &mut P, resource: &Resource) -> Option<Vec<
 }
 
 /// The documents of a resource as its package is given them to put together.
+///
+/// # Errors
+///
+/// Fails when the documents cannot be read.
 pub fn given_documents<P: Ports>(ports: &mut P, resource: &Resource) -> Result<Vec<Vec<u8>>, StoreError> {
     let mut documents = ports.documents(resource)?;
     if order::is_reversed(ports.config()) {

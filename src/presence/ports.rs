@@ -57,6 +57,10 @@ pub trait Ports {
     /// Answers the request in hand. Header lines end in CRLF.
     fn reply(&mut self, code: u16, reason: &str, headers: &[u8]);
     /// The To tag of that answer.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the host has no tag for the reply.
     fn reply_tag(&mut self) -> Result<Vec<u8>, Failure>;
 
     /// A new entity tag; `changes` counts the publication's earlier ones.
@@ -92,6 +96,10 @@ pub trait Ports {
     fn watcher_body(&mut self, package: PackageId, subscription: &Subscription, body: Option<&[u8]>)
     -> Option<Vec<u8>>;
     /// What the presentity's rules say about this watcher, who stood at `before` until now.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the event package cannot say whether the watcher is allowed.
     fn evaluate_rules(
         &mut self,
         package: PackageId,
@@ -100,8 +108,18 @@ pub trait Ports {
     ) -> Result<Authorization, Failure>;
 
     /// Changes the documents of a resource, in all stores its mode names.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out, or when the database cannot be written or refuses the row: nothing is changed
+    /// then.
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError>;
     /// The live documents of a resource, in the order they are put together.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the documents have to be read from the database and it cannot be read, and when shared memory runs
+    /// out.
     fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError>;
     /// The composed body kept for a resource, if it is still true.
     fn composed(&mut self, resource: &Resource) -> Option<Option<Vec<u8>>>;
@@ -116,6 +134,10 @@ pub trait Ports {
     /// Takes the documents that have been held back long enough, or all.
     fn take_due_late(&mut self, all: bool) -> Vec<Late>;
     /// Removes publications that have ended, at most `limit`, and says whose they were.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read or written, and when shared memory runs out.
     fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError>;
 
     /// Whether other nodes are told of changes of publications.
@@ -134,6 +156,11 @@ pub trait Ports {
     fn shares_publications(&self) -> bool;
 
     /// Stores a new subscription to a resource, in the dialog [`Ports::find_recent`] was asked for.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out, or when the database cannot be written or refuses the row: no subscription is
+    /// stored then.
     fn subscribe(
         &mut self,
         subscription: &Subscription,
@@ -141,39 +168,93 @@ pub trait Ports {
         dialog: NewDialog,
     ) -> Result<Stored, StoreError>;
     /// Whether a dialog that is about to be made has been made already, by the same SUBSCRIBE, whose CSeq this is.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the subscription has to be looked up in the database and it cannot be read.
     fn find_recent(&mut self, dialog: DialogId<'_>, cseq: u32) -> Result<Recent, StoreError>;
     /// The subscription of a dialog.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the subscription has to be looked up in the database and it cannot be read.
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
     /// Renews a subscription that was just found; `false` when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out, a string is none that a subscription can have, or the database cannot be
+    /// written: the subscription stays as it was.
     fn renew(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError>;
     /// Ends a subscription; its last NOTIFY becomes due for `notify_reason`. `false` when it was gone.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out or the database cannot be written: the subscription stays as it was.
     fn end(&mut self, dialog: DialogId<'_>, notify_reason: NotifyReason, reason: &[u8]) -> Result<bool, StoreError>;
     /// Removes a subscription without another word.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
     fn drop_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
     /// The subscriptions of a resource.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the subscriptions are in the database and it cannot be read.
     fn subscriptions(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError>;
     /// How many subscriptions there are to a resource.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the subscriptions are in the database and it cannot be read.
     fn count_watchers(&mut self, resource: &Resource) -> Result<usize, StoreError>;
     /// How many subscriptions the watcher of this one has; counted where there is a limit on them.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the subscriptions are in the database and it cannot be read.
     fn count_subscriptions_of(&mut self, subscription: &Subscription) -> Result<usize, StoreError>;
     /// Whether anybody may subscribe to a resource; `false` is certain.
     fn may_be_watched(&mut self, resource: &Resource) -> bool;
     /// How much of the shared memory is in use, in percent.
     fn memory_used(&self) -> usize;
     /// Ends subscriptions that have run out, at most `limit`; their last NOTIFYs become due.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out or the database cannot be read or written.
     fn end_expired(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError>;
     /// Gives a subscription another authorization; `true` when it was another one before.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out, a string is none that a subscription can have, or the database cannot be
+    /// written: the subscription stays as it was.
     fn set_authorization(&mut self, dialog: DialogId<'_>, authorization: &Authorization) -> Result<bool, StoreError>;
 
     /// A watcher's authorization as remembered.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it has to be looked up in the database and it cannot be read.
     fn authorization(&mut self, subscription: &Subscription) -> Result<Option<Authorization>, StoreError>;
     /// Remembers a watcher's authorization.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read or written and the authorization cannot be kept in memory either.
     fn store_authorization(
         &mut self,
         subscription: &Subscription,
         authorization: &Authorization,
     ) -> Result<(), StoreError>;
     /// Remembers the authorization of a watcher that [`Ports::authorization`] has just found nothing about.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written and the authorization cannot be kept in memory either.
     fn store_first_authorization(
         &mut self,
         subscription: &Subscription,
@@ -181,8 +262,16 @@ pub trait Ports {
     ) -> Result<(), StoreError>;
     /// The watchers of a resource whose authorization is remembered, with or without a subscription: of their fields
     /// only the presentity and the watcher are set.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read.
     fn known_watchers(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError>;
     /// Watchers of a resource that are remembered as waiting or pending without a live subscription.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read.
     fn waiting_watchers(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError>;
 
     /// Remembers that the documents of a resource were put together.

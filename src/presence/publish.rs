@@ -55,6 +55,11 @@ const EPOCH_OF_PRIORITIES: i64 = 1_420_070_400;
 const MAX_ETAG: usize = 64;
 
 /// Handles a PUBLISH: on success it has been answered and the watchers are notified.
+///
+/// # Errors
+///
+/// Fails with the answer that the request deserves: 400, 403, 412, 413, 415, 423 or 489, see [`Failure`]; when the
+/// event package refuses the request; and when a store fails.
 pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Failure> {
     let (package, _) = bad_event::asked_for(ports.packages(), request.event)?;
     let description = *ports.packages().get(package);
@@ -405,6 +410,10 @@ fn current_sphere<P: Ports>(ports: &mut P, resource: &Resource, package: &Packag
 }
 
 /// The sphere the presentity's documents name, the newest first.
+///
+/// # Errors
+///
+/// Fails when the documents cannot be read.
 pub fn sphere_of<P: Ports>(ports: &mut P, resource: &Resource) -> Result<Option<Vec<u8>>, super::error::StoreError> {
     Ok(ports.documents(resource)?.iter().rev().find_map(|publication| sphere::of(&publication.body)))
 }
@@ -442,6 +451,10 @@ pub struct Direct<'a> {
 }
 
 /// Publishes for another module: no request, no checks of the body, the same stores and watchers.
+///
+/// # Errors
+///
+/// Fails with 412 when [`DirectKind::Update`] finds no publication of this entity tag, and when a store fails.
 pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failure> {
     let description = *ports.packages().get(direct.event);
     let resource = ports.uri_rule().resource(&uri::join(direct.user, direct.domain), direct.event);

@@ -13,16 +13,19 @@ use super::subscription::{Field, Status, Subscription};
 use super::winfo::{Watcher, WatcherEvent};
 
 /// The documents of a resource may have changed behind our back: read them again and tell every watcher.
-pub fn documents<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
+pub fn documents<P: Ports>(ports: &mut P, resource: &Resource) {
     ports.forget(resource);
     if ports.enqueue(resource, StateChange::State { sender: b"", transient_body: None }) {
         notifier::run(ports, resource);
     }
-    Ok(())
 }
 
 /// The presentity's manipulation document was changed: a document that never expires, under the name of its file, or
 /// none any more. It is put together with the published ones.
+///
+/// # Errors
+///
+/// Fails when a store fails: the watchers are not notified then.
 pub fn hard_state<P: Ports>(
     ports: &mut P,
     resource: &Resource,
@@ -56,7 +59,8 @@ pub fn hard_state<P: Ports>(
             }
         }
     }
-    documents(ports, resource)
+    documents(ports, resource);
+    Ok(())
 }
 
 /// Judges the watchers that are remembered, also those that do not subscribe now: what they learn when they come
@@ -90,6 +94,10 @@ impl FirstFailure {
 
 /// The rules of a presentity may have changed: judge its watchers again, and tell those whose authorization is another
 /// one. A watcher with whom that fails does not keep the others; the first failure is returned after all of them.
+///
+/// # Errors
+///
+/// Fails when the subscriptions cannot be read, or with the first failure among the watchers, after all of them.
 pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
     let package = *ports.packages().get(resource.event);
     if !package.needs_authorization {
@@ -106,6 +114,10 @@ pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<()
 /// The subscriptions of a resource come from rows that may be older than the last decisions: what its rules deny by now
 /// is not sent. A watcher with whom that fails does not keep the others; the first failure is returned after all of
 /// them.
+///
+/// # Errors
+///
+/// Fails when the subscriptions cannot be read, or with the first failure among the watchers, after all of them.
 pub fn restored<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
     let package = *ports.packages().get(resource.event);
     let mut wrong = FirstFailure::default();

@@ -155,6 +155,10 @@ fn step(documents: &[Publication], replica: &Replica) -> Step {
 
 /// Carries out a change that another node announced, and tells our watchers unless it is `silent`. Returns what that
 /// node has to be told: it still holds what was removed here.
+///
+/// # Errors
+///
+/// Fails with 400 when the event package is not known here, and when a store fails.
 pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, silent: bool) -> Result<Option<Replica>, Failure> {
     let event = ports.packages().named(&replica.event).ok_or_else(|| {
         Failure::bad_request(format!("no event package: {}", String::from_utf8_lossy(&replica.event)))

@@ -49,6 +49,10 @@ impl RowLimits {
 
     /// Refuses what cannot be written later. A row that is written at once is tried: an administrator may have widened
     /// a column.
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400 when a string does not fit its column, and with 413 when the body does not fit a statement.
     pub fn check(&self, new: &Brought<'_>) -> Result<(), Failure> {
         match self.rows {
             PublicationRows::Later => self.misfit(new).map_or(Ok(()), Err),

@@ -97,6 +97,11 @@ impl Request<'_> {
 }
 
 /// Handles a SUBSCRIBE: on success it has been answered and its NOTIFYs are sent. Returns the subscription for `$subs`.
+///
+/// # Errors
+///
+/// Fails with the answer that the request deserves: 400, 403, 423, 481, 482, 489 or 503, see [`Failure`]; when the
+/// event package refuses the request; and when a store fails.
 pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscription, Failure> {
     if request.to.tag.is_none() && request.expires != Some(0) {
         limits::memory(ports, request.call_id.bytes())?;
@@ -343,6 +348,11 @@ fn in_dialog<P: Ports>(
 }
 
 /// The watcher's authorization: as remembered, or else by the presentity's rules, which are then remembered.
+///
+/// # Errors
+///
+/// Fails when the remembered authorization can be neither read nor stored, and when the event package cannot say
+/// whether the watcher is allowed.
 pub fn authorize<P: Ports>(
     ports: &mut P,
     package: &Package,

@@ -292,6 +292,11 @@ impl Subscription {
     /// Packs numbers and strings. Strings that are too long, or that would break a message they are written into, are
     /// refused, so that whatever is a subscription can be changed, written and sent; those a dialog can do without are
     /// left out.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a string is too long or has bytes that may not be in a message; one that a dialog can do without is
+    /// no failure.
     pub fn new(state: SubscriptionState, fields: &[&[u8]; FIELDS]) -> Result<Self, BadField> {
         let mut taken = *fields;
         for (text, field) in taken.iter_mut().zip(Field::ALL) {
@@ -316,6 +321,10 @@ impl Subscription {
 
 impl Subscription {
     /// A subscription of whose strings these are given; the others are empty.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Subscription::new`] does.
     pub fn from_fields(state: SubscriptionState, given: &[(Field, &[u8])]) -> Result<Self, BadField> {
         let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
         for (field, value) in given {
@@ -326,6 +335,10 @@ impl Subscription {
 
     /// A subscription of whose strings these are given. `checked` holds our own tag and strings of the types in
     /// `sip::checked` that belong to their fields, and is taken as it is; `others` is checked here.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a string of `others` is too long or has bytes that may not be in a message.
     #[inline]
     pub fn of_checked(
         state: SubscriptionState,
@@ -344,6 +357,10 @@ impl Subscription {
     }
 
     /// A watcher as its package is asked about it: a subscription without a dialog, of whose strings these are given.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Subscription::new`] does.
     pub fn without_dialog(event: PackageId, status: Status, given: &[(Field, &[u8])]) -> Result<Self, BadField> {
         Subscription::from_fields(SubscriptionState::new(event, status), given)
     }
@@ -369,6 +386,10 @@ impl<B: AsRef<[u8]>> Subscription<B> {
     }
 
     /// The same subscription with its strings copied by `copy`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `copy` fails.
     pub fn map<C, E>(&self, copy: impl FnOnce(&[u8]) -> Result<C, E>) -> Result<Subscription<C>, E> {
         Ok(Subscription { state: self.state, ends: self.ends, bytes: copy(self.bytes.as_ref())? })
     }
@@ -379,6 +400,10 @@ impl<B: AsRef<[u8]>> Subscription<B> {
     }
 
     /// The same with some strings replaced.
+    ///
+    /// # Errors
+    ///
+    /// Fails when one of the new strings is too long or has bytes that may not be in a message.
     pub fn with(&self, changes: &[(Field, &[u8])]) -> Result<Subscription, BadField> {
         let mut fields = self.fields();
         for (field, value) in changes {
@@ -388,6 +413,10 @@ impl<B: AsRef<[u8]>> Subscription<B> {
     }
 
     /// The same with what a SUBSCRIBE in its dialog brings along.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the local contact or the User-Agent is too long or has bytes that may not be in a message.
     pub fn renewed(
         &self,
         contact: UriText<'_>,

@@ -11,6 +11,11 @@ use super::response::{Answer, LONGEST_GRANT, LONGEST_PUT_OFF, ResponseMeaning, b
 use super::subscribe::{find, remove_dialog};
 
 /// Subscribes, refreshes or unsubscribes.
+///
+/// # Errors
+///
+/// Fails when no event has the flag, a string cannot be sent, too many requests wait for the subscription, the request
+/// cannot be sent, or a store fails.
 pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), RequestError> {
     if request.options.only_if_new && find(ports, request)?.is_some() {
         if let Some(claim) = Claim::of(request) {
@@ -303,6 +308,10 @@ impl State<'_> {
 }
 
 /// A NOTIFY came in: its Contact is the target from now on. `false`: it belongs to no dialog of ours.
+///
+/// # Errors
+///
+/// Fails when a store fails, and when the SUBSCRIBE that begins the subscription anew cannot be sent.
 pub fn notified<P: Ports>(ports: &mut P, dialog: &Dialog<'_>, said: &ReceivedNotify<'_>) -> Result<bool, RequestError> {
     let Some(stored) = ports.find_dialog(dialog)? else { return Ok(false) };
     if said.state.terminated {

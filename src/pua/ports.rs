@@ -148,6 +148,10 @@ pub trait Ports {
     /// The event with this flag.
     fn event(&self, flag: i32) -> Option<Event>;
     /// Makes a body ready; `tuple_id` is the one the publication has, or empty.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the body is not what the event takes, see [`RequestError::BadBody`].
     fn process(
         &mut self,
         event: &Event,
@@ -162,22 +166,56 @@ pub trait Ports {
     fn new_cnonce(&mut self) -> Vec<u8>;
 
     /// The newest record that matches.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the table has to be read and the database cannot be read.
     fn find(&mut self, search: &Search<'_>) -> Result<Option<Record>, RequestError>;
     /// The record of a dialog, its established one first.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the table has to be read and the database cannot be read.
     fn find_dialog(&mut self, dialog: &Dialog<'_>) -> Result<Option<Record>, RequestError>;
     /// Stores a new record.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out, or when the database cannot be written or refuses the row.
     fn insert(&mut self, record: &Record) -> Result<(), RequestError>;
     /// Puts `after` in place of `before`; `false` when `before` is gone.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out, or when the database cannot be written or refuses the row: `before` stays
+    /// then.
     fn replace(&mut self, before: &Record, after: &Record) -> Result<bool, RequestError>;
     /// Removes a record, if it is still there.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
     fn remove(&mut self, record: &Record) -> Result<(), RequestError>;
     /// Records that are to be refreshed or removed in this turn.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the table has to be read and the database cannot be read.
     fn ending(&mut self, before: i64) -> Result<Vec<Record>, RequestError>;
 
     /// Asks for the pending request of this request's publication or subscription. `checked`: it can be sent as far as
     /// is known now; a request that was not checked never takes the place of one that waits.
+    ///
+    /// # Errors
+    ///
+    /// Fails when too many requests wait for it, when a PUBLISH without a body would begin anew what a waiting one
+    /// ends, and when shared memory runs out.
     fn admit(&mut self, request: &Request, checked: bool) -> Result<Admission, RequestError>;
     /// Notes what is about to be sent on a pending request.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out: the request must not be sent then.
     fn record_sent(
         &mut self,
         pending: PendingRequestId,
@@ -203,6 +241,10 @@ pub trait Ports {
     /// Has a request of our own sent in this many seconds, unless its subscription is being ended or something newer
     /// waits.
     /// Gives the pending request when it can go now.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     fn later(&mut self, request: &Request, seconds: i64) -> Result<Option<PendingRequestId>, RequestError>;
     /// How often this request's subscription was begun anew lately; counts one more.
     fn restarts(&mut self, request: &Request) -> u32;
@@ -214,6 +256,10 @@ pub trait Ports {
     fn withdraw(&mut self, pending: PendingRequestId);
 
     /// Sends.
+    ///
+    /// # Errors
+    ///
+    /// Fails when tm cannot send it: no answer will come.
     fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<Sent, RequestError>;
     /// Calls the callbacks of these callers with the answer in hand; `as_silence`: as if none had come.
     fn report(&mut self, claims: &[Claim], pending: &PendingRequest, as_silence: bool);

@@ -13,6 +13,11 @@ const FIRST_CSEQ: u32 = 10;
 pub const MOST_REDIRECTS: u8 = 3;
 
 /// Prepares and sends a request on its pending request.
+///
+/// # Errors
+///
+/// Fails when no event has the flag, a new publication has no body, the body cannot be published, the request cannot be
+/// sent, or a store fails.
 pub fn prepare_and_send<P: Ports>(
     ports: &mut P,
     pending: PendingRequestId,

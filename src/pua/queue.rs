@@ -9,6 +9,11 @@ use super::response::backoff;
 use super::{publish, subscribe};
 
 /// Takes a request from a caller.
+///
+/// # Errors
+///
+/// Fails when no event has the flag, a string cannot be sent, the entity tag is of no publication, the body cannot be
+/// published, too many requests wait, the request cannot be sent, or a store fails.
 pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), RequestError> {
     let event = ports.event(request.options.event).ok_or(RequestError::UnknownEvent(request.options.event))?;
     request.check()?;
@@ -181,6 +186,10 @@ pub fn store_then_follow<P: Ports>(ports: &mut P, pending: PendingRequestId, cha
 }
 
 /// Carries out a change; what was to be replaced and is gone is stored anew.
+///
+/// # Errors
+///
+/// Fails when a store fails.
 pub fn apply<P: Ports>(ports: &mut P, change: &Change) -> Result<(), RequestError> {
     let before = match &change.before {
         // A NOTIFY may have changed the dialog since.

@@ -96,6 +96,10 @@ impl<B: AsRef<[u8]>> Record<B> {
     }
 
     /// The same with its strings in a block made by `copy`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `copy` fails.
     pub fn map<C, E>(&self, copy: impl FnOnce(&[u8]) -> Result<C, E>) -> Result<Record<C>, E> {
         Ok(Record { state: self.state, strings: self.strings.map(copy)? })
     }
@@ -210,6 +214,10 @@ shm_safe!([B: ShmSafe] Change<B> { before, after });
 
 impl<B: AsRef<[u8]>> Change<B> {
     /// The same with its strings in blocks made by `copy`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `copy` fails.
     pub fn map<C, E>(&self, copy: impl Fn(&[u8]) -> Result<C, E>) -> Result<Change<C>, E> {
         let map = |record: &Option<Record<B>>| record.as_ref().map(|record| record.map(&copy)).transpose();
         Ok(Change { before: map(&self.before)?, after: map(&self.after)? })

@@ -36,6 +36,10 @@ fn store_again<P: Ports>(ports: &mut P, pending: PendingRequestId, change: &Chan
 }
 
 /// Refreshes or removes what ends soon. One that fails does not hold up the others.
+///
+/// # Errors
+///
+/// Fails when the records cannot be read.
 pub fn sweep<P: Ports>(ports: &mut P) -> Result<(), RequestError> {
     let now = ports.now();
     let period = i64::from(ports.config().update_period.max(0));

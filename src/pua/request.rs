@@ -111,6 +111,10 @@ impl<B: AsRef<[u8]>> Request<B> {
     }
 
     /// The same with its strings in a block made by `copy`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `copy` fails.
     pub fn map<C, E>(&self, copy: impl FnOnce(&[u8]) -> Result<C, E>) -> Result<Request<C>, E> {
         Ok(Request { options: self.options, strings: self.strings.map(copy)? })
     }
@@ -157,6 +161,11 @@ impl<B: AsRef<[u8]>> Request<B> {
     }
 
     /// Refuses what would end a header line early, or begin another.
+    ///
+    /// # Errors
+    ///
+    /// Fails with `BadText`, which names the string, when one holds a control character, or when a line of the extra
+    /// headers is neither a header field nor the continuation of one.
     pub fn check(&self) -> Result<(), RequestError> {
         let lines = [
             (Part::PresUri, "the presentity URI"),

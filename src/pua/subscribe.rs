@@ -21,6 +21,10 @@ pub(crate) fn find<P: Ports>(ports: &mut P, request: &Request) -> Result<Option<
 }
 
 /// Prepares and sends a request on its pending request.
+///
+/// # Errors
+///
+/// Fails when the request cannot be sent or a store fails.
 pub fn prepare_and_send<P: Ports>(
     ports: &mut P,
     pending: PendingRequestId,

@@ -9,6 +9,10 @@ use std::fmt::Write;
 const HOSTS: &str = "5.6 and later";
 
 /// A page: the text around the tables, in which each `{{name}}` stands for a part, with the parts put in.
+///
+/// # Panics
+///
+/// Panics when the template has no place for a part.
 pub fn page(template: &str, parts: &[(&str, String)]) -> String {
     let mut page = template.to_string();
     for (name, part) in parts {

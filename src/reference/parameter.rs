@@ -197,6 +197,10 @@ impl Parameter {
     }
 
     /// The name as text.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the name is not UTF-8; names of parameters are ASCII.
     pub const fn name_text(&self) -> &'static str {
         match self.name.to_str() {
             Ok(name) => name,

@@ -82,6 +82,10 @@ const WRITE_LOCKS: usize = 64;
 
 impl Shared {
     /// Empty tables and locks; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(config: &Config, door: Door) -> Result<Shared, NoMemory> {
         let rule = UriComparison { ignore_case: config.ignore_case, seed: config.hash_seed };
         #[cfg(feature = "fault-injection")]
@@ -104,7 +108,7 @@ impl Shared {
             door: Box::leak(Box::new(door)),
             standing: shm::leak(Standing::new())?,
             stock_nodes: shm::leak(StockNodes::new())?,
-            tombstones: shm::leak(Tombstones::new(rule)?)?,
+            tombstones: shm::leak(Tombstones::new(rule))?,
             recent_dialogs: RecentDialogs::new(config.has_subscription_rows_only())?,
             pending_deletions: shm::leak(PendingDeletions::new())?,
             late_documents: shm::leak(LateDocuments::new())?,

@@ -108,6 +108,10 @@ pub(crate) fn index(hash: u64) -> usize {
 
 impl Tables {
     /// Empty tables; `counts_watchers`: the subscriptions of each watcher are counted.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(rule: UriComparison, counts_watchers: bool) -> Result<Tables, NoMemory> {
         let mut shards = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
@@ -159,6 +163,10 @@ impl Tables {
 
     /// Notes in which shard a new dialog is going to live; `None` when there is a subscription of it, or another
     /// process is making one. Call before the stored subscription is inserted, without any shard locked.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out; nothing is noted then.
     pub fn claim_dialog(&self, dialog_hash: u64, resource_hash: u64) -> Result<Option<DialogClaim<'_>>, NoMemory> {
         let is_new = self.dialogs.announce(dialog_hash, index(resource_hash) as u32)?;
         Ok(is_new.then(|| DialogClaim { tables: self, dialog_hash, slot: None }))
@@ -211,6 +219,10 @@ impl Shard {
     }
 
     /// The resource entry of a resource, made when there is none; a new one knows its documents as `documents` says.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out; nothing is added then.
     pub fn entry_or_new(
         &mut self,
         rule: UriComparison,
@@ -279,6 +291,10 @@ impl Shard {
     }
 
     /// Adds a subscription to its resource entry; returns its slot. Nothing is changed when memory runs out.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out, and when the resource has no entry.
     pub fn insert(
         &mut self,
         rule: UriComparison,

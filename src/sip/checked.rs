@@ -80,6 +80,10 @@ text_type! {
 
 impl<'a> Token<'a> {
     /// Checks a token.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the text is empty, too long, or no token of RFC 3261 25.1.
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
         bounded(text, most::TOKEN, kind::NO_TOKEN).map(Token)
     }
@@ -93,6 +97,10 @@ text_type! {
 
 impl<'a> Word<'a> {
     /// Checks a word.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the text is empty, too long, or holds a space, a control character or a byte outside of ASCII.
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
         bounded(text, most::WORD, kind::SPACE | kind::HIGH).map(Word)
     }
@@ -105,6 +113,10 @@ text_type! {
 
 impl<'a> UriText<'a> {
     /// Checks a URI's characters and length; whether its parts can be told apart is its parser's to say.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the text is empty, too long, or holds a control character or one that ends a URI in a message.
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
         bounded(text, most::URI, kind::SPACE | kind::BRACKET).or_else(|flaw| UriText::quoted(text, flaw)).map(UriText)
     }
@@ -124,6 +136,10 @@ text_type! {
 
 impl<'a> HostPart<'a> {
     /// Checks a host.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the text is too long, is not UTF-8, or holds a character that no host can have.
     #[inline]
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
         if text.len() <= most::HOST && kinds_in(text) & kind::NO_HOSTNAME == 0 {
@@ -150,6 +166,10 @@ pub struct UserPart<'a>(Cow<'a, [u8]>);
 
 impl<'a> UserPart<'a> {
     /// Checks a user part and brings it into its one form; it may be empty.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the text, or its one form, is too long, and when it holds a control character or a space.
     #[inline]
     pub fn new(text: &'a [u8]) -> Result<Self, Flaw> {
         let odd = kind::CONTROL | kind::SPACE | kind::BRACKET | kind::PERCENT | kind::HIGH;

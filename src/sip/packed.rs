@@ -36,6 +36,10 @@ impl<const N: usize, B: AsRef<[u8]>> Strings<N, B> {
     }
 
     /// The same strings in a block made by `copy`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `copy` fails.
     pub fn map<C, E>(&self, copy: impl FnOnce(&[u8]) -> Result<C, E>) -> Result<Strings<N, C>, E> {
         Ok(Strings { ends: self.ends, bytes: copy(self.bytes.as_ref())? })
     }

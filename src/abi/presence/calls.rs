@@ -82,7 +82,10 @@ pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<()
                 done => done,
             }
         }
-        _ => refresh::documents(&mut world, &resource),
+        _ => {
+            refresh::documents(&mut world, &resource);
+            Ok(())
+        }
     };
     done.map_err(|error| NotRefreshed::Failed(error.to_string()))
 }

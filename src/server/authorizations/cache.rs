@@ -83,6 +83,10 @@ const SHARDS: usize = 64;
 
 impl AuthorizationCache {
     /// None is known; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(rule: UriComparison) -> Result<AuthorizationCache, NoMemory> {
         AuthorizationCache::within(rule, shm::size() / SHARE)
     }

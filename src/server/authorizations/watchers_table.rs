@@ -290,6 +290,11 @@ impl Context {
 
     /// Writes the authorizations that could not be written when they were decided. `is_last`: the server ends, and what
     /// was refused is tried once more.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be reached or written: what is not written yet stays due, and is written next
+    /// time.
     pub fn write_authorizations(&mut self, is_last: bool) -> Result<(), StoreError> {
         let (now, mut refusals) = (clock::now(), RefusalLog::default());
         for part in 0..self.shared.authorizations.parts() {

@@ -194,6 +194,10 @@ impl Nodes {
     }
 
     /// The place of a node, made when it is new.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no shared memory, or no place, for one node more.
     pub fn of_name(&self, name: &[u8], now: i64) -> Result<NodeId, NoMemory> {
         let fresh = Node::new(name, None, now)?;
         let mut list = self.list.lock();
@@ -218,6 +222,10 @@ impl Nodes {
     }
 
     /// A message came: the node at `address` calls itself `name`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no shared memory, or no place, for one node more.
     pub fn on_heard(&self, name: &[u8], address: &Address, now: i64) -> Result<(), NoMemory> {
         let fresh = Node::new(name, Some(address), now)?;
         let mut list = self.list.lock();

@@ -2,7 +2,6 @@
 //! them is old.
 use crate::cluster::version::Version;
 use crate::host::lock::Lock;
-use crate::host::no_memory::NoMemory;
 use crate::host::shm::Shm;
 use crate::presence::publication::Publication;
 use crate::presence::resource::{Resource, UriComparison};
@@ -33,8 +32,8 @@ shm_safe!(Tombstones { list, rule });
 
 impl Tombstones {
     /// Nothing was removed; call before the processes fork.
-    pub fn new(rule: UriComparison) -> Result<Tombstones, NoMemory> {
-        Ok(Tombstones { list: Lock::new(HashTable::new_in(Shm)), rule })
+    pub fn new(rule: UriComparison) -> Tombstones {
+        Tombstones { list: Lock::new(HashTable::new_in(Shm)), rule }
     }
 
     /// What a publication is known by: its record id, or where an old node gives none, its entity tag.
@@ -117,7 +116,7 @@ mod tests {
     #[test]
     fn the_dead_are_remembered_as_long_as_they_would_have_lived() {
         let before = fake::live_blocks();
-        let dead = Tombstones::new(RULE).unwrap();
+        let dead = Tombstones::new(RULE);
         let resource = RULE.resource(b"sip:a@b", PackageId(0));
         let removed =
             Publication { etag: b"e".to_vec(), ruid: b"r".to_vec(), expires_at: 100, ..Publication::default() };
@@ -134,14 +133,14 @@ mod tests {
 
     #[test]
     fn without_memory_nothing_is_remembered() {
-        let dead = Tombstones::new(RULE).unwrap();
+        let dead = Tombstones::new(RULE);
         let (_, failed) = fake::failing_at(0, || dead.record_removal(5, 10, Version::default()));
         assert!(failed && !dead.has(5) && fake::held_locks() == 0);
     }
 
     #[test]
     fn what_is_newer_than_its_removal_was_not_removed() {
-        let dead = Tombstones::new(RULE).unwrap();
+        let dead = Tombstones::new(RULE);
         let version = |word, epoch| Version { word, epoch, ..Version::default() };
         dead.record_removal(5, 10, version(2, 1));
         assert!(dead.has_version(5, &version(2, 0)) && dead.has_version(5, &version(2, 1)));
@@ -152,7 +151,7 @@ mod tests {
 
     #[test]
     fn no_more_are_remembered_than_there_is_room_for() {
-        let dead = Tombstones::new(RULE).unwrap();
+        let dead = Tombstones::new(RULE);
         (0..MOST as u64 + 10).for_each(|n| dead.record_removal(n, n as i64 / 2, Version::default()));
         assert!(dead.list.lock().len() <= MOST * 3 / 4 + 10);
         assert!(!dead.has(0) && dead.has(MOST as u64 + 9));

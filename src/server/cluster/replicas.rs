@@ -34,6 +34,10 @@ const MOST_RAISES: u8 = 3;
 
 impl Context {
     /// Another node says that a subscription has ended.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the rows of the subscription cannot be removed.
     pub fn on_termination(&mut self, ending: &Ending) -> Result<(), StoreError> {
         let Some((subscription, ownership)) = self.owned_subscription(ending.dialog()) else {
             // It may still be on its way.
@@ -71,6 +75,10 @@ impl Context {
     }
 
     /// Another node says how a subscription is now.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no memory for the node or the subscription, and when the database fails.
     pub fn on_announcement(&mut self, other: &Announcement, from: Option<&Address>) -> Result<(), StoreError> {
         let dialog = other.subscription.dialog();
         let owner = match other.claim.owner == self.node_name() {
@@ -408,6 +416,10 @@ impl Context {
     }
 
     /// Another node tells of a publication; it hears where we know better.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a store fails, and when the event package is not known here.
     pub fn on_replica(&mut self, replica: &Replica, from: Option<&Address>) -> Result<(), Failure> {
         let correction = replication::apply(self, replica, self.leaves_watchers(from))?;
         if let (Some(correction), Some(from)) = (correction, from) {
@@ -486,6 +498,10 @@ impl Context {
     }
 
     /// Forgets removals that are long past, and rows of subscriptions that went to other nodes.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
     pub fn clean_cluster(&mut self) -> Result<(), StoreError> {
         let now = clock::now();
         self.shared.tombstones.forget_old(now);

@@ -75,6 +75,10 @@ impl StockNodes {
     }
 
     /// The node at `address` runs stock's module; returns its id.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no shared memory, or no place, for one node more.
     pub fn note(&self, address: &Address, now: i64) -> Result<NodeId, NoMemory> {
         let fresh = StockNode {
             host: shm::copy(&address.host)?,

@@ -85,6 +85,10 @@ impl Context {
     }
 
     /// A message in stock's form about subscriptions; `false` when it cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no memory for the node or the subscription, and when the database fails.
     pub fn on_stock_message(&mut self, body: &[u8], from: Option<&Address>) -> Result<bool, StoreError> {
         let Some(message) = stock_subscription::parse(body, self.packages(), clock::now()) else { return Ok(false) };
         if !self.config.shares_subscriptions {

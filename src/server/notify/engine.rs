@@ -62,6 +62,10 @@ shm_safe!(Engine { mode, secret, transactions, is_off, is_watched });
 
 impl Engine {
     /// Nothing is under way, and tm serves; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(mode: NotifyEngine, slots: usize) -> Result<Engine, NoMemory> {
         let mut secret = [0; 16];
         clock::random(&mut secret);

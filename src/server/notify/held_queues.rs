@@ -19,6 +19,10 @@ shm_safe!(Interrupted(value));
 
 impl Interrupted {
     /// None is; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new() -> Result<Interrupted, NoMemory> {
         let mut list = ShmVec::new_in(Shm);
         // Room from the start: it is needed when things go wrong.

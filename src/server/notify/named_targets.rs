@@ -53,6 +53,10 @@ impl Waiting {
 
 impl NamedTargets {
     /// Nothing waits; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new() -> Result<NamedTargets, NoMemory> {
         Ok(NamedTargets { waiting: Lock::new(ShmVec::new_in(Shm)), bell: Semaphore::leak()? })
     }

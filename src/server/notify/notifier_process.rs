@@ -32,6 +32,10 @@ fn ticks_between_turns(config: &Config) -> i32 {
 
 impl Context {
     /// Fills the memory from the tables; returns how many rows were read.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a table cannot be read; those before it have been.
     pub fn restore(&mut self) -> Result<usize, StoreError> {
         let publications = self.storage.publications.restore()?;
         Ok(publications + self.storage.subscriptions.restore()?)
@@ -47,6 +51,10 @@ impl Context {
     }
 
     /// Forgets watchers that nobody has decided about for a day.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
     pub fn clean_watchers(&mut self) -> Result<(), StoreError> {
         if !self.database.is_configured() {
             return Ok(());

@@ -25,6 +25,10 @@ shm_safe!(Senders { queue, bell, answered, sent, left_over });
 
 impl Senders {
     /// An empty queue; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new() -> Result<Senders, NoMemory> {
         Ok(Senders {
             queue: Lock::new(ShmVec::new_in(Shm)),

@@ -128,6 +128,10 @@ pub enum Answered<P> {
 
 impl<P: Send + ShmSafe> Transactions<P> {
     /// Room for so many NOTIFYs under way, rounded up to whole chunks; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(bound: usize) -> Result<Transactions<P>, NoMemory> {
         Ok(Transactions {
             chunks: Chunks::new(bound.div_ceil(CHUNK))?,

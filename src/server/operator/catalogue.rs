@@ -18,6 +18,11 @@ pub struct PublicationOrder {
 
 impl Context {
     /// Some of the publications whose presentity and package are `wanted`, in a stable order, or in the wanted one.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the publications have to be read from the database and it cannot be read, and when shared memory runs
+    /// out.
     pub fn page_of_publications(
         &mut self,
         offset: usize,
@@ -53,6 +58,11 @@ impl Context {
     }
 
     /// How many publications there are whose presentity and package are `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the publications have to be read from the database and it cannot be read, and when shared memory runs
+    /// out.
     pub fn count_publications(&mut self, wanted: impl Fn(&[u8], PackageId) -> bool) -> Result<usize, StoreError> {
         let mut count = 0;
         for resource in self.storage.publications.resources(&wanted)? {

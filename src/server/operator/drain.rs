@@ -12,6 +12,10 @@ const LARGEST_STEP: usize = 2000;
 
 impl Context {
     /// One second of a drain; returns how many subscriptions were ended.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the subscriptions cannot be read. One that cannot be ended is passed over and tried again.
     pub fn drain_step(&mut self) -> Result<usize, StoreError> {
         let drain = &self.shared.drain;
         let until = drain.until.load(Ordering::Relaxed);

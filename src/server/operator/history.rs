@@ -126,6 +126,10 @@ fn parts_for(size: usize) -> usize {
 impl History {
     /// Room for `size` ended subscriptions, as many changes and four times as many NOTIFYs; call before the processes
     /// fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(size: usize) -> Result<History, NoMemory> {
         let mut parts = ShmVec::new_in(Shm);
         let count = if size == 0 { 0 } else { parts_for(size) };

@@ -11,6 +11,10 @@ impl Context {
     }
 
     /// Some of the subscriptions that are `wanted`, in a stable order.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the subscriptions have to be read from the database and it cannot be read.
     pub fn page_of_subscriptions(
         &self,
         offset: usize,
@@ -34,6 +38,10 @@ impl Context {
     }
 
     /// How many subscriptions are `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the subscriptions have to be read from the database and it cannot be read.
     pub fn count_subscriptions(&self, wanted: impl Fn(&Subscription) -> bool) -> Result<usize, StoreError> {
         let mut count = 0;
         self.each_subscription(&mut |subscription| {
@@ -45,6 +53,10 @@ impl Context {
 
     /// Some of the subscriptions that are `wanted`, by their `key`; `falls`: the largest first. Of all of them only key
     /// and dialog are kept, and the page is read in a second pass: what has ended meanwhile is missing in it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the subscriptions have to be read from the database and it cannot be read.
     pub fn sorted_page_of_subscriptions<K: Ord>(
         &self,
         offset: usize,

@@ -88,6 +88,10 @@ impl Context {
     }
 
     /// The presentities with the most watchers, at most `limit`, the busiest first.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the subscriptions have to be read from the database and it cannot be read.
     pub fn busiest(&self, limit: usize) -> Result<Vec<BusiestResource>, StoreError> {
         let mut found = match self.storage.subscriptions.rows() {
             SubscriptionRows::Shared => self.busiest_in_database()?,

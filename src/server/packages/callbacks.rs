@@ -65,6 +65,10 @@ impl Registry {
     ///
     /// # Safety
     /// `given` points at a `pres_ev_t` of the calling module.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the package has no name, and when shared memory runs out.
     pub unsafe fn add(&self, given: &sys::pres_ev) -> Result<PackageId, AddError> {
         // SAFETY: the caller vouches for the structure and its strings.
         let name = unsafe { view(&given.name) }.trim_ascii();

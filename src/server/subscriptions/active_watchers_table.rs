@@ -131,6 +131,10 @@ pub fn without_user_agent(subscription: &Subscription) -> Option<Subscription> {
 
 /// Adds the row of a new subscription. Where the database does not take the characters of its User-Agent the row goes
 /// without: it is only shown.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written, or refuses the row without its User-Agent, too.
 pub fn add(
     database: &Database,
     table: &[u8],
@@ -149,6 +153,10 @@ pub fn add(
 }
 
 /// Adds the row of a subscription.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written, or refuses the row.
 pub fn insert<B: AsRef<[u8]>>(
     db: &Connection,
     table: &[u8],
@@ -193,6 +201,10 @@ pub fn insert<B: AsRef<[u8]>>(
 }
 
 /// Puts the row of a subscription in the place of any there is.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written, or refuses the row: call it in a transaction.
 pub fn replace<B: AsRef<[u8]>>(
     db: &Connection,
     table: &[u8],
@@ -205,11 +217,19 @@ pub fn replace<B: AsRef<[u8]>>(
 }
 
 /// Removes rows of subscriptions that ended before a time.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written.
 pub fn delete_ended(db: &Connection, table: &[u8], before: i64) -> Result<(), DbError> {
     db.delete(table, &[("expires", Op::Lt, Value::Time(before))])
 }
 
 /// Writes everything that can change in a subscription.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written, or refuses the values. A row that is gone is no failure.
 pub fn update<B: AsRef<[u8]>>(
     db: &Connection,
     table: &[u8],
@@ -235,6 +255,10 @@ pub fn update<B: AsRef<[u8]>>(
 }
 
 /// Writes what a SUBSCRIBE or another authorization changes, and not what NOTIFYs count up meanwhile.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written, or refuses the values. A row that is gone is no failure.
 pub fn update_state(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<(), DbError> {
     let n = &subscription.state;
     let cells: [Cell<'_>; 8] = [
@@ -251,6 +275,10 @@ pub fn update_state(db: &Connection, table: &[u8], subscription: &Subscription) 
 }
 
 /// Writes the numbers that a NOTIFY counts up.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written. A row that is gone is no failure.
 pub fn update_counters<B: AsRef<[u8]>>(
     db: &Connection,
     table: &[u8],
@@ -262,6 +290,10 @@ pub fn update_counters<B: AsRef<[u8]>>(
 }
 
 /// Counts up CSeq and version in the row if nobody else has since it was read; `false` when somebody has.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read or written.
 pub fn count_up(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<bool, DbError> {
     let n = &subscription.state;
     let cells = [("local_cseq", Value::Int(n.local_cseq.into())), ("version", Value::Int(n.version.into()))];
@@ -276,11 +308,19 @@ pub fn count_up(db: &Connection, table: &[u8], subscription: &Subscription) -> R
 }
 
 /// Marks a row for the notifier process whose turn `turn` is.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written. A row that is gone is no failure.
 pub fn mark(db: &Connection, table: &[u8], dialog: DialogId<'_>, turn: i64) -> Result<(), DbError> {
     db.update(table, &[("updated", Value::Int(turn))], &of_dialog(dialog))
 }
 
 /// Takes the mark off a row; `false` when another process has.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written.
 pub fn unmark(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<bool, DbError> {
     let [call, to, from] = of_dialog(subscription.dialog());
     let marked = ("updated", Op::Eq, Value::Int(subscription.state.updated.into()));
@@ -289,12 +329,20 @@ pub fn unmark(db: &Connection, table: &[u8], subscription: &Subscription) -> Res
 }
 
 /// Removes a dialog's row.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written. A row that is gone is no failure.
 pub fn delete(db: &Connection, table: &[u8], dialog: DialogId<'_>) -> Result<(), DbError> {
     db.delete(table, &of_dialog(dialog))
 }
 
 /// The rows that meet the conditions, as subscriptions. Rows of packages that are not loaded, or that cannot be read,
 /// are left out.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read.
 pub fn select(
     db: &Connection,
     table: &[u8],
@@ -306,6 +354,10 @@ pub fn select(
 }
 
 /// The rows of one page, as subscriptions, and what the page was.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read.
 pub fn select_page(
     db: &Connection,
     table: &[u8],
@@ -318,6 +370,10 @@ pub fn select_page(
 }
 
 /// The subscription of a dialog.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read.
 pub fn find(
     db: &Connection,
     table: &[u8],

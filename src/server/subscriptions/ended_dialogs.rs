@@ -23,6 +23,10 @@ pub struct EndedDialogs(ShmVec<Ended>);
 
 impl EndedDialogs {
     /// None yet; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new() -> Result<EndedDialogs, NoMemory> {
         let mut places = ShmVec::new_in(Shm);
         places.try_reserve_exact(PLACES).map_err(|_| NoMemory)?;

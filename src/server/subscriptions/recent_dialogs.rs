@@ -13,6 +13,10 @@ pub struct RecentDialogs(ShmVec<AtomicU64>);
 
 impl RecentDialogs {
     /// None yet, and room for them where `wanted`; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(wanted: bool) -> Result<RecentDialogs, NoMemory> {
         let mut places = ShmVec::new_in(Shm);
         if wanted {

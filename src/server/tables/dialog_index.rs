@@ -52,6 +52,10 @@ pub struct DialogIndex(ShmVec<Lock<Part>>);
 
 impl DialogIndex {
     /// An empty one.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new() -> Result<DialogIndex, NoMemory> {
         let mut parts = ShmVec::new_in(Shm);
         parts.try_reserve_exact(crate::server::tables::SHARDS).map_err(|_| NoMemory)?;
@@ -74,6 +78,10 @@ impl DialogIndex {
 
     /// Notes in which shard a dialog is going to live, so that its slot can be set without fail; `false` when the
     /// dialog is known, and nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out; nothing is noted then.
     pub fn announce(&self, hash: u64, shard: u32) -> Result<bool, NoMemory> {
         let mut part = self.part(hash);
         if part.find(hash, |entry| entry.hash() == hash).is_some() {

@@ -23,6 +23,10 @@ impl<T> std::ops::Deref for LazyVec<T> {
 
 impl<T: ShmSafe> LazyVec<T> {
     /// Makes room for so many more, so that they can be pushed without fail.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn try_reserve(&mut self, more: usize) -> Result<(), NoMemory> {
         if more == 0 {
             return Ok(());
@@ -35,6 +39,10 @@ impl<T: ShmSafe> LazyVec<T> {
     }
 
     /// Appends; nothing is changed when memory runs out.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn push(&mut self, value: T) -> Result<(), NoMemory> {
         self.try_reserve(1)?;
         if let Some(list) = &mut self.0 {

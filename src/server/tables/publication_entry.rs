@@ -32,11 +32,19 @@ shm_safe!(SharedPublication { bytes, ends, expires_at, received_at, priority, ma
 
 impl SharedPublication {
     /// A copy in shared memory.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(publication: &Publication) -> Result<SharedPublication, NoMemory> {
         SharedPublication::with_body(publication, &publication.body, &publication.dialogs)
     }
 
     /// A copy in shared memory, with another body.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn with_body(publication: &Publication, body: &[u8], dialogs: &Dialogs) -> Result<SharedPublication, NoMemory> {
         let parts = [&publication.etag, &publication.ruid, &publication.sender, body];
         let mut ends = [0; 4];

@@ -42,6 +42,10 @@ shm_safe!(CachedBody { body, is_document, valid_until });
 
 impl CachedBody {
     /// A body that is true for a while.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(body: Option<&[u8]>, valid_until: i64) -> Result<CachedBody, NoMemory> {
         Ok(CachedBody { body: body.map(shm::copy).transpose()?, is_document: false, valid_until: seconds(valid_until) })
     }
@@ -163,6 +167,10 @@ shm_safe!(ResourceEntry {
 
 impl ResourceEntry {
     /// A resource entry on which nothing hangs yet.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(resource: &Resource, documents: Documents) -> Result<ResourceEntry, NoMemory> {
         Ok(ResourceEntry {
             uri: shm::copy(&resource.uri)?,

@@ -39,6 +39,10 @@ impl std::ops::Deref for SlotVec {
 
 impl SlotVec {
     /// Appends a slot; nothing is changed when memory runs out.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn push(&mut self, slot: u32) -> Result<(), NoMemory> {
         match self {
             SlotVec::Few(slots, count) if usize::from(*count) < FEW => {

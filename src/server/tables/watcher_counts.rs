@@ -17,6 +17,10 @@ pub struct WatcherCounts(Option<ShmBox<Lock<HashTable<Count, Shm>>>>);
 
 impl WatcherCounts {
     /// Counts nobody's subscriptions yet, or never any.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(counts: bool) -> Result<WatcherCounts, NoMemory> {
         let table = counts.then(|| shm::boxed(Lock::new(HashTable::new_in(Shm)))).transpose()?;
         Ok(WatcherCounts(table))

@@ -18,6 +18,10 @@ const LAST_NUMBER: usize = (1 << 28) - 1;
 
 impl<E: Copy> Ring<E> {
     /// Room for `size` entries, taken now.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub fn new(size: usize) -> Result<Ring<E>, NoMemory> {
         let mut entries = ShmVec::new_in(Shm);
         entries.try_reserve_exact(size).map_err(|_| NoMemory)?;
