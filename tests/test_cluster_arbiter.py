@@ -3,6 +3,7 @@ NOTIFYs of a dialog."""
 import re
 import select
 import socket
+import sqlite3
 import threading
 import time
 
@@ -142,6 +143,7 @@ def test_a_frozen_owner_finds_its_lease_gone(database):
         listen(lamps, 4)
         assert [voices(lamp) for lamp in lamps] == [[b.address, a.address]] * 4
         assert not any(lamp.refused for lamp in lamps)
+        assert figures(a)[2:4] == [0, 1] and figures(b)[2:4] == [1, 0]
         # A phone that speaks to the other node is served by the owner all the same.
         lamp = lamps[0]
         at(lamp.client, b)
@@ -150,6 +152,65 @@ def test_a_frozen_owner_finds_its_lease_gone(database):
         assert lamp.watch.refresh().code == 200
         listen(lamps, 1)
         assert len(lamp.client.notifies) == before + 1 and voices(lamp) == [b.address, a.address]
+        close(alice, *lamps)
+
+
+def figures(node):
+    """What the node counts of its leases: held, renewals, lost, taken over, failures."""
+    names = ("lease_held", "lease_renewals", "leases_lost", "leases_taken_over", "lease_failures")
+    text = node.rpc("stats.get_statistics", "presence:")
+    return [int(re.search(r"presence:%s = (\d+)" % name, text).group(1)) for name in names]
+
+
+def sqlite_leases(cluster):
+    """All nodes of one machine use one file."""
+    path = cluster.nodes[0].folder / "leases.sqlite"
+    with sqlite3.connect(path) as file:
+        file.executescript(statement())
+    for node in cluster.nodes:
+        node.presence["cluster_arbiter_url"] = "sqlite:///%s" % path
+
+
+@pytest.mark.suite("cluster")
+@pytest.mark.parametrize("kind, count_of_nodes", [("postgres", 3), ("sqlite", 2)])
+def test_a_node_that_leaves_hands_its_lease_over(database, kind, count_of_nodes):
+    if kind == "postgres":
+        cluster, _ = arbitrated(database, count_of_nodes)
+    else:
+        cluster = Cluster(count_of_nodes, modules=("db_sqlite",), cluster_arbiter="database")
+        sqlite_leases(cluster)
+    with cluster as nodes:
+        a, b = nodes[:2]
+        alice = Client(a, "alice")
+        tag = alice.publish(body=dialog_info("early"), **DIALOG).get("SIP-ETag")
+        time.sleep(0.5)
+        lamps = [Lamp(b, alice.uri) for _ in range(6)]
+        all_show(lamps, "early", 5)
+        wait_for(lambda: all(count(node) == 6 for node in nodes), 5)
+        assert all(figures(node)[0] == 1 and figures(node)[2:] == [0, 0, 0] for node in nodes)
+        assert figures(b)[1] > 0
+        before = [len(lamp.client.notifies) for lamp in lamps]
+        asked = time.monotonic()
+        b.process.send_signal(15)
+        heard = {node.address: [] for node in nodes}
+        end = asked + 4
+        while time.monotonic() < end:
+            for lamp in lamps:
+                while lamp.client.receive(0.0005):
+                    heard[lamp.client.notifies[-1].source[0]].append(time.monotonic() - asked)
+        b.process.wait(10)
+        heirs = [address for address, times in heard.items() if times]
+        assert len(heirs) == 1 and heirs[0] != b.address, heard
+        assert max(heard[heirs[0]]) < 0.2, heard
+        assert [len(lamp.client.notifies) for lamp in lamps] == [n + 1 for n in before], "told twice"
+        heir = next(node for node in nodes if node.address == heirs[0])
+        assert figures(heir)[2:] == [0, 1, 0] and taken(heir) == 6
+        assert "its subscriptions are served here" in heir.log()
+        alice.publish(body=dialog_info("confirmed"), etag=tag, **DIALOG)
+        all_show(lamps, "confirmed", 3)
+        listen(lamps, 1.5)
+        assert all(voices(lamp) == [b.address, heir.address] for lamp in lamps)
+        assert not any(lamp.refused for lamp in lamps) and figures(heir)[3] == 1
         close(alice, *lamps)
 
 
@@ -173,10 +234,22 @@ def test_without_the_database_nobody_speaks_and_nothing_is_lost(database, kind):
             alice.publish(body=dialog_info("confirmed"), etag=tag, **DIALOG)
             listen(lamps, 2)
             assert all("early" in lamp.shows for lamp in lamps), "a node without a lease spoke"
+            assert figures(a)[0] == figures(b)[0] == 0
             for gate in gates:
                 gate.shut(False)
             all_show(lamps, "confirmed", 8)
             assert taken(a) == taken(b) == 0 and all(voices(lamp) == [b.address] for lamp in lamps)
+            for node in (a, b):
+                held, renewals, lost, inherited, _ = figures(node)
+                assert (held, lost, inherited) == (1, 0, 0) and renewals > 2
+            failures = figures(a)[4]
+            # A table that is not there fails each time.
+            server.sql("ALTER TABLE presence_leases RENAME TO presence_leases_away;")
+            wait_for(lambda: figures(a)[4] > failures + 1, 8)
+            server.sql("ALTER TABLE presence_leases_away RENAME TO presence_leases;")
+            wait_for(lambda: "the table of leases can be used again" in a.log(), 8)
+            wait_for(lambda: figures(a)[0] == 1, 8)
+            assert figures(a)[3] == 0
             close(alice, *lamps)
     finally:
         if kind == "mysql":

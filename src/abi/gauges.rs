@@ -5,6 +5,7 @@ use crate::common::counters;
 use crate::host::clock;
 use crate::host::counters::{Compute, register_computed};
 use crate::host::{slab, warm_up};
+use crate::server::context::Process;
 use crate::server::operator::statistics::{Counts, Statistics};
 use std::cell::RefCell;
 use std::ffi::{CStr, c_long, c_ushort, c_void};
@@ -127,10 +128,18 @@ unsafe extern "C" fn sqlite_direct(_id: c_ushort, _what: *mut c_void) -> c_long 
     entry!(sqlite_direct, 0, { state::process().map_or(0, |process| process.database.goes_past_driver().into()) })
 }
 
+/// Whether this node may send NOTIFYs, by the word of the arbiter.
+unsafe extern "C" fn lease_held(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(lease_held, 0, {
+        let is_held = |process: &Process| process.shared.standing.arbitration.is_held(clock::monotonic_millis());
+        state::process().is_some_and(is_held).into()
+    })
+}
+
 /// A statistic that is computed: name, what it says, the function, and the word that the function gets.
 type Gauge = (&'static CStr, &'static CStr, Compute, usize);
 
-const PRESENCE: [Gauge; 12] = [
+const PRESENCE: [Gauge; 13] = [
     (c"subscriptions", c"active subscriptions", total, Of::Subscriptions as usize),
     (c"subscriptions_replicas", c"subscriptions of other nodes that are held here, too", total, Of::Replicas as usize),
     (c"subscriptions_pending", c"subscriptions that nobody has decided about", total, Of::Pending as usize),
@@ -142,6 +151,7 @@ const PRESENCE: [Gauge; 12] = [
     (c"notify_under_way", c"NOTIFY requests under way without tm", notify_under_way, 0),
     (c"slab_bytes", c"bytes of shared memory in chunks of small blocks", slab_bytes, 0),
     (c"memory_seeds", c"free blocks left in shared memory at start", memory_seeds, 0),
+    (c"lease_held", c"1 where this node holds a lease of the arbiter", lease_held, 0),
     (c"sqlite_direct", c"1 where statements go past db_sqlite", sqlite_direct, 0),
 ];
 

@@ -73,12 +73,47 @@ pub trait Registry {
     /// Fails when the registry cannot be written. A row that has changed since it was seen is no failure: it stays as
     /// it is.
     fn take_over(&mut self, seen: &Row, node: &[u8], lease: u32) -> Result<(), Self::Error>;
-    /// Gives a lease back.
+    /// Gives a lease that is held back.
     ///
     /// # Errors
     ///
     /// Fails when the registry cannot be written.
     fn release(&mut self, node: &[u8], lease: u32) -> Result<(), Self::Error>;
+    /// Makes a lease that its own node holds another one's.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the registry cannot be written. A lease that is not held any more is no failure: it stays as it is.
+    fn hand_over(&mut self, own: (&[u8], u32), heir: (&[u8], u32)) -> Result<(), Self::Error>;
+}
+
+/// The node that a node that ends hands its lease to: the first one in `line` that holds a lease, and the number of
+/// that.
+pub fn choose_heir<'a>(rows: &[Row], line: &[&'a [u8]]) -> Option<(&'a [u8], u32)> {
+    line.iter().find_map(|node| {
+        // The last one: an older one may be that of an earlier start, which nobody has taken over yet.
+        let last = rows.iter().filter(|row| row.node == *node).max_by_key(|row| row.lease)?;
+        (last.fate == Fate::Held).then_some((*node, last.lease))
+    })
+}
+
+/// Ends the lease of a node that ends: it goes to the first in `line` that holds one, and otherwise to the first to
+/// see that it is free. Returns the heir.
+///
+/// # Errors
+///
+/// Fails when the registry cannot be read or written: the lease ends when it is not renewed.
+pub fn end<'a, R: Registry>(
+    registry: &mut R,
+    own: (&[u8], u32),
+    line: &[&'a [u8]],
+) -> Result<Option<&'a [u8]>, R::Error> {
+    let heir = choose_heir(&registry.rows()?, line);
+    match heir {
+        Some(heir) => registry.hand_over(own, heir)?,
+        None => registry.release(own.0, own.1)?,
+    }
+    Ok(heir.map(|(node, _)| node))
 }
 
 /// A lease of ours.
@@ -95,6 +130,12 @@ struct Seen {
     row: Row,
     since: u64,
     looks: u32,
+}
+
+impl Seen {
+    fn has_stood_still(&self, now: u64) -> bool {
+        self.looks >= LEAST_LOOKS && now.saturating_sub(self.since) >= LENGTH
+    }
 }
 
 /// What a step has changed.
@@ -185,7 +226,7 @@ impl Arbiter {
         self.look(rows, now());
         let Some(own) = self.own.filter(|own| now() < own.until) else { return Ok(changes) };
         let is_over = |seen: &&Seen| match seen.row.fate {
-            Fate::Held => seen.looks >= LEAST_LOOKS && now() - seen.since >= LENGTH,
+            Fate::Held => seen.has_stood_still(now()) && (seen.row.node == name || !self.has_restarted(seen, now())),
             Fate::Released => true,
             Fate::TakenOver(..) => false,
         };
@@ -205,6 +246,13 @@ impl Arbiter {
         Ok(changes)
     }
 
+    /// Whether the node of a lease holds a newer one: it was restarted, and goes on with its own itself.
+    fn has_restarted(&self, old: &Seen, now: u64) -> bool {
+        let is_newer = |seen: &&Seen| seen.row.node == old.row.node && seen.row.lease > old.row.lease;
+        let mut newer = self.seen.iter().filter(is_newer);
+        newer.any(|seen| seen.row.fate == Fate::Held && !seen.has_stood_still(now))
+    }
+
     fn look(&mut self, rows: Vec<Row>, now: u64) {
         let before = std::mem::take(&mut self.seen);
         let look = |row: Row| match before.iter().find(|seen| seen.row == row) {
@@ -217,23 +265,11 @@ impl Arbiter {
     fn fate(&self, node: &[u8], lease: u32) -> Option<&Fate> {
         self.seen.iter().find(|seen| seen.row.node == node && seen.row.lease == lease).map(|seen| &seen.row.fate)
     }
-
-    /// Gives our lease back; others go on at once. Nothing may be sent under it any more.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the registry cannot be written. The lease is given up here all the same.
-    pub fn release<R: Registry>(&mut self, registry: &mut R, name: &[u8]) -> Result<(), R::Error> {
-        match self.own.take() {
-            Some(own) => registry.release(name, own.lease),
-            None => Ok(()),
-        }
-    }
 }
 
 /// A lease that was taken over, small enough to be looked up for each subscription: the digests of the names of both
 /// nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Heir {
     /// What was taken over.
     pub lost: (u64, u32),
@@ -301,6 +337,12 @@ mod tests {
             }
             Ok(())
         }
+        fn hand_over(&mut self, own: (&[u8], u32), heir: (&[u8], u32)) -> Result<(), ()> {
+            if let Some(row) = self.find(own.0, own.1)?.filter(|r| r.fate == Fate::Held) {
+                row.fate = Fate::TakenOver(heir.0.to_vec(), heir.1);
+            }
+            Ok(())
+        }
     }
 
     fn step(arbiter: &mut Arbiter, table: &mut Table, name: &[u8], at: u64) -> Result<Vec<Change>, ()> {
@@ -352,8 +394,47 @@ mod tests {
         let (mut table, mut a, mut b) = (Table::default(), Arbiter::default(), Arbiter::default());
         step(&mut a, &mut table, b"a", 0).unwrap();
         step(&mut b, &mut table, b"b", 0).unwrap();
-        a.release(&mut table, b"a").unwrap();
+        assert_eq!(end(&mut table, (b"a", 1), &[b"nobody"]), Ok(None));
         assert_eq!(step(&mut b, &mut table, b"b", 1000), Ok(vec![Change::Took(b"a".to_vec())]));
+    }
+
+    #[test]
+    fn who_ends_hands_over_to_one_that_holds_a_lease() {
+        let (mut table, mut a, mut b) = (Table::default(), Arbiter::default(), Arbiter::default());
+        table.begin(b"b", 1).unwrap();
+        table.begin(b"c", 7).unwrap();
+        table.release(b"c", 7).unwrap();
+        step(&mut a, &mut table, b"a", 0).unwrap();
+        step(&mut b, &mut table, b"b", 0).unwrap();
+        assert_eq!(end(&mut table, (b"a", 1), &[b"c", b"b"]), Ok(Some(b"b".as_slice())));
+        // The lease of b's present start, not the one that was left over.
+        assert_eq!(table.find(b"a", 1).unwrap().unwrap().fate, Fate::TakenOver(b"b".to_vec(), 2));
+        // What another node has taken over already is not handed over.
+        assert_eq!(end(&mut table, (b"a", 1), &[b"c"]), Ok(None));
+        assert_eq!(table.find(b"a", 1).unwrap().unwrap().fate, Fate::TakenOver(b"b".to_vec(), 2));
+        table.away = true;
+        assert_eq!(end(&mut table, (b"b", 2), &[b"c"]), Err(()));
+    }
+
+    #[test]
+    fn who_was_restarted_goes_on_with_its_own_lease() {
+        let (mut table, mut a, mut b) = (Table::default(), Arbiter::default(), Arbiter::default());
+        step(&mut a, &mut table, b"a", 0).unwrap();
+        let mut again = Arbiter::default();
+        let mut took = Vec::new();
+        for second in 1..12 {
+            // The other one looks first each time.
+            took.extend(step(&mut b, &mut table, b"b", second * 1000).unwrap().into_iter().map(|c| (b'b', c)));
+            took.extend(step(&mut again, &mut table, b"a", second * 1000).unwrap().into_iter().map(|c| (b'a', c)));
+        }
+        assert_eq!(took.last(), Some(&(b'a', Change::Took(b"a".to_vec()))));
+        // When it is lost again both are another one's.
+        for second in 12..24 {
+            took.extend(step(&mut b, &mut table, b"b", second * 1000).unwrap().into_iter().map(|c| (b'b', c)));
+        }
+        assert_eq!(took.last(), Some(&(b'b', Change::Took(b"a".to_vec()))));
+        assert_eq!(b.fate(b"a", 1), Some(&Fate::TakenOver(b"a".to_vec(), 2)));
+        assert_eq!(b.fate(b"a", 2), Some(&Fate::TakenOver(b"b".to_vec(), 1)));
     }
 
     #[test]

@@ -12,13 +12,19 @@ pub fn common_hash(parts: &[&[u8]]) -> u64 {
 /// to the same answer, and the records of one owner go to all others alike. `turn` counts up while nobody does, so that
 /// the next one in line steps in.
 pub fn successor<'a>(nodes: &[&'a [u8]], record: &[&[u8]], turn: usize) -> Option<&'a [u8]> {
+    let line = line(nodes, record);
+    line.get(turn % line.len().max(1)).copied()
+}
+
+/// The nodes in the order in which they would go on with a record.
+pub fn line<'a>(nodes: &[&'a [u8]], record: &[&[u8]]) -> Vec<&'a [u8]> {
     let mut line: Vec<&[u8]> = nodes.to_vec();
     line.sort_by_cached_key(|name| {
         let mut parts = record.to_vec();
         parts.push(name);
         common_hash(&parts)
     });
-    line.get(turn % line.len().max(1)).copied()
+    line
 }
 
 #[cfg(test)]

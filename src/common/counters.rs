@@ -120,6 +120,14 @@ counters! {
     DmqRejected => (c"presence", c"dmq_rejected", c"messages of other nodes that were refused"),
     /// Subscriptions of other nodes that this one went on with.
     TakenOver => (c"presence", c"subscriptions_taken_over", c"subscriptions of other nodes that this one went on with"),
+    /// Beats of the lease of this node.
+    LeaseBeats => (c"presence", c"lease_renewals", c"times that this node has renewed its lease"),
+    /// Leases of this node that another one has taken over.
+    LeasesLost => (c"presence", c"leases_lost", c"leases of this node that another one has taken over"),
+    /// Leases of other nodes that this one has taken over.
+    LeasesTakenOver => (c"presence", c"leases_taken_over", c"leases of other nodes that this one has taken over"),
+    /// Seconds in which the table of leases could not be used.
+    LeaseFailures => (c"presence", c"lease_failures", c"times that the table of leases could not be used"),
     /// PUBLISH requests sent.
     PuaPublish => (c"pua", c"publish_sent", c"PUBLISH requests sent"),
     /// SUBSCRIBE requests sent.

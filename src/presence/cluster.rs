@@ -90,8 +90,8 @@ pub enum Message {
     },
     /// A node compares what it holds with what we hold.
     Compare(Kind, Comparison),
-    /// The sender ends: others go on with its subscriptions at once.
-    Goodbye,
+    /// The sender ends: others go on with its subscriptions at once; under an arbiter the node named here, if one is.
+    Goodbye(Option<Vec<u8>>),
     /// A node that has just joined wants to know all subscriptions.
     Sync,
     /// A subscription was made, changed, or went to another node.
@@ -152,9 +152,13 @@ pub fn hello(name: &[u8], answer: bool, compares: u8) -> Vec<u8> {
         .into_bytes()
 }
 
-/// What the node `name` says when it ends.
-pub fn goodbye(name: &[u8]) -> Vec<u8> {
-    json!({"action": "goodbye", "node": text(name)}).to_string().into_bytes()
+/// What the node `name` says when it ends, and has handed its lease over to `heir`.
+pub fn goodbye(name: &[u8], heir: Option<&[u8]>) -> Vec<u8> {
+    let mut object = json!({"action": "goodbye", "node": text(name)});
+    if let (Some(object), Some(heir)) = (object.as_object_mut(), heir) {
+        object.insert("heir".into(), text(heir));
+    }
+    object.to_string().into_bytes()
 }
 
 /// A comparison message of the node `name`.
@@ -220,7 +224,7 @@ pub fn parse(body: &[u8], packages: &Packages, now: i64) -> Option<(Vec<u8>, Mes
             answer: object.get("answer")?.as_bool()?,
             compares: object.get("compares").map_or(Some(0), |kinds| kinds.as_u64().map(|kinds| kinds as u8))?,
         },
-        "goodbye" => Message::Goodbye,
+        "goodbye" => Message::Goodbye(bytes(object.get("heir"))),
         what @ ("root" | "sums" | "keys" | "want" | "records" | "pull" | "page") => {
             let (kind, comparison) = comparison::parse(what, object)?;
             Message::Compare(kind, comparison)
@@ -382,6 +386,10 @@ mod tests {
             Some((_, Message::Hello { answer: true, compares: 3 }))
         ));
         assert!(matches!(parse(&sync(b"a:1"), &packages(), 0), Some((_, Message::Sync))));
+        for heir in [None, Some(b"b:2".as_slice())] {
+            let read = parse(&goodbye(b"a:1", heir), &packages(), 0);
+            assert!(matches!(read, Some((_, Message::Goodbye(read))) if read.as_deref() == heir));
+        }
         let newer = br#"{"action":"balance","node":"a:1","x":[1]}"#;
         assert!(matches!(parse(newer, &packages(), 0), Some((_, Message::Other))));
     }

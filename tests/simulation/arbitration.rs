@@ -55,4 +55,12 @@ impl arbiter::Registry for Registry {
             }
         })
     }
+
+    fn hand_over(&mut self, own: (&[u8], u32), heir: (&[u8], u32)) -> Result<(), ()> {
+        self.change(own.0, own.1, |row| {
+            if row.fate == Fate::Held {
+                row.fate = Fate::TakenOver(heir.0.to_vec(), heir.1);
+            }
+        })
+    }
 }

@@ -1,12 +1,12 @@
 //! A node of the simulated cluster: what the server does with `cluster`, over plain collections.
 use crate::arbitration::{Leases, Registry};
-use crate::layers::cluster::arbiter::{Arbiter, Change, Fate, Heir, resolve};
+use crate::layers::cluster::arbiter::{self, Arbiter, Change, Fate, Heir, Row, resolve};
 use crate::layers::cluster::clock::{HybridClock, Stamp};
 use crate::layers::cluster::digest::{Entry, Key, Range, mixed, state_of};
 use crate::layers::cluster::exchange::{self, Message, Pull, Pulling};
 use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, Standing};
 use crate::layers::cluster::numbers::{BLOCK, Held, UNHEARD, reserve};
-use crate::layers::cluster::succession::successor;
+use crate::layers::cluster::succession::{line, successor};
 use crate::layers::cluster::version::{DocumentVersion, Version, received_after};
 use std::collections::BTreeMap;
 
@@ -74,7 +74,8 @@ pub enum Wire {
     Beat(Stamp),
     Record(Record),
     Exchange(Message<Record>),
-    Goodbye,
+    /// Its sender ends, and has handed its lease over to this node.
+    Goodbye(Option<NodeId>),
 }
 
 /// What a node does to the world.
@@ -125,6 +126,21 @@ fn dialog_key(dialog: DialogId) -> Key {
 
 fn doc_key(record: u32) -> Key {
     Key(mixed(u64::from(record) | (1 << 40)))
+}
+
+fn node_of(name: &[u8]) -> u64 {
+    name.try_into().map(u64::from_be_bytes).unwrap_or_default()
+}
+
+/// What has become of the leases that were taken over.
+fn heirs_of<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<Heir> {
+    let heir = |row: &Row| match &row.fate {
+        Fate::TakenOver(node, lease) => {
+            Some(Heir { lost: (node_of(&row.node), row.lease), by: (node_of(node), *lease) })
+        }
+        _ => None,
+    };
+    rows.filter_map(heir).collect()
 }
 
 impl Node {
@@ -444,18 +460,17 @@ impl Node {
         let name = (self.id as u64).to_be_bytes();
         let mut registry = Registry { leases: self.leases.clone(), is_away: self.is_database_away };
         let changes = arbiter.step(&mut registry, &name, || self.now).unwrap_or_default();
-        let key = |node: &[u8]| node.try_into().map(u64::from_be_bytes).unwrap_or_default();
-        let heirs = arbiter.taken_over().filter_map(|row| match &row.fate {
-            Fate::TakenOver(node, lease) => Some(Heir { lost: (key(&row.node), row.lease), by: (key(node), *lease) }),
-            _ => None,
-        });
-        self.heirs = heirs.collect();
+        self.heirs = heirs_of(arbiter.taken_over());
         self.arbiter = Some(arbiter);
         if self.holds_lease(self.now) && (!held || changes.iter().any(|c| matches!(c, Change::Begun(_)))) {
             for dialog in std::mem::take(&mut self.due).into_keys() {
                 self.notify(dialog);
             }
         }
+    }
+
+    fn is_present(&self, peer: NodeId) -> bool {
+        self.now.saturating_sub(self.heard.get(&peer).copied().unwrap_or_default()) < LOST_AFTER
     }
 
     fn take_over_lost(&mut self) {
@@ -526,12 +541,18 @@ impl Node {
     pub fn goodbye(&mut self) {
         self.left = true;
         let mut registry = Registry { leases: self.leases.clone(), is_away: self.is_database_away };
-        if let Some(arbiter) = &mut self.arbiter {
-            // Who cannot give it back lets it end.
-            let _ = arbiter.release(&mut registry, &(self.id as u64).to_be_bytes());
-        }
+        let name = |id: NodeId| (id as u64).to_be_bytes();
+        let names: Vec<[u8; 8]> = self.peers.iter().filter(|p| self.is_present(**p)).map(|p| name(*p)).collect();
+        let present: Vec<&[u8]> = names.iter().map(<[u8; 8]>::as_slice).collect();
+        let own = (name(self.id), self.own_lease());
+        // Who cannot give it back lets it end.
+        let heir = match own.1 {
+            0 => None,
+            lease => arbiter::end(&mut registry, (&own.0, lease), &line(&present, &[&own.0])).ok().flatten(),
+        };
+        let heir = heir.map(|name| node_of(name) as NodeId);
         for peer in self.peers.clone() {
-            self.send(peer, Wire::Goodbye);
+            self.send(peer, Wire::Goodbye(heir));
         }
     }
 
@@ -540,8 +561,11 @@ impl Node {
             return;
         }
         match &wire {
-            Wire::Goodbye => {
+            Wire::Goodbye(heir) => {
                 self.heard.insert(from, 0);
+                if *heir == Some(self.id) && !self.is_database_away {
+                    self.heirs = heirs_of(self.leases.borrow().iter());
+                }
                 if self.lease.asking_since().is_none() {
                     self.take_over_lost();
                 }
@@ -558,7 +582,7 @@ impl Node {
                 let now = self.now;
                 exchange::on_message(self, from, message, now);
             }
-            Wire::Goodbye => {}
+            Wire::Goodbye(_) => {}
         }
         self.may_resume();
     }

@@ -251,9 +251,9 @@ fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> A
             }
             Ok(())
         }
-        (NodeMessage::Goodbye, Some(_)) => {
+        (NodeMessage::Goodbye(heir), Some(_)) => {
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
-                world.on_goodbye(id);
+                world.on_goodbye(id, &name, heir.as_deref());
             }
             Ok(())
         }
@@ -311,11 +311,10 @@ fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool
 pub(crate) fn say_goodbye() {
     let Some(world) = state::world().filter(|world| world.process().config.shares_subscriptions) else { return };
     let name = world.node_name();
-    if let Some(leases) = world.process().leases {
-        world.release_lease(leases, world.process().config.cluster_leases_table);
-    }
+    let leases = world.process().leases;
+    let heir = leases.and_then(|leases| world.hand_lease_over(leases, world.process().config.cluster_leases_table));
     if !name.is_empty() {
-        world.broadcast_on(Channel::Nodes, &cluster::goodbye(name));
+        world.broadcast_on(Channel::Nodes, &cluster::goodbye(name, heir.as_deref()));
     }
 }
 

@@ -114,6 +114,16 @@ families! {
         "Messages of other nodes that were refused.";
     NodeUp => Gauge "presence_node_up" "1" ["node"]
         "Other nodes that run this module: 1 where the node answers, 0 where it does not.";
+    LeaseHeld => Gauge "presence_lease_held" "1" []
+        "Whether this node holds a lease of the arbiter, and may send NOTIFYs; 0 without an arbiter.";
+    LeaseRenewals => Counter "presence_lease_renewals_total" "statements" []
+        "Times that this node has renewed its lease.";
+    LeasesLost => Counter "presence_leases_lost_total" "leases" []
+        "Leases of this node that another one has taken over.";
+    LeasesTakenOver => Counter "presence_leases_taken_over_total" "leases" []
+        "Leases of other nodes that this one has taken over.";
+    LeaseFailures => Counter "presence_lease_failures_total" "statements" []
+        "Times that the table of leases could not be used.";
     SharedMemorySize => Gauge "presence_shared_memory_size_bytes" "bytes" []
         "Shared memory of the whole server, as the option -m grants it.";
     SharedMemoryFree => Gauge "presence_shared_memory_free_bytes" "bytes" []

@@ -1,6 +1,8 @@
 //! Leases in a table that all nodes reach (`cluster_arbiter`), as the processes of this node see them.
-use crate::cluster::arbiter::{Arbiter, Change, Registry};
+use crate::cluster::arbiter::{self, Arbiter, Change};
 use crate::cluster::digest::Key;
+use crate::cluster::succession;
+use crate::common::counters::{self, Counter};
 use crate::common::database::Database;
 use crate::host::{clock, log};
 use crate::presence::error::StoreError;
@@ -30,8 +32,10 @@ impl Beating {
             return;
         }
         let arbitration = &parts.shared.standing.arbitration;
+        let generation = arbitration.generation();
         let done = self.arbiter.step(&mut self.table, name, clock::monotonic_millis);
-        arbitration.publish(&self.arbiter, name);
+        let inherited = arbitration.publish(&self.arbiter, name, generation);
+        counters::count_many(Counter::LeasesTakenOver, inherited);
         self.note(done);
     }
 
@@ -39,18 +43,22 @@ impl Beating {
         let now = clock::monotonic_millis();
         match done {
             Err(error) if self.failed_since == 0 => {
+                counters::count(Counter::LeaseFailures);
                 self.failed_since = now;
                 crate::log!(
                     Error,
                     "the table of leases cannot be used: {error}; without it no NOTIFY is sent after a few seconds"
                 );
             }
-            Err(_) => {}
+            Err(_) => counters::count(Counter::LeaseFailures),
             Ok(changes) => {
                 if self.failed_since > 0 {
                     let seconds = now.saturating_sub(self.failed_since) / 1000;
                     crate::log!(Notice, "the table of leases can be used again, after {seconds} seconds");
                     self.failed_since = 0;
+                }
+                if self.arbiter.own().is_some_and(|own| now < own.until) {
+                    counters::count(Counter::LeaseBeats);
                 }
                 changes.iter().for_each(write_change);
             }
@@ -58,10 +66,11 @@ impl Beating {
     }
 }
 
-fn write_change(change: &Change) {
+pub(super) fn write_change(change: &Change) {
     match change {
         Change::Begun(lease) => crate::log!(Notice, "this node holds lease {lease}: it sends NOTIFYs"),
         Change::Lost(node) => {
+            counters::count(Counter::LeasesLost);
             crate::log!(Warn, "{} has taken over the lease of this node, and its subscriptions", log::show(node));
         }
         Change::Took(node) => {
@@ -96,14 +105,19 @@ impl Parts {
         }
     }
 
-    /// Gives our lease back: the server ends.
-    pub fn release_lease(&self, database: &'static Database, table: &'static [u8]) {
-        let arbitration = &self.shared.standing.arbitration;
+    /// Hands our lease over: the server ends. Returns the node that goes on, if one was found.
+    pub fn hand_lease_over(&self, database: &'static Database, table: &'static [u8]) -> Option<Vec<u8>> {
+        let (arbitration, own) = (&self.shared.standing.arbitration, self.node_name());
         arbitration.until.store(0, Ordering::Relaxed);
-        let lease = arbitration.lease();
-        if lease > 0 {
-            if let Err(error) = (LeasesTable { database, table }).release(self.node_name(), lease) {
+        let lease = Some(arbitration.lease()).filter(|lease| *lease > 0)?;
+        let names = self.shared.nodes.present();
+        let present: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        let mut table = LeasesTable { database, table };
+        match arbiter::end(&mut table, (own, lease), &succession::line(&present, &[own])) {
+            Ok(heir) => heir.map(<[u8]>::to_vec),
+            Err(error) => {
                 crate::log!(Warn, "the lease of this node cannot be given back: {error}; others wait until it ends");
+                None
             }
         }
     }

@@ -1,5 +1,5 @@
 //! This node's lease, and what has become of those of the others, as all its processes see it.
-use crate::cluster::arbiter::{Arbiter, Fate, Heir, resolve};
+use crate::cluster::arbiter::{Arbiter, Fate, Heir, Row, resolve};
 use crate::cluster::digest::Key;
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmVec};
@@ -16,9 +16,11 @@ pub struct Arbitration {
     has_inherited_own: AtomicBool,
     /// Subscriptions may have come to us that have not been looked at.
     has_news: AtomicBool,
+    /// Counts up whenever what is known of the heirs changes.
+    generation: AtomicU32,
     heirs: Lock<ShmVec<Heir>>,
 }
-shm_safe!(Arbitration { lease, until, has_inherited_own, has_news, heirs });
+shm_safe!(Arbitration { lease, until, has_inherited_own, has_news, generation, heirs });
 
 impl Default for Arbitration {
     fn default() -> Self {
@@ -27,6 +29,7 @@ impl Default for Arbitration {
             until: AtomicU64::new(0),
             has_inherited_own: AtomicBool::new(false),
             has_news: AtomicBool::new(false),
+            generation: AtomicU32::new(0),
             heirs: Lock::new(ShmVec::new_in(Shm)),
         }
     }
@@ -64,32 +67,58 @@ impl Arbitration {
         ours.1 > 0 && resolve(&self.heirs.lock(), (owner, lease)) == ours
     }
 
-    pub(super) fn publish(&self, arbiter: &Arbiter, own_name: &[u8]) {
-        let key = |name: &[u8]| Key::of(&[name]).0;
-        let mut list = ShmVec::new_in(Shm);
-        let mut is_complete = true;
-        for row in arbiter.taken_over() {
-            if let Fate::TakenOver(node, lease) = &row.fate {
-                let heir = Heir { lost: (key(&row.node), row.lease), by: (key(node), *lease) };
-                is_complete &= shm::push(&mut list, heir).is_ok();
-            }
-        }
+    /// What to hand to [`Arbitration::learn`] with rows that are read after this.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Shows all processes our lease as the process that beats knows it, and returns how many others have come to it.
+    pub(super) fn publish(&self, arbiter: &Arbiter, own_name: &[u8], generation: u32) -> usize {
         let (lease, until) = arbiter.own().map(|own| (own.lease, own.until)).unwrap_or_default();
-        let before = (1..lease).all(|old| resolve(&list, (key(own_name), old)) == (key(own_name), lease));
-        let is_new = {
-            let mut heirs = self.heirs.lock();
-            // Without memory for all of them those that were known are kept: nothing is inherited too early.
-            let is_new = is_complete && *heirs != list;
-            if is_new {
-                *heirs = list;
-            }
-            is_new
-        };
         // The lease first: under a new one nothing is sent before it is known which one it is.
-        if self.lease.swap(lease, Ordering::Relaxed) != lease || is_new {
+        if self.lease.swap(lease, Ordering::Relaxed) != lease {
             self.note_news();
         }
+        let inherited = self.learn(arbiter.taken_over(), own_name, generation);
         self.until.store(until, Ordering::Relaxed);
+        inherited
+    }
+
+    /// Notes whose the leases are that were taken over; returns how many have come to ours. What was read before
+    /// another process has learned more says nothing.
+    pub(super) fn learn<'a>(
+        &self,
+        taken_over: impl Iterator<Item = &'a Row>,
+        own_name: &[u8],
+        generation: u32,
+    ) -> usize {
+        let key = |name: &[u8]| Key::of(&[name]).0;
+        let mut list = ShmVec::new_in(Shm);
+        for row in taken_over {
+            if let Fate::TakenOver(node, lease) = &row.fate {
+                let heir = Heir { lost: (key(&row.node), row.lease), by: (key(node), *lease) };
+                // Without memory for all of them those that were known are kept: nothing is inherited too early.
+                if shm::push(&mut list, heir).is_err() {
+                    return 0;
+                }
+            }
+        }
+        list.sort_unstable();
+        let (own, lease) = (key(own_name), self.lease());
+        let before = (1..lease).all(|old| resolve(&list, (own, old)) == (own, lease));
+        let mut heirs = self.heirs.lock();
+        if self.generation() != generation {
+            return 0;
+        }
         self.has_inherited_own.store(before && lease > 0, Ordering::Relaxed);
+        if *heirs == list {
+            return 0;
+        }
+        let is_ours = |heir: &&Heir| lease > 0 && heir.by == (own, lease) && heirs.binary_search(heir).is_err();
+        let ours = list.iter().filter(is_ours).count();
+        *heirs = list;
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.note_news();
+        ours
     }
 }

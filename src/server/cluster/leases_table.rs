@@ -36,6 +36,11 @@ fn state_of(fate: &Fate) -> i64 {
     }
 }
 
+/// What a row says when its lease is another one's.
+fn owned_by(node: &[u8], lease: u32) -> [Cell<'_>; 3] {
+    [("state", Value::Int(TAKEN_OVER)), ("heir", Value::Text(node)), ("heir_lease", Value::Int(lease.into()))]
+}
+
 impl LeasesTable {
     /// Changes a row that is as it is said to be; a row that is not is left alone.
     fn change(&self, row: (&[u8], u32), beat: Option<u32>, state: i64, cells: &[Cell<'_>]) -> Result<(), StoreError> {
@@ -87,12 +92,15 @@ impl Registry for LeasesTable {
     }
 
     fn take_over(&mut self, seen: &Row, node: &[u8], lease: u32) -> Result<(), StoreError> {
-        let cells: [Cell<'_>; 3] =
-            [("state", Value::Int(TAKEN_OVER)), ("heir", Value::Text(node)), ("heir_lease", Value::Int(lease.into()))];
+        let cells = owned_by(node, lease);
         self.change((&seen.node, seen.lease), Some(seen.beat), state_of(&seen.fate), &cells)
     }
 
     fn release(&mut self, node: &[u8], lease: u32) -> Result<(), StoreError> {
         self.change((node, lease), None, HELD, &[("state", Value::Int(RELEASED))])
+    }
+
+    fn hand_over(&mut self, own: (&[u8], u32), heir: (&[u8], u32)) -> Result<(), StoreError> {
+        self.change(own, None, HELD, &owned_by(heir.0, heir.1))
     }
 }

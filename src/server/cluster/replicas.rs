@@ -226,7 +226,10 @@ impl Context {
     /// Makes a replica ours: its row is written, the other nodes and its watcher are notified.
     /// `waits`: the watcher is notified a second later, unless another node objects.
     pub(super) fn activate_replica(&mut self, dialog: DialogId<'_>, waits: bool) -> Result<(), StoreError> {
-        let Some((replica, _)) = self.owned_subscription(dialog) else { return Ok(()) };
+        let Some((replica, seen)) = self.owned_subscription(dialog) else { return Ok(()) };
+        if self.owns(&seen) {
+            return Ok(());
+        }
         let socket = self.config.default_socket;
         let contact = own_contact(self.config.server_address, socket);
         let mut changes: Vec<(Field, &[u8])> = Vec::new();
@@ -238,11 +241,17 @@ impl Context {
         }
         let ours = replica.with(&changes)?;
         let lease = self.shared.standing.arbitration.lease();
+        let mut is_first = false;
         let claim = |stored: &mut SubscriptionEntry| {
-            take_over(stored, lease);
-            stored.ownership.is_claimed = waits;
+            let of = |o: &Ownership| (o.owner, o.epoch, o.lease);
+            // Another process may have been faster: the watcher is notified once.
+            is_first = of(&stored.ownership) == of(&seen);
+            if is_first {
+                take_over(stored, lease);
+                stored.ownership.is_claimed = waits;
+            }
         };
-        match self.shared.tables.change(dialog, Some(&ours), claim)? {
+        match self.shared.tables.change(dialog, Some(&ours), claim)? && is_first {
             true => self.announce_takeover(dialog),
             false => Ok(()),
         }
@@ -400,11 +409,16 @@ impl Context {
         }
     }
 
-    /// A node says that it ends: others go on at once.
-    pub fn on_goodbye(&mut self, from: NodeId) {
+    /// A node says that it ends: others go on at once; under an arbiter its `heir`.
+    pub fn on_goodbye(&mut self, from: NodeId, name: &[u8], heir: Option<&[u8]>) {
         self.shared.nodes.note_left(from);
-        if self.config.shares_subscriptions && !self.config.has_arbiter() && self.may_speak() {
-            self.take_over_lost(false);
+        if !self.config.shares_subscriptions || !self.may_speak() {
+            return;
+        }
+        match heir {
+            _ if !self.config.has_arbiter() => self.take_over_lost(false),
+            Some(heir) if heir == self.node_name() => self.inherit_from(name),
+            _ => {}
         }
     }
 

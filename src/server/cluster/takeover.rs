@@ -1,8 +1,12 @@
 //! Subscriptions that this node goes on with: those of lost nodes, and those of leases that it has taken over.
+use crate::cluster::arbiter::{Change, Registry};
+use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::limited;
 use crate::presence::cluster;
 use crate::presence::subscription::{Status, Subscription};
+use crate::server::cluster::arbitration::write_change;
+use crate::server::cluster::leases_table::LeasesTable;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
@@ -90,6 +94,24 @@ impl Context {
         }
         if !ours.is_empty() {
             limited!(Notice, "{} subscriptions of leases that were taken over are served here from now on", ours.len());
+        }
+    }
+
+    /// A node that ends says that its lease was handed over to this one: goes on at once, if the table says so, too.
+    pub(super) fn inherit_from(&mut self, left: &[u8]) {
+        let Some(database) = self.process().leases else { return };
+        let arbitration = &self.shared.standing.arbitration;
+        let (own, generation) = (self.node_name(), arbitration.generation());
+        match (LeasesTable { database, table: self.config.cluster_leases_table }).rows() {
+            Ok(rows) => {
+                let inherited = arbitration.learn(rows.iter(), own, generation);
+                if inherited > 0 {
+                    counters::count_many(Counter::LeasesTakenOver, inherited);
+                    write_change(&Change::Took(left.to_vec()));
+                }
+                self.take_over_inherited(clock::now());
+            }
+            Err(error) => limited!(Warn, "the table of leases cannot be read: {error}; it is read again in a second"),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::common::metrics::page::{Page, Samples};
 use crate::common::metrics::{self, ByCode, Count, END_REASONS, EVENTS, Metrics, NOTIFY_REASONS, OfEvent, Owner};
 use crate::host::histogram::Histogram;
 use crate::host::measured::{self, Measured};
-use crate::host::{log, shm};
+use crate::host::{clock, log, shm};
 use crate::presence::event_package::PackageId;
 use crate::reference::setting::Value;
 use crate::server::context::Context;
@@ -95,6 +95,12 @@ impl Context {
         for (name, is_up) in self.shared.nodes.known() {
             nodes.number(&[&log::show(&name)], u64::from(is_up));
         }
+        let is_held = self.shared.standing.arbitration.is_held(clock::monotonic_millis());
+        number(page, Family::LeaseHeld, u64::from(is_held));
+        number(page, Family::LeaseRenewals, counters::value(Counter::LeaseBeats));
+        number(page, Family::LeasesLost, counters::value(Counter::LeasesLost));
+        number(page, Family::LeasesTakenOver, counters::value(Counter::LeasesTakenOver));
+        number(page, Family::LeaseFailures, counters::value(Counter::LeaseFailures));
         number(page, Family::SharedMemorySize, shm::size() as u64);
         number(page, Family::SharedMemoryFree, shm::available() as u64);
         let left_out = measured.lines_left_out.load(std::sync::atomic::Ordering::Relaxed);
