@@ -164,9 +164,10 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
     let replica = ports.replicates().then(|| announced(new, request, &publication, true));
     let inserted = ports.publish(new.resource, Change::Insert(publication));
     inserted.map_err(|error| refused_for(ports, error, request))?;
+    let owed = queue_change(ports, request, new, shown_alone(new, request.body));
     answer(ports, new.expires, &etag);
     announce(ports, replica);
-    notify_watchers(ports, request, new, shown_alone(new, request.body))
+    send_owed(ports, request, new, owed)
 }
 
 /// Where the package shows one document only, watchers get the one that was just published.
@@ -210,17 +211,19 @@ fn publish_transient<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Docum
     let body = request.body.unwrap_or_default();
     end_dialogs_of(ports, new, body)?;
     let etag = ports.new_entity_tag(0);
-    answer(ports, 0, &etag);
     let received_at = ports.now();
-    let publication = Publication { etag, body: body.to_vec(), received_at, ..Publication::default() };
-    if ports.replicates() {
+    let publication = Publication { etag: etag.clone(), body: body.to_vec(), received_at, ..Publication::default() };
+    let replica = ports.replicates().then(|| {
         let known = Publication { ruid: ports.new_ruid(), ..publication.clone() };
-        announce(ports, Some(announced(new, request, &known, true)));
-    }
-    match shown_once(new, publication) {
-        Some(transient_body) => notify_watchers(ports, request, new, Some(transient_body)),
-        None => Ok(()),
-    }
+        announced(new, request, &known, true)
+    });
+    let owed = match shown_once(new, publication) {
+        Some(transient_body) => queue_change(ports, request, new, Some(transient_body)),
+        None => Owed::Nothing,
+    };
+    answer(ports, 0, &etag);
+    announce(ports, replica);
+    send_owed(ports, request, new, owed)
 }
 
 /// How a document is shown that is over as soon as it is there: beside the others where the package puts documents of
@@ -269,6 +272,10 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
             // Before the answer: the phone's next change may follow at once, and then no document has this tag any
             // more.
             let ruid = ports.replicates().then(|| ruid_of(ports, new.resource, &new_etag));
+            let owed = match keeps {
+                Keeps::Nothing => queue_change(ports, request, new, shown_alone(new, request.body)),
+                Keeps::Body | Keeps::Everything => Owed::Nothing,
+            };
             answer(ports, new.expires, &new_etag);
             if let Some(ruid) = ruid {
                 let ruid = ruid.unwrap_or_default();
@@ -279,9 +286,8 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
                 announce(ports, Some(Replica { new_etag: new_etag.clone(), ..replica }));
             }
             match (keeps, request.body) {
-                (Keeps::Nothing, body) => notify_watchers(ports, request, new, shown_alone(new, body)),
                 (Keeps::Body, Some(body)) => hold_back(ports, new.resource, &new_etag, body),
-                (Keeps::Body, None) | (Keeps::Everything, _) => Ok(()),
+                _ => send_owed(ports, request, new, owed),
             }
         }
         _ => Err(no_match(etag)),
@@ -324,12 +330,13 @@ pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, tells: bool) -> Re
 fn remove<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
     match matched(ports, new.resource, request, etag, Change::Remove(etag.to_vec()))? {
         Applied::Removed(publication, place) => {
-            answer(ports, 0, etag);
             let replica = ports
                 .replicates()
                 .then(|| Replica { body: Vec::new(), ..announced(new, request, &publication, false) });
+            let owed = queue_change(ports, request, new, Some(TransientBody::Removed(publication, place)));
+            answer(ports, 0, etag);
             announce(ports, replica);
-            notify_watchers(ports, request, new, Some(TransientBody::Removed(publication, place)))
+            send_owed(ports, request, new, owed)
         }
         _ => Err(no_match(etag)),
     }
@@ -386,20 +393,58 @@ fn answer<P: Ports>(ports: &mut P, expires: u32, etag: &[u8]) {
     ports.reply(200, "OK", &headers);
 }
 
-/// Tells the watchers; where rules depend on the sphere and it changed, their authorization is looked at first.
+/// What a change owes the watchers.
+enum Owed {
+    /// No NOTIFY.
+    Nothing,
+    /// The NOTIFYs that are in the queue; `sends`: this process has to send them.
+    Queued { sends: bool },
+    /// Rules may depend on the sphere that the documents name: they are looked at before anything is queued.
+    AfterRules(Option<TransientBody>),
+}
+
+/// Puts a change into the queue of its resource. This comes before the answer: a watcher that subscribes after the
+/// answer sees the change in the NOTIFY that follows its SUBSCRIBE, and is not notified of it again.
+fn queue_change<P: Ports>(
+    ports: &mut P,
+    request: &Request<'_>,
+    new: &Document<'_>,
+    transient_body: Option<TransientBody>,
+) -> Owed {
+    if ports.config().sphere_check {
+        return Owed::AfterRules(transient_body);
+    }
+    let change = StateChange::State { sender: request.sender, transient_body };
+    Owed::Queued { sends: ports.enqueue(new.resource, change) }
+}
+
+/// Sends what a change owes the watchers.
+fn send_owed<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>, owed: Owed) -> Result<(), Failure> {
+    let sends = match owed {
+        Owed::Nothing => false,
+        Owed::Queued { sends } => sends,
+        Owed::AfterRules(transient_body) => {
+            if current_sphere(ports, new.resource, new.description)? != new.sphere_before {
+                refresh::authorizations(ports, new.resource)?;
+            }
+            ports.enqueue(new.resource, StateChange::State { sender: request.sender, transient_body })
+        }
+    };
+    if sends {
+        notifier::run(ports, new.resource);
+    }
+    Ok(())
+}
+
+/// Notifies the watchers of a change that no answer waits for.
 pub(super) fn notify_watchers<P: Ports>(
     ports: &mut P,
     request: &Request<'_>,
     new: &Document<'_>,
     transient_body: Option<TransientBody>,
 ) -> Result<(), Failure> {
-    if ports.config().sphere_check && current_sphere(ports, new.resource, new.description)? != new.sphere_before {
-        refresh::authorizations(ports, new.resource)?;
-    }
-    if ports.enqueue(new.resource, StateChange::State { sender: request.sender, transient_body }) {
-        notifier::run(ports, new.resource);
-    }
-    Ok(())
+    let owed = queue_change(ports, request, new, transient_body);
+    send_owed(ports, request, new, owed)
 }
 
 fn current_sphere<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) -> Result<Option<Vec<u8>>, Failure> {

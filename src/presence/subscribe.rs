@@ -199,14 +199,17 @@ fn initial<P: Ports>(
             return answer_again(ports, request, description, &wanted, known);
         }
     }
-    answer(ports, description, &subscription, expires);
     if stored == Stored::Known {
+        answer(ports, description, &subscription, expires);
         return Ok(subscription);
     }
+    let winfo = queue_winfo(ports, description, &presentity, || Watcher::of(&subscription), false);
+    answer(ports, description, &subscription, expires);
+    send_winfo(ports, winfo);
     if authorization.status == Status::Terminated {
-        return Ok(reject(ports, description, subscription));
+        return Ok(reject(ports, subscription));
     }
-    notify_watcher(ports, description, &resource, &subscription, NotifyReason::Subscribe);
+    notify_watcher(ports, &resource, &subscription, NotifyReason::Subscribe);
     subscription.state.version = 1;
     Ok(subscription)
 }
@@ -256,9 +259,7 @@ fn refused_for<P: Ports>(ports: &P, error: StoreError, subscription: &Subscripti
 
 /// A blocked watcher is notified once that it is rejected. The subscription stays known, so that it comes to life if
 /// the presentity changes its mind.
-fn reject<P: Ports>(ports: &mut P, description: &Package, mut subscription: Subscription) -> Subscription {
-    let uri = subscription.get(Field::PresUri).to_vec();
-    notify_winfo(ports, description, &uri, || Watcher::of(&subscription), false);
+fn reject<P: Ports>(ports: &mut P, mut subscription: Subscription) -> Subscription {
     subscription.state.version = 1;
     // Without a reason the watcher would come back at once (RFC 6665 4.1.3).
     if subscription.get(Field::Reason).is_empty() {
@@ -336,12 +337,12 @@ fn in_dialog<P: Ports>(
             return Err(removed());
         }
         ports.note_end(&stored, Cause::Unsubscribed);
-        answer(ports, description, &renewed, 0);
-        notify_watcher(ports, description, &resource, &renewed, NotifyReason::Unsubscribe);
-    } else {
-        answer(ports, description, &renewed, expires);
-        notify_watcher(ports, description, &resource, &renewed, NotifyReason::Subscribe);
     }
+    let notify_reason = if expires == 0 { NotifyReason::Unsubscribe } else { NotifyReason::Subscribe };
+    let winfo = queue_winfo(ports, description, &resource.uri, || Watcher::of(&renewed), expires == 0);
+    answer(ports, description, &renewed, expires);
+    send_winfo(ports, winfo);
+    notify_watcher(ports, &resource, &renewed, notify_reason);
     renewed.state.local_cseq += 1;
     renewed.state.version += 1;
     Ok(renewed)
@@ -404,15 +405,13 @@ fn answer<P: Ports>(ports: &mut P, package: &Package, subscription: &Subscriptio
     ports.reply(code, reason, &headers);
 }
 
-/// The NOTIFYs a SUBSCRIBE causes: first to those who watch the watchers, then to the subscriber.
+/// The NOTIFY that a SUBSCRIBE is followed by.
 fn notify_watcher<P: Ports>(
     ports: &mut P,
-    package: &Package,
     resource: &Resource,
     subscription: &Subscription,
     notify_reason: NotifyReason,
 ) {
-    notify_winfo(ports, package, &resource.uri, || Watcher::of(subscription), notify_reason != NotifyReason::Subscribe);
     let due = match notify_reason {
         NotifyReason::Subscribe => StateChange::Subscription(subscription.dialog(), notify_reason),
         _ => StateChange::Due,
@@ -430,12 +429,29 @@ pub fn notify_winfo<P: Ports>(
     watcher: impl FnOnce() -> Watcher,
     full: bool,
 ) {
-    let Some(peer) = package.peer.filter(|_| !package.is_winfo) else { return };
+    let queued = queue_winfo(ports, package, uri, watcher, full);
+    send_winfo(ports, queued);
+}
+
+/// Puts the change of a watcher into the queue of those who watch the watchers; returns the resource for which this
+/// process has to send. A SUBSCRIBE does it before it is answered, as a PUBLISH does.
+fn queue_winfo<P: Ports>(
+    ports: &mut P,
+    package: &Package,
+    uri: &[u8],
+    watcher: impl FnOnce() -> Watcher,
+    full: bool,
+) -> Option<Resource> {
+    let peer = package.peer.filter(|_| !package.is_winfo)?;
     let resource = ports.uri_rule().resource(uri, peer);
     if !ports.may_be_watched(&resource) {
-        return;
+        return None;
     }
-    if ports.enqueue(&resource, StateChange::Watchers { watcher: watcher(), full }) {
+    ports.enqueue(&resource, StateChange::Watchers { watcher: watcher(), full }).then_some(resource)
+}
+
+fn send_winfo<P: Ports>(ports: &mut P, queued: Option<Resource>) {
+    if let Some(resource) = queued {
         notifier::run(ports, &resource);
     }
 }

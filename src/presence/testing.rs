@@ -96,7 +96,7 @@ struct Entry {
 
 type Key = (Vec<u8>, u16);
 
-/// What another process does while this one sends a NOTIFY.
+/// What another process does as soon as this one has sent something.
 pub type Interruption = Box<dyn FnOnce(&mut MemoryPorts)>;
 
 /// A server in plain memory.
@@ -115,7 +115,7 @@ pub struct MemoryPorts {
     pub announced: Vec<Replica>,
     /// The rules: presentity, watcher, and what was decided. No rule: pending.
     pub rules: HashMap<(Vec<u8>, Vec<u8>), Authorization>,
-    /// Runs at the next NOTIFYs, one each, as another process of the server would.
+    /// Runs after the next replies and NOTIFYs, one each, as another process of the server would.
     pub interruptions: VecDeque<Interruption>,
     /// How many more changes of stores succeed; `None`: all.
     pub stores_left: Option<usize>,
@@ -205,6 +205,12 @@ impl MemoryPorts {
     /// Whether a document runs out in this second.
     pub fn has_document_ending_now(&self) -> bool {
         self.publications.values().flatten().any(|document| document.expires_at == self.now)
+    }
+
+    fn interrupt(&mut self) {
+        if let Some(interruption) = self.interruptions.pop_front() {
+            interruption(self);
+        }
     }
 
     fn may_store(&mut self) -> Result<(), StoreError> {

@@ -139,3 +139,65 @@ fn watchers_of_watchers_see_each_subscription_come_and_go() {
         [NotifyReason::Subscribe, NotifyReason::Change, NotifyReason::Change]
     );
 }
+
+fn whoever_subscribes_after_the_answer_hears_of_the_change_once(
+    (event, name, step): (super::PackageId, &'static str, &str),
+) {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("before", "alice", name).send(&mut server).expect("subscribed");
+    let (first, second) = match event {
+        DIALOG => (dialog("a", "early"), dialog("a", "confirmed")),
+        _ => (pidf("one"), pidf("two")),
+    };
+    let etag = Publish::new("alice", event, &first).send(&mut server).expect("stored");
+    let subscribes = move |server: &mut MemoryPorts| {
+        Subscribe::new("after", "alice", name).send(server).expect("subscribed");
+    };
+    server.interruptions.push_back(Box::new(subscribes));
+    let known = Publish { etag: Some(&etag), body: None, ..Publish::new("alice", event, "") };
+    let request = match step {
+        "another document" => Publish::new("alice", event, &second),
+        "a modification" => Publish { body: Some(&second), ..known },
+        "a refresh" => known,
+        "a removal" => Publish { expires: Some(0), ..known },
+        "a document that is over at once" => Publish { expires: Some(0), ..Publish::new("alice", event, &second) },
+        _ => panic!("{step}"),
+    };
+    request.send(&mut server).expect("answered with 200");
+    assert_eq!(server.sent_to("after").len(), 1, "{:?}", server.sent_to("after"));
+    assert!(!server.has_forgotten_work());
+    let last = |watcher: &str| server.sent_to(watcher).last().and_then(|sent| sent.body.clone());
+    assert_eq!(last("after"), last("before"));
+}
+
+table! { whoever_subscribes_after_the_answer_hears_of_the_change_once:
+    another_document => (PRESENCE, "presence", "another document");
+    a_modification => (PRESENCE, "presence", "a modification");
+    a_refresh => (PRESENCE, "presence", "a refresh");
+    a_removal => (PRESENCE, "presence", "a removal");
+    a_call => (DIALOG, "dialog", "a modification");
+    a_call_that_is_over_at_once => (DIALOG, "dialog", "a document that is over at once");
+    new_mail => (VOICEMAIL, "message-summary", "a modification");
+    mail_that_is_shown_once => (VOICEMAIL, "message-summary", "a document that is over at once");
+}
+
+#[test]
+fn whoever_watches_the_watchers_from_the_answer_on_hears_of_a_subscription_once() {
+    let mut server = MemoryPorts::default();
+    for (step, expires) in [("comes", 600), ("refreshes", 600), ("goes", 0)] {
+        let boss = format!("boss-{step}");
+        let name = boss.clone();
+        let watches = move |server: &mut MemoryPorts| {
+            let call_id = Some(name.as_str());
+            Subscribe { call_id, ..Subscribe::new("boss", "alice", "presence.winfo") }
+                .send(server)
+                .expect("subscribed");
+        };
+        server.interruptions.push_back(Box::new(watches));
+        let bob = Subscribe { expires: Some(expires), ..Subscribe::new("bob", "alice", "presence") };
+        let bob = if step == "comes" { bob } else { bob.in_dialog(&server, 2 + u32::from(expires == 0)) };
+        bob.send(&mut server).expect("answered with 200");
+        assert_eq!(server.sent_to(&boss).len(), 1, "{step}: {:?}", server.sent_to(&boss));
+        assert!(!server.has_forgotten_work());
+    }
+}

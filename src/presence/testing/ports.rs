@@ -53,6 +53,7 @@ impl Ports for MemoryPorts {
     }
     fn reply(&mut self, code: u16, _reason: &str, headers: &[u8]) {
         self.replies.push(Reply { code, headers: String::from_utf8_lossy(headers).into_owned() });
+        self.interrupt();
     }
     fn reply_tag(&mut self) -> Result<Vec<u8>, Failure> {
         self.next_id += 1;
@@ -484,8 +485,6 @@ impl Ports for MemoryPorts {
             state: state.to_string(),
             body: body.map(|body| String::from_utf8_lossy(body).into_owned()),
         });
-        if let Some(interruption) = self.interruptions.pop_front() {
-            interruption(self);
-        }
+        self.interrupt();
     }
 }

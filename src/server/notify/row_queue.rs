@@ -31,31 +31,32 @@ impl NotifyQueue for RowQueue {
     /// Who watches is read before the change is answered: a watcher that subscribes later sees the new state in the
     /// answer to the SUBSCRIBE, and must not be notified again.
     fn note_change(&self, work: &mut Work, resource: &Resource) {
-        work.rows.watching = self.store.rows_of(resource).ok().map(|rows| (resource.clone(), rows));
+        work.rows.watching = None;
+        self.know_watching(work, resource);
     }
 
     fn enqueue(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {
         match event {
             StateChange::State { transient_body, sender } => {
-                if self.config.notifier_processes > 0 {
-                    self.mark_rows(work, resource);
-                    return work.rows.own.iter().any(|(owner, _)| owner == resource);
-                }
+                self.know_watching(work, resource);
                 work.rows.notify_runs.push(RowNotifyRun {
                     resource: resource.clone(),
                     transient_body,
                     sender: sender.to_vec(),
                     change: None,
                     is_of_documents: true,
+                    is_left_to_notifiers: self.config.notifier_processes > 0,
                 });
             }
             StateChange::Watchers { watcher, full } => {
+                self.know_watching(work, resource);
                 work.rows.notify_runs.push(RowNotifyRun {
                     resource: resource.clone(),
                     transient_body: None,
                     sender: Vec::new(),
                     change: Some((watcher, full)),
                     is_of_documents: false,
+                    is_left_to_notifiers: false,
                 });
             }
             StateChange::Subscription(dialog, notify_reason) => {
@@ -81,8 +82,14 @@ impl NotifyQueue for RowQueue {
         if work.rows.own.iter().any(|(owner, _)| owner == resource) {
             return Some(NotifyRun { cursor: 1, ..NotifyRun::default() });
         }
-        let at = work.rows.notify_runs.iter().position(|notify_run| notify_run.resource == *resource)?;
-        let mine = work.rows.notify_runs.remove(at);
+        let mine = loop {
+            let at = work.rows.notify_runs.iter().position(|notify_run| notify_run.resource == *resource)?;
+            let next = work.rows.notify_runs.remove(at);
+            if !next.is_left_to_notifiers {
+                break next;
+            }
+            self.mark_rows(work, resource);
+        };
         let (changes, full) = match mine.change {
             Some((watcher, full)) => (vec![watcher], full),
             None => (Vec::new(), false),
@@ -136,6 +143,13 @@ impl RowQueue {
     /// The NOTIFYs of the subscriptions in `store`.
     pub(crate) fn new(parts: Parts, store: InDatabase) -> RowQueue {
         RowQueue { parts, store }
+    }
+
+    /// Reads who watches a resource, unless that is known of the change under way.
+    fn know_watching(&self, work: &mut Work, resource: &Resource) {
+        if work.rows.watching.as_ref().is_none_or(|(noted, _)| noted != resource) {
+            work.rows.watching = self.store.rows_of(resource).ok().map(|rows| (resource.clone(), rows));
+        }
     }
 
     /// The watchers of a resource that have to be told of a change.

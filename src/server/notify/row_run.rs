@@ -12,6 +12,8 @@ pub struct RowNotifyRun {
     pub(crate) change: Option<(Watcher, bool)>,
     /// Documents have changed.
     pub(crate) is_of_documents: bool,
+    /// The rows are marked for a notifier process, and this process sends nothing.
+    pub(crate) is_left_to_notifiers: bool,
 }
 
 /// The changes and NOTIFYs of one entry.
