@@ -79,9 +79,9 @@ def fanout(quick, runs):
                         "last": figures["told"]["max"], "untold": figures["untold"]}
         found = best(runs, of)
         rows += [row("%d watchers: CPU per NOTIFY" % watchers, "µs", found["cpu"]),
-                 row("%d watchers: the last one is told after" % watchers, "ms", found["last"]),
+                 row("%d watchers: the last one is notified after" % watchers, "ms", found["last"]),
                  row("%d watchers: NOTIFYs sent again" % watchers, "", found["again"]),
-                 row("%d watchers: watchers not told" % watchers, "", found["untold"])]
+                 row("%d watchers: watchers not notified" % watchers, "", found["untold"])]
     return rows
 
 
@@ -167,9 +167,10 @@ def sqlite(quick, runs):
                 return {"subscribe": subscribe["rate"], "publish": publish["rate"], "kept": -refused}
         found = best(runs, of, max)
         refused = {side: -found["kept"][side] for side in SIDES}
-        rows += [row("%d workers: SUBSCRIBE initial" % workers, "/s", found["subscribe"], "more"),
-                 row("%d workers: PUBLISH initial" % workers, "/s", found["publish"], "more"),
-                 row("%d workers: refused or lost" % workers, "", refused)]
+        name = "%d worker%s" % (workers, "" if workers == 1 else "s")
+        rows += [row(name + ": SUBSCRIBE initial", "/s", found["subscribe"], "more"),
+                 row(name + ": PUBLISH initial", "/s", found["publish"], "more"),
+                 row(name + ": refused or lost", "", refused)]
     return rows
 
 

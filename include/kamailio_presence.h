@@ -176,7 +176,7 @@ int kr_pua_mod_init(void);
 param_export_t *kr_pua_parameters(void);
 
 // `pua.cleanup`: all records are looked through at once.
-void kr_pua_rpc_cleanup(rpc_t *_rpc, void *_ctx);
+void kr_pua_rpc_cleanup(rpc_t *rpc, void *ctx);
 
 // `pua.config`.
 void kr_pua_rpc_config(rpc_t *rpc, void *ctx);

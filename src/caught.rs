@@ -47,11 +47,20 @@ macro_rules! entry {
     ($name:ident, $body:block) => {
         entry!($name, (), $body)
     };
-    ($name:ident, $fallback:expr, $body:block) => {
+    ($name:ident, $fallback:expr, $body:block) => {{
+        let _speaker = speaker!();
         $crate::caught::guarded(stringify!($name), $fallback, || $fallback, move || $body)
-    };
-    ($name:ident, $fallback:expr, after a panic $on_panic:expr, $body:block) => {
+    }};
+    ($name:ident, $fallback:expr, after a panic $on_panic:expr, $body:block) => {{
+        let _speaker = speaker!();
         $crate::caught::guarded(stringify!($name), $fallback, || $on_panic, move || $body)
+    }};
+}
+
+/// Lines are in the name of the module whose entry this is written in.
+macro_rules! speaker {
+    () => {
+        $crate::host::log::Speaker::new(const { $crate::host::log::Speaker::is_pua(module_path!()) })
     };
 }
 

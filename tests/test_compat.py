@@ -39,6 +39,8 @@ ROWS = {
     "a Contact, Call-ID, tag": "test_doors.py::test_bytes_that_break_a_line",
     "a Call-ID or tag that is not ASCII": "test_doors.py::test_ids_of_a_dialog_are_ascii",
     "a User-Agent with characters": "test_doors.py::test_a_user_agent_that_no_character_set_holds",
+    "an RPC command with a parameter of the wrong type": "test_bad_arguments.py::test_stock_does_without_them",
+    "a parameter outside of what it can be": "test_bad_parameters.py::test_stock_takes_them",
     "a PUBLISH whose strings or body": "test_doors.py::test_publications_that_no_row_holds",
     "a start with subscriptions": "test_privacy.py::test_a_decision_holds_though_the_table_could_not_be_written",
     "a SUBSCRIBE whose strings are longer": "test_doors.py::test_strings_that_no_column_holds",

@@ -109,6 +109,10 @@ def test_the_dashboard_is_whole():
     assert shown == set(DOCUMENTED) - {"pua_build_info"}
 
 
+# Where the package installs it: an address that leads there from every program that shows an alert.
+RUNBOOK = "file:///usr/share/doc/kamailio-presence/docs/troubleshooting.md"
+
+
 def alerts():
     """Each rule: name, expression, how long, runbook."""
     found = re.findall(r"- alert: (\w+)\n    expr: '(.*)'\n    for: (\w+)\n    labels: \{severity: "
@@ -127,7 +131,7 @@ def anchors(text):
 def test_each_alert_has_its_runbook():
     text = (ROOT / "docs" / "troubleshooting.md").read_text()
     for name, expression, _, runbook in alerts():
-        assert runbook == "troubleshooting.md#%s" % name.lower() and name.lower() in anchors(text)
+        assert runbook == "%s#%s" % (RUNBOOK, name.lower()) and name.lower() in anchors(text)
         section = text.split("\n### %s\n" % name)[1].split("\n#")[0]
         assert section.strip(), name
         assert {metric(used) for used in USED.findall(expression)} <= set(DOCUMENTED), expression
@@ -230,7 +234,9 @@ def test_packages_bring_dashboard_and_rules(tmp_path):
     shared = tmp_path / "usr" / "share" / "kamailio-presence"
     assert (json.loads((shared / "dashboard.json").read_text()) == DASHBOARD
             and (shared / "alerts.yml").read_text() == ALERTS.read_text())
-    assert "/usr/share/kamailio-presence/alerts.yml" in (ROOT / "docs" / "metrics.md").read_text()
+    assert (tmp_path / RUNBOOK.removeprefix("file:///")).is_file()
+    described = (ROOT / "docs" / "metrics.md").read_text()
+    assert "/usr/share/kamailio-presence/alerts.yml" in described and RUNBOOK in described
 
 
 def test_the_example_shows_its_metrics_to_this_machine():

@@ -9,8 +9,8 @@ from kit.sip import Client, pidf
 ALICE = "sip:alice@example.org"
 # How a command is asked, with what its field needs; by default without arguments.
 ASKED = {
-    "presence.presentity_list": ("full",), "presence.presentity_show": (ALICE, "presence"),
-    "presence.watcher_list": (ALICE, "presence", "full"), "presence.explain": ("bob", "alice", "presence"),
+    "presence.presentity_list": ("full",), "presence.presentity_show": (ALICE, "full"),
+    "presence.watcher_list": (ALICE, "full"), "presence.explain": ("bob", "alice", "presence"),
     "presence.history": ("presentity=alice",), "presence.subscription_end": ("sip:bob@example.org", ALICE, "presence"),
     "presence.drain": ("1",),
 }

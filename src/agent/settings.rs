@@ -17,11 +17,11 @@ pub fn read(params: &ParameterBlock) -> Result<Config, BadParameter> {
         return Err(BadParameter::new("credential", "a text that cannot be read", "user:realm:password, ..."));
     }
     for warning in warnings {
-        log!(Warn, "pua: {warning}");
+        log!(Warn, "{warning}");
     }
     if !config.outbound_proxy.is_empty() && !is_sip_uri(config.outbound_proxy) {
         let given = String::from_utf8_lossy(config.outbound_proxy);
-        log!(Warn, "pua: outbound_proxy {given} is no SIP URI, and nothing can be sent to it; write sip:HOST:PORT");
+        log!(Warn, "outbound_proxy {given} is no SIP URI, and nothing can be sent to it; write sip:HOST:PORT");
     }
     Ok(config)
 }

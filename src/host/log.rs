@@ -1,5 +1,7 @@
 //! The host's log (`core/dprint.h`): a line is formatted only when its level is on.
 use crate::sys;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Kamailio's levels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +19,51 @@ pub enum Level {
     Debug = 3,
 }
 
+/// Whether this process works for `pua.so` at the moment. Both modules are one library, and share what writes lines.
+static WORKS_FOR_PUA: AtomicBool = AtomicBool::new(false);
+
+/// The module that an entry belongs to, until this is dropped: its name is on the lines that are written meanwhile.
+pub struct Speaker {
+    before: bool,
+}
+
+impl Speaker {
+    /// The entries of a module of the sources speak for `pua.so` or for `presence.so`.
+    pub const fn is_pua(module_path: &str) -> bool {
+        let (path, of_pua) = (module_path.as_bytes(), b"::abi::pua::");
+        let mut at = 0;
+        while at + of_pua.len() <= path.len() {
+            let mut same = 0;
+            while same < of_pua.len() && path[at + same] == of_pua[same] {
+                same += 1;
+            }
+            if same == of_pua.len() {
+                return true;
+            }
+            at += 1;
+        }
+        false
+    }
+
+    /// An entry begins.
+    pub fn new(is_pua: bool) -> Speaker {
+        let before = WORKS_FOR_PUA.load(Ordering::Relaxed);
+        WORKS_FOR_PUA.store(is_pua, Ordering::Relaxed);
+        Speaker { before }
+    }
+
+    /// The name of the module that the process works for.
+    pub fn name() -> &'static CStr {
+        if WORKS_FOR_PUA.load(Ordering::Relaxed) { c"pua" } else { c"presence" }
+    }
+}
+
+impl Drop for Speaker {
+    fn drop(&mut self) {
+        WORKS_FOR_PUA.store(self.before, Ordering::Relaxed);
+    }
+}
+
 /// Whether a line of this level would be written now.
 pub fn enabled(level: i32) -> bool {
     // SAFETY: reads a process-wide setting of the host.
@@ -25,7 +72,7 @@ pub fn enabled(level: i32) -> bool {
 
 /// Writes one line of module `module` (a C string literal). Control characters in `text` are shown escaped, so that a
 /// message from the network cannot forge log lines.
-pub fn write(module: &'static std::ffi::CStr, facility: Option<i32>, level: i32, text: &str) {
+pub fn write(module: &'static CStr, facility: Option<i32>, level: i32, text: &str) {
     let clean: std::borrow::Cow<str> = if text.bytes().any(|b| b < 0x20 && b != b'\t' || b == 0x7f) {
         text.chars()
             .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
@@ -41,7 +88,7 @@ pub fn write(module: &'static std::ffi::CStr, facility: Option<i32>, level: i32,
 }
 
 /// The syslog facility with this name (`LOG_LOCAL3`), if there is one.
-pub fn facility(name: &std::ffi::CStr) -> Option<i32> {
+pub fn facility(name: &CStr) -> Option<i32> {
     // SAFETY: the host only reads the NUL-terminated name.
     let found = unsafe { sys::kr_log_facility(name.as_ptr() as *mut _) };
     (found >= 0).then_some(found)
@@ -52,13 +99,25 @@ pub fn show(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-/// Writes a line of module `presence` at a level: `log!(Error, "no memory for {}", name)`.
+/// Writes a line of the module that the process works for, at a level: `log!(Error, "no memory for {}", name)`.
 #[macro_export]
 macro_rules! log {
     ($level:ident, $($arg:tt)*) => {{
         let level = $crate::host::log::Level::$level as i32;
         if $crate::host::log::enabled(level) {
-            $crate::host::log::write(c"presence", None, level, &format!($($arg)*));
+            $crate::host::log::write($crate::host::log::Speaker::name(), None, level, &format!($($arg)*));
         }
     }};
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_speaks_for_its_own_module() {
+        assert!(Speaker::is_pua("kamailio_presence::abi::pua::api"));
+        assert!(!Speaker::is_pua("kamailio_presence::abi::presence::api"));
+        assert!(!Speaker::is_pua("kamailio_presence::pua::publish"));
+    }
 }

@@ -114,6 +114,8 @@ fn keep(text: &[u8]) -> &'static [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference::parameter::{Origin, Range};
+    use crate::reference::reading::BadParameter;
     use crate::{presence, pua};
 
     #[test]
@@ -125,6 +127,67 @@ mod tests {
                 assert!(entry.allows(entry.default), "{:?}", entry.name);
             }
         }
+    }
+
+    /// Values next to the ends of a range, and texts that no parameter takes.
+    fn outside(entry: &Parameter) -> Vec<Value> {
+        let numbers = match entry.range {
+            Range::AtLeast(least) => vec![least - 1],
+            Range::Between(least, most) => vec![least - 1, most + 1],
+            Range::ZeroOrBetween(least, most) => vec![-1, least - 1, most + 1],
+            Range::OneOf(values) => {
+                let numbers = values.iter().map(|(number, _)| *number);
+                vec![numbers.clone().min().unwrap() - 1, numbers.max().unwrap() + 1]
+            }
+            Range::Switch(_) => vec![-1, 2],
+            _ => Vec::new(),
+        };
+        let mut all: Vec<Value> = numbers.into_iter().map(Value::Number).collect();
+        if matches!(entry.default, Value::Text(_)) && !matches!(entry.range, Range::Any) {
+            all.extend([Value::Text(b"a\nb"), Value::Text(b"a\0"), Value::Text(keep(&vec![b'a'; entry.longest + 1]))]);
+        }
+        if matches!(entry.range, Range::Words(_) | Range::Letters(..)) {
+            all.push(Value::Text(b"no; word"));
+        }
+        all
+    }
+
+    #[test]
+    fn each_parameter_refuses_what_is_outside_of_its_range_or_corrects_it_aloud() {
+        type Read = dyn Fn(&dyn Fn(usize) -> Value) -> Result<Vec<String>, BadParameter>;
+        let server: &Read = &|given| {
+            let (mut config, mut said) = presence::config::Config::read(given, None, b"", b"", 0, 0, false)?;
+            said.extend(config.settle()?);
+            Ok(said)
+        };
+        let agent: &Read = &|given| pua::config::Config::read(given).map(|(_, said)| said);
+        for (table, read) in [(presence::config::PARAMETERS, server), (pua::config::PARAMETERS, agent)] {
+            for (at, entry) in table.iter().enumerate() {
+                for bad in outside(entry) {
+                    let given = |place: usize| match (place == at, table[place].name.to_bytes()) {
+                        (true, _) => bad,
+                        // Where notifier processes have an effect.
+                        (false, b"subs_db_mode") => Value::Number(3),
+                        (false, b"publ_cache") => Value::Number(0),
+                        (false, _) => table[place].default,
+                    };
+                    match read(&given) {
+                        Err(error) => {
+                            assert_eq!(error.name, entry.name_text(), "{bad}");
+                            assert!(!error.allowed.is_empty() && error.value.len() < 120, "{error}");
+                        }
+                        Ok(said) => {
+                            assert!(said.iter().any(|line| line.contains(entry.name_text())), "{} {bad}", error(entry));
+                            assert!(!matches!(entry.origin, Origin::Ours(_)), "{}", error(entry));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn error(entry: &Parameter) -> String {
+        format!("{}: nothing is said", entry.name_text())
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Rules for several parameters: what is refused, what counts as another value, and what deserves a warning.
-use super::config::{Config, PublicationMode, SubscriptionMode};
+use super::config::{Config, LARGEST_POLL_RATE, LONGEST_WAIT, PublicationMode, SubscriptionMode};
+use super::order;
 use crate::reference::reading::BadParameter;
 use crate::reference::setting::Field;
 use crate::sip::uri::is_sip_uri;
@@ -17,6 +18,7 @@ impl Config {
         self.looks_names_up = self.sender_processes > 0;
         self.settle_modes();
         self.check_notifiers()?;
+        order::check(self.order_by, self.presentity_table)?;
         self.check_write_back()?;
         let mut warnings = self.settle_numbers();
         warnings.extend(self.settle_nodes());
@@ -41,13 +43,18 @@ impl Config {
     }
 
     fn check_notifiers(&self) -> Result<(), BadParameter> {
-        let rates = [("waitn_time", self.waitn_time), ("notifier_poll_rate", self.notifier_poll_rate)];
-        match rates.into_iter().find(|(_, rate)| *rate <= 0) {
-            Some((name, rate)) if self.notifier_processes > 0 => {
-                Err(BadParameter::new(name, rate, "a positive number when notifier_processes is above 0"))
+        let rates = [
+            ("waitn_time", self.waitn_time, LONGEST_WAIT),
+            ("notifier_poll_rate", self.notifier_poll_rate, LARGEST_POLL_RATE),
+        ];
+        for (name, rate, most) in rates {
+            // Stock looks at them where they are used alone.
+            if rate > most || rate <= 0 && self.notifier_processes > 0 {
+                let allowed = format!("1 to {most} when notifier_processes is above 0");
+                return Err(BadParameter::new(name, rate, allowed));
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Writing later needs a memory that is the truth meanwhile, which `publ_cache` 1 alone has beside the table.

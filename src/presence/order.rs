@@ -2,7 +2,12 @@
 use super::config::Config;
 use super::modes::DocumentOrder;
 use super::publication::Publication;
+use crate::reference::reading::BadParameter;
 use std::cmp::Ordering;
+
+/// The columns of the table of publications.
+const COLUMNS: [&str; 11] =
+    ["priority", "received_time", "expires", "etag", "sender", "ruid", "username", "domain", "event", "body", "id"];
 
 /// A column of `presentity` that memory knows, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,18 +61,9 @@ impl Order {
         }
     }
 
-    /// Column names with `asc` or `desc`, separated by commas.
+    /// Columns that memory knows, see [`parts`].
     fn parse(text: &[u8]) -> Option<Order> {
-        let columns = std::str::from_utf8(text).ok()?.split(',').map(|part| {
-            let part = part.trim().to_ascii_lowercase();
-            let (name, direction) = part.split_once(char::is_whitespace).unwrap_or((&part, "asc"));
-            let descending = match direction.trim() {
-                "asc" => false,
-                "desc" => true,
-                _ => return None,
-            };
-            Some((Column::named(name)?, descending))
-        });
+        let columns = parts(text)?.into_iter().map(|(name, descending)| Some((Column::named(&name)?, descending)));
         columns.collect::<Option<Vec<_>>>().map(Order)
     }
 
@@ -81,6 +77,37 @@ impl Order {
             self.0.iter().map(by_column).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
         });
     }
+}
+
+/// Column names with `asc` or `desc`, separated by commas: each name in small letters, and whether it descends.
+fn parts(text: &[u8]) -> Option<Vec<(String, bool)>> {
+    let parts = std::str::from_utf8(text).ok()?.split(',').map(|part| {
+        let part = part.trim().to_ascii_lowercase();
+        let (name, direction) = part.split_once(char::is_whitespace).unwrap_or((&part, "asc"));
+        match direction.trim() {
+            "asc" => Some((name.to_string(), false)),
+            "desc" => Some((name.to_string(), true)),
+            _ => None,
+        }
+    });
+    parts.collect()
+}
+
+/// Refuses an order by what is no column of `table`: the database would refuse each query.
+///
+/// # Errors
+/// The order is none.
+pub fn check(order_by: &[u8], table: &[u8]) -> Result<(), BadParameter> {
+    let table = String::from_utf8_lossy(table).to_ascii_lowercase();
+    let is_column = |name: &str| {
+        let bare = name.strip_prefix(&table).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name);
+        COLUMNS.contains(&bare)
+    };
+    if parts(order_by).is_some_and(|parts| parts.iter().all(|(name, _)| is_column(name))) {
+        return Ok(());
+    }
+    let allowed = format!("columns of {table}, each with asc or desc, separated by commas: {}", COLUMNS.join(", "));
+    Err(BadParameter::new("retrieve_order_by", String::from_utf8_lossy(order_by), allowed))
 }
 
 /// Whether a package is given the documents in the opposite of the order in which [`super::ports::Ports::documents`]
@@ -112,5 +139,17 @@ mod tests {
         assert_eq!(sorted(" received_time  desc ", &documents), [(-7, 3), (300, 2), (50, 1), (50, 0)]);
         assert_eq!(Order::parse(b"id"), None);
         assert_eq!(Order::parse(b"priority sideways"), None);
+    }
+
+    #[test]
+    fn an_order_names_columns_of_the_table() {
+        for order in ["priority", "ID desc, Domain", "presentity.etag ASC ,body"] {
+            assert_eq!(check(order.as_bytes(), b"presentity"), Ok(()), "{order}");
+        }
+        for order in
+            ["", "priority,", "colour", "documents.etag", "priority sideways", "priority desc desc", "priority.x"]
+        {
+            assert!(check(order.as_bytes(), b"presentity").is_err(), "{order}");
+        }
     }
 }

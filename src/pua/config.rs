@@ -1,5 +1,5 @@
 //! The parameters of the presence user agent and the settings read by them, checked once at start-up.
-use crate::reference::parameter::{Range, Shown, integer, switch, text};
+use crate::reference::parameter::{LONGEST_LIST, LONGEST_URL, Range, Shown, integer, switch, text};
 use crate::reference::setting::{Field, Value};
 
 /// Where publications and subscriptions live (`db_mode`).
@@ -35,7 +35,7 @@ parameters! {
         /// The database that keeps records over a restart. `pua.config` shows whether there is one, and never the
         /// address.
         database: bool = text(c"db_url", "mysql://kamailio:kamailiorw@localhost/kamailio")
-            .range(Range::Text("a database URL")).shown(Shown::Whether(c"database"))
+            .range(Range::Text("a database URL")).longest(LONGEST_URL).shown(Shown::Whether(c"database"))
             .example("sqlite:////var/lib/kamailio/presence.sqlite");
         /// The table of records.
         table: &'static [u8] = text(c"db_table", "pua")
@@ -50,7 +50,7 @@ parameters! {
             .example("60");
         /// Time between two passes over all records; refreshes are spread over it.
         update_period: i32 = integer(c"update_period", 100).unit("seconds").zero("no timers")
-            .range(Range::ZeroOrAtLeast(6)).example("60");
+            .range(Range::ZeroOrBetween(6, 100_000_000)).example("60");
         /// The proxy that requests are sent to.
         outbound_proxy: &'static [u8] = text(c"outbound_proxy", "").range(Range::Text("a SIP URI"))
             .example("sip:127.0.0.1:5060");
@@ -58,7 +58,7 @@ parameters! {
         /// has it; several are separated by commas. Digest with MD5 and SHA-256 is answered, in the order that the
         /// server prefers.
         credentials: &'static [u8] = text(c"credential", "").range(Range::Text("user:realm:password, ..."))
-            .shown(Shown::Never).ours("1.0.0").example("alice:example.org:secret");
+            .longest(LONGEST_LIST).shown(Shown::Secret).ours("1.0.0").example("alice:example.org:secret");
         /// Accepted: a request without a target means the dialog that exists.
         check_remote_contact: bool = integer(c"check_remote_contact", 1).range(CHECKED).example("1");
         /// 1: the version in dialog-info documents is counted up.

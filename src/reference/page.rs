@@ -94,11 +94,14 @@ fn default(entry: &Parameter) -> String {
 
 /// What becomes of other values, where the page has to say so.
 fn beyond(entry: &Parameter) -> String {
+    let is_ours = matches!(entry.origin, Origin::Ours(_));
     match (entry.beyond, entry.range) {
+        (Beyond::Replaced(number), Range::Between(..)) => format!("; values below count as {number}, with a warning"),
         (Beyond::Replaced(number), _) => format!("; other values count as {number}, with a warning"),
-        (_, Range::Switch(On::NotZero)) => "; other values count as 1".into(),
-        (_, Range::Switch(On::Positive)) => "; values above 1 count as 1, values below 0 as 0".into(),
-        (_, Range::Switch(On::One)) => "; other values count as 0".into(),
+        (_, Range::Switch(_)) if is_ours => String::new(),
+        (_, Range::Switch(On::NotZero)) => "; other values count as 1, with a warning".into(),
+        (_, Range::Switch(On::Positive)) => "; values above 1 count as 1, values below 0 as 0, with a warning".into(),
+        (_, Range::Switch(On::One)) => "; other values count as 0, with a warning".into(),
         _ => String::new(),
     }
 }
@@ -164,7 +167,11 @@ fn command(entry: &Command) -> String {
         Answer::Text(text) => format!("a text: {text}"),
         Answer::One(_) => "one structure".into(),
         Answer::Many(_) => "a list of structures".into(),
-        Answer::Settings => "one structure with a field for each parameter".to_string(),
+        Answer::Settings => {
+            "one structure with a field for each parameter; of secrets it says only whether they are set, and \
+             parameters without effect are marked"
+                .to_string()
+        }
     };
     let mut given = vec![("Parameters", arguments), ("Answer", answer)];
     given.extend(origin(entry.origin, ""));

@@ -16,6 +16,8 @@ pub struct Parameter {
     pub range: Range,
     /// What becomes of other values.
     pub beyond: Beyond,
+    /// How many bytes a text has at most.
+    pub longest: usize,
     /// What 0 means, where it is no amount.
     pub zero: &'static str,
     /// What an empty text means.
@@ -45,8 +47,8 @@ pub enum Range {
     AtLeast(i64),
     /// Numbers between two, both included.
     Between(i64, i64),
-    /// 0, or numbers from this one on.
-    ZeroOrAtLeast(i64),
+    /// 0, or numbers between two, both included.
+    ZeroOrBetween(i64, i64),
     /// These numbers, each with its meaning.
     OneOf(&'static [(i64, &'static str)]),
     /// 0 and 1, for off and on.
@@ -75,7 +77,8 @@ pub enum On {
 pub enum Beyond {
     /// The server does not start.
     Refused,
-    /// This number is used, with a warning; stock corrects such values without one.
+    /// Below the range: this number is used, with a warning; stock corrects such values without one. With a value above
+    /// it the server does not start.
     Replaced(i64),
     /// It is taken: whether it is allowed depends on other parameters.
     Taken,
@@ -101,9 +104,18 @@ pub enum Shown {
     Itself,
     /// Under another name: whether there is a value, but not which.
     Whether(&'static CStr),
-    /// Not at all.
-    Never,
+    /// Under its own name: that there is a value, but not which.
+    Secret,
 }
+
+/// How many bytes a text has at most where the table says nothing else: what the widest columns hold.
+pub const LONGEST_TEXT: usize = 255;
+
+/// The same of a database's URL.
+pub const LONGEST_URL: usize = 1023;
+
+/// The same of a list.
+pub const LONGEST_LIST: usize = 4095;
 
 const fn entry(name: &'static CStr, default: Value) -> Parameter {
     Parameter {
@@ -112,6 +124,7 @@ const fn entry(name: &'static CStr, default: Value) -> Parameter {
         unit: "",
         range: Range::Any,
         beyond: Beyond::Refused,
+        longest: LONGEST_TEXT,
         zero: "",
         empty: "none",
         condition: "",
@@ -154,6 +167,8 @@ setters! {
     unit: &'static str,
     /// The values that are allowed.
     range: Range,
+    /// How many bytes a text has at most.
+    longest: usize,
     /// What 0 means.
     zero: &'static str,
     /// What an empty text means.
@@ -171,7 +186,7 @@ setters! {
 }
 
 impl Parameter {
-    /// Another value counts as this one, with a warning.
+    /// A value below the range counts as this one, with a warning; one above it is refused.
     pub const fn replaced_by(mut self, number: i64) -> Parameter {
         self.beyond = Beyond::Replaced(number);
         self
@@ -233,8 +248,8 @@ impl Parameter {
             Range::AtLeast(least) => zero(least),
             Range::Between(0, most) if !self.zero.is_empty() => format!("0 ({}) to {most}", self.zero),
             Range::Between(least, most) => format!("{least} to {most}"),
-            Range::ZeroOrAtLeast(least) if self.zero.is_empty() => format!("0, or {least} or more"),
-            Range::ZeroOrAtLeast(least) => format!("0 ({}), or {least} or more", self.zero),
+            Range::ZeroOrBetween(least, most) if self.zero.is_empty() => format!("0, or {least} to {most}"),
+            Range::ZeroOrBetween(least, most) => format!("0 ({}), or {least} to {most}", self.zero),
             Range::OneOf(values) => one_of(values),
             Range::Switch(_) => "0 or 1".into(),
             Range::Words(words) => words.join(", "),
@@ -242,26 +257,42 @@ impl Parameter {
         }
     }
 
+    /// What is wrong with a text whatever it means, for a sentence that says what is allowed.
+    pub fn flaw(&self, value: Value) -> Option<String> {
+        let Value::Text(text) = value else { return None };
+        if text.iter().any(u8::is_ascii_control) {
+            return Some("a text without control characters".into());
+        }
+        (text.len() > self.longest).then(|| format!("a text of at most {} bytes", self.longest))
+    }
+
+    /// The number that is used in place of one that is not in the range, where the server starts all the same.
+    pub fn in_place_of(&self, value: Value) -> Option<i64> {
+        match (self.beyond, self.range, value) {
+            (Beyond::Replaced(_), Range::Between(_, most), Value::Number(number)) if number > most => None,
+            (Beyond::Replaced(other), ..) => Some(other),
+            (_, Range::Switch(on), Value::Number(number)) if !matches!(self.origin, Origin::Ours(_)) => {
+                Some(i64::from(on.is_met_by(number)))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether a value is in the range.
     pub fn allows(&self, value: Value) -> bool {
         match (self.range, value) {
+            (Range::Switch(_), Value::Number(number)) => matches!(number, 0 | 1),
             (Range::AtLeast(least), Value::Number(number)) => number >= least,
             (Range::Between(least, most), Value::Number(number)) => (least..=most).contains(&number),
-            (Range::ZeroOrAtLeast(least), Value::Number(number)) => number == 0 || number >= least,
+            (Range::ZeroOrBetween(least, most), Value::Number(number)) => {
+                number == 0 || (least..=most).contains(&number)
+            }
             (Range::OneOf(values), Value::Number(number)) => values.iter().any(|(known, _)| *known == number),
             (Range::Words(words), Value::Text(text)) => words.iter().any(|word| word.as_bytes() == text),
             (Range::Letters(others, _), Value::Text(text)) => {
                 !text.is_empty() && text.iter().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
             }
             _ => true,
-        }
-    }
-
-    /// A number of a switch as 0 or 1; all else as it is.
-    pub fn normal(&self, value: Value) -> Value {
-        match (self.range, value) {
-            (Range::Switch(on), Value::Number(number)) => Value::Number(i64::from(on.is_met_by(number))),
-            _ => value,
         }
     }
 }

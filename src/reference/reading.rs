@@ -1,6 +1,6 @@
 //! Reading a configuration by a table: what is wrong with a value, and what is used in its place.
-use super::parameter::{Beyond, Parameter};
-use super::setting::{Field, Value};
+use super::parameter::{Beyond, Parameter, Shown};
+use super::setting::{Field, Setting, Value};
 
 /// A parameter has a value that it cannot have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +18,21 @@ impl BadParameter {
     /// A value that its parameter cannot have beside the others.
     pub fn new(name: &'static str, value: impl ToString, allowed: impl Into<String>) -> BadParameter {
         BadParameter { name, value: value.to_string(), allowed: allowed.into().replace('`', "") }
+    }
+}
+
+/// How much of a bad value a message shows, in characters.
+const SHOWN: usize = 80;
+
+/// A bad value for a message: no secret, and no more of it than shows what it is.
+fn quoted(entry: &Parameter, given: Value) -> String {
+    if entry.shown != Shown::Itself {
+        return "a text that is not shown here".into();
+    }
+    let text = given.to_string();
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}... ({} bytes)", &text[..end], text.len()),
+        None => text,
     }
 }
 
@@ -42,17 +57,23 @@ impl<'a> Reading<'a> {
     pub fn next_setting<T: Field>(&mut self) -> Result<T, BadParameter> {
         let (entry, given) = (&self.table[self.at], (self.given)(self.at));
         self.at += 1;
-        let value = match (entry.allows(given), entry.beyond) {
-            (true, _) | (false, Beyond::Taken) => given,
-            (false, Beyond::Refused) => return Err(BadParameter::new(entry.name_text(), given, entry.allowed())),
-            (false, Beyond::Replaced(number)) => {
-                let name = entry.name_text();
-                self.warnings
-                    .push(format!("parameter {name} is {given}, which is not {}: {number} is used", entry.allowed()));
-                Value::Number(number)
-            }
+        if let Some(allowed) = entry.flaw(given) {
+            return Err(BadParameter::new(entry.name_text(), quoted(entry, given), allowed));
+        }
+        if entry.allows(given) || entry.beyond == Beyond::Taken {
+            return Ok(T::from_value(given));
+        }
+        let name = entry.name_text();
+        let Some(number) = entry.in_place_of(given) else {
+            return Err(BadParameter::new(name, quoted(entry, given), entry.allowed()));
         };
-        Ok(T::from_value(entry.normal(value)))
+        self.warnings.push(format!("parameter {name} is {given}, which is not {}: {number} is used", entry.allowed()));
+        Ok(T::from_value(Value::Number(number)))
+    }
+
+    /// What was given for the rest of the table: parameters without effect.
+    pub fn without_effect(&self) -> Vec<Setting> {
+        (self.at..self.table.len()).map(|at| (self.table[at].name, (self.given)(at))).collect()
     }
 
     /// What was corrected: one sentence each.

@@ -32,6 +32,8 @@ macro_rules! parameters {
         pub struct $Config {
             $($($(#[doc = $text])+ pub $field: $type,)*)*
             $($(#[$other_meta])* pub $other: $other_type,)*
+            /// What was given for the parameters without effect.
+            pub without_effect: Vec<$crate::reference::setting::Setting>,
         }
 
         impl $Config {
@@ -44,7 +46,11 @@ macro_rules! parameters {
                 $($other: $other_type,)*
             ) -> Result<($Config, Vec<String>), $crate::reference::reading::BadParameter> {
                 let mut reading = $crate::reference::reading::Reading::new($TABLE, given);
-                let config = $Config { $($($field: reading.next_setting()?,)*)* $($other,)* };
+                let config = $Config {
+                    $($($field: reading.next_setting()?,)*)*
+                    $($other,)*
+                    without_effect: reading.without_effect(),
+                };
                 Ok((config, reading.into_warnings()))
             }
 
@@ -59,10 +65,11 @@ macro_rules! parameters {
             pub fn settings(&self) -> Vec<$crate::reference::setting::Setting> {
                 use $crate::reference::{parameter::Shown, setting::{Field, Value}};
                 let values: Vec<Value> = vec![$($(Field::value(&self.$field),)*)*];
-                let shown = $TABLE.iter().zip(values).filter_map(|(entry, value)| match entry.shown {
-                    Shown::Itself => Some((entry.name, value)),
-                    Shown::Whether(name) => Some((name, value)),
-                    Shown::Never => None,
+                let shown = $TABLE.iter().zip(values).map(|(entry, value)| match entry.shown {
+                    Shown::Itself => (entry.name, value),
+                    Shown::Whether(name) => (name, value),
+                    Shown::Secret if value == Value::Text(b"") => (entry.name, value),
+                    Shown::Secret => (entry.name, Value::Text(b"is set")),
                 });
                 shown.collect()
             }

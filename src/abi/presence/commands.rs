@@ -167,13 +167,13 @@ commands! {
     rpc::kr_presence_rpc_update_watchers = command(c"presence.updateWatchers").arguments("uri event")
         .example("kamcmd presence.updateWatchers sip:alice@example.org presence");
     /// Lists the publications in memory (`publ_cache` 2).
-    rpc::kr_presence_rpc_presentity_list = command(c"presence.presentity_list").arguments("[full]")
+    rpc::kr_presence_rpc_presentity_list = command(c"presence.presentity_list").arguments("[full|basic]")
         .answer(Answer::Many(&PUBLICATION)).example("kamcmd presence.presentity_list full");
     /// Shows the publications in memory of one presentity; 404 when there is none.
-    rpc::kr_presence_rpc_presentity_show = command(c"presence.presentity_show").arguments("uri [full]")
+    rpc::kr_presence_rpc_presentity_show = command(c"presence.presentity_show").arguments("uri [full|basic]")
         .answer(Answer::Many(&PUBLICATION)).example("kamcmd presence.presentity_show sip:alice@example.org");
     /// Lists the subscriptions to a presentity.
-    rpc::kr_presence_rpc_watcher_list = command(c"presence.watcher_list").arguments("uri [full]")
+    rpc::kr_presence_rpc_watcher_list = command(c"presence.watcher_list").arguments("uri [full|basic]")
         .answer(Answer::Many(&WATCHER)).example("kamcmd presence.watcher_list sip:alice@example.org full");
     /// Reads again which presentities have rows (`publ_cache` 1).
     rpc::kr_presence_rpc_publish_cache_sync = command(c"presence.publish_cache_sync");

@@ -1,7 +1,7 @@
 //! Why a lamp is dark: `presence.explain`.
 use crate::abi::c_types::rpc_t;
 use crate::abi::presence::filter::{Name, packages};
-use crate::abi::presence::rpc::{call, fault};
+use crate::abi::presence::rpc::{answered, call};
 use crate::abi::presence::state;
 use crate::host::clock;
 use crate::host::rpc::{Rpc, Struct};
@@ -66,14 +66,14 @@ fn others(world: &Context, watcher: &Name, presentity: &Name) -> Result<String, 
     Ok(if names.is_empty() { String::new() } else { format!("; it does subscribe to {}", names.join(", ")) })
 }
 
-fn explain_all(rpc: Rpc) -> Result<(), String> {
+fn explain_all(rpc: &Rpc) -> Result<(), String> {
     let Some(mut world) = state::world() else { return Ok(()) };
     let (Some(watcher), Some(presentity)) = (rpc.text(), rpc.text()) else {
         return Err("give a watcher, a presentity and, unless all events are meant, an event: bob alice dialog".into());
     };
     let event = rpc.text();
     let events = packages(&world, event.as_deref())?;
-    let (watcher, presentity) = (Name::read(&watcher), Name::read(&presentity));
+    let (watcher, presentity) = (Name::read(&watcher)?, Name::read(&presentity)?);
     let fail = |error: StoreError| error.to_string();
     let mut found = pairs(&world, &watcher, &presentity, &events).map_err(fail)?;
     let mut more = String::new();
@@ -101,7 +101,7 @@ pub(crate) fn when(at: i64) -> Vec<u8> {
 }
 
 fn show_finding(
-    rpc: Rpc,
+    rpc: &Rpc,
     world: &Context,
     (watcher, resource, event): (&[u8], &Resource, &[u8]),
     finding: &Explanation,
@@ -144,14 +144,8 @@ pub(crate) fn digest(crc: u32) -> Vec<u8> {
     if crc == 0 { Vec::new() } else { format!("{crc:08x}").into_bytes() }
 }
 
-pub(crate) fn answered(rpc: Rpc, run: fn(Rpc) -> Result<(), String>) {
-    if let Err(why) = run(rpc) {
-        fault(rpc, &why);
-    }
-}
-
 /// `presence.explain watcher presentity [event]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_explain(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_explain, (), { call(rpc, ctx, |rpc| answered(rpc, explain_all)) })
+    entry!(kr_presence_rpc_explain, (), { call(rpc, ctx, 3, |rpc| answered(rpc, explain_all)) })
 }

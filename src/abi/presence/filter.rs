@@ -7,6 +7,7 @@ use crate::presence::ports::Ports;
 use crate::presence::subscription::Status;
 use crate::server::context::Context;
 use crate::sip::{text, uri};
+use std::collections::HashSet;
 
 /// How many entries a list has when no limit is given, and at most.
 pub(crate) const PAGE: usize = 100;
@@ -21,18 +22,23 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    pub(crate) fn read(given: &[u8]) -> Name {
+    /// # Errors
+    /// It names nobody.
+    pub(crate) fn read(given: &[u8]) -> Result<Name, String> {
+        if !given.iter().any(|c| c.is_ascii_alphanumeric() || !c.is_ascii()) || given.iter().any(u8::is_ascii_control) {
+            return Err(format!("{} names nobody: write bob, bob@host or sip:bob@host", log::show(given)));
+        }
         let given = as_stored(given);
         let lower = given.to_ascii_lowercase();
         let scheme = [&b"sip:"[..], b"sips:", b"pres:", b"tel:"].into_iter().find(|scheme| lower.starts_with(scheme));
         let rest = &lower[scheme.map_or(0, <[u8]>::len)..];
-        match rest.iter().rposition(|c| *c == b'@') {
+        Ok(match rest.iter().rposition(|c| *c == b'@') {
             Some(at) => {
                 let host = rest[at + 1..].split(|c| matches!(c, b';' | b'?')).next().unwrap_or_default();
                 Name { user: rest[..at].to_vec(), host: Some(host.to_vec()), given }
             }
             None => Name { user: rest.to_vec(), host: None, given },
-        }
+        })
     }
 
     pub(crate) fn fits(&self, known: &[u8]) -> bool {
@@ -58,6 +64,11 @@ pub(crate) fn packages(world: &Context, event: Option<&[u8]>) -> Result<Vec<Pack
             format!("no event package {}: there are {known}", log::show(event))
         }),
     }
+}
+
+/// The event package that a list is narrowed to; `None` for `.`, which is all.
+fn one_package(world: &Context, event: &[u8]) -> Result<Option<PackageId>, String> {
+    if event == b"." { Ok(None) } else { packages(world, Some(event)).map(|found| found.first().copied()) }
 }
 
 /// What a list is sorted by.
@@ -99,7 +110,7 @@ pub(crate) struct Allowed {
 
 impl Filter {
     /// The rest of the arguments.
-    pub(crate) fn read(rpc: Rpc, world: &Context, allowed: &Allowed) -> Result<Filter, String> {
+    pub(crate) fn read(rpc: &Rpc, world: &Context, allowed: &Allowed) -> Result<Filter, String> {
         let mut filter = Filter {
             watcher: None,
             presentity: None,
@@ -112,6 +123,7 @@ impl Filter {
             offset: 0,
             limit: allowed.page,
         };
+        let mut seen = HashSet::new();
         while let Some(argument) = rpc.text() {
             let at = argument.iter().position(|c| *c == b'=');
             let (name, value) = match at {
@@ -122,6 +134,9 @@ impl Filter {
                 let names: Vec<String> = allowed.names.iter().map(|name| format!("{name}=")).collect();
                 return Err(format!("{}: allowed is {}", log::show(&argument), names.join(", ")));
             }
+            if !seen.insert(name.to_vec()) {
+                return Err(format!("{}: {}= is given twice", log::show(&argument), log::show(name)));
+            }
             filter.set(world, name, value, allowed).map_err(|why| match why.is_empty() {
                 true => format!("{}: not allowed", log::show(&argument)),
                 false => format!("{}: {why}", log::show(&argument)),
@@ -131,11 +146,15 @@ impl Filter {
     }
 
     fn set(&mut self, world: &Context, name: &[u8], value: &[u8], allowed: &Allowed) -> Result<(), String> {
-        let number = |what: &str| text::parsed::<usize>(value).ok_or_else(|| format!("allowed is a number{what}"));
+        let number = |what: &str| {
+            text::parsed::<u32>(value)
+                .map(|number| number as usize)
+                .ok_or_else(|| format!("allowed is a number{what} below 4294967296"))
+        };
         match name {
-            b"watcher" => self.watcher = Some(Name::read(value)),
-            b"presentity" => self.presentity = Some(Name::read(value)),
-            b"event" => self.event = packages(world, Some(value)).map(|found| found.first().copied())?,
+            b"watcher" => self.watcher = Some(Name::read(value)?),
+            b"presentity" => self.presentity = Some(Name::read(value)?),
+            b"event" => self.event = one_package(world, value)?,
             b"status" => {
                 let known = [Status::Active, Status::Pending, Status::Terminated, Status::Waiting];
                 let found = known.into_iter().find(|status| status.word() == value);
@@ -148,7 +167,13 @@ impl Filter {
                 let limit = text::parsed::<usize>(value).filter(|n| (1..=LARGEST_PAGE).contains(n));
                 self.limit = limit.ok_or("allowed is 1 to 1000")?;
             }
-            b"count" => self.count = number(": 0 or 1")? != 0,
+            b"count" => {
+                self.count = match value {
+                    b"0" => false,
+                    b"1" => true,
+                    _ => return Err("allowed is 0 or 1".into()),
+                }
+            }
             b"what" => self.what = Some(one_of(value, allowed.what)?),
             b"sort" => {
                 let (falls, by) = match value.strip_prefix(b"-") {

@@ -1,8 +1,8 @@
 //! What has happened to a lamp, and what is published: `presence.history` and `presence.publications`.
 use crate::abi::c_types::rpc_t;
-use crate::abi::presence::explain_rpc::{answered, digest, show_end, when};
+use crate::abi::presence::explain_rpc::{digest, show_end, when};
 use crate::abi::presence::filter::{Allowed, Filter, PAGE};
-use crate::abi::presence::rpc::call;
+use crate::abi::presence::rpc::{answered, call};
 use crate::abi::presence::state;
 use crate::host::clock;
 use crate::host::rpc::{Rpc, Struct};
@@ -66,7 +66,7 @@ fn story(world: &Context, filter: &Filter) -> Vec<Occurrence> {
     all
 }
 
-fn history(rpc: Rpc) -> Result<(), String> {
+fn history(rpc: &Rpc) -> Result<(), String> {
     let Some(world) = state::world() else { return Ok(()) };
     if world.config().history_size == 0 {
         return Err("nothing is remembered: history_size is 0".into());
@@ -143,13 +143,13 @@ fn exactly(at: Micros, now: Micros) -> Vec<u8> {
 }
 
 /// How many there are, in place of the entries.
-pub(crate) fn show_count(rpc: Rpc, count: usize) {
+pub(crate) fn show_count(rpc: &Rpc, count: usize) {
     if let Some(out) = rpc.add_struct() {
         out.int(c"count", count as i64);
     }
 }
 
-fn publications(rpc: Rpc) -> Result<(), String> {
+fn publications(rpc: &Rpc) -> Result<(), String> {
     let Some(mut world) = state::world() else { return Ok(()) };
     let filter = Filter::read(rpc, &world, &PUBLICATIONS)?;
     let wanted = |presentity: &[u8], event| filter.wants_resource(presentity, event);
@@ -175,11 +175,13 @@ fn publications(rpc: Rpc) -> Result<(), String> {
 /// `presence.history [name=value ...]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_history(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_history, (), { call(rpc, ctx, |rpc| answered(rpc, history)) })
+    entry!(kr_presence_rpc_history, (), { call(rpc, ctx, HISTORY.names.len(), |rpc| answered(rpc, history)) })
 }
 
 /// `presence.publications [name=value ...]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_publications(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_publications, (), { call(rpc, ctx, |rpc| answered(rpc, publications)) })
+    entry!(kr_presence_rpc_publications, (), {
+        call(rpc, ctx, PUBLICATIONS.names.len(), |rpc| answered(rpc, publications))
+    })
 }

@@ -1,12 +1,10 @@
 //! RPC commands for operators: who subscribes, why somebody sees nothing, ending what has to end.
 use crate::abi::c_types::rpc_t;
 use crate::abi::presence::calls::as_stored;
-use crate::abi::presence::explain_rpc::answered;
 use crate::abi::presence::filter::{Allowed, Filter, LARGEST_PAGE, PAGE};
 use crate::abi::presence::history_rpc::show_count;
-use crate::abi::presence::rpc::{call, fault};
+use crate::abi::presence::rpc::{answered, call, fault, uri_of};
 use crate::abi::presence::state;
-use crate::abi::pua::state as pua_state;
 use crate::host::rpc::{Rpc, Struct};
 use crate::host::{clock, log};
 use crate::presence::ended::Cause;
@@ -16,7 +14,6 @@ use crate::presence::ports::Ports;
 use crate::presence::publish::{self, Direct, DirectKind};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Field, Subscription};
-use crate::pua::record::{Field as RecordField, Record};
 use crate::reference::setting::{Setting, Value};
 use crate::server::context::Context;
 use crate::sip::{text, uri};
@@ -75,7 +72,7 @@ fn sort_key(s: &Subscription, by: &[u8], event: &[u8], now: i64) -> (i64, Vec<u8
     }
 }
 
-fn subscriptions(rpc: Rpc) -> Result<(), String> {
+fn subscriptions(rpc: &Rpc) -> Result<(), String> {
     let Some(world) = state::world() else { return Ok(()) };
     let filter = Filter::read(rpc, &world, &SUBSCRIPTIONS)?;
     let now = clock::now();
@@ -136,7 +133,7 @@ struct Ending {
 }
 
 impl Ending {
-    fn read(rpc: Rpc, world: &Context) -> Result<Ending, String> {
+    fn read(rpc: &Rpc, world: &Context) -> Result<Ending, String> {
         let (Some(watcher), Some(presentity), Some(event)) = (rpc.text(), rpc.text(), rpc.text()) else {
             return Err("give a watcher, a presentity and an event, each or . for all: \
                         sip:bob@example.org sip:alice@example.org dialog"
@@ -144,8 +141,8 @@ impl Ending {
         };
         let some = |text: Vec<u8>| (text != b".").then_some(text);
         let (watcher, presentity, event) = (some(watcher), some(presentity), some(event));
-        let as_stored = |uri: Option<Vec<u8>>| uri.map(|uri| as_stored(&uri));
-        let (watcher, presentity) = (as_stored(watcher), as_stored(presentity));
+        let watcher = watcher.map(|uri| uri_of("watcher", &uri)).transpose()?;
+        let presentity = presentity.map(|uri| uri_of("presentity", &uri)).transpose()?;
         if watcher.is_none() && presentity.is_none() {
             return Err("a watcher or a presentity has to be named: presence.drain ends all subscriptions".into());
         }
@@ -155,7 +152,7 @@ impl Ending {
         Ok(Ending { whose: SubscriptionSelector { watcher, presentity, event }, reason: Ending::reason(rpc)? })
     }
 
-    fn reason(rpc: Rpc) -> Result<Vec<u8>, String> {
+    fn reason(rpc: &Rpc) -> Result<Vec<u8>, String> {
         let reason = rpc.text().unwrap_or_else(|| REASONS[0].to_vec());
         if !REASONS.contains(&reason.as_slice()) {
             let known = String::from_utf8_lossy(&REASONS.join(&b", "[..])).into_owned();
@@ -206,7 +203,7 @@ impl Ending {
     }
 }
 
-fn end_subscriptions(rpc: Rpc) {
+fn end_subscriptions(rpc: &Rpc) {
     let Some(mut world) = state::world() else { return };
     let done = Ending::read(rpc, &world).and_then(|ending| ending.run(&mut world).map_err(|error| error.to_string()));
     match done {
@@ -220,12 +217,12 @@ fn end_subscriptions(rpc: Rpc) {
     }
 }
 
-fn expire_publication(rpc: Rpc) {
+fn expire_publication(rpc: &Rpc) {
     let Some(mut world) = state::world() else { return };
     let (Some(presentity), Some(event), Some(etag)) = (rpc.text(), rpc.text(), rpc.text()) else {
         return fault(rpc, "give a presentity, an event and an entity tag");
     };
-    let resource = match resource(&world, &presentity, &event) {
+    let resource = match uri_of("presentity", &presentity).and_then(|uri| resource(&world, &uri, &event)) {
         Ok(resource) => resource,
         Err(why) => return fault(rpc, &why),
     };
@@ -252,7 +249,7 @@ fn expire_publication(rpc: Rpc) {
     }
 }
 
-fn drain(rpc: Rpc) {
+fn drain(rpc: &Rpc) {
     let Some(process) = state::process() else { return };
     let seconds = match optional_number(rpc, "seconds", 0, 0..=86_400) {
         Ok(seconds) => seconds as i64,
@@ -265,7 +262,7 @@ fn drain(rpc: Rpc) {
 }
 
 /// An optional number within bounds.
-fn optional_number(rpc: Rpc, name: &str, default: usize, allowed: RangeInclusive<usize>) -> Result<usize, String> {
+fn optional_number(rpc: &Rpc, name: &str, default: usize, allowed: RangeInclusive<usize>) -> Result<usize, String> {
     let Some(given) = rpc.text() else { return Ok(default) };
     text::parsed(&given)
         .filter(|number| allowed.contains(number))
@@ -273,52 +270,14 @@ fn optional_number(rpc: Rpc, name: &str, default: usize, allowed: RangeInclusive
 }
 
 /// The arguments offset and limit, both optional.
-fn page(rpc: Rpc) -> Result<(usize, usize), String> {
-    Ok((optional_number(rpc, "offset", 0, 0..=usize::MAX)?, optional_number(rpc, "limit", PAGE, 1..=LARGEST_PAGE)?))
+pub(crate) fn page(rpc: &Rpc) -> Result<(usize, usize), String> {
+    Ok((
+        optional_number(rpc, "offset", 0, 0..=u32::MAX as usize)?,
+        optional_number(rpc, "limit", PAGE, 1..=LARGEST_PAGE)?,
+    ))
 }
 
-fn pua_list(rpc: Rpc) {
-    let Some(process) = pua_state::process() else { return rpc.fault(500, c"pua is not initialised") };
-    let wanted = rpc.text().filter(|uri| uri != b".");
-    let (offset, limit) = match page(rpc) {
-        Ok(page) => page,
-        Err(why) => return fault(rpc, &why),
-    };
-    let now = clock::now();
-    let world = crate::agent::context::AgentContext::new(process);
-    let is_wanted = |uri: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == uri);
-    let all = match world.page_of_records(offset, limit, is_wanted) {
-        Ok(all) => all,
-        Err(why) => return fault(rpc, &why.to_string()),
-    };
-    let mut room = PAGE_BYTES;
-    for record in all {
-        // The transport of kamcmd takes no longer answer; the next page begins where this one ends.
-        let Some(rest) = room.checked_sub(shown_bytes(&record)) else { return };
-        room = rest;
-        let Some(out) = rpc.add_struct() else { return };
-        let kind: &[u8] = if record.is_subscription() { b"subscription" } else { b"publication" };
-        out.text(c"kind", kind).text(c"presentity", record.get(RecordField::PresUri));
-        out.text(c"id", record.get(RecordField::Id)).text(c"watcher", record.get(RecordField::WatcherUri));
-        let event = process.registry.event(record.state.event).map_or_else(Vec::new, |event| event.name);
-        out.text(c"event", &event).int(c"left", record.state.expires_at - now);
-        let desired = if record.state.desired_until == 0 { -1 } else { record.state.desired_until - now };
-        out.int(c"wanted", desired).text(c"etag", record.get(RecordField::Etag));
-        out.text(c"callid", record.get(RecordField::CallId)).int(c"version", record.state.version.into());
-    }
-}
-
-/// How many bytes a page of `pua.list` may have: what kamcmd's transport takes by default, with room to spare.
-const PAGE_BYTES: usize = 24_000;
-
-/// How many bytes of an answer a record takes, with names and lengths.
-fn shown_bytes(record: &Record) -> usize {
-    let shown =
-        [RecordField::PresUri, RecordField::Id, RecordField::WatcherUri, RecordField::Etag, RecordField::CallId];
-    shown.iter().map(|field| record.get(*field).len()).sum::<usize>() + 160
-}
-
-fn show_settings(rpc: Rpc, settings: &[Setting]) -> Option<Struct> {
+fn show_settings(rpc: &Rpc, settings: &[Setting]) -> Option<Struct> {
     let out = rpc.add_struct()?;
     for (name, value) in settings {
         match value {
@@ -329,12 +288,20 @@ fn show_settings(rpc: Rpc, settings: &[Setting]) -> Option<Struct> {
     Some(out)
 }
 
+/// Shows parameters; those without effect are marked.
+pub(crate) fn show_config(rpc: &Rpc, settings: &[Setting], without_effect: &[Setting]) {
+    let Some(out) = show_settings(rpc, settings) else { return };
+    for (name, value) in without_effect {
+        out.text(name, format!("{value} (without effect)").as_bytes());
+    }
+}
+
 /// An optional number of entries.
-fn wanted_entries(rpc: Rpc) -> Result<usize, String> {
+fn wanted_entries(rpc: &Rpc) -> Result<usize, String> {
     optional_number(rpc, "entries", 10, 1..=LARGEST_PAGE)
 }
 
-fn busiest(rpc: Rpc) {
+fn busiest(rpc: &Rpc) {
     let Some(world) = state::world() else { return };
     let found = wanted_entries(rpc).and_then(|limit| world.busiest(limit).map_err(|error| error.to_string()));
     match found {
@@ -349,7 +316,7 @@ fn busiest(rpc: Rpc) {
     }
 }
 
-fn failing(rpc: Rpc) {
+fn failing(rpc: &Rpc) {
     let Some(world) = state::world() else { return };
     let limit = match wanted_entries(rpc) {
         Ok(limit) => limit,
@@ -382,22 +349,22 @@ fn failing(rpc: Rpc) {
 /// `presence.busiest [limit]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_busiest(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_busiest, (), { call(rpc, ctx, busiest) })
+    entry!(kr_presence_rpc_busiest, (), { call(rpc, ctx, 1, busiest) })
 }
 
 /// `presence.failing [limit]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_failing(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_failing, (), { call(rpc, ctx, failing) })
+    entry!(kr_presence_rpc_failing, (), { call(rpc, ctx, 1, failing) })
 }
 
 /// `presence.config`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_config, (), {
-        call(rpc, ctx, |rpc| {
+        call(rpc, ctx, 0, |rpc| {
             if let Some(process) = state::process() {
-                show_settings(rpc, &process.config.settings());
+                show_config(rpc, &process.config.settings(), &process.config.without_effect);
             }
         })
     })
@@ -407,7 +374,7 @@ pub unsafe extern "C" fn kr_presence_rpc_config(rpc: *mut rpc_t, ctx: *mut c_voi
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_version(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_version, (), {
-        call(rpc, ctx, |rpc| {
+        call(rpc, ctx, 0, |rpc| {
             if let Some(process) = state::process() {
                 let Some(out) = show_settings(rpc, &process.config.identity()) else { return };
                 let events = process.registry.packages().allow_events();
@@ -417,48 +384,28 @@ pub unsafe extern "C" fn kr_presence_rpc_version(rpc: *mut rpc_t, ctx: *mut c_vo
     })
 }
 
-/// `pua.config`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_pua_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_pua_rpc_config, (), {
-        // SAFETY: arguments of an RPC call in progress.
-        if let (Some(rpc), Some(process)) = (unsafe { Rpc::new(rpc, ctx) }, pua_state::process()) {
-            show_settings(rpc, &process.config.settings());
-        }
-    })
-}
-
 /// `presence.subscriptions [name=value ...]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_subscriptions(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_subscriptions, (), { call(rpc, ctx, |rpc| answered(rpc, subscriptions)) })
+    entry!(kr_presence_rpc_subscriptions, (), {
+        call(rpc, ctx, SUBSCRIPTIONS.names.len(), |rpc| answered(rpc, subscriptions))
+    })
 }
 
 /// `presence.subscription_end watcher|. presentity|. event|. [reason] [retry-after]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_subscription_end(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_subscription_end, (), { call(rpc, ctx, end_subscriptions) })
+    entry!(kr_presence_rpc_subscription_end, (), { call(rpc, ctx, 5, end_subscriptions) })
 }
 
 /// `presence.publication_expire presentity event etag`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_publication_expire(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_publication_expire, (), { call(rpc, ctx, expire_publication) })
+    entry!(kr_presence_rpc_publication_expire, (), { call(rpc, ctx, 3, expire_publication) })
 }
 
 /// `presence.drain [seconds]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_drain(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_drain, (), { call(rpc, ctx, drain) })
-}
-
-/// `pua.list [presentity|.] [offset] [limit]`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kr_pua_rpc_list(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_pua_rpc_list, (), {
-        // SAFETY: arguments of an RPC call in progress.
-        if let Some(rpc) = unsafe { Rpc::new(rpc, ctx) } {
-            pua_list(rpc);
-        }
-    })
+    entry!(kr_presence_rpc_drain, (), { call(rpc, ctx, 1, drain) })
 }

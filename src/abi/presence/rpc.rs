@@ -13,15 +13,41 @@ use crate::server::tables::resource_entry::Documents;
 use crate::sip::{text, uri};
 use std::ffi::{CString, c_void};
 
-pub(crate) fn fault(rpc: Rpc, why: &str) {
+pub(crate) fn fault(rpc: &Rpc, why: &str) {
     rpc.fault(500, &CString::new(why).unwrap_or_default());
 }
 
+/// The next argument as the URI that it names.
+pub(crate) fn uri_of(what: &str, given: &[u8]) -> Result<Vec<u8>, String> {
+    if given.is_empty() {
+        return Err(format!("Empty {what} URI"));
+    }
+    if !given.contains(&b':') || given.iter().any(u8::is_ascii_control) {
+        return Err(format!("{} is no URI: write the {what} as sip:alice@example.org", log::show(given)));
+    }
+    Ok(as_stored(given))
+}
+
+/// Whether all fields are wanted.
+fn wants_all(rpc: &Rpc) -> Result<bool, String> {
+    match rpc.text().as_deref() {
+        None | Some(b"basic") => Ok(false),
+        Some(b"full") => Ok(true),
+        Some(other) => Err(format!("{}: allowed is full or basic", log::show(other))),
+    }
+}
+
 /// Arguments of `refreshWatchers` and `updateWatchers`.
-fn refresh(rpc: Rpc, with_type: bool) {
+fn refresh(rpc: &Rpc, with_type: bool) {
     let (Some(uri), Some(event)) = (rpc.text(), rpc.text()) else {
         return fault(rpc, "Not enough parameters");
     };
+    if let Err(why) = uri_of("presentity", &uri) {
+        return fault(rpc, &why);
+    }
+    if event.is_empty() {
+        return fault(rpc, "Empty event parameter");
+    }
     let kind = match (with_type, rpc.text()) {
         (false, _) => 0,
         (true, Some(given)) => match text::parsed(&given) {
@@ -31,10 +57,14 @@ fn refresh(rpc: Rpc, with_type: bool) {
         (true, None) => return fault(rpc, "Not enough parameters"),
     };
     let done = match (kind, rpc.text(), rpc.text()) {
+        (2, Some(file_uri), Some(filename)) if file_uri.is_empty() || filename.is_empty() => {
+            return fault(rpc, "the file's URI and name must not be empty");
+        }
         (2, Some(file_uri), Some(filename)) => {
             calls::refresh_hard_state(&uri, &event, &file_uri, &filename).map_err(calls::NotRefreshed::from)
         }
         (2, ..) => return fault(rpc, "Not enough parameters"),
+        (_, Some(_), _) => return fault(rpc, "a file goes with type 2 only"),
         _ => calls::refresh_watchers(&uri, &event, kind),
     };
     if let Err(why) = done {
@@ -78,18 +108,19 @@ fn each_publication(mut show: impl FnMut(&Resource, &[u8], &Publication)) {
     }
 }
 
-fn presentity_list(rpc: Rpc) {
-    let full = rpc.text().is_some_and(|mode| mode == b"full");
+fn presentity_list(rpc: &Rpc) -> Result<(), String> {
+    let full = wants_all(rpc)?;
     each_publication(|resource, event, publication| {
         if let Some(out) = rpc.add_struct() {
             show_publication(out, resource, event, publication, full);
         }
     });
+    Ok(())
 }
 
-fn presentity_show(rpc: Rpc) {
-    let Some(wanted) = rpc.text().map(|uri| as_stored(&uri)) else { return fault(rpc, "Not enough parameters") };
-    let full = rpc.text().is_some_and(|mode| mode == b"full");
+fn presentity_show(rpc: &Rpc) -> Result<(), String> {
+    let wanted = uri_of("presentity", &rpc.text().ok_or("Not enough parameters")?)?;
+    let full = wants_all(rpc)?;
     let mut found = false;
     each_publication(|resource, event, publication| {
         if resource.uri == wanted {
@@ -102,23 +133,20 @@ fn presentity_show(rpc: Rpc) {
     if !found {
         rpc.fault(404, c"No such presentity");
     }
+    Ok(())
 }
 
-fn watcher_list(rpc: Rpc) {
-    let Some(wanted) = rpc.text().map(|uri| as_stored(&uri)) else { return fault(rpc, "Not enough parameters") };
-    let full = rpc.text().is_some_and(|mode| mode == b"full");
-    let Some(process) = state::process() else { return };
-    let Some(mut world) = state::world() else { return };
+fn watcher_list(rpc: &Rpc) -> Result<(), String> {
+    let wanted = uri_of("presentity", &rpc.text().ok_or("Not enough parameters")?)?;
+    let full = wants_all(rpc)?;
+    let Some(process) = state::process() else { return Ok(()) };
+    let Some(mut world) = state::world() else { return Ok(()) };
     use crate::presence::ports::Ports;
     for (index, package) in process.registry.packages().0.iter().enumerate() {
         let id = crate::presence::event_package::PackageId(index as u16);
         let resource = process.shared.tables.rule().resource(&wanted, id);
-        let list = match world.subscriptions(&resource) {
-            Ok(list) => list,
-            Err(error) => return fault(rpc, &error.to_string()),
-        };
-        for s in list {
-            let Some(out) = rpc.add_struct() else { return };
+        for s in world.subscriptions(&resource).map_err(|error| error.to_string())? {
+            let Some(out) = rpc.add_struct() else { return Ok(()) };
             out.text(c"pres_uri", s.get(Field::PresUri));
             out.text(c"to_user", s.get(Field::ToUser)).text(c"to_domain", s.get(Field::ToDomain));
             out.text(c"from_user", s.get(Field::FromUser)).text(c"from_domain", s.get(Field::FromDomain));
@@ -135,9 +163,10 @@ fn watcher_list(rpc: Rpc) {
             }
         }
     }
+    Ok(())
 }
 
-fn cache_sync(rpc: Rpc) {
+fn cache_sync(rpc: &Rpc) {
     let Some(process) = state::process() else { return };
     let synced = match process.database.is_configured() {
         true => process.storage.publications.sync(),
@@ -150,17 +179,27 @@ fn cache_sync(rpc: Rpc) {
     }
 }
 
-pub(crate) fn call(rpc: *mut rpc_t, ctx: *mut c_void, run: fn(Rpc)) {
+/// Carries out a command with at most `most` arguments.
+pub(crate) fn call(rpc: *mut rpc_t, ctx: *mut c_void, most: usize, run: fn(&Rpc)) {
     // SAFETY: arguments of an RPC call in progress.
-    if let Some(rpc) = unsafe { Rpc::new(rpc, ctx) } {
-        match state::process() {
-            Some(_) => run(rpc),
-            None => rpc.fault(500, c"presence is not initialised"),
-        }
+    let Some(rpc) = (unsafe { Rpc::new(rpc, ctx) }) else { return };
+    if state::process().is_none() {
+        return rpc.fault(500, c"presence is not initialised");
+    }
+    match rpc.read_arguments(most) {
+        Ok(()) => run(&rpc),
+        Err(why) => fault(&rpc, &why),
     }
 }
 
-fn cleanup(rpc: Rpc) {
+/// The answer of a command that says in a sentence why it was not carried out.
+pub(crate) fn answered(rpc: &Rpc, run: fn(&Rpc) -> Result<(), String>) {
+    if let Err(why) = run(rpc) {
+        fault(rpc, &why);
+    }
+}
+
+fn cleanup(rpc: &Rpc) {
     match timers::clean_up() {
         Ok(()) => rpc.add_text(b"Reload OK"),
         Err(why) => fault(rpc, &why),
@@ -170,41 +209,41 @@ fn cleanup(rpc: Rpc) {
 /// `presence.cleanup`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_cleanup(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_cleanup, (), { call(rpc, ctx, cleanup) })
+    entry!(kr_presence_rpc_cleanup, (), { call(rpc, ctx, 0, cleanup) })
 }
 
 /// `presence.refreshWatchers uri event type`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_refresh_watchers(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_refresh_watchers, (), { call(rpc, ctx, |rpc| refresh(rpc, true)) })
+    entry!(kr_presence_rpc_refresh_watchers, (), { call(rpc, ctx, 5, |rpc| refresh(rpc, true)) })
 }
 
 /// `presence.updateWatchers uri event`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_update_watchers(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_update_watchers, (), { call(rpc, ctx, |rpc| refresh(rpc, false)) })
+    entry!(kr_presence_rpc_update_watchers, (), { call(rpc, ctx, 2, |rpc| refresh(rpc, false)) })
 }
 
 /// `presence.presentity_list [full]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_presentity_list(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_presentity_list, (), { call(rpc, ctx, presentity_list) })
+    entry!(kr_presence_rpc_presentity_list, (), { call(rpc, ctx, 1, |rpc| answered(rpc, presentity_list)) })
 }
 
 /// `presence.presentity_show uri [full]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_presentity_show(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_presentity_show, (), { call(rpc, ctx, presentity_show) })
+    entry!(kr_presence_rpc_presentity_show, (), { call(rpc, ctx, 2, |rpc| answered(rpc, presentity_show)) })
 }
 
 /// `presence.watcher_list uri [full]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_watcher_list(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_watcher_list, (), { call(rpc, ctx, watcher_list) })
+    entry!(kr_presence_rpc_watcher_list, (), { call(rpc, ctx, 2, |rpc| answered(rpc, watcher_list)) })
 }
 
 /// `presence.publish_cache_sync`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_publish_cache_sync(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_publish_cache_sync, (), { call(rpc, ctx, cache_sync) })
+    entry!(kr_presence_rpc_publish_cache_sync, (), { call(rpc, ctx, 0, cache_sync) })
 }

@@ -1,6 +1,5 @@
 //! The RPC commands of `pua.so`.
-use super::rpc::kr_pua_rpc_cleanup;
-use crate::abi::presence::operator_rpc::{kr_pua_rpc_config, kr_pua_rpc_list};
+use super::rpc::{kr_pua_rpc_cleanup, kr_pua_rpc_config, kr_pua_rpc_list};
 use crate::reference::command::{Answer, Output, command};
 
 const RECORD: [Output; 10] = [
