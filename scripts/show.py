@@ -129,7 +129,14 @@ def more(folder):
             "sqlite3 %s/presence.sqlite 'select * from presentity'" % folder]
 
 
+def stop(*_):
+    raise KeyboardInterrupt
+
+
 def main():
+    # Whichever way it is ended, also where a shell has started it with Ctrl-C ignored, its server ends with it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
     read_port()
     check_port()
     shutil.rmtree(FOLDER, ignore_errors=True)

@@ -51,6 +51,7 @@ def test_why_somebody_sees_nothing(ours, phones, mode):
         return answer
 
     assert "no subscription" in why("sip:nobody@example.org")
+    assert "event: ." in server.rpc("presence.explain", "nobody", "alice")
     watch = bob.subscribe(alice.uri)
     watch.wait(1)
     assert "no publication" in why(bob.uri)
@@ -58,6 +59,9 @@ def test_why_somebody_sees_nothing(ours, phones, mode):
     watch.wait(2)
     told = "active: the watcher has the newest state (1 publications)"
     assert told in why(bob.uri, wanted=told) and watch.call_id in why(bob.uri)
+    # What is to be done next can be typed as it is.
+    command = why(bob.uri).split("next: look at the documents: ")[1].split("\n")[0]
+    assert server.rpc(*command.split()).count("etag: a.") == 1
     if mode != "database-only":
         deaf.subscribe(alice.uri).wait(1)
         assert "answered 486" in why(deaf.uri, wanted="answered 486") and "last_failure: 486" in why(deaf.uri)

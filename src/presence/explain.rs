@@ -189,7 +189,7 @@ fn because(
         ),
         Status::Active if documents == 0 => answered(
             "active, but nothing is published: no publication",
-            "look at the publisher: publish_2xx, publish_412 and, where it is pua, pua.list PRESENTITY",
+            "look at the publisher: publish_2xx, publish_412 and, where it is pua, pua.list URI",
         ),
         Status::Active => (
             format!("active: the watcher has the newest state ({documents} publications)"),

@@ -3,8 +3,8 @@ use crate::abi::c_types::rpc_t;
 use crate::abi::presence::filter::{Name, packages};
 use crate::abi::presence::rpc::{answered, call};
 use crate::abi::presence::state;
-use crate::host::clock;
 use crate::host::rpc::{Rpc, Struct};
+use crate::host::{clock, log};
 use crate::presence::ended::Ended;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
@@ -77,15 +77,16 @@ fn explain_all(rpc: &Rpc) -> Result<(), String> {
     let fail = |error: StoreError| error.to_string();
     let mut found = pairs(&world, &watcher, &presentity, &events).map_err(fail)?;
     let mut more = String::new();
+    // Where nothing is found and no event was named, the finding is about all of them.
+    let names_events = event.is_some() || !found.is_empty();
     if found.is_empty() {
         more = others(&world, &watcher, &presentity).map_err(fail)?;
         found = unknown(&world, &watcher, &presentity, &events);
     }
     for (watcher, resource) in found {
-        let shows = event.is_some() || more.is_empty();
         for finding in explain::explain(&mut world, &watcher, &resource).map_err(fail)? {
             let name = world.packages().get(resource.event).name;
-            let subject = (watcher.as_slice(), &resource, if shows { name } else { b"." });
+            let subject = (watcher.as_slice(), &resource, if names_events { name } else { b"." });
             show_finding(rpc, &world, subject, &finding, &more);
         }
     }
@@ -127,7 +128,16 @@ fn show_finding(
     if let Some(ended) = &finding.ended {
         show_end(world, out, ended);
     }
-    out.text(c"next", finding.next.as_bytes());
+    out.text(c"next", to_be_typed(&finding.next, &resource.uri, event).as_bytes());
+}
+
+/// An advice whose command can be typed as it is.
+fn to_be_typed(advice: &str, presentity: &[u8], event: &[u8]) -> String {
+    let (presentity, event) = (log::show(presentity), log::show(event));
+    advice
+        .replace("presentity=URI", &format!("presentity={presentity} event={event}"))
+        .replace("URI EVENT", &format!("{presentity} {event}"))
+        .replace("pua.list URI", &format!("pua.list {presentity}"))
 }
 
 /// What is remembered of a subscription that has ended.
