@@ -200,8 +200,9 @@ def test_one_row_that_cannot_be_ended(ours, phones):
     server = ours(presence=dict(subs_db_mode=3, db_update_period=1), modules=("presence_xml",))
     names = ["bad"] + ["w%d" % n for n in range(5)]
     watches = [phones(server, name).subscribe("sip:alice@example.org", expires=2) for name in names]
-    sql(server, None, "create trigger no before update on active_watchers when new.local_cseq <> old.local_cseq and "
-                      "new.from_user like 'bad%' "
+    sql(server, None, "create trigger no before delete on active_watchers when old.from_user like 'bad%' "
                       "begin select raise(abort, 'no'); end;")
     for watch in watches[1:]:
         assert watch.wait(2, timeout=8)[-1].get("Subscription-State").startswith("terminated")
+    assert [row["from_user"] for row in server.rows("active_watchers")] == ["bad"]
+    assert len(watches[0].wait(2, timeout=0.2)) == 1

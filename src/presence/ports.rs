@@ -39,6 +39,17 @@ pub enum Stored {
     Known,
 }
 
+/// What became of a SUBSCRIBE in a dialog.
+#[derive(Debug)]
+pub enum Renewed {
+    /// It is carried out.
+    Done,
+    /// The subscription has changed since it was found, and is this one now. Nothing was carried out.
+    Overtaken(Box<Subscription>),
+    /// The subscription is gone.
+    Gone,
+}
+
 /// The world.
 pub trait Ports {
     /// The settings.
@@ -179,13 +190,20 @@ pub trait Ports {
     ///
     /// Fails when the subscription has to be looked up in the database and it cannot be read.
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
-    /// Renews a subscription that was just found; `false` when it is gone.
+    /// Renews a subscription that was just found.
     ///
     /// # Errors
     ///
     /// Fails when shared memory runs out, a string is none that a subscription can have, or the database cannot be
     /// written: the subscription stays as it was.
-    fn renew(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError>;
+    fn renew(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError>;
+    /// Ends a subscription that was just found, as its watcher asks for: its last NOTIFY becomes due, and goes where
+    /// this SUBSCRIBE says.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Ports::renew`] does: the subscription stays.
+    fn unsubscribe(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError>;
     /// Ends a subscription; its last NOTIFY becomes due for `notify_reason`. `false` when it was gone.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use super::ended::Cause;
 use super::error::{Failure, StoreError};
 use super::event_package::{Package, PackageId, PackageVerdict};
 use super::notification::{Notify, NotifyReason, StateChange};
-use super::ports::{Ports, Recent, Stored};
+use super::ports::{Ports, Recent, Renewed, Stored};
 use super::resource::Resource;
 use super::subscription::{self, DialogId, Field, Renewal, RowState, Status, Subscription, SubscriptionState};
 use super::winfo::Watcher;
@@ -13,6 +13,9 @@ use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
 use crate::sip::transport::{Transport, push_contact};
 use crate::sip::{columns, text, uri};
 use std::borrow::Cow;
+
+/// How often a SUBSCRIBE in a dialog is tried again when another process or server has changed its subscription.
+const TRIES: usize = 20;
 
 /// From or To of a SUBSCRIBE.
 #[derive(Debug, Clone, Default)]
@@ -93,6 +96,12 @@ impl Request<'_> {
         let from = (self.from.user.bytes(), self.from.host.bytes());
         same(from, Field::FromUser, Field::FromDomain)
             && (self.watcher.is_none() || same(self.watcher(), Field::WatcherUser, Field::WatcherDomain))
+    }
+
+    /// A later SUBSCRIBE was carried out before.
+    fn out_of_order(&self, stored: &Subscription) -> Failure {
+        let (received, known) = (self.cseq, stored.state.remote_cseq);
+        Failure::bad_request(format!("wrong sequence number: received {received}, stored {known}"))
     }
 }
 
@@ -308,10 +317,7 @@ fn in_dialog<P: Ports>(
         return Err(Failure::no_subscription("the subscription of the dialog is another watcher's"));
     }
     if request.cseq.saturating_add(ports.config().cseq_offset) <= stored.state.remote_cseq {
-        return Err(Failure::bad_request(format!(
-            "wrong sequence number: received {}, stored {}",
-            request.cseq, stored.state.remote_cseq
-        )));
+        return Err(request.out_of_order(&stored));
     }
     limits::refresh(ports, &stored, expires)?;
     // Its authorization changes when the rules do, not when it is refreshed.
@@ -323,22 +329,12 @@ fn in_dialog<P: Ports>(
         transport: request.transport,
         local_contact: request.local_contact,
     };
-    let removed = || Failure::no_subscription("the subscription ended meanwhile");
-    let mut renewed = stored.renewed(request.contact, request.local_contact, &request.user_agent)?;
-    if !ports.renew(&stored, &renewal).map_err(|error| refused_for(ports, error, &renewed))? {
-        return Err(removed());
-    }
-    renewed.state.transport = request.transport;
-    renewed.state.expires_at = renewal.expires_at;
-    renewed.state.remote_cseq = request.cseq;
+    let mut renewed = carry_out(ports, request, stored, &renewal, expires == 0)?;
     let resource = ports.uri_rule().resource(renewed.get(Field::PresUri), package);
-    if expires == 0 {
-        if !ports.end(dialog, NotifyReason::Unsubscribe, b"timeout")? {
-            return Err(removed());
-        }
-        ports.note_end(&stored, Cause::Unsubscribed);
-    }
-    let notify_reason = if expires == 0 { NotifyReason::Unsubscribe } else { NotifyReason::Subscribe };
+    let notify_reason = match expires {
+        0 => NotifyReason::Unsubscribe,
+        _ => NotifyReason::Subscribe,
+    };
     let winfo = queue_winfo(ports, description, &resource.uri, || Watcher::of(&renewed), expires == 0);
     answer(ports, description, &renewed, expires);
     send_winfo(ports, winfo);
@@ -346,6 +342,44 @@ fn in_dialog<P: Ports>(
     renewed.state.local_cseq += 1;
     renewed.state.version += 1;
     Ok(renewed)
+}
+
+/// Renews or ends the subscription that was found, and gives it as it is then. Where others may change it in between it
+/// is looked at again: what a later SUBSCRIBE has made of it stays.
+fn carry_out<P: Ports>(
+    ports: &mut P,
+    request: &Request<'_>,
+    mut stored: Subscription,
+    renewal: &Renewal<'_>,
+    ends: bool,
+) -> Result<Subscription, Failure> {
+    for _ in 0..TRIES {
+        let mut renewed = stored.renewed(request.contact, request.local_contact, &request.user_agent)?;
+        let done = match ends {
+            true => ports.unsubscribe(&stored, renewal),
+            false => ports.renew(&stored, renewal),
+        };
+        match done.map_err(|error| refused_for(ports, error, &renewed))? {
+            Renewed::Done => {
+                renewed.state.transport = request.transport;
+                renewed.state.expires_at = renewal.expires_at;
+                renewed.state.remote_cseq = request.cseq;
+                if ends {
+                    ports.note_end(&stored, Cause::Unsubscribed);
+                }
+                return Ok(renewed);
+            }
+            Renewed::Gone => return Err(Failure::no_subscription("the subscription ended meanwhile")),
+            // A copy of this SUBSCRIBE may have been faster: both are answered alike.
+            Renewed::Overtaken(now)
+                if request.cseq.saturating_add(ports.config().cseq_offset) < now.state.remote_cseq =>
+            {
+                return Err(request.out_of_order(&now));
+            }
+            Renewed::Overtaken(now) => stored = *now,
+        }
+    }
+    Err(StoreError::Busy.into())
 }
 
 /// The watcher's authorization: as remembered, or else by the presentity's rules, which are then remembered.

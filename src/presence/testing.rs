@@ -117,6 +117,8 @@ pub struct MemoryPorts {
     pub rules: HashMap<(Vec<u8>, Vec<u8>), Authorization>,
     /// Runs after the next replies and NOTIFYs, one each, as another process of the server would.
     pub interruptions: VecDeque<Interruption>,
+    /// Runs between the finding and the changing of a subscription by the next SUBSCRIBEs in dialogs, one each.
+    pub meanwhile: VecDeque<Interruption>,
     /// How many more changes of stores succeed; `None`: all.
     pub stores_left: Option<usize>,
     /// How much of the memory is in use, in percent.
@@ -148,6 +150,7 @@ impl Default for MemoryPorts {
             announced: Vec::new(),
             rules: HashMap::new(),
             interruptions: VecDeque::new(),
+            meanwhile: VecDeque::new(),
             stores_left: None,
             memory: 10,
             ended: Vec::new(),

@@ -13,7 +13,7 @@ use crate::presence::late::Late;
 use crate::presence::notification::{
     Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange,
 };
-use crate::presence::ports::{NewDialog, Ports, Recent, Stored};
+use crate::presence::ports::{NewDialog, Ports, Recent, Renewed, Stored};
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::refresh;
 use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, Micros, SentNotify};
@@ -253,8 +253,11 @@ impl Ports for Context {
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
         self.storage.subscriptions.find(dialog)
     }
-    fn renew(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
-        self.storage.subscriptions.renew(current, renewal)
+    fn renew(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
+        self.storage.subscriptions.renew(&mut self.work.rows, current, renewal)
+    }
+    fn unsubscribe(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
+        self.storage.subscriptions.unsubscribe(&mut self.work.rows, current, renewal)
     }
     fn end(&mut self, dialog: DialogId<'_>, notify_reason: NotifyReason, reason: &[u8]) -> Result<bool, StoreError> {
         self.storage.subscriptions.end(&mut self.work.rows, dialog, notify_reason, reason)
@@ -280,7 +283,7 @@ impl Ports for Context {
         Ok(ended)
     }
     fn set_authorization(&mut self, dialog: DialogId<'_>, authorization: &Authorization) -> Result<bool, StoreError> {
-        self.storage.subscriptions.set_authorization(dialog, authorization)
+        self.storage.subscriptions.set_authorization(&mut self.work.rows, dialog, authorization)
     }
 
     fn may_be_watched(&mut self, resource: &Resource) -> bool {

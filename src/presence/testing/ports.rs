@@ -9,7 +9,7 @@ use crate::presence::late::{self, Late};
 use crate::presence::notification::{
     Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange,
 };
-use crate::presence::ports::{NewDialog, Ports, Recent, Stored};
+use crate::presence::ports::{NewDialog, Ports, Recent, Renewed, Stored};
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
 use crate::presence::remembered::BodyDigest;
 use crate::presence::replica::Replica;
@@ -247,17 +247,32 @@ impl Ports for MemoryPorts {
     fn find_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
         Ok(self.slot_of(dialog).and_then(|slot| self.entries[slot].as_ref()).map(|entry| entry.subscription.clone()))
     }
-    fn renew(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
+    fn renew(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
+        if let Some(meanwhile) = self.meanwhile.pop_front() {
+            meanwhile(self);
+        }
         self.may_store()?;
-        let Some(slot) = self.slot_of(current.dialog()) else { return Ok(false) };
-        let Some(entry) = &mut self.entries[slot] else { return Ok(false) };
+        let Some(slot) = self.slot_of(current.dialog()) else { return Ok(Renewed::Gone) };
+        let Some(entry) = &mut self.entries[slot] else { return Ok(Renewed::Gone) };
         let state = entry.subscription.state;
+        if state.local_cseq != current.state.local_cseq {
+            return Ok(Renewed::Overtaken(Box::new(entry.subscription.clone())));
+        }
         entry.subscription = entry.subscription.with(&renewal.changes()).map_err(|_| StoreError::NoMemory)?;
         entry.subscription.state = state;
         entry.subscription.state.expires_at = renewal.expires_at;
         entry.subscription.state.remote_cseq = renewal.remote_cseq;
         entry.subscription.state.refreshed_at = self.now;
-        Ok(true)
+        Ok(Renewed::Done)
+    }
+    fn unsubscribe(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
+        match self.renew(current, renewal)? {
+            Renewed::Done => Ok(match self.end(current.dialog(), NotifyReason::Unsubscribe, b"timeout")? {
+                true => Renewed::Done,
+                false => Renewed::Gone,
+            }),
+            other => Ok(other),
+        }
     }
     fn end(&mut self, dialog: DialogId<'_>, notify_reason: NotifyReason, reason: &[u8]) -> Result<bool, StoreError> {
         self.may_store()?;

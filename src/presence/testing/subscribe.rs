@@ -157,3 +157,50 @@ table! { a_copy_of_the_first_subscribe_changes_nothing_and_begins_nothing_anew:
     another_event_id => (Subscribe { event: "presence;id=2", ..first() }, 482);
     another_presentity => (Subscribe { presentity: "carol", ..first() }, 482);
 }
+
+/// What happens between the finding of a subscription and its change: `expires` is that of the SUBSCRIBE with CSeq 4,
+/// which is answered `wanted`; how many NOTIFYs follow the first, and whether the subscription is there then.
+fn a_change_in_between_is_seen((meanwhile, expires, wanted, notifies, stays): (&'static str, u32, u16, usize, bool)) {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    let request = |server: &MemoryPorts, cseq, expires| Subscribe {
+        expires: Some(expires),
+        ..Subscribe::new("bob", "alice", "presence").in_dialog(server, cseq)
+    };
+    let times = if meanwhile == "changes without end" { 100 } else { 1 };
+    for _ in 0..times {
+        server.meanwhile.push_back(Box::new(move |server: &mut MemoryPorts| {
+            let of_bob = |cseq, expires| request(server, cseq, expires);
+            let sent = match meanwhile {
+                "a copy" => of_bob(4, expires).send(server).is_ok(),
+                "a later SUBSCRIBE" => of_bob(5, 300).send(server).is_ok(),
+                "an earlier SUBSCRIBE" => of_bob(3, 300).send(server).is_ok(),
+                "the end" => of_bob(5, 0).send(server).is_ok(),
+                _ => Publish::new("alice", PRESENCE, &pidf("open")).send(server).is_ok(),
+            };
+            assert!(sent, "{meanwhile}");
+        }));
+    }
+    let asked = request(&server, 4, expires);
+    assert_eq!(code(asked.send(&mut server)), wanted, "{meanwhile}");
+    let stored = server.stored("bob").map(|stored| stored.state.remote_cseq);
+    let last = if meanwhile == "a later SUBSCRIBE" { 5 } else { 4 };
+    assert_eq!(stored, stays.then_some(if wanted == 500 { 1 } else { last }), "{meanwhile}");
+    let numbers: Vec<u32> = server.sent.iter().map(|sent| sent.cseq).collect();
+    let first = numbers[0];
+    assert_eq!(numbers, (first..first + numbers.len() as u32).collect::<Vec<_>>(), "{meanwhile}");
+    assert_eq!(numbers.len(), 1 + notifies, "{meanwhile}");
+}
+
+table! { a_change_in_between_is_seen:
+    a_change_of_state => ("a change", 600, 200, 2, true);
+    a_change_of_state_before_the_end => ("a change", 0, 200, 2, false);
+    a_copy_of_a_refresh => ("a copy", 600, 200, 2, true);
+    a_copy_of_the_end => ("a copy", 0, 481, 1, false);
+    a_later_subscribe => ("a later SUBSCRIBE", 600, 400, 1, true);
+    a_later_subscribe_before_the_end => ("a later SUBSCRIBE", 0, 400, 1, true);
+    an_earlier_subscribe => ("an earlier SUBSCRIBE", 600, 200, 2, true);
+    an_earlier_subscribe_before_the_end => ("an earlier SUBSCRIBE", 0, 200, 2, false);
+    the_end => ("the end", 600, 481, 1, false);
+    changes_that_never_stop => ("changes without end", 600, 500, 20, true);
+}

@@ -60,13 +60,10 @@ impl NotifyQueue for RowQueue {
                 });
             }
             StateChange::Subscription(dialog, notify_reason) => {
-                match self.store.find_row(dialog).and_then(|row| match row {
-                    Some(row) if work.rows.fresh == Some(self.shared.tables.dialog_hash(dialog)) => Ok(Some(row)),
-                    Some(row) => self.store.count_up(row),
-                    None => Ok(None),
-                }) {
+                let counted = work.rows.counted.take_if(|written| written.dialog() == dialog);
+                let counted = counted.map_or_else(|| self.store.find_and_count(dialog), |written| Ok(Some(written)));
+                match counted {
                     Ok(Some(subscription)) => {
-                        work.rows.fresh = None;
                         work.rows.own.push((resource.clone(), Notify { subscription, notify_reason, slot: None }));
                     }
                     Ok(None) => {}

@@ -21,8 +21,8 @@ pub struct RowNotifyRun {
 pub struct RowWork {
     /// NOTIFYs of single subscriptions.
     pub(crate) own: Vec<(Resource, Notify)>,
-    /// The dialog that this entry has just stored: its first NOTIFY is counted already.
-    pub(crate) fresh: Option<u64>,
+    /// The subscription that this entry has just written, whose next NOTIFY is counted in its row already.
+    pub(crate) counted: Option<Subscription>,
     /// Changes whose watchers have to be notified.
     pub(crate) notify_runs: Vec<RowNotifyRun>,
     /// Who watched a resource when this entry changed its documents: later ones know the change.

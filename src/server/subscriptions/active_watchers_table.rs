@@ -284,27 +284,100 @@ pub fn update_counters<B: AsRef<[u8]>>(
     table: &[u8],
     subscription: &Subscription<B>,
 ) -> Result<(), DbError> {
-    let n = &subscription.state;
-    let cells = [("local_cseq", Value::Int(n.local_cseq.into())), ("version", Value::Int(n.version.into()))];
-    db.update(table, &cells, &of_dialog(subscription.dialog()))
+    db.update(table, &counters(&subscription.state), &of_dialog(subscription.dialog()))
 }
 
-/// Counts up CSeq and version in the row if nobody else has since it was read; `false` when somebody has.
+/// The condition that names the row of a subscription that was read with this CSeq: whatever changes what a NOTIFY says
+/// counts it up.
+fn as_read(dialog: DialogId<'_>, local_cseq: u32) -> [Cond<'_>; 4] {
+    let [call, to, from] = of_dialog(dialog);
+    [call, to, from, ("local_cseq", Op::Eq, Value::Int(local_cseq.into()))]
+}
+
+/// Carries out a statement on the row that `as_read` names; `false` when there is no such row any more.
+fn compare_and_write(
+    db: &Connection,
+    table: &[u8],
+    as_read: &[Cond<'_>; 4],
+    write: impl FnOnce() -> Result<(), DbError>,
+) -> Result<bool, DbError> {
+    // Drivers of files cannot always tell; the writer's lock is held, so that nobody changes the row in between.
+    if db.affected_rows().is_none() && !has_any(db, table, as_read)? {
+        return Ok(false);
+    }
+    write()?;
+    Ok(db.affected_rows().is_none_or(|rows| rows != 0))
+}
+
+/// The cells of the numbers that a NOTIFY counts up.
+fn counters(n: &SubscriptionState) -> [Cell<'static>; 2] {
+    [("local_cseq", Value::Int(n.local_cseq.into())), ("version", Value::Int(n.version.into()))]
+}
+
+/// Writes CSeq and version if the row is as it was read, with this CSeq; `false` when it is not.
 ///
 /// # Errors
 ///
 /// Fails when the database cannot be read or written.
-pub fn count_up(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<bool, DbError> {
-    let n = &subscription.state;
-    let cells = [("local_cseq", Value::Int(n.local_cseq.into())), ("version", Value::Int(n.version.into()))];
-    let [call, to, from] = of_dialog(subscription.dialog());
-    let before = ("local_cseq", Op::Eq, Value::Int(i64::from(n.local_cseq) - 1));
-    // Drivers of files cannot always tell; the writer's lock is held, so that nobody changes the row in between.
-    if db.affected_rows().is_none() && db.select::<LocalCseq>(table, &[call, to, from, before], None)?.is_empty() {
-        return Ok(false);
-    }
-    db.update(table, &cells, &[call, to, from, before])?;
-    Ok(db.affected_rows().is_none_or(|rows| rows != 0))
+pub fn count_up(db: &Connection, table: &[u8], counted: &Subscription, local_cseq: u32) -> Result<bool, DbError> {
+    let row = as_read(counted.dialog(), local_cseq);
+    compare_and_write(db, table, &row, || db.update(table, &counters(&counted.state), &row))
+}
+
+/// Writes what a SUBSCRIBE changes, together with the numbers of the NOTIFY that follows it, if the row is as it was
+/// read; `false` when it is not.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read or written.
+pub fn renew(db: &Connection, table: &[u8], read: &Subscription, renewed: &Subscription) -> Result<bool, DbError> {
+    let n = &renewed.state;
+    let [local_cseq, version] = counters(n);
+    let text = |field| Value::Text(renewed.get(field));
+    let cells: [Cell<'_>; 7] = [
+        ("expires", Value::Time(n.expires_at)),
+        ("remote_cseq", Value::Int(n.remote_cseq.into())),
+        local_cseq,
+        version,
+        ("contact", text(Field::Contact)),
+        ("local_contact", text(Field::LocalContact)),
+        ("socket_info", text(Field::Socket)),
+    ];
+    let moved = [Field::Contact, Field::LocalContact, Field::Socket];
+    let written = match moved.iter().any(|field| renewed.get(*field) != read.get(*field)) {
+        true => &cells[..],
+        false => &cells[..cells.len() - moved.len()],
+    };
+    let row = as_read(read.dialog(), read.state.local_cseq);
+    compare_and_write(db, table, &row, || db.update(table, written, &row))
+}
+
+/// Writes another authorization, together with the numbers of the NOTIFY that follows it, if the row is as it was read;
+/// `false` when it is not.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read or written.
+pub fn authorize(db: &Connection, table: &[u8], judged: &Subscription, local_cseq: u32) -> Result<bool, DbError> {
+    let [cseq, version] = counters(&judged.state);
+    let cells: [Cell<'_>; 4] = [
+        ("status", Value::Int(judged.state.status as i64)),
+        ("reason", Value::Optional(judged.get(Field::Reason))),
+        cseq,
+        version,
+    ];
+    let row = as_read(judged.dialog(), local_cseq);
+    compare_and_write(db, table, &row, || db.update(table, &cells, &row))
+}
+
+/// Removes a row if it is as it was read; `false` when it is not.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read or written.
+pub fn delete_as_read(db: &Connection, table: &[u8], read: &Subscription) -> Result<bool, DbError> {
+    let row = as_read(read.dialog(), read.state.local_cseq);
+    compare_and_write(db, table, &row, || db.delete(table, &row))
 }
 
 /// Marks a row for the notifier process whose turn `turn` is.
@@ -351,6 +424,15 @@ pub fn select(
 ) -> Result<Vec<Subscription>, DbError> {
     let rows = db.select(table, conditions, None)?;
     Ok(rows.iter().filter_map(|row| decode(packages, row)).collect())
+}
+
+/// Whether any row meets the conditions.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read.
+pub fn has_any(db: &Connection, table: &[u8], conditions: &[Cond<'_>]) -> Result<bool, DbError> {
+    Ok(!db.select::<LocalCseq>(table, conditions, None)?.is_empty())
 }
 
 /// The rows of one page, as subscriptions, and what the page was.

@@ -1,22 +1,24 @@
-//! Subscriptions in the database only (mode 3): every step is a statement; CSeq and version go up by compare-and-swap,
-//! so that servers which share the table never use a number twice.
+//! Subscriptions in the database only (mode 3): a change is one statement that reads a row and one that writes it if it
+//! is as it was read. Whatever changes what a NOTIFY says counts CSeq and version up with it, so that servers which
+//! share the table never use a number twice, and never undo what another one has written.
 use crate::common::paging::Page;
-use crate::host::db::{Connection, Op, Value};
+use crate::host::db::{Cond, Connection, Op, Value};
 use crate::limited;
 use crate::presence::authorization::Authorization;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
 use crate::presence::notification::{Notify, NotifyReason};
-use crate::presence::ports::{NewDialog, Stored};
+use crate::presence::ports::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscription};
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as table_rows;
-use crate::server::subscriptions::store::{SubscriptionRows, SubscriptionStore};
+use crate::server::subscriptions::store::{SubscriptionRows, SubscriptionStore, UNSUBSCRIBED};
+use crate::sip::transport::Transport;
 use std::ops::Deref;
 
-/// How often a number is tried again when another server was faster.
+/// How often a row is read again and written when another process or server was faster.
 const TRIES: usize = 20;
 
 /// Subscriptions in the database only. Other servers may share the table.
@@ -42,7 +44,7 @@ impl SubscriptionStore for InDatabase {
     ) -> Result<Stored, StoreError> {
         self.shared.recent_dialogs.note(dialog.0);
         // As stock does, the first NOTIFY has CSeq 1, and its version is in the row from the start.
-        let mut row = subscription.to_private();
+        let mut row = as_in_row(subscription)?;
         row.state.version += 1;
         if let Err(error) = table_rows::add(self.database, self.table(), self.packages(), &row) {
             // Another copy of the same SUBSCRIBE may have been faster.
@@ -53,7 +55,7 @@ impl SubscriptionStore for InDatabase {
         }
         // Where stock leaves the first NOTIFY to a notifier, it counts it first.
         if self.config.send_fast_notify || self.config.notifier_processes == 0 {
-            work.fresh = Some(dialog.0);
+            work.counted = Some(row);
         }
         Ok(Stored::New)
     }
@@ -69,13 +71,28 @@ impl SubscriptionStore for InDatabase {
         self.find_row(dialog)
     }
 
-    fn renew(&self, stored: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
-        let changes = renewal.changes();
-        let mut renewed = stored.with(&changes)?;
-        renewed.state.expires_at = renewal.expires_at;
-        renewed.state.remote_cseq = renewal.remote_cseq;
-        self.write_row(&renewed)?;
-        Ok(true)
+    fn renew(&self, work: &mut RowWork, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
+        let renewed = counted(renewed(current, renewal, &[])?);
+        let table = self.table();
+        if !self.database.write(|db| table_rows::renew(db, table, current, &renewed))? {
+            return self.overtaken(current.dialog());
+        }
+        work.counted = Some(renewed);
+        Ok(Renewed::Done)
+    }
+
+    fn unsubscribe(
+        &self,
+        work: &mut RowWork,
+        current: &Subscription,
+        renewal: &Renewal<'_>,
+    ) -> Result<Renewed, StoreError> {
+        let last = renewed(current, renewal, &[(Field::Reason, UNSUBSCRIBED)])?;
+        if !self.delete_as_read(current)? {
+            return self.overtaken(current.dialog());
+        }
+        self.make_last_due(work, last, NotifyReason::Unsubscribe);
+        Ok(Renewed::Done)
     }
 
     fn end(
@@ -86,23 +103,12 @@ impl SubscriptionStore for InDatabase {
         reason: &[u8],
     ) -> Result<bool, StoreError> {
         let Some(stored) = self.find_row(dialog)? else { return Ok(false) };
-        let Some(counted) = self.count_up(stored)? else { return Ok(false) };
-        let table = self.table();
-        self.database.write(|db| table_rows::delete(db, table, dialog))?;
-        let mut last = counted.with(&[(Field::Reason, reason)])?;
-        if notify_reason == NotifyReason::Ended {
-            last.state.status = Status::Terminated;
-        }
-        work.own
-            .push((self.shared.tables.resource_of(&last), Notify { subscription: last, notify_reason, slot: None }));
-        Ok(true)
+        self.end_row(work, stored, (notify_reason, reason), |_| true)
     }
 
     fn remove(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
         let Some(stored) = self.find_row(dialog)? else { return Ok(None) };
-        let table = self.table();
-        self.database.write(|db| table_rows::delete(db, table, dialog))?;
-        Ok(Some(stored))
+        self.take_row(stored, |_| true)
     }
 
     fn subscriptions_to(&self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
@@ -122,8 +128,11 @@ impl SubscriptionStore for InDatabase {
         self.database.read(|db| Ok(table_rows::select(db, table, packages, &conditions)?.len()))
     }
 
-    fn may_be_watched(&self, _: &Resource) -> bool {
-        true
+    /// Mostly nobody watches the watchers, and whole rows are dear to read. What cannot be read now is left to the
+    /// NOTIFY.
+    fn may_be_watched(&self, resource: &Resource) -> bool {
+        let (table, conditions) = (self.table(), self.of_resource(resource));
+        self.database.read(|db| table_rows::has_any(db, table, &conditions)).unwrap_or(true)
     }
 
     fn end_expired(&self, work: &mut RowWork, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
@@ -140,11 +149,13 @@ impl SubscriptionStore for InDatabase {
                 }
                 batch => batch?,
             };
-            for subscription in due.into_iter().filter(|subscription| subscription.state.expires_at < latest) {
+            let is_over = |subscription: &Subscription| subscription.state.expires_at < latest;
+            for subscription in due.into_iter().filter(is_over) {
                 let is_long_over = expiry::is_long_over(self.config, subscription.state.expires_at, now);
+                // A refresh may have been faster.
                 let done = match is_long_over {
-                    true => self.remove(subscription.dialog()).map(|removed| removed.is_some()),
-                    false => self.end(work, subscription.dialog(), NotifyReason::Ended, b"timeout"),
+                    true => self.take_row(subscription.clone(), is_over).map(|removed| removed.is_some()),
+                    false => self.end_row(work, subscription.clone(), (NotifyReason::Ended, b"timeout"), is_over),
                 };
                 silent += usize::from(is_long_over && done.as_ref().is_ok_and(|done| *done));
                 match done {
@@ -169,15 +180,26 @@ impl SubscriptionStore for InDatabase {
         Ok(ended)
     }
 
-    fn set_authorization(&self, dialog: DialogId<'_>, authorization: &Authorization) -> Result<bool, StoreError> {
-        let Some(stored) = self.find_row(dialog)? else { return Ok(false) };
-        if stored.state.status == authorization.status && stored.get(Field::Reason) == authorization.reason {
-            return Ok(false);
+    fn set_authorization(
+        &self,
+        work: &mut RowWork,
+        dialog: DialogId<'_>,
+        authorization: &Authorization,
+    ) -> Result<bool, StoreError> {
+        let table = self.table();
+        for _ in 0..TRIES {
+            let Some(stored) = self.find_row(dialog)? else { return Ok(false) };
+            if stored.state.status == authorization.status && stored.get(Field::Reason) == authorization.reason {
+                return Ok(false);
+            }
+            let mut judged = counted(stored.with(&[(Field::Reason, &authorization.reason)])?);
+            judged.state.status = authorization.status;
+            if self.database.write(|db| table_rows::authorize(db, table, &judged, stored.state.local_cseq))? {
+                work.counted = Some(judged);
+                return Ok(true);
+            }
         }
-        let mut changed = stored.with(&[(Field::Reason, &authorization.reason)])?;
-        changed.state.status = authorization.status;
-        self.write_row(&changed)?;
-        Ok(true)
+        Err(StoreError::Busy)
     }
 
     fn each(&self, take: &mut dyn FnMut(Subscription) -> bool) -> Result<(), StoreError> {
@@ -229,26 +251,23 @@ impl InDatabase {
     }
 
     pub(crate) fn rows_of(&self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
-        let (table, packages) = (self.table(), self.packages());
-        let conditions = [
-            ("presentity_uri", Op::Eq, Value::Text(&resource.uri)),
-            ("event", Op::Eq, Value::Text(packages.get(resource.event).name)),
-        ];
+        let (table, packages, conditions) = (self.table(), self.packages(), self.of_resource(resource));
         self.database.read(|db| table_rows::select(db, table, packages, &conditions))
     }
 
-    fn write_row(&self, subscription: &Subscription) -> Result<(), StoreError> {
-        let table = self.table();
-        self.database.write(|db| table_rows::update_state(db, table, subscription))
+    /// The condition that names the rows of a resource.
+    fn of_resource<'r>(&self, resource: &'r Resource) -> [Cond<'r>; 2] {
+        let event = self.packages().get(resource.event).name;
+        [("presentity_uri", Op::Eq, Value::Text(&resource.uri)), ("event", Op::Eq, Value::Text(event))]
     }
 
     /// Takes the next CSeq and version of a row; `None` when the row is gone.
     pub(crate) fn count_up(&self, mut subscription: Subscription) -> Result<Option<Subscription>, StoreError> {
         let table = self.table();
         for _ in 0..TRIES {
-            subscription.state.local_cseq += 1;
-            subscription.state.version += 1;
-            if self.database.write(|db| table_rows::count_up(db, table, &subscription))? {
+            let read = subscription.state.local_cseq;
+            subscription = counted(subscription);
+            if self.database.write(|db| table_rows::count_up(db, table, &subscription, read))? {
                 return Ok(Some(subscription));
             }
             match self.find_row(subscription.dialog())? {
@@ -258,4 +277,90 @@ impl InDatabase {
         }
         Err(StoreError::Busy)
     }
+
+    /// The same for the row of a dialog.
+    pub(crate) fn find_and_count(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
+        self.find_row(dialog)?.map_or(Ok(None), |row| self.count_up(row))
+    }
+
+    /// What a row is now that was not as it had been read.
+    fn overtaken(&self, dialog: DialogId<'_>) -> Result<Renewed, StoreError> {
+        Ok(self.find_row(dialog)?.map_or(Renewed::Gone, |now| Renewed::Overtaken(Box::new(now))))
+    }
+
+    fn delete_as_read(&self, read: &Subscription) -> Result<bool, StoreError> {
+        let table = self.table();
+        self.database.write(|db| table_rows::delete_as_read(db, table, read))
+    }
+
+    /// Takes a row out of the table, as it is then; `None` when it is gone, or is not `wanted` any more.
+    fn take_row(
+        &self,
+        mut read: Subscription,
+        wanted: impl Fn(&Subscription) -> bool,
+    ) -> Result<Option<Subscription>, StoreError> {
+        for _ in 0..TRIES {
+            if self.delete_as_read(&read)? {
+                return Ok(Some(read));
+            }
+            match self.find_row(read.dialog())?.filter(&wanted) {
+                Some(again) => read = again,
+                None => return Ok(None),
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    /// The same, and its last NOTIFY becomes due.
+    fn end_row(
+        &self,
+        work: &mut RowWork,
+        read: Subscription,
+        (notify_reason, reason): (NotifyReason, &[u8]),
+        wanted: impl Fn(&Subscription) -> bool,
+    ) -> Result<bool, StoreError> {
+        // A reason that cannot be written is found while the row is there.
+        read.with(&[(Field::Reason, reason)])?;
+        let Some(taken) = self.take_row(read, wanted)? else { return Ok(false) };
+        self.make_last_due(work, taken.with(&[(Field::Reason, reason)])?, notify_reason);
+        Ok(true)
+    }
+
+    /// The last NOTIFY of a subscription whose row is gone: nobody else can take its number.
+    fn make_last_due(&self, work: &mut RowWork, subscription: Subscription, notify_reason: NotifyReason) {
+        let mut last = counted(subscription);
+        if notify_reason == NotifyReason::Ended {
+            last.state.status = Status::Terminated;
+        }
+        let resource = self.shared.tables.resource_of(&last);
+        work.own.push((resource, Notify { subscription: last, notify_reason, slot: None }));
+    }
+}
+
+/// A subscription with the numbers of its next NOTIFY.
+fn counted(mut subscription: Subscription) -> Subscription {
+    subscription.state.local_cseq += 1;
+    subscription.state.version += 1;
+    subscription
+}
+
+/// A row as a SUBSCRIBE in its dialog changes it, and with these strings.
+fn renewed(row: &Subscription, renewal: &Renewal<'_>, others: &[(Field, &[u8])]) -> Result<Subscription, StoreError> {
+    let mut changes: Vec<(Field, &[u8])> = others.to_vec();
+    changes.extend(renewal.changes());
+    changes.retain(|(field, value)| row.get(*field) != *value);
+    let mut renewed = if changes.is_empty() { row.clone() } else { row.with(&changes)? };
+    renewed.state.expires_at = renewal.expires_at;
+    renewed.state.remote_cseq = renewal.remote_cseq;
+    Ok(renewed)
+}
+
+/// A new subscription as its row gives it back: all its NOTIFYs look alike.
+fn as_in_row(subscription: &Subscription) -> Result<Subscription, StoreError> {
+    let mut row = match subscription.get(Field::LocalUri).is_empty() && subscription.get(Field::RemoteUri).is_empty() {
+        true => subscription.clone(),
+        false => subscription.with(&[(Field::LocalUri, b""), (Field::RemoteUri, b"")])?,
+    };
+    row.state.transport = Transport::Unknown;
+    Ok(row)
 }

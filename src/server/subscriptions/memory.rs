@@ -5,7 +5,7 @@ use crate::presence::authorization::Authorization;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
 use crate::presence::notification::NotifyReason;
-use crate::presence::ports::{NewDialog, Stored};
+use crate::presence::ports::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscription, SubscriptionState};
 use crate::server::notify::row_run::RowWork;
@@ -68,7 +68,7 @@ impl SubscriptionStore for InMemory {
         Ok(self.shared.tables.find(dialog))
     }
 
-    fn renew(&self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError> {
+    fn renew(&self, _: &mut RowWork, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
         let dialog = current.dialog();
         let mut changes = renewal.changes();
         changes.retain(|(field, value)| current.get(*field) != *value);
@@ -100,7 +100,7 @@ impl SubscriptionStore for InMemory {
                 return Err(error);
             }
         }
-        Ok(changed)
+        Ok(if changed { Renewed::Done } else { Renewed::Gone })
     }
 
     fn end(
@@ -164,7 +164,12 @@ impl SubscriptionStore for InMemory {
         Ok(ended)
     }
 
-    fn set_authorization(&self, dialog: DialogId<'_>, authorization: &Authorization) -> Result<bool, StoreError> {
+    fn set_authorization(
+        &self,
+        _: &mut RowWork,
+        dialog: DialogId<'_>,
+        authorization: &Authorization,
+    ) -> Result<bool, StoreError> {
         let Some(current) = self.shared.tables.find(dialog) else { return Ok(false) };
         let known = current.state.status == authorization.status && current.get(Field::Reason) == authorization.reason;
         if known || !self.is_served_here(dialog) {

@@ -3,10 +3,13 @@
 use crate::presence::authorization::Authorization;
 use crate::presence::error::StoreError;
 use crate::presence::notification::NotifyReason;
-use crate::presence::ports::{NewDialog, Stored};
+use crate::presence::ports::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Renewal, Subscription};
 use crate::server::notify::row_run::RowWork;
+
+/// The reason in the last NOTIFY of a subscription that its watcher has ended.
+pub(crate) const UNSUBSCRIBED: &[u8] = b"timeout";
 
 /// When the rows of subscriptions are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +51,30 @@ pub trait SubscriptionStore {
     /// The database cannot be read.
     fn find(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
 
-    /// Renews a subscription that was just found; `false` when it is gone.
+    /// Renews a subscription that was just found.
     ///
     /// # Errors
     /// Nothing has changed where memory or the database fails.
-    fn renew(&self, current: &Subscription, renewal: &Renewal<'_>) -> Result<bool, StoreError>;
+    fn renew(&self, work: &mut RowWork, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError>;
+
+    /// Ends a subscription that was just found, as its watcher asks for, and makes its last NOTIFY due.
+    ///
+    /// # Errors
+    /// The subscription stays where memory or the database fails.
+    fn unsubscribe(
+        &self,
+        work: &mut RowWork,
+        current: &Subscription,
+        renewal: &Renewal<'_>,
+    ) -> Result<Renewed, StoreError> {
+        match self.renew(work, current, renewal)? {
+            Renewed::Done => Ok(match self.end(work, current.dialog(), NotifyReason::Unsubscribe, UNSUBSCRIBED)? {
+                true => Renewed::Done,
+                false => Renewed::Gone,
+            }),
+            other => Ok(other),
+        }
+    }
 
     /// Ends a subscription and makes its last NOTIFY due; `false` when it was gone.
     ///
@@ -99,11 +121,17 @@ pub trait SubscriptionStore {
     /// The database cannot be read, and none was ended.
     fn end_expired(&self, work: &mut RowWork, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError>;
 
-    /// Gives a subscription another authorization; `true` when it was another one before.
+    /// Gives a subscription another authorization; `true` when it was another one before: its watcher has to be
+    /// notified.
     ///
     /// # Errors
     /// The database cannot be written.
-    fn set_authorization(&self, dialog: DialogId<'_>, authorization: &Authorization) -> Result<bool, StoreError>;
+    fn set_authorization(
+        &self,
+        work: &mut RowWork,
+        dialog: DialogId<'_>,
+        authorization: &Authorization,
+    ) -> Result<bool, StoreError>;
 
     /// Calls `take` with every subscription, in a stable order, until it returns `false`.
     ///
