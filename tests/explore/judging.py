@@ -2,6 +2,8 @@
 
 import re
 
+from .names import SECONDS_APART
+
 
 def code(reply):
     return int(reply[0][:3]) if isinstance(reply, tuple) else 0
@@ -131,8 +133,6 @@ def fields(case, *names):
     return set(case.what.split(": ", 1)[1].split(", ")) <= set(names)
 
 
-# Two sides of a life may be this far from each other on a busy machine, in seconds.
-SECONDS_APART = 3
 EXPIRES = re.compile(r"(expires=\[?)(\d+)")
 
 

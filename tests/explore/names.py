@@ -1,5 +1,6 @@
 """Names for what differs from run to run (ports, tags, entity tags, times), so that sides are compared word by word."""
 
+import math
 import re
 
 
@@ -33,6 +34,10 @@ class Names:
         return re.sub(r"\ba\.\d{9,}\.[\w.]+", "ETAG", text)
 
 
+# What one side sees may be this much later than the other side's on a busy machine, in seconds.
+SECONDS_APART = 3
+
+
 class Span:
     """A number of seconds that is known up to the moments at which the clock was read: from `low` to `high`."""
 
@@ -44,3 +49,13 @@ class Span:
 
     def __repr__(self):
         return "%d" % self.low if self.low == self.high else "%d..%d" % (self.low, self.high)
+
+    @classmethod
+    def granted(cls, left, granted, started, seen):
+        """What was granted between the seconds `granted` to a dialog whose NOTIFY says that `left` seconds are left.
+        It was seen at `seen`, in a step that began at `started`; it may have been on its way since before."""
+        low, high = granted
+        return cls(
+            left + max(0, math.floor(started - SECONDS_APART) - high),
+            left + max(0, math.floor(seen) - low),
+        )

@@ -314,11 +314,7 @@ class Side:
             value = self.names.plain(re.sub(r";tag=[^;>]*", "", value) if name in ("from", "to") else value)
             if name == "subscription-state" and dialog is not None and dialog.granted and "expires=" in value:
                 state, number = re.match(r"(.*expires=)(\d+)", value).groups()
-                low, high = dialog.granted
-                value = (
-                    state,
-                    Span(int(number) + max(0, math.floor(started) - high), int(number) + max(0, math.floor(at) - low)),
-                )
+                value = (state, Span.granted(int(number), dialog.granted, started, at))
             if name == "allow-events":
                 value = ", ".join(sorted(value.split(", ")))
             found.append((name, value))
