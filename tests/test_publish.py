@@ -80,6 +80,34 @@ def test_refused_requests(both):
     })
 
 
+ENCODED = [["Content-Encoding: gzip"], ["e: gzip"], ["Content-Encoding: identity, deflate"],
+           ["Content-Encoding: identity", "Content-Encoding: x-own"]]
+PLAIN = [["Content-Encoding: identity"], ["content-encoding: IDENTITY"], ["Content-Encoding:"]]
+
+
+@pytest.mark.parametrize("step", ["initial", "modify"])
+def test_encoded_bodies(both, step):
+    """RFC 3261 8.2.3: what cannot be decoded is answered 415 with Accept-Encoding, and watchers see nothing of it;
+    stock does not look at the header. A PUBLISH without a body has nothing to decode."""
+    def scenario(server, phone, trace):
+        for headers in ENCODED + PLAIN:
+            alice, bob = phone("alice"), phone("bob")
+            known = alice.publish(body=pidf(alice.user))
+            tag = known.get("SIP-ETag") if step == "modify" else None
+            body = pidf(alice.user, basic="closed", note="encoded", tuple_id="t2")
+            reply = alice.publish(body=body, etag=tag, extra=headers)
+            trace.note("answer to %s" % headers, "%d %s" % (reply.code, reply.get("Accept-Encoding")))
+            known = reply if step == "modify" and reply.code == 200 else known
+            again = alice.publish(etag=known.get("SIP-ETag"), extra=headers)
+            trace.note("refresh with %s" % headers, again.code)
+            trace.note("shown of %s" % headers, "encoded" in bob.subscribe(alice.uri).wait(1)[0].text)
+
+    ours = {"answer to %s" % headers: ("RFC 3261 8.2.3", lambda text: text == "415 identity") for headers in ENCODED}
+    ours.update({"shown of %s" % headers: ("what was refused is not shown", lambda shown: shown == "False")
+                 for headers in ENCODED})
+    both(scenario, workers=1, **MODES["write-through"], different=ours)
+
+
 def test_message_summary_shows_the_last_document(both):
     def scenario(server, phone, trace):
         alice, bob = phone("alice"), phone("bob")

@@ -277,6 +277,15 @@ impl<'a> SipMsg<'a> {
         self.body_of(self.fields().content_type)
     }
 
+    /// The first coding of Content-Encoding, or its short form, that changes the body (RFC 3261 20.12).
+    pub fn content_coding(&self) -> Option<&'a [u8]> {
+        let codings = self.find_all(b"Content-Encoding").chain(self.find_all(b"e"));
+        codings
+            .flat_map(|value| value.split(|c| *c == b','))
+            .map(<[u8]>::trim_ascii)
+            .find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
+    }
+
     /// The body, cut to Content-Length where the datagram is longer. `Bad` when Content-Length promises more than came.
     pub fn body(&self) -> Header<&'a [u8]> {
         let mut body = bytes::null();

@@ -114,6 +114,11 @@ impl Failure {
         headers.extend_from_slice(b"\r\n");
         Failure::Reject { code: 415, reason: "Unsupported media type", headers, why: why.into() }
     }
+    /// 415 with the encoding that would have been taken (RFC 3261 8.2.3).
+    pub fn unsupported_coding(why: impl Into<String>) -> Self {
+        let headers = b"Accept-Encoding: identity\r\n".to_vec();
+        Failure::Reject { code: 415, reason: "Unsupported media type", headers, why: why.into() }
+    }
     /// 423 with the shortest interval allowed (RFC 3261 20.23).
     pub fn too_brief(minimum: u32) -> Self {
         let headers = format!("Min-Expires: {minimum}\r\n").into_bytes();

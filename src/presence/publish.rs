@@ -27,6 +27,8 @@ pub struct Request<'a> {
     pub expires: Option<u32>,
     /// Content-Type.
     pub content_type: Option<&'a [u8]>,
+    /// What the body was encoded with; `None`: it is as it reads.
+    pub content_coding: Option<&'a [u8]>,
     /// The body; `None` for an empty one.
     pub body: Option<&'a [u8]>,
     /// The Contact that is not to be told of this change; empty for nobody.
@@ -117,6 +119,10 @@ fn checked_body<'a, P: Ports>(
     let Some(given) = request.content_type else {
         return Err(Failure::bad_request("a body without Content-Type"));
     };
+    if let Some(coding) = request.content_coding {
+        let why = format!("unsupported Content-Encoding: {}", String::from_utf8_lossy(coding));
+        return Err(Failure::unsupported_coding(why));
+    }
     let media = given[..given.iter().position(|c| *c == b';').unwrap_or(given.len())].trim_ascii();
     if !is_of_type(media, package) {
         let why = format!("unsupported Content-Type: {}", String::from_utf8_lossy(media));

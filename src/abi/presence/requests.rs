@@ -136,6 +136,7 @@ fn publish_request<'a>(
         etag: message.sip_if_match(),
         expires: number(message.expires(), "Expires")?,
         content_type: message.content_type(),
+        content_coding: message.content_coding(),
         body: number(message.body(), "body: Content-Length is longer than the message")?,
         sender,
         priority: if xavp.is_empty() { None } else { script::xavp_int(xavp, c"priority") },

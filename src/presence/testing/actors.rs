@@ -39,6 +39,7 @@ impl<'a> Publish<'a> {
             etag: self.etag.map(str::as_bytes),
             expires: self.expires,
             content_type: self.body.map(|_| package.content_type),
+            content_coding: None,
             body: self.body.map(str::as_bytes),
             sender: self.sender.as_bytes(),
             priority: None,

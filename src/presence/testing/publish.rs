@@ -75,6 +75,7 @@ table! { a_request_that_cannot_be_understood_is_refused:
     an_unknown_package => (489, publish::Request { event: Some(b"nothing"), ..whole() });
     no_body => (400, publish::Request { body: None, ..whole() });
     no_content_type => (400, publish::Request { content_type: None, ..whole() });
+    a_body_that_is_zipped => (415, publish::Request { content_coding: Some(b"gzip"), ..whole() });
     plain_text => (415, publish::Request { content_type: Some(b"text/plain"), ..whole() });
     the_type_of_another_package => (415, publish::Request { content_type: Some(b"message/sip"), ..whole() });
     an_element_that_stays_open => (415, publish::Request { body: Some(b"<a>"), ..whole() });
