@@ -1,5 +1,9 @@
 //! Entity tags and record ids: unique over processes and restarts; tags carry bits that nobody can guess.
 use crate::host::{clock, process};
+use crate::sip::text::{push_hex, push_number};
+
+/// No id is longer, in bytes.
+const LONGEST_ID: usize = 80;
 
 /// Makes ids for one process.
 pub struct Ids {
@@ -36,18 +40,39 @@ impl Ids {
     pub fn entity_tag(&mut self, changes: u32) -> Vec<u8> {
         self.count += 1;
         let random = self.number();
-        format!("a.{}.{}.{}x{random:016x}.{changes}", self.started, process::pid(), self.count).into_bytes()
+        let mut tag = Vec::with_capacity(LONGEST_ID);
+        tag.extend_from_slice(b"a.");
+        push_number(&mut tag, self.started);
+        tag.push(b'.');
+        push_number(&mut tag, process::pid().into());
+        tag.push(b'.');
+        push_number(&mut tag, self.count.into());
+        tag.push(b'x');
+        push_hex(&mut tag, random, 16);
+        tag.push(b'.');
+        push_number(&mut tag, changes.into());
+        tag
     }
 
     /// `pres-<start>-<server and process>-<counter>` in hexadecimal digits. The server's part is random: processes of
     /// two servers in containers may have the same number and start in the same second.
     pub fn ruid(&mut self) -> Vec<u8> {
         self.count += 1;
-        format!("pres-{:x}-{:x}{:06x}-{:x}", self.started, self.node, process::pid(), self.count).into_bytes()
+        let mut id = Vec::with_capacity(LONGEST_ID);
+        id.extend_from_slice(b"pres-");
+        push_hex(&mut id, self.started as u64, 1);
+        id.push(b'-');
+        push_hex(&mut id, self.node.into(), 1);
+        push_hex(&mut id, u64::from(process::pid().unsigned_abs()), 6);
+        id.push(b'-');
+        push_hex(&mut id, self.count.into(), 1);
+        id
     }
 
     /// An id for a tuple that has none: an XML name (RFC 3863 4.1.2), as long as those of stock.
     pub fn tuple_id(&mut self) -> Vec<u8> {
-        format!("t{:013x}", self.number() >> 12).into_bytes()
+        let mut id = vec![b't'];
+        push_hex(&mut id, self.number() >> 12, 13);
+        id
     }
 }

@@ -1,6 +1,7 @@
 //! The branch of a request of ours (RFC 3261 8.1.1.7): it leads to the transaction by its number, and nobody can guess
 //! it.
 use crate::shm_safe::shm_safe;
+use crate::sip::text::push_hex;
 /// What every branch of RFC 3261 begins with, and a letter that is no hexadecimal digit: the host's tm, whose branches
 /// go on with one, knows at once that this one is not its own.
 const START: &[u8] = b"z9hG4bKn";
@@ -65,16 +66,6 @@ impl BranchSecret {
     fn seal(&self, key: TransactionKey) -> u64 {
         sip_hash(self.0, (u64::from(key.slot) << 32) | u64::from(key.generation))
     }
-}
-
-/// Appends a number in hexadecimal digits, at least so many of them, at most 16.
-fn push_hex(out: &mut Vec<u8>, number: u64, least: usize) {
-    let needed = (64 - number.leading_zeros() as usize).div_ceil(4).max(least);
-    let mut digits = [0; 16];
-    for (place, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 0xf];
-    }
-    out.extend_from_slice(&digits[16 - needed..]);
 }
 
 /// What each hexadecimal digit stands for; 16 and more for what is none.

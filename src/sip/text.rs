@@ -32,6 +32,16 @@ pub fn push_number(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(&digits[at..]);
 }
 
+/// Appends a number in hexadecimal digits, in lower case: at least so many of them, at most 16.
+pub fn push_hex(out: &mut Vec<u8>, number: u64, least: usize) {
+    let needed = (64 - number.leading_zeros() as usize).div_ceil(4).max(least).clamp(1, 16);
+    let start = out.len();
+    out.resize(start + needed, 0);
+    for (place, digit) in out[start..].iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (4 * place)) as usize & 0xf];
+    }
+}
+
 /// Whether XML 1.0 has no place for a character, or shows it to nobody (C1 controls).
 pub fn is_forbidden_in_xml(c: char) -> bool {
     (c.is_control() && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{fffe}' | '\u{ffff}')
@@ -61,6 +71,17 @@ mod tests {
             let mut out = Vec::new();
             push_number(&mut out, number);
             assert_eq!(out, text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_in_hexadecimal() {
+        for number in [0, 1, 0xf, 0x10, 0xdead_beef, u64::MAX] {
+            for least in [0, 1, 6, 13, 16] {
+                let mut out = b"x".to_vec();
+                push_hex(&mut out, number, least);
+                assert_eq!(out, format!("x{number:0least$x}").as_bytes());
+            }
         }
     }
 
