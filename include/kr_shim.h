@@ -128,6 +128,17 @@ int kr_direct_branch(struct sip_msg *reply, str *branch, unsigned short *status)
 int kr_direct_is_of_notify(struct sip_msg *reply);
 int kr_direct_timer(kr_timer_f *f, unsigned int millis, int is_fast);
 
+/* answers taken from the datagram; see shim/datagram.c */
+struct sr_event_param;
+/* Who would miss the message that is not made, NULL where nobody would; the same for what may come and go. */
+const char *kr_datagram_onlooker(void);
+int kr_datagram_is_watched(void);
+int kr_datagram_take(int (*own)(struct sr_event_param *));
+void kr_datagram_text(struct sr_event_param *event, str *text);
+int kr_datagram_is_from(struct sr_event_param *event, struct dest_info *destination);
+void kr_datagram_find_counters(void);
+void kr_datagram_count(void);
+
 /* databases */
 int kr_db_bind(str *url, db_func_t *functions);
 /* The bytes a driver has for one statement (`sql_buffer_size`). */

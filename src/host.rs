@@ -2,6 +2,7 @@
 pub mod bytes;
 pub mod clock;
 pub mod counters;
+pub mod datagram;
 pub mod db;
 pub mod db_url;
 pub mod direct;

@@ -6,6 +6,7 @@ use crate::host::clock;
 use crate::host::counters::{Compute, register_computed};
 use crate::host::{slab, warm_up};
 use crate::server::context::Process;
+use crate::server::notify::outstanding::Outstanding;
 use crate::server::operator::statistics::{Counts, Statistics};
 use std::cell::RefCell;
 use std::ffi::{CStr, c_long, c_ushort, c_void};
@@ -93,6 +94,13 @@ unsafe extern "C" fn notify_under_way(_id: c_ushort, _what: *mut c_void) -> c_lo
     entry!(notify_under_way, 0, { state::process().map_or(0, |process| process.shared.engine.under_way()) as c_long })
 }
 
+unsafe extern "C" fn notify_outstanding(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(notify_outstanding, 0, {
+        let count = |outstanding: &Outstanding| outstanding.count(clock::monotonic_micros());
+        state::process().map_or(0, |process| count(&process.shared.senders.outstanding)) as c_long
+    })
+}
+
 /// Subscriptions and publications whose rows are older than the memory.
 unsafe extern "C" fn rows_to_write(_id: c_ushort, _what: *mut c_void) -> c_long {
     entry!(rows_to_write, 0, {
@@ -139,7 +147,7 @@ unsafe extern "C" fn lease_held(_id: c_ushort, _what: *mut c_void) -> c_long {
 /// A statistic that is computed: name, what it says, the function, and the word that the function gets.
 type Gauge = (&'static CStr, &'static CStr, Compute, usize);
 
-const PRESENCE: [Gauge; 13] = [
+const PRESENCE: [Gauge; 14] = [
     (c"subscriptions", c"active subscriptions", total, Of::Subscriptions as usize),
     (c"subscriptions_replicas", c"subscriptions of other nodes that are held here, too", total, Of::Replicas as usize),
     (c"subscriptions_pending", c"subscriptions that nobody has decided about", total, Of::Pending as usize),
@@ -149,6 +157,7 @@ const PRESENCE: [Gauge; 13] = [
     (c"fanouts_oldest_age", c"seconds for which the oldest of them has waited", fanouts_oldest_age, 0),
     (c"db_rows_queued", c"rows that wait to be written back", rows_to_write, 0),
     (c"notify_under_way", c"NOTIFY requests under way without tm", notify_under_way, 0),
+    (c"notify_outstanding", c"NOTIFY requests of the last second that wait for their answer", notify_outstanding, 0),
     (c"slab_bytes", c"bytes of shared memory in chunks of small blocks", slab_bytes, 0),
     (c"memory_seeds", c"free blocks left in shared memory at start", memory_seeds, 0),
     (c"lease_held", c"1 where this node holds a lease of the arbiter", lease_held, 0),

@@ -78,6 +78,9 @@ counters! {
     /// Answers that look like those to NOTIFYs of ours, and are not.
     NotifyAnswersForeign => (c"presence", c"notify_answers_foreign",
         c"answers that look like those to NOTIFY requests of ours, and are not"),
+    /// Answers that were taken before a message was made of them.
+    NotifyAnswersEarly => (c"presence", c"notify_answers_early",
+        c"answers to NOTIFY requests that were taken before a message was made of them"),
     /// Answers from another address.
     NotifyAnswersElsewhere => (c"presence", c"notify_answers_elsewhere",
         c"answers to NOTIFY requests that came from another address than the request went to"),
@@ -85,6 +88,9 @@ counters! {
     Collapsed => (c"presence", c"changes_collapsed", c"changes that were notified together with a newer one"),
     /// Changes handed to sender processes.
     HandedOver => (c"presence", c"fanouts_handed_over", c"changes handed to sender processes"),
+    /// Changes handed to sender processes because too many NOTIFYs waited for their answer.
+    HandedOverForPace => (c"presence", c"fanouts_paced",
+        c"changes handed to sender processes because too many NOTIFY requests waited for their answer"),
     /// Subscriptions that ran out.
     SubscriptionsExpired => (c"presence", c"subscriptions_expired", c"subscriptions that ran out"),
     /// Publications that ran out.

@@ -130,6 +130,11 @@ impl Destination {
         (done >= 0).then_some(Destination(found))
     }
 
+    /// The host's structure.
+    pub(super) fn raw(&self) -> sys::dest_info {
+        self.0
+    }
+
     /// Gives a request to the host. `false`: it was not sent.
     pub fn send(&self, request: &[u8]) -> bool {
         let mut destination = self.0;

@@ -55,17 +55,35 @@ pub struct Completed<'a> {
     pub code: i32,
     /// The reply, or the host's mark for "none came".
     pub reply: Reply,
+    /// The answer was taken from the datagram, and no message was made of it.
+    is_unread: bool,
+}
+
+/// What a request without tm has come to.
+#[derive(Clone, Copy)]
+pub enum Outcome<'a> {
+    /// It was answered: the message and its status.
+    Answered(SipMsg<'a>, u16),
+    /// It was answered with success, in a datagram that no message was made of.
+    Taken(u16),
+    /// No answer came in time.
+    Silence,
 }
 
 impl<'a> Completed<'a> {
-    /// A request that had no transaction of tm: its From, To, Call-ID and CSeq lines, and its answer; `None`: none
-    /// came in time.
-    pub fn without_tm(headers: [&'a [u8]; 4], answer: Option<(SipMsg<'a>, u16)>) -> Completed<'a> {
-        let (reply, code) = match answer {
-            Some((reply, code)) => (Reply(reply.raw()), i32::from(code)),
-            None => (no_reply(), 408),
+    /// A request that had no transaction of tm: its From, To, Call-ID and CSeq lines, and what it has come to.
+    pub fn without_tm(headers: [&'a [u8]; 4], outcome: Outcome<'a>) -> Completed<'a> {
+        let (reply, code, is_unread) = match outcome {
+            Outcome::Answered(reply, code) => (Reply(reply.raw()), i32::from(code), false),
+            Outcome::Taken(code) => (no_reply(), i32::from(code), true),
+            Outcome::Silence => (no_reply(), 408, false),
         };
-        Completed { cell: std::ptr::null_mut(), headers, code, reply }
+        Completed { cell: std::ptr::null_mut(), headers, code, reply, is_unread }
+    }
+
+    /// Whether no answer came.
+    pub fn is_silence(&self) -> bool {
+        is_faked(self.reply) && !self.is_unread
     }
 
     /// The transaction; null where it was none of tm's.
@@ -225,6 +243,7 @@ pub unsafe fn completed<'a, T>(
             headers: [view(&from), view(&to), view(&call_id), view(&cseq)],
             code: params.code,
             reply: Reply(params.rpl),
+            is_unread: false,
         };
         Some((done, CallbackParam::handed_back(word)))
     }

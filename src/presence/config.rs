@@ -279,6 +279,10 @@ parameters! {
         /// them.
         notify_slots: usize = integer(c"notify_slots", 16384).unit("NOTIFYs").zero("tm serves all")
             .range(Range::Between(0, 1_000_000)).ours("1.0.0").example("65536");
+        /// 1: a 2xx to a NOTIFY without tm is taken from its datagram, before the host makes a message of it, unless
+        /// something of the configuration would miss that; see [early answers](operations.md#early-answers). 0: it is
+        /// read as other messages are.
+        notify_early_answers: bool = switch(c"notify_early_answers", true).ours("1.0.0").example("0");
         /// The receive buffer of each UDP socket, for packets that no worker has read yet. At startup it is raised to
         /// this many bytes, or to what the system allows (`net.core.rmem_max`), and the log shows the result. A socket
         /// that has more, by the core's `maxbuffer`, keeps it. See

@@ -5,7 +5,7 @@ use super::notification::{Notify, NotifyReason, NotifyRecord, NotifyRun, Transie
 use super::order::{self, Order};
 use super::ports::Ports;
 use super::publication::Publication;
-use super::remembered::BodyDigest;
+use super::remembered::{BodyDigest, Digested};
 use super::resource::Resource;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::{self, Extent, Watcher};
@@ -126,10 +126,10 @@ pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
 /// The composed document of a resource as it is now.
 pub fn current_body<P: Ports>(ports: &mut P, resource: &Resource) -> Option<Vec<u8>> {
     let (body, is_new) = cached_or_composed(ports, resource, 0).ok()?;
-    if let Some(made) = body.as_deref().filter(|_| is_new) {
-        ports.note_composed(resource, BodyDigest::of(made));
+    if let Some(made) = body.as_ref().filter(|_| is_new) {
+        ports.note_composed(resource, made.digest);
     }
-    body
+    body.map(|made| made.body)
 }
 
 /// The documents of a resource as its package is given them to put together.
@@ -167,9 +167,9 @@ impl<'a> Body<'a> {
         }
         let resource = self.resource;
         let made = match &notify_run.transient_body {
-            Some(TransientBody::Body(body)) => Ok((Some(body.clone()), false)),
+            Some(TransientBody::Body(body)) => Ok((Some(Digested::new(body.clone())), false)),
             Some(TransientBody::Removed(removed, place)) => {
-                compose(ports, resource, Some((removed, *place))).map(|composed| (composed.body, true))
+                compose(ports, resource, Some((removed, *place))).map(|made| (made.body.map(Digested::new), true))
             }
             None => cached_or_composed(ports, resource, notify_run.documents),
         };
@@ -177,9 +177,12 @@ impl<'a> Body<'a> {
             self.unread = Some(why);
             (None, false)
         });
-        let kept = self.composed.insert(body);
-        if let Some(made) = kept.as_deref().filter(|_| is_new) {
-            ports.note_composed(resource, digests.of(made));
+        let digest = body.as_ref().map(|made| made.digest);
+        let kept = self.composed.insert(body.map(|made| made.body));
+        let (Some(body), Some(digest)) = (kept.as_deref(), digest) else { return };
+        digests.learn(body, digest);
+        if is_new {
+            ports.note_composed(resource, digest);
         }
     }
 
@@ -199,13 +202,14 @@ fn cached_or_composed<P: Ports>(
     ports: &mut P,
     resource: &Resource,
     documents: u32,
-) -> Result<(Option<Vec<u8>>, bool), StoreError> {
+) -> Result<(Option<Digested>, bool), StoreError> {
     if let Some(cached) = ports.composed(resource) {
         return Ok((cached, false));
     }
     let made = compose(ports, resource, None)?;
-    ports.cache_composed(resource, documents, made.body.as_deref(), made.valid_until);
-    Ok((made.body, true))
+    let body = made.body.map(Digested::new);
+    ports.cache_composed(resource, documents, body.as_ref(), made.valid_until);
+    Ok((body, true))
 }
 
 /// A composed body and until when it is true.
@@ -329,6 +333,11 @@ struct Digest {
 }
 
 impl Digest {
+    /// The digest of a body that stays in its place.
+    fn learn(&mut self, shared: &[u8], digest: BodyDigest) {
+        (self.place, self.digest) = (Some((shared.as_ptr(), shared.len())), digest);
+    }
+
     fn of(&mut self, shared: &[u8]) -> BodyDigest {
         let place = Some((shared.as_ptr(), shared.len()));
         if self.place != place {

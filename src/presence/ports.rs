@@ -8,7 +8,7 @@ use super::event_package::{PackageId, PackageVerdict, Packages};
 use super::late::Late;
 use super::notification::{Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange};
 use super::publication::{Applied, Change, Publication};
-use super::remembered::{BodyDigest, Micros, SentNotify};
+use super::remembered::{BodyDigest, Digested, Micros, SentNotify};
 use super::replica::Replica;
 use super::resource::{Resource, UriComparison};
 use super::row_limits::RowLimits;
@@ -64,6 +64,9 @@ pub trait Ports {
     }
     /// How URIs are compared.
     fn uri_rule(&self) -> UriComparison;
+
+    /// The request in hand is about this package: its answer is counted there.
+    fn note_package(&mut self, _package: PackageId) {}
 
     /// Answers the request in hand. Header lines end in CRLF.
     fn reply(&mut self, code: u16, reason: &str, headers: &[u8]);
@@ -133,9 +136,9 @@ pub trait Ports {
     /// out.
     fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError>;
     /// The composed body kept for a resource, if it is still true.
-    fn composed(&mut self, resource: &Resource) -> Option<Option<Vec<u8>>>;
+    fn composed(&mut self, resource: &Resource) -> Option<Option<Digested>>;
     /// Keeps a composed body until a document changes; `documents` is the [`NotifyRun::documents`] it was made from.
-    fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64);
+    fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: i64);
     /// Forgets what is cached for a resource: the tables may have been changed by others.
     fn forget(&mut self, resource: &Resource);
     /// Holds back a document that may have been overtaken; `false` where there is no place for it.

@@ -64,6 +64,7 @@ const MAX_ETAG: usize = 64;
 /// event package refuses the request; and when a store fails.
 pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Failure> {
     let (package, _) = bad_event::asked_for(ports.packages(), request.event)?;
+    ports.note_package(package);
     let description = *ports.packages().get(package);
     let expires = ports
         .config()

@@ -81,6 +81,22 @@ impl BodyDigest {
     }
 }
 
+/// A body and its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digested {
+    /// The body.
+    pub body: Vec<u8>,
+    /// Its digest.
+    pub digest: BodyDigest,
+}
+
+impl Digested {
+    /// Digests a body.
+    pub fn new(body: Vec<u8>) -> Digested {
+        Digested { digest: BodyDigest::of(&body), body }
+    }
+}
+
 /// A change of a presentity's documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentChange {

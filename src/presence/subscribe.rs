@@ -116,6 +116,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscrip
         limits::memory(ports, request.call_id.bytes())?;
     }
     let (package, header) = bad_event::asked_for(ports.packages(), request.event)?;
+    ports.note_package(package);
     let description = *ports.packages().get(package);
     if ports.check_subscribe(package) == PackageVerdict::Refused {
         return Err(Failure::Refused("the event package does not take the subscription"));

@@ -4,7 +4,6 @@ use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::checked::{Flaw, Token, UriText, Word, is_clean, most};
 use crate::sip::columns::{LONG, SHORT, TAG, TEXT, fits};
 use crate::sip::transport::Transport;
-use std::borrow::Cow;
 
 /// The state of a subscription (RFC 6665 4.1.2, RFC 3857 4.7.1), with stock's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -453,22 +452,29 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         }
     }
 
-    /// Our URI in the dialog: that of its first request (RFC 3261 12.2.1.1), as far as it is known.
-    pub fn local_uri(&self) -> Cow<'_, [u8]> {
-        self.dialog_uri(Field::LocalUri, Field::ToUser, Field::ToDomain)
+    /// Appends our URI in the dialog: that of its first request (RFC 3261 12.2.1.1), as far as it is known.
+    pub fn push_local_uri(&self, out: &mut Vec<u8>) {
+        self.push_dialog_uri(out, Field::LocalUri, Field::ToUser, Field::ToDomain);
     }
 
-    /// The watcher's URI in the dialog, likewise.
-    pub fn remote_uri(&self) -> Cow<'_, [u8]> {
-        self.dialog_uri(Field::RemoteUri, Field::FromUser, Field::FromDomain)
+    /// Appends the watcher's URI in the dialog, likewise.
+    pub fn push_remote_uri(&self, out: &mut Vec<u8>) {
+        self.push_dialog_uri(out, Field::RemoteUri, Field::FromUser, Field::FromDomain);
     }
 
-    fn dialog_uri(&self, whole: Field, user: Field, host: Field) -> Cow<'_, [u8]> {
-        match self.get(whole) {
-            b"" if self.get(host).is_empty() => Cow::Owned([b"tel:", self.get(user)].concat()),
-            b"" => Cow::Owned(crate::sip::uri::join(self.get(user), self.get(host))),
-            whole => Cow::Borrowed(whole),
+    fn push_dialog_uri(&self, out: &mut Vec<u8>, whole: Field, user: Field, host: Field) {
+        match (self.get(whole), self.get(user), self.get(host)) {
+            (b"", user, b"") => [b"tel:", user].iter().for_each(|part| out.extend_from_slice(part)),
+            (b"", user, host) => crate::sip::uri::push(out, user, host),
+            (whole, ..) => out.extend_from_slice(whole),
         }
+    }
+
+    /// The watcher's URI in the dialog.
+    pub fn remote_uri(&self) -> Vec<u8> {
+        let mut uri = Vec::new();
+        self.push_remote_uri(&mut uri);
+        uri
     }
 
     /// Whether a change of the presentity's state is announced to the watcher: to nobody who may not see the state (RFC

@@ -2,10 +2,10 @@
 use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::host::msg::SipMsg;
-use crate::host::{log, script, tm};
+use crate::host::{clock, log, script, tm};
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::Failure;
-use crate::presence::event_package::Packages;
+use crate::presence::event_package::{PackageId, Packages};
 use crate::presence::notification::Notify;
 use crate::presence::occurrence::Occurrence;
 use crate::presence::ports::Ports;
@@ -62,10 +62,14 @@ pub struct Context {
     pub(crate) parts: Parts,
     pub(crate) packages: &'static Packages,
     pub(crate) message: Option<SipMsg<'static>>,
+    /// The event package that the message in hand is about, once that is known.
+    pub(crate) package: Option<PackageId>,
     /// Where subscriptions and publications live.
     pub(crate) storage: Storage,
     /// What this entry has to send.
     pub(crate) work: Work,
+    /// When the message in hand came; `None`: time is asked for each time, for the entry may last.
+    pub(crate) came_at: Option<i64>,
     /// The reply given, for callers without a message.
     pub reply: Option<(u16, Vec<u8>)>,
 }
@@ -94,8 +98,10 @@ impl Context {
             parts: process.parts,
             packages: process.registry.packages(),
             message: None,
+            package: None,
             storage: process.storage,
             work: Work::new(&process.parts),
+            came_at: None,
             reply: None,
         }
     }
@@ -108,7 +114,7 @@ impl Context {
 
     /// The context of a request. The caller, who makes the message, promises that it outlives the context.
     pub fn for_request(process: &'static Process, message: SipMsg<'static>) -> Context {
-        Context { message: Some(message), ..Context::new(process) }
+        Context { message: Some(message), came_at: Some(clock::now()), ..Context::new(process) }
     }
 
     /// Whether there is neither a database nor everything in memory: other modules use our functions only.

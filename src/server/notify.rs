@@ -6,6 +6,7 @@ pub mod marked_turns;
 pub mod named_sender;
 pub mod named_targets;
 pub mod notifier_process;
+pub mod outstanding;
 pub mod queue;
 pub mod row_queue;
 pub mod row_run;

@@ -16,7 +16,7 @@ use crate::presence::notification::{
 use crate::presence::ports::{NewDialog, Ports, Recent, Renewed, Stored};
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::refresh;
-use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, Micros, SentNotify};
+use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, Digested, Micros, SentNotify};
 use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::row_limits::{PublicationRows, RowLimits};
@@ -24,6 +24,7 @@ use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscripti
 use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
+use crate::server::notify::engine::plain_target;
 use crate::server::notify::under_way::UnderWay;
 use crate::server::notify::work::Again;
 use crate::server::operator::history::{NewChange, dialog_mark};
@@ -32,6 +33,8 @@ use crate::server::publications::unreadable::{self};
 use crate::sip::event::EventHeader;
 use crate::sip::{uri, xml_form};
 use crate::{limited, log};
+use std::cell::RefCell;
+use std::net::SocketAddr;
 
 impl Ports for Context {
     fn config(&self) -> &Config {
@@ -41,7 +44,7 @@ impl Ports for Context {
         self.packages
     }
     fn now(&self) -> i64 {
-        clock::now()
+        self.came_at.unwrap_or_else(clock::now)
     }
     fn now_in_micros(&self) -> Micros {
         clock::micros()
@@ -50,10 +53,15 @@ impl Ports for Context {
         self.shared.tables.rule()
     }
 
+    fn note_package(&mut self, package: PackageId) {
+        self.package = Some(package);
+    }
+
     fn reply(&mut self, code: u16, reason: &str, headers: &[u8]) {
         self.reply = Some((code, headers.to_vec()));
         if let Some(message) = self.message {
-            let event = message.event().and_then(EventHeader::parse).and_then(|header| self.packages.find(&header));
+            let named = || message.event().and_then(EventHeader::parse).and_then(|header| self.packages.find(&header));
+            let event = self.package.or_else(named);
             match message.is_publish() {
                 true => metrics::publish_answered(event, code),
                 false => metrics::subscribe_answered(event, code),
@@ -184,10 +192,10 @@ impl Ports for Context {
     fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
         self.storage.publications.documents(resource)
     }
-    fn composed(&mut self, resource: &Resource) -> Option<Option<Vec<u8>>> {
+    fn composed(&mut self, resource: &Resource) -> Option<Option<Digested>> {
         self.storage.publications.composed(resource)
     }
-    fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64) {
+    fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: i64) {
         self.storage.publications.cache_composed(resource, documents, body, valid_until)
     }
     fn forget(&mut self, resource: &Resource) {
@@ -381,6 +389,8 @@ impl Ports for Context {
         !short
     }
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun> {
+        // One entry may have run after run to send.
+        self.came_at = self.came_at.map(|_| clock::now());
         if self.shared.tables.take_unjudged(resource) {
             if let Err(error) = refresh::restored(self, resource) {
                 let uri = log::show(&resource.uri);
@@ -404,17 +414,24 @@ impl Ports for Context {
     }
 
     fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) {
-        if !self.leaves_to_names(notify, headers, body, digest) {
-            self.send_now(notify, headers, body, digest);
+        let target = plain_target(&notify.subscription);
+        if target.is_some() || !self.leaves_to_names(notify, headers, body, digest) {
+            self.send_now(notify, target, headers, body, digest);
         }
     }
 }
 
+thread_local! {
+    /// The URIs of the NOTIFY that is being sent: memory that each of them uses again.
+    static URIS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Context {
-    /// Sends a NOTIFY from this process; `false` when it could not be sent.
+    /// Sends a NOTIFY from this process, to its [`plain_target`] where it has one; `false` when it could not be sent.
     pub(crate) fn send_now(
         &mut self,
         notify: &Notify,
+        target: Option<SocketAddr>,
         headers: &[u8],
         body: Option<&[u8]>,
         digest: BodyDigest,
@@ -422,7 +439,12 @@ impl Context {
         fault_point!("notify");
         self.log_notify(notify);
         let s = &notify.subscription;
-        let (local_uri, remote_uri) = (s.local_uri(), s.remote_uri());
+        let mut uris = URIS.take();
+        uris.clear();
+        s.push_local_uri(&mut uris);
+        let middle = uris.len();
+        s.push_remote_uri(&mut uris);
+        let (local_uri, remote_uri) = uris.split_at(middle);
         let request = tm::InDialog {
             method: "NOTIFY",
             headers,
@@ -430,8 +452,8 @@ impl Context {
             call_id: s.get(Field::CallId),
             local_tag: s.get(Field::ToTag),
             remote_tag: s.get(Field::FromTag),
-            local_uri: &local_uri,
-            remote_uri: &remote_uri,
+            local_uri,
+            remote_uri,
             remote_target: s.get(Field::Contact),
             routes: s.get(Field::RecordRoute),
             cseq: s.state.local_cseq + 1,
@@ -441,18 +463,22 @@ impl Context {
         let sent_at = clock::monotonic_micros();
         let number = self.note_notify(notify, digest, sent_at);
         let under_way = UnderWay { event: s.state.event, sent_at, number };
-        let is_direct = self.shared.engine.send(&request, under_way);
+        let is_direct = self.shared.engine.send(&request, target, under_way);
         counters::count(if is_direct { Counter::NotifyDirect } else { Counter::NotifyByTm });
         let sent = match is_direct {
             true => Ok(tm::Sent::UnderWay),
             false => self.send_through_tm(notify, &request, under_way),
         };
+        URIS.set(uris);
         let senders = self.shared.senders;
         if let Some(pace) = &mut self.work.pace {
             pace.step(senders, !is_direct);
         }
         match sent.is_ok() {
-            true => metrics::notify_sent(s.state.event, notify.notify_reason),
+            true => {
+                senders.outstanding.note_sent(sent_at);
+                metrics::notify_sent(s.state.event, notify.notify_reason);
+            }
             false => self.note_unsent(notify),
         }
         sent.is_ok()

@@ -1,40 +1,33 @@
 //! Where a request goes without a look into the DNS (RFC 3263 4): a URI with the address of its host.
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use super::byte_class::{kind, kinds_in};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The port of SIP over UDP (RFC 3261 19.1.2).
 const SIP_PORT: u16 = 5060;
 
-/// What a parser could read in two ways.
-const UNCLEAR: [bool; 256] = {
-    let mut unclear = [false; 256];
-    let mut c = 0;
-    while c < 256 {
-        unclear[c] = matches!(c as u8, b'<' | b'>' | b'"' | b' ' | b'\t' | b'\r' | b'\n' | 0 | 0x80..);
-        c += 1;
-    }
-    unclear
-};
-
 /// The address in a URI, where a request to it goes there over UDP: no name to look up, no other transport, no `maddr`,
 /// nothing that a parser could read in two ways.
 pub fn plain_udp(uri: &[u8]) -> Option<SocketAddr> {
-    let (scheme, rest) = uri.split_at_checked(4)?;
-    if !scheme.eq_ignore_ascii_case(b"sip:") || rest.iter().any(|c| UNCLEAR[usize::from(*c)]) {
+    const UNCLEAR: u8 = kind::CONTROL | kind::SPACE | kind::BRACKET | kind::HIGH;
+    let (scheme, rest) = uri.split_first_chunk::<4>()?;
+    if (scheme != b"sip:" && !scheme.eq_ignore_ascii_case(b"sip:")) || kinds_in(rest) & UNCLEAR != 0 {
         return None;
     }
     // A user part may hold what ends a host elsewhere; a second @ may not be anywhere.
-    let host = match rest.iter().position(|c| *c == b'@') {
-        Some(at) if rest[at + 1..].contains(&b'@') => return None,
+    let host = match memchr::memchr(b'@', rest) {
+        Some(at) if memchr::memchr(b'@', &rest[at + 1..]).is_some() => return None,
         Some(at) => &rest[at + 1..],
         None => rest,
     };
-    let end = host.iter().position(|c| matches!(c, b';' | b'?')).unwrap_or(host.len());
-    let (host_port, params) = host.split_at(end);
+    let (address, behind) = address_of(host)?;
+    let (port, params) = port_of(behind)?;
     // Headers of a URI have no place in a request (RFC 3261 19.1.5): what the host makes of them is its own affair.
-    if !params.is_empty() && (params.contains(&b'?') || !params.split(|c| *c == b';').all(is_harmless)) {
-        return None;
-    }
-    target_of(host_port)
+    let is_plain = match params {
+        b"" => true,
+        [b';', params @ ..] => !params.contains(&b'?') && params.split(|c| *c == b';').all(is_harmless),
+        _ => false,
+    };
+    is_plain.then(|| (address, port).into())
 }
 
 /// The name of the host that a request goes to by this URI, or by the first one of a list of routes in brackets; `None`
@@ -59,39 +52,51 @@ pub fn name_to_look_up(uri: &[u8]) -> Option<&[u8]> {
 
 /// `192.0.2.1`, `192.0.2.1:5060`, `[2001:db8::1]:5060`.
 fn target_of(host_port: &[u8]) -> Option<SocketAddr> {
-    if let Some(rest) = host_port.strip_prefix(b"[") {
+    let (address, behind) = address_of(host_port)?;
+    let (port, behind) = port_of(behind)?;
+    behind.is_empty().then(|| (address, port).into())
+}
+
+/// The address that a text begins with, and what is behind it.
+fn address_of(text: &[u8]) -> Option<(IpAddr, &[u8])> {
+    if let Some(rest) = text.strip_prefix(b"[") {
         let end = rest.iter().position(|c| *c == b']')?;
         let address: Ipv6Addr = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
-        return Some((address, port_of(&rest[end + 1..])?).into());
+        return Some((address.into(), &rest[end + 1..]));
     }
-    let end = host_port.iter().position(|c| *c == b':').unwrap_or(host_port.len());
-    let (address, port) = host_port.split_at(end);
-    Some((ipv4(address)?, port_of(port)?).into())
+    let (mut rest, mut bits) = (text, 0);
+    for index in 0..4 {
+        if index > 0 {
+            rest = rest.strip_prefix(b".")?;
+        }
+        let (octet, behind) = number(rest, 3)?;
+        // Some read leading zeros as octal.
+        if octet > 255 || (rest[0] == b'0' && rest.len() - behind.len() > 1) {
+            return None;
+        }
+        (bits, rest) = ((bits << 8) | octet, behind);
+    }
+    Some((Ipv4Addr::from(bits).into(), rest))
 }
 
-/// Four numbers without leading zeros, which some read as octal.
-fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
-    let mut octets = [0; 4];
-    let mut parts = text.split(|c| *c == b'.');
-    for octet in &mut octets {
-        let digits = parts.next().filter(|digits| digits.len() == 1 || digits.first() != Some(&b'0'))?;
-        *octet = u8::try_from(number(digits, 3)?).ok()?;
-    }
-    parts.next().is_none().then(|| octets.into())
+/// The port that a text begins with (`:5060`, or nothing), and what is behind it.
+fn port_of(text: &[u8]) -> Option<(u16, &[u8])> {
+    let Some(digits) = text.strip_prefix(b":") else { return Some((SIP_PORT, text)) };
+    let (port, behind) = number(digits, 5)?;
+    Some((u16::try_from(port).ok().filter(|port| *port > 0)?, behind))
 }
 
-/// `:5060`, or nothing.
-fn port_of(text: &[u8]) -> Option<u16> {
-    let Some(digits) = text.strip_prefix(b":") else { return text.is_empty().then_some(SIP_PORT) };
-    u16::try_from(number(digits, 5)?).ok().filter(|port| *port > 0)
-}
-
-/// A number of at most so many digits, with one at least.
-fn number(digits: &[u8], most: usize) -> Option<u32> {
-    if digits.is_empty() || digits.len() > most {
-        return None;
+/// The number of at most so many digits that a text begins with, and what is behind it.
+#[inline]
+fn number(text: &[u8], most: usize) -> Option<(u32, &[u8])> {
+    let (mut number, mut rest) = (0, text);
+    while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+        (number, rest) = (number * 10 + u32::from(digit - b'0'), behind);
+        if text.len() - rest.len() > most {
+            return None;
+        }
     }
-    digits.iter().try_fold(0, |number, c| c.is_ascii_digit().then(|| number * 10 + u32::from(c - b'0')))
+    (rest.len() < text.len()).then_some((number, rest))
 }
 
 /// Whether a parameter leaves a request on its way over UDP.

@@ -3,13 +3,20 @@
 /// `sip:user@host`, or `sip:host` where there is no user.
 pub fn join(user: &[u8], host: &[u8]) -> Vec<u8> {
     let mut uri = Vec::with_capacity(5 + user.len() + host.len());
-    uri.extend_from_slice(b"sip:");
-    if !user.is_empty() {
-        uri.extend_from_slice(user);
-        uri.push(b'@');
-    }
-    uri.extend_from_slice(host);
+    push(&mut uri, user, host);
     uri
+}
+
+/// Appends what [`join`] makes.
+#[inline]
+pub fn push(out: &mut Vec<u8>, user: &[u8], host: &[u8]) {
+    out.reserve(5 + user.len() + host.len());
+    out.extend_from_slice(b"sip:");
+    if !user.is_empty() {
+        out.extend_from_slice(user);
+        out.push(b'@');
+    }
+    out.extend_from_slice(host);
 }
 
 /// User and host of a URI that [`join`] made, or of any plain `scheme:user@host;params`.

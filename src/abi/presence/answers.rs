@@ -2,8 +2,10 @@
 use crate::abi::c_types::sip_msg_t;
 use crate::abi::presence::state;
 use crate::abi::presence::timers::{completed, each_on_its_own};
+use crate::host::datagram::Datagram;
 use crate::host::direct::AGAIN;
 use crate::host::msg::SipMsg;
+use crate::host::tm::Outcome;
 use crate::server::notify::engine::Pending;
 use crate::sys;
 use std::ffi::{c_int, c_void};
@@ -18,9 +20,24 @@ pub unsafe extern "C" fn kr_presence_on_response(msg: *mut sip_msg_t) -> c_int {
         let Some(reply) = (unsafe { SipMsg::new(msg) }) else { return 1 };
         let is_taken = process.shared.engine.receive(reply, |pending, status, _| {
             // It is taken whatever becomes of the rest.
-            each_on_its_own("the answer to a NOTIFY", || complete(&pending, Some((reply, status))));
+            each_on_its_own("the answer to a NOTIFY", || complete(&pending, Outcome::Answered(reply, status)));
         });
         i32::from(!is_taken)
+    })
+}
+
+/// A datagram has come that the host has not looked at yet: below 0 when it answers a NOTIFY of ours, 0 when the host
+/// is to go on with it.
+pub(crate) unsafe extern "C" fn kr_presence_on_datagram(event: *mut sys::sr_event_param) -> c_int {
+    entry!(kr_presence_on_datagram, 0, {
+        let Some(process) = state::process() else { return 0 };
+        // SAFETY: the event in the hand of the host, which outlives this call.
+        let Some(datagram) = (unsafe { Datagram::new(event) }) else { return 0 };
+        let is_taken = process.shared.engine.receive_datagram(datagram, |pending, status| {
+            // It is taken whatever becomes of the rest.
+            each_on_its_own("the answer to a NOTIFY", || complete(&pending, Outcome::Taken(status)));
+        });
+        -c_int::from(is_taken)
     })
 }
 
@@ -47,14 +64,14 @@ pub(crate) unsafe extern "C" fn kr_presence_on_timeouts(
     entry!(kr_presence_on_timeouts, AGAIN, {
         if let Some(process) = state::process() {
             process.shared.engine.take_timed_out(|pending, _| {
-                each_on_its_own("a NOTIFY without an answer", || complete(&pending, None));
+                each_on_its_own("a NOTIFY without an answer", || complete(&pending, Outcome::Silence));
             });
         }
         AGAIN
     })
 }
 
-fn complete(pending: &Pending, answer: Option<(SipMsg<'_>, u16)>) {
-    let (done, under_way) = pending.completed(answer);
+fn complete(pending: &Pending, outcome: Outcome<'_>) {
+    let (done, under_way) = pending.completed(outcome);
     completed(&done, under_way.alone());
 }

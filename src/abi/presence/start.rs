@@ -1,5 +1,7 @@
 //! Start-up of `presence.so`: parameters, database, shared tables, processes.
-use crate::abi::presence::answers::{kr_presence_on_resend, kr_presence_on_response, kr_presence_on_timeouts};
+use crate::abi::presence::answers::{
+    kr_presence_on_datagram, kr_presence_on_resend, kr_presence_on_response, kr_presence_on_timeouts,
+};
 use crate::abi::presence::state;
 use crate::abi::presence::timers::{
     kr_presence_notify_completed, kr_presence_on_beat, kr_presence_on_clean, kr_presence_on_publication_update,
@@ -210,8 +212,10 @@ pub(crate) fn restore() -> Result<(), String> {
     process.shared.engine.choose(process.notify_reply.get(), process.config.notify_slots);
     if process.shared.engine.may_serve() {
         take_answers_first(kr_presence_on_response);
+        process.shared.engine.choose_datagrams(process.config.notify_early_answers, kr_presence_on_datagram);
     }
-    raise_receive_buffers(process.config.receive_buffer);
+    let granted = raise_receive_buffers(process.config.receive_buffer);
+    process.shared.senders.outstanding.fit(granted.unwrap_or_default().into());
     if !process.database.is_configured() {
         return Ok(());
     }
@@ -226,11 +230,11 @@ pub(crate) fn restore() -> Result<(), String> {
 const SMALL_BUFFER: u32 = 1 << 20;
 
 /// Answers to a large fan-out come faster than they are read: the kernel keeps them meanwhile, as far as it may.
-fn raise_receive_buffers(wanted: i32) {
-    if wanted == 0 {
-        return;
-    }
-    match sockets::raise_receive_buffers(wanted) {
+/// Returns what the smallest holds, in bytes.
+fn raise_receive_buffers(wanted: i32) -> Option<u32> {
+    let granted = sockets::raise_receive_buffers(wanted);
+    match granted {
+        _ if wanted == 0 => {}
         Some(granted) if granted < SMALL_BUFFER.min(wanted as u32) => log!(
             Warn,
             "the receive buffers of UDP sockets hold {granted} bytes, receive_buffer asks for {wanted}: answers to \
@@ -239,6 +243,7 @@ fn raise_receive_buffers(wanted: i32) {
         Some(granted) => log!(Info, "the receive buffers of UDP sockets hold {granted} bytes at least"),
         None => {}
     }
+    granted
 }
 
 /// Starts the sender processes.

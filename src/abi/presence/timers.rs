@@ -74,14 +74,14 @@ pub(crate) fn write_publications(world: &mut Context, is_last: bool) {
 
 pub(crate) fn completed(done: &tm::Completed<'_>, carried: CallbackParam<Kept>) {
     let Some(process) = state::process() else { return };
-    process.shared.senders.note_answer();
     let (under_way, cached) = under_way::take(carried);
     let now = clock::monotonic_micros();
     let waited = under_way.map(|under_way| under_way.age(now));
+    process.shared.senders.note_answer(waited.map(|waited| now.saturating_sub(waited)), now);
     metrics::notify_answered(NotifyAnswer {
         event: under_way.map(|under_way| under_way.event),
         code: done.code,
-        is_silence: tm::is_faked(done.reply),
+        is_silence: done.is_silence(),
         waited,
     });
     log_answer(process.parts.config, done, waited);
@@ -107,7 +107,7 @@ fn log_answer(config: &Config, done: &tm::Completed<'_>, waited: Option<u64>) {
     if !log::enabled(config.log_level) {
         return;
     }
-    let answer = if tm::is_faked(done.reply) { "not answered".into() } else { format!("answered {}", done.code) };
+    let answer = if done.is_silence() { "not answered".into() } else { format!("answered {}", done.code) };
     let (call_id, millis) = (log::show(done.call_id()), waited.unwrap_or_default() / 1_000);
     let text = format!("NOTIFY {answer} after {millis} ms, CSeq {} : {call_id}", done.cseq());
     log::write(c"presence", config.log_facility, config.log_level, &text);

@@ -11,7 +11,7 @@ use crate::presence::notification::{
 };
 use crate::presence::ports::{NewDialog, Ports, Recent, Renewed, Stored};
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
-use crate::presence::remembered::BodyDigest;
+use crate::presence::remembered::{BodyDigest, Digested};
 use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscription};
@@ -168,10 +168,10 @@ impl Ports for MemoryPorts {
         let list = self.publications.get(&key(resource));
         Ok(list.into_iter().flatten().filter(live).cloned().collect())
     }
-    fn composed(&mut self, _resource: &Resource) -> Option<Option<Vec<u8>>> {
+    fn composed(&mut self, _resource: &Resource) -> Option<Option<Digested>> {
         None
     }
-    fn cache_composed(&mut self, _: &Resource, _: u32, _: Option<&[u8]>, _: i64) {}
+    fn cache_composed(&mut self, _: &Resource, _: u32, _: Option<&Digested>, _: i64) {}
     fn forget(&mut self, _resource: &Resource) {}
     fn hold_late(&mut self, late: &Late) -> bool {
         self.late.push((self.now + late::HELD_SECS as i64, late.clone()));

@@ -1,17 +1,20 @@
 //! NOTIFYs without tm (`notify_engine`): which may go out so, how they are written, and what becomes of their answers.
 use crate::common::counters::{Counter, count};
+use crate::host::datagram::{self, Datagram};
 use crate::host::direct::{self, Destination, Onlooker};
 use crate::host::msg::SipMsg;
 use crate::host::no_memory::NoMemory;
 use crate::host::shared_bytes::SharedBytes;
 use crate::host::shm::{self, ShmBox};
-use crate::host::tm::{Completed, InDialog};
+use crate::host::tm::{Completed, InDialog, Outcome};
 use crate::host::{clock, script};
 use crate::log;
 use crate::presence::config::NotifyEngine;
+use crate::presence::subscription::{Field, Subscription};
 use crate::server::notify::transactions::{Answered, Transactions};
 use crate::server::notify::under_way::UnderWay;
 use crate::shm_safe::shm_safe;
+use crate::sip::answer::{self, Success};
 use crate::sip::branch::{BranchSecret, Origin, TransactionKey};
 use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers};
 use crate::sip::request::{Head, Lines};
@@ -34,11 +37,11 @@ pub struct Pending {
 shm_safe!(Pending { head, lines, body, destination, under_way });
 
 impl Pending {
-    /// What tm would call a completed transaction, and what it has carried; `answer` is `None` where none came in time.
-    pub fn completed<'a>(&'a self, answer: Option<(SipMsg<'a>, u16)>) -> (Completed<'a>, UnderWay) {
+    /// What tm would call a completed transaction, and what it has carried.
+    pub fn completed<'a>(&'a self, outcome: Outcome<'a>) -> (Completed<'a>, UnderWay) {
         let lines = [self.lines.from(), self.lines.to(), self.lines.call_id(), self.lines.cseq()];
         let headers = lines.map(|line| self.head.get(line).unwrap_or_default());
-        (Completed::without_tm(headers, answer), self.under_way)
+        (Completed::without_tm(headers, outcome), self.under_way)
     }
 
     /// The whole request.
@@ -118,6 +121,24 @@ impl Engine {
         !self.is_off.load(Ordering::Relaxed)
     }
 
+    /// Has the host show datagrams to `take`, unless something of the configuration would miss the messages that are
+    /// not made of answers then, and says so in the log; call it after [`Engine::choose`].
+    pub fn choose_datagrams(&self, is_wanted: bool, take: datagram::Callback) {
+        if !self.may_serve() || !is_wanted {
+            return;
+        }
+        match datagram::onlooker() {
+            Some(onlooker) => log!(Info, "answers to NOTIFYs without tm are read as messages: {onlooker} sees them"),
+            None if !datagram::take(take) => {
+                log!(
+                    Info,
+                    "answers to NOTIFYs without tm are read as messages: another module is shown datagrams first"
+                )
+            }
+            None => log!(Info, "2xx to NOTIFYs without tm are taken before a message is made of them"),
+        }
+    }
+
     /// How many NOTIFYs are under way without tm.
     pub fn under_way(&self) -> usize {
         self.transactions.under_way()
@@ -155,12 +176,10 @@ impl Engine {
         }
     }
 
-    /// Sends a NOTIFY; `under_way` comes back with its answer. `false`: it has not been sent, and tm has to.
-    pub fn send(&self, request: &InDialog<'_>, under_way: UnderWay) -> bool {
-        if !self.serves() {
-            return false;
-        }
-        let Some(target) = plain_target(request) else { return false };
+    /// Sends a NOTIFY to its [`plain_target`]; `under_way` comes back with its answer. `false`: it has not been sent,
+    /// and tm has to.
+    pub fn send(&self, request: &InDialog<'_>, target: Option<SocketAddr>, under_way: UnderWay) -> bool {
+        let Some(target) = target.filter(|_| self.serves()) else { return false };
         SCRATCH.with(|scratch| self.send_with(&mut scratch.borrow_mut(), request, target, under_way)).is_some()
     }
 
@@ -211,9 +230,36 @@ impl Engine {
                 return false;
             }
         };
-        // A peer may answer from another address (RFC 3261 17.1.3 asks for the branch alone): that is counted.
+        self.answered(key, status, |destination| destination.sent(reply), completed);
+        true
+    }
+
+    /// Looks at a datagram before the host makes a message of it. `false`: it is no plain 2xx to a NOTIFY of ours, and
+    /// the host goes on with it. `completed` is given what has its final answer, and the status.
+    pub fn receive_datagram(&self, datagram: Datagram<'_>, completed: impl FnOnce(Pending, u16)) -> bool {
+        let Some(Success { status, branch }) = answer::success_to_notify(datagram.text()) else { return false };
+        let Origin::Ours(key) = self.secret.origin(branch) else { return false };
+        if datagram::is_watched() {
+            return false;
+        }
+        datagram::count();
+        count(Counter::NotifyAnswersEarly);
+        let from = |destination: &Destination| datagram.is_from(destination);
+        self.answered(key, status, from, |pending, status, _| completed(pending, status));
+        true
+    }
+
+    /// An answer to the transaction of this key. A peer may answer from another address (RFC 3261 17.1.3 asks for the
+    /// branch alone): that is counted.
+    fn answered(
+        &self,
+        key: TransactionKey,
+        status: u16,
+        is_from: impl FnOnce(&Destination) -> bool,
+        completed: impl FnOnce(Pending, u16, u64),
+    ) {
         let mut is_elsewhere = false;
-        let seen = |pending: &Pending| is_elsewhere = !pending.destination.sent(reply);
+        let seen = |pending: &Pending| is_elsewhere = !is_from(&pending.destination);
         let answered = self.transactions.answer(key, status, clock::millis(), seen);
         if is_elsewhere {
             count(Counter::NotifyAnswersElsewhere);
@@ -223,7 +269,6 @@ impl Engine {
             Answered::Provisional => {}
             Answered::Late | Answered::Busy => count(Counter::NotifyAnswersLate),
         }
-        true
     }
 
     /// Sends again what has not been answered: a turn of the wheel.
@@ -249,11 +294,11 @@ fn timers() -> Timers {
     Timers { t1, t2, timeout }
 }
 
-/// Where a request goes that needs nothing of what tm does and this does not: a route set, a proxy, a name to look up,
-/// another transport than UDP, a tag that is still to be made.
-fn plain_target(request: &InDialog<'_>) -> Option<SocketAddr> {
-    let is_simple = request.routes.is_empty() && request.proxy.is_empty() && !request.local_tag.is_empty();
-    is_simple.then(|| target::plain_udp(request.remote_target)).flatten()
+/// Where the NOTIFYs of a subscription go that need nothing of what tm does and this does not: a route set, a name to
+/// look up, another transport than UDP, a tag that is still to be made.
+pub fn plain_target(subscription: &Subscription) -> Option<SocketAddr> {
+    let is_simple = subscription.get(Field::RecordRoute).is_empty() && !subscription.get(Field::ToTag).is_empty();
+    is_simple.then(|| target::plain_udp(subscription.get(Field::Contact))).flatten()
 }
 
 /// What a process uses again for each NOTIFY.

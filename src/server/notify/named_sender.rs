@@ -84,7 +84,7 @@ impl Context {
         if RESTING.with_borrow_mut(|resting| resting.has(name, clock::now())) {
             return self.note_unsent(&notify);
         }
-        let is_sent = self.send_now(&notify, &waiting.headers, waiting.body.as_deref(), waiting.digest);
+        let is_sent = self.send_now(&notify, None, &waiting.headers, waiting.body.as_deref(), waiting.digest);
         if !is_sent && clock::monotonic_millis() - began > SLOW_MILLIS {
             RESTING.with_borrow_mut(|resting| resting.add(name, clock::now()));
         }

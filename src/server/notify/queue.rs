@@ -2,6 +2,7 @@
 use crate::cluster::numbers::reserve;
 use crate::common::counters::{self, Counter};
 use crate::common::row_groups::{Fate, Writer};
+use crate::host::clock;
 use crate::host::db::Connection;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox};
@@ -120,6 +121,7 @@ impl NotifyQueue for ResourceQueues {
     fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun> {
         // What is due stays due until the node may send again.
         let may_speak = self.may_speak();
+        let are_many = self.shared.senders.outstanding.are_many(clock::monotonic_micros);
         let tables = &self.shared.tables;
         let rule = tables.rule();
         let mut shard = tables.shard(resource.hash);
@@ -134,9 +136,13 @@ impl NotifyQueue for ResourceQueues {
             work.held.forget(resource.hash);
             return None;
         }
-        let entry = if entry.for_all && entry.subscriptions.len() > LARGE && self.leaves_large_changes(work) {
+        let is_large = entry.subscriptions.len() > LARGE;
+        let entry = if entry.for_all && (is_large || are_many) && self.leaves_large_changes(work) {
             drop(shard);
             if self.hand_over(work, resource) {
+                if !is_large {
+                    counters::count(Counter::HandedOverForPace);
+                }
                 return None;
             }
             shard = tables.shard(resource.hash);

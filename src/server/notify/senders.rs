@@ -7,6 +7,7 @@ use crate::host::{clock, process};
 use crate::limited;
 use crate::presence::event_package::PackageId;
 use crate::presence::resource::Resource;
+use crate::server::notify::outstanding::Outstanding;
 use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -15,13 +16,15 @@ pub struct Senders {
     pub(crate) queue: Lock<ShmVec<QueuedFanOut>>,
     pub(crate) bell: &'static Semaphore,
     pub(crate) answered: AtomicU64,
+    /// The NOTIFYs of all processes that wait for their answer.
+    pub outstanding: Outstanding,
     /// What the sender processes have sent: a second of the monotonic clock in the upper half, the count in the lower.
     pub(crate) sent: [AtomicU64; SECONDS],
     /// A timer has stopped for want of memory.
     pub(crate) left_over: AtomicBool,
 }
 
-shm_safe!(Senders { queue, bell, answered, sent, left_over });
+shm_safe!(Senders { queue, bell, answered, outstanding, sent, left_over });
 
 impl Senders {
     /// An empty queue; call before the processes fork.
@@ -34,6 +37,7 @@ impl Senders {
             queue: Lock::new(ShmVec::new_in(Shm)),
             bell: Semaphore::leak()?,
             answered: AtomicU64::new(0),
+            outstanding: Outstanding::default(),
             sent: Default::default(),
             left_over: AtomicBool::new(false),
         })
@@ -60,9 +64,10 @@ impl Senders {
         self.queue.lock().first().map_or(0, |handed| (clock::now() - handed.at).max(0))
     }
 
-    /// A NOTIFY was completed.
-    pub fn note_answer(&self) {
+    /// A NOTIFY was completed, at `now`; `sent_at` where that is known. Microseconds of the clock for measuring.
+    pub fn note_answer(&self, sent_at: Option<u64>, now: u64) {
         self.answered.fetch_add(1, Ordering::Relaxed);
+        sent_at.into_iter().for_each(|sent_at| self.outstanding.note_done(sent_at, now));
     }
 
     /// A timer has stopped for want of memory: the rest is done in the next second.
@@ -148,6 +153,13 @@ impl Pacing {
             // What has not been answered by now is not waited for.
             self.sent = seen;
         }
+        // The window of all processes is looked at after that of this one: so a single fan-out goes its old pace.
+        for _ in 0..LONGEST_WAIT_MILLIS {
+            if !senders.outstanding.are_many(clock::monotonic_micros) {
+                break;
+            }
+            process::sleep_millis(1);
+        }
         if self.is_sender {
             if by_tm {
                 senders.note_sent();
@@ -166,6 +178,9 @@ pub(crate) const WINDOW: u64 = 96;
 
 /// How long a sender waits for an answer, in milliseconds, before it takes those that are missing for lost.
 pub(crate) const PATIENCE_MILLIS: u32 = 20;
+
+/// How long a sender waits before one more NOTIFY while the other processes leave it no place in the window.
+const LONGEST_WAIT_MILLIS: u32 = 1_000;
 
 /// How many bytes of shared memory are left to requests.
 pub(crate) fn reserve() -> usize {

@@ -163,15 +163,15 @@ impl History {
             return;
         }
         let presentity = &change.resource.uri;
-        let entry = ChangeEntry {
-            at,
-            event: change.resource.event,
-            kind: change.kind,
-            body: change.body,
-            expires: i32::try_from(change.expires).unwrap_or(i32::MAX),
-            texts: Texts::of([&[presentity], &[change.sender], &[change.etag]]),
-        };
-        self.parts[self.part(presentity)].lock().changes.push(entry);
+        let part = &self.parts[self.part(presentity)];
+        part.lock().changes.push_with(ChangeEntry::empty, |entry| {
+            entry.at = at;
+            entry.event = change.resource.event;
+            entry.kind = change.kind;
+            entry.body = change.body;
+            entry.expires = i32::try_from(change.expires).unwrap_or(i32::MAX);
+            entry.texts.set([&[presentity], &[change.sender], &[change.etag]]);
+        });
     }
 
     /// Remembers a NOTIFY that is about to be sent.
@@ -186,19 +186,17 @@ impl History {
             return None;
         }
         let presentity = subscription.get(Field::PresUri);
-        let entry = NotifyEntry {
-            at,
-            answered_at: at,
-            dialog: dialog_mark(subscription.dialog()),
-            event: subscription.state.event,
-            reason,
-            cseq: subscription.state.local_cseq.wrapping_add(1),
-            body,
-            answer: Answer::Awaited,
-            texts: Texts::of([&[presentity], &watcher(subscription)]),
-        };
-        let part = self.part(presentity);
-        let number = self.parts[part].lock().notifies.push(entry);
+        let (dialog, part) = (dialog_mark(subscription.dialog()), self.part(presentity));
+        let number = self.parts[part].lock().notifies.push_with(NotifyEntry::empty, |entry| {
+            (entry.at, entry.answered_at) = (at, at);
+            entry.dialog = dialog;
+            entry.event = subscription.state.event;
+            entry.reason = reason;
+            entry.cseq = subscription.state.local_cseq.wrapping_add(1);
+            entry.body = body;
+            entry.answer = Answer::Awaited;
+            entry.texts.set([&[presentity], &watcher(subscription)]);
+        });
         Some(NotifyNumber(number.wrapping_mul(self.parts.len()).wrapping_add(part)))
     }
 
@@ -217,22 +215,22 @@ impl History {
         }
         let text = |field| [subscription.get(field)];
         let state = &subscription.state;
-        let entry = EndEntry {
-            at,
-            cause,
-            cseq: state.local_cseq,
-            event: state.event,
-            dialog: dialog_mark(subscription.dialog()),
-            notify_history,
-            texts: Texts::of([
-                &watcher(subscription),
+        let (dialog, watcher) = (dialog_mark(subscription.dialog()), watcher(subscription));
+        self.ends.lock().push_with(EndEntry::empty, |entry| {
+            entry.at = at;
+            entry.cause = cause;
+            entry.cseq = state.local_cseq;
+            entry.event = state.event;
+            entry.dialog = dialog;
+            entry.notify_history = notify_history;
+            entry.texts.set([
+                &watcher,
                 &text(Field::PresUri),
                 &text(Field::Contact),
                 &text(Field::CallId),
                 &text(Field::Socket),
-            ]),
-        };
-        self.ends.lock().push(entry);
+            ]);
+        });
     }
 
     /// The latest ends that are `wanted`, the newest first, at most `limit`.
@@ -287,6 +285,18 @@ fn watcher(subscription: &Subscription) -> [&[u8]; 4] {
 }
 
 impl EndEntry {
+    fn empty() -> EndEntry {
+        EndEntry {
+            at: 0,
+            cause: Cause::Unsubscribed,
+            cseq: 0,
+            event: PackageId(0),
+            dialog: 0,
+            notify_history: NotifyHistory::default(),
+            texts: Texts::NONE,
+        }
+    }
+
     fn read(&self, day: Micros) -> Ended {
         let text = |index| self.texts.get(index).to_vec();
         Ended {
@@ -306,6 +316,17 @@ impl EndEntry {
 }
 
 impl ChangeEntry {
+    fn empty() -> ChangeEntry {
+        ChangeEntry {
+            at: 0,
+            event: PackageId(0),
+            kind: ChangeKind::New,
+            body: BodyDigest::default(),
+            expires: 0,
+            texts: Texts::NONE,
+        }
+    }
+
     fn read(&self, day: Micros) -> DocumentChange {
         let text = |index| self.texts.get(index).to_vec();
         DocumentChange {
@@ -322,6 +343,20 @@ impl ChangeEntry {
 }
 
 impl NotifyEntry {
+    fn empty() -> NotifyEntry {
+        NotifyEntry {
+            at: 0,
+            answered_at: 0,
+            dialog: 0,
+            event: PackageId(0),
+            reason: NotifyReason::Change,
+            cseq: 0,
+            body: BodyDigest::default(),
+            answer: Answer::Awaited,
+            texts: Texts::NONE,
+        }
+    }
+
     fn read(&self, day: Micros) -> SentNotify {
         SentNotify {
             at: self.at as Micros + day,

@@ -6,6 +6,7 @@ use crate::host::shm::{Shm, ShmVec};
 use crate::limited;
 use crate::presence::error::StoreError;
 use crate::presence::publication::{Applied, Change, Publication};
+use crate::presence::remembered::Digested;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::ended_rows;
@@ -61,11 +62,11 @@ impl PublicationStore for Cached {
         Ok(live(self.memory.known(resource).unwrap_or_default()))
     }
 
-    fn composed(&self, resource: &Resource) -> Option<Option<Vec<u8>>> {
+    fn composed(&self, resource: &Resource) -> Option<Option<Digested>> {
         self.memory.composed(resource)
     }
 
-    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64) {
+    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: i64) {
         self.memory.cache_composed(resource, documents, body, valid_until);
     }
 

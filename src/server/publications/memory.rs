@@ -4,6 +4,7 @@ use crate::host::shm::{Shm, ShmVec};
 use crate::presence::error::StoreError;
 use crate::presence::order::Order;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication, Stored};
+use crate::presence::remembered::Digested;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::presentity_table::{RowChange, update};
@@ -242,24 +243,32 @@ impl DocumentMemory {
     }
 
     /// See [`crate::presence::ports::Ports::composed`].
-    pub(crate) fn composed(&self, resource: &Resource) -> Option<Option<Vec<u8>>> {
+    pub(crate) fn composed(&self, resource: &Resource) -> Option<Option<Digested>> {
         let now = crate::host::clock::now();
         let mut shard = self.shared.tables.shard(resource.hash);
         let entry = shard.entry(self.shared.tables.rule(), resource)?;
-        entry.cached_body(now).map(|body| body.map(<[u8]>::to_vec))
+        entry.cached_body(now).map(|body| body.map(|(body, digest)| Digested { body: body.to_vec(), digest }))
     }
 
     /// See [`crate::presence::ports::Ports::cache_composed`].
-    pub(crate) fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64) {
+    pub(crate) fn cache_composed(
+        &self,
+        resource: &Resource,
+        documents: u32,
+        body: Option<&Digested>,
+        valid_until: i64,
+    ) {
         let tables = &self.shared.tables;
-        let mut fresh = CachedBody::document(valid_until);
+        let digest = body.map(|body| body.digest).unwrap_or_default();
+        let body = body.map(|body| &body.body[..]);
+        let mut fresh = CachedBody::document(digest, valid_until);
         // Most bodies are the only document as it was published, and need no memory of their own.
         let mut shard = tables.shard(resource.hash);
         let is_document =
             body.is_some() && shard.entry(tables.rule(), resource).is_some_and(|entry| entry.only_document() == body);
         if !is_document {
             drop(shard);
-            let Ok(own) = CachedBody::new(body, valid_until) else { return };
+            let Ok(own) = CachedBody::new(body, digest, valid_until) else { return };
             fresh = own;
             shard = tables.shard(resource.hash);
         }
@@ -350,11 +359,11 @@ impl PublicationStore for InMemory {
         Ok(live(self.0.known(resource).unwrap_or_default()))
     }
 
-    fn composed(&self, resource: &Resource) -> Option<Option<Vec<u8>>> {
+    fn composed(&self, resource: &Resource) -> Option<Option<Digested>> {
         self.0.composed(resource)
     }
 
-    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64) {
+    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: i64) {
         self.0.cache_composed(resource, documents, body, valid_until);
     }
 

@@ -3,6 +3,7 @@
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::publication::{Applied, Change, Publication};
+use crate::presence::remembered::Digested;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
 
@@ -24,10 +25,10 @@ pub trait PublicationStore {
     fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError>;
 
     /// See [`crate::presence::ports::Ports::composed`].
-    fn composed(&self, resource: &Resource) -> Option<Option<Vec<u8>>>;
+    fn composed(&self, resource: &Resource) -> Option<Option<Digested>>;
 
     /// See [`crate::presence::ports::Ports::cache_composed`].
-    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&[u8]>, valid_until: i64);
+    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: i64);
 
     /// See [`crate::presence::ports::Ports::forget`].
     fn forget(&self, resource: &Resource);

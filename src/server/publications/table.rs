@@ -2,6 +2,7 @@
 //! have changed, and nothing else.
 use crate::presence::error::StoreError;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
+use crate::presence::remembered::Digested;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::ended_rows;
@@ -75,11 +76,11 @@ impl PublicationStore for InTable {
         self.rows.read(resource).map(live)
     }
 
-    fn composed(&self, resource: &Resource) -> Option<Option<Vec<u8>>> {
+    fn composed(&self, resource: &Resource) -> Option<Option<Digested>> {
         self.memory.composed(resource)
     }
 
-    fn cache_composed(&self, _: &Resource, _: u32, _: Option<&[u8]>, _: i64) {}
+    fn cache_composed(&self, _: &Resource, _: u32, _: Option<&Digested>, _: i64) {}
 
     fn forget(&self, resource: &Resource) {
         self.memory.documents_changed(resource);

@@ -3,6 +3,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox, ShmVec};
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyReason;
+use crate::presence::remembered::BodyDigest;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Status;
 use crate::presence::winfo::WatcherEvent;
@@ -34,11 +35,13 @@ pub struct CachedBody {
     body: Option<ShmBox<[u8]>>,
     /// It is that of the only document.
     is_document: bool,
+    /// Its CRC-32.
+    crc32: u32,
     /// Until when it is true, in seconds since 1970; 0: nothing is known.
     valid_until: u32,
 }
 
-shm_safe!(CachedBody { body, is_document, valid_until });
+shm_safe!(CachedBody { body, is_document, crc32, valid_until });
 
 impl CachedBody {
     /// A body that is true for a while.
@@ -46,13 +49,14 @@ impl CachedBody {
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    pub fn new(body: Option<&[u8]>, valid_until: i64) -> Result<CachedBody, NoMemory> {
-        Ok(CachedBody { body: body.map(shm::copy).transpose()?, is_document: false, valid_until: seconds(valid_until) })
+    pub fn new(body: Option<&[u8]>, digest: BodyDigest, valid_until: i64) -> Result<CachedBody, NoMemory> {
+        let body = body.map(shm::copy).transpose()?;
+        Ok(CachedBody { body, is_document: false, crc32: digest.crc32, valid_until: seconds(valid_until) })
     }
 
     /// The body of the only document.
-    pub fn document(valid_until: i64) -> CachedBody {
-        CachedBody { body: None, is_document: true, valid_until: seconds(valid_until) }
+    pub fn document(digest: BodyDigest, valid_until: i64) -> CachedBody {
+        CachedBody { body: None, is_document: true, crc32: digest.crc32, valid_until: seconds(valid_until) }
     }
 }
 
@@ -216,14 +220,16 @@ impl ResourceEntry {
     }
 
     /// The composed body, if it is known now: `Some(None)` when it is known that there is none.
-    pub fn cached_body(&self, now: i64) -> Option<Option<&[u8]>> {
+    pub fn cached_body(&self, now: i64) -> Option<Option<(&[u8], BodyDigest)>> {
         if i64::from(self.cached.valid_until) <= now {
             return None;
         }
-        match self.cached.is_document {
+        let body = match self.cached.is_document {
             true => self.only_document().map(Some),
             false => Some(self.cached.body.as_deref()),
-        }
+        };
+        let bytes = |body: &[u8]| u32::try_from(body.len()).unwrap_or(u32::MAX);
+        body.map(|body| body.map(|body| (body, BodyDigest { bytes: bytes(body), crc32: self.cached.crc32 })))
     }
 
     /// The resource of this resource entry.

@@ -12,7 +12,12 @@ pub fn mark(parts: &[&[u8]]) -> u64 {
             let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
             state = (state.rotate_left(5) ^ word).wrapping_mul(FACTOR);
         }
-        let rest = chunks.remainder().iter().fold(part.len() as u64, |word, byte| (word << 8) | u64::from(*byte));
+        let length = part.len() as u64;
+        let rest = match part.last_chunk::<8>() {
+            // Some of these bytes were taken before: that does no harm.
+            Some(last) => u64::from_le_bytes(*last) ^ length.wrapping_mul(FACTOR),
+            None => part.iter().fold(length, |word, byte| (word << 8) | u64::from(*byte)),
+        };
         state = (state.rotate_left(5) ^ rest).wrapping_mul(FACTOR);
     }
     state

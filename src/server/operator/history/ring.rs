@@ -43,6 +43,24 @@ impl<E: Copy> Ring<E> {
         number
     }
 
+    /// Adds an entry that is written in its place: over the oldest one, or over `empty` while there is room; returns
+    /// its number, see [`Ring::push`].
+    pub fn push_with(&mut self, empty: impl FnOnce() -> E, write: impl FnOnce(&mut E)) -> usize {
+        let number = self.count & LAST_NUMBER;
+        if self.size > 0 {
+            let place = self.count % self.size;
+            self.count += 1;
+            if place == self.entries.len() {
+                // The room was reserved.
+                self.entries.push(empty());
+            }
+            if let Some(entry) = self.entries.get_mut(place) {
+                write(entry);
+            }
+        }
+        number
+    }
+
     /// The entry with this number, while it is kept.
     pub fn get_mut(&mut self, number: usize) -> Option<&mut E> {
         let age = self.count.wrapping_sub(number) & LAST_NUMBER;
@@ -71,6 +89,16 @@ mod tests {
             assert_eq!(ring.push(n), n);
             assert_eq!(ring.to_vec(), (n.saturating_sub(2)..=n).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn what_is_written_in_place_is_what_is_pushed() {
+        let (mut pushed, mut written) = (Ring::new(3).unwrap(), Ring::new(3).unwrap());
+        for n in 0..7 {
+            assert_eq!(pushed.push(n), written.push_with(|| 100, |entry| *entry = n));
+            assert_eq!(pushed.to_vec(), written.to_vec());
+        }
+        assert_eq!(Ring::new(0).unwrap().push_with(|| 1, |_| panic!("there is no room")), 0);
     }
 
     #[test]

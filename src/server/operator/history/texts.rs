@@ -11,21 +11,22 @@ pub struct Texts<const N: usize, const BYTES: usize> {
 shm_safe!([const N: usize, const BYTES: usize] Texts<N, BYTES> { ends, bytes });
 
 impl<const N: usize, const BYTES: usize> Texts<N, BYTES> {
-    /// The texts, each given in parts.
+    /// Empty texts.
+    pub const NONE: Texts<N, BYTES> = Texts { ends: [0; N], bytes: [0; BYTES] };
+
+    /// Takes these texts, each given in parts, in place of those there were.
     #[inline]
-    pub fn of(texts: [&[&[u8]]; N]) -> Texts<N, BYTES> {
-        let mut packed = Texts { ends: [0; N], bytes: [0; BYTES] };
+    pub fn set(&mut self, texts: [&[&[u8]]; N]) {
         let mut end = 0;
         for (index, parts) in texts.into_iter().enumerate() {
             let most = end + (BYTES - end) / (N - index);
             for part in parts {
                 let part = &part[..part.len().min(most - end)];
-                packed.bytes[end..end + part.len()].copy_from_slice(part);
+                self.bytes[end..end + part.len()].copy_from_slice(part);
                 end += part.len();
             }
-            packed.ends[index] = end as u16;
+            self.ends[index] = end as u16;
         }
-        packed
     }
 
     /// One of them.
@@ -39,15 +40,23 @@ impl<const N: usize, const BYTES: usize> Texts<N, BYTES> {
 mod tests {
     use super::*;
 
+    fn packed<const N: usize>(texts: [&[&[u8]]; N]) -> Texts<N, 12> {
+        let mut packed = Texts::NONE;
+        // What was there before leaves nothing behind.
+        packed.set([&[b"xxxxxxxxxxxx".as_slice()]; N]);
+        packed.set(texts);
+        packed
+    }
+
     #[test]
     fn short_texts_are_kept_and_long_ones_cut() {
-        let texts: Texts<3, 12> = Texts::of([&[b"a", b"b"], &[], &[b"0123456789ab"]]);
+        let texts = packed([&[b"a", b"b"], &[], &[b"0123456789ab"]]);
         assert_eq!([0, 1, 2].map(|n| texts.get(n)), [&b"ab"[..], b"", b"0123456789"]);
     }
 
     #[test]
     fn a_long_text_leaves_the_others_their_share() {
-        let texts: Texts<3, 12> = Texts::of([&[b"aaaaaaaa"], &[b"bbb", b"bbb"], &[b"cccccccc"]]);
+        let texts = packed([&[b"aaaaaaaa"], &[b"bbb", b"bbb"], &[b"cccccccc"]]);
         assert_eq!([0, 1, 2].map(|n| texts.get(n)), [&b"aaaa"[..], b"bbbb", b"cccc"]);
     }
 }

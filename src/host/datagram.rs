@@ -1,0 +1,74 @@
+//! Datagrams before the host makes messages of them (`SREV_NET_DGRAM_IN` in `core/events.h`): who would miss the
+//! message, and what an answer is to the host's own statistics.
+use super::bytes::{null, view};
+use super::direct::Destination;
+use crate::sys;
+use std::ffi::{CStr, c_int};
+
+/// What the host calls for each datagram; below 0 the datagram is taken.
+pub type Callback = unsafe extern "C" fn(*mut sys::sr_event_param) -> c_int;
+
+/// A datagram in the hand of the host.
+#[derive(Clone, Copy)]
+pub struct Datagram<'a> {
+    event: *mut sys::sr_event_param,
+    text: &'a [u8],
+}
+
+impl<'a> Datagram<'a> {
+    /// That of an event.
+    ///
+    /// # Safety
+    /// `event` is the argument of a [`Callback`] in progress, and `'a` ends with it.
+    pub unsafe fn new(event: *mut sys::sr_event_param) -> Option<Datagram<'a>> {
+        let mut text = null();
+        // SAFETY: as promised; the host's buffer stays where it is during the call.
+        unsafe {
+            sys::kr_datagram_text(event, &mut text);
+            (text.len > 0).then(|| Datagram { event, text: view(&text) })
+        }
+    }
+
+    /// Its bytes.
+    pub fn text(self) -> &'a [u8] {
+        self.text
+    }
+
+    /// Whether it comes from where a request went.
+    pub fn is_from(self, destination: &Destination) -> bool {
+        let mut destination = destination.raw();
+        // SAFETY: the event is in progress; two addresses are compared.
+        unsafe { sys::kr_datagram_is_from(self.event, &mut destination) != 0 }
+    }
+}
+
+/// Who of the configuration would miss the message of an answer; known once the configuration was read.
+pub fn onlooker() -> Option<String> {
+    // SAFETY: settings and lists of the host are looked at; the name is a constant of the shim.
+    unsafe {
+        let name = sys::kr_datagram_onlooker();
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    }
+}
+
+/// Whether something that may come and go would miss it now.
+pub fn is_watched() -> bool {
+    // SAFETY: settings and lists of the host are looked at.
+    unsafe { sys::kr_datagram_is_watched() != 0 }
+}
+
+/// Has the host show each datagram to `own`, and finds its statistics of replies; call before the processes fork.
+/// `false`: another module is shown them.
+pub fn take(own: Callback) -> bool {
+    // SAFETY: the function lives as long as the module.
+    unsafe {
+        sys::kr_datagram_find_counters();
+        sys::kr_datagram_take(Some(own)) >= 0
+    }
+}
+
+/// Counts an answer with success in the host's statistics.
+pub fn count() {
+    // SAFETY: counters of the host.
+    unsafe { sys::kr_datagram_count() }
+}
