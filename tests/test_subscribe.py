@@ -239,6 +239,23 @@ def test_an_event_package_that_is_not_there_is_named_first(both, flaw):
     both(scenario, workers=1, presence=dict(subs_db_mode=0, publ_cache=2))
 
 
+@pytest.mark.parametrize("mode", [0, 3])
+def test_a_record_route_that_cannot_be_read_refuses_nothing(both, mode):
+    """As with stock: NOTIFYs go to the Contact, a refresh and the end find the dialog."""
+    def scenario(server, phone, trace):
+        for broken in ("", "<", "nonsense", "<sip:10.0.0.1;lr>, <"):
+            bob = phone("bob")
+            watch = bob.subscribe(ALICE, extra=["Record-Route: " + broken])
+            trace.message("answer to %r" % broken, watch.reply)
+            assert watch.wait(1), (server.which, broken)
+            trace.note("refresh", watch.refresh().code)
+            watch.wait(2)
+            trace.note("end", watch.unsubscribe().code)
+            trace.messages("NOTIFYs of %r" % broken, watch.wait(3))
+
+    both(scenario, workers=1, presence=dict(subs_db_mode=mode, publ_cache=2 if mode == 0 else 0))
+
+
 def test_a_later_record_route_is_not_looked_at(ours, phones):
     """The route set is that of the first request (RFC 3261 12.2.1.1): a broken one refuses no refresh."""
     server = ours(presence=dict(subs_db_mode=0, publ_cache=2))

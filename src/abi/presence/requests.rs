@@ -3,6 +3,7 @@ use crate::abi::presence::state;
 use crate::host::bytes::view_ptr;
 use crate::host::msg::{self, Header, SipMsg, parse_uri};
 use crate::host::{log, script};
+use crate::limited;
 use crate::presence::error::Failure;
 use crate::presence::subscription::Subscription;
 use crate::presence::{bad_event, publish, subscribe};
@@ -214,12 +215,15 @@ fn party<'a>(what: &str, party: msg::Party<'a>) -> Result<subscribe::Party<'a>, 
     Ok(subscribe::Party { uri: UriText::new(party.uri).map_err(flawed)?, user, host, tag })
 }
 
-/// The route set on one line.
+/// The route set on one line. One that cannot be read is no reason to refuse: NOTIFYs go to the Contact, as with stock.
 fn route_set(message: SipMsg<'_>) -> Result<Option<Vec<u8>>, Failure> {
     let flawed = |flaw| Failure::flawed("Record-Route", flaw);
     let text = match message.record_routes() {
         Header::Missing => return Ok(None),
-        Header::Bad => return Err(Failure::bad_request("missing or unreadable Record-Route")),
+        Header::Bad => {
+            limited!(Warn, "SUBSCRIBE of {} has a Record-Route that cannot be read: it is passed over", who(message));
+            return Ok(None);
+        }
         Header::Value(text) => text,
     };
     let routes = unfolded(&text).ok_or_else(|| flawed(Flaw::Control))?.into_owned();
