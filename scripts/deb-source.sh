@@ -26,12 +26,13 @@ $name ($version) unstable; urgency=medium
  -- ${MAINTAINER:-$(sed -n 's/^Maintainer: //p' packaging/debian/control)}  $date
 EOF
 "$(cargo_command)" vendor --quiet --locked "$tree/vendor" >/dev/null
-# Files that Debian's tools take for left-overs; cargo is not to miss them.
+# Files that Debian's tools take for left-overs, and what others compiled: neither is source. cargo is not to miss them.
 python3 - "$tree/vendor" <<'EOF'
 import json, pathlib, sys
 for path in pathlib.Path(sys.argv[1]).glob("*/.cargo-checksum.json"):
     sums = json.loads(path.read_text())
-    for name in [name for name in sums["files"] if name.endswith((".orig", ".rej", ".bak", "~"))]:
+    for name in [name for name in sums["files"]
+                 if name.endswith((".orig", ".rej", ".bak", "~", ".dll", ".exe", ".lib", ".a", ".o", ".so"))]:
         del sums["files"][name]
         (path.parent / name).unlink(missing_ok=True)
     path.write_text(json.dumps(sums))

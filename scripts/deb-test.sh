@@ -27,6 +27,11 @@ ln -s "$(pwd)/target/host" "$elsewhere/target/host"
 (cd "$elsewhere" && scripts/deb.sh)
 cmp "$package" "$elsewhere"/target/deb/${name}_*.deb || fail "two builds of the same sources differ"
 
+say "lintian"
+command -v lintian >/dev/null ||
+	apt-get install -y -qq --no-install-recommends lintian >/dev/null 2>&1 || fail "lintian cannot be installed"
+lintian --allow-root --fail-on error,warning "$package" || fail "lintian finds fault with $package"
+
 say "install, serve, divert, purge"
 before=$(md5sum "$stock/presence.so" "$stock/pua.so")
 dpkg -i "$package" >/dev/null

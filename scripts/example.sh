@@ -26,7 +26,9 @@ if [ -d "$here/../examples" ]; then
 	built="build them with make build"
 else
 	examples=/usr/share/doc/kamailio-presence/examples database=$here/kamailio-presence-database
-	ours=$(ls -d /usr/lib/*/kamailio-presence/modules 2>/dev/null | head -n 1)
+	# Debian's place, an RPM's, a container's.
+	ours=$(ls -d /usr/lib/*/kamailio-presence/modules /usr/lib64/kamailio-presence/modules \
+		/usr/lib/kamailio-presence/modules 2>/dev/null | head -n 1)
 	states=${XDG_STATE_HOME:-$HOME/.local/state}/kamailio-presence
 	built="install the package kamailio-presence"
 fi
