@@ -85,6 +85,7 @@ ROWS = {
     "memory, two presence documents": "test_composition.py::test_a_phone_that_has_forgotten_its_tag",
     "DMQ, enable_subs_dmq and skip_notify_dmq 1": "test_mixed_versions.py::test_a_watcher_is_served_by_either_node",
     "DMQ, enable_subs_dmq: a watcher refreshes": "test_mixed_versions.py::test_a_watcher_is_served_by_either_node",
+    "db_redis as the database": "test_redis.py::test_a_database_without_binary_columns",
     "DMQ: a node joins": "test_dmq.py::test_a_node_that_joins_is_told_what_there_is",
     "DMQ: the same message twice": "test_dmq.py::test_messages_twice_late_and_after_a_gap",
     "DMQ: a member nobody knows": "test_dmq.py::test_messages_that_are_none",

@@ -235,6 +235,11 @@ impl Driver {
         Some(if self.scheme() == b"mysql" { longest.min(MYSQL_BLOB) } else { longest })
     }
 
+    /// What the driver lacks of what presence stores with it, if anything.
+    pub fn lacks(&self) -> Option<&'static str> {
+        (self.scheme() == b"redis").then_some("it writes no binary columns, such as the body of a publication")
+    }
+
     /// Whether several statements can be undone together.
     pub fn has_transactions(&self) -> bool {
         self.scheme() == b"sqlite" || self.functions.start_transaction.is_some()

@@ -154,7 +154,7 @@ class Kamailio:
             base.insert(0, "db_text")
         elif self.db:
             base.insert(0, {"sqlite": "db_sqlite", "mysql": "db_mysql",
-                            "postgres": "db_postgres"}[self.db.split(":")[0]])
+                            "postgres": "db_postgres", "redis": "db_redis"}[self.db.split(":")[0]])
         loaded = list(base)
         if self.http:
             loaded += ["xhttp", "jsonrpcs"]

@@ -153,6 +153,9 @@ pub(crate) fn open_tables(
             "no database driver for db_url {url}: load db_sqlite, db_postgres, db_mysql or another before this module"
         )
     })?;
+    if let Some(why) = driver.lacks().filter(|_| owner == Owner::Presence) {
+        return Err(format!("db_{} cannot be used for {url}: {why}", log::show(driver.scheme())));
+    }
     let writer = match driver.single_writer() {
         true => Some(ProcessMutex::leak().map_err(|error| error.to_string())? as &'static ProcessMutex),
         false => None,
