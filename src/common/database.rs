@@ -145,13 +145,13 @@ impl Database {
         *self.connection.borrow_mut() = None;
     }
 
-    /// Runs a reading statement.
+    /// Runs a reading statement. What collides with another transaction is tried again, see [`TRIES`].
     ///
     /// # Errors
     ///
     /// Fails when there is no database, when it cannot be reached, and when `work` fails.
-    pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
-        self.with(|connection| work(connection))
+    pub fn read<T>(&self, mut work: impl FnMut(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
+        self.try_up_to(TRIES, Operation::Read, &mut |connection| work(connection))
     }
 
     /// Runs a writing statement, alone where the database wants that. What collides with another transaction is tried
@@ -184,12 +184,21 @@ impl Database {
     }
 
     fn write_up_to<T>(&self, tries: u32, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
+        self.try_up_to(tries, Operation::Write, &mut |connection| {
+            counters::count(Counter::DbWrites);
+            work(connection)
+        })
+    }
+
+    fn try_up_to<T>(
+        &self,
+        tries: u32,
+        operation: Operation,
+        work: &mut dyn FnMut(&mut Connection) -> Result<T, DbError>,
+    ) -> Result<T, StoreError> {
         let mut tried = 0;
         loop {
-            let outcome = self.attempt(Operation::Write, &mut |connection| {
-                counters::count(Counter::DbWrites);
-                work(connection)
-            });
+            let outcome = self.attempt(operation, work);
             tried += 1;
             match outcome {
                 Try::Done(done) => return done,

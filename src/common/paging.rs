@@ -95,7 +95,7 @@ pub fn portion_of<T>(
     rows: usize,
     conditions: &[Cond<'_>],
     after: Option<i64>,
-    read: impl FnOnce(&Connection, &Page<'_>) -> Result<(T, Seen), DbError>,
+    mut read: impl FnMut(&Connection, &Page<'_>) -> Result<(T, Seen), DbError>,
 ) -> Result<(T, Option<i64>), StoreError> {
     let order = database.batch(i32::try_from(rows).unwrap_or(i32::MAX));
     let mut conditions = conditions.to_vec();

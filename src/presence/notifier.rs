@@ -116,11 +116,15 @@ impl Failures {
     }
 }
 
-/// Sends one NOTIFY for a subscription that is not kept.
+/// Sends one NOTIFY for a subscription that is not kept in a queue.
 pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
     let uri = notify.subscription.get(Field::PresUri).to_vec();
     let resource = ports.uri_rule().resource(&uri, notify.subscription.state.event);
-    send(ports, &mut Body::new(&resource), &mut Digest::default(), &NotifyRun::default(), notify);
+    let mut body = Body::new(&resource);
+    let sent = send(ports, &mut body, &mut Digest::default(), &NotifyRun::default(), notify);
+    if let (Sent::NotNow, Some(why)) = (sent, body.unread) {
+        ports.left_unread(&resource, vec![notify.clone()], why);
+    }
 }
 
 /// The composed document of a resource as it is now.

@@ -16,6 +16,7 @@ use crate::server::cluster::stock_nodes::StockNodes;
 use crate::server::notify::engine::Engine;
 use crate::server::notify::held_queues::Interrupted;
 use crate::server::notify::marked_turns::MarkedTurns;
+use crate::server::notify::missed_changes::MissedChanges;
 use crate::server::notify::named_targets::NamedTargets;
 use crate::server::notify::senders::Senders;
 use crate::server::operator::drain_state::Drain;
@@ -53,6 +54,8 @@ pub struct Shared {
     pub clock_set_by: &'static AtomicI64,
     /// Resources whose state could not be read when their watchers were to be notified of it.
     pub unread: &'static Interrupted,
+    /// Changes of which not all watchers could be notified (database-only mode).
+    pub missed_changes: &'static MissedChanges,
     /// A drain under way.
     pub drain: &'static Drain,
     /// The other nodes.
@@ -103,6 +106,7 @@ impl Shared {
             interrupted: shm::leak(Interrupted::new()?)?,
             clock_set_by: shm::leak(AtomicI64::new(0))?,
             unread: shm::leak(Interrupted::new()?)?,
+            missed_changes: shm::leak(MissedChanges::new()?)?,
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
             door: Box::leak(Box::new(door)),

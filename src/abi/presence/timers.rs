@@ -5,8 +5,10 @@ use crate::host::shm::CallbackParam;
 use crate::host::tm::{self, Answer};
 use crate::host::{clock, log, script};
 use crate::presence::config::Config;
-use crate::presence::expiry;
+use crate::presence::notification::StateChange;
+use crate::presence::ports::Ports;
 use crate::presence::subscription::{DialogId, Subscription};
+use crate::presence::{expiry, notifier};
 use crate::scoped_value::ScopedValue;
 use crate::server::cluster::arbitration::Beating;
 use crate::server::context::Context;
@@ -174,6 +176,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
         each_on_its_own("the wall clock", follow_clock);
         each_on_its_own("sending again", send_again);
         each_on_its_own("reading again", send_unread);
+        each_on_its_own("missed changes", send_missed);
         each_on_its_own("late documents", || show_late_documents(false));
         each_on_its_own("ending what is left over", || {
             if state::process().is_some_and(|process| process.shared.senders.take_left_over()) {
@@ -269,6 +272,27 @@ pub(crate) fn send_unread() {
         let Some(hash) = process.shared.unread.take() else { return };
         each_on_its_own("reading again", || {
             failed += usize::from(!Context::new(process).paced().try_to_read(hash));
+        });
+        if failed >= FAILED_READS {
+            return;
+        }
+    }
+}
+
+/// Notifies the watchers of changes that not all of them could be notified of (database-only mode).
+pub(crate) fn send_missed() {
+    let Some(process) = state::process() else { return };
+    let (missed, mut failed) = (process.shared.missed_changes, 0);
+    for _ in 0..missed.len() {
+        let Some((uri, event)) = missed.take() else { return };
+        each_on_its_own("missed changes", || {
+            let mut world = Context::new(process).paced();
+            let resource = world.uri_rule().resource(&uri, event);
+            let before = missed.len();
+            if world.enqueue(&resource, StateChange::State { sender: b"", transient_body: None }) {
+                notifier::run(&mut world, &resource);
+            }
+            failed += usize::from(missed.len() > before);
         });
         if failed >= FAILED_READS {
             return;

@@ -101,37 +101,37 @@ impl Context {
         let config = self.config;
         let (table, packages) = (config.active_watchers_table, self.packages);
         let marked = [("updated", Op::Eq, Value::Int(i64::from(turn)))];
-        let due = match self.database.read(|db| rows::select(db, table, packages, &marked)) {
-            Ok(due) => due,
-            Err(error) => return crate::limited!(Error, "notifier cannot read its subscriptions: {error}"),
-        };
-        for subscription in due {
-            self.notify_marked(subscription);
+        match self.database.read(|db| rows::select(db, table, packages, &marked)) {
+            Ok(due) => due.into_iter().for_each(|subscription| self.notify_marked(subscription, turn)),
+            Err(error) => self.serve_again(turn, error),
         }
     }
 
-    /// Takes the mark off a row and tells its watcher; another server may have been faster.
-    fn notify_marked(&mut self, subscription: Subscription) {
-        let table = self.config.active_watchers_table;
-        let taken = self.database.write(|db| rows::unmark(db, table, &subscription));
-        match taken {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return crate::limited!(Error, "notifier cannot take a subscription: {error}"),
+    /// A turn was in the way of another transaction: it is served again at once, and otherwise when its time comes.
+    fn serve_again(&self, turn: i32, error: StoreError) {
+        if matches!(error, StoreError::Busy | StoreError::Refused) {
+            self.shared.marked_turns.note(turn as u64);
         }
+        crate::limited!(Error, "a notifier process cannot take its subscriptions and tries again: {error}");
+    }
+
+    /// Takes the mark off a row and notifies its watcher; another server may have been faster.
+    fn notify_marked(&mut self, subscription: Subscription, turn: i32) {
         // Its authorization may have changed since it was marked. What was never sent anything is marked by another
         // server for its first NOTIFY, which goes to every watcher.
         let is_first = subscription.state.local_cseq == 0 && subscription.state.expires_at >= clock::now();
-        if !is_first && !subscription.hears_changes(clock::now()) {
-            return;
-        }
-        match InDatabase::new(self.parts).count_up(subscription) {
+        let store = InDatabase::new(self.parts);
+        let taken = match is_first || subscription.hears_changes(clock::now()) {
+            true => store.take_marked(subscription),
+            false => store.unmark(&subscription).map(|()| None),
+        };
+        match taken {
             Ok(Some(subscription)) => {
                 let notify = Notify { subscription, notify_reason: NotifyReason::Change, slot: None };
                 notifier::send_alone(self, &notify);
             }
             Ok(None) => {}
-            Err(error) => crate::limited!(Error, "notifier cannot count up a subscription: {error}"),
+            Err(error) => self.serve_again(turn, error),
         }
     }
 }

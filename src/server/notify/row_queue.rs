@@ -67,7 +67,7 @@ impl NotifyQueue for RowQueue {
                         work.rows.own.push((resource.clone(), Notify { subscription, notify_reason, slot: None }));
                     }
                     Ok(None) => {}
-                    Err(error) => limited!(Error, "cannot count up a subscription: {error}"),
+                    Err(error) => self.miss(resource, error),
                 }
             }
             StateChange::Due => {}
@@ -109,7 +109,7 @@ impl NotifyQueue for RowQueue {
         let subscriptions = match self.take_watching(work, resource) {
             Ok(subscriptions) => subscriptions,
             Err(error) => {
-                limited!(Error, "cannot read the watchers of {}: {error}", crate::host::log::show(&resource.uri));
+                self.miss(resource, error);
                 return Vec::new();
             }
         };
@@ -125,14 +125,14 @@ impl NotifyQueue for RowQueue {
                     batch.push(Notify { subscription, notify_reason: NotifyReason::Change, slot: None })
                 }
                 Ok(None) => {}
-                Err(error) => limited!(Error, "cannot count up a subscription: {error}"),
+                Err(error) => self.miss(resource, error),
             }
         }
         batch
     }
 
-    fn make_due_again(&self, _: &mut Work, _: &Resource, _: &[Notify], _: Again) -> bool {
-        false
+    fn make_due_again(&self, _: &mut Work, resource: &Resource, _: &[Notify], again: Again) -> bool {
+        again == Again::WhenRead && self.shared.missed_changes.note(resource)
     }
 }
 
@@ -172,21 +172,27 @@ impl RowQueue {
             };
             // The keys were read from the table.
             let writer = Writer { database: self.database, table, fits: &|_| true, write: &write };
-            let mut lost = 0;
+            let (mut lost, mut why) = (0, StoreError::Refused);
             for group in subscriptions.chunks(GROUP) {
                 let outcome = writer.write_group(group);
                 group.iter().for_each(|row| self.shared.marked_turns.note(turn_of(row)));
                 lost += group.len() - outcome.count(Fate::Written);
-                outcome.error.map_or(Ok(()), Err)?;
+                why = outcome.error.unwrap_or(why);
+                if why == StoreError::Database {
+                    break;
+                }
             }
-            if lost == 0 { Ok(()) } else { Err(StoreError::Refused) }
+            if lost == 0 { Ok(()) } else { Err(why) }
         });
         if let Err(error) = marked {
-            limited!(
-                Error,
-                "cannot mark all watchers of {} for NOTIFY: {error}",
-                crate::host::log::show(&resource.uri)
-            );
+            self.miss(resource, error);
         }
+    }
+
+    /// Not all watchers of a change can be notified now: those of the resource are notified again a second later.
+    fn miss(&self, resource: &Resource, error: StoreError) {
+        let then = if self.shared.missed_changes.note(resource) { "in a second" } else { "of the next change" };
+        let uri = crate::host::log::show(&resource.uri);
+        limited!(Error, "not all watchers of {uri} can be notified, they are notified {then}: {error}");
     }
 }

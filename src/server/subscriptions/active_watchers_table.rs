@@ -298,7 +298,7 @@ fn as_read(dialog: DialogId<'_>, local_cseq: u32) -> [Cond<'_>; 4] {
 fn compare_and_write(
     db: &Connection,
     table: &[u8],
-    as_read: &[Cond<'_>; 4],
+    as_read: &[Cond<'_>],
     write: impl FnOnce() -> Result<(), DbError>,
 ) -> Result<bool, DbError> {
     // Drivers of files cannot always tell; the writer's lock is held, so that nobody changes the row in between.
@@ -322,6 +322,24 @@ fn counters(n: &SubscriptionState) -> [Cell<'static>; 2] {
 pub fn count_up(db: &Connection, table: &[u8], counted: &Subscription, local_cseq: u32) -> Result<bool, DbError> {
     let row = as_read(counted.dialog(), local_cseq);
     compare_and_write(db, table, &row, || db.update(table, &counters(&counted.state), &row))
+}
+
+/// The same for a row that has to bear this mark of a notifier process: it is taken off in the same statement.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read or written.
+pub fn take_marked(
+    db: &Connection,
+    table: &[u8],
+    counted: &Subscription,
+    local_cseq: u32,
+    mark: i32,
+) -> Result<bool, DbError> {
+    let [cseq, version] = counters(&counted.state);
+    let [call, to, from, before] = as_read(counted.dialog(), local_cseq);
+    let row = [call, to, from, before, ("updated", Op::Eq, Value::Int(mark.into()))];
+    compare_and_write(db, table, &row, || db.update(table, &[cseq, version, ("updated", Value::Int(-1))], &row))
 }
 
 /// Writes what a SUBSCRIBE changes, together with the numbers of the NOTIFY that follows it, if the row is as it was
@@ -389,16 +407,15 @@ pub fn mark(db: &Connection, table: &[u8], dialog: DialogId<'_>, turn: i64) -> R
     db.update(table, &[("updated", Value::Int(turn))], &of_dialog(dialog))
 }
 
-/// Takes the mark off a row; `false` when another process has.
+/// Takes the mark off a row. One that another process has taken is left alone.
 ///
 /// # Errors
 ///
 /// Fails when the database cannot be written.
-pub fn unmark(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<bool, DbError> {
+pub fn unmark(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<(), DbError> {
     let [call, to, from] = of_dialog(subscription.dialog());
     let marked = ("updated", Op::Eq, Value::Int(subscription.state.updated.into()));
-    db.update(table, &[("updated", Value::Int(-1))], &[call, to, from, marked])?;
-    Ok(db.affected_rows().is_none_or(|rows| rows != 0))
+    db.update(table, &[("updated", Value::Int(-1))], &[call, to, from, marked])
 }
 
 /// Removes a dialog's row.

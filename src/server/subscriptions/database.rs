@@ -262,17 +262,38 @@ impl InDatabase {
     }
 
     /// Takes the next CSeq and version of a row; `None` when the row is gone.
-    pub(crate) fn count_up(&self, mut subscription: Subscription) -> Result<Option<Subscription>, StoreError> {
+    pub(crate) fn count_up(&self, subscription: Subscription) -> Result<Option<Subscription>, StoreError> {
+        self.take_next(subscription, None)
+    }
+
+    /// The same for a row that is marked for a notifier process, in one statement with taking the mark off: one that
+    /// fails leaves the row marked. `None` when the row is gone, or another process has taken it.
+    pub(crate) fn take_marked(&self, subscription: Subscription) -> Result<Option<Subscription>, StoreError> {
+        let mark = subscription.state.updated;
+        self.take_next(subscription, Some(mark))
+    }
+
+    /// Takes the mark off a row whose watcher is not notified.
+    pub(crate) fn unmark(&self, subscription: &Subscription) -> Result<(), StoreError> {
+        let table = self.table();
+        self.database.write(|db| table_rows::unmark(db, table, subscription))
+    }
+
+    fn take_next(&self, mut subscription: Subscription, mark: Option<i32>) -> Result<Option<Subscription>, StoreError> {
         let table = self.table();
         for _ in 0..TRIES {
             let read = subscription.state.local_cseq;
             subscription = counted(subscription);
-            if self.database.write(|db| table_rows::count_up(db, table, &subscription, read))? {
+            let written = self.database.write(|db| match mark {
+                None => table_rows::count_up(db, table, &subscription, read),
+                Some(mark) => table_rows::take_marked(db, table, &subscription, read, mark),
+            });
+            if written? {
                 return Ok(Some(subscription));
             }
             match self.find_row(subscription.dialog())? {
-                Some(again) => subscription = again,
-                None => return Ok(None),
+                Some(again) if mark.is_none_or(|mark| mark == again.state.updated) => subscription = again,
+                _ => return Ok(None),
             }
         }
         Err(StoreError::Busy)
