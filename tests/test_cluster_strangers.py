@@ -1,6 +1,7 @@
 """A node that does not know the cluster's secret, or has not the address of one, changes nothing and hears nothing."""
 import json
 import re
+import time
 
 import pytest
 
@@ -64,6 +65,29 @@ def test_who_does_not_know_the_secret_is_refused():
         assert len(lines) == 1 and "127.0.0.1:" in lines[0] and "not authenticated" in lines[0]
         assert "secret that" not in a.log() + b.log()
         works(a, b)
+
+
+@pytest.mark.suite("cluster")
+@pytest.mark.parametrize("secret", ["", SECRET], ids=["open", "secret"])
+def test_a_stranger_who_floods_costs_little(secret):
+    """Beyond a rate his messages are not looked at; the nodes hear each other all the same."""
+    with Cluster(2, cluster_secret=secret) as (a, b):
+        stranger = Client(b, "stranger")
+        body = {"action": "later", "node": "x:1"}
+        assert say(stranger, b, "presence.nodes", body) == (403 if secret else 200)
+        received = counted(b, "dmq_received")
+        for n in range(2_000):
+            request = stranger.request("KDMQ", "sip:presence.nodes@%s:%d" % (b.address, b.port),
+                                       ["Content-Type: application/json"], json.dumps(body))
+            stranger.socket.sendto(request, (b.address, b.port))
+            if n % 50 == 0:
+                time.sleep(0.005)
+        wait_for(lambda: counted(b, "dmq_received") >= received + 1_000, 20)
+        assert counted(b, "dmq_limited") > 300
+        lines = [line for line in b.log().split("\n") if "more than 100 in one second" in line]
+        assert len(lines) == 1 and "127.0.0.1:" in lines[0], lines
+        works(a, b)
+        stranger.close()
 
 
 @pytest.mark.suite("cluster")

@@ -55,7 +55,8 @@ def errors(server):
 def test_no_watcher_is_left_with_an_old_state(database, obstacle, processes):
     database.sql("delete from active_watchers; delete from presentity;")
     presence = dict(subs_db_mode=3, publ_cache=0, notifier_processes=processes, waitn_time=1, notifier_poll_rate=10)
-    with Kamailio("ours", db=database.url, presence=presence, modules=("presence_xml", "presence_dialoginfo")) as server:
+    modules = ("presence_xml", "presence_dialoginfo")
+    with Kamailio("ours", db=database.url, presence=presence, modules=modules) as server:
         alice, bob = Client(server, "alice"), Client(server, "bob")
         tag = alice.publish(body=dialog_info("trying"), **DIALOG).get("SIP-ETag")
         watches = [bob.subscribe(alice.uri, event="dialog") for _ in range(LAMPS)]

@@ -124,6 +124,9 @@ counters! {
     DmqReceived => (c"presence", c"dmq_received", c"messages of other nodes"),
     /// Messages of other nodes that were refused.
     DmqRejected => (c"presence", c"dmq_rejected", c"messages of other nodes that were refused"),
+    /// Messages of other nodes and of strangers beyond what one address may send in a second.
+    DmqLimited =>
+        (c"presence", c"dmq_limited", c"messages to the cluster beyond what one address may send in a second"),
     /// Subscriptions of other nodes that this one went on with.
     TakenOver => (c"presence", c"subscriptions_taken_over", c"subscriptions of other nodes that this one went on with"),
     /// Beats of the lease of this node.

@@ -7,6 +7,7 @@ pub mod comparison;
 pub mod door;
 pub mod held_lease;
 pub mod leases_table;
+pub mod message_rate;
 pub mod node_id;
 pub mod nodes;
 pub mod removals;

@@ -9,6 +9,7 @@ use crate::presence::comparison::Kind;
 use crate::presence::config::Config;
 use crate::presence::replica::{self, Message};
 use crate::presence::replication;
+use crate::server::cluster::message_rate::{MOST_OF_NODE, MOST_OF_STRANGER, Sender};
 use crate::server::context::{Context, Process};
 use crate::sys;
 use std::ffi::c_int;
@@ -92,6 +93,34 @@ fn note_stock(process: &Process, address: &Address) {
 }
 
 const FORBIDDEN: Answer = (403, "Forbidden");
+const TOO_MANY: Answer = (503, "Too Many Messages");
+
+/// The address that a message comes from, without its port.
+fn address_in(source: &str) -> &str {
+    source.rsplit_once(':').map_or(source, |(address, _)| address)
+}
+
+/// Whether a message is looked at: no more are of one address than it may send in a second.
+fn is_within_rate(world: &Context, message: SipMsg<'_>, from: Option<&Address>) -> bool {
+    let source = message.source();
+    let address = address_in(&source);
+    // dmq goes by what the message says of its sender.
+    let is_node = from.is_some_and(|from| world.may_hear(from) && world.sends_from(from, address));
+    let sender = if is_node { Sender::Node } else { Sender::Stranger };
+    let (rates, now) = (&world.process().shared.standing.rates, clock::monotonic());
+    if rates.take(sender, address.as_bytes(), now) {
+        return true;
+    }
+    counters::count(Counter::DmqLimited);
+    if rates.may_write(now) {
+        let most = if is_node { MOST_OF_NODE } else { MOST_OF_STRANGER };
+        crate::log!(
+            Warn,
+            "messages to the cluster from {source} are refused: more than {most} in one second (one line a minute)"
+        );
+    }
+    false
+}
 
 /// Whether a message is heard; otherwise how it is answered.
 fn admit(world: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) -> Result<(), Answer> {
@@ -100,8 +129,7 @@ fn admit(world: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) ->
         return Ok(());
     }
     let source = message.source();
-    let address = source.rsplit_once(':').map_or(source.as_str(), |(address, _)| address);
-    match shared.door.admit(channel, address.as_bytes(), body) {
+    match shared.door.admit(channel, address_in(&source).as_bytes(), body) {
         Ok(None) => Ok(()),
         Ok(Some(sealed)) if names_another(channel, body, &sealed.sender) => Err(BAD),
         // What was repeated on its way was carried out the first time.
@@ -143,6 +171,7 @@ unsafe fn receive(
     // SAFETY: dmq's own arguments.
     let (message, from) = unsafe { (SipMsg::new(message), Address::of_node(node)) };
     let (code, reason) = match (message, state::world()) {
+        (Some(message), Some(world)) if !is_within_rate(&world, message, from.as_ref()) => TOO_MANY,
         (Some(message), Some(world)) => match message.body() {
             Header::Value(body) => match admit(&world, channel, message, body) {
                 Ok(()) => handle(&mut world.for_message_of_node(), body, from),

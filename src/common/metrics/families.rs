@@ -112,6 +112,8 @@ families! {
     DmqReceived => Counter "presence_dmq_messages_received_total" "messages" [] "Messages of other nodes.";
     DmqRejected => Counter "presence_dmq_messages_rejected_total" "messages" []
         "Messages of other nodes that were refused.";
+    DmqLimited => Counter "presence_dmq_messages_limited_total" "messages" []
+        "Messages to the cluster beyond what one address may send in a second.";
     NodeUp => Gauge "presence_node_up" "1" ["node"]
         "Other nodes that run this module: 1 where the node answers, 0 where it does not.";
     LeaseHeld => Gauge "presence_lease_held" "1" []

@@ -3,6 +3,7 @@ use crate::cluster::seal::Sealed;
 use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
+use crate::server::cluster::door::address_of;
 use crate::server::shared::Parts;
 use std::sync::atomic::Ordering;
 
@@ -24,6 +25,12 @@ impl Parts {
         let door = self.shared.door;
         let is_known = || !door.has_secret() || self.shared.nodes.is_authenticated(to);
         door.lists_host(&to.host).unwrap_or_else(is_known)
+    }
+
+    /// Whether a node that says where it is sends from this address; one that is named by a name may.
+    pub(crate) fn sends_from(&self, node: &Address, address: &str) -> bool {
+        let (node, address) = (address_of(&node.host), address_of(address.as_bytes()));
+        node.is_none() || node == address
     }
 
     /// Sends a message to a node, if it may hear it.

@@ -3,6 +3,7 @@ use crate::cluster::clock::{HybridClock, Stamp};
 use crate::cluster::lease::Lease;
 use crate::host::clock;
 use crate::server::cluster::held_lease::Arbitration;
+use crate::server::cluster::message_rate::MessageRates;
 use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -23,11 +24,13 @@ pub struct Standing {
     pub started: u64,
     /// How many messages it has sealed.
     pub messages: AtomicU64,
+    /// How many messages of other nodes and of strangers are looked at.
+    pub rates: MessageRates,
     /// When a line about messages that are not heard was written last, in seconds of a clock that nobody sets.
     refusal_at: AtomicU64,
 }
 
-shm_safe!(Standing { clock, lease, arbitration, seen_running, claims, started, messages, refusal_at });
+shm_safe!(Standing { clock, lease, arbitration, seen_running, claims, started, messages, rates, refusal_at });
 
 impl Standing {
     /// The lease begins now.

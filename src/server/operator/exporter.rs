@@ -91,6 +91,7 @@ impl Context {
         number(page, Family::DmqSent, counters::value(Counter::DmqSent));
         number(page, Family::DmqReceived, counters::value(Counter::DmqReceived));
         number(page, Family::DmqRejected, counters::value(Counter::DmqRejected));
+        number(page, Family::DmqLimited, counters::value(Counter::DmqLimited));
         let mut nodes = page.family(Family::NodeUp);
         for (name, is_up) in self.shared.nodes.known() {
             nodes.number(&[&log::show(&name)], u64::from(is_up));
