@@ -72,7 +72,7 @@ if [ -f "$here/kamailio_host.py" ]; then
 else
 	kamailio=${KAMAILIO_BIN:-$(command -v kamailio || echo /usr/sbin/kamailio)}
 	[ -x "$kamailio" ] || fail "there is no kamailio: install it, or name it with KAMAILIO_BIN"
-	for folder in /usr/lib/*/kamailio/modules /usr/lib/kamailio/modules; do
+	for folder in /usr/lib/*/kamailio/modules /usr/lib64/kamailio/modules /usr/lib/kamailio/modules; do
 		[ -n "$stock" ] || [ ! -d "$folder" ] || stock=$folder
 	done
 fi

@@ -98,10 +98,12 @@ install_rust() {
 
 # deb-src lines for what the machine's own package lists name, in a private folder that leaves the system's lists alone.
 source_lists() {
-	apt-get indextargets --format '$(REPO_URI)|$(CODENAME)|$(COMPONENT)|$(SIGNED_BY)' 'Created-By: Packages' | sort -u |
-		while IFS='|' read -r uri codename component signed; do
+	apt-get indextargets --format '$(REPO_URI)|$(CODENAME)|$(COMPONENT)|$(SIGNED_BY)|$(TRUSTED)' 'Created-By: Packages' |
+		sort -u | while IFS='|' read -r uri codename component signed trusted; do
 			case $uri in *debian*) ;; *) apt-cache policy kamailio | grep -qF "${uri%/}" || continue ;; esac
 			case $signed in /*) option="[signed-by=$signed] " ;; *) option= ;; esac
+			# A repository on this machine may do without a signature.
+			case $trusted$uri in yesfile:* | yescopy:*) option="[trusted=yes] " ;; esac
 			printf 'deb-src %s%s %s %s\n' "$option" "$uri" "$codename" "$component"
 		done
 }

@@ -17,6 +17,10 @@ modules=$root$libraries/$name/modules
 doc=$root/usr/share/doc/$name
 man=$root/usr/share/man
 mkdir -p "$modules" "$doc" "$root/usr/bin" "$man/man1" "$man/man7" "$man/man8"
+server=$(host full_version)
+for file in presence.so pua.so; do
+	grep -qaF "$server" "$built/$file" || fail "$built/$file was not built for $server: run make build"
+done
 for file in presence.so pua.so libkamailio_presence.so; do
 	install -m 0644 "$built/$file" "$modules/$file"
 	"${STRIP:-strip}" --strip-unneeded "$modules/$file"
