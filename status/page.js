@@ -278,11 +278,11 @@ async function explain({ watcher = "", presentity = "", event = "" }) {
     const steps = await rpc("presence.history", ...filter, "limit=" + STEPS);
     if (shown.explain !== mine) return;
     make("h3", "What happened", into);
-    const told = steps.map(step => ({ time: local(step.at) + " " + step.time.replace(/^\S+ \S+(\.\d+) .*/, "$1"),
+    const lines = steps.map(step => ({ time: local(step.at) + " " + step.time.replace(/^\S+ \S+(\.\d+) .*/, "$1"),
       event: step.event,
       presentity: step.presentity, step: step.what, story: story(step) }));
-    const differ = name => told.some(step => step[name] !== told[0][name]);
-    table(make("div", undefined, into), ["time", ...["presentity", "event"].filter(differ), "step", "story"], told,
+    const differ = name => lines.some(step => step[name] !== lines[0][name]);
+    table(make("div", undefined, into), ["time", ...["presentity", "event"].filter(differ), "step", "story"], lines,
       { empty: "nothing is remembered" });
     if (count > steps.length) make("p", "the last " + steps.length + " of " + count.toLocaleString() + " steps", into,
       "count");

@@ -115,7 +115,7 @@ def test_names_that_a_collation_takes_for_equal(ours, phones):
                 "emil": ("active", ["one"]), "Emil": ("active", ["none"]),
             }, turn
             server.rpc("presence.updateWatchers", alice.uri, "presence")
-        assert "does not tell the watcher from another one" in server.log()
+        assert "takes the watcher for another one" in server.log()
         statuses = dict(line.split("\t")
                         for line in database.sql("select watcher_username, status from watchers").splitlines())
         assert statuses == {"dora": "1", "emil": "1"}

@@ -13,7 +13,7 @@ use std::ffi::c_void;
 /// A function that makes a body ready (`evs_process_body_t`).
 pub type BodyFunction = unsafe extern "C" fn(*mut sys::publ_info, *mut *mut sys::_str, i32, *mut *mut sys::_str) -> i32;
 
-/// A function that is told answers (`pua_cb`).
+/// A function that is called with answers (`pua_cb`).
 pub type AnswerFunction = unsafe extern "C" fn(*mut sys::ua_pres, *mut sys::sip_msg) -> i32;
 
 /// Events and callbacks. Modules register them while the server starts, before any process is forked.
@@ -50,7 +50,7 @@ impl Registry {
         self.events.borrow_mut().push(Event { flag, name: name.into(), content_type: content_type.into(), processing });
     }
 
-    /// Adds a function that is told answers to requests with any of these source flags.
+    /// Adds a function that is called with the answers to requests with any of these source flags.
     pub fn add_answer(&self, types: i32, function: AnswerFunction) {
         self.answers.borrow_mut().push((types, function));
     }

@@ -187,9 +187,9 @@ impl World {
     }
 
     fn check(&self) {
-        let mut told = BTreeSet::new();
-        for (word, _) in &self.bench.told {
-            assert!(told.insert(*word), "caller {word} was answered twice");
+        let mut answered = BTreeSet::new();
+        for (word, _) in &self.bench.answered_callers {
+            assert!(answered.insert(*word), "caller {word} was answered twice");
         }
         let mut used = BTreeSet::new();
         for wire in self.bench.wire.iter().filter(|wire| wire.method == "SUBSCRIBE") {
@@ -238,8 +238,8 @@ proptest! {
             world.run(step);
         }
         world.settle();
-        let told: BTreeSet<usize> = world.bench.told.iter().map(|(word, _)| *word).collect();
-        let unanswered: Vec<_> = world.owed.difference(&told).collect();
+        let answered: BTreeSet<usize> = world.bench.answered_callers.iter().map(|(word, _)| *word).collect();
+        let unanswered: Vec<_> = world.owed.difference(&answered).collect();
         prop_assert!(unanswered.is_empty(), "callers {:?} were never answered", unanswered);
         // A document that was forgotten comes back with the refresh that finds out.
         let before = world.bench.wire.len();

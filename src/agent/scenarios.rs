@@ -13,7 +13,7 @@ fn bodies(bench: &Bench) -> Vec<&str> {
 }
 
 fn words(bench: &Bench) -> Vec<usize> {
-    bench.told.iter().map(|(word, _)| *word).collect()
+    bench.answered_callers.iter().map(|(word, _)| *word).collect()
 }
 
 #[test]
@@ -88,12 +88,12 @@ fn the_end_of_what_is_not_there_is_answered() {
     let mut bench = Bench::new();
     bench.publish("i", None, 0, 1).unwrap();
     bench.subscribe(0, 2).unwrap();
-    assert_eq!(bench.told, [(1, true), (2, true)]);
+    assert_eq!(bench.answered_callers, [(1, true), (2, true)]);
     bench.publish("i", Some("one"), 600, 3).unwrap();
     bench.answer(&busy(1000));
     // Nothing is with the server: the end need not wait.
     bench.publish("i", None, 0, 4).unwrap();
-    assert_eq!(bench.told[2..], [(3, false), (4, true)]);
+    assert_eq!(bench.answered_callers[2..], [(3, false), (4, true)]);
     assert_eq!((bench.wire.len(), bench.pending_requests.count()), (1, 0));
 }
 
@@ -102,11 +102,11 @@ fn what_is_never_sent_is_answered(subscribes: bool) {
     let request = if subscribes { subscription(600, 1) } else { publication("i", Some("x"), 600, 1) };
     bench.dropped = true;
     bench.submit(&request).unwrap();
-    assert_eq!(bench.told, [(1, true)]);
+    assert_eq!(bench.answered_callers, [(1, true)]);
     bench.dropped = false;
     bench.unsendable = true;
     let refused = bench.submit(&request).is_err();
-    assert_eq!(bench.told.len(), 1 + usize::from(!refused));
+    assert_eq!(bench.answered_callers.len(), 1 + usize::from(!refused));
     assert_eq!(bench.pending_requests.count(), 0);
 }
 
@@ -281,7 +281,7 @@ fn nothing_new_is_published_while_it_cannot_be_remembered() {
     bench.store_away = true;
     bench.publish("i", Some("one"), -1, 1).unwrap();
     bench.pass(10);
-    assert_eq!((bench.wire.len(), bench.told.len()), (0, 0));
+    assert_eq!((bench.wire.len(), bench.answered_callers.len()), (0, 0));
     bench.store_away = false;
     bench.pass(20);
     bench.answer(&granted("t1", 3600));
@@ -361,7 +361,7 @@ fn the_first_request_is_sent_elsewhere_and_tried_again_from_the_start(subscribes
     }
     bench.answer(&Answer { contact: b"sip:there@c".to_vec(), ..code(302) });
     assert_eq!(bench.wire[1].target, "sip:there@c");
-    assert!(bench.told.is_empty());
+    assert!(bench.answered_callers.is_empty());
     bench.answer(&busy(3));
     bench.pass(4);
     assert!(bench.wire[2].target != "sip:there@c");
@@ -428,7 +428,7 @@ fn a_challenge_is_answered_and_the_caller_gets_the_last_answer(subscribes: bool)
     }
     bench.answer(&challenge(407, "a", "1"));
     bench.answer(&challenge(401, "b", "2"));
-    assert!(bench.told.is_empty());
+    assert!(bench.answered_callers.is_empty());
     let third = bench.wire[2].clone();
     assert!(third.header("Proxy-Authorization").contains("nonce=\"1\""), "{}", third.headers);
     assert!(third.header("Authorization").contains("realm=\"b\""), "{}", third.headers);

@@ -53,7 +53,7 @@ pub(crate) struct Bench {
     state: u64,
     pub(crate) wire: Vec<Wire>,
     /// Words of callers whose callbacks were called, and whether with silence.
-    pub(crate) told: Vec<(usize, bool)>,
+    pub(crate) answered_callers: Vec<(usize, bool)>,
     pub(crate) store_away: bool,
     pub(crate) unsendable: bool,
     pub(crate) dropped: bool,
@@ -75,7 +75,7 @@ impl Bench {
             ticks: 5_000,
             state: 0,
             wire: Vec::new(),
-            told: Vec::new(),
+            answered_callers: Vec::new(),
             store_away: false,
             unsendable: false,
             dropped: false,
@@ -373,7 +373,7 @@ impl Ports for Bench {
         Ok(Sent::UnderWay)
     }
     fn report(&mut self, claims: &[Claim], _: &PendingRequest, as_silence: bool) {
-        self.told.extend(claims.iter().map(|claim| (claim.cb_param, as_silence)));
+        self.answered_callers.extend(claims.iter().map(|claim| (claim.cb_param, as_silence)));
     }
     fn warn_rejected(&self, _: &str) {}
 }

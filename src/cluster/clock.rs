@@ -1,5 +1,5 @@
 //! The cluster's clock (a hybrid logical clock): it follows the wall clock of the node that is furthest ahead, and
-//! never goes back, so that what happens after a message is stamped later than what the message tells, whatever the
+//! never goes back, so that what happens after a message is stamped later than what the message says, whatever the
 //! clocks say.
 use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,10 +78,10 @@ mod tests {
     #[test]
     fn what_comes_after_a_message_is_stamped_later() {
         let (slow, fast) = (HybridClock::new(), HybridClock::new());
-        let told = fast.tick(60_000);
-        assert!(slow.observe(told, 1_000));
+        let announced = fast.tick(60_000);
+        assert!(slow.observe(announced, 1_000));
         let first = slow.tick(1_000);
-        assert!(first > told && slow.tick(1_000) > first);
+        assert!(first > announced && slow.tick(1_000) > first);
         // A minute behind, and yet as late as the other one from then on.
         assert!(slow.tick(3_000) >= Stamp::of_millis(62_000));
     }

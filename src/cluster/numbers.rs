@@ -37,7 +37,7 @@ pub struct Merge {
     /// is notified of the present state.
     pub speak: bool,
     /// The other node lacks something that we know.
-    pub tell: bool,
+    pub answers: bool,
 }
 
 impl Held {
@@ -48,7 +48,7 @@ impl Held {
             take,
             ceiling: self.ceiling.max(other.ceiling),
             speak: !take && is_owned && other.ceiling > self.ceiling,
-            tell: other.version < self.version || other.ceiling < self.ceiling,
+            answers: other.version < self.version || other.ceiling < self.ceiling,
         }
     }
 }
@@ -91,10 +91,13 @@ mod tests {
     #[test]
     fn the_owner_goes_above_what_another_may_have_sent() {
         let mine = held(1, 2000);
-        assert_eq!(mine.merge(true, &held(0, 3000)), Merge { take: false, ceiling: 3000, speak: true, tell: true });
-        assert_eq!(mine.merge(false, &held(0, 3000)), Merge { take: false, ceiling: 3000, speak: false, tell: true });
+        assert_eq!(mine.merge(true, &held(0, 3000)), Merge { take: false, ceiling: 3000, speak: true, answers: true });
+        assert_eq!(
+            mine.merge(false, &held(0, 3000)),
+            Merge { take: false, ceiling: 3000, speak: false, answers: true }
+        );
         // The heir hears how far the owner before it had come.
-        assert_eq!(held(0, 3000).merge(true, &mine), Merge { take: true, ceiling: 3000, speak: false, tell: true });
-        assert_eq!(mine.merge(true, &mine), Merge { take: false, ceiling: 2000, speak: false, tell: false });
+        assert_eq!(held(0, 3000).merge(true, &mine), Merge { take: true, ceiling: 3000, speak: false, answers: true });
+        assert_eq!(mine.merge(true, &mine), Merge { take: false, ceiling: 2000, speak: false, answers: false });
     }
 }

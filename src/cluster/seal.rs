@@ -185,7 +185,7 @@ pub struct ReplayWindow {
 
 shm_safe!(ReplayWindow { started, highest, seen });
 
-/// So many numbers behind the highest are told apart: nodes send from many processes at once.
+/// So many numbers behind the highest are distinguished: nodes send from many processes at once.
 const WINDOW: u64 = 1024;
 const WORDS: usize = (WINDOW / 64) as usize;
 

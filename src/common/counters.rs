@@ -84,7 +84,7 @@ counters! {
     /// Answers from another address.
     NotifyAnswersElsewhere => (c"presence", c"notify_answers_elsewhere",
         c"answers to NOTIFY requests that came from another address than the request went to"),
-    /// Changes that were told together with a newer one.
+    /// Changes that went out together with a newer one.
     Collapsed => (c"presence", c"changes_collapsed", c"changes that were notified together with a newer one"),
     /// Changes handed to sender processes.
     HandedOver => (c"presence", c"fanouts_handed_over", c"changes handed to sender processes"),

@@ -8,7 +8,7 @@ const LONGEST_ID: usize = 80;
 /// Makes ids for one process.
 pub struct Ids {
     started: i64,
-    /// Tells this server from others that were started in the same second with the same process numbers.
+    /// Distinguishes this server from others that were started in the same second with the same process numbers.
     node: u32,
     count: u32,
     pool: [u8; 256],

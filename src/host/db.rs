@@ -478,7 +478,7 @@ impl Connection {
         }
     }
 
-    /// How many rows the last UPDATE or DELETE touched, where the driver can tell.
+    /// How many rows the last UPDATE or DELETE touched, where the driver knows.
     pub fn affected_rows(&self) -> Option<i32> {
         match &self.way {
             Way::Driver(link) => {

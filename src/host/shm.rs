@@ -188,7 +188,7 @@ impl<T> CallbackParam<T> {
         CallbackParam::from_word(ShmBox::into_raw_with_allocator(value).0 as usize)
     }
 
-    /// A number in place of a value, of 63 bits: blocks lie at even addresses, so the lowest bit tells them apart.
+    /// A number in place of a value, of 63 bits: blocks lie at even addresses, so the lowest bit distinguishes them.
     pub fn number(number: u64) -> Self {
         CallbackParam::from_word(((number << 1) | 1) as usize)
     }

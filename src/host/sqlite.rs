@@ -29,11 +29,12 @@ const KEPT_STATEMENTS: usize = 128;
 pub struct Database {
     library: &'static Library,
     raw: library::Database,
-    /// Statements by what tells them apart, see [`Shape`].
+    /// Statements by what distinguishes them, see [`Shape`].
     statements: RefCell<HashMap<Shape, Statement, foldhash::fast::RandomState>>,
 }
 
-/// What makes two statements the same: verb, table, columns (static names, told apart by their addresses), comparisons.
+/// What makes two statements the same: verb, table, columns (static names, distinguished by their addresses),
+/// comparisons.
 type Shape = Vec<usize>;
 
 /// What a statement does.

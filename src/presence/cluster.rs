@@ -1,5 +1,5 @@
 //! Subscriptions on several nodes: each has one owner, who alone sends its NOTIFYs; the others hold a replica, and one
-//! of them goes on when the owner is lost. This file reads and writes what the nodes tell each other, and decides who
+//! of them goes on when the owner is lost. This file reads and writes what the nodes send each other, and decides who
 //! owns what.
 use super::comparison::{self, Comparison, Kind};
 use super::event_package::Packages;
@@ -78,7 +78,7 @@ impl Ending {
     }
 }
 
-/// What nodes tell each other.
+/// What nodes send each other.
 #[derive(Debug, Clone)]
 pub enum Message {
     /// A node says that it is there, and whether it wants to hear the same.

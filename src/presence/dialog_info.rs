@@ -1,5 +1,5 @@
 //! Dialog documents (RFC 4235) as far as presence looks into them: which dialogs there are, how far each has come, and
-//! what tells one call from the next.
+//! what distinguishes one call from the next.
 use crate::shm_safe::shm_safe;
 use foldhash::quality::FixedState;
 use quick_xml::Reader;
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tells_one_call_from_the_next() {
+    fn what_distinguishes_one_call_from_the_next() {
         let mark = |attributes: &str| {
             let text = format!("<dialog-info version=' 7 '><dialog id='x' {attributes}/></dialog-info>");
             let info = DialogInfo::parse(text.as_bytes()).unwrap();

@@ -13,7 +13,7 @@ use super::{notifier, publish};
 const BATCH: usize = 256;
 
 /// What ended longer ago, in seconds, is removed without a NOTIFY: the server was down meanwhile, and the watcher's own
-/// clock has told it. Timers that look more seldom make it longer.
+/// clock has shown it. Timers that look more seldom make it longer.
 const SAID_WITHIN: i64 = 300;
 
 /// Whether a subscription ended so long ago that nobody waits for the word that it is over.
@@ -87,7 +87,7 @@ pub fn end<P: Ports>(ports: &mut P, subscription: &Subscription, reason: &[u8]) 
     Ok(ended)
 }
 
-/// Removes publications that ran out and tells the watchers (unless `force_delete`).
+/// Removes publications that ran out and notifies the watchers (unless `force_delete`).
 ///
 /// # Errors
 ///

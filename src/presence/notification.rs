@@ -37,7 +37,7 @@ pub struct Notify {
     pub slot: Option<u32>,
 }
 
-/// What a subscription was told, for operators.
+/// What a subscription was notified of, for operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotifyRecord {
     /// Where memory holds the subscription.
@@ -63,7 +63,7 @@ pub enum TransientBody {
 pub struct NotifyRun {
     /// Where the pass is.
     pub cursor: usize,
-    /// Which state of the resource it tells.
+    /// Which state of the resource it carries.
     pub generation: u32,
     /// The state of the documents at its begin.
     pub documents: u32,
@@ -73,15 +73,15 @@ pub struct NotifyRun {
     pub changes: Vec<Watcher>,
     /// For winfo: everybody gets the full list.
     pub full: bool,
-    /// When the oldest change of documents that it tells came in, in microseconds of a clock for measuring; 0: there is
-    /// none, or nobody knows.
+    /// When the oldest change of documents that it carries came in, in microseconds of a clock for measuring; 0: there
+    /// is none, or nobody knows.
     pub changed_at: u64,
 }
 
 /// What happened to a resource.
 #[derive(Debug)]
 pub enum StateChange<'a> {
-    /// Its documents changed; the sender's own subscription is not told.
+    /// Its documents changed; the sender's own subscription is not notified.
     State {
         /// `handle_publish`'s argument; empty for nobody.
         sender: &'a [u8],

@@ -14,7 +14,7 @@ use crate::sip::text::push_number;
 use crate::sip::transport::push_contact;
 use std::borrow::Cow;
 
-/// Sends what is due for a resource until nothing is. The caller was told to by [`Ports::enqueue`].
+/// Sends what is due for a resource until nothing is. The caller was given this work by [`Ports::enqueue`].
 pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
     while let Some(mut notify_run) = ports.begin_run(resource) {
         let (mut body, mut digests) = (Body::new(resource), Digest::default());
@@ -24,7 +24,7 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
             if batch.is_empty() {
                 break;
             }
-            let mut told = Vec::with_capacity(batch.len());
+            let mut notified = Vec::with_capacity(batch.len());
             for notify in batch {
                 let sent = failures.guard(|| send(ports, &mut body, &mut digests, &notify_run, &notify));
                 let digest = match sent {
@@ -43,9 +43,9 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
                     }
                 };
                 let cseq = notify.subscription.state.local_cseq;
-                told.extend(notify.slot.map(|slot| NotifyRecord { slot, cseq, body: digest.crc32 }));
+                notified.extend(notify.slot.map(|slot| NotifyRecord { slot, cseq, body: digest.crc32 }));
             }
-            ports.record_notified(resource, &told);
+            ports.record_notified(resource, &notified);
             if failures.are_too_many() {
                 break;
             }

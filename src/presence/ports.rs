@@ -154,9 +154,9 @@ pub trait Ports {
     /// Fails when the database cannot be read or written, and when shared memory runs out.
     fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError>;
 
-    /// Whether other nodes are told of changes of publications.
+    /// Whether changes of publications are announced to other nodes.
     fn replicates(&self) -> bool;
-    /// Tells the other nodes a change.
+    /// Announces a change to the other nodes.
     fn announce(&mut self, replica: &Replica);
     /// Whether all nodes have lately been asked what there is, so that answers may be on their way.
     fn expects_answers(&self) -> bool;
@@ -318,8 +318,8 @@ pub trait Ports {
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun>;
     /// The next NOTIFYs of a pass, counted up and, where the mode promises it, written down. Empty: the pass is over.
     fn next_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify>;
-    /// Notes what the subscriptions of a batch were told.
-    fn record_notified(&mut self, resource: &Resource, told: &[NotifyRecord]);
+    /// Notes what the subscriptions of a batch were notified of.
+    fn record_notified(&mut self, resource: &Resource, notified: &[NotifyRecord]);
     /// NOTIFYs that a panic has kept from being sent: they become due again, and the resource is let go of.
     fn interrupted(&mut self, resource: &Resource, unsent: Vec<Notify>, why: &str);
     /// The state of a resource cannot be read now: these NOTIFYs are due again as soon as it can.

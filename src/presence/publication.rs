@@ -92,7 +92,7 @@ impl DialogView<'_> {
         self.marks[start..].iter().take_while(move |mark| mark.id == id)
     }
 
-    /// Whether this is a state that the call had before it ended, as `end` tells (RFC 4235 3.7.1: an ended dialog does
+    /// Whether this is a state that the call had before it ended, as `end` shows (RFC 4235 3.7.1: an ended dialog does
     /// not live again). A document that names another dialog, another call, or a higher version is the next call. What
     /// has neither is late when its version went back, or when it rings in the very SIP dialog that is over
     /// (`by_call_id`: in a call of the same Call-ID).
@@ -283,7 +283,8 @@ impl Plan {
     pub fn of<D: Stored>(documents: &[D], change: &Change) -> Plan {
         let find = |etag: &[u8]| documents.iter().position(|document| document.etag() == etag);
         match change {
-            // Another process was faster with what another node told, be it this state of the record or another one.
+            // Another process was faster with what another node announced, be it this state of the record or another
+            // one.
             Change::Insert(new) if find(&new.etag).is_some() || has_record(documents, &new.ruid) => Plan::NoMatch,
             Change::Insert(new) => {
                 let mut plan = Plan::over(documents, new.dialogs.view());

@@ -1,4 +1,4 @@
-//! PUBLISH (RFC 3903 6): checks the request, changes the documents, answers, tells the watchers.
+//! PUBLISH (RFC 3903 6): checks the request, changes the documents, answers, and notifies the watchers.
 use super::error::{Failure, StoreError};
 use super::event_package::{Package, PackageId, PackageVerdict};
 use super::late::Late;
@@ -31,7 +31,7 @@ pub struct Request<'a> {
     pub content_coding: Option<&'a [u8]>,
     /// The body; `None` for an empty one.
     pub body: Option<&'a [u8]>,
-    /// The Contact that is not to be told of this change; empty for nobody.
+    /// The Contact that is not to be notified of this change; empty for nobody.
     pub sender: &'a [u8],
     /// `$xavp(cfg=>priority)`.
     pub priority: Option<i32>,
@@ -187,7 +187,7 @@ pub(super) fn shown_if_readable<P: Ports>(ports: &P, new: &Document<'_>, body: O
     shown_alone(new, body.filter(|body| new.description.aggregates || readable::shows(ports, new.description, body)))
 }
 
-/// What the other nodes are told of a change; `etag` of the publication is the one after it.
+/// What is announced to the other nodes of a change; `etag` of the publication is the one after it.
 fn announced(new: &Document<'_>, request: &Request<'_>, publication: &Publication, is_new: bool) -> Replica {
     let (user, domain) = uri::split(&new.resource.uri);
     Replica {
@@ -308,9 +308,9 @@ pub(super) fn hold_back<P: Ports>(ports: &mut P, resource: &Resource, etag: &[u8
     if ports.hold_late(&late) { Ok(()) } else { show_late(ports, &late, true) }
 }
 
-/// A document that was held back becomes the state of its publication, unless that has another one by now. `tells`:
+/// A document that was held back becomes the state of its publication, unless that has another one by now. `notifies`:
 /// its watchers are notified.
-pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, tells: bool) -> Result<(), Failure> {
+pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, notifies: bool) -> Result<(), Failure> {
     let package = *ports.packages().get(late.resource.event);
     let documents = ports.documents(&late.resource)?;
     let Some(stored) = documents.into_iter().find(|document| document.etag == late.etag) else { return Ok(()) };
@@ -326,7 +326,7 @@ pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, tells: bool) -> Re
         line: None,
     });
     let applied = ports.publish(&late.resource, change)?;
-    if !tells || applied == Applied::NoMatch {
+    if !notifies || applied == Applied::NoMatch {
         return Ok(());
     }
     let new = Document::without_request(&package, &late.resource);

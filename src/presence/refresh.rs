@@ -12,7 +12,7 @@ use super::subscribe::notify_winfo;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::{Watcher, WatcherEvent};
 
-/// The documents of a resource may have changed behind our back: read them again and tell every watcher.
+/// The documents of a resource may have changed behind our back: they are read again and every watcher is notified.
 pub fn documents<P: Ports>(ports: &mut P, resource: &Resource) {
     ports.forget(resource);
     if ports.enqueue(resource, StateChange::State { sender: b"", transient_body: None }) {
@@ -92,8 +92,9 @@ impl FirstFailure {
     }
 }
 
-/// The rules of a presentity may have changed: judge its watchers again, and tell those whose authorization is another
-/// one. A watcher with whom that fails does not keep the others; the first failure is returned after all of them.
+/// The rules of a presentity may have changed: its watchers are judged again, and those are notified whose
+/// authorization is another one. A watcher with whom that fails does not keep the others; the first failure is returned
+/// after all of them.
 ///
 /// # Errors
 ///

@@ -29,8 +29,8 @@ impl Life {
         if version >= 6_001_000 { Life::FromReceipt } else { Life::FromArrival }
     }
 
-    /// How a message counts. Before 6.1 no node of stock's tells one that joins what there is: what may be an answer to
-    /// this node's question is of a newer one.
+    /// How a message counts. Before 6.1 no node of stock's announces to one that joins what there is: what may be an
+    /// answer to this node's question is of a newer one.
     fn of_message(self, replica: &Replica, has_asked: bool) -> Life {
         match self {
             _ if replica.again => Life::FromArrival,
@@ -41,7 +41,7 @@ impl Life {
 
     /// The `expires` and the `recv` of a message about a publication; `expires` is at least 1: the publication goes on.
     /// What counts from the arrival says that it was received now, so that all nodes understand the same.
-    fn told(self, publication: &Publication, now: i64) -> (i64, i64) {
+    fn announced(self, publication: &Publication, now: i64) -> (i64, i64) {
         let received_at = match self {
             Life::FromReceipt if publication.received_at > 0 => publication.received_at,
             _ => now,
@@ -49,7 +49,7 @@ impl Life {
         ((publication.expires_at - received_at).max(1), received_at)
     }
 
-    /// When what a message tells of expires. An owner whose clock is ahead does not make it live longer than it says;
+    /// When what a message announces expires. An owner whose clock is ahead does not make it live longer than it says;
     /// one whose clock is behind, or who counts from the arrival, does not make it end before it has begun.
     fn end(self, replica: &Replica, now: i64) -> i64 {
         let (latest, end) = (now + replica.expires, replica.received_at.saturating_add(replica.expires));
@@ -57,13 +57,13 @@ impl Life {
     }
 }
 
-/// A stored publication as a node that asks for all is told it: as new, with what is left of its life. `again`: it is
-/// one of ours, which keeps the time of the receipt to tell which of two documents is newer.
+/// A stored publication as it is announced to a node that asks for all: as new, with what is left of its life. `again`:
+/// it is one of ours, which keeps the time of the receipt, by which it decides which of two documents is newer.
 pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, now: i64, again: bool) -> Replica {
     let (user, domain) = uri::split(&resource.uri);
     let (expires, received_at) = match again {
-        true => (Life::FromArrival.told(publication, now).0, publication.received_at),
-        false => Life::OF_HOST.told(publication, now),
+        true => (Life::FromArrival.announced(publication, now).0, publication.received_at),
+        false => Life::OF_HOST.announced(publication, now),
     };
     Replica {
         domain: domain.to_vec(),
@@ -116,7 +116,7 @@ fn step(documents: &[Publication], replica: &Replica) -> Step {
     let same_record = || documents.iter().find(|d| !replica.ruid.is_empty() && d.ruid == replica.ruid);
     let count = changes_of;
     if replica.again && replica.is_new {
-        // A node says what it holds: it may be older or newer, whatever was told before.
+        // A node says what it holds: it may be older or newer, whatever was announced before.
         return match same_record().or_else(|| tagged(&replica.etag)) {
             Some(mine) if !version_of(replica).is_newer(&version(mine)) => Step::Known,
             Some(mine) => Step::Modify(mine.clone()),
@@ -153,8 +153,8 @@ fn step(documents: &[Publication], replica: &Replica) -> Step {
     }
 }
 
-/// Carries out a change that another node announced, and tells our watchers unless it is `silent`. Returns what that
-/// node has to be told: it still holds what was removed here.
+/// Carries out a change that another node announced, and notifies our watchers unless it is `silent`. Returns what that
+/// node is answered: it still holds what was removed here.
 ///
 /// # Errors
 ///
@@ -224,7 +224,7 @@ fn carry_out<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> 
     }
     Ok(match step(&documents, replica) {
         Step::Stale => Outcome::Nothing,
-        // Where nodes share a table, the change is in it and our watchers have to be told.
+        // Where nodes share a table, the change is in it and our watchers have to be notified.
         Step::Known if !replica.again && ports.shares_publications() => {
             ports.forget(resource);
             Outcome::Changed(None)
@@ -354,12 +354,12 @@ mod tests {
     }
 
     #[test]
-    fn a_publication_that_is_told_later_ends_when_its_owner_says() {
+    fn a_publication_that_is_announced_later_ends_when_its_owner_says() {
         assert_eq!(Life::of_version(6_000_001), Life::FromArrival);
         assert_eq!(Life::of_version(6_001_005), Life::FromReceipt);
         let owned = Publication { expires_at: 1_060, received_at: 1_000, ..Publication::default() };
-        let told = |life: Life| {
-            let (expires, received_at) = life.told(&owned, 1_045);
+        let announced = |life: Life| {
+            let (expires, received_at) = life.announced(&owned, 1_045);
             Replica { expires, received_at, ..replica() }
         };
         // What is left, received now, means the same to all; all of it is right from 6.1 on.
@@ -368,34 +368,34 @@ mod tests {
             (Life::FromArrival, Life::FromReceipt),
             (Life::FromReceipt, Life::FromReceipt),
         ] {
-            assert_eq!(reader.end(&told(sender), 1_045), 1_060, "{sender:?} {reader:?}");
+            assert_eq!(reader.end(&announced(sender), 1_045), 1_060, "{sender:?} {reader:?}");
         }
-        assert_eq!(Life::FromReceipt.told(&owned, 1_045), (60, 1_000));
+        assert_eq!(Life::FromReceipt.announced(&owned, 1_045), (60, 1_000));
     }
 
     #[test]
     fn a_node_that_joins_takes_what_newer_nodes_of_stock_answer() {
-        let told = Replica { expires: 60, received_at: 1_000, ..replica() };
+        let announced = Replica { expires: 60, received_at: 1_000, ..replica() };
         for (has_asked, is_new, life) in
             [(true, true, Life::FromReceipt), (true, false, Life::FromArrival), (false, true, Life::FromArrival)]
         {
-            assert_eq!(Life::FromArrival.of_message(&Replica { is_new, ..told.clone() }, has_asked), life);
+            assert_eq!(Life::FromArrival.of_message(&Replica { is_new, ..announced.clone() }, has_asked), life);
         }
-        assert_eq!(Life::FromReceipt.of_message(&told, false), Life::FromReceipt);
-        let ours = Replica { again: true, ..told };
+        assert_eq!(Life::FromReceipt.of_message(&announced, false), Life::FromReceipt);
+        let ours = Replica { again: true, ..announced };
         assert_eq!(Life::FromReceipt.of_message(&ours, true), Life::FromArrival);
     }
 
     #[test]
     fn clocks_that_differ_neither_end_nor_prolong_a_life() {
-        let told = |expires, received_at| Replica { expires, received_at, ..replica() };
+        let announced = |expires, received_at| Replica { expires, received_at, ..replica() };
         // The owner's clock is ahead, far ahead, or unknown: no longer than said.
         for received_at in [1_030, 90_000, 0, -5, i64::MAX] {
-            assert_eq!(Life::FromReceipt.end(&told(60, received_at), 1_000), 1_060, "{received_at}");
+            assert_eq!(Life::FromReceipt.end(&announced(60, received_at), 1_000), 1_060, "{received_at}");
         }
         // Far behind, or what is left with the time of the receipt, as nodes before 6.1 say it.
-        assert_eq!(Life::FromReceipt.end(&told(60, 100), 1_000), 1_060);
-        assert_eq!(Life::FromReceipt.end(&told(15, 955), 1_000), 1_015);
+        assert_eq!(Life::FromReceipt.end(&announced(60, 100), 1_000), 1_060);
+        assert_eq!(Life::FromReceipt.end(&announced(15, 955), 1_000), 1_015);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A subscription as stock's nodes tell each other of it from Kamailio 6.1 on: the JSON of their DMQ messages.
+//! A subscription as stock's nodes announce it to each other from Kamailio 6.1 on: the JSON of their DMQ messages.
 use super::event_package::Packages;
 use super::replica::{as_text, number, push_quoted, text};
 use super::subscription::{DialogId, FIELDS, Field, RowState, Status, Subscription, SubscriptionState};
@@ -70,7 +70,7 @@ const HIGHEST: i64 = 1 << 30;
 /// nobody subscribes for thirty years.
 const LONGEST: i64 = 1_000_000_000;
 
-/// How a subscription is told: as it is until `expires`, in seconds since 1970; 0: it has ended.
+/// How a subscription is announced: as it is until `expires`, in seconds since 1970; 0: it has ended.
 pub fn to_json(subscription: &Subscription, packages: &Packages, expires: i64) -> Vec<u8> {
     let state = &subscription.state;
     let mut out = Vec::with_capacity(1024);
@@ -107,13 +107,13 @@ pub fn to_json(subscription: &Subscription, packages: &Packages, expires: i64) -
 pub fn parse(body: &[u8], packages: &Packages, now: i64) -> Option<Message> {
     let root: Value = serde_json::from_str(&as_text(body.trim_ascii_end())).ok().filter(Value::is_object)?;
     match number(&root, "action")? {
-        3 => told(root.get("subscription").filter(|value| value.is_object())?, packages, now),
+        3 => subscription_of(root.get("subscription").filter(|value| value.is_object())?, packages, now),
         4 => Some(Message::Sync),
         _ => Some(Message::Other),
     }
 }
 
-fn told(object: &Value, packages: &Packages, now: i64) -> Option<Message> {
+fn subscription_of(object: &Value, packages: &Packages, now: i64) -> Option<Message> {
     let strings: Vec<Vec<u8>> = STRINGS.iter().map(|(name, _)| text(object, name)).collect::<Option<_>>()?;
     let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
     for ((_, field), text) in STRINGS.iter().zip(&strings) {
@@ -195,13 +195,13 @@ mod tests {
 
     #[test]
     fn what_stock_says_is_read_and_said_again() {
-        let told = subscription(FROM_STOCK);
-        assert_eq!(told.get(Field::PresUri), b"sip:alice@example.org");
-        assert_eq!(told.get(Field::Socket), b"udp:127.0.0.1:12484");
-        let state = told.state;
+        let announced = subscription(FROM_STOCK);
+        assert_eq!(announced.get(Field::PresUri), b"sip:alice@example.org");
+        assert_eq!(announced.get(Field::Socket), b"udp:127.0.0.1:12484");
+        let state = announced.state;
         assert_eq!((state.event, state.status, state.expires_at), (PackageId(0), Status::Active, 1_795_630_861));
         assert_eq!((state.local_cseq, state.remote_cseq, state.version), (2, 1, 2));
-        assert_eq!(to_json(&told, &fixtures::packages(), state.expires_at), FROM_STOCK.as_bytes());
+        assert_eq!(to_json(&announced, &fixtures::packages(), state.expires_at), FROM_STOCK.as_bytes());
     }
 
     #[test]

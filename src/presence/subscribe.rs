@@ -456,7 +456,7 @@ fn notify_watcher<P: Ports>(
     }
 }
 
-/// Tells those who watch the watchers of a presentity that one of them changed.
+/// Notifies those who watch the watchers of a presentity that one of them changed.
 pub fn notify_winfo<P: Ports>(
     ports: &mut P,
     package: &Package,

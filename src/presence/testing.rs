@@ -58,7 +58,7 @@ impl Reply {
 pub struct Sent {
     /// Call-ID of its dialog: the watcher's name in these tests.
     pub call_id: String,
-    /// The server's tag in its dialog, which tells two dialogs of one watcher apart.
+    /// The server's tag in its dialog, which distinguishes two dialogs of one watcher.
     pub to_tag: String,
     /// Why.
     pub reason: NotifyReason,

@@ -35,7 +35,7 @@ pub struct RequestOptions {
     pub event: i32,
     /// The caller's source flag.
     pub flag: i32,
-    /// The source flag callbacks are told by and see.
+    /// The source flag by which callbacks are chosen, and which they see.
     pub callback_flag: i32,
     /// For how long, in seconds; 0 ends it, below 0: for ever.
     pub expires: i64,

@@ -106,8 +106,8 @@ mod tests {
         assert_eq!([0, 1, 2].map(|n| busy.verdict(n)), [2, 4, 8].map(ResponseMeaning::Later));
         assert_eq!(busy.verdict(40), ResponseMeaning::Later(256));
         for (said, wait) in [(7, 7), (0, 16), (i64::MAX, LONGEST_PUT_OFF)] {
-            let told = Answer { code: 503, retry_after: Some(said), ..Answer::default() };
-            assert_eq!(told.verdict(3), ResponseMeaning::Later(wait));
+            let answer = Answer { code: 503, retry_after: Some(said), ..Answer::default() };
+            assert_eq!(answer.verdict(3), ResponseMeaning::Later(wait));
         }
     }
 

@@ -409,8 +409,8 @@ impl Ports for Context {
         batch
     }
 
-    fn record_notified(&mut self, resource: &Resource, told: &[NotifyRecord]) {
-        self.shared.tables.record_notified(resource, told);
+    fn record_notified(&mut self, resource: &Resource, notified: &[NotifyRecord]) {
+        self.shared.tables.record_notified(resource, notified);
     }
 
     fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) {

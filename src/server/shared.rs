@@ -66,7 +66,7 @@ pub struct Shared {
     pub standing: &'static Standing,
     /// The other nodes that run stock's module.
     pub stock_nodes: &'static StockNodes,
-    /// What was removed and may be told again by another node.
+    /// What was removed and may be announced again by another node.
     pub tombstones: &'static Tombstones,
     /// The dialogs made last (database-only mode).
     pub recent_dialogs: RecentDialogs,

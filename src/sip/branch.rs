@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn other_branches_are_told_apart() {
+    fn other_branches_are_distinguished() {
         let ours = branch(SECRET, TransactionKey { slot: 1, generation: 2 });
         let cases = [
             ("", Origin::Foreign),

@@ -112,7 +112,7 @@ text_type! {
 }
 
 impl<'a> UriText<'a> {
-    /// Checks a URI's characters and length; whether its parts can be told apart is its parser's to say.
+    /// Checks a URI's characters and length; whether it can be taken apart is its parser's to say.
     ///
     /// # Errors
     ///

@@ -108,7 +108,7 @@ impl ClientTransaction {
     }
 }
 
-/// The shortest pause between two sendings, in milliseconds: what the host's timer can tell apart.
+/// The shortest pause between two sendings, in milliseconds: what the host's timer can distinguish.
 const SHORTEST_PAUSE: u32 = 64;
 
 #[cfg(test)]

@@ -67,8 +67,8 @@ impl<'a> EventHeader<'a> {
         !self.params.is_empty()
     }
 
-    /// The `id` parameter: it tells subscriptions of one dialog apart and is echoed in NOTIFY. Quotes are not part of
-    /// it.
+    /// The `id` parameter: it distinguishes the subscriptions of one dialog and is echoed in NOTIFY. Quotes are not
+    /// part of it.
     pub fn id(&self) -> Option<&'a [u8]> {
         if !self.has_params() {
             return None;

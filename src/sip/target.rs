@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_from_addresses() {
+    fn names_are_distinguished_from_addresses() {
         let named = |uri: &'static str| name_to_look_up(uri.as_bytes()).map(|name| std::str::from_utf8(name).unwrap());
         for uri in
             ["sip:bob@192.0.2.1", "sip:192.0.2.1:5060;lr", "<sip:[2001:db8::1]:5060;lr>,<sip:a.example;lr>", "bob", ""]

@@ -92,7 +92,7 @@ struct Scan<'a> {
     rest: &'a [u8],
     open: Vec<Open<'a>>,
     out: Vec<u8>,
-    /// Whether the form can be told; writing stops where it cannot.
+    /// Whether the form is known; writing stops where it is not.
     has_form: bool,
 }
 

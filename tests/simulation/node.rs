@@ -622,7 +622,7 @@ impl Node {
             self.take_over(dialog);
         } else if merge.speak {
             self.raise(dialog);
-        } else if merge.tell {
+        } else if merge.answers {
             self.send(from, Wire::Record(record));
         }
     }

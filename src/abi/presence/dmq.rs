@@ -1,4 +1,4 @@
-//! The cluster's side of presence: messages of other nodes, and what a node that joins is told.
+//! The cluster's side of presence: messages of other nodes, and what is announced to a node that joins.
 use crate::abi::presence::state;
 use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};

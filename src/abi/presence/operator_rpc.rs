@@ -125,7 +125,7 @@ fn resource(world: &Context, presentity: &[u8], event: &[u8]) -> Result<Resource
     Ok(world.uri_rule().resource(&as_stored(presentity), id))
 }
 
-/// Which subscriptions to end, and what they are told.
+/// Which subscriptions to end, and the reason their NOTIFY gives.
 struct Ending {
     whose: SubscriptionSelector,
     /// The reason, with `;retry-after=` where it was given.

@@ -65,7 +65,7 @@ pub fn of_sqlite(code: libc::c_int) -> DbError {
 }
 
 impl Link {
-    /// What a statement of this connection failed for, right after it: only MariaDB tells.
+    /// What a statement of this connection failed for, right after it: only MariaDB says.
     pub(super) fn failed(&self) -> DbError {
         if self.scheme != b"mysql" {
             return DbError::Unexplained;

@@ -1,4 +1,4 @@
-//! What db_sqlite was told about a file (`db_set_readonly`, `db_set_journal_mode`): a connection past the driver opens
+//! How db_sqlite was set for a file (`db_set_readonly`, `db_set_journal_mode`): a connection past the driver opens
 //! it as the driver does.
 use super::library;
 use super::{WRITE_AHEAD, path_of};
@@ -25,7 +25,7 @@ enum Access {
 }
 
 impl Settings {
-    /// Whether the driver was told nothing about the file.
+    /// Whether nothing was set for the file.
     pub fn is_default(&self) -> bool {
         *self == Settings::default()
     }
@@ -58,7 +58,7 @@ struct DriverSettings {
     journal_mode: sys::str_,
 }
 
-/// `db_param_list_search` of db_sqlite: what it was told about a file, or null.
+/// `db_param_list_search` of db_sqlite: what was set for a file, or null.
 type Search = unsafe extern "C" fn(sys::str_) -> *const DriverSettings;
 
 /// The driver's own search, in the module that has its function `init`.
@@ -82,17 +82,17 @@ fn search_of<F: Copy>(init: F) -> Option<Search> {
     (!symbol.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, Search>(symbol) })
 }
 
-/// What the driver that has the function `init` was told about the file of a URL.
+/// What was set for the file of a URL in the driver that has the function `init`.
 pub fn of_driver<F: Copy>(init: Option<F>, url: &[u8]) -> Settings {
     let (Some(search), Some(path)) = (init.and_then(search_of), path_of(url)) else { return Settings::default() };
     // SAFETY: the driver compares the text, which ends with a NUL; what it gives lives as long as the process.
-    let told = unsafe { search(lend(path.as_bytes())).as_ref() };
-    let Some(told) = told else { return Settings::default() };
+    let known = unsafe { search(lend(path.as_bytes())).as_ref() };
+    let Some(known) = known else { return Settings::default() };
     // SAFETY: a text of the driver, or none.
-    let mode = unsafe { view(&told.journal_mode) };
+    let mode = unsafe { view(&known.journal_mode) };
     let is_word = !mode.is_empty() && mode.iter().all(u8::is_ascii_alphabetic);
     Settings {
-        access: if told.readonly != 0 { Access::ReadOnly } else { Access::ReadAndWrite },
+        access: if known.readonly != 0 { Access::ReadOnly } else { Access::ReadAndWrite },
         journal_mode: is_word.then(|| String::from_utf8_lossy(mode).into_owned()),
     }
 }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_opened_as_the_driver_was_told() {
+    fn a_file_is_opened_as_the_driver_was_set() {
         let writable = Settings::default();
         assert_eq!(writable.open_flags(), library::OPEN_TO_WRITE);
         assert_eq!(writable.journal_pragma().as_deref(), Some(WRITE_AHEAD));

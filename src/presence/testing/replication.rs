@@ -39,11 +39,11 @@ fn hear(server: &mut MemoryPorts, messages: &[&Replica]) -> Option<String> {
 
 #[test]
 fn a_node_follows_the_life_of_a_publication() {
-    let told = life();
-    assert_eq!(told.len(), 4);
+    let announced = life();
+    assert_eq!(announced.len(), 4);
     let mut server = node();
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
-    for (message, wanted) in told.iter().zip([Some("one"), Some("two"), Some("three"), None]) {
+    for (message, wanted) in announced.iter().zip([Some("one"), Some("two"), Some("three"), None]) {
         assert_eq!(hear(&mut server, &[message]), wanted.map(pidf));
     }
     assert_eq!(server.sent_to("bob").len(), 5);
@@ -74,10 +74,10 @@ table! { messages_in_any_order_change_nothing_back:
 
 #[test]
 fn silent_replicas_are_stored_and_nobody_is_notified() {
-    let told = life();
+    let announced = life();
     let mut server = node();
     server.config.replicas_are_silent = true;
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
-    assert_eq!(hear(&mut server, &[&told[0]]), Some(pidf("one")));
+    assert_eq!(hear(&mut server, &[&announced[0]]), Some(pidf("one")));
     assert_eq!(server.sent.len(), 1);
 }

@@ -71,7 +71,7 @@ fn key_of<'a>(subscription: &'a Subscription, event: &'a [u8]) -> Key<'a> {
 enum Row {
     None,
     Own(Authorization),
-    /// The row of a watcher whose name the database does not tell from this one: there can be no second row.
+    /// The row of a watcher whose name the database takes for the same as this one: there can be no second row.
     OfAnother,
 }
 
@@ -263,7 +263,7 @@ impl Context {
                 let [presentity, user, host, _] = *key;
                 limited!(
                     Warn,
-                    "the database does not tell the watcher from another one, the rules are asked each time: {} of {}",
+                    "the database takes the watcher for another one, the rules are asked each time: {} of {}",
                     log::show(&uri::join(user, host)),
                     log::show(presentity)
                 );

@@ -1,4 +1,4 @@
-//! What this node tells the other nodes of its subscriptions, and whose a subscription is.
+//! What this node announces to the others of its subscriptions, and whose a subscription is.
 use crate::cluster::numbers::{BLOCK, HIGHEST, UNHEARD, reserve};
 use crate::cluster::version::Version;
 use crate::host::clock;
@@ -113,13 +113,13 @@ impl Parts {
         self.announcement(subscription, ownership).to_json(self.node_name(), self.packages(), clock::now())
     }
 
-    /// Tells the other nodes how a subscription of ours is now.
+    /// Announces to the other nodes how a subscription of ours is now.
     pub(crate) fn announce_subscription(&self, dialog: DialogId<'_>) {
         if !self.config.shares_subscriptions {
             return;
         }
         if let Some((subscription, ownership)) = self.stamped(dialog) {
-            self.tell_stock(&subscription);
+            self.announce_to_stock(&subscription);
             self.send_to_nodes(&self.announcement_text(subscription, ownership));
         }
     }
@@ -130,8 +130,8 @@ impl Parts {
         let stamp = self.shared.standing.tick();
         let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
         let is_arbitrated = self.config.has_arbiter();
-        let is_told = |ownership: &Ownership| self.owns(ownership) || is_arbitrated;
-        let stored = shard.find(dialog).filter(|stored| is_told(&stored.ownership))?;
+        let is_announced = |ownership: &Ownership| self.owns(ownership) || is_arbitrated;
+        let stored = shard.find(dialog).filter(|stored| is_announced(&stored.ownership))?;
         let is_owned = self.owns(&stored.ownership);
         let ownership = &mut stored.ownership;
         if is_owned && is_arbitrated {
@@ -144,7 +144,7 @@ impl Parts {
         Some((stored.subscription.to_private(), stored.ownership))
     }
 
-    /// Tells the other nodes that a subscription has ended.
+    /// Announces to the other nodes that a subscription has ended.
     pub(crate) fn announce_end(&self, removed: &Subscription, ownership: Ownership, for_good: bool) {
         if !self.config.shares_subscriptions {
             return;
@@ -157,7 +157,7 @@ impl Parts {
         };
         let version = self.announcement(removed.clone(), ownership).claim.held().version;
         self.record_dialog_removal(&ending, removed.state.expires_at, version);
-        self.tell_stock_end(removed);
+        self.announce_to_stock_end(removed);
         self.send_to_nodes(&ending.to_json(self.node_name()));
     }
 

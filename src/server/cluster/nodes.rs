@@ -150,7 +150,7 @@ impl Nodes {
 
     /// Whether what we asked the others for may still be on its way.
     pub fn has_just_joined(&self, now: i64, started: i64) -> bool {
-        // Others may tell us of subscriptions before dmq has told us that we joined.
+        // Others may announce subscriptions to us before dmq has notified us that we joined.
         now - self.joined_at.load(Ordering::Relaxed).max(started) < FILLING
     }
 
@@ -169,7 +169,7 @@ impl Nodes {
         self.waiting.store(true, Ordering::Relaxed);
     }
 
-    /// Whether watchers wait; the caller tells them.
+    /// Whether watchers wait; the caller notifies them.
     pub fn take_waiting(&self) -> bool {
         self.waiting.swap(false, Ordering::Relaxed)
     }
@@ -293,7 +293,7 @@ impl Nodes {
         returned
     }
 
-    /// A message to a node was lost: it is to be told all again.
+    /// A message to a node was lost: everything is announced to it again.
     pub fn note_missed(&self, address: &Address) {
         if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
             node.owed = true;
@@ -419,8 +419,8 @@ impl Nodes {
         let list = self.list.lock();
         let mut others = list.iter().filter(|node| node.may_answer() && node.shares_subscriptions());
         let has_answered = |node: &Node| {
-            let is_telling = node.pulling[0].is_some_and(|pulling| pulling.pull.cursor > 0);
-            node.answered_at >= asked_at || is_late && !is_telling
+            let is_announcing = node.pulling[0].is_some_and(|pulling| pulling.pull.cursor > 0);
+            node.answered_at >= asked_at || is_late && !is_announcing
         };
         others.all(has_answered)
     }
@@ -645,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_later_asks_and_who_missed_something_is_told() {
+    fn who_comes_later_asks_and_who_missed_something_is_answered() {
         let nodes = Nodes::new();
         nodes.observe(&seen(&[(1, true), (2, true)]), 100);
         nodes.on_heard(b"b", &at(1), 100).unwrap();

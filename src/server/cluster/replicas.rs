@@ -23,7 +23,7 @@ use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::resource_entry::ResourceEntry;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 
-/// After so many messages a node that tells all it has takes a breath.
+/// After so many messages a node that announces all it has pauses.
 const SYNC_BURST: usize = 50;
 
 /// A node that has not said who it is, is asked again after so many seconds.
@@ -96,7 +96,7 @@ impl Context {
         let is_owned = self.owns(&own_ownership);
         let (held, theirs) = (self.announcement(mine, own_ownership).claim.held(), other.claim.held());
         let merge = held.merge(is_owned, &theirs);
-        // Nodes that do not stamp tell their changes all the same.
+        // Nodes that do not stamp announce their changes all the same.
         let (one, two) = (held.version, theirs.version);
         let is_unstamped = stamp == Stamp::default() && !is_owned;
         let is_later = is_unstamped && (one.word, one.epoch, one.owner) == (two.word, two.epoch, two.owner);
@@ -112,7 +112,7 @@ impl Context {
         if merge.speak || merge.take && owner.is_here() && self.may_claim(&ownership) {
             return self.raise_above(dialog);
         }
-        if merge.tell && !is_unstamped {
+        if merge.answers && !is_unstamped {
             if let Some((mine, ownership)) = self.owned_subscription(dialog) {
                 let text = self.announcement_text(mine, ownership);
                 self.answer_node(from, &text);
@@ -313,14 +313,14 @@ impl Context {
         self.notify_waiting_watchers();
     }
 
-    /// Whether the other nodes are still telling us what is published: a watcher told now would see its lamp go out
-    /// and on.
+    /// Whether the other nodes are still announcing to us what is published: a watcher notified now would see its lamp
+    /// go out and on.
     fn waits_for_publications(&self) -> bool {
         let asks = self.config.replicates && self.config.asks_for_all;
         asks && self.shared.nodes.has_just_joined(clock::now(), self.config.started)
     }
 
-    /// Tells the watchers that had to wait for the publications of the other nodes.
+    /// Notifies the watchers that had to wait for the publications of the other nodes.
     fn notify_waiting_watchers(&mut self) {
         let (tables, mut due) = (&self.shared.tables, Vec::new());
         for index in 0..tables.shard_count() {
@@ -345,7 +345,7 @@ impl Context {
         subscribe::notify_winfo(self, &package, subscription.get(Field::PresUri), watcher, true);
     }
 
-    /// One second of a node's life in the cluster: who came, who is lost, who has to be told what.
+    /// One second of a node's life in the cluster: who came, who is lost, and what has to be announced to whom.
     pub fn cluster_step(&mut self) {
         let now = clock::now();
         let seen = dmq::nodes();
@@ -368,7 +368,7 @@ impl Context {
             self.send_to_node(&address, &cluster::hello(name, true, self.compared_kinds()));
         }
         self.stock_step(&seen, now);
-        // Who compares is compared with; the others are told all.
+        // Nodes that compare are compared with; to the others everything is announced.
         for (address, compares) in self.shared.nodes.take_owed(now) {
             let compares = compares & self.compared_kinds();
             if compares & (1 << Kind::Subscriptions as u8) == 0 {
@@ -429,7 +429,7 @@ impl Context {
         self.config.replicas_are_silent && (by_stock || !self.config.shares_subscriptions)
     }
 
-    /// Another node tells of a publication; it hears where we know better.
+    /// Another node announces a publication; it is answered where we know better.
     ///
     /// # Errors
     ///
@@ -456,7 +456,7 @@ impl Context {
         resources.sort_by(|a, b| (&a.0, a.1.0).cmp(&(&b.0, b.1.0)));
         resources.dedup();
         for (uri, event) in resources {
-            // What has changed meanwhile was not told.
+            // What has changed meanwhile was not announced.
             let resource = self.uri_rule().resource(&uri, event);
             if self.enqueue(&resource, StateChange::State { sender: b"", transient_body: None }) {
                 notifier::run(self, &resource);
@@ -464,13 +464,13 @@ impl Context {
         }
     }
 
-    /// Tells a node the publications there are; `again`: it may know them, and does not tell its watchers what it
-    /// knows.
+    /// Announces to a node the publications there are; `again`: it may know them, and does not notify its watchers of
+    /// what it knows.
     pub fn send_publications(&mut self, to: &Address, again: bool) {
         let (mut sent, mut failed) = (0, 0);
         let (now, packages) = (clock::now(), self.packages);
         let parts = self.parts;
-        let told = self.each_publication(|resource, publication| {
+        let announced = self.each_publication(|resource, publication| {
             let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now, again);
             failed += usize::from(!parts.send_on(Channel::Publications, to, &replica.to_json()));
             sent += 1;
@@ -478,12 +478,15 @@ impl Context {
                 process::sleep_millis(5);
             }
         });
-        if told.is_err() || failed > 0 {
-            limited!(Error, "a node was not told everything: {failed} of {sent} publications could not be sent");
+        if announced.is_err() || failed > 0 {
+            limited!(
+                Error,
+                "not everything was announced to a node: {failed} of {sent} publications could not be sent"
+            );
         }
     }
 
-    /// Tells a node the subscriptions that we own, or `all` we know of.
+    /// Announces to a node the subscriptions that we own, or `all` we know of.
     pub fn send_subscriptions(&self, to: &Address, all: bool) {
         if !self.config.shares_subscriptions {
             return;
@@ -493,9 +496,9 @@ impl Context {
         for index in 0..tables.shard_count() {
             let ours: Vec<(Subscription, Ownership)> = {
                 let shard = tables.nth_shard(index);
-                // Stock's nodes tell their own.
-                let is_told = |owner: NodeId| owner.is_here() || (all && !owner.is_stock());
-                let wanted = shard.subscriptions().filter(|stored| is_told(stored.ownership.owner));
+                // Stock's nodes announce their own.
+                let is_announced = |owner: NodeId| owner.is_here() || (all && !owner.is_stock());
+                let wanted = shard.subscriptions().filter(|stored| is_announced(stored.ownership.owner));
                 wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)).collect()
             };
             for (subscription, ownership) in ours {
@@ -507,7 +510,10 @@ impl Context {
             }
         }
         if failed > 0 {
-            limited!(Error, "a node was not told everything: {failed} of {sent} subscriptions could not be sent");
+            limited!(
+                Error,
+                "not everything was announced to a node: {failed} of {sent} subscriptions could not be sent"
+            );
         }
     }
 

@@ -1,4 +1,4 @@
-//! What stock's nodes are told of our subscriptions, and whose watchers are left to them.
+//! What is announced to stock's nodes of our subscriptions, and whose watchers are left to them.
 use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log};
@@ -13,7 +13,7 @@ use crate::server::tables::Shard;
 use crate::server::tables::subscription_entry::Ownership;
 
 impl Parts {
-    /// Whether stock's nodes are told our subscriptions.
+    /// Whether our subscriptions are announced to stock's nodes.
     pub(crate) fn shares_with_stock(&self) -> bool {
         self.config.shares_subscriptions && self.shared.stock_nodes.any()
     }
@@ -37,9 +37,9 @@ impl Parts {
         }
     }
 
-    /// Tells the stock nodes how a subscription of ours is now, counted up by the NOTIFY that follows at once: two
-    /// messages that overtake each other say the same. A subscription that ends now is told by its end alone.
-    pub(crate) fn tell_stock(&self, subscription: &Subscription) {
+    /// Announces to stock's nodes how a subscription of ours is now, counted up by the NOTIFY that follows at once: two
+    /// messages that overtake each other say the same. Of a subscription that ends now the end alone is announced.
+    pub(crate) fn announce_to_stock(&self, subscription: &Subscription) {
         let takers = self.shared.stock_nodes.takers();
         if takers.is_empty() || subscription.state.expires_at <= clock::now() {
             return;
@@ -50,8 +50,8 @@ impl Parts {
         self.send_to_stock(&takers, &self.stock_text(&ahead, ahead.state.expires_at));
     }
 
-    /// Tells the stock nodes that a subscription has ended.
-    pub(crate) fn tell_stock_end(&self, removed: &Subscription) {
+    /// Announces to stock's nodes that a subscription has ended.
+    pub(crate) fn announce_to_stock_end(&self, removed: &Subscription) {
         let takers = self.shared.stock_nodes.takers();
         if !takers.is_empty() {
             self.send_to_stock(&takers, &self.stock_text(removed, 0));
@@ -62,23 +62,23 @@ impl Parts {
         stock_subscription::to_json(subscription, self.packages(), expires)
     }
 
-    /// Whether the watchers that subscribed at stock's nodes are left out of a change; `is_told`: by another node. A
-    /// stock node notifies all watchers of what happens to it; of what others tell it, unless it skips that.
-    pub(crate) fn leaves_stock_watchers(&self, event: &StateChange<'_>, is_told: bool) -> bool {
+    /// Whether the watchers that subscribed at stock's nodes are left out of a change; `is_announced`: by another node.
+    /// A stock node notifies all watchers of what happens to it; of what others announce to it, unless it skips that.
+    pub(crate) fn leaves_stock_watchers(&self, event: &StateChange<'_>, is_announced: bool) -> bool {
         if !self.shares_with_stock() {
             return false;
         }
-        let tells_them = self.config.replicates && !self.config.replicas_are_silent;
+        let notifies_them = self.config.replicates && !self.config.replicas_are_silent;
         match event {
-            StateChange::State { .. } => is_told || tells_them,
-            StateChange::Watchers { .. } => is_told,
+            StateChange::State { .. } => is_announced || notifies_them,
+            StateChange::Watchers { .. } => is_announced,
             _ => false,
         }
     }
 
-    /// Tells how far the subscriptions of a batch are counted: a stock node may send the next NOTIFY of each. Ours hear
-    /// of those that a stock node brought.
-    pub(crate) fn tell_stock_counted(&self, batch: &[Notify]) {
+    /// Announces how far the subscriptions of a batch are counted: a stock node may send the next NOTIFY of each. Ours
+    /// hear of those that a stock node brought.
+    pub(crate) fn announce_to_stock_counted(&self, batch: &[Notify]) {
         if !self.shares_with_stock() {
             return;
         }

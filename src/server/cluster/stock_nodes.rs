@@ -22,7 +22,7 @@ struct StockNode {
     takes: bool,
     /// How many it has refused before it took one: nodes before 6.1 refuse all.
     refused: u8,
-    /// What it has to be asked for, or told.
+    /// Whether it has to be asked, or answered.
     due: Due,
 }
 
@@ -40,8 +40,8 @@ shm_safe!(Due { question, answer });
 pub struct Task {
     /// The node.
     pub to: Address,
-    /// It is told the subscriptions there are: it was away, and does not ask again by itself.
-    pub tell: bool,
+    /// The subscriptions there are, are announced to it: it was away, and does not ask again by itself.
+    pub announce: bool,
     /// It is asked for its own.
     pub ask: bool,
 }
@@ -161,7 +161,7 @@ impl StockNodes {
             }
             if present && (node.due.question || node.due.answer) {
                 let due = std::mem::take(&mut node.due);
-                tasks.push(Task { to: node.address(), tell: due.answer, ask: due.question });
+                tasks.push(Task { to: node.address(), announce: due.answer, ask: due.question });
             }
         }
         tasks
@@ -207,11 +207,11 @@ mod tests {
     }
 
     fn due(nodes: &StockNodes, list: &[(u16, bool)], now: i64) -> Vec<(u16, bool, bool)> {
-        nodes.observe(&seen(list), now).into_iter().map(|task| (task.to.port, task.tell, task.ask)).collect()
+        nodes.observe(&seen(list), now).into_iter().map(|task| (task.to.port, task.announce, task.ask)).collect()
     }
 
     #[test]
-    fn a_node_is_asked_once_and_told_when_it_returns() {
+    fn a_node_is_asked_once_and_answered_when_it_returns() {
         let nodes = StockNodes::new();
         assert!(!nodes.any() && nodes.takers().is_empty());
         let id = nodes.note(&at(1), 10).unwrap();

@@ -1,5 +1,5 @@
 //! Subscriptions that are shared with stock's nodes, which have no owners: each of them holds all subscriptions,
-//! notifies the watchers of what happens to it, and tells the others how far it has counted.
+//! notifies the watchers of what happens to it, and announces to the others how far it has counted.
 use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, process};
@@ -13,7 +13,7 @@ use crate::server::subscriptions::rows_behind::mark_changed;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use std::cmp::Ordering;
 
-/// After so many messages a node that tells all it has takes a breath.
+/// After so many messages a node that announces all it has pauses.
 const SYNC_BURST: usize = 50;
 
 /// What to do with what a node says of a subscription that is here.
@@ -29,12 +29,12 @@ enum Decision {
     Ignore,
 }
 
-/// `told` against `mine`, which belongs to `owner`; `by_ours`: one of ours says so, of a subscription that no node of
-/// ours owns.
-fn decide(told: &Subscription, mine: &Subscription, owner: NodeId, by_ours: bool) -> Decision {
+/// `announced` against `mine`, which belongs to `owner`; `by_ours`: one of ours says so, of a subscription that no node
+/// of ours owns.
+fn decide(announced: &Subscription, mine: &Subscription, owner: NodeId, by_ours: bool) -> Decision {
     let of_ours = !owner.is_stock() && owner != NodeId::ELSEWHERE;
-    let counts_further = told.state.local_cseq > mine.state.local_cseq;
-    match told.state.remote_cseq.cmp(&mine.state.remote_cseq) {
+    let counts_further = announced.state.local_cseq > mine.state.local_cseq;
+    match announced.state.remote_cseq.cmp(&mine.state.remote_cseq) {
         Ordering::Greater if !by_ours => Decision::Accept,
         Ordering::Equal if !by_ours && !of_ours => Decision::Accept,
         Ordering::Equal if counts_further => Decision::Count,
@@ -44,17 +44,17 @@ fn decide(told: &Subscription, mine: &Subscription, owner: NodeId, by_ours: bool
 }
 
 impl Context {
-    /// Tells a stock node all subscriptions that are ours: it has joined, or was away.
-    pub(crate) fn tell_stock_all(&self, to: &Address) {
+    /// Announces to a stock node all subscriptions that are ours: it has joined, or was away.
+    pub(crate) fn announce_to_stock_all(&self, to: &Address) {
         let tables = &self.shared.tables;
         let (mut sent, now) = (0, clock::now());
         for index in 0..tables.shard_count() {
             let ours: Vec<Subscription> = {
                 let shard = tables.nth_shard(index);
-                let is_told = |stored: &&SubscriptionEntry| {
+                let is_announced = |stored: &&SubscriptionEntry| {
                     stored.ownership.owner.is_here() && stored.subscription.state.expires_at > now
                 };
-                let owned = shard.subscriptions().filter(is_told);
+                let owned = shard.subscriptions().filter(is_announced);
                 owned.map(|stored| stored.subscription.to_private()).collect()
             };
             for subscription in ours {
@@ -68,14 +68,14 @@ impl Context {
         }
     }
 
-    /// One second among stock's nodes: who returned is told what there is, and asked.
+    /// One second among stock's nodes: to a node that returned everything is announced, and it is asked.
     pub(crate) fn stock_step(&self, seen: &[dmq::Node], now: i64) {
         for task in self.shared.stock_nodes.observe(seen, now) {
             if !self.config.shares_subscriptions {
                 continue;
             }
-            if task.tell {
-                self.tell_stock_all(&task.to);
+            if task.announce {
+                self.announce_to_stock_all(&task.to);
             }
             if task.ask && self.config.asks_for_subscriptions && self.may_hear(&task.to) {
                 counters::count(Counter::DmqSent);
@@ -104,9 +104,9 @@ impl Context {
             _ => NodeId::SOME_STOCK,
         };
         match (message, from) {
-            (Message::Subscription(told), from) => self.on_stock_subscription(*told, owner, by_ours, from)?,
+            (Message::Subscription(announced), from) => self.on_stock_subscription(*announced, owner, by_ours, from)?,
             (Message::End(dialog), _) if !by_ours => self.on_stock_end(&dialog)?,
-            (Message::Sync, Some(from)) => self.tell_stock_all(from),
+            (Message::Sync, Some(from)) => self.announce_to_stock_all(from),
             _ => {}
         }
         Ok(true)
@@ -114,18 +114,18 @@ impl Context {
 
     fn on_stock_subscription(
         &mut self,
-        told: Subscription,
+        announced: Subscription,
         owner: NodeId,
         by_ours: bool,
         from: Option<&Address>,
     ) -> Result<(), StoreError> {
-        let told = self.as_ours(&told)?;
-        let Some((mine, ownership)) = self.owned_subscription(told.dialog()) else {
-            return if by_ours { Ok(()) } else { self.on_new_stock_subscription(&told, owner, from) };
+        let announced = self.as_ours(&announced)?;
+        let Some((mine, ownership)) = self.owned_subscription(announced.dialog()) else {
+            return if by_ours { Ok(()) } else { self.on_new_stock_subscription(&announced, owner, from) };
         };
-        match decide(&told, &mine, ownership.owner, by_ours) {
+        match decide(&announced, &mine, ownership.owner, by_ours) {
             Decision::Ignore => Ok(()),
-            Decision::Count => self.count_on(&told),
+            Decision::Count => self.count_on(&announced),
             Decision::Correct => {
                 let text = self.stock_text(&mine, mine.state.expires_at);
                 self.send_to_stock(from.map_or(&[], std::slice::from_ref), &text);
@@ -134,7 +134,7 @@ impl Context {
             Decision::Accept => {
                 // What stock's messages do not carry stays as it is.
                 let kept = [Field::LocalUri, Field::RemoteUri].map(|field| (field, mine.get(field)));
-                let mut subscription = told.with(&kept)?;
+                let mut subscription = announced.with(&kept)?;
                 subscription.state.since = mine.state.since;
                 let ownership = Ownership { owner, is_claimed: false, ..ownership };
                 self.accept(&self.announcement(subscription, ownership), ownership)
@@ -144,24 +144,24 @@ impl Context {
 
     fn on_new_stock_subscription(
         &mut self,
-        told: &Subscription,
+        announced: &Subscription,
         owner: NodeId,
         from: Option<&Address>,
     ) -> Result<(), StoreError> {
         let tombstones = self.shared.tombstones;
-        let version = self.announcement(told.clone(), Ownership::of(owner)).claim.held().version;
-        if tombstones.has_version(tombstones.of_dialog(told.dialog()), &version) {
-            self.send_to_stock(from.map_or(&[], std::slice::from_ref), &self.stock_text(told, 0));
+        let version = self.announcement(announced.clone(), Ownership::of(owner)).claim.held().version;
+        if tombstones.has_version(tombstones.of_dialog(announced.dialog()), &version) {
+            self.send_to_stock(from.map_or(&[], std::slice::from_ref), &self.stock_text(announced, 0));
             return Ok(());
         }
-        if told.state.expires_at <= clock::now() || told.state.status == Status::Terminated {
+        if announced.state.expires_at <= clock::now() || announced.state.status == Status::Terminated {
             return Ok(());
         }
-        self.place_replica(told, Ownership::of(owner)).map(|_| ())
+        self.place_replica(announced, Ownership::of(owner)).map(|_| ())
     }
 
     /// The subscription as this node sends for it: its own Contact and socket, where it has been given any.
-    fn as_ours(&self, told: &Subscription) -> Result<Subscription, StoreError> {
+    fn as_ours(&self, announced: &Subscription) -> Result<Subscription, StoreError> {
         let socket = self.config.default_socket;
         let contact = super::replicas::own_contact(self.config.server_address, socket);
         let mut changes: Vec<(Field, &[u8])> = Vec::new();
@@ -171,17 +171,17 @@ impl Context {
         if !contact.is_empty() {
             changes.push((Field::LocalContact, &contact));
         }
-        let mut ours = told.with(&changes)?;
+        let mut ours = announced.with(&changes)?;
         let latest = clock::now() + i64::from(self.config.max_expires);
         ours.state.expires_at = ours.state.expires_at.min(latest);
         Ok(ours)
     }
 
     /// Another node has notified the watcher: numbers, status and reason are as it says.
-    fn count_on(&mut self, told: &Subscription) -> Result<(), StoreError> {
-        let dialog = told.dialog();
+    fn count_on(&mut self, announced: &Subscription) -> Result<(), StoreError> {
+        let dialog = announced.dialog();
         let Some(current) = self.shared.tables.find(dialog) else { return Ok(()) };
-        let reason = told.get(Field::Reason);
+        let reason = announced.get(Field::Reason);
         let with = match current.get(Field::Reason) == reason {
             true => None,
             false => Some(current.with(&[(Field::Reason, reason)])?),
@@ -190,11 +190,11 @@ impl Context {
         self.shared.tables.change(dialog, with.as_ref(), |stored| {
             owned = stored.ownership.owner.is_here();
             let state = &mut stored.subscription.state;
-            state.local_cseq = state.local_cseq.max(told.state.local_cseq);
-            state.version = state.version.max(told.state.version);
-            state.status = told.state.status;
+            state.local_cseq = state.local_cseq.max(announced.state.local_cseq);
+            state.version = state.version.max(announced.state.version);
+            state.status = announced.state.status;
             mark_changed(&mut state.row_state);
-            stored.ownership.ceiling = stored.ownership.ceiling.max(told.state.local_cseq);
+            stored.ownership.ceiling = stored.ownership.ceiling.max(announced.state.local_cseq);
         })?;
         if owned {
             self.storage.subscriptions.write_taken_over(dialog)?;
@@ -238,8 +238,8 @@ mod tests {
     #[test]
     fn the_node_that_the_watcher_spoke_to_last_counts() {
         let (here, stock) = (NodeId::HERE, NodeId::of_stock(0));
-        let decided = |told: (u32, u32), owner, by_ours| {
-            decide(&subscription(told.0, told.1), &subscription(2, 10), owner, by_ours)
+        let decided = |announced: (u32, u32), owner, by_ours| {
+            decide(&subscription(announced.0, announced.1), &subscription(2, 10), owner, by_ours)
         };
         for owner in [here, stock, NodeId::ELSEWHERE] {
             assert_eq!(decided((3, 1), owner, false), Decision::Accept);

@@ -96,7 +96,7 @@ impl Context {
         }
     }
 
-    /// Tells the watchers whose rows are marked with this turn.
+    /// Notifies the watchers whose rows are marked with this turn.
     fn serve_turn(&mut self, turn: i32) {
         let config = self.config;
         let (table, packages) = (config.active_watchers_table, self.packages);

@@ -225,7 +225,7 @@ impl NotifyQueue for ResourceQueues {
         // The other nodes hear how far the numbers will go before they go there.
         above.into_iter().for_each(|at: usize| self.announce_subscription(batch[at].subscription.dialog()));
         self.write_counters(&batch, &row_state);
-        self.tell_stock_counted(&batch);
+        self.announce_to_stock_counted(&batch);
         batch
     }
 
@@ -312,7 +312,7 @@ impl Prepared {
     }
 }
 
-/// The sender of a change, known by its Contact, is not told of it.
+/// The sender of a change, known by its Contact, is not notified of it.
 fn skip_sender(shard: &mut Shard, rule: UriComparison, resource: &Resource, sender: &[u8]) {
     let Some(entry) = shard.entry(rule, resource) else { return };
     let (generation, slots) = (entry.generation, entry.subscriptions.to_vec());

@@ -149,7 +149,7 @@ impl RowQueue {
         }
     }
 
-    /// The watchers of a resource that have to be told of a change.
+    /// The watchers of a resource that have to be notified of a change.
     fn take_watching(&self, work: &mut Work, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
         match work.rows.watching.take() {
             Some((noted, rows)) if noted == *resource => Ok(rows),

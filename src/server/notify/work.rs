@@ -17,7 +17,7 @@ pub struct Work {
     pub(crate) pace: Option<Pacing>,
     /// What it sends where subscriptions are rows.
     pub(crate) rows: RowWork,
-    /// It carries out what another node says: what it would tell stock's nodes, that node has told them.
+    /// It carries out what another node announced: that node has announced it to stock's nodes, too.
     pub(crate) carries_out_a_message: bool,
     /// It is the process that looks names of targets up.
     pub(crate) looks_names_up: bool,

@@ -24,7 +24,7 @@ use texts::Texts;
 
 /// In how many parts changes and NOTIFYs lie.
 const PARTS: usize = 16;
-/// Below this size there is one part: each would be too short to tell a story.
+/// Below this size there is one part: each would be too short to show a course of events.
 const DIVIDED_FROM: usize = 256;
 /// NOTIFYs that are remembered for each change: a lamp has several watchers.
 const NOTIFIES_PER_CHANGE: usize = 4;

@@ -1,4 +1,4 @@
-//! What a package makes of a document can often be told beforehand. Where it was seen to give just that, it is not
+//! What a package makes of a document can often be foreseen. Where it was seen to give just that, it is not
 //! asked each time; one surprise, and it is always asked.
 use crate::common::counters::{self, Counter};
 use crate::limited;
@@ -34,7 +34,7 @@ impl PredictionRecord {
 pub struct Predictions(RefCell<Vec<PredictionRecord>>);
 
 impl Predictions {
-    /// What `package` gives: `expected` where that can be told and the package is trusted, otherwise what `ask` says.
+    /// What `package` gives: `expected` where that is known and the package is trusted, otherwise what `ask` says.
     pub fn body(
         &self,
         package: PackageId,

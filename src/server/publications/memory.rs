@@ -207,7 +207,7 @@ impl DocumentMemory {
         Ok((applied, rows))
     }
 
-    /// Remembers a removed publication: another node may not have heard of it and tell it again.
+    /// Remembers a removed publication: another node may not have heard of it and announce it again.
     pub(crate) fn record_removal(&self, resource: &Resource, removed: &Publication) {
         if self.config.replicates {
             self.shared.tombstones.record_publication_removal(resource, removed, crate::host::clock::now());

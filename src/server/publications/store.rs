@@ -45,7 +45,7 @@ pub trait PublicationStore {
     /// The table cannot be read.
     fn resources(&self, wanted: Wanted<'_>) -> Result<Vec<Resource>, StoreError>;
 
-    /// The resources that have publications now, as far as the table tells once it was brought up to date.
+    /// The resources that have publications now, as the table says once it was brought up to date.
     ///
     /// # Errors
     /// The table cannot be read.

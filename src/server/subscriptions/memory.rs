@@ -337,7 +337,7 @@ impl InMemory {
             return Ok(self.take_out(dialog, None)?.is_some());
         }
         if still.state.status == Status::Terminated || !self.is_owned(dialog) {
-            // It was told that it is over when it began, or its owner has told it.
+            // It was notified of its end when it began, or by its owner.
             return Ok(self.take_out(dialog, None)?.is_some());
         }
         Ok(self.take_out(dialog, Some((NotifyReason::Ended, b"timeout")))?.is_some())

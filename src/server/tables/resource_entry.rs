@@ -65,7 +65,7 @@ fn seconds(moment: i64) -> u32 {
     u32::try_from(moment.max(0)).unwrap_or(u32::MAX)
 }
 
-/// A watcher of the resource that a winfo resource entry has to tell about.
+/// A watcher of the resource that the next document of a winfo resource has to list.
 pub struct ChangedWatcher {
     /// URI, then id.
     pub bytes: ShmBox<[u8]>,

@@ -154,17 +154,17 @@ impl Tables {
     }
 
     /// Notes what the subscriptions of a batch were sent.
-    pub fn record_notified(&self, resource: &Resource, told: &[NotifyRecord]) {
-        if told.is_empty() {
+    pub fn record_notified(&self, resource: &Resource, notified: &[NotifyRecord]) {
+        if notified.is_empty() {
             return;
         }
         let mut shard = self.shard(resource.hash);
-        for told in told {
+        for notified in notified {
             // A slot that has been given to another subscription meanwhile shows another CSeq, or the digest until its
             // next one.
-            let stored = shard.stored(told.slot).filter(|m| m.resource_hash == resource.hash);
-            if let Some(stored) = stored.filter(|m| m.subscription.state.local_cseq == told.cseq) {
-                stored.notify_history.body = told.body;
+            let stored = shard.stored(notified.slot).filter(|m| m.resource_hash == resource.hash);
+            if let Some(stored) = stored.filter(|m| m.subscription.state.local_cseq == notified.cseq) {
+                stored.notify_history.body = notified.body;
             }
         }
     }

@@ -53,11 +53,11 @@ pub struct SubscriptionEntry {
     pub resource_hash: u64,
     /// Its place among the subscriptions of its resource entry.
     pub place: u32,
-    /// The state of the resource it was last told.
+    /// The state of the resource it was last notified of.
     pub seen: u32,
     /// A NOTIFY of its own that is due.
     pub due: Option<NotifyReason>,
-    /// It was another node's when the last changes were told: the NOTIFY of its own stands for them.
+    /// It was another node's when the watchers were last notified of changes: the NOTIFY of its own stands for them.
     pub catches_up: bool,
     /// The local CSeq that its row holds at least.
     pub written_cseq: u32,
@@ -93,8 +93,8 @@ impl SubscriptionEntry {
         }
     }
 
-    /// What the next NOTIFY of a pass is sent for; `None` when it has been told all. A NOTIFY of its own does not stand
-    /// for that of a change: each SUBSCRIBE and each change is answered by one.
+    /// What the next NOTIFY of a pass is sent for; `None` when it has been notified of everything. A NOTIFY of its own
+    /// does not stand for that of a change: each SUBSCRIBE and each change is answered by one.
     pub fn next_notify_reason(&mut self, generation: u32, now: i64) -> Option<NotifyReason> {
         // The counter wraps around.
         let is_older = generation.wrapping_sub(self.seen) as i32 > 0;

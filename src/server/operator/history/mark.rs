@@ -1,4 +1,4 @@
-//! A cheap hash: it tells dialogs and presentities apart within the history, where a collision costs nothing but a
+//! A cheap hash: it distinguishes dialogs and presentities within the history, where a collision costs nothing but a
 //! wrong line in a list.
 
 /// A number that stands for some strings.
