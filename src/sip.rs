@@ -6,6 +6,7 @@ pub mod byte_class;
 pub mod checked;
 pub mod client_transaction;
 pub mod columns;
+pub mod entity_tag;
 pub mod event;
 pub mod packed;
 pub mod request;

@@ -21,6 +21,7 @@ use crate::pua::ports::{
 use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
 use crate::pua::request::{Part, Request};
 use crate::pua::response::{Answer, Challenge};
+use crate::sip::entity_tag::EntityTag;
 use crate::{limited_refusal, log};
 use std::cell::{Cell, RefCell};
 
@@ -254,7 +255,11 @@ pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<Answer> {
         },
         min_expires: number(b"Min-Expires"),
         retry_after: number(b"Retry-After"),
-        etag: reply.find(b"SIP-ETag").map(|tag| tag.trim_ascii().to_vec()).filter(|tag| !tag.is_empty()),
+        etag: reply
+            .find(b"SIP-ETag")
+            .map(|tag| tag.trim_ascii().to_vec())
+            .filter(|tag| !tag.is_empty())
+            .map(EntityTag::new),
         to_tag: reply.to().map(|to| to.tag.to_vec()).unwrap_or_default(),
         contact: match reply.contact() {
             Header::Value(uri) => uri.to_vec(),
@@ -392,7 +397,7 @@ impl Ports for AgentContext {
     fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest> {
         self.pending_requests().take_sent(pending)
     }
-    fn retag(&mut self, pending: PendingRequestId, tag: &[u8]) {
+    fn retag(&mut self, pending: PendingRequestId, tag: EntityTag<&[u8]>) {
         self.pending_requests().retag(pending, tag);
     }
     fn end(&mut self, pending: PendingRequestId) -> Option<Request> {

@@ -7,6 +7,7 @@ use crate::pua::ports::{Admission, Claim, Due, PendingRequest, PendingRequestId}
 use crate::pua::record::{Change, Field, Record};
 use crate::pua::request::{Part, Request};
 use crate::shm_safe::shm_safe;
+use crate::sip::entity_tag::EntityTag;
 use hashbrown::HashTable;
 
 type Shared = ShmBox<[u8]>;
@@ -413,7 +414,8 @@ impl PendingRequests {
     }
 
     /// See [`crate::pua::ports::Ports::retag`]. Without memory it keeps the tag it had.
-    pub fn retag(&self, id: PendingRequestId, tag: &[u8]) {
+    pub fn retag(&self, id: PendingRequestId, tag: EntityTag<&[u8]>) {
+        let tag = tag.bytes();
         let Ok(copy) = shm::copy(tag) else { return };
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id).filter(|entry| entry.etag.as_deref() != Some(tag)) else { return };

@@ -13,6 +13,7 @@ use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
 use crate::pua::request::{Part, Request, RequestOptions};
 use crate::pua::response::Answer;
 use crate::pua::{publication, queue, refresh};
+use crate::sip::entity_tag::EntityTag;
 
 /// A request on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -255,7 +256,14 @@ impl Answer {
 pub(crate) fn granted(tag: &str, expires: i64) -> Answer {
     let tag = tag.as_bytes().to_vec();
     let contact = [b"sip:", tag.as_slice(), b"@server"].concat();
-    Answer { code: 200, expires: Some(expires), etag: Some(tag.clone()), to_tag: tag, contact, ..Answer::default() }
+    Answer {
+        code: 200,
+        expires: Some(expires),
+        etag: Some(EntityTag::new(tag.clone())),
+        to_tag: tag,
+        contact,
+        ..Answer::default()
+    }
 }
 
 impl Ports for Bench {
@@ -318,7 +326,7 @@ impl Ports for Bench {
     fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest> {
         self.pending_requests.take_sent(pending)
     }
-    fn retag(&mut self, pending: PendingRequestId, tag: &[u8]) {
+    fn retag(&mut self, pending: PendingRequestId, tag: EntityTag<&[u8]>) {
         self.pending_requests.retag(pending, tag);
     }
     fn end(&mut self, pending: PendingRequestId) -> Option<Request> {

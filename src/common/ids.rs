@@ -1,5 +1,6 @@
 //! Entity tags and record ids: unique over processes and restarts; tags carry bits that nobody can guess.
 use crate::host::{clock, process};
+use crate::sip::entity_tag::EntityTag;
 use crate::sip::text::{push_hex, push_number};
 
 /// No id is longer, in bytes.
@@ -37,7 +38,7 @@ impl Ids {
     /// `a.<start>.<process>.<counter>x<random>.<changes>`: stock's form, with bits nobody can guess behind its
     /// counter. Stock reads the last part of a tag it finds in the table: it has to be a number. Tags sort as stock's
     /// do.
-    pub fn entity_tag(&mut self, changes: u32) -> Vec<u8> {
+    pub fn entity_tag(&mut self, changes: u32) -> EntityTag {
         self.count += 1;
         let random = self.number();
         let mut tag = Vec::with_capacity(LONGEST_ID);
@@ -51,7 +52,7 @@ impl Ids {
         push_hex(&mut tag, random, 16);
         tag.push(b'.');
         push_number(&mut tag, changes.into());
-        tag
+        EntityTag::new(tag)
     }
 
     /// `pres-<start>-<server and process>-<counter>` in hexadecimal digits. The server's part is random: processes of

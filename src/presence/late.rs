@@ -2,6 +2,7 @@
 //! shows when nothing has followed it. What was answered 200 is what watchers see in the end (RFC 3903 4.3).
 use super::publication::LATE_SECONDS;
 use super::resource::Resource;
+use crate::sip::entity_tag::EntityTag;
 
 /// How long a late document is held back, in seconds.
 pub const HELD_SECS: u64 = LATE_SECONDS as u64;
@@ -12,7 +13,7 @@ pub struct Late {
     /// Whose it is.
     pub resource: Resource,
     /// The entity tag of its publication, which shows the end of the call for now.
-    pub etag: Vec<u8>,
+    pub etag: EntityTag,
     /// The document.
     pub body: Vec<u8>,
 }

@@ -38,7 +38,7 @@ impl Column {
             Column::Priority => a.priority.cmp(&b.priority),
             Column::ReceivedTime => a.received_at.cmp(&b.received_at),
             Column::Expires => a.expires_at.cmp(&b.expires_at),
-            Column::Etag => a.etag.cmp(&b.etag),
+            Column::Etag => a.etag.bytes().cmp(b.etag.bytes()),
             Column::Sender => a.sender.cmp(&b.sender),
             Column::Ruid => a.ruid.cmp(&b.ruid),
         }

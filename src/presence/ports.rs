@@ -14,6 +14,7 @@ use super::resource::{Resource, UriComparison};
 use super::row_limits::RowLimits;
 use super::subscription::{DialogId, Renewal, Status, Subscription};
 use super::winfo::Watcher;
+use crate::sip::entity_tag::EntityTag;
 
 /// A dialog that has no subscription yet, by the hash under which it will be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub trait Ports {
     fn reply_tag(&mut self) -> Result<Vec<u8>, Failure>;
 
     /// A new entity tag; `changes` counts the publication's earlier ones.
-    fn new_entity_tag(&mut self, changes: u32) -> Vec<u8>;
+    fn new_entity_tag(&mut self, changes: u32) -> EntityTag;
     /// A new record id.
     fn new_ruid(&mut self) -> Vec<u8>;
 
@@ -144,7 +145,7 @@ pub trait Ports {
     /// Holds back a document that may have been overtaken; `false` where there is no place for it.
     fn hold_late(&mut self, late: &Late) -> bool;
     /// Takes the document that is held back for the publication under this entity tag.
-    fn take_late(&mut self, resource: &Resource, etag: &[u8]) -> Option<Vec<u8>>;
+    fn take_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Vec<u8>>;
     /// Takes the documents that have been held back long enough, or all.
     fn take_due_late(&mut self, all: bool) -> Vec<Late>;
     /// Removes publications that have ended, at most `limit`, and says whose they were.
@@ -161,7 +162,7 @@ pub trait Ports {
     /// Whether all nodes have lately been asked what there is, so that answers may be on their way.
     fn expects_answers(&self) -> bool;
     /// Whether a publication that another node speaks of was removed here, and would still live.
-    fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: &[u8]) -> bool;
+    fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool;
     /// What the database takes; `None` where there is none, or one that takes whatever a request can bring.
     fn row_limits(&self) -> Option<RowLimits> {
         None

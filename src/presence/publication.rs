@@ -2,6 +2,7 @@
 //! of them.
 use super::dialog_info::{DialogInfo, Mark, Phase};
 use crate::shm_safe::shm_safe;
+use crate::sip::entity_tag::EntityTag;
 
 /// The dialogs a dialog document speaks of (RFC 4235); empty for other documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -123,7 +124,7 @@ pub const NEVER: i64 = -1;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Publication {
     /// The entity tag.
-    pub etag: Vec<u8>,
+    pub etag: EntityTag,
     /// The id of the record over all its entity tags.
     pub ruid: Vec<u8>,
     /// Who sent it (`handle_publish`'s argument); empty for nobody.
@@ -144,9 +145,9 @@ pub struct Publication {
 #[derive(Debug, Clone, Default)]
 pub struct Modification {
     /// The entity tag asked for.
-    pub etag: Vec<u8>,
+    pub etag: EntityTag,
     /// The entity tag from now on.
-    pub new_etag: Vec<u8>,
+    pub new_etag: EntityTag,
     /// The new document; none for a refresh.
     pub body: Option<Vec<u8>>,
     /// The dialogs in it.
@@ -184,7 +185,7 @@ pub enum Change {
     /// A refresh or a modification.
     Modify(Modification),
     /// The removal of the document under this entity tag.
-    Remove(Vec<u8>),
+    Remove(EntityTag),
     /// These dialogs are over: what speaks of them goes.
     End(Dialogs),
 }
@@ -210,7 +211,7 @@ pub enum Applied {
 /// What a store sees of a stored document when it plans a change.
 pub trait Stored {
     /// Its entity tag.
-    fn etag(&self) -> &[u8];
+    fn etag(&self) -> EntityTag<&[u8]>;
     /// The id of its record; empty when unknown.
     fn ruid(&self) -> &[u8];
     /// Who sent it.
@@ -222,8 +223,8 @@ pub trait Stored {
 }
 
 impl Stored for Publication {
-    fn etag(&self) -> &[u8] {
-        &self.etag
+    fn etag(&self) -> EntityTag<&[u8]> {
+        self.etag.view()
     }
     fn ruid(&self) -> &[u8] {
         &self.ruid
@@ -281,11 +282,11 @@ pub enum Plan {
 impl Plan {
     /// Decides what a change means for these documents.
     pub fn of<D: Stored>(documents: &[D], change: &Change) -> Plan {
-        let find = |etag: &[u8]| documents.iter().position(|document| document.etag() == etag);
+        let find = |etag: EntityTag<&[u8]>| documents.iter().position(|document| document.etag() == etag);
         match change {
             // Another process was faster with what another node announced, be it this state of the record or another
             // one.
-            Change::Insert(new) if find(&new.etag).is_some() || has_record(documents, &new.ruid) => Plan::NoMatch,
+            Change::Insert(new) if find(new.etag.view()).is_some() || has_record(documents, &new.ruid) => Plan::NoMatch,
             Change::Insert(new) => {
                 let mut plan = Plan::over(documents, new.dialogs.view());
                 if let Plan::Insert { replaced, keeps, .. } = &mut plan {
@@ -297,10 +298,9 @@ impl Plan {
                 plan
             }
             Change::End(dialogs) => Plan::over(documents, dialogs.view()),
-            Change::Modify(new) => {
-                find(&new.etag).map_or(Plan::NoMatch, |at| Plan::Modify { at, keeps: what_stays(&documents[at], new) })
-            }
-            Change::Remove(etag) => find(etag).map_or(Plan::NoMatch, |at| Plan::Remove { at }),
+            Change::Modify(new) => find(new.etag.view())
+                .map_or(Plan::NoMatch, |at| Plan::Modify { at, keeps: what_stays(&documents[at], new) }),
+            Change::Remove(etag) => find(etag.view()).map_or(Plan::NoMatch, |at| Plan::Remove { at }),
         }
     }
 
@@ -341,14 +341,8 @@ fn what_stays<D: Stored>(old: &D, new: &Modification) -> Keeps {
         return Keeps::Nothing;
     }
     // A publication that began with the end of a call: whatever rang before was overtaken.
-    let began_with_the_end = new.line.is_none() && changes_of(old.etag()) == 0;
+    let began_with_the_end = new.line.is_none() && old.etag().changes() == 0;
     if now.is_late(&before, began_with_the_end) { Keeps::Body } else { Keeps::Nothing }
-}
-
-/// The last number of an entity tag of ours or of stock: how often the publication has changed.
-pub fn changes_of(etag: &[u8]) -> u32 {
-    let count = etag.split(|c| *c == b'.').nth(4).unwrap_or_default();
-    std::str::from_utf8(count).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 impl Publication {
@@ -405,7 +399,7 @@ mod tests {
     fn dialog(id: &str, state: &str) -> Publication {
         let body =
             format!("<dialog-info><dialog id=\"{id}\"><state>{state}</state></dialog></dialog-info>").into_bytes();
-        Publication { etag: id.as_bytes().to_vec(), dialogs: Dialogs::of(&body), body, ..Default::default() }
+        Publication { etag: id.into(), dialogs: Dialogs::of(&body), body, ..Default::default() }
     }
 
     #[test]
@@ -424,7 +418,7 @@ mod tests {
     #[test]
     fn one_document_for_each_dialog() {
         let stored = [dialog("a", "early"), dialog("b", "early")];
-        let change = Publication { etag: b"c".to_vec(), ..dialog("b", "confirmed") };
+        let change = Publication { etag: "c".into(), ..dialog("b", "confirmed") };
         assert_eq!(Plan::of(&stored, &Change::Insert(change)), plan(&[1], &[], None));
         assert_eq!(Plan::of(&stored, &Change::Insert(dialog("b", "confirmed"))), Plan::NoMatch);
     }
@@ -452,7 +446,7 @@ mod tests {
 
     /// What stays when `new` follows `end` after so many seconds, under an entity tag that has changed so often.
     fn stays(changes: u32, end: Dialogs, seconds: i64, new: Dialogs) -> Keeps {
-        let etag = format!("a.1.2.3.{changes}").into_bytes();
+        let etag = EntityTag::from(format!("a.1.2.3.{changes}").as_str());
         let stored = [Publication { etag: etag.clone(), received_at: 100, dialogs: end, ..Publication::default() }];
         let received_at = 100 + seconds;
         let change =
@@ -497,12 +491,12 @@ mod tests {
 
     #[test]
     fn one_document_after_the_end_may_be_left_out_and_no_more() {
-        let etag = b"a.1.2.3.7".to_vec();
+        let etag = "a.1.2.3.7".into();
         let mut stored =
             Publication { etag, received_at: 100, dialogs: state("9", "", "terminated"), ..Default::default() };
         let late = |stored: &Publication| Modification {
             etag: stored.etag.clone(),
-            new_etag: b"a.1.2.3.8".to_vec(),
+            new_etag: "a.1.2.3.8".into(),
             body: Some(b"x".to_vec()),
             dialogs: state("0", "", "early"),
             received_at: 100,
@@ -520,15 +514,15 @@ mod tests {
     #[test]
     fn a_new_publication_keeps_the_end_that_has_overtaken_it() {
         let end = Publication {
-            etag: b"a".to_vec(),
+            etag: "a".into(),
             body: b"end".to_vec(),
             dialogs: state("3", CALL, "terminated"),
             ..Default::default()
         };
-        let new = |dialogs| Publication { etag: b"b".to_vec(), body: b"new".to_vec(), dialogs, ..Default::default() };
+        let new = |dialogs| Publication { etag: "b".into(), body: b"new".to_vec(), dialogs, ..Default::default() };
         let late = new(state("2", CALL, "early"));
         assert_eq!(Plan::of(std::slice::from_ref(&end), &Change::Insert(late.clone())), plan(&[0], &[], Some(0)));
-        assert_eq!((late.keeping(end.clone()).body, late.keeping(end.clone()).etag), (b"end".to_vec(), b"b".to_vec()));
+        assert_eq!((late.keeping(end.clone()).body, late.keeping(end.clone()).etag), (b"end".to_vec(), "b".into()));
         let next = new(state("0", "call-id='2'", "early"));
         assert_eq!(Plan::of(&[end], &Change::Insert(next)), plan(&[0], &[], None));
     }
@@ -538,7 +532,7 @@ mod tests {
         let stored = [Publication { sender: b"sip:x@h".to_vec(), ..dialog("a", "confirmed") }];
         let idle = |sender: &[u8], ignore_case| {
             Change::Modify(Modification {
-                etag: b"a".to_vec(),
+                etag: "a".into(),
                 body: Some(b"<dialog-info/>".to_vec()),
                 sender: sender.to_vec(),
                 line: Some(SharedLine { ignore_case }),
@@ -554,12 +548,6 @@ mod tests {
         assert_eq!(keeps(idle(b"sip:X@h", true)), Keeps::Nothing);
         assert_eq!(keeps(idle(b"sip:x@h", false)), Keeps::Nothing);
         assert_eq!(keeps(idle(b"", false)), Keeps::Nothing);
-        assert_eq!(Plan::of(&stored, &Change::Remove(b"zz".to_vec())), Plan::NoMatch);
-    }
-
-    #[test]
-    fn the_change_count_survives_in_the_tag() {
-        assert_eq!(changes_of(b"a.1795226396.11999.24.2"), 2);
-        assert_eq!(changes_of(b"bogus"), 0);
+        assert_eq!(Plan::of(&stored, &Change::Remove("zz".into())), Plan::NoMatch);
     }
 }

@@ -4,11 +4,12 @@ use super::event_package::{Package, PackageId, PackageVerdict};
 use super::late::Late;
 use super::notification::{StateChange, TransientBody};
 use super::ports::Ports;
-use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication, SharedLine, changes_of};
+use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication, SharedLine};
 use super::replica::Replica;
 use super::resource::Resource;
 use super::row_limits::Brought;
 use super::{bad_event, limits, notifier, readable, refresh, sphere};
+use crate::sip::entity_tag::EntityTag;
 use crate::sip::{text, uri, xml_form};
 use std::borrow::Cow;
 
@@ -22,7 +23,7 @@ pub struct Request<'a> {
     /// Host part of the request URI.
     pub domain: &'a [u8],
     /// SIP-If-Match.
-    pub etag: Option<&'a [u8]>,
+    pub etag: Option<EntityTag<&'a [u8]>>,
     /// Expires, in seconds.
     pub expires: Option<u32>,
     /// Content-Type.
@@ -172,7 +173,7 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
     let inserted = ports.publish(new.resource, Change::Insert(publication));
     inserted.map_err(|error| refused_for(ports, error, request))?;
     let owed = queue_change(ports, request, new, shown_alone(new, request.body));
-    answer(ports, new.expires, &etag);
+    answer(ports, new.expires, etag.view());
     announce(ports, replica);
     send_owed(ports, request, new, owed)
 }
@@ -195,7 +196,7 @@ fn announced(new: &Document<'_>, request: &Request<'_>, publication: &Publicatio
         user: user.to_vec(),
         event: new.description.name.to_vec(),
         etag: publication.etag.clone(),
-        new_etag: Vec::new(),
+        new_etag: None,
         expires: new.expires.into(),
         received_at: publication.received_at,
         is_new,
@@ -228,7 +229,7 @@ fn publish_transient<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Docum
         Some(transient_body) => queue_change(ports, request, new, Some(transient_body)),
         None => Owed::Nothing,
     };
-    answer(ports, 0, &etag);
+    answer(ports, 0, etag.view());
     announce(ports, replica);
     send_owed(ports, request, new, owed)
 }
@@ -252,19 +253,24 @@ pub(super) fn end_dialogs_of<P: Ports>(ports: &mut P, new: &Document<'_>, body: 
     Ok(())
 }
 
-fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
+fn modify<P: Ports>(
+    ports: &mut P,
+    etag: EntityTag<&[u8]>,
+    request: &Request<'_>,
+    new: &Document<'_>,
+) -> Result<(), Failure> {
     let now = ports.now();
     // A document that is held back is what a refresh refreshes, and what a newer one replaces.
     let held = ports.take_late(new.resource, etag);
     let request = &Request { body: request.body.or(held.as_deref()), ..*request };
     let new_etag = if new.description.keep_entity_tag {
-        etag.to_vec()
+        etag.to_owned_tag()
     } else {
-        let changes = changes_of(etag).wrapping_add(1);
+        let changes = etag.changes().wrapping_add(1);
         ports.new_entity_tag(changes)
     };
     let change = Change::Modify(Modification {
-        etag: etag.to_vec(),
+        etag: etag.to_owned_tag(),
         new_etag: new_etag.clone(),
         body: request.body.map(<[u8]>::to_vec),
         dialogs: request.body.map(|body| dialogs(new.description, body)).unwrap_or_default(),
@@ -278,22 +284,22 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
         Applied::Modified { keeps } => {
             // Before the answer: the phone's next change may follow at once, and then no document has this tag any
             // more.
-            let ruid = ports.replicates().then(|| ruid_of(ports, new.resource, &new_etag));
+            let ruid = ports.replicates().then(|| ruid_of(ports, new.resource, new_etag.view()));
             let owed = match keeps {
                 Keeps::Nothing => queue_change(ports, request, new, shown_alone(new, request.body)),
                 Keeps::Body | Keeps::Everything => Owed::Nothing,
             };
-            answer(ports, new.expires, &new_etag);
+            answer(ports, new.expires, new_etag.view());
             if let Some(ruid) = ruid {
                 let ruid = ruid.unwrap_or_default();
                 let body = request.body.unwrap_or_default().to_vec();
                 let publication =
-                    Publication { etag: etag.to_vec(), ruid, body, received_at: now, ..Publication::default() };
+                    Publication { etag: etag.to_owned_tag(), ruid, body, received_at: now, ..Publication::default() };
                 let replica = announced(new, request, &publication, false);
-                announce(ports, Some(Replica { new_etag: new_etag.clone(), ..replica }));
+                announce(ports, Some(Replica { new_etag: Some(new_etag.clone()), ..replica }));
             }
             match (keeps, request.body) {
-                (Keeps::Body, Some(body)) => hold_back(ports, new.resource, &new_etag, body),
+                (Keeps::Body, Some(body)) => hold_back(ports, new.resource, new_etag.view(), body),
                 _ => send_owed(ports, request, new, owed),
             }
         }
@@ -303,8 +309,13 @@ fn modify<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
 
 /// A document that was published over the end of its call waits, lest it was overtaken; one for which there is no place
 /// shows at once.
-pub(super) fn hold_back<P: Ports>(ports: &mut P, resource: &Resource, etag: &[u8], body: &[u8]) -> Result<(), Failure> {
-    let late = Late { resource: resource.clone(), etag: etag.to_vec(), body: body.to_vec() };
+pub(super) fn hold_back<P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    etag: EntityTag<&[u8]>,
+    body: &[u8],
+) -> Result<(), Failure> {
+    let late = Late { resource: resource.clone(), etag: etag.to_owned_tag(), body: body.to_vec() };
     if ports.hold_late(&late) { Ok(()) } else { show_late(ports, &late, true) }
 }
 
@@ -334,8 +345,13 @@ pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, notifies: bool) ->
     notify_watchers(ports, &Request { sender: &stored.sender, ..Request::default() }, &new, transient_body)
 }
 
-fn remove<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
-    match matched(ports, new.resource, request, etag, Change::Remove(etag.to_vec()))? {
+fn remove<P: Ports>(
+    ports: &mut P,
+    etag: EntityTag<&[u8]>,
+    request: &Request<'_>,
+    new: &Document<'_>,
+) -> Result<(), Failure> {
+    match matched(ports, new.resource, request, etag, Change::Remove(etag.to_owned_tag()))? {
         Applied::Removed(publication, place) => {
             let replica = ports
                 .replicates()
@@ -350,7 +366,7 @@ fn remove<P: Ports>(ports: &mut P, etag: &[u8], request: &Request<'_>, new: &Doc
 }
 
 /// The record's id, which stays the same over all entity tags.
-fn ruid_of<P: Ports>(ports: &mut P, resource: &Resource, etag: &[u8]) -> Result<Vec<u8>, Failure> {
+fn ruid_of<P: Ports>(ports: &mut P, resource: &Resource, etag: EntityTag<&[u8]>) -> Result<Vec<u8>, Failure> {
     Ok(ports.documents(resource)?.into_iter().find(|d| d.etag == etag).map(|d| d.ruid).unwrap_or_default())
 }
 
@@ -358,17 +374,20 @@ fn matched<P: Ports>(
     ports: &mut P,
     resource: &Resource,
     request: &Request<'_>,
-    etag: &[u8],
+    etag: EntityTag<&[u8]>,
     change: Change,
 ) -> Result<Applied, Failure> {
-    if etag.is_empty() || etag.len() > MAX_ETAG {
+    if etag.is_empty() || etag.bytes().len() > MAX_ETAG {
         return Err(no_match(etag));
     }
     ports.publish(resource, change).map_err(|error| refused_for(ports, error, request))
 }
 
-fn no_match(etag: &[u8]) -> Failure {
-    Failure::conditional_failed(format!("no publication under this entity tag: {}", String::from_utf8_lossy(etag)))
+fn no_match(etag: EntityTag<&[u8]>) -> Failure {
+    Failure::conditional_failed(format!(
+        "no publication under this entity tag: {}",
+        String::from_utf8_lossy(etag.bytes())
+    ))
 }
 
 fn priority<P: Ports>(ports: &P, request: &Request<'_>, now: i64) -> i32 {
@@ -390,12 +409,12 @@ pub(super) fn shared_line<P: Ports>(ports: &P, package: &Package) -> Option<Shar
 }
 
 /// 200 with Expires and SIP-ETag (RFC 3903 6 step 6). What is stored never reads as removed.
-fn answer<P: Ports>(ports: &mut P, expires: u32, etag: &[u8]) {
+fn answer<P: Ports>(ports: &mut P, expires: u32, etag: EntityTag<&[u8]>) {
     let shown = (i64::from(expires) - ports.config().expires_offset).max(1);
     let mut headers = b"Expires: ".to_vec();
     text::push_number(&mut headers, if expires == 0 { 0 } else { shown });
     headers.extend_from_slice(b"\r\nSIP-ETag: ");
-    headers.extend_from_slice(etag);
+    headers.extend_from_slice(etag.bytes());
     headers.extend_from_slice(b"\r\n");
     ports.reply(200, "OK", &headers);
 }
@@ -491,7 +510,7 @@ pub struct Direct<'a> {
     /// Host part of the presentity.
     pub domain: &'a [u8],
     /// The entity tag; empty for a new document lets us choose.
-    pub etag: &'a [u8],
+    pub etag: EntityTag<&'a [u8]>,
     /// The Contact of the watcher that gets no NOTIFY.
     pub sender: &'a [u8],
     /// The document.
@@ -514,7 +533,7 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
     let (request, now) = (Request { sender: direct.sender, ..Request::default() }, ports.now());
     let new = Document { expires, sphere_before: None, description: &description, resource: &resource };
     if expires == 0 {
-        return match ports.publish(&resource, Change::Remove(direct.etag.to_vec()))? {
+        return match ports.publish(&resource, Change::Remove(direct.etag.to_owned_tag()))? {
             Applied::Removed(removed, place) => {
                 let replica = ports
                     .replicates()
@@ -528,8 +547,8 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
     if direct.kind != DirectKind::Insert {
         ports.take_late(&resource, direct.etag);
         let change = Change::Modify(Modification {
-            etag: direct.etag.to_vec(),
-            new_etag: direct.etag.to_vec(),
+            etag: direct.etag.to_owned_tag(),
+            new_etag: direct.etag.to_owned_tag(),
             body: (!direct.body.is_empty()).then(|| direct.body.to_vec()),
             // The caller knows in which order it calls.
             dialogs: dialogs(&description, direct.body).in_order(),
@@ -542,10 +561,10 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
         let applied = ports.publish(&resource, change)?;
         if ports.replicates() && matches!(applied, Applied::Modified { .. }) {
             let ruid = ruid_of(ports, &resource, direct.etag)?;
-            let (etag, body) = (direct.etag.to_vec(), direct.body.to_vec());
+            let (etag, body) = (direct.etag.to_owned_tag(), direct.body.to_vec());
             let publication =
                 Publication { etag: etag.clone(), ruid, body, received_at: now, ..Publication::default() };
-            announce(ports, Some(Replica { new_etag: etag, ..announced(&new, &request, &publication, false) }));
+            announce(ports, Some(Replica { new_etag: Some(etag), ..announced(&new, &request, &publication, false) }));
         }
         match applied {
             Applied::Modified { keeps: Keeps::Nothing } => {
@@ -559,7 +578,7 @@ pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failur
         }
     }
     let publication = Publication {
-        etag: if direct.etag.is_empty() { ports.new_entity_tag(0) } else { direct.etag.to_vec() },
+        etag: if direct.etag.is_empty() { ports.new_entity_tag(0) } else { direct.etag.to_owned_tag() },
         ruid: ports.new_ruid(),
         sender: direct.sender.to_vec(),
         body: direct.body.to_vec(),

@@ -11,6 +11,7 @@ use super::resource::Resource;
 use super::subscribe::notify_winfo;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::{Watcher, WatcherEvent};
+use crate::sip::entity_tag::EntityTag;
 
 /// The documents of a resource may have changed behind our back: they are read again and every watcher is notified.
 pub fn documents<P: Ports>(ports: &mut P, resource: &Resource) {
@@ -35,12 +36,12 @@ pub fn hard_state<P: Ports>(
     let now = ports.now();
     match document {
         None => {
-            ports.publish(resource, Change::Remove(filename.to_vec()))?;
+            ports.publish(resource, Change::Remove(EntityTag::new(filename.to_vec())))?;
         }
         Some(body) => {
             let change = Modification {
-                etag: filename.to_vec(),
-                new_etag: filename.to_vec(),
+                etag: EntityTag::new(filename.to_vec()),
+                new_etag: EntityTag::new(filename.to_vec()),
                 body: Some(body.clone()),
                 expires_at: NEVER,
                 received_at: now,
@@ -48,7 +49,7 @@ pub fn hard_state<P: Ports>(
             };
             if ports.publish(resource, Change::Modify(change))? == Applied::NoMatch {
                 let publication = Publication {
-                    etag: filename.to_vec(),
+                    etag: EntityTag::new(filename.to_vec()),
                     ruid: ports.new_ruid(),
                     body,
                     expires_at: NEVER,

@@ -2,6 +2,7 @@
 use super::event_package::PackageId;
 use super::notification::NotifyReason;
 use crate::shm_safe::shm_safe;
+use crate::sip::entity_tag::EntityTag;
 
 /// Microseconds since 1970: fine enough to keep the steps of one request in order.
 pub type Micros = i64;
@@ -111,7 +112,7 @@ pub struct DocumentChange {
     /// Who sent it, where that is known.
     pub sender: Vec<u8>,
     /// The entity tag from then on, of a removal the one that went.
-    pub etag: Vec<u8>,
+    pub etag: EntityTag,
     /// The document.
     pub body: BodyDigest,
     /// For how many seconds it was accepted; 0 where it has no meaning.

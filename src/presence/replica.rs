@@ -1,5 +1,6 @@
 //! A change of a publication as nodes announce it to each other: the JSON of stock's DMQ messages.
 use crate::sip::checked::{HostPart, UserPart, Word, is_clean, most};
+use crate::sip::entity_tag::EntityTag;
 use crate::sip::event::EventHeader;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -28,9 +29,9 @@ pub struct Replica {
     /// The event package's name.
     pub event: Vec<u8>,
     /// The entity tag: the new one of a new publication, otherwise the one before the change.
-    pub etag: Vec<u8>,
-    /// The entity tag after the change; empty for a new or a removed publication.
-    pub new_etag: Vec<u8>,
+    pub etag: EntityTag,
+    /// The entity tag after the change; none for a new or a removed publication.
+    pub new_etag: Option<EntityTag>,
     /// How long it lives, in seconds, from when `Life` says; 0: it is removed.
     pub expires: i64,
     /// When the owner received it, by the owner's clock.
@@ -49,15 +50,15 @@ pub struct Replica {
 
 impl Replica {
     /// The entity tag the publication has after the change.
-    pub(crate) fn last_etag(&self) -> &[u8] {
-        if self.new_etag.is_empty() { &self.etag } else { &self.new_etag }
+    pub(crate) fn last_etag(&self) -> &EntityTag {
+        self.new_etag.as_ref().unwrap_or(&self.etag)
     }
 
     /// The removal of this publication.
     pub(crate) fn removal(&self) -> Replica {
         Replica {
-            etag: self.last_etag().to_vec(),
-            new_etag: Vec::new(),
+            etag: self.last_etag().clone(),
+            new_etag: None,
             expires: 0,
             is_new: false,
             body: Vec::new(),
@@ -75,8 +76,8 @@ impl Replica {
             && HostPart::new(&self.domain).is_ok()
             && EventHeader::parse(&self.event).is_some()
             && is_clean(&self.event)
-            && is_word(&self.etag)
-            && is_word_or_empty(&self.new_etag)
+            && is_word(self.etag.bytes())
+            && self.new_etag.as_ref().is_none_or(|etag| is_word(etag.bytes()))
             && is_word_or_empty(&self.ruid)
             && is_clean(&self.sender)
             && self.sender.len() <= most::URI;
@@ -92,7 +93,7 @@ impl Replica {
         };
         stored(&mut out, "{\"action\":1,\"presentity\":{\"domain\":", &self.domain);
         stored(&mut out, ",\"user\":", &self.user);
-        stored(&mut out, ",\"etag\":", &self.etag);
+        stored(&mut out, ",\"etag\":", self.etag.bytes());
         let times = format!(",\"expires\":{},\"recv\":{}", self.expires, self.received_at);
         out.extend_from_slice(times.as_bytes());
         if !self.sender.is_empty() {
@@ -100,7 +101,7 @@ impl Replica {
         }
         stored(&mut out, ",\"event\":", &self.event);
         out.extend_from_slice(format!("}},\"t_new\":{}", u8::from(self.is_new)).as_bytes());
-        stored(&mut out, ",\"cur_etag\":", &self.new_etag);
+        stored(&mut out, ",\"cur_etag\":", self.new_etag.as_ref().map_or(b"", EntityTag::bytes));
         stored(&mut out, ",\"ruid\":", &self.ruid);
         stored(&mut out, ",\"body\":", &self.body);
         out.extend_from_slice(if self.again { b",\"again\":1}" } else { b"}" });
@@ -178,11 +179,11 @@ pub fn parse(body: &[u8]) -> Option<Message> {
                 domain: text(presentity, "domain")?,
                 user: text(presentity, "user")?,
                 event: text(presentity, "event")?,
-                etag: text(presentity, "etag")?,
+                etag: EntityTag::new(text(presentity, "etag")?),
                 expires: number(presentity, "expires")?.max(0),
                 received_at: number(presentity, "recv")?,
                 sender: text(presentity, "sender")?,
-                new_etag: text(&root, "cur_etag")?,
+                new_etag: Some(EntityTag::new(text(&root, "cur_etag")?)).filter(|etag| !etag.is_empty()),
                 is_new: number(&root, "t_new")? != 0,
                 ruid: text(&root, "ruid")?,
                 body: text(&root, "body")?,

@@ -2,12 +2,13 @@
 use super::error::{Failure, StoreError};
 use super::notification::TransientBody;
 use super::ports::Ports;
-use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication, changes_of};
+use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication};
 use super::publish::{self, Document};
 use super::readable;
 use super::replica::Replica;
 use super::resource::Resource;
 use crate::cluster::version::DocumentVersion;
+use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
 
 /// From when the `expires` of a message counts. Nodes of stock's before Kamailio 6.1 and from 6.1 on do not agree, and
@@ -70,7 +71,7 @@ pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, n
         user: user.to_vec(),
         event: event.to_vec(),
         etag: publication.etag.clone(),
-        new_etag: Vec::new(),
+        new_etag: None,
         expires,
         received_at,
         is_new: true,
@@ -89,17 +90,17 @@ enum Step {
     Stale,
     Insert,
     Modify(Publication),
-    Remove(Vec<u8>),
+    Remove(EntityTag),
 }
 
 fn version(document: &Publication) -> DocumentVersion<'_> {
-    let (changes, received_at) = (changes_of(&document.etag), document.received_at);
-    DocumentVersion { changes, received_at, etag: &document.etag, body: 0 }
+    let (changes, received_at) = (document.etag.changes(), document.received_at);
+    DocumentVersion { changes, received_at, etag: document.etag.bytes(), body: 0 }
 }
 
 fn version_of(replica: &Replica) -> DocumentVersion<'_> {
     let etag = replica.last_etag();
-    DocumentVersion { changes: changes_of(etag), received_at: replica.received_at, etag, body: 0 }
+    DocumentVersion { changes: etag.changes(), received_at: replica.received_at, etag: etag.bytes(), body: 0 }
 }
 
 /// Whether what a node holds was replaced here by a newer document of another publication about the same dialogs.
@@ -112,9 +113,8 @@ fn is_replaced(documents: &[Publication], replica: &Replica, dialogs: &Dialogs) 
 /// How a change that arrives late, twice or after a gap is found out: by its entity tags, and by the record's id and
 /// the count of changes that our entity tags carry.
 fn step(documents: &[Publication], replica: &Replica) -> Step {
-    let tagged = |tag: &[u8]| documents.iter().find(|d| !tag.is_empty() && d.etag == tag);
+    let tagged = |tag: &EntityTag| documents.iter().find(|d| !tag.is_empty() && d.etag == *tag);
     let same_record = || documents.iter().find(|d| !replica.ruid.is_empty() && d.ruid == replica.ruid);
-    let count = changes_of;
     if replica.again && replica.is_new {
         // A node says what it holds: it may be older or newer, whatever was announced before.
         return match same_record().or_else(|| tagged(&replica.etag)) {
@@ -127,7 +127,7 @@ fn step(documents: &[Publication], replica: &Replica) -> Step {
         return match tagged(&replica.etag) {
             Some(_) => Step::Known,
             None => match same_record() {
-                Some(mine) if count(&mine.etag) >= count(&replica.etag) => Step::Stale,
+                Some(mine) if mine.etag.changes() >= replica.etag.changes() => Step::Stale,
                 Some(mine) => Step::Modify(mine.clone()),
                 None => Step::Insert,
             },
@@ -139,13 +139,13 @@ fn step(documents: &[Publication], replica: &Replica) -> Step {
             None => Step::Known,
         };
     }
-    if tagged(&replica.new_etag).is_some() && replica.new_etag != replica.etag {
+    if replica.new_etag.as_ref().is_some_and(|new| tagged(new).is_some() && *new != replica.etag) {
         return Step::Known;
     }
     match tagged(&replica.etag).cloned() {
         Some(mine) => Step::Modify(mine),
         None => match same_record() {
-            Some(mine) if count(&mine.etag) > count(&replica.new_etag) => Step::Stale,
+            Some(mine) if mine.etag.changes() > replica.last_etag().changes() => Step::Stale,
             Some(mine) => Step::Modify(mine.clone()),
             None if replica.body.is_empty() => Step::Stale,
             None => Step::Insert,
@@ -213,10 +213,10 @@ fn carry_out<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> 
     let resource = new.resource;
     let documents = ports.documents(resource)?;
     // After the documents: what goes meanwhile is found in one of the two.
-    if replica.expires > 0 && ports.was_removed(resource, &replica.ruid, replica.last_etag()) {
+    if replica.expires > 0 && ports.was_removed(resource, &replica.ruid, replica.last_etag().view()) {
         return Ok(Outcome::Answer(replica.removal()));
     }
-    let tag = replica.last_etag().to_vec();
+    let tag = replica.last_etag().clone();
     let expires_at = Life::OF_HOST.of_message(replica, ports.expects_answers()).end(replica, ports.now());
     let dialogs = publish::dialogs(new.description, &replica.body);
     if replica.again && replica.is_new && is_replaced(&documents, replica, &dialogs) {
@@ -261,11 +261,11 @@ fn modify<P: Ports>(
     mine: Publication,
     expires_at: i64,
 ) -> Result<Outcome, Failure> {
-    let held = ports.take_late(new.resource, &mine.etag);
+    let held = ports.take_late(new.resource, mine.etag.view());
     let body = Some(&replica.body).filter(|body| !body.is_empty()).or(held.as_ref());
     let change = Modification {
         etag: mine.etag,
-        new_etag: replica.last_etag().to_vec(),
+        new_etag: replica.last_etag().clone(),
         body: body.cloned(),
         dialogs: body.map(|body| publish::dialogs(new.description, body)).unwrap_or_default(),
         expires_at,
@@ -279,7 +279,7 @@ fn modify<P: Ports>(
             Outcome::Changed(publish::shown_if_readable(ports, new, body.map(Vec::as_slice)))
         }
         Applied::Modified { keeps: Keeps::Body } => {
-            publish::hold_back(ports, new.resource, replica.last_etag(), &replica.body)?;
+            publish::hold_back(ports, new.resource, replica.last_etag().view(), &replica.body)?;
             Outcome::Nothing
         }
         Applied::NoMatch => Outcome::Overtaken,
@@ -427,7 +427,7 @@ mod tests {
         assert!(matches!(step(&[], &first), Step::Insert));
         assert!(matches!(step(&[stored("a.1.2.3.0", "r")], &first), Step::Known));
         assert!(matches!(step(&[stored("a.1.2.9.4", "pres-1-2-3")], &first), Step::Stale));
-        let change = Replica { is_new: false, new_etag: b"a.1.2.4.1".to_vec(), ..first.clone() };
+        let change = Replica { is_new: false, new_etag: Some("a.1.2.4.1".into()), ..first.clone() };
         assert!(matches!(step(&[stored("a.1.2.3.0", "x")], &change), Step::Modify(_)));
         assert!(matches!(step(&[stored("a.1.2.4.1", "x")], &change), Step::Known));
         assert!(matches!(step(&[stored("a.1.2.9.2", "pres-1-2-3")], &change), Step::Stale));

@@ -5,6 +5,7 @@ use super::event::Event;
 use super::ports::Ports;
 use super::request::{Part, Request};
 use super::response::LONGEST_GRANT;
+use crate::sip::entity_tag::EntityTag;
 use crate::sip::text::push_number;
 
 fn start(event: &Event) -> Vec<u8> {
@@ -45,14 +46,20 @@ fn asked(config: &Config, request: &Request) -> i64 {
     }
 }
 
-/// For a PUBLISH; `etag` empty: the first of a publication.
-pub fn publish(config: &Config, event: &Event, request: &Request, etag: &[u8], has_body: bool) -> Vec<u8> {
+/// For a PUBLISH; without an `etag` it is the first of a publication.
+pub fn publish(
+    config: &Config,
+    event: &Event,
+    request: &Request,
+    etag: Option<EntityTag<&[u8]>>,
+    has_body: bool,
+) -> Vec<u8> {
     let mut out = start(event);
     let expires = asked(config, request);
     // One second more than asked for, so that the server does not forget it before the owner does.
     number_line(&mut out, b"Expires: ", if expires == 0 { 0 } else { expires + 1 });
-    if !etag.is_empty() {
-        line(&mut out, b"SIP-If-Match: ", etag);
+    if let Some(etag) = etag {
+        line(&mut out, b"SIP-If-Match: ", etag.bytes());
     }
     if has_body {
         let given = request.get(Part::ContentType);

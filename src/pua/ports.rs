@@ -6,6 +6,7 @@ use super::event::Event;
 use super::record::{Change, Dialog, Field, Record, RecordRowState, RecordState, Search};
 use super::request::{Part, Request};
 use crate::shm_safe::shm_safe;
+use crate::sip::entity_tag::EntityTag;
 
 /// The number of a pending request: one request on its way (or waiting for another try) for one publication or
 /// subscription.
@@ -226,7 +227,7 @@ pub trait Ports {
     fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest>;
     /// Notes the entity tag that what was sent on a pending request has now. Requests that name the one before it mean
     /// the same publication until the next request is sent: the record may still have that.
-    fn retag(&mut self, pending: PendingRequestId, tag: &[u8]);
+    fn retag(&mut self, pending: PendingRequestId, tag: EntityTag<&[u8]>);
     /// Ends a pending request, or gives the request that was kept meanwhile: the pending request goes on with that.
     fn end(&mut self, pending: PendingRequestId) -> Option<Request>;
     /// Lets a pending request wait for this many seconds; then [`Ports::timed_out`] names it. `request` is tried again,

@@ -7,6 +7,7 @@ use super::queue;
 use super::record::{Change, Field};
 use super::request::{Part, Request, RequestOptions};
 use super::response::{Answer, ResponseMeaning};
+use crate::sip::entity_tag::EntityTag;
 
 /// A PUBLISH was answered, or was not.
 pub fn answered<P: Ports>(ports: &mut P, pending: PendingRequestId, answer: &Answer) {
@@ -34,7 +35,7 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent:
     let change = if misses { None } else { change_after(ports.now(), take_sent, answer, verdict) };
     let tag = tag_after(take_sent, change.as_ref());
     // A caller that is answered now may name it at once, and so may a refresh that finds it in the record.
-    ports.retag(pending, &tag);
+    ports.retag(pending, tag.view());
     let stored = change.as_ref().map_or(Ok(()), |change| queue::apply(ports, change));
     let next = match authorized {
         Some(request) => Next::Quietly(request),
@@ -48,16 +49,16 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent:
             ports.warn_rejected(&format!("answer {} to PUBLISH for {}: {why}", answer.code, show(&take_sent.request)));
             queue::store_then_follow(ports, pending, &change, next);
         }
-        _ => queue::follow(ports, pending, next, Some(&tag)),
+        _ => queue::follow(ports, pending, next, Some(tag.bytes())),
     }
 }
 
 /// The entity tag the publication has after an answer; empty when it has none.
-pub(crate) fn tag_after(take_sent: &PendingRequest, change: Option<&Change>) -> Vec<u8> {
+pub(crate) fn tag_after(take_sent: &PendingRequest, change: Option<&Change>) -> EntityTag {
     match change {
-        Some(Change { after: Some(record), .. }) => record.get(Field::Etag).to_vec(),
-        Some(Change { after: None, .. }) => Vec::new(),
-        None => take_sent.record.get(Field::Etag).to_vec(),
+        Some(Change { after: Some(record), .. }) => EntityTag::new(record.get(Field::Etag).to_vec()),
+        Some(Change { after: None, .. }) => EntityTag::default(),
+        None => EntityTag::new(take_sent.record.get(Field::Etag).to_vec()),
     }
 }
 
@@ -73,7 +74,7 @@ pub(crate) fn change_after(
     match verdict {
         ResponseMeaning::Done => match (&answer.etag, answer.granted()) {
             (Some(etag), Some(expires)) if expires > 0 => {
-                let mut granted = record.with(&[(Field::Etag, etag)]);
+                let mut granted = record.with(&[(Field::Etag, etag.bytes())]);
                 granted.state.expires_at = now + expires;
                 Some(Change { before: before(), after: Some(granted) })
             }

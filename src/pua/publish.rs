@@ -5,6 +5,7 @@ use super::next_step::Launched;
 use super::ports::{ClientRequest, PendingRequestId, Ports, Processed, Sent};
 use super::record::{Field, Record, RecordRowState, RecordState};
 use super::request::{Part, Request};
+use crate::sip::entity_tag::EntityTag;
 
 /// The CSeq of requests outside of a dialog, as tm counts them.
 const FIRST_CSEQ: u32 = 10;
@@ -39,7 +40,8 @@ pub fn prepare_and_send<P: Ports>(
     };
     let record = next_record(ports, request, found.as_ref(), version, processed.as_ref());
     let body = processed.as_ref().map(|processed| processed.body.as_slice()).filter(|body| !body.is_empty());
-    let headers = headers::publish(ports.config(), &event, request, record.get(Field::Etag), body.is_some());
+    let etag = Some(EntityTag::new(record.get(Field::Etag))).filter(|etag| !etag.is_empty());
+    let headers = headers::publish(ports.config(), &event, request, etag, body.is_some());
     ports.record_sent(pending, request, &record)?;
     send(ports, pending, request, headers, body)
 }

@@ -1,4 +1,5 @@
 //! What a server answered, and what follows from it.
+use crate::sip::entity_tag::EntityTag;
 
 /// The final answer to a request of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub struct Answer {
     /// Retry-After (RFC 3261 20.33), in seconds.
     pub retry_after: Option<i64>,
     /// SIP-ETag (RFC 3903 11.3.1).
-    pub etag: Option<Vec<u8>>,
+    pub etag: Option<EntityTag>,
     /// The To tag.
     pub to_tag: Vec<u8>,
     /// The URI of the first Contact.

@@ -30,6 +30,7 @@ use crate::server::notify::work::Again;
 use crate::server::operator::history::{NewChange, dialog_mark};
 use crate::server::packages::version_patch::with_version;
 use crate::server::publications::unreadable::{self};
+use crate::sip::entity_tag::EntityTag;
 use crate::sip::event::EventHeader;
 use crate::sip::{uri, xml_form};
 use crate::{limited, log};
@@ -76,7 +77,7 @@ impl Ports for Context {
         self.message.and_then(sl::reply_tag).ok_or_else(|| Failure::Internal("no To tag for the reply".into()))
     }
 
-    fn new_entity_tag(&mut self, changes: u32) -> Vec<u8> {
+    fn new_entity_tag(&mut self, changes: u32) -> EntityTag {
         self.process.ids.borrow_mut().entity_tag(changes)
     }
     fn new_ruid(&mut self) -> Vec<u8> {
@@ -96,7 +97,7 @@ impl Ports for Context {
         let Some(line) = self.process.unreadable.note(document, clock::now()) else { return };
         counters::count(Counter::DocumentsUnreadable);
         if let Some(others) = line {
-            let (uri, etag) = (log::show(&resource.uri), log::show(&document.etag));
+            let (uri, etag) = (log::show(&resource.uri), log::show(document.etag.bytes()));
             log!(
                 Warn,
                 "a stored document of {uri} cannot be read and is passed over: entity tag {etag} ({others} others)"
@@ -204,7 +205,7 @@ impl Ports for Context {
     fn hold_late(&mut self, late: &Late) -> bool {
         self.shared.late_documents.hold(late, clock::monotonic())
     }
-    fn take_late(&mut self, resource: &Resource, etag: &[u8]) -> Option<Vec<u8>> {
+    fn take_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Vec<u8>> {
         self.shared.late_documents.take(resource, etag)
     }
     fn take_due_late(&mut self, all: bool) -> Vec<Late> {
@@ -230,7 +231,7 @@ impl Ports for Context {
     fn expects_answers(&self) -> bool {
         self.shared.nodes.may_be_answered(clock::now())
     }
-    fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: &[u8]) -> bool {
+    fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool {
         let tombstones = self.shared.tombstones;
         tombstones.has(tombstones.of_publication(resource, ruid, etag))
     }

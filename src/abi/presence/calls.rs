@@ -8,6 +8,7 @@ use crate::presence::subscription::Subscription;
 use crate::presence::{publish, refresh};
 use crate::server::context::Context;
 use crate::sip::checked::{HostPart, UserPart};
+use crate::sip::entity_tag::EntityTag;
 use std::cell::RefCell;
 use std::ffi::c_int;
 
@@ -218,7 +219,7 @@ pub(crate) fn update_presentity(document: &ApiDocument<'_>) -> Result<(), String
         event,
         user: user.bytes(),
         domain: domain.bytes(),
-        etag: document.etag,
+        etag: EntityTag::new(document.etag),
         sender: document.sender,
         body: document.body,
         expires: document.expires.max(0) as u32,

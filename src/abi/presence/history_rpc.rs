@@ -117,7 +117,7 @@ fn show_body(out: Struct, body: BodyDigest) {
 fn show_change(out: Struct, change: &DocumentChange) {
     out.text(c"how", change.kind.sentence().as_bytes());
     if change.kind.step() == "published" {
-        out.text(c"etag", &change.etag).text(c"sender", &change.sender).int(c"expires", change.expires);
+        out.text(c"etag", change.etag.bytes()).text(c"sender", &change.sender).int(c"expires", change.expires);
     }
     show_body(out, change.body);
 }
@@ -164,7 +164,7 @@ fn publications(rpc: &Rpc) -> Result<(), String> {
         let Some(out) = rpc.add_struct() else { break };
         let left = if publication.expires_at < 0 { -1 } else { publication.expires_at - clock::now() };
         out.text(c"presentity", &resource.uri).text(c"event", world.packages().get(resource.event).name);
-        out.text(c"etag", &publication.etag).text(c"sender", &publication.sender).int(c"left", left);
+        out.text(c"etag", publication.etag.bytes()).text(c"sender", &publication.sender).int(c"left", left);
         out.text(c"received_time", &when(publication.received_at)).int(c"priority", publication.priority.into());
         show_body(out, BodyDigest::of(&publication.body));
         out.int(c"received", publication.received_at);

@@ -16,6 +16,7 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::{Field, Subscription};
 use crate::reference::setting::{Setting, Value};
 use crate::server::context::Context;
+use crate::sip::entity_tag::EntityTag;
 use crate::sip::{text, uri};
 use std::ffi::c_void;
 use std::ops::RangeInclusive;
@@ -227,7 +228,7 @@ fn expire_publication(rpc: &Rpc) {
         Err(why) => return fault(rpc, &why),
     };
     match world.documents(&resource) {
-        Ok(documents) if !documents.iter().any(|d| d.etag == etag) => {
+        Ok(documents) if !documents.iter().any(|d| d.etag.bytes() == etag) => {
             return rpc.fault(404, c"No publication with this entity tag");
         }
         Err(error) => return fault(rpc, &error.to_string()),
@@ -238,7 +239,7 @@ fn expire_publication(rpc: &Rpc) {
         event: resource.event,
         user,
         domain,
-        etag: &etag,
+        etag: EntityTag::new(&etag),
         sender: b"",
         body: b"",
         expires: 0,

@@ -10,6 +10,7 @@ use crate::presence::{bad_event, publish, subscribe};
 use crate::server::context::Context;
 use crate::sip::checked::{Flaw, HostPart, UriText, UserPart, Word, most, unfolded};
 use crate::sip::columns;
+use crate::sip::entity_tag::EntityTag;
 use crate::sip::transport::Transport;
 use crate::sys;
 use std::ffi::c_int;
@@ -134,7 +135,7 @@ fn publish_request<'a>(
         event: message.event(),
         user: user.bytes(),
         domain: host.bytes(),
-        etag: message.sip_if_match(),
+        etag: message.sip_if_match().map(EntityTag::new),
         expires: number(message.expires(), "Expires")?,
         content_type: message.content_type(),
         content_coding: message.content_coding(),

@@ -75,7 +75,7 @@ fn refresh(rpc: &Rpc, with_type: bool) {
 
 fn show_publication(out: Struct, resource: &Resource, event: &[u8], p: &Publication, full: bool) {
     let (user, domain) = uri::split(&resource.uri);
-    out.text(c"user", user).text(c"domain", domain).text(c"event", event).text(c"etag", &p.etag);
+    out.text(c"user", user).text(c"domain", domain).text(c"event", event).text(c"etag", p.etag.bytes());
     out.text(c"sender", &p.sender).int(c"expires", p.expires_at);
     if full {
         out.int(c"received_time", p.received_at).int(c"priority", p.priority.into()).text(c"ruid", &p.ruid);

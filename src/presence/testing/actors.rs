@@ -5,6 +5,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::subscribe::Party;
 use crate::presence::{publish, subscribe};
 use crate::sip::checked::{HostPart, UriText, UserPart, Word};
+use crate::sip::entity_tag::EntityTag;
 
 /// A PUBLISH of a user of example.org.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +37,7 @@ impl<'a> Publish<'a> {
             event: Some(package.name),
             user: self.user.as_bytes(),
             domain: b"example.org",
-            etag: self.etag.map(str::as_bytes),
+            etag: self.etag.map(|etag| EntityTag::new(etag.as_bytes())),
             expires: self.expires,
             content_type: self.body.map(|_| package.content_type),
             content_coding: None,

@@ -16,6 +16,7 @@ use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscription};
 use crate::presence::winfo::Watcher;
+use crate::sip::entity_tag::EntityTag;
 
 /// Whether a document has one root element and all its elements are closed.
 fn well_formed(document: &[u8]) -> bool {
@@ -59,9 +60,9 @@ impl Ports for MemoryPorts {
         self.next_id += 1;
         Ok(self.reply_tag.map_or_else(|| format!("to{}", self.next_id), str::to_string).into_bytes())
     }
-    fn new_entity_tag(&mut self, changes: u32) -> Vec<u8> {
+    fn new_entity_tag(&mut self, changes: u32) -> EntityTag {
         self.next_id += 1;
-        format!("a.1.2.{}.{changes}", self.next_id).into_bytes()
+        EntityTag::from(format!("a.1.2.{}.{changes}", self.next_id).as_str())
     }
     fn new_ruid(&mut self) -> Vec<u8> {
         self.next_id += 1;
@@ -177,7 +178,7 @@ impl Ports for MemoryPorts {
         self.late.push((self.now + late::HELD_SECS as i64, late.clone()));
         true
     }
-    fn take_late(&mut self, resource: &Resource, etag: &[u8]) -> Option<Vec<u8>> {
+    fn take_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Vec<u8>> {
         let at = self.late.iter().position(|(_, late)| late.resource == *resource && late.etag == etag)?;
         Some(self.late.remove(at).1.body)
     }
@@ -209,7 +210,7 @@ impl Ports for MemoryPorts {
     fn expects_answers(&self) -> bool {
         false
     }
-    fn was_removed(&self, _resource: &Resource, ruid: &[u8], _etag: &[u8]) -> bool {
+    fn was_removed(&self, _resource: &Resource, ruid: &[u8], _etag: EntityTag<&[u8]>) -> bool {
         !ruid.is_empty() && self.removed.iter().any(|removed| removed == ruid)
     }
     fn shares_publications(&self) -> bool {

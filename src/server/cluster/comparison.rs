@@ -106,7 +106,7 @@ impl Context {
     }
 
     fn document_key(&self, resource: &Resource, document: &Publication) -> Key {
-        let record = if document.ruid.is_empty() { &document.etag } else { &document.ruid };
+        let record = if document.ruid.is_empty() { document.etag.bytes() } else { &document.ruid };
         Key::of(&[&resource.uri, self.packages.get(resource.event).name, record])
     }
 }
@@ -156,7 +156,7 @@ impl Exchange<'_> {
             self.context.each_document(part, |context, resource, document| {
                 let key = context.document_key(resource, document);
                 if range.contains(key) {
-                    let state = Key::of(&[&document.etag, &document.received_at.to_be_bytes()]);
+                    let state = Key::of(&[document.etag.bytes(), &document.received_at.to_be_bytes()]);
                     entries.push(Entry { key, state: state.0 as u32 });
                 }
             });

@@ -7,6 +7,7 @@ use crate::presence::publication::Publication;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::DialogId;
 use crate::shm_safe::shm_safe;
+use crate::sip::entity_tag::EntityTag;
 use hashbrown::HashTable;
 
 struct Tombstone {
@@ -37,9 +38,9 @@ impl Tombstones {
     }
 
     /// What a publication is known by: its record id, or where an old node gives none, its entity tag.
-    pub fn of_publication(&self, resource: &Resource, ruid: &[u8], etag: &[u8]) -> u64 {
+    pub fn of_publication(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> u64 {
         match ruid {
-            [] => self.rule.exact_hash(&[&resource.uri, b"etag", etag]),
+            [] => self.rule.exact_hash(&[&resource.uri, b"etag", etag.bytes()]),
             ruid => self.rule.exact_hash(&[&resource.uri, b"ruid", ruid]),
         }
     }
@@ -52,9 +53,13 @@ impl Tombstones {
     /// Remembers a publication that was removed, by both its names.
     pub fn record_publication_removal(&self, resource: &Resource, removed: &Publication, now: i64) {
         let until = if removed.expires_at < 0 { now + 3600 } else { removed.expires_at };
-        self.record_removal(self.of_publication(resource, b"", &removed.etag), until, Version::default());
+        self.record_removal(self.of_publication(resource, b"", removed.etag.view()), until, Version::default());
         if !removed.ruid.is_empty() {
-            self.record_removal(self.of_publication(resource, &removed.ruid, b""), until, Version::default());
+            self.record_removal(
+                self.of_publication(resource, &removed.ruid, EntityTag::new(b"")),
+                until,
+                Version::default(),
+            );
         }
     }
 
@@ -118,16 +123,15 @@ mod tests {
         let before = fake::live_blocks();
         let dead = Tombstones::new(RULE);
         let resource = RULE.resource(b"sip:a@b", PackageId(0));
-        let removed =
-            Publication { etag: b"e".to_vec(), ruid: b"r".to_vec(), expires_at: 100, ..Publication::default() };
+        let removed = Publication { etag: "e".into(), ruid: b"r".to_vec(), expires_at: 100, ..Publication::default() };
         dead.record_publication_removal(&resource, &removed, 10);
-        assert!(dead.has(dead.of_publication(&resource, b"r", b"other")));
-        assert!(dead.has(dead.of_publication(&resource, b"", b"e")));
-        assert!(!dead.has(dead.of_publication(&resource, b"", b"f")));
+        assert!(dead.has(dead.of_publication(&resource, b"r", EntityTag::new(b"other"))));
+        assert!(dead.has(dead.of_publication(&resource, b"", EntityTag::new(b"e"))));
+        assert!(!dead.has(dead.of_publication(&resource, b"", EntityTag::new(b"f"))));
         dead.forget_old(100);
-        assert!(dead.has(dead.of_publication(&resource, b"r", b"")));
+        assert!(dead.has(dead.of_publication(&resource, b"r", EntityTag::new(b""))));
         dead.forget_old(101);
-        assert!(!dead.has(dead.of_publication(&resource, b"r", b"")));
+        assert!(!dead.has(dead.of_publication(&resource, b"r", EntityTag::new(b""))));
         assert_eq!(fake::live_blocks(), before);
     }
 

@@ -18,6 +18,7 @@ use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, DocumentChange
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{DialogId, Field, Subscription};
 use crate::shm_safe::shm_safe;
+use crate::sip::entity_tag::EntityTag;
 use mark::mark;
 use ring::Ring;
 use texts::Texts;
@@ -337,7 +338,7 @@ impl ChangeEntry {
             expires: self.expires.into(),
             presentity: text(0),
             sender: text(1),
-            etag: text(2),
+            etag: EntityTag::new(text(2)),
         }
     }
 }

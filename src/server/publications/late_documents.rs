@@ -5,6 +5,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::late::{HELD_SECS, Late};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::shm_safe::shm_safe;
+use crate::sip::entity_tag::EntityTag;
 use crate::sip::packed::Strings;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -49,7 +50,7 @@ impl LateDocuments {
         if late.body.len() > LONGEST {
             return false;
         }
-        let Ok(strings) = Strings::new(&[&late.resource.uri, &late.etag, &late.body]).map(shm::copy) else {
+        let Ok(strings) = Strings::new(&[&late.resource.uri, late.etag.bytes(), &late.body]).map(shm::copy) else {
             return false;
         };
         let held = Held { hash: late.resource.hash, event: late.resource.event, strings, due: now + HELD_SECS };
@@ -60,12 +61,12 @@ impl LateDocuments {
     }
 
     /// Takes the document held for the publication under this entity tag.
-    pub fn take(&self, resource: &Resource, etag: &[u8]) -> Option<Vec<u8>> {
+    pub fn take(&self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Vec<u8>> {
         if self.is_empty() {
             return None;
         }
         let mut list = self.list.lock();
-        let is_it = |held: &Held| held.hash == resource.hash && held.strings.get(1) == etag;
+        let is_it = |held: &Held| held.hash == resource.hash && held.strings.get(1) == etag.bytes();
         let taken = list.iter().position(is_it).map(|at| list.swap_remove(at));
         self.count.store(list.len(), Ordering::Relaxed);
         drop(list);
@@ -80,7 +81,7 @@ impl LateDocuments {
         }
         let late = |held: &Held| Late {
             resource: rule.resource(held.strings.get(0), held.event),
-            etag: held.strings.get(1).to_vec(),
+            etag: EntityTag::new(held.strings.get(1).to_vec()),
             body: held.strings.get(2).to_vec(),
         };
         let mut list = self.list.lock();
@@ -122,8 +123,8 @@ mod tests {
         assert!(!documents.hold(&late("3", &[b'x'; LONGEST + 1]), 100));
         assert!(documents.take_due(rule(), 104, false).is_empty());
         assert_eq!(documents.take_due(rule(), 105, false), [late("1", b"one")]);
-        assert_eq!(documents.take(&late("2", b"").resource, b"1"), None);
-        assert_eq!(documents.take(&late("2", b"").resource, b"2"), Some(b"two".to_vec()));
+        assert_eq!(documents.take(&late("2", b"").resource, EntityTag::new(b"1")), None);
+        assert_eq!(documents.take(&late("2", b"").resource, EntityTag::new(b"2")), Some(b"two".to_vec()));
         assert!(documents.is_empty());
         let held = (0..MOST + 1).filter(|n| documents.hold(&late(&n.to_string(), b"x"), 0)).count();
         assert_eq!(held, MOST);

@@ -128,7 +128,7 @@ impl DocumentMemory {
                 garbage.extend(shorter.into_iter().map(|(at, fresh)| std::mem::replace(&mut list[at], fresh)));
                 left.extend(replaced.into_iter().rev().map(|at| list.remove(at)));
                 let replaced = left.iter().filter(|old| wants_row(old.ruid()));
-                rows.extend(replaced.map(|old| RowChange::Delete(old.etag().to_vec())));
+                rows.extend(replaced.map(|old| RowChange::Delete(old.etag().to_owned_tag())));
                 match change {
                     Change::Insert(new) => {
                         list.extend(inserted.map(|mut document| {

@@ -7,6 +7,7 @@ use crate::presence::publication::{Dialogs, Publication};
 use crate::presence::resource::Resource;
 use crate::server::publications::store::Wanted;
 use crate::server::shared::Parts;
+use crate::sip::entity_tag::EntityTag;
 use crate::sip::{columns, uri};
 use std::collections::HashSet;
 use std::ops::Deref;
@@ -51,14 +52,14 @@ pub(crate) enum RowChange {
     /// A new row.
     Insert(Publication),
     /// Other values in the row that has this entity tag.
-    Update { before: Vec<u8>, after: Publication, with_body: bool },
+    Update { before: EntityTag, after: Publication, with_body: bool },
     /// No row with this entity tag any more.
-    Delete(Vec<u8>),
+    Delete(EntityTag),
 }
 
 /// The change of the row that has the entity tag `before`.
-pub(crate) fn update(before: &[u8], after: Publication, with_body: bool) -> RowChange {
-    RowChange::Update { before: before.to_vec(), after, with_body }
+pub(crate) fn update(before: &EntityTag, after: Publication, with_body: bool) -> RowChange {
+    RowChange::Update { before: before.clone(), after, with_body }
 }
 
 /// The columns that name a resource's rows.
@@ -75,7 +76,7 @@ pub(crate) fn fits(resource: &Resource, p: &Publication) -> bool {
     let (user, domain) = uri::split(&resource.uri);
     columns::fits(user, columns::SHORT)
         && columns::fits(domain, columns::SHORT)
-        && columns::fits(&p.etag, columns::TAG)
+        && columns::fits(p.etag.bytes(), columns::TAG)
         && columns::fits(&p.sender, columns::LONG)
         && columns::fits(&p.ruid, columns::SHORT)
         && p.body.len() <= columns::BODY
@@ -96,7 +97,7 @@ pub(crate) fn insert_row(
             ("domain", Value::Text(domain)),
             ("username", Value::Text(user)),
             ("event", Value::Text(event)),
-            ("etag", Value::Text(&p.etag)),
+            ("etag", Value::Text(p.etag.bytes())),
             ("sender", Value::Text(&p.sender)),
             ("body", Value::Blob(&p.body)),
             ("received_time", Value::Time(p.received_at)),
@@ -110,7 +111,7 @@ pub(crate) fn insert_row(
 /// What a refresh or modification changes in a row.
 fn changed_cells(after: &Publication, with_body: bool) -> Vec<Cell<'_>> {
     let mut cells: Vec<Cell<'_>> = vec![
-        ("etag", Value::Text(&after.etag)),
+        ("etag", Value::Text(after.etag.bytes())),
         ("expires", Value::Time(after.expires_at)),
         ("received_time", Value::Time(after.received_at)),
         ("priority", Value::Int(after.priority.into())),
@@ -149,7 +150,7 @@ fn write_row(
     let table = config.presentity_table;
     let (user, domain) = uri::split(&resource.uri);
     let [domain_is, user_is, event_is] = of_resource(user, domain, event);
-    let etag_is = |etag| ("etag", Op::Eq, Value::Text(etag));
+    let etag_is = |etag| ("etag", Op::Eq, Value::Text(EntityTag::bytes(etag)));
     match change {
         RowChange::Insert(p) => insert_row(db, table, resource, event, p),
         RowChange::Update { before, after, with_body } => {
@@ -175,7 +176,7 @@ pub(crate) struct EndedRow {
     /// The event package as the row has it.
     pub event: Vec<u8>,
     /// Its entity tag.
-    pub etag: Vec<u8>,
+    pub etag: EntityTag,
 }
 
 /// The rows of publications.
@@ -213,7 +214,7 @@ impl PresentityRows {
                     Publication {
                         dialogs: if is_dialog { Dialogs::of(&body) } else { Dialogs::default() },
                         body,
-                        etag: row.bytes(Document::Etag).to_vec(),
+                        etag: EntityTag::new(row.bytes(Document::Etag).to_vec()),
                         expires_at: time_of(row.int(Document::Expires)),
                         received_at: time_of(row.int(Document::ReceivedTime)),
                         sender: row.bytes(Document::Sender).to_vec(),
@@ -231,7 +232,7 @@ impl PresentityRows {
         let (config, event) = (self.config, self.packages().get(resource.event).name);
         let (user, domain) = uri::split(&resource.uri);
         let [domain_is, user_is, event_is] = of_resource(user, domain, event);
-        let (etag_is, was) = (("etag", Op::Eq, Value::Text(&document.etag)), document.expires_at + before);
+        let (etag_is, was) = (("etag", Op::Eq, Value::Text(document.etag.bytes())), document.expires_at + before);
         let (later, earlier) = (("expires", Op::Gt, Value::Long(was - 3)), ("expires", Op::Lt, Value::Long(was + 3)));
         let end = [("expires", Value::Time(document.expires_at))];
         self.database.write(|db| {
@@ -304,7 +305,7 @@ impl PresentityRows {
                     .named(row.bytes(OfPublication::Event))
                     .map(|event| rule.resource(&uri_of(row), event)),
                 event: row.bytes(OfPublication::Event).to_vec(),
-                etag: row.bytes(OfPublication::Etag).to_vec(),
+                etag: EntityTag::new(row.bytes(OfPublication::Etag).to_vec()),
             });
             Ok((found.collect(), Seen::of(&rows)))
         };
@@ -314,7 +315,7 @@ impl PresentityRows {
     /// Removes the row of a package that is not loaded.
     pub(crate) fn delete_foreign_row(&self, row: &EndedRow) -> Result<(), StoreError> {
         let table = self.config.presentity_table;
-        let which = [("event", Op::Eq, Value::Text(&row.event)), ("etag", Op::Eq, Value::Text(&row.etag))];
+        let which = [("event", Op::Eq, Value::Text(&row.event)), ("etag", Op::Eq, Value::Text(row.etag.bytes()))];
         self.database.write(|db| db.delete(table, &which))
     }
 }

@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn each_document_is_noted_once_and_lines_are_rare() {
         let noted = Unreadable::default();
-        let document = |etag: u32| Publication { etag: etag.to_string().into_bytes(), ..Publication::default() };
+        let document = |etag: u32| Publication { etag: etag.to_string().as_str().into(), ..Publication::default() };
         assert!(!noted.knows(&document(1)));
         assert_eq!(noted.note(&document(1), 100), Some(Some(0)));
         assert_eq!(noted.note(&document(1), 100), None);

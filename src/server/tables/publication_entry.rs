@@ -5,6 +5,7 @@ use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::dialog_info::Mark;
 use crate::presence::publication::{DialogSum, DialogView, Dialogs, Publication, Stored};
 use crate::shm_safe::shm_safe;
+use crate::sip::entity_tag::EntityTag;
 
 /// A publication in shared memory: its strings in one block.
 pub struct SharedPublication {
@@ -46,7 +47,7 @@ impl SharedPublication {
     ///
     /// Fails when shared memory runs out.
     pub fn with_body(publication: &Publication, body: &[u8], dialogs: &Dialogs) -> Result<SharedPublication, NoMemory> {
-        let parts = [&publication.etag, &publication.ruid, &publication.sender, body];
+        let parts = [publication.etag.bytes(), &publication.ruid, &publication.sender, body];
         let mut ends = [0; 4];
         let mut length = 0;
         for (part, end) in parts.iter().zip(&mut ends) {
@@ -95,7 +96,7 @@ impl SharedPublication {
     /// A private copy of all but the body, and of what is known of it.
     pub fn without_body(&self) -> Publication {
         Publication {
-            etag: self.part(0).to_vec(),
+            etag: EntityTag::new(self.part(0).to_vec()),
             ruid: self.part(1).to_vec(),
             sender: self.part(2).to_vec(),
             expires_at: self.expires_at,
@@ -107,8 +108,8 @@ impl SharedPublication {
 }
 
 impl Stored for SharedPublication {
-    fn etag(&self) -> &[u8] {
-        self.part(0)
+    fn etag(&self) -> EntityTag<&[u8]> {
+        EntityTag::new(self.part(0))
     }
     fn ruid(&self) -> &[u8] {
         self.part(1)

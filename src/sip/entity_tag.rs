@@ -1,0 +1,66 @@
+//! An entity tag (RFC 3903 4.1): the name of one version of a publication. SIP-ETag carries it, SIP-If-Match asks for it.
+
+/// An entity tag, or a view of one (`EntityTag<&[u8]>`).
+#[derive(Debug, Clone, Copy, Default, Hash)]
+pub struct EntityTag<B = Vec<u8>>(B);
+
+impl<B: AsRef<[u8]>> EntityTag<B> {
+    /// The tag of these bytes.
+    pub const fn new(bytes: B) -> Self {
+        EntityTag(bytes)
+    }
+
+    /// Its bytes, as a header field and a row have them.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+
+    /// A view of it.
+    pub fn view(&self) -> EntityTag<&[u8]> {
+        EntityTag(self.0.as_ref())
+    }
+
+    /// A copy of its own.
+    pub fn to_owned_tag(&self) -> EntityTag {
+        EntityTag(self.0.as_ref().to_vec())
+    }
+
+    /// Whether it has no bytes, and names nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.as_ref().is_empty()
+    }
+
+    /// The last number of a tag of ours or of stock: how often the publication has changed. 0 where there is none.
+    pub fn changes(&self) -> u32 {
+        let count = self.0.as_ref().split(|c| *c == b'.').nth(4).unwrap_or_default();
+        std::str::from_utf8(count).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl<B: AsRef<[u8]>, C: AsRef<[u8]>> PartialEq<EntityTag<C>> for EntityTag<B> {
+    fn eq(&self, other: &EntityTag<C>) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl<B: AsRef<[u8]>> Eq for EntityTag<B> {}
+
+impl From<&str> for EntityTag {
+    fn from(text: &str) -> Self {
+        EntityTag(text.as_bytes().to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_number_counts_the_changes() {
+        for (tag, changes) in
+            [("a.1795226396.11999.24.2", 2), ("bogus", 0), ("a.1.2.3.", 0), ("a.1.2.3", 0), ("", 0), ("a.1.2.3.x", 0)]
+        {
+            assert_eq!(EntityTag::from(tag).changes(), changes, "{tag}");
+        }
+    }
+}
