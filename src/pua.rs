@@ -16,4 +16,4 @@ pub mod record;
 pub mod refresh;
 pub mod request;
 pub mod response;
-pub mod subscribe;
+pub mod subscriber;

@@ -35,20 +35,6 @@ use presence::event_package::{Package, Packages};
 
 /// Two registered packages.
 pub fn packages() -> Packages {
-    let named = |name: &'static [u8]| Package {
-        name,
-        content_type: b"application/xml",
-        default_expires: 3600,
-        is_winfo: false,
-        keep_entity_tag: false,
-        needs_authorization: false,
-        aggregates: false,
-        filters_body: false,
-        per_watcher_body: false,
-        differs_by_version_only: false,
-        checks_publish: false,
-        checks_form_only: false,
-        peer: None,
-    };
+    let named = |name| Package::plain(name, b"application/xml");
     Packages(vec![named(b"presence"), named(b"dialog;sla")])
 }

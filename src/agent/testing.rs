@@ -3,7 +3,7 @@
 use crate::agent::pending_requests::PendingRequests;
 use crate::agent::records::{Records, RowChange};
 use crate::pua::config::Config;
-use crate::pua::dialog::{self, ReceivedNotify, State};
+use crate::pua::dialog::{self, ReceivedNotify};
 use crate::pua::error::RequestError;
 use crate::pua::event::{self, Event};
 use crate::pua::ports::{
@@ -14,6 +14,7 @@ use crate::pua::request::{Part, Request, RequestOptions};
 use crate::pua::response::Answer;
 use crate::pua::{publication, queue, refresh};
 use crate::sip::entity_tag::EntityTag;
+use crate::sip::subscription_state::SubscriptionStateHeader;
 
 /// A request on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +159,11 @@ impl Bench {
             from_tag: &wire.from_tag,
             to_tag: tag.as_bytes(),
         };
-        let said = ReceivedNotify { contact: contact.as_bytes(), route_set: b"", state: State::read(state.as_bytes()) };
+        let said = ReceivedNotify {
+            contact: contact.as_bytes(),
+            route_set: b"",
+            state: SubscriptionStateHeader::read(state.as_bytes()),
+        };
         dialog::notified(self, &dialog, &said).unwrap()
     }
 

@@ -2,9 +2,10 @@
 //! of them goes on when the owner is lost. This file reads and writes what the nodes send each other, and decides who
 //! owns what.
 use super::comparison::{self, Comparison, Kind};
+use super::dialog::DialogId;
 use super::event_package::Packages;
 use super::replica;
-use super::subscription::{DialogId, FIELDS, Field, RowState, STORED_FIELDS, Status, Subscription, SubscriptionState};
+use super::subscription::{FIELDS, Field, RowState, STORED_FIELDS, Status, Subscription, SubscriptionState};
 use crate::cluster::clock::Stamp;
 use crate::cluster::digest::Key;
 use crate::cluster::numbers::{BLOCK, HIGHEST, Held};
@@ -297,25 +298,8 @@ pub fn successor<'a>(nodes: &[&'a [u8]], dialog: DialogId<'_>, turn: usize) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::presence::event_package::{Package, PackageId};
-
-    fn packages() -> Packages {
-        Packages(vec![Package {
-            name: b"presence",
-            content_type: b"application/pidf+xml",
-            default_expires: 3600,
-            is_winfo: false,
-            keep_entity_tag: false,
-            needs_authorization: false,
-            aggregates: false,
-            filters_body: false,
-            per_watcher_body: false,
-            differs_by_version_only: false,
-            checks_publish: false,
-            checks_form_only: false,
-            peer: None,
-        }])
-    }
+    use crate::presence::event_package::PackageId;
+    use crate::presence::testing::fixtures::packages;
 
     fn announcement() -> Announcement {
         let texts: Vec<Vec<u8>> = (0..FIELDS).map(|n| vec![b'a' + n as u8; 3]).collect();

@@ -42,6 +42,25 @@ pub struct Package {
 }
 
 impl Package {
+    /// A package of which only this is registered.
+    pub const fn plain(name: &'static [u8], content_type: &'static [u8]) -> Package {
+        Package {
+            name,
+            content_type,
+            default_expires: 3600,
+            is_winfo: false,
+            keep_entity_tag: false,
+            needs_authorization: false,
+            aggregates: false,
+            filters_body: false,
+            per_watcher_body: false,
+            differs_by_version_only: false,
+            checks_publish: false,
+            checks_form_only: false,
+            peer: None,
+        }
+    }
+
     /// Whether documents are dialog-info (RFC 4235), whose dialogs have ids and final states.
     pub fn is_dialog(&self) -> bool {
         self.name == b"dialog" || self.name.starts_with(b"dialog;")

@@ -1,6 +1,7 @@
 //! What a NOTIFY is: why it is sent, the run it belongs to, and what is remembered of it.
+use super::dialog::DialogId;
 use super::publication::Publication;
-use super::subscription::{DialogId, Subscription};
+use super::subscription::Subscription;
 use super::winfo::Watcher;
 use crate::shm_safe::shm_safe;
 

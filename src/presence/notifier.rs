@@ -10,6 +10,7 @@ use super::resource::Resource;
 use super::subscription::{Field, Status, Subscription};
 use super::winfo::{self, Extent, Watcher};
 use super::{readable, tuples};
+use crate::sip::subscription_state;
 use crate::sip::text::push_number;
 use crate::sip::transport::push_contact;
 use std::borrow::Cow;
@@ -498,18 +499,10 @@ fn headers<P: Ports>(ports: &P, subscription: &Subscription, package: &Package, 
 
 fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: i64) {
     let left = subscription.state.expires_at - now;
-    if subscription.state.status == Status::Terminated || left <= 0 {
-        out.extend_from_slice(b"terminated;reason=");
-        let reason = subscription.get(Field::Reason);
-        // What an operator has added to it (retry-after) comes with it.
-        let word = reason.split(|c| *c == b';').next().unwrap_or_default();
-        let known = matches!(word, b"rejected" | b"deactivated" | b"probation" | b"giveup" | b"noresource");
-        out.extend_from_slice(if known { reason } else { b"timeout" });
-        return;
+    match subscription.state.status == Status::Terminated || left <= 0 {
+        true => subscription_state::push_terminated(out, subscription.get(Field::Reason)),
+        false => subscription_state::push_live(out, subscription.state.status.word(), left),
     }
-    out.extend_from_slice(subscription.state.status.word());
-    out.extend_from_slice(b";expires=");
-    push_number(out, left);
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! collections.
 use super::authorization::Authorization;
 use super::config::Config;
+use super::dialog::DialogId;
 use super::ended::{Cause, Ended};
 use super::error::{Failure, StoreError};
 use super::event_package::{PackageId, PackageVerdict, Packages};
@@ -12,7 +13,7 @@ use super::remembered::{BodyDigest, Digested, Micros, SentNotify};
 use super::replica::Replica;
 use super::resource::{Resource, UriComparison};
 use super::row_limits::RowLimits;
-use super::subscription::{DialogId, Renewal, Status, Subscription};
+use super::subscription::{Renewal, Status, Subscription};
 use super::winfo::Watcher;
 use crate::sip::entity_tag::EntityTag;
 

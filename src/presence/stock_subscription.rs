@@ -1,7 +1,8 @@
 //! A subscription as stock's nodes announce it to each other from Kamailio 6.1 on: the JSON of their DMQ messages.
+use super::dialog::DialogId;
 use super::event_package::Packages;
 use super::replica::{as_text, number, push_quoted, text};
-use super::subscription::{DialogId, FIELDS, Field, RowState, Status, Subscription, SubscriptionState};
+use super::subscription::{FIELDS, Field, RowState, Status, Subscription, SubscriptionState};
 use crate::sip::transport::Transport;
 use serde_json::Value;
 

@@ -1,14 +1,15 @@
 //! SUBSCRIBE (RFC 6665 4.2.1): checks the request, changes the subscription, answers, sends the NOTIFYs it causes.
 use super::authorization::Authorization;
+use super::dialog::DialogId;
 use super::ended::Cause;
 use super::error::{Failure, StoreError};
 use super::event_package::{Package, PackageId, PackageVerdict};
 use super::notification::{Notify, NotifyReason, StateChange};
 use super::ports::{Ports, Recent, Renewed, Stored};
 use super::resource::Resource;
-use super::subscription::{self, DialogId, Field, Renewal, RowState, Status, Subscription, SubscriptionState};
+use super::subscription::{self, Field, Renewal, RowState, Status, Subscription, SubscriptionState};
 use super::winfo::Watcher;
-use super::{bad_event, limits, notifier};
+use super::{bad_event, fetch, limits, notifier};
 use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
 use crate::sip::transport::{Transport, push_contact};
 use crate::sip::{columns, text, uri};
@@ -194,7 +195,8 @@ fn initial<P: Ports>(
     let authorization = authorize(ports, description, &subscription)?;
     apply_authorization(&mut subscription, &authorization)?;
     if expires == 0 {
-        return fetch(ports, description, subscription, expires);
+        answer(ports, description, &subscription, expires);
+        return Ok(fetch::notify_once(ports, subscription));
     }
     if ports.config().delete_same_subs {
         delete_same(ports, &subscription)?;
@@ -282,21 +284,7 @@ fn reject<P: Ports>(ports: &mut P, mut subscription: Subscription) -> Subscripti
     notify.subscription
 }
 
-/// One NOTIFY and nothing kept (RFC 6665 4.4.3).
-fn fetch<P: Ports>(
-    ports: &mut P,
-    description: &Package,
-    mut subscription: Subscription,
-    expires: u32,
-) -> Result<Subscription, Failure> {
-    answer(ports, description, &subscription, expires);
-    subscription.state.expires_at = ports.now();
-    subscription.state.version = 1;
-    let notify = Notify { subscription, notify_reason: NotifyReason::Unsubscribe, slot: None };
-    notifier::send_alone(ports, &notify);
-    Ok(notify.subscription)
-}
-
+/// A SUBSCRIBE in a dialog renews its subscription or ends it (RFC 6665 4.2.1).
 fn in_dialog<P: Ports>(
     ports: &mut P,
     request: &Request<'_>,

@@ -1,4 +1,5 @@
 //! A subscription: its dialog, its state, its strings in one block (private or shared).
+use super::dialog::DialogId;
 use super::event_package::PackageId;
 use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::checked::{Flaw, Token, UriText, Word, is_clean, most};
@@ -488,17 +489,6 @@ impl<B: AsRef<[u8]>> Subscription<B> {
     pub fn watcher_uri(&self) -> Vec<u8> {
         crate::sip::uri::join(self.get(Field::WatcherUser), self.get(Field::WatcherDomain))
     }
-}
-
-/// A dialog from the watcher's first SUBSCRIBE: `to_tag` is ours, `from_tag` the watcher's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DialogId<'a> {
-    /// Call-ID.
-    pub call_id: &'a [u8],
-    /// Our tag.
-    pub to_tag: &'a [u8],
-    /// The watcher's tag.
-    pub from_tag: &'a [u8],
 }
 
 /// What a SUBSCRIBE in a dialog changes.

@@ -2,6 +2,7 @@
 //! whole server: its clock stands still until a test moves it, and what it would send is kept in lists.
 use super::authorization::Authorization;
 use super::config::Config;
+use super::dialog::DialogId;
 use super::ended::Cause;
 use super::error::StoreError;
 use super::event_package::{PackageId, Packages};
@@ -11,7 +12,7 @@ use super::ports::Ports;
 use super::publication::Publication;
 use super::replica::Replica;
 use super::resource::Resource;
-use super::subscription::{DialogId, Field, Status, Subscription};
+use super::subscription::{Field, Status, Subscription};
 use super::winfo::Watcher;
 use std::collections::{HashMap, VecDeque};
 

@@ -8,7 +8,8 @@ use super::queue;
 use super::record::{Change, Dialog, Field, Record};
 use super::request::{Part, Request, RequestOptions};
 use super::response::{Answer, LONGEST_GRANT, LONGEST_PUT_OFF, ResponseMeaning, backoff};
-use super::subscribe::{find, remove_dialog};
+use super::subscriber::{find, remove_dialog};
+use crate::sip::subscription_state::SubscriptionStateHeader;
 
 /// Subscribes, refreshes or unsubscribes.
 ///
@@ -255,56 +256,21 @@ pub struct ReceivedNotify<'a> {
     /// Its Record-Route headers as the route set of the one who gets it.
     pub route_set: &'a [u8],
     /// What its Subscription-State says.
-    pub state: State<'a>,
+    pub state: SubscriptionStateHeader<'a>,
 }
 
-/// A Subscription-State header (RFC 6665 8.2.3).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct State<'a> {
-    /// It is over.
-    pub terminated: bool,
-    /// Why, as `reason` says; empty when it does not.
-    pub reason: &'a [u8],
-    /// When to come back, in seconds.
-    pub retry_after: Option<i64>,
-    /// How long it still lasts, in seconds.
-    pub expires: Option<i64>,
-}
-
-impl State<'_> {
-    /// Reads the header's body: names and values are compared without case, and blanks may stand around `;` and `=`.
-    pub fn read(header: &[u8]) -> State<'_> {
-        let mut parts = header.split(|c| *c == b';').map(<[u8]>::trim_ascii);
-        let word = parts.next().unwrap_or_default();
-        let mut state = State { terminated: word.eq_ignore_ascii_case(b"terminated"), ..State::default() };
-        for part in parts {
-            let at = part.iter().position(|c| *c == b'=').unwrap_or(part.len());
-            let (name, value) = (part[..at].trim_ascii(), part.get(at + 1..).unwrap_or_default().trim_ascii());
-            let seconds = || crate::sip::text::leading_number(value);
-            if name.eq_ignore_ascii_case(b"reason") {
-                state.reason = value;
-            } else if name.eq_ignore_ascii_case(b"retry-after") {
-                state.retry_after = seconds();
-            } else if name.eq_ignore_ascii_case(b"expires") {
-                state.expires = seconds();
-            }
-        }
-        state
+/// Seconds until the subscription may be begun anew after `restarts` of late (RFC 6665 4.1.3); `None`: never.
+pub(crate) fn comes_back(state: &SubscriptionStateHeader<'_>, restarts: impl FnOnce() -> u32) -> Option<i64> {
+    let is = |known: &[&str]| known.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(state.reason));
+    if is(&["rejected", "noresource", "invariant"]) {
+        return None;
     }
-
-    /// Seconds until the subscription may be begun anew after `restarts` of late (RFC 6665 4.1.3); `None`: never.
-    pub(crate) fn comes_back(&self, restarts: impl FnOnce() -> u32) -> Option<i64> {
-        let is = |known: &[&str]| known.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(self.reason));
-        if is(&["rejected", "noresource", "invariant"]) {
-            return None;
-        }
-        let least = match self.retry_after {
-            Some(seconds) => seconds.clamp(0, LONGEST_PUT_OFF),
-            None if is(&["probation", "giveup"]) => PROBATION,
-            None => 0,
-        };
-        Some(least.max(pace(restarts())))
-    }
+    let least = match state.retry_after {
+        Some(seconds) => seconds.clamp(0, LONGEST_PUT_OFF),
+        None if is(&["probation", "giveup"]) => PROBATION,
+        None => 0,
+    };
+    Some(least.max(pace(restarts())))
 }
 
 /// A NOTIFY came in: its Contact is the target from now on. `false`: it belongs to no dialog of ours.
@@ -343,9 +309,13 @@ pub fn notified<P: Ports>(ports: &mut P, dialog: &Dialog<'_>, said: &ReceivedNot
 }
 
 /// The server has ended a subscription that its owner still wants.
-pub(crate) fn begin_anew<P: Ports>(ports: &mut P, record: &Record, state: &State<'_>) -> Result<(), RequestError> {
+pub(crate) fn begin_anew<P: Ports>(
+    ports: &mut P,
+    record: &Record,
+    state: &SubscriptionStateHeader<'_>,
+) -> Result<(), RequestError> {
     let request = request_of(record, 0, true);
-    let Some(seconds) = state.comes_back(|| ports.restarts(&request)) else { return Ok(()) };
+    let Some(seconds) = comes_back(state, || ports.restarts(&request)) else { return Ok(()) };
     let expires = match record.state.desired_until {
         0 => -1,
         until => until - ports.now(),
@@ -400,3 +370,29 @@ pub(crate) fn discard<P: Ports>(ports: &mut P, record: &Record, undone: &mut Opt
 /// How long a server that gives up, or puts us on probation without saying when to come back, is left alone, in
 /// seconds.
 pub(crate) const PROBATION: i64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_say_whether_and_when_to_come_back() {
+        let comes_back =
+            |text: &str, restarts| comes_back(&SubscriptionStateHeader::read(text.as_bytes()), || restarts);
+        for (text, first, fourth) in [
+            ("terminated", Some(0), Some(8)),
+            ("terminated;reason=deactivated", Some(0), Some(8)),
+            ("terminated;reason=TimeOut", Some(0), Some(8)),
+            ("terminated;reason=somethingnew", Some(0), Some(8)),
+            ("terminated;retry-after=60", Some(60), Some(60)),
+            ("terminated;reason=probation", Some(10), Some(10)),
+            ("terminated;reason=giveup;retry-after=5", Some(5), Some(8)),
+            ("terminated;reason=probation;retry-after=9223372036854775807", Some(86_400), Some(86_400)),
+            ("terminated;reason=rejected", None, None),
+            ("terminated;reason=noresource;retry-after=5", None, None),
+            ("terminated; Reason = Invariant", None, None),
+        ] {
+            assert_eq!((comes_back(text, 0), comes_back(text, 3)), (first, fourth), "{text}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use super::ports::{Admission, Claim, PendingRequest, PendingRequestId, Ports};
 use super::record::Change;
 use super::request::{Part, Request, RequestOptions};
 use super::response::backoff;
-use super::{publish, subscribe};
+use super::{publish, subscriber};
 
 /// Takes a request from a caller.
 ///
@@ -43,7 +43,7 @@ fn prepare_and_send<P: Ports>(
     request: &Request,
 ) -> Result<Launched, RequestError> {
     match request.is_subscription() {
-        true => subscribe::prepare_and_send(ports, pending, request),
+        true => subscriber::prepare_and_send(ports, pending, request),
         false => publish::prepare_and_send(ports, pending, request),
     }
 }

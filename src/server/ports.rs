@@ -6,6 +6,7 @@ use crate::host::shm;
 use crate::host::{clock, dmq, log, sl, tm};
 use crate::presence::authorization::Authorization;
 use crate::presence::config::Config;
+use crate::presence::dialog::DialogId;
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
@@ -20,7 +21,7 @@ use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, Digested, Micr
 use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::row_limits::{PublicationRows, RowLimits};
-use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscription};
+use crate::presence::subscription::{Field, Renewal, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;

@@ -1,4 +1,5 @@
-//! An entity tag (RFC 3903 4.1): the name of one version of a publication. SIP-ETag carries it, SIP-If-Match asks for it.
+//! An entity tag (RFC 3903 4.1): the name of one version of a publication. SIP-ETag carries it, SIP-If-Match asks for
+//! it.
 
 /// An entity tag, or a view of one (`EntityTag<&[u8]>`).
 #[derive(Debug, Clone, Copy, Default, Hash)]

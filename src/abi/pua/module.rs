@@ -9,8 +9,9 @@ use crate::agent::context::AgentContext;
 use crate::host::msg::{Header, SipMsg};
 use crate::host::process;
 use crate::log;
-use crate::pua::dialog::{self, ReceivedNotify, State};
+use crate::pua::dialog::{self, ReceivedNotify};
 use crate::pua::record::Dialog;
+use crate::sip::subscription_state::SubscriptionStateHeader;
 use std::ffi::c_int;
 
 /// The parameters that the module exports, for the host's parser to fill.
@@ -104,7 +105,7 @@ fn update_contact(world: &mut AgentContext, message: SipMsg<'_>) -> Result<bool,
         Header::Value(routes) => routes,
         _ => Vec::new(),
     };
-    let state = State::read(message.find(b"Subscription-State").unwrap_or_default());
+    let state = SubscriptionStateHeader::read(message.find(b"Subscription-State").unwrap_or_default());
     let said = ReceivedNotify { contact, route_set: &route_set, state };
     let dialog = Dialog { pres_uri: from.uri, watcher_uri: to.uri, call_id, from_tag: to.tag, to_tag: from.tag };
     dialog::notified(world, &dialog, &said).map_err(|why| format!("is not carried out: {why}"))

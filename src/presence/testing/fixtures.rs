@@ -4,21 +4,7 @@ use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::event_package::{Package, Packages};
 
 fn package(name: &'static [u8], content_type: &'static [u8]) -> Package {
-    Package {
-        name,
-        content_type,
-        default_expires: 3600,
-        is_winfo: false,
-        keep_entity_tag: false,
-        needs_authorization: false,
-        aggregates: true,
-        filters_body: false,
-        per_watcher_body: false,
-        differs_by_version_only: false,
-        checks_publish: false,
-        checks_form_only: false,
-        peer: None,
-    }
+    Package { aggregates: true, ..Package::plain(name, content_type) }
 }
 
 /// Presence with winfo, dialog, and message-summary.

@@ -2,6 +2,7 @@
 use super::{Entry, MemoryPorts, Reply, Sent, key};
 use crate::presence::authorization::Authorization;
 use crate::presence::config::Config;
+use crate::presence::dialog::DialogId;
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
@@ -14,7 +15,7 @@ use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
 use crate::presence::remembered::{BodyDigest, Digested};
 use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
-use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscription};
+use crate::presence::subscription::{Field, Renewal, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::sip::entity_tag::EntityTag;
 

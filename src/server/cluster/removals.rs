@@ -3,9 +3,9 @@
 use crate::cluster::version::Version;
 use crate::host::lock::Lock;
 use crate::host::shm::Shm;
+use crate::presence::dialog::DialogId;
 use crate::presence::publication::Publication;
 use crate::presence::resource::{Resource, UriComparison};
-use crate::presence::subscription::DialogId;
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use hashbrown::HashTable;

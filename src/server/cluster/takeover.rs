@@ -52,14 +52,7 @@ impl Context {
                 break;
             }
         }
-        for subscription in &ours {
-            if let Err(error) = self.activate_replica(subscription.dialog(), waits) {
-                limited!(Error, "cannot go on with a subscription of a lost node: {error}");
-            }
-        }
-        if !ours.is_empty() {
-            limited!(Notice, "{} subscriptions of lost nodes are served here from now on", ours.len());
-        }
+        self.serve_from_now_on(&ours, "lost nodes", waits);
     }
 
     /// Goes on with what was owned under leases that this node has taken over. What another node still held back comes
@@ -87,13 +80,18 @@ impl Context {
                 break;
             }
         }
-        for subscription in &ours {
-            if let Err(error) = self.activate_replica(subscription.dialog(), false) {
-                limited!(Error, "cannot go on with a subscription of a lost lease: {error}");
+        self.serve_from_now_on(&ours, "leases that were taken over", false);
+    }
+
+    /// Goes on with these subscriptions of `former` owners. One that fails does not keep the others.
+    fn serve_from_now_on(&mut self, ours: &[Subscription], former: &str, waits: bool) {
+        for subscription in ours {
+            if let Err(error) = self.activate_replica(subscription.dialog(), waits) {
+                limited!(Error, "cannot go on with a subscription of {former}: {error}");
             }
         }
         if !ours.is_empty() {
-            limited!(Notice, "{} subscriptions of leases that were taken over are served here from now on", ours.len());
+            limited!(Notice, "{} subscriptions of {former} are served here from now on", ours.len());
         }
     }
 

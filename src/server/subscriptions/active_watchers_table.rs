@@ -2,9 +2,10 @@
 use crate::common::database::{Database, StoreError};
 use crate::common::paging::{Page, Seen};
 use crate::host::db::{Cell, Column, Cond, Connection, DbError, Op, Row, Value, row_columns, time_of};
+use crate::presence::dialog::DialogId;
 use crate::presence::event_package::Packages;
 use crate::presence::subscription::{
-    self, DialogId, FIELDS, Field, RowState, STORED_FIELDS, Status, Subscription, SubscriptionState,
+    self, FIELDS, Field, RowState, STORED_FIELDS, Status, Subscription, SubscriptionState,
 };
 use crate::sip::checked::UserPart;
 use crate::sip::transport::Transport;

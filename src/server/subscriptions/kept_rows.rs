@@ -3,9 +3,10 @@ use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, RefusalLog, Writer}
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log, shm};
 use crate::log;
+use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::ports::Stored;
-use crate::presence::subscription::{DialogId, Field, RowState, Subscription};
+use crate::presence::subscription::{Field, RowState, Subscription};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;

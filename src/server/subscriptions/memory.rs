@@ -2,12 +2,13 @@
 use crate::common::row_groups::Aside;
 use crate::host::shm::{self};
 use crate::presence::authorization::Authorization;
+use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
 use crate::presence::notification::NotifyReason;
 use crate::presence::ports::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
-use crate::presence::subscription::{DialogId, Field, Renewal, Status, Subscription, SubscriptionState};
+use crate::presence::subscription::{Field, Renewal, Status, Subscription, SubscriptionState};
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};

@@ -1,6 +1,7 @@
 //! What stands behind the subscriptions in memory: nothing (`subs_db_mode` 0), or the rows of `active_watchers`.
+use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
-use crate::presence::subscription::{DialogId, RowState, Subscription, SubscriptionState};
+use crate::presence::subscription::{RowState, Subscription, SubscriptionState};
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 

@@ -1,11 +1,12 @@
 //! What the server asks of the place where subscriptions live. `subs_db_mode` names that place; `server::storage`
 //! chooses it once at start.
 use crate::presence::authorization::Authorization;
+use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::notification::NotifyReason;
 use crate::presence::ports::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
-use crate::presence::subscription::{DialogId, Renewal, Subscription};
+use crate::presence::subscription::{Renewal, Subscription};
 use crate::server::notify::row_run::RowWork;
 
 /// The reason in the last NOTIFY of a subscription that its watcher has ended.

@@ -1,8 +1,9 @@
 //! Write-back (`subs_db_mode` 2): the timer writes the rows; a subscription is never further ahead of its row than the
 //! numbers go on after a restart.
 use crate::host::log;
+use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
-use crate::presence::subscription::{DialogId, Field, RowState};
+use crate::presence::subscription::{Field, RowState};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::active_watchers_table::NoRoute;

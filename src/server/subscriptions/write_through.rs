@@ -1,7 +1,8 @@
 //! Write-through (`subs_db_mode` 1): the row is written before a change is answered, and before a NOTIFY leaves.
 use crate::host::db::Connection;
+use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
-use crate::presence::subscription::{DialogId, RowState, Subscription, SubscriptionState};
+use crate::presence::subscription::{RowState, Subscription, SubscriptionState};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::active_watchers_table::NoRoute;

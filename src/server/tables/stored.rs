@@ -3,11 +3,12 @@
 use crate::common::row_groups::Aside;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmVec};
+use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::notification::{NotifyHistory, NotifyReason, NotifyRecord, QueueState};
 use crate::presence::ports::Stored;
 use crate::presence::resource::Resource;
-use crate::presence::subscription::{DialogId, Field, Subscription};
+use crate::presence::subscription::{Field, Subscription};
 use crate::server::tables::resource_entry::Documents;
 use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
 use crate::server::tables::{DialogClaim, Tables, watcher_hash};
