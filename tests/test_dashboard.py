@@ -173,12 +173,14 @@ CASES = {
                             "70m"),
     "PresenceSubscriptionsDropped": ({'presence_subscriptions{event="dialog"}': "300x10 100x20"}, "15m"),
     "PresenceForeignMessages": ({"presence_dmq_messages_rejected_total": "0x5 1x20"}, "10m"),
+    "PresenceLeaseLost": ({"presence_lease_held": "1x5 0x20", "presence_lease_renewals_total": "0+60x5 300x20"}, "10m"),
     "PresenceDocumentsUnreadable": ({"presence_documents_unreadable_total": "0x5 1x20"}, "10m"),
     "PuaTimeouts": ({'pua_responses_total{code="timeout"}': "0+2x40", 'pua_responses_total{code="200"}': "0+10x40"},
                     "30m"),
     "PuaDatabaseErrors": ({"pua_database_errors_total": "0+1x30"}, "15m"),
 }
 SOUND = {
+    "presence_lease_held": "1x90", "presence_lease_renewals_total": "0+60x90",
     'presence_build_info{version="1"}': "1x90", 'presence_publish_responses_total{code="503"}': "7x90",
     'presence_publish_responses_total{code="412"}': "0+1x90",
     'presence_publish_responses_total{code="200"}': "0+50x90",
