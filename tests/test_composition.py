@@ -356,7 +356,8 @@ def test_an_unreadable_row_hides_no_other(ours, phones, mode):
 
 @pytest.mark.parametrize("order, cache",
                          [(None, 0), (None, 2), ("received_time desc", 1), ("received_time desc", 2)] + [
-    (order, cache) for order in ("priority", "priority desc", "id desc") for cache in (0, 1, 2)])
+    (order, cache) for order in ("priority", "priority desc", "id desc") for cache in (0, 1, 2)] + [
+    ("0 - priority", 0)])  # An expression, which the database alone knows.
 def test_documents_come_in_the_order_asked_for(both, cache, order):
     def scenario(server, phone, trace):
         alice, bob, etags = phone("alice"), phone("bob"), []

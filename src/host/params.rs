@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn each_parameter_refuses_what_is_outside_of_its_range_or_corrects_it_aloud() {
+    fn what_is_outside_of_a_range_is_corrected_aloud_and_refused_where_stock_refuses_it_or_lacks_the_parameter() {
         type Read = dyn Fn(&dyn Fn(usize) -> Value) -> Result<Vec<String>, BadParameter>;
         let server: &Read = &|given| {
             let (mut config, mut said) = presence::config::Config::read(given, None, b"", b"", 0, 0, false)?;
@@ -169,11 +169,14 @@ mod tests {
                         // Where notifier processes have an effect.
                         (false, b"subs_db_mode") => Value::Number(3),
                         (false, b"publ_cache") => Value::Number(0),
+                        // Where retrieve_order_by has one.
+                        (false, b"retrieve_order") => Value::Number(1),
                         (false, _) => table[place].default,
                     };
                     match read(&given) {
                         Err(error) => {
                             assert_eq!(error.name, entry.name_text(), "{bad}");
+                            assert!(matches!(entry.origin, Origin::Ours(_)) || stock_refuses(entry, bad), "{error}");
                             assert!(!error.allowed.is_empty() && error.value.len() < 120, "{error}");
                         }
                         Ok(said) => {
@@ -183,6 +186,15 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Values with which stock's module does not start.
+    fn stock_refuses(entry: &Parameter, value: Value) -> bool {
+        match (entry.name_text(), value) {
+            ("min_expires_action" | "check_remote_contact", _) => true,
+            ("update_period", Value::Number(number)) => number < 6,
+            _ => false,
         }
     }
 

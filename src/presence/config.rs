@@ -104,10 +104,10 @@ const PEER_NAME: Range = Range::Letters(b"_.-", "a word of letters, digits, `_`,
 const PERIOD: Range = Range::Between(0, 100_000_000);
 
 /// How often a notifier process looks for changes at most, per second.
-pub const LARGEST_POLL_RATE: i32 = 10_000;
+const LARGEST_POLL_RATE: i64 = 10_000;
 
 /// Over how many seconds the notifier processes spread a change at most.
-pub const LONGEST_WAIT: i32 = 86_400;
+const LONGEST_WAIT: i64 = 86_400;
 
 const SUBS_DB_MODES: Range = Range::OneOf(&[(0, "memory"), (1, "write-through"), (2, "write-back"), (3, "database")]);
 const PUBL_CACHES: Range = Range::OneOf(&[(0, "database"), (1, "database and cache"), (2, "memory")]);
@@ -131,23 +131,25 @@ parameters! {
         /// The database. Without it the module serves other modules only, unless `subs_db_mode` is 0 and `publ_cache`
         /// 2. The driver module is loaded before this one. The tables come from `kamdbctl create`, or for SQLite from
         /// `scripts/database.sh create FILE`. `presence.config` shows whether there is one, and never the address.
-        database: bool = text(c"db_url", "").range(Range::Text("a database URL")).longest(LONGEST_URL)
+        database: bool = text(c"db_url", "").range(Range::Text("a database URL")).taken().longest(LONGEST_URL)
             .shown(Shown::Whether(c"database")).example("sqlite:////var/lib/kamailio/presence.sqlite");
         /// The table of publications.
-        presentity_table: &'static [u8] = text(c"presentity_table", "presentity").range(TABLE_NAME)
+        presentity_table: &'static [u8] = text(c"presentity_table", "presentity").range(TABLE_NAME).taken()
             .example("presentity");
         /// The table of subscriptions.
         active_watchers_table: &'static [u8] = text(c"active_watchers_table", "active_watchers").range(TABLE_NAME)
-            .example("active_watchers");
+            .taken().example("active_watchers");
         /// The table of authorization decisions about watchers.
-        watchers_table: &'static [u8] = text(c"watchers_table", "watchers").range(TABLE_NAME).example("watchers");
+        watchers_table: &'static [u8] = text(c"watchers_table", "watchers").range(TABLE_NAME).taken()
+            .example("watchers");
         /// Where subscriptions live. 0: memory. 1: memory, and each change is in the table before it is answered.
         /// 2: memory, written every `db_update_period`. 3: the table alone, which several servers may share.
-        subscriptions: SubscriptionMode = integer(c"subs_db_mode", 2).range(SUBS_DB_MODES).example("1");
+        subscriptions: SubscriptionMode = integer(c"subs_db_mode", 2).range(SUBS_DB_MODES).replaced_by(2)
+            .example("1");
         /// Where publications live. 0: the table, which others may write. 1: the table, read once and kept in memory.
         /// 2: memory. Several servers on one database with `subs_db_mode` 3 need 0. With `retrieve_order` 1, 1 counts
         /// as 0.
-        publications: PublicationMode = integer(c"publ_cache", 1).range(PUBL_CACHES).example("0");
+        publications: PublicationMode = integer(c"publ_cache", 1).range(PUBL_CACHES).replaced_by(0).example("0");
         /// Time between two passes that write what has changed and end subscriptions that have expired. 0: there are no
         /// such passes; with `subs_db_mode` 2 subscriptions are then written at shutdown alone.
         db_update_period: i32 = integer(c"db_update_period", 100).unit("seconds").zero("never")
@@ -171,7 +173,7 @@ parameters! {
         /// [composition](composition.md).
         order_by_column: bool = switch(c"retrieve_order", false).range(Range::Switch(On::One)).example("1");
         /// The columns for `retrieve_order` 1.
-        order_by: &'static [u8] = text(c"retrieve_order_by", "priority").range(COLUMN_NAMES)
+        order_by: &'static [u8] = text(c"retrieve_order_by", "priority").range(COLUMN_NAMES).taken()
             .example("priority, received_time");
         /// 1: periodic work runs in a process of its own. 0: it runs in the main timer.
         secondary_timer: bool = switch(c"timer_mode", true).example("1");
@@ -181,7 +183,8 @@ parameters! {
         max_expires: u32 = integer(c"max_expires", 3600).unit("seconds").range(Range::AtLeast(1)).replaced_by(3600)
             .example("7200");
         /// The shortest interval that is granted. A value above `max_expires` counts as `max_expires`, with a warning.
-        min_expires: u32 = integer(c"min_expires", 0).unit("seconds").range(Range::AtLeast(0)).example("60");
+        min_expires: u32 = integer(c"min_expires", 0).unit("seconds").range(Range::AtLeast(0)).replaced_by(0)
+            .example("60").difference("differs: a value below 0 counts as `max_expires`");
         /// What happens to a request for less than `min_expires`. 1: it is answered 423 with Min-Expires. 2: the
         /// minimum is granted.
         below_minimum: BelowMinimum = integer(c"min_expires_action", 1).range(BELOW_MINIMUM).example("2")
@@ -227,7 +230,8 @@ parameters! {
         subs_variable: bool = switch(c"pres_subs_mode", true).example("0");
         /// The level of two lines for each NOTIFY, one when it is sent and one when it is answered: -1 error, 0
         /// warning, 1 notice, 2 info, 3 debug. They are written when the server's `debug` is this or more.
-        log_level: i32 = integer(c"local_log_level", 3).range(Range::Between(-1, 3)).example("2");
+        log_level: i32 = integer(c"local_log_level", 3).range(Range::Between(-1, 3)).replaced_by(-1)
+            .example("2");
         /// Where that line goes.
         log_facility_name: &'static [u8] = text(c"local_log_facility", "").empty("the server's")
             .range(Range::Text("a syslog facility such as LOG_LOCAL3")).example("LOG_LOCAL3");
@@ -239,11 +243,11 @@ parameters! {
             .replaced_by(0).example("2");
         /// How often each notifier process looks for changes.
         notifier_poll_rate: i32 = integer(c"notifier_poll_rate", 10).unit("per second")
-            .range(Range::Between(1, LARGEST_POLL_RATE as i64)).taken().example("20");
+            .range(Range::Between(1, LARGEST_POLL_RATE)).replaced_by(10).example("20");
         /// Time over which the notifier processes spread a change that another server has marked. What this server has
         /// marked they send at once.
         waitn_time: i32 = integer(c"waitn_time", 5).unit("seconds")
-            .range(Range::Between(1, LONGEST_WAIT as i64)).taken().example("1");
+            .range(Range::Between(1, LONGEST_WAIT)).replaced_by(5).example("1");
     }
     section "Limits and load" {
         /// The size of a document; longer ones are answered 413.
@@ -405,6 +409,16 @@ impl Config {
     /// Whether publications are compared with those of other nodes: memory has them all, and nobody else writes them.
     pub fn compares_publications(&self) -> bool {
         self.replicates && self.publications != PublicationMode::Database
+    }
+
+    /// The turns of one notifier process in `waitn_time`.
+    pub fn turns_of_one_process(&self) -> i32 {
+        self.waitn_time * self.notifier_poll_rate
+    }
+
+    /// The turns of all notifier processes in `waitn_time`: as many as a column of the table can number.
+    pub fn turns(&self) -> i32 {
+        self.turns_of_one_process() * self.notifier_processes
     }
 
     /// Whether leases in a table decide which node sends the NOTIFYs of a subscription (`cluster_arbiter`).

@@ -1,5 +1,6 @@
 //! Rules for several parameters: what is refused, what counts as another value, and what deserves a warning.
-use super::config::{Config, LARGEST_POLL_RATE, LONGEST_WAIT, PublicationMode, SubscriptionMode};
+use super::config::{Config, PublicationMode, SubscriptionMode};
+use super::modes::DocumentOrder;
 use super::order;
 use crate::reference::reading::BadParameter;
 use crate::reference::setting::Field;
@@ -17,10 +18,9 @@ impl Config {
         let asked_notifiers = self.notifier_processes;
         self.looks_names_up = self.sender_processes > 0;
         self.settle_modes();
-        self.check_notifiers()?;
-        order::check(self.order_by, self.presentity_table)?;
         self.check_write_back()?;
         let mut warnings = self.settle_numbers();
+        warnings.extend(self.settle_turns());
         warnings.extend(self.settle_nodes());
         warnings.extend(self.doubts(asked_notifiers));
         Ok(warnings)
@@ -42,19 +42,19 @@ impl Config {
         }
     }
 
-    fn check_notifiers(&self) -> Result<(), BadParameter> {
-        let rates = [
-            ("waitn_time", self.waitn_time, LONGEST_WAIT),
-            ("notifier_poll_rate", self.notifier_poll_rate, LARGEST_POLL_RATE),
-        ];
-        for (name, rate, most) in rates {
-            // Stock looks at them where they are used alone.
-            if rate > most || rate <= 0 && self.notifier_processes > 0 {
-                let allowed = format!("1 to {most} when notifier_processes is above 0");
-                return Err(BadParameter::new(name, rate, allowed));
-            }
-        }
-        Ok(())
+    /// Each turn of each notifier process has a number, which the column `updated` holds.
+    fn settle_turns(&mut self) -> Option<String> {
+        let turns_per_second = self.notifier_poll_rate.saturating_mul(self.notifier_processes).max(1);
+        let longest = i32::MAX / turns_per_second;
+        let given = self.waitn_time;
+        self.waitn_time = given.min(longest);
+        (given > longest).then(|| {
+            format!(
+                "parameter waitn_time is {given}, which is not 1 to {longest} seconds with notifier_poll_rate {} and \
+                 notifier_processes {}: {longest} is used",
+                self.notifier_poll_rate, self.notifier_processes
+            )
+        })
     }
 
     /// Writing later needs a memory that is the truth meanwhile, which `publ_cache` 1 alone has beside the table.
@@ -97,6 +97,9 @@ impl Config {
     /// Settings that stock accepts without a word although they do not do what they say.
     fn doubts(&self, asked_notifiers: i32) -> Vec<String> {
         let mut found = self.storage_doubts(asked_notifiers);
+        if self.document_order() == DocumentOrder::Columns {
+            found.extend(order::doubt(self.order_by, self.presentity_table));
+        }
         if self.expires_offset >= i64::from(self.max_expires) {
             found.push(format!(
                 "expires_offset {} is not below max_expires {}: publishers are answered with Expires 0; lower \
@@ -156,5 +159,29 @@ impl Config {
             );
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_turn_has_a_number_that_the_column_holds() {
+        for (wait, rate, processes) in [(86_400, 10_000, 256), (86_400, 10_000, 3), (86_400, 24_855, 1), (5, 10, 1)] {
+            let mut config = Config {
+                subscriptions: SubscriptionMode::Database,
+                waitn_time: wait,
+                notifier_poll_rate: rate,
+                notifier_processes: processes,
+                ..Config::defaults(None, b"", b"", 0, 0, false)
+            };
+            let warnings = config.settle().unwrap();
+            let all = i64::from(config.waitn_time) * i64::from(rate) * i64::from(processes);
+            assert!(config.waitn_time >= 1 && all <= i64::from(i32::MAX), "{all}");
+            let is_corrected = config.waitn_time < wait;
+            assert_eq!(warnings.iter().any(|line| line.starts_with("parameter waitn_time")), is_corrected);
+            assert_eq!(i64::from(config.turns()), all);
+        }
     }
 }

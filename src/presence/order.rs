@@ -2,7 +2,6 @@
 use super::config::Config;
 use super::modes::DocumentOrder;
 use super::publication::Publication;
-use crate::reference::reading::BadParameter;
 use std::cmp::Ordering;
 
 /// The columns of the table of publications.
@@ -93,21 +92,23 @@ fn parts(text: &[u8]) -> Option<Vec<(String, bool)>> {
     parts.collect()
 }
 
-/// Refuses an order by what is no column of `table`: the database would refuse each query.
-///
-/// # Errors
-/// The order is none.
-pub fn check(order_by: &[u8], table: &[u8]) -> Result<(), BadParameter> {
+/// A warning, where an order names what is no column of `table`. The database has the last word: it may know an
+/// expression, and the table a column of its own.
+pub fn doubt(order_by: &[u8], table: &[u8]) -> Option<String> {
     let table = String::from_utf8_lossy(table).to_ascii_lowercase();
     let is_column = |name: &str| {
         let bare = name.strip_prefix(&table).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name);
         COLUMNS.contains(&bare)
     };
     if parts(order_by).is_some_and(|parts| parts.iter().all(|(name, _)| is_column(name))) {
-        return Ok(());
+        return None;
     }
-    let allowed = format!("columns of {table}, each with asc or desc, separated by commas: {}", COLUMNS.join(", "));
-    Err(BadParameter::new("retrieve_order_by", String::from_utf8_lossy(order_by), allowed))
+    Some(format!(
+        "retrieve_order_by {} is not columns of {table}, each with asc or desc, separated by commas ({}): if the \
+         database refuses it, no document can be read",
+        String::from_utf8_lossy(order_by),
+        COLUMNS.join(", ")
+    ))
 }
 
 /// Whether a package is given the documents in the opposite of the order in which [`super::ports::Ports::documents`]
@@ -144,12 +145,12 @@ mod tests {
     #[test]
     fn an_order_names_columns_of_the_table() {
         for order in ["priority", "ID desc, Domain", "presentity.etag ASC ,body"] {
-            assert_eq!(check(order.as_bytes(), b"presentity"), Ok(()), "{order}");
+            assert_eq!(doubt(order.as_bytes(), b"presentity"), None, "{order}");
         }
         for order in
             ["", "priority,", "colour", "documents.etag", "priority sideways", "priority desc desc", "priority.x"]
         {
-            assert!(check(order.as_bytes(), b"presentity").is_err(), "{order}");
+            assert!(doubt(order.as_bytes(), b"presentity").is_some(), "{order}");
         }
     }
 }

@@ -35,11 +35,11 @@ parameters! {
         /// The database that keeps records over a restart. `pua.config` shows whether there is one, and never the
         /// address.
         database: bool = text(c"db_url", "mysql://kamailio:kamailiorw@localhost/kamailio")
-            .range(Range::Text("a database URL")).longest(LONGEST_URL).shown(Shown::Whether(c"database"))
+            .range(Range::Text("a database URL")).taken().longest(LONGEST_URL).shown(Shown::Whether(c"database"))
             .example("sqlite:////var/lib/kamailio/presence.sqlite");
         /// The table of records.
         table: &'static [u8] = text(c"db_table", "pua")
-            .range(Range::Letters(b"_.-", "a table name of letters, digits, `_`, `.` and `-`")).example("pua");
+            .range(Range::Letters(b"_.-", "a table name of letters, digits, `_`, `.` and `-`")).taken().example("pua");
         /// Where records live. 0: memory, written every `update_period` and at the end. 2: the table alone.
         mode: Mode = integer(c"db_mode", 0).range(DB_MODES).replaced_by(0).example("2");
         /// The interval where a module names none.

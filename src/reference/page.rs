@@ -94,16 +94,22 @@ fn default(entry: &Parameter) -> String {
 
 /// What becomes of other values, where the page has to say so.
 fn beyond(entry: &Parameter) -> String {
-    let is_ours = matches!(entry.origin, Origin::Ours(_));
-    match (entry.beyond, entry.range) {
-        (Beyond::Replaced(number), Range::Between(..)) => format!("; values below count as {number}, with a warning"),
-        (Beyond::Replaced(number), _) => format!("; other values count as {number}, with a warning"),
-        (_, Range::Switch(_)) if is_ours => String::new(),
-        (_, Range::Switch(On::NotZero)) => "; other values count as 1, with a warning".into(),
-        (_, Range::Switch(On::Positive)) => "; values above 1 count as 1, values below 0 as 0, with a warning".into(),
-        (_, Range::Switch(On::One)) => "; other values count as 0, with a warning".into(),
-        _ => String::new(),
+    if matches!(entry.origin, Origin::Ours(_)) {
+        return String::new();
     }
+    let becomes = match (entry.beyond, entry.range) {
+        (Beyond::Replaced(other), Range::Between(_, most)) => format!("values below count as {other}, above as {most}"),
+        (_, Range::Between(_, most) | Range::ZeroOrBetween(_, most)) => format!("values above count as {most}"),
+        (Beyond::Replaced(number), Range::AtLeast(_)) => format!("values below count as {number}"),
+        (Beyond::Replaced(number), _) => format!("other values count as {number}"),
+        (_, Range::Switch(On::NotZero)) => "other values count as 1".into(),
+        (_, Range::Switch(On::Positive)) => "values above 1 count as 1, values below 0 as 0".into(),
+        (_, Range::Switch(On::One)) => "other values count as 0".into(),
+        (Beyond::Taken, Range::Letters(..)) => "others are used as they are".into(),
+        (_, Range::Letters(..)) => "others count as the default".into(),
+        _ => return String::new(),
+    };
+    format!("; {becomes}, with a warning")
 }
 
 /// Since when, with which hosts, and what the stock module has.

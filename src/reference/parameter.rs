@@ -75,12 +75,12 @@ pub enum On {
 /// What becomes of a value that is not in the range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beyond {
-    /// The server does not start.
+    /// The server does not start, as with stock. A number above the range counts as the largest, and a text as the
+    /// nearest that is allowed: stock starts with such values.
     Refused,
-    /// Below the range: this number is used, with a warning; stock corrects such values without one. With a value above
-    /// it the server does not start.
+    /// This number is used where the value is below the range, and the largest where it is above, with a warning.
     Replaced(i64),
-    /// It is taken: whether it is allowed depends on other parameters.
+    /// It is used as it is, with a warning: the database decides about it.
     Taken,
 }
 
@@ -186,7 +186,7 @@ setters! {
 }
 
 impl Parameter {
-    /// A value below the range counts as this one, with a warning; one above it is refused.
+    /// A value below the range counts as this one, with a warning, and one above it as the largest.
     pub const fn replaced_by(mut self, number: i64) -> Parameter {
         self.beyond = Beyond::Replaced(number);
         self
@@ -198,7 +198,7 @@ impl Parameter {
         self
     }
 
-    /// Whether another value is allowed depends on other parameters.
+    /// Another value is used as it is, with a warning: it goes to the database, which decides about it.
     pub const fn taken(mut self) -> Parameter {
         self.beyond = Beyond::Taken;
         self
@@ -266,14 +266,25 @@ impl Parameter {
         (text.len() > self.longest).then(|| format!("a text of at most {} bytes", self.longest))
     }
 
-    /// The number that is used in place of one that is not in the range, where the server starts all the same.
-    pub fn in_place_of(&self, value: Value) -> Option<i64> {
-        match (self.beyond, self.range, value) {
-            (Beyond::Replaced(_), Range::Between(_, most), Value::Number(number)) if number > most => None,
-            (Beyond::Replaced(other), ..) => Some(other),
-            (_, Range::Switch(on), Value::Number(number)) if !matches!(self.origin, Origin::Ours(_)) => {
-                Some(i64::from(on.is_met_by(number)))
+    /// The value that is used in place of one that is not in the range, where the server starts all the same. It always
+    /// does where stock's starts; parameters that stock does not have allow what is in their range alone.
+    pub fn in_place_of(&self, value: Value) -> Option<Value> {
+        match value {
+            _ if matches!(self.origin, Origin::Ours(_)) => None,
+            Value::Number(number) => self.number_in_place_of(number).map(Value::Number),
+            Value::Text(_) if self.beyond == Beyond::Taken => Some(value),
+            Value::Text(text) => {
+                let printable = Value::Text(without_controls(text));
+                Some(if self.allows(printable) { printable } else { self.default })
             }
+        }
+    }
+
+    fn number_in_place_of(&self, number: i64) -> Option<i64> {
+        match (self.beyond, self.range) {
+            (_, Range::Between(_, most) | Range::ZeroOrBetween(_, most)) if number > most => Some(most),
+            (Beyond::Replaced(other), _) => Some(other),
+            (_, Range::Switch(on)) => Some(i64::from(on.is_met_by(number))),
             _ => None,
         }
     }
@@ -305,6 +316,14 @@ impl On {
             On::One => number == 1,
         }
     }
+}
+
+/// A text without its control characters.
+fn without_controls(text: &'static [u8]) -> &'static [u8] {
+    if !text.iter().any(u8::is_ascii_control) {
+        return text;
+    }
+    text.iter().copied().filter(|byte| !byte.is_ascii_control()).collect::<Vec<u8>>().leak()
 }
 
 /// `0 (memory), 1 (table) or 2 (both)`.

@@ -1,5 +1,5 @@
 //! Reading a configuration by a table: what is wrong with a value, and what is used in its place.
-use super::parameter::{Beyond, Parameter, Shown};
+use super::parameter::{Parameter, Shown};
 use super::setting::{Field, Setting, Value};
 
 /// A parameter has a value that it cannot have.
@@ -57,18 +57,14 @@ impl<'a> Reading<'a> {
     pub fn next_setting<T: Field>(&mut self) -> Result<T, BadParameter> {
         let (entry, given) = (&self.table[self.at], (self.given)(self.at));
         self.at += 1;
-        if let Some(allowed) = entry.flaw(given) {
-            return Err(BadParameter::new(entry.name_text(), quoted(entry, given), allowed));
-        }
-        if entry.allows(given) || entry.beyond == Beyond::Taken {
-            return Ok(T::from_value(given));
-        }
-        let name = entry.name_text();
-        let Some(number) = entry.in_place_of(given) else {
-            return Err(BadParameter::new(name, quoted(entry, given), entry.allowed()));
-        };
-        self.warnings.push(format!("parameter {name} is {given}, which is not {}: {number} is used", entry.allowed()));
-        Ok(T::from_value(Value::Number(number)))
+        let flaw = entry.flaw(given).or_else(|| (!entry.allows(given)).then(|| entry.allowed()));
+        let Some(allowed) = flaw else { return Ok(T::from_value(given)) };
+        let (name, bad) = (entry.name_text(), quoted(entry, given));
+        let Some(used) = entry.in_place_of(given) else { return Err(BadParameter::new(name, bad, allowed)) };
+        let instead = if used == given { "it".into() } else { quoted(entry, used) };
+        let allowed = allowed.replace('`', "");
+        self.warnings.push(format!("parameter {name} is {bad}, which is not {allowed}: {instead} is used"));
+        Ok(T::from_value(used))
     }
 
     /// What was given for the rest of the table: parameters without effect.

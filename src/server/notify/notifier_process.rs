@@ -81,7 +81,7 @@ impl Context {
     /// rows for, and now and then the turn whose time has come, which another node may have marked.
     pub fn notifier_tick(&mut self, process: i32) {
         let config = self.config;
-        let turns = config.waitn_time * config.notifier_poll_rate;
+        let turns = config.turns_of_one_process();
         let first = turns * process;
         for turn in self.shared.marked_turns.take(first as usize..(first + turns) as usize) {
             self.serve_turn(turn as i32);

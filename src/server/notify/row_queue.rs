@@ -159,7 +159,7 @@ impl RowQueue {
 
     /// Marks a resource's rows for the notifier processes, each for the turn that its dialog falls on.
     fn mark_rows(&self, work: &mut Work, resource: &Resource) {
-        let turns = self.config.waitn_time * self.config.notifier_poll_rate * self.config.notifier_processes;
+        let turns = self.config.turns();
         let table = self.config.active_watchers_table;
         let now = crate::host::clock::now();
         let marked = self.take_watching(work, resource).and_then(|mut subscriptions| {
