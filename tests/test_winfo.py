@@ -1,4 +1,9 @@
 """Watcher information (RFC 3857, 3858)."""
+import sqlite3
+import time
+
+import pytest
+
 from conftest import MODES
 from kit.sip import pidf
 
@@ -49,3 +54,38 @@ def test_all_that_is_known_of_a_watcher(ours, phones):
     found = re.search(r'status="active" expiration="(\d+)" duration-subscribed="(\d+)">' + re.escape(bob.uri),
                       list_of.notifies[-1].text)
     assert found and 595 <= int(found.group(1)) <= 600 and int(found.group(2)) <= 2
+
+
+def wait_for_list(watch, words, seconds=6.0):
+    deadline = time.monotonic() + seconds
+    while not all(word in watch.notifies[-1].text for word in words) and time.monotonic() < deadline:
+        watch.client.quiet(0.1)
+    return watch.notifies[-1].text
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_missed_change_is_followed_by_the_whole_list(ours, phones, processes):
+    """Where subscriptions are rows: a partial document would leave out what was missed (RFC 3858 4.1)."""
+    server = ours(presence=dict(subs_db_mode=3, publ_cache=0, notifier_processes=processes, waitn_time=1))
+    alice = phones(server, "alice")
+    mine = alice.subscribe(alice.uri, event="presence.winfo")
+    mine.wait(1)
+
+    def run(text):
+        with sqlite3.connect(str(server.db_path), timeout=10) as table:
+            table.execute(text)
+
+    run("create trigger fails before update on active_watchers when old.event = 'presence.winfo' "
+        "begin select raise(abort, 'no'); end")
+    assert phones(server, "bob").subscribe(alice.uri).reply.code == 200
+    mine.client.quiet(0.5)
+    assert len(mine.notifies) == 1
+    run("drop trigger fails")
+    assert 'state="full"' in wait_for_list(mine, ["sip:bob@example.org"])
+    # A row that another server has marked: it is not known for what.
+    if processes:
+        seen = len(mine.notifies)
+        run("update active_watchers set updated = 3 where event = 'presence.winfo'")
+        mine.wait(seen + 1, timeout=8)
+        text = mine.notifies[-1].text
+        assert 'state="full"' in text and "sip:bob@example.org" in text

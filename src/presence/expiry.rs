@@ -52,13 +52,18 @@ pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
         let ended = ports.end_expired(now, BATCH)?;
         total += ended.len();
         for subscription in &ended {
-            ports.note_end(subscription, Cause::RanOut);
-            send_final_notify(ports, subscription, WatcherEvent::Timeout);
+            ran_out(ports, subscription);
         }
         if ended.len() < BATCH || !ports.may_send_more() {
             return Ok(total);
         }
     }
+}
+
+/// What follows when a subscription has run out and its store has ended it.
+pub fn ran_out<P: Ports>(ports: &mut P, subscription: &Subscription) {
+    ports.note_end(subscription, Cause::RanOut);
+    send_final_notify(ports, subscription, WatcherEvent::Timeout);
 }
 
 /// The last NOTIFY of a subscription that has ended, and the word to those who watch the watchers.

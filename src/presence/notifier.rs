@@ -122,7 +122,9 @@ pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
     let uri = notify.subscription.get(Field::PresUri).to_vec();
     let resource = ports.uri_rule().resource(&uri, notify.subscription.state.event);
     let mut body = Body::new(&resource);
-    let sent = send(ports, &mut body, &mut Digest::default(), &NotifyRun::default(), notify);
+    // It is not known what has changed of the watchers.
+    let notify_run = NotifyRun { full: true, ..NotifyRun::default() };
+    let sent = send(ports, &mut body, &mut Digest::default(), &notify_run, notify);
     if let (Sent::NotNow, Some(why)) = (sent, body.unread) {
         ports.left_unread(&resource, vec![notify.clone()], why);
     }

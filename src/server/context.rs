@@ -14,6 +14,7 @@ use crate::presence::remembered::SentNotify;
 use crate::presence::subscription::{Field, Status, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::server::cluster::arbitration::Beating;
+use crate::server::notify::turn_retries::TurnRetries;
 use crate::server::notify::work::Work;
 use crate::server::packages::omitted_check::OmittedCheck;
 use crate::server::packages::prediction::Predictions;
@@ -53,6 +54,8 @@ pub struct Process {
     pub turn: Cell<i32>,
     /// The ticks since its last turn.
     pub tick: Cell<i32>,
+    /// Turns that it could not serve.
+    pub turn_retries: RefCell<TurnRetries>,
     /// Called by tm when a NOTIFY is completed.
     pub on_completed: tm::Callback,
 }

@@ -13,5 +13,6 @@ pub mod row_queue;
 pub mod row_run;
 pub mod senders;
 pub mod transactions;
+pub mod turn_retries;
 pub mod under_way;
 pub mod work;

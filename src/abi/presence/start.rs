@@ -85,6 +85,7 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
         versions: Predictions::default(),
         turn: Cell::new(0),
         tick: Cell::new(0),
+        turn_retries: Default::default(),
         on_completed: kr_presence_notify_completed,
     });
     let process = state::process().ok_or("no state")?;

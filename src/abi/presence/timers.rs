@@ -283,7 +283,7 @@ pub(crate) fn send_unread() {
 /// Notifies the watchers of changes that not all of them could be notified of (database-only mode).
 pub(crate) fn send_missed() {
     let Some(process) = state::process() else { return };
-    let (missed, mut failed) = (process.shared.missed_changes, 0);
+    let (missed, mut failed, mut is_away) = (process.shared.missed_changes, 0, false);
     for _ in 0..missed.len() {
         let Some((uri, event)) = missed.take() else { return };
         each_on_its_own("missed changes", || {
@@ -294,8 +294,9 @@ pub(crate) fn send_missed() {
                 notifier::run(&mut world, &resource);
             }
             failed += usize::from(missed.len() > before);
+            is_away = world.work.rows.is_database_away;
         });
-        if failed >= FAILED_READS {
+        if is_away || failed >= FAILED_READS {
             return;
         }
     }

@@ -78,60 +78,87 @@ impl Context {
     }
 
     /// What a notifier process (database-only mode) does at each tick: it serves the turns that this node has marked
-    /// rows for, and now and then the turn whose time has come, which another node may have marked.
+    /// rows for, those that failed, and now and then the turn whose time has come, which another node may have marked.
     pub fn notifier_tick(&mut self, process: i32) {
-        let config = self.config;
+        let (state, now) = (self.process(), clock::monotonic_micros());
+        if state.turn_retries.borrow().leaves_database_alone(now) {
+            return;
+        }
+        let due = self.due_turns(process, now);
+        for (at, turn) in due.iter().enumerate() {
+            if state.turn_retries.borrow().leaves_alone(*turn, now) {
+                continue;
+            }
+            let served = self.serve_turn(*turn);
+            let mut retries = state.turn_retries.borrow_mut();
+            match served {
+                Ok(()) => retries.served(*turn),
+                Err(StoreError::Database) => {
+                    retries.database_was_away(clock::monotonic_micros());
+                    due[at..].iter().for_each(|turn| self.shared.marked_turns.note(*turn as u64));
+                    return log_unserved(StoreError::Database);
+                }
+                Err(error) => {
+                    retries.failed(*turn, clock::monotonic_micros());
+                    log_unserved(error);
+                }
+            }
+        }
+    }
+
+    /// The turns that are to be served in this tick of a process.
+    fn due_turns(&self, process: i32, now: u64) -> Vec<i32> {
+        let (config, state) = (self.config, self.process());
         let turns = config.turns_of_one_process();
         let first = turns * process;
-        for turn in self.shared.marked_turns.take(first as usize..(first + turns) as usize) {
-            self.serve_turn(turn as i32);
-        }
-        let state = self.process();
+        let marked = self.shared.marked_turns.take(first as usize..(first + turns) as usize);
+        let mut due: Vec<i32> = marked.into_iter().map(|turn| turn as i32).collect();
+        due.extend(state.turn_retries.borrow().due(now));
         let tick = state.tick.get();
         state.tick.set((tick + 1) % ticks_between_turns(config));
         if tick == 0 {
             let turn = state.turn.get();
             state.turn.set((turn + 1) % turns.max(1));
-            self.serve_turn(turn + first);
+            due.push(turn + first);
         }
+        due
     }
 
-    /// Notifies the watchers whose rows are marked with this turn.
-    fn serve_turn(&mut self, turn: i32) {
-        let config = self.config;
-        let (table, packages) = (config.active_watchers_table, self.packages);
+    /// Notifies the watchers whose rows are marked with this turn. A row that fails keeps no other one from being
+    /// served, unless the database is away.
+    fn serve_turn(&mut self, turn: i32) -> Result<(), StoreError> {
+        let (table, packages) = (self.config.active_watchers_table, self.packages);
         let marked = [("updated", Op::Eq, Value::Int(i64::from(turn)))];
-        match self.database.read(|db| rows::select(db, table, packages, &marked)) {
-            Ok(due) => due.into_iter().for_each(|subscription| self.notify_marked(subscription, turn)),
-            Err(error) => self.serve_again(turn, error),
+        let due = self.database.read(|db| rows::select(db, table, packages, &marked))?;
+        let mut served = Ok(());
+        for subscription in due {
+            match self.notify_marked(subscription) {
+                Ok(()) => {}
+                Err(StoreError::Database) => return Err(StoreError::Database),
+                Err(error) => served = Err(error),
+            }
         }
-    }
-
-    /// A turn was in the way of another transaction: it is served again at once, and otherwise when its time comes.
-    fn serve_again(&self, turn: i32, error: StoreError) {
-        if matches!(error, StoreError::Busy | StoreError::Refused) {
-            self.shared.marked_turns.note(turn as u64);
-        }
-        crate::limited!(Error, "a notifier process cannot take its subscriptions and tries again: {error}");
+        served
     }
 
     /// Takes the mark off a row and notifies its watcher; another server may have been faster.
-    fn notify_marked(&mut self, subscription: Subscription, turn: i32) {
+    fn notify_marked(&mut self, subscription: Subscription) -> Result<(), StoreError> {
         // Its authorization may have changed since it was marked. What was never sent anything is marked by another
         // server for its first NOTIFY, which goes to every watcher.
         let is_first = subscription.state.local_cseq == 0 && subscription.state.expires_at >= clock::now();
         let store = InDatabase::new(self.parts);
-        let taken = match is_first || subscription.hears_changes(clock::now()) {
-            true => store.take_marked(subscription),
-            false => store.unmark(&subscription).map(|()| None),
-        };
-        match taken {
-            Ok(Some(subscription)) => {
-                let notify = Notify { subscription, notify_reason: NotifyReason::Change, slot: None };
-                notifier::send_alone(self, &notify);
-            }
-            Ok(None) => {}
-            Err(error) => self.serve_again(turn, error),
+        if !is_first && !subscription.hears_changes(clock::now()) {
+            return store.unmark(&subscription);
         }
+        if let Some(subscription) = store.take_marked(subscription)? {
+            let notify = Notify { subscription, notify_reason: NotifyReason::Change, slot: None };
+            notifier::send_alone(self, &notify);
+        }
+        Ok(())
     }
+}
+
+/// A turn was in the way of another transaction, was refused, or there is no database now.
+fn log_unserved(error: StoreError) {
+    crate::limited!(Error, "a notifier process cannot take its subscriptions and tries again: {error}");
 }

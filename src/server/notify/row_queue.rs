@@ -39,13 +39,14 @@ impl NotifyQueue for RowQueue {
         match event {
             StateChange::State { transient_body, sender } => {
                 self.know_watching(work, resource);
+                let is_winfo = self.packages().get(resource.event).is_winfo;
                 work.rows.notify_runs.push(RowNotifyRun {
                     resource: resource.clone(),
                     transient_body,
                     sender: sender.to_vec(),
                     change: None,
                     is_of_documents: true,
-                    is_left_to_notifiers: self.config.notifier_processes > 0,
+                    is_left_to_notifiers: self.config.notifier_processes > 0 && !is_winfo,
                 });
             }
             StateChange::Watchers { watcher, full } => {
@@ -61,7 +62,10 @@ impl NotifyQueue for RowQueue {
             }
             StateChange::Subscription(dialog, notify_reason) => {
                 let counted = work.rows.counted.take_if(|written| written.dialog() == dialog);
-                let counted = counted.map_or_else(|| self.store.find_and_count(dialog), |written| Ok(Some(written)));
+                let counted = match counted {
+                    Some(written) => Ok(Some(written)),
+                    None => work.rows.ask(|| self.store.find_and_count(dialog)),
+                };
                 match counted {
                     Ok(Some(subscription)) => {
                         work.rows.own.push((resource.clone(), Notify { subscription, notify_reason, slot: None }));
@@ -89,7 +93,8 @@ impl NotifyQueue for RowQueue {
         };
         let (changes, full) = match mine.change {
             Some((watcher, full)) => (vec![watcher], full),
-            None => (Vec::new(), false),
+            // Nobody knows any more what has changed of the watchers: those who watch them get the whole list.
+            None => (Vec::new(), true),
         };
         work.rows.run_sender = mine.sender;
         let changed_at = if mine.is_of_documents { work.began } else { 0 };
@@ -120,12 +125,17 @@ impl NotifyQueue for RowQueue {
             if is_sender || !subscription.hears_changes(now) {
                 continue;
             }
-            match self.store.count_up(subscription) {
+            match work.rows.ask(|| self.store.count_up(subscription)) {
                 Ok(Some(subscription)) => {
                     batch.push(Notify { subscription, notify_reason: NotifyReason::Change, slot: None })
                 }
                 Ok(None) => {}
-                Err(error) => self.miss(resource, error),
+                Err(error) => {
+                    self.miss(resource, error);
+                    if error == StoreError::Database {
+                        break;
+                    }
+                }
             }
         }
         batch
@@ -145,7 +155,8 @@ impl RowQueue {
     /// Reads who watches a resource, unless that is known of the change under way.
     fn know_watching(&self, work: &mut Work, resource: &Resource) {
         if work.rows.watching.as_ref().is_none_or(|(noted, _)| noted != resource) {
-            work.rows.watching = self.store.rows_of(resource).ok().map(|rows| (resource.clone(), rows));
+            let rows = work.rows.ask(|| self.store.rows_of(resource));
+            work.rows.watching = rows.ok().map(|rows| (resource.clone(), rows));
         }
     }
 
@@ -153,7 +164,7 @@ impl RowQueue {
     fn take_watching(&self, work: &mut Work, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
         match work.rows.watching.take() {
             Some((noted, rows)) if noted == *resource => Ok(rows),
-            _ => self.store.rows_of(resource),
+            _ => work.rows.ask(|| self.store.rows_of(resource)),
         }
     }
 
@@ -185,6 +196,7 @@ impl RowQueue {
             if lost == 0 { Ok(()) } else { Err(why) }
         });
         if let Err(error) = marked {
+            work.rows.is_database_away |= error == StoreError::Database;
             self.miss(resource, error);
         }
     }

@@ -1,4 +1,5 @@
 //! What an entry from the host has to send where subscriptions are rows of `active_watchers` (database-only mode).
+use crate::presence::error::StoreError;
 use crate::presence::notification::{Notify, TransientBody};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
@@ -29,4 +30,41 @@ pub struct RowWork {
     pub(crate) watching: Option<(Resource, Vec<Subscription>)>,
     /// The Contact that is not notified in the run under way.
     pub(crate) run_sender: Vec<u8>,
+    /// The database was away: nothing more is asked of it for NOTIFYs, what is left counts as missed.
+    pub(crate) is_database_away: bool,
+}
+
+impl RowWork {
+    /// What `statement` gives. Once the database is away it is not asked again: each further statement of this entry
+    /// might take as long to fail as the first one did.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `statement` does, and when an earlier one found the database away.
+    pub(crate) fn ask<T>(&mut self, statement: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.is_database_away {
+            return Err(StoreError::Database);
+        }
+        let done = statement();
+        self.is_database_away = matches!(done, Err(StoreError::Database));
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_away_is_asked_once() {
+        let (mut work, mut asked) = (RowWork::default(), 0);
+        for answer in [Ok(()), Err(StoreError::Refused), Err(StoreError::Busy), Err(StoreError::Database), Ok(())] {
+            let _ = work.ask(|| {
+                asked += 1;
+                answer
+            });
+        }
+        assert_eq!(asked, 4, "a refusal of one row says nothing about the next");
+        assert_eq!(work.ask(|| Ok(())), Err(StoreError::Database));
+    }
 }

@@ -1,0 +1,89 @@
+"""Subscriptions in the database only: what becomes of watchers whose rows cannot be written when they are to be
+notified. The database is asked no more often than it helps, and nobody keeps an old state."""
+import contextlib
+import re
+import time
+
+import pytest
+
+from kit.kamailio import Kamailio
+from kit.servers import MariaDB
+from kit.sip import Client, pidf
+
+WATCHERS = 20
+PRESENCE = dict(subs_db_mode=3, publ_cache=0, waitn_time=1, notifier_poll_rate=10)
+# What MariaDB answers when it takes no writes at all, and when it refuses one row.
+AWAY, REFUSED = 1290, 1644
+
+
+@pytest.fixture(scope="module")
+def database():
+    server = MariaDB()
+    yield server
+    server.stop()
+
+
+@contextlib.contextmanager
+def failing(database, code, when="true"):
+    database.sql("delimiter //\ncreate trigger fails before update on active_watchers for each row begin if %s then "
+                 "signal sqlstate '45000' set mysql_errno = %d; end if; end//\ndelimiter ;\n" % (when, code))
+    try:
+        yield
+    finally:
+        database.sql("drop trigger fails;")
+
+
+@contextlib.contextmanager
+def watched(database, watchers, **presence):
+    """A server, its publisher, the tag of what it has published, and those who watch it."""
+    database.sql("delete from active_watchers; delete from presentity;")
+    with Kamailio("ours", db=database.url, presence=dict(PRESENCE, **presence)) as server:
+        alice, bob = Client(server, "alice"), Client(server, "bob")
+        tag = alice.publish(body=pidf(note="old")).get("SIP-ETag")
+        watches = [bob.subscribe(alice.uri) for _ in range(watchers)]
+        for watch in watches:
+            watch.wait(1, timeout=8)
+        yield server, alice, tag, watches
+        alice.close(), bob.close()
+
+
+def errors(server):
+    return int(re.search(r"presence:db_errors = (\d+)", server.rpc("stats.get_statistics", "presence:")).group(1))
+
+
+def all_see(watches, note, seconds=6.0):
+    deadline = time.monotonic() + seconds
+    seen = [False]
+    while not all(seen) and time.monotonic() < deadline:
+        watches[0].client.quiet(0.1)
+        seen = ["<note>%s</note>" % note in watch.notifies[-1].text for watch in watches]
+    return all(seen)
+
+
+# The rows of a change are marked together; then each is taken.
+@pytest.mark.suite("databases")
+@pytest.mark.parametrize("processes, when", [(0, "true"), (1, "true"), (1, "new.updated = -1")],
+                         ids=["counted", "marked", "taken"])
+def test_a_database_that_is_away_is_not_asked_for_each_watcher(database, processes, when):
+    with watched(database, WATCHERS, notifier_processes=processes) as (server, alice, tag, watches):
+        before = errors(server)
+        with failing(database, AWAY, when):
+            assert alice.publish(body=pidf(note="new"), etag=tag).code == 200
+            watches[0].client.quiet(1.5)
+            assert 1 <= errors(server) - before < WATCHERS
+        assert all_see(watches, "new")
+
+
+@pytest.mark.suite("databases")
+def test_a_row_that_is_refused_again_and_again(database):
+    """A notifier process tries more and more seldom, and serves all the other rows."""
+    with watched(database, 6, notifier_processes=1) as (server, alice, tag, watches):
+        first = "old.callid = '%s' and new.updated = -1" % watches[0].call_id
+        before = errors(server)
+        with failing(database, REFUSED, first):
+            assert alice.publish(body=pidf(note="new"), etag=tag).code == 200
+            assert all_see(watches[1:], "new", 3.0)
+            watches[0].client.quiet(3.0)
+            # One in each tick would be fifty in a second.
+            assert 1 <= errors(server) - before < 20
+        assert all_see(watches, "new")
