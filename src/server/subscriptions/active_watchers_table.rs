@@ -295,6 +295,19 @@ fn as_read(dialog: DialogId<'_>, local_cseq: u32) -> [Cond<'_>; 4] {
     [call, to, from, ("local_cseq", Op::Eq, Value::Int(local_cseq.into()))]
 }
 
+/// The same where a SUBSCRIBE that came in between has to be seen, too: stock's nodes that leave NOTIFYs to notifiers
+/// write one without counting the CSeq of the NOTIFY up.
+fn as_read_and_not_renewed(read: &Subscription) -> Vec<Cond<'_>> {
+    let n = &read.state;
+    let mut row = as_read(read.dialog(), n.local_cseq).to_vec();
+    row.push(("remote_cseq", Op::Eq, Value::Int((n.remote_cseq as i32).into())));
+    // A later time is not the one that the column has.
+    if n.expires_at <= i64::from(i32::MAX) {
+        row.push(("expires", Op::Eq, Value::Time(n.expires_at)));
+    }
+    row
+}
+
 /// Carries out a statement on the row that `as_read` names; `false` when there is no such row any more.
 fn compare_and_write(
     db: &Connection,
@@ -367,7 +380,7 @@ pub fn renew(db: &Connection, table: &[u8], read: &Subscription, renewed: &Subsc
         true => &cells[..],
         false => &cells[..cells.len() - moved.len()],
     };
-    let row = as_read(read.dialog(), read.state.local_cseq);
+    let row = as_read_and_not_renewed(read);
     compare_and_write(db, table, &row, || db.update(table, written, &row))
 }
 
@@ -395,7 +408,7 @@ pub fn authorize(db: &Connection, table: &[u8], judged: &Subscription, local_cse
 ///
 /// Fails when the database cannot be read or written.
 pub fn delete_as_read(db: &Connection, table: &[u8], read: &Subscription) -> Result<bool, DbError> {
-    let row = as_read(read.dialog(), read.state.local_cseq);
+    let row = as_read_and_not_renewed(read);
     compare_and_write(db, table, &row, || db.delete(table, &row))
 }
 
