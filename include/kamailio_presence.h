@@ -35,7 +35,8 @@ int kr_presence_child_init(int rank);
 // The RPC commands that the module exports.
 rpc_export_t *kr_presence_commands(void);
 
-// The server ends: what is only in memory and belongs in the database is written.
+// The server ends: what is only in memory and belongs in the database is written, and the other nodes go on with the
+// rest. No lock is taken before it is known that nobody else can open one.
 void kr_presence_destroy(void);
 
 // `handle_publish([sender_uri])`: 1, or -1 when the request was refused; it has been answered in both cases.

@@ -60,11 +60,14 @@ pub fn at(point: &str) {
     unsafe { libc::raise(signal) };
 }
 
-/// The point behind each lock, by the type of what it guards: `lock-Shard`.
+/// The points behind each lock, by the type of what it guards, and by that of what is listed there: `lock-Shard`,
+/// `lock-Vec` and `lock-Node`.
 pub fn at_lock<T>() {
     let name = std::any::type_name::<T>();
-    let name = name.split('<').next().unwrap_or(name);
-    at(&format!("lock-{}", name.rsplit("::").next().unwrap_or(name)));
+    for part in name.split(['<', ',']).take(2) {
+        let part = part.trim_end_matches('>');
+        at(&format!("lock-{}", part.rsplit("::").next().unwrap_or(part)));
+    }
 }
 
 fn hash(name: &str) -> u64 {

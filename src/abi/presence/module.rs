@@ -3,6 +3,7 @@ use crate::abi::c_types::{param_export_t, rpc_export_t, sip_msg_t, str_t};
 use crate::abi::commands;
 use crate::abi::presence::calls::{NotRefreshed, auth_status, refresh_hard_state, refresh_watchers, resource_of};
 use crate::abi::presence::commands::COMMANDS;
+use crate::abi::presence::dmq::say_goodbye;
 use crate::abi::presence::requests::{GivenWatcher, handle_publish, handle_subscribe, who};
 use crate::abi::presence::start::{
     self, restore, start, start_beating, start_named_sender, start_notifiers, start_senders,
@@ -94,18 +95,27 @@ pub unsafe extern "C" fn kr_presence_child_init(rank: c_int) -> c_int {
     })
 }
 
-/// The server ends: what is only in memory and belongs in the database is written.
+/// The server ends: what is only in memory and belongs in the database is written, and the other nodes go on with the
+/// rest. No lock is taken before it is known that nobody else can open one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_destroy() {
     entry!(kr_presence_destroy, (), {
-        if let Some(process) = state::process() {
-            crate::abi::presence::dmq::say_goodbye();
-            if process.database.is_configured() {
-                last_process::be_the_last_process();
-                each_on_its_own("late documents", || show_late_documents(true));
-                write_what_waits(|| Context::new(process), true);
-                process.database.disconnect();
-            }
+        last_process::be_the_last_process();
+        let Some(process) = state::process() else { return };
+        // The table of leases may be in a database that does not answer: what belongs in ours is written before.
+        let waits_for_leases = process.leases.is_some();
+        if !waits_for_leases {
+            each_on_its_own("the goodbye", say_goodbye);
+        }
+        if process.database.is_configured() {
+            each_on_its_own("late documents", || show_late_documents(true));
+            write_what_waits(|| Context::new(process), true);
+        }
+        if waits_for_leases {
+            each_on_its_own("the goodbye", say_goodbye);
+        }
+        if process.database.is_configured() {
+            process.database.disconnect();
         }
     })
 }

@@ -105,11 +105,13 @@ impl Parts {
         }
     }
 
-    /// Hands our lease over: the server ends. Returns the node that goes on, if one was found.
+    /// Hands our lease over: the server ends. Returns the node that goes on, if one was found. A lease that is not held
+    /// any more is left alone: its table has not answered, and would not answer now.
     pub fn hand_lease_over(&self, database: &'static Database, table: &'static [u8]) -> Option<Vec<u8>> {
         let (arbitration, own) = (&self.shared.standing.arbitration, self.node_name());
+        let is_held = arbitration.is_held(clock::monotonic_millis());
         arbitration.until.store(0, Ordering::Relaxed);
-        let lease = Some(arbitration.lease()).filter(|lease| *lease > 0)?;
+        let lease = Some(arbitration.lease()).filter(|lease| is_held && *lease > 0)?;
         let names = self.shared.nodes.present();
         let present: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
         let mut table = LeasesTable { database, table };
