@@ -2,6 +2,7 @@
 NOTIFYs of a dialog."""
 import re
 import select
+import signal
 import socket
 import sqlite3
 import threading
@@ -11,9 +12,11 @@ import pytest
 
 from kit.kamailio import ROOT, free_port
 from kit.servers import MariaDB, PostgreSQL
-from kit.sip import Client, dialog_info
+from kit.sip import Client, dialog_info, pidf
 from test_cluster import DIALOG, Cluster, at, count, taken, wait_for
 from test_cluster_faults import Lamp, all_show, close, cut, freeze, listen
+from test_faults import faulty_modules  # noqa: F401  (a fixture)
+from test_last_stop import WRITTEN_LATE, rows
 
 
 class Gate:
@@ -71,10 +74,10 @@ def database():
     server.stop()
 
 
-def arbitrated(server, count, mode="memory", modules=("db_postgres",)):
+def arbitrated(server, count, mode="memory", modules=("db_postgres",), **presence):
     """Nodes, and the way of each to the database."""
     server.sql("DELETE FROM presence_leases;")
-    cluster = Cluster(count, mode, modules=modules, cluster_arbiter="database")
+    cluster = Cluster(count, mode, modules=modules, cluster_arbiter="database", **presence)
     gates = [Gate(server.port) for _ in cluster.nodes]
     for node, gate in zip(cluster.nodes, gates):
         node.presence["cluster_arbiter_url"] = server.url.replace(":%d/" % server.port, ":%d/" % gate.port)
@@ -257,6 +260,78 @@ def test_without_the_database_nobody_speaks_and_nothing_is_lost(database, kind):
 
 
 @pytest.mark.suite("cluster")
+@pytest.mark.parametrize("silent_for", [0, 6])
+def test_a_stop_writes_the_rows_though_the_leases_do_not_answer(database, silent_for):
+    """The table of leases accepts connections and does not answer: a connection to it may take for ever."""
+    cluster, gates = arbitrated(database, 1, "defaults", **WRITTEN_LATE)
+    cluster.nodes[0].before = "exit_timeout=4\n"
+    with cluster as (a,):
+        bob = Client(a, "bob")
+        for n in range(10):
+            assert bob.subscribe("sip:u%d@example.org" % n).reply.code == 200
+        assert bob.publish("sip:u@example.org", body=pidf("u")).code == 200
+        assert figures(a)[0] == 1 and rows(a, "active_watchers") == 0
+        gates[0].shut()
+        bob.quiet(silent_for + 0.2)
+        assert figures(a)[0] == (0 if silent_for else 1)
+        a.process.send_signal(15)
+        a.process.wait(20)
+        # A lease that had ended is not given back; one that is held is tried, until the host ends the server.
+        assert a.process.returncode == 0 or not silent_for, a.log()[-1500:]
+        a.process = None
+        assert rows(a, "active_watchers") == 10 and rows(a, "presentity") == 1, a.log()[-1500:]
+        bob.close()
+
+
+@pytest.mark.suite("cluster")
+@pytest.mark.parametrize("left_by", ["a ring", "a row that is missing"])
+def test_leases_that_lead_to_nobody_are_taken_over(database, left_by):
+    """Two nodes that stop at the same instant hand their leases to each other; an administrator removes a row."""
+    cluster, _ = arbitrated(database, 3)
+    with cluster as (a, b, c):
+        alice = Client(c, "alice")
+        tag = alice.publish(body=dialog_info("early"), **DIALOG).get("SIP-ETag")
+        time.sleep(0.5)
+        lamps = [Lamp(b, alice.uri) for _ in range(3)]
+        all_show(lamps, "early", 5)
+        wait_for(lambda: count(c) == 3, 5)
+        for node in (a, b):
+            node.stop(9)
+        hand = "UPDATE presence_leases SET state = 2, heir = '%s:%d', heir_lease = 1 WHERE node = '%s:%d';"
+        database.sql(hand % (a.address, a.port, b.address, b.port))
+        if left_by == "a ring":
+            database.sql(hand % (b.address, b.port, a.address, a.port))
+        else:
+            database.sql("DELETE FROM presence_leases WHERE node = '%s:%d';" % (a.address, a.port))
+        assert database.sql("SELECT count(*) FROM presence_leases WHERE state = 0;").strip() == "1"
+        alice.publish(body=dialog_info("confirmed"), etag=tag, **DIALOG)
+        all_show(lamps, "confirmed", 15)
+        assert all(voices(lamp) == [b.address, c.address] for lamp in lamps) and taken(c) == 3
+        close(alice, *lamps)
+
+
+@pytest.mark.suite("cluster")
+def test_removed_rows_silence_no_node(database):
+    cluster, _ = arbitrated(database, 1, "write-through")
+    with cluster as (a,):
+        alice = Client(a, "alice")
+        alice.publish(body=dialog_info("early"), **DIALOG)
+        lamp = Lamp(a, alice.uri)
+        all_show([lamp], "early", 5)
+        for _ in range(2):
+            a.stop(15)
+            a.start()
+            wait_for(lambda: figures(a)[0] == 1, 5)
+        a.stop(15)
+        database.sql("DELETE FROM presence_leases WHERE state = 2;")
+        a.start()
+        listen([lamp], 12)
+        alice.publish(body=dialog_info("trying", dialog_id="d2"), **DIALOG)
+        all_show([lamp], "trying", 5)
+        close(alice, lamp)
+
+
+@pytest.mark.suite("cluster")
 def test_all_nodes_are_restarted(database):
     cluster, _ = arbitrated(database, 2, "write-through")
     with cluster as (a, b):
@@ -276,3 +351,30 @@ def test_all_nodes_are_restarted(database):
         held = [row for row in database.sql("SELECT node, lease FROM presence_leases WHERE state = 0").splitlines()]
         assert len(held) == 2 and all(row.endswith("|2") for row in held), held
         close(alice, *lamps)
+
+
+@pytest.mark.suite("crash")
+@pytest.mark.parametrize("kept", ["in memory", "in a database"])
+def test_the_lease_is_given_back_whatever_lock_is_left(faulty_modules, kept):  # noqa: F811
+    """The list of the nodes is such a lock: a node that leaves reads it."""
+    modes = {"in memory": dict(mode="memory"), "in a database": dict(mode="defaults", **WRITTEN_LATE)}
+    cluster = Cluster(1, modules=("db_sqlite",), cluster_arbiter="database", **modes[kept])
+    sqlite_leases(cluster)
+    with cluster as (node,):
+        bob = Client(node, "bob")
+        for n in range(10):
+            assert bob.subscribe("sip:u%d@example.org" % n).reply.code == 200
+        bob.send_raw(bob.request("PUBLISH", "sip:x@example.org",
+                                 ["Event: presence", "Content-Type: application/pidf+xml",
+                                  "X-Fault: kill-at-lock-Node"], body=pidf("x")))
+        time.sleep(1.0)
+        began = time.monotonic()
+        if node.alive():
+            node.process.send_signal(signal.SIGTERM)
+        node.process.wait(20)
+        assert time.monotonic() - began < 12, node.log()[-1500:]
+        node.process = None
+        assert "a process has ended while it changed" in node.log(), node.log()[-1500:]
+        if kept == "in a database":
+            assert rows(node, "active_watchers") >= 9, node.log()[-1500:]
+        bob.close()

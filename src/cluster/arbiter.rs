@@ -5,7 +5,8 @@
 //! meanwhile: one node takes over, with all that was owned under it. No clock that can be set counts, and none is
 //! compared with another one.
 
-use crate::shm_safe::shm_safe;
+use super::inheritance::{Fate, Row, ends};
+use std::collections::HashMap;
 
 /// A lease that has not beaten for so long can be taken over, in milliseconds.
 pub const LENGTH: u64 = 6_000;
@@ -17,29 +18,9 @@ pub const HELD: u64 = 4_500;
 /// A lease has to be seen without a beat so often before it is taken over: looks that failed do not count.
 const LEAST_LOOKS: u32 = 4;
 
-/// A lease in its table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The node that held it first.
-    pub node: Vec<u8>,
-    /// Its number: a node begins a new one whenever it starts, and when its last one was taken over.
-    pub lease: u32,
-    /// Counts up while it is held.
-    pub beat: u32,
-    /// What became of it.
-    pub fate: Fate,
-}
-
-/// What became of a lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// Its node holds it.
-    Held,
-    /// Its node has given it back: it need not be waited for.
-    Released,
-    /// What was owned under it is owned under another lease now: the node, and the number.
-    TakenOver(Vec<u8>, u32),
-}
+/// A node that was restarted is given so long to take over its earlier leases itself, in milliseconds: one that is
+/// restarted again and again never does.
+const SPARED: u64 = 3 * LENGTH;
 
 /// The table of leases. Every change is one statement that names what it changes, and does nothing where that is not
 /// so.
@@ -128,6 +109,10 @@ pub struct Own {
 
 struct Seen {
     row: Row,
+    /// It was taken over, but nobody holds the lease that it has come to: the row of that is missing, or two nodes that
+    /// ended at the same time have handed their leases to each other.
+    is_astray: bool,
+    /// Since when the row and what has become of it are as they are.
     since: u64,
     looks: u32,
 }
@@ -162,9 +147,9 @@ impl Arbiter {
         self.own
     }
 
-    /// The leases that were taken over, as they were seen last.
-    pub fn taken_over(&self) -> impl Iterator<Item = &Row> {
-        self.seen.iter().map(|seen| &seen.row).filter(|row| matches!(row.fate, Fate::TakenOver(..)))
+    /// All leases, as they were seen last.
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.seen.iter().map(|seen| &seen.row)
     }
 
     /// One second: beats, looks at the others, takes over what has stopped. `now` in milliseconds of a clock that
@@ -203,10 +188,10 @@ impl Arbiter {
             }
             None => {
                 let rows = registry.rows()?;
-                let last = rows.iter().filter(|row| row.node == name).map(|row| row.lease).max().unwrap_or_default();
-                registry.begin(name, last + 1)?;
-                changes.push(Change::Begun(last + 1));
-                Own { lease: last + 1, beat: 1, until: 0 }
+                let lease = last_lease(&rows, name) + 1;
+                registry.begin(name, lease)?;
+                changes.push(Change::Begun(lease));
+                Own { lease, beat: 1, until: 0 }
             }
         };
         let rows = registry.rows()?;
@@ -226,9 +211,9 @@ impl Arbiter {
         self.look(rows, now());
         let Some(own) = self.own.filter(|own| now() < own.until) else { return Ok(changes) };
         let is_over = |seen: &&Seen| match seen.row.fate {
-            Fate::Held => seen.has_stood_still(now()) && (seen.row.node == name || !self.has_restarted(seen, now())),
+            Fate::Held => seen.has_stood_still(now()) && (seen.row.node == name || !self.is_spared(seen, now())),
             Fate::Released => true,
-            Fate::TakenOver(..) => false,
+            Fate::TakenOver(..) => seen.is_astray && seen.has_stood_still(now()),
         };
         let over: Vec<Row> = self.seen.iter().filter(is_over).map(|seen| seen.row.clone()).collect();
         let over: Vec<Row> = over.into_iter().filter(|row| !is_mine(&row)).collect();
@@ -246,20 +231,26 @@ impl Arbiter {
         Ok(changes)
     }
 
-    /// Whether the node of a lease holds a newer one: it was restarted, and goes on with its own itself.
-    fn has_restarted(&self, old: &Seen, now: u64) -> bool {
+    /// Whether the node of a lease holds a newer one: it was restarted, and is about to go on with its own itself.
+    fn is_spared(&self, old: &Seen, now: u64) -> bool {
         let is_newer = |seen: &&Seen| seen.row.node == old.row.node && seen.row.lease > old.row.lease;
         let mut newer = self.seen.iter().filter(is_newer);
-        newer.any(|seen| seen.row.fate == Fate::Held && !seen.has_stood_still(now))
+        now.saturating_sub(old.since) < SPARED
+            && newer.any(|seen| seen.row.fate == Fate::Held && !seen.has_stood_still(now))
     }
 
     fn look(&mut self, rows: Vec<Row>, now: u64) {
         let before = std::mem::take(&mut self.seen);
-        let look = |row: Row| match before.iter().find(|seen| seen.row == row) {
-            Some(seen) => Seen { row, since: seen.since, looks: seen.looks + 1 },
-            None => Seen { row, since: now, looks: 1 },
+        let before: HashMap<_, _> =
+            before.iter().map(|seen| ((seen.row.node.as_slice(), seen.row.lease), seen)).collect();
+        let astray: Vec<bool> = ends(&rows.iter().collect::<Vec<_>>()).iter().map(Option::is_none).collect();
+        let look = |(row, is_astray): (Row, bool)| {
+            let known = before.get(&(row.node.as_slice(), row.lease));
+            let known = known.filter(|seen| seen.row == row && seen.is_astray == is_astray);
+            let (since, looks) = known.map_or((now, 1), |seen| (seen.since, seen.looks + 1));
+            Seen { row, is_astray, since, looks }
         };
-        self.seen = rows.into_iter().map(look).collect();
+        self.seen = rows.into_iter().zip(astray).map(look).collect();
     }
 
     fn fate(&self, node: &[u8], lease: u32) -> Option<&Fate> {
@@ -267,28 +258,15 @@ impl Arbiter {
     }
 }
 
-/// A lease that was taken over, small enough to be looked up for each subscription: the digests of the names of both
-/// nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Heir {
-    /// What was taken over.
-    pub lost: (u64, u32),
-    /// By whom.
-    pub by: (u64, u32),
-}
-shm_safe!(Heir { lost, by });
-
-/// Under which lease that is held belongs what was owned under `lease`.
-pub fn resolve(heirs: &[Heir], lease: (u64, u32)) -> (u64, u32) {
-    let mut at = lease;
-    // As many steps as there are leases: a ring, which nobody can make, would not end.
-    for _ in 0..heirs.len() {
-        match heirs.iter().find(|heir| heir.lost == at) {
-            Some(heir) => at = heir.by,
-            None => break,
-        }
-    }
-    at
+/// The last number that a node has had. Rows that were taken over may have been removed; an heir's number is not used
+/// twice either.
+fn last_lease(rows: &[Row], name: &[u8]) -> u32 {
+    let inherited = |row: &Row| match &row.fate {
+        Fate::TakenOver(node, lease) if node == name => *lease,
+        _ => 0,
+    };
+    let number = |row: &Row| inherited(row).max(if row.node == name { row.lease } else { 0 });
+    rows.iter().map(number).max().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -365,7 +343,7 @@ mod tests {
         // It comes back, and begins anew.
         assert_eq!(step(&mut a, &mut table, b"a", 10_000), Ok(vec![Change::Lost(b"b".to_vec())]));
         assert_eq!(step(&mut a, &mut table, b"a", 11_000), Ok(vec![Change::Begun(2)]));
-        assert_eq!(c.taken_over().count(), 1);
+        assert_eq!(c.fate(b"a", 1), Some(&Fate::TakenOver(b"b".to_vec(), 1)));
     }
 
     #[test]
@@ -437,12 +415,79 @@ mod tests {
         assert_eq!(b.fate(b"a", 2), Some(&Fate::TakenOver(b"b".to_vec(), 1)));
     }
 
+    /// The table with these rows, and what one node takes over in so many seconds.
+    fn taken_in(rows: &[(&[u8], u32, Fate)], seconds: u64) -> (Table, Vec<Change>) {
+        let row = |(node, lease, fate): &(&[u8], u32, Fate)| Row {
+            node: node.to_vec(),
+            lease: *lease,
+            beat: 9,
+            fate: fate.clone(),
+        };
+        let (mut table, mut c) = (Table { rows: rows.iter().map(row).collect(), away: false }, Arbiter::default());
+        let took = (0..=seconds).flat_map(|second| step(&mut c, &mut table, b"c", second * 1000).unwrap()).collect();
+        (table, took)
+    }
+
     #[test]
-    fn an_heir_of_an_heir_owns_both() {
-        let heir = |lost: (u64, u32), by| Heir { lost, by };
-        let heirs = [heir((1, 1), (2, 1)), heir((2, 1), (3, 4))];
-        assert_eq!(resolve(&heirs, (1, 1)), (3, 4));
-        assert_eq!(resolve(&heirs, (1, 2)), (1, 2));
-        assert_eq!(resolve(&[heir((1, 1), (2, 1)), heir((2, 1), (1, 1))], (1, 1)), (1, 1));
+    fn two_that_end_together_leave_their_leases_to_a_third() {
+        let (mut table, mut a, mut b) = (Table::default(), Arbiter::default(), Arbiter::default());
+        step(&mut a, &mut table, b"a", 0).unwrap();
+        step(&mut b, &mut table, b"b", 0).unwrap();
+        // Both have read before either has written.
+        table.hand_over((b"a", 1), (b"b", 1)).unwrap();
+        table.hand_over((b"b", 1), (b"a", 1)).unwrap();
+        table.rows.push(Row { node: b"d".to_vec(), lease: 3, beat: 1, fate: Fate::TakenOver(b"a".to_vec(), 1) });
+        let mut c = Arbiter::default();
+        for second in 0..6 {
+            let changes = step(&mut c, &mut table, b"c", second * 1000).unwrap();
+            assert!(changes.iter().all(|change| matches!(change, Change::Begun(_))), "too early: {changes:?}");
+        }
+        let took: Vec<Change> = (6..8).flat_map(|n| step(&mut c, &mut table, b"c", n * 1000).unwrap()).collect();
+        assert_eq!(took, [b"a", b"b", b"d"].map(|node| Change::Took(node.to_vec())));
+        // They come back, and leave them there.
+        for mut again in [(Arbiter::default(), b"a"), (Arbiter::default(), b"b")] {
+            for second in 8..18 {
+                step(&mut c, &mut table, b"c", second * 1000).unwrap();
+                step(&mut again.0, &mut table, again.1, second * 1000).unwrap();
+            }
+            assert_eq!(table.find(again.1, 1).unwrap().unwrap().fate, Fate::TakenOver(b"c".to_vec(), 1));
+            assert_eq!(again.0.own().map(|own| own.lease), Some(2));
+        }
+    }
+
+    #[test]
+    fn what_was_taken_over_by_a_lease_that_is_missing_is_taken_over() {
+        let by = |node: &[u8], lease| Fate::TakenOver(node.to_vec(), lease);
+        let (table, took) = taken_in(&[(b"a", 1, by(b"b", 1)), (b"d", 1, by(b"a", 1))], 7);
+        assert_eq!(took[1..], [b"a", b"d"].map(|node| Change::Took(node.to_vec())));
+        assert!(table.rows[..2].iter().all(|row| row.fate == by(b"c", 1)));
+        // One that leads to a lease that is held, or will be taken over with it, is left alone.
+        let (table, took) = taken_in(&[(b"a", 1, by(b"b", 1)), (b"b", 1, Fate::Released)], 7);
+        assert_eq!(took[1..], [Change::Took(b"b".to_vec())]);
+        assert_eq!(table.rows[0].fate, by(b"b", 1));
+    }
+
+    #[test]
+    fn a_node_that_is_restarted_again_and_again_loses_its_earlier_leases() {
+        let (mut table, mut b, mut took) = (Table::default(), Arbiter::default(), Vec::new());
+        let mut a = Arbiter::default();
+        for second in 0..25 {
+            if second % 4 == 0 {
+                a = Arbiter::default();
+            }
+            step(&mut a, &mut table, b"a", second * 1000).unwrap();
+            let changes = step(&mut b, &mut table, b"b", second * 1000).unwrap();
+            took.extend(changes.into_iter().filter(|change| matches!(change, Change::Took(_))).map(|_| second));
+        }
+        // What began at 0 and stopped at 3 is spared for three times the length.
+        assert_eq!(took.first(), Some(&21), "{took:?}");
+    }
+
+    #[test]
+    fn a_number_that_rows_still_name_is_not_used_again() {
+        let (mut table, mut a) = (Table::default(), Arbiter::default());
+        let fate = Fate::TakenOver(b"a".to_vec(), 4);
+        table.rows.push(Row { node: b"b".to_vec(), lease: 1, beat: 1, fate });
+        assert_eq!(step(&mut a, &mut table, b"a", 0), Ok(vec![Change::Begun(5)]));
     }
 }

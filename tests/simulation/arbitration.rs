@@ -1,5 +1,6 @@
 //! The table of leases that the simulated nodes share, and a node's way to it.
-use crate::layers::cluster::arbiter::{self, Fate, Row};
+use crate::layers::cluster::arbiter;
+use crate::layers::cluster::inheritance::{Fate, Row};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -9,6 +10,8 @@ pub type Leases = Rc<RefCell<Vec<Row>>>;
 pub struct Registry {
     pub leases: Leases,
     pub is_away: bool,
+    /// It was read before another node has changed it.
+    pub was_read: Option<Vec<Row>>,
 }
 
 impl Registry {
@@ -25,7 +28,7 @@ impl arbiter::Registry for Registry {
     type Error = ();
 
     fn rows(&mut self) -> Result<Vec<Row>, ()> {
-        if self.is_away { Err(()) } else { Ok(self.leases.borrow().clone()) }
+        if self.is_away { Err(()) } else { Ok(self.was_read.clone().unwrap_or_else(|| self.leases.borrow().clone())) }
     }
 
     fn begin(&mut self, node: &[u8], lease: u32) -> Result<(), ()> {

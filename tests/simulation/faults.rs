@@ -14,6 +14,8 @@ pub enum Fault {
     Crash { node: NodeId, with_disk: bool },
     /// A node says goodbye, and comes back later.
     Leave(NodeId),
+    /// Nodes say goodbye, and each reads the table of the arbiter before another one has changed it.
+    LeaveTogether(Vec<NodeId>),
     /// Nodes do not reach the table of the arbiter.
     DatabaseAway(Vec<NodeId>),
     /// A node's wall clock is set.
@@ -88,6 +90,12 @@ impl Plan {
     /// all.
     pub fn arbitrated(mut self, random: &mut Random) -> Plan {
         self.is_arbitrated = true;
+        for fault in &mut self.faults {
+            if let Fault::Leave(node) = fault.fault {
+                let others = (1..self.nodes - 1).filter(|_| random.one_in(2)).map(|n| (node + n) % self.nodes);
+                fault.fault = Fault::LeaveTogether([node].into_iter().chain(others).collect());
+            }
+        }
         for at in 0..self.faults.len() {
             let Timed { at, lasts, .. } = self.faults[at];
             if random.one_in(2) {
@@ -142,7 +150,9 @@ impl Plan {
 
     /// Whether a node may have lost what no other had.
     pub fn heals_by_refresh(&self) -> bool {
-        self.faults.iter().any(|fault| matches!(fault.fault, Fault::Crash { .. } | Fault::Leave(_)))
+        self.faults
+            .iter()
+            .any(|fault| matches!(fault.fault, Fault::Crash { .. } | Fault::Leave(_) | Fault::LeaveTogether(_)))
     }
 
     pub fn only_freezes(&self) -> bool {

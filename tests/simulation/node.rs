@@ -1,9 +1,10 @@
 //! A node of the simulated cluster: what the server does with `cluster`, over plain collections.
 use crate::arbitration::{Leases, Registry};
-use crate::layers::cluster::arbiter::{self, Arbiter, Change, Fate, Heir, Row, resolve};
+use crate::layers::cluster::arbiter::{self, Arbiter, Change};
 use crate::layers::cluster::clock::{HybridClock, Stamp};
 use crate::layers::cluster::digest::{Entry, Key, Range, mixed, state_of};
 use crate::layers::cluster::exchange::{self, Message, Pull, Pulling};
+use crate::layers::cluster::inheritance::{Fate, Heir, Row, resolve};
 use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, Standing};
 use crate::layers::cluster::numbers::{BLOCK, Held, UNHEARD, reserve};
 use crate::layers::cluster::succession::{line, successor};
@@ -140,7 +141,9 @@ fn heirs_of<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<Heir> {
         }
         _ => None,
     };
-    rows.filter_map(heir).collect()
+    let mut heirs: Vec<Heir> = rows.filter_map(heir).collect();
+    heirs.sort_unstable();
+    heirs
 }
 
 impl Node {
@@ -458,9 +461,9 @@ impl Node {
         let Some(mut arbiter) = self.arbiter.take() else { return };
         let held = arbiter.own().is_some_and(|own| self.now < own.until);
         let name = (self.id as u64).to_be_bytes();
-        let mut registry = Registry { leases: self.leases.clone(), is_away: self.is_database_away };
+        let mut registry = Registry { leases: self.leases.clone(), is_away: self.is_database_away, was_read: None };
         let changes = arbiter.step(&mut registry, &name, || self.now).unwrap_or_default();
-        self.heirs = heirs_of(arbiter.taken_over());
+        self.heirs = heirs_of(arbiter.rows());
         self.arbiter = Some(arbiter);
         if self.holds_lease(self.now) && (!held || changes.iter().any(|c| matches!(c, Change::Begun(_)))) {
             for dialog in std::mem::take(&mut self.due).into_keys() {
@@ -538,9 +541,16 @@ impl Node {
         self.notify(dialog);
     }
 
-    pub fn goodbye(&mut self) {
+    /// The table of leases as it is now.
+    pub fn leases(&self) -> Vec<Row> {
+        self.leases.borrow().clone()
+    }
+
+    /// The node ends, and hands its lease over by what it has read.
+    pub fn goodbye(&mut self, was_read: Vec<Row>) {
         self.left = true;
-        let mut registry = Registry { leases: self.leases.clone(), is_away: self.is_database_away };
+        let (leases, is_away) = (self.leases.clone(), self.is_database_away);
+        let mut registry = Registry { leases, is_away, was_read: Some(was_read) };
         let name = |id: NodeId| (id as u64).to_be_bytes();
         let names: Vec<[u8; 8]> = self.peers.iter().filter(|p| self.is_present(**p)).map(|p| name(*p)).collect();
         let present: Vec<&[u8]> = names.iter().map(<[u8; 8]>::as_slice).collect();

@@ -402,10 +402,8 @@ impl World {
                 self.hosts[node].up = false;
                 self.hosts[node].backlog.clear();
             }
-            Fault::Leave(id) if self.is_running(id) => {
-                self.at_node(id, Node::goodbye);
-                self.hosts[id].up = false;
-            }
+            Fault::Leave(id) => self.leave(&[id]),
+            Fault::LeaveTogether(ids) => self.leave(&ids),
             Fault::ClockJump(id, millis) => self.hosts[id].clock_offset += millis,
             _ => {}
         }
@@ -422,7 +420,20 @@ impl World {
             }
             Fault::Crash { node, with_disk } => self.restart(node, with_disk),
             Fault::Leave(id) => self.restart(id, false),
+            Fault::LeaveTogether(ref ids) => ids.clone().into_iter().for_each(|id| self.restart(id, false)),
             _ => {}
+        }
+    }
+
+    /// Nodes end, as long as one is left for the phones.
+    fn leave(&mut self, ids: &[NodeId]) {
+        let was_read = self.hosts[0].node.leases();
+        for id in ids {
+            let others = (0..self.hosts.len()).filter(|other| other != id && self.is_running(*other)).count();
+            if self.is_running(*id) && others > 0 {
+                self.at_node(*id, |node| node.goodbye(was_read.clone()));
+                self.hosts[*id].up = false;
+            }
         }
     }
 

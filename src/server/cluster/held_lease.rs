@@ -1,6 +1,7 @@
 //! This node's lease, and what has become of those of the others, as all its processes see it.
-use crate::cluster::arbiter::{Arbiter, Fate, Heir, Row, resolve};
+use crate::cluster::arbiter::Arbiter;
 use crate::cluster::digest::Key;
+use crate::cluster::inheritance::{self, Fate, Heir, Row, resolve};
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmVec};
 use crate::shm_safe::shm_safe;
@@ -12,7 +13,7 @@ pub struct Arbitration {
     pub(super) lease: AtomicU32,
     /// Until when NOTIFYs may be sent, in milliseconds of a clock that nobody sets.
     pub(super) until: AtomicU64,
-    /// All that was owned under our earlier leases has come to this one.
+    /// All that was owned under our earlier leases, as far as their rows are left, has come to this one.
     has_inherited_own: AtomicBool,
     /// Subscriptions may have come to us that have not been looked at.
     has_news: AtomicBool,
@@ -79,22 +80,17 @@ impl Arbitration {
         if self.lease.swap(lease, Ordering::Relaxed) != lease {
             self.note_news();
         }
-        let inherited = self.learn(arbiter.taken_over(), own_name, generation);
+        let inherited = self.learn(&arbiter.rows().collect::<Vec<_>>(), own_name, generation);
         self.until.store(until, Ordering::Relaxed);
         inherited
     }
 
-    /// Notes whose the leases are that were taken over; returns how many have come to ours. What was read before
-    /// another process has learned more says nothing.
-    pub(super) fn learn<'a>(
-        &self,
-        taken_over: impl Iterator<Item = &'a Row>,
-        own_name: &[u8],
-        generation: u32,
-    ) -> usize {
+    /// Notes whose the leases in the table are; returns how many that were taken over have come to ours. What was read
+    /// before another process has learned more says nothing.
+    pub(super) fn learn(&self, rows: &[&Row], own_name: &[u8], generation: u32) -> usize {
         let key = |name: &[u8]| Key::of(&[name]).0;
         let mut list = ShmVec::new_in(Shm);
-        for row in taken_over {
+        for row in rows {
             if let Fate::TakenOver(node, lease) = &row.fate {
                 let heir = Heir { lost: (key(&row.node), row.lease), by: (key(node), *lease) };
                 // Without memory for all of them those that were known are kept: nothing is inherited too early.
@@ -105,12 +101,12 @@ impl Arbitration {
         }
         list.sort_unstable();
         let (own, lease) = (key(own_name), self.lease());
-        let before = (1..lease).all(|old| resolve(&list, (own, old)) == (own, lease));
+        let has_inherited_own = inheritance::has_inherited_own(rows, (own_name, lease));
         let mut heirs = self.heirs.lock();
         if self.generation() != generation {
             return 0;
         }
-        self.has_inherited_own.store(before && lease > 0, Ordering::Relaxed);
+        self.has_inherited_own.store(has_inherited_own, Ordering::Relaxed);
         if *heirs == list {
             return 0;
         }

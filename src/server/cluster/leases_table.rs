@@ -1,5 +1,6 @@
 //! The table of leases (`cluster_arbiter`): one row for each start of each node.
-use crate::cluster::arbiter::{Fate, Registry, Row};
+use crate::cluster::arbiter::Registry;
+use crate::cluster::inheritance::{Fate, Row};
 use crate::common::database::Database;
 use crate::host::db::{Cell, Op, Value, row_columns};
 use crate::presence::error::StoreError;
@@ -43,13 +44,17 @@ fn owned_by(node: &[u8], lease: u32) -> [Cell<'_>; 3] {
 
 impl LeasesTable {
     /// Changes a row that is as it is said to be; a row that is not is left alone.
-    fn change(&self, row: (&[u8], u32), beat: Option<u32>, state: i64, cells: &[Cell<'_>]) -> Result<(), StoreError> {
+    fn change(&self, row: (&[u8], u32), beat: Option<u32>, fate: &Fate, cells: &[Cell<'_>]) -> Result<(), StoreError> {
         let mut conditions = vec![
             ("node", Op::Eq, Value::Text(row.0)),
             ("lease", Op::Eq, Value::Int(row.1.into())),
-            ("state", Op::Eq, Value::Int(state)),
+            ("state", Op::Eq, Value::Int(state_of(fate))),
         ];
         conditions.extend(beat.map(|beat| ("beat", Op::Eq, Value::Int(beat.into()))));
+        if let Fate::TakenOver(heir, lease) = fate {
+            conditions.push(("heir", Op::Eq, Value::Text(heir)));
+            conditions.push(("heir_lease", Op::Eq, Value::Int((*lease).into())));
+        }
         self.database.write(|db| db.update(self.table, cells, &conditions))
     }
 }
@@ -88,19 +93,19 @@ impl Registry for LeasesTable {
     }
 
     fn beat(&mut self, node: &[u8], lease: u32, from: u32) -> Result<(), StoreError> {
-        self.change((node, lease), Some(from), HELD, &[("beat", Value::Int(i64::from(from) + 1))])
+        self.change((node, lease), Some(from), &Fate::Held, &[("beat", Value::Int(i64::from(from) + 1))])
     }
 
     fn take_over(&mut self, seen: &Row, node: &[u8], lease: u32) -> Result<(), StoreError> {
         let cells = owned_by(node, lease);
-        self.change((&seen.node, seen.lease), Some(seen.beat), state_of(&seen.fate), &cells)
+        self.change((&seen.node, seen.lease), Some(seen.beat), &seen.fate, &cells)
     }
 
     fn release(&mut self, node: &[u8], lease: u32) -> Result<(), StoreError> {
-        self.change((node, lease), None, HELD, &[("state", Value::Int(RELEASED))])
+        self.change((node, lease), None, &Fate::Held, &[("state", Value::Int(RELEASED))])
     }
 
     fn hand_over(&mut self, own: (&[u8], u32), heir: (&[u8], u32)) -> Result<(), StoreError> {
-        self.change(own, None, HELD, &owned_by(heir.0, heir.1))
+        self.change(own, None, &Fate::Held, &owned_by(heir.0, heir.1))
     }
 }

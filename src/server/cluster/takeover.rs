@@ -102,7 +102,7 @@ impl Context {
         let (own, generation) = (self.node_name(), arbitration.generation());
         match (LeasesTable { database, table: self.config.cluster_leases_table }).rows() {
             Ok(rows) => {
-                let inherited = arbitration.learn(rows.iter(), own, generation);
+                let inherited = arbitration.learn(&rows.iter().collect::<Vec<_>>(), own, generation);
                 if inherited > 0 {
                     counters::count_many(Counter::LeasesTakenOver, inherited);
                     write_change(&Change::Took(left.to_vec()));

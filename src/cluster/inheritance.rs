@@ -1,0 +1,122 @@
+//! The rows of the arbiter's table, and to whom a lease has come that was taken over, by one node after the other.
+
+use crate::shm_safe::shm_safe;
+use std::collections::HashMap;
+
+/// A lease in its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The node that held it first.
+    pub node: Vec<u8>,
+    /// Its number: a node begins a new one whenever it starts, and when its last one was taken over.
+    pub lease: u32,
+    /// Counts up while it is held.
+    pub beat: u32,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Its node holds it.
+    Held,
+    /// Its node has given it back: it need not be waited for.
+    Released,
+    /// What was owned under it is owned under another lease now: the node, and the number.
+    TakenOver(Vec<u8>, u32),
+}
+
+/// A lease that was taken over, small enough to be looked up for each subscription: the digests of the names of both
+/// nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Heir {
+    /// What was taken over.
+    pub lost: (u64, u32),
+    /// By whom.
+    pub by: (u64, u32),
+}
+shm_safe!(Heir { lost, by });
+
+/// Under which lease that is held belongs what was owned under `lease`. `heirs` are sorted.
+pub fn resolve(heirs: &[Heir], lease: (u64, u32)) -> (u64, u32) {
+    let mut at = lease;
+    // As many steps as there are leases: a ring of nodes that ended together has no end.
+    for _ in 0..heirs.len() {
+        match heirs.binary_search_by_key(&at, |heir| heir.lost).ok().and_then(|place| heirs.get(place)) {
+            Some(heir) => at = heir.by,
+            None => break,
+        }
+        if at == lease {
+            break;
+        }
+    }
+    at
+}
+
+/// Where the row is that each row has come to, over all nodes that have taken it over one after the other: one that is
+/// held or given back. `None` where there is none.
+pub(super) fn ends(rows: &[&Row]) -> Vec<Option<usize>> {
+    let places: HashMap<(&[u8], u32), usize> =
+        rows.iter().enumerate().map(|(at, row)| ((row.node.as_slice(), row.lease), at)).collect();
+    let next = |(at, row): (usize, &&Row)| match &row.fate {
+        Fate::TakenOver(node, lease) => places.get(&(node.as_slice(), *lease)).copied(),
+        _ => Some(at),
+    };
+    let mut ends: Vec<Option<usize>> = rows.iter().enumerate().map(next).collect();
+    // Each round doubles the steps: in the end there are more than rows.
+    for _ in 0..=rows.len().checked_ilog2().unwrap_or_default() {
+        ends = ends.iter().map(|end| end.and_then(|end| ends.get(end).copied().flatten())).collect();
+    }
+    let is_end = |end: &usize| rows.get(*end).is_some_and(|row| !matches!(row.fate, Fate::TakenOver(..)));
+    ends.into_iter().map(|end| end.filter(is_end)).collect()
+}
+
+/// Whether all earlier leases of a node that are in the table have come to its present one.
+pub fn has_inherited_own(rows: &[&Row], own: (&[u8], u32)) -> bool {
+    let is_present = |row: &Row| row.node == own.0 && row.lease == own.1;
+    let earlier = rows.iter().zip(ends(rows)).filter(|(row, _)| row.node == own.0 && row.lease < own.1);
+    own.1 > 0
+        && earlier.map(|(_, end)| end).all(|end| end.and_then(|end| rows.get(end)).is_some_and(|row| is_present(row)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_were_removed_keep_no_node_from_its_own() {
+        let row = |node: &[u8], lease, fate| Row { node: node.to_vec(), lease, beat: 1, fate };
+        let by = |node: &[u8], lease| Fate::TakenOver(node.to_vec(), lease);
+        let has = |rows: &[Row]| has_inherited_own(&rows.iter().collect::<Vec<_>>(), (b"a", 4));
+        let own = row(b"a", 4, Fate::Held);
+        assert!(has(std::slice::from_ref(&own)));
+        assert!(has(&[row(b"a", 2, by(b"a", 3)), row(b"a", 3, by(b"a", 4)), own.clone()]));
+        assert!(has(&[row(b"a", 2, by(b"b", 3)), row(b"b", 3, by(b"a", 4)), own.clone()]));
+        assert!(!has(&[row(b"a", 2, by(b"b", 3)), row(b"b", 3, Fate::Held), own.clone()]));
+        assert!(!has(&[row(b"a", 3, Fate::Held), own.clone()]));
+        // Its way to ours is lost until somebody takes it over.
+        assert!(!has(&[row(b"a", 2, by(b"a", 3)), own]));
+    }
+
+    #[test]
+    fn chains_of_any_length_have_one_end() {
+        let row = |lease, fate| Row { node: b"a".to_vec(), lease, beat: 1, fate };
+        let mut rows: Vec<Row> = (1..1000).map(|n| row(n, Fate::TakenOver(b"a".to_vec(), n + 1))).collect();
+        assert!(ends(&rows.iter().collect::<Vec<_>>()).iter().all(Option::is_none));
+        rows.push(row(1000, Fate::Held));
+        assert!(ends(&rows.iter().collect::<Vec<_>>()).iter().all(|end| *end == Some(999)));
+        rows[999].fate = Fate::TakenOver(b"a".to_vec(), 500);
+        assert!(ends(&rows.iter().collect::<Vec<_>>()).iter().all(Option::is_none));
+        assert!(ends(&[]).is_empty());
+    }
+
+    #[test]
+    fn an_heir_of_an_heir_owns_both() {
+        let heir = |lost: (u64, u32), by| Heir { lost, by };
+        let heirs = [heir((1, 1), (2, 1)), heir((2, 1), (3, 4)), heir((4, 1), (4, 1))];
+        assert_eq!(resolve(&heirs, (1, 1)), (3, 4));
+        assert_eq!(resolve(&heirs, (1, 2)), (1, 2));
+        assert_eq!(resolve(&[heir((1, 1), (2, 1)), heir((2, 1), (1, 1))], (1, 1)), (1, 1));
+    }
+}
