@@ -91,6 +91,28 @@ def test_a_stranger_who_floods_costs_little(secret):
 
 
 @pytest.mark.suite("cluster")
+@pytest.mark.parametrize("door", [dict(cluster_secret=SECRET), dict(cluster_peers="127.0.0.0/28")], ids=["secret", "peers"])
+def test_a_node_that_sends_from_another_address_is_no_stranger(door):
+    """Behind a NAT, or with several sockets, messages do not come from the address that the node says it has."""
+    cluster = Cluster(2, **door)
+    a, b = cluster.nodes
+    b.listen.append("udp:127.0.0.9:%d" % b.port)
+    told = 'modparam("dmq", "server_socket", "udp:%s:@PORT@")' % b.address
+    assert told in b.extra_params
+    b.extra_params = b.extra_params.replace(told, told.replace(b.address, "127.0.0.9"))
+    with cluster:
+        alice = Client(b, "alice")
+        began = time.monotonic()
+        for n in range(600):
+            assert alice.publish("sip:u%d@example.org" % n, body=pidf("u%d" % n)).code == 200
+        rate = 600 / (time.monotonic() - began)
+        assert rate > 150, "too slow to reach the bound of a stranger: %d a second" % rate
+        wait_for(lambda: a.rpc("presence.presentity_list").count("user:") >= 600, 3)
+        assert counted(a, "dmq_limited") == 0
+        alice.close()
+
+
+@pytest.mark.suite("cluster")
 def test_the_secret_is_changed_node_by_node():
     cluster = Cluster(2, cluster_secret=SECRET + ",2:the next secret of ours")
     cluster.nodes[1].presence = dict(cluster.nodes[1].presence, cluster_secret="2:the next secret of ours," + SECRET)

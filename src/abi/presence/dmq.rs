@@ -100,26 +100,53 @@ fn address_in(source: &str) -> &str {
     source.rsplit_once(':').map_or(source, |(address, _)| address)
 }
 
-/// Whether a message is looked at: no more are of one address than it may send in a second.
+/// Whose an address is, as far as that is known before its message is read. A node need not send from the address that
+/// it says it has: it may be behind a NAT, or have several.
+fn sender_at(world: &Context, from: Option<&Address>, source: &str, now: u64) -> Sender {
+    let (shared, address) = (world.process().shared, address_in(source));
+    let is_listed = || shared.door.lists_host(address.as_bytes()) == Some(true);
+    let has_sealed = || shared.door.has_secret() && shared.standing.rates.has_sealed(source.as_bytes(), now);
+    // dmq goes by what the message says of its sender.
+    let says_so = |from: &Address| world.may_hear(from) && world.sends_from(from, address);
+    match from.is_some_and(says_so) || is_listed() || has_sealed() {
+        true => Sender::Node,
+        false => Sender::Stranger,
+    }
+}
+
+/// Whether a message is looked at: no more are of one address than it may send in a second. Where there is a secret,
+/// those of a stranger count when they are refused: one that shows the secret is none.
 fn is_within_rate(world: &Context, message: SipMsg<'_>, from: Option<&Address>) -> bool {
     let source = message.source();
-    let address = address_in(&source);
-    // dmq goes by what the message says of its sender.
-    let is_node = from.is_some_and(|from| world.may_hear(from) && world.sends_from(from, address));
-    let sender = if is_node { Sender::Node } else { Sender::Stranger };
-    let (rates, now) = (&world.process().shared.standing.rates, clock::monotonic());
-    if rates.take(sender, address.as_bytes(), now) {
+    let (address, now) = (address_in(&source), clock::monotonic());
+    let shared = world.process().shared;
+    let (rates, sender) = (&shared.standing.rates, sender_at(world, from, &source, now));
+    let is_within = match sender {
+        Sender::Stranger if shared.door.has_secret() => rates.has_room(sender, address.as_bytes(), now),
+        _ => rates.take(sender, address.as_bytes(), now),
+    };
+    if is_within {
         return true;
     }
     counters::count(Counter::DmqLimited);
     if rates.may_write(now) {
-        let most = if is_node { MOST_OF_NODE } else { MOST_OF_STRANGER };
+        let most = if sender == Sender::Node { MOST_OF_NODE } else { MOST_OF_STRANGER };
         crate::log!(
             Warn,
             "messages to the cluster from {source} are refused: more than {most} in one second (one line a minute)"
         );
     }
     false
+}
+
+/// A message of this address was not heard: where there is a secret, so few are looked at as of a stranger.
+fn note_refused(world: &Context, message: SipMsg<'_>) {
+    let shared = world.process().shared;
+    if shared.door.has_secret() {
+        let source = message.source();
+        // What matters is that it is counted.
+        _ = shared.standing.rates.take(Sender::Stranger, address_in(&source).as_bytes(), clock::monotonic());
+    }
 }
 
 /// Whether a message is heard; otherwise how it is answered.
@@ -135,6 +162,7 @@ fn admit(world: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) ->
         // What was repeated on its way was carried out the first time.
         Ok(Some(sealed)) => {
             if world.is_new_message(&sealed) {
+                shared.standing.rates.note_sealed(source.as_bytes(), clock::monotonic());
                 Ok(())
             } else {
                 Err(OK)
@@ -175,9 +203,15 @@ unsafe fn receive(
         (Some(message), Some(world)) => match message.body() {
             Header::Value(body) => match admit(&world, channel, message, body) {
                 Ok(()) => handle(&mut world.for_message_of_node(), body, from),
-                Err(answer) => answer,
+                Err(answer) => {
+                    note_refused(&world, message);
+                    answer
+                }
             },
-            _ => BAD,
+            _ => {
+                note_refused(&world, message);
+                BAD
+            }
         },
         _ => BAD,
     };

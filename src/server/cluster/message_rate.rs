@@ -17,14 +17,19 @@ const STRANGERS: usize = 1024;
 /// How long one line about such messages keeps others from being written, in seconds.
 const LINE_INTERVAL: u64 = 60;
 
+/// An address and port that a message with the cluster's seal has come from are a node's for so long, in seconds.
+const LATELY: u64 = 60;
+
 /// The messages of this second, by address; in shared memory.
 pub struct MessageRates {
     nodes: [AtomicU64; NODES],
     strangers: [AtomicU64; STRANGERS],
+    /// From which address and port a message with the cluster's seal came last, and in which second.
+    sealed: [AtomicU64; NODES],
     written_at: AtomicU64,
 }
 
-shm_safe!(MessageRates { nodes, strangers, written_at });
+shm_safe!(MessageRates { nodes, strangers, sealed, written_at });
 
 /// Who has sent a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,19 +45,16 @@ impl Default for MessageRates {
         MessageRates {
             nodes: std::array::from_fn(|_| AtomicU64::new(0)),
             strangers: std::array::from_fn(|_| AtomicU64::new(0)),
+            sealed: std::array::from_fn(|_| AtomicU64::new(0)),
             written_at: AtomicU64::new(0),
         }
     }
 }
 
 impl MessageRates {
-    /// Whether a message that comes from `address` in second `now` is looked at.
+    /// Whether a message that comes from `address` in second `now` is looked at; it is counted.
     pub fn take(&self, sender: Sender, address: &[u8], now: u64) -> bool {
-        let (places, most) = match sender {
-            Sender::Node => (&self.nodes[..], MOST_OF_NODE),
-            Sender::Stranger => (&self.strangers[..], MOST_OF_STRANGER),
-        };
-        let Some(place) = places.get((common_hash(&[address]) % places.len() as u64) as usize) else { return true };
+        let Some((place, most)) = self.place(sender, address) else { return true };
         // The second in the upper half, the messages of it in the lower one.
         let now = now << 32;
         let count = |before: u64| if before & !0xffff_ffff == now { before.saturating_add(1) } else { now | 1 };
@@ -67,6 +69,41 @@ impl MessageRates {
                 Err(other) => seen = other,
             }
         }
+    }
+
+    /// Whether one more message that comes from `address` in second `now` would be looked at; it is not counted.
+    pub fn has_room(&self, sender: Sender, address: &[u8], now: u64) -> bool {
+        self.place(sender, address).is_none_or(|(place, most)| {
+            let seen = place.load(Ordering::Relaxed);
+            seen >> 32 != now & 0xffff_ffff || (seen as u32) < most
+        })
+    }
+
+    fn place(&self, sender: Sender, address: &[u8]) -> Option<(&AtomicU64, u32)> {
+        let (places, most) = match sender {
+            Sender::Node => (&self.nodes[..], MOST_OF_NODE),
+            Sender::Stranger => (&self.strangers[..], MOST_OF_STRANGER),
+        };
+        Some((places.get((common_hash(&[address]) % places.len() as u64) as usize)?, most))
+    }
+
+    /// A new message with the cluster's seal has come from `source`, an address with its port, whatever its node says of
+    /// where it is.
+    pub fn note_sealed(&self, source: &[u8], now: u64) {
+        let hash = common_hash(&[source]);
+        if let Some(place) = self.sealed.get((hash % NODES as u64) as usize) {
+            place.store(hash & !0xffff_ffff | now & 0xffff_ffff, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether one has come from there lately.
+    pub fn has_sealed(&self, source: &[u8], now: u64) -> bool {
+        let hash = common_hash(&[source]);
+        self.sealed.get((hash % NODES as u64) as usize).is_some_and(|place| {
+            let noted = place.load(Ordering::Relaxed);
+            let age = (now & 0xffff_ffff).saturating_sub(noted & 0xffff_ffff);
+            noted != 0 && noted >> 32 == hash >> 32 && age < LATELY
+        })
     }
 
     /// Whether a line about a message that was refused may be written: one a minute.
@@ -90,6 +127,26 @@ mod tests {
         assert_eq!(taken(Sender::Node, b"192.0.2.1", 7), MOST_OF_NODE as usize, "a stranger takes nothing from a node");
         assert_eq!(taken(Sender::Stranger, b"192.0.2.1", 7), 0);
         assert_eq!(taken(Sender::Stranger, b"192.0.2.1", 8), MOST_OF_STRANGER as usize);
+    }
+
+    #[test]
+    fn who_has_the_seal_is_a_node_for_a_minute() {
+        let rates = MessageRates::default();
+        assert!(!rates.has_sealed(b"192.0.2.1", 0));
+        rates.note_sealed(b"192.0.2.1", 1_000);
+        let is_node = |address: &[u8], now| rates.has_sealed(address, now);
+        assert!(is_node(b"192.0.2.1", 1_000) && is_node(b"192.0.2.1", 1_059) && !is_node(b"192.0.2.1", 1_060));
+        let others = (0..2_000).map(|n| format!("198.51.{}.{}", n / 250, n % 250));
+        assert_eq!(others.filter(|address| is_node(address.as_bytes(), 1_000)).count(), 0, "a place is not an address");
+    }
+
+    #[test]
+    fn what_only_asks_for_room_takes_none() {
+        let rates = MessageRates::default();
+        let has_room = |now| rates.has_room(Sender::Stranger, b"192.0.2.1", now);
+        assert!((0..1_000).all(|_| has_room(7)));
+        let taken = (0..1_000).filter(|_| has_room(7) && rates.take(Sender::Stranger, b"192.0.2.1", 7)).count();
+        assert!(taken == MOST_OF_STRANGER as usize && !has_room(7) && has_room(8));
     }
 
     #[test]
