@@ -91,7 +91,8 @@ def test_a_stranger_who_floods_costs_little(secret):
 
 
 @pytest.mark.suite("cluster")
-@pytest.mark.parametrize("door", [dict(cluster_secret=SECRET), dict(cluster_peers="127.0.0.0/28")], ids=["secret", "peers"])
+@pytest.mark.parametrize("door", [dict(cluster_secret=SECRET), dict(cluster_peers="127.0.0.0/28")],
+                         ids=["secret", "peers"])
 def test_a_node_that_sends_from_another_address_is_no_stranger(door):
     """Behind a NAT, or with several sockets, messages do not come from the address that the node says it has."""
     cluster = Cluster(2, **door)

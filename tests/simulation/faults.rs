@@ -14,7 +14,7 @@ pub enum Fault {
     Crash { node: NodeId, with_disk: bool },
     /// A node says goodbye, and comes back later.
     Leave(NodeId),
-    /// Nodes say goodbye, and each reads the table of the arbiter before another one has changed it.
+    /// Nodes are stopped at the same instant: each reads the table of the arbiter before another one has changed it.
     LeaveTogether(Vec<NodeId>),
     /// Nodes do not reach the table of the arbiter.
     DatabaseAway(Vec<NodeId>),

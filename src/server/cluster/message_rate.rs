@@ -87,8 +87,8 @@ impl MessageRates {
         Some((places.get((common_hash(&[address]) % places.len() as u64) as usize)?, most))
     }
 
-    /// A new message with the cluster's seal has come from `source`, an address with its port, whatever its node says of
-    /// where it is.
+    /// A new message with the cluster's seal has come from `source`, an address with its port. Its node may say that it
+    /// is elsewhere.
     pub fn note_sealed(&self, source: &[u8], now: u64) {
         let hash = common_hash(&[source]);
         if let Some(place) = self.sealed.get((hash % NODES as u64) as usize) {
