@@ -157,7 +157,12 @@ const PRESENCE: [Gauge; 14] = [
     (c"fanouts_oldest_age", c"seconds for which the oldest of them has waited", fanouts_oldest_age, 0),
     (c"db_rows_queued", c"rows that wait to be written back", rows_to_write, 0),
     (c"notify_under_way", c"NOTIFY requests under way without tm", notify_under_way, 0),
-    (c"notify_outstanding", c"NOTIFY requests of the last second that wait for their answer", notify_outstanding, 0),
+    (
+        c"notify_outstanding",
+        c"NOTIFY requests over UDP of the last 100 ms that wait for their answer",
+        notify_outstanding,
+        0,
+    ),
     (c"slab_bytes", c"bytes of shared memory in chunks of small blocks", slab_bytes, 0),
     (c"memory_seeds", c"free blocks left in shared memory at start", memory_seeds, 0),
     (c"lease_held", c"1 where this node holds a lease of the arbiter", lease_held, 0),

@@ -8,6 +8,7 @@ pub mod named_sender;
 pub mod named_targets;
 pub mod notifier_process;
 pub mod outstanding;
+pub mod pacing;
 pub mod queue;
 pub mod row_queue;
 pub mod row_run;

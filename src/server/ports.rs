@@ -26,6 +26,7 @@ use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
 use crate::server::notify::engine::plain_target;
+use crate::server::notify::pacing::Way;
 use crate::server::notify::under_way::UnderWay;
 use crate::server::notify::work::Again;
 use crate::server::operator::history::{NewChange, dialog_mark};
@@ -33,7 +34,7 @@ use crate::server::packages::version_patch::with_version;
 use crate::server::publications::unreadable::{self};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::event::EventHeader;
-use crate::sip::{uri, xml_form};
+use crate::sip::{target, uri, xml_form};
 use crate::{limited, log};
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -464,7 +465,12 @@ impl Context {
         };
         let sent_at = clock::monotonic_micros();
         let number = self.note_notify(notify, digest, sent_at);
-        let under_way = UnderWay { event: s.state.event, sent_at, number };
+        let is_udp = target.is_some() || target::goes_over_udp(next_hop(s));
+        let under_way = UnderWay { event: s.state.event, sent_at, is_udp, number };
+        let senders = self.shared.senders;
+        if is_udp {
+            senders.outstanding.note_sent(sent_at);
+        }
         let is_direct = self.shared.engine.send(&request, target, under_way);
         counters::count(if is_direct { Counter::NotifyDirect } else { Counter::NotifyByTm });
         let sent = match is_direct {
@@ -472,15 +478,15 @@ impl Context {
             false => self.send_through_tm(notify, &request, under_way),
         };
         URIS.set(uris);
-        let senders = self.shared.senders;
-        if let Some(pace) = &mut self.work.pace {
-            pace.step(senders, !is_direct);
+        if sent != Ok(tm::Sent::UnderWay) {
+            if is_udp {
+                senders.outstanding.note_done(sent_at);
+            }
+        } else if let Some(pace) = &mut self.work.pace {
+            pace.step(senders, Way { by_tm: !is_direct, is_udp });
         }
         match sent.is_ok() {
-            true => {
-                senders.outstanding.note_sent(sent_at);
-                metrics::notify_sent(s.state.event, notify.notify_reason);
-            }
+            true => metrics::notify_sent(s.state.event, notify.notify_reason),
             false => self.note_unsent(notify),
         }
         sent.is_ok()
@@ -526,6 +532,14 @@ impl Context {
             under_way.number.into_iter().for_each(note);
         }
         sent
+    }
+}
+
+/// Where the NOTIFYs of a subscription go: the first route, or the Contact.
+fn next_hop(subscription: &Subscription) -> &[u8] {
+    match subscription.get(Field::RecordRoute) {
+        b"" => subscription.get(Field::Contact),
+        routes => routes,
     }
 }
 

@@ -33,11 +33,7 @@ pub fn plain_udp(uri: &[u8]) -> Option<SocketAddr> {
 /// The name of the host that a request goes to by this URI, or by the first one of a list of routes in brackets; `None`
 /// where it is an address, which needs no look-up, or cannot be read.
 pub fn name_to_look_up(uri: &[u8]) -> Option<&[u8]> {
-    let uri = match memchr::memchr(b'<', uri) {
-        Some(at) => &uri[at + 1..],
-        None => uri,
-    };
-    let uri = &uri[..memchr::memchr(b'>', uri).unwrap_or(uri.len())];
+    let uri = first_uri(uri);
     let rest = &uri[memchr::memchr(b':', uri)? + 1..];
     let end = rest.iter().position(|c| matches!(c, b';' | b'?')).unwrap_or(rest.len());
     // A user part may hold what ends a host.
@@ -48,6 +44,31 @@ pub fn name_to_look_up(uri: &[u8]) -> Option<&[u8]> {
     };
     let is_named = !host_port.is_empty() && target_of(host_port).is_none();
     is_named.then(|| host_port.split(|c| *c == b':').next()).flatten()
+}
+
+/// Whether a request goes over UDP by this URI, or by the first one of a list of routes in brackets, as far as the URI
+/// says.
+pub fn goes_over_udp(uri: &[u8]) -> bool {
+    let uri = first_uri(uri);
+    if uri.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"sips:")) {
+        return false;
+    }
+    let start = memchr::memrchr(b'@', uri).map_or(0, |at| at + 1);
+    let mut params = uri[start..].split(|c| matches!(c, b';' | b'?')).skip(1);
+    let named = params.find_map(|param| {
+        let (name, value) = param.split_at_checked(b"transport=".len())?;
+        name.eq_ignore_ascii_case(b"transport=").then_some(value)
+    });
+    named.is_none_or(|transport| transport.eq_ignore_ascii_case(b"udp"))
+}
+
+/// A URI, or the first one of a list in brackets.
+fn first_uri(uri: &[u8]) -> &[u8] {
+    let uri = match memchr::memchr(b'<', uri) {
+        Some(at) => &uri[at + 1..],
+        None => uri,
+    };
+    &uri[..memchr::memchr(b'>', uri).unwrap_or(uri.len())]
 }
 
 /// `192.0.2.1`, `192.0.2.1:5060`, `[2001:db8::1]:5060`.
@@ -114,6 +135,23 @@ fn is_harmless(param: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_transport_is_that_of_the_next_hop() {
+        for (uri, expected) in [
+            ("sip:bob@192.0.2.1", true),
+            ("sip:bob@192.0.2.1:5060;transport=UDP", true),
+            ("sip:bob;transport=tcp@192.0.2.1", true),
+            ("sip:bob@example.org;ob;transport=tcp", false),
+            ("sip:bob@192.0.2.1;Transport=WS;ob", false),
+            ("SIPS:bob@192.0.2.1", false),
+            ("<sip:192.0.2.9;lr>,<sip:192.0.2.8;transport=tls;lr>", true),
+            ("<sip:192.0.2.9;transport=tls;lr>,<sip:192.0.2.8;lr>", false),
+            ("", true),
+        ] {
+            assert_eq!(goes_over_udp(uri.as_bytes()), expected, "{uri}");
+        }
+    }
 
     #[test]
     fn names_are_distinguished_from_addresses() {

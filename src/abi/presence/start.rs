@@ -219,7 +219,7 @@ pub(crate) fn restore() -> Result<(), String> {
         process.shared.engine.choose_datagrams(process.config.notify_early_answers, kr_presence_on_datagram);
     }
     let granted = raise_receive_buffers(process.config.receive_buffer);
-    process.shared.senders.outstanding.fit(granted.unwrap_or_default().into());
+    process.shared.senders.outstanding.fit(granted.map(u64::from));
     if !process.database.is_configured() {
         return Ok(());
     }

@@ -80,7 +80,9 @@ pub(crate) fn completed(done: &tm::Completed<'_>, carried: CallbackParam<Kept>) 
     let (under_way, cached) = under_way::take(carried);
     let now = clock::monotonic_micros();
     let waited = under_way.map(|under_way| under_way.age(now));
-    process.shared.senders.note_answer(waited.map(|waited| now.saturating_sub(waited)), now);
+    // What came to nothing is no answer, and is not waited for any more.
+    let answered = under_way.filter(|under_way| under_way.is_udp && !done.is_silence());
+    answered.into_iter().for_each(|answered| process.shared.senders.note_answer(answered.began(now)));
     metrics::notify_answered(NotifyAnswer {
         event: under_way.map(|under_way| under_way.event),
         code: done.code,

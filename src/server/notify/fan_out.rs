@@ -3,34 +3,27 @@
 //! and wait while shared memory is short, so that the number of watchers does not matter.
 use crate::presence::notifier;
 use crate::server::context::Context;
-use crate::server::notify::senders::Pacing;
-use crate::server::notify::senders::Senders;
-use std::sync::atomic::Ordering;
+use crate::server::notify::pacing::Pacing;
+use crate::server::notify::senders::{FanOutSize, Senders};
 
 /// Sends for what has been handed over, then sleeps until there is more: one turn of a sender process.
 pub fn serve(senders: &Senders, context: impl Fn() -> Option<Context>) {
     while let Some(mut context) = context() {
-        let Some(resource) = senders.next() else { break };
-        context.work.held.hold(resource.hash);
-        notifier::run(&mut context.of_a_sender(), &resource);
+        let Some(turn) = senders.next() else { break };
+        context.work.held.hold(turn.resource.hash);
+        notifier::run(&mut context.with_pace(Some(turn.size)), &turn.resource);
     }
     senders.wait();
 }
 
 impl Context {
-    /// The same world for a timer, which has many NOTIFYs to send: it does not run ahead of the answers.
+    /// The same world for a timer, which has many NOTIFYs to send: it does not run far ahead of the answers.
     pub fn paced(self) -> Context {
-        self.with_pace(false)
+        self.with_pace(None)
     }
 
-    /// The same world for a sender process, which waits for shared memory, too.
-    fn of_a_sender(self) -> Context {
-        self.with_pace(true)
-    }
-
-    fn with_pace(mut self, is_sender: bool) -> Context {
-        let answered = self.shared.senders.answered.load(Ordering::Relaxed);
-        self.work.pace = Some(Pacing { sent: 0, answered, is_sender });
+    fn with_pace(mut self, fan_out: Option<FanOutSize>) -> Context {
+        self.work.pace = Some(Pacing::new(self.shared.senders, fan_out));
         self
     }
 

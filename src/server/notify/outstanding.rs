@@ -1,8 +1,10 @@
-//! How many NOTIFYs of all processes wait for their answer. Answers come in a crowd after the NOTIFYs, and what the
-//! sockets cannot keep until a worker reads it is lost: so all processes together run only so far ahead of the answers.
+//! How many NOTIFYs of all processes that went out over UDP wait for their answer. Answers come in a crowd after the
+//! NOTIFYs, and what the sockets cannot keep until a worker reads it is lost: so the sender processes run only so far
+//! ahead of the answers.
 //!
-//! NOTIFYs are counted by the half second in which they went out. One that has been silent for longer is not waited
-//! for, and when nothing at all is answered for a while, nothing is.
+//! NOTIFYs are counted by the period in which they went out, and by nothing else. One that has been silent for longer
+//! than [`LONGEST_WAIT_MICROS`] is not waited for: neither a watcher that is gone, nor an answer that was lost, nor
+//! what others answer meanwhile changes that.
 use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,59 +18,67 @@ pub const MOST_WINDOW: u64 = 4_096;
 /// requests.
 const BYTES_PER_ANSWER: u64 = 2_048;
 
-/// After so many microseconds without any answer those that are missing are not waited for.
-pub const PATIENCE_MICROS: u64 = 20_000;
+/// A period is so many microseconds, as a power of two: about 33 milliseconds.
+const PERIOD_BITS: u32 = 15;
 
-/// A period is so many microseconds, as a power of two: about half a second.
-const PERIOD_BITS: u32 = 19;
-
-/// Periods that are kept: this one and the one before it count.
+/// Periods that are kept.
 const PERIODS: usize = 4;
 
-/// NOTIFYs under way, of all processes.
+/// Periods whose NOTIFYs count: this one and those before it.
+const RECENT: u64 = 3;
+
+/// How long a NOTIFY counts at most, in microseconds.
+pub const LONGEST_WAIT_MICROS: u64 = RECENT << PERIOD_BITS;
+
+/// NOTIFYs under way over UDP, of all processes.
 #[derive(Debug, Default)]
 pub struct Outstanding {
     /// The number of a period in the upper half, how many of its NOTIFYs wait in the lower.
     periods: [AtomicU64; PERIODS],
-    /// When the last answer came, or the first NOTIFY after a rest went out, in microseconds.
-    moved_at: AtomicU64,
-    /// How many may wait; 0: [`LEAST_WINDOW`].
+    /// How many may wait; 0: any number.
     window: AtomicU64,
 }
 
-shm_safe!(Outstanding { periods, moved_at, window });
+shm_safe!(Outstanding { periods, window });
 
 fn period(at: u64) -> u64 {
     (at >> PERIOD_BITS) & 0xffff_ffff
 }
 
+/// Whether a slot is free, or that of an earlier period. Numbers of periods begin anew after four years.
+fn is_before(slot: u64, period: u64) -> bool {
+    slot == 0 || ((slot >> 32) as u32).wrapping_sub(period as u32) > u32::MAX / 2
+}
+
 impl Outstanding {
-    /// As many may wait as the smallest receive buffer keeps answers, in bytes; call before the processes fork.
-    pub fn fit(&self, receive_buffer: u64) {
-        self.window.store((receive_buffer / BYTES_PER_ANSWER).clamp(LEAST_WINDOW, MOST_WINDOW), Ordering::Relaxed);
+    /// As many may wait as the smallest receive buffer keeps answers, in bytes; `None`: the server has no UDP socket,
+    /// and any number may. Call it before the processes fork.
+    pub fn fit(&self, receive_buffer: Option<u64>) {
+        let fitting = |bytes: u64| (bytes / BYTES_PER_ANSWER).clamp(LEAST_WINDOW, MOST_WINDOW);
+        self.window.store(receive_buffer.map_or(0, fitting), Ordering::Relaxed);
     }
 
-    /// How many may wait.
-    pub fn window(&self) -> u64 {
-        self.window.load(Ordering::Relaxed).max(LEAST_WINDOW)
+    /// How many may wait; `None`: any number.
+    pub fn window(&self) -> Option<u64> {
+        Some(self.window.load(Ordering::Relaxed)).filter(|window| *window > 0)
     }
 
-    /// A NOTIFY was sent at that time.
+    /// A NOTIFY is about to be sent over UDP, at that time: its answer may come before this process goes on. One that
+    /// comes late itself does not take the place of those that were sent since.
     pub fn note_sent(&self, at: u64) {
         let period = period(at);
-        let add = |old: u64| Some(if old >> 32 == period { old + 1 } else { (period << 32) | 1 });
-        let before = self.of(period).fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or_default();
-        if before >> 32 != period || before & 0xffff_ffff == 0 {
-            self.moved_at.store(at, Ordering::Relaxed);
-        }
+        let add = |old: u64| match old >> 32 == period {
+            true => Some(old + 1),
+            false => is_before(old, period).then_some((period << 32) | 1),
+        };
+        let _ = self.of(period).fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// One that was sent at `sent_at` has been answered, or given up.
-    pub fn note_done(&self, sent_at: u64, now: u64) {
+    /// One that was noted at `sent_at` has been answered, or did not go out.
+    pub fn note_done(&self, sent_at: u64) {
         let period = period(sent_at);
         let less = |old: u64| (old >> 32 == period && old & 0xffff_ffff > 0).then(|| old - 1);
         let _ = self.of(period).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        self.moved_at.store(now, Ordering::Relaxed);
     }
 
     fn of(&self, period: u64) -> &AtomicU64 {
@@ -78,25 +88,16 @@ impl Outstanding {
     /// How many wait.
     pub fn count(&self, now: u64) -> u64 {
         let (this, counted) = (period(now), |slot: &AtomicU64| slot.load(Ordering::Relaxed));
-        let recent = |value: &u64| this.wrapping_sub(*value >> 32) <= 1;
+        // Another process may have begun the next period since.
+        let recent = |value: &u64| (this + 1).wrapping_sub(value >> 32) & 0xffff_ffff <= RECENT;
         self.periods.iter().map(counted).filter(recent).map(|value| value & 0xffff_ffff).sum()
     }
 
     /// Whether so many wait that no crowd should join them. `now` is asked for where that is not plain.
     pub fn are_many(&self, now: impl FnOnce() -> u64) -> bool {
+        let Some(window) = self.window() else { return false };
         let all: u64 = self.periods.iter().map(|slot| slot.load(Ordering::Relaxed) & 0xffff_ffff).sum();
-        if all < self.window() {
-            return false;
-        }
-        let now = now();
-        if self.count(now) < self.window() {
-            return false;
-        }
-        let is_silent = now.saturating_sub(self.moved_at.load(Ordering::Relaxed)) > PATIENCE_MICROS;
-        if is_silent {
-            self.periods.iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
-        }
-        !is_silent
+        all >= window && self.count(now()) >= window
     }
 }
 
@@ -105,9 +106,11 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000;
+    const PERIOD: u64 = 1 << PERIOD_BITS;
 
     fn sent(many: u64, at: u64) -> Outstanding {
         let outstanding = Outstanding::default();
+        outstanding.fit(Some(0));
         (0..many).for_each(|_| outstanding.note_sent(at));
         outstanding
     }
@@ -116,36 +119,90 @@ mod tests {
     fn what_is_answered_waits_no_more() {
         let outstanding = sent(LEAST_WINDOW, 7 * SECOND);
         assert!(outstanding.are_many(|| 7 * SECOND));
-        outstanding.note_done(7 * SECOND, 7 * SECOND + 1_000);
+        outstanding.note_done(7 * SECOND);
         assert_eq!(outstanding.count(7 * SECOND + 1_000), LEAST_WINDOW - 1);
         assert!(!outstanding.are_many(|| panic!("few are few at any time")));
-        (0..2 * LEAST_WINDOW).for_each(|_| outstanding.note_done(7 * SECOND, 7 * SECOND));
+        (0..2 * LEAST_WINDOW).for_each(|_| outstanding.note_done(7 * SECOND));
         assert_eq!(outstanding.count(7 * SECOND), 0, "an answer counts once at most");
     }
 
     #[test]
-    fn what_stays_silent_is_not_waited_for() {
-        let outstanding = sent(LEAST_WINDOW, SECOND);
-        assert!(outstanding.are_many(|| SECOND + PATIENCE_MICROS));
-        assert!(!outstanding.are_many(|| SECOND + PATIENCE_MICROS + 1), "nothing is answered");
-        assert_eq!(outstanding.count(SECOND + PATIENCE_MICROS + 1), 0);
-        // Where others are answered all the time, those that are silent are forgotten after a second.
-        let outstanding = sent(LEAST_WINDOW, SECOND);
-        outstanding.note_sent(SECOND);
-        outstanding.note_done(SECOND, 3 * SECOND);
-        assert!(!outstanding.are_many(|| 3 * SECOND));
-        // A late answer does not count for NOTIFYs of another period.
-        (0..5).for_each(|_| outstanding.note_sent(3 * SECOND));
-        outstanding.note_done(SECOND, 3 * SECOND);
-        assert_eq!(outstanding.count(3 * SECOND), 5);
+    fn silence_ends_by_itself_whatever_others_answer() {
+        for begin in [SECOND, 77 * SECOND + 31_000, 2 * PERIOD, (1 << 47) - PERIOD] {
+            let outstanding = sent(2 * LEAST_WINDOW, begin);
+            let many = (0..LONGEST_WAIT_MICROS).step_by(500).filter(|waited| {
+                // Another NOTIFY goes out and is answered, and the answer to one of long ago comes.
+                outstanding.note_sent(begin + waited);
+                outstanding.note_done(begin + waited);
+                outstanding.note_done(begin.saturating_sub(30 * SECOND));
+                outstanding.are_many(|| begin + waited)
+            });
+            assert!(many.last().unwrap() >= LONGEST_WAIT_MICROS - PERIOD - 500, "{begin}");
+            assert!(!outstanding.are_many(|| begin + LONGEST_WAIT_MICROS));
+            assert_eq!(outstanding.count(begin + LONGEST_WAIT_MICROS), 0);
+        }
+    }
+
+    #[test]
+    fn those_that_are_noted_late_do_not_take_the_place_of_later_ones() {
+        let now = 40 * PERIOD;
+        for late in 0..40 {
+            let outstanding = sent(5, now);
+            outstanding.note_sent(late * PERIOD);
+            let counts = 5 + u64::from(40 - late < RECENT);
+            assert_eq!(outstanding.count(now), counts, "{late}");
+            outstanding.note_done(late * PERIOD);
+            assert_eq!(outstanding.count(now), 5, "{late}");
+            // A late answer does not count for NOTIFYs of another period.
+            outstanding.note_done(late * PERIOD);
+            assert_eq!(outstanding.count(now), 5, "{late}");
+        }
+    }
+
+    #[test]
+    fn what_other_processes_sent_a_moment_later_counts() {
+        let outstanding = sent(5, 40 * PERIOD);
+        assert_eq!(outstanding.count(40 * PERIOD - 1), 5);
+        assert_eq!(outstanding.count(39 * PERIOD - 1), 0, "a clock is not wrong by a whole period");
+    }
+
+    #[test]
+    fn the_count_is_that_of_a_list_of_times() {
+        // A process may note what it sends later than it says, and answers come in any order, or never.
+        let (mut state, mut list) = (0x9e37_79b9_7f4a_7c15_u64, Vec::new());
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let (outstanding, mut now) = (sent(0, 0), SECOND);
+        for _ in 0..20_000 {
+            now += random(2_000);
+            match random(3) {
+                0 | 1 => {
+                    // By less than a period: the slot is its own still.
+                    let at = now - random(PERIOD);
+                    outstanding.note_sent(at);
+                    list.push(at);
+                }
+                _ if list.is_empty() => {}
+                _ => outstanding.note_done(list.swap_remove(random(list.len() as u64) as usize)),
+            }
+            list.retain(|at| period(now) - period(*at) < RECENT);
+            assert_eq!(outstanding.count(now), list.len() as u64);
+            assert_eq!(outstanding.are_many(|| now), list.len() as u64 >= LEAST_WINDOW);
+        }
     }
 
     #[test]
     fn the_window_is_what_the_receive_buffers_keep() {
         let outstanding = Outstanding::default();
         for (bytes, window) in [(0, LEAST_WINDOW), (212_992, 104), (4 << 20, 2_048), (1 << 30, MOST_WINDOW)] {
-            outstanding.fit(bytes);
-            assert_eq!(outstanding.window(), window);
+            outstanding.fit(Some(bytes));
+            assert_eq!(outstanding.window(), Some(window));
         }
+        outstanding.fit(None);
+        assert_eq!(outstanding.window(), None);
+        (0..2 * MOST_WINDOW).for_each(|_| outstanding.note_sent(SECOND));
+        assert!(!outstanding.are_many(|| SECOND), "without UDP any number may wait");
     }
 }

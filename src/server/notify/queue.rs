@@ -13,7 +13,8 @@ use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::{Field, Subscription};
 use crate::presence::winfo::Watcher;
 use crate::server::cluster::stock_announce::skip_stock_watchers;
-use crate::server::notify::senders::Pacing;
+use crate::server::notify::pacing::Pacing;
+use crate::server::notify::senders::FanOutSize;
 use crate::server::notify::work::{Again, NotifyQueue, Work};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
@@ -22,6 +23,7 @@ use crate::server::tables::Shard;
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::{ChangedWatcher, FinalNotify, SharedTransientBody};
 use crate::server::tables::subscription_entry::Ownership;
+use crate::sip::target;
 use std::ops::Deref;
 
 /// How many NOTIFYs are counted up under one lock.
@@ -90,6 +92,7 @@ impl NotifyQueue for ResourceQueues {
             }
             (StateChange::Subscription(dialog, notify_reason), _) => {
                 entry.pending = true;
+                entry.asked = true;
                 if let Some(stored) = slot.and_then(|slot| shard.stored_of_dialog(slot, *dialog)) {
                     stored.due = Some(*notify_reason);
                 }
@@ -136,22 +139,26 @@ impl NotifyQueue for ResourceQueues {
             work.held.forget(resource.hash);
             return None;
         }
-        let is_large = entry.subscriptions.len() > LARGE;
-        let entry = if entry.for_all && (is_large || are_many) && self.leaves_large_changes(work) {
+        let size = if entry.subscriptions.len() > LARGE { FanOutSize::Large } else { FanOutSize::Small };
+        // A SUBSCRIBE does not wait for its NOTIFY because others do not answer theirs.
+        let is_asked = entry.asked || !entry.final_notifies.is_empty();
+        let is_left = entry.for_all && self.leaves_large_changes(work);
+        let is_left = is_left
+            && match size {
+                FanOutSize::Large => true,
+                FanOutSize::Small => are_many && !is_asked && all_over_udp(&mut shard, rule, resource),
+            };
+        if is_left {
             drop(shard);
-            if self.hand_over(work, resource) {
-                if !is_large {
-                    counters::count(Counter::HandedOverForPace);
-                }
+            if self.hand_over(work, resource, size) {
                 return None;
             }
             shard = tables.shard(resource.hash);
-            shard.entry(rule, resource)?
-        } else {
-            entry
-        };
+        }
+        let entry = shard.entry(rule, resource)?;
         entry.pending = false;
         entry.for_all = false;
+        entry.asked = false;
         fault_point!("round");
         let transient_body = entry.transient_body.take();
         let changes = entry.changes.take();
@@ -259,12 +266,15 @@ impl ResourceQueues {
         ResourceQueues { parts, rows }
     }
 
-    /// Hands a resource whose change goes to many watchers to a sender process. `false`: this process sends.
-    fn hand_over(&self, work: &mut Work, resource: &Resource) -> bool {
-        let handed = self.shared.senders.hand_over(resource);
+    /// Hands a resource to a sender process. `false`: this process sends.
+    fn hand_over(&self, work: &mut Work, resource: &Resource, size: FanOutSize) -> bool {
+        let handed = self.shared.senders.hand_over(resource, size);
         if handed {
             work.held.forget(resource.hash);
             counters::count(Counter::HandedOver);
+            if size == FanOutSize::Small {
+                counters::count(Counter::HandedOverForPace);
+            }
         }
         handed
     }
@@ -310,6 +320,17 @@ impl Prepared {
             _ => Prepared::Nothing,
         }
     }
+}
+
+/// Whether the NOTIFYs of a resource with few watchers all go out over UDP: a connection may make its sender wait.
+fn all_over_udp(shard: &mut Shard, rule: UriComparison, resource: &Resource) -> bool {
+    let Some(entry) = shard.entry(rule, resource) else { return false };
+    let slots = entry.subscriptions.to_vec();
+    let stored = slots.into_iter().filter_map(|slot| shard.stored_in_slot(slot));
+    stored.map(|stored| &stored.subscription).all(|s| {
+        let route = s.get(Field::RecordRoute);
+        target::goes_over_udp(if route.is_empty() { s.get(Field::Contact) } else { route })
+    })
 }
 
 /// The sender of a change, known by its Contact, is not notified of it.

@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub struct Senders {
     pub(crate) queue: Lock<ShmVec<QueuedFanOut>>,
     pub(crate) bell: &'static Semaphore,
+    /// How many large fan-outs wait for a sender process or are in its hand; changed while the queue is locked.
+    pub(crate) large: AtomicU64,
+    /// How many NOTIFYs that went out over UDP were answered.
     pub(crate) answered: AtomicU64,
     /// The NOTIFYs of all processes that wait for their answer.
     pub outstanding: Outstanding,
@@ -24,7 +27,7 @@ pub struct Senders {
     pub(crate) left_over: AtomicBool,
 }
 
-shm_safe!(Senders { queue, bell, answered, outstanding, sent, left_over });
+shm_safe!(Senders { queue, bell, large, answered, outstanding, sent, left_over });
 
 impl Senders {
     /// An empty queue; call before the processes fork.
@@ -36,6 +39,7 @@ impl Senders {
         Ok(Senders {
             queue: Lock::new(ShmVec::new_in(Shm)),
             bell: Semaphore::leak()?,
+            large: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             outstanding: Outstanding::default(),
             sent: Default::default(),
@@ -43,11 +47,22 @@ impl Senders {
         })
     }
 
-    /// Hands a busy resource entry over; `false` without memory: then the caller sends.
-    pub fn hand_over(&self, resource: &Resource) -> bool {
+    /// Hands a busy resource entry over; `false`: the caller sends, because there is no memory, or because a small
+    /// fan-out would have to wait for others.
+    pub fn hand_over(&self, resource: &Resource, size: FanOutSize) -> bool {
         let Ok(uri) = shm::copy(&resource.uri) else { return false };
-        let handed = QueuedFanOut { uri, event: resource.event, hash: resource.hash, at: clock::now() };
-        let queued = shm::push(&mut self.queue.lock(), handed).is_ok();
+        let handed = QueuedFanOut { uri, event: resource.event, hash: resource.hash, at: clock::now(), size };
+        let mut queue = self.queue.lock();
+        let large = self.large.load(Ordering::Relaxed);
+        if size == FanOutSize::Small && (large > 0 || queue.len() >= MOST_SMALL) {
+            drop(queue);
+            return false;
+        }
+        let queued = shm::push(&mut queue, handed).is_ok();
+        if queued && size == FanOutSize::Large {
+            self.large.store(large + 1, Ordering::Relaxed);
+        }
+        drop(queue);
         if queued {
             self.bell.ring();
         }
@@ -64,10 +79,10 @@ impl Senders {
         self.queue.lock().first().map_or(0, |handed| (clock::now() - handed.at).max(0))
     }
 
-    /// A NOTIFY was completed, at `now`; `sent_at` where that is known. Microseconds of the clock for measuring.
-    pub fn note_answer(&self, sent_at: Option<u64>, now: u64) {
+    /// A NOTIFY that went out over UDP at `sent_at` was answered. Microseconds of the clock for measuring.
+    pub fn note_answer(&self, sent_at: u64) {
         self.answered.fetch_add(1, Ordering::Relaxed);
-        sent_at.into_iter().for_each(|sent_at| self.outstanding.note_done(sent_at, now));
+        self.outstanding.note_done(sent_at);
     }
 
     /// A timer has stopped for want of memory: the rest is done in the next second.
@@ -98,14 +113,17 @@ impl Senders {
         count as usize * NOTIFY_BYTES
     }
 
-    pub(crate) fn next(&self) -> Option<Resource> {
+    /// What a sender process turns to: small fan-outs, of which there are few, before large ones.
+    pub(crate) fn next(&self) -> Option<Turn<'_>> {
         let mut queue = self.queue.lock();
         if queue.is_empty() {
             return None;
         }
-        let handed = queue.remove(0);
+        let small = queue.iter().position(|handed| handed.size == FanOutSize::Small);
+        let handed = queue.remove(small.unwrap_or(0));
         drop(queue);
-        Some(Resource { uri: handed.uri.to_vec(), event: handed.event, hash: handed.hash })
+        let resource = Resource { uri: handed.uri.to_vec(), event: handed.event, hash: handed.hash };
+        Some(Turn { senders: self, resource, size: handed.size })
     }
 
     /// Sleeps until something is handed over.
@@ -121,66 +139,46 @@ pub(crate) struct QueuedFanOut {
     pub(crate) hash: u64,
     /// When it was handed over.
     pub(crate) at: i64,
+    pub(crate) size: FanOutSize,
 }
 
-shm_safe!(QueuedFanOut { uri, event, hash, at });
+shm_safe!(QueuedFanOut { uri, event, hash, at, size });
 
-/// How far a process is ahead of the answers.
-pub struct Pacing {
-    pub(crate) sent: u64,
-    pub(crate) answered: u64,
-    pub(crate) is_sender: bool,
+/// Why a fan-out was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FanOutSize {
+    /// It goes to few watchers, and many NOTIFYs wait for their answer.
+    Small,
+    /// It goes to many watchers.
+    Large,
 }
 
-impl Pacing {
-    /// Whether this is a sender process: what is handed over to those ends here.
-    pub fn is_of_a_sender(&self) -> bool {
-        self.is_sender
+shm_safe!(
+    enum FanOutSize {
+        Small,
+        Large,
     }
+);
 
-    /// Counts a NOTIFY, and waits where too many are out. A sender waits where memory is short, too: what tm keeps of a
-    /// NOTIFY it keeps for seconds.
-    pub fn step(&mut self, senders: &Senders, by_tm: bool) {
-        self.sent += 1;
-        let (mut patience, mut seen) = (PATIENCE_MILLIS, self.answers(senders));
-        while self.sent.saturating_sub(seen) > WINDOW && patience > 0 {
-            process::sleep_millis(1);
-            let now = self.answers(senders);
-            patience = if now > seen { PATIENCE_MILLIS } else { patience - 1 };
-            seen = now;
-        }
-        if patience == 0 {
-            // What has not been answered by now is not waited for.
-            self.sent = seen;
-        }
-        // The window of all processes is looked at after that of this one: so a single fan-out goes its old pace.
-        for _ in 0..LONGEST_WAIT_MILLIS {
-            if !senders.outstanding.are_many(clock::monotonic_micros) {
-                break;
-            }
-            process::sleep_millis(1);
-        }
-        if self.is_sender {
-            if by_tm {
-                senders.note_sent();
-            }
-            wait_for_memory(senders);
-        }
-    }
+/// A fan-out in the hand of a sender process.
+pub(crate) struct Turn<'a> {
+    senders: &'a Senders,
+    pub(crate) resource: Resource,
+    pub(crate) size: FanOutSize,
+}
 
-    pub(crate) fn answers(&self, senders: &Senders) -> u64 {
-        senders.answered.load(Ordering::Relaxed).wrapping_sub(self.answered)
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.size == FanOutSize::Large {
+            let _queue = self.senders.queue.lock();
+            let large = self.senders.large.load(Ordering::Relaxed);
+            self.senders.large.store(large.saturating_sub(1), Ordering::Relaxed);
+        }
     }
 }
 
-/// How many NOTIFYs may wait for their answer before a sender pauses.
-pub(crate) const WINDOW: u64 = 96;
-
-/// How long a sender waits for an answer, in milliseconds, before it takes those that are missing for lost.
-pub(crate) const PATIENCE_MILLIS: u32 = 20;
-
-/// How long a sender waits before one more NOTIFY while the other processes leave it no place in the window.
-const LONGEST_WAIT_MILLIS: u32 = 1_000;
+/// So many small fan-outs may wait for a sender process; the process that handled the change sends further ones.
+const MOST_SMALL: usize = 64;
 
 /// How many bytes of shared memory are left to requests.
 pub(crate) fn reserve() -> usize {

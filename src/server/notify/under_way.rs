@@ -15,11 +15,13 @@ pub struct UnderWay {
     pub event: PackageId,
     /// When it was sent, in microseconds of the clock for measuring.
     pub sent_at: u64,
+    /// Whether it went out over UDP.
+    pub is_udp: bool,
     /// Its number in the history, where it is remembered.
     pub number: Option<NotifyNumber>,
 }
 
-shm_safe!(UnderWay { event, sent_at, number });
+shm_safe!(UnderWay { event, sent_at, is_udp, number });
 
 /// The same with a subscription, in shared memory.
 pub struct Kept {
@@ -29,10 +31,10 @@ pub struct Kept {
 
 shm_safe!(Kept { under_way, subscription });
 
-/// How a word is divided: the time in steps of 16 microseconds, so that it begins anew after 268 seconds, the event
-/// package, and the number in the history.
-const STEP: u32 = 4;
-const TIME: u64 = (1 << 24) - 1;
+/// How a word is divided: whether it goes over UDP, the time in steps of 32 microseconds, so that it begins anew after
+/// 268 seconds, the event package, and the number in the history.
+const STEP: u32 = 5;
+const TIME: u64 = (1 << 23) - 1;
 const EVENT: u64 = (1 << 6) - 1;
 const NUMBER: u64 = (1 << 33) - 1;
 
@@ -41,13 +43,19 @@ impl UnderWay {
     pub fn alone(self) -> CallbackParam<Kept> {
         let event = u64::from(self.event.0).min(EVENT);
         let number = self.number.map_or(NUMBER, |number| number.0 as u64 % NUMBER);
-        CallbackParam::number((((self.sent_at >> STEP) & TIME) * (EVENT + 1) + event) * (NUMBER + 1) + number)
+        let time = ((self.sent_at >> STEP) & TIME) + u64::from(self.is_udp) * (TIME + 1);
+        CallbackParam::number((time * (EVENT + 1) + event) * (NUMBER + 1) + number)
     }
 
     /// The word with a subscription; without it where there is no memory.
     pub fn with(self, subscription: &Subscription) -> CallbackParam<Kept> {
         let kept = subscription.map(shm::copy).map(|subscription| Kept { under_way: self, subscription });
         kept.and_then(shm::boxed).map_or_else(|_| self.alone(), CallbackParam::of)
+    }
+
+    /// When it was sent, to the step: the word keeps the end of that time.
+    pub fn began(self, now: u64) -> u64 {
+        ((now >> STEP) << STEP).saturating_sub(self.age(now))
     }
 
     /// For how many microseconds it has been under way.
@@ -62,7 +70,8 @@ pub fn take(carried: CallbackParam<Kept>) -> (Option<UnderWay>, Option<Subscript
         let number = word & NUMBER;
         let under_way = UnderWay {
             event: PackageId(((word / (NUMBER + 1)) & EVENT) as u16),
-            sent_at: (word / (NUMBER + 1) / (EVENT + 1)) << STEP,
+            sent_at: ((word / (NUMBER + 1) / (EVENT + 1)) & TIME) << STEP,
+            is_udp: word / (NUMBER + 1) / (EVENT + 1) > TIME,
             number: (number != NUMBER).then_some(NotifyNumber(number as usize)),
         };
         return (Some(under_way), None);
@@ -80,11 +89,13 @@ mod tests {
     #[test]
     fn the_word_says_what_and_since_when() {
         for number in [None, Some(NotifyNumber(0)), Some(NotifyNumber(123_456))] {
-            let under_way = UnderWay { event: PackageId(7), sent_at: 16 * 5_000, number };
-            let (taken, subscription) = take(under_way.alone());
-            assert_eq!(taken, Some(under_way));
-            assert!(subscription.is_none());
-            assert_eq!(under_way.age(16 * 5_000 + 33), 32);
+            for is_udp in [false, true] {
+                let under_way = UnderWay { event: PackageId(7), sent_at: 32 * 5_000, is_udp, number };
+                let (taken, subscription) = take(under_way.alone());
+                assert_eq!(taken, Some(under_way));
+                assert!(subscription.is_none());
+                assert_eq!(under_way.age(32 * 5_000 + 33), 32);
+            }
         }
         assert_eq!(take(CallbackParam::none()).0, None);
     }
@@ -92,7 +103,13 @@ mod tests {
     #[test]
     fn time_that_begins_anew_and_packages_beyond_the_word_do_no_harm() {
         let sent_at = ((TIME - 1) << STEP) | (1 << 60);
-        let taken = take(UnderWay { event: PackageId(500), sent_at, number: None }.alone()).0.unwrap();
+        let taken = take(UnderWay { event: PackageId(500), sent_at, is_udp: true, number: None }.alone());
+        let taken = taken.0.unwrap();
+        for (sent, now) in [(sent_at, sent_at + 160), (sent_at + 31, sent_at + 159), (sent_at + 7, sent_at + 31)] {
+            let under_way = UnderWay { sent_at: sent, ..taken };
+            assert_eq!(under_way.began(now), sent_at, "it is of the same step");
+        }
+        assert!(taken.is_udp);
         assert_eq!(taken.event, PackageId(EVENT as u16));
         assert_eq!(taken.age(sent_at + 160), 160);
     }

@@ -5,8 +5,8 @@ use crate::host::clock;
 use crate::presence::notification::{Notify, NotifyRun, StateChange};
 use crate::presence::resource::Resource;
 use crate::server::notify::held_queues::HeldQueues;
+use crate::server::notify::pacing::Pacing;
 use crate::server::notify::row_run::RowWork;
-use crate::server::notify::senders::Pacing;
 use crate::server::shared::Parts;
 
 /// What one entry has to send.

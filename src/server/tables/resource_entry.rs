@@ -121,6 +121,8 @@ pub struct ResourceEntry {
     pub pending: bool,
     /// What is due goes to all watchers.
     pub for_all: bool,
+    /// The NOTIFY that a SUBSCRIBE is followed by is due.
+    pub asked: bool,
     /// When the oldest change of its documents came in that watchers have not been notified of, in microseconds of the
     /// clock for measuring; 0: there is none.
     pub changed_at: u64,
@@ -155,6 +157,7 @@ shm_safe!(ResourceEntry {
     busy,
     pending,
     for_all,
+    asked,
     changed_at,
     generation,
     documents_version,
@@ -183,6 +186,7 @@ impl ResourceEntry {
             busy: false,
             pending: false,
             for_all: false,
+            asked: false,
             changed_at: 0,
             generation: 1,
             documents_version: 1,

@@ -1,0 +1,168 @@
+//! How a process that sends many NOTIFYs keeps near the answers, and what it spends on that. It waits for answers, and
+//! not for watchers: waiting in silence is paid out of a [`Patience`] that only answers fill, so that a site that is
+//! gone costs the others a tenth of a second, once.
+use crate::host::{clock, process};
+use crate::server::notify::senders::{FanOutSize, Senders, wait_for_memory};
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+
+/// How far a process is ahead of the answers. Only NOTIFYs over UDP count: answers on a connection are not lost.
+pub struct Pacing {
+    sent: u64,
+    answered: u64,
+    /// What a sender process has in its hand; `None` in other processes.
+    fan_out: Option<FanOutSize>,
+}
+
+/// How a NOTIFY went out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// By tm, which keeps it for seconds.
+    pub by_tm: bool,
+    /// Over UDP.
+    pub is_udp: bool,
+}
+
+impl Pacing {
+    /// Nothing is sent yet; `fan_out`: what a sender process has in its hand.
+    pub fn new(senders: &Senders, fan_out: Option<FanOutSize>) -> Pacing {
+        Pacing { sent: 0, answered: senders.answered.load(Ordering::Relaxed), fan_out }
+    }
+
+    /// Whether this is a sender process: what is handed over to those ends here.
+    pub fn is_of_a_sender(&self) -> bool {
+        self.fan_out.is_some()
+    }
+
+    /// Counts a NOTIFY that went out, and waits where too many are out. A sender with a large fan-out waits where memory
+    /// is short, too.
+    pub fn step(&mut self, senders: &Senders, way: Way) {
+        if way.is_udp {
+            self.sent += 1;
+            let mut patience = PATIENCE.get();
+            self.wait_for_answers(senders, &mut patience);
+            PATIENCE.set(patience);
+        }
+        if way.by_tm && self.is_of_a_sender() {
+            senders.note_sent();
+        }
+        if self.fan_out == Some(FanOutSize::Large) {
+            wait_for_memory(senders);
+        }
+    }
+
+    fn wait_for_answers(&mut self, senders: &Senders, patience: &mut Patience) {
+        let (mut silent, mut seen) = (0, self.answers(senders, patience));
+        while self.sent.saturating_sub(seen) > WINDOW {
+            if silent == SILENCE_MILLIS || !patience.has_some() {
+                // What has not been answered by now is not waited for.
+                self.sent = seen;
+                break;
+            }
+            process::sleep_millis(1);
+            let now = self.answers(senders, patience);
+            silent = if now > seen { 0 } else { silent + 1 };
+            if now == seen {
+                patience.spend();
+            }
+            seen = now;
+        }
+        // The window of all processes is looked at after that of this one: so a single fan-out goes its old pace.
+        while self.is_of_a_sender() && senders.outstanding.are_many(clock::monotonic_micros) && patience.has_some() {
+            process::sleep_millis(1);
+            patience.spend();
+            self.answers(senders, patience);
+        }
+    }
+
+    fn answers(&self, senders: &Senders, patience: &mut Patience) -> u64 {
+        let answered = senders.answered.load(Ordering::Relaxed);
+        patience.gain(answered);
+        answered.wrapping_sub(self.answered)
+    }
+}
+
+/// How many NOTIFYs over UDP may wait for their answer before a process that sends many pauses.
+const WINDOW: u64 = 96;
+
+/// How long it waits in silence before it takes the answers that are missing for lost, in milliseconds.
+const SILENCE_MILLIS: u32 = 20;
+
+/// What a process may yet wait, counted in the answers that earn it.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    left: u64,
+    answered: u64,
+}
+
+/// A millisecond costs so many answers.
+const MILLI: u64 = 20;
+
+/// Nobody has more patience than this: 100 milliseconds.
+const MOST: u64 = 100 * MILLI;
+
+impl Patience {
+    const FULL: Patience = Patience { left: MOST, answered: 0 };
+
+    /// So many NOTIFYs of all processes were answered up to now.
+    fn gain(&mut self, answered: u64) {
+        self.left = self.left.saturating_add(answered.wrapping_sub(self.answered)).min(MOST);
+        self.answered = answered;
+    }
+
+    /// A millisecond was waited.
+    fn spend(&mut self) {
+        self.left = self.left.saturating_sub(MILLI);
+    }
+
+    /// Whether a millisecond may be waited.
+    fn has_some(self) -> bool {
+        self.left >= MILLI
+    }
+}
+
+thread_local! {
+    /// The patience of this process: one for all that it sends.
+    static PATIENCE: Cell<Patience> = const { Cell::new(Patience::FULL) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For how many milliseconds of this long a process waits that always would, with so many answers in each.
+    fn waited(millis: u64, answers: impl Fn(u64) -> u64) -> u64 {
+        let (mut patience, mut answered, mut waited) = (Patience::FULL, 0, 0);
+        for milli in 0..millis {
+            answered += answers(milli);
+            patience.gain(answered);
+            if patience.has_some() {
+                patience.spend();
+                waited += 1;
+            }
+        }
+        waited
+    }
+
+    #[test]
+    fn silence_costs_a_tenth_of_a_second_once() {
+        assert_eq!(waited(60_000, |_| 0), 100);
+    }
+
+    #[test]
+    fn answers_that_trickle_in_earn_a_twentieth_of_a_millisecond_each() {
+        for each in [20, 7, 1_000] {
+            let trickle = |milli: u64| u64::from(milli % each == 0);
+            let answers = 60_000 / each;
+            let waited = waited(60_000, trickle);
+            assert!(waited >= 100 + answers / MILLI - 10 && waited <= 101 + answers / MILLI, "{each}: {waited}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_answered_may_wait_on() {
+        assert_eq!(waited(60_000, |_| MILLI), 60_000);
+        // A crowd of answers earns no more than the whole.
+        assert_eq!(waited(60_000, |milli| if milli == 500 { 1 << 40 } else { 0 }), 200);
+    }
+}
