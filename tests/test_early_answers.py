@@ -90,6 +90,22 @@ def test_a_module_that_sees_packets_sees_these(ours, phones):
     assert told(server, phones)[:2] == (0, 2)
 
 
+def test_settings_that_change_reach_a_worker_that_is_sent_answers_alone(ours, phones):
+    """`latency_log` begins to print what the messages cost: from then on they are made."""
+    server = ours(presence=MEMORY, db=None, workers=1, debug=2, modules=("presence_xml", "cfg_rpc"))
+    bob = phones(server, "bob", answer=None)
+    first, second = [bob.subscribe("sip:%s@example.org" % name).wait(1)[0] for name in ("alice", "carol")]
+    bob.send_raw(answer_to(first))
+    time.sleep(0.3)
+    assert counts(server, "notify_answers_early", "notify_2xx") == (1, 1)
+    # Settings that are committed together reach a process when it looks for them.
+    assert "error" not in server.rpc("cfg.set_delayed_int", "core", "latency_cfg_log", 1)
+    assert "error" not in server.rpc("cfg.commit")
+    bob.send_raw(answer_to(second))
+    time.sleep(0.3)
+    assert counts(server, "notify_answers_early", "notify_2xx") == (1, 2)
+
+
 ODD = {
     "a folded line": lambda text: text.replace(b"Content-Length", b"X-Long: a\r\n b\r\nContent-Length"),
     "a second Via": lambda text: text.replace(b"From:", b"Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx\r\nFrom:"),

@@ -1,6 +1,7 @@
 /* Answers that are taken from the datagram, before the core makes a message of it. */
 #include "kr_shim.h"
 #include "core/cfg/cfg.h"
+#include "core/cfg/cfg_struct.h"
 #include "core/counters.h"
 #include "core/dprint.h"
 #include "core/events.h"
@@ -41,9 +42,11 @@ const char *kr_datagram_onlooker(void)
 	return NULL;
 }
 
-/* The same for what may come and go while the server runs. */
+/* The same for what may come and go while the server runs. The core takes settings over that were changed meanwhile
+ * once nobody has taken the datagram: a process that is sent nothing but answers would keep the old ones. */
 int kr_datagram_is_watched(void)
 {
+	cfg_update();
 	return sr_event_enabled(SREV_NET_DATA_IN) || sr_event_enabled(SREV_NET_DATA_RECV)
 		   || is_printable(cfg_get(core, core_cfg, latency_cfg_log));
 }
