@@ -316,6 +316,12 @@ pub trait Ports {
 
     /// Notes what happened to a resource; `true` when the caller has to send (`notifier::run`).
     fn enqueue(&mut self, resource: &Resource, event: StateChange<'_>) -> bool;
+    /// Notes what happened to a resource before the caller answers, for whoever sends for the resource next. What the
+    /// caller waits for until then, such as a slow connection, holds nobody up. `true` when it has to [`Ports::claim`]
+    /// the resource once it has answered.
+    fn mark(&mut self, resource: &Resource, event: StateChange<'_>) -> bool;
+    /// Takes a resource that was marked; `true` when the caller has to send, because nobody else has begun to.
+    fn claim(&mut self, resource: &Resource) -> bool;
     /// Starts a pass over what is due, or lets go of the resource when nothing is.
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun>;
     /// The next NOTIFYs of a pass, counted up and, where the mode promises it, written down. Empty: the pass is over.

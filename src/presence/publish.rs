@@ -423,14 +423,15 @@ fn answer<P: Ports>(ports: &mut P, expires: u32, etag: EntityTag<&[u8]>) {
 enum Owed {
     /// No NOTIFY.
     Nothing,
-    /// The NOTIFYs that are in the queue; `sends`: this process has to send them.
-    Queued { sends: bool },
+    /// The NOTIFYs that are in the queue; `claims`: this process has to send them unless another one has begun to.
+    Queued { claims: bool },
     /// Rules may depend on the sphere that the documents name: they are looked at before anything is queued.
     AfterRules(Option<TransientBody>),
 }
 
 /// Puts a change into the queue of its resource. This comes before the answer: a watcher that subscribes after the
-/// answer sees the change in the NOTIFY that follows its SUBSCRIBE, and is not notified of it again.
+/// answer sees the change in the NOTIFY that follows its SUBSCRIBE, and is not notified of it again. The queue is taken
+/// after the answer: while that is written to a slow connection, others may send.
 fn queue_change<P: Ports>(
     ports: &mut P,
     request: &Request<'_>,
@@ -441,14 +442,14 @@ fn queue_change<P: Ports>(
         return Owed::AfterRules(transient_body);
     }
     let change = StateChange::State { sender: request.sender, transient_body };
-    Owed::Queued { sends: ports.enqueue(new.resource, change) }
+    Owed::Queued { claims: ports.mark(new.resource, change) }
 }
 
 /// Sends what a change owes the watchers.
 fn send_owed<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>, owed: Owed) -> Result<(), Failure> {
     let sends = match owed {
         Owed::Nothing => false,
-        Owed::Queued { sends } => sends,
+        Owed::Queued { claims } => claims && ports.claim(new.resource),
         Owed::AfterRules(transient_body) => {
             if current_sphere(ports, new.resource, new.description)? != new.sphere_before {
                 refresh::authorizations(ports, new.resource)?;

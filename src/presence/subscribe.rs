@@ -457,7 +457,8 @@ pub fn notify_winfo<P: Ports>(
 }
 
 /// Puts the change of a watcher into the queue of those who watch the watchers; returns the resource for which this
-/// process has to send. A SUBSCRIBE does it before it is answered, as a PUBLISH does.
+/// process has to send, unless another one has begun to by then. A SUBSCRIBE does it before it is answered, as a
+/// PUBLISH does.
 fn queue_winfo<P: Ports>(
     ports: &mut P,
     package: &Package,
@@ -470,11 +471,11 @@ fn queue_winfo<P: Ports>(
     if !ports.may_be_watched(&resource) {
         return None;
     }
-    ports.enqueue(&resource, StateChange::Watchers { watcher: watcher(), full }).then_some(resource)
+    ports.mark(&resource, StateChange::Watchers { watcher: watcher(), full }).then_some(resource)
 }
 
 fn send_winfo<P: Ports>(ports: &mut P, queued: Option<Resource>) {
-    if let Some(resource) = queued {
+    if let Some(resource) = queued.filter(|resource| ports.claim(resource)) {
         notifier::run(ports, &resource);
     }
 }

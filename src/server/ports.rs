@@ -362,6 +362,12 @@ impl Ports for Context {
     fn enqueue(&mut self, resource: &Resource, event: StateChange<'_>) -> bool {
         self.storage.queue.enqueue(&mut self.work, resource, event)
     }
+    fn mark(&mut self, resource: &Resource, event: StateChange<'_>) -> bool {
+        self.storage.queue.mark(&mut self.work, resource, event)
+    }
+    fn claim(&mut self, resource: &Resource) -> bool {
+        self.storage.queue.claim(&mut self.work, resource)
+    }
     fn interrupted(&mut self, resource: &Resource, unsent: Vec<Notify>, why: &str) {
         let retry = self.storage.queue.make_due_again(&mut self.work, resource, &unsent, Again::Once);
         metrics::notify_unsent(resource.event, unsent.len());

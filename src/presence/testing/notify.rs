@@ -152,6 +152,7 @@ fn whoever_subscribes_after_the_answer_hears_of_the_change_once(
     let etag = Publish::new("alice", event, &first).send(&mut server).expect("stored");
     let subscribes = move |server: &mut MemoryPorts| {
         Subscribe::new("after", "alice", name).send(server).expect("subscribed");
+        assert_eq!(server.sent_to("after").len(), 1, "the answer may be on its way for long");
     };
     server.interruptions.push_back(Box::new(subscribes));
     let known = Publish { etag: Some(&etag), body: None, ..Publish::new("alice", event, "") };
@@ -192,6 +193,7 @@ fn whoever_watches_the_watchers_from_the_answer_on_hears_of_a_subscription_once(
             Subscribe { call_id, ..Subscribe::new("boss", "alice", "presence.winfo") }
                 .send(server)
                 .expect("subscribed");
+            assert_eq!(server.sent_to(&name).len(), 1, "the answer may be on its way for long");
         };
         server.interruptions.push_back(Box::new(watches));
         let bob = Subscribe { expires: Some(expires), ..Subscribe::new("bob", "alice", "presence") };

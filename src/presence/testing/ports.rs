@@ -374,6 +374,15 @@ impl Ports for MemoryPorts {
     }
 
     fn enqueue(&mut self, resource: &Resource, change: StateChange<'_>) -> bool {
+        self.mark(resource, change) && self.claim(resource)
+    }
+    fn claim(&mut self, resource: &Resource) -> bool {
+        let queue = self.queue(resource);
+        let sends = queue.pending && !queue.busy;
+        queue.busy |= sends;
+        sends
+    }
+    fn mark(&mut self, resource: &Resource, change: StateChange<'_>) -> bool {
         let watched = self.entries.iter().flatten().any(|entry| self.watches(entry, resource));
         match change {
             StateChange::State { sender, transient_body } => {
@@ -411,9 +420,7 @@ impl Ports for MemoryPorts {
             StateChange::Due => {}
         }
         let queue = self.queue(resource);
-        let send = queue.pending && !queue.busy;
-        queue.busy |= send;
-        send
+        queue.pending && !queue.busy
     }
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun> {
         let queue = self.queue(resource);

@@ -49,76 +49,32 @@ impl NotifyQueue for ResourceQueues {
     fn note_change(&self, _: &mut Work, _: &Resource) {}
 
     fn enqueue(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {
-        let tables = &self.shared.tables;
-        let rule = tables.rule();
-        if matches!(event, StateChange::Watchers { .. }) && !tables.is_watched(resource) {
-            return false;
-        }
-        let prepared = Prepared::of(&event);
-        let slot = match &event {
-            StateChange::Subscription(dialog, _) => tables.slot_of_dialog(tables.dialog_hash(*dialog)),
-            _ => None,
-        };
-        let leaves_stock_watchers = self.leaves_stock_watchers(&event, work.carries_out_a_message);
-        let (mut collapsed, began) = (false, work.began);
-        let mut shard = tables.shard(resource.hash);
-        let Some(entry) = shard.entry(rule, resource) else { return false };
-        match (&event, prepared) {
-            (StateChange::State { sender, .. }, Prepared::TransientBody(transient_body)) => {
-                collapsed = entry.pending;
-                // A watcher that saw the new documents before, in the answer to a SUBSCRIBE, is notified of the change
-                // all the same.
-                entry.generation = entry.generation.wrapping_add(1);
-                entry.transient_body = transient_body;
-                if !entry.subscriptions.is_empty() {
-                    entry.pending = true;
-                    entry.changed_at = if entry.changed_at > 0 { entry.changed_at } else { began };
-                }
-                entry.for_all = true;
-                if !sender.is_empty() {
-                    skip_sender(&mut shard, rule, resource, sender);
-                }
-            }
-            (StateChange::Watchers { full, .. }, Prepared::Watcher(changed)) => {
-                if entry.subscriptions.is_empty() {
-                    return false;
-                }
-                entry.generation = entry.generation.wrapping_add(1);
-                entry.pending = true;
-                entry.for_all = true;
-                let cached = changed.map(|changed| entry.changes.push(changed));
-                // The full list stands in for a change that cannot be kept.
-                entry.full |= *full || !matches!(cached, Some(Ok(())));
-            }
-            (StateChange::Subscription(dialog, notify_reason), _) => {
-                entry.pending = true;
-                entry.asked = true;
-                if let Some(stored) = slot.and_then(|slot| shard.stored_of_dialog(slot, *dialog)) {
-                    stored.due = Some(*notify_reason);
-                }
-            }
-            _ => {}
-        }
-        if leaves_stock_watchers {
-            skip_stock_watchers(&mut shard, rule, resource);
-        }
-        let Some(entry) = shard.entry(rule, resource) else { return false };
-        let take = entry.pending && !entry.busy;
-        entry.busy |= take;
-        // What nobody watches and has no document any more needs no resource entry.
-        let unseen = if entry.subscriptions.is_empty() && !entry.busy { entry.transient_body.take() } else { None };
-        if entry.is_idle() {
-            shard.drop_idle_entry(rule, resource);
-        }
-        drop(shard);
-        drop(unseen);
-        if collapsed {
-            counters::count(Counter::Collapsed);
-        }
-        if take {
+        let is_taken = self.note(work, resource, event, true);
+        if is_taken {
             work.held.hold(resource.hash);
         }
-        take
+        is_taken
+    }
+
+    fn mark(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {
+        let is_open = self.note(work, resource, event, false);
+        if is_open {
+            work.held.mark(resource.hash);
+        }
+        is_open
+    }
+
+    fn claim(&self, work: &mut Work, resource: &Resource) -> bool {
+        work.held.unmark(resource.hash);
+        let tables = &self.shared.tables;
+        let mut shard = tables.shard(resource.hash);
+        let entry = shard.entry(tables.rule(), resource).filter(|entry| entry.pending && !entry.busy);
+        let is_taken = entry.map(|entry| entry.busy = true).is_some();
+        drop(shard);
+        if is_taken {
+            work.held.hold(resource.hash);
+        }
+        is_taken
     }
 
     fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun> {
@@ -264,6 +220,78 @@ impl ResourceQueues {
     /// The queues of subscriptions that have `rows` behind them.
     pub(crate) fn new(parts: Parts, rows: &'static dyn RowsBehind) -> ResourceQueues {
         ResourceQueues { parts, rows }
+    }
+
+    /// Notes what happened to a resource, and takes it where `takes`; `true`: something is due, and nobody sends for it.
+    fn note(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>, takes: bool) -> bool {
+        let tables = &self.shared.tables;
+        let rule = tables.rule();
+        if matches!(event, StateChange::Watchers { .. }) && !tables.is_watched(resource) {
+            return false;
+        }
+        let prepared = Prepared::of(&event);
+        let slot = match &event {
+            StateChange::Subscription(dialog, _) => tables.slot_of_dialog(tables.dialog_hash(*dialog)),
+            _ => None,
+        };
+        let leaves_stock_watchers = self.leaves_stock_watchers(&event, work.carries_out_a_message);
+        let (mut collapsed, began) = (false, work.began);
+        let mut shard = tables.shard(resource.hash);
+        let Some(entry) = shard.entry(rule, resource) else { return false };
+        match (&event, prepared) {
+            (StateChange::State { sender, .. }, Prepared::TransientBody(transient_body)) => {
+                collapsed = entry.pending;
+                // A watcher that saw the new documents before, in the answer to a SUBSCRIBE, is notified of the change
+                // all the same.
+                entry.generation = entry.generation.wrapping_add(1);
+                entry.transient_body = transient_body;
+                if !entry.subscriptions.is_empty() {
+                    entry.pending = true;
+                    entry.changed_at = if entry.changed_at > 0 { entry.changed_at } else { began };
+                }
+                entry.for_all = true;
+                if !sender.is_empty() {
+                    skip_sender(&mut shard, rule, resource, sender);
+                }
+            }
+            (StateChange::Watchers { full, .. }, Prepared::Watcher(changed)) => {
+                if entry.subscriptions.is_empty() {
+                    return false;
+                }
+                entry.generation = entry.generation.wrapping_add(1);
+                entry.pending = true;
+                entry.for_all = true;
+                let cached = changed.map(|changed| entry.changes.push(changed));
+                // The full list stands in for a change that cannot be kept.
+                entry.full |= *full || !matches!(cached, Some(Ok(())));
+            }
+            (StateChange::Subscription(dialog, notify_reason), _) => {
+                entry.pending = true;
+                entry.asked = true;
+                if let Some(stored) = slot.and_then(|slot| shard.stored_of_dialog(slot, *dialog)) {
+                    stored.due = Some(*notify_reason);
+                }
+            }
+            _ => {}
+        }
+        if leaves_stock_watchers {
+            skip_stock_watchers(&mut shard, rule, resource);
+        }
+        let Some(entry) = shard.entry(rule, resource) else { return false };
+        let is_open = entry.pending && !entry.busy;
+        entry.busy |= takes && is_open;
+        // What nobody watches and has no document any more needs no resource entry.
+        let is_unseen = entry.subscriptions.is_empty() && !entry.busy && !is_open;
+        let unseen = if is_unseen { entry.transient_body.take() } else { None };
+        if entry.is_idle() {
+            shard.drop_idle_entry(rule, resource);
+        }
+        drop(shard);
+        drop(unseen);
+        if collapsed {
+            counters::count(Counter::Collapsed);
+        }
+        is_open
     }
 
     /// Hands a resource to a sender process. `false`: this process sends.

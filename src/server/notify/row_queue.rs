@@ -35,7 +35,12 @@ impl NotifyQueue for RowQueue {
         self.know_watching(work, resource);
     }
 
-    fn enqueue(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {
+    /// What this entry has to send nobody else knows of.
+    fn claim(&self, _: &mut Work, _: &Resource) -> bool {
+        true
+    }
+
+    fn mark(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {
         match event {
             StateChange::State { transient_body, sender } => {
                 self.know_watching(work, resource);

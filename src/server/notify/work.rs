@@ -45,7 +45,13 @@ pub trait NotifyQueue {
     /// The documents of a resource have just changed: later watchers see the change in the answer to their SUBSCRIBE.
     fn note_change(&self, work: &mut Work, resource: &Resource);
     /// See [`crate::presence::ports::Ports::enqueue`].
-    fn enqueue(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool;
+    fn enqueue(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {
+        self.mark(work, resource, event) && self.claim(work, resource)
+    }
+    /// See [`crate::presence::ports::Ports::mark`].
+    fn mark(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool;
+    /// See [`crate::presence::ports::Ports::claim`].
+    fn claim(&self, work: &mut Work, resource: &Resource) -> bool;
     /// See [`crate::presence::ports::Ports::begin_run`].
     fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun>;
     /// See [`crate::presence::ports::Ports::next_batch`].
