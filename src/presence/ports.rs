@@ -316,9 +316,9 @@ pub trait Ports {
 
     /// Notes what happened to a resource; `true` when the caller has to send (`notifier::run`).
     fn enqueue(&mut self, resource: &Resource, event: StateChange<'_>) -> bool;
-    /// Notes what happened to a resource before the caller answers, for whoever sends for the resource next. What the
-    /// caller waits for until then, such as a slow connection, holds nobody up. `true` when it has to [`Ports::claim`]
-    /// the resource once it has answered.
+    /// Notes what happened to a resource before the caller answers; the process that sends for the resource next sends
+    /// it. What the caller waits for until then, such as a slow connection, holds nobody up. `true` when it has to
+    /// [`Ports::claim`] the resource once it has answered.
     fn mark(&mut self, resource: &Resource, event: StateChange<'_>) -> bool;
     /// Takes a resource that was marked; `true` when the caller has to send, because nobody else has begun to.
     fn claim(&mut self, resource: &Resource) -> bool;

@@ -34,8 +34,8 @@ impl Pacing {
         self.fan_out.is_some()
     }
 
-    /// Counts a NOTIFY that went out, and waits where too many are out. A sender with a large fan-out waits where memory
-    /// is short, too.
+    /// Counts a NOTIFY that went out, and waits where too many are out. A sender with a large fan-out waits where
+    /// memory is short, too.
     pub fn step(&mut self, senders: &Senders, way: Way) {
         if way.is_udp {
             self.sent += 1;

@@ -222,7 +222,8 @@ impl ResourceQueues {
         ResourceQueues { parts, rows }
     }
 
-    /// Notes what happened to a resource, and takes it where `takes`; `true`: something is due, and nobody sends for it.
+    /// Notes what happened to a resource, and takes it where `takes`; `true`: something is due, and nobody sends for
+    /// it.
     fn note(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>, takes: bool) -> bool {
         let tables = &self.shared.tables;
         let rule = tables.rule();
