@@ -9,6 +9,7 @@ pub mod direct;
 pub mod dmq;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
+pub mod fork_signals;
 pub mod histogram;
 pub mod last_process;
 pub mod lock;

@@ -54,7 +54,7 @@ def test_why_somebody_sees_nothing(ours, phones, mode):
     assert "event: ." in server.rpc("presence.explain", "nobody", "alice")
     watch = bob.subscribe(alice.uri)
     watch.wait(1)
-    assert "no publication" in why(bob.uri)
+    assert "no publication" in why(bob.uri, wanted="no publication")
     alice.publish(body=pidf())
     watch.wait(2)
     told = "active: the watcher has the newest state (1 publications)"

@@ -1,4 +1,5 @@
 //! The processes of the server and its timers (`core/pt.h`, `core/timer.h`, `core/timer_proc.h`).
+use super::fork_signals;
 use crate::sys;
 use std::ffi::{CStr, c_int, c_uint, c_void};
 
@@ -40,8 +41,10 @@ pub fn reserve_timers(count: i32) -> bool {
     unsafe { sys::kr_register_basic_timers(count) >= 0 }
 }
 
-/// Starts a process that calls `f(_, param)` every `micros`; call in `child_init` of the main process.
+/// Starts a process that calls `f(_, param)` every `micros`; call in `child_init` of the main process. `f` begins with
+/// [`fork_signals::take`].
 pub fn fork_timer(name: &'static CStr, micros: c_int, f: TimerFn, param: usize) -> bool {
+    let _held = fork_signals::Held::begin();
     // SAFETY: name and function live as long as the module; `param` is a plain number for `f`.
     unsafe { sys::kr_fork_basic_timer_us(name.as_ptr() as *mut _, Some(f), param as *mut c_void, micros) >= 0 }
 }
@@ -57,10 +60,14 @@ pub fn reserve_workers(count: i32) -> bool {
 
 /// Starts a process that runs `work` for ever; call in `child_init` of the main process. `false`: there is no process.
 pub fn fork_worker(name: &'static CStr, work: impl FnMut()) -> bool {
+    let held = fork_signals::Held::begin();
     // SAFETY: the name lives as long as the module, and the process is forked by the main process, as the host wants
     // it.
     match unsafe { sys::kr_fork_process(RANK_TIMER, name.as_ptr() as *mut _, 1) } {
-        0 => run_worker(work),
+        0 => {
+            drop(held);
+            run_worker(work)
+        }
         pid => pid > 0,
     }
 }

@@ -3,7 +3,7 @@ use crate::abi::presence::{state, variables};
 use crate::common::metrics::{self, NotifyAnswer};
 use crate::host::shm::CallbackParam;
 use crate::host::tm::{self, Answer};
-use crate::host::{clock, log, script};
+use crate::host::{clock, fork_signals, log, script};
 use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
 use crate::presence::notification::StateChange;
@@ -202,6 +202,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
 
 pub(crate) unsafe extern "C" fn kr_presence_on_beat(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_presence_on_beat, {
+        fork_signals::take();
         let Some(process) = state::process() else { return };
         if let Some(database) = process.leases {
             let mut beating = process.beating.borrow_mut();
@@ -213,6 +214,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_beat(_ticks: c_uint, _param: *mut
 
 pub(crate) unsafe extern "C" fn kr_presence_on_tick(_ticks: c_uint, param: *mut c_void) {
     entry!(kr_presence_on_tick, {
+        fork_signals::take();
         if let Some(mut world) = state::world() {
             world.notifier_tick(param as usize as i32);
         }
