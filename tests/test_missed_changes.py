@@ -87,3 +87,29 @@ def test_a_row_that_is_refused_again_and_again(database):
             # One in each tick would be fifty in a second.
             assert 1 <= errors(server) - before < 20
         assert all_see(watches, "new")
+
+
+@pytest.mark.suite("databases")
+def test_more_changes_are_missed_than_can_be_named(database):
+    """All that are watched are gone through: nobody waits for a next change that may never come."""
+    count = 1_040
+    with watched(database, 1) as (server, alice, tag, watches):
+        database.sql("delete from presentity;")
+        columns = [name for name in database.sql("select column_name from information_schema.columns where "
+                                                 "table_schema = database() and table_name = 'active_watchers';")
+                   .split() if name not in ("id", "presentity_uri", "callid")]
+        database.sql("insert into active_watchers (presentity_uri, callid, %s) select concat('sip:u', seq, "
+                     "'@example.org'), concat(callid, '-', seq), %s from active_watchers, seq_1_to_%d;"
+                     % (", ".join(columns), ", ".join(columns), count))
+        bob, got = watches[0].client, set()
+        before = int(database.sql("select max(local_cseq) from active_watchers;"))
+        with failing(database, AWAY):
+            for number in range(1, count + 1):
+                assert alice.publish("sip:u%d@example.org" % number, body=pidf(note="new")).code == 200
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and len(got) < count:
+            bob.quiet(0.5)
+            got = set(database.sql("select callid from active_watchers where local_cseq > %d;" % before).split())
+        assert len(got) >= count
+        missed = server.rpc("stats.get_statistics", "presence:")
+        assert int(re.search(r"presence:changes_missed = (\d+)", missed).group(1)) >= count

@@ -86,6 +86,9 @@ counters! {
         c"answers to NOTIFY requests that came from another address than the request went to"),
     /// Changes that went out together with a newer one.
     Collapsed => (c"presence", c"changes_collapsed", c"changes that were notified together with a newer one"),
+    /// Changes of which not all watchers could be notified at once.
+    ChangesMissed =>
+        (c"presence", c"changes_missed", c"changes of which not all watchers could be notified at once"),
     /// Changes handed to sender processes.
     HandedOver => (c"presence", c"fanouts_handed_over", c"changes handed to sender processes"),
     /// Changes handed to sender processes because too many NOTIFYs waited for their answer.

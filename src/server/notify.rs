@@ -4,6 +4,7 @@ pub mod fan_out;
 pub mod held_queues;
 pub mod marked_turns;
 pub mod missed_changes;
+pub mod missed_sweep;
 pub mod named_sender;
 pub mod named_targets;
 pub mod notifier_process;

@@ -6,10 +6,9 @@ use crate::host::tm::{self, Answer};
 use crate::host::{clock, fork_signals, log, script};
 use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
-use crate::presence::notification::StateChange;
+use crate::presence::expiry;
 use crate::presence::ports::Ports;
 use crate::presence::subscription::Subscription;
-use crate::presence::{expiry, notifier};
 use crate::scoped_value::ScopedValue;
 use crate::server::cluster::arbitration::Beating;
 use crate::server::context::Context;
@@ -294,16 +293,19 @@ pub(crate) fn send_missed() {
             let mut world = Context::new(process).paced();
             let resource = world.uri_rule().resource(&uri, event);
             let before = missed.len();
-            if world.enqueue(&resource, StateChange::State { sender: b"", transient_body: None }) {
-                notifier::run(&mut world, &resource);
-            }
+            world.notify_of_state(&resource);
             failed += usize::from(missed.len() > before);
-            is_away = world.work.rows.is_database_away;
+            is_away = world.has_lost_database();
         });
         if is_away || failed >= FAILED_READS {
             return;
         }
     }
+    each_on_its_own("a sweep of missed changes", || {
+        if let Err(error) = Context::new(process).paced().sweep_missed_changes() {
+            limited!(Error, "the watchers of changes that were missed are notified later: {error}");
+        }
+    });
 }
 
 /// One of the things that a timer or the end does: a panic in it does not keep the others from being done.

@@ -1,5 +1,6 @@
 //! NOTIFYs where subscriptions are rows (database-only mode): there are no queues. A change is sent by the process it
 //! happened in, or marked for a notifier process.
+use crate::common::counters::{self, Counter};
 use crate::common::row_groups::{Fate, GROUP, Writer};
 use crate::host::db::Connection;
 use crate::limited;
@@ -147,7 +148,11 @@ impl NotifyQueue for RowQueue {
     }
 
     fn make_due_again(&self, _: &mut Work, resource: &Resource, _: &[Notify], again: Again) -> bool {
-        again == Again::WhenRead && self.shared.missed_changes.note(resource)
+        if again == Again::WhenRead {
+            counters::count(Counter::ChangesMissed);
+            self.shared.missed_changes.note(resource);
+        }
+        again == Again::WhenRead
     }
 }
 
@@ -206,10 +211,12 @@ impl RowQueue {
         }
     }
 
-    /// Not all watchers of a change can be notified now: those of the resource are notified again a second later.
+    /// Not all watchers of a change can be notified now: those of the resource are notified again a second later, or
+    /// when all that are watched are gone through.
     fn miss(&self, resource: &Resource, error: StoreError) {
-        let then = if self.shared.missed_changes.note(resource) { "in a second" } else { "of the next change" };
+        counters::count(Counter::ChangesMissed);
+        self.shared.missed_changes.note(resource);
         let uri = crate::host::log::show(&resource.uri);
-        limited!(Error, "not all watchers of {uri} can be notified, they are notified {then}: {error}");
+        limited!(Error, "not all watchers of {uri} can be notified, they are as soon as possible: {error}");
     }
 }
