@@ -40,3 +40,60 @@ def test_a_change_of_another_server_is_found(ours, phones):
         with sqlite3.connect(str(server.db_path), timeout=10) as table:
             table.execute("update active_watchers set updated=%d" % turn)
         assert len(watch.wait(seen + 1, timeout=10)) == seen + 1
+
+
+# What stock leaves to a notifier when a SUBSCRIBE comes: the status and the time of the row that it marks.
+@pytest.mark.parametrize("change, state, body", [
+    ("status = 2", "pending", False),
+    ("status = 3", "terminated;reason=timeout", False),
+    ("status = 1, reason = 'polite-block'", "active", False),
+    ("status = 1", "active", True),
+], ids=["pending", "ended", "politely-blocked", "active"])
+def test_what_a_stock_server_has_marked_gets_its_notify(ours, phones, change, state, body):
+    """Each SUBSCRIBE is followed by a NOTIFY (RFC 6665 4.2.1.2), also where another server answered it."""
+    server = ours(presence=dict(TABLE, notifier_processes=1, waitn_time=1))
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    alice.publish(body=pidf(alice.user))
+    watch = bob.subscribe(alice.uri)
+    watch.wait(1)
+    with sqlite3.connect(str(server.db_path), timeout=10) as table:
+        table.execute("update active_watchers set local_cseq = 7, remote_cseq = remote_cseq + 1, updated = 4, "
+                      + change)
+    last = watch.wait(2, timeout=10)[-1]
+    assert last.get("Subscription-State").startswith(state) and bool(last.body) == body
+    with sqlite3.connect(str(server.db_path), timeout=10) as table:
+        rows = table.execute("select updated from active_watchers").fetchall()
+    assert rows == ([] if state.startswith("terminated") else [(-1,)])
+    bob.quiet(1.5)
+    assert len(watch.notifies) == 2
+
+
+# A driver that lost its connection and tried again: the first time was carried out.
+CARRIED_OUT_TWICE = {
+    "taken": "create trigger twice before update of updated on active_watchers when old.updated <> -1 "
+             "and new.updated = -1 begin update active_watchers set updated = -1, local_cseq = new.local_cseq, "
+             "version = new.version where id = old.id; select raise(ignore); end",
+    "made": "create trigger twice after insert on active_watchers begin select raise(fail, 'no'); end",
+}
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.parametrize("what", sorted(CARRIED_OUT_TWICE))
+def test_a_statement_that_was_carried_out_and_seems_to_have_failed(ours, phones, what, processes):
+    server = ours(presence=dict(TABLE, notifier_processes=processes, waitn_time=1))
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    etag = alice.publish(body=pidf(alice.user)).get("SIP-ETag")
+    if what == "taken":
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+    with sqlite3.connect(str(server.db_path), timeout=10) as table:
+        table.execute(CARRIED_OUT_TWICE[what])
+    if what == "made":
+        watch = bob.subscribe(alice.uri)
+        assert watch.reply.code == 200
+        assert watch.wait(1)[0].body
+    else:
+        assert alice.publish(body=pidf(alice.user, basic="closed"), etag=etag).code == 200
+        assert "closed" in watch.wait(2, timeout=8)[-1].text
+    numbers = [notify.cseq for notify in watch.notifies]
+    assert numbers == sorted(set(numbers))

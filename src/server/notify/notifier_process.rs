@@ -4,8 +4,8 @@ use crate::host::db::{Op, Value};
 use crate::presence::config::Config;
 use crate::presence::error::StoreError;
 use crate::presence::notification::{Notify, NotifyReason};
-use crate::presence::notifier;
 use crate::presence::subscription::{Status, Subscription};
+use crate::presence::{expiry, notifier};
 use crate::server::context::Context;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::database::InDatabase;
@@ -141,20 +141,38 @@ impl Context {
         served
     }
 
-    /// Takes the mark off a row and notifies its watcher; another server may have been faster.
+    /// Takes the mark off a row and notifies its watcher; another server may have been faster. Stock's servers mark
+    /// rows for every NOTIFY: also for the one, without a body, that follows the SUBSCRIBE of a watcher who may not see
+    /// the state, and for the last one, whose row they leave to the notifier.
     fn notify_marked(&mut self, subscription: Subscription) -> Result<(), StoreError> {
-        // Its authorization may have changed since it was marked. What was never sent anything is marked by another
-        // server for its first NOTIFY, which goes to every watcher.
-        let is_first = subscription.state.local_cseq == 0 && subscription.state.expires_at >= clock::now();
-        let store = InDatabase::new(self.parts);
-        if !is_first && !subscription.hears_changes(clock::now()) {
+        let (store, now) = (InDatabase::new(self.parts), clock::now());
+        let latest = now - self.config.expires_offset;
+        let is_over = |row: &Subscription| row.state.status == Status::Terminated || row.state.expires_at < latest;
+        if is_over(&subscription) {
+            if store.end_over(&mut self.work.rows, subscription.clone(), is_over)? {
+                expiry::ran_out(self, &subscription);
+            }
+            return Ok(());
+        }
+        if subscription.state.expires_at < now {
             return store.unmark(&subscription);
         }
-        if let Some(subscription) = store.take_marked(subscription)? {
-            let notify = Notify { subscription, notify_reason: NotifyReason::Change, slot: None };
-            notifier::send_alone(self, &notify);
+        let resource = self.shared.tables.resource_of(&subscription);
+        match store.take_marked(subscription) {
+            Ok(Some(subscription)) => {
+                let notify = Notify { subscription, notify_reason: NotifyReason::Change, slot: None };
+                notifier::send_alone(self, &notify);
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(error) => {
+                // The mark may be off all the same.
+                if error == StoreError::Database {
+                    self.shared.missed_changes.note(&resource);
+                }
+                Err(error)
+            }
         }
-        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::presence::expiry;
 use crate::presence::notification::{Notify, NotifyReason};
 use crate::presence::ports::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
-use crate::presence::subscription::{Field, Renewal, Status, Subscription};
+use crate::presence::subscription::{Field, Renewal, Status, Subscription, SubscriptionState};
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as table_rows;
@@ -43,16 +43,19 @@ impl SubscriptionStore for InDatabase {
         _: &Resource,
         dialog: NewDialog,
     ) -> Result<Stored, StoreError> {
-        self.shared.recent_dialogs.note(dialog.0);
+        let is_copy = self.shared.recent_dialogs.note(dialog.0);
         // As stock does, the first NOTIFY has CSeq 1, and its version is in the row from the start.
         let mut row = as_in_row(subscription)?;
         row.state.version += 1;
         if let Err(error) = table_rows::add(self.database, self.table(), self.packages(), &row) {
-            // Another copy of the same SUBSCRIBE may have been faster.
-            return match self.find_row(subscription.dialog()) {
-                Ok(Some(_)) => Ok(Stored::Known),
-                _ => Err(error),
-            };
+            match self.find_row(subscription.dialog()) {
+                // A driver that loses its connection carries the statement out again, or says that it failed: the row
+                // is the one that was written here, and nobody else sends its first NOTIFY.
+                Ok(Some(found)) if !is_copy && is_as_made(&found, &row) => {}
+                // Another copy of the same SUBSCRIBE was faster.
+                Ok(Some(_)) => return Ok(Stored::Known),
+                _ => return Err(error),
+            }
         }
         // Where stock leaves the first NOTIFY to a notifier, it counts it first.
         if self.config.send_fast_notify || self.config.notifier_processes == 0 {
@@ -156,7 +159,7 @@ impl SubscriptionStore for InDatabase {
                 // A refresh may have been faster.
                 let done = match is_long_over {
                     true => self.take_row(subscription.clone(), is_over).map(|removed| removed.is_some()),
-                    false => self.end_row(work, subscription.clone(), (NotifyReason::Ended, b"timeout"), is_over),
+                    false => self.end_over(work, subscription.clone(), is_over),
                 };
                 silent += usize::from(is_long_over && done.as_ref().is_ok_and(|done| *done));
                 match done {
@@ -280,7 +283,22 @@ impl InDatabase {
         self.database.write(|db| table_rows::unmark(db, table, subscription))
     }
 
-    fn take_next(&self, mut subscription: Subscription, mark: Option<i32>) -> Result<Option<Subscription>, StoreError> {
+    /// Ends a row that is `wanted` still, as if its time had run out; its last NOTIFY becomes due. `false` when it is
+    /// gone or goes on.
+    pub(crate) fn end_over(
+        &self,
+        work: &mut RowWork,
+        row: Subscription,
+        wanted: impl Fn(&Subscription) -> bool,
+    ) -> Result<bool, StoreError> {
+        self.end_row(work, row, (NotifyReason::Ended, b"timeout"), wanted)
+    }
+
+    fn take_next(
+        &self,
+        mut subscription: Subscription,
+        mut mark: Option<i32>,
+    ) -> Result<Option<Subscription>, StoreError> {
         let table = self.table();
         for _ in 0..TRIES {
             let read = subscription.state.local_cseq;
@@ -294,6 +312,9 @@ impl InDatabase {
             }
             match self.find_row(subscription.dialog())? {
                 Some(again) if mark.is_none_or(|mark| mark == again.state.updated) => subscription = again,
+                // A driver that loses its connection carries the statement out again: the first time may have taken
+                // the mark off. Another server may have done it, too; then the watcher gets one NOTIFY more.
+                Some(again) if is_taken(&again, &subscription) => (subscription, mark) = (again, None),
                 _ => return Ok(None),
             }
         }
@@ -364,6 +385,18 @@ fn counted(mut subscription: Subscription) -> Subscription {
     subscription.state.local_cseq += 1;
     subscription.state.version += 1;
     subscription
+}
+
+/// Whether a row has the numbers that were written into it together with taking its mark off.
+fn is_taken(row: &Subscription, written: &Subscription) -> bool {
+    let numbers = |n: &SubscriptionState| (n.local_cseq, n.version);
+    row.state.updated == -1 && numbers(&row.state) == numbers(&written.state)
+}
+
+/// Whether a row is as the SUBSCRIBE that makes it writes it: no NOTIFY has been counted since.
+fn is_as_made(row: &Subscription, made: &Subscription) -> bool {
+    let numbers = |n: &SubscriptionState| (n.local_cseq, n.version, n.remote_cseq, n.event);
+    numbers(&row.state) == numbers(&made.state)
 }
 
 /// A row as a SUBSCRIBE in its dialog changes it, and with these strings.

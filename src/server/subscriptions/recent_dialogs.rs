@@ -30,11 +30,9 @@ impl RecentDialogs {
         self.0.get(hash as usize % PLACES)
     }
 
-    /// Remembers a dialog.
-    pub fn note(&self, hash: u64) {
-        if let Some(place) = self.place(hash) {
-            place.store(hash, Ordering::Relaxed);
-        }
+    /// Remembers a dialog; `true` when it was remembered already: another process makes it, or has made it.
+    pub fn note(&self, hash: u64) -> bool {
+        self.place(hash).is_some_and(|place| place.swap(hash, Ordering::Relaxed) == hash)
     }
 
     /// Whether a dialog may have been made here lately; `false` where that is not known.
@@ -50,12 +48,12 @@ mod tests {
     #[test]
     fn what_was_noted_last_is_known() {
         let recent = RecentDialogs::new(true).unwrap();
-        recent.note(7);
+        assert!(!recent.note(7) && recent.note(7));
         assert!(recent.may_have(7) && !recent.may_have(8));
-        recent.note(7 + PLACES as u64);
+        assert!(!recent.note(7 + PLACES as u64));
         assert!(!recent.may_have(7));
         let none = RecentDialogs::new(false).unwrap();
-        none.note(7);
+        assert!(!none.note(7) && !none.note(7));
         assert!(!none.may_have(7));
     }
 }
