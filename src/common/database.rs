@@ -80,6 +80,11 @@ impl Database {
         self.driver.as_ref().is_some_and(Driver::has_transactions)
     }
 
+    /// See [`Driver::compares_and_writes`].
+    pub fn compares_and_writes(&self) -> bool {
+        self.driver.as_ref().is_none_or(Driver::compares_and_writes)
+    }
+
     /// See [`Driver::batch`].
     pub fn batch(&self, rows: i32) -> Option<String> {
         self.driver.as_ref().and_then(|driver| driver.batch(rows))

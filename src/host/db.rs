@@ -261,6 +261,18 @@ impl Driver {
         matches!(self.scheme(), b"sqlite" | b"text")
     }
 
+    /// Whether a row can be compared and written as one, so that no other server writes it in between: the driver says
+    /// how many rows a statement has touched. A file is left out, whose writers are the processes of one server.
+    pub fn compares_and_writes(&self) -> bool {
+        self.single_writer() || self.functions.affected_rows.is_some()
+    }
+
+    /// Whether the processes of this server write one after the other: where the database wants that, and where only
+    /// that keeps a row as it was read until it is written.
+    pub fn writers_take_turns(&self) -> bool {
+        self.single_writer() || !self.compares_and_writes()
+    }
+
     /// Opens a connection for this process.
     ///
     /// # Errors
@@ -542,6 +554,20 @@ impl Connection {
         match &self.way {
             Way::Driver(link) => link.explains_refusals(),
             Way::Sqlite(..) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_take_turns_where_nobody_says_what_was_written() {
+        for (url, compares) in [("unixodbc://a:b@c/d", false), ("sqlite:///a", true), ("text:///a", true)] {
+            let (url, functions) = (DbUrl::new(url.as_bytes()), sys::db_func_t::default());
+            let driver = Driver { functions, url, sqlite: SqliteWay::Driver };
+            assert_eq!((driver.compares_and_writes(), driver.writers_take_turns()), (compares, true), "{url}");
         }
     }
 }

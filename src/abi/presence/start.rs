@@ -101,7 +101,15 @@ fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {
         (config.active_watchers_table, active_watchers_table::VERSION),
         (config.watchers_table, watchers_table::VERSION),
     ];
-    open_tables(url, config.sqlite_direct.into(), &tables, Owner::Presence)
+    let database = open_tables(url, config.sqlite_direct.into(), &tables, Owner::Presence)?;
+    if config.has_subscription_rows_only() && !database.compares_and_writes() {
+        log!(
+            Warn,
+            "subs_db_mode 3: the database driver does not say how many rows it has changed. The processes of this \
+            server wait for each other; further servers on the same tables can undo what one of them writes"
+        );
+    }
+    Ok(database)
 }
 
 /// The database with the leases of the nodes, where there is an arbiter.
@@ -157,7 +165,7 @@ pub(crate) fn open_tables(
     if let Some(why) = driver.lacks().filter(|_| owner == Owner::Presence) {
         return Err(format!("db_{} cannot be used for {url}: {why}", log::show(driver.scheme())));
     }
-    let writer = match driver.single_writer() {
+    let writer = match driver.writers_take_turns() {
         true => Some(ProcessMutex::leak().map_err(|error| error.to_string())? as &'static ProcessMutex),
         false => None,
     };

@@ -315,7 +315,7 @@ fn compare_and_write(
     as_read: &[Cond<'_>],
     write: impl FnOnce() -> Result<(), DbError>,
 ) -> Result<bool, DbError> {
-    // Drivers of files do not always know; the writer's lock is held, so that nobody changes the row in between.
+    // Some drivers do not know; the writer's lock is held: no process of this server changes the row in between.
     if db.affected_rows().is_none() && !has_any(db, table, as_read)? {
         return Ok(false);
     }
