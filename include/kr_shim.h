@@ -67,7 +67,6 @@ int kr_parse_from(struct sip_msg *msg, struct to_body **from);
 int kr_parse_to(struct sip_msg *msg, struct to_body **to);
 int kr_first_contact(struct sip_msg *msg, str *uri);
 int kr_cseq_number(struct sip_msg *msg, unsigned int *number);
-int kr_print_record_routes(struct sip_msg *msg, int reverse, char **text, int *len);
 int kr_parse_expires(struct sip_msg *msg);
 int kr_get_body(struct sip_msg *msg, str *body);
 struct socket_info *kr_find_socket(str *name);

@@ -10,6 +10,7 @@ pub mod entity_tag;
 pub mod event;
 pub mod packed;
 pub mod request;
+pub mod route_set;
 pub mod subscription_state;
 pub mod target;
 pub mod text;

@@ -1,4 +1,7 @@
 """SUBSCRIBE and NOTIFY (RFC 6665): the life of a subscription and what is refused; on stock and on ours."""
+import re
+import time
+
 import pytest
 
 from conftest import MODES
@@ -243,7 +246,7 @@ def test_an_event_package_that_is_not_there_is_named_first(both, flaw):
 def test_a_record_route_that_cannot_be_read_refuses_nothing(both, mode):
     """As with stock: NOTIFYs go to the Contact, a refresh and the end find the dialog."""
     def scenario(server, phone, trace):
-        for broken in ("", "<", "nonsense", "<sip:10.0.0.1;lr>, <"):
+        for broken in ("", "<", "nonsense", "<sip:10.0.0.1;lr"):
             bob = phone("bob")
             watch = bob.subscribe(ALICE, extra=["Record-Route: " + broken])
             trace.message("answer to %r" % broken, watch.reply)
@@ -254,6 +257,38 @@ def test_a_record_route_that_cannot_be_read_refuses_nothing(both, mode):
             trace.messages("NOTIFYs of %r" % broken, watch.wait(3))
 
     both(scenario, workers=1, presence=dict(subs_db_mode=mode, publ_cache=2 if mode == 0 else 0))
+
+
+@pytest.mark.parametrize("mode", [0, 1, 3])
+def test_routes_above_a_broken_record_route_are_kept(both, mode):
+    """"a Record-Route that cannot be read below others": a proxy adds its own on top of what the client wrote, and
+    NOTIFYs pass it, whatever that was. Stock sends them past the proxy."""
+    broken = ["<", "nonsense", "", "<sip:10.0.0.1;lr>;;"]
+    seventy = ["Record-Route: <sip:127.0.0.1:%d;lr;n=%d>"] * 70
+
+    def routes_of(notify):
+        return re.findall("n=([0-9]+)", " ".join(notify.all("Route")))
+
+    def scenario(server, phone, trace):
+        for below in broken + ["many"]:
+            bob, proxy = phone("bob"), phone("proxy")
+            above = ["Record-Route: <sip:127.0.0.1:%d;lr;n=1>, <sip:127.0.0.1:%d;lr;n=2>" % (proxy.port, proxy.port),
+                     "Record-Route: <sip:127.0.0.1:%d;lr;n=3>" % proxy.port]
+            rest = [line % (proxy.port, 4 + at) for at, line in enumerate(seventy)] if below == "many" else [
+                "Record-Route: " + below, "Record-Route: <sip:127.0.0.1:%d;lr;n=4>" % bob.port]
+            watch = bob.subscribe(ALICE, extra=above + rest)
+            assert watch.reply.code == 200
+            deadline = time.monotonic() + 5
+            while not bob.notifies and not proxy.notifies and time.monotonic() < deadline:
+                bob.receive(0.02)
+                proxy.receive(0.02)
+            assert len(bob.notifies) + len(proxy.notifies) == 1
+            passed = "proxy" if proxy.notifies else "nobody"
+            trace.note("way below %r" % below, (passed, len(routes_of((proxy.notifies + bob.notifies)[0]))))
+
+    wanted = {"way below %r" % below: ("RFC 3261 12.1.1", lambda way: way == "('proxy', 3)") for below in broken}
+    wanted["way below 'many'"] = ("RFC 3261 12.1.1", lambda way: way == "('proxy', 73)")
+    both(scenario, workers=1, presence=dict(subs_db_mode=mode, publ_cache=2 if mode == 0 else 0), different=wanted)
 
 
 def test_a_later_record_route_is_not_looked_at(ours, phones):

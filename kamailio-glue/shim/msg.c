@@ -69,18 +69,6 @@ int kr_cseq_number(struct sip_msg *msg, unsigned int *number)
 	return str2int(&(get_cseq(msg)->number), number);
 }
 
-int kr_print_record_routes(struct sip_msg *msg, int reverse, char **text, int *len)
-{
-	str routes = {0, 0};
-	if(msg->record_route == NULL)
-		return 1;
-	if(print_rr_body(msg->record_route, &routes, reverse, NULL) != 0)
-		return -1;
-	*text = routes.s;
-	*len = routes.len;
-	return 0;
-}
-
 int kr_parse_expires(struct sip_msg *msg)
 {
 	if(msg->expires == NULL || msg->expires->body.len <= 0)

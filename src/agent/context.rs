@@ -22,6 +22,7 @@ use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
 use crate::pua::request::{Part, Request};
 use crate::pua::response::{Answer, Challenge};
 use crate::sip::entity_tag::EntityTag;
+use crate::sip::route_set::RouteSet;
 use crate::{limited_refusal, log};
 use std::cell::{Cell, RefCell};
 
@@ -266,10 +267,7 @@ pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<Answer> {
             _ => Vec::new(),
         },
         challenges: if matches!(code, 401 | 407) { challenges(reply) } else { Vec::new() },
-        route_set: match reply.route_set_of_caller() {
-            Header::Value(routes) => routes,
-            _ => Vec::new(),
-        },
+        route_set: RouteSet::of_caller(reply.record_routes()).routes,
     })
 }
 

@@ -129,7 +129,7 @@ macro_rules! nothing {
 unavailable! {
     kr_log_facility kr_register_timer kr_wtimer_add kr_register_basic_timers kr_fork_basic_timer_us kr_parse_headers
     kr_parse_ruri kr_parse_uri kr_event_parser kr_parse_from kr_parse_to kr_first_contact kr_cseq_number
-    kr_print_record_routes kr_get_body kr_parse_rr_body kr_sl_load kr_sl_reply kr_sl_totag kr_add_reply_header
+    kr_get_body kr_parse_rr_body kr_sl_load kr_sl_reply kr_sl_totag kr_add_reply_header
     kr_tm_load kr_tm_request_within kr_db_statement_size kr_db_bind kr_db_table_version kr_event_route
     kr_run_event_route kr_xavp_int kr_pv_null kr_pv_str kr_counter_register kr_counter_computed kr_xhttp_load
     kr_xhttp_reply kr_dmq_load kr_dmq_join kr_dmq_broadcast kr_dmq_send kr_parse_expires kr_tm_new_ids kr_pv_uint

@@ -1,6 +1,5 @@
 //! A SIP request as the host hands it over (`core/parser/msg_parser.h`): headers are parsed when first asked for.
 use super::bytes;
-use super::bytes::slice;
 use crate::sys;
 use std::marker::PhantomData;
 
@@ -231,30 +230,9 @@ impl<'a> SipMsg<'a> {
         }
     }
 
-    /// The Record-Route headers as one route set in the order a UAS uses (RFC 3261 12.1.1).
-    pub fn record_routes(&self) -> Header<Vec<u8>> {
-        self.printed_record_routes(0)
-    }
-
-    /// The Record-Route headers of a reply as the route set of the one who sent the request (RFC 3261 12.1.2).
-    pub fn route_set_of_caller(&self) -> Header<Vec<u8>> {
-        self.printed_record_routes(1)
-    }
-
-    fn printed_record_routes(&self, reverse: i32) -> Header<Vec<u8>> {
-        let (mut text, mut len) = (std::ptr::null_mut(), 0);
-        // SAFETY: a live message; the text is private memory that is copied and freed here.
-        unsafe {
-            match sys::kr_print_record_routes(self.raw, reverse, &mut text, &mut len) {
-                1 => Header::Missing,
-                0 if !text.is_null() && len > 0 => {
-                    let copy = slice(text as *const u8, len as usize).to_vec();
-                    sys::kr_pkg_free(text as *mut _);
-                    Header::Value(copy)
-                }
-                _ => Header::Bad,
-            }
-        }
+    /// The Record-Route headers, from the top down.
+    pub fn record_routes(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.find_all(b"Record-Route")
     }
 
     /// The Expires header, left in its parsed form on the message: callbacks of other modules read it there.

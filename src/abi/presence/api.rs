@@ -5,9 +5,10 @@ use crate::abi::presence::{calls, module, state, subscription_hash_table as tabl
 use crate::host::bytes::{lend, view, view_ptr};
 use crate::host::log;
 use crate::host::msg::{Header, SipMsg};
-use crate::sip::checked::{HostPart, UriText, UserPart, Word, is_clean, most, unfolded};
+use crate::sip::checked::{HostPart, UriText, UserPart, Word, is_clean, most};
 use crate::sip::columns;
 use crate::sip::event::EventHeader;
+use crate::sip::route_set::RouteSet;
 use crate::sip::transport::{Transport, push_contact};
 use crate::{log, sys};
 use std::ffi::{c_char, c_int};
@@ -245,8 +246,11 @@ unsafe fn fill_subscription(
     if let Some(flag) = unsafe { to_tag_made.as_mut() } {
         *flag = c_int::from(made);
     }
-    if let Header::Value(routes) = message.record_routes() {
-        let routes = unfolded(&routes).filter(|routes| routes.len() <= most::ROUTES).ok_or("Record-Route")?;
+    let routes = RouteSet::of_callee(message.record_routes()).routes;
+    if routes.len() > most::ROUTES {
+        return Err("Record-Route");
+    }
+    if !routes.is_empty() {
         // SAFETY: the caller frees it.
         subs.record_route = unsafe { private_text(&routes) }.ok_or("memory")?;
     }

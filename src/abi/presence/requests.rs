@@ -8,9 +8,10 @@ use crate::presence::error::Failure;
 use crate::presence::subscription::Subscription;
 use crate::presence::{bad_event, publish, subscribe};
 use crate::server::context::Context;
-use crate::sip::checked::{Flaw, HostPart, UriText, UserPart, Word, most, unfolded};
+use crate::sip::checked::{Flaw, HostPart, UriText, UserPart, Word, most};
 use crate::sip::columns;
 use crate::sip::entity_tag::EntityTag;
+use crate::sip::route_set::RouteSet;
 use crate::sip::transport::Transport;
 use crate::sys;
 use std::ffi::c_int;
@@ -216,22 +217,18 @@ fn party<'a>(what: &str, party: msg::Party<'a>) -> Result<subscribe::Party<'a>, 
     Ok(subscribe::Party { uri: UriText::new(party.uri).map_err(flawed)?, user, host, tag })
 }
 
-/// The route set on one line. One that cannot be read is no reason to refuse: NOTIFYs go to the Contact, as with stock.
-fn route_set(message: SipMsg<'_>) -> Result<Option<Vec<u8>>, Failure> {
-    let flawed = |flaw| Failure::flawed("Record-Route", flaw);
-    let text = match message.record_routes() {
-        Header::Missing => return Ok(None),
-        Header::Bad => {
-            limited!(Warn, "SUBSCRIBE of {} has a Record-Route that cannot be read: it is passed over", who(message));
-            return Ok(None);
-        }
-        Header::Value(text) => text,
-    };
-    let routes = unfolded(&text).ok_or_else(|| flawed(Flaw::Control))?.into_owned();
-    if routes.len() > most::ROUTES {
-        return Err(flawed(Flaw::TooLong(most::ROUTES)));
+/// The route set on one line; empty: there is none. What cannot be read is no reason to refuse, and takes no route from
+/// those above it: a proxy adds its own on top of what the client wrote, and NOTIFYs pass it.
+fn route_set(message: SipMsg<'_>) -> Result<Vec<u8>, Failure> {
+    let set = RouteSet::of_callee(message.record_routes());
+    if set.is_cut_off {
+        let who = who(message);
+        limited!(Warn, "SUBSCRIBE of {who} has a Record-Route that cannot be read: it and those below are passed over");
     }
-    Ok(Some(routes))
+    if set.routes.len() > most::ROUTES {
+        return Err(Failure::flawed("Record-Route", Flaw::TooLong(most::ROUTES)));
+    }
+    Ok(set.routes)
 }
 
 fn subscribe_request<'a>(
@@ -251,9 +248,7 @@ fn subscribe_request<'a>(
     // A CSeq ends at 2^31 (RFC 3261 8.1.1.5): one beyond would lock the watcher out of its dialog.
     let cseq = message.cseq().filter(|number| *number < 1 << 31).ok_or_else(|| bad("CSeq"))?;
     // That of the first request holds (RFC 3261 12.2.1.1): what a later one has is not looked at.
-    let record_route = if to.tag.is_empty() { route_set(message)? } else { None };
-    let has_routes = record_route.is_some();
-    *routes = record_route.unwrap_or_default();
+    *routes = if to.tag.is_empty() { route_set(message)? } else { Vec::new() };
     Ok(subscribe::Request {
         event: message.event(),
         expires: number(message.expires(), "Expires")?,
@@ -265,7 +260,7 @@ fn subscribe_request<'a>(
         call_id: Word::new(call_id).map_err(|flaw| Failure::flawed("Call-ID", flaw))?,
         cseq,
         contact,
-        record_route: has_routes.then_some(&routes[..]),
+        record_route: (!routes.is_empty()).then_some(&routes[..]),
         user_agent: columns::user_agent(message.user_agent()),
         socket: message.socket(),
         transport: Transport::named(message.protocol()),

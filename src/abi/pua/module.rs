@@ -11,6 +11,7 @@ use crate::host::process;
 use crate::log;
 use crate::pua::dialog::{self, ReceivedNotify};
 use crate::pua::record::Dialog;
+use crate::sip::route_set::RouteSet;
 use crate::sip::subscription_state::SubscriptionStateHeader;
 use std::ffi::c_int;
 
@@ -101,10 +102,7 @@ fn update_contact(world: &mut AgentContext, message: SipMsg<'_>) -> Result<bool,
         Header::Missing => b"",
         Header::Bad => return Err("has a Contact that cannot be parsed".into()),
     };
-    let route_set = match message.record_routes() {
-        Header::Value(routes) => routes,
-        _ => Vec::new(),
-    };
+    let route_set = RouteSet::of_callee(message.record_routes()).routes;
     let state = SubscriptionStateHeader::read(message.find(b"Subscription-State").unwrap_or_default());
     let said = ReceivedNotify { contact, route_set: &route_set, state };
     let dialog = Dialog { pres_uri: from.uri, watcher_uri: to.uri, call_id, from_tag: to.tag, to_tag: from.tag };
