@@ -40,6 +40,7 @@ def test_arguments_of_another_type_and_too_many(server, command):
     (("presence.drain", "86401"), "seconds 86401: allowed is 0 to 86400"),
     (("presence.drain", ""), "allowed is 0 to 86400"),
     (("presence.drain", "60", "60"), "too many parameters: 1 is allowed"),
+    (("presence.drain", "60", "", "60"), "too many parameters: 1 is allowed"),
     (("presence.cleanup", "now"), "too many parameters: none is allowed"),
     (("presence.explain", ".", "."), ". names nobody: write bob"),
     (("presence.explain", "bob", "."), ". names nobody"),
@@ -79,6 +80,26 @@ def test_a_value_that_is_not_allowed(server, words, sentence):
 @pytest.mark.parametrize("command,number", [("presence.drain", -1), ("presence.busiest", -1), ("presence.failing", 0)])
 def test_a_number_that_is_not_allowed(server, command, number):
     assert "allowed is" in server.json_rpc(command, number)["error"]["message"]
+
+
+@pytest.mark.parametrize("which", ["stock", "ours"])
+def test_empty_arguments_at_the_end_say_nothing(which):
+    """As with stock, whose commands do not look at what they do not take."""
+    with Kamailio(which, http=True, presence=dict(subs_db_mode=1), modules=("presence_xml", "pua"),
+                  extra_params=PUA) as running:
+        for words in (("refreshWatchers", ALICE, "presence", 0), ("refreshWatchers", ALICE, "presence", 1),
+                      ("updateWatchers", ALICE, "presence"), ("cleanup",), ("presentity_list",),
+                      ("presentity_list", "full")):
+            command, given = "presence." + words[0], list(words[1:])
+            answer = running.json_rpc(command, *given)
+            # With force_active of presence_xml there are no rules to ask.
+            assert ("error" in answer) == (0 in given or "update" in command)
+            for count in (1, 2, 3):
+                again = running.json_rpc(command, *given + [""] * count)
+                assert again.get("error") == answer.get("error"), (words, count)
+            said = running.rpc(command, *given + ["s:"] * 3)
+            assert said.startswith("error") == ("error" in answer), (words, said)
+        assert "error" not in running.json_rpc("pua.cleanup", "")
 
 
 def test_stock_does_without_them(ours):

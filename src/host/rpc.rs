@@ -39,13 +39,19 @@ impl Rpc {
     }
 
     /// Reads all arguments, at most `most` of them, before anything is done: a command that cannot be carried out as it
-    /// was given is not carried out at all.
+    /// was given is not carried out at all. Empty ones beyond them say nothing: scripts write them where they have no
+    /// value for what another command takes.
     ///
     /// # Errors
     /// One of them is no text and no number, or is too long, or there are too many: a sentence.
     pub fn read_arguments(&self, most: usize) -> Result<(), String> {
         let mut arguments = self.arguments.borrow_mut();
-        while let Some(argument) = self.scan(arguments.len() + 1)? {
+        let mut number = 1;
+        while let Some(argument) = self.scan(number)? {
+            number += 1;
+            if arguments.len() == most && argument.is_empty() {
+                continue;
+            }
             if arguments.len() == most {
                 return Err(match most {
                     0 => "too many parameters: none is allowed".into(),

@@ -31,7 +31,7 @@ pub(crate) fn uri_of(what: &str, given: &[u8]) -> Result<Vec<u8>, String> {
 /// Whether all fields are wanted.
 fn wants_all(rpc: &Rpc) -> Result<bool, String> {
     match rpc.text().as_deref() {
-        None | Some(b"basic") => Ok(false),
+        None | Some(b"" | b"basic") => Ok(false),
         Some(b"full") => Ok(true),
         Some(other) => Err(format!("{}: allowed is full or basic", log::show(other))),
     }
@@ -64,7 +64,9 @@ fn refresh(rpc: &Rpc, with_type: bool) {
             calls::refresh_hard_state(&uri, &event, &file_uri, &filename).map_err(calls::NotRefreshed::from)
         }
         (2, ..) => return fault(rpc, "Not enough parameters"),
-        (_, Some(_), _) => return fault(rpc, "a file goes with type 2 only"),
+        (_, uri, name) if [&uri, &name].into_iter().flatten().any(|given| !given.is_empty()) => {
+            return fault(rpc, "a file goes with type 2 only");
+        }
         _ => calls::refresh_watchers(&uri, &event, kind),
     };
     if let Err(why) = done {
