@@ -62,10 +62,23 @@ fn whole() -> publish::Request<'static> {
     }
 }
 
+/// `a document` as zlib packs it.
+const ZIPPED: &[u8] = b"x\x9cKTH\xc9O.\xcdM\xcd+\x01\0\x13\xeb\x03\xe1";
+
+fn mail() -> publish::Request<'static> {
+    publish::Request {
+        event: Some(b"message-summary"),
+        content_type: Some(b"application/simple-message-summary"),
+        body: Some(b"Messages-Waiting: yes\r\n\tVoice-Message: 1/0\r\n"),
+        ..whole()
+    }
+}
+
 fn a_request_that_cannot_be_understood_is_refused((wanted, request): (u16, publish::Request<'_>)) {
     let mut server = MemoryPorts::default();
     assert_eq!(code(publish::handle(&mut server, &request)), wanted);
-    assert_eq!(bodies(&mut server, "alice", PRESENCE).len(), usize::from(wanted == 200));
+    let stored = [PRESENCE, VOICEMAIL].map(|event| bodies(&mut server, "alice", event).len());
+    assert_eq!(stored.iter().sum::<usize>(), usize::from(wanted == 200));
 }
 
 table! { a_request_that_cannot_be_understood_is_refused:
@@ -75,7 +88,10 @@ table! { a_request_that_cannot_be_understood_is_refused:
     an_unknown_package => (489, publish::Request { event: Some(b"nothing"), ..whole() });
     no_body => (400, publish::Request { body: None, ..whole() });
     no_content_type => (400, publish::Request { content_type: None, ..whole() });
-    a_body_that_is_zipped => (415, publish::Request { content_coding: Some(b"gzip"), ..whole() });
+    a_body_that_is_zipped => (415, publish::Request { content_coding: Some(b"gzip"), body: Some(ZIPPED), ..whole() });
+    a_body_that_the_host_has_unzipped => (200, publish::Request { content_coding: Some(b"gzip"), ..whole() });
+    zipped_text => (415, publish::Request { content_coding: Some(b"deflate"), body: Some(ZIPPED), ..mail() });
+    text_that_the_host_has_unzipped => (200, publish::Request { content_coding: Some(b"deflate"), ..mail() });
     plain_text => (415, publish::Request { content_type: Some(b"text/plain"), ..whole() });
     the_type_of_another_package => (415, publish::Request { content_type: Some(b"message/sip"), ..whole() });
     an_element_that_stays_open => (415, publish::Request { body: Some(b"<a>"), ..whole() });
