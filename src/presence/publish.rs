@@ -448,7 +448,7 @@ fn queue_change<P: Ports>(
     new: &Document<'_>,
     transient_body: Option<TransientBody>,
 ) -> Owed {
-    if ports.config().sphere_check {
+    if has_sphere(ports, new.description) {
         return Owed::AfterRules(transient_body);
     }
     let change = StateChange::State { sender: request.sender, transient_body };
@@ -484,8 +484,13 @@ pub(super) fn notify_watchers<P: Ports>(
     send_owed(ports, request, new, owed)
 }
 
+/// Whether rules of a package depend on the presentity's sphere, and are evaluated again when it changes.
+fn has_sphere<P: Ports>(ports: &P, package: &Package) -> bool {
+    ports.config().sphere_check && package.name == b"presence"
+}
+
 fn current_sphere<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) -> Result<Option<Vec<u8>>, Failure> {
-    if !ports.config().sphere_check || package.name != b"presence" {
+    if !has_sphere(ports, package) {
         return Ok(None);
     }
     Ok(sphere_of(ports, resource)?)

@@ -143,7 +143,15 @@ fn watchers_of_watchers_see_each_subscription_come_and_go() {
 fn whoever_subscribes_after_the_answer_hears_of_the_change_once(
     (event, name, step): (super::PackageId, &'static str, &str),
 ) {
-    let mut server = MemoryPorts::default();
+    // With enable_sphere_check, the rules of presence are looked at before anything is queued.
+    for sphere_check in [false, event != PRESENCE] {
+        let mut server = MemoryPorts::default();
+        server.config.sphere_check = sphere_check;
+        hears_of_the_change_once(server, (event, name, step));
+    }
+}
+
+fn hears_of_the_change_once(mut server: MemoryPorts, (event, name, step): (super::PackageId, &'static str, &str)) {
     Subscribe::new("before", "alice", name).send(&mut server).expect("subscribed");
     let (first, second) = match event {
         DIALOG => (dialog("a", "early"), dialog("a", "confirmed")),
