@@ -53,14 +53,11 @@ def test_a_switch_of_stock_is_corrected_aloud(ours):
 
 # Values outside of what a parameter can be with which stock starts, and the warning of ours; "": nothing is said of it.
 NUMBERS = dict(
-    subs_db_mode=(9, "is 9, which is not 0 (memory), 1 (write-through), 2 (write-back) or 3 (database): 2 is used"),
-    publ_cache=(-1, "is -1, which is not 0 (database), 1 (database and cache) or 2 (memory): 0 is used"),
     local_log_level=(4, "is 4, which is not -1 to 3: 3 is used"),
     db_update_period=(100000001, "is 100000001, which is not 0 (never) to 100000000 seconds: 100000000 is used"),
     clean_period=(-1, "is -1, which is not 0 (never) to 100000000 seconds: 0 is used"),
     fetch_rows=(0, "is 0, which is not 1 or more rows: 500 is used"),
     max_expires=(0, "is 0, which is not 1 or more seconds: 3600 is used"),
-    min_expires=(-1, "is -1, which is not 0 or more seconds: 0 is used"),
     expires_offset=(-1, "is -1, which is not 0 or more seconds: 0 is used"),
     cseq_offset=(-1, "is -1, which is not 0 or more: 0 is used"),
     timer_mode=(5, "is 5, which is not 0 or 1: 1 is used"),

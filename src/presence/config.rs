@@ -134,22 +134,21 @@ parameters! {
         database: bool = text(c"db_url", "").range(Range::Text("a database URL")).taken().longest(LONGEST_URL)
             .shown(Shown::Whether(c"database")).example("sqlite:////var/lib/kamailio/presence.sqlite");
         /// The table of publications.
-        presentity_table: &'static [u8] = text(c"presentity_table", "presentity").range(TABLE_NAME).taken()
+        presentity_table: &'static [u8] = text(c"presentity_table", "presentity").range(TABLE_NAME)
             .example("presentity");
         /// The table of subscriptions.
         active_watchers_table: &'static [u8] = text(c"active_watchers_table", "active_watchers").range(TABLE_NAME)
-            .taken().example("active_watchers");
+            .example("active_watchers");
         /// The table of authorization decisions about watchers.
-        watchers_table: &'static [u8] = text(c"watchers_table", "watchers").range(TABLE_NAME).taken()
+        watchers_table: &'static [u8] = text(c"watchers_table", "watchers").range(TABLE_NAME)
             .example("watchers");
         /// Where subscriptions live. 0: memory. 1: memory, and each change is in the table before it is answered.
         /// 2: memory, written every `db_update_period`. 3: the table alone, which several servers may share.
-        subscriptions: SubscriptionMode = integer(c"subs_db_mode", 2).range(SUBS_DB_MODES).replaced_by(2)
-            .example("1");
+        subscriptions: SubscriptionMode = integer(c"subs_db_mode", 2).range(SUBS_DB_MODES).example("1");
         /// Where publications live. 0: the table, which others may write. 1: the table, read once and kept in memory.
         /// 2: memory. Several servers on one database with `subs_db_mode` 3 need 0. With `retrieve_order` 1, 1 counts
         /// as 0.
-        publications: PublicationMode = integer(c"publ_cache", 1).range(PUBL_CACHES).replaced_by(0).example("0");
+        publications: PublicationMode = integer(c"publ_cache", 1).range(PUBL_CACHES).example("0");
         /// Time between two passes that write what has changed and end subscriptions that have expired. 0: there are no
         /// such passes; with `subs_db_mode` 2 subscriptions are then written at shutdown alone.
         db_update_period: i32 = integer(c"db_update_period", 100).unit("seconds").zero("never")
@@ -183,8 +182,8 @@ parameters! {
         max_expires: u32 = integer(c"max_expires", 3600).unit("seconds").range(Range::AtLeast(1)).replaced_by(3600)
             .example("7200");
         /// The shortest interval that is granted. A value above `max_expires` counts as `max_expires`, with a warning.
-        min_expires: u32 = integer(c"min_expires", 0).unit("seconds").range(Range::AtLeast(0)).replaced_by(0)
-            .example("60").difference("differs: a value below 0 counts as `max_expires`");
+        min_expires: u32 = integer(c"min_expires", 0).unit("seconds").range(Range::AtLeast(0)).example("60")
+            .difference("differs: a value below 0 counts as `max_expires`");
         /// What happens to a request for less than `min_expires`. 1: it is answered 423 with Min-Expires. 2: the
         /// minimum is granted.
         below_minimum: BelowMinimum = integer(c"min_expires_action", 1).range(BELOW_MINIMUM).example("2")

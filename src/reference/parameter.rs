@@ -266,13 +266,17 @@ impl Parameter {
         (text.len() > self.longest).then(|| format!("a text of at most {} bytes", self.longest))
     }
 
-    /// The value that is used in place of one that is not in the range, where the server starts all the same. It always
-    /// does where stock's starts; parameters that stock does not have allow what is in their range alone.
+    /// The value that is used in place of one that is not in the range, where the server starts all the same. It does
+    /// where stock's starts with such a value in files that work. What decides where state lives or how long (modes,
+    /// tables, `min_expires`, `dmq_peer_id`) is refused, and parameters that stock does not have allow their range
+    /// alone.
     pub fn in_place_of(&self, value: Value) -> Option<Value> {
         match value {
             _ if matches!(self.origin, Origin::Ours(_)) => None,
             Value::Number(number) => self.number_in_place_of(number).map(Value::Number),
             Value::Text(_) if self.beyond == Beyond::Taken => Some(value),
+            // The name of a table: another one would be used than is meant.
+            Value::Text(_) if matches!(self.range, Range::Letters(..)) => None,
             Value::Text(text) => {
                 let printable = Value::Text(without_controls(text));
                 Some(if self.allows(printable) { printable } else { self.default })
