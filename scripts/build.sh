@@ -18,8 +18,11 @@ if [ "${1:-}" = header ]; then
 elif ! cmp -s "$generated" include/kamailio_presence.h; then
 	fail "include/kamailio_presence.h is not what cbindgen writes: run make header"
 fi
-mkdir -p "$out"
-cp "$built/libkamailio_presence.so" "$out/.new" && mv "$out/.new" "$out/libkamailio_presence.so"
+# Two builds at the same time each put whole files into place.
+part=$out/.build.$$
+trap 'rm -rf "$part"' EXIT
+mkdir -p "$part"
+cp "$built/libkamailio_presence.so" "$part/" && mv "$part/libkamailio_presence.so" "$out/"
 headers=$(fact headers)
 flags=$(host flags)
 # -Bsymbolic: each module means its own tables, also where a module that was loaded before makes names of its own global
@@ -31,10 +34,10 @@ for module in presence pua; do
 		-DMOD_NAMEID="$module" \
 		-DKR_COMMIT="\"$(commit)\"" "$@" \
 		$(pkg-config --cflags libxml-2.0) -Iinclude -isystem "$headers" "kamailio-glue/${module}_mod.c" \
-		-o "$out/.$module.so" \
+		-o "$part/$module.so" \
 		-L"$out" -lkamailio_presence -Wl,--no-as-needed -lc -Wl,-rpath,'$ORIGIN' -Wl,-Bsymbolic \
 		-Wl,--version-script=kamailio-glue/exports.map
-	mv "$out/.$module.so" "$out/$module.so"
+	mv "$part/$module.so" "$out/"
 done
 say "loading them in $(fact binary)"
 python3 scripts/kamailio_host.py check-load "$out"
