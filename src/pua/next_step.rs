@@ -1,4 +1,5 @@
 //! What comes of sending a request, and what is sent after its answer.
+use super::ports::Sent;
 use super::request::{Part, Request};
 
 /// What a request came to when it was prepared.
@@ -8,6 +9,15 @@ pub enum Launched {
     UnderWay,
     /// There is nothing to send, or the script dropped it.
     Nothing,
+}
+
+impl From<Sent> for Launched {
+    fn from(sent: Sent) -> Launched {
+        match sent {
+            Sent::UnderWay => Launched::UnderWay,
+            Sent::Dropped => Launched::Nothing,
+        }
+    }
 }
 
 /// What follows from an answer.

@@ -2,7 +2,7 @@
 use super::error::RequestError;
 use super::headers;
 use super::next_step::Launched;
-use super::ports::{ClientRequest, PendingRequestId, Ports, Processed, Sent};
+use super::ports::{ClientRequest, PendingRequestId, Ports, Processed};
 use super::record::{Field, Record, RecordRowState, RecordState};
 use super::request::{Part, Request};
 use crate::sip::entity_tag::EntityTag;
@@ -101,10 +101,7 @@ fn send<P: Ports>(
         headers,
         body,
     };
-    Ok(match ports.send(pending, &outgoing)? {
-        Sent::UnderWay => Launched::UnderWay,
-        Sent::Dropped => Launched::Nothing,
-    })
+    Ok(ports.send(pending, &outgoing)?.into())
 }
 
 /// The record as it will be once the request is granted; the entity tag is still the old one.

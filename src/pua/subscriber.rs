@@ -81,14 +81,7 @@ fn open_dialog<P: Ports>(
     if sent != Ok(Sent::UnderWay) {
         remove_dialog(ports, &record)?;
     }
-    launched(sent)
-}
-
-fn launched(sent: Result<Sent, RequestError>) -> Result<Launched, RequestError> {
-    Ok(match sent? {
-        Sent::UnderWay => Launched::UnderWay,
-        Sent::Dropped => Launched::Nothing,
-    })
+    Ok(sent?.into())
 }
 
 fn first_record(now: i64, request: &Request, call_id: &[u8], from_tag: &[u8]) -> Record {
@@ -147,7 +140,7 @@ fn send_within<P: Ports>(
         headers,
         body: None,
     };
-    launched(ports.send(pending, &outgoing))
+    Ok(ports.send(pending, &outgoing)?.into())
 }
 
 /// Removes the dialog of a record; `false`: it was not there any more.
