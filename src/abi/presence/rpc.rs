@@ -11,7 +11,7 @@ use crate::presence::subscription::Field;
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::Documents;
 use crate::sip::{text, uri};
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_void};
 
 pub(crate) fn fault(rpc: &Rpc, why: &str) {
     rpc.fault(500, &CString::new(why).unwrap_or_default());
@@ -183,10 +183,16 @@ fn cache_sync(rpc: &Rpc) {
 
 /// Carries out a command with at most `most` arguments.
 pub(crate) fn call(rpc: *mut rpc_t, ctx: *mut c_void, most: usize, run: fn(&Rpc)) {
+    let is_ready = state::process().map(|_| ()).ok_or(c"presence is not initialised");
+    call_when(is_ready, rpc, ctx, most, run);
+}
+
+/// The same for a module that `is_ready`, or says why it is not.
+pub(crate) fn call_when(is_ready: Result<(), &CStr>, rpc: *mut rpc_t, ctx: *mut c_void, most: usize, run: fn(&Rpc)) {
     // SAFETY: arguments of an RPC call in progress.
     let Some(rpc) = (unsafe { Rpc::new(rpc, ctx) }) else { return };
-    if state::process().is_none() {
-        return rpc.fault(500, c"presence is not initialised");
+    if let Err(why) = is_ready {
+        return rpc.fault(500, why);
     }
     match rpc.read_arguments(most) {
         Ok(()) => run(&rpc),

@@ -1,7 +1,7 @@
 //! The RPC commands of `pua.so`: what its timer does, what it keeps alive, its parameters.
 use crate::abi::c_types::rpc_t;
 use crate::abi::presence::operator_rpc::{page, show_config};
-use crate::abi::presence::rpc::{fault, uri_of};
+use crate::abi::presence::rpc::{call_when, fault, uri_of};
 use crate::abi::pua::state;
 use crate::abi::pua::timers::report_sweep;
 use crate::agent::context::AgentContext;
@@ -13,15 +13,7 @@ use std::ffi::c_void;
 
 /// Carries out a command with at most `most` arguments.
 fn call(rpc: *mut rpc_t, ctx: *mut c_void, most: usize, run: fn(&Rpc)) {
-    // SAFETY: arguments of an RPC call in progress.
-    let Some(rpc) = (unsafe { Rpc::new(rpc, ctx) }) else { return };
-    if state::process().is_none() {
-        return rpc.fault(500, c"pua is not initialised");
-    }
-    match rpc.read_arguments(most) {
-        Ok(()) => run(&rpc),
-        Err(why) => fault(&rpc, &why),
-    }
+    call_when(state::process().map(|_| ()).ok_or(c"pua is not initialised"), rpc, ctx, most, run);
 }
 
 fn cleanup(_: &Rpc) {
