@@ -80,7 +80,6 @@ impl NotifyQueue for ResourceQueues {
     fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun> {
         // What is due stays due until the node may send again.
         let may_speak = self.may_speak();
-        let are_many = self.shared.senders.outstanding.are_many(clock::monotonic_micros);
         let tables = &self.shared.tables;
         let rule = tables.rule();
         let mut shard = tables.shard(resource.hash);
@@ -98,12 +97,12 @@ impl NotifyQueue for ResourceQueues {
         let size = if entry.subscriptions.len() > LARGE { FanOutSize::Large } else { FanOutSize::Small };
         // A SUBSCRIBE does not wait for its NOTIFY because others do not answer theirs.
         let is_asked = entry.asked || !entry.final_notifies.is_empty();
-        let is_left = entry.for_all && self.leaves_large_changes(work);
-        let is_left = is_left
-            && match size {
-                FanOutSize::Large => true,
-                FanOutSize::Small => are_many && !is_asked && all_over_udp(&mut shard, rule, resource),
-            };
+        let may_be_left = entry.for_all && self.leaves_large_changes(work);
+        let are_many = || self.shared.senders.outstanding.are_many(clock::monotonic_micros);
+        let is_left = match size {
+            FanOutSize::Large => may_be_left,
+            FanOutSize::Small => may_be_left && !is_asked && are_many() && all_over_udp(&mut shard, rule, resource),
+        };
         if is_left {
             drop(shard);
             if self.hand_over(work, resource, size) {
