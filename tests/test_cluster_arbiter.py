@@ -205,7 +205,7 @@ def test_a_node_that_leaves_hands_its_lease_over(database, kind, count_of_nodes)
         heirs = [address for address, times in heard.items() if times]
         assert len(heirs) == 1 and heirs[0] != b.address, heard
         assert max(heard[heirs[0]]) < 0.2, heard
-        assert [len(lamp.client.notifies) for lamp in lamps] == [n + 1 for n in before], "told twice"
+        assert [len(lamp.client.notifies) for lamp in lamps] == [n + 1 for n in before], "notified twice"
         heir = next(node for node in nodes if node.address == heirs[0])
         assert figures(heir)[2:] == [0, 1, 0] and taken(heir) == 6
         assert "its subscriptions are served here" in heir.log()

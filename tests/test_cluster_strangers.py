@@ -98,9 +98,9 @@ def test_a_node_that_sends_from_another_address_is_no_stranger(door):
     cluster = Cluster(2, **door)
     a, b = cluster.nodes
     b.listen.append("udp:127.0.0.9:%d" % b.port)
-    told = 'modparam("dmq", "server_socket", "udp:%s:@PORT@")' % b.address
-    assert told in b.extra_params
-    b.extra_params = b.extra_params.replace(told, told.replace(b.address, "127.0.0.9"))
+    sent_from = 'modparam("dmq", "server_socket", "udp:%s:@PORT@")' % b.address
+    assert sent_from in b.extra_params
+    b.extra_params = b.extra_params.replace(sent_from, sent_from.replace(b.address, "127.0.0.9"))
     with cluster:
         alice = Client(b, "alice")
         began = time.monotonic()

@@ -16,7 +16,7 @@ TAKEN = "2xx to NOTIFYs without tm are taken"
 READ = "answers to NOTIFYs without tm are read as messages"
 
 
-def told(server, phones, code=200):
+def answered_by_phones(server, phones, code=200):
     """A watcher hears of two states; how many of its answers were taken early, and what the module counts."""
     alice, bob = phones(server, "alice"), phones(server, "bob", answer=code)
     alice.publish(body=pidf())
@@ -36,7 +36,7 @@ def test_the_outcome_is_that_of_messages(ours, phones, code, taken):
     seen = {}
     for early in (0, 1):
         server = ours(presence=dict(MEMORY, notify_early_answers=early), db=None, workers=1, debug=2)
-        early_count, *rest = told(server, phones, code)
+        early_count, *rest = answered_by_phones(server, phones, code)
         assert early_count == (taken if early else 0)
         assert (TAKEN in server.log()) == bool(early)
         replies = {name: value for name, value in statistics(server, "core").items() if name.startswith("rcv_replies")}
@@ -61,7 +61,7 @@ def test_who_would_miss_the_message_gets_it(ours, phones, gate):
     for early in (0, 1):
         server = ours(presence=dict(MEMORY, notify_early_answers=early), db=None, workers=1, debug=2, **GATES[gate])
         before = server.log().count("SEEN")
-        counted = told(server, phones)
+        counted = answered_by_phones(server, phones)
         assert counted[0] == 0
         seen[early] = (counted, server.log().count("SEEN") - before)
     assert seen[1] == seen[0]
@@ -87,7 +87,7 @@ def test_a_module_that_sees_packets_sees_these(ours, phones):
                   extra_params='modparam("siptrace", "trace_on", 1)\nmodparam("siptrace", "trace_mode", 1)\n'
                                'modparam("siptrace", "duplicate_uri", "sip:127.0.0.1:9")\n'
                                'modparam("siptrace", "trace_to_database", 0)\n')
-    assert told(server, phones)[:2] == (0, 2)
+    assert answered_by_phones(server, phones)[:2] == (0, 2)
 
 
 def test_settings_that_change_reach_a_worker_that_is_sent_answers_alone(ours, phones):

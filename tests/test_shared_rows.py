@@ -205,30 +205,30 @@ def test_refreshes_changes_and_the_end_at_once(table, notifiers):
         [thread.join() for thread in threads]
         assert not failed, failed[:2]
         lamp.phone.quiet(2.5 if notifiers else 1.0)
-        codes, told = lamp.codes(), lamp.watch.notifies
+        codes, notified = lamp.codes(), lamp.watch.notifies
         assert set(codes.values()) <= {200, 400} and sorted(codes) == list(range(2, cseq + 1))
-        assert rises_by_one([notify.cseq for notify in told]) and rises_by_one(map(shown_version, told))
+        assert rises_by_one([notify.cseq for notify in notified]) and rises_by_one(map(shown_version, notified))
         answered = list(codes.values()).count(200)
         if not notifiers:
-            assert len(told) == 1 + answered + 2 * changes
-        last = max(told, key=lambda notify: notify.cseq).text
+            assert len(notified) == 1 + answered + 2 * changes
+        last = max(notified, key=lambda notify: notify.cseq).text
         assert last.count("<state>confirmed</state>") == 2, last
         if table.name != "text":
             assert table.row("remote_cseq")[0] == max(number for number, code in codes.items() if code == 200)
         # The end beside refreshes and a change.
-        before = len(told)
+        before = len(notified)
         closing = threading.Thread(target=calls, args=(0,))
         closing.start()
         for number, expires in enumerate((600, 600, 0, 600, 600)):
             lamp.send(nodes[number % count], cseq + 1 + number, expires)
         closing.join()
         lamp.phone.quiet(1.0)
-        codes, told = lamp.codes(), lamp.watch.notifies
+        codes, notified = lamp.codes(), lamp.watch.notifies
         assert set(codes.values()) <= {200, 400, 481} and sorted(codes) == list(range(2, cseq + 6))
-        assert rises_by_one([notify.cseq for notify in told])
-        over = [notify for notify in told[before:] if notify.get("Subscription-State").startswith("terminated")]
+        assert rises_by_one([notify.cseq for notify in notified])
+        over = [notify for notify in notified[before:] if notify.get("Subscription-State").startswith("terminated")]
         if codes[cseq + 3] == 200:
-            assert over == [max(told, key=lambda notify: notify.cseq)]
+            assert over == [max(notified, key=lambda notify: notify.cseq)]
             lamp.send(nodes[0], cseq + 6, 600)
             lamp.phone.quiet(0.5)
             assert lamp.codes()[cseq + 6] == 481
@@ -266,19 +266,19 @@ def changes_in_between(table, node, what, expires):
         reply = lamp.watch.send(expires)
     assert reply.code == wanted, what
     lamp.phone.quiet(0.2)
-    told = lamp.watch.notifies
+    notified = lamp.watch.notifies
     after = table.row("local_cseq", "version", "remote_cseq", "expires", "status")
     if wanted == 481:
-        assert after is None and len(told) == 1, what
+        assert after is None and len(notified) == 1, what
     elif wanted == 400:
         counted = int(COUNTED in text)
-        assert after == [before[0] + counted, before[1] + counted, 99, before[2] + 99, 1] and len(told) == 1, what
+        assert after == [before[0] + counted, before[1] + counted, 99, before[2] + 99, 1] and len(notified) == 1, what
     else:
         # One number is the other server's.
-        assert len(told) == 2 and told[1].cseq == told[0].cseq + 2, what
+        assert len(notified) == 2 and notified[1].cseq == notified[0].cseq + 2, what
         state = "terminated" if expires == 0 else "pending" if what == "another authorization" else "active"
-        assert told[1].get("Subscription-State").startswith(state), what
-        assert bool(told[1].body) == (what != "another authorization"), what
+        assert notified[1].get("Subscription-State").startswith(state), what
+        assert bool(notified[1].body) == (what != "another authorization"), what
         if expires == 0:
             assert after is None, what
         else:
@@ -306,8 +306,8 @@ def test_what_is_renewed_while_it_runs_out(table, counted):
         with table.held("update active_watchers set expires = %d%s" % (renewed, counted), seconds=2.0):
             lamp.phone.quiet(2.0)
         lamp.phone.quiet(0.5)
-        told = [notify.get("Subscription-State") for notify in lamp.watch.notifies]
-        assert len(told) == 2 and all(state.startswith("active") for state in told)
+        notified = [notify.get("Subscription-State") for notify in lamp.watch.notifies]
+        assert len(notified) == 2 and all(state.startswith("active") for state in notified)
         assert table.row("expires") == [renewed] and lamp.watch.refresh().code == 200
 
 
@@ -327,8 +327,8 @@ def test_a_refused_statement(table, verb, expires):
         table.allow()
         lamp.watch.cseq -= 1
         assert lamp.watch.send(expires).code == 200
-        told = lamp.watch.wait(2)
-        assert [notify.cseq for notify in told] == [told[0].cseq, told[0].cseq + 1]
+        notified = lamp.watch.wait(2)
+        assert [notify.cseq for notify in notified] == [notified[0].cseq, notified[0].cseq + 1]
         assert (table.row("expires") is None) == (expires == 0)
 
 
@@ -342,8 +342,8 @@ def test_a_statement_that_collides(table, verb, expires):
         table.fail(verb, times=2)
         assert lamp.watch.send(expires).code == 200
         lamp.phone.quiet(0.3)
-        told = lamp.watch.notifies
-        assert [notify.cseq for notify in told] == [told[0].cseq, told[0].cseq + 1]
+        notified = lamp.watch.notifies
+        assert [notify.cseq for notify in notified] == [notified[0].cseq, notified[0].cseq + 1]
 
 
 @each(["postgres"])
@@ -360,9 +360,9 @@ def test_how_many_statements_a_subscribe_takes(table):
             watch.wait(1)
 
             def statements(send):
-                before, told = log.stat().st_size, len(phone.notifies)
+                before, notified = log.stat().st_size, len(phone.notifies)
                 assert send().code == 200
-                assert len(phone.wait_notifies(told + 1)) == told + 1
+                assert len(phone.wait_notifies(notified + 1)) == notified + 1
                 said = log.read_text(errors="replace")[before:]
                 found = re.findall(r"statement: +(\w+) ([^\n]*active_watchers[^\n]*)", said)
                 return [verb.lower() for verb, rest in found if watch.call_id in rest]

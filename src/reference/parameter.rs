@@ -75,8 +75,8 @@ pub enum On {
 /// What becomes of a value that is not in the range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beyond {
-    /// The server does not start, as with stock. A number above the range counts as the largest, and a text as the
-    /// nearest that is allowed: stock starts with such values.
+    /// The server does not start. Of a parameter that stock has, a number above a range counts as the largest, and a
+    /// text that is no name counts without its control characters, or as the default, with a warning.
     Refused,
     /// This number is used where the value is below the range, and the largest where it is above, with a warning.
     Replaced(i64),

@@ -10,7 +10,7 @@ pub const MOST_OF_NODE: u32 = 20_000;
 /// At most so many messages of another address are looked at in one second.
 pub const MOST_OF_STRANGER: u32 = 100;
 
-/// Addresses are told apart by so many places; those that fall on one share its bound.
+/// So many places keep addresses apart; those that fall on one share its bound.
 const NODES: usize = 256;
 const STRANGERS: usize = 1024;
 
