@@ -9,6 +9,7 @@ pub mod config;
 pub mod consistency;
 pub mod dialog;
 pub mod dialog_info;
+pub mod direct_publish;
 pub mod effective;
 pub mod ended;
 pub mod error;

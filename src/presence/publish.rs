@@ -1,6 +1,6 @@
 //! PUBLISH (RFC 3903 6): checks the request, changes the documents, answers, and notifies the watchers.
 use super::error::{Failure, StoreError};
-use super::event_package::{Package, PackageId, PackageVerdict};
+use super::event_package::{Package, PackageVerdict};
 use super::late::Late;
 use super::notification::{StateChange, TransientBody};
 use super::ports::Ports;
@@ -95,8 +95,8 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
 
 /// What the steps share.
 pub(super) struct Document<'a> {
-    expires: u32,
-    sphere_before: Option<Vec<u8>>,
+    pub(super) expires: u32,
+    pub(super) sphere_before: Option<Vec<u8>>,
     pub(super) description: &'a Package,
     pub(super) resource: &'a Resource,
 }
@@ -199,7 +199,7 @@ pub(super) fn shown_if_readable<P: Ports>(ports: &P, new: &Document<'_>, body: O
 }
 
 /// What is announced to the other nodes of a change; `etag` of the publication is the one after it.
-fn announced(new: &Document<'_>, request: &Request<'_>, publication: &Publication, is_new: bool) -> Replica {
+pub(super) fn announced(new: &Document<'_>, request: &Request<'_>, publication: &Publication, is_new: bool) -> Replica {
     let (user, domain) = uri::split(&new.resource.uri);
     Replica {
         domain: domain.to_vec(),
@@ -217,7 +217,7 @@ fn announced(new: &Document<'_>, request: &Request<'_>, publication: &Publicatio
     }
 }
 
-fn announce<P: Ports>(ports: &mut P, replica: Option<Replica>) {
+pub(super) fn announce<P: Ports>(ports: &mut P, replica: Option<Replica>) {
     if let Some(replica) = replica {
         ports.announce(&replica);
     }
@@ -376,7 +376,11 @@ fn remove<P: Ports>(
 }
 
 /// The record's id, which stays the same over all entity tags.
-fn ruid_of<P: Ports>(ports: &mut P, resource: &Resource, etag: EntityTag<&[u8]>) -> Result<Vec<u8>, Failure> {
+pub(super) fn ruid_of<P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    etag: EntityTag<&[u8]>,
+) -> Result<Vec<u8>, Failure> {
     Ok(ports.documents(resource)?.into_iter().find(|d| d.etag == etag).map(|d| d.ruid).unwrap_or_default())
 }
 
@@ -393,14 +397,14 @@ fn matched<P: Ports>(
     ports.publish(resource, change).map_err(|error| refused_for(ports, error, request))
 }
 
-fn no_match(etag: EntityTag<&[u8]>) -> Failure {
+pub(super) fn no_match(etag: EntityTag<&[u8]>) -> Failure {
     Failure::conditional_failed(format!(
         "no publication under this entity tag: {}",
         String::from_utf8_lossy(etag.bytes())
     ))
 }
 
-fn priority<P: Ports>(ports: &P, request: &Request<'_>, now: i64) -> i32 {
+pub(super) fn priority<P: Ports>(ports: &P, request: &Request<'_>, now: i64) -> i32 {
     match request.priority {
         Some(priority) => priority,
         // Without a word of the script, seconds since 2015, as in stock: newer documents come after older ones.
@@ -503,109 +507,4 @@ fn current_sphere<P: Ports>(ports: &mut P, resource: &Resource, package: &Packag
 /// Fails when the documents cannot be read.
 pub fn sphere_of<P: Ports>(ports: &mut P, resource: &Resource) -> Result<Option<Vec<u8>>, super::error::StoreError> {
     Ok(ports.documents(resource)?.iter().rev().find_map(|publication| sphere::of(&publication.body)))
-}
-
-/// What another module does to a document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DirectKind {
-    /// A new one.
-    Insert,
-    /// The one under this entity tag.
-    Update,
-    /// The one under this entity tag, or a new one.
-    Replace,
-}
-
-/// A document that another module publishes, under an entity tag of its own.
-#[derive(Debug, Clone, Copy)]
-pub struct Direct<'a> {
-    /// The event package.
-    pub event: PackageId,
-    /// User part of the presentity.
-    pub user: &'a [u8],
-    /// Host part of the presentity.
-    pub domain: &'a [u8],
-    /// The entity tag; empty for a new document lets us choose.
-    pub etag: EntityTag<&'a [u8]>,
-    /// The Contact of the watcher that gets no NOTIFY.
-    pub sender: &'a [u8],
-    /// The document.
-    pub body: &'a [u8],
-    /// Seconds; 0 removes.
-    pub expires: u32,
-    /// What is done.
-    pub kind: DirectKind,
-}
-
-/// Publishes for another module: no request, no checks of the body, the same stores and watchers.
-///
-/// # Errors
-///
-/// Fails with 412 when [`DirectKind::Update`] finds no publication of this entity tag, and when a store fails.
-pub fn direct<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failure> {
-    let description = *ports.packages().get(direct.event);
-    let resource = ports.uri_rule().resource(&uri::join(direct.user, direct.domain), direct.event);
-    let expires = direct.expires.min(ports.config().max_expires);
-    let (request, now) = (Request { sender: direct.sender, ..Request::default() }, ports.now());
-    let new = Document { expires, sphere_before: None, description: &description, resource: &resource };
-    if expires == 0 {
-        return match ports.publish(&resource, Change::Remove(direct.etag.to_owned_tag()))? {
-            Applied::Removed(removed, place) => {
-                let replica = ports
-                    .replicates()
-                    .then(|| Replica { body: Vec::new(), ..announced(&new, &request, &removed, false) });
-                announce(ports, replica);
-                notify_watchers(ports, &request, &new, Some(TransientBody::Removed(removed, place)))
-            }
-            _ => Ok(()),
-        };
-    }
-    if direct.kind != DirectKind::Insert {
-        ports.take_late(&resource, direct.etag);
-        let change = Change::Modify(Modification {
-            etag: direct.etag.to_owned_tag(),
-            new_etag: direct.etag.to_owned_tag(),
-            body: (!direct.body.is_empty()).then(|| direct.body.to_vec()),
-            // The caller knows in which order it calls.
-            dialogs: dialogs(&description, direct.body).in_order(),
-            expires_at: now + i64::from(expires),
-            received_at: now,
-            priority: priority(ports, &request, now),
-            sender: direct.sender.to_vec(),
-            line: None,
-        });
-        let applied = ports.publish(&resource, change)?;
-        if ports.replicates() && matches!(applied, Applied::Modified { .. }) {
-            let ruid = ruid_of(ports, &resource, direct.etag)?;
-            let (etag, body) = (direct.etag.to_owned_tag(), direct.body.to_vec());
-            let publication =
-                Publication { etag: etag.clone(), ruid, body, received_at: now, ..Publication::default() };
-            announce(ports, Some(Replica { new_etag: Some(etag), ..announced(&new, &request, &publication, false) }));
-        }
-        match applied {
-            Applied::Modified { keeps: Keeps::Nothing } => {
-                let body = Some(direct.body).filter(|body| !body.is_empty());
-                let transient_body = shown_if_readable(ports, &new, body);
-                return notify_watchers(ports, &request, &new, transient_body);
-            }
-            Applied::Modified { .. } => return Ok(()),
-            _ if direct.kind == DirectKind::Update => return Err(no_match(direct.etag)),
-            _ => {}
-        }
-    }
-    let publication = Publication {
-        etag: if direct.etag.is_empty() { ports.new_entity_tag(0) } else { direct.etag.to_owned_tag() },
-        ruid: ports.new_ruid(),
-        sender: direct.sender.to_vec(),
-        body: direct.body.to_vec(),
-        expires_at: now + i64::from(expires),
-        received_at: now,
-        priority: priority(ports, &request, now),
-        dialogs: dialogs(&description, direct.body).in_order(),
-    };
-    let replica = ports.replicates().then(|| announced(&new, &request, &publication, true));
-    ports.publish(&resource, Change::Insert(publication))?;
-    announce(ports, replica);
-    let transient_body = shown_if_readable(ports, &new, Some(direct.body));
-    notify_watchers(ports, &request, &new, transient_body)
 }

@@ -5,7 +5,7 @@ use crate::host::log;
 use crate::host::msg::parse_uri;
 use crate::presence::event_package::PackageId;
 use crate::presence::subscription::Subscription;
-use crate::presence::{publish, refresh};
+use crate::presence::{direct_publish, publish, refresh};
 use crate::server::context::Context;
 use crate::sip::checked::{HostPart, UserPart};
 use crate::sip::entity_tag::EntityTag;
@@ -215,7 +215,7 @@ pub(crate) fn update_presentity(document: &ApiDocument<'_>) -> Result<(), String
     let bad = |what: &str, flaw| format!("the {what} {flaw}");
     let user = UserPart::new(document.user).map_err(|flaw| bad("user", flaw))?;
     let domain = HostPart::new(document.domain).map_err(|flaw| bad("domain", flaw))?;
-    let request = publish::Direct {
+    let request = direct_publish::Direct {
         event,
         user: user.bytes(),
         domain: domain.bytes(),
@@ -224,10 +224,10 @@ pub(crate) fn update_presentity(document: &ApiDocument<'_>) -> Result<(), String
         body: document.body,
         expires: document.expires.max(0) as u32,
         kind: match (document.is_new, document.replace) {
-            (_, true) => publish::DirectKind::Replace,
-            (true, false) => publish::DirectKind::Insert,
-            (false, false) => publish::DirectKind::Update,
+            (_, true) => direct_publish::DirectKind::Replace,
+            (true, false) => direct_publish::DirectKind::Insert,
+            (false, false) => direct_publish::DirectKind::Update,
         },
     };
-    publish::direct(&mut world, &request).map_err(|error| error.to_string())
+    direct_publish::publish(&mut world, &request).map_err(|error| error.to_string())
 }

@@ -7,11 +7,11 @@ use crate::abi::presence::rpc::{answered, call, fault, uri_of};
 use crate::abi::presence::state;
 use crate::host::rpc::{Rpc, Struct};
 use crate::host::{clock, log};
+use crate::presence::direct_publish::{self, Direct, DirectKind};
 use crate::presence::ended::Cause;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
 use crate::presence::ports::Ports;
-use crate::presence::publish::{self, Direct, DirectKind};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Field, Subscription};
 use crate::reference::setting::{Setting, Value};
@@ -245,7 +245,7 @@ fn expire_publication(rpc: &Rpc) {
         expires: 0,
         kind: DirectKind::Update,
     };
-    if let Err(why) = publish::direct(&mut world, &removal) {
+    if let Err(why) = direct_publish::publish(&mut world, &removal) {
         fault(rpc, &why.to_string());
     }
 }

@@ -1,0 +1,118 @@
+//! Publications that other modules make (`bind_presence`) and that operators remove: no request, no checks of the body,
+//! the same stores and watchers as those of a PUBLISH.
+use super::error::Failure;
+use super::event_package::PackageId;
+use super::notification::TransientBody;
+use super::ports::Ports;
+use super::publication::{Applied, Change, Keeps, Modification, Publication};
+use super::publish::{
+    Document, Request, announce, announced, dialogs, no_match, notify_watchers, priority, ruid_of, shown_if_readable,
+};
+use super::replica::Replica;
+use crate::sip::entity_tag::EntityTag;
+use crate::sip::uri;
+
+/// What another module does to a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectKind {
+    /// A new one.
+    Insert,
+    /// The one under this entity tag.
+    Update,
+    /// The one under this entity tag, or a new one.
+    Replace,
+}
+
+/// A document that another module publishes, under an entity tag of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Direct<'a> {
+    /// The event package.
+    pub event: PackageId,
+    /// User part of the presentity.
+    pub user: &'a [u8],
+    /// Host part of the presentity.
+    pub domain: &'a [u8],
+    /// The entity tag; empty for a new document lets us choose.
+    pub etag: EntityTag<&'a [u8]>,
+    /// The Contact of the watcher that gets no NOTIFY.
+    pub sender: &'a [u8],
+    /// The document.
+    pub body: &'a [u8],
+    /// Seconds; 0 removes.
+    pub expires: u32,
+    /// What is done.
+    pub kind: DirectKind,
+}
+
+/// Publishes for another module: no request, no checks of the body, the same stores and watchers.
+///
+/// # Errors
+///
+/// Fails with 412 when [`DirectKind::Update`] finds no publication of this entity tag, and when a store fails.
+pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failure> {
+    let description = *ports.packages().get(direct.event);
+    let resource = ports.uri_rule().resource(&uri::join(direct.user, direct.domain), direct.event);
+    let expires = direct.expires.min(ports.config().max_expires);
+    let (request, now) = (Request { sender: direct.sender, ..Request::default() }, ports.now());
+    let new = Document { expires, sphere_before: None, description: &description, resource: &resource };
+    if expires == 0 {
+        return match ports.publish(&resource, Change::Remove(direct.etag.to_owned_tag()))? {
+            Applied::Removed(removed, place) => {
+                let replica = ports
+                    .replicates()
+                    .then(|| Replica { body: Vec::new(), ..announced(&new, &request, &removed, false) });
+                announce(ports, replica);
+                notify_watchers(ports, &request, &new, Some(TransientBody::Removed(removed, place)))
+            }
+            _ => Ok(()),
+        };
+    }
+    if direct.kind != DirectKind::Insert {
+        ports.take_late(&resource, direct.etag);
+        let change = Change::Modify(Modification {
+            etag: direct.etag.to_owned_tag(),
+            new_etag: direct.etag.to_owned_tag(),
+            body: (!direct.body.is_empty()).then(|| direct.body.to_vec()),
+            // The caller knows in which order it calls.
+            dialogs: dialogs(&description, direct.body).in_order(),
+            expires_at: now + i64::from(expires),
+            received_at: now,
+            priority: priority(ports, &request, now),
+            sender: direct.sender.to_vec(),
+            line: None,
+        });
+        let applied = ports.publish(&resource, change)?;
+        if ports.replicates() && matches!(applied, Applied::Modified { .. }) {
+            let ruid = ruid_of(ports, &resource, direct.etag)?;
+            let (etag, body) = (direct.etag.to_owned_tag(), direct.body.to_vec());
+            let publication =
+                Publication { etag: etag.clone(), ruid, body, received_at: now, ..Publication::default() };
+            announce(ports, Some(Replica { new_etag: Some(etag), ..announced(&new, &request, &publication, false) }));
+        }
+        match applied {
+            Applied::Modified { keeps: Keeps::Nothing } => {
+                let body = Some(direct.body).filter(|body| !body.is_empty());
+                let transient_body = shown_if_readable(ports, &new, body);
+                return notify_watchers(ports, &request, &new, transient_body);
+            }
+            Applied::Modified { .. } => return Ok(()),
+            _ if direct.kind == DirectKind::Update => return Err(no_match(direct.etag)),
+            _ => {}
+        }
+    }
+    let publication = Publication {
+        etag: if direct.etag.is_empty() { ports.new_entity_tag(0) } else { direct.etag.to_owned_tag() },
+        ruid: ports.new_ruid(),
+        sender: direct.sender.to_vec(),
+        body: direct.body.to_vec(),
+        expires_at: now + i64::from(expires),
+        received_at: now,
+        priority: priority(ports, &request, now),
+        dialogs: dialogs(&description, direct.body).in_order(),
+    };
+    let replica = ports.replicates().then(|| announced(&new, &request, &publication, true));
+    ports.publish(&resource, Change::Insert(publication))?;
+    announce(ports, replica);
+    let transient_body = shown_if_readable(ports, &new, Some(direct.body));
+    notify_watchers(ports, &request, &new, transient_body)
+}
