@@ -38,6 +38,7 @@ pub mod sphere;
 pub mod stock_subscription;
 pub mod subscribe;
 pub mod subscription;
+pub mod subscription_field;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tuples;

@@ -1,5 +1,5 @@
 //! What can go wrong while a request is handled, and the reply each becomes.
-use super::subscription::BadField;
+use super::subscription_field::BadField;
 use crate::sip::checked::Flaw;
 
 /// Why a request was not carried out.

@@ -5,7 +5,8 @@ use super::error::{Failure, StoreError};
 use super::notification::{NotifyReason, StateChange};
 use super::ports::Ports;
 use super::subscribe::notify_winfo;
-use super::subscription::{Field, Status, Subscription};
+use super::subscription::{Status, Subscription};
+use super::subscription_field::Field;
 use super::winfo::{Watcher, WatcherEvent};
 use super::{notifier, publish};
 

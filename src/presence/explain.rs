@@ -5,7 +5,8 @@ use super::notification::{NotifyHistory, QueueState};
 use super::ports::Ports;
 use super::remembered::{Answer, Micros, SentNotify};
 use super::resource::Resource;
-use super::subscription::{Field, Status, Subscription};
+use super::subscription::{Status, Subscription};
+use super::subscription_field::Field;
 
 /// One subscription of the watcher, explained.
 #[derive(Debug, Clone, PartialEq, Eq)]

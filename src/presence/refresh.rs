@@ -9,7 +9,8 @@ use super::ports::Ports;
 use super::publication::{Applied, Change, Modification, NEVER, Publication};
 use super::resource::Resource;
 use super::subscribe::notify_winfo;
-use super::subscription::{Field, Status, Subscription};
+use super::subscription::{Status, Subscription};
+use super::subscription_field::Field;
 use super::winfo::{Watcher, WatcherEvent};
 use crate::sip::entity_tag::EntityTag;
 

@@ -2,7 +2,8 @@
 use super::dialog::DialogId;
 use super::event_package::Packages;
 use super::replica::{as_text, number, push_quoted, text};
-use super::subscription::{FIELDS, Field, RowState, Status, Subscription, SubscriptionState};
+use super::subscription::{RowState, Status, Subscription, SubscriptionState};
+use super::subscription_field::{FIELDS, Field};
 use crate::sip::transport::Transport;
 use serde_json::Value;
 

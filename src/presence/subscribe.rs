@@ -7,7 +7,8 @@ use super::event_package::{Package, PackageId, PackageVerdict};
 use super::notification::{Notify, NotifyReason, StateChange};
 use super::ports::{Ports, Recent, Renewed, Stored};
 use super::resource::Resource;
-use super::subscription::{self, Field, Renewal, RowState, Status, Subscription, SubscriptionState};
+use super::subscription::{self, Renewal, RowState, Status, Subscription, SubscriptionState};
+use super::subscription_field::{Field, room_of};
 use super::winfo::Watcher;
 use super::{bad_event, fetch, limits, notifier};
 use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
@@ -262,7 +263,7 @@ fn refused_for<P: Ports>(ports: &P, error: StoreError, subscription: &Subscripti
     let is_refused = error == StoreError::Refused && ports.row_limits().is_some();
     match subscription::misfit(subscription).filter(|_| is_refused) {
         Some(field) => {
-            let flaw = columns::flaw_of(subscription.get(field), subscription::room_of(field));
+            let flaw = columns::flaw_of(subscription.get(field), room_of(field));
             Failure::bad_request(format!("the {} {flaw}", field.name()))
         }
         None => error.into(),

@@ -12,7 +12,8 @@ use super::ports::Ports;
 use super::publication::Publication;
 use super::replica::Replica;
 use super::resource::Resource;
-use super::subscription::{Field, Status, Subscription};
+use super::subscription::{Status, Subscription};
+use super::subscription_field::Field;
 use super::winfo::Watcher;
 use std::collections::{HashMap, VecDeque};
 

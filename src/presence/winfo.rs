@@ -1,5 +1,6 @@
 //! Watcher information (RFC 3857) and its document (RFC 3858).
-use super::subscription::{Field, Status, Subscription};
+use super::subscription::{Status, Subscription};
+use super::subscription_field::Field;
 use crate::shm_safe::shm_safe;
 use crate::sip::text::{push_number, push_xml};
 

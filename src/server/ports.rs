@@ -21,7 +21,8 @@ use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, Digested, Micr
 use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::row_limits::{PublicationRows, RowLimits};
-use crate::presence::subscription::{Field, Renewal, Status, Subscription};
+use crate::presence::subscription::{Renewal, Status, Subscription};
+use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;

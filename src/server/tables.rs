@@ -1,7 +1,8 @@
 //! The tables in shared memory: shards, each under one lock, holding the resource entries of resources and the
 //! subscriptions on them.
 //! An index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
-use crate::presence::subscription::{Field, Subscription};
+use crate::presence::subscription::Subscription;
+use crate::presence::subscription_field::Field;
 use crate::shm_safe::shm_safe;
 pub mod dialog_index;
 pub mod lazy_vec;
@@ -358,7 +359,8 @@ mod tests {
     use crate::host::fake;
     use crate::presence::event_package::PackageId;
     use crate::presence::notification::NotifyHistory;
-    use crate::presence::subscription::{FIELDS, RowState, Status, Subscription, SubscriptionState};
+    use crate::presence::subscription::{RowState, Status, Subscription, SubscriptionState};
+    use crate::presence::subscription_field::FIELDS;
     use crate::server::tables::subscription_entry::Ownership;
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
@@ -372,7 +374,7 @@ mod tests {
         };
         let mut fields: [&[u8]; FIELDS] = [b"x"; FIELDS];
         fields[0] = &resource.uri;
-        fields[crate::presence::subscription::Field::CallId as usize] = call.as_bytes();
+        fields[crate::presence::subscription_field::Field::CallId as usize] = call.as_bytes();
         let subscription = Subscription::new(state, &fields).unwrap();
         shm::boxed(SubscriptionEntry {
             subscription: subscription.map(shm::copy)?,

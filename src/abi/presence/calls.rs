@@ -107,7 +107,8 @@ pub(crate) fn refresh_hard_state(uri: &[u8], event: &[u8], file_uri: &[u8], file
 
 /// The number of a watcher's authorization with a presentity, or -1.
 pub(crate) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
-    use crate::presence::subscription::{Field, Status};
+    use crate::presence::subscription::Status;
+    use crate::presence::subscription_field::Field;
     let (Some(world), Some(watcher), Some(presentity)) = (state::world(), parts_of(watcher), parts_of(presentity))
     else {
         return -1;

@@ -11,7 +11,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::explain::{self, Explanation};
 use crate::presence::ports::Ports;
 use crate::presence::resource::Resource;
-use crate::presence::subscription::Field;
+use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
 use std::ffi::c_void;
 

@@ -7,7 +7,7 @@ use crate::host::{log, msg};
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
-use crate::presence::subscription::Field;
+use crate::presence::subscription_field::Field;
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::Documents;
 use crate::sip::{text, uri};

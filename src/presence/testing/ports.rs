@@ -15,7 +15,8 @@ use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
 use crate::presence::remembered::{BodyDigest, Digested};
 use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
-use crate::presence::subscription::{Field, Renewal, Status, Subscription};
+use crate::presence::subscription::{Renewal, Status, Subscription};
+use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
 use crate::sip::entity_tag::EntityTag;
 

@@ -110,7 +110,7 @@ fn the_event_id_is_part_of_the_subscription() {
     let mut server = MemoryPorts::default();
     Subscribe::new("bob", "alice", "presence;id=x").send(&mut server).expect("subscribed");
     let stored = server.stored("bob").expect("stored");
-    assert_eq!(stored.get(crate::presence::subscription::Field::EventId), b"x");
+    assert_eq!(stored.get(crate::presence::subscription_field::Field::EventId), b"x");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::presence::notification::StateChange;
 use crate::presence::notifier;
 use crate::presence::ports::Ports;
 use crate::presence::resource::Resource;
-use crate::presence::subscription::Field;
+use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
 use crate::server::subscriptions::active_watchers_table as rows;
 use std::collections::HashSet;

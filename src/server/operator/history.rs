@@ -17,7 +17,8 @@ use crate::presence::notification::{NotifyHistory, NotifyReason};
 use crate::presence::occurrence::Occurrence;
 use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, DocumentChange, Micros, SentNotify};
 use crate::presence::resource::Resource;
-use crate::presence::subscription::{Field, Subscription};
+use crate::presence::subscription::Subscription;
+use crate::presence::subscription_field::Field;
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use mark::mark;
@@ -379,7 +380,8 @@ impl NotifyEntry {
 mod tests {
     use super::*;
     use crate::presence::resource::UriComparison;
-    use crate::presence::subscription::{FIELDS, Status, SubscriptionState};
+    use crate::presence::subscription::{Status, SubscriptionState};
+    use crate::presence::subscription_field::FIELDS;
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
 

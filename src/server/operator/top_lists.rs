@@ -2,7 +2,8 @@
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyHistory;
-use crate::presence::subscription::{Field, Subscription};
+use crate::presence::subscription::Subscription;
+use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};

@@ -4,9 +4,8 @@ use crate::common::paging::{Page, Seen};
 use crate::host::db::{Cell, Column, Cond, Connection, DbError, Op, Row, Value, row_columns, time_of};
 use crate::presence::dialog::DialogId;
 use crate::presence::event_package::Packages;
-use crate::presence::subscription::{
-    self, FIELDS, Field, RowState, STORED_FIELDS, Status, Subscription, SubscriptionState,
-};
+use crate::presence::subscription::{RowState, Status, Subscription, SubscriptionState};
+use crate::presence::subscription_field::{FIELDS, Field, STORED_FIELDS, room_of};
 use crate::sip::checked::UserPart;
 use crate::sip::transport::Transport;
 use crate::sip::{columns, uri};
@@ -81,7 +80,7 @@ const _: () = {
         let (field, column) = TEXTS[at];
         assert!(field as usize == at);
         let room = columns::room(&columns::ACTIVE_WATCHERS, ActiveWatchers::NAMES[column as usize]);
-        assert!(room == subscription::room_of(field));
+        assert!(room == room_of(field));
         at += 1;
     }
 };
@@ -118,7 +117,7 @@ fn of_dialog(dialog: DialogId<'_>) -> [Cond<'_>; 3] {
 pub fn fits(subscription: &Subscription) -> bool {
     // A User-Agent is written in a form that fits.
     let in_row = Field::ALL.iter().take(STORED_FIELDS).filter(|field| **field != Field::UserAgent);
-    in_row.into_iter().all(|field| columns::fits(subscription.get(*field), subscription::room_of(*field)))
+    in_row.into_iter().all(|field| columns::fits(subscription.get(*field), room_of(*field)))
 }
 
 /// The subscription without a User-Agent whose characters a database may not take: MariaDB's usual character sets hold

@@ -3,7 +3,8 @@
 use crate::host::log;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
-use crate::presence::subscription::{Field, RowState};
+use crate::presence::subscription::RowState;
+use crate::presence::subscription_field::Field;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::active_watchers_table::NoRoute;
