@@ -28,23 +28,8 @@ impl<E: Copy> Ring<E> {
         Ok(Ring { entries, size, count: 0 })
     }
 
-    /// Adds an entry; returns its number. A ring of no size forgets it at once.
-    pub fn push(&mut self, entry: E) -> usize {
-        let number = self.count & LAST_NUMBER;
-        if self.size > 0 {
-            let place = self.count % self.size;
-            self.count += 1;
-            match self.entries.get_mut(place) {
-                Some(oldest) => *oldest = entry,
-                // The room was reserved.
-                None => self.entries.push(entry),
-            }
-        }
-        number
-    }
-
     /// Adds an entry that is written in its place: over the oldest one, or over `empty` while there is room; returns
-    /// its number, see [`Ring::push`].
+    /// its number. A ring of no size forgets it at once.
     pub fn push_with(&mut self, empty: impl FnOnce() -> E, write: impl FnOnce(&mut E)) -> usize {
         let number = self.count & LAST_NUMBER;
         if self.size > 0 {
@@ -81,6 +66,12 @@ impl<E: Copy> Ring<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl<E: Copy> Ring<E> {
+        fn push(&mut self, entry: E) -> usize {
+            self.push_with(|| entry, |place| *place = entry)
+        }
+    }
 
     #[test]
     fn it_keeps_the_newest_in_order() {
