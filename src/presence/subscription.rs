@@ -338,6 +338,14 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         uri
     }
 
+    /// Where NOTIFYs go (RFC 3261 12.2.1.1): the route set, whose first route is the next hop, or the Contact.
+    pub fn next_hop(&self) -> &[u8] {
+        match self.get(Field::RecordRoute) {
+            b"" => self.get(Field::Contact),
+            routes => routes,
+        }
+    }
+
     /// Whether a change of the presentity's state is announced to the watcher: to nobody who may not see the state (RFC
     /// 5025 3.2.1: polite blocking must not be noticed), and to nobody whose time is over. SUBSCRIBEs, changes of the
     /// authorization and the end are answered all the same.

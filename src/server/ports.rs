@@ -472,7 +472,7 @@ impl Context {
         };
         let sent_at = clock::monotonic_micros();
         let number = self.note_notify(notify, digest, sent_at);
-        let is_udp = target.is_some() || target::goes_over_udp(next_hop(s));
+        let is_udp = target.is_some() || target::goes_over_udp(s.next_hop());
         let under_way = UnderWay { event: s.state.event, sent_at, is_udp, number };
         let senders = self.shared.senders;
         if is_udp {
@@ -539,14 +539,6 @@ impl Context {
             under_way.number.into_iter().for_each(note);
         }
         sent
-    }
-}
-
-/// Where the NOTIFYs of a subscription go: the first route, or the Contact.
-fn next_hop(subscription: &Subscription) -> &[u8] {
-    match subscription.get(Field::RecordRoute) {
-        b"" => subscription.get(Field::Contact),
-        routes => routes,
     }
 }
 

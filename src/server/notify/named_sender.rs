@@ -4,7 +4,6 @@ use crate::limited;
 use crate::presence::notification::Notify;
 use crate::presence::remembered::BodyDigest;
 use crate::presence::subscription::Subscription;
-use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
 use crate::server::notify::named_targets::{MOST, NamedTargets, Waiting};
 use crate::sip::target;
@@ -41,8 +40,7 @@ thread_local! {
 
 /// The name that has to be looked up before a NOTIFY of this subscription can be sent.
 fn name_of(subscription: &Subscription) -> Option<&[u8]> {
-    let (routes, contact) = (subscription.get(Field::RecordRoute), subscription.get(Field::Contact));
-    target::name_to_look_up(if routes.is_empty() { contact } else { routes })
+    target::name_to_look_up(subscription.next_hop())
 }
 
 /// Sends what waits, then sleeps until there is more: one turn of the process.

@@ -356,10 +356,7 @@ fn all_over_udp(shard: &mut Shard, rule: UriComparison, resource: &Resource) -> 
     let Some(entry) = shard.entry(rule, resource) else { return false };
     let slots = entry.subscriptions.to_vec();
     let stored = slots.into_iter().filter_map(|slot| shard.stored_in_slot(slot));
-    stored.map(|stored| &stored.subscription).all(|s| {
-        let route = s.get(Field::RecordRoute);
-        target::goes_over_udp(if route.is_empty() { s.get(Field::Contact) } else { route })
-    })
+    stored.map(|stored| &stored.subscription).all(|s| target::goes_over_udp(s.next_hop()))
 }
 
 /// The sender of a change, known by its Contact, is not notified of it.
