@@ -7,6 +7,7 @@ import pytest
 
 from kit.compare import Trace, same
 from kit.kamailio import ROOT, Kamailio
+from kit.servers import MariaDB, PostgreSQL
 from kit.sip import Client
 
 # The benchmark's load generator serves scenarios, too.
@@ -100,6 +101,21 @@ class Actors:
     def close(self):
         for client in self.made:
             client.close()
+
+
+@pytest.fixture(scope="module")
+def database_server():
+    """A database server by its name, started when a scenario first asks for it."""
+    started = {}
+
+    def get(name):
+        if name not in started:
+            started[name] = {"postgres": PostgreSQL, "mysql": MariaDB}[name]()
+        return started[name]
+
+    yield get
+    for server in started.values():
+        server.stop()
 
 
 @pytest.fixture

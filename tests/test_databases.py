@@ -9,7 +9,7 @@ import time
 import pytest
 
 from kit.kamailio import Kamailio
-from kit.servers import MariaDB, PostgreSQL
+from kit.servers import PostgreSQL
 from kit.sip import Client, pidf
 
 DATABASES = ["sqlite", "text", "postgres", "mysql"]
@@ -18,21 +18,16 @@ CELLS = [(mode, cache, 0, 1) for mode, cache in itertools.product((0, 1, 2), (0,
 CELLS += [(3, cache, notifiers, fast) for cache, notifiers, fast in itertools.product((0, 1), (0, 1, 4), (0, 1))]
 
 
-@pytest.fixture(scope="module")
-def servers():
-    started = {}
-
+@pytest.fixture
+def servers(database_server):
     def get(name):
         if name in ("sqlite", "text"):
             return name
-        if name not in started:
-            started[name] = {"postgres": PostgreSQL, "mysql": MariaDB}[name]()
-        started[name].sql("delete from presentity; delete from active_watchers; delete from watchers;")
-        return started[name].url
+        server = database_server(name)
+        server.sql("delete from presentity; delete from active_watchers; delete from watchers;")
+        return server.url
 
-    yield get
-    for server in started.values():
-        server.stop()
+    return get
 
 
 def live(url, presence):

@@ -7,7 +7,6 @@ import pytest
 
 from kit.kamailio import Kamailio
 from kit.responder import Responder
-from kit.servers import MariaDB, PostgreSQL
 from kit.sip import Client, pidf
 
 DATABASES = ["sqlite", "postgres", "mysql"]
@@ -51,23 +50,13 @@ class Database:
         return sorted(self.sql("select %s from %s;" % (column, table)).split("\n"))[1:]
 
 
-@pytest.fixture(scope="module")
-def servers():
-    started = {}
-    yield started
-    for server in started.values():
-        server.stop()
-
-
 @pytest.fixture(params=DATABASES)
-def database(request, servers):
+def database(request, database_server):
     name = request.param
     if name == "sqlite":
         yield Database(name)
         return
-    if name not in servers:
-        servers[name] = {"postgres": PostgreSQL, "mysql": MariaDB}[name]()
-    database = Database(name, servers[name])
+    database = Database(name, database_server(name))
     database.sql("".join("delete from %s;" % table for table in TABLES))
     yield database
     for table in TABLES:
@@ -235,11 +224,9 @@ def test_publications_of_the_user_agent_with_one_entity_tag(database):
         responder.close()
 
 
-def test_a_lost_database_keeps_everything(servers):
+def test_a_lost_database_keeps_everything(database_server):
     """The connection is lost: that is nobody's row, and all are written when the database is back."""
-    if "postgres" not in servers:
-        servers["postgres"] = PostgreSQL()
-    database = Database("postgres", servers["postgres"])
+    database = Database("postgres", database_server("postgres"))
     database.sql("delete from active_watchers;")
     with start(database, presence=dict(db_update_period=1), modules=("presence_xml",)) as server:
         database.sql("alter table active_watchers rename to elsewhere;")

@@ -6,7 +6,7 @@ import pytest
 
 from kit.kamailio import Kamailio
 from kit.responder import Responder
-from kit.servers import MariaDB, PostgreSQL
+from kit.servers import PostgreSQL
 from kit.sip import Client, pidf
 
 TABLES = ("presentity", "active_watchers", "watchers", "pua")
@@ -14,14 +14,6 @@ TABLES = ("presentity", "active_watchers", "watchers", "pua")
 GENERATED = {"id", "etag", "ruid", "expires", "received_time", "inserted_time", "to_tag", "from_tag", "callid",
              "call_id", "tuple_id", "flags",
              "desired_expires", "cseq", "local_cseq", "version", "updated", "updated_winfo"}
-
-
-@pytest.fixture(scope="module")
-def servers():
-    started = {}
-    yield started
-    for server in started.values():
-        server.stop()
 
 
 def rows(server, database, table):
@@ -90,10 +82,8 @@ def life(which, url, database, mode):
 @pytest.mark.parametrize("name,mode",
                          [("sqlite", 1), ("sqlite", 2), ("sqlite", 3), ("postgres", 1), ("postgres", 2), ("mysql", 1),
                           ("mysql", 2)])
-def test_all_columns(servers, name, mode):
-    if name != "sqlite" and name not in servers:
-        servers[name] = {"postgres": PostgreSQL, "mysql": MariaDB}[name]()
-    database = servers.get(name)
+def test_all_columns(database_server, name, mode):
+    database = None if name == "sqlite" else database_server(name)
     url = database.url if database else "sqlite"
     stock, ours = life("stock", url, database, mode), life("ours", url, database, mode)
     for table in TABLES:

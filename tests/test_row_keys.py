@@ -8,18 +8,9 @@ import time
 import pytest
 
 from kit.kamailio import Kamailio
-from kit.servers import MariaDB, PostgreSQL
 from kit.sip import Client, dialog_info, pidf
 
 OLD = {"sqlite": 7_000_000_000, "postgres": 2_000_000_000, "mysql": 4_000_000_000}
-
-
-@pytest.fixture(scope="module")
-def servers():
-    started = {}
-    yield started
-    for server in started.values():
-        server.stop()
 
 
 def sql(server, database, text):
@@ -30,21 +21,19 @@ def sql(server, database, text):
     connection.close()
 
 
-def begin(servers, name, **options):
+def begin(database_server, name, **options):
     if name in ("sqlite", "text"):
         return Kamailio("ours", db=name, **options), None
-    if name not in servers:
-        servers[name] = {"postgres": PostgreSQL, "mysql": MariaDB}[name]()
-    database = servers[name]
+    database = database_server(name)
     database.sql("truncate table presentity; truncate table active_watchers; truncate table watchers;")
     return Kamailio("ours", db=database.url, **options), database
 
 
 @pytest.mark.parametrize("name", ["sqlite", "postgres", "mysql"])
 @pytest.mark.parametrize("mode", [1, 2, 3])
-def test_an_old_row_beside_large_keys(servers, name, mode):
+def test_an_old_row_beside_large_keys(database_server, name, mode):
     """The server starts at once and knows all rows, however far apart their keys are."""
-    server, database = begin(servers, name,
+    server, database = begin(database_server, name,
                              presence=dict(subs_db_mode=mode, db_update_period=1, publ_cache=1, fetch_rows=2),
                              modules=("presence_xml",))
     with server:
@@ -79,10 +68,10 @@ def test_a_row_with_a_negative_key(ours, phones, mode, key):
     assert [person.publish(etag=tag).code for person, tag in zip(people, tags)] == [200] * 6
 
 
-def test_thousands_of_rows_in_db_text(servers):
+def test_thousands_of_rows_in_db_text(database_server):
     """db_text knows neither an order nor a limit: its rows come in portions all the same, with little private
     memory."""
-    server, _ = begin(servers, "text", presence=dict(subs_db_mode=1), modules=("presence_xml",))
+    server, _ = begin(database_server, "text", presence=dict(subs_db_mode=1), modules=("presence_xml",))
     with server:
         watch = Client(server, "bob").subscribe("sip:alice@example.org")
         server.stop()
@@ -101,10 +90,10 @@ def test_thousands_of_rows_in_db_text(servers):
 
 @pytest.mark.parametrize("name", ["sqlite", "postgres", "mysql"])
 @pytest.mark.parametrize("mode", [1, 2, 3])
-def test_times_beyond_2038(servers, name, mode):
+def test_times_beyond_2038(database_server, name, mode):
     """A long subscription has a row whose time is no negative number, and lives on after a restart."""
     longest = 700_000_000
-    server, database = begin(servers, name,
+    server, database = begin(database_server, name,
                              presence=dict(subs_db_mode=mode, max_expires=longest, db_update_period=1, clean_period=1),
                              modules=("presence_xml",))
     with server:

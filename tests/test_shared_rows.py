@@ -9,7 +9,6 @@ import time
 import pytest
 
 from kit.kamailio import Kamailio
-from kit.servers import MariaDB, PostgreSQL
 from kit.sip import Client, dialog_info
 
 SERVERS = ["sqlite", "postgres", "mysql"]
@@ -104,23 +103,13 @@ class Table:
             self.sql("drop trigger if exists fails;")
 
 
-@pytest.fixture(scope="module")
-def started():
-    servers = {}
-    yield servers
-    for server in servers.values():
-        server.stop()
-
-
 @pytest.fixture
-def table(request, started):
+def table(request, database_server):
     name = request.param
     if name in ("sqlite", "text"):
         yield Table(name)
         return
-    if name not in started:
-        started[name] = {"postgres": PostgreSQL, "mysql": MariaDB}[name]()
-    table = Table(name, started[name])
+    table = Table(name, database_server(name))
     table.allow()
     table.sql("delete from active_watchers; delete from presentity; delete from watchers;")
     yield table
