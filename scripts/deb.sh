@@ -7,13 +7,12 @@ cd "$(dirname "$0")/.."
 command -v dpkg-deb >/dev/null || fail "no dpkg-deb: packages are built on Debian, where apt-get install dpkg brings it"
 need readelf binutils
 need "${STRIP:-strip}" binutils
-need awk mawk
 need_to_build
 note_facts
 host_version=$(fact version)
 binary=$(fact binary)
-# 6.2.0-dev1 comes before 6.2.0.
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)+kamailio$(echo "$host_version" | sed 's/-/~/g')
+package_version=$(host package_version)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)+kamailio$package_version
 architecture=$(dpkg --print-architecture)
 triplet=$("${CC:-cc}" -print-multiarch)
 name=kamailio-presence
@@ -24,8 +23,7 @@ root=$out/root
 owner=$(dpkg-query -S "$(readlink -f "$binary")" 2>/dev/null | cut -d: -f1) || owner=
 depends=
 if [ -n "$owner" ]; then
-	next=$(echo "$host_version" | awk -F'[.-]' '{ printf "%d.%d.%d", $1, $2, $3 + 1 }')
-	depends="$owner (>= $(echo "$host_version" | sed 's/-/~/g')), $owner (<< $next~), "
+	depends="$owner (>= $package_version), $owner (<< $(host next_version)), "
 fi
 
 # The same sources make the same package, byte by byte: paths and times of this machine stay out of it.

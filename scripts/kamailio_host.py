@@ -97,6 +97,37 @@ class Server:
         return tuple(int(part) for part in re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", self.version).groups(default="0"))
 
     @property
+    def package_version(self):
+        """The version as Debian's packages and RPMs write it: 6.2.0~dev1 comes before 6.2.0."""
+        return self.version.replace("-", "~")
+
+    @property
+    def before_release(self):
+        """The release, what marks a version before it, and the mark of the next such: 6.2.0, dev1 and dev2. A release
+        has no mark, and no mark comes after one without a number."""
+        release, _, mark = self.version.partition("-")
+        count = re.fullmatch(r"(.*?)(\d+)", mark)
+        return release, mark, count.group(1) + str(int(count.group(2)) + 1) if count else ""
+
+    @property
+    def next_version(self):
+        """The least version of a package that is another Kamailio: 5.6.4~ after 5.6.3, 6.2.0~dev2~ after 6.2.0~dev1."""
+        release, mark, after = self.before_release
+        if mark:
+            return "%s~%s~" % (release, after) if after else release
+        major, minor, patch = self.numbers
+        return "%d.%d.%d~" % (major, minor, patch + 1)
+
+    @property
+    def rpm_requires(self):
+        """The RPM of this Kamailio and no other. The project's own has what marks a version before its release in the
+        release of the package: 6.2.0-dev1.0."""
+        release, mark, after = self.before_release
+        if mark:
+            return "kamailio >= %s-%s, kamailio < %s-%s" % (release, mark, release, after or "0")
+        return "kamailio = %s" % release
+
+    @property
     def value(self):
         """VERSIONVAL."""
         major, minor, patch = self.numbers
@@ -408,7 +439,8 @@ def main(arguments):
                 print("%s\t%s" % (name, value))
         elif len(arguments) == 2 and arguments[0] == "get":
             name = arguments[1]
-            if name in ("binary", "version", "full_version", "module_flags", "modules", "share", "kamcmd", "libraries"):
+            if name in ("binary", "version", "package_version", "next_version", "rpm_requires", "full_version",
+                        "module_flags", "modules", "share", "kamcmd", "libraries"):
                 print(getattr(Server(), name))
             elif name == "flags":
                 print(" ".join(shlex.quote(flag) for flag in Host().flags))

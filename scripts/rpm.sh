@@ -14,9 +14,12 @@ mkdir -p "$top/SOURCES"
 source_files |
 	tar --null --files-from=- --transform "s|^|kamailio-presence-$version/|" \
 		-czf "$top/SOURCES/kamailio-presence-$version.tar.gz"
-headers=${KAMAILIO_SRC:-$(readlink -f target/host/current)}
-KAMAILIO_SRC=$headers CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$(pwd)/target} rpmbuild -bb --quiet --define "_topdir $top" \
-	--define "our_version $version" --define "kamailio_version $(fact version | tr - '~')" \
+# rpmbuild works in a folder of its own.
+headers=$(readlink -f "${KAMAILIO_SRC:-target/host/current}")
+KAMAILIO_BIN=$(fact binary) KAMAILIO_SRC=$headers CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$(pwd)/target} \
+	rpmbuild -bb --quiet --define "_topdir $top" \
+	--define "our_version $version" --define "kamailio_version $(host package_version)" \
+	--define "kamailio_requires $(host rpm_requires)" \
 	packaging/kamailio-presence.spec >"$top/log" 2>&1 ||
 	fail "rpmbuild failed: $(tail -n 3 "$top/log" | tr '\n' ' ') (target/rpm/log)"
 say "$(find "$top/RPMS" -name "kamailio-presence-$version-*.rpm" | head -n 1)"

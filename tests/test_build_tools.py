@@ -15,7 +15,7 @@ SCRIPTS = ("lib.sh", "build.sh", "stage.sh", "deb.sh", "deb-source.sh", "rpm.sh"
 WANTED = {
     "build.sh": ["pkg-config", "cargo", "rustc", "python3", "cc"],
     "stage.sh": ["strip", "python3"],
-    "deb.sh": ["dpkg-deb", "readelf", "strip", "awk", "pkg-config", "cargo", "rustc", "python3", "cc"],
+    "deb.sh": ["dpkg-deb", "readelf", "strip", "pkg-config", "cargo", "rustc", "python3", "cc"],
     "deb-source.sh": ["dpkg-buildpackage", "cargo", "rustc", "python3"],
     "rpm.sh": ["rpmbuild", "strip", "pkg-config", "cargo", "rustc", "python3", "cc"],
     "install.sh": ["python3"],

@@ -126,6 +126,27 @@ def test_a_version_before_its_release_is_one(tmp_path):
 
 def test_headers_of_another_patch_level_are_taken_only_by_name(tmp_path):
     fake = Fake(tmp_path, tree="6.1.4")
+@pytest.mark.parametrize("version, package, after, requires", [
+    ("6.1.7", "6.1.7", "6.1.8~", "kamailio = 6.1.7"),
+    ("6.2.0-dev1", "6.2.0~dev1", "6.2.0~dev2~", "kamailio >= 6.2.0-dev1, kamailio < 6.2.0-dev2"),
+    ("6.2.0-rc9", "6.2.0~rc9", "6.2.0~rc10~", "kamailio >= 6.2.0-rc9, kamailio < 6.2.0-rc10"),
+    ("6.2.0-pre", "6.2.0~pre", "6.2.0", "kamailio >= 6.2.0-pre, kamailio < 6.2.0-0")])
+def test_packages_ask_for_this_version_and_no_other(tmp_path, version, package, after, requires):
+    """Debian's revisions of the same version count as it; the release is another than what came before it."""
+    fake = Fake(tmp_path, version=version)
+    got = [host("get", name, **fake.named).stdout.strip() for name in ("package_version", "next_version",
+                                                                       "rpm_requires")]
+    assert got == [package, after, requires]
+
+    def compare(one, relation, other):
+        return subprocess.run(["dpkg", "--compare-versions", one, relation, other]).returncode == 0
+    for revision in (package, package + "-2+deb13u1", package + "+bpo12"):
+        assert compare(revision, ">=", package) and compare(revision, "<<", after)
+    others = {version.partition("-")[0], after.removesuffix("~"), after.removesuffix("~") + "-1"}
+    for other in others - {package}:
+        assert not compare(other, "<<", after)
+
+
     assert "KAMAILIO_SRC_VERSION=6.1.4" in host("facts", **fake.named).stderr
     assert '-DVERSION="6.1.7"' in fake.flags(KAMAILIO_SRC_VERSION="6.1.4")
 
