@@ -300,6 +300,23 @@ class Headers:
                 yield [(found.group(2), (found.group(1),))], (found.group(1),)
 
 
+def included():
+    """The headers of the host that the modules are compiled with, as the sources name them."""
+    files = sorted(path for folder in ("kamailio-glue", "include") for path in (ROOT / folder).rglob("*.[ch]"))
+    found = (name for path in files
+             for name in re.findall(r'^#include "((?:core|lib|modules)/[^"]+)"', path.read_text(), re.M))
+    return list(dict.fromkeys(found))
+
+
+def xml_includes():
+    """Where the headers of libxml2 are, which some of the host's include; without pkg-config the compiler looks."""
+    try:
+        done = subprocess.run(["pkg-config", "--cflags", "libxml-2.0"], capture_output=True, text=True)
+    except OSError:
+        return []
+    return shlex.split(done.stdout)
+
+
 class Host:
     """Server and headers together: the flags with which a module is the server's."""
 
@@ -359,20 +376,34 @@ class Host:
         return ["-D" + name if value is None else "-D%s=%s" % (name, value) for name, value in flags.items()]
 
     def module_strings(self, flags):
-        """Version and flags that a module compiled with these flags carries."""
-        source = ('#include "core/dprint.h"\n#include "core/mod_fix.h"\n#include "core/sr_module.h"\n@version '
-                  'SER_FULL_VERSION\n@flags SER_COMPILE_FLAGS\n')
+        """Version and flags that a module compiled with these flags carries. Every header that the modules are
+        compiled with is read on the way: one that is missing is named before the compilers begin."""
+        source = "".join('#include "%s"\n' % name for name in ("core/dprint.h", *included()))
+        source += "@version SER_FULL_VERSION\n@flags SER_COMPILE_FLAGS\n"
         words = ["-D" + name if value is None else "-D%s=%s" % (name, value) for name, value in flags.items()]
+        words += ['-DMOD_NAME="presence"', "-DMOD_NAMEID=presence", *xml_includes()]
         done = subprocess.run(self.compiler + ["-E", "-P", "-w", *words, "-isystem", str(self.headers.folder), "-x",
                                                "c", "-"],
                               input=source, capture_output=True, text=True)
         if done.returncode != 0:
-            first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
-            raise Missing("the headers in %s cannot be compiled (%s): is libc6-dev installed, and the tree whole?"
-                          % (self.headers.folder, first))
+            raise Missing(self.unreadable(done.stderr))
         joined = dict(line[1:].split(" ", 1) for line in done.stdout.splitlines()
                       if line.startswith(("@version ", "@flags ")))
         return tuple("".join(re.findall(r'"([^"]*)"', joined[name])) for name in ("version", "flags"))
+
+    def unreadable(self, said):
+        """Why the headers could not be read, from what the compiler says."""
+        whole = "set KAMAILIO_SRC to the whole source of Kamailio %s" % self.server.version
+        lost = re.search(r"^(\S+):\d+:\d+: fatal error: '?([^\s':]+)'?:? ", said, re.M)
+        if not lost:
+            first = next((line for line in said.splitlines() if "error" in line), said.strip())
+            return "the headers in %s cannot be compiled (%s): %s" % (self.headers.folder, first, whole)
+        by, name = lost.groups()
+        if re.search(r"#\s*include\s*<%s>" % re.escape(name), said):
+            package = "libxml2-dev" if name.startswith("libxml/") else "libc6-dev"
+            return "no %s: run apt-get install %s, or install the package that has it" % (name, package)
+        asked = "" if by == "<stdin>" else ", which %s includes" % by.removeprefix("%s/" % self.headers.folder)
+        return "%s has no %s%s: %s" % (self.headers.folder, name, asked, whole)
 
     def facts(self):
         server = self.server

@@ -100,14 +100,16 @@ def test_headers_come_from_any_tree(tmp_path, kind):
     if kind == "make":
         (fake.source / "src" / "config.mak").write_text("C_DEFS= -DOS_QUOTED='\"linux\"' -DVERSIONVAL=1 -DFAST_LOCK "
                                                         "-DADAPTIVE_WAIT "
-                                                        "-DSTATISTICS -DCC_GCC_LIKE_ASM\nCC_PMUTEX_OPTS= -pthread "
+                                                        "-DSTATISTICS -DCC_GCC_LIKE_ASM "
+                                                        "-DHAVE_GETHOSTBYNAME2\nCC_PMUTEX_OPTS= -pthread "
                                                         "-DKSR_PTHREAD_MUTEX_SHARED\n")
     if kind == "cmake":
         made = fake.source / "out" / "src/modules/presence/CMakeFiles/presence.dir"
         made.mkdir(parents=True)
         (made / "flags.make").write_text("C_DEFINES = -DOS_QUOTED=\\\"linux\\\" -DCOMPILER=\"\\\"gcc 12\\\"\" "
                                          "-DFAST_LOCK -DSTATISTICS "
-                                         "-DCC_GCC_LIKE_ASM -DMOD_NAME=\\\"presence\\\" -Dpresence_EXPORTS\n")
+                                         "-DCC_GCC_LIKE_ASM -DHAVE_GETHOSTBYNAME2 "
+                                         "-DMOD_NAME=\\\"presence\\\" -Dpresence_EXPORTS\n")
     source = fake.source
     if kind == "prefix":
         source = tmp_path / "prefix"
@@ -208,6 +210,37 @@ def test_the_sources_of_c_are_also_of_6_1(tmp_path):
                            *sources],
                           capture_output=True, text=True)
     assert len(sources) > 10 and done.returncode == 0, done.stderr[-2000:]
+
+# One that the sources name, one that these include, one of the memory managers.
+@pytest.mark.parametrize("name", ["core/parser/parse_event.h", "lib/srdb1/db_val.h", "core/mem/shm.h",
+                                  "core/mem/memapi.h"])
+def test_a_header_that_is_missing_is_named_before_anything_is_compiled(tmp_path, name):
+    tarfile.open(ROOT / "tests" / "hosts" / "kamailio-6.1-headers.tar.xz").extractall(tmp_path / "tree")
+    (tmp_path / "server").mkdir()
+    fake = Fake(tmp_path / "server", version="6.1.4")
+    tree = dict(fake.named, KAMAILIO_SRC=tmp_path / "tree")
+    whole = host("facts", **tree)
+    assert whole.returncode == 0, whole.stderr
+    (tmp_path / "tree" / "src" / name).unlink()
+    done = host("facts", **tree)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert (re.search(r"has no (\w+/)*%s\b" % pathlib.Path(name).name, done.stderr)
+            and "set KAMAILIO_SRC to the whole source of Kamailio 6.1.4" in done.stderr), done.stderr
+
+
+def test_a_header_of_the_system_that_is_missing_is_named_with_its_package(tmp_path):
+    """A compiler that says what gcc says where libc6-dev is not installed."""
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\nprintf '%s\\n' "
+                        "\"/x/core/ut.h:32:10: fatal error: $LOST: No such file or directory\" "
+                        "\"   32 | #include <$LOST>\" >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    (tmp_path / "server").mkdir()
+    fake = Fake(tmp_path / "server")
+    for lost, package in [("sys/types.h", "libc6-dev"), ("libxml/parser.h", "libxml2-dev")]:
+        done = host("facts", CC=compiler, LOST=lost, **fake.named)
+        assert "no %s: run apt-get install %s" % (lost, package) in done.stderr
+
 
 
 def test_sql_files_are_the_servers(tmp_path):
