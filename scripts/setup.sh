@@ -3,8 +3,8 @@
 # `setup.sh tests` adds what the tests need: other databases, a browser, a SIP tester; `setup.sh scenarios` what most
 # scenarios get along with; `setup.sh bench` what the benchmark needs, `setup.sh docs` what makes the site, `setup.sh
 # example NAME` what that example loads, `setup.sh phone` a softphone. Safe to run again: a second run changes nothing.
-# Where a server is named (KAMAILIO_BIN), or the kamailio in PATH is no package's, no kamailio is installed: the source
-# is then the user's (KAMAILIO_SRC).
+# Where a server is named (KAMAILIO_BIN), or the kamailio in PATH is no package's, no kamailio is installed; the source
+# of one that is no package's is the user's (KAMAILIO_SRC).
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -52,11 +52,14 @@ as_root() {
 	fi
 }
 
-# Whether the server is Debian's (or the project's own) package, or is to become it.
-packaged() {
+# The package that the server belongs to, Debian's or the project's own.
+owner() { dpkg-query -S "$(readlink -f "$1")" 2>/dev/null | cut -d: -f1; }
+
+# Whether the server is such a package, or is to become it. One that is named is there already.
+wants_packages() {
 	[ -z "${KAMAILIO_BIN:-}" ] || return 1
 	binary=$(command -v kamailio) || return 0
-	dpkg-query -S "$(readlink -f "$binary")" >/dev/null 2>&1
+	[ -n "$(owner "$binary")" ]
 }
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -136,8 +139,10 @@ fetch_source() {
 
 provide_source() {
 	if [ -z "${KAMAILIO_SRC:-}" ]; then
-		packaged || fail "$(kamailio_binary) is no package's: set KAMAILIO_SRC to the source it was built from"
-		version=$(dpkg-query -W -f '${source:Version}' kamailio)
+		binary=$(kamailio_binary) || exit 1
+		package=$(owner "$binary")
+		[ -n "$package" ] || fail "$binary is no package's: set KAMAILIO_SRC to the source it was built from"
+		version=$(dpkg-query -W -f '${source:Version}' "$package")
 		mkdir -p target/host
 		[ -f "target/host/kamailio-$version/src/core/sr_module.h" ] || fetch_source "$version"
 		[ "$(readlink target/host/current 2>/dev/null)" = "kamailio-$version" ] ||
@@ -168,7 +173,7 @@ provide_tools() {
 		fail "cannot fetch the package prometheus: is the network there?"
 }
 
-! packaged || packages="$server_packages $packages"
+! wants_packages || packages="$server_packages $packages"
 if command -v dpkg-query >/dev/null; then missing=$(missing_packages); else missing=$(missing_tools); fi
 # Two terminals may set up at the same moment; apt-get would refuse the second one.
 if [ -n "$missing" ] && command -v flock >/dev/null; then

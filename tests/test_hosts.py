@@ -170,6 +170,30 @@ def test_what_is_missing_is_said_in_one_sentence(tmp_path, change, words):
     assert all(word in done.stderr for word in words), done.stderr
 
 
+def setup(**environment):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("KAMAILIO_")}
+    return subprocess.run(["sh", str(ROOT / "scripts" / "setup.sh")], capture_output=True, text=True,
+                          env=dict(clean, **{name: str(value) for name, value in environment.items()}))
+
+
+def test_the_source_of_a_named_server_is_its_users(tmp_path):
+    """No package of Kamailio is installed in its stead."""
+    before = subprocess.run(["dpkg-query", "-W", "kamailio*"], capture_output=True, text=True).stdout
+    done = setup(KAMAILIO_BIN=Fake(tmp_path).binary)
+    assert done.returncode == 1 and "is no package's: set KAMAILIO_SRC" in done.stderr, done.stderr
+    assert before == subprocess.run(["dpkg-query", "-W", "kamailio*"], capture_output=True, text=True).stdout
+
+
+OWNER = subprocess.run(["dpkg-query", "-S", str(SERVER.binary.resolve())], capture_output=True)
+
+
+@pytest.mark.skipif(OWNER.returncode != 0 or not (ROOT / "target" / "host" / "current").exists(),
+                    reason="this server is no package's")
+def test_the_source_of_a_package_is_fetched_also_where_it_is_named():
+    done = setup(KAMAILIO_BIN=SERVER.binary)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_flag_that_the_headers_do_not_know_is_named(tmp_path):
     fake = Fake(tmp_path, flags=CMAKE_FLAGS % "USE_PTHREAD_MUTEX, " + ", NEW_THING")
     assert "NEW_THING, which the headers" in host("facts", **fake.named).stderr
