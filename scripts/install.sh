@@ -18,10 +18,13 @@ packaged() { [ -z "${DESTDIR:-}" ] && command -v dpkg-divert >/dev/null && dpkg-
 diverted() { dpkg-divert --listpackage "$target/$1" 2>/dev/null; }
 
 check_versions() {
-	if [ -f "$target/tm.so" ] && ! of_server "$target/tm.so"; then
-		fail "$target has the modules of $(version_of "$target/tm.so"), $(host binary) is $server:" \
-			"name that server's folder with MODULES_DIR=... or the other server with KAMAILIO_BIN=..."
-	fi
+	for name in tm.so presence.so pua.so; do
+		file=$target/$name
+		if [ -f "$file" ] && ! ours "$file" && ! of_server "$file"; then
+			fail "$target has the modules of $(version_of "$file"), $(host binary) is $server:" \
+				"name that server's folder with MODULES_DIR=... or the other server with KAMAILIO_BIN=..."
+		fi
+	done
 	for name in presence.so pua.so; do
 		of_server "target/modules/$name" ||
 			fail "target/modules/$name was built for $(version_of "target/modules/$name"), $(host binary) is $server:" \

@@ -126,8 +126,6 @@ def test_a_version_before_its_release_is_one(tmp_path):
     assert '-DVERSION="6.2.0-dev1"' in fake.flags() and "-DVERSIONVAL=6002000" in fake.flags()
 
 
-def test_headers_of_another_patch_level_are_taken_only_by_name(tmp_path):
-    fake = Fake(tmp_path, tree="6.1.4")
 @pytest.mark.parametrize("version, package, after, requires", [
     ("6.1.7", "6.1.7", "6.1.8~", "kamailio = 6.1.7"),
     ("6.2.0-dev1", "6.2.0~dev1", "6.2.0~dev2~", "kamailio >= 6.2.0-dev1, kamailio < 6.2.0-dev2"),
@@ -149,6 +147,8 @@ def test_packages_ask_for_this_version_and_no_other(tmp_path, version, package, 
         assert not compare(other, "<<", after)
 
 
+def test_headers_of_another_patch_level_are_taken_only_by_name(tmp_path):
+    fake = Fake(tmp_path, tree="6.1.4")
     assert "KAMAILIO_SRC_VERSION=6.1.4" in host("facts", **fake.named).stderr
     assert '-DVERSION="6.1.7"' in fake.flags(KAMAILIO_SRC_VERSION="6.1.4")
 
@@ -211,30 +211,6 @@ def test_modules_that_the_server_refuses_are_no_build(tmp_path):
             and done.stderr.count("\n") == 1)
 
 
-def test_the_headers_that_serve_where_no_source_is_offered_are_enough():
-    """Whatever the modules include of the host is in the archive that tests/hosts keeps for a mirror without the
-    source."""
-    archive = tarfile.open(ROOT / "tests" / "hosts" / "kamailio-6.1-headers.tar.xz")
-    there = {name.partition("src/")[2] for name in archive.getnames()}
-    sources = [path for folder in ("kamailio-glue", "include") for path in (ROOT / folder).rglob("*.[ch]")]
-    wanted = {(name, path.name) for path in sources
-              for name in re.findall(r'#include "((?:core|lib|modules)/[^"]+)"', path.read_text())}
-    assert len(wanted) > 20 and not [pair for pair in wanted if pair[0] not in there]
-
-
-def test_the_sources_of_c_are_also_of_6_1(tmp_path):
-    """What was renamed between this server and that one is found before a server of 6.1 is at hand."""
-    tarfile.open(ROOT / "tests" / "hosts" / "kamailio-6.1-headers.tar.xz").extractall(tmp_path)
-    (tmp_path / "other").mkdir()
-    flags = Fake(tmp_path / "other", version="6.1.4").flags()
-    xml = subprocess.run(["pkg-config", "--cflags", "libxml-2.0"], capture_output=True, text=True).stdout.split()
-    sources = [str(path) for path in (ROOT / "kamailio-glue").rglob("*.c")]
-    done = subprocess.run(["cc", "-fsyntax-only", "-w", *flags, '-DMOD_NAME="presence"', "-DMOD_NAMEID=presence",
-                           '-DKR_COMMIT=""', *xml, "-I%s" % (ROOT / "include"), "-isystem", str(tmp_path / "src"),
-                           *sources],
-                          capture_output=True, text=True)
-    assert len(sources) > 10 and done.returncode == 0, done.stderr[-2000:]
-
 # One that the sources name, one that these include, one of the memory managers.
 @pytest.mark.parametrize("name", ["core/parser/parse_event.h", "lib/srdb1/db_val.h", "core/mem/shm.h",
                                   "core/mem/memapi.h"])
@@ -265,6 +241,30 @@ def test_a_header_of_the_system_that_is_missing_is_named_with_its_package(tmp_pa
         done = host("facts", CC=compiler, LOST=lost, **fake.named)
         assert "no %s: run apt-get install %s" % (lost, package) in done.stderr
 
+
+def test_the_headers_that_serve_where_no_source_is_offered_are_enough():
+    """Whatever the modules include of the host is in the archive that tests/hosts keeps for a mirror without the
+    source."""
+    archive = tarfile.open(ROOT / "tests" / "hosts" / "kamailio-6.1-headers.tar.xz")
+    there = {name.partition("src/")[2] for name in archive.getnames()}
+    sources = [path for folder in ("kamailio-glue", "include") for path in (ROOT / folder).rglob("*.[ch]")]
+    wanted = {(name, path.name) for path in sources
+              for name in re.findall(r'#include "((?:core|lib|modules)/[^"]+)"', path.read_text())}
+    assert len(wanted) > 20 and not [pair for pair in wanted if pair[0] not in there]
+
+
+def test_the_sources_of_c_are_also_of_6_1(tmp_path):
+    """What was renamed between this server and that one is found before a server of 6.1 is at hand."""
+    tarfile.open(ROOT / "tests" / "hosts" / "kamailio-6.1-headers.tar.xz").extractall(tmp_path)
+    (tmp_path / "other").mkdir()
+    flags = Fake(tmp_path / "other", version="6.1.4").flags()
+    xml = subprocess.run(["pkg-config", "--cflags", "libxml-2.0"], capture_output=True, text=True).stdout.split()
+    sources = [str(path) for path in (ROOT / "kamailio-glue").rglob("*.c")]
+    done = subprocess.run(["cc", "-fsyntax-only", "-w", *flags, '-DMOD_NAME="presence"', "-DMOD_NAMEID=presence",
+                           '-DKR_COMMIT=""', *xml, "-I%s" % (ROOT / "include"), "-isystem", str(tmp_path / "src"),
+                           *sources],
+                          capture_output=True, text=True)
+    assert len(sources) > 10 and done.returncode == 0, done.stderr[-2000:]
 
 
 def test_sql_files_are_the_servers(tmp_path):
@@ -374,9 +374,13 @@ def test_the_file_of_another_version_does_not_come_back(tmp_path):
             and "install that server's own pua.so" in done.stderr)
 
 
-def test_another_servers_folder_is_refused(tmp_path):
+@pytest.mark.parametrize("name", ["tm.so", "pua.so"])
+def test_another_servers_folder_is_refused(tmp_path, name):
+    """Also where tm.so lies elsewhere."""
     folder = Folder(tmp_path)
-    folder.other_version("tm.so")
+    folder.other_version(name)
+    if name != "tm.so":
+        (tmp_path / "tm.so").unlink()
     done = folder.run("install")
     assert done.returncode == 1 and "has the modules of" in done.stderr and folder.is_stock("presence.so")
     assert pathlib.Path(tmp_path / "libkamailio_presence.so").exists() is False
