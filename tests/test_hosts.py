@@ -292,9 +292,8 @@ def column():
     lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
     head, _, *rows = [[cell.strip() for cell in line] for line in lines]
     series = "%d.%d" % SERVER.numbers[:2]
-    place = next(place for place, cell in enumerate(head) if series in cell.replace("-dev", "").split(", "))
-    # A cell may tell of each version by itself: 5.7: ours, 5.8: stock.
-    return {row[0]: dict(re.findall(r"(\d\.\d): ([^,;]+)", row[place])).get(series, row[place]) for row in rows}
+    place = next(place for place, cell in enumerate(head) if series == cell.removesuffix("-dev"))
+    return {row[0]: row[place] for row in rows}
 
 
 def test_the_table_of_versions_is_true_of_this_server():

@@ -247,6 +247,18 @@ static int count(shtable_t table, int size)
 	return n;
 }
 
+/* Whether an insertion takes the expiry for a point in time, as it is, or for seconds from now. */
+static void insert_until(shtable_t table, char *callid, unsigned int expires)
+{
+	subs_t one, *found;
+	unsigned int now = (unsigned int)time(NULL);
+	fill(&one, callid);
+	one.expires = expires;
+	SAY("insert %s %d", callid, api.insert_shtable(table, 3, &one));
+	found = api.search_shtable(table, one.callid, one.to_tag, one.from_tag, 3);
+	SAY("kept %d added %d", found && found->expires == expires, found && found->expires - expires - now <= 2);
+}
+
 static void call_table(void)
 {
 	subs_t one, two, *found, *copy;
@@ -276,6 +288,10 @@ static void call_table(void)
 	SAY("delete %d", api.delete_shtable(table, 1, &two) >= 0);
 	SAY("gone %d", api.delete_shtable(table, 1, &two) >= 0);
 	SAY("count %d", count(table, 4));
+	insert_until(table, "seconds", 100);
+	insert_until(table, "point", (unsigned int)time(NULL) + 100);
+	insert_until(table, "passed", (unsigned int)time(NULL) - 100);
+	insert_until(table, "none", 0);
 	api.destroy_shtable(table, 4);
 }
 
