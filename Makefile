@@ -80,6 +80,10 @@ rpm: setup ## An RPM for the installed Kamailio, in target/rpm
 test-deb: ## Build, install, use and purge the package in a clean Debian of each of SUITES; needs root
 	@COMMANDS="make setup && scripts/setup.sh scenarios && scripts/deb-test.sh" scripts/hosts.sh $(or $(SUITES),trixie)
 
+.PHONY: test-container
+test-container: ## Build packaging/Containerfile with buildah, start the server in it, show (SUITE=trixie or BASE=IMAGE)
+	@scripts/container-test.sh
+
 .PHONY: install
 install: build ## Put the modules into the server's folder (DESTDIR, MODULES_DIR); stock files are kept as *.stock
 	@scripts/install.sh install

@@ -1,5 +1,5 @@
 """The show behind `make run`: a watcher subscribes, a publisher publishes, and the terminal tells what goes over the
-wire."""
+wire. `show.py PORT` shows the same on a server that is running on loopback already."""
 import os
 import pathlib
 import re
@@ -11,6 +11,7 @@ import sys
 import time
 
 import kamailio_host
+from kit.sip import Client, pidf
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -20,27 +21,23 @@ def fail(text):
     sys.exit(1)
 
 
-try:
-    SERVER = kamailio_host.Server()
-    SERVER.modules
-except kamailio_host.Missing as missing:
-    fail(missing)
-
-from kit.sip import Client, pidf  # noqa: E402
-
 PORT = 0
 FOLDER = ROOT / "target" / "run"
 EXAMPLE = "single-node-sqlite"
 STATES = [("open", None), ("open", "busy"), ("closed", None)]
 
 
+def port_number(given):
+    """A port as the user gives it."""
+    if not given.isdecimal() or not 0 < int(given) < 65536:
+        fail("PORT=%s is no port: choose a number from 1 to 65535, as in PORT=5080 make run" % given)
+    return int(given)
+
+
 def read_port():
     """The port, and the folder that goes with it."""
     global PORT, FOLDER
-    given = os.environ.get("PORT", "").strip() or "5060"
-    if not given.isdecimal() or not 0 < int(given) < 65536:
-        fail("PORT=%s is no port: choose a number from 1 to 65535, as in PORT=5080 make run" % given)
-    PORT = int(given)
+    PORT = port_number(os.environ.get("PORT", "").strip() or "5060")
     if PORT != 5060:
         FOLDER = FOLDER.with_name("run-%d" % PORT)
 
@@ -54,9 +51,32 @@ def check_port():
                 fail("port %d on 127.0.0.1 is taken: choose another with PORT=5080 make run" % PORT)
 
 
-class Server:
+class Running:
+    """A server on loopback that somebody else has started."""
+    address = "127.0.0.1"
+
+    def __init__(self, port):
+        self.port = port
+
+    def ended(self):
+        """Why there will be no answer, if that is certain."""
+
+    def wait(self):
+        probe = Client(self, "probe", "127.0.0.1")
+        for _ in range(100):
+            reason = self.ended()
+            if reason:
+                fail(reason)
+            if probe.reply_to(probe.request("OPTIONS", "sip:127.0.0.1"), timeout=0.2, resend=False):
+                return
+        fail("Kamailio does not answer on port %d" % self.port)
+
+
+class Server(Running):
+    """A server of its own, with the example configuration."""
+
     def __init__(self, folder):
-        self.address, self.port = "127.0.0.1", PORT
+        super().__init__(PORT)
         self.log_path = folder / "kamailio.log"
         surroundings = {name: value for name, value in os.environ.items()
                         if name not in ("ADDRESS", "DB_URL", "DOMAIN", "TRUSTED")}
@@ -65,14 +85,10 @@ class Server:
                                             stdin=subprocess.DEVNULL, start_new_session=True,
                                             env=dict(surroundings, PORT=str(PORT), STATE=str(folder)))
 
-    def wait(self):
-        probe = Client(self, "probe", "127.0.0.1")
-        for _ in range(100):
-            if self.process.poll() is not None:
-                fail("Kamailio did not start:\n" + self.log_path.read_text()[-3000:])
-            if probe.reply_to(probe.request("OPTIONS", "sip:127.0.0.1"), timeout=0.2, resend=False):
-                return
-        fail("Kamailio does not answer on port %d" % PORT)
+    def ended(self):
+        if self.process.poll() is not None:
+            return "Kamailio did not start:\n" + self.log_path.read_text()[-3000:]
+        return None
 
 
 class Show:
@@ -119,9 +135,9 @@ class Show:
         return self.learned[-len(STATES):] == STATES
 
 
-def more(folder):
+def more(folder, kamcmd):
     """What README's "Five minutes" shows, too."""
-    ask = "%s -s unix:%s/ctl " % ("kamcmd" if shutil.which("kamcmd") else SERVER.kamcmd, folder)
+    ask = "%s -s unix:%s/ctl " % ("kamcmd" if shutil.which("kamcmd") else kamcmd, folder)
     pair = "sip:bob@example.org sip:alice@example.org presence"
     return [ask + "presence.version", ask + "presence.subscriptions", ask + "presence.explain " + pair,
             ask + "presence.subscription_end " + pair, ask + "presence.explain " + pair,
@@ -133,10 +149,29 @@ def stop(*_):
     raise KeyboardInterrupt
 
 
+def installed():
+    """The server of this machine, whose modules are there."""
+    try:
+        found = kamailio_host.Server()
+        return found.modules and found
+    except kamailio_host.Missing as missing:
+        fail(missing)
+
+
+def conclude(told):
+    print("\nbob learned every state." if told else "\nerror: bob did not learn every state.", flush=True)
+    return 0 if told else 1
+
+
 def main():
+    if len(sys.argv) > 1:
+        running = Running(port_number(sys.argv[1]))
+        running.wait()
+        sys.exit(conclude(Show(running).run()))
     # Whichever way it is ended, also where a shell has started it with Ctrl-C ignored, its server ends with it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
+    kamailio = installed()
     read_port()
     check_port()
     shutil.rmtree(FOLDER, ignore_errors=True)
@@ -146,14 +181,12 @@ def main():
     code = 1
     try:
         server.wait()
-        told = Show(server).run()
-        print("\nbob learned every state." if told else "\nerror: bob did not learn every state.", flush=True)
-        code = 0 if told else 1
-        if told and os.environ.get("ONCE") != "1":
+        code = conclude(Show(server).run())
+        if code == 0 and os.environ.get("ONCE") != "1":
             print("\nServing at 127.0.0.1:%d until Ctrl-C. The configuration is examples/%s.cfg, the log "
                   "%s/kamailio.log."
                   "\nIn another terminal, in this folder:" % (PORT, EXAMPLE, folder))
-            for command in more(folder):
+            for command in more(folder, kamailio.kamcmd):
                 print("  " + command)
             print("A telephone system with accounts, lamps and voicemail lights: make example NAME=pbx", flush=True)
             code = server.process.wait()
