@@ -41,19 +41,19 @@ pub fn text(panic: &(dyn Any + Send)) -> String {
     text.chars().take(200).collect()
 }
 
-/// The body of a C entry: its name, what it returns after a panic, what is done after a panic before that (if
-/// anything), what it does. The function around it is written out, so that cbindgen sees its signature.
+/// The body of a C entry: its name, the constant that it returns after a panic, what is done after a panic before that
+/// (if anything), what it does. The function around it is written out, so that cbindgen sees its signature.
 macro_rules! entry {
     ($name:ident, $body:block) => {
         entry!($name, (), $body)
     };
     ($name:ident, $fallback:expr, $body:block) => {{
         let _speaker = speaker!();
-        $crate::caught::guarded(stringify!($name), $fallback, || $fallback, move || $body)
+        $crate::caught::guarded(stringify!($name), const { $fallback }, || const { $fallback }, move || $body)
     }};
     ($name:ident, $fallback:expr, after a panic $on_panic:expr, $body:block) => {{
         let _speaker = speaker!();
-        $crate::caught::guarded(stringify!($name), $fallback, || $on_panic, move || $body)
+        $crate::caught::guarded(stringify!($name), const { $fallback }, || $on_panic, move || $body)
     }};
 }
 

@@ -19,6 +19,7 @@ pub mod measured;
 pub mod msg;
 pub mod no_memory;
 pub mod params;
+pub mod pkg;
 pub mod process;
 pub mod process_mutex;
 pub mod pv;

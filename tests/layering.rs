@@ -249,6 +249,102 @@ fn every_c_entry_is_guarded() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A function as it is written: its name, what stands before `fn`, its parameters, its result, its body.
+struct Function<'t> {
+    name: &'t str,
+    is_unsafe: bool,
+    generics: &'t str,
+    parameters: String,
+    result: &'t str,
+    body: &'t str,
+}
+
+/// The text from `open` to the bracket that closes it.
+fn enclosed(text: &str, open: char, close: char) -> &str {
+    let mut depth = 0;
+    for (at, c) in text.char_indices() {
+        depth += i32::from(c == open) - i32::from(c == close && !text[..at].ends_with('-'));
+        if depth == 0 {
+            return &text[..at + c.len_utf8()];
+        }
+    }
+    text
+}
+
+/// The functions with a body in a source, nested ones included.
+fn functions(code: &str) -> Vec<Function<'_>> {
+    let starts = code.match_indices("fn ").filter(|(at, _)| !code[..*at].ends_with(|c: char| c.is_alphanumeric()));
+    let read = |(at, _): (usize, &str)| {
+        let line = code[..at].rfind('\n').map_or(0, |end| end + 1);
+        let rest = &code[at + 3..];
+        let name = &rest[..rest.find(|c: char| !c.is_alphanumeric() && c != '_')?];
+        let rest = &rest[name.len()..];
+        // A type of a function has no name, and what has no body is declared elsewhere.
+        let generics = if rest.starts_with('<') { enclosed(rest, '<', '>') } else { "" };
+        let rest = &rest[generics.len()..];
+        let parameters = if name.is_empty() || !rest.starts_with('(') { return None } else { enclosed(rest, '(', ')') };
+        let rest = &rest[parameters.len()..];
+        let result = &rest[..rest.find(['{', ';'])?];
+        let body = enclosed(&rest[result.len()..], '{', '}');
+        let is_unsafe = code[line..at].contains("unsafe ");
+        Some(Function { name, is_unsafe, generics, parameters: without_functions(parameters), result, body })
+    };
+    starts.filter_map(read).collect()
+}
+
+/// Parameters without the types of functions among them: to call one is unsafe by itself.
+fn without_functions(parameters: &str) -> String {
+    let mut text = parameters.to_string();
+    while let Some(at) = ["fn(", "FnOnce(", "FnMut(", "Fn("].iter().filter_map(|word| text.find(word)).min() {
+        let open = at + text[at..].find('(').unwrap_or_default();
+        let inner = enclosed(&text[open..], '(', ')').len();
+        text.replace_range(at..open + inner, "");
+    }
+    text
+}
+
+/// A caller owes nothing to a safe function: it neither reads what a pointer of its caller leads to, nor returns a
+/// reference with a lifetime that no argument has.
+#[test]
+fn safe_functions_take_no_pointer_and_promise_no_lifetime() {
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for (module, code) in modules().iter().filter(|(module, _)| !matches!(module.as_str(), "host::fake" | "pure")) {
+        for function in functions(code) {
+            seen += 1;
+            if function.is_unsafe || !function.body.contains("unsafe ") {
+                continue;
+            }
+            let raw = ["*const ", "*mut ", "NonNull<", ": str_t", ": _str", "sys::_str"];
+            if raw.iter().any(|word| function.parameters.contains(word)) {
+                wrong.push(format!("{module}::{} is safe and works with a raw pointer", function.name));
+            }
+            let lifetimes = function.generics.split(['<', '>', ',', ':', ' ']).filter(|word| word.starts_with('\''));
+            let unbound = |life: &&str| function.result.contains(*life) && !function.parameters.contains(*life);
+            if let Some(life) = lifetimes.filter(|life| *life != "'static").find(unbound) {
+                wrong.push(format!("{module}::{} is safe and makes up the lifetime {life}", function.name));
+            }
+        }
+    }
+    assert!(seen > 2_000, "only {seen} functions were read");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_the_check_of_pointers_sees() {
+    let code = "
+        pub fn a(raw: *mut u8) { unsafe { *raw } }
+        pub unsafe fn b(raw: *mut u8) { unsafe { *raw } }
+        fn c<'a, T: Fn(*mut u8)>(call: T, is: unsafe extern \"C\" fn(*mut u8) -> i32) -> &'a [u8] { unsafe { x() } }
+        type D = fn(*mut u8);
+    ";
+    let found = functions(code);
+    let names: Vec<(&str, bool)> = found.iter().map(|function| (function.name, function.is_unsafe)).collect();
+    assert_eq!(names, [("a", false), ("b", true), ("c", false)]);
+    assert_eq!(found[0].parameters, "(raw: *mut u8)");
+    assert!(!found[2].parameters.contains('*') && found[2].generics.contains("'a") && found[2].result.contains("'a"));
+    assert!(found[2].body.contains("unsafe "));
+}
+
 #[test]
 fn what_lives_in_shared_memory_is_looked_at_by_the_compiler() {
     let modules = modules();

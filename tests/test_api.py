@@ -107,6 +107,7 @@ def subscriptions(server, phone):
         watch.client.quiet(0.1)
         out.append([(n.get("Subscription-State", "").split(";expires")[0], n.get("Content-Type"), in_any_order(n.text))
                     for n in watch.notifies])
+    out.append((alias.reply.code, alias.reply.reason))
     return out
 
 

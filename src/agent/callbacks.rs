@@ -1,5 +1,6 @@
 //! The place where the user agent touches C: functions that other modules registered, and the structures they get.
-use crate::host::bytes::{lend, null, view};
+use crate::host::bytes::{lend, null, view_ptr};
+use crate::host::pkg::{PkgBlock, PkgStr};
 use crate::host::tm::Reply;
 use crate::pua::error::RequestError;
 use crate::pua::event::{Event, Processing};
@@ -8,7 +9,7 @@ use crate::pua::record::Field;
 use crate::pua::request::{Part, Request};
 use crate::sys;
 use std::cell::RefCell;
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 
 /// A function that makes a body ready (`evs_process_body_t`).
 pub type BodyFunction = unsafe extern "C" fn(*mut sys::publ_info, *mut *mut sys::_str, i32, *mut *mut sys::_str) -> i32;
@@ -84,25 +85,24 @@ impl Registry {
             ..Default::default()
         };
         let (mut made, mut tuple) = (std::ptr::null_mut(), private_text(tuple_id));
-        // SAFETY: the structures live in this frame. As the function's contract says: above 0 the body is libxml2's
-        // memory behind a private `str`, at 0 it is the one given; the tuple is private memory.
-        unsafe {
-            let done = function(&mut info, &mut made, version as i32, &mut tuple);
-            let tuple_id = take_private(tuple);
-            if done < 0 || made.is_null() {
-                return Err(bad());
-            }
-            let body = view(&*made).to_vec();
-            if done > 0 {
-                sys::kr_xml_free((*made).s as *mut c_void);
-                sys::kr_pkg_free(made as *mut c_void);
-            }
-            Ok(Processed { body, tuple_id })
+        // SAFETY: the structures and what they refer to live in this frame.
+        let done = unsafe { function(&mut info, &mut made, version as i32, &mut tuple) };
+        // SAFETY: the tuple is private memory, ours or the function's, which leaves it to its caller.
+        let tuple_id = unsafe { PkgStr::from_raw(tuple, None) }.map(|id| id.bytes().to_vec()).unwrap_or_default();
+        if done < 0 {
+            return Err(bad());
         }
+        let body = match done {
+            // SAFETY: at 0 the body is the one that was given to the function, in this frame.
+            0 => unsafe { view_ptr(made) }.map(<[u8]>::to_vec),
+            // SAFETY: above 0 it is a private `str` that its caller frees, with characters of libxml2.
+            _ => unsafe { PkgStr::from_raw(made, Some(free_of_libxml)) }.map(|body| body.bytes().to_vec()),
+        };
+        body.map(|body| Processed { body, tuple_id }).ok_or_else(bad)
     }
 
     /// Calls the callbacks of these callers with the outcome of what was sent.
-    pub fn report(&self, claims: &[Claim], pending: &PendingRequest, reply: Reply) {
+    pub fn report(&self, claims: &[Claim], pending: &PendingRequest, reply: Reply<'_>) {
         for claim in claims {
             // A callback may register nothing, but it may publish: the list is not borrowed while it runs.
             let answers = self.answers.borrow();
@@ -112,11 +112,19 @@ impl Registry {
             for function in wanted {
                 with_ua_pres(pending, claim, |entity| {
                     // SAFETY: the structure lives during the call; the reply is the caller's.
-                    unsafe { function(entity, reply.0) };
+                    unsafe { function(entity, reply.raw()) };
                 });
             }
         }
     }
+}
+
+/// The characters of a text that libxml2 has written.
+unsafe extern "C" fn free_of_libxml(text: *mut c_char) {
+    entry!(free_of_libxml, {
+        // SAFETY: the host's way to libxml2's `xmlFree`, for what libxml2 allocated.
+        unsafe { sys::kr_xml_free(text as *mut c_void) }
+    })
 }
 
 /// Private memory of the host with a copy of `text`, behind a `str` that is private, too; null for an empty text.
@@ -126,62 +134,18 @@ pub fn private_text(text: &[u8]) -> *mut sys::_str {
 
 /// As [`private_text`], but an empty text is one without characters; null without memory.
 pub fn private_copy(text: &[u8]) -> *mut sys::_str {
-    // SAFETY: both blocks are as large as what is written to them; one byte more for a NUL.
-    unsafe {
-        let outer = sys::kr_pkg_malloc(size_of::<sys::_str>()) as *mut sys::_str;
-        let inner = sys::kr_pkg_malloc(text.len() + 1) as *mut u8;
-        if outer.is_null() || inner.is_null() {
-            for block in [outer as *mut c_void, inner as *mut c_void] {
-                if !block.is_null() {
-                    sys::kr_pkg_free(block);
-                }
-            }
-            return std::ptr::null_mut();
-        }
-        std::ptr::copy_nonoverlapping(text.as_ptr(), inner, text.len());
-        *inner.add(text.len()) = 0;
-        *outer = sys::_str { s: inner as *mut _, len: text.len() as i32 };
-        outer
-    }
-}
-
-/// Copies and frees what [`private_text`], or another module in the same way, made.
-///
-/// # Safety
-/// `text` is null or a private `str` with private text that nobody else frees.
-unsafe fn take_private(text: *mut sys::_str) -> Vec<u8> {
-    if text.is_null() {
-        return Vec::new();
-    }
-    // SAFETY: as promised.
-    unsafe {
-        let copy = view(&*text).to_vec();
-        if !(*text).s.is_null() {
-            sys::kr_pkg_free((*text).s as *mut c_void);
-        }
-        sys::kr_pkg_free(text as *mut c_void);
-        copy
-    }
+    PkgStr::new(text).map_or(std::ptr::null_mut(), PkgStr::into_raw)
 }
 
 /// A linked list of private texts (`list_entry_t`), as callers of `get_subs_list` free it.
 pub fn private_list(texts: &[Vec<u8>]) -> *mut sys::list_entry {
     let mut head: *mut sys::list_entry = std::ptr::null_mut();
-    for text in texts.iter().rev() {
-        let inner = private_text(text);
-        if inner.is_null() {
-            continue;
-        }
-        // SAFETY: a block as large as the entry.
-        unsafe {
-            let entry = sys::kr_pkg_malloc(size_of::<sys::list_entry>()) as *mut sys::list_entry;
-            if entry.is_null() {
-                drop(take_private(inner));
-                break;
-            }
-            *entry = sys::list_entry { strng: inner, next: head };
-            head = entry;
-        }
+    for text in texts.iter().rev().filter(|text| !text.is_empty()) {
+        let Some(text) = PkgStr::new(text) else { continue };
+        let Some(entry) = PkgBlock::of(sys::list_entry { strng: text.as_ptr(), next: head }) else { break };
+        // The entry holds it from here on.
+        text.into_raw();
+        head = entry.into_raw();
     }
     head
 }

@@ -78,9 +78,9 @@ pub struct AgentProcess {
 }
 
 /// One entry from the host: the process, and the reply in hand.
-pub struct AgentContext {
+pub struct AgentContext<'m> {
     process: &'static AgentProcess,
-    reply: tm::Reply,
+    reply: tm::Reply<'m>,
     whole_sweep: bool,
 }
 
@@ -97,19 +97,19 @@ fn memory(error: NoMemory) -> RequestError {
     RequestError::Store(error.to_string())
 }
 
-impl AgentContext {
+impl<'m> AgentContext<'m> {
     /// A world without a reply.
-    pub fn new(process: &'static AgentProcess) -> AgentContext {
-        AgentContext { process, reply: tm::no_reply(), whole_sweep: false }
+    pub fn new(process: &'static AgentProcess) -> AgentContext<'m> {
+        AgentContext { process, reply: tm::Reply::none(), whole_sweep: false }
     }
 
     /// A world for an answer.
-    pub fn for_reply(process: &'static AgentProcess, reply: tm::Reply) -> AgentContext {
+    pub fn for_reply(process: &'static AgentProcess, reply: tm::Reply<'m>) -> AgentContext<'m> {
         AgentContext { reply, ..AgentContext::new(process) }
     }
 
     /// A world that looks through all records at once (`pua.cleanup`).
-    pub fn for_cleanup(process: &'static AgentProcess) -> AgentContext {
+    pub fn for_cleanup(process: &'static AgentProcess) -> AgentContext<'m> {
         AgentContext { whole_sweep: true, ..AgentContext::new(process) }
     }
 
@@ -283,7 +283,7 @@ fn challenges(reply: SipMsg<'_>) -> Vec<Challenge> {
     kinds.into_iter().flat_map(of_kind).collect()
 }
 
-impl Ports for AgentContext {
+impl Ports for AgentContext<'_> {
     fn config(&self) -> &Config {
         &self.process.config
     }
@@ -460,7 +460,7 @@ impl Ports for AgentContext {
     }
 
     fn report(&mut self, claims: &[Claim], pending: &PendingRequest, as_silence: bool) {
-        let reply = if as_silence { tm::no_reply() } else { self.reply };
+        let reply = if as_silence { tm::Reply::none() } else { self.reply };
         self.process.registry.report(claims, pending, reply);
     }
 

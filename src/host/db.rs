@@ -2,6 +2,7 @@
 //! SQLite gets its statements without the driver, see [`super::sqlite`].
 pub mod failure;
 pub mod rows;
+mod table_name;
 pub mod transaction;
 pub mod value;
 
@@ -15,6 +16,7 @@ use super::db_url::DbUrl;
 use super::sqlite::{self, Verb};
 use crate::sys;
 use rows::Found;
+use table_name::TableName;
 use transaction::Transaction;
 use value::{Columns, raw_op};
 
@@ -67,6 +69,7 @@ struct Link {
     /// What an empty text is written as.
     empty: &'static [u8],
     scheme: &'static [u8],
+    table: TableName,
 }
 
 /// Another module's connection, with the table it has chosen.
@@ -311,7 +314,13 @@ impl Driver {
         if raw.is_null() {
             return Err(DbError::Away);
         }
-        Ok(Link { functions: self.functions, raw, empty: self.empty_text(), scheme: self.scheme() })
+        Ok(Link {
+            functions: self.functions,
+            raw,
+            empty: self.empty_text(),
+            scheme: self.scheme(),
+            table: TableName::default(),
+        })
     }
 }
 
@@ -320,11 +329,15 @@ impl Link {
         Target { functions: &self.functions, raw: self.raw, empty: self.empty, link: Some(self) }
     }
 
-    /// `name` has to live until the statement is done.
-    fn on_table(&self, name: &sys::_str) -> Result<Target<'_>, DbError> {
+    fn on_table(&self, table: &[u8]) -> Result<Target<'_>, DbError> {
         let use_table = self.functions.use_table.ok_or(DbError::Away)?;
-        // SAFETY: the driver's own function and connection; the caller keeps the name.
-        if unsafe { use_table(self.raw, name) } < 0 { Err(DbError::Unexplained) } else { Ok(self.target()) }
+        // SAFETY: the driver's own function and connection; the name stays where it is until this function is called
+        // again, or the connection was closed.
+        if unsafe { use_table(self.raw, self.table.of(table)) } < 0 {
+            Err(DbError::Unexplained)
+        } else {
+            Ok(self.target())
+        }
     }
 
     fn select(
@@ -334,8 +347,7 @@ impl Link {
         conditions: &[Cond<'_>],
         order: Option<&[u8]>,
     ) -> Result<Found<'_>, DbError> {
-        let name = lend(table);
-        self.on_table(&name)?;
+        self.on_table(table)?;
         let query = self.functions.query.ok_or(DbError::Away)?;
         let mut given = Columns::new(self.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
         let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
@@ -459,7 +471,7 @@ impl Connection {
     /// Fails when the database refuses the row, cannot write, or has another transaction in the way.
     pub fn insert(&self, table: &[u8], cells: &[Cell<'_>]) -> Result<(), DbError> {
         match &self.way {
-            Way::Driver(link) => insert_into(&link.on_table(&lend(table))?, cells),
+            Way::Driver(link) => insert_into(&link.on_table(table)?, cells),
             Way::Sqlite(database, _) => database.run(table, Verb::Insert(cells), &[]).map(|_| ()),
         }
     }
@@ -472,7 +484,7 @@ impl Connection {
     /// meets the conditions is no failure.
     pub fn update(&self, table: &[u8], cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         match &self.way {
-            Way::Driver(link) => update_where(&link.on_table(&lend(table))?, cells, conditions),
+            Way::Driver(link) => update_where(&link.on_table(table)?, cells, conditions),
             Way::Sqlite(database, _) => database.run(table, Verb::Update(cells), conditions).map(|_| ()),
         }
     }
@@ -485,7 +497,7 @@ impl Connection {
     /// no failure.
     pub fn delete(&self, table: &[u8], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         match &self.way {
-            Way::Driver(link) => delete_where(&link.on_table(&lend(table))?, conditions),
+            Way::Driver(link) => delete_where(&link.on_table(table)?, conditions),
             Way::Sqlite(database, _) => database.run(table, Verb::Delete, conditions).map(|_| ()),
         }
     }

@@ -202,8 +202,11 @@ thread_local! {
 }
 
 /// Has the host give answers to `own` before it asks tm and others; call before the processes fork.
-pub fn take_answers_first(own: unsafe extern "C" fn(*mut sys::sip_msg) -> std::ffi::c_int) {
-    // SAFETY: the function is the module's own, and the host's list is only sorted.
+///
+/// # Safety
+/// `own` is the module's own function for answers: it may be called with each message that the host has received.
+pub unsafe fn take_answers_first(own: unsafe extern "C" fn(*mut sys::sip_msg) -> std::ffi::c_int) {
+    // SAFETY: the caller vouches for the function; the host's list is only sorted.
     unsafe { sys::kr_direct_answers_first(Some(own)) }
 }
 

@@ -46,13 +46,13 @@ pub enum Header<T> {
 /// Takes a URI apart with the host's parser.
 pub fn parse_uri(uri: &[u8]) -> Option<UriParts<'_>> {
     let mut parsed = sys::sip_uri::default();
-    // SAFETY: the parser reads `uri.len()` bytes and fills `parsed` with views of them.
-    unsafe {
-        if uri.is_empty() || sys::kr_parse_uri(uri.as_ptr() as *mut _, uri.len() as i32, &mut parsed) < 0 {
-            return None;
-        }
-        Some(UriParts { user: bytes::view(&parsed.user), host: bytes::view(&parsed.host) })
+    // SAFETY: the parser reads `uri.len()` bytes and fills `parsed`.
+    if uri.is_empty() || unsafe { sys::kr_parse_uri(uri.as_ptr() as *mut _, uri.len() as i32, &mut parsed) } < 0 {
+        return None;
     }
+    // SAFETY: the parts are views of `uri`, which lives for the lifetime that is returned.
+    let (user, host) = (unsafe { bytes::view(&parsed.user) }, unsafe { bytes::view(&parsed.host) });
+    Some(UriParts { user, host })
 }
 
 /// The URI of the value of an address header (`"Bob" <sip:bob@example.org>;x=1`), or of a bare URI.
@@ -74,6 +74,47 @@ pub fn case_hash(a: &[u8], b: &[u8]) -> u32 {
     unsafe { sys::kr_case_hash(&mut bytes::lend(a), &mut bytes::lend(b)) }
 }
 
+/// A copy of a field of the message. No reference to the message is ever made: the host's parsers write to it.
+macro_rules! field {
+    ($message:ident.$($field:ident).+) => {
+        // SAFETY: `SipMsg::new` was promised a message that lives for `'a`.
+        unsafe { (*$message.raw).$($field).+ }
+    };
+}
+
+/// A header as the host's parser has left it on a message: null, or a list element that lives for `'a`.
+#[derive(Clone, Copy)]
+struct Parsed<'a>(*const sys::hdr_field, PhantomData<&'a sys::sip_msg>);
+
+impl<'a> Parsed<'a> {
+    fn get(self) -> Option<&'a sys::hdr_field> {
+        // SAFETY: `header!` and `next` are the only ways to a value; what they read lives as long as the message, and
+        // the parser is done with it.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn name(self) -> Option<&'a [u8]> {
+        // SAFETY: a view of the message's buffer.
+        self.get().map(|field| unsafe { bytes::view(&field.name) })
+    }
+
+    fn body(self) -> Option<&'a [u8]> {
+        // SAFETY: as `name`.
+        self.get().map(|field| unsafe { bytes::view(&field.body) })
+    }
+
+    fn next(self) -> Option<Parsed<'a>> {
+        self.get().map(|field| Parsed(field.next, PhantomData))
+    }
+}
+
+/// A header that the message knows by its type.
+macro_rules! header {
+    ($message:ident.$header:ident) => {
+        Parsed::<'a>(field!($message.$header), PhantomData)
+    };
+}
+
 impl<'a> SipMsg<'a> {
     /// # Safety
     /// `raw` is a message of the host that lives for `'a`.
@@ -86,15 +127,12 @@ impl<'a> SipMsg<'a> {
         self.raw
     }
 
-    fn fields(&self) -> &'a sys::sip_msg {
-        // SAFETY: `new` was promised a live message.
-        unsafe { &*self.raw }
-    }
-
     /// Whether the request is a PUBLISH.
     pub fn is_publish(&self) -> bool {
-        // SAFETY: request messages have the request arm of the union filled.
-        unsafe { self.fields().first_line.u.request.method_value as u32 == sys::request_method_METHOD_PUBLISH }
+        let line = field!(self.first_line.u);
+        // SAFETY: request messages have the request arm of the union filled, and any bits are a number.
+        let method = unsafe { line.request.method_value };
+        method as u32 == sys::request_method_METHOD_PUBLISH
     }
 
     /// Parses all headers.
@@ -105,32 +143,24 @@ impl<'a> SipMsg<'a> {
 
     /// User and host of the request URI (a script may have changed it).
     pub fn request_uri(&self) -> Option<UriParts<'a>> {
-        // SAFETY: a live message; the parsed parts are views of its buffer.
-        unsafe {
-            if sys::kr_parse_ruri(self.raw) < 0 {
-                return None;
-            }
-            let uri = &self.fields().parsed_uri;
-            Some(UriParts { user: bytes::view(&uri.user), host: bytes::view(&uri.host) })
-        }
-    }
-
-    fn body_of(&self, header: *mut sys::hdr_field) -> Option<&'a [u8]> {
-        if header.is_null() {
+        // SAFETY: a live message, which the parser takes apart in place.
+        if unsafe { sys::kr_parse_ruri(self.raw) } < 0 {
             return None;
         }
-        // SAFETY: header fields live as long as the message.
-        Some(unsafe { bytes::view(&(*header).body) })
+        let uri = field!(self.parsed_uri);
+        // SAFETY: the parsed parts are views of the message's buffer.
+        let (user, host) = (unsafe { bytes::view(&uri.user) }, unsafe { bytes::view(&uri.host) });
+        Some(UriParts { user, host })
     }
 
     /// The Event header's text.
     pub fn event(&self) -> Option<&'a [u8]> {
-        self.body_of(self.fields().event)
+        header!(self.event).body()
     }
 
     /// The Expires header (RFC 3261 20.19), in seconds.
     pub fn expires(&self) -> Header<u32> {
-        match self.body_of(self.fields().expires) {
+        match header!(self.expires).body() {
             None => Header::Missing,
             Some(text) => {
                 let text = text.trim_ascii();
@@ -161,32 +191,20 @@ impl<'a> SipMsg<'a> {
 
     /// All headers of this name, ignoring case, in their order.
     pub fn find_all(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
-        let mut header = self.fields().headers;
-        std::iter::from_fn(move || {
-            while !header.is_null() {
-                let this = header;
-                // SAFETY: the list of parsed headers lives as long as the message.
-                let field = unsafe { &*this };
-                header = field.next;
-                // SAFETY: as above.
-                if unsafe { bytes::view(&field.name) }.eq_ignore_ascii_case(name) {
-                    return self.body_of(this);
-                }
-            }
-            None
-        })
+        let all = std::iter::successors(Some(header!(self.headers)), |header| header.next());
+        all.filter(|header| header.name().is_some_and(|found| found.eq_ignore_ascii_case(name)))
+            .filter_map(Parsed::body)
     }
 
-    fn party(found: i32, body: *mut sys::to_body) -> Option<Party<'a>> {
-        if found < 0 || body.is_null() {
-            return None;
-        }
-        // SAFETY: the host returned a parsed From or To that lives as long as the message.
-        unsafe {
-            let uri = bytes::view(&(*body).uri);
-            let parts = parse_uri(uri)?;
-            Some(Party { uri, user: parts.user, host: parts.host, tag: bytes::view(&(*body).tag_value) })
-        }
+    /// # Safety
+    /// `body` is null, or a From or To that the host has parsed on this message.
+    unsafe fn party(found: i32, body: *mut sys::to_body) -> Option<Party<'a>> {
+        // SAFETY: what is parsed lives as long as the message, by the caller's word.
+        let body = unsafe { body.as_ref() }.filter(|_| found >= 0)?;
+        // SAFETY: views of the message's buffer.
+        let (uri, tag) = (unsafe { bytes::view(&body.uri) }, unsafe { bytes::view(&body.tag_value) });
+        let parts = parse_uri(uri)?;
+        Some(Party { uri, user: parts.user, host: parts.host, tag })
     }
 
     /// The From header.
@@ -194,7 +212,8 @@ impl<'a> SipMsg<'a> {
         let mut body = std::ptr::null_mut();
         // SAFETY: a live message and a place for the result.
         let found = unsafe { sys::kr_parse_from(self.raw, &mut body) };
-        Self::party(found, body)
+        // SAFETY: the host has set `body`, or left it null.
+        unsafe { Self::party(found, body) }
     }
 
     /// The To header.
@@ -202,12 +221,13 @@ impl<'a> SipMsg<'a> {
         let mut body = std::ptr::null_mut();
         // SAFETY: a live message and a place for the result.
         let found = unsafe { sys::kr_parse_to(self.raw, &mut body) };
-        Self::party(found, body)
+        // SAFETY: the host has set `body`, or left it null.
+        unsafe { Self::party(found, body) }
     }
 
     /// The Call-ID.
     pub fn call_id(&self) -> Option<&'a [u8]> {
-        self.body_of(self.fields().callid).map(<[u8]>::trim_ascii).filter(|id| !id.is_empty())
+        header!(self.callid).body().map(<[u8]>::trim_ascii).filter(|id| !id.is_empty())
     }
 
     /// The CSeq number.
@@ -219,13 +239,15 @@ impl<'a> SipMsg<'a> {
 
     /// The URI of the first Contact.
     pub fn contact(&self) -> Header<&'a [u8]> {
-        if self.fields().contact.is_null() {
+        if header!(self.contact).get().is_none() {
             return Header::Missing;
         }
         let mut uri = bytes::null();
-        // SAFETY: a live message; the URI is a view of its buffer.
-        match unsafe { (sys::kr_first_contact(self.raw, &mut uri), bytes::view(&uri)) } {
-            (found, uri) if found >= 0 && !uri.is_empty() => Header::Value(uri),
+        // SAFETY: a live message and a place for the result.
+        let found = unsafe { sys::kr_first_contact(self.raw, &mut uri) };
+        // SAFETY: null, or a view of the message's buffer.
+        match unsafe { bytes::view(&uri) } {
+            uri if found >= 0 && !uri.is_empty() => Header::Value(uri),
             _ => Header::Bad,
         }
     }
@@ -247,12 +269,12 @@ impl<'a> SipMsg<'a> {
 
     /// The User-Agent header; empty when there is none.
     pub fn user_agent(&self) -> &'a [u8] {
-        self.body_of(self.fields().user_agent).unwrap_or_default()
+        header!(self.user_agent).body().unwrap_or_default()
     }
 
     /// The Content-Type header.
     pub fn content_type(&self) -> Option<&'a [u8]> {
-        self.body_of(self.fields().content_type)
+        header!(self.content_type).body()
     }
 
     /// The first coding of Content-Encoding, or its short form, that changes the body (RFC 3261 20.12).
@@ -267,14 +289,13 @@ impl<'a> SipMsg<'a> {
     /// The body, cut to Content-Length where the datagram is longer. `Bad` when Content-Length promises more than came.
     pub fn body(&self) -> Header<&'a [u8]> {
         let mut body = bytes::null();
-        // SAFETY: a live message; the body is a view of its buffer.
-        let body = unsafe {
-            if sys::kr_get_body(self.raw, &mut body) < 0 {
-                return Header::Bad;
-            }
-            bytes::view(&body)
-        };
-        let length = match self.body_of(self.fields().content_length) {
+        // SAFETY: a live message and a place for the result.
+        if unsafe { sys::kr_get_body(self.raw, &mut body) } < 0 {
+            return Header::Bad;
+        }
+        // SAFETY: a view of the message's buffer.
+        let body = unsafe { bytes::view(&body) };
+        let length = match header!(self.content_length).body() {
             None => return if body.is_empty() { Header::Missing } else { Header::Value(body) },
             Some(text) => std::str::from_utf8(text.trim_ascii()).ok().and_then(|t| t.parse::<usize>().ok()),
         };
@@ -287,53 +308,47 @@ impl<'a> SipMsg<'a> {
 
     /// Whether there is a Content-Length header.
     pub fn has_content_length(&self) -> bool {
-        !self.fields().content_length.is_null()
+        header!(self.content_length).get().is_some()
     }
 
     fn receive_socket(&self) -> Option<&'a sys::socket_info> {
-        // SAFETY: sockets of the host live as long as the server.
-        unsafe { self.fields().rcv.bind_address.as_ref() }
+        let socket = field!(self.rcv.bind_address);
+        // SAFETY: null, or a socket of the host; they live as long as the server, and are written at start alone.
+        unsafe { socket.as_ref() }
     }
 
     /// The socket the request came in on, as `udp:127.0.0.1:5060`.
     pub fn socket(&self) -> &'a [u8] {
-        // SAFETY: as `receive_socket`.
+        // SAFETY: the text lives as long as the socket.
         self.receive_socket().map_or(&[], |socket| unsafe { bytes::view(&socket.sock_str) })
     }
 
     /// The host's name for the transport the request came in by.
     pub fn protocol(&self) -> &'static [u8] {
-        let mut protocol = bytes::null();
-        // SAFETY: fills a `str` with a constant of the host.
-        unsafe {
-            sys::kr_proto_name(i32::from(self.fields().rcv.proto), &mut protocol);
-            bytes::view(&protocol)
-        }
+        let (number, mut protocol) = (i32::from(field!(self.rcv.proto)), bytes::null());
+        // SAFETY: the host knows a name for any number.
+        unsafe { sys::kr_proto_name(number, &mut protocol) };
+        // SAFETY: the names are constants of the host.
+        unsafe { bytes::view(&protocol) }
     }
 
     /// The address and port the request came from.
     pub fn source(&self) -> String {
         let (mut address, mut port) = (bytes::null(), 0);
-        // SAFETY: a live message; the address is a view of a buffer of the host, copied at once.
-        let address = unsafe {
-            sys::kr_source(self.raw, &mut address, &mut port);
-            String::from_utf8_lossy(bytes::view(&address)).into_owned()
-        };
+        // SAFETY: a live message and places for the results.
+        unsafe { sys::kr_source(self.raw, &mut address, &mut port) };
+        // SAFETY: a view of a buffer of the host, which the next call overwrites: it is copied at once.
+        let address = String::from_utf8_lossy(unsafe { bytes::view(&address) }).into_owned();
         if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
     }
 
     /// The Contact a UAS at the receiving socket gives: advertised address first, IPv6 in brackets, transport named.
     pub fn local_contact(&self) -> Vec<u8> {
         let Some(socket) = self.receive_socket() else { return Vec::new() };
-        // SAFETY: as `receive_socket`.
-        let (advertised, port, address, own_port) = unsafe {
-            (
-                bytes::view(&socket.useinfo.name),
-                bytes::view(&socket.useinfo.port_no_str),
-                bytes::view(&socket.address_str),
-                bytes::view(&socket.port_no_str),
-            )
-        };
+        // SAFETY: the texts live as long as the socket.
+        let text = |text: &sys::_str| unsafe { bytes::view(text) };
+        let (advertised, port) = (text(&socket.useinfo.name), text(&socket.useinfo.port_no_str));
+        let (address, own_port) = (text(&socket.address_str), text(&socket.port_no_str));
         let host = if advertised.is_empty() { address } else { advertised };
         let port = if port.is_empty() { own_port } else { port };
         let mut contact = Vec::with_capacity(host.len() + port.len() + 32);

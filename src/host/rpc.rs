@@ -19,10 +19,10 @@ pub struct Rpc {
     arguments: RefCell<VecDeque<Vec<u8>>>,
 }
 
-/// A structure inside an answer.
+/// A structure inside the answer of a call.
 #[derive(Clone, Copy)]
-pub struct Struct {
-    raw: *mut sys::rpc,
+pub struct Struct<'a> {
+    rpc: &'a Rpc,
     handle: *mut c_void,
 }
 
@@ -133,24 +133,19 @@ impl Rpc {
     }
 
     /// Adds a structure to the answer.
-    pub fn add_struct(&self) -> Option<Struct> {
+    pub fn add_struct(&self) -> Option<Struct<'_>> {
         let add = self.f().add?;
         let mut handle: *mut c_void = std::ptr::null_mut();
         // SAFETY: `{` fills one handle.
         let done = unsafe { add(self.ctx, c"{".as_ptr() as *mut _, &mut handle as *mut *mut c_void) };
-        (done >= 0 && !handle.is_null()).then_some(Struct { raw: self.raw, handle })
+        (done >= 0 && !handle.is_null()).then_some(Struct { rpc: self, handle })
     }
 }
 
-impl Struct {
-    fn f(&self) -> &sys::rpc {
-        // SAFETY: the call that made the structure is still in progress.
-        unsafe { &*self.raw }
-    }
-
+impl Struct<'_> {
     /// Adds a text.
     pub fn text(&self, name: &'static CStr, value: &[u8]) -> &Self {
-        if let Some(add) = self.f().struct_add {
+        if let Some(add) = self.rpc.f().struct_add {
             // SAFETY: `S` takes a name and a pointer to a `str`.
             unsafe { add(self.handle, c"S".as_ptr() as *mut _, name.as_ptr(), &lend(value) as *const sys::_str) };
         }
@@ -159,7 +154,7 @@ impl Struct {
 
     /// Adds a number.
     pub fn int(&self, name: &'static CStr, value: i64) -> &Self {
-        if let Some(add) = self.f().struct_add {
+        if let Some(add) = self.rpc.f().struct_add {
             // SAFETY: `d` takes a name and an int.
             unsafe { add(self.handle, c"d".as_ptr() as *mut _, name.as_ptr(), value as i32) };
         }

@@ -318,13 +318,13 @@ impl Class {
         }
     }
 
-    /// The place in the list of the chunk a block was cut from.
-    fn place_of(&self, block: *mut u8) -> Option<usize> {
-        let place = self.chunks.partition_point(|chunk| *chunk as usize <= block as usize).checked_sub(1)?;
+    /// The place in the list of the chunk that this address lies in.
+    fn place_of(&self, address: usize) -> Option<usize> {
+        let place = self.chunks.partition_point(|chunk| *chunk as usize <= address).checked_sub(1)?;
         let chunk = self.chunks[place];
         // SAFETY: chunks in the list are alive.
         let end = chunk as usize + unsafe { (*chunk).bytes };
-        ((block as usize) < end).then_some(place)
+        (address < end).then_some(place)
     }
 
     /// Takes a block back. A small chunk is kept when there is no other with room: a single value that comes and goes
@@ -333,7 +333,7 @@ impl Class {
     /// # Safety
     /// The block was given for a size of this class, and nobody uses it any more.
     unsafe fn put_back(&mut self, block: *mut u8) -> Returned {
-        let Some(place) = self.place_of(block) else { return Returned::Alone };
+        let Some(place) = self.place_of(block as usize) else { return Returned::Alone };
         // SAFETY: chunks in the list are alive, and the holder of the lock of their class may change them; a block is
         // large enough for a pointer.
         unsafe {

@@ -3,6 +3,7 @@ use super::bytes::{lend, null, view};
 use super::msg::SipMsg;
 use super::shm::CallbackParam;
 use crate::sys;
+use std::marker::PhantomData;
 
 /// Whether the transaction of a request has its final reply; without a transaction that is not known, and `false`.
 pub fn is_answered(msg: SipMsg<'_>) -> bool {
@@ -54,7 +55,7 @@ pub struct Completed<'a> {
     /// The final status; 408 when nothing came.
     pub code: i32,
     /// The reply, or the host's mark for "none came".
-    pub reply: Reply,
+    pub reply: Reply<'a>,
     /// The answer was taken from the datagram, and no message was made of it.
     is_unread: bool,
 }
@@ -74,16 +75,16 @@ impl<'a> Completed<'a> {
     /// A request that had no transaction of tm: its From, To, Call-ID and CSeq lines, and what it has come to.
     pub fn without_tm(headers: [&'a [u8]; 4], outcome: Outcome<'a>) -> Completed<'a> {
         let (reply, code, is_unread) = match outcome {
-            Outcome::Answered(reply, code) => (Reply(reply.raw()), i32::from(code), false),
-            Outcome::Taken(code) => (no_reply(), i32::from(code), true),
-            Outcome::Silence => (no_reply(), 408, false),
+            Outcome::Answered(reply, code) => (Reply::of(reply), i32::from(code), false),
+            Outcome::Taken(code) => (Reply::none(), i32::from(code), true),
+            Outcome::Silence => (Reply::none(), 408, false),
         };
         Completed { cell: std::ptr::null_mut(), headers, code, reply, is_unread }
     }
 
     /// Whether no answer came.
     pub fn is_silence(&self) -> bool {
-        is_faked(self.reply) && !self.is_unread
+        self.reply.is_missing() && !self.is_unread
     }
 
     /// The transaction; null where it was none of tm's.
@@ -242,7 +243,7 @@ pub unsafe fn completed<'a, T>(
             cell,
             headers: [view(&from), view(&to), view(&call_id), view(&cseq)],
             code: params.code,
-            reply: Reply(params.rpl),
+            reply: Reply { raw: params.rpl, life: PhantomData },
             is_unread: false,
         };
         Some((done, CallbackParam::handed_back(word)))
@@ -251,38 +252,51 @@ pub unsafe fn completed<'a, T>(
 
 /// The reply of a callback in progress, or the host's mark for "none came". It is lent for the time of the callback.
 #[derive(Clone, Copy)]
-pub struct Reply(pub(crate) *mut sys::sip_msg);
-
-/// The host's mark for "no reply came" (`FAKED_REPLY`).
-pub fn no_reply() -> Reply {
-    Reply(usize::MAX as *mut sys::sip_msg)
+pub struct Reply<'a> {
+    raw: *mut sys::sip_msg,
+    life: PhantomData<&'a sys::sip_msg>,
 }
 
-/// The reply of a completed transaction; `None` when none came.
-///
-/// # Safety
-/// `reply` is the reply of a tm callback in progress.
-pub unsafe fn reply_of<'a>(reply: Reply) -> Option<SipMsg<'a>> {
-    // SAFETY: as promised; the host's marks are left out.
-    if is_faked(reply) { None } else { unsafe { SipMsg::new(reply.0) } }
-}
+impl<'a> Reply<'a> {
+    /// The host's mark for "no reply came" (`FAKED_REPLY`).
+    pub fn none() -> Reply<'a> {
+        Reply { raw: usize::MAX as *mut sys::sip_msg, life: PhantomData }
+    }
 
-/// Whether a transaction ended without a reply message.
-pub fn is_faked(reply: Reply) -> bool {
-    reply.0.is_null() || reply.0 as isize == -1
+    fn of(message: SipMsg<'a>) -> Reply<'a> {
+        Reply { raw: message.raw(), life: PhantomData }
+    }
+
+    /// Whether the transaction ended without a reply message.
+    fn is_missing(self) -> bool {
+        self.raw.is_null() || self.raw as isize == -1
+    }
+
+    /// The message; `None` when none came.
+    pub fn message(self) -> Option<SipMsg<'a>> {
+        // SAFETY: a reply is made of a message that lives for `'a`, by `of` and by `completed`; the host's marks are
+        // left out.
+        if self.is_missing() { None } else { unsafe { SipMsg::new(self.raw) } }
+    }
+
+    /// For callbacks of other modules: the message, or the host's mark.
+    pub fn raw(self) -> *mut sys::sip_msg {
+        self.raw
+    }
 }
 
 /// The answer to a request of ours as scripts see it: the message that came, or one that says that none did.
-pub struct Answer {
+pub struct Answer<'a> {
     raw: *mut sys::sip_msg,
     is_made: bool,
+    life: PhantomData<&'a sys::sip_msg>,
 }
 
-impl Answer {
+impl<'a> Answer<'a> {
     /// That of a completed transaction. Scripts see each 408 alike, whether the peer has sent it or a timer has.
-    pub fn of(done: &Completed<'_>) -> Answer {
-        if !is_faked(done.reply) && done.code != 408 {
-            return Answer { raw: done.reply.0, is_made: false };
+    pub fn of(done: &Completed<'a>) -> Answer<'a> {
+        if !done.reply.is_missing() && done.code != 408 {
+            return Answer { raw: done.reply.raw, is_made: false, life: PhantomData };
         }
         // The phrase is the one that scripts know.
         let mut text = format!("SIP/2.0 {} TIMEOUT\r\nVia: SIP/2.0/UDP 127.0.0.1\r\n", done.code).into_bytes();
@@ -293,7 +307,7 @@ impl Answer {
         text.extend_from_slice(b"Content-Length: 0\r\n\r\n");
         // SAFETY: the host copies the text into a message of its own, or gives null.
         let raw = unsafe { sys::kr_make_reply(text.as_ptr() as *const _, text.len() as i32) };
-        Answer { raw, is_made: !raw.is_null() }
+        Answer { raw, is_made: !raw.is_null(), life: PhantomData }
     }
 
     /// For the host; null where no message could be made.
@@ -302,7 +316,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for Answer<'_> {
     fn drop(&mut self) {
         if self.is_made {
             // SAFETY: made by `kr_make_reply` and given back once.

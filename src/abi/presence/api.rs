@@ -5,6 +5,7 @@ use crate::abi::presence::{calls, module, state, subscription_hash_table as tabl
 use crate::host::bytes::{lend, view, view_ptr};
 use crate::host::log;
 use crate::host::msg::{Header, SipMsg};
+use crate::host::pkg::{PkgStr, PkgText};
 use crate::sip::checked::{HostPart, UriText, UserPart, Word, is_clean, most};
 use crate::sip::columns;
 use crate::sip::event::EventHeader;
@@ -15,9 +16,11 @@ use std::ffi::{c_char, c_int};
 
 unsafe extern "C" fn add_event(event: *mut pres_ev_t) -> c_int {
     entry!(add_event, -1, {
-        // SAFETY: the calling module's own structure.
-        let (Some(registry), Some(event)) = (state::registry(), unsafe { event.as_ref() }) else { return -1 };
-        // SAFETY: as above.
+        let Some(registry) = state::registry().filter(|_| !event.is_null()) else { return -1 };
+        // SAFETY: not null; a module hands over its own structure, or one that it got from `contains_event`. It is
+        // copied, for what is registered may be written to.
+        let event = unsafe { event.read() };
+        // SAFETY: the module's strings live during the call, its functions as long as the server.
         match unsafe { registry.add(event) } {
             Ok(_) => 0,
             Err(why) => {
@@ -30,29 +33,30 @@ unsafe extern "C" fn add_event(event: *mut pres_ev_t) -> c_int {
 
 unsafe extern "C" fn contains_event(name: *mut str_t, parsed: *mut event_t) -> *mut pres_ev_t {
     entry!(contains_event, std::ptr::null_mut(), {
-        // SAFETY: strings and structures of the caller; the host's parser fills `parsed`.
-        unsafe {
-            let (Some(registry), Some(name)) = (state::registry(), view_ptr(name)) else { return std::ptr::null_mut() };
-            if !parsed.is_null() && sys::kr_event_parser(name.as_ptr() as *mut _, name.len() as i32, parsed) < 0 {
-                return std::ptr::null_mut();
-            }
-            registry.packages().named(name).map_or(std::ptr::null_mut(), |id| registry.raw(id))
+        // SAFETY: a string of the caller, or null.
+        let (Some(registry), Some(name)) = (state::registry(), unsafe { view_ptr(name) }) else {
+            return std::ptr::null_mut();
+        };
+        // SAFETY: the parser reads `name` by its length and fills `parsed`, which is the caller's and not null.
+        let parse = || unsafe { sys::kr_event_parser(name.as_ptr() as *mut _, name.len() as i32, parsed) };
+        if !parsed.is_null() && parse() < 0 {
+            return std::ptr::null_mut();
         }
+        registry.packages().named(name).map_or(std::ptr::null_mut(), |id| registry.raw(id))
     })
 }
 
 unsafe extern "C" fn search_event(event: *mut event_t) -> *mut pres_ev_t {
     entry!(search_event, std::ptr::null_mut(), {
-        // SAFETY: a parsed event of the caller; its name and parameters are one text.
-        unsafe {
-            let (Some(registry), Some(event)) = (state::registry(), event.as_ref()) else {
-                return std::ptr::null_mut();
-            };
-            let name = event_text(event);
-            // The Event header of a request may have parameters that are not the package's.
-            let found = EventHeader::parse(&name).and_then(|header| registry.packages().find(&header));
-            found.map_or(std::ptr::null_mut(), |id| registry.raw(id))
-        }
+        // SAFETY: a parsed event of the caller, or null.
+        let (Some(registry), Some(event)) = (state::registry(), unsafe { event.as_ref() }) else {
+            return std::ptr::null_mut();
+        };
+        // SAFETY: the host's parser has filled it; its strings live as long as the caller's event.
+        let name = unsafe { event_text(event) };
+        // The Event header of a request may have parameters that are not the package's.
+        let found = EventHeader::parse(&name).and_then(|header| registry.packages().find(&header));
+        found.map_or(std::ptr::null_mut(), |id| registry.raw(id))
     })
 }
 
@@ -61,21 +65,22 @@ unsafe extern "C" fn search_event(event: *mut event_t) -> *mut pres_ev_t {
 /// # Safety
 /// `event` was filled by the host's parser.
 unsafe fn event_text(event: &event_t) -> Vec<u8> {
-    // SAFETY: the caller vouches for name and list.
-    unsafe {
-        let mut text = view(&event.name).to_vec();
-        let mut param = event.params.list;
-        while let Some(one) = param.as_ref() {
-            text.push(b';');
-            text.extend_from_slice(view(&one.name));
-            if !view(&one.body).is_empty() {
-                text.push(b'=');
-                text.extend_from_slice(view(&one.body));
-            }
-            param = one.next;
+    // SAFETY: the parser's views, of a text that lives as long as the event, by the caller's word.
+    let view = |text: &str_t| unsafe { view(text) }.to_vec();
+    let mut text = view(&event.name);
+    let mut param = event.params.list;
+    // SAFETY: the parser's list, which ends with null.
+    while let Some(one) = unsafe { param.as_ref() } {
+        text.push(b';');
+        text.append(&mut view(&one.name));
+        let mut body = view(&one.body);
+        if !body.is_empty() {
+            text.push(b'=');
+            text.append(&mut body);
         }
-        text
+        param = one.next;
     }
+    text
 }
 
 unsafe extern "C" fn get_event_list(list: *mut *mut str_t) -> c_int {
@@ -84,10 +89,9 @@ unsafe extern "C" fn get_event_list(list: *mut *mut str_t) -> c_int {
         if list.is_null() {
             return -1;
         }
-        // SAFETY: a place of the caller for a `str` that it frees.
-        match unsafe { private_str(&registry.packages().allow_events()) } {
+        match private_str(&registry.packages().allow_events()) {
             Some(text) => {
-                // SAFETY: checked above.
+                // SAFETY: the caller's place for a `str` that it frees; not null, as checked above.
                 unsafe { *list = text };
                 0
             }
@@ -97,27 +101,12 @@ unsafe extern "C" fn get_event_list(list: *mut *mut str_t) -> c_int {
 }
 
 /// A `str` in private memory, and its text in a block of its own: callers of the API free both.
-///
-/// # Safety
-/// The caller frees both.
-unsafe fn private_str(bytes: &[u8]) -> Option<*mut str_t> {
-    // SAFETY: sizes are those of what is written.
-    unsafe {
-        let out = sys::kr_pkg_malloc(size_of::<str_t>()) as *mut str_t;
-        let size = bytes.len() + 1;
-        let text = sys::kr_pkg_malloc(size) as *mut u8;
-        if out.is_null() || text.is_null() {
-            if !out.is_null() {
-                sys::kr_pkg_free(out as *mut _);
-            }
-            crate::limited!(Error, "no more private memory");
-            return None;
-        }
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), text, bytes.len());
-        *text.add(bytes.len()) = 0;
-        *out = str_t { s: text as *mut _, len: bytes.len() as i32 };
-        Some(out)
+fn private_str(bytes: &[u8]) -> Option<*mut str_t> {
+    let made = PkgStr::new(bytes).map(PkgStr::into_raw);
+    if made.is_none() {
+        crate::limited!(Error, "no more private memory");
     }
+    made
 }
 
 unsafe extern "C" fn update_watchers_status(uri: *mut str_t, event: *mut pres_ev_t, _rules: *mut str_t) -> c_int {
@@ -161,21 +150,24 @@ unsafe extern "C" fn extract_sdialog_info(
     watcher_domain: str_t,
 ) -> c_int {
     entry!(extract_sdialog_info, -1, {
-        // SAFETY: the caller's structures and message.
-        unsafe {
-            let (Some(subs), Some(message)) = (subs.as_mut(), SipMsg::new(msg)) else { return -1 };
-            match fill_subscription(subs, message, max_expires, to_tag_made) {
-                Ok(()) => {
-                    subs.local_contact = calls::keep_contact(our_contact(message, view(&server_contact)));
-                    subs.watcher_user = if view(&watcher_user).is_empty() { subs.from_user } else { watcher_user };
-                    subs.watcher_domain =
-                        if view(&watcher_domain).is_empty() { subs.from_domain } else { watcher_domain };
-                    0
-                }
-                Err(what) => {
-                    crate::limited!(Error, "SUBSCRIBE from {} has no readable {what}", who(message));
-                    -1
-                }
+        // SAFETY: the message that the caller works on.
+        let Some(message) = (unsafe { SipMsg::new(msg) }) else { return -1 };
+        // SAFETY: the caller's structure, which nobody else reads during the call.
+        let Some(subs) = (unsafe { subs.as_mut() }) else { return -1 };
+        // SAFETY: `to_tag_made` is the caller's place for a flag, or null.
+        match unsafe { fill_subscription(subs, message, max_expires, to_tag_made) } {
+            Ok(()) => {
+                // SAFETY: a string of the caller.
+                let address = unsafe { view(&server_contact) };
+                let is_empty = |text: &str_t| text.s.is_null() || text.len <= 0;
+                subs.local_contact = calls::keep_contact(our_contact(message, address));
+                subs.watcher_user = if is_empty(&watcher_user) { subs.from_user } else { watcher_user };
+                subs.watcher_domain = if is_empty(&watcher_domain) { subs.from_domain } else { watcher_domain };
+                0
+            }
+            Err(what) => {
+                crate::limited!(Error, "SUBSCRIBE from {} has no readable {what}", who(message));
+                -1
             }
         }
     })
@@ -251,8 +243,7 @@ unsafe fn fill_subscription(
         return Err("Record-Route");
     }
     if !routes.is_empty() {
-        // SAFETY: the caller frees it.
-        subs.record_route = unsafe { private_text(&routes) }.ok_or("memory")?;
+        subs.record_route = PkgText::new(&routes).ok_or("memory")?.into_raw();
     }
     Ok(())
 }
@@ -262,31 +253,12 @@ fn shown(text: &[u8]) -> &[u8] {
     if text.len() < columns::LONG && is_clean(text) { text } else { b"" }
 }
 
-/// A text in private memory of the host.
-///
-/// # Safety
-/// The caller frees it.
-unsafe fn private_text(bytes: &[u8]) -> Option<str_t> {
-    // SAFETY: the block has the size of what is written.
-    unsafe {
-        let text = sys::kr_pkg_malloc(bytes.len() + 1) as *mut u8;
-        if text.is_null() {
-            return None;
-        }
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), text, bytes.len());
-        *text.add(bytes.len()) = 0;
-        Some(str_t { s: text as *mut _, len: bytes.len() as i32 })
-    }
-}
-
 unsafe extern "C" fn get_sphere(uri: *mut str_t) -> *mut c_char {
     entry!(get_sphere, std::ptr::null_mut(), {
         // SAFETY: the caller's string.
         let Some(uri) = (unsafe { view_ptr(uri) }) else { return std::ptr::null_mut() };
         let Some(sphere) = calls::sphere_of(uri) else { return std::ptr::null_mut() };
-        // SAFETY: the caller frees the text.
-        let text = unsafe { private_text(&sphere) };
-        text.map_or(std::ptr::null_mut(), |text| text.s)
+        PkgText::new(&sphere).map_or(std::ptr::null_mut(), |text| text.into_raw().s)
     })
 }
 
@@ -298,41 +270,36 @@ unsafe extern "C" fn get_presentity(
 ) -> *mut str_t {
     entry!(get_presentity, std::ptr::null_mut(), {
         let _ = (etag, contact);
-        // SAFETY: the caller's strings and a registered package; the caller gives the document to `free_presentity`.
-        unsafe {
-            let Some(id) = state::registry().and_then(|registry| registry.id_of(event)) else {
-                return std::ptr::null_mut();
-            };
-            let made = match (*event).agg_nbody {
-                // The package's own memory: it alone knows how it is freed.
-                Some(_) => calls::package_document_of(view(&uri), id),
-                None => calls::document_of(view(&uri), id).and_then(|document| private_str(&document)),
-            };
-            made.unwrap_or(std::ptr::null_mut())
-        }
+        let Some(registry) = state::registry() else { return std::ptr::null_mut() };
+        let Some(id) = registry.id_of(event) else { return std::ptr::null_mut() };
+        // SAFETY: a string of the caller.
+        let uri = unsafe { view(&uri) };
+        let made = match registry.packages().get(id).aggregates {
+            // The package's own memory: it alone knows how it is freed (`free_presentity`).
+            true => calls::package_document_of(uri, id),
+            false => calls::document_of(uri, id).and_then(|document| private_str(&document)),
+        };
+        made.unwrap_or(std::ptr::null_mut())
     })
 }
 
 unsafe extern "C" fn free_presentity(document: *mut str_t, event: *mut pres_ev_t) {
     entry!(free_presentity, (), {
-        // SAFETY: a document of `get_presentity` for the same package.
-        unsafe {
-            if document.is_null() {
-                return;
-            }
-            match event.as_ref().filter(|event| event.agg_nbody.is_some()).and_then(|event| event.free_body) {
-                Some(free) => free((*document).s),
-                None => sys::kr_pkg_free((*document).s as *mut _),
-            }
-            sys::kr_pkg_free(document as *mut _);
-        }
+        // SAFETY: a package that is registered, or null; it is only read.
+        let event = unsafe { event.as_ref() };
+        let free = event.filter(|event| event.agg_nbody.is_some()).and_then(|event| event.free_body);
+        // SAFETY: null, or a document of `get_presentity` that the caller gives back: its text is the package's where
+        // the package puts documents together, and `private_str` has made it otherwise.
+        drop(unsafe { PkgStr::from_raw(document, free) });
     })
 }
 
 unsafe extern "C" fn auth_status(_msg: *mut sip_msg_t, watcher: str_t, presentity: str_t) -> c_int {
     entry!(auth_status, -1, {
-        // SAFETY: strings of the caller.
-        unsafe { calls::auth_status(view(&watcher), view(&presentity)) }
+        // SAFETY: a string of the caller.
+        let watcher = unsafe { view(&watcher) };
+        // SAFETY: as `watcher`.
+        calls::auth_status(watcher, unsafe { view(&presentity) })
     })
 }
 

@@ -157,5 +157,8 @@ pub(crate) fn digest(crc: u32) -> Vec<u8> {
 /// `presence.explain watcher presentity [event]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_explain(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_explain, (), { call(rpc, ctx, 3, |rpc| answered(rpc, explain_all)) })
+    entry!(kr_presence_rpc_explain, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 3, |rpc| answered(rpc, explain_all)) }
+    })
 }

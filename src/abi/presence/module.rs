@@ -123,7 +123,10 @@ pub unsafe extern "C" fn kr_presence_destroy() {
 /// `handle_publish([sender_uri])`: 1, or -1 when the request was refused; it has been answered in both cases.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_handle_publish(msg: *mut sip_msg_t, sender: *const str_t) -> c_int {
-    entry!(kr_presence_handle_publish, -1, after a panic refuse_after_panic(msg), {
+    entry!(kr_presence_handle_publish, -1, after a panic {
+        // SAFETY: the message of the script function in progress.
+        unsafe { refuse_after_panic(msg) }
+    }, {
         // SAFETY: arguments of the script function in progress.
         unsafe { handle_publish(msg, sender) }
     })
@@ -132,7 +135,10 @@ pub unsafe extern "C" fn kr_presence_handle_publish(msg: *mut sip_msg_t, sender:
 /// `handle_subscribe([watcher_uri])`: 1, or -1 when the request was refused; it has been answered in both cases.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_handle_subscribe(msg: *mut sip_msg_t, watcher: *const str_t) -> c_int {
-    entry!(kr_presence_handle_subscribe, -1, after a panic refuse_after_panic(msg), {
+    entry!(kr_presence_handle_subscribe, -1, after a panic {
+        // SAFETY: the message of the script function in progress.
+        unsafe { refuse_after_panic(msg) }
+    }, {
         // SAFETY: arguments of the script function in progress.
         unsafe { handle_subscribe(msg, view_ptr(watcher).map_or(GivenWatcher::None, GivenWatcher::Address)) }
     })
@@ -145,7 +151,10 @@ pub unsafe extern "C" fn kr_presence_handle_subscribe_as(
     user: *const str_t,
     domain: *const str_t,
 ) -> c_int {
-    entry!(kr_presence_handle_subscribe_as, refuse_after_panic(msg), {
+    entry!(kr_presence_handle_subscribe_as, -1, after a panic {
+        // SAFETY: the message of the script function in progress.
+        unsafe { refuse_after_panic(msg) }
+    }, {
         // SAFETY: arguments of a call in progress.
         unsafe {
             let parts = view_ptr(user).zip(view_ptr(domain));
@@ -259,8 +268,11 @@ unsafe fn literal(text: *const c_char) -> &'static [u8] {
 }
 
 /// After a panic the request is answered 500.
-fn refuse_after_panic(msg: *mut sip_msg_t) -> c_int {
-    // SAFETY: the message of the script function in progress.
+///
+/// # Safety
+/// `msg` is the message of the script function in progress.
+unsafe fn refuse_after_panic(msg: *mut sip_msg_t) -> c_int {
+    // SAFETY: the caller vouches for the message.
     if let Some((mut world, message)) = unsafe { state::world_for(msg) } {
         world.refuse(&Failure::Internal("panic".into()), "request", &who(message));
     }

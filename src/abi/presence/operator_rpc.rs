@@ -279,7 +279,7 @@ pub(crate) fn page(rpc: &Rpc) -> Result<(usize, usize), String> {
     ))
 }
 
-fn show_settings(rpc: &Rpc, settings: &[Setting]) -> Option<Struct> {
+fn show_settings<'a>(rpc: &'a Rpc, settings: &[Setting]) -> Option<Struct<'a>> {
     let out = rpc.add_struct()?;
     for (name, value) in settings {
         match value {
@@ -351,24 +351,32 @@ fn failing(rpc: &Rpc) {
 /// `presence.busiest [limit]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_busiest(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_busiest, (), { call(rpc, ctx, 1, busiest) })
+    entry!(kr_presence_rpc_busiest, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 1, busiest) }
+    })
 }
 
 /// `presence.failing [limit]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_failing(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_failing, (), { call(rpc, ctx, 1, failing) })
+    entry!(kr_presence_rpc_failing, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 1, failing) }
+    })
 }
 
 /// `presence.config`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_config, (), {
-        call(rpc, ctx, 0, |rpc| {
+        let run = |rpc: &Rpc| {
             if let Some(process) = state::process() {
                 show_config(rpc, &process.config.settings(), &process.config.without_effect);
             }
-        })
+        };
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 0, run) }
     })
 }
 
@@ -376,13 +384,15 @@ pub unsafe extern "C" fn kr_presence_rpc_config(rpc: *mut rpc_t, ctx: *mut c_voi
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_version(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_version, (), {
-        call(rpc, ctx, 0, |rpc| {
+        let run = |rpc: &Rpc| {
             if let Some(process) = state::process() {
                 let Some(out) = show_settings(rpc, &process.config.identity()) else { return };
                 let events = process.registry.packages().allow_events();
                 out.text(c"events", &events).int(c"started", process.config.started);
             }
-        })
+        };
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 0, run) }
     })
 }
 
@@ -390,24 +400,34 @@ pub unsafe extern "C" fn kr_presence_rpc_version(rpc: *mut rpc_t, ctx: *mut c_vo
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_subscriptions(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_subscriptions, (), {
-        call(rpc, ctx, SUBSCRIPTIONS.names.len(), |rpc| answered(rpc, subscriptions))
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, SUBSCRIPTIONS.names.len(), |rpc| answered(rpc, subscriptions)) }
     })
 }
 
 /// `presence.subscription_end watcher|. presentity|. event|. [reason] [retry-after]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_subscription_end(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_subscription_end, (), { call(rpc, ctx, 5, end_subscriptions) })
+    entry!(kr_presence_rpc_subscription_end, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 5, end_subscriptions) }
+    })
 }
 
 /// `presence.publication_expire presentity event etag`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_publication_expire(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_publication_expire, (), { call(rpc, ctx, 3, expire_publication) })
+    entry!(kr_presence_rpc_publication_expire, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 3, expire_publication) }
+    })
 }
 
 /// `presence.drain [seconds]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_drain(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_drain, (), { call(rpc, ctx, 1, drain) })
+    entry!(kr_presence_rpc_drain, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 1, drain) }
+    })
 }

@@ -182,15 +182,18 @@ fn cache_sync(rpc: &Rpc) {
 }
 
 /// Carries out a command with at most `most` arguments.
-pub(crate) fn call(rpc: *mut rpc_t, ctx: *mut c_void, most: usize, run: fn(&Rpc)) {
+///
+/// # Safety
+/// `rpc` and `ctx` are what the host calls a command with, and live until it returns.
+pub(crate) unsafe fn call(rpc: *mut rpc_t, ctx: *mut c_void, most: usize, run: fn(&Rpc)) {
     let is_ready = state::process().map(|_| ()).ok_or(c"presence is not initialised");
-    call_when(is_ready, rpc, ctx, most, run);
+    // SAFETY: the caller vouches for both.
+    call_when(is_ready, unsafe { Rpc::new(rpc, ctx) }, most, run);
 }
 
 /// The same for a module that `is_ready`, or says why it is not.
-pub(crate) fn call_when(is_ready: Result<(), &CStr>, rpc: *mut rpc_t, ctx: *mut c_void, most: usize, run: fn(&Rpc)) {
-    // SAFETY: arguments of an RPC call in progress.
-    let Some(rpc) = (unsafe { Rpc::new(rpc, ctx) }) else { return };
+pub(crate) fn call_when(is_ready: Result<(), &CStr>, rpc: Option<Rpc>, most: usize, run: fn(&Rpc)) {
+    let Some(rpc) = rpc else { return };
     if let Err(why) = is_ready {
         return rpc.fault(500, why);
     }
@@ -217,41 +220,62 @@ fn cleanup(rpc: &Rpc) {
 /// `presence.cleanup`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_cleanup(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_cleanup, (), { call(rpc, ctx, 0, cleanup) })
+    entry!(kr_presence_rpc_cleanup, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 0, cleanup) }
+    })
 }
 
 /// `presence.refreshWatchers uri event type`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_refresh_watchers(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_refresh_watchers, (), { call(rpc, ctx, 5, |rpc| refresh(rpc, true)) })
+    entry!(kr_presence_rpc_refresh_watchers, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 5, |rpc| refresh(rpc, true)) }
+    })
 }
 
 /// `presence.updateWatchers uri event`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_update_watchers(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_update_watchers, (), { call(rpc, ctx, 2, |rpc| refresh(rpc, false)) })
+    entry!(kr_presence_rpc_update_watchers, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 2, |rpc| refresh(rpc, false)) }
+    })
 }
 
 /// `presence.presentity_list [full]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_presentity_list(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_presentity_list, (), { call(rpc, ctx, 1, |rpc| answered(rpc, presentity_list)) })
+    entry!(kr_presence_rpc_presentity_list, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 1, |rpc| answered(rpc, presentity_list)) }
+    })
 }
 
 /// `presence.presentity_show uri [full]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_presentity_show(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_presentity_show, (), { call(rpc, ctx, 2, |rpc| answered(rpc, presentity_show)) })
+    entry!(kr_presence_rpc_presentity_show, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 2, |rpc| answered(rpc, presentity_show)) }
+    })
 }
 
 /// `presence.watcher_list uri [full]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_watcher_list(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_watcher_list, (), { call(rpc, ctx, 2, |rpc| answered(rpc, watcher_list)) })
+    entry!(kr_presence_rpc_watcher_list, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 2, |rpc| answered(rpc, watcher_list)) }
+    })
 }
 
 /// `presence.publish_cache_sync`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_publish_cache_sync(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_publish_cache_sync, (), { call(rpc, ctx, 0, cache_sync) })
+    entry!(kr_presence_rpc_publish_cache_sync, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 0, cache_sync) }
+    })
 }

@@ -223,7 +223,8 @@ pub(crate) fn restore() -> Result<(), String> {
     process.notify_reply.set(Some(script::EventRoute::find(c"presence:notify-reply")));
     process.shared.engine.choose(process.notify_reply.get(), process.config.notify_slots);
     if process.shared.engine.may_serve() {
-        take_answers_first(kr_presence_on_response);
+        // SAFETY: the module's response function, made for whatever message the host has received.
+        unsafe { take_answers_first(kr_presence_on_response) };
         process.shared.engine.choose_datagrams(process.config.notify_early_answers, kr_presence_on_datagram);
     }
     let granted = raise_receive_buffers(process.config.receive_buffer);

@@ -223,8 +223,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_tick(_ticks: c_uint, param: *mut 
 /// Whether a watcher is away only for a while: it says itself when it is back, and keeps its subscription (RFC 6665
 /// 4.2.2).
 pub(crate) fn comes_back(done: &tm::Completed<'_>) -> bool {
-    // SAFETY: the reply lives during the callback of tm.
-    let reply = if done.code == 480 { unsafe { tm::reply_of(done.reply) } } else { None };
+    let reply = if done.code == 480 { done.reply.message() } else { None };
     reply.is_some_and(|reply| reply.parse_headers() && reply.find(b"Retry-After").is_some())
 }
 

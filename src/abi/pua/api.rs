@@ -182,21 +182,22 @@ unsafe extern "C" fn get_record_id(entity: *mut sys::ua_pres, id: *mut *mut str_
         if id.is_null() {
             return -1;
         }
-        // SAFETY: the caller's place for the result and its structure.
-        unsafe {
-            *id = std::ptr::null_mut();
-            match stored_dialog(entity) {
-                Ok(None) => 0,
-                Ok(Some(record)) => {
-                    *id = private_copy(record.get(Field::Id));
-                    if (*id).is_null() { -1 } else { 0 }
-                }
-                Err(why) => {
-                    crate::limited!(Error, "get_record_id: {why}");
-                    -1
-                }
+        // SAFETY: the structure of the call in progress.
+        let found = unsafe { stored_dialog(entity) };
+        let (made, result) = match found {
+            Ok(None) => (std::ptr::null_mut(), 0),
+            Ok(Some(record)) => {
+                let made = private_copy(record.get(Field::Id));
+                (made, if made.is_null() { -1 } else { 0 })
             }
-        }
+            Err(why) => {
+                crate::limited!(Error, "get_record_id: {why}");
+                (std::ptr::null_mut(), -1)
+            }
+        };
+        // SAFETY: the caller's place for the result, which is not null.
+        unsafe { id.write(made) };
+        result
     })
 }
 

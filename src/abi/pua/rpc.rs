@@ -12,8 +12,13 @@ use crate::pua::refresh;
 use std::ffi::c_void;
 
 /// Carries out a command with at most `most` arguments.
-fn call(rpc: *mut rpc_t, ctx: *mut c_void, most: usize, run: fn(&Rpc)) {
-    call_when(state::process().map(|_| ()).ok_or(c"pua is not initialised"), rpc, ctx, most, run);
+///
+/// # Safety
+/// `rpc` and `ctx` are what the host calls a command with, and live until it returns.
+unsafe fn call(rpc: *mut rpc_t, ctx: *mut c_void, most: usize, run: fn(&Rpc)) {
+    // SAFETY: the caller vouches for both.
+    let rpc = unsafe { Rpc::new(rpc, ctx) };
+    call_when(state::process().map(|_| ()).ok_or(c"pua is not initialised"), rpc, most, run);
 }
 
 fn cleanup(_: &Rpc) {
@@ -73,17 +78,26 @@ fn shown_bytes(record: &Record) -> usize {
 /// `pua.cleanup`: all records are looked through at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_rpc_cleanup(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_pua_rpc_cleanup, (), { call(rpc, ctx, 0, cleanup) })
+    entry!(kr_pua_rpc_cleanup, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 0, cleanup) }
+    })
 }
 
 /// `pua.config`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_pua_rpc_config, (), { call(rpc, ctx, 0, config) })
+    entry!(kr_pua_rpc_config, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 0, config) }
+    })
 }
 
 /// `pua.list [presentity|.] [offset] [limit]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_rpc_list(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_pua_rpc_list, (), { call(rpc, ctx, 3, list) })
+    entry!(kr_pua_rpc_list, (), {
+        // SAFETY: the host's own arguments of the command that it is carrying out.
+        unsafe { call(rpc, ctx, 3, list) }
+    })
 }

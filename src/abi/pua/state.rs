@@ -26,6 +26,6 @@ pub fn parameters() -> &'static ParameterBlock {
 }
 
 /// A world without a reply; `None` before `mod_init`.
-pub fn world() -> Option<AgentContext> {
+pub fn world() -> Option<AgentContext<'static>> {
     process().map(AgentContext::new)
 }

@@ -19,17 +19,16 @@ const SUBSCRIBE: usize = 1;
 
 /// # Safety
 /// Arguments of a tm callback in progress.
-pub(crate) unsafe fn completed(
+pub(crate) unsafe fn completed<'a>(
     cell: *mut sys::cell,
     params: *mut sys::tmcb_params,
     method: usize,
-    settle: fn(&mut AgentContext, PendingRequestId, &Answer),
+    settle: fn(&mut AgentContext<'a>, PendingRequestId, &Answer),
 ) {
     // SAFETY: tm's own arguments.
-    let completed = unsafe { tm::completed::<NumberOnly>(cell, params) };
+    let completed = unsafe { tm::completed::<'a, NumberOnly>(cell, params) };
     let (Some((done, carried)), Some(process)) = (completed, state::process()) else { return };
-    // SAFETY: the reply lives during the callback.
-    let reply = unsafe { tm::reply_of(done.reply) };
+    let reply = done.reply.message();
     let answer = read_answer(reply, done.code).unwrap_or(Answer { code: 500, ..Answer::default() });
     counters::count(match answer.code {
         _ if answer.silence => Counter::PuaSilence,

@@ -88,7 +88,8 @@ mod tests {
         let url = DbUrl::new(format!("sqlite:///{path}").leak().as_bytes());
         let functions = sys::db_func_t::default();
         let database: Database = Database::open(url.for_driver(), &Default::default()).unwrap().unwrap();
-        let link = Link { functions, raw: std::ptr::null_mut(), empty: b"", scheme: b"sqlite" };
+        let link =
+            Link { functions, raw: std::ptr::null_mut(), empty: b"", scheme: b"sqlite", table: Default::default() };
         database.text("create table if not exists t (id integer primary key, n integer)").unwrap();
         Connection {
             driver: Driver { functions, url, sqlite: crate::host::db::SqliteWay::Direct },

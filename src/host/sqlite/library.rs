@@ -58,9 +58,11 @@ macro_rules! functions {
         }
 
         impl Library {
-            fn of(handle: *mut c_void) -> Option<Library> {
+            /// # Safety
+            /// The handle is that of a loaded SQLite library, which is never unloaded.
+            unsafe fn of(handle: *mut c_void) -> Option<Library> {
                 $(
-                    // SAFETY: the name ends with a NUL; the handle is that of a loaded library.
+                    // SAFETY: the name ends with a NUL; the caller vouches for the handle.
                     let $field = unsafe { libc::dlsym(handle, concat!($symbol, "\0").as_ptr().cast()) };
                     if $field.is_null() {
                         return None;
@@ -106,7 +108,11 @@ impl Library {
         let open = || {
             // SAFETY: a literal name; RTLD_NOLOAD runs no code of a library that is not there yet.
             let handle = unsafe { libc::dlopen(c"libsqlite3.so.0".as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
-            (!handle.is_null()).then(|| Library::of(handle)).flatten()
+            if handle.is_null() {
+                return None;
+            }
+            // SAFETY: the handle is that of the library by its name, and is never closed.
+            unsafe { Library::of(handle) }
         };
         LIBRARY.get_or_init(open).as_ref()
     }

@@ -1,8 +1,9 @@
-//! The one place of `bridge` that touches C: event packages as other modules register them (`pres_ev_t`), and their
+//! The one place of `server` that touches C: event packages as other modules register them (`pres_ev_t`), and their
 //! callbacks.
-use crate::host::bytes::{lend, null, view, view_ptr};
+use crate::host::bytes::{lend, null, view};
 use crate::host::msg::SipMsg;
 use crate::host::no_memory::NoMemory;
+use crate::host::pkg::{FreeText, PkgStr};
 use crate::host::shm;
 use crate::host::symbols;
 use crate::presence::authorization::Authorization;
@@ -16,13 +17,42 @@ use std::rc::Rc;
 /// The packages of this process. Modules register them while the server starts, before any process is forked.
 pub struct Registry {
     packages: Cell<&'static Packages>,
-    entries: Cell<&'static [*mut sys::pres_ev]>,
+    entries: Cell<&'static [Registered]>,
     head: Cell<*mut sys::pres_ev>,
     /// The rules of the pass under way: of which presentity and package.
     rules: RefCell<Option<PassRules>>,
 }
 
-type PassRules = (Vec<u8>, *const sys::pres_ev, Rc<Rules>);
+type PassRules = (Vec<u8>, PackageId, Rc<Rules>);
+
+/// The C structure of a registered package. Other modules hold its address, so no reference to it is ever made: it is
+/// copied out and copied in.
+#[derive(Clone, Copy)]
+struct Registered(*mut sys::pres_ev);
+
+impl Registered {
+    /// Puts a structure where modules find it for ever.
+    fn new(event: sys::pres_ev) -> Result<Registered, NoMemory> {
+        Ok(Registered(shm::leak(event)?))
+    }
+
+    fn get(self) -> sys::pres_ev {
+        // SAFETY: `new` is the only constructor, and what it leaks is never freed. It is written by `set` alone, while
+        // the server starts and has one process.
+        unsafe { self.0.read() }
+    }
+
+    fn set(self, event: sys::pres_ev) {
+        // SAFETY: the block is never freed (`new`), and no reference to it exists (`get` copies).
+        unsafe { self.0.write(event) };
+    }
+
+    /// Names the package of watcher information and the package that is watched as each other's.
+    fn pair(self, other: Registered) {
+        self.set(sys::pres_ev { wipeer: other.0, ..self.get() });
+        other.set(sys::pres_ev { wipeer: self.0, ..other.get() });
+    }
+}
 
 impl Default for Registry {
     fn default() -> Self {
@@ -54,79 +84,87 @@ impl Registry {
 
     /// The C structure of a package, as other modules see it.
     pub fn raw(&self, id: PackageId) -> *mut sys::pres_ev {
-        self.entries.get().get(usize::from(id.0)).copied().unwrap_or(std::ptr::null_mut())
+        self.registered(id).map_or(std::ptr::null_mut(), |entry| entry.0)
+    }
+
+    fn registered(&self, id: PackageId) -> Option<Registered> {
+        self.entries.get().get(usize::from(id.0)).copied()
+    }
+
+    /// What the package has registered.
+    fn event(&self, id: PackageId) -> Option<sys::pres_ev> {
+        self.registered(id).map(Registered::get)
     }
 
     /// The package with this C structure.
     pub fn id_of(&self, raw: *const sys::pres_ev) -> Option<PackageId> {
-        self.entries.get().iter().position(|entry| std::ptr::eq(*entry, raw)).map(|at| PackageId(at as u16))
+        self.entries.get().iter().position(|entry| std::ptr::eq(entry.0, raw)).map(|at| PackageId(at as u16))
     }
 
     /// Registers a package, or fills what an earlier registration of the same name left open.
     ///
     /// # Safety
-    /// `given` points at a `pres_ev_t` of the calling module.
+    /// `given` is a copy of the `pres_ev_t` that the calling module registers; its strings live during the call, its
+    /// functions as long as the server.
     ///
     /// # Errors
     ///
     /// Fails when the package has no name, and when shared memory runs out.
-    pub unsafe fn add(&self, given: &sys::pres_ev) -> Result<PackageId, AddError> {
-        // SAFETY: the caller vouches for the structure and its strings.
+    pub unsafe fn add(&self, given: sys::pres_ev) -> Result<PackageId, AddError> {
+        // SAFETY: the caller vouches for the strings.
         let name = unsafe { view(&given.name) }.trim_ascii();
         if name.is_empty() {
             return Err(AddError::NoName);
         }
-        let id = match self.packages().named(name) {
-            Some(id) => id,
-            None => self.append(name)?,
-        };
-        // SAFETY: `raw` is a structure made by `append`; `given` is the caller's.
-        unsafe { fill(&mut *self.raw(id), given)? };
+        let (id, entry) = self.find_or_append(name)?;
+        // SAFETY: as above.
+        entry.set(unsafe { filled(entry.get(), &given) }?);
         if let Some(base) = name.strip_suffix(b".winfo") {
-            let watched = match self.packages().named(base) {
-                Some(watched) => watched,
-                None => self.append(base)?,
-            };
-            // SAFETY: both structures were made by `append` and live for ever.
-            unsafe {
-                (*self.raw(id)).wipeer = self.raw(watched);
-                (*self.raw(watched)).wipeer = self.raw(id);
-            }
+            entry.pair(self.find_or_append(base)?.1);
         }
         self.describe();
         Ok(id)
     }
 
-    fn append(&self, name: &[u8]) -> Result<PackageId, AddError> {
+    fn find_or_append(&self, name: &[u8]) -> Result<(PackageId, Registered), AddError> {
+        match self.packages().named(name).and_then(|id| Some((id, self.registered(id)?))) {
+            Some(found) => Ok(found),
+            None => self.append(name),
+        }
+    }
+
+    fn append(&self, name: &[u8]) -> Result<(PackageId, Registered), AddError> {
         let name: &'static [u8] = shm::ShmBox::leak(shm::copy(name)?);
-        let mut fresh = sys::pres_ev { name: lend(name), default_expires: 3600, ..Default::default() };
         let event = shm::leak(sys::event::default())?;
         // SAFETY: the name lives for ever; parameters are allocated by the host and never freed.
         unsafe { sys::kr_event_parser(name.as_ptr() as *mut _, name.len() as i32, event) };
-        fresh.evp = event;
-        fresh.next = self.head.get();
-        let raw: *mut sys::pres_ev = shm::leak(fresh)?;
-        self.head.set(raw);
-        let mut entries = self.entries.get().to_vec();
-        entries.push(raw);
+        let entry = Registered::new(sys::pres_ev {
+            name: lend(name),
+            default_expires: 3600,
+            evp: event,
+            next: self.head.get(),
+            ..Default::default()
+        })?;
+        self.head.set(entry.0);
+        let entries = [self.entries.get(), &[entry]].concat();
+        let id = PackageId((entries.len() - 1) as u16);
         self.entries.set(Box::leak(entries.into_boxed_slice()));
         self.describe();
-        Ok(PackageId((self.entries.get().len() - 1) as u16))
+        Ok((id, entry))
     }
 
     /// Makes the Rust view of all registered structures.
     fn describe(&self) {
-        let all = self.entries.get().iter().map(|raw| self.description(*raw)).collect();
+        let all = self.entries.get().iter().map(|entry| self.description(*entry)).collect();
         self.packages.set(Box::leak(Box::new(Packages(all))));
     }
 
-    fn description(&self, raw: *mut sys::pres_ev) -> Package {
-        // SAFETY: structures made by `append` live for ever.
-        let ev = unsafe { &*raw };
+    fn description(&self, entry: Registered) -> Package {
+        let ev = entry.get();
         Package {
-            // SAFETY: strings copied by `append` and `fill` live for ever.
+            // SAFETY: `append` leaked the name in shared memory.
             name: unsafe { view(&ev.name) },
-            // SAFETY: as above.
+            // SAFETY: empty, or leaked in shared memory by `filled`.
             content_type: unsafe { view(&ev.content_type) },
             default_expires: ev.default_expires,
             is_winfo: ev.type_ & 1 != 0,
@@ -151,20 +189,12 @@ impl Registry {
 
     /// `evs_publ_handl`: the package checks the body of the request in hand.
     pub fn check_publish(&self, id: PackageId, msg: SipMsg<'_>) -> PackageVerdict {
-        // SAFETY: structures live for ever; `msg` is the request in hand.
-        match unsafe { (*self.raw(id)).evs_publ_handl.map(|check| check(msg.raw())) } {
-            Some(result) if result < 0 => PackageVerdict::Refused,
-            _ => PackageVerdict::Fine,
-        }
+        verdict(self.event(id).and_then(|ev| ev.evs_publ_handl), msg)
     }
 
     /// `evs_subs_handl`: the package looks at the SUBSCRIBE in hand.
     pub fn check_subscribe(&self, id: PackageId, msg: SipMsg<'_>) -> PackageVerdict {
-        // SAFETY: structures live for ever; `msg` is the request in hand.
-        match unsafe { (*self.raw(id)).evs_subs_handl.map(|check| check(msg.raw())) } {
-            Some(result) if result < 0 => PackageVerdict::Refused,
-            _ => PackageVerdict::Fine,
-        }
+        verdict(self.event(id).and_then(|ev| ev.evs_subs_handl), msg)
     }
 
     /// `agg_nbody`: several documents become one.
@@ -176,8 +206,9 @@ impl Registry {
         documents: &[&[u8]],
         offline: Option<usize>,
     ) -> Option<Vec<u8>> {
-        // SAFETY: structures live for ever; the result is the package's, copied and given back.
-        unsafe { take_body(self.aggregate_raw(id, user, domain, documents, offline), (*self.raw(id)).free_body) }
+        let body = self.aggregate_raw(id, user, domain, documents, offline);
+        // SAFETY: what `agg_nbody` returns is the caller's, and `free_body` of the same package frees its text.
+        unsafe { take_body(body, self.event(id)?.free_body) }
     }
 
     /// The same, in the package's own memory; null when the package puts nothing together.
@@ -189,51 +220,42 @@ impl Registry {
         documents: &[&[u8]],
         offline: Option<usize>,
     ) -> *mut sys::_str {
-        // SAFETY: structures live for ever.
-        let Some(aggregate) = (unsafe { &*self.raw(id) }).agg_nbody else { return std::ptr::null_mut() };
+        let Some(aggregate) = self.event(id).and_then(|ev| ev.agg_nbody) else { return std::ptr::null_mut() };
         let mut bodies: Vec<sys::_str> = documents.iter().map(|document| lend(document)).collect();
         let mut pointers: Vec<*mut sys::_str> = bodies.iter_mut().map(|body| body as *mut _).collect();
         let offline = offline.map_or(-1, |at| at as i32);
-        // SAFETY: the arrays live during the call.
-        unsafe {
-            let list = if pointers.is_empty() { std::ptr::null_mut() } else { pointers.as_mut_ptr() };
-            aggregate(&mut lend(user), &mut lend(domain), list, documents.len() as i32, offline)
-        }
+        let list = if pointers.is_empty() { std::ptr::null_mut() } else { pointers.as_mut_ptr() };
+        // SAFETY: `agg_nbody` reads two strings and as many documents as it is given the number of; all of them live
+        // until it returns.
+        unsafe { aggregate(&mut lend(user), &mut lend(domain), list, documents.len() as i32, offline) }
     }
 
     /// `apply_auth_nbody`: the body as the presentity's rules let this watcher see it.
     pub fn filter_body(&self, id: PackageId, subscription: &Subscription, body: &[u8]) -> Option<Vec<u8>> {
-        // SAFETY: structures live for ever.
-        let ev = unsafe { &*self.raw(id) };
+        let ev = self.event(id)?;
         let filter = ev.apply_auth_nbody?;
         let mut raw = self.lend_subscription(subscription);
-        let rules = self.rules_of_pass(ev, subscription);
+        let rules = self.rules_of_pass(id, &ev, subscription);
         // In memory only a watcher is active without a document: there is nothing to filter by.
-        if rules.document.is_null() {
+        raw.auth_rules_doc = rules.document.as_ref()?.as_ptr();
+        let mut filtered = std::ptr::null_mut();
+        // SAFETY: body, subscription and rules are lent until the function returns; it reads them, and sets `filtered`.
+        if unsafe { filter(&mut lend(body), &mut raw, &mut filtered) } < 0 {
             return None;
         }
-        raw.auth_rules_doc = rules.document;
-        let mut filtered = std::ptr::null_mut();
-        // SAFETY: everything lent lives during the call; the result is the package's, copied and given back.
-        unsafe {
-            if filter(&mut lend(body), &mut raw, &mut filtered) < 0 {
-                return None;
-            }
-            take_body(filtered, ev.free_body)
-        }
+        // SAFETY: the filtered body is the caller's, and `free_body` of the same package frees its text.
+        unsafe { take_body(filtered, ev.free_body) }
     }
 
     /// The rules of a presentity, asked for once in a pass over its watchers.
-    fn rules_of_pass(&self, ev: &sys::pres_ev, subscription: &Subscription) -> Rc<Rules> {
+    fn rules_of_pass(&self, id: PackageId, ev: &sys::pres_ev, subscription: &Subscription) -> Rc<Rules> {
         let uri = subscription.get(Field::PresUri);
-        if let Some((_, _, rules)) =
-            self.rules.borrow().as_ref().filter(|(of, place, _)| of == uri && std::ptr::eq(*place, ev))
-        {
+        if let Some((_, _, rules)) = self.rules.borrow().as_ref().filter(|(of, by, _)| of == uri && *by == id) {
             return rules.clone();
         }
         // Nothing is borrowed while the package works: it may call us.
         let rules = Rc::new(Rules::load(ev, subscription));
-        *self.rules.borrow_mut() = Some((uri.to_vec(), ev, rules.clone()));
+        *self.rules.borrow_mut() = Some((uri.to_vec(), id, rules.clone()));
         rules
     }
 
@@ -244,23 +266,20 @@ impl Registry {
 
     /// `aux_body_processing`: the body made for one watcher.
     pub fn watcher_body(&self, id: PackageId, subscription: &Subscription, body: Option<&[u8]>) -> Option<Vec<u8>> {
-        // SAFETY: structures live for ever.
-        let ev = unsafe { &*self.raw(id) };
+        let ev = self.event(id)?;
         let process = ev.aux_body_processing?;
         let mut raw = self.lend_subscription(subscription);
         // The package may work in place: it gets a copy with a NUL behind it.
         let mut copy = body.map(|body| [body, &[0]].concat());
         let mut given =
             copy.as_mut().map(|copy| sys::_str { s: copy.as_mut_ptr() as *mut _, len: copy.len() as i32 - 1 });
-        // SAFETY: everything lent lives during the call.
-        unsafe {
-            let pointer = given.as_mut().map_or(std::ptr::null_mut(), |given| given as *mut _);
-            let result = process(&mut raw, pointer);
-            if let Some(own) = take_body(result, ev.aux_free_body.or(ev.free_body)) {
-                return Some(own);
-            }
-            given.as_ref().map(|given| view(given).to_vec())
-        }
+        let pointer = given.as_mut().map_or(std::ptr::null_mut(), |given| given as *mut _);
+        // SAFETY: the subscription is lent and the body is a copy of its own; both live until the function returns.
+        let result = unsafe { process(&mut raw, pointer) };
+        // SAFETY: what it returns is the caller's, and one of the two functions of the same package frees its text.
+        let own = unsafe { take_body(result, ev.aux_free_body.or(ev.free_body)) };
+        // SAFETY: `given` describes `copy`, which the package may have changed in place, within its length.
+        own.or_else(|| given.as_ref().map(|given| unsafe { view(given) }.to_vec()))
     }
 
     /// `get_rules_doc` and `get_auth_status`: what the presentity's rules say about a watcher. Where no rule matches,
@@ -273,35 +292,30 @@ impl Registry {
         before: Status,
         without_rules: Option<Status>,
     ) -> Option<Authorization> {
-        // SAFETY: structures live for ever.
-        let ev = unsafe { &*self.raw(id) };
+        let ev = self.event(id)?;
         let Some(evaluate_rules) = ev.get_auth_status else {
             return Some(Authorization { status: Status::Active, reason: Vec::new() });
         };
         let mut raw = self.lend_subscription(subscription);
-        let rules = Rules::load(ev, subscription);
+        let rules = Rules::load(&ev, subscription);
         if let Some(status) = without_rules.filter(|_| rules.is_missing) {
             return Some(Authorization { status, reason: Vec::new() });
         }
-        raw.auth_rules_doc = rules.document;
+        raw.auth_rules_doc = rules.raw();
         raw.reason = null();
         raw.status = before as u32;
-        // SAFETY: everything lent lives during the call; the reason is a constant of the package, copied at once.
-        unsafe {
-            if evaluate_rules(&mut raw) < 0 {
-                return None;
-            }
-            Some(Authorization {
-                status: Status::from_number(i64::from(raw.status))?,
-                reason: view(&raw.reason).to_vec(),
-            })
+        // SAFETY: the subscription and the rules are lent until the function returns.
+        if unsafe { evaluate_rules(&mut raw) } < 0 {
+            return None;
         }
+        // SAFETY: the reason is empty or a constant of the package.
+        let reason = unsafe { view(&raw.reason) }.to_vec();
+        Some(Authorization { status: Status::from_number(i64::from(raw.status))?, reason })
     }
 
     /// Whether the presentity has a rules document.
     pub fn has_rules(&self, id: PackageId, user: &[u8], domain: &[u8]) -> bool {
-        // SAFETY: structures live for ever.
-        !Rules::of(unsafe { &*self.raw(id) }, user, domain).document.is_null()
+        self.event(id).is_some_and(|ev| Rules::of(&ev, user, domain).document.is_some())
     }
 
     /// `get_pidf_doc`: the presentity's manipulation document in this file. The outer `None`: the package cannot say.
@@ -312,18 +326,14 @@ impl Registry {
         domain: &[u8],
         file_uri: &[u8],
     ) -> Option<Option<Vec<u8>>> {
-        // SAFETY: structures live for ever.
-        let load = unsafe { &*self.raw(id) }.get_pidf_doc?;
+        let load = self.event(id)?.get_pidf_doc?;
         let mut document = std::ptr::null_mut();
-        // SAFETY: what is lent lives during the call; the document comes as private memory of the host, freed by
-        // `Rules`.
-        unsafe {
-            if load(&mut lend(user), &mut lend(domain), &mut lend(file_uri), &mut document) < 0 {
-                return None;
-            }
-            let document = Rules { document, is_missing: document.is_null() };
-            Some(view_ptr(document.document).map(<[u8]>::to_vec))
+        // SAFETY: the function reads three strings, which live until it returns, and sets `document`.
+        if unsafe { load(&mut lend(user), &mut lend(domain), &mut lend(file_uri), &mut document) } < 0 {
+            return None;
         }
+        // SAFETY: `get_pidf_doc` hands over a private `str` with private text, or leaves null.
+        Some(unsafe { take_body(document, None) })
     }
 
     /// A C view of a subscription for a callback.
@@ -364,12 +374,17 @@ impl Registry {
 
 /// A presentity's rules document, given back when dropped.
 struct Rules {
-    document: *mut sys::_str,
+    document: Option<PkgStr>,
     /// The package has looked for it, and there is none.
     is_missing: bool,
 }
 
 impl Rules {
+    /// For a callback, while this value lives; null where there is no document.
+    fn raw(&self) -> *mut sys::_str {
+        self.document.as_ref().map_or(std::ptr::null_mut(), PkgStr::as_ptr)
+    }
+
     fn load(ev: &sys::pres_ev, subscription: &Subscription) -> Rules {
         let (user, domain) = crate::sip::uri::split(subscription.get(Field::PresUri));
         Rules::of(ev, user, domain)
@@ -377,53 +392,41 @@ impl Rules {
 
     fn of(ev: &sys::pres_ev, user: &[u8], domain: &[u8]) -> Rules {
         let mut document = std::ptr::null_mut();
-        let Some(load) = ev.get_rules_doc else { return Rules { document, is_missing: false } };
-        // SAFETY: user and domain live during the call; the document comes as private memory of the host.
-        match unsafe { load(&mut lend(user), &mut lend(domain), &mut document) } < 0 {
+        let Some(load) = ev.get_rules_doc else { return Rules { document: None, is_missing: false } };
+        // SAFETY: the function reads user and domain, which live until it returns, and sets `document`.
+        if unsafe { load(&mut lend(user), &mut lend(domain), &mut document) } < 0 {
             // It may be there and cannot be read now.
-            true => Rules { document: std::ptr::null_mut(), is_missing: false },
-            false => Rules { document, is_missing: document.is_null() },
+            return Rules { document: None, is_missing: false };
         }
+        // SAFETY: `get_rules_doc` hands over a private `str` with private text, or leaves null.
+        let document = unsafe { PkgStr::from_raw(document, None) };
+        Rules { is_missing: document.is_none(), document }
     }
 }
 
-impl Drop for Rules {
-    fn drop(&mut self) {
-        if !self.document.is_null() {
-            // SAFETY: `get_rules_doc` hands over a private `str` with private text.
-            unsafe {
-                sys::kr_pkg_free((*self.document).s as *mut _);
-                sys::kr_pkg_free(self.document as *mut _);
-            }
-        }
-    }
-}
-
-/// Copies a body a package returned and gives it back: the text by the package's own function, the `str` to private
-/// memory.
+/// What a package returned, copied and given back.
 ///
 /// # Safety
-/// `body` is null or a `str` in private memory of the host whose text `free` frees.
-unsafe fn take_body(body: *mut sys::_str, free: Option<unsafe extern "C" fn(*mut libc::c_char)>) -> Option<Vec<u8>> {
-    // SAFETY: the caller vouches for it.
-    unsafe {
-        let copy = view_ptr(body)?.to_vec();
-        if !(*body).s.is_null() {
-            match free {
-                Some(free) => free((*body).s),
-                None => sys::kr_pkg_free((*body).s as *mut _),
-            }
-        }
-        sys::kr_pkg_free(body as *mut _);
-        Some(copy)
+/// As [`PkgStr::from_raw`].
+unsafe fn take_body(body: *mut sys::_str, free: Option<FreeText>) -> Option<Vec<u8>> {
+    // SAFETY: the caller vouches for both.
+    unsafe { PkgStr::from_raw(body, free) }.map(|body| body.bytes().to_vec())
+}
+
+/// What a package says of the request in hand.
+fn verdict(check: sys::publ_handling_t, msg: SipMsg<'_>) -> PackageVerdict {
+    // SAFETY: packages check any message that the host has parsed, and keep nothing of it.
+    match check.map(|check| unsafe { check(msg.raw()) }) {
+        Some(result) if result < 0 => PackageVerdict::Refused,
+        _ => PackageVerdict::Fine,
     }
 }
 
-/// Fills the fields of a registered package from a registration.
+/// A registered package with what another registration adds.
 ///
 /// # Safety
-/// Both structures are valid.
-unsafe fn fill(target: &mut sys::pres_ev, given: &sys::pres_ev) -> Result<(), NoMemory> {
+/// The strings of `given` live during the call.
+unsafe fn filled(mut target: sys::pres_ev, given: &sys::pres_ev) -> Result<sys::pres_ev, NoMemory> {
     // SAFETY: the caller vouches for the strings of `given`.
     let content_type = unsafe { view(&given.content_type) };
     if !content_type.is_empty() {
@@ -440,5 +443,5 @@ unsafe fn fill(target: &mut sys::pres_ev, given: &sys::pres_ev) -> Result<(), No
     }
     take! { get_rules_doc get_pidf_doc apply_auth_nbody get_auth_status agg_nbody evs_publ_handl evs_subs_handl
     free_body aux_body_processing aux_free_body }
-    Ok(())
+    Ok(target)
 }
