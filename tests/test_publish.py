@@ -56,6 +56,27 @@ def test_two_documents_are_put_together(both):
     both(scenario, workers=1, **MODES["write-through"])
 
 
+@pytest.mark.parametrize("mode", ["memory", "write-through", "table", "database-only"])
+@pytest.mark.parametrize("event,ctype,body", [
+    ("message-summary", "application/simple-message-summary", "Messages-Waiting: %s\r\n"),
+    ("presence", "application/pidf+xml", None)])
+def test_a_removal_with_a_body(both, mode, event, ctype, body):
+    """Where the package shows one document, watchers see the one that comes with its end, once."""
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        first, last = [body % word if body else pidf(note=word) for word in ("yes", "no")]
+        etag = alice.publish(body=first, event=event, ctype=ctype).get("SIP-ETag")
+        watch = bob.subscribe(alice.uri, event=event)
+        watch.wait(1)
+        trace.message("removal", alice.publish(body=last, event=event, ctype=ctype, etag=etag, expires=0))
+        watch.wait(2)
+        watch.refresh()
+        watch.wait(3)
+        trace.messages("watch", watch.notifies)
+
+    both(scenario, workers=1, modules=("presence_xml", "presence_mwi"), **MODES[mode])
+
+
 def test_refused_requests(both):
     def scenario(server, phone, trace):
         alice = phone("alice")

@@ -2,11 +2,11 @@
 //! the same stores and watchers as those of a PUBLISH.
 use super::error::Failure;
 use super::event_package::PackageId;
-use super::notification::TransientBody;
 use super::ports::Ports;
 use super::publication::{Applied, Change, Keeps, Modification, Publication};
 use super::publish::{
-    Document, Request, announce, announced, dialogs, no_match, notify_watchers, priority, ruid_of, shown_if_readable,
+    Document, Request, announce, announced, dialogs, no_match, notify_watchers, priority, ruid_of, shown_at_the_end,
+    shown_if_readable,
 };
 use super::replica::Replica;
 use crate::sip::entity_tag::EntityTag;
@@ -60,9 +60,10 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
             Applied::Removed(removed, place) => {
                 let replica = ports
                     .replicates()
-                    .then(|| Replica { body: Vec::new(), ..announced(&new, &request, &removed, false) });
+                    .then(|| Replica { body: direct.body.to_vec(), ..announced(&new, &request, &removed, false) });
                 announce(ports, replica);
-                notify_watchers(ports, &request, &new, Some(TransientBody::Removed(removed, place)))
+                let shown = shown_at_the_end(ports, &new, direct.body, removed, place);
+                notify_watchers(ports, &request, &new, Some(shown))
             }
             _ => Ok(()),
         };

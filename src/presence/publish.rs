@@ -193,7 +193,20 @@ pub(super) fn shown_alone(new: &Document<'_>, body: Option<&[u8]>) -> Option<Tra
     body.filter(|_| !new.description.aggregates).map(|body| TransientBody::Body(body.to_vec()))
 }
 
-/// The same for a document that nobody has checked.
+/// What watchers get when a document goes: where the package shows one document only, the body that came with the
+/// removal; elsewhere the others, with this one in its place for packages that show that its dialogs are over.
+pub(super) fn shown_at_the_end<P: Ports>(
+    ports: &P,
+    new: &Document<'_>,
+    body: &[u8],
+    removed: Publication,
+    place: usize,
+) -> TransientBody {
+    let body = Some(body).filter(|body| !body.is_empty());
+    shown_if_readable(ports, new, body).unwrap_or(TransientBody::Removed(removed, place))
+}
+
+/// [`shown_alone`] for a document that nobody has checked.
 pub(super) fn shown_if_readable<P: Ports>(ports: &P, new: &Document<'_>, body: Option<&[u8]>) -> Option<TransientBody> {
     shown_alone(new, body.filter(|body| new.description.aggregates || readable::shows(ports, new.description, body)))
 }
@@ -363,10 +376,12 @@ fn remove<P: Ports>(
 ) -> Result<(), Failure> {
     match matched(ports, new.resource, request, etag, Change::Remove(etag.to_owned_tag()))? {
         Applied::Removed(publication, place) => {
+            let body = request.body.unwrap_or_default();
             let replica = ports
                 .replicates()
-                .then(|| Replica { body: Vec::new(), ..announced(new, request, &publication, false) });
-            let owed = queue_change(ports, request, new, Some(TransientBody::Removed(publication, place)));
+                .then(|| Replica { body: body.to_vec(), ..announced(new, request, &publication, false) });
+            let shown = shown_at_the_end(ports, new, body, publication, place);
+            let owed = queue_change(ports, request, new, Some(shown));
             answer(ports, 0, etag);
             announce(ports, replica);
             send_owed(ports, request, new, owed)

@@ -248,7 +248,9 @@ fn carry_out<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> 
         }
         Step::Modify(mine) => modify(ports, replica, new, mine, expires_at)?,
         Step::Remove(etag) => match ports.publish(resource, Change::Remove(etag))? {
-            Applied::Removed(removed, place) => Outcome::Changed(Some(TransientBody::Removed(removed, place))),
+            Applied::Removed(removed, place) => {
+                Outcome::Changed(Some(publish::shown_at_the_end(ports, new, &replica.body, removed, place)))
+            }
             _ => Outcome::Overtaken,
         },
     })
