@@ -57,6 +57,32 @@ class Lamp:
         return shown
 
 
+def test_a_line_is_refreshed(both):
+    def scenario(server, phone, trace):
+        alice = phone("alice")
+        etag = alice.publish(body=dialogs(("a", "confirmed")), **SLA).get("SIP-ETag")
+        reply = alice.publish(body=None, etag=etag, **SLA)
+        assert reply.code == (500 if trace.which == "stock" else 200)
+
+    both(scenario, workers=1, **{**MODES["write-through"], **LINES})
+
+
+def test_the_line_is_that_of_the_request_uri(both):
+    """RFC 6665 3.1.2; stock takes it from the Contact, where the watcher may write what it likes."""
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        line = bob.subscribe(alice.uri, event="dialog;sla", contact=bob.contact.replace(bob.user, alice.user))
+        line.wait(1)
+        other = bob.subscribe(alice.uri, event="dialog;sla")
+        other.wait(1)
+        alice.publish(body=dialogs(("a", "confirmed")), **SLA)
+        assert seen(line.wait(2)[-1]) == {"a": "confirmed"}
+        bob.quiet(0.2)
+        assert len(other.notifies) == (1 if trace.which == "stock" else 2)
+
+    both(scenario, workers=1, **{**MODES["memory"], **LINES})
+
+
 @pytest.mark.parametrize("mode", EVERYWHERE)
 def test_a_call_that_is_over_at_once_takes_no_other_with_it(ours, phones, mode):
     """A publisher that forgot its entity tag says `terminated` with Expires 0: the other calls are shown beside it, and

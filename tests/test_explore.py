@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from explore import backends, config, differences, explorer
+from explore import backends, config, declared, differences, explorer
 from explore.names import Span
 from kit.kamailio import ROOT
 
@@ -31,6 +31,24 @@ def test_kept(drivers, path):
     life = json.loads(path.read_text())
     findings, _ = explorer.judge(life, drivers(life.get("driver", "sqlite")), explorer.lives.PATIENT)
     assert not findings, "\n".join(str(finding) for finding in findings)
+
+
+@pytest.mark.parametrize("one", declared.LIVES, ids=lambda one: one["shows"][0].replace(" ", "-"))
+def test_what_is_declared_occurs(drivers, one):
+    """A declaration that is no longer true hides what it should find: it has to go."""
+    life = {name: value for name, value in one.items() if name != "shows"}
+    for quiet in (explorer.lives.QUICK, explorer.lives.PATIENT):
+        counts = {}
+        findings, _ = explorer.judge(life, drivers(one["driver"]), quiet, counts)
+        missing = [name for name in one["shows"] if name not in counts]
+        if not missing and not findings:
+            return
+    assert not missing and not findings, (missing, "\n".join(str(finding) for finding in findings))
+
+
+def test_every_declaration_has_its_life():
+    shown = {name for one in declared.LIVES for name in one["shows"]} | set(declared.BY_CHANCE)
+    assert shown == {one.name for one in differences.DIFFERENCES}
 
 
 def test_a_minute_of_lives(drivers):

@@ -28,6 +28,17 @@ def test_full_then_partial(both):
     both(scenario, workers=1, **MODES["write-through"])
 
 
+def test_a_watcher_with_an_ampersand(both):
+    """Stock leaves the URI out."""
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        bob.subscribe(alice.uri, from_uri="sip:a&b@example.org")
+        text = alice.subscribe(alice.uri, event="presence.winfo").wait(1)[0].text
+        assert ('status="active"/>' if trace.which == "stock" else ">sip:a&amp;b@example.org</watcher>") in text
+
+    both(scenario, workers=1, **MODES["write-through"])
+
+
 def test_in_memory_only(ours, phones):
     """Stock dies here with signal 11."""
     server = ours(db=None, modules=("presence_xml",), **MODES["memory"])

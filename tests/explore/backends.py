@@ -8,9 +8,11 @@ from kit import servers
 
 from .config import PASSWORD
 
+# The types of documents in the table xcap.
+RULES, MANIPULATION = 2, 16
 PUT = (
     "insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) values "
-    "('%(user)s', 'example.org', '%(document)s', 2, 'e', 0, '/pres-rules/users/%(user)s/index', 0)"
+    "('%(user)s', 'example.org', '%(document)s', %(type)d, 'e', 0, '%(uri)s', 0)"
 )
 
 
@@ -47,10 +49,12 @@ class SQLite:
         finally:
             connection.close()
 
-    def put_rules(self, which, server, user, document):
-        self.execute(
-            which, server, ["delete from xcap where username='%s'" % user, PUT % dict(user=user, document=document)]
-        )
+    def put_document(self, which, server, user, kind, uri, document):
+        """A user's document of one type takes the place of the one before, or goes (None)."""
+        statements = ["delete from xcap where username='%s' and doc_type=%d" % (user, kind)]
+        if document is not None:
+            statements.append(PUT % dict(user=user, document=document, type=kind, uri=uri))
+        self.execute(which, server, statements)
 
     def close(self):
         pass

@@ -1,7 +1,15 @@
 """Compares the two sides of a life step by step; what is declared in differences.py is left out and counted."""
 
+import re
+
 from . import differences, invariants
 from .side import named
+
+
+# The host's lines about a connection that it could not open.
+SENDING = re.compile(r"core/tcp_main\.c|core/forward\.h|uac\.c:\d+\]: send_prepared_request")
+# What ours may take of shared memory beside stock: a part of what stock takes, and its pools, in bytes.
+MOST_MEMORY, POOLS = 1.25, 128 << 10
 
 
 class Finding:
@@ -32,6 +40,7 @@ class Case:
 class Comparison:
     def __init__(self, life, stock, ours, counts):
         self.life, self.stock, self.ours, self.counts = life, stock, ours, counts
+        self.slots = {}  # what the publication of each slot is about: (presentity, event)
         self.apart = set()  # (presentity, event) on which the sides have gone apart for a declared reason
         self.findings = []
 
@@ -49,9 +58,16 @@ class Comparison:
             if not self.ours.dead and not self._stock_has_no_opinion(len(self.life["steps"])):
                 self._rows(self.stock.end, self.stock.last_rows, self.ours.last_rows)
                 self._errors(self.stock.end, self.ours.end)
+                self._memory()
         self.findings += invariants.broken(self.life, self.ours, Finding, self.counts)
         self.findings.sort(key=lambda finding: finding.number)
         return self.findings
+
+    def _memory(self):
+        """Shared memory that the life has taken: ours takes its pools at the first use, and no more than stock else."""
+        stock, ours = self.stock.grown, self.ours.grown
+        if stock is not None and ours is not None and ours > stock * MOST_MEMORY + POOLS:
+            self._differs(self.ours.end, "memory", "shared memory at the end", stock, ours)
 
     def _stock_has_no_opinion(self, number):
         """Stock has died, or has not started: from here on invariants alone are judged."""
@@ -76,7 +92,10 @@ class Comparison:
             dialog = self.ours.dialogs.get(step["dialog"])
             return (dialog.to, dialog.event) if dialog else None
         if step["do"] == "publish":
-            return (named(step), step["event"])
+            subject, slot = (named(step), step["event"]), (step["who"], step["slot"], step["event"])
+            if step["op"] == "initial":
+                self.slots[slot] = subject
+            return self.slots.get(slot, subject)
         return None
 
     def _is_apart(self, subject):
@@ -215,6 +234,9 @@ class Comparison:
         return (row["presentity_uri"].split(":", 1)[-1].split("@")[0], row["event"])
 
     def _errors(self, theirs, mine):
+        if self.apart and all(SENDING.search(line) for line in mine.errors):
+            # What one side has and the other has not is sent to connections that are gone.
+            return None
         if mine.errors and not theirs.errors:
             text = mine.errors[0].split(": ", 2)[-1]
             self._differs(

@@ -68,6 +68,7 @@ def _plainer(life, fails):
         ("route", "plain"),
         ("transport", "udp"),
         ("rules", False),
+        ("sla", False),
         ("notifiers", 0),
         ("ours", {}),
         ("workers", 1),

@@ -77,6 +77,7 @@ def configs(draw, mode=None, outside=True):
         notifiers=1 if mode == 3 and draw(st.integers(0, 11)) == 0 else 0,
         packages=list(packages),
         rules=outside and "presence_xml" in packages and draw(st.booleans()),
+        sla="presence_xml" in packages and draw(st.integers(0, 2)) == 0,
         params=params,
         ours=ours,
         workers=draw(st.sampled_from((1, 1, 2))),
@@ -146,7 +147,7 @@ def subscribe(draw, config):
     elif odd == 4:
         step["call_id"] = draw(st.sampled_from((100, 255, 256, 300)))
     elif odd == 5:
-        step["again"] = True
+        step["again"] = draw(st.sampled_from((True, "copy")))
     elif odd == 7 and config["transport"] == "udp":
         step["headers"] = {"Contact": draw(st.sampled_from(odd_values.CONTACTS))}
     elif odd == 8:
@@ -169,6 +170,7 @@ def _brief(config):
 
 def _event(config, winfo=True):
     events = [event for event, package in PACKAGES.items() if package in config["packages"]]
+    events += ["dialog;sla"] * config["sla"]
     if winfo:
         events = events * 3 + ["presence.winfo"] * 2 * ("presence_xml" in config["packages"]) + ["foo"]
     return st.sampled_from(events)
@@ -261,6 +263,17 @@ def rules():
     )
 
 
+def hard_state():
+    return st.fixed_dictionaries(
+        dict(
+            do=st.just("hard_state"),
+            who=st.sampled_from(("alice", "alice", "carol")),
+            file=st.sampled_from(("index", "index", "lunch")),
+            kind=st.sampled_from(("open", "open", "closed", "utf8", "none")),
+        )
+    )
+
+
 ROWS = (
     "delete from presentity",
     "delete from active_watchers",
@@ -297,7 +310,7 @@ def _step(draw, config, dialogs, slots, touch, outside=True):
     """One step, which refers to dialogs and publications that there are."""
     kinds = ["subscribe"] * 5 + ["publish"] * 6 + ["answers", "rpc", "restart"] + ["refresh"] * (5 if dialogs else 0)
     kinds += (
-        ["rules"] * (3 if config["rules"] else 0)
+        (["rules"] * 3 + ["hard_state"] if config["rules"] else [])
         + ["wait"] * (_brief(config) and bool(dialogs or slots))
         + (["row", "refuse"] if touch else [])
     )
@@ -323,7 +336,8 @@ def _step(draw, config, dialogs, slots, touch, outside=True):
         if step["op"] == "initial":
             slots.append((step["who"], step["slot"], step["event"]))
         return step
-    return draw(dict(answers=answers, rpc=rpc, restart=restart, rules=rules, wait=wait, row=row, refuse=refuse)[kind]())
+    others = (answers, rpc, restart, rules, hard_state, wait, row, refuse)
+    return draw({make.__name__: make for make in others}[kind]())
 
 
 @st.composite

@@ -133,6 +133,7 @@ def fields(case, *names):
     return set(case.what.split(": ", 1)[1].split(", ")) <= set(names)
 
 
+REMOTE_CSEQ = re.compile(r"remote_cseq=\[\d*\]")
 EXPIRES = re.compile(r"(expires=\[?)(\d+)")
 
 

@@ -30,7 +30,7 @@ def _run_side(side, steps, gate, failures):
 
 def _end(side):
     """The end of each life: memory, an orderly stop, the tables."""
-    side.last_rows, side.memory = {}, None
+    side.last_rows, side.grown = {}, None
     side.lived = side.dead is None
     side.living = [
         dialog
@@ -41,6 +41,8 @@ def _end(side):
     ]
     side.obey()
     if side.lived:
+        now = side.memory()
+        side.grown = None if None in (now, side.memory_at_start) else now - side.memory_at_start
         side.stop()
         side.last_rows = rows.all_tables(side)
         side._read_log(side.end)

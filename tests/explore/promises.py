@@ -53,6 +53,8 @@ class Promises:
     def _step(self, seen, step):
         if step["do"] == "rules":
             self.rules[step["who"]] = step["watchers"]
+        if step["do"] == "hard_state":
+            self.publications.setdefault((step["who"], "presence"), Publications()).vague = True
         if step["do"] == "answers":
             self.answers[step["who"]] = step["code"]
         if step["do"] == "restart":

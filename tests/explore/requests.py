@@ -50,6 +50,9 @@ def subscribe(phone, dialog, step, number, expires, event, transport):
     if shape == "display":
         from_ = '"%s, (Desk)" %s' % (dialog.who, from_)
     contact = phone.contact
+    if event == "dialog;sla":
+        # Phones that share a line show its user: stock takes the line from there.
+        contact = contact.replace("<sip:%s@" % phone.user, "<sip:%s@" % dialog.to)
     if shape == "parameters":
         contact = contact[:-1] + ';ob;x-a="b">;expires=60;+sip.instance="<urn:uuid:0-1-2>"'
     if isinstance(step.get("contact"), int):
@@ -101,8 +104,9 @@ def _written_so(lines, step, phone):
     value {at} is the address of the phone, {user} its user."""
     if step.get("ruri"):
         lines = ["%s %s SIP/2.0" % (lines[0].split(" ", 1)[0], step["ruri"])] + lines[1:]
-    fill = lambda text: text.replace("{at}", "127.0.0.1:%d" % phone.port).replace("{user}", phone.user)
     for header, value in step.get("headers", {}).items():
+        at = "127.0.0.1:%d" % phone.port + (CONTACT[phone.transport] if header in ("Record-Route", "Path") else "")
+        fill = lambda text: text.replace("{at}", at).replace("{user}", phone.user)
         names = {header.lower()} | {short for short, long in COMPACT.items() if long.lower() == header.lower()}
         old = next((line for line in lines[1:] if line.split(":", 1)[0].strip().lower() in names), "")
         tag = re.search(r";tag=[^;>]+", old)

@@ -35,13 +35,18 @@ def _plain(side, table, row):
     return found
 
 
+def _lasts(table, row):
+    """A document that does not expire."""
+    return table == "presentity" and int(row["expires"] or 0) < 0
+
+
 def table(side, name):
     now = time.time()
     # What has run out is cleaned at a moment that depends on the timer's phase.
     lasting = [
         row
         for row in side.backend.rows(side.which, side.server, name)
-        if name == "watchers" or int(row["expires"] or 0) > now + 1
+        if name == "watchers" or int(row["expires"] or 0) > now + 1 or _lasts(name, row)
     ]
     found = [_plain(side, name, row) for row in lasting]
     return sorted(found, key=lambda row: [str(row[column]) for column in TABLES[name].split(", ")])

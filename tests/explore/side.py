@@ -7,7 +7,7 @@ import signal
 import time
 
 from . import config as configs
-from . import documents, requests, rows
+from . import backends, documents, requests, rows
 from .names import Names, Span
 from .phones import DOMAIN, Network
 
@@ -89,7 +89,12 @@ class Side:
     def _start_server(self):
         """Starts the server; the host loses a SIGTERM that comes before its ctl process listens."""
         self.server.start()
-        self.server.rpc("core.uptime")
+        self.memory_at_start = self.memory()
+
+    def memory(self):
+        """Shared memory in use, in bytes; None when the server does not say."""
+        found = re.search(r"\bused: (\d+)", self.server.rpc("core.shmmem"))
+        return int(found[1]) if found else None
 
     def barrier(self):
         """Waits until the workers have done what was sent to them before."""
@@ -140,10 +145,13 @@ class Side:
             dialog.cseq += 1
         tag, target = dialog.to_tag, dialog.target
         if step.get("again"):
-            # The same request once more when its transaction is gone.
+            # The same request once more when its transaction is gone: with a branch of its own, or a copy.
             dialog.to_tag = dialog.target = None
             time.sleep(1.2)
-        self._send_subscribe(seen, dict(step, branch="again-%d" % seen.number) if tag else step, dialog, dialog.event)
+        is_copy = not tag or step.get("again") == "copy"
+        self._send_subscribe(
+            seen, step if is_copy else dict(step, branch="again-%d" % seen.number), dialog, dialog.event
+        )
         if tag and step.get("again"):
             dialog.to_tag, dialog.target = tag, target
 
@@ -251,8 +259,22 @@ class Side:
         if not rules or "presence_xml" not in self.config["packages"]:
             seen.skipped = True
             return
-        self.backend.put_rules(self.which, self.server, step["who"], documents.rules(step["watchers"]))
+        uri, document = "/pres-rules/users/%s/index" % step["who"], documents.rules(step["watchers"])
+        self.backend.put_document(self.which, self.server, step["who"], backends.RULES, uri, document)
         seen.answer = self.server.rpc("presence.updateWatchers", "sip:%s@%s" % (step["who"], DOMAIN), "presence")
+
+    def _hard_state(self, seen, step):
+        """A document that somebody has put on the XCAP server for a user (RFC 4827), and that does not expire."""
+        rules = self.backend.outside and self.config["rules"]
+        if not rules or "presence_xml" not in self.config["packages"]:
+            seen.skipped = True
+            return
+        user, uri = step["who"], "sip:%s@%s" % (step["who"], DOMAIN)
+        path, document = "/pidf-manipulation/users/%s/%s" % (uri, step["file"]), None
+        if step["kind"] != "none":
+            document = documents.document("presence", step["kind"], user, seen.number, step["file"]).decode()
+        self.backend.put_document(self.which, self.server, user, backends.MANIPULATION, path, document)
+        seen.answer = self.server.rpc("presence.refreshWatchers", uri, "presence", 2, path, step["file"])
 
     def _wait(self, seen, step):
         end = time.monotonic() + step["seconds"]
@@ -293,7 +315,8 @@ class Side:
     def _forget(self, how):
         """What the server may no longer know after a restart."""
         for dialog in self.dialogs.values():
-            if self.config["mode"] == 0 or (how == "kill" and self.config["mode"] == 2) or dialog.beyond:
+            is_late = self.config["mode"] == 2 or self.backend.name == "text"
+            if self.config["mode"] == 0 or (how == "kill" and is_late) or dialog.beyond:
                 dialog.unsure = True
 
     # -- what was observed ---------------------------------------------------------------------------------------

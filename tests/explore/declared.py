@@ -1,0 +1,232 @@
+"""Lives in which each declared difference occurs: `shows` names those that a life is there for."""
+
+ALL = (
+    "presence_xml",
+    "presence_dialoginfo",
+    "presence_mwi",
+    "presence_reginfo",
+    "presence_conference",
+    "presence_profile",
+)
+
+# What the clock or the host decides, and no sequence of steps brings about each time.
+BY_CHANCE = ("seconds in lines of the script", "the moment of the end", "end of the host")
+
+
+def life(shows, steps, driver="sqlite", **config):
+    plain = dict(
+        mode=1, cache=1, notifiers=0, packages=list(ALL), rules=False, params={}, ours={}, workers=1, route="plain",
+        transport="udp",
+    )
+    return dict(shows=shows, driver=driver, config=dict(plain, **config), steps=steps)
+
+
+def sub(dialog, to, event="presence", expires=3600, who="bob", **more):
+    return dict(do="subscribe", who=who, to=to, dialog=dialog, event=event, expires=expires, **more)
+
+
+def again(dialog, expires=3600, **more):
+    return dict(do="refresh", dialog=dialog, expires=expires, **more)
+
+
+def pub(slot, op="initial", event="presence", kind="open", who="alice", expires=3600, **more):
+    return dict(do="publish", who=who, slot=slot, op=op, event=event, expires=expires, kind=kind, **more)
+
+
+def rules(who, **watchers):
+    return dict(do="rules", who=who, watchers=watchers)
+
+
+def restart(how="term"):
+    return dict(do="restart", how=how)
+
+
+LIVES = [
+    life(
+        [
+            "event id", "event id that is no token", "parameters of Event", "another event id in the dialog",
+            "another From in the dialog", "escapes that are not needed", "URIs of the dialog",
+            "Expires beyond 2^32", "SUBSCRIBE without Contact", "Contact that is none",
+            "users that tables do not hold", "User-Agent that no table holds",
+            "CSeq in the row",
+        ],
+        [
+            sub("id", "p1", event_more=";id=7"),
+            sub("no-token", "p2", event_more=";id=\u00fc"),
+            sub("parameter", "p3", event_more=";x=y"),
+            sub("other-id", "p4"),
+            again("other-id", event_more=";id=9"),
+            sub("other-from", "p5"),
+            again("other-from", headers={"From": "<sip:mallory@example.org>"}),
+            sub("beyond", "p8", expires=100000000000),
+            sub("no-contact", "p9", contact="none"),
+            sub("star", "p10", headers={"Contact": "*"}),
+            sub("agent", "p12", agent="\udcff\udcfe phone"),
+            restart(),
+            sub("port", "p13", shape="port"),
+            again("port"),
+            sub("no-user", "example.org", ruri="sip:example.org", headers={"To": "<sip:example.org>"}),
+            sub("escaped", "p15", shape="escaped"),
+        ],
+    ),
+    life(
+        ["the same SUBSCRIBE again"],
+        [sub("twice", "alice"), sub("twice", "alice", again="copy")],
+    ),
+    life(
+        [
+            "Expires that is no number, PUBLISH", "entity tag that cannot be ours", "body of another type",
+            "body without a type", "415 says what is taken", "XML that cannot be read", "bytes behind the document",
+            "initial PUBLISH that expires at once", "the end of a dialog, refreshed", "another order of refusals",
+            "a package refuses a body",
+        ],
+        [
+            pub("s1", op="foreign", etag="a.1.2.3.4", event="reg", ctype="", who="bob"),
+            pub("s1", expires="nonsense"),
+            pub("s1", op="foreign", etag="nonsense", event="reg"),
+            pub("s1", ctype="text/plain", who="bob"),
+            pub("s1", ctype="", who="carol"),
+            pub("s1", kind="broken", who="dave"),
+            pub("s1", kind="broken", event="dialog", who="bob"),
+            pub("s1", kind="nul", event="conference"),
+            pub("s1", kind="newline", event="message-summary", who="dave"),
+            pub("s1", kind="broken", event="reg", who="carol"),
+            sub("at-once", "carol", event="dialog"),
+            pub("s1", event="dialog", who="carol", expires=0),
+            pub("s2", event="dialog"),
+            pub("s2", op="modify", kind="closed", event="dialog"),
+            pub("s2", op="refresh", event="dialog"),
+        ],
+    ),
+    life(
+        ["the next call of a publication", "voicemail, refreshed", "voicemail, one of several is removed"],
+        [
+            sub("d", "alice", event="dialog"),
+            pub("s1", event="dialog"),
+            pub("s1", op="modify", kind="closed", event="dialog"),
+            pub("s1", op="modify", event="dialog"),
+            sub("m", "alice", event="message-summary"),
+            pub("s1", event="message-summary"),
+            pub("s1", op="refresh", event="message-summary"),
+            sub("r", "carol", event="message-summary"),
+            pub("s1", event="message-summary", who="carol"),
+            pub("s2", event="message-summary", who="carol"),
+            pub("s2", op="remove", event="message-summary", who="carol"),
+        ],
+    ),
+    life(
+        ["voicemail, several in memory", "refreshed in memory"],
+        [
+            pub("s1", event="message-summary"),
+            pub("s2", event="message-summary"),
+            sub("m", "alice", event="message-summary"),
+            pub("s1", op="modify", event="message-summary"),
+            sub("p", "carol"),
+            pub("s1", who="carol"),
+            pub("s1", op="refresh", who="carol"),
+        ],
+        mode=0, cache=2,
+    ),
+    life(
+        ["PUBLISH below min_expires"],
+        [pub("s1", expires=30)],
+        params={"min_expires": 60, "min_expires_action": 2},
+    ),
+    life(["expires_offset above the interval"], [pub("s1", expires=2)], params={"expires_offset": 3}),
+    life(
+        ["send_fast_notify 0", "NOTIFYs without a body that are left out have numbers"],
+        [
+            pub("s1", event="dialog"), sub("d", "alice", event="dialog"), sub("e", "carol", event="dialog"),
+            again("e"), pub("s1", event="dialog", who="carol"),
+        ],
+        params={"send_fast_notify": 0},
+    ),
+    life(
+        ["URIs in other letters"],
+        [pub("s1"), sub("c", "ALICE")],
+        params={"sip_uri_match": 1},
+    ),
+    life(
+        ["status without a rule"],
+        [rules("alice", carol="allow"), sub("p", "alice", who="dave")],
+        route="functions", mode=0, rules=True,
+    ),
+    life(
+        ["winfo of changed rules", "hard state", "a watcher's URI in its list"],
+        [
+            sub("amp", "carol", headers={"From": "<sip:a&b@example.org>"}),
+            sub("list-amp", "carol", event="presence.winfo", who="carol"),
+            rules("alice", bob="allow"),
+            sub("w", "alice", event="presence.winfo", who="carol"),
+            sub("p", "alice"),
+            rules("alice", bob="block"),
+            rules("alice", bob="allow"),
+            dict(do="hard_state", who="alice", file="index", kind="open"),
+        ],
+        rules=True,
+    ),
+    life(
+        ["versions that count each NOTIFY", "remote CSeq in event routes"],
+        [
+            sub("d", "carol", event="dialog"),
+            again("d"),
+            rules("alice", bob="allow"),
+            sub("p", "alice"),
+            rules("alice", bob="polite-block"),
+        ],
+        mode=3, rules=True, route="seen",
+    ),
+    life(
+        ["the end of a subscription, database-only"],
+        [sub("brief", "dave", expires=1), dict(do="wait", seconds=4)],
+        mode=3, params={"clean_period": 1, "db_update_period": 1},
+    ),
+    life(
+        [
+            "versions in documents after a start", "numbers in the row after a start",
+            "numbers in event routes after a start",
+        ],
+        [
+            pub("s1", event="dialog"),
+            sub("d", "alice", event="dialog"),
+            restart(),
+            again("d"),
+            restart(),
+        ],
+        mode=2, route="seen",
+    ),
+    life(
+        ["a database that refuses"],
+        [pub("s1"), sub("p", "alice"), dict(do="refuse", table="presentity"), again("p"), pub("s1", op="modify")],
+    ),
+    life(["the transport of a WebSocket"], [sub("p", "alice")], transport="ws",
+         params={"server_address": "sip:presence@example.org:5060"}),
+    life(
+        [
+            "User-Agent in the way", "strings that are written later",
+        ],
+        [sub("agent", "alice", agent="\udcff\udcfe phone"), {**sub("long", "carol"), "from": "x" * 65}],
+        driver="postgres", mode=2,
+    ),
+    life(
+        ["strings that no column holds", "lines of a driver that refuses"],
+        [
+            sub("call-id", "bob", call_id=300),
+            sub("contact", "carol", contact=400),
+            sub("id", "alice", event_more=";id=" + "i" * 65),
+        ],
+        driver="postgres",
+    ),
+    life(
+        ["a refresh beside notifiers on PostgreSQL"],
+        [sub("p", "alice"), again("p")],
+        driver="postgres", mode=3, notifiers=1,
+    ),
+    life(["a line, refreshed"], [pub("s1", event="dialog;sla"), pub("s1", op="refresh", event="dialog;sla")], sla=True),
+    life(
+        ["the table lock of MariaDB"],
+        [sub("p", "alice"), pub("s1"), pub("s1", op="modify")],
+        driver="mysql", notifiers=1,
+    ),
+    life(["empty fields of db_text"], [sub("p", "alice"), again("p")], driver="text", mode=2),
+]
