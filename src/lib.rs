@@ -48,3 +48,4 @@ pub mod server;
 pub mod shm_safe;
 pub mod sip;
 mod sys;
+pub mod time;

@@ -7,6 +7,7 @@ pub mod presence;
 pub mod pua;
 pub mod shm_safe;
 pub mod sip;
+pub mod time;
 
 /// The edge to C strings, with the host's `str`.
 #[path = "host/bytes.rs"]

@@ -13,8 +13,8 @@ struct Layer {
 
 const PURE: &[&str] = &["unsafe ", "libc::", "SystemTime", "Instant::now"];
 
-/// Modules at the root that every layer may use: macros, and guards.
-const ROOT: [&str; 5] = ["lib", "caught", "fault_point", "scoped_value", "shm_safe"];
+/// Modules at the root that every layer may use: macros, guards, and kinds of time.
+const ROOT: [&str; 6] = ["lib", "caught", "fault_point", "scoped_value", "shm_safe", "time"];
 
 /// Lowest first.
 const LAYERS: [Layer; 11] = [

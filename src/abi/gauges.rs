@@ -8,6 +8,7 @@ use crate::host::{slab, warm_up};
 use crate::server::context::Process;
 use crate::server::notify::outstanding::Outstanding;
 use crate::server::operator::statistics::{Counts, Statistics};
+use crate::time::Moment;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_long, c_ushort, c_void};
 
@@ -47,14 +48,14 @@ const PACKAGES: [(&[u8], &CStr, &CStr); 6] = [
 ];
 
 thread_local! {
-    static LAST: RefCell<(i64, Statistics)> = const { RefCell::new((0, Vec::new())) };
+    static LAST: RefCell<(Option<Moment>, Statistics)> = const { RefCell::new((None, Vec::new())) };
 }
 
 /// The survey of this second.
 fn with_survey<T>(show: impl FnOnce(&Statistics) -> T) -> T {
     LAST.with(|last| {
         let mut last = last.borrow_mut();
-        let now = clock::now();
+        let now = Some(clock::now());
         if last.0 != now {
             *last = (now, state::world().map(|world| world.statistics()).unwrap_or_default());
         }
@@ -86,7 +87,7 @@ unsafe extern "C" fn fanouts_queued(_id: c_ushort, _what: *mut c_void) -> c_long
 
 unsafe extern "C" fn fanouts_oldest_age(_id: c_ushort, _what: *mut c_void) -> c_long {
     entry!(fanouts_oldest_age, 0, {
-        state::process().map_or(0, |process| process.shared.senders.oldest_age()) as c_long
+        state::process().map_or(0, |process| process.shared.senders.oldest_age().0) as c_long
     })
 }
 

@@ -204,7 +204,7 @@ impl<'m> AgentContext<'m> {
     /// more.
     pub fn write_back(&self, is_last: bool) {
         let Some(records) = self.in_memory() else { return };
-        let (now, mut refusals, mut lost) = (clock::now(), RefusalLog::default(), None);
+        let (now, mut refusals, mut lost) = (clock::now().seconds(), RefusalLog::default(), None);
         let changes = records.take_changes(now, is_last);
         for group in changes.chunks(GROUP) {
             // What the database has no connection for is kept without a try.
@@ -288,7 +288,7 @@ impl Ports for AgentContext<'_> {
         &self.process.config
     }
     fn now(&self) -> i64 {
-        clock::now()
+        clock::now().seconds()
     }
     fn event(&self, flag: i32) -> Option<Event> {
         self.process.registry.event(flag)

@@ -3,10 +3,11 @@ use crate::agent::records::RowChange;
 use crate::common::database::{Database, StoreError};
 use crate::common::paging::{Seen, each_page};
 use crate::common::row_groups::{Outcome, Writer};
-use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, row_columns, time_of};
+use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, moment, moment_of, row_columns};
 use crate::pua::config::Config;
 use crate::pua::record::{Dialog, Field, Record, RecordRowState, RecordState, Search};
 use crate::sip::columns::{self, LONG, SHORT, TAG, TEXT};
+use crate::time::Moment;
 
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 7;
@@ -69,8 +70,8 @@ fn cells(record: &Record) -> [Cell<'_>; 18] {
         ("etag", text(record, Field::Etag)),
         ("tuple_id", text(record, Field::TupleId)),
         ("cseq", Value::Int(state.cseq.into())),
-        ("expires", Value::Time(state.expires_at)),
-        ("desired_expires", Value::Time(state.desired_until)),
+        ("expires", time(state.expires_at)),
+        ("desired_expires", time(state.desired_until)),
         ("record_route", text(record, Field::RecordRoute)),
         ("contact", text(record, Field::Contact)),
         ("remote_contact", text(record, Field::RemoteContact)),
@@ -79,12 +80,20 @@ fn cells(record: &Record) -> [Cell<'_>; 18] {
     ]
 }
 
+fn time(seconds: i64) -> Value<'static> {
+    moment(Some(seconds).filter(|at| *at != 0).map(Moment::at))
+}
+
+fn time_of(number: i64) -> i64 {
+    moment_of(number).map_or(0, Moment::seconds)
+}
+
 /// The columns that change over the life of a record.
 fn changing(record: &Record) -> [Cell<'_>; 9] {
     let state = &record.state;
     [
-        ("expires", Value::Time(state.expires_at)),
-        ("desired_expires", Value::Time(state.desired_until)),
+        ("expires", time(state.expires_at)),
+        ("desired_expires", time(state.desired_until)),
         ("cseq", Value::Int(state.cseq.into())),
         ("version", Value::Int(state.version.into())),
         ("etag", text(record, Field::Etag)),
@@ -230,7 +239,7 @@ impl Rows<'_> {
     ///
     /// Fails when the database cannot be read.
     pub fn ending(&self, before: i64) -> Result<Vec<Record>, StoreError> {
-        let over = [("expires", Op::Lt, Value::Time(before))];
+        let over = [("expires", Op::Lt, time(before))];
         self.database.read(|db| select(db, self.table(), &over))
     }
 
@@ -289,8 +298,8 @@ impl Rows<'_> {
     /// Fails when the database cannot be written.
     pub fn delete_ended(&self, now: i64) -> Result<(), StoreError> {
         let table = self.table();
-        let unwanted = ("desired_expires", Op::Lt, Value::Time(now));
+        let unwanted = ("desired_expires", Op::Lt, time(now));
         let ends = ("desired_expires", Op::Gt, Value::Int(0));
-        self.database.write(|db| db.delete(table, &[("expires", Op::Lt, Value::Time(now - 10)), ends, unwanted]))
+        self.database.write(|db| db.delete(table, &[("expires", Op::Lt, time(now - 10)), ends, unwanted]))
     }
 }

@@ -6,6 +6,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::record::{Dialog, Field, Record, RecordRowState, Search};
 use crate::shm_safe::shm_safe;
+use crate::time::Moment;
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hasher};
@@ -232,7 +233,7 @@ impl Records {
                 }
                 // What is over and what has no answer is not worth a row; what its owner still wants is.
                 let over = state.expires_at < now && state.desired_until != 0 && state.desired_until < now;
-                let waits = state.row_state != RecordRowState::Clean && !entry.aside.rests(now, is_last);
+                let waits = state.row_state != RecordRowState::Clean && !entry.aside.rests(Moment::at(now), is_last);
                 if !waits || over || entry.record.is_temporary() {
                     continue;
                 }
@@ -247,7 +248,7 @@ impl Records {
 
     /// Whether the wall clock was set since this was asked: the times of day in rows are old.
     fn clock_was_set(&self) -> bool {
-        let set_by = clock::set_by();
+        let set_by = clock::set_by().0;
         (set_by - self.clock_set_by.swap(set_by, Ordering::Relaxed)).abs() > 1
     }
 
@@ -274,8 +275,8 @@ impl Records {
             entry.record.state.row_state = if is_new { RecordRowState::Insert } else { RecordRowState::Update };
             entry.row_etag = tag;
             match fate {
-                Fate::Refused => entry.aside = Aside::refused(now),
-                _ if !was_refused => entry.aside = Aside::later(now),
+                Fate::Refused => entry.aside = Aside::refused(Moment::at(now)),
+                _ if !was_refused => entry.aside = Aside::later(Moment::at(now)),
                 _ => {}
             }
             is_news = fate == Fate::Refused && !was_refused;

@@ -1,6 +1,7 @@
 //! Which of two states of a record is the newer one. Every node comes to the same answer, whatever it hears first.
 use super::clock::Stamp;
 use crate::shm_safe::shm_safe;
+use crate::time::{Moment, Seconds};
 
 /// The version of a subscription: the larger one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -27,8 +28,8 @@ impl Version {
 pub struct DocumentVersion<'a> {
     /// How often its publication has changed.
     pub changes: u32,
-    /// When it was received, in seconds of the cluster's clock.
-    pub received_at: i64,
+    /// When it was received by the cluster's clock, where that is known.
+    pub received_at: Option<Moment>,
     /// Its entity tag.
     pub etag: &'a [u8],
     /// A digest of its body.
@@ -54,8 +55,8 @@ impl DocumentVersion<'_> {
 }
 
 /// When a document counts as received that takes the place of one received at `before`: by our own clock, and later.
-pub fn received_after(now: i64, before: Option<i64>) -> i64 {
-    before.map_or(now, |before| now.max(before.saturating_add(1)))
+pub fn received_after(now: Moment, before: Option<Moment>) -> Moment {
+    before.map_or(now, |before| now.max(before + Seconds(1)))
 }
 
 #[cfg(test)]
@@ -75,17 +76,17 @@ mod tests {
     fn two_changes_of_one_publication_are_decided_alike_everywhere() {
         let document =
             |changes, received_at, etag: &'static [u8]| DocumentVersion { changes, received_at, etag, body: 0 };
-        let (a, b) = (document(1, 10, b"a"), document(1, 10, b"b"));
+        let (a, b) = (document(1, Some(Moment::at(10)), b"a"), document(1, Some(Moment::at(10)), b"b"));
         assert!(b.is_newer(&a) && !a.is_newer(&b) && !a.is_newer(&a));
-        assert!(document(2, 1, b"a").is_newer(&document(1, 9, b"z")));
-        assert!(document(0, 9, b"a").replaces(&document(7, 8, b"z")));
-        assert!(!document(0, 8, b"z").replaces(&document(7, 8, b"a")));
+        assert!(document(2, Some(Moment::at(1)), b"a").is_newer(&document(1, Some(Moment::at(9)), b"z")));
+        assert!(document(0, Some(Moment::at(9)), b"a").replaces(&document(7, Some(Moment::at(8)), b"z")));
+        assert!(!document(0, Some(Moment::at(8)), b"z").replaces(&document(7, Some(Moment::at(8)), b"a")));
     }
 
     #[test]
     fn what_replaces_a_document_is_received_later() {
-        assert_eq!(received_after(100, None), 100);
-        assert_eq!(received_after(100, Some(160)), 161);
-        assert_eq!(received_after(100, Some(90)), 100);
+        assert_eq!(received_after(Moment::at(100), None), Moment::at(100));
+        assert_eq!(received_after(Moment::at(100), Some(Moment::at(160))), Moment::at(161));
+        assert_eq!(received_after(Moment::at(100), Some(Moment::at(90))), Moment::at(100));
     }
 }

@@ -2,13 +2,14 @@
 use crate::host::{clock, process};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::text::{push_hex, push_number};
+use crate::time::Moment;
 
 /// No id is longer, in bytes.
 const LONGEST_ID: usize = 80;
 
 /// Makes ids for one process.
 pub struct Ids {
-    started: i64,
+    started: Moment,
     /// Distinguishes this server from others that were started in the same second with the same process numbers.
     node: u32,
     count: u32,
@@ -18,7 +19,7 @@ pub struct Ids {
 
 impl Ids {
     /// Ids of this process in a server started at `started`.
-    pub fn new(started: i64) -> Self {
+    pub fn new(started: Moment) -> Self {
         let mut node = [0; 4];
         clock::random(&mut node);
         Ids { started, node: u32::from_ne_bytes(node), count: 0, pool: [0; 256], used: 256 }
@@ -43,7 +44,7 @@ impl Ids {
         let random = self.number();
         let mut tag = Vec::with_capacity(LONGEST_ID);
         tag.extend_from_slice(b"a.");
-        push_number(&mut tag, self.started);
+        push_number(&mut tag, self.started.seconds());
         tag.push(b'.');
         push_number(&mut tag, process::pid().into());
         tag.push(b'.');
@@ -61,7 +62,7 @@ impl Ids {
         self.count += 1;
         let mut id = Vec::with_capacity(LONGEST_ID);
         id.extend_from_slice(b"pres-");
-        push_hex(&mut id, self.started as u64, 1);
+        push_hex(&mut id, self.started.seconds() as u64, 1);
         id.push(b'-');
         push_hex(&mut id, self.node.into(), 1);
         push_hex(&mut id, u64::from(process::pid().unsigned_abs()), 6);

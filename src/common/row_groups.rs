@@ -6,12 +6,13 @@ use crate::host::db::{Connection, DbError, Op, Value};
 use crate::log;
 use crate::presence::error::StoreError;
 use crate::shm_safe::shm_safe;
+use crate::time::{Moment, Seconds, ShortMoment};
 
 /// How many rows are written in one transaction.
 pub const GROUP: usize = 200;
 
 /// How long a row that the database has refused is left alone, in seconds, unless its record changes first.
-pub const REFUSED_WAIT: i64 = 300;
+pub const REFUSED_WAIT: Seconds = Seconds(300);
 
 /// How many refused rows are named in the log in one pass; the others are counted.
 const NAMED: usize = 10;
@@ -132,7 +133,7 @@ impl RefusalLog {
             "the database refuses the row of {} in {table}: it is set aside and tried again when it changes, or \
             after {} s",
             name(),
-            REFUSED_WAIT
+            REFUSED_WAIT.0
         );
     }
 }
@@ -145,10 +146,10 @@ impl Drop for RefusalLog {
     }
 }
 
-/// When a set-aside row is tried again, kept in 32 bits beside its record: 0 for a row that is not set aside.
+/// When a set-aside row is tried again, kept in 32 bits beside its record; none for a row that is not set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Aside {
-    until: u32,
+    until: Option<ShortMoment>,
     /// The database has refused the row; otherwise it is only left for the next pass.
     refused: bool,
 }
@@ -157,19 +158,20 @@ shm_safe!(Aside { until, refused });
 
 impl Aside {
     /// Set aside by a refusal at `now`.
-    pub fn refused(now: i64) -> Aside {
-        Aside { until: seconds(now + REFUSED_WAIT), refused: true }
+    pub fn refused(now: Moment) -> Aside {
+        Aside { until: Some((now + REFUSED_WAIT).into()), refused: true }
     }
 
     /// Left for a later pass than the one at `now`.
-    pub fn later(now: i64) -> Aside {
-        Aside { until: seconds(now + 1), refused: false }
+    pub fn later(now: Moment) -> Aside {
+        Aside { until: Some((now + Seconds(1)).into()), refused: false }
     }
 
     /// Whether the row is left alone in the pass that began at `now`. The last pass tries what was refused before it.
-    pub fn rests(self, now: i64, is_last: bool) -> bool {
-        let horizon = if is_last { now + REFUSED_WAIT - 1 } else { now };
-        i64::from(self.until) > horizon || (is_last && !self.refused && i64::from(self.until) > now)
+    pub fn rests(self, now: Moment, is_last: bool) -> bool {
+        let horizon = if is_last { now + REFUSED_WAIT - Seconds(1) } else { now };
+        let is_after = |moment: Moment| self.until.is_some_and(|until| Moment::from(until) > moment);
+        is_after(horizon) || (is_last && !self.refused && is_after(now))
     }
 
     /// Whether the database has refused the row.
@@ -178,22 +180,26 @@ impl Aside {
     }
 }
 
-fn seconds(time: i64) -> u32 {
-    u32::try_from(time).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_was_refused_rests_until_its_time_or_the_end() {
-        let aside = Aside::refused(1000);
-        assert!(aside.rests(1000, false) && aside.rests(1299, false) && !aside.rests(1300, false));
-        assert!(aside.rests(1000, true), "a pass does not try a row twice");
-        assert!(!aside.rests(1001, true), "the last pass tries it once more");
-        assert!(!Aside::default().rests(1000, false) && !Aside::default().rests(1000, true));
-        let later = Aside::later(1000);
-        assert!(later.rests(1000, false) && later.rests(1000, true) && !later.rests(1001, false));
+        let aside = Aside::refused(Moment::at(1000));
+        assert!(
+            aside.rests(Moment::at(1000), false)
+                && aside.rests(Moment::at(1299), false)
+                && !aside.rests(Moment::at(1300), false)
+        );
+        assert!(aside.rests(Moment::at(1000), true), "a pass does not try a row twice");
+        assert!(!aside.rests(Moment::at(1001), true), "the last pass tries it once more");
+        assert!(!Aside::default().rests(Moment::at(1000), false) && !Aside::default().rests(Moment::at(1000), true));
+        let later = Aside::later(Moment::at(1000));
+        assert!(
+            later.rests(Moment::at(1000), false)
+                && later.rests(Moment::at(1000), true)
+                && !later.rests(Moment::at(1001), false)
+        );
     }
 }

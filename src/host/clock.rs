@@ -4,13 +4,14 @@
 //! administrator does to the wall clock meanwhile. So time here, [`now`], is that of the wall clock when the server
 //! started, and goes on by the steady clock. What leaves the server as a time of day (rows, other modules, pages) is
 //! converted at the edge, by [`to_wall`] and [`from_wall`].
+use crate::time::{Moment, Seconds, UnixTime};
 use std::sync::OnceLock;
 
 /// How far the wall clock was ahead of the steady one when the server started, in microseconds.
 static AHEAD: OnceLock<i64> = OnceLock::new();
 
-/// The wall clock's differences below this are its rounding, in seconds.
-const ROUNDING: i64 = 2;
+/// The wall clock's differences below this are its rounding.
+const ROUNDING: Seconds = Seconds(2);
 
 fn micros_of(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -28,9 +29,9 @@ fn ahead() -> i64 {
     *AHEAD.get_or_init(|| micros_of(libc::CLOCK_REALTIME) - micros_of(libc::CLOCK_BOOTTIME))
 }
 
-/// Seconds since 1970, by the steady clock: every expiry in memory.
-pub fn now() -> i64 {
-    micros().div_euclid(1_000_000)
+/// The moment by the steady clock: every expiry in memory.
+pub fn now() -> Moment {
+    Moment::at(micros().div_euclid(1_000_000))
 }
 
 /// Microseconds since 1970, by the steady clock: for the order of what happens.
@@ -38,26 +39,26 @@ pub fn micros() -> i64 {
     micros_of(libc::CLOCK_BOOTTIME) + ahead()
 }
 
-/// Seconds since 1970 by the wall clock: for other programs and modules.
-pub fn wall() -> i64 {
+/// The time of day: for other programs and modules.
+pub fn wall() -> UnixTime {
     to_wall(now())
 }
 
-/// By how many seconds the wall clock was set forward since the server started; negative for back.
-pub fn set_by() -> i64 {
+/// By how much the wall clock was set forward since the server started; negative for back.
+pub fn set_by() -> Seconds {
     let micros = micros_of(libc::CLOCK_REALTIME) - micros();
-    let seconds = (micros + 500_000).div_euclid(1_000_000);
-    if seconds.abs() < ROUNDING { 0 } else { seconds }
+    let seconds = Seconds((micros + 500_000).div_euclid(1_000_000));
+    if seconds.abs() < ROUNDING { Seconds::ZERO } else { seconds }
 }
 
-/// The time of day of a moment; what is no time (0, and -1 for "never") stays.
-pub fn to_wall(at: i64) -> i64 {
-    if at > 0 { at + set_by() } else { at }
+/// The time of day of a moment.
+pub fn to_wall(at: Moment) -> UnixTime {
+    UnixTime((at + set_by()).seconds())
 }
 
-/// The moment of a time of day, see [`to_wall`].
-pub fn from_wall(at: i64) -> i64 {
-    if at > 0 { at - set_by() } else { at }
+/// The moment of a time of day.
+pub fn from_wall(at: UnixTime) -> Moment {
+    Moment::at(at.0) - set_by()
 }
 
 /// Seconds of a clock that nobody sets: for intervals.
@@ -119,11 +120,11 @@ pub fn monotonic() -> u64 {
 }
 
 /// A moment as the server's own time zone writes it: `2026-11-25 15:22:44 +0100`.
-pub fn local(at: i64) -> String {
+pub fn local(at: Moment) -> String {
     let mut text = [0u8; 32];
     // SAFETY: a zeroed `tm` is a valid one, `localtime_r` fills it, and `strftime` writes at most 32 bytes.
     let length = unsafe {
-        let (mut parts, time) = (std::mem::zeroed::<libc::tm>(), to_wall(at) as libc::time_t);
+        let (mut parts, time) = (std::mem::zeroed::<libc::tm>(), to_wall(at).0 as libc::time_t);
         match libc::localtime_r(&time, &mut parts).is_null() {
             true => 0,
             false => libc::strftime(text.as_mut_ptr().cast(), text.len(), c"%Y-%m-%d %H:%M:%S %z".as_ptr(), &parts),

@@ -9,7 +9,7 @@ pub mod value;
 pub use failure::{DbError, of_sqlite};
 pub(crate) use rows::row_columns;
 pub use rows::{Column, Row, Rows};
-pub use value::{Cell, Cond, Op, Value, time_of};
+pub use value::{Cell, Cond, Op, Value, expiry_of, moment, moment_of};
 
 use super::bytes::lend;
 use super::db_url::DbUrl;

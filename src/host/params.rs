@@ -116,6 +116,7 @@ mod tests {
     use super::*;
     use crate::reference::parameter::{Origin, Range};
     use crate::reference::reading::BadParameter;
+    use crate::time::Moment;
     use crate::{presence, pua};
 
     #[test]
@@ -156,7 +157,8 @@ mod tests {
     fn what_is_outside_of_a_range_is_corrected_aloud_and_refused_where_stock_refuses_it_or_lacks_the_parameter() {
         type Read = dyn Fn(&dyn Fn(usize) -> Value) -> Result<Vec<String>, BadParameter>;
         let server: &Read = &|given| {
-            let (mut config, mut said) = presence::config::Config::read(given, None, b"", b"", 0, 0, false)?;
+            let (mut config, mut said) =
+                presence::config::Config::read(given, None, b"", b"", 0, Moment::at(0), false)?;
             said.extend(config.settle()?);
             Ok(said)
         };

@@ -1,6 +1,7 @@
 //! RPC answers (`core/rpc.h`).
 use super::bytes::{lend, view};
 use crate::sys;
+use crate::time::{Expiry, Lifetime, Moment, Seconds};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -150,6 +151,31 @@ impl Struct<'_> {
             unsafe { add(self.handle, c"S".as_ptr() as *mut _, name.as_ptr(), &lend(value) as *const sys::_str) };
         }
         self
+    }
+
+    /// Adds an interval in seconds.
+    pub fn seconds(&self, name: &'static CStr, time: Seconds) -> &Self {
+        self.int(name, time.0)
+    }
+
+    /// Adds a moment as seconds since 1970; 0 where there is none.
+    pub fn moment(&self, name: &'static CStr, at: Option<Moment>) -> &Self {
+        self.int(name, at.map_or(0, Moment::seconds))
+    }
+
+    /// Adds when something ends, as seconds since 1970; -1 where it never does.
+    pub fn expiry(&self, name: &'static CStr, end: Expiry) -> &Self {
+        self.int(name, end.moment().map_or(-1, Moment::seconds))
+    }
+
+    /// Adds for how long something was accepted: 0 where that has no meaning, -1 for ever.
+    pub fn lifetime(&self, name: &'static CStr, lifetime: Option<Lifetime>) -> &Self {
+        let number = match lifetime {
+            None => 0,
+            Some(Lifetime::Bounded(seconds)) => seconds.into(),
+            Some(Lifetime::Forever) => -1,
+        };
+        self.int(name, number)
     }
 
     /// Adds a number.

@@ -5,9 +5,8 @@ pub(super) mod library;
 pub(super) mod settings;
 
 use super::bytes::{c_text, slice};
-use super::clock;
 use super::db::failure::{DbError, of_sqlite};
-use super::db::value::{Cell, Cond, Op, Value};
+use super::db::value::{Cell, Cond, Op, Value, number_of};
 use crate::log;
 use hashbrown::HashMap;
 use library::{Library, Statement, class};
@@ -215,7 +214,7 @@ impl Run<'_> {
             match *value {
                 // The driver binds numbers of 32 bits.
                 Value::Int(n) => (library.bind_int64)(to, at, i64::from(n as i32)),
-                Value::Time(n) => (library.bind_int64)(to, at, clock::to_wall(n)),
+                Value::Time(n) => (library.bind_int64)(to, at, number_of(n)),
                 Value::Long(n) => (library.bind_int64)(to, at, n),
                 Value::NullText | Value::Optional([]) => (library.bind_null)(to, at),
                 Value::Text(text) | Value::Optional(text) => {

@@ -13,6 +13,7 @@ use crate::cluster::numbers::{BLOCK, HIGHEST, Held};
 use crate::cluster::succession;
 use crate::cluster::version::Version;
 use crate::sip::transport::Transport;
+use crate::time::{Moment, Seconds};
 use serde_json::{Map, Value, json};
 
 /// The version of the messages: what later ones add is passed over by this one, and may be missing for later ones.
@@ -175,14 +176,15 @@ pub fn sync(name: &[u8]) -> Vec<u8> {
 
 impl Announcement {
     /// The message of the node `name`, whose clock shows `now`.
-    pub fn to_json(&self, name: &[u8], packages: &Packages, now: i64) -> Vec<u8> {
+    pub fn to_json(&self, name: &[u8], packages: &Packages, now: Moment) -> Vec<u8> {
         let n = &self.subscription.state;
         let mut object = json!({
             "action": "subscription", "node": text(name), "owner": text(&self.claim.owner), "term": self.claim.epoch,
             "event": text(packages.get(n.event).name), "status": n.status as i64,
-            "expires": (n.expires_at - now).max(0),
+            "expires": (n.expires_at - now).max(Seconds::ZERO).0,
             "local_cseq": n.local_cseq, "remote_cseq": n.remote_cseq, "version": n.version, "flags": n.flags,
-            "age": (now - n.since).max(0), "transport": text(n.transport.word()), "v": MESSAGES,
+            "age": n.since.map_or(now.seconds(), |since| (now - since).0.max(0)),
+            "transport": text(n.transport.word()), "v": MESSAGES,
             "stamp": self.claim.stamp.0, "ceiling": self.claim.ceiling,
         });
         if let Value::Object(object) = &mut object {
@@ -217,7 +219,7 @@ pub fn sender(body: &[u8]) -> Option<Vec<u8>> {
 
 /// Reads a message and the name of the node it comes from. Members nobody knows are passed over; `None` for what is no
 /// message.
-pub fn parse(body: &[u8], packages: &Packages, now: i64) -> Option<(Vec<u8>, Message)> {
+pub fn parse(body: &[u8], packages: &Packages, now: Moment) -> Option<(Vec<u8>, Message)> {
     let root: Value = serde_json::from_str(&replica::as_text(body.trim_ascii_end())).ok()?;
     let object = root.as_object()?;
     let node = bytes(object.get("node")).filter(|name| !name.is_empty() && name.len() < 256)?;
@@ -244,7 +246,7 @@ pub fn parse(body: &[u8], packages: &Packages, now: i64) -> Option<(Vec<u8>, Mes
     Some((node, message))
 }
 
-fn announcement(object: &Map<String, Value>, packages: &Packages, now: i64) -> Option<Announcement> {
+fn announcement(object: &Map<String, Value>, packages: &Packages, now: Moment) -> Option<Announcement> {
     // The last ones came later: older nodes leave them out.
     let text_of = |(at, name): (usize, &&str)| match object.get(*name) {
         None if at >= STORED_FIELDS => Some(Vec::new()),
@@ -261,15 +263,15 @@ fn announcement(object: &Map<String, Value>, packages: &Packages, now: i64) -> O
     let state = SubscriptionState {
         event: packages.named(&bytes(object.get("event"))?)?,
         status: Status::from_number(number(object, "status")?.into())?,
-        expires_at: now + i64::from(number(object, "expires")?),
+        expires_at: now + Seconds::from(number(object, "expires")?),
         local_cseq: counted("local_cseq")?,
         remote_cseq,
         version: counted("version")?,
         flags: number(object, "flags")?,
         updated: -1,
         updated_winfo: -1,
-        since: now - i64::from(number(object, "age")?),
-        refreshed_at: now,
+        since: Some(now - Seconds::from(number(object, "age")?)),
+        refreshed_at: Some(now),
         row_state: RowState::Clean,
         transport: Transport::named(&bytes(object.get("transport")).unwrap_or_default()),
     };
@@ -312,15 +314,15 @@ mod tests {
         let state = SubscriptionState {
             event: PackageId(0),
             status: Status::Pending,
-            expires_at: 1600,
+            expires_at: Moment::at(1600),
             local_cseq: 7,
             remote_cseq: 8,
             version: 9,
             flags: 10,
             updated: -1,
             updated_winfo: -1,
-            since: 900,
-            refreshed_at: 0,
+            since: Some(Moment::at(900)),
+            refreshed_at: Some(Moment::at(0)),
             row_state: RowState::Clean,
             transport: Transport::Tls,
         };
@@ -338,24 +340,29 @@ mod tests {
     #[test]
     fn a_subscription_travels_whole() {
         let sent = announcement();
-        let body = sent.to_json(b"a:1", &packages(), 1000);
-        let Some((node, Message::Subscription(read))) = parse(&body, &packages(), 5000) else { panic!("{body:?}") };
+        let body = sent.to_json(b"a:1", &packages(), Moment::at(1000));
+        let Some((node, Message::Subscription(read))) = parse(&body, &packages(), Moment::at(5000)) else {
+            panic!("{body:?}")
+        };
         assert_eq!(node, b"a:1");
         assert_eq!(read.claim, sent.claim);
         assert_eq!(read.subscription.fields(), sent.subscription.fields());
         let n = read.subscription.state;
-        assert_eq!((n.expires_at, n.since, n.local_cseq, n.version, n.flags), (5600, 4900, 7, 9, 10));
+        assert_eq!(
+            (n.expires_at, n.since, n.local_cseq, n.version, n.flags),
+            (Moment::at(5600), Some(Moment::at(4900)), 7, 9, 10)
+        );
         assert_eq!((n.status, n.transport), (Status::Pending, Transport::Tls));
     }
 
     #[test]
     fn a_subscription_of_an_older_node_is_read() {
-        let whole = String::from_utf8(announcement().to_json(b"a:1", &packages(), 1000)).unwrap();
+        let whole = String::from_utf8(announcement().to_json(b"a:1", &packages(), Moment::at(1000))).unwrap();
         let mut older: Value = serde_json::from_str(&whole).unwrap();
         for later in ["v", "stamp", "ceiling", "transport", "local_uri", "remote_uri"] {
             assert!(older.as_object_mut().unwrap().remove(later).is_some(), "{later}");
         }
-        let read = parse(older.to_string().as_bytes(), &packages(), 5000);
+        let read = parse(older.to_string().as_bytes(), &packages(), Moment::at(5000));
         let Some((_, Message::Subscription(read))) = read else { panic!("{read:?}") };
         assert_eq!((read.claim.stamp, read.claim.ceiling), (Stamp(0), 7 + BLOCK));
     }
@@ -364,24 +371,24 @@ mod tests {
     fn the_other_messages_too() {
         let ending =
             Ending { call_id: b"c".to_vec(), to_tag: b"t".to_vec(), from_tag: b"f\xfe".to_vec(), for_good: true };
-        let read = parse(&ending.to_json(b"a:1"), &packages(), 0);
+        let read = parse(&ending.to_json(b"a:1"), &packages(), Moment::at(0));
         assert!(matches!(read, Some((_, Message::End(read))) if read == ending));
         assert!(matches!(
-            parse(&hello(b"a:1", true, 3), &packages(), 0),
+            parse(&hello(b"a:1", true, 3), &packages(), Moment::at(0)),
             Some((_, Message::Hello { answer: true, compares: 3 }))
         ));
-        assert!(matches!(parse(&sync(b"a:1"), &packages(), 0), Some((_, Message::Sync))));
+        assert!(matches!(parse(&sync(b"a:1"), &packages(), Moment::at(0)), Some((_, Message::Sync))));
         for heir in [None, Some(b"b:2".as_slice())] {
-            let read = parse(&goodbye(b"a:1", heir), &packages(), 0);
+            let read = parse(&goodbye(b"a:1", heir), &packages(), Moment::at(0));
             assert!(matches!(read, Some((_, Message::Goodbye(read))) if read.as_deref() == heir));
         }
         let newer = br#"{"action":"balance","node":"a:1","x":[1]}"#;
-        assert!(matches!(parse(newer, &packages(), 0), Some((_, Message::Other))));
+        assert!(matches!(parse(newer, &packages(), Moment::at(0)), Some((_, Message::Other))));
     }
 
     #[test]
     fn what_is_no_message_is_refused() {
-        let whole = String::from_utf8(announcement().to_json(b"a:1", &packages(), 1000)).unwrap();
+        let whole = String::from_utf8(announcement().to_json(b"a:1", &packages(), Moment::at(1000))).unwrap();
         for (from, to) in [
             ("\"node\":\"a:1\"", "\"node\":\"\""),
             ("\"presence\"", "\"nothing\""),
@@ -399,10 +406,10 @@ mod tests {
         ] {
             let changed = whole.replace(from, to);
             assert_ne!(changed, whole, "{from}");
-            assert!(parse(changed.as_bytes(), &packages(), 0).is_none(), "{to}");
+            assert!(parse(changed.as_bytes(), &packages(), Moment::at(0)).is_none(), "{to}");
         }
         for bad in ["", "[]", "{", "{\"node\":\"a\"}", "{\"action\":\"hello\"}", "{\"action\":7,\"node\":\"a\"}"] {
-            assert!(parse(bad.as_bytes(), &packages(), 0).is_none(), "{bad}");
+            assert!(parse(bad.as_bytes(), &packages(), Moment::at(0)).is_none(), "{bad}");
         }
     }
 }

@@ -3,6 +3,7 @@ use crate::reference::parameter::{
     LONGEST_LIST, LONGEST_URL, On, Origin, Parameter, Range, Shown, integer, switch, text,
 };
 use crate::shm_safe::shm_safe;
+use crate::time::{Moment, Seconds};
 
 /// Where subscriptions live (`subs_db_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +167,7 @@ parameters! {
             .example("1000");
         /// How long the authorization of a watcher is known without reading the table at a new SUBSCRIBE. The decisions
         /// that are kept take at most a sixteenth of the shared memory; beyond that the oldest are dropped.
-        watchers_cache: i64 = integer(c"watchers_cache", 3600).unit("seconds").zero("read each time")
+        watchers_cache: Option<Seconds> = integer(c"watchers_cache", 3600).unit("seconds").zero("read each time")
             .range(Range::AtLeast(0)).ours("1.0.0").example("600");
         /// 1: documents are put together in the order of `retrieve_order_by` (in memory: by priority); see
         /// [composition](composition.md).
@@ -190,7 +191,7 @@ parameters! {
             .difference("differs: it does not apply the parameter to PUBLISH (RFC 3903 6)");
         /// A publication's Expires in the answer is this much shorter than what is stored, and a subscription lives
         /// this much longer than was answered, so that refreshes come in time. It has to be below `max_expires`.
-        expires_offset: i64 = integer(c"expires_offset", 0).unit("seconds").range(Range::AtLeast(0)).replaced_by(0)
+        expires_offset: Seconds = integer(c"expires_offset", 0).unit("seconds").range(Range::AtLeast(0)).replaced_by(0)
             .example("10");
     }
     section "Requests and NOTIFYs" {
@@ -258,7 +259,7 @@ parameters! {
         /// Subscriptions of one watcher; more are answered 403.
         max_subscriptions: usize = limit(c"max_subscriptions").example("200");
         /// Time between two refreshes of a subscription; earlier ones are answered 403.
-        min_refresh_interval: i64 = limit(c"min_refresh_interval").unit("seconds")
+        min_refresh_interval: Option<Seconds> = limit(c"min_refresh_interval").unit("seconds")
             .condition("0 with `subs_db_mode` 3, whose table does not say when a subscription was refreshed")
             .example("10");
         /// Shared memory in use above which new subscriptions are answered 503 with Retry-After.
@@ -397,8 +398,8 @@ parameters! {
         host_version: &'static [u8],
         /// Seeds the hash of resources and dialogs; random at each start.
         hash_seed: u64,
-        /// When the server started, seconds since 1970.
-        started: i64,
+        /// When the server started.
+        started: Moment,
         /// A process of its own sends to targets whose names have to be looked up.
         looks_names_up: bool,
     }

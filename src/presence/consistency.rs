@@ -5,6 +5,7 @@ use super::order;
 use crate::reference::reading::BadParameter;
 use crate::reference::setting::Field;
 use crate::sip::uri::is_sip_uri;
+use crate::time::Seconds;
 
 /// Notifier processes when the parameter is not set.
 const DEFAULT_NOTIFIERS: i32 = 1;
@@ -63,9 +64,9 @@ impl Config {
             let allowed = "0 unless publ_cache is 1 and retrieve_order is 0";
             return Err(BadParameter::new("publ_update_period", self.publ_update_period, allowed));
         }
-        if self.min_refresh_interval > 0 && self.shared_table() {
+        if let Some(interval) = self.min_refresh_interval.filter(|_| self.shared_table()) {
             let allowed = "0 with subs_db_mode 3: the table does not say when a subscription was refreshed";
-            return Err(BadParameter::new("min_refresh_interval", self.min_refresh_interval, allowed));
+            return Err(BadParameter::new("min_refresh_interval", interval.0, allowed));
         }
         Ok(())
     }
@@ -100,11 +101,11 @@ impl Config {
         if self.document_order() == DocumentOrder::Columns {
             found.extend(order::doubt(self.order_by, self.presentity_table));
         }
-        if self.expires_offset >= i64::from(self.max_expires) {
+        if self.expires_offset >= Seconds::from(self.max_expires) {
             found.push(format!(
                 "expires_offset {} is not below max_expires {}: publishers are answered with Expires 0; lower \
                  expires_offset",
-                self.expires_offset, self.max_expires
+                self.expires_offset.0, self.max_expires
             ));
         }
         if !self.send_fast_notify {
@@ -165,6 +166,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Moment;
 
     #[test]
     fn every_turn_has_a_number_that_the_column_holds() {
@@ -174,7 +176,7 @@ mod tests {
                 waitn_time: wait,
                 notifier_poll_rate: rate,
                 notifier_processes: processes,
-                ..Config::defaults(None, b"", b"", 0, 0, false)
+                ..Config::defaults(None, b"", b"", 0, Moment::at(0), false)
             };
             let warnings = config.settle().unwrap();
             let all = i64::from(config.waitn_time) * i64::from(rate) * i64::from(processes);

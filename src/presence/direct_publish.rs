@@ -11,6 +11,7 @@ use super::publish::{
 use super::replica::Replica;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
+use crate::time::{Expiry, Seconds};
 
 /// What another module does to a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +77,8 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
             body: (!direct.body.is_empty()).then(|| direct.body.to_vec()),
             // The caller knows in which order it calls.
             dialogs: dialogs(&description, direct.body).in_order(),
-            expires_at: now + i64::from(expires),
-            received_at: now,
+            expires_at: Expiry::At(now + Seconds::from(expires)),
+            received_at: Some(now),
             priority: priority(ports, &request, now),
             sender: direct.sender.to_vec(),
             line: None,
@@ -87,7 +88,7 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
             let ruid = ruid_of(ports, &resource, direct.etag)?;
             let (etag, body) = (direct.etag.to_owned_tag(), direct.body.to_vec());
             let publication =
-                Publication { etag: etag.clone(), ruid, body, received_at: now, ..Publication::default() };
+                Publication { etag: etag.clone(), ruid, body, received_at: Some(now), ..Publication::default() };
             announce(ports, Some(Replica { new_etag: Some(etag), ..announced(&new, &request, &publication, false) }));
         }
         match applied {
@@ -106,8 +107,8 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
         ruid: ports.new_ruid(),
         sender: direct.sender.to_vec(),
         body: direct.body.to_vec(),
-        expires_at: now + i64::from(expires),
-        received_at: now,
+        expires_at: Expiry::At(now + Seconds::from(expires)),
+        received_at: Some(now),
         priority: priority(ports, &request, now),
         dialogs: dialogs(&description, direct.body).in_order(),
     };

@@ -3,6 +3,7 @@ use super::event_package::PackageId;
 use super::notification::NotifyHistory;
 use super::remembered::{Micros, SentNotify};
 use crate::shm_safe::shm_safe;
+use crate::time::Moment;
 
 /// What ended a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +97,7 @@ impl Ended {
         match (self.cause, sent) {
             (_, Some(sent)) => sent.answer_in_words(now),
             (Cause::Notify(code), None) => code.to_string(),
-            (_, None) => self.notify_history.answer(self.cseq, now / 1_000_000),
+            (_, None) => self.notify_history.answer(self.cseq, Moment::at(now / 1_000_000)),
         }
     }
 

@@ -9,17 +9,18 @@ use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::winfo::{Watcher, WatcherEvent};
 use super::{notifier, publish};
+use crate::time::{Moment, Seconds};
 
 /// How much is taken in one step.
 const BATCH: usize = 256;
 
-/// What ended longer ago, in seconds, is removed without a NOTIFY: the server was down meanwhile, and the watcher's own
+/// What ended longer ago is removed without a NOTIFY: the server was down meanwhile, and the watcher's own
 /// clock has shown it. Timers that look more seldom make it longer.
-const SAID_WITHIN: i64 = 300;
+const SAID_WITHIN: Seconds = Seconds(300);
 
 /// Whether a subscription ended so long ago that nobody waits for the word that it is over.
-pub fn is_long_over(config: &Config, expires_at: i64, now: i64) -> bool {
-    let timer = 3 * i64::from(config.db_update_period.max(config.clean_period));
+pub fn is_long_over(config: &Config, expires_at: Moment, now: Moment) -> bool {
+    let timer = Seconds(3 * i64::from(config.db_update_period.max(config.clean_period)));
     now - expires_at - config.expires_offset > SAID_WITHIN.max(timer)
 }
 

@@ -7,6 +7,7 @@ use super::remembered::{Answer, Micros, SentNotify};
 use super::resource::Resource;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
+use crate::time::Seconds;
 
 /// One subscription of the watcher, explained.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +31,8 @@ pub struct ExplainedSubscription {
     pub contact: Vec<u8>,
     /// Its state.
     pub status: Status,
-    /// Seconds until it ends.
-    pub left: i64,
+    /// How long until it ends.
+    pub left: Seconds,
     /// The CSeq of the last NOTIFY.
     pub cseq: u32,
     /// The version of the last document.
@@ -148,7 +149,7 @@ fn stuck(subscription: &Subscription, sent: Option<&SentNotify>, now: Micros) ->
 
 fn because(
     subscription: &Subscription,
-    left: i64,
+    left: Seconds,
     notify_history: NotifyHistory,
     documents: usize,
     queue_state: QueueState,
@@ -156,7 +157,7 @@ fn because(
     let reason = subscription.get(Field::Reason);
     let answered = |because: &str, next: &str| (because.to_owned(), next.to_owned());
     match subscription.state.status {
-        _ if left <= 0 => answered(
+        _ if left <= Seconds::ZERO => answered(
             "it has run out and is ended at the next turn of the timer (db_update_period)",
             "look whether the phone is registered and reachable: it stopped refreshing",
         ),

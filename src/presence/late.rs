@@ -5,7 +5,7 @@ use super::resource::Resource;
 use crate::sip::entity_tag::EntityTag;
 
 /// How long a late document is held back, in seconds.
-pub const HELD_SECS: u64 = LATE_SECONDS as u64;
+pub const HELD_SECS: u64 = LATE_SECONDS.0 as u64;
 
 /// A document that was published over the end of its call.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -85,10 +85,11 @@ pub fn new_subscription<P: Ports>(
 ///
 /// Fails with 403 when the last refresh is less than `min_refresh_interval` seconds ago.
 pub fn refresh<P: Ports>(ports: &P, stored: &Subscription, expires: u32) -> Result<(), Failure> {
-    let limit = ports.config().min_refresh_interval;
-    let since = ports.now() - stored.state.refreshed_at;
-    if limit == 0 || expires == 0 || since >= limit {
-        return Ok(());
+    let limits = ports.config().min_refresh_interval.zip(stored.state.refreshed_at).filter(|_| expires > 0);
+    match limits.map(|(limit, refreshed_at)| (limit, ports.now() - refreshed_at)) {
+        Some((limit, since)) if since < limit => {
+            Err(Failure::limit(format!("refreshed again after {} seconds (min_refresh_interval)", since.0)))
+        }
+        _ => Ok(()),
     }
-    Err(Failure::limit(format!("refreshed again after {since} seconds (min_refresh_interval)")))
 }

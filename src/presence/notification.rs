@@ -4,6 +4,7 @@ use super::publication::Publication;
 use super::subscription::Subscription;
 use super::winfo::Watcher;
 use crate::shm_safe::shm_safe;
+use crate::time::{Moment, Seconds, ShortMoment};
 
 /// Why a NOTIFY is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +106,8 @@ pub enum StateChange<'a> {
 /// What became of the NOTIFYs of one subscription.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NotifyHistory {
-    /// When the last one was sent; 0: not by this server since it started.
-    pub notified_at: u32,
+    /// When the last one was sent by this server, since it started.
+    pub notified_at: Option<ShortMoment>,
     /// CRC-32 of the body of the last one; 0: it had none.
     pub body: u32,
     /// The last status that was no success; 0: none.
@@ -120,18 +121,18 @@ shm_safe!(NotifyHistory { notified_at, body, failed, failed_cseq });
 impl NotifyHistory {
     /// How the last NOTIFY, the one with this CSeq, was answered, as far as it is known. Successes are not noted one by
     /// one: what has not failed by the time tm gives up was one.
-    pub fn answer(&self, cseq: u32, now: i64) -> String {
-        match self.notified_at {
-            0 => "not known".into(),
-            _ if self.failed != 0 && self.failed_cseq == cseq => self.failed.to_string(),
-            notified_at if now - i64::from(notified_at) > ANSWERED_BY_NOW => "2xx".into(),
-            _ => "2xx, or still awaited".into(),
+    pub fn answer(&self, cseq: u32, now: Moment) -> String {
+        match self.notified_at.map(Moment::from) {
+            None => "not known".into(),
+            Some(_) if self.failed != 0 && self.failed_cseq == cseq => self.failed.to_string(),
+            Some(notified_at) if now - notified_at > ANSWERED_BY_NOW => "2xx".into(),
+            Some(_) => "2xx, or still awaited".into(),
         }
     }
 }
 
-/// How long tm waits for an answer at most (timer F, RFC 3261 17.1.2.2), in seconds, and some more.
-pub(crate) const ANSWERED_BY_NOW: i64 = 40;
+/// How long tm waits for an answer at most (timer F, RFC 3261 17.1.2.2), and some more.
+pub(crate) const ANSWERED_BY_NOW: Seconds = Seconds(40);
 
 /// Who is sending for a resource.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use super::{readable, tuples};
 use crate::sip::subscription_state;
 use crate::sip::text::push_number;
 use crate::sip::transport::push_contact;
+use crate::time::{Expiry, Moment, Seconds};
 use std::borrow::Cow;
 
 /// Sends what is due for a resource until nothing is. The caller was given this work by [`Ports::enqueue`].
@@ -223,7 +224,7 @@ fn cached_or_composed<P: Ports>(
 /// A composed body and until when it is true.
 struct Composed {
     body: Option<Vec<u8>>,
-    valid_until: i64,
+    valid_until: Expiry,
 }
 
 /// Puts the documents of a resource together; `removed` has just been removed and is shown as closed.
@@ -234,7 +235,7 @@ fn compose<P: Ports>(
 ) -> Result<Composed, StoreError> {
     let package = *ports.packages().get(resource.event);
     let mut documents = ports.documents(resource)?;
-    let valid_until = documents.iter().map(|d| d.expires_at).filter(|at| *at > 0).min().unwrap_or(i64::MAX);
+    let valid_until = documents.iter().map(|d| d.expires_at).min().unwrap_or_default();
     documents.retain(|document| !ports.is_unreadable(document));
     if !package.aggregates {
         return Ok(Composed { body: readable::last(ports, resource, documents), valid_until });
@@ -500,9 +501,9 @@ fn headers<P: Ports>(ports: &P, subscription: &Subscription, package: &Package, 
     out
 }
 
-fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: i64) {
+fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: Moment) {
     let left = subscription.state.expires_at - now;
-    match subscription.state.status == Status::Terminated || left <= 0 {
+    match subscription.state.status == Status::Terminated || left <= Seconds::ZERO {
         true => subscription_state::push_terminated(out, subscription.get(Field::Reason)),
         false => subscription_state::push_live(out, subscription.state.status.word(), left),
     }

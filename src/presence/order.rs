@@ -120,16 +120,17 @@ pub fn is_reversed(config: &Config) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Moment;
 
     fn sorted(order: &str, documents: &[(i32, i64)]) -> Vec<(i32, i64)> {
         let publication = |(priority, received_at): &(i32, i64)| Publication {
             priority: *priority,
-            received_at: *received_at,
+            received_at: Some(Moment::at(*received_at)),
             ..Publication::default()
         };
         let mut list: Vec<_> = documents.iter().map(publication).collect();
         Order::parse(order.as_bytes()).unwrap().sort(&mut list);
-        list.iter().map(|document| (document.priority, document.received_at)).collect()
+        list.iter().map(|document| (document.priority, document.received_at.map_or(0, Moment::seconds))).collect()
     }
 
     #[test]

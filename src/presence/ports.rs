@@ -16,6 +16,7 @@ use super::row_limits::RowLimits;
 use super::subscription::{Renewal, Status, Subscription};
 use super::winfo::Watcher;
 use crate::sip::entity_tag::EntityTag;
+use crate::time::{Expiry, Moment};
 
 /// A dialog that has no subscription yet, by the hash under which it will be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +60,10 @@ pub trait Ports {
     /// The event packages.
     fn packages(&self) -> &Packages;
     /// Seconds since 1970.
-    fn now(&self) -> i64;
+    fn now(&self) -> Moment;
     /// The same in microseconds.
     fn now_in_micros(&self) -> Micros {
-        self.now() * 1_000_000
+        self.now().seconds() * 1_000_000
     }
     /// How URIs are compared.
     fn uri_rule(&self) -> UriComparison;
@@ -140,7 +141,7 @@ pub trait Ports {
     /// The composed body kept for a resource, if it is still true.
     fn composed(&mut self, resource: &Resource) -> Option<Option<Digested>>;
     /// Keeps a composed body until a document changes; `documents` is the [`NotifyRun::documents`] it was made from.
-    fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: i64);
+    fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: Expiry);
     /// Forgets what is cached for a resource: the tables may have been changed by others.
     fn forget(&mut self, resource: &Resource);
     /// Holds back a document that may have been overtaken; `false` where there is no place for it.
@@ -154,7 +155,7 @@ pub trait Ports {
     /// # Errors
     ///
     /// Fails when the database cannot be read or written, and when shared memory runs out.
-    fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError>;
+    fn take_ended_publications(&mut self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError>;
 
     /// Whether changes of publications are announced to other nodes.
     fn replicates(&self) -> bool;
@@ -248,7 +249,7 @@ pub trait Ports {
     /// # Errors
     ///
     /// Fails when shared memory runs out or the database cannot be read or written.
-    fn end_expired(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError>;
+    fn end_expired(&mut self, now: Moment, limit: usize) -> Result<Vec<Subscription>, StoreError>;
     /// Gives a subscription another authorization; `true` when it was another one before.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use super::dialog_info::{DialogInfo, Mark, Phase};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
+use crate::time::{Expiry, Moment, Seconds};
 
 /// The dialogs a dialog document speaks of (RFC 4235); empty for other documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub struct DialogView<'a> {
 
 /// For so many seconds after the end of a call a document may be a late one of that call. One that was left out ends
 /// the time: no publication ever loses a second one.
-pub(super) const LATE_SECONDS: i64 = 5;
+pub(super) const LATE_SECONDS: Seconds = Seconds(5);
 
 impl DialogView<'_> {
     fn all_ended(&self) -> bool {
@@ -117,9 +118,6 @@ impl DialogView<'_> {
     }
 }
 
-/// The expiry of a document that does not expire (hard state).
-pub const NEVER: i64 = -1;
-
 /// One published document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Publication {
@@ -131,10 +129,10 @@ pub struct Publication {
     pub sender: Vec<u8>,
     /// The document.
     pub body: Vec<u8>,
-    /// When it ends, in seconds since 1970, or [`NEVER`].
-    pub expires_at: i64,
-    /// When it was received.
-    pub received_at: i64,
+    /// When it ends; hard state never does.
+    pub expires_at: Expiry,
+    /// When it was received, where that is known.
+    pub received_at: Option<Moment>,
     /// Its place among the presentity's documents.
     pub priority: i32,
     /// The dialogs in it.
@@ -153,9 +151,9 @@ pub struct Modification {
     /// The dialogs in it.
     pub dialogs: Dialogs,
     /// When it ends from now on.
-    pub expires_at: i64,
-    /// Now.
-    pub received_at: i64,
+    pub expires_at: Expiry,
+    /// Now, where the clock of the node that announces it is known.
+    pub received_at: Option<Moment>,
     /// Its place among the documents.
     pub priority: i32,
     /// Who sends it.
@@ -216,8 +214,8 @@ pub trait Stored {
     fn ruid(&self) -> &[u8];
     /// Who sent it.
     fn sender(&self) -> &[u8];
-    /// When it was received, in seconds since 1970.
-    fn received_at(&self) -> i64;
+    /// When it was received, where that is known.
+    fn received_at(&self) -> Option<Moment>;
     /// Its dialogs.
     fn dialogs(&self) -> DialogView<'_>;
 }
@@ -232,7 +230,7 @@ impl Stored for Publication {
     fn sender(&self) -> &[u8] {
         &self.sender
     }
-    fn received_at(&self) -> i64 {
+    fn received_at(&self) -> Option<Moment> {
         self.received_at
     }
     fn dialogs(&self) -> DialogView<'_> {
@@ -322,8 +320,8 @@ fn has_record<D: Stored>(documents: &[D], ruid: &[u8]) -> bool {
     !ruid.is_empty() && documents.iter().any(|document| document.ruid() == ruid)
 }
 
-fn is_soon<D: Stored>(end: &D, now: i64) -> bool {
-    now - end.received_at() <= LATE_SECONDS
+fn is_soon<D: Stored>(end: &D, now: Option<Moment>) -> bool {
+    now.zip(end.received_at()).is_some_and(|(now, ended)| now - ended <= LATE_SECONDS)
 }
 
 fn what_stays<D: Stored>(old: &D, new: &Modification) -> Keeps {
@@ -388,8 +386,8 @@ impl Publication {
 }
 
 /// A late state was left out: the next one counts.
-fn after_late(now: i64) -> i64 {
-    now - LATE_SECONDS - 1
+fn after_late(now: Option<Moment>) -> Option<Moment> {
+    now.map(|now| now - LATE_SECONDS - Seconds(1))
 }
 
 #[cfg(test)]
@@ -447,8 +445,13 @@ mod tests {
     /// What stays when `new` follows `end` after so many seconds, under an entity tag that has changed so often.
     fn stays(changes: u32, end: Dialogs, seconds: i64, new: Dialogs) -> Keeps {
         let etag = EntityTag::from(format!("a.1.2.3.{changes}").as_str());
-        let stored = [Publication { etag: etag.clone(), received_at: 100, dialogs: end, ..Publication::default() }];
-        let received_at = 100 + seconds;
+        let stored = [Publication {
+            etag: etag.clone(),
+            received_at: Some(Moment::at(100)),
+            dialogs: end,
+            ..Publication::default()
+        }];
+        let received_at = Some(Moment::at(100 + seconds));
         let change =
             Modification { etag, body: Some(b"x".to_vec()), dialogs: new, received_at, ..Modification::default() };
         match Plan::of(&stored, &Change::Modify(change)) {
@@ -492,14 +495,18 @@ mod tests {
     #[test]
     fn one_document_after_the_end_may_be_left_out_and_no_more() {
         let etag = "a.1.2.3.7".into();
-        let mut stored =
-            Publication { etag, received_at: 100, dialogs: state("9", "", "terminated"), ..Default::default() };
+        let mut stored = Publication {
+            etag,
+            received_at: Some(Moment::at(100)),
+            dialogs: state("9", "", "terminated"),
+            ..Default::default()
+        };
         let late = |stored: &Publication| Modification {
             etag: stored.etag.clone(),
             new_etag: "a.1.2.3.8".into(),
             body: Some(b"x".to_vec()),
             dialogs: state("0", "", "early"),
-            received_at: 100,
+            received_at: Some(Moment::at(100)),
             ..Modification::default()
         };
         for expected in [Keeps::Body, Keeps::Nothing] {
@@ -517,9 +524,10 @@ mod tests {
             etag: "a".into(),
             body: b"end".to_vec(),
             dialogs: state("3", CALL, "terminated"),
+            received_at: Some(Moment::at(100)),
             ..Default::default()
         };
-        let new = |dialogs| Publication { etag: "b".into(), body: b"new".to_vec(), dialogs, ..Default::default() };
+        let new = |dialogs| Publication { etag: "b".into(), body: b"new".to_vec(), dialogs, ..end.clone() };
         let late = new(state("2", CALL, "early"));
         assert_eq!(Plan::of(std::slice::from_ref(&end), &Change::Insert(late.clone())), plan(&[0], &[], Some(0)));
         assert_eq!((late.keeping(end.clone()).body, late.keeping(end.clone()).etag), (b"end".to_vec(), "b".into()));

@@ -11,6 +11,7 @@ use super::row_limits::Brought;
 use super::{bad_event, limits, notifier, readable, refresh, sphere};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::{text, uri, xml_form};
+use crate::time::{Expiry, Moment, Seconds};
 use std::borrow::Cow;
 
 /// A PUBLISH taken apart.
@@ -52,7 +53,7 @@ fn refused_for<P: Ports>(ports: &P, error: StoreError, request: &Request<'_>) ->
 }
 
 /// 2015-01-01, from which stock counts priorities that the script does not set.
-const EPOCH_OF_PRIORITIES: i64 = 1_420_070_400;
+const EPOCH_OF_PRIORITIES: Moment = Moment::at(1_420_070_400);
 
 /// Longest entity tag that the table's column takes.
 const MAX_ETAG: usize = 64;
@@ -173,8 +174,8 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
         ruid: ports.new_ruid(),
         sender: request.sender.to_vec(),
         body: body.to_vec(),
-        expires_at: now + i64::from(new.expires),
-        received_at: now,
+        expires_at: Expiry::At(now + Seconds::from(new.expires)),
+        received_at: Some(now),
         priority: priority(ports, request, now),
         dialogs: dialogs(new.description, body),
     };
@@ -220,7 +221,7 @@ pub(super) fn announced(new: &Document<'_>, request: &Request<'_>, publication: 
         event: new.description.name.to_vec(),
         etag: publication.etag.clone(),
         new_etag: None,
-        expires: new.expires.into(),
+        expires: Seconds::from(new.expires),
         received_at: publication.received_at,
         is_new,
         sender: request.sender.to_vec(),
@@ -242,7 +243,7 @@ fn publish_transient<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Docum
     let body = request.body.unwrap_or_default();
     end_dialogs_of(ports, new, body)?;
     let etag = ports.new_entity_tag(0);
-    let received_at = ports.now();
+    let received_at = Some(ports.now());
     let publication = Publication { etag: etag.clone(), body: body.to_vec(), received_at, ..Publication::default() };
     let replica = ports.replicates().then(|| {
         let known = Publication { ruid: ports.new_ruid(), ..publication.clone() };
@@ -297,8 +298,8 @@ fn modify<P: Ports>(
         new_etag: new_etag.clone(),
         body: request.body.map(<[u8]>::to_vec),
         dialogs: request.body.map(|body| dialogs(new.description, body)).unwrap_or_default(),
-        expires_at: now + i64::from(new.expires),
-        received_at: now,
+        expires_at: Expiry::At(now + Seconds::from(new.expires)),
+        received_at: Some(now),
         priority: priority(ports, request, now),
         sender: request.sender.to_vec(),
         line: shared_line(ports, new.description),
@@ -316,8 +317,13 @@ fn modify<P: Ports>(
             if let Some(ruid) = ruid {
                 let ruid = ruid.unwrap_or_default();
                 let body = request.body.unwrap_or_default().to_vec();
-                let publication =
-                    Publication { etag: etag.to_owned_tag(), ruid, body, received_at: now, ..Publication::default() };
+                let publication = Publication {
+                    etag: etag.to_owned_tag(),
+                    ruid,
+                    body,
+                    received_at: Some(now),
+                    ..Publication::default()
+                };
                 let replica = announced(new, request, &publication, false);
                 announce(ports, Some(Replica { new_etag: Some(new_etag.clone()), ..replica }));
             }
@@ -354,7 +360,7 @@ pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, notifies: bool) ->
         dialogs: dialogs(&package, &late.body),
         body: Some(late.body.clone()),
         expires_at: stored.expires_at,
-        received_at: ports.now(),
+        received_at: Some(ports.now()),
         priority: stored.priority,
         sender: stored.sender.clone(),
         line: None,
@@ -419,11 +425,11 @@ pub(super) fn no_match(etag: EntityTag<&[u8]>) -> Failure {
     ))
 }
 
-pub(super) fn priority<P: Ports>(ports: &P, request: &Request<'_>, now: i64) -> i32 {
+pub(super) fn priority<P: Ports>(ports: &P, request: &Request<'_>, now: Moment) -> i32 {
     match request.priority {
         Some(priority) => priority,
         // Without a word of the script, seconds since 2015, as in stock: newer documents come after older ones.
-        None if !ports.config().xavp.is_empty() => (now - EPOCH_OF_PRIORITIES) as i32,
+        None if !ports.config().xavp.is_empty() => (now - EPOCH_OF_PRIORITIES).0 as i32,
         None => 0,
     }
 }
@@ -439,7 +445,7 @@ pub(super) fn shared_line<P: Ports>(ports: &P, package: &Package) -> Option<Shar
 
 /// 200 with Expires and SIP-ETag (RFC 3903 6 step 6). What is stored never reads as removed.
 fn answer<P: Ports>(ports: &mut P, expires: u32, etag: EntityTag<&[u8]>) {
-    let shown = (i64::from(expires) - ports.config().expires_offset).max(1);
+    let shown = (Seconds::from(expires) - ports.config().expires_offset).0.max(1);
     let mut headers = b"Expires: ".to_vec();
     text::push_number(&mut headers, if expires == 0 { 0 } else { shown });
     headers.extend_from_slice(b"\r\nSIP-ETag: ");

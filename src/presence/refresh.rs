@@ -6,13 +6,14 @@ use super::event_package::Package;
 use super::notification::{NotifyReason, StateChange};
 use super::notifier;
 use super::ports::Ports;
-use super::publication::{Applied, Change, Modification, NEVER, Publication};
+use super::publication::{Applied, Change, Modification, Publication};
 use super::resource::Resource;
 use super::subscribe::notify_winfo;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::winfo::{Watcher, WatcherEvent};
 use crate::sip::entity_tag::EntityTag;
+use crate::time::Expiry;
 
 /// The documents of a resource may have changed behind our back: they are read again and every watcher is notified.
 pub fn documents<P: Ports>(ports: &mut P, resource: &Resource) {
@@ -44,8 +45,8 @@ pub fn hard_state<P: Ports>(
                 etag: EntityTag::new(filename.to_vec()),
                 new_etag: EntityTag::new(filename.to_vec()),
                 body: Some(body.clone()),
-                expires_at: NEVER,
-                received_at: now,
+                expires_at: Expiry::Never,
+                received_at: Some(now),
                 ..Modification::default()
             };
             if ports.publish(resource, Change::Modify(change))? == Applied::NoMatch {
@@ -53,8 +54,8 @@ pub fn hard_state<P: Ports>(
                     etag: EntityTag::new(filename.to_vec()),
                     ruid: ports.new_ruid(),
                     body,
-                    expires_at: NEVER,
-                    received_at: now,
+                    expires_at: Expiry::Never,
+                    received_at: Some(now),
                     ..Publication::default()
                 };
                 ports.publish(resource, Change::Insert(publication))?;

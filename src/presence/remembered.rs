@@ -3,6 +3,7 @@ use super::event_package::PackageId;
 use super::notification::NotifyReason;
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
+use crate::time::Lifetime;
 
 /// Microseconds since 1970: fine enough to keep the steps of one request in order.
 pub type Micros = i64;
@@ -115,8 +116,8 @@ pub struct DocumentChange {
     pub etag: EntityTag,
     /// The document.
     pub body: BodyDigest,
-    /// For how many seconds it was accepted; 0 where it has no meaning.
-    pub expires: i64,
+    /// For how long it was accepted, where that has a meaning.
+    pub expires: Option<Lifetime>,
 }
 
 /// What became of a NOTIFY.

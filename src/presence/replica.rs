@@ -2,6 +2,7 @@
 use crate::sip::checked::{HostPart, UserPart, Word, is_clean, most};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::event::EventHeader;
+use crate::time::{Moment, Seconds};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -32,10 +33,10 @@ pub struct Replica {
     pub etag: EntityTag,
     /// The entity tag after the change; none for a new or a removed publication.
     pub new_etag: Option<EntityTag>,
-    /// How long it lives, in seconds, from when `Life` says; 0: it is removed.
-    pub expires: i64,
-    /// When the owner received it, by the owner's clock.
-    pub received_at: i64,
+    /// How long it lives from when `Life` says; no time: it is removed.
+    pub expires: Seconds,
+    /// When the owner received it by the owner's clock, where the message says so.
+    pub received_at: Option<Moment>,
     /// It is a new one.
     pub is_new: bool,
     /// Who sent it; empty for nobody.
@@ -59,7 +60,7 @@ impl Replica {
         Replica {
             etag: self.last_etag().clone(),
             new_etag: None,
-            expires: 0,
+            expires: Seconds::ZERO,
             is_new: false,
             body: Vec::new(),
             again: false,
@@ -94,7 +95,8 @@ impl Replica {
         stored(&mut out, "{\"action\":1,\"presentity\":{\"domain\":", &self.domain);
         stored(&mut out, ",\"user\":", &self.user);
         stored(&mut out, ",\"etag\":", self.etag.bytes());
-        let times = format!(",\"expires\":{},\"recv\":{}", self.expires, self.received_at);
+        let received = self.received_at.map_or(0, Moment::seconds);
+        let times = format!(",\"expires\":{},\"recv\":{received}", self.expires.0);
         out.extend_from_slice(times.as_bytes());
         if !self.sender.is_empty() {
             stored(&mut out, ",\"sender\":", &self.sender);
@@ -180,8 +182,8 @@ pub fn parse(body: &[u8]) -> Option<Message> {
                 user: text(presentity, "user")?,
                 event: text(presentity, "event")?,
                 etag: EntityTag::new(text(presentity, "etag")?),
-                expires: number(presentity, "expires")?.max(0),
-                received_at: number(presentity, "recv")?,
+                expires: Seconds(number(presentity, "expires")?.max(0)),
+                received_at: Some(number(presentity, "recv")?).filter(|at| *at > 0).map(Moment::at),
                 sender: text(presentity, "sender")?,
                 new_etag: Some(EntityTag::new(text(&root, "cur_etag")?)).filter(|etag| !etag.is_empty()),
                 is_new: number(&root, "t_new")? != 0,

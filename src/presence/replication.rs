@@ -10,6 +10,7 @@ use super::resource::Resource;
 use crate::cluster::version::DocumentVersion;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
+use crate::time::{Expiry, Moment, Seconds};
 
 /// From when the `expires` of a message counts. Nodes of stock's before Kamailio 6.1 and from 6.1 on do not agree, and
 /// a cluster may have both while it is upgraded.
@@ -42,29 +43,34 @@ impl Life {
 
     /// The `expires` and the `recv` of a message about a publication; `expires` is at least 1: the publication goes on.
     /// What counts from the arrival says that it was received now, so that all nodes understand the same.
-    fn announced(self, publication: &Publication, now: i64) -> (i64, i64) {
-        let received_at = match self {
-            Life::FromReceipt if publication.received_at > 0 => publication.received_at,
-            _ => now,
-        };
-        ((publication.expires_at - received_at).max(1), received_at)
+    fn announced(self, publication: &Publication, now: Moment) -> (Seconds, Moment) {
+        let received_at = publication.received_at.filter(|_| self == Life::FromReceipt).unwrap_or(now);
+        let left = publication.expires_at.moment().map_or(SHORTEST, |end| end - received_at);
+        (left.max(SHORTEST), received_at)
     }
 
     /// When what a message announces expires. An owner whose clock is ahead does not make it live longer than it says;
     /// one whose clock is behind, or who counts from the arrival, does not make it end before it has begun.
-    fn end(self, replica: &Replica, now: i64) -> i64 {
-        let (latest, end) = (now + replica.expires, replica.received_at.saturating_add(replica.expires));
-        if self == Life::FromReceipt && replica.received_at > 0 && end > now { end.min(latest) } else { latest }
+    fn end(self, replica: &Replica, now: Moment) -> Moment {
+        let latest = now + replica.expires;
+        let by_owner = replica.received_at.filter(|_| self == Life::FromReceipt).map(|at| at + replica.expires);
+        by_owner.filter(|end| *end > now).map_or(latest, |end| end.min(latest))
     }
 }
 
+/// What goes on is announced to live so long at least.
+const SHORTEST: Seconds = Seconds(1);
+
 /// A stored publication as it is announced to a node that asks for all: as new, with what is left of its life. `again`:
 /// it is one of ours, which keeps the time of the receipt, by which it decides which of two documents is newer.
-pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, now: i64, again: bool) -> Replica {
+pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, now: Moment, again: bool) -> Replica {
     let (user, domain) = uri::split(&resource.uri);
     let (expires, received_at) = match again {
         true => (Life::FromArrival.announced(publication, now).0, publication.received_at),
-        false => Life::OF_HOST.announced(publication, now),
+        false => {
+            let (expires, received_at) = Life::OF_HOST.announced(publication, now);
+            (expires, Some(received_at))
+        }
     };
     Replica {
         domain: domain.to_vec(),
@@ -133,7 +139,7 @@ fn step(documents: &[Publication], replica: &Replica) -> Step {
             },
         };
     }
-    if replica.expires == 0 {
+    if replica.expires == Seconds::ZERO {
         return match tagged(&replica.etag).or_else(same_record) {
             Some(mine) => Step::Remove(mine.etag.clone()),
             None => Step::Known,
@@ -166,7 +172,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, silent: bool) -> Result
     let description = *ports.packages().get(event);
     let resource = ports.uri_rule().resource(&uri::join(&replica.user, &replica.domain), event);
     let new = Document::without_request(&description, &resource);
-    if replica.is_new && replica.expires == 0 {
+    if replica.is_new && replica.expires == Seconds::ZERO {
         publish::end_dialogs_of(ports, &new, &replica.body)?;
         if readable::shows(ports, &description, &replica.body) {
             let publication = Publication {
@@ -213,11 +219,12 @@ fn carry_out<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> 
     let resource = new.resource;
     let documents = ports.documents(resource)?;
     // After the documents: what goes meanwhile is found in one of the two.
-    if replica.expires > 0 && ports.was_removed(resource, &replica.ruid, replica.last_etag().view()) {
+    if replica.expires > Seconds::ZERO && ports.was_removed(resource, &replica.ruid, replica.last_etag().view()) {
         return Ok(Outcome::Answer(replica.removal()));
     }
     let tag = replica.last_etag().clone();
-    let expires_at = Life::OF_HOST.of_message(replica, ports.expects_answers()).end(replica, ports.now());
+    let life = Life::OF_HOST.of_message(replica, ports.expects_answers());
+    let expires_at = Expiry::At(life.end(replica, ports.now()));
     let dialogs = publish::dialogs(new.description, &replica.body);
     if replica.again && replica.is_new && is_replaced(&documents, replica, &dialogs) {
         return Ok(Outcome::Answer(replica.removal()));
@@ -261,7 +268,7 @@ fn modify<P: Ports>(
     replica: &Replica,
     new: &Document<'_>,
     mine: Publication,
-    expires_at: i64,
+    expires_at: Expiry,
 ) -> Result<Outcome, Failure> {
     let held = ports.take_late(new.resource, mine.etag.view());
     let body = Some(&replica.body).filter(|body| !body.is_empty()).or(held.as_ref());
@@ -359,10 +366,14 @@ mod tests {
     fn a_publication_that_is_announced_later_ends_when_its_owner_says() {
         assert_eq!(Life::of_version(6_000_001), Life::FromArrival);
         assert_eq!(Life::of_version(6_001_005), Life::FromReceipt);
-        let owned = Publication { expires_at: 1_060, received_at: 1_000, ..Publication::default() };
+        let owned = Publication {
+            expires_at: Expiry::At(Moment::at(1_060)),
+            received_at: Some(Moment::at(1_000)),
+            ..Publication::default()
+        };
         let announced = |life: Life| {
-            let (expires, received_at) = life.announced(&owned, 1_045);
-            Replica { expires, received_at, ..replica() }
+            let (expires, received_at) = life.announced(&owned, Moment::at(1_045));
+            Replica { expires, received_at: Some(received_at), ..replica() }
         };
         // What is left, received now, means the same to all; all of it is right from 6.1 on.
         for (sender, reader) in [
@@ -370,14 +381,14 @@ mod tests {
             (Life::FromArrival, Life::FromReceipt),
             (Life::FromReceipt, Life::FromReceipt),
         ] {
-            assert_eq!(reader.end(&announced(sender), 1_045), 1_060, "{sender:?} {reader:?}");
+            assert_eq!(reader.end(&announced(sender), Moment::at(1_045)), Moment::at(1_060), "{sender:?} {reader:?}");
         }
-        assert_eq!(Life::FromReceipt.announced(&owned, 1_045), (60, 1_000));
+        assert_eq!(Life::FromReceipt.announced(&owned, Moment::at(1_045)), (Seconds(60), Moment::at(1_000)));
     }
 
     #[test]
     fn a_node_that_joins_takes_what_newer_nodes_of_stock_answer() {
-        let announced = Replica { expires: 60, received_at: 1_000, ..replica() };
+        let announced = Replica { expires: Seconds(60), received_at: Some(Moment::at(1_000)), ..replica() };
         for (has_asked, is_new, life) in
             [(true, true, Life::FromReceipt), (true, false, Life::FromArrival), (false, true, Life::FromArrival)]
         {
@@ -393,11 +404,21 @@ mod tests {
         let announced = |expires, received_at| Replica { expires, received_at, ..replica() };
         // The owner's clock is ahead, far ahead, or unknown: no longer than said.
         for received_at in [1_030, 90_000, 0, -5, i64::MAX] {
-            assert_eq!(Life::FromReceipt.end(&announced(60, received_at), 1_000), 1_060, "{received_at}");
+            assert_eq!(
+                Life::FromReceipt.end(&announced(Seconds(60), Some(Moment::at(received_at))), Moment::at(1_000)),
+                Moment::at(1_060),
+                "{received_at}"
+            );
         }
         // Far behind, or what is left with the time of the receipt, as nodes before 6.1 say it.
-        assert_eq!(Life::FromReceipt.end(&announced(60, 100), 1_000), 1_060);
-        assert_eq!(Life::FromReceipt.end(&announced(15, 955), 1_000), 1_015);
+        assert_eq!(
+            Life::FromReceipt.end(&announced(Seconds(60), Some(Moment::at(100))), Moment::at(1_000)),
+            Moment::at(1_060)
+        );
+        assert_eq!(
+            Life::FromReceipt.end(&announced(Seconds(15), Some(Moment::at(955))), Moment::at(1_000)),
+            Moment::at(1_015)
+        );
     }
 
     #[test]
@@ -435,7 +456,7 @@ mod tests {
         assert!(matches!(step(&[stored("a.1.2.9.2", "pres-1-2-3")], &change), Step::Stale));
         assert!(matches!(step(&[], &change), Step::Insert));
         assert!(matches!(step(&[], &Replica { body: Vec::new(), ..change.clone() }), Step::Stale));
-        let end = Replica { is_new: false, expires: 0, ..first };
+        let end = Replica { is_new: false, expires: Seconds(0), ..first };
         assert!(matches!(step(&[stored("a.1.2.9.2", "pres-1-2-3")], &end), Step::Remove(_)));
         assert!(matches!(step(&[], &end), Step::Known));
     }

@@ -5,6 +5,7 @@ use super::replica::{as_text, number, push_quoted, text};
 use super::subscription::{RowState, Status, Subscription, SubscriptionState};
 use super::subscription_field::{FIELDS, Field};
 use crate::sip::transport::Transport;
+use crate::time::{Moment, Seconds};
 use serde_json::Value;
 
 /// What a message asks for (`action`).
@@ -72,8 +73,8 @@ const HIGHEST: i64 = 1 << 30;
 /// nobody subscribes for thirty years.
 const LONGEST: i64 = 1_000_000_000;
 
-/// How a subscription is announced: as it is until `expires`, in seconds since 1970; 0: it has ended.
-pub fn to_json(subscription: &Subscription, packages: &Packages, expires: i64) -> Vec<u8> {
+/// How a subscription is announced: as it is until `end`; none: it has ended.
+pub fn to_json(subscription: &Subscription, packages: &Packages, end: Option<Moment>) -> Vec<u8> {
     let state = &subscription.state;
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(b"{\"action\":3,\"subscription\":{");
@@ -87,7 +88,7 @@ pub fn to_json(subscription: &Subscription, packages: &Packages, expires: i64) -
     let mut numbers = vec![
         ("local_cseq", i64::from(state.local_cseq)),
         ("remote_cseq", i64::from(state.remote_cseq)),
-        ("expires", expires),
+        ("expires", end.map_or(0, Moment::seconds)),
         ("flags", i64::from(state.flags)),
         ("status", state.status as i64),
         ("version", i64::from(state.version)),
@@ -95,7 +96,7 @@ pub fn to_json(subscription: &Subscription, packages: &Packages, expires: i64) -
         ("updated_winfo", -1),
     ];
     if TELLS_RECEIPT {
-        numbers.push(("recv", state.refreshed_at));
+        numbers.push(("recv", state.refreshed_at.map_or(0, Moment::seconds)));
     }
     for (name, number) in numbers {
         out.extend_from_slice(format!(",\"{name}\":{number}").as_bytes());
@@ -106,7 +107,7 @@ pub fn to_json(subscription: &Subscription, packages: &Packages, expires: i64) -
 
 /// Reads a message; `now` is this node's time. `None` for what is no message, or no subscription that this node can
 /// have.
-pub fn parse(body: &[u8], packages: &Packages, now: i64) -> Option<Message> {
+pub fn parse(body: &[u8], packages: &Packages, now: Moment) -> Option<Message> {
     let root: Value = serde_json::from_str(&as_text(body.trim_ascii_end())).ok().filter(Value::is_object)?;
     match number(&root, "action")? {
         3 => subscription_of(root.get("subscription").filter(|value| value.is_object())?, packages, now),
@@ -115,7 +116,7 @@ pub fn parse(body: &[u8], packages: &Packages, now: i64) -> Option<Message> {
     }
 }
 
-fn subscription_of(object: &Value, packages: &Packages, now: i64) -> Option<Message> {
+fn subscription_of(object: &Value, packages: &Packages, now: Moment) -> Option<Message> {
     let strings: Vec<Vec<u8>> = STRINGS.iter().map(|(name, _)| text(object, name)).collect::<Option<_>>()?;
     let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
     for ((_, field), text) in STRINGS.iter().zip(&strings) {
@@ -123,17 +124,18 @@ fn subscription_of(object: &Value, packages: &Packages, now: i64) -> Option<Mess
     }
     let event = packages.named(&text(object, "event")?)?;
     let counted = |name| number(object, name).filter(|n| (0..=HIGHEST).contains(n)).map(|n| n as u32);
+    let end = ends_at(number(object, "expires")?, now)?;
     let state = SubscriptionState {
         status: Status::from_number(number(object, "status")?)?,
-        expires_at: ends_at(number(object, "expires")?, now)?,
+        expires_at: end.unwrap_or(now),
         local_cseq: counted("local_cseq")?,
         remote_cseq: u32::try_from(number(object, "remote_cseq")?).ok().filter(|n| *n < 1 << 31)?,
         version: counted("version")?,
         flags: u32::try_from(number(object, "flags")?).ok()?,
-        since: now,
+        since: Some(now),
         refreshed_at: match number(object, "recv")? {
-            received if received > 0 => received.min(now),
-            _ => now,
+            received if received > 0 => Some(Moment::at(received).min(now)),
+            _ => Some(now),
         },
         row_state: RowState::Clean,
         transport: Transport::Unknown,
@@ -144,7 +146,7 @@ fn subscription_of(object: &Value, packages: &Packages, now: i64) -> Option<Mess
     if needed.iter().any(|field| subscription.get(*field).is_empty()) {
         return None;
     }
-    if state.expires_at == 0 {
+    if end.is_none() {
         let DialogId { call_id, to_tag, from_tag } = subscription.dialog();
         return Some(Message::End(Dialog {
             call_id: call_id.to_vec(),
@@ -155,14 +157,14 @@ fn subscription_of(object: &Value, packages: &Packages, now: i64) -> Option<Mess
     (!subscription.get(Field::Contact).is_empty()).then(|| Message::Subscription(Box::new(subscription)))
 }
 
-/// When a subscription ends: 0 means that it has. Nodes say a time; a duration, as they keep it while a request is in
-/// hand, counts from now.
-fn ends_at(expires: i64, now: i64) -> Option<i64> {
+/// When a subscription ends; `Some(None)` where it has. Nodes say a time; a duration, as they keep it while a request
+/// is in hand, counts from now.
+fn ends_at(expires: i64, now: Moment) -> Option<Option<Moment>> {
     match expires {
         ..0 => None,
-        0 => Some(0),
-        1..LONGEST => Some(now + expires),
-        _ => Some(expires),
+        0 => Some(None),
+        1..LONGEST => Some(Some(now + Seconds(expires))),
+        _ => Some(Some(Moment::at(expires))),
     }
 }
 
@@ -185,7 +187,7 @@ mod tests {
     const NOW: i64 = 1_795_630_561;
 
     fn read(text: &str) -> Option<Message> {
-        parse(text.as_bytes(), &fixtures::packages(), NOW)
+        parse(text.as_bytes(), &fixtures::packages(), Moment::at(NOW))
     }
 
     fn subscription(text: &str) -> Subscription {
@@ -201,9 +203,12 @@ mod tests {
         assert_eq!(announced.get(Field::PresUri), b"sip:alice@example.org");
         assert_eq!(announced.get(Field::Socket), b"udp:127.0.0.1:12484");
         let state = announced.state;
-        assert_eq!((state.event, state.status, state.expires_at), (PackageId(0), Status::Active, 1_795_630_861));
+        assert_eq!(
+            (state.event, state.status, state.expires_at),
+            (PackageId(0), Status::Active, Moment::at(1_795_630_861))
+        );
         assert_eq!((state.local_cseq, state.remote_cseq, state.version), (2, 1, 2));
-        assert_eq!(to_json(&announced, &fixtures::packages(), state.expires_at), FROM_STOCK.as_bytes());
+        assert_eq!(to_json(&announced, &fixtures::packages(), Some(state.expires_at)), FROM_STOCK.as_bytes());
     }
 
     #[test]
@@ -211,26 +216,29 @@ mod tests {
         let ended = FROM_STOCK.replace("1795630861", "0");
         let Some(Message::End(dialog)) = read(&ended) else { panic!() };
         assert_eq!(dialog.id(), subscription(FROM_STOCK).dialog());
-        assert_eq!(to_json(&subscription(FROM_STOCK), &fixtures::packages(), 0), ended.as_bytes());
+        assert_eq!(to_json(&subscription(FROM_STOCK), &fixtures::packages(), Some(Moment::at(0))), ended.as_bytes());
     }
 
     #[test]
     fn a_node_that_joins_asks() {
-        assert!(matches!(parse(SYNC, &fixtures::packages(), NOW), Some(Message::Sync)));
+        assert!(matches!(parse(SYNC, &fixtures::packages(), Moment::at(NOW)), Some(Message::Sync)));
         assert!(matches!(read(r#"{"action":2}"#), Some(Message::Other)));
     }
 
     #[test]
     fn durations_count_from_now() {
-        assert_eq!(subscription(&FROM_STOCK.replace("1795630861", "300")).state.expires_at, NOW + 300);
+        assert_eq!(subscription(&FROM_STOCK.replace("1795630861", "300")).state.expires_at, Moment::at(NOW + 300));
         // A clock that is behind: the subscription is over.
-        assert_eq!(subscription(&FROM_STOCK.replace("1795630861", "1795630000")).state.expires_at, 1_795_630_000);
+        assert_eq!(
+            subscription(&FROM_STOCK.replace("1795630861", "1795630000")).state.expires_at,
+            Moment::at(1_795_630_000)
+        );
     }
 
     #[test]
     fn members_that_later_versions_add_are_passed_over() {
         let later = FROM_STOCK.replace("\"flags\"", "\"recv\":1795630500,\"more\":[1],\"flags\"");
-        assert_eq!(subscription(&later).state.refreshed_at, 1_795_630_500);
+        assert_eq!(subscription(&later).state.refreshed_at, Some(Moment::at(1_795_630_500)));
     }
 
     #[test]

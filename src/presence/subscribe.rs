@@ -14,6 +14,7 @@ use super::{bad_event, fetch, limits, notifier};
 use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
 use crate::sip::transport::{Transport, push_contact};
 use crate::sip::{columns, text, uri};
+use crate::time::Seconds;
 use std::borrow::Cow;
 
 /// How often a SUBSCRIBE in a dialog is tried again when another process or server has changed its subscription.
@@ -158,11 +159,11 @@ fn initial<P: Ports>(
         Recent::New(dialog) => dialog,
     };
     let state = SubscriptionState {
-        expires_at: ports.now() + i64::from(expires),
+        expires_at: ports.now() + Seconds::from(expires),
         remote_cseq: request.cseq,
         flags: request.flags,
-        since: ports.now(),
-        refreshed_at: ports.now(),
+        since: Some(ports.now()),
+        refreshed_at: Some(ports.now()),
         row_state: RowState::Insert,
         transport: request.transport,
         ..SubscriptionState::new(package, Status::Active)
@@ -251,9 +252,9 @@ fn answer_again<P: Ports>(
     if !is_copy {
         return Err(Failure::merged("the dialog is that of a SUBSCRIBE which asked for something else"));
     }
-    let left = (stored.state.expires_at - ports.now()).clamp(1, i64::from(u32::MAX));
+    let left = (stored.state.expires_at - ports.now()).as_expires().max(1);
     stored.state.transport = request.transport;
-    answer(ports, package, &stored, left as u32);
+    answer(ports, package, &stored, left);
     Ok(stored)
 }
 
@@ -312,7 +313,7 @@ fn in_dialog<P: Ports>(
     limits::refresh(ports, &stored, expires)?;
     // Its authorization changes when the rules do, not when it is refreshed.
     let renewal = Renewal {
-        expires_at: ports.now() + i64::from(expires),
+        expires_at: ports.now() + Seconds::from(expires),
         remote_cseq: request.cseq,
         contact: request.contact.bytes(),
         socket: request.socket,

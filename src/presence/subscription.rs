@@ -6,6 +6,7 @@ use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::checked::UriText;
 use crate::sip::columns::fits;
 use crate::sip::transport::Transport;
+use crate::time::Moment;
 
 /// The state of a subscription (RFC 6665 4.1.2, RFC 3857 4.7.1), with stock's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +77,8 @@ pub struct SubscriptionState {
     pub event: PackageId,
     /// The state.
     pub status: Status,
-    /// When it ends, in seconds since 1970.
-    pub expires_at: i64,
+    /// When it ends.
+    pub expires_at: Moment,
     /// One less than the CSeq of the last NOTIFY.
     pub local_cseq: u32,
     /// The CSeq of the last SUBSCRIBE.
@@ -90,10 +91,10 @@ pub struct SubscriptionState {
     pub updated: i32,
     /// Column `updated_winfo`.
     pub updated_winfo: i32,
-    /// When it began; 0: unknown, it was read from its row.
-    pub since: i64,
-    /// When it was refreshed last, or began.
-    pub refreshed_at: i64,
+    /// When it began; unknown where it was read from its row.
+    pub since: Option<Moment>,
+    /// When it was refreshed last, or began; unknown as above.
+    pub refreshed_at: Option<Moment>,
     /// What the row needs.
     pub row_state: RowState,
     /// How its last SUBSCRIBE came in; unknown: it was read from its row.
@@ -122,15 +123,15 @@ impl SubscriptionState {
         SubscriptionState {
             event,
             status,
-            expires_at: 0,
+            expires_at: Moment::EPOCH,
             local_cseq: 0,
             remote_cseq: 0,
             version: 0,
             flags: 0,
             updated: -1,
             updated_winfo: -1,
-            since: 0,
-            refreshed_at: 0,
+            since: None,
+            refreshed_at: None,
             row_state: RowState::Clean,
             transport: Transport::Unknown,
         }
@@ -349,7 +350,7 @@ impl<B: AsRef<[u8]>> Subscription<B> {
     /// Whether a change of the presentity's state is announced to the watcher: to nobody who may not see the state (RFC
     /// 5025 3.2.1: polite blocking must not be noticed), and to nobody whose time is over. SUBSCRIBEs, changes of the
     /// authorization and the end are answered all the same.
-    pub fn hears_changes(&self, now: i64) -> bool {
+    pub fn hears_changes(&self, now: Moment) -> bool {
         self.state.status == Status::Active && self.get(Field::Reason).is_empty() && self.state.expires_at >= now
     }
 
@@ -363,7 +364,7 @@ impl<B: AsRef<[u8]>> Subscription<B> {
 #[derive(Debug, Clone, Copy)]
 pub struct Renewal<'a> {
     /// When the subscription ends from now on.
-    pub expires_at: i64,
+    pub expires_at: Moment,
     /// Its CSeq.
     pub remote_cseq: u32,
     /// Its Contact.
@@ -400,7 +401,7 @@ mod tests {
 
     pub(crate) fn state() -> SubscriptionState {
         SubscriptionState {
-            expires_at: 100,
+            expires_at: Moment::at(100),
             remote_cseq: 1,
             row_state: RowState::Insert,
             ..SubscriptionState::new(PackageId(0), Status::Active)

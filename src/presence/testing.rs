@@ -15,6 +15,7 @@ use super::resource::Resource;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::winfo::Watcher;
+use crate::time::{Expiry, Moment};
 use std::collections::{HashMap, VecDeque};
 
 pub mod actors;
@@ -108,7 +109,7 @@ pub struct MemoryPorts {
     /// The packages.
     pub packages: Packages,
     /// The clock, in seconds since 1970.
-    pub now: i64,
+    pub now: Moment,
     /// Replies in the order they were given.
     pub replies: Vec<Reply>,
     /// NOTIFYs in the order they were sent.
@@ -128,7 +129,7 @@ pub struct MemoryPorts {
     /// Subscriptions that ended, by Call-ID, and why.
     pub ended: Vec<(String, Cause)>,
     /// Documents that are held back, and until when.
-    late: Vec<(i64, Late)>,
+    late: Vec<(Moment, Late)>,
     /// The To tag of each reply, as of copies of one request; `None`: each has its own.
     pub reply_tag: Option<&'static str>,
     /// The same subscriptions as they were.
@@ -146,7 +147,7 @@ impl Default for MemoryPorts {
         MemoryPorts {
             config: fixtures::config(),
             packages: fixtures::packages(),
-            now: 1_000_000,
+            now: Moment::at(1_000_000),
             replies: Vec::new(),
             sent: Vec::new(),
             announced: Vec::new(),
@@ -209,7 +210,7 @@ impl MemoryPorts {
 
     /// Whether a document runs out in this second.
     pub fn has_document_ending_now(&self) -> bool {
-        self.publications.values().flatten().any(|document| document.expires_at == self.now)
+        self.publications.values().flatten().any(|document| document.expires_at == Expiry::At(self.now))
     }
 
     fn interrupt(&mut self) {

@@ -3,6 +3,7 @@ use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use crate::shm_safe::shm_safe;
 use crate::sip::text::{push_number, push_xml};
+use crate::time::{Moment, Seconds};
 
 /// What made the status of a watcher (RFC 3857 4.7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,17 @@ impl WatcherEvent {
     }
 }
 
+/// When the subscription of a watcher began and when it ends, as far as that is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WatcherTimes {
+    /// When it began.
+    pub since: Option<Moment>,
+    /// When it ends.
+    pub expires_at: Option<Moment>,
+}
+
+shm_safe!(WatcherTimes { since, expires_at });
+
 /// One watcher in a winfo document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watcher {
@@ -53,8 +65,8 @@ pub struct Watcher {
     pub status: Status,
     /// What made its status.
     pub event: WatcherEvent,
-    /// When its subscription began and when it ends, in seconds since 1970; 0: unknown.
-    pub times: (i64, i64),
+    /// When its subscription began and when it ends.
+    pub times: WatcherTimes,
 }
 
 impl Watcher {
@@ -65,7 +77,7 @@ impl Watcher {
             id: subscription.get(Field::CallId).to_vec(),
             status: subscription.state.status,
             event: WatcherEvent::Subscribe,
-            times: (subscription.state.since, subscription.state.expires_at),
+            times: WatcherTimes { since: subscription.state.since, expires_at: Some(subscription.state.expires_at) },
         }
     }
 }
@@ -83,21 +95,21 @@ pub enum Extent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Details {
     /// Now.
-    pub now: i64,
+    pub now: Moment,
 }
 
 fn push_details(out: &mut Vec<u8>, watcher: &Watcher, details: Details) {
-    let (since, expires_at) = watcher.times;
-    let mut seconds = |name: &[u8], value: i64| {
+    let mut push = |name: &[u8], time: Seconds| {
         out.extend_from_slice(name);
-        push_number(out, value.max(0));
+        push_number(out, time.0.max(0));
         out.push(b'"');
     };
-    if expires_at > 0 && matches!(watcher.status, Status::Active | Status::Pending) {
-        seconds(b" expiration=\"", expires_at - details.now);
+    let is_live = matches!(watcher.status, Status::Active | Status::Pending);
+    if let Some(end) = watcher.times.expires_at.filter(|_| is_live) {
+        push(b" expiration=\"", end - details.now);
     }
-    if since > 0 {
-        seconds(b" duration-subscribed=\"", details.now - since);
+    if let Some(since) = watcher.times.since {
+        push(b" duration-subscribed=\"", details.now - since);
     }
 }
 
@@ -163,9 +175,10 @@ mod tests {
             id: b"1".to_vec(),
             status: Status::Active,
             event: WatcherEvent::Approved,
-            times: (90, 160),
+            times: WatcherTimes { since: Some(Moment::at(90)), expires_at: Some(Moment::at(160)) },
         };
-        let text = document(2, Extent::Full, b"sip:a@b", b"presence", &[watcher], Some(Details { now: 100 }));
+        let text =
+            document(2, Extent::Full, b"sip:a@b", b"presence", &[watcher], Some(Details { now: Moment::at(100) }));
         let wanted =
             "event=\"approved\" status=\"active\" expiration=\"60\" duration-subscribed=\"10\">sip:a</watcher>";
         assert!(String::from_utf8(text).unwrap().contains(wanted));
@@ -178,7 +191,7 @@ mod tests {
             id: b"\"".to_vec(),
             status: Status::Pending,
             event: WatcherEvent::Subscribe,
-            times: (0, 0),
+            times: WatcherTimes::default(),
         };
         let text = String::from_utf8(document(2, Extent::Partial, b"sip:a@b", b"presence", &[watcher], None)).unwrap();
         assert!(

@@ -1,4 +1,5 @@
 //! A parameter and the value in force, as operators see them.
+use crate::time::Seconds;
 use std::ffi::CStr;
 
 /// The name of a parameter and the value that is used.
@@ -45,6 +46,27 @@ impl Field for &'static [u8] {
 
     fn value(&self) -> Value {
         Value::Text(self)
+    }
+}
+
+impl Field for Seconds {
+    fn from_value(value: Value) -> Seconds {
+        Seconds(i64::from_value(value))
+    }
+
+    fn value(&self) -> Value {
+        Value::Number(self.0)
+    }
+}
+
+/// 0 in the configuration: none.
+impl Field for Option<Seconds> {
+    fn from_value(value: Value) -> Option<Seconds> {
+        Some(Seconds::from_value(value)).filter(|time| *time != Seconds::ZERO)
+    }
+
+    fn value(&self) -> Value {
+        self.unwrap_or_default().value()
     }
 }
 

@@ -23,6 +23,7 @@ use crate::server::publications::unreadable::Unreadable;
 use crate::server::shared::Parts;
 use crate::server::storage::Storage;
 use crate::sip::uri;
+use crate::time::Moment;
 use crate::{limited, limited_refusal};
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -74,7 +75,7 @@ pub struct Context {
     /// What this entry has to send.
     pub(crate) work: Work,
     /// When the message in hand came; `None`: time is asked for each time, for the entry may last.
-    pub(crate) came_at: Option<i64>,
+    pub(crate) came_at: Option<Moment>,
     /// The reply given, for callers without a message.
     pub reply: Option<(u16, Vec<u8>)>,
 }

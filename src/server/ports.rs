@@ -36,6 +36,7 @@ use crate::server::publications::unreadable::{self};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::event::EventHeader;
 use crate::sip::{target, uri, xml_form};
+use crate::time::{Expiry, Moment};
 use crate::{limited, log};
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -47,7 +48,7 @@ impl Ports for Context {
     fn packages(&self) -> &Packages {
         self.packages
     }
-    fn now(&self) -> i64 {
+    fn now(&self) -> Moment {
         self.came_at.unwrap_or_else(clock::now)
     }
     fn now_in_micros(&self) -> Micros {
@@ -199,7 +200,7 @@ impl Ports for Context {
     fn composed(&mut self, resource: &Resource) -> Option<Option<Digested>> {
         self.storage.publications.composed(resource)
     }
-    fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: i64) {
+    fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: Expiry) {
         self.storage.publications.cache_composed(resource, documents, body, valid_until)
     }
     fn forget(&mut self, resource: &Resource) {
@@ -214,7 +215,7 @@ impl Ports for Context {
     fn take_due_late(&mut self, all: bool) -> Vec<Late> {
         self.shared.late_documents.take_due(self.shared.tables.rule(), clock::monotonic(), all)
     }
-    fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
+    fn take_ended_publications(&mut self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         let ended = self.storage.publications.take_ended(now, limit)?;
         for resource in &ended {
             counters::count(Counter::PublicationsExpired);
@@ -289,7 +290,7 @@ impl Ports for Context {
     fn memory_used(&self) -> usize {
         100 - (shm::available() * 100).checked_div(shm::size()).unwrap_or(100).min(100)
     }
-    fn end_expired(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
+    fn end_expired(&mut self, now: Moment, limit: usize) -> Result<Vec<Subscription>, StoreError> {
         let ended = self.storage.subscriptions.end_expired(&mut self.work.rows, now, limit)?;
         ended.iter().for_each(|_| counters::count(Counter::SubscriptionsExpired));
         Ok(ended)

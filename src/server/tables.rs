@@ -362,12 +362,13 @@ mod tests {
     use crate::presence::subscription::{RowState, Status, Subscription, SubscriptionState};
     use crate::presence::subscription_field::FIELDS;
     use crate::server::tables::subscription_entry::Ownership;
+    use crate::time::Moment;
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
 
     fn stored(resource: &Resource, call: &str) -> Result<ShmBox<SubscriptionEntry>, NoMemory> {
         let state = SubscriptionState {
-            expires_at: 100,
+            expires_at: Moment::at(100),
             remote_cseq: 1,
             row_state: RowState::Insert,
             ..SubscriptionState::new(resource.event, Status::Active)

@@ -1,5 +1,6 @@
 //! Subscription-State (RFC 6665 8.2.3): what a NOTIFY says of its subscription.
 use super::text::{leading_number, push_number};
+use crate::time::Seconds;
 
 /// A Subscription-State header as it was received (RFC 6665 8.2.3).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,11 +51,11 @@ pub fn push_terminated(out: &mut Vec<u8>, reason: &[u8]) {
     out.extend_from_slice(if REASONS.contains(&word) { reason } else { b"timeout" });
 }
 
-/// Writes the body of the header for a subscription in the state `word` that lasts for so many seconds.
-pub fn push_live(out: &mut Vec<u8>, word: &[u8], seconds: i64) {
+/// Writes the body of the header for a subscription in the state `word` that lasts so long.
+pub fn push_live(out: &mut Vec<u8>, word: &[u8], left: Seconds) {
     out.extend_from_slice(word);
     out.extend_from_slice(b";expires=");
-    push_number(out, seconds);
+    push_number(out, left.0);
 }
 
 #[cfg(test)]
@@ -92,7 +93,7 @@ mod tests {
         assert_eq!(written("deactivated;retry-after=9"), "terminated;reason=deactivated;retry-after=9");
         assert_eq!(written("politely"), "terminated;reason=timeout");
         let mut out = Vec::new();
-        push_live(&mut out, b"pending", 60);
+        push_live(&mut out, b"pending", Seconds(60));
         assert_eq!(out, b"pending;expires=60");
     }
 }

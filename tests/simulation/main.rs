@@ -12,6 +12,9 @@ mod node;
 #[path = "../../src/shm_safe.rs"]
 #[allow(dead_code, reason = "not all of it is simulated")]
 mod shm_safe;
+#[path = "../../src/time.rs"]
+#[allow(dead_code, reason = "not all of it is simulated")]
+mod time;
 mod world;
 
 use world::World;

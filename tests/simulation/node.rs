@@ -9,6 +9,7 @@ use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, Standing};
 use crate::layers::cluster::numbers::{BLOCK, Held, UNHEARD, reserve};
 use crate::layers::cluster::succession::{line, successor};
 use crate::layers::cluster::version::{DocumentVersion, Version, received_after};
+use crate::time::Moment;
 use std::collections::BTreeMap;
 
 pub type NodeId = usize;
@@ -55,7 +56,7 @@ impl Doc {
     pub fn version(&self) -> DocumentVersion<'_> {
         DocumentVersion {
             changes: self.changes,
-            received_at: self.received_at,
+            received_at: Some(Moment::at(self.received_at)),
             etag: &self.etag,
             body: u64::from(self.value),
         }
@@ -317,7 +318,7 @@ impl Node {
         let (record, changes) = mine.as_ref().map_or((fresh, 0), |doc| (doc.record, doc.changes + 1));
         let received_at = match &mine {
             Some(doc) => now.max(doc.received_at),
-            None => received_after(now, others),
+            None => received_after(Moment::at(now), others.map(Moment::at)).seconds(),
         };
         let etag = format!("{}.{}", self.id, self.tick().0).into_bytes();
         let doc = Doc { presentity, record, changes, received_at, etag, value };

@@ -13,6 +13,7 @@ use crate::presence::ports::Ports;
 use crate::presence::resource::Resource;
 use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
+use crate::time::Moment;
 use std::ffi::c_void;
 
 /// How many pairs of a watcher and a resource are explained at most: what was asked may be short.
@@ -94,10 +95,10 @@ fn explain_all(rpc: &Rpc) -> Result<(), String> {
 }
 
 /// A time as text with how long ago it was.
-pub(crate) fn when(at: i64) -> Vec<u8> {
+pub(crate) fn when(at: Option<Moment>) -> Vec<u8> {
     match at {
-        0 => b"never by this server since its start".to_vec(),
-        _ => format!("{} ({} s ago)", clock::local(at), (clock::now() - at).max(0)).into_bytes(),
+        None => b"never by this server since its start".to_vec(),
+        Some(at) => format!("{} ({} s ago)", clock::local(at), (clock::now() - at).0.max(0)).into_bytes(),
     }
 }
 
@@ -113,14 +114,14 @@ fn show_finding(
     out.text(c"because", format!("{}{more}", finding.because).as_bytes());
     out.text(c"watcher", watcher).text(c"presentity", &resource.uri).text(c"event", event);
     if let Some(shown) = &finding.subscription {
-        out.text(c"status", shown.status.word()).int(c"left", shown.left).text(c"contact", &shown.contact);
+        out.text(c"status", shown.status.word()).seconds(c"left", shown.left).text(c"contact", &shown.contact);
         out.text(c"callid", &shown.call_id);
         if let Some(node) = &shown.node {
             out.text(c"node", node);
         } else {
-            let notified_at = i64::from(shown.notify_history.notified_at);
+            let notified_at = shown.notify_history.notified_at.map(Moment::from);
             out.int(c"cseq", shown.cseq.into()).int(c"version", shown.version.into());
-            out.int(c"last_notify", notified_at).text(c"last_notify_time", &when(notified_at));
+            out.moment(c"last_notify", notified_at).text(c"last_notify_time", &when(notified_at));
             out.text(c"last_answer", shown.answer.as_bytes()).int(c"last_failure", shown.notify_history.failed.into());
             out.text(c"body_crc32", &digest(shown.notify_history.body));
         }
@@ -142,8 +143,8 @@ fn to_be_typed(advice: &str, presentity: &[u8], event: &[u8]) -> String {
 
 /// What is remembered of a subscription that has ended.
 pub(crate) fn show_end(world: &Context, out: Struct, ended: &Ended) {
-    let at = ended.at / 1_000_000;
-    out.int(c"ended", at).text(c"ended_time", &when(at)).text(c"contact", &ended.contact);
+    let at = Some(Moment::at(ended.at / 1_000_000));
+    out.moment(c"ended", at).text(c"ended_time", &when(at)).text(c"contact", &ended.contact);
     out.text(c"flow", &ended.flow()).text(c"callid", &ended.call_id).int(c"cseq", i64::from(ended.cseq) + 1);
     let sent = world.last_notify_of(&ended.presentity, ended.dialog);
     out.text(c"last_answer", ended.last_answer(sent.as_ref(), clock::micros()).as_bytes());

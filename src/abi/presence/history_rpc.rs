@@ -13,6 +13,7 @@ use crate::presence::ports::Ports;
 use crate::presence::remembered::{Answer, BodyDigest, DocumentChange, Micros, SentNotify};
 use crate::server::context::Context;
 use crate::server::operator::catalogue::PublicationOrder;
+use crate::time::Moment;
 use std::collections::HashSet;
 use std::ffi::c_void;
 
@@ -117,7 +118,7 @@ fn show_body(out: Struct, body: BodyDigest) {
 fn show_change(out: Struct, change: &DocumentChange) {
     out.text(c"how", change.kind.sentence().as_bytes());
     if change.kind.step() == "published" {
-        out.text(c"etag", change.etag.bytes()).text(c"sender", &change.sender).int(c"expires", change.expires);
+        out.text(c"etag", change.etag.bytes()).text(c"sender", &change.sender).lifetime(c"expires", change.expires);
     }
     show_body(out, change.body);
 }
@@ -136,7 +137,7 @@ fn show_notify(out: Struct, sent: &SentNotify, now: Micros) {
 
 /// A time to the millisecond, as the server's time zone writes it, with how long ago it was.
 fn exactly(at: Micros, now: Micros) -> Vec<u8> {
-    let local = clock::local(at.div_euclid(1_000_000));
+    let local = clock::local(Moment::at(at.div_euclid(1_000_000)));
     let (clock_time, zone) = local.rsplit_once(' ').unwrap_or((&local, ""));
     let (millis, ago) = (at.rem_euclid(1_000_000) / 1000, (now - at).max(0) / 1_000_000);
     format!("{clock_time}.{millis:03} {zone} ({ago} s ago)").into_bytes()
@@ -162,12 +163,12 @@ fn publications(rpc: &Rpc) -> Result<(), String> {
     let page = world.page_of_publications(filter.offset, filter.limit, order, wanted).map_err(fail)?;
     for (resource, publication) in page {
         let Some(out) = rpc.add_struct() else { break };
-        let left = if publication.expires_at < 0 { -1 } else { publication.expires_at - clock::now() };
+        let left = publication.expires_at.moment().map_or(-1, |end| (end - clock::now()).0);
         out.text(c"presentity", &resource.uri).text(c"event", world.packages().get(resource.event).name);
         out.text(c"etag", publication.etag.bytes()).text(c"sender", &publication.sender).int(c"left", left);
         out.text(c"received_time", &when(publication.received_at)).int(c"priority", publication.priority.into());
         show_body(out, BodyDigest::of(&publication.body));
-        out.int(c"received", publication.received_at);
+        out.moment(c"received", publication.received_at);
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use crate::reference::setting::{Setting, Value};
 use crate::server::context::Context;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::{text, uri};
+use crate::time::{Moment, Seconds};
 use std::ffi::c_void;
 use std::ops::RangeInclusive;
 
@@ -45,14 +46,11 @@ impl SubscriptionSelector {
     }
 }
 
-/// Seconds since a subscription began, as far as this server knows: one that was read from its row began at start-up
+/// How long ago a subscription began, as far as this server knows: one that was read from its row began at start-up
 /// at the latest.
-fn age(subscription: &Subscription, now: i64) -> i64 {
-    let began = match subscription.state.since {
-        0 => state::process().map_or(now, |process| process.config.started),
-        since => since,
-    };
-    (now - began).max(0)
+fn age(subscription: &Subscription, now: Moment) -> Seconds {
+    let at_start = || state::process().map_or(now, |process| process.config.started);
+    (now - subscription.state.since.unwrap_or_else(at_start)).max(Seconds::ZERO)
 }
 
 const SUBSCRIPTIONS: Allowed = Allowed {
@@ -63,10 +61,10 @@ const SUBSCRIPTIONS: Allowed = Allowed {
 };
 
 /// What a subscription is sorted by: numbers by their value, names by their letters.
-fn sort_key(s: &Subscription, by: &[u8], event: &[u8], now: i64) -> (i64, Vec<u8>) {
+fn sort_key(s: &Subscription, by: &[u8], event: &[u8], now: Moment) -> (i64, Vec<u8>) {
     match by {
-        b"left" => (s.state.expires_at - now, Vec::new()),
-        b"age" => (age(s, now), Vec::new()),
+        b"left" => ((s.state.expires_at - now).0, Vec::new()),
+        b"age" => (age(s, now).0, Vec::new()),
         b"presentity" => (0, s.get(Field::PresUri).to_vec()),
         b"event" => (0, event.to_vec()),
         b"status" => (0, s.state.status.word().to_vec()),
@@ -83,7 +81,7 @@ fn subscriptions(rpc: &Rpc) -> Result<(), String> {
         filter.wants_resource(s.get(Field::PresUri), s.state.event)
             && filter.wants_watcher(&s.watcher_uri())
             && filter.status.is_none_or(|status| status == s.state.status)
-            && (filter.ages.0..=filter.ages.1).contains(&age(s, now))
+            && (filter.ages.0..=filter.ages.1).contains(&age(s, now).0)
     };
     let fail = |error: StoreError| error.to_string();
     if filter.count {
@@ -104,11 +102,11 @@ fn subscriptions(rpc: &Rpc) -> Result<(), String> {
     Ok(())
 }
 
-fn show_subscription(world: &Context, out: Struct, s: &Subscription, now: i64) {
+fn show_subscription(world: &Context, out: Struct, s: &Subscription, now: Moment) {
     out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
     out.text(c"event", world.packages().get(s.state.event).name).text(c"status", s.state.status.word());
-    out.text(c"reason", s.get(Field::Reason)).int(c"left", s.state.expires_at - now);
-    out.int(c"age", age(s, now));
+    out.text(c"reason", s.get(Field::Reason)).seconds(c"left", s.state.expires_at - now);
+    out.seconds(c"age", age(s, now));
     out.text(c"contact", s.get(Field::Contact)).text(c"callid", s.get(Field::CallId));
     out.int(c"cseq", i64::from(s.state.local_cseq) + 1).int(c"version", s.state.version.into());
     out.text(c"user_agent", s.get(Field::UserAgent));
@@ -254,12 +252,12 @@ fn expire_publication(rpc: &Rpc) {
 fn drain(rpc: &Rpc) {
     let Some(process) = state::process() else { return };
     let seconds = match optional_number(rpc, "seconds", 0, 0..=86_400) {
-        Ok(seconds) => seconds as i64,
+        Ok(seconds) => Seconds(seconds as i64),
         Err(error) => return fault(rpc, &error),
     };
     process.shared.drain.begin(clock::now() + seconds);
     if let Some(out) = rpc.add_struct() {
-        out.int(c"subscriptions", process.shared.tables.subscription_count() as i64).int(c"seconds", seconds);
+        out.int(c"subscriptions", process.shared.tables.subscription_count() as i64).seconds(c"seconds", seconds);
     }
 }
 
@@ -330,7 +328,7 @@ fn failing(rpc: &Rpc) {
         out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
         out.text(c"event", world.packages().get(s.state.event).name).text(c"contact", s.get(Field::Contact));
         out.int(c"answer", failing.notify_history.failed.into())
-            .int(c"last_notify", failing.notify_history.notified_at.into());
+            .moment(c"last_notify", failing.notify_history.notified_at.map(Moment::from));
     }
     // Those whose NOTIFY ended them: the commonest dark lamps.
     for ended in world.ends(limit, |ended| matches!(ended.cause, Cause::Notify(_))) {
@@ -388,7 +386,7 @@ pub unsafe extern "C" fn kr_presence_rpc_version(rpc: *mut rpc_t, ctx: *mut c_vo
             if let Some(process) = state::process() {
                 let Some(out) = show_settings(rpc, &process.config.identity()) else { return };
                 let events = process.registry.packages().allow_events();
-                out.text(c"events", &events).int(c"started", process.config.started);
+                out.text(c"events", &events).moment(c"started", Some(process.config.started));
             }
         };
         // SAFETY: the host's own arguments of the command that it is carrying out.

@@ -78,9 +78,9 @@ fn refresh(rpc: &Rpc, with_type: bool) {
 fn show_publication(out: Struct, resource: &Resource, event: &[u8], p: &Publication, full: bool) {
     let (user, domain) = uri::split(&resource.uri);
     out.text(c"user", user).text(c"domain", domain).text(c"event", event).text(c"etag", p.etag.bytes());
-    out.text(c"sender", &p.sender).int(c"expires", p.expires_at);
+    out.text(c"sender", &p.sender).expiry(c"expires", p.expires_at);
     if full {
-        out.int(c"received_time", p.received_at).int(c"priority", p.priority.into()).text(c"ruid", &p.ruid);
+        out.moment(c"received_time", p.received_at).int(c"priority", p.priority.into()).text(c"ruid", &p.ruid);
         out.text(c"body", &p.body).int(c"hashid", msg::case_hash(user, domain).into());
     }
 }
@@ -153,7 +153,7 @@ fn watcher_list(rpc: &Rpc) -> Result<(), String> {
             out.text(c"to_user", s.get(Field::ToUser)).text(c"to_domain", s.get(Field::ToDomain));
             out.text(c"from_user", s.get(Field::FromUser)).text(c"from_domain", s.get(Field::FromDomain));
             out.text(c"watcher_user", s.get(Field::WatcherUser)).text(c"watcher_domain", s.get(Field::WatcherDomain));
-            out.text(c"event", package.name).int(c"expires", s.state.expires_at);
+            out.text(c"event", package.name).moment(c"expires", Some(s.state.expires_at));
             out.int(c"status", s.state.status as i64);
             if full {
                 out.text(c"event_id", s.get(Field::EventId)).text(c"to_tag", s.get(Field::ToTag));

@@ -289,7 +289,7 @@ pub(crate) unsafe extern "C" fn insert_shtable(table: *mut sys::subs_entry, hash
             };
             (*record).contact = contact;
             (*record).record_route = route;
-            (*record).expires = expires_at((*subs).expires, clock::wall() as c_uint, crate::HOST_VERSION);
+            (*record).expires = expires_at((*subs).expires, clock::wall().0 as c_uint, crate::HOST_VERSION);
             let bucket = Bucket::lock(table, hash, true);
             let head = (*bucket.entry).entries;
             (*record).next = (*head).next;
@@ -354,7 +354,7 @@ pub(crate) unsafe extern "C" fn update_shtable(
                 if let Some(before) = before {
                     let record = &mut *(*before).next;
                     if kind == REMOTE_TYPE {
-                        record.expires = given.expires.wrapping_add(clock::wall() as c_uint);
+                        record.expires = given.expires.wrapping_add(clock::wall().0 as c_uint);
                         record.remote_cseq = given.remote_cseq;
                     } else {
                         record.local_cseq = record.local_cseq.wrapping_add(1);
@@ -407,7 +407,7 @@ struct Due {
 /// A table of `new_shtable`.
 unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: bool) -> Due {
     let mut due = Due { expired: Vec::new(), changed: Vec::new() };
-    let now = clock::wall() as c_uint;
+    let now = clock::wall().0 as c_uint;
     // SAFETY: the bucket is locked (or its owner says that nobody else is there) while the list is walked.
     unsafe {
         let bucket = Bucket::lock(table, index, lock);

@@ -13,6 +13,7 @@ use crate::scoped_value::ScopedValue;
 use crate::server::cluster::arbitration::Beating;
 use crate::server::context::Context;
 use crate::server::notify::under_way::{self, Kept};
+use crate::time::Seconds;
 use crate::{limited, sys};
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::Ordering;
@@ -244,22 +245,22 @@ pub(crate) fn send_again() {
     }
 }
 
-/// A wall clock that was set by less than this, in seconds, changes no row.
-const LEAST_STEP: i64 = 2;
+/// A wall clock that was set by less than this changes no row.
+const LEAST_STEP: Seconds = Seconds(2);
 
 /// Lets rows follow a wall clock that was set: intervals go on, so the times of day at which they end are others. What
 /// could not be written is written in the next second.
 pub(crate) fn follow_clock() {
     let (Some(world), set_by) = (state::world(), clock::set_by()) else { return };
-    let before = world.shared.clock_set_by.load(Ordering::Relaxed);
+    let before = Seconds(world.shared.clock_set_by.load(Ordering::Relaxed));
     if (set_by - before).abs() < LEAST_STEP {
         return;
     }
     let step = set_by - before;
-    limited!(Warn, "the wall clock was set by {step} s: subscriptions and publications end when they would have");
+    limited!(Warn, "the wall clock was set by {} s: subscriptions and publications end when they would have", step.0);
     world.storage.subscriptions.clock_was_set();
     match world.storage.publications.clock_was_set(before) {
-        Ok(()) => world.shared.clock_set_by.store(set_by, Ordering::Relaxed),
+        Ok(()) => world.shared.clock_set_by.store(set_by.0, Ordering::Relaxed),
         Err(error) => limited!(Error, "not all rows have the times of the new wall clock yet: {error}"),
     }
 }

@@ -67,7 +67,7 @@ fn attribute(subscription: &Subscription, index: usize) -> Answer {
         "contact" => text(Field::Contact),
         "local_contact" => text(Field::LocalContact),
         "record_route" => text(Field::RecordRoute),
-        "expires" => Answer::Number((n.expires_at - crate::host::clock::now()).max(0) as u32),
+        "expires" => Answer::Number((n.expires_at - crate::host::clock::now()).as_expires()),
         "status" => Answer::Number(n.status as u32),
         "reason" => text(Field::Reason),
         "version" => Answer::Number(n.version),

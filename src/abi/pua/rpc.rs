@@ -41,7 +41,7 @@ fn list(rpc: &Rpc) {
         Ok(read) => read,
         Err(why) => return fault(rpc, &why),
     };
-    let now = clock::now();
+    let now = clock::now().seconds();
     let world = AgentContext::new(process);
     let is_wanted = |uri: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == uri);
     let all = match world.page_of_records(offset, limit, is_wanted) {

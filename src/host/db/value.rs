@@ -2,15 +2,16 @@
 use crate::host::bytes::{lend, null};
 use crate::host::clock;
 use crate::sys;
+use crate::time::{Expiry, Moment, UnixTime};
 
 /// A value to write or to compare with.
 #[derive(Clone, Copy, Debug)]
 pub enum Value<'a> {
     /// An integer column: its lower 32 bits, as the tables have them.
     Int(i64),
-    /// A moment ([`clock::now`]), which the column holds as a time of day, in seconds since 1970. A column of 32 bits
-    /// gets the last second it can hold rather than a negative number.
-    Time(i64),
+    /// A moment, which the column holds as a time of day ([`number_of`]). A column of 32 bits gets the last second it
+    /// can hold rather than a negative number.
+    Time(Expiry),
     /// An integer of 64 bits: the id of a row.
     Long(i64),
     /// A text column.
@@ -23,10 +24,34 @@ pub enum Value<'a> {
     Optional(&'a [u8]),
 }
 
-/// The moment of the time that a column holds. A time beyond 2038 that was written with 32 bits came back negative; -1
-/// is kept, which means that a publication never ends.
-pub fn time_of(number: i64) -> i64 {
-    clock::from_wall(if number < -1 { number & 0xffff_ffff } else { number })
+/// What a column of times has for what never ends.
+const NEVER: i64 = -1;
+
+/// The number by which a column of times says when something ends, or happened: seconds since 1970 of the wall clock.
+pub fn number_of(time: Expiry) -> i64 {
+    match time {
+        Expiry::At(moment) => clock::to_wall(moment).0,
+        Expiry::Never => NEVER,
+    }
+}
+
+/// A moment in a column of times: 0 where there is none.
+pub fn moment(at: Option<Moment>) -> Value<'static> {
+    at.map_or(Value::Int(0), |at| Value::Time(at.into()))
+}
+
+/// When something ends by the number in a column. A time beyond 2038 that was written with 32 bits came back negative.
+pub fn expiry_of(number: i64) -> Expiry {
+    match number {
+        NEVER => Expiry::Never,
+        below if below < 0 => Expiry::At(clock::from_wall(UnixTime(below & 0xffff_ffff))),
+        at => Expiry::At(clock::from_wall(UnixTime(at))),
+    }
+}
+
+/// When something happened by the number in a column; `None` where none was written.
+pub fn moment_of(number: i64) -> Option<Moment> {
+    expiry_of(number).moment().filter(|_| number != 0)
 }
 
 /// A column and its value.
@@ -58,7 +83,7 @@ fn raw_value(value: &Value<'_>, empty: &'static [u8]) -> sys::db_val_t {
             raw.val.int_val = n as i32;
         }
         Value::Time(time) => {
-            let time = clock::to_wall(time);
+            let time = number_of(time);
             raw.type_ = sys::db_type_t_DB1_INT;
             raw.val.int_val = i32::try_from(time).unwrap_or(if time < 0 { i32::MIN } else { i32::MAX });
         }

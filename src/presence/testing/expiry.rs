@@ -3,6 +3,7 @@ use super::actors::{Publish, Subscribe};
 use super::{MemoryPorts, PRESENCE};
 use crate::presence::expiry;
 use crate::presence::subscription::Status;
+use crate::time::Seconds;
 
 fn each_subscription_that_ran_out_is_notified_once(count: usize) {
     let mut server = MemoryPorts::default();
@@ -11,7 +12,7 @@ fn each_subscription_that_ran_out_is_notified_once(count: usize) {
         Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
     }
     server.sent.clear();
-    server.now += 601;
+    server.now += Seconds(601);
     assert_eq!(expiry::subscriptions(&mut server).expect("ended"), count);
     assert_eq!(server.sent.len(), count);
     assert!(server.sent.iter().all(|sent| sent.state == "terminated;reason=timeout" && sent.body.is_none()));
@@ -34,9 +35,9 @@ fn those_that_were_refreshed_go_on() {
     for name in ["bob", "carol"] {
         Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
     }
-    server.now += 500;
+    server.now += Seconds(500);
     Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2).send(&mut server).expect("refreshed");
-    server.now += 101;
+    server.now += Seconds(101);
     assert_eq!(expiry::subscriptions(&mut server).expect("ended"), 1);
     assert!(server.stored("bob").is_some() && server.stored("carol").is_none());
 }
@@ -47,7 +48,7 @@ fn who_was_rejected_is_not_notified_again() {
     server.config.force_active = false;
     server.allow("alice", "bob", Status::Terminated, "rejected");
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("answered");
-    server.now += 601;
+    server.now += Seconds(601);
     assert_eq!(expiry::subscriptions(&mut server).expect("ended"), 1);
     assert_eq!(server.sent.len(), 1);
 }
@@ -76,7 +77,7 @@ fn force_delete_removes_publications_in_silence((silent, notified): (bool, usize
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
     let publish = Publish { expires: Some(10), ..Publish::new("alice", PRESENCE, "<a/>") };
     publish.send(&mut server).expect("stored");
-    server.now += 11;
+    server.now += Seconds(11);
     assert_eq!(expiry::publications(&mut server).expect("ended"), 1);
     assert_eq!(server.sent.len(), notified);
 }

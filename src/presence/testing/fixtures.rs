@@ -2,6 +2,7 @@
 use super::{PRESENCE, WINFO};
 use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::event_package::{Package, Packages};
+use crate::time::{Moment, Seconds};
 
 fn package(name: &'static [u8], content_type: &'static [u8]) -> Package {
     Package { aggregates: true, ..Package::plain(name, content_type) }
@@ -27,10 +28,10 @@ pub fn config() -> Config {
         asks_for_all: false,
         asks_for_subscriptions: false,
         secondary_timer: false,
-        watchers_cache: 60,
+        watchers_cache: Some(Seconds(60)),
         history_size: 100,
         sender_processes: 0,
         notifier_processes: 0,
-        ..Config::defaults(None, b"", b"", 7, 0, false)
+        ..Config::defaults(None, b"", b"", 7, Moment::at(0), false)
     }
 }

@@ -3,6 +3,7 @@
 use super::actors::{Publish, Subscribe, pidf};
 use super::{MemoryPorts, PRESENCE};
 use crate::presence::{expiry, refresh, subscription::Status};
+use crate::time::Seconds;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -77,7 +78,7 @@ impl Publisher {
                 server.allow("alice", WATCHERS[*watcher], status, "");
                 refresh::authorizations(server, &resource).expect("judged again");
             }
-            Step::Pass { seconds } => server.now += seconds,
+            Step::Pass { seconds } => server.now += Seconds(*seconds),
             Step::Expire => {
                 expiry::publications(server).expect("ended");
                 expiry::subscriptions(server).expect("ended");
@@ -92,7 +93,7 @@ fn check(server: &mut MemoryPorts) -> Result<(), TestCaseError> {
     server.interruptions.clear();
     // What runs out in this very second is no longer shown and is collected in the next.
     while server.has_document_ending_now() {
-        server.now += 1;
+        server.now += Seconds(1);
     }
     expiry::publications(server).expect("ended");
     expiry::subscriptions(server).expect("ended");

@@ -4,6 +4,7 @@ use super::actors::{Publish, Subscribe, code, pidf};
 use super::{MemoryPorts, PRESENCE};
 use crate::presence::config::BelowMinimum;
 use crate::presence::error::Failure;
+use crate::time::Seconds;
 
 /// What a request asks for, the bounds, and what comes of it: the seconds in Expires, or `None` for a 423.
 type Case = (Option<u32>, (u32, u32), BelowMinimum, Option<u32>);
@@ -43,13 +44,13 @@ fn a_subscription((asked, bounds, below, wanted): Case) {
     let result = Subscribe { expires: asked, ..Subscribe::new("bob", "alice", "presence") }.send(&mut server);
     assert_eq!(granted(&server, result), wanted, "{asked:?} within {bounds:?}, {below:?}");
     let ends = server.stored("bob").map(|stored| stored.state.expires_at - server.now);
-    assert_eq!(ends, wanted.map(i64::from), "it is stored for as long");
+    assert_eq!(ends, wanted.map(Seconds::from), "it is stored for as long");
 }
 
 fn a_refresh((asked, bounds, below, wanted): Case) {
     let mut server = server((0, 10_000), Reject);
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
-    server.now += 100;
+    server.now += Seconds(100);
     server.config.min_expires = bounds.0;
     server.config.max_expires = bounds.1;
     server.config.below_minimum = below;
@@ -58,7 +59,7 @@ fn a_refresh((asked, bounds, below, wanted): Case) {
     assert_eq!(granted(&server, result), wanted, "{asked:?} within {bounds:?}, {below:?}");
     // A refused refresh leaves the subscription as it was.
     let ends = server.stored("bob").map(|stored| stored.state.expires_at - server.now);
-    assert_eq!(ends, Some(wanted.map_or(500, i64::from)));
+    assert_eq!(ends, Some(wanted.map_or(Seconds(500), Seconds::from)));
 }
 
 /// The same rows for each kind of request.

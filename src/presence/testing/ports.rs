@@ -19,6 +19,7 @@ use crate::presence::subscription::{Renewal, Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
 use crate::sip::entity_tag::EntityTag;
+use crate::time::{Expiry, Moment, Seconds};
 
 /// Whether a document has one root element and all its elements are closed.
 fn well_formed(document: &[u8]) -> bool {
@@ -48,7 +49,7 @@ impl Ports for MemoryPorts {
     fn packages(&self) -> &Packages {
         &self.packages
     }
-    fn now(&self) -> i64 {
+    fn now(&self) -> Moment {
         self.now
     }
     fn uri_rule(&self) -> UriComparison {
@@ -167,17 +168,17 @@ impl Ports for MemoryPorts {
     }
     fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
         let now = self.now;
-        let live = |d: &&Publication| d.expires_at < 0 || d.expires_at > now;
+        let live = |d: &&Publication| d.expires_at.is_after(now);
         let list = self.publications.get(&key(resource));
         Ok(list.into_iter().flatten().filter(live).cloned().collect())
     }
     fn composed(&mut self, _resource: &Resource) -> Option<Option<Digested>> {
         None
     }
-    fn cache_composed(&mut self, _: &Resource, _: u32, _: Option<&Digested>, _: i64) {}
+    fn cache_composed(&mut self, _: &Resource, _: u32, _: Option<&Digested>, _: Expiry) {}
     fn forget(&mut self, _resource: &Resource) {}
     fn hold_late(&mut self, late: &Late) -> bool {
-        self.late.push((self.now + late::HELD_SECS as i64, late.clone()));
+        self.late.push((self.now + Seconds(late::HELD_SECS as i64), late.clone()));
         true
     }
     fn take_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Vec<u8>> {
@@ -188,15 +189,15 @@ impl Ports for MemoryPorts {
         let now = self.now;
         let (due, held) = std::mem::take(&mut self.late).into_iter().partition(|(at, _)| all || *at <= now);
         self.late = held;
-        let due: Vec<(i64, Late)> = due;
+        let due: Vec<(Moment, Late)> = due;
         due.into_iter().map(|(_, late)| late).collect()
     }
-    fn take_ended_publications(&mut self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
+    fn take_ended_publications(&mut self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         let rule = self.uri_rule();
         let mut ended = Vec::new();
         for ((uri, event), list) in &mut self.publications {
             while ended.len() < limit {
-                let Some(at) = list.iter().position(|d| d.expires_at >= 0 && d.expires_at < now) else { break };
+                let Some(at) = list.iter().position(|d| d.expires_at.is_before(now)) else { break };
                 list.remove(at);
                 ended.push(rule.resource(uri, PackageId(*event)));
             }
@@ -265,7 +266,7 @@ impl Ports for MemoryPorts {
         entry.subscription.state = state;
         entry.subscription.state.expires_at = renewal.expires_at;
         entry.subscription.state.remote_cseq = renewal.remote_cseq;
-        entry.subscription.state.refreshed_at = self.now;
+        entry.subscription.state.refreshed_at = Some(self.now);
         Ok(Renewed::Done)
     }
     fn unsubscribe(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
@@ -301,7 +302,7 @@ impl Ports for MemoryPorts {
     fn memory_used(&self) -> usize {
         self.memory
     }
-    fn end_expired(&mut self, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
+    fn end_expired(&mut self, now: Moment, limit: usize) -> Result<Vec<Subscription>, StoreError> {
         let over = |entry: &&Entry| entry.subscription.state.expires_at + self.config.expires_offset < now;
         let due: Vec<Subscription> =
             self.entries.iter().flatten().filter(over).take(limit).map(|entry| entry.subscription.clone()).collect();
@@ -468,7 +469,7 @@ impl Ports for MemoryPorts {
             };
             entry.subscription.state.local_cseq += 1;
             entry.subscription.state.version += 1;
-            entry.history.notified_at = self.now as u32;
+            entry.history.notified_at = Some(self.now.into());
             batch.push(Notify { subscription: entry.subscription.clone(), notify_reason, slot: Some(slot as u32) });
         }
         batch

@@ -5,6 +5,7 @@ use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
 use crate::presence::config::Config;
 use crate::presence::ports::Ports;
 use crate::presence::{expiry, publish};
+use crate::time::Seconds;
 
 fn bodies(server: &mut MemoryPorts, user: &str, event: super::PackageId) -> Vec<String> {
     let resource = server.resource(user, event);
@@ -177,10 +178,10 @@ fn publications_end_by_themselves() {
         let publish = Publish { expires: Some(expires), ..Publish::new(user, PRESENCE, &body) };
         publish.send(&mut server).expect("stored");
     }
-    server.now += 15;
+    server.now += Seconds(15);
     assert!(bodies(&mut server, "alice", PRESENCE).is_empty(), "an expired document is not shown");
     assert_eq!(expiry::publications(&mut server).expect("ended"), 1);
-    server.now += 15;
+    server.now += Seconds(15);
     assert_eq!(expiry::publications(&mut server).expect("ended"), 1);
     assert_eq!(expiry::publications(&mut server).expect("ended"), 0);
     assert_eq!(bodies(&mut server, "carol", PRESENCE).len(), 1);
@@ -208,7 +209,7 @@ fn late_state_is_held_back_and_shows_when_nothing_follows() {
                 Publish { etag: Some(&tag), body: body.map(String::as_str), ..Publish::new("alice", DIALOG, "") };
             next.send(&mut server).expect("published");
         }
-        server.now += 6;
+        server.now += Seconds(6);
         expiry::late_documents(&mut server, false).expect("shown");
         assert_eq!(bodies(&mut server, "alice", DIALOG), std::slice::from_ref(shown), "{what}");
         assert_eq!(server.sent.len(), 2, "{what}");

@@ -4,6 +4,7 @@ use super::fixtures::config;
 use super::{MemoryPorts, PRESENCE};
 use crate::presence::config::Config;
 use crate::presence::notification::NotifyReason;
+use crate::time::Seconds;
 
 #[test]
 fn a_subscription_lives_from_its_first_subscribe_to_its_end() {
@@ -95,10 +96,10 @@ table! { limits_refuse_new_subscriptions_only:
 #[test]
 fn refreshes_may_be_bounded_in_time_but_the_end_may_not() {
     let mut server = MemoryPorts::default();
-    server.config.min_refresh_interval = 30;
+    server.config.min_refresh_interval = Some(Seconds(30));
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
     for (after, expires, cseq, wanted) in [(29, 600, 2, 403), (1, 600, 3, 200), (29, 600, 4, 403), (0, 0, 5, 200)] {
-        server.now += after;
+        server.now += Seconds(after);
         let request = Subscribe { expires: Some(expires), ..Subscribe::new("bob", "alice", "presence") };
         let request = request.in_dialog(&server, cseq);
         assert_eq!(code(request.send(&mut server)), wanted, "CSeq {cseq}");

@@ -7,6 +7,7 @@ use crate::presence::authorization::Authorization;
 use crate::presence::resource::UriComparison;
 use crate::presence::subscription::Status;
 use crate::shm_safe::shm_safe;
+use crate::time::Moment;
 use hashbrown::HashTable;
 
 /// What is known of one watcher of one presentity.
@@ -17,7 +18,7 @@ struct CachedAuthorization {
     /// Where each part of the key ends.
     ends: [u32; 4],
     status: Status,
-    read_at: i64,
+    read_at: Moment,
     /// Whether the table says the same.
     written: bool,
     /// When its row is tried again that could not be written.
@@ -104,7 +105,7 @@ impl AuthorizationCache {
     }
 
     /// What is known, if it was read from the table after `since`.
-    pub fn get(&self, key: &Key<'_>, since: i64) -> Option<Authorization> {
+    pub fn get(&self, key: &Key<'_>, since: Moment) -> Option<Authorization> {
         let hash = self.rule.exact_hash(key);
         let shard = self.shard(hash).lock();
         let cached = shard
@@ -116,7 +117,7 @@ impl AuthorizationCache {
 
     /// Remembers a authorization, as far as there is room for it. `written` says that the table has it; `add` is false
     /// where only what is known already is changed.
-    pub fn put(&self, key: &Key<'_>, authorization: &Authorization, now: i64, written: bool, add: bool) {
+    pub fn put(&self, key: &Key<'_>, authorization: &Authorization, now: Moment, written: bool, add: bool) {
         let hash = self.rule.exact_hash(key);
         let [presentity, user, host, event] = *key;
         let mut end = 0;
@@ -154,7 +155,13 @@ impl AuthorizationCache {
     /// Standings that the table does not have yet, with their keys: at most `limit` of one part, see
     /// [`AuthorizationCache::parts`].
     /// Those that rest are left out, see [`Aside::rests`].
-    pub fn row_state(&self, part: usize, limit: usize, now: i64, is_last: bool) -> Vec<([Vec<u8>; 4], Authorization)> {
+    pub fn row_state(
+        &self,
+        part: usize,
+        limit: usize,
+        now: Moment,
+        is_last: bool,
+    ) -> Vec<([Vec<u8>; 4], Authorization)> {
         let shard = self.shards[part].lock();
         let waits = |cached: &&CachedAuthorization| !cached.written && !cached.aside.rests(now, is_last);
         shard.table.iter().filter(waits).take(limit).map(|cached| (cached.key(), cached.authorization())).collect()
@@ -187,7 +194,7 @@ impl AuthorizationCache {
     }
 
     /// The table has this authorization now; another one that was decided meanwhile still has to be written.
-    pub fn mark_written(&self, key: &Key<'_>, authorization: &Authorization, now: i64) {
+    pub fn mark_written(&self, key: &Key<'_>, authorization: &Authorization, now: Moment) {
         let hash = self.rule.exact_hash(key);
         let mut shard = self.shard(hash).lock();
         if let Some(cached) = shard
@@ -205,7 +212,7 @@ impl AuthorizationCache {
     }
 
     /// Forgets what was read before `since`, and watchers that nobody has decided about: their rows are cleaned.
-    pub fn forget_old(&self, since: i64) {
+    pub fn forget_old(&self, since: Moment) {
         for shard in self.shards.iter() {
             let mut shard = shard.lock();
             shard
@@ -267,27 +274,29 @@ mod tests {
     #[test]
     fn the_last_word_counts_until_it_is_old() {
         let authorizations = AuthorizationCache::within(RULE, 1 << 20).unwrap();
-        assert_eq!(authorizations.get(&ALICE, 0), None);
-        authorizations.put(&ALICE, &authorization(Status::Pending, b""), 10, true, true);
-        authorizations.put(&ALICE, &authorization(Status::Active, b"polite-block"), 20, true, true);
-        assert_eq!(authorizations.get(&ALICE, 0), Some(authorization(Status::Active, b"polite-block")));
-        assert_eq!(authorizations.get(&ALICE, 20), None);
-        assert_eq!(authorizations.get(&[b"sip:alice@a", b"bo", b"bb", b"presence"], 0), None);
+        assert_eq!(authorizations.get(&ALICE, Moment::at(0)), None);
+        authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(10), true, true);
+        authorizations.put(&ALICE, &authorization(Status::Active, b"polite-block"), Moment::at(20), true, true);
+        assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(authorization(Status::Active, b"polite-block")));
+        assert_eq!(authorizations.get(&ALICE, Moment::at(20)), None);
+        assert_eq!(authorizations.get(&[b"sip:alice@a", b"bo", b"bb", b"presence"], Moment::at(0)), None);
     }
 
     #[test]
     fn what_is_not_written_stays_until_it_is() {
         let authorizations = &AuthorizationCache::within(RULE, 1 << 20).unwrap();
-        authorizations.put(&ALICE, &authorization(Status::Pending, b"r"), 10, false, true);
-        authorizations.forget_old(100);
-        assert_eq!(authorizations.get(&ALICE, 100), Some(authorization(Status::Pending, b"r")));
-        let row_state =
-            |limit| (0..authorizations.parts()).flat_map(move |part| authorizations.row_state(part, limit, 100, false));
+        authorizations.put(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(10), false, true);
+        authorizations.forget_old(Moment::at(100));
+        assert_eq!(authorizations.get(&ALICE, Moment::at(100)), Some(authorization(Status::Pending, b"r")));
+        let row_state = |limit| {
+            (0..authorizations.parts())
+                .flat_map(move |part| authorizations.row_state(part, limit, Moment::at(100), false))
+        };
         let (key, cached) = row_state(1).next().unwrap();
         assert_eq!((key.each_ref().map(Vec::as_slice), cached), (ALICE, authorization(Status::Pending, b"r")));
-        authorizations.mark_written(&ALICE, &authorization(Status::Active, b""), 20);
+        authorizations.mark_written(&ALICE, &authorization(Status::Active, b""), Moment::at(20));
         assert!(row_state(1).next().is_some(), "another standing was written");
-        authorizations.mark_written(&ALICE, &authorization(Status::Pending, b"r"), 20);
+        authorizations.mark_written(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(20));
         assert_eq!(row_state(1).next(), None);
     }
 
@@ -300,7 +309,7 @@ mod tests {
             authorizations.put(
                 &[b"sip:a@b", user.as_bytes(), b"c", b"presence"],
                 &authorization(Status::Active, b""),
-                10,
+                Moment::at(10),
                 true,
                 true,
             );
@@ -310,15 +319,15 @@ mod tests {
         for watcher in 0..10 {
             let user = watcher.to_string();
             let key: Key<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
-            authorizations.put(&key, &authorization(Status::Active, b"polite-block"), 20, true, true);
+            authorizations.put(&key, &authorization(Status::Active, b"polite-block"), Moment::at(20), true, true);
         }
-        authorizations.forget_old(10);
+        authorizations.forget_old(Moment::at(10));
         for watcher in 0..100 {
             let user = watcher.to_string();
-            let known = authorizations.get(&[b"sip:a@b", user.as_bytes(), b"c", b"presence"], 0);
+            let known = authorizations.get(&[b"sip:a@b", user.as_bytes(), b"c", b"presence"], Moment::at(0));
             assert_eq!(known, (watcher < 10).then(|| authorization(Status::Active, b"polite-block")));
         }
-        authorizations.forget_old(20);
+        authorizations.forget_old(Moment::at(20));
         assert_eq!(fake::live_blocks(), before);
     }
 
@@ -326,10 +335,11 @@ mod tests {
     fn without_memory_nothing_is_remembered() {
         for n in 0..2 {
             let authorizations = AuthorizationCache::within(RULE, 1 << 20).unwrap();
-            let (_, failed) =
-                fake::failing_at(n, || authorizations.put(&ALICE, &authorization(Status::Active, b""), 10, true, true));
+            let (_, failed) = fake::failing_at(n, || {
+                authorizations.put(&ALICE, &authorization(Status::Active, b""), Moment::at(10), true, true)
+            });
             assert!(failed);
-            assert_eq!(authorizations.get(&ALICE, 0), None);
+            assert_eq!(authorizations.get(&ALICE, Moment::at(0)), None);
             assert_eq!(fake::held_locks(), 0);
         }
     }
@@ -342,42 +352,50 @@ mod tests {
         for n in 0..10_000 {
             let user = user(n);
             let key: Key<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
-            authorizations.put(&key, &authorization(Status::Active, b""), n as i64, true, true);
+            authorizations.put(&key, &authorization(Status::Active, b""), Moment::at(n as i64), true, true);
             assert!(authorizations.bytes() <= limit);
         }
         assert!(authorizations.bytes() > limit / 2);
-        let known = |n: usize| authorizations.get(&[b"sip:a@b", user(n).as_bytes(), b"c", b"presence"], -1).is_some();
+        let known = |n: usize| {
+            authorizations.get(&[b"sip:a@b", user(n).as_bytes(), b"c", b"presence"], Moment::at(-1)).is_some()
+        };
         assert!((9_990..10_000).filter(|n| known(*n)).count() >= 8, "the newest are known");
         assert!((0..1_000).filter(|n| known(*n)).count() < 100, "the oldest are not");
         let long = vec![b'x'; 6_000];
-        authorizations.put(&[b"sip:a@b", &long, b"c", b"presence"], &authorization(Status::Active, b""), 1, true, true);
-        assert_eq!(authorizations.get(&[b"sip:a@b", &long, b"c", b"presence"], -1), None);
+        authorizations.put(
+            &[b"sip:a@b", &long, b"c", b"presence"],
+            &authorization(Status::Active, b""),
+            Moment::at(1),
+            true,
+            true,
+        );
+        assert_eq!(authorizations.get(&[b"sip:a@b", &long, b"c", b"presence"], Moment::at(-1)), None);
     }
 
     #[test]
     fn what_is_not_written_is_not_pushed_out() {
         let authorizations = AuthorizationCache::within(RULE, 64 << 10).unwrap();
-        authorizations.put(&ALICE, &authorization(Status::Pending, b""), 0, false, true);
+        authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(0), false, true);
         for n in 0..10_000 {
             let user = n.to_string();
             authorizations.put(
                 &[b"sip:a@b", user.as_bytes(), b"c", b"e"],
                 &authorization(Status::Active, b""),
-                9,
+                Moment::at(9),
                 true,
                 true,
             );
         }
-        assert_eq!(authorizations.get(&ALICE, -1), Some(authorization(Status::Pending, b"")));
+        assert_eq!(authorizations.get(&ALICE, Moment::at(-1)), Some(authorization(Status::Pending, b"")));
     }
 
     #[test]
     fn a_poll_changes_what_is_known_and_adds_nothing() {
         let authorizations = AuthorizationCache::within(RULE, 64 << 10).unwrap();
-        authorizations.put(&ALICE, &authorization(Status::Active, b""), 1, true, false);
-        assert_eq!((authorizations.get(&ALICE, 0), authorizations.bytes()), (None, 0));
-        authorizations.put(&ALICE, &authorization(Status::Pending, b""), 1, true, true);
-        authorizations.put(&ALICE, &authorization(Status::Active, b""), 2, true, false);
-        assert_eq!(authorizations.get(&ALICE, 0), Some(authorization(Status::Active, b"")));
+        authorizations.put(&ALICE, &authorization(Status::Active, b""), Moment::at(1), true, false);
+        assert_eq!((authorizations.get(&ALICE, Moment::at(0)), authorizations.bytes()), (None, 0));
+        authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(1), true, true);
+        authorizations.put(&ALICE, &authorization(Status::Active, b""), Moment::at(2), true, false);
+        assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(authorization(Status::Active, b"")));
     }
 }

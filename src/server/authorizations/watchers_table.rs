@@ -8,11 +8,12 @@ use crate::presence::error::StoreError;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
-use crate::presence::winfo::{Watcher, WatcherEvent};
+use crate::presence::winfo::{Watcher, WatcherEvent, WatcherTimes};
 use crate::server::authorizations::cache::Key;
 use crate::server::context::Context;
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::sip::{columns, uri};
+use crate::time::{Moment, Seconds};
 
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 3;
@@ -120,7 +121,7 @@ fn put_row(
         return db.update(table, &[status, changed], &key);
     }
     let [a, b, c, d] = key.map(|(column, _, value)| (column, value));
-    db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Time(clock::now())), reason])
+    db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Time(clock::now().into())), reason])
 }
 
 /// Whether every column of a row holds its value in every database.
@@ -132,7 +133,7 @@ fn fits(key: &Key<'_>, authorization: &Authorization) -> bool {
 
 /// Whether the authorization of a watcher is kept in memory: not for a poll of one that may see everything. Anybody can
 /// make many of those, and the next one may ask the table.
-fn is_kept(subscription: &Subscription, authorization: &Authorization, now: i64) -> bool {
+fn is_kept(subscription: &Subscription, authorization: &Authorization, now: Moment) -> bool {
     let is_poll = subscription.state.expires_at <= now;
     !(is_poll && authorization.status == Status::Active && authorization.reason.is_empty())
 }
@@ -154,10 +155,8 @@ impl Context {
         }
         let event = self.packages.get(subscription.state.event).name;
         let (key, now) = (key_of(subscription, event), clock::now());
-        if self.caches_authorizations() {
-            if let Some(known) = self.shared.authorizations.get(&key, now - self.config.watchers_cache) {
-                return Ok(Some(known));
-            }
+        if let Some(known) = self.cache_time().and_then(|time| self.shared.authorizations.get(&key, now - time)) {
+            return Ok(Some(known));
         }
         let read = match self.read_row(&key) {
             // The rules decide as long as the table cannot be asked.
@@ -187,12 +186,17 @@ impl Context {
 
     /// Servers that share their subscriptions read the table each time: another one may have written it.
     fn caches_authorizations(&self) -> bool {
-        self.config.watchers_cache > 0 && self.storage.subscriptions.rows() != SubscriptionRows::Shared
+        self.cache_time().is_some()
+    }
+
+    /// How long what was read from the table counts, where it is kept at all.
+    fn cache_time(&self) -> Option<Seconds> {
+        self.config.watchers_cache.filter(|_| self.storage.subscriptions.rows() != SubscriptionRows::Shared)
     }
 
     /// Forgets authorizations that were read long ago.
     pub(crate) fn forget_old_authorizations(&self) {
-        self.shared.authorizations.forget_old(clock::now() - self.config.watchers_cache);
+        self.shared.authorizations.forget_old(clock::now() - self.config.watchers_cache.unwrap_or_default());
     }
 
     /// See [`crate::presence::ports::Ports::store_authorization`].
@@ -342,7 +346,7 @@ impl Context {
         key: &Key<'_>,
         authorization: &Authorization,
         fate: Fate,
-        now: i64,
+        now: Moment,
         refusals: &mut RefusalLog,
     ) {
         let authorizations = &self.shared.authorizations;
@@ -414,7 +418,7 @@ impl Context {
                         uri: name,
                         status: Status::Waiting,
                         event: WatcherEvent::Subscribe,
-                        times: (0, 0),
+                        times: WatcherTimes::default(),
                     }
                 })
                 .collect())

@@ -11,6 +11,7 @@ use crate::presence::subscription_field::Field;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::time::Moment;
 
 /// Moves the numbers on beyond what another node can have sent; `ceiling`: what it has reserved, 0 where that is not
 /// known.
@@ -164,7 +165,7 @@ impl Parts {
     }
 
     /// Remembers that a subscription has ended: for good, or as its owner knew it.
-    pub(crate) fn record_dialog_removal(&self, ending: &Ending, until: i64, version: Version) {
+    pub(crate) fn record_dialog_removal(&self, ending: &Ending, until: Moment, version: Version) {
         let tombstones = self.shared.tombstones;
         let word = if ending.for_good { Version::ENDED } else { version.word };
         tombstones.record_removal(tombstones.of_dialog(ending.dialog()), until, Version { word, ..version });

@@ -6,6 +6,7 @@ use crate::limited;
 use crate::presence::cluster;
 use crate::presence::comparison::Kind;
 use crate::server::shared::Parts;
+use crate::time::Seconds;
 use std::sync::atomic::Ordering;
 
 /// Stamps of others may not have reached a node for so long before it was frozen, in milliseconds.
@@ -26,7 +27,7 @@ impl Parts {
             Verdict::Asks => false,
             Verdict::WasAway(millis) => {
                 limited!(Notice, "this node did not run for {millis} ms: it asks the others before it sends NOTIFYs");
-                self.shared.nodes.on_freeze(clock::now(), (millis / 1000) as i64);
+                self.shared.nodes.on_freeze(clock::now(), Seconds((millis / 1000) as i64));
                 self.ask_others();
                 false
             }

@@ -16,6 +16,7 @@ use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
 use crate::server::tables::resource_entry::ResourceEntry;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::time::{Moment, Seconds};
 use std::collections::HashSet;
 
 /// A message with records has about so many bytes: dmq sends over UDP, too.
@@ -28,7 +29,7 @@ const PAGE: usize = 100;
 const FULL: usize = 85;
 
 /// Nodes compare what they hold so often, in seconds; more seldom the more there is.
-const COMPARE_INTERVAL: i64 = 5;
+const COMPARE_INTERVAL: Seconds = Seconds(5);
 const RECORDS_A_SECOND: usize = 10_000;
 
 /// One kind of records, compared with other nodes.
@@ -65,7 +66,7 @@ impl Context {
     /// Goes on with what is under way, and compares with the nodes whose turn it is.
     pub fn compare_with_others(&mut self) {
         let (now, millis) = (clock::now(), clock::monotonic_millis());
-        let interval = COMPARE_INTERVAL + (self.shared.tables.subscription_count() / RECORDS_A_SECOND) as i64;
+        let interval = COMPARE_INTERVAL + Seconds((self.shared.tables.subscription_count() / RECORDS_A_SECOND) as i64);
         for kind in [Kind::Subscriptions, Kind::Publications] {
             if !self.compares(kind) {
                 continue;
@@ -91,7 +92,10 @@ impl Context {
         for resource in self.resources_of_part(part) {
             match self.documents(&resource) {
                 Ok(documents) => {
-                    documents.iter().filter(|d| d.expires_at > now).for_each(|d| take(self, &resource, d));
+                    documents
+                        .iter()
+                        .filter(|d| d.expires_at.moment().is_some_and(|end| end > now))
+                        .for_each(|d| take(self, &resource, d));
                 }
                 Err(error) => {
                     limited!(Warn, "the publications of {} are not compared: {error}", log::show(&resource.uri))
@@ -112,7 +116,7 @@ impl Context {
 }
 
 /// Whether a subscription is compared: it lives.
-fn is_live(stored: &SubscriptionEntry, now: i64) -> bool {
+fn is_live(stored: &SubscriptionEntry, now: Moment) -> bool {
     stored.subscription.state.expires_at > now
         && !stored.ownership.owner.is_stock()
         && stored.subscription.state.status != Status::Terminated
@@ -156,7 +160,10 @@ impl Exchange<'_> {
             self.context.each_document(part, |context, resource, document| {
                 let key = context.document_key(resource, document);
                 if range.contains(key) {
-                    let state = Key::of(&[document.etag.bytes(), &document.received_at.to_be_bytes()]);
+                    let state = Key::of(&[
+                        document.etag.bytes(),
+                        &document.received_at.map_or(0, Moment::seconds).to_be_bytes(),
+                    ]);
                     entries.push(Entry { key, state: state.0 as u32 });
                 }
             });

@@ -12,7 +12,8 @@ use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::comparison::{Comparison, Kind};
 use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use crate::time::{AtomicMoment, Moment, Seconds};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[allow(clippy::struct_excessive_bools, reason = "each of them changes without the others")]
 struct Node {
@@ -26,21 +27,21 @@ struct Node {
     /// It is there: dmq says so, or it has spoken.
     active: bool,
     /// When that changed.
-    since: i64,
+    since: Moment,
     /// When it spoke though dmq said that it does not answer; 0: dmq knows.
-    heard_at: i64,
+    heard_at: Option<Moment>,
     /// Until when it counts as there whatever dmq says: dmq's word is from before this node was frozen.
-    presumed_until: i64,
+    presumed_until: Option<Moment>,
     /// It may have missed something: it is to be sent what we have.
     owed: bool,
     /// When it was last sent everything.
-    notified_at: i64,
+    notified_at: Option<Moment>,
     /// Which kinds of records it compares, as bits.
     compares: u8,
     /// What was asked of it page by page.
     pulling: [Option<Pulling>; 2],
     /// When it was compared with last.
-    compared_at: [i64; 2],
+    compared_at: [Option<Moment>; 2],
     /// When it has said all that we had missed, in milliseconds of a clock that nobody sets.
     answered_at: u64,
     /// It has said goodbye.
@@ -73,10 +74,10 @@ pub struct Nodes {
     list: Lock<ShmVec<Node>>,
     /// Somebody was asked for all there is.
     asked: AtomicBool,
-    /// When all nodes were asked; 0: never.
-    asked_all_at: AtomicI64,
-    /// When dmq found the cluster; 0: not yet.
-    joined_at: AtomicI64,
+    /// When all nodes were asked.
+    asked_all_at: AtomicMoment,
+    /// When dmq found the cluster.
+    joined_at: AtomicMoment,
     /// Subscriptions read from the table at start are ours, or somebody else has said so.
     settled: AtomicBool,
     /// Watchers wait for what is published elsewhere.
@@ -88,46 +89,46 @@ shm_safe!(Nodes { list, asked, asked_all_at, joined_at, settled, waiting });
 /// More than this is no cluster but an attack.
 const MOST: usize = 256;
 
-/// A node that misses messages again and again is sent everything this often at most, in seconds.
-const TOLD_INTERVAL: i64 = 5;
+/// A node that misses messages again and again is sent everything this often at most.
+const TOLD_INTERVAL: Seconds = Seconds(5);
 
-/// For so long after we found the cluster, in seconds, its nodes are new to us, not we to them.
-const JOINING: i64 = 10;
+/// For so long after we found the cluster, its nodes are new to us, not we to them.
+const JOINING: Seconds = Seconds(10);
 
-/// How long after the question to all what comes may be an answer to it, in seconds.
-const ANSWERING: i64 = 60;
+/// How long after the question to all what comes may be an answer to it.
+const ANSWERING: Seconds = Seconds(60);
 
-/// For so long after we found the cluster, in seconds, watchers wait for what is published elsewhere.
-const FILLING: i64 = 2;
+/// For so long after we found the cluster, watchers wait for what is published elsewhere.
+const FILLING: Seconds = Seconds(2);
 
-/// So long after the start a node that sees no other begins to serve what it read from the table, in seconds.
-const ALONE_AFTER: i64 = 3;
+/// So long after the start a node that sees no other begins to serve what it read from the table.
+const ALONE_AFTER: Seconds = Seconds(3);
 
-/// So long after the start the others have said what they serve, in seconds.
-const SETTLED_AFTER: i64 = 10;
+/// So long after the start the others have said what they serve.
+const SETTLED_AFTER: Seconds = Seconds(10);
 
-/// A node is lost when it has not answered for so long, in seconds; dmq has tried for a while before.
-const LOST_AFTER: i64 = 2;
+/// A node is lost when it has not answered for so long; dmq has tried for a while before.
+const LOST_AFTER: Seconds = Seconds(2);
 
-/// A node that dmq has given up is believed to be there for so long after it spoke, in seconds: dmq's next look at it
+/// A node that dmq has given up is believed to be there for so long after it spoke: dmq's next look at it
 /// may take its time.
-const PRESUMED_ALIVE_SECS: i64 = 90;
+const PRESUMED_ALIVE: Seconds = Seconds(90);
 
-/// A node that was there so many seconds before this one was frozen was there when it was.
-const FROZEN_MARGIN: i64 = 3;
+/// A node that was there so long before this one was frozen was there when it was.
+const FROZEN_MARGIN: Seconds = Seconds(3);
 
-/// So long nodes have to answer the questions of a node that was frozen, in seconds.
-const ANSWER_TIME: i64 = 5;
+/// So long nodes have to answer the questions of a node that was frozen.
+const ANSWER_TIME: Seconds = Seconds(5);
 
-/// A node that others speak of is lost when it has not been seen for so long, in seconds.
-const UNSEEN_AFTER: i64 = 10;
+/// A node that others speak of is lost when it has not been seen for so long.
+const UNSEEN_AFTER: Seconds = Seconds(10);
 
 /// A node that does not answer.
 pub struct Lost {
     /// Its place.
     pub id: NodeId,
-    /// For how many seconds.
-    pub age: i64,
+    /// For how long.
+    pub age: Seconds,
 }
 
 impl Nodes {
@@ -136,32 +137,32 @@ impl Nodes {
         Nodes {
             list: Lock::new(ShmVec::new_in(Shm)),
             asked: AtomicBool::new(false),
-            asked_all_at: AtomicI64::new(0),
-            joined_at: AtomicI64::new(0),
+            asked_all_at: AtomicMoment::none(),
+            joined_at: AtomicMoment::none(),
             settled: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
         }
     }
 
     /// dmq has found the cluster.
-    pub fn note_joined(&self, now: i64) {
-        self.joined_at.store(now, Ordering::Relaxed);
+    pub fn note_joined(&self, now: Moment) {
+        self.joined_at.set(now);
     }
 
     /// Whether what we asked the others for may still be on its way.
-    pub fn has_just_joined(&self, now: i64, started: i64) -> bool {
+    pub fn has_just_joined(&self, now: Moment, started: Moment) -> bool {
         // Others may announce subscriptions to us before dmq has notified us that we joined.
-        now - self.joined_at.load(Ordering::Relaxed).max(started) < FILLING
+        now - self.joined_at.get().unwrap_or(started).max(started) < FILLING
     }
 
     /// All nodes were asked what there is: none is of our kind.
-    pub fn note_asked_all(&self, now: i64) {
-        self.asked_all_at.store(now, Ordering::Relaxed);
+    pub fn note_asked_all(&self, now: Moment) {
+        self.asked_all_at.set(now);
     }
 
     /// Whether a message may be a node's answer to the question to all.
-    pub fn may_be_answered(&self, now: i64) -> bool {
-        now - self.asked_all_at.load(Ordering::Relaxed) < ANSWERING
+    pub fn may_be_answered(&self, now: Moment) -> bool {
+        self.asked_all_at.get().is_some_and(|asked_at| now - asked_at < ANSWERING)
     }
 
     /// Watchers wait for what is published elsewhere.
@@ -176,18 +177,17 @@ impl Nodes {
 
     /// Whether the caller shall ask for all there is: once, and only it.
     pub fn take_question(&self) -> bool {
-        self.joined_at.load(Ordering::Relaxed) > 0 && !self.asked.swap(true, Ordering::Relaxed)
+        self.joined_at.get().is_some() && !self.asked.swap(true, Ordering::Relaxed)
     }
 
     /// Whether none of our kind has answered for a while after the cluster was found.
-    pub fn is_alone_since_joining(&self, now: i64) -> bool {
-        let joined = self.joined_at.load(Ordering::Relaxed);
-        joined > 0 && now - joined >= 3
+    pub fn is_alone_since_joining(&self, now: Moment) -> bool {
+        self.joined_at.get().is_some_and(|joined_at| now - joined_at >= ALONE_AFTER)
     }
 
     /// Whether the time has come to take what was read from the table as ours: once, `age` seconds after the start,
     /// sooner without other nodes.
-    pub fn take_settling(&self, seen: &[dmq::Node], age: i64) -> bool {
+    pub fn take_settling(&self, seen: &[dmq::Node], age: Seconds) -> bool {
         let alone = !seen.iter().any(|node| node.active && !node.local);
         let due = age >= if alone { ALONE_AFTER } else { SETTLED_AFTER };
         due && !self.settled.swap(true, Ordering::Relaxed)
@@ -198,7 +198,7 @@ impl Nodes {
     /// # Errors
     ///
     /// Fails when there is no shared memory, or no place, for one node more.
-    pub fn of_name(&self, name: &[u8], now: i64) -> Result<NodeId, NoMemory> {
+    pub fn of_name(&self, name: &[u8], now: Moment) -> Result<NodeId, NoMemory> {
         let fresh = Node::new(name, None, now)?;
         let mut list = self.list.lock();
         if let Some(at) = list.iter().position(|node| *node.name == *name) {
@@ -214,9 +214,9 @@ impl Nodes {
     }
 
     /// A node has spoken.
-    pub fn mark_alive(&self, name: &[u8], now: i64) {
+    pub fn mark_alive(&self, name: &[u8], now: Moment) {
         if let Some(node) = self.list.lock().iter_mut().find(|node| *node.name == *name && !node.active) {
-            node.heard_at = now;
+            node.heard_at = Some(now);
             node.set_reached(false, now);
         }
     }
@@ -226,7 +226,7 @@ impl Nodes {
     /// # Errors
     ///
     /// Fails when there is no shared memory, or no place, for one node more.
-    pub fn on_heard(&self, name: &[u8], address: &Address, now: i64) -> Result<(), NoMemory> {
+    pub fn on_heard(&self, name: &[u8], address: &Address, now: Moment) -> Result<(), NoMemory> {
         let fresh = Node::new(name, Some(address), now)?;
         let mut list = self.list.lock();
         let known = list.iter().position(|node| node.is_at(address));
@@ -258,10 +258,10 @@ impl Nodes {
     }
 
     /// Compares with what dmq says now; returns the nodes that have just begun to answer.
-    pub fn observe(&self, seen: &[dmq::Node], now: i64) -> Vec<Address> {
+    pub fn observe(&self, seen: &[dmq::Node], now: Moment) -> Vec<Address> {
         let mut returned = Vec::new();
         // A node that joins after us asks for the subscriptions; a node that we find, or find again, gets ours.
-        let new_here = now - self.joined_at.load(Ordering::Relaxed) <= JOINING;
+        let new_here = self.joined_at.get().is_some_and(|joined_at| now - joined_at <= JOINING);
         for other in seen.iter().filter(|node| !node.local) {
             let Ok(fresh) = Node::new(b"", Some(&other.address), now) else { continue };
             let mut list = self.list.lock();
@@ -301,21 +301,22 @@ impl Nodes {
     }
 
     /// A node was sent everything.
-    pub fn record_notified(&self, address: &Address, now: i64) {
+    pub fn record_notified(&self, address: &Address, now: Moment) {
         if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
             node.owed = false;
-            node.notified_at = now;
+            node.notified_at = Some(now);
         }
     }
 
     /// The nodes that are to be sent what we have.
-    pub fn take_owed(&self, now: i64) -> Vec<(Address, u8)> {
+    pub fn take_owed(&self, now: Moment) -> Vec<(Address, u8)> {
         let mut list = self.list.lock();
-        let due = list.iter_mut().filter(|n| n.owed && n.answers() && now - n.notified_at > TOLD_INTERVAL);
+        let rests = |node: &Node| node.notified_at.is_some_and(|at| now - at <= TOLD_INTERVAL);
+        let due = list.iter_mut().filter(|node| node.owed && node.answers() && !rests(node));
         due.map(|node| {
             node.owed = false;
-            node.notified_at = now;
-            node.compared_at = [0; 2];
+            node.notified_at = Some(now);
+            node.compared_at = [None; 2];
             (node.address(), node.compares)
         })
         .collect()
@@ -350,7 +351,7 @@ impl Nodes {
     }
 
     /// Whether a sealed message is new; it is not from then on. Without room for another node it counts as old.
-    pub fn take_number(&self, by: &Sealed, now: i64) -> bool {
+    pub fn take_number(&self, by: &Sealed, now: Moment) -> bool {
         let Ok(id) = self.of_name(&by.sender, now) else { return false };
         self.change(id, |node| node.window.take(by)).unwrap_or_default()
     }
@@ -382,12 +383,12 @@ impl Nodes {
         Message::Pull(pull)
     }
 
-    /// This node was frozen for so many seconds. What dmq says of the others is from before, or of messages whose
+    /// This node was frozen for so long. What dmq says of the others is from before, or of messages whose
     /// answers nobody read: who was there then is there until it has had the time to answer.
-    pub fn on_freeze(&self, now: i64, seconds: i64) {
+    pub fn on_freeze(&self, now: Moment, time: Seconds) {
         for node in self.list.lock().iter_mut() {
-            if node.active || now - node.since <= seconds + FROZEN_MARGIN {
-                node.presumed_until = now + ANSWER_TIME;
+            if node.active || now - node.since <= time + FROZEN_MARGIN {
+                node.presumed_until = Some(now + ANSWER_TIME);
                 node.set_reached(node.reached, now);
             }
         }
@@ -406,7 +407,7 @@ impl Nodes {
     }
 
     /// Where nodes of our kind are that dmq has just given up: they are asked whether they are there.
-    pub fn doubted(&self, now: i64) -> Vec<Address> {
+    pub fn doubted(&self, now: Moment) -> Vec<Address> {
         let list = self.list.lock();
         let is_doubted = |node: &&Node| !node.active && !node.has_left && now - node.since <= LOST_AFTER;
         let doubted = list.iter().filter(|node| !node.name.is_empty() && node.port > 0).filter(is_doubted);
@@ -426,11 +427,11 @@ impl Nodes {
     }
 
     /// Whether it is time to compare with a node, which the caller does.
-    pub fn take_comparison(&self, with: NodeId, kind: Kind, now: i64, interval: i64) -> bool {
+    pub fn take_comparison(&self, with: NodeId, kind: Kind, now: Moment, interval: Seconds) -> bool {
         let due = |node: &mut Node| {
             let compared_at = &mut node.compared_at[kind as usize];
-            let is_due = now - *compared_at >= interval;
-            *compared_at = if is_due { now } else { *compared_at };
+            let is_due = compared_at.is_none_or(|at| now - at >= interval);
+            *compared_at = if is_due { Some(now) } else { *compared_at };
             is_due
         };
         self.change(with, due).unwrap_or_default()
@@ -443,11 +444,11 @@ impl Nodes {
     }
 
     /// The node at `address` runs stock's module now: what ran there under a name of ours is gone.
-    pub fn note_stock(&self, address: &Address, now: i64) {
+    pub fn note_stock(&self, address: &Address, now: Moment) {
         let mut list = self.list.lock();
         if let Some(node) = list.iter_mut().find(|node| !node.name.is_empty() && node.is_at(address)) {
             node.port = 0;
-            node.heard_at = 0;
+            node.heard_at = None;
             node.set_reached(false, now);
         }
     }
@@ -483,7 +484,7 @@ impl Nodes {
     }
 
     /// The nodes that are lost.
-    pub fn lost(&self, now: i64) -> Vec<Lost> {
+    pub fn lost(&self, now: Moment) -> Vec<Lost> {
         let list = self.list.lock();
         let lost = list.iter().enumerate().filter(|(_, node)| !node.name.is_empty() && (!node.active || node.has_left));
         let patience = |node: &Node| if node.port > 0 { LOST_AFTER } else { UNSEEN_AFTER };
@@ -522,7 +523,7 @@ fn add(list: &mut ShmVec<Node>, node: Node) -> Result<NodeId, NoMemory> {
 }
 
 impl Node {
-    fn new(name: &[u8], address: Option<&Address>, now: i64) -> Result<Node, NoMemory> {
+    fn new(name: &[u8], address: Option<&Address>, now: Moment) -> Result<Node, NoMemory> {
         let (host, port) = address.map_or((b"".as_slice(), 0), |address| (&*address.host, address.port));
         let (name, host) = (shm::copy(name)?, shm::copy(host)?);
         Ok(Node {
@@ -532,13 +533,13 @@ impl Node {
             reached: false,
             active: false,
             since: now,
-            heard_at: 0,
-            presumed_until: 0,
+            heard_at: None,
+            presumed_until: None,
             owed: false,
-            notified_at: 0,
+            notified_at: None,
             compares: 0,
             pulling: [None; 2],
-            compared_at: [0; 2],
+            compared_at: [None; 2],
             answered_at: 0,
             has_left: false,
             window: ReplayWindow::default(),
@@ -568,13 +569,13 @@ impl Node {
     }
 
     /// dmq says whether it answers; a node that has just sent something does, whatever dmq says.
-    fn set_reached(&mut self, reached: bool, now: i64) {
+    fn set_reached(&mut self, reached: bool, now: Moment) {
         self.reached = reached;
         if reached {
-            self.heard_at = 0;
+            self.heard_at = None;
         }
-        let was_heard = self.heard_at > 0 && now - self.heard_at < PRESUMED_ALIVE_SECS;
-        let active = reached || was_heard || now < self.presumed_until;
+        let was_heard = self.heard_at.is_some_and(|at| now - at < PRESUMED_ALIVE);
+        let active = reached || was_heard || self.presumed_until.is_some_and(|until| now < until);
         if self.active != active {
             self.active = active;
             self.since = now;
@@ -597,93 +598,97 @@ mod tests {
     #[test]
     fn nodes_come_go_and_return() {
         let nodes = Nodes::new();
-        assert_eq!(nodes.observe(&seen(&[(1, true)]), 10), [at(1)]);
+        nodes.note_joined(Moment::at(5));
+        assert_eq!(nodes.observe(&seen(&[(1, true)]), Moment::at(10)), [at(1)]);
         assert!(nodes.present().is_empty(), "it has not said who it is");
-        nodes.on_heard(b"b", &at(1), 10).unwrap();
+        nodes.on_heard(b"b", &at(1), Moment::at(10)).unwrap();
         assert_eq!(nodes.present(), [b"b".to_vec()]);
-        assert_eq!(nodes.take_owed(10), [(at(1), 0)]);
-        assert!(nodes.take_owed(20).is_empty());
-        assert!(nodes.observe(&seen(&[(1, false)]), 20).is_empty());
-        assert!(nodes.lost(21).is_empty());
+        assert_eq!(nodes.take_owed(Moment::at(10)), [(at(1), 0)]);
+        assert!(nodes.take_owed(Moment::at(20)).is_empty());
+        assert!(nodes.observe(&seen(&[(1, false)]), Moment::at(20)).is_empty());
+        assert!(nodes.lost(Moment::at(21)).is_empty());
         assert_eq!(nodes.known(), [(b"b".to_vec(), false)]);
-        assert_eq!(nodes.lost(22).iter().map(|lost| nodes.name(lost.id)).collect::<Vec<_>>(), [b"b".to_vec()]);
-        assert_eq!(nodes.observe(&seen(&[(1, true)]), 30), [at(1)]);
+        assert_eq!(
+            nodes.lost(Moment::at(22)).iter().map(|lost| nodes.name(lost.id)).collect::<Vec<_>>(),
+            [b"b".to_vec()]
+        );
+        assert_eq!(nodes.observe(&seen(&[(1, true)]), Moment::at(30)), [at(1)]);
         assert_eq!(nodes.known(), [(b"b".to_vec(), true)]);
-        assert_eq!(nodes.take_owed(30), [(at(1), 0)]);
-        nodes.observe(&[], 40);
-        assert_eq!(nodes.lost(50).len(), 1);
-        nodes.mark_alive(b"b", 50);
-        nodes.observe(&[], 130);
-        assert!(nodes.lost(139).is_empty(), "it has spoken");
-        nodes.observe(&[], 140);
-        assert_eq!(nodes.lost(142).len(), 1);
+        assert_eq!(nodes.take_owed(Moment::at(30)), [(at(1), 0)]);
+        nodes.observe(&[], Moment::at(40));
+        assert_eq!(nodes.lost(Moment::at(50)).len(), 1);
+        nodes.mark_alive(b"b", Moment::at(50));
+        nodes.observe(&[], Moment::at(130));
+        assert!(nodes.lost(Moment::at(139)).is_empty(), "it has spoken");
+        nodes.observe(&[], Moment::at(140));
+        assert_eq!(nodes.lost(Moment::at(142)).len(), 1);
     }
 
     #[test]
     fn after_a_freeze_dmq_is_not_believed_at_once() {
         let nodes = Nodes::new();
-        nodes.observe(&seen(&[(1, true), (2, true)]), 10);
+        nodes.observe(&seen(&[(1, true), (2, true)]), Moment::at(10));
         for (name, port) in [(b"b", 1), (b"c", 2)] {
-            nodes.on_heard(name, &at(port), 10).unwrap();
-            nodes.note_compares(nodes.of_name(name, 10).unwrap(), Kind::Subscriptions.bit());
+            nodes.on_heard(name, &at(port), Moment::at(10)).unwrap();
+            nodes.note_compares(nodes.of_name(name, Moment::at(10)).unwrap(), Kind::Subscriptions.bit());
         }
         // c was lost long before; of b dmq has had no answer, because nobody read it.
-        nodes.observe(&seen(&[(1, true), (2, false)]), 20);
-        nodes.observe(&seen(&[(1, false), (2, false)]), 60);
-        nodes.on_freeze(60, 12);
+        nodes.observe(&seen(&[(1, true), (2, false)]), Moment::at(20));
+        nodes.observe(&seen(&[(1, false), (2, false)]), Moment::at(60));
+        nodes.on_freeze(Moment::at(60), Seconds(12));
         assert_eq!(nodes.asked().into_iter().map(|(_, address)| address).collect::<Vec<_>>(), [at(1)]);
         assert!(!nodes.has_answers(60_000, false) && nodes.has_answers(60_000, true));
-        nodes.observe(&seen(&[(1, false), (2, false)]), 62);
+        nodes.observe(&seen(&[(1, false), (2, false)]), Moment::at(62));
         assert_eq!(nodes.present(), [b"b".to_vec()]);
-        nodes.note_answered(nodes.of_name(b"b", 62).unwrap(), 62_000);
+        nodes.note_answered(nodes.of_name(b"b", Moment::at(62)).unwrap(), 62_000);
         assert!(nodes.has_answers(60_000, false));
         // Whether it is there still it is asked again.
-        nodes.observe(&seen(&[(1, false), (2, false)]), 66);
-        assert_eq!(nodes.doubted(66), [at(1)]);
-        nodes.mark_alive(b"b", 66);
-        assert!(nodes.doubted(66).is_empty() && nodes.lost(70).len() == 1);
+        nodes.observe(&seen(&[(1, false), (2, false)]), Moment::at(66));
+        assert_eq!(nodes.doubted(Moment::at(66)), [at(1)]);
+        nodes.mark_alive(b"b", Moment::at(66));
+        assert!(nodes.doubted(Moment::at(66)).is_empty() && nodes.lost(Moment::at(70)).len() == 1);
     }
 
     #[test]
     fn who_comes_later_asks_and_who_missed_something_is_answered() {
         let nodes = Nodes::new();
-        nodes.observe(&seen(&[(1, true), (2, true)]), 100);
-        nodes.on_heard(b"b", &at(1), 100).unwrap();
-        nodes.on_heard(b"c", &at(2), 100).unwrap();
-        assert!(nodes.take_owed(100).is_empty());
+        nodes.observe(&seen(&[(1, true), (2, true)]), Moment::at(100));
+        nodes.on_heard(b"b", &at(1), Moment::at(100)).unwrap();
+        nodes.on_heard(b"c", &at(2), Moment::at(100)).unwrap();
+        assert!(nodes.take_owed(Moment::at(100)).is_empty());
         assert!(nodes.is_first(b"a") && !nodes.is_first(b"bb"));
         nodes.note_missed(&at(2));
-        assert_eq!(nodes.take_owed(100), [(at(2), 0)]);
+        assert_eq!(nodes.take_owed(Moment::at(100)), [(at(2), 0)]);
         nodes.note_missed(&at(2));
-        assert!(nodes.take_owed(102).is_empty(), "not so soon");
-        assert_eq!(nodes.take_owed(110), [(at(2), 0)]);
+        assert!(nodes.take_owed(Moment::at(102)).is_empty(), "not so soon");
+        assert_eq!(nodes.take_owed(Moment::at(110)), [(at(2), 0)]);
     }
 
     #[test]
     fn a_name_known_from_others_gets_its_address() {
         let nodes = Nodes::new();
-        let id = nodes.of_name(b"b", 5).unwrap();
-        assert_eq!((nodes.lost(10).len(), nodes.lost(15).len()), (0, 1));
-        nodes.observe(&seen(&[(1, true)]), 10);
-        nodes.on_heard(b"b", &at(1), 10).unwrap();
-        assert_eq!(nodes.of_name(b"b", 10).unwrap(), id);
-        assert!(nodes.lost(20).is_empty());
-        nodes.on_heard(b"b", &at(3), 20).unwrap();
-        nodes.observe(&seen(&[(3, true)]), 20);
-        assert_eq!(nodes.take_owed(20), [(at(3), 0)]);
+        let id = nodes.of_name(b"b", Moment::at(5)).unwrap();
+        assert_eq!((nodes.lost(Moment::at(10)).len(), nodes.lost(Moment::at(15)).len()), (0, 1));
+        nodes.observe(&seen(&[(1, true)]), Moment::at(10));
+        nodes.on_heard(b"b", &at(1), Moment::at(10)).unwrap();
+        assert_eq!(nodes.of_name(b"b", Moment::at(10)).unwrap(), id);
+        assert!(nodes.lost(Moment::at(20)).is_empty());
+        nodes.on_heard(b"b", &at(3), Moment::at(20)).unwrap();
+        nodes.observe(&seen(&[(3, true)]), Moment::at(20));
+        assert_eq!(nodes.take_owed(Moment::at(20)), [(at(3), 0)]);
     }
 
     #[test]
     fn a_node_that_runs_stock_now_is_lost_under_its_name() {
         let nodes = Nodes::new();
-        nodes.observe(&seen(&[(1, true)]), 10);
+        nodes.observe(&seen(&[(1, true)]), Moment::at(10));
         assert_eq!(nodes.unnamed(), [at(1)]);
-        nodes.on_heard(b"b", &at(1), 10).unwrap();
+        nodes.on_heard(b"b", &at(1), Moment::at(10)).unwrap();
         assert!(nodes.is_ours(&at(1)) && nodes.unnamed().is_empty());
         assert!(nodes.name(NodeId::of_stock(0)).is_empty());
         assert_eq!(nodes.addresses(), [at(1)]);
-        nodes.note_stock(&at(1), 20);
+        nodes.note_stock(&at(1), Moment::at(20));
         assert!(!nodes.is_ours(&at(1)) && nodes.addresses().is_empty());
-        assert_eq!(nodes.lost(40).len(), 1);
+        assert_eq!(nodes.lost(Moment::at(40)).len(), 1);
     }
 }

@@ -8,12 +8,13 @@ use crate::presence::publication::Publication;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
+use crate::time::{Moment, Seconds};
 use hashbrown::HashTable;
 
 struct Tombstone {
     hash: u64,
     /// When what was removed would have ended by itself.
-    until: i64,
+    until: Moment,
     /// What it was when it was removed; what is newer was not removed.
     version: Version,
 }
@@ -22,6 +23,9 @@ shm_safe!(Tombstone { hash, until, version });
 
 /// At most so many removals are remembered; of more, those are forgotten first that would have ended first.
 pub const MOST: usize = 200_000;
+
+/// How long the removal of a document that never ends is remembered.
+const HARD_STATE_KEPT: Seconds = Seconds(3600);
 
 /// What was removed and would still live, in shared memory.
 pub struct Tombstones {
@@ -51,8 +55,8 @@ impl Tombstones {
     }
 
     /// Remembers a publication that was removed, by both its names.
-    pub fn record_publication_removal(&self, resource: &Resource, removed: &Publication, now: i64) {
-        let until = if removed.expires_at < 0 { now + 3600 } else { removed.expires_at };
+    pub fn record_publication_removal(&self, resource: &Resource, removed: &Publication, now: Moment) {
+        let until = removed.expires_at.moment().unwrap_or(now + HARD_STATE_KEPT);
         self.record_removal(self.of_publication(resource, b"", removed.etag.view()), until, Version::default());
         if !removed.ruid.is_empty() {
             self.record_removal(
@@ -64,7 +68,7 @@ impl Tombstones {
     }
 
     /// Remembers a removal of what had this version; without memory it is not remembered.
-    pub fn record_removal(&self, hash: u64, until: i64, version: Version) {
+    pub fn record_removal(&self, hash: u64, until: Moment, version: Version) {
         let mut list = self.list.lock();
         if list.len() >= MOST {
             make_room(&mut list);
@@ -87,7 +91,7 @@ impl Tombstones {
     }
 
     /// Forgets what would have ended by now.
-    pub fn forget_old(&self, now: i64) {
+    pub fn forget_old(&self, now: Moment) {
         let mut list = self.list.lock();
         list.retain(|t| t.until >= now);
         if list.is_empty() {
@@ -98,7 +102,7 @@ impl Tombstones {
 
 /// Forgets at least a quarter.
 fn make_room(list: &mut HashTable<Tombstone, Shm>) {
-    let mut ends: Vec<i64> = list.iter().map(|t| t.until).collect();
+    let mut ends: Vec<Moment> = list.iter().map(|t| t.until).collect();
     let quarter = ends.len() / 4;
     let (_, first_to_stay, _) = ends.select_nth_unstable(quarter);
     let first_to_stay = *first_to_stay;
@@ -115,6 +119,7 @@ mod tests {
     use super::*;
     use crate::host::fake;
     use crate::presence::event_package::PackageId;
+    use crate::time::Expiry;
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
 
@@ -123,14 +128,19 @@ mod tests {
         let before = fake::live_blocks();
         let dead = Tombstones::new(RULE);
         let resource = RULE.resource(b"sip:a@b", PackageId(0));
-        let removed = Publication { etag: "e".into(), ruid: b"r".to_vec(), expires_at: 100, ..Publication::default() };
-        dead.record_publication_removal(&resource, &removed, 10);
+        let removed = Publication {
+            etag: "e".into(),
+            ruid: b"r".to_vec(),
+            expires_at: Expiry::At(Moment::at(100)),
+            ..Publication::default()
+        };
+        dead.record_publication_removal(&resource, &removed, Moment::at(10));
         assert!(dead.has(dead.of_publication(&resource, b"r", EntityTag::new(b"other"))));
         assert!(dead.has(dead.of_publication(&resource, b"", EntityTag::new(b"e"))));
         assert!(!dead.has(dead.of_publication(&resource, b"", EntityTag::new(b"f"))));
-        dead.forget_old(100);
+        dead.forget_old(Moment::at(100));
         assert!(dead.has(dead.of_publication(&resource, b"r", EntityTag::new(b""))));
-        dead.forget_old(101);
+        dead.forget_old(Moment::at(101));
         assert!(!dead.has(dead.of_publication(&resource, b"r", EntityTag::new(b""))));
         assert_eq!(fake::live_blocks(), before);
     }
@@ -138,7 +148,7 @@ mod tests {
     #[test]
     fn without_memory_nothing_is_remembered() {
         let dead = Tombstones::new(RULE);
-        let (_, failed) = fake::failing_at(0, || dead.record_removal(5, 10, Version::default()));
+        let (_, failed) = fake::failing_at(0, || dead.record_removal(5, Moment::at(10), Version::default()));
         assert!(failed && !dead.has(5) && fake::held_locks() == 0);
     }
 
@@ -146,17 +156,17 @@ mod tests {
     fn what_is_newer_than_its_removal_was_not_removed() {
         let dead = Tombstones::new(RULE);
         let version = |word, epoch| Version { word, epoch, ..Version::default() };
-        dead.record_removal(5, 10, version(2, 1));
+        dead.record_removal(5, Moment::at(10), version(2, 1));
         assert!(dead.has_version(5, &version(2, 0)) && dead.has_version(5, &version(2, 1)));
         assert!(!dead.has_version(5, &version(3, 0)) && !dead.has_version(6, &version(0, 0)));
-        dead.record_removal(5, 10, version(Version::ENDED, 0));
+        dead.record_removal(5, Moment::at(10), version(Version::ENDED, 0));
         assert!(dead.has_version(5, &version(Version::ENDED - 1, 9)));
     }
 
     #[test]
     fn no_more_are_remembered_than_there_is_room_for() {
         let dead = Tombstones::new(RULE);
-        (0..MOST as u64 + 10).for_each(|n| dead.record_removal(n, n as i64 / 2, Version::default()));
+        (0..MOST as u64 + 10).for_each(|n| dead.record_removal(n, Moment::at(n as i64 / 2), Version::default()));
         assert!(dead.list.lock().len() <= MOST * 3 / 4 + 10);
         assert!(!dead.has(0) && dead.has(MOST as u64 + 9));
     }

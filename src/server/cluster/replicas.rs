@@ -24,12 +24,13 @@ use crate::server::context::Context;
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::resource_entry::ResourceEntry;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::time::Seconds;
 
 /// After so many messages a node that announces all it has pauses.
 const SYNC_BURST: usize = 50;
 
 /// A node that has not said who it is, is asked again after so many seconds.
-const HELLO_INTERVAL: i64 = 10;
+const HELLO_INTERVAL: Seconds = Seconds(10);
 
 /// How often the numbers of a subscription are moved on because its watcher answers 500, between two SUBSCRIBEs.
 const MOST_RAISES: u8 = 3;
@@ -44,7 +45,7 @@ impl Context {
         let Some((subscription, ownership)) = self.owned_subscription(ending.dialog()) else {
             // It may still be on its way.
             if ending.for_good {
-                let until = clock::now() + i64::from(self.config.max_expires);
+                let until = clock::now() + Seconds::from(self.config.max_expires);
                 self.record_dialog_removal(ending, until, Version::default());
             }
             return Ok(());
@@ -358,7 +359,7 @@ impl Context {
         for address in self.shared.nodes.observe(&seen, now) {
             self.greet(&address, &cluster::hello(name, true, self.compared_kinds()));
         }
-        if now % HELLO_INTERVAL == 0 {
+        if now.is_each(HELLO_INTERVAL) {
             // Ours say who they are; stock's nodes answer that they do not know what this is.
             let unnamed = self.shared.nodes.unnamed().into_iter();
             for address in unnamed.filter(|address| !self.shared.stock_nodes.has(address)) {
@@ -538,7 +539,7 @@ impl Context {
 }
 
 /// How long a row that nobody owns any more stays after its end, in seconds.
-const LONG_PAST: i64 = 600;
+const LONG_PAST: Seconds = Seconds(600);
 
 /// The Contact of a node that goes on with another node's subscription: its address, or its socket; empty for neither.
 pub(super) fn own_contact(server_address: &[u8], socket: &[u8]) -> Vec<u8> {

@@ -12,6 +12,7 @@ use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::Shard;
 use crate::server::tables::subscription_entry::Ownership;
+use crate::time::Moment;
 
 impl Parts {
     /// Whether our subscriptions are announced to stock's nodes.
@@ -48,19 +49,19 @@ impl Parts {
         let mut ahead = subscription.to_private();
         ahead.state.local_cseq += 1;
         ahead.state.version += 1;
-        self.send_to_stock(&takers, &self.stock_text(&ahead, ahead.state.expires_at));
+        self.send_to_stock(&takers, &self.stock_text(&ahead, Some(ahead.state.expires_at)));
     }
 
     /// Announces to stock's nodes that a subscription has ended.
     pub(crate) fn announce_to_stock_end(&self, removed: &Subscription) {
         let takers = self.shared.stock_nodes.takers();
         if !takers.is_empty() {
-            self.send_to_stock(&takers, &self.stock_text(removed, 0));
+            self.send_to_stock(&takers, &self.stock_text(removed, None));
         }
     }
 
-    pub(super) fn stock_text(&self, subscription: &Subscription, expires: i64) -> Vec<u8> {
-        stock_subscription::to_json(subscription, self.packages(), expires)
+    pub(super) fn stock_text(&self, subscription: &Subscription, end: Option<Moment>) -> Vec<u8> {
+        stock_subscription::to_json(subscription, self.packages(), end)
     }
 
     /// Whether the watchers that subscribed at stock's nodes are left out of a change; `is_announced`: by another node.
@@ -87,7 +88,7 @@ impl Parts {
         let now = clock::now();
         let goes_on = |notify: &&Notify| notify.slot.is_some() && notify.subscription.state.expires_at > now;
         for subscription in batch.iter().filter(goes_on).map(|notify| &notify.subscription) {
-            let text = self.stock_text(subscription, subscription.state.expires_at);
+            let text = self.stock_text(subscription, Some(subscription.state.expires_at));
             self.send_to_stock(&takers, &text);
             let of_stock = self.held_ownership(subscription.dialog()).is_some_and(|held| held.owner.is_stock());
             if of_stock {

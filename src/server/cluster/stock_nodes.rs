@@ -7,6 +7,7 @@ use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::nodes::Lost;
 use crate::shm_safe::shm_safe;
+use crate::time::{Moment, Seconds};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct StockNode {
@@ -15,7 +16,7 @@ struct StockNode {
     /// dmq says that it answers.
     present: bool,
     /// When that changed.
-    since: i64,
+    since: Moment,
     /// One of ours runs at its address now.
     replaced: bool,
     /// It has taken a subscription, or sent one.
@@ -61,7 +62,7 @@ const MOST: usize = 256;
 const MOST_REFUSED: u8 = 3;
 
 /// A node is lost when it has not answered dmq for so many seconds.
-const LOST_AFTER: i64 = 2;
+const LOST_AFTER: Seconds = Seconds(2);
 
 impl StockNodes {
     /// None is known.
@@ -79,7 +80,7 @@ impl StockNodes {
     /// # Errors
     ///
     /// Fails when there is no shared memory, or no place, for one node more.
-    pub fn note(&self, address: &Address, now: i64) -> Result<NodeId, NoMemory> {
+    pub fn note(&self, address: &Address, now: Moment) -> Result<NodeId, NoMemory> {
         let fresh = StockNode {
             host: shm::copy(&address.host)?,
             port: address.port,
@@ -106,7 +107,7 @@ impl StockNodes {
     }
 
     /// One of ours has spoken from `address`: whatever ran there before has ended.
-    pub fn replace(&self, address: &Address, now: i64) {
+    pub fn replace(&self, address: &Address, now: Moment) {
         if !self.any() {
             return;
         }
@@ -145,7 +146,7 @@ impl StockNodes {
     }
 
     /// Compares with what dmq says now; returns what is due.
-    pub fn observe(&self, seen: &[dmq::Node], now: i64) -> Vec<Task> {
+    pub fn observe(&self, seen: &[dmq::Node], now: Moment) -> Vec<Task> {
         if !self.any() {
             return Vec::new();
         }
@@ -168,7 +169,7 @@ impl StockNodes {
     }
 
     /// The nodes that are lost.
-    pub fn lost(&self, now: i64) -> Vec<Lost> {
+    pub fn lost(&self, now: Moment) -> Vec<Lost> {
         if !self.any() {
             return Vec::new();
         }
@@ -206,7 +207,7 @@ mod tests {
         list.iter().map(|(port, active)| dmq::Node { address: at(*port), active: *active, local: false }).collect()
     }
 
-    fn due(nodes: &StockNodes, list: &[(u16, bool)], now: i64) -> Vec<(u16, bool, bool)> {
+    fn due(nodes: &StockNodes, list: &[(u16, bool)], now: Moment) -> Vec<(u16, bool, bool)> {
         nodes.observe(&seen(list), now).into_iter().map(|task| (task.to.port, task.announce, task.ask)).collect()
     }
 
@@ -214,23 +215,26 @@ mod tests {
     fn a_node_is_asked_once_and_answered_when_it_returns() {
         let nodes = StockNodes::new();
         assert!(!nodes.any() && nodes.takers().is_empty());
-        let id = nodes.note(&at(1), 10).unwrap();
-        assert_eq!(nodes.note(&at(1), 10).unwrap(), id);
+        let id = nodes.note(&at(1), Moment::at(10)).unwrap();
+        assert_eq!(nodes.note(&at(1), Moment::at(10)).unwrap(), id);
         assert_eq!(nodes.name(id), b"10.0.0.1:1");
-        assert_eq!(due(&nodes, &[(1, true)], 11), [(1, false, true)]);
-        assert!(due(&nodes, &[(1, true)], 12).is_empty());
-        assert!(due(&nodes, &[(1, false)], 20).is_empty());
-        assert_eq!((nodes.lost(21).len(), nodes.takers().len()), (0, 0));
-        assert_eq!(nodes.lost(22).iter().map(|lost| (lost.id, lost.age)).collect::<Vec<_>>(), [(id, 2)]);
-        assert_eq!(due(&nodes, &[(1, true)], 30), [(1, true, true)]);
-        assert!(nodes.lost(40).is_empty());
+        assert_eq!(due(&nodes, &[(1, true)], Moment::at(11)), [(1, false, true)]);
+        assert!(due(&nodes, &[(1, true)], Moment::at(12)).is_empty());
+        assert!(due(&nodes, &[(1, false)], Moment::at(20)).is_empty());
+        assert_eq!((nodes.lost(Moment::at(21)).len(), nodes.takers().len()), (0, 0));
+        assert_eq!(
+            nodes.lost(Moment::at(22)).iter().map(|lost| (lost.id, lost.age)).collect::<Vec<_>>(),
+            [(id, Seconds(2))]
+        );
+        assert_eq!(due(&nodes, &[(1, true)], Moment::at(30)), [(1, true, true)]);
+        assert!(nodes.lost(Moment::at(40)).is_empty());
     }
 
     #[test]
     fn a_node_that_takes_none_is_sent_no_more() {
         let nodes = StockNodes::new();
-        nodes.note(&at(1), 10).unwrap();
-        nodes.note(&at(2), 10).unwrap();
+        nodes.note(&at(1), Moment::at(10)).unwrap();
+        nodes.note(&at(2), Moment::at(10)).unwrap();
         nodes.note_outcome(&at(2), true);
         for _ in 0..300 {
             nodes.note_outcome(&at(1), false);
@@ -238,27 +242,27 @@ mod tests {
         }
         assert_eq!(nodes.takers(), [at(2)], "an older version; one that lacks a package");
         // It may come back as a newer version.
-        due(&nodes, &[(1, false), (2, true)], 20);
-        due(&nodes, &[(1, true), (2, true)], 30);
+        due(&nodes, &[(1, false), (2, true)], Moment::at(20));
+        due(&nodes, &[(1, true), (2, true)], Moment::at(30));
         assert_eq!(nodes.takers(), [at(1), at(2)]);
     }
 
     #[test]
     fn a_node_may_be_replaced_by_one_of_ours_and_back() {
         let nodes = StockNodes::new();
-        let id = nodes.note(&at(1), 10).unwrap();
-        nodes.replace(&at(1), 20);
+        let id = nodes.note(&at(1), Moment::at(10)).unwrap();
+        nodes.replace(&at(1), Moment::at(20));
         assert!(!nodes.has(&at(1)) && nodes.takers().is_empty());
-        assert!(due(&nodes, &[(1, true)], 21).is_empty());
-        assert_eq!(nodes.lost(30).len(), 1, "what it had is nobody's");
-        assert_eq!(nodes.note(&at(1), 40).unwrap(), id);
-        assert!(nodes.has(&at(1)) && nodes.lost(50).is_empty());
+        assert!(due(&nodes, &[(1, true)], Moment::at(21)).is_empty());
+        assert_eq!(nodes.lost(Moment::at(30)).len(), 1, "what it had is nobody's");
+        assert_eq!(nodes.note(&at(1), Moment::at(40)).unwrap(), id);
+        assert!(nodes.has(&at(1)) && nodes.lost(Moment::at(50)).is_empty());
     }
 
     #[test]
     fn there_is_a_bound() {
         let nodes = StockNodes::new();
-        assert!((1..=MOST as u16).all(|port| nodes.note(&at(port), 1).is_ok()));
-        assert!(nodes.note(&at(60_000), 1).is_err());
+        assert!((1..=MOST as u16).all(|port| nodes.note(&at(port), Moment::at(1)).is_ok()));
+        assert!(nodes.note(&at(60_000), Moment::at(1)).is_err());
     }
 }

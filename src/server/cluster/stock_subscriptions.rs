@@ -12,6 +12,7 @@ use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
 use crate::server::subscriptions::rows_behind::mark_changed;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::time::{Moment, Seconds};
 use std::cmp::Ordering;
 
 /// After so many messages a node that announces all it has pauses.
@@ -59,7 +60,7 @@ impl Context {
                 owned.map(|stored| stored.subscription.to_private()).collect()
             };
             for subscription in ours {
-                let text = self.stock_text(&subscription, subscription.state.expires_at);
+                let text = self.stock_text(&subscription, Some(subscription.state.expires_at));
                 self.send_to_stock(std::slice::from_ref(to), &text);
                 sent += 1;
                 if sent % SYNC_BURST == 0 {
@@ -70,7 +71,7 @@ impl Context {
     }
 
     /// One second among stock's nodes: to a node that returned everything is announced, and it is asked.
-    pub(crate) fn stock_step(&self, seen: &[dmq::Node], now: i64) {
+    pub(crate) fn stock_step(&self, seen: &[dmq::Node], now: Moment) {
         for task in self.shared.stock_nodes.observe(seen, now) {
             if !self.config.shares_subscriptions {
                 continue;
@@ -128,7 +129,7 @@ impl Context {
             Decision::Ignore => Ok(()),
             Decision::Count => self.count_on(&announced),
             Decision::Correct => {
-                let text = self.stock_text(&mine, mine.state.expires_at);
+                let text = self.stock_text(&mine, Some(mine.state.expires_at));
                 self.send_to_stock(from.map_or(&[], std::slice::from_ref), &text);
                 Ok(())
             }
@@ -152,7 +153,7 @@ impl Context {
         let tombstones = self.shared.tombstones;
         let version = self.announcement(announced.clone(), Ownership::of(owner)).claim.held().version;
         if tombstones.has_version(tombstones.of_dialog(announced.dialog()), &version) {
-            self.send_to_stock(from.map_or(&[], std::slice::from_ref), &self.stock_text(announced, 0));
+            self.send_to_stock(from.map_or(&[], std::slice::from_ref), &self.stock_text(announced, None));
             return Ok(());
         }
         if announced.state.expires_at <= clock::now() || announced.state.status == Status::Terminated {
@@ -173,7 +174,7 @@ impl Context {
             changes.push((Field::LocalContact, &contact));
         }
         let mut ours = announced.with(&changes)?;
-        let latest = clock::now() + i64::from(self.config.max_expires);
+        let latest = clock::now() + Seconds::from(self.config.max_expires);
         ours.state.expires_at = ours.state.expires_at.min(latest);
         Ok(ours)
     }

@@ -10,15 +10,16 @@ use crate::server::cluster::leases_table::LeasesTable;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::time::{Moment, Seconds};
 
 /// At most so many subscriptions are taken over in one second.
 const LARGEST_STEP: usize = 1000;
 
 /// So often subscriptions of leases that were taken over are looked for, in seconds.
-const LOOK_AGAIN: i64 = 10;
+const LOOK_AGAIN: Seconds = Seconds(10);
 
 /// When nobody goes on with a lost node's subscription for so many seconds, the next node in line does.
-const TAKEOVER_TIMEOUT_SECS: i64 = 15;
+const TAKEOVER_TIMEOUT: Seconds = Seconds(15);
 
 impl Context {
     /// Goes on with the subscriptions of lost nodes, as far as they fall to us.
@@ -42,7 +43,7 @@ impl Context {
                 let live = stored.subscription.state.expires_at > now
                     && stored.subscription.state.status != Status::Terminated;
                 if live
-                    && cluster::successor(&line, dialog, (lost.age / TAKEOVER_TIMEOUT_SECS) as usize)
+                    && cluster::successor(&line, dialog, (lost.age.0 / TAKEOVER_TIMEOUT.0) as usize)
                         == Some(self.node_name())
                 {
                     ours.push(stored.subscription.to_private());
@@ -57,9 +58,9 @@ impl Context {
 
     /// Goes on with what was owned under leases that this node has taken over. What another node still held back comes
     /// later: it is looked for again and again.
-    pub(super) fn take_over_inherited(&mut self, now: i64) {
+    pub(super) fn take_over_inherited(&mut self, now: Moment) {
         let arbitration = &self.shared.standing.arbitration;
-        if !arbitration.take_news() && now % LOOK_AGAIN != 0 {
+        if !arbitration.take_news() && !now.is_each(LOOK_AGAIN) {
             return;
         }
         let (tables, mut ours) = (&self.shared.tables, Vec::new());

@@ -7,26 +7,27 @@ use crate::presence::subscription::Subscription;
 use crate::server::context::Context;
 use crate::server::notify::named_targets::{MOST, NamedTargets, Waiting};
 use crate::sip::target;
+use crate::time::{Moment, Seconds};
 use std::cell::RefCell;
 
 /// A look-up that failed and took longer, in milliseconds, lets the name rest.
 const SLOW_MILLIS: u64 = 500;
-/// For so many seconds nothing is sent to a name that rests.
-const REST: i64 = 30;
+/// For so long nothing is sent to a name that rests.
+const REST: Seconds = Seconds(30);
 /// How many names may rest; then all are tried again.
 const MOST_RESTING: usize = 256;
 
 /// Names that have kept the process waiting for nothing, and until when they rest.
 #[derive(Default)]
-struct Resting(Vec<(Vec<u8>, i64)>);
+struct Resting(Vec<(Vec<u8>, Moment)>);
 
 impl Resting {
-    fn has(&mut self, name: &[u8], now: i64) -> bool {
+    fn has(&mut self, name: &[u8], now: Moment) -> bool {
         self.0.retain(|(_, until)| *until > now);
         self.0.iter().any(|(resting, _)| resting == name)
     }
 
-    fn add(&mut self, name: &[u8], now: i64) {
+    fn add(&mut self, name: &[u8], now: Moment) {
         if self.0.len() >= MOST_RESTING {
             self.0.clear();
         }
@@ -97,15 +98,15 @@ mod tests {
     #[test]
     fn a_name_rests_for_a_while() {
         let mut resting = Resting::default();
-        resting.add(b"slow.example", 100);
-        assert!(resting.has(b"slow.example", 129) && !resting.has(b"other.example", 129));
-        assert!(!resting.has(b"slow.example", 130));
+        resting.add(b"slow.example", Moment::at(100));
+        assert!(resting.has(b"slow.example", Moment::at(129)) && !resting.has(b"other.example", Moment::at(129)));
+        assert!(!resting.has(b"slow.example", Moment::at(130)));
     }
 
     #[test]
     fn a_bounded_number_of_names_rests() {
         let mut resting = Resting::default();
-        (0..1000).for_each(|n| resting.add(format!("{n}.example").as_bytes(), 100));
+        (0..1000).for_each(|n| resting.add(format!("{n}.example").as_bytes(), Moment::at(100)));
         assert!(resting.0.len() <= MOST_RESTING);
     }
 }

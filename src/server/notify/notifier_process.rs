@@ -9,9 +9,10 @@ use crate::presence::{expiry, notifier};
 use crate::server::context::Context;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::database::InDatabase;
+use crate::time::Seconds;
 
 /// How long a watcher that nobody decided about is remembered, in seconds.
-const PENDING_KEPT: i64 = 24 * 3600;
+const PENDING_KEPT: Seconds = Seconds(24 * 3600);
 
 /// How often a notifier process looks whether its node has marked rows, in microseconds.
 const TICK_MICROS: i32 = 20_000;
@@ -62,7 +63,7 @@ impl Context {
         self.forget_old_authorizations();
         let table = self.config.watchers_table;
         let old = [
-            ("inserted_time", Op::Lt, Value::Time(clock::now() - PENDING_KEPT)),
+            ("inserted_time", Op::Lt, Value::Time((clock::now() - PENDING_KEPT).into())),
             ("status", Op::Eq, Value::Int(Status::Pending as i64)),
         ];
         self.database.write(|db| db.delete(table, &old))

@@ -164,7 +164,7 @@ impl NotifyQueue for ResourceQueues {
                 notify_run.cursor += 1;
                 continue;
             };
-            stored.notify_history.notified_at = now as u32;
+            stored.notify_history.notified_at = Some(now.into());
             let state = &mut stored.subscription.state;
             state.local_cseq += 1;
             state.version += 1;

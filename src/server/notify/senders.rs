@@ -9,6 +9,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::resource::Resource;
 use crate::server::notify::outstanding::Outstanding;
 use crate::shm_safe::shm_safe;
+use crate::time::{Moment, Seconds};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What workers and senders share.
@@ -74,9 +75,9 @@ impl Senders {
         self.queue.lock().len()
     }
 
-    /// For how many seconds the oldest change has waited for a sender; 0 where none waits.
-    pub fn oldest_age(&self) -> i64 {
-        self.queue.lock().first().map_or(0, |handed| (clock::now() - handed.at).max(0))
+    /// For how long the oldest change has waited for a sender; no time where none waits.
+    pub fn oldest_age(&self) -> Seconds {
+        self.queue.lock().first().map_or(Seconds::ZERO, |handed| (clock::now() - handed.at).max(Seconds::ZERO))
     }
 
     /// A NOTIFY that went out over UDP at `sent_at` was answered. Microseconds of the clock for measuring.
@@ -138,7 +139,7 @@ pub(crate) struct QueuedFanOut {
     pub(crate) event: PackageId,
     pub(crate) hash: u64,
     /// When it was handed over.
-    pub(crate) at: i64,
+    pub(crate) at: Moment,
     pub(crate) size: FanOutSize,
 }
 

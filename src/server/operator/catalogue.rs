@@ -78,7 +78,9 @@ impl Context {
     pub fn each_publication(&mut self, mut show: impl FnMut(&Resource, &Publication)) -> Result<(), StoreError> {
         let now = clock::now();
         for resource in self.storage.publications.published()? {
-            for publication in self.documents(&resource)?.iter().filter(|p| p.expires_at > now) {
+            for publication in
+                self.documents(&resource)?.iter().filter(|p| p.expires_at.moment().is_some_and(|end| end > now))
+            {
                 show(&resource, publication);
             }
         }

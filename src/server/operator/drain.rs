@@ -18,11 +18,8 @@ impl Context {
     /// Fails when the subscriptions cannot be read. One that cannot be ended is passed over and tried again.
     pub fn drain_step(&mut self) -> Result<usize, StoreError> {
         let drain = &self.shared.drain;
-        let until = drain.until.load(Ordering::Relaxed);
-        if until == 0 {
-            return Ok(0);
-        }
-        let left = (until - clock::now()).max(0) as usize;
+        let Some(until) = drain.until.get() else { return Ok(0) };
+        let left = (until - clock::now()).0.max(0) as usize;
         let counted = self.statistics().iter().map(|counts| counts.subscriptions).sum::<i64>() as usize;
         // Where the driver cannot count, they go page by page.
         let all = if counted == 0 { LARGEST_STEP } else { counted };
@@ -39,7 +36,7 @@ impl Context {
         }
         drain.passed_over.store(if page.is_empty() { 0 } else { passed_over + failed }, Ordering::Relaxed);
         if passed_over + failed == 0 && (page.is_empty() || page.len() == counted) {
-            drain.until.store(0, Ordering::Relaxed);
+            drain.until.replace(None);
         }
         Ok(page.len())
     }

@@ -53,7 +53,7 @@ impl Context {
         let values: Vec<String> = values.collect();
         let labels: Vec<&str> = values.iter().map(String::as_str).collect();
         page.family(Family::BuildInfo).number(&labels, 1);
-        number(page, Family::StartTime, self.config.started.unsigned_abs());
+        number(page, Family::StartTime, self.config.started.seconds().unsigned_abs());
     }
 
     fn add_subscriptions(&self, page: &mut Page, events: &[Named<'_>], statistics: &Statistics) {
@@ -84,7 +84,7 @@ impl Context {
         number(page, Family::ChangesCollapsed, counters::value(Counter::Collapsed));
         number(page, Family::FanoutsHandedOver, counters::value(Counter::HandedOver));
         number(page, Family::FanoutsWaiting, senders.waiting() as u64);
-        number(page, Family::FanoutOldestAge, senders.oldest_age().max(0) as u64);
+        number(page, Family::FanoutOldestAge, senders.oldest_age().0 as u64);
     }
 
     fn add_rest(&self, page: &mut Page, measured: &Measured) {

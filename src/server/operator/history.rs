@@ -21,6 +21,7 @@ use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
+use crate::time::Lifetime;
 use mark::mark;
 use ring::Ring;
 use texts::Texts;
@@ -52,7 +53,7 @@ struct ChangeEntry {
     event: PackageId,
     kind: ChangeKind,
     body: BodyDigest,
-    expires: i32,
+    expires: Option<Lifetime>,
     /// Presentity, sender, entity tag.
     texts: Texts<3, 192>,
 }
@@ -87,14 +88,14 @@ pub struct NewChange<'a> {
     pub etag: &'a [u8],
     /// The document.
     pub body: BodyDigest,
-    /// For how many seconds it was accepted.
-    pub expires: i64,
+    /// For how long it was accepted, where that has a meaning.
+    pub expires: Option<Lifetime>,
 }
 
 impl<'a> NewChange<'a> {
     /// One that has nothing but its kind.
     pub fn of(resource: &'a Resource, kind: ChangeKind) -> NewChange<'a> {
-        NewChange { resource, kind, sender: b"", etag: b"", body: BodyDigest::default(), expires: 0 }
+        NewChange { resource, kind, sender: b"", etag: b"", body: BodyDigest::default(), expires: None }
     }
 }
 
@@ -172,7 +173,7 @@ impl History {
             entry.event = change.resource.event;
             entry.kind = change.kind;
             entry.body = change.body;
-            entry.expires = i32::try_from(change.expires).unwrap_or(i32::MAX);
+            entry.expires = change.expires;
             entry.texts.set([&[presentity], &[change.sender], &[change.etag]]);
         });
     }
@@ -325,7 +326,7 @@ impl ChangeEntry {
             event: PackageId(0),
             kind: ChangeKind::New,
             body: BodyDigest::default(),
-            expires: 0,
+            expires: None,
             texts: Texts::NONE,
         }
     }
@@ -337,7 +338,7 @@ impl ChangeEntry {
             event: self.event,
             kind: self.kind,
             body: self.body,
-            expires: self.expires.into(),
+            expires: self.expires,
             presentity: text(0),
             sender: text(1),
             etag: EntityTag::new(text(2)),

@@ -1,17 +1,18 @@
 //! What a server writes into its history while it works: one entry for a change, one for a NOTIFY.
 use crate::host::clock;
 use crate::presence::notification::Notify;
-use crate::presence::publication::{Applied, Change, NEVER};
+use crate::presence::publication::{Applied, Change};
 use crate::presence::remembered::{Answer, BodyDigest, ChangeKind};
 use crate::presence::resource::Resource;
 use crate::server::context::Context;
 use crate::server::operator::history::{NewChange, NotifyNumber};
 use crate::server::shared::Shared;
+use crate::time::{Expiry, Lifetime};
 
 impl Context {
     /// Remembers what a change did to the documents of a resource.
     pub(crate) fn note_publication(&self, resource: &Resource, change: &Change, applied: &Applied) {
-        let lasts = |until: i64| if until == NEVER { NEVER } else { (until - clock::now()).max(0) };
+        let lasts = |until: Expiry| Some(Lifetime::until(until, clock::now()));
         let nothing = NewChange::of(resource, ChangeKind::DialogsOver);
         let noted = match (change, applied) {
             (_, Applied::NoMatch) => return,

@@ -11,6 +11,7 @@ use crate::presence::event_package::{Package, PackageId, PackageVerdict, Package
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::sys;
+use crate::time::Moment;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -359,7 +360,7 @@ impl Registry {
             contact: text(Field::Contact),
             local_contact: text(Field::LocalContact),
             record_route: text(Field::RecordRoute),
-            expires: n.expires_at.clamp(0, i64::from(u32::MAX)) as u32,
+            expires: (n.expires_at - Moment::EPOCH).as_expires(),
             status: n.status as u32,
             reason: text(Field::Reason),
             version: n.version as i32,

@@ -17,6 +17,7 @@ use crate::server::publications::write_behind::WriteBehind;
 use crate::server::shared::Parts;
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::{CachedBody, Documents};
+use crate::time::{Expiry, Moment, Seconds};
 use std::ops::Deref;
 
 /// The table, and what memory knows of it.
@@ -66,7 +67,7 @@ impl PublicationStore for Cached {
         self.memory.composed(resource)
     }
 
-    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: i64) {
+    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: Expiry) {
         self.memory.cache_composed(resource, documents, body, valid_until);
     }
 
@@ -83,7 +84,7 @@ impl PublicationStore for Cached {
         }
     }
 
-    fn take_ended(&self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
+    fn take_ended(&self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         self.write_what_can_be_written();
         ended_rows::take(&self.rows, now, limit, &mut |resource, row| {
             let _order = self.lock_for_write(resource);
@@ -137,13 +138,13 @@ impl PublicationStore for Cached {
         self.behind.as_ref().map_or(Ok(0), |behind| behind.write_all(is_last))
     }
 
-    fn clock_was_set(&self, before: i64) -> Result<(), StoreError> {
+    fn clock_was_set(&self, before: Seconds) -> Result<(), StoreError> {
         let mut first = Ok(());
         for index in 0..self.shared.tables.shard_count() {
             for resource in self.memory.resources_of(index) {
                 let _order = self.lock_for_write(&resource);
                 let known = self.memory.known(&resource).unwrap_or_default();
-                for document in known.iter().filter(|document| document.expires_at > 0) {
+                for document in known.iter().filter(|document| document.expires_at != Expiry::Never) {
                     first = first.and(self.rows.set_end(&resource, document, before));
                 }
             }

@@ -4,12 +4,13 @@ use crate::presence::error::StoreError;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
 use crate::server::publications::presentity_table::{EndedRow, PresentityRows};
+use crate::time::Moment;
 
 impl EndedRow {
     /// Whether the publication is over among the documents as they are stored now: it may have been refreshed since its
     /// row was read.
-    pub(crate) fn is_over(&self, documents: &[Publication], now: i64) -> bool {
-        documents.iter().any(|p| p.etag == self.etag && p.expires_at > 0 && p.expires_at < now)
+    pub(crate) fn is_over(&self, documents: &[Publication], now: Moment) -> bool {
+        documents.iter().any(|p| p.etag == self.etag && p.expires_at.is_before(now))
     }
 }
 
@@ -17,7 +18,7 @@ impl EndedRow {
 /// resource and says whether it was still there and over.
 pub(crate) fn take(
     rows: &PresentityRows,
-    now: i64,
+    now: Moment,
     limit: usize,
     remove: &mut dyn FnMut(&Resource, &EndedRow) -> Result<bool, StoreError>,
 ) -> Result<Vec<Resource>, StoreError> {

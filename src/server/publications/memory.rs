@@ -13,6 +13,7 @@ use crate::server::publications::trims::Trims;
 use crate::server::shared::Parts;
 use crate::server::tables::publication_entry::{PublicationRowState, SharedPublication};
 use crate::server::tables::resource_entry::{CachedBody, Documents, ResourceEntry};
+use crate::time::{Expiry, Moment};
 use std::ops::Deref;
 
 /// Where the subscriptions to the documents are.
@@ -256,7 +257,7 @@ impl DocumentMemory {
         resource: &Resource,
         documents: u32,
         body: Option<&Digested>,
-        valid_until: i64,
+        valid_until: Expiry,
     ) {
         let tables = &self.shared.tables;
         let digest = body.map(|body| body.digest).unwrap_or_default();
@@ -288,7 +289,7 @@ impl DocumentMemory {
         known.map(|entry| entry.resource()).collect()
     }
 
-    pub(crate) fn take_ended(&self, now: i64, limit: usize) -> Vec<Resource> {
+    pub(crate) fn take_ended(&self, now: Moment, limit: usize) -> Vec<Resource> {
         let mut ended = Vec::new();
         for index in 0..self.shared.tables.shard_count() {
             let mut garbage = Vec::new();
@@ -299,7 +300,7 @@ impl DocumentMemory {
                 let before = list.len();
                 let mut at = 0;
                 while at < list.len() {
-                    if list[at].expires_at > 0 && list[at].expires_at < now {
+                    if list[at].expires_at.is_before(now) {
                         garbage.push(list.remove(at));
                     } else {
                         at += 1;
@@ -363,7 +364,7 @@ impl PublicationStore for InMemory {
         self.0.composed(resource)
     }
 
-    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: i64) {
+    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: Expiry) {
         self.0.cache_composed(resource, documents, body, valid_until);
     }
 
@@ -371,7 +372,7 @@ impl PublicationStore for InMemory {
         self.0.documents_changed(resource);
     }
 
-    fn take_ended(&self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
+    fn take_ended(&self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         Ok(self.0.take_ended(now, limit))
     }
 
@@ -391,6 +392,6 @@ impl PublicationStore for InMemory {
 /// The documents whose time is not over.
 pub(crate) fn live(mut documents: Vec<Publication>) -> Vec<Publication> {
     let now = crate::host::clock::now();
-    documents.retain(|document| document.expires_at < 0 || document.expires_at > now);
+    documents.retain(|document| document.expires_at.is_after(now));
     documents
 }

@@ -1,6 +1,6 @@
 //! Rows of `presentity`: a publication column by column, as stock writes it.
 use crate::common::paging::{self, Page, Seen};
-use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, row_columns, time_of};
+use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, expiry_of, moment, moment_of, row_columns};
 use crate::presence::config::Config;
 use crate::presence::error::StoreError;
 use crate::presence::publication::{Dialogs, Publication};
@@ -9,6 +9,7 @@ use crate::server::publications::store::Wanted;
 use crate::server::shared::Parts;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::{columns, uri};
+use crate::time::{Moment, Seconds};
 use std::collections::HashSet;
 use std::ops::Deref;
 
@@ -100,7 +101,7 @@ pub(crate) fn insert_row(
             ("etag", Value::Text(p.etag.bytes())),
             ("sender", Value::Text(&p.sender)),
             ("body", Value::Blob(&p.body)),
-            ("received_time", Value::Time(p.received_at)),
+            ("received_time", moment(p.received_at)),
             ("priority", Value::Int(p.priority.into())),
             ("expires", Value::Time(p.expires_at)),
             ("ruid", Value::Text(&p.ruid)),
@@ -113,7 +114,7 @@ fn changed_cells(after: &Publication, with_body: bool) -> Vec<Cell<'_>> {
     let mut cells: Vec<Cell<'_>> = vec![
         ("etag", Value::Text(after.etag.bytes())),
         ("expires", Value::Time(after.expires_at)),
-        ("received_time", Value::Time(after.received_at)),
+        ("received_time", moment(after.received_at)),
         ("priority", Value::Int(after.priority.into())),
     ];
     if !after.sender.is_empty() {
@@ -215,8 +216,8 @@ impl PresentityRows {
                         dialogs: if is_dialog { Dialogs::of(&body) } else { Dialogs::default() },
                         body,
                         etag: EntityTag::new(row.bytes(Document::Etag).to_vec()),
-                        expires_at: time_of(row.int(Document::Expires)),
-                        received_at: time_of(row.int(Document::ReceivedTime)),
+                        expires_at: expiry_of(row.int(Document::Expires)),
+                        received_at: moment_of(row.int(Document::ReceivedTime)),
                         sender: row.bytes(Document::Sender).to_vec(),
                         priority: row.int(Document::Priority) as i32,
                         ruid: row.bytes(Document::Ruid).to_vec(),
@@ -228,11 +229,17 @@ impl PresentityRows {
 
     /// Gives the row of a document its end as the wall clock has it now, unless somebody has changed it since the clock
     /// was `before` seconds ahead.
-    pub(crate) fn set_end(&self, resource: &Resource, document: &Publication, before: i64) -> Result<(), StoreError> {
+    pub(crate) fn set_end(
+        &self,
+        resource: &Resource,
+        document: &Publication,
+        before: Seconds,
+    ) -> Result<(), StoreError> {
         let (config, event) = (self.config, self.packages().get(resource.event).name);
         let (user, domain) = uri::split(&resource.uri);
         let [domain_is, user_is, event_is] = of_resource(user, domain, event);
-        let (etag_is, was) = (("etag", Op::Eq, Value::Text(document.etag.bytes())), document.expires_at + before);
+        let Some(end) = document.expires_at.moment() else { return Ok(()) };
+        let (etag_is, was) = (("etag", Op::Eq, Value::Text(document.etag.bytes())), (end + before).seconds());
         let (later, earlier) = (("expires", Op::Gt, Value::Long(was - 3)), ("expires", Op::Lt, Value::Long(was + 3)));
         let end = [("expires", Value::Time(document.expires_at))];
         self.database.write(|db| {
@@ -292,12 +299,12 @@ impl PresentityRows {
     /// Rows whose time is over, beginning after the key `after`: one batch, and the key it ends at.
     pub(crate) fn ended_rows(
         &self,
-        now: i64,
+        now: Moment,
         limit: usize,
         after: Option<i64>,
     ) -> Result<(Vec<EndedRow>, Option<i64>), StoreError> {
         let (rule, table, packages) = (self.shared.tables.rule(), self.config.presentity_table, self.packages());
-        let over = [("expires", Op::Lt, Value::Time(now)), ("expires", Op::Gt, Value::Int(0))];
+        let over = [("expires", Op::Lt, Value::Time(now.into())), ("expires", Op::Gt, Value::Int(0))];
         let read = |db: &Connection, page: &Page<'_>| {
             let rows = db.select_with_keys::<OfPublication>(table, &page.conditions, page.order)?;
             let found = rows.iter().map(|row| EndedRow {

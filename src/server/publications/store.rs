@@ -6,6 +6,7 @@ use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::remembered::Digested;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
+use crate::time::{Expiry, Moment, Seconds};
 
 /// Which resources are asked for, by URI and event package.
 pub type Wanted<'a> = &'a dyn Fn(&[u8], PackageId) -> bool;
@@ -28,7 +29,7 @@ pub trait PublicationStore {
     fn composed(&self, resource: &Resource) -> Option<Option<Digested>>;
 
     /// See [`crate::presence::ports::Ports::cache_composed`].
-    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: i64);
+    fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: Expiry);
 
     /// See [`crate::presence::ports::Ports::forget`].
     fn forget(&self, resource: &Resource);
@@ -37,7 +38,7 @@ pub trait PublicationStore {
     ///
     /// # Errors
     /// The table cannot be read, and none was removed.
-    fn take_ended(&self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError>;
+    fn take_ended(&self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError>;
 
     /// The resources that have publications, or may have, in a stable order.
     ///
@@ -86,7 +87,7 @@ pub trait PublicationStore {
     ///
     /// # Errors
     /// Not all rows could be written.
-    fn clock_was_set(&self, before: i64) -> Result<(), StoreError> {
+    fn clock_was_set(&self, before: Seconds) -> Result<(), StoreError> {
         let _ = before;
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::server::publications::presentity_table::{PresentityRows, RowChange, u
 use crate::server::publications::store::{PublicationStore, Wanted};
 use crate::server::publications::trims::Trims;
 use crate::server::shared::Parts;
+use crate::time::{Expiry, Moment};
 
 /// The table is the store.
 pub(crate) struct InTable {
@@ -80,13 +81,13 @@ impl PublicationStore for InTable {
         self.memory.composed(resource)
     }
 
-    fn cache_composed(&self, _: &Resource, _: u32, _: Option<&Digested>, _: i64) {}
+    fn cache_composed(&self, _: &Resource, _: u32, _: Option<&Digested>, _: Expiry) {}
 
     fn forget(&self, resource: &Resource) {
         self.memory.documents_changed(resource);
     }
 
-    fn take_ended(&self, now: i64, limit: usize) -> Result<Vec<Resource>, StoreError> {
+    fn take_ended(&self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         ended_rows::take(&self.rows, now, limit, &mut |resource, row| {
             let _order = self.parts.lock_for_write(resource);
             if !row.is_over(&self.rows.read(resource)?, now) {

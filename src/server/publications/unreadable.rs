@@ -2,6 +2,7 @@
 //! They are passed over, so that the others show.
 use crate::host::xml::Document;
 use crate::presence::publication::Publication;
+use crate::time::{Moment, Seconds};
 use foldhash::quality::RandomState;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -10,15 +11,15 @@ use std::hash::BuildHasher;
 
 /// How many documents a process remembers; then it forgets all of them, and finds them again.
 const MAX_KNOWN: usize = 1024;
-/// Seconds between two log lines.
-const QUIET: i64 = 60;
+/// The time between two log lines.
+const QUIET: Seconds = Seconds(60);
 
 /// What a process knows of unreadable documents.
 #[derive(Default)]
 pub struct Unreadable {
     known: RefCell<HashSet<u64>>,
     hasher: RandomState,
-    said_at: Cell<i64>,
+    said_at: Cell<Option<Moment>>,
     unsaid: Cell<u32>,
 }
 
@@ -34,7 +35,7 @@ impl Unreadable {
 
     /// Notes a document. `None` when it was known; otherwise whether a log line is due, with the number of those that
     /// had none.
-    pub fn note(&self, document: &Publication, now: i64) -> Option<Option<u32>> {
+    pub fn note(&self, document: &Publication, now: Moment) -> Option<Option<u32>> {
         let mut known = self.known.borrow_mut();
         if known.len() >= MAX_KNOWN {
             known.clear();
@@ -42,11 +43,11 @@ impl Unreadable {
         if !known.insert(self.key(document)) {
             return None;
         }
-        if self.said_at.get() != 0 && now - self.said_at.get() < QUIET {
+        if self.said_at.get().is_some_and(|said_at| now - said_at < QUIET) {
             self.unsaid.set(self.unsaid.get().saturating_add(1));
             return Some(None);
         }
-        self.said_at.set(now.max(1));
+        self.said_at.set(Some(now));
         Some(Some(self.unsaid.replace(0)))
     }
 }
@@ -124,13 +125,16 @@ mod tests {
         let noted = Unreadable::default();
         let document = |etag: u32| Publication { etag: etag.to_string().as_str().into(), ..Publication::default() };
         assert!(!noted.knows(&document(1)));
-        assert_eq!(noted.note(&document(1), 100), Some(Some(0)));
-        assert_eq!(noted.note(&document(1), 100), None);
+        assert_eq!(noted.note(&document(1), Moment::at(100)), Some(Some(0)));
+        assert_eq!(noted.note(&document(1), Moment::at(100)), None);
         assert!(noted.knows(&document(1)) && !noted.knows(&document(2)));
-        assert_eq!((noted.note(&document(2), 101), noted.note(&document(3), 159)), (Some(None), Some(None)));
-        assert_eq!(noted.note(&document(4), 160), Some(Some(2)));
+        assert_eq!(
+            (noted.note(&document(2), Moment::at(101)), noted.note(&document(3), Moment::at(159))),
+            (Some(None), Some(None))
+        );
+        assert_eq!(noted.note(&document(4), Moment::at(160)), Some(Some(2)));
         for etag in 10..10 + 2 * MAX_KNOWN as u32 {
-            noted.note(&document(etag), 161);
+            noted.note(&document(etag), Moment::at(161));
         }
         assert!(noted.known.borrow().len() <= MAX_KNOWN);
     }

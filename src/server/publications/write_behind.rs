@@ -11,6 +11,7 @@ use crate::server::publications::presentity_table::{self, delete_record, insert_
 use crate::server::shared::Parts;
 use crate::server::tables::publication_entry::{PublicationRowState, SharedPublication};
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};
+use crate::time::Moment;
 use std::ops::Deref;
 
 /// A row of a group.
@@ -23,7 +24,7 @@ enum Item {
 
 /// Takes what a resource entry has to write, as far as there is room. What is gone stays with the resource entry until
 /// it is written.
-fn take(group: &mut Vec<Item>, entry: &mut ResourceEntry, now: i64, is_last: bool) {
+fn take(group: &mut Vec<Item>, entry: &mut ResourceEntry, now: Moment, is_last: bool) {
     let room = GROUP - group.len();
     if !entry.removed.is_empty() && room > 0 {
         let resource = entry.resource();
@@ -125,7 +126,7 @@ impl WriteBehind {
         }
     }
 
-    fn write_group(&self, group: &[Item], now: i64, refusals: &mut RefusalLog) -> Result<usize, StoreError> {
+    fn write_group(&self, group: &[Item], now: Moment, refusals: &mut RefusalLog) -> Result<usize, StoreError> {
         let (table, packages) = (self.config.presentity_table, self.packages());
         let write = |db: &Connection, item: &Item| -> Result<(), DbError> {
             match item {
@@ -179,7 +180,7 @@ impl WriteBehind {
         publication: &Publication,
         lacks: PublicationRowState,
         fate: Fate,
-        now: i64,
+        now: Moment,
         refusals: &mut RefusalLog,
     ) {
         let mut shard = self.shared.tables.shard(resource.hash);

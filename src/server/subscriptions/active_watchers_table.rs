@@ -1,7 +1,7 @@
 //! Rows of `active_watchers`: a subscription column by column, as stock writes it.
 use crate::common::database::{Database, StoreError};
 use crate::common::paging::{Page, Seen};
-use crate::host::db::{Cell, Column, Cond, Connection, DbError, Op, Row, Value, row_columns, time_of};
+use crate::host::db::{Cell, Column, Cond, Connection, DbError, Op, Row, Value, expiry_of, row_columns};
 use crate::presence::dialog::DialogId;
 use crate::presence::event_package::Packages;
 use crate::presence::subscription::{RowState, Status, Subscription, SubscriptionState};
@@ -9,6 +9,7 @@ use crate::presence::subscription_field::{FIELDS, Field, STORED_FIELDS, room_of}
 use crate::sip::checked::UserPart;
 use crate::sip::transport::Transport;
 use crate::sip::{columns, uri};
+use crate::time::Moment;
 
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 12;
@@ -184,7 +185,7 @@ pub fn insert<B: AsRef<[u8]>>(
             ("event_id", Value::Optional(subscription.get(Field::EventId))),
             ("local_cseq", Value::Int(n.local_cseq.into())),
             ("remote_cseq", Value::Int(n.remote_cseq.into())),
-            ("expires", Value::Time(n.expires_at)),
+            ("expires", Value::Time(n.expires_at.into())),
             ("status", Value::Int(n.status as i64)),
             ("reason", Value::Optional(subscription.get(Field::Reason))),
             ("record_route", no_route.value(subscription.get(Field::RecordRoute))),
@@ -221,8 +222,8 @@ pub fn replace<B: AsRef<[u8]>>(
 /// # Errors
 ///
 /// Fails when the database cannot be written.
-pub fn delete_ended(db: &Connection, table: &[u8], before: i64) -> Result<(), DbError> {
-    db.delete(table, &[("expires", Op::Lt, Value::Time(before))])
+pub fn delete_ended(db: &Connection, table: &[u8], before: Moment) -> Result<(), DbError> {
+    db.delete(table, &[("expires", Op::Lt, Value::Time(before.into()))])
 }
 
 /// Writes everything that can change in a subscription.
@@ -238,7 +239,7 @@ pub fn update<B: AsRef<[u8]>>(
 ) -> Result<(), DbError> {
     let n = &subscription.state;
     let cells: [Cell<'_>; 12] = [
-        ("expires", Value::Time(n.expires_at)),
+        ("expires", Value::Time(n.expires_at.into())),
         ("status", Value::Int(n.status as i64)),
         ("reason", Value::Optional(subscription.get(Field::Reason))),
         ("remote_cseq", Value::Int(n.remote_cseq.into())),
@@ -262,7 +263,7 @@ pub fn update<B: AsRef<[u8]>>(
 pub fn update_state(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<(), DbError> {
     let n = &subscription.state;
     let cells: [Cell<'_>; 8] = [
-        ("expires", Value::Time(n.expires_at)),
+        ("expires", Value::Time(n.expires_at.into())),
         ("status", Value::Int(n.status as i64)),
         ("reason", Value::Optional(subscription.get(Field::Reason))),
         ("remote_cseq", Value::Int(n.remote_cseq.into())),
@@ -301,8 +302,8 @@ fn as_read_and_not_renewed(read: &Subscription) -> Vec<Cond<'_>> {
     let mut row = as_read(read.dialog(), n.local_cseq).to_vec();
     row.push(("remote_cseq", Op::Eq, Value::Int((n.remote_cseq as i32).into())));
     // A later time is not the one that the column has.
-    if n.expires_at <= i64::from(i32::MAX) {
-        row.push(("expires", Op::Eq, Value::Time(n.expires_at)));
+    if n.expires_at <= Moment::at(i64::from(i32::MAX)) {
+        row.push(("expires", Op::Eq, Value::Time(n.expires_at.into())));
     }
     row
 }
@@ -366,7 +367,7 @@ pub fn renew(db: &Connection, table: &[u8], read: &Subscription, renewed: &Subsc
     let [local_cseq, version] = counters(n);
     let text = |field| Value::Text(renewed.get(field));
     let cells: [Cell<'_>; 7] = [
-        ("expires", Value::Time(n.expires_at)),
+        ("expires", Value::Time(n.expires_at.into())),
         ("remote_cseq", Value::Int(n.remote_cseq.into())),
         local_cseq,
         version,
@@ -508,15 +509,15 @@ fn decode(packages: &Packages, row: Row<'_, ActiveWatchers>) -> Option<Subscript
     let state = SubscriptionState {
         event: packages.named(row.bytes(ActiveWatchers::Event))?,
         status: Status::from_number(row.int(ActiveWatchers::Status))?,
-        expires_at: time_of(row.int(ActiveWatchers::Expires)),
+        expires_at: expiry_of(row.int(ActiveWatchers::Expires)).moment().unwrap_or_default(),
         local_cseq: row.int(ActiveWatchers::LocalCseq) as u32,
         remote_cseq: row.int(ActiveWatchers::RemoteCseq) as u32,
         version: row.int(ActiveWatchers::Version) as u32,
         flags: row.int(ActiveWatchers::Flags) as u32,
         updated: row.int(ActiveWatchers::Updated) as i32,
         updated_winfo: -1,
-        since: 0,
-        refreshed_at: 0,
+        since: None,
+        refreshed_at: None,
         row_state: RowState::Clean,
         transport: Transport::Unknown,
     };

@@ -18,6 +18,7 @@ use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as table_rows;
 use crate::server::subscriptions::store::{SubscriptionRows, SubscriptionStore, UNSUBSCRIBED};
 use crate::sip::transport::Transport;
+use crate::time::Moment;
 use std::ops::Deref;
 
 /// How often a row is read again and written when another process or server was faster.
@@ -140,10 +141,10 @@ impl SubscriptionStore for InDatabase {
         self.database.read(|db| table_rows::has_any(db, table, &conditions)).unwrap_or(true)
     }
 
-    fn end_expired(&self, work: &mut RowWork, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
+    fn end_expired(&self, work: &mut RowWork, now: Moment, limit: usize) -> Result<Vec<Subscription>, StoreError> {
         let (table, packages) = (self.table(), self.packages());
         let latest = now - self.config.expires_offset;
-        let over = [("expires", Op::Lt, Value::Time(latest))];
+        let over = [("expires", Op::Lt, Value::Time(latest.into()))];
         let (mut ended, mut silent, mut after) = (Vec::new(), 0, None);
         'portions: loop {
             let read = |db: &Connection, page: &Page<'_>| table_rows::select_page(db, table, packages, page);

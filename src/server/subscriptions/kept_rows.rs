@@ -14,6 +14,7 @@ use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::active_watchers_table::NoRoute;
 use crate::server::subscriptions::pending_deletions::EndedRow;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::time::Moment;
 use std::ops::Deref;
 
 /// How the numbers of rows are taken over at start.
@@ -142,7 +143,7 @@ impl KeptRows {
     }
 
     /// Copies some of the subscriptions of a shard whose rows are older, and notes that they are being written.
-    fn take_changed(&self, index: usize, now: i64, is_last: bool) -> Vec<Subscription> {
+    fn take_changed(&self, index: usize, now: Moment, is_last: bool) -> Vec<Subscription> {
         let mut shard = self.shared.tables.nth_shard(index);
         let waits = |m: &&mut SubscriptionEntry| {
             m.subscription.state.row_state != RowState::Clean && !m.aside.rests(now, is_last)
@@ -179,7 +180,7 @@ impl KeptRows {
 
     /// What became of the rows: those that are not written are marked again, those that were ended meanwhile are
     /// removed.
-    fn note_fates(&self, group: &[Subscription], outcome: &Outcome, now: i64, refusals: &mut RefusalLog) {
+    fn note_fates(&self, group: &[Subscription], outcome: &Outcome, now: Moment, refusals: &mut RefusalLog) {
         for (subscription, fate) in group.iter().zip(&outcome.fates) {
             let was_refused = self.note_fate(subscription, *fate, now);
             if *fate == Fate::Refused && was_refused == Some(false) {
@@ -192,7 +193,7 @@ impl KeptRows {
     }
 
     /// Whether the row was known to be refused; `None` where there is no such subscription any more.
-    fn note_fate(&self, subscription: &Subscription, fate: Fate, now: i64) -> Option<bool> {
+    fn note_fate(&self, subscription: &Subscription, fate: Fate, now: Moment) -> Option<bool> {
         let (tables, dialog) = (&self.shared.tables, subscription.dialog());
         let was_refused = tables.shard_of_dialog(tables.dialog_hash(dialog)).and_then(|mut shard| {
             let stored = shard.find(dialog)?;

@@ -17,10 +17,11 @@ use crate::server::subscriptions::store::{SubscriptionRows, SubscriptionStore};
 use crate::server::tables::resource_entry::FinalNotify;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::server::tables::watcher_hash;
+use crate::time::{Moment, Seconds};
 use std::ops::Deref;
 
 /// How long the owner of a replica that has run out may take to say so, in seconds.
-const REPLICA_PATIENCE: i64 = 60;
+const REPLICA_PATIENCE: Seconds = Seconds(60);
 
 /// Subscriptions in shared memory, and what stands behind them.
 pub(crate) struct InMemory {
@@ -92,7 +93,7 @@ impl SubscriptionStore for InMemory {
             state.expires_at = renewal.expires_at;
             state.remote_cseq = renewal.remote_cseq;
             state.transport = renewal.transport;
-            state.refreshed_at = now;
+            state.refreshed_at = Some(now);
             mark_changed(&mut state.row_state);
             self.rows.renewed(state);
         })?;
@@ -137,7 +138,7 @@ impl SubscriptionStore for InMemory {
     }
 
     /// What cannot be ended now is named in the log, and stands in nobody's way.
-    fn end_expired(&self, _: &mut RowWork, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError> {
+    fn end_expired(&self, _: &mut RowWork, now: Moment, limit: usize) -> Result<Vec<Subscription>, StoreError> {
         let tables = &self.shared.tables;
         let mut ended = Vec::new();
         for index in 0..tables.shard_count() {
@@ -322,13 +323,13 @@ impl InMemory {
     }
 
     /// Whether a subscription has run out. A replica is given some time more: its owner says when it ends.
-    fn has_expired(&self, stored: &SubscriptionEntry, now: i64) -> bool {
-        let patience = if stored.ownership.owner.is_here() { 0 } else { REPLICA_PATIENCE };
+    fn has_expired(&self, stored: &SubscriptionEntry, now: Moment) -> bool {
+        let patience = if stored.ownership.owner.is_here() { Seconds::ZERO } else { REPLICA_PATIENCE };
         stored.subscription.state.expires_at + self.config.expires_offset + patience < now
     }
 
     /// Ends a subscription that was seen to have run out, unless it has been renewed since.
-    fn end_if_over(&self, subscription: &Subscription, now: i64) -> Result<bool, StoreError> {
+    fn end_if_over(&self, subscription: &Subscription, now: Moment) -> Result<bool, StoreError> {
         let dialog = subscription.dialog();
         let Some(still) = self.shared.tables.find(dialog) else { return Ok(false) };
         if still.state.expires_at + self.config.expires_offset >= now {

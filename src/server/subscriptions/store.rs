@@ -8,6 +8,7 @@ use crate::presence::ports::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Subscription};
 use crate::server::notify::row_run::RowWork;
+use crate::time::Moment;
 
 /// The reason in the last NOTIFY of a subscription that its watcher has ended.
 pub(crate) const UNSUBSCRIBED: &[u8] = b"timeout";
@@ -120,7 +121,7 @@ pub trait SubscriptionStore {
     ///
     /// # Errors
     /// The database cannot be read, and none was ended.
-    fn end_expired(&self, work: &mut RowWork, now: i64, limit: usize) -> Result<Vec<Subscription>, StoreError>;
+    fn end_expired(&self, work: &mut RowWork, now: Moment, limit: usize) -> Result<Vec<Subscription>, StoreError>;
 
     /// Gives a subscription another authorization; `true` when it was another one before: its watcher has to be
     /// notified.

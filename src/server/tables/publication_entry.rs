@@ -6,6 +6,7 @@ use crate::presence::dialog_info::Mark;
 use crate::presence::publication::{DialogSum, DialogView, Dialogs, Publication, Stored};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
+use crate::time::{Expiry, Moment};
 
 /// A publication in shared memory: its strings in one block.
 pub struct SharedPublication {
@@ -14,9 +15,9 @@ pub struct SharedPublication {
     /// Where they end.
     pub ends: [u32; 3],
     /// When it ends.
-    pub expires_at: i64,
-    /// When it was received.
-    pub received_at: i64,
+    pub expires_at: Expiry,
+    /// When it was received, where that is known.
+    pub received_at: Option<Moment>,
     /// Its priority.
     pub priority: i32,
     /// Its dialogs that have an id.
@@ -117,7 +118,7 @@ impl Stored for SharedPublication {
     fn sender(&self) -> &[u8] {
         self.part(2)
     }
-    fn received_at(&self) -> i64 {
+    fn received_at(&self) -> Option<Moment> {
         self.received_at
     }
     fn dialogs(&self) -> DialogView<'_> {

@@ -6,12 +6,13 @@ use crate::presence::notification::NotifyReason;
 use crate::presence::remembered::BodyDigest;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Status;
-use crate::presence::winfo::WatcherEvent;
+use crate::presence::winfo::{WatcherEvent, WatcherTimes};
 use crate::server::tables::lazy_vec::LazyVec;
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::slot_vec::SlotVec;
 use crate::server::tables::subscription_entry::SharedSubscription;
 use crate::shm_safe::shm_safe;
+use crate::time::{Expiry, Moment, ShortMoment};
 
 /// What is known of the documents of a resource.
 pub enum Documents {
@@ -37,8 +38,8 @@ pub struct CachedBody {
     is_document: bool,
     /// Its CRC-32.
     crc32: u32,
-    /// Until when it is true, in seconds since 1970; 0: nothing is known.
-    valid_until: u32,
+    /// Until when it is true; none: nothing is known.
+    valid_until: Option<ShortMoment>,
 }
 
 shm_safe!(CachedBody { body, is_document, crc32, valid_until });
@@ -49,20 +50,20 @@ impl CachedBody {
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    pub fn new(body: Option<&[u8]>, digest: BodyDigest, valid_until: i64) -> Result<CachedBody, NoMemory> {
+    pub fn new(body: Option<&[u8]>, digest: BodyDigest, valid_until: Expiry) -> Result<CachedBody, NoMemory> {
         let body = body.map(shm::copy).transpose()?;
-        Ok(CachedBody { body, is_document: false, crc32: digest.crc32, valid_until: seconds(valid_until) })
+        Ok(CachedBody { body, is_document: false, crc32: digest.crc32, valid_until: until(valid_until) })
     }
 
     /// The body of the only document.
-    pub fn document(digest: BodyDigest, valid_until: i64) -> CachedBody {
-        CachedBody { body: None, is_document: true, crc32: digest.crc32, valid_until: seconds(valid_until) }
+    pub fn document(digest: BodyDigest, valid_until: Expiry) -> CachedBody {
+        CachedBody { body: None, is_document: true, crc32: digest.crc32, valid_until: until(valid_until) }
     }
 }
 
 /// A moment, or the last one there is.
-fn seconds(moment: i64) -> u32 {
-    u32::try_from(moment.max(0)).unwrap_or(u32::MAX)
+fn until(end: Expiry) -> Option<ShortMoment> {
+    Some(ShortMoment::from(end.moment().unwrap_or(Moment::MAX)))
 }
 
 /// A watcher of the resource that the next document of a winfo resource has to list.
@@ -76,7 +77,7 @@ pub struct ChangedWatcher {
     /// What made it.
     pub event: WatcherEvent,
     /// When its subscription began and ends.
-    pub times: (i64, i64),
+    pub times: WatcherTimes,
 }
 
 shm_safe!(ChangedWatcher { bytes, uri_len, status, event, times });
@@ -224,10 +225,8 @@ impl ResourceEntry {
     }
 
     /// The composed body, if it is known now: `Some(None)` when it is known that there is none.
-    pub fn cached_body(&self, now: i64) -> Option<Option<(&[u8], BodyDigest)>> {
-        if i64::from(self.cached.valid_until) <= now {
-            return None;
-        }
+    pub fn cached_body(&self, now: Moment) -> Option<Option<(&[u8], BodyDigest)>> {
+        self.cached.valid_until.filter(|until| Moment::from(*until) > now)?;
         let body = match self.cached.is_document {
             true => self.only_document().map(Some),
             false => Some(self.cached.body.as_deref()),

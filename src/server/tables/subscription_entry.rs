@@ -8,6 +8,7 @@ use crate::presence::notification::{NotifyHistory, NotifyReason};
 use crate::presence::subscription::Subscription;
 use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
+use crate::time::Moment;
 
 /// A subscription whose strings are in shared memory.
 pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
@@ -95,7 +96,7 @@ impl SubscriptionEntry {
 
     /// What the next NOTIFY of a pass is sent for; `None` when it has been notified of everything. A NOTIFY of its own
     /// does not stand for that of a change: each SUBSCRIBE and each change is answered by one.
-    pub fn next_notify_reason(&mut self, generation: u32, now: i64) -> Option<NotifyReason> {
+    pub fn next_notify_reason(&mut self, generation: u32, now: Moment) -> Option<NotifyReason> {
         // The counter wraps around.
         let is_older = generation.wrapping_sub(self.seen) as i32 > 0;
         if let Some(notify_reason) = self.due.take() {

@@ -1,0 +1,301 @@
+//! Moments and intervals. Each kind of number is a type of its own, and none of them has a value that means something
+//! else: what is not known is `None`, what never ends is [`Expiry::Never`].
+use crate::shm_safe::shm_safe;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::ops::{Add, AddAssign, Neg, Sub};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// An interval, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seconds(pub i64);
+
+shm_safe!(Seconds(count));
+
+impl Seconds {
+    /// No time.
+    pub const ZERO: Seconds = Seconds(0);
+
+    /// Longer than everything.
+    pub const MAX: Seconds = Seconds(i64::MAX);
+
+    /// How long it takes, as the field `Expires` counts: from 0 up to what 32 bits hold.
+    pub fn as_expires(self) -> u32 {
+        u32::try_from(self.0.max(0)).unwrap_or(u32::MAX)
+    }
+
+    /// The interval without its sign.
+    pub const fn abs(self) -> Seconds {
+        Seconds(self.0.saturating_abs())
+    }
+}
+
+impl From<u32> for Seconds {
+    fn from(seconds: u32) -> Seconds {
+        Seconds(i64::from(seconds))
+    }
+}
+
+impl From<i32> for Seconds {
+    fn from(seconds: i32) -> Seconds {
+        Seconds(i64::from(seconds))
+    }
+}
+
+impl Add for Seconds {
+    type Output = Seconds;
+    fn add(self, other: Seconds) -> Seconds {
+        Seconds(self.0.saturating_add(other.0))
+    }
+}
+
+impl Sub for Seconds {
+    type Output = Seconds;
+    fn sub(self, other: Seconds) -> Seconds {
+        Seconds(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Neg for Seconds {
+    type Output = Seconds;
+    fn neg(self) -> Seconds {
+        Seconds(self.0.saturating_neg())
+    }
+}
+
+/// A moment of the server's own time, which nobody sets (`host::clock`): a second since 1970.
+// The number is kept with its sign turned round, so that it is ordered, and one value is free for `None`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(NonZeroU64);
+
+shm_safe!(Moment(number));
+
+const SIGN: u64 = 1 << 63;
+
+impl Moment {
+    /// The beginning of 1970.
+    pub const EPOCH: Moment = Moment::at(0);
+
+    /// Later than everything.
+    pub const MAX: Moment = Moment::at(i64::MAX);
+
+    /// The moment so many seconds after the beginning of 1970.
+    pub const fn at(seconds: i64) -> Moment {
+        match NonZeroU64::new(seconds as u64 ^ SIGN) {
+            Some(number) => Moment(number),
+            None => Moment(NonZeroU64::MIN),
+        }
+    }
+
+    /// Whether what is done once in `interval` is done in this second.
+    pub const fn is_each(self, interval: Seconds) -> bool {
+        self.seconds() % interval.0 == 0
+    }
+
+    /// Seconds since the beginning of 1970.
+    pub const fn seconds(self) -> i64 {
+        (self.0.get() ^ SIGN) as i64
+    }
+}
+
+impl Default for Moment {
+    fn default() -> Moment {
+        Moment::EPOCH
+    }
+}
+
+impl std::fmt::Debug for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Moment({})", self.seconds())
+    }
+}
+
+impl Add<Seconds> for Moment {
+    type Output = Moment;
+    fn add(self, time: Seconds) -> Moment {
+        Moment::at(self.seconds().saturating_add(time.0))
+    }
+}
+
+impl AddAssign<Seconds> for Moment {
+    fn add_assign(&mut self, time: Seconds) {
+        *self = *self + time;
+    }
+}
+
+impl Sub<Seconds> for Moment {
+    type Output = Moment;
+    fn sub(self, time: Seconds) -> Moment {
+        Moment::at(self.seconds().saturating_sub(time.0))
+    }
+}
+
+impl Sub for Moment {
+    type Output = Seconds;
+    fn sub(self, earlier: Moment) -> Seconds {
+        Seconds(self.seconds().saturating_sub(earlier.seconds()))
+    }
+}
+
+/// A time of day of the wall clock, in seconds since 1970: what other programs and modules understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixTime(pub i64);
+
+impl Add<Seconds> for UnixTime {
+    type Output = UnixTime;
+    fn add(self, time: Seconds) -> UnixTime {
+        UnixTime(self.0.saturating_add(time.0))
+    }
+}
+
+impl Sub for UnixTime {
+    type Output = Seconds;
+    fn sub(self, earlier: UnixTime) -> Seconds {
+        Seconds(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// When something ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Expiry {
+    /// At this moment.
+    At(Moment),
+    /// Never: hard state, or what its owner wants for ever.
+    #[default]
+    Never,
+}
+
+shm_safe!(
+    enum Expiry {
+        At(moment),
+        Never,
+    }
+);
+
+impl Expiry {
+    /// When it ends, if it does.
+    pub const fn moment(self) -> Option<Moment> {
+        match self {
+            Expiry::At(moment) => Some(moment),
+            Expiry::Never => None,
+        }
+    }
+
+    /// Whether it has ended before `now`.
+    pub fn is_before(self, now: Moment) -> bool {
+        self < Expiry::At(now)
+    }
+
+    /// Whether it ends after `now`, or never.
+    pub fn is_after(self, now: Moment) -> bool {
+        self > Expiry::At(now)
+    }
+}
+
+impl From<Moment> for Expiry {
+    fn from(moment: Moment) -> Expiry {
+        Expiry::At(moment)
+    }
+}
+
+/// How long something lasts, as it is remembered: in four bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// So many seconds.
+    Bounded(u32),
+    /// As long as nobody ends it.
+    Forever,
+}
+
+shm_safe!(
+    enum Lifetime {
+        Bounded(seconds),
+        Forever,
+    }
+);
+
+impl Lifetime {
+    /// How long is left at `now` of what ends then.
+    pub fn until(end: Expiry, now: Moment) -> Lifetime {
+        end.moment().map_or(Lifetime::Forever, |end| Lifetime::Bounded((end - now).as_expires()))
+    }
+}
+
+/// A [`Moment`] from 1970 to 2106 in four bytes, for records of which there are many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShortMoment(NonZeroU32);
+
+shm_safe!(ShortMoment(number));
+
+impl From<Moment> for ShortMoment {
+    fn from(moment: Moment) -> ShortMoment {
+        let seconds = u32::try_from(moment.seconds().max(0)).unwrap_or(u32::MAX);
+        ShortMoment(NonZeroU32::new(seconds).unwrap_or(NonZeroU32::MIN))
+    }
+}
+
+impl From<ShortMoment> for Moment {
+    fn from(short: ShortMoment) -> Moment {
+        Moment::at(i64::from(short.0.get()))
+    }
+}
+
+/// A [`Moment`], or none, that all processes read and write.
+#[derive(Debug, Default)]
+pub struct AtomicMoment(AtomicU64);
+
+shm_safe!(AtomicMoment(number));
+
+impl AtomicMoment {
+    /// None yet.
+    pub const fn none() -> AtomicMoment {
+        AtomicMoment(AtomicU64::new(0))
+    }
+
+    /// What it is.
+    pub fn get(&self) -> Option<Moment> {
+        NonZeroU64::new(self.0.load(Ordering::Relaxed)).map(Moment)
+    }
+
+    /// Sets it, and returns what it was.
+    pub fn replace(&self, moment: Option<Moment>) -> Option<Moment> {
+        let number = moment.map_or(0, |moment| moment.0.get());
+        NonZeroU64::new(self.0.swap(number, Ordering::Relaxed)).map(Moment)
+    }
+
+    /// Sets it.
+    pub fn set(&self, moment: Moment) {
+        self.0.store(moment.0.get(), Ordering::Relaxed);
+    }
+}
+
+const _: () = assert!(size_of::<Expiry>() == size_of::<i64>() && size_of::<Option<Moment>>() == size_of::<i64>());
+const _: () = assert!(size_of::<Option<ShortMoment>>() == size_of::<u32>());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_ordered_as_their_seconds() {
+        let seconds = [i64::MIN + 1, -2, -1, 0, 1, 1_795_630_561, i64::MAX];
+        let moments = seconds.map(Moment::at);
+        assert!(moments.is_sorted() && moments.map(Moment::seconds) == seconds);
+        assert!(Moment::at(i64::MIN) <= moments[0]);
+        assert_eq!((Moment::at(7) - Moment::at(10), Moment::MAX + Seconds(1)), (Seconds(-3), Moment::MAX));
+    }
+
+    #[test]
+    fn what_never_ends_is_after_every_moment() {
+        assert!(Expiry::Never.is_after(Moment::MAX) && !Expiry::Never.is_before(Moment::MAX));
+        let at = Expiry::At(Moment::at(5));
+        assert!(at.is_before(Moment::at(6)) && !at.is_before(Moment::at(5)) && !at.is_after(Moment::at(5)));
+    }
+
+    #[test]
+    fn none_is_no_moment() {
+        let shared = AtomicMoment::none();
+        assert_eq!((shared.get(), shared.replace(Some(Moment::EPOCH))), (None, None));
+        assert_eq!((shared.replace(None), shared.get()), (Some(Moment::EPOCH), None));
+        assert_eq!(Moment::from(ShortMoment::from(Moment::at(-9))), Moment::at(1));
+    }
+}
