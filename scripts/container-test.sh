@@ -14,8 +14,12 @@ need_python
 need buildah buildah
 store=$(mktemp -d "${TMPDIR:-/var/tmp}/presence-container.XXXXXX")
 # Changing the root and copying layers whole ask least of the kernel: both work inside most containers, too.
-export BUILDAH_ISOLATION="${BUILDAH_ISOLATION:-chroot}" STORAGE_DRIVER="${STORAGE_DRIVER:-vfs}"
-in_store() { command=$1; shift; buildah --root "$store/root" --runroot "$store/run" "$command" "$@"; }
+export BUILDAH_ISOLATION="${BUILDAH_ISOLATION:-chroot}"
+in_store() {
+	command=$1
+	shift
+	buildah --root "$store/root" --runroot "$store/run" --storage-driver "${STORAGE_DRIVER:-vfs}" "$command" "$@"
+}
 server=
 end() {
 	[ -z "$server" ] || kill "$server" 2>/dev/null || true
@@ -39,12 +43,15 @@ make_base() {
 	rm -rf "$store/tree"
 }
 
+not_here() {
+	fail "buildah cannot run a step of an image here ($(tail -n 1 "$store/log")): run this as root, on a machine or in a" \
+		"container that may make mount and user namespaces"
+}
+
 # Whether a step can be run at all is known before the long build.
 try_step() {
 	container=$(in_store from "$BASE" 2>"$store/log") || fail "no base image $BASE: $(tail -n 1 "$store/log")"
-	in_store run "$container" true 2>"$store/log" ||
-		fail "buildah cannot run a step of an image here ($(tail -n 1 "$store/log")): run this as root, on a machine or" \
-			"in a container that may make mount and user namespaces"
+	in_store run "$container" true 2>"$store/log" || not_here
 	in_store rm "$container" >/dev/null
 }
 
@@ -56,6 +63,7 @@ config = json.load(sys.stdin)["OCIv1"]["config"]
 print(shlex.join(config["Entrypoint"] + config["Cmd"]))'
 }
 
+in_store from scratch >"$store/log" 2>&1 || not_here
 [ -n "${BASE:-}" ] || make_base
 try_step
 say "building packaging/Containerfile on $BASE"
