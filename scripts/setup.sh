@@ -161,17 +161,20 @@ provide_browser_phone() {
 		fail "cannot fetch sip.js: $(tail -n 1 target/tools/npm.log)"
 }
 
-# Programs that tests start themselves, unpacked beside the build: installing their packages would start services.
+# Programs that tests start themselves, unpacked beside the build: installing their packages would start services. From
+# Debian 13 on, promtool has a package of its own.
 provide_tools() {
-	[ ! -x target/tools/usr/bin/prometheus ] || return 0
+	tools=target/tools/usr/bin
+	[ ! -x $tools/prometheus ] || [ ! -x $tools/promtool ] || return 0
 	command -v apt-get >/dev/null || return 0
 	say "fetching prometheus for the tests"
 	mkdir -p target/tools
-	(cd target/tools && { apt-get download -qq prometheus || { as_root apt-get update -qq &&
-		apt-get download -qq prometheus; }; } 2>/dev/null &&
-		dpkg -x prometheus_*.deb . && rm -f prometheus_*.deb) ||
+	unpack_tool prometheus || { as_root apt-get update -qq && unpack_tool prometheus; } ||
 		fail "cannot fetch the package prometheus: is the network there?"
+	[ -x $tools/promtool ] || unpack_tool promtool || fail "cannot fetch the package promtool: is the network there?"
 }
+
+unpack_tool() { (cd target/tools && apt-get download -qq "$1" 2>/dev/null && dpkg -x "$1"_*.deb . && rm -f "$1"_*.deb); }
 
 ! wants_packages || packages="$server_packages $packages"
 if command -v dpkg-query >/dev/null; then missing=$(missing_packages); else missing=$(missing_tools); fi
