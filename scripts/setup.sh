@@ -174,7 +174,9 @@ provide_tools() {
 	[ -x $tools/promtool ] || unpack_tool promtool || fail "cannot fetch the package promtool: is the network there?"
 }
 
-unpack_tool() { (cd target/tools && apt-get download -qq "$1" 2>/dev/null && dpkg -x "$1"_*.deb . && rm -f "$1"_*.deb); }
+unpack_tool() {
+	(cd target/tools && apt-get download -qq "$1" 2>/dev/null && dpkg -x "$1"_*.deb . && rm -f "$1"_*.deb)
+}
 
 ! wants_packages || packages="$server_packages $packages"
 if command -v dpkg-query >/dev/null; then missing=$(missing_packages); else missing=$(missing_tools); fi
