@@ -17,13 +17,15 @@ packages="gcc libc6-dev make pkg-config libclang-dev libxml2-dev dpkg-dev xz-uti
 	sqlite3"
 # What only the tests need: `setup.sh tests`.
 server_test_packages="kamailio-postgres-modules kamailio-mysql-modules kamailio-redis-modules kamailio-xml-modules
-	kamailio-lua-modules kamailio-python3-modules kamailio-xmpp-modules kamailio-websocket-modules"
+	kamailio-lua-modules kamailio-python3-modules kamailio-xmpp-modules kamailio-websocket-modules
+	kamailio-tls-modules"
 test_packages="python3-pytest python3-pytest-xdist python3-hypothesis postgresql mariadb-server mariadb-client
-	redis-server sip-tester libxml2-utils chromium g++ valgrind baresip-core curl shellcheck python3-pyflakes"
+	redis-server sip-tester libxml2-utils chromium g++ valgrind baresip-core curl shellcheck python3-pyflakes openssl rpm
+	iproute2"
 case ${1:-} in
 tests) packages="$packages $test_packages" server_packages="$server_packages $server_test_packages" ;;
 scenarios)
-	packages="$packages python3-pytest python3-pytest-xdist python3-hypothesis mariadb-server mariadb-client"
+	packages="$packages python3-pytest python3-pytest-xdist python3-hypothesis mariadb-server mariadb-client openssl"
 	server_packages="$server_packages $server_test_packages"
 	;;
 esac

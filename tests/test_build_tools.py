@@ -76,6 +76,25 @@ def test_every_program_that_the_scripts_call_is_asked_for():
     assert not called - everywhere - asked - OPTIONAL
 
 
+def setup_installs():
+    """The packages that scripts/setup.sh names for the build and for the tests."""
+    text = (ROOT / "scripts" / "setup.sh").read_text()
+    return set(" ".join(re.findall(r'^(?:server_|)(?:test_|)packages="([^"]*)"', text, re.M)).split())
+
+
+def test_what_the_tests_load_and_call_is_what_the_setup_installs():
+    """In a clean Debian nothing is there that this machine happens to have."""
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    loaded = [str(path) for path in sorted(SERVER.modules.glob("*.so"))
+              if re.search(r"""["' /]%s(?:\.so)?["' ]""" % path.stem, tests)]
+    owners = subprocess.run(["dpkg-query", "-S", *loaded], capture_output=True, text=True).stdout.splitlines()
+    owned = {line.partition(":")[0] for line in owners if not line.startswith("diversion")}
+    # Of the programs, those that not every Debian has.
+    owned |= {package for program, package in [("openssl", "openssl"), ("rpmbuild", "rpm"), ("ss", "iproute2"),
+                                               ("g++", "g++")] if '"%s"' % program in tests}
+    assert len(loaded) > 20 and not owned - setup_installs()
+
+
 def hide(paths, command):
     """Runs the command where these files cannot be seen."""
     binds = "".join("mount --bind /dev/null '%s' && " % path for path in paths)
