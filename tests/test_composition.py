@@ -217,8 +217,9 @@ def test_of_several_dialogs_the_rest_stays(ours, phones, mode):
 def test_thousands_of_dialogs_in_a_document(ours, phones):
     server = ours(workers=1, presence=dict(subs_db_mode=0, publ_cache=2), shm=128)
     lamp = Lamp(phones, server)
-    many = [("d%d" % number, "early") for number in range(900)]
-    for publication in range(6):
+    # From 6.0 on Kamailio takes no more than 32 KiB over UDP.
+    many = [("d%d" % number, "early") for number in range(600)]
+    for publication in range(9):
         states = [("%d%s" % (publication, name), state) for name, state in many]
         assert lamp.publish(dialogs(*states), publication=publication, new=True).code == 200
     for _ in range(5):
