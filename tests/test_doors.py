@@ -5,6 +5,7 @@ import uuid
 import pytest
 
 from conftest import MODES
+from kit.kamailio import SERVER
 from kit.servers import MariaDB, PostgreSQL
 from kit.sip import pidf
 
@@ -119,8 +120,12 @@ def test_every_winfo_document_can_be_read(ours, phones, mode):
         xml.dom.minidom.parseString(notify.body)
 
 
-# A datagram of 62 KB: all in one string, or spread.
-def filled(bob, alice, place, size=60_000):
+# As long as a datagram that the host takes: from 6.0 on it drops what is longer than 32 KiB.
+LONGEST = 60_000 if SERVER.numbers < (6, 0) else 30_000
+
+
+def filled(bob, alice, place, size=LONGEST):
+    """All in one string, or spread."""
     filler = "x" * size
     headers = ["Event: presence", "Expires: 1"]
     more = dict(call_id=uuid.uuid4().hex, from_tag="f")
@@ -231,7 +236,7 @@ def test_strings_that_no_column_holds(ours, phones):
 
 
 def unfit_publications(alice):
-    large = "x" * 40_000
+    large = "x" * 20_000
     return {"the user is longer": (400, dict(to="sip:%s@example.org" % ("u" * 65), body=pidf())),
             "the domain is longer": (400, dict(to="sip:u@%s.org" % ("d" * 62), body=pidf())),
             "raise sql_buffer_size": (413, dict(to=alice.uri, body=pidf(note=large)))}
@@ -244,15 +249,16 @@ def test_publications_that_no_row_holds(ours, phones, server_type):
     try:
         for settings in (dict(publ_cache=0, subs_db_mode=3), dict(publ_cache=1),
                          dict(publ_cache=1, publ_update_period=1)):
-            server = ours(db=database.url, presence=settings, workers=1)
+            # A statement of half the usual size: its document fits into a datagram of any host.
+            server = ours(db=database.url, presence=settings, workers=1, before="sql_buffer_size=32768\n")
             alice = phones(server, "alice")
             for why, (code, publication) in unfit_publications(alice).items():
                 assert alice.publish(**publication).code == code, (settings, why)
                 assert any("answered %d" % code in line and why in line
                            for line in server.log().splitlines()), (settings, why)
             # What fits is taken before and after, up to what a statement holds.
-            tag = alice.publish(body=pidf(note="y" * 20_000)).get("SIP-ETag")
-            assert alice.publish(etag=tag, body=pidf(note="z" * 40_000)).code == 413
+            tag = alice.publish(body=pidf(note="y" * 10_000)).get("SIP-ETag")
+            assert alice.publish(etag=tag, body=pidf(note="z" * 20_000)).code == 413
             assert alice.publish(etag=tag, body=pidf(note="z")).code == 200
             server.stop()
     finally:
