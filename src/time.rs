@@ -154,6 +154,32 @@ impl Sub for UnixTime {
     }
 }
 
+/// A second of a clock that nobody sets and that begins anywhere (`host::clock::ticks`): for waits inside the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tick(pub i64);
+
+shm_safe!(Tick(second));
+
+impl Add<Seconds> for Tick {
+    type Output = Tick;
+    fn add(self, time: Seconds) -> Tick {
+        Tick(self.0.saturating_add(time.0))
+    }
+}
+
+impl AddAssign<Seconds> for Tick {
+    fn add_assign(&mut self, time: Seconds) {
+        *self = *self + time;
+    }
+}
+
+impl Sub for Tick {
+    type Output = Seconds;
+    fn sub(self, earlier: Tick) -> Seconds {
+        Seconds(self.0.saturating_sub(earlier.0))
+    }
+}
+
 /// When something ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Expiry {
@@ -188,6 +214,12 @@ impl Expiry {
     /// Whether it ends after `now`, or never.
     pub fn is_after(self, now: Moment) -> bool {
         self > Expiry::At(now)
+    }
+}
+
+impl From<Option<Moment>> for Expiry {
+    fn from(end: Option<Moment>) -> Expiry {
+        end.map_or(Expiry::Never, Expiry::At)
     }
 }
 

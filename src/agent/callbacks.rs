@@ -8,6 +8,7 @@ use crate::pua::ports::{Claim, PendingRequest, Processed};
 use crate::pua::record::Field;
 use crate::pua::request::{Part, Request};
 use crate::sys;
+use crate::time::Moment;
 use std::cell::RefCell;
 use std::ffi::{c_char, c_void};
 
@@ -77,7 +78,7 @@ impl Registry {
             id: lend(request.get(Part::Id)),
             pres_uri: &mut uri,
             body: &mut body,
-            expires: request.options.expires as i32,
+            expires: request.options.expires.number() as i32,
             source_flag: request.options.flag,
             event: request.options.event,
             content_type: lend(request.get(Part::ContentType)),
@@ -164,7 +165,7 @@ fn with_ua_pres(pending: &PendingRequest, claim: &Claim, call: impl FnOnce(*mut 
         id: or_null(record.get(Field::Id)),
         pres_uri: &mut uri,
         event: record.state.event,
-        desired_expires: record.state.desired_until as u32,
+        desired_expires: record.state.desired_until.moment().map_or(0, Moment::seconds) as u32,
         flag: claim.callback_flag,
         cb_param: claim.cb_param as *mut c_void,
         ua_flag: 0,

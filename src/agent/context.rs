@@ -23,6 +23,7 @@ use crate::pua::request::{Part, Request};
 use crate::pua::response::{Answer, Challenge};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::route_set::RouteSet;
+use crate::time::{Moment, Seconds, Tick};
 use crate::{limited_refusal, log};
 use std::cell::{Cell, RefCell};
 
@@ -88,9 +89,9 @@ fn store(error: StoreError) -> RequestError {
     RequestError::Store(error.to_string())
 }
 
-/// The tick from which so many seconds are counted: the one that has begun is not a whole one.
-fn whole_seconds(seconds: i64) -> i64 {
-    clock::ticks() + i64::from(seconds > 0)
+/// The tick from which a wait is counted: the one that has begun is not a whole one.
+fn whole_seconds(wait: Seconds) -> Tick {
+    clock::ticks() + Seconds(i64::from(wait > Seconds::ZERO))
 }
 
 fn memory(error: NoMemory) -> RequestError {
@@ -157,7 +158,7 @@ impl<'m> AgentContext<'m> {
         wanted: impl Fn(&[u8]) -> bool,
     ) -> Result<Vec<Record>, RequestError> {
         let mut all = match self.in_memory() {
-            Some(records) => records.ending(i64::MAX, 0, 1),
+            Some(records) => records.ending(Moment::MAX, 0, 1),
             None => {
                 let mut rows = Vec::new();
                 self.rows().each(|record| rows.push(record)).map_err(store)?;
@@ -204,7 +205,7 @@ impl<'m> AgentContext<'m> {
     /// more.
     pub fn write_back(&self, is_last: bool) {
         let Some(records) = self.in_memory() else { return };
-        let (now, mut refusals, mut lost) = (clock::now().seconds(), RefusalLog::default(), None);
+        let (now, mut refusals, mut lost) = (clock::now(), RefusalLog::default(), None);
         let changes = records.take_changes(now, is_last);
         for group in changes.chunks(GROUP) {
             // What the database has no connection for is kept without a try.
@@ -251,11 +252,11 @@ pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<Answer> {
         code,
         silence: false,
         expires: match reply.parsed_expires() {
-            Header::Value(seconds) => Some(i64::from(seconds)),
+            Header::Value(seconds) => Some(Seconds::from(seconds)),
             _ => None,
         },
-        min_expires: number(b"Min-Expires"),
-        retry_after: number(b"Retry-After"),
+        min_expires: number(b"Min-Expires").map(Seconds),
+        retry_after: number(b"Retry-After").map(Seconds),
         etag: reply
             .find(b"SIP-ETag")
             .map(|tag| tag.trim_ascii().to_vec())
@@ -287,8 +288,8 @@ impl Ports for AgentContext<'_> {
     fn config(&self) -> &Config {
         &self.process.config
     }
-    fn now(&self) -> i64 {
-        clock::now().seconds()
+    fn now(&self) -> Moment {
+        clock::now()
     }
     fn event(&self, flag: i32) -> Option<Event> {
         self.process.registry.event(flag)
@@ -354,7 +355,7 @@ impl Ports for AgentContext<'_> {
         }
     }
 
-    fn ending(&mut self, before: i64) -> Result<Vec<Record>, RequestError> {
+    fn ending(&mut self, before: Moment) -> Result<Vec<Record>, RequestError> {
         // A part of the records each second, so that refreshes are spread over the period.
         let turns = if self.whole_sweep { 1 } else { self.process.config.sweep_period() as usize };
         let turn = self.process.turn.get() % turns;
@@ -401,17 +402,17 @@ impl Ports for AgentContext<'_> {
     fn end(&mut self, pending: PendingRequestId) -> Option<Request> {
         self.pending_requests().end(pending, clock::ticks())
     }
-    fn wait(&mut self, pending: PendingRequestId, seconds: i64, request: &Request, stored: bool) -> bool {
-        self.pending_requests().wait(pending, seconds, request, stored, whole_seconds(seconds))
+    fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, stored: bool) -> bool {
+        self.pending_requests().wait(pending, wait, request, stored, whole_seconds(wait))
     }
     fn attempts(&mut self, pending: PendingRequestId) -> u32 {
         self.pending_requests().attempts(pending)
     }
-    fn postpone(&mut self, pending: PendingRequestId, seconds: i64, change: &Change) {
-        self.pending_requests().postpone(pending, seconds, change, clock::ticks());
+    fn postpone(&mut self, pending: PendingRequestId, wait: Seconds, change: &Change) {
+        self.pending_requests().postpone(pending, wait, change, clock::ticks());
     }
-    fn later(&mut self, request: &Request, seconds: i64) -> Result<Option<PendingRequestId>, RequestError> {
-        self.pending_requests().later(self.key_of(request), request, seconds, whole_seconds(seconds))
+    fn later(&mut self, request: &Request, wait: Seconds) -> Result<Option<PendingRequestId>, RequestError> {
+        self.pending_requests().later(self.key_of(request), request, wait, whole_seconds(wait))
     }
     fn restarts(&mut self, request: &Request) -> u32 {
         self.pending_requests().restarts(self.key_of(request), clock::ticks())

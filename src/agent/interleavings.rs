@@ -1,7 +1,8 @@
 //! Any order of requests, answers, NOTIFYs, time and crashes: what holds in all of them.
-use crate::agent::pending_requests::PATIENCE_SECS;
+use crate::agent::pending_requests::PATIENCE;
 use crate::agent::testing::{Bench, Wire, code, granted};
 use crate::pua::response::Answer;
+use crate::time::Seconds;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::collections::{BTreeMap, BTreeSet};
@@ -150,7 +151,8 @@ impl World {
 
     fn answer(&mut self, index: usize, status: u16, retry_after: Option<i64>) {
         let wire = self.bench.wire[index].clone();
-        let mut answer = Answer { retry_after, min_expires: (status == 423).then_some(MINIMUM), ..code(status) };
+        let (retry_after, minimum) = (retry_after.map(Seconds), Seconds(MINIMUM));
+        let mut answer = Answer { retry_after, min_expires: (status == 423).then_some(minimum), ..code(status) };
         let asked: i64 = wire.header("Expires").parse().unwrap();
         if status == 423 && (asked == 0 || asked >= MINIMUM) {
             // Long enough already: such a server would be wrong.
@@ -196,7 +198,7 @@ impl World {
             assert!(used.insert((&wire.call_id, wire.cseq)), "CSeq {} was used twice", wire.cseq);
         }
         // What nobody has answered for so long is given up, and tried again.
-        let is_open = |wire: &&Wire| !wire.answered && self.bench.ticks - wire.at <= PATIENCE_SECS;
+        let is_open = |wire: &&Wire| !wire.answered && self.bench.ticks - wire.at <= PATIENCE;
         let mut under_way = BTreeSet::new();
         for wire in self.bench.wire.iter().filter(is_open) {
             assert!(under_way.insert((wire.method, &wire.id)), "two of one {} under way", wire.method);

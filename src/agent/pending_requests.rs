@@ -5,9 +5,10 @@ use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
 use crate::pua::ports::{Admission, Claim, Due, PendingRequest, PendingRequestId};
 use crate::pua::record::{Change, Field, Record};
-use crate::pua::request::{Part, Request};
+use crate::pua::request::{Part, Request, Wanted};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
+use crate::time::{Seconds, Tick};
 use hashbrown::HashTable;
 
 type Shared = ShmBox<[u8]>;
@@ -15,11 +16,11 @@ type Shared = ShmBox<[u8]>;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Its answer is awaited; after this time nobody will give one.
-    UnderWay { until: i64 },
+    UnderWay { until: Tick },
     /// It waits for another try.
-    Waiting { at: i64 },
+    Waiting { at: Tick },
     /// What its answer says waits to be stored.
-    Unstored { at: i64 },
+    Unstored { at: Tick },
 }
 
 shm_safe!(enum Phase { UnderWay { until }, Waiting { at }, Unstored { at } });
@@ -27,8 +28,8 @@ shm_safe!(enum Phase { UnderWay { until }, Waiting { at }, Unstored { at } });
 /// What goes next on a pending request.
 struct Waiting {
     request: Request<Shared>,
-    since: i64,
-    not_before: i64,
+    since: Tick,
+    not_before: Option<Tick>,
     claims: ShmVec<Claim>,
 }
 
@@ -42,8 +43,8 @@ struct Entry {
     attempts: u32,
     /// The server may have something: an end of it has to be sent.
     stored: bool,
-    /// The interval asked for last, in seconds, and when.
-    asked: (i64, i64),
+    /// For how long it was asked for last, and when.
+    asked: (Wanted, Tick),
     sent: Option<(Request<Shared>, Record<Shared>)>,
     /// The entity tag of what was sent last; `None` before anything was.
     etag: Option<Shared>,
@@ -74,22 +75,22 @@ shm_safe!(Entry {
     change
 });
 
-/// How far the ends of two options may lie apart and still be the same, in seconds: a SUBSCRIBE asks for ten more than
+/// How far the ends of two options may lie apart and still be the same: a SUBSCRIBE asks for ten more than
 /// it has to.
-const SAME_END: i64 = 10;
+const SAME_END: Seconds = Seconds(10);
 
 impl Entry {
     /// Takes what waits, aged by the time it waited; the callers behind it wait for its answer now.
-    fn take_next(&mut self, now: i64) -> Option<Request<Shared>> {
+    fn take_next(&mut self, now: Tick) -> Option<Request<Shared>> {
         let mut next = self.next.take()?;
         let options = &mut next.request.options;
         let waited = now - next.since;
-        if options.expires > 0 && waited > 1 {
+        if let (Wanted::For(time), true) = (options.expires, waited > Seconds(1)) {
             // What nobody wants any more is ended.
-            options.expires = (options.expires - waited).max(0);
+            options.expires = if time > waited { Wanted::For(time - waited) } else { Wanted::End };
         }
         self.asked = (options.expires, now);
-        self.phase = Phase::UnderWay { until: now + PATIENCE_SECS };
+        self.phase = Phase::UnderWay { until: now + PATIENCE };
         if self.claims.is_empty() {
             self.claims = next.claims;
         } else {
@@ -101,20 +102,23 @@ impl Entry {
     }
 
     /// Whether the answer under way is that of `request`, too.
-    fn covers(&self, request: &Request, now: i64) -> bool {
+    fn covers(&self, request: &Request, now: Tick) -> bool {
         let (asked, at) = self.asked;
         let wanted = request.options.expires;
-        let same_end = || asked < 0 && wanted < 0 || asked > 0 && (at + asked - now - wanted).abs() <= SAME_END;
+        let same_end = match (asked, wanted) {
+            (Wanted::Forever, Wanted::Forever) => true,
+            (Wanted::For(asked), Wanted::For(wanted)) => ((at + asked) - (now + wanted)).abs() <= SAME_END,
+            _ => false,
+        };
         self.subscribes
             && matches!(self.phase, Phase::UnderWay { .. })
             && self.next.is_none()
             && self.sent.is_some()
-            && wanted != 0
-            && same_end()
+            && same_end
     }
 
     /// What waits is not with the server, and nobody wants it any more: `request` goes in its place at once.
-    fn give_way(&mut self, request: &Request, now: i64) -> Result<Option<Waiting>, NoMemory> {
+    fn give_way(&mut self, request: &Request, now: Tick) -> Result<Option<Waiting>, NoMemory> {
         let mut claims = ShmVec::new_in(Shm);
         let waiting = self.next.iter().flat_map(|next| next.claims.iter());
         for claim in Claim::of(request).iter().chain(self.claims.iter()).chain(waiting) {
@@ -122,7 +126,7 @@ impl Entry {
         }
         self.claims = claims;
         self.asked = (request.options.expires, now);
-        self.phase = Phase::UnderWay { until: now + PATIENCE_SECS };
+        self.phase = Phase::UnderWay { until: now + PATIENCE };
         Ok(self.next.take())
     }
 
@@ -137,14 +141,19 @@ impl Entry {
     }
 
     /// Puts a request behind what is under way.
-    fn queue(&mut self, request: &Request, now: i64, not_before: i64) -> Result<Option<Waiting>, RequestError> {
+    fn queue(
+        &mut self,
+        request: &Request,
+        now: Tick,
+        not_before: Option<Tick>,
+    ) -> Result<Option<Waiting>, RequestError> {
         let follows = self.has_tag(request.get(Part::Etag));
         let mut merged = match &self.next {
             None => request.clone(),
             Some(waiting) => {
                 if request.body().is_none()
-                    && request.options.expires != 0
-                    && waiting.request.options.expires == 0
+                    && !request.options.expires.is_end()
+                    && waiting.request.options.expires.is_end()
                     && !self.subscribes
                 {
                     return Err(RequestError::NoBody);
@@ -178,28 +187,28 @@ struct Table {
     /// Number and key of each pending request.
     keys: HashTable<(PendingRequestId, u64), Shm>,
     /// How often the subscription of a key was begun anew, and when it was last.
-    restarts: HashTable<(u64, u32, i64), Shm>,
+    restarts: HashTable<(u64, u32, Tick), Shm>,
     last: PendingRequestId,
 }
 
 shm_safe!(Table { by_key, keys, restarts, last });
 
-/// All pending requests of the server. Times are ticks of the monotonic clock, in seconds.
+/// All pending requests of the server.
 pub struct PendingRequests {
     table: Lock<Table>,
 }
 
 shm_safe!(PendingRequests { table });
 
-/// How long an answer is awaited, in seconds: longer than tm waits, whatever its timers say, is a sign that none will
+/// How long an answer is awaited: longer than tm waits, whatever its timers say, is a sign that none will
 /// come.
-pub(crate) const PATIENCE_SECS: i64 = 600;
+pub(crate) const PATIENCE: Seconds = Seconds(600);
 
 /// How many callers may wait for one publication or subscription.
 const LONGEST_QUEUE: usize = 1000;
 
-/// For how long it is remembered that a subscription was begun anew, in seconds.
-const RESTARTS_REMEMBERED: i64 = 600;
+/// For how long it is remembered that a subscription was begun anew.
+const RESTARTS_REMEMBERED: Seconds = Seconds(600);
 
 /// Of how many subscriptions it is remembered; beyond them each is paced as one that was begun anew this often.
 const MOST_RESTARTED: usize = 20_000;
@@ -209,7 +218,7 @@ fn spread(id: PendingRequestId) -> u64 {
     id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-fn new_entry(key: u64, request: &Request, phase: Phase, now: i64) -> Result<ShmBox<Entry>, NoMemory> {
+fn new_entry(key: u64, request: &Request, phase: Phase, now: Tick) -> Result<ShmBox<Entry>, NoMemory> {
     let mut claims = ShmVec::new_in(Shm);
     if let Some(claim) = Claim::of(request) {
         shm::push(&mut claims, claim)?;
@@ -279,7 +288,7 @@ impl Table {
 /// What came of asking an entry that is busy, and what it took the place of.
 type Joined = (Admission, Option<Waiting>);
 
-fn join(busy: &mut Entry, request: &Request, checked: bool, now: i64) -> Result<Joined, RequestError> {
+fn join(busy: &mut Entry, request: &Request, checked: bool, now: Tick) -> Result<Joined, RequestError> {
     if request.options.own {
         return Ok((Admission::Covered, None));
     }
@@ -292,13 +301,13 @@ fn join(busy: &mut Entry, request: &Request, checked: bool, now: i64) -> Result<
         }
         return Ok((Admission::Covered, None));
     }
-    if matches!(busy.phase, Phase::Waiting { .. }) && !busy.stored && request.options.expires == 0 {
+    if matches!(busy.phase, Phase::Waiting { .. }) && !busy.stored && request.options.expires.is_end() {
         return Ok((Admission::Go(busy.id), busy.give_way(request, now)?));
     }
     if !checked && (request.options.has_body || !request.get(Part::Etag).is_empty()) {
         return Ok((Admission::Busy { known: busy.has_tag(request.get(Part::Etag)) }, None));
     }
-    Ok((Admission::Queued, busy.queue(request, now, 0)?))
+    Ok((Admission::Queued, busy.queue(request, now, None)?))
 }
 
 impl Default for PendingRequests {
@@ -317,8 +326,8 @@ impl PendingRequests {
     /// Fails with `Crowded` when `LONGEST_QUEUE` requests wait for the publication or subscription already, with
     /// `NoBody` when a PUBLISH without a body would begin anew what a waiting one ends, and when shared memory runs
     /// out.
-    pub fn admit(&self, key: u64, request: &Request, checked: bool, now: i64) -> Result<Admission, RequestError> {
-        let mut entry = new_entry(key, request, Phase::UnderWay { until: now + PATIENCE_SECS }, now)?;
+    pub fn admit(&self, key: u64, request: &Request, checked: bool, now: Tick) -> Result<Admission, RequestError> {
+        let mut entry = new_entry(key, request, Phase::UnderWay { until: now + PATIENCE }, now)?;
         let mut table = self.table.lock();
         if let Some(busy) = table.meant_by(key, request) {
             let joined = join(busy, request, checked, now);
@@ -338,30 +347,31 @@ impl PendingRequests {
         &self,
         key: u64,
         request: &Request,
-        seconds: i64,
-        now: i64,
+        wait: Seconds,
+        now: Tick,
     ) -> Result<Option<PendingRequestId>, RequestError> {
-        let phase = match seconds {
-            ..=0 => Phase::UnderWay { until: now + PATIENCE_SECS },
-            _ => Phase::Waiting { at: now + seconds },
+        let waits = wait > Seconds::ZERO;
+        let phase = match waits {
+            false => Phase::UnderWay { until: now + PATIENCE },
+            true => Phase::Waiting { at: now + wait },
         };
         let mut entry = new_entry(key, request, phase, now)?;
-        if seconds > 0 {
-            drop(entry.queue(request, now, 0)?);
+        if waits {
+            drop(entry.queue(request, now, None)?);
         }
         let mut table = self.table.lock();
         if let Some(busy) = table.unnamed(key) {
-            if busy.asked.0 != 0 && busy.next.is_none() {
-                busy.queue(request, now, now + seconds)?;
+            if !busy.asked.0.is_end() && busy.next.is_none() {
+                busy.queue(request, now, Some(now + wait))?;
             }
             return Ok(None);
         }
         let id = table.insert(entry)?;
-        Ok((seconds <= 0).then_some(id))
+        Ok((!waits).then_some(id))
     }
 
     /// See [`crate::pua::ports::Ports::restarts`].
-    pub fn restarts(&self, key: u64, now: i64) -> u32 {
+    pub fn restarts(&self, key: u64, now: Tick) -> u32 {
         let mut table = self.table.lock();
         let table = &mut *table;
         if let Some((_, count, at)) = table.restarts.find_mut(key, |(known, ..)| *known == key) {
@@ -389,13 +399,13 @@ impl PendingRequests {
         id: PendingRequestId,
         request: &Request,
         record: &Record,
-        now: i64,
+        now: Tick,
     ) -> Result<(), NoMemory> {
         let fresh = Some((request.map(shm::copy)?, record.map(shm::copy)?));
         let etag = shm::copy(record.get(Field::Etag))?;
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return Ok(()) };
-        entry.phase = Phase::UnderWay { until: now + PATIENCE_SECS };
+        entry.phase = Phase::UnderWay { until: now + PATIENCE };
         entry.asked = (request.options.expires, now);
         let old = (std::mem::replace(&mut entry.sent, fresh), entry.etag.replace(etag), entry.former_etag.take());
         drop(table);
@@ -426,12 +436,12 @@ impl PendingRequests {
     }
 
     /// See [`crate::pua::ports::Ports::end`].
-    pub fn end(&self, id: PendingRequestId, now: i64) -> Option<Request> {
+    pub fn end(&self, id: PendingRequestId, now: Tick) -> Option<Request> {
         let mut table = self.table.lock();
         let entry = table.entry(id)?;
         match &entry.next {
-            Some(next) if next.not_before > now => {
-                entry.phase = Phase::Waiting { at: next.not_before };
+            Some(Waiting { not_before: Some(at), .. }) if *at > now => {
+                entry.phase = Phase::Waiting { at: *at };
                 entry.stored = false;
                 return None;
             }
@@ -450,7 +460,7 @@ impl PendingRequests {
     }
 
     /// See [`crate::pua::ports::Ports::wait`].
-    pub fn wait(&self, id: PendingRequestId, seconds: i64, request: &Request, stored: bool, now: i64) -> bool {
+    pub fn wait(&self, id: PendingRequestId, wait: Seconds, request: &Request, stored: bool, now: Tick) -> bool {
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return false };
         let newer = entry.next.as_ref().map(|newer| newer.request.to_private());
@@ -460,10 +470,10 @@ impl PendingRequests {
             Some(next) => next.request = copy,
             empty => {
                 let claims = ShmVec::new_in(Shm);
-                *empty = Some(Waiting { request: copy, since: now, not_before: 0, claims });
+                *empty = Some(Waiting { request: copy, since: now, not_before: None, claims });
             }
         }
-        entry.phase = Phase::Waiting { at: now + seconds };
+        entry.phase = Phase::Waiting { at: now + wait };
         entry.stored = stored;
         entry.attempts += 1;
         true
@@ -475,12 +485,12 @@ impl PendingRequests {
     }
 
     /// See [`crate::pua::ports::Ports::postpone`]. Without memory the change is lost.
-    pub fn postpone(&self, id: PendingRequestId, seconds: i64, change: &Change, now: i64) {
+    pub fn postpone(&self, id: PendingRequestId, wait: Seconds, change: &Change, now: Tick) {
         let copy = change.map(shm::copy).ok();
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return };
         entry.change = copy;
-        entry.phase = Phase::Unstored { at: now + seconds };
+        entry.phase = Phase::Unstored { at: now + wait };
         entry.attempts += 1;
     }
 
@@ -502,14 +512,14 @@ impl PendingRequests {
     }
 
     /// See [`crate::pua::ports::Ports::timed_out`].
-    pub fn timed_out(&self, now: i64) -> Vec<Due> {
+    pub fn timed_out(&self, now: Tick) -> Vec<Due> {
         let mut table = self.table.lock();
         let mut due = Vec::new();
         for entry in table.by_key.iter_mut() {
             match entry.phase {
                 Phase::UnderWay { until } if until < now => {
                     // Once is enough, whatever comes of it.
-                    entry.phase = Phase::UnderWay { until: now + PATIENCE_SECS };
+                    entry.phase = Phase::UnderWay { until: now + PATIENCE };
                     due.push(Due::Lost(entry.id));
                 }
                 Phase::Waiting { at } if at <= now => match entry.take_next(now) {
@@ -517,7 +527,7 @@ impl PendingRequests {
                     None => due.push(Due::Lost(entry.id)),
                 },
                 Phase::Unstored { at } if at <= now => {
-                    entry.phase = Phase::UnderWay { until: now + PATIENCE_SECS };
+                    entry.phase = Phase::UnderWay { until: now + PATIENCE };
                     due.push(match entry.change.take() {
                         Some(change) => Due::Store(entry.id, change.to_private()),
                         None => Due::Lost(entry.id),
@@ -542,8 +552,14 @@ mod tests {
     use crate::pua::request::RequestOptions;
 
     fn request(body: &str, cb_param: usize) -> Request {
-        let options =
-            RequestOptions { event: 1, flag: 1, expires: 60, has_body: true, cb_param, ..RequestOptions::default() };
+        let options = RequestOptions {
+            event: 1,
+            flag: 1,
+            expires: Wanted::For(Seconds(60)),
+            has_body: true,
+            cb_param,
+            ..RequestOptions::default()
+        };
         Request::new(options, &[(Part::PresUri, b"sip:a@b"), (Part::Body, body.as_bytes())])
     }
 
@@ -552,7 +568,7 @@ mod tests {
     }
 
     fn go(pending_requests: &PendingRequests, request: &Request) -> PendingRequestId {
-        match pending_requests.admit(5, request, true, 0) {
+        match pending_requests.admit(5, request, true, Tick(0)) {
             Ok(Admission::Go(id)) => id,
             other => panic!("{other:?}"),
         }
@@ -563,14 +579,14 @@ mod tests {
         let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 11));
         for (body, param) in [("2", 22), ("3", 33), ("4", 44)] {
-            assert_eq!(pending_requests.admit(5, &request(body, param), true, 0), Ok(Admission::Queued));
+            assert_eq!(pending_requests.admit(5, &request(body, param), true, Tick(0)), Ok(Admission::Queued));
         }
         assert_eq!(words(&pending_requests.claims(id)), [11]);
         assert!(pending_requests.claims(id).is_empty());
-        let next = pending_requests.end(id, 0).unwrap();
+        let next = pending_requests.end(id, Tick(0)).unwrap();
         assert_eq!((next.get(Part::Body), next.options.cb_param), (b"4".as_slice(), 44));
         assert_eq!(words(&pending_requests.claims(id)), [22, 33, 44]);
-        assert_eq!(pending_requests.end(id, 0), None);
+        assert_eq!(pending_requests.end(id, Tick(0)), None);
         assert_eq!(pending_requests.count(), 0);
     }
 
@@ -579,12 +595,12 @@ mod tests {
         let before = fake::live_blocks();
         let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 0));
-        assert!(pending_requests.wait(id, 20, &request("1", 0), false, 0));
-        assert!(pending_requests.timed_out(19).is_empty());
-        assert!(matches!(pending_requests.timed_out(20)[..], [Due::Send(..)]));
-        assert!(pending_requests.timed_out(20 + PATIENCE_SECS).is_empty());
-        assert_eq!(pending_requests.timed_out(21 + PATIENCE_SECS), [Due::Lost(id)]);
-        pending_requests.end(id, 700);
+        assert!(pending_requests.wait(id, Seconds(20), &request("1", 0), false, Tick(0)));
+        assert!(pending_requests.timed_out(Tick(19)).is_empty());
+        assert!(matches!(pending_requests.timed_out(Tick(20))[..], [Due::Send(..)]));
+        assert!(pending_requests.timed_out(Tick(20) + PATIENCE).is_empty());
+        assert_eq!(pending_requests.timed_out(Tick(21) + PATIENCE), [Due::Lost(id)]);
+        pending_requests.end(id, Tick(700));
         assert_eq!(pending_requests.count(), 0);
         drop(pending_requests);
         assert_eq!(fake::live_blocks(), before);
@@ -594,13 +610,19 @@ mod tests {
     fn the_queue_is_bounded_and_what_was_not_checked_replaces_nothing() {
         let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 1));
-        assert_eq!(pending_requests.admit(5, &request("2", 2), true, 0), Ok(Admission::Queued));
-        assert_eq!(pending_requests.admit(5, &request("broken", 3), false, 0), Ok(Admission::Busy { known: false }));
+        assert_eq!(pending_requests.admit(5, &request("2", 2), true, Tick(0)), Ok(Admission::Queued));
+        assert_eq!(
+            pending_requests.admit(5, &request("broken", 3), false, Tick(0)),
+            Ok(Admission::Busy { known: false })
+        );
         for n in 2..LONGEST_QUEUE {
-            assert_eq!(pending_requests.admit(5, &request("2", n), true, 0), Ok(Admission::Queued));
+            assert_eq!(pending_requests.admit(5, &request("2", n), true, Tick(0)), Ok(Admission::Queued));
         }
-        assert_eq!(pending_requests.admit(5, &request("3", 0), true, 0), Err(RequestError::Crowded(LONGEST_QUEUE)));
-        assert_eq!(pending_requests.end(id, 0).unwrap().get(Part::Body), b"2");
+        assert_eq!(
+            pending_requests.admit(5, &request("3", 0), true, Tick(0)),
+            Err(RequestError::Crowded(LONGEST_QUEUE))
+        );
+        assert_eq!(pending_requests.end(id, Tick(0)).unwrap().get(Part::Body), b"2");
     }
 
     #[test]
@@ -609,7 +631,7 @@ mod tests {
         let before = fake::live_blocks();
         let id = go(&pending_requests, &request("1", 1));
         for n in 0.. {
-            let (joined, failed) = fake::failing_at(n, || pending_requests.admit(5, &request("2", 2), true, 0));
+            let (joined, failed) = fake::failing_at(n, || pending_requests.admit(5, &request("2", 2), true, Tick(0)));
             assert_eq!(fake::held_locks(), 0);
             if !failed {
                 assert_eq!(joined, Ok(Admission::Queued));
@@ -618,9 +640,9 @@ mod tests {
             assert!(joined.is_err());
         }
         assert_eq!(words(&pending_requests.claims(id)), [1]);
-        pending_requests.end(id, 0);
+        pending_requests.end(id, Tick(0));
         assert_eq!(words(&pending_requests.claims(id)), [2]);
-        pending_requests.end(id, 0);
+        pending_requests.end(id, Tick(0));
         // The tables keep the room they once needed.
         assert!(fake::live_blocks() <= before + 2);
     }
@@ -628,6 +650,6 @@ mod tests {
     #[test]
     fn subscriptions_begun_anew_are_counted_for_a_while() {
         let pending_requests = PendingRequests::default();
-        assert_eq!([0, 0, 10, 700].map(|now| pending_requests.restarts(5, now)), [0, 1, 2, 0]);
+        assert_eq!([0, 0, 10, 700].map(|now| pending_requests.restarts(5, Tick(now))), [0, 1, 2, 0]);
     }
 }

@@ -7,7 +7,7 @@ use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, moment, m
 use crate::pua::config::Config;
 use crate::pua::record::{Dialog, Field, Record, RecordRowState, RecordState, Search};
 use crate::sip::columns::{self, LONG, SHORT, TAG, TEXT};
-use crate::time::Moment;
+use crate::time::{Expiry, Moment, Seconds};
 
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 7;
@@ -70,8 +70,8 @@ fn cells(record: &Record) -> [Cell<'_>; 18] {
         ("etag", text(record, Field::Etag)),
         ("tuple_id", text(record, Field::TupleId)),
         ("cseq", Value::Int(state.cseq.into())),
-        ("expires", time(state.expires_at)),
-        ("desired_expires", time(state.desired_until)),
+        ("expires", Value::Time(state.expires_at.into())),
+        ("desired_expires", desired(state.desired_until)),
         ("record_route", text(record, Field::RecordRoute)),
         ("contact", text(record, Field::Contact)),
         ("remote_contact", text(record, Field::RemoteContact)),
@@ -80,20 +80,17 @@ fn cells(record: &Record) -> [Cell<'_>; 18] {
     ]
 }
 
-fn time(seconds: i64) -> Value<'static> {
-    moment(Some(seconds).filter(|at| *at != 0).map(Moment::at))
-}
-
-fn time_of(number: i64) -> i64 {
-    moment_of(number).map_or(0, Moment::seconds)
+/// What the column `desired_expires` has: 0 for what is wanted for ever.
+fn desired(until: Expiry) -> Value<'static> {
+    moment(until.moment())
 }
 
 /// The columns that change over the life of a record.
 fn changing(record: &Record) -> [Cell<'_>; 9] {
     let state = &record.state;
     [
-        ("expires", time(state.expires_at)),
-        ("desired_expires", time(state.desired_until)),
+        ("expires", Value::Time(state.expires_at.into())),
+        ("desired_expires", desired(state.desired_until)),
         ("cseq", Value::Int(state.cseq.into())),
         ("version", Value::Int(state.version.into())),
         ("etag", text(record, Field::Etag)),
@@ -126,8 +123,8 @@ fn read(row: Row<'_, Pua>) -> Record {
         serial: 0,
         event: row.int(Pua::Event) as i32,
         flag: row.int(Pua::Flag) as i32,
-        expires_at: time_of(row.int(Pua::Expires)),
-        desired_until: time_of(row.int(Pua::DesiredExpires)),
+        expires_at: moment_of(row.int(Pua::Expires)).unwrap_or_default(),
+        desired_until: moment_of(row.int(Pua::DesiredExpires)).into(),
         cseq: row.int(Pua::Cseq) as u32,
         version: row.int(Pua::Version) as u32,
         row_state: RecordRowState::Clean,
@@ -238,8 +235,8 @@ impl Rows<'_> {
     /// # Errors
     ///
     /// Fails when the database cannot be read.
-    pub fn ending(&self, before: i64) -> Result<Vec<Record>, StoreError> {
-        let over = [("expires", Op::Lt, time(before))];
+    pub fn ending(&self, before: Moment) -> Result<Vec<Record>, StoreError> {
+        let over = [("expires", Op::Lt, Value::Time(before.into()))];
         self.database.read(|db| select(db, self.table(), &over))
     }
 
@@ -296,10 +293,12 @@ impl Rows<'_> {
     /// # Errors
     ///
     /// Fails when the database cannot be written.
-    pub fn delete_ended(&self, now: i64) -> Result<(), StoreError> {
+    pub fn delete_ended(&self, now: Moment) -> Result<(), StoreError> {
         let table = self.table();
-        let unwanted = ("desired_expires", Op::Lt, time(now));
+        let unwanted = ("desired_expires", Op::Lt, Value::Time(now.into()));
         let ends = ("desired_expires", Op::Gt, Value::Int(0));
-        self.database.write(|db| db.delete(table, &[("expires", Op::Lt, time(now - 10)), ends, unwanted]))
+        self.database.write(|db| {
+            db.delete(table, &[("expires", Op::Lt, Value::Time((now - Seconds(10)).into())), ends, unwanted])
+        })
     }
 }

@@ -6,7 +6,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::record::{Dialog, Field, Record, RecordRowState, Search};
 use crate::shm_safe::shm_safe;
-use crate::time::Moment;
+use crate::time::{Moment, Seconds};
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hasher};
@@ -182,7 +182,7 @@ impl Records {
     }
 
     /// Records that end before `before`, in part `turn` of `turns`.
-    pub fn ending(&self, before: i64, turn: usize, turns: usize) -> Vec<Record> {
+    pub fn ending(&self, before: Moment, turn: usize, turns: usize) -> Vec<Record> {
         let mut found = Vec::new();
         for shard in self.shards.iter().enumerate().filter(|(index, _)| index % turns.max(1) == turn).map(|(_, s)| s) {
             let shard = shard.lock();
@@ -220,7 +220,7 @@ impl Records {
 
     /// Takes note that what has changed is being written: what has ended first, then what is new or changed; from here
     /// on each row has the entity tag of its record. Rows that rest are left out, see [`Aside::rests`].
-    pub fn take_changes(&self, now: i64, is_last: bool) -> Vec<RowChange> {
+    pub fn take_changes(&self, now: Moment, is_last: bool) -> Vec<RowChange> {
         let ended = std::mem::replace(&mut *self.ended.lock(), ShmVec::new_in(Shm));
         let was_set = self.clock_was_set();
         let mut changes: Vec<RowChange> = ended.iter().map(|record| RowChange::Ended(record.to_private())).collect();
@@ -232,8 +232,8 @@ impl Records {
                     state.row_state = RecordRowState::Update;
                 }
                 // What is over and what has no answer is not worth a row; what its owner still wants is.
-                let over = state.expires_at < now && state.desired_until != 0 && state.desired_until < now;
-                let waits = state.row_state != RecordRowState::Clean && !entry.aside.rests(Moment::at(now), is_last);
+                let over = state.expires_at < now && state.desired_until.is_before(now);
+                let waits = state.row_state != RecordRowState::Clean && !entry.aside.rests(now, is_last);
                 if !waits || over || entry.record.is_temporary() {
                     continue;
                 }
@@ -248,12 +248,12 @@ impl Records {
 
     /// Whether the wall clock was set since this was asked: the times of day in rows are old.
     fn clock_was_set(&self) -> bool {
-        let set_by = clock::set_by().0;
-        (set_by - self.clock_set_by.swap(set_by, Ordering::Relaxed)).abs() > 1
+        let set_by = clock::set_by();
+        (set_by - Seconds(self.clock_set_by.swap(set_by.0, Ordering::Relaxed))).abs() > Seconds(1)
     }
 
     /// Takes note of what became of a change. `true` when the database has refused its row, which was not known.
-    pub fn note_fate(&self, change: &RowChange, fate: Fate, now: i64) -> bool {
+    pub fn note_fate(&self, change: &RowChange, fate: Fate, now: Moment) -> bool {
         match (change, fate) {
             (RowChange::Ended(row), Fate::Kept) => self.end_row(row),
             // A row that may not be deleted ends by its own time.
@@ -267,7 +267,7 @@ impl Records {
     }
 
     /// What could not be written is tried again.
-    fn note_unwritten(&self, record: &Record, row_etag: &[u8], fate: Fate, now: i64) -> bool {
+    fn note_unwritten(&self, record: &Record, row_etag: &[u8], fate: Fate, now: Moment) -> bool {
         let Ok(tag) = shm::copy(row_etag) else { return false };
         let (is_new, mut is_news) = (record.state.row_state == RecordRowState::Insert, false);
         let known = self.with_entry(record, |entry| {
@@ -275,8 +275,8 @@ impl Records {
             entry.record.state.row_state = if is_new { RecordRowState::Insert } else { RecordRowState::Update };
             entry.row_etag = tag;
             match fate {
-                Fate::Refused => entry.aside = Aside::refused(Moment::at(now)),
-                _ if !was_refused => entry.aside = Aside::later(Moment::at(now)),
+                Fate::Refused => entry.aside = Aside::refused(now),
+                _ if !was_refused => entry.aside = Aside::later(now),
                 _ => {}
             }
             is_news = fate == Fate::Refused && !was_refused;
@@ -323,14 +323,15 @@ mod tests {
     use super::*;
     use crate::host::fake;
     use crate::pua::record::RecordState;
+    use crate::time::Expiry;
 
     fn record(id: &str, etag: &str) -> Record {
         let state = RecordState {
             serial: 0,
             event: 1,
             flag: 1,
-            expires_at: 100,
-            desired_until: 0,
+            expires_at: Moment::at(100),
+            desired_until: Expiry::Never,
             cseq: 0,
             version: 0,
             row_state: RecordRowState::Insert,
@@ -363,34 +364,34 @@ mod tests {
         assert_eq!(records.find(&search(b"")).unwrap().get(Field::Etag), b"2");
         let a = records.find(&search(b"a")).unwrap();
         assert!(records.replace(&a, &a.with(&[(Field::Etag, b"3")])).unwrap());
-        let changes = records.take_changes(0, false);
+        let changes = records.take_changes(Moment::at(0), false);
         assert!(matches!(changes[..], [RowChange::Changed { .. }, RowChange::Changed { .. }]));
-        changes.iter().for_each(|change| assert!(!records.note_fate(change, Fate::Written, 0)));
+        changes.iter().for_each(|change| assert!(!records.note_fate(change, Fate::Written, Moment::at(0))));
         records.remove(&records.find(&search(b"a")).unwrap());
         assert!(records.find(&search(b"a")).is_none());
         assert!(!records.replace(&a, &a).unwrap());
-        let ended = records.take_changes(0, false);
+        let ended = records.take_changes(Moment::at(0), false);
         assert!(matches!(&ended[..], [RowChange::Ended(row)] if row.get(Field::Etag) == b"3"));
-        records.note_fate(&ended[0], Fate::Kept, 0);
-        assert_eq!(records.take_changes(0, false).len(), 1, "what could not be deleted is tried again");
+        records.note_fate(&ended[0], Fate::Kept, Moment::at(0));
+        assert_eq!(records.take_changes(Moment::at(0), false).len(), 1, "what could not be deleted is tried again");
     }
 
     #[test]
     fn a_refused_row_rests_until_its_record_changes() {
         let records = Records::new(7).unwrap();
         records.insert(&record("a", "1")).unwrap();
-        let changes = records.take_changes(10, false);
-        assert!(records.note_fate(&changes[0], Fate::Refused, 10));
-        assert!(records.take_changes(20, false).is_empty());
+        let changes = records.take_changes(Moment::at(10), false);
+        assert!(records.note_fate(&changes[0], Fate::Refused, Moment::at(10)));
+        assert!(records.take_changes(Moment::at(20), false).is_empty());
         assert_eq!(records.refused(9).len(), 1);
-        let last = records.take_changes(20, true);
+        let last = records.take_changes(Moment::at(20), true);
         assert!(
             matches!(&last[..], [RowChange::Changed { record, .. }] if record.state.row_state == RecordRowState::Insert)
         );
-        assert!(!records.note_fate(&last[0], Fate::Refused, 20), "it is named once");
+        assert!(!records.note_fate(&last[0], Fate::Refused, Moment::at(20)), "it is named once");
         let a = records.find(&search(b"a")).unwrap();
         assert!(records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap());
-        assert_eq!(records.take_changes(21, false).len(), 1);
+        assert_eq!(records.take_changes(Moment::at(21), false).len(), 1);
     }
 
     #[test]
@@ -398,20 +399,20 @@ mod tests {
         for written in [true, false] {
             let records = Records::new(7).unwrap();
             records.insert(&record("a", "1")).unwrap();
-            records.take_changes(0, false);
+            records.take_changes(Moment::at(0), false);
             let a = records.find(&search(b"a")).unwrap();
             records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
-            let changes = records.take_changes(0, false);
+            let changes = records.take_changes(Moment::at(0), false);
             assert!(matches!(&changes[..], [RowChange::Changed { row_etag, .. }] if row_etag == b"1"));
             records.remove(&records.find(&search(b"a")).unwrap());
             if !written {
-                records.note_fate(&changes[0], Fate::Kept, 0);
+                records.note_fate(&changes[0], Fate::Kept, Moment::at(0));
             }
             let etag = |change: &RowChange| match change {
                 RowChange::Ended(row) => row.get(Field::Etag).to_vec(),
                 RowChange::Changed { .. } => Vec::new(),
             };
-            let ended: Vec<_> = records.take_changes(1, false).iter().map(etag).collect();
+            let ended: Vec<_> = records.take_changes(Moment::at(1), false).iter().map(etag).collect();
             let wanted: &[&[u8]] = if written { &[b"2"] } else { &[b"2", b"1"] };
             assert_eq!(ended, wanted);
         }
@@ -421,11 +422,11 @@ mod tests {
     fn what_could_not_be_written_is_written_as_what_it_was() {
         let records = Records::new(7).unwrap();
         records.insert(&record("a", "1")).unwrap();
-        let changes = records.take_changes(0, false);
+        let changes = records.take_changes(Moment::at(0), false);
         let a = records.find(&search(b"a")).unwrap();
         records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
-        records.note_fate(&changes[0], Fate::Kept, 0);
-        let RowChange::Changed { record: again, .. } = &records.take_changes(1, false)[0] else {
+        records.note_fate(&changes[0], Fate::Kept, Moment::at(0));
+        let RowChange::Changed { record: again, .. } = &records.take_changes(Moment::at(1), false)[0] else {
             panic!("not changed")
         };
         assert_eq!((again.state.row_state, again.get(Field::Etag)), (RecordRowState::Insert, b"2".as_slice()));
@@ -433,12 +434,13 @@ mod tests {
 
     #[test]
     fn what_is_wanted_keeps_its_row_though_its_grant_is_over() {
-        for (desired_until, rows) in [(0, 1), (900, 1), (400, 0)] {
+        let at = |seconds| Expiry::At(Moment::at(seconds));
+        for (desired_until, rows) in [(Expiry::Never, 1), (at(900), 1), (at(400), 0)] {
             let records = Records::new(7).unwrap();
             let mut late = record("a", "1");
             late.state.desired_until = desired_until;
             records.insert(&late).unwrap();
-            assert_eq!(records.take_changes(500, false).len(), rows);
+            assert_eq!(records.take_changes(Moment::at(500), false).len(), rows);
         }
     }
 

@@ -3,9 +3,10 @@ use crate::agent::testing::{Bench, code, granted, publication, subscription};
 use crate::pua::error::RequestError;
 use crate::pua::request::{Part, RequestOptions};
 use crate::pua::response::{Answer, Challenge};
+use crate::time::Seconds;
 
 fn busy(seconds: i64) -> Answer {
-    Answer { retry_after: Some(seconds), ..code(503) }
+    Answer { retry_after: Some(Seconds(seconds)), ..code(503) }
 }
 
 fn bodies(bench: &Bench) -> Vec<&str> {
@@ -177,7 +178,7 @@ fn terminated_never_makes_a_storm(state: &str) {
         }
         bench.pass(1);
     }
-    let times: Vec<i64> = bench.wire.iter().map(|wire| wire.at - bench.wire[0].at).collect();
+    let times: Vec<i64> = bench.wire.iter().map(|wire| (wire.at - bench.wire[0].at).0).collect();
     assert!((5..=10).contains(&times.len()) && times[1] == 0, "{state}: {times:?}");
     // It was not given up: the wait is only longer.
     assert_eq!(bench.pending_requests.count(), 1);
@@ -203,7 +204,7 @@ fn terminated_says_when_to_come_back((state, wait): (&str, Option<i64>)) {
         }
         bench.pass(100);
         let second = bench.wire.get(1).map(|wire| wire.at - bench.wire[0].at);
-        assert_eq!(second, wait, "{state}, early: {early}");
+        assert_eq!(second, wait.map(Seconds), "{state}, early: {early}");
         assert_eq!(words(&bench), [1], "{state}, early: {early}");
     }
 }
@@ -246,7 +247,7 @@ fn one_dialog_has_the_tag_and_the_target_of_one_branch() {
 fn a_step_of_the_wall_clock_forgets_no_request(step: i64) {
     let mut bench = Bench::new();
     bench.publish("i", Some("one"), -1, 1).unwrap();
-    bench.wall += step;
+    bench.wall += Seconds(step);
     bench.pass(2);
     bench.publish("i", Some("two"), -1, 2).unwrap();
     assert_eq!(bench.wire.len(), 1);
@@ -338,10 +339,10 @@ fn an_end_asks_for_nothing_more_and_a_minimum_is_bounded(subscribes: bool) {
         false => bench.publish("i", Some("x"), expires, word).unwrap(),
     };
     ask(&mut bench, 60, 1);
-    bench.answer(&Answer { min_expires: Some(i64::MAX), ..code(423) });
+    bench.answer(&Answer { min_expires: Some(Seconds::MAX), ..code(423) });
     assert_eq!((bench.wire.len(), words(&bench)), (1, vec![1]));
     ask(&mut bench, 60, 2);
-    bench.answer(&Answer { min_expires: Some(1800), ..code(423) });
+    bench.answer(&Answer { min_expires: Some(Seconds(1800)), ..code(423) });
     assert!(bench.wire[2].header("Expires").parse::<i64>().unwrap() >= 1800);
     bench.answer(&granted("t", 1800));
     ask(&mut bench, 0, 3);

@@ -10,11 +10,12 @@ use crate::pua::ports::{
     Admission, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Ports, Processed, Sent,
 };
 use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
-use crate::pua::request::{Part, Request, RequestOptions};
+use crate::pua::request::{Part, Request, RequestOptions, Wanted};
 use crate::pua::response::Answer;
 use crate::pua::{publication, queue, refresh};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::subscription_state::SubscriptionStateHeader;
+use crate::time::{Moment, Seconds, Tick};
 
 /// A request on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub(crate) struct Wire {
     pub(crate) cseq: u32,
     pub(crate) headers: String,
     pub(crate) body: Option<String>,
-    pub(crate) at: i64,
+    pub(crate) at: Tick,
     pub(crate) answered: bool,
 }
 
@@ -49,9 +50,9 @@ pub(crate) struct Bench {
     pub(crate) records: Records,
     /// Rows as the last write left them.
     rows: Vec<Record>,
-    /// The wall clock, and the one that nobody sets; both in seconds.
-    pub(crate) wall: i64,
-    pub(crate) ticks: i64,
+    /// The time, and the clock for waits.
+    pub(crate) wall: Moment,
+    pub(crate) ticks: Tick,
     state: u64,
     pub(crate) wire: Vec<Wire>,
     /// Words of callers whose callbacks were called, and whether with silence.
@@ -73,8 +74,8 @@ impl Bench {
             pending_requests: PendingRequests::default(),
             records: Records::new(1).unwrap(),
             rows: Vec::new(),
-            wall: 1_000_000,
-            ticks: 5_000,
+            wall: Moment::at(1_000_000),
+            ticks: Tick(5_000),
             state: 0,
             wire: Vec::new(),
             answered_callers: Vec::new(),
@@ -170,8 +171,8 @@ impl Bench {
     /// Time goes by, with the timer of each second.
     pub(crate) fn pass(&mut self, seconds: i64) {
         for _ in 0..seconds {
-            self.wall += 1;
-            self.ticks += 1;
+            self.wall += Seconds(1);
+            self.ticks += Seconds(1);
             refresh::retry(self);
             let _ = refresh::sweep(self);
         }
@@ -221,7 +222,7 @@ pub(crate) fn publication(id: &str, body: Option<&str>, expires: i64, word: usiz
         event: event::XCAP_DIFF,
         flag: 1,
         callback_flag: 1,
-        expires,
+        expires: Wanted::of_number(expires),
         has_body: body.is_some(),
         cb_param: word,
         ..RequestOptions::default()
@@ -235,7 +236,7 @@ pub(crate) fn subscription(expires: i64, word: usize) -> Request {
         event: event::PRESENCE,
         flag: 1,
         callback_flag: 1,
-        expires,
+        expires: Wanted::of_number(expires),
         cb_param: word,
         ..RequestOptions::default()
     };
@@ -263,7 +264,7 @@ pub(crate) fn granted(tag: &str, expires: i64) -> Answer {
     let contact = [b"sip:", tag.as_slice(), b"@server"].concat();
     Answer {
         code: 200,
-        expires: Some(expires),
+        expires: Some(Seconds(expires)),
         etag: Some(EntityTag::new(tag.clone())),
         to_tag: tag,
         contact,
@@ -275,7 +276,7 @@ impl Ports for Bench {
     fn config(&self) -> &Config {
         &self.config
     }
-    fn now(&self) -> i64 {
+    fn now(&self) -> Moment {
         self.wall
     }
     fn event(&self, flag: i32) -> Option<Event> {
@@ -312,7 +313,7 @@ impl Ports for Bench {
     fn remove(&mut self, record: &Record) -> Result<(), RequestError> {
         self.reachable().map(|()| self.records.remove(record))
     }
-    fn ending(&mut self, before: i64) -> Result<Vec<Record>, RequestError> {
+    fn ending(&mut self, before: Moment) -> Result<Vec<Record>, RequestError> {
         self.reachable().map(|()| self.records.ending(before, 0, 1))
     }
     fn admit(&mut self, request: &Request, checked: bool) -> Result<Admission, RequestError> {
@@ -337,17 +338,17 @@ impl Ports for Bench {
     fn end(&mut self, pending: PendingRequestId) -> Option<Request> {
         self.pending_requests.end(pending, self.ticks)
     }
-    fn wait(&mut self, pending: PendingRequestId, seconds: i64, request: &Request, stored: bool) -> bool {
-        self.pending_requests.wait(pending, seconds, request, stored, self.ticks)
+    fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, stored: bool) -> bool {
+        self.pending_requests.wait(pending, wait, request, stored, self.ticks)
     }
     fn attempts(&mut self, pending: PendingRequestId) -> u32 {
         self.pending_requests.attempts(pending)
     }
-    fn postpone(&mut self, pending: PendingRequestId, seconds: i64, change: &Change) {
-        self.pending_requests.postpone(pending, seconds, change, self.ticks);
+    fn postpone(&mut self, pending: PendingRequestId, wait: Seconds, change: &Change) {
+        self.pending_requests.postpone(pending, wait, change, self.ticks);
     }
-    fn later(&mut self, request: &Request, seconds: i64) -> Result<Option<PendingRequestId>, RequestError> {
-        self.pending_requests.later(Bench::key_of(request), request, seconds, self.ticks)
+    fn later(&mut self, request: &Request, wait: Seconds) -> Result<Option<PendingRequestId>, RequestError> {
+        self.pending_requests.later(Bench::key_of(request), request, wait, self.ticks)
     }
     fn restarts(&mut self, request: &Request) -> u32 {
         self.pending_requests.restarts(Bench::key_of(request), self.ticks)

@@ -4,7 +4,7 @@
 //! administrator does to the wall clock meanwhile. So time here, [`now`], is that of the wall clock when the server
 //! started, and goes on by the steady clock. What leaves the server as a time of day (rows, other modules, pages) is
 //! converted at the edge, by [`to_wall`] and [`from_wall`].
-use crate::time::{Moment, Seconds, UnixTime};
+use crate::time::{Moment, Seconds, Tick, UnixTime};
 use std::sync::OnceLock;
 
 /// How far the wall clock was ahead of the steady one when the server started, in microseconds.
@@ -61,12 +61,12 @@ pub fn from_wall(at: UnixTime) -> Moment {
     Moment::at(at.0) - set_by()
 }
 
-/// Seconds of a clock that nobody sets: for intervals.
-pub fn ticks() -> i64 {
+/// The second of a clock that nobody sets: for intervals.
+pub fn ticks() -> Tick {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure lives during the call; this clock is always there.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    time.tv_sec
+    Tick(time.tv_sec)
 }
 
 /// Microseconds of a clock that nobody sets, and never 0: for measuring.

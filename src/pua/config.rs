@@ -1,6 +1,7 @@
 //! The parameters of the presence user agent and the settings read by them, checked once at start-up.
 use crate::reference::parameter::{LONGEST_LIST, LONGEST_URL, Range, Shown, integer, switch, text};
 use crate::reference::setting::{Field, Value};
+use crate::time::Seconds;
 
 /// Where publications and subscriptions live (`db_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +44,10 @@ parameters! {
         /// Where records live. 0: memory, written every `update_period` and at the end. 2: the table alone.
         mode: Mode = integer(c"db_mode", 0).range(DB_MODES).replaced_by(0).example("2");
         /// The interval where a module names none.
-        default_expires: i64 = integer(c"default_expires", 3600).unit("seconds").range(Range::AtLeast(600))
+        default_expires: Seconds = integer(c"default_expires", 3600).unit("seconds").range(Range::AtLeast(600))
             .replaced_by(3600).example("1800");
         /// The shortest interval that is requested; a request that ends something has Expires 0 all the same.
-        min_expires: i64 = integer(c"min_expires", 0).unit("seconds").range(Range::AtLeast(0)).replaced_by(0)
+        min_expires: Seconds = integer(c"min_expires", 0).unit("seconds").range(Range::AtLeast(0)).replaced_by(0)
             .example("60");
         /// Time between two passes over all records; refreshes are spread over it.
         update_period: i32 = integer(c"update_period", 100).unit("seconds").zero("no timers")

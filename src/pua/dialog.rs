@@ -6,10 +6,11 @@ use super::ports::{Claim, PendingRequest, PendingRequestId, Ports};
 use super::publish::MOST_REDIRECTS;
 use super::queue;
 use super::record::{Change, Dialog, Field, Record};
-use super::request::{Part, Request, RequestOptions};
+use super::request::{Part, Request, RequestOptions, Wanted};
 use super::response::{Answer, LONGEST_GRANT, LONGEST_PUT_OFF, ResponseMeaning, backoff};
 use super::subscriber::{find, remove_dialog};
 use crate::sip::subscription_state::SubscriptionStateHeader;
+use crate::time::{Moment, Seconds};
 
 /// Subscribes, refreshes or unsubscribes.
 ///
@@ -57,10 +58,10 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent:
 }
 
 /// What a granting answer makes of the record when the store cannot be asked what is in it.
-pub(crate) fn unread(now: i64, take_sent: &PendingRequest, answer: &Answer) -> Change {
+pub(crate) fn unread(now: Moment, take_sent: &PendingRequest, answer: &Answer) -> Change {
     let record = &take_sent.record;
     let expires = answer.granted().unwrap_or_default();
-    if expires == 0 {
+    if expires == Seconds::ZERO {
         return Change { before: Some(record.clone()), after: None };
     }
     let mut changes: Vec<(Field, &[u8])> = Vec::new();
@@ -91,7 +92,7 @@ pub(crate) fn settle<P: Ports>(
     match verdict {
         ResponseMeaning::Done => {
             let done = match answer.granted() {
-                Some(expires) if expires > 0 => confirm(ports, take_sent, answer, now + expires),
+                Some(expires) if expires > Seconds::ZERO => confirm(ports, take_sent, answer, now + expires),
                 _ => remove_dialog(ports, record).map(|_| ()),
             };
             if let Err(why) = done {
@@ -100,18 +101,18 @@ pub(crate) fn settle<P: Ports>(
             }
             Next::Nothing
         }
-        ResponseMeaning::TooBrief(minimum) if options.server_minimum == 0 && options.expires != 0 => afresh(
+        ResponseMeaning::TooBrief(minimum) if options.server_minimum.is_none() && !options.expires.is_end() => afresh(
             ports,
             take_sent,
             undone,
-            request.with_options(RequestOptions { server_minimum: minimum, ..*options }),
+            request.with_options(RequestOptions { server_minimum: Some(minimum), ..*options }),
         ),
         ResponseMeaning::Elsewhere if !within && options.redirects < MOST_REDIRECTS => {
             let options = RequestOptions { redirects: options.redirects + 1, ..*options };
             let there = [(Part::RemoteTarget, answer.contact.as_slice())];
             afresh(ports, take_sent, undone, request.with(&there).with_options(options))
         }
-        ResponseMeaning::Later(seconds) => put_off(ports, take_sent, seconds, undone),
+        ResponseMeaning::Later(wait) => put_off(ports, take_sent, wait, undone),
         _ => given_up(ports, take_sent, undone),
     }
 }
@@ -136,11 +137,11 @@ pub(crate) fn pinned(request: &Request, record: &Record) -> Request {
     request.with(&[(Part::CallId, record.get(Field::CallId)), (Part::RemoteTarget, b"")]).with_options(options)
 }
 
-/// The server cannot now: another try after so many seconds, as long as somebody wants it.
+/// The server cannot now: another try after a while, as long as somebody wants it.
 pub(crate) fn put_off<P: Ports>(
     ports: &mut P,
     take_sent: &PendingRequest,
-    seconds: i64,
+    wait: Seconds,
     undone: &mut Option<Change>,
 ) -> Next {
     let (request, record) = (&take_sent.request, &take_sent.record);
@@ -156,16 +157,15 @@ pub(crate) fn put_off<P: Ports>(
     if !record.is_temporary() && record.state.expires_at > now {
         // RFC 6665 4.1.2.2: the subscription goes on as long as the last answer said.
         let again = pinned(&request.with_options(own(false)), record);
-        return Next::After { seconds, request: again, stored: true };
+        return Next::After { wait, request: again, stored: true };
     }
     let was_there = discard(ports, record, undone);
-    let desired = record.state.desired_until;
-    let unwanted = request.options.expires == 0 || desired != 0 && now + seconds >= desired;
+    let unwanted = request.options.expires.is_end() || !record.state.desired_until.is_after(now + wait);
     if unwanted || !record.is_temporary() && !was_there {
         return Next::Nothing;
     }
     let again = from_the_start(request, record).with_options(own(true));
-    Next::After { seconds, request: again, stored: false }
+    Next::After { wait, request: again, stored: false }
 }
 
 /// The request as the first of a new dialog.
@@ -182,33 +182,32 @@ pub(crate) fn from_the_start(request: &Request, record: &Record) -> Request {
 pub(crate) fn given_up<P: Ports>(ports: &mut P, take_sent: &PendingRequest, undone: &mut Option<Change>) -> Next {
     let (request, record) = (&take_sent.request, &take_sent.record);
     let was_there = discard(ports, record, undone);
-    if record.is_temporary() || request.options.expires == 0 || !was_there {
+    if record.is_temporary() || request.options.expires.is_end() || !was_there {
         return Next::Nothing;
     }
     let wanted = match left(request, record, ports.now()) {
-        forever if forever < 0 => -1,
-        seconds => seconds + 3,
+        Wanted::For(time) => Wanted::For(time + Seconds(3)),
+        other => other,
     };
     let options =
         RequestOptions { insert: true, own: true, expires: wanted, redirects: 0, challenges: 0, ..request.options };
     let fresh = from_the_start(request, record).with_options(options);
     match pace(ports.restarts(&fresh)) {
-        0 => Next::Now(fresh),
-        seconds => Next::After { seconds, request: fresh, stored: false },
+        Seconds::ZERO => Next::Now(fresh),
+        wait => Next::After { wait, request: fresh, stored: false },
     }
 }
 
-/// Seconds before a subscription is begun anew that was begun anew so often lately: the first time at once.
-pub(crate) fn pace(restarts: u32) -> i64 {
-    restarts.checked_sub(1).map_or(0, backoff)
+/// The wait before a subscription is begun anew that was begun anew so often lately: the first time at once.
+pub(crate) fn pace(restarts: u32) -> Seconds {
+    restarts.checked_sub(1).map_or(Seconds::ZERO, backoff)
 }
 
-/// How long the owner still wants it; below 0: for ever.
-pub(crate) fn left(request: &Request, record: &Record, now: i64) -> i64 {
-    match record.state.desired_until {
-        _ if request.options.expires <= 0 => request.options.expires,
-        0 => -1,
-        until => (until - now).max(1),
+/// How long the owner still wants it.
+pub(crate) fn left(request: &Request, record: &Record, now: Moment) -> Wanted {
+    match request.options.expires {
+        Wanted::For(_) => Wanted::until(record.state.desired_until, now, Seconds(1)),
+        other => other,
     }
 }
 
@@ -217,7 +216,7 @@ pub(crate) fn confirm<P: Ports>(
     ports: &mut P,
     take_sent: &PendingRequest,
     answer: &Answer,
-    until: i64,
+    until: Moment,
 ) -> Result<(), RequestError> {
     let (request, record) = (&take_sent.request, &take_sent.record);
     let within = !record.is_temporary();
@@ -259,16 +258,16 @@ pub struct ReceivedNotify<'a> {
     pub state: SubscriptionStateHeader<'a>,
 }
 
-/// Seconds until the subscription may be begun anew after `restarts` of late (RFC 6665 4.1.3); `None`: never.
-pub(crate) fn comes_back(state: &SubscriptionStateHeader<'_>, restarts: impl FnOnce() -> u32) -> Option<i64> {
+/// The time until the subscription may be begun anew after `restarts` of late (RFC 6665 4.1.3); `None`: never.
+pub(crate) fn comes_back(state: &SubscriptionStateHeader<'_>, restarts: impl FnOnce() -> u32) -> Option<Seconds> {
     let is = |known: &[&str]| known.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(state.reason));
     if is(&["rejected", "noresource", "invariant"]) {
         return None;
     }
     let least = match state.retry_after {
-        Some(seconds) => seconds.clamp(0, LONGEST_PUT_OFF),
+        Some(wait) => wait.clamp(Seconds::ZERO, LONGEST_PUT_OFF),
         None if is(&["probation", "giveup"]) => PROBATION,
-        None => 0,
+        None => Seconds::ZERO,
     };
     Some(least.max(pace(restarts())))
 }
@@ -295,9 +294,9 @@ pub fn notified<P: Ports>(ports: &mut P, dialog: &Dialog<'_>, said: &ReceivedNot
         changes.push((Field::RecordRoute, said.route_set));
     }
     let mut next = stored.with(&changes);
-    if let Some(seconds) = said.state.expires {
+    if let Some(left) = said.state.expires {
         // The notifier has the last word on a shorter life (RFC 6665 4.2.1.2); what is longer is refreshed earlier.
-        let until = ports.now() + seconds.clamp(0, LONGEST_GRANT);
+        let until = ports.now() + left.clamp(Seconds::ZERO, LONGEST_GRANT);
         if stored.is_temporary() || until < stored.state.expires_at {
             next.state.expires_at = until;
         }
@@ -314,28 +313,26 @@ pub(crate) fn begin_anew<P: Ports>(
     record: &Record,
     state: &SubscriptionStateHeader<'_>,
 ) -> Result<(), RequestError> {
-    let request = request_of(record, 0, true);
-    let Some(seconds) = comes_back(state, || ports.restarts(&request)) else { return Ok(()) };
-    let expires = match record.state.desired_until {
-        0 => -1,
-        until => until - ports.now(),
-    };
+    let request = request_of(record, Wanted::End, true);
+    let Some(wait) = comes_back(state, || ports.restarts(&request)) else { return Ok(()) };
+    let (desired, now) = (record.state.desired_until, ports.now());
     // What is nearly over is not begun again.
-    if expires >= 0 && expires < seconds + NEARLY_OVER || expires < -1 {
+    if desired.is_before(now + wait + NEARLY_OVER) {
         return Ok(());
     }
+    let expires = Wanted::until(desired, now, Seconds(1));
     let request = request_of(record, expires, true);
-    if let Some(pending) = ports.later(&request, seconds)? {
+    if let Some(pending) = ports.later(&request, wait)? {
         queue::launch_then_go_on(ports, pending, &request, None);
     }
     Ok(())
 }
 
-/// What its owner wants for less than this many seconds is not begun again.
-pub(crate) const NEARLY_OVER: i64 = 10;
+/// What its owner wants for less than this time is not begun again.
+pub(crate) const NEARLY_OVER: Seconds = Seconds(10);
 
 /// The request that renews a subscription: in its dialog, or in a new one.
-pub fn request_of(record: &Record, expires: i64, insert: bool) -> Request {
+pub fn request_of(record: &Record, expires: Wanted, insert: bool) -> Request {
     let options = RequestOptions {
         event: record.state.event,
         flag: record.state.flag,
@@ -367,9 +364,8 @@ pub(crate) fn discard<P: Ports>(ports: &mut P, record: &Record, undone: &mut Opt
     })
 }
 
-/// How long a server that gives up, or puts us on probation without saying when to come back, is left alone, in
-/// seconds.
-pub(crate) const PROBATION: i64 = 10;
+/// How long a server that gives up, or puts us on probation without saying when to come back, is left alone.
+pub(crate) const PROBATION: Seconds = Seconds(10);
 
 #[cfg(test)]
 mod tests {
@@ -392,7 +388,8 @@ mod tests {
             ("terminated;reason=noresource;retry-after=5", None, None),
             ("terminated; Reason = Invariant", None, None),
         ] {
-            assert_eq!((comes_back(text, 0), comes_back(text, 3)), (first, fourth), "{text}");
+            let expected = (first.map(Seconds), fourth.map(Seconds));
+            assert_eq!((comes_back(text, 0), comes_back(text, 3)), expected, "{text}");
         }
     }
 }

@@ -3,10 +3,11 @@ use super::config::Config;
 use super::digest;
 use super::event::Event;
 use super::ports::Ports;
-use super::request::{Part, Request};
+use super::request::{Part, Request, Wanted};
 use super::response::LONGEST_GRANT;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::text::push_number;
+use crate::time::Seconds;
 
 fn start(event: &Event) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
@@ -22,9 +23,9 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn number_line(out: &mut Vec<u8>, name: &[u8], value: i64) {
+fn seconds_line(out: &mut Vec<u8>, name: &[u8], time: Seconds) {
     out.extend_from_slice(name);
-    push_number(out, value);
+    push_number(out, time.0);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -37,12 +38,14 @@ fn own_lines(out: &mut Vec<u8>, request: &Request) {
     }
 }
 
-/// How long a request asks for: the caller's wish, the default for "for ever", not less than the server wants.
-fn asked(config: &Config, request: &Request) -> i64 {
+/// How long a request asks for: the caller's wish, the default for "for ever", not less than the server wants; none
+/// where it ends what there is.
+fn asked(config: &Config, request: &Request) -> Option<Seconds> {
+    let minimum = request.options.server_minimum.unwrap_or_default();
     match request.options.expires {
-        0 => 0,
-        below if below < 0 => config.default_expires.max(request.options.server_minimum),
-        wanted => wanted.min(LONGEST_GRANT).max(request.options.server_minimum),
+        Wanted::End => None,
+        Wanted::Forever => Some(config.default_expires.max(minimum)),
+        Wanted::For(time) => Some(time.min(LONGEST_GRANT).max(minimum)),
     }
 }
 
@@ -55,9 +58,8 @@ pub fn publish(
     has_body: bool,
 ) -> Vec<u8> {
     let mut out = start(event);
-    let expires = asked(config, request);
     // One second more than asked for, so that the server does not forget it before the owner does.
-    number_line(&mut out, b"Expires: ", if expires == 0 { 0 } else { expires + 1 });
+    seconds_line(&mut out, b"Expires: ", asked(config, request).map_or(Seconds::ZERO, |time| time + Seconds(1)));
     if let Some(etag) = etag {
         line(&mut out, b"SIP-If-Match: ", etag.bytes());
     }
@@ -84,11 +86,11 @@ pub fn subscribe(config: &Config, event: &Event, request: &Request) -> Vec<u8> {
     out.extend_from_slice(request.get(Part::Contact));
     out.extend_from_slice(b">\r\n");
     let asked_for = match asked(config, request) {
-        0 => 0,
-        brief if brief <= config.min_expires => config.min_expires,
-        expires => expires + 10,
+        None => Seconds::ZERO,
+        Some(brief) if brief <= config.min_expires => config.min_expires,
+        Some(time) => time + Seconds(10),
     };
-    number_line(&mut out, b"Expires: ", asked_for);
+    seconds_line(&mut out, b"Expires: ", asked_for);
     own_lines(&mut out, request);
     out
 }

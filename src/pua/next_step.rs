@@ -1,6 +1,7 @@
 //! What comes of sending a request, and what is sent after its answer.
 use super::ports::Sent;
 use super::request::{Part, Request};
+use crate::time::Seconds;
 
 /// What a request came to when it was prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +32,8 @@ pub enum Next {
     Quietly(Request),
     /// This is sent later.
     After {
-        /// After so many seconds.
-        seconds: i64,
+        /// After this time.
+        wait: Seconds,
         /// What is sent.
         request: Request,
         /// The server may have something of it.

@@ -7,6 +7,7 @@ use super::record::{Change, Dialog, Field, Record, RecordRowState, RecordState, 
 use super::request::{Part, Request};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
+use crate::time::{Expiry, Moment, Seconds};
 
 /// The number of a pending request: one request on its way (or waiting for another try) for one publication or
 /// subscription.
@@ -65,8 +66,8 @@ impl PendingRequest {
             serial: 0,
             event: request.options.event,
             flag: request.options.flag,
-            expires_at: 0,
-            desired_until: 0,
+            expires_at: Moment::EPOCH,
+            desired_until: Expiry::Never,
             cseq: 0,
             version: 0,
             row_state: RecordRowState::Insert,
@@ -144,8 +145,8 @@ pub struct Processed {
 pub trait Ports {
     /// The settings.
     fn config(&self) -> &Config;
-    /// Seconds since 1970.
-    fn now(&self) -> i64;
+    /// The moment.
+    fn now(&self) -> Moment;
     /// The event with this flag.
     fn event(&self, flag: i32) -> Option<Event>;
     /// Makes a body ready; `tuple_id` is the one the publication has, or empty.
@@ -202,7 +203,7 @@ pub trait Ports {
     /// # Errors
     ///
     /// Fails when the table has to be read and the database cannot be read.
-    fn ending(&mut self, before: i64) -> Result<Vec<Record>, RequestError>;
+    fn ending(&mut self, before: Moment) -> Result<Vec<Record>, RequestError>;
 
     /// Asks for the pending request of this request's publication or subscription. `checked`: it can be sent as far as
     /// is known now; a request that was not checked never takes the place of one that waits.
@@ -230,23 +231,23 @@ pub trait Ports {
     fn retag(&mut self, pending: PendingRequestId, tag: EntityTag<&[u8]>);
     /// Ends a pending request, or gives the request that was kept meanwhile: the pending request goes on with that.
     fn end(&mut self, pending: PendingRequestId) -> Option<Request>;
-    /// Lets a pending request wait for this many seconds; then [`Ports::timed_out`] names it. `request` is tried again,
+    /// Lets a pending request wait so long; then [`Ports::timed_out`] names it. `request` is tried again,
     /// or what was kept meanwhile together with what `request` wanted besides. `stored`: the server may have something
     /// of it.
     /// `false`: there is no memory for it.
-    fn wait(&mut self, pending: PendingRequestId, seconds: i64, request: &Request, stored: bool) -> bool;
+    fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, stored: bool) -> bool;
     /// How many tries of a pending request have failed.
     fn attempts(&mut self, pending: PendingRequestId) -> u32;
-    /// Lets a pending request wait for this many seconds until `change` is tried again.
-    fn postpone(&mut self, pending: PendingRequestId, seconds: i64, change: &Change);
-    /// Has a request of our own sent in this many seconds, unless its subscription is being ended or something newer
+    /// Lets a pending request wait so long until `change` is tried again.
+    fn postpone(&mut self, pending: PendingRequestId, wait: Seconds, change: &Change);
+    /// Has a request of our own sent after this time, unless its subscription is being ended or something newer
     /// waits.
     /// Gives the pending request when it can go now.
     ///
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    fn later(&mut self, request: &Request, seconds: i64) -> Result<Option<PendingRequestId>, RequestError>;
+    fn later(&mut self, request: &Request, wait: Seconds) -> Result<Option<PendingRequestId>, RequestError>;
     /// How often this request's subscription was begun anew lately; counts one more.
     fn restarts(&mut self, request: &Request) -> u32;
     /// Flights whose time has come.

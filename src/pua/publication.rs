@@ -1,13 +1,15 @@
 //! What becomes of a publication: answers to PUBLISH, and repairs (RFC 3903 4.1).
+use super::dialog;
 use super::digest;
 use super::next_step::{Next, caller_decides, show};
 use super::ports::{PendingRequest, PendingRequestId, Ports};
 use super::publish::MOST_REDIRECTS;
 use super::queue;
 use super::record::{Change, Field};
-use super::request::{Part, Request, RequestOptions};
+use super::request::{Part, Request, RequestOptions, Wanted};
 use super::response::{Answer, ResponseMeaning};
 use crate::sip::entity_tag::EntityTag;
+use crate::time::{Moment, Seconds};
 
 /// A PUBLISH was answered, or was not.
 pub fn answered<P: Ports>(ports: &mut P, pending: PendingRequestId, answer: &Answer) {
@@ -64,7 +66,7 @@ pub(crate) fn tag_after(take_sent: &PendingRequest, change: Option<&Change>) -> 
 
 /// What becomes of the record by an answer; `None`: it stays as it is.
 pub(crate) fn change_after(
-    now: i64,
+    now: Moment,
     take_sent: &PendingRequest,
     answer: &Answer,
     verdict: ResponseMeaning,
@@ -73,7 +75,7 @@ pub(crate) fn change_after(
     let before = || (!record.get(Field::Etag).is_empty()).then(|| record.clone());
     match verdict {
         ResponseMeaning::Done => match (&answer.etag, answer.granted()) {
-            (Some(etag), Some(expires)) if expires > 0 => {
+            (Some(etag), Some(expires)) if expires > Seconds::ZERO => {
                 let mut granted = record.with(&[(Field::Etag, etag.bytes())]);
                 granted.state.expires_at = now + expires;
                 Some(Change { before: before(), after: Some(granted) })
@@ -86,7 +88,9 @@ pub(crate) fn change_after(
         }
         ResponseMeaning::TooBrief(_) | ResponseMeaning::Elsewhere | ResponseMeaning::Challenged => None,
         // The document from before is still there, under the tag it has.
-        ResponseMeaning::Refused if take_sent.request.body().is_some() && take_sent.request.options.expires != 0 => {
+        ResponseMeaning::Refused
+            if take_sent.request.body().is_some() && !take_sent.request.options.expires.is_end() =>
+        {
             None
         }
         ResponseMeaning::Forgotten | ResponseMeaning::Refused => {
@@ -105,29 +109,31 @@ pub(crate) fn repair<P: Ports>(
     let request = &take_sent.request;
     match verdict {
         ResponseMeaning::Forgotten => whole_document(ports.now(), take_sent).map_or(Next::Nothing, Next::Quietly),
-        ResponseMeaning::TooBrief(minimum) if request.options.server_minimum == 0 && request.options.expires != 0 => {
-            Next::Quietly(request.with_options(RequestOptions { server_minimum: minimum, ..request.options }))
+        ResponseMeaning::TooBrief(minimum)
+            if request.options.server_minimum.is_none() && !request.options.expires.is_end() =>
+        {
+            Next::Quietly(request.with_options(RequestOptions { server_minimum: Some(minimum), ..request.options }))
         }
         ResponseMeaning::Elsewhere if request.options.redirects < MOST_REDIRECTS => {
             let options = RequestOptions { redirects: request.options.redirects + 1, ..request.options };
             Next::Quietly(request.with(&[(Part::RemoteTarget, answer.contact.as_slice())]).with_options(options))
         }
-        ResponseMeaning::Later(seconds) if !caller_decides(request) => again(ports.now(), take_sent, answer, seconds),
+        ResponseMeaning::Later(wait) if !caller_decides(request) => again(ports.now(), take_sent, answer, wait),
         _ => Next::Nothing,
     }
 }
 
 /// The whole document once more, as a new publication. A first PUBLISH has no tag to be forgotten: asking again would
 /// be a loop.
-pub(crate) fn whole_document(now: i64, take_sent: &PendingRequest) -> Option<Request> {
+pub(crate) fn whole_document(now: Moment, take_sent: &PendingRequest) -> Option<Request> {
     let (request, record) = (&take_sent.request, &take_sent.record);
-    let wanted = !caller_decides(request) && request.options.expires != 0;
+    let wanted = !caller_decides(request) && !request.options.expires.is_end();
     if !wanted || record.get(Field::Body).is_empty() || record.get(Field::Etag).is_empty() {
         return None;
     }
-    let expires = match record.state.desired_until {
-        0 => -1,
-        until => (until - now).max(0) + 3,
+    let expires = match Wanted::until(record.state.desired_until, now, Seconds::ZERO) {
+        Wanted::For(left) => Wanted::For(left + Seconds(3)),
+        other => other,
     };
     let options = RequestOptions {
         expires,
@@ -148,27 +154,26 @@ pub(crate) fn whole_document(now: i64, take_sent: &PendingRequest) -> Option<Req
     Some(request.with(&whole).with_options(options))
 }
 
-/// Another try after so many seconds, as long as somebody wants it.
-pub(crate) fn again(now: i64, take_sent: &PendingRequest, answer: &Answer, seconds: i64) -> Next {
+/// Another try after a while, as long as somebody wants it.
+pub(crate) fn again(now: Moment, take_sent: &PendingRequest, answer: &Answer, wait: Seconds) -> Next {
     let (request, record) = (&take_sent.request, &take_sent.record);
     let stored = !record.get(Field::Etag).is_empty();
-    let seconds = match answer.silence && !stored {
-        true => (UNANSWERED << take_sent.attempts.min(3)).max(seconds),
-        false => seconds,
+    let wait = match answer.silence && !stored {
+        true => Seconds(UNANSWERED.0 << take_sent.attempts.min(3)).max(wait),
+        false => wait,
     };
-    let desired = record.state.desired_until;
-    if request.options.expires != 0 && desired != 0 && now + seconds >= desired {
+    if !request.options.expires.is_end() && !record.state.desired_until.is_after(now + wait) {
         return Next::Nothing;
     }
-    let left = if request.options.expires <= 0 { request.options.expires } else { (desired - now).max(1) };
+    let left = dialog::left(request, record, now);
     // A document that the server may have made without our knowledge had this version.
     let version_floor = if stored { request.options.version_floor } else { record.state.version + 1 };
     let options =
         RequestOptions { own: true, expires: left, version_floor, redirects: 0, challenges: 0, ..request.options };
     let afresh = request.with(&[(Part::RemoteTarget, b"")]).with_options(options);
-    Next::After { seconds, request: afresh, stored: stored || answer.silence }
+    Next::After { wait, request: afresh, stored: stored || answer.silence }
 }
 
-/// How long the first try of a new publication that nobody answered is waited for, in seconds: the server may have made
+/// How long the first try of a new publication that nobody answered is waited for: the server may have made
 /// a document that we cannot name, and each try may make another.
-pub(crate) const UNANSWERED: i64 = 32;
+pub(crate) const UNANSWERED: Seconds = Seconds(32);

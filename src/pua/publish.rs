@@ -35,7 +35,7 @@ pub fn prepare_and_send<P: Ports>(
     let version = next_version(request, found.as_ref());
     let tuple_id = found.as_ref().map(|record| record.get(Field::TupleId).to_vec()).unwrap_or_default();
     let processed = match request.body() {
-        Some(_) if request.options.expires != 0 => Some(ports.process(&event, request, version, &tuple_id)?),
+        Some(_) if !request.options.expires.is_end() => Some(ports.process(&event, request, version, &tuple_id)?),
         _ => None,
     };
     let record = next_record(ports, request, found.as_ref(), version, processed.as_ref());
@@ -51,7 +51,7 @@ fn begins(request: &Request) -> Result<bool, RequestError> {
     if !request.get(Part::Etag).is_empty() {
         return Err(RequestError::UnknownEtag);
     }
-    if request.options.expires == 0 {
+    if request.options.expires.is_end() {
         return Ok(false);
     }
     if request.body().is_none() {
@@ -62,7 +62,7 @@ fn begins(request: &Request) -> Result<bool, RequestError> {
 
 fn next_version(request: &Request, found: Option<&Record>) -> u32 {
     match found {
-        Some(record) if request.options.expires == 0 || request.body().is_none() && request.options.own => {
+        Some(record) if request.options.expires.is_end() || request.body().is_none() && request.options.own => {
             record.state.version
         }
         Some(record) => record.state.version + 1,
@@ -133,7 +133,7 @@ fn next_record<P: Ports>(
                 serial: 0,
                 event: request.options.event,
                 flag: request.options.flag,
-                expires_at: 0,
+                expires_at: ports.now(),
                 desired_until,
                 cseq: 0,
                 version,

@@ -7,6 +7,7 @@ use super::record::Change;
 use super::request::{Part, Request, RequestOptions};
 use super::response::backoff;
 use super::{publish, subscriber};
+use crate::time::Seconds;
 
 /// Takes a request from a caller.
 ///
@@ -20,7 +21,7 @@ pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), RequestE
     let departure = match ports.admit(request, false)? {
         Admission::Busy { known } => {
             // What can never go is refused before it takes the place of what waits.
-            if request.options.expires != 0 && request.body().is_some() {
+            if !request.options.expires.is_end() && request.body().is_some() {
                 ports.process(&event, request, request.options.version_floor, b"")?;
             }
             let names_another = !known && !request.get(Part::Etag).is_empty();
@@ -98,8 +99,8 @@ pub fn send_request<P: Ports>(ports: &mut P, pending: PendingRequestId, request:
         Err(why) => {
             ports.warn_rejected(&format!("{} for {}: {why}", method(request), show(request)));
             if may_work_later(&why, request) {
-                let seconds = backoff(ports.attempts(pending));
-                return ports.wait(pending, seconds, request, true) || {
+                let wait = backoff(ports.attempts(pending));
+                return ports.wait(pending, wait, request, true) || {
                     fail(ports, pending, request);
                     false
                 };
@@ -154,8 +155,8 @@ pub fn report<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent: &Pe
 }
 
 /// Lets a request wait for another try; without memory nothing will come of it.
-fn hold<P: Ports>(ports: &mut P, pending: PendingRequestId, seconds: i64, request: &Request, stored: bool) {
-    if !ports.wait(pending, seconds, request, stored) {
+fn hold<P: Ports>(ports: &mut P, pending: PendingRequestId, wait: Seconds, request: &Request, stored: bool) {
+    if !ports.wait(pending, wait, request, stored) {
         fail(ports, pending, request);
         resume(ports, pending, None);
     }
@@ -166,23 +167,23 @@ pub fn follow<P: Ports>(ports: &mut P, pending: PendingRequestId, next: Next, ta
     match next {
         Next::Nothing => resume(ports, pending, tag),
         Next::Now(request) | Next::Quietly(request) => launch_then_go_on(ports, pending, &request, tag),
-        Next::After { seconds, request, stored } => hold(ports, pending, seconds, &request, stored),
+        Next::After { wait, request, stored } => hold(ports, pending, wait, &request, stored),
     }
 }
 
 /// What an answer says could not be stored: that is tried first, then what follows from the answer.
 pub fn store_then_follow<P: Ports>(ports: &mut P, pending: PendingRequestId, change: &Change, next: Next) {
-    let (seconds, request) = match next {
-        Next::Nothing => (0, None),
-        Next::Now(request) | Next::Quietly(request) => (0, Some(request)),
-        Next::After { seconds, request, .. } => (seconds, Some(request)),
+    let (wait, request) = match next {
+        Next::Nothing => (Seconds::ZERO, None),
+        Next::Now(request) | Next::Quietly(request) => (Seconds::ZERO, Some(request)),
+        Next::After { wait, request, .. } => (wait, Some(request)),
     };
     if let Some(request) = request {
-        if !ports.wait(pending, seconds, &request, true) {
+        if !ports.wait(pending, wait, &request, true) {
             fail(ports, pending, &request);
         }
     }
-    ports.postpone(pending, seconds.max(backoff(0)), change);
+    ports.postpone(pending, wait.max(backoff(0)), change);
 }
 
 /// Carries out a change; what was to be replaced and is gone is stored anew.

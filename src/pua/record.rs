@@ -1,6 +1,7 @@
 //! What is remembered of a publication or a subscription: a row of the `pua` table.
 use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::packed::Strings;
+use crate::time::{Expiry, Moment};
 
 /// The strings of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +55,10 @@ pub struct RecordState {
     pub event: i32,
     /// Whose it is: the caller's source flag.
     pub flag: i32,
-    /// When it ends, as the server said; seconds since 1970.
-    pub expires_at: i64,
-    /// Until when its owner wants it; 0: for ever.
-    pub desired_until: i64,
+    /// When it ends, as the server said.
+    pub expires_at: Moment,
+    /// Until when its owner wants it.
+    pub desired_until: Expiry,
     /// The CSeq of the last SUBSCRIBE.
     pub cseq: u32,
     /// How often it was changed.

@@ -3,12 +3,13 @@ use super::error::RequestError;
 use super::ports::{Due, PendingRequestId, Ports};
 use super::queue::{self, resume};
 use super::record::{Change, Field, Record};
-use super::request::{Part, Request, RequestOptions};
+use super::request::{Part, Request, RequestOptions, Wanted};
 use super::response::{Answer, backoff};
 use super::{dialog, publication};
+use crate::time::{Moment, Seconds};
 
-/// How long a record is kept after its end, in seconds: an answer may still be under way.
-const GRACE: i64 = 10;
+/// How long a record is kept after its end: an answer may still be under way.
+const GRACE: Seconds = Seconds(10);
 
 /// Goes on with every pending request whose time has come.
 pub fn retry<P: Ports>(ports: &mut P) {
@@ -26,9 +27,9 @@ fn store_again<P: Ports>(ports: &mut P, pending: PendingRequestId, change: &Chan
     let ended = change.after.as_ref().is_some_and(|record| record.state.expires_at < ports.now());
     if !ended {
         if let Err(why) = queue::apply(ports, change) {
-            let seconds = backoff(ports.attempts(pending));
-            ports.warn_rejected(&format!("what was granted cannot be stored: {why}; tried again in {seconds} s"));
-            return ports.postpone(pending, seconds, change);
+            let wait = backoff(ports.attempts(pending));
+            ports.warn_rejected(&format!("what was granted cannot be stored: {why}; tried again in {} s", wait.0));
+            return ports.postpone(pending, wait, change);
         }
     }
     let tag = change.after.as_ref().map(|record| record.get(Field::Etag)).unwrap_or_default();
@@ -42,7 +43,7 @@ fn store_again<P: Ports>(ports: &mut P, pending: PendingRequestId, change: &Chan
 /// Fails when the records cannot be read.
 pub fn sweep<P: Ports>(ports: &mut P) -> Result<(), RequestError> {
     let now = ports.now();
-    let period = i64::from(ports.config().update_period.max(0));
+    let period = Seconds::from(ports.config().update_period.max(0));
     for record in ports.ending(now + period)? {
         let done = match (wants_more(&record, ports.config().min_expires), record.state.expires_at < now - GRACE) {
             (true, _) => refresh(ports, &record, now),
@@ -61,16 +62,13 @@ fn warn_rejected<P: Ports>(ports: &P, uri: &[u8], done: Result<(), RequestError>
 }
 
 /// Whether the owner wants it for longer than the server has granted.
-fn wants_more(record: &Record, min_expires: i64) -> bool {
+fn wants_more(record: &Record, min_expires: Seconds) -> bool {
     let state = &record.state;
-    state.desired_until == 0 || state.desired_until > state.expires_at + min_expires
+    state.desired_until.is_after(state.expires_at + min_expires)
 }
 
-fn refresh<P: Ports>(ports: &mut P, record: &Record, now: i64) -> Result<(), RequestError> {
-    let expires = match record.state.desired_until {
-        0 => -1,
-        until => (until - now).max(1),
-    };
+fn refresh<P: Ports>(ports: &mut P, record: &Record, now: Moment) -> Result<(), RequestError> {
+    let expires = Wanted::until(record.state.desired_until, now, Seconds(1));
     if record.is_subscription() {
         return dialog::submit(ports, &dialog::request_of(record, expires, false));
     }

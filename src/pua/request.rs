@@ -3,6 +3,7 @@ use super::error::RequestError;
 use super::record::Search;
 use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::packed::Strings;
+use crate::time::{Expiry, Moment, Seconds};
 
 /// The strings of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,56 @@ pub enum Part {
 /// How many [`Part`]s there are.
 pub const PARTS: usize = 12;
 
+/// For how long a caller wants a publication or a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted {
+    /// It is to end.
+    #[default]
+    End,
+    /// For this time from now on.
+    For(Seconds),
+    /// For ever.
+    Forever,
+}
+
+shm_safe!(
+    enum Wanted {
+        End,
+        For(time),
+        Forever,
+    }
+);
+
+impl Wanted {
+    /// By the number of the C interface: 0 ends it, below 0 is for ever.
+    pub fn of_number(number: i64) -> Wanted {
+        match number {
+            0 => Wanted::End,
+            ..0 => Wanted::Forever,
+            _ => Wanted::For(Seconds(number)),
+        }
+    }
+
+    /// The number of the C interface.
+    pub fn number(self) -> i64 {
+        match self {
+            Wanted::End => 0,
+            Wanted::For(time) => time.0,
+            Wanted::Forever => -1,
+        }
+    }
+
+    /// What is left at `now` of what lasts until `end`: `least` at least.
+    pub fn until(end: Expiry, now: Moment, least: Seconds) -> Wanted {
+        end.moment().map_or(Wanted::Forever, |end| Wanted::For((end - now).max(least)))
+    }
+
+    /// Whether it is to end.
+    pub fn is_end(self) -> bool {
+        self == Wanted::End
+    }
+}
+
 /// The numbers of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "what a caller asks for, each for itself")]
@@ -37,8 +88,8 @@ pub struct RequestOptions {
     pub flag: i32,
     /// The source flag by which callbacks are chosen, and which they see.
     pub callback_flag: i32,
-    /// For how long, in seconds; 0 ends it, below 0: for ever.
-    pub expires: i64,
+    /// For how long.
+    pub expires: Wanted,
     /// A new one, whatever there is already.
     pub insert: bool,
     /// It has a body (which may be empty text).
@@ -51,8 +102,8 @@ pub struct RequestOptions {
     pub cb_param: usize,
     /// The version goes on from here when the record is a new one.
     pub version_floor: u32,
-    /// The interval the server wants at least, in seconds; 0: unknown.
-    pub server_minimum: i64,
+    /// The interval the server wants at least, where it has said so.
+    pub server_minimum: Option<Seconds>,
     /// It waited behind a request for the publication whose entity tag it names: it goes on with the tag that one got.
     pub follows: bool,
     /// How often a server has sent it elsewhere (3xx).
@@ -155,9 +206,13 @@ impl<B: AsRef<[u8]>> Request<B> {
         }
     }
 
-    /// What it asks for at `now`: when its owner wants it to end; 0: never. Not later than a row can hold.
-    pub fn desired_until(&self, now: i64) -> i64 {
-        if self.options.expires < 0 { 0 } else { now.saturating_add(self.options.expires).min(LATEST.max(now)) }
+    /// What it asks for at `now`: when its owner wants it to end. Not later than a row can hold.
+    pub fn desired_until(&self, now: Moment) -> Expiry {
+        match self.options.expires {
+            Wanted::End => Expiry::At(now),
+            Wanted::For(time) => Expiry::At((now + time).min(LATEST.max(now))),
+            Wanted::Forever => Expiry::Never,
+        }
     }
 
     /// Refuses what would end a header line early, or begin another.
@@ -200,8 +255,8 @@ impl<B: AsRef<[u8]>> Request<B> {
     /// `waiting` wanted it.
     pub fn in_place_of(&self, waiting: &Request) -> Request {
         let (mine, theirs) = (&self.options, &waiting.options);
-        let inherits_body = mine.expires != 0 && !mine.has_body && theirs.has_body;
-        if mine.expires != 0 && !mine.has_body && theirs.expires == 0 && !self.is_subscription() {
+        let inherits_body = !mine.expires.is_end() && !mine.has_body && theirs.has_body;
+        if !mine.expires.is_end() && !mine.has_body && theirs.expires.is_end() && !self.is_subscription() {
             // An end without a successor: there is nothing to refresh.
             return waiting.clone();
         }
@@ -218,7 +273,7 @@ impl<B: AsRef<[u8]>> Request<B> {
         let options = RequestOptions {
             own: mine.own && theirs.own,
             has_body: mine.has_body || inherits_body,
-            insert: mine.insert || theirs.insert && mine.expires != 0,
+            insert: mine.insert || theirs.insert && !mine.expires.is_end(),
             version_floor: mine.version_floor.max(theirs.version_floor),
             server_minimum: mine.server_minimum.max(theirs.server_minimum),
             ..*mine
@@ -227,14 +282,15 @@ impl<B: AsRef<[u8]>> Request<B> {
     }
 }
 
-/// The largest time a row's column holds: seconds since 1970 in 32 signed bits.
-const LATEST: i64 = i32::MAX as i64;
+/// The last moment that a row's column holds: seconds since 1970 in 32 signed bits.
+const LATEST: Moment = Moment::at(i32::MAX as i64);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn request(expires: i64, body: Option<&[u8]>) -> Request {
+        let expires = Wanted::of_number(expires);
         let options =
             RequestOptions { event: 1, flag: 1, expires, has_body: body.is_some(), ..RequestOptions::default() };
         Request::new(options, &[(Part::PresUri, b"sip:a@b"), (Part::Body, body.unwrap_or_default())])
@@ -253,7 +309,7 @@ mod tests {
         ];
         for (name, newer, waiting, (expires, body)) in cases {
             let goes = request(newer.0, newer.1).in_place_of(&request(waiting.0, waiting.1));
-            assert_eq!((goes.options.expires, goes.body()), (expires, body), "{name}");
+            assert_eq!((goes.options.expires.number(), goes.body()), (expires, body), "{name}");
         }
     }
 
@@ -281,7 +337,7 @@ mod tests {
 
     #[test]
     fn no_wish_lasts_longer_than_a_row_can_say() {
-        assert_eq!(request(i64::MAX, None).desired_until(1_000), LATEST);
-        assert_eq!(request(-1, None).desired_until(1_000), 0);
+        assert_eq!(request(i64::MAX, None).desired_until(Moment::at(1_000)), Expiry::At(LATEST));
+        assert_eq!(request(-1, None).desired_until(Moment::at(1_000)), Expiry::Never);
     }
 }

@@ -1,5 +1,6 @@
 //! What a server answered, and what follows from it.
 use crate::sip::entity_tag::EntityTag;
+use crate::time::Seconds;
 
 /// The final answer to a request of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -8,12 +9,12 @@ pub struct Answer {
     pub code: u16,
     /// No message came: tm gave up.
     pub silence: bool,
-    /// Expires, in seconds.
-    pub expires: Option<i64>,
-    /// Min-Expires (RFC 3261 20.23), in seconds.
-    pub min_expires: Option<i64>,
-    /// Retry-After (RFC 3261 20.33), in seconds.
-    pub retry_after: Option<i64>,
+    /// Expires.
+    pub expires: Option<Seconds>,
+    /// Min-Expires (RFC 3261 20.23).
+    pub min_expires: Option<Seconds>,
+    /// Retry-After (RFC 3261 20.33).
+    pub retry_after: Option<Seconds>,
     /// SIP-ETag (RFC 3903 11.3.1).
     pub etag: Option<EntityTag>,
     /// The To tag.
@@ -42,10 +43,10 @@ pub enum ResponseMeaning {
     Done,
     /// The server does not know the entity tag or the dialog any more.
     Forgotten,
-    /// The interval is too short: this is the shortest, in seconds.
-    TooBrief(i64),
-    /// It may work later: after this many seconds.
-    Later(i64),
+    /// The interval is too short: this is the shortest.
+    TooBrief(Seconds),
+    /// It may work later: after this time.
+    Later(Seconds),
     /// It is to be sent again with credentials (401, 407), which there are.
     Challenged,
     /// It is to be sent to the Contact of the answer (3xx).
@@ -54,22 +55,22 @@ pub enum ResponseMeaning {
     Refused,
 }
 
-/// The longest wait between two tries when the server names none, in seconds.
-const LONGEST_WAIT: i64 = 256;
+/// The longest wait between two tries when the server names none.
+const LONGEST_WAIT: Seconds = Seconds(256);
 
-/// The longest time a server may put us off for (`Retry-After`, `retry-after`), in seconds.
-pub const LONGEST_PUT_OFF: i64 = 86_400;
+/// The longest time a server may put us off for (`Retry-After`, `retry-after`).
+pub const LONGEST_PUT_OFF: Seconds = Seconds(86_400);
 
-/// The longest interval a server may ask for (`Min-Expires`), in seconds: RFC 3261 20.19 counts to 2^32 - 1, rows to
-/// less.
-pub const LONGEST_MINIMUM: i64 = 31_536_000;
+/// The longest interval a server may ask for (`Min-Expires`): RFC 3261 20.19 counts to 2^32 - 1 seconds, rows to
+/// fewer.
+pub const LONGEST_MINIMUM: Seconds = Seconds(31_536_000);
 
-/// The longest interval that is remembered, in seconds; what a server grants for longer is refreshed earlier.
-pub const LONGEST_GRANT: i64 = 31_536_000;
+/// The longest interval that is remembered; what a server grants for longer is refreshed earlier.
+pub const LONGEST_GRANT: Seconds = Seconds(31_536_000);
 
-/// Seconds before the next try, after `attempts` that failed.
-pub fn backoff(attempts: u32) -> i64 {
-    (2i64 << attempts.min(7)).min(LONGEST_WAIT)
+/// The wait before the next try, after `attempts` that failed.
+pub fn backoff(attempts: u32) -> Seconds {
+    Seconds(2 << attempts.min(7)).min(LONGEST_WAIT)
 }
 
 impl Answer {
@@ -80,11 +81,13 @@ impl Answer {
             300..=302 if !self.contact.is_empty() => ResponseMeaning::Elsewhere,
             412 | 481 => ResponseMeaning::Forgotten,
             423 => match self.min_expires {
-                Some(minimum) if (1..=LONGEST_MINIMUM).contains(&minimum) => ResponseMeaning::TooBrief(minimum),
+                Some(minimum) if minimum > Seconds::ZERO && minimum <= LONGEST_MINIMUM => {
+                    ResponseMeaning::TooBrief(minimum)
+                }
                 _ => ResponseMeaning::Refused,
             },
             408 | 429 | 500..=599 => ResponseMeaning::Later(match self.retry_after {
-                Some(seconds) if seconds > 0 => seconds.min(LONGEST_PUT_OFF),
+                Some(wait) if wait > Seconds::ZERO => wait.min(LONGEST_PUT_OFF),
                 _ => backoff(attempt),
             }),
             _ => ResponseMeaning::Refused,
@@ -92,8 +95,8 @@ impl Answer {
     }
 
     /// The interval granted, within bounds.
-    pub fn granted(&self) -> Option<i64> {
-        self.expires.map(|seconds| seconds.clamp(0, LONGEST_GRANT))
+    pub fn granted(&self) -> Option<Seconds> {
+        self.expires.map(|time| time.clamp(Seconds::ZERO, LONGEST_GRANT))
     }
 }
 
@@ -104,10 +107,10 @@ mod tests {
     #[test]
     fn waits_grow_and_are_bounded() {
         let busy = Answer { code: 503, ..Answer::default() };
-        assert_eq!([0, 1, 2].map(|n| busy.verdict(n)), [2, 4, 8].map(ResponseMeaning::Later));
-        assert_eq!(busy.verdict(40), ResponseMeaning::Later(256));
-        for (said, wait) in [(7, 7), (0, 16), (i64::MAX, LONGEST_PUT_OFF)] {
-            let answer = Answer { code: 503, retry_after: Some(said), ..Answer::default() };
+        assert_eq!([0, 1, 2].map(|n| busy.verdict(n)), [2, 4, 8].map(|wait| ResponseMeaning::Later(Seconds(wait))));
+        assert_eq!(busy.verdict(40), ResponseMeaning::Later(Seconds(256)));
+        for (said, wait) in [(7, Seconds(7)), (0, Seconds(16)), (i64::MAX, LONGEST_PUT_OFF)] {
+            let answer = Answer { code: 503, retry_after: Some(Seconds(said)), ..Answer::default() };
             assert_eq!(answer.verdict(3), ResponseMeaning::Later(wait));
         }
     }
@@ -116,10 +119,10 @@ mod tests {
     fn an_interval_is_only_asked_for_when_it_can_be() {
         for (said, verdict) in [
             (None, ResponseMeaning::Refused),
-            (Some(60), ResponseMeaning::TooBrief(60)),
-            (Some(0), ResponseMeaning::Refused),
-            (Some(LONGEST_MINIMUM + 1), ResponseMeaning::Refused),
-            (Some(i64::MAX), ResponseMeaning::Refused),
+            (Some(Seconds(60)), ResponseMeaning::TooBrief(Seconds(60))),
+            (Some(Seconds::ZERO), ResponseMeaning::Refused),
+            (Some(LONGEST_MINIMUM + Seconds(1)), ResponseMeaning::Refused),
+            (Some(Seconds::MAX), ResponseMeaning::Refused),
         ] {
             assert_eq!(Answer { code: 423, min_expires: said, ..Answer::default() }.verdict(0), verdict);
         }

@@ -5,9 +5,10 @@ use super::next_step::Launched;
 use super::ports::{ClientRequest, PendingRequestId, Ports, Sent};
 use super::record::{Field, Record, RecordRowState, RecordState};
 use super::request::{Part, Request};
+use crate::time::{Moment, Seconds};
 
-/// How long a dialog without an answer is remembered: twice the 64 T1 of RFC 3261 17.1.2.2, in seconds.
-const UNANSWERED: i64 = 64;
+/// How long a dialog without an answer is remembered: twice the 64 T1 of RFC 3261 17.1.2.2.
+const UNANSWERED: Seconds = Seconds(64);
 
 /// The CSeq of a dialog's first request, as tm counts them.
 const FIRST_CSEQ: u32 = 10;
@@ -37,7 +38,7 @@ pub fn prepare_and_send<P: Ports>(
         ports.remove(&stale)?;
     }
     match found {
-        None if request.options.expires == 0 => Ok(Launched::Nothing),
+        None if request.options.expires.is_end() => Ok(Launched::Nothing),
         // The dialog that was meant is over.
         None if !request.get(Part::CallId).is_empty() && !request.options.insert => Ok(Launched::Nothing),
         None => open_dialog(ports, pending, request),
@@ -84,7 +85,7 @@ fn open_dialog<P: Ports>(
     Ok(sent?.into())
 }
 
-fn first_record(now: i64, request: &Request, call_id: &[u8], from_tag: &[u8]) -> Record {
+fn first_record(now: Moment, request: &Request, call_id: &[u8], from_tag: &[u8]) -> Record {
     let state = RecordState {
         serial: 0,
         event: request.options.event,

@@ -9,10 +9,10 @@ pub struct SubscriptionStateHeader<'a> {
     pub terminated: bool,
     /// Why, as `reason` says; empty when it does not.
     pub reason: &'a [u8],
-    /// When to come back, in seconds.
-    pub retry_after: Option<i64>,
-    /// How long it still lasts, in seconds.
-    pub expires: Option<i64>,
+    /// When to come back.
+    pub retry_after: Option<Seconds>,
+    /// How long it still lasts.
+    pub expires: Option<Seconds>,
 }
 
 impl SubscriptionStateHeader<'_> {
@@ -27,7 +27,7 @@ impl SubscriptionStateHeader<'_> {
         for part in parts {
             let at = part.iter().position(|c| *c == b'=').unwrap_or(part.len());
             let (name, value) = (part[..at].trim_ascii(), part.get(at + 1..).unwrap_or_default().trim_ascii());
-            let seconds = || leading_number(value);
+            let seconds = || leading_number(value).map(Seconds);
             if name.eq_ignore_ascii_case(b"reason") {
                 state.reason = value;
             } else if name.eq_ignore_ascii_case(b"retry-after") {
@@ -68,18 +68,18 @@ mod tests {
         let over = SubscriptionStateHeader { terminated: true, ..SubscriptionStateHeader::default() };
         assert_eq!(
             read("active;expires=60"),
-            SubscriptionStateHeader { expires: Some(60), ..SubscriptionStateHeader::default() }
+            SubscriptionStateHeader { expires: Some(Seconds(60)), ..SubscriptionStateHeader::default() }
         );
         assert_eq!(read("terminated"), over);
         for text in ["terminated;reason=rejected", "Terminated ; Reason = rejected", " TERMINATED;x;REASON= rejected "]
         {
             assert_eq!(read(text), SubscriptionStateHeader { reason: b"rejected", ..over }, "{text}");
         }
-        let later = SubscriptionStateHeader { reason: b"giveup", retry_after: Some(60), ..over };
+        let later = SubscriptionStateHeader { reason: b"giveup", retry_after: Some(Seconds(60)), ..over };
         assert_eq!(read("terminated;reason=giveup;retry-after=60"), later);
         assert_eq!(
             read("terminated;retry-after=99999999999999999999"),
-            SubscriptionStateHeader { retry_after: Some(i64::MAX), ..over }
+            SubscriptionStateHeader { retry_after: Some(Seconds::MAX), ..over }
         );
     }
 

@@ -6,7 +6,7 @@ use crate::host::bytes::{c_text, view, view_ptr};
 use crate::pua::error::RequestError;
 use crate::pua::ports::Ports;
 use crate::pua::record::{Dialog, Field, Record};
-use crate::pua::request::{Part, Request, RequestOptions};
+use crate::pua::request::{Part, Request, RequestOptions, Wanted};
 use crate::pua::{dialog, queue};
 use crate::{log, sys};
 use std::ffi::{c_char, c_int, c_void};
@@ -48,7 +48,7 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
                 event: info.event,
                 flag: info.source_flag,
                 callback_flag: info.source_flag,
-                expires: info.expires.into(),
+                expires: Wanted::of_number(info.expires.into()),
                 insert: info.flag & sys::INSERT_TYPE as c_int != 0,
                 has_body: !info.body.is_null() && !(*info.body).s.is_null(),
                 cb_param: info.cb_param as usize,
@@ -82,7 +82,7 @@ unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
             event: info.event,
             flag: stored_flag,
             callback_flag: info.source_flag,
-            expires: info.expires.into(),
+            expires: Wanted::of_number(info.expires.into()),
             insert: info.flag & sys::INSERT_TYPE as c_int != 0,
             only_if_new: info.internal_update_flag != 0,
             cb_param: info.cb_param as usize,

@@ -41,7 +41,7 @@ fn list(rpc: &Rpc) {
         Ok(read) => read,
         Err(why) => return fault(rpc, &why),
     };
-    let now = clock::now().seconds();
+    let now = clock::now();
     let world = AgentContext::new(process);
     let is_wanted = |uri: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == uri);
     let all = match world.page_of_records(offset, limit, is_wanted) {
@@ -58,8 +58,8 @@ fn list(rpc: &Rpc) {
         out.text(c"kind", kind).text(c"presentity", record.get(RecordField::PresUri));
         out.text(c"id", record.get(RecordField::Id)).text(c"watcher", record.get(RecordField::WatcherUri));
         let event = process.registry.event(record.state.event).map_or_else(Vec::new, |event| event.name);
-        out.text(c"event", &event).int(c"left", record.state.expires_at - now);
-        let desired = if record.state.desired_until == 0 { -1 } else { record.state.desired_until - now };
+        out.text(c"event", &event).seconds(c"left", record.state.expires_at - now);
+        let desired = record.state.desired_until.moment().map_or(-1, |until| (until - now).0);
         out.int(c"wanted", desired).text(c"etag", record.get(RecordField::Etag));
         out.text(c"callid", record.get(RecordField::CallId)).int(c"version", record.state.version.into());
     }
