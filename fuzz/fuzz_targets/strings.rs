@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let cut = |n: usize| data.get(data.len() * n / 4..data.len() * (n + 1) / 4).unwrap_or_default();
     let parts = [cut(0), cut(1), cut(2), cut(3)];
-    let packed = Strings::<4>::new(&parts);
+    let packed = Strings::<3>::new(&parts);
     assert_eq!(packed.all(), parts);
     let changed = packed.with(&[(1, data)]);
     assert_eq!(changed.all(), [parts[0], data, parts[2], parts[3]]);

@@ -5,6 +5,7 @@ use super::subscription_field::{BadField, FIELDS, Field, STORED_FIELDS, room_of}
 use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::checked::UriText;
 use crate::sip::columns::fits;
+use crate::sip::packed::Strings;
 use crate::sip::transport::Transport;
 use crate::time::Moment;
 
@@ -143,11 +144,10 @@ impl SubscriptionState {
 pub struct Subscription<B = Box<[u8]>> {
     /// The numbers.
     pub state: SubscriptionState,
-    ends: [u16; FIELDS],
-    bytes: B,
+    strings: Strings<{ FIELDS - 1 }, B, u16>,
 }
 
-shm_safe!([B: ShmSafe] Subscription<B> { state, ends, bytes });
+shm_safe!([B: ShmSafe] Subscription<B> { state, strings });
 
 impl Subscription {
     /// Packs numbers and strings. Strings that are too long, or that would break a message they are written into, are
@@ -167,16 +167,8 @@ impl Subscription {
     }
 
     fn packed(state: SubscriptionState, fields: &[&[u8]; FIELDS]) -> Self {
-        let mut bytes = Vec::with_capacity(fields.iter().map(|f| f.len()).sum());
-        let mut ends = [0; FIELDS];
-        for (end, field) in ends.iter_mut().zip(fields) {
-            if !field.is_empty() {
-                bytes.extend_from_slice(field);
-            }
-            // Within their bounds all of them fit.
-            *end = bytes.len() as u16;
-        }
-        Subscription { state, ends, bytes: bytes.into_boxed_slice() }
+        // Within their bounds all of them fit.
+        Subscription { state, strings: Strings::new(fields) }
     }
 }
 
@@ -230,20 +222,12 @@ impl Subscription {
 impl<B: AsRef<[u8]>> Subscription<B> {
     /// One of its strings.
     pub fn get(&self, field: Field) -> &[u8] {
-        let index = field as usize;
-        let start = if index == 0 { 0 } else { usize::from(self.ends[index - 1]) };
-        &self.bytes.as_ref()[start..usize::from(self.ends[index])]
+        self.strings.get(field as usize)
     }
 
     /// All its strings.
     pub fn fields(&self) -> [&[u8]; FIELDS] {
-        let mut all: [&[u8]; FIELDS] = [&[]; FIELDS];
-        let mut start = 0;
-        for (slot, end) in all.iter_mut().zip(self.ends) {
-            *slot = &self.bytes.as_ref()[start..usize::from(end)];
-            start = usize::from(end);
-        }
-        all
+        self.strings.all()
     }
 
     /// The same subscription with its strings copied by `copy`.
@@ -252,12 +236,12 @@ impl<B: AsRef<[u8]>> Subscription<B> {
     ///
     /// Fails when `copy` fails.
     pub fn map<C, E>(&self, copy: impl FnOnce(&[u8]) -> Result<C, E>) -> Result<Subscription<C>, E> {
-        Ok(Subscription { state: self.state, ends: self.ends, bytes: copy(self.bytes.as_ref())? })
+        Ok(Subscription { state: self.state, strings: self.strings.map(copy)? })
     }
 
     /// A private copy.
     pub fn to_private(&self) -> Subscription {
-        Subscription { state: self.state, ends: self.ends, bytes: self.bytes.as_ref().into() }
+        Subscription { state: self.state, strings: self.strings.to_private() }
     }
 
     /// The same with some strings replaced.

@@ -74,7 +74,7 @@ shm_safe!(RecordState { serial, event, flag, expires_at, desired_until, cseq, ve
 pub struct Record<B = Box<[u8]>> {
     /// The numbers.
     pub state: RecordState,
-    strings: Strings<FIELDS, B>,
+    strings: Strings<{ FIELDS - 1 }, B>,
 }
 
 shm_safe!([B: ShmSafe] Record<B> { state, strings });
@@ -113,7 +113,7 @@ impl<B: AsRef<[u8]>> Record<B> {
     /// A private copy with some strings replaced.
     pub fn with(&self, changes: &[(Field, &[u8])]) -> Record {
         let changes: Vec<(usize, &[u8])> = changes.iter().map(|(field, value)| (*field as usize, *value)).collect();
-        Record { state: self.state, strings: self.strings.with(&changes) }
+        Record { state: self.state, strings: self.strings.with::<FIELDS>(&changes) }
     }
 
     /// Whether it is a subscription; otherwise it is a publication.

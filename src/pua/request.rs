@@ -134,7 +134,7 @@ shm_safe!(RequestOptions {
 pub struct Request<B = Box<[u8]>> {
     /// The numbers.
     pub options: RequestOptions,
-    strings: Strings<PARTS, B>,
+    strings: Strings<{ PARTS - 1 }, B>,
 }
 
 shm_safe!([B: ShmSafe] Request<B> { options, strings });
@@ -178,7 +178,7 @@ impl<B: AsRef<[u8]>> Request<B> {
     /// A private copy with some strings replaced.
     pub fn with(&self, changes: &[(Part, &[u8])]) -> Request {
         let changes: Vec<(usize, &[u8])> = changes.iter().map(|(part, value)| (*part as usize, *value)).collect();
-        Request { options: self.options, strings: self.strings.with(&changes) }
+        Request { options: self.options, strings: self.strings.with::<PARTS>(&changes) }
     }
 
     /// A private copy with other numbers.
@@ -278,7 +278,7 @@ impl<B: AsRef<[u8]>> Request<B> {
             server_minimum: mine.server_minimum.max(theirs.server_minimum),
             ..*mine
         };
-        Request { options, strings: self.strings.with(&parts) }
+        Request { options, strings: self.strings.with::<PARTS>(&parts) }
     }
 }
 

@@ -7,16 +7,18 @@ use crate::presence::authorization::Authorization;
 use crate::presence::resource::UriComparison;
 use crate::presence::subscription::Status;
 use crate::shm_safe::shm_safe;
+use crate::sip::packed::Strings;
 use crate::time::Moment;
 use hashbrown::HashTable;
+
+/// The place of the reason behind the parts of the key.
+const REASON: usize = 4;
 
 /// What is known of one watcher of one presentity.
 struct CachedAuthorization {
     hash: u64,
-    /// The parts of the key and the reason, one after the other.
-    bytes: ShmBox<[u8]>,
-    /// Where each part of the key ends.
-    ends: [u32; 4],
+    /// The parts of the key and the reason.
+    strings: Strings<4, ShmBox<[u8]>>,
     status: Status,
     read_at: Moment,
     /// Whether the table says the same.
@@ -25,7 +27,7 @@ struct CachedAuthorization {
     aside: Aside,
 }
 
-shm_safe!(CachedAuthorization { hash, bytes, ends, status, read_at, written, aside });
+shm_safe!(CachedAuthorization { hash, strings, status, read_at, written, aside });
 
 /// One part of what is known, and how many bytes it takes.
 struct Shard {
@@ -53,8 +55,8 @@ impl Shard {
         while self.bytes + needed > limit {
             let old =
                 self.table.iter().filter(|cached| cached.written).take(SAMPLE).min_by_key(|cached| cached.read_at);
-            let Some((hash, bytes)) = old.map(|cached| (cached.hash, cached.bytes.as_ptr())) else { return false };
-            garbage.extend(self.take(hash, |cached| cached.bytes.as_ptr() == bytes));
+            let Some((hash, place)) = old.map(|cached| (cached.hash, cached.strings.get(0).as_ptr())) else { return false };
+            garbage.extend(self.take(hash, |cached| cached.strings.get(0).as_ptr() == place));
         }
         true
     }
@@ -120,21 +122,16 @@ impl AuthorizationCache {
     pub fn put(&self, key: &Key<'_>, authorization: &Authorization, now: Moment, written: bool, add: bool) {
         let hash = self.rule.exact_hash(key);
         let [presentity, user, host, event] = *key;
-        let mut end = 0;
-        let ends = key.map(|part| {
-            end += part.len() as u32;
-            end
-        });
-        let is_short = end as usize + authorization.reason.len() <= LONGEST;
-        let bytes =
-            if is_short { shm::concat(&[presentity, user, host, event, &authorization.reason]).ok() } else { None };
+        let strings = [presentity, user, host, event, &authorization.reason];
+        let is_short = strings.iter().map(|string| string.len()).sum::<usize>() <= LONGEST;
+        let strings = if is_short { Strings::joined(&strings, shm::concat).ok() } else { None };
         let mut garbage = Vec::new();
         let mut shard = self.shard(hash).lock();
         let old = shard.take(hash, |cached| cached.is(hash, key));
-        if let Some(bytes) = bytes.filter(|_| add || old.is_some()) {
+        if let Some(strings) = strings.filter(|_| add || old.is_some()) {
             let aside = Aside::default();
             let fresh =
-                CachedAuthorization { hash, bytes, ends, status: authorization.status, read_at: now, written, aside };
+                CachedAuthorization { hash, strings, status: authorization.status, read_at: now, written, aside };
             let has_room = shard.make_room(fresh.size(), self.limit, &mut garbage);
             if has_room && shard.table.try_reserve(1, |cached| cached.hash).is_ok() {
                 shard.bytes += fresh.size();
@@ -229,33 +226,19 @@ impl AuthorizationCache {
 impl CachedAuthorization {
     /// How many bytes it takes, about.
     fn size(&self) -> usize {
-        self.bytes.len() + std::mem::size_of::<CachedAuthorization>() + 16
+        self.strings.len() + std::mem::size_of::<CachedAuthorization>() + 16
     }
 
     fn key(&self) -> [Vec<u8>; 4] {
-        let mut start = 0;
-        self.ends.map(|end| {
-            let part = self.bytes[start..end as usize].to_vec();
-            start = end as usize;
-            part
-        })
+        std::array::from_fn(|part| self.strings.get(part).to_vec())
     }
 
     fn authorization(&self) -> Authorization {
-        Authorization { status: self.status, reason: self.bytes[self.ends[3] as usize..].to_vec() }
+        Authorization { status: self.status, reason: self.strings.get(REASON).to_vec() }
     }
 
     fn is(&self, hash: u64, key: &Key<'_>) -> bool {
-        let mut rest = &self.bytes[..self.ends[3] as usize];
-        self.hash == hash
-            && key.iter().all(|part| match rest.strip_prefix(*part) {
-                Some(after) => {
-                    rest = after;
-                    true
-                }
-                None => false,
-            })
-            && rest.is_empty()
+        self.hash == hash && key.iter().enumerate().all(|(part, text)| self.strings.get(part) == *text)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::server::tables::Shard;
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::{ChangedWatcher, FinalNotify, SharedTransientBody};
 use crate::server::tables::subscription_entry::Ownership;
+use crate::sip::packed::Strings;
 use crate::sip::target;
 use std::ops::Deref;
 
@@ -390,8 +391,7 @@ fn private_transient_body(transient_body: ShmBox<SharedTransientBody>) -> Transi
 
 fn share_watcher(watcher: &Watcher) -> Result<ChangedWatcher, NoMemory> {
     Ok(ChangedWatcher {
-        bytes: shm::concat(&[&watcher.uri, &watcher.id])?,
-        uri_len: watcher.uri.len() as u32,
+        strings: Strings::joined(&[&watcher.uri, &watcher.id], shm::concat)?,
         status: watcher.status,
         event: watcher.event,
         times: watcher.times,
@@ -399,6 +399,6 @@ fn share_watcher(watcher: &Watcher) -> Result<ChangedWatcher, NoMemory> {
 }
 
 fn private_watcher(changed: &ChangedWatcher) -> Watcher {
-    let (uri, id) = changed.bytes.split_at(changed.uri_len as usize);
+    let [uri, id] = changed.strings.all();
     Watcher { uri: uri.to_vec(), id: id.to_vec(), status: changed.status, event: changed.event, times: changed.times }
 }

@@ -4,7 +4,6 @@
 //! noted by the clock for measuring, which the sender of a NOTIFY has read anyway; readers get them as times of day.
 mod mark;
 pub mod ring;
-mod texts;
 
 use crate::host::clock;
 use crate::host::lock::Lock;
@@ -21,10 +20,10 @@ use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
+use crate::sip::packed::Strings;
 use crate::time::Lifetime;
 use mark::mark;
 use ring::Ring;
-use texts::Texts;
 
 /// In how many parts changes and NOTIFYs lie.
 const PARTS: usize = 16;
@@ -42,7 +41,7 @@ struct EndEntry {
     dialog: u64,
     notify_history: NotifyHistory,
     /// Watcher, presentity, contact, Call-ID, socket.
-    texts: Texts<5, 480>,
+    texts: Strings<5, [u8; 480], u16>,
 }
 
 shm_safe!(EndEntry { at, cause, cseq, event, dialog, notify_history, texts });
@@ -55,7 +54,7 @@ struct ChangeEntry {
     body: BodyDigest,
     expires: Option<Lifetime>,
     /// Presentity, sender, entity tag.
-    texts: Texts<3, 192>,
+    texts: Strings<3, [u8; 192], u16>,
 }
 
 shm_safe!(ChangeEntry { at, event, kind, body, expires, texts });
@@ -71,7 +70,7 @@ struct NotifyEntry {
     body: BodyDigest,
     answer: Answer,
     /// Presentity, watcher.
-    texts: Texts<2, 160>,
+    texts: Strings<2, [u8; 160], u16>,
 }
 
 shm_safe!(NotifyEntry { at, answered_at, dialog, event, reason, cseq, body, answer, texts });
@@ -85,7 +84,7 @@ pub struct NewChange<'a> {
     /// Who sent it.
     pub sender: &'a [u8],
     /// The entity tag.
-    pub etag: &'a [u8],
+    pub etag: EntityTag<&'a [u8]>,
     /// The document.
     pub body: BodyDigest,
     /// For how long it was accepted, where that has a meaning.
@@ -95,7 +94,7 @@ pub struct NewChange<'a> {
 impl<'a> NewChange<'a> {
     /// One that has nothing but its kind.
     pub fn of(resource: &'a Resource, kind: ChangeKind) -> NewChange<'a> {
-        NewChange { resource, kind, sender: b"", etag: b"", body: BodyDigest::default(), expires: None }
+        NewChange { resource, kind, sender: b"", etag: EntityTag::new(b""), body: BodyDigest::default(), expires: None }
     }
 }
 
@@ -174,7 +173,7 @@ impl History {
             entry.kind = change.kind;
             entry.body = change.body;
             entry.expires = change.expires;
-            entry.texts.set([&[presentity], &[change.sender], &[change.etag]]);
+            entry.texts.set([&[presentity], &[change.sender], &[change.etag.bytes()]]);
         });
     }
 
@@ -297,7 +296,7 @@ impl EndEntry {
             event: PackageId(0),
             dialog: 0,
             notify_history: NotifyHistory::default(),
-            texts: Texts::NONE,
+            texts: Strings::NONE,
         }
     }
 
@@ -327,7 +326,7 @@ impl ChangeEntry {
             kind: ChangeKind::New,
             body: BodyDigest::default(),
             expires: None,
-            texts: Texts::NONE,
+            texts: Strings::NONE,
         }
     }
 
@@ -357,7 +356,7 @@ impl NotifyEntry {
             cseq: 0,
             body: BodyDigest::default(),
             answer: Answer::Awaited,
-            texts: Texts::NONE,
+            texts: Strings::NONE,
         }
     }
 
@@ -388,7 +387,7 @@ mod tests {
 
     fn publish(history: &History, n: usize) {
         let resource = RULE.resource(format!("sip:user{n}@example.org").as_bytes(), PackageId(0));
-        history.note_change(&NewChange { etag: b"tag", ..NewChange::of(&resource, ChangeKind::New) }, n as u64);
+        history.note_change(&NewChange { etag: EntityTag::new(b"tag"), ..NewChange::of(&resource, ChangeKind::New) }, n as u64);
     }
 
     fn subscription(cseq: u32) -> Subscription {

@@ -19,7 +19,7 @@ impl Context {
             (Change::Insert(new), _) => NewChange {
                 kind: ChangeKind::New,
                 sender: &new.sender,
-                etag: new.etag.bytes(),
+                etag: new.etag.view(),
                 body: BodyDigest::of(&new.body),
                 expires: lasts(new.expires_at),
                 ..nothing
@@ -27,12 +27,12 @@ impl Context {
             (Change::Modify(modification), _) => NewChange {
                 kind: if modification.body.is_some() { ChangeKind::Modified } else { ChangeKind::Refreshed },
                 sender: &modification.sender,
-                etag: modification.new_etag.bytes(),
+                etag: modification.new_etag.view(),
                 body: modification.body.as_deref().map(BodyDigest::of).unwrap_or_default(),
                 expires: lasts(modification.expires_at),
                 ..nothing
             },
-            (Change::Remove(etag), _) => NewChange { kind: ChangeKind::Removed, etag: etag.bytes(), ..nothing },
+            (Change::Remove(etag), _) => NewChange { kind: ChangeKind::Removed, etag: etag.view(), ..nothing },
             (Change::End(_), _) => nothing,
         };
         self.shared.history.note_change(&noted, clock::monotonic_micros());

@@ -19,7 +19,7 @@ struct Held {
     hash: u64,
     event: PackageId,
     /// URI, entity tag, document.
-    strings: Strings<3, ShmBox<[u8]>>,
+    strings: Strings<2, ShmBox<[u8]>>,
     due: u64,
 }
 
@@ -50,7 +50,7 @@ impl LateDocuments {
         if late.body.len() > LONGEST {
             return false;
         }
-        let Ok(strings) = Strings::new(&[&late.resource.uri, late.etag.bytes(), &late.body]).map(shm::copy) else {
+        let Ok(strings) = Strings::joined(&[&late.resource.uri, late.etag.bytes(), &late.body], shm::concat) else {
             return false;
         };
         let held = Held { hash: late.resource.hash, event: late.resource.event, strings, due: now + HELD_SECS };

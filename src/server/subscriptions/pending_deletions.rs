@@ -11,7 +11,7 @@ const MOST: usize = 8192;
 const MOST_BYTES: usize = 1 << 20;
 
 /// The strings of a dialog: Call-ID, To tag, From tag.
-pub struct EndedRow(Strings<3>);
+pub struct EndedRow(Strings<2>);
 
 impl EndedRow {
     /// The dialog.
@@ -22,7 +22,7 @@ impl EndedRow {
 }
 
 struct List {
-    dialogs: ShmVec<Strings<3, ShmBox<[u8]>>>,
+    dialogs: ShmVec<Strings<2, ShmBox<[u8]>>>,
     bytes: usize,
 }
 
@@ -42,7 +42,7 @@ impl PendingDeletions {
     /// Remembers a dialog; `false` when there is no more place.
     pub fn note(&self, dialog: DialogId<'_>) -> bool {
         let packed = Strings::new(&[dialog.call_id, dialog.to_tag, dialog.from_tag]);
-        let length: usize = packed.all().iter().map(|part| part.len()).sum();
+        let length: usize = packed.len();
         let Ok(shared) = packed.map(shm::copy) else { return false };
         let mut list = self.0.lock();
         let has_room = list.dialogs.len() < MOST && list.bytes + length <= MOST_BYTES;
@@ -58,7 +58,7 @@ impl PendingDeletions {
         let mut list = self.0.lock();
         let from = list.dialogs.len().saturating_sub(most);
         let taken: Vec<EndedRow> = list.dialogs.drain(from..).map(|shared| EndedRow(shared.to_private())).collect();
-        let bytes: usize = taken.iter().flat_map(|row| row.0.all()).map(<[u8]>::len).sum();
+        let bytes: usize = taken.iter().map(|row| row.0.len()).sum();
         list.bytes -= bytes;
         taken
     }

@@ -6,14 +6,17 @@ use crate::presence::dialog_info::Mark;
 use crate::presence::publication::{DialogSum, DialogView, Dialogs, Publication, Stored};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
+use crate::sip::packed::Strings;
 use crate::time::{Expiry, Moment};
+
+const ETAG: usize = 0;
+const RUID: usize = 1;
+const SENDER: usize = 2;
+const BODY: usize = 3;
 
 /// A publication in shared memory: its strings in one block.
 pub struct SharedPublication {
-    /// etag, ruid, sender, body, one after the other.
-    pub bytes: ShmBox<[u8]>,
-    /// Where they end.
-    pub ends: [u32; 3],
+    strings: Strings<3, ShmBox<[u8]>>,
     /// When it ends.
     pub expires_at: Expiry,
     /// When it was received, where that is known.
@@ -30,7 +33,7 @@ pub struct SharedPublication {
     pub aside: Aside,
 }
 
-shm_safe!(SharedPublication { bytes, ends, expires_at, received_at, priority, marks, dialogs, row_state, aside });
+shm_safe!(SharedPublication { strings, expires_at, received_at, priority, marks, dialogs, row_state, aside });
 
 impl SharedPublication {
     /// A copy in shared memory.
@@ -49,19 +52,12 @@ impl SharedPublication {
     /// Fails when shared memory runs out.
     pub fn with_body(publication: &Publication, body: &[u8], dialogs: &Dialogs) -> Result<SharedPublication, NoMemory> {
         let parts = [publication.etag.bytes(), &publication.ruid, &publication.sender, body];
-        let mut ends = [0; 4];
-        let mut length = 0;
-        for (part, end) in parts.iter().zip(&mut ends) {
-            length += part.len() as u32;
-            *end = length;
-        }
-        let bytes = shm::concat(&parts)?;
+        let strings = Strings::joined(&parts, shm::concat)?;
         let mut marks = ShmVec::new_in(Shm);
         marks.try_reserve_exact(dialogs.marks.len()).map_err(|_| NoMemory)?;
         marks.extend_from_slice(&dialogs.marks);
         Ok(SharedPublication {
-            bytes,
-            ends: [ends[0], ends[1], ends[2]],
+            strings,
             expires_at: publication.expires_at,
             received_at: publication.received_at,
             priority: publication.priority,
@@ -72,20 +68,14 @@ impl SharedPublication {
         })
     }
 
-    fn part(&self, index: usize) -> &[u8] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
-        let end = if index == 3 { self.bytes.len() } else { self.ends[index] as usize };
-        &self.bytes[start..end]
-    }
-
     /// The id of its record.
     pub fn ruid(&self) -> &[u8] {
-        self.part(1)
+        self.strings.get(RUID)
     }
 
     /// The document.
     pub fn body(&self) -> &[u8] {
-        self.part(3)
+        self.strings.get(BODY)
     }
 
     /// A private copy.
@@ -97,9 +87,9 @@ impl SharedPublication {
     /// A private copy of all but the body, and of what is known of it.
     pub fn without_body(&self) -> Publication {
         Publication {
-            etag: EntityTag::new(self.part(0).to_vec()),
-            ruid: self.part(1).to_vec(),
-            sender: self.part(2).to_vec(),
+            etag: EntityTag::new(self.strings.get(ETAG).to_vec()),
+            ruid: self.strings.get(RUID).to_vec(),
+            sender: self.strings.get(SENDER).to_vec(),
             expires_at: self.expires_at,
             received_at: self.received_at,
             priority: self.priority,
@@ -110,13 +100,13 @@ impl SharedPublication {
 
 impl Stored for SharedPublication {
     fn etag(&self) -> EntityTag<&[u8]> {
-        EntityTag::new(self.part(0))
+        EntityTag::new(self.strings.get(ETAG))
     }
     fn ruid(&self) -> &[u8] {
-        self.part(1)
+        self.strings.get(RUID)
     }
     fn sender(&self) -> &[u8] {
-        self.part(2)
+        self.strings.get(SENDER)
     }
     fn received_at(&self) -> Option<Moment> {
         self.received_at

@@ -12,6 +12,7 @@ use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::slot_vec::SlotVec;
 use crate::server::tables::subscription_entry::SharedSubscription;
 use crate::shm_safe::shm_safe;
+use crate::sip::packed::Strings;
 use crate::time::{Expiry, Moment, ShortMoment};
 
 /// What is known of the documents of a resource.
@@ -68,10 +69,8 @@ fn until(end: Expiry) -> Option<ShortMoment> {
 
 /// A watcher of the resource that the next document of a winfo resource has to list.
 pub struct ChangedWatcher {
-    /// URI, then id.
-    pub bytes: ShmBox<[u8]>,
-    /// Where the URI ends.
-    pub uri_len: u32,
+    /// URI and id.
+    pub strings: Strings<1, ShmBox<[u8]>>,
     /// Its status.
     pub status: Status,
     /// What made it.
@@ -80,7 +79,7 @@ pub struct ChangedWatcher {
     pub times: WatcherTimes,
 }
 
-shm_safe!(ChangedWatcher { bytes, uri_len, status, event, times });
+shm_safe!(ChangedWatcher { strings, status, event, times });
 
 /// A subscription that has ended and whose last NOTIFY is due.
 pub struct FinalNotify {
