@@ -6,6 +6,7 @@ use crate::common::metrics::page::{CONTENT_TYPE, Page};
 use crate::host::msg::SipMsg;
 use crate::host::xhttp;
 use crate::limited;
+use crate::server::context::Context;
 use std::ffi::c_int;
 
 /// Whether pages can be answered, asked once the modules are loaded: 0, or -1 where xhttp is not.
@@ -26,7 +27,7 @@ pub unsafe extern "C" fn kr_metrics_fixup() -> c_int {
 pub unsafe extern "C" fn kr_presence_metrics(msg: *mut sip_msg_t) -> c_int {
     entry!(kr_presence_metrics, -1, {
         // SAFETY: the message of the script function in progress.
-        unsafe { answer(msg, "presence_metrics", true) }
+        unsafe { answer(msg, "presence_metrics", state::world()) }
     })
 }
 
@@ -35,13 +36,13 @@ pub unsafe extern "C" fn kr_presence_metrics(msg: *mut sip_msg_t) -> c_int {
 pub unsafe extern "C" fn kr_pua_metrics(msg: *mut sip_msg_t) -> c_int {
     entry!(kr_pua_metrics, -1, {
         // SAFETY: as above.
-        unsafe { answer(msg, "pua_metrics", false) }
+        unsafe { answer(msg, "pua_metrics", None) }
     })
 }
 
 /// # Safety
 /// `msg` is the message of the script function in progress.
-unsafe fn answer(msg: *mut sip_msg_t, function: &str, with_presence: bool) -> c_int {
+unsafe fn answer(msg: *mut sip_msg_t, function: &str, presence: Option<Context>) -> c_int {
     // SAFETY: as promised.
     let Some(message) = (unsafe { SipMsg::new(msg) }) else { return -1 };
     if !xhttp::is_http(message) || !xhttp::load() {
@@ -49,7 +50,7 @@ unsafe fn answer(msg: *mut sip_msg_t, function: &str, with_presence: bool) -> c_
         return -1;
     }
     let mut page = Page::new();
-    if let Some(context) = state::world().filter(|_| with_presence) {
+    if let Some(context) = presence {
         context.add_metrics(&mut page);
     }
     if let Some(process) = pua_state::process() {

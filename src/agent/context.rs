@@ -7,6 +7,7 @@ use crate::agent::records::{self, Records, RowChange};
 use crate::common::counters::{self, Counter};
 use crate::common::database::{Database, StoreError};
 use crate::common::ids::Ids;
+use crate::common::row_groups::Pass;
 use crate::common::row_groups::{Fate, GROUP, Outcome, RefusalLog};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::no_memory::NoMemory;
@@ -15,8 +16,10 @@ use crate::host::{clock, log, tm};
 use crate::pua::config::{Config, Mode};
 use crate::pua::error::RequestError;
 use crate::pua::event::{Event, Processing};
+use crate::pua::ports::AtServer;
+use crate::pua::ports::Checked;
 use crate::pua::ports::{
-    Admission, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Ports, Processed, Sent,
+    self, Admission, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Ports, Processed, Sent,
 };
 use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
 use crate::pua::request::{Part, Request};
@@ -196,17 +199,16 @@ impl<'m> AgentContext<'m> {
         }
         if watching {
             // The numbers taken are in the rows before the first of them is used: another crash takes others.
-            self.write_back(false);
+            self.write_back(Pass::Regular);
         }
         Ok(count)
     }
 
-    /// Writes what memory has changed to the table. `is_last`: the server ends, and what was refused is tried once
-    /// more.
-    pub fn write_back(&self, is_last: bool) {
+    /// Writes what memory has changed to the table.
+    pub fn write_back(&self, pass: Pass) {
         let Some(records) = self.in_memory() else { return };
         let (now, mut refusals, mut lost) = (clock::now(), RefusalLog::default(), None);
-        let changes = records.take_changes(now, is_last);
+        let changes = records.take_changes(now, pass);
         for group in changes.chunks(GROUP) {
             // What the database has no connection for is kept without a try.
             let outcome = match lost {
@@ -377,7 +379,7 @@ impl Ports for AgentContext<'_> {
         }
     }
 
-    fn admit(&mut self, request: &Request, checked: bool) -> Result<Admission, RequestError> {
+    fn admit(&mut self, request: &Request, checked: Checked) -> Result<Admission, RequestError> {
         let key = self.key_of(request);
         let departure = self.pending_requests().admit(key, request, checked, clock::ticks())?;
         if departure == Admission::Queued {
@@ -402,8 +404,8 @@ impl Ports for AgentContext<'_> {
     fn end(&mut self, pending: PendingRequestId) -> Option<Request> {
         self.pending_requests().end(pending, clock::ticks())
     }
-    fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, stored: bool) -> bool {
-        self.pending_requests().wait(pending, wait, request, stored, whole_seconds(wait))
+    fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) -> bool {
+        self.pending_requests().wait(pending, wait, request, server, whole_seconds(wait))
     }
     fn attempts(&mut self, pending: PendingRequestId) -> u32 {
         self.pending_requests().attempts(pending)
@@ -460,8 +462,8 @@ impl Ports for AgentContext<'_> {
         }
     }
 
-    fn report(&mut self, claims: &[Claim], pending: &PendingRequest, as_silence: bool) {
-        let reply = if as_silence { tm::Reply::none() } else { self.reply };
+    fn report(&mut self, claims: &[Claim], pending: &PendingRequest, outcome: ports::Outcome) {
+        let reply = if outcome == ports::Outcome::Silence { tm::Reply::none() } else { self.reply };
         self.process.registry.report(claims, pending, reply);
     }
 

@@ -3,7 +3,7 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
-use crate::pua::ports::{Admission, Claim, Due, PendingRequest, PendingRequestId};
+use crate::pua::ports::{Admission, AtServer, Checked, Claim, Due, PendingRequest, PendingRequestId};
 use crate::pua::record::{Change, Field, Record};
 use crate::pua::request::{Part, Request, Wanted};
 use crate::shm_safe::shm_safe;
@@ -288,7 +288,7 @@ impl Table {
 /// What came of asking an entry that is busy, and what it took the place of.
 type Joined = (Admission, Option<Waiting>);
 
-fn join(busy: &mut Entry, request: &Request, checked: bool, now: Tick) -> Result<Joined, RequestError> {
+fn join(busy: &mut Entry, request: &Request, checked: Checked, now: Tick) -> Result<Joined, RequestError> {
     if request.options.own {
         return Ok((Admission::Covered, None));
     }
@@ -304,7 +304,7 @@ fn join(busy: &mut Entry, request: &Request, checked: bool, now: Tick) -> Result
     if matches!(busy.phase, Phase::Waiting { .. }) && !busy.stored && request.options.expires.is_end() {
         return Ok((Admission::Go(busy.id), busy.give_way(request, now)?));
     }
-    if !checked && (request.options.has_body || !request.get(Part::Etag).is_empty()) {
+    if checked == Checked::NotYet && (request.options.has_body || !request.get(Part::Etag).is_empty()) {
         return Ok((Admission::Busy { known: busy.has_tag(request.get(Part::Etag)) }, None));
     }
     Ok((Admission::Queued, busy.queue(request, now, None)?))
@@ -326,7 +326,7 @@ impl PendingRequests {
     /// Fails with `Crowded` when `LONGEST_QUEUE` requests wait for the publication or subscription already, with
     /// `NoBody` when a PUBLISH without a body would begin anew what a waiting one ends, and when shared memory runs
     /// out.
-    pub fn admit(&self, key: u64, request: &Request, checked: bool, now: Tick) -> Result<Admission, RequestError> {
+    pub fn admit(&self, key: u64, request: &Request, checked: Checked, now: Tick) -> Result<Admission, RequestError> {
         let mut entry = new_entry(key, request, Phase::UnderWay { until: now + PATIENCE }, now)?;
         let mut table = self.table.lock();
         if let Some(busy) = table.meant_by(key, request) {
@@ -460,7 +460,7 @@ impl PendingRequests {
     }
 
     /// See [`crate::pua::ports::Ports::wait`].
-    pub fn wait(&self, id: PendingRequestId, wait: Seconds, request: &Request, stored: bool, now: Tick) -> bool {
+    pub fn wait(&self, id: PendingRequestId, wait: Seconds, request: &Request, server: AtServer, now: Tick) -> bool {
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return false };
         let newer = entry.next.as_ref().map(|newer| newer.request.to_private());
@@ -474,7 +474,7 @@ impl PendingRequests {
             }
         }
         entry.phase = Phase::Waiting { at: now + wait };
-        entry.stored = stored;
+        entry.stored = server == AtServer::Something;
         entry.attempts += 1;
         true
     }
@@ -568,7 +568,7 @@ mod tests {
     }
 
     fn go(pending_requests: &PendingRequests, request: &Request) -> PendingRequestId {
-        match pending_requests.admit(5, request, true, Tick(0)) {
+        match pending_requests.admit(5, request, Checked::Yes, Tick(0)) {
             Ok(Admission::Go(id)) => id,
             other => panic!("{other:?}"),
         }
@@ -579,7 +579,7 @@ mod tests {
         let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 11));
         for (body, param) in [("2", 22), ("3", 33), ("4", 44)] {
-            assert_eq!(pending_requests.admit(5, &request(body, param), true, Tick(0)), Ok(Admission::Queued));
+            assert_eq!(pending_requests.admit(5, &request(body, param), Checked::Yes, Tick(0)), Ok(Admission::Queued));
         }
         assert_eq!(words(&pending_requests.claims(id)), [11]);
         assert!(pending_requests.claims(id).is_empty());
@@ -595,7 +595,7 @@ mod tests {
         let before = fake::live_blocks();
         let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 0));
-        assert!(pending_requests.wait(id, Seconds(20), &request("1", 0), false, Tick(0)));
+        assert!(pending_requests.wait(id, Seconds(20), &request("1", 0), AtServer::Nothing, Tick(0)));
         assert!(pending_requests.timed_out(Tick(19)).is_empty());
         assert!(matches!(pending_requests.timed_out(Tick(20))[..], [Due::Send(..)]));
         assert!(pending_requests.timed_out(Tick(20) + PATIENCE).is_empty());
@@ -610,16 +610,16 @@ mod tests {
     fn the_queue_is_bounded_and_what_was_not_checked_replaces_nothing() {
         let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 1));
-        assert_eq!(pending_requests.admit(5, &request("2", 2), true, Tick(0)), Ok(Admission::Queued));
+        assert_eq!(pending_requests.admit(5, &request("2", 2), Checked::Yes, Tick(0)), Ok(Admission::Queued));
         assert_eq!(
-            pending_requests.admit(5, &request("broken", 3), false, Tick(0)),
+            pending_requests.admit(5, &request("broken", 3), Checked::NotYet, Tick(0)),
             Ok(Admission::Busy { known: false })
         );
         for n in 2..LONGEST_QUEUE {
-            assert_eq!(pending_requests.admit(5, &request("2", n), true, Tick(0)), Ok(Admission::Queued));
+            assert_eq!(pending_requests.admit(5, &request("2", n), Checked::Yes, Tick(0)), Ok(Admission::Queued));
         }
         assert_eq!(
-            pending_requests.admit(5, &request("3", 0), true, Tick(0)),
+            pending_requests.admit(5, &request("3", 0), Checked::Yes, Tick(0)),
             Err(RequestError::Crowded(LONGEST_QUEUE))
         );
         assert_eq!(pending_requests.end(id, Tick(0)).unwrap().get(Part::Body), b"2");
@@ -631,7 +631,8 @@ mod tests {
         let before = fake::live_blocks();
         let id = go(&pending_requests, &request("1", 1));
         for n in 0.. {
-            let (joined, failed) = fake::failing_at(n, || pending_requests.admit(5, &request("2", 2), true, Tick(0)));
+            let (joined, failed) =
+                fake::failing_at(n, || pending_requests.admit(5, &request("2", 2), Checked::Yes, Tick(0)));
             assert_eq!(fake::held_locks(), 0);
             if !failed {
                 assert_eq!(joined, Ok(Admission::Queued));

@@ -1,4 +1,5 @@
 //! Records in shared memory (`db_mode` 0): shards, each under one lock.
+use crate::common::row_groups::Pass;
 use crate::common::row_groups::{Aside, Fate};
 use crate::host::clock;
 use crate::host::lock::Lock;
@@ -220,7 +221,7 @@ impl Records {
 
     /// Takes note that what has changed is being written: what has ended first, then what is new or changed; from here
     /// on each row has the entity tag of its record. Rows that rest are left out, see [`Aside::rests`].
-    pub fn take_changes(&self, now: Moment, is_last: bool) -> Vec<RowChange> {
+    pub fn take_changes(&self, now: Moment, pass: Pass) -> Vec<RowChange> {
         let ended = std::mem::replace(&mut *self.ended.lock(), ShmVec::new_in(Shm));
         let was_set = self.clock_was_set();
         let mut changes: Vec<RowChange> = ended.iter().map(|record| RowChange::Ended(record.to_private())).collect();
@@ -233,7 +234,7 @@ impl Records {
                 }
                 // What is over and what has no answer is not worth a row; what its owner still wants is.
                 let over = state.expires_at < now && state.desired_until.is_before(now);
-                let waits = state.row_state != RecordRowState::Clean && !entry.aside.rests(now, is_last);
+                let waits = state.row_state != RecordRowState::Clean && !entry.aside.rests(now, pass);
                 if !waits || over || entry.record.is_temporary() {
                     continue;
                 }
@@ -364,34 +365,38 @@ mod tests {
         assert_eq!(records.find(&search(b"")).unwrap().get(Field::Etag), b"2");
         let a = records.find(&search(b"a")).unwrap();
         assert!(records.replace(&a, &a.with(&[(Field::Etag, b"3")])).unwrap());
-        let changes = records.take_changes(Moment::at(0), false);
+        let changes = records.take_changes(Moment::at(0), Pass::Regular);
         assert!(matches!(changes[..], [RowChange::Changed { .. }, RowChange::Changed { .. }]));
         changes.iter().for_each(|change| assert!(!records.note_fate(change, Fate::Written, Moment::at(0))));
         records.remove(&records.find(&search(b"a")).unwrap());
         assert!(records.find(&search(b"a")).is_none());
         assert!(!records.replace(&a, &a).unwrap());
-        let ended = records.take_changes(Moment::at(0), false);
+        let ended = records.take_changes(Moment::at(0), Pass::Regular);
         assert!(matches!(&ended[..], [RowChange::Ended(row)] if row.get(Field::Etag) == b"3"));
         records.note_fate(&ended[0], Fate::Kept, Moment::at(0));
-        assert_eq!(records.take_changes(Moment::at(0), false).len(), 1, "what could not be deleted is tried again");
+        assert_eq!(
+            records.take_changes(Moment::at(0), Pass::Regular).len(),
+            1,
+            "what could not be deleted is tried again"
+        );
     }
 
     #[test]
     fn a_refused_row_rests_until_its_record_changes() {
         let records = Records::new(7).unwrap();
         records.insert(&record("a", "1")).unwrap();
-        let changes = records.take_changes(Moment::at(10), false);
+        let changes = records.take_changes(Moment::at(10), Pass::Regular);
         assert!(records.note_fate(&changes[0], Fate::Refused, Moment::at(10)));
-        assert!(records.take_changes(Moment::at(20), false).is_empty());
+        assert!(records.take_changes(Moment::at(20), Pass::Regular).is_empty());
         assert_eq!(records.refused(9).len(), 1);
-        let last = records.take_changes(Moment::at(20), true);
+        let last = records.take_changes(Moment::at(20), Pass::Last);
         assert!(
             matches!(&last[..], [RowChange::Changed { record, .. }] if record.state.row_state == RecordRowState::Insert)
         );
         assert!(!records.note_fate(&last[0], Fate::Refused, Moment::at(20)), "it is named once");
         let a = records.find(&search(b"a")).unwrap();
         assert!(records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap());
-        assert_eq!(records.take_changes(Moment::at(21), false).len(), 1);
+        assert_eq!(records.take_changes(Moment::at(21), Pass::Regular).len(), 1);
     }
 
     #[test]
@@ -399,10 +404,10 @@ mod tests {
         for written in [true, false] {
             let records = Records::new(7).unwrap();
             records.insert(&record("a", "1")).unwrap();
-            records.take_changes(Moment::at(0), false);
+            records.take_changes(Moment::at(0), Pass::Regular);
             let a = records.find(&search(b"a")).unwrap();
             records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
-            let changes = records.take_changes(Moment::at(0), false);
+            let changes = records.take_changes(Moment::at(0), Pass::Regular);
             assert!(matches!(&changes[..], [RowChange::Changed { row_etag, .. }] if row_etag == b"1"));
             records.remove(&records.find(&search(b"a")).unwrap());
             if !written {
@@ -412,7 +417,7 @@ mod tests {
                 RowChange::Ended(row) => row.get(Field::Etag).to_vec(),
                 RowChange::Changed { .. } => Vec::new(),
             };
-            let ended: Vec<_> = records.take_changes(Moment::at(1), false).iter().map(etag).collect();
+            let ended: Vec<_> = records.take_changes(Moment::at(1), Pass::Regular).iter().map(etag).collect();
             let wanted: &[&[u8]] = if written { &[b"2"] } else { &[b"2", b"1"] };
             assert_eq!(ended, wanted);
         }
@@ -422,11 +427,11 @@ mod tests {
     fn what_could_not_be_written_is_written_as_what_it_was() {
         let records = Records::new(7).unwrap();
         records.insert(&record("a", "1")).unwrap();
-        let changes = records.take_changes(Moment::at(0), false);
+        let changes = records.take_changes(Moment::at(0), Pass::Regular);
         let a = records.find(&search(b"a")).unwrap();
         records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
         records.note_fate(&changes[0], Fate::Kept, Moment::at(0));
-        let RowChange::Changed { record: again, .. } = &records.take_changes(Moment::at(1), false)[0] else {
+        let RowChange::Changed { record: again, .. } = &records.take_changes(Moment::at(1), Pass::Regular)[0] else {
             panic!("not changed")
         };
         assert_eq!((again.state.row_state, again.get(Field::Etag)), (RecordRowState::Insert, b"2".as_slice()));
@@ -440,7 +445,7 @@ mod tests {
             let mut late = record("a", "1");
             late.state.desired_until = desired_until;
             records.insert(&late).unwrap();
-            assert_eq!(records.take_changes(Moment::at(500), false).len(), rows);
+            assert_eq!(records.take_changes(Moment::at(500), Pass::Regular).len(), rows);
         }
     }
 

@@ -2,12 +2,14 @@
 //! looked at.
 use crate::agent::pending_requests::PendingRequests;
 use crate::agent::records::{Records, RowChange};
+use crate::common::row_groups::Pass;
 use crate::pua::config::Config;
 use crate::pua::dialog::{self, ReceivedNotify};
 use crate::pua::error::RequestError;
 use crate::pua::event::{self, Event};
+use crate::pua::ports::Outcome;
 use crate::pua::ports::{
-    Admission, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Ports, Processed, Sent,
+    Admission, AtServer, Checked, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Ports, Processed, Sent,
 };
 use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
 use crate::pua::request::{Part, Request, RequestOptions, Wanted};
@@ -182,7 +184,7 @@ impl Bench {
     pub(crate) fn write(&mut self) {
         let now = self.wall;
         let (mut changed, mut ended) = (Vec::new(), Vec::new());
-        for change in self.records.take_changes(now, false) {
+        for change in self.records.take_changes(now, Pass::Regular) {
             match change {
                 RowChange::Changed { record, row_etag } => changed.push((record, row_etag)),
                 RowChange::Ended(record) => ended.push(record),
@@ -316,7 +318,7 @@ impl Ports for Bench {
     fn ending(&mut self, before: Moment) -> Result<Vec<Record>, RequestError> {
         self.reachable().map(|()| self.records.ending(before, 0, 1))
     }
-    fn admit(&mut self, request: &Request, checked: bool) -> Result<Admission, RequestError> {
+    fn admit(&mut self, request: &Request, checked: Checked) -> Result<Admission, RequestError> {
         let key = Bench::key_of(request);
         self.pending_requests.admit(key, request, checked, self.ticks)
     }
@@ -338,8 +340,8 @@ impl Ports for Bench {
     fn end(&mut self, pending: PendingRequestId) -> Option<Request> {
         self.pending_requests.end(pending, self.ticks)
     }
-    fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, stored: bool) -> bool {
-        self.pending_requests.wait(pending, wait, request, stored, self.ticks)
+    fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) -> bool {
+        self.pending_requests.wait(pending, wait, request, server, self.ticks)
     }
     fn attempts(&mut self, pending: PendingRequestId) -> u32 {
         self.pending_requests.attempts(pending)
@@ -386,8 +388,8 @@ impl Ports for Bench {
         });
         Ok(Sent::UnderWay)
     }
-    fn report(&mut self, claims: &[Claim], _: &PendingRequest, as_silence: bool) {
-        self.answered_callers.extend(claims.iter().map(|claim| (claim.cb_param, as_silence)));
+    fn report(&mut self, claims: &[Claim], _: &PendingRequest, outcome: Outcome) {
+        self.answered_callers.extend(claims.iter().map(|claim| (claim.cb_param, outcome == Outcome::Silence)));
     }
     fn warn_rejected(&self, _: &str) {}
 }

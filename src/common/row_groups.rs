@@ -146,6 +146,15 @@ impl Drop for RefusalLog {
     }
 }
 
+/// A time at which what rows lack is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// One of many: rows that rest are left alone.
+    Regular,
+    /// The server ends: what was refused is tried once more.
+    Last,
+}
+
 /// When a set-aside row is tried again, kept in 32 bits beside its record; none for a row that is not set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Aside {
@@ -168,7 +177,8 @@ impl Aside {
     }
 
     /// Whether the row is left alone in the pass that began at `now`. The last pass tries what was refused before it.
-    pub fn rests(self, now: Moment, is_last: bool) -> bool {
+    pub fn rests(self, now: Moment, pass: Pass) -> bool {
+        let is_last = pass == Pass::Last;
         let horizon = if is_last { now + REFUSED_WAIT - Seconds(1) } else { now };
         let is_after = |moment: Moment| self.until.is_some_and(|until| Moment::from(until) > moment);
         is_after(horizon) || (is_last && !self.refused && is_after(now))
@@ -188,18 +198,21 @@ mod tests {
     fn what_was_refused_rests_until_its_time_or_the_end() {
         let aside = Aside::refused(Moment::at(1000));
         assert!(
-            aside.rests(Moment::at(1000), false)
-                && aside.rests(Moment::at(1299), false)
-                && !aside.rests(Moment::at(1300), false)
+            aside.rests(Moment::at(1000), Pass::Regular)
+                && aside.rests(Moment::at(1299), Pass::Regular)
+                && !aside.rests(Moment::at(1300), Pass::Regular)
         );
-        assert!(aside.rests(Moment::at(1000), true), "a pass does not try a row twice");
-        assert!(!aside.rests(Moment::at(1001), true), "the last pass tries it once more");
-        assert!(!Aside::default().rests(Moment::at(1000), false) && !Aside::default().rests(Moment::at(1000), true));
+        assert!(aside.rests(Moment::at(1000), Pass::Last), "a pass does not try a row twice");
+        assert!(!aside.rests(Moment::at(1001), Pass::Last), "the last pass tries it once more");
+        assert!(
+            !Aside::default().rests(Moment::at(1000), Pass::Regular)
+                && !Aside::default().rests(Moment::at(1000), Pass::Last)
+        );
         let later = Aside::later(Moment::at(1000));
         assert!(
-            later.rests(Moment::at(1000), false)
-                && later.rests(Moment::at(1000), true)
-                && !later.rests(Moment::at(1001), false)
+            later.rests(Moment::at(1000), Pass::Regular)
+                && later.rests(Moment::at(1000), Pass::Last)
+                && !later.rests(Moment::at(1001), Pass::Regular)
         );
     }
 }

@@ -240,9 +240,17 @@ pub type Tick = unsafe extern "C" fn(sys::ticks_t, *mut sys::timer_ln, *mut c_vo
 /// The call comes again after the same time.
 pub const AGAIN: sys::ticks_t = sys::ticks_t::MAX;
 
-/// Calls `f` every `millis` in the process of the host's fast timers, which nothing may hold up, or in that of the slow
-/// ones; call before the processes fork.
-pub fn every_millis(millis: u32, is_fast: bool, f: Tick) -> bool {
+/// The timers of the host that a function is called by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timers {
+    /// The fast ones, whose process nothing may hold up.
+    Fast,
+    /// The slow ones.
+    Slow,
+}
+
+/// Calls `f` every `millis` in the process of these timers; call before the processes fork.
+pub fn every_millis(millis: u32, timers: Timers, f: Tick) -> bool {
     // SAFETY: the function lives as long as the module; the host keeps its timer.
-    unsafe { sys::kr_direct_timer(Some(f), millis, i32::from(is_fast)) >= 0 }
+    unsafe { sys::kr_direct_timer(Some(f), millis, i32::from(timers == Timers::Fast)) >= 0 }
 }

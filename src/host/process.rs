@@ -23,11 +23,20 @@ pub fn pid() -> i32 {
     unsafe { sys::kr_pid() }
 }
 
-/// Calls `f` every `seconds` in the main timer process (`secondary` false) or in the secondary one.
-pub fn every(seconds: i32, secondary: bool, f: TimerFn) -> bool {
+/// Which of the host's timer processes calls a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimerProcess {
+    /// The main one.
+    Main,
+    /// The secondary one.
+    Secondary,
+}
+
+/// Calls `f` every `seconds` in a timer process.
+pub fn every(seconds: i32, process: TimerProcess, f: TimerFn) -> bool {
     // SAFETY: the host keeps the function pointer, which lives as long as the module.
     unsafe {
-        if secondary {
+        if process == TimerProcess::Secondary {
             sys::kr_wtimer_add(Some(f), std::ptr::null_mut(), seconds) >= 0
         } else {
             sys::kr_register_timer(Some(f), std::ptr::null_mut(), seconds as c_uint) >= 0

@@ -148,9 +148,18 @@ fn number(object: &Map<String, Value>, name: &str) -> Option<u32> {
     object.get(name)?.as_u64().and_then(|n| u32::try_from(n).ok())
 }
 
+/// Whether a hello is to be answered by another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// It is.
+    Wanted,
+    /// It is an answer itself.
+    Given,
+}
+
 /// A hello of the node `name`; `compares`: which kinds of records it compares, as bits.
-pub fn hello(name: &[u8], answer: bool, compares: u8) -> Vec<u8> {
-    json!({"action": "hello", "node": text(name), "answer": answer, "v": MESSAGES, "compares": compares})
+pub fn hello(name: &[u8], reply: Reply, compares: u8) -> Vec<u8> {
+    json!({"action": "hello", "node": text(name), "answer": reply == Reply::Wanted, "v": MESSAGES, "compares": compares})
         .to_string()
         .into_bytes()
 }
@@ -374,7 +383,7 @@ mod tests {
         let read = parse(&ending.to_json(b"a:1"), &packages(), Moment::at(0));
         assert!(matches!(read, Some((_, Message::End(read))) if read == ending));
         assert!(matches!(
-            parse(&hello(b"a:1", true, 3), &packages(), Moment::at(0)),
+            parse(&hello(b"a:1", Reply::Wanted, 3), &packages(), Moment::at(0)),
             Some((_, Message::Hello { answer: true, compares: 3 }))
         ));
         assert!(matches!(parse(&sync(b"a:1"), &packages(), Moment::at(0)), Some((_, Message::Sync))));

@@ -4,6 +4,7 @@ use super::error::Failure;
 use super::event_package::PackageId;
 use super::ports::Ports;
 use super::publication::{Applied, Change, Keeps, Modification, Publication};
+use super::publish::Novelty;
 use super::publish::{
     Document, Request, announce, announced, dialogs, no_match, notify_watchers, priority, ruid_of, shown_at_the_end,
     shown_if_readable,
@@ -61,7 +62,7 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
             Applied::Removed(removed, place) => {
                 let replica = ports
                     .replicates()
-                    .then(|| Replica { body: direct.body.to_vec(), ..announced(&new, &request, &removed, false) });
+                    .then(|| Replica { body: direct.body.to_vec(), ..announced(&new, &request, &removed, Novelty::Changed) });
                 announce(ports, replica);
                 let shown = shown_at_the_end(ports, &new, direct.body, removed, place);
                 notify_watchers(ports, &request, &new, Some(shown))
@@ -89,7 +90,10 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
             let (etag, body) = (direct.etag.to_owned_tag(), direct.body.to_vec());
             let publication =
                 Publication { etag: etag.clone(), ruid, body, received_at: Some(now), ..Publication::default() };
-            announce(ports, Some(Replica { new_etag: Some(etag), ..announced(&new, &request, &publication, false) }));
+            announce(
+                ports,
+                Some(Replica { new_etag: Some(etag), ..announced(&new, &request, &publication, Novelty::Changed) }),
+            );
         }
         match applied {
             Applied::Modified { keeps: Keeps::Nothing } => {
@@ -112,7 +116,7 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
         priority: priority(ports, &request, now),
         dialogs: dialogs(&description, direct.body).in_order(),
     };
-    let replica = ports.replicates().then(|| announced(&new, &request, &publication, true));
+    let replica = ports.replicates().then(|| announced(&new, &request, &publication, Novelty::New));
     ports.publish(&resource, Change::Insert(publication))?;
     announce(ports, replica);
     let transient_body = shown_if_readable(ports, &new, Some(direct.body));

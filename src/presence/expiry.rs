@@ -2,11 +2,13 @@
 use super::config::Config;
 use super::ended::Cause;
 use super::error::{Failure, StoreError};
+use super::late::Taken;
 use super::notification::{NotifyReason, StateChange};
 use super::ports::Ports;
 use super::subscribe::notify_winfo;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
+use super::winfo::Extent;
 use super::winfo::{Watcher, WatcherEvent};
 use super::{notifier, publish};
 use crate::time::{Moment, Seconds};
@@ -24,17 +26,16 @@ pub fn is_long_over(config: &Config, expires_at: Moment, now: Moment) -> bool {
     now - expires_at - config.expires_offset > SAID_WITHIN.max(timer)
 }
 
-/// Shows the documents that have been held back long enough. `all`: the server ends, they become the state of their
-/// publications without a word to the watchers. One that cannot be stored now is held again; the first failure is
+/// Shows the documents that have been held back long enough. They become the state of their publications. One that cannot be stored now is held again; the first failure is
 /// returned after all of them.
 ///
 /// # Errors
 ///
 /// Fails with the first failure of a store, after all documents have been tried.
-pub fn late_documents<P: Ports>(ports: &mut P, all: bool) -> Result<(), Failure> {
+pub fn late_documents<P: Ports>(ports: &mut P, taken: Taken) -> Result<(), Failure> {
     let mut first = Ok(());
-    for late in ports.take_due_late(all) {
-        if let Err(failure) = publish::show_late(ports, &late, !all) {
+    for late in ports.take_due_late(taken) {
+        if let Err(failure) = publish::show_late(ports, &late, taken) {
             ports.hold_late(&late);
             first = first.and(Err(failure));
         }
@@ -73,7 +74,7 @@ fn send_final_notify<P: Ports>(ports: &mut P, subscription: &Subscription, event
     let package = *ports.packages().get(subscription.state.event);
     let uri = subscription.get(Field::PresUri).to_vec();
     let watcher = || Watcher { status: Status::Terminated, event, ..Watcher::of(subscription) };
-    notify_winfo(ports, &package, &uri, watcher, false);
+    notify_winfo(ports, &package, &uri, watcher, Extent::Partial);
     let resource = ports.uri_rule().resource(&uri, subscription.state.event);
     if ports.enqueue(&resource, StateChange::Due) {
         notifier::run(ports, &resource);

@@ -7,6 +7,15 @@ use crate::sip::entity_tag::EntityTag;
 /// How long a late document is held back, in seconds.
 pub const HELD_SECS: u64 = LATE_SECONDS.0 as u64;
 
+/// Which of the documents that are held back are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Those that have been held back long enough: their watchers are notified.
+    Due,
+    /// All of them, for the server ends: without a word to the watchers.
+    All,
+}
+
 /// A document that was published over the end of its call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Late {

@@ -7,6 +7,7 @@ use super::ended::{Cause, Ended};
 use super::error::{Failure, StoreError};
 use super::event_package::{PackageId, PackageVerdict, Packages};
 use super::late::Late;
+use super::late::Taken;
 use super::notification::{Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange};
 use super::publication::{Applied, Change, Publication};
 use super::remembered::{BodyDigest, Digested, Micros, SentNotify};
@@ -149,7 +150,7 @@ pub trait Ports {
     /// Takes the document that is held back for the publication under this entity tag.
     fn take_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Vec<u8>>;
     /// Takes the documents that have been held back long enough, or all.
-    fn take_due_late(&mut self, all: bool) -> Vec<Late>;
+    fn take_due_late(&mut self, taken: Taken) -> Vec<Late>;
     /// Removes publications that have ended, at most `limit`, and says whose they were.
     ///
     /// # Errors

@@ -62,6 +62,15 @@ pub struct DialogView<'a> {
 /// the time: no publication ever loses a second one.
 pub(super) const LATE_SECONDS: Seconds = Seconds(5);
 
+/// By what a ringing dialog is that of a call which is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SameCall {
+    /// By the ids of the SIP dialog.
+    ByDialog,
+    /// By the Call-ID alone.
+    ByCallId,
+}
+
 impl DialogView<'_> {
     fn all_ended(&self) -> bool {
         self.sum.count > 0 && self.sum.count == self.sum.ended
@@ -97,8 +106,8 @@ impl DialogView<'_> {
     /// Whether this is a state that the call had before it ended, as `end` shows (RFC 4235 3.7.1: an ended dialog does
     /// not live again). A document that names another dialog, another call, or a higher version is the next call. What
     /// has neither is late when its version went back, or when it rings in the very SIP dialog that is over
-    /// (`by_call_id`: in a call of the same Call-ID).
-    fn is_late(&self, end: &DialogView<'_>, by_call_id: bool) -> bool {
+    /// (or in a call of the same Call-ID, see [`SameCall`]).
+    fn is_late(&self, end: &DialogView<'_>, same_call: SameCall) -> bool {
         let lives = self.sum.count > self.sum.ended && self.marks.len() == self.sum.count as usize;
         if !end.all_ended() || !lives {
             return false;
@@ -111,7 +120,9 @@ impl DialogView<'_> {
             (Some(before), Some(now)) if now < before => true,
             (Some(before), Some(now)) if now > before => false,
             _ => living().all(|mark| {
-                let same = |old: &Mark| mark.is_same_sip_dialog(old) || by_call_id && mark.is_same_call_id(old);
+                let same = |old: &Mark| {
+                    mark.is_same_sip_dialog(old) || same_call == SameCall::ByCallId && mark.is_same_call_id(old)
+                };
                 mark.phase == Phase::Ringing && end.with_id(mark.id).any(same)
             }),
         }
@@ -290,7 +301,7 @@ impl Plan {
                 if let Plan::Insert { replaced, keeps, .. } = &mut plan {
                     *keeps = replaced.iter().copied().find(|at| {
                         let old = &documents[*at];
-                        is_soon(old, new.received_at) && new.dialogs.view().is_late(&old.dialogs(), false)
+                        is_soon(old, new.received_at) && new.dialogs.view().is_late(&old.dialogs(), SameCall::ByDialog)
                     });
                 }
                 plan
@@ -340,7 +351,8 @@ fn what_stays<D: Stored>(old: &D, new: &Modification) -> Keeps {
     }
     // A publication that began with the end of a call: whatever rang before was overtaken.
     let began_with_the_end = new.line.is_none() && old.etag().changes() == 0;
-    if now.is_late(&before, began_with_the_end) { Keeps::Body } else { Keeps::Nothing }
+    let same_call = if began_with_the_end { SameCall::ByCallId } else { SameCall::ByDialog };
+    if now.is_late(&before, same_call) { Keeps::Body } else { Keeps::Nothing }
 }
 
 impl Publication {

@@ -2,6 +2,7 @@
 use super::error::{Failure, StoreError};
 use super::event_package::{Package, PackageVerdict};
 use super::late::Late;
+use super::late::Taken;
 use super::notification::{StateChange, TransientBody};
 use super::ports::Ports;
 use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication, SharedLine};
@@ -180,7 +181,7 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
         dialogs: dialogs(new.description, body),
     };
     limits::new_publication(ports, new.resource, &publication.dialogs)?;
-    let replica = ports.replicates().then(|| announced(new, request, &publication, true));
+    let replica = ports.replicates().then(|| announced(new, request, &publication, Novelty::New));
     let inserted = ports.publish(new.resource, Change::Insert(publication));
     inserted.map_err(|error| refused_for(ports, error, request))?;
     let owed = queue_change(ports, request, new, shown_alone(new, request.body));
@@ -212,8 +213,20 @@ pub(super) fn shown_if_readable<P: Ports>(ports: &P, new: &Document<'_>, body: O
     shown_alone(new, body.filter(|body| new.description.aggregates || readable::shows(ports, new.description, body)))
 }
 
+/// Whether a publication is announced for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Novelty {
+    New,
+    Changed,
+}
+
 /// What is announced to the other nodes of a change; `etag` of the publication is the one after it.
-pub(super) fn announced(new: &Document<'_>, request: &Request<'_>, publication: &Publication, is_new: bool) -> Replica {
+pub(super) fn announced(
+    new: &Document<'_>,
+    request: &Request<'_>,
+    publication: &Publication,
+    novelty: Novelty,
+) -> Replica {
     let (user, domain) = uri::split(&new.resource.uri);
     Replica {
         domain: domain.to_vec(),
@@ -223,7 +236,7 @@ pub(super) fn announced(new: &Document<'_>, request: &Request<'_>, publication: 
         new_etag: None,
         expires: Seconds::from(new.expires),
         received_at: publication.received_at,
-        is_new,
+        is_new: novelty == Novelty::New,
         sender: request.sender.to_vec(),
         ruid: publication.ruid.clone(),
         body: publication.body.clone(),
@@ -247,7 +260,7 @@ fn publish_transient<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Docum
     let publication = Publication { etag: etag.clone(), body: body.to_vec(), received_at, ..Publication::default() };
     let replica = ports.replicates().then(|| {
         let known = Publication { ruid: ports.new_ruid(), ..publication.clone() };
-        announced(new, request, &known, true)
+        announced(new, request, &known, Novelty::New)
     });
     let owed = match shown_once(new, publication) {
         Some(transient_body) => queue_change(ports, request, new, Some(transient_body)),
@@ -324,7 +337,7 @@ fn modify<P: Ports>(
                     received_at: Some(now),
                     ..Publication::default()
                 };
-                let replica = announced(new, request, &publication, false);
+                let replica = announced(new, request, &publication, Novelty::Changed);
                 announce(ports, Some(Replica { new_etag: Some(new_etag.clone()), ..replica }));
             }
             match (keeps, request.body) {
@@ -345,12 +358,11 @@ pub(super) fn hold_back<P: Ports>(
     body: &[u8],
 ) -> Result<(), Failure> {
     let late = Late { resource: resource.clone(), etag: etag.to_owned_tag(), body: body.to_vec() };
-    if ports.hold_late(&late) { Ok(()) } else { show_late(ports, &late, true) }
+    if ports.hold_late(&late) { Ok(()) } else { show_late(ports, &late, Taken::Due) }
 }
 
-/// A document that was held back becomes the state of its publication, unless that has another one by now. `notifies`:
-/// its watchers are notified.
-pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, notifies: bool) -> Result<(), Failure> {
+/// A document that was held back becomes the state of its publication, unless that has another one by now.
+pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, taken: Taken) -> Result<(), Failure> {
     let package = *ports.packages().get(late.resource.event);
     let documents = ports.documents(&late.resource)?;
     let Some(stored) = documents.into_iter().find(|document| document.etag == late.etag) else { return Ok(()) };
@@ -366,7 +378,7 @@ pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, notifies: bool) ->
         line: None,
     });
     let applied = ports.publish(&late.resource, change)?;
-    if !notifies || applied == Applied::NoMatch {
+    if taken == Taken::All || applied == Applied::NoMatch {
         return Ok(());
     }
     let new = Document::without_request(&package, &late.resource);
@@ -385,7 +397,7 @@ fn remove<P: Ports>(
             let body = request.body.unwrap_or_default();
             let replica = ports
                 .replicates()
-                .then(|| Replica { body: body.to_vec(), ..announced(new, request, &publication, false) });
+                .then(|| Replica { body: body.to_vec(), ..announced(new, request, &publication, Novelty::Changed) });
             let shown = shown_at_the_end(ports, new, body, publication, place);
             let owed = queue_change(ports, request, new, Some(shown));
             answer(ports, 0, etag);

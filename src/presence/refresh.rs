@@ -11,6 +11,7 @@ use super::resource::Resource;
 use super::subscribe::notify_winfo;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
+use super::winfo::Extent;
 use super::winfo::{Watcher, WatcherEvent};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::Expiry;
@@ -174,7 +175,7 @@ fn judge_again<P: Ports>(
         }
         watcher
     };
-    notify_winfo(ports, package, &resource.uri, watcher, false);
+    notify_winfo(ports, package, &resource.uri, watcher, Extent::Partial);
     let due = match authorization.status {
         Status::Terminated => StateChange::Due,
         _ => StateChange::Subscription(subscription.dialog(), NotifyReason::Subscribe),

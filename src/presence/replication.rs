@@ -61,13 +61,22 @@ impl Life {
 /// What goes on is announced to live so long at least.
 const SHORTEST: Seconds = Seconds(1);
 
-/// A stored publication as it is announced to a node that asks for all: as new, with what is left of its life. `again`:
-/// it is one of ours, which keeps the time of the receipt, by which it decides which of two documents is newer.
-pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, now: Moment, again: bool) -> Replica {
+/// Who reads what is announced of a stored publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// One of our kind, which may know it: it keeps the time of the receipt, by which it decides which of two documents
+    /// is newer, and does not notify its watchers of what it knows.
+    Ours,
+    /// Any node.
+    Any,
+}
+
+/// A stored publication as it is announced to a node that asks for all: as new, with what is left of its life.
+pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, now: Moment, reader: Reader) -> Replica {
     let (user, domain) = uri::split(&resource.uri);
-    let (expires, received_at) = match again {
-        true => (Life::FromArrival.announced(publication, now).0, publication.received_at),
-        false => {
+    let (expires, received_at) = match reader {
+        Reader::Ours => (Life::FromArrival.announced(publication, now).0, publication.received_at),
+        Reader::Any => {
             let (expires, received_at) = Life::OF_HOST.announced(publication, now);
             (expires, Some(received_at))
         }
@@ -84,7 +93,7 @@ pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, n
         sender: publication.sender.clone(),
         ruid: publication.ruid.clone(),
         body: publication.body.clone(),
-        again,
+        again: reader == Reader::Ours,
     }
 }
 

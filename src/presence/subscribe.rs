@@ -9,6 +9,7 @@ use super::ports::{Ports, Recent, Renewed, Stored};
 use super::resource::Resource;
 use super::subscription::{self, Renewal, RowState, Status, Subscription, SubscriptionState};
 use super::subscription_field::{Field, room_of};
+use super::winfo::Extent;
 use super::winfo::Watcher;
 use super::{bad_event, fetch, limits, notifier};
 use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
@@ -217,7 +218,7 @@ fn initial<P: Ports>(
         answer(ports, description, &subscription, expires);
         return Ok(subscription);
     }
-    let winfo = queue_winfo(ports, description, &presentity, || Watcher::of(&subscription), false);
+    let winfo = queue_winfo(ports, description, &presentity, || Watcher::of(&subscription), Extent::Partial);
     answer(ports, description, &subscription, expires);
     send_winfo(ports, winfo);
     if authorization.status == Status::Terminated {
@@ -326,7 +327,8 @@ fn in_dialog<P: Ports>(
         0 => NotifyReason::Unsubscribe,
         _ => NotifyReason::Subscribe,
     };
-    let winfo = queue_winfo(ports, description, &resource.uri, || Watcher::of(&renewed), expires == 0);
+    let extent = if expires == 0 { Extent::Full } else { Extent::Partial };
+    let winfo = queue_winfo(ports, description, &resource.uri, || Watcher::of(&renewed), extent);
     answer(ports, description, &renewed, expires);
     send_winfo(ports, winfo);
     notify_watcher(ports, &resource, &renewed, notify_reason);
@@ -452,9 +454,9 @@ pub fn notify_winfo<P: Ports>(
     package: &Package,
     uri: &[u8],
     watcher: impl FnOnce() -> Watcher,
-    full: bool,
+    extent: Extent,
 ) {
-    let queued = queue_winfo(ports, package, uri, watcher, full);
+    let queued = queue_winfo(ports, package, uri, watcher, extent);
     send_winfo(ports, queued);
 }
 
@@ -466,14 +468,16 @@ fn queue_winfo<P: Ports>(
     package: &Package,
     uri: &[u8],
     watcher: impl FnOnce() -> Watcher,
-    full: bool,
+    extent: Extent,
 ) -> Option<Resource> {
     let peer = package.peer.filter(|_| !package.is_winfo)?;
     let resource = ports.uri_rule().resource(uri, peer);
     if !ports.may_be_watched(&resource) {
         return None;
     }
-    ports.mark(&resource, StateChange::Watchers { watcher: watcher(), full }).then_some(resource)
+    ports
+        .mark(&resource, StateChange::Watchers { watcher: watcher(), full: extent == Extent::Full })
+        .then_some(resource)
 }
 
 fn send_winfo<P: Ports>(ports: &mut P, queued: Option<Resource>) {

@@ -2,7 +2,7 @@
 use super::digest;
 use super::error::RequestError;
 use super::next_step::{Next, show};
-use super::ports::{Claim, PendingRequest, PendingRequestId, Ports};
+use super::ports::{AtServer, Claim, Outcome, PendingRequest, PendingRequestId, Ports};
 use super::publish::MOST_REDIRECTS;
 use super::queue;
 use super::record::{Change, Dialog, Field, Record};
@@ -21,7 +21,7 @@ use crate::time::{Moment, Seconds};
 pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), RequestError> {
     if request.options.only_if_new && find(ports, request)?.is_some() {
         if let Some(claim) = Claim::of(request) {
-            ports.report(&[claim], &PendingRequest::unsent(request), true);
+            ports.report(&[claim], &PendingRequest::unsent(request), Outcome::Silence);
         }
         return Ok(());
     }
@@ -49,7 +49,7 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent:
     };
     if !matches!(next, Next::Quietly(_)) {
         let misses = verdict == ResponseMeaning::Done && answer.expires.is_none();
-        queue::report(ports, pending, take_sent, misses);
+        queue::report(ports, pending, take_sent, Outcome::of(misses));
     }
     match undone {
         None => queue::follow(ports, pending, next, None),
@@ -157,7 +157,7 @@ pub(crate) fn put_off<P: Ports>(
     if !record.is_temporary() && record.state.expires_at > now {
         // RFC 6665 4.1.2.2: the subscription goes on as long as the last answer said.
         let again = pinned(&request.with_options(own(false)), record);
-        return Next::After { wait, request: again, stored: true };
+        return Next::After { wait, request: again, server: AtServer::Something };
     }
     let was_there = discard(ports, record, undone);
     let unwanted = request.options.expires.is_end() || !record.state.desired_until.is_after(now + wait);
@@ -165,7 +165,7 @@ pub(crate) fn put_off<P: Ports>(
         return Next::Nothing;
     }
     let again = from_the_start(request, record).with_options(own(true));
-    Next::After { wait, request: again, stored: false }
+    Next::After { wait, request: again, server: AtServer::Nothing }
 }
 
 /// The request as the first of a new dialog.
@@ -194,7 +194,7 @@ pub(crate) fn given_up<P: Ports>(ports: &mut P, take_sent: &PendingRequest, undo
     let fresh = from_the_start(request, record).with_options(options);
     match pace(ports.restarts(&fresh)) {
         Seconds::ZERO => Next::Now(fresh),
-        wait => Next::After { wait, request: fresh, stored: false },
+        wait => Next::After { wait, request: fresh, server: AtServer::Nothing },
     }
 }
 
@@ -313,7 +313,7 @@ pub(crate) fn begin_anew<P: Ports>(
     record: &Record,
     state: &SubscriptionStateHeader<'_>,
 ) -> Result<(), RequestError> {
-    let request = request_of(record, Wanted::End, true);
+    let request = request_of(record, Wanted::End, Goes::InNewDialog);
     let Some(wait) = comes_back(state, || ports.restarts(&request)) else { return Ok(()) };
     let (desired, now) = (record.state.desired_until, ports.now());
     // What is nearly over is not begun again.
@@ -321,7 +321,7 @@ pub(crate) fn begin_anew<P: Ports>(
         return Ok(());
     }
     let expires = Wanted::until(desired, now, Seconds(1));
-    let request = request_of(record, expires, true);
+    let request = request_of(record, expires, Goes::InNewDialog);
     if let Some(pending) = ports.later(&request, wait)? {
         queue::launch_then_go_on(ports, pending, &request, None);
     }
@@ -331,8 +331,18 @@ pub(crate) fn begin_anew<P: Ports>(
 /// What its owner wants for less than this time is not begun again.
 pub(crate) const NEARLY_OVER: Seconds = Seconds(10);
 
-/// The request that renews a subscription: in its dialog, or in a new one.
-pub fn request_of(record: &Record, expires: Wanted, insert: bool) -> Request {
+/// Where a request that renews a subscription goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goes {
+    /// In the dialog there is.
+    InItsDialog,
+    /// In a new dialog.
+    InNewDialog,
+}
+
+/// The request that renews a subscription.
+pub fn request_of(record: &Record, expires: Wanted, goes: Goes) -> Request {
+    let insert = goes == Goes::InNewDialog;
     let options = RequestOptions {
         event: record.state.event,
         flag: record.state.flag,

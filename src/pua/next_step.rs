@@ -1,5 +1,5 @@
 //! What comes of sending a request, and what is sent after its answer.
-use super::ports::Sent;
+use super::ports::{AtServer, Sent};
 use super::request::{Part, Request};
 use crate::time::Seconds;
 
@@ -36,8 +36,8 @@ pub enum Next {
         wait: Seconds,
         /// What is sent.
         request: Request,
-        /// The server may have something of it.
-        stored: bool,
+        /// What the server may have of it.
+        server: AtServer,
     },
 }
 

@@ -141,6 +141,40 @@ pub struct Processed {
     pub tuple_id: Vec<u8>,
 }
 
+/// Whether a request can be sent as far as is known now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// It can.
+    Yes,
+    /// Nobody has looked yet: it never takes the place of one that waits.
+    NotYet,
+}
+
+/// What the server may have of a request that was not granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtServer {
+    /// Something: an end of it has to be sent.
+    Something,
+    /// Nothing.
+    Nothing,
+}
+
+/// What callers learn of their request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The answer in hand.
+    Answered,
+    /// That none has come.
+    Silence,
+}
+
+impl Outcome {
+    /// Silence where what came is of no use.
+    pub fn of(is_useless: bool) -> Outcome {
+        if is_useless { Outcome::Silence } else { Outcome::Answered }
+    }
+}
+
 /// What the user agent needs done.
 pub trait Ports {
     /// The settings.
@@ -205,14 +239,13 @@ pub trait Ports {
     /// Fails when the table has to be read and the database cannot be read.
     fn ending(&mut self, before: Moment) -> Result<Vec<Record>, RequestError>;
 
-    /// Asks for the pending request of this request's publication or subscription. `checked`: it can be sent as far as
-    /// is known now; a request that was not checked never takes the place of one that waits.
+    /// Asks for the pending request of this request's publication or subscription.
     ///
     /// # Errors
     ///
     /// Fails when too many requests wait for it, when a PUBLISH without a body would begin anew what a waiting one
     /// ends, and when shared memory runs out.
-    fn admit(&mut self, request: &Request, checked: bool) -> Result<Admission, RequestError>;
+    fn admit(&mut self, request: &Request, checked: Checked) -> Result<Admission, RequestError>;
     /// Notes what is about to be sent on a pending request.
     ///
     /// # Errors
@@ -232,10 +265,9 @@ pub trait Ports {
     /// Ends a pending request, or gives the request that was kept meanwhile: the pending request goes on with that.
     fn end(&mut self, pending: PendingRequestId) -> Option<Request>;
     /// Lets a pending request wait so long; then [`Ports::timed_out`] names it. `request` is tried again,
-    /// or what was kept meanwhile together with what `request` wanted besides. `stored`: the server may have something
-    /// of it.
+    /// or what was kept meanwhile together with what `request` wanted besides.
     /// `false`: there is no memory for it.
-    fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, stored: bool) -> bool;
+    fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) -> bool;
     /// How many tries of a pending request have failed.
     fn attempts(&mut self, pending: PendingRequestId) -> u32;
     /// Lets a pending request wait so long until `change` is tried again.
@@ -263,8 +295,8 @@ pub trait Ports {
     ///
     /// Fails when tm cannot send it: no answer will come.
     fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<Sent, RequestError>;
-    /// Calls the callbacks of these callers with the answer in hand; `as_silence`: as if none had come.
-    fn report(&mut self, claims: &[Claim], pending: &PendingRequest, as_silence: bool);
+    /// Calls the callbacks of these callers with the outcome of their request.
+    fn report(&mut self, claims: &[Claim], pending: &PendingRequest, outcome: Outcome);
     /// One line for the log.
     fn warn_rejected(&self, what: &str);
 }

@@ -2,7 +2,7 @@
 use super::dialog;
 use super::digest;
 use super::next_step::{Next, caller_decides, show};
-use super::ports::{PendingRequest, PendingRequestId, Ports};
+use super::ports::{AtServer, Outcome, PendingRequest, PendingRequestId, Ports};
 use super::publish::MOST_REDIRECTS;
 use super::queue;
 use super::record::{Change, Field};
@@ -44,7 +44,7 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent:
         None => repair(ports, take_sent, answer, verdict),
     };
     if !matches!(next, Next::Quietly(_)) {
-        queue::report(ports, pending, take_sent, misses);
+        queue::report(ports, pending, take_sent, Outcome::of(misses));
     }
     match (stored, change) {
         (Err(why), Some(change)) => {
@@ -171,7 +171,8 @@ pub(crate) fn again(now: Moment, take_sent: &PendingRequest, answer: &Answer, wa
     let options =
         RequestOptions { own: true, expires: left, version_floor, redirects: 0, challenges: 0, ..request.options };
     let afresh = request.with(&[(Part::RemoteTarget, b"")]).with_options(options);
-    Next::After { wait, request: afresh, stored: stored || answer.silence }
+    let server = if stored || answer.silence { AtServer::Something } else { AtServer::Nothing };
+    Next::After { wait, request: afresh, server }
 }
 
 /// How long the first try of a new publication that nobody answered is waited for: the server may have made

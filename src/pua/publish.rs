@@ -4,7 +4,7 @@ use super::headers;
 use super::next_step::Launched;
 use super::ports::{ClientRequest, PendingRequestId, Ports, Processed};
 use super::record::{Field, Record, RecordRowState, RecordState};
-use super::request::{Part, Request};
+use super::request::{Part, RemoteTarget, Request};
 use crate::sip::entity_tag::EntityTag;
 
 /// The CSeq of requests outside of a dialog, as tm counts them.
@@ -27,7 +27,7 @@ pub fn prepare_and_send<P: Ports>(
     let event = ports.event(request.options.event).ok_or(RequestError::UnknownEvent(request.options.event))?;
     let found = match request.options.insert {
         true => None,
-        false => ports.find(&request.search(false))?,
+        false => ports.find(&request.search(RemoteTarget::Any))?,
     };
     if found.is_none() && !begins(request)? {
         return Ok(Launched::Nothing);

@@ -2,9 +2,9 @@
 //! nothing goes.
 use super::error::RequestError;
 use super::next_step::{Launched, Next, caller_decides, method, show};
-use super::ports::{Admission, Claim, PendingRequest, PendingRequestId, Ports};
+use super::ports::{Admission, AtServer, Checked, Claim, Outcome, PendingRequest, PendingRequestId, Ports};
 use super::record::Change;
-use super::request::{Part, Request, RequestOptions};
+use super::request::{Part, RemoteTarget, Request, RequestOptions};
 use super::response::backoff;
 use super::{publish, subscriber};
 use crate::time::Seconds;
@@ -18,17 +18,17 @@ use crate::time::Seconds;
 pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), RequestError> {
     let event = ports.event(request.options.event).ok_or(RequestError::UnknownEvent(request.options.event))?;
     request.check()?;
-    let departure = match ports.admit(request, false)? {
+    let departure = match ports.admit(request, Checked::NotYet)? {
         Admission::Busy { known } => {
             // What can never go is refused before it takes the place of what waits.
             if !request.options.expires.is_end() && request.body().is_some() {
                 ports.process(&event, request, request.options.version_floor, b"")?;
             }
             let names_another = !known && !request.get(Part::Etag).is_empty();
-            if names_another && ports.find(&request.search(false))?.is_none() {
+            if names_another && ports.find(&request.search(RemoteTarget::Any))?.is_none() {
                 return Err(RequestError::UnknownEtag);
             }
-            ports.admit(request, true)?
+            ports.admit(request, Checked::Yes)?
         }
         other => other,
     };
@@ -63,7 +63,7 @@ fn launch_for_caller<P: Ports>(
     if let Some(why) = &why {
         if may_work_later(why, request) {
             ports.warn_rejected(&format!("{} for {} waits: {why}", method(request), show(request)));
-            hold(ports, pending, backoff(0), request, true);
+            hold(ports, pending, backoff(0), request, AtServer::Something);
             return Ok(());
         }
         // Callers of SUBSCRIBE go on with their work when a target cannot be reached.
@@ -100,7 +100,7 @@ pub fn send_request<P: Ports>(ports: &mut P, pending: PendingRequestId, request:
             ports.warn_rejected(&format!("{} for {}: {why}", method(request), show(request)));
             if may_work_later(&why, request) {
                 let wait = backoff(ports.attempts(pending));
-                return ports.wait(pending, wait, request, true) || {
+                return ports.wait(pending, wait, request, AtServer::Something) || {
                     fail(ports, pending, request);
                     false
                 };
@@ -142,21 +142,21 @@ fn following(request: &Request, tag: &[u8]) -> Request {
 fn fail<P: Ports>(ports: &mut P, pending: PendingRequestId, request: &Request) {
     let claims = ports.claims(pending);
     if !claims.is_empty() {
-        ports.report(&claims, &PendingRequest::unsent(request), true);
+        ports.report(&claims, &PendingRequest::unsent(request), Outcome::Silence);
     }
 }
 
 /// Answers those who wait for what was sent.
-pub fn report<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent: &PendingRequest, as_silence: bool) {
+pub fn report<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent: &PendingRequest, outcome: Outcome) {
     let claims = ports.claims(pending);
     if !claims.is_empty() {
-        ports.report(&claims, take_sent, as_silence);
+        ports.report(&claims, take_sent, outcome);
     }
 }
 
 /// Lets a request wait for another try; without memory nothing will come of it.
-fn hold<P: Ports>(ports: &mut P, pending: PendingRequestId, wait: Seconds, request: &Request, stored: bool) {
-    if !ports.wait(pending, wait, request, stored) {
+fn hold<P: Ports>(ports: &mut P, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) {
+    if !ports.wait(pending, wait, request, server) {
         fail(ports, pending, request);
         resume(ports, pending, None);
     }
@@ -167,7 +167,7 @@ pub fn follow<P: Ports>(ports: &mut P, pending: PendingRequestId, next: Next, ta
     match next {
         Next::Nothing => resume(ports, pending, tag),
         Next::Now(request) | Next::Quietly(request) => launch_then_go_on(ports, pending, &request, tag),
-        Next::After { wait, request, stored } => hold(ports, pending, wait, &request, stored),
+        Next::After { wait, request, server } => hold(ports, pending, wait, &request, server),
     }
 }
 
@@ -179,7 +179,7 @@ pub fn store_then_follow<P: Ports>(ports: &mut P, pending: PendingRequestId, cha
         Next::After { wait, request, .. } => (wait, Some(request)),
     };
     if let Some(request) = request {
-        if !ports.wait(pending, wait, &request, true) {
+        if !ports.wait(pending, wait, &request, AtServer::Something) {
             fail(ports, pending, &request);
         }
     }

@@ -70,7 +70,7 @@ fn wants_more(record: &Record, min_expires: Seconds) -> bool {
 fn refresh<P: Ports>(ports: &mut P, record: &Record, now: Moment) -> Result<(), RequestError> {
     let expires = Wanted::until(record.state.desired_until, now, Seconds(1));
     if record.is_subscription() {
-        return dialog::submit(ports, &dialog::request_of(record, expires, false));
+        return dialog::submit(ports, &dialog::request_of(record, expires, dialog::Goes::InItsDialog));
     }
     let options = RequestOptions {
         event: record.state.event,

@@ -129,6 +129,15 @@ shm_safe!(RequestOptions {
     challenges
 });
 
+/// Which remote targets match when the record of a subscription is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteTarget {
+    /// Any.
+    Any,
+    /// That of the request.
+    Same,
+}
+
 /// A request whose strings are in `B`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<B = Box<[u8]>> {
@@ -192,7 +201,7 @@ impl<B: AsRef<[u8]>> Request<B> {
     }
 
     /// What its record is looked for by.
-    pub fn search(&self, check_remote_contact: bool) -> Search<'_> {
+    pub fn search(&self, target: RemoteTarget) -> Search<'_> {
         Search {
             pres_uri: self.get(Part::PresUri),
             watcher_uri: self.get(Part::WatcherUri),
@@ -202,7 +211,7 @@ impl<B: AsRef<[u8]>> Request<B> {
             call_id: self.get(Part::CallId),
             event: self.options.event,
             flag: self.options.flag,
-            check_remote_contact,
+            check_remote_contact: target == RemoteTarget::Same,
         }
     }
 

@@ -5,6 +5,7 @@ use super::next_step::Launched;
 use super::ports::{ClientRequest, PendingRequestId, Ports, Sent};
 use super::record::{Field, Record, RecordRowState, RecordState};
 use super::request::{Part, Request};
+use crate::pua::request::RemoteTarget;
 use crate::time::{Moment, Seconds};
 
 /// How long a dialog without an answer is remembered: twice the 64 T1 of RFC 3261 17.1.2.2.
@@ -17,8 +18,11 @@ const FIRST_CSEQ: u32 = 10;
 const LAST_CSEQ: u32 = i32::MAX as u32 - 10_000;
 
 pub(crate) fn find<P: Ports>(ports: &mut P, request: &Request) -> Result<Option<Record>, RequestError> {
-    let check = ports.config().check_remote_contact;
-    ports.find(&request.search(check))
+    let target = match ports.config().check_remote_contact {
+        true => RemoteTarget::Same,
+        false => RemoteTarget::Any,
+    };
+    ports.find(&request.search(target))
 }
 
 /// Prepares and sends a request on its pending request.

@@ -13,7 +13,9 @@ use crate::presence::ports::Ports;
 use crate::presence::remembered::SentNotify;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
+use crate::presence::winfo::Extent;
 use crate::presence::winfo::Watcher;
+use crate::server::cluster::announce::Ends;
 use crate::server::cluster::arbitration::Beating;
 use crate::server::notify::turn_retries::TurnRetries;
 use crate::server::notify::work::Work;
@@ -186,7 +188,7 @@ impl Context {
             match self.drop_subscription(dialog) {
                 Ok(Some(subscription)) => {
                     if let Some(ownership) = of_stock {
-                        self.announce_end(&subscription, ownership, true);
+                        self.announce_end(&subscription, ownership, Ends::ForGood);
                     }
                     let cause = Cause::Notify(u16::try_from(code).unwrap_or_default());
                     self.note_end(&subscription, cause);
@@ -203,7 +205,7 @@ impl Context {
                     );
                     let watcher = || Watcher { status: Status::Terminated, ..Watcher::of(&subscription) };
                     let uri = subscription.get(Field::PresUri).to_vec();
-                    crate::presence::subscribe::notify_winfo(self, &package, &uri, watcher, true);
+                    crate::presence::subscribe::notify_winfo(self, &package, &uri, watcher, Extent::Full);
                 }
                 Ok(None) => {}
                 Err(error) => limited!(Error, "cannot remove a subscription whose NOTIFY was answered {code}: {error}"),

@@ -11,6 +11,7 @@ use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
 use crate::presence::late::Late;
+use crate::presence::late::Taken;
 use crate::presence::notification::{
     Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange,
 };
@@ -212,8 +213,8 @@ impl Ports for Context {
     fn take_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Vec<u8>> {
         self.shared.late_documents.take(resource, etag)
     }
-    fn take_due_late(&mut self, all: bool) -> Vec<Late> {
-        self.shared.late_documents.take_due(self.shared.tables.rule(), clock::monotonic(), all)
+    fn take_due_late(&mut self, taken: Taken) -> Vec<Late> {
+        self.shared.late_documents.take_due(self.shared.tables.rule(), clock::monotonic(), taken)
     }
     fn take_ended_publications(&mut self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         let ended = self.storage.publications.take_ended(now, limit)?;

@@ -4,12 +4,16 @@ use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::{clock, log};
+use crate::presence::cluster::Reply;
 use crate::presence::cluster::{self, Message as NodeMessage};
 use crate::presence::comparison::Kind;
 use crate::presence::config::Config;
 use crate::presence::replica::{self, Message};
 use crate::presence::replication;
+use crate::presence::replication::Reader;
 use crate::server::cluster::message_rate::{MOST_OF_NODE, MOST_OF_STRANGER, Sender};
+use crate::server::cluster::replicas::Owners;
+use crate::server::cluster::stock_nodes::Outcome;
 use crate::server::context::{Context, Process};
 use crate::sys;
 use std::ffi::c_int;
@@ -60,7 +64,7 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
 
 /// Says who we are to all nodes, also to those that have not shown yet that they know the secret.
 fn greet_all(world: &Context) -> bool {
-    let hello = cluster::hello(world.node_name(), true, world.compared_kinds());
+    let hello = cluster::hello(world.node_name(), Reply::Wanted, world.compared_kinds());
     let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local);
     // Each of them is greeted, whatever became of the one before.
     let unsent = others.filter(|node| !world.greet(&node.address, &hello)).count();
@@ -78,7 +82,9 @@ unsafe extern "C" fn on_answered(channel: c_int, host: *mut sys::_str, port: u16
             (_, 408) => nodes.note_missed(&address),
             // dmq there does not know our channel.
             (Some(Channel::Nodes), 404) => note_stock(process, &address),
-            (Some(Channel::StockSubscriptions), 200 | 400 | 404) => stock.note_outcome(&address, code == 200),
+            (Some(Channel::StockSubscriptions), 200 | 400 | 404) => {
+                stock.note_outcome(&address, if code == 200 { Outcome::Taken } else { Outcome::Refused })
+            }
             _ => {}
         }
     })
@@ -261,7 +267,7 @@ fn on_publication_message(world: &mut Context, body: &[u8], from: Option<Address
         Some(Message::Sync { you }) => {
             // A question to all is answered by one.
             if let Some(from) = from.filter(|_| you || world.process().shared.nodes.is_first(world.node_name())) {
-                world.send_publications(&from, you);
+                world.send_publications(&from, if you { Reader::Ours } else { Reader::Any });
                 world.process().shared.nodes.record_notified(&from, clock::now());
             }
             OK
@@ -321,7 +327,7 @@ fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> A
             Ok(())
         }
         (NodeMessage::Sync, Some(from)) => {
-            world.send_subscriptions(&from, true);
+            world.send_subscriptions(&from, Owners::All);
             nodes.record_notified(&from, clock::now());
             Ok(())
         }
@@ -350,7 +356,7 @@ fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool
     let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
     nodes.note_compares(id, compares);
     if answer {
-        world.greet(from, &cluster::hello(name, false, kinds));
+        world.greet(from, &cluster::hello(name, Reply::Given, kinds));
     }
     if !nodes.take_question() {
         return;

@@ -10,11 +10,13 @@ use crate::abi::presence::start::{
 };
 use crate::abi::presence::state;
 use crate::abi::presence::timers::{each_on_its_own, show_late_documents, write_what_waits};
+use crate::common::row_groups::Pass;
 use crate::host::bytes::view_ptr;
 use crate::host::{last_process, log, process, warm_up};
 use crate::log;
 use crate::presence::config::Config;
 use crate::presence::error::Failure;
+use crate::presence::late::Taken;
 use crate::server::context::Context;
 use std::ffi::{CStr, c_char, c_int};
 
@@ -108,8 +110,8 @@ pub unsafe extern "C" fn kr_presence_destroy() {
             each_on_its_own("the goodbye", say_goodbye);
         }
         if process.database.is_configured() {
-            each_on_its_own("late documents", || show_late_documents(true));
-            write_what_waits(|| Context::new(process), true);
+            each_on_its_own("late documents", || show_late_documents(Taken::All));
+            write_what_waits(|| Context::new(process), Pass::Last);
         }
         if waits_for_leases {
             each_on_its_own("the goodbye", say_goodbye);

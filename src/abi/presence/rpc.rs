@@ -38,7 +38,14 @@ fn wants_all(rpc: &Rpc) -> Result<bool, String> {
 }
 
 /// Arguments of `refreshWatchers` and `updateWatchers`.
-fn refresh(rpc: &Rpc, with_type: bool) {
+/// Whether a command names what is refreshed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Given,
+    Watchers,
+}
+
+fn refresh(rpc: &Rpc, named: Kind) {
     let (Some(uri), Some(event)) = (rpc.text(), rpc.text()) else {
         return fault(rpc, "Not enough parameters");
     };
@@ -48,13 +55,13 @@ fn refresh(rpc: &Rpc, with_type: bool) {
     if event.is_empty() {
         return fault(rpc, "Empty event parameter");
     }
-    let kind = match (with_type, rpc.text()) {
-        (false, _) => 0,
-        (true, Some(given)) => match text::parsed(&given) {
+    let kind = match (named, rpc.text()) {
+        (Kind::Watchers, _) => 0,
+        (Kind::Given, Some(given)) => match text::parsed(&given) {
             Some(kind @ 0..=2) => kind,
             _ => return fault(rpc, "the type must be 0, 1 or 2"),
         },
-        (true, None) => return fault(rpc, "Not enough parameters"),
+        (Kind::Given, None) => return fault(rpc, "Not enough parameters"),
     };
     let done = match (kind, rpc.text(), rpc.text()) {
         (2, Some(file_uri), Some(filename)) if file_uri.is_empty() || filename.is_empty() => {
@@ -71,7 +78,7 @@ fn refresh(rpc: &Rpc, with_type: bool) {
     };
     if let Err(why) = done {
         why.log(&format!("RPC refresh of {}", log::show(&uri)));
-        fault(rpc, if with_type { "Execution failed" } else { "Processing error" });
+        fault(rpc, if named == Kind::Given { "Execution failed" } else { "Processing error" });
     }
 }
 
@@ -231,7 +238,7 @@ pub unsafe extern "C" fn kr_presence_rpc_cleanup(rpc: *mut rpc_t, ctx: *mut c_vo
 pub unsafe extern "C" fn kr_presence_rpc_refresh_watchers(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_refresh_watchers, (), {
         // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 5, |rpc| refresh(rpc, true)) }
+        unsafe { call(rpc, ctx, 5, |rpc| refresh(rpc, Kind::Given)) }
     })
 }
 
@@ -240,7 +247,7 @@ pub unsafe extern "C" fn kr_presence_rpc_refresh_watchers(rpc: *mut rpc_t, ctx: 
 pub unsafe extern "C" fn kr_presence_rpc_update_watchers(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_update_watchers, (), {
         // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 2, |rpc| refresh(rpc, false)) }
+        unsafe { call(rpc, ctx, 2, |rpc| refresh(rpc, Kind::Watchers)) }
     })
 }
 

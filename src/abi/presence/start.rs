@@ -13,8 +13,10 @@ use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
 use crate::host::db::{Driver, SqliteWay};
 use crate::host::db_url::DbUrl;
+use crate::host::direct::Timers;
 use crate::host::direct::{every_millis, take_answers_first};
 use crate::host::params::ParameterBlock;
+use crate::host::process::TimerProcess;
 use crate::host::process_mutex::ProcessMutex;
 use crate::host::{log, process, script, sl, slab, sockets, tm, warm_up};
 use crate::log;
@@ -194,6 +196,7 @@ const TIMEOUT_MILLIS: u32 = 125;
 
 fn start_timers(config: &Config) -> Result<(), String> {
     let update_period = if config.keeps_what_has_ended() { 0 } else { config.db_update_period };
+    let timer = if config.secondary_timer { TimerProcess::Secondary } else { TimerProcess::Main };
     let wanted: [(i32, process::TimerFn); 4] = [
         (config.clean_period, kr_presence_on_clean),
         (update_period, kr_presence_on_update),
@@ -201,7 +204,7 @@ fn start_timers(config: &Config) -> Result<(), String> {
         (1, kr_presence_on_second),
     ];
     for (period, f) in wanted {
-        if period > 0 && !process::every(period, config.secondary_timer, f) {
+        if period > 0 && !process::every(period, timer, f) {
             return Err("cannot register a timer".into());
         }
     }
@@ -209,8 +212,8 @@ fn start_timers(config: &Config) -> Result<(), String> {
         return Ok(());
     }
     // Both timers of tm: what is sent again must not wait for what a timeout leads to.
-    match every_millis(RESEND_MILLIS, true, kr_presence_on_resend)
-        && every_millis(TIMEOUT_MILLIS, false, kr_presence_on_timeouts)
+    match every_millis(RESEND_MILLIS, Timers::Fast, kr_presence_on_resend)
+        && every_millis(TIMEOUT_MILLIS, Timers::Slow, kr_presence_on_timeouts)
     {
         true => Ok(()),
         false => Err("cannot register a timer".into()),

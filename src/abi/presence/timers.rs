@@ -1,12 +1,14 @@
 //! What the host's timers and tm call back: cleaning, writing, completed NOTIFYs.
 use crate::abi::presence::{state, variables};
 use crate::common::metrics::{self, NotifyAnswer};
+use crate::common::row_groups::Pass;
 use crate::host::shm::CallbackParam;
 use crate::host::tm::{self, Answer};
 use crate::host::{clock, fork_signals, log, script};
 use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
 use crate::presence::expiry;
+use crate::presence::late::Taken;
 use crate::presence::ports::Ports;
 use crate::presence::subscription::Subscription;
 use crate::scoped_value::ScopedValue;
@@ -50,27 +52,27 @@ pub(crate) fn update() {
         }
     });
     if let Some(process) = state::process() {
-        write_what_waits(|| Context::new(process), false);
+        write_what_waits(|| Context::new(process), Pass::Regular);
     }
 }
 
-/// Writes what memory has and the tables have not. `is_last`: the server ends.
-pub(crate) fn write_what_waits(world: impl Fn() -> Context, is_last: bool) {
+/// Writes what memory has and the tables have not.
+pub(crate) fn write_what_waits(world: impl Fn() -> Context, pass: Pass) {
     each_on_its_own("writing subscriptions", || {
-        if let Err(error) = world().write_subscriptions(is_last) {
+        if let Err(error) = world().write_subscriptions(pass) {
             crate::limited!(Error, "cannot write subscriptions to the database: {error}");
         }
     });
     each_on_its_own("writing the watchers", || {
-        if let Err(error) = world().write_authorizations(is_last) {
+        if let Err(error) = world().write_authorizations(pass) {
             crate::limited!(Error, "cannot write the watchers table: {error}");
         }
     });
-    each_on_its_own("writing publications", || write_publications(&mut world(), is_last));
+    each_on_its_own("writing publications", || write_publications(&mut world(), pass));
 }
 
-pub(crate) fn write_publications(world: &mut Context, is_last: bool) {
-    if let Err(error) = world.write_publications(is_last) {
+pub(crate) fn write_publications(world: &mut Context, pass: Pass) {
+    if let Err(error) = world.write_publications(pass) {
         crate::limited!(Error, "cannot write publications to the database: {error}");
     }
 }
@@ -169,7 +171,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_update(_ticks: c_uint, _param: *m
 pub(crate) unsafe extern "C" fn kr_presence_on_publication_update(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_presence_on_publication_update, {
         if let Some(mut world) = state::world().map(Context::paced) {
-            write_publications(&mut world, false);
+            write_publications(&mut world, Pass::Regular);
         }
     })
 }
@@ -180,7 +182,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
         each_on_its_own("sending again", send_again);
         each_on_its_own("reading again", send_unread);
         each_on_its_own("missed changes", send_missed);
-        each_on_its_own("late documents", || show_late_documents(false));
+        each_on_its_own("late documents", || show_late_documents(Taken::Due));
         each_on_its_own("ending what is left over", || {
             if state::process().is_some_and(|process| process.shared.senders.take_left_over()) {
                 update();
@@ -228,10 +230,10 @@ pub(crate) fn comes_back(done: &tm::Completed<'_>) -> bool {
     reply.is_some_and(|reply| reply.parse_headers() && reply.find(b"Retry-After").is_some())
 }
 
-/// Shows what was held back, see [`crate::presence::late`]. `is_last`: the server ends.
-pub(crate) fn show_late_documents(is_last: bool) {
+/// Shows what was held back, see [`crate::presence::late`].
+pub(crate) fn show_late_documents(taken: Taken) {
     let Some(process) = state::process().filter(|process| !process.shared.late_documents.is_empty()) else { return };
-    if let Err(error) = expiry::late_documents(&mut Context::new(process).paced(), is_last) {
+    if let Err(error) = expiry::late_documents(&mut Context::new(process).paced(), taken) {
         limited!(Error, "the newest document of a publication is not shown yet: {error}");
     }
 }

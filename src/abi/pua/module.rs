@@ -6,6 +6,7 @@ use crate::abi::pua::commands::COMMANDS;
 use crate::abi::pua::start::{restore, start};
 use crate::abi::pua::state;
 use crate::agent::context::AgentContext;
+use crate::common::row_groups::Pass;
 use crate::host::msg::{Header, SipMsg};
 use crate::host::process;
 use crate::log;
@@ -64,7 +65,7 @@ pub unsafe extern "C" fn kr_pua_destroy() {
     entry!(kr_pua_destroy, (), {
         if let (Some(world), Some(process)) = (state::world(), state::process()) {
             crate::host::last_process::be_the_last_process();
-            world.write_back(true);
+            world.write_back(Pass::Last);
             process.database.disconnect();
         }
     })

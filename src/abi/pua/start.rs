@@ -7,6 +7,7 @@ use crate::agent::context::{AgentProcess, Shared};
 use crate::agent::{pua_table, settings};
 use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
+use crate::host::process::TimerProcess;
 use crate::host::{clock, process, slab, tm};
 use crate::pua::config::{Config, Mode};
 use crate::pua::event;
@@ -45,8 +46,8 @@ pub(crate) fn start() -> Result<(), String> {
 
 fn start_timers(config: &Config) -> Result<(), String> {
     let writes = config.mode == Mode::Memory && config.update_period > 0;
-    if !process::every(1, false, kr_pua_on_second)
-        || writes && !process::every(config.update_period, false, kr_pua_on_write)
+    if !process::every(1, TimerProcess::Main, kr_pua_on_second)
+        || writes && !process::every(config.update_period, TimerProcess::Main, kr_pua_on_write)
     {
         return Err("cannot register a timer".into());
     }

@@ -3,6 +3,7 @@ use crate::abi::pua::state;
 use crate::agent::context::{AgentContext, read_answer};
 use crate::common::counters::{self, Counter};
 use crate::common::metrics::{self, METHODS};
+use crate::common::row_groups::Pass;
 use crate::host::msg::{SipMsg, parse_uri};
 use crate::host::shm::NumberOnly;
 use crate::host::{log, tm};
@@ -104,7 +105,7 @@ pub(crate) fn report_sweep(done: Result<(), crate::pua::error::RequestError>) {
 pub(crate) unsafe extern "C" fn kr_pua_on_write(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_pua_on_write, {
         if let Some(world) = state::world() {
-            world.write_back(false);
+            world.write_back(Pass::Regular);
         }
     })
 }

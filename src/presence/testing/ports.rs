@@ -6,6 +6,7 @@ use crate::presence::dialog::DialogId;
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
+use crate::presence::late::Taken;
 use crate::presence::late::{self, Late};
 use crate::presence::notification::{
     Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange,
@@ -185,9 +186,10 @@ impl Ports for MemoryPorts {
         let at = self.late.iter().position(|(_, late)| late.resource == *resource && late.etag == etag)?;
         Some(self.late.remove(at).1.body)
     }
-    fn take_due_late(&mut self, all: bool) -> Vec<Late> {
+    fn take_due_late(&mut self, taken: Taken) -> Vec<Late> {
         let now = self.now;
-        let (due, held) = std::mem::take(&mut self.late).into_iter().partition(|(at, _)| all || *at <= now);
+        let (due, held) =
+            std::mem::take(&mut self.late).into_iter().partition(|(at, _)| taken == Taken::All || *at <= now);
         self.late = held;
         let due: Vec<(Moment, Late)> = due;
         due.into_iter().map(|(_, late)| late).collect()

@@ -3,6 +3,7 @@ use super::actors::{Publish, Subscribe, code, dialog, pidf};
 use super::fixtures::config;
 use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
 use crate::presence::config::Config;
+use crate::presence::late::Taken;
 use crate::presence::ports::Ports;
 use crate::presence::{expiry, publish};
 use crate::time::Seconds;
@@ -202,7 +203,7 @@ fn late_state_is_held_back_and_shows_when_nothing_follows() {
         Subscribe::new("bob", "alice", "dialog").send(&mut server).expect("subscribed");
         let publish = Publish { etag: Some(&tag), ..Publish::new("alice", DIALOG, &late) };
         let tag = publish.send(&mut server).expect("published");
-        expiry::late_documents(&mut server, false).expect("shown");
+        expiry::late_documents(&mut server, Taken::Due).expect("shown");
         assert_eq!((bodies(&mut server, "alice", DIALOG), server.sent.len()), (vec![end.clone()], 1), "{what}");
         if let Some(body) = follows {
             let next =
@@ -210,7 +211,7 @@ fn late_state_is_held_back_and_shows_when_nothing_follows() {
             next.send(&mut server).expect("published");
         }
         server.now += Seconds(6);
-        expiry::late_documents(&mut server, false).expect("shown");
+        expiry::late_documents(&mut server, Taken::Due).expect("shown");
         assert_eq!(bodies(&mut server, "alice", DIALOG), std::slice::from_ref(shown), "{what}");
         assert_eq!(server.sent.len(), 2, "{what}");
     }

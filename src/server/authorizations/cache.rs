@@ -1,5 +1,6 @@
 //! Standings of watchers, kept in shared memory, so that the `watchers` table is not asked at each SUBSCRIBE.
 use crate::common::row_groups::Aside;
+use crate::common::row_groups::Pass;
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
@@ -10,6 +11,24 @@ use crate::shm_safe::shm_safe;
 use crate::sip::packed::Strings;
 use crate::time::Moment;
 use hashbrown::HashTable;
+
+/// Whether the table has an authorization as memory has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOf {
+    /// It has.
+    Written,
+    /// It is to be written.
+    Owed,
+}
+
+/// Whether an authorization that is not known yet is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It gets a place.
+    Made,
+    /// Only what is known already is changed.
+    None,
+}
 
 /// The place of the reason behind the parts of the key.
 const REASON: usize = 4;
@@ -55,7 +74,9 @@ impl Shard {
         while self.bytes + needed > limit {
             let old =
                 self.table.iter().filter(|cached| cached.written).take(SAMPLE).min_by_key(|cached| cached.read_at);
-            let Some((hash, place)) = old.map(|cached| (cached.hash, cached.strings.get(0).as_ptr())) else { return false };
+            let Some((hash, place)) = old.map(|cached| (cached.hash, cached.strings.get(0).as_ptr())) else {
+                return false;
+            };
             garbage.extend(self.take(hash, |cached| cached.strings.get(0).as_ptr() == place));
         }
         true
@@ -117,9 +138,8 @@ impl AuthorizationCache {
         Some(cached.authorization())
     }
 
-    /// Remembers a authorization, as far as there is room for it. `written` says that the table has it; `add` is false
-    /// where only what is known already is changed.
-    pub fn put(&self, key: &Key<'_>, authorization: &Authorization, now: Moment, written: bool, add: bool) {
+    /// Remembers an authorization, as far as there is room for it.
+    pub fn put(&self, key: &Key<'_>, authorization: &Authorization, now: Moment, row: RowOf, room: Room) {
         let hash = self.rule.exact_hash(key);
         let [presentity, user, host, event] = *key;
         let strings = [presentity, user, host, event, &authorization.reason];
@@ -128,8 +148,8 @@ impl AuthorizationCache {
         let mut garbage = Vec::new();
         let mut shard = self.shard(hash).lock();
         let old = shard.take(hash, |cached| cached.is(hash, key));
-        if let Some(strings) = strings.filter(|_| add || old.is_some()) {
-            let aside = Aside::default();
+        if let Some(strings) = strings.filter(|_| room == Room::Made || old.is_some()) {
+            let (aside, written) = (Aside::default(), row == RowOf::Written);
             let fresh =
                 CachedAuthorization { hash, strings, status: authorization.status, read_at: now, written, aside };
             let has_room = shard.make_room(fresh.size(), self.limit, &mut garbage);
@@ -152,15 +172,9 @@ impl AuthorizationCache {
     /// Standings that the table does not have yet, with their keys: at most `limit` of one part, see
     /// [`AuthorizationCache::parts`].
     /// Those that rest are left out, see [`Aside::rests`].
-    pub fn row_state(
-        &self,
-        part: usize,
-        limit: usize,
-        now: Moment,
-        is_last: bool,
-    ) -> Vec<([Vec<u8>; 4], Authorization)> {
+    pub fn row_state(&self, part: usize, limit: usize, now: Moment, pass: Pass) -> Vec<([Vec<u8>; 4], Authorization)> {
         let shard = self.shards[part].lock();
-        let waits = |cached: &&CachedAuthorization| !cached.written && !cached.aside.rests(now, is_last);
+        let waits = |cached: &&CachedAuthorization| !cached.written && !cached.aside.rests(now, pass);
         shard.table.iter().filter(waits).take(limit).map(|cached| (cached.key(), cached.authorization())).collect()
     }
 
@@ -258,8 +272,14 @@ mod tests {
     fn the_last_word_counts_until_it_is_old() {
         let authorizations = AuthorizationCache::within(RULE, 1 << 20).unwrap();
         assert_eq!(authorizations.get(&ALICE, Moment::at(0)), None);
-        authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(10), true, true);
-        authorizations.put(&ALICE, &authorization(Status::Active, b"polite-block"), Moment::at(20), true, true);
+        authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(10), RowOf::Written, Room::Made);
+        authorizations.put(
+            &ALICE,
+            &authorization(Status::Active, b"polite-block"),
+            Moment::at(20),
+            RowOf::Written,
+            Room::Made,
+        );
         assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(authorization(Status::Active, b"polite-block")));
         assert_eq!(authorizations.get(&ALICE, Moment::at(20)), None);
         assert_eq!(authorizations.get(&[b"sip:alice@a", b"bo", b"bb", b"presence"], Moment::at(0)), None);
@@ -268,12 +288,12 @@ mod tests {
     #[test]
     fn what_is_not_written_stays_until_it_is() {
         let authorizations = &AuthorizationCache::within(RULE, 1 << 20).unwrap();
-        authorizations.put(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(10), false, true);
+        authorizations.put(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(10), RowOf::Owed, Room::Made);
         authorizations.forget_old(Moment::at(100));
         assert_eq!(authorizations.get(&ALICE, Moment::at(100)), Some(authorization(Status::Pending, b"r")));
         let row_state = |limit| {
             (0..authorizations.parts())
-                .flat_map(move |part| authorizations.row_state(part, limit, Moment::at(100), false))
+                .flat_map(move |part| authorizations.row_state(part, limit, Moment::at(100), Pass::Regular))
         };
         let (key, cached) = row_state(1).next().unwrap();
         assert_eq!((key.each_ref().map(Vec::as_slice), cached), (ALICE, authorization(Status::Pending, b"r")));
@@ -293,8 +313,8 @@ mod tests {
                 &[b"sip:a@b", user.as_bytes(), b"c", b"presence"],
                 &authorization(Status::Active, b""),
                 Moment::at(10),
-                true,
-                true,
+                RowOf::Written,
+                Room::Made,
             );
         }
         let all = fake::live_blocks();
@@ -302,7 +322,13 @@ mod tests {
         for watcher in 0..10 {
             let user = watcher.to_string();
             let key: Key<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
-            authorizations.put(&key, &authorization(Status::Active, b"polite-block"), Moment::at(20), true, true);
+            authorizations.put(
+                &key,
+                &authorization(Status::Active, b"polite-block"),
+                Moment::at(20),
+                RowOf::Written,
+                Room::Made,
+            );
         }
         authorizations.forget_old(Moment::at(10));
         for watcher in 0..100 {
@@ -319,7 +345,13 @@ mod tests {
         for n in 0..2 {
             let authorizations = AuthorizationCache::within(RULE, 1 << 20).unwrap();
             let (_, failed) = fake::failing_at(n, || {
-                authorizations.put(&ALICE, &authorization(Status::Active, b""), Moment::at(10), true, true)
+                authorizations.put(
+                    &ALICE,
+                    &authorization(Status::Active, b""),
+                    Moment::at(10),
+                    RowOf::Written,
+                    Room::Made,
+                )
             });
             assert!(failed);
             assert_eq!(authorizations.get(&ALICE, Moment::at(0)), None);
@@ -335,7 +367,13 @@ mod tests {
         for n in 0..10_000 {
             let user = user(n);
             let key: Key<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
-            authorizations.put(&key, &authorization(Status::Active, b""), Moment::at(n as i64), true, true);
+            authorizations.put(
+                &key,
+                &authorization(Status::Active, b""),
+                Moment::at(n as i64),
+                RowOf::Written,
+                Room::Made,
+            );
             assert!(authorizations.bytes() <= limit);
         }
         assert!(authorizations.bytes() > limit / 2);
@@ -349,8 +387,8 @@ mod tests {
             &[b"sip:a@b", &long, b"c", b"presence"],
             &authorization(Status::Active, b""),
             Moment::at(1),
-            true,
-            true,
+            RowOf::Written,
+            Room::Made,
         );
         assert_eq!(authorizations.get(&[b"sip:a@b", &long, b"c", b"presence"], Moment::at(-1)), None);
     }
@@ -358,15 +396,15 @@ mod tests {
     #[test]
     fn what_is_not_written_is_not_pushed_out() {
         let authorizations = AuthorizationCache::within(RULE, 64 << 10).unwrap();
-        authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(0), false, true);
+        authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(0), RowOf::Owed, Room::Made);
         for n in 0..10_000 {
             let user = n.to_string();
             authorizations.put(
                 &[b"sip:a@b", user.as_bytes(), b"c", b"e"],
                 &authorization(Status::Active, b""),
                 Moment::at(9),
-                true,
-                true,
+                RowOf::Written,
+                Room::Made,
             );
         }
         assert_eq!(authorizations.get(&ALICE, Moment::at(-1)), Some(authorization(Status::Pending, b"")));
@@ -375,10 +413,10 @@ mod tests {
     #[test]
     fn a_poll_changes_what_is_known_and_adds_nothing() {
         let authorizations = AuthorizationCache::within(RULE, 64 << 10).unwrap();
-        authorizations.put(&ALICE, &authorization(Status::Active, b""), Moment::at(1), true, false);
+        authorizations.put(&ALICE, &authorization(Status::Active, b""), Moment::at(1), RowOf::Written, Room::None);
         assert_eq!((authorizations.get(&ALICE, Moment::at(0)), authorizations.bytes()), (None, 0));
-        authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(1), true, true);
-        authorizations.put(&ALICE, &authorization(Status::Active, b""), Moment::at(2), true, false);
+        authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(1), RowOf::Written, Room::Made);
+        authorizations.put(&ALICE, &authorization(Status::Active, b""), Moment::at(2), RowOf::Written, Room::None);
         assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(authorization(Status::Active, b"")));
     }
 }

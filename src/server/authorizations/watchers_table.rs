@@ -1,4 +1,5 @@
 //! Rows of `watchers`: what was decided about a watcher, remembered over its subscriptions.
+use crate::common::row_groups::Pass;
 use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, RefusalLog, Writer};
 use crate::host::db::{Cond, Connection, DbError, Op, Value, row_columns};
 use crate::host::{clock, log};
@@ -10,6 +11,8 @@ use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::{Watcher, WatcherEvent, WatcherTimes};
 use crate::server::authorizations::cache::Key;
+use crate::server::authorizations::cache::Room;
+use crate::server::authorizations::cache::RowOf;
 use crate::server::context::Context;
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::sip::{columns, uri};
@@ -105,17 +108,24 @@ fn select_row(db: &Connection, table: &[u8], key: &Key<'_>, rule: UriComparison)
     Ok(found)
 }
 
+/// Whether the table has a row for a watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InTable {
+    There,
+    Missing,
+}
+
 fn put_row(
     db: &Connection,
     table: &[u8],
     key: &Key<'_>,
     authorization: &Authorization,
-    has_row: bool,
+    row: InTable,
 ) -> Result<(), DbError> {
     let status = ("status", Value::Int(authorization.status as i64));
     let reason = ("reason", Value::Text(&authorization.reason));
     let key = conditions(key);
-    if has_row {
+    if row == InTable::There {
         // Stock has no text for an empty reason when it changes a row, and an empty text when it adds one.
         let changed = ("reason", Value::Optional(&authorization.reason));
         return db.update(table, &[status, changed], &key);
@@ -131,11 +141,14 @@ fn fits(key: &Key<'_>, authorization: &Authorization) -> bool {
         && [user, host, event, &authorization.reason].iter().all(|text| columns::fits(text, columns::SHORT))
 }
 
-/// Whether the authorization of a watcher is kept in memory: not for a poll of one that may see everything. Anybody can
+/// Whether the authorization of a watcher gets a place in memory: not for a poll of one that may see everything. Anybody can
 /// make many of those, and the next one may ask the table.
-fn is_kept(subscription: &Subscription, authorization: &Authorization, now: Moment) -> bool {
+fn room_for(subscription: &Subscription, authorization: &Authorization, now: Moment) -> Room {
     let is_poll = subscription.state.expires_at <= now;
-    !(is_poll && authorization.status == Status::Active && authorization.reason.is_empty())
+    match is_poll && authorization.status == Status::Active && authorization.reason.is_empty() {
+        true => Room::None,
+        false => Room::Made,
+    }
 }
 
 impl Context {
@@ -167,7 +180,13 @@ impl Context {
             read => read?.own(),
         };
         if let Some(authorization) = read.as_ref().filter(|_| self.caches_authorizations()) {
-            self.shared.authorizations.put(&key, authorization, now, true, is_kept(subscription, authorization, now));
+            self.shared.authorizations.put(
+                &key,
+                authorization,
+                now,
+                RowOf::Written,
+                room_for(subscription, authorization, now),
+            );
         }
         Ok(read)
     }
@@ -217,7 +236,7 @@ impl Context {
             true => self.change_authorization(&key, authorization),
             false => self.add_authorization(&key, authorization),
         };
-        self.cache_authorization(&key, authorization, put, is_kept(subscription, authorization, clock::now()))
+        self.cache_authorization(&key, authorization, put, room_for(subscription, authorization, clock::now()))
     }
 
     /// See [`crate::presence::ports::Ports::store_first_authorization`].
@@ -231,7 +250,7 @@ impl Context {
         }
         let key = key_of(subscription, self.packages.get(subscription.state.event).name);
         let put = self.add_authorization(&key, authorization);
-        self.cache_authorization(&key, authorization, put, is_kept(subscription, authorization, clock::now()))
+        self.cache_authorization(&key, authorization, put, room_for(subscription, authorization, clock::now()))
     }
 
     /// What became of writing a authorization: it is kept in memory either way, where that is done at all.
@@ -240,7 +259,7 @@ impl Context {
         key: &Key<'_>,
         authorization: &Authorization,
         put: Result<(), StoreError>,
-        add: bool,
+        room: Room,
     ) -> Result<(), StoreError> {
         let written = match put {
             Err(error) if self.goes_on_without_table() => {
@@ -253,7 +272,8 @@ impl Context {
             }
         };
         if self.caches_authorizations() {
-            self.shared.authorizations.put(key, authorization, clock::now(), written, add || !written);
+            let (row, room) = if written { (RowOf::Written, room) } else { (RowOf::Owed, Room::Made) };
+            self.shared.authorizations.put(key, authorization, clock::now(), row, room);
         }
         Ok(())
     }
@@ -261,9 +281,9 @@ impl Context {
     /// Adds a row. Where there is one, the same watcher has subscribed twice at once and the other request was faster,
     /// or it is another watcher's: then the rules are asked each time.
     fn add_authorization(&self, key: &Key<'_>, authorization: &Authorization) -> Result<(), StoreError> {
-        let put = self.put_authorization(key, authorization, false);
+        let put = self.put_authorization(key, authorization, InTable::Missing);
         match put.is_err().then(|| self.read_row(key)) {
-            Some(Ok(Row::Own(_))) => self.put_authorization(key, authorization, true),
+            Some(Ok(Row::Own(_))) => self.put_authorization(key, authorization, InTable::There),
             Some(Ok(Row::OfAnother)) => {
                 let [presentity, user, host, _] = *key;
                 limited!(
@@ -281,30 +301,29 @@ impl Context {
     /// Changes a row, but no other watcher's.
     fn change_authorization(&self, key: &Key<'_>, authorization: &Authorization) -> Result<(), StoreError> {
         let is_of_another = self.database.limits_texts() && matches!(self.read_row(key), Ok(Row::OfAnother));
-        if is_of_another { Ok(()) } else { self.put_authorization(key, authorization, true) }
+        if is_of_another { Ok(()) } else { self.put_authorization(key, authorization, InTable::There) }
     }
 
-    fn put_authorization(&self, key: &Key<'_>, authorization: &Authorization, has_row: bool) -> Result<(), StoreError> {
+    fn put_authorization(&self, key: &Key<'_>, authorization: &Authorization, row: InTable) -> Result<(), StoreError> {
         let table = self.config.watchers_table;
-        let put = |db: &Connection| put_row(db, table, key, authorization, has_row);
+        let put = |db: &Connection| put_row(db, table, key, authorization, row);
         match !self.database.limits_texts() || fits(key, authorization) {
             true => self.database.write(put),
             false => self.database.write_once(put),
         }
     }
 
-    /// Writes the authorizations that could not be written when they were decided. `is_last`: the server ends, and what
-    /// was refused is tried once more.
+    /// Writes the authorizations that could not be written when they were decided.
     ///
     /// # Errors
     ///
     /// Fails when the database cannot be reached or written: what is not written yet stays due, and is written next
     /// time.
-    pub fn write_authorizations(&mut self, is_last: bool) -> Result<(), StoreError> {
+    pub fn write_authorizations(&mut self, pass: Pass) -> Result<(), StoreError> {
         let (now, mut refusals) = (clock::now(), RefusalLog::default());
         for part in 0..self.shared.authorizations.parts() {
             loop {
-                let group = self.shared.authorizations.row_state(part, GROUP, now, is_last);
+                let group = self.shared.authorizations.row_state(part, GROUP, now, pass);
                 if group.is_empty() {
                     break;
                 }
@@ -332,7 +351,10 @@ impl Context {
             let key = key.each_ref().map(Vec::as_slice);
             match select_row(db, table, &key, rule)? {
                 Row::OfAnother => Ok(()),
-                row => put_row(db, table, &key, authorization, row.own().is_some()),
+                row => {
+                    let known = if row.own().is_some() { InTable::There } else { InTable::Missing };
+                    put_row(db, table, &key, authorization, known)
+                }
             }
         };
         let fits = |(key, authorization): &([Vec<u8>; 4], Authorization)| {

@@ -34,6 +34,15 @@ pub(crate) fn take_over(stored: &mut SubscriptionEntry, lease: u32) {
     stored.subscription.state.row_state = RowState::Replace;
 }
 
+/// How far a subscription has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// For good: no node may go on with it.
+    ForGood,
+    /// As far as this node is concerned: another one may know a newer state.
+    Here,
+}
+
 impl Parts {
     /// How this node calls itself; empty while dmq does not know.
     pub fn node_name(&self) -> &'static [u8] {
@@ -148,7 +157,7 @@ impl Parts {
     }
 
     /// Announces to the other nodes that a subscription has ended.
-    pub(crate) fn announce_end(&self, removed: &Subscription, ownership: Ownership, for_good: bool) {
+    pub(crate) fn announce_end(&self, removed: &Subscription, ownership: Ownership, ends: Ends) {
         if !self.config.shares_subscriptions {
             return;
         }
@@ -156,7 +165,7 @@ impl Parts {
             call_id: removed.get(Field::CallId).to_vec(),
             to_tag: removed.get(Field::ToTag).to_vec(),
             from_tag: removed.get(Field::FromTag).to_vec(),
-            for_good,
+            for_good: ends == Ends::ForGood,
         };
         let version = self.announcement(removed.clone(), ownership).claim.held().version;
         self.record_dialog_removal(&ending, removed.state.expires_at, version);

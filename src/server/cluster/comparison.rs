@@ -10,6 +10,7 @@ use crate::presence::ports::Ports;
 use crate::presence::publication::Publication;
 use crate::presence::replica;
 use crate::presence::replication;
+use crate::presence::replication::Reader;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Status, Subscription};
 use crate::server::cluster::node_id::NodeId;
@@ -106,7 +107,7 @@ impl Context {
 
     fn document_text(&self, resource: &Resource, document: &Publication) -> Vec<u8> {
         let event = self.packages.get(resource.event).name;
-        replication::of_stored(resource, event, document, clock::now(), true).to_json()
+        replication::of_stored(resource, event, document, clock::now(), Reader::Ours).to_json()
     }
 
     fn document_key(&self, resource: &Resource, document: &Publication) -> Key {

@@ -7,6 +7,7 @@ use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log, process, shm};
 use crate::limited;
+use crate::presence::cluster::Reply;
 use crate::presence::cluster::{self, Announcement, Ending, OwnershipClaim};
 use crate::presence::comparison::Kind;
 use crate::presence::dialog::DialogId;
@@ -14,8 +15,10 @@ use crate::presence::error::{Failure, StoreError};
 use crate::presence::notification::{NotifyReason, StateChange};
 use crate::presence::ports::{Ports, Stored};
 use crate::presence::replica::Replica;
+use crate::presence::replication::Reader;
 use crate::presence::subscription::{RowState, Status, Subscription};
 use crate::presence::subscription_field::Field;
+use crate::presence::winfo::Extent;
 use crate::presence::winfo::Watcher;
 use crate::presence::{notifier, replication, subscribe};
 use crate::server::cluster::announce::{skip_sequence_numbers, take_over};
@@ -28,6 +31,24 @@ use crate::time::Seconds;
 
 /// After so many messages a node that announces all it has pauses.
 const SYNC_BURST: usize = 50;
+
+/// Whose subscriptions are announced to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// Those that we own.
+    Here,
+    /// All we know of, but those of stock's nodes: these announce their own.
+    All,
+}
+
+/// Whether other nodes may object to a takeover before the watcher is notified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Objections {
+    /// The watcher is notified a second later, unless one objects.
+    Awaited,
+    /// The watcher is notified at once.
+    NotAwaited,
+}
 
 /// A node that has not said who it is, is asked again after so many seconds.
 const HELLO_INTERVAL: Seconds = Seconds(10);
@@ -155,7 +176,7 @@ impl Context {
         }
         if here && may_claim {
             // What others hold for us was lost here: it goes on.
-            self.activate_replica(dialog, false)?;
+            self.activate_replica(dialog, Objections::NotAwaited)?;
         }
         self.notify_watched(subscription, subscription.state.status);
         Ok(())
@@ -227,8 +248,7 @@ impl Context {
     }
 
     /// Makes a replica ours: its row is written, the other nodes and its watcher are notified.
-    /// `waits`: the watcher is notified a second later, unless another node objects.
-    pub(super) fn activate_replica(&mut self, dialog: DialogId<'_>, waits: bool) -> Result<(), StoreError> {
+    pub(super) fn activate_replica(&mut self, dialog: DialogId<'_>, objections: Objections) -> Result<(), StoreError> {
         let Some((replica, seen)) = self.owned_subscription(dialog) else { return Ok(()) };
         if self.owns(&seen) {
             return Ok(());
@@ -251,7 +271,7 @@ impl Context {
             is_first = of(&stored.ownership) == of(&seen);
             if is_first {
                 take_over(stored, lease);
-                stored.ownership.is_claimed = waits;
+                stored.ownership.is_claimed = objections == Objections::Awaited;
             }
         };
         match self.shared.tables.change(dialog, Some(&ours), claim)? && is_first {
@@ -345,7 +365,7 @@ impl Context {
     fn notify_watched(&mut self, subscription: &Subscription, status: Status) {
         let package = *self.packages.get(subscription.state.event);
         let watcher = || Watcher { status, ..Watcher::of(subscription) };
-        subscribe::notify_winfo(self, &package, subscription.get(Field::PresUri), watcher, true);
+        subscribe::notify_winfo(self, &package, subscription.get(Field::PresUri), watcher, Extent::Full);
     }
 
     /// One second of a node's life in the cluster: who came, who is lost, and what has to be announced to whom.
@@ -357,28 +377,28 @@ impl Context {
             return;
         }
         for address in self.shared.nodes.observe(&seen, now) {
-            self.greet(&address, &cluster::hello(name, true, self.compared_kinds()));
+            self.greet(&address, &cluster::hello(name, Reply::Wanted, self.compared_kinds()));
         }
         if now.is_each(HELLO_INTERVAL) {
             // Ours say who they are; stock's nodes answer that they do not know what this is.
             let unnamed = self.shared.nodes.unnamed().into_iter();
             for address in unnamed.filter(|address| !self.shared.stock_nodes.has(address)) {
-                self.send_to_node(&address, &cluster::hello(name, true, self.compared_kinds()));
+                self.send_to_node(&address, &cluster::hello(name, Reply::Wanted, self.compared_kinds()));
             }
         }
         // dmq may be wrong: who answers is there.
         for address in self.shared.nodes.doubted(now) {
-            self.send_to_node(&address, &cluster::hello(name, true, self.compared_kinds()));
+            self.send_to_node(&address, &cluster::hello(name, Reply::Wanted, self.compared_kinds()));
         }
         self.stock_step(&seen, now);
         // Nodes that compare are compared with; to the others everything is announced.
         for (address, compares) in self.shared.nodes.take_owed(now) {
             let compares = compares & self.compared_kinds();
             if compares & (1 << Kind::Subscriptions as u8) == 0 {
-                self.send_subscriptions(&address, false);
+                self.send_subscriptions(&address, Owners::Here);
             }
             if self.config.replicates && compares & (1 << Kind::Publications as u8) == 0 {
-                self.send_publications(&address, true);
+                self.send_publications(&address, Reader::Ours);
             }
         }
         self.compare_with_others();
@@ -400,7 +420,7 @@ impl Context {
             }
             match self.config.has_arbiter() {
                 true => self.take_over_inherited(now),
-                false => self.take_over_lost(true),
+                false => self.take_over_lost(Objections::Awaited),
             }
         }
     }
@@ -419,7 +439,7 @@ impl Context {
             return;
         }
         match heir {
-            _ if !self.config.has_arbiter() => self.take_over_lost(false),
+            _ if !self.config.has_arbiter() => self.take_over_lost(Objections::NotAwaited),
             Some(heir) if heir == self.node_name() => self.inherit_from(name),
             _ => {}
         }
@@ -467,14 +487,13 @@ impl Context {
         }
     }
 
-    /// Announces to a node the publications there are; `again`: it may know them, and does not notify its watchers of
-    /// what it knows.
-    pub fn send_publications(&mut self, to: &Address, again: bool) {
+    /// Announces to a node the publications there are.
+    pub fn send_publications(&mut self, to: &Address, reader: Reader) {
         let (mut sent, mut failed) = (0, 0);
         let (now, packages) = (clock::now(), self.packages);
         let parts = self.parts;
         let announced = self.each_publication(|resource, publication| {
-            let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now, again);
+            let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now, reader);
             failed += usize::from(!parts.send_on(Channel::Publications, to, &replica.to_json()));
             sent += 1;
             if sent % SYNC_BURST == 0 {
@@ -489,8 +508,8 @@ impl Context {
         }
     }
 
-    /// Announces to a node the subscriptions that we own, or `all` we know of.
-    pub fn send_subscriptions(&self, to: &Address, all: bool) {
+    /// Announces to a node the subscriptions there are.
+    pub fn send_subscriptions(&self, to: &Address, owners: Owners) {
         if !self.config.shares_subscriptions {
             return;
         }
@@ -500,7 +519,7 @@ impl Context {
             let ours: Vec<(Subscription, Ownership)> = {
                 let shard = tables.nth_shard(index);
                 // Stock's nodes announce their own.
-                let is_announced = |owner: NodeId| owner.is_here() || (all && !owner.is_stock());
+                let is_announced = |owner: NodeId| owner.is_here() || (owners == Owners::All && !owner.is_stock());
                 let wanted = shard.subscriptions().filter(|stored| is_announced(stored.ownership.owner));
                 wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)).collect()
             };

@@ -37,6 +37,15 @@ struct Due {
 
 shm_safe!(Due { question, answer });
 
+/// What became of a subscription that was sent to a stock node, or came from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The node has taken it, or sent it.
+    Taken,
+    /// The node has refused it.
+    Refused,
+}
+
 /// What a stock node is due.
 pub struct Task {
     /// The node.
@@ -128,10 +137,12 @@ impl StockNodes {
     }
 
     /// The node has sent a subscription, or has answered one with this code.
-    pub fn note_outcome(&self, address: &Address, taken: bool) {
+    pub fn note_outcome(&self, address: &Address, outcome: Outcome) {
         if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
-            node.takes |= taken;
-            node.refused = node.refused.saturating_add(u8::from(!taken));
+            match outcome {
+                Outcome::Taken => node.takes = true,
+                Outcome::Refused => node.refused = node.refused.saturating_add(1),
+            }
         }
     }
 
@@ -235,10 +246,10 @@ mod tests {
         let nodes = StockNodes::new();
         nodes.note(&at(1), Moment::at(10)).unwrap();
         nodes.note(&at(2), Moment::at(10)).unwrap();
-        nodes.note_outcome(&at(2), true);
+        nodes.note_outcome(&at(2), Outcome::Taken);
         for _ in 0..300 {
-            nodes.note_outcome(&at(1), false);
-            nodes.note_outcome(&at(2), false);
+            nodes.note_outcome(&at(1), Outcome::Refused);
+            nodes.note_outcome(&at(2), Outcome::Refused);
         }
         assert_eq!(nodes.takers(), [at(2)], "an older version; one that lacks a package");
         // It may come back as a newer version.

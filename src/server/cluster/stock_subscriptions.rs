@@ -9,6 +9,7 @@ use crate::presence::stock_subscription::{self, Dialog, Message};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::node_id::NodeId;
+use crate::server::cluster::stock_nodes::Outcome;
 use crate::server::context::Context;
 use crate::server::subscriptions::rows_behind::mark_changed;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
@@ -100,7 +101,7 @@ impl Context {
         let owner = match from {
             Some(from) if !by_ours => {
                 let id = self.shared.stock_nodes.note(from, clock::now())?;
-                self.shared.stock_nodes.note_outcome(from, true);
+                self.shared.stock_nodes.note_outcome(from, Outcome::Taken);
                 id
             }
             _ => NodeId::SOME_STOCK,

@@ -8,6 +8,7 @@ use crate::presence::subscription::{Status, Subscription};
 use crate::server::cluster::arbitration::write_change;
 use crate::server::cluster::leases_table::LeasesTable;
 use crate::server::cluster::node_id::NodeId;
+use crate::server::cluster::replicas::Objections;
 use crate::server::context::Context;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::{Moment, Seconds};
@@ -23,7 +24,7 @@ const TAKEOVER_TIMEOUT: Seconds = Seconds(15);
 
 impl Context {
     /// Goes on with the subscriptions of lost nodes, as far as they fall to us.
-    pub(super) fn take_over_lost(&mut self, waits: bool) {
+    pub(super) fn take_over_lost(&mut self, objections: Objections) {
         let now = clock::now();
         let mut lost = self.shared.nodes.lost(now);
         lost.extend(self.shared.stock_nodes.lost(now));
@@ -53,7 +54,7 @@ impl Context {
                 break;
             }
         }
-        self.serve_from_now_on(&ours, "lost nodes", waits);
+        self.serve_from_now_on(&ours, "lost nodes", objections);
     }
 
     /// Goes on with what was owned under leases that this node has taken over. What another node still held back comes
@@ -81,13 +82,13 @@ impl Context {
                 break;
             }
         }
-        self.serve_from_now_on(&ours, "leases that were taken over", false);
+        self.serve_from_now_on(&ours, "leases that were taken over", Objections::NotAwaited);
     }
 
     /// Goes on with these subscriptions of `former` owners. One that fails does not keep the others.
-    fn serve_from_now_on(&mut self, ours: &[Subscription], former: &str, waits: bool) {
+    fn serve_from_now_on(&mut self, ours: &[Subscription], former: &str, objections: Objections) {
         for subscription in ours {
-            if let Err(error) = self.activate_replica(subscription.dialog(), waits) {
+            if let Err(error) = self.activate_replica(subscription.dialog(), objections) {
                 limited!(Error, "cannot go on with a subscription of {former}: {error}");
             }
         }

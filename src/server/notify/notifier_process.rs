@@ -1,4 +1,5 @@
 //! What happens between memory and tables outside of requests: restore at start-up, cleaning, notifier turns.
+use crate::common::row_groups::Pass;
 use crate::host::clock;
 use crate::host::db::{Op, Value};
 use crate::presence::config::Config;
@@ -47,8 +48,8 @@ impl Context {
     ///
     /// # Errors
     /// The database cannot be written.
-    pub fn write_subscriptions(&self, is_last: bool) -> Result<usize, StoreError> {
-        self.storage.subscriptions.write_back(is_last)
+    pub fn write_subscriptions(&self, pass: Pass) -> Result<usize, StoreError> {
+        self.storage.subscriptions.write_back(pass)
     }
 
     /// Forgets watchers that nobody has decided about for a day.
@@ -74,8 +75,8 @@ impl Context {
     ///
     /// # Errors
     /// The database cannot be written.
-    pub fn write_publications(&self, is_last: bool) -> Result<usize, StoreError> {
-        self.storage.publications.write(is_last)
+    pub fn write_publications(&self, pass: Pass) -> Result<usize, StoreError> {
+        self.storage.publications.write(pass)
     }
 
     /// What a notifier process (database-only mode) does at each tick: it serves the turns that this node has marked

@@ -47,11 +47,20 @@ impl Deref for ResourceQueues {
     }
 }
 
+/// Whether the process that notes a change sends for the resource at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Take {
+    /// It takes the queue, if nobody has it.
+    Now,
+    /// It answers a request first.
+    Later,
+}
+
 impl NotifyQueue for ResourceQueues {
     fn note_change(&self, _: &mut Work, _: &Resource) {}
 
     fn enqueue(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {
-        let is_taken = self.note(work, resource, event, true);
+        let is_taken = self.note(work, resource, event, Take::Now);
         if is_taken {
             work.held.hold(resource.hash);
         }
@@ -59,7 +68,7 @@ impl NotifyQueue for ResourceQueues {
     }
 
     fn mark(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {
-        let is_open = self.note(work, resource, event, false);
+        let is_open = self.note(work, resource, event, Take::Later);
         if is_open {
             work.held.mark(resource.hash);
         }
@@ -223,9 +232,9 @@ impl ResourceQueues {
         ResourceQueues { parts, rows }
     }
 
-    /// Notes what happened to a resource, and takes it where `takes`; `true`: something is due, and nobody sends for
+    /// Notes what happened to a resource; `true`: something is due, and nobody sends for
     /// it.
-    fn note(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>, takes: bool) -> bool {
+    fn note(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>, take: Take) -> bool {
         let tables = &self.shared.tables;
         let rule = tables.rule();
         if matches!(event, StateChange::Watchers { .. }) && !tables.is_watched(resource) {
@@ -281,7 +290,7 @@ impl ResourceQueues {
         }
         let Some(entry) = shard.entry(rule, resource) else { return false };
         let is_open = entry.pending && !entry.busy;
-        entry.busy |= takes && is_open;
+        entry.busy |= take == Take::Now && is_open;
         // What nobody watches and has no document any more needs no resource entry.
         let is_unseen = entry.subscriptions.is_empty() && !entry.busy && !is_open;
         let unseen = if is_unseen { entry.transient_body.take() } else { None };

@@ -387,7 +387,10 @@ mod tests {
 
     fn publish(history: &History, n: usize) {
         let resource = RULE.resource(format!("sip:user{n}@example.org").as_bytes(), PackageId(0));
-        history.note_change(&NewChange { etag: EntityTag::new(b"tag"), ..NewChange::of(&resource, ChangeKind::New) }, n as u64);
+        history.note_change(
+            &NewChange { etag: EntityTag::new(b"tag"), ..NewChange::of(&resource, ChangeKind::New) },
+            n as u64,
+        );
     }
 
     fn subscription(cseq: u32) -> Subscription {

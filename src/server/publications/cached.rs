@@ -1,5 +1,6 @@
 //! Publications in the table with a cache in memory (`publ_cache` 1): read when first needed, changed in memory first,
 //! and written before the answer or some time after it (`publ_update_period`).
+use crate::common::row_groups::Pass;
 use crate::host::db::DbError;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
@@ -134,8 +135,8 @@ impl PublicationStore for Cached {
         Some(self.restore().map(|_| ()))
     }
 
-    fn write(&self, is_last: bool) -> Result<usize, StoreError> {
-        self.behind.as_ref().map_or(Ok(0), |behind| behind.write_all(is_last))
+    fn write(&self, pass: Pass) -> Result<usize, StoreError> {
+        self.behind.as_ref().map_or(Ok(0), |behind| behind.write_all(pass))
     }
 
     fn clock_was_set(&self, before: Seconds) -> Result<(), StoreError> {

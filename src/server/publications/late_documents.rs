@@ -2,6 +2,7 @@
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::event_package::PackageId;
+use crate::presence::late::Taken;
 use crate::presence::late::{HELD_SECS, Late};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::shm_safe::shm_safe;
@@ -74,7 +75,7 @@ impl LateDocuments {
     }
 
     /// Takes those whose time has come, or all.
-    pub fn take_due(&self, rule: UriComparison, now: u64, all: bool) -> Vec<Late> {
+    pub fn take_due(&self, rule: UriComparison, now: u64, taken: Taken) -> Vec<Late> {
         let mut due: Vec<Late> = Vec::new();
         if self.is_empty() {
             return due;
@@ -87,7 +88,7 @@ impl LateDocuments {
         let mut list = self.list.lock();
         // In the order in which they came.
         list.retain(|held| {
-            let is_due = all || held.due <= now;
+            let is_due = taken == Taken::All || held.due <= now;
             if is_due {
                 due.push(late(held));
             }
@@ -121,13 +122,13 @@ mod tests {
         let documents = LateDocuments::new();
         assert!(documents.hold(&late("1", b"one"), 100) && documents.hold(&late("2", b"two"), 101));
         assert!(!documents.hold(&late("3", &[b'x'; LONGEST + 1]), 100));
-        assert!(documents.take_due(rule(), 104, false).is_empty());
-        assert_eq!(documents.take_due(rule(), 105, false), [late("1", b"one")]);
+        assert!(documents.take_due(rule(), 104, Taken::Due).is_empty());
+        assert_eq!(documents.take_due(rule(), 105, Taken::Due), [late("1", b"one")]);
         assert_eq!(documents.take(&late("2", b"").resource, EntityTag::new(b"1")), None);
         assert_eq!(documents.take(&late("2", b"").resource, EntityTag::new(b"2")), Some(b"two".to_vec()));
         assert!(documents.is_empty());
         let held = (0..MOST + 1).filter(|n| documents.hold(&late(&n.to_string(), b"x"), 0)).count();
         assert_eq!(held, MOST);
-        assert_eq!(documents.take_due(rule(), 0, true).len(), MOST);
+        assert_eq!(documents.take_due(rule(), 0, Taken::All).len(), MOST);
     }
 }

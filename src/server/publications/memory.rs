@@ -7,6 +7,7 @@ use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication, St
 use crate::presence::remembered::Digested;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
+use crate::server::publications::presentity_table::BodyCell;
 use crate::server::publications::presentity_table::{RowChange, update};
 use crate::server::publications::store::{PublicationStore, Wanted};
 use crate::server::publications::trims::Trims;
@@ -122,7 +123,7 @@ impl DocumentMemory {
                     }
                     shorter.push((at, fresh));
                     if wants_row(&trim.ruid) {
-                        rows.push(update(&trim.etag, trim.clone(), true));
+                        rows.push(update(&trim.etag, trim.clone(), BodyCell::Changes));
                     }
                 }
                 // Nothing fails from here on.
@@ -169,7 +170,7 @@ impl DocumentMemory {
                 }
                 if wants_row(&document.ruid) {
                     document.body.extend_from_slice(body.map(Vec::as_slice).unwrap_or_default());
-                    rows.push(update(&modification.etag, document, body.is_some()));
+                    rows.push(update(&modification.etag, document, BodyCell::of(body.is_some())));
                 }
                 Applied::Modified { keeps }
             }

@@ -48,19 +48,34 @@ row_columns! {
     }
 }
 
+/// What an update does to the body in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyCell {
+    /// It is another one now.
+    Changes,
+    /// It stays.
+    Stays,
+}
+
+impl BodyCell {
+    pub(crate) fn of(is_new: bool) -> BodyCell {
+        if is_new { BodyCell::Changes } else { BodyCell::Stays }
+    }
+}
+
 /// One row operation that follows from a change.
 pub(crate) enum RowChange {
     /// A new row.
     Insert(Publication),
     /// Other values in the row that has this entity tag.
-    Update { before: EntityTag, after: Publication, with_body: bool },
+    Update { before: EntityTag, after: Publication, body: BodyCell },
     /// No row with this entity tag any more.
     Delete(EntityTag),
 }
 
 /// The change of the row that has the entity tag `before`.
-pub(crate) fn update(before: &EntityTag, after: Publication, with_body: bool) -> RowChange {
-    RowChange::Update { before: before.clone(), after, with_body }
+pub(crate) fn update(before: &EntityTag, after: Publication, body: BodyCell) -> RowChange {
+    RowChange::Update { before: before.clone(), after, body }
 }
 
 /// The columns that name a resource's rows.
@@ -110,7 +125,7 @@ pub(crate) fn insert_row(
 }
 
 /// What a refresh or modification changes in a row.
-fn changed_cells(after: &Publication, with_body: bool) -> Vec<Cell<'_>> {
+fn changed_cells(after: &Publication, body: BodyCell) -> Vec<Cell<'_>> {
     let mut cells: Vec<Cell<'_>> = vec![
         ("etag", Value::Text(after.etag.bytes())),
         ("expires", Value::Time(after.expires_at)),
@@ -120,7 +135,7 @@ fn changed_cells(after: &Publication, with_body: bool) -> Vec<Cell<'_>> {
     if !after.sender.is_empty() {
         cells.push(("sender", Value::Text(&after.sender)));
     }
-    if with_body {
+    if body == BodyCell::Changes {
         cells.push(("body", Value::Blob(&after.body)));
     }
     cells
@@ -132,7 +147,7 @@ fn is_record(ruid: &[u8]) -> Cond<'_> {
 
 /// Brings the row of a publication to its newest state, whatever it was.
 pub(crate) fn update_record(db: &Connection, table: &[u8], publication: &Publication) -> Result<(), DbError> {
-    db.update(table, &changed_cells(publication, true), &[is_record(&publication.ruid)])
+    db.update(table, &changed_cells(publication, BodyCell::Changes), &[is_record(&publication.ruid)])
 }
 
 /// Removes the row with this record id.
@@ -154,8 +169,8 @@ fn write_row(
     let etag_is = |etag| ("etag", Op::Eq, Value::Text(EntityTag::bytes(etag)));
     match change {
         RowChange::Insert(p) => insert_row(db, table, resource, event, p),
-        RowChange::Update { before, after, with_body } => {
-            let cells = changed_cells(after, *with_body);
+        RowChange::Update { before, after, body } => {
+            let cells = changed_cells(after, *body);
             if after.ruid.is_empty() {
                 return db.update(table, &cells, &[domain_is, user_is, event_is, etag_is(before)]);
             }

@@ -1,5 +1,6 @@
 //! What the server asks of the place where publications live. `publ_cache` names that place; `server::storage` chooses
 //! it once at start.
+use crate::common::row_groups::Pass;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::publication::{Applied, Change, Publication};
@@ -72,13 +73,12 @@ pub trait PublicationStore {
         None
     }
 
-    /// Writes what the table lacks; returns how many rows changed. `is_last`: the server ends, and what was refused is
-    /// tried once more.
+    /// Writes what the table lacks; returns how many rows changed.
     ///
     /// # Errors
     /// The database cannot be written.
-    fn write(&self, is_last: bool) -> Result<usize, StoreError> {
-        let _ = is_last;
+    fn write(&self, pass: Pass) -> Result<usize, StoreError> {
+        let _ = pass;
         Ok(0)
     }
 

@@ -7,6 +7,7 @@ use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::ended_rows;
 use crate::server::publications::memory::{DocumentMemory, Watchers, live};
+use crate::server::publications::presentity_table::BodyCell;
 use crate::server::publications::presentity_table::{PresentityRows, RowChange, update};
 use crate::server::publications::store::{PublicationStore, Wanted};
 use crate::server::publications::trims::Trims;
@@ -35,7 +36,7 @@ impl InTable {
                 replaced.iter().for_each(|at| self.memory.record_removal(resource, &documents[*at]));
                 let mut rows: Vec<_> =
                     replaced.iter().map(|at| RowChange::Delete(documents[*at].etag.clone())).collect();
-                rows.extend(trims.0.into_iter().map(|trim| update(&trim.etag.clone(), trim, true)));
+                rows.extend(trims.0.into_iter().map(|trim| update(&trim.etag.clone(), trim, BodyCell::Changes)));
                 let Change::Insert(new) = change else {
                     self.rows.write(resource, &rows)?;
                     self.memory.documents_changed(resource);
@@ -52,7 +53,7 @@ impl InTable {
             }
             (Plan::Modify { at, keeps }, Change::Modify(modification)) => {
                 let with_body = documents[at].modify(modification, keeps);
-                let row = update(&modification.etag, documents.swap_remove(at), with_body);
+                let row = update(&modification.etag, documents.swap_remove(at), BodyCell::of(with_body));
                 (Applied::Modified { keeps }, vec![row])
             }
             (Plan::Remove { at }, Change::Remove(etag)) => {

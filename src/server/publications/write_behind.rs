@@ -1,5 +1,6 @@
 //! Publications that are written some time after they are answered (`publ_update_period`): each period writes the
 //! newest state of what has changed since the last one.
+use crate::common::row_groups::Pass;
 use crate::common::row_groups::{Aside, Fate, GROUP, RefusalLog, Writer};
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log};
@@ -24,7 +25,7 @@ enum Item {
 
 /// Takes what a resource entry has to write, as far as there is room. What is gone stays with the resource entry until
 /// it is written.
-fn take(group: &mut Vec<Item>, entry: &mut ResourceEntry, now: Moment, is_last: bool) {
+fn take(group: &mut Vec<Item>, entry: &mut ResourceEntry, now: Moment, pass: Pass) {
     let room = GROUP - group.len();
     if !entry.removed.is_empty() && room > 0 {
         let resource = entry.resource();
@@ -39,7 +40,7 @@ fn take(group: &mut Vec<Item>, entry: &mut ResourceEntry, now: Moment, is_last: 
     let resource = entry.resource();
     let Documents::Known(list) = &mut entry.documents else { return };
     let waits = |document: &&mut SharedPublication| {
-        document.row_state != PublicationRowState::Nothing && !document.aside.rests(now, is_last)
+        document.row_state != PublicationRowState::Nothing && !document.aside.rests(now, pass)
     };
     for document in list.iter_mut().filter(waits) {
         if group.len() == GROUP {
@@ -68,9 +69,8 @@ impl WriteBehind {
         WriteBehind { parts }
     }
 
-    /// Writes what the table lacks of all publications; returns how many rows changed. `is_last`: the server ends, and
-    /// what was refused is tried once more.
-    pub(crate) fn write_all(&self, is_last: bool) -> Result<usize, StoreError> {
+    /// Writes what the table lacks of all publications; returns how many rows changed.
+    pub(crate) fn write_all(&self, pass: Pass) -> Result<usize, StoreError> {
         // One process at a time: what was copied first has to be written first.
         let _order = self.shared.publication_writer.lock();
         let (now, mut refusals, mut total) = (clock::now(), RefusalLog::default(), 0);
@@ -78,7 +78,7 @@ impl WriteBehind {
             loop {
                 let mut group = Vec::new();
                 let mut shard = self.shared.tables.nth_shard(index);
-                shard.entries_mut().for_each(|entry| take(&mut group, entry, now, is_last));
+                shard.entries_mut().for_each(|entry| take(&mut group, entry, now, pass));
                 drop(shard);
                 if group.is_empty() {
                     break;
@@ -91,7 +91,7 @@ impl WriteBehind {
 
     /// Before the table is read: what cannot be written is still known to memory.
     pub(crate) fn write_what_can_be_written(&self) {
-        if let Err(error) = self.write_all(false) {
+        if let Err(error) = self.write_all(Pass::Regular) {
             log!(Error, "cannot write publications to the database: {error}");
         }
     }
@@ -103,7 +103,7 @@ impl WriteBehind {
         loop {
             let mut group = Vec::new();
             if let Some(entry) = self.shared.tables.shard(resource.hash).entry(self.shared.tables.rule(), resource) {
-                take(&mut group, entry, now, false);
+                take(&mut group, entry, now, Pass::Regular);
             }
             if group.is_empty() {
                 break;

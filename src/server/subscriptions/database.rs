@@ -2,6 +2,7 @@
 //! is as it was read. Whatever changes what a NOTIFY says counts CSeq and version up with it, so that servers which
 //! share the table never use a number twice, and never undo what another one has written.
 use crate::common::paging::Page;
+use crate::common::row_groups::Pass;
 use crate::host::db::{Cond, Connection, Op, Value};
 use crate::limited;
 use crate::presence::authorization::Authorization;
@@ -236,7 +237,7 @@ impl SubscriptionStore for InDatabase {
         Ok(0)
     }
 
-    fn write_back(&self, _: bool) -> Result<usize, StoreError> {
+    fn write_back(&self, _: Pass) -> Result<usize, StoreError> {
         Ok(0)
     }
 }

@@ -1,4 +1,5 @@
 //! Rows of subscriptions that live in memory: read at start-up, written by the timer and at the end.
+use crate::common::row_groups::Pass;
 use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, RefusalLog, Writer};
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log, shm};
@@ -117,9 +118,8 @@ impl KeptRows {
     }
 
     /// Writes the rows that are older than the memory, in groups: all of them in write-back, in write-through those
-    /// that could not be written when they changed. `is_last`: the server ends, and what was refused is tried once
-    /// more. Returns how many rows were written.
-    pub(crate) fn write_older(&self, no_route: NoRoute, is_last: bool) -> Result<usize, StoreError> {
+    /// that could not be written when they changed. Returns how many rows were written.
+    pub(crate) fn write_older(&self, no_route: NoRoute, pass: Pass) -> Result<usize, StoreError> {
         if !self.database.is_configured() {
             return Ok(0);
         }
@@ -127,7 +127,7 @@ impl KeptRows {
         let (now, mut refusals, mut total) = (clock::now(), RefusalLog::default(), 0);
         for index in self.shared.tables.whole_shards_first() {
             loop {
-                let changed = self.take_changed(index, now, is_last);
+                let changed = self.take_changed(index, now, pass);
                 if changed.is_empty() {
                     break;
                 }
@@ -143,11 +143,10 @@ impl KeptRows {
     }
 
     /// Copies some of the subscriptions of a shard whose rows are older, and notes that they are being written.
-    fn take_changed(&self, index: usize, now: Moment, is_last: bool) -> Vec<Subscription> {
+    fn take_changed(&self, index: usize, now: Moment, pass: Pass) -> Vec<Subscription> {
         let mut shard = self.shared.tables.nth_shard(index);
-        let waits = |m: &&mut SubscriptionEntry| {
-            m.subscription.state.row_state != RowState::Clean && !m.aside.rests(now, is_last)
-        };
+        let waits =
+            |m: &&mut SubscriptionEntry| m.subscription.state.row_state != RowState::Clean && !m.aside.rests(now, pass);
         let take = |stored: &mut SubscriptionEntry| {
             let copy = stored.subscription.to_private();
             stored.subscription.state.row_state = RowState::Clean;

@@ -1,5 +1,6 @@
 //! Subscriptions in memory (modes 0, 1, 2): added, renewed, ended, listed, and written where the mode promises it.
 use crate::common::row_groups::Aside;
+use crate::common::row_groups::Pass;
 use crate::host::shm::{self};
 use crate::presence::authorization::Authorization;
 use crate::presence::dialog::DialogId;
@@ -10,6 +11,7 @@ use crate::presence::ports::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Status, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
+use crate::server::cluster::announce::Ends;
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};
@@ -224,8 +226,8 @@ impl SubscriptionStore for InMemory {
         self.rows.restore()
     }
 
-    fn write_back(&self, is_last: bool) -> Result<usize, StoreError> {
-        self.rows.write_back(is_last)
+    fn write_back(&self, pass: Pass) -> Result<usize, StoreError> {
+        self.rows.write_back(pass)
     }
 
     fn clock_was_set(&self) {
@@ -317,7 +319,8 @@ impl InMemory {
         }
         let by_watcher = matches!(final_notify, Some((NotifyReason::Unsubscribe, _)));
         if owner.is_here() || final_notify.is_some() {
-            self.announce_end(&removed, ownership, by_watcher || !owner.is_here());
+            let ends = if by_watcher || !owner.is_here() { Ends::ForGood } else { Ends::Here };
+            self.announce_end(&removed, ownership, ends);
         }
         Ok(Some(removed))
     }

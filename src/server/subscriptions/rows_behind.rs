@@ -1,4 +1,5 @@
 //! What stands behind the subscriptions in memory: nothing (`subs_db_mode` 0), or the rows of `active_watchers`.
+use crate::common::row_groups::Pass;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::subscription::{RowState, Subscription, SubscriptionState};
@@ -49,7 +50,7 @@ pub(crate) trait RowsBehind {
     }
 
     /// See [`crate::server::subscriptions::store::SubscriptionStore::write_back`].
-    fn write_back(&self, _is_last: bool) -> Result<usize, StoreError> {
+    fn write_back(&self, _: Pass) -> Result<usize, StoreError> {
         Ok(0)
     }
 }

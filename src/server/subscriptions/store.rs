@@ -1,5 +1,6 @@
 //! What the server asks of the place where subscriptions live. `subs_db_mode` names that place; `server::storage`
 //! chooses it once at start.
+use crate::common::row_groups::Pass;
 use crate::presence::authorization::Authorization;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
@@ -159,12 +160,11 @@ pub trait SubscriptionStore {
     /// The table cannot be read, or memory is too small for it.
     fn restore(&self) -> Result<usize, StoreError>;
 
-    /// Writes the rows that are older than the memory; returns how many were written. `is_last`: the server ends, and
-    /// what was refused is tried once more.
+    /// Writes the rows that are older than the memory; returns how many were written.
     ///
     /// # Errors
     /// The database cannot be written.
-    fn write_back(&self, is_last: bool) -> Result<usize, StoreError>;
+    fn write_back(&self, pass: Pass) -> Result<usize, StoreError>;
 
     /// The wall clock was set: rows that hold times of subscriptions in memory are older than the memory now.
     fn clock_was_set(&self) {}

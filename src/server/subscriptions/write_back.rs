@@ -1,5 +1,6 @@
 //! Write-back (`subs_db_mode` 2): the timer writes the rows; a subscription is never further ahead of its row than the
 //! numbers go on after a restart.
+use crate::common::row_groups::Pass;
 use crate::host::log;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
@@ -62,8 +63,8 @@ impl RowsBehind for WriteBack {
         self.read_all(if self.raise_rows() { Restored::AsWritten } else { Restored::Ahead(RESERVE) })
     }
 
-    fn write_back(&self, is_last: bool) -> Result<usize, StoreError> {
-        self.write_older(NoRoute::Empty, is_last)
+    fn write_back(&self, pass: Pass) -> Result<usize, StoreError> {
+        self.write_older(NoRoute::Empty, pass)
     }
 }
 

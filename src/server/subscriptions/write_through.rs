@@ -1,4 +1,5 @@
 //! Write-through (`subs_db_mode` 1): the row is written before a change is answered, and before a NOTIFY leaves.
+use crate::common::row_groups::Pass;
 use crate::host::db::Connection;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
@@ -57,8 +58,8 @@ impl RowsBehind for WriteThrough {
         self.read_all(Restored::AsWritten)
     }
 
-    fn write_back(&self, is_last: bool) -> Result<usize, StoreError> {
-        self.write_older(NoRoute::Null, is_last)
+    fn write_back(&self, pass: Pass) -> Result<usize, StoreError> {
+        self.write_older(NoRoute::Null, pass)
     }
 }
 
