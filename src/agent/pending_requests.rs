@@ -5,7 +5,7 @@ use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
 use crate::pua::ports::{Admission, AtServer, Checked, Claim, Due, PendingRequest, PendingRequestId};
 use crate::pua::record::{Change, Field, Record};
-use crate::pua::request::{Part, Request, Wanted};
+use crate::pua::request::{Part, Request, Start, Wanted};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Seconds, Tick};
@@ -255,7 +255,7 @@ impl Table {
     /// The one that is under way for what `request` is about.
     fn meant_by(&mut self, key: u64, request: &Request) -> Option<&mut Entry> {
         let tag = request.get(Part::Etag);
-        if request.options.insert {
+        if request.options.start == Start::Anew {
             return None;
         }
         if self.by_key.find(key, |entry| entry.key == key && entry.has_tag(tag)).is_some() {

@@ -1,7 +1,7 @@
 //! What becomes of requests when servers are slow, forgetful, busy, hostile or gone, and callers impatient.
 use crate::agent::testing::{Bench, code, granted, publication, subscription};
 use crate::pua::error::RequestError;
-use crate::pua::request::{Part, RequestOptions};
+use crate::pua::request::{Part, RequestOptions, Start};
 use crate::pua::response::{Answer, Challenge};
 use crate::time::Seconds;
 
@@ -324,7 +324,7 @@ fn a_repair_makes_a_publication_of_its_own() {
     bench.publish("i", Some("one"), -1, 1).unwrap();
     bench.answer(&granted("t1", 3600));
     let second = publication("i", Some("sibling"), -1, 2);
-    bench.submit(&second.with_options(RequestOptions { insert: true, ..second.options })).unwrap();
+    bench.submit(&second.with_options(RequestOptions { start: Start::Anew, ..second.options })).unwrap();
     bench.answer(&granted("t2", 3600));
     bench.submit(&publication("i", Some("two"), -1, 3).with(&[(Part::Etag, b"t1")])).unwrap();
     bench.answer(&code(412));

@@ -4,7 +4,7 @@ use crate::agent::pending_requests::PendingRequests;
 use crate::agent::records::{Records, RowChange};
 use crate::common::row_groups::Pass;
 use crate::pua::config::Config;
-use crate::pua::dialog::{self, ReceivedNotify};
+use crate::pua::dialog::{self, ReceivedNotify, When};
 use crate::pua::error::RequestError;
 use crate::pua::event::{self, Event};
 use crate::pua::ports::Outcome;
@@ -122,7 +122,7 @@ impl Bench {
 
     pub(crate) fn submit(&mut self, request: &Request) -> Result<(), RequestError> {
         match request.is_subscription() {
-            true => dialog::submit(self, request),
+            true => dialog::submit(self, request, When::Always),
             false => queue::submit(self, request),
         }
     }

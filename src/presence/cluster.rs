@@ -159,7 +159,8 @@ pub enum Reply {
 
 /// A hello of the node `name`; `compares`: which kinds of records it compares, as bits.
 pub fn hello(name: &[u8], reply: Reply, compares: u8) -> Vec<u8> {
-    json!({"action": "hello", "node": text(name), "answer": reply == Reply::Wanted, "v": MESSAGES, "compares": compares})
+    let answer = reply == Reply::Wanted;
+    json!({"action": "hello", "node": text(name), "answer": answer, "v": MESSAGES, "compares": compares})
         .to_string()
         .into_bytes()
 }

@@ -60,9 +60,10 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
     if expires == 0 {
         return match ports.publish(&resource, Change::Remove(direct.etag.to_owned_tag()))? {
             Applied::Removed(removed, place) => {
-                let replica = ports
-                    .replicates()
-                    .then(|| Replica { body: direct.body.to_vec(), ..announced(&new, &request, &removed, Novelty::Changed) });
+                let replica = ports.replicates().then(|| Replica {
+                    body: direct.body.to_vec(),
+                    ..announced(&new, &request, &removed, Novelty::Changed)
+                });
                 announce(ports, replica);
                 let shown = shown_at_the_end(ports, &new, direct.body, removed, place);
                 notify_watchers(ports, &request, &new, Some(shown))

@@ -8,9 +8,65 @@ pub struct PackageId(pub u16);
 
 shm_safe!(PackageId(value));
 
+/// What the module of a package has registered for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Trait {
+    /// It reports on watchers (RFC 3857).
+    Winfo = 1,
+    /// The entity tag stays when a publication changes.
+    KeepsEntityTag = 2,
+    /// Subscriptions need the presentity's rules.
+    NeedsAuthorization = 4,
+    /// It puts several documents together.
+    Aggregates = 8,
+    /// Bodies differ by the watcher's rules.
+    FiltersBody = 16,
+}
+
+/// A set of [`Trait`]s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traits(u8);
+
+impl Traits {
+    /// None of them.
+    pub const NONE: Traits = Traits(0);
+
+    /// The same, and this one where `holds`.
+    pub const fn with(self, of: Trait, holds: bool) -> Traits {
+        if holds { Traits(self.0 | of as u8) } else { self }
+    }
+
+    /// These.
+    pub fn of(traits: &[Trait]) -> Traits {
+        traits.iter().fold(Traits::NONE, |all, one| Traits(all.0 | *one as u8))
+    }
+}
+
+/// How the bodies of one state differ by watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bodies {
+    /// Not at all, apart from the watcher's rules.
+    Shared,
+    /// In the version and in nothing else: known packages only.
+    ByVersion,
+    /// The package may make what one watcher sees and no other may.
+    ByWatcher,
+}
+
+/// What a package checks of published bodies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyCheck {
+    /// Nothing.
+    None,
+    /// Whether they are well-formed XML, which is known before it is asked.
+    Form,
+    /// More than that.
+    Content,
+}
+
 /// One registered event package.
 #[derive(Debug, Clone, Copy)]
-#[allow(clippy::struct_excessive_bools, reason = "what its module has registered, each for itself")]
 pub struct Package {
     /// Its name as registered: `dialog;sla`.
     pub name: &'static [u8],
@@ -18,25 +74,12 @@ pub struct Package {
     pub content_type: &'static [u8],
     /// Seconds, where a request names none.
     pub default_expires: u32,
-    /// Whether it reports on watchers (RFC 3857).
-    pub is_winfo: bool,
-    /// The entity tag stays when a publication changes.
-    pub keep_entity_tag: bool,
-    /// Subscriptions need the presentity's rules.
-    pub needs_authorization: bool,
-    /// The package puts several documents together.
-    pub aggregates: bool,
-    /// Bodies differ by the watcher's rules.
-    pub filters_body: bool,
-    /// Bodies differ by watcher (a version, say).
-    pub per_watcher_body: bool,
-    /// The bodies that differ by watcher differ in the version and in nothing else: known packages only. Another
-    /// package may make what one watcher sees and no other may.
-    pub differs_by_version_only: bool,
-    /// The package checks published bodies.
-    pub checks_publish: bool,
-    /// All it checks is whether they are well-formed XML, which is known before it is asked.
-    pub checks_form_only: bool,
+    /// What it does besides.
+    pub traits: Traits,
+    /// How bodies differ by watcher.
+    pub bodies: Bodies,
+    /// What it checks of published bodies.
+    pub check: BodyCheck,
     /// Its winfo package, or the package a winfo package reports on.
     pub peer: Option<PackageId>,
 }
@@ -48,17 +91,21 @@ impl Package {
             name,
             content_type,
             default_expires: 3600,
-            is_winfo: false,
-            keep_entity_tag: false,
-            needs_authorization: false,
-            aggregates: false,
-            filters_body: false,
-            per_watcher_body: false,
-            differs_by_version_only: false,
-            checks_publish: false,
-            checks_form_only: false,
+            traits: Traits::NONE,
+            bodies: Bodies::Shared,
+            check: BodyCheck::None,
             peer: None,
         }
+    }
+
+    /// Whether it has this trait.
+    pub const fn has(&self, of: Trait) -> bool {
+        self.traits.0 & of as u8 != 0
+    }
+
+    /// Whether it reports on watchers (RFC 3857).
+    pub const fn is_winfo(&self) -> bool {
+        self.has(Trait::Winfo)
     }
 
     /// Whether documents are dialog-info (RFC 4235), whose dialogs have ids and final states.

@@ -26,8 +26,8 @@ pub fn is_long_over(config: &Config, expires_at: Moment, now: Moment) -> bool {
     now - expires_at - config.expires_offset > SAID_WITHIN.max(timer)
 }
 
-/// Shows the documents that have been held back long enough. They become the state of their publications. One that cannot be stored now is held again; the first failure is
-/// returned after all of them.
+/// Shows the documents that are held back: they become the state of their publications. One that cannot be stored now
+/// is held again; the first failure is returned after all of them.
 ///
 /// # Errors
 ///

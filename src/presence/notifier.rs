@@ -1,6 +1,8 @@
 //! NOTIFY (RFC 6665 4.2.2): who gets which body, in the order of the changes.
 use super::error::StoreError;
+use super::event_package::Bodies;
 use super::event_package::Package;
+use super::event_package::Trait;
 use super::notification::{Notify, NotifyReason, NotifyRecord, NotifyRun, TransientBody};
 use super::order::{self, Order};
 use super::ports::Ports;
@@ -80,7 +82,7 @@ enum Sent {
 /// Fails when the documents, or for a winfo package the subscriptions and the waiting watchers, cannot be read.
 pub fn can_be_read<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), StoreError> {
     let package = *ports.packages().get(resource.event);
-    match package.is_winfo {
+    match package.is_winfo() {
         true => watchers_of(ports, resource, &package).map(|_| ()),
         false => ports.documents(resource).map(|_| ()),
     }
@@ -237,7 +239,7 @@ fn compose<P: Ports>(
     let mut documents = ports.documents(resource)?;
     let valid_until = documents.iter().map(|d| d.expires_at).min().unwrap_or_default();
     documents.retain(|document| !ports.is_unreadable(document));
-    if !package.aggregates {
+    if !package.has(Trait::Aggregates) {
         return Ok(Composed { body: readable::last(ports, resource, documents), valid_until });
     }
     let mut offline = None;
@@ -290,7 +292,7 @@ fn send<P: Ports>(
     }
     let content = if !is_entitled || !is_readable {
         None
-    } else if package.is_winfo {
+    } else if package.is_winfo() {
         Some(Cow::Owned(winfo_body(ports, body, notify_run, notify, &package)))
     } else {
         watcher_content(ports, (body, digests), notify_run, subscription, &package)
@@ -320,7 +322,7 @@ fn read_state<P: Ports>(
     notify: &Notify,
     package: &Package,
 ) -> bool {
-    if !package.is_winfo {
+    if !package.is_winfo() {
         body.compose(ports, notify_run, digests);
     } else if is_full_list(notify_run, notify) {
         body.all_watchers(ports, package);
@@ -360,7 +362,7 @@ impl Digest {
 /// watchers are watched, and servers with notifier processes, send it all the same.
 fn leaves_out_empty<P: Ports>(ports: &P, package: &Package) -> bool {
     let config = ports.config();
-    !config.send_fast_notify && config.notifier_processes == 0 && (package.peer.is_none() || package.is_winfo)
+    !config.send_fast_notify && config.notifier_processes == 0 && (package.peer.is_none() || package.is_winfo())
 }
 
 /// A body goes to active watchers that are not politely blocked, and not with the word that it is over unless they said
@@ -396,8 +398,9 @@ fn watcher_content<'b, P: Ports>(
     package: &Package,
 ) -> Option<Cow<'b, [u8]>> {
     let id = subscription.state.event;
-    let filters = package.needs_authorization && package.filters_body && !ports.config().force_active;
-    let shares = !filters && package.differs_by_version_only && ports.config().share_watcher_bodies;
+    let filters =
+        package.has(Trait::NeedsAuthorization) && package.has(Trait::FiltersBody) && !ports.config().force_active;
+    let shares = !filters && package.bodies == Bodies::ByVersion && ports.config().share_watcher_bodies;
     if shares {
         if let Some(content) = body.own.made_for(subscription.state.version) {
             return Some(Cow::Owned(content));
@@ -406,7 +409,7 @@ fn watcher_content<'b, P: Ports>(
     body.compose(ports, notify_run, digests);
     let composed = body.composed.as_ref().and_then(Option::as_deref);
     let mut content = composed.map(Cow::Borrowed);
-    if package.per_watcher_body {
+    if package.bodies != Bodies::Shared {
         if let Some(own) = ports.watcher_body(id, subscription, composed) {
             if shares {
                 body.own.learn(subscription.state.version, &own);

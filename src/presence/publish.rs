@@ -1,5 +1,7 @@
 //! PUBLISH (RFC 3903 6): checks the request, changes the documents, answers, and notifies the watchers.
 use super::error::{Failure, StoreError};
+use super::event_package::BodyCheck;
+use super::event_package::Trait;
 use super::event_package::{Package, PackageVerdict};
 use super::late::Late;
 use super::late::Taken;
@@ -82,7 +84,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
     if expires > 0 {
         ports.row_limits().map_or(Ok(()), |limits| limits.check(&request.brought()))?;
     }
-    if description.checks_publish && ports.check_publish(package) == PackageVerdict::Refused {
+    if description.check != BodyCheck::None && ports.check_publish(package) == PackageVerdict::Refused {
         return Err(Failure::Refused("the event package does not take the body"));
     }
     let sphere_before = current_sphere(ports, &resource, &description)?;
@@ -192,7 +194,7 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
 
 /// Where the package shows one document only, watchers get the one that was just published.
 pub(super) fn shown_alone(new: &Document<'_>, body: Option<&[u8]>) -> Option<TransientBody> {
-    body.filter(|_| !new.description.aggregates).map(|body| TransientBody::Body(body.to_vec()))
+    body.filter(|_| !new.description.has(Trait::Aggregates)).map(|body| TransientBody::Body(body.to_vec()))
 }
 
 /// What watchers get when a document goes: where the package shows one document only, the body that came with the
@@ -210,7 +212,10 @@ pub(super) fn shown_at_the_end<P: Ports>(
 
 /// [`shown_alone`] for a document that nobody has checked.
 pub(super) fn shown_if_readable<P: Ports>(ports: &P, new: &Document<'_>, body: Option<&[u8]>) -> Option<TransientBody> {
-    shown_alone(new, body.filter(|body| new.description.aggregates || readable::shows(ports, new.description, body)))
+    shown_alone(
+        new,
+        body.filter(|body| new.description.has(Trait::Aggregates) || readable::shows(ports, new.description, body)),
+    )
 }
 
 /// Whether a publication is announced for the first time.
@@ -274,7 +279,7 @@ fn publish_transient<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Docum
 /// How a document is shown that is over as soon as it is there: beside the others where the package puts documents of
 /// dialogs together, alone where it shows the last one, and elsewhere not at all.
 pub(super) fn shown_once(new: &Document<'_>, publication: Publication) -> Option<TransientBody> {
-    match (new.description.aggregates, new.description.is_dialog()) {
+    match (new.description.has(Trait::Aggregates), new.description.is_dialog()) {
         (true, true) => Some(TransientBody::Removed(publication, usize::MAX)),
         (true, false) => None,
         (false, _) => Some(TransientBody::Body(publication.body)),
@@ -300,7 +305,7 @@ fn modify<P: Ports>(
     // A document that is held back is what a refresh refreshes, and what a newer one replaces.
     let held = ports.take_late(new.resource, etag);
     let request = &Request { body: request.body.or(held.as_deref()), ..*request };
-    let new_etag = if new.description.keep_entity_tag {
+    let new_etag = if new.description.has(Trait::KeepsEntityTag) {
         etag.to_owned_tag()
     } else {
         let changes = etag.changes().wrapping_add(1);

@@ -3,6 +3,7 @@ use super::authorization::Authorization;
 use super::ended::Cause;
 use super::error::Failure;
 use super::event_package::Package;
+use super::event_package::Trait;
 use super::notification::{NotifyReason, StateChange};
 use super::notifier;
 use super::ports::Ports;
@@ -105,7 +106,7 @@ impl FirstFailure {
 /// Fails when the subscriptions cannot be read, or with the first failure among the watchers, after all of them.
 pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
     let package = *ports.packages().get(resource.event);
-    if !package.needs_authorization {
+    if !package.has(Trait::NeedsAuthorization) {
         return Ok(());
     }
     let mut wrong = FirstFailure::default();

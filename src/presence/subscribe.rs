@@ -3,6 +3,7 @@ use super::authorization::Authorization;
 use super::dialog::DialogId;
 use super::ended::Cause;
 use super::error::{Failure, StoreError};
+use super::event_package::Trait;
 use super::event_package::{Package, PackageId, PackageVerdict};
 use super::notification::{Notify, NotifyReason, StateChange};
 use super::ports::{Ports, Recent, Renewed, Stored};
@@ -386,7 +387,7 @@ pub fn authorize<P: Ports>(
     package: &Package,
     subscription: &Subscription,
 ) -> Result<Authorization, Failure> {
-    if !package.needs_authorization || ports.config().force_active {
+    if !package.has(Trait::NeedsAuthorization) || ports.config().force_active {
         return Ok(Authorization { status: Status::Active, reason: Vec::new() });
     }
     let known = ports.authorization(subscription).map_err(|error| refused_for(ports, error, subscription))?;
@@ -421,7 +422,7 @@ fn delete_same<P: Ports>(ports: &mut P, subscription: &Subscription) -> Result<(
 
 /// 200, or 202 where stock's old answer is asked for (`subs_respond_200` 0).
 fn answer<P: Ports>(ports: &mut P, package: &Package, subscription: &Subscription, expires: u32) {
-    let (code, reason) = if ports.config().respond_200 || package.is_winfo { (200, "OK") } else { (202, "OK") };
+    let (code, reason) = if ports.config().respond_200 || package.is_winfo() { (200, "OK") } else { (202, "OK") };
     let contact = subscription.get(Field::LocalContact);
     let mut headers = Vec::with_capacity(contact.len() + 48);
     headers.extend_from_slice(b"Expires: ");
@@ -470,7 +471,7 @@ fn queue_winfo<P: Ports>(
     watcher: impl FnOnce() -> Watcher,
     extent: Extent,
 ) -> Option<Resource> {
-    let peer = package.peer.filter(|_| !package.is_winfo)?;
+    let peer = package.peer.filter(|_| !package.is_winfo())?;
     let resource = ports.uri_rule().resource(uri, peer);
     if !ports.may_be_watched(&resource) {
         return None;

@@ -6,11 +6,20 @@ use super::ports::{AtServer, Claim, Outcome, PendingRequest, PendingRequestId, P
 use super::publish::MOST_REDIRECTS;
 use super::queue;
 use super::record::{Change, Dialog, Field, Record};
-use super::request::{Part, Request, RequestOptions, Wanted};
+use super::request::{Part, Request, RequestOptions, Start, Wanted};
 use super::response::{Answer, LONGEST_GRANT, LONGEST_PUT_OFF, ResponseMeaning, backoff};
 use super::subscriber::{find, remove_dialog};
 use crate::sip::subscription_state::SubscriptionStateHeader;
 use crate::time::{Moment, Seconds};
+
+/// When a request of a caller is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// In any case.
+    Always,
+    /// Only when there is no subscription yet.
+    IfNew,
+}
 
 /// Subscribes, refreshes or unsubscribes.
 ///
@@ -18,8 +27,8 @@ use crate::time::{Moment, Seconds};
 ///
 /// Fails when no event has the flag, a string cannot be sent, too many requests wait for the subscription, the request
 /// cannot be sent, or a store fails.
-pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), RequestError> {
-    if request.options.only_if_new && find(ports, request)?.is_some() {
+pub fn submit<P: Ports>(ports: &mut P, request: &Request, when: When) -> Result<(), RequestError> {
+    if when == When::IfNew && find(ports, request)?.is_some() {
         if let Some(claim) = Claim::of(request) {
             ports.report(&[claim], &PendingRequest::unsent(request), Outcome::Silence);
         }
@@ -133,7 +142,7 @@ pub(crate) fn afresh<P: Ports>(
 
 /// A request for exactly the dialog of this record, wherever its target has moved meanwhile.
 pub(crate) fn pinned(request: &Request, record: &Record) -> Request {
-    let options = RequestOptions { insert: false, ..request.options };
+    let options = RequestOptions { start: Start::AsFound, ..request.options };
     request.with(&[(Part::CallId, record.get(Field::CallId)), (Part::RemoteTarget, b"")]).with_options(options)
 }
 
@@ -146,9 +155,9 @@ pub(crate) fn put_off<P: Ports>(
 ) -> Next {
     let (request, record) = (&take_sent.request, &take_sent.record);
     let now = ports.now();
-    let own = |insert| RequestOptions {
+    let own = |start| RequestOptions {
         own: true,
-        insert,
+        start,
         redirects: 0,
         challenges: 0,
         expires: left(request, record, now),
@@ -156,7 +165,7 @@ pub(crate) fn put_off<P: Ports>(
     };
     if !record.is_temporary() && record.state.expires_at > now {
         // RFC 6665 4.1.2.2: the subscription goes on as long as the last answer said.
-        let again = pinned(&request.with_options(own(false)), record);
+        let again = pinned(&request.with_options(own(Start::AsFound)), record);
         return Next::After { wait, request: again, server: AtServer::Something };
     }
     let was_there = discard(ports, record, undone);
@@ -164,7 +173,7 @@ pub(crate) fn put_off<P: Ports>(
     if unwanted || !record.is_temporary() && !was_there {
         return Next::Nothing;
     }
-    let again = from_the_start(request, record).with_options(own(true));
+    let again = from_the_start(request, record).with_options(own(Start::Anew));
     Next::After { wait, request: again, server: AtServer::Nothing }
 }
 
@@ -189,8 +198,14 @@ pub(crate) fn given_up<P: Ports>(ports: &mut P, take_sent: &PendingRequest, undo
         Wanted::For(time) => Wanted::For(time + Seconds(3)),
         other => other,
     };
-    let options =
-        RequestOptions { insert: true, own: true, expires: wanted, redirects: 0, challenges: 0, ..request.options };
+    let options = RequestOptions {
+        start: Start::Anew,
+        own: true,
+        expires: wanted,
+        redirects: 0,
+        challenges: 0,
+        ..request.options
+    };
     let fresh = from_the_start(request, record).with_options(options);
     match pace(ports.restarts(&fresh)) {
         Seconds::ZERO => Next::Now(fresh),
@@ -313,7 +328,7 @@ pub(crate) fn begin_anew<P: Ports>(
     record: &Record,
     state: &SubscriptionStateHeader<'_>,
 ) -> Result<(), RequestError> {
-    let request = request_of(record, Wanted::End, Goes::InNewDialog);
+    let request = request_of(record, Wanted::End, Start::Anew);
     let Some(wait) = comes_back(state, || ports.restarts(&request)) else { return Ok(()) };
     let (desired, now) = (record.state.desired_until, ports.now());
     // What is nearly over is not begun again.
@@ -321,7 +336,7 @@ pub(crate) fn begin_anew<P: Ports>(
         return Ok(());
     }
     let expires = Wanted::until(desired, now, Seconds(1));
-    let request = request_of(record, expires, Goes::InNewDialog);
+    let request = request_of(record, expires, Start::Anew);
     if let Some(pending) = ports.later(&request, wait)? {
         queue::launch_then_go_on(ports, pending, &request, None);
     }
@@ -331,23 +346,13 @@ pub(crate) fn begin_anew<P: Ports>(
 /// What its owner wants for less than this time is not begun again.
 pub(crate) const NEARLY_OVER: Seconds = Seconds(10);
 
-/// Where a request that renews a subscription goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goes {
-    /// In the dialog there is.
-    InItsDialog,
-    /// In a new dialog.
-    InNewDialog,
-}
-
-/// The request that renews a subscription.
-pub fn request_of(record: &Record, expires: Wanted, goes: Goes) -> Request {
-    let insert = goes == Goes::InNewDialog;
+/// The request that renews a subscription: in its dialog, or in a new one.
+pub fn request_of(record: &Record, expires: Wanted, start: Start) -> Request {
     let options = RequestOptions {
         event: record.state.event,
         flag: record.state.flag,
         expires,
-        insert,
+        start,
         own: true,
         ..RequestOptions::default()
     };
@@ -358,7 +363,7 @@ pub fn request_of(record: &Record, expires: Wanted, goes: Goes) -> Request {
             (Part::WatcherUri, record.get(Field::WatcherUri)),
             (Part::Id, record.get(Field::Id)),
             (Part::Contact, record.get(Field::Contact)),
-            (Part::CallId, if insert { b"" } else { record.get(Field::CallId) }),
+            (Part::CallId, if start == Start::Anew { b"" } else { record.get(Field::CallId) }),
             (Part::OutboundProxy, record.get(Field::OutboundProxy)),
             (Part::ExtraHeaders, record.get(Field::ExtraHeaders)),
         ],

@@ -6,7 +6,7 @@ use super::ports::{AtServer, Outcome, PendingRequest, PendingRequestId, Ports};
 use super::publish::MOST_REDIRECTS;
 use super::queue;
 use super::record::{Change, Field};
-use super::request::{Part, Request, RequestOptions, Wanted};
+use super::request::{Part, Request, RequestOptions, Start, Wanted};
 use super::response::{Answer, ResponseMeaning};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Moment, Seconds};
@@ -138,7 +138,7 @@ pub(crate) fn whole_document(now: Moment, take_sent: &PendingRequest) -> Option<
     let options = RequestOptions {
         expires,
         // Another publication may have the same id.
-        insert: true,
+        start: Start::Anew,
         has_body: true,
         version_floor: record.state.version + 1,
         challenges: 0,

@@ -4,7 +4,7 @@ use super::headers;
 use super::next_step::Launched;
 use super::ports::{ClientRequest, PendingRequestId, Ports, Processed};
 use super::record::{Field, Record, RecordRowState, RecordState};
-use super::request::{Part, RemoteTarget, Request};
+use super::request::{Part, RemoteTarget, Request, Start};
 use crate::sip::entity_tag::EntityTag;
 
 /// The CSeq of requests outside of a dialog, as tm counts them.
@@ -25,9 +25,9 @@ pub fn prepare_and_send<P: Ports>(
     request: &Request,
 ) -> Result<Launched, RequestError> {
     let event = ports.event(request.options.event).ok_or(RequestError::UnknownEvent(request.options.event))?;
-    let found = match request.options.insert {
-        true => None,
-        false => ports.find(&request.search(RemoteTarget::Any))?,
+    let found = match request.options.start {
+        Start::Anew => None,
+        Start::AsFound => ports.find(&request.search(RemoteTarget::Any))?,
     };
     if found.is_none() && !begins(request)? {
         return Ok(Launched::Nothing);

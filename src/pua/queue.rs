@@ -4,7 +4,7 @@ use super::error::RequestError;
 use super::next_step::{Launched, Next, caller_decides, method, show};
 use super::ports::{Admission, AtServer, Checked, Claim, Outcome, PendingRequest, PendingRequestId, Ports};
 use super::record::Change;
-use super::request::{Part, RemoteTarget, Request, RequestOptions};
+use super::request::{Part, RemoteTarget, Request, RequestOptions, Start};
 use super::response::backoff;
 use super::{publish, subscriber};
 use crate::time::Seconds;
@@ -133,8 +133,11 @@ pub fn launch_then_go_on<P: Ports>(ports: &mut P, pending: PendingRequestId, req
 
 /// A request that named the entity tag of the one before it, now that this has another tag, or is gone.
 fn following(request: &Request, tag: &[u8]) -> Request {
-    let options =
-        RequestOptions { follows: false, insert: request.options.insert || tag.is_empty(), ..request.options };
+    let options = RequestOptions {
+        follows: false,
+        start: if tag.is_empty() { Start::Anew } else { request.options.start },
+        ..request.options
+    };
     request.with(&[(Part::Etag, tag)]).with_options(options)
 }
 

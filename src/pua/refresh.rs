@@ -1,9 +1,10 @@
 //! Keeps publications and subscriptions alive as long as their owners want them, and forgets the others.
+use super::dialog::When;
 use super::error::RequestError;
 use super::ports::{Due, PendingRequestId, Ports};
 use super::queue::{self, resume};
 use super::record::{Change, Field, Record};
-use super::request::{Part, Request, RequestOptions, Wanted};
+use super::request::{Part, Request, RequestOptions, Start, Wanted};
 use super::response::{Answer, backoff};
 use super::{dialog, publication};
 use crate::time::{Moment, Seconds};
@@ -70,7 +71,7 @@ fn wants_more(record: &Record, min_expires: Seconds) -> bool {
 fn refresh<P: Ports>(ports: &mut P, record: &Record, now: Moment) -> Result<(), RequestError> {
     let expires = Wanted::until(record.state.desired_until, now, Seconds(1));
     if record.is_subscription() {
-        return dialog::submit(ports, &dialog::request_of(record, expires, dialog::Goes::InItsDialog));
+        return dialog::submit(ports, &dialog::request_of(record, expires, Start::AsFound), When::Always);
     }
     let options = RequestOptions {
         event: record.state.event,

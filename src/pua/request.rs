@@ -78,9 +78,32 @@ impl Wanted {
     }
 }
 
+/// What a request is about: what there is, or something new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// What there is, if there is something.
+    #[default]
+    AsFound,
+    /// A new one, whatever there is already.
+    Anew,
+}
+
+shm_safe!(
+    enum Start {
+        AsFound,
+        Anew,
+    }
+);
+
+impl Start {
+    /// A new one where one of the two is one.
+    pub fn or(self, other: Start) -> Start {
+        if self == Start::Anew { self } else { other }
+    }
+}
+
 /// The numbers of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "what a caller asks for, each for itself")]
 pub struct RequestOptions {
     /// The event's flag.
     pub event: i32,
@@ -90,14 +113,12 @@ pub struct RequestOptions {
     pub callback_flag: i32,
     /// For how long.
     pub expires: Wanted,
-    /// A new one, whatever there is already.
-    pub insert: bool,
+    /// Whether it begins a new one.
+    pub start: Start,
     /// It has a body (which may be empty text).
     pub has_body: bool,
     /// Nobody waits for the outcome: a refresh or a repair of our own.
     pub own: bool,
-    /// Nothing is to happen when there is a subscription already.
-    pub only_if_new: bool,
     /// A word that the callback gets back; 0 for none.
     pub cb_param: usize,
     /// The version goes on from here when the record is a new one.
@@ -117,10 +138,9 @@ shm_safe!(RequestOptions {
     flag,
     callback_flag,
     expires,
-    insert,
+    start,
     has_body,
     own,
-    only_if_new,
     cb_param,
     version_floor,
     server_minimum,
@@ -282,7 +302,7 @@ impl<B: AsRef<[u8]>> Request<B> {
         let options = RequestOptions {
             own: mine.own && theirs.own,
             has_body: mine.has_body || inherits_body,
-            insert: mine.insert || theirs.insert && !mine.expires.is_end(),
+            start: if mine.expires.is_end() { mine.start } else { mine.start.or(theirs.start) },
             version_floor: mine.version_floor.max(theirs.version_floor),
             server_minimum: mine.server_minimum.max(theirs.server_minimum),
             ..*mine

@@ -4,7 +4,7 @@ use super::headers;
 use super::next_step::Launched;
 use super::ports::{ClientRequest, PendingRequestId, Ports, Sent};
 use super::record::{Field, Record, RecordRowState, RecordState};
-use super::request::{Part, Request};
+use super::request::{Part, Request, Start};
 use crate::pua::request::RemoteTarget;
 use crate::time::{Moment, Seconds};
 
@@ -35,7 +35,8 @@ pub fn prepare_and_send<P: Ports>(
     pending: PendingRequestId,
     request: &Request,
 ) -> Result<Launched, RequestError> {
-    let mut found = if request.options.insert { None } else { find(ports, request)? };
+    let is_new = request.options.start == Start::Anew;
+    let mut found = if is_new { None } else { find(ports, request)? };
     let unusable = |record: &mut Record| record.is_temporary() || record.state.cseq >= LAST_CSEQ;
     if let Some(stale) = found.take_if(unusable) {
         // Nothing is under way for it: its answer never came, or its numbers are used up.
@@ -44,7 +45,7 @@ pub fn prepare_and_send<P: Ports>(
     match found {
         None if request.options.expires.is_end() => Ok(Launched::Nothing),
         // The dialog that was meant is over.
-        None if !request.get(Part::CallId).is_empty() && !request.options.insert => Ok(Launched::Nothing),
+        None if !request.get(Part::CallId).is_empty() && !is_new => Ok(Launched::Nothing),
         None => open_dialog(ports, pending, request),
         Some(record) => send_within(ports, pending, request, &record),
     }

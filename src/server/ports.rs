@@ -9,6 +9,8 @@ use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
+use crate::presence::event_package::Bodies;
+use crate::presence::event_package::BodyCheck;
 use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
 use crate::presence::late::Late;
 use crate::presence::late::Taken;
@@ -115,7 +117,7 @@ impl Ports for Context {
             // Packages read the length of the body from Content-Length without looking whether it is there.
             Some(message) if message.has_content_length() => {
                 let check = || self.registry.check_publish(package, message);
-                match self.config.omit_xml_check && self.packages.get(package).checks_form_only {
+                match self.config.omit_xml_check && self.packages.get(package).check == BodyCheck::Form {
                     true => self.process.omitted_check.verdict(check),
                     false => check(),
                 }
@@ -165,7 +167,7 @@ impl Ports for Context {
         let ask = || self.process.registry.watcher_body(package, subscription, body);
         let predicts = self.config.predict_bodies && self.config.share_watcher_bodies;
         match body {
-            Some(body) if predicts && self.packages.get(package).differs_by_version_only => {
+            Some(body) if predicts && self.packages.get(package).bodies == Bodies::ByVersion => {
                 self.process.versions.body(package, || with_version(body, subscription.state.version), ask)
             }
             _ => ask(),

@@ -3,6 +3,7 @@
 //! An index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
+use crate::server::tables::resource_entry::Due;
 use crate::shm_safe::shm_safe;
 pub mod dialog_index;
 pub mod lazy_vec;
@@ -338,7 +339,9 @@ impl Shard {
         let moved = self.entry_by_hash(stored.resource_hash).and_then(|entry| {
             entry.subscriptions.swap_remove(place);
             // A pass under way may have gone past the place into which the last stored subscription has moved.
-            entry.pending |= entry.busy;
+            if entry.busy {
+                entry.due.add(Due::Something);
+            }
             entry.subscriptions.get(place).copied()
         });
         if let Some(other) = moved.and_then(|slot| self.stored(slot)) {

@@ -6,6 +6,7 @@ use crate::host::bytes::{lend, view, view_ptr};
 use crate::host::log;
 use crate::host::msg::{Header, SipMsg};
 use crate::host::pkg::{PkgStr, PkgText};
+use crate::presence::event_package::Trait;
 use crate::sip::checked::{HostPart, UriText, UserPart, Word, is_clean, most};
 use crate::sip::columns;
 use crate::sip::event::EventHeader;
@@ -274,7 +275,7 @@ unsafe extern "C" fn get_presentity(
         let Some(id) = registry.id_of(event) else { return std::ptr::null_mut() };
         // SAFETY: a string of the caller.
         let uri = unsafe { view(&uri) };
-        let made = match registry.packages().get(id).aggregates {
+        let made = match registry.packages().get(id).has(Trait::Aggregates) {
             // The package's own memory: it alone knows how it is freed (`free_presentity`).
             true => calls::package_document_of(uri, id),
             false => calls::document_of(uri, id).and_then(|document| private_str(&document)),

@@ -4,6 +4,7 @@ use crate::host::bytes::lend;
 use crate::host::log;
 use crate::host::msg::parse_uri;
 use crate::presence::event_package::PackageId;
+use crate::presence::event_package::Trait;
 use crate::presence::subscription::Subscription;
 use crate::presence::{direct_publish, publish, refresh};
 use crate::server::context::Context;
@@ -77,7 +78,9 @@ pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<()
             let (user, domain) = crate::sip::uri::split(&resource.uri);
             let has_rules = process.registry.has_rules(resource.event, user, domain);
             match refresh::authorizations(&mut world, &resource) {
-                Ok(()) if !has_rules && process.registry.packages().get(resource.event).needs_authorization => {
+                Ok(())
+                    if !has_rules && process.registry.packages().get(resource.event).has(Trait::NeedsAuthorization) =>
+                {
                     return Err(NotRefreshed::NoRules(log::show(&resource.uri).into_owned()));
                 }
                 done => done,
@@ -118,7 +121,7 @@ pub(crate) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
     let process = world.process();
     let Some(event) = process.registry.packages().named(b"presence") else { return -1 };
     let package = process.registry.packages().get(event);
-    if !package.needs_authorization || process.config.force_active {
+    if !package.has(Trait::NeedsAuthorization) || process.config.force_active {
         return Status::Active as c_int;
     }
     let uri = crate::sip::uri::join(user, host);

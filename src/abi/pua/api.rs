@@ -3,10 +3,11 @@ use crate::abi::c_types::{pua_api_t, str_t};
 use crate::abi::pua::state;
 use crate::agent::callbacks::{private_copy, private_list};
 use crate::host::bytes::{c_text, view, view_ptr};
+use crate::pua::dialog::When;
 use crate::pua::error::RequestError;
 use crate::pua::ports::Ports;
 use crate::pua::record::{Dialog, Field, Record};
-use crate::pua::request::{Part, Request, RequestOptions, Wanted};
+use crate::pua::request::{Part, Request, RequestOptions, Start, Wanted};
 use crate::pua::{dialog, queue};
 use crate::{log, sys};
 use std::ffi::{c_char, c_int, c_void};
@@ -49,7 +50,7 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
                 flag: info.source_flag,
                 callback_flag: info.source_flag,
                 expires: Wanted::of_number(info.expires.into()),
-                insert: info.flag & sys::INSERT_TYPE as c_int != 0,
+                start: if info.flag & sys::INSERT_TYPE as c_int != 0 { Start::Anew } else { Start::AsFound },
                 has_body: !info.body.is_null() && !(*info.body).s.is_null(),
                 cb_param: info.cb_param as usize,
                 ..RequestOptions::default()
@@ -83,11 +84,11 @@ unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
             flag: stored_flag,
             callback_flag: info.source_flag,
             expires: Wanted::of_number(info.expires.into()),
-            insert: info.flag & sys::INSERT_TYPE as c_int != 0,
-            only_if_new: info.internal_update_flag != 0,
+            start: if info.flag & sys::INSERT_TYPE as c_int != 0 { Start::Anew } else { Start::AsFound },
             cb_param: info.cb_param as usize,
             ..RequestOptions::default()
         };
+        let when = if info.internal_update_flag != 0 { When::IfNew } else { When::Always };
         // SAFETY: its strings live during the call.
         let (uri, watcher, request) = unsafe {
             let (uri, watcher) = (text(info.pres_uri), text(info.watcher_uri));
@@ -106,7 +107,7 @@ unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
             crate::limited!(Error, "send_subscribe: no presentity or watcher URI");
             return -1;
         }
-        result_of(dialog::submit(&mut world, &request), "SUBSCRIBE", uri)
+        result_of(dialog::submit(&mut world, &request, when), "SUBSCRIBE", uri)
     })
 }
 

@@ -1,20 +1,30 @@
 //! The settings and event packages of the test server.
 use super::{PRESENCE, WINFO};
 use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
+use crate::presence::event_package::Trait;
+use crate::presence::event_package::Traits;
 use crate::presence::event_package::{Package, Packages};
 use crate::time::{Moment, Seconds};
 
 fn package(name: &'static [u8], content_type: &'static [u8]) -> Package {
-    Package { aggregates: true, ..Package::plain(name, content_type) }
+    Package { traits: Traits::of(&[Trait::Aggregates]), ..Package::plain(name, content_type) }
 }
 
 /// Presence with winfo, dialog, and message-summary.
 pub fn packages() -> Packages {
     Packages(vec![
-        Package { needs_authorization: true, peer: Some(WINFO), ..package(b"presence", b"application/pidf+xml") },
-        Package { is_winfo: true, peer: Some(PRESENCE), ..package(b"presence.winfo", b"application/watcherinfo+xml") },
+        Package {
+            traits: Traits::of(&[Trait::Aggregates, Trait::NeedsAuthorization]),
+            peer: Some(WINFO),
+            ..package(b"presence", b"application/pidf+xml")
+        },
+        Package {
+            traits: Traits::of(&[Trait::Aggregates, Trait::Winfo]),
+            peer: Some(PRESENCE),
+            ..package(b"presence.winfo", b"application/watcherinfo+xml")
+        },
         package(b"dialog", b"application/dialog-info+xml"),
-        Package { aggregates: false, ..package(b"message-summary", b"application/simple-message-summary") },
+        Package { traits: Traits::NONE, ..package(b"message-summary", b"application/simple-message-summary") },
     ])
 }
 

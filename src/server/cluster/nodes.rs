@@ -15,17 +15,33 @@ use crate::shm_safe::shm_safe;
 use crate::time::{AtomicMoment, Moment, Seconds};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-#[allow(clippy::struct_excessive_bools, reason = "each of them changes without the others")]
+/// Whether a node is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// dmq says that it answers, and sends it what is broadcast.
+    Answers,
+    /// It has spoken, or was there when this node was frozen, whatever dmq says.
+    Presumed,
+    /// It does not answer.
+    Away,
+}
+
+shm_safe!(
+    enum Reach {
+        Answers,
+        Presumed,
+        Away,
+    }
+);
+
 struct Node {
     /// How it calls itself; empty until it says so.
     name: ShmBox<[u8]>,
     /// Where dmq reaches it; no port: only heard of.
     host: ShmBox<[u8]>,
     port: u16,
-    /// dmq says that it answers, and sends it what is broadcast.
-    reached: bool,
-    /// It is there: dmq says so, or it has spoken.
-    active: bool,
+    /// Whether it is there.
+    reach: Reach,
     /// When that changed.
     since: Moment,
     /// When it spoke though dmq said that it does not answer; 0: dmq knows.
@@ -54,8 +70,7 @@ shm_safe!(Node {
     name,
     host,
     port,
-    reached,
-    active,
+    reach,
     since,
     heard_at,
     presumed_until,
@@ -215,7 +230,7 @@ impl Nodes {
 
     /// A node has spoken.
     pub fn mark_alive(&self, name: &[u8], now: Moment) {
-        if let Some(node) = self.list.lock().iter_mut().find(|node| *node.name == *name && !node.active) {
+        if let Some(node) = self.list.lock().iter_mut().find(|node| *node.name == *name && node.reach == Reach::Away) {
             node.heard_at = Some(now);
             node.set_reached(false, now);
         }
@@ -244,16 +259,17 @@ impl Nodes {
             }
         };
         // What was known of the address goes on under this name.
-        let (reached, since, owed) = match known {
+        let (reach, since, owed) = match known {
             Some(old) => {
                 list[old].port = 0;
-                (list[old].reached, list[old].since, list[old].owed)
+                (list[old].reach, list[old].since, list[old].owed)
             }
-            None => (false, now, true),
+            None => (Reach::Away, now, true),
         };
         let node = &mut list[at];
         (node.host, node.port) = (fresh.host, fresh.port);
-        (node.reached, node.active, node.since, node.owed) = (reached, true, since, owed);
+        let reach = if reach == Reach::Answers { reach } else { Reach::Presumed };
+        (node.reach, node.since, node.owed) = (reach, since, owed);
         Ok(())
     }
 
@@ -267,7 +283,7 @@ impl Nodes {
             let mut list = self.list.lock();
             let node = match list.iter().position(|node| node.is_at(&other.address)) {
                 Some(at) => {
-                    list[at].owed |= other.active && !list[at].reached;
+                    list[at].owed |= other.active && list[at].reach != Reach::Answers;
                     &mut list[at]
                 }
                 None => match add(&mut list, fresh) {
@@ -279,7 +295,7 @@ impl Nodes {
                     Err(NoMemory) => continue,
                 },
             };
-            if other.active && !node.reached {
+            if other.active && node.reach != Reach::Answers {
                 returned.push(other.address.clone());
             }
             node.set_reached(other.active, now);
@@ -387,9 +403,9 @@ impl Nodes {
     /// answers nobody read: who was there then is there until it has had the time to answer.
     pub fn on_freeze(&self, now: Moment, time: Seconds) {
         for node in self.list.lock().iter_mut() {
-            if node.active || now - node.since <= time + FROZEN_MARGIN {
+            if node.is_there() || now - node.since <= time + FROZEN_MARGIN {
                 node.presumed_until = Some(now + ANSWER_TIME);
-                node.set_reached(node.reached, now);
+                node.set_reached(node.reach == Reach::Answers, now);
             }
         }
     }
@@ -409,7 +425,7 @@ impl Nodes {
     /// Where nodes of our kind are that dmq has just given up: they are asked whether they are there.
     pub fn doubted(&self, now: Moment) -> Vec<Address> {
         let list = self.list.lock();
-        let is_doubted = |node: &&Node| !node.active && !node.has_left && now - node.since <= LOST_AFTER;
+        let is_doubted = |node: &&Node| !node.is_there() && !node.has_left && now - node.since <= LOST_AFTER;
         let doubted = list.iter().filter(|node| !node.name.is_empty() && node.port > 0).filter(is_doubted);
         doubted.map(Node::address).collect()
     }
@@ -461,7 +477,10 @@ impl Nodes {
     /// Where nodes answer dmq that have not said who they are.
     pub fn unnamed(&self) -> Vec<Address> {
         let list = self.list.lock();
-        list.iter().filter(|node| node.reached && node.name.is_empty() && node.port > 0).map(Node::address).collect()
+        list.iter()
+            .filter(|node| node.reach == Reach::Answers && node.name.is_empty() && node.port > 0)
+            .map(Node::address)
+            .collect()
     }
 
     /// Where the nodes of our kind listen that answer.
@@ -472,7 +491,7 @@ impl Nodes {
     /// The names of the nodes of our kind that are there.
     pub fn present(&self) -> Vec<Vec<u8>> {
         let list = self.list.lock();
-        let present = list.iter().filter(|node| node.active && !node.has_left && !node.name.is_empty());
+        let present = list.iter().filter(|node| node.is_there() && !node.has_left && !node.name.is_empty());
         present.map(|node| node.name.to_vec()).collect()
     }
 
@@ -480,13 +499,14 @@ impl Nodes {
     pub fn known(&self) -> Vec<(Vec<u8>, bool)> {
         let list = self.list.lock();
         let named = list.iter().filter(|node| !node.name.is_empty());
-        named.map(|node| (node.name.to_vec(), node.active)).collect()
+        named.map(|node| (node.name.to_vec(), node.is_there())).collect()
     }
 
     /// The nodes that are lost.
     pub fn lost(&self, now: Moment) -> Vec<Lost> {
         let list = self.list.lock();
-        let lost = list.iter().enumerate().filter(|(_, node)| !node.name.is_empty() && (!node.active || node.has_left));
+        let lost =
+            list.iter().enumerate().filter(|(_, node)| !node.name.is_empty() && (!node.is_there() || node.has_left));
         let patience = |node: &Node| if node.port > 0 { LOST_AFTER } else { UNSEEN_AFTER };
         lost.filter(|(_, node)| node.has_left || now - node.since >= patience(node))
             .map(|(at, node)| Lost { id: NodeId::at(at), age: now - node.since })
@@ -530,8 +550,7 @@ impl Node {
             name,
             host,
             port,
-            reached: false,
-            active: false,
+            reach: Reach::Away,
             since: now,
             heard_at: None,
             presumed_until: None,
@@ -558,26 +577,35 @@ impl Node {
         Address { host: self.host.to_vec(), port: self.port }
     }
 
+    /// Whether it is there, as far as is known.
+    fn is_there(&self) -> bool {
+        self.reach != Reach::Away
+    }
+
     /// Whether it is one of our kind that may have to be asked: it is there, or was when this node was frozen.
     fn may_answer(&self) -> bool {
-        (self.active || self.reached) && !self.has_left && !self.name.is_empty() && self.port > 0
+        self.is_there() && !self.has_left && !self.name.is_empty() && self.port > 0
     }
 
     /// Whether it is one of our kind and there.
     fn answers(&self) -> bool {
-        self.reached && !self.name.is_empty() && self.port > 0
+        self.reach == Reach::Answers && !self.name.is_empty() && self.port > 0
     }
 
     /// dmq says whether it answers; a node that has just sent something does, whatever dmq says.
     fn set_reached(&mut self, reached: bool, now: Moment) {
-        self.reached = reached;
         if reached {
             self.heard_at = None;
         }
         let was_heard = self.heard_at.is_some_and(|at| now - at < PRESUMED_ALIVE);
-        let active = reached || was_heard || self.presumed_until.is_some_and(|until| now < until);
-        if self.active != active {
-            self.active = active;
+        let is_presumed = was_heard || self.presumed_until.is_some_and(|until| now < until);
+        let before = self.is_there();
+        self.reach = match (reached, is_presumed) {
+            (true, _) => Reach::Answers,
+            (false, true) => Reach::Presumed,
+            (false, false) => Reach::Away,
+        };
+        if self.is_there() != before {
             self.since = now;
         }
     }

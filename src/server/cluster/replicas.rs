@@ -25,6 +25,7 @@ use crate::server::cluster::announce::{skip_sequence_numbers, take_over};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
 use crate::server::subscriptions::store::SubscriptionRows;
+use crate::server::tables::resource_entry::Due;
 use crate::server::tables::resource_entry::ResourceEntry;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::Seconds;
@@ -329,7 +330,7 @@ impl Context {
             }
             for hash in due {
                 if let Some(entry) = shard.entry_by_hash(hash) {
-                    entry.pending = true;
+                    entry.due.add(Due::Something);
                 }
             }
         }
@@ -351,7 +352,7 @@ impl Context {
                 tables
                     .nth_shard(index)
                     .entries()
-                    .filter(|entry| entry.pending && !entry.busy)
+                    .filter(|entry| entry.due.has(Due::Something) && !entry.busy)
                     .map(ResourceEntry::resource),
             );
         }

@@ -5,6 +5,7 @@ use crate::presence::notifier;
 use crate::server::context::Context;
 use crate::server::notify::pacing::Pacing;
 use crate::server::notify::senders::{FanOutSize, Senders};
+use crate::server::tables::resource_entry::Due;
 
 /// Sends for what has been handed over, then sleeps until there is more: one turn of a sender process.
 pub fn serve(senders: &Senders, context: impl Fn() -> Option<Context>) {
@@ -48,7 +49,10 @@ impl Context {
     fn send_what_is_due(&mut self, hash: u64) {
         let resource = {
             let mut shard = self.shared.tables.shard(hash);
-            let Some(entry) = shard.entry_by_hash(hash).filter(|entry| entry.pending && !entry.busy) else { return };
+            let Some(entry) = shard.entry_by_hash(hash).filter(|entry| entry.due.has(Due::Something) && !entry.busy)
+            else {
+                return;
+            };
             entry.busy = true;
             entry.resource()
         };

@@ -7,6 +7,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use crate::presence::resource::Resource;
 use crate::server::tables::Tables;
+use crate::server::tables::resource_entry::Due;
 use crate::shm_safe::shm_safe;
 
 /// How many resources may wait to be tried again; further ones wait for their next change.
@@ -161,9 +162,9 @@ impl HeldQueues {
     fn mark_due(&self, hash: u64) {
         if let Some(entry) = self.tables.shard(hash).entry_by_hash(hash) {
             entry.busy = false;
-            entry.pending = true;
+            entry.due.add(Due::Something);
             // The list of the watchers that changed went with what was broken off.
-            entry.full = true;
+            entry.due.add(Due::FullList);
         }
     }
 
@@ -208,7 +209,8 @@ mod tests {
             let (again, unread) = (&*Box::leak(Box::new(again)), &*Box::leak(Box::new(unread)));
             for resource in &resources {
                 let documents = Documents::Known(ShmVec::new_in(Shm));
-                tables.shard(resource.hash).entry_or_new(rule, resource, documents).unwrap().pending = true;
+                let mut shard = tables.shard(resource.hash);
+                shard.entry_or_new(rule, resource, documents).unwrap().due.add(Due::Something);
             }
             let mut held = HeldQueues::new(tables, again, unread);
             held.mark(resources[0].hash);

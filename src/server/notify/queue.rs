@@ -22,6 +22,7 @@ use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::rows_behind::RowsBehind;
 use crate::server::tables::Shard;
 use crate::server::tables::publication_entry::SharedPublication;
+use crate::server::tables::resource_entry::Due;
 use crate::server::tables::resource_entry::{ChangedWatcher, FinalNotify, SharedTransientBody};
 use crate::server::tables::subscription_entry::Ownership;
 use crate::sip::packed::Strings;
@@ -79,7 +80,7 @@ impl NotifyQueue for ResourceQueues {
         work.held.unmark(resource.hash);
         let tables = &self.shared.tables;
         let mut shard = tables.shard(resource.hash);
-        let entry = shard.entry(tables.rule(), resource).filter(|entry| entry.pending && !entry.busy);
+        let entry = shard.entry(tables.rule(), resource).filter(|entry| entry.due.has(Due::Something) && !entry.busy);
         let is_taken = entry.map(|entry| entry.busy = true).is_some();
         drop(shard);
         if is_taken {
@@ -98,7 +99,7 @@ impl NotifyQueue for ResourceQueues {
             work.held.forget(resource.hash);
             return None;
         };
-        if !entry.pending || !may_speak {
+        if !entry.due.has(Due::Something) || !may_speak {
             entry.busy = false;
             shard.drop_idle_entry(rule, resource);
             drop(shard);
@@ -107,8 +108,8 @@ impl NotifyQueue for ResourceQueues {
         }
         let size = if entry.subscriptions.len() > LARGE { FanOutSize::Large } else { FanOutSize::Small };
         // A SUBSCRIBE does not wait for its NOTIFY because others do not answer theirs.
-        let is_asked = entry.asked || !entry.final_notifies.is_empty();
-        let may_be_left = entry.for_all && self.leaves_large_changes(work);
+        let is_asked = entry.due.has(Due::Asked) || !entry.final_notifies.is_empty();
+        let may_be_left = entry.due.has(Due::ForAll) && self.leaves_large_changes(work);
         let are_many = || self.shared.senders.outstanding.are_many(clock::monotonic_micros);
         let is_left = match size {
             FanOutSize::Large => may_be_left,
@@ -122,9 +123,9 @@ impl NotifyQueue for ResourceQueues {
             shard = tables.shard(resource.hash);
         }
         let entry = shard.entry(rule, resource)?;
-        entry.pending = false;
-        entry.for_all = false;
-        entry.asked = false;
+        for due in [Due::Something, Due::ForAll, Due::Asked] {
+            entry.due.take(due);
+        }
         fault_point!("round");
         let transient_body = entry.transient_body.take();
         let changes = entry.changes.take();
@@ -132,7 +133,7 @@ impl NotifyQueue for ResourceQueues {
             cursor: 0,
             generation: entry.generation,
             documents: entry.documents_version,
-            full: std::mem::take(&mut entry.full),
+            full: entry.due.take(Due::FullList),
             changed_at: std::mem::take(&mut entry.changed_at),
             transient_body: None,
             changes: Vec::new(),
@@ -251,16 +252,16 @@ impl ResourceQueues {
         let Some(entry) = shard.entry(rule, resource) else { return false };
         match (&event, prepared) {
             (StateChange::State { sender, .. }, Prepared::TransientBody(transient_body)) => {
-                collapsed = entry.pending;
+                collapsed = entry.due.has(Due::Something);
                 // A watcher that saw the new documents before, in the answer to a SUBSCRIBE, is notified of the change
                 // all the same.
                 entry.generation = entry.generation.wrapping_add(1);
                 entry.transient_body = transient_body;
                 if !entry.subscriptions.is_empty() {
-                    entry.pending = true;
+                    entry.due.add(Due::Something);
                     entry.changed_at = if entry.changed_at > 0 { entry.changed_at } else { began };
                 }
-                entry.for_all = true;
+                entry.due.add(Due::ForAll);
                 if !sender.is_empty() {
                     skip_sender(&mut shard, rule, resource, sender);
                 }
@@ -270,15 +271,17 @@ impl ResourceQueues {
                     return false;
                 }
                 entry.generation = entry.generation.wrapping_add(1);
-                entry.pending = true;
-                entry.for_all = true;
+                entry.due.add(Due::Something);
+                entry.due.add(Due::ForAll);
                 let cached = changed.map(|changed| entry.changes.push(changed));
                 // The full list stands in for a change that cannot be kept.
-                entry.full |= *full || !matches!(cached, Some(Ok(())));
+                if *full || !matches!(cached, Some(Ok(()))) {
+                    entry.due.add(Due::FullList);
+                }
             }
             (StateChange::Subscription(dialog, notify_reason), _) => {
-                entry.pending = true;
-                entry.asked = true;
+                entry.due.add(Due::Something);
+                entry.due.add(Due::Asked);
                 if let Some(stored) = slot.and_then(|slot| shard.stored_of_dialog(slot, *dialog)) {
                     stored.due = Some(*notify_reason);
                 }
@@ -289,7 +292,7 @@ impl ResourceQueues {
             skip_stock_watchers(&mut shard, rule, resource);
         }
         let Some(entry) = shard.entry(rule, resource) else { return false };
-        let is_open = entry.pending && !entry.busy;
+        let is_open = entry.due.has(Due::Something) && !entry.busy;
         entry.busy |= take == Take::Now && is_open;
         // What nobody watches and has no document any more needs no resource entry.
         let is_unseen = entry.subscriptions.is_empty() && !entry.busy && !is_open;

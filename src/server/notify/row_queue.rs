@@ -46,7 +46,7 @@ impl NotifyQueue for RowQueue {
         match event {
             StateChange::State { transient_body, sender } => {
                 self.know_watching(work, resource);
-                let is_winfo = self.packages().get(resource.event).is_winfo;
+                let is_winfo = self.packages().get(resource.event).is_winfo();
                 work.rows.notify_runs.push(RowNotifyRun {
                     resource: resource.clone(),
                     transient_body,

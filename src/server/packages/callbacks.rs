@@ -7,6 +7,10 @@ use crate::host::pkg::{FreeText, PkgStr};
 use crate::host::shm;
 use crate::host::symbols;
 use crate::presence::authorization::Authorization;
+use crate::presence::event_package::Bodies;
+use crate::presence::event_package::BodyCheck;
+use crate::presence::event_package::Trait;
+use crate::presence::event_package::Traits;
 use crate::presence::event_package::{Package, PackageId, PackageVerdict, Packages};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
@@ -168,22 +172,29 @@ impl Registry {
             // SAFETY: empty, or leaked in shared memory by `filled`.
             content_type: unsafe { view(&ev.content_type) },
             default_expires: ev.default_expires,
-            is_winfo: ev.type_ & 1 != 0,
-            keep_entity_tag: ev.etag_not_new != 0,
-            needs_authorization: ev.req_auth != 0,
-            aggregates: ev.agg_nbody.is_some(),
-            filters_body: ev.apply_auth_nbody.is_some(),
-            per_watcher_body: ev.aux_body_processing.is_some(),
-            // These write the subscription's version into the common body, on every host version.
-            differs_by_version_only: ev.aux_body_processing.is_some_and(|make| {
-                symbols::is(make as usize, "/presence_dialoginfo.so", c"dlginfo_body_setversion")
-                    || symbols::is(make as usize, "/presence_conference.so", c"conf_body_setversion")
-            }),
-            checks_publish: ev.evs_publ_handl.is_some(),
-            // presence_xml, on every host version: parses the body, and answers 415 where that fails.
-            checks_form_only: ev
-                .evs_publ_handl
-                .is_some_and(|check| symbols::is(check as usize, "/presence_xml.so", c"xml_publ_handl")),
+            traits: Traits::NONE
+                .with(Trait::Winfo, ev.type_ & 1 != 0)
+                .with(Trait::KeepsEntityTag, ev.etag_not_new != 0)
+                .with(Trait::NeedsAuthorization, ev.req_auth != 0)
+                .with(Trait::Aggregates, ev.agg_nbody.is_some())
+                .with(Trait::FiltersBody, ev.apply_auth_nbody.is_some()),
+            bodies: match ev.aux_body_processing.map(|make| make as usize) {
+                None => Bodies::Shared,
+                // These write the subscription's version into the common body, on every host version.
+                Some(make)
+                    if symbols::is(make, "/presence_dialoginfo.so", c"dlginfo_body_setversion")
+                        || symbols::is(make, "/presence_conference.so", c"conf_body_setversion") =>
+                {
+                    Bodies::ByVersion
+                }
+                Some(_) => Bodies::ByWatcher,
+            },
+            check: match ev.evs_publ_handl.map(|check| check as usize) {
+                None => BodyCheck::None,
+                // On every host version: parses the body, and answers 415 where that fails.
+                Some(check) if symbols::is(check, "/presence_xml.so", c"xml_publ_handl") => BodyCheck::Form,
+                Some(_) => BodyCheck::Content,
+            },
             peer: self.id_of(ev.wipeer),
         }
     }

@@ -6,6 +6,7 @@ use crate::host::{clock, log, shm};
 use crate::log;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
+use crate::presence::event_package::Trait;
 use crate::presence::ports::Stored;
 use crate::presence::subscription::{RowState, Subscription};
 use crate::presence::subscription_field::Field;
@@ -89,7 +90,8 @@ impl KeptRows {
             false => Ownership::default(),
         };
         // What was decided while the table could not be written is not in it.
-        let has_rules = |subscription: &Subscription| packages.get(subscription.state.event).needs_authorization;
+        let has_rules =
+            |subscription: &Subscription| packages.get(subscription.state.event).has(Trait::NeedsAuthorization);
         let judges = |subscription: &Subscription| has_rules(subscription) && !self.config.force_active;
         let (mut failed, mut twice) = (0, 0);
         let count = crate::common::paging::each_page(self.database, table, self.config.fetch_rows, |db, page| {

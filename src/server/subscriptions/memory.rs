@@ -16,6 +16,7 @@ use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};
 use crate::server::subscriptions::store::{SubscriptionRows, SubscriptionStore};
+use crate::server::tables::resource_entry::Due;
 use crate::server::tables::resource_entry::FinalNotify;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::server::tables::watcher_hash;
@@ -305,7 +306,7 @@ impl InMemory {
             }
             // There is room for it.
             let _ = entry.final_notifies.push(FinalNotify { subscription: last, notify_reason });
-            entry.pending = true;
+            entry.due.add(Due::Something);
         }
         shard.drop_idle_entry(rule, &resource);
         drop(shard);

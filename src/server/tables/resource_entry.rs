@@ -106,8 +106,46 @@ shm_safe!(
     }
 );
 
+/// One thing that is due to the watchers of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Due {
+    /// Something, whatever it is.
+    Something = 1,
+    /// A change that goes to all watchers.
+    ForAll = 2,
+    /// The NOTIFY that a SUBSCRIBE is followed by.
+    Asked = 4,
+    /// A winfo pass that lists every watcher.
+    FullList = 8,
+}
+
+/// What is due to the watchers of a resource: a set of [`Due`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dues(u8);
+
+shm_safe!(Dues(bits));
+
+impl Dues {
+    /// Whether this is due.
+    pub const fn has(self, due: Due) -> bool {
+        self.0 & due as u8 != 0
+    }
+
+    /// Adds something.
+    pub fn add(&mut self, due: Due) {
+        self.0 |= due as u8;
+    }
+
+    /// Takes something away; `true` when it was due.
+    pub fn take(&mut self, due: Due) -> bool {
+        let was_due = self.has(due);
+        self.0 &= !(due as u8);
+        was_due
+    }
+}
+
 /// Everything that hangs on one resource.
-#[allow(clippy::struct_excessive_bools, reason = "each of them changes without the others")]
 pub struct ResourceEntry {
     /// Presentity URI.
     pub uri: ShmBox<[u8]>,
@@ -117,12 +155,8 @@ pub struct ResourceEntry {
     pub hash: u64,
     /// Somebody is sending for it.
     pub busy: bool,
-    /// Something is due.
-    pub pending: bool,
-    /// What is due goes to all watchers.
-    pub for_all: bool,
-    /// The NOTIFY that a SUBSCRIBE is followed by is due.
-    pub asked: bool,
+    /// What is due.
+    pub due: Dues,
     /// When the oldest change of its documents came in that watchers have not been notified of, in microseconds of the
     /// clock for measuring; 0: there is none.
     pub changed_at: u64,
@@ -138,8 +172,6 @@ pub struct ResourceEntry {
     pub transient_body: Option<ShmBox<SharedTransientBody>>,
     /// Watchers for the next winfo pass.
     pub changes: LazyVec<ChangedWatcher>,
-    /// The next winfo pass is a full one.
-    pub full: bool,
     /// Its subscriptions come from rows, and its rules have not been asked since.
     pub unjudged: bool,
     /// Its documents.
@@ -155,9 +187,7 @@ shm_safe!(ResourceEntry {
     event,
     hash,
     busy,
-    pending,
-    for_all,
-    asked,
+    due,
     changed_at,
     generation,
     documents_version,
@@ -165,7 +195,6 @@ shm_safe!(ResourceEntry {
     final_notifies,
     transient_body,
     changes,
-    full,
     unjudged,
     documents,
     removed,
@@ -184,9 +213,7 @@ impl ResourceEntry {
             event: resource.event,
             hash: resource.hash,
             busy: false,
-            pending: false,
-            for_all: false,
-            asked: false,
+            due: Dues::default(),
             changed_at: 0,
             generation: 1,
             documents_version: 1,
@@ -194,7 +221,6 @@ impl ResourceEntry {
             final_notifies: LazyVec::default(),
             transient_body: None,
             changes: LazyVec::default(),
-            full: false,
             unjudged: false,
             documents,
             removed: LazyVec::default(),
@@ -206,7 +232,11 @@ impl ResourceEntry {
     pub fn is_idle(&self) -> bool {
         let no_documents =
             matches!(&self.documents, Documents::Known(list) if list.is_empty()) && self.removed.is_empty();
-        !self.busy && !self.pending && self.subscriptions.is_empty() && self.final_notifies.is_empty() && no_documents
+        !self.busy
+            && !self.due.has(Due::Something)
+            && self.subscriptions.is_empty()
+            && self.final_notifies.is_empty()
+            && no_documents
     }
 
     /// A change of documents: the kept body is no longer true.

@@ -11,6 +11,7 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::server::tables::resource_entry::Documents;
+use crate::server::tables::resource_entry::Due;
 use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
 use crate::server::tables::{DialogClaim, Tables, watcher_hash};
 use std::sync::atomic::Ordering;
@@ -182,7 +183,7 @@ impl Tables {
     pub(crate) fn queue_state(&self, resource: &Resource) -> QueueState {
         let mut shard = self.shard(resource.hash);
         let entry = shard.entry(self.rule(), resource);
-        entry.map(|entry| QueueState { busy: entry.busy, pending: entry.pending }).unwrap_or_default()
+        entry.map(|entry| QueueState { busy: entry.busy, pending: entry.due.has(Due::Something) }).unwrap_or_default()
     }
 
     /// Notes that a subscription is due a NOTIFY, and leaves it to the process that sends next for its resource.
@@ -193,7 +194,7 @@ impl Tables {
         stored.due = Some(notify_reason);
         let resource_hash = stored.resource_hash;
         if let Some(entry) = shard.entry_by_hash(resource_hash) {
-            entry.pending = true;
+            entry.due.add(Due::Something);
         }
     }
 }
