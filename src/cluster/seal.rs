@@ -199,7 +199,7 @@ impl ReplayWindow {
             *self = ReplayWindow { started: by.started, highest: by.number, seen: [0; WORDS] };
         } else if by.number > self.highest {
             for number in (self.highest + 1..=by.number).take(WINDOW as usize) {
-                self.mark(number, false);
+                self.forget(number);
             }
             if by.number - self.highest > WINDOW {
                 self.seen = [0; WORDS];
@@ -208,7 +208,7 @@ impl ReplayWindow {
         } else if self.highest - by.number >= WINDOW || self.is_marked(by.number) {
             return false;
         }
-        self.mark(by.number, true);
+        self.mark(by.number);
         true
     }
 
@@ -217,9 +217,12 @@ impl ReplayWindow {
         self.started == 0
     }
 
-    fn mark(&mut self, number: u64, seen: bool) {
-        let (word, bit) = ((number % WINDOW / 64) as usize, 1 << (number % 64));
-        if seen { self.seen[word] |= bit } else { self.seen[word] &= !bit }
+    fn mark(&mut self, number: u64) {
+        self.seen[(number % WINDOW / 64) as usize] |= 1 << (number % 64);
+    }
+
+    fn forget(&mut self, number: u64) {
+        self.seen[(number % WINDOW / 64) as usize] &= !(1 << (number % 64));
     }
 
     fn is_marked(&self, number: u64) -> bool {

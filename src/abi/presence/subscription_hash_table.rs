@@ -97,15 +97,24 @@ unsafe fn own_block(text: &str_t) -> Option<str_t> {
     }
 }
 
-/// Copies a subscription into one block; contact and route set are in it only when `whole`.
+/// How much of a subscription is copied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All of it.
+    All,
+    /// All but the contact and the route set.
+    WithoutTarget,
+}
+
+/// Copies a subscription into one block; contact and route set are in it only where the `part` is all of it.
 ///
 /// # Safety
 /// `source` is a valid `subs_t`.
-unsafe fn copy(source: *mut subs_t, memory: Memory, whole: bool) -> *mut subs_t {
+unsafe fn copy(source: *mut subs_t, memory: Memory, part: Part) -> *mut subs_t {
     // SAFETY: the caller vouches for the source; everything written stays inside the block whose size is counted first.
     unsafe {
         let mut strings = packed!(source).to_vec();
-        if whole {
+        if part == Part::All {
             strings.extend([&raw mut (*source).contact, &raw mut (*source).record_route]);
         }
         let text: usize = strings.iter().map(|s| view(&**s).len()).sum();
@@ -148,6 +157,15 @@ unsafe fn free_record(record: *mut subs_t) {
     }
 }
 
+/// Who locks a bucket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Locked {
+    /// Whoever looks at it here.
+    Here,
+    /// The caller needs no lock: nobody else is there.
+    Needless,
+}
+
 /// A bucket, locked; let go when dropped.
 struct Bucket {
     entry: *mut sys::subs_entry,
@@ -157,14 +175,14 @@ struct Bucket {
 impl Bucket {
     /// # Safety
     /// `table` has a bucket of this number.
-    unsafe fn lock(table: *mut sys::subs_entry, hash: c_uint, lock: bool) -> Bucket {
+    unsafe fn lock(table: *mut sys::subs_entry, hash: c_uint, lock: Locked) -> Bucket {
         // SAFETY: the caller vouches for table and number.
         unsafe {
             let entry = table.add(hash as usize);
-            if lock {
+            if lock == Locked::Here {
                 sys::kr_lock_get(&raw mut (*entry).lock as *mut _);
             }
-            Bucket { entry, locked: lock }
+            Bucket { entry, locked: lock == Locked::Here }
         }
     }
 }
@@ -279,7 +297,7 @@ pub(crate) unsafe extern "C" fn insert_shtable(table: *mut sys::subs_entry, hash
         }
         // SAFETY: the caller's table and subscription; the record is complete before it is linked.
         unsafe {
-            let record = copy(subs, Memory::Shared, false);
+            let record = copy(subs, Memory::Shared, Part::WithoutTarget);
             if record.is_null() {
                 return -1;
             }
@@ -290,7 +308,7 @@ pub(crate) unsafe extern "C" fn insert_shtable(table: *mut sys::subs_entry, hash
             (*record).contact = contact;
             (*record).record_route = route;
             (*record).expires = expires_at((*subs).expires, clock::wall().0 as c_uint, crate::HOST_VERSION);
-            let bucket = Bucket::lock(table, hash, true);
+            let bucket = Bucket::lock(table, hash, Locked::Here);
             let head = (*bucket.entry).entries;
             (*record).next = (*head).next;
             (*head).next = record;
@@ -314,7 +332,7 @@ pub(crate) unsafe extern "C" fn delete_shtable(table: *mut sys::subs_entry, hash
         // SAFETY: the caller's table and subscription; the record is unlinked under the lock and freed after it.
         unsafe {
             let record = {
-                let bucket = Bucket::lock(table, hash, true);
+                let bucket = Bucket::lock(table, hash, Locked::Here);
                 let head = (*bucket.entry).entries;
                 let (callid, to, from) = (view(&(*subs).callid), view(&(*subs).to_tag), view(&(*subs).from_tag));
                 let Some(before) = find_before(head, callid, to, from) else { return -1 };
@@ -348,7 +366,7 @@ pub(crate) unsafe extern "C" fn update_shtable(
             };
             let (mut old_contact, mut old_route) = (contact, route);
             let found = {
-                let bucket = Bucket::lock(table, hash, true);
+                let bucket = Bucket::lock(table, hash, Locked::Here);
                 let head = (*bucket.entry).entries;
                 let before = find_before(head, view(&given.callid), view(&given.to_tag), view(&given.from_tag));
                 if let Some(before) = before {
@@ -391,7 +409,7 @@ pub(crate) unsafe extern "C" fn mem_copy_subs(subs: *mut subs_t, kind: c_int) ->
         }
         let memory = if kind & PKG_MEM_TYPE != 0 { Memory::Private } else { Memory::Shared };
         // SAFETY: the caller's subscription.
-        unsafe { copy(subs, memory, true) }
+        unsafe { copy(subs, memory, Part::All) }
     })
 }
 
@@ -405,7 +423,7 @@ struct Due {
 ///
 /// # Safety
 /// A table of `new_shtable`.
-unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: bool) -> Due {
+unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: Locked) -> Due {
     let mut due = Due { expired: Vec::new(), changed: Vec::new() };
     let now = clock::wall().0 as c_uint;
     // SAFETY: the bucket is locked (or its owner says that nobody else is there) while the list is walked.
@@ -420,7 +438,7 @@ unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: bool) -> Due
                 continue;
             }
             if (*record).db_flag & (UPDATE | INSERT) != 0 {
-                let copied = copy(record, Memory::Private, true);
+                let copied = copy(record, Memory::Private, Part::All);
                 if !copied.is_null() {
                     due.changed.push((copied, (*record).db_flag & INSERT != 0));
                     (*record).db_flag = CLEAN;
@@ -494,7 +512,8 @@ pub(crate) unsafe extern "C" fn update_db_subs_timer(
         unsafe {
             let db = functions.as_ref().filter(|_| !connection.is_null()).map(|f| Borrowed::new(f, connection));
             for index in 0..size.max(0) as c_uint {
-                let due = collect(table, index, no_lock == 0);
+                let lock = if no_lock == 0 { Locked::Here } else { Locked::Needless };
+                let due = collect(table, index, lock);
                 for record in due.expired {
                     if let Some(handle) = handle_expired {
                         handle(record);
