@@ -160,7 +160,7 @@ unsafe fn free_record(record: *mut subs_t) {
 /// Who locks a bucket.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Locked {
-    /// Whoever looks at it here.
+    /// The function that looks at it.
     Here,
     /// The caller needs no lock: nobody else is there.
     Needless,

@@ -141,8 +141,8 @@ fn fits(key: &Key<'_>, authorization: &Authorization) -> bool {
         && [user, host, event, &authorization.reason].iter().all(|text| columns::fits(text, columns::SHORT))
 }
 
-/// Whether the authorization of a watcher gets a place in memory: not for a poll of one that may see everything. Anybody
-/// can make many of those, and the next one may ask the table.
+/// Whether the authorization of a watcher gets a place in memory: not for a poll of one that may see everything. It
+/// costs nothing to make many of those, and the next one may ask the table.
 fn room_for(subscription: &Subscription, authorization: &Authorization, now: Moment) -> Room {
     let is_poll = subscription.state.expires_at <= now;
     match is_poll && authorization.status == Status::Active && authorization.reason.is_empty() {
