@@ -80,6 +80,10 @@ rpm: setup ## An RPM for the installed Kamailio, in target/rpm
 test-deb: ## Build, install, use and purge the package in a clean Debian of each of SUITES; needs root
 	@COMMANDS="make setup && scripts/setup.sh scenarios && scripts/deb-test.sh" scripts/hosts.sh $(or $(SUITES),trixie)
 
+.PHONY: test-aarch64
+test-aarch64: ## Build for aarch64 and show the server serve under qemu-user, in a tree of SUITES (forky); needs root
+	@COMMANDS="scripts/cross-test.sh" scripts/hosts.sh $(or $(SUITES),forky)
+
 .PHONY: test-container
 test-container: ## Build packaging/Containerfile with buildah, start the server in it, show (SUITE=trixie or BASE=IMAGE)
 	@scripts/container-test.sh
