@@ -32,6 +32,8 @@ pub struct Timed {
 #[derive(Debug)]
 pub struct Plan {
     pub nodes: usize,
+    /// Records are on so many nodes beside the first one; `None`: on all.
+    pub replicas: Option<usize>,
     /// There is an arbiter.
     pub is_arbitrated: bool,
     pub presentities: u32,
@@ -53,6 +55,9 @@ pub struct Link {
 /// How long after the last fault everything is right again, in milliseconds: lost nodes are noticed, all nodes compare
 /// with all, and what differs is exchanged.
 pub const HEALED_AFTER: u64 = 30_000;
+/// How long after the last fault every record is where it belongs, and nowhere else: nodes that were lost have what
+/// they should hold, and those that stood in for them have handed over what they held.
+const MOVED_AFTER: u64 = 75_000;
 /// Where a node lost what nobody else had the phones' next refreshes tell it again, all of them within this time.
 const REFRESHED_AFTER: u64 = 40_000;
 const FAULTS_FROM: u64 = 8_000;
@@ -63,6 +68,7 @@ impl Plan {
         let large = random.one_in(50);
         let mut plan = Plan {
             nodes,
+            replicas: None,
             is_arbitrated: false,
             presentities: 3 + random.below(8) as u32,
             dialogs: if large { 1_500 } else { 10 + random.below(40) as usize },
@@ -106,6 +112,15 @@ impl Plan {
         self
     }
 
+    /// The same life where so many nodes are killed at once, without their disks.
+    pub fn losing(mut self, random: &mut Random, nodes: usize) -> Plan {
+        let first = random.below(self.nodes as u64) as usize;
+        let (at, lasts) = (20_000 + random.below(10_000), 5_000 + random.below(40_000));
+        let crash = |n: usize| Fault::Crash { node: (first + n) % self.nodes, with_disk: false };
+        self.faults = (0..nodes).map(|n| Timed { fault: crash(n), at, lasts }).collect();
+        self
+    }
+
     pub fn is_database_away(&self, now: u64, node: NodeId) -> bool {
         let under_way = self.faults.iter().filter(|fault| fault.at <= now && now < fault.at + fault.lasts);
         under_way.into_iter().any(|f| matches!(&f.fault, Fault::DatabaseAway(nodes) if nodes.contains(&node)))
@@ -140,7 +155,8 @@ impl Plan {
     }
 
     pub fn end(&self) -> u64 {
-        self.refreshes_until() + HEALED_AFTER
+        let moved = if self.replicas.is_some() { MOVED_AFTER } else { 0 };
+        self.refreshes_until() + HEALED_AFTER.max(moved)
     }
 
     /// Until when phones refresh: where a node has lost what no other had, each has to do so once more.

@@ -33,6 +33,14 @@ fn live_with_arbiter(seed: u64) -> (u64, u64) {
     live_in(World::new(seed, true))
 }
 
+fn live_on_two_nodes(seed: u64) -> (u64, u64) {
+    live_in(World::with_replicas(seed, 1))
+}
+
+fn live_on_three_nodes(seed: u64) -> (u64, u64) {
+    live_in(World::with_replicas(seed, 2))
+}
+
 fn live_in(mut world: World) -> (u64, u64) {
     world.run();
     (world.messages, world.notifies)
@@ -52,6 +60,26 @@ fn whatever_happens_every_lamp_shows_what_is() {
 #[test]
 fn with_an_arbiter_one_node_speaks_whatever_happens() {
     live_many(live_with_arbiter, LIVES / 2);
+}
+
+/// Each record is on two, or three, nodes alone, and requests go to the one that serves them.
+#[test]
+fn with_part_of_everything_on_each_node_every_lamp_shows_what_is() {
+    live_many(live_on_two_nodes, LIVES / 2);
+    live_many(live_on_three_nodes, LIVES / 4);
+}
+
+/// As many nodes as there are copies are killed at the same instant: no phone meets a node that has forgotten it.
+#[test]
+fn the_loss_of_as_many_nodes_as_there_are_copies_loses_nothing() {
+    live_many(|seed| live_and_forget_nothing(World::that_loses(seed, 1)), LIVES / 5);
+    live_many(|seed| live_and_forget_nothing(World::that_loses(seed, 2)), LIVES / 5);
+}
+
+fn live_and_forget_nothing(mut world: World) -> (u64, u64) {
+    world.run();
+    assert_eq!(world.forgotten, 0, "seed {}: a phone had to begin anew", world.seed);
+    (world.messages, world.notifies)
 }
 
 /// The lives of some seeds, on all cores.

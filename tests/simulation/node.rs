@@ -10,7 +10,10 @@ use crate::layers::cluster::numbers::{BLOCK, Held, UNHEARD, reserve};
 use crate::layers::cluster::succession::{line, successor};
 use crate::layers::cluster::version::{DocumentVersion, Version, received_after};
 use crate::time::Moment;
+use placing::Places;
 use std::collections::BTreeMap;
+
+mod placing;
 
 pub type NodeId = usize;
 pub type DialogId = u32;
@@ -74,6 +77,11 @@ pub enum Record {
 #[derive(Debug, Clone)]
 pub enum Wire {
     Beat(Stamp),
+    /// How the sender places records: whether it has all that it should hold.
+    Share(bool),
+    /// What the sender holds and should not, and that it is held by the sender now.
+    Offer(Record),
+    Held(Record),
     Record(Record),
     Exchange(Message<Record>),
     /// Its sender ends, and has handed its lease over to this node.
@@ -116,6 +124,7 @@ pub struct Node {
     pulling: BTreeMap<NodeId, Pulling>,
     compared_at: BTreeMap<NodeId, u64>,
     last_stamp: Stamp,
+    pub places: Places,
     started: u64,
     pub wall: u64,
     pub now: u64,
@@ -172,6 +181,7 @@ impl Node {
             pulling: BTreeMap::new(),
             compared_at: BTreeMap::new(),
             last_stamp: Stamp::default(),
+            places: Places::default(),
             started: now,
             wall,
             now,
@@ -183,6 +193,7 @@ impl Node {
     pub fn restarted(&self, with_disk: bool, now: u64, wall: u64) -> Node {
         let leases = self.arbiter.as_ref().map(|_| self.leases.clone());
         let mut node = Node::new(self.id, self.peers.clone(), leases, now, wall);
+        node.places.replicas = self.places.replicas;
         if with_disk {
             node.docs = self.docs.clone();
             node.subs = self.subs.iter().filter(|(_, s)| s.owner == self.id).map(|(d, s)| (*d, s.clone())).collect();
@@ -200,6 +211,7 @@ impl Node {
     pub fn start(&mut self) {
         let now = self.now;
         for peer in self.peers.clone() {
+            self.places.with = Some(peer);
             exchange::pull(self, peer, Stamp::default(), now);
         }
     }
@@ -264,7 +276,7 @@ impl Node {
         let (owner, lease) = (self.id, self.own_lease());
         let sub = Sub { dialog, presentity, owner, lease, version, ceiling: 1 + BLOCK, local: 1 };
         self.subs.insert(dialog, sub.clone());
-        self.broadcast(&Record::Sub(sub));
+        self.announce(presentity, &Record::Sub(sub));
         self.notify(dialog);
     }
 
@@ -283,8 +295,8 @@ impl Node {
         if !may_claim {
             // Its owner sends the NOTIFY when it hears of it.
             (sub.version.word, sub.version.stamp) = (word, stamp);
-            let record = Record::Sub(sub.clone());
-            self.broadcast(&record);
+            let (presentity, record) = (sub.presentity, Record::Sub(sub.clone()));
+            self.announce(presentity, &record);
             return true;
         }
         sub.lease = lease;
@@ -294,10 +306,10 @@ impl Node {
         sub.ceiling = reserve(sub.local, sub.ceiling).unwrap_or(sub.ceiling);
         (sub.owner, sub.version.owner) = (self.id, self.id as u64);
         (sub.version.word, sub.version.stamp) = (word, stamp);
-        let record = Record::Sub(sub.clone());
+        let (presentity, record) = (sub.presentity, Record::Sub(sub.clone()));
         self.restored.remove(&dialog);
         self.claimed.remove(&dialog);
-        self.broadcast(&record);
+        self.announce(presentity, &record);
         self.notify(dialog);
         true
     }
@@ -306,7 +318,7 @@ impl Node {
         let Some(mut sub) = self.subs.remove(&dialog) else { return };
         sub.version.word = Version::ENDED;
         self.ended.insert(dialog, sub.version);
-        self.broadcast(&Record::End(dialog, sub.version));
+        self.announce(sub.presentity, &Record::End(dialog, sub.version));
     }
 
     /// Publishes a value; returns what the phone knows its publication by from then on.
@@ -323,14 +335,14 @@ impl Node {
         let etag = format!("{}.{}", self.id, self.tick().0).into_bytes();
         let doc = Doc { presentity, record, changes, received_at, etag, value };
         self.place(doc.clone());
-        self.broadcast(&Record::Doc(doc));
+        self.announce(presentity, &Record::Doc(doc));
         (record, changes)
     }
 
     pub fn remove(&mut self, record: u32) {
         if let Some(doc) = self.docs.get(&record).cloned() {
             self.bury(record);
-            self.broadcast(&Record::Gone(record));
+            self.announce(doc.presentity, &Record::Gone(record));
             self.changed(doc.presentity);
         }
     }
@@ -393,15 +405,17 @@ impl Node {
         }
         let (version, record) = (sub.version, sub.clone());
         if reserved.is_some() {
-            self.broadcast(&Record::Sub(record));
+            self.announce(presentity, &Record::Sub(record));
         }
         let value = self.shown(presentity);
         self.out.push(Effect::Notify { dialog, cseq, value, version });
     }
 
     fn ask(&mut self) {
+        self.note_away();
         let (now, since) = (self.now, self.last_stamp.before(ASK_MARGIN));
         for peer in self.peers.clone() {
+            self.places.with = Some(peer);
             exchange::pull(self, peer, since, now);
         }
     }
@@ -433,10 +447,12 @@ impl Node {
         self.arbitrate();
         self.may_resume();
         self.speak_for_claimed();
+        self.place_records();
         let stamp = self.tick();
         let now = self.now;
         for peer in self.peers.clone() {
             self.send(peer, Wire::Beat(stamp));
+            self.places.with = Some(peer);
             if exchange::go_on(self, peer, now) {
                 continue;
             }
@@ -449,7 +465,11 @@ impl Node {
             // A node that asks has not looked at the world since.
             self.last_stamp = stamp;
             if now - self.started >= SETTLED_AFTER {
-                for dialog in std::mem::take(&mut self.restored).into_keys() {
+                let is_settled =
+                    |dialog: &DialogId| self.subs.get(dialog).is_none_or(|sub| self.serves(sub.presentity));
+                let settled: Vec<DialogId> = self.restored.keys().copied().filter(is_settled).collect();
+                for dialog in settled {
+                    self.restored.remove(&dialog);
                     self.notify(dialog);
                 }
             }
@@ -496,7 +516,12 @@ impl Node {
         for sub in self.subs.values() {
             let Some((_, age)) = lost.iter().find(|(peer, _)| *peer == sub.owner) else { continue };
             let turn = ((age - LOST_AFTER) / TURN) as usize;
-            if successor(&names, &[&sub.dialog.to_be_bytes()], turn) == Some(&own) {
+            let is_lost = |node: NodeId| lost.iter().any(|(peer, _)| *peer == node);
+            let is_heir = match self.places.replicas {
+                None => successor(&names, &[&sub.dialog.to_be_bytes()], turn) == Some(&own),
+                Some(_) => self.is_heir(sub.presentity, turn, is_lost),
+            };
+            if is_heir {
                 ours.push(sub.dialog);
             }
         }
@@ -536,9 +561,9 @@ impl Node {
         sub.local = sub.ceiling;
         sub.version.stamp = stamp;
         sub.ceiling = reserve(sub.local, sub.ceiling).unwrap_or(sub.ceiling);
-        let record = Record::Sub(sub.clone());
+        let (presentity, record) = (sub.presentity, Record::Sub(sub.clone()));
         self.restored.remove(&dialog);
-        self.broadcast(&record);
+        self.announce(presentity, &record);
         self.notify(dialog);
     }
 
@@ -588,9 +613,13 @@ impl Node {
             Wire::Beat(stamp) => {
                 self.clock.observe(stamp, self.wall);
             }
+            Wire::Share(is_ready) => self.note_share(from, is_ready),
+            Wire::Offer(record) => self.on_offer(from, record),
+            Wire::Held(record) => self.on_held(&record),
             Wire::Record(record) => exchange::Ports::merge(self, from, record),
             Wire::Exchange(message) => {
                 let now = self.now;
+                self.places.with = Some(from);
                 exchange::on_message(self, from, message, now);
             }
             Wire::Goodbye(_) => {}
@@ -675,9 +704,13 @@ impl Node {
     }
 
     pub fn all_entries(&self) -> Vec<Entry> {
-        let subs = self.subs.values();
+        self.entries_of(|_| true)
+    }
+
+    fn entries_of(&self, wanted: impl Fn(PresentityId) -> bool) -> Vec<Entry> {
+        let subs = self.subs.values().filter(|sub| wanted(sub.presentity));
         let subs = subs.map(|s| Entry { key: dialog_key(s.dialog), state: state_of(&s.version, s.ceiling) });
-        let docs = self.docs.values().map(|doc| {
+        let docs = self.docs.values().filter(|doc| wanted(doc.presentity)).map(|doc| {
             let state = (u64::from(doc.changes) << 32) ^ u64::from(doc.value) ^ doc.received_at as u64;
             Entry { key: doc_key(doc.record), state: mixed(state) as u32 }
         });
@@ -690,7 +723,8 @@ impl exchange::Ports for Node {
     type Record = Record;
 
     fn entries(&mut self, range: Range) -> Vec<Entry> {
-        self.all_entries().into_iter().filter(|entry| range.contains(entry.key)).collect()
+        let common = self.entries_of(|presentity| self.is_common(presentity));
+        common.into_iter().filter(|entry| range.contains(entry.key)).collect()
     }
 
     fn records(&mut self, keys: &[Key]) -> Vec<Record> {
@@ -704,10 +738,14 @@ impl exchange::Ports for Node {
         let all: Vec<u32> = self.subs.range(begin..).map(|(dialog, _)| *dialog).take(PAGE + 1).collect();
         let next = all.get(PAGE).map(|dialog| u64::from(*dialog));
         let subs = all.iter().take(PAGE).filter_map(|dialog| self.subs.get(dialog));
-        let mut records: Vec<Record> =
-            subs.filter(|s| s.version.stamp >= pull.since).cloned().map(Record::Sub).collect();
+        let mut records: Vec<Record> = subs
+            .filter(|s| s.version.stamp >= pull.since && self.is_common(s.presentity))
+            .cloned()
+            .map(Record::Sub)
+            .collect();
         if next.is_none() && pull.since == Stamp::default() {
-            records.extend(self.docs.values().cloned().map(Record::Doc));
+            let docs = self.docs.values().filter(|doc| self.is_common(doc.presentity));
+            records.extend(docs.cloned().map(Record::Doc));
         }
         (records, next)
     }
@@ -738,7 +776,7 @@ impl exchange::Ports for Node {
     }
 
     fn has_room(&mut self) -> bool {
-        true
+        self.places.with.is_none_or(|with| self.knows(with))
     }
 
     fn pulling(&mut self, from: NodeId) -> Option<Pulling> {
@@ -752,7 +790,8 @@ impl exchange::Ports for Node {
         };
     }
 
-    fn on_answered(&mut self, from: NodeId, _since: Stamp) {
+    fn on_answered(&mut self, from: NodeId, since: Stamp) {
+        self.note_filled(from, since);
         self.answered.insert(from, self.now);
     }
 }

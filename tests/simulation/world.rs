@@ -36,6 +36,8 @@ const PHONE_DELAY: u64 = 3;
 const IN_FLIGHT: u64 = 100;
 /// A node that was frozen for less than its lease goes on with what it finds in its queue.
 const UNNOTICED: u64 = crate::layers::cluster::lease::LEASE + IN_FLIGHT;
+/// Nodes that are started together have found each other by then.
+const STARTED: u64 = 12_000;
 /// How long after a fault its consequences may show, in milliseconds: the others have to notice, and to compare.
 pub const DISTURBED: u64 = 15_000;
 
@@ -87,7 +89,7 @@ struct Host {
 }
 
 pub struct World {
-    seed: u64,
+    pub seed: u64,
     plan: Plan,
     random: Random,
     now: u64,
@@ -102,19 +104,39 @@ pub struct World {
     disturbed_until: u64,
     pub messages: u64,
     pub notifies: u64,
+    /// How often a node did not know what a phone knew, once all nodes had found each other.
+    pub forgotten: u64,
 }
 
 impl World {
+    /// The same with records on so many nodes beside the first one.
+    pub fn with_replicas(seed: u64, replicas: usize) -> World {
+        let mut random = Random::new(seed);
+        let plan = Plan { replicas: Some(replicas), ..Plan::of(&mut random) };
+        World::with_plan(seed, random, plan)
+    }
+
+    /// The same where as many nodes as there are copies are killed at once, and nothing else happens.
+    pub fn that_loses(seed: u64, replicas: usize) -> World {
+        let mut random = Random::new(seed);
+        let plan = Plan { replicas: Some(replicas), ..Plan::of(&mut random) }.losing(&mut random, replicas);
+        World::with_plan(seed, random, plan)
+    }
+
     pub fn new(seed: u64, is_arbitrated: bool) -> World {
         let mut random = Random::new(seed);
         let plan = Plan::of(&mut random);
         let plan = if is_arbitrated { plan.arbitrated(&mut Random::new(seed ^ 0xa5a5)) } else { plan };
-        let leases = is_arbitrated.then(Leases::default);
+        World::with_plan(seed, random, plan)
+    }
+
+    fn with_plan(seed: u64, random: Random, plan: Plan) -> World {
+        let leases = plan.is_arbitrated.then(Leases::default);
         let ids: Vec<NodeId> = (0..plan.nodes).collect();
         let host = |id: &NodeId| {
             let peers = ids.iter().copied().filter(|peer| peer != id).collect();
             Host {
-                node: Node::new(*id, peers, leases.clone(), 1, EPOCH),
+                node: Node::new(*id, peers, leases.clone(), 1, EPOCH).placing(plan.replicas),
                 up: true,
                 incarnation: 0,
                 up_since: 0,
@@ -141,6 +163,7 @@ impl World {
             plan,
             messages: 0,
             notifies: 0,
+            forgotten: 0,
         };
         for id in ids {
             let offset = world.random.below(120_000) as i64 - 60_000;
@@ -239,6 +262,10 @@ impl World {
     /// I3 at a node: what it shows of a presentity never becomes older.
     fn check_shown(&mut self, id: NodeId) {
         let host = &mut self.hosts[id];
+        // What a node does not hold any more it may hold again as others know it.
+        let node = &host.node;
+        let has = |presentity: PresentityId| node.docs.values().any(|doc| doc.presentity == presentity);
+        host.shown.retain(|presentity, _| node.holds(*presentity) || has(*presentity));
         let mut wrong = None;
         for doc in host.node.docs.values() {
             if let Some(value) = host.node.shown(doc.presentity) {
@@ -284,6 +311,18 @@ impl World {
         running[self.random.below(running.len() as u64) as usize]
     }
 
+    /// The node that serves a presentity when a phone asks this one: where its home does not answer, the next one that
+    /// goes on for it. `None`: the phone is told to come back.
+    fn served_by(&self, id: NodeId, presentity: PresentityId) -> Option<NodeId> {
+        let line = self.hosts[id].node.line(presentity);
+        if line.first().is_none_or(|home| *home == id) {
+            return Some(id);
+        }
+        let is_cut = |from, to| self.plan.link(self.now, from, to).cut;
+        let answers = |node: &NodeId| self.is_running(*node) && !is_cut(id, *node) && !is_cut(*node, id);
+        line.into_iter().filter(|node| *node != id).find(answers)
+    }
+
     fn is_quiet(&self) -> bool {
         self.now > self.plan.quiet_from()
     }
@@ -300,27 +339,44 @@ impl World {
             let dialog = self.next_dialog;
             self.next_dialog += 1;
             let presentity = self.random.below(u64::from(self.plan.presentities)) as u32;
-            self.watchers.insert(dialog, Watcher { presentity, word: 1, ..Watcher::default() });
-            self.at_node(id, |node| node.subscribe(dialog, presentity));
-        } else if self.random.one_in(20) && !quiet {
-            self.watchers.remove(&any);
-            self.at_node(id, |node| node.unsubscribe(any));
-        } else if let Some(watcher) = self.watchers.get_mut(&any) {
-            watcher.word += 1;
-            let (word, presentity) = (watcher.word, watcher.presentity);
-            let mut found = true;
-            self.at_node(id, |node| found = node.refresh(any, word));
-            if !found {
-                // 481: the phone begins anew.
-                let dialog = self.next_dialog;
-                self.next_dialog += 1;
-                self.watchers.remove(&any);
+            if let Some(server) = self.served_by(id, presentity) {
                 self.watchers.insert(dialog, Watcher { presentity, word: 1, ..Watcher::default() });
-                self.at_node(id, |node| node.subscribe(dialog, presentity));
+                self.at_node(server, |node| node.subscribe(dialog, presentity));
             }
+        } else if self.random.one_in(20) && !quiet {
+            self.unsubscribe(id, any);
+        } else {
+            self.refresh(id, any);
         }
         let filled = known.len() >= self.plan.dialogs;
         self.after(if filled { self.plan.watch_every } else { 2 }, Event::Watch);
+    }
+
+    fn unsubscribe(&mut self, id: NodeId, dialog: DialogId) {
+        let Some(presentity) = self.watchers.get(&dialog).map(|watcher| watcher.presentity) else { return };
+        if let Some(server) = self.served_by(id, presentity) {
+            self.watchers.remove(&dialog);
+            self.at_node(server, |node| node.unsubscribe(dialog));
+        }
+    }
+
+    fn refresh(&mut self, id: NodeId, dialog: DialogId) {
+        let Some(presentity) = self.watchers.get(&dialog).map(|watcher| watcher.presentity) else { return };
+        let Some(server) = self.served_by(id, presentity) else { return };
+        let Some(watcher) = self.watchers.get_mut(&dialog) else { return };
+        watcher.word += 1;
+        let word = watcher.word;
+        let mut found = true;
+        self.at_node(server, |node| found = node.refresh(dialog, word));
+        if !found {
+            // 481: the phone begins anew.
+            self.forgotten += u64::from(self.now > STARTED);
+            let fresh = self.next_dialog;
+            self.next_dialog += 1;
+            self.watchers.remove(&dialog);
+            self.watchers.insert(fresh, Watcher { presentity, word: 1, ..Watcher::default() });
+            self.at_node(server, |node| node.subscribe(fresh, presentity));
+        }
     }
 
     fn publish(&mut self) {
@@ -329,10 +385,11 @@ impl World {
             return;
         }
         let presentity = self.random.below(u64::from(self.plan.presentities)) as u32;
-        let id = self.a_running_node();
+        let asked = self.a_running_node();
         let mut phone = self.publishers[&presentity].clone();
         // A second is what received times can tell apart.
-        if self.now >= phone.at + 2_500 {
+        let server = self.served_by(asked, presentity).filter(|_| self.now >= phone.at + 2_500);
+        if let Some(id) = server {
             phone.at = self.now;
             if phone.published
                 && !quiet
@@ -349,6 +406,8 @@ impl World {
                 self.next_record += 1;
                 let mut now_known = known;
                 self.at_node(id, |node| now_known = node.publish(presentity, known, fresh, value));
+                let is_forgotten = known.0 > 0 && now_known.0 != known.0;
+                self.forgotten += u64::from(is_forgotten && self.now > STARTED);
                 phone.known = now_known;
             }
             self.publishers.insert(presentity, phone);
@@ -456,6 +515,32 @@ impl World {
 
     /// I1: all nodes hold the same, one speaks for each dialog, and each watcher sees what was published last.
     fn check_end(&self) {
+        if let Some(replicas) = self.plan.replicas {
+            self.check_places(replicas);
+        } else {
+            self.check_all_hold_the_same();
+        }
+        self.check_lamps();
+    }
+
+    /// Each record is on so many nodes as there are copies, and is the same there.
+    fn check_places(&self, replicas: usize) {
+        let mut held: BTreeMap<u64, Vec<(NodeId, u32)>> = BTreeMap::new();
+        for host in &self.hosts {
+            for entry in host.node.all_entries() {
+                held.entry(entry.key.0).or_default().push((host.node.id, entry.state));
+            }
+        }
+        let expected = (replicas + 1).min(self.hosts.len());
+        for holders in held.values() {
+            if holders.len() != expected || holders.iter().any(|(_, state)| *state != holders[0].1) {
+                let subs: Vec<_> = self.hosts.iter().map(|host| (&host.node.subs, &host.node.docs)).collect();
+                self.fail(format!("a record is held by {holders:?}\n{subs:?}"));
+            }
+        }
+    }
+
+    fn check_all_hold_the_same(&self) {
         let dump = |node: &Node| {
             let mut entries: Vec<(u64, u32)> = node.all_entries().iter().map(|e| (e.key.0, e.state)).collect();
             entries.sort_unstable();
@@ -470,6 +555,9 @@ impl World {
                 ));
             }
         }
+    }
+
+    fn check_lamps(&self) {
         for (dialog, watcher) in &self.watchers {
             let voices = self.hosts.iter().filter(|host| host.node.speaks_for(*dialog)).count();
             if voices != 1 {

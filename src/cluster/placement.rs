@@ -1,0 +1,214 @@
+//! Which nodes hold what, where not every node holds everything: all that belongs to a presentity is held by the first
+//! so many nodes of an order that each node computes alike (rendezvous hashing). The first of them is the home of the
+//! presentity. Presentities are put together into partitions, so that the order is computed once for each of these
+//! whenever a node comes or goes.
+use super::digest::mixed;
+use super::succession::common_hash;
+use crate::shm_safe::shm_safe;
+
+/// There are so many partitions.
+pub const PARTITIONS: usize = 4096;
+
+/// For so long after a change of the nodes those that held a presentity before hear of it still, in milliseconds: what
+/// they own and have not handed over goes on.
+pub const KEPT: u64 = 30_000;
+
+/// The partition of a presentity, by its URI in any case.
+pub fn partition_of(uri: &[u8]) -> usize {
+    (mixed(common_hash(&[&uri.to_ascii_lowercase()])) % PARTITIONS as u64) as usize
+}
+
+/// A node among which records are placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// The digest of its name.
+    pub key: u64,
+    /// It has all that it should hold, and serves requests.
+    pub is_ready: bool,
+    /// Whether it did so before the last changes of the nodes, one bit each, the last one lowest.
+    pub was_ready: u16,
+}
+
+shm_safe!(Member { key, is_ready, was_ready });
+
+/// The members after a look at the nodes that are there, each with its key and whether it is ready. `None`: nothing has
+/// changed. `age`: how long ago the last change was, in milliseconds.
+pub fn observed(before: &[Member], seen: &[(u64, bool)], age: u64) -> Option<Observed> {
+    let of = |key: u64| before.iter().find(|member| member.key == key);
+    let is_same = |(key, is_ready): &(u64, bool)| of(*key).is_some_and(|member| member.is_ready == *is_ready);
+    let is_change = seen.len() != before.len() || !seen.iter().all(is_same);
+    if !is_change && (age < KEPT || before.iter().all(|member| member.was_ready == 0)) {
+        return None;
+    }
+    let none_was_ready = !before.iter().any(|member| member.is_ready);
+    let was_ready = |key: u64| match of(key).filter(|_| is_change) {
+        Some(member) if age < KEPT => (member.was_ready << 1) | u16::from(member.is_ready || none_was_ready),
+        Some(member) => u16::from(member.is_ready || none_was_ready),
+        None => 0,
+    };
+    let members =
+        seen.iter().map(|(key, is_ready)| Member { key: *key, is_ready: *is_ready, was_ready: was_ready(*key) });
+    let mut members: Vec<Member> = members.collect();
+    members.sort_unstable_by_key(|member| member.key);
+    Some(Observed { members, is_change })
+}
+
+/// What a look at the nodes has shown.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// The members from now on, by their keys.
+    pub members: Vec<Member>,
+    /// A node has come, gone, or become ready; otherwise former holders are forgotten.
+    pub is_change: bool,
+}
+
+/// Who holds each partition; nodes are named by their places in the list of members.
+#[derive(Debug, Default)]
+pub struct Placement {
+    nodes: Vec<u16>,
+    /// Where the nodes of each partition begin, and how many of them serve it.
+    parts: Vec<(u32, u8)>,
+}
+
+impl Placement {
+    /// The placement of all partitions on these members, with `replicas` copies beside the first.
+    pub fn new(members: &[Member], replicas: usize) -> Placement {
+        Placement::of_partitions(PARTITIONS, members, replicas)
+    }
+
+    /// The placement of so many partitions.
+    pub fn of_partitions(partitions: usize, members: &[Member], replicas: usize) -> Placement {
+        let former = members.iter().fold(0, |bits, member| bits | member.was_ready);
+        let none_is_ready = !members.iter().any(|member| member.is_ready);
+        let mut placement = Placement { nodes: Vec::new(), parts: Vec::with_capacity(partitions + 1) };
+        let mut line: Vec<(u64, u16)> = Vec::with_capacity(members.len());
+        for partition in 0..partitions as u64 {
+            let score = |member: &Member| mixed(member.key ^ mixed(partition + 1));
+            line.clear();
+            line.extend(members.iter().enumerate().map(|(at, member)| (score(member), at as u16)));
+            line.sort_unstable();
+            let first = |serves: &dyn Fn(&Member) -> bool| -> Vec<u16> {
+                let serving = line.iter().map(|(_, at)| *at).filter(|at| serves(&members[usize::from(*at)]));
+                serving.take(replicas + 1).collect()
+            };
+            let mut nodes = first(&|member| member.is_ready || none_is_ready);
+            let serving = nodes.len();
+            let mut others = first(&|_| true);
+            for change in (0..u16::BITS).filter(|change| (former >> change) & 1 == 1) {
+                others.extend(first(&|member| (member.was_ready >> change) & 1 == 1));
+            }
+            for at in others {
+                if !nodes.contains(&at) {
+                    nodes.push(at);
+                }
+            }
+            placement.parts.push((placement.nodes.len() as u32, serving as u8));
+            placement.nodes.extend(nodes);
+        }
+        placement.parts.push((placement.nodes.len() as u32, 0));
+        placement
+    }
+
+    /// The nodes that hear of what happens in a partition: those that serve it, those that will, and those that did.
+    pub fn holders(&self, partition: usize) -> &[u16] {
+        match (self.parts.get(partition), self.parts.get(partition + 1)) {
+            (Some((from, _)), Some((end, _))) => &self.nodes[*from as usize..*end as usize],
+            _ => &[],
+        }
+    }
+
+    /// The nodes that serve a partition, its home first: the others go on in this order when it is lost.
+    pub fn line(&self, partition: usize) -> &[u16] {
+        let serving = self.parts.get(partition).map_or(0, |(_, serving)| usize::from(*serving));
+        &self.holders(partition)[..serving]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(keys: &[u64]) -> Vec<Member> {
+        keys.iter().map(|key| Member { key: mixed(*key), is_ready: true, was_ready: 0 }).collect()
+    }
+
+    fn names(members: &[Member], nodes: &[u16]) -> Vec<u64> {
+        nodes.iter().map(|at| members[usize::from(*at)].key).collect()
+    }
+
+    #[test]
+    fn one_presentity_has_one_partition_in_any_case() {
+        assert_eq!(partition_of(b"sip:Alice@Example.org"), partition_of(b"sip:alice@example.org"));
+        let partitions: std::collections::HashSet<usize> =
+            (0..4096).map(|n| partition_of(format!("sip:{n}@example.org").as_bytes())).collect();
+        assert!(partitions.len() > 2400, "{}", partitions.len());
+    }
+
+    #[test]
+    fn each_node_holds_its_share() {
+        for (nodes, replicas) in [(4, 1), (30, 1), (30, 2)] {
+            let members = ready(&(0..nodes).collect::<Vec<_>>());
+            let placement = Placement::new(&members, replicas);
+            let (mut held, mut homes) = (vec![0; nodes as usize], vec![0; nodes as usize]);
+            for partition in 0..PARTITIONS {
+                assert_eq!(placement.holders(partition).len(), replicas + 1);
+                assert_eq!(placement.holders(partition), placement.line(partition));
+                placement.holders(partition).iter().for_each(|at| held[usize::from(*at)] += 1);
+                homes[usize::from(placement.line(partition)[0])] += 1;
+            }
+            let fair = PARTITIONS * (replicas + 1) / nodes as usize;
+            assert!(held.iter().all(|count| *count > fair * 3 / 4 && *count < fair * 5 / 4), "{held:?}");
+            assert!(homes.iter().all(|count| *count > fair / (replicas + 1) / 2), "{homes:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_moves_between_the_nodes_that_stay() {
+        let before = ready(&[1, 2, 3, 4, 5]);
+        let after = ready(&[1, 2, 3, 5]);
+        let (one, two) = (Placement::new(&before, 1), Placement::new(&after, 1));
+        for partition in 0..PARTITIONS {
+            let (old, new) = (names(&before, one.holders(partition)), names(&after, two.holders(partition)));
+            let stayed: Vec<u64> = old.iter().copied().filter(|key| *key != mixed(4)).collect();
+            assert!(new.starts_with(&stayed), "who held it before comes first: {old:?} {new:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_joins_hears_of_its_share_and_serves_it_when_it_has_it() {
+        let former = ready(&[1, 2, 3]);
+        let seen = |is_ready| -> Vec<(u64, bool)> {
+            vec![(mixed(1), true), (mixed(2), true), (mixed(3), true), (mixed(4), is_ready)]
+        };
+        let joining = observed(&former, &seen(false), 60_000).unwrap();
+        assert!(joining.is_change && observed(&joining.members, &seen(false), 1_000).is_none());
+        let joined = observed(&joining.members, &seen(true), 2_000).unwrap();
+        let settled = observed(&joined.members, &seen(true), KEPT).unwrap();
+        assert!(!settled.is_change && settled.members.iter().all(|member| member.was_ready == 0));
+        assert!(observed(&settled.members, &seen(true), 2 * KEPT).is_none());
+        let of = |members: &[Member]| Placement::new(members, 1);
+        let (old, one, two, three) = (of(&former), of(&joining.members), of(&joined.members), of(&settled.members));
+        let mut moved = 0;
+        for partition in 0..PARTITIONS {
+            let held = names(&former, old.holders(partition));
+            assert_eq!(names(&joining.members, one.line(partition)), held, "it does not serve anything yet");
+            let (joining, all) =
+                (names(&joining.members, one.holders(partition)), names(&joined.members, two.holders(partition)));
+            let last = names(&settled.members, three.holders(partition));
+            assert!(last.iter().all(|key| joining.contains(key) && all.contains(key)));
+            assert!(held.iter().all(|key| joining.contains(key) && all.contains(key)));
+            assert_eq!(names(&joined.members, two.line(partition)), last);
+            assert_eq!(last.len(), 2);
+            moved += usize::from(last.contains(&mixed(4)));
+        }
+        assert!(moved > PARTITIONS * 2 / 5 && moved < PARTITIONS * 3 / 5, "{moved}");
+    }
+
+    #[test]
+    fn where_nobody_is_ready_everybody_serves() {
+        let members: Vec<Member> =
+            ready(&[1, 2]).into_iter().map(|member| Member { is_ready: false, ..member }).collect();
+        assert_eq!(Placement::new(&members, 1).line(7).len(), 2);
+        assert!(Placement::new(&[], 1).line(7).is_empty() && Placement::default().holders(7).is_empty());
+    }
+}

@@ -1,0 +1,245 @@
+//! Where the records of a simulated node are, when not every node holds everything (`cluster::placement`): what it asks
+//! for when it joins, what it hands over and forgets when others come.
+use super::{DialogId, LOST_AFTER, Node, NodeId, PresentityId, Record, Sub, Wire};
+use crate::layers::cluster::clock::Stamp;
+use crate::layers::cluster::digest::mixed;
+use crate::layers::cluster::exchange;
+use crate::layers::cluster::placement::{Member, Placement, observed};
+use std::collections::BTreeSet;
+
+/// There are so many partitions: presentities are few.
+const PARTITIONS: usize = 32;
+/// A node that sees no other is ready so long after its start.
+const ALONE_AFTER: u64 = 1_500;
+/// Nothing is moved before the nodes have been the same for so long.
+const STABLE: u64 = 2_000;
+/// So often what is not in its place is offered.
+const OFFER_EVERY: u64 = 5_000;
+
+/// What a node knows of the places of records.
+#[derive(Default)]
+pub struct Places {
+    /// With how many copies; `None`: every node holds everything.
+    pub replicas: Option<usize>,
+    members: Vec<Member>,
+    changed_at: u64,
+    placement: Placement,
+    pub is_ready: bool,
+    /// The others that are ready, and those that have said whether they are.
+    ready: BTreeSet<NodeId>,
+    sharing: BTreeSet<NodeId>,
+    filled: BTreeSet<NodeId>,
+    filling_since: u64,
+    offered_at: u64,
+    /// The node that records are exchanged with.
+    pub with: Option<NodeId>,
+}
+
+fn partition_of(presentity: PresentityId) -> usize {
+    (mixed(u64::from(presentity) + 77) % PARTITIONS as u64) as usize
+}
+
+fn key_of(node: NodeId) -> u64 {
+    mixed(node as u64 + 1)
+}
+
+impl Places {
+    fn nodes(&self, at: &[u16]) -> Vec<NodeId> {
+        let node = |member: &Member| (0..64).find(|node| key_of(*node) == member.key);
+        at.iter().filter_map(|at| self.members.get(usize::from(*at)).and_then(node)).collect()
+    }
+
+    fn holders(&self, presentity: PresentityId) -> Vec<NodeId> {
+        self.nodes(self.placement.holders(partition_of(presentity)))
+    }
+
+    fn is_held_by(&self, presentity: PresentityId, node: NodeId) -> bool {
+        let holders = self.holders(presentity);
+        self.replicas.is_none() || holders.is_empty() || holders.contains(&node)
+    }
+}
+
+impl Node {
+    /// The same node with so many copies of its records on others.
+    pub fn placing(mut self, replicas: Option<usize>) -> Node {
+        self.places.replicas = replicas;
+        self
+    }
+
+    /// The nodes that serve a presentity, its home first; empty: this one does.
+    pub fn line(&self, presentity: PresentityId) -> Vec<NodeId> {
+        self.places.nodes(self.places.placement.line(partition_of(presentity)))
+    }
+
+    /// Whether this node holds what belongs to a presentity, as far as it knows.
+    pub fn holds(&self, presentity: PresentityId) -> bool {
+        self.places.is_held_by(presentity, self.id)
+    }
+
+    pub fn serves(&self, presentity: PresentityId) -> bool {
+        self.places.replicas.is_none() || self.line(presentity).contains(&self.id)
+    }
+
+    /// Whether both this node and the one that it exchanges records with hold what belongs to a presentity.
+    pub fn is_common(&self, presentity: PresentityId) -> bool {
+        let with = self.places.with.unwrap_or(self.id);
+        self.places.replicas.is_none()
+            || [self.id, with].iter().all(|node| self.places.holders(presentity).contains(node))
+    }
+
+    pub fn knows(&self, peer: NodeId) -> bool {
+        let is_peer = |member: &Member| member.key == key_of(peer);
+        self.places.replicas.is_none() || self.places.members.iter().any(is_peer)
+    }
+
+    /// Sends a record to the nodes that hold it.
+    pub fn announce(&mut self, presentity: PresentityId, record: &Record) {
+        if self.places.replicas.is_none() {
+            return self.broadcast(record);
+        }
+        let own = self.id;
+        for peer in self.places.holders(presentity).into_iter().filter(|peer| *peer != own) {
+            self.send(peer, Wire::Record(record.clone()));
+        }
+    }
+
+    pub fn note_share(&mut self, from: NodeId, is_ready: bool) {
+        self.places.sharing.insert(from);
+        match is_ready {
+            true => self.places.ready.insert(from),
+            false => self.places.ready.remove(&from),
+        };
+    }
+
+    pub fn note_filled(&mut self, by: NodeId, since: Stamp) {
+        if since == Stamp::default() {
+            self.places.filled.insert(by);
+        }
+    }
+
+    /// It was frozen: others serve what it holds until it has heard what it missed.
+    pub fn note_away(&mut self) {
+        self.places.is_ready = false;
+        self.places.filling_since = self.now;
+        self.places.filled.clear();
+    }
+
+    /// What a node does of this in each round.
+    pub fn place_records(&mut self) {
+        let Some(replicas) = self.places.replicas else { return };
+        self.observe_members(replicas);
+        self.fill();
+        for peer in self.peers.clone() {
+            self.send(peer, Wire::Share(self.places.is_ready));
+        }
+        let is_stable = self.now - self.places.changed_at >= STABLE;
+        if self.places.is_ready && is_stable && self.lease.asking_since().is_none() {
+            self.hand_over();
+            if self.now - self.places.offered_at >= OFFER_EVERY {
+                self.places.offered_at = self.now;
+                self.offer();
+            }
+        }
+    }
+
+    fn is_there(&self, peer: NodeId) -> bool {
+        let silent = self.now.saturating_sub(self.heard.get(&peer).copied().unwrap_or_default());
+        silent < LOST_AFTER && self.places.sharing.contains(&peer)
+    }
+
+    fn observe_members(&mut self, replicas: usize) {
+        let lost: Vec<NodeId> = self.peers.iter().copied().filter(|peer| !self.is_there(*peer)).collect();
+        for lost in lost {
+            // When it comes back it says anew whether it has all that it should.
+            self.places.ready.remove(&lost);
+            self.places.sharing.remove(&lost);
+        }
+        let others = self.peers.iter().copied().filter(|peer| self.is_there(*peer));
+        let mut seen: Vec<(u64, bool)> = others.map(|peer| (key_of(peer), self.places.ready.contains(&peer))).collect();
+        seen.push((key_of(self.id), self.places.is_ready));
+        let age = self.now - self.places.changed_at;
+        if let Some(after) = observed(&self.places.members, &seen, age) {
+            if after.is_change {
+                self.places.changed_at = self.now;
+            }
+            self.places.placement = Placement::of_partitions(PARTITIONS, &after.members, replicas);
+            self.places.members = after.members;
+        }
+    }
+
+    fn fill(&mut self) {
+        if self.places.is_ready {
+            return;
+        }
+        let now = self.now;
+        let others: Vec<NodeId> = self.peers.iter().copied().filter(|peer| self.is_there(*peer)).collect();
+        let lacking: Vec<NodeId> = others.into_iter().filter(|peer| !self.places.filled.contains(peer)).collect();
+        for peer in lacking.iter().filter(|peer| !self.pulling.contains_key(peer)).copied().collect::<Vec<_>>() {
+            self.places.with = Some(peer);
+            exchange::pull(self, peer, Stamp::default(), now);
+        }
+        let since = self.places.filling_since.max(self.started);
+        self.places.is_ready = lacking.is_empty() && now - since >= ALONE_AFTER;
+    }
+
+    /// Gives what this node owns and does not serve to its home.
+    fn hand_over(&mut self) {
+        let is_own = |sub: &&Sub| sub.owner == self.id && !self.serves(sub.presentity);
+        let moved: Vec<(DialogId, PresentityId)> =
+            self.subs.values().filter(is_own).map(|sub| (sub.dialog, sub.presentity)).collect();
+        for (dialog, presentity) in moved {
+            let (home, stamp) = (self.line(presentity).first().copied(), self.tick());
+            let (Some(home), Some(sub)) = (home, self.subs.get_mut(&dialog)) else { continue };
+            sub.owner = home;
+            (sub.version.owner, sub.version.stamp) = (home as u64, stamp);
+            let record = Record::Sub(sub.clone());
+            self.restored.remove(&dialog);
+            self.claimed.remove(&dialog);
+            self.announce(presentity, &record);
+        }
+    }
+
+    fn offer(&mut self) {
+        let subs = self.subs.values().filter(|sub| !self.holds(sub.presentity) && sub.owner != self.id);
+        let subs: Vec<_> = subs.map(|sub| (sub.presentity, Record::Sub(sub.clone()))).collect();
+        let docs = self.docs.values().filter(|doc| !self.holds(doc.presentity));
+        let docs: Vec<_> = docs.map(|doc| (doc.presentity, Record::Doc(doc.clone()))).collect();
+        for (presentity, record) in subs.into_iter().chain(docs) {
+            if let Some(home) = self.line(presentity).first().copied().filter(|home| *home != self.id) {
+                self.send(home, Wire::Offer(record));
+            }
+        }
+    }
+
+    pub fn on_offer(&mut self, from: NodeId, record: Record) {
+        exchange::Ports::merge(self, from, record.clone());
+        self.send(from, Wire::Held(record));
+    }
+
+    /// Another node holds this now.
+    pub fn on_held(&mut self, record: &Record) {
+        match record {
+            Record::Sub(held) => {
+                let is_moved = |sub: &Sub| !self.holds(sub.presentity) && sub.owner != self.id;
+                if self.subs.get(&held.dialog).is_some_and(is_moved) {
+                    self.subs.remove(&held.dialog);
+                    self.due.remove(&held.dialog);
+                }
+            }
+            Record::Doc(held) => {
+                let is_watched = self.subs.values().any(|sub| sub.presentity == held.presentity);
+                let is_same = self.docs.get(&held.record).is_some_and(|doc| doc.etag == held.etag);
+                if is_same && !is_watched && !self.holds(held.presentity) {
+                    self.docs.remove(&held.record);
+                }
+            }
+            Record::End(..) | Record::Gone(..) => {}
+        }
+    }
+
+    /// Whether what a lost node owned falls to this one.
+    pub fn is_heir(&self, presentity: PresentityId, turn: usize, is_lost: impl Fn(NodeId) -> bool) -> bool {
+        let line: Vec<NodeId> = self.line(presentity).into_iter().filter(|node| !is_lost(*node)).collect();
+        !line.is_empty() && line[turn % line.len()] == self.id
+    }
+}
