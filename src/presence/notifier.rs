@@ -22,7 +22,7 @@ use std::borrow::Cow;
 /// Sends what is due for a resource until nothing is. The caller was given this work by [`Ports::enqueue`].
 pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
     while let Some(mut notify_run) = ports.begin_run(resource) {
-        let (mut body, mut digests) = (Body::new(resource), Digest::default());
+        let (mut body, mut reused) = (Body::new(resource), Reused::default());
         let (mut failures, mut unread) = (Failures::default(), Vec::new());
         loop {
             let batch = ports.next_batch(resource, &mut notify_run);
@@ -31,7 +31,7 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
             }
             let mut notified = Vec::with_capacity(batch.len());
             for notify in batch {
-                let sent = failures.guard(|| send(ports, &mut body, &mut digests, &notify_run, &notify));
+                let sent = failures.guard(|| send(ports, &mut body, &mut reused, &notify_run, &notify));
                 let digest = match sent {
                     Some(Sent::Out(digest)) => digest,
                     Some(Sent::WithoutState(digest)) => {
@@ -128,7 +128,7 @@ pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
     let mut body = Body::new(&resource);
     // It is not known what has changed of the watchers.
     let notify_run = NotifyRun { full: true, ..NotifyRun::default() };
-    let sent = send(ports, &mut body, &mut Digest::default(), &notify_run, notify);
+    let sent = send(ports, &mut body, &mut Reused::default(), &notify_run, notify);
     if let (Sent::NotNow, Some(why)) = (sent, body.unread) {
         ports.left_unread(&resource, vec![notify.clone()], why);
     }
@@ -279,14 +279,14 @@ fn watchers_of<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) 
 fn send<P: Ports>(
     ports: &mut P,
     body: &mut Body<'_>,
-    digests: &mut Digest,
+    reused: &mut Reused,
     notify_run: &NotifyRun,
     notify: &Notify,
 ) -> Sent {
     let subscription = &notify.subscription;
     let package = *ports.packages().get(subscription.state.event);
     let is_entitled = entitled(subscription, notify.notify_reason);
-    let is_readable = !is_entitled || read_state(ports, body, digests, notify_run, notify, &package);
+    let is_readable = !is_entitled || read_state(ports, body, &mut reused.digests, notify_run, notify, &package);
     if !is_readable && notify.notify_reason == NotifyReason::Change {
         return Sent::NotNow;
     }
@@ -295,18 +295,20 @@ fn send<P: Ports>(
     } else if package.is_winfo() {
         Some(Cow::Owned(winfo_body(ports, body, notify_run, notify, &package)))
     } else {
-        watcher_content(ports, (body, digests), notify_run, subscription, &package)
+        watcher_content(ports, (body, &mut reused.digests), notify_run, subscription, &package)
     };
     if content.is_none() && notify.notify_reason == NotifyReason::Subscribe && leaves_out_empty(ports, &package) {
         return Sent::Out(BodyDigest::default());
     }
-    let headers = headers(ports, subscription, &package, content.is_some());
+    reused.headers.clear();
+    reused.headers.reserve(USUAL_HEADERS);
+    push_headers(&mut reused.headers, ports, subscription, &package, content.is_some());
     let digest = match &content {
-        Some(Cow::Borrowed(shared)) => digests.of(shared),
+        Some(Cow::Borrowed(shared)) => reused.digests.of(shared),
         Some(Cow::Owned(own)) => BodyDigest::of(own),
         None => BodyDigest::default(),
     };
-    ports.send_notify(notify, &headers, content.as_deref(), digest);
+    ports.send_notify(notify, &reused.headers, content.as_deref(), digest);
     match is_readable || notify.notify_reason != NotifyReason::Subscribe {
         true => Sent::Out(digest),
         false => Sent::WithoutState(digest),
@@ -333,6 +335,17 @@ fn read_state<P: Ports>(
 /// Whether the watchers of the watchers get the whole list, and not what has changed.
 fn is_full_list(notify_run: &NotifyRun, notify: &Notify) -> bool {
     notify.notify_reason != NotifyReason::Change || notify_run.full
+}
+
+/// Header lines of a NOTIFY are seldom longer, in bytes.
+const USUAL_HEADERS: usize = 256;
+
+/// What the NOTIFYs of a pass use again.
+#[derive(Default)]
+struct Reused {
+    digests: Digest,
+    /// Memory for the header lines.
+    headers: Vec<u8>,
 }
 
 /// The digest of the body that most watchers of a pass get: it stays in its place while the pass lasts, and is read
@@ -481,9 +494,14 @@ fn split_at_version(document: &[u8], version: u32) -> Option<(&[u8], &[u8])> {
     after.starts_with(b"\"").then_some((&document[..at], after))
 }
 
-/// The header lines of a NOTIFY, in stock's order.
-fn headers<P: Ports>(ports: &P, subscription: &Subscription, package: &Package, has_body: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
+/// Appends the header lines of a NOTIFY, in stock's order.
+fn push_headers<P: Ports>(
+    out: &mut Vec<u8>,
+    ports: &P,
+    subscription: &Subscription,
+    package: &Package,
+    has_body: bool,
+) {
     out.extend_from_slice(b"Max-Forwards: 70\r\nEvent: ");
     out.extend_from_slice(package.name);
     let id = subscription.get(Field::EventId);
@@ -492,16 +510,15 @@ fn headers<P: Ports>(ports: &P, subscription: &Subscription, package: &Package, 
         out.extend_from_slice(id);
     }
     out.extend_from_slice(b"\r\nContact: <");
-    push_contact(&mut out, subscription.get(Field::LocalContact), subscription.transport());
+    push_contact(out, subscription.get(Field::LocalContact), subscription.transport());
     out.extend_from_slice(b">\r\nSubscription-State: ");
-    push_state(&mut out, subscription, ports.now());
+    push_state(out, subscription, ports.now());
     out.extend_from_slice(b"\r\n");
     if has_body && !package.content_type.is_empty() {
         out.extend_from_slice(b"Content-Type: ");
         out.extend_from_slice(package.content_type);
         out.extend_from_slice(b"\r\n");
     }
-    out
 }
 
 fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: Moment) {

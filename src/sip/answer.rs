@@ -96,19 +96,21 @@ fn is_of_notify(cseq: &[u8]) -> bool {
 
 /// The branch of a Via that holds one value without quotes.
 fn branch_of(via: &[u8]) -> Option<&[u8]> {
+    if memchr::memchr2(b',', b'"', via).is_some() {
+        return None;
+    }
     let (mut rest, mut branch) = (via, None);
     loop {
-        let end = rest.iter().position(|c| matches!(c, b';' | b',' | b'"')).unwrap_or(rest.len());
+        let end = memchr::memchr(b';', rest).unwrap_or(rest.len());
         if let Some((name, value)) = rest[..end].trim_ascii().split_first_chunk::<7>() {
             let is_branch = name == b"branch=" || name.eq_ignore_ascii_case(b"branch=");
             if is_branch && branch.replace(value).is_some() {
                 return None;
             }
         }
-        match &rest[end..] {
-            [] => return branch,
-            [b';', behind @ ..] => rest = behind,
-            _ => return None,
+        match rest.get(end + 1..) {
+            Some(behind) => rest = behind,
+            None => return branch,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The branch of a request of ours (RFC 3261 8.1.1.7): it leads to the transaction by its number, and nobody can guess
 //! it.
 use crate::shm_safe::shm_safe;
-use crate::sip::text::push_hex;
+use crate::sip::text::{hex_digits, push_hex};
+
 /// What every branch of RFC 3261 begins with, and a letter that is no hexadecimal digit: the host's tm, whose branches
 /// go on with one, knows at once that this one is not its own.
 const START: &[u8] = b"z9hG4bKn";
@@ -43,21 +44,23 @@ impl BranchSecret {
         out.push(b'.');
         push_hex(out, u64::from(key.generation), 1);
         out.push(b'.');
-        push_hex(out, self.seal(key), 16);
+        out.extend_from_slice(&hex_digits(self.seal(key)));
     }
 
     /// Whose branch this is.
+    #[inline]
     pub fn origin(&self, branch: &[u8]) -> Origin {
         let Some(rest) = branch.strip_prefix(START) else { return Origin::Foreign };
-        let mut parts = rest.split(|c| *c == b'.');
-        let read = (parts.next().and_then(hex), parts.next().and_then(hex), parts.next(), parts.next());
-        let (Some(slot), Some(generation), Some(seal), None) = read else { return Origin::Forged };
-        let (Ok(slot), Ok(generation)) = (u32::try_from(slot), u32::try_from(generation)) else {
-            return Origin::Forged;
-        };
+        let Some((slot, rest)) = number_before_dot(rest) else { return Origin::Forged };
+        let Some((generation, seal)) = number_before_dot(rest) else { return Origin::Forged };
         let key = TransactionKey { slot, generation };
         // One number is compared with another: how long that takes says nothing about either.
-        match seal.len() == 16 && hex(seal) == Some(self.seal(key)) {
+        let is_sealed = |seal: &[u8; 16]| {
+            let as_number = u128::from_ne_bytes;
+            let expected = as_number(hex_digits(self.seal(key)));
+            as_number(*seal) == expected || as_number(seal.map(|c| c.to_ascii_lowercase())) == expected
+        };
+        match seal.try_into().is_ok_and(is_sealed) {
             true => Origin::Ours(key),
             false => Origin::Forged,
         }
@@ -80,18 +83,21 @@ const DIGITS: [u8; 256] = {
     digits
 };
 
-/// A number of 1 to 16 hexadecimal digits.
-fn hex(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || digits.len() > 16 {
-        return None;
-    }
-    let (mut number, mut seen) = (0, 0);
-    for c in digits {
+/// The number of 1 to 8 hexadecimal digits that a text begins with, and what is behind the dot behind it.
+#[inline]
+fn number_before_dot(text: &[u8]) -> Option<(u32, &[u8])> {
+    let mut number = 0;
+    for (at, c) in text.iter().enumerate().take(9) {
         let digit = DIGITS[usize::from(*c)];
-        number = (number << 4) | u64::from(digit & 0xf);
-        seen |= digit;
+        if digit > 15 {
+            return (*c == b'.' && at > 0).then(|| (number, &text[at + 1..]));
+        }
+        if at == 8 {
+            break;
+        }
+        number = (number << 4) | u32::from(digit);
     }
-    (seen < 16).then_some(number)
+    None
 }
 
 /// SipHash-2-4 (Aumasson and Bernstein, 2012) of the eight bytes of `word`, lowest first.
@@ -182,6 +188,10 @@ mod tests {
             let branch = branch(secret, key);
             prop_assert!(branch.len() <= LONGEST);
             prop_assert_eq!(secret.origin(branch.as_bytes()), Origin::Ours(key));
+            // Some peers change the case of letters.
+            let (start, rest) = branch.split_at(START.len());
+            let changed = format!("{start}{}", rest.to_uppercase());
+            prop_assert_eq!(secret.origin(changed.as_bytes()), Origin::Ours(key));
         }
     }
 }

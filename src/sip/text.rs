@@ -32,14 +32,33 @@ pub fn push_number(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(&digits[at..]);
 }
 
+/// The sixteen hexadecimal digits of a number, in lower case.
+#[inline]
+pub fn hex_digits(number: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    digits[..8].copy_from_slice(&hex_digits_of_half((number >> 32) as u32));
+    digits[8..].copy_from_slice(&hex_digits_of_half(number as u32));
+    digits
+}
+
+/// Eight digits at a time: each half of a byte is moved into a byte of its own.
+#[inline]
+fn hex_digits_of_half(number: u32) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut spread = u64::from(number);
+    spread = (spread | (spread << 16)) & 0x0000_ffff_0000_ffff;
+    spread = (spread | (spread << 8)) & 0x00ff_00ff_00ff_00ff;
+    spread = (spread | (spread << 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 1 in each byte above 9: those become letters.
+    let letters = ((spread + 6 * ONES) >> 4) & ONES;
+    (spread + u64::from(b'0') * ONES + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
+}
+
 /// Appends a number in hexadecimal digits, in lower case: at least so many of them, at most 16.
+#[inline]
 pub fn push_hex(out: &mut Vec<u8>, number: u64, least: usize) {
     let needed = (64 - number.leading_zeros() as usize).div_ceil(4).max(least).clamp(1, 16);
-    let start = out.len();
-    out.resize(start + needed, 0);
-    for (place, digit) in out[start..].iter_mut().rev().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (4 * place)) as usize & 0xf];
-    }
+    out.extend_from_slice(&hex_digits(number)[16 - needed..]);
 }
 
 /// Whether XML 1.0 has no place for a character, or shows it to nobody (C1 controls).

@@ -137,13 +137,20 @@ fn run_of(class: u8, text: &[u8]) -> usize {
 /// blocks, so that the compiler compares many bytes at once.
 fn is_verbatim(text: &[u8]) -> bool {
     const BLOCK: usize = 16;
-    let has_odd =
-        |block: &[u8]| block.first_chunk::<BLOCK>().is_some_and(|b| b.iter().fold(false, |seen, c| seen | is_odd(*c)));
-    match text.last_chunk::<BLOCK>() {
+    match (text.last_chunk::<BLOCK>(), text.first_chunk::<8>(), text.last_chunk::<8>()) {
         // The last block overlaps the one before it.
-        Some(last) => !has_odd(last) && !text.chunks_exact(BLOCK).any(has_odd),
-        None => run_of(VERBATIM, text) == text.len(),
+        (Some(last), ..) => {
+            let blocks = text.chunks_exact(BLOCK).filter_map(|block| block.first_chunk::<BLOCK>());
+            !has_odd(last) && !blocks.into_iter().any(has_odd)
+        }
+        (_, Some(first), Some(last)) => !has_odd(first) && !has_odd(last),
+        _ => run_of(VERBATIM, text) == text.len(),
     }
+}
+
+#[inline(always)]
+fn has_odd<const N: usize>(block: &[u8; N]) -> bool {
+    block.iter().fold(false, |seen, c| seen | is_odd(*c))
 }
 
 /// What a text may hold: characters of XML 1.0 (2.2), and the five references every document knows (4.6).

@@ -25,10 +25,16 @@ pub struct Registry {
     entries: Cell<&'static [Registered]>,
     head: Cell<*mut sys::pres_ev>,
     /// The rules of the pass under way: of which presentity and package.
-    rules: RefCell<Option<PassRules>>,
+    rules: RefCell<PassRules>,
 }
 
-type PassRules = (Vec<u8>, PackageId, Rc<Rules>);
+/// Rules that a pass over watchers asks for once.
+#[derive(Default)]
+struct PassRules {
+    presentity: Vec<u8>,
+    /// Of which package; `None`: nobody has asked. An inner `None`: there is no document.
+    found: Option<(PackageId, Option<Rc<Rules>>)>,
+}
 
 /// The C structure of a registered package. Other modules hold its address, so no reference to it is ever made: it is
 /// copied out and copied in.
@@ -65,7 +71,7 @@ impl Default for Registry {
             packages: Cell::new(Box::leak(Box::default())),
             entries: Cell::new(&[]),
             head: Cell::new(std::ptr::null_mut()),
-            rules: RefCell::new(None),
+            rules: RefCell::default(),
         }
     }
 }
@@ -246,10 +252,10 @@ impl Registry {
     pub fn filter_body(&self, id: PackageId, subscription: &Subscription, body: &[u8]) -> Option<Vec<u8>> {
         let ev = self.event(id)?;
         let filter = ev.apply_auth_nbody?;
-        let mut raw = self.lend_subscription(subscription);
-        let rules = self.rules_of_pass(id, &ev, subscription);
         // In memory only a watcher is active without a document: there is nothing to filter by.
-        raw.auth_rules_doc = rules.document.as_ref()?.as_ptr();
+        let rules = self.rules_of_pass(id, &ev, subscription)?;
+        let mut raw = self.lend_subscription(subscription);
+        raw.auth_rules_doc = rules.raw();
         let mut filtered = std::ptr::null_mut();
         // SAFETY: body, subscription and rules are lent until the function returns; it reads them, and sets `filtered`.
         if unsafe { filter(&mut lend(body), &mut raw, &mut filtered) } < 0 {
@@ -259,21 +265,27 @@ impl Registry {
         unsafe { take_body(filtered, ev.free_body) }
     }
 
-    /// The rules of a presentity, asked for once in a pass over its watchers.
-    fn rules_of_pass(&self, id: PackageId, ev: &sys::pres_ev, subscription: &Subscription) -> Rc<Rules> {
+    /// The rules of a presentity, asked for once in a pass over its watchers; `None`: it has no document.
+    fn rules_of_pass(&self, id: PackageId, ev: &sys::pres_ev, subscription: &Subscription) -> Option<Rc<Rules>> {
         let uri = subscription.get(Field::PresUri);
-        if let Some((_, _, rules)) = self.rules.borrow().as_ref().filter(|(of, by, _)| of == uri && *by == id) {
-            return rules.clone();
+        if let PassRules { presentity, found: Some((package, found)) } = &*self.rules.borrow() {
+            if *package == id && presentity == uri {
+                return found.clone();
+            }
         }
         // Nothing is borrowed while the package works: it may call us.
-        let rules = Rc::new(Rules::load(ev, subscription));
-        *self.rules.borrow_mut() = Some((uri.to_vec(), id, rules.clone()));
-        rules
+        let loaded = Rules::load(ev, subscription);
+        let found = loaded.document.is_some().then(|| Rc::new(loaded));
+        let mut rules = self.rules.borrow_mut();
+        rules.presentity.clear();
+        rules.presentity.extend_from_slice(uri);
+        rules.found = Some((id, found.clone()));
+        found
     }
 
     /// A pass begins: rules may have changed since the last one.
     pub fn begin_pass(&self) {
-        *self.rules.borrow_mut() = None;
+        self.rules.borrow_mut().found = None;
     }
 
     /// `aux_body_processing`: the body made for one watcher.
@@ -308,11 +320,11 @@ impl Registry {
         let Some(evaluate_rules) = ev.get_auth_status else {
             return Some(Authorization { status: Status::Active, reason: Vec::new() });
         };
-        let mut raw = self.lend_subscription(subscription);
         let rules = Rules::load(&ev, subscription);
         if let Some(status) = without_rules.filter(|_| rules.is_missing) {
             return Some(Authorization { status, reason: Vec::new() });
         }
+        let mut raw = self.lend_subscription(subscription);
         raw.auth_rules_doc = rules.raw();
         raw.reason = null();
         raw.status = before as u32;
