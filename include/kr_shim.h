@@ -114,11 +114,15 @@ int kr_direct_has_onsend_route(void);
 int kr_direct_has_blocklist(void);
 /* Has answers given to this module before others see them; call once modules are initialised, before the processes
  * fork. */
+void kr_direct_note_configuration(void);
+int kr_direct_sending_is_seen(void);
 void kr_direct_answers_first(int (*own)(struct sip_msg *));
 /* in milliseconds */
 void kr_direct_timers(unsigned int *t1, unsigned int *t2, unsigned int *timeout);
-int kr_direct_destination(const unsigned char *address, unsigned int len, unsigned short port,
+int kr_direct_destination(const unsigned char *address, unsigned int len, unsigned short port, unsigned char proto,
 		struct socket_info *socket, struct dest_info *destination);
+int kr_direct_joins(const struct dest_info *destination);
+int kr_direct_is_same(const struct dest_info *one, const struct dest_info *other);
 char *kr_direct_via(struct dest_info *destination, str *branch, unsigned int *len);
 void kr_direct_signature(str *line);
 int kr_direct_send(struct dest_info *destination, char *text, int len);

@@ -187,7 +187,7 @@ def test_the_list_of_silent_addresses_is_kept(ours, phones):
     eve.subscribe("sip:carol@example.org").wait(1)
     assert counts(server, "notify_direct", "notify_by_tm") == (1, 2)
     assert [line.split("NOTIFYs", 1)[1].split(" (")[0] for line in engine_lines(server)[1:]] == [
-        " to addresses over UDP go out without tm from now on",
+        " to addresses go out without tm from now on",
         " go out through tm from now on: use_dst_blocklist sees them"]
 
 

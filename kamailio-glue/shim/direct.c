@@ -12,6 +12,8 @@
 #include "core/parser/parse_via.h"
 #include "core/route.h"
 #include "core/sr_module.h"
+#include "core/tcp_conn.h"
+#include "core/tcp_options.h"
 #include "core/timer.h"
 #include "modules/tm/config.h"
 #include "modules/tm/t_hooks.h"
@@ -57,6 +59,22 @@ int kr_direct_has_blocklist(void)
 #endif
 }
 
+/* Whether a script may look while tm sends a request of ours, as far as the configuration says; what cannot be said
+ * counts as yes. */
+static int sending_is_seen = 1;
+
+void kr_direct_note_configuration(void)
+{
+	sending_is_seen = kr_direct_load() < 0 || kr_event_route("tm:local-request") >= 0
+					  || kr_direct_has_local_request_callback() || kr_direct_has_onsend_route();
+}
+
+/* The same, with modules that may come and go. */
+int kr_direct_sending_is_seen(void)
+{
+	return sending_is_seen || kr_direct_has_local_request_watchers() || sr_event_enabled(SREV_NET_DATA_OUT);
+}
+
 void kr_direct_answers_first(int (*own)(struct sip_msg *))
 {
 	int i = 0;
@@ -80,22 +98,29 @@ void kr_direct_timers(unsigned int *t1, unsigned int *t2, unsigned int *timeout)
 		*timeout = life;
 }
 
-/* What the host makes of a URI with this address, over UDP: tm's uri2dst2 without the URI. */
-int kr_direct_destination(const unsigned char *address, unsigned int len, unsigned short port,
+/* What the host makes of a URI with this address and transport: tm's uri2dst2 without the URI. A connection is a
+ * way only while it is there: none is opened. */
+int kr_direct_destination(const unsigned char *address, unsigned int len, unsigned short port, unsigned char proto,
 		struct socket_info *socket, struct dest_info *destination)
 {
-	struct ip_addr ip;
+	struct ip_addr ip, any;
 	memset(&ip, 0, sizeof(ip));
 	ip.af = len == 4 ? AF_INET : AF_INET6;
 	ip.len = len;
 	memcpy(ip.u.addr, address, len);
 	init_dest_info(destination);
-	destination->proto = PROTO_UDP;
+	destination->proto = proto;
+	if(proto != PROTO_UDP) {
+		ip_addr_mk_any(ip.af, &any);
+		if(tcp_disable || !tcpconn_exists(0, &ip, port, &any, 0))
+			return -1;
+		destination->send_flags.f |= SND_F_FORCE_CON_REUSE;
+	}
 	if(socket != NULL)
 		destination->send_flags.f |= SND_F_FORCE_SOCKET;
 	if(init_su(&destination->to, &ip, port) < 0)
 		return -1;
-	destination->send_sock = get_send_socket2(socket, &destination->to, PROTO_UDP, 0);
+	destination->send_sock = get_send_socket2(socket, &destination->to, proto, 0);
 	return destination->send_sock != NULL ? 0 : -1;
 }
 
@@ -120,6 +145,19 @@ void kr_direct_signature(str *line)
 int kr_direct_send(struct dest_info *destination, char *text, int len)
 {
 	return msg_send(destination, text, len);
+}
+
+/* Whether several requests may go into one write: nobody looks at each of them, and the transport has no frames. */
+int kr_direct_joins(const struct dest_info *destination)
+{
+	return (destination->proto == PROTO_TCP || destination->proto == PROTO_TLS) && !sr_event_enabled(SREV_NET_DATA_OUT)
+		   && !sr_event_enabled(SREV_NET_DATA_SENT);
+}
+
+int kr_direct_is_same(const struct dest_info *one, const struct dest_info *other)
+{
+	return one->proto == other->proto && one->send_sock == other->send_sock
+		   && su_cmp((union sockaddr_union *)&one->to, (union sockaddr_union *)&other->to);
 }
 
 int kr_direct_is_from(struct sip_msg *reply, struct dest_info *destination)

@@ -72,6 +72,9 @@ counters! {
     /// NOTIFY requests that the host could not send.
     NotifyTransportErrors => (c"presence", c"notify_transport_errors",
         c"NOTIFY requests that the network did not take, without tm"),
+    /// Writes to a connection with several NOTIFYs.
+    NotifyJoinedWrites => (c"presence", c"notify_joined_writes",
+        c"writes to a connection that carried several NOTIFY requests, without tm"),
     /// Answers that came again or too late.
     NotifyAnswersLate => (c"presence", c"notify_answers_late", c"answers to NOTIFY requests that came again or \
         too late"),

@@ -89,6 +89,18 @@ impl Onlooker {
     }
 }
 
+/// Looks who of the configuration may look on while tm sends; call once it was read, before the processes fork.
+pub fn note_configuration() {
+    // SAFETY: looks at the host's routes and settings, and fills the shim's own pointers.
+    unsafe { sys::kr_direct_note_configuration() }
+}
+
+/// Whether a script may look on while tm sends a request; unknown counts as yes.
+pub fn is_sending_seen() -> bool {
+    // SAFETY: the shim's pointers were found by `note_configuration`, or none is followed; lists are looked at.
+    unsafe { sys::kr_direct_sending_is_seen() != 0 }
+}
+
 /// tm's timers as they are now, in milliseconds: T1, T2, and how long a request may go unanswered.
 pub fn timers() -> (u32, u32, u32) {
     let (mut t1, mut t2, mut timeout) = (0, 0, 0);
@@ -109,8 +121,9 @@ impl ShmSafe for Destination {}
 unsafe impl Send for Destination {}
 
 impl Destination {
-    /// An address, over UDP; `socket` is empty where the host chooses. `None`: the host finds no way.
-    pub fn of(target: SocketAddr, socket: &[u8]) -> Option<Destination> {
+    /// An address and the host's number of the transport; `socket` is empty where the host chooses. `None`: the host
+    /// finds no way, or there is no connection.
+    pub fn of(target: SocketAddr, transport: u8, socket: &[u8]) -> Option<Destination> {
         let socket = if socket.is_empty() { std::ptr::null_mut() } else { sockets::find(socket) };
         let mut found = sys::dest_info::default();
         let (v4, v6);
@@ -126,13 +139,25 @@ impl Destination {
         };
         let (start, len) = (address.as_ptr(), address.len() as c_uint);
         // SAFETY: the host reads the address, which has that length, and fills the structure.
-        let done = unsafe { sys::kr_direct_destination(start, len, target.port(), socket, &mut found) };
+        let done = unsafe { sys::kr_direct_destination(start, len, target.port(), transport, socket, &mut found) };
         (done >= 0).then_some(Destination(found))
     }
 
     /// The host's structure.
     pub(super) fn raw(&self) -> sys::dest_info {
         self.0
+    }
+
+    /// Whether several requests to it may go out in one write.
+    pub fn joins(&self) -> bool {
+        // SAFETY: the structure is read, and the host's list of those who look at messages.
+        unsafe { sys::kr_direct_joins(&self.0) != 0 }
+    }
+
+    /// Whether requests to the other one take the same connection.
+    pub fn is_same(&self, other: &Destination) -> bool {
+        // SAFETY: both structures are read.
+        unsafe { sys::kr_direct_is_same(&self.0, &other.0) != 0 }
     }
 
     /// Gives a request to the host. `false`: it was not sent.
@@ -151,7 +176,7 @@ impl Destination {
 
     /// Calls `work` with the Via line for requests that go there, before and behind the branch.
     pub fn with_via<T>(&self, work: impl FnOnce(&[u8], &[u8]) -> T) -> Option<T> {
-        let key = self.0.send_sock as usize;
+        let key = (self.0.send_sock as usize, self.0.proto as u8);
         VIAS.with(|vias| {
             let mut vias = vias.borrow_mut();
             if !vias.iter().any(|via| via.key == key) {
@@ -191,8 +216,8 @@ const PLACE: &[u8] = b"z9hG4bK-place-of-the-branch";
 const KEPT_VIAS: usize = 32;
 
 struct Via {
-    /// The socket.
-    key: usize,
+    /// The socket and the transport.
+    key: (usize, u8),
     parts: (Vec<u8>, Vec<u8>),
 }
 

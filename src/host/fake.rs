@@ -142,6 +142,7 @@ nothing! {
     kr_cfg_register_child kr_cfg_update kr_shm_available kr_shm_manager kr_pkg_manager kr_shm_size kr_pkg_available
     kr_direct_has_local_request_callback kr_direct_has_local_request_watchers kr_direct_has_onsend_route
     kr_direct_timers kr_direct_via kr_direct_signature kr_direct_is_from kr_direct_is_of_notify
+    kr_direct_joins kr_direct_is_same kr_direct_note_configuration kr_direct_sending_is_seen
     kr_direct_has_blocklist kr_direct_answers_first kr_reply_route kr_datagram_onlooker kr_datagram_is_watched
     kr_datagram_take kr_datagram_text kr_datagram_is_from kr_datagram_find_counters kr_datagram_count
 }

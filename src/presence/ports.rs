@@ -89,6 +89,9 @@ pub trait Ports {
     /// Whether an XML document is well-formed by the measure of the parser that event packages use, and declares no
     /// entities.
     fn reads(&self, document: &[u8]) -> bool;
+    /// Whether a document that is published for a resource is plain and well-formed, see
+    /// [`is_plain`](crate::sip::xml_form::is_plain); `false` says nothing about the document.
+    fn is_plain(&mut self, resource: &Resource, document: &[u8]) -> bool;
     /// The same document in UTF-8; `None` where it cannot be read.
     fn in_utf8(&self, document: &[u8]) -> Option<Vec<u8>>;
     /// Whether this stored document could not be read before: it is passed over.
@@ -243,6 +246,8 @@ pub trait Ports {
     fn count_subscriptions_of(&mut self, subscription: &Subscription) -> Result<usize, StoreError>;
     /// Whether anybody may subscribe to a resource; `false` is certain.
     fn may_be_watched(&mut self, resource: &Resource) -> bool;
+    /// Whether there may be subscriptions to a package; `false` is certain.
+    fn may_be_subscribed_to(&self, event: PackageId) -> bool;
     /// How much of the shared memory is in use, in percent.
     fn memory_used(&self) -> usize;
     /// Ends subscriptions that have run out, at most `limit`; their last NOTIFYs become due.

@@ -13,7 +13,7 @@ use super::resource::Resource;
 use super::row_limits::Brought;
 use super::{bad_event, limits, notifier, readable, refresh, sphere};
 use crate::sip::entity_tag::EntityTag;
-use crate::sip::{text, uri, xml_form};
+use crate::sip::{text, uri};
 use crate::time::{Expiry, Moment, Seconds};
 use std::borrow::Cow;
 
@@ -78,8 +78,8 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
     if request.etag.is_none() && request.body.is_none() {
         return Err(Failure::invalid_request("neither an entity tag nor a body"));
     }
-    let resource = ports.uri_rule().resource(&uri::join(request.user, request.domain), package);
-    let body = checked_body(ports, &description, request)?;
+    let resource = ports.uri_rule().resource_of(uri::join(request.user, request.domain), package);
+    let body = checked_body(ports, &resource, &description, request)?;
     let request = &Request { body: body.as_deref(), ..*request };
     if expires > 0 {
         ports.row_limits().map_or(Ok(()), |limits| limits.check(&request.brought()))?;
@@ -116,6 +116,7 @@ impl<'a> Document<'a> {
 /// written in UTF-8, as which text columns and other nodes take it.
 fn checked_body<'a, P: Ports>(
     ports: &mut P,
+    resource: &Resource,
     package: &Package,
     request: &Request<'a>,
 ) -> Result<Option<Cow<'a, [u8]>>, Failure> {
@@ -134,7 +135,7 @@ fn checked_body<'a, P: Ports>(
         let why = format!("unsupported Content-Type: {}", String::from_utf8_lossy(media));
         return Err(Failure::unsupported_media(accepted, why));
     }
-    if !is_xml(media) || xml_form::is_plain(body) {
+    if !is_xml(media) || ports.is_plain(resource, body) {
         return Ok(Some(Cow::Borrowed(body)));
     }
     let refuse = || Failure::unsupported_media(accepted, "the body is not well-formed XML, or declares entities");

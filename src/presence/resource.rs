@@ -30,7 +30,13 @@ shm_safe!(UriComparison { ignore_case, seed });
 impl UriComparison {
     /// The resource of this URI and package.
     pub fn resource(&self, uri: &[u8], event: PackageId) -> Resource {
-        Resource { uri: uri.to_vec(), event, hash: self.hash(&[uri], u64::from(event.0)) }
+        self.resource_of(uri.to_vec(), event)
+    }
+
+    /// The same of a URI that is given away.
+    pub fn resource_of(&self, uri: Vec<u8>, event: PackageId) -> Resource {
+        let hash = self.hash(&[&uri], u64::from(event.0));
+        Resource { uri, event, hash }
     }
 
     /// A hash over parts and a number.

@@ -151,10 +151,11 @@ fn initial<P: Ports>(
     let to_tag = ports.reply_tag()?;
     let from_tag = request.from.tag.unwrap_or_default();
     let dialog = DialogId { call_id: request.call_id.bytes(), to_tag: &to_tag, from_tag: from_tag.bytes() };
-    let presentity = uri::join(request.user.bytes(), request.domain.bytes());
+    let resource = ports.uri_rule().resource_of(uri::join(request.user.bytes(), request.domain.bytes()), package);
+    let presentity = &resource.uri;
     let new_dialog = match ports.find_recent(dialog, request.cseq)? {
         Recent::Made(stored) => {
-            let wanted = Wanted { package, event_id, presentity: &presentity, expires };
+            let wanted = Wanted { package, event_id, presentity, expires };
             return answer_again(ports, request, description, &wanted, *stored);
         }
         Recent::Over => return Err(Failure::no_subscription("the dialog that this SUBSCRIBE has made is over")),
@@ -174,7 +175,7 @@ fn initial<P: Ports>(
     let mut subscription = Subscription::of_checked(
         state,
         &[
-            (Field::PresUri, &presentity),
+            (Field::PresUri, presentity),
             (Field::ToUser, request.to.user.bytes()),
             (Field::ToDomain, request.to.host.bytes()),
             (Field::FromUser, request.from.user.bytes()),
@@ -205,13 +206,12 @@ fn initial<P: Ports>(
     if ports.config().delete_same_subs {
         delete_same(ports, &subscription)?;
     }
-    let resource = ports.uri_rule().resource(&presentity, package);
     limits::new_subscription(ports, &resource, &subscription)?;
     let stored = ports.subscribe(&subscription, &resource, new_dialog);
     let stored = stored.map_err(|error| refused_for(ports, error, &subscription))?;
     if stored == Stored::Known {
         if let Some(known) = ports.find_subscription(dialog)? {
-            let wanted = Wanted { package, event_id, presentity: &presentity, expires };
+            let wanted = Wanted { package, event_id, presentity, expires };
             return answer_again(ports, request, description, &wanted, known);
         }
     }
@@ -219,7 +219,7 @@ fn initial<P: Ports>(
         answer(ports, description, &subscription, expires);
         return Ok(subscription);
     }
-    let winfo = queue_winfo(ports, description, &presentity, || Watcher::of(&subscription), Extent::Partial);
+    let winfo = queue_winfo(ports, description, presentity, || Watcher::of(&subscription), Extent::Partial);
     answer(ports, description, &subscription, expires);
     send_winfo(ports, winfo);
     if authorization.status == Status::Terminated {
@@ -471,7 +471,7 @@ fn queue_winfo<P: Ports>(
     watcher: impl FnOnce() -> Watcher,
     extent: Extent,
 ) -> Option<Resource> {
-    let peer = package.peer.filter(|_| !package.is_winfo())?;
+    let peer = package.peer.filter(|peer| !package.is_winfo() && ports.may_be_subscribed_to(*peer))?;
     let resource = ports.uri_rule().resource(uri, peer);
     if !ports.may_be_watched(&resource) {
         return None;

@@ -6,6 +6,7 @@ use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::checked::UriText;
 use crate::sip::columns::fits;
 use crate::sip::packed::Strings;
+use crate::sip::target::{self, NextHop};
 use crate::sip::transport::Transport;
 use crate::time::Moment;
 
@@ -145,9 +146,10 @@ pub struct Subscription<B = Box<[u8]>> {
     /// The numbers.
     pub state: SubscriptionState,
     strings: Strings<{ FIELDS - 1 }, B, u16>,
+    hop: NextHop,
 }
 
-shm_safe!([B: ShmSafe] Subscription<B> { state, strings });
+shm_safe!([B: ShmSafe] Subscription<B> { state, strings, hop });
 
 impl Subscription {
     /// Packs numbers and strings. Strings that are too long, or that would break a message they are written into, are
@@ -168,7 +170,7 @@ impl Subscription {
 
     fn packed(state: SubscriptionState, fields: &[&[u8]; FIELDS]) -> Self {
         // Within their bounds all of them fit.
-        Subscription { state, strings: Strings::new(fields) }
+        Subscription { state, strings: Strings::new(fields), hop: NextHop::Unread }
     }
 }
 
@@ -230,18 +232,18 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         self.strings.all()
     }
 
-    /// The same subscription with its strings copied by `copy`.
+    /// The same subscription with its strings copied by `copy`: one that is kept, with its next hop read.
     ///
     /// # Errors
     ///
     /// Fails when `copy` fails.
     pub fn map<C, E>(&self, copy: impl FnOnce(&[u8]) -> Result<C, E>) -> Result<Subscription<C>, E> {
-        Ok(Subscription { state: self.state, strings: self.strings.map(copy)? })
+        Ok(Subscription { state: self.state, hop: self.hop(), strings: self.strings.map(copy)? })
     }
 
     /// A private copy.
     pub fn to_private(&self) -> Subscription {
-        Subscription { state: self.state, strings: self.strings.to_private() }
+        Subscription { state: self.state, strings: self.strings.to_private(), hop: self.hop }
     }
 
     /// The same with some strings replaced.
@@ -254,7 +256,9 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         for (field, value) in changes {
             fields[*field as usize] = field.checked(value)?;
         }
-        Ok(Subscription::packed(self.state, &fields))
+        let moves = changes.iter().any(|(field, _)| matches!(field, Field::Contact | Field::RecordRoute));
+        let hop = if moves { NextHop::Unread } else { self.hop };
+        Ok(Subscription { hop, ..Subscription::packed(self.state, &fields) })
     }
 
     /// The same with what a SUBSCRIBE in its dialog brings along.
@@ -323,11 +327,20 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         uri
     }
 
-    /// Where NOTIFYs go (RFC 3261 12.2.1.1): the route set, whose first route is the next hop, or the Contact.
-    pub fn next_hop(&self) -> &[u8] {
-        match self.get(Field::RecordRoute) {
-            b"" => self.get(Field::Contact),
-            routes => routes,
+    /// How NOTIFYs go (RFC 3261 12.2.1.1): by the route set, whose first route is the next hop, or to the Contact.
+    pub fn hop(&self) -> NextHop {
+        match self.hop {
+            NextHop::Unread => NextHop::of(self.get(Field::RecordRoute), self.get(Field::Contact)),
+            hop => hop,
+        }
+    }
+
+    /// The name that has to be looked up before a NOTIFY can be sent.
+    pub fn name_to_look_up(&self) -> Option<&[u8]> {
+        match (self.hop(), self.get(Field::RecordRoute)) {
+            (NextHop::Name { .. }, b"") => target::name_to_look_up(self.get(Field::Contact)),
+            (NextHop::Name { .. }, routes) => target::name_to_look_up(routes),
+            _ => None,
         }
     }
 
@@ -404,6 +417,13 @@ mod tests {
         let changed = subscription.with(&[(Field::Contact, b"sip:new@host")]).unwrap();
         assert_eq!(changed.get(Field::Contact), b"sip:new@host");
         assert_eq!(changed.get(Field::UserAgent), fields[Field::UserAgent as usize]);
+        for field in Field::ALL {
+            for text in ["", "y", "yyyyyyyyyyyyyyyyyyyyyyyyyy"] {
+                let mut wanted = fields;
+                wanted[field as usize] = text.as_bytes();
+                assert_eq!(subscription.with(&[(field, text.as_bytes())]).unwrap().fields(), wanted, "{field:?}");
+            }
+        }
     }
 
     fn with_text(field: Field, text: &[u8]) -> Result<Subscription, BadField> {

@@ -19,6 +19,7 @@ use crate::server::cluster::announce::Ends;
 use crate::server::cluster::arbitration::Beating;
 use crate::server::notify::turn_retries::TurnRetries;
 use crate::server::notify::work::Work;
+use crate::server::packages::foreseen_body::ForeseenBody;
 use crate::server::packages::omitted_check::OmittedCheck;
 use crate::server::packages::prediction::Predictions;
 use crate::server::publications::unreadable::Unreadable;
@@ -48,6 +49,8 @@ pub struct Process {
     pub last_subscription: RefCell<Option<Subscription>>,
     /// What packages make of single documents.
     pub single_document_bodies: Predictions,
+    /// What is foreseen of the document that was published last.
+    pub foreseen_body: ForeseenBody,
     /// The check of presence_xml.
     pub omitted_check: OmittedCheck,
     /// Documents that could not be read.

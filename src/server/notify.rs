@@ -2,6 +2,7 @@
 pub mod engine;
 pub mod fan_out;
 pub mod held_queues;
+pub mod joined_writes;
 pub mod marked_turns;
 pub mod missed_changes;
 pub mod missed_sweep;

@@ -3,7 +3,7 @@
 use crate::common::counters::{self, Counter};
 use crate::common::metrics;
 use crate::host::shm;
-use crate::host::{clock, dmq, log, sl, tm};
+use crate::host::{clock, direct, dmq, log, sl, tm};
 use crate::presence::authorization::Authorization;
 use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
@@ -11,7 +11,7 @@ use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::Bodies;
 use crate::presence::event_package::BodyCheck;
-use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
+use crate::presence::event_package::{Package, PackageId, PackageVerdict, Packages, Trait};
 use crate::presence::late::Late;
 use crate::presence::late::Taken;
 use crate::presence::notification::{
@@ -29,7 +29,7 @@ use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
-use crate::server::notify::engine::plain_target;
+use crate::server::notify::engine::target_of;
 use crate::server::notify::pacing::Way;
 use crate::server::notify::under_way::UnderWay;
 use crate::server::notify::work::Again;
@@ -38,11 +38,11 @@ use crate::server::packages::version_patch::with_version;
 use crate::server::publications::unreadable::{self};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::event::EventHeader;
-use crate::sip::{target, uri, xml_form};
+use crate::sip::target::NextHop;
+use crate::sip::{uri, xml_form};
 use crate::time::{Expiry, Moment};
 use crate::{limited, log};
 use std::cell::RefCell;
-use std::net::SocketAddr;
 
 impl Ports for Context {
     fn config(&self) -> &Config {
@@ -140,19 +140,29 @@ impl Ports for Context {
     ) -> Option<Vec<u8>> {
         fault_point!("compose");
         let (user, domain) = uri::split(uri);
-        let package_name = self.packages.get(package).name;
         let ask = || self.process.registry.aggregate(package, user, domain, documents, offline);
         match (documents, offline) {
             ([single], None) if self.config.predict_bodies => {
-                let expected = || match self.packages.get(package).is_dialog() {
-                    true => xml_form::dialog_info(single, &[b"sip:", user, b"@", domain].concat()),
-                    // presence_xml makes nothing of a document that is none of its own.
-                    false if package_name == b"presence" && !xml_form::has_root(single, b"presence") => None,
-                    false => xml_form::formatted(single),
-                };
+                let found = || self.process.foreseen_body.take(uri, single);
+                let expected = || found().or_else(|| foreseen(self.packages.get(package), uri, single));
                 self.process.single_document_bodies.body(package, expected, ask)
             }
             _ => ask(),
+        }
+    }
+    fn is_plain(&mut self, resource: &Resource, document: &[u8]) -> bool {
+        let package = self.packages.get(resource.event);
+        let may_be_shown = self.config.predict_bodies
+            && package.has(Trait::Aggregates)
+            && self.process.single_document_bodies.may_be_foreseen(resource.event)
+            && self.shared.tables.shows_one_document(resource);
+        let body = may_be_shown.then(|| foreseen(package, &resource.uri, document)).flatten();
+        match body {
+            Some(body) => {
+                self.process.foreseen_body.keep(&resource.uri, document, body);
+                true
+            }
+            None => xml_form::is_plain(document),
         }
     }
     fn filter_body(&mut self, package: PackageId, subscription: &Subscription, body: &[u8]) -> Option<Vec<u8>> {
@@ -302,6 +312,9 @@ impl Ports for Context {
         self.storage.subscriptions.set_authorization(&mut self.work.rows, dialog, authorization)
     }
 
+    fn may_be_subscribed_to(&self, event: PackageId) -> bool {
+        self.storage.subscriptions.may_be_subscribed_to(event)
+    }
     fn may_be_watched(&mut self, resource: &Resource) -> bool {
         self.storage.subscriptions.may_be_watched(resource)
     }
@@ -416,7 +429,11 @@ impl Ports for Context {
         self.storage.queue.begin_run(&mut self.work, resource)
     }
     fn next_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {
+        self.shared.engine.part();
         let batch = self.storage.queue.next_batch(&mut self.work, resource, notify_run);
+        if batch.len() > 1 {
+            self.shared.engine.join();
+        }
         if batch.is_empty() && notify_run.changed_at > 0 {
             metrics::change_notified(resource.event, clock::monotonic_micros().saturating_sub(notify_run.changed_at));
         }
@@ -424,13 +441,14 @@ impl Ports for Context {
     }
 
     fn record_notified(&mut self, resource: &Resource, notified: &[NotifyRecord]) {
+        self.shared.engine.part();
         self.shared.tables.record_notified(resource, notified);
     }
 
     fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) {
-        let target = plain_target(&notify.subscription);
-        if target.is_some() || !self.leaves_to_names(notify, headers, body, digest) {
-            self.send_now(notify, target, headers, body, digest);
+        let hop = notify.subscription.hop();
+        if !matches!(hop, NextHop::Name { .. }) || !self.leaves_to_names(notify, headers, body, digest) {
+            self.send_now(notify, hop, headers, body, digest);
         }
     }
 }
@@ -441,11 +459,11 @@ thread_local! {
 }
 
 impl Context {
-    /// Sends a NOTIFY from this process, to its [`plain_target`] where it has one; `false` when it could not be sent.
+    /// Sends a NOTIFY from this process; `false` when it could not be sent.
     pub(crate) fn send_now(
         &mut self,
         notify: &Notify,
-        target: Option<SocketAddr>,
+        hop: NextHop,
         headers: &[u8],
         body: Option<&[u8]>,
         digest: BodyDigest,
@@ -476,13 +494,13 @@ impl Context {
         };
         let sent_at = clock::monotonic_micros();
         let number = self.note_notify(notify, digest, sent_at);
-        let is_udp = target.is_some() || target::goes_over_udp(s.next_hop());
+        let is_udp = hop.is_udp();
         let under_way = UnderWay { event: s.state.event, sent_at, is_udp, number };
         let senders = self.shared.senders;
         if is_udp {
             senders.outstanding.note_sent(sent_at);
         }
-        let is_direct = self.shared.engine.send(&request, target, under_way);
+        let is_direct = self.shared.engine.send(&request, target_of(s, hop), under_way);
         counters::count(if is_direct { Counter::NotifyDirect } else { Counter::NotifyByTm });
         let sent = match is_direct {
             true => Ok(tm::Sent::UnderWay),
@@ -525,10 +543,11 @@ impl Context {
         request: &tm::InDialog<'_>,
         under_way: UnderWay,
     ) -> Result<tm::Sent, tm::NotSent> {
-        let shown = self.config.subs_variable.then(|| as_shown(notify));
         // The route that looks at the answer sees what the one at the sending saw: by then the subscription may have
         // changed, and it may be gone.
         let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists());
+        let is_seen = self.config.subs_variable && (keeps || direct::is_sending_seen());
+        let shown = is_seen.then(|| as_shown(notify));
         let carried = match &shown {
             Some(shown) if keeps => under_way.with(shown),
             _ => under_way.alone(),
@@ -543,6 +562,19 @@ impl Context {
             under_way.number.into_iter().for_each(note);
         }
         sent
+    }
+}
+
+/// What a package makes of a single document, where that is plain to see.
+fn foreseen(package: &Package, presentity: &[u8], document: &[u8]) -> Option<Vec<u8>> {
+    if package.is_dialog() {
+        let (user, domain) = uri::split(presentity);
+        return xml_form::dialog_info(document, &[b"sip:", user, b"@", domain].concat());
+    }
+    // presence_xml makes nothing of a document that is none of its own.
+    match package.name == b"presence" && !xml_form::has_root(document, b"presence") {
+        true => None,
+        false => xml_form::formatted(document),
     }
 }
 

@@ -18,13 +18,14 @@ use crate::host::lock::{Guard, Lock};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::dialog::DialogId;
+use crate::presence::event_package::PackageId;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::server::tables::dialog_index::DialogIndex;
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use crate::server::tables::watcher_counts::WatcherCounts;
 use hashbrown::HashTable;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// One part of the tables, under one lock.
 pub struct Shard {
@@ -93,6 +94,8 @@ pub struct Tables {
     pub watchers: WatcherCounts,
     /// How many resource entries are marked as not judged since the start.
     unjudged: &'static AtomicUsize,
+    /// Packages that there has been a subscription to, one bit each; packages of higher numbers count as such.
+    subscribed_to: &'static AtomicU64,
     rule: UriComparison,
 }
 
@@ -121,7 +124,22 @@ impl Tables {
             shards.push(Lock::new(Shard::new()?));
         }
         let (dialogs, watchers) = (DialogIndex::new()?, WatcherCounts::new(counts_watchers)?);
-        Ok(Tables { shards, dialogs, watchers, unjudged: shm::leak(AtomicUsize::new(0))?, rule })
+        let (unjudged, subscribed_to) = (shm::leak(AtomicUsize::new(0))?, shm::leak(AtomicU64::new(0))?);
+        Ok(Tables { shards, dialogs, watchers, unjudged, subscribed_to, rule })
+    }
+
+    /// There is going to be a subscription to a package.
+    pub fn note_subscribed(&self, event: PackageId) {
+        let bit = 1u64.checked_shl(event.0.into()).unwrap_or(0);
+        if self.subscribed_to.load(Ordering::Relaxed) & bit != bit {
+            self.subscribed_to.fetch_or(bit, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether there has been a subscription to a package since the start.
+    pub fn was_subscribed_to(&self, event: PackageId) -> bool {
+        let bit = 1u64.checked_shl(event.0.into()).unwrap_or(0);
+        bit == 0 || self.subscribed_to.load(Ordering::SeqCst) & bit != 0
     }
 
     /// The shard a resource lives in, locked.

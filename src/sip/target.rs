@@ -1,33 +1,175 @@
 //! Where a request goes without a look into the DNS (RFC 3263 4): a URI with the address of its host.
 use super::byte_class::{kind, kinds_in};
+use crate::shm_safe::shm_safe;
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The port of SIP over UDP (RFC 3261 19.1.2).
 const SIP_PORT: u16 = 5060;
 
+/// How requests in a dialog go, as far as its route set and the peer's Contact say: read once, and kept beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NextHop {
+    /// Nobody has looked yet.
+    #[default]
+    Unread,
+    /// To an address over UDP, without a route: what [`plain_udp`] says.
+    PlainV4([u8; 4], u16),
+    /// Likewise, over IPv6: the address is read again from the Contact.
+    PlainV6,
+    /// To an address over a connection, without a route: what [`connected`] reads again from the Contact.
+    Connected,
+    /// To an address, over UDP or not.
+    Address {
+        /// See [`goes_over_udp`].
+        is_udp: bool,
+    },
+    /// To a name, see [`name_to_look_up`].
+    Name {
+        /// See [`goes_over_udp`].
+        is_udp: bool,
+    },
+}
+
+shm_safe!(
+    enum NextHop {
+        Unread,
+        PlainV4(address, port),
+        PlainV6,
+        Connected,
+        Address { is_udp },
+        Name { is_udp },
+    }
+);
+
+impl NextHop {
+    /// Reads the next hop of a dialog with this route set (empty for none) and this Contact of the peer.
+    pub fn of(routes: &[u8], contact: &[u8]) -> NextHop {
+        let (hop, plain) = match routes {
+            b"" => (contact, plain_udp(contact)),
+            routes => (routes, None),
+        };
+        match plain {
+            Some(SocketAddr::V4(address)) => NextHop::PlainV4(address.ip().octets(), address.port()),
+            Some(SocketAddr::V6(_)) => NextHop::PlainV6,
+            None if routes.is_empty() && connected(contact).is_some() => NextHop::Connected,
+            None => {
+                let is_udp = goes_over_udp(hop);
+                match name_to_look_up(hop).is_some() {
+                    true => NextHop::Name { is_udp },
+                    false => NextHop::Address { is_udp },
+                }
+            }
+        }
+    }
+
+    /// Whether requests go over UDP.
+    pub fn is_udp(self) -> bool {
+        match self {
+            NextHop::Unread | NextHop::Connected => false,
+            NextHop::PlainV4(..) | NextHop::PlainV6 => true,
+            NextHop::Address { is_udp } | NextHop::Name { is_udp } => is_udp,
+        }
+    }
+
+    /// Where requests go that need nothing but sending; `contact`: that of the peer.
+    pub fn target(self, contact: &[u8]) -> Option<Target<'_>> {
+        let over_udp = |address| Target { address, carrier: Carrier::Udp, request_uri: Cow::Borrowed(contact) };
+        match self {
+            NextHop::PlainV4(address, port) => Some(over_udp((address, port).into())),
+            NextHop::PlainV6 => plain_udp(contact).map(over_udp),
+            NextHop::Connected => connected(contact),
+            _ => None,
+        }
+    }
+}
+
+/// What carries a request, with the host's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Carrier {
+    /// Datagrams.
+    Udp = 1,
+    /// A TCP connection.
+    Tcp = 2,
+    /// A TLS connection.
+    Tls = 3,
+    /// A WebSocket.
+    Ws = 5,
+    /// A WebSocket over TLS.
+    Wss = 6,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The address and port.
+    pub address: SocketAddr,
+    /// What carries it there.
+    pub carrier: Carrier,
+    /// Its request URI.
+    pub request_uri: Cow<'a, [u8]>,
+}
+
+/// The far end of the connection that a request to this URI takes, where there is one: the address of the URI over TCP,
+/// TLS or WebSocket, or the one in the host's parameter `alias`, which is no part of the request URI then.
+pub fn connected(uri: &[u8]) -> Option<Target<'_>> {
+    let Some(at) = memchr::memmem::find(uri, b";alias=") else {
+        let (address, carrier) = plain(uri).filter(|(_, carrier)| *carrier != Carrier::Udp)?;
+        return Some(Target { address, carrier, request_uri: Cow::Borrowed(uri) });
+    };
+    let value = &uri[at + b";alias=".len()..];
+    let (value, behind) = value.split_at(value.iter().position(|c| matches!(c, b';' | b'?')).unwrap_or(value.len()));
+    let (ip, port) = address_of(value)?;
+    let (port, carrier) = number(port.strip_prefix(b"~")?, 5)?;
+    let carrier = match carrier {
+        b"~2" => Carrier::Tcp,
+        b"~3" => Carrier::Tls,
+        b"~5" => Carrier::Ws,
+        b"~6" => Carrier::Wss,
+        _ => return None,
+    };
+    let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
+    let is_plain = uri.starts_with(b"sip:") && kinds_in(uri) & UNCLEAR == 0 && !behind.contains(&b'?');
+    let is_once = memchr::memmem::find(behind, b"alias").is_none() && memchr::memchr(b'@', behind).is_none();
+    let request_uri = Cow::Owned([&uri[..at], behind].concat());
+    (is_plain && is_once).then(|| Target { address: (ip, port).into(), carrier, request_uri })
+}
+
 /// The address in a URI, where a request to it goes there over UDP: no name to look up, no other transport, no `maddr`,
 /// nothing that a parser could read in two ways.
 pub fn plain_udp(uri: &[u8]) -> Option<SocketAddr> {
-    const UNCLEAR: u8 = kind::CONTROL | kind::SPACE | kind::BRACKET | kind::HIGH;
+    plain(uri).filter(|(_, carrier)| *carrier == Carrier::Udp).map(|(address, _)| address)
+}
+
+/// Bytes that a parser could read in two ways.
+const UNCLEAR: u8 = kind::CONTROL | kind::SPACE | kind::BRACKET | kind::HIGH;
+
+/// The address in a URI and what carries a request there, under the same conditions.
+#[inline]
+fn plain(uri: &[u8]) -> Option<(SocketAddr, Carrier)> {
     let (scheme, rest) = uri.split_first_chunk::<4>()?;
     if (scheme != b"sip:" && !scheme.eq_ignore_ascii_case(b"sip:")) || kinds_in(rest) & UNCLEAR != 0 {
         return None;
     }
     // A user part may hold what ends a host elsewhere; a second @ may not be anywhere.
-    let host = match memchr::memchr(b'@', rest) {
-        Some(at) if memchr::memchr(b'@', &rest[at + 1..]).is_some() => return None,
-        Some(at) => &rest[at + 1..],
-        None => rest,
+    let mut parts = rest.splitn(3, |c| *c == b'@');
+    let host = match (parts.next(), parts.next(), parts.next()) {
+        (_, Some(host), None) => host,
+        (_, None, _) => rest,
+        _ => return None,
     };
     let (address, behind) = address_of(host)?;
     let (port, params) = port_of(behind)?;
     // Headers of a URI have no place in a request (RFC 3261 19.1.5): what the host makes of them is its own affair.
-    let is_plain = match params {
-        b"" => true,
-        [b';', params @ ..] => !params.contains(&b'?') && params.split(|c| *c == b';').all(is_harmless),
-        _ => false,
+    let carrier = match params {
+        b"" => Carrier::Udp,
+        [b';', params @ ..] if !params.contains(&b'?') => carrier_of(params)?,
+        _ => return None,
     };
-    is_plain.then(|| (address, port).into())
+    // The port of TLS is another one.
+    let is_clear = carrier == Carrier::Udp || carrier == Carrier::Tcp || behind.starts_with(b":");
+    is_clear.then(|| ((address, port).into(), carrier))
 }
 
 /// The name of the host that a request goes to by this URI, or by the first one of a list of routes in brackets; `None`
@@ -110,23 +252,41 @@ fn port_of(text: &[u8]) -> Option<(u16, &[u8])> {
 /// The number of at most so many digits that a text begins with, and what is behind it.
 #[inline]
 fn number(text: &[u8], most: usize) -> Option<(u32, &[u8])> {
-    let (mut number, mut rest) = (0, text);
-    while let [digit @ b'0'..=b'9', behind @ ..] = rest {
-        (number, rest) = (number * 10 + u32::from(digit - b'0'), behind);
-        if text.len() - rest.len() > most {
+    let (mut number, mut digits) = (0, 0);
+    while let Some(digit) = text.get(digits).map(|c| c.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+        if digits == most {
+            return None;
+        }
+        number = number * 10 + u32::from(digit);
+        digits += 1;
+    }
+    (digits > 0).then(|| (number, &text[digits..]))
+}
+
+/// What carries a request to a URI with these parameters; `None` where one of them leads it elsewhere.
+fn carrier_of(params: &[u8]) -> Option<Carrier> {
+    let mut carrier = None;
+    for param in params.split(|c| *c == b';') {
+        let end = memchr::memchr(b'=', param).unwrap_or(param.len());
+        let (name, value) = param.split_at(end);
+        if !name.eq_ignore_ascii_case(b"transport") {
+            if !is_harmless(name) {
+                return None;
+            }
+            continue;
+        }
+        const NAMES: [(&[u8], Carrier); 4] =
+            [(b"=udp", Carrier::Udp), (b"=tcp", Carrier::Tcp), (b"=tls", Carrier::Tls), (b"=ws", Carrier::Ws)];
+        let (_, named) = NAMES.iter().find(|(known, _)| value.eq_ignore_ascii_case(known))?;
+        if carrier.replace(*named).is_some_and(|before| before != *named) {
             return None;
         }
     }
-    (rest.len() < text.len()).then_some((number, rest))
+    Some(carrier.unwrap_or(Carrier::Udp))
 }
 
-/// Whether a parameter leaves a request on its way over UDP.
-fn is_harmless(param: &[u8]) -> bool {
-    let end = memchr::memchr(b'=', param).unwrap_or(param.len());
-    let (name, value) = param.split_at(end);
-    if name.eq_ignore_ascii_case(b"transport") {
-        return value.eq_ignore_ascii_case(b"=udp");
-    }
+/// Whether a parameter of this name leaves a request on its way.
+fn is_harmless(name: &[u8]) -> bool {
     // The host may follow these, or compress, or resolve what they name.
     const WATCHED: [&[u8]; 7] = [b"maddr", b"comp", b"sigcomp-id", b"received", b"ttl", b"gr", b"alias"];
     !WATCHED.iter().any(|watched| name.eq_ignore_ascii_case(watched))
@@ -150,6 +310,75 @@ mod tests {
             ("", true),
         ] {
             assert_eq!(goes_over_udp(uri.as_bytes()), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_once_is_what_is_read_each_time() {
+        for contact in [
+            "sip:bob@192.0.2.1",
+            "sip:bob@192.0.2.1:5070;transport=UDP",
+            "sip:bob@[2001:db8::1]:5070",
+            "sip:bob@192.0.2.1;transport=tcp",
+            "sip:bob@a.example",
+            "sip:bob@a.example;transport=tls",
+            "",
+        ] {
+            for routes in ["", "<sip:192.0.2.9;lr>", "<sip:p.example;transport=tcp;lr>"] {
+                let (hop, contact, routes) = (routes, contact.as_bytes(), routes.as_bytes());
+                let read = NextHop::of(routes, contact);
+                let next = if hop.is_empty() { contact } else { routes };
+                assert_eq!(read.is_udp(), goes_over_udp(next));
+                assert_eq!(matches!(read, NextHop::Name { .. }), name_to_look_up(next).is_some());
+                assert_eq!(read == NextHop::Connected, hop.is_empty() && connected(contact).is_some());
+                let address = read.target(contact).filter(|target| target.carrier == Carrier::Udp);
+                let address = address.map(|target| target.address);
+                assert_eq!(address, plain_udp(contact).filter(|_| hop.is_empty()));
+            }
+        }
+        assert!(size_of::<NextHop>() <= 8, "each subscription keeps one");
+    }
+
+    #[test]
+    fn connections_are_those_of_the_uri_or_its_alias() {
+        let cases = [
+            ("sip:bob@192.0.2.1;transport=tcp", "192.0.2.1:5060", Carrier::Tcp, "sip:bob@192.0.2.1;transport=tcp"),
+            ("sip:192.0.2.1:7;Transport=TLS;ob", "192.0.2.1:7", Carrier::Tls, "sip:192.0.2.1:7;Transport=TLS;ob"),
+            (
+                "sip:b@x.invalid;transport=ws;alias=192.0.2.1~7~5",
+                "192.0.2.1:7",
+                Carrier::Ws,
+                "sip:b@x.invalid;transport=ws",
+            ),
+            (
+                "sip:b@x.invalid;alias=[2001:db8::1]~7~6;transport=ws",
+                "[2001:db8::1]:7",
+                Carrier::Wss,
+                "sip:b@x.invalid;transport=ws",
+            ),
+        ];
+        for (uri, address, carrier, request_uri) in cases {
+            let request_uri = Cow::Borrowed(request_uri.as_bytes());
+            let address = address.parse().unwrap();
+            assert_eq!(connected(uri.as_bytes()), Some(Target { address, carrier, request_uri }), "{uri}");
+        }
+        for uri in [
+            "sip:bob@192.0.2.1",
+            "sip:bob@192.0.2.1;transport=tls",
+            "sip:bob@192.0.2.1;transport=sctp",
+            "sip:bob@192.0.2.1;transport=tcp;transport=udp",
+            "sip:bob@192.0.2.1;transport=tcp;maddr=192.0.2.2",
+            "sip:bob@x.example;transport=tcp",
+            "sip:bob@192.0.2.1;alias=192.0.2.1~7~1",
+            "sip:bob@192.0.2.1;alias=192.0.2.1~7",
+            "sip:bob@192.0.2.1;alias=192.0.2.1~70000~2",
+            "sip:bob@192.0.2.1;alias=192.0.2.1~7~2?x=y",
+            "sip:bob@192.0.2.1;alias=192.0.2.1~7~2;alias=192.0.2.2~7~2",
+            "sip:bob;alias=192.0.2.1~7~2;x@192.0.2.1",
+            "<sip:bob@192.0.2.1;alias=192.0.2.1~7~2>",
+            "sips:bob@192.0.2.1:5061;transport=tcp",
+        ] {
+            assert_eq!(connected(uri.as_bytes()), None, "{uri}");
         }
     }
 

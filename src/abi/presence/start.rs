@@ -18,7 +18,7 @@ use crate::host::direct::{every_millis, take_answers_first};
 use crate::host::params::ParameterBlock;
 use crate::host::process::TimerProcess;
 use crate::host::process_mutex::ProcessMutex;
-use crate::host::{log, process, script, sl, slab, sockets, tm, warm_up};
+use crate::host::{direct, log, process, script, sl, slab, sockets, tm, warm_up};
 use crate::log;
 use crate::presence::config::{Config, NotifyEngine};
 use crate::server::authorizations::watchers_table;
@@ -26,6 +26,7 @@ use crate::server::cluster::door::Door;
 use crate::server::cluster::leases_table::LeasesTable;
 use crate::server::context::{Context, Process};
 use crate::server::notify::{fan_out, named_sender, notifier_process};
+use crate::server::packages::foreseen_body::ForeseenBody;
 use crate::server::packages::prediction::Predictions;
 use crate::server::publications::presentity_table;
 use crate::server::settings;
@@ -83,6 +84,7 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
         last_subscription: RefCell::new(None),
         omitted_check: Default::default(),
         single_document_bodies: Predictions::default(),
+        foreseen_body: ForeseenBody::default(),
         unreadable: Default::default(),
         versions: Predictions::default(),
         turn: Cell::new(0),
@@ -224,6 +226,7 @@ fn start_timers(config: &Config) -> Result<(), String> {
 pub(crate) fn restore() -> Result<(), String> {
     let Some(process) = state::process() else { return Ok(()) };
     process.notify_reply.set(Some(script::EventRoute::find(c"presence:notify-reply")));
+    direct::note_configuration();
     process.shared.engine.choose(process.notify_reply.get(), process.config.notify_slots);
     if process.shared.engine.may_serve() {
         // SAFETY: the module's response function, made for whatever message the host has received.

@@ -75,6 +75,9 @@ impl Ports for MemoryPorts {
     fn reads(&self, document: &[u8]) -> bool {
         well_formed(document)
     }
+    fn is_plain(&mut self, _resource: &Resource, document: &[u8]) -> bool {
+        crate::sip::xml_form::is_plain(document)
+    }
     fn in_utf8(&self, document: &[u8]) -> Option<Vec<u8>> {
         Some(document.to_vec())
     }
@@ -297,6 +300,9 @@ impl Ports for MemoryPorts {
     fn count_subscriptions_of(&mut self, subscription: &Subscription) -> Result<usize, StoreError> {
         let watcher = subscription.watcher_uri();
         Ok(self.entries.iter().flatten().filter(|entry| entry.subscription.watcher_uri() == watcher).count())
+    }
+    fn may_be_subscribed_to(&self, _event: PackageId) -> bool {
+        true
     }
     fn may_be_watched(&mut self, resource: &Resource) -> bool {
         self.entries.iter().flatten().any(|entry| self.watches(entry, resource))

@@ -12,6 +12,7 @@ use crate::log;
 use crate::presence::config::NotifyEngine;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
+use crate::server::notify::joined_writes::JoinedWrites;
 use crate::server::notify::transactions::{Answered, Transactions};
 use crate::server::notify::under_way::UnderWay;
 use crate::shm_safe::shm_safe;
@@ -19,9 +20,8 @@ use crate::sip::answer::{self, Success};
 use crate::sip::branch::{BranchSecret, Origin, TransactionKey};
 use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers};
 use crate::sip::request::{Head, Lines};
-use crate::sip::target;
+use crate::sip::target::{Carrier, NextHop, Target};
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is kept of a NOTIFY until it is answered.
@@ -112,7 +112,7 @@ impl Engine {
                 let name = onlooker.name();
                 log!(Warn, "NOTIFYs go out without tm, and {name} does not see them (notify_engine {mode})");
             }
-            (None, _) => log!(Notice, "NOTIFYs to addresses over UDP go out without tm (notify_engine {mode})"),
+            (None, _) => log!(Notice, "NOTIFYs to addresses go out without tm (notify_engine {mode})"),
         }
         self.is_off.store(false, Ordering::Relaxed);
     }
@@ -173,47 +173,72 @@ impl Engine {
                     onlooker.name()
                 )
             }
-            None => log!(Notice, "NOTIFYs to addresses over UDP go out without tm from now on (notify_engine auto)"),
+            None => log!(Notice, "NOTIFYs to addresses go out without tm from now on (notify_engine auto)"),
         }
     }
 
-    /// Sends a NOTIFY to its [`plain_target`]; `under_way` comes back with its answer. `false`: it has not been sent,
-    /// and tm has to.
-    pub fn send(&self, request: &InDialog<'_>, target: Option<SocketAddr>, under_way: UnderWay) -> bool {
+    /// Sends a NOTIFY to its target, see [`target_of`]; `under_way` comes back with its answer. `false`: it has not
+    /// been sent, and tm has to.
+    pub fn send(&self, request: &InDialog<'_>, target: Option<Target<'_>>, under_way: UnderWay) -> bool {
         let Some(target) = target.filter(|_| self.serves()) else { return false };
-        SCRATCH.with(|scratch| self.send_with(&mut scratch.borrow_mut(), request, target, under_way)).is_some()
+        SCRATCH.with(|scratch| self.send_with(&mut scratch.borrow_mut(), request, &target, under_way)).is_some()
     }
 
     fn send_with(
         &self,
         scratch: &mut Scratch,
         request: &InDialog<'_>,
-        target: SocketAddr,
+        target: &Target<'_>,
         under_way: UnderWay,
     ) -> Option<()> {
-        let destination = Destination::of(target, request.socket)?;
+        let destination = Destination::of(target.address, target.carrier as u8, request.socket)?;
         let Some(claim) = self.transactions.claim() else {
             count(Counter::NotifySlotsFull);
             return None;
         };
-        let lines = scratch.write(request, &destination, &self.secret, claim.key())?;
+        let key = claim.key();
+        let lines = scratch.write(request, &target.request_uri, &destination, &self.secret, key)?;
         let head = shm::copy(&scratch.text).ok()?;
         let body = match request.body {
             Some(body) => Some(scratch.share(body)?),
             None => None,
         };
         let now = clock::millis();
-        let transaction = ClientTransaction::start(now, timers(), Reliability::Unreliable);
+        let reliability = match target.carrier {
+            Carrier::Udp => Reliability::Unreliable,
+            _ => Reliability::Reliable,
+        };
+        let transaction = ClientTransaction::start(now, timers(), reliability);
         let pending = Pending { head, lines, body, destination: destination.clone(), under_way };
         if !claim.start(transaction, pending, now) {
             return None;
         }
-        // It can be answered by now. What the network does not take is sent again when its time comes, as by tm.
+        // It can be answered by now.
         scratch.text.extend_from_slice(request.body.unwrap_or_default());
+        if reliability == Reliability::Reliable && scratch.joined.is_open && destination.joins() {
+            scratch.joined.push(&destination, &scratch.text);
+            return Some(());
+        }
         if !destination.send(&scratch.text) {
             count(Counter::NotifyTransportErrors);
+            // What a connection does not take is tm's to send, unless it was answered all the same; what the network
+            // does not take is sent again when its time comes, as by tm.
+            let taken_back = || matches!(self.transactions.answer(key, TAKEN_BACK, now, |_| ()), Answered::Final(..));
+            if reliability == Reliability::Reliable && taken_back() {
+                return None;
+            }
         }
         Some(())
+    }
+
+    /// The NOTIFYs that follow may go out together, several to one connection in a write, until [`Engine::part`].
+    pub fn join(&self) {
+        SCRATCH.with_borrow_mut(|scratch| scratch.joined.is_open = true);
+    }
+
+    /// Sends what has been joined.
+    pub fn part(&self) {
+        SCRATCH.with_borrow_mut(|scratch| scratch.joined.part());
     }
 
     /// Looks at a reply of the network. `false`: it is none to a NOTIFY of ours, and others look at it. `completed` is
@@ -296,11 +321,13 @@ fn timers() -> Timers {
 }
 
 /// Where the NOTIFYs of a subscription go that need nothing of what tm does and this does not: a route set, a name to
-/// look up, another transport than UDP, a tag that is still to be made.
-pub fn plain_target(subscription: &Subscription) -> Option<SocketAddr> {
-    let is_simple = subscription.get(Field::RecordRoute).is_empty() && !subscription.get(Field::ToTag).is_empty();
-    is_simple.then(|| target::plain_udp(subscription.get(Field::Contact))).flatten()
+/// look up, a connection to be opened, a tag that is still to be made.
+pub fn target_of(subscription: &Subscription, hop: NextHop) -> Option<Target<'_>> {
+    hop.target(subscription.get(Field::Contact)).filter(|_| !subscription.get(Field::ToTag).is_empty())
 }
+
+/// The status that ends a transaction whose request nobody was sent.
+const TAKEN_BACK: u16 = 699;
 
 /// What a process uses again for each NOTIFY.
 #[derive(Default)]
@@ -309,6 +336,7 @@ struct Scratch {
     branch: Vec<u8>,
     /// The body of the last NOTIFY: those of one change are the same.
     body: Option<SharedBytes>,
+    joined: JoinedWrites,
 }
 
 thread_local! {
@@ -319,6 +347,7 @@ impl Scratch {
     fn write(
         &mut self,
         request: &InDialog<'_>,
+        request_uri: &[u8],
         destination: &Destination,
         secret: &BranchSecret,
         key: TransactionKey,
@@ -329,7 +358,7 @@ impl Scratch {
         destination.with_via(|before, behind| {
             let head = Head {
                 method: request.method,
-                request_uri: request.remote_target,
+                request_uri,
                 via: (before, behind),
                 branch: &self.branch,
                 to: request.remote_uri,

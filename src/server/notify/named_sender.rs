@@ -3,10 +3,8 @@ use crate::host::clock;
 use crate::limited;
 use crate::presence::notification::Notify;
 use crate::presence::remembered::BodyDigest;
-use crate::presence::subscription::Subscription;
 use crate::server::context::Context;
 use crate::server::notify::named_targets::{MOST, NamedTargets, Waiting};
-use crate::sip::target;
 use crate::time::{Moment, Seconds};
 use std::cell::RefCell;
 
@@ -39,11 +37,6 @@ thread_local! {
     static RESTING: RefCell<Resting> = RefCell::default();
 }
 
-/// The name that has to be looked up before a NOTIFY of this subscription can be sent.
-fn name_of(subscription: &Subscription) -> Option<&[u8]> {
-    target::name_to_look_up(subscription.next_hop())
-}
-
 /// Sends what waits, then sleeps until there is more: one turn of the process.
 pub fn serve(targets: &NamedTargets, context: impl Fn() -> Option<Context>) {
     while let Some(mut context) = context() {
@@ -63,7 +56,7 @@ impl Context {
         body: Option<&[u8]>,
         digest: BodyDigest,
     ) -> bool {
-        let is_named = !self.work.looks_names_up && name_of(&notify.subscription).is_some();
+        let is_named = !self.work.looks_names_up && notify.subscription.name_to_look_up().is_some();
         if !is_named || !self.config.looks_names_up {
             return false;
         }
@@ -80,11 +73,12 @@ impl Context {
     fn send_to_name(&mut self, waiting: &Waiting) {
         let subscription = waiting.subscription.to_private();
         let notify = Notify { subscription, notify_reason: waiting.notify_reason, slot: waiting.slot };
-        let (name, began) = (name_of(&notify.subscription).unwrap_or_default(), clock::monotonic_millis());
+        let (name, began) = (notify.subscription.name_to_look_up().unwrap_or_default(), clock::monotonic_millis());
         if RESTING.with_borrow_mut(|resting| resting.has(name, clock::now())) {
             return self.note_unsent(&notify);
         }
-        let is_sent = self.send_now(&notify, None, &waiting.headers, waiting.body.as_deref(), waiting.digest);
+        let hop = notify.subscription.hop();
+        let is_sent = self.send_now(&notify, hop, &waiting.headers, waiting.body.as_deref(), waiting.digest);
         if !is_sent && clock::monotonic_millis() - began > SLOW_MILLIS {
             RESTING.with_borrow_mut(|resting| resting.add(name, clock::now()));
         }

@@ -26,7 +26,7 @@ use crate::server::tables::resource_entry::Due;
 use crate::server::tables::resource_entry::{ChangedWatcher, FinalNotify, SharedTransientBody};
 use crate::server::tables::subscription_entry::Ownership;
 use crate::sip::packed::Strings;
-use crate::sip::target;
+use crate::sip::target::NextHop;
 use std::ops::Deref;
 
 /// How many NOTIFYs are counted up under one lock.
@@ -369,7 +369,7 @@ fn all_over_udp(shard: &mut Shard, rule: UriComparison, resource: &Resource) -> 
     let Some(entry) = shard.entry(rule, resource) else { return false };
     let slots = entry.subscriptions.to_vec();
     let stored = slots.into_iter().filter_map(|slot| shard.stored_in_slot(slot));
-    stored.map(|stored| &stored.subscription).all(|s| target::goes_over_udp(s.next_hop()))
+    stored.map(|stored| stored.subscription.hop()).all(NextHop::is_udp)
 }
 
 /// The sender of a change, known by its Contact, is not notified of it.

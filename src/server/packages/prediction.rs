@@ -34,6 +34,11 @@ impl PredictionRecord {
 pub struct Predictions(RefCell<Vec<PredictionRecord>>);
 
 impl Predictions {
+    /// Whether it is worth while to foresee what `package` gives.
+    pub fn may_be_foreseen(&self, package: PackageId) -> bool {
+        self.0.borrow().get(usize::from(package.0)).is_none_or(|record| record.proofs >= 0)
+    }
+
     /// What `package` gives: `expected` where that is known and the package is trusted, otherwise what `ask` says.
     pub fn body(
         &self,

@@ -5,6 +5,7 @@ use crate::host::shm::{self};
 use crate::presence::authorization::Authorization;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
+use crate::presence::event_package::PackageId;
 use crate::presence::expiry;
 use crate::presence::notification::NotifyReason;
 use crate::presence::ports::{NewDialog, Renewed, Stored};
@@ -138,6 +139,10 @@ impl SubscriptionStore for InMemory {
 
     fn may_be_watched(&self, resource: &Resource) -> bool {
         self.shared.tables.is_watched(resource)
+    }
+
+    fn may_be_subscribed_to(&self, event: PackageId) -> bool {
+        self.shared.tables.was_subscribed_to(event)
     }
 
     /// What cannot be ended now is named in the log, and stands in nobody's way.
@@ -276,7 +281,7 @@ impl InMemory {
     ) -> Result<Option<Subscription>, StoreError> {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);
-        let Some(current) = self.shared.tables.find(dialog) else { return Ok(None) };
+        let Some(current) = tables.find_at(dialog, hash) else { return Ok(None) };
         let resource = self.shared.tables.resource_of(&current);
         let rule = tables.rule();
         let last = match final_notify {
@@ -311,7 +316,9 @@ impl InMemory {
         shard.drop_idle_entry(rule, &resource);
         drop(shard);
         tables.unplace_dialog(hash);
-        tables.watchers.subtract(watcher_hash(tables, &stored.subscription));
+        if tables.watchers.are_kept() {
+            tables.watchers.subtract(watcher_hash(tables, &stored.subscription));
+        }
         let removed = stored.subscription.to_private();
         let (ownership, owner) = (stored.ownership, stored.ownership.owner);
         drop(stored);

@@ -4,6 +4,7 @@ use crate::common::row_groups::Pass;
 use crate::presence::authorization::Authorization;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
+use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyReason;
 use crate::presence::ports::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
@@ -117,6 +118,11 @@ pub trait SubscriptionStore {
 
     /// Whether anybody may subscribe to a resource; `false` is certain.
     fn may_be_watched(&self, resource: &Resource) -> bool;
+
+    /// Whether there may be subscriptions to a package; `false` is certain.
+    fn may_be_subscribed_to(&self, _event: PackageId) -> bool {
+        true
+    }
 
     /// Ends at most `limit` subscriptions that ran out before `now` (seconds since 1970).
     ///

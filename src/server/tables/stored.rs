@@ -46,7 +46,8 @@ impl Tables {
         written_cseq: u32,
         ownership: Ownership,
     ) -> Result<(), NoMemory> {
-        let watcher = watcher_hash(self, &shared);
+        let watcher = self.watchers.are_kept().then(|| watcher_hash(self, &shared));
+        self.note_subscribed(resource.event);
         let stored = shm::boxed(SubscriptionEntry {
             written_cseq,
             subscription: shared,
@@ -69,7 +70,7 @@ impl Tables {
             .map(|slot| claim.set_slot(slot));
         drop(shard);
         inserted?;
-        self.watchers.add(watcher);
+        watcher.into_iter().for_each(|watcher| self.watchers.add(watcher));
         Ok(())
     }
 
@@ -144,6 +145,13 @@ impl Tables {
     /// Whether anybody subscribes to a resource.
     pub(crate) fn is_watched(&self, resource: &Resource) -> bool {
         self.watcher_count(resource) > 0
+    }
+
+    /// Whether somebody subscribes to a resource that is known to have one document at most.
+    pub(crate) fn shows_one_document(&self, resource: &Resource) -> bool {
+        let mut shard = self.shard(resource.hash);
+        let Some(entry) = shard.entry(self.rule(), resource) else { return false };
+        !entry.subscriptions.is_empty() && matches!(&entry.documents, Documents::Known(all) if all.len() <= 1)
     }
 
     /// Notes that a NOTIFY was answered by something else than success.

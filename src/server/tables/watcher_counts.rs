@@ -26,6 +26,11 @@ impl WatcherCounts {
         Ok(WatcherCounts(table))
     }
 
+    /// Whether anything is counted.
+    pub fn are_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// A watcher has one subscription more; nothing is counted without memory.
     pub fn add(&self, hash: u64) {
         let Some(table) = &self.0 else { return };

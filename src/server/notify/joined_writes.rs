@@ -1,0 +1,60 @@
+//! Several NOTIFYs of one pass to one connection go out in one write.
+use crate::common::counters::{Counter, count, count_many};
+use crate::host::direct::Destination;
+
+/// A write is no longer than this, in bytes, unless a single NOTIFY is: half of what the host keeps for a connection
+/// that does not take it at once (`tcp_conn_wq_max`).
+const LONGEST_WRITE: usize = 16 << 10;
+
+/// So many connections are written to at a time.
+const MOST_CONNECTIONS: usize = 32;
+
+/// What waits in this process to be written.
+#[derive(Default)]
+pub struct JoinedWrites {
+    /// NOTIFYs may wait for others.
+    pub is_open: bool,
+    writes: Vec<Write>,
+}
+
+struct Write {
+    destination: Destination,
+    text: Vec<u8>,
+    notifies: usize,
+}
+
+impl Write {
+    /// Gives the text to the host. NOTIFYs that a connection does not take any more go unanswered.
+    fn send(self) {
+        if self.notifies > 1 {
+            count(Counter::NotifyJoinedWrites);
+        }
+        if !self.destination.send(&self.text) {
+            count_many(Counter::NotifyTransportErrors, self.notifies);
+        }
+    }
+}
+
+impl JoinedWrites {
+    /// Adds a NOTIFY, behind what goes to the same connection.
+    pub fn push(&mut self, destination: &Destination, text: &[u8]) {
+        let index = self.writes.iter().position(|write| write.destination.is_same(destination));
+        if let Some(index) = index {
+            if self.writes[index].text.len() + text.len() <= LONGEST_WRITE {
+                self.writes[index].text.extend_from_slice(text);
+                self.writes[index].notifies += 1;
+                return;
+            }
+            self.writes.remove(index).send();
+        } else if self.writes.len() == MOST_CONNECTIONS {
+            self.writes.remove(0).send();
+        }
+        self.writes.push(Write { destination: destination.clone(), text: text.to_vec(), notifies: 1 });
+    }
+
+    /// Writes all of it; what follows is not joined.
+    pub fn part(&mut self) {
+        self.is_open = false;
+        self.writes.drain(..).for_each(Write::send);
+    }
+}
