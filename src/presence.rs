@@ -17,6 +17,7 @@ pub mod event_package;
 pub mod expiry;
 pub mod explain;
 mod fetch;
+pub mod judgement;
 pub mod late;
 pub mod limits;
 pub mod modes;
@@ -42,4 +43,5 @@ pub mod subscription_field;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tuples;
+pub mod watcher_changes;
 pub mod winfo;

@@ -42,6 +42,8 @@ ROWS = {
     "an RPC command with a parameter of the wrong type": "test_bad_arguments.py::test_stock_does_without_them",
     "a parameter outside of what it can be": "test_bad_parameters.py::test_what_stock_starts_with_starts",
     "a PUBLISH whose strings or body": "test_doors.py::test_publications_that_no_row_holds",
+    "the presentity's rules cannot be read": "test_rules_away.py::test_stock_refuses_whom_it_cannot_judge",
+    "enable_sphere_check, the document": "test_rules_away.py::test_stock_goes_on_after_the_sphere_has_run_out",
     "a start with subscriptions": "test_privacy.py::test_a_decision_holds_though_the_table_could_not_be_written",
     "a SUBSCRIBE whose strings are longer": "test_doors.py::test_strings_that_no_column_holds",
     "CSeq of 2^31": "test_dialogs.py::test_where_stock_takes_another_way",

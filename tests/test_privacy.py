@@ -93,6 +93,59 @@ def test_stock_announces_changes_to_the_same_watchers(both, mode):
     both(scenario, workers=1, presence=MODES[mode]["presence"], **XML)
 
 
+def last_notifies(server, alice, watchers, watches):
+    """For each watcher what the NOTIFYs say that its end, and a fetch, are followed by."""
+    seen = {}
+    for kind, watch in sorted(watches.items()):
+        client, told = watchers[kind], len(watch.notifies)
+        if watch.reply.code == 200 and kind != "block":
+            watch.unsubscribe()
+            watch.wait(told + 1)
+        seen[kind, "unsubscribe"] = [(n.get("Subscription-State"), bool(n.body)) for n in watch.notifies[told:]]
+        fetch = client.subscribe(alice.uri, expires=0)
+        fetch.wait(1)
+        seen[kind, "fetch"] = [(n.get("Subscription-State"), bool(n.body)) for n in fetch.notifies]
+    return seen
+
+
+@pytest.mark.parametrize("place", sorted(PLACES))
+def test_the_end_of_a_subscription_shows_its_watcher_no_more(ours, phones, place):
+    """Who subscribes and unsubscribes all the time must not learn what the rules keep from it."""
+    server = ours(presence=dict(PLACES[place]), workers=2, **XML)
+    alice = phones(server, "alice")
+    watchers = {kind: phones(server, "w" + kind.replace("-", "")) for kind in KINDS}
+    put(server, "alice", rules(**{watchers[kind].user: kind for kind in KINDS if kind != "none"}))
+    alice.publish(body=pidf(alice.user, note="SECRET"))
+    for turn in range(2):
+        watches = {kind: watchers[kind].subscribe(alice.uri) for kind in KINDS}
+        for watch in watches.values():
+            watch.wait(1)
+        seen = last_notifies(server, alice, watchers, watches)
+        assert all(len(told) == 1 for (kind, _), told in seen.items() if kind != "block"), seen
+        for (kind, how), told in seen.items():
+            assert all(body == (kind == "allow") for _, body in told), (kind, how, told)
+            expected = "rejected" if kind == "block" else "timeout"
+            assert all(state == "terminated;reason=" + expected for state, _ in told), (kind, how, told)
+    for kind, client in watchers.items():
+        assert kind == "allow" or not any(b"SECRET" in notify.body for notify in client.notifies), kind
+
+
+@pytest.mark.parametrize("mode", ["write-through", "database-only"])
+def test_stock_ends_the_subscription_of_a_politely_blocked_watcher_without_a_body(both, mode):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        put(server, alice.user, rules(**{bob.user: "polite-block"}))
+        alice.publish(body=pidf(alice.user, note="SECRET"))
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        watch.unsubscribe()
+        watch.wait(2)
+        trace.note("NOTIFYs", [(n.get("Subscription-State").split(";expires")[0], bool(n.body))
+                               for n in watch.notifies])
+
+    both(scenario, workers=1, presence=MODES[mode]["presence"], **XML)
+
+
 @pytest.mark.parametrize("mode", sorted(MODES))
 def test_who_has_run_out_hears_of_the_end_once(ours, phones, mode):
     """Between its end and the timer that sees it a subscription hears of no change."""

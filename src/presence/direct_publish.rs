@@ -56,7 +56,7 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
     let resource = ports.uri_rule().resource(&uri::join(direct.user, direct.domain), direct.event);
     let expires = direct.expires.min(ports.config().max_expires);
     let (request, now) = (Request { sender: direct.sender, ..Request::default() }, ports.now());
-    let new = Document { expires, sphere_before: None, description: &description, resource: &resource };
+    let new = Document { expires, ..Document::without_request(&description, &resource) };
     if expires == 0 {
         return match ports.publish(&resource, Change::Remove(direct.etag.to_owned_tag()))? {
             Applied::Removed(removed, place) => {
@@ -66,7 +66,8 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
                 });
                 announce(ports, replica);
                 let shown = shown_at_the_end(ports, &new, direct.body, removed, place);
-                notify_watchers(ports, &request, &new, Some(shown))
+                notify_watchers(ports, &request, &new, Some(shown));
+                Ok(())
             }
             _ => Ok(()),
         };
@@ -100,7 +101,8 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
             Applied::Modified { keeps: Keeps::Nothing } => {
                 let body = Some(direct.body).filter(|body| !body.is_empty());
                 let transient_body = shown_if_readable(ports, &new, body);
-                return notify_watchers(ports, &request, &new, transient_body);
+                notify_watchers(ports, &request, &new, transient_body);
+                return Ok(());
             }
             Applied::Modified { .. } => return Ok(()),
             _ if direct.kind == DirectKind::Update => return Err(no_match(direct.etag)),
@@ -121,5 +123,6 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
     ports.publish(&resource, Change::Insert(publication))?;
     announce(ports, replica);
     let transient_body = shown_if_readable(ports, &new, Some(direct.body));
-    notify_watchers(ports, &request, &new, transient_body)
+    notify_watchers(ports, &request, &new, transient_body);
+    Ok(())
 }

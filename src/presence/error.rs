@@ -1,4 +1,5 @@
 //! What can go wrong while a request is handled, and the reply each becomes.
+use super::authorization::NoVerdict;
 use super::subscription_field::BadField;
 use crate::sip::checked::Flaw;
 
@@ -46,9 +47,18 @@ pub enum StoreError {
     /// The database does not take this row: another one may be written.
     #[error("the database refuses the row")]
     Refused,
+    /// It is not known what the presentity's rules say.
+    #[error(transparent)]
+    Rules(#[from] NoVerdict),
     /// There is no database, and this needs one.
     #[error("no db_url is set: presence works as a library only")]
     NoDatabase,
+}
+
+impl From<NoVerdict> for Failure {
+    fn from(why: NoVerdict) -> Self {
+        Failure::Store(why.into())
+    }
 }
 
 impl From<BadField> for Failure {

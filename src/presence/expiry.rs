@@ -3,14 +3,13 @@ use super::config::Config;
 use super::ended::Cause;
 use super::error::{Failure, StoreError};
 use super::late::Taken;
-use super::notification::{NotifyReason, StateChange};
+use super::notification::StateChange;
 use super::ports::Ports;
-use super::subscribe::notify_winfo;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::winfo::Extent;
 use super::winfo::{Watcher, WatcherEvent};
-use super::{notifier, publish};
+use super::{notifier, publish, watcher_changes};
 use crate::time::{Moment, Seconds};
 
 /// How much is taken in one step.
@@ -74,7 +73,7 @@ fn send_final_notify<P: Ports>(ports: &mut P, subscription: &Subscription, event
     let package = *ports.packages().get(subscription.state.event);
     let uri = subscription.get(Field::PresUri).to_vec();
     let watcher = || Watcher { status: Status::Terminated, event, ..Watcher::of(subscription) };
-    notify_winfo(ports, &package, &uri, watcher, Extent::Partial);
+    watcher_changes::notify(ports, &package, &uri, watcher, Extent::Partial);
     let resource = ports.uri_rule().resource(&uri, subscription.state.event);
     if ports.enqueue(&resource, StateChange::Due) {
         notifier::run(ports, &resource);
@@ -87,7 +86,7 @@ fn send_final_notify<P: Ports>(ports: &mut P, subscription: &Subscription, event
 ///
 /// Fails when the store cannot end it: the subscription goes on.
 pub fn end<P: Ports>(ports: &mut P, subscription: &Subscription, reason: &[u8]) -> Result<bool, StoreError> {
-    let ended = ports.end(subscription.dialog(), NotifyReason::Ended, reason)?;
+    let ended = ports.end(subscription.dialog(), reason)?;
     if ended {
         ports.note_end(subscription, Cause::Operator);
         send_final_notify(ports, subscription, WatcherEvent::Deactivated);
@@ -108,11 +107,9 @@ pub fn publications<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
         total += ended.len();
         let count = ended.len();
         for resource in ended {
-            if ports.config().force_delete {
-                continue;
-            }
-            if ports.enqueue(&resource, StateChange::State { sender: b"", transient_body: None }) {
-                notifier::run(ports, &resource);
+            match ports.config().force_delete {
+                true => publish::judged_without_request(ports, &resource),
+                false => publish::changed_without_request(ports, &resource),
             }
         }
         if count < BATCH {

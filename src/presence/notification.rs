@@ -1,5 +1,6 @@
 //! What a NOTIFY is: why it is sent, the run it belongs to, and what is remembered of it.
 use super::dialog::DialogId;
+use super::error::StoreError;
 use super::publication::Publication;
 use super::subscription::Subscription;
 use super::winfo::Watcher;
@@ -75,6 +76,8 @@ pub struct NotifyRun {
     pub changes: Vec<Watcher>,
     /// For winfo: everybody gets the full list.
     pub full: bool,
+    /// Why it is not known who may see the state: nobody is shown it in this pass.
+    pub unjudged: Option<StoreError>,
     /// When the oldest change of documents that it carries came in, in microseconds of a clock for measuring; 0: there
     /// is none, or nobody knows.
     pub changed_at: u64,

@@ -1,4 +1,5 @@
 //! NOTIFY (RFC 6665 4.2.2): who gets which body, in the order of the changes.
+use super::authorization::NoVerdict;
 use super::error::StoreError;
 use super::event_package::Bodies;
 use super::event_package::Package;
@@ -23,7 +24,8 @@ use std::borrow::Cow;
 pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
     while let Some(mut notify_run) = ports.begin_run(resource) {
         let (mut body, mut reused) = (Body::new(resource), Reused::default());
-        let (mut failures, mut unread) = (Failures::default(), Vec::new());
+        let (mut failures, mut unread) = (Failures::default(), Unread::default());
+        body.unread = notify_run.unjudged;
         loop {
             let batch = ports.next_batch(resource, &mut notify_run);
             if batch.is_empty() {
@@ -34,12 +36,12 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
                 let sent = failures.guard(|| send(ports, &mut body, &mut reused, &notify_run, &notify));
                 let digest = match sent {
                     Some(Sent::Out(digest)) => digest,
-                    Some(Sent::WithoutState(digest)) => {
-                        unread.push(Notify { notify_reason: NotifyReason::Change, ..notify.clone() });
+                    Some(Sent::WithoutState(digest, why)) => {
+                        unread.push(Notify { notify_reason: NotifyReason::Change, ..notify.clone() }, why);
                         digest
                     }
-                    Some(Sent::NotNow) => {
-                        unread.push(notify);
+                    Some(Sent::NotNow(why)) => {
+                        unread.push(notify, why);
                         continue;
                     }
                     None => {
@@ -56,11 +58,11 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
             }
         }
         if !failures.unsent.is_empty() {
-            failures.unsent.append(&mut unread);
+            failures.unsent.append(&mut unread.notifies);
             return ports.interrupted(resource, failures.unsent, &failures.why);
         }
-        if let Some(why) = body.unread.filter(|_| !unread.is_empty()) {
-            return ports.left_unread(resource, unread, why);
+        if let Some(why) = unread.why {
+            return ports.left_unread(resource, unread.notifies, why);
         }
     }
 }
@@ -70,22 +72,56 @@ enum Sent {
     /// It went out; the digest of its body.
     Out(BodyDigest),
     /// It answers a SUBSCRIBE and had to go out (RFC 6665 4.2.1.2), without the state: the watcher hears of it later.
-    WithoutState(BodyDigest),
+    WithoutState(BodyDigest, StoreError),
     /// A change, which waits until the state can be read.
-    NotNow,
+    NotNow(StoreError),
 }
 
-/// Whether the state of a resource can be read now, so that its watchers can be notified of it.
+/// NOTIFYs that wait until the state of the resource can be read, and until it is known who may see it.
+#[derive(Default)]
+struct Unread {
+    notifies: Vec<Notify>,
+    why: Option<StoreError>,
+}
+
+impl Unread {
+    fn push(&mut self, notify: Notify, why: StoreError) {
+        self.notifies.push(notify);
+        self.why = Some(why);
+    }
+}
+
+/// Whether the state of a resource can be read now, and what its watchers may see of it, so that they can be notified.
 ///
 /// # Errors
 ///
-/// Fails when the documents, or for a winfo package the subscriptions and the waiting watchers, cannot be read.
+/// Fails when the documents, or for a winfo package the subscriptions and the waiting watchers, cannot be read, and
+/// when the rules can be applied to none of the watchers.
 pub fn can_be_read<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), StoreError> {
     let package = *ports.packages().get(resource.event);
     match package.is_winfo() {
         true => watchers_of(ports, resource, &package).map(|_| ()),
+        false if filters(ports, &package) => rules_can_be_applied(ports, resource),
         false => ports.documents(resource).map(|_| ()),
     }
+}
+
+fn rules_can_be_applied<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), StoreError> {
+    let Some(body) = cached_or_composed(ports, resource, 0)?.0 else { return Ok(()) };
+    let mut outcome = Ok(());
+    for watcher in ports.subscriptions(resource)?.iter().filter(|subscription| subscription.may_see()) {
+        match ports.filter_body(resource.event, watcher, &body.body) {
+            Ok(_) => return Ok(()),
+            Err(NoVerdict::Unclear) => outcome = Err(NoVerdict::Unclear.into()),
+            Err(why) => return Err(why.into()),
+        }
+    }
+    outcome
+}
+
+/// Whether a package's bodies show each watcher what the rules let it see.
+fn filters<P: Ports>(ports: &P, package: &Package) -> bool {
+    package.has(Trait::NeedsAuthorization) && package.has(Trait::FiltersBody) && !ports.config().force_active
 }
 
 /// After so many panics in one pass nothing more is tried in it.
@@ -128,8 +164,9 @@ pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
     let mut body = Body::new(&resource);
     // It is not known what has changed of the watchers.
     let notify_run = NotifyRun { full: true, ..NotifyRun::default() };
+    body.unread = ports.outstanding_decision(&resource);
     let sent = send(ports, &mut body, &mut Reused::default(), &notify_run, notify);
-    if let (Sent::NotNow, Some(why)) = (sent, body.unread) {
+    if let Sent::NotNow(why) = sent {
         ports.left_unread(&resource, vec![notify.clone()], why);
     }
 }
@@ -162,7 +199,7 @@ struct Body<'a> {
     composed: Option<Option<Vec<u8>>>,
     watchers: Option<Vec<Watcher>>,
     own: PerWatcher,
-    /// Why the state cannot be read.
+    /// Why the state cannot be read, or who may see it is not known.
     unread: Option<StoreError>,
 }
 
@@ -286,16 +323,18 @@ fn send<P: Ports>(
     let subscription = &notify.subscription;
     let package = *ports.packages().get(subscription.state.event);
     let is_entitled = entitled(subscription, notify.notify_reason);
-    let is_readable = !is_entitled || read_state(ports, body, &mut reused.digests, notify_run, notify, &package);
-    if !is_readable && notify.notify_reason == NotifyReason::Change {
-        return Sent::NotNow;
-    }
-    let content = if !is_entitled || !is_readable {
-        None
-    } else if package.is_winfo() {
-        Some(Cow::Owned(winfo_body(ports, body, notify_run, notify, &package)))
-    } else {
-        watcher_content(ports, (body, &mut reused.digests), notify_run, subscription, &package)
+    let read =
+        if is_entitled { read_state(ports, body, &mut reused.digests, notify_run, notify, &package) } else { Ok(()) };
+    let content = match read {
+        Err(why) => Err(why),
+        Ok(()) if !is_entitled => Ok(None),
+        Ok(()) if package.is_winfo() => Ok(Some(Cow::Owned(winfo_body(ports, body, notify_run, notify, &package)))),
+        Ok(()) => watcher_content(ports, (body, &mut reused.digests), notify_run, subscription, &package),
+    };
+    let (content, why) = match content {
+        Err(why) if notify.notify_reason == NotifyReason::Change => return Sent::NotNow(why),
+        Err(why) => (None, Some(why)),
+        Ok(content) => (content, None),
     };
     if content.is_none() && notify.notify_reason == NotifyReason::Subscribe && leaves_out_empty(ports, &package) {
         return Sent::Out(BodyDigest::default());
@@ -309,13 +348,17 @@ fn send<P: Ports>(
         None => BodyDigest::default(),
     };
     ports.send_notify(notify, &reused.headers, content.as_deref(), digest);
-    match is_readable || notify.notify_reason != NotifyReason::Subscribe {
-        true => Sent::Out(digest),
-        false => Sent::WithoutState(digest),
+    match why.filter(|_| notify.notify_reason == NotifyReason::Subscribe) {
+        None => Sent::Out(digest),
+        Some(why) => Sent::WithoutState(digest, why),
     }
 }
 
-/// Has the state of a pass read, as far as this NOTIFY needs it. `false`: it cannot be read now.
+/// Has the state of a pass read, as far as this NOTIFY needs it.
+///
+/// # Errors
+///
+/// Fails when it cannot be read now, or nobody knows whether the watchers of this pass may see it.
 fn read_state<P: Ports>(
     ports: &mut P,
     body: &mut Body<'_>,
@@ -323,13 +366,16 @@ fn read_state<P: Ports>(
     notify_run: &NotifyRun,
     notify: &Notify,
     package: &Package,
-) -> bool {
+) -> Result<(), StoreError> {
+    if let Some(why) = body.unread {
+        return Err(why);
+    }
     if !package.is_winfo() {
         body.compose(ports, notify_run, digests);
     } else if is_full_list(notify_run, notify) {
         body.all_watchers(ports, package);
     }
-    body.unread.is_none()
+    body.unread.map_or(Ok(()), Err)
 }
 
 /// Whether the watchers of the watchers get the whole list, and not what has changed.
@@ -378,12 +424,9 @@ fn leaves_out_empty<P: Ports>(ports: &P, package: &Package) -> bool {
     !config.send_fast_notify && config.notifier_processes == 0 && (package.peer.is_none() || package.is_winfo())
 }
 
-/// A body goes to active watchers that are not politely blocked, and not with the word that it is over unless they said
-/// so themselves.
+/// A body goes to watchers that may see the state, and not with the word that it is over unless they have said so.
 fn entitled(subscription: &Subscription, notify_reason: NotifyReason) -> bool {
-    subscription.state.status == Status::Active
-        && subscription.get(Field::Reason) != b"polite-block"
-        && notify_reason != NotifyReason::Ended
+    subscription.may_see() && notify_reason != NotifyReason::Ended
 }
 
 fn winfo_body<P: Ports>(
@@ -409,14 +452,13 @@ fn watcher_content<'b, P: Ports>(
     notify_run: &NotifyRun,
     subscription: &Subscription,
     package: &Package,
-) -> Option<Cow<'b, [u8]>> {
+) -> Result<Option<Cow<'b, [u8]>>, StoreError> {
     let id = subscription.state.event;
-    let filters =
-        package.has(Trait::NeedsAuthorization) && package.has(Trait::FiltersBody) && !ports.config().force_active;
+    let filters = filters(ports, package);
     let shares = !filters && package.bodies == Bodies::ByVersion && ports.config().share_watcher_bodies;
     if shares {
         if let Some(content) = body.own.made_for(subscription.state.version) {
-            return Some(Cow::Owned(content));
+            return Ok(Some(Cow::Owned(content)));
         }
     }
     body.compose(ports, notify_run, digests);
@@ -430,12 +472,12 @@ fn watcher_content<'b, P: Ports>(
             content = Some(Cow::Owned(own));
         }
     }
-    if filters {
-        if let Some(filtered) = content.as_deref().and_then(|c| ports.filter_body(id, subscription, c)) {
+    if let Some(whole) = content.as_deref().filter(|_| filters) {
+        if let Some(filtered) = ports.filter_body(id, subscription, whole)? {
             content = Some(Cow::Owned(filtered));
         }
     }
-    content.filter(|c| !c.is_empty())
+    Ok(content.filter(|c| !c.is_empty()))
 }
 
 /// What is known of the bodies a package makes for each watcher in one pass: once two of them were seen to be the same
@@ -521,11 +563,14 @@ fn push_headers<P: Ports>(
     }
 }
 
+/// The reason of a subscription belongs to its status: one that ends because its time is over has timed out, whatever
+/// its watcher was allowed.
 fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: Moment) {
     let left = subscription.state.expires_at - now;
-    match subscription.state.status == Status::Terminated || left <= Seconds::ZERO {
-        true => subscription_state::push_terminated(out, subscription.get(Field::Reason)),
-        false => subscription_state::push_live(out, subscription.state.status.word(), left),
+    match subscription.state.status {
+        Status::Terminated => subscription_state::push_terminated(out, subscription.get(Field::Reason)),
+        _ if left <= Seconds::ZERO => subscription_state::push_terminated(out, b"timeout"),
+        status => subscription_state::push_live(out, status.word(), left),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the presence server asks of its surroundings. `server::context` carries it out on Kamailio, `testing` in plain
 //! collections.
-use super::authorization::Authorization;
+use super::authorization::{Authorization, NoVerdict, Outstanding};
 use super::config::Config;
 use super::dialog::DialogId;
 use super::ended::{Cause, Ended};
@@ -8,7 +8,7 @@ use super::error::{Failure, StoreError};
 use super::event_package::{PackageId, PackageVerdict, Packages};
 use super::late::Late;
 use super::late::Taken;
-use super::notification::{Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange};
+use super::notification::{Notify, NotifyHistory, NotifyRecord, NotifyRun, QueueState, StateChange};
 use super::publication::{Applied, Change, Publication};
 use super::remembered::{BodyDigest, Digested, Micros, SentNotify};
 use super::replica::Replica;
@@ -111,8 +111,18 @@ pub trait Ports {
         documents: &[&[u8]],
         offline: Option<usize>,
     ) -> Option<Vec<u8>>;
-    /// The body as this watcher may see it; `None` leaves it as it is.
-    fn filter_body(&mut self, package: PackageId, subscription: &Subscription, body: &[u8]) -> Option<Vec<u8>>;
+    /// The body as this watcher may see it; `None` leaves it as it is: the presentity has no rules, or they hide
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the rules cannot be read or applied: then it is not known what the watcher may see.
+    fn filter_body(
+        &mut self,
+        package: PackageId,
+        subscription: &Subscription,
+        body: &[u8],
+    ) -> Result<Option<Vec<u8>>, NoVerdict>;
     /// The body made for this watcher; `None` leaves it as it is.
     fn watcher_body(&mut self, package: PackageId, subscription: &Subscription, body: Option<&[u8]>)
     -> Option<Vec<u8>>;
@@ -120,13 +130,32 @@ pub trait Ports {
     ///
     /// # Errors
     ///
-    /// Fails when the event package cannot say whether the watcher is allowed.
+    /// Fails when the rules cannot be read, and when the event package cannot say whether the watcher is allowed.
     fn evaluate_rules(
         &mut self,
         package: PackageId,
         subscription: &Subscription,
         before: Status,
-    ) -> Result<Authorization, Failure>;
+    ) -> Result<Authorization, NoVerdict>;
+
+    /// The watchers of a resource are about to be judged by its rules, which are read anew, in this sphere of the
+    /// presentity. Returns what [`Ports::judgements`] gives from then on.
+    fn begin_judging(&mut self, resource: &Resource, sphere: Option<&[u8]>) -> u32;
+    /// Rules that were read are forgotten: the next evaluation reads them anew.
+    fn forget_rules(&mut self) {}
+    /// Counts how often the watchers of a resource were judged, by all processes; some of the counts may be of others.
+    fn judgements(&self, resource: &Resource) -> u32;
+    /// Whether the watchers of a resource were judged last in this sphere; `true` is certain as far as this server
+    /// judges them.
+    fn was_judged_in(&self, resource: &Resource, sphere: Option<&[u8]>) -> bool;
+    /// What was outstanding when the judgement with this count began is carried out.
+    fn judged(&mut self, resource: &Resource, judgement: u32);
+    /// Not every decision of a judgement could be carried out: the watchers are judged again until each can.
+    fn left_unjudged(&mut self, resource: &Resource, outstanding: Outstanding, why: &Failure);
+    /// Whether decisions about watchers of a resource are not carried out yet, wherever that is.
+    fn has_outstanding(&mut self, resource: &Resource) -> bool;
+    /// Why nobody knows now who may see the state of a resource; `None`: its watchers are judged.
+    fn outstanding_decision(&mut self, resource: &Resource) -> Option<StoreError>;
 
     /// Changes the documents of a resource, in all stores its mode names.
     ///
@@ -214,12 +243,12 @@ pub trait Ports {
     ///
     /// Fails as [`Ports::renew`] does: the subscription stays.
     fn unsubscribe(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError>;
-    /// Ends a subscription; its last NOTIFY becomes due for `notify_reason`. `false` when it was gone.
+    /// Ends a subscription for this reason; its last NOTIFY becomes due. `false` when it was gone.
     ///
     /// # Errors
     ///
     /// Fails when shared memory runs out or the database cannot be written: the subscription stays as it was.
-    fn end(&mut self, dialog: DialogId<'_>, notify_reason: NotifyReason, reason: &[u8]) -> Result<bool, StoreError>;
+    fn end(&mut self, dialog: DialogId<'_>, reason: &[u8]) -> Result<bool, StoreError>;
     /// Removes a subscription without another word.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publicat
 use super::replica::Replica;
 use super::resource::Resource;
 use super::row_limits::Brought;
-use super::{bad_event, limits, notifier, readable, refresh, sphere};
+use super::{bad_event, judgement, limits, notifier, readable, sphere};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::{text, uri};
 use crate::time::{Expiry, Moment, Seconds};
@@ -87,8 +87,8 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
     if description.check != BodyCheck::None && ports.check_publish(package) == PackageVerdict::Refused {
         return Err(Failure::Refused("the event package does not take the body"));
     }
-    let sphere_before = current_sphere(ports, &resource, &description)?;
-    let new = Document { expires, sphere_before, description: &description, resource: &resource };
+    let sphere = sphere_before(ports, &resource, &description)?;
+    let new = Document { expires, sphere, description: &description, resource: &resource };
     match request.etag {
         None if expires == 0 => publish_transient(ports, request, &new),
         None => insert(ports, request, &new),
@@ -97,10 +97,19 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
     }
 }
 
+/// The presentity's sphere before a change of its documents.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SphereBefore {
+    /// Nobody has looked, or rules do not depend on it.
+    Unknown,
+    /// The documents name this one, or none.
+    Known(Option<Vec<u8>>),
+}
+
 /// What the steps share.
 pub(super) struct Document<'a> {
     pub(super) expires: u32,
-    pub(super) sphere_before: Option<Vec<u8>>,
+    pub(super) sphere: SphereBefore,
     pub(super) description: &'a Package,
     pub(super) resource: &'a Resource,
 }
@@ -108,7 +117,7 @@ pub(super) struct Document<'a> {
 impl<'a> Document<'a> {
     /// For a change that no request of a phone made.
     pub(super) fn without_request(description: &'a Package, resource: &'a Resource) -> Self {
-        Document { expires: 0, sphere_before: None, description, resource }
+        Document { expires: 0, sphere: SphereBefore::Unknown, description, resource }
     }
 }
 
@@ -190,7 +199,8 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
     let owed = queue_change(ports, request, new, shown_alone(new, request.body));
     answer(ports, new.expires, etag.view());
     announce(ports, replica);
-    send_owed(ports, request, new, owed)
+    send_owed(ports, request, new, owed);
+    Ok(())
 }
 
 /// Where the package shows one document only, watchers get the one that was just published.
@@ -274,7 +284,8 @@ fn publish_transient<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Docum
     };
     answer(ports, 0, etag.view());
     announce(ports, replica);
-    send_owed(ports, request, new, owed)
+    send_owed(ports, request, new, owed);
+    Ok(())
 }
 
 /// How a document is shown that is over as soon as it is there: beside the others where the package puts documents of
@@ -332,6 +343,10 @@ fn modify<P: Ports>(
                 Keeps::Nothing => queue_change(ports, request, new, shown_alone(new, request.body)),
                 Keeps::Body | Keeps::Everything => Owed::Nothing,
             };
+            // What cannot be held back is not answered as if it were.
+            if let (Keeps::Body, Some(body)) = (keeps, request.body) {
+                hold_back(ports, new.resource, new_etag.view(), body)?;
+            }
             answer(ports, new.expires, new_etag.view());
             if let Some(ruid) = ruid {
                 let ruid = ruid.unwrap_or_default();
@@ -346,10 +361,8 @@ fn modify<P: Ports>(
                 let replica = announced(new, request, &publication, Novelty::Changed);
                 announce(ports, Some(Replica { new_etag: Some(new_etag.clone()), ..replica }));
             }
-            match (keeps, request.body) {
-                (Keeps::Body, Some(body)) => hold_back(ports, new.resource, new_etag.view(), body),
-                _ => send_owed(ports, request, new, owed),
-            }
+            send_owed(ports, request, new, owed);
+            Ok(())
         }
         _ => Err(no_match(etag)),
     }
@@ -389,7 +402,8 @@ pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, taken: Taken) -> R
     }
     let new = Document::without_request(&package, &late.resource);
     let transient_body = shown_if_readable(ports, &new, Some(&late.body));
-    notify_watchers(ports, &Request { sender: &stored.sender, ..Request::default() }, &new, transient_body)
+    notify_watchers(ports, &Request { sender: &stored.sender, ..Request::default() }, &new, transient_body);
+    Ok(())
 }
 
 fn remove<P: Ports>(
@@ -408,7 +422,8 @@ fn remove<P: Ports>(
             let owed = queue_change(ports, request, new, Some(shown));
             answer(ports, 0, etag);
             announce(ports, replica);
-            send_owed(ports, request, new, owed)
+            send_owed(ports, request, new, owed);
+            Ok(())
         }
         _ => Err(no_match(etag)),
     }
@@ -498,22 +513,47 @@ fn queue_change<P: Ports>(
     Owed::Queued { claims: ports.mark(new.resource, change) }
 }
 
-/// Sends what a change owes the watchers.
-fn send_owed<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>, owed: Owed) -> Result<(), Failure> {
+/// Sends what a change owes the watchers. The change is answered by now: whatever fails here is made up for later.
+fn send_owed<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>, owed: Owed) {
     let sends = match owed {
         Owed::Nothing => false,
         Owed::Queued { claims } => claims && ports.claim(new.resource),
         Owed::AfterRules(transient_body) => {
-            if current_sphere(ports, new.resource, new.description)? != new.sphere_before {
-                refresh::authorizations(ports, new.resource)?;
-            }
+            judge_in_sphere(ports, new);
             ports.enqueue(new.resource, StateChange::State { sender: request.sender, transient_body })
         }
     };
     if sends {
         notifier::run(ports, new.resource);
     }
-    Ok(())
+}
+
+/// Judges the watchers of a presentity unless its documents name the sphere that they were judged in. While it is not
+/// known which one they name, nobody is allowed what only one of them allows.
+pub(super) fn judge_in_sphere<P: Ports>(ports: &mut P, new: &Document<'_>) {
+    if !has_sphere(ports, new.description) {
+        return;
+    }
+    let now = sphere::of_presentity(ports, new.resource).map(SphereBefore::Known);
+    if let Ok(SphereBefore::Known(sphere)) = &now {
+        if now.as_ref() == Ok(&new.sphere) && ports.was_judged_in(new.resource, sphere.as_deref()) {
+            return;
+        }
+    }
+    // What fails is noted, and tried again.
+    let _ = judgement::authorizations(ports, new.resource);
+}
+
+/// The documents of a resource have changed by themselves, and nobody is notified: the sphere may be another one.
+pub(super) fn judged_without_request<P: Ports>(ports: &mut P, resource: &Resource) {
+    let description = *ports.packages().get(resource.event);
+    judge_in_sphere(ports, &Document::without_request(&description, resource));
+}
+
+/// The documents of a resource have changed by themselves, or behind our back.
+pub(super) fn changed_without_request<P: Ports>(ports: &mut P, resource: &Resource) {
+    let description = *ports.packages().get(resource.event);
+    notify_watchers(ports, &Request::default(), &Document::without_request(&description, resource), None);
 }
 
 /// Notifies the watchers of a change that no answer waits for.
@@ -522,9 +562,9 @@ pub(super) fn notify_watchers<P: Ports>(
     request: &Request<'_>,
     new: &Document<'_>,
     transient_body: Option<TransientBody>,
-) -> Result<(), Failure> {
+) {
     let owed = queue_change(ports, request, new, transient_body);
-    send_owed(ports, request, new, owed)
+    send_owed(ports, request, new, owed);
 }
 
 /// Whether rules of a package depend on the presentity's sphere, and are evaluated again when it changes.
@@ -532,18 +572,9 @@ fn has_sphere<P: Ports>(ports: &P, package: &Package) -> bool {
     ports.config().sphere_check && package.name == b"presence"
 }
 
-fn current_sphere<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) -> Result<Option<Vec<u8>>, Failure> {
-    if !has_sphere(ports, package) {
-        return Ok(None);
+fn sphere_before<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) -> Result<SphereBefore, Failure> {
+    match has_sphere(ports, package) {
+        true => Ok(SphereBefore::Known(sphere::of_presentity(ports, resource)?)),
+        false => Ok(SphereBefore::Unknown),
     }
-    Ok(sphere_of(ports, resource)?)
-}
-
-/// The sphere the presentity's documents name, the newest first.
-///
-/// # Errors
-///
-/// Fails when the documents cannot be read.
-pub fn sphere_of<P: Ports>(ports: &mut P, resource: &Resource) -> Result<Option<Vec<u8>>, super::error::StoreError> {
-    Ok(ports.documents(resource)?.iter().rev().find_map(|publication| sphere::of(&publication.body)))
 }

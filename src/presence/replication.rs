@@ -191,7 +191,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, silent: bool) -> Result
                 ..Publication::default()
             };
             let shown = publish::shown_once(&new, publication);
-            shown.map_or(Ok(()), |shown| notify_watchers(ports, replica, &new, Some(shown), silent))?;
+            shown.into_iter().for_each(|shown| notify_watchers(ports, replica, &new, Some(shown), silent));
         }
         return Ok(None);
     }
@@ -201,7 +201,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, silent: bool) -> Result
             Outcome::Nothing => return Ok(None),
             Outcome::Answer(correction) => return Ok(Some(correction)),
             Outcome::Changed(transient_body) => {
-                notify_watchers(ports, replica, &new, transient_body, silent)?;
+                notify_watchers(ports, replica, &new, transient_body, silent);
                 return Ok(None);
             }
         }
@@ -311,12 +311,12 @@ fn notify_watchers<P: Ports>(
     new: &Document<'_>,
     transient_body: Option<TransientBody>,
     silent: bool,
-) -> Result<(), Failure> {
+) {
     if silent {
-        return Ok(());
+        return publish::judge_in_sphere(ports, new);
     }
     let request = publish::Request { sender: &replica.sender, ..publish::Request::default() };
-    publish::notify_watchers(ports, &request, new, transient_body)
+    publish::notify_watchers(ports, &request, new, transient_body);
 }
 
 /// Whether a failure is the sender's fault.

@@ -1,4 +1,7 @@
 //! The sphere (RFC 4480 3.10) in a published document: rules may depend on it.
+use super::error::StoreError;
+use super::ports::Ports;
+use super::resource::Resource;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
@@ -19,6 +22,15 @@ pub fn of(document: &[u8]) -> Option<Vec<u8>> {
         }
     }
     None
+}
+
+/// The sphere the presentity's documents name, the newest first.
+///
+/// # Errors
+///
+/// Fails when the documents cannot be read.
+pub fn of_presentity<P: Ports>(ports: &mut P, resource: &Resource) -> Result<Option<Vec<u8>>, StoreError> {
+    Ok(ports.documents(resource)?.iter().rev().find_map(|publication| of(&publication.body)))
 }
 
 #[cfg(test)]

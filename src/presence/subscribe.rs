@@ -12,7 +12,7 @@ use super::subscription::{self, Renewal, RowState, Status, Subscription, Subscri
 use super::subscription_field::{Field, room_of};
 use super::winfo::Extent;
 use super::winfo::Watcher;
-use super::{bad_event, fetch, limits, notifier};
+use super::{bad_event, fetch, judgement, limits, notifier, watcher_changes};
 use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
 use crate::sip::transport::{Transport, push_contact};
 use crate::sip::{columns, text, uri};
@@ -197,6 +197,7 @@ fn initial<P: Ports>(
             (Field::UserAgent, &request.user_agent),
         ],
     )?;
+    let judgements = ports.judgements(&resource);
     let authorization = authorize(ports, description, &subscription)?;
     apply_authorization(&mut subscription, &authorization)?;
     if expires == 0 {
@@ -219,11 +220,18 @@ fn initial<P: Ports>(
         answer(ports, description, &subscription, expires);
         return Ok(subscription);
     }
-    let winfo = queue_winfo(ports, description, presentity, || Watcher::of(&subscription), Extent::Partial);
+    let winfo = watcher_changes::queue(ports, description, presentity, || Watcher::of(&subscription), Extent::Partial);
     answer(ports, description, &subscription, expires);
-    send_winfo(ports, winfo);
-    if authorization.status == Status::Terminated {
-        return Ok(reject(ports, subscription));
+    watcher_changes::send(ports, winfo);
+    let is_rejected = authorization.status == Status::Terminated;
+    if is_rejected {
+        subscription = reject(ports, subscription);
+    }
+    // Who judged the watchers while this one was not among them yet has not judged it.
+    let is_judged_again = needs_judgement(ports, description)
+        && judgement::judge_new(ports, &resource, description, &subscription, judgements);
+    if is_rejected || is_judged_again {
+        return Ok(subscription);
     }
     notify_watcher(ports, &resource, &subscription, NotifyReason::Subscribe);
     subscription.state.version = 1;
@@ -329,9 +337,9 @@ fn in_dialog<P: Ports>(
         _ => NotifyReason::Subscribe,
     };
     let extent = if expires == 0 { Extent::Full } else { Extent::Partial };
-    let winfo = queue_winfo(ports, description, &resource.uri, || Watcher::of(&renewed), extent);
+    let winfo = watcher_changes::queue(ports, description, &resource.uri, || Watcher::of(&renewed), extent);
     answer(ports, description, &renewed, expires);
-    send_winfo(ports, winfo);
+    watcher_changes::send(ports, winfo);
     notify_watcher(ports, &resource, &renewed, notify_reason);
     renewed.state.local_cseq += 1;
     renewed.state.version += 1;
@@ -387,17 +395,38 @@ pub fn authorize<P: Ports>(
     package: &Package,
     subscription: &Subscription,
 ) -> Result<Authorization, Failure> {
-    if !package.has(Trait::NeedsAuthorization) || ports.config().force_active {
+    if !needs_judgement(ports, package) {
         return Ok(Authorization { status: Status::Active, reason: Vec::new() });
+    }
+    let resource = ports.uri_rule().resource(subscription.get(Field::PresUri), subscription.state.event);
+    if ports.has_outstanding(&resource) {
+        // What is remembered may be older than the last decision.
+        return Ok(ports.evaluate_rules(subscription.state.event, subscription, Status::Pending)?);
     }
     let known = ports.authorization(subscription).map_err(|error| refused_for(ports, error, subscription))?;
     if let Some(authorization) = known {
         return Ok(authorization);
     }
-    let authorization = ports.evaluate_rules(subscription.state.event, subscription, Status::Pending)?;
-    let remembered = ports.store_first_authorization(subscription, &authorization);
-    remembered.map_err(|error| refused_for(ports, error, subscription))?;
+    let mut judgements = ports.judgements(&resource);
+    let mut authorization = ports.evaluate_rules(subscription.state.event, subscription, Status::Pending)?;
+    let mut remembered = ports.store_first_authorization(subscription, &authorization);
+    for _ in 0..TRIES {
+        remembered.map_err(|error| refused_for(ports, error, subscription))?;
+        let before = std::mem::replace(&mut judgements, ports.judgements(&resource));
+        if before == judgements {
+            break;
+        }
+        // Others have judged the watchers by newer rules, and have not seen that this one is remembered.
+        ports.forget_rules();
+        authorization = ports.evaluate_rules(subscription.state.event, subscription, Status::Pending)?;
+        remembered = ports.store_authorization(subscription, &authorization);
+    }
     Ok(authorization)
+}
+
+/// Whether the rules of its presentity decide about a watcher.
+fn needs_judgement<P: Ports>(ports: &P, package: &Package) -> bool {
+    package.has(Trait::NeedsAuthorization) && !ports.config().force_active
 }
 
 fn apply_authorization(subscription: &mut Subscription, authorization: &Authorization) -> Result<(), Failure> {
@@ -446,43 +475,5 @@ fn notify_watcher<P: Ports>(
     };
     if ports.enqueue(resource, due) {
         notifier::run(ports, resource);
-    }
-}
-
-/// Notifies those who watch the watchers of a presentity that one of them changed.
-pub fn notify_winfo<P: Ports>(
-    ports: &mut P,
-    package: &Package,
-    uri: &[u8],
-    watcher: impl FnOnce() -> Watcher,
-    extent: Extent,
-) {
-    let queued = queue_winfo(ports, package, uri, watcher, extent);
-    send_winfo(ports, queued);
-}
-
-/// Puts the change of a watcher into the queue of those who watch the watchers; returns the resource for which this
-/// process has to send, unless another one has begun to by then. A SUBSCRIBE does it before it is answered, as a
-/// PUBLISH does.
-fn queue_winfo<P: Ports>(
-    ports: &mut P,
-    package: &Package,
-    uri: &[u8],
-    watcher: impl FnOnce() -> Watcher,
-    extent: Extent,
-) -> Option<Resource> {
-    let peer = package.peer.filter(|peer| !package.is_winfo() && ports.may_be_subscribed_to(*peer))?;
-    let resource = ports.uri_rule().resource(uri, peer);
-    if !ports.may_be_watched(&resource) {
-        return None;
-    }
-    ports
-        .mark(&resource, StateChange::Watchers { watcher: watcher(), full: extent == Extent::Full })
-        .then_some(resource)
-}
-
-fn send_winfo<P: Ports>(ports: &mut P, queued: Option<Resource>) {
-    if let Some(resource) = queued.filter(|resource| ports.claim(resource)) {
-        notifier::run(ports, &resource);
     }
 }

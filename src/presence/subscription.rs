@@ -232,6 +232,11 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         self.strings.all()
     }
 
+    /// Whether all strings are those of another one.
+    pub fn has_strings_of<C: AsRef<[u8]>>(&self, other: &Subscription<C>) -> bool {
+        self.strings.are_those_of(&other.strings)
+    }
+
     /// The same subscription with its strings copied by `copy`: one that is kept, with its next hop read.
     ///
     /// # Errors
@@ -344,11 +349,17 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         }
     }
 
-    /// Whether a change of the presentity's state is announced to the watcher: to nobody who may not see the state (RFC
-    /// 5025 3.2.1: polite blocking must not be noticed), and to nobody whose time is over. SUBSCRIBEs, changes of the
+    /// Whether its authorization lets the watcher see the presentity's state: an active subscription with a reason is
+    /// politely blocked (RFC 5025 3.2.1). A subscription keeps its authorization to its end.
+    pub fn may_see(&self) -> bool {
+        self.state.status == Status::Active && self.get(Field::Reason).is_empty()
+    }
+
+    /// Whether a change of the presentity's state is announced to the watcher: to nobody who may not see the state
+    /// (polite blocking must not be noticed), and to nobody whose time is over. SUBSCRIBEs, changes of the
     /// authorization and the end are answered all the same.
     pub fn hears_changes(&self, now: Moment) -> bool {
-        self.state.status == Status::Active && self.get(Field::Reason).is_empty() && self.state.expires_at >= now
+        self.may_see() && self.state.expires_at >= now
     }
 
     /// `sip:user@domain` of the watcher.

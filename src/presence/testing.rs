@@ -1,6 +1,6 @@
 //! The ports in plain collections, so that the server's handlers are tested without Kamailio. One [`MemoryPorts`] is a
 //! whole server: its clock stands still until a test moves it, and what it would send is kept in lists.
-use super::authorization::Authorization;
+use super::authorization::{Authorization, NoVerdict, Outstanding};
 use super::config::Config;
 use super::dialog::DialogId;
 use super::ended::Cause;
@@ -118,6 +118,16 @@ pub struct MemoryPorts {
     pub announced: Vec<Replica>,
     /// The rules: presentity, watcher, and what was decided. No rule: pending.
     pub rules: HashMap<(Vec<u8>, Vec<u8>), Authorization>,
+    /// Why the rules cannot be evaluated now.
+    pub no_verdict: Option<NoVerdict>,
+    /// How often they were evaluated.
+    pub evaluations: usize,
+    /// Runs while the rules are evaluated the next times, one each.
+    pub while_judging: VecDeque<Interruption>,
+    /// The resources with decisions that are not carried out.
+    pub unjudged: HashMap<Key, Outstanding>,
+    judgements: u32,
+    spheres: HashMap<Key, Option<Vec<u8>>>,
     /// Runs after the next replies and NOTIFYs, one each, as another process of the server would.
     pub interruptions: VecDeque<Interruption>,
     /// Runs between the finding and the changing of a subscription by the next SUBSCRIBEs in dialogs, one each.
@@ -152,6 +162,12 @@ impl Default for MemoryPorts {
             sent: Vec::new(),
             announced: Vec::new(),
             rules: HashMap::new(),
+            no_verdict: None,
+            evaluations: 0,
+            while_judging: VecDeque::new(),
+            unjudged: HashMap::new(),
+            judgements: 0,
+            spheres: HashMap::new(),
             interruptions: VecDeque::new(),
             meanwhile: VecDeque::new(),
             stores_left: None,
@@ -247,11 +263,11 @@ impl MemoryPorts {
     }
 
     /// Removes a subscription; `last` makes its last NOTIFY due.
-    fn take(&mut self, dialog: DialogId<'_>, last: Option<(NotifyReason, &[u8])>) -> Option<Subscription> {
+    fn take(&mut self, dialog: DialogId<'_>, last: Option<(NotifyReason, Option<&[u8]>)>) -> Option<Subscription> {
         let slot = self.slot_of(dialog)?;
         let mut subscription = self.entries[slot].take()?.subscription;
         if let Some((notify_reason, reason)) = last {
-            subscription = subscription.with(&[(Field::Reason, reason)]).ok()?;
+            subscription = subscription.with(reason.map(|reason| (Field::Reason, reason)).as_slice()).ok()?;
             subscription.state.local_cseq += 1;
             subscription.state.version += 1;
             if notify_reason == NotifyReason::Ended {

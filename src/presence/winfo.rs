@@ -31,6 +31,16 @@ shm_safe!(
 );
 
 impl WatcherEvent {
+    /// That of a decision about a watcher. The steps of RFC 3857 4.7.1 have none from active back to pending: the
+    /// watcher is listed as one who subscribes and waits.
+    pub fn of_decision(status: Status) -> WatcherEvent {
+        match status {
+            Status::Active => WatcherEvent::Approved,
+            Status::Pending | Status::Waiting => WatcherEvent::Subscribe,
+            Status::Terminated => WatcherEvent::Rejected,
+        }
+    }
+
     /// Its word in the document.
     pub fn word(self) -> &'static [u8] {
         match self {

@@ -79,6 +79,8 @@ pub struct Context {
     pub(crate) storage: Storage,
     /// What this entry has to send.
     pub(crate) work: Work,
+    /// The hash of the resource that this entry has left unjudged: it does not try again.
+    pub(crate) left_unjudged: Option<u64>,
     /// When the message in hand came; `None`: time is asked for each time, for the entry may last.
     pub(crate) came_at: Option<Moment>,
     /// The reply given, for callers without a message.
@@ -112,6 +114,7 @@ impl Context {
             package: None,
             storage: process.storage,
             work: Work::new(&process.parts),
+            left_unjudged: None,
             came_at: None,
             reply: None,
         }
@@ -208,7 +211,7 @@ impl Context {
                     );
                     let watcher = || Watcher { status: Status::Terminated, ..Watcher::of(&subscription) };
                     let uri = subscription.get(Field::PresUri).to_vec();
-                    crate::presence::subscribe::notify_winfo(self, &package, &uri, watcher, Extent::Full);
+                    crate::presence::watcher_changes::notify(self, &package, &uri, watcher, Extent::Full);
                 }
                 Ok(None) => {}
                 Err(error) => limited!(Error, "cannot remove a subscription whose NOTIFY was answered {code}: {error}"),

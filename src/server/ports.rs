@@ -4,7 +4,7 @@ use crate::common::counters::{self, Counter};
 use crate::common::metrics;
 use crate::host::shm;
 use crate::host::{clock, direct, dmq, log, sl, tm};
-use crate::presence::authorization::Authorization;
+use crate::presence::authorization::{Authorization, NoVerdict, Outstanding};
 use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
 use crate::presence::ended::{Cause, Ended};
@@ -19,7 +19,6 @@ use crate::presence::notification::{
 };
 use crate::presence::ports::{NewDialog, Ports, Recent, Renewed, Stored};
 use crate::presence::publication::{Applied, Change, Publication};
-use crate::presence::refresh;
 use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, Digested, Micros, SentNotify};
 use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
@@ -165,7 +164,12 @@ impl Ports for Context {
             None => xml_form::is_plain(document),
         }
     }
-    fn filter_body(&mut self, package: PackageId, subscription: &Subscription, body: &[u8]) -> Option<Vec<u8>> {
+    fn filter_body(
+        &mut self,
+        package: PackageId,
+        subscription: &Subscription,
+        body: &[u8],
+    ) -> Result<Option<Vec<u8>>, NoVerdict> {
         self.process.registry.filter_body(package, subscription, body)
     }
     fn watcher_body(
@@ -188,13 +192,36 @@ impl Ports for Context {
         package: PackageId,
         subscription: &Subscription,
         before: Status,
-    ) -> Result<Authorization, Failure> {
+    ) -> Result<Authorization, NoVerdict> {
         // As with stock, which asks for no rules there.
         let without_rules = self.config.is_in_memory_only().then_some(Status::Active);
-        self.process
-            .registry
-            .evaluate_rules(package, subscription, before, without_rules)
-            .ok_or_else(|| Failure::Internal("the event package cannot say whether the watcher is allowed".into()))
+        self.process.registry.evaluate_rules(package, subscription, before, without_rules)
+    }
+
+    fn begin_judging(&mut self, resource: &Resource, sphere: Option<&[u8]>) -> u32 {
+        self.registry.begin_pass();
+        self.shared.judgements.begin(resource, sphere)
+    }
+    fn forget_rules(&mut self) {
+        self.registry.begin_pass();
+    }
+    fn judgements(&self, resource: &Resource) -> u32 {
+        self.shared.judgements.count(resource)
+    }
+    fn was_judged_in(&self, resource: &Resource, sphere: Option<&[u8]>) -> bool {
+        self.shared.judgements.was_in(resource, sphere)
+    }
+    fn judged(&mut self, resource: &Resource, judgement: u32) {
+        self.shared.judgements.carried_out(resource, judgement);
+    }
+    fn left_unjudged(&mut self, resource: &Resource, outstanding: Outstanding, why: &Failure) {
+        self.note_unjudged(resource, outstanding, why);
+    }
+    fn has_outstanding(&mut self, resource: &Resource) -> bool {
+        self.shared.judgements.outstanding(resource).is_some()
+    }
+    fn outstanding_decision(&mut self, resource: &Resource) -> Option<StoreError> {
+        self.why_unjudged(resource)
     }
 
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {
@@ -285,8 +312,8 @@ impl Ports for Context {
     fn unsubscribe(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
         self.storage.subscriptions.unsubscribe(&mut self.work.rows, current, renewal)
     }
-    fn end(&mut self, dialog: DialogId<'_>, notify_reason: NotifyReason, reason: &[u8]) -> Result<bool, StoreError> {
-        self.storage.subscriptions.end(&mut self.work.rows, dialog, notify_reason, reason)
+    fn end(&mut self, dialog: DialogId<'_>, reason: &[u8]) -> Result<bool, StoreError> {
+        self.storage.subscriptions.end(&mut self.work.rows, dialog, reason)
     }
     fn drop_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
         self.storage.subscriptions.remove(dialog)
@@ -418,15 +445,12 @@ impl Ports for Context {
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun> {
         // One entry may have run after run to send.
         self.came_at = self.came_at.map(|_| clock::now());
-        if self.shared.tables.take_unjudged(resource) {
-            if let Err(error) = refresh::restored(self, resource) {
-                let uri = log::show(&resource.uri);
-                limited!(Warn, "not all watchers of {uri} are judged anew since the start, tried again: {error}");
-                self.shared.tables.mark_unjudged(resource);
-            }
+        let unjudged = self.judge_outstanding(resource).err();
+        if unjudged.is_none() {
+            self.registry.begin_pass();
         }
-        self.registry.begin_pass();
-        self.storage.queue.begin_run(&mut self.work, resource)
+        let notify_run = self.storage.queue.begin_run(&mut self.work, resource)?;
+        Some(NotifyRun { unjudged, ..notify_run })
     }
     fn next_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {
         self.shared.engine.part();

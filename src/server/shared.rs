@@ -8,6 +8,7 @@ use crate::presence::config::Config;
 use crate::presence::event_package::Packages;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::server::authorizations::cache::AuthorizationCache;
+use crate::server::authorizations::judgements::Judgements;
 use crate::server::cluster::door::Door;
 use crate::server::cluster::nodes::Nodes;
 use crate::server::cluster::removals::Tombstones;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub tables: Tables,
     /// What was decided about watchers.
     pub authorizations: AuthorizationCache,
+    /// When watchers were judged, and what of that is not carried out yet.
+    pub judgements: &'static Judgements,
     /// One of these is held while a resource's publications are written to the database.
     pub order: Vec<&'static ProcessMutex>,
     /// Held while publications that waited are written.
@@ -97,6 +100,7 @@ impl Shared {
         Ok(Shared {
             tables: Tables::new(rule, config.max_subscriptions > 0)?,
             authorizations: AuthorizationCache::new(rule)?,
+            judgements: shm::leak(Judgements::new()?)?,
             order,
             publication_writer: ProcessMutex::leak()?,
             senders: shm::leak(Senders::new()?)?,

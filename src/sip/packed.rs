@@ -96,6 +96,12 @@ impl<const ENDS: usize, B: AsRef<[u8]>, E: End> Strings<ENDS, B, E> {
         &bytes[start..end]
     }
 
+    /// Whether they are the strings of another block, each in its place.
+    pub fn are_those_of<C: AsRef<[u8]>>(&self, other: &Strings<ENDS, C, E>) -> bool {
+        let mut ends = self.ends.iter().zip(&other.ends);
+        self.bytes.as_ref() == other.bytes.as_ref() && ends.all(|(one, two)| one.place() == two.place())
+    }
+
     /// All of them.
     pub fn all<const N: usize>(&self) -> [&[u8]; N] {
         const { assert!(N == ENDS + 1, "one string more than ends") };

@@ -6,7 +6,7 @@ use crate::host::msg::parse_uri;
 use crate::presence::event_package::PackageId;
 use crate::presence::event_package::Trait;
 use crate::presence::subscription::Subscription;
-use crate::presence::{direct_publish, publish, refresh};
+use crate::presence::{direct_publish, judgement, refresh, sphere};
 use crate::server::context::Context;
 use crate::sip::checked::{HostPart, UserPart};
 use crate::sip::entity_tag::EntityTag;
@@ -77,9 +77,10 @@ pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<()
             let process = world.process();
             let (user, domain) = crate::sip::uri::split(&resource.uri);
             let has_rules = process.registry.has_rules(resource.event, user, domain);
-            match refresh::authorizations(&mut world, &resource) {
+            match judgement::authorizations(&mut world, &resource) {
                 Ok(())
-                    if !has_rules && process.registry.packages().get(resource.event).has(Trait::NeedsAuthorization) =>
+                    if has_rules == Ok(false)
+                        && process.registry.packages().get(resource.event).has(Trait::NeedsAuthorization) =>
                 {
                     return Err(NotRefreshed::NoRules(log::show(&resource.uri).into_owned()));
                 }
@@ -135,13 +136,15 @@ pub(crate) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
         (Field::ToDomain, host),
     ];
     let Ok(subscription) = Subscription::without_dialog(event, Status::Pending, &given) else { return -1 };
-    if !process.registry.has_rules(event, user, host) {
-        return Status::Pending as c_int;
+    match process.registry.has_rules(event, user, host) {
+        Ok(true) => {}
+        Ok(false) => return Status::Pending as c_int,
+        Err(_) => return -1,
     }
     match process.registry.evaluate_rules(event, &subscription, Status::Pending, None) {
-        Some(authorization) if authorization.reason == b"polite-block" => 5,
-        Some(authorization) => authorization.status as c_int,
-        None => -1,
+        Ok(authorization) if authorization.reason == b"polite-block" => 5,
+        Ok(authorization) => authorization.status as c_int,
+        Err(_) => -1,
     }
 }
 
@@ -175,7 +178,10 @@ pub(crate) fn sphere_of(uri: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let resource = resource_of(&world, uri, b"presence")?;
-    publish::sphere_of(&mut world, &resource).ok()?
+    sphere::of_presentity(&mut world, &resource).unwrap_or_else(|_| {
+        world.process().registry.note_unread_sphere();
+        None
+    })
 }
 
 /// The composed document of a presentity.

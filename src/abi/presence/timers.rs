@@ -180,6 +180,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
     entry!(kr_presence_on_second, {
         each_on_its_own("the wall clock", follow_clock);
         each_on_its_own("sending again", send_again);
+        each_on_its_own("judging again", judge_again);
         each_on_its_own("reading again", send_unread);
         each_on_its_own("missed changes", send_missed);
         each_on_its_own("late documents", || show_late_documents(Taken::Due));
@@ -265,6 +266,12 @@ pub(crate) fn follow_clock() {
         Ok(()) => world.shared.clock_set_by.store(set_by.0, Ordering::Relaxed),
         Err(error) => limited!(Error, "not all rows have the times of the new wall clock yet: {error}"),
     }
+}
+
+/// Judges watchers again about whom decisions could not be carried out.
+pub(crate) fn judge_again() {
+    let Some(process) = state::process().filter(|process| !process.shared.judgements.is_empty()) else { return };
+    Context::judge_again(|| Context::new(process).paced(), |judge| each_on_its_own("judging again", judge));
 }
 
 /// So many resources whose state cannot be read are tried in one pass: each costs the database a statement.

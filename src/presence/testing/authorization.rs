@@ -1,8 +1,14 @@
 //! Authorization of watchers (RFC 3856 6.6, RFC 5025 3.2.1): who gets a body, and what a change of the rules does.
 use super::actors::{Publish, Subscribe, pidf};
-use super::{MemoryPorts, PRESENCE};
-use crate::presence::refresh;
+use super::{MemoryPorts, PRESENCE, Sent};
+use crate::presence::authorization::NoVerdict;
+use crate::presence::event_package::Trait;
+use crate::presence::ports::Ports;
 use crate::presence::subscription::Status;
+use crate::presence::subscription_field::Field;
+use crate::presence::{direct_publish, expiry, judgement, notifier, refresh};
+use crate::sip::entity_tag::EntityTag;
+use crate::time::Seconds;
 
 fn server() -> MemoryPorts {
     let mut server = MemoryPorts::default();
@@ -45,10 +51,59 @@ fn nobody_without_the_right_ever_gets_a_body() {
             .send(&mut server)
             .expect("modified");
         refresh::documents(&mut server, &resource);
-        refresh::authorizations(&mut server, &resource).expect("judged again");
+        judgement::authorizations(&mut server, &resource).expect("judged again");
         let remove = Publish { etag: Some(&etag), body: None, expires: Some(0), ..Publish::new("alice", PRESENCE, "") };
         remove.send(&mut server).expect("removed");
         assert!(server.sent.iter().all(|sent| sent.body.is_none()), "{status:?} {reason}: {:?}", server.sent);
+    }
+}
+
+/// What a watcher does, or what happens to its subscription, after its first NOTIFY.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Turn {
+    Refreshes,
+    Unsubscribes,
+    Fetches,
+    RunsOut,
+    IsEnded,
+}
+
+#[test]
+fn every_notify_shows_what_the_authorization_lets_its_watcher_see() {
+    let rules = [ACTIVE, (Status::Active, "polite-block"), PENDING, (Status::Pending, "later"), BLOCKED];
+    for rule in rules {
+        for turn in [Turn::Refreshes, Turn::Unsubscribes, Turn::Fetches, Turn::RunsOut, Turn::IsEnded] {
+            let mut server = server();
+            server.allow("alice", "bob", rule.0, rule.1);
+            let subscribe = Subscribe::new("bob", "alice", "presence");
+            subscribe.clone().send(&mut server).expect("answered");
+            server.sent.clear();
+            match turn {
+                Turn::Refreshes => drop(subscribe.in_dialog(&server, 2).send(&mut server).expect("refreshed")),
+                Turn::Unsubscribes => {
+                    let end = Subscribe { expires: Some(0), ..subscribe.in_dialog(&server, 2) };
+                    end.send(&mut server).expect("ended");
+                }
+                Turn::Fetches => {
+                    let fetch = Subscribe { expires: Some(0), call_id: Some("fetch"), ..subscribe };
+                    fetch.send(&mut server).expect("answered");
+                }
+                Turn::RunsOut => {
+                    server.now += Seconds(700);
+                    expiry::subscriptions(&mut server).expect("ended");
+                }
+                Turn::IsEnded => {
+                    let stored = server.stored("bob").expect("stored").clone();
+                    expiry::end(&mut server, &stored, b"deactivated").expect("ended");
+                }
+            }
+            let sees = rule == ACTIVE && matches!(turn, Turn::Refreshes | Turn::Unsubscribes | Turn::Fetches);
+            let is_silent = rule == BLOCKED && turn == Turn::RunsOut;
+            assert_eq!(server.sent.len(), usize::from(!is_silent), "{rule:?} {turn:?}");
+            assert!(server.sent.iter().all(|sent| sent.body.is_some() == sees), "{rule:?} {turn:?}: {:?}", server.sent);
+            let tells = |sent: &Sent| sent.state.contains("polite") || sent.state.contains("later");
+            assert!(!server.sent.iter().any(tells), "{rule:?} {turn:?}: {:?}", server.sent);
+        }
     }
 }
 
@@ -66,7 +121,7 @@ fn a_change_of_the_rules_reaches_the_watcher((before, after, state, stays): (Rul
     server.sent.clear();
     server.allow("alice", "bob", after.0, after.1);
     let resource = server.resource("alice", PRESENCE);
-    refresh::authorizations(&mut server, &resource).expect("judged again");
+    judgement::authorizations(&mut server, &resource).expect("judged again");
     let states: Vec<&str> = server.sent.iter().map(|sent| sent.state.as_str()).collect();
     assert_eq!(states, state.into_iter().collect::<Vec<_>>(), "{before:?} to {after:?}");
     assert_eq!(server.subscription_count(), usize::from(stays), "{before:?} to {after:?}");
@@ -96,8 +151,242 @@ fn one_watcher_that_cannot_be_stored_does_not_keep_the_rules_from_others() {
     }
     let resource = server.resource("alice", PRESENCE);
     server.stores_left = Some(1);
-    let _ = refresh::authorizations(&mut server, &resource);
+    let _ = judgement::authorizations(&mut server, &resource);
     server.stores_left = None;
-    refresh::authorizations(&mut server, &resource).expect("judged again");
+    judgement::authorizations(&mut server, &resource).expect("judged again");
     assert_eq!(server.subscription_count(), 0, "a second run ends those that the first could not");
+}
+
+/// The server of a package whose bodies are filtered, and whose active watchers these are.
+fn filtering(watchers: &[&str]) -> MemoryPorts {
+    let mut server = server();
+    let package = &mut server.packages.0[usize::from(PRESENCE.0)];
+    package.traits = package.traits.with(Trait::FiltersBody, true);
+    for name in watchers {
+        server.allow("alice", name, Status::Active, "");
+        Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
+    }
+    server.sent.clear();
+    server
+}
+
+#[test]
+fn what_the_rules_hide_is_shown_to_nobody_while_they_cannot_be_applied() {
+    for why in [NoVerdict::Unreadable, NoVerdict::Unclear] {
+        let mut server = filtering(&["bob", "carol"]);
+        server.no_verdict = Some(why);
+        Publish::new("alice", PRESENCE, &pidf("more")).send(&mut server).expect("stored");
+        assert_eq!(server.sent, [], "a change waits");
+        Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2).send(&mut server).expect("refreshed");
+        assert!(server.sent_to("bob").iter().all(|sent| sent.body.is_none()), "{why:?}");
+        let end = Subscribe { expires: Some(0), ..Subscribe::new("carol", "alice", "presence") };
+        end.in_dialog(&server, 2).send(&mut server).expect("ended");
+        assert!(server.sent.iter().all(|sent| sent.body.is_none()), "{why:?}: {:?}", server.sent);
+        let resource = server.resource("alice", PRESENCE);
+        assert_eq!(notifier::can_be_read(&mut server, &resource), Err(why.into()));
+        server.no_verdict = None;
+        assert_eq!(notifier::can_be_read(&mut server, &resource), Ok(()));
+        if server.claim(&resource) {
+            notifier::run(&mut server, &resource);
+        }
+        let last = server.sent.last().and_then(|sent| sent.body.clone()).expect("what was missed is made good");
+        assert!(last.starts_with("for bob: ") && last.contains("more"), "{last}");
+    }
+}
+
+#[test]
+fn rules_that_cannot_be_read_decide_nothing() {
+    for (rule, why) in [ACTIVE, (Status::Active, "polite-block"), PENDING, BLOCKED]
+        .into_iter()
+        .flat_map(|rule| [(rule, NoVerdict::Unreadable), (rule, NoVerdict::Unclear)])
+    {
+        let mut server = server();
+        server.allow("alice", "bob", rule.0, rule.1);
+        Subscribe::new("bob", "alice", "presence").send(&mut server).expect("answered");
+        server.sent.clear();
+        server.no_verdict = Some(why);
+        let resource = server.resource("alice", PRESENCE);
+        judgement::authorizations(&mut server, &resource).expect_err("nothing can be judged");
+        assert_eq!(server.sent, [], "{rule:?}");
+        let stored = server.stored("bob").expect("it stays");
+        assert_eq!((stored.state.status, stored.get(Field::Reason)), (rule.0, rule.1.as_bytes()), "{rule:?}");
+        // Whom nobody has judged yet comes again, and nothing is remembered of it.
+        let new = Subscribe::new("dave", "alice", "presence");
+        assert_eq!(new.clone().send(&mut server), Err(why.into()));
+        server.no_verdict = None;
+        server.allow("alice", "dave", Status::Active, "");
+        new.send(&mut server).expect("subscribed");
+        assert!(server.sent_to("dave")[0].state.starts_with("active"), "{rule:?}");
+    }
+}
+
+#[test]
+fn rules_that_cannot_be_read_are_asked_for_once() {
+    let names: Vec<String> = (0..50).map(|n| format!("w{n}")).collect();
+    let mut server = filtering(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let resource = server.resource("alice", PRESENCE);
+    server.no_verdict = Some(NoVerdict::Unreadable);
+    let before = server.evaluations;
+    judgement::authorizations(&mut server, &resource).expect_err("nothing can be judged");
+    judgement::restored(&mut server, &resource).expect_err("nothing can be judged");
+    assert_eq!(server.evaluations - before, 2);
+}
+
+#[test]
+fn nobody_is_shown_the_state_while_a_decision_is_not_carried_out() {
+    let mut server = filtering(&["bob", "carol"]);
+    server.allow("alice", "bob", Status::Terminated, "rejected");
+    let resource = server.resource("alice", PRESENCE);
+    server.stores_left = Some(0);
+    judgement::authorizations(&mut server, &resource).expect_err("bob cannot be blocked");
+    server.stores_left = None;
+    Publish::new("alice", PRESENCE, &pidf("SECRET")).send(&mut server).expect("stored");
+    Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2).send(&mut server).expect("refreshed");
+    assert!(server.sent.iter().all(|sent| sent.body.is_none()), "{:?}", server.sent);
+    // What is remembered of bob is older than the decision, too.
+    let again = Subscribe { call_id: Some("again"), ..Subscribe::new("bob", "alice", "presence") };
+    again.send(&mut server).expect("answered");
+    assert_eq!(server.sent_to("again")[0].state, "terminated;reason=rejected");
+    judgement::authorizations(&mut server, &resource).expect("judged again");
+    if server.claim(&resource) {
+        notifier::run(&mut server, &resource);
+    }
+    assert_eq!(server.sent_to("bob").last().expect("notified").state, "terminated;reason=rejected");
+    assert!(server.sent_to("bob").iter().all(|sent| sent.body.is_none()));
+    let carol = server.sent_to("carol");
+    assert!(carol.last().and_then(|sent| sent.body.as_deref()).is_some_and(|body| body.contains("SECRET")));
+}
+
+#[test]
+fn rules_that_change_while_a_watcher_is_judged_count() {
+    for (before, after) in [(ACTIVE, BLOCKED), (ACTIVE, PENDING), (PENDING, ACTIVE), (BLOCKED, ACTIVE)] {
+        let mut server = server();
+        server.allow("alice", "bob", before.0, before.1);
+        server.while_judging.push_back(Box::new(move |server: &mut MemoryPorts| {
+            // What the rules said is on its way already.
+            server.allow("alice", "bob", after.0, after.1);
+            let resource = server.resource("alice", PRESENCE);
+            judgement::authorizations(server, &resource).expect("judged again");
+        }));
+        let subscribe = Subscribe::new("bob", "alice", "presence");
+        subscribe.clone().send(&mut server).expect("answered");
+        let last = server.sent_to("bob").last().expect("notified").state.clone();
+        assert!(last.starts_with(std::str::from_utf8(after.0.word()).expect("a word")), "{before:?} {after:?}: {last}");
+        let sees = server.sent_to("bob").iter().any(|sent| sent.body.is_some());
+        assert_eq!(sees, after == ACTIVE, "{before:?} {after:?}");
+        let again = Subscribe { call_id: Some("again"), ..subscribe };
+        again.send(&mut server).expect("answered");
+        assert_eq!(server.sent_to("again")[0].body.is_some(), after == ACTIVE, "{before:?} {after:?}");
+    }
+}
+
+/// A document that names a sphere.
+fn at(sphere: &str) -> String {
+    pidf("secret").replace("</presence>", &format!("<sphere>{sphere}</sphere></presence>"))
+}
+
+#[test]
+fn a_change_that_was_answered_is_announced_though_its_sphere_cannot_be_judged() {
+    let mut server = filtering(&["bob"]);
+    server.config.sphere_check = true;
+    let before = server.replies.len();
+    server.no_verdict = Some(NoVerdict::Unreadable);
+    Publish::new("alice", PRESENCE, &at("work")).send(&mut server).expect("stored");
+    assert_eq!(server.replies.len() - before, 1, "one answer");
+    assert_eq!(server.sent, [], "nobody knows whether bob may see it");
+    server.no_verdict = None;
+    let resource = server.resource("alice", PRESENCE);
+    judgement::authorizations(&mut server, &resource).expect("judged again");
+    if server.claim(&resource) {
+        notifier::run(&mut server, &resource);
+    }
+    assert!(server.sent_to("bob").iter().any(|sent| sent.body.is_some()), "what was missed is made good");
+}
+
+#[test]
+fn a_sphere_that_goes_by_itself_is_judged() {
+    type Goes = fn(&mut MemoryPorts, &str);
+    let goes: [(&str, Goes); 4] = [
+        ("runs out", |server, _| {
+            server.now += Seconds(700);
+            expiry::publications(server).expect("ended");
+        }),
+        ("deleted without a word", |server, _| {
+            server.config.force_delete = true;
+            server.now += Seconds(700);
+            expiry::publications(server).expect("ended");
+        }),
+        ("removed", |server, etag| {
+            let direct = direct_publish::Direct {
+                event: PRESENCE,
+                user: b"alice",
+                domain: b"example.org",
+                etag: EntityTag::new(etag.as_bytes()),
+                sender: b"",
+                body: b"",
+                expires: 0,
+                kind: direct_publish::DirectKind::Update,
+            };
+            direct_publish::publish(server, &direct).expect("removed");
+        }),
+        ("changed behind our back", |server, _| {
+            let resource = server.resource("alice", PRESENCE);
+            refresh::documents(server, &resource);
+        }),
+    ];
+    for (how, go) in goes {
+        let mut server = MemoryPorts::default();
+        server.config.force_active = false;
+        server.config.sphere_check = true;
+        server.allow("alice", "bob", Status::Active, "");
+        let etag = Publish::new("alice", PRESENCE, &at("work")).send(&mut server).expect("stored");
+        let subscribe = Subscribe { expires: Some(3_000), ..Subscribe::new("bob", "alice", "presence") };
+        subscribe.send(&mut server).expect("subscribed");
+        server.allow("alice", "bob", Status::Terminated, "rejected");
+        go(&mut server, &etag);
+        let last = server.sent_to("bob").last().expect("notified").state.clone();
+        assert_eq!(last, "terminated;reason=rejected", "{how}");
+    }
+}
+
+#[test]
+fn watchers_are_judged_in_a_sphere_once() {
+    let mut server = filtering(&["bob"]);
+    server.config.sphere_check = true;
+    let mut etag = Publish::new("alice", PRESENCE, &at("work")).send(&mut server).expect("stored");
+    for (sphere, evaluations) in [("work", 0), ("home", 2), ("home", 0), ("work", 2)] {
+        let (before, document) = (server.evaluations, at(sphere));
+        let change = Publish { etag: Some(&etag), ..Publish::new("alice", PRESENCE, &document) };
+        etag = change.send(&mut server).expect("modified");
+        assert_eq!(
+            server.evaluations - before,
+            evaluations,
+            "{sphere}: what is remembered of bob, and his subscription"
+        );
+    }
+}
+
+#[test]
+fn who_watches_the_watchers_reads_of_steps_that_there_are() {
+    for (before, after, event) in [
+        (PENDING, ACTIVE, "approved"),
+        (ACTIVE, BLOCKED, "rejected"),
+        (PENDING, BLOCKED, "rejected"),
+        // RFC 3857 4.7.1 knows no step from active back to pending.
+        (ACTIVE, PENDING, "subscribe"),
+    ] {
+        let mut server = server();
+        server.config.winfo_details = true;
+        server.allow("alice", "bob", before.0, before.1);
+        Subscribe::new("bob", "alice", "presence").send(&mut server).expect("answered");
+        Subscribe::new("alice", "alice", "presence.winfo").send(&mut server).expect("answered");
+        server.sent.clear();
+        server.allow("alice", "bob", after.0, after.1);
+        let resource = server.resource("alice", PRESENCE);
+        judgement::authorizations(&mut server, &resource).expect("judged again");
+        let body = server.sent_to("alice")[0].body.clone().expect("the watchers");
+        let status = std::str::from_utf8(after.0.word()).expect("a word");
+        assert!(body.contains(&format!("event=\"{event}\"")), "{before:?} {after:?}: {body}");
+        assert!(body.contains(&format!("status=\"{status}\"")), "{before:?} {after:?}: {body}");
+    }
 }

@@ -2,7 +2,7 @@
 //! state.
 use super::actors::{Publish, Subscribe, pidf};
 use super::{MemoryPorts, PRESENCE};
-use crate::presence::{expiry, refresh, subscription::Status};
+use crate::presence::{expiry, judgement, subscription::Status};
 use crate::time::Seconds;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -76,7 +76,7 @@ impl Publisher {
             Step::Rules { watcher, allow } => {
                 let status = if *allow { Status::Active } else { Status::Pending };
                 server.allow("alice", WATCHERS[*watcher], status, "");
-                refresh::authorizations(server, &resource).expect("judged again");
+                judgement::authorizations(server, &resource).expect("judged again");
             }
             Step::Pass { seconds } => server.now += Seconds(*seconds),
             Step::Expire => {

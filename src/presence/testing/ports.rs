@@ -1,6 +1,6 @@
 //! What the handlers ask of a server, answered from memory.
 use super::{Entry, MemoryPorts, Reply, Sent, key};
-use crate::presence::authorization::Authorization;
+use crate::presence::authorization::{Authorization, NoVerdict, Outstanding};
 use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
 use crate::presence::ended::{Cause, Ended};
@@ -105,8 +105,17 @@ impl Ports for MemoryPorts {
         let bodies: Vec<String> = documents.iter().enumerate().map(shown).collect();
         (!bodies.is_empty()).then(|| bodies.join("|").into_bytes())
     }
-    fn filter_body(&mut self, _package: PackageId, _subscription: &Subscription, _body: &[u8]) -> Option<Vec<u8>> {
-        None
+    fn filter_body(
+        &mut self,
+        _package: PackageId,
+        subscription: &Subscription,
+        body: &[u8],
+    ) -> Result<Option<Vec<u8>>, NoVerdict> {
+        if let Some(why) = self.no_verdict {
+            return Err(why);
+        }
+        let watcher = String::from_utf8_lossy(subscription.get(Field::WatcherUser)).into_owned();
+        Ok(Some([b"for ", watcher.as_bytes(), b": ", body].concat()))
     }
     fn watcher_body(&mut self, _: PackageId, _: &Subscription, _: Option<&[u8]>) -> Option<Vec<u8>> {
         None
@@ -116,10 +125,43 @@ impl Ports for MemoryPorts {
         _package: PackageId,
         subscription: &Subscription,
         _before: Status,
-    ) -> Result<Authorization, Failure> {
+    ) -> Result<Authorization, NoVerdict> {
+        self.evaluations += 1;
+        if let Some(why) = self.no_verdict {
+            return Err(why);
+        }
         let names = (subscription.get(Field::PresUri).to_vec(), subscription.watcher_uri());
         let pending = Authorization { status: Status::Pending, reason: Vec::new() };
-        Ok(self.rules.get(&names).cloned().unwrap_or(pending))
+        let said = self.rules.get(&names).cloned().unwrap_or(pending);
+        if let Some(meanwhile) = self.while_judging.pop_front() {
+            meanwhile(self);
+        }
+        Ok(said)
+    }
+
+    fn begin_judging(&mut self, resource: &Resource, sphere: Option<&[u8]>) -> u32 {
+        self.spheres.insert(key(resource), sphere.map(<[u8]>::to_vec));
+        self.judgements += 1;
+        self.judgements
+    }
+    fn judgements(&self, _resource: &Resource) -> u32 {
+        self.judgements
+    }
+    fn was_judged_in(&self, resource: &Resource, sphere: Option<&[u8]>) -> bool {
+        self.spheres.get(&key(resource)).is_some_and(|judged| judged.as_deref() == sphere)
+    }
+    fn judged(&mut self, resource: &Resource, _judgement: u32) {
+        self.unjudged.remove(&key(resource));
+    }
+    fn left_unjudged(&mut self, resource: &Resource, outstanding: Outstanding, _why: &Failure) {
+        self.unjudged.insert(key(resource), outstanding);
+    }
+    fn has_outstanding(&mut self, resource: &Resource) -> bool {
+        self.unjudged.contains_key(&key(resource))
+    }
+    fn outstanding_decision(&mut self, resource: &Resource) -> Option<StoreError> {
+        let is_shut = self.unjudged.get(&key(resource)) == Some(&Outstanding::Subscribed);
+        is_shut.then_some(NoVerdict::Outstanding.into())
     }
 
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {
@@ -276,16 +318,17 @@ impl Ports for MemoryPorts {
     }
     fn unsubscribe(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
         match self.renew(current, renewal)? {
-            Renewed::Done => Ok(match self.end(current.dialog(), NotifyReason::Unsubscribe, b"timeout")? {
-                true => Renewed::Done,
-                false => Renewed::Gone,
-            }),
+            Renewed::Done => {
+                self.may_store()?;
+                let ended = self.take(current.dialog(), Some((NotifyReason::Unsubscribe, None)));
+                Ok(ended.map_or(Renewed::Gone, |_| Renewed::Done))
+            }
             other => Ok(other),
         }
     }
-    fn end(&mut self, dialog: DialogId<'_>, notify_reason: NotifyReason, reason: &[u8]) -> Result<bool, StoreError> {
+    fn end(&mut self, dialog: DialogId<'_>, reason: &[u8]) -> Result<bool, StoreError> {
         self.may_store()?;
-        Ok(self.take(dialog, Some((notify_reason, reason))).is_some())
+        Ok(self.take(dialog, Some((NotifyReason::Ended, Some(reason)))).is_some())
     }
     fn drop_subscription(&mut self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
         Ok(self.take(dialog, None))
@@ -315,8 +358,8 @@ impl Ports for MemoryPorts {
         let due: Vec<Subscription> =
             self.entries.iter().flatten().filter(over).take(limit).map(|entry| entry.subscription.clone()).collect();
         for subscription in &due {
-            let last =
-                (subscription.state.status != Status::Terminated).then_some((NotifyReason::Ended, &b"timeout"[..]));
+            let last = (subscription.state.status != Status::Terminated)
+                .then_some((NotifyReason::Ended, Some(&b"timeout"[..])));
             self.take(subscription.dialog(), last);
         }
         Ok(due)
@@ -439,15 +482,17 @@ impl Ports for MemoryPorts {
             return None;
         }
         queue.pending = false;
-        Some(NotifyRun {
+        let run = NotifyRun {
             cursor: 0,
+            unjudged: None,
             generation: queue.generation,
             documents: queue.documents,
             transient_body: queue.transient_body.take(),
             changes: std::mem::take(&mut queue.changes),
             full: std::mem::take(&mut queue.full),
             changed_at: 0,
-        })
+        };
+        Some(NotifyRun { unjudged: self.outstanding_decision(resource), ..run })
     }
     fn next_batch(&mut self, resource: &Resource, run: &mut NotifyRun) -> Vec<Notify> {
         let last = std::mem::take(&mut self.queue(resource).final_notifies);

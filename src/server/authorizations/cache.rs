@@ -52,13 +52,15 @@ shm_safe!(CachedAuthorization { hash, strings, status, read_at, written, aside }
 struct Shard {
     table: HashTable<CachedAuthorization, Shm>,
     bytes: usize,
+    /// Counts what was put.
+    puts: u64,
 }
 
-shm_safe!(Shard { table, bytes });
+shm_safe!(Shard { table, bytes, puts });
 
 impl Shard {
     fn new() -> Shard {
-        Shard { table: HashTable::new_in(Shm), bytes: 0 }
+        Shard { table: HashTable::new_in(Shm), bytes: 0, puts: 0 }
     }
 
     /// Takes one out that is known already.
@@ -138,8 +140,30 @@ impl AuthorizationCache {
         Some(cached.authorization())
     }
 
+    /// Counts what is put near this key: what is read from the table after the count is remembered by
+    /// [`AuthorizationCache::put_as_read`].
+    pub fn puts(&self, key: &Key<'_>) -> u64 {
+        self.shard(self.rule.exact_hash(key)).lock().puts
+    }
+
+    /// Remembers what was read from the table, unless something was put since the count was `puts`: that may be newer.
+    pub fn put_as_read(&self, key: &Key<'_>, authorization: &Authorization, now: Moment, room: Room, puts: u64) {
+        self.put_if(key, authorization, now, (RowOf::Written, room), |shard| shard.puts == puts);
+    }
+
     /// Remembers an authorization, as far as there is room for it.
     pub fn put(&self, key: &Key<'_>, authorization: &Authorization, now: Moment, row: RowOf, room: Room) {
+        self.put_if(key, authorization, now, (row, room), |_| true);
+    }
+
+    fn put_if(
+        &self,
+        key: &Key<'_>,
+        authorization: &Authorization,
+        now: Moment,
+        (row, room): (RowOf, Room),
+        wanted: impl FnOnce(&Shard) -> bool,
+    ) {
         let hash = self.rule.exact_hash(key);
         let [presentity, user, host, event] = *key;
         let strings = [presentity, user, host, event, &authorization.reason];
@@ -147,6 +171,10 @@ impl AuthorizationCache {
         let strings = if is_short { Strings::joined(&strings, shm::concat).ok() } else { None };
         let mut garbage = Vec::new();
         let mut shard = self.shard(hash).lock();
+        if !wanted(&shard) {
+            return;
+        }
+        shard.puts = shard.puts.wrapping_add(1);
         let old = shard.take(hash, |cached| cached.is(hash, key));
         if let Some(strings) = strings.filter(|_| room == Room::Made || old.is_some()) {
             let (aside, written) = (Aside::default(), row == RowOf::Written);
@@ -231,7 +259,7 @@ impl AuthorizationCache {
                 .retain(|cached| !cached.written || (cached.read_at > since && cached.status != Status::Pending));
             shard.bytes = shard.table.iter().map(CachedAuthorization::size).sum();
             if shard.table.is_empty() {
-                *shard = Shard::new();
+                *shard = Shard { puts: shard.puts, ..Shard::new() };
             }
         }
     }
@@ -283,6 +311,18 @@ mod tests {
         assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(authorization(Status::Active, b"polite-block")));
         assert_eq!(authorizations.get(&ALICE, Moment::at(20)), None);
         assert_eq!(authorizations.get(&[b"sip:alice@a", b"bo", b"bb", b"presence"], Moment::at(0)), None);
+    }
+
+    #[test]
+    fn what_was_read_before_something_newer_was_put_is_not_remembered() {
+        let authorizations = AuthorizationCache::within(RULE, 1 << 20).unwrap();
+        let (old, new) = (authorization(Status::Active, b""), authorization(Status::Terminated, b"rejected"));
+        let puts = authorizations.puts(&ALICE);
+        authorizations.put(&ALICE, &new, Moment::at(10), RowOf::Written, Room::Made);
+        authorizations.put_as_read(&ALICE, &old, Moment::at(11), Room::Made, puts);
+        assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(new));
+        authorizations.put_as_read(&ALICE, &old, Moment::at(12), Room::Made, authorizations.puts(&ALICE));
+        assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(old));
     }
 
     #[test]

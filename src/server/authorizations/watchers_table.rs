@@ -171,6 +171,7 @@ impl Context {
         if let Some(known) = self.cache_time().and_then(|time| self.shared.authorizations.get(&key, now - time)) {
             return Ok(Some(known));
         }
+        let puts = self.shared.authorizations.puts(&key);
         let read = match self.read_row(&key) {
             // The rules decide as long as the table cannot be asked.
             Err(error) if self.goes_on_without_table() => {
@@ -180,13 +181,8 @@ impl Context {
             read => read?.own(),
         };
         if let Some(authorization) = read.as_ref().filter(|_| self.caches_authorizations()) {
-            self.shared.authorizations.put(
-                &key,
-                authorization,
-                now,
-                RowOf::Written,
-                room_for(subscription, authorization, now),
-            );
+            let room = room_for(subscription, authorization, now);
+            self.shared.authorizations.put_as_read(&key, authorization, now, room, puts);
         }
         Ok(read)
     }

@@ -20,7 +20,7 @@ use crate::presence::subscription::{RowState, Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Extent;
 use crate::presence::winfo::Watcher;
-use crate::presence::{notifier, replication, subscribe};
+use crate::presence::{notifier, replication, watcher_changes};
 use crate::server::cluster::announce::{skip_sequence_numbers, take_over};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
@@ -128,7 +128,7 @@ impl Context {
         if merge.take || is_later {
             self.accept(other, Ownership { ceiling: merge.ceiling, ..ownership })?;
         } else {
-            self.shared.tables.change(dialog, None, |stored| stored.ownership.ceiling = merge.ceiling)?;
+            self.shared.tables.change_numbers(dialog, |stored| stored.ownership.ceiling = merge.ceiling);
         }
         if merge.take && self.config.has_arbiter() && self.owns(&ownership) {
             // The watcher has spoken to another node: its subscription stays here.
@@ -213,7 +213,7 @@ impl Context {
     /// Ours counts, but another node has sent NOTIFYs with higher numbers meanwhile.
     fn raise_above(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         let lease = self.shared.standing.arbitration.lease();
-        match self.shared.tables.change(dialog, None, |stored| take_over(stored, lease))? {
+        match self.shared.tables.change_numbers(dialog, |stored| take_over(stored, lease)) {
             true => self.announce_takeover(dialog),
             false => Ok(()),
         }
@@ -238,13 +238,11 @@ impl Context {
             true
         };
         let mut is_raised = false;
-        match self.shared.tables.change(dialog, None, |stored| is_raised = raise(stored)) {
-            Ok(_) if is_raised => {
-                if let Err(error) = self.go_on_with(dialog) {
-                    limited!(Error, "the row of a subscription whose numbers were moved on cannot be written: {error}");
-                }
+        self.shared.tables.change_numbers(dialog, |stored| is_raised = raise(stored));
+        if is_raised {
+            if let Err(error) = self.go_on_with(dialog) {
+                limited!(Error, "the row of a subscription whose numbers were moved on cannot be written: {error}");
             }
-            _ => {}
         }
     }
 
@@ -263,19 +261,18 @@ impl Context {
         if !contact.is_empty() {
             changes.push((Field::LocalContact, &contact));
         }
-        let ours = replica.with(&changes)?;
         let lease = self.shared.standing.arbitration.lease();
-        let mut is_first = false;
         let claim = |stored: &mut SubscriptionEntry| {
             let of = |o: &Ownership| (o.owner, o.epoch, o.lease);
             // Another process may have been faster: the watcher is notified once.
-            is_first = of(&stored.ownership) == of(&seen);
+            let is_first = of(&stored.ownership) == of(&seen);
             if is_first {
                 take_over(stored, lease);
                 stored.ownership.is_claimed = objections == Objections::Awaited;
             }
+            is_first
         };
-        match self.shared.tables.change(dialog, Some(&ours), claim)? && is_first {
+        match self.shared.tables.change(&replica, &changes, claim)? {
             true => self.announce_takeover(dialog),
             false => Ok(()),
         }
@@ -366,7 +363,7 @@ impl Context {
     fn notify_watched(&mut self, subscription: &Subscription, status: Status) {
         let package = *self.packages.get(subscription.state.event);
         let watcher = || Watcher { status, ..Watcher::of(subscription) };
-        subscribe::notify_winfo(self, &package, subscription.get(Field::PresUri), watcher, Extent::Full);
+        watcher_changes::notify(self, &package, subscription.get(Field::PresUri), watcher, Extent::Full);
     }
 
     /// One second of a node's life in the cluster: who came, who is lost, and what has to be announced to whom.

@@ -184,13 +184,8 @@ impl Context {
     fn count_on(&mut self, announced: &Subscription) -> Result<(), StoreError> {
         let dialog = announced.dialog();
         let Some(current) = self.shared.tables.find(dialog) else { return Ok(()) };
-        let reason = announced.get(Field::Reason);
-        let with = match current.get(Field::Reason) == reason {
-            true => None,
-            false => Some(current.with(&[(Field::Reason, reason)])?),
-        };
         let mut owned = false;
-        self.shared.tables.change(dialog, with.as_ref(), |stored| {
+        self.shared.tables.change(&current, &[(Field::Reason, announced.get(Field::Reason))], |stored| {
             owned = stored.ownership.owner.is_here();
             let state = &mut stored.subscription.state;
             state.local_cseq = state.local_cseq.max(announced.state.local_cseq);
@@ -198,6 +193,7 @@ impl Context {
             state.status = announced.state.status;
             mark_changed(&mut state.row_state);
             stored.ownership.ceiling = stored.ownership.ceiling.max(announced.state.local_cseq);
+            true
         })?;
         if owned {
             self.storage.subscriptions.write_taken_over(dialog)?;

@@ -1,7 +1,9 @@
 //! Large fan-outs leave the worker: resources with many watchers are handed, with their resource entry, to sender
 //! processes. These send with a bound on NOTIFYs that wait for their answer, so that the answers are read in between,
 //! and wait while shared memory is short, so that the number of watchers does not matter.
+use crate::presence::error::StoreError;
 use crate::presence::notifier;
+use crate::presence::resource::Resource;
 use crate::server::context::Context;
 use crate::server::notify::pacing::Pacing;
 use crate::server::notify::senders::{FanOutSize, Senders};
@@ -38,12 +40,22 @@ impl Context {
     /// again.
     pub fn try_to_read(mut self, hash: u64) -> bool {
         let resource = self.shared.tables.shard(hash).entry_by_hash(hash).map(|entry| entry.resource());
-        if resource.is_some_and(|resource| notifier::can_be_read(&mut self, &resource).is_err()) {
+        if resource.is_some_and(|resource| self.may_be_notified(&resource).is_err()) {
             self.shared.unread.put_back(hash);
             return false;
         }
         self.send_what_is_due(hash);
         true
+    }
+
+    /// Whether the watchers of a resource can be notified of its state: it can be read, and it is known who may see it.
+    ///
+    /// # Errors
+    ///
+    /// Fails with what is in the way.
+    pub fn may_be_notified(&mut self, resource: &Resource) -> Result<(), StoreError> {
+        self.judge_outstanding(resource)?;
+        notifier::can_be_read(self, resource)
     }
 
     fn send_what_is_due(&mut self, hash: u64) {

@@ -16,9 +16,12 @@ use std::collections::HashSet;
 const SWEPT_ROWS: usize = 256;
 
 impl Context {
-    /// Notifies the watchers of a resource of its state as it is.
+    /// Notifies the watchers of a resource of its state as it is. While that cannot be read nobody is counted up for
+    /// it: the resource waits on.
     pub fn notify_of_state(&mut self, resource: &Resource) {
-        if self.enqueue(resource, StateChange::State { sender: b"", transient_body: None }) {
+        if self.may_be_notified(resource).is_err() {
+            self.shared.missed_changes.note(resource);
+        } else if self.enqueue(resource, StateChange::State { sender: b"", transient_body: None }) {
             notifier::run(self, resource);
         }
     }

@@ -135,8 +135,7 @@ impl NotifyQueue for ResourceQueues {
             documents: entry.documents_version,
             full: entry.due.take(Due::FullList),
             changed_at: std::mem::take(&mut entry.changed_at),
-            transient_body: None,
-            changes: Vec::new(),
+            ..NotifyRun::default()
         };
         drop(shard);
         Some(NotifyRun {

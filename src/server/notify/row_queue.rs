@@ -132,7 +132,7 @@ impl NotifyQueue for RowQueue {
             if is_sender || !subscription.hears_changes(now) {
                 continue;
             }
-            match work.rows.ask(|| self.store.count_up(subscription)) {
+            match work.rows.ask(|| self.store.count_up(subscription, |row| row.hears_changes(now))) {
                 Ok(Some(subscription)) => {
                     batch.push(Notify { subscription, notify_reason: NotifyReason::Change, slot: None })
                 }

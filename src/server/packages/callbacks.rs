@@ -6,7 +6,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::pkg::{FreeText, PkgStr};
 use crate::host::shm;
 use crate::host::symbols;
-use crate::presence::authorization::Authorization;
+use crate::presence::authorization::{Authorization, NoVerdict};
 use crate::presence::event_package::Bodies;
 use crate::presence::event_package::BodyCheck;
 use crate::presence::event_package::Trait;
@@ -26,14 +26,16 @@ pub struct Registry {
     head: Cell<*mut sys::pres_ev>,
     /// The rules of the pass under way: of which presentity and package.
     rules: RefCell<PassRules>,
+    /// A rule has asked for the presentity's sphere, and it could not be read.
+    is_sphere_unread: Cell<bool>,
 }
 
 /// Rules that a pass over watchers asks for once.
 #[derive(Default)]
 struct PassRules {
     presentity: Vec<u8>,
-    /// Of which package; `None`: nobody has asked. An inner `None`: there is no document.
-    found: Option<(PackageId, Option<Rc<Rules>>)>,
+    /// Of which package; `None`: nobody has asked.
+    found: Option<(PackageId, Result<Rc<Rules>, NoVerdict>)>,
 }
 
 /// The C structure of a registered package. Other modules hold its address, so no reference to it is ever made: it is
@@ -72,6 +74,7 @@ impl Default for Registry {
             entries: Cell::new(&[]),
             head: Cell::new(std::ptr::null_mut()),
             rules: RefCell::default(),
+            is_sphere_unread: Cell::new(false),
         }
     }
 }
@@ -248,25 +251,43 @@ impl Registry {
         unsafe { aggregate(&mut lend(user), &mut lend(domain), list, documents.len() as i32, offline) }
     }
 
-    /// `apply_auth_nbody`: the body as the presentity's rules let this watcher see it.
-    pub fn filter_body(&self, id: PackageId, subscription: &Subscription, body: &[u8]) -> Option<Vec<u8>> {
-        let ev = self.event(id)?;
-        let filter = ev.apply_auth_nbody?;
-        // In memory only a watcher is active without a document: there is nothing to filter by.
-        let rules = self.rules_of_pass(id, &ev, subscription)?;
+    /// `apply_auth_nbody`: the body as the presentity's rules let this watcher see it. `None` leaves it as it is.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the rules cannot be read or applied.
+    pub fn filter_body(
+        &self,
+        id: PackageId,
+        subscription: &Subscription,
+        body: &[u8],
+    ) -> Result<Option<Vec<u8>>, NoVerdict> {
+        let Some(ev) = self.event(id) else { return Ok(None) };
+        let Some(filter) = ev.apply_auth_nbody else { return Ok(None) };
         let mut raw = self.lend_subscription(subscription);
-        raw.auth_rules_doc = rules.raw();
+        let rules = self.rules_of_pass(id, &ev, subscription)?;
+        // In memory only a watcher is active without a document: there is nothing to filter by.
+        let Some(document) = &rules.document else { return Ok(None) };
+        raw.auth_rules_doc = document.as_ptr();
         let mut filtered = std::ptr::null_mut();
+        self.is_sphere_unread.set(false);
         // SAFETY: body, subscription and rules are lent until the function returns; it reads them, and sets `filtered`.
         if unsafe { filter(&mut lend(body), &mut raw, &mut filtered) } < 0 {
-            return None;
+            return Err(NoVerdict::Unclear);
         }
         // SAFETY: the filtered body is the caller's, and `free_body` of the same package frees its text.
-        unsafe { take_body(filtered, ev.free_body) }
+        let shown = unsafe { take_body(filtered, ev.free_body) };
+        if self.is_sphere_unread.take() { Err(NoVerdict::Unreadable) } else { Ok(shown) }
     }
 
-    /// The rules of a presentity, asked for once in a pass over its watchers; `None`: it has no document.
-    fn rules_of_pass(&self, id: PackageId, ev: &sys::pres_ev, subscription: &Subscription) -> Option<Rc<Rules>> {
+    /// The rules of a presentity, asked for once in a pass over its watchers, whether they can be read or not: a table
+    /// that is away may take long to say so.
+    fn rules_of_pass(
+        &self,
+        id: PackageId,
+        ev: &sys::pres_ev,
+        subscription: &Subscription,
+    ) -> Result<Rc<Rules>, NoVerdict> {
         let uri = subscription.get(Field::PresUri);
         if let PassRules { presentity, found: Some((package, found)) } = &*self.rules.borrow() {
             if *package == id && presentity == uri {
@@ -274,13 +295,18 @@ impl Registry {
             }
         }
         // Nothing is borrowed while the package works: it may call us.
-        let loaded = Rules::load(ev, subscription);
-        let found = loaded.document.is_some().then(|| Rc::new(loaded));
+        let (user, domain) = crate::sip::uri::split(uri);
+        let found = Rules::of(ev, user, domain).map(Rc::new);
         let mut rules = self.rules.borrow_mut();
         rules.presentity.clear();
         rules.presentity.extend_from_slice(uri);
         rules.found = Some((id, found.clone()));
         found
+    }
+
+    /// The package has asked for a sphere that cannot be read: what it says next does not count.
+    pub fn note_unread_sphere(&self) {
+        self.is_sphere_unread.set(true);
     }
 
     /// A pass begins: rules may have changed since the last one.
@@ -308,38 +334,52 @@ impl Registry {
 
     /// `get_rules_doc` and `get_auth_status`: what the presentity's rules say about a watcher. Where no rule matches,
     /// packages decide by how the watcher stood before. `without_rules`: the status where the presentity has no rules
-    /// document, if the package is not to say it.
+    /// document, if the package is not to say it. The rules are read once in a pass, see [`Registry::begin_pass`].
+    ///
+    /// # Errors
+    ///
+    /// Fails when the rules cannot be read, and when the package cannot say what they mean.
     pub fn evaluate_rules(
         &self,
         id: PackageId,
         subscription: &Subscription,
         before: Status,
         without_rules: Option<Status>,
-    ) -> Option<Authorization> {
-        let ev = self.event(id)?;
+    ) -> Result<Authorization, NoVerdict> {
+        let ev = self.event(id).ok_or(NoVerdict::Unclear)?;
         let Some(evaluate_rules) = ev.get_auth_status else {
-            return Some(Authorization { status: Status::Active, reason: Vec::new() });
+            return Ok(Authorization { status: Status::Active, reason: Vec::new() });
         };
-        let rules = Rules::load(&ev, subscription);
+        let rules = self.rules_of_pass(id, &ev, subscription)?;
         if let Some(status) = without_rules.filter(|_| rules.is_missing) {
-            return Some(Authorization { status, reason: Vec::new() });
+            return Ok(Authorization { status, reason: Vec::new() });
         }
         let mut raw = self.lend_subscription(subscription);
         raw.auth_rules_doc = rules.raw();
         raw.reason = null();
         raw.status = before as u32;
+        self.is_sphere_unread.set(false);
         // SAFETY: the subscription and the rules are lent until the function returns.
         if unsafe { evaluate_rules(&mut raw) } < 0 {
-            return None;
+            return Err(NoVerdict::Unclear);
+        }
+        if self.is_sphere_unread.take() {
+            return Err(NoVerdict::Unreadable);
         }
         // SAFETY: the reason is empty or a constant of the package.
         let reason = unsafe { view(&raw.reason) }.to_vec();
-        Some(Authorization { status: Status::from_number(i64::from(raw.status))?, reason })
+        let status = Status::from_number(i64::from(raw.status)).ok_or(NoVerdict::Unclear)?;
+        Ok(Authorization { status, reason })
     }
 
     /// Whether the presentity has a rules document.
-    pub fn has_rules(&self, id: PackageId, user: &[u8], domain: &[u8]) -> bool {
-        self.event(id).is_some_and(|ev| Rules::of(&ev, user, domain).document.is_some())
+    ///
+    /// # Errors
+    ///
+    /// Fails when that cannot be read.
+    pub fn has_rules(&self, id: PackageId, user: &[u8], domain: &[u8]) -> Result<bool, NoVerdict> {
+        let Some(ev) = self.event(id) else { return Ok(false) };
+        Ok(Rules::of(&ev, user, domain)?.document.is_some())
     }
 
     /// `get_pidf_doc`: the presentity's manipulation document in this file. The outer `None`: the package cannot say.
@@ -409,22 +449,17 @@ impl Rules {
         self.document.as_ref().map_or(std::ptr::null_mut(), PkgStr::as_ptr)
     }
 
-    fn load(ev: &sys::pres_ev, subscription: &Subscription) -> Rules {
-        let (user, domain) = crate::sip::uri::split(subscription.get(Field::PresUri));
-        Rules::of(ev, user, domain)
-    }
-
-    fn of(ev: &sys::pres_ev, user: &[u8], domain: &[u8]) -> Rules {
+    fn of(ev: &sys::pres_ev, user: &[u8], domain: &[u8]) -> Result<Rules, NoVerdict> {
         let mut document = std::ptr::null_mut();
-        let Some(load) = ev.get_rules_doc else { return Rules { document: None, is_missing: false } };
+        let Some(load) = ev.get_rules_doc else { return Ok(Rules { document: None, is_missing: false }) };
         // SAFETY: the function reads user and domain, which live until it returns, and sets `document`.
         if unsafe { load(&mut lend(user), &mut lend(domain), &mut document) } < 0 {
-            // It may be there and cannot be read now.
-            return Rules { document: None, is_missing: false };
+            // It may be there and cannot be read now: that is not the same as none.
+            return Err(NoVerdict::Unreadable);
         }
         // SAFETY: `get_rules_doc` hands over a private `str` with private text, or leaves null.
         let document = unsafe { PkgStr::from_raw(document, None) };
-        Rules { is_missing: document.is_none(), document }
+        Ok(Rules { is_missing: document.is_none(), document })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::presence::authorization::Authorization;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
-use crate::presence::notification::{Notify, NotifyReason};
+use crate::presence::notification::Notify;
 use crate::presence::ports::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Status, Subscription, SubscriptionState};
@@ -17,7 +17,7 @@ use crate::presence::subscription_field::Field;
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as table_rows;
-use crate::server::subscriptions::store::{SubscriptionRows, SubscriptionStore, UNSUBSCRIBED};
+use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};
 use crate::sip::transport::Transport;
 use crate::time::Moment;
 use std::ops::Deref;
@@ -79,7 +79,7 @@ impl SubscriptionStore for InDatabase {
     }
 
     fn renew(&self, work: &mut RowWork, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
-        let renewed = counted(renewed(current, renewal, &[])?);
+        let renewed = counted(renewed(current, renewal)?);
         let table = self.table();
         if !self.database.write(|db| table_rows::renew(db, table, current, &renewed))? {
             return self.overtaken(current.dialog());
@@ -94,23 +94,17 @@ impl SubscriptionStore for InDatabase {
         current: &Subscription,
         renewal: &Renewal<'_>,
     ) -> Result<Renewed, StoreError> {
-        let last = renewed(current, renewal, &[(Field::Reason, UNSUBSCRIBED)])?;
+        let last = renewed(current, renewal)?;
         if !self.delete_as_read(current)? {
             return self.overtaken(current.dialog());
         }
-        self.make_last_due(work, last, NotifyReason::Unsubscribe);
+        self.make_last_due(work, last, End::Unsubscribed)?;
         Ok(Renewed::Done)
     }
 
-    fn end(
-        &self,
-        work: &mut RowWork,
-        dialog: DialogId<'_>,
-        notify_reason: NotifyReason,
-        reason: &[u8],
-    ) -> Result<bool, StoreError> {
+    fn end(&self, work: &mut RowWork, dialog: DialogId<'_>, reason: &[u8]) -> Result<bool, StoreError> {
         let Some(stored) = self.find_row(dialog)? else { return Ok(false) };
-        self.end_row(work, stored, (notify_reason, reason), |_| true)
+        self.end_row(work, stored, reason, |_| true)
     }
 
     fn remove(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
@@ -268,16 +262,21 @@ impl InDatabase {
         [("presentity_uri", Op::Eq, Value::Text(&resource.uri)), ("event", Op::Eq, Value::Text(event))]
     }
 
-    /// Takes the next CSeq and version of a row; `None` when the row is gone.
-    pub(crate) fn count_up(&self, subscription: Subscription) -> Result<Option<Subscription>, StoreError> {
-        self.take_next(subscription, None)
+    /// Takes the next CSeq and version of a row that is `wanted` as it is then; `None` when the row is gone, or is not
+    /// wanted any more.
+    pub(crate) fn count_up(
+        &self,
+        subscription: Subscription,
+        wanted: impl Fn(&Subscription) -> bool,
+    ) -> Result<Option<Subscription>, StoreError> {
+        self.take_next(subscription, None, wanted)
     }
 
     /// The same for a row that is marked for a notifier process, in one statement with taking the mark off: one that
     /// fails leaves the row marked. `None` when the row is gone, or another process has taken it.
     pub(crate) fn take_marked(&self, subscription: Subscription) -> Result<Option<Subscription>, StoreError> {
         let mark = subscription.state.updated;
-        self.take_next(subscription, Some(mark))
+        self.take_next(subscription, Some(mark), |_| true)
     }
 
     /// Takes the mark off a row whose watcher is not notified.
@@ -294,13 +293,14 @@ impl InDatabase {
         row: Subscription,
         wanted: impl Fn(&Subscription) -> bool,
     ) -> Result<bool, StoreError> {
-        self.end_row(work, row, (NotifyReason::Ended, b"timeout"), wanted)
+        self.end_row(work, row, b"timeout", wanted)
     }
 
     fn take_next(
         &self,
         mut subscription: Subscription,
         mut mark: Option<i32>,
+        wanted: impl Fn(&Subscription) -> bool,
     ) -> Result<Option<Subscription>, StoreError> {
         let table = self.table();
         for _ in 0..TRIES {
@@ -313,7 +313,7 @@ impl InDatabase {
             if written? {
                 return Ok(Some(subscription));
             }
-            match self.find_row(subscription.dialog())? {
+            match self.find_row(subscription.dialog())?.filter(&wanted) {
                 Some(again) if mark.is_none_or(|mark| mark == again.state.updated) => subscription = again,
                 // A driver that loses its connection carries the statement out again: the first time may have taken
                 // the mark off. Another server may have done it, too; then the watcher gets one NOTIFY more.
@@ -326,7 +326,7 @@ impl InDatabase {
 
     /// The same for the row of a dialog.
     pub(crate) fn find_and_count(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
-        self.find_row(dialog)?.map_or(Ok(None), |row| self.count_up(row))
+        self.find_row(dialog)?.map_or(Ok(None), |row| self.count_up(row, |_| true))
     }
 
     /// What a row is now that was not as it had been read.
@@ -362,24 +362,25 @@ impl InDatabase {
         &self,
         work: &mut RowWork,
         read: Subscription,
-        (notify_reason, reason): (NotifyReason, &[u8]),
+        reason: &[u8],
         wanted: impl Fn(&Subscription) -> bool,
     ) -> Result<bool, StoreError> {
         // A reason that cannot be written is found while the row is there.
         read.with(&[(Field::Reason, reason)])?;
         let Some(taken) = self.take_row(read, wanted)? else { return Ok(false) };
-        self.make_last_due(work, taken.with(&[(Field::Reason, reason)])?, notify_reason);
+        self.make_last_due(work, taken, End::For(reason))?;
         Ok(true)
     }
 
     /// The last NOTIFY of a subscription whose row is gone: nobody else can take its number.
-    fn make_last_due(&self, work: &mut RowWork, subscription: Subscription, notify_reason: NotifyReason) {
-        let mut last = counted(subscription);
-        if notify_reason == NotifyReason::Ended {
+    fn make_last_due(&self, work: &mut RowWork, subscription: Subscription, end: End<'_>) -> Result<(), StoreError> {
+        let mut last = counted(subscription.with(end.changes().as_slice())?);
+        if end != End::Unsubscribed {
             last.state.status = Status::Terminated;
         }
         let resource = self.shared.tables.resource_of(&last);
-        work.own.push((resource, Notify { subscription: last, notify_reason, slot: None }));
+        work.own.push((resource, Notify { subscription: last, notify_reason: end.notify_reason(), slot: None }));
+        Ok(())
     }
 }
 
@@ -402,10 +403,9 @@ fn is_as_made(row: &Subscription, made: &Subscription) -> bool {
     numbers(&row.state) == numbers(&made.state)
 }
 
-/// A row as a SUBSCRIBE in its dialog changes it, and with these strings.
-fn renewed(row: &Subscription, renewal: &Renewal<'_>, others: &[(Field, &[u8])]) -> Result<Subscription, StoreError> {
-    let mut changes: Vec<(Field, &[u8])> = others.to_vec();
-    changes.extend(renewal.changes());
+/// A row as a SUBSCRIBE in its dialog changes it.
+fn renewed(row: &Subscription, renewal: &Renewal<'_>) -> Result<Subscription, StoreError> {
+    let mut changes = renewal.changes();
     changes.retain(|(field, value)| row.get(*field) != *value);
     let mut renewed = if changes.is_empty() { row.clone() } else { row.with(&changes)? };
     renewed.state.expires_at = renewal.expires_at;

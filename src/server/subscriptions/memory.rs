@@ -16,13 +16,16 @@ use crate::server::cluster::announce::Ends;
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};
-use crate::server::subscriptions::store::{SubscriptionRows, SubscriptionStore};
+use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};
 use crate::server::tables::resource_entry::Due;
 use crate::server::tables::resource_entry::FinalNotify;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::server::tables::watcher_hash;
 use crate::time::{Moment, Seconds};
 use std::ops::Deref;
+
+/// How often a subscription that others change meanwhile is read again before it is taken out.
+const TRIES: usize = 20;
 
 /// How long the owner of a replica that has run out may take to say so, in seconds.
 const REPLICA_PATIENCE: Seconds = Seconds(60);
@@ -77,15 +80,14 @@ impl SubscriptionStore for InMemory {
 
     fn renew(&self, _: &mut RowWork, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
         let dialog = current.dialog();
-        let mut changes = renewal.changes();
-        changes.retain(|(field, value)| current.get(*field) != *value);
-        let renewed = match changes.is_empty() {
-            true => None,
-            false => Some(current.with(&changes)?),
-        };
         let now = crate::host::clock::now();
-        let mut before = current.state;
-        let changed = self.shared.tables.change(dialog, renewed.as_ref(), |stored| {
+        let (mut before, mut overtaken) = (current.state, None);
+        let changed = self.shared.tables.change(current, &renewal.changes(), |stored| {
+            // What a later SUBSCRIBE has made of it stays.
+            if stored.subscription.state.remote_cseq != current.state.remote_cseq {
+                overtaken = Some(stored.subscription.to_private());
+                return false;
+            }
             before = stored.subscription.state;
             stored.aside = Aside::default();
             // Under an arbiter it stays with the owner, who sends the NOTIFY when it hears of the SUBSCRIBE.
@@ -100,24 +102,35 @@ impl SubscriptionStore for InMemory {
             state.refreshed_at = Some(now);
             mark_changed(&mut state.row_state);
             self.rows.renewed(state);
+            true
         })?;
+        if let Some(now) = overtaken {
+            return Ok(Renewed::Overtaken(Box::new(now)));
+        }
         if changed {
             if let Err(error) = self.propagate(dialog) {
-                self.take_back(current, &before);
+                self.take_back(current, renewal, &before);
                 return Err(error);
             }
         }
         Ok(if changed { Renewed::Done } else { Renewed::Gone })
     }
 
-    fn end(
+    fn unsubscribe(
         &self,
-        _: &mut RowWork,
-        dialog: DialogId<'_>,
-        notify_reason: NotifyReason,
-        reason: &[u8],
-    ) -> Result<bool, StoreError> {
-        Ok(self.take_out(dialog, Some((notify_reason, reason)))?.is_some())
+        work: &mut RowWork,
+        current: &Subscription,
+        renewal: &Renewal<'_>,
+    ) -> Result<Renewed, StoreError> {
+        match self.renew(work, current, renewal)? {
+            Renewed::Done => {}
+            other => return Ok(other),
+        }
+        Ok(self.take_out(current.dialog(), Some(End::Unsubscribed))?.map_or(Renewed::Gone, |_| Renewed::Done))
+    }
+
+    fn end(&self, _: &mut RowWork, dialog: DialogId<'_>, reason: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.take_out(dialog, Some(End::For(reason)))?.is_some())
     }
 
     fn remove(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
@@ -186,20 +199,24 @@ impl SubscriptionStore for InMemory {
         if known || !self.is_served_here(dialog) {
             return Ok(false);
         }
-        let with = current.with(&[(Field::Reason, &authorization.reason)])?;
-        let changed = self.shared.tables.change(dialog, Some(&with), |stored| {
+        let changed = self.shared.tables.change(&current, &[(Field::Reason, &authorization.reason)], |stored| {
             stored.subscription.state.status = authorization.status;
             if stored.ownership.owner.is_stock() {
                 stored.due = Some(NotifyReason::Change);
             }
             stored.aside = Aside::default();
             mark_changed(&mut stored.subscription.state.row_state);
+            true
         })?;
         if changed {
             if authorization.status != Status::Active || !authorization.reason.is_empty() {
                 self.rows.restricted(dialog);
             }
-            self.propagate(dialog)?;
+            if let Err(error) = self.rows.changed(dialog) {
+                // The decision holds in memory; a start before the row is written judges the watcher anew.
+                crate::limited!(Error, "a watcher's new authorization is not in its row yet: {error}");
+            }
+            self.announce_subscription(dialog);
         }
         Ok(changed)
     }
@@ -254,12 +271,18 @@ impl InMemory {
     }
 
     /// Undoes a renewal whose row could not be written: what is answered 500 has not happened, and the same SUBSCRIBE
-    /// may come again. The numbers that NOTIFYs have counted up meanwhile stay.
-    fn take_back(&self, before: &Subscription, state: &SubscriptionState) {
-        let undone = self.shared.tables.change(before.dialog(), Some(before), |stored| {
+    /// may come again. What NOTIFYs have counted up meanwhile, what was decided about the watcher, and what a later
+    /// SUBSCRIBE has made of it stay.
+    fn take_back(&self, before: &Subscription, renewal: &Renewal<'_>, state: &SubscriptionState) {
+        let strings: Vec<_> = renewal.changes().iter().map(|(field, _)| (*field, before.get(*field))).collect();
+        let undone = self.shared.tables.change(before, &strings, |stored| {
             let now = &mut stored.subscription.state;
+            if now.remote_cseq != renewal.remote_cseq {
+                return false;
+            }
             (now.expires_at, now.remote_cseq, now.refreshed_at, now.transport) =
                 (state.expires_at, state.remote_cseq, state.refreshed_at, state.transport);
+            true
         });
         if let Err(error) = undone {
             crate::limited!(Error, "a renewal that could not be written stays in memory: {error}");
@@ -277,40 +300,47 @@ impl InMemory {
     fn take_out(
         &self,
         dialog: DialogId<'_>,
-        final_notify: Option<(NotifyReason, &[u8])>,
+        final_notify: Option<End<'_>>,
     ) -> Result<Option<Subscription>, StoreError> {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);
-        let Some(current) = tables.find_at(dialog, hash) else { return Ok(None) };
-        let resource = self.shared.tables.resource_of(&current);
         let rule = tables.rule();
-        let last = match final_notify {
-            Some((_, reason)) => {
-                let with = current.with(&[(Field::Reason, reason)])?;
-                Some(with.map(shm::copy)?)
+        let mut tries = 0;
+        let (slot, resource, last, mut shard) = loop {
+            let Some(current) = tables.find_at(dialog, hash) else { return Ok(None) };
+            let resource = tables.resource_of(&current);
+            let last = match final_notify {
+                Some(end) => Some(current.with(end.changes().as_slice())?.map(shm::copy)?),
+                None => None,
+            };
+            let Some(slot) = tables.slot_of_dialog(hash) else { return Ok(None) };
+            let mut shard = tables.shard(resource.hash);
+            // The last NOTIFY shows what the authorization of this moment lets the watcher see.
+            let is_as_read = |stored: &mut SubscriptionEntry| stored.subscription.has_strings_of(&current);
+            if last.is_none() || shard.stored_of_dialog(slot, dialog).is_none_or(is_as_read) {
+                break (slot, resource, last, shard);
             }
-            None => None,
+            tries += 1;
+            if tries >= TRIES {
+                return Err(StoreError::Busy);
+            }
         };
-        let Some(slot) = tables.slot_of_dialog(hash) else { return Ok(None) };
-        let mut shard = tables.shard(resource.hash);
         if let Some(entry) = shard.entry(rule, &resource).filter(|_| final_notify.is_some()) {
             entry.final_notifies.try_reserve(1)?;
         }
         let Some(stored) = shard.remove(slot, dialog) else { return Ok(None) };
-        if let (Some((notify_reason, _)), Some(mut last), Some(entry)) =
-            (final_notify, last, shard.entry(rule, &resource))
-        {
+        if let (Some(end), Some(mut last), Some(entry)) = (final_notify, last, shard.entry(rule, &resource)) {
             last.state = stored.subscription.state;
             if !stored.ownership.owner.is_here() {
                 crate::server::cluster::announce::skip_sequence_numbers(&mut last.state, stored.ownership.ceiling);
             }
             last.state.local_cseq += 1;
             last.state.version += 1;
-            if notify_reason == NotifyReason::Ended {
+            if end != End::Unsubscribed {
                 last.state.status = Status::Terminated;
             }
             // There is room for it.
-            let _ = entry.final_notifies.push(FinalNotify { subscription: last, notify_reason });
+            let _ = entry.final_notifies.push(FinalNotify { subscription: last, notify_reason: end.notify_reason() });
             entry.due.add(Due::Something);
         }
         shard.drop_idle_entry(rule, &resource);
@@ -325,7 +355,7 @@ impl InMemory {
         if owner.is_here() {
             self.rows.removed(dialog);
         }
-        let by_watcher = matches!(final_notify, Some((NotifyReason::Unsubscribe, _)));
+        let by_watcher = final_notify == Some(End::Unsubscribed);
         if owner.is_here() || final_notify.is_some() {
             let ends = if by_watcher || !owner.is_here() { Ends::ForGood } else { Ends::Here };
             self.announce_end(&removed, ownership, ends);
@@ -354,7 +384,7 @@ impl InMemory {
             // It was notified of its end when it began, or by its owner.
             return Ok(self.take_out(dialog, None)?.is_some());
         }
-        Ok(self.take_out(dialog, Some((NotifyReason::Ended, b"timeout")))?.is_some())
+        Ok(self.take_out(dialog, Some(End::For(b"timeout")))?.is_some())
     }
 }
 

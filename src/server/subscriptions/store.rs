@@ -9,11 +9,36 @@ use crate::presence::notification::NotifyReason;
 use crate::presence::ports::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Subscription};
+use crate::presence::subscription_field::Field;
 use crate::server::notify::row_run::RowWork;
 use crate::time::Moment;
 
-/// The reason in the last NOTIFY of a subscription that its watcher has ended.
-pub(crate) const UNSUBSCRIBED: &[u8] = b"timeout";
+/// How a subscription ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End<'a> {
+    /// Its watcher says so: until the last NOTIFY it sees what its authorization lets it see.
+    Unsubscribed,
+    /// For this reason.
+    For(&'a [u8]),
+}
+
+impl<'a> End<'a> {
+    /// What the last NOTIFY is sent for.
+    pub(crate) fn notify_reason(self) -> NotifyReason {
+        match self {
+            End::Unsubscribed => NotifyReason::Unsubscribe,
+            End::For(_) => NotifyReason::Ended,
+        }
+    }
+
+    /// The strings that are others in the last NOTIFY.
+    pub(crate) fn changes(self) -> Option<(Field, &'a [u8])> {
+        match self {
+            End::Unsubscribed => None,
+            End::For(reason) => Some((Field::Reason, reason)),
+        }
+    }
+}
 
 /// When the rows of subscriptions are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,27 +95,13 @@ pub trait SubscriptionStore {
         work: &mut RowWork,
         current: &Subscription,
         renewal: &Renewal<'_>,
-    ) -> Result<Renewed, StoreError> {
-        match self.renew(work, current, renewal)? {
-            Renewed::Done => Ok(match self.end(work, current.dialog(), NotifyReason::Unsubscribe, UNSUBSCRIBED)? {
-                true => Renewed::Done,
-                false => Renewed::Gone,
-            }),
-            other => Ok(other),
-        }
-    }
+    ) -> Result<Renewed, StoreError>;
 
-    /// Ends a subscription and makes its last NOTIFY due; `false` when it was gone.
+    /// Ends a subscription for this reason and makes its last NOTIFY due; `false` when it was gone.
     ///
     /// # Errors
     /// The subscription stays where memory or the database fails.
-    fn end(
-        &self,
-        work: &mut RowWork,
-        dialog: DialogId<'_>,
-        notify_reason: NotifyReason,
-        reason: &[u8],
-    ) -> Result<bool, StoreError>;
+    fn end(&self, work: &mut RowWork, dialog: DialogId<'_>, reason: &[u8]) -> Result<bool, StoreError>;
 
     /// Removes a subscription without a NOTIFY.
     ///

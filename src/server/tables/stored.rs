@@ -14,7 +14,11 @@ use crate::server::tables::resource_entry::Documents;
 use crate::server::tables::resource_entry::Due;
 use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
 use crate::server::tables::{DialogClaim, Tables, watcher_hash};
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
+
+/// How often the strings of a subscription are put together anew when somebody else has changed them meanwhile.
+const TRIES: usize = 20;
 
 impl Tables {
     /// The resource a subscription is to.
@@ -100,26 +104,52 @@ impl Tables {
         slots.iter().filter_map(|slot| shard.stored_in_slot(*slot)).map(|m| m.subscription.to_private()).collect()
     }
 
-    /// Gives a stored subscription other strings, if there are any, and changes it, under its lock; `false` when it is
-    /// gone.
+    /// Changes a stored subscription under its lock, and gives it these strings in place of those it has then. `change`
+    /// returns whether it still wants that; what else it changes stays either way. `read` is the subscription as it was
+    /// read before, and may be older than the stored one. `false`: it is gone, or not changed.
+    ///
+    /// # Errors
+    ///
+    /// Fails without memory, when a string is none that a subscription can have, and when others have changed its
+    /// strings each time: nothing is changed then.
     pub(crate) fn change(
         &self,
-        dialog: DialogId<'_>,
-        strings: Option<&Subscription>,
-        change: impl FnOnce(&mut SubscriptionEntry),
+        read: &Subscription,
+        strings: &[(Field, &[u8])],
+        mut change: impl FnMut(&mut SubscriptionEntry) -> bool,
     ) -> Result<bool, StoreError> {
-        // The block is made before the lock is taken, and the old one freed after.
-        let fresh = strings.map(|strings| strings.map(shm::copy)).transpose()?;
-        let Some(mut shard) = self.shard_of_dialog(self.dialog_hash(dialog)) else { return Ok(false) };
-        let Some(stored) = shard.find(dialog) else { return Ok(false) };
-        let old = fresh.map(|mut fresh| {
-            fresh.state = stored.subscription.state;
-            std::mem::replace(&mut stored.subscription, fresh)
-        });
-        change(stored);
-        drop(shard);
-        drop(old);
-        Ok(true)
+        let mut current = Cow::Borrowed(read);
+        for _ in 0..TRIES {
+            // The block is made before the lock is taken, and the old one freed after.
+            let others: Vec<(Field, &[u8])> =
+                strings.iter().filter(|(field, value)| current.get(*field) != *value).copied().collect();
+            let fresh = match others.is_empty() {
+                true => None,
+                false => Some(current.with(&others)?.map(shm::copy)?),
+            };
+            let dialog = read.dialog();
+            let Some(mut shard) = self.shard_of_dialog(self.dialog_hash(dialog)) else { return Ok(false) };
+            let Some(stored) = shard.find(dialog) else { return Ok(false) };
+            if !strings.is_empty() && !stored.subscription.has_strings_of(&current) {
+                current = Cow::Owned(stored.subscription.to_private());
+                continue;
+            }
+            let is_wanted = change(stored);
+            let old = fresh.filter(|_| is_wanted).map(|mut fresh| {
+                fresh.state = stored.subscription.state;
+                std::mem::replace(&mut stored.subscription, fresh)
+            });
+            drop(shard);
+            drop(old);
+            return Ok(is_wanted);
+        }
+        Err(StoreError::Busy)
+    }
+
+    /// Changes the numbers of a stored subscription under its lock; `false` when it is gone.
+    pub(crate) fn change_numbers(&self, dialog: DialogId<'_>, change: impl FnOnce(&mut SubscriptionEntry)) -> bool {
+        let Some(mut shard) = self.shard_of_dialog(self.dialog_hash(dialog)) else { return false };
+        shard.find(dialog).map(change).is_some()
     }
 
     /// Notes that the rules of a resource have to be asked about the subscriptions that were read from rows.
@@ -131,15 +161,19 @@ impl Tables {
         }
     }
 
-    /// Whether they have to be asked now: the caller does it.
-    pub(crate) fn take_unjudged(&self, resource: &Resource) -> bool {
+    /// Whether they have to be asked before anything is sent.
+    pub(crate) fn is_unjudged(&self, resource: &Resource) -> bool {
         if self.unjudged.load(Ordering::Relaxed) == 0 {
             return false;
         }
+        self.shard(resource.hash).entry(self.rule(), resource).is_some_and(|entry| entry.unjudged)
+    }
+
+    /// They have been asked.
+    pub(crate) fn clear_unjudged(&self, resource: &Resource) {
         let mut shard = self.shard(resource.hash);
-        let is_unjudged = shard.entry(self.rule(), resource).is_some_and(|entry| std::mem::take(&mut entry.unjudged));
-        self.unjudged.fetch_sub(usize::from(is_unjudged), Ordering::Relaxed);
-        is_unjudged
+        let was_unjudged = shard.entry(self.rule(), resource).is_some_and(|entry| std::mem::take(&mut entry.unjudged));
+        self.unjudged.fetch_sub(usize::from(was_unjudged), Ordering::Relaxed);
     }
 
     /// Whether anybody subscribes to a resource.

@@ -1,0 +1,236 @@
+//! Judgements of the watchers of presentities, in shared memory: how often they were judged, in which sphere, and what
+//! of that could not be carried out yet. The timer judges those again; until then the state is shown to nobody who
+//! might not be allowed to see it.
+use crate::host::lock::Lock;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::presence::authorization::Outstanding;
+use crate::presence::event_package::PackageId;
+use crate::presence::resource::{Resource, UriComparison};
+use crate::shm_safe::shm_safe;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+/// Over so many counts the resources are spread: one that shares its count with another is judged once more.
+const COUNTS: usize = 4096;
+
+/// Of so many resources decisions may be outstanding by name.
+const MOST: usize = 1024;
+
+/// After how many seconds a resource is judged again at first, and at most where only what is remembered of watchers
+/// is older than the decision.
+const FIRST_WAIT: u64 = 1;
+const LONGEST_WAIT: u64 = 64;
+
+/// A resource whose watchers have to be judged again.
+struct Unjudged {
+    uri: ShmBox<[u8]>,
+    event: PackageId,
+    hash: u64,
+    is_shut: bool,
+    /// The judgement that left it so: what was begun later stands for it.
+    judgement: u32,
+    wait: u64,
+    /// In seconds of the steady clock.
+    next_at: u64,
+}
+
+shm_safe!(Unjudged { uri, event, hash, is_shut, judgement, wait, next_at });
+
+/// What is noted of all resources.
+pub struct Judgements {
+    counts: ShmVec<AtomicU32>,
+    /// The digests of the spheres that watchers were judged in last; 0: none.
+    spheres: ShmVec<AtomicU32>,
+    unjudged: Lock<ShmVec<Unjudged>>,
+    /// How many are in the list, to be read without its lock.
+    len: AtomicUsize,
+}
+
+shm_safe!(Judgements { counts, spheres, unjudged, len });
+
+impl Judgements {
+    /// Nobody was judged; call before the processes fork.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
+    pub fn new() -> Result<Judgements, NoMemory> {
+        let numbers = || {
+            let mut numbers = ShmVec::new_in(Shm);
+            numbers.try_reserve_exact(COUNTS).map_err(|_| NoMemory)?;
+            (0..COUNTS).for_each(|_| numbers.push(AtomicU32::new(0)));
+            Ok(numbers)
+        };
+        let mut unjudged = ShmVec::new_in(Shm);
+        // Room from the start: it is needed when things go wrong.
+        unjudged.try_reserve_exact(MOST).map_err(|_| NoMemory)?;
+        let (counts, spheres) = (numbers()?, numbers()?);
+        Ok(Judgements { counts, spheres, unjudged: Lock::new(unjudged), len: AtomicUsize::new(0) })
+    }
+
+    fn place(resource: &Resource) -> usize {
+        (resource.hash >> 20) as usize % COUNTS
+    }
+
+    /// A sphere of a resource as one number, which is not 0.
+    fn digest(resource: &Resource, sphere: Option<&[u8]>) -> u32 {
+        let rule = UriComparison { ignore_case: false, seed: resource.hash };
+        rule.hash(&[sphere.unwrap_or_default()], u64::from(sphere.is_some())) as u32 | 1
+    }
+
+    /// The watchers of a resource are about to be judged; returns the count from then on.
+    pub fn begin(&self, resource: &Resource, sphere: Option<&[u8]>) -> u32 {
+        let place = Judgements::place(resource);
+        self.spheres[place].store(Judgements::digest(resource, sphere), Ordering::SeqCst);
+        self.counts[place].fetch_add(1, Ordering::SeqCst).wrapping_add(1)
+    }
+
+    /// How often they were judged.
+    pub fn count(&self, resource: &Resource) -> u32 {
+        self.counts[Judgements::place(resource)].load(Ordering::SeqCst)
+    }
+
+    /// Whether they were judged last in this sphere.
+    pub fn was_in(&self, resource: &Resource, sphere: Option<&[u8]>) -> bool {
+        self.spheres[Judgements::place(resource)].load(Ordering::SeqCst) == Judgements::digest(resource, sphere)
+    }
+
+    /// Not all decisions of the latest judgement could be carried out. `false`: there is no room to note that.
+    pub fn leave(&self, resource: &Resource, outstanding: Outstanding, now: u64) -> bool {
+        // The next change of the sphere judges again, whichever sphere it is.
+        self.spheres[Judgements::place(resource)].store(0, Ordering::SeqCst);
+        let (is_shut, judgement) = (outstanding == Outstanding::Subscribed, self.count(resource));
+        let Ok(uri) = shm::copy(&resource.uri) else { return false };
+        let mut list = self.unjudged.lock();
+        if let Some(known) = list.iter_mut().find(|known| known.is_of(resource)) {
+            known.wait = if is_shut { FIRST_WAIT } else { (2 * known.wait).min(LONGEST_WAIT) };
+            (known.is_shut, known.judgement, known.next_at) = (is_shut, judgement, now + known.wait);
+            return true;
+        }
+        if list.len() >= MOST {
+            return false;
+        }
+        let (event, hash) = (resource.event, resource.hash);
+        list.push(Unjudged { uri, event, hash, is_shut, judgement, wait: FIRST_WAIT, next_at: now + FIRST_WAIT });
+        self.len.store(list.len(), Ordering::SeqCst);
+        true
+    }
+
+    /// All decisions of the judgement with this count are carried out.
+    pub fn carried_out(&self, resource: &Resource, judgement: u32) {
+        if self.is_empty() {
+            return;
+        }
+        let mut list = self.unjudged.lock();
+        let is_later = |known: &Unjudged| known.judgement.wrapping_sub(judgement) as i32 > 0;
+        let at = list.iter().position(|known| known.is_of(resource) && !is_later(known));
+        let done = at.map(|at| list.swap_remove(at));
+        self.len.store(list.len(), Ordering::SeqCst);
+        drop(list);
+        drop(done);
+    }
+
+    /// What of a resource's decisions is outstanding.
+    pub fn outstanding(&self, resource: &Resource) -> Option<Outstanding> {
+        if self.is_empty() {
+            return None;
+        }
+        let list = self.unjudged.lock();
+        let known = list.iter().find(|known| known.is_of(resource))?;
+        Some(if known.is_shut { Outstanding::Subscribed } else { Outstanding::Remembered })
+    }
+
+    /// The resources that are judged again now, at most `limit`.
+    pub fn due(&self, now: u64, limit: usize) -> Vec<(Vec<u8>, PackageId)> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let list = self.unjudged.lock();
+        let mut due: Vec<&Unjudged> = list.iter().filter(|known| known.next_at <= now).collect();
+        due.sort_by_key(|known| known.next_at);
+        due.into_iter().take(limit).map(|known| (known.uri.to_vec(), known.event)).collect()
+    }
+
+    /// Of how many resources decisions are outstanding.
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::SeqCst)
+    }
+
+    /// Whether all are carried out.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Unjudged {
+    fn is_of(&self, resource: &Resource) -> bool {
+        self.hash == resource.hash && self.event == resource.event && *self.uri == *resource.uri
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(name: &str) -> Resource {
+        UriComparison { ignore_case: false, seed: 1 }.resource(name.as_bytes(), PackageId(0))
+    }
+
+    #[test]
+    fn what_is_outstanding_stays_until_a_later_judgement_is_carried_out() {
+        let judgements = Judgements::new().unwrap();
+        let alice = resource("sip:alice@b");
+        let first = judgements.begin(&alice, None);
+        assert!(judgements.leave(&alice, Outstanding::Subscribed, 10));
+        assert_eq!(judgements.outstanding(&alice), Some(Outstanding::Subscribed));
+        assert_eq!(judgements.outstanding(&resource("sip:bob@b")), None);
+        judgements.carried_out(&alice, first.wrapping_sub(1));
+        assert_eq!(judgements.len(), 1, "that one began before");
+        let second = judgements.begin(&alice, None);
+        assert!(judgements.leave(&alice, Outstanding::Remembered, 11));
+        assert_eq!((judgements.len(), judgements.outstanding(&alice)), (1, Some(Outstanding::Remembered)));
+        judgements.carried_out(&alice, second);
+        assert_eq!((judgements.len(), judgements.outstanding(&alice)), (0, None));
+    }
+
+    #[test]
+    fn what_is_only_remembered_is_tried_less_and_less_often() {
+        let judgements = Judgements::new().unwrap();
+        let (alice, mut now, mut waits) = (resource("sip:alice@b"), 100u64, Vec::new());
+        judgements.leave(&alice, Outstanding::Remembered, now);
+        for _ in 0..9 {
+            let before = now;
+            now = (now..).find(|now| !judgements.due(*now, 9).is_empty()).unwrap();
+            waits.push(now - before);
+            judgements.leave(&alice, Outstanding::Remembered, now);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        judgements.leave(&alice, Outstanding::Subscribed, now);
+        assert_eq!(judgements.due(now + 1, 9), [(b"sip:alice@b".to_vec(), PackageId(0))]);
+    }
+
+    #[test]
+    fn the_list_is_bounded_and_each_resource_is_in_it_once() {
+        let judgements = Judgements::new().unwrap();
+        for n in (0..MOST).chain(0..MOST) {
+            assert!(judgements.leave(&resource(&format!("sip:{n}@b")), Outstanding::Subscribed, 1));
+        }
+        assert!(!judgements.leave(&resource("sip:more@b"), Outstanding::Subscribed, 1));
+        assert_eq!((judgements.len(), judgements.due(2, 4).len()), (MOST, 4));
+    }
+
+    #[test]
+    fn a_sphere_is_the_one_that_was_judged_in() {
+        let judgements = Judgements::new().unwrap();
+        let alice = resource("sip:alice@b");
+        assert!(!judgements.was_in(&alice, None), "nobody was judged yet");
+        for sphere in [None, Some(&b"work"[..]), Some(b"")] {
+            judgements.begin(&alice, sphere);
+            for other in [None, Some(&b"work"[..]), Some(b""), Some(b"home")] {
+                assert_eq!(judgements.was_in(&alice, other), other == sphere, "{sphere:?} {other:?}");
+            }
+        }
+        judgements.leave(&alice, Outstanding::Remembered, 1);
+        assert!(!judgements.was_in(&alice, Some(b"")));
+    }
+}

@@ -1,0 +1,196 @@
+"""Rules that cannot be read: they decide nothing, nobody is shown what they might hide, and what was missed is made
+good when they can be read again."""
+import sqlite3
+import time
+
+import pytest
+
+from conftest import MODES
+from kit.sip import pidf
+from test_authorization import XML, put, rules
+
+PLACES = sorted(MODES)
+
+
+def rename(server, old, new):
+    connection = sqlite3.connect(str(server.db_path), timeout=10)
+    connection.execute("alter table %s rename to %s" % (old, new))
+    connection.commit()
+    connection.close()
+
+
+def seen(watch):
+    """State and whether there is a body, for each NOTIFY."""
+    return [(n.get("Subscription-State").split(";expires")[0], bool(n.body)) for n in watch.notifies]
+
+
+def listen(watches, seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for watch in watches:
+            watch.client.quiet(0.02)
+
+
+def wait_for(watches, done, seconds=6.0):
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        listen(watches, 0.1)
+
+
+def start(ours, place):
+    return ours(presence=dict(MODES[place]["presence"], db_update_period=1), workers=2, **XML)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_outage_changes_no_decision(ours, phones, place):
+    server = start(ours, place)
+    alice = phones(server, "alice")
+    kinds = {"wallow": "allow", "wpolite": "polite-block", "wconfirm": "confirm", "wblock": "block"}
+    put(server, "alice", rules(**kinds))
+    watches = {name: phones(server, name).subscribe(alice.uri) for name in kinds}
+    for watch in watches.values():
+        watch.wait(1)
+    before, rows = {name: seen(watch) for name, watch in watches.items()}, server.rows("watchers")
+    assert {name: states[0][0] for name, states in before.items()} == {
+        "wallow": "active", "wpolite": "active", "wconfirm": "pending", "wblock": "terminated;reason=rejected"}
+    rename(server, "xcap", "away")
+    server.rpc("presence.updateWatchers", alice.uri, "presence")
+    assert alice.publish(body=pidf(note="SECRET")).code == 200
+    listen(watches.values(), 1.5)
+    assert {name: seen(watch) for name, watch in watches.items()} == before, "nobody hears of the outage"
+    assert watches["wallow"].refresh().code == 200
+    watches["wallow"].wait(2)
+    assert seen(watches["wallow"])[1:] == [("active", False)], "a SUBSCRIBE has its NOTIFY, without the state"
+    new = phones(server, "new").subscribe(alice.uri)
+    assert new.reply.code == 500, "whom nobody can judge comes again"
+    assert server.rows("watchers") == rows
+    rename(server, "away", "xcap")
+    wait_for(watches.values(), lambda: b"SECRET" in watches["wallow"].notifies[-1].body)
+    assert b"SECRET" in watches["wallow"].notifies[-1].body, "what was missed is made good"
+    listen(watches.values(), 0.5)
+    for name in ("wpolite", "wconfirm", "wblock"):
+        assert seen(watches[name]) == before[name], name
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("decision", ["block", "polite-block"])
+def test_a_decision_during_an_outage_is_carried_out_after_it(ours, phones, place, decision):
+    server = start(ours, place)
+    alice = phones(server, "alice")
+    put(server, "alice", rules(wbob="allow", wfriend="allow"))
+    bob, friend = phones(server, "wbob").subscribe(alice.uri), phones(server, "wfriend").subscribe(alice.uri)
+    bob.wait(1), friend.wait(1)
+    put(server, "alice", rules(wbob=decision, wfriend="allow"))
+    rename(server, "xcap", "away")
+    server.rpc("presence.updateWatchers", alice.uri, "presence")
+    assert alice.publish(body=pidf(note="SECRET")).code == 200
+    listen([bob, friend], 0.4)
+    rename(server, "away", "xcap")
+    wait_for([bob, friend], lambda: len(bob.notifies) > 1 and b"SECRET" in friend.notifies[-1].body)
+    assert b"SECRET" in friend.notifies[-1].body, "the others go on"
+    expected = ("terminated;reason=rejected", False) if decision == "block" else ("active", False)
+    assert seen(bob)[1:] == [expected], seen(bob)
+    again = phones(server, "wbob").subscribe(alice.uri)
+    again.wait(1)
+    assert seen(again) == [expected]
+
+
+@pytest.mark.parametrize("place", ["defaults", "write-through"])
+def test_nobody_is_shown_what_a_start_could_not_judge(ours, phones, place):
+    """The row of a watcher is older than the decision about it, and the rules are away when the server starts."""
+    server = start(ours, place)
+    alice = phones(server, "alice")
+    put(server, "alice", rules(wbob="allow", wfriend="allow"))
+    bob, friend = phones(server, "wbob").subscribe(alice.uri), phones(server, "wfriend").subscribe(alice.uri)
+    bob.wait(1), friend.wait(1)
+    time.sleep(1.5)
+    server.stop()
+    put(server, "alice", rules(wbob="block", wfriend="allow"))
+    rename(server, "xcap", "away")
+    server.start()
+    assert alice.publish(body=pidf(note="SECRET")).code == 200
+    listen([bob, friend], 1.2)
+    assert not any(notify.body for notify in bob.notifies + friend.notifies)
+    rename(server, "away", "xcap")
+    wait_for([bob, friend], lambda: seen(bob)[-1][0].startswith("terminated") and friend.notifies[-1].body)
+    assert seen(bob)[-1] == ("terminated;reason=rejected", False), seen(bob)
+    assert b"SECRET" in friend.notifies[-1].body, "the others go on"
+    assert not any(notify.body for notify in bob.notifies)
+
+
+@pytest.mark.parametrize("mode", ["write-through", "database-only"])
+def test_stock_refuses_whom_it_cannot_judge(both, mode):
+    """Both refuse new watchers; ours alone makes good what was missed."""
+
+    def scenario(server, phone, trace):
+        alice, bob, carol = phone("alice"), phone("bob"), phone("carol")
+        put(server, alice.user, rules(**{bob.user: "allow", carol.user: "allow"}))
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        rename(server, "xcap", "away")
+        new = carol.subscribe(alice.uri)
+        trace.note("new watcher", new.reply.code)
+        alice.publish(body=pidf(alice.user, note="one"))
+        listen([watch], 0.5)
+        trace.note("shown meanwhile", any(notify.body for notify in watch.notifies))
+        rename(server, "away", "xcap")
+        wait_for([watch], lambda: bool(watch.notifies[-1].body), 3.0)
+        trace.note("shown in the end", bool(watch.notifies[-1].body))
+        again = carol.subscribe(alice.uri)
+        again.wait(1)
+        trace.note("again", [again.reply.code, [state for state, _ in seen(again)]])
+
+    both(scenario, workers=1, presence=MODES[mode]["presence"], **XML,
+         different={"shown in the end": ("the state follows when the rules can be read",
+                                         lambda shown: shown == "True")})
+
+
+def at(user, sphere, note, tuple_id):
+    extra = ('<dm:person xmlns:dm="urn:ietf:params:xml:ns:pidf:data-model" '
+             'xmlns:r="urn:ietf:params:xml:ns:pidf:rpid" id="p-%s"><r:sphere>%s</r:sphere></dm:person>'
+             % (tuple_id, sphere))
+    return pidf(user, note=note, tuple_id=tuple_id, extra=extra)
+
+
+def ends_by_itself(server, phone):
+    """Alice is at home; for two seconds another phone of hers says that she is at work, where bob may see her."""
+    alice, bob = phone("alice"), phone("bob")
+    document = rules(**{bob.user: "allow"})
+    put(server, alice.user, document.replace("</cr:identity>", "</cr:identity><cr:sphere>work</cr:sphere>"))
+    etag = alice.publish(body=at(alice.user, "home", "quiet", "t1")).get("SIP-ETag")
+    time.sleep(1.1)
+    alice.publish(body=at(alice.user, "work", "busy", "t2"), expires=2)
+    watch = bob.subscribe(alice.uri)
+    watch.wait(1)
+    first = seen(watch)
+    deadline = time.monotonic() + 7
+    while len(watch.notifies) < 2 and time.monotonic() < deadline:
+        bob.quiet(0.1)
+    bob.quiet(0.5)
+    told = len(watch.notifies)
+    alice.publish(body=at(alice.user, "home", "SECRET", "t1"), etag=etag)
+    bob.quiet(0.6)
+    return first, any(b"SECRET" in notify.body for notify in watch.notifies[told:])
+
+
+@pytest.mark.parametrize("place", ["memory", "defaults", "database-only"])
+def test_a_sphere_that_runs_out_is_judged(ours, phones, place):
+    settings = dict(MODES[place]["presence"], enable_sphere_check=1, clean_period=1, db_update_period=1,
+                    expires_offset=0)
+    server = ours(presence=settings, workers=2, **XML)
+    first, shown_later = ends_by_itself(server, lambda user: phones(server, user))
+    assert first == [("active", True)], "at work bob may see it"
+    assert not shown_later, "and nowhere else"
+
+
+def test_stock_goes_on_after_the_sphere_has_run_out(both):
+    settings = dict(subs_db_mode=1, publ_cache=0, enable_sphere_check=1, clean_period=1, db_update_period=1,
+                    expires_offset=0)
+
+    def scenario(server, phone, trace):
+        first, shown_later = ends_by_itself(server, phone)
+        trace.note("at work", first)
+        trace.note("shown later", shown_later)
+
+    both(scenario, workers=1, presence=settings, **XML,
+         different={"shown later": ("the sphere is judged when it ends", lambda shown: shown == "False")})
