@@ -32,7 +32,9 @@ pub unsafe fn view_ptr<'a>(text: *const sys::_str) -> Option<&'a [u8]> {
         return None;
     }
     // SAFETY: not null, and the caller vouches for what it points at.
-    Some(unsafe { view(&*text) })
+    let text = unsafe { text.read() };
+    // SAFETY: likewise for its bytes.
+    Some(unsafe { view(&text) })
 }
 
 /// A `str` that borrows `bytes`: for host calls that only read it, or copy it.

@@ -122,13 +122,12 @@ pub fn monotonic() -> u64 {
 /// A moment as the server's own time zone writes it: `2026-11-25 15:22:44 +0100`.
 pub fn local(at: Moment) -> String {
     let mut text = [0u8; 32];
-    // SAFETY: a zeroed `tm` is a valid one, `localtime_r` fills it, and `strftime` writes at most 32 bytes.
-    let length = unsafe {
-        let (mut parts, time) = (std::mem::zeroed::<libc::tm>(), to_wall(at).0 as libc::time_t);
-        match libc::localtime_r(&time, &mut parts).is_null() {
-            true => 0,
-            false => libc::strftime(text.as_mut_ptr().cast(), text.len(), c"%Y-%m-%d %H:%M:%S %z".as_ptr(), &parts),
-        }
-    };
+    // SAFETY: a structure of numbers and a pointer, for which zeroes are valid.
+    let (mut parts, time) = (unsafe { std::mem::zeroed::<libc::tm>() }, to_wall(at).0 as libc::time_t);
+    // SAFETY: reads one local variable and fills the other.
+    let is_known = !unsafe { libc::localtime_r(&time, &mut parts) }.is_null();
+    let (place, room, format) = (text.as_mut_ptr().cast(), text.len(), c"%Y-%m-%d %H:%M:%S %z");
+    // SAFETY: writes at most `room` bytes; the parts were filled, and the format ends with a NUL.
+    let length = if is_known { unsafe { libc::strftime(place, room, format.as_ptr(), &parts) } } else { 0 };
     String::from_utf8_lossy(&text[..length]).into_owned()
 }

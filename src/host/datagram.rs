@@ -22,11 +22,10 @@ impl<'a> Datagram<'a> {
     /// `event` is the argument of a [`Callback`] in progress, and `'a` ends with it.
     pub unsafe fn new(event: *mut sys::sr_event_param) -> Option<Datagram<'a>> {
         let mut text = null();
-        // SAFETY: as promised; the host's buffer stays where it is during the call.
-        unsafe {
-            sys::kr_datagram_text(event, &mut text);
-            (text.len > 0).then(|| Datagram { event, text: view(&text) })
-        }
+        // SAFETY: an event of the host, by the caller's word, and a place for the result.
+        unsafe { sys::kr_datagram_text(event, &mut text) };
+        // SAFETY: the host's buffer stays where it is during the call.
+        (text.len > 0).then(|| Datagram { event, text: unsafe { view(&text) } })
     }
 
     /// Its bytes.
@@ -44,11 +43,10 @@ impl<'a> Datagram<'a> {
 
 /// Who of the configuration would miss the message of an answer; known once the configuration was read.
 pub fn onlooker() -> Option<String> {
-    // SAFETY: settings and lists of the host are looked at; the name is a constant of the shim.
-    unsafe {
-        let name = sys::kr_datagram_onlooker();
-        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
-    }
+    // SAFETY: settings and lists of the host are looked at.
+    let name = unsafe { sys::kr_datagram_onlooker() };
+    // SAFETY: the name is a constant of the shim.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
 }
 
 /// Whether something that may come and go would miss it now.
@@ -60,11 +58,10 @@ pub fn is_watched() -> bool {
 /// Has the host show each datagram to `own`, and finds its statistics of replies; call before the processes fork.
 /// `false`: another module is shown them.
 pub fn take(own: Callback) -> bool {
+    // SAFETY: the shim looks up counters of the host by their names.
+    unsafe { sys::kr_datagram_find_counters() };
     // SAFETY: the function lives as long as the module.
-    unsafe {
-        sys::kr_datagram_find_counters();
-        sys::kr_datagram_take(Some(own)) >= 0
-    }
+    unsafe { sys::kr_datagram_take(Some(own)) >= 0 }
 }
 
 /// Counts an answer with success in the host's statistics.

@@ -2,6 +2,7 @@
 //! configuration would not see them.
 use super::bytes::{lend, null, slice, view};
 use super::msg::SipMsg;
+use super::pkg::PkgBlock;
 use super::sockets;
 use crate::shm_safe::ShmSafe;
 use crate::sys;
@@ -38,36 +39,34 @@ impl Onlooker {
     /// The first there is. What modules register may come at any time; the rest is known once the configuration was
     /// read.
     pub fn find() -> Option<Onlooker> {
-        // SAFETY: the shim's pointers were found by `load`, and the name is only read.
-        unsafe {
-            if sys::kr_event_route(c"tm:local-request".as_ptr()) >= 0 {
-                Some(Onlooker::LocalRequestRoute)
-            } else if sys::kr_direct_has_local_request_callback() != 0 {
-                Some(Onlooker::LocalRequestCallback)
-            } else if sys::kr_direct_has_onsend_route() != 0 {
-                Some(Onlooker::OnSendRoute)
-            } else {
-                match sys::kr_reply_route() {
-                    sys::kr_reply_route_KR_REPLY_ROUTE_ASKS_TM => Some(Onlooker::ReplyRoute),
-                    sys::kr_reply_route_KR_REPLY_ROUTE_UNREADABLE => Some(Onlooker::UnreadableReplyRoute),
-                    _ => Onlooker::passing(),
-                }
-            }
+        // SAFETY: the host looks for a route by a name that ends with a NUL.
+        if unsafe { sys::kr_event_route(c"tm:local-request".as_ptr()) } >= 0 {
+            return Some(Onlooker::LocalRequestRoute);
+        }
+        // SAFETY: the shim's pointers were found by `load`; a list of tm is looked at.
+        if unsafe { sys::kr_direct_has_local_request_callback() } != 0 {
+            return Some(Onlooker::LocalRequestCallback);
+        }
+        // SAFETY: the routes of the configuration are looked at.
+        if unsafe { sys::kr_direct_has_onsend_route() } != 0 {
+            return Some(Onlooker::OnSendRoute);
+        }
+        // SAFETY: as above.
+        match unsafe { sys::kr_reply_route() } {
+            sys::kr_reply_route_KR_REPLY_ROUTE_ASKS_TM => Some(Onlooker::ReplyRoute),
+            sys::kr_reply_route_KR_REPLY_ROUTE_UNREADABLE => Some(Onlooker::UnreadableReplyRoute),
+            _ => Onlooker::passing(),
         }
     }
 
     /// Those that may come and go while the server runs.
     pub fn passing() -> Option<Onlooker> {
-        // SAFETY: the shim's pointers were found by `load`; a list and a setting are looked at.
-        unsafe {
-            if sys::kr_direct_has_local_request_watchers() != 0 {
-                Some(Onlooker::Module)
-            } else if sys::kr_direct_has_blocklist() != 0 {
-                Some(Onlooker::Blocklist)
-            } else {
-                None
-            }
+        // SAFETY: the shim's pointers were found by `load`; a list of the core is looked at.
+        if unsafe { sys::kr_direct_has_local_request_watchers() } != 0 {
+            return Some(Onlooker::Module);
         }
+        // SAFETY: a setting of the core is looked at.
+        (unsafe { sys::kr_direct_has_blocklist() } != 0).then_some(Onlooker::Blocklist)
     }
 
     /// Whether it may go while the server runs.
@@ -194,17 +193,13 @@ impl Destination {
     fn via(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         let mut len: c_uint = 0;
         let mut destination = self.0;
-        // SAFETY: the host makes the line in private memory, which is copied and given back.
-        let line = unsafe {
-            let made = sys::kr_direct_via(&mut destination, &mut lend(PLACE), &mut len);
-            if made.is_null() {
-                return None;
-            }
-            let line = slice(made as *const u8, len as usize).to_vec();
-            sys::kr_pkg_free(made as *mut c_void);
-            line
-        };
-        let at = memchr::memmem::find(&line, PLACE)?;
+        // SAFETY: the host makes the line of a destination and a branch, which it reads.
+        let made = unsafe { sys::kr_direct_via(&mut destination, &mut lend(PLACE), &mut len) };
+        // SAFETY: null, or private memory that is left to us; it is given back at the end.
+        let _owner = unsafe { PkgBlock::from_raw(made) }?;
+        // SAFETY: the line has this length.
+        let line = unsafe { slice(made as *const u8, len as usize) };
+        let at = memchr::memmem::find(line, PLACE)?;
         Some((line[..at].to_vec(), line[at + PLACE.len()..].to_vec()))
     }
 }
@@ -238,18 +233,19 @@ pub unsafe fn take_answers_first(own: unsafe extern "C" fn(*mut sys::sip_msg) ->
 /// The User-Agent line of the host's own requests; empty where there is none.
 pub fn signature() -> &'static [u8] {
     let mut line = null();
+    // SAFETY: a place for the result.
+    unsafe { sys::kr_direct_signature(&mut line) };
     // SAFETY: the line is part of the configuration, which stays for the life of the server.
-    unsafe {
-        sys::kr_direct_signature(&mut line);
-        view(&line)
-    }
+    unsafe { view(&line) }
 }
 
 /// The branch of a reply's first Via, and its status.
 pub fn branch_and_status(reply: SipMsg<'_>) -> Option<(&[u8], u16)> {
     let (mut branch, mut status) = (null(), 0);
-    // SAFETY: a live message; the branch is a part of it.
-    unsafe { (sys::kr_direct_branch(reply.raw(), &mut branch, &mut status) >= 0).then(|| (view(&branch), status)) }
+    // SAFETY: a live message, and places for the results.
+    let found = unsafe { sys::kr_direct_branch(reply.raw(), &mut branch, &mut status) } >= 0;
+    // SAFETY: the branch is a part of the message.
+    found.then(|| (unsafe { view(&branch) }, status))
 }
 
 /// Whether a reply answers a NOTIFY, by its CSeq.

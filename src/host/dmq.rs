@@ -1,5 +1,5 @@
 //! Messages between the nodes of a cluster (`modules/dmq`), and which nodes there are.
-use super::bytes::{lend, view};
+use super::bytes::lend;
 use super::{no_memory, shm};
 use crate::sys;
 use std::ffi::{c_int, c_void};
@@ -51,8 +51,9 @@ impl Address {
     /// # Safety
     /// `host` is null or a readable string.
     pub unsafe fn of_raw(host: *mut sys::_str, port: u16) -> Option<Address> {
-        // SAFETY: as promised.
-        unsafe { host.as_ref().map(|host| Address { host: view(host).to_vec(), port }) }
+        // SAFETY: null, or a string that is lent, by the caller's word.
+        let host = unsafe { super::bytes::view_ptr(host) }?;
+        Some(Address { host: host.to_vec(), port })
     }
 
     /// The address of the node of a callback; `None` when dmq does not know who sent the message.
@@ -64,11 +65,10 @@ impl Address {
             return None;
         }
         let (mut host, mut port) = (super::bytes::null(), 0);
-        // SAFETY: as promised; both places are ours.
-        unsafe {
-            sys::kr_dmq_node_address(node, &mut host, &mut port);
-            Address::of_raw(&mut host, port)
-        }
+        // SAFETY: a node of dmq, or null, by the caller's word; both places are ours.
+        unsafe { sys::kr_dmq_node_address(node, &mut host, &mut port) };
+        // SAFETY: a view of the node, which is copied.
+        unsafe { Address::of_raw(&mut host, port) }
     }
 }
 
@@ -111,12 +111,11 @@ pub fn send(channel: Channel, to: &Address, body: &[u8]) -> bool {
 pub fn nodes() -> Vec<Node> {
     unsafe extern "C" fn take(context: *mut c_void, host: *mut sys::_str, port: u16, active: c_int, local: c_int) {
         entry!(take, {
-            // SAFETY: `context` is the list below, which outlives the call; the host lends the string.
-            unsafe {
-                let list = &mut *(context as *mut Vec<Node>);
-                if let Some(address) = Address::of_raw(host, port) {
-                    list.push(Node { address, active: active != 0, local: local != 0 });
-                }
+            // SAFETY: `context` is the list below, which outlives the call and is used by nobody else meanwhile.
+            let list = unsafe { &mut *(context as *mut Vec<Node>) };
+            // SAFETY: the host lends the string during the call.
+            if let Some(address) = unsafe { Address::of_raw(host, port) } {
+                list.push(Node { address, active: active != 0, local: local != 0 });
             }
         })
     }

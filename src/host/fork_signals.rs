@@ -42,11 +42,10 @@ pub fn take() {
 
 fn empty() -> libc::sigset_t {
     let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: local memory, which the call may leave as it likes.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
     // SAFETY: sigemptyset fills the whole set; it cannot fail for memory that is there.
-    unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        set.assume_init()
-    }
+    unsafe { set.assume_init() }
 }
 
 fn ending() -> libc::sigset_t {
@@ -68,12 +67,11 @@ mod tests {
         // SAFETY: the child calls functions that are safe after a fork, and leaves by `_exit`.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            // SAFETY: it sends itself the signal, as the main process may before the child runs, and ends.
-            unsafe {
-                libc::kill(libc::getpid(), libc::SIGTERM);
-                ready();
-                libc::_exit(7)
-            }
+            // SAFETY: it sends itself the signal, as the main process may before the child runs.
+            unsafe { libc::raise(libc::SIGTERM) };
+            ready();
+            // SAFETY: it ends without running what the parent has registered.
+            unsafe { libc::_exit(7) }
         }
         drop(held);
         let mut status = 0;
@@ -95,10 +93,9 @@ mod tests {
         let is_blocked = |signal| {
             let mut now = empty();
             // SAFETY: only reads this thread's set.
-            unsafe {
-                libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut now);
-                libc::sigismember(&now, signal) == 1
-            }
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut now) };
+            // SAFETY: the set was filled above.
+            unsafe { libc::sigismember(&now, signal) == 1 }
         };
         let held = Held::begin();
         assert!(ENDING.iter().all(|signal| is_blocked(*signal)));

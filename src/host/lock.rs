@@ -34,11 +34,11 @@ impl<T: ShmSafe> Lock<T> {
     /// Panics when the host's lock is larger than the room for it: the module was built for another host.
     pub fn new(value: T) -> Self {
         let lock = Lock { raw: UnsafeCell::new([0; LOCK_BYTES / 8]), value: UnsafeCell::new(value) };
-        // SAFETY: the bytes are ours, large enough (asserted) and not shared yet.
-        unsafe {
-            assert!(sys::kr_lock_size() <= LOCK_BYTES, "the host's lock is larger than {LOCK_BYTES} bytes");
-            sys::kr_lock_init(lock.raw.get() as *mut _);
-        }
+        // SAFETY: the host names the size of its type.
+        let wanted = unsafe { sys::kr_lock_size() };
+        assert!(wanted <= LOCK_BYTES, "the host's lock is larger than {LOCK_BYTES} bytes");
+        // SAFETY: the bytes are ours, large enough and not shared yet.
+        unsafe { sys::kr_lock_init(lock.raw.get() as *mut _) };
         lock
     }
 }
@@ -101,10 +101,9 @@ impl<T> Lock<T> {
         let of = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
         crate::limited!(Error, "a process has ended while it changed {of}: its last change may be half done");
         // SAFETY: no other process is left, and this one waits here: nobody holds the lock or waits for it.
-        unsafe {
-            sys::kr_lock_init(self.raw.get() as *mut _);
-            sys::kr_lock_get(self.raw.get() as *mut _);
-        }
+        unsafe { sys::kr_lock_init(self.raw.get() as *mut _) };
+        // SAFETY: it was initialised above.
+        unsafe { sys::kr_lock_get(self.raw.get() as *mut _) };
     }
 
     /// Whether a process has ended while it held the lock; known in the last process only.

@@ -80,11 +80,10 @@ pub fn write(module: &'static CStr, facility: Option<i32>, level: i32, text: &st
     } else {
         text.into()
     };
+    // SAFETY: a setting of the host is read.
+    let facility = facility.unwrap_or_else(|| unsafe { sys::kr_log_default_facility() });
     // SAFETY: `module` is NUL-terminated, `clean` outlives the call and its length is passed with it.
-    unsafe {
-        let facility = facility.unwrap_or_else(|| sys::kr_log_default_facility());
-        sys::kr_log(facility, level, module.as_ptr(), clean.as_ptr() as *const _, clean.len() as i32)
-    }
+    unsafe { sys::kr_log(facility, level, module.as_ptr(), clean.as_ptr() as *const _, clean.len() as i32) }
 }
 
 /// The syslog facility with this name (`LOG_LOCAL3`), if there is one.

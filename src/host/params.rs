@@ -73,14 +73,20 @@ impl ParameterBlock {
     /// Panics when `at` is not below the length of the table.
     pub fn value(&self, at: usize) -> Value {
         assert!(at < self.table.len(), "the table has no such place");
-        let slot = self.slots.wrapping_add(at);
+        // SAFETY: `at` is below the number of slots, which live for ever; the host writes to them at the start alone.
+        let slot = unsafe { self.slots.wrapping_add(at).read() };
         match self.table[at].default {
-            // SAFETY: `at` is below the number of slots, which live for ever; a slot whose default is a number is only
-            // ever used as one, by us and, as `exports` says PARAM_INT, by the host.
-            Value::Number(_) => Value::Number(unsafe { (*slot).number }.into()),
-            // SAFETY: likewise as a text; its bytes are the default's or were allocated by the host's parser, which
-            // frees none of them before the server ends. They are copied all the same.
-            Value::Text(_) => Value::Text(keep(unsafe { view(&(*slot).text) })),
+            // A slot whose default is a number is only ever used as one, by us and, as `exports` says PARAM_INT, by the
+            // host; likewise as a text.
+            // SAFETY: the slot holds a number.
+            Value::Number(_) => Value::Number(unsafe { slot.number }.into()),
+            Value::Text(_) => {
+                // SAFETY: the slot holds a text.
+                let text = unsafe { slot.text };
+                // SAFETY: its bytes are the default's or were allocated by the host's parser, which frees none of them
+                // before the server ends. They are copied all the same.
+                Value::Text(keep(unsafe { view(&text) }))
+            }
         }
     }
 
@@ -211,8 +217,10 @@ mod tests {
     fn a_number_that_the_host_writes_is_read() {
         let block = ParameterBlock::new(presence::config::PARAMETERS);
         let at = presence::config::PARAMETERS.iter().position(|entry| entry.name == c"max_expires").unwrap();
+        // SAFETY: the table that the host reads has an entry for each parameter.
+        let number = unsafe { (*block.exports().wrapping_add(at)).param_pointer };
         // SAFETY: what the host does with an entry of PARAM_INT.
-        unsafe { *(*block.exports().add(at)).param_pointer.cast::<std::ffi::c_int>() = 77 };
+        unsafe { number.cast::<std::ffi::c_int>().write(77) };
         assert_eq!(block.value(at), Value::Number(77));
     }
 

@@ -34,13 +34,11 @@ pub enum TimerProcess {
 
 /// Calls `f` every `seconds` in a timer process.
 pub fn every(seconds: i32, process: TimerProcess, f: TimerFn) -> bool {
-    // SAFETY: the host keeps the function pointer, which lives as long as the module.
-    unsafe {
-        if process == TimerProcess::Secondary {
-            sys::kr_wtimer_add(Some(f), std::ptr::null_mut(), seconds) >= 0
-        } else {
-            sys::kr_register_timer(Some(f), std::ptr::null_mut(), seconds as c_uint) >= 0
-        }
+    match process {
+        // SAFETY: the host keeps the function pointer, which lives as long as the module, and hands it a null.
+        TimerProcess::Secondary => unsafe { sys::kr_wtimer_add(Some(f), std::ptr::null_mut(), seconds) >= 0 },
+        // SAFETY: as above.
+        TimerProcess::Main => unsafe { sys::kr_register_timer(Some(f), std::ptr::null_mut(), seconds as c_uint) >= 0 },
     }
 }
 
@@ -60,11 +58,10 @@ pub fn fork_timer(name: &'static CStr, micros: c_int, f: TimerFn, param: usize) 
 
 /// Reserves `count` processes for [`fork_worker`]; call in `mod_init`.
 pub fn reserve_workers(count: i32) -> bool {
-    // SAFETY: counters of the host.
-    unsafe {
-        sys::kr_cfg_register_child(count);
-        sys::kr_register_procs(count) >= 0
-    }
+    // SAFETY: the host adds to a counter of its own.
+    unsafe { sys::kr_cfg_register_child(count) };
+    // SAFETY: as above.
+    unsafe { sys::kr_register_procs(count) >= 0 }
 }
 
 /// Starts a process that runs `work` for ever; call in `child_init` of the main process. `false`: there is no process.

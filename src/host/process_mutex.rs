@@ -30,32 +30,33 @@ impl ProcessMutex {
     pub fn leak() -> Result<&'static ProcessMutex, crate::host::no_memory::NoMemory> {
         let lock: &'static ProcessMutex =
             crate::host::shm::leak(ProcessMutex { raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER) })?;
+        // SAFETY: bytes that the next call fills; zeroes are valid.
+        let mut attributes: libc::pthread_mutexattr_t = unsafe { std::mem::zeroed() };
+        // SAFETY: local memory.
+        unsafe { libc::pthread_mutexattr_init(&mut attributes) };
+        // SAFETY: initialised above, until they are destroyed below.
+        unsafe { libc::pthread_mutexattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED) };
+        // SAFETY: as above.
+        unsafe { libc::pthread_mutexattr_setrobust(&mut attributes, libc::PTHREAD_MUTEX_ROBUST) };
         // SAFETY: `lock` has its final address and nobody else knows it yet.
-        unsafe {
-            let mut attributes: libc::pthread_mutexattr_t = std::mem::zeroed();
-            libc::pthread_mutexattr_init(&mut attributes);
-            libc::pthread_mutexattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED);
-            libc::pthread_mutexattr_setrobust(&mut attributes, libc::PTHREAD_MUTEX_ROBUST);
-            libc::pthread_mutex_init(lock.raw.get(), &attributes);
-            libc::pthread_mutexattr_destroy(&mut attributes);
-        }
+        unsafe { libc::pthread_mutex_init(lock.raw.get(), &attributes) };
+        // SAFETY: initialised above, and not used again.
+        unsafe { libc::pthread_mutexattr_destroy(&mut attributes) };
         Ok(lock)
     }
 
     /// Waits for the lock. What it protects is kept right by the database, so a dead holder leaves nothing to repair.
     #[must_use]
     pub fn lock(&'static self) -> ProcessMutexGuard {
-        // SAFETY: made by `leak`.
-        let taken = unsafe {
-            let taken = match ALONE.load(Ordering::Relaxed) {
-                false => self.lock_or_wait(),
-                true => self.lock_within(ORPHAN_SECONDS),
-            };
-            if taken == libc::EOWNERDEAD {
-                libc::pthread_mutex_consistent(self.raw.get());
-            }
-            taken == 0 || taken == libc::EOWNERDEAD
+        let taken = match ALONE.load(Ordering::Relaxed) {
+            false => self.lock_or_wait(),
+            true => self.lock_within(ORPHAN_SECONDS),
         };
+        if taken == libc::EOWNERDEAD {
+            // SAFETY: made by `leak`, and held by this process.
+            unsafe { libc::pthread_mutex_consistent(self.raw.get()) };
+        }
+        let taken = taken == 0 || taken == libc::EOWNERDEAD;
         fault_point!("lock-sleep");
         ProcessMutexGuard { lock: self, taken, not_send: PhantomData }
     }
@@ -81,12 +82,11 @@ impl ProcessMutex {
     /// Waits at most so many seconds; what `pthread_mutex_timedlock` says.
     pub(crate) fn lock_within(&self, seconds: i64) -> i32 {
         let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: made by `leak`; `until` is filled before it is used.
-        unsafe {
-            libc::clock_gettime(libc::CLOCK_REALTIME, &mut until);
-            until.tv_sec += seconds;
-            libc::pthread_mutex_timedlock(self.raw.get(), &until)
-        }
+        // SAFETY: fills a local variable.
+        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut until) };
+        until.tv_sec += seconds;
+        // SAFETY: made by `leak`.
+        unsafe { libc::pthread_mutex_timedlock(self.raw.get(), &until) }
     }
 }
 

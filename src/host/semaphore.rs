@@ -40,12 +40,11 @@ impl Semaphore {
 
     /// Sleeps until somebody rings, a second at most.
     pub fn wait(&self) {
-        // SAFETY: made by `leak`; `until` is filled before it is used.
-        unsafe {
-            let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            libc::clock_gettime(libc::CLOCK_REALTIME, &mut until);
-            until.tv_sec += 1;
-            libc::sem_timedwait(self.raw.get(), &until);
-        }
+        let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: fills a local variable.
+        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut until) };
+        until.tv_sec += 1;
+        // SAFETY: made by `leak`.
+        unsafe { libc::sem_timedwait(self.raw.get(), &until) };
     }
 }

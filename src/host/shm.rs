@@ -36,12 +36,11 @@ fn raw_allocate(size: usize) -> *mut u8 {
 /// # Safety
 /// The block came from [`raw_allocate`] with this size, and nobody uses it any more.
 unsafe fn raw_free(block: *mut u8, size: usize) {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        match size {
-            ..=slab::LARGEST => slab::free(block, size),
-            _ => sys::kr_shm_free(block as *mut _),
-        }
+    match size {
+        // SAFETY: the caller vouches for block and size, and `raw_allocate` took blocks of this size there.
+        ..=slab::LARGEST => unsafe { slab::free(block, size) },
+        // SAFETY: as above.
+        _ => unsafe { sys::kr_shm_free(block as *mut _) },
     }
 }
 
@@ -65,30 +64,28 @@ unsafe impl Allocator for Shm {
             let block = raw_allocate(layout.size());
             return Ok(NonNull::slice_from_raw_parts(NonNull::new(block).ok_or(AllocError)?, layout.size()));
         }
-        let block = raw_allocate(padded(layout).ok_or(AllocError)?);
-        NonNull::new(block).ok_or(AllocError)?;
+        let block = NonNull::new(raw_allocate(padded(layout).ok_or(AllocError)?)).ok_or(AllocError)?.as_ptr();
         // At least NATURAL bytes lie between the block and the aligned address: there the start of the block is kept.
-        let aligned = (block as usize + layout.align()) & !(layout.align() - 1);
-        // SAFETY: `aligned` lies NATURAL or more bytes behind `block` and `layout.size()` bytes follow it in the block.
-        unsafe {
-            *((aligned - NATURAL) as *mut usize) = block as usize;
-            Ok(NonNull::slice_from_raw_parts(NonNull::new_unchecked(aligned as *mut u8), layout.size()))
-        }
+        let aligned = block.wrapping_add(layout.align() - block as usize % layout.align());
+        let kept = aligned.wrapping_sub(NATURAL) as *mut *mut u8;
+        // SAFETY: the host aligns to NATURAL, and so is this address. It lies in the block, before what is given out.
+        unsafe { kept.write(block) };
+        Ok(NonNull::slice_from_raw_parts(NonNull::new(aligned).ok_or(AllocError)?, layout.size()))
     }
 
     unsafe fn deallocate(&self, pointer: NonNull<u8>, layout: Layout) {
         if layout.size() == 0 {
             return;
         }
-        // SAFETY: `pointer` came from `allocate` with this layout, so an over-aligned one has its block kept before it.
-        unsafe {
-            if layout.align() <= NATURAL {
-                raw_free(pointer.as_ptr(), layout.size());
-            } else {
-                let block = *((pointer.as_ptr() as usize - NATURAL) as *mut usize) as *mut u8;
-                raw_free(block, padded(layout).unwrap_or(usize::MAX));
-            }
+        if layout.align() <= NATURAL {
+            // SAFETY: `pointer` came from `allocate` with this layout, and is the block itself.
+            return unsafe { raw_free(pointer.as_ptr(), layout.size()) };
         }
+        let kept = pointer.as_ptr().wrapping_sub(NATURAL) as *const *mut u8;
+        // SAFETY: `allocate` has kept the start of the block before what it gave out.
+        let block = unsafe { kept.read() };
+        // SAFETY: the block was taken with this size.
+        unsafe { raw_free(block, padded(layout).unwrap_or(usize::MAX)) };
     }
 }
 
@@ -146,15 +143,13 @@ pub fn concat(parts: &[&[u8]]) -> Result<ShmBox<[u8]>, NoMemory> {
     let length = parts.iter().map(|part| part.len()).sum();
     let mut block = ShmBox::<[u8]>::try_new_uninit_slice_in(length, Shm).map_err(|_| NoMemory)?;
     let mut at = block.as_mut_ptr() as *mut u8;
-    // SAFETY: the block is as long as all parts together, so each part fits behind the one before, and every byte is
-    // written.
-    unsafe {
-        for part in parts {
-            std::ptr::copy_nonoverlapping(part.as_ptr(), at, part.len());
-            at = at.add(part.len());
-        }
-        Ok(block.assume_init())
+    for part in parts {
+        // SAFETY: the block is as long as all parts together, so each part fits behind the one before, and is new.
+        unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), at, part.len()) };
+        at = at.wrapping_add(part.len());
     }
+    // SAFETY: every byte was written above.
+    Ok(unsafe { block.assume_init() })
 }
 
 /// Pushes without ever aborting.

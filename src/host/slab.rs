@@ -156,12 +156,11 @@ pub fn allocate(size: usize) -> *mut u8 {
 /// # Safety
 /// It came from [`allocate`] with this size, and nobody uses it any more.
 pub unsafe fn free(block: *mut u8, size: usize) {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        match started() {
-            Some(pool) => pool.free(block, size),
-            None => sys::kr_shm_free(block.cast()),
-        }
+    match started() {
+        // SAFETY: the caller vouches for block and size; it came from the pool, which has been there since the start.
+        Some(pool) => unsafe { pool.free(block, size) },
+        // SAFETY: without a pool it came from the host.
+        None => unsafe { sys::kr_shm_free(block.cast()) },
     }
 }
 
@@ -218,19 +217,19 @@ impl Pool {
     /// # Safety
     /// `block` came from `allocate` with this size, and nobody uses it any more.
     unsafe fn free(&self, block: *mut u8, size: usize) {
-        // SAFETY: the block is the caller's to give; an empty chunk is nobody's, and nothing leads to it.
-        unsafe {
-            let returned = self.0[class_of(size)].lock().put_back(block);
-            match returned {
-                Returned::Kept => {}
-                Returned::Empty(chunk) => sys::kr_shm_free(chunk.cast()),
-                Returned::Alone => sys::kr_shm_free(block.cast()),
-                Returned::Foreign => crate::limited!(
-                    Error,
-                    "a block of {size} bytes that no chunk has given is not taken back; shm_slab 0 lets the server's \
-                     allocator find its owner"
-                ),
-            }
+        // SAFETY: the block is the caller's to give, of this class.
+        let returned = unsafe { self.0[class_of(size)].lock().put_back(block) };
+        match returned {
+            Returned::Kept => {}
+            // SAFETY: an empty chunk has no blocks out, and was taken off the lists: nothing leads to it.
+            Returned::Empty(chunk) => unsafe { sys::kr_shm_free(chunk.cast()) },
+            // SAFETY: no chunk holds the block: `allocate` took it from the host.
+            Returned::Alone => unsafe { sys::kr_shm_free(block.cast()) },
+            Returned::Foreign => crate::limited!(
+                Error,
+                "a block of {size} bytes that no chunk has given is not taken back; shm_slab 0 lets the server's \
+                 allocator find its owner"
+            ),
         }
     }
 }
@@ -249,15 +248,14 @@ impl Chunk {
             before: null_mut(),
             after: null_mut(),
         };
-        // SAFETY: a plain allocation, which is filled before anybody sees it.
-        unsafe {
-            let chunk = sys::kr_shm_malloc(bytes).cast::<Chunk>();
-            if chunk.is_null() {
-                return None;
-            }
-            chunk.write(fresh);
-            Some(chunk)
+        // SAFETY: the host returns a block of this size, or null.
+        let chunk = unsafe { sys::kr_shm_malloc(bytes) }.cast::<Chunk>();
+        if chunk.is_null() {
+            return None;
         }
+        // SAFETY: the block begins with room for the header, is aligned for it, and nobody else knows it.
+        unsafe { chunk.write(fresh) };
+        Some(chunk)
     }
 
     /// Takes a block out of a chunk. The pointer is the one that the host gave, for it leads to the blocks, too.
@@ -265,18 +263,20 @@ impl Chunk {
     /// # Safety
     /// The chunk is alive, its class is locked, and it has room.
     unsafe fn take(chunk: *mut Chunk, block: usize) -> *mut u8 {
-        // SAFETY: a chunk with room has a block that was given back, or one that was never cut; `room` blocks fit
-        // behind it.
-        unsafe {
-            (*chunk).used += 1;
-            let free = (*chunk).free;
-            if free.is_null() {
-                (*chunk).cut += 1;
-                return chunk.add(1).cast::<u8>().add(((*chunk).cut as usize - 1) * block);
-            }
-            (*chunk).free = free.cast::<*mut u8>().read();
-            free
+        let first = chunk.wrapping_add(1).cast::<u8>();
+        // SAFETY: the chunk is alive, and nobody else looks at its header while its class is locked. The reference
+        // covers the header alone, and is not used beside the blocks.
+        let head = unsafe { &mut *chunk };
+        head.used += 1;
+        let free = head.free;
+        if free.is_null() {
+            // A chunk with room has a block that was never cut: `room` blocks fit behind the header.
+            head.cut += 1;
+            return first.wrapping_add((head.cut as usize - 1) * block);
         }
+        // SAFETY: a block that was given back holds the address of the one before it (`put_back`).
+        head.free = unsafe { free.cast::<*mut u8>().read() };
+        free
     }
 
     /// Whether an address in the chunk is that of a block that can be given back.
@@ -285,8 +285,9 @@ impl Chunk {
     /// The chunk is alive, and its class is locked.
     unsafe fn has_block(chunk: *const Chunk, address: *const u8, block: usize) -> bool {
         let first = chunk as usize + size_of::<Chunk>();
-        // SAFETY: as promised by the caller.
-        let (cut, used) = unsafe { ((*chunk).cut as usize, (*chunk).used) };
+        // SAFETY: the chunk is alive and its class locked, by the caller's word.
+        let Chunk { cut, used, .. } = *unsafe { &*chunk };
+        let cut = cut as usize;
         let offset = (address as usize).wrapping_sub(first);
         used > 0 && offset % block == 0 && offset / block < cut
     }
@@ -304,18 +305,18 @@ impl Class {
 
     /// A block of the first chunk with room.
     fn take(&mut self) -> Option<*mut u8> {
-        // SAFETY: chunks in the list are alive, and the holder of the lock of their class may change them.
-        unsafe {
-            let chunk = self.roomy;
-            if chunk.is_null() {
-                return None;
-            }
-            let block = Chunk::take(chunk, self.block);
-            if (*chunk).is_full() {
-                self.unlink(chunk);
-            }
-            Some(block)
+        let chunk = self.roomy;
+        if chunk.is_null() {
+            return None;
         }
+        // SAFETY: chunks in the list are alive and have room, and the holder of their class's lock may change them.
+        let block = unsafe { Chunk::take(chunk, self.block) };
+        // SAFETY: as above.
+        if unsafe { (*chunk).is_full() } {
+            // SAFETY: it is the first of the list.
+            unsafe { self.unlink(chunk) };
+        }
+        Some(block)
     }
 
     /// The place in the list of the chunk that this address lies in.
@@ -334,28 +335,32 @@ impl Class {
     /// The block was given for a size of this class, and nobody uses it any more.
     unsafe fn put_back(&mut self, block: *mut u8) -> Returned {
         let Some(place) = self.place_of(block as usize) else { return Returned::Alone };
-        // SAFETY: chunks in the list are alive, and the holder of the lock of their class may change them; a block is
-        // large enough for a pointer.
-        unsafe {
-            let chunk = self.chunks[place];
-            if !Chunk::has_block(chunk, block, self.block) {
-                return Returned::Foreign;
-            }
-            let was_full = (*chunk).is_full();
-            block.cast::<*mut u8>().write((*chunk).free);
-            (*chunk).free = block;
-            (*chunk).used -= 1;
-            if was_full {
-                self.link(chunk);
-            }
-            let is_only_one = (*chunk).before.is_null() && (*chunk).after.is_null();
-            if (*chunk).used > 0 || is_only_one && (*chunk).bytes <= KEPT_CHUNK {
-                return Returned::Kept;
-            }
-            self.unlink(chunk);
-            self.held -= (*chunk).bytes;
-            Returned::Empty(self.chunks.remove(place))
+        let chunk = self.chunks[place];
+        // SAFETY: chunks in the list are alive, and the holder of the lock of their class may change them.
+        if !unsafe { Chunk::has_block(chunk, block, self.block) } {
+            return Returned::Foreign;
         }
+        // SAFETY: as above. The reference covers the header alone, and ends before the chunk is linked.
+        let head = unsafe { &mut *chunk };
+        let was_full = head.is_full();
+        // SAFETY: the block is the caller's to give, and large enough for an address; none is smaller than 8 bytes.
+        unsafe { block.cast::<*mut u8>().write(head.free) };
+        head.free = block;
+        head.used -= 1;
+        if was_full {
+            // SAFETY: a full chunk is in no list of those with room.
+            unsafe { self.link(chunk) };
+        }
+        // SAFETY: as for `head`; copied, for `link` has changed it.
+        let Chunk { before, after, used, bytes, .. } = *unsafe { &*chunk };
+        let is_only_one = before.is_null() && after.is_null();
+        if used > 0 || is_only_one && bytes <= KEPT_CHUNK {
+            return Returned::Kept;
+        }
+        // SAFETY: it has room, and so it is linked.
+        unsafe { self.unlink(chunk) };
+        self.held -= bytes;
+        Returned::Empty(self.chunks.remove(place))
     }
 
     /// Adds a chunk; `false` when there is no memory to note it.
@@ -368,24 +373,23 @@ impl Class {
         }
         let place = self.chunks.partition_point(|other| *other < chunk);
         self.chunks.insert(place, chunk);
-        // SAFETY: as promised by the caller.
-        unsafe {
-            self.held += (*chunk).bytes;
-            self.link(chunk);
-        }
+        // SAFETY: the chunk is whole, by the caller's word.
+        self.held += unsafe { (*chunk).bytes };
+        // SAFETY: as above, and nobody else knows it.
+        unsafe { self.link(chunk) };
         true
     }
 
     /// # Safety
     /// The chunk is alive and not linked.
     unsafe fn link(&mut self, chunk: *mut Chunk) {
-        // SAFETY: as promised by the caller; those that are linked are alive.
-        unsafe {
-            (*chunk).before = null_mut();
-            (*chunk).after = self.roomy;
-            if let Some(next) = self.roomy.as_mut() {
-                next.before = chunk;
-            }
+        // SAFETY: the chunk is alive, by the caller's word.
+        let head = unsafe { &mut *chunk };
+        head.before = null_mut();
+        head.after = self.roomy;
+        // SAFETY: null, or a chunk that is linked: those are alive, and this one is not among them.
+        if let Some(next) = unsafe { self.roomy.as_mut() } {
+            next.before = chunk;
         }
         self.roomy = chunk;
     }
@@ -393,17 +397,18 @@ impl Class {
     /// # Safety
     /// The chunk is linked.
     unsafe fn unlink(&mut self, chunk: *mut Chunk) {
-        // SAFETY: as promised by the caller; those that are linked are alive.
-        unsafe {
-            let before = std::mem::replace(&mut (*chunk).before, null_mut());
-            let after = std::mem::replace(&mut (*chunk).after, null_mut());
-            match before.as_mut() {
-                Some(before) => before.after = after,
-                None => self.roomy = after,
-            }
-            if let Some(after) = after.as_mut() {
-                after.before = before;
-            }
+        // SAFETY: the chunk is alive, by the caller's word.
+        let head = unsafe { &mut *chunk };
+        let before = std::mem::replace(&mut head.before, null_mut());
+        let after = std::mem::replace(&mut head.after, null_mut());
+        // SAFETY: null, or another chunk that is linked: those are alive.
+        match unsafe { before.as_mut() } {
+            Some(before) => before.after = after,
+            None => self.roomy = after,
+        }
+        // SAFETY: as above.
+        if let Some(after) = unsafe { after.as_mut() } {
+            after.before = before;
         }
     }
 }
@@ -462,11 +467,10 @@ mod tests {
 
         fn give(self, pool: &Pool) {
             // SAFETY: the block is ours until it is given back, and was filled when it was taken.
-            unsafe {
-                let bytes = crate::host::bytes::slice(self.at, self.size);
-                assert!(bytes.iter().all(|byte| *byte == self.mark), "somebody else wrote to the block");
-                pool.free(self.at, self.size);
-            }
+            let bytes = unsafe { crate::host::bytes::slice(self.at, self.size) };
+            assert!(bytes.iter().all(|byte| *byte == self.mark), "somebody else wrote to the block");
+            // SAFETY: as above.
+            unsafe { pool.free(self.at, self.size) };
         }
     }
 
@@ -509,9 +513,9 @@ mod tests {
         let pool = Pool::new();
         let (first, second) = (Block::take(&pool, 64, 1), Block::take(&pool, 64, 2));
         // SAFETY: an address inside of a block, which is recognised and not written to.
-        unsafe { pool.free(first.at.add(8), 64) };
+        unsafe { pool.free(first.at.wrapping_add(8), 64) };
         // SAFETY: a place that was never given out lies behind the second block.
-        unsafe { pool.free(second.at.add(64), 64) };
+        unsafe { pool.free(second.at.wrapping_add(64), 64) };
         [first, second].into_iter().for_each(|block| block.give(&pool));
     }
 

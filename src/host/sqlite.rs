@@ -97,7 +97,9 @@ impl Database {
 
     fn error(&self) -> String {
         // SAFETY: SQLite always has a message for a handle, even for one that could not be opened.
-        String::from_utf8_lossy(unsafe { c_text((self.library.errmsg)(self.raw)) }).into_owned()
+        let text = unsafe { (self.library.errmsg)(self.raw) };
+        // SAFETY: it ends with a NUL, and stays until the next call of SQLite.
+        String::from_utf8_lossy(unsafe { c_text(text) }).into_owned()
     }
 
     /// How many rows the last INSERT, UPDATE or DELETE touched.
@@ -207,6 +209,7 @@ struct Run<'d> {
 }
 
 impl Run<'_> {
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one arm is taken: one call, with one argument")]
     fn bind(&self, at: i32, value: &Value<'_>) -> Result<(), DbError> {
         let (library, to) = (self.database.library, self.statement);
         // SAFETY: values outlive the run, which is reset before they go; lengths belong to their pointers.
@@ -244,6 +247,7 @@ impl Run<'_> {
         }
     }
 
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "what is read of one row that is ready has one argument")]
     fn read(&self, table: &mut Table) {
         let (library, of) = (self.database.library, self.statement);
         // SAFETY: a row is ready; each pointer is used before the next call of SQLite.

@@ -139,11 +139,11 @@ pub enum Sent {
 /// A Call-ID and a From tag, as tm makes them for a request to `target`.
 pub fn new_ids(target: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (mut call_id, mut tag) = (null(), null());
-    // SAFETY: both strings are views of tm's own buffers and copied at once.
-    unsafe {
-        sys::kr_tm_new_ids(&mut call_id, &mut tag, &mut lend(target));
-        (view(&call_id).to_vec(), view(&tag).to_vec())
-    }
+    // SAFETY: tm reads the target, and fills two places.
+    unsafe { sys::kr_tm_new_ids(&mut call_id, &mut tag, &mut lend(target)) };
+    // SAFETY: both are views of tm's own buffers, which the next call overwrites: they are copied at once.
+    let copy = |text| unsafe { view(text) }.to_vec();
+    (copy(&call_id), copy(&tag))
 }
 
 /// Sends a request in a dialog; `callback` is called once when it is completed, with `carried`.
@@ -173,41 +173,36 @@ pub fn send_in_dialog<T>(
     let mut method = lend(request.method.as_bytes());
     let mut headers = lend(request.headers);
     let mut body = request.body.map(lend);
-    // SAFETY: every `str` borrows from `request` or from this frame, and the host copies what it keeps.
-    unsafe {
-        if !request.routes.is_empty()
-            && sys::kr_parse_rr_body(
-                request.routes.as_ptr() as *mut _,
-                request.routes.len() as i32,
-                &mut dialog.route_set,
-            ) < 0
-        {
-            return Err(NotSent);
-        }
-        if !request.socket.is_empty() {
-            dialog.send_sock = super::sockets::find(request.socket);
-        }
-        let mut uac = sys::uac_req {
-            method: &mut method,
-            headers: &mut headers,
-            body: body.as_mut().map_or(std::ptr::null_mut(), |b| b as *mut _),
-            dialog: &mut dialog,
-            cb_flags: if callback.is_some() { sys::TMCB_LOCAL_COMPLETED as _ } else { 0 },
-            cb: callback,
-            cbp: carried.word() as *mut _,
-            ..Default::default()
-        };
-        let sent = sys::kr_tm_request_within(&mut uac);
-        if !dialog.route_set.is_null() {
-            sys::kr_free_rr(dialog.route_set);
-        }
-        match sent {
-            0 => Ok(Sent::Dropped),
-            sent if sent < 0 => Err(NotSent),
-            _ => {
-                carried.hand_over();
-                Ok(Sent::UnderWay)
-            }
+    let (start, length) = (request.routes.as_ptr() as *mut _, request.routes.len() as i32);
+    // SAFETY: the parser reads `length` bytes, and makes a list of views of them.
+    if length > 0 && unsafe { sys::kr_parse_rr_body(start, length, &mut dialog.route_set) } < 0 {
+        return Err(NotSent);
+    }
+    if !request.socket.is_empty() {
+        dialog.send_sock = super::sockets::find(request.socket);
+    }
+    let mut uac = sys::uac_req {
+        method: &mut method,
+        headers: &mut headers,
+        body: body.as_mut().map_or(std::ptr::null_mut(), |b| b as *mut _),
+        dialog: &mut dialog,
+        cb_flags: if callback.is_some() { sys::TMCB_LOCAL_COMPLETED as _ } else { 0 },
+        cb: callback,
+        cbp: carried.word() as *mut _,
+        ..Default::default()
+    };
+    // SAFETY: every `str` borrows from `request` or from this frame, and tm copies what it keeps.
+    let sent = unsafe { sys::kr_tm_request_within(&mut uac) };
+    if !dialog.route_set.is_null() {
+        // SAFETY: the list was made by the parser above, and tm has copied it.
+        unsafe { sys::kr_free_rr(dialog.route_set) };
+    }
+    match sent {
+        0 => Ok(Sent::Dropped),
+        sent if sent < 0 => Err(NotSent),
+        _ => {
+            carried.hand_over();
+            Ok(Sent::UnderWay)
         }
     }
 }
@@ -233,21 +228,24 @@ pub unsafe fn completed<'a, T>(
     if cell.is_null() || params.is_null() {
         return None;
     }
-    // SAFETY: tm keeps cell, params and the reply alive during the callback.
-    unsafe {
-        let params = &*params;
-        let (mut from, mut to, mut call_id, mut cseq) = (null(), null(), null(), null());
-        sys::kr_tm_cell_ids(cell, &mut from, &mut to, &mut call_id, &mut cseq);
-        let word = if params.param.is_null() { 0 } else { *params.param as usize };
-        let done = Completed {
-            cell,
-            headers: [view(&from), view(&to), view(&call_id), view(&cseq)],
-            code: params.code,
-            reply: Reply { raw: params.rpl, life: PhantomData },
-            is_unread: false,
-        };
-        Some((done, CallbackParam::handed_back(word)))
-    }
+    // SAFETY: tm's own structure, which it keeps alive during the callback.
+    let params = unsafe { &*params };
+    let (mut from, mut to, mut call_id, mut cseq) = (null(), null(), null(), null());
+    // SAFETY: the transaction of the callback, and four places.
+    unsafe { sys::kr_tm_cell_ids(cell, &mut from, &mut to, &mut call_id, &mut cseq) };
+    // SAFETY: tm keeps the transaction, of which these are views, and the reply alive during the callback.
+    let headers = [&from, &to, &call_id, &cseq].map(|text| unsafe { view(text) });
+    // SAFETY: null, or the place of the word that the transaction carries.
+    let word = unsafe { params.param.as_ref() }.map_or(0, |word| *word as usize);
+    let done = Completed {
+        cell,
+        headers,
+        code: params.code,
+        reply: Reply { raw: params.rpl, life: PhantomData },
+        is_unread: false,
+    };
+    // SAFETY: the word that `send_in_dialog` was given, of this type by the caller's word; tm calls back once.
+    Some((done, unsafe { CallbackParam::handed_back(word) }))
 }
 
 /// The reply of a callback in progress, or the host's mark for "none came". It is lent for the time of the callback.

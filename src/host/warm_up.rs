@@ -16,27 +16,32 @@ const SHARED_SEEDS: &Seeds = &[(16, 1024, 8), (128, 16384, 4)];
 /// from the list of the wanted size upwards; with one large free block only, each allocation of the host walks a
 /// thousand empty lists.
 pub fn seed_private_memory() {
-    // SAFETY: the host's own functions.
-    unsafe {
-        if Manager::of(sys::kr_pkg_manager()).is_some() && sys::kr_pkg_available() > PRIVATE_ENOUGH {
-            seed(PRIVATE_SEEDS, sys::kr_pkg_malloc, sys::kr_pkg_free);
-        }
+    // SAFETY: the host names its allocator.
+    let manager = unsafe { sys::kr_pkg_manager() };
+    // SAFETY: the name ends with a NUL, and lives for ever.
+    let is_known = unsafe { Manager::of(manager) }.is_some();
+    // SAFETY: a counter of the host is read.
+    if is_known && unsafe { sys::kr_pkg_available() } > PRIVATE_ENOUGH {
+        // SAFETY: both functions belong to the host's private memory.
+        unsafe { seed(PRIVATE_SEEDS, sys::kr_pkg_malloc, sys::kr_pkg_free) };
     }
 }
 
 /// The same for shared memory; call once, before the processes fork.
 pub fn seed_shared_memory() {
-    // SAFETY: the host's own functions; the name of its allocator lives for ever.
-    unsafe {
-        let Some(manager) = Manager::of(sys::kr_shm_manager()) else {
-            let name = super::bytes::c_text(sys::kr_shm_manager());
-            return crate::log!(Info, "memory is not seeded: the allocator {} is not known", super::log::show(name));
-        };
-        if sys::kr_shm_available() > SHARED_ENOUGH {
-            let left = seed(SHARED_SEEDS, sys::kr_shm_malloc, sys::kr_shm_free);
-            SEEDED.store(left, Ordering::Relaxed);
-            crate::log!(Info, "{left} free blocks are left in shared memory for the allocator {}", manager.name());
-        }
+    // SAFETY: the host names its allocator.
+    let name = unsafe { sys::kr_shm_manager() };
+    // SAFETY: the name ends with a NUL, and lives for ever.
+    let Some(manager) = (unsafe { Manager::of(name) }) else {
+        // SAFETY: as above.
+        let name = unsafe { super::bytes::c_text(name) };
+        return crate::log!(Info, "memory is not seeded: the allocator {} is not known", super::log::show(name));
+    };
+    if super::shm::available() > SHARED_ENOUGH {
+        // SAFETY: both functions belong to the host's shared memory.
+        let left = unsafe { seed(SHARED_SEEDS, sys::kr_shm_malloc, sys::kr_shm_free) };
+        SEEDED.store(left, Ordering::Relaxed);
+        crate::log!(Info, "{left} free blocks are left in shared memory for the allocator {}", manager.name());
     }
 }
 
@@ -90,9 +95,10 @@ unsafe fn seed(seeds: &Seeds, allocate: Allocate, free: Free) -> usize {
     for (step, limit, copies) in seeds {
         for size in (from..=*limit).step_by(*step) {
             for _ in 0..*copies {
-                // SAFETY: plain allocations; the small block between two seeds stays for ever, so that they are never
-                // joined.
-                let (block, between) = unsafe { (allocate(size), allocate(16)) };
+                // SAFETY: the caller vouches for the function.
+                let block = unsafe { allocate(size) };
+                // SAFETY: as above; this block stays for ever, so that two seeds are never joined.
+                let between = unsafe { allocate(16) };
                 if !block.is_null() {
                     blocks.push(block);
                 }

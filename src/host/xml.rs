@@ -25,12 +25,26 @@ unsafe fn take_text(text: *mut sys::xmlChar) -> Option<Vec<u8>> {
     if text.is_null() {
         return None;
     }
-    // SAFETY: as promised.
-    unsafe {
-        let copy = super::bytes::c_text(text as *const _).to_vec();
-        sys::kr_xml_free(text as *mut _);
-        Some(copy)
+    // SAFETY: NUL-terminated, by the caller's word.
+    let copy = unsafe { super::bytes::c_text(text as *const _) }.to_vec();
+    // SAFETY: libxml2 allocated it, and nobody else frees it.
+    unsafe { sys::kr_xml_free(text as *mut _) };
+    Some(copy)
+}
+
+/// A document that libxml2 has written, as bytes; `None` where it had no memory.
+///
+/// # Safety
+/// `text` is null, or has `length` bytes of libxml2's memory that nobody else frees.
+unsafe fn take_written(text: *mut sys::xmlChar, length: c_int) -> Option<Vec<u8>> {
+    if text.is_null() {
+        return None;
     }
+    // SAFETY: by the caller's word.
+    let copy = unsafe { slice(text, length.max(0) as usize) }.to_vec();
+    // SAFETY: as above.
+    unsafe { sys::kr_xml_free(text as *mut _) };
+    (!copy.is_empty()).then_some(copy)
 }
 
 impl Document {
@@ -49,47 +63,38 @@ impl Document {
 
     /// Whether its document type declares entities, parameter entities among them.
     pub fn declares_entities(&self) -> bool {
-        // SAFETY: the document and its internal subset live as long as `self`.
-        unsafe { (*self.raw).intSubset.as_ref() }
-            .is_some_and(|subset| !subset.entities.is_null() || !subset.pentities.is_null())
+        // SAFETY: the document lives as long as `self`.
+        let subset = unsafe { (*self.raw).intSubset };
+        // SAFETY: as its internal subset does.
+        unsafe { subset.as_ref() }.is_some_and(|subset| !subset.entities.is_null() || !subset.pentities.is_null())
     }
 
     /// The document as text in UTF-8, which its declaration says.
     pub fn to_utf8(&self) -> Option<Vec<u8>> {
         let (mut text, mut length) = (std::ptr::null_mut(), 0);
-        // SAFETY: fills text and length, which belong together and are freed here.
-        unsafe {
-            sys::xmlDocDumpMemoryEnc(self.raw, &mut text, &mut length, c"UTF-8".as_ptr());
-            if text.is_null() || length <= 0 {
-                return None;
-            }
-            let copy = slice(text, length as usize).to_vec();
-            sys::kr_xml_free(text as *mut _);
-            Some(copy)
-        }
+        // SAFETY: the document is ours; libxml2 fills both places.
+        unsafe { sys::xmlDocDumpMemoryEnc(self.raw, &mut text, &mut length, c"UTF-8".as_ptr()) };
+        // SAFETY: they were filled together.
+        unsafe { take_written(text, length) }
     }
 
     /// The first element of this name in document order, whatever its namespace and case.
     pub fn find(&self, name: &str) -> Option<Element<'_>> {
         let name = CString::new(name).ok()?;
         // SAFETY: the document lives as long as `self`.
-        let raw = unsafe { find_node((*self.raw).children, &name, None) };
+        let children = unsafe { (*self.raw).children };
+        // SAFETY: as its nodes do.
+        let raw = unsafe { find_node(children, &name, None) };
         (!raw.is_null()).then_some(Element { raw, life: PhantomData })
     }
 
     /// The document as text, indented where libxml2 would.
     pub fn to_text(&self) -> Option<Vec<u8>> {
         let (mut text, mut length) = (std::ptr::null_mut(), 0);
-        // SAFETY: fills text and length, which belong together and are freed here.
-        unsafe {
-            sys::xmlDocDumpFormatMemory(self.raw, &mut text, &mut length, 1);
-            if text.is_null() || length <= 0 {
-                return None;
-            }
-            let copy = slice(text, length as usize).to_vec();
-            sys::kr_xml_free(text as *mut _);
-            Some(copy)
-        }
+        // SAFETY: the document is ours; libxml2 fills both places.
+        unsafe { sys::xmlDocDumpFormatMemory(self.raw, &mut text, &mut length, 1) };
+        // SAFETY: they were filled together.
+        unsafe { take_written(text, length) }
     }
 }
 
@@ -105,7 +110,9 @@ impl Element<'_> {
     pub fn attribute(&self, name: &str) -> Option<Vec<u8>> {
         let name = CString::new(name).ok()?;
         // SAFETY: the element lives as long as its document.
-        unsafe { take_text(attribute_content(self.raw, &name)) }
+        let content = unsafe { attribute_content(self.raw, &name) };
+        // SAFETY: a copy that libxml2 made for us, or null.
+        unsafe { take_text(content) }
     }
 
     /// Sets an attribute. Values of XML cannot hold a NUL.
@@ -134,24 +141,22 @@ pub unsafe fn find_node(
     name: &std::ffi::CStr,
     prefix: Option<&std::ffi::CStr>,
 ) -> *mut sys::_xmlNode {
-    while !node.is_null() {
-        // SAFETY: nodes, their names and their namespaces live as long as the document; libxml2 bounds the depth.
-        unsafe {
-            if same_name((*node).name, name) {
-                let fits = match prefix {
-                    None => true,
-                    Some(wanted) => (*node).ns.as_ref().is_some_and(|ns| same_name(ns.prefix, wanted)),
-                };
-                if fits {
-                    return node;
-                }
-            }
-            let below = find_node((*node).children, name, prefix);
-            if !below.is_null() {
-                return below;
-            }
-            node = (*node).next;
+    // SAFETY: nodes live as long as the document.
+    while let Some(found) = unsafe { node.as_ref() } {
+        // SAFETY: null, or a namespace of the same document.
+        let namespace = unsafe { found.ns.as_ref() }.map_or(std::ptr::null(), |namespace| namespace.prefix);
+        // SAFETY: names live as long as the document.
+        let fits = prefix.is_none_or(|prefix| unsafe { same_name(namespace, prefix) });
+        // SAFETY: as above.
+        if fits && unsafe { same_name(found.name, name) } {
+            return node;
         }
+        // SAFETY: nodes of the same document; libxml2 bounds their depth.
+        let below = unsafe { find_node(found.children, name, prefix) };
+        if !below.is_null() {
+            return below;
+        }
+        node = found.next;
     }
     std::ptr::null_mut()
 }
@@ -161,17 +166,18 @@ pub unsafe fn find_node(
 /// # Safety
 /// `node` is null or an element of a living document.
 pub unsafe fn attribute_content(node: *mut sys::_xmlNode, name: &std::ffi::CStr) -> *mut sys::xmlChar {
+    // SAFETY: null, or an element, by the caller's word.
+    let mut attribute = unsafe { node.as_ref() }.map_or(std::ptr::null_mut(), |node| node.properties);
     // SAFETY: the attributes of an element live as long as it does.
-    unsafe {
-        let mut attribute = if node.is_null() { std::ptr::null_mut() } else { (*node).properties };
-        while !attribute.is_null() {
-            if same_name((*attribute).name, name) {
-                return sys::xmlNodeGetContent((*attribute).children);
-            }
-            attribute = (*attribute).next;
+    while let Some(found) = unsafe { attribute.as_ref() } {
+        // SAFETY: as their names do.
+        if unsafe { same_name(found.name, name) } {
+            // SAFETY: libxml2 copies what is below a node, or below null.
+            return unsafe { sys::xmlNodeGetContent(found.children) };
         }
-        std::ptr::null_mut()
+        attribute = found.next;
     }
+    std::ptr::null_mut()
 }
 
 /// The content of a node in libxml2's memory, or null.
@@ -179,11 +185,10 @@ pub unsafe fn attribute_content(node: *mut sys::_xmlNode, name: &std::ffi::CStr)
 /// # Safety
 /// `node` is null or a node of a living document.
 pub unsafe fn node_content(node: *mut sys::_xmlNode) -> *mut sys::xmlChar {
-    if node.is_null() {
-        return std::ptr::null_mut();
-    }
-    // SAFETY: as promised.
-    unsafe { sys::xmlNodeGetContent((*node).children) }
+    // SAFETY: null, or a node, by the caller's word.
+    let Some(node) = (unsafe { node.as_ref() }) else { return std::ptr::null_mut() };
+    // SAFETY: libxml2 copies what is below a node, or below null.
+    unsafe { sys::xmlNodeGetContent(node.children) }
 }
 
 #[cfg(test)]

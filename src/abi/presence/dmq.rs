@@ -202,8 +202,10 @@ unsafe fn receive(
     handle: impl FnOnce(&mut Context, &[u8], Option<Address>) -> Answer,
 ) -> c_int {
     counters::count(Counter::DmqReceived);
-    // SAFETY: dmq's own arguments.
-    let (message, from) = unsafe { (SipMsg::new(message), Address::of_node(node)) };
+    // SAFETY: the message that dmq received, which lives during the call.
+    let message = unsafe { SipMsg::new(message) };
+    // SAFETY: the node that dmq received it from, or null.
+    let from = unsafe { Address::of_node(node) };
     let (code, reason) = match (message, state::world()) {
         (Some(message), Some(world)) if !is_within_rate(&world, message, from.as_ref()) => TOO_MANY,
         (Some(message), Some(world)) => match message.body() {

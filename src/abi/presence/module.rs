@@ -45,7 +45,7 @@ pub unsafe extern "C" fn kr_presence_commands() -> *mut rpc_export_t {
 pub unsafe extern "C" fn kr_presence_mod_init(commit: *const c_char, host_version: *const c_char) -> c_int {
     entry!(kr_presence_mod_init, -1, {
         // SAFETY: two literals of the glue, which live as long as the module.
-        let (commit, host_version) = unsafe { (literal(commit), literal(host_version)) };
+        let (commit, host_version) = (unsafe { literal(commit) }, unsafe { literal(host_version) });
         match start(commit, host_version) {
             Ok(()) => {
                 let notifiers = state::process().map_or(0, |p| p.config.notifier_processes);
@@ -141,8 +141,10 @@ pub unsafe extern "C" fn kr_presence_handle_subscribe(msg: *mut sip_msg_t, watch
         // SAFETY: the message of the script function in progress.
         unsafe { refuse_after_panic(msg) }
     }, {
-        // SAFETY: arguments of the script function in progress.
-        unsafe { handle_subscribe(msg, view_ptr(watcher).map_or(GivenWatcher::None, GivenWatcher::Address)) }
+        // SAFETY: a string of the script, or null.
+        let watcher = unsafe { view_ptr(watcher) };
+        // SAFETY: the message of the script function in progress.
+        unsafe { handle_subscribe(msg, watcher.map_or(GivenWatcher::None, GivenWatcher::Address)) }
     })
 }
 
@@ -157,11 +159,11 @@ pub unsafe extern "C" fn kr_presence_handle_subscribe_as(
         // SAFETY: the message of the script function in progress.
         unsafe { refuse_after_panic(msg) }
     }, {
-        // SAFETY: arguments of a call in progress.
-        unsafe {
-            let parts = view_ptr(user).zip(view_ptr(domain));
-            handle_subscribe(msg, parts.map_or(GivenWatcher::None, |(user, host)| GivenWatcher::Parts(user, host)))
-        }
+        // SAFETY: strings of the call in progress, or null.
+        let (user, domain) = (unsafe { view_ptr(user) }, unsafe { view_ptr(domain) });
+        let watcher = user.zip(domain).map_or(GivenWatcher::None, |(user, host)| GivenWatcher::Parts(user, host));
+        // SAFETY: the message that the caller works on.
+        unsafe { handle_subscribe(msg, watcher) }
     })
 }
 
@@ -175,7 +177,7 @@ pub unsafe extern "C" fn kr_presence_auth_status(
     entry!(kr_presence_auth_status, -1, {
         let _ = msg;
         // SAFETY: strings of the script function in progress.
-        let (watcher, presentity) = unsafe { (view_ptr(watcher), view_ptr(presentity)) };
+        let (watcher, presentity) = (unsafe { view_ptr(watcher) }, unsafe { view_ptr(presentity) });
         match (watcher, presentity) {
             (Some(watcher), Some(presentity)) => auth_status(watcher, presentity),
             _ => -1,
@@ -193,7 +195,7 @@ pub unsafe extern "C" fn kr_presence_has_subscribers(
     entry!(kr_presence_has_subscribers, -1, {
         let _ = msg;
         // SAFETY: strings of the script function in progress.
-        let (uri, event) = unsafe { (view_ptr(presentity), view_ptr(event)) };
+        let (uri, event) = (unsafe { view_ptr(presentity) }, unsafe { view_ptr(event) });
         let (Some(uri), Some(event), Some(mut world)) = (uri, event, state::world()) else { return -1 };
         let Some(resource) = resource_of(&world, uri, event) else {
             crate::limited!(
@@ -223,10 +225,11 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
 ) -> c_int {
     entry!(kr_presence_refresh_watchers, -1, {
         // SAFETY: strings of the call in progress.
-        let (uri, event) = unsafe { (view_ptr(uri), view_ptr(event)) };
+        let (uri, event) = (unsafe { view_ptr(uri) }, unsafe { view_ptr(event) });
         let (Some(uri), Some(event)) = (uri, event) else { return -1 };
         // SAFETY: as above, or null.
-        let file = unsafe { view_ptr(file_uri).zip(view_ptr(filename)) };
+        let (file_uri, filename) = (unsafe { view_ptr(file_uri) }, unsafe { view_ptr(filename) });
+        let file = file_uri.zip(filename);
         let done = match (kind, file) {
             (2, Some((file_uri, filename))) => {
                 refresh_hard_state(uri, event, file_uri, filename).map_err(NotRefreshed::from)
@@ -248,7 +251,7 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
 pub unsafe extern "C" fn kr_presence_update_watchers(uri: *const str_t, event: *const str_t) -> c_int {
     entry!(kr_presence_update_watchers, -1, {
         // SAFETY: strings of the call in progress.
-        let (uri, event) = unsafe { (view_ptr(uri), view_ptr(event)) };
+        let (uri, event) = (unsafe { view_ptr(uri) }, unsafe { view_ptr(event) });
         let (Some(uri), Some(event)) = (uri, event) else { return -1 };
         match refresh_watchers(uri, event, 0) {
             Ok(()) => 1,

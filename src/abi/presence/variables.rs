@@ -130,8 +130,14 @@ pub unsafe extern "C" fn kr_presence_pv_get_subs(
     result: *mut pv_value_t,
 ) -> c_int {
     entry!(kr_presence_pv_get_subs, -1, {
-        // SAFETY: arguments of the host's getter; the parser stored a number in the name.
-        let (out, index) = unsafe { (PvResult::new(msg, param, result), (*param).pvn.u.isname.name.n as usize) };
+        // SAFETY: the arguments of the host's getter.
+        let out = unsafe { PvResult::new(msg, param, result) };
+        // SAFETY: a variable that our parser has read.
+        let name = unsafe { (*param).pvn.u };
+        // SAFETY: the parser stored a name.
+        let name = unsafe { name.isname.name };
+        // SAFETY: it stored a number in the name.
+        let index = unsafe { name.n } as usize;
         let Some(process) = state::process() else { return out.null() };
         let answer = process.last_subscription.borrow().as_ref().map_or(Answer::Nothing, |s| attribute(s, index));
         match answer {
@@ -147,18 +153,19 @@ pub unsafe extern "C" fn kr_presence_pv_get_subs(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_pv_parse_notify_reply(spec: *mut pv_spec_t, name: *mut str_t) -> c_int {
     entry!(kr_presence_pv_parse_notify_reply, -1, {
-        // SAFETY: arguments of the host's parser; the inner variable lives in the host's cache.
-        unsafe {
-            let (Some(spec), Some(name)) = (spec.as_mut(), view_ptr(name)) else { return -1 };
-            let inner = sys::kr_pv_parse(&mut lend(name));
-            if inner.is_null() {
-                crate::log!(Error, "unknown variable in $notify_reply({})", crate::host::log::show(name));
-                return -1;
-            }
-            spec.pvp.pvn.type_ = sys::PV_NAME_PVAR as c_int;
-            spec.pvp.pvn.u.dname = inner as *mut _;
-            0
+        // SAFETY: the specification that the host's parser makes, and nobody else sees yet.
+        let Some(spec) = (unsafe { spec.as_mut() }) else { return -1 };
+        // SAFETY: the text of the variable's name.
+        let Some(name) = (unsafe { view_ptr(name) }) else { return -1 };
+        // SAFETY: the host reads the name; what it returns lives in its cache.
+        let inner = unsafe { sys::kr_pv_parse(&mut lend(name)) };
+        if inner.is_null() {
+            crate::log!(Error, "unknown variable in $notify_reply({})", crate::host::log::show(name));
+            return -1;
         }
+        spec.pvp.pvn.type_ = sys::PV_NAME_PVAR as c_int;
+        spec.pvp.pvn.u.dname = inner as *mut _;
+        0
     })
 }
 
@@ -170,13 +177,16 @@ pub unsafe extern "C" fn kr_presence_pv_get_notify_reply(
     result: *mut pv_value_t,
 ) -> c_int {
     entry!(kr_presence_pv_get_notify_reply, -1, {
-        // SAFETY: arguments of the host's getter; the parser stored the inner variable.
-        unsafe {
-            let reply = NOTIFY_REPLY.with_borrow(|reply| *reply);
-            if reply.is_null() {
-                return PvResult::new(msg, param, result).null();
-            }
-            sys::kr_pv_inner(reply, (*param).pvn.u.dname as *mut _, result)
+        let reply = NOTIFY_REPLY.with_borrow(|reply| *reply);
+        if reply.is_null() {
+            // SAFETY: the arguments of the host's getter.
+            return unsafe { PvResult::new(msg, param, result) }.null();
         }
+        // SAFETY: a variable that our parser has read.
+        let name = unsafe { (*param).pvn.u };
+        // SAFETY: the parser stored the inner variable in the name.
+        let inner = unsafe { name.dname } as *mut _;
+        // SAFETY: the reply is set while the event route runs, and the inner variable lives in the host's cache.
+        unsafe { sys::kr_pv_inner(reply, inner, result) }
     })
 }

@@ -43,7 +43,12 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
         // SAFETY: the structure of the call in progress.
         let (Some(info), Some(mut world)) = (unsafe { info.as_ref() }, state::world()) else { return -1 };
         // SAFETY: its strings live during the call.
-        let (uri, request) = unsafe {
+        let text = |place: *mut str_t| unsafe { text(place) };
+        // SAFETY: as above.
+        let view = |text: &str_t| unsafe { view(text) };
+        // SAFETY: null, or a string of the call in progress.
+        let has_body = unsafe { info.body.as_ref() }.is_some_and(|body| !body.s.is_null());
+        let (uri, request) = {
             let uri = text(info.pres_uri);
             let options = RequestOptions {
                 event: info.event,
@@ -51,7 +56,7 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
                 callback_flag: info.source_flag,
                 expires: Wanted::of_number(info.expires.into()),
                 start: if info.flag & sys::INSERT_TYPE as c_int != 0 { Start::Anew } else { Start::AsFound },
-                has_body: !info.body.is_null() && !(*info.body).s.is_null(),
+                has_body,
                 cb_param: info.cb_param as usize,
                 ..RequestOptions::default()
             };
@@ -90,7 +95,10 @@ unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
         };
         let when = if info.internal_update_flag != 0 { When::IfNew } else { When::Always };
         // SAFETY: its strings live during the call.
-        let (uri, watcher, request) = unsafe {
+        let text = |place: *mut str_t| unsafe { text(place) };
+        // SAFETY: as above.
+        let view = |text: &str_t| unsafe { view(text) };
+        let (uri, watcher, request) = {
             let (uri, watcher) = (text(info.pres_uri), text(info.watcher_uri));
             let parts = [
                 (Part::PresUri, uri),
@@ -134,7 +142,7 @@ unsafe extern "C" fn add_event(
 ) -> c_int {
     entry!(add_event, -1, {
         // SAFETY: NUL-terminated strings of the call in progress, or null.
-        let (name, content_type) = unsafe { (c_text(name), c_text(content_type)) };
+        let (name, content_type) = (unsafe { c_text(name) }, unsafe { c_text(content_type) });
         let (Some(process), false) = (state::process(), name.is_empty()) else { return -1 };
         process.registry.add_event(flag, name, content_type, body);
         0
@@ -149,14 +157,15 @@ unsafe fn stored_dialog(entity: *mut sys::ua_pres) -> Result<Option<Record>, Req
     // SAFETY: as promised.
     let (Some(entity), Some(mut world)) = (unsafe { entity.as_ref() }, state::world()) else { return Ok(None) };
     // SAFETY: its strings live during the call.
-    let dialog = unsafe {
-        Dialog {
-            pres_uri: text(entity.pres_uri),
-            watcher_uri: text(entity.watcher_uri),
-            call_id: view(&entity.call_id),
-            from_tag: view(&entity.from_tag),
-            to_tag: view(&entity.to_tag),
-        }
+    let text = |place: *mut str_t| unsafe { text(place) };
+    // SAFETY: as above.
+    let view = |text: &str_t| unsafe { view(text) };
+    let dialog = Dialog {
+        pres_uri: text(entity.pres_uri),
+        watcher_uri: text(entity.watcher_uri),
+        call_id: view(&entity.call_id),
+        from_tag: view(&entity.from_tag),
+        to_tag: view(&entity.to_tag),
     };
     world.find_dialog(&dialog)
 }

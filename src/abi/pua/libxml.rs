@@ -17,8 +17,10 @@ unsafe extern "C" fn node_by_name(
     prefix: *const c_char,
 ) -> *mut sys::_xmlNode {
     entry!(node_by_name, std::ptr::null_mut(), {
-        // SAFETY: a node and names of the call in progress.
-        unsafe { name(wanted).map_or(std::ptr::null_mut(), |wanted| xml::find_node(node, wanted, name(prefix))) }
+        // SAFETY: names of the call in progress, or null.
+        let (wanted, prefix) = (unsafe { name(wanted) }, unsafe { name(prefix) });
+        // SAFETY: a node of the caller's document, or null.
+        wanted.map_or(std::ptr::null_mut(), |wanted| unsafe { xml::find_node(node, wanted, prefix) })
     })
 }
 
@@ -28,13 +30,10 @@ unsafe extern "C" fn document_node_by_name(
     prefix: *const c_char,
 ) -> *mut sys::_xmlNode {
     entry!(document_node_by_name, std::ptr::null_mut(), {
-        // SAFETY: a document and names of the call in progress.
-        unsafe {
-            match document.as_ref() {
-                Some(document) => node_by_name(document.children, wanted, prefix),
-                None => std::ptr::null_mut(),
-            }
-        }
+        // SAFETY: a document of the caller, or null.
+        let children = unsafe { document.as_ref() }.map_or(std::ptr::null_mut(), |document| document.children);
+        // SAFETY: its nodes, and names of the call in progress.
+        unsafe { node_by_name(children, wanted, prefix) }
     })
 }
 
@@ -45,16 +44,18 @@ unsafe extern "C" fn content_by_name(
 ) -> *mut c_char {
     entry!(content_by_name, std::ptr::null_mut(), {
         // SAFETY: a node and names of the call in progress.
-        unsafe { xml::node_content(node_by_name(node, wanted, prefix)) as *mut c_char }
+        let found = unsafe { node_by_name(node, wanted, prefix) };
+        // SAFETY: null, or a node of the same document.
+        unsafe { xml::node_content(found) as *mut c_char }
     })
 }
 
 unsafe extern "C" fn attribute_by_name(node: *mut sys::_xmlNode, wanted: *const c_char) -> *mut c_char {
     entry!(attribute_by_name, std::ptr::null_mut(), {
-        // SAFETY: a node and a name of the call in progress.
-        unsafe {
-            name(wanted).map_or(std::ptr::null_mut(), |wanted| xml::attribute_content(node, wanted) as *mut c_char)
-        }
+        // SAFETY: a name of the call in progress, or null.
+        let wanted = unsafe { name(wanted) };
+        // SAFETY: a node of the caller's document, or null.
+        wanted.map_or(std::ptr::null_mut(), |wanted| unsafe { xml::attribute_content(node, wanted) } as *mut c_char)
     })
 }
 

@@ -116,8 +116,10 @@ impl Found<'_> {
     fn row(&self, at: usize) -> Fields<'_> {
         match self {
             Found::Driver { link, result } => {
-                // SAFETY: a result of the driver that lives as long as `self`; `at` is below the number of rows.
-                let row = unsafe { &*(**result).rows.add(at) };
+                // SAFETY: a result of the driver, which lives as long as `self`.
+                let rows = unsafe { (**result).rows };
+                // SAFETY: `at` is below the number of its rows.
+                let row = unsafe { &*rows.wrapping_add(at) };
                 Fields::Driver { values: row.values, count: row.n, empty: link.empty, life: PhantomData }
             }
             Found::Sqlite(table) => Fields::Sqlite { fields: table.row(at), bytes: table.bytes() },
@@ -173,11 +175,12 @@ impl<'r> Fields<'r> {
         let Fields::Driver { values, count, .. } = *self else { return None };
         assert!((column as i32) < count, "column {column} of {count}");
         // SAFETY: the index was checked; values live as long as the result.
-        let value = unsafe { &*values.add(column) };
+        let value = unsafe { &*values.wrapping_add(column) };
         (value.nul == 0).then_some(value)
     }
 }
 
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one arm is taken, and the one argument is that of its union")]
 fn driver_int(value: &sys::db_val_t) -> Option<i64> {
     // SAFETY: `type_` says which arm of the union is filled.
     unsafe {
@@ -193,6 +196,7 @@ fn driver_int(value: &sys::db_val_t) -> Option<i64> {
     }
 }
 
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one arm is taken, and the one argument is that of its union")]
 fn driver_bytes(value: &sys::db_val_t) -> &[u8] {
     // SAFETY: `type_` says which arm of the union is filled; texts live as long as the value's result.
     unsafe {

@@ -64,20 +64,21 @@ type Search = unsafe extern "C" fn(sys::str_) -> *const DriverSettings;
 /// The driver's own search, in the module that has its function `init`.
 fn search_of<F: Copy>(init: F) -> Option<Search> {
     const { assert!(size_of::<F>() == size_of::<*const c_void>()) };
-    // SAFETY: a function pointer is an address; `dladdr` fills the structure, whose strings live as long as the module,
-    // which is never unloaded; RTLD_NOLOAD runs no code.
-    let symbol = unsafe {
-        let address: *const c_void = std::mem::transmute_copy(&init);
-        let mut found: libc::Dl_info = std::mem::zeroed();
-        if libc::dladdr(address, &mut found) == 0 || found.dli_fname.is_null() {
-            return None;
-        }
-        let handle = libc::dlopen(found.dli_fname, libc::RTLD_NOW | libc::RTLD_NOLOAD);
-        if handle.is_null() {
-            return None;
-        }
-        libc::dlsym(handle, c"db_param_list_search".as_ptr())
-    };
+    // SAFETY: a function pointer is an address, of the size that was checked above.
+    let address: *const c_void = unsafe { std::mem::transmute_copy(&init) };
+    // SAFETY: a structure of pointers, for which zeroes are valid.
+    let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: `dladdr` takes any address, and fills the structure.
+    if unsafe { libc::dladdr(address, &mut found) } == 0 || found.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: the name lives as long as the module, which is never unloaded; RTLD_NOLOAD runs no code.
+    let handle = unsafe { libc::dlopen(found.dli_fname, libc::RTLD_NOW | libc::RTLD_NOLOAD) };
+    if handle.is_null() {
+        return None;
+    }
+    // SAFETY: the handle was opened above, and the name ends with a NUL.
+    let symbol = unsafe { libc::dlsym(handle, c"db_param_list_search".as_ptr()) };
     // SAFETY: the symbol of db_sqlite has this type in db_sqlite.h.
     (!symbol.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, Search>(symbol) })
 }
@@ -85,8 +86,10 @@ fn search_of<F: Copy>(init: F) -> Option<Search> {
 /// What was set for the file of a URL in the driver that has the function `init`.
 pub fn of_driver<F: Copy>(init: Option<F>, url: &[u8]) -> Settings {
     let (Some(search), Some(path)) = (init.and_then(search_of), path_of(url)) else { return Settings::default() };
-    // SAFETY: the driver compares the text, which ends with a NUL; what it gives lives as long as the process.
-    let known = unsafe { search(lend(path.as_bytes())).as_ref() };
+    // SAFETY: the driver compares the text, which ends with a NUL.
+    let known = unsafe { search(lend(path.as_bytes())) };
+    // SAFETY: null, or a setting of the driver, which lives as long as the process.
+    let known = unsafe { known.as_ref() };
     let Some(known) = known else { return Settings::default() };
     // SAFETY: a text of the driver, or none.
     let mode = unsafe { view(&known.journal_mode) };
