@@ -49,6 +49,48 @@ def test_what_is_named_exists(path):
         assert (path.parent / link).exists(), link
 
 
+def sources():
+    return {path: path.read_text() for path in (ROOT / "src").rglob("*.rs")}
+
+
+def without_fences(text):
+    return re.sub(r"```.*?```", "", text, flags=re.S)
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "docs/glossary.md"])
+def test_files_and_types_of_the_house_exist(name):
+    """A file by its path, or by what is left of it below a folder of src; a type, module or function by its name."""
+    files = {str(path.relative_to(ROOT)) for folder in ("src", "docs", "tests", "scripts") for path in
+             (ROOT / folder).rglob("*") if path.is_file()}
+    code = "\n".join(sources().values())
+    defined = set(re.findall(r"\b(?:struct|enum|trait|type|union|fn|mod|const|static|macro_rules!)\s+(\w+)", code))
+    variants = set(re.findall(r"^\s+([A-Z]\w+)\b", code, re.M))
+    named = set(re.findall(r"`([^`\n]+)`", without_fences((ROOT / name).read_text())))
+    paths = {word for word in named if re.fullmatch(r"[\w/-]+\.(rs|py|sh|md|svg|txt)", word)}
+    types = {word for word in named if re.fullmatch(r"[A-Z][a-z]\w+(::\w+)*|[a-z_]+(::\w+)+", word)}
+    assert len(paths) > 10 and len(types) > 20
+    assert not [path for path in paths if not any(file == path or file.endswith("/" + path) for file in files)]
+    parts = {(word, part) for word in types for part in word.split("::")}
+    assert not [pair for pair in parts if pair[1] not in defined | variants | {"crate"}]
+
+
+def test_the_house_on_its_first_page_is_the_tree():
+    """Each folder of src, and each part of server, has a line in the picture that ARCHITECTURE begins with."""
+    page = re.search(r"```\n(.*?)```", (ROOT / "ARCHITECTURE.md").read_text(), re.S).group(1)
+    assert all(len(line) <= 120 for line in page.splitlines())
+    for folder in sorted(path.name for path in (ROOT / "src").iterdir() if path.is_dir()):
+        assert re.search(r"^src/%s\b" % folder, page, re.M), folder
+    for part in sorted(path.name for path in (ROOT / "src" / "server").iterdir() if path.is_dir()):
+        assert re.search(r"^    (\w+, )?%s\b" % part, page, re.M), part
+
+
+def test_the_nouns_of_rfc_6665_have_files():
+    rows = (ROOT / "docs" / "glossary.md").read_text().split("## RFC 6665 by file name")[1]
+    files = re.findall(r"`([\w/]+\.rs)`", rows)
+    assert len(files) >= 18
+    assert not [file for file in files if not (ROOT / "src" / file).exists()]
+
+
 def configurations():
     for path in DOCUMENTS:
         blocks = re.findall(r"```\n(.*?)```", path.read_text(), re.S)
