@@ -86,6 +86,14 @@ def test_without_a_shortcut_watchers_see_the_same(all_on, name):
     assert shown == all_on[0]
 
 
+def test_bodies_that_are_not_shared_are_the_same(all_on):
+    """With share_watcher_bodies 0 the package makes the body of each watcher, and none is predicted from another's."""
+    shown, figures, _ = life(share_watcher_bodies=0)
+    assert figures["bodies_unexpected"] == 0
+    assert figures["bodies_predicted"] < all_on[1]["bodies_predicted"]
+    assert shown == all_on[0]
+
+
 def test_another_allocator_is_left_alone():
     with Kamailio("ours", workers=1, debug=2, options=("-x", "tlsf")) as server:
         assert statistics(server)["memory_seeds"] == 0

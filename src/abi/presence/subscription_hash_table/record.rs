@@ -159,8 +159,8 @@ pub(super) fn expires_at(given: c_uint, now: c_uint, host_version: u32) -> c_uin
     if host_version >= 6_001_000 && (given == 0 || given >= now) { given } else { given.wrapping_add(now) }
 }
 
-/// Changes a record as a caller gives it, which learns the numbers of its next NOTIFY. `texts`: a contact and a route set
-/// in blocks of their own, those of before afterwards.
+/// Changes a record as a caller gives it, which learns the numbers of its next NOTIFY. `texts`: a contact and a route
+/// set in blocks of their own, those of before afterwards.
 pub(super) fn change(record: &mut subs_t, given: &mut subs_t, kind: c_int, texts: &mut [str_t; 2]) {
     if kind == REMOTE_TYPE {
         record.expires = given.expires.wrapping_add(clock::wall().0 as c_uint);
