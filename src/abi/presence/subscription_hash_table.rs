@@ -303,7 +303,7 @@ pub(crate) unsafe extern "C" fn update_shtable(
             change(record, &mut given, kind, &mut old);
         }
         drop(bucket);
-        if !record.is_null() {
+        if !record.is_null() && record != subs {
             // SAFETY: the caller's structure, of which these fields are results.
             unsafe { (*subs).local_cseq = given.local_cseq };
             // SAFETY: as above.
