@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 cargo +nightly miri --version >/dev/null 2>&1 ||
 	fail "miri is not installed: rustup toolchain install nightly --profile minimal --component miri --component rust-src"
-filter=${FILTER:-"host::bytes host::lock host::shm host::slab host::shared_bytes sip:: cluster:: presence:: pua::"}
+host="host::bytes host::pkg host::lock host::shm host::slab host::shared_bytes"
+filter=${FILTER:-"$host sip:: cluster:: presence:: pua::"}
 say "unit tests under miri: $filter"
 # shellcheck disable=SC2086
 MIRIFLAGS="-Zmiri-disable-isolation" PROPTEST_CASES=4 \
