@@ -217,6 +217,8 @@ fn main() {
         .flag("-isystem")
         .flag(host.headers.to_str().unwrap())
         .flag("-Wall")
+        // A function that no header declares is called with whatever arguments: later compilers refuse it anyway.
+        .flag("-Werror=implicit-function-declaration")
         .flag("-Wno-address-of-packed-member")
         .warnings(false)
         .pic(true)

@@ -98,6 +98,16 @@ void kr_direct_timers(unsigned int *t1, unsigned int *t2, unsigned int *timeout)
 		*timeout = life;
 }
 
+/* In no header of the core: whether there is a connection to an address, from whichever of our own. */
+#if VERSIONVAL < 6001000
+int tcpconn_exists(int id, struct ip_addr *peer, int peer_port, struct ip_addr *local, int local_port);
+#define connection_exists(peer, port, local, proto) tcpconn_exists(0, peer, port, local, 0)
+#else
+int tcpconn_exists(int id, struct ip_addr *peer, int peer_port, struct ip_addr *local, int local_port,
+		sip_protos_t proto);
+#define connection_exists(peer, port, local, proto) tcpconn_exists(0, peer, port, local, 0, proto)
+#endif
+
 /* What the host makes of a URI with this address and transport: tm's uri2dst2 without the URI. A connection is a
  * way only while it is there: none is opened. */
 int kr_direct_destination(const unsigned char *address, unsigned int len, unsigned short port, unsigned char proto,
@@ -112,7 +122,7 @@ int kr_direct_destination(const unsigned char *address, unsigned int len, unsign
 	destination->proto = proto;
 	if(proto != PROTO_UDP) {
 		ip_addr_mk_any(ip.af, &any);
-		if(tcp_disable || !tcpconn_exists(0, &ip, port, &any, 0))
+		if(tcp_disable || !connection_exists(&ip, port, &any, proto))
 			return -1;
 		destination->send_flags.f |= SND_F_FORCE_CON_REUSE;
 	}
