@@ -5,6 +5,7 @@ pub mod context;
 pub mod exporter;
 #[cfg(test)]
 mod interleavings;
+pub mod known_challenges;
 pub mod pending_requests;
 pub mod pua_table;
 pub mod records;

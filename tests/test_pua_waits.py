@@ -311,7 +311,8 @@ def test_a_lamp_from_the_shell(responder):
 
 @pytest.mark.parametrize("code, algorithm", [(401, "MD5"), (407, "MD5"), (401, "SHA-256"), (401, "")])
 def test_a_server_that_asks_who_we_are(responder, code, algorithm):
-    """RFC 3261 22, RFC 7616: each request is sent again with credentials; a wrong password is refused once."""
+    """RFC 3261 22, RFC 7616: a request is sent again with credentials, and the next one goes with those that the server
+    took; a wrong password is refused once."""
     header, field = {401: ("WWW-Authenticate", "Authorization"),
                      407: ("Proxy-Authenticate", "Proxy-Authorization")}[code]
     digest = hashlib.sha256 if algorithm == "SHA-256" else hashlib.md5
@@ -328,21 +329,55 @@ def test_a_server_that_asks_who_we_are(responder, code, algorithm):
         hexed = lambda *parts: digest(":".join(parts).encode()).hexdigest()
         wanted = hexed(hexed("us", "example.org", "pass:word"), said["nonce"], said["nc"], said["cnonce"], "auth",
                        hexed(method, uri))
-        assert said["uri"] == uri and said["opaque"] == "o" and said["nc"] == "00000001"
+        assert said["uri"] == uri and said["opaque"] == "o"
+        counts.append(int(said["nc"], 16))
         return 200 if said["response"] == wanted else 403
 
+    counts = []
     responder.script = answers
     with server("ours", params=dict(credential="x:elsewhere:y, us:example.org:pass:word")) as kamailio:
         assert publish(kamailio, responder, body=pidf(), ident="i")["result"]["SIP-ETag"]
         subscribe(kamailio, responder, 600)
-        seen = responder.wait(4)
-        assert [bool(m.get(field)) for m in seen] == [False, True, False, True]
+        seen = responder.wait(3)
+        assert ([bool(m.get(field)) for m in seen], counts) == ([False, True, True], [1, 2])
         assert "pass:word" not in kamailio.log() and "pass:word" not in kamailio.rpc("pua.config")
     with server("ours", params=dict(credential="us:example.org:wrong")) as kamailio:
         count = len(responder.requests)
-        assert "SIP-ETag" not in publish(kamailio, responder, body=pidf(), ident="i")["result"]
-        assert len(responder.requests) == count + 2
+        for _ in range(2):
+            assert "SIP-ETag" not in publish(kamailio, responder, body=pidf(), ident="i")["result"]
+        # What was refused is not sent unasked.
+        assert [bool(m.get(field)) for m in responder.requests[count:]] == [False, True, False, True]
     with server("ours") as kamailio:
         count = len(responder.requests)
         assert "SIP-ETag" not in publish(kamailio, responder, body=pidf(), ident="i")["result"]
         assert len(responder.requests) == count + 1
+
+
+@pytest.mark.parametrize("transport_workers", [1, 4])
+def test_a_server_is_asked_once_and_the_nonce_is_counted_over_all_processes(responder, transport_workers):
+    """RFC 7616 3.4: the count of a nonce rises with each use, so that the server knows a copy; stale=true means that
+    the same credentials are taken with the new nonce."""
+    state = {"nonce": "n1", "counts": [], "asked": 0}
+
+    def answers(message):
+        given = message.get("Authorization")
+        said = parameters(given) if given else {}
+        if said.get("nonce") != state["nonce"]:
+            state["asked"] += 1
+            stale = ", stale=true" if given else ""
+            return 401, ['WWW-Authenticate: Digest realm="example.org", nonce="%s", qop="auth"%s'
+                         % (state["nonce"], stale)]
+        count = int(said["nc"], 16)
+        if count in state["counts"]:
+            return 403
+        state["counts"].append(count)
+        return 200
+
+    responder.script = answers
+    with server("ours", params=dict(credential="us:example.org:pass"), workers=transport_workers) as kamailio:
+        for nonce, idents in (("n1", range(12)), ("n2", range(12, 20))):
+            state.update(nonce=nonce, counts=[], asked=0)
+            for ident in idents:
+                answer = publish(kamailio, responder, body=pidf(), ident="i%d" % ident)
+                assert answer["result"]["SIP-ETag"]
+            assert (state["asked"], sorted(state["counts"])) == (1, list(range(1, len(idents) + 1)))

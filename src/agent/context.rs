@@ -1,6 +1,7 @@
 //! The presence user agent on Kamailio: one [`AgentContext`] for each entry from the host, over what the process keeps.
 use crate::agent::bodies;
 use crate::agent::callbacks::Registry;
+use crate::agent::known_challenges::KnownChallenges;
 use crate::agent::pending_requests::PendingRequests;
 use crate::agent::pua_table::Rows;
 use crate::agent::records::{self, Records, RowChange};
@@ -37,6 +38,8 @@ pub struct Shared {
     pub records: &'static Records,
     /// Requests under way.
     pub pending_requests: &'static PendingRequests,
+    /// What servers ask of us before they serve.
+    pub known_challenges: &'static KnownChallenges,
     seed: u64,
 }
 
@@ -53,6 +56,7 @@ impl Shared {
         Ok(Shared {
             records: shm::leak(Records::new(seed)?)?,
             pending_requests: shm::leak(PendingRequests::default())?,
+            known_challenges: shm::leak(KnownChallenges::new()?)?,
             seed,
         })
     }
@@ -321,6 +325,15 @@ impl Ports for AgentContext<'_> {
         let mut random = [0; 8];
         clock::random(&mut random);
         format!("{:016x}", u64::from_ne_bytes(random)).into_bytes()
+    }
+    fn known_challenges(&mut self, server: &[u8]) -> Vec<u8> {
+        self.process.shared.known_challenges.of(server)
+    }
+    fn count_nonce(&mut self, server: &[u8], challenge: &[u8]) -> u32 {
+        self.process.shared.known_challenges.count(server, challenge)
+    }
+    fn forget_challenges(&mut self, server: &[u8]) {
+        self.process.shared.known_challenges.forget(server);
     }
 
     fn find(&mut self, search: &Search<'_>) -> Result<Option<Record>, RequestError> {

@@ -1,5 +1,6 @@
 //! The user agent without a server around it: the shared tables on plain memory, a clock that is set, a wire that is
 //! looked at.
+use crate::agent::known_challenges::KnownChallenges;
 use crate::agent::pending_requests::PendingRequests;
 use crate::agent::records::{Records, RowChange};
 use crate::common::row_groups::Pass;
@@ -49,6 +50,7 @@ impl Wire {
 pub(crate) struct Bench {
     config: Config,
     pub(crate) pending_requests: PendingRequests,
+    pub(crate) known_challenges: KnownChallenges,
     pub(crate) records: Records,
     /// Rows as the last write left them.
     rows: Vec<Record>,
@@ -74,6 +76,7 @@ impl Bench {
         Bench {
             config,
             pending_requests: PendingRequests::default(),
+            known_challenges: KnownChallenges::new().unwrap(),
             records: Records::new(1).unwrap(),
             rows: Vec::new(),
             wall: Moment::at(1_000_000),
@@ -208,7 +211,7 @@ impl Bench {
         self.records = Records::new(1).unwrap();
         self.wire.iter_mut().for_each(|wire| wire.answered = true);
         for row in std::mem::take(&mut self.rows) {
-            let mut row = row.with(&[(Field::Body, b""), (Field::OutboundProxy, b""), (Field::ContentType, b"")]);
+            let mut row = row.with(&[(Field::Body, b""), (Field::ContentType, b"")]);
             row.state.row_state = RecordRowState::Clean;
             if row.is_subscription() {
                 row.state.cseq += reserve;
@@ -297,6 +300,15 @@ impl Ports for Bench {
     }
     fn new_cnonce(&mut self) -> Vec<u8> {
         format!("cnonce-{}", self.number()).into_bytes()
+    }
+    fn known_challenges(&mut self, server: &[u8]) -> Vec<u8> {
+        self.known_challenges.of(server)
+    }
+    fn count_nonce(&mut self, server: &[u8], challenge: &[u8]) -> u32 {
+        self.known_challenges.count(server, challenge)
+    }
+    fn forget_challenges(&mut self, server: &[u8]) {
+        self.known_challenges.forget(server);
     }
     fn find(&mut self, search: &Search<'_>) -> Result<Option<Record>, RequestError> {
         self.reachable().map(|()| self.records.find(search))

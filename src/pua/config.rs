@@ -57,7 +57,7 @@ parameters! {
             .example("sip:127.0.0.1:5060");
         /// Who we are when a server or proxy asks (401, 407): `user:realm:password`, as the `uac` module's `credential`
         /// has it; several are separated by commas. Digest with MD5 and SHA-256 is answered, in the order that the
-        /// server prefers.
+        /// server prefers; later requests to that server carry the answer at once.
         credentials: &'static [u8] = text(c"credential", "").range(Range::Text("user:realm:password, ..."))
             .longest(LONGEST_LIST).shown(Shown::Secret).ours("1.0.0").example("alice:example.org:secret");
         /// Accepted: a request without a target means the dialog that exists.

@@ -1,6 +1,7 @@
 //! What becomes of a subscription's dialog: answers to SUBSCRIBE, NOTIFYs, and new beginnings (RFC 6665 4.4.1).
 use super::digest;
 use super::error::RequestError;
+use super::headers;
 use super::next_step::{Next, show};
 use super::ports::{AtServer, Claim, Outcome, PendingRequest, PendingRequestId, Ports};
 use super::publish::MOST_REDIRECTS;
@@ -47,6 +48,7 @@ pub fn answered<P: Ports>(ports: &mut P, pending: PendingRequestId, answer: &Ans
 /// This answer settles what was sent on a pending request.
 pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent: &PendingRequest, answer: &Answer) {
     let authorized = digest::with_credentials(ports.config().credentials, &take_sent.request, answer);
+    headers::forget_refused(ports, &take_sent.request, answer.code, authorized.is_some());
     let verdict = match authorized {
         Some(_) => ResponseMeaning::Challenged,
         None => answer.verdict(take_sent.attempts),

@@ -126,10 +126,38 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// The challenges a request answers, one a line: a letter for who asked, and what it said.
-fn lines(request: &Request) -> impl Iterator<Item = (u8, &[u8])> {
-    let text = if request.options.challenges > 0 { request.get(Part::Challenges) } else { b"" };
+/// Challenges, one a line: a letter for who asked, and what it said.
+fn lines_of(text: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     text.split(|c| *c == b'\n').filter_map(|line| Some((*line.first()?, line.get(1..)?)))
+}
+
+/// The challenges that a request answers because its server has asked it.
+pub fn challenges(request: &Request) -> &[u8] {
+    if request.options.challenges > 0 { request.get(Part::Challenges) } else { b"" }
+}
+
+fn lines(request: &Request) -> impl Iterator<Item = (u8, &[u8])> {
+    lines_of(challenges(request))
+}
+
+/// The challenges of a request, and those of its server that it has no newer one for.
+pub fn with_known(own: &[u8], known: &[u8]) -> Vec<u8> {
+    let of_others = known.split(|c| *c == b'\n').filter(|line| {
+        let is_newer = |newer: &[u8]| protect_the_same(newer, line);
+        !line.is_empty() && !own.split(|c| *c == b'\n').any(is_newer)
+    });
+    let own = Some(own).filter(|own| !own.is_empty());
+    own.into_iter().chain(of_others).collect::<Vec<_>>().join(&b'\n')
+}
+
+/// Whether two lines of [`challenges`] are of the same asker for the same realm: the later one takes the place of the
+/// other.
+pub fn protect_the_same(one: &[u8], other: &[u8]) -> bool {
+    let key = |line: &[u8]| {
+        let (who, said) = line.split_first()?;
+        Some((*who, Asked::read(said)?.realm.to_vec()))
+    };
+    key(one).is_some_and(|known| key(other) == Some(known))
 }
 
 fn letter(challenge: &Challenge) -> u8 {
@@ -163,32 +191,38 @@ pub fn with_credentials(listed: &[u8], request: &Request, answer: &Answer) -> Op
     Some(request.with(&[(Part::Challenges, &kept)]).with_options(options))
 }
 
-/// Appends the header lines that answer a request's challenges. Each nonce is used once, so that its count is 1.
-pub fn push_lines(out: &mut Vec<u8>, listed: &[u8], request: &Request, method: &str, uri: &[u8], cnonce: &[u8]) {
-    for (who, said) in lines(request) {
+/// Appends the header lines that answer these challenges; `count` says how often the nonce of a line has been used, this
+/// time included.
+pub fn push_lines(
+    out: &mut Vec<u8>,
+    listed: &[u8],
+    challenges: &[u8],
+    (method, uri, cnonce): (&str, &[u8], &[u8]),
+    mut count: impl FnMut(&[u8]) -> u32,
+) {
+    for line in challenges.split(|c| *c == b'\n') {
+        let Some((who, said)) = line.split_first() else { continue };
         let Some(asked) = Asked::read(said) else { continue };
         let Some(credential) = credentials(listed).find(|credential| credential.realm == asked.realm) else { continue };
-        out.extend_from_slice(if who == b'P' { b"Proxy-Authorization: " } else { b"Authorization: " });
-        push_answer(out, &asked, &credential, method, uri, cnonce);
+        out.extend_from_slice(if *who == b'P' { b"Proxy-Authorization: " } else { b"Authorization: " });
+        push_answer(out, &asked, &credential, (method, uri, cnonce), count(line));
         out.extend_from_slice(b"\r\n");
     }
 }
-
-const NONCE_COUNT: &[u8] = b"00000001";
 
 fn push_answer(
     out: &mut Vec<u8>,
     asked: &Asked<'_>,
     credential: &Credential<'_>,
-    method: &str,
-    uri: &[u8],
-    cnonce: &[u8],
+    (method, uri, cnonce): (&str, &[u8], &[u8]),
+    count: u32,
 ) {
+    let count = format!("{count:08x}").into_bytes();
     let algorithm = asked.algorithm;
     let secret = algorithm.hex_of(&[credential.user, credential.realm, credential.password]);
     let what = algorithm.hex_of(&[method.as_bytes(), uri]);
     let response = match asked.wants_qop {
-        true => algorithm.hex_of(&[secret.as_bytes(), asked.nonce, NONCE_COUNT, cnonce, b"auth", what.as_bytes()]),
+        true => algorithm.hex_of(&[secret.as_bytes(), asked.nonce, &count, cnonce, b"auth", what.as_bytes()]),
         false => algorithm.hex_of(&[secret.as_bytes(), asked.nonce, what.as_bytes()]),
     };
     let quoted = |out: &mut Vec<u8>, name: &str, value: &[u8]| {
@@ -208,7 +242,7 @@ fn push_answer(
     }
     if asked.wants_qop {
         out.extend_from_slice(b", qop=auth, nc=");
-        out.extend_from_slice(NONCE_COUNT);
+        out.extend_from_slice(&count);
         quoted(out, ", cnonce", cnonce);
     }
     if let Some(opaque) = asked.opaque {
@@ -231,7 +265,8 @@ mod tests {
 
     fn header(listed: &str, request: &Request, method: &str, uri: &str, cnonce: &str) -> String {
         let mut out = Vec::new();
-        push_lines(&mut out, listed.as_bytes(), request, method, uri.as_bytes(), cnonce.as_bytes());
+        let what = (method, uri.as_bytes(), cnonce.as_bytes());
+        push_lines(&mut out, listed.as_bytes(), challenges(request), what, |_| 1);
         String::from_utf8(out).unwrap()
     }
 

@@ -7,6 +7,7 @@ use super::request::{Part, Request, Wanted};
 use super::response::LONGEST_GRANT;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::text::push_number;
+use crate::sip::uri;
 use crate::time::Seconds;
 
 fn start(event: &Event) -> Vec<u8> {
@@ -71,11 +72,35 @@ pub fn publish(
     out
 }
 
-/// The answers to the challenges of a request, if it has been challenged.
+/// The answers to the challenges of a request, if it has been challenged, and to others that its server has sent before
+/// (RFC 3261 22.3, RFC 7616 3.3): the server that takes them need not ask again.
 pub fn credentials<P: Ports>(ports: &mut P, out: &mut Vec<u8>, request: &Request, method: &str, target: &[u8]) {
-    if request.options.challenges > 0 {
-        let cnonce = ports.new_cnonce();
-        digest::push_lines(out, ports.config().credentials, request, method, target, &cnonce);
+    if ports.config().credentials.is_empty() {
+        return;
+    }
+    let server = server_of(ports.config(), request);
+    let challenges = digest::with_known(digest::challenges(request), &ports.known_challenges(&server));
+    if challenges.is_empty() {
+        return;
+    }
+    let cnonce = ports.new_cnonce();
+    let listed = ports.config().credentials;
+    digest::push_lines(out, listed, &challenges, (method, target, &cnonce), |line| ports.count_nonce(&server, line));
+}
+
+/// The server whose challenges a request answers: host and port of its proxy, or of the presentity.
+pub fn server_of(config: &Config, request: &Request) -> Vec<u8> {
+    match (request.get(Part::OutboundProxy), config.outbound_proxy) {
+        (b"", b"") => uri::split(request.get(Part::PresUri)).1.to_vec(),
+        (b"", proxy) | (proxy, _) => uri::split(proxy).1.to_vec(),
+    }
+}
+
+/// A request was refused for its credentials: what the server asked before is not answered again unasked.
+pub fn forget_refused<P: Ports>(ports: &mut P, request: &Request, code: u16, is_answered: bool) {
+    if matches!(code, 401 | 403 | 407) && !is_answered && !ports.config().credentials.is_empty() {
+        let server = server_of(ports.config(), request);
+        ports.forget_challenges(&server);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What becomes of a publication: answers to PUBLISH, and repairs (RFC 3903 4.1).
 use super::dialog;
 use super::digest;
+use super::headers;
 use super::next_step::{Next, caller_decides, show};
 use super::ports::{AtServer, Outcome, PendingRequest, PendingRequestId, Ports};
 use super::publish::MOST_REDIRECTS;
@@ -21,6 +22,7 @@ pub fn answered<P: Ports>(ports: &mut P, pending: PendingRequestId, answer: &Ans
 /// This answer settles what was sent on a pending request.
 pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent: &PendingRequest, answer: &Answer) {
     let authorized = digest::with_credentials(ports.config().credentials, &take_sent.request, answer);
+    headers::forget_refused(ports, &take_sent.request, answer.code, authorized.is_some());
     let verdict = match authorized {
         Some(_) => ResponseMeaning::Challenged,
         None => answer.verdict(take_sent.attempts),
