@@ -1,6 +1,7 @@
 """A row that the database refuses, for whatever reason, keeps no other row from being written."""
 import re
 import signal
+import sqlite3
 import time
 
 import pytest
@@ -24,7 +25,6 @@ class Database:
     def sql(self, text):
         if self.server:
             return self.server.sql(text)
-        import sqlite3
         connection = sqlite3.connect(str(self.kamailio.db_path), timeout=10)
         connection.executescript(text)
         connection.close()
@@ -188,6 +188,27 @@ def test_publications_written_later(database):
         server.restart()
         for user in users[1:]:
             assert phone.publish("sip:%s@example.org" % user, etag=tags[user]).code == 200
+
+
+def test_a_refused_change_leaves_the_other_publications_as_they_are(ours, phones):
+    """Those that wait to be written are known to memory alone (publ_cache 1 with publ_update_period)."""
+    server = ours(presence=dict(subs_db_mode=0, publ_cache=1, publ_update_period=60))
+    # A row that another server has written, without the id of its record: it is changed at once.
+    with sqlite3.connect(str(server.db_path), timeout=10) as table:
+        table.execute("insert into presentity (username, domain, event, etag, expires, received_time, body, sender, "
+                      "priority) values ('alice', 'example.org', 'presence', 'old1', ?, ?, ?, '', 0)",
+                      (int(time.time()) + 3600, int(time.time()), pidf(note="written").encode()))
+    server.rpc("presence.refreshWatchers", "sip:alice@example.org", "presence", "1")
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    waiting = pidf(note="waiting").replace('id="t1"', 'id="t2"')
+    assert alice.publish(body=waiting).code == 200
+    with sqlite3.connect(str(server.db_path), timeout=10) as table:
+        table.execute("create trigger refuse before update on presentity when old.etag = 'old1' begin "
+                      "select raise(abort, 'no'); end")
+    assert alice.publish(body=pidf(note="refused"), etag="old1").code == 500
+    assert [row["etag"] for row in server.rows("presentity")] == ["old1"]
+    shown = bob.subscribe(alice.uri).wait(1)[0].text
+    assert [note in shown for note in ("written", "waiting", "refused")] == [True, True, False]
 
 
 def test_watchers(database):

@@ -8,5 +8,6 @@ pub mod presentity_table;
 pub mod store;
 pub mod table;
 pub mod trims;
+pub(crate) mod undo;
 pub mod unreadable;
 pub mod write_behind;

@@ -14,6 +14,7 @@ use crate::server::publications::ended_rows;
 use crate::server::publications::memory::{DocumentMemory, Watchers, live};
 use crate::server::publications::presentity_table::{PresentityRows, RowChange};
 use crate::server::publications::store::{PublicationStore, Wanted};
+use crate::server::publications::undo::Changed;
 use crate::server::publications::write_behind::WriteBehind;
 use crate::server::shared::Parts;
 use crate::server::tables::publication_entry::SharedPublication;
@@ -41,13 +42,16 @@ impl PublicationStore for Cached {
     fn change(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
         let _order = self.lock_for_write(resource);
         self.load(resource)?;
-        let (applied, rows) = self.memory.change(resource, change)?;
-        if let Err(error) = self.rows.write(resource, &rows) {
-            // The table is the truth: read it again next time.
+        let Changed { applied, rows, undo } = self.memory.change(resource, change)?;
+        let Err(error) = self.rows.write(resource, &rows) else { return Ok(applied) };
+        // What is written later is known to memory alone, and a row that is refused is as it was. Otherwise the table is
+        // the truth: it is read again next time.
+        let is_whole = rows.len() == 1 || self.database.has_transactions();
+        let is_as_before = self.behind.is_some() || (error == StoreError::Refused && is_whole);
+        if !(is_as_before && self.memory.undo(resource, undo)) {
             self.forget_documents(resource);
-            return Err(error);
         }
-        Ok(applied)
+        Err(error)
     }
 
     fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {

@@ -11,6 +11,7 @@ use crate::server::publications::presentity_table::BodyCell;
 use crate::server::publications::presentity_table::{RowChange, update};
 use crate::server::publications::store::{PublicationStore, Wanted};
 use crate::server::publications::trims::Trims;
+use crate::server::publications::undo::{Changed, Undo};
 use crate::server::shared::Parts;
 use crate::server::tables::publication_entry::{PublicationRowState, SharedPublication};
 use crate::server::tables::resource_entry::{CachedBody, Documents, ResourceEntry};
@@ -74,8 +75,8 @@ impl DocumentMemory {
         Trims::prepare(affected.into_iter(), change)
     }
 
-    /// Changes the documents in memory; returns what has to be done to the table at once.
-    pub(crate) fn change(&self, resource: &Resource, change: &Change) -> Result<(Applied, Vec<RowChange>), StoreError> {
+    /// Changes the documents in memory.
+    pub(crate) fn change(&self, resource: &Resource, change: &Change) -> Result<Changed, StoreError> {
         let rule = self.shared.tables.rule();
         let (cached, later) = (self.rows != PublicationRows::None, self.rows == PublicationRows::Later);
         // What is written later is found by its record id: rows that were made without one are changed at once.
@@ -88,14 +89,16 @@ impl DocumentMemory {
         };
         let trims = self.prepare_trims(resource, change);
         // Documents that others have taken the place of, and those that nothing has.
-        let (mut garbage, mut left) = (Vec::new(), Vec::new());
+        let (mut undo, mut left) = (Undo::default(), Vec::new());
         let mut shard = self.shared.tables.shard(resource.hash);
         if inserted.is_none() && shard.entry(rule, resource).is_none() {
-            return Ok((Applied::NoMatch, Vec::new()));
+            return Ok(Changed::nothing(Applied::NoMatch));
         }
         let entry = shard.entry_or_new(rule, resource, Documents::Known(ShmVec::new_in(Shm)))?;
         let watched = self.watchers == Watchers::Rows || !entry.subscriptions.is_empty();
-        let Documents::Known(list) = &mut entry.documents else { return Ok((Applied::NoMatch, Vec::new())) };
+        let Documents::Known(list) = &mut entry.documents else {
+            return Ok(Changed::nothing(Applied::NoMatch));
+        };
         let mut rows = Vec::new();
         let applied = match (Plan::of(list, change), change) {
             (Plan::Insert { replaced, trimmed, keeps }, Change::Insert(_) | Change::End(_)) => {
@@ -127,12 +130,14 @@ impl DocumentMemory {
                     }
                 }
                 // Nothing fails from here on.
-                garbage.extend(shorter.into_iter().map(|(at, fresh)| std::mem::replace(&mut list[at], fresh)));
-                left.extend(replaced.into_iter().rev().map(|at| list.remove(at)));
-                let replaced = left.iter().filter(|old| wants_row(old.ruid()));
+                undo.in_place
+                    .extend(shorter.into_iter().map(|(at, fresh)| (at, std::mem::replace(&mut list[at], fresh))));
+                left.extend(replaced.into_iter().rev().map(|at| (at, list.remove(at))));
+                let replaced = left.iter().map(|(_, old)| old).filter(|old| wants_row(old.ruid()));
                 rows.extend(replaced.map(|old| RowChange::Delete(old.etag().to_owned_tag())));
                 match change {
                     Change::Insert(new) => {
+                        undo.is_longer = inserted.is_some();
                         list.extend(inserted.map(|mut document| {
                             document.row_state =
                                 if waits(&new.ruid) { PublicationRowState::Row } else { PublicationRowState::Nothing };
@@ -147,7 +152,7 @@ impl DocumentMemory {
                 }
             }
             (Plan::Modify { keeps: Keeps::Everything, .. }, _) => {
-                return Ok((Applied::Modified { keeps: Keeps::Everything }, Vec::new()));
+                return Ok(Changed::nothing(Applied::Modified { keeps: Keeps::Everything }));
             }
             (Plan::Modify { at, keeps }, Change::Modify(modification)) => {
                 // The old body is not copied where a new one takes its place.
@@ -162,10 +167,11 @@ impl DocumentMemory {
                     fresh.row_state = list[at].row_state.changed();
                 }
                 if cached {
-                    garbage.push(std::mem::replace(&mut list[at], fresh));
+                    undo.in_place.push((at, std::mem::replace(&mut list[at], fresh)));
                 } else {
                     // In memory the order is that of the last change.
-                    garbage.push(list.remove(at));
+                    undo.removed.push((at, list.remove(at)));
+                    undo.is_longer = true;
                     list.push(fresh);
                 }
                 if wants_row(&document.ruid) {
@@ -181,32 +187,46 @@ impl DocumentMemory {
                 let old = list.remove(at);
                 // Its body is shown once more, if anybody watches.
                 let removed = if watched { old.to_private() } else { old.without_body() };
-                left.push(old);
+                left.push((at, old));
                 if wants_row(&removed.ruid) {
                     rows.push(RowChange::Delete(etag.clone()));
                 }
                 Applied::Removed(removed, at)
             }
-            _ => return Ok((Applied::NoMatch, Vec::new())),
+            _ => return Ok(Changed::nothing(Applied::NoMatch)),
         };
         let buried: Vec<_> = match self.config.replicates {
-            true => left.iter().map(SharedPublication::without_body).collect(),
+            true => left.iter().map(|(_, old)| old.without_body()).collect(),
             false => Vec::new(),
         };
-        for old in left {
+        for (at, old) in left {
             if waits(old.ruid()) && old.row_state != PublicationRowState::Row {
                 // There is room for it.
                 let _ = entry.removed.push(old);
+                undo.rows_to_remove.push(at);
             } else {
-                garbage.push(old);
+                undo.removed.push((at, old));
             }
         }
         entry.documents_changed();
         // Before others see that they are gone: a change of them that comes meanwhile must not be taken for a new one.
         buried.iter().for_each(|removed| self.record_removal(resource, removed));
         drop(shard);
-        drop(garbage);
-        Ok((applied, rows))
+        Ok(Changed { applied, rows, undo })
+    }
+
+    /// The documents are what they were before a change whose row cannot be written; `false` when nobody knows. The
+    /// caller has held the order of the resource since.
+    pub(crate) fn undo(&self, resource: &Resource, undo: Undo) -> bool {
+        let mut shard = self.shared.tables.shard(resource.hash);
+        let entry = shard.entry(self.shared.tables.rule(), resource);
+        let done = entry.map(|entry| {
+            entry.documents_changed();
+            undo.carry_out(entry)
+        });
+        drop(shard);
+        // What is not there any more is freed outside of the lock.
+        matches!(done, Some(Ok(_)))
     }
 
     /// Remembers a removed publication: another node may not have heard of it and announce it again.
@@ -354,7 +374,7 @@ impl InMemory {
 
 impl PublicationStore for InMemory {
     fn change(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
-        self.0.change(resource, change).map(|(applied, _)| applied)
+        self.0.change(resource, change).map(|changed| changed.applied)
     }
 
     fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {

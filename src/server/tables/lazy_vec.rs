@@ -56,6 +56,17 @@ impl<T: ShmSafe> LazyVec<T> {
         std::mem::take(self)
     }
 
+    /// Takes the last so many, in their order.
+    pub fn take_last(&mut self, count: usize) -> Vec<T> {
+        let Some(list) = self.0.as_mut() else { return Vec::new() };
+        let first = list.len().saturating_sub(count);
+        let taken = list.drain(first..).collect();
+        if list.is_empty() {
+            self.0 = None;
+        }
+        taken
+    }
+
     /// Takes the first that is `wanted`.
     pub fn take_where(&mut self, wanted: impl Fn(&T) -> bool) -> Option<T> {
         let list = self.0.as_mut()?;
@@ -85,6 +96,9 @@ mod tests {
         (0..6).for_each(|_| assert!(list.take_where(|_| true).is_some()));
         assert!(list.is_empty());
         assert_eq!(fake::live_blocks(), before);
+        (1..4).for_each(|n| list.push(n).unwrap());
+        assert_eq!((list.take_last(2), &list[..]), (vec![2, 3], &[1][..]));
+        assert_eq!((list.take_last(2), list.take_last(2)), (vec![1], vec![]));
         list.push(1).unwrap();
         drop(list.take());
         assert_eq!(fake::live_blocks(), before);
