@@ -3,7 +3,10 @@
 use kamailio_presence_fuzz::packages;
 use kamailio_presence_fuzz::presence::cluster::{self, Message};
 use kamailio_presence_fuzz::presence::replica;
+use kamailio_presence_fuzz::time::Moment;
 use libfuzzer_sys::fuzz_target;
+
+const NOW: Moment = Moment::at(1000);
 
 fuzz_target!(|data: &[u8]| {
     if let Some(replica::Message::Update(replica)) = replica::parse(data) {
@@ -14,16 +17,16 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(again.to_json(), written);
     }
     let packages = packages();
-    match cluster::parse(data, &packages, 1000) {
+    match cluster::parse(data, &packages, NOW) {
         Some((node, Message::Subscription(said))) => {
-            let written = said.to_json(&node, &packages, 1000);
-            let Some((_, Message::Subscription(again))) = cluster::parse(&written, &packages, 1000) else {
+            let written = said.to_json(&node, &packages, NOW);
+            let Some((_, Message::Subscription(again))) = cluster::parse(&written, &packages, NOW) else {
                 panic!("cannot be read again: {}", String::from_utf8_lossy(&written))
             };
             assert_eq!((again.subscription.fields(), again.claim), (said.subscription.fields(), said.claim));
         }
         Some((node, Message::End(said))) => {
-            let again = cluster::parse(&said.to_json(&node), &packages, 1000);
+            let again = cluster::parse(&said.to_json(&node), &packages, NOW);
             assert!(matches!(again, Some((_, Message::End(again))) if again == said));
         }
         _ => {}

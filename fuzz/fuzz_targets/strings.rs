@@ -10,7 +10,7 @@ fuzz_target!(|data: &[u8]| {
     let parts = [cut(0), cut(1), cut(2), cut(3)];
     let packed = Strings::<3>::new(&parts);
     assert_eq!(packed.all(), parts);
-    let changed = packed.with(&[(1, data)]);
+    let changed = packed.with::<4>(&[(1, data)]);
     assert_eq!(changed.all(), [parts[0], data, parts[2], parts[3]]);
 
     let lent = lend(data);

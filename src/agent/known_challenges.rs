@@ -1,5 +1,5 @@
-//! The challenges that servers have sent (RFC 7616), in shared memory: all processes answer them, and count together how
-//! often each nonce was used.
+//! The challenges that servers have sent (RFC 7616), in shared memory: all processes answer them, and count together
+//! how often each nonce was used.
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
@@ -43,8 +43,8 @@ impl KnownChallenges {
         its.map(|known| &known.challenge[..]).collect::<Vec<_>>().join(&b'\n')
     }
 
-    /// How often the nonce of a challenge has been used, this time included. One that is new takes the place of what the
-    /// server asked before for the same realm; without memory it is not kept.
+    /// How often the nonce of a challenge has been used, this time included. One that is new takes the place of what
+    /// the server asked before for the same realm; without memory it is not kept.
     pub fn count(&self, server: &[u8], challenge: &[u8]) -> u32 {
         let mut list = self.0.lock();
         let is_it = |known: &&mut Known| *known.server == *server && *known.challenge == *challenge;

@@ -191,8 +191,8 @@ pub fn with_credentials(listed: &[u8], request: &Request, answer: &Answer) -> Op
     Some(request.with(&[(Part::Challenges, &kept)]).with_options(options))
 }
 
-/// Appends the header lines that answer these challenges; `count` says how often the nonce of a line has been used, this
-/// time included.
+/// Appends the header lines that answer these challenges; `count` says how often the nonce of a line has been used,
+/// this time included.
 pub fn push_lines(
     out: &mut Vec<u8>,
     listed: &[u8],

@@ -44,8 +44,8 @@ impl PublicationStore for Cached {
         self.load(resource)?;
         let Changed { applied, rows, undo } = self.memory.change(resource, change)?;
         let Err(error) = self.rows.write(resource, &rows) else { return Ok(applied) };
-        // What is written later is known to memory alone, and a row that is refused is as it was. Otherwise the table is
-        // the truth: it is read again next time.
+        // What is written later is known to memory alone, and a row that is refused is as it was. Otherwise the table
+        // is the truth: it is read again next time.
         let is_whole = rows.len() == 1 || self.database.has_transactions();
         let is_as_before = self.behind.is_some() || (error == StoreError::Refused && is_whole);
         if !(is_as_before && self.memory.undo(resource, undo)) {
