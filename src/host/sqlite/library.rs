@@ -68,13 +68,12 @@ macro_rules! functions {
                         return None;
                     }
                 )*
-                // SAFETY: the symbols have these types in `sqlite3.h`, which never changes them.
-                Some(unsafe { Library { $(
-                    $field: std::mem::transmute::<
-                        *mut c_void,
-                        unsafe extern "C" fn($($argument),*) $(-> $result)?,
-                    >($field),
-                )* } })
+                Some(Library { $(
+                    // SAFETY: the symbol has this type in `sqlite3.h`, which never changes it.
+                    $field: unsafe {
+                        std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) $(-> $result)?>($field)
+                    },
+                )* })
             }
         }
     };
