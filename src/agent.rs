@@ -9,6 +9,7 @@ pub mod known_challenges;
 pub mod pending_requests;
 pub mod pua_table;
 pub mod records;
+pub(crate) mod request_queue;
 #[cfg(test)]
 mod scenarios;
 pub mod settings;

@@ -43,5 +43,6 @@ pub mod subscription_field;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tuples;
+mod versioned_body;
 pub mod watcher_changes;
 pub mod winfo;

@@ -113,7 +113,7 @@ ALLOWED = {
     ("presence/notifier.rs", "rules_can_be_applied"): "one look at one presentity, nothing changes",
     ("presence/subscribe.rs", "authorize"): "tries for one request, bounded",
     ("server/publications/presentity_table.rs", "each_row"): "no memory at the start: the server does not start",
-    ("agent/pending_requests.rs", "give_way"): "the requests of one record",
+    ("agent/request_queue.rs", "give_way"): "the requests of one record",
     ("server/authorizations/cache.rs", "make_room"): "there is room enough",
     ("presence/dialog_info.rs", "parse"): "one document",
     ("presence/dialog_info.rs", "without"): "one document",

@@ -1,5 +1,5 @@
 //! Any order of requests, answers, NOTIFYs, time and crashes: what holds in all of them.
-use crate::agent::pending_requests::PATIENCE;
+use crate::agent::request_queue::PATIENCE;
 use crate::agent::testing::{Bench, Wire, code, granted};
 use crate::pua::response::Answer;
 use crate::time::Seconds;

@@ -1,180 +1,16 @@
 //! Requests under way, in shared memory: one for each publication or subscription, with the wish that waits behind it.
+use crate::agent::request_queue::{Entry, PATIENCE, Phase, Waiting, new_entry};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
 use crate::pua::ports::{Admission, AtServer, Checked, Claim, Due, PendingRequest, PendingRequestId};
 use crate::pua::record::{Change, Field, Record};
-use crate::pua::request::{Part, Request, Start, Wanted};
+use crate::pua::request::{Part, Request, Start};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Seconds, Tick};
 use hashbrown::HashTable;
-
-type Shared = ShmBox<[u8]>;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Its answer is awaited; after this time nobody will give one.
-    UnderWay { until: Tick },
-    /// It waits for another try.
-    Waiting { at: Tick },
-    /// What its answer says waits to be stored.
-    Unstored { at: Tick },
-}
-
-shm_safe!(enum Phase { UnderWay { until }, Waiting { at }, Unstored { at } });
-
-/// What goes next on a pending request.
-struct Waiting {
-    request: Request<Shared>,
-    since: Tick,
-    not_before: Option<Tick>,
-    claims: ShmVec<Claim>,
-}
-
-shm_safe!(Waiting { request, since, not_before, claims });
-
-struct Entry {
-    id: PendingRequestId,
-    key: u64,
-    subscribes: bool,
-    phase: Phase,
-    attempts: u32,
-    /// The server may have something: an end of it has to be sent.
-    stored: bool,
-    /// For how long it was asked for last, and when.
-    asked: (Wanted, Tick),
-    sent: Option<(Request<Shared>, Record<Shared>)>,
-    /// The entity tag of what was sent last; `None` before anything was.
-    etag: Option<Shared>,
-    /// The tag before that, until the next request is sent: the record may still have it.
-    former_etag: Option<Shared>,
-    /// There was another one of this key: requests that name no entity tag mean that one.
-    beside: bool,
-    /// Callers that wait for what is under way.
-    claims: ShmVec<Claim>,
-    next: Option<Waiting>,
-    change: Option<Change<Shared>>,
-}
-
-shm_safe!(Entry {
-    id,
-    key,
-    subscribes,
-    phase,
-    attempts,
-    stored,
-    asked,
-    sent,
-    etag,
-    former_etag,
-    beside,
-    claims,
-    next,
-    change
-});
-
-/// How far the ends of two options may lie apart and still be the same: a SUBSCRIBE asks for ten more than
-/// it has to.
-const SAME_END: Seconds = Seconds(10);
-
-impl Entry {
-    /// Takes what waits, aged by the time it waited; the callers behind it wait for its answer now.
-    fn take_next(&mut self, now: Tick) -> Option<Request<Shared>> {
-        let mut next = self.next.take()?;
-        let options = &mut next.request.options;
-        let waited = now - next.since;
-        if let (Wanted::For(time), true) = (options.expires, waited > Seconds(1)) {
-            // What nobody wants any more is ended.
-            options.expires = if time > waited { Wanted::For(time - waited) } else { Wanted::End };
-        }
-        self.asked = (options.expires, now);
-        self.phase = Phase::UnderWay { until: now + PATIENCE };
-        if self.claims.is_empty() {
-            self.claims = next.claims;
-        } else {
-            // Without memory they are answered by nobody; that there are two lists at all needs a pending request that
-            // failed to leave.
-            let _ = next.claims.iter().try_for_each(|claim| shm::push(&mut self.claims, *claim));
-        }
-        Some(next.request)
-    }
-
-    /// Whether the answer under way is that of `request`, too.
-    fn covers(&self, request: &Request, now: Tick) -> bool {
-        let (asked, at) = self.asked;
-        let wanted = request.options.expires;
-        let same_end = match (asked, wanted) {
-            (Wanted::Forever, Wanted::Forever) => true,
-            (Wanted::For(asked), Wanted::For(wanted)) => ((at + asked) - (now + wanted)).abs() <= SAME_END,
-            _ => false,
-        };
-        self.subscribes
-            && matches!(self.phase, Phase::UnderWay { .. })
-            && self.next.is_none()
-            && self.sent.is_some()
-            && same_end
-    }
-
-    /// What waits is not with the server, and nobody wants it any more: `request` goes in its place at once.
-    fn give_way(&mut self, request: &Request, now: Tick) -> Result<Option<Waiting>, NoMemory> {
-        let mut claims = ShmVec::new_in(Shm);
-        let waiting = self.next.iter().flat_map(|next| next.claims.iter());
-        for claim in Claim::of(request).iter().chain(self.claims.iter()).chain(waiting) {
-            shm::push(&mut claims, *claim)?;
-        }
-        self.claims = claims;
-        self.asked = (request.options.expires, now);
-        self.phase = Phase::UnderWay { until: now + PATIENCE };
-        Ok(self.next.take())
-    }
-
-    /// Whether it is about the publication with this entity tag, by the tag it has or had until now.
-    fn has_tag(&self, tag: &[u8]) -> bool {
-        !tag.is_empty() && [&self.etag, &self.former_etag].into_iter().any(|known| known.as_deref() == Some(tag))
-    }
-
-    /// How many callers wait.
-    fn waiting(&self) -> usize {
-        self.claims.len() + self.next.as_ref().map_or(0, |next| next.claims.len())
-    }
-
-    /// Puts a request behind what is under way.
-    fn queue(
-        &mut self,
-        request: &Request,
-        now: Tick,
-        not_before: Option<Tick>,
-    ) -> Result<Option<Waiting>, RequestError> {
-        let follows = self.has_tag(request.get(Part::Etag));
-        let mut merged = match &self.next {
-            None => request.clone(),
-            Some(waiting) => {
-                if request.body().is_none()
-                    && !request.options.expires.is_end()
-                    && waiting.request.options.expires.is_end()
-                    && !self.subscribes
-                {
-                    return Err(RequestError::NoBody);
-                }
-                request.in_place_of(&waiting.request.to_private())
-            }
-        };
-        merged.options.follows = follows;
-        let mut fresh =
-            Waiting { request: merged.map(shm::copy)?, since: now, not_before, claims: ShmVec::new_in(Shm) };
-        if let Some(claim) = Claim::of(request) {
-            let claims = self.next.as_mut().map_or(&mut fresh.claims, |next| &mut next.claims);
-            shm::push(claims, claim)?;
-        }
-        if let Some(old) = &mut self.next {
-            std::mem::swap(&mut fresh.claims, &mut old.claims);
-            fresh.not_before = old.not_before;
-        }
-        Ok(self.next.replace(fresh))
-    }
-}
 
 impl From<NoMemory> for RequestError {
     fn from(error: NoMemory) -> Self {
@@ -200,10 +36,6 @@ pub struct PendingRequests {
 
 shm_safe!(PendingRequests { table });
 
-/// How long an answer is awaited: longer than tm waits, whatever its timers say, is a sign that none will
-/// come.
-pub(crate) const PATIENCE: Seconds = Seconds(600);
-
 /// How many callers may wait for one publication or subscription.
 const LONGEST_QUEUE: usize = 1000;
 
@@ -216,29 +48,6 @@ const UNREMEMBERED: u32 = 4;
 
 fn spread(id: PendingRequestId) -> u64 {
     id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-fn new_entry(key: u64, request: &Request, phase: Phase, now: Tick) -> Result<ShmBox<Entry>, NoMemory> {
-    let mut claims = ShmVec::new_in(Shm);
-    if let Some(claim) = Claim::of(request) {
-        shm::push(&mut claims, claim)?;
-    }
-    shm::boxed(Entry {
-        id: 0,
-        key,
-        subscribes: request.is_subscription(),
-        phase,
-        attempts: 0,
-        stored: false,
-        asked: (request.options.expires, now),
-        sent: None,
-        etag: None,
-        former_etag: None,
-        beside: false,
-        claims,
-        next: None,
-        change: None,
-    })
 }
 
 impl Table {
@@ -548,8 +357,9 @@ impl PendingRequests {
 #[cfg(test)]
 mod tests {
     use super::*;
+
     use crate::host::fake;
-    use crate::pua::request::RequestOptions;
+    use crate::pua::request::{RequestOptions, Wanted};
 
     fn request(body: &str, cb_param: usize) -> Request {
         let options = RequestOptions {

@@ -1,9 +1,7 @@
 //! NOTIFY (RFC 6665 4.2.2): who gets which body, in the order of the changes.
 use super::authorization::NoVerdict;
 use super::error::StoreError;
-use super::event_package::Bodies;
-use super::event_package::Package;
-use super::event_package::Trait;
+use super::event_package::{Bodies, Package, Trait};
 use super::notification::{Notify, NotifyReason, NotifyRecord, NotifyRun, TransientBody};
 use super::order::{self, Order};
 use super::ports::Ports;
@@ -12,10 +10,10 @@ use super::remembered::{BodyDigest, Digested};
 use super::resource::Resource;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
+use super::versioned_body::PerWatcher;
 use super::winfo::{self, Extent, Watcher};
 use super::{readable, tuples};
 use crate::sip::subscription_state;
-use crate::sip::text::push_number;
 use crate::sip::transport::push_contact;
 use crate::time::{Expiry, Moment, Seconds};
 use std::borrow::Cow;
@@ -480,62 +478,6 @@ fn watcher_content<'b, P: Ports>(
     Ok(content.filter(|c| !c.is_empty()))
 }
 
-/// What is known of the bodies a package makes for each watcher in one pass: once two of them were seen to be the same
-/// at the same version, or to differ in the version alone, the rest are made from them.
-#[derive(Default)]
-struct PerWatcher {
-    first: Option<(u32, Vec<u8>)>,
-    same_at_first: bool,
-    template: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl PerWatcher {
-    /// The body for a watcher at this version, once it is known how.
-    fn made_for(&self, version: u32) -> Option<Vec<u8>> {
-        if let Some((_, body)) = self.first.as_ref().filter(|(first, _)| self.same_at_first && *first == version) {
-            return Some(body.clone());
-        }
-        let (before, after) = self.template.as_ref()?;
-        let mut body = Vec::with_capacity(before.len() + after.len() + 10);
-        body.extend_from_slice(before);
-        push_number(&mut body, i64::from(version));
-        body.extend_from_slice(after);
-        Some(body)
-    }
-
-    /// Looks at a body that the package made.
-    fn learn(&mut self, version: u32, body: &[u8]) {
-        let Some((first, earlier)) = &self.first else {
-            self.first = Some((version, body.to_vec()));
-            return;
-        };
-        if *first == version {
-            self.same_at_first = earlier == body;
-        } else if self.template.is_none() {
-            let Some((before, after)) = split_at_version(earlier, *first) else { return };
-            let template = Some((before.to_vec(), after.to_vec()));
-            let candidate = PerWatcher { template, ..PerWatcher::default() };
-            if candidate.made_for(version).as_deref() == Some(body) {
-                self.template = candidate.template;
-            }
-        }
-    }
-}
-
-/// The parts of a document before and after `version` in its first `version="..."`.
-fn split_at_version(document: &[u8], version: u32) -> Option<(&[u8], &[u8])> {
-    let at = memchr::memmem::find(document, b" version=\"").map(|at| at + 10)?;
-    // The XML declaration has a version of its own.
-    let at = match document[at..].starts_with(b"1.0\"") {
-        true => at + memchr::memmem::find(&document[at..], b" version=\"")? + 10,
-        false => at,
-    };
-    let mut digits = Vec::new();
-    push_number(&mut digits, i64::from(version));
-    let after = document[at..].strip_prefix(digits.as_slice())?;
-    after.starts_with(b"\"").then_some((&document[..at], after))
-}
-
 /// Appends the header lines of a NOTIFY, in stock's order.
 fn push_headers<P: Ports>(
     out: &mut Vec<u8>,
@@ -571,43 +513,5 @@ fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: Moment) {
         Status::Terminated => subscription_state::push_terminated(out, subscription.get(Field::Reason)),
         _ if left <= Seconds::ZERO => subscription_state::push_terminated(out, b"timeout"),
         status => subscription_state::push_live(out, status.word(), left),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn document(version: u32, rest: &str) -> Vec<u8> {
-        format!("<?xml version=\"1.0\"?>\n<dialog-info version=\"{version}\" state=\"full\">{rest}</dialog-info>")
-            .into_bytes()
-    }
-
-    #[test]
-    fn bodies_that_differ_in_the_version_are_made_from_each_other() {
-        let mut own = PerWatcher::default();
-        own.learn(9, &document(9, "x"));
-        assert_eq!(own.made_for(10), None);
-        own.learn(10, &document(10, "x"));
-        assert_eq!(own.made_for(123), Some(document(123, "x")));
-    }
-
-    #[test]
-    fn bodies_that_differ_otherwise_are_not() {
-        let mut own = PerWatcher::default();
-        own.learn(1, &document(1, "alice"));
-        own.learn(2, &document(2, "bob"));
-        assert_eq!(own.made_for(3), None);
-        own.learn(1, &document(1, "carol"));
-        assert_eq!((own.made_for(1), own.made_for(3)), (None, None));
-    }
-
-    #[test]
-    fn the_same_body_at_the_same_version_is_used_again_at_that_version_only() {
-        let mut own = PerWatcher::default();
-        own.learn(4, &document(4, "x"));
-        own.learn(4, &document(4, "x"));
-        assert_eq!(own.made_for(4), Some(document(4, "x")));
-        assert_eq!(own.made_for(5), None);
     }
 }

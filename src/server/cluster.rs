@@ -6,6 +6,7 @@ pub mod asking;
 pub mod comparison;
 pub mod door;
 pub mod held_lease;
+mod known_node;
 pub mod leases_table;
 pub mod message_rate;
 pub mod node_id;

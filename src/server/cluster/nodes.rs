@@ -3,86 +3,18 @@
 use crate::cluster::clock::Stamp;
 use crate::cluster::digest::Key;
 use crate::cluster::exchange::{Message, Pull, Pulling};
-use crate::cluster::seal::{ReplayWindow, Sealed};
+use crate::cluster::seal::Sealed;
 use crate::host::clock;
 use crate::host::dmq::{self, Address};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
-use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::host::shm::{self, Shm, ShmVec};
 use crate::presence::comparison::{Comparison, Kind};
+use crate::server::cluster::known_node::{Node, Reach};
 use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
 use crate::time::{AtomicMoment, Moment, Seconds};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Whether a node is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// dmq says that it answers, and sends it what is broadcast.
-    Answers,
-    /// It has spoken, or was there when this node was frozen, whatever dmq says.
-    Presumed,
-    /// It does not answer.
-    Away,
-}
-
-shm_safe!(
-    enum Reach {
-        Answers,
-        Presumed,
-        Away,
-    }
-);
-
-struct Node {
-    /// How it calls itself; empty until it says so.
-    name: ShmBox<[u8]>,
-    /// Where dmq reaches it; no port: only heard of.
-    host: ShmBox<[u8]>,
-    port: u16,
-    /// Whether it is there.
-    reach: Reach,
-    /// When that changed.
-    since: Moment,
-    /// When it spoke though dmq said that it does not answer; 0: dmq knows.
-    heard_at: Option<Moment>,
-    /// Until when it counts as there whatever dmq says: dmq's word is from before this node was frozen.
-    presumed_until: Option<Moment>,
-    /// It may have missed something: it is to be sent what we have.
-    owed: bool,
-    /// When it was last sent everything.
-    notified_at: Option<Moment>,
-    /// Which kinds of records it compares, as bits.
-    compares: u8,
-    /// What was asked of it page by page.
-    pulling: [Option<Pulling>; 2],
-    /// When it was compared with last.
-    compared_at: [Option<Moment>; 2],
-    /// When it has said all that we had missed, in milliseconds of a clock that nobody sets.
-    answered_at: u64,
-    /// It has said goodbye.
-    has_left: bool,
-    /// Which of its sealed messages have come.
-    window: ReplayWindow,
-}
-
-shm_safe!(Node {
-    name,
-    host,
-    port,
-    reach,
-    since,
-    heard_at,
-    presumed_until,
-    owed,
-    notified_at,
-    compares,
-    pulling,
-    compared_at,
-    answered_at,
-    has_left,
-    window
-});
 
 /// All nodes that were ever heard of, in shared memory.
 pub struct Nodes {
@@ -124,10 +56,6 @@ const SETTLED_AFTER: Seconds = Seconds(10);
 
 /// A node is lost when it has not answered for so long; dmq has tried for a while before.
 const LOST_AFTER: Seconds = Seconds(2);
-
-/// A node that dmq has given up is believed to be there for so long after it spoke: dmq's next look at it
-/// may take its time.
-const PRESUMED_ALIVE: Seconds = Seconds(90);
 
 /// A node that was there so long before this one was frozen was there when it was.
 const FROZEN_MARGIN: Seconds = Seconds(3);
@@ -540,75 +468,6 @@ fn add(list: &mut ShmVec<Node>, node: Node) -> Result<NodeId, NoMemory> {
     }
     shm::push(list, node)?;
     Ok(NodeId::at(list.len() - 1))
-}
-
-impl Node {
-    fn new(name: &[u8], address: Option<&Address>, now: Moment) -> Result<Node, NoMemory> {
-        let (host, port) = address.map_or((b"".as_slice(), 0), |address| (&*address.host, address.port));
-        let (name, host) = (shm::copy(name)?, shm::copy(host)?);
-        Ok(Node {
-            name,
-            host,
-            port,
-            reach: Reach::Away,
-            since: now,
-            heard_at: None,
-            presumed_until: None,
-            owed: false,
-            notified_at: None,
-            compares: 0,
-            pulling: [None; 2],
-            compared_at: [None; 2],
-            answered_at: 0,
-            has_left: false,
-            window: ReplayWindow::default(),
-        })
-    }
-
-    fn is_at(&self, address: &Address) -> bool {
-        self.port > 0 && self.port == address.port && *self.host == *address.host
-    }
-
-    fn shares_subscriptions(&self) -> bool {
-        self.compares & Kind::Subscriptions.bit() != 0
-    }
-
-    fn address(&self) -> Address {
-        Address { host: self.host.to_vec(), port: self.port }
-    }
-
-    /// Whether it is there, as far as is known.
-    fn is_there(&self) -> bool {
-        self.reach != Reach::Away
-    }
-
-    /// Whether it is one of our kind that may have to be asked: it is there, or was when this node was frozen.
-    fn may_answer(&self) -> bool {
-        self.is_there() && !self.has_left && !self.name.is_empty() && self.port > 0
-    }
-
-    /// Whether it is one of our kind and there.
-    fn answers(&self) -> bool {
-        self.reach == Reach::Answers && !self.name.is_empty() && self.port > 0
-    }
-
-    /// dmq says whether it answers; a node that has just sent something does, whatever dmq says.
-    fn set_reached(&mut self, reached: bool, now: Moment) {
-        if reached {
-            self.heard_at = None;
-        }
-        let was_heard = self.heard_at.is_some_and(|at| now - at < PRESUMED_ALIVE);
-        let is_presumed = was_heard || self.presumed_until.is_some_and(|until| now < until);
-        let before = self.is_there();
-        self.reach = match (reached, is_presumed) {
-            (true, _) => Reach::Answers,
-            (false, true) => Reach::Presumed,
-            (false, false) => Reach::Away,
-        };
-        if self.is_there() != before {
-            self.since = now;
-        }
-    }
 }
 
 #[cfg(test)]

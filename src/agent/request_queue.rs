@@ -1,0 +1,207 @@
+//! One publication or subscription with a request under way: what was sent, what waits behind it, and who waits for the
+//! answers.
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::pua::error::RequestError;
+use crate::pua::ports::{Claim, PendingRequestId};
+use crate::pua::record::{Change, Record};
+use crate::pua::request::{Part, Request, Wanted};
+use crate::shm_safe::shm_safe;
+use crate::time::{Seconds, Tick};
+
+type Shared = ShmBox<[u8]>;
+
+/// How long an answer is awaited: longer than tm waits, whatever its timers say, is a sign that none will
+/// come.
+pub(crate) const PATIENCE: Seconds = Seconds(600);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its answer is awaited; after this time nobody will give one.
+    UnderWay { until: Tick },
+    /// It waits for another try.
+    Waiting { at: Tick },
+    /// What its answer says waits to be stored.
+    Unstored { at: Tick },
+}
+
+shm_safe!(enum Phase { UnderWay { until }, Waiting { at }, Unstored { at } });
+
+/// What goes next on a pending request.
+pub(super) struct Waiting {
+    pub(super) request: Request<Shared>,
+    pub(super) since: Tick,
+    pub(super) not_before: Option<Tick>,
+    pub(super) claims: ShmVec<Claim>,
+}
+
+shm_safe!(Waiting { request, since, not_before, claims });
+
+pub(super) struct Entry {
+    pub(super) id: PendingRequestId,
+    pub(super) key: u64,
+    pub(super) subscribes: bool,
+    pub(super) phase: Phase,
+    pub(super) attempts: u32,
+    /// The server may have something: an end of it has to be sent.
+    pub(super) stored: bool,
+    /// For how long it was asked for last, and when.
+    pub(super) asked: (Wanted, Tick),
+    pub(super) sent: Option<(Request<Shared>, Record<Shared>)>,
+    /// The entity tag of what was sent last; `None` before anything was.
+    pub(super) etag: Option<Shared>,
+    /// The tag before that, until the next request is sent: the record may still have it.
+    pub(super) former_etag: Option<Shared>,
+    /// There was another one of this key: requests that name no entity tag mean that one.
+    pub(super) beside: bool,
+    /// Callers that wait for what is under way.
+    pub(super) claims: ShmVec<Claim>,
+    pub(super) next: Option<Waiting>,
+    pub(super) change: Option<Change<Shared>>,
+}
+
+shm_safe!(Entry {
+    id,
+    key,
+    subscribes,
+    phase,
+    attempts,
+    stored,
+    asked,
+    sent,
+    etag,
+    former_etag,
+    beside,
+    claims,
+    next,
+    change
+});
+
+/// How far the ends of two options may lie apart and still be the same: a SUBSCRIBE asks for ten more than
+/// it has to.
+const SAME_END: Seconds = Seconds(10);
+
+impl Entry {
+    /// Takes what waits, aged by the time it waited; the callers behind it wait for its answer now.
+    pub(super) fn take_next(&mut self, now: Tick) -> Option<Request<Shared>> {
+        let mut next = self.next.take()?;
+        let options = &mut next.request.options;
+        let waited = now - next.since;
+        if let (Wanted::For(time), true) = (options.expires, waited > Seconds(1)) {
+            // What nobody wants any more is ended.
+            options.expires = if time > waited { Wanted::For(time - waited) } else { Wanted::End };
+        }
+        self.asked = (options.expires, now);
+        self.phase = Phase::UnderWay { until: now + PATIENCE };
+        if self.claims.is_empty() {
+            self.claims = next.claims;
+        } else {
+            // Without memory they are answered by nobody; that there are two lists at all needs a pending request that
+            // failed to leave.
+            let _ = next.claims.iter().try_for_each(|claim| shm::push(&mut self.claims, *claim));
+        }
+        Some(next.request)
+    }
+
+    /// Whether the answer under way is that of `request`, too.
+    pub(super) fn covers(&self, request: &Request, now: Tick) -> bool {
+        let (asked, at) = self.asked;
+        let wanted = request.options.expires;
+        let same_end = match (asked, wanted) {
+            (Wanted::Forever, Wanted::Forever) => true,
+            (Wanted::For(asked), Wanted::For(wanted)) => ((at + asked) - (now + wanted)).abs() <= SAME_END,
+            _ => false,
+        };
+        self.subscribes
+            && matches!(self.phase, Phase::UnderWay { .. })
+            && self.next.is_none()
+            && self.sent.is_some()
+            && same_end
+    }
+
+    /// What waits is not with the server, and nobody wants it any more: `request` goes in its place at once.
+    pub(super) fn give_way(&mut self, request: &Request, now: Tick) -> Result<Option<Waiting>, NoMemory> {
+        let mut claims = ShmVec::new_in(Shm);
+        let waiting = self.next.iter().flat_map(|next| next.claims.iter());
+        for claim in Claim::of(request).iter().chain(self.claims.iter()).chain(waiting) {
+            shm::push(&mut claims, *claim)?;
+        }
+        self.claims = claims;
+        self.asked = (request.options.expires, now);
+        self.phase = Phase::UnderWay { until: now + PATIENCE };
+        Ok(self.next.take())
+    }
+
+    /// Whether it is about the publication with this entity tag, by the tag it has or had until now.
+    pub(super) fn has_tag(&self, tag: &[u8]) -> bool {
+        !tag.is_empty() && [&self.etag, &self.former_etag].into_iter().any(|known| known.as_deref() == Some(tag))
+    }
+
+    /// How many callers wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.claims.len() + self.next.as_ref().map_or(0, |next| next.claims.len())
+    }
+
+    /// Puts a request behind what is under way.
+    pub(super) fn queue(
+        &mut self,
+        request: &Request,
+        now: Tick,
+        not_before: Option<Tick>,
+    ) -> Result<Option<Waiting>, RequestError> {
+        let follows = self.has_tag(request.get(Part::Etag));
+        let mut merged = match &self.next {
+            None => request.clone(),
+            Some(waiting) => {
+                if request.body().is_none()
+                    && !request.options.expires.is_end()
+                    && waiting.request.options.expires.is_end()
+                    && !self.subscribes
+                {
+                    return Err(RequestError::NoBody);
+                }
+                request.in_place_of(&waiting.request.to_private())
+            }
+        };
+        merged.options.follows = follows;
+        let mut fresh =
+            Waiting { request: merged.map(shm::copy)?, since: now, not_before, claims: ShmVec::new_in(Shm) };
+        if let Some(claim) = Claim::of(request) {
+            let claims = self.next.as_mut().map_or(&mut fresh.claims, |next| &mut next.claims);
+            shm::push(claims, claim)?;
+        }
+        if let Some(old) = &mut self.next {
+            std::mem::swap(&mut fresh.claims, &mut old.claims);
+            fresh.not_before = old.not_before;
+        }
+        Ok(self.next.replace(fresh))
+    }
+}
+
+/// A record's first request.
+///
+/// # Errors
+///
+/// Fails when shared memory runs out.
+pub(super) fn new_entry(key: u64, request: &Request, phase: Phase, now: Tick) -> Result<ShmBox<Entry>, NoMemory> {
+    let mut claims = ShmVec::new_in(Shm);
+    if let Some(claim) = Claim::of(request) {
+        shm::push(&mut claims, claim)?;
+    }
+    shm::boxed(Entry {
+        id: 0,
+        key,
+        subscribes: request.is_subscription(),
+        phase,
+        attempts: 0,
+        stored: false,
+        asked: (request.options.expires, now),
+        sent: None,
+        etag: None,
+        former_etag: None,
+        beside: false,
+        claims,
+        next: None,
+        change: None,
+    })
+}

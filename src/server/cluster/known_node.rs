@@ -1,0 +1,152 @@
+//! What is known of one node of the cluster.
+use crate::cluster::exchange::Pulling;
+use crate::cluster::seal::ReplayWindow;
+use crate::host::dmq::Address;
+use crate::host::no_memory::NoMemory;
+use crate::host::shm::{self, ShmBox};
+use crate::presence::comparison::Kind;
+use crate::shm_safe::shm_safe;
+use crate::time::{Moment, Seconds};
+
+/// A node that dmq has given up is believed to be there for so long after it spoke: dmq's next look at it
+/// may take its time.
+const PRESUMED_ALIVE: Seconds = Seconds(90);
+
+/// Whether a node is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// dmq says that it answers, and sends it what is broadcast.
+    Answers,
+    /// It has spoken, or was there when this node was frozen, whatever dmq says.
+    Presumed,
+    /// It does not answer.
+    Away,
+}
+
+shm_safe!(
+    enum Reach {
+        Answers,
+        Presumed,
+        Away,
+    }
+);
+
+/// One node, as it was heard of.
+pub(super) struct Node {
+    /// How it calls itself; empty until it says so.
+    pub(super) name: ShmBox<[u8]>,
+    /// Where dmq reaches it; no port: only heard of.
+    pub(super) host: ShmBox<[u8]>,
+    pub(super) port: u16,
+    /// Whether it is there.
+    pub(super) reach: Reach,
+    /// When that changed.
+    pub(super) since: Moment,
+    /// When it spoke though dmq said that it does not answer; 0: dmq knows.
+    pub(super) heard_at: Option<Moment>,
+    /// Until when it counts as there whatever dmq says: dmq's word is from before this node was frozen.
+    pub(super) presumed_until: Option<Moment>,
+    /// It may have missed something: it is to be sent what we have.
+    pub(super) owed: bool,
+    /// When it was last sent everything.
+    pub(super) notified_at: Option<Moment>,
+    /// Which kinds of records it compares, as bits.
+    pub(super) compares: u8,
+    /// What was asked of it page by page.
+    pub(super) pulling: [Option<Pulling>; 2],
+    /// When it was compared with last.
+    pub(super) compared_at: [Option<Moment>; 2],
+    /// When it has said all that we had missed, in milliseconds of a clock that nobody sets.
+    pub(super) answered_at: u64,
+    /// It has said goodbye.
+    pub(super) has_left: bool,
+    /// Which of its sealed messages have come.
+    pub(super) window: ReplayWindow,
+}
+
+shm_safe!(Node {
+    name,
+    host,
+    port,
+    reach,
+    since,
+    heard_at,
+    presumed_until,
+    owed,
+    notified_at,
+    compares,
+    pulling,
+    compared_at,
+    answered_at,
+    has_left,
+    window
+});
+
+impl Node {
+    pub(super) fn new(name: &[u8], address: Option<&Address>, now: Moment) -> Result<Node, NoMemory> {
+        let (host, port) = address.map_or((b"".as_slice(), 0), |address| (&*address.host, address.port));
+        let (name, host) = (shm::copy(name)?, shm::copy(host)?);
+        Ok(Node {
+            name,
+            host,
+            port,
+            reach: Reach::Away,
+            since: now,
+            heard_at: None,
+            presumed_until: None,
+            owed: false,
+            notified_at: None,
+            compares: 0,
+            pulling: [None; 2],
+            compared_at: [None; 2],
+            answered_at: 0,
+            has_left: false,
+            window: ReplayWindow::default(),
+        })
+    }
+
+    pub(super) fn is_at(&self, address: &Address) -> bool {
+        self.port > 0 && self.port == address.port && *self.host == *address.host
+    }
+
+    pub(super) fn shares_subscriptions(&self) -> bool {
+        self.compares & Kind::Subscriptions.bit() != 0
+    }
+
+    pub(super) fn address(&self) -> Address {
+        Address { host: self.host.to_vec(), port: self.port }
+    }
+
+    /// Whether it is there, as far as is known.
+    pub(super) fn is_there(&self) -> bool {
+        self.reach != Reach::Away
+    }
+
+    /// Whether it is one of our kind that may have to be asked: it is there, or was when this node was frozen.
+    pub(super) fn may_answer(&self) -> bool {
+        self.is_there() && !self.has_left && !self.name.is_empty() && self.port > 0
+    }
+
+    /// Whether it is one of our kind and there.
+    pub(super) fn answers(&self) -> bool {
+        self.reach == Reach::Answers && !self.name.is_empty() && self.port > 0
+    }
+
+    /// dmq says whether it answers; a node that has just sent something does, whatever dmq says.
+    pub(super) fn set_reached(&mut self, reached: bool, now: Moment) {
+        if reached {
+            self.heard_at = None;
+        }
+        let was_heard = self.heard_at.is_some_and(|at| now - at < PRESUMED_ALIVE);
+        let is_presumed = was_heard || self.presumed_until.is_some_and(|until| now < until);
+        let before = self.is_there();
+        self.reach = match (reached, is_presumed) {
+            (true, _) => Reach::Answers,
+            (false, true) => Reach::Presumed,
+            (false, false) => Reach::Away,
+        };
+        if self.is_there() != before {
+            self.since = now;
+        }
+    }
+}
