@@ -2,9 +2,8 @@
 use crate::abi::presence::state;
 use crate::abi::pua::state as pua_state;
 use crate::common::counters;
-use crate::host::clock;
 use crate::host::counters::{Compute, register_computed};
-use crate::host::{slab, warm_up};
+use crate::host::{clock, slab, warm_up};
 use crate::server::context::Process;
 use crate::server::notify::outstanding::Outstanding;
 use crate::server::operator::statistics::{Counts, Statistics};

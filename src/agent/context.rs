@@ -8,8 +8,7 @@ use crate::agent::records::{self, Records, RowChange};
 use crate::common::counters::{self, Counter};
 use crate::common::database::{Database, StoreError};
 use crate::common::ids::Ids;
-use crate::common::row_groups::Pass;
-use crate::common::row_groups::{Fate, GROUP, Outcome, RefusalLog};
+use crate::common::row_groups::{Fate, GROUP, Outcome, Pass, RefusalLog};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, CallbackParam, NumberOnly};
@@ -17,11 +16,10 @@ use crate::host::{clock, log, tm};
 use crate::pua::config::{Config, Mode};
 use crate::pua::error::RequestError;
 use crate::pua::event::{Event, Processing};
-use crate::pua::ports::AtServer;
-use crate::pua::ports::Checked;
 use crate::pua::ports::{
     self, Admission, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Ports, Processed, Sent,
 };
+use crate::pua::ports::{AtServer, Checked};
 use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
 use crate::pua::request::{Part, Request};
 use crate::pua::response::{Answer, Challenge};

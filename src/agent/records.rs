@@ -1,6 +1,5 @@
 //! Records in shared memory (`db_mode` 0): shards, each under one lock.
-use crate::common::row_groups::Pass;
-use crate::common::row_groups::{Aside, Fate};
+use crate::common::row_groups::{Aside, Fate, Pass};
 use crate::host::clock;
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;

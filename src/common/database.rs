@@ -1,11 +1,10 @@
 //! This process's connection, opened when first needed; on databases that take one writer, writers queue here.
 use crate::common::counters::{self, Counter};
 use crate::common::metrics::{self, Operation, Owner};
-use crate::host::clock;
 use crate::host::db::{Connection, DbError, Driver};
 use crate::host::no_memory::NoMemory;
-use crate::host::process;
 use crate::host::process_mutex::ProcessMutex;
+use crate::host::{clock, process};
 pub use crate::presence::error::StoreError;
 use std::cell::RefCell;
 

@@ -4,10 +4,9 @@ use super::error::Failure;
 use super::event_package::PackageId;
 use super::ports::Ports;
 use super::publication::{Applied, Change, Keeps, Modification, Publication};
-use super::publish::Novelty;
 use super::publish::{
-    Document, Request, announce, announced, dialogs, no_match, notify_watchers, priority, ruid_of, shown_at_the_end,
-    shown_if_readable,
+    Document, Novelty, Request, announce, announced, dialogs, no_match, notify_watchers, priority, ruid_of,
+    shown_at_the_end, shown_if_readable,
 };
 use super::replica::Replica;
 use crate::sip::entity_tag::EntityTag;

@@ -7,8 +7,7 @@ use super::notification::StateChange;
 use super::ports::Ports;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
-use super::winfo::Extent;
-use super::winfo::{Watcher, WatcherEvent};
+use super::winfo::{Extent, Watcher, WatcherEvent};
 use super::{notifier, publish, watcher_changes};
 use crate::time::{Moment, Seconds};
 

@@ -1,10 +1,7 @@
 //! PUBLISH (RFC 3903 6): checks the request, changes the documents, answers, and notifies the watchers.
 use super::error::{Failure, StoreError};
-use super::event_package::BodyCheck;
-use super::event_package::Trait;
-use super::event_package::{Package, PackageVerdict};
-use super::late::Late;
-use super::late::Taken;
+use super::event_package::{BodyCheck, Package, PackageVerdict, Trait};
+use super::late::{Late, Taken};
 use super::notification::{StateChange, TransientBody};
 use super::ports::Ports;
 use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication, SharedLine};

@@ -2,18 +2,14 @@
 //! it.
 use crate::common::counters::{self, Counter};
 use crate::common::metrics;
-use crate::host::shm;
-use crate::host::{clock, direct, dmq, log, sl, tm};
+use crate::host::{clock, direct, dmq, log, shm, sl, tm};
 use crate::presence::authorization::{Authorization, NoVerdict, Outstanding};
 use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
-use crate::presence::event_package::Bodies;
-use crate::presence::event_package::BodyCheck;
-use crate::presence::event_package::{Package, PackageId, PackageVerdict, Packages, Trait};
-use crate::presence::late::Late;
-use crate::presence::late::Taken;
+use crate::presence::event_package::{Bodies, BodyCheck, Package, PackageId, PackageVerdict, Packages, Trait};
+use crate::presence::late::{Late, Taken};
 use crate::presence::notification::{
     Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange,
 };

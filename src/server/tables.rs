@@ -3,7 +3,7 @@
 //! An index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
-use crate::server::tables::resource_entry::Due;
+use crate::server::tables::resource_entry::{Documents, Due, ResourceEntry};
 use crate::shm_safe::shm_safe;
 pub mod dialog_index;
 pub mod lazy_vec;
@@ -21,7 +21,6 @@ use crate::presence::dialog::DialogId;
 use crate::presence::event_package::PackageId;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::server::tables::dialog_index::DialogIndex;
-use crate::server::tables::resource_entry::{Documents, ResourceEntry};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use crate::server::tables::watcher_counts::WatcherCounts;
 use hashbrown::HashTable;

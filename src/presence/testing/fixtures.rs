@@ -1,9 +1,7 @@
 //! The settings and event packages of the test server.
 use super::{PRESENCE, WINFO};
 use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
-use crate::presence::event_package::Trait;
-use crate::presence::event_package::Traits;
-use crate::presence::event_package::{Package, Packages};
+use crate::presence::event_package::{Package, Packages, Trait, Traits};
 use crate::time::{Moment, Seconds};
 
 fn package(name: &'static [u8], content_type: &'static [u8]) -> Package {

@@ -6,8 +6,7 @@ use crate::presence::dialog::DialogId;
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
-use crate::presence::late::Taken;
-use crate::presence::late::{self, Late};
+use crate::presence::late::{self, Late, Taken};
 use crate::presence::notification::{
     Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange,
 };

@@ -1,6 +1,5 @@
 //! Standings of watchers, kept in shared memory, so that the `watchers` table is not asked at each SUBSCRIBE.
-use crate::common::row_groups::Aside;
-use crate::common::row_groups::Pass;
+use crate::common::row_groups::{Aside, Pass};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};

@@ -1,6 +1,5 @@
 //! Rows of `watchers`: what was decided about a watcher, remembered over its subscriptions.
-use crate::common::row_groups::Pass;
-use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, RefusalLog, Writer};
+use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, Pass, RefusalLog, Writer};
 use crate::host::db::{Cond, Connection, DbError, Op, Value, row_columns};
 use crate::host::{clock, log};
 use crate::limited;
@@ -10,9 +9,7 @@ use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::{Watcher, WatcherEvent, WatcherTimes};
-use crate::server::authorizations::cache::Key;
-use crate::server::authorizations::cache::Room;
-use crate::server::authorizations::cache::RowOf;
+use crate::server::authorizations::cache::{Key, Room, RowOf};
 use crate::server::context::Context;
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::sip::{columns, uri};

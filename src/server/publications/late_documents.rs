@@ -2,8 +2,7 @@
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::event_package::PackageId;
-use crate::presence::late::Taken;
-use crate::presence::late::{HELD_SECS, Late};
+use crate::presence::late::{HELD_SECS, Late, Taken};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;

@@ -7,8 +7,7 @@ use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication, St
 use crate::presence::remembered::Digested;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
-use crate::server::publications::presentity_table::BodyCell;
-use crate::server::publications::presentity_table::{RowChange, update};
+use crate::server::publications::presentity_table::{BodyCell, RowChange, update};
 use crate::server::publications::store::{PublicationStore, Wanted};
 use crate::server::publications::trims::Trims;
 use crate::server::publications::undo::{Changed, Undo};

@@ -1,7 +1,6 @@
 //! Publications that are written some time after they are answered (`publ_update_period`): each period writes the
 //! newest state of what has changed since the last one.
-use crate::common::row_groups::Pass;
-use crate::common::row_groups::{Aside, Fate, GROUP, RefusalLog, Writer};
+use crate::common::row_groups::{Aside, Fate, GROUP, Pass, RefusalLog, Writer};
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log};
 use crate::log;

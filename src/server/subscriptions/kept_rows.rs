@@ -1,6 +1,5 @@
 //! Rows of subscriptions that live in memory: read at start-up, written by the timer and at the end.
-use crate::common::row_groups::Pass;
-use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, RefusalLog, Writer};
+use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, Pass, RefusalLog, Writer};
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log, shm};
 use crate::log;

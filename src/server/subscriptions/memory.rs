@@ -1,6 +1,5 @@
 //! Subscriptions in memory (modes 0, 1, 2): added, renewed, ended, listed, and written where the mode promises it.
-use crate::common::row_groups::Aside;
-use crate::common::row_groups::Pass;
+use crate::common::row_groups::{Aside, Pass};
 use crate::host::shm::{self};
 use crate::presence::authorization::Authorization;
 use crate::presence::dialog::DialogId;
@@ -17,8 +16,7 @@ use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};
 use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};
-use crate::server::tables::resource_entry::Due;
-use crate::server::tables::resource_entry::FinalNotify;
+use crate::server::tables::resource_entry::{Due, FinalNotify};
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::server::tables::watcher_hash;
 use crate::time::{Moment, Seconds};
