@@ -33,6 +33,15 @@ def connect(server, name):
     return Stream(WebSocket(connection) if "ws" in name else connection, name)
 
 
+def watched(server, name):
+    """Alice has published, and is watched on a connection: she, her tag, the connection, the first NOTIFY."""
+    alice = Client(server, "alice")
+    etag = alice.publish(body=pidf()).get("SIP-ETag")
+    stream = connect(server, name)
+    _, first = stream.subscribe(ALICE, "call-1")
+    return alice, etag, stream, first
+
+
 def answer(stream, notify, code="200 OK"):
     lines = ["SIP/2.0 " + code] + ["Via: " + via for via in notify.all("Via")]
     lines += ["%s: %s" % (name, notify.get(name)) for name in ("From", "To", "Call-ID", "CSeq")]
@@ -50,10 +59,7 @@ def test_a_watcher_on_a_connection_is_notified_as_by_tm(name):
     seen = {}
     for engine in ("tm", "direct"):
         with a_server(name, notify_engine=engine) as server:
-            alice = Client(server, "alice")
-            etag = alice.publish(body=pidf()).get("SIP-ETag")
-            stream = connect(server, name)
-            _, first = stream.subscribe(ALICE, "call-1")
+            alice, etag, stream, first = watched(server, name)
             alice.publish(body=pidf(basic="closed"), etag=etag)
             second = stream.receive()
             answer(stream, second)
@@ -86,10 +92,7 @@ def test_the_alias_of_a_contact_is_followed_as_by_tm(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_connection_that_is_gone_is_left_to_tm(name):
     with a_server(name, before=QUICK) as server:
-        alice = Client(server, "alice")
-        etag = alice.publish(body=pidf()).get("SIP-ETag")
-        stream = connect(server, name)
-        stream.subscribe(ALICE, "call-1")
+        alice, etag, stream, _ = watched(server, name)
         assert counts(server, "notify_direct", "notify_by_tm") == (1, 0)
         getattr(stream.connection, "connection", stream.connection).close()
         time.sleep(0.5)
@@ -102,10 +105,7 @@ def test_a_connection_that_is_gone_is_left_to_tm(name):
 @pytest.mark.parametrize("name", ["tcp", "tls", "ws"])
 def test_nothing_is_sent_again_on_a_connection(name):
     with a_server(name, before=QUICK) as server:
-        alice = Client(server, "alice")
-        etag = alice.publish(body=pidf()).get("SIP-ETag")
-        stream = connect(server, name)
-        stream.subscribe(ALICE, "call-1")
+        alice, etag, stream, _ = watched(server, name)
         alice.publish(body=pidf(basic="closed"), etag=etag)
         assert "closed" in stream.receive().raw.decode()
         assert counts(server, "notify_under_way") == (1,)

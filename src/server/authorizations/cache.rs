@@ -295,18 +295,17 @@ mod tests {
         Authorization { status, reason: reason.to_vec() }
     }
 
+    /// Puts what is in the table, too.
+    fn remember(cache: &AuthorizationCache, key: &Key<'_>, authorization: &Authorization, at: i64) {
+        cache.put(key, authorization, Moment::at(at), RowOf::Written, Room::Made);
+    }
+
     #[test]
     fn the_last_word_counts_until_it_is_old() {
         let authorizations = AuthorizationCache::within(RULE, 1 << 20).unwrap();
         assert_eq!(authorizations.get(&ALICE, Moment::at(0)), None);
-        authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(10), RowOf::Written, Room::Made);
-        authorizations.put(
-            &ALICE,
-            &authorization(Status::Active, b"polite-block"),
-            Moment::at(20),
-            RowOf::Written,
-            Room::Made,
-        );
+        remember(&authorizations, &ALICE, &authorization(Status::Pending, b""), 10);
+        remember(&authorizations, &ALICE, &authorization(Status::Active, b"polite-block"), 20);
         assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(authorization(Status::Active, b"polite-block")));
         assert_eq!(authorizations.get(&ALICE, Moment::at(20)), None);
         assert_eq!(authorizations.get(&[b"sip:alice@a", b"bo", b"bb", b"presence"], Moment::at(0)), None);
@@ -317,7 +316,7 @@ mod tests {
         let authorizations = AuthorizationCache::within(RULE, 1 << 20).unwrap();
         let (old, new) = (authorization(Status::Active, b""), authorization(Status::Terminated, b"rejected"));
         let puts = authorizations.puts(&ALICE);
-        authorizations.put(&ALICE, &new, Moment::at(10), RowOf::Written, Room::Made);
+        remember(&authorizations, &ALICE, &new, 10);
         authorizations.put_as_read(&ALICE, &old, Moment::at(11), Room::Made, puts);
         assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(new));
         authorizations.put_as_read(&ALICE, &old, Moment::at(12), Room::Made, authorizations.puts(&ALICE));
@@ -348,12 +347,11 @@ mod tests {
         let before = fake::live_blocks();
         for watcher in 0..100 {
             let user = watcher.to_string();
-            authorizations.put(
+            remember(
+                &authorizations,
                 &[b"sip:a@b", user.as_bytes(), b"c", b"presence"],
                 &authorization(Status::Active, b""),
-                Moment::at(10),
-                RowOf::Written,
-                Room::Made,
+                10,
             );
         }
         let all = fake::live_blocks();
@@ -361,13 +359,7 @@ mod tests {
         for watcher in 0..10 {
             let user = watcher.to_string();
             let key: Key<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
-            authorizations.put(
-                &key,
-                &authorization(Status::Active, b"polite-block"),
-                Moment::at(20),
-                RowOf::Written,
-                Room::Made,
-            );
+            remember(&authorizations, &key, &authorization(Status::Active, b"polite-block"), 20);
         }
         authorizations.forget_old(Moment::at(10));
         for watcher in 0..100 {
@@ -422,13 +414,7 @@ mod tests {
         assert!((9_990..10_000).filter(|n| known(*n)).count() >= 8, "the newest are known");
         assert!((0..1_000).filter(|n| known(*n)).count() < 100, "the oldest are not");
         let long = vec![b'x'; 6_000];
-        authorizations.put(
-            &[b"sip:a@b", &long, b"c", b"presence"],
-            &authorization(Status::Active, b""),
-            Moment::at(1),
-            RowOf::Written,
-            Room::Made,
-        );
+        remember(&authorizations, &[b"sip:a@b", &long, b"c", b"presence"], &authorization(Status::Active, b""), 1);
         assert_eq!(authorizations.get(&[b"sip:a@b", &long, b"c", b"presence"], Moment::at(-1)), None);
     }
 
@@ -438,12 +424,11 @@ mod tests {
         authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(0), RowOf::Owed, Room::Made);
         for n in 0..10_000 {
             let user = n.to_string();
-            authorizations.put(
+            remember(
+                &authorizations,
                 &[b"sip:a@b", user.as_bytes(), b"c", b"e"],
                 &authorization(Status::Active, b""),
-                Moment::at(9),
-                RowOf::Written,
-                Room::Made,
+                9,
             );
         }
         assert_eq!(authorizations.get(&ALICE, Moment::at(-1)), Some(authorization(Status::Pending, b"")));
@@ -454,7 +439,7 @@ mod tests {
         let authorizations = AuthorizationCache::within(RULE, 64 << 10).unwrap();
         authorizations.put(&ALICE, &authorization(Status::Active, b""), Moment::at(1), RowOf::Written, Room::None);
         assert_eq!((authorizations.get(&ALICE, Moment::at(0)), authorizations.bytes()), (None, 0));
-        authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(1), RowOf::Written, Room::Made);
+        remember(&authorizations, &ALICE, &authorization(Status::Pending, b""), 1);
         authorizations.put(&ALICE, &authorization(Status::Active, b""), Moment::at(2), RowOf::Written, Room::None);
         assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(authorization(Status::Active, b"")));
     }
