@@ -108,7 +108,8 @@ bench: build ## Stock and ours side by side, table and plot in target/bench (QUI
 
 SECONDS_EACH ?= 600
 .PHONY: lint
-lint: setup ## Formatter, lints, documentation, shell, Python, prose, licences, the oldest compiler
+lint: ## Formatter, lints, documentation, shell, Python, prose, licences, the oldest compiler
+	@scripts/setup.sh lint
 	@scripts/lint.sh
 
 .PHONY: setup-docs

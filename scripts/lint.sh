@@ -16,7 +16,8 @@ has() { # name, how to get it, command...
 extra() { (unset REQUIRE_LINTS; has "$@"); }
 
 ! has rustfmt rustfmt cargo fmt || cargo fmt --check
-! has clippy rust-clippy cargo clippy || cargo clippy --release --quiet --all-targets -- -D warnings
+! has clippy "rust-clippy, for rustc-web rust-web-clippy" cargo clippy ||
+	cargo clippy --release --quiet --all-targets -- -D warnings
 ! has rustdoc rustc rustdoc ||
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --release --quiet --no-deps \
 		--document-private-items

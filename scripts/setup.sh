@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what is missing: system packages, a Rust compiler, and the source of exactly the Kamailio that is installed.
 # `setup.sh tests` adds what the tests need: other databases, a browser, a SIP tester; `setup.sh scenarios` what most
-# scenarios get along with; `setup.sh bench` what the benchmark needs, `setup.sh docs` what makes the site, `setup.sh
-# example NAME` what that example loads, `setup.sh phone` a softphone. Safe to run again: a second run changes nothing.
+# scenarios get along with; `setup.sh lint` the formatter and lints of Debian's compiler; `setup.sh bench` what the
+# benchmark needs, `setup.sh docs` what makes the site, `setup.sh example NAME` what that example loads, `setup.sh
+# phone` a softphone. Safe to run again: a second run changes nothing.
 # Where a server is named (KAMAILIO_BIN), or the kamailio in PATH is no package's, no kamailio is installed; the source
 # of one that is no package's is the user's (KAMAILIO_SRC).
 set -eu
@@ -94,11 +95,20 @@ install_rust() {
 	candidate=$(apt-cache policy rustc 2>/dev/null | sed -n 's/^ *Candidate: 1\.\([0-9]*\)\..*/\1/p')
 	if [ "${candidate:-0}" -ge "$MINIMUM_RUST" ]; then suffix=; else suffix=-web; fi
 	install_packages "rustc$suffix" "cargo$suffix"
-	for tool in rustfmt rust-clippy; do
-		! apt-cache policy "$tool$suffix" 2>/dev/null | grep -q 'Candidate: [0-9]' || install_packages "$tool$suffix" || true
-	done
 	rust_is_new_enough ||
 		fail "Rust is still older than 1.$MINIMUM_RUST: install a newer rustc and cargo (found: $(rustc --version 2>&1))"
+}
+
+# The formatter and the lints that belong to Debian's compiler; another compiler comes with its own.
+install_lints() {
+	case $(owner "$(command -v rustc)") in
+	rustc) lints="rustfmt rust-clippy" ;;
+	rustc-web) lints="rustfmt-web rust-web-clippy" ;;
+	*) return 0 ;;
+	esac
+	missing=$(packages=$lints; missing_packages)
+	# shellcheck disable=SC2086
+	(install_packages $missing) || say "these cannot be installed, and what they check is passed over: $missing"
 }
 
 # deb-src lines for what the machine's own package lists name, in a private folder that leaves the system's lists alone.
@@ -194,5 +204,6 @@ fi
 install_packages $missing 9>&-
 exec 9>&-
 install_rust
+case ${1:-} in tests | lint) install_lints ;; esac
 provide_source
 [ "${1:-}" != tests ] || { provide_tools; mkdir -p target/tools; provide_browser_phone; }

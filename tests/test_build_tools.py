@@ -127,3 +127,24 @@ def test_a_compiler_that_is_too_old_is_said(tmp_path):
         (tmp_path / name).chmod(0o755)
     done = run("build.sh", CARGO=str(tmp_path / "cargo"), RUSTC=str(tmp_path / "rustc"))
     is_one_sentence(done, "rustc 1.63.0", "older than 1.85", "make setup")
+
+
+# What Debian calls the compiler and what belongs to it, and what a machine has that got its compiler otherwise.
+@pytest.mark.parametrize("owner, wanted", [("rustc", ["rustfmt", "rust-clippy"]),
+                                           ("rustc-web", ["rustfmt-web", "rust-web-clippy"]), ("", [])])
+def test_formatter_and_lints_are_those_of_the_compiler_that_is_there(tmp_path, owner, wanted):
+    """Also where the compiler was there before the set-up: a required lint that is missing fails everything."""
+    programs = {
+        "cargo": "echo 'cargo 1.85.0 (x)'", "rustc": "echo 'rustc 1.85.0 (x)'", "id": "echo 0",
+        "dpkg-query": "case $1$4 in -S*) [ -z '%s' ] || echo '%s: /usr/bin/rustc' ;; -W*rustfmt* | -W*clippy*) ;; "
+                      "*) echo installed ;; esac" % (owner, owner),
+        "apt-get": "echo \"$*\" >>%s/asked" % tmp_path,
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text("#!/bin/sh\n%s\n" % text)
+        (tmp_path / name).chmod(0o755)
+    done = run("setup.sh", "lint", PATH="%s:%s" % (tmp_path, os.environ["PATH"]),
+               KAMAILIO_SRC=os.environ.get("KAMAILIO_SRC", str(ROOT / "target" / "host" / "current")))
+    assert done.returncode == 0, done.stderr
+    asked = (tmp_path / "asked").read_text() if wanted else ""
+    assert asked.split()[-len(wanted):] == wanted if wanted else not (tmp_path / "asked").exists()
