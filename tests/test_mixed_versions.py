@@ -11,7 +11,7 @@ from kit.kamailio import SERVER
 from kit.sip import Client, pidf
 from test_dmq import errors, joined, message, node, update
 
-LIFE, AGE = 20, 6
+AGE = 6
 # Before 6.1 a node of stock's tells a node that joins nothing.
 PAIRS = ([("ours", "ours"), ("ours", "stock")]
          + ([("stock", "ours"), ("stock", "stock")] if SERVER.numbers >= (6, 1) else []))
@@ -30,28 +30,36 @@ def document(server, number):
 @pytest.mark.suite("cluster")
 def test_a_publication_lives_as_long_on_a_node_that_joined_later():
     """All pairs at once: the document is there until its owner's answer said, and no longer."""
+    # A busy machine may need longer than that life until all nodes have joined.
+    seen = next((seen for seen in map(seen_of_a_life, (20, 40, 80)) if seen), None)
+    assert seen == [{pair: True for pair in PAIRS}, {pair: False for pair in PAIRS}]
+
+
+def seen_of_a_life(life):
+    """Which second nodes show a document shortly before and after the end of its `life` in seconds; `None` when they
+    joined too late for that."""
     with contextlib.ExitStack() as servers:
-        pairs, start = [], None
-        for one, two in PAIRS:
-            first = servers.enter_context(node(one, subs_db_mode=0, publ_cache=2, clean_period=5))
-            pairs.append((one, two, first))
-        for _, _, first in pairs:
+        firsts = [servers.enter_context(node(one, subs_db_mode=0, publ_cache=2, clean_period=5)) for one, _ in PAIRS]
+        for first in firsts:
             alice = Client(first, "alice")
-            reply = alice.publish(to="sip:alice@example.org", body=pidf("alice"), expires=LIFE)
-            assert reply.code == 200 and reply.get("Expires") == str(LIFE)
+            reply = alice.publish(to="sip:alice@example.org", body=pidf("alice"), expires=life)
+            assert reply.code == 200 and reply.get("Expires") == str(life)
             alice.close()
         start = time.monotonic()
         time.sleep(AGE)
-        joiners = []
-        for one, two, first in pairs:
-            second = servers.enter_context(node(two, first, subs_db_mode=0, publ_cache=2, clean_period=5))
-            joiners.append((one, two, second, first))
-        for _, _, second, first in joiners:
+        joiners = [servers.enter_context(node(two, first, subs_db_mode=0, publ_cache=2, clean_period=5))
+                   for (_, two), first in zip(PAIRS, firsts)]
+        for first, second in zip(firsts, joiners):
             joined(first, second)
-        time.sleep(max(0.0, start + LIFE - 4 - time.monotonic()))
-        assert {(one, two): document(second, 1) for one, two, second, _ in joiners} == {pair: True for pair in PAIRS}
-        time.sleep(max(0.0, start + LIFE + 2 - time.monotonic()))
-        assert {(one, two): document(second, 2) for one, two, second, _ in joiners} == {pair: False for pair in PAIRS}
+        seen = []
+        for number, moment in ((1, start + life - 4), (2, start + life + 2)):
+            if number == 1 and time.monotonic() > moment:
+                return None
+            time.sleep(max(0.0, moment - time.monotonic()))
+            seen.append({pair: document(second, number) for pair, second in zip(PAIRS, joiners)})
+            if number == 1 and time.monotonic() > moment + 2:
+                return None
+        return seen
 
 
 @pytest.mark.suite("cluster")
@@ -136,18 +144,22 @@ def served_by_both(first, second):
     return seen
 
 
+def lived(one, two, life, right, **settings):
+    """What `life` sees of two nodes. Where one of them is stock's there are three tries: its processes take two
+    messages of another node in any order, so that on a busy machine it loses a step now and then. Ours have one."""
+    for _ in range(3 if "stock" in (one, two) else 1):
+        with pair(one, two, **settings) as (first, second):
+            seen = life(first, second)
+            assert not [line for line in errors(first, second) if "json" in line]
+        if seen == right:
+            break
+    return seen
+
+
 @pytest.mark.suite("cluster")
 def test_a_watcher_is_served_by_either_node():
-    for one, two in BOTH:
-        # Two stock nodes lose a step of it now and then on a busy machine: their messages overtake each other.
-        for _ in range(3 if (one, two) == ("stock", "stock") else 1):
-            with pair(one, two) as (first, second):
-                result = served_by_both(first, second)
-                refused = [line for line in errors(first, second) if "json" in line]
-                assert not refused
-            if result == SERVED_BY_BOTH:
-                break
-        assert result == SERVED_BY_BOTH, (one, two)
+    results = {pair: lived(*pair, served_by_both, SERVED_BY_BOTH) for pair in BOTH}
+    assert results == {pair: SERVED_BY_BOTH for pair in BOTH}
 
 
 @pytest.mark.suite("cluster")
@@ -232,10 +244,7 @@ def gone(first, second):
 
 @pytest.mark.suite("cluster")
 def test_a_dialog_that_is_gone_is_gone_on_both_nodes():
-    codes = {}
-    for one, two in BOTH:
-        with pair(one, two) as (first, second):
-            codes[one, two] = gone(first, second)
+    codes = {pair: lived(*pair, gone, [481, 481]) for pair in BOTH}
     assert codes == {pair: [481, 481] for pair in BOTH}
 
 
@@ -243,12 +252,10 @@ def test_a_dialog_that_is_gone_is_gone_on_both_nodes():
 @pytest.mark.parametrize("mode", [1, 2])
 def test_nodes_with_tables_of_their_own_share_subscriptions(mode):
     """Written through, or from time to time: a watcher is served by either node, and a dialog that is gone is gone."""
-    results = {}
-    for one, two in BOTH:
-        with pair(one, two, subs_db_mode=mode) as (first, second):
-            results[one, two] = [served_by_both(first, second), gone(first, second)]
-            assert not [line for line in errors(first, second) if "json" in line]
-    assert results == {pair: [SERVED_BY_BOTH, [481, 481]] for pair in BOTH}
+    right = [SERVED_BY_BOTH, [481, 481]]
+    results = {pair: lived(*pair, lambda *nodes: [served_by_both(*nodes), gone(*nodes)], right, subs_db_mode=mode)
+               for pair in BOTH}
+    assert results == {pair: right for pair in BOTH}
 
 
 @pytest.mark.suite("cluster")
