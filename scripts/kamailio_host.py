@@ -30,6 +30,9 @@ MALLOC_STATS MEM_JOIN_FREE STATISTICS USE_CORE_STATS WITH_XAVP""".split()
 # Flags that headers set by themselves with DBG_SR_MEMORY. Some versions print them and do not ask modules for them.
 IMPLIED = re.compile(r",? ?\bDBG_(?:QM|F|SF|LL|TLSF)_MALLOC\b")
 
+# How long a server may take to print what it is, an emulated one included.
+PRINT_SECONDS = 60
+
 LOCKS = ("FAST_LOCK", "BUSY_WAIT", "ADAPTIVE_WAIT")
 
 
@@ -79,11 +82,14 @@ class Server:
 
     def output(self, *options):
         try:
-            done = subprocess.run([str(self.binary), *options], capture_output=True, text=True, timeout=60,
+            done = subprocess.run([str(self.binary), *options], capture_output=True, text=True, timeout=PRINT_SECONDS,
                                   errors="replace")
         except OSError as error:
             raise Missing("%s cannot be run (%s): name the kamailio of this machine with KAMAILIO_BIN=..."
                           % (self.binary, error.strerror))
+        except subprocess.TimeoutExpired:
+            raise Missing("%s %s does not end: name Kamailio's own program with KAMAILIO_BIN=..."
+                          % (self.binary, " ".join(options)))
         return done.stdout + done.stderr
 
     @property
@@ -196,8 +202,10 @@ class Server:
     @property
     def kamcmd(self):
         """The command line beside this server."""
-        beside = self.binary.parent / "kamcmd"
-        return beside if beside.exists() else pathlib.Path(shutil.which("kamcmd") or "/usr/sbin/kamcmd")
+        for beside in (self.binary.parent / "kamcmd", self.binary.resolve().parent / "kamcmd"):
+            if beside.exists():
+                return beside
+        return pathlib.Path(shutil.which("kamcmd") or "/usr/sbin/kamcmd")
 
 
 class Headers:
@@ -395,6 +403,9 @@ class Host:
         """Why the headers could not be read, from what the compiler says."""
         whole = "set KAMAILIO_SRC to the whole source of Kamailio %s" % self.server.version
         lost = re.search(r"^(\S+):\d+:\d+: fatal error: '?([^\s':]+)'?:? ", said, re.M)
+        if not said.strip():
+            return "%s compiles nothing and does not say why: name a C compiler that works with CC=..." % shlex.join(
+                self.compiler)
         if not lost:
             first = next((line for line in said.splitlines() if "error" in line), said.strip())
             return "the headers in %s cannot be compiled (%s): %s" % (self.headers.folder, first, whole)
@@ -445,16 +456,24 @@ request_route { exit; }
 """
 
 
+# How long a server may take over it, an emulated one included.
+LOAD_SECONDS = 300
+
+
 def check_load(folder):
     """Loads the modules in that server, which says why when it refuses them."""
     server = Server()
     with tempfile.TemporaryDirectory(prefix="presence-load-") as place:
         path = pathlib.Path(place) / "kamailio.cfg"
         path.write_text(CONFIGURATION % (pathlib.Path(folder).resolve(), server.modules))
-        done = subprocess.run([str(server.binary), "-c", "-E", "-f", str(path), "-Y", place, "-P", place + "/pid"],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                              timeout=300,
-                              env={name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"})
+        try:
+            done = subprocess.run([str(server.binary), "-c", "-E", "-f", str(path), "-Y", place, "-P", place + "/pid"],
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                                  timeout=LOAD_SECONDS,
+                                  env={name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"})
+        except subprocess.TimeoutExpired:
+            raise Missing("%s does not say within %g s whether it loads the modules in %s: run make build again when "
+                          "this machine has less to do" % (server.full_version, LOAD_SECONDS, folder))
     if done.returncode == 0:
         return
     lines = [line.strip() for line in done.stdout.splitlines() if "ERROR" in line or "CRITICAL" in line]

@@ -161,6 +161,7 @@ def test_headers_of_another_patch_level_are_taken_only_by_name(tmp_path):
     (dict(KAMAILIO_MODULES="/tmp"), ["/tmp has no tm.so", "name the folder"]),
     (dict(KAMAILIO_MODULES=str(SERVER.modules)), ["are of " + SERVER.full_version, "KAMAILIO_MODULES="]),
     (dict(CC="no-such-compiler"), ["no C compiler (no-such-compiler)", "install gcc"]),
+    (dict(CC="/bin/false"), ["/bin/false compiles nothing", "CC="]),
     (dict(KAMAILIO_BUILD="/nowhere"), ["/nowhere has no src/modules/presence", "cmake"]),
 ])
 def test_what_is_missing_is_said_in_one_sentence(tmp_path, change, words):
@@ -168,6 +169,33 @@ def test_what_is_missing_is_said_in_one_sentence(tmp_path, change, words):
     done = host("facts", **dict(fake.named, **change))
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_a_program_that_does_not_end_is_said(tmp_path, monkeypatch):
+    """Neither one that is asked what it is, nor one that is to load the modules, keeps a build for ever."""
+    monkeypatch.setattr(kamailio_host, "PRINT_SECONDS", 0.2)
+    monkeypatch.setattr(kamailio_host, "LOAD_SECONDS", 0.2)
+    program = tmp_path / "kamailio"
+    program.write_text("#!/bin/sh\nexec sleep 30\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("KAMAILIO_BIN", str(program))
+    with pytest.raises(kamailio_host.Missing, match="%s -V does not end: name .*KAMAILIO_BIN=" % program):
+        kamailio_host.Server()
+    fake = Fake(tmp_path / "server")
+    monkeypatch.setenv("KAMAILIO_BIN", str(fake.binary))
+    fake.binary.write_text(fake.binary.read_text() + "[ \"$1\" != -c ] || exec sleep 30\n")
+    monkeypatch.setattr(kamailio_host, "PRINT_SECONDS", 60)
+    with pytest.raises(kamailio_host.Missing, match="does not say within .* run make build again"):
+        kamailio_host.check_load(tmp_path)
+
+
+def test_a_link_to_a_server_stands_for_it_and_what_is_beside_it(tmp_path):
+    fake = Fake(tmp_path)
+    (fake.binary.parent / "kamcmd").write_text("")
+    link = tmp_path / "named"
+    link.symlink_to(fake.binary)
+    for name, value in (("kamcmd", fake.binary.parent / "kamcmd"), ("modules", fake.modules)):
+        assert host("get", name, KAMAILIO_BIN=link).stdout.strip() == str(value)
 
 
 def setup(**environment):
