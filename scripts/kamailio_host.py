@@ -33,6 +33,10 @@ IMPLIED = re.compile(r",? ?\bDBG_(?:QM|F|SF|LL|TLSF)_MALLOC\b")
 # How long a server may take to print what it is, an emulated one included.
 PRINT_SECONDS = 60
 
+# Where cmake writes how the module presence is compiled, by the program that it writes for: make, ninja.
+PRESENCE_BY_CMAKE = "src/modules/presence/CMakeFiles/presence.dir"
+MADE_BY_CMAKE = (PRESENCE_BY_CMAKE + "/flags.make", "build.ninja")
+
 LOCKS = ("FAST_LOCK", "BUSY_WAIT", "ADAPTIVE_WAIT")
 
 
@@ -272,23 +276,30 @@ class Headers:
         made = self.folder / "config.mak"
         if made.exists():
             return made
-        inner = "src/modules/presence/CMakeFiles/presence.dir/flags.make"
         build = named("KAMAILIO_BUILD")
         if build:
-            if not (build / inner).exists():
-                raise Missing("KAMAILIO_BUILD=%s has no %s: name the folder in which cmake was run" % (build, inner))
-            return build / inner
-        return next(iter(sorted(self.folder.parent.glob("*/" + inner), key=lambda path: -path.stat().st_mtime)), None)
+            found = next((build / inner for inner in MADE_BY_CMAKE if (build / inner).exists()), None)
+            if not found:
+                raise Missing("KAMAILIO_BUILD=%s has neither %s: name the folder in which cmake was run"
+                              % (build, " nor ".join(MADE_BY_CMAKE)))
+            return found
+        found = [path for inner in MADE_BY_CMAKE for path in self.folder.parent.glob("*/" + inner)]
+        return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
     def configured(self):
         """The tree's own flags, by name: what the server does not print is taken from here."""
         path = self.configuration()
-        if path is None:
-            return {name: None for name in USUAL}
+        text = path.read_text(errors="replace") if path else ""
+        if path and path.name == "build.ninja":
+            # What the module's first file is compiled with; `$` takes its meaning from the character after it.
+            rule = re.search(r"^build %s/.*\n((?: +.*\n)*)" % re.escape(PRESENCE_BY_CMAKE), text, re.M)
+            text = re.sub(r"\$(.)", r"\1", rule.group(1)) if rule else ""
         words = []
-        for line in path.read_text(errors="replace").splitlines():
-            found = re.match(r"(?:C_DEFS|CC_PMUTEX_OPTS|C_DEFINES) ?=(.*)", line)
+        for line in text.splitlines():
+            found = re.match(r"(?:C_DEFS|CC_PMUTEX_OPTS|C_DEFINES| +DEFINES) ?=(.*)", line)
             words += shlex.split(found.group(1)) if found else []
+        if not words:
+            return {name: None for name in USUAL}
         flags = dict((word[2:].split("=", 1) + [None])[:2] for word in words if word.startswith("-D"))
         return {name: value for name, value in flags.items() if name not in ("MOD_NAME", "MOD_NAMEID")
                 and not name.endswith("_EXPORTS")}

@@ -93,7 +93,7 @@ def test_flags_that_headers_set_by_themselves_are_not_set_twice(tmp_path):
     assert not [flag for flag in fake.flags() if "DBG_QM_MALLOC" in flag]
 
 
-@pytest.mark.parametrize("kind", ["make", "cmake", "none", "prefix"])
+@pytest.mark.parametrize("kind", ["make", "cmake", "ninja", "none", "prefix"])
 def test_headers_come_from_any_tree(tmp_path, kind):
     fake = Fake(tmp_path)
     # Both would make modules that this server refuses, were they believed.
@@ -110,6 +110,14 @@ def test_headers_come_from_any_tree(tmp_path, kind):
                                          "-DFAST_LOCK -DSTATISTICS "
                                          "-DCC_GCC_LIKE_ASM -DHAVE_GETHOSTBYNAME2 "
                                          "-DMOD_NAME=\\\"presence\\\" -Dpresence_EXPORTS\n")
+    if kind == "ninja":
+        (fake.source / "out").mkdir()
+        (fake.source / "out" / "build.ninja").write_text(
+            "build src/modules/tm/CMakeFiles/tm.dir/tm.c.o: C tm.c\n  DEFINES = -DFAST_LOCK\n\n"
+            "build src/modules/presence/CMakeFiles/presence.dir/presence.c.o: C presence.c || order\n"
+            "  DEFINES = -DCFG_DIR=\\\"/of/ninja$:/\\\" -DOS_QUOTED=\\\"linux\\\" -DFAST_LOCK -DSTATISTICS "
+            "-DCC_GCC_LIKE_ASM -DHAVE_GETHOSTBYNAME2 -DMOD_NAME=\\\"presence\\\" -Dpresence_EXPORTS\n"
+            "  FLAGS = -O3\n\n")
     source = fake.source
     if kind == "prefix":
         source = tmp_path / "prefix"
@@ -119,6 +127,7 @@ def test_headers_come_from_any_tree(tmp_path, kind):
     flags = fake.flags(KAMAILIO_SRC=source)
     assert '-DOS_QUOTED="Linux"' in flags and "-DFAST_LOCK" not in flags and "-DSTATISTICS" in flags
     assert not [flag for flag in flags if "MOD_NAME" in flag or "EXPORTS" in flag]
+    assert ('-DCFG_DIR="/of/ninja:/"' in flags) == (kind == "ninja")
 
 
 def test_a_version_before_its_release_is_one(tmp_path):
@@ -162,7 +171,7 @@ def test_headers_of_another_patch_level_are_taken_only_by_name(tmp_path):
     (dict(KAMAILIO_MODULES=str(SERVER.modules)), ["are of " + SERVER.full_version, "KAMAILIO_MODULES="]),
     (dict(CC="no-such-compiler"), ["no C compiler (no-such-compiler)", "install gcc"]),
     (dict(CC="/bin/false"), ["/bin/false compiles nothing", "CC="]),
-    (dict(KAMAILIO_BUILD="/nowhere"), ["/nowhere has no src/modules/presence", "cmake"]),
+    (dict(KAMAILIO_BUILD="/nowhere"), ["/nowhere has neither src/modules/presence", "cmake was run"]),
 ])
 def test_what_is_missing_is_said_in_one_sentence(tmp_path, change, words):
     fake = Fake(tmp_path)
