@@ -20,6 +20,7 @@ pub mod msg;
 pub mod no_memory;
 pub mod params;
 pub mod pkg;
+mod plain_address;
 pub mod process;
 pub mod process_mutex;
 pub mod pv;

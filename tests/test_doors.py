@@ -187,6 +187,24 @@ def test_the_longest_that_is_taken_can_be_ended_and_judged(ours, phones, mode):
     assert bob.notifies[-1].get("Subscription-State") == "terminated;reason=probation;retry-after=4294967295"
 
 
+def test_contacts_however_they_are_written(both):
+    """Whether a Contact is read by its plain form or by the host's parser, its URI is where NOTIFYs go."""
+    forms = ["<sip:{}:{}>", "<sip:{}:{};ob>", "<sip:{}:{};x=>", "<sip:{}:{};x;y=1;;z>", " <sip:{}:{}> ",
+             "sip:{}:{}", '"B, \\"<x>\\"" <sip:{}:{}>', "<sip:{}:{}>;expires=60", "<sip:{}:{};user=phone>",
+             "<SIP:{}:{}>", "<sip:{}:{}?a=b>"]
+
+    def scenario(server, phone, trace):
+        for number, form in enumerate(forms):
+            bob = phone("bob%d" % number)
+            watch = bob.subscribe("sip:alice%d@example.org" % number,
+                                  contact=form.format("b+o_b-.9@127.0.0.1", bob.port))
+            trace.note("answer to " + form, watch.reply.code)
+            if watch.reply.code == 200:
+                trace.note("target of " + form, watch.wait(1)[0].start.replace(str(bob.port), "PORT"))
+
+    both(scenario, workers=1, **MODES["memory"])
+
+
 def test_a_contact_with_a_push_token(both):
     def scenario(server, phone, trace):
         alice, bob = phone("alice"), phone("bob")

@@ -1,5 +1,5 @@
 //! A SIP request as the host hands it over (`core/parser/msg_parser.h`): headers are parsed when first asked for.
-use super::bytes;
+use super::{bytes, plain_address};
 use crate::sys;
 use std::marker::PhantomData;
 
@@ -43,8 +43,15 @@ pub enum Header<T> {
     Value(T),
 }
 
-/// Takes a URI apart with the host's parser.
+/// Takes a URI apart as the host's parser does.
 pub fn parse_uri(uri: &[u8]) -> Option<UriParts<'_>> {
+    match plain_address::uri(uri) {
+        Some((user, host)) => Some(UriParts { user, host }),
+        None => parse_any_uri(uri),
+    }
+}
+
+fn parse_any_uri(uri: &[u8]) -> Option<UriParts<'_>> {
     let mut parsed = sys::sip_uri::default();
     // SAFETY: the parser reads `uri.len()` bytes and fills `parsed`.
     if uri.is_empty() || unsafe { sys::kr_parse_uri(uri.as_ptr() as *mut _, uri.len() as i32, &mut parsed) } < 0 {
@@ -239,8 +246,9 @@ impl<'a> SipMsg<'a> {
 
     /// The URI of the first Contact.
     pub fn contact(&self) -> Header<&'a [u8]> {
-        if header!(self.contact).get().is_none() {
-            return Header::Missing;
+        let Some(value) = header!(self.contact).body() else { return Header::Missing };
+        if let Some(uri) = plain_address::contact(value) {
+            return Header::Value(uri);
         }
         let mut uri = bytes::null();
         // SAFETY: a live message and a place for the result.
