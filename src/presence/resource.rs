@@ -39,7 +39,7 @@ impl UriComparison {
         Resource { uri, event, hash }
     }
 
-    /// A hash over parts and a number.
+    /// A hash over parts, each with its length, and a number.
     #[inline]
     pub fn hash(&self, parts: &[&[u8]], number: u64) -> u64 {
         let mut hasher = FixedState::with_seed(self.seed ^ number).build_hasher();
@@ -48,10 +48,6 @@ impl UriComparison {
                 hasher.write(&part.to_ascii_lowercase());
             } else {
                 hasher.write(part);
-            }
-            // Several parts are distinguished.
-            if parts.len() > 1 {
-                hasher.write_u8(0xff);
             }
         }
         hasher.finish()

@@ -354,19 +354,20 @@ fn carry_out<P: Ports>(
     ends: bool,
 ) -> Result<Subscription, Failure> {
     for _ in 0..TRIES {
-        let mut renewed = stored.renewed(request.contact, request.local_contact, &request.user_agent)?;
+        let changed = stored.renewed(request.contact, request.local_contact, &request.user_agent)?;
         let done = match ends {
             true => ports.unsubscribe(&stored, renewal),
             false => ports.renew(&stored, renewal),
         };
-        match done.map_err(|error| refused_for(ports, error, &renewed))? {
+        match done.map_err(|error| refused_for(ports, error, changed.as_ref().unwrap_or(&stored)))? {
             Renewed::Done => {
-                renewed.state.transport = request.transport;
-                renewed.state.expires_at = renewal.expires_at;
-                renewed.state.remote_cseq = request.cseq;
                 if ends {
                     ports.note_end(&stored, Cause::Unsubscribed);
                 }
+                let mut renewed = changed.unwrap_or(stored);
+                renewed.state.transport = request.transport;
+                renewed.state.expires_at = renewal.expires_at;
+                renewed.state.remote_cseq = request.cseq;
                 return Ok(renewed);
             }
             Renewed::Gone => return Err(Failure::no_subscription("the subscription ended meanwhile")),

@@ -266,7 +266,7 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         Ok(Subscription { hop, ..Subscription::packed(self.state, &fields) })
     }
 
-    /// The same with what a SUBSCRIBE in its dialog brings along.
+    /// The same with what a SUBSCRIBE in its dialog brings along; `None`: that is what it has.
     ///
     /// # Errors
     ///
@@ -276,18 +276,18 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         contact: UriText<'_>,
         local_contact: &[u8],
         user_agent: &[u8],
-    ) -> Result<Subscription, BadField> {
+    ) -> Result<Option<Subscription>, BadField> {
         let is_known = self.get(Field::Contact) == contact.bytes()
             && self.get(Field::LocalContact) == local_contact
             && self.get(Field::UserAgent) == user_agent;
         if is_known {
-            return Ok(self.to_private());
+            return Ok(None);
         }
         let mut fields = self.fields();
         fields[Field::Contact as usize] = contact.bytes();
         fields[Field::LocalContact as usize] = Field::LocalContact.checked(local_contact)?;
         fields[Field::UserAgent as usize] = Field::UserAgent.checked(user_agent)?;
-        Ok(Subscription::packed(self.state, &fields))
+        Ok(Some(Subscription::packed(self.state, &fields)))
     }
 
     /// The dialog it lives in.
