@@ -25,7 +25,7 @@ const CLASSES: usize = FINE / FINE_STEP + (LARGEST - FINE) / COARSE_STEP;
 const SHARE: usize = 16;
 const SMALLEST_CHUNK: usize = 1 << 10;
 const LARGEST_CHUNK: usize = 64 << 10;
-const FEWEST_BLOCKS: usize = 4;
+const FEWEST_BLOCKS: usize = 8;
 /// The last chunk of a class is kept for the next allocation if it is no larger than this.
 const KEPT_CHUNK: usize = 5 << 10;
 
