@@ -81,6 +81,8 @@ pub struct NotifyRun {
     /// When the oldest change of documents that it carries came in, in microseconds of a clock for measuring; 0: there
     /// is none, or nobody knows.
     pub changed_at: u64,
+    /// Nobody comes after the last batch.
+    pub is_at_end: bool,
 }
 
 /// What happened to a resource.

@@ -50,8 +50,8 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
                 let cseq = notify.subscription.state.local_cseq;
                 notified.extend(notify.slot.map(|slot| NotifyRecord { slot, cseq, body: digest.crc32 }));
             }
-            ports.record_notified(resource, &notified);
-            if failures.are_too_many() {
+            ports.record_notified(resource, &notify_run, &notified);
+            if failures.are_too_many() || notify_run.is_at_end {
                 break;
             }
         }

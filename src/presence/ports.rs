@@ -361,8 +361,8 @@ pub trait Ports {
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun>;
     /// The next NOTIFYs of a pass, counted up and, where the mode promises it, written down. Empty: the pass is over.
     fn next_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify>;
-    /// Notes what the subscriptions of a batch were notified of.
-    fn record_notified(&mut self, resource: &Resource, notified: &[NotifyRecord]);
+    /// Notes what the subscriptions of a batch of a pass were notified of.
+    fn record_notified(&mut self, resource: &Resource, notify_run: &NotifyRun, notified: &[NotifyRecord]);
     /// NOTIFYs that a panic has kept from being sent: they become due again, and the resource is let go of.
     fn interrupted(&mut self, resource: &Resource, unsent: Vec<Notify>, why: &str);
     /// The state of a resource cannot be read now: these NOTIFYs are due again as soon as it can.

@@ -82,8 +82,6 @@ pub struct Context {
     pub(crate) left_unjudged: Option<u64>,
     /// When the message in hand came; `None`: time is asked for each time, for the entry may last.
     pub(crate) came_at: Option<Moment>,
-    /// The reply given, for callers without a message.
-    pub reply: Option<(u16, Vec<u8>)>,
 }
 
 impl Deref for Process {
@@ -115,7 +113,6 @@ impl Context {
             work: Work::new(&process.parts),
             left_unjudged: None,
             came_at: None,
-            reply: None,
         }
     }
 

@@ -61,7 +61,6 @@ impl Ports for Context {
     }
 
     fn reply(&mut self, code: u16, reason: &str, headers: &[u8]) {
-        self.reply = Some((code, headers.to_vec()));
         if let Some(message) = self.message {
             let named = || message.event().and_then(EventHeader::parse).and_then(|header| self.packages.find(&header));
             let event = self.package.or_else(named);
@@ -454,15 +453,18 @@ impl Ports for Context {
         if batch.len() > 1 {
             self.shared.engine.join();
         }
-        if batch.is_empty() && notify_run.changed_at > 0 {
-            metrics::change_notified(resource.event, clock::monotonic_micros().saturating_sub(notify_run.changed_at));
+        if batch.is_empty() {
+            note_all_notified(resource, notify_run);
         }
         batch
     }
 
-    fn record_notified(&mut self, resource: &Resource, notified: &[NotifyRecord]) {
+    fn record_notified(&mut self, resource: &Resource, notify_run: &NotifyRun, notified: &[NotifyRecord]) {
         self.shared.engine.part();
         self.shared.tables.record_notified(resource, notified);
+        if notify_run.is_at_end {
+            note_all_notified(resource, notify_run);
+        }
     }
 
     fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) {
@@ -470,6 +472,13 @@ impl Ports for Context {
         if !matches!(hop, NextHop::Name { .. }) || !self.leaves_to_names(notify, headers, body, digest) {
             self.send_now(notify, hop, headers, body, digest);
         }
+    }
+}
+
+/// The pass is over: how long its change took to all watchers.
+fn note_all_notified(resource: &Resource, notify_run: &NotifyRun) {
+    if notify_run.changed_at > 0 {
+        metrics::change_notified(resource.event, clock::monotonic_micros().saturating_sub(notify_run.changed_at));
     }
 }
 

@@ -69,8 +69,8 @@ impl Head<'_> {
     /// Appends the head, with the empty line behind it, to an empty buffer.
     pub fn write(&self, out: &mut Vec<u8>) -> Lines {
         let mut starts = [0; 5];
-        push(out, &[self.method.as_bytes(), b" ", self.request_uri, b" SIP/2.0\r\n"]);
-        push(out, &[self.via.0, self.branch, self.via.1]);
+        push(out, [self.method.as_bytes(), b" ", self.request_uri, b" SIP/2.0\r\n"]);
+        push(out, [self.via.0, self.branch, self.via.1]);
         starts[0] = out.len() as u32;
         push_party(out, b"To: ", self.to, self.to_tag);
         starts[1] = out.len() as u32;
@@ -78,39 +78,46 @@ impl Head<'_> {
         starts[2] = out.len() as u32;
         out.extend_from_slice(b"CSeq: ");
         push_number(out, i64::from(self.cseq));
-        push(out, &[b" ", self.method.as_bytes(), b"\r\n"]);
+        push(out, [b" ", self.method.as_bytes(), b"\r\n"]);
         starts[3] = out.len() as u32;
-        push(out, &[b"Call-ID: ", self.call_id, b"\r\n"]);
+        push(out, [b"Call-ID: ", self.call_id, b"\r\n"]);
         starts[4] = out.len() as u32;
         out.extend_from_slice(b"Content-Length: ");
         push_number(out, self.content_length as i64);
         out.extend_from_slice(b"\r\n");
         if !self.signature.is_empty() {
-            push(out, &[self.signature, b"\r\n"]);
+            push(out, [self.signature, b"\r\n"]);
         }
-        push(out, &[self.headers, b"\r\n"]);
+        push(out, [self.headers, b"\r\n"]);
         Lines { starts }
     }
 }
 
-fn push(out: &mut Vec<u8>, parts: &[&[u8]]) {
-    parts.iter().for_each(|part| out.extend_from_slice(part));
+#[inline(always)]
+fn push<const N: usize>(out: &mut Vec<u8>, parts: [&[u8]; N]) {
+    parts.into_iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// A From or To line. A URI in angle brackets, with parameters behind them or none, is left as it is.
+#[inline(always)]
 fn push_party(out: &mut Vec<u8>, name: &[u8], uri: &[u8], tag: &[u8]) {
-    let has_brackets = match memchr::memrchr(b'>', uri) {
-        Some(at) => uri.get(at + 1).is_none_or(|behind| *behind == b';'),
-        None => false,
-    };
-    match has_brackets {
-        true => push(out, &[name, uri]),
-        false => push(out, &[name, b"<", uri, b">"]),
+    out.extend_from_slice(name);
+    match has_brackets(uri) {
+        true => out.extend_from_slice(uri),
+        false => push(out, [b"<", uri, b">"]),
     }
     if !tag.is_empty() {
-        push(out, &[b";tag=", tag]);
+        push(out, [b";tag=", tag]);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a URI ends with an angle bracket, or with parameters behind one.
+fn has_brackets(uri: &[u8]) -> bool {
+    match memchr::memrchr(b'>', uri) {
+        Some(at) => uri.get(at + 1).is_none_or(|behind| *behind == b';'),
+        None => false,
+    }
 }
 
 #[cfg(test)]

@@ -15,21 +15,21 @@ pub fn leading_number(text: &[u8]) -> Option<i64> {
 
 /// Appends the decimal digits of `number`.
 pub fn push_number(out: &mut Vec<u8>, number: i64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
     if number < 0 {
         out.push(b'-');
     }
-    out.extend_from_slice(&digits[at..]);
+    let mut rest = number.unsigned_abs();
+    let mut before = 0;
+    let mut digits = [0u8; 20];
+    for (behind, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            before = behind;
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[before..]);
 }
 
 /// The sixteen hexadecimal digits of a number, in lower case.

@@ -73,5 +73,5 @@ pub(crate) unsafe extern "C" fn kr_presence_on_timeouts(
 
 fn complete(pending: &Pending, outcome: Outcome<'_>) {
     let (done, under_way) = pending.completed(outcome);
-    completed(&done, under_way.alone());
+    completed(&done, Some(under_way), None);
 }

@@ -2,7 +2,6 @@
 use crate::abi::presence::{state, variables};
 use crate::common::metrics::{self, NotifyAnswer};
 use crate::common::row_groups::Pass;
-use crate::host::shm::CallbackParam;
 use crate::host::tm::{self, Answer};
 use crate::host::{clock, fork_signals, log, script};
 use crate::presence::config::Config;
@@ -14,7 +13,7 @@ use crate::presence::subscription::Subscription;
 use crate::scoped_value::ScopedValue;
 use crate::server::cluster::arbitration::Beating;
 use crate::server::context::Context;
-use crate::server::notify::under_way::{self, Kept};
+use crate::server::notify::under_way::{self, UnderWay};
 use crate::time::Seconds;
 use crate::{limited, sys};
 use std::ffi::{c_int, c_uint, c_void};
@@ -77,9 +76,9 @@ pub(crate) fn write_publications(world: &mut Context, pass: Pass) {
     }
 }
 
-pub(crate) fn completed(done: &tm::Completed<'_>, carried: CallbackParam<Kept>) {
+/// A NOTIFY has been answered, or will not be; `seen` is its subscription as the routes saw it at the sending.
+pub(crate) fn completed(done: &tm::Completed<'_>, under_way: Option<UnderWay>, seen: Option<Subscription>) {
     let Some(process) = state::process() else { return };
-    let (under_way, cached) = under_way::take(carried);
     let now = clock::monotonic_micros();
     let waited = under_way.map(|under_way| under_way.age(now));
     // What came to nothing is no answer, and is not waited for any more.
@@ -100,7 +99,7 @@ pub(crate) fn completed(done: &tm::Completed<'_>, carried: CallbackParam<Kept>) 
     }
     let Some(mut world) = state::world() else { return };
     let dialog = DialogId { call_id: done.call_id(), to_tag: done.local_tag(), from_tag: done.remote_tag() };
-    let delete = run_notify_reply(&mut world, dialog, done, cached);
+    let delete = run_notify_reply(&mut world, dialog, done, seen);
     let code = match delete {
         true => 481,
         false if comes_back(done) => return world.shared.tables.record_failure(dialog, done.cseq(), done.code),
@@ -125,12 +124,12 @@ fn run_notify_reply(
     world: &mut Context,
     dialog: DialogId<'_>,
     done: &tm::Completed<'_>,
-    cached: Option<Subscription>,
+    seen: Option<Subscription>,
 ) -> bool {
     use crate::presence::ports::Ports;
     let process = world.process();
     let Some(route) = process.notify_reply.get().filter(script::EventRoute::exists) else { return false };
-    let found = cached.or_else(|| world.find_subscription(dialog).ok().flatten());
+    let found = seen.or_else(|| world.find_subscription(dialog).ok().flatten());
     let shown = found.filter(|_| process.config.subs_variable);
     let _shown = ScopedValue::set(&process.last_subscription, shown);
     let answer = Answer::of(done);
@@ -155,7 +154,8 @@ pub(crate) unsafe extern "C" fn kr_presence_notify_completed(
     entry!(kr_presence_notify_completed, {
         // SAFETY: tm's own arguments.
         if let Some((done, carried)) = unsafe { tm::completed(cell, params) } {
-            completed(&done, carried);
+            let (under_way, seen) = under_way::take(carried);
+            completed(&done, under_way, seen);
         }
     })
 }

@@ -490,6 +490,7 @@ impl Ports for MemoryPorts {
             changes: std::mem::take(&mut queue.changes),
             full: std::mem::take(&mut queue.full),
             changed_at: 0,
+            is_at_end: false,
         };
         Some(NotifyRun { unjudged: self.outstanding_decision(resource), ..run })
     }
@@ -526,7 +527,7 @@ impl Ports for MemoryPorts {
         }
         batch
     }
-    fn record_notified(&mut self, _resource: &Resource, records: &[NotifyRecord]) {
+    fn record_notified(&mut self, _resource: &Resource, _run: &NotifyRun, records: &[NotifyRecord]) {
         for record in records {
             if let Some(Some(entry)) = self.entries.get_mut(record.slot as usize) {
                 entry.history.body = record.body;

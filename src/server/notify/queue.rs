@@ -151,6 +151,7 @@ impl NotifyQueue for ResourceQueues {
         let Some(entry) = shard.entry(tables.rule(), resource) else { return batch };
         if notify_run.cursor == 0 && !entry.final_notifies.is_empty() {
             let final_notifies = entry.final_notifies.take();
+            notify_run.is_at_end = entry.subscriptions.is_empty();
             batch.extend(final_notifies.iter().map(|f| Notify {
                 subscription: f.subscription.to_private(),
                 notify_reason: f.notify_reason,
@@ -162,8 +163,13 @@ impl NotifyQueue for ResourceQueues {
         let now = crate::host::clock::now();
         let (mut row_state, mut above) = (Vec::new(), Vec::new());
         let shares = self.config.shares_subscriptions;
+        batch.reserve(entry.subscriptions.len().saturating_sub(notify_run.cursor).min(BATCH_SIZE));
         while let Some(entry) = shard.entry(tables.rule(), resource) {
-            let Some(slot) = entry.subscriptions.get(notify_run.cursor).copied() else { break };
+            let Some(slot) = entry.subscriptions.get(notify_run.cursor).copied() else {
+                // Who comes later is due by a change of its own.
+                notify_run.is_at_end = true;
+                break;
+            };
             let served =
                 |ownership: &Ownership| (ownership.speaks_here() && self.owns(ownership)) || ownership.owner.is_stock();
             let stored = shard.stored(slot).filter(|stored| served(&stored.ownership));
@@ -173,6 +179,8 @@ impl NotifyQueue for ResourceQueues {
                 notify_run.cursor += 1;
                 continue;
             };
+            // One that is behind is looked at again: it is sent another one of the change.
+            notify_run.cursor += usize::from(stored.has_seen(notify_run.generation));
             stored.notify_history.notified_at = Some(now.into());
             let state = &mut stored.subscription.state;
             state.local_cseq += 1;

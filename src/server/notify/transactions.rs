@@ -194,6 +194,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
     }
 
     /// An answer to the transaction of this key. `seen` is shown what it keeps, while its slot is held.
+    #[inline]
     pub fn answer(&self, key: TransactionKey, code: u16, now: u64, seen: impl FnOnce(&P)) -> Answered<P> {
         let Some((chunk, at)) = self.find(key) else { return Answered::Late };
         let Some(mut slot) = held(&chunk.slots[at]) else { return Answered::Busy };
@@ -211,6 +212,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
     }
 
     /// Frees a slot that is held.
+    #[inline]
     fn end(&self, chunk: &Chunk<P>, at: usize, mut slot: Guard<'_, Slot<P>>, now: u64) -> Option<UnderWay<P>> {
         let ended = slot.under_way.take()?;
         slot.generation = slot.generation.wrapping_add(1);
@@ -304,6 +306,7 @@ impl<P: Send + ShmSafe> Claim<'_, P> {
 
     /// The transaction begins: from now on it is answered, and the wheel looks after it. `false`: another process does
     /// not let go of the slot, and nothing has begun.
+    #[inline]
     pub fn start(self, transaction: ClientTransaction, payload: P, now: u64) -> bool {
         let at = self.key.slot as usize % CHUNK;
         let Some(mut slot) = held(&self.chunk.slots[at]) else { return false };

@@ -259,10 +259,10 @@ impl Registry {
     ) -> Result<Option<Vec<u8>>, NoVerdict> {
         let Some(ev) = self.event(id) else { return Ok(None) };
         let Some(filter) = ev.apply_auth_nbody else { return Ok(None) };
-        let mut raw = self.lend_subscription(subscription);
         let rules = self.rules_of_pass(id, &ev, subscription)?;
         // In memory only a watcher is active without a document: there is nothing to filter by.
         let Some(document) = &rules.document else { return Ok(None) };
+        let mut raw = self.lend_subscription(subscription);
         raw.auth_rules_doc = document.as_ptr();
         let mut filtered = std::ptr::null_mut();
         self.is_sphere_unread.set(false);

@@ -94,11 +94,16 @@ impl SubscriptionEntry {
         }
     }
 
+    /// Whether a pass has no NOTIFY of a change for it, or none any more.
+    pub fn has_seen(&self, generation: u32) -> bool {
+        // The counter wraps around.
+        generation.wrapping_sub(self.seen) as i32 <= 0
+    }
+
     /// What the next NOTIFY of a pass is sent for; `None` when it has been notified of everything. A NOTIFY of its own
     /// does not stand for that of a change: each SUBSCRIBE and each change is answered by one.
     pub fn next_notify_reason(&mut self, generation: u32, now: Moment) -> Option<NotifyReason> {
-        // The counter wraps around.
-        let is_older = generation.wrapping_sub(self.seen) as i32 > 0;
+        let is_older = !self.has_seen(generation);
         if let Some(notify_reason) = self.due.take() {
             if std::mem::take(&mut self.catches_up) && is_older {
                 self.seen = generation;
