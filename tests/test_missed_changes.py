@@ -34,10 +34,11 @@ def failing(database, code, when="true"):
 
 
 @contextlib.contextmanager
-def watched(database, watchers, **presence):
+def watched(database, watchers, kamailio=(), **presence):
     """A server, its publisher, the tag of what it has published, and those who watch it."""
-    database.sql("delete from active_watchers; delete from presentity;")
-    with Kamailio("ours", db=database.url, presence=dict(PRESENCE, **presence)) as server:
+    database.sql("delete from active_watchers; delete from presentity; delete from watchers;")
+    presence = dict(PRESENCE, **presence)
+    with Kamailio("ours", db=database.url, presence=presence, **dict(kamailio)) as server:
         alice, bob = Client(server, "alice"), Client(server, "bob")
         tag = alice.publish(body=pidf(note="old")).get("SIP-ETag")
         watches = [bob.subscribe(alice.uri) for _ in range(watchers)]
@@ -113,3 +114,36 @@ def test_more_changes_are_missed_than_can_be_named(database):
         assert len(got) >= count
         missed = server.rpc("stats.get_statistics", "presence:")
         assert int(re.search(r"presence:changes_missed = (\d+)", missed).group(1)) >= count
+
+
+@pytest.mark.suite("databases")
+def test_a_watcher_that_nobody_has_decided_about_gets_its_own_notify_later(database):
+    """What is missed of one subscription is not a change of the resource, of which such a watcher hears nothing."""
+    presence = dict(notifier_processes=1, send_fast_notify=0)
+    rules = dict(force_active=False, modules=("presence_xml",),
+                 extra_params='modparam("presence_xml", "integrated_xcap_server", 1)\n')
+    with watched(database, 0, rules, **presence) as (server, alice, tag, watches):
+        with failing(database, REFUSED):
+            bob = Client(server, "bob")
+            watch = bob.subscribe(alice.uri)
+            bob.quiet(1.5)
+            assert (watch.reply.code, watch.notifies) == (200, [])
+        watch.wait(1, timeout=6)
+        assert watch.notifies[0].get("Subscription-State").startswith("pending")
+        bob.close()
+
+
+@pytest.mark.suite("databases")
+@pytest.mark.parametrize("processes", [0, 1])
+def test_one_row_that_is_refused_costs_its_own_watcher_and_nobody_else(database, processes):
+    """The watcher sees the same last document as the others, who get it once."""
+    with watched(database, 4, notifier_processes=processes) as (server, alice, tag, watches):
+        before = [len(watch.notifies) for watch in watches]
+        with failing(database, REFUSED, "old.callid = '%s'" % watches[0].call_id):
+            assert alice.publish(body=pidf(note="new"), etag=tag).code == 200
+            watches[0].client.quiet(4.0)
+            assert [len(watch.notifies) - n for watch, n in zip(watches, before)] == [0, 1, 1, 1]
+        watches[0].wait(before[0] + 1, timeout=10)
+        assert "<note>new</note>" in watches[1].notifies[-1].text
+        assert watches[0].notifies[-1].text == watches[1].notifies[-1].text
+        assert [len(watch.notifies) - n for watch, n in zip(watches, before)] == [1, 1, 1, 1]

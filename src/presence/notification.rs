@@ -85,6 +85,17 @@ pub struct NotifyRun {
     pub is_at_end: bool,
 }
 
+/// NOTIFYs of a pass that were not sent, and what they were to show.
+#[derive(Debug, Default)]
+pub struct Unsent {
+    /// The NOTIFYs.
+    pub notifies: Vec<Notify>,
+    /// The document that was to be shown in this pass only.
+    pub transient_body: Option<TransientBody>,
+    /// Which state of the resource the pass carried.
+    pub generation: u32,
+}
+
 /// What happened to a resource.
 #[derive(Debug)]
 pub enum StateChange<'a> {

@@ -2,7 +2,7 @@
 use super::authorization::NoVerdict;
 use super::error::StoreError;
 use super::event_package::{Bodies, Package, Trait};
-use super::notification::{Notify, NotifyReason, NotifyRecord, NotifyRun, TransientBody};
+use super::notification::{Notify, NotifyReason, NotifyRecord, NotifyRun, TransientBody, Unsent};
 use super::order::{self, Order};
 use super::ports::Ports;
 use super::publication::Publication;
@@ -57,12 +57,17 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
         }
         if !failures.unsent.is_empty() {
             failures.unsent.append(&mut unread.notifies);
-            return ports.interrupted(resource, failures.unsent, &failures.why);
+            return ports.interrupted(resource, left_of(notify_run, failures.unsent), &failures.why);
         }
         if let Some(why) = unread.why {
-            return ports.left_unread(resource, unread.notifies, why);
+            return ports.left_unread(resource, left_of(notify_run, unread.notifies), why);
         }
     }
+}
+
+/// What a pass leaves: these NOTIFYs, and the document that they were to show.
+fn left_of(notify_run: NotifyRun, notifies: Vec<Notify>) -> Unsent {
+    Unsent { notifies, transient_body: notify_run.transient_body, generation: notify_run.generation }
 }
 
 /// What became of one NOTIFY: a state that cannot be read must not look like one that is empty.
@@ -165,7 +170,7 @@ pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
     body.unread = ports.outstanding_decision(&resource);
     let sent = send(ports, &mut body, &mut Reused::default(), &notify_run, notify);
     if let Sent::NotNow(why) = sent {
-        ports.left_unread(&resource, vec![notify.clone()], why);
+        ports.left_unread(&resource, left_of(notify_run, vec![notify.clone()]), why);
     }
 }
 

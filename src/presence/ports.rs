@@ -7,7 +7,7 @@ use super::ended::{Cause, Ended};
 use super::error::{Failure, StoreError};
 use super::event_package::{PackageId, PackageVerdict, Packages};
 use super::late::{Late, Taken};
-use super::notification::{Notify, NotifyHistory, NotifyRecord, NotifyRun, QueueState, StateChange};
+use super::notification::{Notify, NotifyHistory, NotifyRecord, NotifyRun, QueueState, StateChange, Unsent};
 use super::publication::{Applied, Change, Publication};
 use super::remembered::{BodyDigest, Digested, Micros, SentNotify};
 use super::replica::Replica;
@@ -364,9 +364,9 @@ pub trait Ports {
     /// Notes what the subscriptions of a batch of a pass were notified of.
     fn record_notified(&mut self, resource: &Resource, notify_run: &NotifyRun, notified: &[NotifyRecord]);
     /// NOTIFYs that a panic has kept from being sent: they become due again, and the resource is let go of.
-    fn interrupted(&mut self, resource: &Resource, unsent: Vec<Notify>, why: &str);
+    fn interrupted(&mut self, resource: &Resource, unsent: Unsent, why: &str);
     /// The state of a resource cannot be read now: these NOTIFYs are due again as soon as it can.
-    fn left_unread(&mut self, resource: &Resource, unsent: Vec<Notify>, why: StoreError);
+    fn left_unread(&mut self, resource: &Resource, unsent: Unsent, why: StoreError);
     /// Whether the shared memory allows more NOTIFYs to be under way now.
     fn may_send_more(&mut self) -> bool;
     /// Sends a NOTIFY; `digest` is that of its body.

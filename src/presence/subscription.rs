@@ -246,6 +246,11 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         Ok(Subscription { state: self.state, hop: self.hop(), strings: self.strings.map(copy)? })
     }
 
+    /// How many bytes its strings take together.
+    pub fn size(&self) -> usize {
+        self.strings.len()
+    }
+
     /// A private copy.
     pub fn to_private(&self) -> Subscription {
         Subscription { state: self.state, strings: self.strings.to_private(), hop: self.hop }

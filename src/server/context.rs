@@ -16,6 +16,7 @@ use crate::presence::subscription_field::Field;
 use crate::presence::winfo::{Extent, Watcher};
 use crate::server::cluster::announce::Ends;
 use crate::server::cluster::arbitration::Beating;
+use crate::server::notify::missed_changes::OwnDialogId;
 use crate::server::notify::turn_retries::TurnRetries;
 use crate::server::notify::work::Work;
 use crate::server::packages::foreseen_body::ForeseenBody;
@@ -80,6 +81,8 @@ pub struct Context {
     pub(crate) work: Work,
     /// The hash of the resource that this entry has left unjudged: it does not try again.
     pub(crate) left_unjudged: Option<u64>,
+    /// The dialogs whose own NOTIFY could not be sent.
+    pub(crate) unanswered: Vec<OwnDialogId>,
     /// When the message in hand came; `None`: time is asked for each time, for the entry may last.
     pub(crate) came_at: Option<Moment>,
 }
@@ -112,6 +115,7 @@ impl Context {
             storage: process.storage,
             work: Work::new(&process.parts),
             left_unjudged: None,
+            unanswered: Vec::new(),
             came_at: None,
         }
     }

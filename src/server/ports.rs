@@ -11,7 +11,7 @@ use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{Bodies, BodyCheck, Package, PackageId, PackageVerdict, Packages, Trait};
 use crate::presence::late::{Late, Taken};
 use crate::presence::notification::{
-    Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange,
+    Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange, Unsent,
 };
 use crate::presence::ports::{NewDialog, Ports, Recent, Renewed, Stored};
 use crate::presence::publication::{Applied, Change, Publication};
@@ -25,6 +25,7 @@ use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
 use crate::server::notify::engine::target_of;
+use crate::server::notify::missed_changes::OwnDialogId;
 use crate::server::notify::pacing::Way;
 use crate::server::notify::under_way::UnderWay;
 use crate::server::notify::work::Again;
@@ -408,23 +409,25 @@ impl Ports for Context {
     fn claim(&mut self, resource: &Resource) -> bool {
         self.storage.queue.claim(&mut self.work, resource)
     }
-    fn interrupted(&mut self, resource: &Resource, unsent: Vec<Notify>, why: &str) {
-        let retry = self.storage.queue.make_due_again(&mut self.work, resource, &unsent, Again::Once);
-        metrics::notify_unsent(resource.event, unsent.len());
+    fn interrupted(&mut self, resource: &Resource, unsent: Unsent, why: &str) {
+        let count = unsent.notifies.len();
+        metrics::notify_unsent(resource.event, count);
+        let first = unsent.notifies.first().cloned();
+        let retry = self.storage.queue.make_due_again(&mut self.work, resource, unsent, Again::Once);
         let then = if retry { "tried again" } else { "the next change is sent to them" };
-        for notify in unsent.iter().take(1) {
+        if let Some(notify) = first {
             log!(
                 Error,
                 "panic while NOTIFYs were sent for {}, to {} and {} more ({then}): {why}",
                 log::show(&resource.uri),
                 log::show(&notify.subscription.watcher_uri()),
-                unsent.len() - 1,
+                count - 1,
             );
         }
     }
-    fn left_unread(&mut self, resource: &Resource, unsent: Vec<Notify>, why: StoreError) {
-        let retry = self.storage.queue.make_due_again(&mut self.work, resource, &unsent, Again::WhenRead);
-        metrics::notify_unsent(resource.event, unsent.len());
+    fn left_unread(&mut self, resource: &Resource, unsent: Unsent, why: StoreError) {
+        metrics::notify_unsent(resource.event, unsent.notifies.len());
+        let retry = self.storage.queue.make_due_again(&mut self.work, resource, unsent, Again::WhenRead);
         let then = if retry { "they are notified when it can" } else { "they are notified of the next change" };
         let uri = log::show(&resource.uri);
         limited!(Error, "the state of a presentity cannot be read for its watchers ({then}): {why}, {uri}");
@@ -545,7 +548,12 @@ impl Context {
         }
         match sent.is_ok() {
             true => metrics::notify_sent(s.state.event, notify.notify_reason),
-            false => self.note_unsent(notify),
+            false => {
+                if notify.notify_reason != NotifyReason::Change {
+                    self.unanswered.push(OwnDialogId::of(s.dialog()));
+                }
+                self.note_unsent(notify);
+            }
         }
         sent.is_ok()
     }

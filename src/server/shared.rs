@@ -73,6 +73,8 @@ pub struct Shared {
     pub tombstones: &'static Tombstones,
     /// The dialogs made last (database-only mode).
     pub recent_dialogs: RecentDialogs,
+    /// The SUBSCRIBEs that ended a subscription last (database-only mode), by dialog and CSeq.
+    pub recent_ends: RecentDialogs,
     /// Rows that could not be removed yet.
     pub pending_deletions: &'static PendingDeletions,
     /// Documents of calls that have ended, which are held back.
@@ -110,7 +112,7 @@ impl Shared {
             interrupted: shm::leak(Interrupted::new()?)?,
             clock_set_by: shm::leak(AtomicI64::new(0))?,
             unread: shm::leak(Interrupted::new()?)?,
-            missed_changes: shm::leak(MissedChanges::new()?)?,
+            missed_changes: shm::leak(MissedChanges::new(config.has_subscription_rows_only())?)?,
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
             door: Box::leak(Box::new(door)),
@@ -118,6 +120,7 @@ impl Shared {
             stock_nodes: shm::leak(StockNodes::new())?,
             tombstones: shm::leak(Tombstones::new(rule))?,
             recent_dialogs: RecentDialogs::new(config.has_subscription_rows_only())?,
+            recent_ends: RecentDialogs::new(config.has_subscription_rows_only())?,
             pending_deletions: shm::leak(PendingDeletions::new())?,
             late_documents: shm::leak(LateDocuments::new())?,
             ended_dialogs: EndedDialogs::new()?,

@@ -126,7 +126,6 @@ fn run_notify_reply(
     done: &tm::Completed<'_>,
     seen: Option<Subscription>,
 ) -> bool {
-    use crate::presence::ports::Ports;
     let process = world.process();
     let Some(route) = process.notify_reply.get().filter(script::EventRoute::exists) else { return false };
     let found = seen.or_else(|| world.find_subscription(dialog).ok().flatten());
@@ -295,15 +294,13 @@ pub(crate) fn send_unread() {
 /// Notifies the watchers of changes that not all of them could be notified of (database-only mode).
 pub(crate) fn send_missed() {
     let Some(process) = state::process() else { return };
-    let (missed, mut failed, mut is_away) = (process.shared.missed_changes, 0, false);
-    for _ in 0..missed.len() {
-        let Some((uri, event)) = missed.take() else { return };
+    let (list, mut failed, mut is_away) = (process.shared.missed_changes, 0, false);
+    for _ in 0..list.len() {
+        let Some(missed) = list.take() else { break };
         each_on_its_own("missed changes", || {
             let mut world = Context::new(process).paced();
-            let resource = world.uri_rule().resource(&uri, event);
-            let before = missed.len();
-            world.notify_of_state(&resource);
-            failed += usize::from(missed.len() > before);
+            world.notify_missed(missed);
+            failed += usize::from(world.has_missed());
             is_away = world.has_lost_database();
         });
         if is_away || failed >= FAILED_READS {

@@ -8,7 +8,7 @@ use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
 use crate::presence::late::{self, Late, Taken};
 use crate::presence::notification::{
-    Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange,
+    Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange, Unsent,
 };
 use crate::presence::ports::{NewDialog, Ports, Recent, Renewed, Stored};
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
@@ -534,8 +534,8 @@ impl Ports for MemoryPorts {
             }
         }
     }
-    fn interrupted(&mut self, resource: &Resource, unsent: Vec<Notify>, _why: &str) {
-        for notify in unsent {
+    fn interrupted(&mut self, resource: &Resource, unsent: Unsent, _why: &str) {
+        for notify in unsent.notifies {
             let slot = self.slot_of(notify.subscription.dialog());
             if let Some(entry) = slot.and_then(|slot| self.entries[slot].as_mut()) {
                 entry.due = Some(notify.notify_reason);
@@ -544,8 +544,11 @@ impl Ports for MemoryPorts {
         let queue = self.queue(resource);
         queue.busy = false;
         queue.pending = true;
+        if queue.generation == unsent.generation && queue.transient_body.is_none() {
+            queue.transient_body = unsent.transient_body;
+        }
     }
-    fn left_unread(&mut self, resource: &Resource, unsent: Vec<Notify>, _: StoreError) {
+    fn left_unread(&mut self, resource: &Resource, unsent: Unsent, _: StoreError) {
         self.interrupted(resource, unsent, "");
     }
     fn may_send_more(&mut self) -> bool {

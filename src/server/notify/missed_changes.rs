@@ -1,82 +1,320 @@
-//! Changes of which not all watchers could be notified where subscriptions are rows (database-only mode): their rows
-//! could not be read, marked or counted up. The timer notifies the watchers of the resource again. When too many wait
-//! to be named, it goes through all that are watched.
+//! What watchers could not be notified of where subscriptions are rows (database-only mode): rows could not be read,
+//! marked or counted up, or a panic was in the way. The timer notifies again whom it concerns: one watcher, or all of a
+//! resource. When too much waits to be named, it goes through all that are watched.
+use crate::host::clock;
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::presence::dialog::DialogId;
 use crate::presence::event_package::PackageId;
+use crate::presence::notification::{Notify, NotifyReason, TransientBody};
 use crate::presence::resource::Resource;
+use crate::server::tables::resource_entry::{FinalNotify, SharedTransientBody};
 use crate::shm_safe::shm_safe;
+use crate::time::Moment;
 
-/// How many resources may wait by name; for further ones all that are watched are gone through.
+/// How much may wait by name; for more all that are watched are gone through.
 const MOST: usize = 1024;
 
-struct Missed {
-    uri: ShmBox<[u8]>,
-    event: PackageId,
+/// How many bytes the documents shown only once, and the subscriptions that have ended, may take together.
+const MOST_BYTES: usize = 1 << 20;
+
+/// The longest time between two tries, in seconds.
+const LONGEST_PAUSE: u64 = 16;
+
+/// A dialog by its own strings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnDialogId {
+    call_id: Vec<u8>,
+    to_tag: Vec<u8>,
+    from_tag: Vec<u8>,
 }
 
-shm_safe!(Missed { uri, event });
+impl OwnDialogId {
+    /// A copy.
+    pub fn of(dialog: DialogId<'_>) -> OwnDialogId {
+        let DialogId { call_id, to_tag, from_tag } = dialog;
+        OwnDialogId { call_id: call_id.to_vec(), to_tag: to_tag.to_vec(), from_tag: from_tag.to_vec() }
+    }
+
+    /// The dialog.
+    pub fn id(&self) -> DialogId<'_> {
+        DialogId { call_id: &self.call_id, to_tag: &self.to_tag, from_tag: &self.from_tag }
+    }
+}
+
+/// Who was not notified.
+#[derive(Debug, Clone)]
+pub enum Whom {
+    /// All watchers of a resource that hear of changes.
+    All,
+    /// The watcher of this dialog, of a change.
+    One(OwnDialogId),
+    /// The watcher of this dialog, of what its SUBSCRIBE or a rule has made of its subscription.
+    Asking(OwnDialogId),
+    /// A watcher whose subscription has ended, and whose row is gone.
+    Ended(Box<Notify>),
+}
+
+impl Whom {
+    /// The watcher of this NOTIFY, which was not sent.
+    pub fn of(notify: &Notify) -> Whom {
+        let dialog = || OwnDialogId::of(notify.subscription.dialog());
+        match notify.notify_reason {
+            NotifyReason::Change => Whom::One(dialog()),
+            NotifyReason::Subscribe => Whom::Asking(dialog()),
+            NotifyReason::Unsubscribe | NotifyReason::Ended => Whom::Ended(Box::new(notify.clone())),
+        }
+    }
+
+    /// Whether the NOTIFY is that of a change, and no SUBSCRIBE or decision asks for it.
+    pub(super) fn is_of_a_change(&self) -> bool {
+        matches!(self, Whom::All | Whom::One(_))
+    }
+
+    fn dialog(&self) -> Option<DialogId<'_>> {
+        match self {
+            Whom::All => None,
+            Whom::One(dialog) | Whom::Asking(dialog) => Some(dialog.id()),
+            Whom::Ended(notify) => Some(notify.subscription.dialog()),
+        }
+    }
+}
+
+/// Something that was missed.
+#[derive(Debug)]
+pub struct Missed {
+    /// Of what.
+    pub resource: Resource,
+    /// By whom.
+    pub whom: Whom,
+    /// The Contact of the publisher, which is not notified; empty for nobody.
+    pub sender: Vec<u8>,
+    /// A document shown only once.
+    pub transient_body: Option<TransientBody>,
+    /// When it happened.
+    pub happened_at: Moment,
+    /// How often it was tried again.
+    pub tries: u8,
+}
+
+impl Missed {
+    /// A change that is shown as it is when it is tried again.
+    pub fn new(resource: &Resource, whom: Whom, tries: u8) -> Missed {
+        let (resource, happened_at) = (resource.clone(), clock::now());
+        Missed { resource, whom, sender: Vec::new(), transient_body: None, happened_at, tries }
+    }
+}
+
+/// The same in shared memory.
+struct Entry {
+    resource: SharedResource,
+    /// Call-ID, To tag and From tag; all empty for all watchers.
+    dialog: [ShmBox<[u8]>; 3],
+    is_asking: bool,
+    ended: Option<FinalNotify>,
+    sender: Option<ShmBox<[u8]>>,
+    transient_body: Option<ShmBox<SharedTransientBody>>,
+    happened_at: Moment,
+    tries: u8,
+    /// By the steady clock, in seconds.
+    due_at: u64,
+}
+
+struct SharedResource {
+    uri: ShmBox<[u8]>,
+    event: PackageId,
+    hash: u64,
+}
+
+shm_safe!(SharedResource { uri, event, hash });
+shm_safe!(Entry { resource, dialog, is_asking, ended, sender, transient_body, happened_at, tries, due_at });
+
+impl Entry {
+    fn new(missed: &Missed, room: usize) -> Result<Entry, NoMemory> {
+        let Missed { resource, whom, .. } = missed;
+        let ended = match whom {
+            Whom::Ended(notify) if notify.subscription.size() > room => return Err(NoMemory),
+            Whom::Ended(notify) => Some(FinalNotify {
+                subscription: notify.subscription.map(shm::copy)?,
+                notify_reason: notify.notify_reason,
+            }),
+            _ => None,
+        };
+        let dialog = whom.dialog().unwrap_or(DialogId { call_id: b"", to_tag: b"", from_tag: b"" });
+        // Without room the watchers get the state as it is.
+        let transient_body = missed.transient_body.as_ref().and_then(|body| SharedTransientBody::shared(body).ok());
+        Ok(Entry {
+            resource: SharedResource { uri: shm::copy(&resource.uri)?, event: resource.event, hash: resource.hash },
+            dialog: [shm::copy(dialog.call_id)?, shm::copy(dialog.to_tag)?, shm::copy(dialog.from_tag)?],
+            is_asking: matches!(whom, Whom::Asking(_)),
+            ended,
+            sender: (!missed.sender.is_empty()).then(|| shm::copy(&missed.sender)).transpose()?,
+            transient_body: transient_body.filter(|body| bytes_of(body) <= room),
+            happened_at: missed.happened_at,
+            tries: missed.tries,
+            due_at: clock::monotonic() + pause(missed.tries),
+        })
+    }
+
+    /// Whether it is about the same watchers of the same resource.
+    fn is_like(&self, other: &Entry) -> bool {
+        let (own, its) = (&self.resource, &other.resource);
+        let same = || self.dialog.iter().zip(&other.dialog).all(|(own, its)| own[..] == its[..]);
+        own.hash == its.hash
+            && own.event == its.event
+            && *own.uri == *its.uri
+            && self.ended.is_some() == other.ended.is_some()
+            && same()
+    }
+
+    /// Takes in what was missed later.
+    fn take_in(&mut self, later: Entry) {
+        // Each of two publishers has to hear of the other's change.
+        let sender = later.sender.filter(|sender| self.sender.as_ref().is_some_and(|own| **own == **sender));
+        let (is_asking, due_at) = (self.is_asking || later.is_asking, self.due_at.min(later.due_at));
+        *self = Entry { sender, is_asking, due_at, tries: self.tries.max(later.tries), ..later };
+    }
+
+    fn kept_bytes(&self) -> usize {
+        let ended = self.ended.as_ref().map_or(0, |ended| ended.subscription.size());
+        ended + self.transient_body.as_deref().map_or(0, bytes_of)
+    }
+
+    fn to_private(&self) -> Missed {
+        let [call_id, to_tag, from_tag] = &self.dialog;
+        let dialog = OwnDialogId::of(DialogId { call_id, to_tag, from_tag });
+        let whom = match &self.ended {
+            Some(FinalNotify { subscription, notify_reason }) => Whom::Ended(Box::new(Notify {
+                subscription: subscription.to_private(),
+                notify_reason: *notify_reason,
+                slot: None,
+            })),
+            None if self.is_asking => Whom::Asking(dialog),
+            None if call_id.is_empty() => Whom::All,
+            None => Whom::One(dialog),
+        };
+        let SharedResource { uri, event, hash } = &self.resource;
+        Missed {
+            resource: Resource { uri: uri.to_vec(), event: *event, hash: *hash },
+            whom,
+            sender: self.sender.as_deref().unwrap_or_default().to_vec(),
+            transient_body: self.transient_body.as_deref().map(SharedTransientBody::to_private),
+            happened_at: self.happened_at,
+            tries: self.tries,
+        }
+    }
+}
+
+fn bytes_of(body: &SharedTransientBody) -> usize {
+    match body {
+        SharedTransientBody::Removed(publication, _) => publication.body().len(),
+        SharedTransientBody::Body(body) => body.len(),
+    }
+}
+
+/// How long something waits that was tried so often, in seconds: a row that is refused again and again costs its own
+/// watcher a statement now and then.
+fn pause(tries: u8) -> u64 {
+    if tries == 0 { 0 } else { LONGEST_PAUSE.min(1 << (tries - 1).min(16)) }
+}
+
+/// Whom a sweep notifies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// The watchers that hear of changes.
+    Changes,
+    /// Those that do not, too: of what their subscriptions are.
+    Asking,
+}
+
+shm_safe!(
+    enum Reach {
+        Changes,
+        Asking,
+    }
+);
 
 /// How far the watched resources are gone through.
 #[derive(Debug, Default, Clone, Copy)]
 struct Sweep {
-    /// Something was missed since it began: it begins again.
-    is_wanted: bool,
-    is_under_way: bool,
+    /// What was missed since it began: it begins again.
+    wanted: Option<Reach>,
+    under_way: Option<Reach>,
     /// The key of the last row that was seen.
     after: Option<i64>,
 }
 
-shm_safe!(Sweep { is_wanted, is_under_way, after });
+shm_safe!(Sweep { wanted, under_way, after });
 
-/// The resources that wait, in shared memory.
+/// The next portion of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Portion {
+    /// The key of the row that it begins after; `None`: at the first one.
+    pub after: Option<i64>,
+    /// Whom it notifies.
+    pub reach: Reach,
+}
+
+/// What waits, in shared memory.
 pub struct MissedChanges {
-    named: Lock<ShmVec<Missed>>,
+    named: Lock<ShmVec<Entry>>,
     sweep: Lock<Sweep>,
 }
 
 shm_safe!(MissedChanges { named, sweep });
 
 impl MissedChanges {
-    /// None waits; call before the processes fork.
+    /// Nothing waits, and there is room for it where `wanted`; call before the processes fork.
     ///
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    pub fn new() -> Result<MissedChanges, NoMemory> {
+    pub fn new(wanted: bool) -> Result<MissedChanges, NoMemory> {
         let mut list = ShmVec::new_in(Shm);
         // Room from the start: it is needed when things go wrong.
-        list.try_reserve_exact(MOST).map_err(|_| NoMemory)?;
+        list.try_reserve_exact(if wanted { MOST } else { 0 }).map_err(|_| NoMemory)?;
         Ok(MissedChanges { named: Lock::new(list), sweep: Lock::new(Sweep::default()) })
     }
 
-    /// Not all watchers of a resource could be notified.
-    pub fn note(&self, resource: &Resource) {
-        if !self.note_by_name(resource) {
-            self.sweep.lock().is_wanted = true;
+    /// Somebody could not be notified.
+    pub fn note(&self, missed: &Missed) {
+        if self.note_by_name(missed) {
+            return;
         }
+        let reach = match missed.whom {
+            // There is no row any more: the watcher learns of the end from its own clock.
+            Whom::Ended(_) => return,
+            Whom::Asking(_) => Reach::Asking,
+            Whom::All | Whom::One(_) => Reach::Changes,
+        };
+        let mut sweep = self.sweep.lock();
+        sweep.wanted = sweep.wanted.max(Some(reach));
     }
 
-    fn note_by_name(&self, resource: &Resource) -> bool {
-        let Ok(uri) = shm::copy(&resource.uri) else { return false };
+    fn note_by_name(&self, missed: &Missed) -> bool {
+        let room = MOST_BYTES.saturating_sub(self.named.lock().iter().map(Entry::kept_bytes).sum());
+        let Ok(entry) = Entry::new(missed, room) else { return false };
         let mut list = self.named.lock();
-        let is_known = |missed: &Missed| missed.event == resource.event && *missed.uri == *resource.uri;
-        if list.iter().any(is_known) {
+        if let Some(known) = list.iter_mut().find(|known| known.is_like(&entry)) {
+            known.take_in(entry);
             return true;
         }
-        if list.len() >= MOST {
-            return false;
+        let fits = list.len() < list.capacity().min(MOST);
+        if fits {
+            list.push(entry);
         }
-        list.push(Missed { uri, event: resource.event });
-        true
+        fits
     }
 
-    /// The one that has waited longest, taken off the list.
-    pub fn take(&self) -> Option<(Vec<u8>, PackageId)> {
+    /// What has waited longest of what is due, taken off the list.
+    pub fn take(&self) -> Option<Missed> {
+        let now = clock::monotonic();
         let mut list = self.named.lock();
-        let first = if list.is_empty() { None } else { Some(list.remove(0)) };
-        first.map(|missed| (missed.uri.to_vec(), missed.event))
+        let at = list.iter().position(|entry| entry.due_at <= now)?;
+        let entry = list.remove(at);
+        drop(list);
+        Some(entry.to_private())
     }
 
     /// How many wait by name.
@@ -89,25 +327,26 @@ impl MissedChanges {
         self.len() == 0
     }
 
-    /// After which row the next portion of all that are watched begins; `None` when none is to be gone through.
-    pub(super) fn next_portion(&self) -> Option<Option<i64>> {
+    /// The next portion of all that are watched; `None` when none is to be gone through.
+    pub(super) fn next_portion(&self) -> Option<Portion> {
         let mut sweep = self.sweep.lock();
-        if !sweep.is_under_way && sweep.is_wanted {
-            *sweep = Sweep { is_under_way: true, ..Sweep::default() };
+        if sweep.under_way.is_none() {
+            *sweep = Sweep { under_way: sweep.wanted, ..Sweep::default() };
         }
-        sweep.is_under_way.then_some(sweep.after)
+        let after = sweep.after;
+        sweep.under_way.map(|reach| Portion { after, reach })
     }
 
     /// All up to this row are gone through; `None`: all that there are.
     pub(super) fn is_swept_up_to(&self, last: Option<i64>) {
         let mut sweep = self.sweep.lock();
-        (sweep.is_under_way, sweep.after) = (last.is_some(), last);
+        (sweep.under_way, sweep.after) = (sweep.under_way.filter(|_| last.is_some()), last);
     }
 
-    /// The portion that begins after this row has to be gone through again.
-    pub(super) fn sweep_again_from(&self, after: Option<i64>) {
+    /// The portion has to be gone through again.
+    pub(super) fn sweep_again_from(&self, portion: Portion) {
         let mut sweep = self.sweep.lock();
-        (sweep.is_under_way, sweep.after) = (true, after);
+        (sweep.under_way, sweep.after) = (Some(portion.reach), portion.after);
     }
 }
 
@@ -116,41 +355,103 @@ mod tests {
     use super::*;
     use crate::presence::resource::UriComparison;
 
+    const RULE: UriComparison = UriComparison { ignore_case: false, seed: 1 };
+    const PORTION: Portion = Portion { after: None, reach: Reach::Changes };
+
+    fn change(name: &str, event: u16, whom: Whom) -> Missed {
+        Missed::new(&RULE.resource(name.as_bytes(), PackageId(event)), whom, 0)
+    }
+
+    fn dialog(call_id: &str) -> OwnDialogId {
+        OwnDialogId::of(DialogId { call_id: call_id.as_bytes(), to_tag: b"to", from_tag: b"from" })
+    }
+
+    fn taken(list: &MissedChanges) -> Vec<(String, String)> {
+        let show = |missed: Missed| {
+            let whom = match missed.whom {
+                Whom::All => "all".to_string(),
+                Whom::One(dialog) => format!("one {}", String::from_utf8_lossy(dialog.id().call_id)),
+                Whom::Asking(dialog) => format!("asking {}", String::from_utf8_lossy(dialog.id().call_id)),
+                Whom::Ended(_) => "ended".to_string(),
+            };
+            (String::from_utf8_lossy(&missed.resource.uri).into_owned() + &missed.resource.event.0.to_string(), whom)
+        };
+        std::iter::from_fn(|| list.take()).map(show).collect()
+    }
+
     #[test]
-    fn each_resource_waits_once_and_the_list_is_bounded() {
-        let missed = MissedChanges::new().unwrap();
-        let rule = UriComparison { ignore_case: false, seed: 1 };
-        let resource = |name: &str, event| rule.resource(name.as_bytes(), PackageId(event));
-        for (name, event) in [("sip:a@b", 1), ("sip:b@b", 1), ("sip:a@b", 1), ("sip:a@b", 2)] {
-            missed.note(&resource(name, event));
+    fn each_watcher_and_each_resource_waits_once() {
+        let list = MissedChanges::new(true).unwrap();
+        let missed = [
+            ("sip:a@b", 1, Whom::All),
+            ("sip:b@b", 1, Whom::All),
+            ("sip:a@b", 1, Whom::All),
+            ("sip:a@b", 2, Whom::All),
+            ("sip:a@b", 1, Whom::One(dialog("1"))),
+            ("sip:a@b", 1, Whom::Asking(dialog("2"))),
+            // A watcher that has asked is answered, whatever else was missed.
+            ("sip:a@b", 1, Whom::Asking(dialog("1"))),
+            ("sip:a@b", 1, Whom::One(dialog("2"))),
+        ];
+        missed.into_iter().for_each(|(name, event, whom)| list.note(&change(name, event, whom)));
+        let expected = [("a@b1", "all"), ("b@b1", "all"), ("a@b2", "all"), ("a@b1", "asking 1"), ("a@b1", "asking 2")];
+        assert_eq!(taken(&list), expected.map(|(name, whom)| (format!("sip:{name}"), whom.to_string())));
+    }
+
+    #[test]
+    fn the_publisher_and_a_document_shown_once_are_kept() {
+        let list = MissedChanges::new(true).unwrap();
+        let body = |text: &str| Some(TransientBody::Body(text.as_bytes().to_vec()));
+        let note = |sender: &[u8], transient_body| {
+            list.note(&Missed { sender: sender.to_vec(), transient_body, ..change("sip:a@b", 1, Whom::All) });
+        };
+        note(b"sip:x@1", body("closed"));
+        let missed = list.take().unwrap();
+        assert_eq!((missed.sender, missed.transient_body), (b"sip:x@1".to_vec(), body("closed")));
+        // Each of two publishers hears of the other's change; the newer state is what is shown.
+        note(b"sip:x@1", body("closed"));
+        note(b"sip:y@1", body("away"));
+        let missed = list.take().unwrap();
+        assert_eq!((missed.sender, missed.transient_body), (Vec::new(), body("away")));
+        // All together are bounded: beyond it the state is shown as it is.
+        for n in 0..3 {
+            let transient_body = Some(TransientBody::Body(vec![b'x'; MOST_BYTES / 2]));
+            list.note(&Missed { transient_body, ..change(&format!("sip:{n}@b"), 1, Whom::All) });
         }
-        let taken: Vec<_> = std::iter::from_fn(|| missed.take()).collect();
-        let expected = [("sip:a@b", 1), ("sip:b@b", 1), ("sip:a@b", 2)];
-        assert_eq!(taken, expected.map(|(name, event)| (name.as_bytes().to_vec(), PackageId(event))));
-        for n in (0..MOST).chain([0]) {
-            missed.note(&resource(&format!("sip:{n}@b"), 1));
-        }
-        assert_eq!((missed.len(), missed.is_empty(), missed.next_portion()), (MOST, false, None));
+        let kept: Vec<bool> = std::iter::from_fn(|| list.take()).map(|m| m.transient_body.is_some()).collect();
+        assert_eq!(kept, [true, true, false]);
+    }
+
+    #[test]
+    fn what_fails_again_and_again_is_tried_less_and_less_often() {
+        assert_eq!((0..8).map(pause).collect::<Vec<_>>(), [0, 1, 2, 4, 8, 16, 16, 16]);
+        let list = MissedChanges::new(true).unwrap();
+        list.note(&Missed { tries: 5, ..change("sip:a@b", 1, Whom::All) });
+        list.note(&change("sip:b@b", 1, Whom::All));
+        assert_eq!(taken(&list), [("sip:b@b1".to_string(), "all".to_string())]);
+        assert_eq!(list.len(), 1);
     }
 
     #[test]
     fn what_cannot_be_named_has_all_gone_through_once() {
-        let missed = MissedChanges::new().unwrap();
-        let rule = UriComparison { ignore_case: false, seed: 1 };
-        let note = |n: usize| missed.note(&rule.resource(format!("sip:{n}@b").as_bytes(), PackageId(1)));
-        (0..=MOST).for_each(note);
+        let missed = MissedChanges::new(true).unwrap();
+        let note = |n: usize| missed.note(&change(&format!("sip:{n}@b"), 1, Whom::All));
+        (0..MOST).chain([0]).for_each(note);
+        assert_eq!((missed.len(), missed.is_empty(), missed.next_portion()), (MOST, false, None));
+        note(MOST);
         assert_eq!(missed.len(), MOST);
-        assert_eq!(missed.next_portion(), Some(None));
+        assert_eq!(missed.next_portion(), Some(PORTION));
         missed.is_swept_up_to(Some(40));
-        assert_eq!(missed.next_portion(), Some(Some(40)));
+        let second = Portion { after: Some(40), ..PORTION };
+        assert_eq!(missed.next_portion(), Some(second));
         // The database was away.
         missed.is_swept_up_to(Some(80));
-        missed.sweep_again_from(Some(40));
-        assert_eq!(missed.next_portion(), Some(Some(40)));
+        missed.sweep_again_from(second);
+        assert_eq!(missed.next_portion(), Some(second));
         // What is missed meanwhile may be of a row that was seen already.
-        note(MOST + 1);
+        missed.note(&change("sip:x@b", 1, Whom::Asking(dialog("1"))));
         missed.is_swept_up_to(None);
-        assert_eq!(missed.next_portion(), Some(None));
+        assert_eq!(missed.next_portion(), Some(Portion { reach: Reach::Asking, ..PORTION }));
         missed.is_swept_up_to(None);
         assert_eq!(missed.next_portion(), None);
     }

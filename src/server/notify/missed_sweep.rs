@@ -1,14 +1,18 @@
 //! Notifies watchers again of what they have missed where subscriptions are rows (database-only mode): those of one
 //! resource, or portion by portion all there are.
 use crate::common::paging::{self, Page};
+use crate::host::clock;
 use crate::host::db::Connection;
 use crate::presence::error::StoreError;
-use crate::presence::notification::StateChange;
+use crate::presence::notification::{NotifyReason, StateChange};
 use crate::presence::notifier;
 use crate::presence::ports::Ports;
 use crate::presence::resource::Resource;
+use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
+use crate::server::notify::missed_changes::{Missed, Reach, Whom};
+use crate::server::notify::row_run::RowNotifyRun;
 use crate::server::subscriptions::active_watchers_table as rows;
 use std::collections::HashSet;
 
@@ -20,10 +24,67 @@ impl Context {
     /// it: the resource waits on.
     pub fn notify_of_state(&mut self, resource: &Resource) {
         if self.may_be_notified(resource).is_err() {
-            self.shared.missed_changes.note(resource);
+            self.work.rows.miss(&Missed::new(resource, Whom::All, 1));
         } else if self.enqueue(resource, StateChange::State { sender: b"", transient_body: None }) {
             notifier::run(self, resource);
         }
+    }
+
+    /// Notifies a watcher of what its subscription is.
+    fn notify_of_subscription(&mut self, row: &Subscription) {
+        let resource = self.shared.tables.resource_of(row);
+        if self.enqueue(&resource, StateChange::Subscription(row.dialog(), NotifyReason::Subscribe)) {
+            notifier::run(self, &resource);
+        }
+    }
+
+    /// Tries again to notify whom something could not be sent. While the state cannot be read nobody is counted up for
+    /// a change: it waits on.
+    pub fn notify_missed(&mut self, missed: Missed) {
+        let tries = missed.tries.saturating_add(1);
+        self.work.rows.tries = tries;
+        if missed.whom.is_of_a_change() && self.may_be_notified(&missed.resource).is_err() {
+            return self.work.rows.miss(&Missed { tries, ..missed });
+        }
+        let transient_body = missed.transient_body.as_ref().filter(|_| !self.has_newer_document(&missed)).cloned();
+        let Missed { resource, whom, sender, .. } = missed;
+        let only = match whom {
+            Whom::Asking(dialog) => {
+                self.mark(&resource, StateChange::Subscription(dialog.id(), NotifyReason::Subscribe));
+                return notifier::run(self, &resource);
+            }
+            Whom::Ended(notify) => {
+                self.work.rows.own.push((resource.clone(), *notify));
+                return notifier::run(self, &resource);
+            }
+            Whom::All => None,
+            Whom::One(dialog) => Some(dialog),
+        };
+        let is_winfo = self.packages.get(resource.event).is_winfo();
+        self.work.rows.notify_runs.push(RowNotifyRun {
+            resource: resource.clone(),
+            transient_body,
+            sender,
+            change: None,
+            only,
+            is_of_documents: false,
+            is_left_to_notifiers: self.config.notifier_processes > 0 && !is_winfo,
+        });
+        notifier::run(self, &resource);
+    }
+
+    /// Whether the presentity has published since: what was shown only once must not be the last that watchers see.
+    fn has_newer_document(&mut self, missed: &Missed) -> bool {
+        if missed.transient_body.is_none() {
+            return false;
+        }
+        let documents = self.documents(&missed.resource).unwrap_or_default();
+        documents.iter().any(|document| document.received_at.is_some_and(|at| at >= missed.happened_at))
+    }
+
+    /// Whether this entry could not send something.
+    pub fn has_missed(&self) -> bool {
+        self.work.rows.has_missed
     }
 
     /// Whether this entry has found the database away while it sent NOTIFYs.
@@ -38,21 +99,25 @@ impl Context {
     /// Fails when the rows cannot be read: the portion is tried again.
     pub fn sweep_missed_changes(&mut self) -> Result<(), StoreError> {
         let missed = self.shared.missed_changes;
-        let Some(after) = missed.next_portion() else { return Ok(()) };
+        let Some(portion) = missed.next_portion() else { return Ok(()) };
         let (table, packages) = (self.config.active_watchers_table, self.packages);
         let read = |db: &Connection, page: &Page<'_>| rows::select_page(db, table, packages, page);
-        let (watching, next) = paging::portion_of(self.database, SWEPT_ROWS, &[], after, read)?;
+        let (watching, next) = paging::portion_of(self.database, SWEPT_ROWS, &[], portion.after, read)?;
         // A panic does not keep the sweep at this portion.
         missed.is_swept_up_to(next);
-        let mut seen = HashSet::new();
+        let (mut seen, now) = (HashSet::new(), clock::now());
         for row in watching {
+            let hears_nothing = row.state.status != Status::Terminated && !row.hears_changes(now);
+            if portion.reach == Reach::Asking && hears_nothing && row.state.expires_at > now {
+                self.notify_of_subscription(&row);
+            }
             if !seen.insert((row.get(Field::PresUri).to_vec(), row.state.event.0)) {
                 continue;
             }
             let resource = self.shared.tables.resource_of(&row);
             self.notify_of_state(&resource);
             if self.has_lost_database() {
-                missed.sweep_again_from(after);
+                missed.sweep_again_from(portion);
                 return Ok(());
             }
         }

@@ -8,6 +8,7 @@ use crate::presence::notification::{Notify, NotifyReason};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::{expiry, notifier};
 use crate::server::context::Context;
+use crate::server::notify::missed_changes::{Missed, OwnDialogId, Whom};
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::database::InDatabase;
 use crate::time::Seconds;
@@ -160,6 +161,7 @@ impl Context {
             return store.unmark(&subscription);
         }
         let resource = self.shared.tables.resource_of(&subscription);
+        let dialog = OwnDialogId::of(subscription.dialog());
         match store.take_marked(subscription) {
             Ok(Some(subscription)) => {
                 let notify = Notify { subscription, notify_reason: NotifyReason::Change, slot: None };
@@ -170,7 +172,7 @@ impl Context {
             Err(error) => {
                 // The mark may be off all the same.
                 if error == StoreError::Database {
-                    self.shared.missed_changes.note(&resource);
+                    self.shared.missed_changes.note(&Missed::new(&resource, Whom::One(dialog), 0));
                 }
                 Err(error)
             }

@@ -8,7 +8,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox};
 use crate::limited;
 use crate::presence::error::StoreError;
-use crate::presence::notification::{Notify, NotifyRun, StateChange, TransientBody};
+use crate::presence::notification::{Notify, NotifyRun, StateChange, Unsent};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
@@ -21,8 +21,7 @@ use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::rows_behind::RowsBehind;
 use crate::server::tables::Shard;
-use crate::server::tables::publication_entry::SharedPublication;
-use crate::server::tables::resource_entry::{ChangedWatcher, Due, FinalNotify, SharedTransientBody};
+use crate::server::tables::resource_entry::{ChangedWatcher, Due, FinalNotify, ResourceEntry, SharedTransientBody};
 use crate::server::tables::subscription_entry::Ownership;
 use crate::sip::packed::Strings;
 use crate::sip::target::NextHop;
@@ -138,7 +137,7 @@ impl NotifyQueue for ResourceQueues {
         };
         drop(shard);
         Some(NotifyRun {
-            transient_body: transient_body.map(private_transient_body),
+            transient_body: transient_body.as_deref().map(SharedTransientBody::to_private),
             changes: changes.iter().map(private_watcher).collect(),
             ..notify_run
         })
@@ -209,9 +208,9 @@ impl NotifyQueue for ResourceQueues {
         batch
     }
 
-    fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: &[Notify], again: Again) -> bool {
+    fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: Unsent, again: Again) -> bool {
         let tables = &self.shared.tables;
-        for notify in unsent {
+        for notify in &unsent.notifies {
             // The last NOTIFY of a subscription is kept by nothing but this copy.
             let last = notify.slot.is_none().then(|| notify.subscription.map(shm::copy)).and_then(Result::ok);
             let mut shard = tables.shard(resource.hash);
@@ -225,6 +224,7 @@ impl NotifyQueue for ResourceQueues {
                 let _ = tries_again.then(|| entry.final_notifies.push(final_notify));
             }
         }
+        self.put_back(resource, &unsent);
         match again {
             Again::Once => work.held.break_off(resource),
             Again::WhenRead => work.held.leave_unread(resource),
@@ -314,6 +314,20 @@ impl ResourceQueues {
         is_open
     }
 
+    /// The document that a pass was to show is left for the next one, unless the state has changed since.
+    fn put_back(&self, resource: &Resource, unsent: &Unsent) {
+        let Some(shared) = unsent.transient_body.as_ref().and_then(|body| SharedTransientBody::shared(body).ok())
+        else {
+            return;
+        };
+        let tables = &self.shared.tables;
+        let mut shard = tables.shard(resource.hash);
+        let same = |entry: &&mut ResourceEntry| entry.generation == unsent.generation;
+        if let Some(entry) = shard.entry(tables.rule(), resource).filter(same) {
+            entry.transient_body.get_or_insert(shared);
+        }
+    }
+
     /// Hands a resource to a sender process. `false`: this process sends.
     fn hand_over(&self, work: &mut Work, resource: &Resource, size: FanOutSize) -> bool {
         let handed = self.shared.senders.hand_over(resource, size);
@@ -362,7 +376,7 @@ impl Prepared {
     fn of(event: &StateChange<'_>) -> Prepared {
         match event {
             StateChange::State { transient_body, .. } => Prepared::TransientBody(
-                transient_body.as_ref().and_then(|transient_body| share_transient_body(transient_body).ok()),
+                transient_body.as_ref().and_then(|transient_body| SharedTransientBody::shared(transient_body).ok()),
             ),
             StateChange::Watchers { watcher, .. } => Prepared::Watcher(share_watcher(watcher).ok()),
             _ => Prepared::Nothing,
@@ -388,22 +402,6 @@ fn skip_sender(shard: &mut Shard, rule: UriComparison, resource: &Resource, send
                 stored.seen = generation;
             }
         }
-    }
-}
-
-fn share_transient_body(transient_body: &TransientBody) -> Result<ShmBox<SharedTransientBody>, NoMemory> {
-    shm::boxed(match transient_body {
-        TransientBody::Removed(publication, place) => {
-            SharedTransientBody::Removed(SharedPublication::new(publication)?, *place)
-        }
-        TransientBody::Body(body) => SharedTransientBody::Body(shm::copy(body)?),
-    })
-}
-
-fn private_transient_body(transient_body: ShmBox<SharedTransientBody>) -> TransientBody {
-    match &*transient_body {
-        SharedTransientBody::Removed(publication, place) => TransientBody::Removed(publication.to_private(), *place),
-        SharedTransientBody::Body(body) => TransientBody::Body(body.to_vec()),
     }
 }
 

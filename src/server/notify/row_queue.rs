@@ -5,16 +5,20 @@ use crate::common::row_groups::{Fate, GROUP, Writer};
 use crate::host::db::Connection;
 use crate::limited;
 use crate::presence::error::StoreError;
-use crate::presence::notification::{Notify, NotifyReason, NotifyRun, StateChange};
+use crate::presence::notification::{Notify, NotifyReason, NotifyRun, StateChange, Unsent};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
-use crate::server::notify::row_run::RowNotifyRun;
+use crate::server::notify::missed_changes::{Missed, OwnDialogId, Whom};
+use crate::server::notify::row_run::{RowNotifyRun, RunUnderWay};
 use crate::server::notify::work::{Again, NotifyQueue, Work};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as table_rows;
 use crate::server::subscriptions::database::InDatabase;
 use std::ops::Deref;
+
+/// Up to so many watchers that were not notified are named one by one.
+const NAMED_ALONE: usize = 8;
 
 /// What is due a NOTIFY, by rows.
 pub(crate) struct RowQueue {
@@ -52,6 +56,7 @@ impl NotifyQueue for RowQueue {
                     transient_body,
                     sender: sender.to_vec(),
                     change: None,
+                    only: None,
                     is_of_documents: true,
                     is_left_to_notifiers: self.config.notifier_processes > 0 && !is_winfo,
                 });
@@ -63,6 +68,7 @@ impl NotifyQueue for RowQueue {
                     transient_body: None,
                     sender: Vec::new(),
                     change: Some((watcher, full)),
+                    only: None,
                     is_of_documents: false,
                     is_left_to_notifiers: false,
                 });
@@ -78,7 +84,12 @@ impl NotifyQueue for RowQueue {
                         work.rows.own.push((resource.clone(), Notify { subscription, notify_reason, slot: None }));
                     }
                     Ok(None) => {}
-                    Err(error) => self.miss(resource, error),
+                    Err(error) => {
+                        let dialog = OwnDialogId::of(dialog);
+                        let is_change = notify_reason == NotifyReason::Change;
+                        let whom = if is_change { Whom::One(dialog) } else { Whom::Asking(dialog) };
+                        self.miss(work, Missed::new(resource, whom, work.rows.tries), error);
+                    }
                 }
             }
             StateChange::Due => {}
@@ -87,23 +98,27 @@ impl NotifyQueue for RowQueue {
     }
 
     fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun> {
+        work.rows.under_way = None;
         if work.rows.own.iter().any(|(owner, _)| owner == resource) {
             return Some(NotifyRun { cursor: 1, ..NotifyRun::default() });
         }
         let mine = loop {
             let at = work.rows.notify_runs.iter().position(|notify_run| notify_run.resource == *resource)?;
+            let RowNotifyRun { sender, only, .. } = &mut work.rows.notify_runs[at];
+            let (sender, only) = (std::mem::take(sender), only.take());
+            work.rows.under_way = Some(RunUnderWay { resource: resource.clone(), sender, only });
             let next = work.rows.notify_runs.remove(at);
             if !next.is_left_to_notifiers {
                 break next;
             }
             self.mark_rows(work, resource);
+            work.rows.under_way = None;
         };
         let (changes, full) = match mine.change {
             Some((watcher, full)) => (vec![watcher], full),
             // Nobody knows any more what has changed of the watchers: those who watch them get the whole list.
             None => (Vec::new(), true),
         };
-        work.rows.run_sender = mine.sender;
         let changed_at = if mine.is_of_documents { work.began } else { 0 };
         Some(NotifyRun { transient_body: mine.transient_body, changes, full, changed_at, ..NotifyRun::default() })
     }
@@ -121,39 +136,54 @@ impl NotifyQueue for RowQueue {
         let subscriptions = match self.take_watching(work, resource) {
             Ok(subscriptions) => subscriptions,
             Err(error) => {
-                self.miss(resource, error);
+                self.miss_run(work, resource, notify_run, None, error);
                 return Vec::new();
             }
         };
         let mut batch = Vec::new();
         for subscription in subscriptions {
-            let is_sender =
-                !work.rows.run_sender.is_empty() && subscription.get(Field::Contact) == work.rows.run_sender;
-            if is_sender || !subscription.hears_changes(now) {
+            if is_of_sender(work, &subscription) || !subscription.hears_changes(now) {
                 continue;
             }
+            let dialog = OwnDialogId::of(subscription.dialog());
             match work.rows.ask(|| self.store.count_up(subscription, |row| row.hears_changes(now))) {
                 Ok(Some(subscription)) => {
                     batch.push(Notify { subscription, notify_reason: NotifyReason::Change, slot: None })
                 }
                 Ok(None) => {}
-                Err(error) => {
-                    self.miss(resource, error);
-                    if error == StoreError::Database {
-                        break;
-                    }
+                Err(StoreError::Database) => {
+                    self.miss_run(work, resource, notify_run, None, StoreError::Database);
+                    break;
                 }
+                Err(error) => self.miss_run(work, resource, notify_run, Some(dialog), error),
             }
         }
         batch
     }
 
-    fn make_due_again(&self, _: &mut Work, resource: &Resource, _: &[Notify], again: Again) -> bool {
-        if again == Again::WhenRead {
-            counters::count(Counter::ChangesMissed);
-            self.shared.missed_changes.note(resource);
+    /// A few watchers are named one by one: the others are not notified once more.
+    fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: Unsent, again: Again) -> bool {
+        let under_way = work.rows.under_way.take();
+        if again == Again::Once && !work.rows.may_try_again() {
+            return false;
         }
-        again == Again::WhenRead
+        counters::count(Counter::ChangesMissed);
+        let Unsent { notifies, transient_body, .. } = unsent;
+        let (named, many) = match notifies.len() <= NAMED_ALONE {
+            true => (notifies, None),
+            false => {
+                let (changes, named) =
+                    notifies.into_iter().partition(|unsent| unsent.notify_reason == NotifyReason::Change);
+                let changes: Vec<Notify> = changes;
+                (named, (!changes.is_empty()).then_some(Whom::All))
+            }
+        };
+        let sender = under_way.map(|run| run.sender).unwrap_or_default();
+        for whom in named.iter().map(Whom::of).chain(many) {
+            let missed = Missed::new(resource, whom, work.rows.tries);
+            work.rows.miss(&Missed { sender: sender.clone(), transient_body: transient_body.clone(), ..missed });
+        }
+        true
     }
 }
 
@@ -171,8 +201,11 @@ impl RowQueue {
         }
     }
 
-    /// The watchers of a resource that have to be notified of a change.
+    /// The watchers that have to be notified of the change under way.
     fn take_watching(&self, work: &mut Work, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
+        if let Some(only) = work.rows.under_way.as_ref().and_then(|run| run.only.clone()) {
+            return work.rows.ask(|| Ok(self.store.find_row(only.id())?.into_iter().collect()));
+        }
         match work.rows.watching.take() {
             Some((noted, rows)) if noted == *resource => Ok(rows),
             _ => work.rows.ask(|| self.store.rows_of(resource)),
@@ -184,40 +217,66 @@ impl RowQueue {
         let turns = self.config.turns();
         let table = self.config.active_watchers_table;
         let now = crate::host::clock::now();
-        let marked = self.take_watching(work, resource).and_then(|mut subscriptions| {
-            subscriptions.retain(|subscription| subscription.hears_changes(now));
-            // All processes mark rows in one order: two that mark the same ones do not wait for each other.
-            subscriptions.sort_by_cached_key(|subscription| self.shared.tables.dialog_hash(subscription.dialog()));
-            let turn_of = |row: &Subscription| self.shared.tables.dialog_hash(row.dialog()) % turns.max(1) as u64;
-            let write = |db: &Connection, subscription: &Subscription| {
-                table_rows::mark(db, table, subscription.dialog(), turn_of(subscription) as i64)
-            };
-            // The keys were read from the table.
-            let writer = Writer { database: self.database, table, fits: &|_| true, write: &write };
-            let (mut lost, mut why) = (0, StoreError::Refused);
-            for group in subscriptions.chunks(GROUP) {
-                let outcome = writer.write_group(group);
-                group.iter().for_each(|row| self.shared.marked_turns.note(turn_of(row)));
-                lost += group.len() - outcome.count(Fate::Written);
-                why = outcome.error.unwrap_or(why);
-                if why == StoreError::Database {
-                    break;
-                }
+        let mut subscriptions = match self.take_watching(work, resource) {
+            Ok(subscriptions) => subscriptions,
+            Err(error) => return self.miss_run(work, resource, &NotifyRun::default(), None, error),
+        };
+        subscriptions.retain(|subscription| subscription.hears_changes(now));
+        // All processes mark rows in one order: two that mark the same ones do not wait for each other.
+        subscriptions.sort_by_cached_key(|subscription| self.shared.tables.dialog_hash(subscription.dialog()));
+        let turn_of = |row: &Subscription| self.shared.tables.dialog_hash(row.dialog()) % turns.max(1) as u64;
+        let write = |db: &Connection, subscription: &Subscription| {
+            table_rows::mark(db, table, subscription.dialog(), turn_of(subscription) as i64)
+        };
+        // The keys were read from the table.
+        let writer = Writer { database: self.database, table, fits: &|_| true, write: &write };
+        for group in subscriptions.chunks(GROUP) {
+            let outcome = writer.write_group(group);
+            group.iter().for_each(|row| self.shared.marked_turns.note(turn_of(row)));
+            let why = outcome.error.unwrap_or(StoreError::Refused);
+            if why == StoreError::Database {
+                work.rows.is_database_away = true;
+                return self.miss_run(work, resource, &NotifyRun::default(), None, why);
             }
-            if lost == 0 { Ok(()) } else { Err(why) }
-        });
-        if let Err(error) = marked {
-            work.rows.is_database_away |= error == StoreError::Database;
-            self.miss(resource, error);
+            for (row, _) in group.iter().zip(&outcome.fates).filter(|(_, fate)| **fate != Fate::Written) {
+                self.miss_run(work, resource, &NotifyRun::default(), Some(OwnDialogId::of(row.dialog())), why);
+            }
         }
     }
 
-    /// Not all watchers of a change can be notified now: those of the resource are notified again a second later, or
-    /// when all that are watched are gone through.
-    fn miss(&self, resource: &Resource, error: StoreError) {
+    /// The watcher of this dialog, or all of the pass under way, cannot be notified of it now.
+    fn miss_run(
+        &self,
+        work: &mut Work,
+        resource: &Resource,
+        notify_run: &NotifyRun,
+        one: Option<OwnDialogId>,
+        error: StoreError,
+    ) {
+        let under_way = work.rows.under_way.as_ref();
+        let whole = || under_way.map_or(Whom::All, RunUnderWay::whom);
+        let missed = Missed {
+            sender: under_way.map(|run| run.sender.clone()).unwrap_or_default(),
+            transient_body: notify_run.transient_body.clone(),
+            ..Missed::new(resource, one.map_or_else(whole, Whom::One), work.rows.tries)
+        };
+        self.miss(work, missed, error);
+    }
+
+    /// Not all watchers can be notified now: they are as soon as possible, or when all that are watched are gone
+    /// through.
+    fn miss(&self, work: &mut Work, mut missed: Missed, error: StoreError) {
         counters::count(Counter::ChangesMissed);
-        self.shared.missed_changes.note(resource);
-        let uri = crate::host::log::show(&resource.uri);
+        // A database that is away is asked once a second in any case.
+        missed.tries = if error == StoreError::Database { 0 } else { missed.tries };
+        work.rows.miss(&missed);
+        let uri = crate::host::log::show(&missed.resource.uri);
         limited!(Error, "not all watchers of {uri} can be notified, they are as soon as possible: {error}");
     }
+}
+
+/// The publisher's own subscription, known by its Contact, is not notified of its change.
+fn is_of_sender(work: &Work, subscription: &Subscription) -> bool {
+    let sender = work.rows.under_way.as_ref().map_or(&[][..], |run| &run.sender);
+    !sender.is_empty() && subscription.get(Field::Contact) == sender
 }

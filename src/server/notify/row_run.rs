@@ -4,6 +4,7 @@ use crate::presence::notification::{Notify, TransientBody};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::winfo::Watcher;
+use crate::server::notify::missed_changes::{Missed, MissedChanges, OwnDialogId, Whom};
 
 /// A change whose watchers this process notifies.
 pub struct RowNotifyRun {
@@ -11,13 +12,31 @@ pub struct RowNotifyRun {
     pub(crate) transient_body: Option<TransientBody>,
     pub(crate) sender: Vec<u8>,
     pub(crate) change: Option<(Watcher, bool)>,
+    /// The only watcher that is notified; `None`: all are.
+    pub(crate) only: Option<OwnDialogId>,
     /// Documents have changed.
     pub(crate) is_of_documents: bool,
     /// The rows are marked for a notifier process, and this process sends nothing.
     pub(crate) is_left_to_notifiers: bool,
 }
 
-/// The changes and NOTIFYs of one entry.
+/// The pass under way.
+pub struct RunUnderWay {
+    pub(crate) resource: Resource,
+    /// The Contact that is not notified.
+    pub(crate) sender: Vec<u8>,
+    pub(crate) only: Option<OwnDialogId>,
+}
+
+impl RunUnderWay {
+    /// Whom a pass notifies that fails as a whole.
+    pub(crate) fn whom(&self) -> Whom {
+        self.only.clone().map_or(Whom::All, Whom::One)
+    }
+}
+
+/// The changes and NOTIFYs of one entry. What is dropped here without having been sent, as after a panic, is tried once
+/// more by the timer.
 #[derive(Default)]
 pub struct RowWork {
     /// NOTIFYs of single subscriptions.
@@ -28,13 +47,26 @@ pub struct RowWork {
     pub(crate) notify_runs: Vec<RowNotifyRun>,
     /// Who watched a resource when this entry changed its documents: later ones know the change.
     pub(crate) watching: Option<(Resource, Vec<Subscription>)>,
-    /// The Contact that is not notified in the run under way.
-    pub(crate) run_sender: Vec<u8>,
+    /// The pass under way.
+    pub(crate) under_way: Option<RunUnderWay>,
     /// The database was away: nothing more is asked of it for NOTIFYs, what is left counts as missed.
     pub(crate) is_database_away: bool,
+    /// Something could not be sent now.
+    pub(crate) has_missed: bool,
+    /// How often what this entry sends was tried before.
+    pub(crate) tries: u8,
+    /// Where what is not sent waits.
+    missed: Option<&'static MissedChanges>,
 }
 
 impl RowWork {
+    /// Nothing yet; what is not sent waits in `missed`.
+    pub(crate) fn new(missed: &'static MissedChanges) -> RowWork {
+        let mut work = RowWork::default();
+        work.missed = Some(missed);
+        work
+    }
+
     /// What `statement` gives. Once the database is away it is not asked again: each further statement of this entry
     /// might take as long to fail as the first one did.
     ///
@@ -48,6 +80,37 @@ impl RowWork {
         let done = statement();
         self.is_database_away = matches!(done, Err(StoreError::Database));
         done
+    }
+
+    /// Whether what a panic keeps from being sent is tried again.
+    pub(crate) fn may_try_again(&self) -> bool {
+        self.tries == 0
+    }
+
+    /// Something was not sent and waits.
+    pub(crate) fn miss(&mut self, missed: &Missed) {
+        self.has_missed = true;
+        if let Some(list) = self.missed {
+            list.note(missed);
+        }
+    }
+}
+
+impl Drop for RowWork {
+    fn drop(&mut self) {
+        if !self.may_try_again() {
+            return;
+        }
+        if let Some(broken_off) = self.under_way.take() {
+            let missed = Missed::new(&broken_off.resource, broken_off.whom(), 0);
+            self.miss(&Missed { sender: broken_off.sender, ..missed });
+        }
+        for (resource, notify) in std::mem::take(&mut self.own) {
+            self.miss(&Missed::new(&resource, Whom::of(&notify), 0));
+        }
+        for RowNotifyRun { resource, transient_body, sender, .. } in std::mem::take(&mut self.notify_runs) {
+            self.miss(&Missed { transient_body, sender, ..Missed::new(&resource, Whom::All, 0) });
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! each resource has a queue; where they are rows, the entry that changed something sends, or marks rows for a
 //! notifier.
 use crate::host::clock;
-use crate::presence::notification::{Notify, NotifyRun, StateChange};
+use crate::presence::notification::{Notify, NotifyRun, StateChange, Unsent};
 use crate::presence::resource::Resource;
 use crate::server::notify::held_queues::HeldQueues;
 use crate::server::notify::pacing::Pacing;
@@ -32,7 +32,7 @@ impl Work {
         Work {
             held,
             pace: None,
-            rows: RowWork::default(),
+            rows: RowWork::new(parts.shared.missed_changes),
             carries_out_a_message: false,
             looks_names_up: false,
             began: clock::monotonic_micros(),
@@ -57,7 +57,7 @@ pub trait NotifyQueue {
     /// See [`crate::presence::ports::Ports::next_batch`].
     fn next_batch(&self, work: &mut Work, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify>;
     /// Marks NOTIFYs that were not sent as due again, and opens the resource. `true` when they are tried again soon.
-    fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: &[Notify], again: Again) -> bool;
+    fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: Unsent, again: Again) -> bool;
 }
 
 /// When NOTIFYs that were not sent are tried again.

@@ -2,7 +2,7 @@
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox, ShmVec};
 use crate::presence::event_package::PackageId;
-use crate::presence::notification::NotifyReason;
+use crate::presence::notification::{NotifyReason, TransientBody};
 use crate::presence::remembered::BodyDigest;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Status;
@@ -97,6 +97,32 @@ pub enum SharedTransientBody {
     Removed(SharedPublication, usize),
     /// It was published for once.
     Body(ShmBox<[u8]>),
+}
+
+impl SharedTransientBody {
+    /// A copy in shared memory.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
+    pub fn shared(transient_body: &TransientBody) -> Result<ShmBox<SharedTransientBody>, NoMemory> {
+        shm::boxed(match transient_body {
+            TransientBody::Removed(publication, place) => {
+                SharedTransientBody::Removed(SharedPublication::new(publication)?, *place)
+            }
+            TransientBody::Body(body) => SharedTransientBody::Body(shm::copy(body)?),
+        })
+    }
+
+    /// A private copy.
+    pub fn to_private(&self) -> TransientBody {
+        match self {
+            SharedTransientBody::Removed(publication, place) => {
+                TransientBody::Removed(publication.to_private(), *place)
+            }
+            SharedTransientBody::Body(body) => TransientBody::Body(body.to_vec()),
+        }
+    }
 }
 
 shm_safe!(
