@@ -74,6 +74,8 @@ CARRIED_OUT_TWICE = {
              "and new.updated = -1 begin update active_watchers set updated = -1, local_cseq = new.local_cseq, "
              "version = new.version where id = old.id; select raise(ignore); end",
     "made": "create trigger twice after insert on active_watchers begin select raise(fail, 'no'); end",
+    "ended": "create trigger twice before delete on active_watchers begin delete from active_watchers "
+             "where id = old.id; select raise(ignore); end",
 }
 
 
@@ -83,7 +85,7 @@ def test_a_statement_that_was_carried_out_and_seems_to_have_failed(ours, phones,
     server = ours(presence=dict(TABLE, notifier_processes=processes, waitn_time=1))
     alice, bob = phones(server, "alice"), phones(server, "bob")
     etag = alice.publish(body=pidf(alice.user)).get("SIP-ETag")
-    if what == "taken":
+    if what != "made":
         watch = bob.subscribe(alice.uri)
         watch.wait(1)
     with sqlite3.connect(str(server.db_path), timeout=10) as table:
@@ -92,6 +94,13 @@ def test_a_statement_that_was_carried_out_and_seems_to_have_failed(ours, phones,
         watch = bob.subscribe(alice.uri)
         assert watch.reply.code == 200
         assert watch.wait(1)[0].body
+    elif what == "ended":
+        assert watch.unsubscribe().code == 200
+        assert watch.wait(2)[-1].get("Subscription-State").startswith("terminated")
+        # The end of what is over is none any more.
+        assert watch.unsubscribe().code == 481
+        bob.quiet(0.3)
+        assert len(watch.notifies) == 2
     else:
         assert alice.publish(body=pidf(alice.user, basic="closed"), etag=etag).code == 200
         assert "closed" in watch.wait(2, timeout=8)[-1].text

@@ -95,8 +95,15 @@ impl SubscriptionStore for InDatabase {
         renewal: &Renewal<'_>,
     ) -> Result<Renewed, StoreError> {
         let last = renewed(current, renewal)?;
+        let is_copy = self.shared.recent_ends.note(self.mark_of(current, renewal));
         if !self.delete_as_read(current)? {
-            return self.overtaken(current.dialog());
+            match self.overtaken(current.dialog())? {
+                // A driver that loses its connection carries the statement out again: the row that it does not find is
+                // the one that it has removed. Whatever else may have ended the subscription just now, the watcher
+                // wants the end, and gets it.
+                Renewed::Gone if !is_copy && !self.has_ended_here(current) => {}
+                now => return Ok(now),
+            }
         }
         self.make_last_due(work, last, End::Unsubscribed)?;
         Ok(Renewed::Done)
@@ -198,6 +205,16 @@ impl SubscriptionStore for InDatabase {
             if self.database.write(|db| table_rows::authorize(db, table, &judged, stored.state.local_cseq))? {
                 work.counted = Some(judged);
                 return Ok(true);
+            }
+            match self.find_row(dialog)? {
+                // A driver has carried the statement out twice, or another process has come to the same: the NOTIFY
+                // takes the next number.
+                Some(now) if is_judged_as(&now, &judged) => {
+                    work.counted = self.count_up(now, |_| true)?;
+                    return Ok(work.counted.is_some());
+                }
+                Some(_) => {}
+                None => return Ok(false),
             }
         }
         Err(StoreError::Busy)
@@ -334,6 +351,18 @@ impl InDatabase {
         Ok(self.find_row(dialog)?.map_or(Renewed::Gone, |now| Renewed::Overtaken(Box::new(now))))
     }
 
+    /// A SUBSCRIBE in a dialog, as a number.
+    fn mark_of(&self, current: &Subscription, renewal: &Renewal<'_>) -> u64 {
+        self.shared.tables.dialog_hash(current.dialog()).rotate_left(21) ^ u64::from(renewal.remote_cseq)
+    }
+
+    /// Whether this server has ended a subscription that was there a moment ago, or its time is over.
+    fn has_ended_here(&self, read: &Subscription) -> bool {
+        let (n, now) = (&read.state, crate::host::clock::monotonic());
+        let hash = self.shared.tables.dialog_hash(read.dialog());
+        n.expires_at <= crate::host::clock::now() || self.shared.ended_dialogs.is_of_ended(hash, n.remote_cseq, now)
+    }
+
     fn delete_as_read(&self, read: &Subscription) -> Result<bool, StoreError> {
         let table = self.table();
         self.database.write(|db| table_rows::delete_as_read(db, table, read))
@@ -397,6 +426,12 @@ fn is_taken(row: &Subscription, written: &Subscription) -> bool {
     row.state.updated == -1 && numbers(&row.state) == numbers(&written.state)
 }
 
+/// Whether a row has the authorization, and the numbers, that were written into it together.
+fn is_judged_as(row: &Subscription, written: &Subscription) -> bool {
+    let numbers = |n: &SubscriptionState| (n.local_cseq, n.version, n.status);
+    numbers(&row.state) == numbers(&written.state) && row.get(Field::Reason) == written.get(Field::Reason)
+}
+
 /// Whether a row is as the SUBSCRIBE that makes it writes it: no NOTIFY has been counted since.
 fn is_as_made(row: &Subscription, made: &Subscription) -> bool {
     let numbers = |n: &SubscriptionState| (n.local_cseq, n.version, n.remote_cseq, n.event);
@@ -421,4 +456,24 @@ fn as_in_row(subscription: &Subscription) -> Result<Subscription, StoreError> {
     };
     row.state.transport = Transport::Unknown;
     Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::event_package::PackageId;
+    use crate::presence::subscription_field::FIELDS;
+
+    #[test]
+    fn a_row_that_others_have_counted_is_judged_only_with_its_reason() {
+        let row = |cseq, reason: &[u8]| {
+            let state = SubscriptionState { local_cseq: cseq, ..SubscriptionState::new(PackageId(0), Status::Active) };
+            Subscription::new(state, &[b"x".as_slice(); FIELDS]).unwrap().with(&[(Field::Reason, reason)]).unwrap()
+        };
+        let written = row(2, b"polite-block");
+        assert!(is_judged_as(&row(2, b"polite-block"), &written));
+        // A NOTIFY of another process has taken the number.
+        assert!(!is_judged_as(&row(2, b""), &written));
+        assert!(!is_judged_as(&row(3, b"polite-block"), &written));
+    }
 }
