@@ -488,9 +488,14 @@ fn answer<P: Ports>(ports: &mut P, expires: u32, etag: EntityTag<&[u8]>) {
 enum Owed {
     /// No NOTIFY.
     Nothing,
-    /// The NOTIFYs that are in the queue; `claims`: this process has to send them unless another one has begun to.
-    Queued { claims: bool },
-    /// Rules may depend on the sphere that the documents name: they are looked at before anything is queued.
+    /// The NOTIFYs that are in the queue.
+    Queued {
+        /// This process has to send them unless another one has begun to.
+        claims: bool,
+        /// The documents name another sphere, which rules may depend on: who sends looks at them first.
+        judges: bool,
+    },
+    /// The same, but nothing could be queued before the rules are looked at.
     AfterRules(Option<TransientBody>),
 }
 
@@ -503,20 +508,26 @@ fn queue_change<P: Ports>(
     new: &Document<'_>,
     transient_body: Option<TransientBody>,
 ) -> Owed {
-    if has_sphere(ports, new.description) {
+    let judges = is_in_another_sphere(ports, new);
+    if judges && !ports.shut(new.resource) {
         return Owed::AfterRules(transient_body);
     }
     let change = StateChange::State { sender: request.sender, transient_body };
-    Owed::Queued { claims: ports.mark(new.resource, change) }
+    Owed::Queued { claims: ports.mark(new.resource, change), judges }
 }
 
 /// Sends what a change owes the watchers. The change is answered by now: whatever fails here is made up for later.
 fn send_owed<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>, owed: Owed) {
     let sends = match owed {
         Owed::Nothing => false,
-        Owed::Queued { claims } => claims && ports.claim(new.resource),
+        Owed::Queued { claims, judges } => {
+            if judges {
+                judge(ports, new.resource);
+            }
+            claims && ports.claim(new.resource)
+        }
         Owed::AfterRules(transient_body) => {
-            judge_in_sphere(ports, new);
+            judge(ports, new.resource);
             ports.enqueue(new.resource, StateChange::State { sender: request.sender, transient_body })
         }
     };
@@ -525,26 +536,36 @@ fn send_owed<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>,
     }
 }
 
-/// Judges the watchers of a presentity unless its documents name the sphere that they were judged in. While it is not
-/// known which one they name, nobody is allowed what only one of them allows.
-pub(super) fn judge_in_sphere<P: Ports>(ports: &mut P, new: &Document<'_>) {
+/// Whether the documents of a presentity may name another sphere than the one that its watchers were judged in. While
+/// it is not known which one they name, nobody is allowed what only one of them allows.
+fn is_in_another_sphere<P: Ports>(ports: &mut P, new: &Document<'_>) -> bool {
     if !has_sphere(ports, new.description) {
-        return;
+        return false;
     }
-    let now = sphere::of_presentity(ports, new.resource).map(SphereBefore::Known);
-    if let Ok(SphereBefore::Known(sphere)) = &now {
-        if now.as_ref() == Ok(&new.sphere) && ports.was_judged_in(new.resource, sphere.as_deref()) {
-            return;
+    match sphere::of_presentity(ports, new.resource).map(SphereBefore::Known) {
+        Ok(SphereBefore::Known(now)) if new.sphere == SphereBefore::Known(now.clone()) => {
+            !ports.was_judged_in(new.resource, now.as_deref())
         }
+        _ => true,
     }
-    // What fails is noted, and tried again.
-    let _ = judgement::authorizations(ports, new.resource);
+}
+
+/// Judges the watchers of a presentity of whose change nobody is notified.
+pub(super) fn judge_if_in_another_sphere<P: Ports>(ports: &mut P, new: &Document<'_>) {
+    if is_in_another_sphere(ports, new) {
+        judge(ports, new.resource);
+    }
+}
+
+/// What fails is noted, and tried again.
+fn judge<P: Ports>(ports: &mut P, resource: &Resource) {
+    let _ = judgement::authorizations(ports, resource);
 }
 
 /// The documents of a resource have changed by themselves, and nobody is notified: the sphere may be another one.
 pub(super) fn judged_without_request<P: Ports>(ports: &mut P, resource: &Resource) {
     let description = *ports.packages().get(resource.event);
-    judge_in_sphere(ports, &Document::without_request(&description, resource));
+    judge_if_in_another_sphere(ports, &Document::without_request(&description, resource));
 }
 
 /// The documents of a resource have changed by themselves, or behind our back.

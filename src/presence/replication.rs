@@ -313,7 +313,7 @@ fn notify_watchers<P: Ports>(
     silent: bool,
 ) {
     if silent {
-        return publish::judge_in_sphere(ports, new);
+        return publish::judge_if_in_another_sphere(ports, new);
     }
     let request = publish::Request { sender: &replica.sender, ..publish::Request::default() };
     publish::notify_watchers(ports, &request, new, transient_body);

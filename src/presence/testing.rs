@@ -16,7 +16,7 @@ use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::winfo::Watcher;
 use crate::time::{Expiry, Moment};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 pub mod actors;
 mod authorization;
@@ -126,6 +126,8 @@ pub struct MemoryPorts {
     pub while_judging: VecDeque<Interruption>,
     /// The resources with decisions that are not carried out.
     pub unjudged: HashMap<Key, Outstanding>,
+    /// The resources whose watchers have to be judged before they are shown anything.
+    shut: HashSet<Key>,
     judgements: u32,
     spheres: HashMap<Key, Option<Vec<u8>>>,
     /// Runs after the next replies and NOTIFYs, one each, as another process of the server would.
@@ -166,6 +168,7 @@ impl Default for MemoryPorts {
             evaluations: 0,
             while_judging: VecDeque::new(),
             unjudged: HashMap::new(),
+            shut: HashSet::new(),
             judgements: 0,
             spheres: HashMap::new(),
             interruptions: VecDeque::new(),

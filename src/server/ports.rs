@@ -210,6 +210,9 @@ impl Ports for Context {
     fn judged(&mut self, resource: &Resource, judgement: u32) {
         self.shared.judgements.carried_out(resource, judgement);
     }
+    fn shut(&mut self, resource: &Resource) -> bool {
+        !self.config.force_active && self.shared.judgements.leave(resource, Outstanding::Subscribed, clock::monotonic())
+    }
     fn left_unjudged(&mut self, resource: &Resource, outstanding: Outstanding, why: &Failure) {
         self.note_unjudged(resource, outstanding, why);
     }

@@ -2,6 +2,7 @@
 use super::actors::{Publish, Subscribe, dialog, pidf};
 use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
 use crate::presence::notification::NotifyReason;
+use crate::presence::subscription::Status;
 
 fn each_change_is_one_notify_for_each_watcher(watchers: usize) {
     let mut server = MemoryPorts::default();
@@ -143,10 +144,13 @@ fn watchers_of_watchers_see_each_subscription_come_and_go() {
 fn whoever_subscribes_after_the_answer_hears_of_the_change_once(
     (event, name, step): (super::PackageId, &'static str, &str),
 ) {
-    // With enable_sphere_check, the rules of presence are looked at before anything is queued.
-    for sphere_check in [false, event != PRESENCE] {
+    // With enable_sphere_check, the rules of presence are looked at before anything is sent.
+    for sphere_check in [false, true] {
         let mut server = MemoryPorts::default();
-        server.config.sphere_check = sphere_check;
+        (server.config.sphere_check, server.config.force_active) = (sphere_check, !sphere_check);
+        for watcher in ["before", "after"] {
+            server.allow("alice", watcher, Status::Active, "");
+        }
         hears_of_the_change_once(server, (event, name, step));
     }
 }
@@ -157,6 +161,7 @@ fn hears_of_the_change_once(mut server: MemoryPorts, (event, name, step): (super
         DIALOG => (dialog("a", "early"), dialog("a", "confirmed")),
         _ => (pidf("one"), pidf("two")),
     };
+    let at_home = pidf("two").replace("</presence>", "<sphere>home</sphere></presence>");
     let etag = Publish::new("alice", event, &first).send(&mut server).expect("stored");
     let subscribes = move |server: &mut MemoryPorts| {
         Subscribe::new("after", "alice", name).send(server).expect("subscribed");
@@ -167,6 +172,7 @@ fn hears_of_the_change_once(mut server: MemoryPorts, (event, name, step): (super
     let request = match step {
         "another document" => Publish::new("alice", event, &second),
         "a modification" => Publish { body: Some(&second), ..known },
+        "another sphere" => Publish { body: Some(&at_home), ..known },
         "a refresh" => known,
         "a removal" => Publish { expires: Some(0), ..known },
         "a document that is over at once" => Publish { expires: Some(0), ..Publish::new("alice", event, &second) },
@@ -182,6 +188,7 @@ fn hears_of_the_change_once(mut server: MemoryPorts, (event, name, step): (super
 table! { whoever_subscribes_after_the_answer_hears_of_the_change_once:
     another_document => (PRESENCE, "presence", "another document");
     a_modification => (PRESENCE, "presence", "a modification");
+    another_sphere => (PRESENCE, "presence", "another sphere");
     a_refresh => (PRESENCE, "presence", "a refresh");
     a_removal => (PRESENCE, "presence", "a removal");
     a_call => (DIALOG, "dialog", "a modification");

@@ -6,6 +6,7 @@ use crate::presence::dialog::DialogId;
 use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::event_package::{PackageId, PackageVerdict, Packages};
+use crate::presence::judgement;
 use crate::presence::late::{self, Late, Taken};
 use crate::presence::notification::{
     Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange, Unsent,
@@ -151,16 +152,22 @@ impl Ports for MemoryPorts {
     }
     fn judged(&mut self, resource: &Resource, _judgement: u32) {
         self.unjudged.remove(&key(resource));
+        self.shut.remove(&key(resource));
+    }
+    fn shut(&mut self, resource: &Resource) -> bool {
+        self.shut.insert(key(resource));
+        true
     }
     fn left_unjudged(&mut self, resource: &Resource, outstanding: Outstanding, _why: &Failure) {
         self.unjudged.insert(key(resource), outstanding);
+        self.shut.remove(&key(resource));
     }
     fn has_outstanding(&mut self, resource: &Resource) -> bool {
         self.unjudged.contains_key(&key(resource))
     }
     fn outstanding_decision(&mut self, resource: &Resource) -> Option<StoreError> {
-        let is_shut = self.unjudged.get(&key(resource)) == Some(&Outstanding::Subscribed);
-        is_shut.then_some(NoVerdict::Outstanding.into())
+        let is_outstanding = self.unjudged.get(&key(resource)) == Some(&Outstanding::Subscribed);
+        (is_outstanding || self.shut.contains(&key(resource))).then_some(NoVerdict::Outstanding.into())
     }
 
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {
@@ -475,6 +482,10 @@ impl Ports for MemoryPorts {
         queue.pending && !queue.busy
     }
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun> {
+        if self.shut.contains(&key(resource)) {
+            // What fails is noted there.
+            let _ = judgement::authorizations(self, resource);
+        }
         let queue = self.queue(resource);
         if !queue.pending {
             queue.busy = false;
