@@ -20,7 +20,7 @@ pub const FUNCTIONS: &[Function] = &[
         synopsis: "handle_subscribe([watcher_uri])",
         arities: &[0, 1],
         routes: "REQUEST_ROUTE",
-        returns: "1, or -1 when the request was refused; it is answered in both cases",
+        returns: "1; -1 when the request was refused, or its NOTIFY cannot be sent; it is answered in all cases",
         kemi: &["presence.handle_subscribe()", "presence.handle_subscribe_uri(watcher)"],
         difference: "differs: it knows no name-addr, and gives some requests no answer",
         text: "Answers a SUBSCRIBE and sends the NOTIFYs that it causes. `watcher_uri`, a URI or `\"Name\" <uri>` as \

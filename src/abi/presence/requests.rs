@@ -188,8 +188,10 @@ pub(crate) unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: GivenWatc
         .and_then(|request| subscribe::handle(&mut world, &request));
     match result {
         Ok(subscription) => {
+            // As in stock: the watcher has its answer, and the script hears that the NOTIFY did not go out.
+            let is_unanswered = world.unanswered.iter().any(|dialog| dialog.id() == subscription.dialog());
             remember_subscription(&world, subscription);
-            1
+            if is_unanswered { -1 } else { 1 }
         }
         Err(failure) => {
             world.refuse(&failure, "SUBSCRIBE", &who(message));
