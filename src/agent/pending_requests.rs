@@ -6,7 +6,7 @@ use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
 use crate::pua::ports::{Admission, AtServer, Checked, Claim, Due, PendingRequest, PendingRequestId};
 use crate::pua::record::{Change, Field, Record};
-use crate::pua::request::{Part, Request, Start};
+use crate::pua::request::{Request, Start};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Seconds, Tick};
@@ -63,15 +63,16 @@ impl Table {
 
     /// The one that is under way for what `request` is about.
     fn meant_by(&mut self, key: u64, request: &Request) -> Option<&mut Entry> {
-        let tag = request.get(Part::Etag);
+        let tag = request.etag();
         if request.options.start == Start::Anew {
             return None;
         }
-        if self.by_key.find(key, |entry| entry.key == key && entry.has_tag(tag)).is_some() {
-            return self.by_key.find_mut(key, |entry| entry.key == key && entry.has_tag(tag)).map(|entry| &mut **entry);
+        let is_named = |entry: &ShmBox<Entry>| entry.key == key && tag.is_some_and(|tag| entry.has_tag(tag));
+        if self.by_key.find(key, is_named).is_some() {
+            return self.by_key.find_mut(key, is_named).map(|entry| &mut **entry);
         }
         // Before anything was sent it is not known which tag it is about.
-        self.unnamed(key).filter(|busy| tag.is_empty() || busy.etag.is_none())
+        self.unnamed(key).filter(|busy| tag.is_none() || busy.etag.is_none())
     }
 
     fn insert(&mut self, mut entry: ShmBox<Entry>) -> Result<PendingRequestId, NoMemory> {
@@ -113,8 +114,8 @@ fn join(busy: &mut Entry, request: &Request, checked: Checked, now: Tick) -> Res
     if matches!(busy.phase, Phase::Waiting { .. }) && !busy.stored && request.options.expires.is_end() {
         return Ok((Admission::Go(busy.id), busy.give_way(request, now)?));
     }
-    if checked == Checked::NotYet && (request.options.has_body || !request.get(Part::Etag).is_empty()) {
-        return Ok((Admission::Busy { known: busy.has_tag(request.get(Part::Etag)) }, None));
+    if checked == Checked::NotYet && (request.options.has_body || request.etag().is_some()) {
+        return Ok((Admission::Busy { known: request.etag().is_some_and(|tag| busy.has_tag(tag)) }, None));
     }
     Ok((Admission::Queued, busy.queue(request, now, None)?))
 }
@@ -211,7 +212,7 @@ impl PendingRequests {
         now: Tick,
     ) -> Result<(), NoMemory> {
         let fresh = Some((request.map(shm::copy)?, record.map(shm::copy)?));
-        let etag = shm::copy(record.get(Field::Etag))?;
+        let etag = EntityTag::new(record.get(Field::Etag)).map(shm::copy)?;
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return Ok(()) };
         entry.phase = Phase::UnderWay { until: now + PATIENCE };
@@ -234,10 +235,11 @@ impl PendingRequests {
 
     /// See [`crate::pua::ports::Ports::retag`]. Without memory it keeps the tag it had.
     pub fn retag(&self, id: PendingRequestId, tag: EntityTag<&[u8]>) {
-        let tag = tag.bytes();
-        let Ok(copy) = shm::copy(tag) else { return };
+        let Ok(copy) = tag.map(shm::copy) else { return };
         let mut table = self.table.lock();
-        let Some(entry) = table.entry(id).filter(|entry| entry.etag.as_deref() != Some(tag)) else { return };
+        let Some(entry) = table.entry(id).filter(|entry| entry.etag.as_ref().is_none_or(|etag| *etag != tag)) else {
+            return;
+        };
         let before = entry.etag.replace(copy);
         let old = std::mem::replace(&mut entry.former_etag, before);
         drop(table);
@@ -357,6 +359,7 @@ impl PendingRequests {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pua::request::Part;
 
     use crate::host::fake;
     use crate::pua::request::{RequestOptions, Wanted};

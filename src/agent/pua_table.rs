@@ -7,6 +7,7 @@ use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, moment, m
 use crate::pua::config::Config;
 use crate::pua::record::{Dialog, Field, Record, RecordRowState, RecordState, Search};
 use crate::sip::columns::{self, LONG, SHORT, TAG, TEXT};
+use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Moment, Seconds};
 
 /// The table's version in Kamailio's `version` table.
@@ -102,7 +103,7 @@ fn changing(record: &Record) -> [Cell<'_>; 9] {
 }
 
 /// What names the row of a record: for a publication its entity tag, too, for several may have one id.
-fn identity<'a>(record: &'a Record, etag: &'a [u8]) -> Vec<Cond<'a>> {
+fn identity<'a>(record: &'a Record, etag: EntityTag<&'a [u8]>) -> Vec<Cond<'a>> {
     if record.is_subscription() {
         return vec![
             ("call_id", Op::Eq, text(record, Field::CallId)),
@@ -114,7 +115,7 @@ fn identity<'a>(record: &'a Record, etag: &'a [u8]) -> Vec<Cond<'a>> {
         ("pres_id", Op::Eq, text(record, Field::Id)),
         ("event", Op::Eq, Value::Int(record.state.event.into())),
         ("flag", Op::Eq, Value::Int(record.state.flag.into())),
-        ("etag", Op::Eq, Value::Text(etag)),
+        ("etag", Op::Eq, Value::Text(etag.into_bytes())),
     ]
 }
 
@@ -206,14 +207,14 @@ impl Rows<'_> {
     ///
     /// Fails when the database cannot be written, refuses the row, or cannot say whether there was one.
     pub fn replace(&self, before: &Record, after: &Record) -> Result<bool, StoreError> {
-        let which = identity(before, before.get(Field::Etag));
+        let which = identity(before, EntityTag::new(before.get(Field::Etag)));
         self.database.write(|db| {
             db.update(self.table(), &changing(after), &which)?;
             match db.affected_rows() {
                 Some(count) if count > 0 => Ok(true),
                 // Some drivers count only rows whose values are others now, some cannot count.
                 _ => {
-                    let now_named = identity(after, after.get(Field::Etag));
+                    let now_named = identity(after, EntityTag::new(after.get(Field::Etag)));
                     Ok(!db.select::<Presentity>(self.table(), &now_named, None)?.is_empty())
                 }
             }
@@ -226,7 +227,7 @@ impl Rows<'_> {
     ///
     /// Fails when the database cannot be written.
     pub fn remove(&self, record: &Record) -> Result<(), StoreError> {
-        let which = identity(record, record.get(Field::Etag));
+        let which = identity(record, EntityTag::new(record.get(Field::Etag)));
         self.database.write(|db| db.delete(self.table(), &which))
     }
 
@@ -272,12 +273,14 @@ impl Rows<'_> {
         let table = self.table();
         let write = |db: &Connection, change: &RowChange| -> Result<(), DbError> {
             match change {
-                RowChange::Ended(record) => db.delete(table, &identity(record, record.get(Field::Etag))),
+                RowChange::Ended(record) => {
+                    db.delete(table, &identity(record, EntityTag::new(record.get(Field::Etag))))
+                }
                 RowChange::Changed { record, .. } if record.state.row_state == RecordRowState::Insert => {
                     db.insert(table, &cells(record))
                 }
                 RowChange::Changed { record, row_etag } => {
-                    db.update(table, &changing(record), &identity(record, row_etag))
+                    db.update(table, &changing(record), &identity(record, row_etag.view()))
                 }
             }
         };

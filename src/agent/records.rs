@@ -6,6 +6,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::record::{Dialog, Field, Record, RecordRowState, Search};
 use crate::shm_safe::shm_safe;
+use crate::sip::entity_tag::EntityTag;
 use crate::time::{Moment, Seconds};
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
@@ -18,7 +19,7 @@ struct Entry {
     hash: u64,
     record: SharedRecord,
     /// The entity tag in its row.
-    row_etag: ShmBox<[u8]>,
+    row_etag: EntityTag<ShmBox<[u8]>>,
     /// When its row is tried again that could not be written.
     aside: Aside,
 }
@@ -35,7 +36,7 @@ pub enum RowChange {
         /// The record.
         record: Record,
         /// The entity tag of its row.
-        row_etag: Vec<u8>,
+        row_etag: EntityTag,
     },
 }
 
@@ -135,8 +136,8 @@ impl Records {
         let mut shared = record.map(shm::copy)?;
         shared.state.serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let row_etag = match record.state.row_state {
-            RecordRowState::Insert => shm::copy(b"")?,
-            _ => shm::copy(record.get(Field::Etag))?,
+            RecordRowState::Insert => EntityTag::new(shm::copy(b"")?),
+            _ => EntityTag::new(record.get(Field::Etag)).map(shm::copy)?,
         };
         let entry = shm::boxed(Entry { hash, record: shared, row_etag, aside: Aside::default() })?;
         let mut shard = self.shard(hash).lock();
@@ -177,7 +178,7 @@ impl Records {
         let (gone, _) = entry.remove();
         drop(shard);
         if gone.record.state.row_state != RecordRowState::Insert {
-            self.end_row(&gone.record.with(&[(Field::Etag, &gone.row_etag)]));
+            self.end_row(&gone.record.with(&[(Field::Etag, gone.row_etag.bytes())]));
         }
     }
 
@@ -237,9 +238,9 @@ impl Records {
                 if !waits || over || entry.record.is_temporary() {
                     continue;
                 }
-                let Ok(tag) = shm::copy(entry.record.get(Field::Etag)) else { continue };
+                let Ok(tag) = EntityTag::new(entry.record.get(Field::Etag)).map(shm::copy) else { continue };
                 let before = std::mem::replace(&mut entry.row_etag, tag);
-                changes.push(RowChange::Changed { record: entry.record.to_private(), row_etag: before.to_vec() });
+                changes.push(RowChange::Changed { record: entry.record.to_private(), row_etag: before.to_owned_tag() });
                 entry.record.state.row_state = RecordRowState::Clean;
             }
         }
@@ -267,8 +268,8 @@ impl Records {
     }
 
     /// What could not be written is tried again.
-    fn note_unwritten(&self, record: &Record, row_etag: &[u8], fate: Fate, now: Moment) -> bool {
-        let Ok(tag) = shm::copy(row_etag) else { return false };
+    fn note_unwritten(&self, record: &Record, row_etag: &EntityTag, fate: Fate, now: Moment) -> bool {
+        let Ok(tag) = row_etag.map(shm::copy) else { return false };
         let (is_new, mut is_news) = (record.state.row_state == RecordRowState::Insert, false);
         let known = self.with_entry(record, |entry| {
             let was_refused = entry.aside.is_refused();
@@ -283,7 +284,7 @@ impl Records {
         });
         if !known && !is_new {
             // It was removed meanwhile; its row is still the old one.
-            self.end_row(&record.with(&[(Field::Etag, row_etag)]));
+            self.end_row(&record.with(&[(Field::Etag, row_etag.bytes())]));
         }
         is_news
     }
@@ -347,7 +348,7 @@ mod tests {
             pres_uri: b"sip:alice@host",
             watcher_uri: b"",
             id,
-            etag: b"",
+            etag: None,
             remote_contact: b"",
             call_id: b"",
             event: 1,
@@ -407,7 +408,7 @@ mod tests {
             let a = records.find(&search(b"a")).unwrap();
             records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
             let changes = records.take_changes(Moment::at(0), Pass::Regular);
-            assert!(matches!(&changes[..], [RowChange::Changed { row_etag, .. }] if row_etag == b"1"));
+            assert!(matches!(&changes[..], [RowChange::Changed { row_etag, .. }] if *row_etag == EntityTag::from("1")));
             records.remove(&records.find(&search(b"a")).unwrap());
             if !written {
                 records.note_fate(&changes[0], Fate::Kept, Moment::at(0));

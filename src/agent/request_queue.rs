@@ -5,8 +5,9 @@ use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
 use crate::pua::ports::{Claim, PendingRequestId};
 use crate::pua::record::{Change, Record};
-use crate::pua::request::{Part, Request, Wanted};
+use crate::pua::request::{Request, Wanted};
 use crate::shm_safe::shm_safe;
+use crate::sip::entity_tag::EntityTag;
 use crate::time::{Seconds, Tick};
 
 type Shared = ShmBox<[u8]>;
@@ -49,9 +50,9 @@ pub(super) struct Entry {
     pub(super) asked: (Wanted, Tick),
     pub(super) sent: Option<(Request<Shared>, Record<Shared>)>,
     /// The entity tag of what was sent last; `None` before anything was.
-    pub(super) etag: Option<Shared>,
+    pub(super) etag: Option<EntityTag<Shared>>,
     /// The tag before that, until the next request is sent: the record may still have it.
-    pub(super) former_etag: Option<Shared>,
+    pub(super) former_etag: Option<EntityTag<Shared>>,
     /// There was another one of this key: requests that name no entity tag mean that one.
     pub(super) beside: bool,
     /// Callers that wait for what is under way.
@@ -133,8 +134,8 @@ impl Entry {
     }
 
     /// Whether it is about the publication with this entity tag, by the tag it has or had until now.
-    pub(super) fn has_tag(&self, tag: &[u8]) -> bool {
-        !tag.is_empty() && [&self.etag, &self.former_etag].into_iter().any(|known| known.as_deref() == Some(tag))
+    pub(super) fn has_tag(&self, tag: EntityTag<&[u8]>) -> bool {
+        [&self.etag, &self.former_etag].into_iter().flatten().any(|known| *known == tag)
     }
 
     /// How many callers wait.
@@ -149,7 +150,7 @@ impl Entry {
         now: Tick,
         not_before: Option<Tick>,
     ) -> Result<Option<Waiting>, RequestError> {
-        let follows = self.has_tag(request.get(Part::Etag));
+        let follows = request.etag().is_some_and(|tag| self.has_tag(tag));
         let mut merged = match &self.next {
             None => request.clone(),
             Some(waiting) => {

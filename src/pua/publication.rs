@@ -53,7 +53,7 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent:
             ports.warn_rejected(&format!("answer {} to PUBLISH for {}: {why}", answer.code, show(&take_sent.request)));
             queue::store_then_follow(ports, pending, &change, next);
         }
-        _ => queue::follow(ports, pending, next, Some(tag.bytes())),
+        _ => queue::follow(ports, pending, next, Some(tag.view())),
     }
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn change_after(
     verdict: ResponseMeaning,
 ) -> Option<Change> {
     let record = &take_sent.record;
-    let before = || (!record.get(Field::Etag).is_empty()).then(|| record.clone());
+    let before = || record.etag().is_some().then(|| record.clone());
     match verdict {
         ResponseMeaning::Done => match (&answer.etag, answer.granted()) {
             (Some(etag), Some(expires)) if expires > Seconds::ZERO => {
@@ -130,7 +130,7 @@ pub(crate) fn repair<P: Ports>(
 pub(crate) fn whole_document(now: Moment, take_sent: &PendingRequest) -> Option<Request> {
     let (request, record) = (&take_sent.request, &take_sent.record);
     let wanted = !caller_decides(request) && !request.options.expires.is_end();
-    if !wanted || record.get(Field::Body).is_empty() || record.get(Field::Etag).is_empty() {
+    if !wanted || record.get(Field::Body).is_empty() || record.etag().is_none() {
         return None;
     }
     let expires = match Wanted::until(record.state.desired_until, now, Seconds::ZERO) {
@@ -159,7 +159,7 @@ pub(crate) fn whole_document(now: Moment, take_sent: &PendingRequest) -> Option<
 /// Another try after a while, as long as somebody wants it.
 pub(crate) fn again(now: Moment, take_sent: &PendingRequest, answer: &Answer, wait: Seconds) -> Next {
     let (request, record) = (&take_sent.request, &take_sent.record);
-    let stored = !record.get(Field::Etag).is_empty();
+    let stored = record.etag().is_some();
     let wait = match answer.silence && !stored {
         true => Seconds(UNANSWERED.0 << take_sent.attempts.min(3)).max(wait),
         false => wait,

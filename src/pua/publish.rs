@@ -5,7 +5,6 @@ use super::next_step::Launched;
 use super::ports::{ClientRequest, PendingRequestId, Ports, Processed};
 use super::record::{Field, Record, RecordRowState, RecordState};
 use super::request::{Part, RemoteTarget, Request, Start};
-use crate::sip::entity_tag::EntityTag;
 
 /// The CSeq of requests outside of a dialog, as tm counts them.
 const FIRST_CSEQ: u32 = 10;
@@ -40,15 +39,14 @@ pub fn prepare_and_send<P: Ports>(
     };
     let record = next_record(ports, request, found.as_ref(), version, processed.as_ref());
     let body = processed.as_ref().map(|processed| processed.body.as_slice()).filter(|body| !body.is_empty());
-    let etag = Some(EntityTag::new(record.get(Field::Etag))).filter(|etag| !etag.is_empty());
-    let headers = headers::publish(ports.config(), &event, request, etag, body.is_some());
+    let headers = headers::publish(ports.config(), &event, request, record.etag(), body.is_some());
     ports.record_sent(pending, request, &record)?;
     send(ports, pending, request, headers, body)
 }
 
 /// Whether a request for which nothing is stored begins a publication; `false`: there is nothing to end.
 fn begins(request: &Request) -> Result<bool, RequestError> {
-    if !request.get(Part::Etag).is_empty() {
+    if request.etag().is_some() {
         return Err(RequestError::UnknownEtag);
     }
     if request.options.expires.is_end() {

@@ -7,7 +7,11 @@ use super::record::Change;
 use super::request::{Part, RemoteTarget, Request, RequestOptions, Start};
 use super::response::backoff;
 use super::{publish, subscriber};
+use crate::sip::entity_tag::EntityTag;
 use crate::time::Seconds;
+
+/// A view of the entity tag that a publication has now; empty: it is gone.
+type Tag<'a> = EntityTag<&'a [u8]>;
 
 /// Takes a request from a caller.
 ///
@@ -24,7 +28,7 @@ pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), RequestE
             if !request.options.expires.is_end() && request.body().is_some() {
                 ports.process(&event, request, request.options.version_floor, b"")?;
             }
-            let names_another = !known && !request.get(Part::Etag).is_empty();
+            let names_another = !known && request.etag().is_some();
             if names_another && ports.find(&request.search(RemoteTarget::Any))?.is_none() {
                 return Err(RequestError::UnknownEtag);
             }
@@ -113,7 +117,7 @@ pub fn send_request<P: Ports>(ports: &mut P, pending: PendingRequestId, request:
 
 /// Sends what was kept while a pending request was busy, or ends the pending request. `tag` is the entity tag the
 /// publication has now, when that is known: empty when it is gone.
-pub fn resume<P: Ports>(ports: &mut P, pending: PendingRequestId, tag: Option<&[u8]>) {
+pub fn resume<P: Ports>(ports: &mut P, pending: PendingRequestId, tag: Option<Tag<'_>>) {
     while let Some(mut next) = ports.end(pending) {
         if let (true, Some(tag)) = (next.options.follows, tag) {
             next = following(&next, tag);
@@ -125,20 +129,20 @@ pub fn resume<P: Ports>(ports: &mut P, pending: PendingRequestId, tag: Option<&[
 }
 
 /// Sends `request` on a pending request, then whatever waits behind it.
-pub fn launch_then_go_on<P: Ports>(ports: &mut P, pending: PendingRequestId, request: &Request, tag: Option<&[u8]>) {
+pub fn launch_then_go_on<P: Ports>(ports: &mut P, pending: PendingRequestId, request: &Request, tag: Option<Tag<'_>>) {
     if !send_request(ports, pending, request) {
         resume(ports, pending, tag);
     }
 }
 
 /// A request that named the entity tag of the one before it, now that this has another tag, or is gone.
-fn following(request: &Request, tag: &[u8]) -> Request {
+fn following(request: &Request, tag: Tag<'_>) -> Request {
     let options = RequestOptions {
         follows: false,
         start: if tag.is_empty() { Start::Anew } else { request.options.start },
         ..request.options
     };
-    request.with(&[(Part::Etag, tag)]).with_options(options)
+    request.with(&[(Part::Etag, tag.bytes())]).with_options(options)
 }
 
 /// Nothing will come of a request: those who wait for it are answered as if by silence.
@@ -166,7 +170,7 @@ fn hold<P: Ports>(ports: &mut P, pending: PendingRequestId, wait: Seconds, reque
 }
 
 /// Does what follows from an answer, then what waits.
-pub fn follow<P: Ports>(ports: &mut P, pending: PendingRequestId, next: Next, tag: Option<&[u8]>) {
+pub fn follow<P: Ports>(ports: &mut P, pending: PendingRequestId, next: Next, tag: Option<Tag<'_>>) {
     match next {
         Next::Nothing => resume(ports, pending, tag),
         Next::Now(request) | Next::Quietly(request) => launch_then_go_on(ports, pending, &request, tag),

@@ -1,5 +1,6 @@
 //! What is remembered of a publication or a subscription: a row of the `pua` table.
 use crate::shm_safe::{ShmSafe, shm_safe};
+use crate::sip::entity_tag::EntityTag;
 use crate::sip::packed::Strings;
 use crate::time::{Expiry, Moment};
 
@@ -96,6 +97,11 @@ impl<B: AsRef<[u8]>> Record<B> {
         self.strings.get(field as usize)
     }
 
+    /// The entity tag of a publication that its server has granted.
+    pub fn etag(&self) -> Option<EntityTag<&[u8]>> {
+        EntityTag::named(self.get(Field::Etag))
+    }
+
     /// The same with its strings in a block made by `copy`.
     ///
     /// # Errors
@@ -162,8 +168,8 @@ pub struct Search<'a> {
     pub watcher_uri: &'a [u8],
     /// The caller's id; empty: any.
     pub id: &'a [u8],
-    /// The entity tag; empty: any.
-    pub etag: &'a [u8],
+    /// The entity tag; `None`: any.
+    pub etag: Option<EntityTag<&'a [u8]>>,
     /// The remote target; only compared for subscriptions, as `check_remote_contact` wants it.
     pub remote_contact: &'a [u8],
     /// The Call-ID of the one dialog that is meant; empty: any.
@@ -189,7 +195,7 @@ impl Search<'_> {
             return false;
         }
         if self.watcher_uri.is_empty() {
-            return self.etag.is_empty() || record.get(Field::Etag) == self.etag;
+            return self.etag.is_none_or(|etag| record.etag() == Some(etag));
         }
         if !self.call_id.is_empty() {
             return record.get(Field::CallId) == self.call_id;

@@ -7,6 +7,7 @@ use super::record::{Change, Field, Record};
 use super::request::{Part, Request, RequestOptions, Start, Wanted};
 use super::response::{Answer, backoff};
 use super::{dialog, publication};
+use crate::sip::entity_tag::EntityTag;
 use crate::time::{Moment, Seconds};
 
 /// How long a record is kept after its end: an answer may still be under way.
@@ -33,7 +34,8 @@ fn store_again<P: Ports>(ports: &mut P, pending: PendingRequestId, change: &Chan
             return ports.postpone(pending, wait, change);
         }
     }
-    let tag = change.after.as_ref().map(|record| record.get(Field::Etag)).unwrap_or_default();
+    let tag =
+        change.after.as_ref().map_or(EntityTag::new(b"".as_slice()), |record| EntityTag::new(record.get(Field::Etag)));
     queue::resume(ports, pending, Some(tag));
 }
 

@@ -2,6 +2,7 @@
 use super::error::RequestError;
 use super::record::Search;
 use crate::shm_safe::{ShmSafe, shm_safe};
+use crate::sip::entity_tag::EntityTag;
 use crate::sip::packed::Strings;
 use crate::time::{Expiry, Moment, Seconds};
 
@@ -215,6 +216,11 @@ impl<B: AsRef<[u8]>> Request<B> {
         Request { options, strings: self.strings.to_private() }
     }
 
+    /// The entity tag of the publication that it is about, where it names one.
+    pub fn etag(&self) -> Option<EntityTag<&[u8]>> {
+        EntityTag::named(self.get(Part::Etag))
+    }
+
     /// Whether it is about a subscription.
     pub fn is_subscription(&self) -> bool {
         !self.get(Part::WatcherUri).is_empty()
@@ -226,7 +232,7 @@ impl<B: AsRef<[u8]>> Request<B> {
             pres_uri: self.get(Part::PresUri),
             watcher_uri: self.get(Part::WatcherUri),
             id: self.get(Part::Id),
-            etag: self.get(Part::Etag),
+            etag: self.etag(),
             remote_contact: self.get(Part::RemoteTarget),
             call_id: self.get(Part::CallId),
             event: self.options.event,

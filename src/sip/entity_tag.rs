@@ -1,14 +1,22 @@
 //! An entity tag (RFC 3903 4.1): the name of one version of a publication. SIP-ETag carries it, SIP-If-Match asks for
 //! it.
+use crate::shm_safe::{ShmSafe, shm_safe};
 
 /// An entity tag, or a view of one (`EntityTag<&[u8]>`).
 #[derive(Debug, Clone, Copy, Default, Hash)]
 pub struct EntityTag<B = Vec<u8>>(B);
 
+shm_safe!([B: ShmSafe] EntityTag<B>(bytes));
+
 impl<B: AsRef<[u8]>> EntityTag<B> {
     /// The tag of these bytes.
     pub const fn new(bytes: B) -> Self {
         EntityTag(bytes)
+    }
+
+    /// The tag of these bytes; `None` where there are none, and nothing is named.
+    pub fn named(bytes: B) -> Option<Self> {
+        Some(EntityTag(bytes)).filter(|tag| !tag.is_empty())
     }
 
     /// Its bytes, as a header field and a row have them.
@@ -19,6 +27,15 @@ impl<B: AsRef<[u8]>> EntityTag<B> {
     /// A view of it.
     pub fn view(&self) -> EntityTag<&[u8]> {
         EntityTag(self.0.as_ref())
+    }
+
+    /// The tag with its bytes in a block made by `copy`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `copy` fails.
+    pub fn map<C, E>(&self, copy: impl FnOnce(&[u8]) -> Result<C, E>) -> Result<EntityTag<C>, E> {
+        copy(self.bytes()).map(EntityTag)
     }
 
     /// A copy of its own.
@@ -35,6 +52,13 @@ impl<B: AsRef<[u8]>> EntityTag<B> {
     pub fn changes(&self) -> u32 {
         let count = self.0.as_ref().split(|c| *c == b'.').nth(4).unwrap_or_default();
         std::str::from_utf8(count).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl<'a> EntityTag<&'a [u8]> {
+    /// The bytes that are viewed.
+    pub const fn into_bytes(self) -> &'a [u8] {
+        self.0
     }
 }
 
