@@ -67,9 +67,22 @@ fn modules() -> BTreeMap<String, String> {
         let text = fs::read_to_string(path).expect("a readable source");
         let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
         let without = |line: &str| line.split("//").next().unwrap_or_default().to_string();
-        text[..end].lines().map(without).collect::<Vec<_>>().join("\n")
+        without_exports(&text[..end].lines().map(without).collect::<Vec<_>>().join("\n"))
     };
     files.iter().map(|path| (name(path), code(path))).collect()
+}
+
+/// A source without what it hands on of the modules in its folder: it shows them, and need not use them.
+fn without_exports(code: &str) -> String {
+    let mut parts = code.split_inclusive(';').collect::<Vec<_>>();
+    let is_export = |part: &&str| {
+        let statement = part.trim_start();
+        let path =
+            ["pub use ", "pub(crate) use ", "pub(super) use "].iter().find_map(|word| statement.strip_prefix(word));
+        path.is_some_and(|path| !path.starts_with("crate::") && !path.starts_with("super::"))
+    };
+    parts.retain(|part| !is_export(part));
+    parts.concat()
 }
 
 fn layer_of(module: &str) -> &str {
@@ -132,7 +145,8 @@ fn imports(modules: &BTreeMap<String, String>) -> BTreeMap<&str, BTreeSet<&str>>
             } else if let Some(rest) = path.strip_prefix("super::") {
                 Some(format!("{parent}::{rest}").trim_start_matches("::").to_string())
             } else {
-                path.strip_prefix("self::").map(|rest| format!("{module}::{rest}"))
+                let inside = format!("{module}::{}", path.strip_prefix("self::").unwrap_or(&path));
+                target(modules, &inside).filter(|found| *found != module).map(str::to_string)
             }
         };
         let mut paths = Vec::new();
@@ -140,9 +154,7 @@ fn imports(modules: &BTreeMap<String, String>) -> BTreeMap<&str, BTreeSet<&str>>
         let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
         paths.extend(code.split(|c| !is_path(c)).filter(|word| word.contains("::")).map(str::to_string));
         let named = paths.iter().filter_map(|path| absolute(path)).filter_map(|path| target(modules, &path));
-        let others =
-            named.filter(|other| *other != module && *other != parent && !other.starts_with(&format!("{module}::")));
-        arrows.entry(module).or_default().extend(others);
+        arrows.entry(module).or_default().extend(named.filter(|other| *other != module));
     }
     arrows
 }

@@ -10,16 +10,12 @@ use super::db::value::{Cell, Cond, Op, Value, number_of};
 use crate::log;
 use hashbrown::HashMap;
 use library::{Library, Statement, class};
-use settings::Settings;
+use settings::{Settings, path_of};
 use std::cell::RefCell;
-use std::ffi::CString;
 use std::fmt::Write;
 
 /// Statements wait so many milliseconds for another process that writes.
 pub const BUSY_TIMEOUT: &str = "PRAGMA busy_timeout=10000";
-
-/// Readers go on while one writes. Where the file cannot have it, the mode it has will do.
-pub const WRITE_AHEAD: &str = "PRAGMA journal_mode=WAL";
 
 /// More statements than we have shapes of; reached only if shapes were made up at run time.
 const KEPT_STATEMENTS: usize = 128;
@@ -66,14 +62,6 @@ pub enum Field {
     Int(i64),
     /// Text or binary: where it lies in the table's bytes.
     Bytes(usize, usize),
-}
-
-/// The file that the driver would open for a URL: what follows the host, up to the parameters.
-fn path_of(url: &[u8]) -> Option<CString> {
-    let after = &url[memchr::memmem::find(url, b"://")? + 3..];
-    let path = &after[memchr::memchr(b'/', after)? + 1..];
-    let path = &path[..memchr::memchr(b'?', path).unwrap_or(path.len())];
-    if path.is_empty() { None } else { CString::new(path).ok() }
 }
 
 impl Database {

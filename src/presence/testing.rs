@@ -30,14 +30,7 @@ mod publish;
 mod replication;
 mod subscribe;
 
-/// The packages of the test server, by their place in the registry.
-pub const PRESENCE: PackageId = PackageId(0);
-/// Watcher information of [`PRESENCE`].
-pub const WINFO: PackageId = PackageId(1);
-/// Dialog information (RFC 4235).
-pub const DIALOG: PackageId = PackageId(2);
-/// Message waiting (RFC 3842): it shows one document.
-pub const VOICEMAIL: PackageId = PackageId(3);
+pub use fixtures::{DIALOG, PRESENCE, VOICEMAIL};
 
 /// A reply that was given.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,7 @@ pub mod dialog_index;
 pub mod lazy_vec;
 pub mod publication_entry;
 pub mod resource_entry;
+pub mod sharding;
 pub mod slot_vec;
 pub mod stored;
 pub mod subscription_entry;
@@ -21,6 +22,7 @@ use crate::presence::dialog::DialogId;
 use crate::presence::event_package::PackageId;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::server::tables::dialog_index::DialogIndex;
+use crate::server::tables::sharding::{FIRST, SHARDS, index};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use crate::server::tables::watcher_counts::WatcherCounts;
 use hashbrown::HashTable;
@@ -96,18 +98,6 @@ pub struct Tables {
     /// Packages that there has been a subscription to, one bit each; packages of higher numbers count as such.
     subscribed_to: &'static AtomicU64,
     rule: UriComparison,
-}
-
-/// How many parts the tables have: enough that workers seldom meet.
-pub(crate) const SHARDS: usize = 128;
-
-/// Room in each part from the start, so that the first thousands do not make them grow step by step.
-pub(crate) const FIRST: usize = 14;
-
-/// The part in which a hash is at home.
-pub(crate) fn index(hash: u64) -> usize {
-    // The high bits: hashbrown uses the low ones and the top seven.
-    (hash >> 40) as usize % SHARDS
 }
 
 impl Tables {

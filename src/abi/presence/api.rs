@@ -383,7 +383,7 @@ pub unsafe extern "C" fn kr_bind_presence(api: *mut presence_api_t) -> c_int {
         api.delete_shtable = Some(table::delete_shtable);
         api.update_shtable = Some(table::update_shtable);
         api.mem_copy_subs = Some(table::mem_copy_subs);
-        api.update_db_subs_timer = Some(table::update_db_subs_timer);
+        api.update_db_subs_timer = Some(table::timer::update_db_subs_timer);
         api.extract_sdialog_info = Some(extract_sdialog_info);
         api.get_sphere = Some(get_sphere);
         api.get_presentity = Some(get_presentity);

@@ -1,9 +1,7 @@
 //! The subscription table of the C API (`modules/presence/hash.h`): buckets of `subs_t` with a head sentinel and a lock
 //! that callers take and walk themselves. Its memory layout is part of the API; our own subscriptions live elsewhere.
 mod record;
-mod timer;
-
-pub(crate) use timer::update_db_subs_timer;
+pub(crate) mod timer;
 
 use crate::abi::c_types::{str_t, subs_t};
 use crate::host::bytes::view;

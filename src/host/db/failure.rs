@@ -1,6 +1,5 @@
 //! Why a statement failed, as far as the database says it: the statement's own fault, a collision with another one, or
 //! a database that takes nothing at all.
-use crate::host::db::Link;
 use crate::host::sqlite::library::code as sqlite;
 
 /// A database call failed; the driver has logged what it knows.
@@ -15,7 +14,7 @@ pub enum DbError {
     /// It does not take this statement: a value is too long, of the wrong form, or there twice.
     #[error("the database refuses the statement")]
     Refused,
-    /// The driver does not say; [`Link::explain`] finds out.
+    /// The driver does not say; `Connection::explain` finds out.
     #[error("the database failed")]
     Unexplained,
 }
@@ -61,36 +60,6 @@ pub fn of_sqlite(code: libc::c_int) -> DbError {
         sqlite::ERROR | sqlite::TOO_BIG | sqlite::CONSTRAINT | sqlite::MISMATCH | sqlite::RANGE => DbError::Refused,
         // A writer has waited for its turn already, see `PRAGMAS`: it is not tried again at once.
         _ => DbError::Away,
-    }
-}
-
-impl Link {
-    /// What a statement of this connection failed for, right after it: only MariaDB says.
-    pub(super) fn failed(&self) -> DbError {
-        if self.scheme != b"mysql" {
-            return DbError::Unexplained;
-        }
-        match self.error_code() {
-            Ok(code) => code.map_or(DbError::Unexplained, of_mysql),
-            Err(_) => DbError::Away,
-        }
-    }
-
-    /// What a statement failed for whose transaction is over: a database that answers has refused the statement. Files
-    /// are always there; a driver that takes no text cannot be asked.
-    pub(super) fn explain(&self, error: DbError) -> DbError {
-        if error != DbError::Unexplained || self.scheme == b"text" {
-            return if error == DbError::Unexplained { DbError::Refused } else { error };
-        }
-        match self.plain_query("select 1") {
-            Ok(Some(_)) => DbError::Refused,
-            _ => DbError::Away,
-        }
-    }
-
-    /// Whether [`DbError::Refused`] is certain; otherwise a collision may have looked like it.
-    pub(super) fn explains_refusals(&self) -> bool {
-        matches!(self.scheme, b"mysql" | b"text")
     }
 }
 

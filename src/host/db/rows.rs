@@ -1,6 +1,5 @@
 //! What a SELECT found: rows whose columns are known by name. An enum made by [`row_columns!`] is the list of
 //! columns that are read and the only way to get at one of them, so that no list and no place in it can disagree.
-use super::Link;
 use crate::host::bytes::view;
 use crate::host::sqlite;
 use crate::sys;
@@ -23,7 +22,7 @@ macro_rules! row_columns {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         $vis enum $columns { $($column),+ }
 
-        impl $crate::host::db::Column for $columns {
+        impl $crate::host::db::rows::Column for $columns {
             const NAMES_AND_KEY: &'static [&'static str] = &[$($name,)+ "id"];
             #[inline]
             fn place(self) -> usize {
@@ -43,7 +42,14 @@ pub struct Rows<'c, C> {
 
 /// Rows as the way they came has them.
 pub(super) enum Found<'c> {
-    Driver { link: &'c Link, result: *mut sys::db1_res_t },
+    Driver {
+        functions: &'c sys::db_func_t,
+        connection: *mut sys::db1_con_t,
+        scheme: &'static [u8],
+        /// What stands for an empty text.
+        empty: &'static [u8],
+        result: *mut sys::db1_res_t,
+    },
     Sqlite(sqlite::Table),
 }
 
@@ -96,7 +102,7 @@ impl<'c, C: Column> Rows<'c, C> {
 
     /// Whether numbers of 32 unsigned bits come as signed ones: MariaDB's driver reads its unsigned keys so.
     pub fn cuts_unsigned(&self) -> bool {
-        matches!(&self.found, Found::Driver { link, .. } if link.scheme == b"mysql")
+        matches!(&self.found, Found::Driver { scheme: b"mysql", .. })
     }
 }
 
@@ -115,12 +121,12 @@ impl<'r, C: Column> Row<'r, C> {
 impl Found<'_> {
     fn row(&self, at: usize) -> Fields<'_> {
         match self {
-            Found::Driver { link, result } => {
+            Found::Driver { empty, result, .. } => {
                 // SAFETY: a result of the driver, which lives as long as `self`.
                 let rows = unsafe { (**result).rows };
                 // SAFETY: `at` is below the number of its rows.
                 let row = unsafe { &*rows.wrapping_add(at) };
-                Fields::Driver { values: row.values, count: row.n, empty: link.empty, life: PhantomData }
+                Fields::Driver { values: row.values, count: row.n, empty, life: PhantomData }
             }
             Found::Sqlite(table) => Fields::Sqlite { fields: table.row(at), bytes: table.bytes() },
         }
@@ -137,10 +143,10 @@ impl Found<'_> {
 
 impl Drop for Found<'_> {
     fn drop(&mut self) {
-        let Found::Driver { link, result } = self else { return };
-        if let Some(free) = link.functions.free_result {
+        let Found::Driver { functions, connection, result, .. } = self else { return };
+        if let Some(free) = functions.free_result {
             // SAFETY: a result of this connection, freed once.
-            unsafe { free(link.raw, *result) };
+            unsafe { free(*connection, *result) };
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A transaction that is undone unless it is committed, whatever way it is left: an error, an early return, a panic.
-use crate::host::db::{Connection, DbError, Link, Way};
-use crate::sys;
+use crate::host::db::connection::{Connection, Way};
+use crate::host::db::failure::DbError;
 
 /// An open transaction of a connection.
 pub(super) struct Transaction<'c> {
@@ -46,40 +46,30 @@ impl Drop for Transaction<'_> {
     }
 }
 
-impl Link {
-    /// `false` where the driver knows no transactions.
-    fn begin(&self) -> Result<bool, DbError> {
-        let f = &self.functions;
-        let (Some(start), Some(_), Some(_)) = (f.start_transaction, f.end_transaction, f.abort_transaction) else {
-            return Ok(false);
-        };
-        // SAFETY: the driver's own function and its open connection, which takes no lock.
-        match unsafe { start(self.raw, sys::db_locking_t_DB_LOCKING_NONE) } {
-            ..0 => Err(DbError::Unexplained),
-            _ => Ok(true),
-        }
-    }
-
-    fn commit(&self) -> Result<(), DbError> {
-        let end = self.functions.end_transaction.ok_or(DbError::Away)?;
-        // SAFETY: the driver's own function and its connection, on which `begin` has opened a transaction.
-        if unsafe { end(self.raw) } < 0 { Err(self.failed()) } else { Ok(()) }
-    }
-
-    fn roll_back(&self) {
-        if let Some(abort) = self.functions.abort_transaction {
-            // SAFETY: as in `commit`; nothing can be done where it fails.
-            unsafe { abort(self.raw) };
-        }
+impl Connection {
+    /// Runs `work` inside a transaction where the driver knows them; undone when `work` fails or panics.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `work` fails, and when the transaction cannot be begun or committed.
+    pub fn transaction<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, DbError> {
+        let transaction = Transaction::begin(self)?;
+        #[cfg(feature = "fault-injection")]
+        crate::host::fault::at("transaction");
+        let value = work(self)?;
+        transaction.commit()?;
+        Ok(value)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::db::link::Link;
     use crate::host::db::{Driver, Value, row_columns};
     use crate::host::db_url::DbUrl;
     use crate::host::sqlite::Database;
+    use crate::sys;
 
     /// A connection past the driver to a new file.
     fn connection(path: &str) -> Connection {

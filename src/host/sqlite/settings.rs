@@ -1,10 +1,12 @@
 //! How db_sqlite was set for a file (`db_set_readonly`, `db_set_journal_mode`): a connection past the driver opens
 //! it as the driver does.
 use super::library;
-use super::{WRITE_AHEAD, path_of};
 use crate::host::bytes::{lend, view};
 use crate::sys;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CString, c_int, c_void};
+
+/// Readers go on while one writes. Where the file cannot have it, the mode it has will do.
+pub const WRITE_AHEAD: &str = "PRAGMA journal_mode=WAL";
 
 /// How a file is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +24,14 @@ enum Access {
     ReadAndWrite,
     /// It is only read.
     ReadOnly,
+}
+
+/// The file that the driver would open for a URL: what follows the host, up to the parameters.
+pub fn path_of(url: &[u8]) -> Option<CString> {
+    let after = &url[memchr::memmem::find(url, b"://")? + 3..];
+    let path = &after[memchr::memchr(b'/', after)? + 1..];
+    let path = &path[..memchr::memchr(b'?', path).unwrap_or(path.len())];
+    if path.is_empty() { None } else { CString::new(path).ok() }
 }
 
 impl Settings {

@@ -1,8 +1,16 @@
 //! The settings and event packages of the test server.
-use super::{PRESENCE, WINFO};
 use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
-use crate::presence::event_package::{Package, Packages, Trait, Traits};
+use crate::presence::event_package::{Package, PackageId, Packages, Trait, Traits};
 use crate::time::{Moment, Seconds};
+
+/// The packages of the test server, by their place in the registry.
+pub const PRESENCE: PackageId = PackageId(0);
+/// Watcher information of [`PRESENCE`].
+pub const WINFO: PackageId = PackageId(1);
+/// Dialog information (RFC 4235).
+pub const DIALOG: PackageId = PackageId(2);
+/// Message waiting (RFC 3842): it shows one document.
+pub const VOICEMAIL: PackageId = PackageId(3);
 
 fn package(name: &'static [u8], content_type: &'static [u8]) -> Package {
     Package { traits: Traits::of(&[Trait::Aggregates]), ..Package::plain(name, content_type) }

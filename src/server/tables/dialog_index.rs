@@ -3,6 +3,7 @@
 use crate::host::lock::{Guard, Lock};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
+use crate::server::tables::sharding::{FIRST, SHARDS, index};
 use crate::shm_safe::shm_safe;
 use hashbrown::HashTable;
 
@@ -58,17 +59,17 @@ impl DialogIndex {
     /// Fails when shared memory runs out.
     pub fn new() -> Result<DialogIndex, NoMemory> {
         let mut parts = ShmVec::new_in(Shm);
-        parts.try_reserve_exact(crate::server::tables::SHARDS).map_err(|_| NoMemory)?;
-        for _ in 0..crate::server::tables::SHARDS {
+        parts.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
+        for _ in 0..SHARDS {
             let mut part = Part::new_in(Shm);
-            part.try_reserve(crate::server::tables::FIRST, Entry::hash).map_err(|_| NoMemory)?;
+            part.try_reserve(FIRST, Entry::hash).map_err(|_| NoMemory)?;
             parts.push(Lock::new(part));
         }
         Ok(DialogIndex(parts))
     }
 
     fn part(&self, hash: u64) -> Guard<'_, Part> {
-        self.0[crate::server::tables::index(hash)].lock()
+        self.0[index(hash)].lock()
     }
 
     /// The place of a dialog.

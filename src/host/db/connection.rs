@@ -1,0 +1,346 @@
+//! A bound driver, and the connections that a process opens through it.
+use crate::host::bytes::lend;
+use crate::host::db::failure::DbError;
+use crate::host::db::link::{Link, delete_where, insert_into, update_where};
+use crate::host::db::rows::{Column, Found, Rows};
+use crate::host::db::table_name::TableName;
+use crate::host::db::value::{Cell, Cond};
+use crate::host::db_url::DbUrl;
+use crate::host::sqlite::settings::WRITE_AHEAD;
+use crate::host::sqlite::{self, Verb};
+use crate::sys;
+
+/// What a statement needs beside the body it writes, in bytes: the names and the other columns, escaped.
+const REST_OF_STATEMENT: usize = 2048;
+
+/// Bytes in a `BLOB` of MariaDB and MySQL.
+const MYSQL_BLOB: usize = 65_535;
+
+/// A bound driver: its functions, without a connection. Made once in `mod_init`, copied into each process.
+#[derive(Clone)]
+pub struct Driver {
+    pub(super) functions: sys::db_func_t,
+    pub(super) url: DbUrl,
+    pub(super) sqlite: SqliteWay,
+}
+
+/// How statements reach SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SqliteWay {
+    /// Past the driver, prepared once.
+    Direct,
+    /// Through the driver.
+    Driver,
+}
+
+impl From<bool> for SqliteWay {
+    fn from(direct: bool) -> SqliteWay {
+        if direct { SqliteWay::Direct } else { SqliteWay::Driver }
+    }
+}
+
+/// An open connection of this process.
+pub struct Connection {
+    pub(super) driver: Driver,
+    pub(super) way: Way,
+}
+
+/// How statements reach the database.
+pub(super) enum Way {
+    Driver(Link),
+    /// Past the driver. Its connection stays open all the same: other modules of this process share it.
+    Sqlite(sqlite::Database, Link),
+}
+
+impl Driver {
+    /// Finds the driver for `url`. The driver module must be loaded before ours.
+    pub fn bind(url: DbUrl, sqlite: SqliteWay) -> Option<Driver> {
+        let mut functions = sys::db_func_t::default();
+        // SAFETY: fills `functions`; the URL is only read.
+        let bound = unsafe { sys::kr_db_bind(&mut lend(url.for_driver()), &mut functions) };
+        if bound < 0 {
+            return None;
+        }
+        let driver = Driver { functions, url, sqlite };
+        if driver.scheme() == b"sqlite" && sqlite == SqliteWay::Direct {
+            crate::log!(Info, "statements go to SQLite past db_sqlite");
+        }
+        Some(driver)
+    }
+
+    /// The scheme of the URL: `sqlite`, `mysql`, `postgres`, `text` ...
+    pub fn scheme(&self) -> &'static [u8] {
+        self.url.scheme()
+    }
+
+    /// Whether statements go to SQLite past this driver.
+    pub fn goes_past_sqlite_driver(&self) -> bool {
+        self.scheme() == b"sqlite" && self.sqlite == SqliteWay::Direct && sqlite::library::Library::loaded().is_some()
+    }
+
+    /// Whether texts are limited in length and have to be UTF-8: SQLite and db_text store any bytes.
+    pub fn limits_texts(&self) -> bool {
+        !self.single_writer()
+    }
+
+    /// The longest body that a row takes for certain, in bytes: a statement is written into a buffer of the host
+    /// (`sql_buffer_size`), in which each byte may have to be escaped. `None`: any that a request can bring.
+    pub fn longest_body(&self) -> Option<usize> {
+        if !self.limits_texts() {
+            return None;
+        }
+        // SAFETY: reads a setting of the host.
+        let buffer = unsafe { sys::kr_db_statement_size() } as usize;
+        let longest = buffer.saturating_sub(REST_OF_STATEMENT) / 2;
+        Some(if self.scheme() == b"mysql" { longest.min(MYSQL_BLOB) } else { longest })
+    }
+
+    /// What the driver lacks of what presence stores with it, if anything.
+    pub fn lacks(&self) -> Option<&'static str> {
+        (self.scheme() == b"redis").then_some("it writes no binary columns, such as the body of a publication")
+    }
+
+    /// Whether several statements can be undone together.
+    pub fn has_transactions(&self) -> bool {
+        self.scheme() == b"sqlite" || self.functions.start_transaction.is_some()
+    }
+
+    /// What orders a batch of `rows` rows by their keys and ends it there, where the database knows such words.
+    pub fn batch(&self, rows: i32) -> Option<String> {
+        matches!(self.scheme(), b"sqlite" | b"mysql" | b"postgres").then(|| format!("id LIMIT {}", rows.max(1)))
+    }
+
+    /// What an empty text is written as: db_text reads a field without characters as NULL, and then refuses the whole
+    /// table.
+    fn empty_text(&self) -> &'static [u8] {
+        if self.scheme() == b"text" { b" " } else { b"" }
+    }
+
+    /// Whether the driver embeds its database and takes one writer at a time.
+    pub fn single_writer(&self) -> bool {
+        matches!(self.scheme(), b"sqlite" | b"text")
+    }
+
+    /// Whether a row can be compared and written as one, so that no other server writes it in between: the driver says
+    /// how many rows a statement has touched. A file is left out, whose writers are the processes of one server.
+    pub fn compares_and_writes(&self) -> bool {
+        self.single_writer() || self.functions.affected_rows.is_some()
+    }
+
+    /// Whether the processes of this server write one after the other: where the database wants that, and where only
+    /// that keeps a row as it was read until it is written.
+    pub fn writers_take_turns(&self) -> bool {
+        self.single_writer() || !self.compares_and_writes()
+    }
+
+    /// Opens a connection for this process.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver cannot connect, or when the file of SQLite cannot be opened past its driver.
+    pub fn connect(&self) -> Result<Connection, DbError> {
+        let link = self.link()?;
+        if self.scheme() != b"sqlite" {
+            return Ok(Connection { driver: self.clone(), way: Way::Driver(link) });
+        }
+        // Several processes write: they wait for each other instead of failing, and let readers read meanwhile. What
+        // the other modules of this process write through the driver's connection waits, too.
+        let settings = sqlite::settings::of_driver(self.functions.init, self.url.for_driver());
+        let _ = link.raw_query(sqlite::BUSY_TIMEOUT);
+        if settings.is_default() {
+            let _ = link.raw_query(WRITE_AHEAD);
+        }
+        let direct = match self.sqlite {
+            SqliteWay::Direct => sqlite::Database::open(self.url.for_driver(), &settings),
+            SqliteWay::Driver => return Ok(Connection { driver: self.clone(), way: Way::Driver(link) }),
+        };
+        let way = match direct {
+            Some(database) => Way::Sqlite(database?, link),
+            None => {
+                crate::limited!(Warn, "SQLite is not found beside db_sqlite: statements go through the driver");
+                Way::Driver(link)
+            }
+        };
+        Ok(Connection { driver: self.clone(), way })
+    }
+
+    fn link(&self) -> Result<Link, DbError> {
+        let init = self.functions.init.ok_or(DbError::Away)?;
+        // SAFETY: the driver's own function with the URL it was bound for.
+        let raw = unsafe { init(&lend(self.url.for_driver())) };
+        if raw.is_null() {
+            return Err(DbError::Away);
+        }
+        Ok(Link {
+            functions: self.functions,
+            raw,
+            empty: self.empty_text(),
+            scheme: self.scheme(),
+            table: TableName::default(),
+        })
+    }
+}
+
+impl Connection {
+    /// The driver this connection belongs to.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// Whether the table has this version in Kamailio's `version` table. The driver itself looks, and says what it
+    /// found.
+    pub fn check_version(&self, table: &[u8], version: u32) -> bool {
+        let (Way::Driver(link) | Way::Sqlite(_, link)) = &self.way;
+        let mut functions = link.functions;
+        // SAFETY: a connection of this driver and its function table.
+        unsafe { sys::kr_db_table_version(&mut functions, link.raw, &mut lend(table), version) >= 0 }
+    }
+
+    /// `SELECT columns FROM table WHERE all conditions ORDER BY order`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read, or refuses the statement.
+    pub fn select<C: Column>(
+        &self,
+        table: &[u8],
+        conditions: &[Cond<'_>],
+        order: Option<&[u8]>,
+    ) -> Result<Rows<'_, C>, DbError> {
+        Ok(Rows::of(self.find(table, C::NAMES, conditions, order)?))
+    }
+
+    /// The same with the key of each row, see [`Rows::keys`].
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read, or refuses the statement.
+    pub fn select_with_keys<C: Column>(
+        &self,
+        table: &[u8],
+        conditions: &[Cond<'_>],
+        order: Option<&[u8]>,
+    ) -> Result<Rows<'_, C>, DbError> {
+        Ok(Rows::of(self.find(table, C::NAMES_AND_KEY, conditions, order)?))
+    }
+
+    fn find(
+        &self,
+        table: &[u8],
+        columns: &[&'static str],
+        conditions: &[Cond<'_>],
+        order: Option<&[u8]>,
+    ) -> Result<Found<'_>, DbError> {
+        match &self.way {
+            Way::Driver(link) => link.select(table, columns, conditions, order),
+            Way::Sqlite(database, _) => {
+                Ok(Found::Sqlite(database.run(table, Verb::Select(columns, order), conditions)?))
+            }
+        }
+    }
+
+    /// `INSERT INTO table`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database refuses the row, cannot write, or has another transaction in the way.
+    pub fn insert(&self, table: &[u8], cells: &[Cell<'_>]) -> Result<(), DbError> {
+        match &self.way {
+            Way::Driver(link) => insert_into(&link.on_table(table)?, cells),
+            Way::Sqlite(database, _) => database.run(table, Verb::Insert(cells), &[]).map(|_| ()),
+        }
+    }
+
+    /// `UPDATE table SET cells WHERE all conditions`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database refuses the values, cannot write, or has another transaction in the way. That no row
+    /// meets the conditions is no failure.
+    pub fn update(&self, table: &[u8], cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+        match &self.way {
+            Way::Driver(link) => update_where(&link.on_table(table)?, cells, conditions),
+            Way::Sqlite(database, _) => database.run(table, Verb::Update(cells), conditions).map(|_| ()),
+        }
+    }
+
+    /// `DELETE FROM table WHERE all conditions`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot write, or has another transaction in the way. That no row meets the conditions is
+    /// no failure.
+    pub fn delete(&self, table: &[u8], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+        match &self.way {
+            Way::Driver(link) => delete_where(&link.on_table(table)?, conditions),
+            Way::Sqlite(database, _) => database.run(table, Verb::Delete, conditions).map(|_| ()),
+        }
+    }
+
+    /// How many rows the last UPDATE or DELETE touched, where the driver knows.
+    pub fn affected_rows(&self) -> Option<i32> {
+        match &self.way {
+            Way::Driver(link) => {
+                let count = link.functions.affected_rows?;
+                // SAFETY: the driver's own function and connection.
+                Some(unsafe { count(link.raw) }).filter(|rows| *rows >= 0)
+            }
+            Way::Sqlite(database, _) => Some(database.changes()),
+        }
+    }
+
+    /// A statement as text, where the driver takes one. Its columns are those of `C`, in their order.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database refuses the statement or cannot be reached.
+    pub fn raw_query<C: Column>(&self, text: &str) -> Result<Option<Rows<'_, C>>, DbError> {
+        Ok(self.find_by_text(text)?.map(Rows::of))
+    }
+
+    /// The same for a statement without rows.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database refuses the statement or cannot be reached.
+    pub fn raw_statement(&self, text: &str) -> Result<(), DbError> {
+        self.find_by_text(text).map(|_| ())
+    }
+
+    fn find_by_text(&self, text: &str) -> Result<Option<Found<'_>>, DbError> {
+        match &self.way {
+            Way::Driver(link) => link.raw_query(text),
+            Way::Sqlite(database, _) => Ok(Some(Found::Sqlite(database.text(text)?))),
+        }
+    }
+
+    /// What a failure was, once its transaction is over.
+    pub fn explain(&self, error: DbError) -> DbError {
+        match &self.way {
+            Way::Driver(link) => link.explain(error),
+            Way::Sqlite(..) => error,
+        }
+    }
+
+    /// Whether [`DbError::Refused`] is certain; otherwise a collision with another transaction may have looked like it.
+    pub fn explains_refusals(&self) -> bool {
+        match &self.way {
+            Way::Driver(link) => link.explains_refusals(),
+            Way::Sqlite(..) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_take_turns_where_nobody_says_what_was_written() {
+        for (url, compares) in [("unixodbc://a:b@c/d", false), ("sqlite:///a", true), ("text:///a", true)] {
+            let (url, functions) = (DbUrl::new(url.as_bytes()), sys::db_func_t::default());
+            let driver = Driver { functions, url, sqlite: SqliteWay::Driver };
+            assert_eq!((driver.compares_and_writes(), driver.writers_take_turns()), (compares, true), "{url}");
+        }
+    }
+}

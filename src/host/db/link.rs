@@ -1,0 +1,286 @@
+//! A connection as a driver of the host has it: statements are arrays of columns and values, and why one failed is asked
+//! for afterwards.
+use crate::host::bytes::lend;
+use crate::host::db::failure::{DbError, of_mysql};
+use crate::host::db::rows::{Found, Rows, row_columns};
+use crate::host::db::table_name::TableName;
+use crate::host::db::value::{Cell, Columns, Cond, Value, raw_op};
+use crate::sys;
+
+type RawConnection = *mut sys::db1_con_t;
+
+/// A connection that the driver has opened; closed when dropped.
+pub(super) struct Link {
+    pub(super) functions: sys::db_func_t,
+    pub(super) raw: RawConnection,
+    /// What an empty text is written as.
+    pub(super) empty: &'static [u8],
+    pub(super) scheme: &'static [u8],
+    pub(super) table: TableName,
+}
+
+/// Another module's connection, with the table it has chosen.
+pub struct Borrowed<'a> {
+    functions: &'a sys::db_func_t,
+    raw: *mut sys::db1_con_t,
+}
+
+impl<'a> Borrowed<'a> {
+    /// # Safety
+    /// Functions and connection belong together and stay valid while this lives.
+    pub unsafe fn new(functions: &'a sys::db_func_t, raw: *mut sys::db1_con_t) -> Self {
+        Borrowed { functions, raw }
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target { functions: self.functions, raw: self.raw, empty: b"", link: None }
+    }
+
+    /// `INSERT`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver refuses the row or cannot write.
+    pub fn insert(&self, cells: &[Cell<'_>]) -> Result<(), DbError> {
+        insert_into(&self.target(), cells)
+    }
+
+    /// `UPDATE`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver refuses the values or cannot write. That no row meets the conditions is no failure.
+    pub fn update(&self, cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+        update_where(&self.target(), cells, conditions)
+    }
+
+    /// `DELETE`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver cannot write. That no row meets the conditions is no failure.
+    pub fn delete(&self, conditions: &[Cond<'_>]) -> Result<(), DbError> {
+        delete_where(&self.target(), conditions)
+    }
+}
+
+row_columns! {
+    /// What `SHOW ERRORS` of MariaDB and MySQL answers with.
+    #[allow(dead_code, reason = "columns have their places also where one is not read")]
+    enum ShownError {
+        Level = "Level",
+        Code = "Code",
+        Message = "Message",
+    }
+}
+
+/// Where a statement goes.
+pub(super) struct Target<'a> {
+    functions: &'a sys::db_func_t,
+    raw: RawConnection,
+    /// What an empty text is written as.
+    empty: &'static [u8],
+    /// The connection to ask why a statement failed.
+    link: Option<&'a Link>,
+}
+
+impl Target<'_> {
+    fn result(&self, code: i32) -> Result<(), DbError> {
+        match code {
+            ..0 => Err(self.link.map_or(DbError::Unexplained, Link::failed)),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(super) fn insert_into(to: &Target<'_>, cells: &[Cell<'_>]) -> Result<(), DbError> {
+    let insert = to.functions.insert.ok_or(DbError::Away)?;
+    let mut columns = Columns::new(to.empty, cells.iter().copied());
+    // SAFETY: arrays and their length belong together.
+    let done =
+        unsafe { insert(to.raw, columns.keys.as_mut_ptr() as *const _, columns.values.as_ptr(), columns.count()) };
+    to.result(done)
+}
+
+pub(super) fn update_where(to: &Target<'_>, cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+    let update = to.functions.update.ok_or(DbError::Away)?;
+    let mut set = Columns::new(to.empty, cells.iter().copied());
+    let mut given = Columns::new(to.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
+    let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
+    // SAFETY: arrays and their lengths belong together.
+    let done = unsafe {
+        update(
+            to.raw,
+            given.keys.as_mut_ptr() as *const _,
+            ops.as_mut_ptr() as *const _,
+            given.values.as_ptr(),
+            set.keys.as_mut_ptr() as *const _,
+            set.values.as_ptr(),
+            given.count(),
+            set.count(),
+        )
+    };
+    to.result(done)
+}
+
+pub(super) fn delete_where(to: &Target<'_>, conditions: &[Cond<'_>]) -> Result<(), DbError> {
+    let delete = to.functions.delete.ok_or(DbError::Away)?;
+    let mut given = Columns::new(to.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
+    let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
+    // SAFETY: arrays and their length belong together.
+    let done = unsafe {
+        delete(
+            to.raw,
+            given.keys.as_mut_ptr() as *const _,
+            ops.as_mut_ptr() as *const _,
+            given.values.as_ptr(),
+            given.count(),
+        )
+    };
+    to.result(done)
+}
+
+impl Link {
+    fn target(&self) -> Target<'_> {
+        Target { functions: &self.functions, raw: self.raw, empty: self.empty, link: Some(self) }
+    }
+
+    pub(super) fn on_table(&self, table: &[u8]) -> Result<Target<'_>, DbError> {
+        let use_table = self.functions.use_table.ok_or(DbError::Away)?;
+        // SAFETY: the driver's own function and connection; the name stays where it is until this function is called
+        // again, or the connection was closed.
+        if unsafe { use_table(self.raw, self.table.of(table)) } < 0 {
+            Err(DbError::Unexplained)
+        } else {
+            Ok(self.target())
+        }
+    }
+
+    pub(super) fn select(
+        &self,
+        table: &[u8],
+        columns: &[&'static str],
+        conditions: &[Cond<'_>],
+        order: Option<&[u8]>,
+    ) -> Result<Found<'_>, DbError> {
+        self.on_table(table)?;
+        let query = self.functions.query.ok_or(DbError::Away)?;
+        let mut given = Columns::new(self.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
+        let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
+        let mut wanted = Columns::new(self.empty, columns.iter().map(|c| (*c, Value::NullText)));
+        let mut order = order.map(lend);
+        let mut result = std::ptr::null_mut();
+        // SAFETY: all arrays have the lengths passed with them and live until the call returns.
+        let done = unsafe {
+            query(
+                self.raw,
+                given.keys.as_mut_ptr() as *const _,
+                ops.as_mut_ptr() as *const _,
+                given.values.as_ptr(),
+                wanted.keys.as_mut_ptr() as *const _,
+                given.count(),
+                wanted.count(),
+                order.as_mut().map_or(std::ptr::null_mut(), |o| o as *mut _),
+                &mut result,
+            )
+        };
+        if done < 0 || result.is_null() {
+            return Err(self.failed());
+        }
+        Ok(self.found(result))
+    }
+
+    fn found(&self, result: *mut sys::db1_res_t) -> Found<'_> {
+        let (functions, scheme, empty) = (&self.functions, self.scheme, self.empty);
+        Found::Driver { functions, connection: self.raw, scheme, empty, result }
+    }
+
+    pub(super) fn raw_query(&self, text: &str) -> Result<Option<Found<'_>>, DbError> {
+        self.plain_query(text).map_err(|error| if error == DbError::Away { error } else { self.failed() })
+    }
+
+    /// A statement as text, without asking why it failed.
+    fn plain_query(&self, text: &str) -> Result<Option<Found<'_>>, DbError> {
+        let query = self.functions.raw_query.ok_or(DbError::Away)?;
+        let mut result = std::ptr::null_mut();
+        // SAFETY: the text outlives the call.
+        if unsafe { query(self.raw, &lend(text.as_bytes()), &mut result) } < 0 {
+            return Err(DbError::Unexplained);
+        }
+        Ok((!result.is_null()).then_some(self.found(result)))
+    }
+
+    /// What MariaDB says of the statement before, if anything.
+    fn error_code(&self) -> Result<Option<i64>, DbError> {
+        let found = self.plain_query("show errors")?.ok_or(DbError::Away)?;
+        let errors: Rows<'_, ShownError> = Rows::of(found);
+        Ok(errors.iter().next().map(|error| error.int(ShownError::Code)))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(close) = self.functions.close {
+            // SAFETY: opened by `Driver::connect`, closed once.
+            unsafe { close(self.raw) }
+        }
+    }
+}
+
+impl Link {
+    /// What a statement of this connection failed for, right after it: only MariaDB says.
+    pub(super) fn failed(&self) -> DbError {
+        if self.scheme != b"mysql" {
+            return DbError::Unexplained;
+        }
+        match self.error_code() {
+            Ok(code) => code.map_or(DbError::Unexplained, of_mysql),
+            Err(_) => DbError::Away,
+        }
+    }
+
+    /// What a statement failed for whose transaction is over: a database that answers has refused the statement. Files
+    /// are always there; a driver that takes no text cannot be asked.
+    pub(super) fn explain(&self, error: DbError) -> DbError {
+        if error != DbError::Unexplained || self.scheme == b"text" {
+            return if error == DbError::Unexplained { DbError::Refused } else { error };
+        }
+        match self.plain_query("select 1") {
+            Ok(Some(_)) => DbError::Refused,
+            _ => DbError::Away,
+        }
+    }
+
+    /// Whether [`DbError::Refused`] is certain; otherwise a collision may have looked like it.
+    pub(super) fn explains_refusals(&self) -> bool {
+        matches!(self.scheme, b"mysql" | b"text")
+    }
+}
+
+impl Link {
+    /// `false` where the driver knows no transactions.
+    pub(super) fn begin(&self) -> Result<bool, DbError> {
+        let f = &self.functions;
+        let (Some(start), Some(_), Some(_)) = (f.start_transaction, f.end_transaction, f.abort_transaction) else {
+            return Ok(false);
+        };
+        // SAFETY: the driver's own function and its open connection, which takes no lock.
+        match unsafe { start(self.raw, sys::db_locking_t_DB_LOCKING_NONE) } {
+            ..0 => Err(DbError::Unexplained),
+            _ => Ok(true),
+        }
+    }
+
+    pub(super) fn commit(&self) -> Result<(), DbError> {
+        let end = self.functions.end_transaction.ok_or(DbError::Away)?;
+        // SAFETY: the driver's own function and its connection, on which `begin` has opened a transaction.
+        if unsafe { end(self.raw) } < 0 { Err(self.failed()) } else { Ok(()) }
+    }
+
+    pub(super) fn roll_back(&self) {
+        if let Some(abort) = self.functions.abort_transaction {
+            // SAFETY: as in `commit`; nothing can be done where it fails.
+            unsafe { abort(self.raw) };
+        }
+    }
+}
