@@ -16,7 +16,8 @@ SHOWN_BY = {
 # What the log says at the start where one is on.
 SAID = {
     "sqlite_direct": "statements go to SQLite past db_sqlite", "seed_memory": "free blocks are left in shared memory",
-    "shm_slab": "are cut from chunks",
+    "shm_slab": "are cut from chunks", "predict_bodies": "have always given as expected are made without asking them",
+    "omit_xml_check": "presence_xml's check of them is left out",
 }
 
 

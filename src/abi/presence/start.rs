@@ -65,6 +65,12 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
         }
         crate::abi::presence::dmq::join(&config)?;
     }
+    if config.predict_bodies {
+        log!(Info, "bodies that event packages have always given as expected are made without asking them");
+    }
+    if config.omit_xml_check {
+        log!(Info, "documents are read once: presence_xml's check of them is left out");
+    }
     if config.seed_memory {
         warm_up::seed_shared_memory();
     }

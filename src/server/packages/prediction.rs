@@ -5,27 +5,23 @@ use crate::limited;
 use crate::presence::event_package::PackageId;
 use std::cell::RefCell;
 
-/// How often a package has to give what was expected before it is trusted.
-const PROOFS: i32 = 4;
-/// Every so many times a trusted package is asked all the same.
+/// How often a package has to give what was expected before it is no longer asked.
+const MATCHES_NEEDED: u32 = 4;
+/// Every so many times it is asked all the same.
 const CHECK_EACH: u32 = 128;
 
 /// How far it is known what a package gives.
-#[derive(Clone, Copy, Default)]
-struct PredictionRecord {
-    /// Proofs so far; negative: it once gave something else, and is always asked.
-    proofs: i32,
-    uses: u32,
+#[derive(Clone, Copy)]
+enum PredictionRecord {
+    /// It has given what was expected, each of so many times.
+    Matches { matches: u32, uses: u32 },
+    /// It once gave something else, and is always asked.
+    Disproved,
 }
 
-impl PredictionRecord {
-    fn compare(&mut self, expected: Vec<u8>, given: Option<Vec<u8>>) -> Option<Vec<u8>> {
-        if self.proofs > 0 && given.as_ref() != Some(&expected) {
-            counters::count(Counter::Mispredicted);
-            limited!(Warn, "an event package gives another body than expected: from now on it is always asked");
-        }
-        self.proofs = if given.as_ref() == Some(&expected) { self.proofs.saturating_add(1) } else { -1 };
-        given
+impl Default for PredictionRecord {
+    fn default() -> Self {
+        PredictionRecord::Matches { matches: 0, uses: 0 }
     }
 }
 
@@ -36,37 +32,56 @@ pub struct Predictions(RefCell<Vec<PredictionRecord>>);
 impl Predictions {
     /// Whether it is worth while to foresee what `package` gives.
     pub fn may_be_foreseen(&self, package: PackageId) -> bool {
-        self.0.borrow().get(usize::from(package.0)).is_none_or(|record| record.proofs >= 0)
+        matches!(self.record(package), PredictionRecord::Matches { .. })
     }
 
-    /// What `package` gives: `expected` where that is known and the package is trusted, otherwise what `ask` says.
+    fn record(&self, package: PackageId) -> PredictionRecord {
+        self.0.borrow().get(usize::from(package.0)).copied().unwrap_or_default()
+    }
+
+    fn note(&self, package: PackageId, record: PredictionRecord) {
+        let (mut known, index) = (self.0.borrow_mut(), usize::from(package.0));
+        if known.len() <= index {
+            known.resize(index + 1, PredictionRecord::default());
+        }
+        known[index] = record;
+    }
+
+    /// What `package` gives: `expected` where that is known and the package has given it often enough, otherwise what
+    /// `ask` says.
     pub fn body(
         &self,
         package: PackageId,
         expected: impl FnOnce() -> Option<Vec<u8>>,
         ask: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Option<Vec<u8>> {
-        let index = usize::from(package.0);
-        let mut trust = self.0.borrow().get(index).copied().unwrap_or_default();
-        if trust.proofs < 0 {
-            return ask();
-        }
+        let PredictionRecord::Matches { matches, uses } = self.record(package) else { return ask() };
         let Some(expected) = expected() else { return ask() };
-        trust.uses = trust.uses.wrapping_add(1);
-        let skip = trust.proofs >= PROOFS && trust.uses % CHECK_EACH != 0;
-        let body = if skip {
+        let uses = uses.wrapping_add(1);
+        if matches >= MATCHES_NEEDED && uses % CHECK_EACH != 0 {
             counters::count(Counter::Predicted);
-            Some(expected)
-        } else {
-            trust.compare(expected, ask())
-        };
-        let mut known = self.0.borrow_mut();
-        if known.len() <= index {
-            known.resize(index + 1, PredictionRecord::default());
+            self.note(package, PredictionRecord::Matches { matches, uses });
+            return Some(expected);
         }
-        known[index] = trust;
-        body
+        let given = ask();
+        if given.as_ref() == Some(&expected) {
+            self.note(package, PredictionRecord::Matches { matches: matches.saturating_add(1), uses });
+        } else {
+            self.note(package, PredictionRecord::Disproved);
+            disproved(matches);
+        }
+        given
     }
+}
+
+/// A package gave another body than expected. Before it has ever given the expected one it is merely of another kind.
+fn disproved(matches: u32) {
+    if matches == 0 {
+        limited!(Info, "an event package makes its bodies in a way of its own: it is asked for each of them");
+        return;
+    }
+    counters::count(Counter::Mispredicted);
+    limited!(Warn, "an event package gives another body than expected: from now on it is always asked");
 }
 
 #[cfg(test)]
@@ -79,27 +94,24 @@ mod tests {
 
     #[test]
     fn a_package_that_gives_what_is_expected_is_asked_less_and_less() {
-        let (single_document_bodies, asked) = (Predictions::default(), Cell::new(0));
+        let (predictions, asked) = (Predictions::default(), Cell::new(0));
         for _ in 0..200 {
             let ask = || {
                 asked.set(asked.get() + 1);
                 Some(PLAIN.to_vec())
             };
-            assert_eq!(
-                single_document_bodies.body(PackageId(3), || xml_form::formatted(PLAIN), ask),
-                Some(PLAIN.to_vec())
-            );
+            assert_eq!(predictions.body(PackageId(3), || xml_form::formatted(PLAIN), ask), Some(PLAIN.to_vec()));
         }
-        assert_eq!(asked.get(), PROOFS + 1);
+        assert_eq!(asked.get(), MATCHES_NEEDED + 1);
     }
 
     #[test]
     fn a_package_with_a_mind_of_its_own_is_always_asked() {
-        let single_document_bodies = Predictions::default();
+        let predictions = Predictions::default();
         for notify_run in 0..20 {
             let own = format!("own {notify_run}").into_bytes();
             assert_eq!(
-                single_document_bodies.body(PackageId(0), || xml_form::formatted(PLAIN), || Some(own.clone())),
+                predictions.body(PackageId(0), || xml_form::formatted(PLAIN), || Some(own.clone())),
                 Some(own.clone())
             );
         }
