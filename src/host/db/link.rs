@@ -1,5 +1,5 @@
-//! A connection as a driver of the host has it: statements are arrays of columns and values, and why one failed is asked
-//! for afterwards.
+//! A connection as a driver of the host has it: statements are arrays of columns and values, and why one failed is
+//! asked for afterwards.
 use crate::host::bytes::lend;
 use crate::host::db::failure::{DbError, of_mysql};
 use crate::host::db::rows::{Found, Rows, row_columns};
