@@ -98,15 +98,20 @@ void kr_direct_timers(unsigned int *t1, unsigned int *t2, unsigned int *timeout)
 		*timeout = life;
 }
 
-/* In no header of the core: whether there is a connection to an address, from whichever of our own. */
-#if VERSIONVAL < 6001000
-int tcpconn_exists(int id, struct ip_addr *peer, int peer_port, struct ip_addr *local, int local_port);
-#define connection_exists(peer, port, local, proto) tcpconn_exists(0, peer, port, local, 0)
-#else
-int tcpconn_exists(int id, struct ip_addr *peer, int peer_port, struct ip_addr *local, int local_port,
-		sip_protos_t proto);
-#define connection_exists(peer, port, local, proto) tcpconn_exists(0, peer, port, local, 0, proto)
-#endif
+/* In no header of the core: whether there is a connection to an address, from whichever of our own. The transport
+ * came to its parameters in the releases 5.7.5, 5.8.2 and 6.0.0, as it did to those of tcpconn_lookup, which is
+ * declared: the type of that one says what this server has. */
+int kr_connection_exists(int id, struct ip_addr *peer, int peer_port, struct ip_addr *local, int local_port)
+		__asm__("tcpconn_exists");
+int kr_connection_exists_by(int id, struct ip_addr *peer, int peer_port, struct ip_addr *local, int local_port,
+		sip_protos_t proto) __asm__("tcpconn_exists");
+typedef struct tcp_connection *kr_lookup_t(
+		int, struct ip_addr *, int, union sockaddr_union *, int, ticks_t);
+/* Whichever transport it has, as where the core sends: transport=ws in a Contact also means a WebSocket over TLS. */
+#define connection_exists(peer, port, local) \
+	_Generic(&tcpconn_lookup, kr_lookup_t * \
+			 : kr_connection_exists(0, peer, port, local, 0), default \
+			 : kr_connection_exists_by(0, peer, port, local, 0, PROTO_NONE))
 
 /* What the host makes of a URI with this address and transport: tm's uri2dst2 without the URI. A connection is a
  * way only while it is there: none is opened. */
@@ -122,7 +127,7 @@ int kr_direct_destination(const unsigned char *address, unsigned int len, unsign
 	destination->proto = proto;
 	if(proto != PROTO_UDP) {
 		ip_addr_mk_any(ip.af, &any);
-		if(tcp_disable || !connection_exists(&ip, port, &any, proto))
+		if(tcp_disable || !connection_exists(&ip, port, &any))
 			return -1;
 		destination->send_flags.f |= SND_F_FORCE_CON_REUSE;
 	}
