@@ -239,7 +239,7 @@ def test_publications_of_the_user_agent_with_one_entity_tag(database):
                 server.json_rpc("pua.publish", "sip:u%d@example.org" % number, "3600", "presence",
                                 "application/pidf+xml", ".", ".",
                                 responder.uri, ".", pidf())
-            until(lambda: len(database.column("pua", "pres_uri")) == 9, 12)
+            until(lambda: len(database.column("pua", "pres_uri")) == 9, 30)
             assert [line for line in complaints(server) if "a publication of sip:u" in line]
     finally:
         responder.close()
