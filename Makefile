@@ -134,7 +134,7 @@ sanitize: setup ## The unit tests under AddressSanitizer
 	@scripts/sanitize.sh
 
 .PHONY: miri
-miri: setup ## The pure core and the allocator of shared memory, interpreted by miri (FILTER="host::slab": a part)
+miri: setup ## Pure core, locks, allocator and owners of memory, interpreted by miri (FILTER="host::slab": a part)
 	@scripts/miri.sh
 
 .PHONY: memcheck
@@ -143,7 +143,7 @@ memcheck: build ## A mixed run of the real Kamailio under valgrind
 	@scripts/memcheck.sh
 
 .PHONY: soak
-soak: build ## The suites at full size: 1,000 calls, 50 kills, a million messages, 100,000 mutated requests (hours)
+soak: build ## Six suites at full size: 1,000 calls, 50 kills, a million messages, 100,000 mutated requests (hours)
 	@scripts/setup.sh tests
 	@cd tests && SOAK=1 /usr/bin/python3 -m pytest -v -p no:cacheprovider \
 		--suite stuck-lamp --suite crash --suite mass-expiry --suite commands --suite memory --suite hostile-input

@@ -148,7 +148,7 @@ unsafe extern "C" fn lease_held(_id: c_ushort, _what: *mut c_void) -> c_long {
 type Gauge = (&'static CStr, &'static CStr, Compute, usize);
 
 const PRESENCE: [Gauge; 14] = [
-    (c"subscriptions", c"active subscriptions", total, Of::Subscriptions as usize),
+    (c"subscriptions", c"subscriptions that this node serves", total, Of::Subscriptions as usize),
     (c"subscriptions_replicas", c"subscriptions of other nodes that are held here, too", total, Of::Replicas as usize),
     (c"subscriptions_pending", c"subscriptions that nobody has decided about", total, Of::Pending as usize),
     (c"publications", c"live publications", total, Of::Publications as usize),

@@ -296,7 +296,7 @@ parameters! {
         /// How much `presence.explain` and `presence.history` remember: this many ended subscriptions, as many changes
         /// of publications, and four times as many NOTIFYs with their answers, the newest of each. Each unit takes
         /// 1,600 bytes of shared memory, from startup on. Remembering takes about 340 instructions for each NOTIFY of a
-        /// fan-out (1.4 % of them), and 1,800 for a PUBLISH with one watcher (1.8 %); 0 saves both.
+        /// fan-out, and 1,800 for a PUBLISH with one watcher; 0 saves both.
         history_size: usize = integer(c"history_size", 1000).unit("entries").zero("none")
             .range(Range::Between(0, 10_000)).ours("1.0.0").example("5000");
         /// 1: documents of watcher information have everything that RFC 3858 defines.

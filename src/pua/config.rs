@@ -60,7 +60,8 @@ parameters! {
         /// server prefers; later requests to that server carry the answer at once.
         credentials: &'static [u8] = text(c"credential", "").range(Range::Text("user:realm:password, ..."))
             .longest(LONGEST_LIST).shown(Shown::Secret).ours("1.0.0").example("alice:example.org:secret");
-        /// Accepted: a request without a target means the dialog that exists.
+        /// 1: a SUBSCRIBE belongs to the dialog with the same remote target; one without a target belongs to the dialog
+        /// that exists. 0: the target is not compared.
         check_remote_contact: bool = integer(c"check_remote_contact", 1).range(CHECKED).example("1");
         /// 1: the version in dialog-info documents is counted up.
         count_dialog_versions: bool = switch(c"dlginfo_increase_version", false).example("1");

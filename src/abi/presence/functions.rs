@@ -125,7 +125,8 @@ pub const VARIABLES: &[Named] = &[
 pub const EVENT_ROUTES: &[Named] = &[Named {
     synopsis: "event_route[presence:notify-reply]",
     stock: true,
-    text: "Runs when a NOTIFY is answered, or times out.",
+    text: "Runs when a NOTIFY is answered, or times out. A KEMI script's `kemi.event_route_callback` is not called for \
+        it.",
     attributes: &[],
     example: "event_route[presence:notify-reply] {\n\tif ($notify_reply($rs) == 480) {\n\
         \t\t# With xavp_cfg \"pres\": the subscription ends.\n\
