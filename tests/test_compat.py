@@ -87,7 +87,6 @@ ROWS = {
     "MariaDB write-through": "test_databases.py::test_cell",
     "PostgreSQL, database-only, notifier: refresh": "test_databases.py::test_cell",
     "one worker, 1,000 watchers": "test_fanout.py::test_a_thousand_watchers_and_one_worker",
-    "KEMI event callback": "test_kemi.py::test_every_function",
     "restart with thousands of rows": "test_storage.py::test_thousands_of_rows_at_start",
     "memory, two presence documents": "test_composition.py::test_a_phone_that_has_forgotten_its_tag",
     "DMQ, enable_subs_dmq and skip_notify_dmq 1": "test_mixed_versions.py::test_a_watcher_is_served_by_either_node",
@@ -136,6 +135,70 @@ ROWS = {
 }
 
 
+# Where the scenario above runs ours alone, and one runs stock: what the column of stock says.
+STOCK = {
+    "`Event: presence;id=x`": "test_stock_column.py::test_parameters_of_event_are_unknown_packages",
+    "memory only, winfo subscription": "test_stock_column.py::test_winfo_in_memory_only_ends_the_server",
+    "database-only, subscription expires": "test_stock_column.py::test_the_last_notify_is_repeated_from_the_table",
+    "memory, PUBLISH refresh without body": "test_stock_column.py::test_a_refresh_without_a_body_loses_the_document",
+    "write-back, kill -9": "test_stock_column.py::test_numbers_go_back_after_a_crash",
+    "a time beyond 2038": "test_stock_column.py::test_a_time_beyond_2038_is_negative",
+    "write-through, refresh": "test_stock_column.py::test_a_refresh_that_is_answered_500_has_happened",
+    "PUBLISH below min_expires": "test_stock_column.py::test_intervals",
+    "SUBSCRIBE in a dialog with another event id": "test_dialogs.py::test_where_stock_takes_another_way",
+    "SUBSCRIBE in a dialog from another From": "test_dialogs.py::test_where_stock_takes_another_way",
+    "the same SUBSCRIBE again": "test_dialogs.py::test_where_stock_takes_another_way",
+    "Event with parameters other than id": "test_stock_column.py::test_parameters_of_event_are_unknown_packages",
+    "a user written with escapes": "test_dialogs.py::test_where_stock_takes_another_way",
+    "From and To of NOTIFYs": "test_stock_column.py::test_uris_of_a_notify_lose_what_they_had",
+    "a Contact, Call-ID, tag": "test_stock_column.py::test_a_control_character_is_sent_on",
+    "a Call-ID or tag that is not ASCII": "test_stock_column.py::test_ids_that_are_not_ascii_are_taken",
+    "a User-Agent with characters": "test_stock_column.py::test_a_user_agent_that_no_character_set_holds",
+    "a PUBLISH whose strings or body": "test_stock_column.py::test_strings_that_a_server_database_does_not_take",
+    "a SUBSCRIBE whose strings are longer": "test_stock_column.py::test_strings_that_a_server_database_does_not_take",
+    "handle_subscribe with a watcher": "test_stock_column.py::test_a_watcher_that_is_no_uri_is_not_answered",
+    "a hard-state document": "test_stock_column.py::test_hard_state_is_seen_once",
+    "XML that packages other than":
+        "test_stock_column.py::test_xml_that_cannot_be_read_hides_the_other_documents",
+    "a stored document that cannot be read": "test_stock_column.py::test_an_unreadable_row_empties_the_notifies",
+    "a document that declares entities": "test_stock_column.py::test_entities_are_taken",
+    "a document in UTF-16": "test_stock_column.py::test_what_the_table_holds",
+    "expires_offset above": "test_stock_column.py::test_intervals",
+    "initial PUBLISH with Expires 0": "test_stock_column.py::test_what_the_table_holds",
+    "MariaDB, watchers whose names": "test_stock_column.py::test_mariadb_takes_names_for_equal",
+    "PUBLISH without tag for one dialog":
+        "test_stock_column.py::test_one_dialog_of_several_takes_the_others_along_or_is_twice_there",
+    "MariaDB write-through": "test_stock_column.py::test_mariadb_with_the_usual_lock_of_tables",
+    "PostgreSQL, database-only, notifier: refresh":
+        "test_stock_column.py::test_a_refresh_in_the_database_with_a_notifier",
+    "restart with thousands of rows": "test_stock_column.py::test_thousands_of_rows_are_too_many_at_start",
+    "several changes of one publication": "test_stock_pua.py::test_changes_are_sent_beside_each_other",
+    "end of a publication whose first": "test_stock_pua.py::test_an_end_before_the_first_answer_is_not_sent",
+    "408, 429, 5xx, no answer": "test_stock_pua.py::test_a_refresh_that_fails_ends_what_it_refreshed",
+    "the same, caller waits": "test_stock_pua.py::test_a_refused_change_loses_its_tag",
+    "412 to a refresh": "test_stock_pua.py::test_a_refused_change_loses_its_tag",
+    "423": "test_stock_pua.py::test_an_interval_too_brief_ends_the_publication",
+    "start-up": "test_stock_pua.py::test_rows_are_deleted_at_the_start",
+    "pua_update_contact on": "test_stock_pua.py::test_a_notify_changes_nothing",
+    "unsubscribe while": "test_stock_pua.py::test_while_the_first_subscribe_is_under_way",
+    "SUBSCRIBE without a remote target": "test_stock_pua.py::test_a_subscribe_without_a_target_is_another_dialog",
+    "refresh answered 5xx": "test_stock_pua.py::test_a_refresh_that_fails_ends_what_it_refreshed",
+    "end of a publication or subscription": "test_stock_pua.py::test_the_end_of_nothing_is_not_answered",
+    "a queued request": "test_stock_pua.py::test_nothing_is_queued",
+    "a second SUBSCRIBE": "test_stock_pua.py::test_while_the_first_subscribe_is_under_way",
+    "NOTIFY terminated": "test_stock_pua.py::test_a_notify_changes_nothing",
+    "NOTIFY with a shorter": "test_stock_pua.py::test_a_notify_changes_nothing",
+    "a SUBSCRIBE or PUBLISH that is challenged": "test_stock_pua.py::test_a_first_request_that_is_refused_is_given_up",
+    "first SUBSCRIBE or PUBLISH": "test_stock_pua.py::test_a_first_request_that_is_refused_is_given_up",
+    "first SUBSCRIBE answered": "test_stock_pua.py::test_a_first_request_that_is_refused_is_given_up",
+    "change of a publication refused": "test_stock_pua.py::test_a_refused_change_loses_its_tag",
+    "end with `min_expires`": "test_stock_pua.py::test_while_the_first_subscribe_is_under_way",
+    "forked SUBSCRIBE": "test_stock_pua.py::test_of_a_fork_the_branch_that_answers_counts",
+    "line breaks": "test_stock_pua.py::test_line_breaks_become_headers",
+    "rows whose grant": "test_stock_pua.py::test_a_refresh_that_fails_ends_what_it_refreshed",
+}
+
+
 def cases():
     text = (ROOT / "COMPAT.md").read_text()
     text = text[text.index("## Where the answer differs"):]
@@ -149,7 +212,8 @@ def test_each_row_has_a_scenario():
                 if sum(row.startswith(name) for name in ROWS) != 1], "rows without a scenario, or with two"
     assert not [name for name in ROWS
                 if not any(row.startswith(name) for row in rows)], "scenarios of rows that are gone"
-    for place in set(ROWS.values()):
+    assert STOCK.keys() <= ROWS.keys()
+    for place in {*ROWS.values(), *STOCK.values()}:
         path, name = place.split("::")
         tree = ast.parse((ROOT / "tests" / path).read_text())
         assert any(isinstance(node, ast.FunctionDef) and node.name == name for node in tree.body), place

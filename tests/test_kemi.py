@@ -32,6 +32,7 @@ def test_every_function(both, language, tmp_path):
         bob.quiet(0.5)
         trace.messages("NOTIFY", watch.notifies)
         trace.note("events", [line.split("EVENT", 1)[1] for line in server.log().split("\n") if "EVENT" in line])
+        assert "EVENT presence:" not in server.log(), "the event callback is not called for presence:notify-reply"
 
     both(scenario, workers=1, modules=("presence_xml", "auth", "auth_db", "permissions", module),
          route='cfgengine "%s"\n' % engine, before="",

@@ -104,7 +104,7 @@ function ksr_request_route() {
 	}
 }
 
-// presence:notify-reply: a NOTIFY was answered, or never.
+// Events of the core and of other modules. Kamailio does not call it for presence:notify-reply.
 function ksr_presence_event(name) {
 	KSR.notice("EVENT " + name + " " + KSR.pv.get("$subs(uri)") + " " + KSR.pv.get("$notify_reply($rs)") + "\n");
 }

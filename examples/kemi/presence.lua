@@ -106,7 +106,7 @@ function ksr_request_route()
 	return 1
 end
 
--- presence:notify-reply: a NOTIFY was answered, or never.
+-- Events of the core and of other modules. Kamailio does not call it for presence:notify-reply.
 function ksr_presence_event(name)
 	local watched, answer = KSR.pv.get("$subs(uri)"), KSR.pv.get("$notify_reply($rs)")
 	KSR.notice("EVENT " .. name .. " " .. tostring(watched) .. " " .. tostring(answer) .. "\n")

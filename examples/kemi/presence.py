@@ -102,6 +102,6 @@ class kamailio:
         return 1
 
     def ksr_presence_event(self, msg, name):
-        """presence:notify-reply: a NOTIFY was answered, or never."""
+        """Events of the core and of other modules. Kamailio does not call it for presence:notify-reply."""
         KSR.notice("EVENT %s %s %s\n" % (name, KSR.pv.get("$subs(uri)"), KSR.pv.get("$notify_reply($rs)")))
         return 1
