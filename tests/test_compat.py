@@ -156,6 +156,7 @@ STOCK = {
     "a User-Agent with characters": "test_stock_column.py::test_a_user_agent_that_no_character_set_holds",
     "a PUBLISH whose strings or body": "test_stock_column.py::test_strings_that_a_server_database_does_not_take",
     "a SUBSCRIBE whose strings are longer": "test_stock_column.py::test_strings_that_a_server_database_does_not_take",
+    "rls with a server_address": "test_stock_column.py::test_contact_of_a_list_names_no_transport",
     "handle_subscribe with a watcher": "test_stock_column.py::test_a_watcher_that_is_no_uri_is_not_answered",
     "a hard-state document": "test_stock_column.py::test_hard_state_is_seen_once",
     "XML that packages other than":
@@ -165,6 +166,7 @@ STOCK = {
     "a document in UTF-16": "test_stock_column.py::test_what_the_table_holds",
     "expires_offset above": "test_stock_column.py::test_intervals",
     "initial PUBLISH with Expires 0": "test_stock_column.py::test_what_the_table_holds",
+    "the database is gone": "test_stock_column.py::test_the_database_is_gone",
     "MariaDB, watchers whose names": "test_stock_column.py::test_mariadb_takes_names_for_equal",
     "PUBLISH without tag for one dialog":
         "test_stock_column.py::test_one_dialog_of_several_takes_the_others_along_or_is_twice_there",
@@ -172,6 +174,9 @@ STOCK = {
     "PostgreSQL, database-only, notifier: refresh":
         "test_stock_column.py::test_a_refresh_in_the_database_with_a_notifier",
     "restart with thousands of rows": "test_stock_column.py::test_thousands_of_rows_are_too_many_at_start",
+    "DMQ: a node joins": "test_stock_column.py::test_a_node_that_joins_learns_nothing",
+    "DMQ: the same message twice": "test_stock_column.py::test_messages_of_a_node_twice_and_after_a_gap",
+    "DMQ: a member nobody knows": "test_stock_column.py::test_messages_of_a_node_twice_and_after_a_gap",
     "several changes of one publication": "test_stock_pua.py::test_changes_are_sent_beside_each_other",
     "end of a publication whose first": "test_stock_pua.py::test_an_end_before_the_first_answer_is_not_sent",
     "408, 429, 5xx, no answer": "test_stock_pua.py::test_a_refresh_that_fails_ends_what_it_refreshed",

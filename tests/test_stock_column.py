@@ -1,15 +1,21 @@
 """What stock does in the cases of COMPAT.md whose scenarios run ours alone: the column "stock" stays true."""
 import re
 import signal
+import socket
 import sqlite3
+import time
 
 import pytest
 
 from conftest import MODES
 from kit.kamailio import Kamailio
+from kit.servers import MariaDB
 from kit.sip import dialog_info, pidf
 from test_authorization import XML, put, rules
+from test_dialogs import Stream
+from test_dmq import joined, message, node, update
 from test_doors import longer_than_columns, unfit_publications
+from test_rls import rls_server, store_services
 
 DIALOG = dict(event="dialog", ctype="application/dialog-info+xml")
 XCAP = ("insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) values "
@@ -291,3 +297,56 @@ def test_a_user_agent_that_no_character_set_holds(stock, phones, database_server
     server = stock(db=database.url, presence=dict(subs_db_mode=1, publ_cache=0, db_table_lock_type=0), workers=1)
     extra = ["User-Agent: phone \U0001f600"]
     assert phones(server, "bob").subscribe("sip:alice@example.org", extra=extra).reply.code == 500
+
+
+def test_contact_of_a_list_names_no_transport():
+    server = rls_server("stock")
+    server.listen.append("tcp:127.0.0.1:%d" % server.port)
+    store_services(server)
+    with server:
+        stream = Stream(socket.create_connection(("127.0.0.1", server.port)), "tcp")
+        accept = "Accept: application/pidf+xml, application/rlmi+xml, multipart/related"
+        reply, notify = stream.subscribe("sip:list@example.org", "call-1", extra=["Supported: eventlist", accept])
+        assert reply.code == 200
+        assert "transport" not in reply.get("Contact") and "transport" not in notify.get("Contact")
+
+
+def test_a_node_that_joins_learns_nothing(phones):
+    settings = dict(subs_db_mode=0, publ_cache=2)
+    with node("stock", **settings) as first:
+        alice = phones(first, "alice")
+        alice.publish(body=pidf(alice.user))
+        with node("stock", first, **settings) as second:
+            joined(first, second)
+            time.sleep(1)
+            assert phones(second, "bob").subscribe(alice.uri).wait(1)[0].body == b""
+
+
+def test_messages_of_a_node_twice_and_after_a_gap(phones):
+    with node("stock", subs_db_mode=0, publ_cache=2) as server:
+        peer, bob = phones(server, "peer"), phones(server, "bob")
+        for _ in range(2):
+            assert message(peer, update("a.1.1.1.0")).code == 200
+        assert server.rpc("presence.presentity_list").count("etag: a.1.1.1.0") == 2, "a second document"
+        other = dict(user="other")
+        message(peer, update("b.1.1.1.0", **other))
+        watch = bob.subscribe("sip:other@example.org")
+        watch.wait(1)
+        message(peer, update("b.1.1.4.3", "b.1.1.5.4", 0, pidf(note="later"), **other))
+        watch.refresh()
+        assert "later" not in watch.wait(2)[-1].text, "old state"
+        assert message(peer, dict(update("a.1.1.9.0"), stranger=1)).code == 400
+
+
+def test_the_database_is_gone(stock, phones):
+    database = MariaDB()
+    try:
+        server = stock(db=database.url, presence=dict(subs_db_mode=2, publ_cache=2), modules=("presence_xml",))
+        bob = phones(server, "bob")
+        assert bob.subscribe("sip:alice@example.org").reply.code == 200
+        database.process.kill()
+        database.process.wait()
+        assert bob.subscribe("sip:alice@example.org").reply.code == 500
+        server.stop(signal.SIGKILL)
+    finally:
+        database.stop()
