@@ -25,6 +25,7 @@ pub mod notification;
 pub mod notifier;
 pub mod occurrence;
 pub mod order;
+mod plain_tags;
 pub mod ports;
 pub mod publication;
 pub mod publish;

@@ -110,6 +110,13 @@ impl<'a> Parsed<'a> {
         self.get().map(|field| unsafe { bytes::view(&field.body) })
     }
 
+    /// The values of the headers of this name, ignoring case, from this one on.
+    fn named(self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        let all = std::iter::successors(Some(self), |header| header.next());
+        all.filter(|header| header.name().is_some_and(|found| found.eq_ignore_ascii_case(name)))
+            .filter_map(Parsed::body)
+    }
+
     fn next(self) -> Option<Parsed<'a>> {
         self.get().map(|field| Parsed(field.next, PhantomData))
     }
@@ -198,9 +205,7 @@ impl<'a> SipMsg<'a> {
 
     /// All headers of this name, ignoring case, in their order.
     pub fn find_all(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
-        let all = std::iter::successors(Some(header!(self.headers)), |header| header.next());
-        all.filter(|header| header.name().is_some_and(|found| found.eq_ignore_ascii_case(name)))
-            .filter_map(Parsed::body)
+        Parsed::named(header!(self.headers), name)
     }
 
     /// # Safety
@@ -262,7 +267,8 @@ impl<'a> SipMsg<'a> {
 
     /// The Record-Route headers, from the top down.
     pub fn record_routes(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.find_all(b"Record-Route")
+        // The message knows the first of them.
+        Parsed::named(header!(self.record_route), b"Record-Route")
     }
 
     /// The Expires header, left in its parsed form on the message: callbacks of other modules read it there.

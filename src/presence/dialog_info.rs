@@ -1,5 +1,6 @@
 //! Dialog documents (RFC 4235) as far as presence looks into them: which dialogs there are, how far each has come, and
 //! what distinguishes one call from the next.
+use super::plain_tags::{self, Piece, local};
 use crate::shm_safe::shm_safe;
 use foldhash::quality::FixedState;
 use quick_xml::Reader;
@@ -93,54 +94,32 @@ impl DialogInfo {
 
     /// Reads a document; `None` when it is not well-formed or too deep.
     pub fn parse(document: &[u8]) -> Option<DialogInfo> {
+        let mut reading = Reading::default();
+        match plain_tags::each(document, |piece| reading.take(piece)) {
+            Some(()) => Some(reading.info),
+            None => DialogInfo::parse_any(document),
+        }
+    }
+
+    fn parse_any(document: &[u8]) -> Option<DialogInfo> {
         let mut reader = Reader::from_reader(document);
-        let (mut info, mut depth, mut in_dialog, mut in_state) = (DialogInfo::default(), 0usize, None::<Open>, false);
-        let mut state = Vec::new();
+        let mut reading = Reading::default();
         loop {
             match reader.read_event().ok()? {
-                Event::Start(element) => {
-                    if depth == 0 {
-                        info.version = version(&element);
-                    }
-                    depth += 1;
-                    if depth > MAX_DEPTH {
-                        return None;
-                    }
-                    match element.local_name().as_ref() {
-                        b"dialog" => in_dialog = Some(info.add_dialog(&element, depth)),
-                        b"state" if in_dialog.as_ref().is_some_and(|dialog| dialog.depth == depth - 1) => {
-                            in_state = true;
-                            state.clear();
-                        }
-                        _ => {}
-                    }
-                }
-                Event::Empty(element) if element.local_name().as_ref() == b"dialog" => {
-                    info.add_dialog(&element, depth);
-                }
-                Event::Text(text) if in_state => state.extend_from_slice(&text),
-                Event::End(element) => {
-                    if in_state && element.local_name().as_ref() == b"state" {
-                        in_state = false;
-                        if let Some(dialog) = &mut in_dialog {
-                            dialog.phase = phase(state.trim_ascii());
-                        }
-                    }
-                    if let Some(dialog) = in_dialog.take_if(|dialog| dialog.depth == depth) {
-                        info.close_dialog(&dialog);
-                    }
-                    depth = depth.checked_sub(1)?;
-                }
-                Event::Eof => return (depth == 0).then_some(info),
+                Event::Start(tag) => reading.take(Piece::Start(tag.name().as_ref(), tag.attributes_raw()))?,
+                Event::Empty(tag) => reading.take(Piece::Empty(tag.name().as_ref(), tag.attributes_raw()))?,
+                Event::Text(text) => reading.take(Piece::Text(&text))?,
+                Event::End(tag) => reading.take(Piece::End(tag.name().as_ref()))?,
+                Event::Eof => return (reading.depth == 0).then_some(reading.info),
                 _ => {}
             }
         }
     }
 
-    fn add_dialog(&mut self, element: &BytesStart<'_>, depth: usize) -> Open {
+    fn add_dialog(&mut self, attributes: &[u8], depth: usize) -> Open {
         self.dialogs += 1;
         let (mut id, mut call) = (None, [0; 3]);
-        for (name, value) in Attributes(element.attributes_raw()) {
+        for (name, value) in Attributes(attributes) {
             let digest = || crc32fast::hash(value).max(1);
             match name {
                 b"id" => id = Some(hash(value)),
@@ -162,6 +141,59 @@ impl DialogInfo {
     }
 }
 
+/// A document on its way.
+#[derive(Default)]
+struct Reading {
+    info: DialogInfo,
+    depth: usize,
+    in_dialog: Option<Open>,
+    in_state: bool,
+    state: Vec<u8>,
+}
+
+impl Reading {
+    /// Takes a piece of the document; `None`: it lies too deep, or ends what has not begun.
+    fn take(&mut self, piece: Piece<'_>) -> Option<()> {
+        match piece {
+            Piece::Start(name, attributes) => {
+                if self.depth == 0 {
+                    self.info.version = version(attributes);
+                }
+                self.depth += 1;
+                if self.depth > MAX_DEPTH {
+                    return None;
+                }
+                match local(name) {
+                    b"dialog" => self.in_dialog = Some(self.info.add_dialog(attributes, self.depth)),
+                    b"state" if self.in_dialog.as_ref().is_some_and(|dialog| dialog.depth == self.depth - 1) => {
+                        self.in_state = true;
+                        self.state.clear();
+                    }
+                    _ => {}
+                }
+            }
+            Piece::Empty(name, attributes) if local(name) == b"dialog" => {
+                self.info.add_dialog(attributes, self.depth);
+            }
+            Piece::Text(text) if self.in_state => self.state.extend_from_slice(text),
+            Piece::End(name) => {
+                if self.in_state && local(name) == b"state" {
+                    self.in_state = false;
+                    if let Some(dialog) = &mut self.in_dialog {
+                        dialog.phase = phase(self.state.trim_ascii());
+                    }
+                }
+                if let Some(dialog) = self.in_dialog.take_if(|dialog| dialog.depth == self.depth) {
+                    self.info.close_dialog(&dialog);
+                }
+                self.depth = self.depth.checked_sub(1)?;
+            }
+            Piece::Empty(..) | Piece::Text(_) => {}
+        }
+        Some(())
+    }
+}
+
 fn phase(state: &[u8]) -> Phase {
     match state {
         b"terminated" => Phase::Ended,
@@ -170,8 +202,8 @@ fn phase(state: &[u8]) -> Phase {
     }
 }
 
-fn version(root: &BytesStart<'_>) -> Option<u64> {
-    let version = Attributes(root.attributes_raw()).named(b"version")?;
+fn version(attributes: &[u8]) -> Option<u64> {
+    let version = Attributes(attributes).named(b"version")?;
     std::str::from_utf8(version).ok()?.trim().parse().ok()
 }
 
@@ -240,6 +272,8 @@ pub fn without(document: &[u8], removed: &[u64]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
 
     fn document(dialogs: &str) -> Vec<u8> {
         format!(
@@ -300,6 +334,57 @@ mod tests {
         assert_eq!(read(" a = \"1=2\"\n b:c='\"' "), wanted);
         assert_eq!((read(""), read(" a"), read("a=1"), read("a=\"")), (vec![], vec![], vec![], vec![]));
     }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            rng_seed: RngSeed::Fixed(1),
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(2_000)
+        })]
+        #[test]
+        fn plain_documents_are_read_as_by_the_parser(pieces in prop::collection::vec(0..PIECES.len(), 0..24)) {
+            let inside: String = pieces.iter().map(|piece| PIECES[*piece]).collect();
+            for text in [format!("<?xml version=\"1.0\"?>\n<i version=\"3\">{inside}</i>\n"), inside] {
+                let mut reading = Reading::default();
+                if plain_tags::each(text.as_bytes(), |piece| reading.take(piece)).is_some() {
+                    prop_assert_eq!(Some(reading.info), DialogInfo::parse_any(text.as_bytes()), "{}", text);
+                }
+            }
+        }
+    }
+
+    const PIECES: [&str; 30] = [
+        "<dialog id=\"a\">",
+        "<dialog id=\"a\" call-id=\"b\">",
+        "<d:dialog\n local-tag = \"c>\" id=\"e\" >",
+        "<dialog/>",
+        "<dialog id=\"f\" />",
+        "</dialog>",
+        "</dialog>",
+        "</d:dialog>",
+        "</dialog >",
+        "<state>",
+        "<state>",
+        "</state>",
+        "</state>",
+        "<s:state event=\"x\">",
+        "</s:state>",
+        "<state/>",
+        "early",
+        " terminated ",
+        "a&amp;b",
+        "<x y='1'>",
+        "</x>",
+        "<!-- > -->",
+        "<![CDATA[>]]>",
+        "<?x >?>",
+        ">",
+        "<",
+        "\"",
+        "'",
+        "/",
+        "<a b=\"/\">",
+    ];
 
     #[test]
     fn dialogs_are_cut_out() {

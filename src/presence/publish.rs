@@ -476,7 +476,8 @@ pub(super) fn shared_line<P: Ports>(ports: &P, package: &Package) -> Option<Shar
 /// 200 with Expires and SIP-ETag (RFC 3903 6 step 6). What is stored never reads as removed.
 fn answer<P: Ports>(ports: &mut P, expires: u32, etag: EntityTag<&[u8]>) {
     let shown = (Seconds::from(expires) - ports.config().expires_offset).0.max(1);
-    let mut headers = b"Expires: ".to_vec();
+    let mut headers = Vec::with_capacity(etag.bytes().len() + 48);
+    headers.extend_from_slice(b"Expires: ");
     text::push_number(&mut headers, if expires == 0 { 0 } else { shown });
     headers.extend_from_slice(b"\r\nSIP-ETag: ");
     headers.extend_from_slice(etag.bytes());

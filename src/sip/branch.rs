@@ -1,7 +1,7 @@
 //! The branch of a request of ours (RFC 3261 8.1.1.7): it leads to the transaction by its number, and nobody can guess
 //! it.
 use crate::shm_safe::shm_safe;
-use crate::sip::text::{hex_digits, push_hex};
+use crate::sip::text::hex_digits;
 
 /// What every branch of RFC 3261 begins with, and a letter that is no hexadecimal digit: the host's tm, whose branches
 /// go on with one, knows at once that this one is not its own.
@@ -39,10 +39,14 @@ pub enum Origin {
 impl BranchSecret {
     /// Appends the branch of a transaction, at most [`LONGEST`] bytes.
     pub fn push_branch(&self, out: &mut Vec<u8>, key: TransactionKey) {
+        let [slot, generation] = [key.slot, key.generation];
+        let digits = hex_digits((u64::from(slot) << 32) | u64::from(generation));
+        // Without the zeros before the first digit; the last one is always written.
+        let zeros = |number: u32| (number | 1).leading_zeros() as usize / 4;
         out.extend_from_slice(START);
-        push_hex(out, u64::from(key.slot), 1);
+        out.extend_from_slice(&digits[zeros(slot)..8]);
         out.push(b'.');
-        push_hex(out, u64::from(key.generation), 1);
+        out.extend_from_slice(&digits[8 + zeros(generation)..]);
         out.push(b'.');
         out.extend_from_slice(&hex_digits(self.seal(key)));
     }
