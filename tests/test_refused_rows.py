@@ -240,7 +240,7 @@ def test_publications_of_the_user_agent_with_one_entity_tag(database):
                                 "application/pidf+xml", ".", ".",
                                 responder.uri, ".", pidf())
             until(lambda: len(database.column("pua", "pres_uri")) == 9, 30)
-            assert [line for line in complaints(server) if "a publication of sip:u" in line]
+            until(lambda: [line for line in complaints(server) if "a publication of sip:u" in line])
     finally:
         responder.close()
 
