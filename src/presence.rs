@@ -36,6 +36,7 @@ pub mod replica;
 pub mod replication;
 pub mod resource;
 pub mod row_limits;
+pub mod seen;
 pub mod sphere;
 pub mod stock_subscription;
 pub mod subscribe;

@@ -74,6 +74,8 @@ ROWS = {
     "SUBSCRIBE without Contact": "test_subscribe.py::test_refused_requests",
     "SUBSCRIBE without a From tag": "test_hostile.py::test_torture",
     "the wall clock is set": "test_wall_clock.py::test_a_clock_that_is_set_ends_and_prolongs_nothing",
+    "a change in the second in which": "test_subscribe.py::test_the_end_is_said_once",
+    "a fetch (SUBSCRIBE with Expires 0)": "test_unread_state.py::test_stock_answers_a_fetch_without_the_state",
     "the table of publications cannot be read": "test_unread_state.py::test_stock_says_nothing_when_the_table_is_back",
     "MariaDB, watchers whose names": "test_unread_state.py::test_names_that_a_collation_takes_for_equal",
     "the database is gone": "test_crash.py::test_a_database_that_goes_away",

@@ -298,3 +298,23 @@ def test_a_later_record_route_is_not_looked_at(ours, phones):
     for broken in ("", "<", "nonsense", "<sip:10.0.0.1;lr>, <"):
         watch.send(extra=["Record-Route: " + broken])
         assert watch.reply.code == 200, broken
+
+
+@pytest.mark.parametrize("mode", ["memory", "write-through"])
+def test_the_end_is_said_once(both, mode):
+    """Changes in the very second in which the subscription ends."""
+
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        watch = bob.subscribe(alice.uri, expires=2)
+        etag, deadline = None, time.monotonic() + 5
+        while time.monotonic() < deadline:
+            etag = alice.publish(body=pidf(alice.user), etag=etag).get("SIP-ETag")
+            bob.quiet(0.1)
+        states = [notify.get("Subscription-State").split(";expires")[0] for notify in watch.notifies]
+        trace.note("begins", states[:2])
+        trace.note("ends", states.count("terminated;reason=timeout"))
+
+    options = dict(MODES[mode]["presence"], db_update_period=1, clean_period=1)
+    both(scenario, workers=1, presence=options, different={
+        "ends": ("after that NOTIFY there is no subscription (RFC 6665 4.4.1)", lambda seen: seen == "1")})

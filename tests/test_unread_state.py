@@ -90,6 +90,24 @@ def test_stock_says_nothing_when_the_table_is_back(both):
                              lambda seen: seen == str(["one", "none", "one"]))})
 
 
+def test_stock_answers_a_fetch_without_the_state(both):
+    """No NOTIFY follows the one of a fetch: it would be taken for the state."""
+
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        alice.publish(body=pidf(alice.user, note="one"))
+        rename(server, "presentity", "away")
+        fetch = bob.subscribe(alice.uri, expires=0)
+        bob.quiet(0.5)
+        trace.note("away", [fetch.reply.code, notes(fetch)])
+        rename(server, "away", "presentity")
+        fetch = bob.subscribe(alice.uri, expires=0)
+        trace.note("back", [fetch.reply.code, wait_for(fetch, "one", 3.0)])
+
+    both(scenario, workers=1, presence=MODES["table"], different={
+        "away": ("nothing looks as if there were no state", lambda seen: seen == str([500, []]))})
+
+
 def test_names_that_a_collation_takes_for_equal(ours, phones):
     """RFC 3261 19.1.4: the user part is compared with its case. MariaDB's usual collation does not: a decision about
     `dora` must not let `DORA` see what the rules keep from her, nor may the decision about her change that of

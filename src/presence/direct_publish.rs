@@ -5,7 +5,7 @@ use super::event_package::PackageId;
 use super::ports::Ports;
 use super::publication::{Applied, Change, Keeps, Modification, Publication};
 use super::publish::{
-    Document, Novelty, Request, announce, announced, dialogs, no_match, notify_watchers, priority, ruid_of,
+    Document, Novelty, Request, announce, announced, dialogs, no_match, notify_watchers, priority, release, ruid_of,
     shown_at_the_end, shown_if_readable,
 };
 use super::replica::Replica;
@@ -72,13 +72,16 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
         };
     }
     if direct.kind != DirectKind::Insert {
-        ports.take_late(&resource, direct.etag);
+        // As for a PUBLISH: what is held back is refreshed, or replaced.
+        let held = ports.find_late(&resource, direct.etag);
+        let body = Some(direct.body).filter(|body| !body.is_empty());
+        let body = body.or(held.as_ref().map(|late| late.body.as_slice()));
         let change = Change::Modify(Modification {
             etag: direct.etag.to_owned_tag(),
             new_etag: direct.etag.to_owned_tag(),
-            body: (!direct.body.is_empty()).then(|| direct.body.to_vec()),
+            body: body.map(<[u8]>::to_vec),
             // The caller knows in which order it calls.
-            dialogs: dialogs(&description, direct.body).in_order(),
+            dialogs: dialogs(&description, body.unwrap_or_default()).in_order(),
             expires_at: Expiry::At(now + Seconds::from(expires)),
             received_at: Some(now),
             priority: priority(ports, &request, now),
@@ -86,6 +89,7 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
             line: None,
         });
         let applied = ports.publish(&resource, change)?;
+        release(ports, held.as_ref(), &applied);
         if ports.replicates() && matches!(applied, Applied::Modified { .. }) {
             let ruid = ruid_of(ports, &resource, direct.etag)?;
             let (etag, body) = (direct.etag.to_owned_tag(), direct.body.to_vec());
@@ -98,7 +102,6 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
         }
         match applied {
             Applied::Modified { keeps: Keeps::Nothing } => {
-                let body = Some(direct.body).filter(|body| !body.is_empty());
                 let transient_body = shown_if_readable(ports, &new, body);
                 notify_watchers(ports, &request, &new, transient_body);
                 return Ok(());

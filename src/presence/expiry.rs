@@ -25,17 +25,17 @@ pub fn is_long_over(config: &Config, expires_at: Moment, now: Moment) -> bool {
 }
 
 /// Shows the documents that are held back: they become the state of their publications. One that cannot be stored now
-/// is held again; the first failure is returned after all of them.
+/// stays held; the first failure is returned after all of them.
 ///
 /// # Errors
 ///
 /// Fails with the first failure of a store, after all documents have been tried.
 pub fn late_documents<P: Ports>(ports: &mut P, taken: Taken) -> Result<(), Failure> {
     let mut first = Ok(());
-    for late in ports.take_due_late(taken) {
-        if let Err(failure) = publish::show_late(ports, &late, taken) {
-            ports.hold_late(&late);
-            first = first.and(Err(failure));
+    for late in ports.due_late(taken) {
+        match publish::show_late(ports, &late, taken) {
+            Ok(()) => ports.release_late(&late),
+            Err(failure) => first = first.and(Err(failure)),
         }
     }
     first

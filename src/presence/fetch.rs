@@ -1,14 +1,39 @@
 //! Fetches (RFC 6665 4.4.3): a SUBSCRIBE with Expires 0 outside of a dialog asks for the state once.
+use super::error::StoreError;
 use super::notification::{Notify, NotifyReason};
 use super::notifier;
 use super::ports::Ports;
 use super::subscription::Subscription;
 
-/// Sends the one NOTIFY of a fetch that was answered; nothing is kept of its subscription. Returns it as it ended.
-pub(super) fn notify_once<P: Ports>(ports: &mut P, mut subscription: Subscription) -> Subscription {
-    subscription.state.expires_at = ports.now();
-    subscription.state.version = 1;
-    let notify = Notify { subscription, notify_reason: NotifyReason::Unsubscribe, slot: None };
-    notifier::send_alone(ports, &notify);
-    notify.subscription
+/// A fetch whose state has been read. No NOTIFY follows its only one: a state that cannot be read is no answer, and one
+/// that is empty would be taken for the state.
+pub(super) struct Fetch {
+    notify: Notify,
+    content: Option<Vec<u8>>,
+}
+
+impl Fetch {
+    /// Reads what the fetch asks for. This comes before its answer.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the state cannot be read now, or it is not known what the watcher may see of it.
+    pub(super) fn read<P: Ports>(ports: &mut P, mut subscription: Subscription) -> Result<Fetch, StoreError> {
+        subscription.state.expires_at = ports.now();
+        subscription.state.version = 1;
+        let notify = Notify { subscription, notify_reason: NotifyReason::Unsubscribe, slot: None };
+        let content = notifier::read_alone(ports, &notify)?;
+        Ok(Fetch { notify, content })
+    }
+
+    /// Its subscription, which is over.
+    pub(super) fn subscription(&self) -> &Subscription {
+        &self.notify.subscription
+    }
+
+    /// Sends its NOTIFY once it is answered; nothing is kept of its subscription, which is returned as it ended.
+    pub(super) fn notify<P: Ports>(self, ports: &mut P) -> Subscription {
+        notifier::send_read(ports, &self.notify, self.content);
+        self.notify.subscription
+    }
 }

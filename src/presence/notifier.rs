@@ -15,7 +15,7 @@ use super::winfo::{self, Extent, Watcher};
 use super::{readable, tuples};
 use crate::sip::subscription_state;
 use crate::sip::transport::push_contact;
-use crate::time::{Expiry, Moment, Seconds};
+use crate::time::{Expiry, Moment};
 use std::borrow::Cow;
 
 /// Sends what is due for a resource until nothing is. The caller was given this work by [`Ports::enqueue`].
@@ -160,14 +160,39 @@ impl Failures {
     }
 }
 
+/// The pass of one NOTIFY alone: it is not known what has changed of the watchers.
+fn run_of_one() -> NotifyRun {
+    NotifyRun { full: true, ..NotifyRun::default() }
+}
+
+fn watched_by<P: Ports>(ports: &P, subscription: &Subscription) -> Resource {
+    ports.uri_rule().resource(subscription.get(Field::PresUri), subscription.state.event)
+}
+
+/// What one NOTIFY for a subscription that is not kept in a queue shows: it is sent by [`send_read`].
+///
+/// # Errors
+///
+/// Fails when the state cannot be read now, or it is not known what the watcher may see of it.
+pub fn read_alone<P: Ports>(ports: &mut P, notify: &Notify) -> Result<Option<Vec<u8>>, StoreError> {
+    let resource = watched_by(ports, &notify.subscription);
+    let mut body = Body::new(&resource);
+    body.unread = ports.outstanding_decision(&resource);
+    let content = content_of(ports, &mut body, &mut Digest::default(), &run_of_one(), notify)?;
+    Ok(content.map(Cow::into_owned))
+}
+
+/// Sends one NOTIFY for a subscription that is not kept in a queue, with what [`read_alone`] has read.
+pub fn send_read<P: Ports>(ports: &mut P, notify: &Notify, content: Option<Vec<u8>>) {
+    deliver(ports, &mut Reused::default(), notify, content.map(Cow::Owned));
+}
+
 /// Sends one NOTIFY for a subscription that is not kept in a queue.
 pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
-    let uri = notify.subscription.get(Field::PresUri).to_vec();
-    let resource = ports.uri_rule().resource(&uri, notify.subscription.state.event);
+    let resource = watched_by(ports, &notify.subscription);
     let mut body = Body::new(&resource);
-    // It is not known what has changed of the watchers.
-    let notify_run = NotifyRun { full: true, ..NotifyRun::default() };
     body.unread = ports.outstanding_decision(&resource);
+    let notify_run = run_of_one();
     let sent = send(ports, &mut body, &mut Reused::default(), &notify_run, notify);
     if let Sent::NotNow(why) = sent {
         ports.left_unread(&resource, left_of(notify_run, vec![notify.clone()]), why);
@@ -323,38 +348,74 @@ fn send<P: Ports>(
     notify_run: &NotifyRun,
     notify: &Notify,
 ) -> Sent {
-    let subscription = &notify.subscription;
-    let package = *ports.packages().get(subscription.state.event);
-    let is_entitled = entitled(subscription, notify.notify_reason);
-    let read =
-        if is_entitled { read_state(ports, body, &mut reused.digests, notify_run, notify, &package) } else { Ok(()) };
-    let content = match read {
-        Err(why) => Err(why),
-        Ok(()) if !is_entitled => Ok(None),
-        Ok(()) if package.is_winfo() => Ok(Some(Cow::Owned(winfo_body(ports, body, notify_run, notify, &package)))),
-        Ok(()) => watcher_content(ports, (body, &mut reused.digests), notify_run, subscription, &package),
-    };
+    if says_the_end_early(notify, ports.now()) {
+        return Sent::Out(BodyDigest::default());
+    }
+    let content = content_of(ports, body, &mut reused.digests, notify_run, notify);
     let (content, why) = match content {
         Err(why) if notify.notify_reason == NotifyReason::Change => return Sent::NotNow(why),
         Err(why) => (None, Some(why)),
         Ok(content) => (content, None),
     };
-    if content.is_none() && notify.notify_reason == NotifyReason::Subscribe && leaves_out_empty(ports, &package) {
+    if content.is_none() && notify.notify_reason == NotifyReason::Subscribe && leaves_out_empty(ports, notify) {
         return Sent::Out(BodyDigest::default());
     }
+    let digest = deliver(ports, reused, notify, content);
+    match why.filter(|_| notify.notify_reason == NotifyReason::Subscribe) {
+        None => Sent::Out(digest),
+        Some(why) => Sent::WithoutState(digest, why),
+    }
+}
+
+/// What a NOTIFY shows its watcher; `None`: it has no body.
+///
+/// # Errors
+///
+/// Fails when the state cannot be read now, or it is not known what the watcher may see of it.
+fn content_of<'b, P: Ports>(
+    ports: &mut P,
+    body: &'b mut Body<'_>,
+    digests: &mut Digest,
+    notify_run: &NotifyRun,
+    notify: &Notify,
+) -> Result<Option<Cow<'b, [u8]>>, StoreError> {
+    let subscription = &notify.subscription;
+    if !entitled(subscription, notify.notify_reason) {
+        return Ok(None);
+    }
+    let package = *ports.packages().get(subscription.state.event);
+    read_state(ports, body, digests, notify_run, notify, &package)?;
+    match package.is_winfo() {
+        true => Ok(Some(Cow::Owned(winfo_body(ports, body, notify_run, notify, &package)))),
+        false => watcher_content(ports, (body, digests), notify_run, subscription, &package),
+    }
+}
+
+/// Hands a NOTIFY over to be sent; the digest of its body.
+fn deliver<P: Ports>(
+    ports: &mut P,
+    reused: &mut Reused,
+    notify: &Notify,
+    content: Option<Cow<'_, [u8]>>,
+) -> BodyDigest {
+    let package = *ports.packages().get(notify.subscription.state.event);
     reused.headers.clear();
     reused.headers.reserve(USUAL_HEADERS);
-    push_headers(&mut reused.headers, ports, subscription, &package, content.is_some());
+    push_headers(&mut reused.headers, ports, &notify.subscription, &package, content.is_some());
     let digest = match &content {
         Some(Cow::Borrowed(shared)) => reused.digests.of(shared),
         Some(Cow::Owned(own)) => BodyDigest::of(own),
         None => BodyDigest::default(),
     };
     ports.send_notify(notify, &reused.headers, content.as_deref(), digest);
-    match why.filter(|_| notify.notify_reason == NotifyReason::Subscribe) {
-        None => Sent::Out(digest),
-        Some(why) => Sent::WithoutState(digest, why),
-    }
+    digest
+}
+
+/// Whether a NOTIFY would say that the subscription is terminated before its last one does, which is to come: after the
+/// first that says so there is no subscription to which another could belong (RFC 6665 4.4.1).
+fn says_the_end_early(notify: &Notify, now: Moment) -> bool {
+    let goes_on = matches!(notify.notify_reason, NotifyReason::Change | NotifyReason::Subscribe);
+    goes_on && notify.subscription.state.status != Status::Terminated && notify.subscription.is_over(now)
 }
 
 /// Has the state of a pass read, as far as this NOTIFY needs it.
@@ -422,8 +483,8 @@ impl Digest {
 
 /// `send_fast_notify` 0: some phones do not understand a first NOTIFY without a body. As in stock, packages whose
 /// watchers are watched, and servers with notifier processes, send it all the same.
-fn leaves_out_empty<P: Ports>(ports: &P, package: &Package) -> bool {
-    let config = ports.config();
+fn leaves_out_empty<P: Ports>(ports: &P, notify: &Notify) -> bool {
+    let (config, package) = (ports.config(), ports.packages().get(notify.subscription.state.event));
     !config.send_fast_notify && config.notifier_processes == 0 && (package.peer.is_none() || package.is_winfo())
 }
 
@@ -513,10 +574,9 @@ fn push_headers<P: Ports>(
 /// The reason of a subscription belongs to its status: one that ends because its time is over has timed out, whatever
 /// its watcher was allowed.
 fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: Moment) {
-    let left = subscription.state.expires_at - now;
     match subscription.state.status {
         Status::Terminated => subscription_state::push_terminated(out, subscription.get(Field::Reason)),
-        _ if left <= Seconds::ZERO => subscription_state::push_terminated(out, b"timeout"),
-        status => subscription_state::push_live(out, status.word(), left),
+        _ if subscription.is_over(now) => subscription_state::push_terminated(out, b"timeout"),
+        status => subscription_state::push_live(out, status.word(), subscription.state.expires_at - now),
     }
 }

@@ -180,10 +180,13 @@ pub trait Ports {
     fn forget(&mut self, resource: &Resource);
     /// Holds back a document that may have been overtaken; `false` where there is no place for it.
     fn hold_late(&mut self, late: &Late) -> bool;
-    /// Takes the document that is held back for the publication under this entity tag.
-    fn take_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Vec<u8>>;
-    /// Takes the documents that have been held back long enough, or all.
-    fn take_due_late(&mut self, taken: Taken) -> Vec<Late>;
+    /// The document that is held back for the publication under this entity tag. Whoever has stored it calls
+    /// [`Ports::release_late`]; if that does not happen it is due later.
+    fn find_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Late>;
+    /// The documents that have been held back long enough, or all, likewise.
+    fn due_late(&mut self, taken: Taken) -> Vec<Late>;
+    /// This document is held back no longer.
+    fn release_late(&mut self, late: &Late);
     /// Removes publications that have ended, at most `limit`, and says whose they were.
     ///
     /// # Errors

@@ -312,8 +312,8 @@ fn modify<P: Ports>(
 ) -> Result<(), Failure> {
     let now = ports.now();
     // A document that is held back is what a refresh refreshes, and what a newer one replaces.
-    let held = ports.take_late(new.resource, etag);
-    let request = &Request { body: request.body.or(held.as_deref()), ..*request };
+    let held = ports.find_late(new.resource, etag);
+    let request = &Request { body: request.body.or(held.as_ref().map(|late| late.body.as_slice())), ..*request };
     let new_etag = if new.description.has(Trait::KeepsEntityTag) {
         etag.to_owned_tag()
     } else {
@@ -331,7 +331,9 @@ fn modify<P: Ports>(
         sender: request.sender.to_vec(),
         line: shared_line(ports, new.description),
     });
-    match matched(ports, new.resource, request, etag, change)? {
+    let applied = matched(ports, new.resource, request, etag, change)?;
+    release(ports, held.as_ref(), &applied);
+    match applied {
         Applied::Modified { keeps } => {
             // Before the answer: the phone's next change may follow at once, and then no document has this tag any
             // more.
@@ -362,6 +364,14 @@ fn modify<P: Ports>(
             Ok(())
         }
         _ => Err(no_match(etag)),
+    }
+}
+
+/// What was held back for a publication is held no longer once a change of it is stored that has refreshed or replaced
+/// it.
+pub(super) fn release<P: Ports>(ports: &mut P, held: Option<&Late>, applied: &Applied) {
+    if let (Some(late), Applied::Modified { keeps: Keeps::Nothing | Keeps::Body }) = (held, applied) {
+        ports.release_late(late);
     }
 }
 

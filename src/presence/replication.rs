@@ -279,8 +279,8 @@ fn modify<P: Ports>(
     mine: Publication,
     expires_at: Expiry,
 ) -> Result<Outcome, Failure> {
-    let held = ports.take_late(new.resource, mine.etag.view());
-    let body = Some(&replica.body).filter(|body| !body.is_empty()).or(held.as_ref());
+    let held = ports.find_late(new.resource, mine.etag.view());
+    let body = Some(&replica.body).filter(|body| !body.is_empty()).or(held.as_ref().map(|late| &late.body));
     let change = Modification {
         etag: mine.etag,
         new_etag: replica.last_etag().clone(),
@@ -292,12 +292,15 @@ fn modify<P: Ports>(
         sender: replica.sender.clone(),
         line: publish::shared_line(ports, new.description),
     };
-    Ok(match ports.publish(new.resource, Change::Modify(change))? {
+    let applied = ports.publish(new.resource, Change::Modify(change))?;
+    publish::release(ports, held.as_ref(), &applied);
+    Ok(match applied {
         Applied::Modified { keeps: Keeps::Nothing } => {
             Outcome::Changed(publish::shown_if_readable(ports, new, body.map(Vec::as_slice)))
         }
         Applied::Modified { keeps: Keeps::Body } => {
-            publish::hold_back(ports, new.resource, replica.last_etag().view(), &replica.body)?;
+            let body = body.map(Vec::as_slice).unwrap_or_default();
+            publish::hold_back(ports, new.resource, replica.last_etag().view(), body)?;
             Outcome::Nothing
         }
         Applied::NoMatch => Outcome::Overtaken,

@@ -4,13 +4,14 @@ use super::dialog::DialogId;
 use super::ended::Cause;
 use super::error::{Failure, StoreError};
 use super::event_package::{Package, PackageId, PackageVerdict, Trait};
+use super::fetch::Fetch;
 use super::notification::{Notify, NotifyReason, StateChange};
 use super::ports::{Ports, Recent, Renewed, Stored};
 use super::resource::Resource;
 use super::subscription::{self, Renewal, RowState, Status, Subscription, SubscriptionState};
 use super::subscription_field::{Field, room_of};
 use super::winfo::{Extent, Watcher};
-use super::{bad_event, fetch, judgement, limits, notifier, watcher_changes};
+use super::{bad_event, judgement, limits, notifier, watcher_changes};
 use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
 use crate::sip::transport::{Transport, push_contact};
 use crate::sip::{columns, text, uri};
@@ -199,8 +200,9 @@ fn initial<P: Ports>(
     let authorization = authorize(ports, description, &subscription)?;
     apply_authorization(&mut subscription, &authorization)?;
     if expires == 0 {
-        answer(ports, description, &subscription, expires);
-        return Ok(fetch::notify_once(ports, subscription));
+        let fetch = Fetch::read(ports, subscription)?;
+        answer(ports, description, fetch.subscription(), expires);
+        return Ok(fetch.notify(ports));
     }
     if ports.config().delete_same_subs {
         delete_same(ports, &subscription)?;

@@ -364,7 +364,12 @@ impl<B: AsRef<[u8]>> Subscription<B> {
     /// (polite blocking must not be noticed), and to nobody whose time is over. SUBSCRIBEs, changes of the
     /// authorization and the end are answered all the same.
     pub fn hears_changes(&self, now: Moment) -> bool {
-        self.may_see() && self.state.expires_at >= now
+        self.may_see() && !self.is_over(now)
+    }
+
+    /// Whether its time is over: all that a NOTIFY can say of it from then on is that it is terminated.
+    pub fn is_over(&self, now: Moment) -> bool {
+        self.state.expires_at <= now
     }
 
     /// `sip:user@domain` of the watcher.

@@ -12,6 +12,7 @@ use super::ports::Ports;
 use super::publication::Publication;
 use super::replica::Replica;
 use super::resource::Resource;
+use super::seen::Seen;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::winfo::Watcher;
@@ -85,7 +86,7 @@ struct Queue {
 #[derive(Debug)]
 struct Entry {
     subscription: Subscription,
-    seen: u32,
+    seen: Seen,
     due: Option<NotifyReason>,
     history: NotifyHistory,
 }
@@ -129,6 +130,8 @@ pub struct MemoryPorts {
     pub meanwhile: VecDeque<Interruption>,
     /// How many more changes of stores succeed; `None`: all.
     pub stores_left: Option<usize>,
+    /// Why neither documents nor watchers can be read now.
+    pub unread: Option<StoreError>,
     /// How much of the memory is in use, in percent.
     pub memory: usize,
     /// Subscriptions that ended, by Call-ID, and why.
@@ -167,6 +170,7 @@ impl Default for MemoryPorts {
             interruptions: VecDeque::new(),
             meanwhile: VecDeque::new(),
             stores_left: None,
+            unread: None,
             memory: 10,
             ended: Vec::new(),
             late: Vec::new(),
@@ -240,6 +244,10 @@ impl MemoryPorts {
             }
             None => Ok(()),
         }
+    }
+
+    fn may_read(&self) -> Result<(), StoreError> {
+        self.unread.map_or(Ok(()), Err)
     }
 
     fn slot_of(&self, dialog: DialogId<'_>) -> Option<usize> {

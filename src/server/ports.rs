@@ -248,11 +248,14 @@ impl Ports for Context {
     fn hold_late(&mut self, late: &Late) -> bool {
         self.shared.late_documents.hold(late, clock::monotonic())
     }
-    fn take_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Vec<u8>> {
-        self.shared.late_documents.take(resource, etag)
+    fn find_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Late> {
+        self.shared.late_documents.find(resource, etag, clock::monotonic())
     }
-    fn take_due_late(&mut self, taken: Taken) -> Vec<Late> {
-        self.shared.late_documents.take_due(self.shared.tables.rule(), clock::monotonic(), taken)
+    fn due_late(&mut self, taken: Taken) -> Vec<Late> {
+        self.shared.late_documents.due(self.shared.tables.rule(), clock::monotonic(), taken)
+    }
+    fn release_late(&mut self, late: &Late) {
+        self.shared.late_documents.release(late);
     }
     fn take_ended_publications(&mut self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         let ended = self.storage.publications.take_ended(now, limit)?;

@@ -21,6 +21,7 @@ use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::dialog::DialogId;
 use crate::presence::event_package::PackageId;
 use crate::presence::resource::{Resource, UriComparison};
+use crate::presence::seen::Seen;
 use crate::server::tables::dialog_index::DialogIndex;
 use crate::server::tables::sharding::{FIRST, SHARDS, index};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
@@ -329,7 +330,7 @@ impl Shard {
         let entry = self.entry(rule, resource).ok_or(NoMemory)?;
         entry.subscriptions.push(slot)?;
         stored.place = (entry.subscriptions.len() - 1) as u32;
-        stored.seen = entry.generation;
+        stored.seen = Seen::up_to(entry.generation);
         self.free.pop();
         self.subscriptions[slot as usize] = Some(stored);
         self.count += 1;
@@ -391,7 +392,7 @@ mod tests {
             subscription: subscription.map(shm::copy)?,
             resource_hash: resource.hash,
             place: 0,
-            seen: 0,
+            seen: Seen::default(),
             due: None,
             catches_up: false,
             written_cseq: 0,

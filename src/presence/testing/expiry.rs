@@ -1,8 +1,8 @@
 //! The end of subscriptions (RFC 6665 4.4.1): one NOTIFY each, whatever their number.
 use super::actors::{Publish, Subscribe};
 use super::{MemoryPorts, PRESENCE};
-use crate::presence::expiry;
 use crate::presence::subscription::Status;
+use crate::presence::{expiry, judgement};
 use crate::time::Seconds;
 
 fn each_subscription_that_ran_out_is_notified_once(count: usize) {
@@ -85,4 +85,38 @@ fn force_delete_removes_publications_in_silence((silent, notified): (bool, usize
 table! { force_delete_removes_publications_in_silence:
     without => (false, 3);
     with => (true, 2);
+}
+
+/// After the NOTIFY that says `terminated` there is no subscription that another could belong to (RFC 6665 4.4.1).
+fn the_end_is_said_once((seconds, happens, states): (i64, &str, &[&str])) {
+    let mut server = MemoryPorts::default();
+    server.config.force_active = false;
+    server.allow("alice", "bob", Status::Active, "");
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    server.sent.clear();
+    server.now += Seconds(seconds);
+    match happens {
+        "a change" => {
+            Publish::new("alice", PRESENCE, "<presence/>").send(&mut server).expect("stored");
+        }
+        _ => {
+            server.allow("alice", "bob", Status::Terminated, "rejected");
+            let resource = server.resource("alice", PRESENCE);
+            judgement::authorizations(&mut server, &resource).expect("judged");
+        }
+    }
+    server.now += Seconds(3);
+    expiry::subscriptions(&mut server).expect("ended");
+    let sent: Vec<_> = server.sent.iter().map(|sent| sent.state.as_str()).collect();
+    assert_eq!(sent, states);
+    assert!(!server.has_forgotten_work());
+}
+
+table! { the_end_is_said_once:
+    a_change_before_the_last_second => (599, "a change", &["active;expires=1", "terminated;reason=timeout"]);
+    a_change_in_the_last_second => (600, "a change", &["terminated;reason=timeout"]);
+    a_change_after_it => (601, "a change", &["terminated;reason=timeout"]);
+    a_block_before_the_last_second => (599, "a block", &["terminated;reason=rejected"]);
+    a_block_in_the_last_second => (600, "a block", &["terminated;reason=rejected"]);
+    a_block_after_it => (601, "a block", &["terminated;reason=rejected"]);
 }

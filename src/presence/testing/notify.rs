@@ -59,6 +59,41 @@ fn the_sender_of_a_change_is_not_notified_of_it() {
     assert_eq!((server.sent_to("bob").len(), server.sent_to("carol").len()), (1, 2));
 }
 
+/// The changes come while a pass for an earlier one is under way, so that one pass is due for all of them.
+fn the_sender_of_a_change_is_notified_of_those_of_others((changes, wanted): (&'static [&'static str], [usize; 3])) {
+    let mut server = MemoryPorts::default();
+    let watchers = ["first", "bob", "carol"];
+    for name in watchers {
+        Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
+    }
+    server.sent.clear();
+    // After the 200 and the NOTIFY to the first watcher.
+    server.interruptions.push_back(Box::new(|_: &mut MemoryPorts| {}));
+    server.interruptions.push_back(Box::new(move |server: &mut MemoryPorts| {
+        for sender in changes {
+            let (body, contact) = (pidf(sender), format!("sip:{sender}@192.0.2.1"));
+            let publish = Publish { sender: &contact, ..Publish::new("alice", PRESENCE, &body) };
+            publish.send(server).expect("stored");
+        }
+    }));
+    Publish::new("alice", PRESENCE, &pidf("by nobody")).send(&mut server).expect("stored");
+    let heard = |name: &&str| server.sent_to(name).len();
+    assert_eq!(watchers.each_ref().map(heard), wanted, "{changes:?}");
+    assert!(!server.has_forgotten_work());
+}
+
+// Two watchers are in one batch: the third is reached with the pass that was under way.
+table! { the_sender_of_a_change_is_notified_of_those_of_others:
+    one_own => (&["bob"], [2, 1, 2]);
+    several_own => (&["bob", "bob", "bob"], [2, 1, 2]);
+    own_after_another_s => (&["carol", "bob"], [2, 2, 2]);
+    own_before_another_s => (&["bob", "carol"], [2, 2, 2]);
+    own_around_another_s => (&["bob", "carol", "bob"], [2, 2, 2]);
+    own_of_who_has_not_been_reached => (&["carol"], [2, 2, 1]);
+    several_own_of_who_has_not_been_reached => (&["carol", "carol"], [2, 2, 1]);
+    own_after_one_that_is_nobody_s => (&["dave", "carol"], [2, 2, 2]);
+}
+
 fn several_documents_are_put_together_and_single_ones_shown_alone(
     (event, name, wanted): (super::PackageId, &str, &str),
 ) {

@@ -16,6 +16,7 @@ use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
 use crate::presence::remembered::{BodyDigest, Digested};
 use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
+use crate::presence::seen::Seen;
 use crate::presence::subscription::{Renewal, Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
@@ -219,6 +220,7 @@ impl Ports for MemoryPorts {
         Ok(applied)
     }
     fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
+        self.may_read()?;
         let now = self.now;
         let live = |d: &&Publication| d.expires_at.is_after(now);
         let list = self.publications.get(&key(resource));
@@ -233,17 +235,23 @@ impl Ports for MemoryPorts {
         self.late.push((self.now + Seconds(late::HELD_SECS as i64), late.clone()));
         true
     }
-    fn take_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Vec<u8>> {
-        let at = self.late.iter().position(|(_, late)| late.resource == *resource && late.etag == etag)?;
-        Some(self.late.remove(at).1.body)
+    fn find_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Late> {
+        let later = self.now + Seconds(late::HELD_SECS as i64);
+        let (due, late) = self.late.iter_mut().find(|(_, late)| late.resource == *resource && late.etag == etag)?;
+        *due = later;
+        Some(late.clone())
     }
-    fn take_due_late(&mut self, taken: Taken) -> Vec<Late> {
-        let now = self.now;
-        let (due, held) =
-            std::mem::take(&mut self.late).into_iter().partition(|(at, _)| taken == Taken::All || *at <= now);
-        self.late = held;
-        let due: Vec<(Moment, Late)> = due;
-        due.into_iter().map(|(_, late)| late).collect()
+    fn due_late(&mut self, taken: Taken) -> Vec<Late> {
+        let (now, later) = (self.now, self.now + Seconds(late::HELD_SECS as i64));
+        let due = self.late.iter_mut().filter(|(at, _)| taken == Taken::All || *at <= now);
+        due.map(|(at, late)| {
+            *at = later;
+            late.clone()
+        })
+        .collect()
+    }
+    fn release_late(&mut self, late: &Late) {
+        self.late.retain(|(_, held)| held != late);
     }
     fn take_ended_publications(&mut self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         let rule = self.uri_rule();
@@ -286,7 +294,7 @@ impl Ports for MemoryPorts {
         let mut subscription = subscription.clone();
         subscription.state.version += u32::from(subscription.state.status == Status::Terminated);
         let resource = self.resource_of(&subscription);
-        let seen = self.queue(&resource).generation;
+        let seen = Seen::up_to(self.queue(&resource).generation);
         let entry = Some(Entry { subscription, seen, due: None, history: NotifyHistory::default() });
         match self.entries.iter().position(Option::is_none) {
             Some(free) => self.entries[free] = entry,
@@ -340,6 +348,7 @@ impl Ports for MemoryPorts {
         Ok(self.take(dialog, None))
     }
     fn subscriptions(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
+        self.may_read()?;
         let found = self.entries.iter().flatten().filter(|entry| self.watches(entry, resource));
         Ok(found.map(|entry| entry.subscription.clone()).collect())
     }
@@ -458,7 +467,7 @@ impl Ports for MemoryPorts {
                             && entry.subscription.get(Field::Contact) == sender
                     });
                     if let Some(entry) = self.entries[at].as_mut().filter(|_| skip) {
-                        entry.seen = generation;
+                        entry.seen.pass_over(generation);
                     }
                 }
             }
@@ -511,23 +520,22 @@ impl Ports for MemoryPorts {
             return last;
         }
         self.queue(resource).final_notifies = last;
-        let mut batch = Vec::new();
+        let (mut batch, now) = (Vec::new(), self.now);
         while run.cursor < self.entries.len() && batch.len() < 2 {
             let slot = run.cursor;
             run.cursor += 1;
             let is_watcher = self.entries[slot].as_ref().is_some_and(|entry| self.watches(entry, resource));
             let Some(entry) = self.entries[slot].as_mut().filter(|_| is_watcher) else { continue };
-            let is_older = entry.seen < run.generation;
-            let state = &entry.subscription.state;
+            let is_older = entry.seen.is_behind(run.generation);
             let notify_reason = match entry.due.take() {
                 Some(own) => own,
                 None if !is_older => continue,
-                None if state.status != Status::Active || !entry.subscription.get(Field::Reason).is_empty() => {
-                    entry.seen = run.generation;
+                None if !entry.subscription.hears_changes(now) => {
+                    entry.seen.notified(run.generation);
                     continue;
                 }
                 None => {
-                    entry.seen = run.generation;
+                    entry.seen.notified(run.generation);
                     NotifyReason::Change
                 }
             };

@@ -3,9 +3,11 @@ use super::actors::{Publish, Subscribe, code, dialog, pidf};
 use super::fixtures::config;
 use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
 use crate::presence::config::Config;
+use crate::presence::direct_publish::{Direct, DirectKind};
 use crate::presence::late::Taken;
 use crate::presence::ports::Ports;
-use crate::presence::{expiry, publish};
+use crate::presence::{direct_publish, expiry, publish};
+use crate::sip::entity_tag::EntityTag;
 use crate::time::Seconds;
 
 fn bodies(server: &mut MemoryPorts, user: &str, event: super::PackageId) -> Vec<String> {
@@ -215,4 +217,76 @@ fn late_state_is_held_back_and_shows_when_nothing_follows() {
         assert_eq!(bodies(&mut server, "alice", DIALOG), std::slice::from_ref(shown), "{what}");
         assert_eq!(server.sent.len(), 2, "{what}");
     }
+}
+
+/// What is held back has been answered with 200: it shows in the end, whatever fails on the way.
+fn late_state_outlives_failures((fails, body): (&str, Option<&str>)) {
+    let (end, late) = (dialog("x", "terminated"), dialog("x", "confirmed"));
+    let versioned = |version: u32, text: &str| text.replacen('>', &format!(" version=\"{version}\">"), 1);
+    let (end, late) = (versioned(5, &end), versioned(0, &late));
+    let mut server = MemoryPorts::default();
+    let tag = Publish::new("alice", DIALOG, &end).send(&mut server).expect("published");
+    let publish = Publish { etag: Some(&tag), ..Publish::new("alice", DIALOG, &late) };
+    let tag = publish.send(&mut server).expect("published");
+    assert_eq!(bodies(&mut server, "alice", DIALOG), std::slice::from_ref(&end), "it is held back");
+    server.stores_left = Some(0);
+    match fails {
+        "a PUBLISH" => {
+            let next = Publish { etag: Some(&tag), body, ..Publish::new("alice", DIALOG, "") };
+            assert_eq!(code(next.send(&mut server)), 500);
+        }
+        "another module" => {
+            let direct = Direct {
+                event: DIALOG,
+                user: b"alice",
+                domain: b"example.org",
+                etag: EntityTag::new(tag.as_bytes()),
+                sender: b"",
+                body: body.unwrap_or_default().as_bytes(),
+                expires: 600,
+                kind: DirectKind::Update,
+            };
+            assert!(direct_publish::publish(&mut server, &direct).is_err());
+        }
+        _ => {
+            server.now += Seconds(6);
+            assert!(expiry::late_documents(&mut server, Taken::Due).is_err());
+        }
+    }
+    server.stores_left = None;
+    server.now += Seconds(6);
+    expiry::late_documents(&mut server, Taken::Due).expect("shown");
+    assert_eq!(bodies(&mut server, "alice", DIALOG), [late], "{fails}");
+    server.now += Seconds(6);
+    assert!(server.due_late(Taken::All).is_empty(), "it is held no longer");
+}
+
+table! { late_state_outlives_failures:
+    a_refresh => ("a PUBLISH", None);
+    a_newer_document => ("a PUBLISH", Some("<dialog-info version=\"6\"/>"));
+    a_refresh_by_a_module => ("another module", None);
+    a_newer_document_of_a_module => ("another module", Some("<dialog-info version=\"6\"/>"));
+    its_own_time => ("its time", None);
+}
+
+#[test]
+fn a_module_that_refreshes_late_state_shows_it() {
+    let versioned = |version: u32, text: &str| text.replacen('>', &format!(" version=\"{version}\">"), 1);
+    let (end, late) = (versioned(5, &dialog("x", "terminated")), versioned(0, &dialog("x", "confirmed")));
+    let mut server = MemoryPorts::default();
+    let tag = Publish::new("alice", DIALOG, &end).send(&mut server).expect("published");
+    let publish = Publish { etag: Some(&tag), ..Publish::new("alice", DIALOG, &late) };
+    let tag = publish.send(&mut server).expect("published");
+    let direct = Direct {
+        event: DIALOG,
+        user: b"alice",
+        domain: b"example.org",
+        etag: EntityTag::new(tag.as_bytes()),
+        sender: b"",
+        body: b"",
+        expires: 600,
+        kind: DirectKind::Update,
+    };
+    direct_publish::publish(&mut server, &direct).expect("refreshed");
+    assert_eq!(bodies(&mut server, "alice", DIALOG), [late]);
 }

@@ -2,8 +2,13 @@
 use super::actors::{Publish, Subscribe, code, pidf};
 use super::fixtures::config;
 use super::{MemoryPorts, PRESENCE};
+use crate::presence::authorization::{NoVerdict, Outstanding};
 use crate::presence::config::Config;
+use crate::presence::error::StoreError;
+use crate::presence::event_package::{Trait, Traits};
 use crate::presence::notification::NotifyReason;
+use crate::presence::ports::Ports;
+use crate::presence::subscription::Status;
 use crate::time::Seconds;
 
 #[test]
@@ -71,6 +76,63 @@ fn a_fetch_is_answered_by_one_notify_and_leaves_nothing() {
     assert_eq!(server.sent.len(), 1);
     assert_eq!(server.sent[0].body.as_deref(), Some(body.as_str()));
     assert!(server.sent[0].state.starts_with("terminated"), "{}", server.sent[0].state);
+}
+
+/// No second NOTIFY follows that of a fetch: one without the state would be taken for the state.
+fn a_fetch_is_refused_while_its_state_cannot_be_read((event, away, wanted): (&str, Away, u16)) {
+    let mut server = MemoryPorts::default();
+    server.config.force_active = false;
+    server.allow("alice", "bob", Status::Active, if away == Away::ForPoliteBlocked { "polite-block" } else { "" });
+    Publish::new("alice", PRESENCE, &pidf("open")).send(&mut server).expect("stored");
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    server.sent.clear();
+    let resource = server.resource("alice", PRESENCE);
+    match away {
+        Away::Documents | Away::ForPoliteBlocked => server.unread = Some(StoreError::Database),
+        Away::Rules => {
+            server.packages.0[usize::from(PRESENCE.0)].traits =
+                Traits::of(&[Trait::Aggregates, Trait::NeedsAuthorization, Trait::FiltersBody]);
+            server.no_verdict = Some(NoVerdict::Unreadable);
+        }
+        Away::Decision => server.left_unjudged(&resource, Outstanding::Subscribed, &StoreError::Busy.into()),
+    }
+    let replies = server.replies.len();
+    let fetch = Subscribe { expires: Some(0), call_id: Some("fetch"), ..Subscribe::new("bob", "alice", event) };
+    assert_eq!(code(fetch.clone().send(&mut server)), wanted);
+    assert_eq!(server.sent.len(), usize::from(wanted == 200), "no NOTIFY follows a refusal");
+    assert_eq!(server.replies.len() - replies, usize::from(wanted == 200), "it is answered once");
+    (server.unread, server.no_verdict) = (None, None);
+    server.unjudged.clear();
+    fetch.send(&mut server).expect("answered with 200");
+}
+
+/// What is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Away {
+    Documents,
+    Rules,
+    Decision,
+    /// The documents, and the watcher is not shown them anyway.
+    ForPoliteBlocked,
+}
+
+table! { a_fetch_is_refused_while_its_state_cannot_be_read:
+    the_documents => ("presence", Away::Documents, 500);
+    the_watchers => ("presence.winfo", Away::Documents, 500);
+    the_documents_of_dialogs => ("dialog", Away::Documents, 500);
+    the_rules => ("presence", Away::Rules, 500);
+    a_decision => ("presence", Away::Decision, 500);
+    what_is_not_shown => ("presence", Away::ForPoliteBlocked, 200);
+}
+
+#[test]
+fn a_subscription_ends_though_its_state_cannot_be_read() {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    server.unread = Some(StoreError::Database);
+    let end = Subscribe { expires: Some(0), ..Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2) };
+    end.send(&mut server).expect("answered with 200");
+    assert_eq!((server.subscription_count(), server.sent.len()), (0, 2));
 }
 
 fn limits_refuse_new_subscriptions_only((limits, memory, wanted): (Config, usize, u16)) {

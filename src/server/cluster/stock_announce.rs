@@ -105,7 +105,7 @@ pub(crate) fn skip_stock_watchers(shard: &mut Shard, rule: UriComparison, resour
     for slot in slots {
         if let Some(stored) = shard.stored(slot).filter(|stored| stored.ownership.owner.is_stock()) {
             if stored.ownership.owner != NodeId::SOME_STOCK {
-                stored.seen = generation;
+                stored.seen.pass_over(generation);
             }
         }
     }

@@ -157,7 +157,7 @@ impl Context {
             }
             return Ok(());
         }
-        if subscription.state.expires_at < now {
+        if subscription.is_over(now) {
             return store.unmark(&subscription);
         }
         let resource = self.shared.tables.resource_of(&subscription);

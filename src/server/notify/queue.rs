@@ -399,7 +399,7 @@ fn skip_sender(shard: &mut Shard, rule: UriComparison, resource: &Resource, send
     for slot in slots {
         if let Some(stored) = shard.stored(slot) {
             if stored.subscription.get(Field::Contact) == sender {
-                stored.seen = generation;
+                stored.seen.pass_over(generation);
             }
         }
     }

@@ -25,6 +25,12 @@ struct Held {
 
 shm_safe!(Held { hash, event, strings, due });
 
+impl Held {
+    fn is_of(&self, resource: &Resource, etag: EntityTag<&[u8]>) -> bool {
+        self.hash == resource.hash && self.strings.get(1) == etag.bytes()
+    }
+}
+
 /// The documents that are held back.
 pub struct LateDocuments {
     /// How many there are: most PUBLISHes need no lock to know that there is none.
@@ -60,24 +66,22 @@ impl LateDocuments {
         is_held
     }
 
-    /// Takes the document held for the publication under this entity tag.
-    pub fn take(&self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Vec<u8>> {
+    /// The document held for the publication under this entity tag. It stays held, for its whole time from now on, until
+    /// [`LateDocuments::release`] is called with it.
+    pub fn find(&self, resource: &Resource, etag: EntityTag<&[u8]>, now: u64) -> Option<Late> {
         if self.is_empty() {
             return None;
         }
         let mut list = self.list.lock();
-        let is_it = |held: &Held| held.hash == resource.hash && held.strings.get(1) == etag.bytes();
-        let taken = list.iter().position(is_it).map(|at| list.swap_remove(at));
-        self.count.store(list.len(), Ordering::Relaxed);
-        drop(list);
-        taken.map(|held| held.strings.get(2).to_vec())
+        let found = list.iter_mut().find(|held| held.is_of(resource, etag))?;
+        found.due = now + HELD_SECS;
+        Some(Late { resource: resource.clone(), etag: etag.to_owned_tag(), body: found.strings.get(2).to_vec() })
     }
 
-    /// Takes those whose time has come, or all.
-    pub fn take_due(&self, rule: UriComparison, now: u64, taken: Taken) -> Vec<Late> {
-        let mut due: Vec<Late> = Vec::new();
+    /// Those whose time has come, or all, in the order in which they came; they stay held likewise.
+    pub fn due(&self, rule: UriComparison, now: u64, taken: Taken) -> Vec<Late> {
         if self.is_empty() {
-            return due;
+            return Vec::new();
         }
         let late = |held: &Held| Late {
             resource: rule.resource(held.strings.get(0), held.event),
@@ -85,16 +89,23 @@ impl LateDocuments {
             body: held.strings.get(2).to_vec(),
         };
         let mut list = self.list.lock();
-        // In the order in which they came.
-        list.retain(|held| {
-            let is_due = taken == Taken::All || held.due <= now;
-            if is_due {
-                due.push(late(held));
-            }
-            !is_due
-        });
+        let due = list.iter_mut().filter(|held| taken == Taken::All || held.due <= now);
+        due.map(|held| {
+            held.due = now + HELD_SECS;
+            late(held)
+        })
+        .collect()
+    }
+
+    /// This document is held no longer: it is stored, or nothing that is stored can be it any more.
+    pub fn release(&self, late: &Late) {
+        let mut list = self.list.lock();
+        let is_it =
+            |held: &Held| held.is_of(&late.resource, late.etag.view()) && held.strings.get(2) == late.body.as_slice();
+        let released = list.iter().position(is_it).map(|at| list.remove(at));
         self.count.store(list.len(), Ordering::Relaxed);
-        due
+        drop(list);
+        drop(released);
     }
 }
 
@@ -121,13 +132,20 @@ mod tests {
         let documents = LateDocuments::new();
         assert!(documents.hold(&late("1", b"one"), 100) && documents.hold(&late("2", b"two"), 101));
         assert!(!documents.hold(&late("3", &[b'x'; LONGEST + 1]), 100));
-        assert!(documents.take_due(rule(), 104, Taken::Due).is_empty());
-        assert_eq!(documents.take_due(rule(), 105, Taken::Due), [late("1", b"one")]);
-        assert_eq!(documents.take(&late("2", b"").resource, EntityTag::new(b"1")), None);
-        assert_eq!(documents.take(&late("2", b"").resource, EntityTag::new(b"2")), Some(b"two".to_vec()));
+        assert!(documents.due(rule(), 104, Taken::Due).is_empty());
+        assert_eq!(documents.due(rule(), 105, Taken::Due), [late("1", b"one")]);
+        assert!(documents.due(rule(), 105, Taken::Due).is_empty(), "somebody has it in hand");
+        documents.release(&late("1", b"one"));
+        assert_eq!(documents.find(&late("2", b"").resource, EntityTag::new(b"1"), 105), None);
+        assert_eq!(documents.find(&late("2", b"").resource, EntityTag::new(b"2"), 105), Some(late("2", b"two")));
+        assert!(documents.due(rule(), 109, Taken::Due).is_empty());
+        assert_eq!(documents.due(rule(), 110, Taken::Due), [late("2", b"two")], "what is not released is due again");
+        documents.release(&late("2", b"another"));
+        assert!(!documents.is_empty(), "a newer document under the same entity tag stays");
+        documents.release(&late("2", b"two"));
         assert!(documents.is_empty());
         let held = (0..MOST + 1).filter(|n| documents.hold(&late(&n.to_string(), b"x"), 0)).count();
         assert_eq!(held, MOST);
-        assert_eq!(documents.take_due(rule(), 0, Taken::All).len(), MOST);
+        assert_eq!(documents.due(rule(), 0, Taken::All).len(), MOST);
     }
 }

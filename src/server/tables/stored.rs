@@ -8,6 +8,7 @@ use crate::presence::error::StoreError;
 use crate::presence::notification::{NotifyHistory, NotifyReason, NotifyRecord, QueueState};
 use crate::presence::ports::Stored;
 use crate::presence::resource::Resource;
+use crate::presence::seen::Seen;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::server::tables::resource_entry::{Documents, Due};
@@ -56,7 +57,7 @@ impl Tables {
             subscription: shared,
             resource_hash: resource.hash,
             place: 0,
-            seen: 0,
+            seen: Seen::default(),
             due: None,
             catches_up: false,
             notify_history: NotifyHistory::default(),

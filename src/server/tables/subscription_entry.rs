@@ -5,6 +5,7 @@ use crate::cluster::version::Version;
 use crate::common::row_groups::Aside;
 use crate::host::shm::ShmBox;
 use crate::presence::notification::{NotifyHistory, NotifyReason};
+use crate::presence::seen::Seen;
 use crate::presence::subscription::Subscription;
 use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
@@ -54,8 +55,8 @@ pub struct SubscriptionEntry {
     pub resource_hash: u64,
     /// Its place among the subscriptions of its resource entry.
     pub place: u32,
-    /// The state of the resource it was last notified of.
-    pub seen: u32,
+    /// The changes of the resource it was notified of.
+    pub seen: Seen,
     /// A NOTIFY of its own that is due.
     pub due: Option<NotifyReason>,
     /// It was another node's when the watchers were last notified of changes: the NOTIFY of its own stands for them.
@@ -96,8 +97,7 @@ impl SubscriptionEntry {
 
     /// Whether a pass has no NOTIFY of a change for it, or none any more.
     pub fn has_seen(&self, generation: u32) -> bool {
-        // The counter wraps around.
-        generation.wrapping_sub(self.seen) as i32 <= 0
+        !self.seen.is_behind(generation)
     }
 
     /// What the next NOTIFY of a pass is sent for; `None` when it has been notified of everything. A NOTIFY of its own
@@ -106,7 +106,7 @@ impl SubscriptionEntry {
         let is_older = !self.has_seen(generation);
         if let Some(notify_reason) = self.due.take() {
             if std::mem::take(&mut self.catches_up) && is_older {
-                self.seen = generation;
+                self.seen.notified(generation);
             }
             if notify_reason != NotifyReason::Change || self.subscription.hears_changes(now) {
                 return Some(notify_reason);
@@ -117,7 +117,7 @@ impl SubscriptionEntry {
         }
         // The body of this pass is as new as the pass, not as new as the resource entry. A change that the watcher does
         // not hear of is over for it, too: what it may see later is in the NOTIFY that says so.
-        self.seen = generation;
+        self.seen.notified(generation);
         self.subscription.hears_changes(now).then_some(NotifyReason::Change)
     }
 }
