@@ -45,6 +45,7 @@ pub mod subscription_field;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tuples;
+pub mod unreadable;
 mod versioned_body;
 pub mod watcher_changes;
 pub mod winfo;

@@ -10,6 +10,7 @@ use super::remembered::{BodyDigest, Digested};
 use super::resource::Resource;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
+use super::unreadable::TRIED_AGAIN_AFTER;
 use super::versioned_body::PerWatcher;
 use super::winfo::{self, Extent, Watcher};
 use super::{readable, tuples};
@@ -302,8 +303,10 @@ fn compose<P: Ports>(
 ) -> Result<Composed, StoreError> {
     let package = *ports.packages().get(resource.event);
     let mut documents = ports.documents(resource)?;
-    let valid_until = documents.iter().map(|d| d.expires_at).min().unwrap_or_default();
-    documents.retain(|document| !ports.is_unreadable(document));
+    let mut valid_until = documents.iter().map(|d| d.expires_at).min().unwrap_or_default();
+    if let Some(tried_again) = ports.leave_out_unreadable(&mut documents) {
+        valid_until = valid_until.min(Expiry::At(tried_again));
+    }
     if !package.has(Trait::Aggregates) {
         return Ok(Composed { body: readable::last(ports, resource, documents), valid_until });
     }
@@ -324,7 +327,11 @@ fn compose<P: Ports>(
         documents.reverse();
         offline = offline.map(|at| documents.len() - 1 - at);
     }
-    Ok(Composed { body: readable::aggregate(ports, resource, &documents, offline), valid_until })
+    let shown = readable::aggregate(ports, resource, &documents, offline);
+    if !shown.is_whole {
+        valid_until = valid_until.min(Expiry::At(ports.now() + TRIED_AGAIN_AFTER));
+    }
+    Ok(Composed { body: shown.body, valid_until })
 }
 
 /// Everybody who watches the presentity a winfo resource reports on.

@@ -14,6 +14,7 @@ use super::replica::Replica;
 use super::resource::{Resource, UriComparison};
 use super::row_limits::RowLimits;
 use super::subscription::{Renewal, Status, Subscription};
+use super::unreadable::Unshown;
 use super::winfo::Watcher;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Moment};
@@ -93,10 +94,10 @@ pub trait Ports {
     fn is_plain(&mut self, resource: &Resource, document: &[u8]) -> bool;
     /// The same document in UTF-8; `None` where it cannot be read.
     fn in_utf8(&self, document: &[u8]) -> Option<Vec<u8>>;
-    /// Whether this stored document could not be read before: it is passed over.
-    fn is_unreadable(&self, document: &Publication) -> bool;
-    /// Notes that a stored document cannot be read.
-    fn note_unreadable(&mut self, resource: &Resource, document: &Publication);
+    /// Leaves out the stored documents that are passed over, see [`super::unreadable::Unreadable::leave_out`].
+    fn leave_out_unreadable(&self, documents: &mut Vec<Publication>) -> Option<Moment>;
+    /// Notes that a stored document is passed over.
+    fn note_unreadable(&mut self, resource: &Resource, document: &Publication, why: Unshown<'_>);
 
     /// Asks the package about the body of the request in hand.
     fn check_publish(&mut self, package: PackageId) -> PackageVerdict;

@@ -3,6 +3,7 @@ use super::event_package::Package;
 use super::ports::Ports;
 use super::publication::Publication;
 use super::resource::Resource;
+use super::unreadable::Unshown;
 use crate::sip::xml_form;
 
 /// Of so many documents it is found out which do not go together; of more, those at the end are taken.
@@ -15,7 +16,7 @@ pub fn last<P: Ports>(ports: &mut P, resource: &Resource, mut documents: Vec<Pub
         if shows(ports, &package, &document.body) {
             return Some(document.body);
         }
-        ports.note_unreadable(resource, &document);
+        ports.note_unreadable(resource, &document, Unshown::Unreadable);
     }
     None
 }
@@ -32,6 +33,15 @@ pub fn shows<P: Ports>(ports: &P, package: &Package, body: &[u8]) -> bool {
     !body.is_empty()
 }
 
+/// What is shown of several documents.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// What the package makes of those that are not passed over.
+    pub body: Option<Vec<u8>>,
+    /// Whether nothing was passed over that may show later.
+    pub is_whole: bool,
+}
+
 /// What the package makes of these documents; `offline` is the place of one that has just been removed. Where it makes
 /// nothing of all, it is asked about each.
 pub fn aggregate<P: Ports>(
@@ -39,26 +49,31 @@ pub fn aggregate<P: Ports>(
     resource: &Resource,
     documents: &[Publication],
     offline: Option<usize>,
-) -> Option<Vec<u8>> {
+) -> Shown {
     let bodies: Vec<&[u8]> = documents.iter().map(|document| document.body.as_slice()).collect();
     let whole = ports.aggregate(resource.event, &resource.uri, &bodies, offline);
     if whole.is_some() || documents.is_empty() || offline.is_some() && documents.len() == 1 {
-        return whole;
+        return Shown { body: whole, is_whole: true };
     }
-    let mut readable = Vec::new();
+    let package = *ports.packages().get(resource.event);
+    let (mut readable, mut is_whole) = (Vec::new(), true);
     for (at, document) in documents.iter().enumerate() {
-        match together(ports, resource, documents, &[at], None) {
-            Some(_) => readable.push(at),
-            None => ports.note_unreadable(resource, document),
+        if together(ports, resource, documents, &[at], None).is_some() {
+            readable.push(at);
+        } else if shows(ports, &package, &document.body) {
+            is_whole = false;
+            ports.note_unreadable(resource, document, Unshown::Alone);
+        } else {
+            ports.note_unreadable(resource, document, Unshown::Unreadable);
         }
     }
     if readable.len() < documents.len() {
         let rest = together(ports, resource, documents, &readable, offline);
         if rest.is_some() || readable.len() < 2 {
-            return rest;
+            return Shown { body: rest, is_whole };
         }
     }
-    largest(ports, resource, documents, &readable, offline)
+    Shown { body: largest(ports, resource, documents, &readable, offline), is_whole: false }
 }
 
 /// Documents that can be read and do not go together: the last, with those before it that go with it.
@@ -74,7 +89,7 @@ fn largest<P: Ports>(
         let more = [&[*at], cached.as_slice()].concat();
         match together(ports, resource, documents, &more, offline) {
             Some(made) => (cached, body) = (more, Some(made)),
-            None => ports.note_unreadable(resource, &documents[*at]),
+            None => ports.note_unreadable(resource, &documents[*at], Unshown::Among(documents)),
         }
     }
     body

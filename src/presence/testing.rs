@@ -15,6 +15,7 @@ use super::resource::Resource;
 use super::seen::Seen;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
+use super::unreadable::Unreadable;
 use super::winfo::Watcher;
 use crate::time::{Expiry, Moment};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -132,6 +133,12 @@ pub struct MemoryPorts {
     pub stores_left: Option<usize>,
     /// Why neither documents nor watchers can be read now.
     pub unread: Option<StoreError>,
+    /// The documents of which packages make nothing; `None`: they make something of all.
+    pub makes_nothing_of: Option<fn(&[&[u8]]) -> bool>,
+    /// The documents that are passed over.
+    unreadable: Unreadable,
+    /// Until when the body that was composed last is true.
+    pub composed_until: Option<Expiry>,
     /// How much of the memory is in use, in percent.
     pub memory: usize,
     /// Subscriptions that ended, by Call-ID, and why.
@@ -171,6 +178,9 @@ impl Default for MemoryPorts {
             meanwhile: VecDeque::new(),
             stores_left: None,
             unread: None,
+            makes_nothing_of: None,
+            unreadable: Unreadable::default(),
+            composed_until: None,
             memory: 10,
             ended: Vec::new(),
             late: Vec::new(),

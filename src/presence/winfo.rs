@@ -101,6 +101,9 @@ pub enum Extent {
     Partial,
 }
 
+/// How many changed watchers a document names; when more have changed it lists all.
+pub const MOST_CHANGES: usize = 64;
+
 /// What a document says of a watcher beyond stock's three attributes (RFC 3858 4.2), at this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Details {

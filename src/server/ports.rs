@@ -21,6 +21,7 @@ use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::row_limits::{PublicationRows, RowLimits};
 use crate::presence::subscription::{Renewal, Status, Subscription};
 use crate::presence::subscription_field::Field;
+use crate::presence::unreadable::Unshown;
 use crate::presence::winfo::Watcher;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
@@ -31,7 +32,7 @@ use crate::server::notify::under_way::UnderWay;
 use crate::server::notify::work::Again;
 use crate::server::operator::history::{NewChange, dialog_mark};
 use crate::server::packages::version_patch::with_version;
-use crate::server::publications::unreadable::{self};
+use crate::server::publications::unreadable;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::event::EventHeader;
 use crate::sip::target::NextHop;
@@ -92,18 +93,20 @@ impl Ports for Context {
     fn in_utf8(&self, document: &[u8]) -> Option<Vec<u8>> {
         unreadable::in_utf8(document)
     }
-    fn is_unreadable(&self, document: &Publication) -> bool {
-        self.process.unreadable.knows(document)
+    fn leave_out_unreadable(&self, documents: &mut Vec<Publication>) -> Option<Moment> {
+        self.process.unreadable.leave_out(documents, clock::now())
     }
-    fn note_unreadable(&mut self, resource: &Resource, document: &Publication) {
-        let Some(line) = self.process.unreadable.note(document, clock::now()) else { return };
+    fn note_unreadable(&mut self, resource: &Resource, document: &Publication, why: Unshown<'_>) {
+        let Some(line) = self.process.unreadable.note(document, why, clock::now()) else { return };
         counters::count(Counter::DocumentsUnreadable);
         if let Some(others) = line {
             let (uri, etag) = (log::show(&resource.uri), log::show(document.etag.bytes()));
-            log!(
-                Warn,
-                "a stored document of {uri} cannot be read and is passed over: entity tag {etag} ({others} others)"
-            );
+            let what = match why {
+                Unshown::Unreadable => "cannot be read",
+                Unshown::Alone => "shows nothing",
+                Unshown::Among(_) => "does not go with the others",
+            };
+            log!(Warn, "a stored document of {uri} {what} and is passed over: entity tag {etag} ({others} others)");
         }
     }
 

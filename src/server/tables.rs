@@ -7,6 +7,7 @@ use crate::server::tables::resource_entry::{Documents, Due, ResourceEntry};
 use crate::shm_safe::shm_safe;
 pub mod dialog_index;
 pub mod lazy_vec;
+pub mod noted_changes;
 pub mod publication_entry;
 pub mod resource_entry;
 pub mod sharding;

@@ -2,7 +2,11 @@
 use super::actors::{Publish, Subscribe, dialog, pidf};
 use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
 use crate::presence::notification::NotifyReason;
+use crate::presence::ports::Ports;
+use crate::presence::publication::{Change, Publication};
 use crate::presence::subscription::Status;
+use crate::presence::winfo;
+use crate::time::{Expiry, Seconds};
 
 fn each_change_is_one_notify_for_each_watcher(watchers: usize) {
     let mut server = MemoryPorts::default();
@@ -252,4 +256,122 @@ fn whoever_watches_the_watchers_from_the_answer_on_hears_of_a_subscription_once(
         assert_eq!(server.sent_to(&boss).len(), 1, "{step}: {:?}", server.sent_to(&boss));
         assert!(!server.has_forgotten_work());
     }
+}
+
+#[test]
+fn a_watcher_that_changes_twice_is_named_once() {
+    let mut server = MemoryPorts::default();
+    for name in ["boss", "aide"] {
+        Subscribe::new(name, "alice", "presence.winfo").send(&mut server).expect("subscribed");
+    }
+    server.sent.clear();
+    // While those who watch the watchers are notified that carol has come, bob comes and refreshes.
+    server.interruptions.push_back(Box::new(|_: &mut MemoryPorts| {}));
+    server.interruptions.push_back(Box::new(|server: &mut MemoryPorts| {
+        for expires in [600, 300] {
+            let bob = Subscribe { expires: Some(expires), ..Subscribe::new("bob", "alice", "presence") };
+            let bob = if expires == 600 { bob } else { bob.in_dialog(server, 2) };
+            bob.send(server).expect("answered with 200");
+        }
+    }));
+    Subscribe::new("carol", "alice", "presence").send(&mut server).expect("subscribed");
+    for name in ["boss", "aide"] {
+        let bodies: Vec<String> = server.sent_to(name).iter().filter_map(|sent| sent.body.clone()).collect();
+        let named: Vec<usize> = bodies.iter().map(|body| body.matches("sip:bob@").count()).collect();
+        assert_eq!(named, [0, 1], "{name}: {bodies:?}");
+    }
+    assert!(!server.has_forgotten_work());
+}
+
+#[test]
+fn more_changes_than_a_document_names_are_the_whole_list() {
+    let mut server = MemoryPorts::default();
+    for name in ["boss", "aide"] {
+        Subscribe::new(name, "alice", "presence.winfo").send(&mut server).expect("subscribed");
+    }
+    server.interruptions.push_back(Box::new(|_: &mut MemoryPorts| {}));
+    server.interruptions.push_back(Box::new(|server: &mut MemoryPorts| {
+        for n in 0..=winfo::MOST_CHANGES {
+            Subscribe::new(&format!("bob{n}"), "alice", "presence").send(server).expect("subscribed");
+        }
+    }));
+    Subscribe::new("carol", "alice", "presence").send(&mut server).expect("subscribed");
+    let last = server.sent_to("boss").last().and_then(|sent| sent.body.clone()).expect("a document");
+    assert!(last.contains("state=\"full\""), "{last}");
+    assert_eq!(last.matches("<watcher ").count(), winfo::MOST_CHANGES + 2, "each of them, and carol");
+}
+
+#[test]
+fn what_is_shown_once_is_not_shown_to_later_watchers() {
+    let mut server = MemoryPorts::default();
+    Publish::new("alice", VOICEMAIL, "Messages-Waiting: no").send(&mut server).expect("stored");
+    Subscribe::new("bob", "alice", "message-summary").send(&mut server).expect("subscribed");
+    // While bob is notified of a change his subscription ends, and a document is published that is over at once.
+    server.interruptions.push_back(Box::new(|_: &mut MemoryPorts| {}));
+    server.interruptions.push_back(Box::new(|server: &mut MemoryPorts| {
+        let bob = Subscribe::new("bob", "alice", "message-summary").in_dialog(server, 2);
+        Subscribe { expires: Some(0), ..bob }.send(server).expect("ended");
+        let once = Publish { expires: Some(0), ..Publish::new("alice", VOICEMAIL, "Messages-Waiting: once") };
+        once.send(server).expect("answered");
+    }));
+    Publish::new("alice", VOICEMAIL, "Messages-Waiting: yes").send(&mut server).expect("stored");
+    assert!(!server.has_forgotten_work());
+    Subscribe::new("carol", "alice", "message-summary").send(&mut server).expect("subscribed");
+    let seen: Vec<_> = server.sent_to("carol").iter().map(|sent| sent.body.as_deref()).collect();
+    assert_eq!(seen, [Some("Messages-Waiting: yes")]);
+}
+
+fn refreshed_body(server: &mut MemoryPorts, cseq: u32) -> Option<String> {
+    let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(server, cseq);
+    refresh.send(server).expect("refreshed");
+    server.sent_to("bob").last().and_then(|sent| sent.body.clone())
+}
+
+#[test]
+fn a_document_that_can_be_read_is_passed_over_for_a_while_only() {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    let (one, two) = (pidf("one"), pidf("two"));
+    Publish::new("alice", PRESENCE, &one).send(&mut server).expect("stored");
+    // The package has no memory for a moment.
+    server.makes_nothing_of = Some(|_| true);
+    Publish::new("alice", PRESENCE, &two).send(&mut server).expect("stored");
+    assert_eq!(server.sent_to("bob").last().and_then(|sent| sent.body.clone()), None);
+    assert_eq!(server.composed_until, Some(Expiry::At(server.now + Seconds(60))), "it is no lasting state");
+    server.makes_nothing_of = None;
+    server.now += Seconds(61);
+    assert_eq!(refreshed_body(&mut server, 2), Some(format!("{two}|{one}")));
+}
+
+#[test]
+fn documents_that_do_not_go_together_show_without_each_other() {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    server.makes_nothing_of = Some(|documents| documents.len() > 1);
+    let (one, two) = (pidf("one"), pidf("two"));
+    let first = Publish::new("alice", PRESENCE, &one).send(&mut server).expect("stored");
+    let second = Publish::new("alice", PRESENCE, &two).send(&mut server).expect("stored");
+    let shown = refreshed_body(&mut server, 2).expect("one of them");
+    // The one that shows goes; the other is there at once.
+    let (gone, left) = if shown == two { (second, one) } else { (first, two) };
+    let removal = Publish { etag: Some(&gone), body: None, expires: Some(0), ..Publish::new("alice", PRESENCE, "") };
+    removal.send(&mut server).expect("removed");
+    assert_eq!(refreshed_body(&mut server, 3), Some(left));
+}
+
+#[test]
+fn a_document_that_the_parser_refuses_is_passed_over_for_good() {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    let (resource, one) = (server.resource("alice", PRESENCE), pidf("one"));
+    Publish::new("alice", PRESENCE, &one).send(&mut server).expect("stored");
+    // A row that another program has written.
+    let broken =
+        Publication { etag: "x.1".into(), body: b"<open>".to_vec(), ..server.documents(&resource).unwrap().remove(0) };
+    server.publish(&resource, Change::Insert(broken)).expect("stored");
+    server.makes_nothing_of = Some(|documents| documents.contains(&&b"<open>"[..]));
+    assert_eq!(refreshed_body(&mut server, 2), Some(one.clone()));
+    server.makes_nothing_of = None;
+    server.now += Seconds(300);
+    assert_eq!(refreshed_body(&mut server, 3), Some(one));
 }

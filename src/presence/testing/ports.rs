@@ -19,7 +19,8 @@ use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::seen::Seen;
 use crate::presence::subscription::{Renewal, Status, Subscription};
 use crate::presence::subscription_field::Field;
-use crate::presence::winfo::Watcher;
+use crate::presence::unreadable::Unshown;
+use crate::presence::winfo::{MOST_CHANGES, Watcher};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Moment, Seconds};
 
@@ -82,10 +83,12 @@ impl Ports for MemoryPorts {
     fn in_utf8(&self, document: &[u8]) -> Option<Vec<u8>> {
         Some(document.to_vec())
     }
-    fn is_unreadable(&self, _document: &Publication) -> bool {
-        false
+    fn leave_out_unreadable(&self, documents: &mut Vec<Publication>) -> Option<Moment> {
+        self.unreadable.leave_out(documents, self.now)
     }
-    fn note_unreadable(&mut self, _resource: &Resource, _document: &Publication) {}
+    fn note_unreadable(&mut self, _resource: &Resource, document: &Publication, why: Unshown<'_>) {
+        self.unreadable.note(document, why, self.now);
+    }
     fn check_publish(&mut self, _package: PackageId) -> PackageVerdict {
         PackageVerdict::Fine
     }
@@ -99,6 +102,9 @@ impl Ports for MemoryPorts {
         documents: &[&[u8]],
         offline: Option<usize>,
     ) -> Option<Vec<u8>> {
+        if self.makes_nothing_of.is_some_and(|makes_nothing_of| makes_nothing_of(documents)) {
+            return None;
+        }
         let shown = |(at, body): (usize, &&[u8])| {
             let closed = if Some(at) == offline { "closed " } else { "" };
             format!("{closed}{}", String::from_utf8_lossy(body))
@@ -229,7 +235,9 @@ impl Ports for MemoryPorts {
     fn composed(&mut self, _resource: &Resource) -> Option<Option<Digested>> {
         None
     }
-    fn cache_composed(&mut self, _: &Resource, _: u32, _: Option<&Digested>, _: Expiry) {}
+    fn cache_composed(&mut self, _: &Resource, _: u32, _: Option<&Digested>, valid_until: Expiry) {
+        self.composed_until = Some(valid_until);
+    }
     fn forget(&mut self, _resource: &Resource) {}
     fn hold_late(&mut self, late: &Late) -> bool {
         self.late.push((self.now + Seconds(late::HELD_SECS as i64), late.clone()));
@@ -456,7 +464,7 @@ impl Ports for MemoryPorts {
             StateChange::State { sender, transient_body } => {
                 let queue = self.queue(resource);
                 queue.generation += 1;
-                queue.transient_body = transient_body;
+                queue.transient_body = transient_body.filter(|_| watched);
                 queue.pending |= watched;
                 let generation = queue.generation;
                 let places: Vec<usize> = (0..self.entries.len()).collect();
@@ -476,8 +484,9 @@ impl Ports for MemoryPorts {
                 let queue = self.queue(resource);
                 queue.generation += 1;
                 queue.pending = true;
+                queue.changes.retain(|other| (&other.uri, &other.id) != (&watcher.uri, &watcher.id));
                 queue.changes.push(watcher);
-                queue.full |= full;
+                queue.full |= full || queue.changes.len() > MOST_CHANGES;
             }
             StateChange::Subscription(dialog, notify_reason) => {
                 if let Some(entry) = self.slot_of(dialog).and_then(|slot| self.entries[slot].as_mut()) {

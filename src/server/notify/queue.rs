@@ -21,6 +21,7 @@ use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::rows_behind::RowsBehind;
 use crate::server::tables::Shard;
+use crate::server::tables::noted_changes::Outdated;
 use crate::server::tables::resource_entry::{ChangedWatcher, Due, FinalNotify, ResourceEntry, SharedTransientBody};
 use crate::server::tables::subscription_entry::Ownership;
 use crate::sip::packed::Strings;
@@ -121,24 +122,20 @@ impl NotifyQueue for ResourceQueues {
             shard = tables.shard(resource.hash);
         }
         let entry = shard.entry(rule, resource)?;
-        for due in [Due::Something, Due::ForAll, Due::Asked] {
-            entry.due.take(due);
-        }
+        let carried = entry.carry();
         fault_point!("round");
-        let transient_body = entry.transient_body.take();
-        let changes = entry.changes.take();
         let notify_run = NotifyRun {
             cursor: 0,
             generation: entry.generation,
             documents: entry.documents_version,
-            full: entry.due.take(Due::FullList),
-            changed_at: std::mem::take(&mut entry.changed_at),
+            full: carried.is_full,
+            changed_at: carried.changed_at,
             ..NotifyRun::default()
         };
         drop(shard);
         Some(NotifyRun {
-            transient_body: transient_body.as_deref().map(SharedTransientBody::to_private),
-            changes: changes.iter().map(private_watcher).collect(),
+            transient_body: carried.transient_body.as_deref().map(SharedTransientBody::to_private),
+            changes: carried.changes.iter().map(private_watcher).collect(),
             ..notify_run
         })
     }
@@ -253,21 +250,13 @@ impl ResourceQueues {
             _ => None,
         };
         let leaves_stock_watchers = self.leaves_stock_watchers(&event, work.carries_out_a_message);
-        let (mut collapsed, began) = (false, work.began);
+        let (mut collapsed, mut outdated, began) = (false, Outdated::default(), work.began);
         let mut shard = tables.shard(resource.hash);
         let Some(entry) = shard.entry(rule, resource) else { return false };
         match (&event, prepared) {
             (StateChange::State { sender, .. }, Prepared::TransientBody(transient_body)) => {
                 collapsed = entry.due.has(Due::Something);
-                // A watcher that saw the new documents before, in the answer to a SUBSCRIBE, is notified of the change
-                // all the same.
-                entry.generation = entry.generation.wrapping_add(1);
-                entry.transient_body = transient_body;
-                if !entry.subscriptions.is_empty() {
-                    entry.due.add(Due::Something);
-                    entry.changed_at = if entry.changed_at > 0 { entry.changed_at } else { began };
-                }
-                entry.due.add(Due::ForAll);
+                outdated = entry.note_documents(transient_body, began);
                 if !sender.is_empty() {
                     skip_sender(&mut shard, rule, resource, sender);
                 }
@@ -276,14 +265,7 @@ impl ResourceQueues {
                 if entry.subscriptions.is_empty() {
                     return false;
                 }
-                entry.generation = entry.generation.wrapping_add(1);
-                entry.due.add(Due::Something);
-                entry.due.add(Due::ForAll);
-                let cached = changed.map(|changed| entry.changes.push(changed));
-                // The full list stands in for a change that cannot be kept.
-                if *full || !matches!(cached, Some(Ok(()))) {
-                    entry.due.add(Due::FullList);
-                }
+                outdated = entry.note_watcher(changed, *full);
             }
             (StateChange::Subscription(dialog, notify_reason), _) => {
                 entry.due.add(Due::Something);
@@ -301,13 +283,11 @@ impl ResourceQueues {
         let is_open = entry.due.has(Due::Something) && !entry.busy;
         entry.busy |= take == Take::Now && is_open;
         // What nobody watches and has no document any more needs no resource entry.
-        let is_unseen = entry.subscriptions.is_empty() && !entry.busy && !is_open;
-        let unseen = if is_unseen { entry.transient_body.take() } else { None };
         if entry.is_idle() {
             shard.drop_idle_entry(rule, resource);
         }
         drop(shard);
-        drop(unseen);
+        drop(outdated);
         if collapsed {
             counters::count(Counter::Collapsed);
         }

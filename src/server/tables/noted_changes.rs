@@ -1,0 +1,183 @@
+//! Changes that wait in a resource entry for the next pass over its watchers.
+use crate::host::shm::ShmBox;
+use crate::presence::winfo::MOST_CHANGES;
+use crate::server::tables::lazy_vec::LazyVec;
+use crate::server::tables::resource_entry::{ChangedWatcher, Due, ResourceEntry, SharedTransientBody};
+
+/// What changes leave to be freed when the lock is open.
+#[derive(Default)]
+pub struct Outdated {
+    transient_body: Option<ShmBox<SharedTransientBody>>,
+    changes: LazyVec<ChangedWatcher>,
+    change: Option<ChangedWatcher>,
+}
+
+/// What one pass carries beside the state of its resource.
+pub struct Carried {
+    /// A document that is shown in it only.
+    pub transient_body: Option<ShmBox<SharedTransientBody>>,
+    /// For winfo: the watchers that changed.
+    pub changes: LazyVec<ChangedWatcher>,
+    /// For winfo: every watcher is listed.
+    pub is_full: bool,
+    /// See [`ResourceEntry::changed_at`].
+    pub changed_at: u64,
+}
+
+impl ResourceEntry {
+    /// The documents have changed, in an entry from the host that began at this time, in microseconds. What is shown
+    /// once is shown to those who watch now: where there are none no later watcher takes it for the state.
+    pub fn note_documents(&mut self, transient_body: Option<ShmBox<SharedTransientBody>>, began: u64) -> Outdated {
+        // A watcher that saw the new documents before, in the answer to a SUBSCRIBE, is notified of the change all the
+        // same.
+        self.generation = self.generation.wrapping_add(1);
+        let mut outdated = Outdated::default();
+        if !self.subscriptions.is_empty() {
+            self.due.add(Due::Something);
+            self.due.add(Due::ForAll);
+            self.changed_at = if self.changed_at > 0 { self.changed_at } else { began };
+            outdated.transient_body = std::mem::replace(&mut self.transient_body, transient_body);
+        } else {
+            self.transient_body = None;
+        }
+        outdated
+    }
+
+    /// A watcher of the presentity that this winfo resource reports on has changed; without it, or `is_full`, the next
+    /// pass lists all of them. It names each watcher once (RFC 3858 4.2: ids are unique), as it is then, and at most
+    /// [`MOST_CHANGES`]: more become the whole list.
+    pub fn note_watcher(&mut self, changed: Option<ChangedWatcher>, is_full: bool) -> Outdated {
+        self.generation = self.generation.wrapping_add(1);
+        self.due.add(Due::Something);
+        self.due.add(Due::ForAll);
+        let mut outdated = Outdated::default();
+        if let Some(changed) = changed.filter(|_| !is_full && !self.due.has(Due::FullList)) {
+            let is_same = |other: &ChangedWatcher| other.strings.all::<2>() == changed.strings.all::<2>();
+            outdated.change = self.changes.take_where(is_same);
+            if self.changes.len() < MOST_CHANGES && self.changes.push(changed).is_ok() {
+                return outdated;
+            }
+        }
+        self.due.add(Due::FullList);
+        outdated.changes = self.changes.take();
+        outdated
+    }
+
+    /// A pass begins: what was due until now goes out with it.
+    pub fn carry(&mut self) -> Carried {
+        for due in [Due::Something, Due::ForAll, Due::Asked] {
+            self.due.take(due);
+        }
+        Carried {
+            transient_body: self.transient_body.take(),
+            changes: self.changes.take(),
+            is_full: self.due.take(Due::FullList),
+            changed_at: std::mem::take(&mut self.changed_at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+    use crate::host::shm::{self, Shm, ShmVec};
+    use crate::presence::event_package::PackageId;
+    use crate::presence::resource::UriComparison;
+    use crate::presence::subscription::Status;
+    use crate::presence::winfo::{WatcherEvent, WatcherTimes};
+    use crate::server::tables::resource_entry::Documents;
+    use crate::sip::packed::Strings;
+
+    fn entry() -> ResourceEntry {
+        let rule = UriComparison { ignore_case: false, seed: 7 };
+        let resource = rule.resource(b"sip:alice@example.org", PackageId(1));
+        ResourceEntry::new(&resource, Documents::Known(ShmVec::new_in(Shm))).expect("memory")
+    }
+
+    fn changed(name: &str, status: Status) -> Option<ChangedWatcher> {
+        let strings = Strings::joined(&[name.as_bytes(), b"call"], shm::concat).expect("memory");
+        let (event, times) = (WatcherEvent::Subscribe, WatcherTimes::default());
+        Some(ChangedWatcher { strings, status, event, times })
+    }
+
+    fn names(carried: &Carried) -> Vec<(String, Status)> {
+        let name = |change: &ChangedWatcher| String::from_utf8_lossy(change.strings.get(0)).into_owned();
+        carried.changes.iter().map(|change| (name(change), change.status)).collect()
+    }
+
+    #[test]
+    fn a_watcher_is_named_once_as_it_is_last() {
+        let before = fake::live_blocks();
+        let mut entry = entry();
+        for (name, status) in [("bob", Status::Active), ("carol", Status::Active), ("bob", Status::Terminated)] {
+            entry.note_watcher(changed(name, status), false);
+        }
+        let carried = entry.carry();
+        assert_eq!(names(&carried), [("carol".into(), Status::Active), ("bob".into(), Status::Terminated)]);
+        assert!(!carried.is_full);
+        drop((entry, carried));
+        assert_eq!(fake::live_blocks(), before);
+    }
+
+    /// `steps`: so many other watchers change, then the whole list may be asked for, then so many change.
+    fn more_changes_than_one_document_names_become_the_list((first, whole, then, wanted): (usize, bool, usize, usize)) {
+        let mut entry = entry();
+        let some = |entry: &mut ResourceEntry, count: usize| {
+            for n in 0..count {
+                entry.note_watcher(changed(&n.to_string(), Status::Active), false);
+                assert!(entry.changes.len() <= MOST_CHANGES);
+            }
+        };
+        some(&mut entry, first);
+        if whole {
+            entry.note_watcher(changed("bob", Status::Terminated), true);
+        }
+        some(&mut entry, then);
+        let carried = entry.carry();
+        assert_eq!((carried.changes.len(), carried.is_full), (wanted, wanted == 0));
+        some(&mut entry, 1);
+        let next = entry.carry();
+        assert_eq!((next.changes.len(), next.is_full), (1, false), "the next pass begins anew");
+    }
+
+    table! { more_changes_than_one_document_names_become_the_list:
+        one => (1, false, 0, 1);
+        as_many_as_it_names => (MOST_CHANGES, false, 0, MOST_CHANGES);
+        the_same_again => (MOST_CHANGES, false, MOST_CHANGES, MOST_CHANGES);
+        one_more => (MOST_CHANGES + 1, false, 0, 0);
+        many_more => (10 * MOST_CHANGES, false, 0, 0);
+        the_list_is_asked_for => (1, true, 0, 0);
+        the_list_is_asked_for_before => (0, true, 3, 0);
+    }
+
+    #[test]
+    fn a_change_that_finds_no_memory_becomes_the_list() {
+        let mut entry = entry();
+        entry.note_watcher(None, false);
+        assert!(entry.carry().is_full);
+    }
+
+    #[test]
+    fn what_is_shown_once_is_kept_for_those_who_watch() {
+        let before = fake::live_blocks();
+        for is_watched in [false, true] {
+            let mut entry = entry();
+            if is_watched {
+                entry.subscriptions.push(3).expect("memory");
+            }
+            // A process is sending meanwhile.
+            entry.busy = true;
+            let shown = || shm::boxed(SharedTransientBody::Body(shm::copy(b"shown once").expect("memory"))).ok();
+            entry.note_documents(shown(), 5);
+            assert_eq!(entry.due.has(Due::Something), is_watched);
+            let carried = entry.carry();
+            assert_eq!(carried.transient_body.is_some(), is_watched);
+            assert_eq!(carried.changed_at, if is_watched { 5 } else { 0 });
+            entry.note_documents(shown(), 6);
+            entry.note_documents(None, 7);
+            assert!(entry.carry().transient_body.is_none(), "a later change takes its place");
+        }
+        assert_eq!(fake::live_blocks(), before);
+    }
+}
