@@ -12,7 +12,7 @@ use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::ended_rows;
 use crate::server::publications::memory::{DocumentMemory, Watchers, live};
-use crate::server::publications::presentity_table::{PresentityRows, RowChange};
+use crate::server::publications::presentity_table::{PresentityRows, Written};
 use crate::server::publications::store::{PublicationStore, Wanted};
 use crate::server::publications::undo::Changed;
 use crate::server::publications::write_behind::WriteBehind;
@@ -21,6 +21,9 @@ use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::{CachedBody, Documents};
 use crate::time::{Expiry, Moment, Seconds};
 use std::ops::Deref;
+
+/// How often a resource is read again when another server has changed its rows meanwhile.
+const TRIES: usize = 20;
 
 /// The table, and what memory knows of it.
 pub(crate) struct Cached {
@@ -41,17 +44,29 @@ impl Deref for Cached {
 impl PublicationStore for Cached {
     fn change(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
         let _order = self.lock_for_write(resource);
-        self.load(resource)?;
-        let Changed { applied, rows, undo } = self.memory.change(resource, change)?;
-        let Err(error) = self.rows.write(resource, &rows) else { return Ok(applied) };
-        // What is written later is known to memory alone, and a row that is refused is as it was. Otherwise the table
-        // is the truth: it is read again next time.
-        let is_whole = rows.len() == 1 || self.database.has_transactions();
-        let is_as_before = self.behind.is_some() || (error == StoreError::Refused && is_whole);
-        if !(is_as_before && self.memory.undo(resource, undo)) {
-            self.forget_documents(resource);
+        for _ in 0..TRIES {
+            self.load(resource)?;
+            let Changed { applied, rows, undo } = self.memory.change(resource, change)?;
+            let error = match self.rows.write(resource, &rows) {
+                // What is written later is known to memory alone.
+                Ok(written) if written == Written::Done || self.behind.is_some() => return Ok(applied),
+                // Another server has changed the row that memory knows: the table is the truth.
+                Ok(_) => {
+                    self.forget_documents(resource);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            // What is written later is known to memory alone, and a row that is refused is as it was. Otherwise the
+            // table is the truth: it is read again next time.
+            let is_whole = rows.len() == 1 || self.database.has_transactions();
+            let is_as_before = self.behind.is_some() || (error == StoreError::Refused && is_whole);
+            if !(is_as_before && self.memory.undo(resource, undo)) {
+                self.forget_documents(resource);
+            }
+            return Err(error);
         }
-        Err(error)
+        Err(StoreError::Busy)
     }
 
     fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
@@ -98,7 +113,7 @@ impl PublicationStore for Cached {
             }
             self.load(resource)?;
             self.memory.change(resource, &Change::Remove(row.etag.clone()))?;
-            self.rows.write(resource, &[RowChange::Delete(row.etag.clone())])?;
+            self.rows.write(resource, &[row.removal()])?;
             self.memory.documents_changed(resource);
             Ok(true)
         })

@@ -3,10 +3,15 @@ use crate::limited;
 use crate::presence::error::StoreError;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
-use crate::server::publications::presentity_table::{EndedRow, PresentityRows};
+use crate::server::publications::presentity_table::{EndedRow, PresentityRows, RowChange};
 use crate::time::Moment;
 
 impl EndedRow {
+    /// Its removal. Whether another server has been faster does not matter.
+    pub(crate) fn removal(&self) -> RowChange {
+        RowChange::Delete { etag: self.etag.clone(), ruid: Vec::new() }
+    }
+
     /// Whether the publication is over among the documents as they are stored now: it may have been refreshed since its
     /// row was read.
     pub(crate) fn is_over(&self, documents: &[Publication], now: Moment) -> bool {

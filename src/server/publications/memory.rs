@@ -3,13 +3,13 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use crate::presence::error::StoreError;
 use crate::presence::order::Order;
-use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication, Stored};
+use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
 use crate::presence::remembered::Digested;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
-use crate::server::publications::presentity_table::{BodyCell, RowChange, update};
+use crate::server::publications::presentity_table::{BodyCell, RowChange, delete, update};
 use crate::server::publications::store::{PublicationStore, Wanted};
-use crate::server::publications::trims::Trims;
+use crate::server::publications::trims::{self, Trims};
 use crate::server::publications::undo::{Changed, Undo};
 use crate::server::shared::Parts;
 use crate::server::tables::publication_entry::{PublicationRowState, SharedPublication};
@@ -49,31 +49,6 @@ impl DocumentMemory {
         DocumentMemory { parts, rows, watchers, order: Order::of(parts.config) }
     }
 
-    /// The documents in memory that a change trims. They are read, and written anew, outside of the lock.
-    fn prepare_trims(&self, resource: &Resource, change: &Change) -> Trims {
-        let speaks = match change {
-            Change::Insert(new) => !new.dialogs.marks.is_empty(),
-            Change::End(_) => true,
-            _ => false,
-        };
-        if !speaks {
-            return Trims(Vec::new());
-        }
-        let mut shard = self.shared.tables.shard(resource.hash);
-        let affected: Vec<_> = match shard.entry(self.shared.tables.rule(), resource).map(|entry| &entry.documents) {
-            // Most documents have one dialog, and go as a whole.
-            Some(Documents::Known(list)) if list.iter().any(|document| document.marks.len() > 1) => {
-                match Plan::of(list, change) {
-                    Plan::Insert { trimmed, .. } => trimmed.iter().map(|at| list[*at].to_private()).collect(),
-                    _ => Vec::new(),
-                }
-            }
-            _ => return Trims(Vec::new()),
-        };
-        drop(shard);
-        Trims::prepare(affected.into_iter(), change)
-    }
-
     /// Changes the documents in memory.
     pub(crate) fn change(&self, resource: &Resource, change: &Change) -> Result<Changed, StoreError> {
         let rule = self.shared.tables.rule();
@@ -86,18 +61,17 @@ impl DocumentMemory {
             Change::Insert(new) => Some(SharedPublication::new(new)?),
             _ => None,
         };
-        let trims = self.prepare_trims(resource, change);
         // Documents that others have taken the place of, and those that nothing has.
         let (mut undo, mut left) = (Undo::default(), Vec::new());
-        let mut shard = self.shared.tables.shard(resource.hash);
+        let prepare = |affected: Vec<Publication>| Trims::prepare(affected.into_iter(), change);
+        let (trims, mut shard) = trims::prepared(&self.shared.tables, resource, change, prepare)?;
         if inserted.is_none() && shard.entry(rule, resource).is_none() {
             return Ok(Changed::nothing(Applied::NoMatch));
         }
         let entry = shard.entry_or_new(rule, resource, Documents::Known(ShmVec::new_in(Shm)))?;
         let watched = self.watchers == Watchers::Rows || !entry.subscriptions.is_empty();
-        let Documents::Known(list) = &mut entry.documents else {
-            return Ok(Changed::nothing(Applied::NoMatch));
-        };
+        // They were forgotten since they were read: whether they match is not known.
+        let Documents::Known(list) = &mut entry.documents else { return Err(StoreError::Busy) };
         let mut rows = Vec::new();
         let applied = match (Plan::of(list, change), change) {
             (Plan::Insert { replaced, trimmed, keeps }, Change::Insert(_) | Change::End(_)) => {
@@ -133,7 +107,7 @@ impl DocumentMemory {
                     .extend(shorter.into_iter().map(|(at, fresh)| (at, std::mem::replace(&mut list[at], fresh))));
                 left.extend(replaced.into_iter().rev().map(|at| (at, list.remove(at))));
                 let replaced = left.iter().map(|(_, old)| old).filter(|old| wants_row(old.ruid()));
-                rows.extend(replaced.map(|old| RowChange::Delete(old.etag().to_owned_tag())));
+                rows.extend(replaced.map(delete));
                 match change {
                     Change::Insert(new) => {
                         undo.is_longer = inserted.is_some();
@@ -179,17 +153,17 @@ impl DocumentMemory {
                 }
                 Applied::Modified { keeps }
             }
-            (Plan::Remove { at }, Change::Remove(etag)) => {
+            (Plan::Remove { at }, Change::Remove(_)) => {
                 if later {
                     entry.removed.try_reserve(1)?;
                 }
                 let old = list.remove(at);
                 // Its body is shown once more, if anybody watches.
                 let removed = if watched { old.to_private() } else { old.without_body() };
-                left.push((at, old));
                 if wants_row(&removed.ruid) {
-                    rows.push(RowChange::Delete(etag.clone()));
+                    rows.push(delete(&old));
                 }
+                left.push((at, old));
                 Applied::Removed(removed, at)
             }
             _ => return Ok(Changed::nothing(Applied::NoMatch)),

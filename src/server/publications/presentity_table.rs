@@ -1,9 +1,10 @@
 //! Rows of `presentity`: a publication column by column, as stock writes it.
+use crate::common::compared_rows::compare_and_write;
 use crate::common::paging::{self, Page, Seen};
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, expiry_of, moment, moment_of, row_columns};
 use crate::presence::config::Config;
 use crate::presence::error::StoreError;
-use crate::presence::publication::{Dialogs, Publication};
+use crate::presence::publication::{Dialogs, Publication, Stored};
 use crate::presence::resource::Resource;
 use crate::server::publications::store::Wanted;
 use crate::server::shared::Parts;
@@ -48,6 +49,14 @@ row_columns! {
     }
 }
 
+row_columns! {
+    /// What is read to see whether there is a row.
+    #[allow(dead_code, reason = "only whether there is a row is asked")]
+    enum Tag {
+        Value = "etag",
+    }
+}
+
 /// What an update does to the body in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyCell {
@@ -70,7 +79,12 @@ pub(crate) enum RowChange {
     /// Other values in the row that has this entity tag.
     Update { before: EntityTag, after: Publication, body: BodyCell },
     /// No row with this entity tag any more.
-    Delete(EntityTag),
+    Delete { etag: EntityTag, ruid: Vec<u8> },
+}
+
+/// The removal of the row of a publication.
+pub(crate) fn delete<P: Stored>(publication: &P) -> RowChange {
+    RowChange::Delete { etag: publication.etag().to_owned_tag(), ruid: publication.ruid().to_vec() }
 }
 
 /// The change of the row that has the entity tag `before`.
@@ -155,29 +169,42 @@ pub(crate) fn delete_record(db: &Connection, table: &[u8], ruid: &[u8]) -> Resul
     db.delete(table, &[is_record(ruid)])
 }
 
-/// Carries out a change of one row.
+/// What became of a change of the rows of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It is carried out.
+    Done,
+    /// Its row is not there any more as it was read: another server has been faster. Nothing is changed.
+    Overtaken,
+}
+
+/// Carries out a change of one row; `false` when there is no such row.
 fn write_row(
     db: &Connection,
     config: &Config,
     resource: &Resource,
     event: &[u8],
     change: &RowChange,
-) -> Result<(), DbError> {
+) -> Result<bool, DbError> {
     let table = config.presentity_table;
     let (user, domain) = uri::split(&resource.uri);
     let [domain_is, user_is, event_is] = of_resource(user, domain, event);
     let etag_is = |etag| ("etag", Op::Eq, Value::Text(EntityTag::bytes(etag)));
     match change {
-        RowChange::Insert(p) => insert_row(db, table, resource, event, p),
+        RowChange::Insert(p) => insert_row(db, table, resource, event, p).map(|()| true),
         RowChange::Update { before, after, body } => {
             let cells = changed_cells(after, *body);
-            if after.ruid.is_empty() {
-                return db.update(table, &cells, &[domain_is, user_is, event_is, etag_is(before)]);
+            let update = |row: &[Cond<'_>]| compare_and_write::<Tag>(db, table, row, || db.update(table, &cells, row));
+            match after.ruid.is_empty() {
+                true => update(&[domain_is, user_is, event_is, etag_is(before)]),
+                // The record id is unique by itself: a shorter statement, and one index to look at.
+                false => update(&[is_record(&after.ruid), etag_is(before)]),
             }
-            // The record id is unique by itself: a shorter statement, and one index to look at.
-            db.update(table, &cells, &[is_record(&after.ruid), etag_is(before)])
         }
-        RowChange::Delete(etag) => db.delete(table, &[domain_is, user_is, event_is, etag_is(etag)]),
+        RowChange::Delete { etag, .. } => {
+            let row = [domain_is, user_is, event_is, etag_is(etag)];
+            compare_and_write::<Tag>(db, table, &row, || db.delete(table, &row))
+        }
     }
 }
 
@@ -262,20 +289,36 @@ impl PresentityRows {
         })
     }
 
-    /// Writes what a change does to the rows of a resource: all of it or nothing where the database can.
-    pub(crate) fn write(&self, resource: &Resource, rows: &[RowChange]) -> Result<(), StoreError> {
+    /// Writes what a change does to the rows of a resource: all of it or nothing where the database can. A change of
+    /// one row is carried out if that is as it was read; of several, those are passed over that are not.
+    pub(crate) fn write(&self, resource: &Resource, rows: &[RowChange]) -> Result<Written, StoreError> {
         let event = self.packages().get(resource.event).name;
         let config = self.config;
-        let all = |db: &Connection| rows.iter().try_for_each(|row| write_row(db, config, resource, event, row));
-        match rows {
-            [] => Ok(()),
+        let write = |db: &Connection, row: &RowChange| write_row(db, config, resource, event, row);
+        let all = |db: &Connection| rows.iter().try_for_each(|row| write(db, row).map(|_| ()));
+        let [row] = rows else {
+            let done = if rows.is_empty() { Ok(()) } else { self.database.write_together(all) };
+            return done.map(|()| Written::Done);
+        };
+        let is_there = match row {
             // What certainly has no place is no collision with another transaction: it is tried once.
-            [RowChange::Insert(new)] if self.database.limits_texts() && !fits(resource, new) => {
-                self.database.write_once(all)
+            RowChange::Insert(new) if self.database.limits_texts() && !fits(resource, new) => {
+                self.database.write_once(|db| write(db, row))?
             }
-            [_] => self.database.write(all),
-            _ => self.database.write_together(all),
+            _ => self.database.write(|db| write(db, row))?,
+        };
+        if is_there {
+            return Ok(Written::Done);
         }
+        // A driver that loses its connection carries a statement out again, and MariaDB does not count rows that have
+        // their values already; other nodes of a cluster may have carried the same change out.
+        let rows = self.read(resource)?;
+        let is_overtaken = match row {
+            RowChange::Insert(_) => false,
+            RowChange::Update { after, .. } => !rows.iter().any(|row| row.etag == after.etag),
+            RowChange::Delete { ruid, .. } => !ruid.is_empty() && rows.iter().any(|row| row.ruid == *ruid),
+        };
+        Ok(if is_overtaken { Written::Overtaken } else { Written::Done })
     }
 
     /// The resources that have rows, in the order of their keys; each once.

@@ -7,11 +7,14 @@ use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::ended_rows;
 use crate::server::publications::memory::{DocumentMemory, Watchers, live};
-use crate::server::publications::presentity_table::{BodyCell, PresentityRows, RowChange, update};
+use crate::server::publications::presentity_table::{BodyCell, PresentityRows, RowChange, Written, delete, update};
 use crate::server::publications::store::{PublicationStore, Wanted};
 use crate::server::publications::trims::Trims;
 use crate::server::shared::Parts;
 use crate::time::{Expiry, Moment};
+
+/// How often the rows are read again when another server has changed them meanwhile.
+const TRIES: usize = 20;
 
 /// The table is the store.
 pub(crate) struct InTable {
@@ -27,50 +30,59 @@ impl InTable {
         InTable { parts, memory, rows: PresentityRows::new(parts) }
     }
 
-    fn change_rows(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
-        let mut documents = self.rows.read(resource)?;
+    /// Carries a change out as the rows are read now; `None` when another server has changed them meanwhile.
+    fn change_rows(&self, resource: &Resource, change: &Change) -> Result<Option<Applied>, StoreError> {
+        let (mut documents, mut removed) = (self.rows.read(resource)?, Vec::new());
         let (applied, rows) = match (Plan::of(&documents, change), change) {
             (Plan::Insert { replaced, trimmed, keeps }, Change::Insert(_) | Change::End(_)) => {
                 let trims = Trims::prepare(trimmed.iter().map(|at| documents[*at].clone()), change);
-                replaced.iter().for_each(|at| self.memory.record_removal(resource, &documents[*at]));
-                let mut rows: Vec<_> =
-                    replaced.iter().map(|at| RowChange::Delete(documents[*at].etag.clone())).collect();
+                removed.extend(replaced.iter().map(|at| documents[*at].clone()));
+                let mut rows: Vec<_> = removed.iter().map(delete).collect();
                 rows.extend(trims.0.into_iter().map(|trim| update(&trim.etag.clone(), trim, BodyCell::Changes)));
-                let Change::Insert(new) = change else {
-                    self.rows.write(resource, &rows)?;
-                    self.memory.documents_changed(resource);
-                    return Ok(Applied::Ended);
-                };
-                rows.push(RowChange::Insert(match keeps {
-                    Some(at) => new.keeping(documents.swap_remove(at)),
-                    None => new.clone(),
-                }));
-                (Applied::Inserted, rows)
+                match change {
+                    Change::Insert(new) => {
+                        rows.push(RowChange::Insert(match keeps {
+                            Some(at) => new.keeping(documents.swap_remove(at)),
+                            None => new.clone(),
+                        }));
+                        (Applied::Inserted, rows)
+                    }
+                    _ => (Applied::Ended, rows),
+                }
             }
             (Plan::Modify { keeps: Keeps::Everything, .. }, _) => {
-                return Ok(Applied::Modified { keeps: Keeps::Everything });
+                return Ok(Some(Applied::Modified { keeps: Keeps::Everything }));
             }
             (Plan::Modify { at, keeps }, Change::Modify(modification)) => {
                 let with_body = documents[at].modify(modification, keeps);
                 let row = update(&modification.etag, documents.swap_remove(at), BodyCell::of(with_body));
                 (Applied::Modified { keeps }, vec![row])
             }
-            (Plan::Remove { at }, Change::Remove(etag)) => {
-                self.memory.record_removal(resource, &documents[at]);
-                (Applied::Removed(documents.swap_remove(at), at), vec![RowChange::Delete(etag.clone())])
+            (Plan::Remove { at }, Change::Remove(_)) => {
+                removed.push(documents[at].clone());
+                let row = delete(&documents[at]);
+                (Applied::Removed(documents.swap_remove(at), at), vec![row])
             }
-            _ => return Ok(Applied::NoMatch),
+            _ => return Ok(Some(Applied::NoMatch)),
         };
-        self.rows.write(resource, &rows)?;
+        let written = self.rows.write(resource, &rows)?;
+        if written == Written::Done {
+            removed.iter().for_each(|removed| self.memory.record_removal(resource, removed));
+        }
         self.memory.documents_changed(resource);
-        Ok(applied)
+        Ok((written == Written::Done).then_some(applied))
     }
 }
 
 impl PublicationStore for InTable {
     fn change(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
         let _order = self.parts.lock_for_write(resource);
-        self.change_rows(resource, change)
+        for _ in 0..TRIES {
+            if let Some(applied) = self.change_rows(resource, change)? {
+                return Ok(applied);
+            }
+        }
+        Err(StoreError::Busy)
     }
 
     fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
@@ -93,7 +105,7 @@ impl PublicationStore for InTable {
             if !row.is_over(&self.rows.read(resource)?, now) {
                 return Ok(false);
             }
-            self.rows.write(resource, &[RowChange::Delete(row.etag.clone())])?;
+            self.rows.write(resource, &[row.removal()])?;
             self.memory.documents_changed(resource);
             Ok(true)
         })

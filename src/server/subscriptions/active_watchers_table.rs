@@ -1,4 +1,5 @@
 //! Rows of `active_watchers`: a subscription column by column, as stock writes it.
+use crate::common::compared_rows::{self, compare_and_write};
 use crate::common::database::{Database, StoreError};
 use crate::common::paging::{Page, Seen};
 use crate::host::db::{Cell, Column, Cond, Connection, DbError, Op, Row, Value, expiry_of, row_columns};
@@ -308,21 +309,6 @@ fn as_read_and_not_renewed(read: &Subscription) -> Vec<Cond<'_>> {
     row
 }
 
-/// Carries out a statement on the row that `as_read` names; `false` when there is no such row any more.
-fn compare_and_write(
-    db: &Connection,
-    table: &[u8],
-    as_read: &[Cond<'_>],
-    write: impl FnOnce() -> Result<(), DbError>,
-) -> Result<bool, DbError> {
-    // Some drivers do not know; the writer's lock is held: no process of this server changes the row in between.
-    if db.affected_rows().is_none() && !has_any(db, table, as_read)? {
-        return Ok(false);
-    }
-    write()?;
-    Ok(db.affected_rows().is_none_or(|rows| rows != 0))
-}
-
 /// The cells of the numbers that a NOTIFY counts up.
 fn counters(n: &SubscriptionState) -> [Cell<'static>; 2] {
     [("local_cseq", Value::Int(n.local_cseq.into())), ("version", Value::Int(n.version.into()))]
@@ -335,7 +321,7 @@ fn counters(n: &SubscriptionState) -> [Cell<'static>; 2] {
 /// Fails when the database cannot be read or written.
 pub fn count_up(db: &Connection, table: &[u8], counted: &Subscription, local_cseq: u32) -> Result<bool, DbError> {
     let row = as_read(counted.dialog(), local_cseq);
-    compare_and_write(db, table, &row, || db.update(table, &counters(&counted.state), &row))
+    compare_and_write::<LocalCseq>(db, table, &row, || db.update(table, &counters(&counted.state), &row))
 }
 
 /// The same for a row that has to bear this mark of a notifier process: it is taken off in the same statement.
@@ -353,7 +339,9 @@ pub fn take_marked(
     let [cseq, version] = counters(&counted.state);
     let [call, to, from, before] = as_read(counted.dialog(), local_cseq);
     let row = [call, to, from, before, ("updated", Op::Eq, Value::Int(mark.into()))];
-    compare_and_write(db, table, &row, || db.update(table, &[cseq, version, ("updated", Value::Int(-1))], &row))
+    compare_and_write::<LocalCseq>(db, table, &row, || {
+        db.update(table, &[cseq, version, ("updated", Value::Int(-1))], &row)
+    })
 }
 
 /// Writes what a SUBSCRIBE changes, together with the numbers of the NOTIFY that follows it, if the row is as it was
@@ -381,7 +369,7 @@ pub fn renew(db: &Connection, table: &[u8], read: &Subscription, renewed: &Subsc
         false => &cells[..cells.len() - moved.len()],
     };
     let row = as_read_and_not_renewed(read);
-    compare_and_write(db, table, &row, || db.update(table, written, &row))
+    compare_and_write::<LocalCseq>(db, table, &row, || db.update(table, written, &row))
 }
 
 /// Writes another authorization, together with the numbers of the NOTIFY that follows it, if the row is as it was read;
@@ -399,7 +387,7 @@ pub fn authorize(db: &Connection, table: &[u8], judged: &Subscription, local_cse
         version,
     ];
     let row = as_read(judged.dialog(), local_cseq);
-    compare_and_write(db, table, &row, || db.update(table, &cells, &row))
+    compare_and_write::<LocalCseq>(db, table, &row, || db.update(table, &cells, &row))
 }
 
 /// Removes a row if it is as it was read; `false` when it is not.
@@ -409,7 +397,7 @@ pub fn authorize(db: &Connection, table: &[u8], judged: &Subscription, local_cse
 /// Fails when the database cannot be read or written.
 pub fn delete_as_read(db: &Connection, table: &[u8], read: &Subscription) -> Result<bool, DbError> {
     let row = as_read_and_not_renewed(read);
-    compare_and_write(db, table, &row, || db.delete(table, &row))
+    compare_and_write::<LocalCseq>(db, table, &row, || db.delete(table, &row))
 }
 
 /// Marks a row for the notifier process whose turn `turn` is.
@@ -463,7 +451,7 @@ pub fn select(
 ///
 /// Fails when the database cannot be read.
 pub fn has_any(db: &Connection, table: &[u8], conditions: &[Cond<'_>]) -> Result<bool, DbError> {
-    Ok(!db.select::<LocalCseq>(table, conditions, None)?.is_empty())
+    compared_rows::has_any::<LocalCseq>(db, table, conditions)
 }
 
 /// The rows of one page, as subscriptions, and what the page was.
