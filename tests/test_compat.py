@@ -74,6 +74,7 @@ ROWS = {
     "SUBSCRIBE without Contact": "test_subscribe.py::test_refused_requests",
     "SUBSCRIBE without a From tag": "test_hostile.py::test_torture",
     "the wall clock is set": "test_wall_clock.py::test_a_clock_that_is_set_ends_and_prolongs_nothing",
+    "delete_same_subs 1": "test_subscribe.py::test_one_call_with_several_subscriptions",
     "a PUBLISH with SIP-If-Match whose row": "test_shared_publications.py::test_stock_says_that_it_is_done",
     "a change in the second in which": "test_subscribe.py::test_the_end_is_said_once",
     "a fetch (SUBSCRIBE with Expires 0)": "test_unread_state.py::test_stock_answers_a_fetch_without_the_state",

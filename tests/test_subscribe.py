@@ -318,3 +318,23 @@ def test_the_end_is_said_once(both, mode):
     options = dict(MODES[mode]["presence"], db_update_period=1, clean_period=1)
     both(scenario, workers=1, presence=options, different={
         "ends": ("after that NOTIFY there is no subscription (RFC 6665 4.4.1)", lambda seen: seen == "1")})
+
+
+@pytest.mark.parametrize("mode", ["memory", "write-through"])
+@pytest.mark.parametrize("second", ["bob", "carol"])
+def test_one_call_with_several_subscriptions(both, mode, second):
+    """delete_same_subs: a phone that has restarted and uses its Call-ID again, and a B2BUA with one Call-ID for all."""
+
+    def scenario(server, phone, trace):
+        alice, users = phone("alice"), {"bob": phone("bob"), "carol": phone("carol")}
+        older = users["bob"].subscribe(alice.uri)
+        older.wait(1)
+        users[second].subscribe(alice.uri, call_id=older.call_id)
+        alice.publish(body=pidf(alice.user))
+        for user in users.values():
+            user.quiet(0.4)
+        trace.note("notified", [len(user.notifies) for user in users.values()])
+
+    both(scenario, workers=1, presence=dict(MODES[mode]["presence"], delete_same_subs=1),
+         different={"notified": ("that of another watcher is no older one", lambda seen: seen == str([2, 2]))}
+         if second == "carol" else None)

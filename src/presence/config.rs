@@ -212,7 +212,7 @@ parameters! {
         /// and 604 (RFC 6665 4.2.2), but not a 480 with Retry-After.
         notify_failures: NotifyFailures = integer(c"notify_failures", 0).range(NOTIFY_FAILURES).ours("1.0.0")
             .example("1");
-        /// 1: a new subscription ends others of the same Call-ID to the same presentity.
+        /// 1: a new subscription ends others of the same Call-ID, watcher and event id to the same presentity.
         delete_same_subs: bool = switch(c"delete_same_subs", false).example("1");
         /// 1: URIs are compared without regard to case (in memory).
         ignore_case: bool = switch(c"sip_uri_match", false).range(Range::Switch(On::One)).example("1");

@@ -58,7 +58,7 @@ pub fn memory<P: Ports>(ports: &P, call_id: &[u8]) -> Result<(), Failure> {
     Err(Failure::overloaded(retry_after, format!("{used} % of the shared memory are in use")))
 }
 
-/// One subscription more.
+/// One subscription more, that takes the place of `replaced` others of its watcher.
 ///
 /// # Errors
 ///
@@ -68,12 +68,13 @@ pub fn new_subscription<P: Ports>(
     ports: &mut P,
     resource: &Resource,
     subscription: &Subscription,
+    replaced: usize,
 ) -> Result<(), Failure> {
     let (watchers, subscriptions) = (ports.config().max_watchers, ports.config().max_subscriptions);
-    if watchers > 0 && ports.count_watchers(resource)? >= watchers {
+    if watchers > 0 && ports.count_watchers(resource)? >= watchers + replaced {
         return Err(Failure::limit(format!("the presentity has {watchers} watchers (max_watchers)")));
     }
-    if subscriptions > 0 && ports.count_subscriptions_of(subscription)? >= subscriptions {
+    if subscriptions > 0 && ports.count_subscriptions_of(subscription)? >= subscriptions + replaced {
         return Err(Failure::limit(format!("the watcher has {subscriptions} subscriptions (max_subscriptions)")));
     }
     Ok(())

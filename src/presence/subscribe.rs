@@ -204,10 +204,8 @@ fn initial<P: Ports>(
         answer(ports, description, fetch.subscription(), expires);
         return Ok(fetch.notify(ports));
     }
-    if ports.config().delete_same_subs {
-        delete_same(ports, &subscription)?;
-    }
-    limits::new_subscription(ports, &resource, &subscription)?;
+    let replaced = replaced_by(ports, &resource, &subscription)?;
+    limits::new_subscription(ports, &resource, &subscription, replaced.len())?;
     let stored = ports.subscribe(&subscription, &resource, new_dialog);
     let stored = stored.map_err(|error| refused_for(ports, error, &subscription))?;
     if stored == Stored::Known {
@@ -219,6 +217,12 @@ fn initial<P: Ports>(
     if stored == Stored::Known {
         answer(ports, description, &subscription, expires);
         return Ok(subscription);
+    }
+    for other in replaced {
+        // One that cannot be removed now runs out.
+        if matches!(ports.drop_subscription(other.dialog()), Ok(Some(_))) {
+            ports.note_end(&other, Cause::Replaced);
+        }
     }
     let winfo = watcher_changes::queue(ports, description, presentity, || Watcher::of(&subscription), Extent::Partial);
     answer(ports, description, &subscription, expires);
@@ -438,16 +442,23 @@ fn apply_authorization(subscription: &mut Subscription, authorization: &Authoriz
     Ok(())
 }
 
-/// Other subscriptions of the same call to the same presentity are replaced (`delete_same_subs`).
-fn delete_same<P: Ports>(ports: &mut P, subscription: &Subscription) -> Result<(), Failure> {
-    let resource = ports.uri_rule().resource(subscription.get(Field::PresUri), subscription.state.event);
-    for other in ports.subscriptions(&resource)? {
-        if other.get(Field::CallId) == subscription.get(Field::CallId) {
-            ports.drop_subscription(other.dialog())?;
-            ports.note_end(&other, Cause::Replaced);
-        }
+/// The subscriptions that a new one replaces (`delete_same_subs`): those of the same call to the same presentity. A call
+/// of a B2BUA may have several, of several watchers or with several event ids, and these are no older ones.
+fn replaced_by<P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    subscription: &Subscription,
+) -> Result<Vec<Subscription>, StoreError> {
+    const SAME: [Field; 4] = [Field::CallId, Field::EventId, Field::WatcherUser, Field::WatcherDomain];
+    if !ports.config().delete_same_subs {
+        return Ok(Vec::new());
     }
-    Ok(())
+    let mut others = ports.subscriptions(resource)?;
+    others.retain(|other| {
+        other.dialog() != subscription.dialog()
+            && SAME.iter().all(|field| other.get(*field) == subscription.get(*field))
+    });
+    Ok(others)
 }
 
 /// 200, or 202 where stock's old answer is asked for (`subs_respond_200` 0).

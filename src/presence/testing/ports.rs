@@ -341,7 +341,12 @@ impl Ports for MemoryPorts {
     fn unsubscribe(&mut self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
         match self.renew(current, renewal)? {
             Renewed::Done => {
-                self.may_store()?;
+                if let Err(error) = self.may_store() {
+                    let slot = self.slot_of(current.dialog());
+                    let entry = slot.and_then(|slot| self.entries[slot].as_mut());
+                    entry.into_iter().for_each(|entry| entry.subscription = current.clone());
+                    return Err(error);
+                }
                 let ended = self.take(current.dialog(), Some((NotifyReason::Unsubscribe, None)));
                 Ok(ended.map_or(Renewed::Gone, |_| Renewed::Done))
             }

@@ -1,9 +1,10 @@
 //! SUBSCRIBE (RFC 6665 4.2.1): what is stored, answered and refused.
 use super::actors::{Publish, Subscribe, code, pidf};
 use super::fixtures::config;
-use super::{MemoryPorts, PRESENCE};
+use super::{MemoryPorts, PRESENCE, Sent};
 use crate::presence::authorization::{NoVerdict, Outstanding};
 use crate::presence::config::Config;
+use crate::presence::ended::Cause;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::{Trait, Traits};
 use crate::presence::notification::NotifyReason;
@@ -135,6 +136,25 @@ fn a_subscription_ends_though_its_state_cannot_be_read() {
     assert_eq!((server.subscription_count(), server.sent.len()), (0, 2));
 }
 
+/// How many stores succeed before one fails.
+fn an_end_that_fails_has_not_happened(succeed: usize) {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+    let end = Subscribe { expires: Some(0), ..Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2) };
+    server.stores_left = Some(succeed);
+    assert_eq!(code(end.clone().send(&mut server)), 500);
+    let state = server.stored("bob").expect("it stays").state;
+    assert_eq!((state.expires_at - server.now, state.remote_cseq, server.sent.len()), (Seconds(600), 1, 1));
+    server.stores_left = None;
+    end.send(&mut server).expect("the same SUBSCRIBE may come again");
+    assert_eq!((server.subscription_count(), server.sent.len()), (0, 2));
+}
+
+table! { an_end_that_fails_has_not_happened:
+    at_once => 0;
+    half_way => 1;
+}
+
 fn limits_refuse_new_subscriptions_only((limits, memory, wanted): (Config, usize, u16)) {
     let mut server = MemoryPorts::default();
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
@@ -176,18 +196,54 @@ fn the_event_id_is_part_of_the_subscription() {
     assert_eq!(stored.get(crate::presence::subscription_field::Field::EventId), b"x");
 }
 
+/// Which subscription comes after that of bob with the Call-ID `call`, and how many there are then.
+fn delete_same_subs_replaces_older_ones_of_one_call((replaces, second, limits, wanted, left): Replacing) {
+    let config = Config { delete_same_subs: replaces, ..limits };
+    let mut server = MemoryPorts { config, ..MemoryPorts::default() };
+    let first = Subscribe { call_id: Some("call"), ..Subscribe::new("bob", "alice", "presence") };
+    first.send(&mut server).expect("subscribed");
+    let second = Subscribe { call_id: Some("call"), ..second };
+    assert_eq!(code(second.send(&mut server)), wanted);
+    assert_eq!(server.subscription_count(), left);
+    let replaced = [("call".to_string(), Cause::Replaced)];
+    assert_eq!(server.ended, if left == 1 && wanted == 200 { &replaced[..] } else { &[] });
+    let is_first = |sent: &Sent| sent.reason == NotifyReason::Subscribe;
+    assert!(server.sent.iter().all(is_first), "the older one ends without a NOTIFY, as with stock");
+}
+
+type Replacing = (bool, Subscribe<'static>, Config, u16, usize);
+
+table! { delete_same_subs_replaces_older_ones_of_one_call:
+    a_phone_that_has_restarted => (true, first(), config(), 200, 1);
+    it_is_off => (false, first(), config(), 200, 2);
+    another_watcher => (true, Subscribe::new("carol", "alice", "presence"), config(), 200, 2);
+    another_presentity => (true, Subscribe::new("bob", "carol", "presence"), config(), 200, 2);
+    another_event_id => (true, Subscribe::new("bob", "alice", "presence;id=2"), config(), 200, 2);
+    another_event => (true, Subscribe::new("bob", "alice", "dialog"), config(), 200, 2);
+    as_many_watchers_as_there_may_be => (true, first(), Config { max_watchers: 1, ..config() }, 200, 1);
+    as_many_subscriptions_as_there_may_be => (true, first(), Config { max_subscriptions: 1, ..config() }, 200, 1);
+    another_watcher_than_there_may_be =>
+        (true, Subscribe::new("carol", "alice", "presence"), Config { max_watchers: 1, ..config() }, 403, 1);
+}
+
 #[test]
-fn delete_same_subs_replaces_the_subscriptions_of_one_call() {
-    for (replaces, left) in [(false, 2), (true, 1)] {
-        let mut server = MemoryPorts::default();
-        server.config.delete_same_subs = replaces;
-        for _ in 0..2 {
-            let from = Subscribe { cseq: 1, ..Subscribe::new("bob", "alice", "presence") };
-            let other = Subscribe { call_id: Some("call"), ..from };
-            other.send(&mut server).expect("subscribed");
-        }
-        assert!(server.subscription_count() <= left, "{replaces}");
+fn copies_of_a_subscribe_do_not_replace_each_other() {
+    let mut server = MemoryPorts { reply_tag: Some("to"), ..MemoryPorts::default() };
+    server.config.delete_same_subs = true;
+    for _ in 0..2 {
+        first().send(&mut server).expect("subscribed");
     }
+    assert_eq!((server.subscription_count(), server.sent.len(), server.ended.len()), (1, 1, 0));
+}
+
+#[test]
+fn a_subscription_that_cannot_be_stored_replaces_none() {
+    let mut server = MemoryPorts::default();
+    server.config.delete_same_subs = true;
+    first().send(&mut server).expect("subscribed");
+    server.stores_left = Some(0);
+    assert_eq!(code(first().send(&mut server)), 500);
+    assert_eq!((server.subscription_count(), server.ended.len()), (1, 0));
 }
 
 #[test]
