@@ -5,6 +5,7 @@ import time
 import pytest
 
 from kit.sip import pidf
+from test_authorization import XML, put, rules
 
 TABLE = dict(subs_db_mode=3, publ_cache=0)
 
@@ -66,6 +67,41 @@ def test_what_a_stock_server_has_marked_gets_its_notify(ours, phones, change, st
     assert rows == ([] if state.startswith("terminated") else [(-1,)])
     bob.quiet(1.5)
     assert len(watch.notifies) == 2
+
+
+def test_a_block_stands_for_the_notify_that_was_due(ours, phones):
+    """Who is blocked politely must not notice that something has changed (RFC 5025 3.2.1)."""
+    server = ours(presence=dict(TABLE, notifier_processes=1, waitn_time=60), **XML)
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    put(server, "alice", rules(bob="allow"))
+    watch = bob.subscribe(alice.uri)
+    watch.wait(1)
+    put(server, "alice", rules(bob="polite-block"))
+    with sqlite3.connect(str(server.db_path), timeout=10) as table:
+        # A turn that comes within the minute.
+        table.execute("update active_watchers set updated = 599")
+    server.rpc("presence.updateWatchers", alice.uri, "presence")
+    assert not watch.wait(2)[-1].body
+    with sqlite3.connect(str(server.db_path), timeout=10) as table:
+        assert table.execute("select updated, reason from active_watchers").fetchall() == [(-1, "polite-block")]
+
+
+@pytest.mark.parametrize("reason, notifies", [("polite-block", 1), ("", 2)], ids=["blocked", "only-counted"])
+def test_what_another_server_has_made_of_a_marked_row_meanwhile(ours, phones, reason, notifies):
+    """The other server notifies the watcher of its authorization, and has taken the mark off with it."""
+    server = ours(presence=dict(TABLE, notifier_processes=1, waitn_time=1))
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    alice.publish(body=pidf(alice.user))
+    watch = bob.subscribe(alice.uri)
+    watch.wait(1)
+    with sqlite3.connect(str(server.db_path), timeout=10) as table:
+        table.execute("create trigger faster before update of updated on active_watchers when old.updated <> -1 "
+                      "and new.updated = -1 begin update active_watchers set updated = -1, reason = '%s', "
+                      "local_cseq = new.local_cseq, version = new.version where id = old.id; "
+                      "select raise(ignore); end" % reason)
+        table.execute("update active_watchers set updated = 4")
+    bob.quiet(2.5)
+    assert len(watch.notifies) == notifies
 
 
 # A driver that lost its connection and tried again: the first time was carried out.

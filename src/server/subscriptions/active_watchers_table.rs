@@ -373,18 +373,20 @@ pub fn renew(db: &Connection, table: &[u8], read: &Subscription, renewed: &Subsc
 }
 
 /// Writes another authorization, together with the numbers of the NOTIFY that follows it, if the row is as it was read;
-/// `false` when it is not.
+/// `false` when it is not. That NOTIFY stands for one that the row is marked for: a watcher who may not see the state
+/// any more must not notice that it has changed.
 ///
 /// # Errors
 ///
 /// Fails when the database cannot be read or written.
 pub fn authorize(db: &Connection, table: &[u8], judged: &Subscription, local_cseq: u32) -> Result<bool, DbError> {
     let [cseq, version] = counters(&judged.state);
-    let cells: [Cell<'_>; 4] = [
+    let cells: [Cell<'_>; 5] = [
         ("status", Value::Int(judged.state.status as i64)),
         ("reason", Value::Optional(judged.get(Field::Reason))),
         cseq,
         version,
+        ("updated", Value::Int(-1)),
     ];
     let row = as_read(judged.dialog(), local_cseq);
     compare_and_write::<LocalCseq>(db, table, &row, || db.update(table, &cells, &row))

@@ -292,8 +292,9 @@ impl InDatabase {
     /// The same for a row that is marked for a notifier process, in one statement with taking the mark off: one that
     /// fails leaves the row marked. `None` when the row is gone, or another process has taken it.
     pub(crate) fn take_marked(&self, subscription: Subscription) -> Result<Option<Subscription>, StoreError> {
-        let mark = subscription.state.updated;
-        self.take_next(subscription, Some(mark), |_| true)
+        let (mark, may_see) = (subscription.state.updated, subscription.may_see());
+        // Another authorization that came in between has a NOTIFY of its own, with the state as it is now.
+        self.take_next(subscription, Some(mark), |row| row.may_see() == may_see)
     }
 
     /// Takes the mark off a row whose watcher is not notified.
