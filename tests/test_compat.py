@@ -58,6 +58,7 @@ ROWS = {
     "a document of an ended dialog is refreshed": "test_compat.py::test_an_ended_dialog_is_refreshed_and_removed",
     "sip_uri_match 1": "test_parameters.py::test_life_with",
     "a hard-state document": "test_authorization.py::test_hard_state",
+    "watcher information in database-only mode": "test_winfo.py::test_a_watcher_that_nobody_has_confirmed_waits",
     "watcher information, a watcher whose URI": "test_winfo.py::test_a_watcher_with_an_ampersand",
     "`dialog;sla`, whose line": "test_composition.py::test_the_line_is_that_of_the_request_uri",
     "`dialog;sla`, PUBLISH refresh": "test_composition.py::test_a_line_is_refreshed",

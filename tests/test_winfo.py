@@ -1,4 +1,5 @@
 """Watcher information (RFC 3857, 3858)."""
+import re
 import sqlite3
 import time
 
@@ -6,6 +7,7 @@ import pytest
 
 from conftest import MODES
 from kit.sip import pidf
+from test_authorization import XML
 
 
 def test_full_then_partial(both):
@@ -39,6 +41,31 @@ def test_a_watcher_with_an_ampersand(both):
     both(scenario, workers=1, **MODES["write-through"])
 
 
+@pytest.mark.parametrize("mode", ["write-through", "defaults", "database-only"])
+def test_a_watcher_that_nobody_has_confirmed_waits(both, mode):
+    """RFC 3857 4.7.1: it is listed after its subscription has ended, so that the presentity can decide about it."""
+    def listed(watch):
+        text = watch.notifies[-1].text
+        return sorted(re.findall(r'<watcher id="([^"]*)" event="(\w+)" status="(\w+)">([^<]*)<', text))
+
+    def scenario(server, phone, trace):
+        alice, bob, carol = phone("alice"), phone("bob"), phone("carol")
+        mine = alice.subscribe(alice.uri, event="presence.winfo")
+        watches = [user.subscribe(alice.uri) for user in (bob, carol)]
+        mine.wait(3)
+        watches[0].unsubscribe()
+        mine.wait(4)
+        mine.refresh()
+        mine.wait(5)
+        found = [[status, uri] + ([ident] if status == "waiting" else [])
+                 for ident, event, status, uri in listed(mine)]
+        trace.note("listed", sorted(found))
+
+    different = {"listed": ("whatever the mode", lambda seen: "waiting" in seen and "pending" in seen)}
+    both(scenario, workers=1, **dict(MODES[mode], **XML),
+         different=different if mode == "database-only" else None)
+
+
 def test_in_memory_only(ours, phones):
     """Stock dies here with signal 11."""
     server = ours(db=None, modules=("presence_xml",), **MODES["memory"])
@@ -54,8 +81,6 @@ def test_in_memory_only(ours, phones):
 
 def test_all_that_is_known_of_a_watcher(ours, phones):
     """winfo_details 1: how long a watcher has subscribed and still does (RFC 3858 4.2)."""
-    import re
-
     server = ours(presence=dict(subs_db_mode=0, publ_cache=2, winfo_details=1))
     alice, bob = phones(server, "alice"), phones(server, "bob")
     list_of = alice.subscribe(alice.uri, event="presence.winfo")

@@ -331,7 +331,7 @@ pub trait Ports {
     ///
     /// Fails when the database cannot be read.
     fn known_watchers(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError>;
-    /// Watchers of a resource that are remembered as waiting or pending without a live subscription.
+    /// Watchers of a resource that nobody has decided about, whether they have a subscription or wait without one.
     ///
     /// # Errors
     ///

@@ -94,6 +94,9 @@ struct Entry {
 
 type Key = (Vec<u8>, u16);
 
+/// Whether a package makes nothing of these documents.
+pub type MakesNothingOf = fn(&[&[u8]]) -> bool;
+
 /// What another process does as soon as this one has sent something.
 pub type Interruption = Box<dyn FnOnce(&mut MemoryPorts)>;
 
@@ -134,7 +137,7 @@ pub struct MemoryPorts {
     /// Why neither documents nor watchers can be read now.
     pub unread: Option<StoreError>,
     /// The documents of which packages make nothing; `None`: they make something of all.
-    pub makes_nothing_of: Option<fn(&[&[u8]]) -> bool>,
+    pub makes_nothing_of: Option<MakesNothingOf>,
     /// The documents that are passed over.
     unreadable: Unreadable,
     /// Until when the body that was composed last is true.

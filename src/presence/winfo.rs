@@ -2,7 +2,7 @@
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use crate::shm_safe::shm_safe;
-use crate::sip::text::{push_number, push_xml};
+use crate::sip::text::{push_number, push_xml, to_base64};
 use crate::time::{Moment, Seconds};
 
 /// What made the status of a watcher (RFC 3857 4.7.1).
@@ -89,6 +89,14 @@ impl Watcher {
             event: WatcherEvent::Subscribe,
             times: WatcherTimes { since: subscription.state.since, expires_at: Some(subscription.state.expires_at) },
         }
+    }
+}
+
+impl Watcher {
+    /// One whose subscription has ended before anybody decided about it (RFC 3857 4.7.1). Its id is stock's.
+    pub fn waiting(uri: Vec<u8>) -> Watcher {
+        let (status, event, times) = (Status::Waiting, WatcherEvent::Subscribe, WatcherTimes::default());
+        Watcher { id: to_base64(&uri), uri, status, event, times }
     }
 }
 

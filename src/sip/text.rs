@@ -80,6 +80,18 @@ pub fn push_xml(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
+/// Bytes in base64 (RFC 4648 4), padded.
+pub fn to_base64(bytes: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = group.iter().fold(0u32, |bits, byte| (bits << 8) | u32::from(*byte)) << (8 * (3 - group.len()));
+        let digit = |at: usize| DIGITS[(bits >> (18 - 6 * at)) as usize & 63];
+        out.extend((0..4).map(|at| if at <= group.len() { digit(at) } else { b'=' }));
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +123,15 @@ mod tests {
         for (text, number) in cases {
             assert_eq!(leading_number(text), number);
         }
+    }
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        let vectors = ["f", "Zg==", "fo", "Zm8=", "foo", "Zm9v", "foob", "Zm9vYg==", "foobar", "Zm9vYmFy"];
+        for pair in vectors.chunks(2) {
+            assert_eq!(to_base64(pair[0].as_bytes()), pair[1].as_bytes());
+        }
+        assert_eq!((to_base64(b""), to_base64(&[0xfb, 0xff])), (Vec::new(), b"+/8=".to_vec()));
     }
 
     #[test]

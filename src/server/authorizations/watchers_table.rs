@@ -8,7 +8,7 @@ use crate::presence::error::StoreError;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
-use crate::presence::winfo::{Watcher, WatcherEvent, WatcherTimes};
+use crate::presence::winfo::Watcher;
 use crate::server::authorizations::cache::{Key, Room, RowOf};
 use crate::server::context::Context;
 use crate::server::subscriptions::store::SubscriptionRows;
@@ -419,7 +419,7 @@ impl Context {
         let conditions = [
             ("presentity_uri", Op::Eq, Value::Text(&resource.uri)),
             ("event", Op::Eq, Value::Text(event)),
-            ("status", Op::Eq, Value::Int(Status::Waiting as i64)),
+            ("status", Op::Eq, Value::Int(Status::Pending as i64)),
         ];
         self.database.read(|db| {
             let rows = db.select::<WatcherName>(table, &conditions, None)?;
@@ -428,13 +428,7 @@ impl Context {
                 .filter(|row| rule.same(row.bytes(WatcherName::Presentity), &resource.uri))
                 .map(|row| {
                     let name = uri::join(row.bytes(WatcherName::User), row.bytes(WatcherName::Domain));
-                    Watcher {
-                        id: name.clone(),
-                        uri: name,
-                        status: Status::Waiting,
-                        event: WatcherEvent::Subscribe,
-                        times: WatcherTimes::default(),
-                    }
+                    Watcher::waiting(name)
                 })
                 .collect())
         })

@@ -11,9 +11,12 @@ const PLACES: usize = 8192;
 /// 17.1.2.2).
 pub const LATEST_COPY_SECS: u64 = 64;
 
+/// One dialog. Two processes may write one place side by side, and a third may read it between their steps: what they
+/// leave then is neither's, and matches no dialog.
 #[derive(Default)]
 struct Ended {
-    hash: AtomicU64,
+    /// The hash of the dialog, combined with the other word.
+    hash_and_rest: AtomicU64,
     /// When it ended, by the clock that nobody sets, and the CSeq of its last SUBSCRIBE.
     at_and_cseq: AtomicU64,
 }
@@ -37,17 +40,18 @@ impl EndedDialogs {
     /// Remembers that a dialog has ended; `now` in seconds.
     pub fn note(&self, hash: u64, remote_cseq: u32, now: u64) {
         let place = &self.0[hash as usize % PLACES];
-        place.at_and_cseq.store((now << 32) | u64::from(remote_cseq), Ordering::Relaxed);
-        place.hash.store(hash, Ordering::Release);
+        let noted = (now << 32) | u64::from(remote_cseq);
+        place.at_and_cseq.store(noted, Ordering::Relaxed);
+        place.hash_and_rest.store(hash ^ noted, Ordering::Relaxed);
     }
 
     /// Whether a SUBSCRIBE with this CSeq is one that a dialog has had before it ended.
     pub fn is_of_ended(&self, hash: u64, cseq: u32, now: u64) -> bool {
         let place = &self.0[hash as usize % PLACES];
-        if place.hash.load(Ordering::Acquire) != hash {
+        let noted = place.at_and_cseq.load(Ordering::Relaxed);
+        if place.hash_and_rest.load(Ordering::Relaxed) ^ noted != hash {
             return false;
         }
-        let noted = place.at_and_cseq.load(Ordering::Relaxed);
         let age = now.saturating_sub(noted >> 32);
         age <= LATEST_COPY_SECS && u64::from(cseq) <= noted & u64::from(u32::MAX)
     }
@@ -69,5 +73,22 @@ mod tests {
         }
         ended.note(7 + PLACES as u64, 5, 100);
         assert!(!ended.is_of_ended(7, 1, 100));
+    }
+
+    #[test]
+    fn what_two_processes_have_half_written_is_no_dialog_s() {
+        let other = 7 + PLACES as u64;
+        let (ended, of_other) = (EndedDialogs::new().unwrap(), EndedDialogs::new().unwrap());
+        ended.note(7, 5, 100);
+        of_other.note(other, 900, 100);
+        let word = |ended: &EndedDialogs, of: fn(&Ended) -> &AtomicU64| of(&ended.0[7]).load(Ordering::Relaxed);
+        for of in [(|place| &place.at_and_cseq) as fn(&Ended) -> &AtomicU64, |place| &place.hash_and_rest] {
+            let before = word(&ended, of);
+            of(&ended.0[7]).store(word(&of_other, of), Ordering::Relaxed);
+            assert!(!ended.is_of_ended(7, 6, 100) && !ended.is_of_ended(7, 5, 100));
+            assert!(!ended.is_of_ended(other, 6, 100) && !ended.is_of_ended(other, 900, 100));
+            of(&ended.0[7]).store(before, Ordering::Relaxed);
+        }
+        assert!(ended.is_of_ended(7, 5, 100));
     }
 }

@@ -124,7 +124,16 @@ impl SubscriptionStore for InMemory {
             Renewed::Done => {}
             other => return Ok(other),
         }
-        Ok(self.take_out(current.dialog(), Some(End::Unsubscribed))?.map_or(Renewed::Gone, |_| Renewed::Done))
+        match self.take_out(current.dialog(), Some(End::Unsubscribed)) {
+            Ok(ended) => Ok(ended.map_or(Renewed::Gone, |_| Renewed::Done)),
+            Err(error) => {
+                self.take_back(current, renewal, &current.state);
+                if let Err(error) = self.propagate(current.dialog()) {
+                    crate::limited!(Error, "the row of a subscription says that it is over, it is not: {error}");
+                }
+                Err(error)
+            }
+        }
     }
 
     fn end(&self, _: &mut RowWork, dialog: DialogId<'_>, reason: &[u8]) -> Result<bool, StoreError> {
@@ -268,9 +277,9 @@ impl InMemory {
         InMemory { parts, rows }
     }
 
-    /// Undoes a renewal whose row could not be written: what is answered 500 has not happened, and the same SUBSCRIBE
-    /// may come again. What NOTIFYs have counted up meanwhile, what was decided about the watcher, and what a later
-    /// SUBSCRIBE has made of it stay.
+    /// Undoes a renewal whose row could not be written, or whose end could not be carried out: what is answered 500 has
+    /// not happened, and the same SUBSCRIBE may come again. What NOTIFYs have counted up meanwhile, what was decided
+    /// about the watcher, and what a later SUBSCRIBE has made of it stay.
     fn take_back(&self, before: &Subscription, renewal: &Renewal<'_>, state: &SubscriptionState) {
         let strings: Vec<_> = renewal.changes().iter().map(|(field, _)| (*field, before.get(*field))).collect();
         let undone = self.shared.tables.change(before, &strings, |stored| {
