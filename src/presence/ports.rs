@@ -181,8 +181,8 @@ pub trait Ports {
     fn forget(&mut self, resource: &Resource);
     /// Holds back a document that may have been overtaken; `false` where there is no place for it.
     fn hold_late(&mut self, late: &Late) -> bool;
-    /// The document that is held back for the publication under this entity tag. Whoever has stored it calls
-    /// [`Ports::release_late`]; if that does not happen it is due later.
+    /// The document that is held back for the publication under this entity tag. Once it is stored
+    /// [`Ports::release_late`] is called; if that does not happen it is due later.
     fn find_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Late>;
     /// The documents that have been held back long enough, or all, likewise.
     fn due_late(&mut self, taken: Taken) -> Vec<Late>;

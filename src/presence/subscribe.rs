@@ -442,8 +442,8 @@ fn apply_authorization(subscription: &mut Subscription, authorization: &Authoriz
     Ok(())
 }
 
-/// The subscriptions that a new one replaces (`delete_same_subs`): those of the same call to the same presentity. A call
-/// of a B2BUA may have several, of several watchers or with several event ids, and these are no older ones.
+/// The subscriptions that a new one replaces (`delete_same_subs`): those of the same call to the same presentity. A
+/// call of a B2BUA may have several, of several watchers or with several event ids, and these are no older ones.
 fn replaced_by<P: Ports>(
     ports: &mut P,
     resource: &Resource,

@@ -66,8 +66,8 @@ impl LateDocuments {
         is_held
     }
 
-    /// The document held for the publication under this entity tag. It stays held, for its whole time from now on, until
-    /// [`LateDocuments::release`] is called with it.
+    /// The document held for the publication under this entity tag. It stays held, for its whole time from now on,
+    /// until [`LateDocuments::release`] is called with it.
     pub fn find(&self, resource: &Resource, etag: EntityTag<&[u8]>, now: u64) -> Option<Late> {
         if self.is_empty() {
             return None;
