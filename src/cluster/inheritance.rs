@@ -38,20 +38,21 @@ pub struct Heir {
 }
 shm_safe!(Heir { lost, by });
 
-/// Under which lease that is held belongs what was owned under `lease`. `heirs` are sorted.
-pub fn resolve(heirs: &[Heir], lease: (u64, u32)) -> (u64, u32) {
-    let mut at = lease;
+/// Under which lease that is held belongs what was owned under `lease`, and how often it was taken over on its way
+/// there. `heirs` are sorted.
+pub fn resolve(heirs: &[Heir], lease: (u64, u32)) -> ((u64, u32), u32) {
+    let (mut at, mut steps) = (lease, 0);
     // As many steps as there are leases: a ring of nodes that ended together has no end.
     for _ in 0..heirs.len() {
         match heirs.binary_search_by_key(&at, |heir| heir.lost).ok().and_then(|place| heirs.get(place)) {
-            Some(heir) => at = heir.by,
+            Some(heir) => (at, steps) = (heir.by, steps + 1),
             None => break,
         }
         if at == lease {
             break;
         }
     }
-    at
+    (at, steps)
 }
 
 /// Where the row is that each row has come to, over all nodes that have taken it over one after the other: one that is
@@ -115,8 +116,9 @@ mod tests {
     fn an_heir_of_an_heir_owns_both() {
         let heir = |lost: (u64, u32), by| Heir { lost, by };
         let heirs = [heir((1, 1), (2, 1)), heir((2, 1), (3, 4)), heir((4, 1), (4, 1))];
-        assert_eq!(resolve(&heirs, (1, 1)), (3, 4));
-        assert_eq!(resolve(&heirs, (1, 2)), (1, 2));
-        assert_eq!(resolve(&[heir((1, 1), (2, 1)), heir((2, 1), (1, 1))], (1, 1)), (1, 1));
+        assert_eq!(resolve(&heirs, (1, 1)), ((3, 4), 2));
+        assert_eq!(resolve(&heirs, (2, 1)), ((3, 4), 1));
+        assert_eq!(resolve(&heirs, (1, 2)), ((1, 2), 0));
+        assert_eq!(resolve(&[heir((1, 1), (2, 1)), heir((2, 1), (1, 1))], (1, 1)).0, (1, 1));
     }
 }

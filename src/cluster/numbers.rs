@@ -9,6 +9,13 @@ pub const BLOCK: u32 = 1000;
 /// while nobody heard it.
 pub const UNHEARD: u32 = 100 * BLOCK;
 
+/// The ceiling from which a node goes on that takes over under an arbiter. `steps`: how many nodes have taken over, one
+/// after the other, until it came here; each of them began so much higher than the one before, and may have sent
+/// NOTIFYs though nobody here has heard of it.
+pub fn above_unheard(ceiling: u32, steps: u32) -> u32 {
+    ceiling.saturating_add(UNHEARD.saturating_mul(steps)).min(HIGHEST)
+}
+
 /// No dialog comes so far; a CSeq ends at 2^31 (RFC 3261 8.1.1.5).
 pub const HIGHEST: u32 = 1 << 30;
 
@@ -31,6 +38,8 @@ pub struct Held {
 pub struct Merge {
     /// It is as the other node says.
     pub take: bool,
+    /// It belongs to whom the other node says.
+    pub moves: bool,
     /// The ceiling from now on.
     pub ceiling: u32,
     /// It is ours, and another node may have sent NOTIFYs with higher numbers: it goes on above them, and the watcher
@@ -46,10 +55,36 @@ impl Held {
         let take = other.version > self.version;
         Merge {
             take,
+            moves: take,
             ceiling: self.ceiling.max(other.ceiling),
             speak: !take && is_owned && other.ceiling > self.ceiling,
             answers: other.version < self.version || other.ceiling < self.ceiling,
         }
+    }
+
+    /// The same under an arbiter, where the watcher's next SUBSCRIBE does not move a subscription: what the watcher
+    /// asks for is as the node says that knows its last SUBSCRIBE, and the owner as the node says that knows of the
+    /// last change of hands. Neither may undo the other.
+    pub fn merge_arbitrated(&self, is_owned: bool, other: &Held) -> Merge {
+        let (mine, theirs) = (self.version, other.version);
+        let said = |v: &Version| (v.word, v.stamp);
+        let owned = |v: &Version| (v.epoch, v.owner);
+        let (take, moves) = (said(&theirs) > said(&mine), owned(&theirs) > owned(&mine));
+        let lacks = said(&theirs) < said(&mine) || owned(&theirs) < owned(&mine);
+        Merge {
+            take,
+            moves,
+            ceiling: self.ceiling.max(other.ceiling),
+            speak: !moves && is_owned && other.ceiling > self.ceiling,
+            answers: lacks || other.ceiling < self.ceiling,
+        }
+    }
+
+    /// What is held after a merge.
+    pub fn merged(&self, other: &Held, merge: &Merge) -> Held {
+        let (said, owned) = (if merge.take { other } else { self }, if merge.moves { other } else { self });
+        let Version { epoch, owner, .. } = owned.version;
+        Held { version: Version { epoch, owner, ..said.version }, ceiling: merge.ceiling }
     }
 }
 
@@ -73,31 +108,62 @@ mod tests {
     #[test]
     fn merging_knows_no_order() {
         let states = [held(0, 1000), held(0, 3000), held(1, 2000), held(1, 2500), held(2, 100)];
-        let join = |a: Held, b: Held| {
-            let merge = a.merge(false, &b);
-            Held { version: if merge.take { b.version } else { a.version }, ceiling: merge.ceiling }
-        };
-        for a in states {
-            assert_eq!(join(a, a), a);
-            for b in states {
-                assert_eq!(join(a, b), join(b, a));
-                for c in states {
-                    assert_eq!(join(join(a, b), c), join(a, join(b, c)));
+        let spoken = Held { version: Version { word: 2, stamp: Stamp(4), ..held(0, 0).version }, ceiling: 1000 };
+        let states = states.into_iter().chain([spoken]).collect::<Vec<_>>();
+        for merge in [Held::merge, Held::merge_arbitrated] {
+            let join = |a: Held, b: Held| a.merged(&b, &merge(&a, false, &b));
+            for a in &states {
+                assert_eq!(join(*a, *a), *a);
+                for b in &states {
+                    assert_eq!(join(*a, *b), join(*b, *a));
+                    for c in &states {
+                        assert_eq!(join(join(*a, *b), *c), join(*a, join(*b, *c)));
+                    }
                 }
             }
         }
     }
 
     #[test]
+    fn under_an_arbiter_a_subscribe_elsewhere_does_not_undo_a_change_of_hands() {
+        let taken_over = held(1, 2000);
+        let spoken = Held { version: Version { word: 2, stamp: Stamp(9), ..held(0, 0).version }, ceiling: 1000 };
+        let merge = taken_over.merge_arbitrated(true, &spoken);
+        assert_eq!(merge, Merge { take: true, moves: false, ceiling: 2000, speak: false, answers: true });
+        let merged = taken_over.merged(&spoken, &merge);
+        assert_eq!((merged.version.word, merged.version.epoch), (2, 1));
+        // An older node takes the result, too, which decides by all of a version at once.
+        assert!(merged.version > spoken.version && merged.version > taken_over.version);
+    }
+
+    #[test]
+    fn each_change_of_hands_that_was_not_heard_of_counts() {
+        let first = above_unheard(1001, 1);
+        let second = above_unheard(first + BLOCK, 1);
+        // Who has heard of neither begins where the second would, and the second is a step above the first.
+        assert!(above_unheard(1001, 2) > first + 50 * BLOCK && second > above_unheard(1001, 2));
+        assert_eq!(above_unheard(HIGHEST, 3), HIGHEST);
+    }
+
+    #[test]
     fn the_owner_goes_above_what_another_may_have_sent() {
         let mine = held(1, 2000);
-        assert_eq!(mine.merge(true, &held(0, 3000)), Merge { take: false, ceiling: 3000, speak: true, answers: true });
+        assert_eq!(
+            mine.merge(true, &held(0, 3000)),
+            Merge { take: false, moves: false, ceiling: 3000, speak: true, answers: true }
+        );
         assert_eq!(
             mine.merge(false, &held(0, 3000)),
-            Merge { take: false, ceiling: 3000, speak: false, answers: true }
+            Merge { take: false, moves: false, ceiling: 3000, speak: false, answers: true }
         );
         // The heir hears how far the owner before it had come.
-        assert_eq!(held(0, 3000).merge(true, &mine), Merge { take: true, ceiling: 3000, speak: false, answers: true });
-        assert_eq!(mine.merge(true, &mine), Merge { take: false, ceiling: 2000, speak: false, answers: false });
+        assert_eq!(
+            held(0, 3000).merge(true, &mine),
+            Merge { take: true, moves: true, ceiling: 3000, speak: false, answers: true }
+        );
+        assert_eq!(
+            mine.merge(true, &mine),
+            Merge { take: false, moves: false, ceiling: 2000, speak: false, answers: false }
+        );
     }
 }

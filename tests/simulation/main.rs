@@ -22,6 +22,9 @@ use world::World;
 /// Seeds that have failed once.
 const REGRESSIONS: &[u64] = &[1, 2, 4, 5, 10, 49, 56, 77, 122, 171];
 
+/// Seeds that have failed once with an arbiter.
+const ARBITRATED_REGRESSIONS: &[u64] = &[1336];
+
 /// `make test` runs so many lives.
 const LIVES: u64 = 200;
 
@@ -49,6 +52,7 @@ fn live_in(mut world: World) -> (u64, u64) {
 #[test]
 fn lives_that_have_failed_once() {
     REGRESSIONS.iter().for_each(|seed| _ = live(*seed));
+    ARBITRATED_REGRESSIONS.iter().for_each(|seed| _ = live_with_arbiter(*seed));
 }
 
 #[test]

@@ -2,17 +2,17 @@
 use crate::arbitration::{Leases, Registry};
 use crate::layers::cluster::arbiter::{self, Arbiter, Change};
 use crate::layers::cluster::clock::{HybridClock, Stamp};
-use crate::layers::cluster::digest::{Entry, Key, Range, mixed, state_of};
-use crate::layers::cluster::exchange::{self, Message, Pull, Pulling};
+use crate::layers::cluster::exchange::{self, Message, Pulling};
 use crate::layers::cluster::inheritance::{Fate, Heir, Row, resolve};
 use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, Standing};
-use crate::layers::cluster::numbers::{BLOCK, Held, UNHEARD, reserve};
+use crate::layers::cluster::numbers::{BLOCK, above_unheard, reserve};
 use crate::layers::cluster::succession::{line, successor};
 use crate::layers::cluster::version::{DocumentVersion, Version, received_after};
 use crate::time::Moment;
 use placing::Places;
 use std::collections::BTreeMap;
 
+mod merging;
 mod placing;
 
 pub type NodeId = usize;
@@ -131,14 +131,6 @@ pub struct Node {
     pub out: Vec<Effect>,
 }
 
-fn dialog_key(dialog: DialogId) -> Key {
-    Key(mixed(u64::from(dialog) + 1))
-}
-
-fn doc_key(record: u32) -> Key {
-    Key(mixed(u64::from(record) | (1 << 40)))
-}
-
 fn node_of(name: &[u8]) -> u64 {
     name.try_into().map(u64::from_be_bytes).unwrap_or_default()
 }
@@ -249,14 +241,18 @@ impl Node {
         self.arbiter.as_ref().and_then(Arbiter::own).map(|own| own.lease).unwrap_or_default()
     }
 
-    /// Whether what is owned so is ours, or may become ours: always without an arbiter.
-    fn may_claim(&self, owner: NodeId, lease: u32) -> bool {
+    /// How many changes of hands away from us is what is owned so, where it is ours or may become ours: always without
+    /// an arbiter.
+    fn steps_to_us(&self, owner: NodeId, lease: u32) -> Option<u32> {
         if self.arbiter.is_none() {
-            return true;
+            return Some(1);
         }
         let own = self.own_lease();
-        let is_unclaimed = owner == self.id && lease == 0;
-        own > 0 && (is_unclaimed || resolve(&self.heirs, (owner as u64, lease)) == (self.id as u64, own))
+        if owner == self.id && lease == 0 {
+            return (own > 0).then_some(1);
+        }
+        let (holder, steps) = resolve(&self.heirs, (owner as u64, lease));
+        (own > 0 && holder == (self.id as u64, own)).then_some(steps)
     }
 
     fn owns(&self, dialog: DialogId) -> bool {
@@ -287,21 +283,25 @@ impl Node {
         let Some((owner, owners_lease)) = self.subs.get(&dialog).map(|sub| (sub.owner, sub.lease)) else {
             return false;
         };
-        let may_claim = is_owned || self.may_claim(owner, owners_lease);
+        let steps = if is_owned { Some(0) } else { self.steps_to_us(owner, owners_lease) };
+        let is_arbitrated = self.arbiter.is_some();
         let Some(sub) = self.subs.get_mut(&dialog) else { return false };
         if sub.version.word >= word {
             return true;
         }
-        if !may_claim {
+        let Some(steps) = steps else {
             // Its owner sends the NOTIFY when it hears of it.
             (sub.version.word, sub.version.stamp) = (word, stamp);
             let (presentity, record) = (sub.presentity, Record::Sub(sub.clone()));
             self.announce(presentity, &record);
             return true;
-        }
+        };
         sub.lease = lease;
+        if is_arbitrated {
+            sub.ceiling = above_unheard(sub.ceiling, steps);
+        }
         if !is_owned {
-            (sub.local, sub.version.epoch) = (sub.ceiling, sub.version.epoch + 1);
+            (sub.local, sub.version.epoch) = (sub.ceiling, sub.version.epoch + steps);
         }
         sub.ceiling = reserve(sub.local, sub.ceiling).unwrap_or(sub.ceiling);
         (sub.owner, sub.version.owner) = (self.id, self.id as u64);
@@ -499,7 +499,7 @@ impl Node {
 
     fn take_over_lost(&mut self) {
         if self.arbiter.is_some() {
-            let wanted = |sub: &&Sub| !self.owns(sub.dialog) && self.may_claim(sub.owner, sub.lease);
+            let wanted = |sub: &&Sub| !self.owns(sub.dialog) && self.steps_to_us(sub.owner, sub.lease).is_some();
             let ours: Vec<DialogId> = self.subs.values().filter(wanted).map(|sub| sub.dialog).collect();
             ours.into_iter().for_each(|dialog| self.take_over(dialog));
             return;
@@ -531,14 +531,12 @@ impl Node {
     fn take_over(&mut self, dialog: DialogId) {
         let (stamp, lease, is_arbitrated) = (self.tick(), self.own_lease(), self.arbiter.is_some());
         let Some((owner, owners_lease)) = self.subs.get(&dialog).map(|sub| (sub.owner, sub.lease)) else { return };
-        if !self.may_claim(owner, owners_lease) {
-            return;
-        }
+        let Some(steps) = self.steps_to_us(owner, owners_lease) else { return };
         let Some(sub) = self.subs.get_mut(&dialog) else { return };
         (sub.owner, sub.lease) = (self.id, lease);
-        sub.version = Version { epoch: sub.version.epoch + 1, stamp, owner: self.id as u64, ..sub.version };
+        sub.version = Version { epoch: sub.version.epoch + steps, stamp, owner: self.id as u64, ..sub.version };
         if is_arbitrated {
-            sub.ceiling += UNHEARD;
+            sub.ceiling = above_unheard(sub.ceiling, steps);
         } else {
             self.claimed.insert(dialog, self.now);
         }
@@ -625,173 +623,5 @@ impl Node {
             Wire::Goodbye(_) => {}
         }
         self.may_resume();
-    }
-
-    fn merge_sub(&mut self, from: NodeId, theirs: Sub) {
-        let dialog = theirs.dialog;
-        self.clock.observe(theirs.version.stamp, self.wall);
-        if let Some(ended) = self.ended.get(&dialog).filter(|ended| **ended >= theirs.version) {
-            let wire = Wire::Record(Record::End(dialog, *ended));
-            return self.send(from, wire);
-        }
-        let is_owned = self.owns(dialog);
-        let Some(mine) = self.subs.get_mut(&dialog) else {
-            let here = theirs.owner == self.id;
-            self.subs.insert(dialog, theirs);
-            if here {
-                // What others hold for us was lost here.
-                self.take_over(dialog);
-            }
-            return;
-        };
-        let held = Held { version: mine.version, ceiling: mine.ceiling };
-        let merge = held.merge(is_owned, &Held { version: theirs.version, ceiling: theirs.ceiling });
-        if merge.take {
-            let local = mine.local.max(theirs.local);
-            *mine = Sub { local, ..theirs };
-            self.restored.remove(&dialog);
-        }
-        mine.ceiling = merge.ceiling;
-        let (now_ours, record) = (mine.owner == self.id, Record::Sub(mine.clone()));
-        if merge.take && self.arbiter.is_some() && self.owns(dialog) {
-            // A phone has spoken to another node: the subscription stays where it was.
-            return self.notify(dialog);
-        }
-        if merge.take && now_ours {
-            // It was ours before we lost what we knew.
-            self.take_over(dialog);
-        } else if merge.speak {
-            self.raise(dialog);
-        } else if merge.answers {
-            self.send(from, Wire::Record(record));
-        }
-    }
-
-    fn merge_end(&mut self, dialog: DialogId, version: Version) {
-        if self.subs.get(&dialog).is_some_and(|mine| mine.version >= version) {
-            return;
-        }
-        self.subs.remove(&dialog);
-        self.restored.remove(&dialog);
-        self.due.remove(&dialog);
-        let known = self.ended.entry(dialog).or_insert(version);
-        *known = version.max(*known);
-    }
-
-    /// Stores a document that is newer than what there is; `false`: it is not.
-    fn place(&mut self, doc: Doc) -> bool {
-        if self.docs.get(&doc.record).is_some_and(|mine| !doc.version().is_newer(&mine.version())) {
-            return false;
-        }
-        let (newer, older): (Vec<&Doc>, Vec<&Doc>) = self
-            .docs
-            .values()
-            .filter(|other| other.presentity == doc.presentity && other.record != doc.record)
-            .partition(|other| other.version().replaces(&doc.version()));
-        let replaced = self.removed_at.get(&doc.presentity).is_some_and(|at| doc.received_at <= *at);
-        let is_new = !self.docs.contains_key(&doc.record);
-        let (overtaken, older) =
-            (!newer.is_empty() || is_new && replaced, older.iter().map(|other| other.record).collect::<Vec<_>>());
-        if overtaken {
-            self.bury(doc.record);
-            return false;
-        }
-        older.into_iter().for_each(|record| self.bury(record));
-        let presentity = doc.presentity;
-        self.docs.insert(doc.record, doc);
-        self.changed(presentity);
-        true
-    }
-
-    pub fn all_entries(&self) -> Vec<Entry> {
-        self.entries_of(|_| true)
-    }
-
-    fn entries_of(&self, wanted: impl Fn(PresentityId) -> bool) -> Vec<Entry> {
-        let subs = self.subs.values().filter(|sub| wanted(sub.presentity));
-        let subs = subs.map(|s| Entry { key: dialog_key(s.dialog), state: state_of(&s.version, s.ceiling) });
-        let docs = self.docs.values().filter(|doc| wanted(doc.presentity)).map(|doc| {
-            let state = (u64::from(doc.changes) << 32) ^ u64::from(doc.value) ^ doc.received_at as u64;
-            Entry { key: doc_key(doc.record), state: mixed(state) as u32 }
-        });
-        subs.chain(docs).collect()
-    }
-}
-
-impl exchange::Ports for Node {
-    type Peer = NodeId;
-    type Record = Record;
-
-    fn entries(&mut self, range: Range) -> Vec<Entry> {
-        let common = self.entries_of(|presentity| self.is_common(presentity));
-        common.into_iter().filter(|entry| range.contains(entry.key)).collect()
-    }
-
-    fn records(&mut self, keys: &[Key]) -> Vec<Record> {
-        let subs = self.subs.values().filter(|s| keys.contains(&dialog_key(s.dialog))).cloned().map(Record::Sub);
-        let docs = self.docs.values().filter(|doc| keys.contains(&doc_key(doc.record))).cloned().map(Record::Doc);
-        subs.chain(docs).collect()
-    }
-
-    fn page(&mut self, pull: Pull) -> (Vec<Record>, Option<u64>) {
-        let begin = pull.cursor as u32;
-        let all: Vec<u32> = self.subs.range(begin..).map(|(dialog, _)| *dialog).take(PAGE + 1).collect();
-        let next = all.get(PAGE).map(|dialog| u64::from(*dialog));
-        let subs = all.iter().take(PAGE).filter_map(|dialog| self.subs.get(dialog));
-        let mut records: Vec<Record> = subs
-            .filter(|s| s.version.stamp >= pull.since && self.is_common(s.presentity))
-            .cloned()
-            .map(Record::Sub)
-            .collect();
-        if next.is_none() && pull.since == Stamp::default() {
-            let docs = self.docs.values().filter(|doc| self.is_common(doc.presentity));
-            records.extend(docs.cloned().map(Record::Doc));
-        }
-        (records, next)
-    }
-
-    fn merge(&mut self, from: NodeId, record: Record) {
-        match record {
-            Record::Sub(sub) => self.merge_sub(from, sub),
-            Record::End(dialog, version) => self.merge_end(dialog, version),
-            Record::Doc(doc) if self.gone.contains_key(&doc.record) => {
-                self.send(from, Wire::Record(Record::Gone(doc.record)));
-            }
-            Record::Doc(doc) => {
-                let record = doc.record;
-                if !self.place(doc) && self.gone.contains_key(&record) {
-                    self.send(from, Wire::Record(Record::Gone(record)));
-                }
-            }
-            Record::Gone(record) => {
-                let presentity = self.docs.get(&record).map(|doc| doc.presentity);
-                self.bury(record);
-                presentity.into_iter().for_each(|presentity| self.changed(presentity));
-            }
-        }
-    }
-
-    fn send(&mut self, to: NodeId, message: Message<Record>) {
-        Node::send(self, to, Wire::Exchange(message));
-    }
-
-    fn has_room(&mut self) -> bool {
-        self.places.with.is_none_or(|with| self.knows(with))
-    }
-
-    fn pulling(&mut self, from: NodeId) -> Option<Pulling> {
-        self.pulling.get(&from).copied()
-    }
-
-    fn set_pulling(&mut self, from: NodeId, pulling: Option<Pulling>) {
-        match pulling {
-            Some(pulling) => self.pulling.insert(from, pulling),
-            None => self.pulling.remove(&from),
-        };
-    }
-
-    fn on_answered(&mut self, from: NodeId, since: Stamp) {
-        self.note_filled(from, since);
-        self.answered.insert(from, self.now);
     }
 }

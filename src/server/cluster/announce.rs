@@ -1,5 +1,5 @@
 //! What this node announces to the others of its subscriptions, and whose a subscription is.
-use crate::cluster::numbers::{BLOCK, HIGHEST, UNHEARD, reserve};
+use crate::cluster::numbers::{BLOCK, HIGHEST, above_unheard, reserve};
 use crate::cluster::version::Version;
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
@@ -21,16 +21,16 @@ pub(crate) fn skip_sequence_numbers(state: &mut SubscriptionState, ceiling: u32)
     state.version = state.version.saturating_add(step).min(HIGHEST);
 }
 
-/// Makes a replica ours, under our lease; 0 without an arbiter.
-pub(crate) fn take_over(stored: &mut SubscriptionEntry, lease: u32) {
+/// Makes a replica ours, under our lease (0 without an arbiter), after so many changes of hands.
+pub(crate) fn take_over(stored: &mut SubscriptionEntry, lease: u32, steps: u32) {
     stored.catches_up = true;
     let mut ownership = stored.ownership;
-    if lease > 0 && (lease != ownership.lease || !ownership.owner.is_here()) {
-        let ceiling = ownership.ceiling.max(stored.subscription.state.local_cseq);
-        ownership.ceiling = ceiling.saturating_add(UNHEARD).min(HIGHEST);
+    if lease > 0 {
+        ownership.ceiling = above_unheard(ownership.ceiling.max(stored.subscription.state.local_cseq), steps);
     }
     skip_sequence_numbers(&mut stored.subscription.state, ownership.ceiling);
-    stored.ownership = Ownership { owner: NodeId::HERE, epoch: ownership.epoch.saturating_add(1), lease, ..ownership };
+    let epoch = ownership.epoch.saturating_add(steps);
+    stored.ownership = Ownership { owner: NodeId::HERE, epoch, lease, ..ownership };
     stored.subscription.state.row_state = RowState::Replace;
 }
 

@@ -88,8 +88,13 @@ impl Parts {
 
     /// Whether a subscription that is owned so may become ours: always, unless an arbiter says whose it is.
     pub(crate) fn may_claim(&self, ownership: &Ownership) -> bool {
+        self.steps_to_us(ownership).is_some()
+    }
+
+    /// After how many changes of hands it is ours, where it may become ours; without an arbiter after one.
+    pub(crate) fn steps_to_us(&self, ownership: &Ownership) -> Option<u32> {
         if !self.config.has_arbiter() {
-            return true;
+            return Some(1);
         }
         let owner = match ownership.owner {
             NodeId::HERE | NodeId::ELSEWHERE => self.node_name().to_vec(),
@@ -100,8 +105,8 @@ impl Parts {
         let arbitration = &self.shared.standing.arbitration;
         match ownership.lease {
             // Made, or read from a table, without a lease: its node's own.
-            0 => own == owner && arbitration.lease() > 0,
-            lease => arbitration.has_inherited(own, owner, lease),
+            0 => (own == owner && arbitration.lease() > 0).then_some(1),
+            lease => arbitration.steps_to(own, owner, lease),
         }
     }
 

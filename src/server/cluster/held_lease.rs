@@ -62,10 +62,12 @@ impl Arbitration {
         self.has_news.store(true, Ordering::Relaxed);
     }
 
-    /// Whether what is owned under another lease has come to ours; `own` is the digest of our name.
-    pub fn has_inherited(&self, own: u64, owner: u64, lease: u32) -> bool {
+    /// After how many changes of hands what is owned under another lease has come to ours, where it has; `own` is the
+    /// digest of our name.
+    pub fn steps_to(&self, own: u64, owner: u64, lease: u32) -> Option<u32> {
         let ours = (own, self.lease());
-        ours.1 > 0 && resolve(&self.heirs.lock(), (owner, lease)) == ours
+        let (holder, steps) = resolve(&self.heirs.lock(), (owner, lease));
+        (ours.1 > 0 && holder == ours).then_some(steps)
     }
 
     /// What to hand to [`Arbitration::learn`] with rows that are read after this.

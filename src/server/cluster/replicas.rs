@@ -1,7 +1,7 @@
 //! Subscriptions of other nodes: replicas that are kept as their owners announce them, and taken over when an owner is
 //! lost.
 use crate::cluster::clock::Stamp;
-use crate::cluster::numbers::{BLOCK, HIGHEST};
+use crate::cluster::numbers::{BLOCK, HIGHEST, Merge};
 use crate::cluster::version::Version;
 use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};
@@ -116,22 +116,30 @@ impl Context {
             return self.on_new_subscription(other, ownership, from);
         };
         let is_owned = self.owns(&own_ownership);
-        let (held, theirs) = (self.announcement(mine, own_ownership).claim.held(), other.claim.held());
-        let merge = held.merge(is_owned, &theirs);
+        let Announcement { subscription: mine, claim } = self.announcement(mine, own_ownership);
+        let (held, theirs) = (claim.held(), other.claim.held());
+        let merge = match self.config.has_arbiter() {
+            false => held.merge(is_owned, &theirs),
+            true => held.merge_arbitrated(is_owned, &theirs),
+        };
         // Nodes that do not stamp announce their changes all the same.
         let (one, two) = (held.version, theirs.version);
         let is_unstamped = stamp == Stamp::default() && !is_owned;
         let is_later = is_unstamped && (one.word, one.epoch, one.owner) == (two.word, two.epoch, two.owner);
-        if merge.take || is_later {
-            self.accept(other, Ownership { ceiling: merge.ceiling, ..ownership })?;
-        } else {
-            self.shared.tables.change_numbers(dialog, |stored| stored.ownership.ceiling = merge.ceiling);
+        let merge = Merge { take: merge.take || is_later, moves: merge.moves || is_later, ..merge };
+        let merged = merged_ownership(&merge, own_ownership, ownership);
+        match (merge.take, merge.moves) {
+            (true, true) => self.accept(&other.subscription, merged)?,
+            (true, false) => self.accept(&with_owner_of(&other.subscription, &mine)?, merged)?,
+            (false, true) => self.accept(&with_owner_of(&mine, &other.subscription)?, merged)?,
+            (false, false) => {
+                self.shared.tables.change_numbers(dialog, |stored| stored.ownership.ceiling = merge.ceiling);
+            }
         }
-        if merge.take && self.config.has_arbiter() && self.owns(&ownership) {
+        if merge.take && self.config.has_arbiter() && self.owns(&merged) {
             // The watcher has spoken to another node: its subscription stays here.
-            return self.notify_of_subscribe(dialog);
-        }
-        if merge.speak || merge.take && owner.is_here() && self.may_claim(&ownership) {
+            self.notify_of_subscribe(dialog)?;
+        } else if merge.speak || merge.moves && owner.is_here() && self.may_claim(&merged) {
             return self.raise_above(dialog);
         }
         if merge.answers && !is_unstamped {
@@ -188,9 +196,9 @@ impl Context {
         Ok(self.shared.tables.place(shared, 0, ownership)? == Stored::New)
     }
 
-    pub(super) fn accept(&mut self, other: &Announcement, ownership: Ownership) -> Result<(), StoreError> {
-        let dialog = other.subscription.dialog();
-        let mut fresh = other.subscription.map(shm::copy)?;
+    pub(super) fn accept(&mut self, theirs: &Subscription, ownership: Ownership) -> Result<(), StoreError> {
+        let dialog = theirs.dialog();
+        let mut fresh = theirs.map(shm::copy)?;
         let hash = self.shared.tables.dialog_hash(dialog);
         let before = {
             let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(()) };
@@ -201,8 +209,8 @@ impl Context {
             stored.ownership = ownership;
             std::mem::replace(&mut stored.subscription, fresh)
         };
-        if before.state.status != other.subscription.state.status {
-            self.notify_watched(&other.subscription, other.subscription.state.status);
+        if before.state.status != theirs.state.status {
+            self.notify_watched(theirs, theirs.state.status);
         }
         Ok(())
     }
@@ -210,7 +218,11 @@ impl Context {
     /// Ours counts, but another node has sent NOTIFYs with higher numbers meanwhile.
     fn raise_above(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         let lease = self.shared.standing.arbitration.lease();
-        match self.shared.tables.change_numbers(dialog, |stored| take_over(stored, lease)) {
+        let claim = |stored: &mut SubscriptionEntry| {
+            let steps = self.steps_to_us(&stored.ownership).unwrap_or_default();
+            take_over(stored, lease, steps);
+        };
+        match self.shared.tables.change_numbers(dialog, claim) {
             true => self.announce_takeover(dialog),
             false => Ok(()),
         }
@@ -259,12 +271,13 @@ impl Context {
             changes.push((Field::LocalContact, &contact));
         }
         let lease = self.shared.standing.arbitration.lease();
+        let Some(steps) = self.steps_to_us(&seen) else { return Ok(()) };
         let claim = |stored: &mut SubscriptionEntry| {
             let of = |o: &Ownership| (o.owner, o.epoch, o.lease);
             // Another process may have been faster: the watcher is notified once.
             let is_first = of(&stored.ownership) == of(&seen);
             if is_first {
-                take_over(stored, lease);
+                take_over(stored, lease, steps);
                 stored.ownership.is_claimed = objections == Objections::Awaited;
             }
             is_first
@@ -550,6 +563,21 @@ impl Context {
         let before = now - self.config.expires_offset - LONG_PAST;
         self.database.write(|db| crate::server::subscriptions::active_watchers_table::delete_ended(db, table, before))
     }
+}
+
+/// Whose a subscription is after a merge.
+fn merged_ownership(merge: &Merge, mine: Ownership, theirs: Ownership) -> Ownership {
+    let owned = if merge.moves { theirs } else { Ownership { raised: 0, ..mine } };
+    let is_same = (mine.owner, mine.epoch) == (theirs.owner, theirs.epoch);
+    let lease = if is_same { mine.lease.max(theirs.lease) } else { owned.lease };
+    let stamp = if merge.take { theirs.stamp } else { mine.stamp };
+    Ownership { stamp, ceiling: merge.ceiling, lease, ..owned }
+}
+
+/// A subscription as its watcher has asked for it, with the socket and the Contact of the node that owns it.
+fn with_owner_of(asked: &Subscription, owned: &Subscription) -> Result<Subscription, StoreError> {
+    let of_owner = [Field::Socket, Field::LocalContact].map(|field| (field, owned.get(field)));
+    Ok(asked.with(&of_owner)?)
 }
 
 /// How long a row that nobody owns any more stays after its end, in seconds.

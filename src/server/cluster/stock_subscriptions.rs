@@ -140,7 +140,7 @@ impl Context {
                 let mut subscription = announced.with(&kept)?;
                 subscription.state.since = mine.state.since;
                 let ownership = Ownership { owner, is_claimed: false, ..ownership };
-                self.accept(&self.announcement(subscription, ownership), ownership)
+                self.accept(&subscription, ownership)
             }
         }
     }

@@ -89,8 +89,9 @@ impl SubscriptionStore for InMemory {
             before = stored.subscription.state;
             stored.aside = Aside::default();
             // Under an arbiter it stays with the owner, who sends the NOTIFY when it hears of the SUBSCRIBE.
-            if !self.owns(&stored.ownership) && self.may_claim(&stored.ownership) {
-                crate::server::cluster::announce::take_over(stored, self.shared.standing.arbitration.lease());
+            let steps = if self.owns(&stored.ownership) { None } else { self.steps_to_us(&stored.ownership) };
+            if let Some(steps) = steps {
+                crate::server::cluster::announce::take_over(stored, self.shared.standing.arbitration.lease(), steps);
             }
             (stored.ownership.is_claimed, stored.ownership.raised) = (false, 0);
             let state = &mut stored.subscription.state;

@@ -1,0 +1,192 @@
+//! What a simulated node makes of what the others say, and what it compares with them.
+use super::{Doc, Node, NodeId, PAGE, Record, Sub, Wire};
+use crate::layers::cluster::clock::Stamp;
+use crate::layers::cluster::digest::{Entry, Key, Range, mixed, state_of};
+use crate::layers::cluster::exchange::{self, Message, Pull, Pulling};
+use crate::layers::cluster::numbers::Held;
+use crate::layers::cluster::version::Version;
+use crate::node::{DialogId, PresentityId};
+
+fn dialog_key(dialog: DialogId) -> Key {
+    Key(mixed(u64::from(dialog) + 1))
+}
+
+fn doc_key(record: u32) -> Key {
+    Key(mixed(u64::from(record) | (1 << 40)))
+}
+
+impl Node {
+    pub(super) fn merge_sub(&mut self, from: NodeId, theirs: Sub) {
+        let dialog = theirs.dialog;
+        self.clock.observe(theirs.version.stamp, self.wall);
+        if let Some(ended) = self.ended.get(&dialog).filter(|ended| **ended >= theirs.version) {
+            let wire = Wire::Record(Record::End(dialog, *ended));
+            return self.send(from, wire);
+        }
+        let is_owned = self.owns(dialog);
+        let Some(mine) = self.subs.get_mut(&dialog) else {
+            let here = theirs.owner == self.id;
+            self.subs.insert(dialog, theirs);
+            if here {
+                // What others hold for us was lost here.
+                self.take_over(dialog);
+            }
+            return;
+        };
+        let held = Held { version: mine.version, ceiling: mine.ceiling };
+        let other = Held { version: theirs.version, ceiling: theirs.ceiling };
+        let merge = match self.arbiter {
+            None => held.merge(is_owned, &other),
+            Some(_) => held.merge_arbitrated(is_owned, &other),
+        };
+        if merge.take || merge.moves {
+            let local = mine.local.max(theirs.local);
+            let merged = held.merged(&other, &merge);
+            let (owner, lease) = if merge.moves { (theirs.owner, theirs.lease) } else { (mine.owner, mine.lease) };
+            *mine = Sub { local, version: merged.version, ceiling: merged.ceiling, owner, lease, ..theirs };
+            self.restored.remove(&dialog);
+        }
+        mine.ceiling = merge.ceiling;
+        let (now_ours, record) = (mine.owner == self.id, Record::Sub(mine.clone()));
+        if merge.take && self.arbiter.is_some() && self.owns(dialog) {
+            // A phone has spoken to another node: the subscription stays where it was.
+            self.notify(dialog);
+        } else if merge.moves && now_ours {
+            // It was ours before we lost what we knew.
+            return self.take_over(dialog);
+        } else if merge.speak {
+            return self.raise(dialog);
+        }
+        if merge.answers {
+            self.send(from, Wire::Record(record));
+        }
+    }
+
+    fn merge_end(&mut self, dialog: DialogId, version: Version) {
+        if self.subs.get(&dialog).is_some_and(|mine| mine.version >= version) {
+            return;
+        }
+        self.subs.remove(&dialog);
+        self.restored.remove(&dialog);
+        self.due.remove(&dialog);
+        let known = self.ended.entry(dialog).or_insert(version);
+        *known = version.max(*known);
+    }
+
+    /// Stores a document that is newer than what there is; `false`: it is not.
+    pub(super) fn place(&mut self, doc: Doc) -> bool {
+        if self.docs.get(&doc.record).is_some_and(|mine| !doc.version().is_newer(&mine.version())) {
+            return false;
+        }
+        let (newer, older): (Vec<&Doc>, Vec<&Doc>) = self
+            .docs
+            .values()
+            .filter(|other| other.presentity == doc.presentity && other.record != doc.record)
+            .partition(|other| other.version().replaces(&doc.version()));
+        let replaced = self.removed_at.get(&doc.presentity).is_some_and(|at| doc.received_at <= *at);
+        let is_new = !self.docs.contains_key(&doc.record);
+        let (overtaken, older) =
+            (!newer.is_empty() || is_new && replaced, older.iter().map(|other| other.record).collect::<Vec<_>>());
+        if overtaken {
+            self.bury(doc.record);
+            return false;
+        }
+        older.into_iter().for_each(|record| self.bury(record));
+        let presentity = doc.presentity;
+        self.docs.insert(doc.record, doc);
+        self.changed(presentity);
+        true
+    }
+
+    pub fn all_entries(&self) -> Vec<Entry> {
+        self.entries_of(|_| true)
+    }
+
+    fn entries_of(&self, wanted: impl Fn(PresentityId) -> bool) -> Vec<Entry> {
+        let subs = self.subs.values().filter(|sub| wanted(sub.presentity));
+        let subs = subs.map(|s| Entry { key: dialog_key(s.dialog), state: state_of(&s.version, s.ceiling) });
+        let docs = self.docs.values().filter(|doc| wanted(doc.presentity)).map(|doc| {
+            let state = (u64::from(doc.changes) << 32) ^ u64::from(doc.value) ^ doc.received_at as u64;
+            Entry { key: doc_key(doc.record), state: mixed(state) as u32 }
+        });
+        subs.chain(docs).collect()
+    }
+}
+
+impl exchange::Ports for Node {
+    type Peer = NodeId;
+    type Record = Record;
+
+    fn entries(&mut self, range: Range) -> Vec<Entry> {
+        let common = self.entries_of(|presentity| self.is_common(presentity));
+        common.into_iter().filter(|entry| range.contains(entry.key)).collect()
+    }
+
+    fn records(&mut self, keys: &[Key]) -> Vec<Record> {
+        let subs = self.subs.values().filter(|s| keys.contains(&dialog_key(s.dialog))).cloned().map(Record::Sub);
+        let docs = self.docs.values().filter(|doc| keys.contains(&doc_key(doc.record))).cloned().map(Record::Doc);
+        subs.chain(docs).collect()
+    }
+
+    fn page(&mut self, pull: Pull) -> (Vec<Record>, Option<u64>) {
+        let begin = pull.cursor as u32;
+        let all: Vec<u32> = self.subs.range(begin..).map(|(dialog, _)| *dialog).take(PAGE + 1).collect();
+        let next = all.get(PAGE).map(|dialog| u64::from(*dialog));
+        let subs = all.iter().take(PAGE).filter_map(|dialog| self.subs.get(dialog));
+        let mut records: Vec<Record> = subs
+            .filter(|s| s.version.stamp >= pull.since && self.is_common(s.presentity))
+            .cloned()
+            .map(Record::Sub)
+            .collect();
+        if next.is_none() && pull.since == Stamp::default() {
+            let docs = self.docs.values().filter(|doc| self.is_common(doc.presentity));
+            records.extend(docs.cloned().map(Record::Doc));
+        }
+        (records, next)
+    }
+
+    fn merge(&mut self, from: NodeId, record: Record) {
+        match record {
+            Record::Sub(sub) => self.merge_sub(from, sub),
+            Record::End(dialog, version) => self.merge_end(dialog, version),
+            Record::Doc(doc) if self.gone.contains_key(&doc.record) => {
+                self.send(from, Wire::Record(Record::Gone(doc.record)));
+            }
+            Record::Doc(doc) => {
+                let record = doc.record;
+                if !self.place(doc) && self.gone.contains_key(&record) {
+                    self.send(from, Wire::Record(Record::Gone(record)));
+                }
+            }
+            Record::Gone(record) => {
+                let presentity = self.docs.get(&record).map(|doc| doc.presentity);
+                self.bury(record);
+                presentity.into_iter().for_each(|presentity| self.changed(presentity));
+            }
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: Message<Record>) {
+        Node::send(self, to, Wire::Exchange(message));
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.places.with.is_none_or(|with| self.knows(with))
+    }
+
+    fn pulling(&mut self, from: NodeId) -> Option<Pulling> {
+        self.pulling.get(&from).copied()
+    }
+
+    fn set_pulling(&mut self, from: NodeId, pulling: Option<Pulling>) {
+        match pulling {
+            Some(pulling) => self.pulling.insert(from, pulling),
+            None => self.pulling.remove(&from),
+        };
+    }
+
+    fn on_answered(&mut self, from: NodeId, since: Stamp) {
+        self.note_filled(from, since);
+        self.answered.insert(from, self.now);
+    }
+}
