@@ -1,9 +1,9 @@
 //! What nodes of one cluster agree on, whatever becomes of single messages: which of two states of a record is the
 //! newer one ([`version`]), what two nodes hold differently ([`digest`], [`exchange`]), how far the numbers of a dialog
 //! may have been counted by others ([`numbers`]), when a node must not speak ([`lease`]), who goes on for a lost node
-//! ([`succession`], [`arbiter`], [`inheritance`]), which nodes hold what
-//! ([`placement`]), and that a message is one of ours ([`seal`]). Nothing here knows Kamailio, SIP or a clock of its
-//! own.
+//! ([`succession`], [`arbiter`], [`inheritance`]), which nodes hold what ([`placement`]), that a message is one of ours
+//! ([`seal`]), and how numbers are written in few characters ([`text64`]). Nothing here knows Kamailio, SIP or a clock of
+//! its own.
 pub mod arbiter;
 pub mod clock;
 pub mod digest;
@@ -14,4 +14,5 @@ pub mod numbers;
 pub mod placement;
 pub mod seal;
 pub mod succession;
+pub mod text64;
 pub mod version;

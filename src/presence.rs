@@ -33,6 +33,7 @@ pub mod readable;
 pub mod refresh;
 pub mod remembered;
 pub mod replica;
+pub mod replica_refresh;
 pub mod replication;
 pub mod resource;
 pub mod row_limits;

@@ -35,6 +35,7 @@ pub struct Held {
 
 /// What becomes of a subscription when another node says how it holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each of them is decided on its own")]
 pub struct Merge {
     /// It is as the other node says.
     pub take: bool,

@@ -5,6 +5,7 @@ use super::comparison::{self, Comparison, Kind};
 use super::dialog::DialogId;
 use super::event_package::Packages;
 use super::replica;
+use super::replica_refresh::ReplicaRefresh;
 use super::subscription::{RowState, Status, Subscription, SubscriptionState};
 use super::subscription_field::{FIELDS, Field, STORED_FIELDS};
 use crate::cluster::clock::Stamp;
@@ -17,7 +18,10 @@ use crate::time::{Moment, Seconds};
 use serde_json::{Map, Value, json};
 
 /// The version of the messages: what later ones add is passed over by this one, and may be missing for later ones.
-pub const MESSAGES: u8 = 2;
+pub const MESSAGES: u8 = 3;
+
+/// Nodes whose messages have this version or a later one read [`Message::Refresh`].
+pub const REFRESHES: u8 = 3;
 
 /// What decides between two nodes that both hold a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +94,8 @@ pub enum Message {
         answer: bool,
         /// Which kinds of records it compares, as bits; 0 from nodes that do not say.
         compares: u8,
+        /// The version of its messages ([`MESSAGES`]); 1 from nodes that do not say.
+        speaks: u8,
     },
     /// A node compares what it holds with what we hold.
     Compare(Kind, Comparison),
@@ -99,6 +105,8 @@ pub enum Message {
     Sync,
     /// A subscription was made, changed, or went to another node.
     Subscription(Box<Announcement>),
+    /// A subscription was refreshed, and nothing else.
+    Refresh(ReplicaRefresh),
     /// A subscription has ended.
     End(Ending),
     /// Something this version does not know.
@@ -223,20 +231,27 @@ impl Ending {
 
 /// The name of the node that a message comes from.
 pub fn sender(body: &[u8]) -> Option<Vec<u8>> {
-    let root: Value = serde_json::from_str(&replica::as_text(body.trim_ascii_end())).ok()?;
-    bytes(root.as_object()?.get("node"))
+    match serde_json::from_str(&replica::as_text(body.trim_ascii_end())).ok()? {
+        Value::Object(object) => bytes(object.get("node")),
+        Value::Array(list) => ReplicaRefresh::parse(&list).map(|(name, _)| name),
+        _ => None,
+    }
 }
 
 /// Reads a message and the name of the node it comes from. Members nobody knows are passed over; `None` for what is no
 /// message.
 pub fn parse(body: &[u8], packages: &Packages, now: Moment) -> Option<(Vec<u8>, Message)> {
     let root: Value = serde_json::from_str(&replica::as_text(body.trim_ascii_end())).ok()?;
+    if let Value::Array(list) = &root {
+        return ReplicaRefresh::parse(list).map(|(name, refresh)| (name, Message::Refresh(refresh)));
+    }
     let object = root.as_object()?;
     let node = bytes(object.get("node")).filter(|name| !name.is_empty() && name.len() < 256)?;
     let message = match object.get("action")?.as_str()? {
         "hello" => Message::Hello {
             answer: object.get("answer")?.as_bool()?,
             compares: object.get("compares").map_or(Some(0), |kinds| kinds.as_u64().map(|kinds| kinds as u8))?,
+            speaks: object.get("v").map_or(Some(1), Value::as_u64)?.min(u8::MAX.into()) as u8,
         },
         "goodbye" => Message::Goodbye(bytes(object.get("heir"))),
         what @ ("root" | "sums" | "keys" | "want" | "records" | "pull" | "page") => {
@@ -385,7 +400,7 @@ mod tests {
         assert!(matches!(read, Some((_, Message::End(read))) if read == ending));
         assert!(matches!(
             parse(&hello(b"a:1", Reply::Wanted, 3), &packages(), Moment::at(0)),
-            Some((_, Message::Hello { answer: true, compares: 3 }))
+            Some((_, Message::Hello { answer: true, compares: 3, speaks: MESSAGES }))
         ));
         assert!(matches!(parse(&sync(b"a:1"), &packages(), Moment::at(0)), Some((_, Message::Sync))));
         for heir in [None, Some(b"b:2".as_slice())] {

@@ -11,6 +11,7 @@ pub mod leases_table;
 pub mod message_rate;
 pub mod node_id;
 pub mod nodes;
+pub mod refreshes;
 pub mod removals;
 pub mod replicas;
 pub mod sending;

@@ -100,7 +100,7 @@ impl Shared {
         crate::host::fault::install();
         let order = (0..WRITE_LOCKS).map(|_| ProcessMutex::leak()).collect::<Result<_, _>>()?;
         Ok(Shared {
-            tables: Tables::new(rule, config.max_subscriptions > 0)?,
+            tables: Tables::new(rule, config.max_subscriptions > 0, config.shares_subscriptions)?,
             authorizations: AuthorizationCache::new(rule)?,
             judgements: shm::leak(Judgements::new()?)?,
             order,

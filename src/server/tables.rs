@@ -16,9 +16,11 @@ pub mod stored;
 pub mod subscription_entry;
 pub mod watcher_counts;
 
+use crate::cluster::digest::Key;
 use crate::host::lock::{Guard, Lock};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::presence::cluster::dialog_key;
 use crate::presence::dialog::DialogId;
 use crate::presence::event_package::PackageId;
 use crate::presence::resource::{Resource, UriComparison};
@@ -93,6 +95,9 @@ impl std::ops::DerefMut for Found<'_> {
 pub struct Tables {
     shards: ShmVec<Lock<Shard>>,
     dialogs: DialogIndex,
+    /// Where the subscription of each dialog is by its key among all nodes, where nodes share them. What is missing, for
+    /// want of memory, is asked of the other nodes.
+    keys: Option<DialogIndex>,
     /// How many subscriptions each watcher has, where that is limited. Not to be asked while a shard is locked.
     pub watchers: WatcherCounts,
     /// How many resource entries are marked as not judged since the start.
@@ -103,12 +108,12 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Empty tables; `counts_watchers`: the subscriptions of each watcher are counted.
+    /// Empty tables; `counts_watchers`: the subscriptions of each watcher are counted; `are_shared`: with other nodes.
     ///
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    pub fn new(rule: UriComparison, counts_watchers: bool) -> Result<Tables, NoMemory> {
+    pub fn new(rule: UriComparison, counts_watchers: bool, are_shared: bool) -> Result<Tables, NoMemory> {
         let mut shards = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
         for _ in 0..SHARDS {
@@ -116,7 +121,8 @@ impl Tables {
         }
         let (dialogs, watchers) = (DialogIndex::new()?, WatcherCounts::new(counts_watchers)?);
         let (unjudged, subscribed_to) = (shm::leak(AtomicUsize::new(0))?, shm::leak(AtomicU64::new(0))?);
-        Ok(Tables { shards, dialogs, watchers, unjudged, subscribed_to, rule })
+        let keys = are_shared.then(DialogIndex::new).transpose()?;
+        Ok(Tables { shards, dialogs, keys, watchers, unjudged, subscribed_to, rule })
     }
 
     /// There is going to be a subscription to a package.
@@ -186,6 +192,29 @@ impl Tables {
     /// Forgets where a dialog lives. Call after the stored subscription was removed, without any shard locked.
     pub fn unplace_dialog(&self, dialog_hash: u64) {
         self.dialogs.remove(dialog_hash);
+    }
+
+    /// Notes where a subscription lives that other nodes may speak of.
+    pub(crate) fn note_key(&self, key: Key, resource_hash: u64, slot: u32) {
+        let Some(keys) = &self.keys else { return };
+        if keys.announce(key.0, index(resource_hash) as u32).is_ok_and(|is_new| is_new) {
+            keys.set_slot(key.0, slot);
+        }
+    }
+
+    /// Forgets it.
+    pub(crate) fn forget_key(&self, dialog: DialogId<'_>) {
+        if let Some(keys) = &self.keys {
+            keys.remove(dialog_key(dialog).0);
+        }
+    }
+
+    /// The subscription with a key, looked at or changed under its lock; `None` when it is not known by its key.
+    pub(crate) fn with_key<R>(&self, key: Key, work: impl FnOnce(&mut SubscriptionEntry) -> R) -> Option<R> {
+        let place = self.keys.as_ref()?.find(key.0)?;
+        let mut shard = self.shards[place.shard as usize].lock();
+        let stored = shard.subscriptions.get_mut(place.slot as usize)?.as_mut()?;
+        (dialog_key(stored.subscription.dialog()) == key).then(|| work(stored))
     }
 
     /// How many subscriptions there are.
@@ -400,6 +429,7 @@ mod tests {
             notify_history: NotifyHistory::default(),
             aside: Default::default(),
             ownership: Ownership::default(),
+            announced: 0,
         })
     }
 
@@ -427,7 +457,7 @@ mod tests {
 
     #[test]
     fn members_keep_their_places_when_others_leave() {
-        let tables = Tables::new(RULE, true).unwrap();
+        let tables = Tables::new(RULE, true, true).unwrap();
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
         for i in 0..50 {
             add(&tables, &resource, &format!("call-{i}")).unwrap();
@@ -447,7 +477,7 @@ mod tests {
 
     #[test]
     fn a_dialog_has_one_subscription() {
-        let tables = Tables::new(RULE, true).unwrap();
+        let tables = Tables::new(RULE, true, true).unwrap();
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
         let hash = add(&tables, &resource, "call").unwrap();
         assert!(tables.claim_dialog(hash, resource.hash).unwrap().is_none());
@@ -459,7 +489,7 @@ mod tests {
 
     #[test]
     fn everything_is_given_back() {
-        let tables = Tables::new(RULE, true).unwrap();
+        let tables = Tables::new(RULE, true, true).unwrap();
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
         let pass = || {
             for notify_run in 0..100 {
@@ -477,7 +507,7 @@ mod tests {
     #[test]
     fn without_memory_nothing_changes_and_nothing_leaks() {
         for n in 0.. {
-            let tables = Tables::new(RULE, true).unwrap();
+            let tables = Tables::new(RULE, true, true).unwrap();
             let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
             let (added, failed) = fake::failing_at(n, || add(&tables, &resource, "call"));
             assert_eq!(fake::held_locks(), 0);

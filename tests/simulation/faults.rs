@@ -1,5 +1,5 @@
 //! What goes wrong in a simulated life, and when: made from the seed.
-use crate::node::NodeId;
+use crate::node::{MESSAGES, NodeId};
 use crate::world::Random;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +14,8 @@ pub enum Fault {
     Crash { node: NodeId, with_disk: bool },
     /// A node says goodbye, and comes back later.
     Leave(NodeId),
+    /// A node says goodbye, and comes back with another version of the messages.
+    Upgrade(NodeId, u8),
     /// Nodes are stopped at the same instant: each reads the table of the arbiter before another one has changed it.
     LeaveTogether(Vec<NodeId>),
     /// Nodes do not reach the table of the arbiter.
@@ -39,6 +41,8 @@ pub struct Plan {
     pub presentities: u32,
     pub dialogs: usize,
     pub skewed: bool,
+    /// The version of the messages of all nodes at first.
+    pub first_version: u8,
     pub watch_every: u64,
     pub publish_every: u64,
     pub faults: Vec<Timed>,
@@ -73,6 +77,7 @@ impl Plan {
             presentities: 3 + random.below(8) as u32,
             dialogs: if large { 1_500 } else { 10 + random.below(40) as usize },
             skewed: random.one_in(2),
+            first_version: MESSAGES,
             watch_every: 100 + random.below(200),
             publish_every: 100 + random.below(300),
             faults: Vec::new(),
@@ -90,6 +95,27 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// The same life while the nodes are upgraded from the version before, one after the other; some of them go back once
+    /// more.
+    pub fn upgraded(mut self, random: &mut Random) -> Plan {
+        self.first_version = MESSAGES - 1;
+        let mut upgrades: Vec<(NodeId, u8)> = (0..self.nodes).map(|node| (node, MESSAGES)).collect();
+        for at in 1..self.nodes {
+            upgrades.swap(at, random.below(at as u64 + 1) as usize);
+        }
+        if random.one_in(2) {
+            let node = random.below(self.nodes as u64) as usize;
+            upgrades.extend([(node, MESSAGES - 1), (node, MESSAGES)]);
+        }
+        let mut at = FAULTS_FROM;
+        for (node, version) in upgrades {
+            let lasts = 500 + random.below(4_000);
+            self.faults.push(Timed { fault: Fault::Upgrade(node, version), at, lasts });
+            at += lasts + 3_000 + random.below(6_000);
+        }
+        self
     }
 
     /// The same life with an arbiter, whose table is out of reach for some nodes while other things go wrong, or for
@@ -166,9 +192,9 @@ impl Plan {
 
     /// Whether a node may have lost what no other had.
     pub fn heals_by_refresh(&self) -> bool {
-        self.faults
-            .iter()
-            .any(|fault| matches!(fault.fault, Fault::Crash { .. } | Fault::Leave(_) | Fault::LeaveTogether(_)))
+        self.faults.iter().any(|fault| {
+            matches!(fault.fault, Fault::Crash { .. } | Fault::Leave(_) | Fault::LeaveTogether(_) | Fault::Upgrade(..))
+        })
     }
 
     pub fn only_freezes(&self) -> bool {

@@ -8,6 +8,7 @@ mod layers {
 }
 mod arbitration;
 mod faults;
+mod growth;
 mod node;
 #[path = "../../src/shm_safe.rs"]
 #[allow(dead_code, reason = "not all of it is simulated")]
@@ -15,6 +16,7 @@ mod shm_safe;
 #[path = "../../src/time.rs"]
 #[allow(dead_code, reason = "not all of it is simulated")]
 mod time;
+mod wire;
 mod world;
 
 use world::World;
@@ -84,6 +86,13 @@ fn live_and_forget_nothing(mut world: World) -> (u64, u64) {
     world.run();
     assert_eq!(world.forgotten, 0, "seed {}: a phone had to begin anew", world.seed);
     (world.messages, world.notifies)
+}
+
+/// Nodes with two versions of the messages hold the same, whatever else happens, while they are upgraded one after the
+/// other.
+#[test]
+fn nodes_are_upgraded_one_after_the_other() {
+    live_many(|seed| live_in(World::upgraded(seed, seed % 2 == 0)), LIVES / 4);
 }
 
 /// The lives of some seeds, on all cores.

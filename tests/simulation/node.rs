@@ -2,22 +2,21 @@
 use crate::arbitration::{Leases, Registry};
 use crate::layers::cluster::arbiter::{self, Arbiter, Change};
 use crate::layers::cluster::clock::{HybridClock, Stamp};
-use crate::layers::cluster::exchange::{self, Message, Pulling};
+use crate::layers::cluster::exchange::{self, Pulling};
 use crate::layers::cluster::inheritance::{Fate, Heir, Row, resolve};
 use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, Standing};
 use crate::layers::cluster::numbers::{BLOCK, above_unheard, reserve};
 use crate::layers::cluster::succession::{line, successor};
-use crate::layers::cluster::version::{DocumentVersion, Version, received_after};
+use crate::layers::cluster::version::{Version, received_after};
 use crate::time::Moment;
+use crate::wire::{REFRESHES, unchanged_of};
 use placing::Places;
 use std::collections::BTreeMap;
 
 mod merging;
 mod placing;
 
-pub type NodeId = usize;
-pub type DialogId = u32;
-pub type PresentityId = u32;
+pub use crate::wire::{DialogId, Doc, MESSAGES, NodeId, PresentityId, Record, Refresh, Sub, Wire};
 
 /// A node that has not been heard for so long is lost, in milliseconds.
 pub const LOST_AFTER: u64 = 3_000;
@@ -32,61 +31,6 @@ const ASK_MARGIN: u64 = 15_000;
 const PAGE: usize = 50;
 /// A node that takes over waits so long for objections before it sends.
 const OBJECTIONS: u64 = 250;
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sub {
-    pub dialog: DialogId,
-    pub presentity: PresentityId,
-    pub owner: NodeId,
-    /// The lease it is owned under; 0 without an arbiter.
-    pub lease: u32,
-    pub version: Version,
-    pub ceiling: u32,
-    pub local: u32,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Doc {
-    pub presentity: PresentityId,
-    pub record: u32,
-    pub changes: u32,
-    pub received_at: i64,
-    pub etag: Vec<u8>,
-    pub value: u32,
-}
-
-impl Doc {
-    pub fn version(&self) -> DocumentVersion<'_> {
-        DocumentVersion {
-            changes: self.changes,
-            received_at: Some(Moment::at(self.received_at)),
-            etag: &self.etag,
-            body: u64::from(self.value),
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum Record {
-    Sub(Sub),
-    End(DialogId, Version),
-    Doc(Doc),
-    Gone(u32),
-}
-
-#[derive(Debug, Clone)]
-pub enum Wire {
-    Beat(Stamp),
-    /// How the sender places records: whether it has all that it should hold.
-    Share(bool),
-    /// What the sender holds and should not, and that it is held by the sender now.
-    Offer(Record),
-    Held(Record),
-    Record(Record),
-    Exchange(Message<Record>),
-    /// Its sender ends, and has handed its lease over to this node.
-    Goodbye(Option<NodeId>),
-}
 
 /// What a node does to the world.
 #[derive(Debug)]
@@ -119,6 +63,12 @@ pub struct Node {
     restored: BTreeMap<DialogId, ()>,
     /// Hands over nothing any more: it has said goodbye.
     pub left: bool,
+    /// The version of its messages.
+    pub speaks: u8,
+    /// The version of the messages of the others, as far as they have said.
+    speak: BTreeMap<NodeId, u8>,
+    /// What a refresh leaves as it is of each subscription, as it was announced last.
+    announced: BTreeMap<DialogId, u64>,
     heard: BTreeMap<NodeId, u64>,
     answered: BTreeMap<NodeId, u64>,
     pulling: BTreeMap<NodeId, Pulling>,
@@ -169,6 +119,9 @@ impl Node {
             claimed: BTreeMap::new(),
             restored: BTreeMap::new(),
             left: false,
+            speaks: MESSAGES,
+            speak: BTreeMap::new(),
+            announced: BTreeMap::new(),
             answered: BTreeMap::new(),
             pulling: BTreeMap::new(),
             compared_at: BTreeMap::new(),
@@ -185,7 +138,7 @@ impl Node {
     pub fn restarted(&self, with_disk: bool, now: u64, wall: u64) -> Node {
         let leases = self.arbiter.as_ref().map(|_| self.leases.clone());
         let mut node = Node::new(self.id, self.peers.clone(), leases, now, wall);
-        node.places.replicas = self.places.replicas;
+        (node.speaks, node.places.replicas) = (self.speaks, self.places.replicas);
         if with_disk {
             node.docs = self.docs.clone();
             node.subs = self.subs.iter().filter(|(_, s)| s.owner == self.id).map(|(d, s)| (*d, s.clone())).collect();
@@ -203,18 +156,33 @@ impl Node {
     pub fn start(&mut self) {
         let now = self.now;
         for peer in self.peers.clone() {
+            self.greet(peer, true);
             self.places.with = Some(peer);
             exchange::pull(self, peer, Stamp::default(), now);
         }
+    }
+
+    /// dmq finds its nodes again when they answer: who has not said what it speaks is asked.
+    fn greet(&mut self, peer: NodeId, answer: bool) {
+        self.send(peer, Wire::Hello { speaks: self.speaks, answer });
     }
 
     fn send(&mut self, to: NodeId, wire: Wire) {
         self.out.push(Effect::Send(to, wire));
     }
 
-    fn broadcast(&mut self, record: &Record) {
-        for peer in self.peers.clone() {
-            self.send(peer, Wire::Record(record.clone()));
+    /// Announces a subscription: in short where only what a refresh says has changed, to those that read that.
+    fn announce(&mut self, dialog: DialogId) {
+        let Some(sub) = self.subs.get(&dialog).cloned() else { return };
+        let (unchanged, version) = (unchanged_of(&sub), sub.version);
+        let is_short = self.announced.insert(dialog, unchanged) == Some(unchanged) && self.speaks >= REFRESHES;
+        for peer in self.other_holders(sub.presentity) {
+            let reads = self.speak.get(&peer).is_some_and(|speaks| *speaks >= REFRESHES);
+            let refresh = Refresh { dialog, unchanged, word: version.word, stamp: version.stamp };
+            self.send(
+                peer,
+                if is_short && reads { Wire::Refresh(refresh) } else { Wire::Record(Record::Sub(sub.clone())) },
+            );
         }
     }
 
@@ -271,8 +239,8 @@ impl Node {
         let version = Version { word: 1, epoch: 0, stamp: self.tick(), owner: self.id as u64 };
         let (owner, lease) = (self.id, self.own_lease());
         let sub = Sub { dialog, presentity, owner, lease, version, ceiling: 1 + BLOCK, local: 1 };
-        self.subs.insert(dialog, sub.clone());
-        self.announce(presentity, &Record::Sub(sub));
+        self.subs.insert(dialog, sub);
+        self.announce(dialog);
         self.notify(dialog);
     }
 
@@ -292,8 +260,7 @@ impl Node {
         let Some(steps) = steps else {
             // Its owner sends the NOTIFY when it hears of it.
             (sub.version.word, sub.version.stamp) = (word, stamp);
-            let (presentity, record) = (sub.presentity, Record::Sub(sub.clone()));
-            self.announce(presentity, &record);
+            self.announce(dialog);
             return true;
         };
         sub.lease = lease;
@@ -306,10 +273,9 @@ impl Node {
         sub.ceiling = reserve(sub.local, sub.ceiling).unwrap_or(sub.ceiling);
         (sub.owner, sub.version.owner) = (self.id, self.id as u64);
         (sub.version.word, sub.version.stamp) = (word, stamp);
-        let (presentity, record) = (sub.presentity, Record::Sub(sub.clone()));
         self.restored.remove(&dialog);
         self.claimed.remove(&dialog);
-        self.announce(presentity, &record);
+        self.announce(dialog);
         self.notify(dialog);
         true
     }
@@ -318,7 +284,7 @@ impl Node {
         let Some(mut sub) = self.subs.remove(&dialog) else { return };
         sub.version.word = Version::ENDED;
         self.ended.insert(dialog, sub.version);
-        self.announce(sub.presentity, &Record::End(dialog, sub.version));
+        self.send_to_holders(sub.presentity, &Record::End(dialog, sub.version));
     }
 
     /// Publishes a value; returns what the phone knows its publication by from then on.
@@ -335,14 +301,14 @@ impl Node {
         let etag = format!("{}.{}", self.id, self.tick().0).into_bytes();
         let doc = Doc { presentity, record, changes, received_at, etag, value };
         self.place(doc.clone());
-        self.announce(presentity, &Record::Doc(doc));
+        self.send_to_holders(presentity, &Record::Doc(doc));
         (record, changes)
     }
 
     pub fn remove(&mut self, record: u32) {
         if let Some(doc) = self.docs.get(&record).cloned() {
             self.bury(record);
-            self.announce(doc.presentity, &Record::Gone(record));
+            self.send_to_holders(doc.presentity, &Record::Gone(record));
             self.changed(doc.presentity);
         }
     }
@@ -403,9 +369,9 @@ impl Node {
         if let Some(ceiling) = reserved {
             (sub.ceiling, sub.version.stamp) = (ceiling, stamp);
         }
-        let (version, record) = (sub.version, sub.clone());
+        let version = sub.version;
         if reserved.is_some() {
-            self.announce(presentity, &Record::Sub(record));
+            self.announce(dialog);
         }
         let value = self.shown(presentity);
         self.out.push(Effect::Notify { dialog, cseq, value, version });
@@ -452,6 +418,9 @@ impl Node {
         let now = self.now;
         for peer in self.peers.clone() {
             self.send(peer, Wire::Beat(stamp));
+            if !self.speak.contains_key(&peer) {
+                self.greet(peer, true);
+            }
             self.places.with = Some(peer);
             if exchange::go_on(self, peer, now) {
                 continue;
@@ -559,9 +528,8 @@ impl Node {
         sub.local = sub.ceiling;
         sub.version.stamp = stamp;
         sub.ceiling = reserve(sub.local, sub.ceiling).unwrap_or(sub.ceiling);
-        let (presentity, record) = (sub.presentity, Record::Sub(sub.clone()));
         self.restored.remove(&dialog);
-        self.announce(presentity, &record);
+        self.announce(dialog);
         self.notify(dialog);
     }
 
@@ -620,6 +588,16 @@ impl Node {
                 self.places.with = Some(from);
                 exchange::on_message(self, from, message, now);
             }
+            Wire::Hello { speaks, answer } => {
+                self.speak.insert(from, speaks);
+                if answer {
+                    self.greet(from, false);
+                }
+            }
+            // A node of an older version cannot read it.
+            Wire::Refresh(_) if self.speaks < REFRESHES => self.send(from, Wire::Unread),
+            Wire::Refresh(refresh) => self.merge_refresh(from, refresh),
+            Wire::Unread => _ = self.speak.insert(from, 0),
             Wire::Goodbye(_) => {}
         }
         self.may_resume();

@@ -124,9 +124,19 @@ impl World {
     }
 
     pub fn new(seed: u64, is_arbitrated: bool) -> World {
+        World::of(seed, is_arbitrated, false)
+    }
+
+    /// The same life with nodes that are upgraded while it is lived.
+    pub fn upgraded(seed: u64, is_arbitrated: bool) -> World {
+        World::of(seed, is_arbitrated, true)
+    }
+
+    fn of(seed: u64, is_arbitrated: bool, is_upgraded: bool) -> World {
         let mut random = Random::new(seed);
         let plan = Plan::of(&mut random);
         let plan = if is_arbitrated { plan.arbitrated(&mut Random::new(seed ^ 0xa5a5)) } else { plan };
+        let plan = if is_upgraded { plan.upgraded(&mut Random::new(seed ^ 0x5a5a)) } else { plan };
         World::with_plan(seed, random, plan)
     }
 
@@ -166,6 +176,7 @@ impl World {
             forgotten: 0,
         };
         for id in ids {
+            world.hosts[id].node.speaks = world.plan.first_version;
             let offset = world.random.below(120_000) as i64 - 60_000;
             world.hosts[id].clock_offset = if world.plan.skewed { offset } else { 0 };
             let first = world.random.below(500);
@@ -304,11 +315,11 @@ impl World {
 
     // ---- phones
 
-    fn a_running_node(&mut self) -> NodeId {
+    fn a_running_node(&mut self) -> Option<NodeId> {
         // A node that has heard nobody yet cannot know that its clock is behind.
         let is_settled = |id: &NodeId| self.now > self.hosts[*id].up_since + 1_000;
         let running: Vec<NodeId> = (0..self.hosts.len()).filter(|id| self.is_running(*id) && is_settled(id)).collect();
-        running[self.random.below(running.len() as u64) as usize]
+        if running.is_empty() { None } else { Some(running[self.random.below(running.len() as u64) as usize]) }
     }
 
     /// The node that serves a presentity when a phone asks this one: where its home does not answer, the next one that
@@ -332,7 +343,7 @@ impl World {
         if self.now > self.plan.refreshes_until() {
             return;
         }
-        let id = self.a_running_node();
+        let Some(id) = self.a_running_node() else { return self.after(self.plan.watch_every, Event::Watch) };
         let known: Vec<DialogId> = self.watchers.keys().copied().collect();
         let any = if known.is_empty() { 0 } else { known[self.random.below(known.len() as u64) as usize] };
         if known.len() < self.plan.dialogs && !quiet {
@@ -385,7 +396,7 @@ impl World {
             return;
         }
         let presentity = self.random.below(u64::from(self.plan.presentities)) as u32;
-        let asked = self.a_running_node();
+        let Some(asked) = self.a_running_node() else { return self.after(self.plan.publish_every, Event::Publish) };
         let mut phone = self.publishers[&presentity].clone();
         // A second is what received times can tell apart.
         let server = self.served_by(asked, presentity).filter(|_| self.now >= phone.at + 2_500);
@@ -461,7 +472,7 @@ impl World {
                 self.hosts[node].up = false;
                 self.hosts[node].backlog.clear();
             }
-            Fault::Leave(id) => self.leave(&[id]),
+            Fault::Leave(id) | Fault::Upgrade(id, _) => self.leave(&[id]),
             Fault::LeaveTogether(ids) => self.leave(&ids),
             Fault::ClockJump(id, millis) => self.hosts[id].clock_offset += millis,
             _ => {}
@@ -479,6 +490,12 @@ impl World {
             }
             Fault::Crash { node, with_disk } => self.restart(node, with_disk),
             Fault::Leave(id) => self.restart(id, false),
+            Fault::Upgrade(id, version) => {
+                if !self.hosts[id].up {
+                    self.hosts[id].node.speaks = version;
+                }
+                self.restart(id, true);
+            }
             Fault::LeaveTogether(ref ids) => ids.clone().into_iter().for_each(|id| self.restart(id, false)),
             _ => {}
         }

@@ -81,6 +81,7 @@ unsafe extern "C" fn on_answered(channel: c_int, host: *mut sys::_str, port: u16
             (_, 408) => nodes.note_missed(&address),
             // dmq there does not know our channel.
             (Some(Channel::Nodes), 404) => note_stock(process, &address),
+            (Some(Channel::Nodes), 400) => nodes.note_unread(&address),
             (Some(Channel::StockSubscriptions), 200 | 400 | 404) => {
                 stock.note_outcome(&address, if code == 200 { Outcome::Taken } else { Outcome::Refused })
             }
@@ -311,7 +312,8 @@ fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> A
     }
     nodes.mark_alive(&name, clock::now());
     let done = match (message, from) {
-        (NodeMessage::Hello { answer, compares }, Some(from)) => {
+        (NodeMessage::Hello { answer, compares, speaks }, Some(from)) => {
+            nodes.of_name(&name, clock::now()).into_iter().for_each(|id| nodes.note_hello(id, compares, speaks));
             on_hello(world, &from, &name, answer, compares);
             Ok(())
         }
@@ -332,10 +334,13 @@ fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> A
             nodes.record_notified(&from, clock::now());
             Ok(())
         }
-        (NodeMessage::Subscription(_) | NodeMessage::End(_), _) if !world.process().config.shares_subscriptions => {
+        (NodeMessage::Subscription(_) | NodeMessage::Refresh(_) | NodeMessage::End(_), _)
+            if !world.process().config.shares_subscriptions =>
+        {
             Ok(())
         }
         (NodeMessage::Subscription(announcement), from) => world.on_announcement(&announcement, from.as_ref()),
+        (NodeMessage::Refresh(refresh), from) => world.on_refresh(&refresh, &name, from.as_ref()),
         (NodeMessage::End(ending), _) => world.on_termination(&ending),
         _ => Ok(()),
     };
@@ -355,7 +360,6 @@ fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool
     let nodes = world.process().shared.nodes;
     let kinds = world.compared_kinds();
     let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
-    nodes.note_compares(id, compares);
     if answer {
         world.greet(from, &cluster::hello(name, Reply::Given, kinds));
     }

@@ -130,14 +130,15 @@ impl Parts {
         if !self.config.shares_subscriptions {
             return;
         }
-        if let Some((subscription, ownership)) = self.stamped(dialog) {
+        if let Some((subscription, ownership, announced)) = self.stamped(dialog) {
             self.announce_to_stock(&subscription);
-            self.send_to_nodes(&self.announcement_text(subscription, ownership));
+            self.announce_change(subscription, ownership, announced);
         }
     }
 
-    /// A subscription of ours as it is announced: with a new stamp, and enough numbers reserved.
-    fn stamped(&self, dialog: DialogId<'_>) -> Option<(Subscription, Ownership)> {
+    /// A subscription of ours as it is announced: with a new stamp, and enough numbers reserved; and the digest of what
+    /// was announced last.
+    fn stamped(&self, dialog: DialogId<'_>) -> Option<(Subscription, Ownership, u64)> {
         let tables = &self.shared.tables;
         let stamp = self.shared.standing.tick();
         let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
@@ -153,7 +154,7 @@ impl Parts {
         if let Some(ceiling) = reserve(stored.subscription.state.local_cseq, ownership.ceiling).filter(|_| is_owned) {
             ownership.ceiling = ceiling;
         }
-        Some((stored.subscription.to_private(), stored.ownership))
+        Some((stored.subscription.to_private(), stored.ownership, stored.announced))
     }
 
     /// Announces to the other nodes that a subscription has ended.

@@ -133,6 +133,19 @@ impl Exchange<'_> {
         found
     }
 
+    fn subscriptions_with(&self, keys: &HashSet<Key>) -> Vec<(Subscription, Ownership)> {
+        let (tables, now) = (&self.context.shared.tables, clock::now());
+        let copy = |stored: &mut SubscriptionEntry| {
+            is_live(stored, now).then(|| (stored.subscription.to_private(), stored.ownership))
+        };
+        let found: Vec<_> = keys.iter().map(|key| tables.with_key(*key, copy)).collect();
+        if found.iter().all(Option::is_some) {
+            return found.into_iter().flatten().flatten().collect();
+        }
+        // Without memory a subscription is not known by its key.
+        self.subscriptions(|stored| keys.contains(&dialog_key(stored.subscription.dialog())))
+    }
+
     fn texts(&self, subscriptions: Vec<(Subscription, Ownership)>) -> Vec<Vec<u8>> {
         subscriptions.into_iter().map(|(s, ownership)| self.context.announcement_text(s, ownership)).collect()
     }
@@ -229,7 +242,7 @@ impl ExchangePorts for Exchange<'_> {
     fn records(&mut self, keys: &[Key]) -> Vec<Vec<u8>> {
         let keys: HashSet<Key> = keys.iter().copied().collect();
         if self.kind == Kind::Subscriptions {
-            return self.texts(self.subscriptions(|stored| keys.contains(&dialog_key(stored.subscription.dialog()))));
+            return self.texts(self.subscriptions_with(&keys));
         }
         let mut found = Vec::new();
         for part in 0..self.context.shared.tables.shard_count() {

@@ -52,6 +52,8 @@ pub(super) struct Node {
     pub(super) notified_at: Option<Moment>,
     /// Which kinds of records it compares, as bits.
     pub(super) compares: u8,
+    /// The version of its messages; 0: it has not said, or could not read one of ours.
+    pub(super) speaks: u8,
     /// What was asked of it page by page.
     pub(super) pulling: [Option<Pulling>; 2],
     /// When it was compared with last.
@@ -75,6 +77,7 @@ shm_safe!(Node {
     owed,
     notified_at,
     compares,
+    speaks,
     pulling,
     compared_at,
     answered_at,
@@ -97,6 +100,7 @@ impl Node {
             owed: false,
             notified_at: None,
             compares: 0,
+            speaks: 0,
             pulling: [None; 2],
             compared_at: [None; 2],
             answered_at: 0,

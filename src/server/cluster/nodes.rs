@@ -289,9 +289,22 @@ impl Nodes {
         list.get_mut(id.place()?).map(change)
     }
 
-    /// A node has said which kinds of records it compares: it is here, and has not left.
-    pub fn note_compares(&self, id: NodeId, kinds: u8) {
-        self.change(id, |node| (node.compares, node.has_left) = (kinds, false));
+    /// A node has said which kinds of records it compares, and the version of its messages: it is here, and has not
+    /// left.
+    pub fn note_hello(&self, id: NodeId, kinds: u8, speaks: u8) {
+        self.change(id, |node| (node.compares, node.speaks, node.has_left) = (kinds, speaks, false));
+    }
+
+    /// The version of the messages of the node at an address; 0 while it is not known.
+    pub fn speaks(&self, address: &Address) -> u8 {
+        self.list.lock().iter().find(|node| node.is_at(address)).map_or(0, |node| node.speaks)
+    }
+
+    /// The node at an address could not read a message: until it says again what it speaks it is sent the oldest.
+    pub fn note_unread(&self, address: &Address) {
+        if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
+            node.speaks = 0;
+        }
     }
 
     /// Whether a sealed message is new; it is not from then on. Without room for another node it counts as old.
@@ -512,12 +525,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_node_speaks_is_known_from_its_last_hello() {
+        let nodes = Nodes::new();
+        nodes.on_heard(b"b", &at(1), Moment::at(10)).unwrap();
+        let id = nodes.of_name(b"b", Moment::at(10)).unwrap();
+        assert_eq!((nodes.speaks(&at(1)), nodes.speaks(&at(2))), (0, 0));
+        nodes.note_hello(id, 3, 3);
+        assert_eq!(nodes.speaks(&at(1)), 3);
+        // It was replaced by an older version, and says so later.
+        nodes.note_unread(&at(1));
+        assert_eq!(nodes.speaks(&at(1)), 0);
+        nodes.note_hello(id, 3, 2);
+        assert_eq!(nodes.speaks(&at(1)), 2);
+    }
+
+    #[test]
     fn after_a_freeze_dmq_is_not_believed_at_once() {
         let nodes = Nodes::new();
         nodes.observe(&seen(&[(1, true), (2, true)]), Moment::at(10));
         for (name, port) in [(b"b", 1), (b"c", 2)] {
             nodes.on_heard(name, &at(port), Moment::at(10)).unwrap();
-            nodes.note_compares(nodes.of_name(name, Moment::at(10)).unwrap(), Kind::Subscriptions.bit());
+            nodes.note_hello(nodes.of_name(name, Moment::at(10)).unwrap(), Kind::Subscriptions.bit(), 2);
         }
         // c was lost long before; of b dmq has had no answer, because nobody read it.
         nodes.observe(&seen(&[(1, true), (2, false)]), Moment::at(20));

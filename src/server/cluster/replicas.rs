@@ -306,7 +306,7 @@ impl Context {
     }
 
     /// The watcher is notified of the present state, as after a SUBSCRIBE.
-    fn notify_of_subscribe(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
+    pub(super) fn notify_of_subscribe(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         if self.waits_for_publications() {
             self.shared.tables.mark_due(dialog, NotifyReason::Subscribe);
             self.shared.nodes.note_waiting();

@@ -204,7 +204,7 @@ mod tests {
         let resources = [b"sip:a@example.org", b"sip:b@example.org"].map(|uri| rule.resource(uri, PackageId(0)));
         // What the entry does with the second resource before it ends, and what is tried again then.
         for (step, expected) in [("claims", vec![0]), ("holds", vec![0, 1]), ("marks", vec![0, 1])] {
-            let tables: &'static Tables = Box::leak(Box::new(Tables::new(rule, true).unwrap()));
+            let tables: &'static Tables = Box::leak(Box::new(Tables::new(rule, true, false).unwrap()));
             let (again, unread) = (Interrupted::new().unwrap(), Interrupted::new().unwrap());
             let (again, unread) = (&*Box::leak(Box::new(again)), &*Box::leak(Box::new(unread)));
             for resource in &resources {

@@ -353,6 +353,8 @@ impl InMemory {
         }
         shard.drop_idle_entry(rule, &resource);
         drop(shard);
+        // As long as the dialog has its place, nobody else gives it a key.
+        tables.forget_key(dialog);
         tables.unplace_dialog(hash);
         if tables.watchers.are_kept() {
             tables.watchers.subtract(watcher_hash(tables, &stored.subscription));

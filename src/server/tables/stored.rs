@@ -3,6 +3,7 @@
 use crate::common::row_groups::Aside;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmVec};
+use crate::presence::cluster::dialog_key;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::notification::{NotifyHistory, NotifyReason, NotifyRecord, QueueState};
@@ -51,6 +52,7 @@ impl Tables {
         ownership: Ownership,
     ) -> Result<(), NoMemory> {
         let watcher = self.watchers.are_kept().then(|| watcher_hash(self, &shared));
+        let key = self.keys.is_some().then(|| dialog_key(shared.dialog()));
         self.note_subscribed(resource.event);
         let stored = shm::boxed(SubscriptionEntry {
             written_cseq,
@@ -63,6 +65,7 @@ impl Tables {
             notify_history: NotifyHistory::default(),
             aside: Aside::default(),
             ownership,
+            announced: 0,
         })?;
         // A resource entry exists for every resource with rows, so a new one has no documents.
         let documents = Documents::Known(ShmVec::new_in(Shm));
@@ -71,7 +74,10 @@ impl Tables {
             .entry_or_new(self.rule(), resource, documents)
             .map(|_| ())
             .and_then(|()| shard.insert(self.rule(), resource, stored))
-            .map(|slot| claim.set_slot(slot));
+            .map(|slot| {
+                claim.set_slot(slot);
+                key.into_iter().for_each(|key| self.note_key(key, resource.hash, slot));
+            });
         drop(shard);
         inserted?;
         watcher.into_iter().for_each(|watcher| self.watchers.add(watcher));

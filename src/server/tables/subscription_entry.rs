@@ -69,6 +69,8 @@ pub struct SubscriptionEntry {
     pub aside: Aside,
     /// Whose it is.
     pub ownership: Ownership,
+    /// The digest of what a refresh leaves as it is, as the other nodes were sent it last; 0: never.
+    pub announced: u64,
 }
 
 shm_safe!(SubscriptionEntry {
@@ -81,7 +83,8 @@ shm_safe!(SubscriptionEntry {
     written_cseq,
     notify_history,
     aside,
-    ownership
+    ownership,
+    announced
 });
 
 impl SubscriptionEntry {

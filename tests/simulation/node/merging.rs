@@ -1,11 +1,11 @@
 //! What a simulated node makes of what the others say, and what it compares with them.
-use super::{Doc, Node, NodeId, PAGE, Record, Sub, Wire};
+use super::{Doc, Node, NodeId, PAGE, Record, Refresh, Sub, Wire};
 use crate::layers::cluster::clock::Stamp;
 use crate::layers::cluster::digest::{Entry, Key, Range, mixed, state_of};
 use crate::layers::cluster::exchange::{self, Message, Pull, Pulling};
 use crate::layers::cluster::numbers::Held;
 use crate::layers::cluster::version::Version;
-use crate::node::{DialogId, PresentityId};
+use crate::wire::{DialogId, PresentityId, unchanged_of};
 
 fn dialog_key(dialog: DialogId) -> Key {
     Key(mixed(u64::from(dialog) + 1))
@@ -59,6 +59,29 @@ impl Node {
         }
         if merge.answers {
             self.send(from, Wire::Record(record));
+        }
+    }
+
+    /// A replica that is as the refresh says is refreshed; another one is asked for.
+    pub(super) fn merge_refresh(&mut self, from: NodeId, refresh: Refresh) {
+        self.clock.observe(refresh.stamp, self.wall);
+        let dialog = refresh.dialog;
+        let is_owned = self.owns(dialog);
+        let mine = self.subs.get_mut(&dialog).filter(|sub| unchanged_of(sub) == refresh.unchanged);
+        let Some(mine) = mine else {
+            if !self.pulling.contains_key(&from) {
+                self.send(from, Wire::Exchange(Message::Want(vec![dialog_key(dialog)])));
+            }
+            return;
+        };
+        let (known, said) = ((mine.version.word, mine.version.stamp), (refresh.word, refresh.stamp));
+        if said < known {
+            let record = Record::Sub(mine.clone());
+            return self.send(from, Wire::Record(record));
+        }
+        (mine.version.word, mine.version.stamp) = said;
+        if is_owned && said > known {
+            self.notify(dialog);
         }
     }
 

@@ -92,13 +92,18 @@ impl Node {
         self.places.replicas.is_none() || self.places.members.iter().any(is_peer)
     }
 
-    /// Sends a record to the nodes that hold it.
-    pub fn announce(&mut self, presentity: PresentityId, record: &Record) {
+    /// The other nodes that hold what belongs to a presentity.
+    pub fn other_holders(&self, presentity: PresentityId) -> Vec<NodeId> {
         if self.places.replicas.is_none() {
-            return self.broadcast(record);
+            return self.peers.clone();
         }
         let own = self.id;
-        for peer in self.places.holders(presentity).into_iter().filter(|peer| *peer != own) {
+        self.places.holders(presentity).into_iter().filter(|peer| *peer != own).collect()
+    }
+
+    /// Sends a record to the nodes that hold it.
+    pub fn send_to_holders(&mut self, presentity: PresentityId, record: &Record) {
+        for peer in self.other_holders(presentity) {
             self.send(peer, Wire::Record(record.clone()));
         }
     }
@@ -195,7 +200,7 @@ impl Node {
             let record = Record::Sub(sub.clone());
             self.restored.remove(&dialog);
             self.claimed.remove(&dialog);
-            self.announce(presentity, &record);
+            self.send_to_holders(presentity, &record);
         }
     }
 

@@ -1,0 +1,161 @@
+//! Refreshes among nodes: the nodes that read them are sent what a SUBSCRIBE has changed instead of the whole
+//! subscription, and a node whose replica is not the one that was refreshed asks for the whole of it.
+use crate::cluster::digest::Key;
+use crate::cluster::exchange::Message;
+use crate::cluster::version::Version;
+use crate::common::counters::{self, Counter};
+use crate::host::clock;
+use crate::host::dmq::{self, Address, Channel};
+use crate::limited;
+use crate::presence::cluster::{self, REFRESHES, dialog_key};
+use crate::presence::comparison::Kind;
+use crate::presence::error::StoreError;
+use crate::presence::replica_refresh::{ReplicaRefresh, unchanged};
+use crate::presence::subscription::{RowState, Subscription};
+use crate::server::context::Context;
+use crate::server::shared::Parts;
+use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::time::Seconds;
+
+/// What a refresh came to at a node that holds a replica.
+enum Outcome {
+    /// The replica is as the owner's.
+    Done,
+    /// It was ours already, and its watcher has spoken to another node.
+    Spoken(Box<Subscription>),
+    /// It is newer here than there.
+    Older(Box<Subscription>, Ownership),
+    /// It is not here, or another one.
+    Unknown,
+}
+
+impl Parts {
+    /// The digest of what a refresh leaves as it is.
+    pub(super) fn unchanged_of<B: AsRef<[u8]>>(&self, subscription: &Subscription<B>, ownership: &Ownership) -> u64 {
+        let owner = Key::of(&[&self.owner_name(ownership.owner)]).0;
+        let ceiling = ownership.ceiling.max(subscription.state.local_cseq);
+        let event = self.packages().get(subscription.state.event).name;
+        unchanged(subscription, event, owner, [ownership.epoch, ownership.lease, ceiling])
+    }
+
+    /// Announces a change of a subscription to the other nodes: in short where nothing but what a refresh says has
+    /// changed since `announced`, to those nodes that read that.
+    pub(super) fn announce_change(&self, subscription: Subscription, ownership: Ownership, announced: u64) {
+        let unchanged = self.unchanged_of(&subscription, &ownership);
+        if unchanged != announced {
+            self.shared.tables.with_key(dialog_key(subscription.dialog()), |stored| stored.announced = unchanged);
+            return self.send_to_nodes(&self.announcement_text(subscription, ownership));
+        }
+        let refresh = ReplicaRefresh {
+            key: dialog_key(subscription.dialog()),
+            unchanged,
+            stamp: ownership.stamp,
+            remote_cseq: subscription.state.remote_cseq,
+            expires: u32::try_from((subscription.state.expires_at - clock::now()).0.max(0)).unwrap_or(u32::MAX),
+        };
+        match refresh.to_json(self.node_name()) {
+            Some(short) => self.send_as_they_read(&short, || self.announcement_text(subscription, ownership)),
+            None => self.send_to_nodes(&self.announcement_text(subscription, ownership)),
+        }
+    }
+
+    fn send_as_they_read(&self, short: &[u8], whole: impl FnOnce() -> Vec<u8>) {
+        counters::count(Counter::DmqSent);
+        let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local && self.may_hear(&node.address));
+        let (short_to, whole_to): (Vec<dmq::Node>, Vec<dmq::Node>) =
+            others.partition(|node| self.shared.nodes.speaks(&node.address) >= REFRESHES);
+        let sealed = |text: &[u8]| self.sealed(Channel::Nodes, text);
+        let whole = if whole_to.is_empty() { Vec::new() } else { sealed(&whole()) };
+        let short = if short_to.is_empty() { Vec::new() } else { sealed(short) };
+        let texts = [(short_to, short), (whole_to, whole)];
+        let each = texts.iter().flat_map(|(nodes, text)| nodes.iter().map(move |node| (&node.address, text)));
+        // Each of them is sent it, whatever became of the one before.
+        if each.filter(|(to, text)| !dmq::send(Channel::Nodes, to, text)).count() > 0 {
+            limited!(Error, "a change of a subscription could not be sent to all other nodes");
+        }
+    }
+}
+
+impl Context {
+    /// Another node says that a subscription was refreshed.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no memory, and when the database fails.
+    pub fn on_refresh(
+        &mut self,
+        refresh: &ReplicaRefresh,
+        name: &[u8],
+        from: Option<&Address>,
+    ) -> Result<(), StoreError> {
+        let told_in_time = self.shared.standing.clock.observe(refresh.stamp, clock::wall_millis());
+        if !told_in_time {
+            limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", crate::host::log::show(name));
+        }
+        match self.refresh_replica(refresh) {
+            Outcome::Done => Ok(()),
+            Outcome::Spoken(subscription) => self.notify_of_subscribe(subscription.dialog()),
+            Outcome::Older(subscription, ownership) => {
+                let text = self.announcement_text(*subscription, ownership);
+                self.answer_node(from, &text);
+                Ok(())
+            }
+            Outcome::Unknown => {
+                self.ask_for(refresh.key, name, from);
+                Ok(())
+            }
+        }
+    }
+
+    fn refresh_replica(&self, refresh: &ReplicaRefresh) -> Outcome {
+        let tables = &self.shared.tables;
+        let copy = |stored: &mut SubscriptionEntry| (stored.subscription.to_private(), stored.ownership);
+        let Some((subscription, seen)) = tables.with_key(refresh.key, copy) else { return Outcome::Unknown };
+        if self.unchanged_of(&subscription, &seen) != refresh.unchanged {
+            return Outcome::Unknown;
+        }
+        let said = |word, stamp| Version { word, stamp, ..Version::default() };
+        let (mine, theirs) =
+            (said(subscription.state.remote_cseq, seen.stamp), said(refresh.remote_cseq, refresh.stamp));
+        if theirs < mine {
+            return Outcome::Older(Box::new(subscription), seen);
+        }
+        let is_owned = self.owns(&seen);
+        let mut is_same = false;
+        let change = |stored: &mut SubscriptionEntry| {
+            let of = |o: &Ownership| (o.owner, o.epoch, o.lease, o.stamp);
+            is_same = of(&stored.ownership) == of(&seen);
+            if is_same {
+                take_refresh(stored, refresh, is_owned);
+            }
+        };
+        match tables.with_key(refresh.key, change) {
+            Some(()) if is_same && is_owned && theirs > mine => Outcome::Spoken(Box::new(subscription)),
+            Some(()) if is_same => Outcome::Done,
+            _ => Outcome::Unknown,
+        }
+    }
+
+    /// Asks the node that has spoken of a subscription for the whole of it, unless it is sending all there is.
+    fn ask_for(&mut self, key: Key, name: &[u8], from: Option<&Address>) {
+        let Ok(id) = self.shared.nodes.of_name(name, clock::now()) else { return };
+        if self.shared.nodes.pulling(id, Kind::Subscriptions).is_none() {
+            let want = cluster::compare(self.node_name(), Kind::Subscriptions, &Message::Want(vec![key]));
+            self.answer_node(from, &want);
+        }
+    }
+}
+
+/// The replica as the refresh says. Its row, if it has one, belongs to the owner.
+fn take_refresh(stored: &mut SubscriptionEntry, refresh: &ReplicaRefresh, is_owned: bool) {
+    let now = clock::now();
+    let state = &mut stored.subscription.state;
+    state.remote_cseq = refresh.remote_cseq;
+    state.expires_at = now + Seconds::from(refresh.expires);
+    state.refreshed_at = Some(now);
+    if is_owned && state.row_state == RowState::Clean {
+        state.row_state = RowState::Update;
+    }
+    stored.ownership.stamp = refresh.stamp;
+    stored.ownership.raised = 0;
+}

@@ -1,0 +1,188 @@
+//! What a cluster costs that grows: messages and bytes among the nodes for each refresh, each comparison and a node that
+//! joins, and the memory of what a node holds. Each part is counted with as many subscriptions as fit a test, and grows
+//! with their number alone.
+use crate::layers::cluster::exchange::{self, Message};
+use crate::node::{Effect, Node, NodeId, Record, Wire};
+use std::collections::VecDeque;
+
+/// Bytes of one announcement of a subscription as it was measured on real nodes, with dmq's header and the answer.
+const ANNOUNCEMENT: u64 = 1_204 + 402;
+/// Bytes of a refresh among nodes that read it, likewise; with `cluster_secret` 40 more.
+const REFRESH: u64 = 515 + 402;
+/// Bytes of dmq's header and of the answer.
+const ENVELOPE: u64 = 440 + 402;
+/// Bytes of one record in a page or an answer to a comparison.
+const RECORD: u64 = 760;
+/// Records in one message of an exchange.
+const RECORDS_A_MESSAGE: u64 = 16;
+/// Bytes of a sum, and of a key with its state, in a comparison.
+const SUM: u64 = 17;
+const ENTRY: u64 = 28;
+/// Bytes of shared memory for a subscription, at its owner as at a node that holds a replica, as measured.
+const SUBSCRIPTION: u64 = 412;
+
+/// What was sent among nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Cost {
+    messages: u64,
+    bytes: u64,
+}
+
+impl Cost {
+    fn of(wire: &Wire) -> Cost {
+        let (messages, bytes) = match wire {
+            // dmq looks itself whether nodes answer.
+            Wire::Beat(_) => (0, 0),
+            Wire::Refresh(_) => (1, REFRESH),
+            Wire::Record(Record::Sub(_) | Record::Doc(_)) => (1, ANNOUNCEMENT),
+            Wire::Exchange(Message::Records(records)) => {
+                let many = records.len() as u64;
+                let messages = many.div_ceil(RECORDS_A_MESSAGE);
+                (messages, messages * ENVELOPE + many * RECORD)
+            }
+            Wire::Exchange(Message::Sums(_, sums)) => (1, ENVELOPE + 80 + sums.len() as u64 * SUM),
+            Wire::Exchange(Message::Keys(_, entries)) => (1, ENVELOPE + 80 + entries.len() as u64 * ENTRY),
+            Wire::Exchange(Message::Want(keys)) => (1, ENVELOPE + 60 + keys.len() as u64 * SUM),
+            _ => (1, ENVELOPE + 120),
+        };
+        Cost { messages, bytes }
+    }
+}
+
+struct Cluster {
+    nodes: Vec<Node>,
+    under_way: VecDeque<(NodeId, NodeId, Wire)>,
+    cost: Cost,
+    notifies: u64,
+    now: u64,
+}
+
+impl Cluster {
+    fn new(count: usize) -> Cluster {
+        let peers = |id: usize| (0..count).filter(|peer| *peer != id).collect();
+        let nodes = (0..count).map(|id| Node::new(id, peers(id), None, 1, 1_700_000_000_000)).collect();
+        let mut cluster = Cluster { nodes, under_way: VecDeque::new(), cost: Cost::default(), notifies: 0, now: 1 };
+        (0..count).for_each(|id| cluster.at(id, Node::start));
+        cluster
+    }
+
+    /// Lets a node do something, and every message that follows from it arrive.
+    fn at(&mut self, id: NodeId, work: impl FnOnce(&mut Node)) {
+        self.nodes[id].now = self.now;
+        work(&mut self.nodes[id]);
+        self.collect(id);
+        while let Some((from, to, wire)) = self.under_way.pop_front() {
+            self.nodes[to].now = self.now;
+            self.nodes[to].on_wire(from, wire);
+            self.collect(to);
+        }
+    }
+
+    fn collect(&mut self, id: NodeId) {
+        for effect in std::mem::take(&mut self.nodes[id].out) {
+            match effect {
+                Effect::Send(to, wire) => {
+                    let cost = Cost::of(&wire);
+                    self.cost.messages += cost.messages;
+                    self.cost.bytes += cost.bytes;
+                    self.under_way.push_back((id, to, wire));
+                }
+                Effect::Notify { .. } => self.notifies += 1,
+            }
+        }
+    }
+
+    /// What something costs.
+    fn cost_of(&mut self, work: impl FnOnce(&mut Cluster)) -> Cost {
+        let before = self.cost;
+        work(self);
+        Cost { messages: self.cost.messages - before.messages, bytes: self.cost.bytes - before.bytes }
+    }
+}
+
+/// What was counted with so many nodes.
+#[derive(Debug)]
+struct Figures {
+    nodes: u64,
+    refresh: Cost,
+    comparison: Cost,
+    join: Cost,
+    subscriptions: u64,
+}
+
+/// Subscriptions spread over all nodes but one: each is refreshed once where it is, all pairs compare, and the last node
+/// joins.
+fn measure(count: usize, subscriptions: u32) -> Figures {
+    let mut cluster = Cluster::new(count);
+    for dialog in 0..subscriptions {
+        cluster.at(dialog as usize % (count - 1), |node| node.subscribe(dialog, dialog % 1000));
+    }
+    let refresh = cluster.cost_of(|cluster| {
+        for dialog in 0..subscriptions {
+            cluster.at(dialog as usize % (count - 1), |node| assert!(node.refresh(dialog, 2)));
+        }
+    });
+    assert_eq!(cluster.notifies, u64::from(subscriptions) * 2, "each SUBSCRIBE has one NOTIFY");
+    let comparison = cluster.cost_of(|cluster| {
+        for id in 0..count {
+            for peer in (0..count).filter(|peer| *peer != id) {
+                cluster.at(id, |node| exchange::compare(node, peer));
+            }
+        }
+    });
+    let last = count - 1;
+    let join = cluster.cost_of(|cluster| {
+        let fresh = cluster.nodes[last].restarted(false, cluster.now, 1_700_000_000_000);
+        cluster.nodes[last] = fresh;
+        // A node that joins asks the first one that answers.
+        let now = cluster.now;
+        cluster.at(last, |node| exchange::pull(node, 0, Default::default(), now));
+    });
+    assert_eq!(cluster.nodes[last].subs.len(), subscriptions as usize, "it holds what all hold");
+    Figures { nodes: count as u64, refresh, comparison, join, subscriptions: u64::from(subscriptions) }
+}
+
+/// Phones refresh so often, in seconds.
+const REFRESH_INTERVAL: u64 = 600;
+
+fn show(figures: &Figures, subscriptions: u64) {
+    let Figures { nodes, refresh, comparison, join, subscriptions: counted } = figures;
+    let per_second = |cost: u64| cost * (subscriptions / REFRESH_INTERVAL) / counted;
+    println!(
+        "{nodes} nodes, {subscriptions} subscriptions: a refresh {} messages, {} bytes; in one second {} messages, \
+         {} MB in all, {} messages at each node; all pairs compare: {} messages, {} KB; a join {} messages, {} MB; \
+         {} MB of memory at each node",
+        refresh.messages / counted,
+        refresh.bytes / counted,
+        per_second(refresh.messages),
+        per_second(refresh.bytes) / 1_000_000,
+        per_second(refresh.messages) / nodes,
+        comparison.messages,
+        comparison.bytes / 1_000,
+        join.messages * subscriptions / counted,
+        join.bytes * subscriptions / counted / 1_000_000,
+        subscriptions * SUBSCRIPTION / 1_000_000,
+    );
+}
+
+/// A refresh costs one message to each other node, a comparison of nodes that hold the same one for each pair and
+/// direction, and a join as many pages as there are records.
+#[test]
+fn costs_grow_with_the_nodes_as_documented() {
+    for nodes in [3, 7] {
+        let figures = measure(nodes, 700);
+        let others = nodes as u64 - 1;
+        assert_eq!(figures.refresh, Cost { messages: 700 * others, bytes: 700 * others * REFRESH });
+        assert_eq!(figures.comparison.messages, nodes as u64 * others);
+        assert!(figures.join.messages < 700 / 5, "{figures:?}");
+    }
+}
+
+/// The figures of docs/clustering.md (`make simulate-growth`).
+#[test]
+#[ignore = "takes a minute"]
+fn growth() {
+    for (nodes, subscriptions) in [(3, 100_000), (10, 1_000_000), (30, 10_000_000)] {
+        show(&measure(nodes, 30_000), subscriptions);
+    }
+}

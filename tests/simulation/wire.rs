@@ -1,0 +1,94 @@
+//! What simulated nodes hold, and what they say to each other.
+use crate::layers::cluster::clock::Stamp;
+use crate::layers::cluster::digest::mixed;
+use crate::layers::cluster::exchange::Message;
+use crate::layers::cluster::version::{DocumentVersion, Version};
+use crate::time::Moment;
+
+pub type NodeId = usize;
+pub type DialogId = u32;
+pub type PresentityId = u32;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sub {
+    pub dialog: DialogId,
+    pub presentity: PresentityId,
+    pub owner: NodeId,
+    /// The lease it is owned under; 0 without an arbiter.
+    pub lease: u32,
+    pub version: Version,
+    pub ceiling: u32,
+    pub local: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Doc {
+    pub presentity: PresentityId,
+    pub record: u32,
+    pub changes: u32,
+    pub received_at: i64,
+    pub etag: Vec<u8>,
+    pub value: u32,
+}
+
+impl Doc {
+    pub fn version(&self) -> DocumentVersion<'_> {
+        DocumentVersion {
+            changes: self.changes,
+            received_at: Some(Moment::at(self.received_at)),
+            etag: &self.etag,
+            body: u64::from(self.value),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    Sub(Sub),
+    End(DialogId, Version),
+    Doc(Doc),
+    Gone(u32),
+}
+
+/// What a SUBSCRIBE has changed of a subscription that is otherwise as `unchanged` says.
+#[derive(Debug, Clone, Copy)]
+pub struct Refresh {
+    pub dialog: DialogId,
+    pub unchanged: u64,
+    pub word: u32,
+    pub stamp: Stamp,
+}
+
+#[derive(Debug, Clone)]
+pub enum Wire {
+    Beat(Stamp),
+    /// How the sender places records: whether it has all that it should hold.
+    Share(bool),
+    /// What the sender holds and should not, and that it is held by the sender now.
+    Offer(Record),
+    Held(Record),
+    /// Which version its sender's messages have; whether to answer with the same.
+    Hello {
+        speaks: u8,
+        answer: bool,
+    },
+    /// From version 3 on.
+    Refresh(Refresh),
+    /// A message could not be read (400).
+    Unread,
+    Record(Record),
+    Exchange(Message<Record>),
+    /// Its sender ends, and has handed its lease over to this node.
+    Goodbye(Option<NodeId>),
+}
+
+/// The version of the messages, and the first one with refreshes.
+pub const MESSAGES: u8 = 3;
+pub const REFRESHES: u8 = 3;
+
+/// A digest of what a refresh leaves as it is.
+pub fn unchanged_of(sub: &Sub) -> u64 {
+    let Sub { presentity, owner, lease, ceiling, version, .. } = sub;
+    let numbers = [*presentity, *owner as u32, *lease, *ceiling, version.epoch];
+    numbers.iter().fold(0, |digest, number| mixed(digest ^ mixed(u64::from(*number) + 1)))
+}
