@@ -31,9 +31,25 @@ pub enum Message<R> {
     Records(Vec<R>),
     /// Send me a page.
     Pull(Pull),
-    /// The page has been sent, and the next one begins here; `None`: it was the last.
-    Page(Pull, Option<u64>),
+    /// These records of a page, and which part of it they are.
+    Part(Pull, u8, Vec<R>),
+    /// The page has been sent.
+    Page(Pull, PageEnd),
 }
+
+/// What a node says that has sent a page. Messages overtake each other: the page has come when all its parts have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageEnd {
+    /// Where the next one begins; `None`: it was the last.
+    pub next: Option<u64>,
+    /// In how many parts it was sent, [`MOST_COUNTED`] at most; 0 from nodes that do not say.
+    pub parts: u8,
+}
+
+shm_safe!(PageEnd { next, parts });
+
+/// So many parts of a page are waited for; no page has more, unless its records are unusually long.
+pub const MOST_COUNTED: u8 = 64;
 
 /// Which page a node asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +71,25 @@ pub struct Pulling {
     pub asked_at: u64,
     /// When it began.
     pub began_at: u64,
+    /// Which parts of the page have been taken in, as bits.
+    pub taken: u64,
+    /// The end of the page, when it came before all of them.
+    pub end: Option<PageEnd>,
 }
 
-shm_safe!(Pulling { pull, asked_at, began_at });
+shm_safe!(Pulling { pull, asked_at, began_at, taken, end });
+
+impl Pulling {
+    /// What is asked for, from now on.
+    pub fn of(pull: Pull, now: u64) -> Pulling {
+        Pulling { pull, asked_at: now, began_at: now, taken: 0, end: None }
+    }
+
+    /// The end of the page when all of it has been taken in.
+    fn ended(&self) -> Option<PageEnd> {
+        self.end.filter(|end| u32::from(end.parts) <= self.taken.trailing_ones())
+    }
+}
 
 /// What the exchange asks of the node it runs on.
 pub trait Ports {
@@ -74,14 +106,14 @@ pub trait Ports {
     fn page(&mut self, pull: Pull) -> (Vec<Self::Record>, Option<u64>);
     /// Takes in what another node holds.
     fn merge(&mut self, from: Self::Peer, record: Self::Record);
-    /// Sends a message; [`Message::Records`] in as many as it takes.
+    /// Records in as many parts as it takes messages to send them.
+    fn parts(&mut self, records: Vec<Self::Record>) -> Vec<Vec<Self::Record>>;
+    /// Sends a message.
     fn send(&mut self, to: Self::Peer, message: Message<Self::Record>);
     /// Whether there is memory for another page.
     fn has_room(&mut self) -> bool;
-    /// The pull under way from a node.
-    fn pulling(&mut self, from: Self::Peer) -> Option<Pulling>;
-    /// Notes what becomes of it.
-    fn set_pulling(&mut self, from: Self::Peer, pulling: Option<Pulling>);
+    /// The pull under way from a node, looked at and changed before anybody else does.
+    fn with_pulling<T>(&mut self, from: Self::Peer, work: impl FnOnce(&mut Option<Pulling>) -> T) -> T;
     /// A node has sent all that was changed since a moment.
     fn on_answered(&mut self, from: Self::Peer, since: Stamp);
 }
@@ -114,15 +146,17 @@ pub fn compare<P: Ports>(ports: &mut P, with: P::Peer) {
 /// Asks a node for all there is, or for what was changed since a moment.
 pub fn pull<P: Ports>(ports: &mut P, from: P::Peer, since: Stamp, now: u64) {
     let pull = Pull { cursor: 0, since };
-    ports.set_pulling(from, Some(Pulling { pull, asked_at: now, began_at: now }));
+    ports.with_pulling(from, |pulling| *pulling = Some(Pulling::of(pull, now)));
     ports.send(from, Message::Pull(pull));
 }
 
 /// Goes on with a pull whose page was lost, or had to wait for memory; `false` when none is under way.
 pub fn go_on<P: Ports>(ports: &mut P, from: P::Peer, now: u64) -> bool {
-    let Some(pulling) = ports.pulling(from) else { return false };
+    let Some(pulling) = ports.with_pulling(from, |pulling| *pulling) else { return false };
     if now.saturating_sub(pulling.asked_at) >= PAGE_TIMEOUT && ports.has_room() {
-        ports.set_pulling(from, Some(Pulling { asked_at: now, ..pulling }));
+        ports.with_pulling(from, |latest| {
+            latest.iter_mut().filter(|latest| latest.pull == pulling.pull).for_each(|latest| latest.asked_at = now)
+        });
         ports.send(from, Message::Pull(pulling.pull));
     }
     true
@@ -141,21 +175,30 @@ pub fn on_message<P: Ports>(ports: &mut P, from: P::Peer, message: Message<P::Re
         Message::Records(records) => records.into_iter().for_each(|record| ports.merge(from, record)),
         // Who asks asks again.
         Message::Pull(_) if !ports.has_room() => {}
-        Message::Pull(pull) => {
-            let (records, next) = ports.page(pull);
-            if !records.is_empty() {
-                ports.send(from, Message::Records(records));
-            }
-            ports.send(from, Message::Page(pull, next));
+        Message::Pull(pull) => send_page(ports, from, pull),
+        Message::Part(page, part, records) => {
+            records.into_iter().for_each(|record| ports.merge(from, record));
+            let taken = 1u64.checked_shl(part.into()).unwrap_or_default();
+            on_page(ports, from, page, |pulling| pulling.taken |= taken, now);
         }
-        Message::Page(page, next) => on_page(ports, from, page, next, now),
+        Message::Page(page, end) => on_page(ports, from, page, |pulling| pulling.end = Some(end), now),
     }
+}
+
+fn send_page<P: Ports>(ports: &mut P, to: P::Peer, pull: Pull) {
+    let (records, next) = ports.page(pull);
+    let parts = ports.parts(records);
+    let end = PageEnd { next, parts: parts.len().min(MOST_COUNTED.into()) as u8 };
+    for (at, part) in parts.into_iter().enumerate() {
+        ports.send(to, Message::Part(pull, at.min(u8::MAX.into()) as u8, part));
+    }
+    ports.send(to, Message::Page(pull, end));
 }
 
 fn send_records<P: Ports>(ports: &mut P, to: P::Peer, keys: &[Key]) {
     let records = if keys.is_empty() { Vec::new() } else { ports.records(keys) };
-    if !records.is_empty() {
-        ports.send(to, Message::Records(records));
+    for part in ports.parts(records) {
+        ports.send(to, Message::Records(part));
     }
 }
 
@@ -166,7 +209,7 @@ fn on_root<P: Ports>(ports: &mut P, from: P::Peer, theirs: Root, now: u64) {
         return;
     }
     if theirs.count > 2 * mine.count + FAR_BEHIND {
-        if ports.pulling(from).is_none() {
+        if ports.with_pulling(from, |pulling| pulling.is_none()) {
             pull(ports, from, Stamp::default(), now);
         }
     } else if mine.count > 2 * theirs.count + FAR_BEHIND {
@@ -216,21 +259,136 @@ fn on_keys<P: Ports>(ports: &mut P, from: P::Peer, range: Range, theirs: &[Entry
     }
 }
 
-fn on_page<P: Ports>(ports: &mut P, from: P::Peer, page: Pull, next: Option<u64>, now: u64) {
-    let Some(pulling) = ports.pulling(from).filter(|pulling| pulling.pull == page) else { return };
-    match next {
-        None => {
-            ports.set_pulling(from, None);
-            ports.on_answered(from, page.since);
+/// Notes what has come of a page, and goes on when that is all of it.
+fn on_page<P: Ports>(ports: &mut P, from: P::Peer, page: Pull, note: impl FnOnce(&mut Pulling), now: u64) {
+    let ended = ports.with_pulling(from, |pulling| {
+        let under_way = pulling.as_mut().filter(|pulling| pulling.pull == page)?;
+        note(under_way);
+        let (began_at, end) = (under_way.began_at, under_way.ended()?);
+        let next = end.next.map(|cursor| Pull { cursor, ..page });
+        *pulling = next.map(|pull| Pulling { began_at, ..Pulling::of(pull, now) });
+        Some(next)
+    });
+    match ended {
+        Some(None) => ports.on_answered(from, page.since),
+        // Without room the timer asks, once there is.
+        Some(Some(pull)) if ports.has_room() => ports.send(from, Message::Pull(pull)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that asks another one, and notes what it has taken in when it is answered.
+    #[derive(Default)]
+    struct Asking {
+        pulling: Option<Pulling>,
+        taken: Vec<u8>,
+        sent: Vec<Message<u8>>,
+        answered: Vec<Vec<u8>>,
+    }
+
+    impl Ports for Asking {
+        type Peer = ();
+        type Record = u8;
+
+        fn entries(&mut self, _: Range) -> Vec<Entry> {
+            Vec::new()
         }
-        Some(cursor) => {
-            let pull = Pull { cursor, ..page };
-            // Without room the timer asks, once there is.
-            let may_ask = ports.has_room();
-            ports.set_pulling(from, Some(Pulling { pull, asked_at: now, ..pulling }));
-            if may_ask {
-                ports.send(from, Message::Pull(pull));
+
+        fn records(&mut self, _: &[Key]) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn page(&mut self, pull: Pull) -> (Vec<u8>, Option<u64>) {
+            let first = pull.cursor as u8;
+            ((first..first + 5).collect(), (first == 0).then_some(5))
+        }
+
+        fn merge(&mut self, (): (), record: u8) {
+            self.taken.push(record);
+        }
+
+        fn parts(&mut self, records: Vec<u8>) -> Vec<Vec<u8>> {
+            records.chunks(2).map(<[u8]>::to_vec).collect()
+        }
+
+        fn send(&mut self, (): (), message: Message<u8>) {
+            self.sent.push(message);
+        }
+
+        fn has_room(&mut self) -> bool {
+            true
+        }
+
+        fn with_pulling<T>(&mut self, (): (), work: impl FnOnce(&mut Option<Pulling>) -> T) -> T {
+            work(&mut self.pulling)
+        }
+
+        fn on_answered(&mut self, (): (), _: Stamp) {
+            self.answered.push(self.taken.clone());
+        }
+    }
+
+    fn answer_to(pull: Message<u8>) -> Vec<Message<u8>> {
+        let mut asked = Asking::default();
+        on_message(&mut asked, (), pull, 0);
+        asked.sent
+    }
+
+    fn asking() -> (Asking, Message<u8>) {
+        let mut asking = Asking::default();
+        super::pull(&mut asking, (), Stamp::default(), 0);
+        let question = asking.sent.remove(0);
+        (asking, question)
+    }
+
+    #[test]
+    fn a_page_has_come_when_all_its_parts_have_in_whatever_order() {
+        for turned in 0..4 {
+            let (mut asking, question) = asking();
+            let mut messages = answer_to(question);
+            messages.rotate_left(turned);
+            for message in messages {
+                assert!(asking.sent.is_empty());
+                on_message(&mut asking, (), message, 1);
             }
+            assert_eq!(asking.sent, [Message::Pull(Pull { cursor: 5, since: Stamp::default() })]);
+            let question = asking.sent.remove(0);
+            let mut messages = answer_to(question);
+            messages.rotate_right(turned);
+            messages.into_iter().for_each(|message| on_message(&mut asking, (), message, 2));
+            asking.taken.sort_unstable();
+            assert_eq!(asking.answered.iter().map(Vec::len).collect::<Vec<_>>(), [10]);
+            assert_eq!((asking.taken, asking.pulling), ((0..10).collect(), None));
         }
+    }
+
+    #[test]
+    fn a_part_that_is_lost_is_asked_for_with_its_page() {
+        let (mut asking, question) = asking();
+        let mut messages = answer_to(question.clone());
+        messages.remove(1);
+        // What comes twice counts once.
+        messages.push(messages[0].clone());
+        messages.into_iter().for_each(|message| on_message(&mut asking, (), message, 1));
+        assert!(asking.sent.is_empty() && go_on(&mut asking, (), PAGE_TIMEOUT - 1) && asking.sent.is_empty());
+        assert!(go_on(&mut asking, (), PAGE_TIMEOUT));
+        assert_eq!(asking.sent, [question.clone()]);
+        answer_to(question).into_iter().for_each(|message| on_message(&mut asking, (), message, PAGE_TIMEOUT));
+        assert_eq!(asking.sent.len(), 2, "the next page is asked for, once");
+    }
+
+    #[test]
+    fn a_node_that_does_not_count_parts_is_believed() {
+        let (mut asking, question) = asking();
+        let Message::Pull(pull) = question else { unreachable!() };
+        on_message(&mut asking, (), Message::Page(pull, PageEnd { next: None, parts: 0 }), 1);
+        assert_eq!(asking.answered.len(), 1);
+        // An answer to something else is none.
+        on_message(&mut asking, (), Message::Page(pull, PageEnd { next: None, parts: 0 }), 1);
+        assert_eq!(asking.answered.len(), 1);
     }
 }

@@ -2,7 +2,7 @@
 //! it is announced.
 use crate::cluster::clock::Stamp;
 use crate::cluster::digest::{Entry, Key, PARTS, Range};
-use crate::cluster::exchange::{Message, Pull, Root};
+use crate::cluster::exchange::{MOST_COUNTED, Message, PageEnd, Pull, Root};
 use serde_json::{Map, Value};
 
 /// Which records are compared.
@@ -46,13 +46,14 @@ pub fn to_json(name: &str, kind: Kind, message: &Comparison) -> Vec<u8> {
         }
         Message::Records(_) => ("records", "\"list\":[".to_string()),
         Message::Pull(pull) => ("pull", pull_text(pull)),
-        Message::Page(pull, next) => {
+        Message::Part(pull, part, _) => ("records", format!("{},\"part\":{part},\"list\":[", pull_text(pull))),
+        Message::Page(pull, PageEnd { next, parts }) => {
             let next = next.map(|next| format!(",\"next\":\"{next:x}\"")).unwrap_or_default();
-            ("page", format!("{}{next}", pull_text(pull)))
+            ("page", format!("{}{next},\"parts\":{parts}", pull_text(pull)))
         }
     };
     let mut out = format!("{{\"action\":\"{what}\",\"node\":{name},\"kind\":{},{members}", kind as u8).into_bytes();
-    if let Message::Records(records) = message {
+    if let Message::Records(records) | Message::Part(_, _, records) = message {
         out.extend_from_slice(&records.join(b",".as_slice()));
         out.push(b']');
     }
@@ -88,13 +89,18 @@ pub fn parse(action: &str, object: &Map<String, Value>) -> Option<(Kind, Compari
         "want" => Message::Want(numbers(object, "keys", 16)?.into_iter().map(Key).collect()),
         "records" => {
             let list = object.get("list")?.as_array().filter(|list| list.len() <= MOST_RECORDS)?;
-            Message::Records(list.iter().map(|record| record.to_string().into_bytes()).collect())
+            let records = list.iter().map(|record| record.to_string().into_bytes()).collect();
+            match object.get("part") {
+                Some(part) => Message::Part(pull(object)?, u8::try_from(part.as_u64()?).ok()?, records),
+                None => Message::Records(records),
+            }
         }
         "pull" => Message::Pull(pull(object)?),
-        "page" => Message::Page(
-            pull(object)?,
-            object.get("next").map(|_| number(object, "next")).map_or(Some(None), |n| n.map(Some))?,
-        ),
+        "page" => {
+            let next = object.get("next").map(|_| number(object, "next")).map_or(Some(None), |n| n.map(Some))?;
+            let parts = object.get("parts").map_or(Some(0), Value::as_u64)?;
+            Message::Page(pull(object)?, PageEnd { next, parts: parts.min(MOST_COUNTED.into()) as u8 })
+        }
         _ => return None,
     };
     Some((kind, message))
@@ -150,8 +156,9 @@ mod tests {
             Message::Want(vec![Key(1), Key(u64::MAX)]),
             Message::Records(vec![b"{\"a\":1}".to_vec(), b"{}".to_vec()]),
             Message::Pull(pull),
-            Message::Page(pull, None),
-            Message::Page(pull, Some(12)),
+            Message::Part(pull, 3, vec![b"{}".to_vec()]),
+            Message::Page(pull, PageEnd { next: None, parts: 0 }),
+            Message::Page(pull, PageEnd { next: Some(12), parts: MOST_COUNTED }),
         ] {
             let text = to_json("\"a:1\"", Kind::Publications, &message);
             assert_eq!(read(&text), Some((Kind::Publications, message)), "{}", String::from_utf8_lossy(&text));
@@ -170,6 +177,9 @@ mod tests {
             r#"{"action":"keys","kind":0,"depth":0,"prefix":"0","keys":"zz"}"#,
             r#"{"action":"want","kind":0,"keys":"+123456789abcdef"}"#,
             r#"{"action":"page","kind":0,"cursor":"1","since":"0","next":"x"}"#,
+            r#"{"action":"page","kind":0,"cursor":"1","since":"0","parts":-1}"#,
+            r#"{"action":"records","kind":0,"cursor":"1","since":"0","part":256,"list":[]}"#,
+            r#"{"action":"records","kind":0,"part":0,"list":[]}"#,
         ] {
             assert_eq!(read(bad.as_bytes()), None, "{bad}");
         }

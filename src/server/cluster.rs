@@ -10,6 +10,7 @@ mod known_node;
 pub mod leases_table;
 pub mod message_rate;
 pub mod node_id;
+mod node_messages;
 pub mod nodes;
 pub mod refreshes;
 pub mod removals;

@@ -13,8 +13,6 @@ const REFRESH: u64 = 515 + 402;
 const ENVELOPE: u64 = 440 + 402;
 /// Bytes of one record in a page or an answer to a comparison.
 const RECORD: u64 = 760;
-/// Records in one message of an exchange.
-const RECORDS_A_MESSAGE: u64 = 16;
 /// Bytes of a sum, and of a key with its state, in a comparison.
 const SUM: u64 = 17;
 const ENTRY: u64 = 28;
@@ -35,10 +33,8 @@ impl Cost {
             Wire::Beat(_) => (0, 0),
             Wire::Refresh(_) => (1, REFRESH),
             Wire::Record(Record::Sub(_) | Record::Doc(_)) => (1, ANNOUNCEMENT),
-            Wire::Exchange(Message::Records(records)) => {
-                let many = records.len() as u64;
-                let messages = many.div_ceil(RECORDS_A_MESSAGE);
-                (messages, messages * ENVELOPE + many * RECORD)
+            Wire::Exchange(Message::Records(records) | Message::Part(_, _, records)) => {
+                (1, ENVELOPE + records.len() as u64 * RECORD)
             }
             Wire::Exchange(Message::Sums(_, sums)) => (1, ENVELOPE + 80 + sums.len() as u64 * SUM),
             Wire::Exchange(Message::Keys(_, entries)) => (1, ENVELOPE + 80 + entries.len() as u64 * ENTRY),

@@ -27,6 +27,12 @@ const REGRESSIONS: &[u64] = &[1, 2, 4, 5, 10, 49, 56, 77, 122, 171];
 /// Seeds that have failed once with an arbiter.
 const ARBITRATED_REGRESSIONS: &[u64] = &[1336];
 
+/// Seeds that have failed once with records on two nodes, and on three.
+const PLACED_REGRESSIONS: [&[u64]; 2] = [&[32, 76, 144], &[2, 14, 136, 322, 347]];
+
+/// Seeds that have failed once while nodes were upgraded.
+const UPGRADED_REGRESSIONS: &[u64] = &[484, 657];
+
 /// `make test` runs so many lives.
 const LIVES: u64 = 200;
 
@@ -46,6 +52,11 @@ fn live_on_three_nodes(seed: u64) -> (u64, u64) {
     live_in(World::with_replicas(seed, 2))
 }
 
+/// Half of them with an arbiter.
+fn live_while_upgraded(seed: u64) -> (u64, u64) {
+    live_in(World::upgraded(seed, seed % 2 == 0))
+}
+
 fn live_in(mut world: World) -> (u64, u64) {
     world.run();
     (world.messages, world.notifies)
@@ -55,6 +66,9 @@ fn live_in(mut world: World) -> (u64, u64) {
 fn lives_that_have_failed_once() {
     REGRESSIONS.iter().for_each(|seed| _ = live(*seed));
     ARBITRATED_REGRESSIONS.iter().for_each(|seed| _ = live_with_arbiter(*seed));
+    PLACED_REGRESSIONS[0].iter().for_each(|seed| _ = live_on_two_nodes(*seed));
+    PLACED_REGRESSIONS[1].iter().for_each(|seed| _ = live_on_three_nodes(*seed));
+    UPGRADED_REGRESSIONS.iter().for_each(|seed| _ = live_while_upgraded(*seed));
 }
 
 #[test]
@@ -92,7 +106,7 @@ fn live_and_forget_nothing(mut world: World) -> (u64, u64) {
 /// other.
 #[test]
 fn nodes_are_upgraded_one_after_the_other() {
-    live_many(|seed| live_in(World::upgraded(seed, seed % 2 == 0)), LIVES / 4);
+    live_many(live_while_upgraded, LIVES / 4);
 }
 
 /// The lives of some seeds, on all cores.

@@ -7,12 +7,12 @@ use crate::layers::cluster::inheritance::{Fate, Heir, Row, resolve};
 use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, Standing};
 use crate::layers::cluster::numbers::{BLOCK, above_unheard, reserve};
 use crate::layers::cluster::succession::{line, successor};
-use crate::layers::cluster::version::{Version, received_after};
-use crate::time::Moment;
+use crate::layers::cluster::version::Version;
 use crate::wire::{REFRESHES, unchanged_of};
 use placing::Places;
 use std::collections::BTreeMap;
 
+mod documents;
 mod merging;
 mod placing;
 
@@ -29,6 +29,8 @@ const SETTLED_AFTER: u64 = 10_000;
 /// Stamps of others may have been lost for so long when a node is frozen.
 const ASK_MARGIN: u64 = 15_000;
 const PAGE: usize = 50;
+/// Records in one message of an exchange.
+pub const RECORDS_A_MESSAGE: usize = 16;
 /// A node that takes over waits so long for objections before it sends.
 const OBJECTIONS: u64 = 250;
 
@@ -70,6 +72,8 @@ pub struct Node {
     /// What a refresh leaves as it is of each subscription, as it was announced last.
     announced: BTreeMap<DialogId, u64>,
     heard: BTreeMap<NodeId, u64>,
+    /// Another node has said something since it started.
+    pub has_heard: bool,
     answered: BTreeMap<NodeId, u64>,
     pulling: BTreeMap<NodeId, Pulling>,
     compared_at: BTreeMap<NodeId, u64>,
@@ -104,6 +108,7 @@ impl Node {
             id,
             heard: peers.iter().map(|peer| (*peer, now)).collect(),
             peers,
+            has_heard: false,
             clock: HybridClock::new(),
             lease: Lease::new(now),
             arbiter: leases.is_some().then(Arbiter::default),
@@ -276,6 +281,7 @@ impl Node {
         self.restored.remove(&dialog);
         self.claimed.remove(&dialog);
         self.announce(dialog);
+        self.send_to_former(dialog, owner);
         self.notify(dialog);
         true
     }
@@ -284,41 +290,7 @@ impl Node {
         let Some(mut sub) = self.subs.remove(&dialog) else { return };
         sub.version.word = Version::ENDED;
         self.ended.insert(dialog, sub.version);
-        self.send_to_holders(sub.presentity, &Record::End(dialog, sub.version));
-    }
-
-    /// Publishes a value; returns what the phone knows its publication by from then on.
-    pub fn publish(&mut self, presentity: PresentityId, known: (u32, u32), fresh: u32, value: u32) -> (u32, u32) {
-        let now = (self.clock.millis(self.wall) / 1000) as i64;
-        let others = self.docs.values().filter(|doc| doc.presentity == presentity).map(|doc| doc.received_at);
-        let others = others.chain(self.removed_at.get(&presentity).copied()).max();
-        let mine = self.docs.get(&known.0).filter(|doc| doc.changes == known.1).cloned();
-        let (record, changes) = mine.as_ref().map_or((fresh, 0), |doc| (doc.record, doc.changes + 1));
-        let received_at = match &mine {
-            Some(doc) => now.max(doc.received_at),
-            None => received_after(Moment::at(now), others.map(Moment::at)).seconds(),
-        };
-        let etag = format!("{}.{}", self.id, self.tick().0).into_bytes();
-        let doc = Doc { presentity, record, changes, received_at, etag, value };
-        self.place(doc.clone());
-        self.send_to_holders(presentity, &Record::Doc(doc));
-        (record, changes)
-    }
-
-    pub fn remove(&mut self, record: u32) {
-        if let Some(doc) = self.docs.get(&record).cloned() {
-            self.bury(record);
-            self.send_to_holders(doc.presentity, &Record::Gone(record));
-            self.changed(doc.presentity);
-        }
-    }
-
-    fn bury(&mut self, record: u32) {
-        if let Some(doc) = self.docs.remove(&record) {
-            let latest = self.removed_at.entry(doc.presentity).or_default();
-            *latest = doc.received_at.max(*latest);
-        }
-        self.gone.insert(record, ());
+        self.note_removal(sub.presentity, Record::End(dialog, sub.version));
     }
 
     /// A strict phone has answered 500: its count is ahead of ours.
@@ -394,7 +366,8 @@ impl Node {
             let pulls = self.pulling.get(peer).is_some_and(|p| p.pull.cursor > 0);
             self.answered.get(peer).is_some_and(|at| *at >= since) || late && !(heard && pulls)
         });
-        if all && self.lease.resume(self.now) {
+        let knows_documents = late || self.knows_its_share();
+        if all && knows_documents && self.lease.resume(self.now) {
             for dialog in std::mem::take(&mut self.due).into_keys() {
                 self.notify(dialog);
             }
@@ -562,6 +535,7 @@ impl Node {
         if self.left {
             return;
         }
+        self.has_heard = true;
         match &wire {
             Wire::Goodbye(heir) => {
                 self.heard.insert(from, 0);

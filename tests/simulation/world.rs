@@ -317,7 +317,8 @@ impl World {
 
     fn a_running_node(&mut self) -> Option<NodeId> {
         // A node that has heard nobody yet cannot know that its clock is behind.
-        let is_settled = |id: &NodeId| self.now > self.hosts[*id].up_since + 1_000;
+        let knows_the_time = |id: &NodeId| self.hosts[*id].node.has_heard || !self.plan.skewed;
+        let is_settled = |id: &NodeId| self.now > self.hosts[*id].up_since + 1_000 && knows_the_time(id);
         let running: Vec<NodeId> = (0..self.hosts.len()).filter(|id| self.is_running(*id) && is_settled(id)).collect();
         if running.is_empty() { None } else { Some(running[self.random.below(running.len() as u64) as usize]) }
     }

@@ -1,7 +1,7 @@
 //! Comparing what this node holds with what another one holds (`cluster::exchange`), on the tables.
 use crate::cluster::clock::Stamp;
 use crate::cluster::digest::{Entry, Key, Range, state_of};
-use crate::cluster::exchange::{self, Message, Ports as ExchangePorts, Pull, Pulling};
+use crate::cluster::exchange::{self, Ports as ExchangePorts, Pull, Pulling};
 use crate::host::{clock, log};
 use crate::limited;
 use crate::presence::cluster::{self, Message as NodeMessage, dialog_key};
@@ -219,13 +219,6 @@ impl Exchange<'_> {
         }
         (found, None)
     }
-
-    fn send_one(&self, to: NodeId, message: &Comparison) {
-        if let Some(address) = self.context.shared.nodes.address(to) {
-            let text = cluster::compare(self.context.node_name(), self.kind, message);
-            self.context.send_to_node(&address, &text);
-        }
-    }
 }
 
 impl ExchangePorts for Exchange<'_> {
@@ -283,19 +276,24 @@ impl ExchangePorts for Exchange<'_> {
         }
     }
 
-    fn send(&mut self, to: NodeId, message: Comparison) {
-        let Message::Records(records) = message else { return self.send_one(to, &message) };
-        let (mut part, mut size) = (Vec::new(), 0);
+    fn parts(&mut self, records: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
+        let (mut parts, mut part, mut size) = (Vec::new(), Vec::new(), 0);
         for record in records {
             if size + record.len() > MESSAGE_SIZE && !part.is_empty() {
-                self.send_one(to, &Message::Records(std::mem::take(&mut part)));
+                parts.push(std::mem::take(&mut part));
                 size = 0;
             }
             size += record.len();
             part.push(record);
         }
-        if !part.is_empty() {
-            self.send_one(to, &Message::Records(part));
+        parts.extend(Some(part).filter(|part| !part.is_empty()));
+        parts
+    }
+
+    fn send(&mut self, to: NodeId, message: Comparison) {
+        if let Some(address) = self.context.shared.nodes.address(to) {
+            let text = cluster::compare(self.context.node_name(), self.kind, &message);
+            self.context.send_to_node(&address, &text);
         }
     }
 
@@ -303,12 +301,8 @@ impl ExchangePorts for Exchange<'_> {
         self.context.memory_used() < FULL
     }
 
-    fn pulling(&mut self, from: NodeId) -> Option<Pulling> {
-        self.context.shared.nodes.pulling(from, self.kind)
-    }
-
-    fn set_pulling(&mut self, from: NodeId, pulling: Option<Pulling>) {
-        self.context.shared.nodes.set_pulling(from, self.kind, pulling);
+    fn with_pulling<T>(&mut self, from: NodeId, work: impl FnOnce(&mut Option<Pulling>) -> T) -> T {
+        self.context.shared.nodes.with_pulling(from, self.kind, work)
     }
 
     fn on_answered(&mut self, from: NodeId, _: Stamp) {

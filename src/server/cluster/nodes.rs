@@ -1,15 +1,12 @@
 //! The nodes of the cluster that run this module: their names, whether they answer, and what they still have to be
 //! sent.
-use crate::cluster::clock::Stamp;
 use crate::cluster::digest::Key;
-use crate::cluster::exchange::{Message, Pull, Pulling};
 use crate::cluster::seal::Sealed;
-use crate::host::clock;
 use crate::host::dmq::{self, Address};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmVec};
-use crate::presence::comparison::{Comparison, Kind};
+use crate::presence::comparison::Kind;
 use crate::server::cluster::known_node::{Node, Reach};
 use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
@@ -18,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// All nodes that were ever heard of, in shared memory.
 pub struct Nodes {
-    list: Lock<ShmVec<Node>>,
+    pub(super) list: Lock<ShmVec<Node>>,
     /// Somebody was asked for all there is.
     asked: AtomicBool,
     /// When all nodes were asked.
@@ -284,27 +281,9 @@ impl Nodes {
         list.get(id.place()?).filter(|node| node.port > 0).map(Node::address)
     }
 
-    fn change<R>(&self, id: NodeId, change: impl FnOnce(&mut Node) -> R) -> Option<R> {
+    pub(super) fn change<R>(&self, id: NodeId, change: impl FnOnce(&mut Node) -> R) -> Option<R> {
         let mut list = self.list.lock();
         list.get_mut(id.place()?).map(change)
-    }
-
-    /// A node has said which kinds of records it compares, and the version of its messages: it is here, and has not
-    /// left.
-    pub fn note_hello(&self, id: NodeId, kinds: u8, speaks: u8) {
-        self.change(id, |node| (node.compares, node.speaks, node.has_left) = (kinds, speaks, false));
-    }
-
-    /// The version of the messages of the node at an address; 0 while it is not known.
-    pub fn speaks(&self, address: &Address) -> u8 {
-        self.list.lock().iter().find(|node| node.is_at(address)).map_or(0, |node| node.speaks)
-    }
-
-    /// The node at an address could not read a message: until it says again what it speaks it is sent the oldest.
-    pub fn note_unread(&self, address: &Address) {
-        if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
-            node.speaks = 0;
-        }
     }
 
     /// Whether a sealed message is new; it is not from then on. Without room for another node it counts as old.
@@ -321,23 +300,6 @@ impl Nodes {
     /// A node says goodbye.
     pub fn note_left(&self, id: NodeId) {
         self.change(id, |node| node.has_left = true);
-    }
-
-    /// What is asked of a node page by page.
-    pub fn pulling(&self, from: NodeId, kind: Kind) -> Option<Pulling> {
-        self.change(from, |node| node.pulling[kind as usize]).flatten()
-    }
-
-    /// Notes what becomes of it.
-    pub fn set_pulling(&self, from: NodeId, kind: Kind, pulling: Option<Pulling>) {
-        self.change(from, |node| node.pulling[kind as usize] = pulling);
-    }
-
-    /// Begins to ask a node for what was changed since a moment; returns the question.
-    pub fn begin_pull(&self, from: NodeId, kind: Kind, since: Stamp) -> Comparison {
-        let (pull, now) = (Pull { cursor: 0, since }, clock::monotonic_millis());
-        self.set_pulling(from, kind, Some(Pulling { pull, asked_at: now, began_at: now }));
-        Message::Pull(pull)
     }
 
     /// This node was frozen for so long. What dmq says of the others is from before, or of messages whose

@@ -1,5 +1,5 @@
 //! What a simulated node makes of what the others say, and what it compares with them.
-use super::{Doc, Node, NodeId, PAGE, Record, Refresh, Sub, Wire};
+use super::{Node, NodeId, PAGE, RECORDS_A_MESSAGE, Record, Refresh, Sub, Wire};
 use crate::layers::cluster::clock::Stamp;
 use crate::layers::cluster::digest::{Entry, Key, Range, mixed, state_of};
 use crate::layers::cluster::exchange::{self, Message, Pull, Pulling};
@@ -96,31 +96,6 @@ impl Node {
         *known = version.max(*known);
     }
 
-    /// Stores a document that is newer than what there is; `false`: it is not.
-    pub(super) fn place(&mut self, doc: Doc) -> bool {
-        if self.docs.get(&doc.record).is_some_and(|mine| !doc.version().is_newer(&mine.version())) {
-            return false;
-        }
-        let (newer, older): (Vec<&Doc>, Vec<&Doc>) = self
-            .docs
-            .values()
-            .filter(|other| other.presentity == doc.presentity && other.record != doc.record)
-            .partition(|other| other.version().replaces(&doc.version()));
-        let replaced = self.removed_at.get(&doc.presentity).is_some_and(|at| doc.received_at <= *at);
-        let is_new = !self.docs.contains_key(&doc.record);
-        let (overtaken, older) =
-            (!newer.is_empty() || is_new && replaced, older.iter().map(|other| other.record).collect::<Vec<_>>());
-        if overtaken {
-            self.bury(doc.record);
-            return false;
-        }
-        older.into_iter().for_each(|record| self.bury(record));
-        let presentity = doc.presentity;
-        self.docs.insert(doc.record, doc);
-        self.changed(presentity);
-        true
-    }
-
     pub fn all_entries(&self) -> Vec<Entry> {
         self.entries_of(|_| true)
     }
@@ -189,6 +164,10 @@ impl exchange::Ports for Node {
         }
     }
 
+    fn parts(&mut self, records: Vec<Record>) -> Vec<Vec<Record>> {
+        records.chunks(RECORDS_A_MESSAGE).map(<[Record]>::to_vec).collect()
+    }
+
     fn send(&mut self, to: NodeId, message: Message<Record>) {
         Node::send(self, to, Wire::Exchange(message));
     }
@@ -197,15 +176,11 @@ impl exchange::Ports for Node {
         self.places.with.is_none_or(|with| self.knows(with))
     }
 
-    fn pulling(&mut self, from: NodeId) -> Option<Pulling> {
-        self.pulling.get(&from).copied()
-    }
-
-    fn set_pulling(&mut self, from: NodeId, pulling: Option<Pulling>) {
-        match pulling {
-            Some(pulling) => self.pulling.insert(from, pulling),
-            None => self.pulling.remove(&from),
-        };
+    fn with_pulling<T>(&mut self, from: NodeId, work: impl FnOnce(&mut Option<Pulling>) -> T) -> T {
+        let mut pulling = self.pulling.remove(&from);
+        let done = work(&mut pulling);
+        self.pulling.extend(pulling.map(|pulling| (from, pulling)));
+        done
     }
 
     fn on_answered(&mut self, from: NodeId, since: Stamp) {

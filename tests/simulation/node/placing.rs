@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 const PARTITIONS: usize = 32;
 /// A node that sees no other is ready so long after its start.
 const ALONE_AFTER: u64 = 1_500;
+/// For so long after a change of the nodes every node hears of everything: others may see other nodes than this one.
+const UNSETTLED: u64 = 3_000;
 /// Nothing is moved before the nodes have been the same for so long.
 const STABLE: u64 = 2_000;
 /// So often what is not in its place is offered.
@@ -30,6 +32,8 @@ pub struct Places {
     sharing: BTreeSet<NodeId>,
     filled: BTreeSet<NodeId>,
     filling_since: u64,
+    /// What was removed here at the request of a phone, until those have heard of it that hold such records.
+    removals: Vec<(PresentityId, Record)>,
     offered_at: u64,
     /// The node that records are exchanged with.
     pub with: Option<NodeId>,
@@ -94,7 +98,7 @@ impl Node {
 
     /// The other nodes that hold what belongs to a presentity.
     pub fn other_holders(&self, presentity: PresentityId) -> Vec<NodeId> {
-        if self.places.replicas.is_none() {
+        if self.places.replicas.is_none() || self.now - self.places.changed_at < UNSETTLED {
             return self.peers.clone();
         }
         let own = self.id;
@@ -105,6 +109,28 @@ impl Node {
     pub fn send_to_holders(&mut self, presentity: PresentityId, record: &Record) {
         for peer in self.other_holders(presentity) {
             self.send(peer, Wire::Record(record.clone()));
+        }
+    }
+
+    /// Something was removed at the request of a phone.
+    pub fn note_removal(&mut self, presentity: PresentityId, removal: Record) {
+        self.send_to_holders(presentity, &removal);
+        if self.places.replicas.is_some() {
+            self.places.removals.push((presentity, removal));
+        }
+    }
+
+    /// Whether it has what the nodes that hold its records know.
+    pub fn knows_its_share(&self) -> bool {
+        self.places.replicas.is_none() || self.places.is_ready
+    }
+
+    /// The node that owned a subscription hears that it does not any more, wherever records are.
+    pub fn send_to_former(&mut self, dialog: DialogId, owner: NodeId) {
+        let Some(sub) = self.subs.get(&dialog).filter(|sub| sub.owner != owner && owner != self.id) else { return };
+        if !self.other_holders(sub.presentity).contains(&owner) {
+            let record = Record::Sub(sub.clone());
+            self.send(owner, Wire::Record(record));
         }
     }
 
@@ -209,7 +235,10 @@ impl Node {
         let subs: Vec<_> = subs.map(|sub| (sub.presentity, Record::Sub(sub.clone()))).collect();
         let docs = self.docs.values().filter(|doc| !self.holds(doc.presentity));
         let docs: Vec<_> = docs.map(|doc| (doc.presentity, Record::Doc(doc.clone()))).collect();
-        for (presentity, record) in subs.into_iter().chain(docs) {
+        // Those that hold the same hear of a removal when they compare.
+        let removals = self.places.removals.clone().into_iter().filter(|(presentity, _)| !self.holds(*presentity));
+        let removals: Vec<_> = removals.collect();
+        for (presentity, record) in subs.into_iter().chain(docs).chain(removals) {
             if let Some(home) = self.line(presentity).first().copied().filter(|home| *home != self.id) {
                 self.send(home, Wire::Offer(record));
             }
@@ -238,7 +267,7 @@ impl Node {
                     self.docs.remove(&held.record);
                 }
             }
-            Record::End(..) | Record::Gone(..) => {}
+            Record::End(..) | Record::Gone(..) => self.places.removals.retain(|(_, removal)| removal != record),
         }
     }
 
