@@ -376,7 +376,7 @@ mod tests {
         messages.into_iter().for_each(|message| on_message(&mut asking, (), message, 1));
         assert!(asking.sent.is_empty() && go_on(&mut asking, (), PAGE_TIMEOUT - 1) && asking.sent.is_empty());
         assert!(go_on(&mut asking, (), PAGE_TIMEOUT));
-        assert_eq!(asking.sent, [question.clone()]);
+        assert_eq!(asking.sent, std::slice::from_ref(&question));
         answer_to(question).into_iter().for_each(|message| on_message(&mut asking, (), message, PAGE_TIMEOUT));
         assert_eq!(asking.sent.len(), 2, "the next page is asked for, once");
     }

@@ -1,6 +1,6 @@
-//! A refresh of a subscription as it is announced to nodes that hold a replica: what the watcher's SUBSCRIBE has changed,
-//! and which replica it changes. It is small (a JSON array with numbers to the base of 64), because it is the most
-//! frequent message among nodes. A node whose replica is another one asks for the whole subscription.
+//! A refresh of a subscription as it is announced to nodes that hold a replica: what the watcher's SUBSCRIBE has
+//! changed, and which replica it changes. It is small (a JSON array with numbers to the base of 64), because it is the
+//! most frequent message among nodes. A node whose replica is another one asks for the whole subscription.
 use super::subscription::{Subscription, SubscriptionState};
 use crate::cluster::clock::Stamp;
 use crate::cluster::digest::{Key, mixed};

@@ -95,8 +95,8 @@ impl std::ops::DerefMut for Found<'_> {
 pub struct Tables {
     shards: ShmVec<Lock<Shard>>,
     dialogs: DialogIndex,
-    /// Where the subscription of each dialog is by its key among all nodes, where nodes share them. What is missing, for
-    /// want of memory, is asked of the other nodes.
+    /// Where the subscription of each dialog is by its key among all nodes, where nodes share them. What is missing,
+    /// for want of memory, is asked of the other nodes.
     keys: Option<DialogIndex>,
     /// How many subscriptions each watcher has, where that is limited. Not to be asked while a shard is locked.
     pub watchers: WatcherCounts,

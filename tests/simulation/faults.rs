@@ -97,8 +97,8 @@ impl Plan {
         plan
     }
 
-    /// The same life while the nodes are upgraded from the version before, one after the other; some of them go back once
-    /// more.
+    /// The same life while the nodes are upgraded from the version before, one after the other; some of them go back
+    /// once more.
     pub fn upgraded(mut self, random: &mut Random) -> Plan {
         self.first_version = MESSAGES - 1;
         let mut upgrades: Vec<(NodeId, u8)> = (0..self.nodes).map(|node| (node, MESSAGES)).collect();

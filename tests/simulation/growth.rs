@@ -1,6 +1,6 @@
-//! What a cluster costs that grows: messages and bytes among the nodes for each refresh, each comparison and a node that
-//! joins, and the memory of what a node holds. Each part is counted with as many subscriptions as fit a test, and grows
-//! with their number alone.
+//! What a cluster costs that grows: messages and bytes among the nodes for each refresh, each comparison and a node
+//! that joins, and the memory of what a node holds. Each part is counted with as many subscriptions as fit a test, and
+//! grows with their number alone.
 use crate::layers::cluster::exchange::{self, Message};
 use crate::node::{Effect, Node, NodeId, Record, Wire};
 use std::collections::VecDeque;
@@ -106,8 +106,8 @@ struct Figures {
     subscriptions: u64,
 }
 
-/// Subscriptions spread over all nodes but one: each is refreshed once where it is, all pairs compare, and the last node
-/// joins.
+/// Subscriptions spread over all nodes but one: each is refreshed once where it is, all pairs compare, and the last
+/// node joins.
 fn measure(count: usize, subscriptions: u32) -> Figures {
     let mut cluster = Cluster::new(count);
     for dialog in 0..subscriptions {
