@@ -58,10 +58,11 @@ impl PublicationStore for Cached {
                 Err(error) => error,
             };
             // What is written later is known to memory alone, and a row that is refused is as it was. Otherwise the
-            // table is the truth: it is read again next time.
+            // table is the truth: it is read again next time. What it lacks is never forgotten: the change stands then.
             let is_whole = rows.len() == 1 || self.database.has_transactions();
             let is_as_before = self.behind.is_some() || (error == StoreError::Refused && is_whole);
-            if !(is_as_before && self.memory.undo(resource, undo)) {
+            let is_undone = is_as_before && self.memory.undo(resource, undo);
+            if !is_undone && !self.behind.as_ref().is_some_and(|behind| behind.has_unwritten(resource)) {
                 self.forget_documents(resource);
             }
             return Err(error);

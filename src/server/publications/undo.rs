@@ -36,7 +36,8 @@ pub(crate) struct Undo {
 }
 
 impl Undo {
-    /// Puts the documents back; gives those that the change had brought.
+    /// Puts the documents back; gives those that the change had brought. Without memory for that the list stays as the
+    /// change left it.
     ///
     /// # Errors
     ///
@@ -44,8 +45,8 @@ impl Undo {
     pub(crate) fn carry_out(self, entry: &mut ResourceEntry) -> Result<Vec<SharedPublication>, NoMemory> {
         let Documents::Known(list) = &mut entry.documents else { return Err(NoMemory) };
         let mut back = self.removed;
-        let mut brought: Vec<SharedPublication> = self.is_longer.then(|| list.pop()).flatten().into_iter().collect();
         list.try_reserve(back.len() + self.rows_to_remove.len()).map_err(|_| NoMemory)?;
+        let mut brought: Vec<SharedPublication> = self.is_longer.then(|| list.pop()).flatten().into_iter().collect();
         let waiting = entry.removed.take_last(self.rows_to_remove.len());
         back.extend(self.rows_to_remove.into_iter().zip(waiting));
         back.sort_by_key(|(at, _)| *at);

@@ -28,9 +28,8 @@ fn take(group: &mut Vec<Item>, entry: &mut ResourceEntry, now: Moment, pass: Pas
     let room = GROUP - group.len();
     if !entry.removed.is_empty() && room > 0 {
         let resource = entry.resource();
-        group.extend(
-            entry.removed.iter().take(room).map(|removed| Item::Gone(resource.clone(), removed.to_private().ruid)),
-        );
+        let waiting = entry.removed.iter().filter(|removed| !removed.aside.rests(now, pass));
+        group.extend(waiting.take(room).map(|removed| Item::Gone(resource.clone(), removed.to_private().ruid)));
     }
     let Documents::Known(list) = &entry.documents else { return };
     if list.iter().all(|document| document.row_state == PublicationRowState::Nothing) {
@@ -48,6 +47,12 @@ fn take(group: &mut Vec<Item>, entry: &mut ResourceEntry, now: Moment, pass: Pas
         group.push(Item::Document(resource.clone(), document.to_private(), document.row_state));
         document.row_state = PublicationRowState::Nothing;
     }
+}
+
+fn has_unwritten(entry: &ResourceEntry) -> bool {
+    let lacks = |document: &SharedPublication| document.row_state != PublicationRowState::Nothing;
+    let of_documents = matches!(&entry.documents, Documents::Known(list) if list.iter().any(lacks));
+    of_documents || !entry.removed.is_empty()
 }
 
 /// The delayed writing of publications.
@@ -95,7 +100,11 @@ impl WriteBehind {
         }
     }
 
-    /// Writes what the table lacks of one resource's publications; an error when something stays unwritten.
+    /// Writes what the table lacks of one resource's publications.
+    ///
+    /// # Errors
+    ///
+    /// Fails when something stays unwritten.
     pub(crate) fn write_of(&self, resource: &Resource) -> Result<(), StoreError> {
         let _order = self.shared.publication_writer.lock();
         let (now, mut refusals) = (clock::now(), RefusalLog::default());
@@ -115,14 +124,10 @@ impl WriteBehind {
         }
     }
 
-    fn has_unwritten(&self, resource: &Resource) -> bool {
+    /// Whether memory knows something of a resource's publications that the table lacks.
+    pub(crate) fn has_unwritten(&self, resource: &Resource) -> bool {
         let mut shard = self.shared.tables.shard(resource.hash);
-        match shard.entry(self.shared.tables.rule(), resource).map(|entry| &entry.documents) {
-            Some(Documents::Known(list)) => {
-                list.iter().any(|document| document.row_state != PublicationRowState::Nothing)
-            }
-            _ => false,
-        }
+        shard.entry(self.shared.tables.rule(), resource).is_some_and(|entry| has_unwritten(entry))
     }
 
     fn write_group(&self, group: &[Item], now: Moment, refusals: &mut RefusalLog) -> Result<usize, StoreError> {
@@ -148,14 +153,22 @@ impl WriteBehind {
                 }
                 // A row that may not be deleted ends by its own time.
                 Item::Gone(resource, ruid) if *fate != Fate::Kept => self.delete_removed(resource, ruid),
-                Item::Gone(..) => {}
+                // Somebody else holds it: the rows of others are written meanwhile.
+                Item::Gone(resource, ruid) => self.set_aside(resource, ruid, now),
             }
         }
-        let kept_gone = |(item, fate): (&Item, &Fate)| matches!(item, Item::Gone(..)) && *fate == Fate::Kept;
         match outcome.error {
             Some(error) => Err(error),
-            None if group.iter().zip(&outcome.fates).any(kept_gone) => Err(StoreError::Busy),
             None => Ok(outcome.count(Fate::Written)),
+        }
+    }
+
+    /// The row of a document that is gone is left for the next pass.
+    fn set_aside(&self, resource: &Resource, ruid: &[u8], now: Moment) {
+        let mut shard = self.shared.tables.shard(resource.hash);
+        let Some(entry) = shard.entry(self.shared.tables.rule(), resource) else { return };
+        if let Some(removed) = entry.removed.iter_mut().find(|removed| removed.ruid() == ruid) {
+            removed.aside = Aside::later(now);
         }
     }
 

@@ -21,6 +21,12 @@ impl<T> std::ops::Deref for LazyVec<T> {
     }
 }
 
+impl<T> std::ops::DerefMut for LazyVec<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.0.as_mut().map_or(&mut [], |list| list.as_mut_slice())
+    }
+}
+
 impl<T: ShmSafe> LazyVec<T> {
     /// Makes room for so many more, so that they can be pushed without fail.
     ///

@@ -1,0 +1,83 @@
+//! What a panic breaks off is made up for, and costs nobody else anything.
+use super::actors::{Publish, Subscribe, pidf};
+use super::{MemoryPorts, PRESENCE};
+use crate::presence::ports::Ports;
+use crate::presence::{expiry, notifier};
+use crate::time::Seconds;
+
+const PRESENTITIES: [&str; 3] = ["alice", "carol", "erin"];
+
+/// Three presentities with one watcher each, whose passes are broken off once for one of them.
+fn server(broken_off: &str) -> MemoryPorts {
+    let mut server = MemoryPorts::default();
+    for presentity in PRESENTITIES {
+        Subscribe { call_id: Some(presentity), ..Subscribe::new("bob", presentity, "presence") }
+            .send(&mut server)
+            .expect("subscribed");
+        Publish { expires: Some(300), ..Publish::new(presentity, PRESENCE, &pidf("open")) }
+            .send(&mut server)
+            .expect("stored");
+    }
+    server.sent.clear();
+    server.panics_for_presentity.insert(format!("sip:{broken_off}@example.org").into_bytes(), 1);
+    server
+}
+
+/// What the timer does a second later.
+fn try_again(server: &mut MemoryPorts, presentity: &str) {
+    let resource = server.resource(presentity, PRESENCE);
+    server.is_second_try = true;
+    if server.claim(&resource) {
+        notifier::run(server, &resource);
+    }
+}
+
+#[test]
+fn watchers_hear_of_every_publication_that_ran_out() {
+    for broken_off in PRESENTITIES {
+        let mut server = server(broken_off);
+        server.now += Seconds(301);
+        assert_eq!(expiry::publications(&mut server).expect("removed"), PRESENTITIES.len());
+        for presentity in PRESENTITIES {
+            assert_eq!(server.sent_to(presentity).len(), usize::from(presentity != broken_off), "{presentity}");
+        }
+        try_again(&mut server, broken_off);
+        assert_eq!(server.sent_to(broken_off).len(), 1);
+        assert!(!server.has_forgotten_work());
+    }
+}
+
+#[test]
+fn watchers_hear_of_the_end_of_every_subscription() {
+    for broken_off in PRESENTITIES {
+        let mut server = server(broken_off);
+        server.now += Seconds(601);
+        assert_eq!(expiry::subscriptions(&mut server).expect("ended"), PRESENTITIES.len());
+        for presentity in PRESENTITIES {
+            assert_eq!(server.sent_to(presentity).len(), usize::from(presentity != broken_off), "{presentity}");
+        }
+        try_again(&mut server, broken_off);
+        let states: Vec<&str> = server.sent_to(broken_off).iter().map(|sent| sent.state.as_str()).collect();
+        assert_eq!(states, ["terminated;reason=timeout"]);
+        assert!(!server.has_forgotten_work());
+    }
+}
+
+#[test]
+fn watchers_whose_notifies_panic_do_not_mute_those_behind_them() {
+    let mut server = MemoryPorts::default();
+    let names: Vec<String> = (0..100).map(|n| format!("watcher{n}")).collect();
+    for name in &names {
+        Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
+    }
+    server.sent.clear();
+    let (odd, others) = names.split_at(5);
+    server.panics_for.extend(odd.iter().cloned());
+    Publish::new("alice", PRESENCE, &pidf("open")).send(&mut server).expect("stored");
+    assert!(server.sent.len() < others.len(), "a pass ends when all seems to panic");
+    try_again(&mut server, "alice");
+    assert!(odd.iter().all(|name| server.sent_to(name).is_empty()));
+    for name in others {
+        assert_eq!(server.sent_to(name).len(), 1, "{name}");
+    }
+}
