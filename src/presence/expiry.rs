@@ -5,11 +5,13 @@ use super::error::{Failure, StoreError};
 use super::late::Taken;
 use super::notification::StateChange;
 use super::ports::Ports;
+use super::resource::Resource;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::winfo::{Extent, Watcher, WatcherEvent};
 use super::{notifier, publish, watcher_changes};
 use crate::time::{Moment, Seconds};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How much is taken in one step.
 const BATCH: usize = 256;
@@ -33,12 +35,23 @@ pub fn is_long_over(config: &Config, expires_at: Moment, now: Moment) -> bool {
 pub fn late_documents<P: Ports>(ports: &mut P, taken: Taken) -> Result<(), Failure> {
     let mut first = Ok(());
     for late in ports.due_late(taken) {
-        match publish::show_late(ports, &late, taken) {
-            Ok(()) => ports.release_late(&late),
-            Err(failure) => first = first.and(Err(failure)),
+        let mut shown = None;
+        made_known(ports, &late.resource, |ports| shown = Some(publish::show_late(ports, &late, taken)));
+        if shown == Some(Ok(())) {
+            ports.release_late(&late);
         }
+        first = first.and(shown.unwrap_or(Ok(())));
     }
     first
+}
+
+/// Makes something known that has been taken from its store, with others of its kind: nobody would come upon it again.
+/// After a panic the watchers of the resource are notified of its state, and the others are gone on with.
+fn made_known<P: Ports>(ports: &mut P, resource: &Resource, work: impl FnOnce(&mut P)) {
+    // What `work` has changed half is left to what is tried again.
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&mut *ports))) {
+        ports.broken_off(resource, &crate::caught::text(&*panic));
+    }
 }
 
 /// Ends subscriptions that ran out: one NOTIFY with `terminated;reason=timeout` each.
@@ -63,19 +76,24 @@ pub fn subscriptions<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
 
 /// What follows when a subscription has run out and its store has ended it.
 pub fn ran_out<P: Ports>(ports: &mut P, subscription: &Subscription) {
-    ports.note_end(subscription, Cause::RanOut);
-    send_final_notify(ports, subscription, WatcherEvent::Timeout);
+    has_ended(ports, subscription, Cause::RanOut, WatcherEvent::Timeout);
+}
+
+fn has_ended<P: Ports>(ports: &mut P, subscription: &Subscription, cause: Cause, event: WatcherEvent) {
+    let resource = ports.uri_rule().resource(subscription.get(Field::PresUri), subscription.state.event);
+    made_known(ports, &resource, |ports| {
+        ports.note_end(subscription, cause);
+        send_final_notify(ports, subscription, &resource, event);
+    });
 }
 
 /// The last NOTIFY of a subscription that has ended, and the word to those who watch the watchers.
-fn send_final_notify<P: Ports>(ports: &mut P, subscription: &Subscription, event: WatcherEvent) {
+fn send_final_notify<P: Ports>(ports: &mut P, subscription: &Subscription, resource: &Resource, event: WatcherEvent) {
     let package = *ports.packages().get(subscription.state.event);
-    let uri = subscription.get(Field::PresUri).to_vec();
     let watcher = || Watcher { status: Status::Terminated, event, ..Watcher::of(subscription) };
-    watcher_changes::notify(ports, &package, &uri, watcher, Extent::Partial);
-    let resource = ports.uri_rule().resource(&uri, subscription.state.event);
-    if ports.enqueue(&resource, StateChange::Due) {
-        notifier::run(ports, &resource);
+    watcher_changes::notify(ports, &package, subscription.get(Field::PresUri), watcher, Extent::Partial);
+    if ports.enqueue(resource, StateChange::Due) {
+        notifier::run(ports, resource);
     }
 }
 
@@ -87,8 +105,7 @@ fn send_final_notify<P: Ports>(ports: &mut P, subscription: &Subscription, event
 pub fn end<P: Ports>(ports: &mut P, subscription: &Subscription, reason: &[u8]) -> Result<bool, StoreError> {
     let ended = ports.end(subscription.dialog(), reason)?;
     if ended {
-        ports.note_end(subscription, Cause::Operator);
-        send_final_notify(ports, subscription, WatcherEvent::Deactivated);
+        has_ended(ports, subscription, Cause::Operator, WatcherEvent::Deactivated);
     }
     Ok(ended)
 }
@@ -106,10 +123,10 @@ pub fn publications<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
         total += ended.len();
         let count = ended.len();
         for resource in ended {
-            match ports.config().force_delete {
+            made_known(ports, &resource, |ports| match ports.config().force_delete {
                 true => publish::judged_without_request(ports, &resource),
                 false => publish::changed_without_request(ports, &resource),
-            }
+            });
         }
         if count < BATCH {
             return Ok(total);

@@ -78,6 +78,8 @@ pub struct NotifyRun {
     pub full: bool,
     /// Why it is not known who may see the state: nobody is shown it in this pass.
     pub unjudged: Option<StoreError>,
+    /// What panics have broken off is tried again, once: every watcher is visited, whatever becomes of those before it.
+    pub is_second_try: bool,
     /// When the oldest change of documents that it carries came in, in microseconds of a clock for measuring; 0: there
     /// is none, or nobody knows.
     pub changed_at: u64,

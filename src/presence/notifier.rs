@@ -25,6 +25,7 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
         let (mut body, mut reused) = (Body::new(resource), Reused::default());
         let (mut failures, mut unread) = (Failures::default(), Unread::default());
         body.unread = notify_run.unjudged;
+        failures.visits_all = notify_run.is_second_try;
         loop {
             let batch = ports.next_batch(resource, &mut notify_run);
             if batch.is_empty() {
@@ -128,12 +129,13 @@ fn filters<P: Ports>(ports: &P, package: &Package) -> bool {
     package.has(Trait::NeedsAuthorization) && package.has(Trait::FiltersBody) && !ports.config().force_active
 }
 
-/// After so many panics in one pass nothing more is tried in it.
+/// After so many panics in one pass nothing more is tried in it; the timer tries again, and visits all.
 const MOST_PANICS: u32 = 3;
 
 /// NOTIFYs that panics have kept from being sent: the watcher that causes one does not cost the others theirs.
 #[derive(Default)]
 struct Failures {
+    visits_all: bool,
     panics: u32,
     why: String,
     unsent: Vec<Notify>,
@@ -141,7 +143,7 @@ struct Failures {
 
 impl Failures {
     fn are_too_many(&self) -> bool {
-        self.panics >= MOST_PANICS
+        self.panics >= MOST_PANICS && !self.visits_all
     }
 
     /// What `work` gives; `None` after a panic, and when there were too many.

@@ -371,6 +371,9 @@ pub trait Ports {
     fn record_notified(&mut self, resource: &Resource, notify_run: &NotifyRun, notified: &[NotifyRecord]);
     /// NOTIFYs that a panic has kept from being sent: they become due again, and the resource is let go of.
     fn interrupted(&mut self, resource: &Resource, unsent: Unsent, why: &str);
+    /// A panic has kept a change of a resource from being made known: its watchers are notified of its state, and those
+    /// whose subscriptions have ended of that.
+    fn broken_off(&mut self, resource: &Resource, why: &str);
     /// The state of a resource cannot be read now: these NOTIFYs are due again as soon as it can.
     fn left_unread(&mut self, resource: &Resource, unsent: Unsent, why: StoreError);
     /// Whether the shared memory allows more NOTIFYs to be under way now.

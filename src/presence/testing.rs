@@ -22,6 +22,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 pub mod actors;
 mod authorization;
+mod broken_off;
 mod expiry;
 pub mod fixtures;
 mod interleaving;
@@ -144,6 +145,12 @@ pub struct MemoryPorts {
     pub composed_until: Option<Expiry>,
     /// How much of the memory is in use, in percent.
     pub memory: usize,
+    /// How often passes over a presentity's watchers panic at their begin.
+    pub panics_for_presentity: HashMap<Vec<u8>, usize>,
+    /// The Call-IDs whose NOTIFYs panic.
+    pub panics_for: HashSet<String>,
+    /// What was broken off is tried again.
+    pub is_second_try: bool,
     /// Subscriptions that ended, by Call-ID, and why.
     pub ended: Vec<(String, Cause)>,
     /// Documents that are held back, and until when.
@@ -185,6 +192,9 @@ impl Default for MemoryPorts {
             unreadable: Unreadable::default(),
             composed_until: None,
             memory: 10,
+            panics_for_presentity: HashMap::new(),
+            panics_for: HashSet::new(),
+            is_second_try: false,
             ended: Vec::new(),
             late: Vec::new(),
             reply_tag: None,

@@ -434,6 +434,11 @@ impl Ports for Context {
             );
         }
     }
+    fn broken_off(&mut self, resource: &Resource, why: &str) {
+        self.storage.queue.make_all_due(&mut self.work, resource);
+        let uri = log::show(&resource.uri);
+        log!(Error, "panic while a change of {uri} was made known, its watchers are notified once more: {why}");
+    }
     fn left_unread(&mut self, resource: &Resource, unsent: Unsent, why: StoreError) {
         metrics::notify_unsent(resource.event, unsent.notifies.len());
         let retry = self.storage.queue.make_due_again(&mut self.work, resource, unsent, Again::WhenRead);
@@ -457,7 +462,7 @@ impl Ports for Context {
             self.registry.begin_pass();
         }
         let notify_run = self.storage.queue.begin_run(&mut self.work, resource)?;
-        Some(NotifyRun { unjudged, ..notify_run })
+        Some(NotifyRun { unjudged, is_second_try: self.work.is_second_try(), ..notify_run })
     }
     fn next_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {
         self.shared.engine.part();

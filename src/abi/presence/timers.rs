@@ -27,20 +27,27 @@ pub(crate) fn clean_up() -> Result<(), String> {
 }
 
 pub(crate) fn clean() {
-    let Some(mut world) = state::world().map(Context::paced) else { return };
-    if world.is_library() {
+    let Some(process) = state::process() else { return };
+    let world = || Context::new(process).paced();
+    if world().is_library() {
         return;
     }
     each_on_its_own("the wall clock", follow_clock);
-    if let Err(error) = expiry::publications(&mut world) {
-        crate::limited!(Error, "cannot remove ended publications: {error}");
-    }
-    if let Err(error) = world.clean_watchers() {
-        crate::limited!(Error, "cannot clean the watchers table: {error}");
-    }
-    if let Err(error) = world.clean_cluster() {
-        crate::limited!(Error, "cannot clean the active_watchers table: {error}");
-    }
+    each_on_its_own("ending publications", || {
+        if let Err(error) = expiry::publications(&mut world()) {
+            crate::limited!(Error, "cannot remove ended publications: {error}");
+        }
+    });
+    each_on_its_own("cleaning the watchers", || {
+        if let Err(error) = world().clean_watchers() {
+            crate::limited!(Error, "cannot clean the watchers table: {error}");
+        }
+    });
+    each_on_its_own("cleaning what nodes have left", || {
+        if let Err(error) = world().clean_cluster() {
+            crate::limited!(Error, "cannot clean the active_watchers table: {error}");
+        }
+    });
 }
 
 pub(crate) fn update() {
@@ -241,6 +248,7 @@ pub(crate) fn show_late_documents(taken: Taken) {
 /// Sends for the resources whose sending was broken off.
 pub(crate) fn send_again() {
     let Some(process) = state::process() else { return };
+    process.shared.interrupted.find_more(&process.shared.tables);
     for _ in 0..process.shared.interrupted.len() {
         let Some(hash) = process.shared.interrupted.take() else { return };
         each_on_its_own("sending again", || Context::new(process).paced().try_again(hash));
@@ -280,6 +288,7 @@ const FAILED_READS: usize = 4;
 pub(crate) fn send_unread() {
     let Some(process) = state::process() else { return };
     let mut failed = 0;
+    process.shared.unread.find_more(&process.shared.tables);
     for _ in 0..process.shared.unread.len() {
         let Some(hash) = process.shared.unread.take() else { return };
         each_on_its_own("reading again", || {

@@ -505,6 +505,10 @@ impl Ports for MemoryPorts {
         queue.pending && !queue.busy
     }
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun> {
+        if let Some(left) = self.panics_for_presentity.get_mut(&resource.uri).filter(|left| **left > 0) {
+            *left -= 1;
+            panic!("asked for by the test");
+        }
         if self.shut.contains(&key(resource)) {
             // What fails is noted there.
             let _ = judgement::authorizations(self, resource);
@@ -518,6 +522,7 @@ impl Ports for MemoryPorts {
         let run = NotifyRun {
             cursor: 0,
             unjudged: None,
+            is_second_try: false,
             generation: queue.generation,
             documents: queue.documents,
             transient_body: queue.transient_body.take(),
@@ -526,7 +531,8 @@ impl Ports for MemoryPorts {
             changed_at: 0,
             is_at_end: false,
         };
-        Some(NotifyRun { unjudged: self.outstanding_decision(resource), ..run })
+        let is_second_try = self.is_second_try;
+        Some(NotifyRun { unjudged: self.outstanding_decision(resource), is_second_try, ..run })
     }
     fn next_batch(&mut self, resource: &Resource, run: &mut NotifyRun) -> Vec<Notify> {
         let last = std::mem::take(&mut self.queue(resource).final_notifies);
@@ -581,6 +587,11 @@ impl Ports for MemoryPorts {
             queue.transient_body = unsent.transient_body;
         }
     }
+    fn broken_off(&mut self, resource: &Resource, _why: &str) {
+        let queue = self.queue(resource);
+        queue.generation = queue.generation.wrapping_add(1);
+        (queue.busy, queue.pending) = (false, true);
+    }
     fn left_unread(&mut self, resource: &Resource, unsent: Unsent, _: StoreError) {
         self.interrupted(resource, unsent, "");
     }
@@ -591,8 +602,10 @@ impl Ports for MemoryPorts {
         let headers = String::from_utf8_lossy(headers).into_owned();
         let state = headers.lines().find_map(|line| line.strip_prefix("Subscription-State: ")).unwrap_or_default();
         let subscription = &notify.subscription;
+        let call_id = String::from_utf8_lossy(subscription.get(Field::CallId)).into_owned();
+        assert!(!self.panics_for.contains(&call_id), "asked for by the test");
         self.sent.push(Sent {
-            call_id: String::from_utf8_lossy(subscription.get(Field::CallId)).into_owned(),
+            call_id,
             to_tag: String::from_utf8_lossy(subscription.dialog().to_tag).into_owned(),
             reason: notify.notify_reason,
             cseq: subscription.state.local_cseq + 1,

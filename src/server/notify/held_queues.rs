@@ -1,22 +1,26 @@
 //! The resources for which an entry from the host sends. Each has its queue marked as busy, so that nobody else sends
-//! for it;
-//! what is dropped here without having been let go of, as after a panic, is open again and tried once more by the
-//! timer.
+//! for it; what is dropped here without having been let go of, as after a panic, is open again and tried once more by
+//! the timer.
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use crate::presence::resource::Resource;
 use crate::server::tables::Tables;
-use crate::server::tables::resource_entry::Due;
+use crate::server::tables::resource_entry::{Due, ResourceEntry};
 use crate::shm_safe::shm_safe;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How many resources may wait to be tried again; further ones wait for their next change.
+/// How many resources may wait by name to be tried again; further ones are looked for when these have been tried.
 const MOST: usize = 1024;
 
 /// Resources whose sending was broken off, by hash.
-pub struct Interrupted(Lock<ShmVec<u64>>);
+pub struct Interrupted {
+    named: Lock<ShmVec<u64>>,
+    /// There are others, which something is due for and nobody sends.
+    has_more: AtomicBool,
+}
 
-shm_safe!(Interrupted(value));
+shm_safe!(Interrupted { named, has_more });
 
 impl Interrupted {
     /// None is; call before the processes fork.
@@ -28,35 +32,56 @@ impl Interrupted {
         let mut list = ShmVec::new_in(Shm);
         // Room from the start: it is needed when things go wrong.
         list.try_reserve_exact(MOST).map_err(|_| NoMemory)?;
-        Ok(Interrupted(Lock::new(list)))
+        Ok(Interrupted { named: Lock::new(list), has_more: AtomicBool::new(false) })
     }
 
     fn add(&self, hash: u64) {
-        let mut list = self.0.lock();
-        if list.len() < MOST && !list.contains(&hash) {
-            list.push(hash);
+        self.add_at(usize::MAX, hash);
+    }
+
+    fn add_at(&self, at: usize, hash: u64) {
+        let mut list = self.named.lock();
+        if list.contains(&hash) {
+            return;
         }
+        if list.len() >= MOST {
+            return self.has_more.store(true, Ordering::Relaxed);
+        }
+        let at = at.min(list.len());
+        list.insert(at, hash);
     }
 
     /// One that waits, taken off the list.
     pub fn take(&self) -> Option<u64> {
-        self.0.lock().pop()
+        self.named.lock().pop()
     }
 
     /// Leaves one that was taken for later: the others are tried before it.
     pub fn put_back(&self, hash: u64) {
-        let mut list = self.0.lock();
-        if list.len() < MOST && !list.contains(&hash) {
-            list.insert(0, hash);
+        self.add_at(0, hash);
+    }
+
+    /// Looks for those that could not be named, once all others have been tried: whatever is due and nobody sends.
+    pub fn find_more(&self, tables: &Tables) {
+        if !self.is_empty() || !self.has_more.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        for index in 0..tables.shard_count() {
+            let waits = |entry: &&ResourceEntry| entry.due.has(Due::Something) && !entry.busy;
+            let waiting: Vec<u64> = tables.nth_shard(index).entries().filter(waits).map(|entry| entry.hash).collect();
+            waiting.into_iter().for_each(|hash| self.add(hash));
+            if self.has_more.load(Ordering::Relaxed) {
+                return;
+            }
         }
     }
 
-    /// How many wait.
+    /// How many wait by name.
     pub fn len(&self) -> usize {
-        self.0.lock().len()
+        self.named.lock().len()
     }
 
-    /// Whether none waits.
+    /// Whether none waits by name.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -78,12 +103,13 @@ impl Hashes {
         }
     }
 
-    fn remove(&mut self, hash: u64) {
+    /// `true` when it was there.
+    fn remove(&mut self, hash: u64) -> bool {
         if let Some(at) = self.more.iter().rposition(|known| *known == hash) {
             self.more.swap_remove(at);
-        } else if self.one == Some(hash) {
-            self.one = None;
+            return true;
         }
+        self.one.take_if(|one| *one == hash).is_some()
     }
 
     fn take(&mut self) -> impl Iterator<Item = u64> + use<> {
@@ -152,6 +178,20 @@ impl HeldQueues {
         self.open(resource.hash);
     }
 
+    /// Something went wrong for a resource, which may be in other hands: all its watchers hear of its state once more.
+    pub fn break_off_all(&mut self, resource: &Resource) {
+        self.marked.remove(resource.hash);
+        let is_held = self.held.remove(resource.hash);
+        if let Some(entry) = self.tables.shard(resource.hash).entry_by_hash(resource.hash) {
+            entry.generation = entry.generation.wrapping_add(1);
+            entry.due.add(Due::Something);
+        }
+        match is_held {
+            true => self.open(resource.hash),
+            false => self.interrupted.add(resource.hash),
+        }
+    }
+
     /// Opens the queue of a resource whose state cannot be read, and leaves it as one for which something is due.
     pub fn leave_unread(&mut self, resource: &Resource) {
         self.forget(resource.hash);
@@ -197,6 +237,47 @@ mod tests {
     use crate::presence::event_package::PackageId;
     use crate::presence::resource::UriComparison;
     use crate::server::tables::resource_entry::Documents;
+
+    #[test]
+    fn more_resources_wait_than_can_be_named() {
+        let rule = UriComparison { ignore_case: false, seed: 7 };
+        let tables: &'static Tables = Box::leak(Box::new(Tables::new(rule, true, false).unwrap()));
+        let (again, unread) = (Interrupted::new().unwrap(), Interrupted::new().unwrap());
+        let (again, unread) = (&*Box::leak(Box::new(again)), &*Box::leak(Box::new(unread)));
+        let mut held = HeldQueues::new(tables, again, unread);
+        let count = 2 * MOST + 100;
+        for n in 0..count {
+            let resource = rule.resource(format!("sip:{n}@example.org").as_bytes(), PackageId(0));
+            let documents = Documents::Known(ShmVec::new_in(Shm));
+            tables.shard(resource.hash).entry_or_new(rule, &resource, documents).unwrap().busy = true;
+            held.hold(resource.hash);
+            held.leave_unread(&resource);
+        }
+        assert_eq!((unread.len(), again.len()), (MOST, 0));
+        let mut found = 0;
+        for _ in 0..4 {
+            unread.find_more(tables);
+            // The state can be read again: what is due is sent.
+            for hash in std::iter::from_fn(|| unread.take()) {
+                let mut shard = tables.shard(hash);
+                let entry = shard.entry_by_hash(hash).unwrap();
+                assert!(entry.due.has(Due::Something) && !entry.busy);
+                entry.due = Default::default();
+                found += 1;
+            }
+        }
+        assert_eq!(found, count);
+        // What others have in their hands is left to them.
+        let resource = rule.resource(b"sip:0@example.org", PackageId(0));
+        let mut shard = tables.shard(resource.hash);
+        let entry = shard.entry(rule, &resource).unwrap();
+        entry.busy = true;
+        entry.due.add(Due::Something);
+        drop(shard);
+        unread.has_more.store(true, Ordering::Relaxed);
+        unread.find_more(tables);
+        assert!(unread.is_empty());
+    }
 
     #[test]
     fn what_was_marked_and_never_taken_is_tried_again() {

@@ -228,6 +228,10 @@ impl NotifyQueue for ResourceQueues {
         }
         again == Again::WhenRead || work.held.may_try_again()
     }
+
+    fn make_all_due(&self, work: &mut Work, resource: &Resource) {
+        work.held.break_off_all(resource);
+    }
 }
 
 impl ResourceQueues {

@@ -185,6 +185,10 @@ impl NotifyQueue for RowQueue {
         }
         true
     }
+
+    fn make_all_due(&self, work: &mut Work, resource: &Resource) {
+        work.rows.break_off(resource);
+    }
 }
 
 impl RowQueue {

@@ -87,6 +87,23 @@ impl RowWork {
         self.tries == 0
     }
 
+    /// Nothing more is sent for this resource: all its watchers are notified by the timer, with those whose
+    /// subscriptions have ended.
+    pub(crate) fn break_off(&mut self, resource: &Resource) {
+        (self.under_way, self.counted) = (None, None);
+        self.notify_runs.retain(|run| run.resource != *resource);
+        let (mine, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.own).into_iter().partition(|own| own.0 == *resource);
+        self.own = others;
+        if !self.may_try_again() {
+            return;
+        }
+        for (resource, notify) in mine {
+            self.miss(&Missed::new(&resource, Whom::of(&notify), 0));
+        }
+        self.miss(&Missed::new(resource, Whom::All, 0));
+    }
+
     /// Something was not sent and waits.
     pub(crate) fn miss(&mut self, missed: &Missed) {
         self.has_missed = true;

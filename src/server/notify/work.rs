@@ -38,6 +38,11 @@ impl Work {
             began: clock::monotonic_micros(),
         }
     }
+
+    /// Whether what this entry sends was broken off by a panic before.
+    pub fn is_second_try(&self) -> bool {
+        !self.held.may_try_again() || !self.rows.may_try_again()
+    }
 }
 
 /// Where changes wait for their NOTIFYs.
@@ -58,6 +63,8 @@ pub trait NotifyQueue {
     fn next_batch(&self, work: &mut Work, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify>;
     /// Marks NOTIFYs that were not sent as due again, and opens the resource. `true` when they are tried again soon.
     fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: Unsent, again: Again) -> bool;
+    /// See [`crate::presence::ports::Ports::broken_off`].
+    fn make_all_due(&self, work: &mut Work, resource: &Resource);
 }
 
 /// When NOTIFYs that were not sent are tried again.

@@ -115,7 +115,7 @@ mod tests {
 
     /// How often another process changes the document, keeping its entity tag, while it is trimmed.
     fn a_document_is_trimmed_as_it_is((changes, outcome): (usize, Result<usize, StoreError>)) {
-        let tables = Tables::new(RULE, true).expect("memory");
+        let tables = Tables::new(RULE, true, false).expect("memory");
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(1));
         store(&tables, &resource, &document("same", &[("a", "early"), ("b", "early")]));
         let new = Change::Insert(document("new", &[("a", "confirmed")]));
