@@ -16,7 +16,7 @@ WANTED = {
     "build.sh": ["pkg-config", "cargo", "rustc", "python3", "cc"],
     "stage.sh": ["strip", "python3"],
     "deb.sh": ["dpkg-deb", "readelf", "strip", "pkg-config", "cargo", "rustc", "python3", "cc"],
-    "deb-source.sh": ["dpkg-buildpackage", "cargo", "rustc", "python3"],
+    "deb-source.sh": ["dpkg-buildpackage", "perl", "cargo", "rustc", "python3"],
     "rpm.sh": ["rpmbuild", "strip", "pkg-config", "cargo", "rustc", "python3", "cc"],
     "install.sh": ["python3"],
 }

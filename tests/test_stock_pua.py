@@ -48,16 +48,16 @@ def test_an_end_before_the_first_answer_is_not_sent(stock, responder):
 
 def test_a_refused_change_loses_its_tag(stock):
     servers = {code: Responder() for code in (503, 429, 412, 403)}
-    for code, responder in servers.items():
-        answers(responder, 200, code)
+    for code, peer in servers.items():
+        answers(peer, 200, code)
         for note in ("one", "two"):
-            assert "result" in publish(stock, responder, body=pidf(note=note), ident="refused %d" % code)
+            assert "result" in publish(stock, peer, body=pidf(note=note), ident="refused %d" % code)
     time.sleep(1.5)
-    for code, responder in servers.items():
-        assert tags(responder) == [None, "tag-1"], "it is not tried again"
-        publish(stock, responder, body=pidf(note="three"), ident="refused %d" % code)
-        assert tags(responder)[2] is None, code
-        responder.close()
+    for code, peer in servers.items():
+        assert tags(peer) == [None, "tag-1"], "it is not tried again"
+        publish(stock, peer, body=pidf(note="three"), ident="refused %d" % code)
+        assert tags(peer)[2] is None, code
+        peer.close()
 
 
 def test_an_interval_too_brief_ends_the_publication(stock, responder):
@@ -70,13 +70,13 @@ def test_a_first_request_that_is_refused_is_given_up(stock):
     servers = [(answer, Responder(lambda message, answer=answer: answer)) for answer in (
         (401, ['WWW-Authenticate: Digest realm="example.org", nonce="n", qop="auth"']),
         (302, ["Contact: <sip:there@127.0.0.1:9>"]), (503, ["Retry-After: 1"]), 408, 429)]
-    for number, (_, responder) in enumerate(servers):
-        publish(stock, responder, body=pidf(), ident="given up %d" % number)
-        subscribe(stock, responder)
+    for number, (_, peer) in enumerate(servers):
+        publish(stock, peer, body=pidf(), ident="given up %d" % number)
+        subscribe(stock, peer)
     time.sleep(2.5)
-    for answer, responder in servers:
-        assert [message.method for message in responder.requests] == ["PUBLISH", "SUBSCRIBE"], answer
-        responder.close()
+    for answer, peer in servers:
+        assert [message.method for message in peer.requests] == ["PUBLISH", "SUBSCRIBE"], answer
+        peer.close()
 
 
 def test_the_end_of_nothing_is_not_answered(stock, responder):
