@@ -71,18 +71,25 @@ pub struct Pulling {
     pub asked_at: u64,
     /// When it began.
     pub began_at: u64,
+    /// When something of it came last, or it was begun.
+    pub came_at: u64,
     /// Which parts of the page have been taken in, as bits.
     pub taken: u64,
     /// The end of the page, when it came before all of them.
     pub end: Option<PageEnd>,
 }
 
-shm_safe!(Pulling { pull, asked_at, began_at, taken, end });
+shm_safe!(Pulling { pull, asked_at, began_at, came_at, taken, end });
 
 impl Pulling {
     /// What is asked for, from now on.
     pub fn of(pull: Pull, now: u64) -> Pulling {
-        Pulling { pull, asked_at: now, began_at: now, taken: 0, end: None }
+        Pulling { pull, asked_at: now, began_at: now, came_at: now, taken: 0, end: None }
+    }
+
+    /// Whether it moves: a node that has no memory to spare sends no page, for as long as that lasts.
+    pub fn moves(&self, now: u64) -> bool {
+        now.saturating_sub(self.came_at) < PAGE_TIMEOUT
     }
 
     /// The end of the page when all of it has been taken in.
@@ -264,6 +271,7 @@ fn on_page<P: Ports>(ports: &mut P, from: P::Peer, page: Pull, note: impl FnOnce
     let ended = ports.with_pulling(from, |pulling| {
         let under_way = pulling.as_mut().filter(|pulling| pulling.pull == page)?;
         note(under_way);
+        under_way.came_at = now;
         let (began_at, end) = (under_way.began_at, under_way.ended()?);
         let next = end.next.map(|cursor| Pull { cursor, ..page });
         *pulling = next.map(|pull| Pulling { began_at, ..Pulling::of(pull, now) });

@@ -136,10 +136,11 @@ impl Context {
         }
     }
 
-    /// Asks the node that has spoken of a subscription for the whole of it, unless it is sending all there is.
+    /// Asks the node that has spoken of a subscription for the whole of it, unless it is just sending all there is.
     fn ask_for(&mut self, key: Key, name: &[u8], from: Option<&Address>) {
         let Ok(id) = self.shared.nodes.of_name(name, clock::now()) else { return };
-        if self.shared.nodes.pulling(id, Kind::Subscriptions).is_none() {
+        let now = clock::monotonic_millis();
+        if self.shared.nodes.pulling(id, Kind::Subscriptions).is_none_or(|pulling| !pulling.moves(now)) {
             let want = cluster::compare(self.node_name(), Kind::Subscriptions, &Message::Want(vec![key]));
             self.answer_node(from, &want);
         }

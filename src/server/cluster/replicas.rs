@@ -126,7 +126,10 @@ impl Context {
         let (one, two) = (held.version, theirs.version);
         let is_unstamped = stamp == Stamp::default() && !is_owned;
         let is_later = is_unstamped && (one.word, one.epoch, one.owner) == (two.word, two.epoch, two.owner);
-        let merge = Merge { take: merge.take || is_later, moves: merge.moves || is_later, ..merge };
+        // Rows of a start do not say whose they are: another node says that this one was ours.
+        let is_ours_again = own_ownership.owner == NodeId::ELSEWHERE && owner.is_here() && merge.take;
+        let moves = merge.moves || is_later || is_ours_again;
+        let merge = Merge { take: merge.take || is_later, moves, ..merge };
         let merged = merged_ownership(&merge, own_ownership, ownership);
         match (merge.take, merge.moves) {
             (true, true) => self.accept(&other.subscription, merged)?,
