@@ -27,7 +27,7 @@ const SMALLEST_CHUNK: usize = 1 << 10;
 const LARGEST_CHUNK: usize = 64 << 10;
 const FEWEST_BLOCKS: usize = 8;
 /// The last chunk of a class is kept for the next allocation if it is no larger than this.
-const KEPT_CHUNK: usize = 5 << 10;
+const KEPT_CHUNK: usize = 9 << 10;
 
 /// A large block, and what has been cut from it.
 struct Chunk {

@@ -36,7 +36,7 @@ pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<()
         known_authorizations(ports, resource, &mut pass);
         judge_subscriptions(ports, resource, &package, &mut pass, |_| true);
         match (pass.outstanding, &pass.first) {
-            (Some(outstanding), Some(why)) => ports.left_unjudged(resource, outstanding, why),
+            (Some(outstanding), Some(why)) => ports.left_unjudged(resource, judgement, outstanding, why),
             _ => ports.judged(resource, judgement),
         }
         send_due(ports, resource, pass.winfo.take());
@@ -88,7 +88,7 @@ pub(super) fn judge_new<P: Ports>(
         let mut pass = Pass::default();
         judge(ports, resource, package, &mut pass, new, |_| true);
         if let (Some(outstanding), Some(why)) = (pass.outstanding, &pass.first) {
-            ports.left_unjudged(resource, outstanding, why);
+            ports.left_unjudged(resource, judgements, outstanding, why);
         }
         is_changed |= pass.changed;
         send_due(ports, resource, pass.winfo);

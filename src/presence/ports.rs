@@ -150,10 +150,12 @@ pub trait Ports {
     fn was_judged_in(&self, resource: &Resource, sphere: Option<&[u8]>) -> bool;
     /// What was outstanding when the judgement with this count began is carried out.
     fn judged(&mut self, resource: &Resource, judgement: u32);
-    /// Until the watchers of a resource have been judged nobody is shown its state. `false`: that could not be noted.
+    /// Until the watchers of a resource are judged from now on nobody is shown its state. `false`: that could not be
+    /// noted.
     fn shut(&mut self, resource: &Resource) -> bool;
-    /// Not every decision of a judgement could be carried out: the watchers are judged again until each can.
-    fn left_unjudged(&mut self, resource: &Resource, outstanding: Outstanding, why: &Failure);
+    /// Not every decision of the judgement with this count could be carried out: the watchers are judged again until
+    /// each can.
+    fn left_unjudged(&mut self, resource: &Resource, judgement: u32, outstanding: Outstanding, why: &Failure);
     /// Whether decisions about watchers of a resource are not carried out yet, wherever that is.
     fn has_outstanding(&mut self, resource: &Resource) -> bool;
     /// Why nobody knows now who may see the state of a resource; `None`: its watchers are judged.

@@ -126,7 +126,7 @@ pub struct MemoryPorts {
     /// The resources with decisions that are not carried out.
     pub unjudged: HashMap<Key, Outstanding>,
     /// The resources whose watchers have to be judged before they are shown anything.
-    shut: HashSet<Key>,
+    shut: HashMap<Key, u32>,
     judgements: u32,
     spheres: HashMap<Key, Option<Vec<u8>>>,
     /// Runs after the next replies and NOTIFYs, one each, as another process of the server would.
@@ -181,7 +181,7 @@ impl Default for MemoryPorts {
             evaluations: 0,
             while_judging: VecDeque::new(),
             unjudged: HashMap::new(),
-            shut: HashSet::new(),
+            shut: HashMap::new(),
             judgements: 0,
             spheres: HashMap::new(),
             interruptions: VecDeque::new(),

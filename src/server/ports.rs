@@ -214,10 +214,10 @@ impl Ports for Context {
         self.shared.judgements.carried_out(resource, judgement);
     }
     fn shut(&mut self, resource: &Resource) -> bool {
-        !self.config.force_active && self.shared.judgements.leave(resource, Outstanding::Subscribed, clock::monotonic())
+        !self.config.force_active && self.shared.judgements.shut(resource, clock::monotonic())
     }
-    fn left_unjudged(&mut self, resource: &Resource, outstanding: Outstanding, why: &Failure) {
-        self.note_unjudged(resource, outstanding, why);
+    fn left_unjudged(&mut self, resource: &Resource, judgement: u32, outstanding: Outstanding, why: &Failure) {
+        self.note_unjudged(resource, judgement, outstanding, why);
     }
     fn has_outstanding(&mut self, resource: &Resource) -> bool {
         self.shared.judgements.outstanding(resource).is_some()

@@ -157,24 +157,25 @@ impl Ports for MemoryPorts {
     fn was_judged_in(&self, resource: &Resource, sphere: Option<&[u8]>) -> bool {
         self.spheres.get(&key(resource)).is_some_and(|judged| judged.as_deref() == sphere)
     }
-    fn judged(&mut self, resource: &Resource, _judgement: u32) {
+    fn judged(&mut self, resource: &Resource, judgement: u32) {
         self.unjudged.remove(&key(resource));
-        self.shut.remove(&key(resource));
+        self.shut.retain(|shut, since| *shut != key(resource) || *since > judgement);
     }
     fn shut(&mut self, resource: &Resource) -> bool {
-        self.shut.insert(key(resource));
+        self.judgements += 1;
+        self.shut.insert(key(resource), self.judgements);
         true
     }
-    fn left_unjudged(&mut self, resource: &Resource, outstanding: Outstanding, _why: &Failure) {
+    fn left_unjudged(&mut self, resource: &Resource, judgement: u32, outstanding: Outstanding, _why: &Failure) {
         self.unjudged.insert(key(resource), outstanding);
-        self.shut.remove(&key(resource));
+        self.shut.retain(|shut, since| *shut != key(resource) || *since > judgement);
     }
     fn has_outstanding(&mut self, resource: &Resource) -> bool {
         self.unjudged.contains_key(&key(resource))
     }
     fn outstanding_decision(&mut self, resource: &Resource) -> Option<StoreError> {
         let is_outstanding = self.unjudged.get(&key(resource)) == Some(&Outstanding::Subscribed);
-        (is_outstanding || self.shut.contains(&key(resource))).then_some(NoVerdict::Outstanding.into())
+        (is_outstanding || self.shut.contains_key(&key(resource))).then_some(NoVerdict::Outstanding.into())
     }
 
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {
@@ -509,7 +510,7 @@ impl Ports for MemoryPorts {
             *left -= 1;
             panic!("asked for by the test");
         }
-        if self.shut.contains(&key(resource)) {
+        if self.shut.contains_key(&key(resource)) {
             // What fails is noted there.
             let _ = judgement::authorizations(self, resource);
         }

@@ -95,7 +95,7 @@ fn a_fetch_is_refused_while_its_state_cannot_be_read((event, away, wanted): (&st
                 Traits::of(&[Trait::Aggregates, Trait::NeedsAuthorization, Trait::FiltersBody]);
             server.no_verdict = Some(NoVerdict::Unreadable);
         }
-        Away::Decision => server.left_unjudged(&resource, Outstanding::Subscribed, &StoreError::Busy.into()),
+        Away::Decision => server.left_unjudged(&resource, 0, Outstanding::Subscribed, &StoreError::Busy.into()),
     }
     let replies = server.replies.len();
     let fetch = Subscribe { expires: Some(0), call_id: Some("fetch"), ..Subscribe::new("bob", "alice", event) };

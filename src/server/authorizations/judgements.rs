@@ -95,14 +95,27 @@ impl Judgements {
         self.spheres[Judgements::place(resource)].load(Ordering::SeqCst) == Judgements::digest(resource, sphere)
     }
 
-    /// Not all decisions of the latest judgement could be carried out. `false`: there is no room to note that.
-    pub fn leave(&self, resource: &Resource, outstanding: Outstanding, now: u64) -> bool {
+    /// Until a judgement that begins from now on is carried out nobody is shown the state of a resource. `false`: there
+    /// is no room to note that.
+    pub fn shut(&self, resource: &Resource, now: u64) -> bool {
+        // One that is under way may have read the sphere of before: it does not stand for this.
+        let judgement = self.counts[Judgements::place(resource)].fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+        self.leave(resource, judgement, Outstanding::Subscribed, now)
+    }
+
+    /// Not all decisions of the judgement with this count could be carried out. `false`: there is no room to note that.
+    pub fn leave(&self, resource: &Resource, judgement: u32, outstanding: Outstanding, now: u64) -> bool {
         // The next change of the sphere judges again, whichever sphere it is.
         self.spheres[Judgements::place(resource)].store(0, Ordering::SeqCst);
-        let (is_shut, judgement) = (outstanding == Outstanding::Subscribed, self.count(resource));
+        let is_shut = outstanding == Outstanding::Subscribed;
         let Ok(uri) = shm::copy(&resource.uri) else { return false };
         let mut list = self.unjudged.lock();
         if let Some(known) = list.iter_mut().find(|known| known.is_of(resource)) {
+            if known.judgement.wrapping_sub(judgement) as i32 > 0 {
+                // What was left so by a later one stands.
+                known.is_shut |= is_shut;
+                return true;
+            }
             known.wait = if is_shut { FIRST_WAIT } else { (2 * known.wait).min(LONGEST_WAIT) };
             (known.is_shut, known.judgement, known.next_at) = (is_shut, judgement, now + known.wait);
             return true;
@@ -181,31 +194,49 @@ mod tests {
         let judgements = Judgements::new().unwrap();
         let alice = resource("sip:alice@b");
         let first = judgements.begin(&alice, None);
-        assert!(judgements.leave(&alice, Outstanding::Subscribed, 10));
+        assert!(judgements.leave(&alice, first, Outstanding::Subscribed, 10));
         assert_eq!(judgements.outstanding(&alice), Some(Outstanding::Subscribed));
         assert_eq!(judgements.outstanding(&resource("sip:bob@b")), None);
         judgements.carried_out(&alice, first.wrapping_sub(1));
         assert_eq!(judgements.len(), 1, "that one began before");
         let second = judgements.begin(&alice, None);
-        assert!(judgements.leave(&alice, Outstanding::Remembered, 11));
+        assert!(judgements.leave(&alice, second, Outstanding::Remembered, 11));
         assert_eq!((judgements.len(), judgements.outstanding(&alice)), (1, Some(Outstanding::Remembered)));
         judgements.carried_out(&alice, second);
         assert_eq!((judgements.len(), judgements.outstanding(&alice)), (0, None));
     }
 
     #[test]
+    fn a_judgement_that_began_before_does_not_open_what_was_shut() {
+        let judgements = Judgements::new().unwrap();
+        let alice = resource("sip:alice@b");
+        let before = judgements.begin(&alice, Some(b"work"));
+        assert!(judgements.shut(&alice, 10));
+        assert_ne!(judgements.count(&alice), before, "whoever is under way judges again");
+        judgements.carried_out(&alice, before);
+        assert_eq!(judgements.outstanding(&alice), Some(Outstanding::Subscribed));
+        assert!(judgements.leave(&alice, before, Outstanding::Remembered, 10));
+        assert_eq!(judgements.outstanding(&alice), Some(Outstanding::Subscribed));
+        let after = judgements.begin(&alice, Some(b"home"));
+        assert!(judgements.leave(&alice, after, Outstanding::Remembered, 10));
+        assert_eq!(judgements.outstanding(&alice), Some(Outstanding::Remembered));
+        judgements.carried_out(&alice, after);
+        assert_eq!(judgements.outstanding(&alice), None);
+    }
+
+    #[test]
     fn what_is_only_remembered_is_tried_less_and_less_often() {
         let judgements = Judgements::new().unwrap();
         let (alice, mut now, mut waits) = (resource("sip:alice@b"), 100u64, Vec::new());
-        judgements.leave(&alice, Outstanding::Remembered, now);
+        judgements.leave(&alice, 0, Outstanding::Remembered, now);
         for _ in 0..9 {
             let before = now;
             now = (now..).find(|now| !judgements.due(*now, 9).is_empty()).unwrap();
             waits.push(now - before);
-            judgements.leave(&alice, Outstanding::Remembered, now);
+            judgements.leave(&alice, 0, Outstanding::Remembered, now);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
-        judgements.leave(&alice, Outstanding::Subscribed, now);
+        judgements.leave(&alice, 0, Outstanding::Subscribed, now);
         assert_eq!(judgements.due(now + 1, 9), [(b"sip:alice@b".to_vec(), PackageId(0))]);
     }
 
@@ -213,9 +244,9 @@ mod tests {
     fn the_list_is_bounded_and_each_resource_is_in_it_once() {
         let judgements = Judgements::new().unwrap();
         for n in (0..MOST).chain(0..MOST) {
-            assert!(judgements.leave(&resource(&format!("sip:{n}@b")), Outstanding::Subscribed, 1));
+            assert!(judgements.leave(&resource(&format!("sip:{n}@b")), 0, Outstanding::Subscribed, 1));
         }
-        assert!(!judgements.leave(&resource("sip:more@b"), Outstanding::Subscribed, 1));
+        assert!(!judgements.leave(&resource("sip:more@b"), 0, Outstanding::Subscribed, 1));
         assert_eq!((judgements.len(), judgements.due(2, 4).len()), (MOST, 4));
     }
 
@@ -230,7 +261,7 @@ mod tests {
                 assert_eq!(judgements.was_in(&alice, other), other == sphere, "{sphere:?} {other:?}");
             }
         }
-        judgements.leave(&alice, Outstanding::Remembered, 1);
+        judgements.leave(&alice, 0, Outstanding::Remembered, 1);
         assert!(!judgements.was_in(&alice, Some(b"")));
     }
 }

@@ -44,12 +44,18 @@ impl Context {
     }
 
     /// See [`Ports::left_unjudged`].
-    pub(crate) fn note_unjudged(&mut self, resource: &Resource, outstanding: Outstanding, why: &Failure) {
+    pub(crate) fn note_unjudged(
+        &mut self,
+        resource: &Resource,
+        judgement: u32,
+        outstanding: Outstanding,
+        why: &Failure,
+    ) {
         if self.config.force_active {
             return;
         }
         self.left_unjudged = Some(resource.hash);
-        let is_noted = self.shared.judgements.leave(resource, outstanding, clock::monotonic());
+        let is_noted = self.shared.judgements.leave(resource, judgement, outstanding, clock::monotonic());
         if !is_noted {
             self.shared.tables.mark_unjudged(resource);
         }

@@ -67,6 +67,18 @@ impl Tombstones {
         }
     }
 
+    /// Forgets the removal of a publication that could not be carried out.
+    pub fn forget_publication_removal(&self, resource: &Resource, kept: &Publication) {
+        let mut list = self.list.lock();
+        let names = [(&b""[..], kept.etag.view()), (&kept.ruid[..], EntityTag::new(&b""[..]))];
+        for (ruid, etag) in names.into_iter().filter(|(ruid, etag)| !ruid.is_empty() || !etag.is_empty()) {
+            let hash = self.of_publication(resource, ruid, etag);
+            if let Ok(found) = list.find_entry(hash, |t| t.hash == hash) {
+                found.remove();
+            }
+        }
+    }
+
     /// Remembers a removal of what had this version; without memory it is not remembered.
     pub fn record_removal(&self, hash: u64, until: Moment, version: Version) {
         let mut list = self.list.lock();

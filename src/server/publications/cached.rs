@@ -46,12 +46,13 @@ impl PublicationStore for Cached {
         let _order = self.lock_for_write(resource);
         for _ in 0..TRIES {
             self.load(resource)?;
-            let Changed { applied, rows, undo } = self.memory.change(resource, change)?;
+            let Changed { applied, rows, undo, buried } = self.memory.change(resource, change)?;
             let error = match self.rows.write(resource, &rows) {
                 // What is written later is known to memory alone.
                 Ok(written) if written == Written::Done || self.behind.is_some() => return Ok(applied),
                 // Another server has changed the row that memory knows: the table is the truth.
                 Ok(_) => {
+                    self.memory.forget_removals(resource, &buried);
                     self.forget_documents(resource);
                     continue;
                 }
@@ -62,7 +63,11 @@ impl PublicationStore for Cached {
             let is_whole = rows.len() == 1 || self.database.has_transactions();
             let is_as_before = self.behind.is_some() || (error == StoreError::Refused && is_whole);
             let is_undone = is_as_before && self.memory.undo(resource, undo);
-            if !is_undone && !self.behind.as_ref().is_some_and(|behind| behind.has_unwritten(resource)) {
+            let stands = !is_undone && self.behind.as_ref().is_some_and(|behind| behind.has_unwritten(resource));
+            if !stands {
+                self.memory.forget_removals(resource, &buried);
+            }
+            if !is_undone && !stands {
                 self.forget_documents(resource);
             }
             return Err(error);

@@ -185,7 +185,7 @@ impl DocumentMemory {
         // Before others see that they are gone: a change of them that comes meanwhile must not be taken for a new one.
         buried.iter().for_each(|removed| self.record_removal(resource, removed));
         drop(shard);
-        Ok(Changed { applied, rows, undo })
+        Ok(Changed { applied, rows, undo, buried })
     }
 
     /// The documents are what they were before a change whose row cannot be written; `false` when nobody knows. The
@@ -207,6 +207,11 @@ impl DocumentMemory {
         if self.config.replicates {
             self.shared.tombstones.record_publication_removal(resource, removed, crate::host::clock::now());
         }
+    }
+
+    /// The removal of these publications could not be carried out: they live on, wherever they are now.
+    pub(crate) fn forget_removals(&self, resource: &Resource, buried: &[Publication]) {
+        buried.iter().for_each(|kept| self.shared.tombstones.forget_publication_removal(resource, kept));
     }
 
     /// The documents of a resource are others now: what was composed of them is old.

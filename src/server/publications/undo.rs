@@ -1,6 +1,6 @@
 //! What a change of documents in memory took their place of, until the change is certain.
 use crate::host::no_memory::NoMemory;
-use crate::presence::publication::Applied;
+use crate::presence::publication::{Applied, Publication};
 use crate::server::publications::presentity_table::RowChange;
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};
@@ -13,12 +13,14 @@ pub(crate) struct Changed {
     pub(crate) rows: Vec<RowChange>,
     /// How it is taken back.
     pub(crate) undo: Undo,
+    /// The publications whose removal it has recorded for other nodes.
+    pub(crate) buried: Vec<Publication>,
 }
 
 impl Changed {
     /// Nothing was changed.
     pub(crate) fn nothing(applied: Applied) -> Changed {
-        Changed { applied, rows: Vec::new(), undo: Undo::default() }
+        Changed { applied, rows: Vec::new(), undo: Undo::default(), buried: Vec::new() }
     }
 }
 
