@@ -69,6 +69,7 @@ def test_changes_reach_only_those_who_may_see_them(ours, phones, place):
     for kind in ("confirm", "polite-block"):
         last = watches[kind].wait(3)[-1]
         assert last.get("Subscription-State").startswith("active"), kind
+    winfo.wait(4)
     assert len(winfo.notifies) >= 4, "who watches the watchers hears of each of them"
 
 

@@ -249,15 +249,20 @@ def test_a_row_that_changes_between_reading_and_writing(table, expires):
 
 def changes_in_between(table, node, what, expires):
     text, wanted = MEANWHILE[what]
+    # An end whose row is gone is an end all the same, as with stock: its driver may have carried it out twice.
+    is_ended_twice = what == "the end" and expires == 0
     lamp = Lamp(node)
     before = table.row("local_cseq", "version", "expires")
     with table.held(text):
         reply = lamp.watch.send(expires)
-    assert reply.code == wanted, what
+    assert reply.code == (200 if is_ended_twice else wanted), what
     lamp.phone.quiet(0.2)
     notified = lamp.watch.notifies
     after = table.row("local_cseq", "version", "remote_cseq", "expires", "status")
-    if wanted == 481:
+    if is_ended_twice:
+        assert after is None and [notify.cseq for notify in notified[1:]] == [notified[0].cseq + 1], what
+        assert notified[1].get("Subscription-State").startswith("terminated"), what
+    elif wanted == 481:
         assert after is None and len(notified) == 1, what
     elif wanted == 400:
         counted = int(COUNTED in text)

@@ -212,7 +212,7 @@ mod tests {
         let alice = resource("sip:alice@b");
         let before = judgements.begin(&alice, Some(b"work"));
         assert!(judgements.shut(&alice, 10));
-        assert_ne!(judgements.count(&alice), before, "whoever is under way judges again");
+        assert_ne!(judgements.count(&alice), before, "a judgement under way is repeated");
         judgements.carried_out(&alice, before);
         assert_eq!(judgements.outstanding(&alice), Some(Outstanding::Subscribed));
         assert!(judgements.leave(&alice, before, Outstanding::Remembered, 10));
