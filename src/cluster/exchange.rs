@@ -48,7 +48,8 @@ pub struct PageEnd {
 
 shm_safe!(PageEnd { next, parts });
 
-/// So many parts of a page are waited for; no page has more, unless its records are unusually long.
+/// So many parts of a page are waited for; those beyond, of pages of publications or with unusually long records, are
+/// taken as they come.
 pub const MOST_COUNTED: u8 = 64;
 
 /// Which page a node asks for.
