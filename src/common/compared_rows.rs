@@ -22,7 +22,7 @@ pub fn compare_and_write<C: Column>(
     write: impl FnOnce() -> Result<(), DbError>,
 ) -> Result<bool, DbError> {
     // Some drivers do not know; the writer's lock is held: no process of this server changes the row in between.
-    if db.affected_rows().is_none() && !has_any::<C>(db, table, as_read)? {
+    if !db.counts_rows() && !has_any::<C>(db, table, as_read)? {
         return Ok(false);
     }
     write()?;

@@ -277,6 +277,15 @@ impl Connection {
         }
     }
 
+    /// Whether the driver knows how many rows a statement has touched. db_text, when it is asked before there was any
+    /// statement, logs an error.
+    pub fn counts_rows(&self) -> bool {
+        match &self.way {
+            Way::Driver(link) => link.functions.affected_rows.is_some(),
+            Way::Sqlite(..) => true,
+        }
+    }
+
     /// How many rows the last UPDATE or DELETE touched, where the driver knows.
     pub fn affected_rows(&self) -> Option<i32> {
         match &self.way {

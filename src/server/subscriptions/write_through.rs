@@ -80,7 +80,6 @@ impl WriteThrough {
             let mut row = stored.subscription.to_private();
             row.state.local_cseq += ahead;
             row.state.version += ahead;
-            stored.written_cseq = row.state.local_cseq;
             (row, row_state)
         };
         let (table, packages) = (self.config.active_watchers_table, self.packages());
@@ -95,8 +94,28 @@ impl WriteThrough {
         };
         if written.is_err() {
             self.mark_unwritten(dialog, row_state);
+            return written;
         }
-        written
+        self.note_written(&row);
+        Ok(())
+    }
+
+    /// A row has been written as it was read. Only now NOTIFYs with its numbers may leave; those that other processes
+    /// have counted meanwhile, and written before it, are written once more.
+    fn note_written(&self, row: &Subscription) {
+        let (tables, dialog) = (&self.shared.tables, row.dialog());
+        let later = {
+            let Some(mut shard) = tables.shard_of_dialog(tables.dialog_hash(dialog)) else { return };
+            let Some(stored) = shard.find(dialog) else { return };
+            stored.written_cseq = stored.written_cseq.max(row.state.local_cseq);
+            let is_later = stored.subscription.state.local_cseq > row.state.local_cseq;
+            is_later.then(|| stored.subscription.to_private())
+        };
+        let Some(later) = later else { return };
+        let table = self.config.active_watchers_table;
+        if self.database.write(|db| rows::update_counters(db, table, &later)).is_err() {
+            self.mark_unwritten(dialog, RowState::Update);
+        }
     }
 
     /// The row is still older than the memory: the timer writes it.
