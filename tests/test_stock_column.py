@@ -1,7 +1,6 @@
 """What stock does in the cases of COMPAT.md whose scenarios run ours alone: the column "stock" stays true."""
 import re
 import signal
-import socket
 import sqlite3
 import time
 
@@ -12,10 +11,9 @@ from kit.kamailio import Kamailio
 from kit.servers import MariaDB
 from kit.sip import dialog_info, pidf
 from test_authorization import XML, put, rules
-from test_dialogs import Stream
+from test_dialogs import contacts_of_a_list_over_tcp
 from test_dmq import joined, message, node, update
 from test_doors import longer_than_columns, unfit_publications
-from test_rls import rls_server, store_services
 
 DIALOG = dict(event="dialog", ctype="application/dialog-info+xml")
 XCAP = ("insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) values "
@@ -300,15 +298,7 @@ def test_a_user_agent_that_no_character_set_holds(stock, phones, database_server
 
 
 def test_contact_of_a_list_names_no_transport():
-    server = rls_server("stock")
-    server.listen.append("tcp:127.0.0.1:%d" % server.port)
-    store_services(server)
-    with server:
-        stream = Stream(socket.create_connection(("127.0.0.1", server.port)), "tcp")
-        accept = "Accept: application/pidf+xml, application/rlmi+xml, multipart/related"
-        reply, notify = stream.subscribe("sip:list@example.org", "call-1", extra=["Supported: eventlist", accept])
-        assert reply.code == 200
-        assert "transport" not in reply.get("Contact") and "transport" not in notify.get("Contact")
+    assert not [contact for contact in contacts_of_a_list_over_tcp("stock") if "transport" in contact]
 
 
 def test_a_node_that_joins_learns_nothing(phones):
