@@ -236,16 +236,7 @@ fn late_state_outlives_failures((fails, body): (&str, Option<&str>)) {
             assert_eq!(code(next.send(&mut server)), 500);
         }
         "another module" => {
-            let direct = Direct {
-                event: DIALOG,
-                user: b"alice",
-                domain: b"example.org",
-                etag: EntityTag::new(tag.as_bytes()),
-                sender: b"",
-                body: body.unwrap_or_default().as_bytes(),
-                expires: 600,
-                kind: DirectKind::Update,
-            };
+            let direct = update_of_a_module(&tag, body.unwrap_or_default());
             assert!(direct_publish::publish(&mut server, &direct).is_err());
         }
         _ => {
@@ -259,6 +250,20 @@ fn late_state_outlives_failures((fails, body): (&str, Option<&str>)) {
     assert_eq!(bodies(&mut server, "alice", DIALOG), [late], "{fails}");
     server.now += Seconds(6);
     assert!(server.due_late(Taken::All).is_empty(), "it is held no longer");
+}
+
+/// Another module's change of alice's dialog document with this entity tag; without a `body` it is refreshed.
+fn update_of_a_module<'a>(tag: &'a str, body: &'a str) -> Direct<'a> {
+    Direct {
+        event: DIALOG,
+        user: b"alice",
+        domain: b"example.org",
+        etag: EntityTag::new(tag.as_bytes()),
+        sender: b"",
+        body: body.as_bytes(),
+        expires: 600,
+        kind: DirectKind::Update,
+    }
 }
 
 table! { late_state_outlives_failures:
@@ -277,16 +282,6 @@ fn a_module_that_refreshes_late_state_shows_it() {
     let tag = Publish::new("alice", DIALOG, &end).send(&mut server).expect("published");
     let publish = Publish { etag: Some(&tag), ..Publish::new("alice", DIALOG, &late) };
     let tag = publish.send(&mut server).expect("published");
-    let direct = Direct {
-        event: DIALOG,
-        user: b"alice",
-        domain: b"example.org",
-        etag: EntityTag::new(tag.as_bytes()),
-        sender: b"",
-        body: b"",
-        expires: 600,
-        kind: DirectKind::Update,
-    };
-    direct_publish::publish(&mut server, &direct).expect("refreshed");
+    direct_publish::publish(&mut server, &update_of_a_module(&tag, "")).expect("refreshed");
     assert_eq!(bodies(&mut server, "alice", DIALOG), [late]);
 }
