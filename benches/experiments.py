@@ -76,12 +76,12 @@ def fanout(quick, runs):
                 figures = rig.do("modify", count=changes, lockstep=True, window=1, patience=20)
                 notifies = max(figures["notifies"], 1)
                 return {"cpu": figures["cpu"] / notifies * 1e6, "again": figures["notified_again"],
-                        "last": figures["told"]["max"], "untold": figures["untold"]}
+                        "last": figures["notified"]["max"], "behind": figures["behind"]}
         found = best(runs, of)
         rows += [row("%d watchers: CPU per NOTIFY" % watchers, "µs", found["cpu"]),
                  row("%d watchers: the last one is notified after" % watchers, "ms", found["last"]),
                  row("%d watchers: NOTIFYs sent again" % watchers, "", found["again"]),
-                 row("%d watchers: watchers not notified" % watchers, "", found["untold"])]
+                 row("%d watchers: watchers not notified" % watchers, "", found["behind"])]
     return rows
 
 

@@ -10,18 +10,18 @@ pub fn guarded<T>(name: &str, fallback: T, on_panic: impl FnOnce() -> T, work: i
         Ok(value) => return value,
         Err(panic) => panic,
     };
-    warn_rejected(name, panic);
+    log_panic(name, panic);
     match catch_unwind(AssertUnwindSafe(on_panic)) {
         Ok(value) => value,
         Err(again) => {
-            warn_rejected(name, again);
+            log_panic(name, again);
             fallback
         }
     }
 }
 
 /// One line in the log. Formatting it must not be what lets a panic out.
-fn warn_rejected(name: &str, panic: Box<dyn Any + Send>) {
+fn log_panic(name: &str, panic: Box<dyn Any + Send>) {
     let _ = catch_unwind(AssertUnwindSafe(|| {
         crate::limited!(Error, "panic in {name}: {}", text(&*panic));
     }));

@@ -1,5 +1,5 @@
 //! The presence server: PUBLISH (RFC 3903), SUBSCRIBE and NOTIFY (RFC 6665), winfo (RFC 3857, 3858). Pure: what it
-//! needs of the world it asks for through [`ports::Ports`].
+//! needs from outside it asks for through [`ports::Ports`].
 #![forbid(unsafe_code)]
 pub mod authorization;
 pub mod bad_event;

@@ -51,12 +51,12 @@ thread_local! {
 }
 
 /// The survey of this second.
-fn with_survey<T>(show: impl FnOnce(&Statistics) -> T) -> T {
+fn with_statistics<T>(show: impl FnOnce(&Statistics) -> T) -> T {
     LAST.with(|last| {
         let mut last = last.borrow_mut();
         let now = Some(clock::now());
         if last.0 != now {
-            *last = (now, state::world().map(|world| world.statistics()).unwrap_or_default());
+            *last = (now, state::context().map(|context| context.statistics()).unwrap_or_default());
         }
         show(&last.1)
     })
@@ -65,7 +65,7 @@ fn with_survey<T>(show: impl FnOnce(&Statistics) -> T) -> T {
 unsafe extern "C" fn total(_id: c_ushort, what: *mut c_void) -> c_long {
     entry!(total, 0, {
         let Some(of) = Of::ALL.get(what as usize) else { return 0 };
-        with_survey(|statistics| statistics.iter().map(|counts| of.value(counts)).sum::<i64>()) as c_long
+        with_statistics(|statistics| statistics.iter().map(|counts| of.value(counts)).sum::<i64>()) as c_long
     })
 }
 
@@ -76,7 +76,7 @@ unsafe extern "C" fn of_package(_id: c_ushort, what: *mut c_void) -> c_long {
         let (Some(process), Some((name, ..))) = (state::process(), PACKAGES.get(what / 2)) else { return 0 };
         let Some(id) = process.registry.packages().named(name) else { return 0 };
         let of = if what % 2 == 0 { Of::Subscriptions } else { Of::Publications };
-        with_survey(|statistics| statistics.get(usize::from(id.0)).map_or(0, |counts| of.value(counts))) as c_long
+        with_statistics(|statistics| statistics.get(usize::from(id.0)).map_or(0, |counts| of.value(counts))) as c_long
     })
 }
 
@@ -104,7 +104,7 @@ unsafe extern "C" fn notify_outstanding(_id: c_ushort, _what: *mut c_void) -> c_
 /// Subscriptions and publications whose rows are older than the memory.
 unsafe extern "C" fn rows_to_write(_id: c_ushort, _what: *mut c_void) -> c_long {
     entry!(rows_to_write, 0, {
-        with_survey(|statistics| statistics.iter().map(|counts| counts.row_state).sum::<i64>()) as c_long
+        with_statistics(|statistics| statistics.iter().map(|counts| counts.rows_waiting).sum::<i64>()) as c_long
     })
 }
 

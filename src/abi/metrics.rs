@@ -27,7 +27,7 @@ pub unsafe extern "C" fn kr_metrics_fixup() -> c_int {
 pub unsafe extern "C" fn kr_presence_metrics(msg: *mut sip_msg_t) -> c_int {
     entry!(kr_presence_metrics, -1, {
         // SAFETY: the message of the script function in progress.
-        unsafe { answer(msg, "presence_metrics", state::world()) }
+        unsafe { answer(msg, "presence_metrics", state::context()) }
     })
 }
 

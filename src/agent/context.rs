@@ -104,17 +104,17 @@ fn memory(error: NoMemory) -> RequestError {
 }
 
 impl<'m> AgentContext<'m> {
-    /// A world without a reply.
+    /// A context without a reply.
     pub fn new(process: &'static AgentProcess) -> AgentContext<'m> {
         AgentContext { process, reply: tm::Reply::none(), whole_sweep: false }
     }
 
-    /// A world for an answer.
+    /// A context for an answer.
     pub fn for_reply(process: &'static AgentProcess, reply: tm::Reply<'m>) -> AgentContext<'m> {
         AgentContext { reply, ..AgentContext::new(process) }
     }
 
-    /// A world that looks through all records at once (`pua.cleanup`).
+    /// A context that looks through all records at once (`pua.cleanup`).
     pub fn for_cleanup(process: &'static AgentProcess) -> AgentContext<'m> {
         AgentContext { whole_sweep: true, ..AgentContext::new(process) }
     }
@@ -478,7 +478,7 @@ impl Ports for AgentContext<'_> {
         self.process.registry.report(claims, pending, reply);
     }
 
-    fn warn_rejected(&self, what: &str) {
+    fn warn(&self, what: &str) {
         limited_refusal!(Warn, ("pua", 0, what), "{what}");
     }
 }

@@ -63,11 +63,11 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A presence server and a caller, who both remember what they know.
-struct World {
+struct Peers {
     bench: Bench,
     words: usize,
     /// Callers that were promised a callback.
-    owed: BTreeSet<usize>,
+    promised: BTreeSet<usize>,
     /// What the server has: entity tag to document.
     documents: BTreeMap<String, String>,
     tags: usize,
@@ -80,12 +80,12 @@ const MINIMUM: i64 = 5_000;
 
 const IDS: [&str; 2] = ["one", "two"];
 
-impl World {
-    fn new() -> World {
-        World {
+impl Peers {
+    fn new() -> Peers {
+        Peers {
             bench: Bench::new(),
             words: 0,
-            owed: BTreeSet::new(),
+            promised: BTreeSet::new(),
             documents: BTreeMap::new(),
             tags: 0,
             wanted: (0..IDS.len()).map(|id| (id, None)).collect(),
@@ -103,7 +103,7 @@ impl World {
             Step::Subscribe { expires } => {
                 let word = self.word();
                 if self.bench.subscribe(*expires, word).is_ok() {
-                    self.owed.insert(word);
+                    self.promised.insert(word);
                 }
             }
             Step::Answer { which, code, retry_after } => {
@@ -124,7 +124,7 @@ impl World {
             Step::Write => self.bench.write(),
             Step::Crash => {
                 self.bench.crash(1000);
-                self.owed.clear();
+                self.promised.clear();
                 // What was not written, and documents for repairs, are lost with the memory.
                 self.wanted.clear();
                 self.documents.clear();
@@ -140,7 +140,7 @@ impl World {
         if self.bench.publish(IDS[id], body.as_deref(), expires, word).is_err() {
             return;
         }
-        self.owed.insert(word);
+        self.promised.insert(word);
         match (expires, body) {
             (0, _) => drop(self.wanted.insert(id, None)),
             (_, Some(body)) => drop(self.wanted.insert(id, Some(body))),
@@ -235,22 +235,22 @@ proptest! {
     fn every_caller_is_answered_once_and_the_last_wish_is_with_the_server(
         steps in proptest::collection::vec(step(), 1..60),
     ) {
-        let mut world = World::new();
+        let mut peers = Peers::new();
         for step in &steps {
-            world.run(step);
+            peers.run(step);
         }
-        world.settle();
-        let answered: BTreeSet<usize> = world.bench.answered_callers.iter().map(|(word, _)| *word).collect();
-        let unanswered: Vec<_> = world.owed.difference(&answered).collect();
+        peers.settle();
+        let answered: BTreeSet<usize> = peers.bench.answered_callers.iter().map(|(word, _)| *word).collect();
+        let unanswered: Vec<_> = peers.promised.difference(&answered).collect();
         prop_assert!(unanswered.is_empty(), "callers {:?} were never answered", unanswered);
         // A document that was forgotten comes back with the refresh that finds out.
-        let before = world.bench.wire.len();
-        world.bench.pass(700);
-        world.settle();
-        prop_assert!(world.bench.wire.len() - before < 40, "{} requests in 700 s", world.bench.wire.len() - before);
-        let has: BTreeSet<&String> = world.documents.values().collect();
-        let known = world.wanted.len() == IDS.len();
-        let wants: BTreeSet<&String> = world.wanted.values().flatten().collect();
+        let before = peers.bench.wire.len();
+        peers.bench.pass(700);
+        peers.settle();
+        prop_assert!(peers.bench.wire.len() - before < 40, "{} requests in 700 s", peers.bench.wire.len() - before);
+        let has: BTreeSet<&String> = peers.documents.values().collect();
+        let known = peers.wanted.len() == IDS.len();
+        let wants: BTreeSet<&String> = peers.wanted.values().flatten().collect();
         prop_assert!(!known || has == wants, "the server has {has:?}, wanted is {wants:?}");
     }
 }

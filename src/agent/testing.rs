@@ -403,5 +403,5 @@ impl Ports for Bench {
     fn report(&mut self, claims: &[Claim], _: &PendingRequest, outcome: Outcome) {
         self.answered_callers.extend(claims.iter().map(|claim| (claim.cb_param, outcome == Outcome::Silence)));
     }
-    fn warn_rejected(&self, _: &str) {}
+    fn warn(&self, _: &str) {}
 }

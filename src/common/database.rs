@@ -134,11 +134,11 @@ impl Database {
     /// Fails when there is no database, when it cannot be reached, and when `work` fails.
     pub fn with<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
         let mut work = Some(work);
-        let transient_body = &mut |connection: &mut Connection| match work.take() {
+        let once = &mut |connection: &mut Connection| match work.take() {
             Some(work) => work(connection),
             None => Err(DbError::Unexplained),
         };
-        match self.attempt(Operation::Read, transient_body) {
+        match self.attempt(Operation::Read, once) {
             Try::Done(done) => done,
             Try::Again(error) => Err(error),
         }

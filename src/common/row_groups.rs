@@ -71,8 +71,8 @@ impl<T> Writer<'_, T> {
             Err(error) => outcome.error = Some(error),
         }
         if outcome.error.is_none() {
-            let transient_body = |database: &Database, row: &T| database.write_once(|db| (self.write)(db, row));
-            self.write_alone(rows, &odd, &mut outcome, transient_body);
+            let write_one = |database: &Database, row: &T| database.write_once(|db| (self.write)(db, row));
+            self.write_alone(rows, &odd, &mut outcome, write_one);
         }
         counters::count_many(Counter::DbGroupRows, outcome.count(Fate::Written));
         counters::count_many(Counter::DbRowsRefused, outcome.count(Fate::Refused));

@@ -98,7 +98,7 @@ pub struct Unsent {
     pub generation: u32,
 }
 
-/// What happened to a resource.
+/// What changed for the watchers of a resource.
 #[derive(Debug)]
 pub enum StateChange<'a> {
     /// Its documents changed; the sender's own subscription is not notified.

@@ -54,7 +54,7 @@ pub enum Renewed {
     Gone,
 }
 
-/// The world.
+/// What the decisions of this layer ask of the server that carries them out.
 pub trait Ports {
     /// The settings.
     fn config(&self) -> &Config;
@@ -357,9 +357,9 @@ pub trait Ports {
     /// Who is sending for a resource.
     fn queue_state(&mut self, resource: &Resource) -> QueueState;
 
-    /// Notes what happened to a resource; `true` when the caller has to send (`notifier::run`).
+    /// Notes a state change of a resource; `true` when the caller has to send (`notifier::run`).
     fn enqueue(&mut self, resource: &Resource, event: StateChange<'_>) -> bool;
-    /// Notes what happened to a resource before the caller answers; the process that sends for the resource next sends
+    /// Notes a state change of a resource before the caller answers; the process that sends for the resource next sends
     /// it. What the caller waits for until then, such as a slow connection, holds nobody up. `true` when it has to
     /// [`Ports::claim`] the resource once it has answered.
     fn mark(&mut self, resource: &Resource, event: StateChange<'_>) -> bool;

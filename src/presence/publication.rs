@@ -476,8 +476,8 @@ mod tests {
     fn the_next_call_of_a_publication_is_a_new_state() {
         for (version, call) in [("", ""), ("0", ""), ("0", "call-id='1'"), ("0", "call-id='1' local-tag='a'")] {
             for next in ["trying", "early", "confirmed", "terminated"] {
-                let cached = stays(2, state(version, call, "terminated"), 0, state(version, call, next));
-                assert_eq!(cached, Keeps::Nothing, "{version} {call} {next}");
+                let keeps = stays(2, state(version, call, "terminated"), 0, state(version, call, next));
+                assert_eq!(keeps, Keeps::Nothing, "{version} {call} {next}");
             }
         }
         // A higher version, another call, another dialog, or some time between.

@@ -193,10 +193,10 @@ fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) ->
     let replica = ports.replicates().then(|| announced(new, request, &publication, Novelty::New));
     let inserted = ports.publish(new.resource, Change::Insert(publication));
     inserted.map_err(|error| refused_for(ports, error, request))?;
-    let owed = queue_change(ports, request, new, shown_alone(new, request.body));
+    let pending = queue_change(ports, request, new, shown_alone(new, request.body));
     answer(ports, new.expires, etag.view());
     announce(ports, replica);
-    send_owed(ports, request, new, owed);
+    send_pending(ports, request, new, pending);
     Ok(())
 }
 
@@ -275,13 +275,13 @@ fn publish_transient<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Docum
         let known = Publication { ruid: ports.new_ruid(), ..publication.clone() };
         announced(new, request, &known, Novelty::New)
     });
-    let owed = match shown_once(new, publication) {
+    let pending = match shown_once(new, publication) {
         Some(transient_body) => queue_change(ports, request, new, Some(transient_body)),
-        None => Owed::Nothing,
+        None => PendingNotify::Nothing,
     };
     answer(ports, 0, etag.view());
     announce(ports, replica);
-    send_owed(ports, request, new, owed);
+    send_pending(ports, request, new, pending);
     Ok(())
 }
 
@@ -338,9 +338,9 @@ fn modify<P: Ports>(
             // Before the answer: the phone's next change may follow at once, and then no document has this tag any
             // more.
             let ruid = ports.replicates().then(|| ruid_of(ports, new.resource, new_etag.view()));
-            let owed = match keeps {
+            let pending = match keeps {
                 Keeps::Nothing => queue_change(ports, request, new, shown_alone(new, request.body)),
-                Keeps::Body | Keeps::Everything => Owed::Nothing,
+                Keeps::Body | Keeps::Everything => PendingNotify::Nothing,
             };
             // What cannot be held back is not answered as if it were.
             if let (Keeps::Body, Some(body)) = (keeps, request.body) {
@@ -360,7 +360,7 @@ fn modify<P: Ports>(
                 let replica = announced(new, request, &publication, Novelty::Changed);
                 announce(ports, Some(Replica { new_etag: Some(new_etag.clone()), ..replica }));
             }
-            send_owed(ports, request, new, owed);
+            send_pending(ports, request, new, pending);
             Ok(())
         }
         _ => Err(no_match(etag)),
@@ -426,10 +426,10 @@ fn remove<P: Ports>(
                 .replicates()
                 .then(|| Replica { body: body.to_vec(), ..announced(new, request, &publication, Novelty::Changed) });
             let shown = shown_at_the_end(ports, new, body, publication, place);
-            let owed = queue_change(ports, request, new, Some(shown));
+            let pending = queue_change(ports, request, new, Some(shown));
             answer(ports, 0, etag);
             announce(ports, replica);
-            send_owed(ports, request, new, owed);
+            send_pending(ports, request, new, pending);
             Ok(())
         }
         _ => Err(no_match(etag)),
@@ -495,8 +495,8 @@ fn answer<P: Ports>(ports: &mut P, expires: u32, etag: EntityTag<&[u8]>) {
     ports.reply(200, "OK", &headers);
 }
 
-/// What a change owes the watchers.
-enum Owed {
+/// The NOTIFYs that a change leaves to be sent.
+enum PendingNotify {
     /// No NOTIFY.
     Nothing,
     /// The NOTIFYs that are in the queue.
@@ -518,26 +518,26 @@ fn queue_change<P: Ports>(
     request: &Request<'_>,
     new: &Document<'_>,
     transient_body: Option<TransientBody>,
-) -> Owed {
+) -> PendingNotify {
     let judges = is_in_another_sphere(ports, new);
     if judges && !ports.shut(new.resource) {
-        return Owed::AfterRules(transient_body);
+        return PendingNotify::AfterRules(transient_body);
     }
     let change = StateChange::State { sender: request.sender, transient_body };
-    Owed::Queued { claims: ports.mark(new.resource, change), judges }
+    PendingNotify::Queued { claims: ports.mark(new.resource, change), judges }
 }
 
-/// Sends what a change owes the watchers. The change is answered by now: whatever fails here is made up for later.
-fn send_owed<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>, owed: Owed) {
-    let sends = match owed {
-        Owed::Nothing => false,
-        Owed::Queued { claims, judges } => {
+/// Sends the NOTIFYs of a change. The change is answered by now: whatever fails here is made up for later.
+fn send_pending<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>, pending: PendingNotify) {
+    let sends = match pending {
+        PendingNotify::Nothing => false,
+        PendingNotify::Queued { claims, judges } => {
             if judges {
                 judge(ports, new.resource);
             }
             claims && ports.claim(new.resource)
         }
-        Owed::AfterRules(transient_body) => {
+        PendingNotify::AfterRules(transient_body) => {
             judge(ports, new.resource);
             ports.enqueue(new.resource, StateChange::State { sender: request.sender, transient_body })
         }
@@ -592,8 +592,8 @@ pub(super) fn notify_watchers<P: Ports>(
     new: &Document<'_>,
     transient_body: Option<TransientBody>,
 ) {
-    let owed = queue_change(ports, request, new, transient_body);
-    send_owed(ports, request, new, owed);
+    let pending = queue_change(ports, request, new, transient_body);
+    send_pending(ports, request, new, pending);
 }
 
 /// Whether rules of a package depend on the presentity's sphere, and are evaluated again when it changes.

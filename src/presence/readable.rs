@@ -84,11 +84,11 @@ fn largest<P: Ports>(
     readable: &[usize],
     offline: Option<usize>,
 ) -> Option<Vec<u8>> {
-    let (mut cached, mut body) = (Vec::new(), None);
+    let (mut chosen, mut body) = (Vec::new(), None);
     for at in readable.iter().rev().take(MAX_TRIED) {
-        let more = [&[*at], cached.as_slice()].concat();
+        let more = [&[*at], chosen.as_slice()].concat();
         match together(ports, resource, documents, &more, offline) {
-            Some(made) => (cached, body) = (more, Some(made)),
+            Some(made) => (chosen, body) = (more, Some(made)),
             None => ports.note_unreadable(resource, &documents[*at], Unshown::Among(documents)),
         }
     }

@@ -40,27 +40,27 @@ pub fn submit<P: Ports>(ports: &mut P, request: &Request, when: When) -> Result<
 
 /// A SUBSCRIBE was answered, or was not.
 pub fn answered<P: Ports>(ports: &mut P, pending: PendingRequestId, answer: &Answer) {
-    if let Some(take_sent) = ports.take_sent(pending) {
-        settled_by(ports, pending, &take_sent, answer);
+    if let Some(sent) = ports.take_sent(pending) {
+        settled_by(ports, pending, &sent, answer);
     }
 }
 
 /// This answer settles what was sent on a pending request.
-pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent: &PendingRequest, answer: &Answer) {
-    let authorized = digest::with_credentials(ports.config().credentials, &take_sent.request, answer);
-    headers::forget_refused(ports, &take_sent.request, answer.code, authorized.is_some());
+pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, sent: &PendingRequest, answer: &Answer) {
+    let authorized = digest::with_credentials(ports.config().credentials, &sent.request, answer);
+    headers::forget_refused(ports, &sent.request, answer.code, authorized.is_some());
     let verdict = match authorized {
         Some(_) => ResponseMeaning::Challenged,
-        None => answer.verdict(take_sent.attempts),
+        None => answer.verdict(sent.attempts),
     };
     let mut undone = None;
     let next = match authorized {
-        Some(request) => afresh(ports, take_sent, &mut undone, request),
-        None => settle(ports, take_sent, answer, verdict, &mut undone),
+        Some(request) => afresh(ports, sent, &mut undone, request),
+        None => settle(ports, sent, answer, verdict, &mut undone),
     };
     if !matches!(next, Next::Quietly(_)) {
         let misses = verdict == ResponseMeaning::Done && answer.expires.is_none();
-        queue::report(ports, pending, take_sent, Outcome::of(misses));
+        queue::report(ports, pending, sent, Outcome::of(misses));
     }
     match undone {
         None => queue::follow(ports, pending, next, None),
@@ -69,8 +69,8 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent:
 }
 
 /// What a granting answer makes of the record when the store cannot be asked what is in it.
-pub(crate) fn unread(now: Moment, take_sent: &PendingRequest, answer: &Answer) -> Change {
-    let record = &take_sent.record;
+pub(crate) fn unread(now: Moment, sent: &PendingRequest, answer: &Answer) -> Change {
+    let record = &sent.record;
     let expires = answer.granted().unwrap_or_default();
     if expires == Seconds::ZERO {
         return Change { before: Some(record.clone()), after: None };
@@ -91,54 +91,54 @@ pub(crate) fn unread(now: Moment, take_sent: &PendingRequest, answer: &Answer) -
 /// Brings the record in line with the answer, and says what is sent next. `undone` is what could not be stored.
 pub(crate) fn settle<P: Ports>(
     ports: &mut P,
-    take_sent: &PendingRequest,
+    sent: &PendingRequest,
     answer: &Answer,
     verdict: ResponseMeaning,
     undone: &mut Option<Change>,
 ) -> Next {
-    let (request, record) = (&take_sent.request, &take_sent.record);
+    let (request, record) = (&sent.request, &sent.record);
     let within = !record.is_temporary();
     let now = ports.now();
     let options = &request.options;
     match verdict {
         ResponseMeaning::Done => {
             let done = match answer.granted() {
-                Some(expires) if expires > Seconds::ZERO => confirm(ports, take_sent, answer, now + expires),
+                Some(expires) if expires > Seconds::ZERO => confirm(ports, sent, answer, now + expires),
                 _ => remove_dialog(ports, record).map(|_| ()),
             };
             if let Err(why) = done {
-                ports.warn_rejected(&format!("answer {} to SUBSCRIBE for {}: {why}", answer.code, show(request)));
-                *undone = matches!(why, RequestError::Store(_)).then(|| unread(now, take_sent, answer));
+                ports.warn(&format!("answer {} to SUBSCRIBE for {}: {why}", answer.code, show(request)));
+                *undone = matches!(why, RequestError::Store(_)).then(|| unread(now, sent, answer));
             }
             Next::Nothing
         }
         ResponseMeaning::TooBrief(minimum) if options.server_minimum.is_none() && !options.expires.is_end() => afresh(
             ports,
-            take_sent,
+            sent,
             undone,
             request.with_options(RequestOptions { server_minimum: Some(minimum), ..*options }),
         ),
         ResponseMeaning::Elsewhere if !within && options.redirects < MOST_REDIRECTS => {
             let options = RequestOptions { redirects: options.redirects + 1, ..*options };
             let there = [(Part::RemoteTarget, answer.contact.as_slice())];
-            afresh(ports, take_sent, undone, request.with(&there).with_options(options))
+            afresh(ports, sent, undone, request.with(&there).with_options(options))
         }
-        ResponseMeaning::Later(wait) => put_off(ports, take_sent, wait, undone),
-        _ => given_up(ports, take_sent, undone),
+        ResponseMeaning::Later(wait) => put_off(ports, sent, wait, undone),
+        _ => given_up(ports, sent, undone),
     }
 }
 
 /// The same once more, and the caller gets its answer: in the dialog there is, or in a new one.
 pub(crate) fn afresh<P: Ports>(
     ports: &mut P,
-    take_sent: &PendingRequest,
+    sent: &PendingRequest,
     undone: &mut Option<Change>,
     request: Request,
 ) -> Next {
-    if !take_sent.record.is_temporary() {
-        return Next::Quietly(pinned(&request, &take_sent.record));
+    if !sent.record.is_temporary() {
+        return Next::Quietly(pinned(&request, &sent.record));
     }
-    discard(ports, &take_sent.record, undone);
+    discard(ports, &sent.record, undone);
     Next::Quietly(request)
 }
 
@@ -151,11 +151,11 @@ pub(crate) fn pinned(request: &Request, record: &Record) -> Request {
 /// The server cannot now: another try after a while, as long as somebody wants it.
 pub(crate) fn put_off<P: Ports>(
     ports: &mut P,
-    take_sent: &PendingRequest,
+    sent: &PendingRequest,
     wait: Seconds,
     undone: &mut Option<Change>,
 ) -> Next {
-    let (request, record) = (&take_sent.request, &take_sent.record);
+    let (request, record) = (&sent.request, &sent.record);
     let now = ports.now();
     let own = |start| RequestOptions {
         own: true,
@@ -190,8 +190,8 @@ pub(crate) fn from_the_start(request: &Request, record: &Record) -> Request {
 
 /// The server will not have it. A dialog that it forgot is replaced by a new one, unless a NOTIFY has ended it
 /// meanwhile.
-pub(crate) fn given_up<P: Ports>(ports: &mut P, take_sent: &PendingRequest, undone: &mut Option<Change>) -> Next {
-    let (request, record) = (&take_sent.request, &take_sent.record);
+pub(crate) fn given_up<P: Ports>(ports: &mut P, sent: &PendingRequest, undone: &mut Option<Change>) -> Next {
+    let (request, record) = (&sent.request, &sent.record);
     let was_there = discard(ports, record, undone);
     if record.is_temporary() || request.options.expires.is_end() || !was_there {
         return Next::Nothing;
@@ -231,11 +231,11 @@ pub(crate) fn left(request: &Request, record: &Record, now: Moment) -> Wanted {
 /// The server has granted it until `until`.
 pub(crate) fn confirm<P: Ports>(
     ports: &mut P,
-    take_sent: &PendingRequest,
+    sent: &PendingRequest,
     answer: &Answer,
     until: Moment,
 ) -> Result<(), RequestError> {
-    let (request, record) = (&take_sent.request, &take_sent.record);
+    let (request, record) = (&sent.request, &sent.record);
     let within = !record.is_temporary();
     if !within && answer.to_tag.is_empty() {
         remove_dialog(ports, record)?;
@@ -375,7 +375,7 @@ pub fn request_of(record: &Record, expires: Wanted, start: Start) -> Request {
 /// Removes the dialog of a record, now or as soon as the store is there again; `false`: it was not there any more.
 pub(crate) fn discard<P: Ports>(ports: &mut P, record: &Record, undone: &mut Option<Change>) -> bool {
     remove_dialog(ports, record).unwrap_or_else(|why| {
-        ports.warn_rejected(&format!("a dialog cannot be removed yet: {why}"));
+        ports.warn(&format!("a dialog cannot be removed yet: {why}"));
         *undone = Some(Change { before: Some(record.clone()), after: None });
         true
     })

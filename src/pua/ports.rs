@@ -304,5 +304,5 @@ pub trait Ports {
     /// Calls the callbacks of these callers with the outcome of their request.
     fn report(&mut self, claims: &[Claim], pending: &PendingRequest, outcome: Outcome);
     /// One line for the log.
-    fn warn_rejected(&self, what: &str);
+    fn warn(&self, what: &str);
 }

@@ -14,43 +14,43 @@ use crate::time::{Moment, Seconds};
 
 /// A PUBLISH was answered, or was not.
 pub fn answered<P: Ports>(ports: &mut P, pending: PendingRequestId, answer: &Answer) {
-    if let Some(take_sent) = ports.take_sent(pending) {
-        settled_by(ports, pending, &take_sent, answer);
+    if let Some(sent) = ports.take_sent(pending) {
+        settled_by(ports, pending, &sent, answer);
     }
 }
 
 /// This answer settles what was sent on a pending request.
-pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent: &PendingRequest, answer: &Answer) {
-    let authorized = digest::with_credentials(ports.config().credentials, &take_sent.request, answer);
-    headers::forget_refused(ports, &take_sent.request, answer.code, authorized.is_some());
+pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, sent: &PendingRequest, answer: &Answer) {
+    let authorized = digest::with_credentials(ports.config().credentials, &sent.request, answer);
+    headers::forget_refused(ports, &sent.request, answer.code, authorized.is_some());
     let verdict = match authorized {
         Some(_) => ResponseMeaning::Challenged,
-        None => answer.verdict(take_sent.attempts),
+        None => answer.verdict(sent.attempts),
     };
     // An answer that grants without a tag or an interval is reported as if none had come.
     let misses = verdict == ResponseMeaning::Done && (answer.etag.is_none() || answer.expires.is_none());
     if misses {
-        ports.warn_rejected(&format!(
+        ports.warn(&format!(
             "answer {} to PUBLISH for {}: no SIP-ETag or no Expires in it",
             answer.code,
-            show(&take_sent.request)
+            show(&sent.request)
         ));
     }
-    let change = if misses { None } else { change_after(ports.now(), take_sent, answer, verdict) };
-    let tag = tag_after(take_sent, change.as_ref());
+    let change = if misses { None } else { change_after(ports.now(), sent, answer, verdict) };
+    let tag = tag_after(sent, change.as_ref());
     // A caller that is answered now may name it at once, and so may a refresh that finds it in the record.
     ports.retag(pending, tag.view());
     let stored = change.as_ref().map_or(Ok(()), |change| queue::apply(ports, change));
     let next = match authorized {
         Some(request) => Next::Quietly(request),
-        None => repair(ports, take_sent, answer, verdict),
+        None => repair(ports, sent, answer, verdict),
     };
     if !matches!(next, Next::Quietly(_)) {
-        queue::report(ports, pending, take_sent, Outcome::of(misses));
+        queue::report(ports, pending, sent, Outcome::of(misses));
     }
     match (stored, change) {
         (Err(why), Some(change)) => {
-            ports.warn_rejected(&format!("answer {} to PUBLISH for {}: {why}", answer.code, show(&take_sent.request)));
+            ports.warn(&format!("answer {} to PUBLISH for {}: {why}", answer.code, show(&sent.request)));
             queue::store_then_follow(ports, pending, &change, next);
         }
         _ => queue::follow(ports, pending, next, Some(tag.view())),
@@ -58,22 +58,22 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent:
 }
 
 /// The entity tag the publication has after an answer; empty when it has none.
-pub(crate) fn tag_after(take_sent: &PendingRequest, change: Option<&Change>) -> EntityTag {
+pub(crate) fn tag_after(sent: &PendingRequest, change: Option<&Change>) -> EntityTag {
     match change {
         Some(Change { after: Some(record), .. }) => EntityTag::new(record.get(Field::Etag).to_vec()),
         Some(Change { after: None, .. }) => EntityTag::default(),
-        None => EntityTag::new(take_sent.record.get(Field::Etag).to_vec()),
+        None => EntityTag::new(sent.record.get(Field::Etag).to_vec()),
     }
 }
 
 /// What becomes of the record by an answer; `None`: it stays as it is.
 pub(crate) fn change_after(
     now: Moment,
-    take_sent: &PendingRequest,
+    sent: &PendingRequest,
     answer: &Answer,
     verdict: ResponseMeaning,
 ) -> Option<Change> {
-    let record = &take_sent.record;
+    let record = &sent.record;
     let before = || record.etag().is_some().then(|| record.clone());
     match verdict {
         ResponseMeaning::Done => match (&answer.etag, answer.granted()) {
@@ -90,11 +90,7 @@ pub(crate) fn change_after(
         }
         ResponseMeaning::TooBrief(_) | ResponseMeaning::Elsewhere | ResponseMeaning::Challenged => None,
         // The document from before is still there, under the tag it has.
-        ResponseMeaning::Refused
-            if take_sent.request.body().is_some() && !take_sent.request.options.expires.is_end() =>
-        {
-            None
-        }
+        ResponseMeaning::Refused if sent.request.body().is_some() && !sent.request.options.expires.is_end() => None,
         ResponseMeaning::Forgotten | ResponseMeaning::Refused => {
             before().map(|stored| Change { before: Some(stored), after: None })
         }
@@ -102,15 +98,10 @@ pub(crate) fn change_after(
 }
 
 /// What is sent to mend what the answer says.
-pub(crate) fn repair<P: Ports>(
-    ports: &P,
-    take_sent: &PendingRequest,
-    answer: &Answer,
-    verdict: ResponseMeaning,
-) -> Next {
-    let request = &take_sent.request;
+pub(crate) fn repair<P: Ports>(ports: &P, sent: &PendingRequest, answer: &Answer, verdict: ResponseMeaning) -> Next {
+    let request = &sent.request;
     match verdict {
-        ResponseMeaning::Forgotten => whole_document(ports.now(), take_sent).map_or(Next::Nothing, Next::Quietly),
+        ResponseMeaning::Forgotten => whole_document(ports.now(), sent).map_or(Next::Nothing, Next::Quietly),
         ResponseMeaning::TooBrief(minimum)
             if request.options.server_minimum.is_none() && !request.options.expires.is_end() =>
         {
@@ -120,15 +111,15 @@ pub(crate) fn repair<P: Ports>(
             let options = RequestOptions { redirects: request.options.redirects + 1, ..request.options };
             Next::Quietly(request.with(&[(Part::RemoteTarget, answer.contact.as_slice())]).with_options(options))
         }
-        ResponseMeaning::Later(wait) if !caller_decides(request) => again(ports.now(), take_sent, answer, wait),
+        ResponseMeaning::Later(wait) if !caller_decides(request) => again(ports.now(), sent, answer, wait),
         _ => Next::Nothing,
     }
 }
 
 /// The whole document once more, as a new publication. A first PUBLISH has no tag to be forgotten: asking again would
 /// be a loop.
-pub(crate) fn whole_document(now: Moment, take_sent: &PendingRequest) -> Option<Request> {
-    let (request, record) = (&take_sent.request, &take_sent.record);
+pub(crate) fn whole_document(now: Moment, sent: &PendingRequest) -> Option<Request> {
+    let (request, record) = (&sent.request, &sent.record);
     let wanted = !caller_decides(request) && !request.options.expires.is_end();
     if !wanted || record.get(Field::Body).is_empty() || record.etag().is_none() {
         return None;
@@ -157,11 +148,11 @@ pub(crate) fn whole_document(now: Moment, take_sent: &PendingRequest) -> Option<
 }
 
 /// Another try after a while, as long as somebody wants it.
-pub(crate) fn again(now: Moment, take_sent: &PendingRequest, answer: &Answer, wait: Seconds) -> Next {
-    let (request, record) = (&take_sent.request, &take_sent.record);
+pub(crate) fn again(now: Moment, sent: &PendingRequest, answer: &Answer, wait: Seconds) -> Next {
+    let (request, record) = (&sent.request, &sent.record);
     let stored = record.etag().is_some();
     let wait = match answer.silence && !stored {
-        true => Seconds(UNANSWERED.0 << take_sent.attempts.min(3)).max(wait),
+        true => Seconds(UNANSWERED.0 << sent.attempts.min(3)).max(wait),
         false => wait,
     };
     if !request.options.expires.is_end() && !record.state.desired_until.is_after(now + wait) {

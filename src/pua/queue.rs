@@ -66,13 +66,13 @@ fn launch_for_caller<P: Ports>(
     };
     if let Some(why) = &why {
         if may_work_later(why, request) {
-            ports.warn_rejected(&format!("{} for {} waits: {why}", method(request), show(request)));
+            ports.warn(&format!("{} for {} waits: {why}", method(request), show(request)));
             hold(ports, pending, backoff(0), request, AtServer::Something);
             return Ok(());
         }
         // Callers of SUBSCRIBE go on with their work when a target cannot be reached.
         if *why == RequestError::NotSent && request.is_subscription() {
-            ports.warn_rejected(&format!("SUBSCRIBE to {} could not be sent", show(request)));
+            ports.warn(&format!("SUBSCRIBE to {} could not be sent", show(request)));
             fail(ports, pending, request);
             resume(ports, pending, None);
             return Ok(());
@@ -101,7 +101,7 @@ pub fn send_request<P: Ports>(ports: &mut P, pending: PendingRequestId, request:
         Ok(Launched::UnderWay) => return true,
         Ok(Launched::Nothing) => {}
         Err(why) => {
-            ports.warn_rejected(&format!("{} for {}: {why}", method(request), show(request)));
+            ports.warn(&format!("{} for {}: {why}", method(request), show(request)));
             if may_work_later(&why, request) {
                 let wait = backoff(ports.attempts(pending));
                 return ports.wait(pending, wait, request, AtServer::Something) || {
@@ -154,10 +154,10 @@ fn fail<P: Ports>(ports: &mut P, pending: PendingRequestId, request: &Request) {
 }
 
 /// Answers those who wait for what was sent.
-pub fn report<P: Ports>(ports: &mut P, pending: PendingRequestId, take_sent: &PendingRequest, outcome: Outcome) {
+pub fn report<P: Ports>(ports: &mut P, pending: PendingRequestId, sent: &PendingRequest, outcome: Outcome) {
     let claims = ports.claims(pending);
     if !claims.is_empty() {
-        ports.report(&claims, take_sent, outcome);
+        ports.report(&claims, sent, outcome);
     }
 }
 

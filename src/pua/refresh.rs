@@ -30,7 +30,7 @@ fn store_again<P: Ports>(ports: &mut P, pending: PendingRequestId, change: &Chan
     if !ended {
         if let Err(why) = queue::apply(ports, change) {
             let wait = backoff(ports.attempts(pending));
-            ports.warn_rejected(&format!("what was granted cannot be stored: {why}; tried again in {} s", wait.0));
+            ports.warn(&format!("what was granted cannot be stored: {why}; tried again in {} s", wait.0));
             return ports.postpone(pending, wait, change);
         }
     }
@@ -53,14 +53,14 @@ pub fn sweep<P: Ports>(ports: &mut P) -> Result<(), RequestError> {
             (false, true) => ports.remove(&record),
             (false, false) => Ok(()),
         };
-        warn_rejected(ports, record.get(Field::PresUri), done);
+        warn(ports, record.get(Field::PresUri), done);
     }
     Ok(())
 }
 
-fn warn_rejected<P: Ports>(ports: &P, uri: &[u8], done: Result<(), RequestError>) {
+fn warn<P: Ports>(ports: &P, uri: &[u8], done: Result<(), RequestError>) {
     if let Err(why) = done {
-        ports.warn_rejected(&format!("cannot refresh what is kept for {}: {why}", String::from_utf8_lossy(uri)));
+        ports.warn(&format!("cannot refresh what is kept for {}: {why}", String::from_utf8_lossy(uri)));
     }
 }
 
@@ -99,9 +99,9 @@ fn refresh<P: Ports>(ports: &mut P, record: &Record, now: Moment) -> Result<(), 
 pub fn lost<P: Ports>(ports: &mut P, pending: PendingRequestId) {
     let silence = Answer { code: 408, silence: true, ..Answer::default() };
     match ports.take_sent(pending) {
-        Some(take_sent) => match take_sent.request.is_subscription() {
-            true => dialog::settled_by(ports, pending, &take_sent, &silence),
-            false => publication::settled_by(ports, pending, &take_sent, &silence),
+        Some(sent) => match sent.request.is_subscription() {
+            true => dialog::settled_by(ports, pending, &sent, &silence),
+            false => publication::settled_by(ports, pending, &sent, &silence),
         },
         None => resume(ports, pending, None),
     }

@@ -102,7 +102,7 @@ impl Deref for Context {
 }
 
 impl Context {
-    /// A world without a message: timers, RPC, other modules.
+    /// A context without a message: timers, RPC, other modules.
     pub fn new(process: &'static Process) -> Context {
         // Rules may have changed since the last entry; notifier processes send without a round.
         process.registry.begin_pass();

@@ -492,9 +492,9 @@ mod tests {
         let tables = Tables::new(RULE, true, true).unwrap();
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
         let pass = || {
-            for notify_run in 0..100 {
-                add(&tables, &resource, &format!("call-{notify_run}")).unwrap();
-                assert!(remove(&tables, &resource, &format!("call-{notify_run}")));
+            for number in 0..100 {
+                add(&tables, &resource, &format!("call-{number}")).unwrap();
+                assert!(remove(&tables, &resource, &format!("call-{number}")));
             }
         };
         // The indexes keep the room they once had, so the first pass may grow them.

@@ -30,8 +30,8 @@ struct Watcher {
     /// CSeq of the last NOTIFY.
     last_notify: u32,
     notifies: u64,
-    /// The newest document it was told.
-    told: u64,
+    /// The newest document that a NOTIFY brought it.
+    seen: u64,
 }
 
 /// One presentity with its publication.
@@ -43,11 +43,11 @@ struct Resource {
     published_at: Option<Instant>,
     watchers: Vec<usize>,
     /// How many of them do not know the newest document yet.
-    untold: usize,
+    behind: usize,
 }
 
 /// A request that waits for its answer, or for its NOTIFY.
-struct Flight {
+struct PendingRequest {
     kind: Kind,
     index: usize,
     text: String,
@@ -65,7 +65,7 @@ struct Tally {
     done: u64,
     latency: Latencies,
     /// From a PUBLISH until a watcher knows its document.
-    told: Latencies,
+    notified_within: Latencies,
     codes: BTreeMap<u16, u64>,
     sent_again: u64,
     notifies: u64,
@@ -85,7 +85,7 @@ pub struct Endpoint {
     next_branch: u64,
     watchers: Vec<Watcher>,
     resources: Vec<Resource>,
-    pending_requests: HashMap<u64, Flight>,
+    pending_requests: HashMap<u64, PendingRequest>,
     /// Watchers whose SUBSCRIBE is answered and whose NOTIFY is not there yet, and the other way round: watcher to
     /// branch.
     waiting: HashMap<usize, u64>,
@@ -153,39 +153,39 @@ impl Endpoint {
             }
             self.listen();
         }
-        let (answered, untold) = (start.elapsed(), self.adopt_restored(work));
-        self.figures(work, answered, start.elapsed(), untold)
+        let (answered, behind) = (start.elapsed(), self.wait_for_notifies(work));
+        self.figures(work, answered, start.elapsed(), behind)
     }
 
     fn may_send(&self, work: &Work, next: usize, start: Instant) -> bool {
         let on_time = work.rate == 0.0 || start.elapsed().as_secs_f64() * work.rate >= next as f64;
-        // Who has not been told for so long will not be.
+        // A watcher that was not notified for this long will not be.
         let given_up = || self.sent_at.elapsed() > work.patience;
-        let told = !work.lockstep || next == 0 || self.untold(work) == 0 || given_up();
-        on_time && told && self.pending_requests.len() < work.window
+        let all_notified = !work.lockstep || next == 0 || self.behind(work) == 0 || given_up();
+        on_time && all_notified && self.pending_requests.len() < work.window
     }
 
     /// How many watchers do not know the newest document yet.
-    fn untold(&self, work: &Work) -> usize {
-        work.touched().map(|index| self.resources[index].untold).sum()
+    fn behind(&self, work: &Work) -> usize {
+        work.touched().map(|index| self.resources[index].behind).sum()
     }
 
     /// Waits until every watcher knows the newest document, or for as long as the work allows; returns how many do not.
-    fn adopt_restored(&mut self, work: &Work) -> usize {
+    fn wait_for_notifies(&mut self, work: &Work) -> usize {
         if !matches!(work.kind, Kind::Publish | Kind::Modify) {
             return 0;
         }
         let until = Instant::now() + work.patience;
         loop {
-            let untold = self.untold(work);
-            if untold == 0 || Instant::now() > until {
-                return untold;
+            let behind = self.behind(work);
+            if behind == 0 || Instant::now() > until {
+                return behind;
             }
             self.listen();
         }
     }
 
-    fn figures(&mut self, work: &Work, answered: Duration, whole: Duration, untold: usize) -> Value {
+    fn figures(&mut self, work: &Work, answered: Duration, whole: Duration, behind: usize) -> Value {
         let tally = &mut self.tally;
         json!({
             "do": work.kind.name(),
@@ -195,8 +195,8 @@ impl Endpoint {
             "whole_seconds": whole.as_secs_f64(),
             "rate": tally.done as f64 / answered.as_secs_f64(),
             "latency": tally.latency.summary(),
-            "told": tally.told.summary(),
-            "untold": untold,
+            "notified": tally.notified_within.summary(),
+            "behind": behind,
             "codes": tally
                 .codes
                 .iter()
@@ -227,7 +227,7 @@ impl Endpoint {
         if work.kind.is_subscribe() {
             self.waiting.insert(index, branch);
         }
-        let flight = Flight {
+        let pending = PendingRequest {
             kind: work.kind,
             index,
             text,
@@ -237,7 +237,7 @@ impl Endpoint {
             notifies,
             answered: false,
         };
-        self.pending_requests.insert(branch, flight);
+        self.pending_requests.insert(branch, pending);
     }
 
     fn subscribe(&mut self, work: &Work, index: usize, branch: u64) -> String {
@@ -283,7 +283,7 @@ impl Endpoint {
         }
         resource.number += 1;
         resource.published_at = Some(Instant::now());
-        resource.untold = resource.watchers.len();
+        resource.behind = resource.watchers.len();
         let body = work.package.document(&entity, resource.number);
         let _ = write!(
             text,
@@ -297,19 +297,19 @@ impl Endpoint {
     fn send_again(&mut self) {
         let now = Instant::now();
         let mut lost = Vec::new();
-        for (branch, flight) in &mut self.pending_requests {
-            if now < flight.again_at {
+        for (branch, pending) in &mut self.pending_requests {
+            if now < pending.again_at {
                 continue;
             }
-            if now > flight.first + GIVE_UP {
+            if now > pending.first + GIVE_UP {
                 lost.push(*branch);
                 continue;
             }
-            flight.wait = (flight.wait * 2).min(T2);
-            flight.again_at = now + flight.wait;
-            if !flight.answered {
+            pending.wait = (pending.wait * 2).min(T2);
+            pending.again_at = now + pending.wait;
+            if !pending.answered {
                 self.tally.sent_again += 1;
-                let _ = self.socket.send_to(flight.text.as_bytes(), self.server);
+                let _ = self.socket.send_to(pending.text.as_bytes(), self.server);
             }
         }
         for branch in lost {
@@ -334,11 +334,11 @@ impl Endpoint {
 
     fn answered(&mut self, code: u16, message: &Message<'_>) {
         let Some(branch) = message.branch() else { return };
-        let Some(flight) = self.pending_requests.get_mut(&branch).filter(|flight| !flight.answered) else { return };
-        flight.answered = true;
+        let Some(pending) = self.pending_requests.get_mut(&branch).filter(|pending| !pending.answered) else { return };
+        pending.answered = true;
         *self.tally.codes.entry(code).or_default() += 1;
-        self.tally.latency.add(flight.first.elapsed());
-        let (kind, index) = (flight.kind, flight.index);
+        self.tally.latency.add(pending.first.elapsed());
+        let (kind, index) = (pending.kind, pending.index);
         let good = (200..300).contains(&code);
         if !kind.is_subscribe() {
             self.pending_requests.remove(&branch);
@@ -357,7 +357,7 @@ impl Endpoint {
             watcher.subscribed = true;
             let resource = &mut self.resources[watcher.resource];
             resource.watchers.push(index);
-            resource.untold += usize::from(watcher.told < resource.number);
+            resource.behind += usize::from(watcher.seen < resource.number);
         }
         let watcher = &mut self.watchers[index];
         watcher.to_tag = message::tag(message.to).to_owned();
@@ -384,18 +384,18 @@ impl Endpoint {
         }
         watcher.last_notify = watcher.last_notify.max(message.sequence());
         watcher.notifies += 1;
-        if let Some(number) = message::mark(message.body).filter(|number| *number > watcher.told) {
-            watcher.told = number;
+        if let Some(number) = message::mark(message.body).filter(|number| *number > watcher.seen) {
+            watcher.seen = number;
             let resource = &mut self.resources[watcher.resource];
             if resource.number == number && watcher.subscribed {
-                resource.untold -= 1;
-                self.tally.told.add(resource.published_at.map_or(Duration::ZERO, |at| at.elapsed()));
+                resource.behind -= 1;
+                self.tally.notified_within.add(resource.published_at.map_or(Duration::ZERO, |at| at.elapsed()));
             }
         }
         if watcher.subscribed && message.state.starts_with("terminated") {
             watcher.subscribed = false;
             let resource = &mut self.resources[watcher.resource];
-            resource.untold -= usize::from(watcher.told < resource.number);
+            resource.behind -= usize::from(watcher.seen < resource.number);
             resource.watchers.retain(|other| *other != index);
         }
         self.finish(index);
@@ -404,8 +404,8 @@ impl Endpoint {
     /// A SUBSCRIBE is done when it is answered and its NOTIFY is there.
     fn finish(&mut self, index: usize) {
         let Some(branch) = self.waiting.get(&index).copied() else { return };
-        let Some(flight) = self.pending_requests.get(&branch) else { return };
-        if flight.answered && self.watchers[index].notifies > flight.notifies {
+        let Some(pending) = self.pending_requests.get(&branch) else { return };
+        if pending.answered && self.watchers[index].notifies > pending.notifies {
             self.pending_requests.remove(&branch);
             self.waiting.remove(&index);
             self.tally.done += 1;

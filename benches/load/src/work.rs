@@ -1,4 +1,4 @@
-//! What the load generator can be told to do: one JSON object a line.
+//! What the load generator can do: one JSON object a line.
 use crate::message::Package;
 use serde_json::Value;
 use std::ops::Range;

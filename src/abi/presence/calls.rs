@@ -28,9 +28,9 @@ pub(crate) fn as_stored(uri: &[u8]) -> Vec<u8> {
 }
 
 /// Package and resource for a URI and an event name.
-pub(crate) fn resource_of(world: &Context, uri: &[u8], event: &[u8]) -> Option<crate::presence::resource::Resource> {
-    let id = world.process().registry.packages().named(event)?;
-    Some(world.process().shared.tables.rule().resource(&plain_uri(uri)?, id))
+pub(crate) fn resource_of(context: &Context, uri: &[u8], event: &[u8]) -> Option<crate::presence::resource::Resource> {
+    let id = context.process().registry.packages().named(event)?;
+    Some(context.process().shared.tables.rule().resource(&plain_uri(uri)?, id))
 }
 
 /// Why watchers were not refreshed.
@@ -68,15 +68,15 @@ impl From<&str> for NotRefreshed {
 
 /// Types 0, 1 and 2 of `pres_refresh_watchers`.
 pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<(), NotRefreshed> {
-    let mut world = state::world().ok_or("presence is not initialised")?;
-    let resource = resource_of(&world, uri, event)
+    let mut context = state::context().ok_or("presence is not initialised")?;
+    let resource = resource_of(&context, uri, event)
         .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
     let done = match kind {
         0 => {
-            let process = world.process();
+            let process = context.process();
             let (user, domain) = crate::sip::uri::split(&resource.uri);
             let has_rules = process.registry.has_rules(resource.event, user, domain);
-            match judgement::authorizations(&mut world, &resource) {
+            match judgement::authorizations(&mut context, &resource) {
                 Ok(())
                     if has_rules == Ok(false)
                         && process.registry.packages().get(resource.event).has(Trait::NeedsAuthorization) =>
@@ -87,7 +87,7 @@ pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<()
             }
         }
         _ => {
-            refresh::documents(&mut world, &resource);
+            refresh::documents(&mut context, &resource);
             Ok(())
         }
     };
@@ -96,29 +96,29 @@ pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<()
 
 /// Type 2 with a file: the manipulation document was changed.
 pub(crate) fn refresh_hard_state(uri: &[u8], event: &[u8], file_uri: &[u8], filename: &[u8]) -> Result<(), String> {
-    let mut world = state::world().ok_or("presence is not initialised")?;
-    let resource = resource_of(&world, uri, event)
+    let mut context = state::context().ok_or("presence is not initialised")?;
+    let resource = resource_of(&context, uri, event)
         .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
     let (user, domain) = crate::sip::uri::split(&resource.uri);
-    let document = world
+    let document = context
         .process()
         .registry
         .manipulation_document(resource.event, user, domain, file_uri)
         .ok_or_else(|| format!("the event package has no manipulation document {}", log::show(file_uri)))?;
-    refresh::hard_state(&mut world, &resource, filename, document).map_err(|error| error.to_string())
+    refresh::hard_state(&mut context, &resource, filename, document).map_err(|error| error.to_string())
 }
 
 /// The number of a watcher's authorization with a presentity, or -1.
 pub(crate) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
     use crate::presence::subscription::Status;
     use crate::presence::subscription_field::Field;
-    let (Some(world), Some(watcher), Some(presentity)) = (state::world(), parts_of(watcher), parts_of(presentity))
+    let (Some(context), Some(watcher), Some(presentity)) = (state::context(), parts_of(watcher), parts_of(presentity))
     else {
         return -1;
     };
     let ((watcher_user, watcher_host), (user, host)) =
         ((watcher.0.bytes(), watcher.1.bytes()), (presentity.0.bytes(), presentity.1.bytes()));
-    let process = world.process();
+    let process = context.process();
     let Some(event) = process.registry.packages().named(b"presence") else { return -1 };
     let package = process.registry.packages().get(event);
     if !package.has(Trait::NeedsAuthorization) || process.config.force_active {
@@ -154,9 +154,9 @@ thread_local! {
 
 /// Keeps a text for a caller of the C API until the next call of the same function in this process.
 fn keep(slot: &'static std::thread::LocalKey<RefCell<Vec<u8>>>, text: Vec<u8>) -> crate::sys::_str {
-    slot.with_borrow_mut(|cached| {
-        *cached = text;
-        lend(cached)
+    slot.with_borrow_mut(|kept| {
+        *kept = text;
+        lend(kept)
     })
 }
 
@@ -172,31 +172,31 @@ pub(crate) fn keep_tag(tag: Vec<u8>) -> crate::sys::_str {
 
 /// The sphere that a presentity's documents name.
 pub(crate) fn sphere_of(uri: &[u8]) -> Option<Vec<u8>> {
-    let mut world = state::world()?;
-    if !world.process().config.sphere_check {
+    let mut context = state::context()?;
+    if !context.process().config.sphere_check {
         return None;
     }
-    let resource = resource_of(&world, uri, b"presence")?;
-    sphere::of_presentity(&mut world, &resource).unwrap_or_else(|_| {
-        world.process().registry.note_unread_sphere();
+    let resource = resource_of(&context, uri, b"presence")?;
+    sphere::of_presentity(&mut context, &resource).unwrap_or_else(|_| {
+        context.process().registry.note_unread_sphere();
         None
     })
 }
 
 /// The composed document of a presentity.
 pub(crate) fn document_of(uri: &[u8], event: PackageId) -> Option<Vec<u8>> {
-    let mut world = state::world()?;
-    let name = world.process().registry.packages().get(event).name;
-    let resource = resource_of(&world, uri, name)?;
-    crate::presence::notifier::current_body(&mut world, &resource)
+    let mut context = state::context()?;
+    let name = context.process().registry.packages().get(event).name;
+    let resource = resource_of(&context, uri, name)?;
+    crate::presence::notifier::current_body(&mut context, &resource)
 }
 
 /// The document a package puts together, in its own memory; null when there is none.
 pub(crate) fn package_document_of(uri: &[u8], event: PackageId) -> Option<*mut crate::sys::_str> {
-    let mut world = state::world()?;
-    let process = world.process();
-    let resource = resource_of(&world, uri, process.registry.packages().get(event).name)?;
-    let documents = crate::presence::notifier::given_documents(&mut world, &resource).ok()?;
+    let mut context = state::context()?;
+    let process = context.process();
+    let resource = resource_of(&context, uri, process.registry.packages().get(event).name)?;
+    let documents = crate::presence::notifier::given_documents(&mut context, &resource).ok()?;
     let documents: Vec<&[u8]> = documents.iter().map(Vec::as_slice).collect();
     let (user, domain) = crate::sip::uri::split(&resource.uri);
     Some(process.registry.aggregate_raw(event, user, domain, &documents, None))
@@ -217,8 +217,8 @@ pub(crate) struct ApiDocument<'a> {
 
 /// `update_presentity` of the C API: stores, changes or removes a document under an entity tag that the caller chose.
 pub(crate) fn update_presentity(document: &ApiDocument<'_>) -> Result<(), String> {
-    let mut world = state::world().ok_or("presence is not initialised")?;
-    let packages = world.process().registry.packages();
+    let mut context = state::context().ok_or("presence is not initialised")?;
+    let packages = context.process().registry.packages();
     let event =
         packages.named(document.event).ok_or_else(|| format!("no event package {}", log::show(document.event)))?;
     let bad = |what: &str, flaw| format!("the {what} {flaw}");
@@ -238,5 +238,5 @@ pub(crate) fn update_presentity(document: &ApiDocument<'_>) -> Result<(), String
             (false, false) => direct_publish::DirectKind::Update,
         },
     };
-    direct_publish::publish(&mut world, &request).map_err(|error| error.to_string())
+    direct_publish::publish(&mut context, &request).map_err(|error| error.to_string())
 }

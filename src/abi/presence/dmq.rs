@@ -45,7 +45,7 @@ pub(crate) fn join(config: &Config) -> Result<(), String> {
 /// dmq has found the cluster.
 unsafe extern "C" fn on_joined() -> c_int {
     entry!(on_joined, -1, {
-        let Some(world) = state::world() else { return -1 };
+        let Some(world) = state::context() else { return -1 };
         world.process().shared.nodes.note_joined(clock::now());
         0
     })
@@ -54,7 +54,7 @@ unsafe extern "C" fn on_joined() -> c_int {
 /// dmq has found the cluster: say who we are.
 unsafe extern "C" fn on_joined_nodes() -> c_int {
     entry!(on_joined_nodes, -1, {
-        let Some(world) = state::world() else { return -1 };
+        let Some(world) = state::context() else { return -1 };
         world.process().shared.nodes.note_joined(clock::now());
         let name = world.node_name();
         if name.is_empty() || greet_all(&world) { 0 } else { -1 }
@@ -206,7 +206,7 @@ unsafe fn receive(
     let message = unsafe { SipMsg::new(message) };
     // SAFETY: the node that dmq received it from, or null.
     let from = unsafe { Address::of_node(node) };
-    let (code, reason) = match (message, state::world()) {
+    let (code, reason) = match (message, state::context()) {
         (Some(message), Some(world)) if !is_within_rate(&world, message, from.as_ref()) => TOO_MANY,
         (Some(message), Some(world)) => match message.body() {
             Header::Value(body) => match admit(&world, channel, message, body) {
@@ -383,7 +383,7 @@ fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool
 
 /// The server ends: the others go on with its subscriptions at once.
 pub(crate) fn say_goodbye() {
-    let Some(world) = state::world().filter(|world| world.process().config.shares_subscriptions) else { return };
+    let Some(world) = state::context().filter(|world| world.process().config.shares_subscriptions) else { return };
     let name = world.node_name();
     let leases = world.process().leases;
     let heir = leases.and_then(|leases| world.hand_lease_over(leases, world.process().config.cluster_leases_table));

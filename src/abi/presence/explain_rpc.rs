@@ -21,12 +21,12 @@ const LARGEST_ANSWER: usize = 100;
 
 /// Watchers and resources that fit the names: of subscriptions there are, and of those that have ended.
 fn pairs(
-    world: &Context,
+    context: &Context,
     watcher: &Name,
     presentity: &Name,
     events: &[PackageId],
 ) -> Result<Vec<(Vec<u8>, Resource)>, StoreError> {
-    let rule = world.uri_rule();
+    let rule = context.uri_rule();
     let mut found: Vec<(Vec<u8>, Resource)> = Vec::new();
     let mut add = |watcher: Vec<u8>, presentity: &[u8], event: PackageId| {
         let pair = (watcher, rule.resource(presentity, event));
@@ -35,12 +35,12 @@ fn pairs(
         }
     };
     let fits = |by: &[u8], of: &[u8], event| events.contains(&event) && watcher.fits(by) && presentity.fits(of);
-    let present = world
+    let present = context
         .page_of_subscriptions(0, LARGEST_ANSWER, |s| fits(&s.watcher_uri(), s.get(Field::PresUri), s.state.event))?;
     for s in present {
         add(s.watcher_uri(), s.get(Field::PresUri), s.state.event);
     }
-    let ends = world.ends(LARGEST_ANSWER, |ended| fits(&ended.watcher, &ended.presentity, ended.event));
+    let ends = context.ends(LARGEST_ANSWER, |ended| fits(&ended.watcher, &ended.presentity, ended.event));
     for ended in ends {
         add(ended.watcher, &ended.presentity, ended.event);
     }
@@ -48,16 +48,16 @@ fn pairs(
 }
 
 /// What a pair without any subscription is asked about: the event that was named, or the first package.
-fn unknown(world: &Context, watcher: &Name, presentity: &Name, events: &[PackageId]) -> Vec<(Vec<u8>, Resource)> {
+fn unknown(context: &Context, watcher: &Name, presentity: &Name, events: &[PackageId]) -> Vec<(Vec<u8>, Resource)> {
     let first = events.iter().take(1);
-    first.map(|event| (watcher.uri(), world.uri_rule().resource(&presentity.uri(), *event))).collect()
+    first.map(|event| (watcher.uri(), context.uri_rule().resource(&presentity.uri(), *event))).collect()
 }
 
 /// The events that the watcher does subscribe to, for the sentence about the one it does not.
-fn others(world: &Context, watcher: &Name, presentity: &Name) -> Result<String, StoreError> {
-    let all: Vec<PackageId> = packages(world, None).unwrap_or_default();
-    let known = world.packages();
-    let found = world.page_of_subscriptions(0, LARGEST_ANSWER, |s| {
+fn others(context: &Context, watcher: &Name, presentity: &Name) -> Result<String, StoreError> {
+    let all: Vec<PackageId> = packages(context, None).unwrap_or_default();
+    let known = context.packages();
+    let found = context.page_of_subscriptions(0, LARGEST_ANSWER, |s| {
         all.contains(&s.state.event) && watcher.fits(&s.watcher_uri()) && presentity.fits(s.get(Field::PresUri))
     })?;
     let mut names: Vec<String> =
@@ -68,27 +68,27 @@ fn others(world: &Context, watcher: &Name, presentity: &Name) -> Result<String, 
 }
 
 fn explain_all(rpc: &Rpc) -> Result<(), String> {
-    let Some(mut world) = state::world() else { return Ok(()) };
+    let Some(mut context) = state::context() else { return Ok(()) };
     let (Some(watcher), Some(presentity)) = (rpc.text(), rpc.text()) else {
         return Err("give a watcher, a presentity and, unless all events are meant, an event: bob alice dialog".into());
     };
     let event = rpc.text();
-    let events = packages(&world, event.as_deref())?;
+    let events = packages(&context, event.as_deref())?;
     let (watcher, presentity) = (Name::read(&watcher)?, Name::read(&presentity)?);
     let fail = |error: StoreError| error.to_string();
-    let mut found = pairs(&world, &watcher, &presentity, &events).map_err(fail)?;
+    let mut found = pairs(&context, &watcher, &presentity, &events).map_err(fail)?;
     let mut more = String::new();
     // Where nothing is found and no event was named, the finding is about all of them.
     let names_events = event.is_some() || !found.is_empty();
     if found.is_empty() {
-        more = others(&world, &watcher, &presentity).map_err(fail)?;
-        found = unknown(&world, &watcher, &presentity, &events);
+        more = others(&context, &watcher, &presentity).map_err(fail)?;
+        found = unknown(&context, &watcher, &presentity, &events);
     }
     for (watcher, resource) in found {
-        for finding in explain::explain(&mut world, &watcher, &resource).map_err(fail)? {
-            let name = world.packages().get(resource.event).name;
+        for finding in explain::explain(&mut context, &watcher, &resource).map_err(fail)? {
+            let name = context.packages().get(resource.event).name;
             let subject = (watcher.as_slice(), &resource, if names_events { name } else { b"." });
-            show_finding(rpc, &world, subject, &finding, &more);
+            show_finding(rpc, &context, subject, &finding, &more);
         }
     }
     Ok(())
@@ -104,7 +104,7 @@ pub(crate) fn when(at: Option<Moment>) -> Vec<u8> {
 
 fn show_finding(
     rpc: &Rpc,
-    world: &Context,
+    context: &Context,
     (watcher, resource, event): (&[u8], &Resource, &[u8]),
     finding: &Explanation,
     more: &str,
@@ -127,7 +127,7 @@ fn show_finding(
         }
     }
     if let Some(ended) = &finding.ended {
-        show_end(world, out, ended);
+        show_end(context, out, ended);
     }
     out.text(c"next", to_be_typed(&finding.next, &resource.uri, event).as_bytes());
 }
@@ -142,11 +142,11 @@ fn to_be_typed(advice: &str, presentity: &[u8], event: &[u8]) -> String {
 }
 
 /// What is remembered of a subscription that has ended.
-pub(crate) fn show_end(world: &Context, out: Struct, ended: &Ended) {
+pub(crate) fn show_end(context: &Context, out: Struct, ended: &Ended) {
     let at = Some(Moment::at(ended.at / 1_000_000));
     out.moment(c"ended", at).text(c"ended_time", &when(at)).text(c"contact", &ended.contact);
     out.text(c"flow", &ended.flow()).text(c"callid", &ended.call_id).int(c"cseq", i64::from(ended.cseq) + 1);
-    let sent = world.last_notify_of(&ended.presentity, ended.dialog);
+    let sent = context.last_notify_of(&ended.presentity, ended.dialog);
     out.text(c"last_answer", ended.last_answer(sent.as_ref(), clock::micros()).as_bytes());
 }
 

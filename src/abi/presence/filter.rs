@@ -55,8 +55,8 @@ impl Name {
 }
 
 /// The event packages that are meant: one, or all.
-pub(crate) fn packages(world: &Context, event: Option<&[u8]>) -> Result<Vec<PackageId>, String> {
-    let all = world.packages();
+pub(crate) fn packages(context: &Context, event: Option<&[u8]>) -> Result<Vec<PackageId>, String> {
+    let all = context.packages();
     match event {
         None | Some(b".") => Ok((0..all.0.len()).map(|index| PackageId(index as u16)).collect()),
         Some(event) => all.named(event).map(|id| vec![id]).ok_or_else(|| {
@@ -67,8 +67,8 @@ pub(crate) fn packages(world: &Context, event: Option<&[u8]>) -> Result<Vec<Pack
 }
 
 /// The event package that a list is narrowed to; `None` for `.`, which is all.
-fn one_package(world: &Context, event: &[u8]) -> Result<Option<PackageId>, String> {
-    if event == b"." { Ok(None) } else { packages(world, Some(event)).map(|found| found.first().copied()) }
+fn one_package(context: &Context, event: &[u8]) -> Result<Option<PackageId>, String> {
+    if event == b"." { Ok(None) } else { packages(context, Some(event)).map(|found| found.first().copied()) }
 }
 
 /// What a list is sorted by.
@@ -110,7 +110,7 @@ pub(crate) struct Allowed {
 
 impl Filter {
     /// The rest of the arguments.
-    pub(crate) fn read(rpc: &Rpc, world: &Context, allowed: &Allowed) -> Result<Filter, String> {
+    pub(crate) fn read(rpc: &Rpc, context: &Context, allowed: &Allowed) -> Result<Filter, String> {
         let mut filter = Filter {
             watcher: None,
             presentity: None,
@@ -137,7 +137,7 @@ impl Filter {
             if !seen.insert(name.to_vec()) {
                 return Err(format!("{}: {}= is given twice", log::show(&argument), log::show(name)));
             }
-            filter.set(world, name, value, allowed).map_err(|why| match why.is_empty() {
+            filter.set(context, name, value, allowed).map_err(|why| match why.is_empty() {
                 true => format!("{}: not allowed", log::show(&argument)),
                 false => format!("{}: {why}", log::show(&argument)),
             })?;
@@ -145,7 +145,7 @@ impl Filter {
         Ok(filter)
     }
 
-    fn set(&mut self, world: &Context, name: &[u8], value: &[u8], allowed: &Allowed) -> Result<(), String> {
+    fn set(&mut self, context: &Context, name: &[u8], value: &[u8], allowed: &Allowed) -> Result<(), String> {
         let number = |what: &str| {
             text::parsed::<u32>(value)
                 .map(|number| number as usize)
@@ -154,7 +154,7 @@ impl Filter {
         match name {
             b"watcher" => self.watcher = Some(Name::read(value)?),
             b"presentity" => self.presentity = Some(Name::read(value)?),
-            b"event" => self.event = one_package(world, value)?,
+            b"event" => self.event = one_package(context, value)?,
             b"status" => {
                 let known = [Status::Active, Status::Pending, Status::Terminated, Status::Waiting];
                 let found = known.into_iter().find(|status| status.word() == value);

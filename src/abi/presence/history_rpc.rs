@@ -33,8 +33,8 @@ const PUBLICATIONS: Allowed = Allowed {
 };
 
 /// The step that this is, as `what=` names it.
-fn step(happened: &Occurrence) -> &'static str {
-    match happened {
+fn name_of(occurrence: &Occurrence) -> &'static str {
+    match occurrence {
         Occurrence::Changed(change) => change.kind.step(),
         Occurrence::Notified(_) => "notified",
         Occurrence::Answered(_) => "answered",
@@ -44,9 +44,9 @@ fn step(happened: &Occurrence) -> &'static str {
 
 /// The steps that are meant, in their order. A change concerns all who watch: with a watcher given, the changes of what
 /// this one watches are shown, too.
-fn story(world: &Context, filter: &Filter) -> Vec<Occurrence> {
-    let mut all = world.occurrences(|happened| {
-        let (presentity, event, watcher) = happened.subject();
+fn story(context: &Context, filter: &Filter) -> Vec<Occurrence> {
+    let mut all = context.occurrences(|occurrence| {
+        let (presentity, event, watcher) = occurrence.subject();
         filter.wants_resource(presentity, event) && watcher.is_none_or(|watcher| filter.wants_watcher(watcher))
     });
     if filter.names_watcher() {
@@ -56,24 +56,24 @@ fn story(world: &Context, filter: &Filter) -> Vec<Occurrence> {
             .filter(|(.., watcher)| watcher.is_some())
             .map(|(presentity, event, _)| (presentity.to_vec(), event))
             .collect();
-        all.retain(|happened| {
-            let (presentity, event, watcher) = happened.subject();
+        all.retain(|occurrence| {
+            let (presentity, event, watcher) = occurrence.subject();
             watcher.is_some() || watched.contains(&(presentity.to_vec(), event))
         });
     }
     if let Some(what) = &filter.what {
-        all.retain(|happened| step(happened).as_bytes() == what);
+        all.retain(|occurrence| name_of(occurrence).as_bytes() == what);
     }
     all
 }
 
 fn history(rpc: &Rpc) -> Result<(), String> {
-    let Some(world) = state::world() else { return Ok(()) };
-    if world.config().history_size == 0 {
+    let Some(context) = state::context() else { return Ok(()) };
+    if context.config().history_size == 0 {
         return Err("nothing is remembered: history_size is 0".into());
     }
-    let filter = Filter::read(rpc, &world, &HISTORY)?;
-    let all = story(&world, &filter);
+    let filter = Filter::read(rpc, &context, &HISTORY)?;
+    let all = story(&context, &filter);
     if filter.count {
         show_count(rpc, all.len());
         return Ok(());
@@ -81,21 +81,21 @@ fn history(rpc: &Rpc) -> Result<(), String> {
     // The newest ones, in the order in which they happened.
     let end = all.len().saturating_sub(filter.offset);
     let now = clock::micros();
-    for happened in &all[end.saturating_sub(filter.limit)..end] {
+    for occurrence in &all[end.saturating_sub(filter.limit)..end] {
         let Some(out) = rpc.add_struct() else { break };
-        show_step(&world, out, happened, now);
+        show_step(&context, out, occurrence, now);
     }
     Ok(())
 }
 
-fn show_step(world: &Context, out: Struct, happened: &Occurrence, now: Micros) {
-    let (presentity, event, watcher) = happened.subject();
-    out.text(c"time", &exactly(happened.at(), now)).text(c"what", step(happened).as_bytes());
-    out.text(c"presentity", presentity).text(c"event", world.packages().get(event).name);
+fn show_step(context: &Context, out: Struct, occurrence: &Occurrence, now: Micros) {
+    let (presentity, event, watcher) = occurrence.subject();
+    out.text(c"time", &exactly(occurrence.at(), now)).text(c"what", name_of(occurrence).as_bytes());
+    out.text(c"presentity", presentity).text(c"event", context.packages().get(event).name);
     if let Some(watcher) = watcher {
         out.text(c"watcher", watcher);
     }
-    match happened {
+    match occurrence {
         Occurrence::Changed(change) => show_change(out, change),
         Occurrence::Notified(sent) => show_notify(out, sent, now),
         Occurrence::Answered(sent) => {
@@ -105,10 +105,10 @@ fn show_step(world: &Context, out: Struct, happened: &Occurrence, now: Micros) {
         }
         Occurrence::Ended(ended) => {
             out.text(c"because", ended.cause.sentence().as_bytes());
-            show_end(world, out, ended);
+            show_end(context, out, ended);
         }
     }
-    out.int(c"at", happened.at() / 1_000_000);
+    out.int(c"at", occurrence.at() / 1_000_000);
 }
 
 fn show_body(out: Struct, body: BodyDigest) {
@@ -151,20 +151,20 @@ pub(crate) fn show_count(rpc: &Rpc, count: usize) {
 }
 
 fn publications(rpc: &Rpc) -> Result<(), String> {
-    let Some(mut world) = state::world() else { return Ok(()) };
-    let filter = Filter::read(rpc, &world, &PUBLICATIONS)?;
+    let Some(mut context) = state::context() else { return Ok(()) };
+    let filter = Filter::read(rpc, &context, &PUBLICATIONS)?;
     let wanted = |presentity: &[u8], event| filter.wants_resource(presentity, event);
     let fail = |error: crate::presence::error::StoreError| error.to_string();
     if filter.count {
-        show_count(rpc, world.count_publications(wanted).map_err(fail)?);
+        show_count(rpc, context.count_publications(wanted).map_err(fail)?);
         return Ok(());
     }
     let order = filter.sort.as_ref().map(|sort| PublicationOrder { by_event: sort.by == b"event", falls: sort.falls });
-    let page = world.page_of_publications(filter.offset, filter.limit, order, wanted).map_err(fail)?;
+    let page = context.page_of_publications(filter.offset, filter.limit, order, wanted).map_err(fail)?;
     for (resource, publication) in page {
         let Some(out) = rpc.add_struct() else { break };
         let left = publication.expires_at.moment().map_or(-1, |end| (end - clock::now()).0);
-        out.text(c"presentity", &resource.uri).text(c"event", world.packages().get(resource.event).name);
+        out.text(c"presentity", &resource.uri).text(c"event", context.packages().get(resource.event).name);
         out.text(c"etag", publication.etag.bytes()).text(c"sender", &publication.sender).int(c"left", left);
         out.text(c"received_time", &when(publication.received_at)).int(c"priority", publication.priority.into());
         show_body(out, BodyDigest::of(&publication.body));

@@ -196,8 +196,8 @@ pub unsafe extern "C" fn kr_presence_has_subscribers(
         let _ = msg;
         // SAFETY: strings of the script function in progress.
         let (uri, event) = (unsafe { view_ptr(presentity) }, unsafe { view_ptr(event) });
-        let (Some(uri), Some(event), Some(mut world)) = (uri, event, state::world()) else { return -1 };
-        let Some(resource) = resource_of(&world, uri, event) else {
+        let (Some(uri), Some(event), Some(mut context)) = (uri, event, state::context()) else { return -1 };
+        let Some(resource) = resource_of(&context, uri, event) else {
             crate::limited!(
                 Error,
                 "pres_has_subscribers: no event package {} or no URI {}",
@@ -207,7 +207,7 @@ pub unsafe extern "C" fn kr_presence_has_subscribers(
             return -1;
         };
         use crate::presence::ports::Ports;
-        match world.subscriptions(&resource) {
+        match context.subscriptions(&resource) {
             Ok(list) if !list.is_empty() => 1,
             _ => -1,
         }
@@ -278,8 +278,8 @@ unsafe fn literal(text: *const c_char) -> &'static [u8] {
 /// `msg` is the message of the script function in progress.
 unsafe fn refuse_after_panic(msg: *mut sip_msg_t) -> c_int {
     // SAFETY: the caller vouches for the message.
-    if let Some((mut world, message)) = unsafe { state::world_for(msg) } {
-        world.refuse(&Failure::Internal("panic".into()), "request", &who(message));
+    if let Some((mut context, message)) = unsafe { state::context_for(msg) } {
+        context.refuse(&Failure::Internal("panic".into()), "request", &who(message));
     }
     -1
 }

@@ -73,10 +73,10 @@ fn sort_key(s: &Subscription, by: &[u8], event: &[u8], now: Moment) -> (i64, Vec
 }
 
 fn subscriptions(rpc: &Rpc) -> Result<(), String> {
-    let Some(world) = state::world() else { return Ok(()) };
-    let filter = Filter::read(rpc, &world, &SUBSCRIPTIONS)?;
+    let Some(context) = state::context() else { return Ok(()) };
+    let filter = Filter::read(rpc, &context, &SUBSCRIPTIONS)?;
     let now = clock::now();
-    let packages = world.packages().clone();
+    let packages = context.packages().clone();
     let wanted = |s: &Subscription| {
         filter.wants_resource(s.get(Field::PresUri), s.state.event)
             && filter.wants_watcher(&s.watcher_uri())
@@ -85,44 +85,44 @@ fn subscriptions(rpc: &Rpc) -> Result<(), String> {
     };
     let fail = |error: StoreError| error.to_string();
     if filter.count {
-        show_count(rpc, world.count_subscriptions(wanted).map_err(fail)?);
+        show_count(rpc, context.count_subscriptions(wanted).map_err(fail)?);
         return Ok(());
     }
     let page = match &filter.sort {
-        None => world.page_of_subscriptions(filter.offset, filter.limit, wanted),
+        None => context.page_of_subscriptions(filter.offset, filter.limit, wanted),
         Some(sort) => {
             let key = |s: &Subscription| sort_key(s, &sort.by, packages.get(s.state.event).name, now);
-            world.sorted_page_of_subscriptions(filter.offset, filter.limit, sort.falls, wanted, key)
+            context.sorted_page_of_subscriptions(filter.offset, filter.limit, sort.falls, wanted, key)
         }
     };
     for s in page.map_err(fail)? {
         let Some(out) = rpc.add_struct() else { break };
-        show_subscription(&world, out, &s, now);
+        show_subscription(&context, out, &s, now);
     }
     Ok(())
 }
 
-fn show_subscription(world: &Context, out: Struct, s: &Subscription, now: Moment) {
+fn show_subscription(context: &Context, out: Struct, s: &Subscription, now: Moment) {
     out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
-    out.text(c"event", world.packages().get(s.state.event).name).text(c"status", s.state.status.word());
+    out.text(c"event", context.packages().get(s.state.event).name).text(c"status", s.state.status.word());
     out.text(c"reason", s.get(Field::Reason)).seconds(c"left", s.state.expires_at - now);
     out.seconds(c"age", age(s, now));
     out.text(c"contact", s.get(Field::Contact)).text(c"callid", s.get(Field::CallId));
     out.int(c"cseq", i64::from(s.state.local_cseq) + 1).int(c"version", s.state.version.into());
     out.text(c"user_agent", s.get(Field::UserAgent));
-    let node = world.node_of(s.dialog());
+    let node = context.node_of(s.dialog());
     if !node.is_empty() {
         out.text(c"node", &node);
     }
 }
 
-fn resource(world: &Context, presentity: &[u8], event: &[u8]) -> Result<Resource, String> {
-    let id = world.packages().named(event);
+fn resource(context: &Context, presentity: &[u8], event: &[u8]) -> Result<Resource, String> {
+    let id = context.packages().named(event);
     let id = id.ok_or_else(|| {
-        let known = String::from_utf8_lossy(&world.packages().allow_events()).into_owned();
+        let known = String::from_utf8_lossy(&context.packages().allow_events()).into_owned();
         format!("no event package {}: there are {known}", log::show(event))
     })?;
-    Ok(world.uri_rule().resource(&as_stored(presentity), id))
+    Ok(context.uri_rule().resource(&as_stored(presentity), id))
 }
 
 /// Which subscriptions to end, and the reason their NOTIFY gives.
@@ -133,7 +133,7 @@ struct Ending {
 }
 
 impl Ending {
-    fn read(rpc: &Rpc, world: &Context) -> Result<Ending, String> {
+    fn read(rpc: &Rpc, context: &Context) -> Result<Ending, String> {
         let (Some(watcher), Some(presentity), Some(event)) = (rpc.text(), rpc.text(), rpc.text()) else {
             return Err("give a watcher, a presentity and an event, each or . for all: \
                         sip:bob@example.org sip:alice@example.org dialog"
@@ -147,7 +147,7 @@ impl Ending {
             return Err("a watcher or a presentity has to be named: presence.drain ends all subscriptions".into());
         }
         if let Some(event) = &event {
-            resource(world, b"", event)?;
+            resource(context, b"", event)?;
         }
         Ok(Ending { whose: SubscriptionSelector { watcher, presentity, event }, reason: Ending::reason(rpc)? })
     }
@@ -169,25 +169,26 @@ impl Ending {
     }
 
     /// The subscriptions that are meant but the first `passed_over`, at most a page of them.
-    fn page(&self, world: &mut Context, passed_over: usize) -> Result<Vec<Subscription>, StoreError> {
-        let packages = world.packages().clone();
+    fn page(&self, context: &mut Context, passed_over: usize) -> Result<Vec<Subscription>, StoreError> {
+        let packages = context.packages().clone();
         if let (Some(presentity), Some(event)) = (&self.whose.presentity, &self.whose.event) {
             let Some(id) = packages.named(event) else { return Ok(Vec::new()) };
-            let all = world.subscriptions(&world.uri_rule().resource(presentity, id))?;
+            let all = context.subscriptions(&context.uri_rule().resource(presentity, id))?;
             return Ok(all.into_iter().filter(|s| self.whose.has(s, event)).skip(passed_over).collect());
         }
-        world.page_of_subscriptions(passed_over, LARGEST_PAGE, |s| self.whose.has(s, packages.get(s.state.event).name))
+        context
+            .page_of_subscriptions(passed_over, LARGEST_PAGE, |s| self.whose.has(s, packages.get(s.state.event).name))
     }
 
     /// Ends them; returns how many there were. One that cannot be ended does not keep the others: what was wrong with
     /// it is the error at the end.
-    fn run(&self, world: &mut Context) -> Result<i64, StoreError> {
+    fn run(&self, context: &mut Context) -> Result<i64, StoreError> {
         let (mut total, mut passed_over, mut wrong) = (0, 0, None);
         loop {
-            let page = self.page(world, passed_over)?;
+            let page = self.page(context, passed_over)?;
             let mut ended = 0;
             for subscription in &page {
-                match expiry::end(world, subscription, &self.reason) {
+                match expiry::end(context, subscription, &self.reason) {
                     Ok(was_there) => ended += i64::from(was_there),
                     Err(error) => {
                         passed_over += 1;
@@ -204,8 +205,9 @@ impl Ending {
 }
 
 fn end_subscriptions(rpc: &Rpc) {
-    let Some(mut world) = state::world() else { return };
-    let done = Ending::read(rpc, &world).and_then(|ending| ending.run(&mut world).map_err(|error| error.to_string()));
+    let Some(mut context) = state::context() else { return };
+    let done =
+        Ending::read(rpc, &context).and_then(|ending| ending.run(&mut context).map_err(|error| error.to_string()));
     match done {
         Ok(0) => rpc.fault(404, c"No such subscription"),
         Ok(count) => {
@@ -218,15 +220,15 @@ fn end_subscriptions(rpc: &Rpc) {
 }
 
 fn expire_publication(rpc: &Rpc) {
-    let Some(mut world) = state::world() else { return };
+    let Some(mut context) = state::context() else { return };
     let (Some(presentity), Some(event), Some(etag)) = (rpc.text(), rpc.text(), rpc.text()) else {
         return fault(rpc, "give a presentity, an event and an entity tag");
     };
-    let resource = match uri_of("presentity", &presentity).and_then(|uri| resource(&world, &uri, &event)) {
+    let resource = match uri_of("presentity", &presentity).and_then(|uri| resource(&context, &uri, &event)) {
         Ok(resource) => resource,
         Err(why) => return fault(rpc, &why),
     };
-    match world.documents(&resource) {
+    match context.documents(&resource) {
         Ok(documents) if !documents.iter().any(|d| d.etag.bytes() == etag) => {
             return rpc.fault(404, c"No publication with this entity tag");
         }
@@ -244,7 +246,7 @@ fn expire_publication(rpc: &Rpc) {
         expires: 0,
         kind: DirectKind::Update,
     };
-    if let Err(why) = direct_publish::publish(&mut world, &removal) {
+    if let Err(why) = direct_publish::publish(&mut context, &removal) {
         fault(rpc, &why.to_string());
     }
 }
@@ -302,13 +304,13 @@ fn wanted_entries(rpc: &Rpc) -> Result<usize, String> {
 }
 
 fn busiest(rpc: &Rpc) {
-    let Some(world) = state::world() else { return };
-    let found = wanted_entries(rpc).and_then(|limit| world.busiest(limit).map_err(|error| error.to_string()));
+    let Some(context) = state::context() else { return };
+    let found = wanted_entries(rpc).and_then(|limit| context.busiest(limit).map_err(|error| error.to_string()));
     match found {
         Ok(found) => {
             for busy in found {
                 let Some(out) = rpc.add_struct() else { return };
-                out.text(c"presentity", &busy.presentity).text(c"event", world.packages().get(busy.event).name);
+                out.text(c"presentity", &busy.presentity).text(c"event", context.packages().get(busy.event).name);
                 out.int(c"watchers", busy.watchers as i64).int(c"changes", busy.changes.into());
             }
         }
@@ -317,27 +319,27 @@ fn busiest(rpc: &Rpc) {
 }
 
 fn failing(rpc: &Rpc) {
-    let Some(world) = state::world() else { return };
+    let Some(context) = state::context() else { return };
     let limit = match wanted_entries(rpc) {
         Ok(limit) => limit,
         Err(why) => return fault(rpc, &why),
     };
-    for failing in world.failing(limit) {
+    for failing in context.failing(limit) {
         let Some(out) = rpc.add_struct() else { return };
         let s = &failing.subscription;
         out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
-        out.text(c"event", world.packages().get(s.state.event).name).text(c"contact", s.get(Field::Contact));
+        out.text(c"event", context.packages().get(s.state.event).name).text(c"contact", s.get(Field::Contact));
         out.int(c"answer", failing.notify_history.failed.into())
             .moment(c"last_notify", failing.notify_history.notified_at.map(Moment::from));
     }
     // Those whose NOTIFY ended them: the commonest dark lamps.
-    for ended in world.ends(limit, |ended| matches!(ended.cause, Cause::Notify(_))) {
+    for ended in context.ends(limit, |ended| matches!(ended.cause, Cause::Notify(_))) {
         let (Cause::Notify(code), Some(out)) = (ended.cause, rpc.add_struct()) else { return };
         out.text(c"watcher", &ended.watcher).text(c"presentity", &ended.presentity);
-        out.text(c"event", world.packages().get(ended.event).name).text(c"contact", &ended.contact);
+        out.text(c"event", context.packages().get(ended.event).name).text(c"contact", &ended.contact);
         out.int(c"answer", code.into()).int(c"last_notify", ended.at / 1_000_000).int(c"ended", ended.at / 1_000_000);
     }
-    for row in world.refused_rows(limit) {
+    for row in context.refused_rows(limit) {
         let Some(out) = rpc.add_struct() else { return };
         if !row.watcher.is_empty() {
             out.text(c"watcher", &row.watcher);

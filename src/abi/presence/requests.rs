@@ -39,21 +39,21 @@ const LONGEST_SHOWN: usize = 128;
 /// `msg` is a message in progress, `sender` null or a string.
 pub(crate) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::_str) -> c_int {
     // SAFETY: the script function's own message.
-    let Some((mut world, message)) = (unsafe { state::world_for(msg) }) else { return -1 };
+    let Some((mut context, message)) = (unsafe { state::context_for(msg) }) else { return -1 };
     // SAFETY: null or a string of the script.
     let sender = unsafe { view_ptr(sender) };
     #[cfg(feature = "fault-injection")]
     let _fault = inject_fault(message);
-    let presentity = request_uri(message).map_err(|failure| event_first(&world, message, failure));
+    let presentity = request_uri(message).map_err(|failure| event_first(&context, message, failure));
     let done = presentity.and_then(|presentity| {
-        let request = checked_sender(sender).and_then(|sender| publish_request(&world, message, sender, &presentity));
-        let request = request.map_err(|failure| event_first(&world, message, failure))?;
-        publish::handle(&mut world, &request)
+        let request = checked_sender(sender).and_then(|sender| publish_request(&context, message, sender, &presentity));
+        let request = request.map_err(|failure| event_first(&context, message, failure))?;
+        publish::handle(&mut context, &request)
     });
     match done {
         Ok(()) => 1,
         Err(failure) => {
-            world.refuse(&failure, "PUBLISH", &who(message));
+            context.refuse(&failure, "PUBLISH", &who(message));
             // A phone whose publication is gone starts anew: scripts go on as after a 200, as with stock.
             if failure.is_conditional() { 1 } else { -1 }
         }
@@ -61,8 +61,8 @@ pub(crate) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::
 }
 
 /// Of several flaws of a request an event package that is not there is the one that is named, as by stock.
-fn event_first(world: &Context, message: SipMsg<'_>, failure: Failure) -> Failure {
-    bad_event::asked_for(world.packages(), message.event()).err().unwrap_or(failure)
+fn event_first(context: &Context, message: SipMsg<'_>, failure: Failure) -> Failure {
+    bad_event::asked_for(context.packages(), message.event()).err().unwrap_or(failure)
 }
 
 /// The longest sender that stock and its table take.
@@ -126,12 +126,12 @@ fn user_and_host<'a>(what: &str, uri: msg::UriParts<'a>) -> Result<(UserPart<'a>
 }
 
 fn publish_request<'a>(
-    world: &Context,
+    context: &Context,
     message: SipMsg<'a>,
     sender: &'a [u8],
     (user, host): &'a (UserPart<'a>, HostPart<'a>),
 ) -> Result<publish::Request<'a>, Failure> {
-    let xavp = world.process().config.xavp;
+    let xavp = context.process().config.xavp;
     Ok(publish::Request {
         event: message.event(),
         user: user.bytes(),
@@ -174,9 +174,9 @@ impl<'a> GivenWatcher<'a> {
 /// `msg` is a message in progress.
 pub(crate) unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: GivenWatcher<'_>) -> c_int {
     // SAFETY: the script function's own message.
-    let Some((mut world, message)) = (unsafe { state::world_for(msg) }) else { return -1 };
-    world.process().last_subscription.replace(None);
-    let local_contact = match world.process().config.server_address {
+    let Some((mut context, message)) = (unsafe { state::context_for(msg) }) else { return -1 };
+    context.process().last_subscription.replace(None);
+    let local_contact = match context.process().config.server_address {
         b"" => message.local_contact(),
         address => address.to_vec(),
     };
@@ -184,25 +184,25 @@ pub(crate) unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: GivenWatc
     #[cfg(feature = "fault-injection")]
     let _fault = inject_fault(message);
     let result = subscribe_request(message, watcher, &local_contact, &mut routes)
-        .map_err(|failure| event_first(&world, message, failure))
-        .and_then(|request| subscribe::handle(&mut world, &request));
+        .map_err(|failure| event_first(&context, message, failure))
+        .and_then(|request| subscribe::handle(&mut context, &request));
     match result {
         Ok(subscription) => {
             // As in stock: the watcher has its answer, and the script hears that the NOTIFY did not go out.
-            let is_unanswered = world.unanswered.iter().any(|dialog| dialog.id() == subscription.dialog());
-            remember_subscription(&world, subscription);
+            let is_unanswered = context.unanswered.iter().any(|dialog| dialog.id() == subscription.dialog());
+            remember_subscription(&context, subscription);
             if is_unanswered { -1 } else { 1 }
         }
         Err(failure) => {
-            world.refuse(&failure, "SUBSCRIBE", &who(message));
+            context.refuse(&failure, "SUBSCRIBE", &who(message));
             -1
         }
     }
 }
 
 /// `$subs` after `handle_subscribe`.
-fn remember_subscription(world: &Context, subscription: Subscription) {
-    let process = world.process();
+fn remember_subscription(context: &Context, subscription: Subscription) {
+    let process = context.process();
     if process.config.subs_variable {
         process.last_subscription.replace(Some(subscription));
     }

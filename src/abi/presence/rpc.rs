@@ -149,12 +149,12 @@ fn watcher_list(rpc: &Rpc) -> Result<(), String> {
     let wanted = uri_of("presentity", &rpc.text().ok_or("Not enough parameters")?)?;
     let full = wants_all(rpc)?;
     let Some(process) = state::process() else { return Ok(()) };
-    let Some(mut world) = state::world() else { return Ok(()) };
+    let Some(mut context) = state::context() else { return Ok(()) };
     use crate::presence::ports::Ports;
     for (index, package) in process.registry.packages().0.iter().enumerate() {
         let id = crate::presence::event_package::PackageId(index as u16);
         let resource = process.shared.tables.rule().resource(&wanted, id);
-        for s in world.subscriptions(&resource).map_err(|error| error.to_string())? {
+        for s in context.subscriptions(&resource).map_err(|error| error.to_string())? {
             let Some(out) = rpc.add_struct() else { return Ok(()) };
             out.text(c"pres_uri", s.get(Field::PresUri));
             out.text(c"to_user", s.get(Field::ToUser)).text(c"to_domain", s.get(Field::ToDomain));

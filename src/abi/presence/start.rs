@@ -243,8 +243,8 @@ pub(crate) fn restore() -> Result<(), String> {
     if !process.database.is_configured() {
         return Ok(());
     }
-    let mut world = Context::new(process);
-    let publications = world.restore().map_err(|error| format!("cannot read the tables: {error}"))?;
+    let mut context = Context::new(process);
+    let publications = context.restore().map_err(|error| format!("cannot read the tables: {error}"))?;
     log!(Debug, "{publications} rows restored");
     process.database.disconnect();
     Ok(())
@@ -276,7 +276,7 @@ pub(crate) fn start_senders(config: &Config) -> bool {
         process::fork_worker(c"presence sender", || {
             crate::abi::entry::guarded("sender", (), process_pause, || {
                 if let Some(process) = state::process() {
-                    fan_out::serve(process.shared.senders, state::world);
+                    fan_out::serve(process.shared.senders, state::context);
                 }
             })
         })
@@ -289,7 +289,7 @@ pub(crate) fn start_named_sender(config: &Config) -> bool {
         || process::fork_worker(c"presence names", || {
             crate::abi::entry::guarded("names", (), process_pause, || {
                 if let Some(process) = state::process() {
-                    named_sender::serve(process.shared.named_targets, state::world);
+                    named_sender::serve(process.shared.named_targets, state::context);
                 }
             })
         })

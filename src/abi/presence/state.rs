@@ -28,16 +28,16 @@ pub fn parameters() -> &'static ParameterBlock {
     PARAMETERS.get_or_init(|| ParameterBlock::new(config::PARAMETERS))
 }
 
-/// A world without a message; `None` before `mod_init`.
-pub fn world() -> Option<Context> {
+/// A context without a message; `None` before `mod_init`.
+pub fn context() -> Option<Context> {
     process().map(Context::new)
 }
 
-/// A world for a request.
+/// A context for a request.
 ///
 /// # Safety
 /// `msg` is the message of the script function in progress.
-pub unsafe fn world_for<'a>(msg: *mut sys::sip_msg) -> Option<(Context, SipMsg<'a>)> {
+pub unsafe fn context_for<'a>(msg: *mut sys::sip_msg) -> Option<(Context, SipMsg<'a>)> {
     // SAFETY: the caller vouches for the message, and the context does not outlive the entry, which the message does.
     let message = unsafe { SipMsg::new(msg)? };
     Some((Context::for_request(process()?, message), message))

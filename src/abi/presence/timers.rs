@@ -28,23 +28,23 @@ pub(crate) fn clean_up() -> Result<(), String> {
 
 pub(crate) fn clean() {
     let Some(process) = state::process() else { return };
-    let world = || Context::new(process).paced();
-    if world().is_library() {
+    let context = || Context::new(process).paced();
+    if context().is_library() {
         return;
     }
     each_on_its_own("the wall clock", follow_clock);
     each_on_its_own("ending publications", || {
-        if let Err(error) = expiry::publications(&mut world()) {
+        if let Err(error) = expiry::publications(&mut context()) {
             crate::limited!(Error, "cannot remove ended publications: {error}");
         }
     });
     each_on_its_own("cleaning the watchers", || {
-        if let Err(error) = world().clean_watchers() {
+        if let Err(error) = context().clean_watchers() {
             crate::limited!(Error, "cannot clean the watchers table: {error}");
         }
     });
     each_on_its_own("cleaning what nodes have left", || {
-        if let Err(error) = world().clean_cluster() {
+        if let Err(error) = context().clean_cluster() {
             crate::limited!(Error, "cannot clean the active_watchers table: {error}");
         }
     });
@@ -52,8 +52,8 @@ pub(crate) fn clean() {
 
 pub(crate) fn update() {
     each_on_its_own("ending subscriptions", || {
-        let Some(mut world) = state::world().map(Context::paced) else { return };
-        if let Err(error) = expiry::subscriptions(&mut world) {
+        let Some(mut context) = state::context().map(Context::paced) else { return };
+        if let Err(error) = expiry::subscriptions(&mut context) {
             crate::limited!(Error, "cannot end subscriptions that ran out: {error}");
         }
     });
@@ -63,22 +63,22 @@ pub(crate) fn update() {
 }
 
 /// Writes what memory has and the tables have not.
-pub(crate) fn write_what_waits(world: impl Fn() -> Context, pass: Pass) {
+pub(crate) fn write_what_waits(context: impl Fn() -> Context, pass: Pass) {
     each_on_its_own("writing subscriptions", || {
-        if let Err(error) = world().write_subscriptions(pass) {
+        if let Err(error) = context().write_subscriptions(pass) {
             crate::limited!(Error, "cannot write subscriptions to the database: {error}");
         }
     });
     each_on_its_own("writing the watchers", || {
-        if let Err(error) = world().write_authorizations(pass) {
+        if let Err(error) = context().write_authorizations(pass) {
             crate::limited!(Error, "cannot write the watchers table: {error}");
         }
     });
-    each_on_its_own("writing publications", || write_publications(&mut world(), pass));
+    each_on_its_own("writing publications", || write_publications(&mut context(), pass));
 }
 
-pub(crate) fn write_publications(world: &mut Context, pass: Pass) {
-    if let Err(error) = world.write_publications(pass) {
+pub(crate) fn write_publications(context: &mut Context, pass: Pass) {
+    if let Err(error) = context.write_publications(pass) {
         crate::limited!(Error, "cannot write publications to the database: {error}");
     }
 }
@@ -104,15 +104,15 @@ pub(crate) fn completed(done: &tm::Completed<'_>, under_way: Option<UnderWay>, s
     if done.code < 300 && !has_route {
         return; // All is well, and nobody wants to know.
     }
-    let Some(mut world) = state::world() else { return };
+    let Some(mut context) = state::context() else { return };
     let dialog = DialogId { call_id: done.call_id(), to_tag: done.local_tag(), from_tag: done.remote_tag() };
-    let delete = run_notify_reply(&mut world, dialog, done, seen);
+    let delete = run_notify_reply(&mut context, dialog, done, seen);
     let code = match delete {
         true => 481,
-        false if comes_back(done) => return world.shared.tables.record_failure(dialog, done.cseq(), done.code),
+        false if comes_back(done) => return context.shared.tables.record_failure(dialog, done.cseq(), done.code),
         false => done.code,
     };
-    world.notify_answered(dialog, done.cseq(), code);
+    context.notify_answered(dialog, done.cseq(), code);
 }
 
 /// The answer to the NOTIFY that `Context::log_notify` has written a line of.
@@ -128,14 +128,14 @@ fn log_answer(config: &Config, done: &tm::Completed<'_>, waited: Option<u64>) {
 
 /// `event_route[presence:notify-reply]`; `true` when the script asked to delete the subscription.
 fn run_notify_reply(
-    world: &mut Context,
+    context: &mut Context,
     dialog: DialogId<'_>,
     done: &tm::Completed<'_>,
     seen: Option<Subscription>,
 ) -> bool {
-    let process = world.process();
+    let process = context.process();
     let Some(route) = process.notify_reply.get().filter(script::EventRoute::exists) else { return false };
-    let found = seen.or_else(|| world.find_subscription(dialog).ok().flatten());
+    let found = seen.or_else(|| context.find_subscription(dialog).ok().flatten());
     let shown = found.filter(|_| process.config.subs_variable);
     let _shown = ScopedValue::set(&process.last_subscription, shown);
     let answer = Answer::of(done);
@@ -176,8 +176,8 @@ pub(crate) unsafe extern "C" fn kr_presence_on_update(_ticks: c_uint, _param: *m
 
 pub(crate) unsafe extern "C" fn kr_presence_on_publication_update(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_presence_on_publication_update, {
-        if let Some(mut world) = state::world().map(Context::paced) {
-            write_publications(&mut world, Pass::Regular);
+        if let Some(mut context) = state::context().map(Context::paced) {
+            write_publications(&mut context, Pass::Regular);
         }
     })
 }
@@ -196,14 +196,14 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
             }
         });
         each_on_its_own("drain", || {
-            let Some(mut world) = state::world().map(Context::paced) else { return };
-            if let Err(error) = world.drain_step() {
+            let Some(mut context) = state::context().map(Context::paced) else { return };
+            if let Err(error) = context.drain_step() {
                 crate::limited!(Error, "cannot end subscriptions before maintenance: {error}");
             }
         });
         each_on_its_own("nodes", || {
-            if let Some(mut world) = state::world().map(Context::paced) {
-                crate::abi::presence::dmq::step(&mut world);
+            if let Some(mut context) = state::context().map(Context::paced) {
+                crate::abi::presence::dmq::step(&mut context);
             }
         });
     })
@@ -224,8 +224,8 @@ pub(crate) unsafe extern "C" fn kr_presence_on_beat(_ticks: c_uint, _param: *mut
 pub(crate) unsafe extern "C" fn kr_presence_on_tick(_ticks: c_uint, param: *mut c_void) {
     entry!(kr_presence_on_tick, {
         fork_signals::take();
-        if let Some(mut world) = state::world() {
-            world.notifier_tick(param as usize as i32);
+        if let Some(mut context) = state::context() {
+            context.notifier_tick(param as usize as i32);
         }
     })
 }
@@ -261,16 +261,16 @@ const LEAST_STEP: Seconds = Seconds(2);
 /// Lets rows follow a wall clock that was set: intervals go on, so the times of day at which they end are others. What
 /// could not be written is written in the next second.
 pub(crate) fn follow_clock() {
-    let (Some(world), set_by) = (state::world(), clock::set_by()) else { return };
-    let before = Seconds(world.shared.clock_set_by.load(Ordering::Relaxed));
+    let (Some(context), set_by) = (state::context(), clock::set_by()) else { return };
+    let before = Seconds(context.shared.clock_set_by.load(Ordering::Relaxed));
     if (set_by - before).abs() < LEAST_STEP {
         return;
     }
     let step = set_by - before;
     limited!(Warn, "the wall clock was set by {} s: subscriptions and publications end when they would have", step.0);
-    world.storage.subscriptions.clock_was_set();
-    match world.storage.publications.clock_was_set(before) {
-        Ok(()) => world.shared.clock_set_by.store(set_by.0, Ordering::Relaxed),
+    context.storage.subscriptions.clock_was_set();
+    match context.storage.publications.clock_was_set(before) {
+        Ok(()) => context.shared.clock_set_by.store(set_by.0, Ordering::Relaxed),
         Err(error) => limited!(Error, "not all rows have the times of the new wall clock yet: {error}"),
     }
 }
@@ -307,10 +307,10 @@ pub(crate) fn send_missed() {
     for _ in 0..list.len() {
         let Some(missed) = list.take() else { break };
         each_on_its_own("missed changes", || {
-            let mut world = Context::new(process).paced();
-            world.notify_missed(missed);
-            failed += usize::from(world.has_missed());
-            is_away = world.has_lost_database();
+            let mut context = Context::new(process).paced();
+            context.notify_missed(missed);
+            failed += usize::from(context.has_missed());
+            is_away = context.has_lost_database();
         });
         if is_away || failed >= FAILED_READS {
             return;

@@ -41,7 +41,7 @@ fn result_of(done: Result<(), RequestError>, what: &str, uri: &[u8]) -> c_int {
 unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
     entry!(send_publish, -1, {
         // SAFETY: the structure of the call in progress.
-        let (Some(info), Some(mut world)) = (unsafe { info.as_ref() }, state::world()) else { return -1 };
+        let (Some(info), Some(mut context)) = (unsafe { info.as_ref() }, state::context()) else { return -1 };
         // SAFETY: its strings live during the call.
         let text = |place: *mut str_t| unsafe { text(place) };
         // SAFETY: as above.
@@ -75,14 +75,14 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
             crate::limited!(Error, "send_publish: no presentity URI");
             return -1;
         }
-        result_of(queue::submit(&mut world, &request), "PUBLISH", uri)
+        result_of(queue::submit(&mut context, &request), "PUBLISH", uri)
     })
 }
 
 unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
     entry!(send_subscribe, -1, {
         // SAFETY: the structure of the call in progress.
-        let (Some(info), Some(mut world)) = (unsafe { info.as_ref() }, state::world()) else { return -1 };
+        let (Some(info), Some(mut context)) = (unsafe { info.as_ref() }, state::context()) else { return -1 };
         let stored_flag = if info.source_flag & XMPP_INITIAL != 0 { XMPP_SUBSCRIBE } else { info.source_flag };
         let options = RequestOptions {
             event: info.event,
@@ -115,7 +115,7 @@ unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
             crate::limited!(Error, "send_subscribe: no presentity or watcher URI");
             return -1;
         }
-        result_of(dialog::submit(&mut world, &request, when), "SUBSCRIBE", uri)
+        result_of(dialog::submit(&mut context, &request, when), "SUBSCRIBE", uri)
     })
 }
 
@@ -155,7 +155,7 @@ unsafe extern "C" fn add_event(
 /// `entity` is null or a structure of the call in progress.
 unsafe fn stored_dialog(entity: *mut sys::ua_pres) -> Result<Option<Record>, RequestError> {
     // SAFETY: as promised.
-    let (Some(entity), Some(mut world)) = (unsafe { entity.as_ref() }, state::world()) else { return Ok(None) };
+    let (Some(entity), Some(mut context)) = (unsafe { entity.as_ref() }, state::context()) else { return Ok(None) };
     // SAFETY: its strings live during the call.
     let text = |place: *mut str_t| unsafe { text(place) };
     // SAFETY: as above.
@@ -167,7 +167,7 @@ unsafe fn stored_dialog(entity: *mut sys::ua_pres) -> Result<Option<Record>, Req
         from_tag: view(&entity.from_tag),
         to_tag: view(&entity.to_tag),
     };
-    world.find_dialog(&dialog)
+    context.find_dialog(&dialog)
 }
 
 /// -1: no dialog of ours, 0: an established one, 1: one whose SUBSCRIBE is not answered yet.
@@ -215,8 +215,8 @@ unsafe extern "C" fn get_record_id(entity: *mut sys::ua_pres, id: *mut *mut str_
 unsafe extern "C" fn get_subs_list(id: *mut str_t) -> *mut sys::list_entry {
     entry!(get_subs_list, std::ptr::null_mut(), {
         // SAFETY: a string of the call in progress.
-        let (id, Some(world)) = (unsafe { text(id) }, state::world()) else { return std::ptr::null_mut() };
-        match world.uris_with_id(id) {
+        let (id, Some(context)) = (unsafe { text(id) }, state::context()) else { return std::ptr::null_mut() };
+        match context.uris_with_id(id) {
             Ok(mut uris) => {
                 uris.sort();
                 private_list(&uris)

@@ -63,9 +63,9 @@ pub unsafe extern "C" fn kr_pua_child_init(rank: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_destroy() {
     entry!(kr_pua_destroy, (), {
-        if let (Some(world), Some(process)) = (state::world(), state::process()) {
+        if let (Some(context), Some(process)) = (state::context(), state::process()) {
             crate::host::last_process::be_the_last_process();
-            world.write_back(Pass::Last);
+            context.write_back(Pass::Last);
             process.database.disconnect();
         }
     })
@@ -76,8 +76,8 @@ pub unsafe extern "C" fn kr_pua_destroy() {
 pub unsafe extern "C" fn kr_pua_update_contact(msg: *mut sip_msg_t) -> c_int {
     entry!(kr_pua_update_contact, -1, {
         // SAFETY: the message of the script function in progress.
-        let (Some(message), Some(mut world)) = (unsafe { SipMsg::new(msg) }, state::world()) else { return -1 };
-        match update_contact(&mut world, message) {
+        let (Some(message), Some(mut context)) = (unsafe { SipMsg::new(msg) }, state::context()) else { return -1 };
+        match update_contact(&mut context, message) {
             Ok(true) => 1,
             Ok(false) => -1,
             Err(why) => {
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn kr_pua_update_contact(msg: *mut sip_msg_t) -> c_int {
     })
 }
 
-fn update_contact(world: &mut AgentContext, message: SipMsg<'_>) -> Result<bool, String> {
+fn update_contact(context: &mut AgentContext, message: SipMsg<'_>) -> Result<bool, String> {
     if !message.parse_headers() {
         return Err("has headers that cannot be parsed".into());
     }
@@ -107,5 +107,5 @@ fn update_contact(world: &mut AgentContext, message: SipMsg<'_>) -> Result<bool,
     let state = SubscriptionStateHeader::read(message.find(b"Subscription-State").unwrap_or_default());
     let said = ReceivedNotify { contact, route_set: &route_set, state };
     let dialog = Dialog { pres_uri: from.uri, watcher_uri: to.uri, call_id, from_tag: to.tag, to_tag: from.tag };
-    dialog::notified(world, &dialog, &said).map_err(|why| format!("is not carried out: {why}"))
+    dialog::notified(context, &dialog, &said).map_err(|why| format!("is not carried out: {why}"))
 }

@@ -42,9 +42,9 @@ fn list(rpc: &Rpc) {
         Err(why) => return fault(rpc, &why),
     };
     let now = clock::now();
-    let world = AgentContext::new(process);
+    let context = AgentContext::new(process);
     let is_wanted = |uri: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == uri);
-    let all = match world.page_of_records(offset, limit, is_wanted) {
+    let all = match context.page_of_records(offset, limit, is_wanted) {
         Ok(all) => all,
         Err(why) => return fault(rpc, &why.to_string()),
     };

@@ -56,8 +56,8 @@ fn start_timers(config: &Config) -> Result<(), String> {
 
 /// What happens once all modules are initialised and nothing is forked yet: memory is filled from the table.
 pub(crate) fn restore() -> Result<(), String> {
-    let (Some(world), Some(process)) = (state::world(), state::process()) else { return Ok(()) };
-    let read = world.restore().map_err(|error| error.to_string());
+    let (Some(context), Some(process)) = (state::context(), state::process()) else { return Ok(()) };
+    let read = context.restore().map_err(|error| error.to_string());
     process.database.disconnect();
     let read = read?;
     if read > 0 {

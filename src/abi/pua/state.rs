@@ -25,7 +25,7 @@ pub fn parameters() -> &'static ParameterBlock {
     PARAMETERS.get_or_init(|| ParameterBlock::new(config::PARAMETERS))
 }
 
-/// A world without a reply; `None` before `mod_init`.
-pub fn world() -> Option<AgentContext<'static>> {
+/// A context without a reply; `None` before `mod_init`.
+pub fn context() -> Option<AgentContext<'static>> {
     process().map(AgentContext::new)
 }

@@ -38,9 +38,9 @@ pub(crate) unsafe fn completed<'a>(
     });
     log_refusal(METHODS[method], &done, &answer, reply);
     metrics::pua_answered(method, answer.code, answer.silence);
-    let mut world = AgentContext::for_reply(process, done.reply);
+    let mut context = AgentContext::for_reply(process, done.reply);
     let Some(pending) = carried.as_number() else { return };
-    settle(&mut world, pending, &answer);
+    settle(&mut context, pending, &answer);
 }
 
 /// One line for a request that was not carried out, unless pua settles that by itself: another interval, another place,
@@ -88,10 +88,10 @@ pub(crate) unsafe extern "C" fn kr_pua_on_subscribed(
 pub(crate) unsafe extern "C" fn kr_pua_on_second(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_pua_on_second, {
         let Some(process) = state::process() else { return };
-        let mut world = AgentContext::new(process);
-        refresh::retry(&mut world);
+        let mut context = AgentContext::new(process);
+        refresh::retry(&mut context);
         if process.config.update_period > 0 {
-            report_sweep(refresh::sweep(&mut world));
+            report_sweep(refresh::sweep(&mut context));
         }
     })
 }
@@ -104,8 +104,8 @@ pub(crate) fn report_sweep(done: Result<(), crate::pua::error::RequestError>) {
 
 pub(crate) unsafe extern "C" fn kr_pua_on_write(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_pua_on_write, {
-        if let Some(world) = state::world() {
-            world.write_back(Pass::Regular);
+        if let Some(context) = state::context() {
+            context.write_back(Pass::Regular);
         }
     })
 }

@@ -1,4 +1,4 @@
-//! Standings of watchers, kept in shared memory, so that the `watchers` table is not asked at each SUBSCRIBE.
+//! Authorizations of watchers, kept in shared memory, so that the `watchers` table is not asked at each SUBSCRIBE.
 use crate::common::row_groups::{Aside, Pass};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
@@ -196,10 +196,10 @@ impl AuthorizationCache {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }
 
-    /// Standings that the table does not have yet, with their keys: at most `limit` of one part, see
+    /// Authorizations that the table does not have yet, with their keys: at most `limit` of one part, see
     /// [`AuthorizationCache::parts`].
     /// Those that rest are left out, see [`Aside::rests`].
-    pub fn row_state(&self, part: usize, limit: usize, now: Moment, pass: Pass) -> Vec<([Vec<u8>; 4], Authorization)> {
+    pub fn unwritten(&self, part: usize, limit: usize, now: Moment, pass: Pass) -> Vec<([Vec<u8>; 4], Authorization)> {
         let shard = self.shards[part].lock();
         let waits = |cached: &&CachedAuthorization| !cached.written && !cached.aside.rests(now, pass);
         shard.table.iter().filter(waits).take(limit).map(|cached| (cached.key(), cached.authorization())).collect()
@@ -329,16 +329,16 @@ mod tests {
         authorizations.put(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(10), RowOf::Owed, Room::Made);
         authorizations.forget_old(Moment::at(100));
         assert_eq!(authorizations.get(&ALICE, Moment::at(100)), Some(authorization(Status::Pending, b"r")));
-        let row_state = |limit| {
+        let unwritten = |limit| {
             (0..authorizations.parts())
-                .flat_map(move |part| authorizations.row_state(part, limit, Moment::at(100), Pass::Regular))
+                .flat_map(move |part| authorizations.unwritten(part, limit, Moment::at(100), Pass::Regular))
         };
-        let (key, cached) = row_state(1).next().unwrap();
-        assert_eq!((key.each_ref().map(Vec::as_slice), cached), (ALICE, authorization(Status::Pending, b"r")));
+        let (key, found) = unwritten(1).next().unwrap();
+        assert_eq!((key.each_ref().map(Vec::as_slice), found), (ALICE, authorization(Status::Pending, b"r")));
         authorizations.mark_written(&ALICE, &authorization(Status::Active, b""), Moment::at(20));
-        assert!(row_state(1).next().is_some(), "another standing was written");
+        assert!(unwritten(1).next().is_some(), "another authorization was written");
         authorizations.mark_written(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(20));
-        assert_eq!(row_state(1).next(), None);
+        assert_eq!(unwritten(1).next(), None);
     }
 
     #[test]

@@ -316,7 +316,7 @@ impl Context {
         let (now, mut refusals) = (clock::now(), RefusalLog::default());
         for part in 0..self.shared.authorizations.parts() {
             loop {
-                let group = self.shared.authorizations.row_state(part, GROUP, now, pass);
+                let group = self.shared.authorizations.unwritten(part, GROUP, now, pass);
                 if group.is_empty() {
                     break;
                 }

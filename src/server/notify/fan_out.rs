@@ -1,6 +1,6 @@
-//! Large fan-outs leave the worker: resources with many watchers are handed, with their resource entry, to sender
-//! processes. These send with a bound on NOTIFYs that wait for their answer, so that the answers are read in between,
-//! and wait while shared memory is short, so that the number of watchers does not matter.
+//! Large fan-outs leave the worker: a resource with many watchers is handed over to a sender process, with its queue.
+//! Sender processes keep to a bound on NOTIFYs that wait for their answer, so that the answers are read in between, and
+//! wait while shared memory is short, so that the number of watchers does not matter.
 use crate::presence::error::StoreError;
 use crate::presence::notifier;
 use crate::presence::resource::Resource;
@@ -20,7 +20,7 @@ pub fn serve(senders: &Senders, context: impl Fn() -> Option<Context>) {
 }
 
 impl Context {
-    /// The same world for a timer, which has many NOTIFYs to send: it does not run far ahead of the answers.
+    /// The same context for a timer, which has many NOTIFYs to send: it does not run far ahead of the answers.
     pub fn paced(self) -> Context {
         self.with_pace(None)
     }

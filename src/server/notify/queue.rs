@@ -1,4 +1,4 @@
-//! The resource entries of resources: what happened, who sends, and batches of NOTIFYs in the order of the changes.
+//! The queues of resources: which state changes are due, who sends, and batches of NOTIFYs in the order of the changes.
 use crate::cluster::numbers::reserve;
 use crate::common::counters::{self, Counter};
 use crate::common::row_groups::{Fate, Writer};
@@ -157,7 +157,7 @@ impl NotifyQueue for ResourceQueues {
             return batch;
         }
         let now = crate::host::clock::now();
-        let (mut row_state, mut above) = (Vec::new(), Vec::new());
+        let (mut uncounted, mut above) = (Vec::new(), Vec::new());
         let shares = self.config.shares_subscriptions;
         batch.reserve(entry.subscriptions.len().saturating_sub(notify_run.cursor).min(BATCH_SIZE));
         while let Some(entry) = shard.entry(tables.rule(), resource) {
@@ -186,7 +186,7 @@ impl NotifyQueue for ResourceQueues {
             let copy = stored.subscription.to_private();
             if is_behind {
                 stored.written_cseq = copy.state.local_cseq;
-                row_state.push(batch.len());
+                uncounted.push(batch.len());
             }
             if !is_reserved {
                 above.push(batch.len());
@@ -200,7 +200,7 @@ impl NotifyQueue for ResourceQueues {
         fault_point!("portion");
         // The other nodes hear how far the numbers will go before they go there.
         above.into_iter().for_each(|at: usize| self.announce_subscription(batch[at].subscription.dialog()));
-        self.write_counters(&batch, &row_state);
+        self.write_counters(&batch, &uncounted);
         self.announce_to_stock_counted(&batch);
         batch
     }
@@ -240,8 +240,7 @@ impl ResourceQueues {
         ResourceQueues { parts, rows }
     }
 
-    /// Notes what happened to a resource; `true`: something is due, and nobody sends for
-    /// it.
+    /// Notes a state change of a resource; `true`: something is due, and no process sends for it yet.
     fn note(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>, take: Take) -> bool {
         let tables = &self.shared.tables;
         let rule = tables.rule();

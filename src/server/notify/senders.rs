@@ -133,7 +133,7 @@ impl Senders {
     }
 }
 
-/// A resource whose resource entry has been handed over.
+/// A resource that has been handed over to a sender process.
 pub(crate) struct QueuedFanOut {
     pub(crate) uri: ShmBox<[u8]>,
     pub(crate) event: PackageId,

@@ -32,7 +32,7 @@ impl Context {
         self.add_fan_outs(page);
         add_waits(page, measured);
         add_database(page, metrics);
-        let waiting: i64 = statistics.iter().map(|counts| counts.row_state).sum();
+        let waiting: i64 = statistics.iter().map(|counts| counts.rows_waiting).sum();
         number(page, Family::RowsWaiting, waiting.max(0) as u64);
         self.add_rest(page, measured);
     }

@@ -35,7 +35,7 @@ pub struct Counts {
     /// Subscriptions that nobody has decided about.
     pub pending: i64,
     /// Rows of subscriptions and publications that are older than the memory (write-back).
-    pub row_state: i64,
+    pub rows_waiting: i64,
     /// Publications.
     pub publications: i64,
     /// Presentities that have publications.
@@ -85,13 +85,13 @@ impl Context {
                 count.subscriptions += 1;
                 count.pending += i64::from(stored.subscription.state.status == Status::Pending);
                 let waits = writes_back && stored.subscription.state.row_state != RowState::Clean;
-                count.row_state += i64::from(waits);
+                count.rows_waiting += i64::from(waits);
             }
             for entry in shard.entries().filter(|_| in_memory || writes_later) {
                 let Some(count) = counts.get_mut(usize::from(entry.event.0)) else { continue };
-                count.row_state += entry.removed.len() as i64;
+                count.rows_waiting += entry.removed.len() as i64;
                 let Documents::Known(list) = &entry.documents else { continue };
-                count.row_state +=
+                count.rows_waiting +=
                     list.iter().filter(|document| document.row_state != PublicationRowState::Nothing).count() as i64;
                 if in_memory {
                     count.publications += list.len() as i64;

@@ -108,8 +108,8 @@ mod tests {
     #[test]
     fn a_package_with_a_mind_of_its_own_is_always_asked() {
         let predictions = Predictions::default();
-        for notify_run in 0..20 {
-            let own = format!("own {notify_run}").into_bytes();
+        for turn in 0..20 {
+            let own = format!("own {turn}").into_bytes();
             assert_eq!(
                 predictions.body(PackageId(0), || xml_form::formatted(PLAIN), || Some(own.clone())),
                 Some(own.clone())

@@ -1,4 +1,4 @@
-//! The slots of a entry's subscriptions: most resource entries have few, which need no memory of their own.
+//! The slots of the subscriptions to a resource: most resources have few, which need no memory of their own.
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::shm_safe::shm_safe;

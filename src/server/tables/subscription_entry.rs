@@ -118,7 +118,7 @@ impl SubscriptionEntry {
         if !is_older {
             return None;
         }
-        // The body of this pass is as new as the pass, not as new as the resource entry. A change that the watcher does
+        // The body of this pass is as new as the pass, not as new as the documents are. A change that the watcher does
         // not hear of is over for it, too: what it may see later is in the NOTIFY that says so.
         self.seen.notified(generation);
         self.subscription.hears_changes(now).then_some(NotifyReason::Change)
