@@ -329,9 +329,10 @@ fn sql(table: &[u8], verb: Verb<'_>, conditions: &[Cond<'_>]) -> String {
     };
     for (at, (column, op, _)) in conditions.iter().enumerate() {
         let sign = match op {
-            Op::Eq => '=',
-            Op::Lt => '<',
-            Op::Gt => '>',
+            Op::Eq => "=",
+            Op::Lt => "<",
+            Op::Le => "<=",
+            Op::Gt => ">",
         };
         let _ = write!(sql, " {} {column}{sign}?", if at == 0 { "WHERE" } else { "AND" });
     }

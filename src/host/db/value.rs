@@ -64,6 +64,8 @@ pub enum Op {
     Eq,
     /// `<`
     Lt,
+    /// `<=`
+    Le,
     /// `>`
     Gt,
 }
@@ -125,6 +127,7 @@ pub(super) fn raw_op(op: Op) -> *const libc::c_char {
     match op {
         Op::Eq => c"=".as_ptr(),
         Op::Lt => c"<".as_ptr(),
+        Op::Le => c"<=".as_ptr(),
         Op::Gt => c">".as_ptr(),
     }
 }

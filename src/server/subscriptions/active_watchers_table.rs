@@ -227,11 +227,11 @@ pub fn delete_ended(db: &Connection, table: &[u8], before: Moment) -> Result<(),
     db.delete(table, &[("expires", Op::Lt, Value::Time(before.into()))])
 }
 
-/// Writes everything that can change in a subscription.
+/// Writes everything that can change in a subscription, unless the row has been counted further up meanwhile.
 ///
 /// # Errors
 ///
-/// Fails when the database cannot be written, or refuses the values. A row that is gone is no failure.
+/// Fails when the database cannot be written, or refuses the values. A row that is gone, or further, is no failure.
 pub fn update<B: AsRef<[u8]>>(
     db: &Connection,
     table: &[u8],
@@ -253,7 +253,7 @@ pub fn update<B: AsRef<[u8]>>(
         ("updated", Value::Int(n.updated.into())),
         ("updated_winfo", Value::Int(n.updated_winfo.into())),
     ];
-    db.update(table, &cells, &of_dialog(subscription.dialog()))
+    db.update(table, &cells, &not_counted_further(subscription))
 }
 
 /// Writes what a SUBSCRIBE or another authorization changes, and not what NOTIFYs count up meanwhile.
@@ -276,17 +276,24 @@ pub fn update_state(db: &Connection, table: &[u8], subscription: &Subscription) 
     db.update(table, &cells, &of_dialog(subscription.dialog()))
 }
 
-/// Writes the numbers that a NOTIFY counts up.
+/// Writes the numbers that a NOTIFY counts up, unless the row has been counted further up meanwhile.
 ///
 /// # Errors
 ///
-/// Fails when the database cannot be written. A row that is gone is no failure.
+/// Fails when the database cannot be written. A row that is gone, or further, is no failure.
 pub fn update_counters<B: AsRef<[u8]>>(
     db: &Connection,
     table: &[u8],
     subscription: &Subscription<B>,
 ) -> Result<(), DbError> {
-    db.update(table, &counters(&subscription.state), &of_dialog(subscription.dialog()))
+    db.update(table, &counters(&subscription.state), &not_counted_further(subscription))
+}
+
+/// The condition that names the row of a subscription whose memory several processes write: the CSeq of a row never
+/// goes back, in whatever order their statements reach the database.
+fn not_counted_further<B: AsRef<[u8]>>(subscription: &Subscription<B>) -> [Cond<'_>; 4] {
+    let [call, to, from] = of_dialog(subscription.dialog());
+    [call, to, from, ("local_cseq", Op::Le, Value::Int(subscription.state.local_cseq.into()))]
 }
 
 /// The condition that names the row of a subscription that was read with this CSeq: whatever changes what a NOTIFY says

@@ -14,6 +14,7 @@ use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::active_watchers_table::NoRoute;
 use crate::server::subscriptions::pending_deletions::EndedRow;
+use crate::server::subscriptions::rows_behind::mark_changed;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::Moment;
 use std::ops::Deref;
@@ -200,9 +201,13 @@ impl KeptRows {
             let was_refused = stored.aside.is_refused();
             let state = &mut stored.subscription.state;
             match fate {
-                // It may have been counted up and written since it was copied; now the row may be older again.
                 Fate::Written => {
-                    (stored.written_cseq, stored.aside) = (subscription.state.local_cseq, Aside::default())
+                    let written = subscription.state.local_cseq;
+                    // A row that was counted further up since the copy was made has not taken the rest of it.
+                    if stored.written_cseq > written {
+                        mark_changed(&mut state.row_state);
+                    }
+                    (stored.written_cseq, stored.aside) = (stored.written_cseq.max(written), Aside::default());
                 }
                 Fate::Refused => (state.row_state, stored.aside) = (subscription.state.row_state, Aside::refused(now)),
                 Fate::Kept => {

@@ -13,6 +13,9 @@ use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use std::ops::Deref;
 
+/// How often a row is written anew because other processes have changed its subscription meanwhile.
+const TRIES: usize = 20;
+
 /// Rows that are as new as the memory.
 pub(crate) struct WriteThrough(KeptRows);
 
@@ -69,53 +72,75 @@ impl WriteThrough {
         WriteThrough(KeptRows::new(parts))
     }
 
-    /// Writes the row of a stored subscription as it is now, counted up by `ahead` NOTIFYs that follow at once.
+    /// Writes the row of a stored subscription as it is now, counted up by `ahead` NOTIFYs that follow at once. The row
+    /// is that of memory when this returns, whatever other processes have written meanwhile.
     fn write_row(&self, dialog: DialogId<'_>, ahead: u32) -> Result<(), StoreError> {
+        let mut cells = Cells::All;
+        for _ in 0..TRIES {
+            let Some((row, row_state)) = self.take_row(dialog, ahead) else { return Ok(()) };
+            if let Err(error) = self.write_copy(&row, row_state, cells) {
+                self.mark_unwritten(dialog, row_state);
+                return Err(error);
+            }
+            match self.note_written(&row, cells) {
+                Settled::Latest => return Ok(()),
+                Settled::Overtaken => cells = Cells::WithoutCounters,
+                // Its end has removed the row before it was put in the place of another one.
+                Settled::Ended => {
+                    if row_state == RowState::Replace {
+                        self.delete(dialog);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        self.mark_unwritten(dialog, RowState::Update);
+        Err(StoreError::Busy)
+    }
+
+    /// A copy of a stored subscription for its row, which counts as written from now on.
+    fn take_row(&self, dialog: DialogId<'_>, ahead: u32) -> Option<(Subscription, RowState)> {
         let tables = &self.shared.tables;
-        let hash = tables.dialog_hash(dialog);
-        let (row, row_state) = {
-            let Some(mut shard) = tables.shard_of_dialog(hash) else { return Ok(()) };
-            let Some(stored) = shard.find(dialog) else { return Ok(()) };
-            let row_state = std::mem::replace(&mut stored.subscription.state.row_state, RowState::Clean);
-            let mut row = stored.subscription.to_private();
-            row.state.local_cseq += ahead;
-            row.state.version += ahead;
-            (row, row_state)
-        };
+        let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
+        let stored = shard.find(dialog)?;
+        let row_state = std::mem::replace(&mut stored.subscription.state.row_state, RowState::Clean);
+        let mut row = stored.subscription.to_private();
+        row.state.local_cseq += ahead;
+        row.state.version += ahead;
+        Some((row, row_state))
+    }
+
+    fn write_copy(&self, row: &Subscription, row_state: RowState, cells: Cells) -> Result<(), StoreError> {
         let (table, packages) = (self.config.active_watchers_table, self.packages());
-        let fits = !self.database.limits_texts() || rows::fits(&row);
-        let update = |db: &Connection| rows::update(db, table, &row, NoRoute::Null);
-        let written = match row_state {
+        let fits = !self.database.limits_texts() || rows::fits(row);
+        let update = |db: &Connection| match cells {
+            Cells::All => rows::update(db, table, row, NoRoute::Null),
+            Cells::WithoutCounters => rows::update_state(db, table, row),
+        };
+        match row_state {
             RowState::Replace => {
-                self.database.write_together(|db| rows::replace(db, table, packages, &row, NoRoute::Null))
+                self.database.write_together(|db| rows::replace(db, table, packages, row, NoRoute::Null))
             }
             _ if fits => self.database.write(update),
             _ => self.database.write_once(update),
-        };
-        if written.is_err() {
-            self.mark_unwritten(dialog, row_state);
-            return written;
         }
-        self.note_written(&row);
-        Ok(())
     }
 
-    /// A row has been written as it was read. Only now NOTIFYs with its numbers may leave; those that other processes
-    /// have counted meanwhile, and written before it, are written once more.
-    fn note_written(&self, row: &Subscription) {
+    /// A copy has been written. Only now NOTIFYs with its numbers may leave. Where another process has counted further
+    /// or changed the subscription since the copy was made, the row may lack this copy, or that change.
+    fn note_written(&self, row: &Subscription, cells: Cells) -> Settled {
         let (tables, dialog) = (&self.shared.tables, row.dialog());
-        let later = {
-            let Some(mut shard) = tables.shard_of_dialog(tables.dialog_hash(dialog)) else { return };
-            let Some(stored) = shard.find(dialog) else { return };
-            stored.written_cseq = stored.written_cseq.max(row.state.local_cseq);
-            let is_later = stored.subscription.state.local_cseq > row.state.local_cseq;
-            is_later.then(|| stored.subscription.to_private())
-        };
-        let Some(later) = later else { return };
-        let table = self.config.active_watchers_table;
-        if self.database.write(|db| rows::update_counters(db, table, &later)).is_err() {
-            self.mark_unwritten(dialog, RowState::Update);
+        let Some(mut shard) = tables.shard_of_dialog(tables.dialog_hash(dialog)) else { return Settled::Ended };
+        let Some(stored) = shard.find(dialog) else { return Settled::Ended };
+        let written = row.state.local_cseq;
+        let has_counters = cells == Cells::All;
+        if (has_counters && stored.written_cseq > written) || !is_of(row, &stored.subscription) {
+            return Settled::Overtaken;
         }
+        if has_counters {
+            stored.written_cseq = written;
+        }
+        Settled::Latest
     }
 
     /// The row is still older than the memory: the timer writes it.
@@ -128,4 +153,32 @@ impl WriteThrough {
             stored.written_cseq = 0;
         }
     }
+}
+
+/// What of a subscription is written into its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cells {
+    /// All that can change, unless the row has been counted further up.
+    All,
+    /// What SUBSCRIBEs and rules change, however far NOTIFYs have been counted: who counts writes the numbers.
+    WithoutCounters,
+}
+
+/// What a written copy of a subscription is when its statement is done.
+enum Settled {
+    /// The row is that of memory.
+    Latest,
+    /// Memory has gone on: the row may be older.
+    Overtaken,
+    /// The subscription has ended.
+    Ended,
+}
+
+/// Whether all that a row holds but the numbers of NOTIFYs is as in memory.
+fn is_of<B: AsRef<[u8]>>(row: &Subscription, memory: &Subscription<B>) -> bool {
+    let (written, now) = (&row.state, &memory.state);
+    let is_as_it_was =
+        (written.status, written.expires_at, written.remote_cseq, written.updated, written.updated_winfo)
+            == (now.status, now.expires_at, now.remote_cseq, now.updated, now.updated_winfo);
+    is_as_it_was && row.has_strings_of(memory)
 }
