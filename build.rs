@@ -124,7 +124,7 @@ fn layouts(bindings: &str) -> String {
     let mut assert = |name: &str, what: &str, value: &str| {
         if SHARED.contains(&name) {
             seen.insert(name.to_owned());
-            out += &format!("_Static_assert({what} == {value}, \"struct {name} is not what Rust was told\");\n");
+            out += &format!("_Static_assert({what} == {value}, \"struct {name} is not what Rust takes it for\");\n");
         }
     };
     // bindgen breaks long assertions over lines.
@@ -173,9 +173,17 @@ fn main() {
     for file in ["include", "kamailio-glue/shim", "src/abi", "cbindgen.toml"] {
         println!("cargo:rerun-if-changed={file}");
     }
-    let include = [root.join("include"), host.headers.clone()];
+    let text = bindings(&root, &host);
+    fs::write(out.join("bindings.rs"), &text).unwrap();
+    fs::write(out.join("layouts.c"), layouts(&text)).unwrap();
+    compile_shim(&root, &out, &host);
+    write_header(&root, &out);
+}
 
-    let bindings = bindgen::Builder::default()
+/// What the host's headers declare, as Rust.
+fn bindings(root: &Path, host: &Host) -> String {
+    let include = [root.join("include"), host.headers.clone()];
+    let builder = bindgen::Builder::default()
         .header(root.join("include/bindings.h").display().to_string())
         .clang_args(&host.flags)
         .clang_args(include.iter().map(|p| format!("-I{}", p.display())))
@@ -194,10 +202,11 @@ fn main() {
         .generate_comments(false)
         .derive_default(true)
         .default_enum_style(bindgen::EnumVariation::Consts);
-    let text = generate(bindings).to_string();
-    fs::write(out.join("bindings.rs"), &text).unwrap();
-    fs::write(out.join("layouts.c"), layouts(&text)).unwrap();
+    generate(builder).to_string()
+}
 
+/// The host's macros and inline functions as functions, and the assertions on the layouts of its structures.
+fn compile_shim(root: &Path, out: &Path, host: &Host) {
     let mut shim = cc::Build::new();
     shim.file(out.join("layouts.c"));
     for entry in fs::read_dir(root.join("kamailio-glue/shim")).unwrap() {
@@ -224,7 +233,10 @@ fn main() {
         .pic(true)
         .opt_level(2);
     shim.cargo_metadata(true).compile("kr_shim");
+}
 
+/// What the glue includes: the C entries and their types.
+fn write_header(root: &Path, out: &Path) {
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
     let mut header = cbindgen::Builder::new().with_config(config);
     let mut entries = Vec::new();

@@ -5,8 +5,8 @@ use super::event_package::PackageId;
 use super::ports::Ports;
 use super::publication::{Applied, Change, Keeps, Modification, Publication};
 use super::publish::{
-    Document, Novelty, Request, announce, announced, dialogs, no_match, notify_watchers, priority, release, ruid_of,
-    shown_at_the_end, shown_if_readable,
+    Document, Novelty, Request, announce, announce_modified, announced, dialogs, no_match, notify_watchers, priority,
+    release, ruid_of, shown_at_the_end, shown_if_readable,
 };
 use super::replica::Replica;
 use crate::sip::entity_tag::EntityTag;
@@ -54,77 +54,96 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
     let description = *ports.packages().get(direct.event);
     let resource = ports.uri_rule().resource(&uri::join(direct.user, direct.domain), direct.event);
     let expires = direct.expires.min(ports.config().max_expires);
-    let (request, now) = (Request { sender: direct.sender, ..Request::default() }, ports.now());
     let new = Document { expires, ..Document::without_request(&description, &resource) };
     if expires == 0 {
-        return match ports.publish(&resource, Change::Remove(direct.etag.to_owned_tag()))? {
-            Applied::Removed(removed, place) => {
-                let replica = ports.replicates().then(|| Replica {
-                    body: direct.body.to_vec(),
-                    ..announced(&new, &request, &removed, Novelty::Changed)
-                });
-                announce(ports, replica);
-                let shown = shown_at_the_end(ports, &new, direct.body, removed, place);
-                notify_watchers(ports, &request, &new, Some(shown));
-                Ok(())
-            }
-            _ => Ok(()),
-        };
+        return remove(ports, direct, &new);
     }
     if direct.kind != DirectKind::Insert {
-        // As for a PUBLISH: what is held back is refreshed, or replaced.
-        let held = ports.find_late(&resource, direct.etag);
-        let body = Some(direct.body).filter(|body| !body.is_empty());
-        let body = body.or(held.as_ref().map(|late| late.body.as_slice()));
-        let change = Change::Modify(Modification {
-            etag: direct.etag.to_owned_tag(),
-            new_etag: direct.etag.to_owned_tag(),
-            body: body.map(<[u8]>::to_vec),
-            // The caller knows in which order it calls.
-            dialogs: dialogs(&description, body.unwrap_or_default()).in_order(),
-            expires_at: Expiry::At(now + Seconds::from(expires)),
-            received_at: Some(now),
-            priority: priority(ports, &request, now),
-            sender: direct.sender.to_vec(),
-            line: None,
-        });
-        let applied = ports.publish(&resource, change)?;
-        release(ports, held.as_ref(), &applied);
-        if ports.replicates() && matches!(applied, Applied::Modified { .. }) {
-            let ruid = ruid_of(ports, &resource, direct.etag)?;
-            let (etag, body) = (direct.etag.to_owned_tag(), direct.body.to_vec());
-            let publication =
-                Publication { etag: etag.clone(), ruid, body, received_at: Some(now), ..Publication::default() };
-            announce(
-                ports,
-                Some(Replica { new_etag: Some(etag), ..announced(&new, &request, &publication, Novelty::Changed) }),
-            );
-        }
-        match applied {
-            Applied::Modified { keeps: Keeps::Nothing } => {
-                let transient_body = shown_if_readable(ports, &new, body);
-                notify_watchers(ports, &request, &new, transient_body);
-                return Ok(());
-            }
+        match modify(ports, direct, &new)? {
             Applied::Modified { .. } => return Ok(()),
             _ if direct.kind == DirectKind::Update => return Err(no_match(direct.etag)),
             _ => {}
         }
     }
+    insert(ports, direct, &new)
+}
+
+impl<'a> Direct<'a> {
+    /// What stands for the request that there is none of.
+    fn request(&self) -> Request<'a> {
+        Request { sender: self.sender, ..Request::default() }
+    }
+}
+
+/// Removes the document; that there is none is no failure.
+fn remove<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> Result<(), Failure> {
+    let Applied::Removed(removed, place) = ports.publish(new.resource, Change::Remove(direct.etag.to_owned_tag()))?
+    else {
+        return Ok(());
+    };
+    let request = direct.request();
+    let replica = ports
+        .replicates()
+        .then(|| Replica { body: direct.body.to_vec(), ..announced(new, &request, &removed, Novelty::Changed) });
+    announce(ports, replica);
+    let shown = shown_at_the_end(ports, new, direct.body, removed, place);
+    notify_watchers(ports, &request, new, Some(shown));
+    Ok(())
+}
+
+/// Changes the document under this entity tag.
+fn modify<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> Result<Applied, Failure> {
+    let (request, now) = (direct.request(), ports.now());
+    // As for a PUBLISH: what is held back is refreshed, or replaced.
+    let held = ports.find_late(new.resource, direct.etag);
+    let body = Some(direct.body).filter(|body| !body.is_empty());
+    let body = body.or(held.as_ref().map(|late| late.body.as_slice()));
+    let change = Change::Modify(Modification {
+        etag: direct.etag.to_owned_tag(),
+        new_etag: direct.etag.to_owned_tag(),
+        body: body.map(<[u8]>::to_vec),
+        // The caller knows in which order it calls.
+        dialogs: dialogs(new.description, body.unwrap_or_default()).in_order(),
+        expires_at: Expiry::At(now + Seconds::from(new.expires)),
+        received_at: Some(now),
+        priority: priority(ports, &request, now),
+        sender: direct.sender.to_vec(),
+        line: None,
+    });
+    let applied = ports.publish(new.resource, change)?;
+    release(ports, held.as_ref(), &applied);
+    let Applied::Modified { keeps } = &applied else { return Ok(applied) };
+    if ports.replicates() {
+        let ruid = ruid_of(ports, new.resource, direct.etag)?;
+        let (etag, body) = (direct.etag.to_owned_tag(), direct.body.to_vec());
+        let publication =
+            Publication { etag: etag.clone(), ruid, body, received_at: Some(now), ..Publication::default() };
+        announce_modified(ports, &request, new, &publication, etag);
+    }
+    if *keeps == Keeps::Nothing {
+        let transient_body = shown_if_readable(ports, new, body);
+        notify_watchers(ports, &request, new, transient_body);
+    }
+    Ok(applied)
+}
+
+/// Adds a document.
+fn insert<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> Result<(), Failure> {
+    let (request, now) = (direct.request(), ports.now());
     let publication = Publication {
         etag: if direct.etag.is_empty() { ports.new_entity_tag(0) } else { direct.etag.to_owned_tag() },
         ruid: ports.new_ruid(),
         sender: direct.sender.to_vec(),
         body: direct.body.to_vec(),
-        expires_at: Expiry::At(now + Seconds::from(expires)),
+        expires_at: Expiry::At(now + Seconds::from(new.expires)),
         received_at: Some(now),
         priority: priority(ports, &request, now),
-        dialogs: dialogs(&description, direct.body).in_order(),
+        dialogs: dialogs(new.description, direct.body).in_order(),
     };
-    let replica = ports.replicates().then(|| announced(&new, &request, &publication, Novelty::New));
-    ports.publish(&resource, Change::Insert(publication))?;
+    let replica = ports.replicates().then(|| announced(new, &request, &publication, Novelty::New));
+    ports.publish(new.resource, Change::Insert(publication))?;
     announce(ports, replica);
-    let transient_body = shown_if_readable(ports, &new, Some(direct.body));
-    notify_watchers(ports, &request, &new, transient_body);
+    let transient_body = shown_if_readable(ports, new, Some(direct.body));
+    notify_watchers(ports, &request, new, transient_body);
     Ok(())
 }

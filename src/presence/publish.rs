@@ -348,23 +348,32 @@ fn modify<P: Ports>(
             }
             answer(ports, new.expires, new_etag.view());
             if let Some(ruid) = ruid {
-                let ruid = ruid.unwrap_or_default();
-                let body = request.body.unwrap_or_default().to_vec();
                 let publication = Publication {
                     etag: etag.to_owned_tag(),
-                    ruid,
-                    body,
+                    ruid: ruid.unwrap_or_default(),
+                    body: request.body.unwrap_or_default().to_vec(),
                     received_at: Some(now),
                     ..Publication::default()
                 };
-                let replica = announced(new, request, &publication, Novelty::Changed);
-                announce(ports, Some(Replica { new_etag: Some(new_etag.clone()), ..replica }));
+                announce_modified(ports, request, new, &publication, new_etag);
             }
             send_pending(ports, request, new, pending);
             Ok(())
         }
         _ => Err(no_match(etag)),
     }
+}
+
+/// Announces a changed publication, which has been found under the entity tag that it had before.
+pub(super) fn announce_modified<P: Ports>(
+    ports: &mut P,
+    request: &Request<'_>,
+    new: &Document<'_>,
+    publication: &Publication,
+    new_etag: EntityTag,
+) {
+    let replica = announced(new, request, publication, Novelty::Changed);
+    announce(ports, Some(Replica { new_etag: Some(new_etag), ..replica }));
 }
 
 /// What was held back for a publication is held no longer once a change of it is stored that has refreshed or replaced

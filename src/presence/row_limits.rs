@@ -13,6 +13,19 @@ pub enum PublicationRows {
     Later,
 }
 
+impl PublicationRows {
+    /// Whether the row of the publication with this record id is written later. It is found by the id then: a row that
+    /// was made without one is changed at once.
+    pub fn waits(self, ruid: &[u8]) -> bool {
+        self == PublicationRows::Later && !ruid.is_empty()
+    }
+
+    /// Whether the publication with this record id has a row that is written at once.
+    pub fn has_at_once(self, ruid: &[u8]) -> bool {
+        self != PublicationRows::None && !self.waits(ruid)
+    }
+}
+
 /// What a database that limits its texts takes, see [`columns`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowLimits {

@@ -15,7 +15,7 @@ use super::{bad_event, judgement, limits, notifier, watcher_changes};
 use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
 use crate::sip::transport::{Transport, push_contact};
 use crate::sip::{columns, text, uri};
-use crate::time::Seconds;
+use crate::time::{Moment, Seconds};
 use std::borrow::Cow;
 
 /// How often a SUBSCRIBE in a dialog is tried again when another process or server has changed its subscription.
@@ -102,6 +102,53 @@ impl Request<'_> {
             && (self.watcher.is_none() || same(self.watcher(), Field::WatcherUser, Field::WatcherDomain))
     }
 
+    /// The dialog that a SUBSCRIBE outside of a dialog makes, with the To tag of its answer.
+    fn new_dialog<'d>(&'d self, to_tag: &'d [u8]) -> DialogId<'d> {
+        DialogId { call_id: self.call_id.bytes(), to_tag, from_tag: self.from.tag.unwrap_or_default().bytes() }
+    }
+
+    /// The subscription that it asks for, before anybody has authorised it.
+    fn describe(&self, wanted: &Wanted<'_>, to_tag: &[u8], now: Moment) -> Result<Subscription, Failure> {
+        let state = SubscriptionState {
+            expires_at: now + Seconds::from(wanted.expires),
+            remote_cseq: self.cseq,
+            flags: self.flags,
+            since: Some(now),
+            refreshed_at: Some(now),
+            row_state: RowState::Insert,
+            transport: self.transport,
+            ..SubscriptionState::new(wanted.package, Status::Active)
+        };
+        let (watcher_user, watcher_host) = self.watcher();
+        let dialog = self.new_dialog(to_tag);
+        let subscription = Subscription::of_checked(
+            state,
+            &[
+                (Field::PresUri, wanted.presentity),
+                (Field::ToUser, self.to.user.bytes()),
+                (Field::ToDomain, self.to.host.bytes()),
+                (Field::FromUser, self.from.user.bytes()),
+                (Field::FromDomain, self.from.host.bytes()),
+                (Field::WatcherUser, watcher_user),
+                (Field::WatcherDomain, watcher_host),
+                (Field::EventId, wanted.event_id),
+                (Field::ToTag, dialog.to_tag),
+                (Field::FromTag, dialog.from_tag),
+                (Field::CallId, dialog.call_id),
+                (Field::Contact, self.contact.bytes()),
+                (Field::LocalUri, self.to.own_form()),
+                (Field::RemoteUri, self.from.own_form()),
+            ],
+            &[
+                (Field::Socket, self.socket),
+                (Field::LocalContact, self.local_contact),
+                (Field::RecordRoute, self.record_route.unwrap_or_default()),
+                (Field::UserAgent, &self.user_agent),
+            ],
+        )?;
+        Ok(subscription)
+    }
+
     /// A later SUBSCRIBE was carried out before.
     fn out_of_order(&self, stored: &Subscription) -> Failure {
         let (received, known) = (self.cseq, stored.state.remote_cseq);
@@ -139,6 +186,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscrip
     }
 }
 
+/// A SUBSCRIBE outside of a dialog makes a subscription (RFC 6665 4.2.1), or fetches (4.4.3).
 fn initial<P: Ports>(
     ports: &mut P,
     request: &Request<'_>,
@@ -148,54 +196,15 @@ fn initial<P: Ports>(
     expires: u32,
 ) -> Result<Subscription, Failure> {
     let to_tag = ports.reply_tag()?;
-    let from_tag = request.from.tag.unwrap_or_default();
-    let dialog = DialogId { call_id: request.call_id.bytes(), to_tag: &to_tag, from_tag: from_tag.bytes() };
+    let dialog = request.new_dialog(&to_tag);
     let resource = ports.uri_rule().resource_of(uri::join(request.user.bytes(), request.domain.bytes()), package);
-    let presentity = &resource.uri;
+    let wanted = Wanted { package, event_id, presentity: &resource.uri, expires };
     let new_dialog = match ports.find_recent(dialog, request.cseq)? {
-        Recent::Made(stored) => {
-            let wanted = Wanted { package, event_id, presentity, expires };
-            return answer_again(ports, request, description, &wanted, *stored);
-        }
+        Recent::Made(stored) => return answer_again(ports, request, description, &wanted, *stored),
         Recent::Over => return Err(Failure::no_subscription("the dialog that this SUBSCRIBE has made is over")),
         Recent::New(dialog) => dialog,
     };
-    let state = SubscriptionState {
-        expires_at: ports.now() + Seconds::from(expires),
-        remote_cseq: request.cseq,
-        flags: request.flags,
-        since: Some(ports.now()),
-        refreshed_at: Some(ports.now()),
-        row_state: RowState::Insert,
-        transport: request.transport,
-        ..SubscriptionState::new(package, Status::Active)
-    };
-    let (watcher_user, watcher_host) = request.watcher();
-    let mut subscription = Subscription::of_checked(
-        state,
-        &[
-            (Field::PresUri, presentity),
-            (Field::ToUser, request.to.user.bytes()),
-            (Field::ToDomain, request.to.host.bytes()),
-            (Field::FromUser, request.from.user.bytes()),
-            (Field::FromDomain, request.from.host.bytes()),
-            (Field::WatcherUser, watcher_user),
-            (Field::WatcherDomain, watcher_host),
-            (Field::EventId, event_id),
-            (Field::ToTag, &to_tag),
-            (Field::FromTag, from_tag.bytes()),
-            (Field::CallId, request.call_id.bytes()),
-            (Field::Contact, request.contact.bytes()),
-            (Field::LocalUri, request.to.own_form()),
-            (Field::RemoteUri, request.from.own_form()),
-        ],
-        &[
-            (Field::Socket, request.socket),
-            (Field::LocalContact, request.local_contact),
-            (Field::RecordRoute, request.record_route.unwrap_or_default()),
-            (Field::UserAgent, &request.user_agent),
-        ],
-    )?;
+    let mut subscription = request.describe(&wanted, &to_tag, ports.now())?;
     let judgements = ports.judgements(&resource);
     let authorization = authorize(ports, description, &subscription)?;
     apply_authorization(&mut subscription, &authorization)?;
@@ -207,14 +216,10 @@ fn initial<P: Ports>(
     let replaced = replaced_by(ports, &resource, &subscription)?;
     limits::new_subscription(ports, &resource, &subscription, replaced.len())?;
     let stored = ports.subscribe(&subscription, &resource, new_dialog);
-    let stored = stored.map_err(|error| refused_for(ports, error, &subscription))?;
-    if stored == Stored::Known {
+    if stored.map_err(|error| refused_for(ports, error, &subscription))? == Stored::Known {
         if let Some(known) = ports.find_subscription(dialog)? {
-            let wanted = Wanted { package, event_id, presentity, expires };
             return answer_again(ports, request, description, &wanted, known);
         }
-    }
-    if stored == Stored::Known {
         answer(ports, description, &subscription, expires);
         return Ok(subscription);
     }
@@ -224,22 +229,33 @@ fn initial<P: Ports>(
             ports.note_end(&other, Cause::Replaced);
         }
     }
-    let winfo = watcher_changes::queue(ports, description, presentity, || Watcher::of(&subscription), Extent::Partial);
+    let watched = || Watcher::of(&subscription);
+    let winfo = watcher_changes::queue(ports, description, &resource.uri, watched, Extent::Partial);
     answer(ports, description, &subscription, expires);
     watcher_changes::send(ports, winfo);
-    let is_rejected = authorization.status == Status::Terminated;
+    Ok(notify_first(ports, &resource, description, subscription, judgements))
+}
+
+/// Sends the NOTIFY of a subscription that was made and answered. `judgements` had been counted of its resource when
+/// it was authorised: rules that were looked at since did not have this watcher among the others.
+fn notify_first<P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    description: &Package,
+    mut subscription: Subscription,
+    judgements: u32,
+) -> Subscription {
+    let is_rejected = subscription.state.status == Status::Terminated;
     if is_rejected {
         subscription = reject(ports, subscription);
     }
-    // Who judged the watchers while this one was not among them yet has not judged it.
     let is_judged_again = needs_judgement(ports, description)
-        && judgement::judge_new(ports, &resource, description, &subscription, judgements);
-    if is_rejected || is_judged_again {
-        return Ok(subscription);
+        && judgement::judge_new(ports, resource, description, &subscription, judgements);
+    if !is_rejected && !is_judged_again {
+        notify_watcher(ports, resource, &subscription, NotifyReason::Subscribe);
+        subscription.state.version = 1;
     }
-    notify_watcher(ports, &resource, &subscription, NotifyReason::Subscribe);
-    subscription.state.version = 1;
-    Ok(subscription)
+    subscription
 }
 
 /// What a SUBSCRIBE outside of a dialog asks for.

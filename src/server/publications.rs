@@ -1,6 +1,7 @@
 //! Publications (RFC 3903): what the server asks of a store, the store in memory, the table `presentity` with and
 //! without a cache in memory, and its delayed writing.
 pub mod cached;
+pub(crate) mod edit;
 pub mod ended_rows;
 pub mod late_documents;
 pub mod memory;

@@ -4,7 +4,7 @@ use crate::abi::presence::requests::who;
 use crate::abi::presence::{calls, module, state, subscription_hash_table as table};
 use crate::host::bytes::{lend, view, view_ptr};
 use crate::host::log;
-use crate::host::msg::{Header, SipMsg};
+use crate::host::msg::{Header, Party, SipMsg};
 use crate::host::pkg::{PkgStr, PkgText};
 use crate::presence::event_package::Trait;
 use crate::sip::checked::{HostPart, UriText, UserPart, Word, is_clean, most};
@@ -184,6 +184,35 @@ fn our_contact(message: SipMsg<'_>, address: &[u8]) -> Vec<u8> {
     contact
 }
 
+/// What of a message goes into messages, documents and rows of the calling module.
+struct Views<'a> {
+    to: Party<'a>,
+    from: Party<'a>,
+    contact: &'a [u8],
+    call_id: &'a [u8],
+}
+
+impl<'a> Views<'a> {
+    /// Reads and checks them; fails with the name of the header that is missing or flawed.
+    fn of(message: SipMsg<'a>) -> Result<Views<'a>, &'static str> {
+        let to = message.to().ok_or("To")?;
+        let from = message.from().ok_or("From")?;
+        let Header::Value(contact) = message.contact() else { return Err("Contact") };
+        let call_id = message.call_id().ok_or("Call-ID")?;
+        UriText::new(contact).map_err(|_| "Contact")?;
+        Word::new(call_id).map_err(|_| "Call-ID")?;
+        for (name, party) in [("To", &to), ("From", &from)] {
+            let good = UriText::new(party.uri).is_ok() && (party.tag.is_empty() || Word::new(party.tag).is_ok());
+            UserPart::new(party.user).map_err(|_| name)?;
+            HostPart::new(party.host).map_err(|_| name)?;
+            if !good {
+                return Err(name);
+            }
+        }
+        Ok(Views { to, from, contact, call_id })
+    }
+}
+
 /// # Safety
 /// The message is in progress.
 unsafe fn fill_subscription(
@@ -203,21 +232,7 @@ unsafe fn fill_subscription(
         Header::Value(seconds) => seconds.min(limit),
         Header::Bad => return Err("Expires"),
     };
-    let to = message.to().ok_or("To")?;
-    let from = message.from().ok_or("From")?;
-    let Header::Value(contact) = message.contact() else { return Err("Contact") };
-    let call_id = message.call_id().ok_or("Call-ID")?;
-    // These views go into messages, documents and rows of the calling module.
-    UriText::new(contact).map_err(|_| "Contact")?;
-    Word::new(call_id).map_err(|_| "Call-ID")?;
-    for (name, party) in [("To", &to), ("From", &from)] {
-        let good = UriText::new(party.uri).is_ok() && (party.tag.is_empty() || Word::new(party.tag).is_ok());
-        UserPart::new(party.user).map_err(|_| name)?;
-        HostPart::new(party.host).map_err(|_| name)?;
-        if !good {
-            return Err(name);
-        }
-    }
+    let Views { to, from, contact, call_id } = Views::of(message)?;
     subs.to_user = lend(to.user);
     subs.to_domain = lend(to.host);
     subs.from_user = lend(from.user);

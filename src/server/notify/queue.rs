@@ -147,13 +147,9 @@ impl NotifyQueue for ResourceQueues {
         let mut shard = tables.shard(resource.hash);
         let Some(entry) = shard.entry(tables.rule(), resource) else { return batch };
         if notify_run.cursor == 0 && !entry.final_notifies.is_empty() {
-            let final_notifies = entry.final_notifies.take();
             notify_run.is_at_end = entry.subscriptions.is_empty();
-            batch.extend(final_notifies.iter().map(|f| Notify {
-                subscription: f.subscription.to_private(),
-                notify_reason: f.notify_reason,
-                slot: None,
-            }));
+            let final_notifies = entry.final_notifies.take();
+            batch.extend(final_notifies.iter().map(notify_of_end));
             drop(shard);
             return batch;
         }
@@ -360,6 +356,11 @@ impl ResourceQueues {
             stored.written_cseq = 0;
         }
     }
+}
+
+/// The last NOTIFY of a subscription that has ended.
+fn notify_of_end(last: &FinalNotify) -> Notify {
+    Notify { subscription: last.subscription.to_private(), notify_reason: last.notify_reason, slot: None }
 }
 
 /// What an event needs of shared memory, made before a lock is taken. Without memory the watchers get the plain state.

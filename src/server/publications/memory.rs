@@ -1,5 +1,4 @@
 //! Publications in shared memory: changed, listed, and composed bodies kept beside them.
-use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use crate::presence::error::StoreError;
 use crate::presence::order::Order;
@@ -7,12 +6,12 @@ use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
 use crate::presence::remembered::Digested;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
-use crate::server::publications::presentity_table::{BodyCell, RowChange, delete, update};
+use crate::server::publications::edit::{Edit, Place};
 use crate::server::publications::store::{PublicationStore, Wanted};
 use crate::server::publications::trims::{self, Trims};
 use crate::server::publications::undo::{Changed, Undo};
 use crate::server::shared::Parts;
-use crate::server::tables::publication_entry::{PublicationRowState, SharedPublication};
+use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::{CachedBody, Documents, ResourceEntry};
 use crate::time::{Expiry, Moment};
 use std::ops::Deref;
@@ -52,135 +51,38 @@ impl DocumentMemory {
     /// Changes the documents in memory.
     pub(crate) fn change(&self, resource: &Resource, change: &Change) -> Result<Changed, StoreError> {
         let rule = self.shared.tables.rule();
-        let (cached, later) = (self.rows != PublicationRows::None, self.rows == PublicationRows::Later);
-        // What is written later is found by its record id: rows that were made without one are changed at once.
-        let waits = |ruid: &[u8]| later && !ruid.is_empty();
-        let wants_row = |ruid: &[u8]| cached && !waits(ruid);
         // Whatever needs memory for certain is made before the lock is taken.
         let inserted = match change {
             Change::Insert(new) => Some(SharedPublication::new(new)?),
             _ => None,
         };
-        // Documents that others have taken the place of, and those that nothing has.
-        let (mut undo, mut left) = (Undo::default(), Vec::new());
         let prepare = |affected: Vec<Publication>| Trims::prepare(affected.into_iter(), change);
         let (trims, mut shard) = trims::prepared(&self.shared.tables, resource, change, prepare)?;
         if inserted.is_none() && shard.entry(rule, resource).is_none() {
             return Ok(Changed::nothing(Applied::NoMatch));
         }
         let entry = shard.entry_or_new(rule, resource, Documents::Known(ShmVec::new_in(Shm)))?;
-        let watched = self.watchers == Watchers::Rows || !entry.subscriptions.is_empty();
+        let is_watched = self.watchers == Watchers::Rows || !entry.subscriptions.is_empty();
         // They were forgotten since they were read: whether they match is not known.
         let Documents::Known(list) = &mut entry.documents else { return Err(StoreError::Busy) };
-        let mut rows = Vec::new();
-        let applied = match (Plan::of(list, change), change) {
-            (Plan::Insert { replaced, trimmed, keeps }, Change::Insert(_) | Change::End(_)) => {
-                if list.len() == list.capacity() && inserted.is_some() {
-                    // Most presentities have one document.
-                    list.try_reserve_exact(list.len().max(1)).map_err(|_| NoMemory)?;
-                }
-                if later {
-                    entry.removed.try_reserve(replaced.len())?;
-                }
-                let cached = match (change, keeps) {
-                    (Change::Insert(new), Some(at)) => Some(new.keeping(list[at].to_private())),
-                    _ => None,
-                };
-                let inserted = match &cached {
-                    Some(cached) => Some(SharedPublication::new(cached)?),
-                    None => inserted,
-                };
-                let mut shorter = Vec::new();
-                for at in trimmed {
-                    let Some(trim) = trims.of(&list[at]) else { continue };
-                    let mut fresh = SharedPublication::new(trim)?;
-                    if waits(&trim.ruid) {
-                        fresh.row_state = list[at].row_state.changed();
-                    }
-                    shorter.push((at, fresh));
-                    if wants_row(&trim.ruid) {
-                        rows.push(update(&trim.etag, trim.clone(), BodyCell::Changes));
-                    }
-                }
-                // Nothing fails from here on.
-                undo.in_place
-                    .extend(shorter.into_iter().map(|(at, fresh)| (at, std::mem::replace(&mut list[at], fresh))));
-                left.extend(replaced.into_iter().rev().map(|at| (at, list.remove(at))));
-                let replaced = left.iter().map(|(_, old)| old).filter(|old| wants_row(old.ruid()));
-                rows.extend(replaced.map(delete));
-                match change {
-                    Change::Insert(new) => {
-                        undo.is_longer = inserted.is_some();
-                        list.extend(inserted.map(|mut document| {
-                            document.row_state =
-                                if waits(&new.ruid) { PublicationRowState::Row } else { PublicationRowState::Nothing };
-                            document
-                        }));
-                        if wants_row(&new.ruid) {
-                            rows.push(RowChange::Insert(cached.unwrap_or_else(|| new.clone())));
-                        }
-                        Applied::Inserted
-                    }
-                    _ => Applied::Ended,
-                }
+        let plan = Plan::of(list, change);
+        let mut edit = Edit::new(self.rows, list, &mut entry.removed);
+        let applied = match (plan, change, inserted) {
+            (Plan::Insert { replaced, trimmed, keeps }, Change::Insert(new), Some(inserted)) => {
+                edit.insert(Place { replaced, trimmed, keeps }, &trims, new, inserted)?
             }
-            (Plan::Modify { keeps: Keeps::Everything, .. }, _) => {
+            (Plan::Insert { replaced, trimmed, keeps }, Change::End(_), _) => {
+                edit.end(Place { replaced, trimmed, keeps }, &trims)?
+            }
+            (Plan::Modify { keeps: Keeps::Everything, .. }, ..) => {
                 return Ok(Changed::nothing(Applied::Modified { keeps: Keeps::Everything }));
             }
-            (Plan::Modify { at, keeps }, Change::Modify(modification)) => {
-                // The old body is not copied where a new one takes its place.
-                let body = modification.body.as_ref().filter(|_| keeps == Keeps::Nothing);
-                let mut document = if body.is_some() { list[at].without_body() } else { list[at].to_private() };
-                document.renew(modification, keeps);
-                let mut fresh = match body {
-                    Some(body) => SharedPublication::with_body(&document, body, &modification.dialogs)?,
-                    None => SharedPublication::new(&document)?,
-                };
-                if waits(&document.ruid) {
-                    fresh.row_state = list[at].row_state.changed();
-                }
-                if cached {
-                    undo.in_place.push((at, std::mem::replace(&mut list[at], fresh)));
-                } else {
-                    // In memory the order is that of the last change.
-                    undo.removed.push((at, list.remove(at)));
-                    undo.is_longer = true;
-                    list.push(fresh);
-                }
-                if wants_row(&document.ruid) {
-                    document.body.extend_from_slice(body.map(Vec::as_slice).unwrap_or_default());
-                    rows.push(update(&modification.etag, document, BodyCell::of(body.is_some())));
-                }
-                Applied::Modified { keeps }
-            }
-            (Plan::Remove { at }, Change::Remove(_)) => {
-                if later {
-                    entry.removed.try_reserve(1)?;
-                }
-                let old = list.remove(at);
-                // Its body is shown once more, if anybody watches.
-                let removed = if watched { old.to_private() } else { old.without_body() };
-                if wants_row(&removed.ruid) {
-                    rows.push(delete(&old));
-                }
-                left.push((at, old));
-                Applied::Removed(removed, at)
-            }
+            (Plan::Modify { at, keeps }, Change::Modify(modification), _) => edit.modify(at, keeps, modification)?,
+            (Plan::Remove { at }, Change::Remove(_), _) => edit.remove(at, is_watched)?,
             _ => return Ok(Changed::nothing(Applied::NoMatch)),
         };
-        let buried: Vec<_> = match self.config.replicates {
-            true => left.iter().map(|(_, old)| old.without_body()).collect(),
-            false => Vec::new(),
-        };
-        for (at, old) in left {
-            if waits(old.ruid()) && old.row_state != PublicationRowState::Row {
-                // There is room for it.
-                let _ = entry.removed.push(old);
-                undo.rows_to_remove.push(at);
-            } else {
-                undo.removed.push((at, old));
-            }
-        }
+        let buried = if self.config.replicates { edit.buried() } else { Vec::new() };
+        let (rows, undo) = edit.finish();
         entry.documents_changed();
         // Before others see that they are gone: a change of them that comes meanwhile must not be taken for a new one.
         buried.iter().for_each(|removed| self.record_removal(resource, removed));

@@ -1,6 +1,7 @@
 //! Subscriptions in memory (modes 0, 1, 2): added, renewed, ended, listed, and written where the mode promises it.
 use crate::common::row_groups::{Aside, Pass};
-use crate::host::shm::{self};
+use crate::host::lock::Guard;
+use crate::host::shm;
 use crate::presence::authorization::Authorization;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
@@ -16,9 +17,9 @@ use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};
 use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};
-use crate::server::tables::resource_entry::{Due, FinalNotify};
-use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
-use crate::server::tables::watcher_hash;
+use crate::server::tables::resource_entry::{Due, FinalNotify, ResourceEntry};
+use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
+use crate::server::tables::{Shard, watcher_hash};
 use crate::time::{Moment, Seconds};
 use std::ops::Deref;
 
@@ -272,6 +273,35 @@ impl SubscriptionStore for InMemory {
     }
 }
 
+/// A subscription that is about to leave the tables, under the lock of its shard.
+struct Leaving<'t> {
+    slot: u32,
+    resource: Resource,
+    /// What its last NOTIFY is made of, where it has one.
+    last: Option<SharedSubscription>,
+    shard: Guard<'t, Shard>,
+}
+
+/// Leaves the last NOTIFY of a subscription that was taken out in the queue of its resource: there is room.
+fn leave_final_notify(
+    entry: &mut ResourceEntry,
+    stored: &SubscriptionEntry,
+    mut last: SharedSubscription,
+    end: End<'_>,
+) {
+    last.state = stored.subscription.state;
+    if !stored.ownership.owner.is_here() {
+        crate::server::cluster::announce::skip_sequence_numbers(&mut last.state, stored.ownership.ceiling);
+    }
+    last.state.local_cseq += 1;
+    last.state.version += 1;
+    if end != End::Unsubscribed {
+        last.state.status = Status::Terminated;
+    }
+    let _ = entry.final_notifies.push(FinalNotify { subscription: last, notify_reason: end.notify_reason() });
+    entry.due.add(Due::Something);
+}
+
 impl InMemory {
     /// The store over `rows`.
     pub(crate) fn new(parts: Parts, rows: &'static dyn RowsBehind) -> InMemory {
@@ -311,45 +341,16 @@ impl InMemory {
         final_notify: Option<End<'_>>,
     ) -> Result<Option<Subscription>, StoreError> {
         let tables = &self.shared.tables;
-        let hash = tables.dialog_hash(dialog);
-        let rule = tables.rule();
-        let mut tries = 0;
-        let (slot, resource, last, mut shard) = loop {
-            let Some(current) = tables.find_at(dialog, hash) else { return Ok(None) };
-            let resource = tables.resource_of(&current);
-            let last = match final_notify {
-                Some(end) => Some(current.with(end.changes().as_slice())?.map(shm::copy)?),
-                None => None,
-            };
-            let Some(slot) = tables.slot_of_dialog(hash) else { return Ok(None) };
-            let mut shard = tables.shard(resource.hash);
-            // The last NOTIFY shows what the authorization of this moment lets the watcher see.
-            let is_as_read = |stored: &mut SubscriptionEntry| stored.subscription.has_strings_of(&current);
-            if last.is_none() || shard.stored_of_dialog(slot, dialog).is_none_or(is_as_read) {
-                break (slot, resource, last, shard);
-            }
-            tries += 1;
-            if tries >= TRIES {
-                return Err(StoreError::Busy);
-            }
+        let (hash, rule) = (tables.dialog_hash(dialog), tables.rule());
+        let Some(Leaving { slot, resource, last, mut shard }) = self.read_last(dialog, hash, final_notify)? else {
+            return Ok(None);
         };
         if let Some(entry) = shard.entry(rule, &resource).filter(|_| final_notify.is_some()) {
             entry.final_notifies.try_reserve(1)?;
         }
         let Some(stored) = shard.remove(slot, dialog) else { return Ok(None) };
-        if let (Some(end), Some(mut last), Some(entry)) = (final_notify, last, shard.entry(rule, &resource)) {
-            last.state = stored.subscription.state;
-            if !stored.ownership.owner.is_here() {
-                crate::server::cluster::announce::skip_sequence_numbers(&mut last.state, stored.ownership.ceiling);
-            }
-            last.state.local_cseq += 1;
-            last.state.version += 1;
-            if end != End::Unsubscribed {
-                last.state.status = Status::Terminated;
-            }
-            // There is room for it.
-            let _ = entry.final_notifies.push(FinalNotify { subscription: last, notify_reason: end.notify_reason() });
-            entry.due.add(Due::Something);
+        if let (Some(end), Some(last), Some(entry)) = (final_notify, last, shard.entry(rule, &resource)) {
+            leave_final_notify(entry, &stored, last, end);
         }
         shard.drop_idle_entry(rule, &resource);
         drop(shard);
@@ -371,6 +372,33 @@ impl InMemory {
             self.announce_end(&removed, ownership, ends);
         }
         Ok(Some(removed))
+    }
+
+    /// Makes what the last NOTIFY of a subscription needs outside of the lock, and takes the lock under which the
+    /// subscription is as it was read; `None`: it is gone. The NOTIFY shows what the authorization of this moment lets
+    /// the watcher see.
+    fn read_last(
+        &self,
+        dialog: DialogId<'_>,
+        hash: u64,
+        final_notify: Option<End<'_>>,
+    ) -> Result<Option<Leaving<'_>>, StoreError> {
+        let tables = &self.shared.tables;
+        for _ in 0..TRIES {
+            let Some(current) = tables.find_at(dialog, hash) else { return Ok(None) };
+            let resource = tables.resource_of(&current);
+            let last = match final_notify {
+                Some(end) => Some(current.with(end.changes().as_slice())?.map(shm::copy)?),
+                None => None,
+            };
+            let Some(slot) = tables.slot_of_dialog(hash) else { return Ok(None) };
+            let mut shard = tables.shard(resource.hash);
+            let is_as_read = |stored: &mut SubscriptionEntry| stored.subscription.has_strings_of(&current);
+            if last.is_none() || shard.stored_of_dialog(slot, dialog).is_none_or(is_as_read) {
+                return Ok(Some(Leaving { slot, resource, last, shard }));
+            }
+        }
+        Err(StoreError::Busy)
     }
 
     /// Whether a subscription has run out. A replica is given some time more: its owner says when it ends.
