@@ -119,14 +119,23 @@ int kr_direct_sending_is_seen(void);
 void kr_direct_answers_first(int (*own)(struct sip_msg *));
 /* in milliseconds */
 void kr_direct_timers(unsigned int *t1, unsigned int *t2, unsigned int *timeout);
+/* Where a request goes: what its dest_info says, in a quarter of the room. */
+struct kr_destination
+{
+	struct socket_info *socket;
+	/* or a sockaddr_in */
+	struct sockaddr_in6 to;
+	unsigned short flags;
+	char proto;
+};
 int kr_direct_destination(const unsigned char *address, unsigned int len, unsigned short port, unsigned char proto,
-		struct socket_info *socket, struct dest_info *destination);
-int kr_direct_joins(const struct dest_info *destination);
-int kr_direct_is_same(const struct dest_info *one, const struct dest_info *other);
-char *kr_direct_via(struct dest_info *destination, str *branch, unsigned int *len);
+		struct socket_info *socket, struct kr_destination *destination);
+int kr_direct_joins(const struct kr_destination *destination);
+int kr_direct_is_same(const struct kr_destination *one, const struct kr_destination *other);
+char *kr_direct_via(const struct kr_destination *destination, str *branch, unsigned int *len);
 void kr_direct_signature(str *line);
-int kr_direct_send(struct dest_info *destination, char *text, int len);
-int kr_direct_is_from(struct sip_msg *reply, struct dest_info *destination);
+int kr_direct_send(const struct kr_destination *destination, char *text, int len);
+int kr_direct_is_from(struct sip_msg *reply, const struct kr_destination *destination);
 int kr_direct_branch(struct sip_msg *reply, str *branch, unsigned short *status);
 int kr_direct_is_of_notify(struct sip_msg *reply);
 int kr_direct_timer(kr_timer_f *f, unsigned int millis, int is_fast);
@@ -138,7 +147,7 @@ const char *kr_datagram_onlooker(void);
 int kr_datagram_is_watched(void);
 int kr_datagram_take(int (*own)(struct sr_event_param *));
 void kr_datagram_text(struct sr_event_param *event, str *text);
-int kr_datagram_is_from(struct sr_event_param *event, struct dest_info *destination);
+int kr_datagram_is_from(struct sr_event_param *event, const struct kr_destination *destination);
 void kr_datagram_find_counters(void);
 void kr_datagram_count(void);
 

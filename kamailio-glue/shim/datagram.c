@@ -65,10 +65,10 @@ void kr_datagram_text(struct sr_event_param *event, str *text)
 	text->len = *(int *)parts[1];
 }
 
-int kr_datagram_is_from(struct sr_event_param *event, struct dest_info *destination)
+int kr_datagram_is_from(struct sr_event_param *event, const struct kr_destination *destination)
 {
 	receive_info_t *received = ((void **)event->data)[2];
-	return su_cmp(&received->src_su, &destination->to);
+	return su_cmp(&received->src_su, (union sockaddr_union *)&destination->to);
 }
 
 /* The core's statistics of a received reply with a final 2xx, which kex counts; -1 where nobody counts them. */

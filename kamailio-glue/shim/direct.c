@@ -116,36 +116,48 @@ typedef struct tcp_connection *kr_lookup_t(
 /* What the host makes of a URI with this address and transport: tm's uri2dst2 without the URI. A connection is a
  * way only while it is there: none is opened. */
 int kr_direct_destination(const unsigned char *address, unsigned int len, unsigned short port, unsigned char proto,
-		struct socket_info *socket, struct dest_info *destination)
+		struct socket_info *socket, struct kr_destination *destination)
 {
 	struct ip_addr ip, any;
-	memset(&ip, 0, sizeof(ip));
+	union sockaddr_union to;
 	ip.af = len == 4 ? AF_INET : AF_INET6;
 	ip.len = len;
 	memcpy(ip.u.addr, address, len);
-	init_dest_info(destination);
-	destination->proto = proto;
+	if(init_su(&to, &ip, port) < 0)
+		return -1;
+	destination->flags = socket != NULL ? SND_F_FORCE_SOCKET : 0;
 	if(proto != PROTO_UDP) {
 		ip_addr_mk_any(ip.af, &any);
 		if(tcp_disable || !connection_exists(&ip, port, &any))
 			return -1;
-		destination->send_flags.f |= SND_F_FORCE_CON_REUSE;
+		destination->flags |= SND_F_FORCE_CON_REUSE;
 	}
-	if(socket != NULL)
-		destination->send_flags.f |= SND_F_FORCE_SOCKET;
-	if(init_su(&destination->to, &ip, port) < 0)
-		return -1;
-	destination->send_sock = get_send_socket2(socket, &destination->to, proto, 0);
-	return destination->send_sock != NULL ? 0 : -1;
+	destination->proto = proto;
+	destination->to = to.sin6;
+	destination->socket = get_send_socket2(socket, &to, proto, 0);
+	return destination->socket != NULL ? 0 : -1;
+}
+
+/* The destination in the form that the core has for it. */
+static struct dest_info whole(const struct kr_destination *destination)
+{
+	struct dest_info whole;
+	init_dest_info(&whole);
+	whole.send_sock = destination->socket;
+	whole.to.sin6 = destination->to;
+	whole.send_flags.f = destination->flags;
+	whole.proto = destination->proto;
+	return whole;
 }
 
 /* The Via line of a request with this branch, in private memory. */
-char *kr_direct_via(struct dest_info *destination, str *branch, unsigned int *len)
+char *kr_direct_via(const struct kr_destination *destination, str *branch, unsigned int *len)
 {
+	struct dest_info to = whole(destination);
 	struct hostport host;
 	str rport = str_init(";rport");
 	set_hostport(&host, NULL);
-	return via_builder(len, NULL, destination, branch, ksr_local_rport ? &rport : NULL, &host);
+	return via_builder(len, NULL, &to, branch, ksr_local_rport ? &rport : NULL, &host);
 }
 
 /* The User-Agent line that tm writes; empty where it writes none. */
@@ -157,27 +169,28 @@ void kr_direct_signature(str *line)
 		*line = user_agent_hdr;
 }
 
-int kr_direct_send(struct dest_info *destination, char *text, int len)
+int kr_direct_send(const struct kr_destination *destination, char *text, int len)
 {
-	return msg_send(destination, text, len);
+	struct dest_info to = whole(destination);
+	return msg_send(&to, text, len);
 }
 
 /* Whether several requests may go into one write: nobody looks at each of them, and the transport has no frames. */
-int kr_direct_joins(const struct dest_info *destination)
+int kr_direct_joins(const struct kr_destination *destination)
 {
 	return (destination->proto == PROTO_TCP || destination->proto == PROTO_TLS) && !sr_event_enabled(SREV_NET_DATA_OUT)
 		   && !sr_event_enabled(SREV_NET_DATA_SENT);
 }
 
-int kr_direct_is_same(const struct dest_info *one, const struct dest_info *other)
+int kr_direct_is_same(const struct kr_destination *one, const struct kr_destination *other)
 {
-	return one->proto == other->proto && one->send_sock == other->send_sock
+	return one->proto == other->proto && one->socket == other->socket
 		   && su_cmp((union sockaddr_union *)&one->to, (union sockaddr_union *)&other->to);
 }
 
-int kr_direct_is_from(struct sip_msg *reply, struct dest_info *destination)
+int kr_direct_is_from(struct sip_msg *reply, const struct kr_destination *destination)
 {
-	return su_cmp(&reply->rcv.src_su, &destination->to);
+	return su_cmp(&reply->rcv.src_su, (union sockaddr_union *)&destination->to);
 }
 
 /* The branch of the first Via of a reply, and its status; -1 where there is none. */

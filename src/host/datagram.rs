@@ -35,9 +35,8 @@ impl<'a> Datagram<'a> {
 
     /// Whether it comes from where a request went.
     pub fn is_from(self, destination: &Destination) -> bool {
-        let mut destination = destination.raw();
         // SAFETY: the event is in progress; two addresses are compared.
-        unsafe { sys::kr_datagram_is_from(self.event, &mut destination) != 0 }
+        unsafe { sys::kr_datagram_is_from(self.event, destination.raw()) != 0 }
     }
 }
 

@@ -110,7 +110,7 @@ pub fn timers() -> (u32, u32, u32) {
 
 /// Where a request goes, and from which socket.
 #[derive(Clone)]
-pub struct Destination(sys::dest_info);
+pub struct Destination(sys::kr_destination);
 
 // The host's structure leads to a socket of its own, which it keeps in shared memory or made before it forked.
 impl ShmSafe for Destination {}
@@ -124,7 +124,7 @@ impl Destination {
     /// finds no way, or there is no connection.
     pub fn of(target: SocketAddr, transport: u8, socket: &[u8]) -> Option<Destination> {
         let socket = if socket.is_empty() { std::ptr::null_mut() } else { sockets::find(socket) };
-        let mut found = sys::dest_info::default();
+        let mut found = sys::kr_destination::default();
         let (v4, v6);
         let address: &[u8] = match target.ip() {
             IpAddr::V4(address) => {
@@ -143,8 +143,8 @@ impl Destination {
     }
 
     /// The host's structure.
-    pub(super) fn raw(&self) -> sys::dest_info {
-        self.0
+    pub(super) fn raw(&self) -> &sys::kr_destination {
+        &self.0
     }
 
     /// Whether several requests to it may go out in one write.
@@ -161,30 +161,33 @@ impl Destination {
 
     /// Gives a request to the host. `false`: it was not sent.
     pub fn send(&self, request: &[u8]) -> bool {
-        let mut destination = self.0;
-        // SAFETY: the host reads the bytes during the call.
-        unsafe { sys::kr_direct_send(&mut destination, request.as_ptr() as *mut _, request.len() as i32) >= 0 }
+        // SAFETY: the host reads the structure and the bytes during the call.
+        unsafe { sys::kr_direct_send(&self.0, request.as_ptr() as *mut _, request.len() as i32) >= 0 }
     }
 
     /// Whether a reply comes from where the request went.
     pub fn sent(&self, reply: SipMsg<'_>) -> bool {
-        let mut destination = self.0;
         // SAFETY: a live message; two addresses are compared.
-        unsafe { sys::kr_direct_is_from(reply.raw(), &mut destination) != 0 }
+        unsafe { sys::kr_direct_is_from(reply.raw(), &self.0) != 0 }
     }
 
     /// Calls `work` with the Via line for requests that go there, before and behind the branch.
     pub fn with_via<T>(&self, work: impl FnOnce(&[u8], &[u8]) -> T) -> Option<T> {
-        let key = (self.0.send_sock as usize, self.0.proto as u8);
+        let key = (self.0.socket as usize, self.0.proto as u8);
         VIAS.with(|vias| {
             let mut vias = vias.borrow_mut();
-            if !vias.iter().any(|via| via.key == key) {
-                if vias.len() == KEPT_VIAS {
-                    vias.clear();
+            let known = vias.iter().position(|via| via.key == key);
+            let at = match known {
+                Some(at) => at,
+                None => {
+                    if vias.len() == KEPT_VIAS {
+                        vias.clear();
+                    }
+                    vias.push(Via { key, parts: self.via()? });
+                    vias.len() - 1
                 }
-                vias.push(Via { key, parts: self.via()? });
-            }
-            let (before, after) = vias.iter().find(|via| via.key == key).map(|via| &via.parts)?;
+            };
+            let (before, after) = &vias[at].parts;
             Some(work(before, after))
         })
     }
@@ -192,9 +195,8 @@ impl Destination {
     /// The Via line before and behind its branch.
     fn via(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         let mut len: c_uint = 0;
-        let mut destination = self.0;
         // SAFETY: the host makes the line of a destination and a branch, which it reads.
-        let made = unsafe { sys::kr_direct_via(&mut destination, &mut lend(PLACE), &mut len) };
+        let made = unsafe { sys::kr_direct_via(&self.0, &mut lend(PLACE), &mut len) };
         // SAFETY: null, or private memory that is left to us; it is given back at the end.
         let _owner = unsafe { PkgBlock::from_raw(made) }?;
         // SAFETY: the line has this length.
