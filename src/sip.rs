@@ -9,6 +9,7 @@ pub mod columns;
 pub mod entity_tag;
 pub mod event;
 pub mod packed;
+pub mod party_uri;
 pub mod request;
 pub mod route_set;
 pub mod subscription_state;

@@ -32,8 +32,8 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
                 break;
             }
             let mut notified = Vec::with_capacity(batch.len());
-            for notify in batch {
-                let sent = failures.guard(|| send(ports, &mut body, &mut reused, &notify_run, &notify));
+            for notify in &batch {
+                let sent = failures.guard(|| send(ports, &mut body, &mut reused, &notify_run, notify));
                 let digest = match sent {
                     Some(Sent::Out(digest)) => digest,
                     Some(Sent::WithoutState(digest, why)) => {
@@ -41,11 +41,11 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
                         digest
                     }
                     Some(Sent::NotNow(why)) => {
-                        unread.push(notify, why);
+                        unread.push(notify.clone(), why);
                         continue;
                     }
                     None => {
-                        failures.unsent.push(notify);
+                        failures.unsent.push(notify.clone());
                         continue;
                     }
                 };

@@ -6,6 +6,7 @@ use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::checked::UriText;
 use crate::sip::columns::fits;
 use crate::sip::packed::Strings;
+use crate::sip::party_uri::PartyUri;
 use crate::sip::target::{self, NextHop};
 use crate::sip::transport::Transport;
 use crate::time::Moment;
@@ -312,29 +313,22 @@ impl<B: AsRef<[u8]>> Subscription<B> {
         }
     }
 
-    /// Appends our URI in the dialog: that of its first request (RFC 3261 12.2.1.1), as far as it is known.
-    pub fn push_local_uri(&self, out: &mut Vec<u8>) {
-        self.push_dialog_uri(out, Field::LocalUri, Field::ToUser, Field::ToDomain);
+    /// Our URI in the dialog: that of its first request (RFC 3261 12.2.1.1), as far as it is known.
+    pub fn local_uri(&self) -> PartyUri<'_> {
+        self.dialog_uri(Field::LocalUri, Field::ToUser, Field::ToDomain)
     }
 
-    /// Appends the watcher's URI in the dialog, likewise.
-    pub fn push_remote_uri(&self, out: &mut Vec<u8>) {
-        self.push_dialog_uri(out, Field::RemoteUri, Field::FromUser, Field::FromDomain);
+    /// The watcher's URI in the dialog, likewise.
+    pub fn remote_uri(&self) -> PartyUri<'_> {
+        self.dialog_uri(Field::RemoteUri, Field::FromUser, Field::FromDomain)
     }
 
-    fn push_dialog_uri(&self, out: &mut Vec<u8>, whole: Field, user: Field, host: Field) {
+    fn dialog_uri(&self, whole: Field, user: Field, host: Field) -> PartyUri<'_> {
         match (self.get(whole), self.get(user), self.get(host)) {
-            (b"", user, b"") => [b"tel:", user].iter().for_each(|part| out.extend_from_slice(part)),
-            (b"", user, host) => crate::sip::uri::push(out, user, host),
-            (whole, ..) => out.extend_from_slice(whole),
+            (b"", number, b"") => PartyUri::Number(number),
+            (b"", user, host) => PartyUri::Address(user, host),
+            (whole, ..) => PartyUri::Whole(whole),
         }
-    }
-
-    /// The watcher's URI in the dialog.
-    pub fn remote_uri(&self) -> Vec<u8> {
-        let mut uri = Vec::new();
-        self.push_remote_uri(&mut uri);
-        uri
     }
 
     /// How NOTIFYs go (RFC 3261 12.2.1.1): by the route set, whose first route is the next hop, or to the Contact.

@@ -2,7 +2,7 @@
 //! it.
 use crate::common::counters::{self, Counter};
 use crate::common::metrics;
-use crate::host::{clock, direct, dmq, log, shm, sl, tm};
+use crate::host::{clock, dmq, log, shm, sl, tm};
 use crate::presence::authorization::{Authorization, NoVerdict, Outstanding};
 use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
@@ -15,7 +15,7 @@ use crate::presence::notification::{
 };
 use crate::presence::ports::{NewDialog, Ports, Recent, Renewed, Stored};
 use crate::presence::publication::{Applied, Change, Publication};
-use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, Digested, Micros, SentNotify};
+use crate::presence::remembered::{BodyDigest, ChangeKind, Digested, Micros, SentNotify};
 use crate::presence::replica::Replica;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::row_limits::{PublicationRows, RowLimits};
@@ -23,9 +23,8 @@ use crate::presence::subscription::{Renewal, Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::unreadable::Unshown;
 use crate::presence::winfo::Watcher;
-use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
-use crate::server::notify::engine::target_of;
+use crate::server::notify::engine::Content;
 use crate::server::notify::missed_changes::OwnDialogId;
 use crate::server::notify::pacing::Way;
 use crate::server::notify::under_way::UnderWay;
@@ -39,7 +38,6 @@ use crate::sip::target::NextHop;
 use crate::sip::{uri, xml_form};
 use crate::time::{Expiry, Moment};
 use crate::{limited, log};
-use std::cell::RefCell;
 
 impl Ports for Context {
     fn config(&self) -> &Config {
@@ -499,11 +497,6 @@ fn note_all_notified(resource: &Resource, notify_run: &NotifyRun) {
     }
 }
 
-thread_local! {
-    /// The URIs of the NOTIFY that is being sent: memory that each of them uses again.
-    static URIS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
 impl Context {
     /// Sends a NOTIFY from this process; `false` when it could not be sent.
     pub(crate) fn send_now(
@@ -517,27 +510,6 @@ impl Context {
         fault_point!("notify");
         self.log_notify(notify);
         let s = &notify.subscription;
-        let mut uris = URIS.take();
-        uris.clear();
-        s.push_local_uri(&mut uris);
-        let middle = uris.len();
-        s.push_remote_uri(&mut uris);
-        let (local_uri, remote_uri) = uris.split_at(middle);
-        let request = tm::InDialog {
-            method: "NOTIFY",
-            headers,
-            body,
-            call_id: s.get(Field::CallId),
-            local_tag: s.get(Field::ToTag),
-            remote_tag: s.get(Field::FromTag),
-            local_uri,
-            remote_uri,
-            remote_target: s.get(Field::Contact),
-            routes: s.get(Field::RecordRoute),
-            cseq: s.state.local_cseq + 1,
-            socket: s.get(Field::Socket),
-            proxy: b"",
-        };
         let sent_at = clock::monotonic_micros();
         let number = self.note_notify(notify, digest, sent_at);
         let is_udp = hop.is_udp();
@@ -546,13 +518,13 @@ impl Context {
         if is_udp {
             senders.outstanding.note_sent(sent_at);
         }
-        let is_direct = self.shared.engine.send(&request, target_of(s, hop), under_way);
+        let content = Content { headers, body };
+        let is_direct = self.shared.engine.send(s, hop, content, under_way);
         counters::count(if is_direct { Counter::NotifyDirect } else { Counter::NotifyByTm });
         let sent = match is_direct {
             true => Ok(tm::Sent::UnderWay),
-            false => self.send_through_tm(notify, &request, under_way),
+            false => self.send_through_tm(notify, content, under_way),
         };
-        URIS.set(uris);
         if sent != Ok(tm::Sent::UnderWay) {
             if is_udp {
                 senders.outstanding.note_done(sent_at);
@@ -579,40 +551,12 @@ impl Context {
         limited!(
             Error,
             "NOTIFY to {} via {} for {}, event {}, Call-ID {}, could not be sent",
-            log::show(&s.remote_uri()),
+            log::show(&s.remote_uri().to_vec()),
             log::show(s.get(Field::Contact)),
             log::show(s.get(Field::PresUri)),
             log::show(self.packages.get(s.state.event).name),
             log::show(s.get(Field::CallId))
         );
-    }
-
-    /// Leaves a NOTIFY to tm, whose routes see its subscription in `$subs`.
-    fn send_through_tm(
-        &self,
-        notify: &Notify,
-        request: &tm::InDialog<'_>,
-        under_way: UnderWay,
-    ) -> Result<tm::Sent, tm::NotSent> {
-        // The route that looks at the answer sees what the one at the sending saw: by then the subscription may have
-        // changed, and it may be gone.
-        let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists());
-        let is_seen = self.config.subs_variable && (keeps || direct::is_sending_seen());
-        let shown = is_seen.then(|| as_shown(notify));
-        let carried = match &shown {
-            Some(shown) if keeps => under_way.with(shown),
-            _ => under_way.alone(),
-        };
-        let sent = {
-            let _shown = ScopedValue::set(&self.process.last_subscription, shown);
-            tm::send_in_dialog(request, Some(self.process.on_completed), carried)
-        };
-        if sent != Ok(tm::Sent::UnderWay) {
-            let answer = if sent.is_ok() { Answer::Dropped } else { Answer::NotSent };
-            let note = |number| self.shared.history.note_answer(number, answer, under_way.sent_at);
-            under_way.number.into_iter().for_each(note);
-        }
-        sent
     }
 }
 
@@ -627,16 +571,4 @@ fn foreseen(package: &Package, presentity: &[u8], document: &[u8]) -> Option<Vec
         true => None,
         false => xml_form::formatted(document),
     }
-}
-
-/// A subscription as `$subs` shows it: one that has ended is terminated.
-fn as_shown(notify: &Notify) -> Subscription {
-    let mut shown = notify.subscription.clone();
-    if notify.notify_reason == NotifyReason::Unsubscribe {
-        shown.state.status = Status::Terminated;
-        if let Ok(named) = shown.with(&[(Field::Reason, b"timeout")]) {
-            shown = named;
-        }
-    }
-    shown
 }

@@ -1,14 +1,41 @@
 //! The branch of a request of ours (RFC 3261 8.1.1.7): it leads to the transaction by its number, and nobody can guess
 //! it.
 use crate::shm_safe::shm_safe;
-use crate::sip::text::hex_digits;
+use crate::sip::text::{hex_digits, hex_digits_of_half};
 
 /// What every branch of RFC 3261 begins with, and a letter that is no hexadecimal digit: the host's tm, whose branches
 /// go on with one, knows at once that this one is not its own.
 const START: &[u8] = b"z9hG4bKn";
 
 /// The longest branch, in bytes.
-pub const LONGEST: usize = START.len() + 8 + 1 + 8 + 1 + 16;
+const LONGEST: usize = START.len() + 8 + 1 + 8 + 1 + 16;
+
+/// A branch of ours.
+#[derive(Debug, Clone, Copy)]
+pub struct Branch {
+    text: [u8; LONGEST],
+    len: usize,
+}
+
+impl Branch {
+    /// Its text.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.text[..self.len]
+    }
+
+    /// Appends a number and what stands behind it: its hexadecimal digits without the zeros before the first one; the
+    /// last one is always written.
+    #[inline]
+    fn push_number(&mut self, digits: [u8; 8], number: u32, behind: u8) {
+        let zeros = (number | 1).leading_zeros() / 4;
+        let digits = u64::from_be_bytes(digits) << (8 * zeros);
+        self.text[self.len..self.len + 8].copy_from_slice(&digits.to_be_bytes());
+        self.len += 8 - zeros as usize;
+        self.text[self.len] = behind;
+        self.len += 1;
+    }
+}
 
 /// Which transaction a branch belongs to: a place, and how often it had been used before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,18 +64,15 @@ pub enum Origin {
 }
 
 impl BranchSecret {
-    /// Appends the branch of a transaction, at most [`LONGEST`] bytes.
-    pub fn push_branch(&self, out: &mut Vec<u8>, key: TransactionKey) {
-        let [slot, generation] = [key.slot, key.generation];
-        let digits = hex_digits((u64::from(slot) << 32) | u64::from(generation));
-        // Without the zeros before the first digit; the last one is always written.
-        let zeros = |number: u32| (number | 1).leading_zeros() as usize / 4;
-        out.extend_from_slice(START);
-        out.extend_from_slice(&digits[zeros(slot)..8]);
-        out.push(b'.');
-        out.extend_from_slice(&digits[8 + zeros(generation)..]);
-        out.push(b'.');
-        out.extend_from_slice(&hex_digits(self.seal(key)));
+    /// The branch of a transaction.
+    pub fn branch(&self, key: TransactionKey) -> Branch {
+        let mut branch = Branch { text: [0; LONGEST], len: START.len() };
+        branch.text[..START.len()].copy_from_slice(START);
+        branch.push_number(hex_digits_of_half(key.slot), key.slot, b'.');
+        branch.push_number(hex_digits_of_half(key.generation), key.generation, b'.');
+        branch.text[branch.len..branch.len + 16].copy_from_slice(&hex_digits(self.seal(key)));
+        branch.len += 16;
+        branch
     }
 
     /// Whose branch this is.
@@ -144,9 +168,7 @@ mod tests {
     use proptest::test_runner::RngSeed;
 
     fn branch(secret: BranchSecret, key: TransactionKey) -> String {
-        let mut out = Vec::new();
-        secret.push_branch(&mut out, key);
-        String::from_utf8(out).unwrap()
+        String::from_utf8(secret.branch(key).bytes().to_vec()).unwrap()
     }
 
     const SECRET: BranchSecret = BranchSecret([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);

@@ -1,13 +1,12 @@
-//! The bytes of a request inside a dialog (RFC 3261 12.2.1.1), header by header as the host's tm writes them.
+//! The bytes of a NOTIFY inside a dialog (RFC 3261 12.2.1.1), header by header as the host's tm writes them.
+use super::party_uri::PartyUri;
 use super::text::push_number;
 use crate::shm_safe::shm_safe;
 use std::ops::Range;
 
-/// What the head of a request says.
+/// What the head of a NOTIFY says.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
-    /// The method.
-    pub method: &'a str,
     /// The request URI: the peer's Contact.
     pub request_uri: &'a [u8],
     /// The Via line before and behind its branch; it ends in CRLF.
@@ -15,11 +14,11 @@ pub struct Head<'a> {
     /// The branch.
     pub branch: &'a [u8],
     /// The peer's URI.
-    pub to: &'a [u8],
+    pub to: PartyUri<'a>,
     /// The peer's tag.
     pub to_tag: &'a [u8],
     /// Our URI.
-    pub from: &'a [u8],
+    pub from: PartyUri<'a>,
     /// Our tag.
     pub from_tag: &'a [u8],
     /// The sequence number.
@@ -69,7 +68,7 @@ impl Head<'_> {
     /// Appends the head, with the empty line behind it, to an empty buffer.
     pub fn write(&self, out: &mut Vec<u8>) -> Lines {
         let mut starts = [0; 5];
-        push(out, [self.method.as_bytes(), b" ", self.request_uri, b" SIP/2.0\r\n"]);
+        push(out, [b"NOTIFY ", self.request_uri, b" SIP/2.0\r\n"]);
         push(out, [self.via.0, self.branch, self.via.1]);
         starts[0] = out.len() as u32;
         push_party(out, b"To: ", self.to, self.to_tag);
@@ -78,7 +77,7 @@ impl Head<'_> {
         starts[2] = out.len() as u32;
         out.extend_from_slice(b"CSeq: ");
         push_number(out, i64::from(self.cseq));
-        push(out, [b" ", self.method.as_bytes(), b"\r\n"]);
+        out.extend_from_slice(b" NOTIFY\r\n");
         starts[3] = out.len() as u32;
         push(out, [b"Call-ID: ", self.call_id, b"\r\n"]);
         starts[4] = out.len() as u32;
@@ -98,26 +97,15 @@ fn push<const N: usize>(out: &mut Vec<u8>, parts: [&[u8]; N]) {
     parts.into_iter().for_each(|part| out.extend_from_slice(part));
 }
 
-/// A From or To line. A URI in angle brackets, with parameters behind them or none, is left as it is.
+/// A From or To line.
 #[inline(always)]
-fn push_party(out: &mut Vec<u8>, name: &[u8], uri: &[u8], tag: &[u8]) {
+fn push_party(out: &mut Vec<u8>, name: &[u8], uri: PartyUri<'_>, tag: &[u8]) {
     out.extend_from_slice(name);
-    match has_brackets(uri) {
-        true => out.extend_from_slice(uri),
-        false => push(out, [b"<", uri, b">"]),
-    }
+    uri.push_in_brackets(out);
     if !tag.is_empty() {
         push(out, [b";tag=", tag]);
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// Whether a URI ends with an angle bracket, or with parameters behind one.
-fn has_brackets(uri: &[u8]) -> bool {
-    match memchr::memrchr(b'>', uri) {
-        Some(at) => uri.get(at + 1).is_none_or(|behind| *behind == b';'),
-        None => false,
-    }
 }
 
 #[cfg(test)]
@@ -127,13 +115,12 @@ mod tests {
     #[test]
     fn a_head_is_written_as_the_hosts_tm_writes_it() {
         let head = Head {
-            method: "NOTIFY",
             request_uri: b"sip:bob@192.0.2.1:5070",
             via: (b"Via: SIP/2.0/UDP 192.0.2.9:5060;branch=", b";rport\r\n"),
             branch: b"z9hG4bKn1.2.3",
-            to: b"sip:bob@example.org",
+            to: PartyUri::Address(b"bob", b"example.org"),
             to_tag: b"theirs",
-            from: b"\"Alice\" <sip:alice@example.org>",
+            from: PartyUri::Whole(b"\"Alice\" <sip:alice@example.org>"),
             from_tag: b"ours",
             cseq: 7,
             call_id: b"abc@host",

@@ -18,18 +18,43 @@ pub fn push_number(out: &mut Vec<u8>, number: i64) {
     if number < 0 {
         out.push(b'-');
     }
-    let mut rest = number.unsigned_abs();
-    let mut before = 0;
-    let mut digits = [0u8; 20];
-    for (behind, digit) in digits.iter_mut().enumerate().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            before = behind;
-            break;
-        }
+    push_unsigned(out, number.unsigned_abs());
+}
+
+/// Nearly all numbers have eight digits at most: these are written at once, and the zeros before the first one left
+/// out.
+#[inline]
+fn push_unsigned(out: &mut Vec<u8>, number: u64) {
+    if number >= 100_000_000 {
+        push_unsigned_long(out, number);
+        return;
     }
-    out.extend_from_slice(&digits[before..]);
+    let digits = eight_digits(number as u32);
+    // The last one is always written.
+    let zeros = (digits | (1 << 56)).trailing_zeros() / 8;
+    let behind = out.len() + 8 - zeros as usize;
+    out.extend_from_slice(&((digits | ZEROS) >> (8 * zeros)).to_le_bytes());
+    out.truncate(behind);
+}
+
+#[cold]
+fn push_unsigned_long(out: &mut Vec<u8>, number: u64) {
+    push_unsigned(out, number / 100_000_000);
+    out.extend_from_slice(&(eight_digits((number % 100_000_000) as u32) | ZEROS).to_le_bytes());
+}
+
+/// Eight characters `0`.
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// The eight decimal digits of a number below 100,000,000, a byte each, the first one lowest: it is halved three times,
+/// all halves at once. To divide by 100 or 10 is to multiply and shift, as long as the number has four digits or two.
+#[inline]
+fn eight_digits(number: u32) -> u64 {
+    let fours = u64::from(number / 10_000) | (u64::from(number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | ((twos - tens * 10) << 8)
 }
 
 /// The sixteen hexadecimal digits of a number, in lower case.
@@ -41,9 +66,9 @@ pub fn hex_digits(number: u64) -> [u8; 16] {
     digits
 }
 
-/// Eight digits at a time: each half of a byte is moved into a byte of its own.
+/// The eight hexadecimal digits of a number, all at a time: each half of a byte is moved into a byte of its own.
 #[inline]
-fn hex_digits_of_half(number: u32) -> [u8; 8] {
+pub fn hex_digits_of_half(number: u32) -> [u8; 8] {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let mut spread = u64::from(number);
     spread = (spread | (spread << 16)) & 0x0000_ffff_0000_ffff;
@@ -98,10 +123,13 @@ mod tests {
 
     #[test]
     fn numbers_are_written_in_decimal() {
-        for (number, text) in [(0, "0"), (7, "7"), (-12, "-12"), (i64::MAX, "9223372036854775807")] {
-            let mut out = Vec::new();
+        let around = |n: i64| [n - 1, n, n + 1];
+        let powers = (0..19).flat_map(|zeros| around(10_i64.pow(zeros)));
+        let every = (0..10_000).chain((0..10_000).map(|n| n * 10_000 + 9_999)).chain((0..100).map(|n| n * 12_345_678));
+        for number in powers.chain(every).chain([i64::MAX, i64::MIN]).flat_map(|n| [n, n.wrapping_neg()]) {
+            let mut out = b"x".to_vec();
             push_number(&mut out, number);
-            assert_eq!(out, text.as_bytes());
+            assert_eq!(out, format!("x{number}").as_bytes());
         }
     }
 

@@ -18,9 +18,9 @@ pub unsafe extern "C" fn kr_presence_on_response(msg: *mut sip_msg_t) -> c_int {
         let Some(process) = state::process() else { return 1 };
         // SAFETY: the message in the hand of the host, which outlives this call.
         let Some(reply) = (unsafe { SipMsg::new(msg) }) else { return 1 };
-        let is_taken = process.shared.engine.receive(reply, |pending, status, _| {
+        let is_taken = process.shared.engine.receive(reply, |pending, status| {
             // It is taken whatever becomes of the rest.
-            each_on_its_own("the answer to a NOTIFY", || complete(&pending, Outcome::Answered(reply, status)));
+            each_on_its_own("the answer to a NOTIFY", || complete(pending, Outcome::Answered(reply, status)));
         });
         i32::from(!is_taken)
     })
@@ -35,7 +35,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_datagram(event: *mut sys::sr_even
         let Some(datagram) = (unsafe { Datagram::new(event) }) else { return 0 };
         let is_taken = process.shared.engine.receive_datagram(datagram, |pending, status| {
             // It is taken whatever becomes of the rest.
-            each_on_its_own("the answer to a NOTIFY", || complete(&pending, Outcome::Taken(status)));
+            each_on_its_own("the answer to a NOTIFY", || complete(pending, Outcome::Taken(status)));
         });
         -c_int::from(is_taken)
     })
@@ -63,8 +63,8 @@ pub(crate) unsafe extern "C" fn kr_presence_on_timeouts(
 ) -> sys::ticks_t {
     entry!(kr_presence_on_timeouts, AGAIN, {
         if let Some(process) = state::process() {
-            process.shared.engine.take_timed_out(|pending, _| {
-                each_on_its_own("a NOTIFY without an answer", || complete(&pending, Outcome::Silence));
+            process.shared.engine.take_timed_out(|pending| {
+                each_on_its_own("a NOTIFY without an answer", || complete(pending, Outcome::Silence));
             });
         }
         AGAIN

@@ -6,7 +6,7 @@ use crate::host::msg::SipMsg;
 use crate::host::no_memory::NoMemory;
 use crate::host::shared_bytes::SharedBytes;
 use crate::host::shm::{self, ShmBox};
-use crate::host::tm::{Completed, InDialog, Outcome};
+use crate::host::tm::{Completed, Outcome};
 use crate::host::{clock, script};
 use crate::log;
 use crate::presence::config::NotifyEngine;
@@ -17,7 +17,7 @@ use crate::server::notify::transactions::{Answered, Transactions};
 use crate::server::notify::under_way::UnderWay;
 use crate::shm_safe::shm_safe;
 use crate::sip::answer::{self, Success};
-use crate::sip::branch::{BranchSecret, Origin, TransactionKey};
+use crate::sip::branch::{Branch, BranchSecret, Origin, TransactionKey};
 use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers};
 use crate::sip::request::{Head, Lines};
 use crate::sip::target::{Carrier, NextHop, Target};
@@ -36,6 +36,15 @@ pub struct Pending {
 }
 
 shm_safe!(Pending { head, lines, body, destination, under_way });
+
+/// What a NOTIFY shows its watcher.
+#[derive(Clone, Copy)]
+pub struct Content<'a> {
+    /// Header lines, each ending in CRLF.
+    pub headers: &'a [u8],
+    /// The body; `None` sends none.
+    pub body: Option<&'a [u8]>,
+}
 
 impl Pending {
     /// What tm would call a completed transaction, and what it has carried.
@@ -177,29 +186,31 @@ impl Engine {
         }
     }
 
-    /// Sends a NOTIFY to its target, see [`target_of`]; `under_way` comes back with its answer. `false`: it has not
+    /// Sends a NOTIFY to the target of its subscription; `under_way` comes back with its answer. `false`: it has not
     /// been sent, and tm has to.
-    pub fn send(&self, request: &InDialog<'_>, target: Option<Target<'_>>, under_way: UnderWay) -> bool {
-        let Some(target) = target.filter(|_| self.serves()) else { return false };
-        SCRATCH.with(|scratch| self.send_with(&mut scratch.borrow_mut(), request, &target, under_way)).is_some()
+    pub fn send(&self, subscription: &Subscription, hop: NextHop, content: Content<'_>, under_way: UnderWay) -> bool {
+        let Some(target) = target_of(subscription, hop).filter(|_| self.serves()) else { return false };
+        let send = |scratch: &mut Scratch| self.send_with(scratch, subscription, content, &target, under_way);
+        SCRATCH.with_borrow_mut(send).is_some()
     }
 
     fn send_with(
         &self,
         scratch: &mut Scratch,
-        request: &InDialog<'_>,
+        subscription: &Subscription,
+        content: Content<'_>,
         target: &Target<'_>,
         under_way: UnderWay,
     ) -> Option<()> {
-        let destination = Destination::of(target.address, target.carrier as u8, request.socket)?;
+        let destination = Destination::of(target.address, target.carrier as u8, subscription.get(Field::Socket))?;
         let Some(claim) = self.transactions.claim() else {
             count(Counter::NotifySlotsFull);
             return None;
         };
         let key = claim.key();
-        let lines = scratch.write(request, &target.request_uri, &destination, &self.secret, key)?;
+        let lines = scratch.write(subscription, content, &target.request_uri, &destination, self.secret.branch(key))?;
         let head = shm::copy(&scratch.text).ok()?;
-        let body = match request.body {
+        let body = match content.body {
             Some(body) => Some(scratch.share(body)?),
             None => None,
         };
@@ -209,12 +220,12 @@ impl Engine {
             _ => Reliability::Reliable,
         };
         let transaction = ClientTransaction::start(now, timers(), reliability);
-        let pending = Pending { head, lines, body, destination: destination.clone(), under_way };
+        let pending = || Pending { head, lines, body, destination: destination.clone(), under_way };
         if !claim.start(transaction, pending, now) {
             return None;
         }
         // It can be answered by now.
-        scratch.text.extend_from_slice(request.body.unwrap_or_default());
+        scratch.text.extend_from_slice(content.body.unwrap_or_default());
         if reliability == Reliability::Reliable && scratch.joined.is_open && destination.joins() {
             scratch.joined.push(&destination, &scratch.text);
             return Some(());
@@ -223,8 +234,8 @@ impl Engine {
             count(Counter::NotifyTransportErrors);
             // What a connection does not take is tm's to send, unless it was answered all the same; what the network
             // does not take is sent again when its time comes, as by tm.
-            let taken_back = || matches!(self.transactions.answer(key, TAKEN_BACK, now, |_| ()), Answered::Final(..));
-            if reliability == Reliability::Reliable && taken_back() {
+            let taken_back = || self.transactions.answer(key, TAKEN_BACK, now, |_| (), |_, _| ());
+            if reliability == Reliability::Reliable && taken_back() == Answered::Final {
                 return None;
             }
         }
@@ -242,8 +253,8 @@ impl Engine {
     }
 
     /// Looks at a reply of the network. `false`: it is none to a NOTIFY of ours, and others look at it. `completed` is
-    /// given what has its final answer, the status, and after how many milliseconds that came.
-    pub fn receive(&self, reply: SipMsg<'_>, completed: impl FnOnce(Pending, u16, u64)) -> bool {
+    /// given what has its final answer, and the status.
+    pub fn receive(&self, reply: SipMsg<'_>, completed: impl FnOnce(&Pending, u16)) -> bool {
         if self.is_off.load(Ordering::Relaxed) {
             return false;
         }
@@ -262,7 +273,7 @@ impl Engine {
 
     /// Looks at a datagram before the host makes a message of it. `false`: it is no plain 2xx to a NOTIFY of ours, and
     /// the host goes on with it. `completed` is given what has its final answer, and the status.
-    pub fn receive_datagram(&self, datagram: Datagram<'_>, completed: impl FnOnce(Pending, u16)) -> bool {
+    pub fn receive_datagram(&self, datagram: Datagram<'_>, completed: impl FnOnce(&Pending, u16)) -> bool {
         let Some(Success { status, branch }) = answer::success_to_notify(datagram.text()) else { return false };
         let Origin::Ours(key) = self.secret.origin(branch) else { return false };
         if datagram::is_watched() {
@@ -270,8 +281,7 @@ impl Engine {
         }
         datagram::count();
         count(Counter::NotifyAnswersEarly);
-        let from = |destination: &Destination| datagram.is_from(destination);
-        self.answered(key, status, from, |pending, status, _| completed(pending, status));
+        self.answered(key, status, |destination| datagram.is_from(destination), completed);
         true
     }
 
@@ -282,17 +292,17 @@ impl Engine {
         key: TransactionKey,
         status: u16,
         is_from: impl FnOnce(&Destination) -> bool,
-        completed: impl FnOnce(Pending, u16, u64),
+        completed: impl FnOnce(&Pending, u16),
     ) {
         let mut is_elsewhere = false;
         let seen = |pending: &Pending| is_elsewhere = !is_from(&pending.destination);
-        let answered = self.transactions.answer(key, status, clock::millis(), seen);
+        let over = |pending: &Pending, _| completed(pending, status);
+        let answered = self.transactions.answer(key, status, clock::millis(), seen, over);
         if is_elsewhere {
             count(Counter::NotifyAnswersElsewhere);
         }
         match answered {
-            Answered::Final(pending, age) => completed(pending, status, age),
-            Answered::Provisional => {}
+            Answered::Final | Answered::Provisional => {}
             Answered::Late | Answered::Busy => count(Counter::NotifyAnswersLate),
         }
     }
@@ -308,9 +318,9 @@ impl Engine {
         });
     }
 
-    /// Takes the NOTIFYs that were not answered in time, with how many milliseconds they were waited for.
-    pub fn take_timed_out(&self, each: impl FnMut(Pending, u64)) {
-        self.transactions.take_timed_out(clock::millis(), each);
+    /// Takes the NOTIFYs that were not answered in time.
+    pub fn take_timed_out(&self, mut each: impl FnMut(&Pending)) {
+        self.transactions.take_timed_out(clock::millis(), |pending, _| each(pending));
     }
 }
 
@@ -322,7 +332,7 @@ fn timers() -> Timers {
 
 /// Where the NOTIFYs of a subscription go that need nothing of what tm does and this does not: a route set, a name to
 /// look up, a connection to be opened, a tag that is still to be made.
-pub fn target_of(subscription: &Subscription, hop: NextHop) -> Option<Target<'_>> {
+fn target_of(subscription: &Subscription, hop: NextHop) -> Option<Target<'_>> {
     hop.target(subscription.get(Field::Contact)).filter(|_| !subscription.get(Field::ToTag).is_empty())
 }
 
@@ -333,7 +343,6 @@ const TAKEN_BACK: u16 = 699;
 #[derive(Default)]
 struct Scratch {
     text: Vec<u8>,
-    branch: Vec<u8>,
     /// The body of the last NOTIFY: those of one change are the same.
     body: Option<SharedBytes>,
     joined: JoinedWrites,
@@ -346,30 +355,27 @@ thread_local! {
 impl Scratch {
     fn write(
         &mut self,
-        request: &InDialog<'_>,
+        subscription: &Subscription,
+        content: Content<'_>,
         request_uri: &[u8],
         destination: &Destination,
-        secret: &BranchSecret,
-        key: TransactionKey,
+        branch: Branch,
     ) -> Option<Lines> {
-        self.branch.clear();
-        secret.push_branch(&mut self.branch, key);
         self.text.clear();
         destination.with_via(|before, behind| {
             let head = Head {
-                method: request.method,
                 request_uri,
                 via: (before, behind),
-                branch: &self.branch,
-                to: request.remote_uri,
-                to_tag: request.remote_tag,
-                from: request.local_uri,
-                from_tag: request.local_tag,
-                cseq: request.cseq,
-                call_id: request.call_id,
+                branch: branch.bytes(),
+                to: subscription.remote_uri(),
+                to_tag: subscription.get(Field::FromTag),
+                from: subscription.local_uri(),
+                from_tag: subscription.get(Field::ToTag),
+                cseq: subscription.state.local_cseq + 1,
+                call_id: subscription.get(Field::CallId),
                 signature: direct::signature(),
-                headers: request.headers,
-                content_length: request.body.map_or(0, <[u8]>::len),
+                headers: content.headers,
+                content_length: content.body.map_or(0, <[u8]>::len),
             };
             head.write(&mut self.text)
         })

@@ -115,9 +115,10 @@ pub struct Transactions<P> {
 shm_safe!([P: ShmSafe] Transactions<P> { chunks, position, under_way, roomy });
 
 /// What became of an answer.
-pub enum Answered<P> {
-    /// A final one: the transaction is over, and was under way for so many milliseconds.
-    Final(P, u64),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// A final one: the transaction is over.
+    Final,
     /// A provisional one.
     Provisional,
     /// The transaction had ended before: the answer has come again, or late.
@@ -193,9 +194,17 @@ impl<P: Send + ShmSafe> Transactions<P> {
         Some((self.chunks.get(key.slot as usize / CHUNK)?, key.slot as usize % CHUNK))
     }
 
-    /// An answer to the transaction of this key. `seen` is shown what it keeps, while its slot is held.
+    /// An answer to the transaction of this key. `seen` is shown what it keeps, while its slot is held. `over` is shown
+    /// what an ended one has kept, once its slot is free, and for how many milliseconds it was under way.
     #[inline]
-    pub fn answer(&self, key: TransactionKey, code: u16, now: u64, seen: impl FnOnce(&P)) -> Answered<P> {
+    pub fn answer(
+        &self,
+        key: TransactionKey,
+        code: u16,
+        now: u64,
+        seen: impl FnOnce(&P),
+        over: impl FnOnce(&P, u64),
+    ) -> Answered {
         let Some((chunk, at)) = self.find(key) else { return Answered::Late };
         let Some(mut slot) = held(&chunk.slots[at]) else { return Answered::Busy };
         if slot.generation != key.generation {
@@ -207,20 +216,22 @@ impl<P: Send + ShmSafe> Transactions<P> {
             under_way.transaction.provisional();
             return Answered::Provisional;
         }
-        let ended = self.end(chunk, at, slot, now);
-        ended.map_or(Answered::Late, |ended| Answered::Final(ended.payload, ended.transaction.age(now)))
+        self.end(chunk, at, slot, now, over);
+        Answered::Final
     }
 
-    /// Frees a slot that is held.
+    /// Frees a slot that is held, and shows `over` what it has kept, and for how long.
     #[inline]
-    fn end(&self, chunk: &Chunk<P>, at: usize, mut slot: Guard<'_, Slot<P>>, now: u64) -> Option<UnderWay<P>> {
-        let ended = slot.under_way.take()?;
+    fn end(&self, chunk: &Chunk<P>, at: usize, mut slot: Guard<'_, Slot<P>>, now: u64, over: impl FnOnce(&P, u64)) {
+        let ended = slot.under_way.take();
         slot.generation = slot.generation.wrapping_add(1);
         drop(slot);
+        // A transaction is ended by the process that has seen it in the slot it holds.
+        let Some(ended) = &ended else { return };
         chunk.forget(at, ended.transaction.wakes_at(), now);
         self.under_way.fetch_sub(1, Ordering::Relaxed);
         put(&chunk.free, at);
-        Some(ended)
+        over(&ended.payload, ended.transaction.age(now));
     }
 
     /// Turns the wheel up to `now`: `copy` is shown what is to be sent again, while its slot is held, and `send` is
@@ -261,7 +272,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
 
     /// Takes the transactions that were not answered in time, and calls `each` for them, with how long they waited. One
     /// process does this.
-    pub fn take_timed_out(&self, now: u64, mut each: impl FnMut(P, u64)) {
+    pub fn take_timed_out(&self, now: u64, mut each: impl FnMut(&P, u64)) {
         for chunk in (0..self.chunks.len()).filter_map(|index| self.chunks.get(index)) {
             take_all(&chunk.timed_out, |at| {
                 let Some(slot) = chunk.slots[at].lock_if_free() else { return put(&chunk.timed_out, at) };
@@ -269,9 +280,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
                 if slot.under_way.as_ref().is_none_or(|found| !found.transaction.is_over(now)) {
                     return;
                 }
-                if let Some(ended) = self.end(chunk, at, slot, now) {
-                    each(ended.payload, ended.transaction.age(now));
-                }
+                self.end(chunk, at, slot, now, &mut each);
             });
         }
     }
@@ -304,13 +313,13 @@ impl<P: Send + ShmSafe> Claim<'_, P> {
         self.key
     }
 
-    /// The transaction begins: from now on it is answered, and the wheel looks after it. `false`: another process does
-    /// not let go of the slot, and nothing has begun.
+    /// The transaction begins, and keeps what `payload` makes: from now on it is answered, and the wheel looks after
+    /// it. `false`: another process does not let go of the slot, and nothing has begun.
     #[inline]
-    pub fn start(self, transaction: ClientTransaction, payload: P, now: u64) -> bool {
+    pub fn start(self, transaction: ClientTransaction, payload: impl FnOnce() -> P, now: u64) -> bool {
         let at = self.key.slot as usize % CHUNK;
         let Some(mut slot) = held(&self.chunk.slots[at]) else { return false };
-        slot.under_way = Some(UnderWay { transaction, payload });
+        slot.under_way = Some(UnderWay { transaction, payload: payload() });
         drop(slot);
         self.chunk.wake(at, transaction.wakes_at(), now);
         std::mem::forget(self);
@@ -340,7 +349,7 @@ mod tests {
     fn started(all: &Tested, now: u64, payload: u32) -> TransactionKey {
         let claim = all.claim().expect("a free slot");
         let key = claim.key();
-        assert!(claim.start(ClientTransaction::start(now, TIMERS, Reliability::Unreliable), payload, now));
+        assert!(claim.start(ClientTransaction::start(now, TIMERS, Reliability::Unreliable), || payload, now));
         key
     }
 
@@ -352,17 +361,18 @@ mod tests {
 
     fn timed_out(all: &Tested, now: u64) -> Vec<u32> {
         let mut ended = Vec::new();
-        all.take_timed_out(now, |payload, _| ended.push(payload));
+        all.take_timed_out(now, |payload, _| ended.push(*payload));
         ended
     }
 
-    fn name(answered: Answered<u32>) -> &'static str {
-        match answered {
-            Answered::Final(..) => "final",
-            Answered::Provisional => "provisional",
-            Answered::Late => "late",
-            Answered::Busy => "busy",
-        }
+    /// What becomes of an answer.
+    fn answer(all: &Tested, key: TransactionKey, code: u16, now: u64) -> Answered {
+        all.answer(key, code, now, |_| (), |_, _| ())
+    }
+
+    /// What becomes of an answer that must find no transaction.
+    fn late_answer(all: &Tested, key: TransactionKey, code: u16, now: u64) -> Answered {
+        all.answer(key, code, now, |_| panic!("nothing is kept"), |_, _| panic!("nothing has ended"))
     }
 
     #[test]
@@ -370,19 +380,25 @@ mod tests {
         let all = Tested::new(10).unwrap();
         let key = started(&all, 0, 7);
         assert_eq!(all.under_way(), 1);
-        assert_eq!(name(all.answer(key, 100, 10, |_| ())), "provisional");
-        let mut seen = 0;
-        assert!(matches!(all.answer(key, 200, 20, |payload| seen = *payload), Answered::Final(7, 20)));
-        assert_eq!((seen, all.under_way()), (7, 0));
+        assert_eq!(answer(&all, key, 100, 10), Answered::Provisional);
+        let (mut seen, mut ended) = (0, None);
+        let answered = all.answer(
+            key,
+            200,
+            20,
+            |payload| seen = *payload,
+            |payload, age| ended = Some((*payload, age, all.under_way())),
+        );
+        assert_eq!((answered, seen, ended), (Answered::Final, 7, Some((7, 20, 0))));
         for code in [100, 200, 481] {
-            assert_eq!(name(all.answer(key, code, 30, |_| panic!("nothing is kept"))), "late");
+            assert_eq!(late_answer(&all, key, code, 30), Answered::Late);
         }
         // The slot is another transaction's: the old answer does not touch it.
         let next = started(&all, 40, 8);
         assert_eq!(next, TransactionKey { slot: key.slot, generation: key.generation + 1 });
-        assert_eq!(name(all.answer(key, 200, 50, |_| panic!("another's"))), "late");
+        assert_eq!(late_answer(&all, key, 200, 50), Answered::Late, "the slot is another's");
         for slot in [1, 300, u32::MAX] {
-            assert_eq!(name(all.answer(TransactionKey { slot, generation: 0 }, 200, 50, |_| ())), "late");
+            assert_eq!(late_answer(&all, TransactionKey { slot, generation: 0 }, 200, 50), Answered::Late);
         }
         assert_eq!(all.under_way(), 1);
     }
@@ -409,7 +425,7 @@ mod tests {
         let all = Tested::new(10).unwrap();
         let key = started(&all, 0, 7);
         assert!(resent(&all, 31_000).is_empty());
-        assert_eq!(name(all.answer(key, 200, 31_010, |_| ())), "final");
+        assert_eq!(answer(&all, key, 200, 31_010), Answered::Final);
         started(&all, 31_020, 8);
         assert!(timed_out(&all, 31_030).is_empty(), "the slot is another's by now");
         assert_eq!(all.under_way(), 1);
@@ -420,7 +436,7 @@ mod tests {
         let all = Tested::new(CHUNK + 1).unwrap();
         let keys: Vec<_> = (0..2 * CHUNK as u32).map(|n| started(&all, 0, n)).collect();
         assert!(all.claim().is_none());
-        assert_eq!(name(all.answer(keys[300], 200, 1, |_| ())), "final");
+        assert_eq!(answer(&all, keys[300], 200, 1), Answered::Final);
         let claim = all.claim().expect("one is free again");
         assert_eq!(claim.key().slot, keys[300].slot);
         assert!(all.claim().is_none());
@@ -448,13 +464,13 @@ mod tests {
         let chunk = all.chunks.get(0).unwrap();
         let stopped = chunk.slots[key.slot as usize].lock_if_free();
         assert!(stopped.is_some());
-        assert_eq!(name(all.answer(key, 200, 10, |_| ())), "busy");
+        assert_eq!(answer(&all, key, 200, 10), Answered::Busy);
         assert!(resent(&all, 600).is_empty());
         // Others go on meanwhile, and it goes on when it is let go of.
         started(&all, 600, 8);
         drop(stopped);
         assert_eq!(resent(&all, 700), [7]);
-        assert_eq!(name(all.answer(key, 200, 710, |_| ())), "final");
+        assert_eq!(answer(&all, key, 200, 710), Answered::Final);
     }
 
     /// What a step of the property does.
@@ -497,9 +513,10 @@ mod tests {
                     Step::Answer(which, code) if !lives.is_empty() => {
                         let index = which % lives.len();
                         let (key, _, over) = &mut lives[index];
-                        match all.answer(*key, code, now, |_| ()) {
-                            Answered::Final(payload, _) => {
-                                prop_assert!(!*over && code >= 200 && payload as usize == index);
+                        let mut ended = None;
+                        match all.answer(*key, code, now, |_| (), |payload, _| ended = Some(*payload as usize)) {
+                            Answered::Final => {
+                                prop_assert!(!*over && code >= 200 && ended == Some(index));
                                 *over = true;
                             }
                             Answered::Provisional => prop_assert!(!*over && code < 200),

@@ -1,0 +1,92 @@
+//! NOTIFYs that tm sends, with what its routes see of them.
+use crate::host::shm::CallbackParam;
+use crate::host::{direct, tm};
+use crate::presence::notification::{Notify, NotifyReason};
+use crate::presence::remembered::Answer;
+use crate::presence::subscription::{Status, Subscription};
+use crate::presence::subscription_field::Field;
+use crate::scoped_value::ScopedValue;
+use crate::server::context::Context;
+use crate::server::notify::engine::Content;
+use crate::server::notify::under_way::{Kept, UnderWay};
+use std::cell::RefCell;
+
+impl Context {
+    /// Leaves a NOTIFY to tm, whose routes see its subscription in `$subs`.
+    pub(crate) fn send_through_tm(
+        &self,
+        notify: &Notify,
+        content: Content<'_>,
+        under_way: UnderWay,
+    ) -> Result<tm::Sent, tm::NotSent> {
+        // The route that looks at the answer sees what the one at the sending saw: by then the subscription may have
+        // changed, and it may be gone.
+        let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists());
+        let is_seen = self.config.subs_variable && (keeps || direct::is_sending_seen());
+        let shown = is_seen.then(|| as_shown(notify));
+        let carried = match &shown {
+            Some(shown) if keeps => under_way.with(shown),
+            _ => under_way.alone(),
+        };
+        let sent = {
+            let _shown = ScopedValue::set(&self.process.last_subscription, shown);
+            send_in_dialog(&notify.subscription, content, self.process.on_completed, carried)
+        };
+        if sent != Ok(tm::Sent::UnderWay) {
+            let answer = if sent.is_ok() { Answer::Dropped } else { Answer::NotSent };
+            let note = |number| self.shared.history.note_answer(number, answer, under_way.sent_at);
+            under_way.number.into_iter().for_each(note);
+        }
+        sent
+    }
+}
+
+thread_local! {
+    /// The URIs of the NOTIFY that tm is given: memory that each of them uses again.
+    static URIS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Has tm send a NOTIFY in the dialog of its subscription.
+fn send_in_dialog(
+    s: &Subscription,
+    content: Content<'_>,
+    on_completed: tm::Callback,
+    carried: CallbackParam<Kept>,
+) -> Result<tm::Sent, tm::NotSent> {
+    let mut uris = URIS.take();
+    uris.clear();
+    s.local_uri().push(&mut uris);
+    let middle = uris.len();
+    s.remote_uri().push(&mut uris);
+    let (local_uri, remote_uri) = uris.split_at(middle);
+    let request = tm::InDialog {
+        method: "NOTIFY",
+        headers: content.headers,
+        body: content.body,
+        call_id: s.get(Field::CallId),
+        local_tag: s.get(Field::ToTag),
+        remote_tag: s.get(Field::FromTag),
+        local_uri,
+        remote_uri,
+        remote_target: s.get(Field::Contact),
+        routes: s.get(Field::RecordRoute),
+        cseq: s.state.local_cseq + 1,
+        socket: s.get(Field::Socket),
+        proxy: b"",
+    };
+    let sent = tm::send_in_dialog(&request, Some(on_completed), carried);
+    URIS.set(uris);
+    sent
+}
+
+/// A subscription as `$subs` shows it: one that has ended is terminated.
+fn as_shown(notify: &Notify) -> Subscription {
+    let mut shown = notify.subscription.clone();
+    if notify.notify_reason == NotifyReason::Unsubscribe {
+        shown.state.status = Status::Terminated;
+        if let Ok(named) = shown.with(&[(Field::Reason, b"timeout")]) {
+            shown = named;
+        }
+    }
+    shown
+}
