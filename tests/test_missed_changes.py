@@ -2,12 +2,13 @@
 notified. The database is asked no more often than it helps, and nobody keeps an old state."""
 import contextlib
 import re
+import threading
 import time
 
 import pytest
 
 from kit.kamailio import Kamailio
-from kit.servers import MariaDB
+from kit.servers import MariaDB, PostgreSQL
 from kit.sip import Client, pidf
 
 WATCHERS = 20
@@ -147,3 +148,44 @@ def test_one_row_that_is_refused_costs_its_own_watcher_and_nobody_else(database,
         assert "<note>new</note>" in watches[1].notifies[-1].text
         assert watches[0].notifies[-1].text == watches[1].notifies[-1].text
         assert [len(watch.notifies) - n for watch, n in zip(watches, before)] == [1, 1, 1, 1]
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    server = PostgreSQL()
+    yield server
+    server.stop()
+
+
+def waiting(database):
+    """The processes whose statements wait for rows of active_watchers, the one that has waited longest first."""
+    return database.sql("select pid from pg_stat_activity where query ilike 'update%active\\_watchers%' "
+                        "and wait_event_type = 'Lock' order by query_start;").split()
+
+
+@pytest.mark.suite("databases")
+def test_an_older_change_that_is_missed_later_is_not_shown_last(postgres):
+    """Two changes wait for the watcher's row; the statement of the first one is broken off after the second one has
+    come in."""
+    voicemail = dict(event="message-summary", ctype="application/simple-message-summary")
+    text = "Messages-Waiting: yes\r\nVoice-Message: %d/0\r\n"
+    modules = dict(modules=("presence_xml", "presence_mwi"), workers=2)
+    with watched(postgres, 0, modules, notifier_processes=0) as (_, alice, _, _):
+        bob = Client(alice.server, "bob")
+        watch = bob.subscribe(alice.uri, event="message-summary")
+        watch.wait(1)
+        held = threading.Thread(target=postgres.sql, args=(
+            "begin; select id from active_watchers for update; select pg_sleep(5); commit;",))
+        held.start()
+        bob.quiet(0.5)
+        first = alice.publish(body=text % 1, **voicemail)
+        bob.quiet(1.3)
+        assert alice.publish(body=text % 2, etag=first.get("SIP-ETag"), **voicemail).code == 200
+        bob.quiet(1.3)
+        both = waiting(postgres)
+        assert len(both) == 2
+        postgres.sql("select pg_cancel_backend(%s);" % both[0])
+        held.join()
+        watch.wait(3, timeout=4)
+        assert [text % 2 in notify.text for notify in watch.notifies[1:]] == [True, True]
+        bob.close()

@@ -225,6 +225,7 @@ impl Ports for Context {
     }
 
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {
+        self.storage.queue.begin_change(&mut self.work, resource);
         let applied = self.storage.publications.change(resource, &change)?;
         if self.shared.history.is_on() {
             self.note_publication(resource, &change, &applied);
@@ -262,6 +263,7 @@ impl Ports for Context {
         let ended = self.storage.publications.take_ended(now, limit)?;
         for resource in &ended {
             counters::count(Counter::PublicationsExpired);
+            self.shared.change_counts.note(resource);
             self.shared.history.note_change(&NewChange::of(resource, ChangeKind::RanOut), clock::monotonic_micros());
         }
         Ok(ended)

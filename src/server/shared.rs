@@ -14,6 +14,7 @@ use crate::server::cluster::nodes::Nodes;
 use crate::server::cluster::removals::Tombstones;
 use crate::server::cluster::standing::Standing;
 use crate::server::cluster::stock_nodes::StockNodes;
+use crate::server::notify::change_counts::ChangeCounts;
 use crate::server::notify::engine::Engine;
 use crate::server::notify::held_queues::Interrupted;
 use crate::server::notify::marked_turns::MarkedTurns;
@@ -59,6 +60,8 @@ pub struct Shared {
     pub unread: &'static Interrupted,
     /// Changes of which not all watchers could be notified (database-only mode).
     pub missed_changes: &'static MissedChanges,
+    /// How often documents were changed (database-only mode).
+    pub change_counts: &'static ChangeCounts,
     /// A drain under way.
     pub drain: &'static Drain,
     /// The other nodes.
@@ -113,6 +116,7 @@ impl Shared {
             clock_set_by: shm::leak(AtomicI64::new(0))?,
             unread: shm::leak(Interrupted::new()?)?,
             missed_changes: shm::leak(MissedChanges::new(config.has_subscription_rows_only())?)?,
+            change_counts: shm::leak(ChangeCounts::default())?,
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
             door: Box::leak(Box::new(door)),

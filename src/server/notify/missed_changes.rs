@@ -9,9 +9,9 @@ use crate::presence::dialog::DialogId;
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::{Notify, NotifyReason, TransientBody};
 use crate::presence::resource::Resource;
+use crate::server::notify::change_counts::CameIn;
 use crate::server::tables::resource_entry::{FinalNotify, SharedTransientBody};
 use crate::shm_safe::shm_safe;
-use crate::time::Moment;
 
 /// How much may wait by name; for more all that are watched are gone through.
 const MOST: usize = 1024;
@@ -92,17 +92,17 @@ pub struct Missed {
     pub sender: Vec<u8>,
     /// A document shown only once.
     pub transient_body: Option<TransientBody>,
-    /// When it happened.
-    pub happened_at: Moment,
+    /// When it came in.
+    pub came_in: CameIn,
     /// How often it was tried again.
     pub tries: u8,
 }
 
 impl Missed {
-    /// A change that is shown as it is when it is tried again.
+    /// A change of just now that is shown as it is when it is tried again.
     pub fn new(resource: &Resource, whom: Whom, tries: u8) -> Missed {
-        let (resource, happened_at) = (resource.clone(), clock::now());
-        Missed { resource, whom, sender: Vec::new(), transient_body: None, happened_at, tries }
+        let (resource, came_in) = (resource.clone(), CameIn::at(clock::now()));
+        Missed { resource, whom, sender: Vec::new(), transient_body: None, came_in, tries }
     }
 }
 
@@ -115,7 +115,7 @@ struct Entry {
     ended: Option<FinalNotify>,
     sender: Option<ShmBox<[u8]>>,
     transient_body: Option<ShmBox<SharedTransientBody>>,
-    happened_at: Moment,
+    came_in: CameIn,
     tries: u8,
     /// By the steady clock, in seconds.
     due_at: u64,
@@ -128,7 +128,7 @@ struct SharedResource {
 }
 
 shm_safe!(SharedResource { uri, event, hash });
-shm_safe!(Entry { resource, dialog, is_asking, ended, sender, transient_body, happened_at, tries, due_at });
+shm_safe!(Entry { resource, dialog, is_asking, ended, sender, transient_body, came_in, tries, due_at });
 
 impl Entry {
     fn new(missed: &Missed, room: usize) -> Result<Entry, NoMemory> {
@@ -151,7 +151,7 @@ impl Entry {
             ended,
             sender: (!missed.sender.is_empty()).then(|| shm::copy(&missed.sender)).transpose()?,
             transient_body: transient_body.filter(|body| bytes_of(body) <= room),
-            happened_at: missed.happened_at,
+            came_in: missed.came_in,
             tries: missed.tries,
             due_at: clock::monotonic() + pause(missed.tries),
         })
@@ -168,12 +168,16 @@ impl Entry {
             && same()
     }
 
-    /// Takes in what was missed later.
-    fn take_in(&mut self, later: Entry) {
+    /// Takes in what was missed, too: of two changes the newer one is shown, whichever was missed first.
+    fn take_in(&mut self, mut other: Entry) {
         // Each of two publishers has to hear of the other's change.
-        let sender = later.sender.filter(|sender| self.sender.as_ref().is_some_and(|own| **own == **sender));
-        let (is_asking, due_at) = (self.is_asking || later.is_asking, self.due_at.min(later.due_at));
-        *self = Entry { sender, is_asking, due_at, tries: self.tries.max(later.tries), ..later };
+        let sender = other.sender.take().filter(|sender| self.sender.as_ref().is_some_and(|own| **own == **sender));
+        let (is_asking, due_at) = (self.is_asking || other.is_asking, self.due_at.min(other.due_at));
+        let tries = self.tries.max(other.tries);
+        if !other.came_in.is_before(&self.came_in) {
+            *self = other;
+        }
+        (self.sender, self.is_asking, self.due_at, self.tries) = (sender, is_asking, due_at, tries);
     }
 
     fn kept_bytes(&self) -> usize {
@@ -200,7 +204,7 @@ impl Entry {
             whom,
             sender: self.sender.as_deref().unwrap_or_default().to_vec(),
             transient_body: self.transient_body.as_deref().map(SharedTransientBody::to_private),
-            happened_at: self.happened_at,
+            came_in: self.came_in,
             tries: self.tries,
         }
     }
@@ -354,6 +358,7 @@ impl MissedChanges {
 mod tests {
     use super::*;
     use crate::presence::resource::UriComparison;
+    use crate::time::Seconds;
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 1 };
     const PORTION: Portion = Portion { after: None, reach: Reach::Changes };
@@ -408,6 +413,13 @@ mod tests {
         note(b"sip:x@1", body("closed"));
         let missed = list.take().unwrap();
         assert_eq!((missed.sender, missed.transient_body), (b"sip:x@1".to_vec(), body("closed")));
+        // An older change that is missed later is not what is shown.
+        let came_in = CameIn::at(missed.came_in.at - Seconds(30));
+        note(b"sip:x@1", body("newer"));
+        let older = change("sip:a@b", 1, Whom::All);
+        list.note(&Missed { came_in, sender: b"sip:x@1".to_vec(), transient_body: body("older"), ..older });
+        let missed = list.take().unwrap();
+        assert_eq!((missed.sender, missed.transient_body), (b"sip:x@1".to_vec(), body("newer")));
         // Each of two publishers hears of the other's change; the newer state is what is shown.
         note(b"sip:x@1", body("closed"));
         note(b"sip:y@1", body("away"));

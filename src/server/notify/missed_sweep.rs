@@ -47,7 +47,7 @@ impl Context {
             return self.work.rows.miss(&Missed { tries, ..missed });
         }
         let transient_body = missed.transient_body.as_ref().filter(|_| !self.has_newer_document(&missed)).cloned();
-        let Missed { resource, whom, sender, .. } = missed;
+        let Missed { resource, whom, sender, came_in, .. } = missed;
         let only = match whom {
             Whom::Asking(dialog) => {
                 self.mark(&resource, StateChange::Subscription(dialog.id(), NotifyReason::Subscribe));
@@ -65,6 +65,7 @@ impl Context {
             resource: resource.clone(),
             transient_body,
             sender,
+            came_in,
             change: None,
             only,
             is_of_documents: false,
@@ -78,8 +79,12 @@ impl Context {
         if missed.transient_body.is_none() {
             return false;
         }
+        if missed.came_in.number.is_some_and(|number| !self.shared.change_counts.is_latest(number)) {
+            return true;
+        }
+        // Another server may have changed them.
         let documents = self.documents(&missed.resource).unwrap_or_default();
-        documents.iter().any(|document| document.received_at.is_some_and(|at| at >= missed.happened_at))
+        documents.iter().any(|document| document.received_at.is_some_and(|at| at >= missed.came_in.at))
     }
 
     /// Whether this entry could not send something.

@@ -9,6 +9,7 @@ use crate::presence::notification::{Notify, NotifyReason, NotifyRun, StateChange
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
+use crate::server::notify::change_counts::CameIn;
 use crate::server::notify::missed_changes::{Missed, OwnDialogId, Whom};
 use crate::server::notify::row_run::{RowNotifyRun, RunUnderWay};
 use crate::server::notify::work::{Again, NotifyQueue, Work};
@@ -34,9 +35,14 @@ impl Deref for RowQueue {
 }
 
 impl NotifyQueue for RowQueue {
+    fn begin_change(&self, work: &mut Work, resource: &Resource) {
+        work.rows.change = Some(self.shared.change_counts.begin(resource));
+    }
+
     /// Who watches is read before the change is answered: a watcher that subscribes later sees the new state in the
     /// answer to the SUBSCRIBE, and must not be notified again.
     fn note_change(&self, work: &mut Work, resource: &Resource) {
+        self.shared.change_counts.note(resource);
         work.rows.watching = None;
         self.know_watching(work, resource);
     }
@@ -55,6 +61,7 @@ impl NotifyQueue for RowQueue {
                     resource: resource.clone(),
                     transient_body,
                     sender: sender.to_vec(),
+                    came_in: self.came_in(work, resource),
                     change: None,
                     only: None,
                     is_of_documents: true,
@@ -67,6 +74,7 @@ impl NotifyQueue for RowQueue {
                     resource: resource.clone(),
                     transient_body: None,
                     sender: Vec::new(),
+                    came_in: CameIn::at(work.began_at),
                     change: Some((watcher, full)),
                     only: None,
                     is_of_documents: false,
@@ -104,9 +112,9 @@ impl NotifyQueue for RowQueue {
         }
         let mine = loop {
             let at = work.rows.notify_runs.iter().position(|notify_run| notify_run.resource == *resource)?;
-            let RowNotifyRun { sender, only, .. } = &mut work.rows.notify_runs[at];
-            let (sender, only) = (std::mem::take(sender), only.take());
-            work.rows.under_way = Some(RunUnderWay { resource: resource.clone(), sender, only });
+            let RowNotifyRun { sender, only, came_in, .. } = &mut work.rows.notify_runs[at];
+            let (sender, only, came_in) = (std::mem::take(sender), only.take(), *came_in);
+            work.rows.under_way = Some(RunUnderWay { resource: resource.clone(), sender, came_in, only });
             let next = work.rows.notify_runs.remove(at);
             if !next.is_left_to_notifiers {
                 break next;
@@ -158,6 +166,7 @@ impl NotifyQueue for RowQueue {
                 Err(error) => self.miss_run(work, resource, notify_run, Some(dialog), error),
             }
         }
+        self.leave_to_later_changes(work, notify_run);
         batch
     }
 
@@ -178,10 +187,12 @@ impl NotifyQueue for RowQueue {
                 (named, (!changes.is_empty()).then_some(Whom::All))
             }
         };
+        let came_in = under_way.as_ref().map_or(CameIn::at(work.began_at), |run| run.came_in);
         let sender = under_way.map(|run| run.sender).unwrap_or_default();
         for whom in named.iter().map(Whom::of).chain(many) {
+            let (sender, transient_body) = (sender.clone(), transient_body.clone());
             let missed = Missed::new(resource, whom, work.rows.tries);
-            work.rows.miss(&Missed { sender: sender.clone(), transient_body: transient_body.clone(), ..missed });
+            work.rows.miss(&Missed { sender, transient_body, came_in, ..missed });
         }
         true
     }
@@ -195,6 +206,19 @@ impl RowQueue {
     /// The NOTIFYs of the subscriptions in `store`.
     pub(crate) fn new(parts: Parts, store: InDatabase) -> RowQueue {
         RowQueue { parts, store }
+    }
+
+    fn came_in(&self, work: &Work, resource: &Resource) -> CameIn {
+        CameIn { at: work.began_at, number: work.rows.change.filter(|change| change.is_of(resource)) }
+    }
+
+    /// The watchers are counted up: if somebody has changed the documents since, this may be the last NOTIFY that they
+    /// get of both changes.
+    fn leave_to_later_changes(&self, work: &Work, notify_run: &mut NotifyRun) {
+        let number = work.rows.under_way.as_ref().and_then(|run| run.came_in.number);
+        if number.is_some_and(|number| !self.shared.change_counts.is_latest(number)) {
+            notify_run.transient_body = None;
+        }
     }
 
     /// Reads who watches a resource, unless that is known of the change under way.
@@ -262,6 +286,7 @@ impl RowQueue {
         let missed = Missed {
             sender: under_way.map(|run| run.sender.clone()).unwrap_or_default(),
             transient_body: notify_run.transient_body.clone(),
+            came_in: under_way.map_or(CameIn::at(work.began_at), |run| run.came_in),
             ..Missed::new(resource, one.map_or_else(whole, Whom::One), work.rows.tries)
         };
         self.miss(work, missed, error);

@@ -4,6 +4,7 @@ use crate::presence::notification::{Notify, TransientBody};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::winfo::Watcher;
+use crate::server::notify::change_counts::{CameIn, ChangeNumber};
 use crate::server::notify::missed_changes::{Missed, MissedChanges, OwnDialogId, Whom};
 
 /// A change whose watchers this process notifies.
@@ -11,6 +12,8 @@ pub struct RowNotifyRun {
     pub(crate) resource: Resource,
     pub(crate) transient_body: Option<TransientBody>,
     pub(crate) sender: Vec<u8>,
+    /// When it came in: a document shown only once gives way to what is newer.
+    pub(crate) came_in: CameIn,
     pub(crate) change: Option<(Watcher, bool)>,
     /// The only watcher that is notified; `None`: all are.
     pub(crate) only: Option<OwnDialogId>,
@@ -25,6 +28,8 @@ pub struct RunUnderWay {
     pub(crate) resource: Resource,
     /// The Contact that is not notified.
     pub(crate) sender: Vec<u8>,
+    /// When the change came in.
+    pub(crate) came_in: CameIn,
     pub(crate) only: Option<OwnDialogId>,
 }
 
@@ -47,6 +52,8 @@ pub struct RowWork {
     pub(crate) notify_runs: Vec<RowNotifyRun>,
     /// Who watched a resource when this entry changed its documents: later ones know the change.
     pub(crate) watching: Option<(Resource, Vec<Subscription>)>,
+    /// The change of documents that this entry brings about, or has brought about.
+    pub(crate) change: Option<ChangeNumber>,
     /// The pass under way.
     pub(crate) under_way: Option<RunUnderWay>,
     /// The database was away: nothing more is asked of it for NOTIFYs, what is left counts as missed.
@@ -119,14 +126,16 @@ impl Drop for RowWork {
             return;
         }
         if let Some(broken_off) = self.under_way.take() {
-            let missed = Missed::new(&broken_off.resource, broken_off.whom(), 0);
-            self.miss(&Missed { sender: broken_off.sender, ..missed });
+            let RunUnderWay { ref resource, came_in, .. } = broken_off;
+            let missed = Missed::new(resource, broken_off.whom(), 0);
+            self.miss(&Missed { sender: broken_off.sender, came_in, ..missed });
         }
         for (resource, notify) in std::mem::take(&mut self.own) {
             self.miss(&Missed::new(&resource, Whom::of(&notify), 0));
         }
-        for RowNotifyRun { resource, transient_body, sender, .. } in std::mem::take(&mut self.notify_runs) {
-            self.miss(&Missed { transient_body, sender, ..Missed::new(&resource, Whom::All, 0) });
+        for run in std::mem::take(&mut self.notify_runs) {
+            let RowNotifyRun { resource, transient_body, sender, came_in, .. } = run;
+            self.miss(&Missed { transient_body, sender, came_in, ..Missed::new(&resource, Whom::All, 0) });
         }
     }
 }

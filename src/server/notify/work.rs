@@ -8,6 +8,7 @@ use crate::server::notify::held_queues::HeldQueues;
 use crate::server::notify::pacing::Pacing;
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
+use crate::time::Moment;
 
 /// What one entry has to send.
 pub struct Work {
@@ -23,6 +24,8 @@ pub struct Work {
     pub(crate) looks_names_up: bool,
     /// When the entry began, in microseconds of the clock for measuring.
     pub(crate) began: u64,
+    /// The same by the server's own time: no change that the entry brings about is older.
+    pub(crate) began_at: Moment,
 }
 
 impl Work {
@@ -36,6 +39,7 @@ impl Work {
             carries_out_a_message: false,
             looks_names_up: false,
             began: clock::monotonic_micros(),
+            began_at: clock::now(),
         }
     }
 
@@ -47,6 +51,8 @@ impl Work {
 
 /// Where changes wait for their NOTIFYs.
 pub trait NotifyQueue {
+    /// The documents of a resource are about to change.
+    fn begin_change(&self, work: &mut Work, resource: &Resource);
     /// The documents of a resource have just changed: later watchers see the change in the answer to their SUBSCRIBE.
     fn note_change(&self, work: &mut Work, resource: &Resource);
     /// See [`crate::presence::ports::Ports::enqueue`].
