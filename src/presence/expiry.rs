@@ -27,7 +27,7 @@ pub fn is_long_over(config: &Config, expires_at: Moment, now: Moment) -> bool {
 }
 
 /// Shows the documents that are held back: they become the state of their publications. One that cannot be stored now
-/// stays held; the first failure is returned after all of them.
+/// stays held; the first failure is returned after all of them. After a panic it is tried once more.
 ///
 /// # Errors
 ///
@@ -37,7 +37,7 @@ pub fn late_documents<P: Ports>(ports: &mut P, taken: Taken) -> Result<(), Failu
     for late in ports.due_late(taken) {
         let mut shown = None;
         made_known(ports, &late.resource, |ports| shown = Some(publish::show_late(ports, &late, taken)));
-        if shown == Some(Ok(())) {
+        if shown.is_none() && late.is_tried_for_the_last_time() {
             ports.release_late(&late);
         }
         first = first.and(shown.unwrap_or(Ok(())));

@@ -7,6 +7,14 @@ use crate::sip::entity_tag::EntityTag;
 /// How long a late document is held back, in seconds.
 pub const HELD_SECS: u64 = LATE_SECONDS.0 as u64;
 
+/// The longest time between two tries to show one that cannot be stored, in seconds.
+const LONGEST_PAUSE: u64 = 320;
+
+/// When one that was tried so often is tried again, in seconds: what the database refuses costs it less and less.
+pub fn pause(tries: u8) -> u64 {
+    LONGEST_PAUSE.min(HELD_SECS << u64::from(tries.saturating_sub(1)).min(16))
+}
+
 /// Which of the documents that are held back are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
@@ -25,4 +33,13 @@ pub struct Late {
     pub etag: EntityTag,
     /// The document.
     pub body: Vec<u8>,
+    /// How often its time has come before.
+    pub tries: u8,
+}
+
+impl Late {
+    /// Whether a panic that keeps it from being shown is the second one: then it is given up.
+    pub fn is_tried_for_the_last_time(&self) -> bool {
+        self.tries > 0
+    }
 }

@@ -392,15 +392,19 @@ pub(super) fn hold_back<P: Ports>(
     etag: EntityTag<&[u8]>,
     body: &[u8],
 ) -> Result<(), Failure> {
-    let late = Late { resource: resource.clone(), etag: etag.to_owned_tag(), body: body.to_vec() };
+    let late = Late { resource: resource.clone(), etag: etag.to_owned_tag(), body: body.to_vec(), tries: 0 };
     if ports.hold_late(&late) { Ok(()) } else { show_late(ports, &late, Taken::Due) }
 }
 
-/// A document that was held back becomes the state of its publication, unless that has another one by now.
+/// A document that was held back becomes the state of its publication, unless that has another one by now. It is held
+/// no longer as soon as that is certain: what follows may fail, and must not show it once more.
 pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, taken: Taken) -> Result<(), Failure> {
     let package = *ports.packages().get(late.resource.event);
     let documents = ports.documents(&late.resource)?;
-    let Some(stored) = documents.into_iter().find(|document| document.etag == late.etag) else { return Ok(()) };
+    let Some(stored) = documents.into_iter().find(|document| document.etag == late.etag) else {
+        ports.release_late(late);
+        return Ok(());
+    };
     let change = Change::Modify(Modification {
         etag: late.etag.clone(),
         new_etag: late.etag.clone(),
@@ -413,6 +417,7 @@ pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, taken: Taken) -> R
         line: None,
     });
     let applied = ports.publish(&late.resource, change)?;
+    ports.release_late(late);
     if taken == Taken::All || applied == Applied::NoMatch {
         return Ok(());
     }

@@ -135,6 +135,8 @@ pub struct MemoryPorts {
     pub meanwhile: VecDeque<Interruption>,
     /// How many more changes of stores succeed; `None`: all.
     pub stores_left: Option<usize>,
+    /// The next changes of documents panic.
+    pub panics_at_stores: usize,
     /// Why neither documents nor watchers can be read now.
     pub unread: Option<StoreError>,
     /// The documents of which packages make nothing; `None`: they make something of all.
@@ -187,6 +189,7 @@ impl Default for MemoryPorts {
             interruptions: VecDeque::new(),
             meanwhile: VecDeque::new(),
             stores_left: None,
+            panics_at_stores: 0,
             unread: None,
             makes_nothing_of: None,
             unreadable: Unreadable::default(),

@@ -1,6 +1,7 @@
 //! What a panic breaks off is made up for, and costs nobody else anything.
 use super::actors::{Publish, Subscribe, pidf};
-use super::{MemoryPorts, PRESENCE};
+use super::{DIALOG, MemoryPorts, PRESENCE};
+use crate::presence::late::Taken;
 use crate::presence::ports::Ports;
 use crate::presence::{expiry, notifier};
 use crate::time::Seconds;
@@ -61,6 +62,56 @@ fn watchers_hear_of_the_end_of_every_subscription() {
         assert_eq!(states, ["terminated;reason=timeout"]);
         assert!(!server.has_forgotten_work());
     }
+}
+
+/// Alice's dialog has ended, and an older state of it has come in since, which is held back; bob watches.
+fn server_with_late_state() -> (MemoryPorts, String) {
+    let state = |version: u32, state: &str| {
+        let dialog = format!("<dialog id=\"x\"><state>{state}</state></dialog>");
+        format!("<dialog-info version=\"{version}\">{dialog}</dialog-info>")
+    };
+    let (end, late) = (state(5, "terminated"), state(0, "confirmed"));
+    let mut server = MemoryPorts::default();
+    let tag = Publish::new("alice", DIALOG, &end).send(&mut server).expect("published");
+    Subscribe::new("bob", "alice", "dialog").send(&mut server).expect("subscribed");
+    let publish = Publish { etag: Some(&tag), ..Publish::new("alice", DIALOG, &late) };
+    publish.send(&mut server).expect("published");
+    server.sent.clear();
+    (server, late)
+}
+
+/// The timer in each second of a minute.
+fn a_minute(server: &mut MemoryPorts) {
+    for _ in 0..60 {
+        server.now += Seconds(1);
+        expiry::late_documents(server, Taken::Due).expect("whatever panics");
+    }
+}
+
+#[test]
+fn a_late_document_whose_notifies_panic_is_shown_once() {
+    let (mut server, late) = server_with_late_state();
+    server.panics_for_presentity.insert(b"sip:alice@example.org".to_vec(), 1);
+    server.now += Seconds(6);
+    expiry::late_documents(&mut server, Taken::Due).expect("shown");
+    let resource = server.resource("alice", DIALOG);
+    server.is_second_try = true;
+    assert!(server.claim(&resource));
+    notifier::run(&mut server, &resource);
+    let received_at = server.documents(&resource).expect("read")[0].received_at;
+    a_minute(&mut server);
+    let documents = server.documents(&resource).expect("read");
+    assert_eq!((documents[0].body.as_slice(), documents[0].received_at), (late.as_bytes(), received_at));
+    assert_eq!(server.sent.len(), 1);
+}
+
+#[test]
+fn a_late_document_that_cannot_be_stored_for_panics_is_given_up() {
+    let (mut server, _) = server_with_late_state();
+    server.panics_at_stores = usize::MAX;
+    a_minute(&mut server);
+    assert_eq!(usize::MAX - server.panics_at_stores, 2, "it is tried once more");
+    assert!(server.due_late(Taken::All).is_empty());
 }
 
 #[test]

@@ -179,6 +179,10 @@ impl Ports for MemoryPorts {
     }
 
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {
+        if self.panics_at_stores > 0 {
+            self.panics_at_stores -= 1;
+            panic!("asked for by the test");
+        }
         self.may_store()?;
         let list = self.publications.entry(key(resource)).or_default();
         let applied = match (Plan::of(list, &change), change) {
@@ -251,16 +255,19 @@ impl Ports for MemoryPorts {
         Some(late.clone())
     }
     fn due_late(&mut self, taken: Taken) -> Vec<Late> {
-        let (now, later) = (self.now, self.now + Seconds(late::HELD_SECS as i64));
+        let now = self.now;
         let due = self.late.iter_mut().filter(|(at, _)| taken == Taken::All || *at <= now);
         due.map(|(at, late)| {
-            *at = later;
-            late.clone()
+            let due = late.clone();
+            late.tries += 1;
+            *at = now + Seconds(late::pause(late.tries) as i64);
+            due
         })
         .collect()
     }
     fn release_late(&mut self, late: &Late) {
-        self.late.retain(|(_, held)| held != late);
+        self.late
+            .retain(|(_, held)| (&held.resource, &held.etag, &held.body) != (&late.resource, &late.etag, &late.body));
     }
     fn take_ended_publications(&mut self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         let rule = self.uri_rule();

@@ -2,7 +2,7 @@
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::event_package::PackageId;
-use crate::presence::late::{HELD_SECS, Late, Taken};
+use crate::presence::late::{HELD_SECS, Late, Taken, pause};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
@@ -21,9 +21,10 @@ struct Held {
     /// URI, entity tag, document.
     strings: Strings<2, ShmBox<[u8]>>,
     due: u64,
+    tries: u8,
 }
 
-shm_safe!(Held { hash, event, strings, due });
+shm_safe!(Held { hash, event, strings, due, tries });
 
 impl Held {
     fn is_of(&self, resource: &Resource, etag: EntityTag<&[u8]>) -> bool {
@@ -59,7 +60,8 @@ impl LateDocuments {
         let Ok(strings) = Strings::joined(&[&late.resource.uri, late.etag.bytes(), &late.body], shm::concat) else {
             return false;
         };
-        let held = Held { hash: late.resource.hash, event: late.resource.event, strings, due: now + HELD_SECS };
+        let Resource { hash, event, .. } = late.resource;
+        let held = Held { hash, event, strings, due: now + HELD_SECS, tries: 0 };
         let mut list = self.list.lock();
         let is_held = list.len() < MOST && shm::push(&mut list, held).is_ok();
         self.count.store(list.len(), Ordering::Relaxed);
@@ -75,10 +77,11 @@ impl LateDocuments {
         let mut list = self.list.lock();
         let found = list.iter_mut().find(|held| held.is_of(resource, etag))?;
         found.due = now + HELD_SECS;
-        Some(Late { resource: resource.clone(), etag: etag.to_owned_tag(), body: found.strings.get(2).to_vec() })
+        let (etag, body) = (etag.to_owned_tag(), found.strings.get(2).to_vec());
+        Some(Late { resource: resource.clone(), etag, body, tries: found.tries })
     }
 
-    /// Those whose time has come, or all, in the order in which they came; they stay held likewise.
+    /// Those whose time has come, or all, in the order in which they came; they stay held, and are due again later.
     pub fn due(&self, rule: UriComparison, now: u64, taken: Taken) -> Vec<Late> {
         if self.is_empty() {
             return Vec::new();
@@ -87,12 +90,15 @@ impl LateDocuments {
             resource: rule.resource(held.strings.get(0), held.event),
             etag: EntityTag::new(held.strings.get(1).to_vec()),
             body: held.strings.get(2).to_vec(),
+            tries: held.tries,
         };
         let mut list = self.list.lock();
         let due = list.iter_mut().filter(|held| taken == Taken::All || held.due <= now);
         due.map(|held| {
-            held.due = now + HELD_SECS;
-            late(held)
+            let late = late(held);
+            held.tries = held.tries.saturating_add(1);
+            held.due = now + pause(held.tries);
+            late
         })
         .collect()
     }
@@ -124,7 +130,19 @@ mod tests {
     }
 
     fn late(etag: &str, body: &[u8]) -> Late {
-        Late { resource: rule().resource(b"sip:a@b", PackageId(1)), etag: etag.into(), body: body.to_vec() }
+        let resource = rule().resource(b"sip:a@b", PackageId(1));
+        Late { resource, etag: etag.into(), body: body.to_vec(), tries: 0 }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_tried_less_and_less_often() {
+        let documents = LateDocuments::new();
+        assert!(documents.hold(&late("1", b"one"), 0));
+        let tries: Vec<(u64, u8)> = (0..2_000)
+            .flat_map(|now| documents.due(rule(), now, Taken::Due).into_iter().map(move |late| (now, late.tries)))
+            .collect();
+        let moments = [5, 10, 20, 40, 80, 160, 320, 640, 960, 1280, 1600, 1920];
+        assert_eq!(tries, moments.into_iter().zip(0..).collect::<Vec<_>>());
     }
 
     #[test]
