@@ -150,6 +150,20 @@ def test_one_row_that_is_refused_costs_its_own_watcher_and_nobody_else(database,
         assert [len(watch.notifies) - n for watch, n in zip(watches, before)] == [1, 1, 1, 1]
 
 
+@pytest.mark.suite("databases")
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_database_that_goes_away_amid_a_pass_costs_nobody_a_second_notify(database, processes):
+    """Those before the row at which it goes away have had theirs."""
+    with watched(database, 6, notifier_processes=processes) as (server, alice, tag, watches):
+        before = [len(watch.notifies) for watch in watches]
+        with failing(database, AWAY, "old.callid = '%s'" % watches[3].call_id):
+            assert alice.publish(body=pidf(note="new"), etag=tag).code == 200
+            watches[0].client.quiet(0.5)
+        assert all_see(watches, "new")
+        watches[0].client.quiet(2.0)
+        assert [len(watch.notifies) - n for watch, n in zip(watches, before)] == [1] * 6
+
+
 @pytest.fixture(scope="module")
 def postgres():
     server = PostgreSQL()

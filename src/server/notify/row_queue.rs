@@ -21,6 +21,10 @@ use std::ops::Deref;
 /// Up to so many watchers that were not notified are named one by one.
 const NAMED_ALONE: usize = 8;
 
+/// The same of those whom a pass has not come to when the database goes away: with more left all are notified, once
+/// more those before them.
+const NAMED_AT_AN_OUTAGE: usize = 128;
+
 /// What is due a NOTIFY, by rows.
 pub(crate) struct RowQueue {
     parts: Parts,
@@ -149,7 +153,8 @@ impl NotifyQueue for RowQueue {
             }
         };
         let mut batch = Vec::new();
-        for subscription in subscriptions {
+        let mut left = subscriptions.into_iter();
+        while let Some(subscription) = left.next() {
             if is_of_sender(work, &subscription) || !subscription.hears_changes(now) {
                 continue;
             }
@@ -160,7 +165,8 @@ impl NotifyQueue for RowQueue {
                 }
                 Ok(None) => {}
                 Err(StoreError::Database) => {
-                    self.miss_run(work, resource, notify_run, None, StoreError::Database);
+                    let rest = std::iter::once(dialog).chain(left.map(|row| OwnDialogId::of(row.dialog()))).collect();
+                    self.miss_rest(work, resource, notify_run, rest, batch.is_empty());
                     break;
                 }
                 Err(error) => self.miss_run(work, resource, notify_run, Some(dialog), error),
@@ -258,17 +264,37 @@ impl RowQueue {
         };
         // The keys were read from the table.
         let writer = Writer { database: self.database, table, fits: &|_| true, write: &write };
-        for group in subscriptions.chunks(GROUP) {
+        for (index, group) in subscriptions.chunks(GROUP).enumerate() {
             let outcome = writer.write_group(group);
             group.iter().for_each(|row| self.shared.marked_turns.note(turn_of(row)));
             let why = outcome.error.unwrap_or(StoreError::Refused);
             if why == StoreError::Database {
                 work.rows.is_database_away = true;
-                return self.miss_run(work, resource, &NotifyRun::default(), None, why);
+                let written = |at: &usize| outcome.fates.get(*at).is_some_and(|fate| *fate == Fate::Written);
+                let done = index * GROUP + (0..group.len()).take_while(written).count();
+                let rest = subscriptions[done..].iter().map(|row| OwnDialogId::of(row.dialog())).collect();
+                return self.miss_rest(work, resource, &NotifyRun::default(), rest, done == 0);
             }
             for (row, _) in group.iter().zip(&outcome.fates).filter(|(_, fate)| **fate != Fate::Written) {
                 self.miss_run(work, resource, &NotifyRun::default(), Some(OwnDialogId::of(row.dialog())), why);
             }
+        }
+    }
+
+    /// The database went away before a pass came to the watchers of these dialogs.
+    fn miss_rest(
+        &self,
+        work: &mut Work,
+        resource: &Resource,
+        notify_run: &NotifyRun,
+        rest: Vec<OwnDialogId>,
+        is_whole_run: bool,
+    ) {
+        if is_whole_run || rest.len() > NAMED_AT_AN_OUTAGE {
+            return self.miss_run(work, resource, notify_run, None, StoreError::Database);
+        }
+        for dialog in rest {
+            self.miss_run(work, resource, notify_run, Some(dialog), StoreError::Database);
         }
     }
 
