@@ -15,6 +15,7 @@ from kit.servers import MariaDB, PostgreSQL
 from kit.sip import Client, dialog_info, pidf
 from test_cluster import DIALOG, Cluster, at, count, taken, wait_for
 from test_cluster_faults import Lamp, all_show, close, cut, freeze, listen
+from test_cluster_messages import MOST, Wire, changes
 from test_faults import faulty_modules  # noqa: F401  (a fixture)
 from test_last_stop import WRITTEN_LATE, rows
 
@@ -378,3 +379,37 @@ def test_the_lease_is_given_back_whatever_lock_is_left(faulty_modules, kept):  #
         if kept == "in a database":
             assert rows(node, "active_watchers") >= 9, node.log()[-1500:]
         bob.close()
+
+
+@pytest.mark.suite("cluster")
+def test_refreshes_at_a_node_that_does_not_own_the_subscription_are_short(database):
+    """A proxy that spreads requests: the subscription stays its owner's, and one packet to each node says the rest."""
+    cluster, _ = arbitrated(database, 3)
+    with cluster as (a, b, c):
+        alice, bob = Client(a, "alice"), Client(a, "bob")
+        alice.publish(body=pidf())
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        wait_for(lambda: count(b) == 1 and count(c) == 1, 10)
+        # The watcher's Contact names its port alone, and is the same for each node.
+        at(bob, c)
+        wire = Wire(a, b, c)
+        for expires in (1800, 900, 1200):
+            told = len(watch.notifies)
+            assert watch.send(expires, ruri=alice.uri).code == 200
+            packets = wire.among_nodes(bob, 1)
+            assert [n.source for n in watch.wait(told + 1)[told:]] == [(a.address, a.port)]
+        sent = changes(packets)
+        assert sorted(packet[1] for packet in sent) == [a.address, b.address], sent
+        assert all(packet[2] <= MOST for packet in sent), sent
+        # Each node has known which subscription that is.
+        assert not [packet for packet in packets if re.match(r'\{"action":"(want|records)"', packet[3])], packets
+        # And the other way round: what the owner says is known at the node that was refreshed.
+        at(bob, a)
+        assert watch.send(3600, ruri=alice.uri).code == 200
+        packets = wire.among_nodes(bob, 1)
+        sent = changes(packets)
+        assert sorted(packet[1] for packet in sent) == [b.address, c.address], sent
+        assert all(packet[2] <= MOST for packet in sent), sent
+        assert not [packet for packet in packets if re.match(r'\{"action":"(want|records)"', packet[3])], packets
+        wire.close(), alice.close(), bob.close()

@@ -135,3 +135,25 @@ def test_who_lacks_a_replica_that_was_refreshed_asks_for_it():
         assert watch.refresh().code == 200
         wait_for(lambda: count(b) == 1, 3)
         watcher.close()
+
+
+@pytest.mark.suite("cluster")
+def test_one_message_that_a_node_cannot_read_makes_no_later_one_long():
+    cluster = Cluster(2)
+    a, b = cluster.nodes
+    b.modules = [name for name in b.modules if name != "presence_dialoginfo"]
+    with cluster:
+        watcher = Client(a, "watcher")
+        watch = watcher.subscribe("sip:alice@example.org")
+        watch.wait(1)
+        wait_for(lambda: count(b) == 1, 10)
+        # A package that is not known there.
+        watcher.subscribe("sip:alice@example.org", event="dialog").wait(1)
+        wire = Wire(a, b)
+
+        def sends_short():
+            assert watch.refresh().code == 200
+            return [type(json.loads(packet[3])) for packet in changes(wire.among_nodes(watcher, 1))] == [list]
+
+        wait_for(sends_short, 15)
+        wire.close(), watcher.close()

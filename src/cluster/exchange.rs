@@ -163,7 +163,10 @@ pub fn go_on<P: Ports>(ports: &mut P, from: P::Peer, now: u64) -> bool {
     let Some(pulling) = ports.with_pulling(from, |pulling| *pulling) else { return false };
     if now.saturating_sub(pulling.asked_at) >= PAGE_TIMEOUT && ports.has_room() {
         ports.with_pulling(from, |latest| {
-            latest.iter_mut().filter(|latest| latest.pull == pulling.pull).for_each(|latest| latest.asked_at = now)
+            for latest in latest.iter_mut().filter(|latest| latest.pull == pulling.pull) {
+                // The second answer may be cut differently: what has come of the first does not count for it.
+                (latest.asked_at, latest.taken, latest.end) = (now, 0, None);
+            }
         });
         ports.send(from, Message::Pull(pulling.pull));
     }

@@ -395,6 +395,11 @@ impl<'a> Renewal<'a> {
     pub fn changes(&self) -> Vec<(Field, &'a [u8])> {
         vec![(Field::Contact, self.contact), (Field::LocalContact, self.local_contact), (Field::Socket, self.socket)]
     }
+
+    /// Those of them that are the watcher's: the others say where this node listens.
+    pub fn of_watcher(&self) -> Vec<(Field, &'a [u8])> {
+        vec![(Field::Contact, self.contact)]
+    }
 }
 
 /// The string for which a database is likely to have refused the row of a subscription: the first that its column does

@@ -8,6 +8,7 @@ pub mod door;
 pub mod held_lease;
 mod known_node;
 pub mod leases_table;
+pub mod merging;
 pub mod message_rate;
 pub mod node_id;
 mod node_messages;

@@ -81,7 +81,8 @@ unsafe extern "C" fn on_answered(channel: c_int, host: *mut sys::_str, port: u16
             (_, 408) => nodes.note_missed(&address),
             // dmq there does not know our channel.
             (Some(Channel::Nodes), 404) => note_stock(process, &address),
-            (Some(Channel::Nodes), 400) => nodes.note_unread(&address),
+            // Older ones take a message that they cannot read for one without the secret.
+            (Some(Channel::Nodes), 400 | 403) => nodes.note_unread(&address),
             (Some(Channel::StockSubscriptions), 200 | 400 | 404) => {
                 stock.note_outcome(&address, if code == 200 { Outcome::Taken } else { Outcome::Refused })
             }

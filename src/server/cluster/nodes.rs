@@ -377,11 +377,13 @@ impl Nodes {
         self.list.lock().iter().any(|node| !node.name.is_empty() && node.is_at(address))
     }
 
-    /// Where nodes answer dmq that have not said who they are.
-    pub fn unnamed(&self) -> Vec<Address> {
+    /// Where nodes answer dmq that have not said who they are, or which messages they read: a node that could not read
+    /// one may read the next.
+    pub fn unknown(&self) -> Vec<Address> {
         let list = self.list.lock();
         list.iter()
-            .filter(|node| node.reach == Reach::Answers && node.name.is_empty() && node.port > 0)
+            .filter(|node| node.reach == Reach::Answers && node.port > 0)
+            .filter(|node| node.name.is_empty() || node.speaks == 0)
             .map(Node::address)
             .collect()
     }
@@ -559,9 +561,14 @@ mod tests {
     fn a_node_that_runs_stock_now_is_lost_under_its_name() {
         let nodes = Nodes::new();
         nodes.observe(&seen(&[(1, true)]), Moment::at(10));
-        assert_eq!(nodes.unnamed(), [at(1)]);
+        assert_eq!(nodes.unknown(), [at(1)]);
         nodes.on_heard(b"b", &at(1), Moment::at(10)).unwrap();
-        assert!(nodes.is_ours(&at(1)) && nodes.unnamed().is_empty());
+        let id = nodes.of_name(b"b", Moment::at(10)).unwrap();
+        nodes.note_hello(id, 3, 3);
+        assert!(nodes.is_ours(&at(1)) && nodes.unknown().is_empty());
+        nodes.note_unread(&at(1));
+        assert_eq!(nodes.unknown(), [at(1)]);
+        nodes.note_hello(id, 3, 3);
         assert!(nodes.name(NodeId::of_stock(0)).is_empty());
         assert_eq!(nodes.addresses(), [at(1)]);
         nodes.note_stock(&at(1), Moment::at(20));

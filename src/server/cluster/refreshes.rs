@@ -12,6 +12,7 @@ use crate::presence::comparison::Kind;
 use crate::presence::error::StoreError;
 use crate::presence::replica_refresh::{ReplicaRefresh, unchanged};
 use crate::presence::subscription::{RowState, Subscription};
+use crate::server::cluster::merging::Seen;
 use crate::server::context::Context;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
@@ -121,10 +122,10 @@ impl Context {
             return Outcome::Older(Box::new(subscription), seen);
         }
         let is_owned = self.owns(&seen);
+        let before = Seen::of(&subscription.state, &seen);
         let mut is_same = false;
         let change = |stored: &mut SubscriptionEntry| {
-            let of = |o: &Ownership| (o.owner, o.epoch, o.lease, o.stamp);
-            is_same = of(&stored.ownership) == of(&seen);
+            is_same = Seen::of(&stored.subscription.state, &stored.ownership) == before;
             if is_same {
                 take_refresh(stored, refresh, is_owned);
             }

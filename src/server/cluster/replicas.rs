@@ -1,13 +1,12 @@
 //! Subscriptions of other nodes: replicas that are kept as their owners announce them, and taken over when an owner is
 //! lost.
-use crate::cluster::clock::Stamp;
-use crate::cluster::numbers::{BLOCK, HIGHEST, Merge};
+use crate::cluster::numbers::{BLOCK, HIGHEST};
 use crate::cluster::version::Version;
 use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log, process, shm};
 use crate::limited;
-use crate::presence::cluster::{self, Announcement, Ending, OwnershipClaim, Reply};
+use crate::presence::cluster::{self, Ending, Reply};
 use crate::presence::comparison::Kind;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::{Failure, StoreError};
@@ -96,101 +95,6 @@ impl Context {
         self.storage.subscriptions.remove(dialog).map(|_| ())
     }
 
-    /// Another node says how a subscription is now.
-    ///
-    /// # Errors
-    ///
-    /// Fails when there is no memory for the node or the subscription, and when the database fails.
-    pub fn on_announcement(&mut self, other: &Announcement, from: Option<&Address>) -> Result<(), StoreError> {
-        let dialog = other.subscription.dialog();
-        let owner = match other.claim.owner == self.node_name() {
-            true => NodeId::HERE,
-            false => self.shared.nodes.of_name(&other.claim.owner, clock::now())?,
-        };
-        let OwnershipClaim { epoch, stamp, ceiling, lease, .. } = other.claim;
-        if !self.shared.standing.clock.observe(stamp, clock::wall_millis()) {
-            limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", log::show(&other.claim.owner));
-        }
-        let ownership = Ownership { owner, epoch, stamp, ceiling, lease, ..Ownership::default() };
-        let Some((mine, own_ownership)) = self.owned_subscription(dialog) else {
-            return self.on_new_subscription(other, ownership, from);
-        };
-        let is_owned = self.owns(&own_ownership);
-        let Announcement { subscription: mine, claim } = self.announcement(mine, own_ownership);
-        let (held, theirs) = (claim.held(), other.claim.held());
-        let merge = match self.config.has_arbiter() {
-            false => held.merge(is_owned, &theirs),
-            true => held.merge_arbitrated(is_owned, &theirs),
-        };
-        // Nodes that do not stamp announce their changes all the same.
-        let (one, two) = (held.version, theirs.version);
-        let is_unstamped = stamp == Stamp::default() && !is_owned;
-        let is_later = is_unstamped && (one.word, one.epoch, one.owner) == (two.word, two.epoch, two.owner);
-        // Rows of a start do not say whose they are: another node says that this one was ours.
-        let is_ours_again = own_ownership.owner == NodeId::ELSEWHERE && owner.is_here() && merge.take;
-        let moves = merge.moves || is_later || is_ours_again;
-        let merge = Merge { take: merge.take || is_later, moves, ..merge };
-        let merged = merged_ownership(&merge, own_ownership, ownership);
-        match (merge.take, merge.moves) {
-            (true, true) => self.accept(&other.subscription, merged)?,
-            (true, false) => self.accept(&with_owner_of(&other.subscription, &mine)?, merged)?,
-            (false, true) => self.accept(&with_owner_of(&mine, &other.subscription)?, merged)?,
-            (false, false) => {
-                self.shared.tables.change_numbers(dialog, |stored| stored.ownership.ceiling = merge.ceiling);
-            }
-        }
-        if merge.take && self.config.has_arbiter() && self.owns(&merged) {
-            // The watcher has spoken to another node: its subscription stays here.
-            self.notify_of_subscribe(dialog)?;
-        } else if merge.speak || merge.moves && owner.is_here() && self.may_claim(&merged) {
-            return self.raise_above(dialog);
-        }
-        if merge.answers && !is_unstamped {
-            if let Some((mine, ownership)) = self.owned_subscription(dialog) {
-                let text = self.announcement_text(mine, ownership);
-                self.answer_node(from, &text);
-            }
-        }
-        Ok(())
-    }
-
-    fn on_new_subscription(
-        &mut self,
-        other: &Announcement,
-        ownership: Ownership,
-        from: Option<&Address>,
-    ) -> Result<(), StoreError> {
-        let subscription = &other.subscription;
-        let dialog = subscription.dialog();
-        let tombstones = self.shared.tombstones;
-        if tombstones.has_version(tombstones.of_dialog(dialog), &other.claim.held().version) {
-            let ending = Ending {
-                call_id: dialog.call_id.to_vec(),
-                to_tag: dialog.to_tag.to_vec(),
-                from_tag: dialog.from_tag.to_vec(),
-                for_good: true,
-            };
-            self.answer_node(from, &ending.to_json(self.node_name()));
-            return Ok(());
-        }
-        if subscription.state.expires_at <= clock::now() {
-            return Ok(());
-        }
-        let (here, may_claim) = (ownership.owner.is_here(), self.may_claim(&ownership));
-        if !self.place_replica(
-            subscription,
-            if here && may_claim { Ownership { owner: NodeId::ELSEWHERE, ..ownership } } else { ownership },
-        )? {
-            return Ok(());
-        }
-        if here && may_claim {
-            // What others hold for us was lost here: it goes on.
-            self.activate_replica(dialog, Objections::NotAwaited)?;
-        }
-        self.notify_watched(subscription, subscription.state.status);
-        Ok(())
-    }
-
     /// Puts a replica into the tables; `false` when another process was faster.
     pub(super) fn place_replica(&self, subscription: &Subscription, ownership: Ownership) -> Result<bool, StoreError> {
         let mut shared = subscription.map(shm::copy)?;
@@ -199,27 +103,8 @@ impl Context {
         Ok(self.shared.tables.place(shared, 0, ownership)? == Stored::New)
     }
 
-    pub(super) fn accept(&mut self, theirs: &Subscription, ownership: Ownership) -> Result<(), StoreError> {
-        let dialog = theirs.dialog();
-        let mut fresh = theirs.map(shm::copy)?;
-        let hash = self.shared.tables.dialog_hash(dialog);
-        let before = {
-            let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(()) };
-            let Some(stored) = shard.find(dialog) else { return Ok(()) };
-            let state = &mut fresh.state;
-            state.local_cseq = state.local_cseq.max(stored.subscription.state.local_cseq);
-            state.version = state.version.max(stored.subscription.state.version);
-            stored.ownership = ownership;
-            std::mem::replace(&mut stored.subscription, fresh)
-        };
-        if before.state.status != theirs.state.status {
-            self.notify_watched(theirs, theirs.state.status);
-        }
-        Ok(())
-    }
-
     /// Ours counts, but another node has sent NOTIFYs with higher numbers meanwhile.
-    fn raise_above(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
+    pub(super) fn raise_above(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         let lease = self.shared.standing.arbitration.lease();
         let claim = |stored: &mut SubscriptionEntry| {
             let steps = self.steps_to_us(&stored.ownership).unwrap_or_default();
@@ -274,7 +159,9 @@ impl Context {
             changes.push((Field::LocalContact, &contact));
         }
         let lease = self.shared.standing.arbitration.lease();
-        let Some(steps) = self.steps_to_us(&seen) else { return Ok(()) };
+        // What was another node's has changed hands at least once, also where it comes back to the lease it had.
+        let changes_hands = u32::from(!seen.owner.is_here());
+        let Some(steps) = self.steps_to_us(&seen).map(|steps| steps.max(changes_hands)) else { return Ok(()) };
         let claim = |stored: &mut SubscriptionEntry| {
             let of = |o: &Ownership| (o.owner, o.epoch, o.lease);
             // Another process may have been faster: the watcher is notified once.
@@ -373,7 +260,7 @@ impl Context {
         }
     }
 
-    fn notify_watched(&mut self, subscription: &Subscription, status: Status) {
+    pub(super) fn notify_watched(&mut self, subscription: &Subscription, status: Status) {
         let package = *self.packages.get(subscription.state.event);
         let watcher = || Watcher { status, ..Watcher::of(subscription) };
         watcher_changes::notify(self, &package, subscription.get(Field::PresUri), watcher, Extent::Full);
@@ -391,9 +278,9 @@ impl Context {
             self.greet(&address, &cluster::hello(name, Reply::Wanted, self.compared_kinds()));
         }
         if now.is_each(HELLO_INTERVAL) {
-            // Ours say who they are; stock's nodes answer that they do not know what this is.
-            let unnamed = self.shared.nodes.unnamed().into_iter();
-            for address in unnamed.filter(|address| !self.shared.stock_nodes.has(address)) {
+            // Ours say who they are, and what they read; stock's nodes answer that they do not know what this is.
+            let unknown = self.shared.nodes.unknown().into_iter();
+            for address in unknown.filter(|address| !self.shared.stock_nodes.has(address)) {
                 self.send_to_node(&address, &cluster::hello(name, Reply::Wanted, self.compared_kinds()));
             }
         }
@@ -566,21 +453,6 @@ impl Context {
         let before = now - self.config.expires_offset - LONG_PAST;
         self.database.write(|db| crate::server::subscriptions::active_watchers_table::delete_ended(db, table, before))
     }
-}
-
-/// Whose a subscription is after a merge.
-fn merged_ownership(merge: &Merge, mine: Ownership, theirs: Ownership) -> Ownership {
-    let owned = if merge.moves { theirs } else { Ownership { raised: 0, ..mine } };
-    let is_same = (mine.owner, mine.epoch) == (theirs.owner, theirs.epoch);
-    let lease = if is_same { mine.lease.max(theirs.lease) } else { owned.lease };
-    let stamp = if merge.take { theirs.stamp } else { mine.stamp };
-    Ownership { stamp, ceiling: merge.ceiling, lease, ..owned }
-}
-
-/// A subscription as its watcher has asked for it, with the socket and the Contact of the node that owns it.
-fn with_owner_of(asked: &Subscription, owned: &Subscription) -> Result<Subscription, StoreError> {
-    let of_owner = [Field::Socket, Field::LocalContact].map(|field| (field, owned.get(field)));
-    Ok(asked.with(&of_owner)?)
 }
 
 /// How long a row that nobody owns any more stays after its end, in seconds.

@@ -8,6 +8,7 @@ use crate::presence::error::StoreError;
 use crate::presence::stock_subscription::{self, Dialog, Message};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
+use crate::server::cluster::merging::{Merging, Seen, TRIES};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::stock_nodes::Outcome;
 use crate::server::context::Context;
@@ -107,7 +108,15 @@ impl Context {
             _ => NodeId::SOME_STOCK,
         };
         match (message, from) {
-            (Message::Subscription(announced), from) => self.on_stock_subscription(*announced, owner, by_ours, from)?,
+            (Message::Subscription(announced), from) => {
+                let announced = self.as_ours(&announced)?;
+                for _ in 0..TRIES {
+                    if self.merge_stock_subscription(&announced, owner, by_ours, from)? == Merging::Done {
+                        return Ok(true);
+                    }
+                }
+                return Err(StoreError::Busy);
+            }
             (Message::End(dialog), _) if !by_ours => self.on_stock_end(&dialog)?,
             (Message::Sync, Some(from)) => self.announce_to_stock_all(from),
             _ => {}
@@ -115,34 +124,37 @@ impl Context {
         Ok(true)
     }
 
-    fn on_stock_subscription(
+    fn merge_stock_subscription(
         &mut self,
-        announced: Subscription,
+        announced: &Subscription,
         owner: NodeId,
         by_ours: bool,
         from: Option<&Address>,
-    ) -> Result<(), StoreError> {
-        let announced = self.as_ours(&announced)?;
+    ) -> Result<Merging, StoreError> {
         let Some((mine, ownership)) = self.owned_subscription(announced.dialog()) else {
-            return if by_ours { Ok(()) } else { self.on_new_stock_subscription(&announced, owner, from) };
+            if !by_ours {
+                self.on_new_stock_subscription(announced, owner, from)?;
+            }
+            return Ok(Merging::Done);
         };
-        match decide(&announced, &mine, ownership.owner, by_ours) {
-            Decision::Ignore => Ok(()),
-            Decision::Count => self.count_on(&announced),
+        match decide(announced, &mine, ownership.owner, by_ours) {
+            Decision::Ignore => {}
+            Decision::Count => self.count_on(announced)?,
             Decision::Correct => {
                 let text = self.stock_text(&mine, Some(mine.state.expires_at));
                 self.send_to_stock(from.map_or(&[], std::slice::from_ref), &text);
-                Ok(())
             }
             Decision::Accept => {
                 // What stock's messages do not carry stays as it is.
                 let kept = [Field::LocalUri, Field::RemoteUri].map(|field| (field, mine.get(field)));
                 let mut subscription = announced.with(&kept)?;
                 subscription.state.since = mine.state.since;
+                let seen = Seen::of(&mine.state, &ownership);
                 let ownership = Ownership { owner, is_claimed: false, ..ownership };
-                self.accept(&subscription, ownership)
+                return self.accept(&subscription, ownership, &seen);
             }
         }
+        Ok(Merging::Done)
     }
 
     fn on_new_stock_subscription(

@@ -64,6 +64,7 @@ impl Context {
         if !arbitration.take_news() && !now.is_each(LOOK_AGAIN) {
             return;
         }
+        self.bind_unleased();
         let (tables, mut ours) = (&self.shared.tables, Vec::new());
         for index in 0..tables.shard_count() {
             let foreign: Vec<(Subscription, Ownership)> = {
@@ -83,6 +84,30 @@ impl Context {
             }
         }
         self.serve_from_now_on(&ours, "leases that were taken over", Objections::NotAwaited);
+    }
+
+    /// What was made, or read from its row, before this node held a lease is owned under its lease from now on, and
+    /// announced so: otherwise no other node could go on with it.
+    fn bind_unleased(&self) {
+        let (arbitration, tables) = (&self.shared.standing.arbitration, &self.shared.tables);
+        let lease = arbitration.lease();
+        if lease == 0 {
+            return;
+        }
+        let mut bound = Vec::new();
+        for index in 0..tables.shard_count() {
+            let mut shard = tables.nth_shard(index);
+            let unleased = shard.subscriptions_mut().filter(|s| s.ownership.owner.is_here() && s.ownership.lease == 0);
+            for stored in unleased.take(LARGEST_STEP - bound.len()) {
+                stored.ownership.lease = lease;
+                bound.push(stored.subscription.to_private());
+            }
+            if bound.len() >= LARGEST_STEP {
+                arbitration.note_news();
+                break;
+            }
+        }
+        bound.iter().for_each(|subscription| self.announce_subscription(subscription.dialog()));
     }
 
     /// Goes on with these subscriptions of `former` owners. One that fails does not keep the others.

@@ -78,42 +78,22 @@ impl SubscriptionStore for InMemory {
     }
 
     fn renew(&self, _: &mut RowWork, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
-        let dialog = current.dialog();
-        let now = crate::host::clock::now();
-        let (mut before, mut overtaken) = (current.state, None);
-        let changed = self.shared.tables.change(current, &renewal.changes(), |stored| {
-            // What a later SUBSCRIBE has made of it stays.
-            if stored.subscription.state.remote_cseq != current.state.remote_cseq {
-                overtaken = Some(stored.subscription.to_private());
-                return false;
-            }
-            before = stored.subscription.state;
-            stored.aside = Aside::default();
-            // Under an arbiter it stays with the owner, who sends the NOTIFY when it hears of the SUBSCRIBE.
-            let steps = if self.owns(&stored.ownership) { None } else { self.steps_to_us(&stored.ownership) };
-            if let Some(steps) = steps {
-                crate::server::cluster::announce::take_over(stored, self.shared.standing.arbitration.lease(), steps);
-            }
-            (stored.ownership.is_claimed, stored.ownership.raised) = (false, 0);
-            let state = &mut stored.subscription.state;
-            state.expires_at = renewal.expires_at;
-            state.remote_cseq = renewal.remote_cseq;
-            state.transport = renewal.transport;
-            state.refreshed_at = Some(now);
-            mark_changed(&mut state.row_state);
-            self.rows.renewed(state);
-            true
-        })?;
-        if let Some(now) = overtaken {
-            return Ok(Renewed::Overtaken(Box::new(now)));
+        for _ in 0..TRIES {
+            let before = match self.renew_in_memory(current, renewal)? {
+                Attempt::Done(before) => before,
+                Attempt::Overtaken(now) => return Ok(Renewed::Overtaken(now)),
+                Attempt::Gone => return Ok(Renewed::Gone),
+                Attempt::ChangedHands => continue,
+            };
+            return match self.propagate(current.dialog()) {
+                Ok(()) => Ok(Renewed::Done),
+                Err(error) => {
+                    self.take_back(current, renewal, &before);
+                    Err(error)
+                }
+            };
         }
-        if changed {
-            if let Err(error) = self.propagate(dialog) {
-                self.take_back(current, renewal, &before);
-                return Err(error);
-            }
-        }
-        Ok(if changed { Renewed::Done } else { Renewed::Gone })
+        Err(StoreError::Busy)
     }
 
     fn unsubscribe(
@@ -308,6 +288,51 @@ impl InMemory {
         InMemory { parts, rows }
     }
 
+    /// Renews a subscription in the tables alone.
+    fn renew_in_memory(&self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Attempt, StoreError> {
+        let (now, stays) = (crate::host::clock::now(), self.stays_elsewhere(current.dialog()));
+        // Where a subscription stays with another node, that node's socket and Contact stay, too.
+        let strings = if stays { renewal.of_watcher() } else { renewal.changes() };
+        let mut attempt = Attempt::Gone;
+        self.shared.tables.change(current, &strings, |stored| {
+            // What a later SUBSCRIBE has made of it stays.
+            if stored.subscription.state.remote_cseq != current.state.remote_cseq {
+                attempt = Attempt::Overtaken(Box::new(stored.subscription.to_private()));
+                return false;
+            }
+            // Under an arbiter it stays with the owner, who sends the NOTIFY when it hears of the SUBSCRIBE.
+            let is_owned = self.owns(&stored.ownership);
+            let steps = if is_owned { None } else { self.steps_to_us(&stored.ownership) };
+            if stays != (!is_owned && steps.is_none()) {
+                attempt = Attempt::ChangedHands;
+                return false;
+            }
+            attempt = Attempt::Done(stored.subscription.state);
+            stored.aside = Aside::default();
+            if let Some(steps) = steps {
+                crate::server::cluster::announce::take_over(stored, self.shared.standing.arbitration.lease(), steps);
+            }
+            (stored.ownership.is_claimed, stored.ownership.raised) = (false, 0);
+            let state = &mut stored.subscription.state;
+            state.expires_at = renewal.expires_at;
+            state.remote_cseq = renewal.remote_cseq;
+            if !stays {
+                state.transport = renewal.transport;
+            }
+            state.refreshed_at = Some(now);
+            mark_changed(&mut state.row_state);
+            self.rows.renewed(state);
+            true
+        })?;
+        Ok(attempt)
+    }
+
+    /// Whether a SUBSCRIBE does not make a subscription ours: an arbiter says whose it is.
+    fn stays_elsewhere(&self, dialog: DialogId<'_>) -> bool {
+        self.config.has_arbiter()
+            && self.held_ownership(dialog).is_some_and(|held| !self.owns(&held) && !self.may_claim(&held))
+    }
+
     /// Undoes a renewal whose row could not be written, or whose end could not be carried out: what is answered 500 has
     /// not happened, and the same SUBSCRIBE may come again. What NOTIFYs have counted up meanwhile, what was decided
     /// about the watcher, and what a later SUBSCRIBE has made of it stay.
@@ -424,6 +449,18 @@ impl InMemory {
         }
         Ok(self.take_out(dialog, Some(End::For(b"timeout")))?.is_some())
     }
+}
+
+/// What became of a renewal in the tables.
+enum Attempt {
+    /// It was this before.
+    Done(SubscriptionState),
+    /// A later SUBSCRIBE has come before it, and made this of the subscription.
+    Overtaken(Box<Subscription>),
+    /// There is no such subscription any more.
+    Gone,
+    /// It went to another node, or came from there, meanwhile: nothing is changed.
+    ChangedHands,
 }
 
 /// A subscription has run out and stays for now.

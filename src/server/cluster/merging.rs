@@ -1,0 +1,222 @@
+//! What another node says of a subscription, and what is known of it here, become one: whose it is, and how.
+use crate::cluster::clock::Stamp;
+use crate::cluster::numbers::Merge;
+use crate::host::dmq::Address;
+use crate::host::{clock, log, shm};
+use crate::limited;
+use crate::presence::cluster::{Announcement, Ending, OwnershipClaim};
+use crate::presence::dialog::DialogId;
+use crate::presence::error::StoreError;
+use crate::presence::subscription::{Status, Subscription, SubscriptionState};
+use crate::presence::subscription_field::Field;
+use crate::server::cluster::node_id::NodeId;
+use crate::server::cluster::replicas::Objections;
+use crate::server::context::Context;
+use crate::server::subscriptions::rows_behind::mark_changed;
+use crate::server::tables::subscription_entry::Ownership;
+
+/// How often an announcement is merged again because other processes have changed its subscription meanwhile.
+pub(super) const TRIES: usize = 20;
+
+/// What became of the merge of an announcement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Merging {
+    /// It is carried out.
+    Done,
+    /// Another process has changed the subscription meanwhile: nothing is changed.
+    Overtaken,
+}
+
+/// What a merge goes by.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    word: u32,
+    status: Status,
+    owner: NodeId,
+    epoch: u32,
+    lease: u32,
+    stamp: Stamp,
+}
+
+impl Seen {
+    pub(super) fn of(state: &SubscriptionState, ownership: &Ownership) -> Seen {
+        let Ownership { owner, epoch, lease, stamp, .. } = *ownership;
+        Seen { word: state.remote_cseq, status: state.status, owner, epoch, lease, stamp }
+    }
+}
+
+/// Whose a subscription is after a merge.
+fn merged_ownership(merge: &Merge, mine: Ownership, theirs: Ownership) -> Ownership {
+    let owned = if merge.moves { theirs } else { Ownership { raised: 0, ..mine } };
+    let is_same = (mine.owner, mine.epoch) == (theirs.owner, theirs.epoch);
+    let lease = if is_same { mine.lease.max(theirs.lease) } else { owned.lease };
+    let stamp = if merge.take { theirs.stamp } else { mine.stamp };
+    Ownership { stamp, ceiling: merge.ceiling, lease, ..owned }
+}
+
+/// A subscription as its watcher has asked for it, with the socket, the transport and the Contact of the node that owns
+/// it.
+fn with_owner_of(asked: &Subscription, owned: &Subscription) -> Result<Subscription, StoreError> {
+    let of_owner = [Field::Socket, Field::LocalContact].map(|field| (field, owned.get(field)));
+    let mut merged = asked.with(&of_owner)?;
+    merged.state.transport = owned.state.transport;
+    Ok(merged)
+}
+
+impl Context {
+    /// Another node says how a subscription is now.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no memory for the node or the subscription, and when the database fails.
+    pub fn on_announcement(&mut self, other: &Announcement, from: Option<&Address>) -> Result<(), StoreError> {
+        for _ in 0..TRIES {
+            if self.merge_announcement(other, from)? == Merging::Done {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    fn merge_announcement(&mut self, other: &Announcement, from: Option<&Address>) -> Result<Merging, StoreError> {
+        let dialog = other.subscription.dialog();
+        let owner = match other.claim.owner == self.node_name() {
+            true => NodeId::HERE,
+            false => self.shared.nodes.of_name(&other.claim.owner, clock::now())?,
+        };
+        let OwnershipClaim { epoch, stamp, ceiling, lease, .. } = other.claim;
+        if !self.shared.standing.clock.observe(stamp, clock::wall_millis()) {
+            limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", log::show(&other.claim.owner));
+        }
+        let ownership = Ownership { owner, epoch, stamp, ceiling, lease, ..Ownership::default() };
+        let Some((mine, own_ownership)) = self.owned_subscription(dialog) else {
+            return self.on_new_subscription(other, ownership, from).map(|()| Merging::Done);
+        };
+        let seen = Seen::of(&mine.state, &own_ownership);
+        let is_owned = self.owns(&own_ownership);
+        let Announcement { subscription: mine, claim } = self.announcement(mine, own_ownership);
+        let (held, theirs) = (claim.held(), other.claim.held());
+        let merge = match self.config.has_arbiter() {
+            false => held.merge(is_owned, &theirs),
+            true => held.merge_arbitrated(is_owned, &theirs),
+        };
+        // Nodes that do not stamp announce their changes all the same.
+        let (one, two) = (held.version, theirs.version);
+        let is_unstamped = stamp == Stamp::default() && !is_owned;
+        let is_later = is_unstamped && (one.word, one.epoch, one.owner) == (two.word, two.epoch, two.owner);
+        // Rows of a start do not say whose they are: another node says that this one was ours.
+        let is_ours_again = own_ownership.owner == NodeId::ELSEWHERE && owner.is_here() && merge.take;
+        let moves = merge.moves || is_later || is_ours_again;
+        let merge = Merge { take: merge.take || is_later, moves, ..merge };
+        let merged = merged_ownership(&merge, own_ownership, ownership);
+        let accepted = match (merge.take, merge.moves) {
+            (true, true) => self.accept(&other.subscription, merged, &seen)?,
+            (true, false) => self.accept(&with_owner_of(&other.subscription, &mine)?, merged, &seen)?,
+            (false, true) => self.accept(&with_owner_of(&mine, &other.subscription)?, merged, &seen)?,
+            (false, false) => self.take_numbers(dialog, &merged, &seen),
+        };
+        if accepted == Merging::Overtaken {
+            return Ok(accepted);
+        }
+        if merge.take && !merge.speak && self.config.has_arbiter() && self.owns(&merged) {
+            // The watcher has spoken to another node: its subscription stays here.
+            self.notify_of_subscribe(dialog)?;
+        } else if merge.speak || merge.moves && owner.is_here() && self.may_claim(&merged) {
+            self.raise_above(dialog)?;
+            return Ok(Merging::Done);
+        }
+        if merge.answers && !is_unstamped {
+            if let Some((mine, ownership)) = self.owned_subscription(dialog) {
+                let text = self.announcement_text(mine, ownership);
+                self.answer_node(from, &text);
+            }
+        }
+        Ok(Merging::Done)
+    }
+
+    fn on_new_subscription(
+        &mut self,
+        other: &Announcement,
+        ownership: Ownership,
+        from: Option<&Address>,
+    ) -> Result<(), StoreError> {
+        let subscription = &other.subscription;
+        let dialog = subscription.dialog();
+        let tombstones = self.shared.tombstones;
+        if tombstones.has_version(tombstones.of_dialog(dialog), &other.claim.held().version) {
+            let ending = Ending {
+                call_id: dialog.call_id.to_vec(),
+                to_tag: dialog.to_tag.to_vec(),
+                from_tag: dialog.from_tag.to_vec(),
+                for_good: true,
+            };
+            self.answer_node(from, &ending.to_json(self.node_name()));
+            return Ok(());
+        }
+        if subscription.state.expires_at <= clock::now() {
+            return Ok(());
+        }
+        let (here, may_claim) = (ownership.owner.is_here(), self.may_claim(&ownership));
+        if !self.place_replica(
+            subscription,
+            if here && may_claim { Ownership { owner: NodeId::ELSEWHERE, ..ownership } } else { ownership },
+        )? {
+            return Ok(());
+        }
+        if here && may_claim {
+            // What others hold for us was lost here: it goes on.
+            self.activate_replica(dialog, Objections::NotAwaited)?;
+        }
+        self.notify_watched(subscription, subscription.state.status);
+        Ok(())
+    }
+
+    /// Puts what was merged in the place of the subscription that was `seen`, unless another process has changed that
+    /// meanwhile. Its row, if it has one, belongs to its owner.
+    pub(super) fn accept(
+        &mut self,
+        merged: &Subscription,
+        ownership: Ownership,
+        seen: &Seen,
+    ) -> Result<Merging, StoreError> {
+        let dialog = merged.dialog();
+        let mut fresh = merged.map(shm::copy)?;
+        let hash = self.shared.tables.dialog_hash(dialog);
+        let before = {
+            // It has ended meanwhile.
+            let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(Merging::Done) };
+            let Some(stored) = shard.find(dialog) else { return Ok(Merging::Done) };
+            let known = &stored.subscription.state;
+            if Seen::of(known, &stored.ownership) != *seen {
+                return Ok(Merging::Overtaken);
+            }
+            let state = &mut fresh.state;
+            state.local_cseq = state.local_cseq.max(known.local_cseq);
+            state.version = state.version.max(known.version);
+            state.row_state = known.row_state;
+            if ownership.owner.is_here() {
+                mark_changed(&mut state.row_state);
+            }
+            stored.ownership = ownership;
+            std::mem::replace(&mut stored.subscription, fresh)
+        };
+        if before.state.status != merged.state.status {
+            self.notify_watched(merged, merged.state.status);
+        }
+        Ok(Merging::Done)
+    }
+
+    /// The numbers that another node has used, and the lease of an owner that both know, in whatever order they come.
+    fn take_numbers(&self, dialog: DialogId<'_>, merged: &Ownership, seen: &Seen) -> Merging {
+        let mut merging = Merging::Done;
+        self.shared.tables.change_numbers(dialog, |stored| {
+            if Seen::of(&stored.subscription.state, &stored.ownership) != *seen {
+                merging = Merging::Overtaken;
+                return;
+            }
+            stored.ownership.ceiling = stored.ownership.ceiling.max(merged.ceiling);
+            stored.ownership.lease = merged.lease;
+        });
+        merging
+    }
+}
