@@ -58,7 +58,7 @@ impl Held {
             take,
             moves: take,
             ceiling: self.ceiling.max(other.ceiling),
-            speak: !take && is_owned && other.ceiling > self.ceiling,
+            speak: !take && is_owned && self.may_be_used_by(other),
             answers: other.version < self.version || other.ceiling < self.ceiling,
         }
     }
@@ -76,9 +76,16 @@ impl Held {
             take,
             moves,
             ceiling: self.ceiling.max(other.ceiling),
-            speak: !moves && is_owned && other.ceiling > self.ceiling,
+            speak: !moves && is_owned && self.may_be_used_by(other),
             answers: lacks || other.ceiling < self.ceiling,
         }
+    }
+
+    /// Whether the other node may know of numbers above ours that were used. Two owners that went on from the same
+    /// state without hearing of each other have reserved the same block.
+    fn may_be_used_by(&self, other: &Held) -> bool {
+        let is_another_owner = other.version.owner != self.version.owner;
+        other.ceiling > self.ceiling || (is_another_owner && other.ceiling == self.ceiling && self.ceiling > 0)
     }
 
     /// What is held after a merge.
