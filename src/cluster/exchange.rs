@@ -122,6 +122,13 @@ pub trait Ports {
     fn has_room(&mut self) -> bool;
     /// The pull under way from a node, looked at and changed before anybody else does.
     fn with_pulling<T>(&mut self, from: Self::Peer, work: impl FnOnce(&mut Option<Pulling>) -> T) -> T;
+    /// Both nodes hold the same now, or nearly so.
+    fn note_agreed(&mut self, with: Self::Peer);
+    /// Since when a node is asked for what it has changed, where so much differs that it is asked; `None` when both
+    /// never held the same, or it was asked since.
+    fn take_catch_up(&mut self, with: Self::Peer) -> Option<Stamp>;
+    /// More differs than this comparison settles: the next one is soon.
+    fn note_more(&mut self, with: Self::Peer);
     /// A node has sent all that was changed since a moment.
     fn on_answered(&mut self, from: Self::Peer, since: Stamp);
 }
@@ -177,7 +184,7 @@ pub fn go_on<P: Ports>(ports: &mut P, from: P::Peer, now: u64) -> bool {
 pub fn on_message<P: Ports>(ports: &mut P, from: P::Peer, message: Message<P::Record>, now: u64) {
     match message {
         Message::Root(theirs) => on_root(ports, from, theirs, now),
-        Message::Sums(range, theirs) => on_sums(ports, from, range, &theirs),
+        Message::Sums(range, theirs) => on_sums(ports, from, range, &theirs, now),
         Message::Keys(range, theirs) => on_keys(ports, from, range, &theirs),
         Message::Want(mut keys) => {
             keys.truncate(MOST_RECORDS);
@@ -217,7 +224,7 @@ fn on_root<P: Ports>(ports: &mut P, from: P::Peer, theirs: Root, now: u64) {
     let entries = ports.entries(Range::ALL);
     let mine = Root { count: entries.len() as u64, sum: sum(entries.iter()) };
     if mine == theirs {
-        return;
+        return ports.note_agreed(from);
     }
     if theirs.count > 2 * mine.count + FAR_BEHIND {
         if ports.with_pulling(from, |pulling| pulling.is_none()) {
@@ -230,7 +237,7 @@ fn on_root<P: Ports>(ports: &mut P, from: P::Peer, theirs: Root, now: u64) {
     }
 }
 
-fn on_sums<P: Ports>(ports: &mut P, from: P::Peer, range: Range, theirs: &[u64]) {
+fn on_sums<P: Ports>(ports: &mut P, from: P::Peer, range: Range, theirs: &[u64], now: u64) {
     if !range.is_valid() || range.depth >= DEEPEST || theirs.len() != PARTS {
         return;
     }
@@ -238,8 +245,21 @@ fn on_sums<P: Ports>(ports: &mut P, from: P::Peer, range: Range, theirs: &[u64])
     let mine = sums(range, &entries);
     // Another part comes first each time: where too much differs for one message nothing waits for ever.
     let first = (mine.iter().fold(0, |sum: u64, part| sum.wrapping_add(*part)) % PARTS as u64) as usize;
-    let parts = (0..PARTS).map(|at| (first + at) % PARTS).filter(|part| mine[*part] != theirs[*part]);
-    for part in parts.take(MOST_PARTS) {
+    let differing = (0..PARTS).map(|at| (first + at) % PARTS).filter(|part| mine[*part] != theirs[*part]);
+    let mut parts: Vec<usize> = differing.collect();
+    if range == Range::ALL && parts.len() <= MOST_PARTS {
+        ports.note_agreed(from);
+    } else if range == Range::ALL && ports.with_pulling(from, |pulling| pulling.is_none()) {
+        // After a cut: what was changed meanwhile comes page by page, in place of one comparison after the other.
+        if let Some(since) = ports.take_catch_up(from) {
+            pull(ports, from, since, now);
+        }
+    }
+    if parts.len() > MOST_PARTS {
+        ports.note_more(from);
+        parts.truncate(MOST_PARTS);
+    }
+    for part in parts {
         let part = range.part(part);
         let held: Vec<Entry> = entries.iter().copied().filter(|entry| part.contains(entry.key)).collect();
         let message = match held.len() > FEW && part.depth < DEEPEST {
@@ -300,6 +320,8 @@ mod tests {
         taken: Vec<u8>,
         sent: Vec<Message<u8>>,
         answered: Vec<Vec<u8>>,
+        agreed: bool,
+        more: usize,
     }
 
     impl Ports for Asking {
@@ -337,6 +359,18 @@ mod tests {
 
         fn with_pulling<T>(&mut self, (): (), work: impl FnOnce(&mut Option<Pulling>) -> T) -> T {
             work(&mut self.pulling)
+        }
+
+        fn note_agreed(&mut self, (): ()) {
+            self.agreed = true;
+        }
+
+        fn take_catch_up(&mut self, (): ()) -> Option<Stamp> {
+            std::mem::take(&mut self.agreed).then_some(Stamp(7))
+        }
+
+        fn note_more(&mut self, (): ()) {
+            self.more += 1;
         }
 
         fn on_answered(&mut self, (): (), _: Stamp) {
@@ -391,6 +425,28 @@ mod tests {
         assert_eq!(asking.sent, std::slice::from_ref(&question));
         answer_to(question).into_iter().for_each(|message| on_message(&mut asking, (), message, PAGE_TIMEOUT));
         assert_eq!(asking.sent.len(), 2, "the next page is asked for, once");
+    }
+
+    #[test]
+    fn where_much_differs_what_was_changed_is_asked_for_once() {
+        let mut node = Asking { agreed: true, ..Asking::default() };
+        let sums = |differing: usize| Message::Sums(Range::ALL, (0..PARTS).map(|at| (at < differing).into()).collect());
+        on_message(&mut node, (), sums(MOST_PARTS + 1), 1);
+        let question = Message::Pull(Pull { cursor: 0, since: Stamp(7) });
+        let sent = |node: &mut Asking| {
+            let sent = std::mem::take(&mut node.sent);
+            (sent.contains(&question), sent.len(), std::mem::take(&mut node.more))
+        };
+        assert_eq!(sent(&mut node), (true, 1 + MOST_PARTS, 1));
+        // What still differs then is compared part by part, and soon again.
+        node.pulling = None;
+        on_message(&mut node, (), sums(MOST_PARTS + 1), 2);
+        assert_eq!(sent(&mut node), (false, MOST_PARTS, 1));
+        // As soon as little differs there is a new beginning.
+        on_message(&mut node, (), sums(MOST_PARTS), 3);
+        assert_eq!(sent(&mut node), (false, MOST_PARTS, 0));
+        on_message(&mut node, (), sums(PARTS), 4);
+        assert_eq!(sent(&mut node), (true, 1 + MOST_PARTS, 1));
     }
 
     #[test]

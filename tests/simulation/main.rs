@@ -22,7 +22,7 @@ mod world;
 use world::World;
 
 /// Seeds that have failed once.
-const REGRESSIONS: &[u64] = &[1, 2, 4, 5, 10, 49, 56, 77, 122, 171];
+const REGRESSIONS: &[u64] = &[1, 2, 4, 5, 10, 49, 56, 77, 122, 171, 863, 1392, 1731];
 
 /// Seeds that have failed once with an arbiter.
 const ARBITRATED_REGRESSIONS: &[u64] = &[1336];
@@ -31,7 +31,7 @@ const ARBITRATED_REGRESSIONS: &[u64] = &[1336];
 const PLACED_REGRESSIONS: [&[u64]; 2] = [&[32, 76, 144], &[2, 14, 136, 322, 347]];
 
 /// Seeds that have failed once while nodes were upgraded.
-const UPGRADED_REGRESSIONS: &[u64] = &[484, 657];
+const UPGRADED_REGRESSIONS: &[u64] = &[484, 657, 229];
 
 /// `make test` runs so many lives.
 const LIVES: u64 = 200;

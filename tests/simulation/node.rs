@@ -77,6 +77,8 @@ pub struct Node {
     answered: BTreeMap<NodeId, u64>,
     pulling: BTreeMap<NodeId, Pulling>,
     compared_at: BTreeMap<NodeId, u64>,
+    /// When a node held the same last, until it is asked for what it has changed since.
+    agreed: BTreeMap<NodeId, Stamp>,
     last_stamp: Stamp,
     pub places: Places,
     started: u64,
@@ -130,6 +132,7 @@ impl Node {
             answered: BTreeMap::new(),
             pulling: BTreeMap::new(),
             compared_at: BTreeMap::new(),
+            agreed: BTreeMap::new(),
             last_stamp: Stamp::default(),
             places: Places::default(),
             started: now,

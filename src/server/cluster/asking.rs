@@ -10,7 +10,7 @@ use crate::time::Seconds;
 use std::sync::atomic::Ordering;
 
 /// Stamps of others may not have reached a node for so long before it was frozen, in milliseconds.
-const ASK_MARGIN: u64 = 15_000;
+pub(super) const ASK_MARGIN: u64 = 15_000;
 
 impl Parts {
     /// Whether this node may send NOTIFYs now. A node that finds that it was frozen asks the others first.
@@ -42,10 +42,18 @@ impl Parts {
 
     fn ask_others(&self) {
         let since = Stamp(self.shared.standing.seen_running.load(Ordering::Relaxed)).before(ASK_MARGIN);
-        for (id, address) in self.shared.nodes.asked() {
-            let pull = self.shared.nodes.begin_pull(id, Kind::Subscriptions, since);
-            self.send_to_node(&address, &cluster::compare(self.node_name(), Kind::Subscriptions, &pull));
+        for kind in self.kinds_asked_for() {
+            for (id, address) in self.shared.nodes.asked(kind) {
+                let pull = self.shared.nodes.begin_pull(id, kind, since);
+                self.send_to_node(&address, &cluster::compare(self.node_name(), kind, &pull));
+            }
         }
+    }
+
+    /// What this node shows, and to whom, it asks for when it was frozen.
+    fn kinds_asked_for(&self) -> impl Iterator<Item = Kind> {
+        let documents = self.config.compares_publications().then_some(Kind::Publications);
+        std::iter::once(Kind::Subscriptions).chain(documents)
     }
 
     /// Whether the node has just been allowed to speak again, because all others have answered or are not there.
@@ -54,7 +62,8 @@ impl Parts {
         let Some(since) = lease.asking_since() else { return false };
         let now = clock::monotonic_millis();
         let is_late = now.saturating_sub(since) >= ANSWERS_AFTER;
-        if !self.shared.nodes.has_answers(since, is_late) || !lease.resume(now) {
+        let has_answers = self.kinds_asked_for().all(|kind| self.shared.nodes.has_answers(kind, since, is_late));
+        if !has_answers || !lease.resume(now) {
             return false;
         }
         crate::log!(Notice, "the other nodes have said what this one missed: it sends NOTIFYs again");

@@ -1,5 +1,5 @@
 //! Comparing what this node holds with what another one holds (`cluster::exchange`), on the tables.
-use crate::cluster::clock::Stamp;
+use crate::cluster::clock::{MOST_AHEAD, Stamp};
 use crate::cluster::digest::{Entry, Key, Range, state_of};
 use crate::cluster::exchange::{self, Ports as ExchangePorts, Pull, Pulling};
 use crate::host::{clock, log};
@@ -12,6 +12,7 @@ use crate::presence::replication::Reader;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::{replica, replication};
+use crate::server::cluster::asking::ASK_MARGIN;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
 use crate::server::tables::resource_entry::ResourceEntry;
@@ -31,6 +32,9 @@ const FULL: usize = 85;
 /// Nodes compare what they hold so often, in seconds; more seldom the more there is.
 const COMPARE_INTERVAL: Seconds = Seconds(5);
 const RECORDS_A_SECOND: usize = 10_000;
+
+/// So many times more often while more differs than one comparison settles.
+const SOON: i64 = 5;
 
 /// One kind of records, compared with other nodes.
 pub struct Exchange<'c> {
@@ -66,7 +70,7 @@ impl Context {
     /// Goes on with what is under way, and compares with the nodes whose turn it is.
     pub fn compare_with_others(&mut self) {
         let (now, millis) = (clock::now(), clock::monotonic_millis());
-        let interval = COMPARE_INTERVAL + Seconds((self.shared.tables.subscription_count() / RECORDS_A_SECOND) as i64);
+        let interval = self.compare_interval();
         for kind in [Kind::Subscriptions, Kind::Publications] {
             if !self.compares(kind) {
                 continue;
@@ -80,6 +84,10 @@ impl Context {
                 }
             }
         }
+    }
+
+    fn compare_interval(&self) -> Seconds {
+        COMPARE_INTERVAL + Seconds((self.shared.tables.subscription_count() / RECORDS_A_SECOND) as i64)
     }
 
     /// The resources with documents in one part of the tables.
@@ -207,14 +215,20 @@ impl Exchange<'_> {
         (self.texts(found), next)
     }
 
+    /// A page of publications. They bear the time of the node that has received them, whose clock may be behind the
+    /// cluster's.
     fn document_page(&mut self, pull: Pull) -> (Vec<Vec<u8>>, Option<u64>) {
+        let since = (pull.since != Stamp::default())
+            .then(|| Moment::at((pull.since.before(MOST_AHEAD).millis() / 1000) as i64));
         let mut found = Vec::new();
         for part in pull.cursor as usize..self.context.shared.tables.shard_count() {
             if found.len() >= PAGE {
                 return (found, Some(part as u64));
             }
             self.context.each_document(part, |context, resource, document| {
-                found.push(context.document_text(resource, document));
+                if since.is_none_or(|since| document.received_at.is_none_or(|at| at >= since)) {
+                    found.push(context.document_text(resource, document));
+                }
             });
         }
         (found, None)
@@ -305,9 +319,26 @@ impl ExchangePorts for Exchange<'_> {
         self.context.shared.nodes.with_pulling(from, self.kind, work)
     }
 
-    fn on_answered(&mut self, from: NodeId, _: Stamp) {
+    fn note_agreed(&mut self, with: NodeId) {
         if self.kind == Kind::Subscriptions {
-            self.context.shared.nodes.note_answered(from, clock::monotonic_millis());
+            let now = self.context.shared.standing.tick();
+            self.context.shared.nodes.note_agreed(with, now);
         }
+    }
+
+    /// Publications bear no stamp to ask by: they are compared part by part.
+    fn take_catch_up(&mut self, with: NodeId) -> Option<Stamp> {
+        let is_asked = self.kind == Kind::Subscriptions;
+        let since = is_asked.then(|| self.context.shared.nodes.take_catch_up(with)).flatten()?;
+        Some(since.before(ASK_MARGIN))
+    }
+
+    fn note_more(&mut self, with: NodeId) {
+        let pause = Seconds(self.context.compare_interval().0 / SOON);
+        self.context.shared.nodes.compare_earlier(with, self.kind, self.context.compare_interval() - pause);
+    }
+
+    fn on_answered(&mut self, from: NodeId, _: Stamp) {
+        self.context.shared.nodes.note_answered(from, self.kind, clock::monotonic_millis());
     }
 }

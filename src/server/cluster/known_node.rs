@@ -1,4 +1,5 @@
 //! What is known of one node of the cluster.
+use crate::cluster::clock::Stamp;
 use crate::cluster::exchange::Pulling;
 use crate::cluster::seal::ReplayWindow;
 use crate::host::dmq::Address;
@@ -58,8 +59,11 @@ pub(super) struct Node {
     pub(super) pulling: [Option<Pulling>; 2],
     /// When it was compared with last.
     pub(super) compared_at: [Option<Moment>; 2],
+    /// When it was found to hold the same subscriptions last; `None`: it never was, or it was asked since for
+    /// what it has changed.
+    pub(super) agreed_at: Option<Stamp>,
     /// When it has said all that we had missed, in milliseconds of a clock that nobody sets.
-    pub(super) answered_at: u64,
+    pub(super) answered_at: [u64; 2],
     /// It has said goodbye.
     pub(super) has_left: bool,
     /// Which of its sealed messages have come.
@@ -80,6 +84,7 @@ shm_safe!(Node {
     speaks,
     pulling,
     compared_at,
+    agreed_at,
     answered_at,
     has_left,
     window
@@ -103,7 +108,8 @@ impl Node {
             speaks: 0,
             pulling: [None; 2],
             compared_at: [None; 2],
-            answered_at: 0,
+            agreed_at: None,
+            answered_at: [0; 2],
             has_left: false,
             window: ReplayWindow::default(),
         })
@@ -113,8 +119,8 @@ impl Node {
         self.port > 0 && self.port == address.port && *self.host == *address.host
     }
 
-    pub(super) fn shares_subscriptions(&self) -> bool {
-        self.compares & Kind::Subscriptions.bit() != 0
+    pub(super) fn shares(&self, kind: Kind) -> bool {
+        self.compares & kind.bit() != 0
     }
 
     pub(super) fn address(&self) -> Address {

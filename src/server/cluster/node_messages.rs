@@ -6,6 +6,7 @@ use crate::host::dmq::Address;
 use crate::presence::comparison::{Comparison, Kind};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::nodes::Nodes;
+use crate::time::Seconds;
 
 impl Nodes {
     /// A node has said which kinds of records it compares, and the version of its messages: it is here, and has not
@@ -38,6 +39,24 @@ impl Nodes {
             Some(node) => work(&mut node.pulling[kind as usize]),
             None => work(&mut None),
         }
+    }
+
+    /// A node holds the same subscriptions at this moment, or nearly so.
+    pub fn note_agreed(&self, with: NodeId, now: Stamp) {
+        self.change(with, |node| node.agreed_at = Some(now));
+    }
+
+    /// When a node held the same last, unless it was asked since for what it has changed: it counts as asked.
+    pub fn take_catch_up(&self, with: NodeId) -> Option<Stamp> {
+        self.change(with, |node| node.agreed_at.take()).flatten()
+    }
+
+    /// The next comparison with a node is `earlier` than it would be.
+    pub fn compare_earlier(&self, with: NodeId, kind: Kind, earlier: Seconds) {
+        self.change(with, |node| {
+            let compared_at = &mut node.compared_at[kind as usize];
+            *compared_at = compared_at.map(|at| at.min(clock::now() - earlier));
+        });
     }
 
     /// Begins to ask a node for what was changed since a moment; returns the question.

@@ -314,14 +314,14 @@ impl Nodes {
     }
 
     /// A node has said all that we had missed.
-    pub fn note_answered(&self, from: NodeId, now: u64) {
-        self.change(from, |node| node.answered_at = now);
+    pub fn note_answered(&self, from: NodeId, kind: Kind, now: u64) {
+        self.change(from, |node| node.answered_at[kind as usize] = now);
     }
 
     /// The nodes of our kind that were to be asked.
-    pub fn asked(&self) -> Vec<(NodeId, Address)> {
+    pub fn asked(&self, kind: Kind) -> Vec<(NodeId, Address)> {
         let list = self.list.lock();
-        let asked = list.iter().enumerate().filter(|(_, node)| node.may_answer() && node.shares_subscriptions());
+        let asked = list.iter().enumerate().filter(|(_, node)| node.may_answer() && node.shares(kind));
         asked.map(|(at, node)| (NodeId::at(at), node.address())).collect()
     }
 
@@ -335,12 +335,12 @@ impl Nodes {
 
     /// Whether all nodes that are there have said, since `asked_at`, what we had missed; `is_late`: who has not begun
     /// to is not there.
-    pub fn has_answers(&self, asked_at: u64, is_late: bool) -> bool {
+    pub fn has_answers(&self, kind: Kind, asked_at: u64, is_late: bool) -> bool {
         let list = self.list.lock();
-        let mut others = list.iter().filter(|node| node.may_answer() && node.shares_subscriptions());
+        let mut others = list.iter().filter(|node| node.may_answer() && node.shares(kind));
         let has_answered = |node: &Node| {
-            let is_announcing = node.pulling[0].is_some_and(|pulling| pulling.pull.cursor > 0);
-            node.answered_at >= asked_at || is_late && !is_announcing
+            let is_announcing = node.pulling[kind as usize].is_some_and(|pulling| pulling.pull.cursor > 0);
+            node.answered_at[kind as usize] >= asked_at || is_late && !is_announcing
         };
         others.all(has_answered)
     }
@@ -515,12 +515,18 @@ mod tests {
         nodes.observe(&seen(&[(1, true), (2, false)]), Moment::at(20));
         nodes.observe(&seen(&[(1, false), (2, false)]), Moment::at(60));
         nodes.on_freeze(Moment::at(60), Seconds(12));
-        assert_eq!(nodes.asked().into_iter().map(|(_, address)| address).collect::<Vec<_>>(), [at(1)]);
-        assert!(!nodes.has_answers(60_000, false) && nodes.has_answers(60_000, true));
+        assert_eq!(
+            nodes.asked(Kind::Subscriptions).into_iter().map(|(_, address)| address).collect::<Vec<_>>(),
+            [at(1)]
+        );
+        assert!(
+            !nodes.has_answers(Kind::Subscriptions, 60_000, false)
+                && nodes.has_answers(Kind::Subscriptions, 60_000, true)
+        );
         nodes.observe(&seen(&[(1, false), (2, false)]), Moment::at(62));
         assert_eq!(nodes.present(), [b"b".to_vec()]);
-        nodes.note_answered(nodes.of_name(b"b", Moment::at(62)).unwrap(), 62_000);
-        assert!(nodes.has_answers(60_000, false));
+        nodes.note_answered(nodes.of_name(b"b", Moment::at(62)).unwrap(), Kind::Subscriptions, 62_000);
+        assert!(nodes.has_answers(Kind::Subscriptions, 60_000, false));
         // Whether it is there still it is asked again.
         nodes.observe(&seen(&[(1, false), (2, false)]), Moment::at(66));
         assert_eq!(nodes.doubted(Moment::at(66)), [at(1)]);

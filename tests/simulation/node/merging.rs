@@ -1,6 +1,6 @@
 //! What a simulated node makes of what the others say, and what it compares with them.
-use super::{Node, NodeId, PAGE, RECORDS_A_MESSAGE, Record, Refresh, Sub, Wire};
-use crate::layers::cluster::clock::Stamp;
+use super::{ASK_MARGIN, Node, NodeId, PAGE, RECORDS_A_MESSAGE, Record, Refresh, Sub, Wire};
+use crate::layers::cluster::clock::{MOST_AHEAD, Stamp};
 use crate::layers::cluster::digest::{Entry, Key, Range, mixed, state_of};
 use crate::layers::cluster::exchange::{self, Message, Pull, Pulling};
 use crate::layers::cluster::numbers::Held;
@@ -136,8 +136,9 @@ impl exchange::Ports for Node {
             .cloned()
             .map(Record::Sub)
             .collect();
-        if next.is_none() && pull.since == Stamp::default() {
-            let docs = self.docs.values().filter(|doc| self.is_common(doc.presentity));
+        if next.is_none() {
+            let since = (pull.since.before(MOST_AHEAD).millis() / 1000) as i64;
+            let docs = self.docs.values().filter(|doc| self.is_common(doc.presentity) && doc.received_at >= since);
             records.extend(docs.cloned().map(Record::Doc));
         }
         (records, next)
@@ -181,6 +182,19 @@ impl exchange::Ports for Node {
         let done = work(&mut pulling);
         self.pulling.extend(pulling.map(|pulling| (from, pulling)));
         done
+    }
+
+    fn note_agreed(&mut self, with: NodeId) {
+        let now = self.tick();
+        self.agreed.insert(with, now);
+    }
+
+    fn take_catch_up(&mut self, with: NodeId) -> Option<Stamp> {
+        self.agreed.remove(&with).map(|since| since.before(ASK_MARGIN))
+    }
+
+    fn note_more(&mut self, with: NodeId) {
+        self.compared_at.remove(&with);
     }
 
     fn on_answered(&mut self, from: NodeId, since: Stamp) {
