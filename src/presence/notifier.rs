@@ -18,6 +18,7 @@ use crate::sip::subscription_state;
 use crate::sip::transport::push_contact;
 use crate::time::{Expiry, Moment};
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// Sends what is due for a resource until nothing is. The caller was given this work by [`Ports::enqueue`].
 pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
@@ -180,7 +181,7 @@ fn watched_by<P: Ports>(ports: &P, subscription: &Subscription) -> Resource {
 pub fn read_alone<P: Ports>(ports: &mut P, notify: &Notify) -> Result<Option<Vec<u8>>, StoreError> {
     let resource = watched_by(ports, &notify.subscription);
     let mut body = Body::new(&resource);
-    body.unread = ports.outstanding_decision(&resource);
+    body.unread = ports.judge_first(&resource);
     let content = content_of(ports, &mut body, &mut Digest::default(), &run_of_one(), notify)?;
     Ok(content.map(Cow::into_owned))
 }
@@ -194,7 +195,7 @@ pub fn send_read<P: Ports>(ports: &mut P, notify: &Notify, content: Option<Vec<u
 pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
     let resource = watched_by(ports, &notify.subscription);
     let mut body = Body::new(&resource);
-    body.unread = ports.outstanding_decision(&resource);
+    body.unread = ports.judge_first(&resource);
     let notify_run = run_of_one();
     let sent = send(ports, &mut body, &mut Reused::default(), &notify_run, notify);
     if let Sent::NotNow(why) = sent {
@@ -336,16 +337,21 @@ fn compose<P: Ports>(
     Ok(Composed { body: shown.body, valid_until })
 }
 
-/// Everybody who watches the presentity a winfo resource reports on.
+/// Everybody who watches the presentity a winfo resource reports on. Who has let the time of a subscription run out
+/// watches no longer, whenever that is noticed.
 fn watchers_of<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) -> Result<Vec<Watcher>, StoreError> {
     let Some(peer) = package.peer else { return Ok(Vec::new()) };
-    let watched = ports.uri_rule().resource(&resource.uri, peer);
-    let mut watchers: Vec<Watcher> = ports.subscriptions(&watched)?.iter().map(Watcher::of).collect();
-    for waiting in ports.waiting_watchers(&watched)? {
-        if !watchers.iter().any(|w| w.uri == waiting.uri) {
-            watchers.push(waiting);
-        }
-    }
+    let rule = ports.uri_rule();
+    let watched = rule.resource(&resource.uri, peer);
+    let now = ports.now();
+    let subscriptions = ports.subscriptions(&watched)?;
+    let living = subscriptions.iter().filter(|subscription| !subscription.is_over(now));
+    let mut watchers: Vec<Watcher> = living.map(Watcher::of).collect();
+    let subscribed: HashSet<Cow<'_, [u8]>> = watchers.iter().map(|watcher| rule.folded(&watcher.uri)).collect();
+    let mut waiting = ports.waiting_watchers(&watched)?;
+    waiting.retain(|waiting| !subscribed.contains(&rule.folded(&waiting.uri)));
+    drop(subscribed);
+    watchers.append(&mut waiting);
     Ok(watchers)
 }
 

@@ -158,8 +158,9 @@ pub trait Ports {
     fn left_unjudged(&mut self, resource: &Resource, judgement: u32, outstanding: Outstanding, why: &Failure);
     /// Whether decisions about watchers of a resource are not carried out yet, wherever that is.
     fn has_outstanding(&mut self, resource: &Resource) -> bool;
-    /// Why nobody knows now who may see the state of a resource; `None`: its watchers are judged.
-    fn outstanding_decision(&mut self, resource: &Resource) -> Option<StoreError>;
+    /// Judges the watchers of a resource first where decisions about them are outstanding. Gives why nobody knows all
+    /// the same who may see its state; `None`: they are judged.
+    fn judge_first(&mut self, resource: &Resource) -> Option<StoreError>;
 
     /// Changes the documents of a resource, in all stores its mode names.
     ///

@@ -3,6 +3,7 @@
 use super::event_package::PackageId;
 use crate::shm_safe::shm_safe;
 use foldhash::quality::FixedState;
+use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher};
 
 /// Presentity URI and event package, with their hash.
@@ -44,11 +45,7 @@ impl UriComparison {
     pub fn hash(&self, parts: &[&[u8]], number: u64) -> u64 {
         let mut hasher = FixedState::with_seed(self.seed ^ number).build_hasher();
         for part in parts {
-            if self.ignore_case && part.iter().any(u8::is_ascii_uppercase) {
-                hasher.write(&part.to_ascii_lowercase());
-            } else {
-                hasher.write(part);
-            }
+            hasher.write(&self.folded(part));
         }
         hasher.finish()
     }
@@ -56,6 +53,14 @@ impl UriComparison {
     /// A hash over parts that are always compared byte by byte.
     pub fn exact_hash(&self, parts: &[&[u8]]) -> u64 {
         UriComparison { ignore_case: false, seed: self.seed }.hash(parts, 1 << 40)
+    }
+
+    /// A URI as all that are the same are written.
+    pub fn folded<'u>(&self, uri: &'u [u8]) -> Cow<'u, [u8]> {
+        match self.ignore_case && uri.iter().any(u8::is_ascii_uppercase) {
+            true => Cow::Owned(uri.to_ascii_lowercase()),
+            false => Cow::Borrowed(uri),
+        }
     }
 
     /// Whether two URIs are the same.

@@ -127,6 +127,8 @@ pub struct MemoryPorts {
     pub unjudged: HashMap<Key, Outstanding>,
     /// The resources whose watchers have to be judged before they are shown anything.
     shut: HashMap<Key, u32>,
+    /// Who waits for a decision without a subscription, whomever they wait for.
+    pub waiting: Vec<Watcher>,
     judgements: u32,
     spheres: HashMap<Key, Option<Vec<u8>>>,
     /// Runs after the next replies and NOTIFYs, one each, as another process of the server would.
@@ -184,6 +186,7 @@ impl Default for MemoryPorts {
             while_judging: VecDeque::new(),
             unjudged: HashMap::new(),
             shut: HashMap::new(),
+            waiting: Vec::new(),
             judgements: 0,
             spheres: HashMap::new(),
             interruptions: VecDeque::new(),

@@ -220,8 +220,8 @@ impl Ports for Context {
     fn has_outstanding(&mut self, resource: &Resource) -> bool {
         self.shared.judgements.outstanding(resource).is_some()
     }
-    fn outstanding_decision(&mut self, resource: &Resource) -> Option<StoreError> {
-        self.why_unjudged(resource)
+    fn judge_first(&mut self, resource: &Resource) -> Option<StoreError> {
+        self.judge_outstanding(resource).err()
     }
 
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {

@@ -6,6 +6,7 @@ use crate::presence::event_package::Trait;
 use crate::presence::ports::Ports;
 use crate::presence::subscription::Status;
 use crate::presence::subscription_field::Field;
+use crate::presence::winfo::{Watcher, WatcherEvent, WatcherTimes};
 use crate::presence::{direct_publish, expiry, judgement, notifier, refresh};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::Seconds;
@@ -388,5 +389,47 @@ fn who_watches_the_watchers_reads_of_steps_that_there_are() {
         let status = std::str::from_utf8(after.0.word()).expect("a word");
         assert!(body.contains(&format!("event=\"{event}\"")), "{before:?} {after:?}: {body}");
         assert!(body.contains(&format!("status=\"{status}\"")), "{before:?} {after:?}: {body}");
+    }
+}
+
+#[test]
+fn a_fetch_while_a_change_is_judged_is_answered_with_the_state() {
+    let mut server = server();
+    server.allow("alice", "bob", ACTIVE.0, ACTIVE.1);
+    Publish::new("alice", PRESENCE, &pidf("open")).send(&mut server).expect("stored");
+    let resource = server.resource("alice", PRESENCE);
+    assert!(server.shut(&resource));
+    let fetch = Subscribe { expires: Some(0), ..Subscribe::new("bob", "alice", "presence") };
+    fetch.send(&mut server).expect("answered");
+    assert_eq!(server.sent.iter().map(|sent| sent.body.is_some()).collect::<Vec<_>>(), [true]);
+}
+
+#[test]
+fn each_watcher_is_listed_once_and_while_it_watches() {
+    for ignore_case in [false, true] {
+        let mut server = server();
+        server.config.ignore_case = ignore_case;
+        server.allow("alice", "bob", PENDING.0, PENDING.1);
+        Subscribe::new("bob", "alice", "presence").send(&mut server).expect("answered");
+        let waits = |name: &str| Watcher {
+            uri: format!("sip:{name}@example.org").into_bytes(),
+            id: name.as_bytes().to_vec(),
+            status: Status::Waiting,
+            event: WatcherEvent::Subscribe,
+            times: WatcherTimes::default(),
+        };
+        server.waiting = vec![waits("bob"), waits("Bob"), waits("carol")];
+        let listed = |server: &mut MemoryPorts| {
+            server.sent.clear();
+            Subscribe::new("alice", "alice", "presence.winfo").send(server).expect("answered");
+            let body = server.sent.pop().and_then(|sent| sent.body).expect("a list");
+            let count = |text: &str| body.matches(text).count();
+            ["pending", "waiting", ">sip:bob@", ">sip:Bob@", ">sip:carol@"].map(count)
+        };
+        let other = usize::from(!ignore_case);
+        assert_eq!(listed(&mut server), [1, 1 + other, 1, other, 1]);
+        // His time is over, and no timer has come by.
+        server.now += Seconds(601);
+        assert_eq!(listed(&mut server), [0, 3, 1, 1, 1]);
     }
 }

@@ -173,7 +173,11 @@ impl Ports for MemoryPorts {
     fn has_outstanding(&mut self, resource: &Resource) -> bool {
         self.unjudged.contains_key(&key(resource))
     }
-    fn outstanding_decision(&mut self, resource: &Resource) -> Option<StoreError> {
+    fn judge_first(&mut self, resource: &Resource) -> Option<StoreError> {
+        if self.shut.contains_key(&key(resource)) {
+            // What fails is noted there.
+            let _ = judgement::authorizations(self, resource);
+        }
         let is_outstanding = self.unjudged.get(&key(resource)) == Some(&Outstanding::Subscribed);
         (is_outstanding || self.shut.contains_key(&key(resource))).then_some(NoVerdict::Outstanding.into())
     }
@@ -440,7 +444,7 @@ impl Ports for MemoryPorts {
         Ok(self.known.iter().filter(|((of, _), _)| *of == wanted).map(|(_, known)| known.clone()).collect())
     }
     fn waiting_watchers(&mut self, _resource: &Resource) -> Result<Vec<Watcher>, StoreError> {
-        Ok(Vec::new())
+        Ok(self.waiting.clone())
     }
     fn note_end(&mut self, subscription: &Subscription, cause: Cause) {
         let call_id = String::from_utf8_lossy(subscription.get(Field::CallId)).into_owned();
@@ -517,10 +521,7 @@ impl Ports for MemoryPorts {
             *left -= 1;
             panic!("asked for by the test");
         }
-        if self.shut.contains_key(&key(resource)) {
-            // What fails is noted there.
-            let _ = judgement::authorizations(self, resource);
-        }
+        let unjudged = self.judge_first(resource);
         let queue = self.queue(resource);
         if !queue.pending {
             queue.busy = false;
@@ -529,7 +530,7 @@ impl Ports for MemoryPorts {
         queue.pending = false;
         let run = NotifyRun {
             cursor: 0,
-            unjudged: None,
+            unjudged,
             is_second_try: false,
             generation: queue.generation,
             documents: queue.documents,
@@ -540,7 +541,7 @@ impl Ports for MemoryPorts {
             is_at_end: false,
         };
         let is_second_try = self.is_second_try;
-        Some(NotifyRun { unjudged: self.outstanding_decision(resource), is_second_try, ..run })
+        Some(NotifyRun { is_second_try, ..run })
     }
     fn next_batch(&mut self, resource: &Resource, run: &mut NotifyRun) -> Vec<Notify> {
         let last = std::mem::take(&mut self.queue(resource).final_notifies);

@@ -14,7 +14,7 @@ use crate::server::context::Context;
 const FAILED_JUDGEMENTS: usize = 4;
 
 impl Context {
-    /// Judges the watchers of a resource if decisions about them are outstanding.
+    /// Judges the watchers of a resource if decisions about them are outstanding, see [`Ports::judge_first`].
     ///
     /// # Errors
     ///
@@ -37,8 +37,7 @@ impl Context {
         self.why_unjudged(resource).map_or(Ok(()), Err)
     }
 
-    /// See [`Ports::outstanding_decision`].
-    pub(crate) fn why_unjudged(&self, resource: &Resource) -> Option<StoreError> {
+    fn why_unjudged(&self, resource: &Resource) -> Option<StoreError> {
         let is_shut = self.shared.judgements.outstanding(resource) == Some(Outstanding::Subscribed);
         (is_shut || self.shared.tables.is_unjudged(resource)).then_some(NoVerdict::Outstanding.into())
     }
