@@ -118,10 +118,17 @@ impl PublicationStore for Cached {
                 return Ok(false);
             }
             self.load(resource)?;
-            self.memory.change(resource, &Change::Remove(row.etag.clone()))?;
-            self.rows.write(resource, &[row.removal()])?;
+            let Changed { buried, .. } = self.memory.change(resource, &Change::Remove(row.etag.clone()))?;
+            // Another server may refresh it until it is gone.
+            let removed = self.rows.write(resource, &[row.removal()]);
+            // What is written later is known to memory alone.
+            let stands = removed == Ok(Written::Done) || self.behind.is_some();
+            if !stands {
+                self.memory.forget_removals(resource, &buried);
+                self.forget_documents(resource);
+            }
             self.memory.documents_changed(resource);
-            Ok(true)
+            if stands { Ok(true) } else { removed.map(|_| false) }
         })
     }
 

@@ -7,9 +7,9 @@ use crate::server::publications::presentity_table::{EndedRow, PresentityRows, Ro
 use crate::time::Moment;
 
 impl EndedRow {
-    /// Its removal. Whether another server has been faster does not matter.
+    /// Its removal, unless another server has refreshed it.
     pub(crate) fn removal(&self) -> RowChange {
-        RowChange::Delete { etag: self.etag.clone(), ruid: Vec::new() }
+        RowChange::Delete { etag: self.etag.clone(), ruid: self.ruid.clone() }
     }
 
     /// Whether the publication is over among the documents as they are stored now: it may have been refreshed since its

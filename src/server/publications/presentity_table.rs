@@ -27,12 +27,13 @@ row_columns! {
 }
 
 row_columns! {
-    /// What names a row: its resource and its entity tag.
+    /// What names a row: its resource, its entity tag and its record id.
     enum OfPublication {
         User = "username",
         Domain = "domain",
         Event = "event",
         Etag = "etag",
+        Ruid = "ruid",
     }
 }
 
@@ -220,6 +221,14 @@ pub(crate) struct EndedRow {
     pub event: Vec<u8>,
     /// Its entity tag.
     pub etag: EntityTag,
+    /// Its record id.
+    pub ruid: Vec<u8>,
+}
+
+/// Whether a row holds this publication: where entity tags are kept, one that another server has made anew has the same
+/// tag.
+fn is_record_of(row: &Publication, written: &Publication) -> bool {
+    row.etag == written.etag && (written.ruid.is_empty() || row.ruid == written.ruid)
 }
 
 /// The rows of publications.
@@ -315,7 +324,7 @@ impl PresentityRows {
         let rows = self.read(resource)?;
         let is_overtaken = match row {
             RowChange::Insert(_) => false,
-            RowChange::Update { after, .. } => !rows.iter().any(|row| row.etag == after.etag),
+            RowChange::Update { after, .. } => !rows.iter().any(|row| is_record_of(row, after)),
             RowChange::Delete { ruid, .. } => !ruid.is_empty() && rows.iter().any(|row| row.ruid == *ruid),
         };
         Ok(if is_overtaken { Written::Overtaken } else { Written::Done })
@@ -371,6 +380,7 @@ impl PresentityRows {
                     .map(|event| rule.resource(&uri_of(row), event)),
                 event: row.bytes(OfPublication::Event).to_vec(),
                 etag: EntityTag::new(row.bytes(OfPublication::Etag).to_vec()),
+                ruid: row.bytes(OfPublication::Ruid).to_vec(),
             });
             Ok((found.collect(), Seen::of(&rows)))
         };

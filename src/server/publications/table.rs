@@ -105,9 +105,9 @@ impl PublicationStore for InTable {
             if !row.is_over(&self.rows.read(resource)?, now) {
                 return Ok(false);
             }
-            self.rows.write(resource, &[row.removal()])?;
+            let written = self.rows.write(resource, &[row.removal()])?;
             self.memory.documents_changed(resource);
-            Ok(true)
+            Ok(written == Written::Done)
         })
     }
 

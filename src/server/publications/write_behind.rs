@@ -77,7 +77,7 @@ impl WriteBehind {
     pub(crate) fn write_all(&self, pass: Pass) -> Result<usize, StoreError> {
         // One process at a time: what was copied first has to be written first.
         let _order = self.shared.publication_writer.lock();
-        let (now, mut refusals, mut total) = (clock::now(), RefusalLog::default(), 0);
+        let (now, mut refusals, mut total) = (pass.moment(clock::now()), RefusalLog::default(), 0);
         for index in self.shared.tables.whole_shards_first() {
             loop {
                 let mut group = Vec::new();
