@@ -210,7 +210,8 @@ impl<'m> AgentContext<'m> {
     pub fn write_back(&self, pass: Pass) {
         let Some(records) = self.in_memory() else { return };
         let (now, mut refusals, mut lost) = (clock::now(), RefusalLog::default(), None);
-        let changes = records.take_changes(now, pass);
+        let moment = pass.moment(now);
+        let changes = records.take_changes(moment, pass);
         for group in changes.chunks(GROUP) {
             // What the database has no connection for is kept without a try.
             let outcome = match lost {
@@ -218,7 +219,7 @@ impl<'m> AgentContext<'m> {
                 Some(_) => Outcome { fates: vec![Fate::Kept; group.len()], error: lost },
             };
             for (change, fate) in group.iter().zip(&outcome.fates) {
-                if records.note_fate(change, *fate, now) {
+                if records.note_fate(change, *fate, moment) {
                     refusals.note(self.process.config.table, || named(change));
                 }
             }

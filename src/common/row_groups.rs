@@ -155,6 +155,17 @@ pub enum Pass {
     Last,
 }
 
+impl Pass {
+    /// The moment of a pass that begins now. That of the last one is later than all before it: what they have set aside
+    /// in this very second is tried by it, and what it sets aside itself is not tried twice.
+    pub fn moment(self, now: Moment) -> Moment {
+        match self {
+            Pass::Regular => now,
+            Pass::Last => now + Seconds(1),
+        }
+    }
+}
+
 /// When a set-aside row is tried again, kept in 32 bits beside its record; none for a row that is not set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Aside {
@@ -208,6 +219,14 @@ mod tests {
             !Aside::default().rests(Moment::at(1000), Pass::Regular)
                 && !Aside::default().rests(Moment::at(1000), Pass::Last)
         );
+        // Whatever the second: what passes before the last one have left, it tries, and nothing twice.
+        let last = Pass::Last.moment(Moment::at(1000));
+        for before in [Aside::refused(Moment::at(1000)), Aside::later(Moment::at(1000))] {
+            assert!(before.rests(Moment::at(1000), Pass::Regular) && !before.rests(last, Pass::Last), "{before:?}");
+        }
+        for own in [Aside::refused(last), Aside::later(last)] {
+            assert!(own.rests(last, Pass::Last), "{own:?}");
+        }
         let later = Aside::later(Moment::at(1000));
         assert!(
             later.rests(Moment::at(1000), Pass::Regular)

@@ -313,7 +313,7 @@ impl Context {
     /// Fails when the database cannot be reached or written: what is not written yet stays due, and is written next
     /// time.
     pub fn write_authorizations(&mut self, pass: Pass) -> Result<(), StoreError> {
-        let (now, mut refusals) = (clock::now(), RefusalLog::default());
+        let (now, mut refusals) = (pass.moment(clock::now()), RefusalLog::default());
         for part in 0..self.shared.authorizations.parts() {
             loop {
                 let group = self.shared.authorizations.unwritten(part, GROUP, now, pass);

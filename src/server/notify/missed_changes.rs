@@ -6,6 +6,7 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::dialog::DialogId;
+use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::{Notify, NotifyReason, TransientBody};
 use crate::presence::resource::Resource;
@@ -221,6 +222,11 @@ fn bytes_of(body: &SharedTransientBody) -> usize {
 /// watcher a statement now and then.
 fn pause(tries: u8) -> u64 {
     if tries == 0 { 0 } else { LONGEST_PAUSE.min(1 << (tries - 1).min(16)) }
+}
+
+/// As how often tried something waits: a database that is away is asked once a second in any case.
+pub(super) fn tries_after(why: StoreError, tries: u8) -> u8 {
+    if why == StoreError::Database { 0 } else { tries }
 }
 
 /// Whom a sweep notifies.

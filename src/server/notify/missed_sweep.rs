@@ -4,6 +4,7 @@ use crate::common::paging::{self, Page};
 use crate::host::clock;
 use crate::host::db::Connection;
 use crate::presence::error::StoreError;
+use crate::presence::event_package::Trait;
 use crate::presence::notification::{NotifyReason, StateChange};
 use crate::presence::notifier;
 use crate::presence::ports::Ports;
@@ -11,7 +12,7 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
-use crate::server::notify::missed_changes::{Missed, Reach, Whom};
+use crate::server::notify::missed_changes::{Missed, Reach, Whom, tries_after};
 use crate::server::notify::row_run::RowNotifyRun;
 use crate::server::subscriptions::active_watchers_table as rows;
 use std::collections::HashSet;
@@ -23,8 +24,8 @@ impl Context {
     /// Notifies the watchers of a resource of its state as it is. While that cannot be read nobody is counted up for
     /// it: the resource waits on.
     pub fn notify_of_state(&mut self, resource: &Resource) {
-        if self.may_be_notified(resource).is_err() {
-            self.work.rows.miss(&Missed::new(resource, Whom::All, 1));
+        if let Err(why) = self.may_be_notified(resource) {
+            self.work.rows.miss(&Missed::new(resource, Whom::All, tries_after(why, 1)));
         } else if self.enqueue(resource, StateChange::State { sender: b"", transient_body: None }) {
             notifier::run(self, resource);
         }
@@ -43,8 +44,10 @@ impl Context {
     pub fn notify_missed(&mut self, missed: Missed) {
         let tries = missed.tries.saturating_add(1);
         self.work.rows.tries = tries;
-        if missed.whom.is_of_a_change() && self.may_be_notified(&missed.resource).is_err() {
-            return self.work.rows.miss(&Missed { tries, ..missed });
+        if missed.whom.is_of_a_change() {
+            if let Err(why) = self.may_be_notified(&missed.resource) {
+                return self.work.rows.miss(&Missed { tries: tries_after(why, tries), ..missed });
+            }
         }
         let transient_body = missed.transient_body.as_ref().filter(|_| !self.has_newer_document(&missed)).cloned();
         let Missed { resource, whom, sender, came_in, .. } = missed;
@@ -53,7 +56,11 @@ impl Context {
                 self.mark(&resource, StateChange::Subscription(dialog.id(), NotifyReason::Subscribe));
                 return notifier::run(self, &resource);
             }
-            Whom::Ended(notify) => {
+            Whom::Ended(mut notify) => {
+                if self.is_authorized_again(&resource) {
+                    // The row is gone, and nobody asks the rules about the watcher any more.
+                    notify.notify_reason = NotifyReason::Ended;
+                }
                 self.work.rows.own.push((resource.clone(), *notify));
                 return notifier::run(self, &resource);
             }
@@ -72,6 +79,11 @@ impl Context {
             is_left_to_notifiers: self.config.notifier_processes > 0 && !is_winfo,
         });
         notifier::run(self, &resource);
+    }
+
+    /// Whether rules may have changed what the watchers of a resource may see.
+    fn is_authorized_again(&self, resource: &Resource) -> bool {
+        !self.config.force_active && self.packages.get(resource.event).has(Trait::NeedsAuthorization)
     }
 
     /// Whether the presentity has published since: what was shown only once must not be the last that watchers see.

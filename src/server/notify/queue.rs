@@ -205,6 +205,8 @@ impl NotifyQueue for ResourceQueues {
     }
 
     fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: Unsent, again: Again) -> bool {
+        // What nobody sends is not kept, either: watchers that come later would be shown what is over.
+        let tries_again = again == Again::WhenRead || work.held.may_try_again();
         let tables = &self.shared.tables;
         for notify in &unsent.notifies {
             // The last NOTIFY of a subscription is kept by nothing but this copy.
@@ -216,16 +218,17 @@ impl NotifyQueue for ResourceQueues {
             if let (Some(subscription), Some(entry)) = (last, shard.entry(tables.rule(), resource)) {
                 let final_notify = FinalNotify { subscription, notify_reason: notify.notify_reason };
                 // Without memory the watcher learns of the end from its own clock.
-                let tries_again = again == Again::WhenRead || work.held.may_try_again();
                 let _ = tries_again.then(|| entry.final_notifies.push(final_notify));
             }
         }
-        self.put_back(resource, &unsent);
+        if tries_again {
+            self.put_back(resource, &unsent);
+        }
         match again {
             Again::Once => work.held.break_off(resource),
             Again::WhenRead => work.held.leave_unread(resource),
         }
-        again == Again::WhenRead || work.held.may_try_again()
+        tries_again
     }
 
     fn make_all_due(&self, work: &mut Work, resource: &Resource) {

@@ -10,7 +10,7 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::server::notify::change_counts::CameIn;
-use crate::server::notify::missed_changes::{Missed, OwnDialogId, Whom};
+use crate::server::notify::missed_changes::{Missed, OwnDialogId, Whom, tries_after};
 use crate::server::notify::row_run::{RowNotifyRun, RunUnderWay};
 use crate::server::notify::work::{Again, NotifyQueue, Work};
 use crate::server::shared::Parts;
@@ -322,8 +322,7 @@ impl RowQueue {
     /// through.
     fn miss(&self, work: &mut Work, mut missed: Missed, error: StoreError) {
         counters::count(Counter::ChangesMissed);
-        // A database that is away is asked once a second in any case.
-        missed.tries = if error == StoreError::Database { 0 } else { missed.tries };
+        missed.tries = tries_after(error, missed.tries);
         work.rows.miss(&missed);
         let uri = crate::host::log::show(&missed.resource.uri);
         limited!(Error, "not all watchers of {uri} can be notified, they are as soon as possible: {error}");

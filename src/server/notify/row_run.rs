@@ -6,6 +6,7 @@ use crate::presence::subscription::Subscription;
 use crate::presence::winfo::Watcher;
 use crate::server::notify::change_counts::{CameIn, ChangeNumber};
 use crate::server::notify::missed_changes::{Missed, MissedChanges, OwnDialogId, Whom};
+use crate::server::subscriptions::recent_dialogs::RecentDialogs;
 
 /// A change whose watchers this process notifies.
 pub struct RowNotifyRun {
@@ -56,6 +57,8 @@ pub struct RowWork {
     pub(crate) change: Option<ChangeNumber>,
     /// The pass under way.
     pub(crate) under_way: Option<RunUnderWay>,
+    /// The end of a subscription that this entry brings about, and whether another process brings it about, too.
+    pub(crate) end: Option<(u64, bool)>,
     /// The database was away: nothing more is asked of it for NOTIFYs, what is left counts as missed.
     pub(crate) is_database_away: bool,
     /// Something could not be sent now.
@@ -87,6 +90,15 @@ impl RowWork {
         let done = statement();
         self.is_database_away = matches!(done, Err(StoreError::Database));
         done
+    }
+
+    /// Whether the end with this mark was brought about before by a copy of its SUBSCRIBE. It is noted once, however
+    /// often this entry comes to it.
+    pub(crate) fn is_copy_of_end(&mut self, recent: &RecentDialogs, mark: u64) -> bool {
+        match self.end {
+            Some((noted, is_copy)) if noted == mark => is_copy,
+            _ => self.end.insert((mark, recent.note(mark))).1,
+        }
     }
 
     /// Whether what a panic keeps from being sent is tried again.
@@ -143,6 +155,15 @@ impl Drop for RowWork {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_is_no_copy_of_itself() {
+        let recent = RecentDialogs::new(true).unwrap();
+        let (mut first, mut copy) = (RowWork::default(), RowWork::default());
+        assert!(!first.is_copy_of_end(&recent, 7) && !first.is_copy_of_end(&recent, 7), "the row was another one");
+        assert!(copy.is_copy_of_end(&recent, 7) && copy.is_copy_of_end(&recent, 7));
+        assert!(!copy.is_copy_of_end(&recent, 8), "the end of another dialog");
+    }
 
     #[test]
     fn a_database_that_is_away_is_asked_once() {

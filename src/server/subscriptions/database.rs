@@ -95,7 +95,7 @@ impl SubscriptionStore for InDatabase {
         renewal: &Renewal<'_>,
     ) -> Result<Renewed, StoreError> {
         let last = renewed(current, renewal)?;
-        let is_copy = self.shared.recent_ends.note(self.mark_of(current, renewal));
+        let is_copy = work.is_copy_of_end(&self.shared.recent_ends, self.mark_of(current, renewal));
         if !self.delete_as_read(current)? {
             match self.overtaken(current.dialog())? {
                 // A driver that loses its connection carries the statement out again: the row that it does not find is

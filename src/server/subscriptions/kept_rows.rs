@@ -126,7 +126,7 @@ impl KeptRows {
             return Ok(0);
         }
         self.delete_pending()?;
-        let (now, mut refusals, mut total) = (clock::now(), RefusalLog::default(), 0);
+        let (now, mut refusals, mut total) = (pass.moment(clock::now()), RefusalLog::default(), 0);
         for index in self.shared.tables.whole_shards_first() {
             loop {
                 let changed = self.take_changed(index, now, pass);
