@@ -151,10 +151,10 @@ impl WriteBehind {
                 Item::Document(resource, publication, lacks) => {
                     self.note_document(resource, publication, *lacks, *fate, now, refusals);
                 }
-                // A row that may not be deleted ends by its own time.
-                Item::Gone(resource, ruid) if *fate != Fate::Kept => self.delete_removed(resource, ruid),
-                // Somebody else holds it: the rows of others are written meanwhile.
-                Item::Gone(resource, ruid) => self.set_aside(resource, ruid, now),
+                Item::Gone(resource, ruid) if *fate == Fate::Written => self.delete_removed(resource, ruid),
+                // Somebody else holds it, which not every driver tells from a refusal: the rows of others are written
+                // meanwhile.
+                Item::Gone(resource, ruid) => self.set_aside(resource, ruid, *fate, now, refusals),
             }
         }
         match outcome.error {
@@ -163,12 +163,23 @@ impl WriteBehind {
         }
     }
 
-    /// The row of a document that is gone is left for the next pass.
-    fn set_aside(&self, resource: &Resource, ruid: &[u8], now: Moment) {
+    /// The row of a document that is gone is left for the next pass, or a later one where the database has refused to
+    /// remove it. One that has run out means nothing any more.
+    fn set_aside(&self, resource: &Resource, ruid: &[u8], fate: Fate, now: Moment, refusals: &mut RefusalLog) {
         let mut shard = self.shared.tables.shard(resource.hash);
         let Some(entry) = shard.entry(self.shared.tables.rule(), resource) else { return };
-        if let Some(removed) = entry.removed.iter_mut().find(|removed| removed.ruid() == ruid) {
-            removed.aside = Aside::later(now);
+        let Some(removed) = entry.removed.iter_mut().find(|removed| removed.ruid() == ruid) else { return };
+        if removed.expires_at.is_before(now) {
+            drop(shard);
+            return self.delete_removed(resource, ruid);
+        }
+        let was_refused = removed.aside.is_refused();
+        removed.aside = if fate == Fate::Refused { Aside::refused(now) } else { Aside::later(now) };
+        drop(shard);
+        if fate == Fate::Refused && !was_refused {
+            refusals.note(self.config.presentity_table, || {
+                format!("a document that is gone, of {},", log::show(&resource.uri))
+            });
         }
     }
 
