@@ -337,6 +337,13 @@ fn safe_functions_take_no_pointer_and_promise_no_lifetime() {
             }
         }
     }
+    for (module, code) in modules() {
+        for lasting in ["SipMsg", "Completed", "Reply", "Struct"].map(|name| format!("{name}<'static>")) {
+            if code.contains(&lasting) {
+                wrong.push(format!("{module} keeps a {lasting}: what lives as long as a call carries its lifetime"));
+            }
+        }
+    }
     assert!(seen > 2_000, "only {seen} functions were read");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

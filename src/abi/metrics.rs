@@ -42,7 +42,7 @@ pub unsafe extern "C" fn kr_pua_metrics(msg: *mut sip_msg_t) -> c_int {
 
 /// # Safety
 /// `msg` is the message of the script function in progress.
-unsafe fn answer(msg: *mut sip_msg_t, function: &str, presence: Option<Context>) -> c_int {
+unsafe fn answer(msg: *mut sip_msg_t, function: &str, presence: Option<Context<'_>>) -> c_int {
     // SAFETY: as promised.
     let Some(message) = (unsafe { SipMsg::new(msg) }) else { return -1 };
     if !xhttp::is_http(message) || !xhttp::load() {

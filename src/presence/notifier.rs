@@ -20,7 +20,8 @@ use crate::time::{Expiry, Moment};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// Sends what is due for a resource until nothing is. The caller was given this work by [`Ports::enqueue`].
+/// Sends what is due for a resource until nothing is. The caller was given this work by
+/// [`enqueue`](super::ports::notifications::Notifications::enqueue).
 pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
     while let Some(mut notify_run) = ports.begin_run(resource) {
         let (mut body, mut reused) = (Body::new(resource), Reused::default());

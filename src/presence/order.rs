@@ -111,8 +111,9 @@ pub fn doubt(order_by: &[u8], table: &[u8]) -> Option<String> {
     ))
 }
 
-/// Whether a package is given the documents in the opposite of the order in which [`super::ports::Ports::documents`]
-/// has them: from memory the newest comes first, from a table the oldest, as stock's packages see it.
+/// Whether a package is given the documents in the opposite of the order of
+/// [`Publications::documents`](super::ports::publications::Publications::documents): from memory the newest comes
+/// first, from a table the oldest, as stock's packages see it.
 pub fn is_reversed(config: &Config) -> bool {
     config.document_order() == DocumentOrder::LastChange
 }

@@ -8,7 +8,6 @@ use super::error::StoreError;
 use super::event_package::{PackageId, Packages};
 use super::late::Late;
 use super::notification::{Notify, NotifyHistory, NotifyReason, TransientBody};
-use super::ports::Ports;
 use super::publication::Publication;
 use super::replica::Replica;
 use super::resource::Resource;
@@ -17,6 +16,7 @@ use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::unreadable::Unreadable;
 use super::winfo::Watcher;
+use crate::presence::ports::server::Server;
 use crate::time::{Expiry, Moment};
 use std::collections::{HashMap, HashSet, VecDeque};
 

@@ -2,4 +2,5 @@
 pub mod cache;
 pub mod judgements;
 mod judging;
+mod ports;
 pub mod watchers_table;

@@ -13,6 +13,7 @@ pub mod message_rate;
 pub mod node_id;
 mod node_messages;
 pub mod nodes;
+mod ports;
 pub mod refreshes;
 pub mod removals;
 pub mod replicas;

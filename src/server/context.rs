@@ -9,7 +9,9 @@ use crate::presence::error::Failure;
 use crate::presence::event_package::{PackageId, Packages};
 use crate::presence::notification::Notify;
 use crate::presence::occurrence::Occurrence;
-use crate::presence::ports::Ports;
+use crate::presence::ports::recorder::Recorder;
+use crate::presence::ports::subscriptions::Subscriptions;
+use crate::presence::ports::transaction::ServerTransaction;
 use crate::presence::remembered::SentNotify;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
@@ -68,11 +70,11 @@ pub struct Process {
 }
 
 /// One entry from the host: the process, and the message in hand.
-pub struct Context {
+pub struct Context<'m> {
     pub(crate) process: &'static Process,
     pub(crate) parts: Parts,
     pub(crate) packages: &'static Packages,
-    pub(crate) message: Option<SipMsg<'static>>,
+    pub(crate) message: Option<SipMsg<'m>>,
     /// The event package that the message in hand is about, once that is known.
     pub(crate) package: Option<PackageId>,
     /// Where subscriptions and publications live.
@@ -94,16 +96,16 @@ impl Deref for Process {
     }
 }
 
-impl Deref for Context {
+impl Deref for Context<'_> {
     type Target = Parts;
     fn deref(&self) -> &Parts {
         &self.parts
     }
 }
 
-impl Context {
+impl<'m> Context<'m> {
     /// A context without a message: timers, RPC, other modules.
-    pub fn new(process: &'static Process) -> Context {
+    pub fn new(process: &'static Process) -> Context<'m> {
         // Rules may have changed since the last entry; notifier processes send without a round.
         process.registry.begin_pass();
         Context {
@@ -121,13 +123,13 @@ impl Context {
     }
 
     /// The context of a message of another node.
-    pub fn for_message_of_node(mut self) -> Context {
+    pub fn for_message_of_node(mut self) -> Context<'m> {
         self.work.carries_out_a_message = true;
         self
     }
 
-    /// The context of a request. The caller, who makes the message, promises that it outlives the context.
-    pub fn for_request(process: &'static Process, message: SipMsg<'static>) -> Context {
+    /// The context of a request.
+    pub fn for_request(process: &'static Process, message: SipMsg<'m>) -> Context<'m> {
         Context { message: Some(message), came_at: Some(clock::now()), ..Context::new(process) }
     }
 

@@ -4,6 +4,7 @@ pub mod drain;
 pub mod drain_state;
 pub mod exporter;
 pub mod history;
+mod ports;
 pub mod recording;
 pub mod statistics;
 mod subscription_lists;

@@ -2,5 +2,6 @@
 pub mod callbacks;
 pub mod foreseen_body;
 pub mod omitted_check;
+mod ports;
 pub mod prediction;
 pub mod version_patch;

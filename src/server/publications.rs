@@ -5,6 +5,7 @@ pub(crate) mod edit;
 pub mod ended_rows;
 pub mod late_documents;
 pub mod memory;
+mod ports;
 pub mod presentity_table;
 pub mod store;
 pub mod table;

@@ -6,6 +6,7 @@ pub mod ended_dialogs;
 pub mod kept_rows;
 pub mod memory;
 pub mod pending_deletions;
+mod ports;
 pub mod recent_dialogs;
 pub mod rows_behind;
 pub mod store;

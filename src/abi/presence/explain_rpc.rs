@@ -9,7 +9,7 @@ use crate::presence::ended::Ended;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::explain::{self, Explanation};
-use crate::presence::ports::Ports;
+use crate::presence::ports::server::Server;
 use crate::presence::resource::Resource;
 use crate::presence::subscription_field::Field;
 use crate::server::context::Context;

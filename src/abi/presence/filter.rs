@@ -3,7 +3,6 @@ use crate::abi::presence::calls::as_stored;
 use crate::host::log;
 use crate::host::rpc::Rpc;
 use crate::presence::event_package::PackageId;
-use crate::presence::ports::Ports;
 use crate::presence::subscription::Status;
 use crate::server::context::Context;
 use crate::sip::{text, uri};

@@ -9,7 +9,7 @@ use crate::host::rpc::{Rpc, Struct};
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyReason;
 use crate::presence::occurrence::Occurrence;
-use crate::presence::ports::Ports;
+use crate::presence::ports::server::Server;
 use crate::presence::remembered::{Answer, BodyDigest, DocumentChange, Micros, SentNotify};
 use crate::server::context::Context;
 use crate::server::operator::catalogue::PublicationOrder;

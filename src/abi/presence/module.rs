@@ -17,6 +17,7 @@ use crate::log;
 use crate::presence::config::Config;
 use crate::presence::error::Failure;
 use crate::presence::late::Taken;
+use crate::presence::ports::subscriptions::Subscriptions;
 use crate::server::context::Context;
 use std::ffi::{CStr, c_char, c_int};
 
@@ -206,7 +207,6 @@ pub unsafe extern "C" fn kr_presence_has_subscribers(
             );
             return -1;
         };
-        use crate::presence::ports::Ports;
         match context.subscriptions(&resource) {
             Ok(list) if !list.is_empty() => 1,
             _ => -1,

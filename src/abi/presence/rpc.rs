@@ -4,6 +4,7 @@ use crate::abi::presence::calls::{self, as_stored};
 use crate::abi::presence::{state, timers};
 use crate::host::rpc::{Rpc, Struct};
 use crate::host::{log, msg};
+use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
@@ -150,7 +151,6 @@ fn watcher_list(rpc: &Rpc) -> Result<(), String> {
     let full = wants_all(rpc)?;
     let Some(process) = state::process() else { return Ok(()) };
     let Some(mut context) = state::context() else { return Ok(()) };
-    use crate::presence::ports::Ports;
     for (index, package) in process.registry.packages().0.iter().enumerate() {
         let id = crate::presence::event_package::PackageId(index as u16);
         let resource = process.shared.tables.rule().resource(&wanted, id);

@@ -29,7 +29,7 @@ pub fn parameters() -> &'static ParameterBlock {
 }
 
 /// A context without a message; `None` before `mod_init`.
-pub fn context() -> Option<Context> {
+pub fn context() -> Option<Context<'static>> {
     process().map(Context::new)
 }
 
@@ -37,7 +37,7 @@ pub fn context() -> Option<Context> {
 ///
 /// # Safety
 /// `msg` is the message of the script function in progress.
-pub unsafe fn context_for<'a>(msg: *mut sys::sip_msg) -> Option<(Context, SipMsg<'a>)> {
+pub unsafe fn context_for<'a>(msg: *mut sys::sip_msg) -> Option<(Context<'a>, SipMsg<'a>)> {
     // SAFETY: the caller vouches for the message, and the context does not outlive the entry, which the message does.
     let message = unsafe { SipMsg::new(msg)? };
     Some((Context::for_request(process()?, message), message))

@@ -8,7 +8,7 @@ use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
 use crate::presence::expiry;
 use crate::presence::late::Taken;
-use crate::presence::ports::Ports;
+use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::subscription::Subscription;
 use crate::scoped_value::ScopedValue;
 use crate::server::cluster::arbitration::Beating;
@@ -63,7 +63,7 @@ pub(crate) fn update() {
 }
 
 /// Writes what memory has and the tables have not.
-pub(crate) fn write_what_waits(context: impl Fn() -> Context, pass: Pass) {
+pub(crate) fn write_what_waits(context: impl Fn() -> Context<'static>, pass: Pass) {
     each_on_its_own("writing subscriptions", || {
         if let Err(error) = context().write_subscriptions(pass) {
             crate::limited!(Error, "cannot write subscriptions to the database: {error}");

@@ -2,7 +2,8 @@
 use super::actors::{Publish, Subscribe, pidf};
 use super::{DIALOG, MemoryPorts, PRESENCE};
 use crate::presence::late::Taken;
-use crate::presence::ports::Ports;
+use crate::presence::ports::notifications::Notifications;
+use crate::presence::ports::publications::Publications;
 use crate::presence::{expiry, notifier};
 use crate::time::Seconds;
 

@@ -2,7 +2,7 @@
 use super::actors::{Publish, Subscribe, dialog, pidf};
 use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
 use crate::presence::notification::NotifyReason;
-use crate::presence::ports::Ports;
+use crate::presence::ports::publications::Publications;
 use crate::presence::publication::{Change, Publication};
 use crate::presence::subscription::Status;
 use crate::presence::winfo;

@@ -5,7 +5,7 @@ use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
 use crate::presence::config::Config;
 use crate::presence::direct_publish::{Direct, DirectKind};
 use crate::presence::late::Taken;
-use crate::presence::ports::Ports;
+use crate::presence::ports::publications::Publications;
 use crate::presence::{direct_publish, expiry, publish};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::Seconds;

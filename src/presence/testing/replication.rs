@@ -1,7 +1,8 @@
 //! Publications of other nodes: announced, stored, and notified once, in whatever order the messages come.
 use super::actors::{Publish, Subscribe, pidf};
 use super::{MemoryPorts, PRESENCE};
-use crate::presence::ports::Ports;
+use crate::presence::ports::publications::Publications;
+use crate::presence::ports::server::Server;
 use crate::presence::replica::Replica;
 use crate::presence::replication;
 

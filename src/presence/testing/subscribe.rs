@@ -8,7 +8,7 @@ use crate::presence::ended::Cause;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::{Trait, Traits};
 use crate::presence::notification::NotifyReason;
-use crate::presence::ports::Ports;
+use crate::presence::ports::authorizations::Authorizations;
 use crate::presence::subscription::Status;
 use crate::time::Seconds;
 

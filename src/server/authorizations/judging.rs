@@ -5,7 +5,7 @@ use crate::limited;
 use crate::presence::authorization::{NoVerdict, Outstanding};
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::judgement;
-use crate::presence::ports::Ports;
+use crate::presence::ports::server::Server;
 use crate::presence::resource::Resource;
 use crate::server::context::Context;
 
@@ -13,8 +13,9 @@ use crate::server::context::Context;
 /// of its watchers.
 const FAILED_JUDGEMENTS: usize = 4;
 
-impl Context {
-    /// Judges the watchers of a resource if decisions about them are outstanding, see [`Ports::judge_first`].
+impl Context<'_> {
+    /// Judges the watchers of a resource if decisions about them are outstanding, see
+    /// [`crate::presence::ports::authorizations::Authorizations::judge_first`].
     ///
     /// # Errors
     ///
@@ -42,7 +43,7 @@ impl Context {
         (is_shut || self.shared.tables.is_unjudged(resource)).then_some(NoVerdict::Outstanding.into())
     }
 
-    /// See [`Ports::left_unjudged`].
+    /// See [`crate::presence::ports::authorizations::Authorizations::left_unjudged`].
     pub(crate) fn note_unjudged(
         &mut self,
         resource: &Resource,
@@ -64,7 +65,7 @@ impl Context {
     }
 
     /// Judges the watchers of resources again of which not every decision could be carried out.
-    pub fn judge_again(context: impl Fn() -> Context, each: impl Fn(&mut dyn FnMut())) {
+    pub fn judge_again(context: impl Fn() -> Context<'static>, each: impl Fn(&mut dyn FnMut())) {
         let judgements = context().shared.judgements;
         let (now, mut failed) = (clock::monotonic(), 0);
         for (uri, event) in judgements.due(now, judgements.len()) {

@@ -148,14 +148,14 @@ fn room_for(subscription: &Subscription, authorization: &Authorization, now: Mom
     }
 }
 
-impl Context {
+impl Context<'_> {
     /// Whether authorizations are remembered at all: not without a database, and not when everything lives in memory
     /// only.
     fn remembers(&self) -> bool {
         self.database.is_configured() && !self.config.is_in_memory_only()
     }
 
-    /// See [`crate::presence::ports::Ports::authorization`].
+    /// See [`crate::presence::ports::authorizations::Authorizations::authorization`].
     pub(crate) fn find_authorization(
         &mut self,
         subscription: &Subscription,
@@ -211,7 +211,7 @@ impl Context {
         self.shared.authorizations.forget_old(clock::now() - self.config.watchers_cache.unwrap_or_default());
     }
 
-    /// See [`crate::presence::ports::Ports::store_authorization`].
+    /// See [`crate::presence::ports::authorizations::Authorizations::store_authorization`].
     pub(crate) fn write_authorization(
         &mut self,
         subscription: &Subscription,
@@ -232,7 +232,7 @@ impl Context {
         self.cache_authorization(&key, authorization, put, room_for(subscription, authorization, clock::now()))
     }
 
-    /// See [`crate::presence::ports::Ports::store_first_authorization`].
+    /// See [`crate::presence::ports::authorizations::Authorizations::store_first_authorization`].
     pub(crate) fn write_first_authorization(
         &mut self,
         subscription: &Subscription,
@@ -381,7 +381,7 @@ impl Context {
         }
     }
 
-    /// See [`crate::presence::ports::Ports::known_watchers`].
+    /// See [`crate::presence::ports::authorizations::Authorizations::known_watchers`].
     pub(crate) fn find_known(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
         if !self.remembers() {
             return Ok(Vec::new());
@@ -409,7 +409,7 @@ impl Context {
         })
     }
 
-    /// See [`crate::presence::ports::Ports::waiting_watchers`].
+    /// See [`crate::presence::ports::authorizations::Authorizations::waiting_watchers`].
     pub(crate) fn find_waiting(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError> {
         if !self.remembers() {
             return Ok(Vec::new());

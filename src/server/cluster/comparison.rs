@@ -6,7 +6,8 @@ use crate::host::{clock, log};
 use crate::limited;
 use crate::presence::cluster::{self, Message as NodeMessage, dialog_key};
 use crate::presence::comparison::{Comparison, Kind};
-use crate::presence::ports::Ports;
+use crate::presence::ports::publications::Publications;
+use crate::presence::ports::server::Server;
 use crate::presence::publication::Publication;
 use crate::presence::replication::Reader;
 use crate::presence::resource::Resource;
@@ -37,12 +38,12 @@ const RECORDS_A_SECOND: usize = 10_000;
 const SOON: i64 = 5;
 
 /// One kind of records, compared with other nodes.
-pub struct Exchange<'c> {
-    context: &'c mut Context,
+pub struct Exchange<'c, 'm> {
+    context: &'c mut Context<'m>,
     kind: Kind,
 }
 
-impl Context {
+impl Context<'_> {
     /// The kinds of records that this node compares, as bits.
     pub fn compared_kinds(&self) -> u8 {
         let publications = self.config.compares_publications();
@@ -130,7 +131,7 @@ fn is_live(stored: &SubscriptionEntry, now: Moment) -> bool {
         && stored.subscription.state.status != Status::Terminated
 }
 
-impl Exchange<'_> {
+impl Exchange<'_, '_> {
     fn subscriptions(&self, wanted: impl Fn(&SubscriptionEntry) -> bool) -> Vec<(Subscription, Ownership)> {
         let (tables, now, mut found) = (&self.context.shared.tables, clock::now(), Vec::new());
         for part in 0..tables.shard_count() {
@@ -235,7 +236,7 @@ impl Exchange<'_> {
     }
 }
 
-impl ExchangePorts for Exchange<'_> {
+impl ExchangePorts for Exchange<'_, '_> {
     type Peer = NodeId;
     type Record = Vec<u8>;
 

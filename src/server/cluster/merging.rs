@@ -63,7 +63,7 @@ fn with_owner_of(asked: &Subscription, owned: &Subscription) -> Result<Subscript
     Ok(merged)
 }
 
-impl Context {
+impl Context<'_> {
     /// Another node says how a subscription is now.
     ///
     /// # Errors

@@ -77,7 +77,7 @@ impl Parts {
     }
 }
 
-impl Context {
+impl Context<'_> {
     /// Another node says that a subscription was refreshed.
     ///
     /// # Errors

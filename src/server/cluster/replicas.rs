@@ -11,7 +11,9 @@ use crate::presence::comparison::Kind;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::notification::{NotifyReason, StateChange};
-use crate::presence::ports::{Ports, Stored};
+use crate::presence::ports::notifications::Notifications;
+use crate::presence::ports::server::Server;
+use crate::presence::ports::subscriptions::Stored;
 use crate::presence::replica::Replica;
 use crate::presence::replication::Reader;
 use crate::presence::subscription::{RowState, Status, Subscription};
@@ -53,7 +55,7 @@ const HELLO_INTERVAL: Seconds = Seconds(10);
 /// How often the numbers of a subscription are moved on because its watcher answers 500, between two SUBSCRIBEs.
 const MOST_RAISES: u8 = 3;
 
-impl Context {
+impl Context<'_> {
     /// Another node says that a subscription has ended.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ fn decide(announced: &Subscription, mine: &Subscription, owner: NodeId, by_ours:
     }
 }
 
-impl Context {
+impl Context<'_> {
     /// Announces to a stock node all subscriptions that are ours: it has joined, or was away.
     pub(crate) fn announce_to_stock_all(&self, to: &Address) {
         let tables = &self.shared.tables;

@@ -22,7 +22,7 @@ const LOOK_AGAIN: Seconds = Seconds(10);
 /// When nobody goes on with a lost node's subscription for so many seconds, the next node in line does.
 const TAKEOVER_TIMEOUT: Seconds = Seconds(15);
 
-impl Context {
+impl Context<'_> {
     /// Goes on with the subscriptions of lost nodes, as far as they fall to us.
     pub(super) fn take_over_lost(&mut self, objections: Objections) {
         let now = clock::now();

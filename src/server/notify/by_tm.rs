@@ -11,7 +11,7 @@ use crate::server::notify::engine::Content;
 use crate::server::notify::under_way::{Kept, UnderWay};
 use std::cell::RefCell;
 
-impl Context {
+impl Context<'_> {
     /// Leaves a NOTIFY to tm, whose routes see its subscription in `$subs`.
     pub(crate) fn send_through_tm(
         &self,

@@ -10,7 +10,7 @@ use crate::server::notify::senders::{FanOutSize, Senders};
 use crate::server::tables::resource_entry::Due;
 
 /// Sends for what has been handed over, then sleeps until there is more: one turn of a sender process.
-pub fn serve(senders: &Senders, context: impl Fn() -> Option<Context>) {
+pub fn serve(senders: &Senders, context: impl Fn() -> Option<Context<'static>>) {
     while let Some(mut context) = context() {
         let Some(turn) = senders.next() else { break };
         context.work.held.hold(turn.resource.hash);
@@ -19,13 +19,13 @@ pub fn serve(senders: &Senders, context: impl Fn() -> Option<Context>) {
     senders.wait();
 }
 
-impl Context {
+impl Context<'_> {
     /// The same context for a timer, which has many NOTIFYs to send: it does not run far ahead of the answers.
-    pub fn paced(self) -> Context {
+    pub fn paced(self) -> Self {
         self.with_pace(None)
     }
 
-    fn with_pace(mut self, fan_out: Option<FanOutSize>) -> Context {
+    fn with_pace(mut self, fan_out: Option<FanOutSize>) -> Self {
         self.work.pace = Some(Pacing::new(self.shared.senders, fan_out));
         self
     }

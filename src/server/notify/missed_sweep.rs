@@ -7,7 +7,8 @@ use crate::presence::error::StoreError;
 use crate::presence::event_package::Trait;
 use crate::presence::notification::{NotifyReason, StateChange};
 use crate::presence::notifier;
-use crate::presence::ports::Ports;
+use crate::presence::ports::notifications::Notifications;
+use crate::presence::ports::publications::Publications;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
@@ -20,7 +21,7 @@ use std::collections::HashSet;
 /// How many rows of subscriptions are gone through in one second.
 const SWEPT_ROWS: usize = 256;
 
-impl Context {
+impl Context<'_> {
     /// Notifies the watchers of a resource of its state as it is. While that cannot be read nobody is counted up for
     /// it: the resource waits on.
     pub fn notify_of_state(&mut self, resource: &Resource) {

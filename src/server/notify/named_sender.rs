@@ -38,7 +38,7 @@ thread_local! {
 }
 
 /// Sends what waits, then sleeps until there is more: one turn of the process.
-pub fn serve(targets: &NamedTargets, context: impl Fn() -> Option<Context>) {
+pub fn serve(targets: &NamedTargets, context: impl Fn() -> Option<Context<'static>>) {
     while let Some(mut context) = context() {
         let Some(waiting) = targets.next() else { break };
         context.work.looks_names_up = true;
@@ -47,7 +47,7 @@ pub fn serve(targets: &NamedTargets, context: impl Fn() -> Option<Context>) {
     targets.bell.wait();
 }
 
-impl Context {
+impl Context<'_> {
     /// Leaves a NOTIFY to the process that looks names up, where its target has one. `false`: this process sends it.
     pub(crate) fn leaves_to_names(
         &self,

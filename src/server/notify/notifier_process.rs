@@ -33,7 +33,7 @@ fn ticks_between_turns(config: &Config) -> i32 {
     (turn_micros(config) / TICK_MICROS).max(1)
 }
 
-impl Context {
+impl Context<'_> {
     /// Fills the memory from the tables; returns how many rows were read.
     ///
     /// # Errors

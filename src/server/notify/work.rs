@@ -55,21 +55,21 @@ pub trait NotifyQueue {
     fn begin_change(&self, work: &mut Work, resource: &Resource);
     /// The documents of a resource have just changed: later watchers see the change in the answer to their SUBSCRIBE.
     fn note_change(&self, work: &mut Work, resource: &Resource);
-    /// See [`crate::presence::ports::Ports::enqueue`].
+    /// See [`crate::presence::ports::notifications::Notifications::enqueue`].
     fn enqueue(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {
         self.mark(work, resource, event) && self.claim(work, resource)
     }
-    /// See [`crate::presence::ports::Ports::mark`].
+    /// See [`crate::presence::ports::notifications::Notifications::mark`].
     fn mark(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool;
-    /// See [`crate::presence::ports::Ports::claim`].
+    /// See [`crate::presence::ports::notifications::Notifications::claim`].
     fn claim(&self, work: &mut Work, resource: &Resource) -> bool;
-    /// See [`crate::presence::ports::Ports::begin_run`].
+    /// See [`crate::presence::ports::notifications::Notifications::begin_run`].
     fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun>;
-    /// See [`crate::presence::ports::Ports::next_batch`].
+    /// See [`crate::presence::ports::notifications::Notifications::next_batch`].
     fn next_batch(&self, work: &mut Work, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify>;
     /// Marks NOTIFYs that were not sent as due again, and opens the resource. `true` when they are tried again soon.
     fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: Unsent, again: Again) -> bool;
-    /// See [`crate::presence::ports::Ports::broken_off`].
+    /// See [`crate::presence::ports::notifications::Notifications::broken_off`].
     fn make_all_due(&self, work: &mut Work, resource: &Resource);
 }
 

@@ -2,7 +2,7 @@
 use crate::host::clock;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
-use crate::presence::ports::Ports;
+use crate::presence::ports::publications::Publications;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
 use crate::server::context::Context;
@@ -16,7 +16,7 @@ pub struct PublicationOrder {
     pub falls: bool,
 }
 
-impl Context {
+impl Context<'_> {
     /// Some of the publications whose presentity and package are `wanted`, in a stable order, or in the wanted one.
     ///
     /// # Errors

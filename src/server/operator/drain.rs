@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 /// At most so many subscriptions are ended in one second.
 const LARGEST_STEP: usize = 2000;
 
-impl Context {
+impl Context<'_> {
     /// One second of a drain; returns how many subscriptions were ended.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ const OF_NOTIFY: [u16; 3] = [200, 481, 500];
 /// What is counted of one package, and its name.
 type Named<'a> = (String, &'a OfEvent);
 
-impl Context {
+impl Context<'_> {
     /// Adds everything that is known of the presence server.
     pub fn add_metrics(&self, page: &mut Page) {
         let (Some(metrics), Some(measured)) = (metrics::metrics(), measured::measured()) else { return };

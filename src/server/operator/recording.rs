@@ -9,7 +9,7 @@ use crate::server::operator::history::{NewChange, NotifyNumber};
 use crate::server::shared::Shared;
 use crate::time::{Expiry, Lifetime};
 
-impl Context {
+impl Context<'_> {
     /// Remembers what a change did to the documents of a resource.
     pub(crate) fn note_publication(&self, resource: &Resource, change: &Change, applied: &Applied) {
         let lasts = |until: Expiry| Some(Lifetime::until(until, clock::now()));

@@ -45,7 +45,7 @@ pub struct Counts {
 /// Counts of all packages, by their place among the registered ones.
 pub type Statistics = Vec<Counts>;
 
-impl Context {
+impl Context<'_> {
     /// Counts what there is.
     pub fn statistics(&self) -> Statistics {
         let mut counts = vec![Counts::default(); self.packages.0.len()];

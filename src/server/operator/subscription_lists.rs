@@ -4,7 +4,7 @@ use crate::presence::subscription::Subscription;
 use crate::server::context::Context;
 use std::collections::HashMap;
 
-impl Context {
+impl Context<'_> {
     /// Shows one subscription after the other until `take` wants no more.
     fn each_subscription(&self, take: &mut dyn FnMut(Subscription) -> bool) -> Result<(), StoreError> {
         self.storage.subscriptions.each(take)

@@ -46,7 +46,7 @@ pub struct RefusedRow {
     pub watcher: Vec<u8>,
 }
 
-impl Context {
+impl Context<'_> {
     /// Rows that the database has refused and that were not written since, at most `limit`.
     pub fn refused_rows(&self, limit: usize) -> Vec<RefusedRow> {
         let mut found = Vec::new();

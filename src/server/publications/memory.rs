@@ -144,7 +144,7 @@ impl DocumentMemory {
         Some(documents)
     }
 
-    /// See [`crate::presence::ports::Ports::composed`].
+    /// See [`crate::presence::ports::publications::Publications::composed`].
     pub(crate) fn composed(&self, resource: &Resource) -> Option<Option<Digested>> {
         let now = crate::host::clock::now();
         let mut shard = self.shared.tables.shard(resource.hash);
@@ -152,7 +152,7 @@ impl DocumentMemory {
         entry.cached_body(now).map(|body| body.map(|(body, digest)| Digested { body: body.to_vec(), digest }))
     }
 
-    /// See [`crate::presence::ports::Ports::cache_composed`].
+    /// See [`crate::presence::ports::publications::Publications::cache_composed`].
     pub(crate) fn cache_composed(
         &self,
         resource: &Resource,

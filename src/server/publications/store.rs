@@ -14,7 +14,7 @@ pub type Wanted<'a> = &'a dyn Fn(&[u8], PackageId) -> bool;
 
 /// The store of publications: memory, memory with a table behind it, or the table.
 pub trait PublicationStore {
-    /// See [`crate::presence::ports::Ports::publish`].
+    /// See [`crate::presence::ports::publications::Publications::publish`].
     ///
     /// # Errors
     /// Nothing has changed where memory or the database fails.
@@ -26,13 +26,13 @@ pub trait PublicationStore {
     /// The table cannot be read.
     fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError>;
 
-    /// See [`crate::presence::ports::Ports::composed`].
+    /// See [`crate::presence::ports::publications::Publications::composed`].
     fn composed(&self, resource: &Resource) -> Option<Option<Digested>>;
 
-    /// See [`crate::presence::ports::Ports::cache_composed`].
+    /// See [`crate::presence::ports::publications::Publications::cache_composed`].
     fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: Expiry);
 
-    /// See [`crate::presence::ports::Ports::forget`].
+    /// See [`crate::presence::ports::publications::Publications::forget`].
     fn forget(&self, resource: &Resource);
 
     /// Removes at most `limit` publications that ended before `now` (seconds since 1970); returns whose they were.

@@ -10,7 +10,7 @@ use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
 use crate::presence::notification::Notify;
-use crate::presence::ports::{NewDialog, Renewed, Stored};
+use crate::presence::ports::subscriptions::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Status, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;

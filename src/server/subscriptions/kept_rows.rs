@@ -6,7 +6,7 @@ use crate::log;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::Trait;
-use crate::presence::ports::Stored;
+use crate::presence::ports::subscriptions::Stored;
 use crate::presence::subscription::{RowState, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::node_id::NodeId;

@@ -6,7 +6,7 @@ use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyReason;
-use crate::presence::ports::{NewDialog, Renewed, Stored};
+use crate::presence::ports::subscriptions::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Subscription};
 use crate::presence::subscription_field::Field;

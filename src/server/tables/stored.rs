@@ -7,7 +7,7 @@ use crate::presence::cluster::dialog_key;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::notification::{NotifyHistory, NotifyReason, NotifyRecord, QueueState};
-use crate::presence::ports::Stored;
+use crate::presence::ports::subscriptions::Stored;
 use crate::presence::resource::Resource;
 use crate::presence::seen::Seen;
 use crate::presence::subscription::Subscription;

@@ -1,0 +1,31 @@
+//! The ports of other nodes: changes of publications are announced to them.
+use crate::host::log;
+use crate::host::{clock, dmq};
+use crate::limited;
+use crate::presence::dialog::DialogId;
+use crate::presence::ports::cluster::Cluster;
+use crate::presence::replica::Replica;
+use crate::presence::resource::Resource;
+use crate::server::context::Context;
+use crate::sip::entity_tag::EntityTag;
+
+impl Cluster for Context<'_> {
+    fn replicates(&self) -> bool {
+        self.config.replicates
+    }
+    fn announce(&mut self, replica: &Replica) {
+        if !self.broadcast_on(dmq::Channel::Publications, &replica.to_json()) {
+            limited!(Error, "a change for {} could not be sent to the other nodes", log::show(&replica.user));
+        }
+    }
+    fn expects_answers(&self) -> bool {
+        self.shared.nodes.may_be_answered(clock::now())
+    }
+    fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool {
+        let tombstones = self.shared.tombstones;
+        tombstones.has(tombstones.of_publication(resource, ruid, etag))
+    }
+    fn served_elsewhere(&mut self, dialog: DialogId<'_>) -> Option<Vec<u8>> {
+        (!self.is_owned(dialog)).then(|| self.node_of(dialog))
+    }
+}

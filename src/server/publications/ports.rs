@@ -1,0 +1,87 @@
+//! The ports of publications: the store that the mode names, documents that are held back, those that are unreadable.
+use crate::common::counters;
+use crate::common::counters::Counter;
+use crate::host::clock;
+use crate::host::log;
+use crate::log;
+use crate::presence::error::StoreError;
+use crate::presence::late::{Late, Taken};
+use crate::presence::ports::publications::Publications;
+use crate::presence::publication::{Applied, Change, Publication};
+use crate::presence::remembered::{ChangeKind, Digested};
+use crate::presence::resource::Resource;
+use crate::presence::row_limits::{PublicationRows, RowLimits};
+use crate::presence::unreadable::Unshown;
+use crate::server::context::Context;
+use crate::server::operator::history::NewChange;
+use crate::sip::entity_tag::EntityTag;
+use crate::time::{Expiry, Moment};
+
+impl Publications for Context<'_> {
+    fn leave_out_unreadable(&self, documents: &mut Vec<Publication>) -> Option<Moment> {
+        self.process.unreadable.leave_out(documents, clock::now())
+    }
+    fn note_unreadable(&mut self, resource: &Resource, document: &Publication, why: Unshown<'_>) {
+        let Some(line) = self.process.unreadable.note(document, why, clock::now()) else { return };
+        counters::count(Counter::DocumentsUnreadable);
+        if let Some(others) = line {
+            let (uri, etag) = (log::show(&resource.uri), log::show(document.etag.bytes()));
+            let what = match why {
+                Unshown::Unreadable => "cannot be read",
+                Unshown::Alone => "shows nothing",
+                Unshown::Among(_) => "does not go with the others",
+            };
+            log!(Warn, "a stored document of {uri} {what} and is passed over: entity tag {etag} ({others} others)");
+        }
+    }
+    fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {
+        self.storage.queue.begin_change(&mut self.work, resource);
+        let applied = self.storage.publications.change(resource, &change)?;
+        if self.shared.history.is_on() {
+            self.note_publication(resource, &change, &applied);
+        }
+        if !matches!(applied, Applied::NoMatch) {
+            self.storage.queue.note_change(&mut self.work, resource);
+        }
+        Ok(applied)
+    }
+    fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
+        self.storage.publications.documents(resource)
+    }
+    fn composed(&mut self, resource: &Resource) -> Option<Option<Digested>> {
+        self.storage.publications.composed(resource)
+    }
+    fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: Expiry) {
+        self.storage.publications.cache_composed(resource, documents, body, valid_until)
+    }
+    fn forget(&mut self, resource: &Resource) {
+        self.storage.publications.forget(resource)
+    }
+    fn hold_late(&mut self, late: &Late) -> bool {
+        self.shared.late_documents.hold(late, clock::monotonic())
+    }
+    fn find_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Late> {
+        self.shared.late_documents.find(resource, etag, clock::monotonic())
+    }
+    fn due_late(&mut self, taken: Taken) -> Vec<Late> {
+        self.shared.late_documents.due(self.shared.tables.rule(), clock::monotonic(), taken)
+    }
+    fn release_late(&mut self, late: &Late) {
+        self.shared.late_documents.release(late);
+    }
+    fn take_ended_publications(&mut self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
+        let ended = self.storage.publications.take_ended(now, limit)?;
+        for resource in &ended {
+            counters::count(Counter::PublicationsExpired);
+            self.shared.change_counts.note(resource);
+            self.shared.history.note_change(&NewChange::of(resource, ChangeKind::RanOut), clock::monotonic_micros());
+        }
+        Ok(ended)
+    }
+    fn row_limits(&self) -> Option<RowLimits> {
+        Some(RowLimits { longest_body: self.database.longest_body()?, rows: self.storage.publications.rows() })
+    }
+    fn shares_publications(&self) -> bool {
+        self.storage.publications.rows() != PublicationRows::None
+    }
+}
