@@ -212,6 +212,10 @@ fn modules_do_not_import_in_circles() {
 const LOOK_AT_MODES: [&str; 5] =
     ["presence::config", "presence::consistency", "presence::effective", "presence::modes", "server::storage"];
 
+/// Where it is known when rows are written: the stores, and what a database takes.
+const ROWS_BELONG_TO: [&str; 4] =
+    ["server::subscriptions", "server::publications", "server::storage", "presence::row_limits"];
+
 #[test]
 fn storage_modes_are_looked_at_once() {
     let modules = modules();
@@ -221,6 +225,12 @@ fn storage_modes_are_looked_at_once() {
     assert_eq!(known.len(), LOOK_AT_MODES.len(), "only {known:?} look at the storage modes");
     let outside: Vec<&str> = wrong.into_iter().filter(|module| !module.starts_with("presence::testing")).collect();
     assert!(outside.is_empty(), "the store is chosen in server::storage; these look at its mode: {outside:?}");
+    let is_store = |module: &str| ROWS_BELONG_TO.iter().any(|room| module.starts_with(room));
+    let asks =
+        |code: &str| ["SubscriptionRows", "PublicationRows", ".row_timing("].iter().any(|word| code.contains(word));
+    let outside: Vec<&String> =
+        modules.iter().filter(|(module, code)| !is_store(module) && asks(code)).map(|(module, _)| module).collect();
+    assert!(outside.is_empty(), "a store is asked what it does, not when it writes rows, in {outside:?}");
 }
 
 #[test]

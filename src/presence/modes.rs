@@ -14,6 +14,12 @@ pub enum DocumentOrder {
     Columns,
 }
 
+/// Whether the parameters make the module a server: it has a database, or keeps everything in memory. Else it serves
+/// other modules alone.
+pub fn is_server(has_database: bool, subs_db_mode: i64, publ_cache: i64) -> bool {
+    has_database || subs_db_mode == 0 && publ_cache == 2
+}
+
 impl Config {
     /// Whether neither subscriptions nor publications have rows.
     pub fn is_in_memory_only(&self) -> bool {

@@ -7,7 +7,6 @@ use crate::host::{log, msg};
 use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
-use crate::presence::row_limits::PublicationRows;
 use crate::presence::subscription_field::Field;
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::Documents;
@@ -96,7 +95,7 @@ fn show_publication(out: Struct, resource: &Resource, event: &[u8], p: &Publicat
 /// Copies what `keep` wants of each shard's publications; a shard is locked only while it is copied.
 fn each_publication(mut show: impl FnMut(&Resource, &[u8], &Publication)) {
     let Some(process) = state::process() else { return };
-    if process.storage.publications.rows() != PublicationRows::None {
+    if process.storage.publications.has_rows() {
         return;
     }
     let tables = &process.shared.tables;

@@ -20,6 +20,7 @@ use crate::host::process_mutex::ProcessMutex;
 use crate::host::{direct, log, process, script, sl, slab, sockets, tm, warm_up};
 use crate::log;
 use crate::presence::config::{Config, NotifyEngine};
+use crate::presence::modes;
 use crate::server::authorizations::watchers_table;
 use crate::server::cluster::door::Door;
 use crate::server::cluster::leases_table::LeasesTable;
@@ -34,10 +35,9 @@ use crate::server::storage::Storage;
 use crate::server::subscriptions::active_watchers_table;
 use std::cell::{Cell, RefCell};
 
-/// Whether the parameters make the module a server: it has a database, or keeps everything in memory.
+/// Whether the parameters make the module a server.
 pub(crate) fn is_server(params: &ParameterBlock) -> bool {
-    let number = |name| params.number(name);
-    !params.db_url().is_empty() || number(c"subs_db_mode") == 0 && number(c"publ_cache") == 2
+    modes::is_server(!params.db_url().is_empty(), params.number(c"subs_db_mode"), params.number(c"publ_cache"))
 }
 
 pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Result<(), String> {

@@ -11,7 +11,6 @@ use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
 use crate::server::authorizations::cache::{Key, Room, RowOf};
 use crate::server::context::Context;
-use crate::server::subscriptions::store::SubscriptionRows;
 use crate::sip::{columns, uri};
 use crate::time::{Moment, Seconds};
 
@@ -192,8 +191,7 @@ impl Context<'_> {
     /// Subscriptions that live in memory do not end with the database: what has to be written is written when it is
     /// back.
     fn goes_on_without_table(&self) -> bool {
-        let rows = self.storage.subscriptions.rows();
-        self.caches_authorizations() && matches!(rows, SubscriptionRows::None | SubscriptionRows::Later)
+        self.caches_authorizations() && self.storage.subscriptions.goes_on_without_table()
     }
 
     /// Servers that share their subscriptions read the table each time: another one may have written it.
@@ -203,7 +201,7 @@ impl Context<'_> {
 
     /// How long what was read from the table counts, where it is kept at all.
     fn cache_time(&self) -> Option<Seconds> {
-        self.config.watchers_cache.filter(|_| self.storage.subscriptions.rows() != SubscriptionRows::Shared)
+        self.config.watchers_cache.filter(|_| !self.storage.subscriptions.is_shared())
     }
 
     /// Forgets authorizations that were read long ago.

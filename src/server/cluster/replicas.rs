@@ -23,7 +23,6 @@ use crate::presence::{notifier, replication, watcher_changes};
 use crate::server::cluster::announce::{skip_sequence_numbers, take_over};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
-use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::resource_entry::{Due, ResourceEntry};
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::Seconds;
@@ -447,7 +446,7 @@ impl Context<'_> {
     pub fn clean_cluster(&mut self) -> Result<(), StoreError> {
         let now = clock::now();
         self.shared.tombstones.forget_old(now);
-        let keeps_rows = self.storage.subscriptions.rows() != SubscriptionRows::None;
+        let keeps_rows = self.storage.subscriptions.has_rows();
         if !self.config.shares_subscriptions || !self.database.is_configured() || !keeps_rows {
             return Ok(());
         }

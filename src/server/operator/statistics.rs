@@ -1,9 +1,7 @@
 //! How much there is: what operators see as gauges. Counted when somebody asks, at most once a second.
 use crate::host::db::{Column, Connection, DbError, Row, row_columns};
-use crate::presence::row_limits::PublicationRows;
 use crate::presence::subscription::{RowState, Status};
 use crate::server::context::Context;
-use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::publication_entry::PublicationRowState;
 use crate::server::tables::resource_entry::Documents;
 
@@ -49,7 +47,7 @@ impl Context<'_> {
     /// Counts what there is.
     pub fn statistics(&self) -> Statistics {
         let mut counts = vec![Counts::default(); self.packages.0.len()];
-        if self.storage.subscriptions.rows() == SubscriptionRows::Shared {
+        if self.storage.subscriptions.is_shared() {
             self.row_statistics(self.config.active_watchers_table, "event, status", Watching::Event, |event, row| {
                 let Some(count) = counts.get_mut(event) else { return };
                 count.subscriptions += row.int(Watching::Subscriptions);
@@ -59,7 +57,7 @@ impl Context<'_> {
             });
         }
         self.memory_statistics(&mut counts);
-        if self.storage.publications.rows() != PublicationRows::None {
+        if self.storage.publications.has_rows() {
             self.row_statistics(self.config.presentity_table, "event", Published::Event, |event, row| {
                 let Some(count) = counts.get_mut(event) else { return };
                 count.presentities += row.int(Published::Presentities);
@@ -70,9 +68,9 @@ impl Context<'_> {
     }
 
     fn memory_statistics(&self, counts: &mut Statistics) {
-        let rows = self.storage.publications.rows();
-        let (in_memory, writes_later) = (rows == PublicationRows::None, rows == PublicationRows::Later);
-        let writes_back = self.storage.subscriptions.rows() == SubscriptionRows::Later;
+        let publications = self.storage.publications;
+        let (in_memory, writes_later) = (!publications.has_rows(), publications.writes_later());
+        let writes_back = self.storage.subscriptions.writes_later();
         let tables = &self.shared.tables;
         for index in 0..tables.shard_count() {
             let shard = tables.nth_shard(index);

@@ -5,7 +5,6 @@ use crate::presence::notification::NotifyHistory;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
-use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use crate::sip::uri;
@@ -94,9 +93,9 @@ impl Context<'_> {
     ///
     /// Fails when the subscriptions have to be read from the database and it cannot be read.
     pub fn busiest(&self, limit: usize) -> Result<Vec<BusiestResource>, StoreError> {
-        let mut found = match self.storage.subscriptions.rows() {
-            SubscriptionRows::Shared => self.busiest_in_database()?,
-            _ => self.busiest_in_memory(limit),
+        let mut found = match self.storage.subscriptions.is_shared() {
+            true => self.busiest_in_database()?,
+            false => self.busiest_in_memory(limit),
         };
         keep_largest(&mut found, limit);
         Ok(found)

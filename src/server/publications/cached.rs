@@ -141,7 +141,7 @@ impl PublicationStore for Cached {
         self.rows.sorted_resources()
     }
 
-    fn rows(&self) -> PublicationRows {
+    fn row_timing(&self) -> PublicationRows {
         match self.behind {
             Some(_) => PublicationRows::Later,
             None => PublicationRows::AtOnce,

@@ -285,7 +285,7 @@ impl PublicationStore for InMemory {
         Ok(self.0.resources(&|_, _| true))
     }
 
-    fn rows(&self) -> PublicationRows {
+    fn row_timing(&self) -> PublicationRows {
         PublicationRows::None
     }
 }

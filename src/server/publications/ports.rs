@@ -10,7 +10,7 @@ use crate::presence::ports::publications::Publications;
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::remembered::{ChangeKind, Digested};
 use crate::presence::resource::Resource;
-use crate::presence::row_limits::{PublicationRows, RowLimits};
+use crate::presence::row_limits::RowLimits;
 use crate::presence::unreadable::Unshown;
 use crate::server::context::Context;
 use crate::server::operator::history::NewChange;
@@ -79,9 +79,9 @@ impl Publications for Context<'_> {
         Ok(ended)
     }
     fn row_limits(&self) -> Option<RowLimits> {
-        Some(RowLimits { longest_body: self.database.longest_body()?, rows: self.storage.publications.rows() })
+        Some(RowLimits { longest_body: self.database.longest_body()?, rows: self.storage.publications.row_timing() })
     }
     fn shares_publications(&self) -> bool {
-        self.storage.publications.rows() != PublicationRows::None
+        self.storage.publications.has_rows()
     }
 }

@@ -53,8 +53,18 @@ pub trait PublicationStore {
     /// The table cannot be read.
     fn published(&self) -> Result<Vec<Resource>, StoreError>;
 
-    /// When rows are written.
-    fn rows(&self) -> PublicationRows;
+    /// When rows are written. The store's own question; others ask what follows from it.
+    fn row_timing(&self) -> PublicationRows;
+
+    /// Whether publications have rows, which other servers may have written.
+    fn has_rows(&self) -> bool {
+        self.row_timing() != PublicationRows::None
+    }
+
+    /// Whether rows are written after a change was answered, by a timer.
+    fn writes_later(&self) -> bool {
+        self.row_timing() == PublicationRows::Later
+    }
 
     /// Learns at start which resources have rows; returns how many rows there are.
     ///

@@ -119,7 +119,7 @@ impl PublicationStore for InTable {
         self.rows.sorted_resources()
     }
 
-    fn rows(&self) -> PublicationRows {
+    fn row_timing(&self) -> PublicationRows {
         PublicationRows::AtOnce
     }
 }

@@ -236,7 +236,7 @@ impl SubscriptionStore for InDatabase {
         .map(|_| ())
     }
 
-    fn rows(&self) -> SubscriptionRows {
+    fn row_timing(&self) -> SubscriptionRows {
         SubscriptionRows::Shared
     }
 

@@ -222,8 +222,8 @@ impl SubscriptionStore for InMemory {
         Ok(())
     }
 
-    fn rows(&self) -> SubscriptionRows {
-        self.rows.rows()
+    fn row_timing(&self) -> SubscriptionRows {
+        self.rows.row_timing()
     }
 
     fn write_taken_over(&self, dialog: DialogId<'_>) -> Result<(), StoreError> {
@@ -243,7 +243,7 @@ impl SubscriptionStore for InMemory {
     }
 
     fn clock_was_set(&self) {
-        if self.rows.rows() == SubscriptionRows::None {
+        if self.rows.row_timing() == SubscriptionRows::None {
             return;
         }
         for index in 0..self.shared.tables.shard_count() {

@@ -18,7 +18,7 @@ pub(crate) struct NewRow {
 /// The rows behind the memory. What is not said here does nothing without rows.
 pub(crate) trait RowsBehind {
     /// When rows are written.
-    fn rows(&self) -> SubscriptionRows;
+    fn row_timing(&self) -> SubscriptionRows;
 
     /// A subscription is about to be put into memory; `ahead` NOTIFYs follow at once.
     fn add(&self, subscription: &Subscription, _ahead: u32) -> Result<NewRow, StoreError> {
@@ -59,7 +59,7 @@ pub(crate) trait RowsBehind {
 pub(crate) struct NoRows;
 
 impl RowsBehind for NoRows {
-    fn rows(&self) -> SubscriptionRows {
+    fn row_timing(&self) -> SubscriptionRows {
         SubscriptionRows::None
     }
 }

@@ -159,8 +159,28 @@ pub trait SubscriptionStore {
     /// The database cannot be read.
     fn each(&self, take: &mut dyn FnMut(Subscription) -> bool) -> Result<(), StoreError>;
 
-    /// When rows are written.
-    fn rows(&self) -> SubscriptionRows;
+    /// When rows are written. The store's own question; others ask what follows from it.
+    fn row_timing(&self) -> SubscriptionRows;
+
+    /// Whether subscriptions have rows.
+    fn has_rows(&self) -> bool {
+        self.row_timing() != SubscriptionRows::None
+    }
+
+    /// Whether rows are the subscriptions, so that other servers may write them at any time.
+    fn is_shared(&self) -> bool {
+        self.row_timing() == SubscriptionRows::Shared
+    }
+
+    /// Whether rows are written after a change was answered, by a timer.
+    fn writes_later(&self) -> bool {
+        self.row_timing() == SubscriptionRows::Later
+    }
+
+    /// Whether subscriptions are made and changed as ever while their table cannot be reached.
+    fn goes_on_without_table(&self) -> bool {
+        matches!(self.row_timing(), SubscriptionRows::None | SubscriptionRows::Later)
+    }
 
     /// Writes the row of a subscription that was taken over from another node, where that is done at once.
     ///

@@ -31,7 +31,7 @@ impl Deref for WriteBack {
 }
 
 impl RowsBehind for WriteBack {
-    fn rows(&self) -> SubscriptionRows {
+    fn row_timing(&self) -> SubscriptionRows {
         SubscriptionRows::Later
     }
 

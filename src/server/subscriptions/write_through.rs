@@ -27,7 +27,7 @@ impl Deref for WriteThrough {
 }
 
 impl RowsBehind for WriteThrough {
-    fn rows(&self) -> SubscriptionRows {
+    fn row_timing(&self) -> SubscriptionRows {
         SubscriptionRows::AtOnce
     }
 
