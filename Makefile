@@ -49,6 +49,11 @@ scenarios: ## The real Kamailio alone, without other databases and a browser (ON
 	@scripts/setup.sh scenarios
 	@scripts/scenarios.sh
 
+.PHONY: test-network
+test-network: build ## Three nodes on a network that loses, delays and cuts (SECONDS=600 SEED=1); needs root
+	@scripts/setup.sh scenarios
+	@NETWORK_SECONDS=$(or $(SECONDS),600) NETWORK_SEED=$(or $(SEED),1) ONLY=test_network.py scripts/scenarios.sh
+
 .PHONY: test-hosts
 test-hosts: ## Both commands in clean Debians, SUITES="bookworm trixie forky sid", made by debootstrap; needs root
 	@scripts/hosts.sh $(or $(SUITES),trixie)

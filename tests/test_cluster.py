@@ -27,14 +27,17 @@ MODES = {"memory": dict(subs_db_mode=0, publ_cache=2), "write-through": dict(sub
 DIALOG = dict(event="dialog", ctype="application/dialog-info+xml")
 
 
-def nodes(count, mode="memory", modules=(), **presence):
+def nodes(count, mode="memory", modules=(), lan=None, **presence):
+    """Nodes with loopback addresses of their own, or each on a machine of `lan`."""
     made = []
     for n in range(count):
-        address = "127.0.0.%d" % (n + 1)
+        address = lan.address(n) if lan else "127.0.0.%d" % (n + 1)
         node = Kamailio("ours", modules=(*modules, "dmq", "presence", "presence_xml", "presence_dialoginfo"),
                         route=ROUTE,
                         debug=2,
                         address=address, presence=dict(MODES[mode], enable_dmq=1, enable_subs_dmq=1, **presence))
+        if lan:
+            node.near, node.wrap = lan.near, lan.machine(n)
         node.extra_params = ('modparam("pv", "shvset", "cut=s:none")\nmodparam("pv", "shvset", '
                              '"deaf=i:0")\nmodparam("tm", "fr_timer", 1000)\n')
         node.extra_params += 'modparam("presence", "default_socket", "udp:%s:@PORT@")\n' % address
@@ -42,7 +45,8 @@ def nodes(count, mode="memory", modules=(), **presence):
         node.extra_params += ('modparam("dmq", "server_socket", "udp:%s:@PORT@")\nmodparam("dmq", "ping_interval", '
                               '4)\n' % address)
         if n:
-            node.extra_params += 'modparam("dmq", "notification_address", "sip:127.0.0.1:%d")\n' % made[0].port
+            first = "sip:%s:%d" % (made[0].address, made[0].port)
+            node.extra_params += 'modparam("dmq", "notification_address", "%s")\n' % first
         made.append(node)
     return made
 

@@ -111,6 +111,8 @@ class Kamailio:
         self.before = before
         self.options = list(options)
         self.address, self.port = address, free_port()
+        # Where those are who speak to it.
+        self.near = "127.0.0.1"
         self.listen = list(listen or ["udp:%s:%d" % (address, self.port)])
         self.http = http
         if http or tcp:
@@ -217,13 +219,13 @@ class Kamailio:
 
     def answers(self):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((self.near, 0))
             port = probe.getsockname()[1]
             probe.settimeout(0.1)
-            probe.sendto(("OPTIONS sip:probe@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:%d;branch=z9hG4bKp%d\r\n"
+            probe.sendto(("OPTIONS sip:probe@%s SIP/2.0\r\nVia: SIP/2.0/UDP %s:%d;branch=z9hG4bKp%d\r\n"
                           "From: <sip:p@p>;tag=1\r\nTo: <sip:p@p>\r\nCall-ID: probe%d\r\nCSeq: 1 OPTIONS\r\n"
-                          "Max-Forwards: 9\r\nContent-Length: 0\r\n\r\n" % (port, port, port)).encode(),
-                         (self.address, self.port))
+                          "Max-Forwards: 9\r\nContent-Length: 0\r\n\r\n"
+                          % (self.near, self.near, port, port, port)).encode(), (self.address, self.port))
             try:
                 probe.recv(4096)
                 return True

@@ -75,7 +75,8 @@ class Client:
         self.answer_headers = ""
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self.socket.bind(("127.0.0.1", 0))
+        self.address = getattr(server, "near", "127.0.0.1")
+        self.socket.bind((self.address, 0))
         self.port = self.socket.getsockname()[1]
         self.trace = []
         self.notifies = []
@@ -91,7 +92,7 @@ class Client:
 
     @property
     def contact(self):
-        return "<sip:%s@127.0.0.1:%d>" % (self.user, self.port)
+        return "<sip:%s@%s:%d>" % (self.user, self.address, self.port)
 
     def send_raw(self, data):
         if isinstance(data, str):
@@ -104,7 +105,7 @@ class Client:
         body_bytes = body if isinstance(body, bytes) else body.encode()
         lines = [
             "%s %s SIP/2.0" % (method, ruri or to),
-            "Via: SIP/2.0/UDP 127.0.0.1:%d;branch=%s" % (self.port, branch or "z9hG4bK" + uuid.uuid4().hex[:16]),
+            "Via: SIP/2.0/UDP %s:%d;branch=%s" % (self.address, self.port, branch or "z9hG4bK" + uuid.uuid4().hex[:16]),
             "From: <%s>;tag=%s" % (from_uri or self.uri, from_tag or uuid.uuid4().hex[:10]),
             "To: <%s>%s" % (to, ";tag=" + to_tag if to_tag else ""),
             "Call-ID: %s" % call_id,
