@@ -6,7 +6,7 @@ import re
 import pytest
 
 from conftest import MODES
-from kit.kamailio import ROOT
+from kit.kamailio import ROOT, ROUTE
 from kit.sip import dialog_info, pidf
 
 MWI = dict(event="message-summary", ctype="application/simple-message-summary")
@@ -31,6 +31,8 @@ ROWS = {
     "SIP-If-Match that cannot be ours": "test_compat.py::test_a_foreign_entity_tag",
     "SUBSCRIBE in a dialog of another event": "test_compat.py::test_another_event_in_the_dialog",
     "SUBSCRIBE in a dialog with another event id": "test_dialogs.py::test_another_event_id_in_the_dialog",
+    "SUBSCRIBE in a dialog, its Contact": "test_compat.py::test_a_contact_that_is_the_beginning_of_the_one_before",
+    "handle_subscribe, a Contact whose host name": "test_compat.py::test_a_contact_whose_name_leads_nowhere",
     "SUBSCRIBE in a dialog from another From": "test_dialogs.py::test_a_refresh_by_somebody_else",
     "the same SUBSCRIBE again": "test_dialogs.py::test_the_same_subscribe_twice",
     "Event with parameters other than id": "test_doors.py::test_parameters_of_event_refuse_nothing",
@@ -393,3 +395,29 @@ def test_rules_in_memory_only(both):
     both(scenario, workers=1, **MODES["memory"], **XML,
          different={"politely blocked": ("RFC 5025 3: the rules of the presentity decide",
                                          lambda shown: shown == "False")})
+
+
+@pytest.mark.parametrize("mode", ["memory", "write-through"])
+def test_a_contact_that_is_the_beginning_of_the_one_before(both, mode):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        own = bob.contact.strip("<>")
+        watch = bob.subscribe(alice.uri, contact="<%s;ob>" % own)
+        watch.wait(1)
+        trace.note("refreshed", watch.refresh(contact="<%s>" % own).code)
+        watch.wait(2)
+        alice.publish(body=pidf())
+        trace.note("target", watch.wait(3)[2].start.split()[1] == own)
+
+    both(scenario, workers=1, **MODES[mode], different={"target": ("RFC 3261 12.2.2", lambda text: text == "True")})
+
+
+def test_a_contact_whose_name_leads_nowhere(both):
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        trace.note("reply", bob.subscribe(alice.uri, contact="<sip:bob@nowhere.invalid>").reply.code)
+        trace.note("to the script", re.search(r"ANSWER (-?\d+)", server.log())[1])
+
+    answer = 'handle_subscribe(); xlog("L_NOTICE", "ANSWER $retcode\\n");'
+    both(scenario, workers=1, route=ROUTE % dict(publish="handle_publish()", subscribe=answer), **MODES["memory"],
+         different={"to the script": ("the name is looked up by another process", lambda text: text == "1")})
