@@ -7,7 +7,9 @@ from .side import named
 
 
 # The host's lines about a connection that it could not open.
-SENDING = re.compile(r"core/tcp_main\.c|core/forward\.h|uac\.c:\d+\]: send_prepared_request")
+SENDING = re.compile(
+    r"core/tcp_main\.c|core/forward\.h|tm \[(?:uac|t_msgbuilder)\.c:\d+\]|presence: NOTIFY to .* could not be sent"
+)
 # What ours may take of shared memory beside stock: a part of what stock takes, and its pools, in bytes.
 MOST_MEMORY, POOLS = 1.25, 160 << 10
 

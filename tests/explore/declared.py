@@ -222,6 +222,22 @@ LIVES = [
         [sub("p", "alice"), again("p")],
         driver="postgres", mode=3, notifiers=1,
     ),
+    life(["the Contact of a refresh"], [sub("p", "alice", shape="parameters"), again("p")], mode=2),
+    life(["the line of a SUBSCRIBE"], [sub("l", "carol", event="dialog;sla", contact=80)], sla=True),
+    life(
+        ["letters that a database does not tell apart"],
+        [pub("s1", event="reg", shape="case"), pub("s1", op="modify", event="reg")],
+        driver="text", mode=0,
+    ),
+    life(
+        ["entities", "ids that are not ASCII", "CSeq of 2^31"],
+        [
+            pub("s1", event="dialog", kind="entities"),
+            sub("tag", "alice", from_tag="t\u00fc"),
+            sub("number", "carol"),
+            again("number", cseq_step=2**31),
+        ],
+    ),
     life(["a line, refreshed"], [pub("s1", event="dialog;sla"), pub("s1", op="refresh", event="dialog;sla")], sla=True),
     life(
         ["the table lock of MariaDB"],

@@ -114,4 +114,37 @@ def document(event, kind, user, step, slot):
         return text.replace(b"</presence>", b"<!-- " + b"x" * 9000 + b" --></presence>")
     if kind == "nul":
         return text + b"\0"
+    return _seldom(kind, text)
+
+
+BOMB = (
+    b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">'
+    b'<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;">]>\n'
+)
+
+
+def _seldom(kind, text):
+    """Documents that are well-formed, or nearly so, and that few publishers write."""
+    head, _, rest = text.partition(b"?>") if text.startswith(b"<?xml") else (b"", b"", text)
+    declared = head + b"?>" if head else b""
+    if kind == "bom":
+        return b"\xef\xbb\xbf" + text
+    if kind == "utf16":
+        return rest.decode().encode("utf-16")
+    if kind == "doctype":
+        return declared + b"<!DOCTYPE presence>" + rest
+    if kind == "entities":
+        return declared + BOMB + rest.replace(b"</", b"&c;</", 1)
+    if kind == "deep":
+        return rest.replace(b"</", b"<a>" * 600 + b"</a>" * 600 + b"</", 1)
+    if kind == "multipart":
+        return b"--x\r\nContent-Type: application/pidf+xml\r\n\r\n" + text + b"\r\n--x--\r\n"
+    if kind == "prefix":
+        return rest.replace(b"xmlns=", b"xmlns:p=")
+    if kind == "cdata":
+        return rest.replace(b"</", b"<![CDATA[<&>]]></", 1)
+    if kind == "emoji":
+        return rest.replace(b"</", "\U0001f600".encode() + b"</", 1)
+    if kind == "declaration":
+        return b"<?xml version='1.0' encoding='iso-8859-1' standalone='yes'?>" + rest
     return text

@@ -159,6 +159,10 @@ def subscribe(draw, config):
         step["accept"] = draw(st.sampled_from(odd_values.ACCEPTS))
     elif odd == 11:
         step["headers"] = draw(st.sampled_from(odd_values.MORE))
+    elif odd == 12:
+        step["expires"] = draw(st.sampled_from(odd_values.EXPIRES))
+    elif odd == 13:
+        step["from_tag"] = draw(st.sampled_from((60, 64, 65, 255, "a\x01b", "t\u00fc")))
     elif odd == 6:
         step["from"] = draw(st.sampled_from(("erin", "x" * 64, "x" * 65, "o'hara", "a%20b", "fr\u00fchling")))
     return step
@@ -187,6 +191,18 @@ def refresh(draw, config):
         step["tag"] = "wrong"
     elif odd == 2:
         step["shape"] = draw(st.sampled_from(requests.SHAPES))
+    elif odd == 3:
+        step["event"] = draw(_event(config))
+    elif odd == 4:
+        step["event_more"] = draw(st.sampled_from((";id=7", ";id=x9", ";x=y")))
+    elif odd == 5:
+        step["expires"] = draw(st.sampled_from(odd_values.EXPIRES))
+    elif odd == 6:
+        step["contact"] = "none"
+    elif odd == 7 and config["transport"] == "udp":
+        step["headers"] = {"Contact": draw(st.sampled_from(odd_values.CONTACTS))}
+    elif odd == 8:
+        step["cseq_step"] = draw(st.sampled_from((2**30, 2**31 - 10, 2**31)))
     return step
 
 
@@ -221,6 +237,17 @@ def publish(draw, config):
         step["headers"] = {"Subject": draw(st.sampled_from(("again", "rules", "again rules")))}
     elif odd == 8:
         step["ruri"] = draw(st.sampled_from(odd_values.URIS))
+    elif odd == 9:
+        step["expires"] = draw(st.sampled_from(odd_values.EXPIRES))
+    elif odd == 10:
+        step["headers"] = draw(st.sampled_from(odd_values.PUBLISHED))
+    elif odd in (11, 12):
+        step["kind"] = draw(st.sampled_from(odd_values.KINDS))
+    elif odd == 13:
+        # The entity tag of a publication of another event.
+        step["as_event"] = draw(_event(config, winfo=False))
+    elif odd == 14:
+        step["body"] = True
     elif odd == 0:
         step.update(op="foreign", etag=draw(st.sampled_from(("a.1.2.3.4", "nonsense"))))
     return step

@@ -3,6 +3,7 @@
 import re
 
 from .names import SECONDS_APART
+from .side import named as named_user
 
 
 def code(reply):
@@ -94,6 +95,47 @@ def has_been(case, event, **wanted):
     )
 
 
+def is_about(case, step):
+    """The step is a PUBLISH of the resource that a case is about."""
+    return step["do"] == "publish" and case.subject == (named_user(step), step["event"])
+
+
+def is_over_at_once(case):
+    """A first PUBLISH of this resource has been over at once."""
+    steps = case.life["steps"][: case.seen.number + 1]
+    return any(is_about(case, step) and step["op"] == "initial" and str(step["expires"]) == "0" for step in steps)
+
+
+def has_another_call(case):
+    """A publication of this resource has shown the end of a call, and something else since."""
+    ended = set()
+    for step in case.life["steps"][: case.seen.number + 1]:
+        if not is_about(case, step):
+            continue
+        slot = (step["who"], step["slot"])
+        if slot in ended and step["op"] != "remove":
+            return True
+        if step.get("kind") == "closed" and step["op"] in ("initial", "modify"):
+            ended.add(slot)
+    return False
+
+
+def is_refusing(case):
+    """A table is away in this step."""
+    away = set()
+    for step in case.life["steps"][: case.seen.number + 1]:
+        if step["do"] == "refuse":
+            away ^= {step["table"]}
+        if step["do"] == "restart":
+            away = set()
+    return bool(away)
+
+
+def has_refused(case):
+    """A table has been away."""
+    return any(step["do"] == "refuse" for step in case.life["steps"][: case.seen.number + 1])
+
+
 def several(case):
     """More than one publication of an event has been made."""
     steps = case.life["steps"][: case.seen.number + 1]
@@ -111,17 +153,38 @@ def long(case):
     return (
         any(
             isinstance(step.get(name), int) and step[name] > limit
-            for name, limit in (("contact", 90), ("call_id", 255), ("agent", 255))
+            for name, limit in (("contact", 90), ("call_id", 255), ("agent", 255), ("from_tag", 64))
         )
         or len(step.get("from") or "") > 64
         or len(step.get("event_more") or "") > 64
     )
 
 
+def long_before(case):
+    """The same of this request or one before."""
+    steps = case.life["steps"][: case.seen.number + 1]
+    return any(long(Step(step)) for step in steps)
+
+
+class Step:
+    """A step alone, as a case has it."""
+
+    def __init__(self, step):
+        self.step = step
+
+
 def escaped(case):
     """A user written with escapes, in this step or before."""
     return any(
         step.get("shape") == "escaped" or "%" in (step.get("from") or "")
+        for step in case.life["steps"][: case.seen.number + 1]
+    )
+
+
+def in_other_letters(case):
+    """A URI was written in other letters, in this step or before."""
+    return any(
+        step.get("shape") == "case" or re.search("ALICE|EXAMPLE", step.get("ruri") or "")
         for step in case.life["steps"][: case.seen.number + 1]
     )
 

@@ -131,8 +131,9 @@ def publish(phone, step, number, body, ctype, etag, transport):
     ]
     if step.get("contact"):
         lines.append("Contact: %s" % phone.contact)
-    if step.get("event") is not None:
-        lines.append("Event: %s%s" % (step["event"], step.get("event_more", "")))
+    event = step.get("as_event", step.get("event"))
+    if event is not None:
+        lines.append("Event: %s%s" % (event, step.get("event_more", "")))
     if step.get("expires") is not None:
         lines.append("Expires: %s" % step["expires"])
     if etag:

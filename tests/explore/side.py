@@ -16,7 +16,7 @@ BAD = re.compile(r"\b(?:ERROR|CRITICAL|ALERT|BUG|EMERG(?:ENCY)?): ")
 
 
 # What the columns hold of what a step may lengthen, in characters.
-ROOM = {"contact": 220, "call_id": 255, "agent": 255}
+ROOM = {"contact": 220, "call_id": 255, "agent": 255, "from_tag": 64}
 # The kernel's coarse clock, which servers read, is so many seconds behind at most.
 COARSE = 0.02
 
@@ -169,6 +169,9 @@ class Side:
         dialog.headers = {name: value for name, value in step.get("headers", {}).items() if name in ("From", "To")}
         dialog.call_id += "-%d" % seen.number
         dialog.from_tag += "-%d" % seen.number
+        if step.get("from_tag"):
+            tag = step["from_tag"]
+            dialog.from_tag = requests.long_value(tag, seen.number, "f") if isinstance(tag, int) else tag
         if step.get("call_id"):
             dialog.call_id = requests.long_value(step["call_id"], seen.number, "i")
         return dialog
@@ -229,10 +232,10 @@ class Side:
         if step["op"] == "foreign":
             etag = step.get("etag", "a.1.2.3.4")
         body = b""
-        if step["op"] in ("initial", "modify", "foreign"):
-            body = documents.document(event, step.get("kind", "open"), step["who"], seen.number, step["slot"])
+        if step["op"] in ("initial", "modify", "foreign") or step.get("body"):
+            body = documents.document(step.get("as_event", event), step.get("kind", "open"), step["who"], seen.number, step["slot"])
         step = dict(step, expires=0) if step["op"] == "remove" else step
-        ctype = step.get("ctype", documents.TYPES[event])
+        ctype = step.get("ctype", documents.TYPES[step.get("as_event", event)])
         data, call_id = requests.publish(phone, step, seen.number, body, ctype, etag, phone.transport)
         sent = time.time()
         reply = self.network.request(phone, data, call_id, 1)
