@@ -4,6 +4,7 @@ import pytest
 
 from conftest import MODES
 from kit.sip import pidf
+from test_composition import Lamp, dialogs, seen
 from test_faults import faulty_modules  # noqa: F401  (a fixture)
 
 LANES = ["memory", "write-through"]
@@ -77,3 +78,35 @@ def test_in_the_database_the_next_change_goes_on(faulty_modules, ours, phones, p
     assert sum(told(watches, "first", 1.0)) >= 2, "the panic of one watcher's NOTIFY costs the others nothing"
     alice.publish(body=pidf(note="second"), etag=etag)
     assert told(watches, "second") == [True] * 3
+
+
+@pytest.mark.suite("stuck-lamp")
+def test_late_state_that_a_panic_breaks_off_is_shown_once(faulty_modules, ours, phones):  # noqa: F811
+    """The timer stores it, and comes upon the panic when it notifies: what was broken off is made up for, and the
+    document has its time once."""
+    lamp = Lamp(phones, ours(workers=1, **MODES["memory"]))
+    for state, version in (("confirmed", 500), ("terminated", 501)):
+        assert lamp.publish(dialogs(("x", state), version=version)).code == 200
+    assert lamp.now() == {"x": "terminated"}
+    count = len(lamp.watch.notifies)
+    late = dialogs(("x", "confirmed"), version=0)
+    assert lamp.publish(late, extra=["X-Fault: panic-at-round"]).code == 200
+    lamp.watcher.quiet(13)
+    assert [seen(notify) for notify in lamp.watch.notifies[count:]] == [{"x": "confirmed"}]
+
+
+@pytest.mark.suite("stuck-lamp")
+def test_a_removal_that_nobody_sends_any_more_is_not_shown_later(faulty_modules, ours, phones):  # noqa: F811
+    """After the second panic the removal is left to the next change: who subscribes meanwhile is shown the state."""
+    server = ours(workers=1, modules=("presence_xml", "presence_mwi"), **MODES["memory"])
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    voicemail = dict(event="message-summary", ctype="application/simple-message-summary")
+    etag = alice.publish(body="Messages-Waiting: yes\r\n", **voicemail).get("SIP-ETag")
+    watch = bob.subscribe(alice.uri, event="message-summary")
+    watch.wait(1)
+    assert alice.publish(etag=etag, expires=0, body="Messages-Waiting: no\r\n",
+                         extra=["X-Fault: panic-at-notify*2"], **voicemail).code == 200
+    bob.quiet(2.5)
+    assert server.log().count("panic while NOTIFYs were sent") == 2
+    carol = phones(server, "carol").subscribe(alice.uri, event="message-summary")
+    assert carol.wait(1)[0].text == ""

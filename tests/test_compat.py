@@ -413,10 +413,15 @@ def test_a_contact_that_is_the_beginning_of_the_one_before(both, mode):
 
 
 def test_a_contact_whose_name_leads_nowhere(both):
+    """One that is no SIP URI at all has no name."""
     def scenario(server, phone, trace):
         alice, bob = phone("alice"), phone("bob")
         trace.note("reply", bob.subscribe(alice.uri, contact="<sip:bob@nowhere.invalid>").reply.code)
+        assert server.answers()
         trace.note("to the script", re.search(r"ANSWER (-?\d+)", server.log())[1])
+        trace.note("reply to tel", bob.subscribe(alice.uri, contact="<tel:+15551234>").reply.code)
+        assert server.answers()
+        trace.note("tel to the script", re.findall(r"ANSWER (-?\d+)", server.log())[1])
 
     answer = 'handle_subscribe(); xlog("L_NOTICE", "ANSWER $retcode\\n");'
     both(scenario, workers=1, route=ROUTE % dict(publish="handle_publish()", subscribe=answer), **MODES["memory"],

@@ -173,10 +173,14 @@ fn plain(uri: &[u8]) -> Option<(SocketAddr, Carrier)> {
 }
 
 /// The name of the host that a request goes to by this URI, or by the first one of a list of routes in brackets; `None`
-/// where it is an address, which needs no look-up, or cannot be read.
+/// where it is an address, which needs no look-up, or cannot be read. URIs of other schemes have no host.
 pub fn name_to_look_up(uri: &[u8]) -> Option<&[u8]> {
     let uri = first_uri(uri);
-    let rest = &uri[memchr::memchr(b':', uri)? + 1..];
+    let (scheme, rest) = uri.split_at(memchr::memchr(b':', uri)?);
+    if !scheme.eq_ignore_ascii_case(b"sip") && !scheme.eq_ignore_ascii_case(b"sips") {
+        return None;
+    }
+    let rest = &rest[1..];
     let end = rest.iter().position(|c| matches!(c, b';' | b'?')).unwrap_or(rest.len());
     // A user part may hold what ends a host.
     let start = memchr::memrchr(b'@', rest).map_or(0, |at| at + 1);
@@ -385,14 +389,20 @@ mod tests {
     #[test]
     fn names_are_distinguished_from_addresses() {
         let named = |uri: &'static str| name_to_look_up(uri.as_bytes()).map(|name| std::str::from_utf8(name).unwrap());
-        for uri in
-            ["sip:bob@192.0.2.1", "sip:192.0.2.1:5060;lr", "<sip:[2001:db8::1]:5060;lr>,<sip:a.example;lr>", "bob", ""]
-        {
+        for uri in [
+            "sip:bob@192.0.2.1",
+            "sip:192.0.2.1:5060;lr",
+            "<sip:[2001:db8::1]:5060;lr>,<sip:a.example;lr>",
+            "bob",
+            "",
+            "tel:+15551234",
+            "mailto:bob@a.example",
+        ] {
             assert_eq!(named(uri), None, "{uri}");
         }
         for uri in [
             "sip:bob@a.example",
-            "sips:a.example:5061;lr",
+            "SIPS:a.example:5061;lr",
             "<sip:a.example;lr>,<sip:192.0.2.1;lr>",
             "sip:b;x@a.example;y",
         ] {

@@ -230,12 +230,14 @@ LIVES = [
         driver="text", mode=0,
     ),
     life(
-        ["entities", "ids that are not ASCII", "CSeq of 2^31"],
+        ["entities", "ids that are not ASCII", "CSeq of 2^31", "another event in the dialog"],
         [
             pub("s1", event="dialog", kind="entities"),
             sub("tag", "alice", from_tag="t\u00fc"),
             sub("number", "carol"),
             again("number", cseq_step=2**31),
+            sub("event", "p3"),
+            again("event", event="dialog"),
         ],
     ),
     life(["a line, refreshed"], [pub("s1", event="dialog;sla"), pub("s1", op="refresh", event="dialog;sla")], sla=True),

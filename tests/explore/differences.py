@@ -88,6 +88,15 @@ _TABLE = [
         ),
     ),
     (
+        "another event in the dialog",
+        "SUBSCRIBE in a dialog of another event",
+        "RFC 6665 4.1.2.2",
+        False,
+        lambda case: case.step["do"] == "refresh"
+        and "event" in case.step
+        and (case.kind == "script" or case.kind == "reply" and code(case.ours) == 481),
+    ),
+    (
         "another From in the dialog",
         "SUBSCRIBE in a dialog from another From",
         "a dialog belongs to who opened it",
@@ -126,6 +135,8 @@ _TABLE = [
             case.kind == "NOTIFY header"
             and case.what.split()[-1] in ("from", "to")
             or fields(case, "fu", "tu", "uri", "pres_uri", "from_domain", "to_domain", "watcher_domain")
+            or case.config["mode"] == 3
+            and fields(case, "fu", "tu", "uri", "pres_uri", "remote_cseq")
             or case.kind == "NOTIFY body"
             and str(event(case)).endswith(".winfo")
             and case.stock.lower() == case.ours.lower()
@@ -266,14 +277,15 @@ _TABLE = [
         "XML that packages other than presence cannot read",
         "RFC 3903 6",
         True,
-        lambda case: codes(("publish",), 200, 415)(case) and case.step.get("kind") in ("broken", "newline"),
+        lambda case: codes(("publish",), 200, 415)(case)
+        and case.step.get("kind") in ("broken", "newline", "deep", "multipart"),
     ),
     (
         "bytes behind the document",
         "a document in UTF-16, or with NUL bytes behind it",
         "what a table and a phone can hold",
         True,
-        lambda case: case.step.get("kind") == "nul",
+        lambda case: case.step.get("kind") in ("nul", "utf16"),
     ),
     (
         "a package refuses a body",
@@ -371,7 +383,7 @@ _TABLE = [
         "RFC 3261 8.1.1.8",
         True,
         lambda case: "Contact" in case.step.get("headers", {})
-        and case.step["headers"]["Contact"] in ("*", "", "<>", "nonsense")
+        and case.step["headers"]["Contact"] in ("*", "", "<>", "nonsense", "<{user}@{at}>", "<sip:{user}@{at}")
         and case.kind in ("reply", "script") and (case.kind == "script" or code(case.ours) == 400),
     ),
     (

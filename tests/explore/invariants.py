@@ -50,9 +50,16 @@ def _refused(ours):
     return {step["who"] for step in answers if step["code"] not in (200, 202)}
 
 
+def _leads_nowhere(step):
+    """The Contact is not that of the phone."""
+    contact = step.get("headers", {}).get("Contact")
+    return contact is not None and "{at}" not in str(contact)
+
+
 def _dialogs(ours, note):
     """CSeq rises by one; the version of dialog-info rises."""
     last, versions = {}, {}
+    steps = [seen.step for seen in ours.steps]
     for seen in ours.steps:
         killed = seen.step["do"] == "restart"
         for dialog, message in seen.raw:
@@ -66,6 +73,8 @@ def _dialogs(ours, note):
                 end in last
                 and message.cseq != last[end] + 1
                 and not killed
+                # A NOTIFY that finds no way has had its number all the same.
+                and not any(_leads_nowhere(step) for step in steps if step.get("dialog") == dialog.key)
                 and not ours.restarted_before(seen.number)
             ):
                 note(seen.number, "CSeq rises by one")
@@ -80,6 +89,13 @@ def _dialogs(ours, note):
                 versions[end] = version
 
 
+def _runs_out(ours, seen):
+    """A publication has been made for so short a time that it may run out in this step."""
+    return any(
+        before.step["do"] == "publish" and before.step.get("expires") in (1, 2) for before in ours.steps[: seen.number]
+    )
+
+
 def _notified(life, ours, note):
     """Each 2xx SUBSCRIBE is followed by one NOTIFY."""
     if life["config"]["params"].get("send_fast_notify") == 0:
@@ -88,12 +104,14 @@ def _notified(life, ours, note):
         if seen.step["do"] not in ("subscribe", "refresh") or not seen.reply or not seen.reply[0].startswith("2"):
             continue
         key = seen.step["dialog"]
+        if _leads_nowhere(seen.step):
+            continue
         dialog = ours.dialogs.get(key)
         if dialog and dialog.over and seen.notifies.get(key) == [] or seen.step.get("again"):
             continue
         count = len(seen.notifies.get(key, []))
-        if count == 2 and seen.step.get("expires") in (1, 2):
-            # It has run out while the step was looked at.
+        if count == 2 and (seen.step.get("expires") in (1, 2) or _runs_out(ours, seen)):
+            # It, or a document that it shows, has run out while the step was looked at.
             continue
         if count != 1:
             note(seen.number, "each 2xx SUBSCRIBE is followed by one NOTIFY, not %d" % count)

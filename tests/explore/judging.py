@@ -157,6 +157,8 @@ def long(case):
         )
         or len(step.get("from") or "") > 64
         or len(step.get("event_more") or "") > 64
+        or any(len(part) > 64 for part in re.split("[<>@:]", str(step.get("headers", {}).get("From", ""))))
+        or any(len(part) > 64 for part in re.split("[@:]", step.get("ruri") or ""))
     )
 
 
@@ -176,7 +178,8 @@ class Step:
 def escaped(case):
     """A user written with escapes, in this step or before."""
     return any(
-        step.get("shape") == "escaped" or "%" in (step.get("from") or "")
+        step.get("shape") == "escaped"
+        or "%" in (step.get("from") or "") + (step.get("ruri") or "") + str(step.get("headers", {}).get("From", ""))
         for step in case.life["steps"][: case.seen.number + 1]
     )
 

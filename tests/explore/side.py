@@ -233,7 +233,8 @@ class Side:
             etag = step.get("etag", "a.1.2.3.4")
         body = b""
         if step["op"] in ("initial", "modify", "foreign") or step.get("body"):
-            body = documents.document(step.get("as_event", event), step.get("kind", "open"), step["who"], seen.number, step["slot"])
+            what, kind = step.get("as_event", event), step.get("kind", "open")
+            body = documents.document(what, kind, step["who"], seen.number, step["slot"])
         step = dict(step, expires=0) if step["op"] == "remove" else step
         ctype = step.get("ctype", documents.TYPES[step.get("as_event", event)])
         data, call_id = requests.publish(phone, step, seen.number, body, ctype, etag, phone.transport)
