@@ -1,5 +1,5 @@
 //! The presence user agent: publishes (RFC 3903) and subscribes (RFC 6665) for other modules. It asks for everything it
-//! needs through [`ports::Ports`].
+//! needs through [`ports::AgentPorts`].
 #![forbid(unsafe_code)]
 pub mod config;
 pub mod dialog;

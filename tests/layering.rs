@@ -233,6 +233,39 @@ fn storage_modes_are_looked_at_once() {
     assert!(outside.is_empty(), "a store is asked what it does, not when it writes rows, in {outside:?}");
 }
 
+/// Names of types that still have two meanings. None is added: a new one is named for what sets it apart.
+const NAMED_TWICE: [&str; 32] = [
+    "Callback", "Change", "Chunks", "Database", "Due", "Entry", "Fate", "Field", "Found", "Held", "Key", "Kind",
+    "Message", "Part", "Phase", "Ports", "Range", "Reach", "Registry", "Reply", "Request", "Row", "Rows", "Seen",
+    "Sent", "Shared", "Shown", "Standing", "Target", "Value", "Waiting", "Wanted",
+];
+
+#[test]
+fn a_type_name_has_one_meaning() {
+    let mut modules_of: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let is_code = |module: &str| {
+        !matches!(module, "host::fake" | "pure" | "sys" | "agent::testing") && !module.starts_with("presence::testing")
+    };
+    for (module, code) in modules().iter().filter(|(module, _)| is_code(module)) {
+        for line in code.lines().filter(|line| line.starts_with("pub")) {
+            let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+            if words.any(|word| matches!(word, "struct" | "enum" | "trait" | "union" | "type")) {
+                if let Some(name) = words.next() {
+                    modules_of.entry(name.to_owned()).or_default().insert(module.clone());
+                }
+            }
+        }
+    }
+    assert!(modules_of.len() > 400, "only {} types were read", modules_of.len());
+    let twice: BTreeSet<&str> =
+        modules_of.iter().filter(|(_, modules)| modules.len() > 1).map(|(name, _)| name.as_str()).collect();
+    let known = BTreeSet::from(NAMED_TWICE);
+    let added: Vec<_> = twice.difference(&known).map(|name| (name, &modules_of[*name])).collect();
+    assert!(added.is_empty(), "these names have a meaning already: {added:?}");
+    let gone: Vec<_> = known.difference(&twice).collect();
+    assert!(gone.is_empty(), "these have one meaning now, so they leave the list: {gone:?}");
+}
+
 #[test]
 fn unsafe_code_stays_at_the_edge() {
     let modules = modules();

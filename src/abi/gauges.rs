@@ -5,7 +5,7 @@ use crate::common::counters;
 use crate::host::counters::{Compute, register_computed};
 use crate::host::{clock, slab, warm_up};
 use crate::server::context::Process;
-use crate::server::notify::outstanding::Outstanding;
+use crate::server::notify::outstanding::UnansweredNotifies;
 use crate::server::operator::statistics::{Counts, Statistics};
 use crate::time::Moment;
 use std::cell::RefCell;
@@ -96,7 +96,7 @@ unsafe extern "C" fn notify_under_way(_id: c_ushort, _what: *mut c_void) -> c_lo
 
 unsafe extern "C" fn notify_outstanding(_id: c_ushort, _what: *mut c_void) -> c_long {
     entry!(notify_outstanding, 0, {
-        let count = |outstanding: &Outstanding| outstanding.count(clock::monotonic_micros());
+        let count = |outstanding: &UnansweredNotifies| outstanding.count(clock::monotonic_micros());
         state::process().map_or(0, |process| count(&process.shared.senders.outstanding)) as c_long
     })
 }

@@ -2,7 +2,7 @@
 use crate::abi::c_types::sip_msg_t;
 use crate::abi::presence::state;
 use crate::abi::pua::state as pua_state;
-use crate::common::metrics::page::{CONTENT_TYPE, Page};
+use crate::common::metrics::page::{CONTENT_TYPE, MetricsPage};
 use crate::host::msg::SipMsg;
 use crate::host::xhttp;
 use crate::limited;
@@ -49,7 +49,7 @@ unsafe fn answer(msg: *mut sip_msg_t, function: &str, presence: Option<Context<'
         limited!(Error, "{function} answers HTTP requests: call it in event_route[xhttp:request], with xhttp loaded");
         return -1;
     }
-    let mut page = Page::new();
+    let mut page = MetricsPage::new();
     if let Some(context) = presence {
         context.add_metrics(&mut page);
     }

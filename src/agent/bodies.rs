@@ -1,5 +1,5 @@
 //! Makes bodies ready to be published: tuple ids that stay, versions that count.
-use crate::host::xml::Document;
+use crate::host::xml::XmlDocument;
 use crate::pua::error::RequestError;
 use crate::pua::ports::Processed;
 
@@ -13,7 +13,7 @@ fn bad(why: &str) -> RequestError {
 ///
 /// Fails with `BadBody` when the body is no XML, has no tuple, or its tuple takes no id.
 pub fn with_tuple_id(body: &[u8], known: &[u8], fresh: impl FnOnce() -> Vec<u8>) -> Result<Processed, RequestError> {
-    let document = Document::parse(body).ok_or_else(|| bad("it is no XML"))?;
+    let document = XmlDocument::parse(body).ok_or_else(|| bad("it is no XML"))?;
     let tuple = document.find("tuple").ok_or_else(|| bad("no tuple in it"))?;
     let id = match tuple.attribute("id") {
         Some(id) => id,
@@ -39,7 +39,7 @@ pub fn with_tuple_id(body: &[u8], known: &[u8], fresh: impl FnOnce() -> Vec<u8>)
 ///
 /// Fails with `BadBody` when the body is no XML, has no such element, or the element takes no attribute.
 pub fn with_version(body: &[u8], element: &str, version: u32) -> Result<Processed, RequestError> {
-    let document = Document::parse(body).ok_or_else(|| bad("it is no XML"))?;
+    let document = XmlDocument::parse(body).ok_or_else(|| bad("it is no XML"))?;
     let node = document.find(element).ok_or_else(|| bad(&format!("no {element} in it")))?;
     if !node.set("version", version.to_string().as_bytes()) {
         return Err(bad("no version can be set"));

@@ -4,11 +4,11 @@ use crate::agent::callbacks::Registry;
 use crate::agent::known_challenges::KnownChallenges;
 use crate::agent::pending_requests::PendingRequests;
 use crate::agent::pua_table::Rows;
-use crate::agent::records::{self, Records, RowChange};
+use crate::agent::records::{self, RecordRowChange, Records};
 use crate::common::counters::{self, Counter};
 use crate::common::database::{Database, StoreError};
 use crate::common::ids::Ids;
-use crate::common::row_groups::{Fate, GROUP, Outcome, Pass, RefusalLog};
+use crate::common::row_groups::{Fate, GROUP, GroupOutcome, Pass, RefusalLog};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, CallbackParam, NumberOnly};
@@ -17,12 +17,12 @@ use crate::pua::config::{Config, Mode};
 use crate::pua::error::RequestError;
 use crate::pua::event::{Event, Processing};
 use crate::pua::ports::{
-    self, Admission, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Ports, Processed, Sent,
+    self, Admission, AgentPorts, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Processed, Sent,
 };
 use crate::pua::ports::{AtServer, Checked};
-use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
+use crate::pua::record::{Dialog, Field, Record, RecordChange, RecordRowState, Search};
 use crate::pua::request::{Part, Request};
-use crate::pua::response::{Answer, Challenge};
+use crate::pua::response::{Challenge, FinalResponse};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::route_set::RouteSet;
 use crate::time::{Moment, Seconds, Tick};
@@ -216,7 +216,7 @@ impl<'m> AgentContext<'m> {
             // What the database has no connection for is kept without a try.
             let outcome = match lost {
                 None => self.rows().write_changes(group),
-                Some(_) => Outcome { fates: vec![Fate::Kept; group.len()], error: lost },
+                Some(_) => GroupOutcome { fates: vec![Fate::Kept; group.len()], error: lost },
             };
             for (change, fate) in group.iter().zip(&outcome.fates) {
                 if records.note_fate(change, *fate, moment) {
@@ -236,8 +236,8 @@ impl<'m> AgentContext<'m> {
 }
 
 /// Whose row a change is about.
-fn named(change: &RowChange) -> String {
-    let (RowChange::Ended(record) | RowChange::Changed { record, .. }) = change;
+fn named(change: &RecordRowChange) -> String {
+    let (RecordRowChange::Ended(record) | RecordRowChange::Changed { record, .. }) = change;
     let uri = log::show(record.get(Field::PresUri));
     match record.is_subscription() {
         true => format!("the subscription of {} to {uri}", log::show(record.get(Field::WatcherUri))),
@@ -246,14 +246,14 @@ fn named(change: &RowChange) -> String {
 }
 
 /// What a reply says; `None` for a reply that cannot be read.
-pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<Answer> {
+pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<FinalResponse> {
     let code = u16::try_from(code).unwrap_or(500);
-    let Some(reply) = reply else { return Some(Answer { code, silence: true, ..Answer::default() }) };
+    let Some(reply) = reply else { return Some(FinalResponse { code, silence: true, ..FinalResponse::default() }) };
     if !reply.parse_headers() {
         return None;
     }
     let number = |name: &[u8]| crate::sip::text::leading_number(reply.find(name)?.trim_ascii());
-    Some(Answer {
+    Some(FinalResponse {
         code,
         silence: false,
         expires: match reply.parsed_expires() {
@@ -289,7 +289,7 @@ fn challenges(reply: SipMsg<'_>) -> Vec<Challenge> {
     kinds.into_iter().flat_map(of_kind).collect()
 }
 
-impl Ports for AgentContext<'_> {
+impl AgentPorts for AgentContext<'_> {
     fn config(&self) -> &Config {
         &self.process.config
     }
@@ -422,7 +422,7 @@ impl Ports for AgentContext<'_> {
     fn attempts(&mut self, pending: PendingRequestId) -> u32 {
         self.pending_requests().attempts(pending)
     }
-    fn postpone(&mut self, pending: PendingRequestId, wait: Seconds, change: &Change) {
+    fn postpone(&mut self, pending: PendingRequestId, wait: Seconds, change: &RecordChange) {
         self.pending_requests().postpone(pending, wait, change, clock::ticks());
     }
     fn later(&mut self, request: &Request, wait: Seconds) -> Result<Option<PendingRequestId>, RequestError> {
@@ -474,8 +474,8 @@ impl Ports for AgentContext<'_> {
         }
     }
 
-    fn report(&mut self, claims: &[Claim], pending: &PendingRequest, outcome: ports::Outcome) {
-        let reply = if outcome == ports::Outcome::Silence { tm::Reply::none() } else { self.reply };
+    fn report(&mut self, claims: &[Claim], pending: &PendingRequest, outcome: ports::RequestOutcome) {
+        let reply = if outcome == ports::RequestOutcome::Silence { tm::Reply::none() } else { self.reply };
         self.process.registry.report(claims, pending, reply);
     }
 

@@ -2,7 +2,7 @@
 use crate::agent::context::AgentProcess;
 use crate::common::counters::{self, Counter};
 use crate::common::metrics::families::Family;
-use crate::common::metrics::page::Page;
+use crate::common::metrics::page::MetricsPage;
 use crate::common::metrics::{self, METHODS, Owner};
 
 /// Codes that are shown from the start, so that their first occurrence is seen as a rise.
@@ -10,9 +10,9 @@ const SHOWN: [u16; 3] = [200, 412, 500];
 
 impl AgentProcess {
     /// Adds everything that is known of the user agent.
-    pub fn add_metrics(&self, page: &mut Page) {
+    pub fn add_metrics(&self, page: &mut MetricsPage) {
         let Some(metrics) = metrics::metrics() else { return };
-        let number = |page: &mut Page, family, value: u64| page.family(family).number(&[], value);
+        let number = |page: &mut MetricsPage, family, value: u64| page.family(family).number(&[], value);
         page.family(Family::PuaBuildInfo).number(&[env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")], 1);
         let mut sent = page.family(Family::PuaSent);
         for (method, counter) in METHODS.iter().zip([Counter::PuaPublish, Counter::PuaSubscribe]) {

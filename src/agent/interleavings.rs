@@ -1,7 +1,7 @@
 //! Any order of requests, answers, NOTIFYs, time and crashes: what holds in all of them.
 use crate::agent::request_queue::PATIENCE;
 use crate::agent::testing::{Bench, Wire, code, granted};
-use crate::pua::response::Answer;
+use crate::pua::response::FinalResponse;
 use crate::time::Seconds;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -152,7 +152,7 @@ impl Peers {
     fn answer(&mut self, index: usize, status: u16, retry_after: Option<i64>) {
         let wire = self.bench.wire[index].clone();
         let (retry_after, minimum) = (retry_after.map(Seconds), Seconds(MINIMUM));
-        let mut answer = Answer { retry_after, min_expires: (status == 423).then_some(minimum), ..code(status) };
+        let mut answer = FinalResponse { retry_after, min_expires: (status == 423).then_some(minimum), ..code(status) };
         let asked: i64 = wire.header("Expires").parse().unwrap();
         if status == 423 && (asked == 0 || asked >= MINIMUM) {
             // Long enough already: such a server would be wrong.
@@ -172,7 +172,7 @@ impl Peers {
     }
 
     /// What RFC 3903 has a server do.
-    fn take(&mut self, wire: &Wire) -> Answer {
+    fn take(&mut self, wire: &Wire) -> FinalResponse {
         let tag = wire.header("SIP-If-Match");
         let known = self.documents.remove(tag);
         if known.is_none() && !tag.is_empty() {

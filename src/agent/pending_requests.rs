@@ -5,7 +5,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
 use crate::pua::ports::{Admission, AtServer, Checked, Claim, Due, PendingRequest, PendingRequestId};
-use crate::pua::record::{Change, Field, Record};
+use crate::pua::record::{Field, Record, RecordChange};
 use crate::pua::request::{Request, Start};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
@@ -129,7 +129,7 @@ impl Default for PendingRequests {
 }
 
 impl PendingRequests {
-    /// See [`crate::pua::ports::Ports::admit`]; `key` names the publications or subscriptions of one name.
+    /// See [`crate::pua::ports::AgentPorts::admit`]; `key` names the publications or subscriptions of one name.
     ///
     /// # Errors
     ///
@@ -148,7 +148,7 @@ impl PendingRequests {
         Ok(Admission::Go(table.insert(entry)?))
     }
 
-    /// See [`crate::pua::ports::Ports::later`].
+    /// See [`crate::pua::ports::AgentPorts::later`].
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl PendingRequests {
         Ok((!waits).then_some(id))
     }
 
-    /// See [`crate::pua::ports::Ports::restarts`].
+    /// See [`crate::pua::ports::AgentPorts::restarts`].
     pub fn restarts(&self, key: u64, now: Tick) -> u32 {
         let mut table = self.table.lock();
         let table = &mut *table;
@@ -199,7 +199,7 @@ impl PendingRequests {
         0
     }
 
-    /// See [`crate::pua::ports::Ports::record_sent`].
+    /// See [`crate::pua::ports::AgentPorts::record_sent`].
     ///
     /// # Errors
     ///
@@ -223,7 +223,7 @@ impl PendingRequests {
         Ok(())
     }
 
-    /// See [`crate::pua::ports::Ports::take_sent`].
+    /// See [`crate::pua::ports::AgentPorts::take_sent`].
     pub fn take_sent(&self, id: PendingRequestId) -> Option<PendingRequest> {
         let mut table = self.table.lock();
         let entry = table.entry(id)?;
@@ -233,7 +233,7 @@ impl PendingRequests {
         Some(PendingRequest { request: sent.0.to_private(), record: sent.1.to_private(), attempts })
     }
 
-    /// See [`crate::pua::ports::Ports::retag`]. Without memory it keeps the tag it had.
+    /// See [`crate::pua::ports::AgentPorts::retag`]. Without memory it keeps the tag it had.
     pub fn retag(&self, id: PendingRequestId, tag: EntityTag<&[u8]>) {
         let Ok(copy) = tag.map(shm::copy) else { return };
         let mut table = self.table.lock();
@@ -246,7 +246,7 @@ impl PendingRequests {
         drop(old);
     }
 
-    /// See [`crate::pua::ports::Ports::end`].
+    /// See [`crate::pua::ports::AgentPorts::end`].
     pub fn end(&self, id: PendingRequestId, now: Tick) -> Option<Request> {
         let mut table = self.table.lock();
         let entry = table.entry(id)?;
@@ -270,7 +270,7 @@ impl PendingRequests {
         None
     }
 
-    /// See [`crate::pua::ports::Ports::wait`].
+    /// See [`crate::pua::ports::AgentPorts::wait`].
     pub fn wait(&self, id: PendingRequestId, wait: Seconds, request: &Request, server: AtServer, now: Tick) -> bool {
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return false };
@@ -290,13 +290,13 @@ impl PendingRequests {
         true
     }
 
-    /// See [`crate::pua::ports::Ports::attempts`].
+    /// See [`crate::pua::ports::AgentPorts::attempts`].
     pub fn attempts(&self, id: PendingRequestId) -> u32 {
         self.table.lock().entry(id).map_or(0, |entry| entry.attempts)
     }
 
-    /// See [`crate::pua::ports::Ports::postpone`]. Without memory the change is lost.
-    pub fn postpone(&self, id: PendingRequestId, wait: Seconds, change: &Change, now: Tick) {
+    /// See [`crate::pua::ports::AgentPorts::postpone`]. Without memory the change is lost.
+    pub fn postpone(&self, id: PendingRequestId, wait: Seconds, change: &RecordChange, now: Tick) {
         let copy = change.map(shm::copy).ok();
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return };
@@ -305,7 +305,7 @@ impl PendingRequests {
         entry.attempts += 1;
     }
 
-    /// See [`crate::pua::ports::Ports::claims`].
+    /// See [`crate::pua::ports::AgentPorts::claims`].
     pub fn claims(&self, id: PendingRequestId) -> Vec<Claim> {
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return Vec::new() };
@@ -314,7 +314,7 @@ impl PendingRequests {
         taken.to_vec()
     }
 
-    /// See [`crate::pua::ports::Ports::withdraw`].
+    /// See [`crate::pua::ports::AgentPorts::withdraw`].
     pub fn withdraw(&self, id: PendingRequestId) {
         let mut table = self.table.lock();
         if let Some(entry) = table.entry(id).filter(|entry| !entry.claims.is_empty()) {
@@ -322,7 +322,7 @@ impl PendingRequests {
         }
     }
 
-    /// See [`crate::pua::ports::Ports::timed_out`].
+    /// See [`crate::pua::ports::AgentPorts::timed_out`].
     pub fn timed_out(&self, now: Tick) -> Vec<Due> {
         let mut table = self.table.lock();
         let mut due = Vec::new();

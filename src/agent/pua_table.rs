@@ -1,8 +1,8 @@
 //! Rows of the `pua` table: how a record is written, read and found.
-use crate::agent::records::RowChange;
+use crate::agent::records::RecordRowChange;
 use crate::common::database::{Database, StoreError};
 use crate::common::paging::{Seen, each_page};
-use crate::common::row_groups::{Outcome, Writer};
+use crate::common::row_groups::{GroupOutcome, Writer};
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, moment, moment_of, row_columns};
 use crate::pua::config::Config;
 use crate::pua::record::{Dialog, Field, Record, RecordRowState, RecordState, Search};
@@ -269,24 +269,24 @@ impl Rows<'_> {
     }
 
     /// Writes some of what memory has changed, see [`Writer::write_group`].
-    pub fn write_changes(&self, changes: &[RowChange]) -> Outcome {
+    pub fn write_changes(&self, changes: &[RecordRowChange]) -> GroupOutcome {
         let table = self.table();
-        let write = |db: &Connection, change: &RowChange| -> Result<(), DbError> {
+        let write = |db: &Connection, change: &RecordRowChange| -> Result<(), DbError> {
             match change {
-                RowChange::Ended(record) => {
+                RecordRowChange::Ended(record) => {
                     db.delete(table, &identity(record, EntityTag::new(record.get(Field::Etag))))
                 }
-                RowChange::Changed { record, .. } if record.state.row_state == RecordRowState::Insert => {
+                RecordRowChange::Changed { record, .. } if record.state.row_state == RecordRowState::Insert => {
                     db.insert(table, &cells(record))
                 }
-                RowChange::Changed { record, row_etag } => {
+                RecordRowChange::Changed { record, row_etag } => {
                     db.update(table, &changing(record), &identity(record, row_etag.view()))
                 }
             }
         };
-        let fits = |change: &RowChange| match change {
-            RowChange::Ended(_) => true,
-            RowChange::Changed { record, .. } => fits(record),
+        let fits = |change: &RecordRowChange| match change {
+            RecordRowChange::Ended(_) => true,
+            RecordRowChange::Changed { record, .. } => fits(record),
         };
         Writer { database: self.database, table, fits: &fits, write: &write }.write_group(changes)
     }

@@ -28,7 +28,7 @@ shm_safe!(Entry { hash, record, row_etag, aside });
 
 /// What the timer writes to the table.
 #[derive(Debug)]
-pub enum RowChange {
+pub enum RecordRowChange {
     /// A row whose record has ended.
     Ended(Record),
     /// A record that is new or changed, with the entity tag that its row has.
@@ -108,12 +108,12 @@ impl Records {
             .map(|entry| entry.record.to_private())
     }
 
-    /// See [`crate::pua::ports::Ports::find`].
+    /// See [`crate::pua::ports::AgentPorts::find`].
     pub fn find(&self, search: &Search<'_>) -> Option<Record> {
         self.newest(self.hash(search.pres_uri, search.watcher_uri), |record| search.matches(record))
     }
 
-    /// See [`crate::pua::ports::Ports::find_dialog`].
+    /// See [`crate::pua::ports::AgentPorts::find_dialog`].
     pub fn find_dialog(&self, dialog: &Dialog<'_>) -> Option<Record> {
         let same = |record: &SharedRecord| {
             record.get(Field::CallId) == dialog.call_id && record.get(Field::FromTag) == dialog.from_tag
@@ -146,7 +146,7 @@ impl Records {
         Ok(())
     }
 
-    /// See [`crate::pua::ports::Ports::replace`].
+    /// See [`crate::pua::ports::AgentPorts::replace`].
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl Records {
         Ok(true)
     }
 
-    /// See [`crate::pua::ports::Ports::remove`].
+    /// See [`crate::pua::ports::AgentPorts::remove`].
     pub fn remove(&self, record: &Record) {
         let hash = self.hash_of(record);
         let serial = record.state.serial;
@@ -221,10 +221,11 @@ impl Records {
 
     /// Takes note that what has changed is being written: what has ended first, then what is new or changed; from here
     /// on each row has the entity tag of its record. Rows that rest are left out, see [`Aside::rests`].
-    pub fn take_changes(&self, now: Moment, pass: Pass) -> Vec<RowChange> {
+    pub fn take_changes(&self, now: Moment, pass: Pass) -> Vec<RecordRowChange> {
         let ended = std::mem::replace(&mut *self.ended.lock(), ShmVec::new_in(Shm));
         let was_set = self.clock_was_set();
-        let mut changes: Vec<RowChange> = ended.iter().map(|record| RowChange::Ended(record.to_private())).collect();
+        let mut changes: Vec<RecordRowChange> =
+            ended.iter().map(|record| RecordRowChange::Ended(record.to_private())).collect();
         for shard in &self.shards {
             let mut shard = shard.lock();
             for entry in shard.iter_mut() {
@@ -240,7 +241,10 @@ impl Records {
                 }
                 let Ok(tag) = EntityTag::new(entry.record.get(Field::Etag)).map(shm::copy) else { continue };
                 let before = std::mem::replace(&mut entry.row_etag, tag);
-                changes.push(RowChange::Changed { record: entry.record.to_private(), row_etag: before.to_owned_tag() });
+                changes.push(RecordRowChange::Changed {
+                    record: entry.record.to_private(),
+                    row_etag: before.to_owned_tag(),
+                });
                 entry.record.state.row_state = RecordRowState::Clean;
             }
         }
@@ -254,15 +258,17 @@ impl Records {
     }
 
     /// Takes note of what became of a change. `true` when the database has refused its row, which was not known.
-    pub fn note_fate(&self, change: &RowChange, fate: Fate, now: Moment) -> bool {
+    pub fn note_fate(&self, change: &RecordRowChange, fate: Fate, now: Moment) -> bool {
         match (change, fate) {
-            (RowChange::Ended(row), Fate::Kept) => self.end_row(row),
+            (RecordRowChange::Ended(row), Fate::Kept) => self.end_row(row),
             // A row that may not be deleted ends by its own time.
-            (RowChange::Ended(_), _) => {}
-            (RowChange::Changed { record, .. }, Fate::Written) => {
+            (RecordRowChange::Ended(_), _) => {}
+            (RecordRowChange::Changed { record, .. }, Fate::Written) => {
                 self.with_entry(record, |entry| entry.aside = Aside::default());
             }
-            (RowChange::Changed { record, row_etag }, fate) => return self.note_unwritten(record, row_etag, fate, now),
+            (RecordRowChange::Changed { record, row_etag }, fate) => {
+                return self.note_unwritten(record, row_etag, fate, now);
+            }
         }
         false
     }
@@ -366,13 +372,13 @@ mod tests {
         let a = records.find(&search(b"a")).unwrap();
         assert!(records.replace(&a, &a.with(&[(Field::Etag, b"3")])).unwrap());
         let changes = records.take_changes(Moment::at(0), Pass::Regular);
-        assert!(matches!(changes[..], [RowChange::Changed { .. }, RowChange::Changed { .. }]));
+        assert!(matches!(changes[..], [RecordRowChange::Changed { .. }, RecordRowChange::Changed { .. }]));
         changes.iter().for_each(|change| assert!(!records.note_fate(change, Fate::Written, Moment::at(0))));
         records.remove(&records.find(&search(b"a")).unwrap());
         assert!(records.find(&search(b"a")).is_none());
         assert!(!records.replace(&a, &a).unwrap());
         let ended = records.take_changes(Moment::at(0), Pass::Regular);
-        assert!(matches!(&ended[..], [RowChange::Ended(row)] if row.get(Field::Etag) == b"3"));
+        assert!(matches!(&ended[..], [RecordRowChange::Ended(row)] if row.get(Field::Etag) == b"3"));
         records.note_fate(&ended[0], Fate::Kept, Moment::at(0));
         assert_eq!(
             records.take_changes(Moment::at(0), Pass::Regular).len(),
@@ -390,9 +396,8 @@ mod tests {
         assert!(records.take_changes(Moment::at(20), Pass::Regular).is_empty());
         assert_eq!(records.refused(9).len(), 1);
         let last = records.take_changes(Moment::at(20), Pass::Last);
-        assert!(
-            matches!(&last[..], [RowChange::Changed { record, .. }] if record.state.row_state == RecordRowState::Insert)
-        );
+        let [RecordRowChange::Changed { record, .. }] = &last[..] else { panic!("one row is new") };
+        assert_eq!(record.state.row_state, RecordRowState::Insert);
         assert!(!records.note_fate(&last[0], Fate::Refused, Moment::at(20)), "it is named once");
         let a = records.find(&search(b"a")).unwrap();
         assert!(records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap());
@@ -408,14 +413,16 @@ mod tests {
             let a = records.find(&search(b"a")).unwrap();
             records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
             let changes = records.take_changes(Moment::at(0), Pass::Regular);
-            assert!(matches!(&changes[..], [RowChange::Changed { row_etag, .. }] if *row_etag == EntityTag::from("1")));
+            assert!(
+                matches!(&changes[..], [RecordRowChange::Changed { row_etag, .. }] if *row_etag == EntityTag::from("1"))
+            );
             records.remove(&records.find(&search(b"a")).unwrap());
             if !written {
                 records.note_fate(&changes[0], Fate::Kept, Moment::at(0));
             }
-            let etag = |change: &RowChange| match change {
-                RowChange::Ended(row) => row.get(Field::Etag).to_vec(),
-                RowChange::Changed { .. } => Vec::new(),
+            let etag = |change: &RecordRowChange| match change {
+                RecordRowChange::Ended(row) => row.get(Field::Etag).to_vec(),
+                RecordRowChange::Changed { .. } => Vec::new(),
             };
             let ended: Vec<_> = records.take_changes(Moment::at(1), Pass::Regular).iter().map(etag).collect();
             let wanted: &[&[u8]] = if written { &[b"2"] } else { &[b"2", b"1"] };
@@ -431,7 +438,8 @@ mod tests {
         let a = records.find(&search(b"a")).unwrap();
         records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
         records.note_fate(&changes[0], Fate::Kept, Moment::at(0));
-        let RowChange::Changed { record: again, .. } = &records.take_changes(Moment::at(1), Pass::Regular)[0] else {
+        let RecordRowChange::Changed { record: again, .. } = &records.take_changes(Moment::at(1), Pass::Regular)[0]
+        else {
             panic!("not changed")
         };
         assert_eq!((again.state.row_state, again.get(Field::Etag)), (RecordRowState::Insert, b"2".as_slice()));

@@ -4,7 +4,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
 use crate::pua::ports::{Claim, PendingRequestId};
-use crate::pua::record::{Change, Record};
+use crate::pua::record::{Record, RecordChange};
 use crate::pua::request::{Request, Wanted};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
@@ -58,7 +58,7 @@ pub(super) struct Entry {
     /// Callers that wait for what is under way.
     pub(super) claims: ShmVec<Claim>,
     pub(super) next: Option<Waiting>,
-    pub(super) change: Option<Change<Shared>>,
+    pub(super) change: Option<RecordChange<Shared>>,
 }
 
 shm_safe!(Entry {

@@ -2,11 +2,11 @@
 use crate::agent::testing::{Bench, code, granted, publication, subscription};
 use crate::pua::error::RequestError;
 use crate::pua::request::{Part, RequestOptions, Start};
-use crate::pua::response::{Answer, Challenge};
+use crate::pua::response::{Challenge, FinalResponse};
 use crate::time::Seconds;
 
-fn busy(seconds: i64) -> Answer {
-    Answer { retry_after: Some(Seconds(seconds)), ..code(503) }
+fn busy(seconds: i64) -> FinalResponse {
+    FinalResponse { retry_after: Some(Seconds(seconds)), ..code(503) }
 }
 
 fn bodies(bench: &Bench) -> Vec<&str> {
@@ -129,7 +129,7 @@ fn a_longer_subscription_is_asked_for_after_the_first() {
     assert_eq!(words(&bench), [1, 2, 3]);
 }
 
-fn no_sequence_number_is_used_twice(failure: Answer) {
+fn no_sequence_number_is_used_twice(failure: FinalResponse) {
     let mut bench = Bench::new();
     bench.subscribe(-1, 0).unwrap();
     bench.answer(&granted("t", 30));
@@ -339,10 +339,10 @@ fn an_end_asks_for_nothing_more_and_a_minimum_is_bounded(subscribes: bool) {
         false => bench.publish("i", Some("x"), expires, word).unwrap(),
     };
     ask(&mut bench, 60, 1);
-    bench.answer(&Answer { min_expires: Some(Seconds::MAX), ..code(423) });
+    bench.answer(&FinalResponse { min_expires: Some(Seconds::MAX), ..code(423) });
     assert_eq!((bench.wire.len(), words(&bench)), (1, vec![1]));
     ask(&mut bench, 60, 2);
-    bench.answer(&Answer { min_expires: Some(Seconds(1800)), ..code(423) });
+    bench.answer(&FinalResponse { min_expires: Some(Seconds(1800)), ..code(423) });
     assert!(bench.wire[2].header("Expires").parse::<i64>().unwrap() >= 1800);
     bench.answer(&granted("t", 1800));
     ask(&mut bench, 0, 3);
@@ -360,7 +360,7 @@ fn the_first_request_is_sent_elsewhere_and_tried_again_from_the_start(subscribes
         true => bench.subscribe(600, 1).unwrap(),
         false => bench.publish("i", Some("x"), 600, 1).unwrap(),
     }
-    bench.answer(&Answer { contact: b"sip:there@c".to_vec(), ..code(302) });
+    bench.answer(&FinalResponse { contact: b"sip:there@c".to_vec(), ..code(302) });
     assert_eq!(bench.wire[1].target, "sip:there@c");
     assert!(bench.answered_callers.is_empty());
     bench.answer(&busy(3));
@@ -383,7 +383,7 @@ fn redirects_do_not_go_round_and_round(subscribes: bool) {
         false => bench.publish("i", Some("x"), 600, 1).unwrap(),
     }
     while bench.open().is_some() {
-        bench.answer(&Answer { contact: b"sip:there@c".to_vec(), ..code(302) });
+        bench.answer(&FinalResponse { contact: b"sip:there@c".to_vec(), ..code(302) });
     }
     assert_eq!((bench.wire.len(), words(&bench)), (4, vec![1]));
 }
@@ -416,9 +416,9 @@ fn a_publication_whose_new_tag_is_not_stored_yet_is_published_once_at_a_time() {
     assert_eq!((words(&bench), bench.pending_requests.count()), (vec![1, 2, 3, 4], 0));
 }
 
-fn challenge(code: u16, realm: &str, nonce: &str) -> Answer {
+fn challenge(code: u16, realm: &str, nonce: &str) -> FinalResponse {
     let text = format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", qop=\"auth\"").into_bytes();
-    Answer { challenges: vec![Challenge { of_proxy: code == 407, text }], ..crate::agent::testing::code(code) }
+    FinalResponse { challenges: vec![Challenge { of_proxy: code == 407, text }], ..crate::agent::testing::code(code) }
 }
 
 fn a_challenge_is_answered_and_the_caller_gets_the_last_answer(subscribes: bool) {

@@ -2,19 +2,20 @@
 //! looked at.
 use crate::agent::known_challenges::KnownChallenges;
 use crate::agent::pending_requests::PendingRequests;
-use crate::agent::records::{Records, RowChange};
+use crate::agent::records::{RecordRowChange, Records};
 use crate::common::row_groups::Pass;
 use crate::pua::config::Config;
 use crate::pua::dialog::{self, ReceivedNotify, When};
 use crate::pua::error::RequestError;
 use crate::pua::event::{self, Event};
-use crate::pua::ports::Outcome;
+use crate::pua::ports::RequestOutcome;
 use crate::pua::ports::{
-    Admission, AtServer, Checked, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Ports, Processed, Sent,
+    Admission, AgentPorts, AtServer, Checked, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Processed,
+    Sent,
 };
-use crate::pua::record::{Change, Dialog, Field, Record, RecordRowState, Search};
+use crate::pua::record::{Dialog, Field, Record, RecordChange, RecordRowState, Search};
 use crate::pua::request::{Part, Request, RequestOptions, Wanted};
-use crate::pua::response::Answer;
+use crate::pua::response::FinalResponse;
 use crate::pua::{publication, queue, refresh};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::subscription_state::SubscriptionStateHeader;
@@ -141,12 +142,12 @@ impl Bench {
     }
 
     /// Answers the newest open request.
-    pub(crate) fn answer(&mut self, answer: &Answer) {
+    pub(crate) fn answer(&mut self, answer: &FinalResponse) {
         let index = self.open().expect("a request under way");
         self.answer_to(index, answer);
     }
 
-    pub(crate) fn answer_to(&mut self, index: usize, answer: &Answer) {
+    pub(crate) fn answer_to(&mut self, index: usize, answer: &FinalResponse) {
         self.wire[index].answered = true;
         let (pending, method) = (self.wire[index].pending, self.wire[index].method);
         match method {
@@ -189,8 +190,8 @@ impl Bench {
         let (mut changed, mut ended) = (Vec::new(), Vec::new());
         for change in self.records.take_changes(now, Pass::Regular) {
             match change {
-                RowChange::Changed { record, row_etag } => changed.push((record, row_etag)),
-                RowChange::Ended(record) => ended.push(record),
+                RecordRowChange::Changed { record, row_etag } => changed.push((record, row_etag)),
+                RecordRowChange::Ended(record) => ended.push(record),
             }
         }
         let same = |a: &Record, b: &Record| {
@@ -251,12 +252,12 @@ pub(crate) fn subscription(expires: i64, word: usize) -> Request {
     )
 }
 
-pub(crate) fn code(code: u16) -> Answer {
-    Answer { code, silence: code == 0, ..Answer::default() }.with_code()
+pub(crate) fn code(code: u16) -> FinalResponse {
+    FinalResponse { code, silence: code == 0, ..FinalResponse::default() }.with_code()
 }
 
-impl Answer {
-    fn with_code(mut self) -> Answer {
+impl FinalResponse {
+    fn with_code(mut self) -> FinalResponse {
         if self.silence {
             self.code = 408;
         }
@@ -264,20 +265,20 @@ impl Answer {
     }
 }
 
-pub(crate) fn granted(tag: &str, expires: i64) -> Answer {
+pub(crate) fn granted(tag: &str, expires: i64) -> FinalResponse {
     let tag = tag.as_bytes().to_vec();
     let contact = [b"sip:", tag.as_slice(), b"@server"].concat();
-    Answer {
+    FinalResponse {
         code: 200,
         expires: Some(Seconds(expires)),
         etag: Some(EntityTag::new(tag.clone())),
         to_tag: tag,
         contact,
-        ..Answer::default()
+        ..FinalResponse::default()
     }
 }
 
-impl Ports for Bench {
+impl AgentPorts for Bench {
     fn config(&self) -> &Config {
         &self.config
     }
@@ -358,7 +359,7 @@ impl Ports for Bench {
     fn attempts(&mut self, pending: PendingRequestId) -> u32 {
         self.pending_requests.attempts(pending)
     }
-    fn postpone(&mut self, pending: PendingRequestId, wait: Seconds, change: &Change) {
+    fn postpone(&mut self, pending: PendingRequestId, wait: Seconds, change: &RecordChange) {
         self.pending_requests.postpone(pending, wait, change, self.ticks);
     }
     fn later(&mut self, request: &Request, wait: Seconds) -> Result<Option<PendingRequestId>, RequestError> {
@@ -400,8 +401,8 @@ impl Ports for Bench {
         });
         Ok(Sent::UnderWay)
     }
-    fn report(&mut self, claims: &[Claim], _: &PendingRequest, outcome: Outcome) {
-        self.answered_callers.extend(claims.iter().map(|claim| (claim.cb_param, outcome == Outcome::Silence)));
+    fn report(&mut self, claims: &[Claim], _: &PendingRequest, outcome: RequestOutcome) {
+        self.answered_callers.extend(claims.iter().map(|claim| (claim.cb_param, outcome == RequestOutcome::Silence)));
     }
     fn warn(&self, _: &str) {}
 }

@@ -41,7 +41,7 @@ pub struct Writer<'a, T> {
 }
 
 /// What became of a group: a fate for each row, and the error that stopped it.
-pub struct Outcome {
+pub struct GroupOutcome {
     /// In the order of the rows.
     pub fates: Vec<Fate>,
     /// The database was lost on the way: no more groups.
@@ -50,9 +50,9 @@ pub struct Outcome {
 
 impl<T> Writer<'_, T> {
     /// Writes a group of rows, at most [`GROUP`].
-    pub fn write_group(&self, rows: &[T]) -> Outcome {
+    pub fn write_group(&self, rows: &[T]) -> GroupOutcome {
         counters::count(Counter::DbGroups);
-        let mut outcome = Outcome { fates: vec![Fate::Kept; rows.len()], error: None };
+        let mut outcome = GroupOutcome { fates: vec![Fate::Kept; rows.len()], error: None };
         // Without transactions the first rows of a group that fails would be there already.
         let (limits, together) = (self.database.limits_texts(), self.database.has_transactions());
         let goes_along = |at: &usize| together && (!limits || (self.fits)(&rows[*at]));
@@ -83,7 +83,7 @@ impl<T> Writer<'_, T> {
         &self,
         rows: &[T],
         which: &[usize],
-        outcome: &mut Outcome,
+        outcome: &mut GroupOutcome,
         write: impl Fn(&Database, &T) -> Result<(), StoreError>,
     ) {
         for at in which {
@@ -105,7 +105,7 @@ impl<T> Writer<'_, T> {
     }
 }
 
-impl Outcome {
+impl GroupOutcome {
     /// How many rows had this fate.
     pub fn count(&self, fate: Fate) -> usize {
         self.fates.iter().filter(|other| **other == fate).count()

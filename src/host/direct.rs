@@ -258,14 +258,14 @@ pub fn answers_notify(reply: SipMsg<'_>) -> bool {
 
 /// A function that one of the host's timer processes calls; what it returns says when the next call comes: see
 /// [`AGAIN`].
-pub type Tick = unsafe extern "C" fn(sys::ticks_t, *mut sys::timer_ln, *mut c_void) -> sys::ticks_t;
+pub type TimerFunction = unsafe extern "C" fn(sys::ticks_t, *mut sys::timer_ln, *mut c_void) -> sys::ticks_t;
 
 /// The call comes again after the same time.
 pub const AGAIN: sys::ticks_t = sys::ticks_t::MAX;
 
 /// The timers of the host that a function is called by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Timers {
+pub enum TimerKind {
     /// The fast ones, whose process nothing may hold up.
     Fast,
     /// The slow ones.
@@ -273,7 +273,7 @@ pub enum Timers {
 }
 
 /// Calls `f` every `millis` in the process of these timers; call before the processes fork.
-pub fn every_millis(millis: u32, timers: Timers, f: Tick) -> bool {
+pub fn every_millis(millis: u32, timers: TimerKind, f: TimerFunction) -> bool {
     // SAFETY: the function lives as long as the module; the host keeps its timer.
-    unsafe { sys::kr_direct_timer(Some(f), millis, i32::from(timers == Timers::Fast)) >= 0 }
+    unsafe { sys::kr_direct_timer(Some(f), millis, i32::from(timers == TimerKind::Fast)) >= 0 }
 }

@@ -74,7 +74,7 @@ impl Address {
 
 /// A node as dmq sees it.
 #[derive(Debug, Clone)]
-pub struct Node {
+pub struct DmqNode {
     /// Where it listens.
     pub address: Address,
     /// It answers.
@@ -108,20 +108,20 @@ pub fn send(channel: Channel, to: &Address, body: &[u8]) -> bool {
 }
 
 /// The nodes dmq knows, this one among them.
-pub fn nodes() -> Vec<Node> {
+pub fn nodes() -> Vec<DmqNode> {
     unsafe extern "C" fn take(context: *mut c_void, host: *mut sys::_str, port: u16, active: c_int, local: c_int) {
         entry!(take, {
             // SAFETY: `context` is the list below, which outlives the call and is used by nobody else meanwhile.
-            let list = unsafe { &mut *(context as *mut Vec<Node>) };
+            let list = unsafe { &mut *(context as *mut Vec<DmqNode>) };
             // SAFETY: the host lends the string during the call.
             if let Some(address) = unsafe { Address::of_raw(host, port) } {
-                list.push(Node { address, active: active != 0, local: local != 0 });
+                list.push(DmqNode { address, active: active != 0, local: local != 0 });
             }
         })
     }
-    let mut list: Vec<Node> = Vec::new();
+    let mut list: Vec<DmqNode> = Vec::new();
     // SAFETY: `take` fits the list it is given, and does not call the host.
-    unsafe { sys::kr_dmq_each_node(Some(take), &mut list as *mut Vec<Node> as *mut c_void) };
+    unsafe { sys::kr_dmq_each_node(Some(take), &mut list as *mut Vec<DmqNode> as *mut c_void) };
     list
 }
 

@@ -20,7 +20,7 @@ shm_safe!(Histogram { classes, micros });
 
 /// What a histogram held at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
+pub struct HistogramReading {
     /// How many durations were not above each of [`BOUNDS`].
     pub up_to: [u64; BOUNDS.len()],
     /// How many there were.
@@ -38,8 +38,8 @@ impl Histogram {
     }
 
     /// What it holds; the classes and their sum agree, whatever is added meanwhile.
-    pub fn read(&self) -> Reading {
-        let (mut reading, mut count) = (Reading { up_to: [0; BOUNDS.len()], count: 0, micros: 0 }, 0);
+    pub fn read(&self) -> HistogramReading {
+        let (mut reading, mut count) = (HistogramReading { up_to: [0; BOUNDS.len()], count: 0, micros: 0 }, 0);
         for (class, number) in self.classes.iter().enumerate() {
             count += number.load(Ordering::Relaxed);
             if let Some(place) = reading.up_to.get_mut(class) {

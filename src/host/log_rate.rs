@@ -1,6 +1,6 @@
 //! Log lines of one cause are limited in rate: a client that loops, or a database that is away, would fill the disk.
-//! Each place in the sources that writes such lines has a [`Cause`]; refusals, which are all written in one place, have
-//! one for each reason ([`Causes`]). Each process counts for itself.
+//! Each place in the sources that writes such lines has a [`LogCause`]; refusals, which are all written in one place,
+//! have one for each reason ([`Causes`]). Each process counts for itself.
 use super::clock;
 use super::measured::measured;
 use foldhash::quality::FixedState;
@@ -17,7 +17,7 @@ pub const CAUSES: usize = 64;
 
 /// What has been written of one cause.
 #[derive(Default)]
-pub struct Cause {
+pub struct LogCause {
     began: Cell<u64>,
     written: Cell<u32>,
     left_out: Cell<u64>,
@@ -34,10 +34,10 @@ pub enum Verdict {
     LeaveOut,
 }
 
-impl Cause {
+impl LogCause {
     /// Nothing has been written yet.
-    pub const fn new() -> Cause {
-        Cause { began: Cell::new(0), written: Cell::new(0), left_out: Cell::new(0) }
+    pub const fn new() -> LogCause {
+        LogCause { began: Cell::new(0), written: Cell::new(0), left_out: Cell::new(0) }
     }
 
     /// Counts a line.
@@ -74,14 +74,14 @@ impl Cause {
 #[derive(Default)]
 pub struct Causes {
     /// Digests of causes.
-    known: RefCell<Vec<(u64, Cause)>>,
-    others: Cause,
+    known: RefCell<Vec<(u64, LogCause)>>,
+    others: LogCause,
 }
 
 impl Causes {
     /// None yet.
     pub const fn new() -> Causes {
-        Causes { known: RefCell::new(Vec::new()), others: Cause::new() }
+        Causes { known: RefCell::new(Vec::new()), others: LogCause::new() }
     }
 
     /// Counts a line about a request of this method that was answered with `code` because of `why`.
@@ -94,7 +94,7 @@ impl Causes {
         if let Some((_, limit)) = known.iter().find(|(digest, _)| *digest == cause) {
             return limit.verdict_at(now);
         }
-        let limit = Cause::new();
+        let limit = LogCause::new();
         if known.len() < CAUSES {
             known.push((cause, limit));
         } else {
@@ -140,9 +140,9 @@ thread_local! {
 macro_rules! limited {
     ($level:ident, $($arg:tt)*) => {{
         thread_local! {
-            static CAUSE: $crate::host::log_rate::Cause = const { $crate::host::log_rate::Cause::new() };
+            static CAUSE: $crate::host::log_rate::LogCause = const { $crate::host::log_rate::LogCause::new() };
         }
-        $crate::log_as_limited!($level, CAUSE.with($crate::host::log_rate::Cause::verdict), $($arg)*)
+        $crate::log_as_limited!($level, CAUSE.with($crate::host::log_rate::LogCause::verdict), $($arg)*)
     }};
 }
 
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_flood_becomes_ten_lines_and_a_count() {
-        let cause = Cause::new();
+        let cause = LogCause::new();
         let verdicts: Vec<Verdict> = (0..1244).map(|_| cause.verdict_at(100)).collect();
         assert_eq!(verdicts.iter().filter(|v| **v == Verdict::Write).count(), MOST as usize);
         assert_eq!(cause.verdict_at(100 + WINDOW - 1), Verdict::LeaveOut);

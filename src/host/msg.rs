@@ -12,7 +12,7 @@ pub struct SipMsg<'a> {
 
 /// From or To: its URI, the URI's parts, its tag.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Party<'a> {
+pub struct AddressHeader<'a> {
     /// The whole URI.
     pub uri: &'a [u8],
     /// The user part; empty when there is none.
@@ -210,17 +210,17 @@ impl<'a> SipMsg<'a> {
 
     /// # Safety
     /// `body` is null, or a From or To that the host has parsed on this message.
-    unsafe fn party(found: i32, body: *mut sys::to_body) -> Option<Party<'a>> {
+    unsafe fn party(found: i32, body: *mut sys::to_body) -> Option<AddressHeader<'a>> {
         // SAFETY: what is parsed lives as long as the message, by the caller's word.
         let body = unsafe { body.as_ref() }.filter(|_| found >= 0)?;
         // SAFETY: views of the message's buffer.
         let (uri, tag) = (unsafe { bytes::view(&body.uri) }, unsafe { bytes::view(&body.tag_value) });
         let parts = parse_uri(uri)?;
-        Some(Party { uri, user: parts.user, host: parts.host, tag })
+        Some(AddressHeader { uri, user: parts.user, host: parts.host, tag })
     }
 
     /// The From header.
-    pub fn from(&self) -> Option<Party<'a>> {
+    pub fn from(&self) -> Option<AddressHeader<'a>> {
         let mut body = std::ptr::null_mut();
         // SAFETY: a live message and a place for the result.
         let found = unsafe { sys::kr_parse_from(self.raw, &mut body) };
@@ -229,7 +229,7 @@ impl<'a> SipMsg<'a> {
     }
 
     /// The To header.
-    pub fn to(&self) -> Option<Party<'a>> {
+    pub fn to(&self) -> Option<AddressHeader<'a>> {
         let mut body = std::ptr::null_mut();
         // SAFETY: a live message and a place for the result.
         let found = unsafe { sys::kr_parse_to(self.raw, &mut body) };

@@ -62,7 +62,7 @@ pub struct Completed<'a> {
 
 /// What a request without tm has come to.
 #[derive(Clone, Copy)]
-pub enum Outcome<'a> {
+pub enum TransactionOutcome<'a> {
     /// It was answered: the message and its status.
     Answered(SipMsg<'a>, u16),
     /// It was answered with success, in a datagram that no message was made of.
@@ -73,11 +73,11 @@ pub enum Outcome<'a> {
 
 impl<'a> Completed<'a> {
     /// A request that had no transaction of tm: its From, To, Call-ID and CSeq lines, and what it has come to.
-    pub fn without_tm(headers: [&'a [u8]; 4], outcome: Outcome<'a>) -> Completed<'a> {
+    pub fn without_tm(headers: [&'a [u8]; 4], outcome: TransactionOutcome<'a>) -> Completed<'a> {
         let (reply, code, is_unread) = match outcome {
-            Outcome::Answered(reply, code) => (Reply::of(reply), i32::from(code), false),
-            Outcome::Taken(code) => (Reply::none(), i32::from(code), true),
-            Outcome::Silence => (Reply::none(), 408, false),
+            TransactionOutcome::Answered(reply, code) => (Reply::of(reply), i32::from(code), false),
+            TransactionOutcome::Taken(code) => (Reply::none(), i32::from(code), true),
+            TransactionOutcome::Silence => (Reply::none(), 408, false),
         };
         Completed { cell: std::ptr::null_mut(), headers, code, reply, is_unread }
     }
@@ -284,17 +284,17 @@ impl<'a> Reply<'a> {
 }
 
 /// The answer to a request of ours as scripts see it: the message that came, or one that says that none did.
-pub struct Answer<'a> {
+pub struct ShownResponse<'a> {
     raw: *mut sys::sip_msg,
     is_made: bool,
     life: PhantomData<&'a sys::sip_msg>,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> ShownResponse<'a> {
     /// That of a completed transaction. Scripts see each 408 alike, whether the peer has sent it or a timer has.
-    pub fn of(done: &Completed<'a>) -> Answer<'a> {
+    pub fn of(done: &Completed<'a>) -> ShownResponse<'a> {
         if !done.reply.is_missing() && done.code != 408 {
-            return Answer { raw: done.reply.raw, is_made: false, life: PhantomData };
+            return ShownResponse { raw: done.reply.raw, is_made: false, life: PhantomData };
         }
         // The phrase is the one that scripts know.
         let mut text = format!("SIP/2.0 {} TIMEOUT\r\nVia: SIP/2.0/UDP 127.0.0.1\r\n", done.code).into_bytes();
@@ -305,7 +305,7 @@ impl<'a> Answer<'a> {
         text.extend_from_slice(b"Content-Length: 0\r\n\r\n");
         // SAFETY: the host copies the text into a message of its own, or gives null.
         let raw = unsafe { sys::kr_make_reply(text.as_ptr() as *const _, text.len() as i32) };
-        Answer { raw, is_made: !raw.is_null(), life: PhantomData }
+        ShownResponse { raw, is_made: !raw.is_null(), life: PhantomData }
     }
 
     /// For the host; null where no message could be made.
@@ -314,7 +314,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-impl Drop for Answer<'_> {
+impl Drop for ShownResponse<'_> {
     fn drop(&mut self) {
         if self.is_made {
             // SAFETY: made by `kr_make_reply` and given back once.

@@ -6,7 +6,7 @@ use std::ffi::{CString, c_int};
 use std::marker::PhantomData;
 
 /// A parsed document; freed when dropped.
-pub struct Document {
+pub struct XmlDocument {
     raw: *mut sys::_xmlDoc,
 }
 
@@ -14,7 +14,7 @@ pub struct Document {
 #[derive(Clone, Copy)]
 pub struct Element<'d> {
     raw: *mut sys::_xmlNode,
-    life: PhantomData<&'d Document>,
+    life: PhantomData<&'d XmlDocument>,
 }
 
 /// Text that libxml2 allocated, as bytes.
@@ -47,9 +47,9 @@ unsafe fn take_written(text: *mut sys::xmlChar, length: c_int) -> Option<Vec<u8>
     (!copy.is_empty()).then_some(copy)
 }
 
-impl Document {
+impl XmlDocument {
     /// Parses a document: nothing is fetched, no entity is replaced, nothing is printed.
-    pub fn parse(text: &[u8]) -> Option<Document> {
+    pub fn parse(text: &[u8]) -> Option<XmlDocument> {
         let options = sys::xmlParserOption_XML_PARSE_NONET
             | sys::xmlParserOption_XML_PARSE_NOERROR
             | sys::xmlParserOption_XML_PARSE_NOWARNING;
@@ -58,7 +58,7 @@ impl Document {
         let raw = unsafe {
             sys::xmlReadMemory(text.as_ptr() as *const _, length, std::ptr::null(), std::ptr::null(), options as c_int)
         };
-        (!raw.is_null()).then_some(Document { raw })
+        (!raw.is_null()).then_some(XmlDocument { raw })
     }
 
     /// Whether its document type declares entities, parameter entities among them.
@@ -98,7 +98,7 @@ impl Document {
     }
 }
 
-impl Drop for Document {
+impl Drop for XmlDocument {
     fn drop(&mut self) {
         // SAFETY: parsed by `parse`, freed once.
         unsafe { sys::xmlFreeDoc(self.raw) }
@@ -197,13 +197,13 @@ mod tests {
 
     #[test]
     fn attributes_are_read_and_set() {
-        let document = Document::parse(b"<a><b:C xmlns:b='urn:x' ID='1'/></a>").unwrap();
+        let document = XmlDocument::parse(b"<a><b:C xmlns:b='urn:x' ID='1'/></a>").unwrap();
         let element = document.find("c").unwrap();
         assert_eq!(element.attribute("id"), Some(b"1".to_vec()));
         assert!(element.set("version", b"7"));
         let text = String::from_utf8(document.to_text().unwrap()).unwrap();
         assert!(text.contains("version=\"7\"") && text.starts_with("<?xml version=\"1.0\"?>"), "{text}");
         assert!(document.find("d").is_none());
-        assert!(Document::parse(b"<a>").is_none());
+        assert!(XmlDocument::parse(b"<a>").is_none());
     }
 }

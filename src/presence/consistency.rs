@@ -3,7 +3,7 @@ use super::config::{Config, PublicationMode, SubscriptionMode};
 use super::modes::DocumentOrder;
 use super::order;
 use crate::reference::reading::BadParameter;
-use crate::reference::setting::Field;
+use crate::reference::setting::SettingField;
 use crate::sip::uri::is_sip_uri;
 use crate::time::Seconds;
 

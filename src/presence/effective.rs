@@ -2,7 +2,7 @@
 use super::config::{
     BelowMinimum, Config, NotifyEngine, NotifyFailures, PARAMETERS, PublicationMode, SubscriptionMode,
 };
-use crate::reference::setting::{Field, Setting, Value};
+use crate::reference::setting::{Setting, SettingField, Value};
 
 impl SubscriptionMode {
     /// What the mode is called in the documentation.
@@ -27,7 +27,7 @@ impl PublicationMode {
     }
 }
 
-impl Field for NotifyEngine {
+impl SettingField for NotifyEngine {
     fn from_value(value: Value) -> NotifyEngine {
         let named = match value {
             Value::Text(name) => NotifyEngine::named(name),
@@ -44,7 +44,7 @@ impl Field for NotifyEngine {
 /// Settings whose parameters have a number for each case; the table allows no other numbers.
 macro_rules! numbered {
     ($($mode:ty { $($number:literal => $case:path,)* })*) => { $(
-        impl Field for $mode {
+        impl SettingField for $mode {
             fn from_value(value: Value) -> $mode {
                 [$(($number, $case),)*]
                     .into_iter()

@@ -3,7 +3,7 @@ use super::ended::Ended;
 use super::error::StoreError;
 use super::notification::{NotifyHistory, QueueState};
 use super::ports::Ports;
-use super::remembered::{Answer, Micros, SentNotify};
+use super::remembered::{Micros, NotifyOutcome, SentNotify};
 use super::resource::Resource;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
@@ -131,19 +131,19 @@ const SLOW: Micros = 2_000_000;
 fn stuck(subscription: &Subscription, sent: Option<&SentNotify>, now: Micros) -> Option<(String, String)> {
     let sent = sent.filter(|_| subscription.state.status == Status::Active)?;
     match sent.answer {
-        Answer::Awaited if now - sent.at > SLOW => Some((
+        NotifyOutcome::Awaited if now - sent.at > SLOW => Some((
             format!("active, but the answer to the last NOTIFY is {}", sent.answer_in_words(now)),
             "look at NAT, the firewall and the contact: the phone does not answer there".into(),
         )),
-        Answer::NotSent => Some((
+        NotifyOutcome::NotSent => Some((
             "active, but the last NOTIFY could not be sent".into(),
             "look at the contact and at the log: no way leads to the phone".into(),
         )),
-        Answer::Dropped => Some((
+        NotifyOutcome::Dropped => Some((
             "active, but the script dropped the last NOTIFY".into(),
             "look at event_route[tm:local-request] of the configuration".into(),
         )),
-        Answer::Awaited | Answer::Final(_) => None,
+        NotifyOutcome::Awaited | NotifyOutcome::Final(_) => None,
     }
 }
 

@@ -218,7 +218,7 @@ pub enum Applied {
 }
 
 /// What a store sees of a stored document when it plans a change.
-pub trait Stored {
+pub trait StoredDocument {
     /// Its entity tag.
     fn etag(&self) -> EntityTag<&[u8]>;
     /// The id of its record; empty when unknown.
@@ -231,7 +231,7 @@ pub trait Stored {
     fn dialogs(&self) -> DialogView<'_>;
 }
 
-impl Stored for Publication {
+impl StoredDocument for Publication {
     fn etag(&self) -> EntityTag<&[u8]> {
         self.etag.view()
     }
@@ -290,7 +290,7 @@ pub enum Plan {
 
 impl Plan {
     /// Decides what a change means for these documents.
-    pub fn of<D: Stored>(documents: &[D], change: &Change) -> Plan {
+    pub fn of<D: StoredDocument>(documents: &[D], change: &Change) -> Plan {
         let find = |etag: EntityTag<&[u8]>| documents.iter().position(|document| document.etag() == etag);
         match change {
             // Another process was faster with what another node announced, be it this state of the record or another
@@ -314,7 +314,7 @@ impl Plan {
     }
 
     /// Other documents speak of these dialogs no more.
-    fn over<D: Stored>(documents: &[D], dialogs: DialogView<'_>) -> Plan {
+    fn over<D: StoredDocument>(documents: &[D], dialogs: DialogView<'_>) -> Plan {
         let (mut replaced, mut trimmed) = (Vec::new(), Vec::new());
         for (at, document) in documents.iter().enumerate() {
             let old = document.dialogs();
@@ -327,15 +327,15 @@ impl Plan {
     }
 }
 
-fn has_record<D: Stored>(documents: &[D], ruid: &[u8]) -> bool {
+fn has_record<D: StoredDocument>(documents: &[D], ruid: &[u8]) -> bool {
     !ruid.is_empty() && documents.iter().any(|document| document.ruid() == ruid)
 }
 
-fn is_soon<D: Stored>(end: &D, now: Option<Moment>) -> bool {
+fn is_soon<D: StoredDocument>(end: &D, now: Option<Moment>) -> bool {
     now.zip(end.received_at()).is_some_and(|(now, ended)| now - ended <= LATE_SECONDS)
 }
 
-fn what_stays<D: Stored>(old: &D, new: &Modification) -> Keeps {
+fn what_stays<D: StoredDocument>(old: &D, new: &Modification) -> Keeps {
     if new.body.is_none() {
         return Keeps::Nothing;
     }

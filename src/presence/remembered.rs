@@ -122,7 +122,7 @@ pub struct DocumentChange {
 
 /// What became of a NOTIFY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum NotifyOutcome {
     /// Its answer has not come yet.
     Awaited,
     /// Its final status; 408: nobody answered.
@@ -134,7 +134,7 @@ pub enum Answer {
 }
 
 shm_safe!(
-    enum Answer {
+    enum NotifyOutcome {
         Awaited,
         Final(value),
         NotSent,
@@ -162,7 +162,7 @@ pub struct SentNotify {
     /// Its body.
     pub body: BodyDigest,
     /// What became of it.
-    pub answer: Answer,
+    pub answer: NotifyOutcome,
     /// When that was known.
     pub answered_at: Micros,
 }
@@ -171,11 +171,11 @@ impl SentNotify {
     /// Its answer and how long that took, in words.
     pub fn answer_in_words(&self, now: Micros) -> String {
         match self.answer {
-            Answer::Awaited => format!("awaited for {}", span(now - self.at)),
-            Answer::Final(408) => format!("408 after {} (nobody answered)", span(self.answered_at - self.at)),
-            Answer::Final(code) => format!("{code} after {}", span(self.answered_at - self.at)),
-            Answer::NotSent => "none: it could not be sent".into(),
-            Answer::Dropped => "none: the script dropped it".into(),
+            NotifyOutcome::Awaited => format!("awaited for {}", span(now - self.at)),
+            NotifyOutcome::Final(408) => format!("408 after {} (nobody answered)", span(self.answered_at - self.at)),
+            NotifyOutcome::Final(code) => format!("{code} after {}", span(self.answered_at - self.at)),
+            NotifyOutcome::NotSent => "none: it could not be sent".into(),
+            NotifyOutcome::Dropped => "none: the script dropped it".into(),
         }
     }
 }
@@ -190,7 +190,7 @@ fn span(micros: Micros) -> String {
 mod tests {
     use super::*;
 
-    fn sent(answer: Answer) -> SentNotify {
+    fn sent(answer: NotifyOutcome) -> SentNotify {
         SentNotify {
             at: 1_000_000,
             event: PackageId(0),
@@ -207,11 +207,11 @@ mod tests {
 
     #[test]
     fn an_answer_says_how_long_it_took() {
-        assert_eq!(sent(Answer::Final(200)).answer_in_words(9), "200 after 12 ms");
-        assert_eq!(sent(Answer::Final(408)).answer_in_words(9), "408 after 12 ms (nobody answered)");
-        assert_eq!(sent(Answer::Awaited).answer_in_words(31_000_000), "awaited for 30 s");
+        assert_eq!(sent(NotifyOutcome::Final(200)).answer_in_words(9), "200 after 12 ms");
+        assert_eq!(sent(NotifyOutcome::Final(408)).answer_in_words(9), "408 after 12 ms (nobody answered)");
+        assert_eq!(sent(NotifyOutcome::Awaited).answer_in_words(31_000_000), "awaited for 30 s");
         // The clock was set back.
-        assert_eq!(sent(Answer::Awaited).answer_in_words(0), "awaited for 0 ms");
+        assert_eq!(sent(NotifyOutcome::Awaited).answer_in_words(0), "awaited for 0 ms");
     }
 
     #[test]

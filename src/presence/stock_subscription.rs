@@ -14,7 +14,7 @@ pub enum Message {
     /// 3: a subscription was made, refreshed, or its watcher was notified.
     Subscription(Box<Subscription>),
     /// 3 with `expires` 0: a subscription has ended.
-    End(Dialog),
+    End(StockDialog),
     /// 4: a node that has just joined wants to know what there is.
     Sync,
     /// Something else.
@@ -23,7 +23,7 @@ pub enum Message {
 
 /// A dialog of its own strings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dialog {
+pub struct StockDialog {
     /// Call-ID.
     pub call_id: Vec<u8>,
     /// Our tag.
@@ -32,7 +32,7 @@ pub struct Dialog {
     pub from_tag: Vec<u8>,
 }
 
-impl Dialog {
+impl StockDialog {
     /// The same, lent.
     pub fn id(&self) -> DialogId<'_> {
         DialogId { call_id: &self.call_id, to_tag: &self.to_tag, from_tag: &self.from_tag }
@@ -148,7 +148,7 @@ fn subscription_of(object: &Value, packages: &Packages, now: Moment) -> Option<M
     }
     if end.is_none() {
         let DialogId { call_id, to_tag, from_tag } = subscription.dialog();
-        return Some(Message::End(Dialog {
+        return Some(Message::End(StockDialog {
             call_id: call_id.to_vec(),
             to_tag: to_tag.to_vec(),
             from_tag: from_tag.to_vec(),

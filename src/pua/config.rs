@@ -1,6 +1,6 @@
 //! The parameters of the presence user agent and the settings read by them, checked once at start-up.
 use crate::reference::parameter::{LONGEST_LIST, LONGEST_URL, Range, Shown, integer, switch, text};
-use crate::reference::setting::{Field, Value};
+use crate::reference::setting::{SettingField, Value};
 use crate::time::Seconds;
 
 /// Where publications and subscriptions live (`db_mode`).
@@ -12,7 +12,7 @@ pub enum Mode {
     Database,
 }
 
-impl Field for Mode {
+impl SettingField for Mode {
     fn from_value(value: Value) -> Mode {
         if value == Value::Number(2) { Mode::Database } else { Mode::Memory }
     }

@@ -3,12 +3,12 @@ use super::digest;
 use super::error::RequestError;
 use super::headers;
 use super::next_step::{Next, show};
-use super::ports::{AtServer, Claim, Outcome, PendingRequest, PendingRequestId, Ports};
+use super::ports::{AgentPorts, AtServer, Claim, PendingRequest, PendingRequestId, RequestOutcome};
 use super::publish::MOST_REDIRECTS;
 use super::queue;
-use super::record::{Change, Dialog, Field, Record};
+use super::record::{Dialog, Field, Record, RecordChange};
 use super::request::{Part, Request, RequestOptions, Start, Wanted};
-use super::response::{Answer, LONGEST_GRANT, LONGEST_PUT_OFF, ResponseMeaning, backoff};
+use super::response::{FinalResponse, LONGEST_GRANT, LONGEST_PUT_OFF, ResponseMeaning, backoff};
 use super::subscriber::{find, remove_dialog};
 use crate::sip::subscription_state::SubscriptionStateHeader;
 use crate::time::{Moment, Seconds};
@@ -28,10 +28,10 @@ pub enum When {
 ///
 /// Fails when no event has the flag, a string cannot be sent, too many requests wait for the subscription, the request
 /// cannot be sent, or a store fails.
-pub fn submit<P: Ports>(ports: &mut P, request: &Request, when: When) -> Result<(), RequestError> {
+pub fn submit<P: AgentPorts>(ports: &mut P, request: &Request, when: When) -> Result<(), RequestError> {
     if when == When::IfNew && find(ports, request)?.is_some() {
         if let Some(claim) = Claim::of(request) {
-            ports.report(&[claim], &PendingRequest::unsent(request), Outcome::Silence);
+            ports.report(&[claim], &PendingRequest::unsent(request), RequestOutcome::Silence);
         }
         return Ok(());
     }
@@ -39,14 +39,19 @@ pub fn submit<P: Ports>(ports: &mut P, request: &Request, when: When) -> Result<
 }
 
 /// A SUBSCRIBE was answered, or was not.
-pub fn answered<P: Ports>(ports: &mut P, pending: PendingRequestId, answer: &Answer) {
+pub fn answered<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, answer: &FinalResponse) {
     if let Some(sent) = ports.take_sent(pending) {
         settled_by(ports, pending, &sent, answer);
     }
 }
 
 /// This answer settles what was sent on a pending request.
-pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, sent: &PendingRequest, answer: &Answer) {
+pub fn settled_by<P: AgentPorts>(
+    ports: &mut P,
+    pending: PendingRequestId,
+    sent: &PendingRequest,
+    answer: &FinalResponse,
+) {
     let authorized = digest::with_credentials(ports.config().credentials, &sent.request, answer);
     headers::forget_refused(ports, &sent.request, answer.code, authorized.is_some());
     let verdict = match authorized {
@@ -60,7 +65,7 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, sent: &Pen
     };
     if !matches!(next, Next::Quietly(_)) {
         let misses = verdict == ResponseMeaning::Done && answer.expires.is_none();
-        queue::report(ports, pending, sent, Outcome::of(misses));
+        queue::report(ports, pending, sent, RequestOutcome::of(misses));
     }
     match undone {
         None => queue::follow(ports, pending, next, None),
@@ -69,11 +74,11 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, sent: &Pen
 }
 
 /// What a granting answer makes of the record when the store cannot be asked what is in it.
-pub(crate) fn unread(now: Moment, sent: &PendingRequest, answer: &Answer) -> Change {
+pub(crate) fn unread(now: Moment, sent: &PendingRequest, answer: &FinalResponse) -> RecordChange {
     let record = &sent.record;
     let expires = answer.granted().unwrap_or_default();
     if expires == Seconds::ZERO {
-        return Change { before: Some(record.clone()), after: None };
+        return RecordChange { before: Some(record.clone()), after: None };
     }
     let mut changes: Vec<(Field, &[u8])> = Vec::new();
     if !answer.contact.is_empty() {
@@ -85,16 +90,16 @@ pub(crate) fn unread(now: Moment, sent: &PendingRequest, answer: &Answer) -> Cha
     }
     let mut after = record.with(&changes);
     after.state.expires_at = now + expires;
-    Change { before: Some(record.clone()), after: Some(after) }
+    RecordChange { before: Some(record.clone()), after: Some(after) }
 }
 
 /// Brings the record in line with the answer, and says what is sent next. `undone` is what could not be stored.
-pub(crate) fn settle<P: Ports>(
+pub(crate) fn settle<P: AgentPorts>(
     ports: &mut P,
     sent: &PendingRequest,
-    answer: &Answer,
+    answer: &FinalResponse,
     verdict: ResponseMeaning,
-    undone: &mut Option<Change>,
+    undone: &mut Option<RecordChange>,
 ) -> Next {
     let (request, record) = (&sent.request, &sent.record);
     let within = !record.is_temporary();
@@ -129,10 +134,10 @@ pub(crate) fn settle<P: Ports>(
 }
 
 /// The same once more, and the caller gets its answer: in the dialog there is, or in a new one.
-pub(crate) fn afresh<P: Ports>(
+pub(crate) fn afresh<P: AgentPorts>(
     ports: &mut P,
     sent: &PendingRequest,
-    undone: &mut Option<Change>,
+    undone: &mut Option<RecordChange>,
     request: Request,
 ) -> Next {
     if !sent.record.is_temporary() {
@@ -149,11 +154,11 @@ pub(crate) fn pinned(request: &Request, record: &Record) -> Request {
 }
 
 /// The server cannot now: another try after a while, as long as somebody wants it.
-pub(crate) fn put_off<P: Ports>(
+pub(crate) fn put_off<P: AgentPorts>(
     ports: &mut P,
     sent: &PendingRequest,
     wait: Seconds,
-    undone: &mut Option<Change>,
+    undone: &mut Option<RecordChange>,
 ) -> Next {
     let (request, record) = (&sent.request, &sent.record);
     let now = ports.now();
@@ -190,7 +195,7 @@ pub(crate) fn from_the_start(request: &Request, record: &Record) -> Request {
 
 /// The server will not have it. A dialog that it forgot is replaced by a new one, unless a NOTIFY has ended it
 /// meanwhile.
-pub(crate) fn given_up<P: Ports>(ports: &mut P, sent: &PendingRequest, undone: &mut Option<Change>) -> Next {
+pub(crate) fn given_up<P: AgentPorts>(ports: &mut P, sent: &PendingRequest, undone: &mut Option<RecordChange>) -> Next {
     let (request, record) = (&sent.request, &sent.record);
     let was_there = discard(ports, record, undone);
     if record.is_temporary() || request.options.expires.is_end() || !was_there {
@@ -229,10 +234,10 @@ pub(crate) fn left(request: &Request, record: &Record, now: Moment) -> Wanted {
 }
 
 /// The server has granted it until `until`.
-pub(crate) fn confirm<P: Ports>(
+pub(crate) fn confirm<P: AgentPorts>(
     ports: &mut P,
     sent: &PendingRequest,
-    answer: &Answer,
+    answer: &FinalResponse,
     until: Moment,
 ) -> Result<(), RequestError> {
     let (request, record) = (&sent.request, &sent.record);
@@ -294,7 +299,11 @@ pub(crate) fn comes_back(state: &SubscriptionStateHeader<'_>, restarts: impl FnO
 /// # Errors
 ///
 /// Fails when a store fails, and when the SUBSCRIBE that begins the subscription anew cannot be sent.
-pub fn notified<P: Ports>(ports: &mut P, dialog: &Dialog<'_>, said: &ReceivedNotify<'_>) -> Result<bool, RequestError> {
+pub fn notified<P: AgentPorts>(
+    ports: &mut P,
+    dialog: &Dialog<'_>,
+    said: &ReceivedNotify<'_>,
+) -> Result<bool, RequestError> {
     let Some(stored) = ports.find_dialog(dialog)? else { return Ok(false) };
     if said.state.terminated {
         ports.remove(&stored)?;
@@ -325,7 +334,7 @@ pub fn notified<P: Ports>(ports: &mut P, dialog: &Dialog<'_>, said: &ReceivedNot
 }
 
 /// The server has ended a subscription that its owner still wants.
-pub(crate) fn begin_anew<P: Ports>(
+pub(crate) fn begin_anew<P: AgentPorts>(
     ports: &mut P,
     record: &Record,
     state: &SubscriptionStateHeader<'_>,
@@ -373,10 +382,10 @@ pub fn request_of(record: &Record, expires: Wanted, start: Start) -> Request {
 }
 
 /// Removes the dialog of a record, now or as soon as the store is there again; `false`: it was not there any more.
-pub(crate) fn discard<P: Ports>(ports: &mut P, record: &Record, undone: &mut Option<Change>) -> bool {
+pub(crate) fn discard<P: AgentPorts>(ports: &mut P, record: &Record, undone: &mut Option<RecordChange>) -> bool {
     remove_dialog(ports, record).unwrap_or_else(|why| {
         ports.warn(&format!("a dialog cannot be removed yet: {why}"));
-        *undone = Some(Change { before: Some(record.clone()), after: None });
+        *undone = Some(RecordChange { before: Some(record.clone()), after: None });
         true
     })
 }

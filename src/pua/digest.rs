@@ -1,6 +1,6 @@
 //! Digest authentication of our requests (RFC 3261 22, RFC 7616, RFC 8760): which challenge is answered, and how.
 use super::request::{Part, Request, RequestOptions};
-use super::response::{Answer, Challenge};
+use super::response::{Challenge, FinalResponse};
 use md5::{Digest, Md5};
 use sha2::Sha256;
 
@@ -166,7 +166,7 @@ fn letter(challenge: &Challenge) -> u8 {
 
 /// The request once more with an answer to the challenges that came; `None`: there are no credentials for them, or they
 /// were refused.
-pub fn with_credentials(listed: &[u8], request: &Request, answer: &Answer) -> Option<Request> {
+pub fn with_credentials(listed: &[u8], request: &Request, answer: &FinalResponse) -> Option<Request> {
     if listed.is_empty() || !matches!(answer.code, 401 | 407) || request.options.challenges >= MOST_CHALLENGES {
         return None;
     }
@@ -258,9 +258,9 @@ mod tests {
         Request::new(RequestOptions::default(), &[(Part::PresUri, b"sip:a@b")])
     }
 
-    fn asked_by(of_proxy: bool, code: u16, texts: &[&str]) -> Answer {
+    fn asked_by(of_proxy: bool, code: u16, texts: &[&str]) -> FinalResponse {
         let challenges = texts.iter().map(|text| Challenge { of_proxy, text: text.as_bytes().to_vec() }).collect();
-        Answer { code, challenges, ..Answer::default() }
+        FinalResponse { code, challenges, ..FinalResponse::default() }
     }
 
     fn header(listed: &str, request: &Request, method: &str, uri: &str, cnonce: &str) -> String {
@@ -309,7 +309,7 @@ mod tests {
         let good = "Digest realm=\"r\", nonce=\"1\"";
         let stale = "Digest realm=\"r\", nonce=\"2\", stale=TRUE";
         let first = with_credentials(listed, &request(), &asked_by(false, 401, &[good])).unwrap();
-        let refused = |listed: &[u8], request: &Request, answer: Answer| {
+        let refused = |listed: &[u8], request: &Request, answer: FinalResponse| {
             assert_eq!(with_credentials(listed, request, &answer), None, "{answer:?}");
         };
         for said in [

@@ -2,7 +2,7 @@
 use super::config::Config;
 use super::digest;
 use super::event::Event;
-use super::ports::Ports;
+use super::ports::AgentPorts;
 use super::request::{Part, Request, Wanted};
 use super::response::LONGEST_GRANT;
 use crate::sip::entity_tag::EntityTag;
@@ -74,7 +74,7 @@ pub fn publish(
 
 /// The answers to the challenges of a request, if it has been challenged, and to others that its server has sent before
 /// (RFC 3261 22.3, RFC 7616 3.3): the server that takes them need not ask again.
-pub fn credentials<P: Ports>(ports: &mut P, out: &mut Vec<u8>, request: &Request, method: &str, target: &[u8]) {
+pub fn credentials<P: AgentPorts>(ports: &mut P, out: &mut Vec<u8>, request: &Request, method: &str, target: &[u8]) {
     if ports.config().credentials.is_empty() {
         return;
     }
@@ -97,7 +97,7 @@ pub fn server_of(config: &Config, request: &Request) -> Vec<u8> {
 }
 
 /// A request was refused for its credentials: what the server asked before is not answered again unasked.
-pub fn forget_refused<P: Ports>(ports: &mut P, request: &Request, code: u16, is_answered: bool) {
+pub fn forget_refused<P: AgentPorts>(ports: &mut P, request: &Request, code: u16, is_answered: bool) {
     if matches!(code, 401 | 403 | 407) && !is_answered && !ports.config().credentials.is_empty() {
         let server = server_of(ports.config(), request);
         ports.forget_challenges(&server);

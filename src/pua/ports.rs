@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::error::RequestError;
 use super::event::Event;
-use super::record::{Change, Dialog, Field, Record, RecordRowState, RecordState, Search};
+use super::record::{Dialog, Field, Record, RecordChange, RecordRowState, RecordState, Search};
 use super::request::{Part, Request};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
@@ -89,7 +89,7 @@ pub enum Due {
     /// Its wait is over: this is sent.
     Send(PendingRequestId, Request),
     /// What its answer says could not be stored: it is tried again.
-    Store(PendingRequestId, Change),
+    Store(PendingRequestId, RecordChange),
     /// No answer came, and none will.
     Lost(PendingRequestId),
 }
@@ -161,22 +161,22 @@ pub enum AtServer {
 
 /// What callers learn of their request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// The answer in hand.
     Answered,
     /// That none has come.
     Silence,
 }
 
-impl Outcome {
+impl RequestOutcome {
     /// Silence where what came is of no use.
-    pub fn of(is_useless: bool) -> Outcome {
-        if is_useless { Outcome::Silence } else { Outcome::Answered }
+    pub fn of(is_useless: bool) -> RequestOutcome {
+        if is_useless { RequestOutcome::Silence } else { RequestOutcome::Answered }
     }
 }
 
 /// What the user agent needs done.
-pub trait Ports {
+pub trait AgentPorts {
     /// The settings.
     fn config(&self) -> &Config;
     /// The moment.
@@ -270,14 +270,14 @@ pub trait Ports {
     fn retag(&mut self, pending: PendingRequestId, tag: EntityTag<&[u8]>);
     /// Ends a pending request, or gives the request that was kept meanwhile: the pending request goes on with that.
     fn end(&mut self, pending: PendingRequestId) -> Option<Request>;
-    /// Lets a pending request wait so long; then [`Ports::timed_out`] names it. `request` is tried again,
+    /// Lets a pending request wait so long; then [`AgentPorts::timed_out`] names it. `request` is tried again,
     /// or what was kept meanwhile together with what `request` wanted besides.
     /// `false`: there is no memory for it.
     fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) -> bool;
     /// How many tries of a pending request have failed.
     fn attempts(&mut self, pending: PendingRequestId) -> u32;
     /// Lets a pending request wait so long until `change` is tried again.
-    fn postpone(&mut self, pending: PendingRequestId, wait: Seconds, change: &Change);
+    fn postpone(&mut self, pending: PendingRequestId, wait: Seconds, change: &RecordChange);
     /// Has a request of our own sent after this time, unless its subscription is being ended or something newer
     /// waits.
     /// Gives the pending request when it can go now.
@@ -302,7 +302,7 @@ pub trait Ports {
     /// Fails when tm cannot send it: no answer will come.
     fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<Sent, RequestError>;
     /// Calls the callbacks of these callers with the outcome of their request.
-    fn report(&mut self, claims: &[Claim], pending: &PendingRequest, outcome: Outcome);
+    fn report(&mut self, claims: &[Claim], pending: &PendingRequest, outcome: RequestOutcome);
     /// One line for the log.
     fn warn(&self, what: &str);
 }

@@ -3,24 +3,29 @@ use super::dialog;
 use super::digest;
 use super::headers;
 use super::next_step::{Next, caller_decides, show};
-use super::ports::{AtServer, Outcome, PendingRequest, PendingRequestId, Ports};
+use super::ports::{AgentPorts, AtServer, PendingRequest, PendingRequestId, RequestOutcome};
 use super::publish::MOST_REDIRECTS;
 use super::queue;
-use super::record::{Change, Field};
+use super::record::{Field, RecordChange};
 use super::request::{Part, Request, RequestOptions, Start, Wanted};
-use super::response::{Answer, ResponseMeaning};
+use super::response::{FinalResponse, ResponseMeaning};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Moment, Seconds};
 
 /// A PUBLISH was answered, or was not.
-pub fn answered<P: Ports>(ports: &mut P, pending: PendingRequestId, answer: &Answer) {
+pub fn answered<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, answer: &FinalResponse) {
     if let Some(sent) = ports.take_sent(pending) {
         settled_by(ports, pending, &sent, answer);
     }
 }
 
 /// This answer settles what was sent on a pending request.
-pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, sent: &PendingRequest, answer: &Answer) {
+pub fn settled_by<P: AgentPorts>(
+    ports: &mut P,
+    pending: PendingRequestId,
+    sent: &PendingRequest,
+    answer: &FinalResponse,
+) {
     let authorized = digest::with_credentials(ports.config().credentials, &sent.request, answer);
     headers::forget_refused(ports, &sent.request, answer.code, authorized.is_some());
     let verdict = match authorized {
@@ -46,7 +51,7 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, sent: &Pen
         None => repair(ports, sent, answer, verdict),
     };
     if !matches!(next, Next::Quietly(_)) {
-        queue::report(ports, pending, sent, Outcome::of(misses));
+        queue::report(ports, pending, sent, RequestOutcome::of(misses));
     }
     match (stored, change) {
         (Err(why), Some(change)) => {
@@ -58,10 +63,10 @@ pub fn settled_by<P: Ports>(ports: &mut P, pending: PendingRequestId, sent: &Pen
 }
 
 /// The entity tag the publication has after an answer; empty when it has none.
-pub(crate) fn tag_after(sent: &PendingRequest, change: Option<&Change>) -> EntityTag {
+pub(crate) fn tag_after(sent: &PendingRequest, change: Option<&RecordChange>) -> EntityTag {
     match change {
-        Some(Change { after: Some(record), .. }) => EntityTag::new(record.get(Field::Etag).to_vec()),
-        Some(Change { after: None, .. }) => EntityTag::default(),
+        Some(RecordChange { after: Some(record), .. }) => EntityTag::new(record.get(Field::Etag).to_vec()),
+        Some(RecordChange { after: None, .. }) => EntityTag::default(),
         None => EntityTag::new(sent.record.get(Field::Etag).to_vec()),
     }
 }
@@ -70,9 +75,9 @@ pub(crate) fn tag_after(sent: &PendingRequest, change: Option<&Change>) -> Entit
 pub(crate) fn change_after(
     now: Moment,
     sent: &PendingRequest,
-    answer: &Answer,
+    answer: &FinalResponse,
     verdict: ResponseMeaning,
-) -> Option<Change> {
+) -> Option<RecordChange> {
     let record = &sent.record;
     let before = || record.etag().is_some().then(|| record.clone());
     match verdict {
@@ -80,25 +85,30 @@ pub(crate) fn change_after(
             (Some(etag), Some(expires)) if expires > Seconds::ZERO => {
                 let mut granted = record.with(&[(Field::Etag, etag.bytes())]);
                 granted.state.expires_at = now + expires;
-                Some(Change { before: before(), after: Some(granted) })
+                Some(RecordChange { before: before(), after: Some(granted) })
             }
-            _ => Some(Change { before: before(), after: None }),
+            _ => Some(RecordChange { before: before(), after: None }),
         },
         // The server may have taken it: its version must not be used again.
         ResponseMeaning::Later(_) => {
-            before().map(|stored| Change { after: Some(stored.clone()), before: Some(stored) })
+            before().map(|stored| RecordChange { after: Some(stored.clone()), before: Some(stored) })
         }
         ResponseMeaning::TooBrief(_) | ResponseMeaning::Elsewhere | ResponseMeaning::Challenged => None,
         // The document from before is still there, under the tag it has.
         ResponseMeaning::Refused if sent.request.body().is_some() && !sent.request.options.expires.is_end() => None,
         ResponseMeaning::Forgotten | ResponseMeaning::Refused => {
-            before().map(|stored| Change { before: Some(stored), after: None })
+            before().map(|stored| RecordChange { before: Some(stored), after: None })
         }
     }
 }
 
 /// What is sent to mend what the answer says.
-pub(crate) fn repair<P: Ports>(ports: &P, sent: &PendingRequest, answer: &Answer, verdict: ResponseMeaning) -> Next {
+pub(crate) fn repair<P: AgentPorts>(
+    ports: &P,
+    sent: &PendingRequest,
+    answer: &FinalResponse,
+    verdict: ResponseMeaning,
+) -> Next {
     let request = &sent.request;
     match verdict {
         ResponseMeaning::Forgotten => whole_document(ports.now(), sent).map_or(Next::Nothing, Next::Quietly),
@@ -148,7 +158,7 @@ pub(crate) fn whole_document(now: Moment, sent: &PendingRequest) -> Option<Reque
 }
 
 /// Another try after a while, as long as somebody wants it.
-pub(crate) fn again(now: Moment, sent: &PendingRequest, answer: &Answer, wait: Seconds) -> Next {
+pub(crate) fn again(now: Moment, sent: &PendingRequest, answer: &FinalResponse, wait: Seconds) -> Next {
     let (request, record) = (&sent.request, &sent.record);
     let stored = record.etag().is_some();
     let wait = match answer.silence && !stored {

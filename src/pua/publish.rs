@@ -2,7 +2,7 @@
 use super::error::RequestError;
 use super::headers;
 use super::next_step::Launched;
-use super::ports::{ClientRequest, PendingRequestId, Ports, Processed};
+use super::ports::{AgentPorts, ClientRequest, PendingRequestId, Processed};
 use super::record::{Field, Record, RecordRowState, RecordState};
 use super::request::{Part, RemoteTarget, Request, Start};
 
@@ -18,7 +18,7 @@ pub const MOST_REDIRECTS: u8 = 3;
 ///
 /// Fails when no event has the flag, a new publication has no body, the body cannot be published, the request cannot be
 /// sent, or a store fails.
-pub fn prepare_and_send<P: Ports>(
+pub fn prepare_and_send<P: AgentPorts>(
     ports: &mut P,
     pending: PendingRequestId,
     request: &Request,
@@ -68,7 +68,7 @@ fn next_version(request: &Request, found: Option<&Record>) -> u32 {
     }
 }
 
-fn send<P: Ports>(
+fn send<P: AgentPorts>(
     ports: &mut P,
     pending: PendingRequestId,
     request: &Request,
@@ -103,7 +103,7 @@ fn send<P: Ports>(
 }
 
 /// The record as it will be once the request is granted; the entity tag is still the old one.
-fn next_record<P: Ports>(
+fn next_record<P: AgentPorts>(
     ports: &P,
     request: &Request,
     found: Option<&Record>,

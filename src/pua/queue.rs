@@ -2,8 +2,8 @@
 //! nothing goes.
 use super::error::RequestError;
 use super::next_step::{Launched, Next, caller_decides, method, show};
-use super::ports::{Admission, AtServer, Checked, Claim, Outcome, PendingRequest, PendingRequestId, Ports};
-use super::record::Change;
+use super::ports::{Admission, AgentPorts, AtServer, Checked, Claim, PendingRequest, PendingRequestId, RequestOutcome};
+use super::record::RecordChange;
 use super::request::{Part, RemoteTarget, Request, RequestOptions, Start};
 use super::response::backoff;
 use super::{publish, subscriber};
@@ -19,7 +19,7 @@ type Tag<'a> = EntityTag<&'a [u8]>;
 ///
 /// Fails when no event has the flag, a string cannot be sent, the entity tag is of no publication, the body cannot be
 /// published, too many requests wait, the request cannot be sent, or a store fails.
-pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), RequestError> {
+pub fn submit<P: AgentPorts>(ports: &mut P, request: &Request) -> Result<(), RequestError> {
     let event = ports.event(request.options.event).ok_or(RequestError::UnknownEvent(request.options.event))?;
     request.check()?;
     let departure = match ports.admit(request, Checked::NotYet)? {
@@ -42,7 +42,7 @@ pub fn submit<P: Ports>(ports: &mut P, request: &Request) -> Result<(), RequestE
     }
 }
 
-fn prepare_and_send<P: Ports>(
+fn prepare_and_send<P: AgentPorts>(
     ports: &mut P,
     pending: PendingRequestId,
     request: &Request,
@@ -54,7 +54,7 @@ fn prepare_and_send<P: Ports>(
 }
 
 /// Sends a request whose caller is still there: what goes wrong is returned, and is not reported besides.
-fn launch_for_caller<P: Ports>(
+fn launch_for_caller<P: AgentPorts>(
     ports: &mut P,
     pending: PendingRequestId,
     request: &Request,
@@ -96,7 +96,7 @@ fn may_work_later(why: &RequestError, request: &Request) -> bool {
 }
 
 /// Sends a request whose caller has gone on; `false` when nothing is under way now and the pending request is free.
-pub fn send_request<P: Ports>(ports: &mut P, pending: PendingRequestId, request: &Request) -> bool {
+pub fn send_request<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, request: &Request) -> bool {
     match prepare_and_send(ports, pending, request) {
         Ok(Launched::UnderWay) => return true,
         Ok(Launched::Nothing) => {}
@@ -117,7 +117,7 @@ pub fn send_request<P: Ports>(ports: &mut P, pending: PendingRequestId, request:
 
 /// Sends what was kept while a pending request was busy, or ends the pending request. `tag` is the entity tag the
 /// publication has now, when that is known: empty when it is gone.
-pub fn resume<P: Ports>(ports: &mut P, pending: PendingRequestId, tag: Option<Tag<'_>>) {
+pub fn resume<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, tag: Option<Tag<'_>>) {
     while let Some(mut next) = ports.end(pending) {
         if let (true, Some(tag)) = (next.options.follows, tag) {
             next = following(&next, tag);
@@ -129,7 +129,12 @@ pub fn resume<P: Ports>(ports: &mut P, pending: PendingRequestId, tag: Option<Ta
 }
 
 /// Sends `request` on a pending request, then whatever waits behind it.
-pub fn launch_then_go_on<P: Ports>(ports: &mut P, pending: PendingRequestId, request: &Request, tag: Option<Tag<'_>>) {
+pub fn launch_then_go_on<P: AgentPorts>(
+    ports: &mut P,
+    pending: PendingRequestId,
+    request: &Request,
+    tag: Option<Tag<'_>>,
+) {
     if !send_request(ports, pending, request) {
         resume(ports, pending, tag);
     }
@@ -146,15 +151,15 @@ fn following(request: &Request, tag: Tag<'_>) -> Request {
 }
 
 /// Nothing will come of a request: those who wait for it are answered as if by silence.
-fn fail<P: Ports>(ports: &mut P, pending: PendingRequestId, request: &Request) {
+fn fail<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, request: &Request) {
     let claims = ports.claims(pending);
     if !claims.is_empty() {
-        ports.report(&claims, &PendingRequest::unsent(request), Outcome::Silence);
+        ports.report(&claims, &PendingRequest::unsent(request), RequestOutcome::Silence);
     }
 }
 
 /// Answers those who wait for what was sent.
-pub fn report<P: Ports>(ports: &mut P, pending: PendingRequestId, sent: &PendingRequest, outcome: Outcome) {
+pub fn report<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, sent: &PendingRequest, outcome: RequestOutcome) {
     let claims = ports.claims(pending);
     if !claims.is_empty() {
         ports.report(&claims, sent, outcome);
@@ -162,7 +167,7 @@ pub fn report<P: Ports>(ports: &mut P, pending: PendingRequestId, sent: &Pending
 }
 
 /// Lets a request wait for another try; without memory nothing will come of it.
-fn hold<P: Ports>(ports: &mut P, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) {
+fn hold<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) {
     if !ports.wait(pending, wait, request, server) {
         fail(ports, pending, request);
         resume(ports, pending, None);
@@ -170,7 +175,7 @@ fn hold<P: Ports>(ports: &mut P, pending: PendingRequestId, wait: Seconds, reque
 }
 
 /// Does what follows from an answer, then what waits.
-pub fn follow<P: Ports>(ports: &mut P, pending: PendingRequestId, next: Next, tag: Option<Tag<'_>>) {
+pub fn follow<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, next: Next, tag: Option<Tag<'_>>) {
     match next {
         Next::Nothing => resume(ports, pending, tag),
         Next::Now(request) | Next::Quietly(request) => launch_then_go_on(ports, pending, &request, tag),
@@ -179,7 +184,7 @@ pub fn follow<P: Ports>(ports: &mut P, pending: PendingRequestId, next: Next, ta
 }
 
 /// What an answer says could not be stored: that is tried first, then what follows from the answer.
-pub fn store_then_follow<P: Ports>(ports: &mut P, pending: PendingRequestId, change: &Change, next: Next) {
+pub fn store_then_follow<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, change: &RecordChange, next: Next) {
     let (wait, request) = match next {
         Next::Nothing => (Seconds::ZERO, None),
         Next::Now(request) | Next::Quietly(request) => (Seconds::ZERO, Some(request)),
@@ -198,7 +203,7 @@ pub fn store_then_follow<P: Ports>(ports: &mut P, pending: PendingRequestId, cha
 /// # Errors
 ///
 /// Fails when a store fails.
-pub fn apply<P: Ports>(ports: &mut P, change: &Change) -> Result<(), RequestError> {
+pub fn apply<P: AgentPorts>(ports: &mut P, change: &RecordChange) -> Result<(), RequestError> {
     let before = match &change.before {
         // A NOTIFY may have changed the dialog since.
         Some(dialog) if dialog.is_subscription() => ports.find_dialog(&dialog.dialog())?,

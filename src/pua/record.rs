@@ -210,29 +210,29 @@ impl Search<'_> {
 
 /// What has to become of a record: `before` is what is stored, `after` what is to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change<B = Box<[u8]>> {
+pub struct RecordChange<B = Box<[u8]>> {
     /// The record as it was found; `None` for a new one.
     pub before: Option<Record<B>>,
     /// The record as it is to be; `None` to remove it.
     pub after: Option<Record<B>>,
 }
 
-shm_safe!([B: ShmSafe] Change<B> { before, after });
+shm_safe!([B: ShmSafe] RecordChange<B> { before, after });
 
-impl<B: AsRef<[u8]>> Change<B> {
+impl<B: AsRef<[u8]>> RecordChange<B> {
     /// The same with its strings in blocks made by `copy`.
     ///
     /// # Errors
     ///
     /// Fails when `copy` fails.
-    pub fn map<C, E>(&self, copy: impl Fn(&[u8]) -> Result<C, E>) -> Result<Change<C>, E> {
+    pub fn map<C, E>(&self, copy: impl Fn(&[u8]) -> Result<C, E>) -> Result<RecordChange<C>, E> {
         let map = |record: &Option<Record<B>>| record.as_ref().map(|record| record.map(&copy)).transpose();
-        Ok(Change { before: map(&self.before)?, after: map(&self.after)? })
+        Ok(RecordChange { before: map(&self.before)?, after: map(&self.after)? })
     }
 
     /// A private copy.
-    pub fn to_private(&self) -> Change {
-        Change {
+    pub fn to_private(&self) -> RecordChange {
+        RecordChange {
             before: self.before.as_ref().map(Record::to_private),
             after: self.after.as_ref().map(Record::to_private),
         }

@@ -1,11 +1,11 @@
 //! Keeps publications and subscriptions alive as long as their owners want them, and forgets the others.
 use super::dialog::When;
 use super::error::RequestError;
-use super::ports::{Due, PendingRequestId, Ports};
+use super::ports::{AgentPorts, Due, PendingRequestId};
 use super::queue::{self, resume};
-use super::record::{Change, Field, Record};
+use super::record::{Field, Record, RecordChange};
 use super::request::{Part, Request, RequestOptions, Start, Wanted};
-use super::response::{Answer, backoff};
+use super::response::{FinalResponse, backoff};
 use super::{dialog, publication};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Moment, Seconds};
@@ -14,7 +14,7 @@ use crate::time::{Moment, Seconds};
 const GRACE: Seconds = Seconds(10);
 
 /// Goes on with every pending request whose time has come.
-pub fn retry<P: Ports>(ports: &mut P) {
+pub fn retry<P: AgentPorts>(ports: &mut P) {
     for due in ports.timed_out() {
         match due {
             Due::Send(pending, request) => queue::launch_then_go_on(ports, pending, &request, None),
@@ -25,7 +25,7 @@ pub fn retry<P: Ports>(ports: &mut P) {
 }
 
 /// What an answer granted is stored as soon as the store is there again, before anything newer is sent.
-fn store_again<P: Ports>(ports: &mut P, pending: PendingRequestId, change: &Change) {
+fn store_again<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, change: &RecordChange) {
     let ended = change.after.as_ref().is_some_and(|record| record.state.expires_at < ports.now());
     if !ended {
         if let Err(why) = queue::apply(ports, change) {
@@ -44,7 +44,7 @@ fn store_again<P: Ports>(ports: &mut P, pending: PendingRequestId, change: &Chan
 /// # Errors
 ///
 /// Fails when the records cannot be read.
-pub fn sweep<P: Ports>(ports: &mut P) -> Result<(), RequestError> {
+pub fn sweep<P: AgentPorts>(ports: &mut P) -> Result<(), RequestError> {
     let now = ports.now();
     let period = Seconds::from(ports.config().update_period.max(0));
     for record in ports.ending(now + period)? {
@@ -58,7 +58,7 @@ pub fn sweep<P: Ports>(ports: &mut P) -> Result<(), RequestError> {
     Ok(())
 }
 
-fn warn<P: Ports>(ports: &P, uri: &[u8], done: Result<(), RequestError>) {
+fn warn<P: AgentPorts>(ports: &P, uri: &[u8], done: Result<(), RequestError>) {
     if let Err(why) = done {
         ports.warn(&format!("cannot refresh what is kept for {}: {why}", String::from_utf8_lossy(uri)));
     }
@@ -70,7 +70,7 @@ fn wants_more(record: &Record, min_expires: Seconds) -> bool {
     state.desired_until.is_after(state.expires_at + min_expires)
 }
 
-fn refresh<P: Ports>(ports: &mut P, record: &Record, now: Moment) -> Result<(), RequestError> {
+fn refresh<P: AgentPorts>(ports: &mut P, record: &Record, now: Moment) -> Result<(), RequestError> {
     let expires = Wanted::until(record.state.desired_until, now, Seconds(1));
     if record.is_subscription() {
         return dialog::submit(ports, &dialog::request_of(record, expires, Start::AsFound), When::Always);
@@ -96,8 +96,8 @@ fn refresh<P: Ports>(ports: &mut P, record: &Record, now: Moment) -> Result<(), 
 }
 
 /// No answer will come to what was sent: that is taken for silence.
-pub fn lost<P: Ports>(ports: &mut P, pending: PendingRequestId) {
-    let silence = Answer { code: 408, silence: true, ..Answer::default() };
+pub fn lost<P: AgentPorts>(ports: &mut P, pending: PendingRequestId) {
+    let silence = FinalResponse { code: 408, silence: true, ..FinalResponse::default() };
     match ports.take_sent(pending) {
         Some(sent) => match sent.request.is_subscription() {
             true => dialog::settled_by(ports, pending, &sent, &silence),

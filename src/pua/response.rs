@@ -4,7 +4,7 @@ use crate::time::Seconds;
 
 /// The final answer to a request of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct FinalResponse {
     /// The status code; 408 when nothing came.
     pub code: u16,
     /// No message came: tm gave up.
@@ -73,7 +73,7 @@ pub fn backoff(attempts: u32) -> Seconds {
     Seconds(2 << attempts.min(7)).min(LONGEST_WAIT)
 }
 
-impl Answer {
+impl FinalResponse {
     /// Judges the answer to the `attempt`-th try (counted from 0).
     pub fn verdict(&self, attempt: u32) -> ResponseMeaning {
         match self.code {
@@ -106,11 +106,11 @@ mod tests {
 
     #[test]
     fn waits_grow_and_are_bounded() {
-        let busy = Answer { code: 503, ..Answer::default() };
+        let busy = FinalResponse { code: 503, ..FinalResponse::default() };
         assert_eq!([0, 1, 2].map(|n| busy.verdict(n)), [2, 4, 8].map(|wait| ResponseMeaning::Later(Seconds(wait))));
         assert_eq!(busy.verdict(40), ResponseMeaning::Later(Seconds(256)));
         for (said, wait) in [(7, Seconds(7)), (0, Seconds(16)), (i64::MAX, LONGEST_PUT_OFF)] {
-            let answer = Answer { code: 503, retry_after: Some(Seconds(said)), ..Answer::default() };
+            let answer = FinalResponse { code: 503, retry_after: Some(Seconds(said)), ..FinalResponse::default() };
             assert_eq!(answer.verdict(3), ResponseMeaning::Later(wait));
         }
     }
@@ -124,14 +124,14 @@ mod tests {
             (Some(LONGEST_MINIMUM + Seconds(1)), ResponseMeaning::Refused),
             (Some(Seconds::MAX), ResponseMeaning::Refused),
         ] {
-            assert_eq!(Answer { code: 423, min_expires: said, ..Answer::default() }.verdict(0), verdict);
+            assert_eq!(FinalResponse { code: 423, min_expires: said, ..FinalResponse::default() }.verdict(0), verdict);
         }
     }
 
     #[test]
     fn a_redirect_needs_a_target() {
-        assert_eq!(Answer { code: 302, ..Answer::default() }.verdict(0), ResponseMeaning::Refused);
-        let to = Answer { code: 302, contact: b"sip:b@c".to_vec(), ..Answer::default() };
+        assert_eq!(FinalResponse { code: 302, ..FinalResponse::default() }.verdict(0), ResponseMeaning::Refused);
+        let to = FinalResponse { code: 302, contact: b"sip:b@c".to_vec(), ..FinalResponse::default() };
         assert_eq!(to.verdict(0), ResponseMeaning::Elsewhere);
     }
 }

@@ -2,7 +2,7 @@
 use super::error::RequestError;
 use super::headers;
 use super::next_step::Launched;
-use super::ports::{ClientRequest, PendingRequestId, Ports, Sent};
+use super::ports::{AgentPorts, ClientRequest, PendingRequestId, Sent};
 use super::record::{Field, Record, RecordRowState, RecordState};
 use super::request::{Part, Request, Start};
 use crate::pua::request::RemoteTarget;
@@ -17,7 +17,7 @@ const FIRST_CSEQ: u32 = 10;
 /// A dialog whose CSeq comes near the 2^31 of RFC 3261 8.1.1.5 is replaced by a new one.
 const LAST_CSEQ: u32 = i32::MAX as u32 - 10_000;
 
-pub(crate) fn find<P: Ports>(ports: &mut P, request: &Request) -> Result<Option<Record>, RequestError> {
+pub(crate) fn find<P: AgentPorts>(ports: &mut P, request: &Request) -> Result<Option<Record>, RequestError> {
     let target = match ports.config().check_remote_contact {
         true => RemoteTarget::Same,
         false => RemoteTarget::Any,
@@ -30,7 +30,7 @@ pub(crate) fn find<P: Ports>(ports: &mut P, request: &Request) -> Result<Option<
 /// # Errors
 ///
 /// Fails when the request cannot be sent or a store fails.
-pub fn prepare_and_send<P: Ports>(
+pub fn prepare_and_send<P: AgentPorts>(
     ports: &mut P,
     pending: PendingRequestId,
     request: &Request,
@@ -51,7 +51,7 @@ pub fn prepare_and_send<P: Ports>(
     }
 }
 
-fn open_dialog<P: Ports>(
+fn open_dialog<P: AgentPorts>(
     ports: &mut P,
     pending: PendingRequestId,
     request: &Request,
@@ -116,7 +116,7 @@ fn first_record(now: Moment, request: &Request, call_id: &[u8], from_tag: &[u8])
     )
 }
 
-fn send_within<P: Ports>(
+fn send_within<P: AgentPorts>(
     ports: &mut P,
     pending: PendingRequestId,
     request: &Request,
@@ -150,7 +150,7 @@ fn send_within<P: Ports>(
 }
 
 /// Removes the dialog of a record; `false`: it was not there any more.
-pub(crate) fn remove_dialog<P: Ports>(ports: &mut P, record: &Record) -> Result<bool, RequestError> {
+pub(crate) fn remove_dialog<P: AgentPorts>(ports: &mut P, record: &Record) -> Result<bool, RequestError> {
     match ports.find_dialog(&record.dialog())? {
         Some(stored) => ports.remove(&stored).map(|()| true),
         None => Ok(false),

@@ -1,6 +1,6 @@
 //! Reading a configuration by a table: what is wrong with a value, and what is used in its place.
 use super::parameter::{Parameter, Shown};
-use super::setting::{Field, Setting, Value};
+use super::setting::{Setting, SettingField, Value};
 
 /// A parameter has a value that it cannot have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +54,7 @@ impl<'a> Reading<'a> {
     ///
     /// # Errors
     /// The value is not in its parameter's range, and the parameter has no other in its place.
-    pub fn next_setting<T: Field>(&mut self) -> Result<T, BadParameter> {
+    pub fn next_setting<T: SettingField>(&mut self) -> Result<T, BadParameter> {
         let (entry, given) = (&self.table[self.at], (self.given)(self.at));
         self.at += 1;
         let flaw = entry.flaw(given).or_else(|| (!entry.allows(given)).then(|| entry.allowed()));

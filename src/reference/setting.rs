@@ -15,7 +15,7 @@ pub enum Value {
 }
 
 /// A type that a parameter has in the settings.
-pub trait Field {
+pub trait SettingField {
     /// The setting, from a value that its parameter allows.
     fn from_value(value: Value) -> Self;
 
@@ -23,7 +23,7 @@ pub trait Field {
     fn value(&self) -> Value;
 }
 
-impl Field for bool {
+impl SettingField for bool {
     fn from_value(value: Value) -> bool {
         match value {
             Value::Number(number) => number != 0,
@@ -36,7 +36,7 @@ impl Field for bool {
     }
 }
 
-impl Field for &'static [u8] {
+impl SettingField for &'static [u8] {
     fn from_value(value: Value) -> &'static [u8] {
         match value {
             Value::Number(_) => b"",
@@ -49,7 +49,7 @@ impl Field for &'static [u8] {
     }
 }
 
-impl Field for Seconds {
+impl SettingField for Seconds {
     fn from_value(value: Value) -> Seconds {
         Seconds(i64::from_value(value))
     }
@@ -60,7 +60,7 @@ impl Field for Seconds {
 }
 
 /// 0 in the configuration: none.
-impl Field for Option<Seconds> {
+impl SettingField for Option<Seconds> {
     fn from_value(value: Value) -> Option<Seconds> {
         Some(Seconds::from_value(value)).filter(|time| *time != Seconds::ZERO)
     }
@@ -72,7 +72,7 @@ impl Field for Option<Seconds> {
 
 macro_rules! numbers {
     ($($number:ty)*) => { $(
-        impl Field for $number {
+        impl SettingField for $number {
             fn from_value(value: Value) -> $number {
                 match value {
                     Value::Number(number) => <$number>::try_from(number).unwrap_or_default(),

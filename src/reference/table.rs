@@ -63,8 +63,8 @@ macro_rules! parameters {
 
             /// Every parameter that decides something, in the order of the documentation, with the value that is used.
             pub fn settings(&self) -> Vec<$crate::reference::setting::Setting> {
-                use $crate::reference::{parameter::Shown, setting::{Field, Value}};
-                let values: Vec<Value> = vec![$($(Field::value(&self.$field),)*)*];
+                use $crate::reference::{parameter::Shown, setting::{SettingField, Value}};
+                let values: Vec<Value> = vec![$($(SettingField::value(&self.$field),)*)*];
                 let shown = $TABLE.iter().zip(values).map(|(entry, value)| match entry.shown {
                     Shown::Itself => (entry.name, value),
                     Shown::Whether(name) => (name, value),

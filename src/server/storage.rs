@@ -9,7 +9,7 @@ use crate::server::publications::memory::Watchers;
 use crate::server::publications::store::PublicationStore;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::database::InDatabase;
-use crate::server::subscriptions::memory::InMemory;
+use crate::server::subscriptions::memory::MemorySubscriptions;
 use crate::server::subscriptions::rows_behind::{NoRows, RowsBehind};
 use crate::server::subscriptions::store::SubscriptionStore;
 use crate::server::subscriptions::write_back::WriteBack;
@@ -40,7 +40,7 @@ impl Storage {
             SubscriptionMode::WriteBack => kept(WriteBack::new(parts)),
         };
         Storage {
-            subscriptions: kept(InMemory::new(parts, rows)),
+            subscriptions: kept(MemorySubscriptions::new(parts, rows)),
             queue: kept(ResourceQueues::new(parts, rows)),
             publications: publications(parts, Watchers::Memory),
         }
@@ -49,7 +49,7 @@ impl Storage {
 
 fn publications(parts: Parts, watchers: Watchers) -> &'static dyn PublicationStore {
     match parts.config.publications {
-        PublicationMode::Memory => kept(publications::memory::InMemory::new(parts, watchers)),
+        PublicationMode::Memory => kept(publications::memory::MemoryPublications::new(parts, watchers)),
         PublicationMode::Cached => kept(publications::cached::Cached::new(parts, watchers)),
         PublicationMode::Database => kept(publications::table::InTable::new(parts, watchers)),
     }

@@ -54,7 +54,7 @@ shm_safe!(BranchSecret(value));
 
 /// What a branch was found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum BranchOrigin {
     /// Made with this secret.
     Ours(TransactionKey),
     /// It looks like one of ours, and was not made with this secret.
@@ -77,10 +77,10 @@ impl BranchSecret {
 
     /// Whose branch this is.
     #[inline]
-    pub fn origin(&self, branch: &[u8]) -> Origin {
-        let Some(rest) = branch.strip_prefix(START) else { return Origin::Foreign };
-        let Some((slot, rest)) = number_before_dot(rest) else { return Origin::Forged };
-        let Some((generation, seal)) = number_before_dot(rest) else { return Origin::Forged };
+    pub fn origin(&self, branch: &[u8]) -> BranchOrigin {
+        let Some(rest) = branch.strip_prefix(START) else { return BranchOrigin::Foreign };
+        let Some((slot, rest)) = number_before_dot(rest) else { return BranchOrigin::Forged };
+        let Some((generation, seal)) = number_before_dot(rest) else { return BranchOrigin::Forged };
         let key = TransactionKey { slot, generation };
         // One number is compared with another: how long that takes says nothing about either.
         let is_sealed = |seal: &[u8; 16]| {
@@ -89,8 +89,8 @@ impl BranchSecret {
             as_number(*seal) == expected || as_number(seal.map(|c| c.to_ascii_lowercase())) == expected
         };
         match seal.try_into().is_ok_and(is_sealed) {
-            true => Origin::Ours(key),
-            false => Origin::Forged,
+            true => BranchOrigin::Ours(key),
+            false => BranchOrigin::Forged,
         }
     }
 
@@ -183,23 +183,23 @@ mod tests {
     fn other_branches_are_distinguished() {
         let ours = branch(SECRET, TransactionKey { slot: 1, generation: 2 });
         let cases = [
-            ("", Origin::Foreign),
-            ("z9hG4bK", Origin::Foreign),
-            ("z9hG4bK77ef.4c1b.0", Origin::Foreign),
-            ("z9hG4bKn", Origin::Forged),
-            ("z9hG4bKn1.2", Origin::Forged),
-            ("z9hG4bKn1.2.0000000000000000", Origin::Forged),
-            ("z9hG4bKn1ffffffff.2.0000000000000000", Origin::Forged),
-            ("z9hG4bKnx.2.0000000000000000", Origin::Forged),
+            ("", BranchOrigin::Foreign),
+            ("z9hG4bK", BranchOrigin::Foreign),
+            ("z9hG4bK77ef.4c1b.0", BranchOrigin::Foreign),
+            ("z9hG4bKn", BranchOrigin::Forged),
+            ("z9hG4bKn1.2", BranchOrigin::Forged),
+            ("z9hG4bKn1.2.0000000000000000", BranchOrigin::Forged),
+            ("z9hG4bKn1ffffffff.2.0000000000000000", BranchOrigin::Forged),
+            ("z9hG4bKnx.2.0000000000000000", BranchOrigin::Forged),
         ];
         for (branch, origin) in cases {
             assert_eq!(SECRET.origin(branch.as_bytes()), origin, "{branch}");
         }
         for changed in [format!("{ours}0"), format!("{ours}.0"), ours.replacen("n1.", "n2.", 1), ours.to_uppercase()] {
-            assert!(!matches!(SECRET.origin(changed.as_bytes()), Origin::Ours(_)), "{changed}");
+            assert!(!matches!(SECRET.origin(changed.as_bytes()), BranchOrigin::Ours(_)), "{changed}");
         }
         // A server that was started anew has another secret.
-        assert_eq!(BranchSecret([1, 2]).origin(ours.as_bytes()), Origin::Forged);
+        assert_eq!(BranchSecret([1, 2]).origin(ours.as_bytes()), BranchOrigin::Forged);
     }
 
     proptest! {
@@ -213,11 +213,11 @@ mod tests {
             let (key, secret) = (TransactionKey { slot, generation }, BranchSecret(secret));
             let branch = branch(secret, key);
             prop_assert!(branch.len() <= LONGEST);
-            prop_assert_eq!(secret.origin(branch.as_bytes()), Origin::Ours(key));
+            prop_assert_eq!(secret.origin(branch.as_bytes()), BranchOrigin::Ours(key));
             // Some peers change the case of letters.
             let (start, rest) = branch.split_at(START.len());
             let changed = format!("{start}{}", rest.to_uppercase());
-            prop_assert_eq!(secret.origin(changed.as_bytes()), Origin::Ours(key));
+            prop_assert_eq!(secret.origin(changed.as_bytes()), BranchOrigin::Ours(key));
         }
     }
 }

@@ -6,15 +6,15 @@ use std::borrow::Cow;
 
 /// A text column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Column {
+pub struct TextColumn {
     /// Its name.
     pub name: &'static str,
     /// How many characters it holds at most.
     pub room: usize,
 }
 
-const fn column(name: &'static str, room: usize) -> Column {
-    Column { name, room }
+const fn column(name: &'static str, room: usize) -> TextColumn {
+    TextColumn { name, room }
 }
 
 /// Characters in a `VARCHAR(64)`: users, domains, event names and ids, reasons, sockets.
@@ -29,7 +29,7 @@ pub const TEXT: usize = 65_535;
 pub const BODY: usize = 65_535;
 
 /// The text columns of `active_watchers`.
-pub const ACTIVE_WATCHERS: [Column; 18] = [
+pub const ACTIVE_WATCHERS: [TextColumn; 18] = [
     column("presentity_uri", LONG),
     column("watcher_username", SHORT),
     column("watcher_domain", SHORT),
@@ -51,7 +51,7 @@ pub const ACTIVE_WATCHERS: [Column; 18] = [
 ];
 
 /// The text columns of `presentity`.
-pub const PRESENTITY: [Column; 6] = [
+pub const PRESENTITY: [TextColumn; 6] = [
     column("username", SHORT),
     column("domain", SHORT),
     column("event", SHORT),
@@ -61,7 +61,7 @@ pub const PRESENTITY: [Column; 6] = [
 ];
 
 /// The text columns of `watchers`.
-pub const WATCHERS: [Column; 5] = [
+pub const WATCHERS: [TextColumn; 5] = [
     column("presentity_uri", LONG),
     column("watcher_username", SHORT),
     column("watcher_domain", SHORT),
@@ -70,7 +70,7 @@ pub const WATCHERS: [Column; 5] = [
 ];
 
 /// The text columns of `pua`.
-pub const PUA: [Column; 11] = [
+pub const PUA: [TextColumn; 11] = [
     column("pres_uri", LONG),
     column("pres_id", LONG),
     column("etag", TAG),
@@ -85,7 +85,7 @@ pub const PUA: [Column; 11] = [
 ];
 
 /// How many characters the column of this name holds; nothing for one that is not in the list.
-pub const fn room(table: &[Column], name: &str) -> usize {
+pub const fn room(table: &[TextColumn], name: &str) -> usize {
     let mut at = 0;
     while at < table.len() {
         if are_equal(table[at].name.as_bytes(), name.as_bytes()) {

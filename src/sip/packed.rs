@@ -3,11 +3,11 @@
 use crate::shm_safe::{ShmSafe, shm_safe};
 
 /// The number that says where a string ends: its type bounds the length of the block.
-pub trait End: Copy {
+pub trait StringEnd: Copy {
     /// A block has at most so many bytes.
     const MOST: usize;
 
-    /// The end at this place, which is not beyond [`End::MOST`].
+    /// The end at this place, which is not beyond [`StringEnd::MOST`].
     fn of(place: usize) -> Self;
 
     /// Its place.
@@ -16,7 +16,7 @@ pub trait End: Copy {
 
 macro_rules! ends {
     ($($number:ty)*) => { $(
-        impl End for $number {
+        impl StringEnd for $number {
             const MOST: usize = <$number>::MAX as usize;
 
             fn of(place: usize) -> $number {
@@ -40,9 +40,9 @@ pub struct Strings<const ENDS: usize, B = Box<[u8]>, E = u32> {
 
 shm_safe!([const ENDS: usize, B: ShmSafe, E: ShmSafe] Strings<ENDS, B, E> { ends, bytes });
 
-impl<const ENDS: usize, B, E: End> Strings<ENDS, B, E> {
-    /// Packs `ENDS + 1` strings into a block that `join` makes of them. What does not fit in front of [`End::MOST`] is
-    /// left out.
+impl<const ENDS: usize, B, E: StringEnd> Strings<ENDS, B, E> {
+    /// Packs `ENDS + 1` strings into a block that `join` makes of them. What does not fit in front of
+    /// [`StringEnd::MOST`] is left out.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl<const ENDS: usize, B, E: End> Strings<ENDS, B, E> {
     }
 }
 
-impl<const ENDS: usize, E: End> Strings<ENDS, Box<[u8]>, E> {
+impl<const ENDS: usize, E: StringEnd> Strings<ENDS, Box<[u8]>, E> {
     /// Packs strings into private memory, see [`Strings::joined`].
     pub fn new<const N: usize>(strings: &[&[u8]; N]) -> Self {
         let packed: Result<Self, std::convert::Infallible> = Strings::joined(strings, |strings| Ok(in_one(strings)));
@@ -86,7 +86,7 @@ fn in_one(strings: &[&[u8]]) -> Box<[u8]> {
     bytes.into_boxed_slice()
 }
 
-impl<const ENDS: usize, B: AsRef<[u8]>, E: End> Strings<ENDS, B, E> {
+impl<const ENDS: usize, B: AsRef<[u8]>, E: StringEnd> Strings<ENDS, B, E> {
     /// One of the strings.
     #[inline]
     pub fn get(&self, index: usize) -> &[u8] {

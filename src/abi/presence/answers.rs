@@ -5,7 +5,7 @@ use crate::abi::presence::timers::{completed, each_on_its_own};
 use crate::host::datagram::Datagram;
 use crate::host::direct::AGAIN;
 use crate::host::msg::SipMsg;
-use crate::host::tm::Outcome;
+use crate::host::tm::TransactionOutcome;
 use crate::server::notify::engine::Pending;
 use crate::sys;
 use std::ffi::{c_int, c_void};
@@ -20,7 +20,9 @@ pub unsafe extern "C" fn kr_presence_on_response(msg: *mut sip_msg_t) -> c_int {
         let Some(reply) = (unsafe { SipMsg::new(msg) }) else { return 1 };
         let is_taken = process.shared.engine.receive(reply, |pending, status| {
             // It is taken whatever becomes of the rest.
-            each_on_its_own("the answer to a NOTIFY", || complete(pending, Outcome::Answered(reply, status)));
+            each_on_its_own("the answer to a NOTIFY", || {
+                complete(pending, TransactionOutcome::Answered(reply, status))
+            });
         });
         i32::from(!is_taken)
     })
@@ -35,7 +37,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_datagram(event: *mut sys::sr_even
         let Some(datagram) = (unsafe { Datagram::new(event) }) else { return 0 };
         let is_taken = process.shared.engine.receive_datagram(datagram, |pending, status| {
             // It is taken whatever becomes of the rest.
-            each_on_its_own("the answer to a NOTIFY", || complete(pending, Outcome::Taken(status)));
+            each_on_its_own("the answer to a NOTIFY", || complete(pending, TransactionOutcome::Taken(status)));
         });
         -c_int::from(is_taken)
     })
@@ -64,14 +66,14 @@ pub(crate) unsafe extern "C" fn kr_presence_on_timeouts(
     entry!(kr_presence_on_timeouts, AGAIN, {
         if let Some(process) = state::process() {
             process.shared.engine.take_timed_out(|pending| {
-                each_on_its_own("a NOTIFY without an answer", || complete(pending, Outcome::Silence));
+                each_on_its_own("a NOTIFY without an answer", || complete(pending, TransactionOutcome::Silence));
             });
         }
         AGAIN
     })
 }
 
-fn complete(pending: &Pending, outcome: Outcome<'_>) {
+fn complete(pending: &Pending, outcome: TransactionOutcome<'_>) {
     let (done, under_way) = pending.completed(outcome);
     completed(&done, Some(under_way), None);
 }

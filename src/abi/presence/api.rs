@@ -4,7 +4,7 @@ use crate::abi::presence::requests::who;
 use crate::abi::presence::{calls, module, state, subscription_hash_table as table};
 use crate::host::bytes::{lend, view, view_ptr};
 use crate::host::log;
-use crate::host::msg::{Header, Party, SipMsg};
+use crate::host::msg::{AddressHeader, Header, SipMsg};
 use crate::host::pkg::{PkgStr, PkgText};
 use crate::presence::event_package::Trait;
 use crate::sip::checked::{HostPart, UriText, UserPart, Word, is_clean, most};
@@ -186,8 +186,8 @@ fn our_contact(message: SipMsg<'_>, address: &[u8]) -> Vec<u8> {
 
 /// What of a message goes into messages, documents and rows of the calling module.
 struct Views<'a> {
-    to: Party<'a>,
-    from: Party<'a>,
+    to: AddressHeader<'a>,
+    from: AddressHeader<'a>,
     contact: &'a [u8],
     call_id: &'a [u8],
 }

@@ -10,7 +10,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyReason;
 use crate::presence::occurrence::Occurrence;
 use crate::presence::ports::server::Server;
-use crate::presence::remembered::{Answer, BodyDigest, DocumentChange, Micros, SentNotify};
+use crate::presence::remembered::{BodyDigest, DocumentChange, Micros, NotifyOutcome, SentNotify};
 use crate::server::context::Context;
 use crate::server::operator::catalogue::PublicationOrder;
 use crate::time::Moment;
@@ -99,7 +99,7 @@ fn show_step(context: &Context, out: Struct, occurrence: &Occurrence, now: Micro
         Occurrence::Changed(change) => show_change(out, change),
         Occurrence::Notified(sent) => show_notify(out, sent, now),
         Occurrence::Answered(sent) => {
-            let code = if let Answer::Final(code) = sent.answer { code } else { 0 };
+            let code = if let NotifyOutcome::Final(code) = sent.answer { code } else { 0 };
             out.int(c"answer", code.into()).text(c"answer_took", sent.answer_in_words(now).as_bytes());
             out.int(c"cseq", sent.cseq.into());
         }

@@ -209,7 +209,7 @@ fn remember_subscription(context: &Context, subscription: Subscription) {
 }
 
 /// From or To, checked.
-fn party<'a>(what: &str, party: msg::Party<'a>) -> Result<subscribe::Party<'a>, Failure> {
+fn party<'a>(what: &str, party: msg::AddressHeader<'a>) -> Result<subscribe::Party<'a>, Failure> {
     let flawed = |flaw| Failure::flawed(what, flaw);
     let (user, host) = user_and_host(what, msg::UriParts { user: party.user, host: party.host })?;
     let tag = match party.tag {

@@ -13,7 +13,7 @@ use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
 use crate::host::db::{Driver, SqliteWay};
 use crate::host::db_url::DbUrl;
-use crate::host::direct::{Timers, every_millis, take_answers_first};
+use crate::host::direct::{TimerKind, every_millis, take_answers_first};
 use crate::host::params::ParameterBlock;
 use crate::host::process::TimerProcess;
 use crate::host::process_mutex::ProcessMutex;
@@ -219,8 +219,8 @@ fn start_timers(config: &Config) -> Result<(), String> {
         return Ok(());
     }
     // Both timers of tm: what is sent again must not wait for what a timeout leads to.
-    match every_millis(RESEND_MILLIS, Timers::Fast, kr_presence_on_resend)
-        && every_millis(TIMEOUT_MILLIS, Timers::Slow, kr_presence_on_timeouts)
+    match every_millis(RESEND_MILLIS, TimerKind::Fast, kr_presence_on_resend)
+        && every_millis(TIMEOUT_MILLIS, TimerKind::Slow, kr_presence_on_timeouts)
     {
         true => Ok(()),
         false => Err("cannot register a timer".into()),

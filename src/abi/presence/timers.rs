@@ -2,7 +2,7 @@
 use crate::abi::presence::{state, variables};
 use crate::common::metrics::{self, NotifyAnswer};
 use crate::common::row_groups::Pass;
-use crate::host::tm::{self, Answer};
+use crate::host::tm::{self, ShownResponse};
 use crate::host::{clock, fork_signals, log, script};
 use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
@@ -138,7 +138,7 @@ fn run_notify_reply(
     let found = seen.or_else(|| context.find_subscription(dialog).ok().flatten());
     let shown = found.filter(|_| process.config.subs_variable);
     let _shown = ScopedValue::set(&process.last_subscription, shown);
-    let answer = Answer::of(done);
+    let answer = ShownResponse::of(done);
     let shows_answer = || {
         if !route.run_on_request(done) {
             limited!(Error, "event_route[presence:notify-reply] is not run: the NOTIFY cannot be read again");

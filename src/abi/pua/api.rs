@@ -5,7 +5,7 @@ use crate::agent::callbacks::{private_copy, private_list};
 use crate::host::bytes::{c_text, view, view_ptr};
 use crate::pua::dialog::When;
 use crate::pua::error::RequestError;
-use crate::pua::ports::Ports;
+use crate::pua::ports::AgentPorts;
 use crate::pua::record::{Dialog, Field, Record};
 use crate::pua::request::{Part, Request, RequestOptions, Start, Wanted};
 use crate::pua::{dialog, queue};

@@ -8,7 +8,7 @@ use crate::host::msg::{SipMsg, parse_uri};
 use crate::host::shm::NumberOnly;
 use crate::host::{log, tm};
 use crate::pua::ports::PendingRequestId;
-use crate::pua::response::Answer;
+use crate::pua::response::FinalResponse;
 use crate::pua::{dialog, publication, refresh};
 use crate::sip::uri;
 use crate::{limited_refusal, sys};
@@ -24,13 +24,13 @@ pub(crate) unsafe fn completed<'a>(
     cell: *mut sys::cell,
     params: *mut sys::tmcb_params,
     method: usize,
-    settle: fn(&mut AgentContext<'a>, PendingRequestId, &Answer),
+    settle: fn(&mut AgentContext<'a>, PendingRequestId, &FinalResponse),
 ) {
     // SAFETY: tm's own arguments.
     let completed = unsafe { tm::completed::<'a, NumberOnly>(cell, params) };
     let (Some((done, carried)), Some(process)) = (completed, state::process()) else { return };
     let reply = done.reply.message();
-    let answer = read_answer(reply, done.code).unwrap_or(Answer { code: 500, ..Answer::default() });
+    let answer = read_answer(reply, done.code).unwrap_or(FinalResponse { code: 500, ..FinalResponse::default() });
     counters::count(match answer.code {
         _ if answer.silence => Counter::PuaSilence,
         ..300 => Counter::PuaGranted,
@@ -45,7 +45,7 @@ pub(crate) unsafe fn completed<'a>(
 
 /// One line for a request that was not carried out, unless pua settles that by itself: another interval, another place,
 /// a new publication.
-fn log_refusal(method: &str, done: &tm::Completed<'_>, answer: &Answer, reply: Option<SipMsg<'_>>) {
+fn log_refusal(method: &str, done: &tm::Completed<'_>, answer: &FinalResponse, reply: Option<SipMsg<'_>>) {
     if matches!(answer.code, 200..400 | 412 | 423) {
         return;
     }

@@ -1,6 +1,6 @@
 //! The text that Prometheus reads (its exposition format, version 0.0.4).
 use super::families::{Family, Kind};
-use crate::host::histogram::{BOUNDS, Reading};
+use crate::host::histogram::{BOUNDS, HistogramReading};
 use std::fmt::Write;
 
 /// What the page is, for `Content-Type`.
@@ -8,14 +8,14 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A page of metrics. Families come one after the other, each with its samples.
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct MetricsPage {
     text: String,
 }
 
-impl Page {
+impl MetricsPage {
     /// An empty page.
-    pub fn new() -> Page {
-        Page { text: String::with_capacity(16 << 10) }
+    pub fn new() -> MetricsPage {
+        MetricsPage { text: String::with_capacity(16 << 10) }
     }
 
     /// Begins a family; its samples follow.
@@ -33,7 +33,7 @@ impl Page {
 
 /// Where the samples of one family go.
 pub struct Samples<'p> {
-    page: &'p mut Page,
+    page: &'p mut MetricsPage,
     family: Family,
 }
 
@@ -44,7 +44,7 @@ impl Samples<'_> {
     }
 
     /// The classes, the sum in seconds and the count of a histogram.
-    pub fn histogram(&mut self, labels: &[&str], reading: &Reading) {
+    pub fn histogram(&mut self, labels: &[&str], reading: &HistogramReading) {
         debug_assert_eq!(self.family.definition().kind, Kind::Histogram);
         for (bound, count) in BOUNDS.iter().zip(reading.up_to) {
             self.line("_bucket", labels, Some(&seconds(*bound)), &count.to_string());
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_family_is_written_as_the_format_says() {
-        let mut page = Page::new();
+        let mut page = MetricsPage::new();
         page.family(Family::PublishResponses).number(&["di\"a\\log\n", "200"], 3);
         page.family(Family::FanoutsWaiting).number(&[], 0);
         let text = page.into_text();
@@ -117,7 +117,7 @@ mod tests {
     fn a_histogram_ends_with_its_sum_and_count() {
         let histogram = Histogram::default();
         [2_000, 40_000_000].into_iter().for_each(|micros| histogram.record(micros));
-        let mut page = Page::new();
+        let mut page = MetricsPage::new();
         page.family(Family::LockWait).histogram(&["memory"], &histogram.read());
         let text = page.into_text();
         assert!(text.contains("_bucket{lock=\"memory\",le=\"0.001\"} 0\n"));

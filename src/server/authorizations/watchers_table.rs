@@ -1,5 +1,5 @@
 //! Rows of `watchers`: what was decided about a watcher, remembered over its subscriptions.
-use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, Pass, RefusalLog, Writer};
+use crate::common::row_groups::{Aside, Fate, GROUP, GroupOutcome, Pass, RefusalLog, Writer};
 use crate::host::db::{Cond, Connection, DbError, Op, Value, row_columns};
 use crate::host::{clock, log};
 use crate::limited;
@@ -336,7 +336,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn write_standing_group(&self, group: &[([Vec<u8>; 4], Authorization)]) -> Outcome {
+    fn write_standing_group(&self, group: &[([Vec<u8>; 4], Authorization)]) -> GroupOutcome {
         let (table, rule) = (self.config.watchers_table, self.shared.tables.rule());
         let write = |db: &Connection, (key, authorization): &([Vec<u8>; 4], Authorization)| -> Result<(), DbError> {
             let key = key.each_ref().map(Vec::as_slice);

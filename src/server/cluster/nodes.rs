@@ -127,7 +127,7 @@ impl Nodes {
 
     /// Whether the time has come to take what was read from the table as ours: once, `age` seconds after the start,
     /// sooner without other nodes.
-    pub fn take_settling(&self, seen: &[dmq::Node], age: Seconds) -> bool {
+    pub fn take_settling(&self, seen: &[dmq::DmqNode], age: Seconds) -> bool {
         let alone = !seen.iter().any(|node| node.active && !node.local);
         let due = age >= if alone { ALONE_AFTER } else { SETTLED_AFTER };
         due && !self.settled.swap(true, Ordering::Relaxed)
@@ -199,7 +199,7 @@ impl Nodes {
     }
 
     /// Compares with what dmq says now; returns the nodes that have just begun to answer.
-    pub fn observe(&self, seen: &[dmq::Node], now: Moment) -> Vec<Address> {
+    pub fn observe(&self, seen: &[dmq::DmqNode], now: Moment) -> Vec<Address> {
         let mut returned = Vec::new();
         // A node that joins after us asks for the subscriptions; a node that we find, or find again, gets ours.
         let new_here = self.joined_at.get().is_some_and(|joined_at| now - joined_at <= JOINING);
@@ -455,8 +455,8 @@ mod tests {
         Address { host: b"10.0.0.1".to_vec(), port }
     }
 
-    fn seen(list: &[(u16, bool)]) -> Vec<dmq::Node> {
-        list.iter().map(|(port, active)| dmq::Node { address: at(*port), active: *active, local: false }).collect()
+    fn seen(list: &[(u16, bool)]) -> Vec<dmq::DmqNode> {
+        list.iter().map(|(port, active)| dmq::DmqNode { address: at(*port), active: *active, local: false }).collect()
     }
 
     #[test]

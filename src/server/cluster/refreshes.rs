@@ -63,7 +63,7 @@ impl Parts {
     fn send_as_they_read(&self, short: &[u8], whole: impl FnOnce() -> Vec<u8>) {
         counters::count(Counter::DmqSent);
         let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local && self.may_hear(&node.address));
-        let (short_to, whole_to): (Vec<dmq::Node>, Vec<dmq::Node>) =
+        let (short_to, whole_to): (Vec<dmq::DmqNode>, Vec<dmq::DmqNode>) =
             others.partition(|node| self.shared.nodes.speaks(&node.address) >= REFRESHES);
         let sealed = |text: &[u8]| self.sealed(Channel::Nodes, text);
         let whole = if whole_to.is_empty() { Vec::new() } else { sealed(&whole()) };

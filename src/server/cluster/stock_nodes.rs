@@ -157,7 +157,7 @@ impl StockNodes {
     }
 
     /// Compares with what dmq says now; returns what is due.
-    pub fn observe(&self, seen: &[dmq::Node], now: Moment) -> Vec<Task> {
+    pub fn observe(&self, seen: &[dmq::DmqNode], now: Moment) -> Vec<Task> {
         if !self.any() {
             return Vec::new();
         }
@@ -214,8 +214,8 @@ mod tests {
         Address { host: b"10.0.0.1".to_vec(), port }
     }
 
-    fn seen(list: &[(u16, bool)]) -> Vec<dmq::Node> {
-        list.iter().map(|(port, active)| dmq::Node { address: at(*port), active: *active, local: false }).collect()
+    fn seen(list: &[(u16, bool)]) -> Vec<dmq::DmqNode> {
+        list.iter().map(|(port, active)| dmq::DmqNode { address: at(*port), active: *active, local: false }).collect()
     }
 
     fn due(nodes: &StockNodes, list: &[(u16, bool)], now: Moment) -> Vec<(u16, bool, bool)> {

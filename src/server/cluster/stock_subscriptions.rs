@@ -5,7 +5,7 @@ use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, process};
 use crate::presence::cluster::Ending;
 use crate::presence::error::StoreError;
-use crate::presence::stock_subscription::{self, Dialog, Message};
+use crate::presence::stock_subscription::{self, Message, StockDialog};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::merging::{Merging, Seen, TRIES};
@@ -73,7 +73,7 @@ impl Context<'_> {
     }
 
     /// One second among stock's nodes: to a node that returned everything is announced, and it is asked.
-    pub(crate) fn stock_step(&self, seen: &[dmq::Node], now: Moment) {
+    pub(crate) fn stock_step(&self, seen: &[dmq::DmqNode], now: Moment) {
         for task in self.shared.stock_nodes.observe(seen, now) {
             if !self.config.shares_subscriptions {
                 continue;
@@ -214,7 +214,7 @@ impl Context<'_> {
     }
 
     /// A stock node has ended a subscription and notified its watcher.
-    fn on_stock_end(&mut self, dialog: &Dialog) -> Result<(), StoreError> {
+    fn on_stock_end(&mut self, dialog: &StockDialog) -> Result<(), StoreError> {
         let Some((subscription, ownership)) = self.owned_subscription(dialog.id()) else { return Ok(()) };
         let ending = Ending {
             call_id: dialog.call_id.clone(),

@@ -2,7 +2,7 @@
 use crate::host::shm::CallbackParam;
 use crate::host::{direct, tm};
 use crate::presence::notification::{Notify, NotifyReason};
-use crate::presence::remembered::Answer;
+use crate::presence::remembered::NotifyOutcome;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::scoped_value::ScopedValue;
@@ -33,7 +33,7 @@ impl Context<'_> {
             send_in_dialog(&notify.subscription, content, self.process.on_completed, carried)
         };
         if sent != Ok(tm::Sent::UnderWay) {
-            let answer = if sent.is_ok() { Answer::Dropped } else { Answer::NotSent };
+            let answer = if sent.is_ok() { NotifyOutcome::Dropped } else { NotifyOutcome::NotSent };
             let note = |number| self.shared.history.note_answer(number, answer, under_way.sent_at);
             under_way.number.into_iter().for_each(note);
         }

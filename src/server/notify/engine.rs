@@ -6,7 +6,7 @@ use crate::host::msg::SipMsg;
 use crate::host::no_memory::NoMemory;
 use crate::host::shared_bytes::SharedBytes;
 use crate::host::shm::{self, ShmBox};
-use crate::host::tm::{Completed, Outcome};
+use crate::host::tm::{Completed, TransactionOutcome};
 use crate::host::{clock, script};
 use crate::log;
 use crate::presence::config::NotifyEngine;
@@ -17,7 +17,7 @@ use crate::server::notify::transactions::{Answered, Transactions};
 use crate::server::notify::under_way::UnderWay;
 use crate::shm_safe::shm_safe;
 use crate::sip::answer::{self, Success};
-use crate::sip::branch::{Branch, BranchSecret, Origin, TransactionKey};
+use crate::sip::branch::{Branch, BranchOrigin, BranchSecret, TransactionKey};
 use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers};
 use crate::sip::request::{Head, Lines};
 use crate::sip::target::{Carrier, NextHop, Target};
@@ -48,7 +48,7 @@ pub struct Content<'a> {
 
 impl Pending {
     /// What tm would call a completed transaction, and what it has carried.
-    pub fn completed<'a>(&'a self, outcome: Outcome<'a>) -> (Completed<'a>, UnderWay) {
+    pub fn completed<'a>(&'a self, outcome: TransactionOutcome<'a>) -> (Completed<'a>, UnderWay) {
         let lines = [self.lines.from(), self.lines.to(), self.lines.call_id(), self.lines.cseq()];
         let headers = lines.map(|line| self.head.get(line).unwrap_or_default());
         (Completed::without_tm(headers, outcome), self.under_way)
@@ -260,9 +260,9 @@ impl Engine {
         }
         let Some((branch, status)) = direct::branch_and_status(reply) else { return false };
         let key = match self.secret.origin(branch) {
-            Origin::Foreign => return false,
-            Origin::Ours(key) if direct::answers_notify(reply) => key,
-            Origin::Ours(_) | Origin::Forged => {
+            BranchOrigin::Foreign => return false,
+            BranchOrigin::Ours(key) if direct::answers_notify(reply) => key,
+            BranchOrigin::Ours(_) | BranchOrigin::Forged => {
                 count(Counter::NotifyAnswersForeign);
                 return false;
             }
@@ -275,7 +275,7 @@ impl Engine {
     /// the host goes on with it. `completed` is given what has its final answer, and the status.
     pub fn receive_datagram(&self, datagram: Datagram<'_>, completed: impl FnOnce(&Pending, u16)) -> bool {
         let Some(Success { status, branch }) = answer::success_to_notify(datagram.text()) else { return false };
-        let Origin::Ours(key) = self.secret.origin(branch) else { return false };
+        let BranchOrigin::Ours(key) = self.secret.origin(branch) else { return false };
         if datagram::is_watched() {
             return false;
         }

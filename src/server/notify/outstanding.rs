@@ -32,14 +32,14 @@ pub const LONGEST_WAIT_MICROS: u64 = RECENT << PERIOD_BITS;
 
 /// NOTIFYs under way over UDP, of all processes.
 #[derive(Debug, Default)]
-pub struct Outstanding {
+pub struct UnansweredNotifies {
     /// The number of a period in the upper half, how many of its NOTIFYs wait in the lower.
     periods: [AtomicU64; PERIODS],
     /// How many may wait; 0: any number.
     window: AtomicU64,
 }
 
-shm_safe!(Outstanding { periods, window });
+shm_safe!(UnansweredNotifies { periods, window });
 
 fn period(at: u64) -> u64 {
     (at >> PERIOD_BITS) & 0xffff_ffff
@@ -50,7 +50,7 @@ fn is_before(slot: u64, period: u64) -> bool {
     slot == 0 || ((slot >> 32) as u32).wrapping_sub(period as u32) > u32::MAX / 2
 }
 
-impl Outstanding {
+impl UnansweredNotifies {
     /// As many may wait as the smallest receive buffer keeps answers, in bytes; `None`: the server has no UDP socket,
     /// and any number may. Call it before the processes fork.
     pub fn fit(&self, receive_buffer: Option<u64>) {
@@ -108,8 +108,8 @@ mod tests {
     const SECOND: u64 = 1_000_000;
     const PERIOD: u64 = 1 << PERIOD_BITS;
 
-    fn sent(many: u64, at: u64) -> Outstanding {
-        let outstanding = Outstanding::default();
+    fn sent(many: u64, at: u64) -> UnansweredNotifies {
+        let outstanding = UnansweredNotifies::default();
         outstanding.fit(Some(0));
         (0..many).for_each(|_| outstanding.note_sent(at));
         outstanding
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_window_is_what_the_receive_buffers_keep() {
-        let outstanding = Outstanding::default();
+        let outstanding = UnansweredNotifies::default();
         for (bytes, window) in [(0, LEAST_WINDOW), (212_992, 104), (4 << 20, 2_048), (1 << 30, MOST_WINDOW)] {
             outstanding.fit(Some(bytes));
             assert_eq!(outstanding.window(), Some(window));

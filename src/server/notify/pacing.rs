@@ -16,7 +16,7 @@ pub struct Pacing {
 
 /// How a NOTIFY went out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
+pub struct SentBy {
     /// By tm, which keeps it for seconds.
     pub by_tm: bool,
     /// Over UDP.
@@ -36,7 +36,7 @@ impl Pacing {
 
     /// Counts a NOTIFY that went out, and waits where too many are out. A sender with a large fan-out waits where
     /// memory is short, too.
-    pub fn step(&mut self, senders: &Senders, way: Way) {
+    pub fn step(&mut self, senders: &Senders, way: SentBy) {
         if way.is_udp {
             self.sent += 1;
             let mut patience = PATIENCE.get();

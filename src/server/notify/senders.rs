@@ -7,7 +7,7 @@ use crate::host::{clock, process};
 use crate::limited;
 use crate::presence::event_package::PackageId;
 use crate::presence::resource::Resource;
-use crate::server::notify::outstanding::Outstanding;
+use crate::server::notify::outstanding::UnansweredNotifies;
 use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ pub struct Senders {
     /// How many NOTIFYs that went out over UDP were answered.
     pub(crate) answered: AtomicU64,
     /// The NOTIFYs of all processes that wait for their answer.
-    pub outstanding: Outstanding,
+    pub outstanding: UnansweredNotifies,
     /// What the sender processes have sent: a second of the monotonic clock in the upper half, the count in the lower.
     pub(crate) sent: [AtomicU64; SECONDS],
     /// A timer has stopped for want of memory.
@@ -42,7 +42,7 @@ impl Senders {
             bell: Semaphore::leak()?,
             large: AtomicU64::new(0),
             answered: AtomicU64::new(0),
-            outstanding: Outstanding::default(),
+            outstanding: UnansweredNotifies::default(),
             sent: Default::default(),
             left_over: AtomicBool::new(false),
         })

@@ -10,7 +10,7 @@ use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
 use crate::server::notify::engine::Content;
 use crate::server::notify::missed_changes::OwnDialogId;
-use crate::server::notify::pacing::Way;
+use crate::server::notify::pacing::SentBy;
 use crate::server::notify::under_way::UnderWay;
 use crate::sip::target::NextHop;
 
@@ -47,7 +47,7 @@ impl Context<'_> {
                 senders.outstanding.note_done(sent_at);
             }
         } else if let Some(pace) = &mut self.work.pace {
-            pace.step(senders, Way { by_tm: !is_direct, is_udp });
+            pace.step(senders, SentBy { by_tm: !is_direct, is_udp });
         }
         match sent.is_ok() {
             true => metrics::notify_sent(s.state.event, notify.notify_reason),

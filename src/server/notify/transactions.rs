@@ -148,7 +148,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
     }
 
     /// A free slot; `None`: all are taken, or there is no memory for more.
-    pub fn claim(&self) -> Option<Claim<'_, P>> {
+    pub fn claim(&self) -> Option<FreeSlot<'_, P>> {
         loop {
             let count = self.chunks.len();
             let first = self.roomy.load(Ordering::Relaxed) as usize;
@@ -167,7 +167,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
         }
     }
 
-    fn claim_in(&self, index: usize) -> Option<Claim<'_, P>> {
+    fn claim_in(&self, index: usize) -> Option<FreeSlot<'_, P>> {
         let chunk = self.chunks.get(index)?;
         for (word_index, word) in chunk.free.iter().enumerate() {
             let mut free = word.load(Ordering::Relaxed);
@@ -184,7 +184,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
                 };
                 self.under_way.fetch_add(1, Ordering::Relaxed);
                 let key = TransactionKey { slot: (index * CHUNK + at) as u32, generation };
-                return Some(Claim { all: self, chunk, key });
+                return Some(FreeSlot { all: self, chunk, key });
             }
         }
         None
@@ -301,13 +301,13 @@ fn held<P>(slot: &Lock<Slot<P>>) -> Option<Guard<'_, Slot<P>>> {
 }
 
 /// A slot that is taken and not used yet; what becomes of it is said once. Dropped, it is free again.
-pub struct Claim<'a, P: Send> {
+pub struct FreeSlot<'a, P: Send> {
     all: &'a Transactions<P>,
     chunk: &'a Chunk<P>,
     key: TransactionKey,
 }
 
-impl<P: Send + ShmSafe> Claim<'_, P> {
+impl<P: Send + ShmSafe> FreeSlot<'_, P> {
     /// The key its transaction will have.
     pub fn key(&self) -> TransactionKey {
         self.key
@@ -327,7 +327,7 @@ impl<P: Send + ShmSafe> Claim<'_, P> {
     }
 }
 
-impl<P: Send> Drop for Claim<'_, P> {
+impl<P: Send> Drop for FreeSlot<'_, P> {
     fn drop(&mut self) {
         self.all.under_way.fetch_sub(1, Ordering::Relaxed);
         put(&self.chunk.free, self.key.slot as usize % CHUNK);

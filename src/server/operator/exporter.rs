@@ -2,7 +2,7 @@
 //! samples from its first request on.
 use crate::common::counters::{self, Counter};
 use crate::common::metrics::families::Family;
-use crate::common::metrics::page::{Page, Samples};
+use crate::common::metrics::page::{MetricsPage, Samples};
 use crate::common::metrics::{self, ByCode, Count, END_REASONS, EVENTS, Metrics, NOTIFY_REASONS, OfEvent, Owner};
 use crate::host::histogram::Histogram;
 use crate::host::measured::{self, Measured};
@@ -22,7 +22,7 @@ type Named<'a> = (String, &'a OfEvent);
 
 impl Context<'_> {
     /// Adds everything that is known of the presence server.
-    pub fn add_metrics(&self, page: &mut Page) {
+    pub fn add_metrics(&self, page: &mut MetricsPage) {
         let (Some(metrics), Some(measured)) = (metrics::metrics(), measured::measured()) else { return };
         let events = self.named_events(metrics);
         self.add_identity(page);
@@ -45,7 +45,7 @@ impl Context<'_> {
         all.filter(|(_, of)| !of.is_untouched()).collect()
     }
 
-    fn add_identity(&self, page: &mut Page) {
+    fn add_identity(&self, page: &mut MetricsPage) {
         let values = self.config.identity().into_iter().map(|(_, value)| match value {
             Value::Text(text) => log::show(text).into_owned(),
             Value::Number(number) => number.to_string(),
@@ -56,9 +56,9 @@ impl Context<'_> {
         number(page, Family::StartTime, self.config.started.seconds().unsigned_abs());
     }
 
-    fn add_subscriptions(&self, page: &mut Page, events: &[Named<'_>], statistics: &Statistics) {
+    fn add_subscriptions(&self, page: &mut MetricsPage, events: &[Named<'_>], statistics: &Statistics) {
         let names = || self.packages.0.iter().map(|package| log::show(package.name)).zip(statistics);
-        let gauge = |page: &mut Page, family, value: fn(&Counts) -> i64| {
+        let gauge = |page: &mut MetricsPage, family, value: fn(&Counts) -> i64| {
             let mut samples = page.family(family);
             names().for_each(|(name, counts)| samples.number(&[&name], value(counts).max(0) as u64));
         };
@@ -79,7 +79,7 @@ impl Context<'_> {
         number(page, Family::BodiesUnexpected, counters::value(Counter::Mispredicted));
     }
 
-    fn add_fan_outs(&self, page: &mut Page) {
+    fn add_fan_outs(&self, page: &mut MetricsPage) {
         let senders = self.shared.senders;
         number(page, Family::ChangesCollapsed, counters::value(Counter::Collapsed));
         number(page, Family::FanoutsHandedOver, counters::value(Counter::HandedOver));
@@ -87,7 +87,7 @@ impl Context<'_> {
         number(page, Family::FanoutOldestAge, senders.oldest_age().0 as u64);
     }
 
-    fn add_rest(&self, page: &mut Page, measured: &Measured) {
+    fn add_rest(&self, page: &mut MetricsPage, measured: &Measured) {
         number(page, Family::DmqSent, counters::value(Counter::DmqSent));
         number(page, Family::DmqReceived, counters::value(Counter::DmqReceived));
         number(page, Family::DmqRejected, counters::value(Counter::DmqRejected));
@@ -109,14 +109,14 @@ impl Context<'_> {
     }
 }
 
-fn add_requests(page: &mut Page, events: &[Named<'_>]) {
-    let answers = |page: &mut Page, family, always: &[u16], of: fn(&OfEvent) -> &ByCode| {
+fn add_requests(page: &mut MetricsPage, events: &[Named<'_>]) {
+    let answers = |page: &mut MetricsPage, family, always: &[u16], of: fn(&OfEvent) -> &ByCode| {
         let mut samples = page.family(family);
         for (name, event) in events {
             of(event).seen(always).iter().for_each(|(code, count)| samples.number(&[name, code], *count));
         }
     };
-    let durations = |page: &mut Page, family, of: fn(&OfEvent) -> &Histogram| {
+    let durations = |page: &mut MetricsPage, family, of: fn(&OfEvent) -> &Histogram| {
         let mut samples = page.family(family);
         events.iter().for_each(|(name, event)| samples.histogram(&[name], &of(event).read()));
     };
@@ -131,13 +131,13 @@ fn add_requests(page: &mut Page, events: &[Named<'_>]) {
     durations(page, Family::ChangeNotified, |of| &of.change);
 }
 
-fn add_waits(page: &mut Page, measured: &Measured) {
+fn add_waits(page: &mut MetricsPage, measured: &Measured) {
     let mut waits = page.family(Family::LockWait);
     waits.histogram(&["memory"], &measured.memory_locks.read());
     waits.histogram(&["database"], &measured.database_locks.read());
 }
 
-fn add_database(page: &mut Page, metrics: &Metrics) {
+fn add_database(page: &mut MetricsPage, metrics: &Metrics) {
     let of = metrics.database(Owner::Presence);
     let mut times = page.family(Family::Database);
     times.histogram(&["read"], &of.read.read());
@@ -148,7 +148,7 @@ fn add_database(page: &mut Page, metrics: &Metrics) {
     number(page, Family::RowsRefused, counters::value(Counter::DbRowsRefused));
 }
 
-fn number(page: &mut Page, family: Family, value: u64) {
+fn number(page: &mut MetricsPage, family: Family, value: u64) {
     page.family(family).number(&[], value);
 }
 

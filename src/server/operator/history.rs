@@ -14,7 +14,7 @@ use crate::presence::ended::{Cause, Ended};
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::{NotifyHistory, NotifyReason};
 use crate::presence::occurrence::Occurrence;
-use crate::presence::remembered::{Answer, BodyDigest, ChangeKind, DocumentChange, Micros, SentNotify};
+use crate::presence::remembered::{BodyDigest, ChangeKind, DocumentChange, Micros, NotifyOutcome, SentNotify};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
@@ -68,7 +68,7 @@ struct NotifyEntry {
     reason: NotifyReason,
     cseq: u32,
     body: BodyDigest,
-    answer: Answer,
+    answer: NotifyOutcome,
     /// Presentity, watcher.
     texts: Strings<2, [u8; 160], u16>,
 }
@@ -197,14 +197,14 @@ impl History {
             entry.reason = reason;
             entry.cseq = subscription.state.local_cseq.wrapping_add(1);
             entry.body = body;
-            entry.answer = Answer::Awaited;
+            entry.answer = NotifyOutcome::Awaited;
             entry.texts.set([&[presentity], &watcher(subscription)]);
         });
         Some(NotifyNumber(number.wrapping_mul(self.parts.len()).wrapping_add(part)))
     }
 
     /// Notes what became of a NOTIFY.
-    pub fn note_answer(&self, number: NotifyNumber, answer: Answer, at: u64) {
+    pub fn note_answer(&self, number: NotifyNumber, answer: NotifyOutcome, at: u64) {
         let Some(part) = self.parts.get(number.0 % self.parts.len().max(1)) else { return };
         if let Some(entry) = part.lock().notifies.get_mut(number.0 / self.parts.len()) {
             (entry.answer, entry.answered_at) = (answer, at);
@@ -260,7 +260,8 @@ impl History {
             };
             found.extend(changes.iter().map(|entry| Occurrence::Changed(entry.read(day))).filter(&wanted));
             for sent in notifies.iter().map(|entry| entry.read(day)) {
-                let answered = matches!(sent.answer, Answer::Final(_)).then(|| Occurrence::Answered(sent.clone()));
+                let answered =
+                    matches!(sent.answer, NotifyOutcome::Final(_)).then(|| Occurrence::Answered(sent.clone()));
                 found.extend([Some(Occurrence::Notified(sent)), answered].into_iter().flatten().filter(&wanted));
             }
         }
@@ -355,7 +356,7 @@ impl NotifyEntry {
             reason: NotifyReason::Change,
             cseq: 0,
             body: BodyDigest::default(),
-            answer: Answer::Awaited,
+            answer: NotifyOutcome::Awaited,
             texts: Strings::NONE,
         }
     }
@@ -419,13 +420,13 @@ mod tests {
                 |n: u32| history.note_notify(&subscription(n), NotifyReason::Change, BodyDigest::default(), n.into());
             let numbers: Vec<_> = (0..100).map(|n| send(n).unwrap()).collect();
             for (n, number) in numbers.iter().enumerate() {
-                history.note_answer(*number, Answer::Final(200 + n as u16), 500);
+                history.note_answer(*number, NotifyOutcome::Final(200 + n as u16), 500);
             }
             let answered = history.all(|step| matches!(step, Occurrence::Answered(_)));
             assert_eq!(answered.len(), (size * NOTIFIES_PER_CHANGE).div_ceil(parts_for(size)).min(100));
             let mark = dialog_mark(subscription(1).dialog());
             let last = history.last_notify(b"x", mark).unwrap();
-            assert_eq!((last.answer, last.cseq), (Answer::Final(299), 100));
+            assert_eq!((last.answer, last.cseq), (NotifyOutcome::Final(299), 100));
             assert!(history.last_notify(b"x", mark ^ 1).is_none());
         }
     }
@@ -439,7 +440,7 @@ mod tests {
     fn without_size_nothing_is_kept() {
         let history = History::new(0).unwrap();
         publish(&history, 1);
-        history.note_answer(NotifyNumber(7), Answer::Dropped, 1);
+        history.note_answer(NotifyNumber(7), NotifyOutcome::Dropped, 1);
         assert!(history.note_notify(&subscription(1), NotifyReason::Change, BodyDigest::default(), 1).is_none());
         assert!(history.all(|_| true).is_empty() && history.last_notify(b"x", 1).is_none());
     }

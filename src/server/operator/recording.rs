@@ -2,7 +2,7 @@
 use crate::host::clock;
 use crate::presence::notification::Notify;
 use crate::presence::publication::{Applied, Change};
-use crate::presence::remembered::{Answer, BodyDigest, ChangeKind};
+use crate::presence::remembered::{BodyDigest, ChangeKind, NotifyOutcome};
 use crate::presence::resource::Resource;
 use crate::server::context::Context;
 use crate::server::operator::history::{NewChange, NotifyNumber};
@@ -51,7 +51,7 @@ impl Context<'_> {
 impl Shared {
     /// Remembers how a NOTIFY was answered at `at`, in microseconds of the clock for measuring.
     pub fn note_answer(&self, number: NotifyNumber, code: i32, at: u64) {
-        let answer = Answer::Final(u16::try_from(code).unwrap_or_default());
+        let answer = NotifyOutcome::Final(u16::try_from(code).unwrap_or_default());
         self.history.note_answer(number, answer, at);
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Edit<'e> {
 }
 
 /// Where a new document finds its place, see [`crate::presence::publication::Plan::Insert`].
-pub(crate) struct Place {
+pub(crate) struct InsertPlace {
     pub(crate) replaced: Vec<usize>,
     pub(crate) trimmed: Vec<usize>,
     pub(crate) keeps: Option<usize>,
@@ -44,7 +44,7 @@ impl<'e> Edit<'e> {
     /// Puts `new` at the end; `inserted` is the same document, made before the lock was taken.
     pub(crate) fn insert(
         &mut self,
-        place: Place,
+        place: InsertPlace,
         trims: &Trims,
         new: &Publication,
         inserted: SharedPublication,
@@ -73,7 +73,7 @@ impl<'e> Edit<'e> {
     }
 
     /// Ends dialogs: documents leave, or lose some of their dialogs, and none comes.
-    pub(crate) fn end(&mut self, place: Place, trims: &Trims) -> Result<Applied, NoMemory> {
+    pub(crate) fn end(&mut self, place: InsertPlace, trims: &Trims) -> Result<Applied, NoMemory> {
         self.make_room(place.replaced.len())?;
         self.take_over(place.replaced, &place.trimmed, trims)?;
         Ok(Applied::Ended)

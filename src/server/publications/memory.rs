@@ -6,7 +6,7 @@ use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
 use crate::presence::remembered::Digested;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
-use crate::server::publications::edit::{Edit, Place};
+use crate::server::publications::edit::{Edit, InsertPlace};
 use crate::server::publications::store::{PublicationStore, Wanted};
 use crate::server::publications::trims::{self, Trims};
 use crate::server::publications::undo::{Changed, Undo};
@@ -69,10 +69,10 @@ impl DocumentMemory {
         let mut edit = Edit::new(self.rows, list, &mut entry.removed);
         let applied = match (plan, change, inserted) {
             (Plan::Insert { replaced, trimmed, keeps }, Change::Insert(new), Some(inserted)) => {
-                edit.insert(Place { replaced, trimmed, keeps }, &trims, new, inserted)?
+                edit.insert(InsertPlace { replaced, trimmed, keeps }, &trims, new, inserted)?
             }
             (Plan::Insert { replaced, trimmed, keeps }, Change::End(_), _) => {
-                edit.end(Place { replaced, trimmed, keeps }, &trims)?
+                edit.end(InsertPlace { replaced, trimmed, keeps }, &trims)?
             }
             (Plan::Modify { keeps: Keeps::Everything, .. }, ..) => {
                 return Ok(Changed::nothing(Applied::Modified { keeps: Keeps::Everything }));
@@ -243,16 +243,16 @@ impl DocumentMemory {
 }
 
 /// Publications in memory only (`publ_cache` 2).
-pub(crate) struct InMemory(DocumentMemory);
+pub(crate) struct MemoryPublications(DocumentMemory);
 
-impl InMemory {
+impl MemoryPublications {
     /// The documents in memory, and nothing behind them.
-    pub(crate) fn new(parts: Parts, watchers: Watchers) -> InMemory {
-        InMemory(DocumentMemory::new(parts, PublicationRows::None, watchers))
+    pub(crate) fn new(parts: Parts, watchers: Watchers) -> MemoryPublications {
+        MemoryPublications(DocumentMemory::new(parts, PublicationRows::None, watchers))
     }
 }
 
-impl PublicationStore for InMemory {
+impl PublicationStore for MemoryPublications {
     fn change(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
         self.0.change(resource, change).map(|changed| changed.applied)
     }

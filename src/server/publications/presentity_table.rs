@@ -4,7 +4,7 @@ use crate::common::paging::{self, Page, Seen};
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, expiry_of, moment, moment_of, row_columns};
 use crate::presence::config::Config;
 use crate::presence::error::StoreError;
-use crate::presence::publication::{Dialogs, Publication, Stored};
+use crate::presence::publication::{Dialogs, Publication, StoredDocument};
 use crate::presence::resource::Resource;
 use crate::server::publications::store::Wanted;
 use crate::server::shared::Parts;
@@ -84,7 +84,7 @@ pub(crate) enum RowChange {
 }
 
 /// The removal of the row of a publication.
-pub(crate) fn delete<P: Stored>(publication: &P) -> RowChange {
+pub(crate) fn delete<P: StoredDocument>(publication: &P) -> RowChange {
     RowChange::Delete { etag: publication.etag().to_owned_tag(), ruid: publication.ruid().to_vec() }
 }
 

@@ -1,7 +1,7 @@
 //! Documents that lose some of their dialogs to another document (RFC 4235): read and written anew outside of the lock.
 use crate::host::lock::Guard;
 use crate::presence::error::StoreError;
-use crate::presence::publication::{Change, Plan, Publication, Stored};
+use crate::presence::publication::{Change, Plan, Publication, StoredDocument};
 use crate::presence::resource::Resource;
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};
 use crate::server::tables::{Shard, Tables};
@@ -14,7 +14,7 @@ pub(crate) struct Trims(pub(crate) Vec<Publication>);
 
 impl Trims {
     /// The shorter form of a document.
-    pub(crate) fn of<D: Stored>(&self, document: &D) -> Option<&Publication> {
+    pub(crate) fn of<D: StoredDocument>(&self, document: &D) -> Option<&Publication> {
         self.0.iter().find(|trim| trim.etag == document.etag())
     }
 

@@ -1,5 +1,5 @@
 //! What the parser of event packages makes of documents that others have stored.
-use crate::host::xml::Document;
+use crate::host::xml::XmlDocument;
 use std::borrow::Cow;
 
 /// Whether libxml2 reads a document, which event packages do, and it declares no entities: nothing in it can grow.
@@ -12,7 +12,7 @@ pub fn in_utf8(document: &[u8]) -> Option<Vec<u8>> {
     parsed(document)?.to_utf8()
 }
 
-fn parsed(document: &[u8]) -> Option<Document> {
+fn parsed(document: &[u8]) -> Option<XmlDocument> {
     const DECLARATION: &[u8] = b"<!ENTITY";
     // Seen before the parser has it, in wide characters, too.
     let narrow = match document.contains(&0) {
@@ -22,7 +22,7 @@ fn parsed(document: &[u8]) -> Option<Document> {
     if memchr::memmem::find(&narrow, DECLARATION).is_some() {
         return None;
     }
-    Document::parse(document).filter(|parsed| !parsed.declares_entities())
+    XmlDocument::parse(document).filter(|parsed| !parsed.declares_entities())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log};
 use crate::log;
 use crate::presence::error::StoreError;
-use crate::presence::publication::{Publication, Stored};
+use crate::presence::publication::{Publication, StoredDocument};
 use crate::presence::resource::Resource;
 use crate::server::publications::presentity_table::{self, delete_record, insert_row, update_record};
 use crate::server::shared::Parts;

@@ -1,5 +1,5 @@
 //! Rows of subscriptions that live in memory: read at start-up, written by the timer and at the end.
-use crate::common::row_groups::{Aside, Fate, GROUP, Outcome, Pass, RefusalLog, Writer};
+use crate::common::row_groups::{Aside, Fate, GROUP, GroupOutcome, Pass, RefusalLog, Writer};
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log, shm};
 use crate::log;
@@ -13,7 +13,7 @@ use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::active_watchers_table::NoRoute;
-use crate::server::subscriptions::pending_deletions::EndedRow;
+use crate::server::subscriptions::pending_deletions::EndedSubscriptionRow;
 use crate::server::subscriptions::rows_behind::mark_changed;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::Moment;
@@ -65,7 +65,7 @@ impl KeptRows {
             let mut group = pending.take(GROUP);
             // A phone that uses its ids again has a row of its own by now.
             group.retain(|row| self.shared.tables.find(row.dialog()).is_none());
-            let write = |db: &Connection, row: &EndedRow| rows::delete(db, table, row.dialog());
+            let write = |db: &Connection, row: &EndedSubscriptionRow| rows::delete(db, table, row.dialog());
             let outcome = Writer { database: self.database, table, fits: &|_| true, write: &write }.write_group(&group);
             for (row, fate) in group.iter().zip(&outcome.fates) {
                 if *fate != Fate::Written {
@@ -157,7 +157,7 @@ impl KeptRows {
         shard.subscriptions_mut().filter(waits).take(GROUP).map(take).collect()
     }
 
-    fn write_group(&self, group: &[Subscription], no_route: NoRoute) -> Outcome {
+    fn write_group(&self, group: &[Subscription], no_route: NoRoute) -> GroupOutcome {
         let (table, packages) = (self.config.active_watchers_table, self.packages());
         let write = |db: &Connection, subscription: &Subscription| -> Result<(), DbError> {
             match subscription.state.row_state {
@@ -181,7 +181,7 @@ impl KeptRows {
 
     /// What became of the rows: those that are not written are marked again, those that were ended meanwhile are
     /// removed.
-    fn note_fates(&self, group: &[Subscription], outcome: &Outcome, now: Moment, refusals: &mut RefusalLog) {
+    fn note_fates(&self, group: &[Subscription], outcome: &GroupOutcome, now: Moment, refusals: &mut RefusalLog) {
         for (subscription, fate) in group.iter().zip(&outcome.fates) {
             let was_refused = self.note_fate(subscription, *fate, now);
             if *fate == Fate::Refused && was_refused == Some(false) {

@@ -30,19 +30,19 @@ const TRIES: usize = 20;
 const REPLICA_PATIENCE: Seconds = Seconds(60);
 
 /// Subscriptions in shared memory, and what stands behind them.
-pub(crate) struct InMemory {
+pub(crate) struct MemorySubscriptions {
     parts: Parts,
     rows: &'static dyn RowsBehind,
 }
 
-impl Deref for InMemory {
+impl Deref for MemorySubscriptions {
     type Target = Parts;
     fn deref(&self) -> &Parts {
         &self.parts
     }
 }
 
-impl SubscriptionStore for InMemory {
+impl SubscriptionStore for MemorySubscriptions {
     fn subscribe(
         &self,
         _: &mut RowWork,
@@ -282,10 +282,10 @@ fn leave_final_notify(
     entry.due.add(Due::Something);
 }
 
-impl InMemory {
+impl MemorySubscriptions {
     /// The store over `rows`.
-    pub(crate) fn new(parts: Parts, rows: &'static dyn RowsBehind) -> InMemory {
-        InMemory { parts, rows }
+    pub(crate) fn new(parts: Parts, rows: &'static dyn RowsBehind) -> MemorySubscriptions {
+        MemorySubscriptions { parts, rows }
     }
 
     /// Renews a subscription in the tables alone.

@@ -11,9 +11,9 @@ const MOST: usize = 8192;
 const MOST_BYTES: usize = 1 << 20;
 
 /// The strings of a dialog: Call-ID, To tag, From tag.
-pub struct EndedRow(Strings<2>);
+pub struct EndedSubscriptionRow(Strings<2>);
 
-impl EndedRow {
+impl EndedSubscriptionRow {
     /// The dialog.
     pub fn dialog(&self) -> DialogId<'_> {
         let [call_id, to_tag, from_tag] = self.0.all();
@@ -54,10 +54,11 @@ impl PendingDeletions {
     }
 
     /// Takes up to so many of those noted last.
-    pub fn take(&self, most: usize) -> Vec<EndedRow> {
+    pub fn take(&self, most: usize) -> Vec<EndedSubscriptionRow> {
         let mut list = self.0.lock();
         let from = list.dialogs.len().saturating_sub(most);
-        let taken: Vec<EndedRow> = list.dialogs.drain(from..).map(|shared| EndedRow(shared.to_private())).collect();
+        let taken: Vec<EndedSubscriptionRow> =
+            list.dialogs.drain(from..).map(|shared| EndedSubscriptionRow(shared.to_private())).collect();
         let bytes: usize = taken.iter().map(|row| row.0.len()).sum();
         list.bytes -= bytes;
         taken

@@ -3,7 +3,7 @@ use crate::common::row_groups::Aside;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::dialog_info::Mark;
-use crate::presence::publication::{DialogSum, DialogView, Dialogs, Publication, Stored};
+use crate::presence::publication::{DialogSum, DialogView, Dialogs, Publication, StoredDocument};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::packed::Strings;
@@ -98,7 +98,7 @@ impl SharedPublication {
     }
 }
 
-impl Stored for SharedPublication {
+impl StoredDocument for SharedPublication {
     fn etag(&self) -> EntityTag<&[u8]> {
         EntityTag::new(self.strings.get(ETAG))
     }
