@@ -69,10 +69,12 @@ request_route {
     if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
     if (!is_method("PUBLISH|SUBSCRIBE")) { sl_send_reply("404", "Not here"); exit; }
     if (!t_newtran()) { sl_reply_error(); exit; }
-    pres_auth_status("$fu", "sip:$rU@$rd");
-    xlog("L_NOTICE", "SEEN status $retcode ci=$ci\n");
-    pres_has_subscribers("sip:$rU@$rd", "presence");
-    xlog("L_NOTICE", "SEEN watched $retcode ci=$ci\n");
+    if ($rU != $null) {
+        pres_auth_status("$fu", "sip:$rU@$rd");
+        xlog("L_NOTICE", "SEEN status $retcode ci=$ci\n");
+        pres_has_subscribers("sip:$rU@$rd", "presence");
+        xlog("L_NOTICE", "SEEN watched $retcode ci=$ci\n");
+    }
     if (is_method("PUBLISH")) {
         handle_publish();
         xlog("L_NOTICE", "SEEN publish $retcode ci=$ci\n");

@@ -147,6 +147,12 @@ def event(case):
     return case.subject[1] if case.subject else case.step.get("event")
 
 
+def from_of(step):
+    """The From that a request is given; empty for the usual one."""
+    headers = step.get("headers")
+    return str(headers.get("From", "")) if isinstance(headers, dict) else ""
+
+
 def long(case):
     """A string of the request is longer than its column."""
     step = case.step
@@ -157,7 +163,7 @@ def long(case):
         )
         or len(step.get("from") or "") > 64
         or len(step.get("event_more") or "") > 64
-        or any(len(part) > 64 for part in re.split("[<>@:]", str(step.get("headers", {}).get("From", ""))))
+        or any(len(part) > 64 for part in re.split("[<>@:]", from_of(step)))
         or any(len(part) > 64 for part in re.split("[@:]", step.get("ruri") or ""))
     )
 
@@ -179,7 +185,7 @@ def escaped(case):
     """A user written with escapes, in this step or before."""
     return any(
         step.get("shape") == "escaped"
-        or "%" in (step.get("from") or "") + (step.get("ruri") or "") + str(step.get("headers", {}).get("From", ""))
+        or "%" in (step.get("from") or "") + (step.get("ruri") or "") + from_of(step)
         for step in case.life["steps"][: case.seen.number + 1]
     )
 
