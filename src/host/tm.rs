@@ -50,14 +50,34 @@ pub struct InDialog<'a> {
 /// A completed transaction of ours: its dialog and the answer.
 pub struct Completed<'a> {
     cell: *mut sys::cell,
-    /// From, To, Call-ID and CSeq as tm keeps them: read when somebody asks.
-    headers: [&'a [u8]; 4],
+    dialog: DialogLines<'a>,
     /// The final status; 408 when nothing came.
     pub code: i32,
     /// The reply, or the host's mark for "none came".
     pub reply: Reply<'a>,
     /// The answer was taken from the datagram, and no message was made of it.
     is_unread: bool,
+}
+
+/// The lines that name the dialog of a request: they are read when they are asked for.
+#[derive(Clone, Copy)]
+enum DialogLines<'a> {
+    /// From, To, Call-ID and CSeq, as tm keeps them.
+    OfTm([&'a [u8]; 4]),
+    /// The same, by where each begins and ends in the head of the request.
+    InHead(&'a [u8], [(u32, u32); 4]),
+}
+
+impl<'a> DialogLines<'a> {
+    /// From, To, Call-ID and CSeq.
+    fn all(self) -> [&'a [u8]; 4] {
+        match self {
+            DialogLines::OfTm(lines) => lines,
+            DialogLines::InHead(head, places) => {
+                places.map(|(begin, end)| head.get(begin as usize..end as usize).unwrap_or_default())
+            }
+        }
+    }
 }
 
 /// What a request without tm has come to.
@@ -72,14 +92,16 @@ pub enum TransactionOutcome<'a> {
 }
 
 impl<'a> Completed<'a> {
-    /// A request that had no transaction of tm: its From, To, Call-ID and CSeq lines, and what it has come to.
-    pub fn without_tm(headers: [&'a [u8]; 4], outcome: TransactionOutcome<'a>) -> Completed<'a> {
+    /// A request that had no transaction of tm: its head, where From, To, Call-ID and CSeq begin and end in it, and
+    /// what it has come to.
+    pub fn without_tm(head: &'a [u8], places: [(u32, u32); 4], outcome: TransactionOutcome<'a>) -> Completed<'a> {
         let (reply, code, is_unread) = match outcome {
             TransactionOutcome::Answered(reply, code) => (Reply::of(reply), i32::from(code), false),
             TransactionOutcome::Taken(code) => (Reply::none(), i32::from(code), true),
             TransactionOutcome::Silence => (Reply::none(), 408, false),
         };
-        Completed { cell: std::ptr::null_mut(), headers, code, reply, is_unread }
+        let dialog = DialogLines::InHead(head, places);
+        Completed { cell: std::ptr::null_mut(), dialog, code, reply, is_unread }
     }
 
     /// Whether no answer came.
@@ -94,28 +116,28 @@ impl<'a> Completed<'a> {
 
     /// Our tag (From).
     pub fn local_tag(&self) -> &'a [u8] {
-        tag_of(self.headers[0])
+        tag_of(self.dialog.all()[0])
     }
 
     /// The peer's tag (To).
     pub fn remote_tag(&self) -> &'a [u8] {
-        tag_of(self.headers[1])
+        tag_of(self.dialog.all()[1])
     }
 
     /// The URI that the request was about (To).
     pub fn peer(&self) -> Option<&'a [u8]> {
-        let value = self.headers[1].splitn(2, |c| *c == b':').nth(1)?;
+        let value = self.dialog.all()[1].splitn(2, |c| *c == b':').nth(1)?;
         super::msg::uri_of_address(value)
     }
 
     /// Call-ID of the request.
     pub fn call_id(&self) -> &'a [u8] {
-        self.headers[2].splitn(2, |c| *c == b':').nth(1).unwrap_or(&[]).trim_ascii()
+        self.dialog.all()[2].splitn(2, |c| *c == b':').nth(1).unwrap_or(&[]).trim_ascii()
     }
 
     /// The CSeq of the request; 0 when it cannot be read.
     pub fn cseq(&self) -> u32 {
-        let digits = self.headers[3].iter().skip_while(|c| !c.is_ascii_digit()).take_while(|c| c.is_ascii_digit());
+        let digits = self.dialog.all()[3].iter().skip_while(|c| !c.is_ascii_digit()).take_while(|c| c.is_ascii_digit());
         digits.fold(0, |number: u32, c| number.wrapping_mul(10).wrapping_add(u32::from(c - b'0')))
     }
 }
@@ -234,12 +256,12 @@ pub unsafe fn completed<'a, T>(
     // SAFETY: the transaction of the callback, and four places.
     unsafe { sys::kr_tm_cell_ids(cell, &mut from, &mut to, &mut call_id, &mut cseq) };
     // SAFETY: tm keeps the transaction, of which these are views, and the reply alive during the callback.
-    let headers = [&from, &to, &call_id, &cseq].map(|text| unsafe { view(text) });
+    let lines = [&from, &to, &call_id, &cseq].map(|text| unsafe { view(text) });
     // SAFETY: null, or the place of the word that the transaction carries.
     let word = unsafe { params.param.as_ref() }.map_or(0, |word| *word as usize);
     let done = Completed {
         cell,
-        headers,
+        dialog: DialogLines::OfTm(lines),
         code: params.code,
         reply: Reply { raw: params.rpl, life: PhantomData },
         is_unread: false,
@@ -298,7 +320,7 @@ impl<'a> ShownResponse<'a> {
         }
         // The phrase is the one that scripts know.
         let mut text = format!("SIP/2.0 {} TIMEOUT\r\nVia: SIP/2.0/UDP 127.0.0.1\r\n", done.code).into_bytes();
-        for header in done.headers {
+        for header in done.dialog.all() {
             text.extend_from_slice(header.trim_ascii());
             text.extend_from_slice(if header.starts_with(b"CSeq") { b" NOTIFY\r\n" } else { b"\r\n" });
         }

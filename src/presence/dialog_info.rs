@@ -221,7 +221,7 @@ impl<'a> Iterator for Attributes<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (name, rest) = self.0.split_at(memchr::memchr(b'=', self.0)?);
+        let (name, rest) = self.0.split_at(self.0.iter().position(|c| *c == b'=')?);
         let value = rest[1..].trim_ascii_start();
         let quote = *value.first().filter(|quote| matches!(quote, b'"' | b'\''))?;
         let end = memchr::memchr(quote, &value[1..])?;

@@ -536,10 +536,8 @@ fn watcher_content<'b, P: Ports>(
     let id = subscription.state.event;
     let filters = filters(ports, package);
     let shares = !filters && package.bodies == Bodies::ByVersion && ports.config().share_watcher_bodies;
-    if shares {
-        if let Some(content) = body.own.made_for(subscription.state.version) {
-            return Ok(Some(Cow::Owned(content)));
-        }
+    if shares && body.own.is_known_for(subscription.state.version) {
+        return Ok(body.own.made_for(subscription.state.version));
     }
     body.compose(ports, notify_run, digests);
     let composed = body.composed.as_ref().and_then(Option::as_deref);

@@ -1,6 +1,7 @@
 //! Bodies that differ by watcher in the version alone (RFC 4235 4.3): those of the others are made from one that the
 //! package made.
 use crate::sip::text::push_number;
+use std::borrow::Cow;
 
 /// What is known of the bodies a package makes for each watcher in one pass: once two of them were seen to be the same
 /// at the same version, or to differ in the version alone, the rest are made from them.
@@ -12,11 +13,24 @@ pub(super) struct PerWatcher {
 }
 
 impl PerWatcher {
-    /// The body for a watcher at this version, once it is known how.
-    pub(super) fn made_for(&self, version: u32) -> Option<Vec<u8>> {
-        if let Some((_, body)) = self.first.as_ref().filter(|(first, _)| self.same_at_first && *first == version) {
-            return Some(body.clone());
+    /// Whether it is known how the body for a watcher at this version is made.
+    pub(super) fn is_known_for(&self, version: u32) -> bool {
+        self.template.is_some() || self.is_first(version)
+    }
+
+    fn is_first(&self, version: u32) -> bool {
+        self.same_at_first && self.first.as_ref().is_some_and(|(first, _)| *first == version)
+    }
+
+    /// The body for a watcher at this version, once it is known how. One that is lent stays in its place.
+    pub(super) fn made_for(&self, version: u32) -> Option<Cow<'_, [u8]>> {
+        match &self.first {
+            Some((_, body)) if self.is_first(version) => Some(Cow::Borrowed(body)),
+            _ => self.from_template(version).map(Cow::Owned),
         }
+    }
+
+    fn from_template(&self, version: u32) -> Option<Vec<u8>> {
         let (before, after) = self.template.as_ref()?;
         let mut body = Vec::with_capacity(before.len() + after.len() + 10);
         body.extend_from_slice(before);
@@ -73,7 +87,7 @@ mod tests {
         own.learn(9, &document(9, "x"));
         assert_eq!(own.made_for(10), None);
         own.learn(10, &document(10, "x"));
-        assert_eq!(own.made_for(123), Some(document(123, "x")));
+        assert_eq!(own.made_for(123).as_deref(), Some(&*document(123, "x")));
     }
 
     #[test]
@@ -91,7 +105,7 @@ mod tests {
         let mut own = PerWatcher::default();
         own.learn(4, &document(4, "x"));
         own.learn(4, &document(4, "x"));
-        assert_eq!(own.made_for(4), Some(document(4, "x")));
+        assert_eq!(own.made_for(4).as_deref(), Some(&*document(4, "x")));
         assert_eq!(own.made_for(5), None);
     }
 }

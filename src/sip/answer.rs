@@ -1,6 +1,8 @@
 //! Answers to NOTIFYs as they lie in a datagram: read without a parser of messages, as far as a client transaction
 //! needs (RFC 3261 17.1.3), and only in the form that nearly all have. Everything else is left to the host's parser.
 
+use super::blocks::has_any;
+
 /// A final answer with success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Success<'a> {
@@ -34,23 +36,27 @@ pub fn success_to_notify(datagram: &[u8]) -> Option<Success<'_>> {
             break;
         }
         lines = behind;
-        let what = match line[0] {
-            b'V' | b'v' => {
+        let what = match (line[0], line.get(1)) {
+            (b'V' | b'v', _) => {
                 let Some(value) = value_of(line, b"Via: ", b"via", b'v') else { continue };
                 branch = Some(branch_of(value)?);
                 seen::VIA
             }
-            b'C' | b'c' if matches!(line.get(1), Some(b'S' | b's')) => {
+            (b'C' | b'c', Some(b'S' | b's')) => {
                 let Some(value) = value_of(line, b"CSeq: ", b"cseq", 0) else { continue };
                 if !is_of_notify(value) {
                     return None;
                 }
                 seen::CSEQ
             }
-            b'C' | b'c' | b'I' | b'i' if value_of(line, b"Call-ID: ", b"call-id", b'i').is_some() => seen::CALL_ID,
-            b'F' | b'f' if value_of(line, b"From: ", b"from", b'f').is_some() => seen::FROM,
-            b'T' | b't' if value_of(line, b"To: ", b"to", b't').is_some() => seen::TO,
-            b' ' | b'\t' => return None,
+            (b'C' | b'c', Some(b'A' | b'a')) | (b'I' | b'i', _)
+                if value_of(line, b"Call-ID: ", b"call-id", b'i').is_some() =>
+            {
+                seen::CALL_ID
+            }
+            (b'F' | b'f', _) if value_of(line, b"From: ", b"from", b'f').is_some() => seen::FROM,
+            (b'T' | b't', _) if value_of(line, b"To: ", b"to", b't').is_some() => seen::TO,
+            (b' ' | b'\t', _) => return None,
             _ => continue,
         };
         if found & what != 0 {
@@ -96,7 +102,19 @@ fn is_of_notify(cseq: &[u8]) -> bool {
 
 /// The branch of a Via that holds one value without quotes.
 fn branch_of(via: &[u8]) -> Option<&[u8]> {
-    if memchr::memchr2(b',', b'"', via).is_some() {
+    let (before, parameters) = via.split_at(memchr::memchr(b';', via)?);
+    // What nearly all write: the branch is the only parameter.
+    let is_odd = |c| (c == b';') | (c == b',') | (c == b'"') | (c == b' ') | (c == b'\t');
+    match parameters.strip_prefix(b";branch=") {
+        Some(branch) if !has_any(branch, is_odd) && !has_any(before, |c| (c == b',') | (c == b'"')) => Some(branch),
+        _ => branch_among(via),
+    }
+}
+
+/// The branch among all parameters of a Via that holds one value without quotes.
+#[cold]
+fn branch_among(via: &[u8]) -> Option<&[u8]> {
+    if has_any(via, |c| (c == b',') | (c == b'"')) {
         return None;
     }
     let (mut rest, mut branch) = (via, None);
@@ -141,6 +159,10 @@ mod tests {
             ("CSeq: 7 NOTIFY", "cseq:7  NOTIFY "),
             (";branch=", "; Branch="),
             ("Content-Length: 0\r\n\r\n", "Content-Length: 4\r\n\r\nbody"),
+            (";rport=5060", ""),
+            (";rport=5060;branch=z9hG4bKn1.2.3", ";branch=z9hG4bKn1.2.3;rport=5060;received=192.0.2.7"),
+            (";rport=5060;branch=z9hG4bKn1.2.3", ";branch=z9hG4bKn1.2.3 ;x"),
+            (";rport=5060;branch=z9hG4bKn1.2.3", ";branch=z9hG4bKn1.2.3\t"),
         ] {
             assert_eq!(read(&PLAIN.replace(from, to)), Some((200, "z9hG4bKn1.2.3")), "{to}");
         }
@@ -172,6 +194,9 @@ mod tests {
             ("X: y", "i: another"),
             ("UDP 192", "UDP a;branch=z9hG4bKo, SIP/2.0/UDP 192"),
             (";rport=5060", ";branch=z9hG4bKo"),
+            (";rport=5060;branch=z9hG4bKn1.2.3", ";branch=z9hG4bKn1.2.3;branch=z9hG4bKn1.2.3"),
+            (";rport=5060;branch=z9hG4bKn1.2.3", ";branch=z9hG4bKn1.2.3, SIP/2.0/UDP a"),
+            (";rport=5060", ";x=\"a-long-value-in-quotes\""),
             (";rport=5060", ";received=\"1\""),
             (";branch=z9hG4bKn1.2.3", ""),
             ("From: <sip:a@example.org>;tag=1\r\n", ""),

@@ -2,7 +2,6 @@
 use super::party_uri::PartyUri;
 use super::text::push_number;
 use crate::shm_safe::shm_safe;
-use std::ops::Range;
 
 /// What the head of a NOTIFY says.
 #[derive(Debug, Clone, Copy)]
@@ -42,25 +41,10 @@ pub struct Lines {
 shm_safe!(Lines { starts });
 
 impl Lines {
-    /// To.
-    pub fn to(&self) -> Range<usize> {
-        self.line(0)
-    }
-    /// From.
-    pub fn from(&self) -> Range<usize> {
-        self.line(1)
-    }
-    /// CSeq.
-    pub fn cseq(&self) -> Range<usize> {
-        self.line(2)
-    }
-    /// Call-ID.
-    pub fn call_id(&self) -> Range<usize> {
-        self.line(3)
-    }
-
-    fn line(&self, at: usize) -> Range<usize> {
-        self.starts[at] as usize..self.starts[at + 1] as usize
+    /// Where From, To, Call-ID and CSeq begin and end.
+    pub fn of_dialog(&self) -> [(u32, u32); 4] {
+        let [to, from, cseq, call_id, end] = self.starts;
+        [(from, cseq), (to, from), (call_id, end), (cseq, call_id)]
     }
 }
 
@@ -143,10 +127,15 @@ mod tests {
              User-Agent: kamailio\r\n\
              Event: presence\r\n\r\n"
         );
-        assert_eq!(&text[lines.to()], "To: <sip:bob@example.org>;tag=theirs\r\n");
-        assert_eq!(&text[lines.from()], "From: \"Alice\" <sip:alice@example.org>;tag=ours\r\n");
-        assert_eq!(&text[lines.cseq()], "CSeq: 7 NOTIFY\r\n");
-        assert_eq!(&text[lines.call_id()], "Call-ID: abc@host\r\n");
+        assert_eq!(
+            lines.of_dialog().map(|(begin, end)| &text[begin as usize..end as usize]),
+            [
+                "From: \"Alice\" <sip:alice@example.org>;tag=ours\r\n",
+                "To: <sip:bob@example.org>;tag=theirs\r\n",
+                "Call-ID: abc@host\r\n",
+                "CSeq: 7 NOTIFY\r\n",
+            ]
+        );
         let bare = Head { signature: b"", to_tag: b"", ..head };
         let mut out = Vec::new();
         bare.write(&mut out);

@@ -2,6 +2,7 @@
 //! when it is asked to format it, which is what an event package returns when there is a single document to put
 //! together. Documents that are not plain (comments, CDATA, document types, other encodings, names beyond ASCII) are
 //! left to a real parser.
+use super::blocks::has_any;
 
 /// Deeper documents are not looked at.
 const MAX_DEPTH: usize = 32;
@@ -103,14 +104,13 @@ fn is_name_start(c: u8) -> bool {
 const NAME: u8 = 1;
 const SPACE: u8 = 2;
 const SIMPLE: u8 = 4;
-const VERBATIM: u8 = 8;
 
 /// What does not stand for itself everywhere, or is not written as it was read.
 const fn is_odd(c: u8) -> bool {
     (c < b' ') | (c >= 0x7f) | (c == b'&') | (c == b'<') | (c == b'>') | (c == b'"') | (c == b']')
 }
 
-/// What each byte may be part of: a name, the space between things, text that stands for itself, or that everywhere.
+/// What each byte may be part of: a name, the space between things, text that stands for itself.
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut c = 0;
@@ -119,10 +119,7 @@ const CLASSES: [u8; 256] = {
         let name = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
         let space = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
         let simple = space || byte >= b' ' && byte < 0x7f && byte != b'&';
-        classes[c] = if name { NAME } else { 0 }
-            | if space { SPACE } else { 0 }
-            | if simple { SIMPLE } else { 0 }
-            | if is_odd(byte) { 0 } else { VERBATIM };
+        classes[c] = if name { NAME } else { 0 } | if space { SPACE } else { 0 } | if simple { SIMPLE } else { 0 };
         c += 1;
     }
     classes
@@ -133,24 +130,9 @@ fn run_of(class: u8, text: &[u8]) -> usize {
     text.iter().take_while(|c| CLASSES[usize::from(**c)] & class != 0).count()
 }
 
-/// Whether a value or text has nothing but what stands for itself and is written again as it was read. Branch-free over
-/// blocks, so that the compiler compares many bytes at once.
+/// Whether a value or text has nothing but what stands for itself and is written again as it was read.
 fn is_verbatim(text: &[u8]) -> bool {
-    const BLOCK: usize = 16;
-    match (text.last_chunk::<BLOCK>(), text.first_chunk::<8>(), text.last_chunk::<8>()) {
-        // The last block overlaps the one before it.
-        (Some(last), ..) => {
-            let blocks = text.chunks_exact(BLOCK).filter_map(|block| block.first_chunk::<BLOCK>());
-            !has_odd(last) && !blocks.into_iter().any(has_odd)
-        }
-        (_, Some(first), Some(last)) => !has_odd(first) && !has_odd(last),
-        _ => run_of(VERBATIM, text) == text.len(),
-    }
-}
-
-#[inline(always)]
-fn has_odd<const N: usize>(block: &[u8; N]) -> bool {
-    block.iter().fold(false, |seen, c| seen | is_odd(*c))
+    !has_any(text, is_odd)
 }
 
 /// What a text may hold: characters of XML 1.0 (2.2), and the five references every document knows (4.6).

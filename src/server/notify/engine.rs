@@ -49,9 +49,7 @@ pub struct Content<'a> {
 impl Pending {
     /// What tm would call a completed transaction, and what it has carried.
     pub fn completed<'a>(&'a self, outcome: TransactionOutcome<'a>) -> (Completed<'a>, UnderWay) {
-        let lines = [self.lines.from(), self.lines.to(), self.lines.call_id(), self.lines.cseq()];
-        let headers = lines.map(|line| self.head.get(line).unwrap_or_default());
-        (Completed::without_tm(headers, outcome), self.under_way)
+        (Completed::without_tm(&self.head, self.lines.of_dialog(), outcome), self.under_way)
     }
 
     /// The whole request.
