@@ -38,6 +38,7 @@ pub mod replication;
 pub mod resource;
 pub mod row_limits;
 pub mod seen;
+pub mod spare_blocks;
 pub mod sphere;
 pub mod stock_subscription;
 pub mod subscribe;

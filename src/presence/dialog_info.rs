@@ -148,7 +148,37 @@ struct Reading {
     depth: usize,
     in_dialog: Option<Open>,
     in_state: bool,
-    state: Vec<u8>,
+    state: StateText,
+}
+
+/// The text of a `state` element, without the space before it: as much as a state can have that is known.
+#[derive(Default)]
+struct StateText {
+    bytes: [u8; 12],
+    len: usize,
+    /// There was more, and not only space.
+    is_longer: bool,
+}
+
+impl StateText {
+    fn push(&mut self, text: &[u8]) {
+        let text = if self.len == 0 { text.trim_ascii_start() } else { text };
+        for c in text {
+            match self.bytes.get_mut(self.len) {
+                Some(place) => (*place, self.len) = (*c, self.len + 1),
+                None => self.is_longer |= !c.is_ascii_whitespace(),
+            }
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.bytes[..self.len].trim_ascii_end() {
+            _ if self.is_longer => Phase::Talking,
+            b"terminated" => Phase::Ended,
+            b"trying" | b"proceeding" | b"early" => Phase::Ringing,
+            _ => Phase::Talking,
+        }
+    }
 }
 
 impl Reading {
@@ -167,7 +197,7 @@ impl Reading {
                     b"dialog" => self.in_dialog = Some(self.info.add_dialog(attributes, self.depth)),
                     b"state" if self.in_dialog.as_ref().is_some_and(|dialog| dialog.depth == self.depth - 1) => {
                         self.in_state = true;
-                        self.state.clear();
+                        self.state = StateText::default();
                     }
                     _ => {}
                 }
@@ -175,12 +205,12 @@ impl Reading {
             Piece::Empty(name, attributes) if local(name) == b"dialog" => {
                 self.info.add_dialog(attributes, self.depth);
             }
-            Piece::Text(text) if self.in_state => self.state.extend_from_slice(text),
+            Piece::Text(text) if self.in_state => self.state.push(text),
             Piece::End(name) => {
                 if self.in_state && local(name) == b"state" {
                     self.in_state = false;
                     if let Some(dialog) = &mut self.in_dialog {
-                        dialog.phase = phase(self.state.trim_ascii());
+                        dialog.phase = self.state.phase();
                     }
                 }
                 if let Some(dialog) = self.in_dialog.take_if(|dialog| dialog.depth == self.depth) {
@@ -191,14 +221,6 @@ impl Reading {
             Piece::Empty(..) | Piece::Text(_) => {}
         }
         Some(())
-    }
-}
-
-fn phase(state: &[u8]) -> Phase {
-    match state {
-        b"terminated" => Phase::Ended,
-        b"trying" | b"proceeding" | b"early" => Phase::Ringing,
-        _ => Phase::Talking,
     }
 }
 
@@ -281,6 +303,27 @@ mod tests {
             xmlns=\"urn:ietf:params:xml:ns:dialog-info\">{dialogs}</dialog-info>"
         )
         .into_bytes()
+    }
+
+    #[test]
+    fn the_space_around_a_state_and_its_references_do_not_matter() {
+        let phase = |state: &str| {
+            let text = document(&format!("<dialog id=\"a\"><state>{state}</state></dialog>"));
+            DialogInfo::parse(&text).unwrap().marks[0].phase
+        };
+        let space = " \t\r\n".repeat(20);
+        for (state, expected) in
+            [("terminated", Phase::Ended), ("proceeding", Phase::Ringing), ("other", Phase::Talking)]
+        {
+            assert_eq!(phase(state), expected);
+            assert_eq!(phase(&format!("{space}{state}{space}")), expected);
+            assert_eq!(phase(&format!("{state}<!-- c -->{space}")), expected);
+            let (first, second) = state.split_at(4);
+            assert_eq!(phase(&format!("{space}{first}<!-- c -->{second}")), expected);
+            assert_eq!(phase(&format!("{state}{space}x")), Phase::Talking);
+            assert_eq!(phase(&format!("{state}xxxxx")), Phase::Talking);
+        }
+        assert_eq!(phase(""), Phase::Talking);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::ports::Ports;
 use super::publication::Publication;
 use super::remembered::{BodyDigest, Digested};
 use super::resource::Resource;
+use super::spare_blocks::SpareBlocks;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::unreadable::TRIED_AGAIN_AFTER;
@@ -55,6 +56,8 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
                 notified.extend(notify.slot.map(|slot| NotifyRecord { slot, cseq, body: digest.crc32 }));
             }
             ports.record_notified(resource, &notify_run, &notified);
+            let mut spare = SpareBlocks::of_batch(batch.len());
+            batch.into_iter().for_each(|notify| spare.keep(notify.subscription.into_block()));
             if failures.are_too_many() || notify_run.is_at_end {
                 break;
             }

@@ -1,7 +1,7 @@
 //! The tags of a document that has nothing but tags and text, read without a parser of all of XML: what is written in
 //! another way (comments, CDATA, document types, apostrophes, references in text, tags that do not fit) is left to one.
 
-use crate::sip::blocks::{has_any, has_even};
+use crate::sip::blocks::has_any;
 
 /// A piece of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,24 +36,25 @@ pub(super) fn each<'a>(document: &'a [u8], mut take: impl FnMut(Piece<'a>) -> Op
             take(Piece::Text(text))?;
         }
         let tag = &rest[at + 1..];
-        let end = memchr::memchr(b'>', tag)?;
-        rest = &tag[end + 1..];
-        match &tag[..end] {
-            [] | [b'!' | b'?', ..] => return None,
-            [b'/', name @ ..] => {
-                open.pop().filter(|opened| *opened == name)?;
+        rest = match tag.first()? {
+            b'!' | b'?' => return None,
+            b'/' => {
+                let name = open.pop()?;
+                let behind = tag[1..].strip_prefix(name)?.strip_prefix(b">")?;
                 take(Piece::End(name))?;
+                behind
             }
-            [inside @ .., b'/'] => {
-                let (name, attributes) = divided(inside)?;
-                take(Piece::Empty(name, attributes))?;
+            _ => {
+                let tag = StartTag::read(tag)?;
+                if tag.is_empty {
+                    take(Piece::Empty(tag.name, tag.attributes))?;
+                } else {
+                    open.push(tag.name);
+                    take(Piece::Start(tag.name, tag.attributes))?;
+                }
+                tag.behind
             }
-            inside => {
-                let (name, attributes) = divided(inside)?;
-                open.push(name);
-                take(Piece::Start(name, attributes))?;
-            }
-        }
+        };
     }
     (open.is_empty() && rest.trim_ascii().is_empty()).then_some(())
 }
@@ -63,10 +64,34 @@ fn tag_in(rest: &[u8]) -> Option<usize> {
     if rest.first() == Some(&b'<') { Some(0) } else { memchr::memchr(b'<', rest) }
 }
 
-/// The name in a tag, and what is behind it; `None` where a value may go on behind the tag.
-fn divided(inside: &[u8]) -> Option<(&[u8], &[u8])> {
-    let is_quoted = has_even(inside, b'"');
-    let has_apostrophe = has_any(inside, |c| c == b'\'');
-    let end = inside.iter().position(|c| matches!(c, b' ' | b'\t' | b'\r' | b'\n')).unwrap_or(inside.len());
-    (is_quoted && !has_apostrophe && end > 0).then(|| inside.split_at(end))
+/// A start tag, or an element without content.
+struct StartTag<'a> {
+    name: &'a [u8],
+    attributes: &'a [u8],
+    is_empty: bool,
+    /// The document behind it.
+    behind: &'a [u8],
+}
+
+impl<'a> StartTag<'a> {
+    /// Reads what is behind the angle bracket; `None` where a value may go on behind the tag.
+    fn read(text: &'a [u8]) -> Option<StartTag<'a>> {
+        let ends_name = |c: &u8| matches!(c, b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'\'' | b'/' | b'>');
+        let (name, rest) = text.split_at(text.iter().position(ends_name).filter(|length| *length > 0)?);
+        let (attributes, is_empty, behind) = match rest[0] {
+            b'>' => (&rest[..0], false, &rest[1..]),
+            b'/' => (&rest[..0], true, rest.strip_prefix(b"/>")?),
+            b'"' | b'\'' => return None,
+            _ => {
+                let (inside, behind) = rest.split_at(memchr::memchr(b'>', rest)?);
+                let attributes = inside.strip_suffix(b"/").unwrap_or(inside);
+                let is_whole = memchr::memchr_iter(b'"', attributes).count() % 2 == 0;
+                if !is_whole || has_any(attributes, |c| c == b'\'') {
+                    return None;
+                }
+                (attributes, attributes.len() < inside.len(), &behind[1..])
+            }
+        };
+        Some(StartTag { name, attributes, is_empty, behind })
+    }
 }

@@ -5,11 +5,12 @@ use super::subscription_field::{BadField, FIELDS, Field, STORED_FIELDS, room_of}
 use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::checked::UriText;
 use crate::sip::columns::fits;
-use crate::sip::packed::Strings;
+use crate::sip::packed::{Strings, in_one};
 use crate::sip::party_uri::PartyUri;
 use crate::sip::target::{self, NextHop};
 use crate::sip::transport::Transport;
 use crate::time::Moment;
+use std::convert::Infallible;
 
 /// The state of a subscription (RFC 6665 4.1.2, RFC 3857 4.7.1), with stock's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +144,7 @@ impl SubscriptionState {
 
 /// A subscription whose strings are in `B`: a private block, or one in shared memory.
 #[derive(Debug, Clone)]
-pub struct Subscription<B = Box<[u8]>> {
+pub struct Subscription<B = Vec<u8>> {
     /// The numbers.
     pub state: SubscriptionState,
     strings: Strings<{ FIELDS - 1 }, B, u16>,
@@ -171,7 +172,8 @@ impl Subscription {
 
     fn packed(state: SubscriptionState, fields: &[&[u8]; FIELDS]) -> Self {
         // Within their bounds all of them fit.
-        Subscription { state, strings: Strings::new(fields), hop: NextHop::Unread }
+        let Ok(strings) = Strings::joined(fields, |strings| Ok::<_, Infallible>(in_one(strings)));
+        Subscription { state, strings, hop: NextHop::Unread }
     }
 }
 
@@ -210,6 +212,11 @@ impl Subscription {
             fields[*field as usize] = field.checked(value)?;
         }
         Ok(Subscription::packed(state, &fields))
+    }
+
+    /// Its block, when it is not needed any more.
+    pub fn into_block(self) -> Vec<u8> {
+        self.strings.into_block()
     }
 
     /// A watcher as its package is asked about it: a subscription without a dialog, of whose strings these are given.
@@ -254,7 +261,20 @@ impl<B: AsRef<[u8]>> Subscription<B> {
 
     /// A private copy.
     pub fn to_private(&self) -> Subscription {
-        Subscription { state: self.state, strings: self.strings.to_private(), hop: self.hop }
+        self.to_private_in(Vec::new())
+    }
+
+    /// A private copy in an empty block.
+    pub fn to_private_in(&self, mut block: Vec<u8>) -> Subscription {
+        let copy = |bytes: &[u8]| match block.capacity() {
+            0 => Ok::<_, Infallible>(bytes.to_vec()),
+            _ => {
+                block.extend_from_slice(bytes);
+                Ok(block)
+            }
+        };
+        let Ok(strings) = self.strings.map(copy);
+        Subscription { state: self.state, strings, hop: self.hop }
     }
 
     /// The same with some strings replaced.

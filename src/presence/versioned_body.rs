@@ -26,11 +26,11 @@ impl PerWatcher {
     pub(super) fn made_for(&self, version: u32) -> Option<Cow<'_, [u8]>> {
         match &self.first {
             Some((_, body)) if self.is_first(version) => Some(Cow::Borrowed(body)),
-            _ => self.from_template(version).map(Cow::Owned),
+            _ => self.made_of_template(version).map(Cow::Owned),
         }
     }
 
-    fn from_template(&self, version: u32) -> Option<Vec<u8>> {
+    fn made_of_template(&self, version: u32) -> Option<Vec<u8>> {
         let (before, after) = self.template.as_ref()?;
         let mut body = Vec::with_capacity(before.len() + after.len() + 10);
         body.extend_from_slice(before);

@@ -65,12 +65,18 @@ impl<const ENDS: usize, B, E: StringEnd> Strings<ENDS, B, E> {
         }
         Ok(Strings { ends, bytes: join(&fitting)? })
     }
+
+    /// The block that they lie in.
+    pub fn into_block(self) -> B {
+        self.bytes
+    }
 }
 
 impl<const ENDS: usize, E: StringEnd> Strings<ENDS, Box<[u8]>, E> {
     /// Packs strings into private memory, see [`Strings::joined`].
     pub fn new<const N: usize>(strings: &[&[u8]; N]) -> Self {
-        let packed: Result<Self, std::convert::Infallible> = Strings::joined(strings, |strings| Ok(in_one(strings)));
+        let packed: Result<Self, std::convert::Infallible> =
+            Strings::joined(strings, |strings| Ok(in_one(strings).into()));
         match packed {
             Ok(packed) => packed,
             Err(never) => match never {},
@@ -78,12 +84,13 @@ impl<const ENDS: usize, E: StringEnd> Strings<ENDS, Box<[u8]>, E> {
     }
 }
 
-fn in_one(strings: &[&[u8]]) -> Box<[u8]> {
+/// Strings one behind the other.
+pub fn in_one(strings: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(strings.iter().map(|string| string.len()).sum());
     for string in strings.iter().filter(|string| !string.is_empty()) {
         bytes.extend_from_slice(string);
     }
-    bytes.into_boxed_slice()
+    bytes
 }
 
 impl<const ENDS: usize, B: AsRef<[u8]>, E: StringEnd> Strings<ENDS, B, E> {

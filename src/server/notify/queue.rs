@@ -11,6 +11,7 @@ use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::notification::{Notify, NotifyRun, StateChange, Unsent};
 use crate::presence::resource::{Resource, UriComparison};
+use crate::presence::spare_blocks::SpareBlocks;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
@@ -158,7 +159,9 @@ impl NotifyQueue for ResourceQueues {
         let now = crate::host::clock::now();
         let (mut uncounted, mut above) = (Vec::new(), Vec::new());
         let shares = self.config.shares_subscriptions;
-        batch.reserve(entry.subscriptions.len().saturating_sub(notify_run.cursor).min(BATCH_SIZE));
+        let most = entry.subscriptions.len().saturating_sub(notify_run.cursor).min(BATCH_SIZE);
+        batch.reserve(most);
+        let mut spare = SpareBlocks::of_batch(most);
         while let Some(entry) = shard.entry(tables.rule(), resource) {
             let Some(slot) = entry.subscriptions.get(notify_run.cursor).copied() else {
                 // Who comes later is due by a change of its own.
@@ -182,7 +185,7 @@ impl NotifyQueue for ResourceQueues {
             state.version += 1;
             let is_reserved = !shares || reserve(state.local_cseq, stored.ownership.ceiling).is_none();
             let is_behind = self.rows.counted_up(stored);
-            let copy = stored.subscription.to_private();
+            let copy = stored.subscription.to_private_in(spare.empty_block());
             if is_behind {
                 stored.written_cseq = copy.state.local_cseq;
                 uncounted.push(batch.len());
