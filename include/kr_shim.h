@@ -87,6 +87,12 @@ int kr_tm_is_answered(struct sip_msg *msg);
 
 void kr_tm_new_ids(str *call_id, str *tag, str *target);
 
+/* Sends a request on, with one more header line; its copies in other servers are waited for so many milliseconds.
+ * `word` is what `failed` finds behind its parameter. Negative: it was neither sent nor answered. */
+int kr_tm_relay(struct sip_msg *msg, str *to, str *header, unsigned int patience,
+		transaction_cb *failed, unsigned long word);
+int kr_tm_send_on(struct sip_msg *msg, str *to);
+
 /* the From, To and Call-ID lines of a transaction of ours */
 void kr_tm_cell_ids(struct cell *cell, str *from, str *to, str *call_id, str *cseq);
 
@@ -185,6 +191,8 @@ int kr_dmq_broadcast(int which, str *body);
 /* to the node with this address; below 0 when there is none */
 int kr_dmq_send(int which, str *body, str *host, unsigned short port);
 void kr_dmq_each_node(kr_dmq_node_f take, void *context);
+/* The SIP URI of a node as dmq has it; its length, or negative: there is none, or it is longer. */
+int kr_dmq_uri(str *host, unsigned short port, char *uri, int size);
 void kr_dmq_node_address(dmq_node_t *node, str *host, unsigned short *port);
 
 /* routes and variables */

@@ -36,6 +36,7 @@ pub mod sockets;
 pub mod sqlite;
 pub mod symbols;
 pub mod tm;
+pub mod tm_relay;
 pub mod warm_up;
 pub mod xhttp;
 pub mod xml;

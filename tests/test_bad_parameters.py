@@ -10,7 +10,7 @@ LONG = "x" * 300
 
 def fails(presence=(), extra=""):
     modules = ("pua",) if extra else ()
-    server = Kamailio("ours", presence=dict(subs_db_mode=0, publ_cache=2, **dict(presence)), modules=modules,
+    server = Kamailio("ours", presence=dict(dict(subs_db_mode=0, publ_cache=2), **dict(presence)), modules=modules,
                       extra_params=extra)
     try:
         server.start(expect_failure=True)

@@ -86,6 +86,7 @@ ROWS = {
     "the database is gone": "test_crash.py::test_a_database_that_goes_away",
     "URI without user": "test_compat.py::test_a_uri_without_a_user",
     "SUBSCRIBE to a tel: URI": "test_addresses.py::test_tel",
+    "cluster_replicas, a request": "test_cluster_replicas.py::test_a_request_finds_the_node_that_serves_it",
     "late state for a dialog": "test_compat.py::test_a_late_state",
     "the next call of a publication": "test_composition.py::test_the_next_call_on_stock_and_on_ours",
     "PUBLISH without tag for one dialog": "test_composition.py::test_of_several_dialogs_the_rest_stays",

@@ -132,6 +132,23 @@ void kr_dmq_each_node(kr_dmq_node_f take, void *context)
 	lock_release(&(*nodes)->lock);
 }
 
+int kr_dmq_uri(str *host, unsigned short port, char *uri, int size)
+{
+	dmq_node_t *node;
+	int len = -1;
+	if(nodes == NULL || *nodes == NULL)
+		return -1;
+	lock_get(&(*nodes)->lock);
+	for(node = (*nodes)->nodes; node != NULL && len < 0; node = node->next) {
+		if(node->uri.port_no == port && STR_EQ(node->uri.host, *host) && node->orig_uri.len < size) {
+			len = node->orig_uri.len;
+			memcpy(uri, node->orig_uri.s, len);
+		}
+	}
+	lock_release(&(*nodes)->lock);
+	return len;
+}
+
 void kr_dmq_node_address(dmq_node_t *node, str *host, unsigned short *port)
 {
 	*host = node->uri.host;

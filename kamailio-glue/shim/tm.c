@@ -1,5 +1,7 @@
 /* Requests of our own, through tm. */
 #include "kr_shim.h"
+#include "core/data_lump.h"
+#include "core/dset.h"
 
 static struct tm_binds tm;
 
@@ -17,6 +19,41 @@ int kr_tm_is_answered(struct sip_msg *msg)
 {
 	struct cell *cell = tm.t_gett();
 	return cell != NULL && cell != T_UNDEFINED && cell->uas.status >= 200;
+}
+
+static int add_header(struct sip_msg *msg, str *header)
+{
+	struct lump *end;
+	char *text;
+	if(parse_headers(msg, HDR_EOH_F, 0) < 0)
+		return -1;
+	end = anchor_lump(msg, msg->unparsed - msg->buf, 0, 0);
+	text = pkg_malloc(header->len);
+	if(end == NULL || text == NULL)
+		return -1;
+	memcpy(text, header->s, header->len);
+	if(insert_new_lump_before(end, text, header->len, 0) != NULL)
+		return 0;
+	pkg_free(text);
+	return -1;
+}
+
+int kr_tm_send_on(struct sip_msg *msg, str *to)
+{
+	if(set_dst_uri(msg, to) < 0)
+		return -1;
+	ruri_mark_new();
+	return tm.t_relay(msg, NULL, NULL);
+}
+
+int kr_tm_relay(struct sip_msg *msg, str *to, str *header, unsigned int patience, transaction_cb *failed,
+		unsigned long word)
+{
+	if(add_header(msg, header) < 0 || tm.set_fr(msg, 0, patience) < 0)
+		return -1;
+	if(tm.register_tmcb(msg, NULL, TMCB_ON_FAILURE, failed, (void *)word, NULL) <= 0)
+		return -1;
+	return kr_tm_send_on(msg, to);
 }
 
 void kr_tm_new_ids(str *call_id, str *tag, str *target)

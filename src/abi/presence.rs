@@ -10,6 +10,7 @@ pub mod functions;
 pub mod history_rpc;
 pub mod module;
 pub mod operator_rpc;
+mod relay;
 pub mod requests;
 pub mod rpc;
 pub mod start;

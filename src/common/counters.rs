@@ -133,6 +133,8 @@ counters! {
     /// Messages of other nodes and of strangers beyond what one address may send in a second.
     DmqLimited =>
         (c"presence", c"dmq_limited", c"messages to the cluster beyond what one address may send in a second"),
+    /// Requests that were sent on to the nodes that serve them.
+    RequestsRelayed => (c"presence", c"requests_relayed", c"requests that were sent on to the nodes that serve them"),
     /// Subscriptions of other nodes that this one went on with.
     TakenOver => (c"presence", c"subscriptions_taken_over", c"subscriptions of other nodes that this one went on with"),
     /// Beats of the lease of this node.

@@ -107,6 +107,20 @@ pub fn send(channel: Channel, to: &Address, body: &[u8]) -> bool {
     unsafe { sys::kr_dmq_send(channel as c_int, &mut lend(body), &mut lend(&to.host), to.port) >= 0 }
 }
 
+/// The longest SIP URI of a node.
+const LONGEST_URI: usize = 256;
+
+/// The SIP URI of a node, as dmq has it; `None` when there is none with this address.
+pub fn uri_of(node: &Address) -> Option<Vec<u8>> {
+    let mut uri = [0_u8; LONGEST_URI];
+    // SAFETY: the host compares the address, and writes no more than there is room for.
+    let length = unsafe {
+        let place = uri.as_mut_ptr() as *mut std::ffi::c_char;
+        sys::kr_dmq_uri(&mut lend(&node.host), node.port, place, LONGEST_URI as c_int)
+    };
+    usize::try_from(length).ok().and_then(|length| uri.get(..length)).map(<[u8]>::to_vec)
+}
+
 /// The nodes dmq knows, this one among them.
 pub fn nodes() -> Vec<DmqNode> {
     unsafe extern "C" fn take(context: *mut c_void, host: *mut sys::_str, port: u16, active: c_int, local: c_int) {

@@ -130,7 +130,8 @@ unavailable! {
     kr_log_facility kr_register_timer kr_wtimer_add kr_register_basic_timers kr_fork_basic_timer_us kr_parse_headers
     kr_parse_ruri kr_parse_uri kr_event_parser kr_parse_from kr_parse_to kr_first_contact kr_cseq_number
     kr_get_body kr_parse_rr_body kr_sl_load kr_sl_reply kr_sl_totag kr_add_reply_header
-    kr_tm_load kr_tm_request_within kr_db_statement_size kr_db_bind kr_db_table_version kr_event_route
+    kr_tm_load kr_tm_request_within kr_tm_relay kr_tm_send_on kr_dmq_uri
+    kr_db_statement_size kr_db_bind kr_db_table_version kr_event_route
     kr_run_event_route kr_xavp_int kr_pv_null kr_pv_str kr_counter_register kr_counter_computed kr_xhttp_load
     kr_xhttp_reply kr_dmq_load kr_dmq_join kr_dmq_broadcast kr_dmq_send kr_parse_expires kr_tm_new_ids kr_pv_uint
     kr_pv_inner kr_proto_name kr_source kr_register_procs kr_cfg_child_init kr_fork_process kr_direct_load

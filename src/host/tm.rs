@@ -289,7 +289,7 @@ impl<'a> Reply<'a> {
 
     /// Whether the transaction ended without a reply message.
     fn is_missing(self) -> bool {
-        self.raw.is_null() || self.raw as isize == -1
+        is_silence(self.raw)
     }
 
     /// The message; `None` when none came.
@@ -303,6 +303,11 @@ impl<'a> Reply<'a> {
     pub fn raw(self) -> *mut sys::sip_msg {
         self.raw
     }
+}
+
+/// Whether this is the host's mark for "no reply came".
+pub(super) fn is_silence(reply: *const sys::sip_msg) -> bool {
+    reply.is_null() || reply as isize == -1
 }
 
 /// The answer to a request of ours as scripts see it: the message that came, or one that says that none did.

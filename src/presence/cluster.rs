@@ -4,6 +4,8 @@
 use super::comparison::{self, Comparison, Kind};
 use super::dialog::DialogId;
 use super::event_package::Packages;
+use super::json_bytes::{bytes, text};
+use super::placed::{self, Placed};
 use super::replica;
 use super::replica_refresh::ReplicaRefresh;
 use super::subscription::{RowState, Status, Subscription, SubscriptionState};
@@ -103,6 +105,8 @@ pub enum Message {
     Goodbye(Option<Vec<u8>>),
     /// A node that has just joined wants to know all subscriptions.
     Sync,
+    /// Where records are placed.
+    Placed(Placed),
     /// A subscription was made, changed, or went to another node.
     Subscription(Box<Announcement>),
     /// A subscription was refreshed, and nothing else.
@@ -135,22 +139,6 @@ const NAMES: [&str; FIELDS] = [
     "local_uri",
     "remote_uri",
 ];
-
-/// SIP allows bytes that are no UTF-8: such a string travels as numbers.
-fn text(bytes: &[u8]) -> Value {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Value::from(text),
-        Err(_) => Value::from(bytes.to_vec()),
-    }
-}
-
-fn bytes(value: Option<&Value>) -> Option<Vec<u8>> {
-    match value? {
-        Value::String(text) => Some(text.clone().into_bytes()),
-        Value::Array(list) => list.iter().map(|n| n.as_u64().and_then(|n| u8::try_from(n).ok())).collect(),
-        _ => None,
-    }
-}
 
 fn number(object: &Map<String, Value>, name: &str) -> Option<u32> {
     object.get(name)?.as_u64().and_then(|n| u32::try_from(n).ok())
@@ -258,6 +246,7 @@ pub fn parse(body: &[u8], packages: &Packages, now: Moment) -> Option<(Vec<u8>, 
             let (kind, comparison) = comparison::parse(what, object)?;
             Message::Compare(kind, comparison)
         }
+        what @ ("share" | "offer" | "held" | "refresh") => Message::Placed(placed::parse(what, object)?),
         "sync" => Message::Sync,
         "subscription" => Message::Subscription(Box::new(announcement(object, packages, now)?)),
         "end" => Message::End(Ending {

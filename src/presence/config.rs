@@ -367,6 +367,12 @@ parameters! {
         /// The table of the leases.
         cluster_leases_table: &'static [u8] = text(c"cluster_leases_table", "presence_leases").range(TABLE_NAME)
             .ours("1.0.0").example("presence_leases");
+        /// On how many nodes beside the first one the subscriptions and publications of a presentity are held: `all`,
+        /// or a number. With a number, requests that reach a node which does not serve their presentity are sent on to
+        /// the one that does. All nodes of a cluster have the same value. See
+        /// [clustering](clustering.md#part-of-everything).
+        cluster_replicas: &'static [u8] = text(c"cluster_replicas", "all").range(Range::Text("all, or 1 to 16"))
+            .ours("1.0.0").example("1");
         /// The name of the cluster's channel in dmq.
         dmq_peer: &'static [u8] = text(c"dmq_peer_id", "presence").range(PEER_NAME)
             .origin(Origin::StockSince("6.2")).example("presence");
@@ -419,6 +425,15 @@ impl Config {
     /// The turns of all notifier processes in `waitn_time`: as many as a column of the table can number.
     pub fn turns(&self) -> i32 {
         self.turns_of_one_process() * self.notifier_processes
+    }
+
+    /// On how many nodes beside the first a record is held; `None`: on all nodes.
+    pub fn replicas(&self) -> Option<usize> {
+        match self.cluster_replicas {
+            b"all" => None,
+            text if self.shares_subscriptions => crate::sip::text::parsed(text),
+            _ => None,
+        }
     }
 
     /// Whether leases in a table decide which node sends the NOTIFYs of a subscription (`cluster_arbiter`).

@@ -7,6 +7,9 @@ use crate::reference::setting::SettingField;
 use crate::sip::uri::is_sip_uri;
 use crate::time::Seconds;
 
+/// More copies are no use.
+const MOST_REPLICAS: usize = 16;
+
 /// Notifier processes when the parameter is not set.
 const DEFAULT_NOTIFIERS: i32 = 1;
 
@@ -20,6 +23,7 @@ impl Config {
         self.looks_names_up = self.sender_processes > 0;
         self.settle_modes();
         self.check_write_back()?;
+        self.check_replicas()?;
         let mut warnings = self.settle_numbers();
         warnings.extend(self.settle_turns());
         warnings.extend(self.settle_nodes());
@@ -67,6 +71,36 @@ impl Config {
         if let Some(interval) = self.min_refresh_interval.filter(|_| self.shared_table()) {
             let allowed = "0 with subs_db_mode 3: the table does not say when a subscription was refreshed";
             return Err(BadParameter::new("min_refresh_interval", interval.0, allowed));
+        }
+        Ok(())
+    }
+
+    /// Where nodes hold part of everything, requests, ownership and documents go by the same rule.
+    fn check_replicas(&self) -> Result<(), BadParameter> {
+        if self.cluster_replicas == b"all" {
+            return Ok(());
+        }
+        let refuse = |allowed| {
+            Err(BadParameter::new("cluster_replicas", String::from_utf8_lossy(self.cluster_replicas), allowed))
+        };
+        let number: Option<usize> = crate::sip::text::parsed(self.cluster_replicas);
+        if !number.is_some_and(|number| (1..=MOST_REPLICAS).contains(&number)) {
+            return refuse("all, or 1 to 16");
+        }
+        if !self.dmq || !self.shares_subscriptions {
+            return refuse("all unless enable_dmq and enable_subs_dmq are 1: nodes have to exchange what they hold");
+        }
+        if !self.replicates || !self.asks_for_all || !self.asks_for_subscriptions {
+            return refuse("all unless enable_pres_dmq, enable_pres_sync_dmq and enable_subs_sync_dmq are 1");
+        }
+        if self.shared_table() {
+            return refuse("all with subs_db_mode 3: every node reads the same table");
+        }
+        if self.publications == PublicationMode::Database {
+            return refuse("all with publ_cache 0: publications are not held in memory");
+        }
+        if self.has_arbiter() {
+            return refuse("all with cluster_arbiter database: a lease is owned by one node as a whole");
         }
         Ok(())
     }

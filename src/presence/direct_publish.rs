@@ -9,6 +9,7 @@ use super::publish::{
     release, ruid_of, shown_at_the_end, shown_if_readable,
 };
 use super::replica::Replica;
+use crate::cluster::digest::Key;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
 use crate::time::{Expiry, Seconds};
@@ -55,6 +56,11 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
     let resource = ports.uri_rule().resource(&uri::join(direct.user, direct.domain), direct.event);
     let expires = direct.expires.min(ports.config().max_expires);
     let new = Document { expires, ..Document::without_request(&description, &resource) };
+    if ports.is_held_elsewhere(&resource) {
+        let replica = announced_elsewhere(ports, direct, &new);
+        announce(ports, Some(replica));
+        return Ok(());
+    }
     if expires == 0 {
         return remove(ports, direct, &new);
     }
@@ -146,4 +152,30 @@ fn insert<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
     let transient_body = shown_if_readable(ports, new, Some(direct.body));
     notify_watchers(ports, &request, new, transient_body);
     Ok(())
+}
+
+/// The record id of a publication that its entity tag alone names: the same on every node.
+fn id_of(new: &Document<'_>, etag: EntityTag<&[u8]>) -> Vec<u8> {
+    let key = Key::of(&[&new.resource.uri, new.description.name, etag.bytes()]);
+    format!("pres-{:016x}", key.0).into_bytes()
+}
+
+/// What is announced to the nodes that hold a presentity of a change that is made on another one: they know what it
+/// changes.
+fn announced_elsewhere<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> Replica {
+    let is_insert = direct.kind == DirectKind::Insert && new.expires > 0;
+    let etag = match direct.etag.is_empty() {
+        true => ports.new_entity_tag(0),
+        false => direct.etag.to_owned_tag(),
+    };
+    let publication = Publication {
+        etag: etag.clone(),
+        ruid: if is_insert { ports.new_ruid() } else { id_of(new, etag.view()) },
+        body: if new.expires > 0 { direct.body.to_vec() } else { Vec::new() },
+        received_at: Some(ports.now()),
+        ..Publication::default()
+    };
+    let novelty = if is_insert { Novelty::New } else { Novelty::Changed };
+    let replica = announced(new, &direct.request(), &publication, novelty);
+    Replica { new_etag: (!is_insert && new.expires > 0).then_some(etag), ..replica }
 }

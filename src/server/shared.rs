@@ -11,6 +11,7 @@ use crate::server::authorizations::cache::AuthorizationCache;
 use crate::server::authorizations::judgements::Judgements;
 use crate::server::cluster::door::Door;
 use crate::server::cluster::nodes::Nodes;
+use crate::server::cluster::placing::CachedView;
 use crate::server::cluster::removals::Tombstones;
 use crate::server::cluster::standing::Standing;
 use crate::server::cluster::stock_nodes::StockNodes;
@@ -146,6 +147,8 @@ pub struct Parts {
     pub database: &'static Database,
     /// How this node calls itself, once dmq knows.
     pub node_name: &'static OnceCell<Vec<u8>>,
+    /// Which node holds what, as this process has computed it last.
+    pub placement: &'static CachedView,
 }
 
 impl Parts {
@@ -157,6 +160,7 @@ impl Parts {
             shared: Box::leak(Box::new(shared)),
             database: Box::leak(Box::new(database)),
             node_name: Box::leak(Box::default()),
+            placement: Box::leak(Box::default()),
         }
     }
 

@@ -557,7 +557,7 @@ impl Node {
                 self.clock.observe(stamp, self.wall);
             }
             Wire::Share(is_ready) => self.note_share(from, is_ready),
-            Wire::Offer(record) => self.on_offer(from, record),
+            Wire::Offer { record, first, rest } => self.on_offer(record, first, rest),
             Wire::Held(record) => self.on_held(&record),
             Wire::Record(record) => exchange::Ports::merge(self, from, record),
             Wire::Exchange(message) => {

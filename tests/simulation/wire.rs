@@ -64,8 +64,13 @@ pub enum Wire {
     Beat(Stamp),
     /// How the sender places records: whether it has all that it should hold.
     Share(bool),
-    /// What the sender holds and should not, and that it is held by the sender now.
-    Offer(Record),
+    /// What the first node holds and should not; those that should hold it after the receiver.
+    Offer {
+        record: Record,
+        first: NodeId,
+        rest: Vec<NodeId>,
+    },
+    /// It is held by all of them now.
     Held(Record),
     /// Which version its sender's messages have; whether to answer with the same.
     Hello {

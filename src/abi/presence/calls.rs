@@ -4,6 +4,7 @@ use crate::host::bytes::lend;
 use crate::host::log;
 use crate::host::msg::parse_uri;
 use crate::presence::event_package::{PackageId, Trait};
+use crate::presence::placed::Placed;
 use crate::presence::subscription::Subscription;
 use crate::presence::{direct_publish, judgement, refresh, sphere};
 use crate::server::context::Context;
@@ -66,8 +67,27 @@ impl From<&str> for NotRefreshed {
     }
 }
 
-/// Types 0, 1 and 2 of `pres_refresh_watchers`.
+/// Types 0, 1 and 2 of `pres_refresh_watchers`, wherever the presentity is held.
 pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<(), NotRefreshed> {
+    match is_refreshed_here(uri, event, kind, [b"", b""]) {
+        true => refresh_watchers_here(uri, event, kind),
+        false => Ok(()),
+    }
+}
+
+/// Has the nodes that hold a presentity refresh it; whether this is one of them. Where the rules have changed one node
+/// is enough.
+fn is_refreshed_here(uri: &[u8], event: &[u8], kind: i32, file: [&[u8]; 2]) -> bool {
+    let Some(context) = state::context().filter(|context| context.process().config.replicas().is_some()) else {
+        return true;
+    };
+    let uri = as_stored(uri);
+    let message = Placed::Refresh { uri: uri.clone(), event: event.to_vec(), kind, file: file.map(<[u8]>::to_vec) };
+    context.refresh_elsewhere(&uri, &message, kind != 0)
+}
+
+/// The same on this node alone.
+pub(crate) fn refresh_watchers_here(uri: &[u8], event: &[u8], kind: i32) -> Result<(), NotRefreshed> {
     let mut context = state::context().ok_or("presence is not initialised")?;
     let resource = resource_of(&context, uri, event)
         .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
@@ -96,6 +116,19 @@ pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<()
 
 /// Type 2 with a file: the manipulation document was changed.
 pub(crate) fn refresh_hard_state(uri: &[u8], event: &[u8], file_uri: &[u8], filename: &[u8]) -> Result<(), String> {
+    match is_refreshed_here(uri, event, 2, [file_uri, filename]) {
+        true => refresh_hard_state_here(uri, event, file_uri, filename),
+        false => Ok(()),
+    }
+}
+
+/// The same on this node alone.
+pub(crate) fn refresh_hard_state_here(
+    uri: &[u8],
+    event: &[u8],
+    file_uri: &[u8],
+    filename: &[u8],
+) -> Result<(), String> {
     let mut context = state::context().ok_or("presence is not initialised")?;
     let resource = resource_of(&context, uri, event)
         .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;

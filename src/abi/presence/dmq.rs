@@ -1,5 +1,5 @@
 //! The cluster's side of presence: messages of other nodes, and what is announced to a node that joins.
-use crate::abi::presence::state;
+use crate::abi::presence::{calls, state};
 use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::msg::{Header, SipMsg};
@@ -7,6 +7,7 @@ use crate::host::{clock, log};
 use crate::presence::cluster::{self, Message as NodeMessage, Reply};
 use crate::presence::comparison::Kind;
 use crate::presence::config::Config;
+use crate::presence::placed::Placed;
 use crate::presence::replica::{self, Message};
 use crate::presence::replication;
 use crate::presence::replication::Reader;
@@ -324,6 +325,13 @@ fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> A
             }
             Ok(())
         }
+        (NodeMessage::Placed(message), Some(_)) => {
+            if let Ok(id) = nodes.of_name(&name, clock::now()) {
+                refresh_for(&message);
+                world.on_placed(id, message);
+            }
+            Ok(())
+        }
         (NodeMessage::Goodbye(heir), Some(_)) => {
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
                 world.on_goodbye(id, &name, heir.as_deref());
@@ -355,6 +363,18 @@ fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> A
     }
 }
 
+/// Another node asks for what is done here for the watchers of a presentity that it does not hold.
+fn refresh_for(message: &Placed) {
+    let Placed::Refresh { uri, event, kind, file: [file_uri, filename] } = message else { return };
+    let done = match file_uri.is_empty() {
+        true => calls::refresh_watchers_here(uri, event, *kind),
+        false => calls::refresh_hard_state_here(uri, event, file_uri, filename).map_err(Into::into),
+    };
+    if let Err(why) = done {
+        why.log("pres_refresh_watchers on another node");
+    }
+}
+
 /// One of our kind is there. The first one who says so after we joined is asked for all there is.
 fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool, compares: u8) {
     let (config, name) = (world.process().config, world.node_name());
@@ -364,6 +384,7 @@ fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool
     if answer {
         world.greet(from, &cluster::hello(name, Reply::Given, kinds));
     }
+    world.share().into_iter().for_each(|share| _ = world.send_on(Channel::Nodes, from, &share));
     if !nodes.take_question() {
         return;
     }

@@ -1,5 +1,5 @@
 //! From a message to a PUBLISH or SUBSCRIBE that `presence` understands.
-use crate::abi::presence::state;
+use crate::abi::presence::{relay, state};
 use crate::host::bytes::view_ptr;
 use crate::host::msg::{self, Header, SipMsg, parse_uri};
 use crate::host::{log, script};
@@ -44,6 +44,9 @@ pub(crate) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::
     let sender = unsafe { view_ptr(sender) };
     #[cfg(feature = "fault-injection")]
     let _fault = inject_fault(message);
+    if let Some(done) = relay::elsewhere(&mut context, message) {
+        return relayed(&mut context, message, "PUBLISH", done);
+    }
     let presentity = request_uri(message).map_err(|failure| event_first(&context, message, failure));
     let done = presentity.and_then(|presentity| {
         let request = checked_sender(sender).and_then(|sender| publish_request(&context, message, sender, &presentity));
@@ -58,6 +61,14 @@ pub(crate) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::
             if failure.is_conditional() { 1 } else { -1 }
         }
     }
+}
+
+/// What the script gets for a request that another node serves.
+fn relayed(context: &mut Context, message: SipMsg<'_>, what: &str, done: Result<c_int, Failure>) -> c_int {
+    done.unwrap_or_else(|failure| {
+        context.refuse(&failure, what, &who(message));
+        -1
+    })
 }
 
 /// Of several flaws of a request an event package that is not there is the one that is named, as by stock.
@@ -176,6 +187,9 @@ pub(crate) unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: GivenWatc
     // SAFETY: the script function's own message.
     let Some((mut context, message)) = (unsafe { state::context_for(msg) }) else { return -1 };
     context.process().last_subscription.replace(None);
+    if let Some(done) = relay::elsewhere(&mut context, message) {
+        return relayed(&mut context, message, "SUBSCRIBE", done);
+    }
     let local_contact = match context.process().config.server_address {
         b"" => message.local_contact(),
         address => address.to_vec(),

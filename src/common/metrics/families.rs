@@ -114,6 +114,8 @@ families! {
         "Messages of other nodes that were refused.";
     DmqLimited => Counter "presence_dmq_messages_limited_total" "messages" []
         "Messages to the cluster beyond what one address may send in a second.";
+    RequestsRelayed => Counter "presence_requests_relayed_total" "requests" []
+        "Requests that were sent on to the nodes that serve them.";
     NodeUp => Gauge "presence_node_up" "1" ["node"]
         "Other nodes that run this module: 1 where the node answers, 0 where it does not.";
     LeaseHeld => Gauge "presence_lease_held" "1" []

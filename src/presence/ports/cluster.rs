@@ -8,6 +8,10 @@ use crate::sip::entity_tag::EntityTag;
 pub trait Cluster {
     /// Whether changes of publications are announced to other nodes.
     fn replicates(&self) -> bool;
+    /// Whether what belongs to a presentity is held by other nodes alone.
+    fn is_held_elsewhere(&self, _resource: &Resource) -> bool {
+        false
+    }
     /// Announces a change to the other nodes.
     fn announce(&mut self, replica: &Replica);
     /// Whether all nodes have lately been asked what there is, so that answers may be on their way.

@@ -5,6 +5,7 @@ use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
 use crate::limited;
 use crate::presence::cluster::{Announcement, Ending, OwnershipClaim};
+use crate::presence::comparison::Kind;
 use crate::presence::dialog::DialogId;
 use crate::presence::subscription::{RowState, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
@@ -58,6 +59,13 @@ impl Parts {
 
     pub(crate) fn send_to_nodes(&self, body: &[u8]) {
         if !self.broadcast_on(Channel::Nodes, body) {
+            limited!(Error, "a change of a subscription could not be sent to the other nodes");
+        }
+    }
+
+    /// Says how a subscription to this presentity is, to all nodes that hold it.
+    pub(crate) fn send_of_presentity(&self, uri: &[u8], body: &[u8]) {
+        if !self.send_to_holders(Channel::Nodes, uri, body) {
             limited!(Error, "a change of a subscription could not be sent to the other nodes");
         }
     }
@@ -132,6 +140,7 @@ impl Parts {
         }
         if let Some((subscription, ownership, announced)) = self.stamped(dialog) {
             self.announce_to_stock(&subscription);
+            self.note_place_of(subscription.get(Field::PresUri));
             self.announce_change(subscription, ownership, announced);
         }
     }
@@ -171,7 +180,10 @@ impl Parts {
         let version = self.announcement(removed.clone(), ownership).claim.held().version;
         self.record_dialog_removal(&ending, removed.state.expires_at, version);
         self.announce_to_stock_end(removed);
-        self.send_to_nodes(&ending.to_json(self.node_name()));
+        let (uri, text) = (removed.get(Field::PresUri), ending.to_json(self.node_name()));
+        let name = [&ending.call_id[..], &ending.from_tag, &ending.to_tag];
+        self.note_removal(Kind::Subscriptions, uri, name, &text, removed.state.expires_at);
+        self.send_of_presentity(uri, &text);
     }
 
     /// Remembers that a subscription has ended: for good, or as its owner knew it.

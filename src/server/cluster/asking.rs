@@ -12,6 +12,9 @@ use std::sync::atomic::Ordering;
 /// Stamps of others may not have reached a node for so long before it was frozen, in milliseconds.
 pub(super) const ASK_MARGIN: u64 = 15_000;
 
+/// How long a node that was frozen waits for the documents of its share (`cluster_replicas`), in milliseconds.
+const DOCUMENTS_AFTER: u64 = 5_000;
+
 impl Parts {
     /// Whether this node may send NOTIFYs now. A node that finds that it was frozen asks the others first.
     pub(crate) fn may_speak(&self) -> bool {
@@ -28,6 +31,7 @@ impl Parts {
             Verdict::WasAway(millis) => {
                 limited!(Notice, "this node did not run for {millis} ms: it asks the others before it sends NOTIFYs");
                 self.shared.nodes.on_freeze(clock::now(), Seconds((millis / 1000) as i64));
+                self.ask_for_share();
                 self.ask_others();
                 false
             }
@@ -38,6 +42,15 @@ impl Parts {
     pub(crate) fn note_running(&self) {
         let standing = &self.shared.standing;
         standing.seen_running.store(standing.tick().0, Ordering::Relaxed);
+    }
+
+    /// Where not every node holds everything others serve what this one holds, until it has heard what it missed.
+    fn ask_for_share(&self) {
+        if self.config.replicas().is_some() {
+            self.shared.standing.placing.note_away(clock::monotonic_millis());
+            self.shared.nodes.clear_filled();
+            self.share().into_iter().for_each(|share| self.send_to_nodes(&share));
+        }
     }
 
     fn ask_others(&self) {
@@ -63,7 +76,8 @@ impl Parts {
         let now = clock::monotonic_millis();
         let is_late = now.saturating_sub(since) >= ANSWERS_AFTER;
         let has_answers = self.kinds_asked_for().all(|kind| self.shared.nodes.has_answers(kind, since, is_late));
-        if !has_answers || !lease.resume(now) {
+        let knows_documents = self.has_documents() || now.saturating_sub(since) >= DOCUMENTS_AFTER;
+        if !has_answers || !knows_documents || !lease.resume(now) {
             return false;
         }
         crate::log!(Notice, "the other nodes have said what this one missed: it sends NOTIFYs again");

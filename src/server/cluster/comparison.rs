@@ -12,14 +12,17 @@ use crate::presence::publication::Publication;
 use crate::presence::replication::Reader;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Status, Subscription};
+use crate::presence::subscription_field::Field;
 use crate::presence::{replica, replication};
 use crate::server::cluster::asking::ASK_MARGIN;
 use crate::server::cluster::node_id::NodeId;
+use crate::server::cluster::placing::View;
 use crate::server::context::Context;
 use crate::server::tables::resource_entry::ResourceEntry;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::{Moment, Seconds};
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// A message with records has about so many bytes: dmq sends over UDP, too.
 const MESSAGE_SIZE: usize = 12_000;
@@ -41,6 +44,29 @@ const SOON: i64 = 5;
 pub struct Exchange<'c, 'm> {
     context: &'c mut Context<'m>,
     kind: Kind,
+    /// The other node.
+    with: NodeId,
+    /// Which node holds what; `None`: every node holds everything.
+    view: Option<Rc<View>>,
+}
+
+impl<'c, 'm> Exchange<'c, 'm> {
+    fn new(context: &'c mut Context<'m>, kind: Kind, with: NodeId) -> Exchange<'c, 'm> {
+        let view = context.view();
+        Exchange { context, kind, with, view }
+    }
+
+    /// Whether a subscription is compared with the other node: both hold it.
+    fn is_common(&self, stored: &SubscriptionEntry) -> bool {
+        let uri = || stored.subscription.get(Field::PresUri);
+        self.view.as_ref().is_none_or(|view| view.is_shared_with(uri(), self.with))
+    }
+
+    /// Whether what belongs to a presentity is.
+    fn common(&self) -> impl Fn(&[u8]) -> bool + use<> {
+        let (view, with) = (self.view.clone(), self.with);
+        move |uri| view.as_ref().is_none_or(|view| view.is_shared_with(uri, with))
+    }
 }
 
 impl Context<'_> {
@@ -56,16 +82,18 @@ impl Context<'_> {
 
     /// A node has sent a comparison message.
     pub fn on_comparison(&mut self, from: NodeId, kind: Kind, message: Comparison) {
-        if self.compares(kind) {
+        // What a node holds that records are not placed on says nothing about what belongs here.
+        let is_placed = self.view().is_none_or(|view| view.has(from));
+        if self.compares(kind) && is_placed {
             let now = clock::monotonic_millis();
-            exchange::on_message(&mut Exchange { context: self, kind }, from, message, now);
+            exchange::on_message(&mut Exchange::new(self, kind, from), from, message, now);
         }
     }
 
     /// Asks a node for all records of a kind, page by page.
     pub fn pull_all(&mut self, from: NodeId, kind: Kind) {
         let now = clock::monotonic_millis();
-        exchange::pull(&mut Exchange { context: self, kind }, from, Stamp::default(), now);
+        exchange::pull(&mut Exchange::new(self, kind, from), from, Stamp::default(), now);
     }
 
     /// Goes on with what is under way, and compares with the nodes whose turn it is.
@@ -77,11 +105,10 @@ impl Context<'_> {
                 continue;
             }
             for (id, _) in self.shared.nodes.peers(kind) {
-                let mut exchange = Exchange { context: self, kind };
-                if !exchange::go_on(&mut exchange, id, millis)
-                    && self.shared.nodes.take_comparison(id, kind, now, interval)
-                {
-                    exchange::compare(&mut Exchange { context: self, kind }, id);
+                let nodes = self.shared.nodes;
+                let mut exchange = Exchange::new(self, kind, id);
+                if !exchange::go_on(&mut exchange, id, millis) && nodes.take_comparison(id, kind, now, interval) {
+                    exchange::compare(&mut exchange, id);
                 }
             }
         }
@@ -96,9 +123,15 @@ impl Context<'_> {
         self.shared.tables.nth_shard(part).entries().map(ResourceEntry::resource).collect()
     }
 
-    fn each_document(&mut self, part: usize, mut take: impl FnMut(&Context, &Resource, &Publication)) {
+    /// Each live document of the wanted presentities in one part of the tables.
+    pub(super) fn each_document(
+        &mut self,
+        part: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+        mut take: impl FnMut(&Context, &Resource, &Publication),
+    ) {
         let now = clock::now();
-        for resource in self.resources_of_part(part) {
+        for resource in self.resources_of_part(part).into_iter().filter(|resource| wanted(&resource.uri)) {
             match self.documents(&resource) {
                 Ok(documents) => {
                     documents
@@ -113,7 +146,7 @@ impl Context<'_> {
         }
     }
 
-    fn document_text(&self, resource: &Resource, document: &Publication) -> Vec<u8> {
+    pub(super) fn document_text(&self, resource: &Resource, document: &Publication) -> Vec<u8> {
         let event = self.packages.get(resource.event).name;
         replication::of_stored(resource, event, document, clock::now(), Reader::Ours).to_json()
     }
@@ -165,7 +198,8 @@ impl Exchange<'_, '_> {
         let (tables, mut entries) = (&context.shared.tables, Vec::new());
         for part in 0..tables.shard_count() {
             let shard = tables.nth_shard(part);
-            for stored in shard.subscriptions().filter(|stored| is_live(stored, now)) {
+            let compared = |stored: &&SubscriptionEntry| is_live(stored, now) && self.is_common(stored);
+            for stored in shard.subscriptions().filter(compared) {
                 let key = dialog_key(stored.subscription.dialog());
                 if range.contains(key) {
                     let held = stored.held(owners.of(stored.ownership.owner));
@@ -177,9 +211,9 @@ impl Exchange<'_, '_> {
     }
 
     fn document_entries(&mut self, range: Range) -> Vec<Entry> {
-        let mut entries = Vec::new();
+        let (mut entries, is_common) = (Vec::new(), self.common());
         for part in 0..self.context.shared.tables.shard_count() {
-            self.context.each_document(part, |context, resource, document| {
+            self.context.each_document(part, &is_common, |context, resource, document| {
                 let key = context.document_key(resource, document);
                 if range.contains(key) {
                     let state = Key::of(&[
@@ -204,7 +238,8 @@ impl Exchange<'_, '_> {
                     next = Some(((part as u64) << 32) | u64::from(at));
                     break;
                 }
-                if is_live(stored, now) && stored.ownership.stamp >= pull.since {
+                let is_wanted = is_live(stored, now) && self.is_common(stored);
+                if is_wanted && stored.ownership.stamp >= pull.since {
                     found.push((stored.subscription.to_private(), stored.ownership));
                 }
             }
@@ -221,12 +256,12 @@ impl Exchange<'_, '_> {
     fn document_page(&mut self, pull: Pull) -> (Vec<Vec<u8>>, Option<u64>) {
         let since = (pull.since != Stamp::default())
             .then(|| Moment::at((pull.since.before(MOST_AHEAD).millis() / 1000) as i64));
-        let mut found = Vec::new();
+        let (mut found, is_common) = (Vec::new(), self.common());
         for part in pull.cursor as usize..self.context.shared.tables.shard_count() {
             if found.len() >= PAGE {
                 return (found, Some(part as u64));
             }
-            self.context.each_document(part, |context, resource, document| {
+            self.context.each_document(part, &is_common, |context, resource, document| {
                 if since.is_none_or(|since| document.received_at.is_none_or(|at| at >= since)) {
                     found.push(context.document_text(resource, document));
                 }
@@ -254,11 +289,15 @@ impl ExchangePorts for Exchange<'_, '_> {
         }
         let mut found = Vec::new();
         for part in 0..self.context.shared.tables.shard_count() {
-            self.context.each_document(part, |context, resource, document| {
-                if keys.contains(&context.document_key(resource, document)) {
-                    found.push(context.document_text(resource, document));
-                }
-            });
+            self.context.each_document(
+                part,
+                |_| true,
+                |context, resource, document| {
+                    if keys.contains(&context.document_key(resource, document)) {
+                        found.push(context.document_text(resource, document));
+                    }
+                },
+            );
         }
         found
     }
@@ -313,7 +352,8 @@ impl ExchangePorts for Exchange<'_, '_> {
     }
 
     fn has_room(&mut self) -> bool {
-        self.context.memory_used() < FULL
+        let knows_us = self.view.as_ref().is_none_or(|view| view.has(self.with));
+        knows_us && self.context.memory_used() < FULL
     }
 
     fn with_pulling<T>(&mut self, from: NodeId, work: impl FnOnce(&mut Option<Pulling>) -> T) -> T {
@@ -339,7 +379,10 @@ impl ExchangePorts for Exchange<'_, '_> {
         self.context.shared.nodes.compare_earlier(with, self.kind, self.context.compare_interval() - pause);
     }
 
-    fn on_answered(&mut self, from: NodeId, _: Stamp) {
+    fn on_answered(&mut self, from: NodeId, since: Stamp) {
+        if since == Stamp::default() {
+            self.context.shared.nodes.note_filled(from, self.kind);
+        }
         self.context.shared.nodes.note_answered(from, self.kind, clock::monotonic_millis());
     }
 }

@@ -55,6 +55,12 @@ pub(super) struct Node {
     pub(super) compares: u8,
     /// The version of its messages; 0: it has not said, or could not read one of ours.
     pub(super) speaks: u8,
+    /// With how many copies it places records; 0: every node holds everything, or it has not said.
+    pub(super) replicas: u8,
+    /// It has all that it should hold.
+    pub(super) is_ready: bool,
+    /// Which kinds of records it has sent us all of since we started, as bits.
+    pub(super) filled: u8,
     /// What was asked of it page by page.
     pub(super) pulling: [Option<Pulling>; 2],
     /// When it was compared with last.
@@ -82,6 +88,9 @@ shm_safe!(Node {
     notified_at,
     compares,
     speaks,
+    replicas,
+    is_ready,
+    filled,
     pulling,
     compared_at,
     agreed_at,
@@ -106,6 +115,9 @@ impl Node {
             notified_at: None,
             compares: 0,
             speaks: 0,
+            replicas: 0,
+            is_ready: false,
+            filled: 0,
             pulling: [None; 2],
             compared_at: [None; 2],
             agreed_at: None,
@@ -117,6 +129,10 @@ impl Node {
 
     pub(super) fn is_at(&self, address: &Address) -> bool {
         self.port > 0 && self.port == address.port && *self.host == *address.host
+    }
+
+    pub(super) fn is_present(&self) -> bool {
+        self.is_there() && !self.has_left && !self.name.is_empty()
     }
 
     pub(super) fn shares(&self, kind: Kind) -> bool {
@@ -157,6 +173,8 @@ impl Node {
         };
         if self.is_there() != before {
             self.since = now;
+            // When it comes back it says anew whether it has all that it should hold.
+            self.is_ready &= self.is_there();
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What is known of the messages of other nodes: their version, and what was asked of each node page by page.
 use crate::cluster::clock::Stamp;
+use crate::cluster::digest::Key;
 use crate::cluster::exchange::{Message, Pull, Pulling};
 use crate::host::clock;
 use crate::host::dmq::Address;
 use crate::presence::comparison::{Comparison, Kind};
+use crate::server::cluster::known_node::Node;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::nodes::Nodes;
 use crate::time::Seconds;
@@ -25,6 +27,47 @@ impl Nodes {
         if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
             node.speaks = 0;
         }
+    }
+
+    /// A node has said how it places records.
+    pub fn note_share(&self, id: NodeId, replicas: u8, is_ready: bool) {
+        self.change(id, |node| (node.replicas, node.is_ready) = (replicas, is_ready));
+    }
+
+    /// Where the node of this name is.
+    pub fn address_of_name(&self, name: &[u8]) -> Option<Address> {
+        let list = self.list.lock();
+        list.iter().find(|node| &*node.name == name && node.port > 0).map(Node::address)
+    }
+
+    /// The nodes that are there and place records as this one does: the digest of the name, and whether it is ready.
+    pub fn sharing(&self, replicas: usize) -> Vec<(NodeId, u64, bool)> {
+        let list = self.list.lock();
+        let sharing =
+            list.iter().enumerate().filter(|(_, node)| node.is_present() && usize::from(node.replicas) == replicas);
+        sharing.map(|(at, node)| (NodeId::at(at), Key::of(&[&node.name]).0, node.is_ready)).collect()
+    }
+
+    /// The nodes of our kind that are there and place records differently, or have not said how.
+    pub fn not_sharing(&self, replicas: usize) -> Vec<Vec<u8>> {
+        let list = self.list.lock();
+        let others = list.iter().filter(|node| node.is_present() && usize::from(node.replicas) != replicas);
+        others.map(|node| node.name.to_vec()).collect()
+    }
+
+    /// A node has sent all its records of a kind.
+    pub fn note_filled(&self, by: NodeId, kind: Kind) {
+        self.change(by, |node| node.filled |= kind.bit());
+    }
+
+    /// Nothing counts as sent.
+    pub fn clear_filled(&self) {
+        self.list.lock().iter_mut().for_each(|node| node.filled = 0);
+    }
+
+    /// Whether a node has sent all its records of a kind since this one started.
+    pub fn has_filled(&self, by: NodeId, kind: Kind) -> bool {
+        self.change(by, |node| node.filled & kind.bit() != 0).unwrap_or_default()
     }
 
     /// What is asked of a node page by page.

@@ -396,7 +396,7 @@ impl Nodes {
     /// The names of the nodes of our kind that are there.
     pub fn present(&self) -> Vec<Vec<u8>> {
         let list = self.list.lock();
-        let present = list.iter().filter(|node| node.is_there() && !node.has_left && !node.name.is_empty());
+        let present = list.iter().filter(|node| node.is_present());
         present.map(|node| node.name.to_vec()).collect()
     }
 

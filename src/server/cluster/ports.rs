@@ -2,21 +2,33 @@
 use crate::host::log;
 use crate::host::{clock, dmq};
 use crate::limited;
+use crate::presence::comparison::Kind;
 use crate::presence::dialog::DialogId;
 use crate::presence::ports::cluster::Cluster;
 use crate::presence::replica::Replica;
 use crate::presence::resource::Resource;
 use crate::server::context::Context;
 use crate::sip::entity_tag::EntityTag;
+use crate::sip::uri;
+use crate::time::Seconds;
 
 impl Cluster for Context<'_> {
     fn replicates(&self) -> bool {
         self.config.replicates
     }
     fn announce(&mut self, replica: &Replica) {
-        if !self.broadcast_on(dmq::Channel::Publications, &replica.to_json()) {
+        let (uri, text) = (uri::join(&replica.user, &replica.domain), replica.to_json());
+        if replica.expires == Seconds::ZERO && !replica.is_new {
+            let until = clock::now() + Seconds::from(self.config.max_expires);
+            let name = [&uri[..], &replica.event, replica.last_etag().bytes()];
+            self.note_removal(Kind::Publications, &uri, name, &text, until);
+        }
+        if !self.send_to_holders(dmq::Channel::Publications, &uri, &text) {
             limited!(Error, "a change for {} could not be sent to the other nodes", log::show(&replica.user));
         }
+    }
+    fn is_held_elsewhere(&self, resource: &Resource) -> bool {
+        self.view().is_some_and(|view| !view.is_held_here(&resource.uri))
     }
     fn expects_answers(&self) -> bool {
         self.shared.nodes.may_be_answered(clock::now())

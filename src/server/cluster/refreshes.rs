@@ -12,6 +12,7 @@ use crate::presence::comparison::Kind;
 use crate::presence::error::StoreError;
 use crate::presence::replica_refresh::{ReplicaRefresh, unchanged};
 use crate::presence::subscription::{RowState, Subscription};
+use crate::presence::subscription_field::Field;
 use crate::server::cluster::merging::Seen;
 use crate::server::context::Context;
 use crate::server::shared::Parts;
@@ -39,13 +40,13 @@ impl Parts {
         unchanged(subscription, event, owner, [ownership.epoch, ownership.lease, ceiling])
     }
 
-    /// Announces a change of a subscription to the other nodes: in short where nothing but what a refresh says has
-    /// changed since `announced`, to those nodes that read that.
+    /// Announces a change of a subscription to the other nodes that hold it: in short where nothing but what a refresh
+    /// says has changed since `announced`, to those nodes that read that.
     pub(super) fn announce_change(&self, subscription: Subscription, ownership: Ownership, announced: u64) {
         let unchanged = self.unchanged_of(&subscription, &ownership);
         if unchanged != announced {
             self.shared.tables.with_key(dialog_key(subscription.dialog()), |stored| stored.announced = unchanged);
-            return self.send_to_nodes(&self.announcement_text(subscription, ownership));
+            return self.announce_whole(subscription, ownership);
         }
         let refresh = ReplicaRefresh {
             key: dialog_key(subscription.dialog()),
@@ -55,14 +56,24 @@ impl Parts {
             expires: u32::try_from((subscription.state.expires_at - clock::now()).0.max(0)).unwrap_or(u32::MAX),
         };
         match refresh.to_json(self.node_name()) {
-            Some(short) => self.send_as_they_read(&short, || self.announcement_text(subscription, ownership)),
-            None => self.send_to_nodes(&self.announcement_text(subscription, ownership)),
+            Some(short) => {
+                let hearers = self.hearers(subscription.get(Field::PresUri));
+                self.send_as_they_read(hearers, &short, || self.announcement_text(subscription, ownership));
+            }
+            None => self.announce_whole(subscription, ownership),
         }
     }
 
-    fn send_as_they_read(&self, short: &[u8], whole: impl FnOnce() -> Vec<u8>) {
+    fn announce_whole(&self, subscription: Subscription, ownership: Ownership) {
+        let uri = subscription.get(Field::PresUri).to_vec();
+        self.send_of_presentity(&uri, &self.announcement_text(subscription, ownership));
+    }
+
+    /// Sends the nodes that hear of a change (`None`: all) either text.
+    fn send_as_they_read(&self, hearers: Option<Vec<Address>>, short: &[u8], whole: impl FnOnce() -> Vec<u8>) {
         counters::count(Counter::DmqSent);
-        let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local && self.may_hear(&node.address));
+        let hears = |to: &Address| hearers.as_ref().is_none_or(|hearers| hearers.contains(to)) && self.may_hear(to);
+        let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local && hears(&node.address));
         let (short_to, whole_to): (Vec<dmq::DmqNode>, Vec<dmq::DmqNode>) =
             others.partition(|node| self.shared.nodes.speaks(&node.address) >= REFRESHES);
         let sealed = |text: &[u8]| self.sealed(Channel::Nodes, text);

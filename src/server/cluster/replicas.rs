@@ -77,7 +77,7 @@ impl Context<'_> {
         self.forget_replica(ending.dialog())?;
         if ownership.owner.is_here() {
             // The nodes that hold a replica for us have not heard of it either.
-            self.send_to_nodes(&ending.to_json(self.node_name()));
+            self.send_of_presentity(subscription.get(Field::PresUri), &ending.to_json(self.node_name()));
         }
         self.notify_watched(&subscription, Status::Terminated);
         Ok(())
@@ -277,6 +277,7 @@ impl Context<'_> {
         }
         for address in self.shared.nodes.observe(&seen, now) {
             self.greet(&address, &cluster::hello(name, Reply::Wanted, self.compared_kinds()));
+            self.share().into_iter().for_each(|share| _ = self.send_to_node(&address, &share));
         }
         if now.is_each(HELLO_INTERVAL) {
             // Ours say who they are, and what they read; stock's nodes answer that they do not know what this is.
@@ -300,6 +301,7 @@ impl Context<'_> {
                 self.send_publications(&address, Reader::Ours);
             }
         }
+        self.placement_step(now);
         self.compare_with_others();
         if self.config.shares_subscriptions {
             if !self.may_speak() {
@@ -366,11 +368,15 @@ impl Context<'_> {
 
     /// Nobody else has gone on with the rest of what was read from the table at start: it is ours.
     fn adopt_restored(&mut self) {
-        let tables = &self.shared.tables;
+        let (tables, view) = (&self.shared.tables, self.view());
         let mut resources = Vec::new();
         for index in 0..tables.shard_count() {
             let mut shard = tables.nth_shard(index);
-            for stored in shard.subscriptions_mut().filter(|stored| stored.ownership.owner == NodeId::ELSEWHERE) {
+            let is_ours = |stored: &&mut SubscriptionEntry| {
+                let uri = stored.subscription.get(Field::PresUri);
+                stored.ownership.owner == NodeId::ELSEWHERE && view.as_ref().is_none_or(|view| view.is_served_here(uri))
+            };
+            for stored in shard.subscriptions_mut().filter(is_ours) {
                 stored.ownership.owner = NodeId::HERE;
                 resources.push((stored.subscription.get(Field::PresUri).to_vec(), stored.subscription.state.event));
             }

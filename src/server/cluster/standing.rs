@@ -4,6 +4,7 @@ use crate::cluster::lease::Lease;
 use crate::host::clock;
 use crate::server::cluster::held_lease::Arbitration;
 use crate::server::cluster::message_rate::MessageRates;
+use crate::server::cluster::placing::Placing;
 use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -16,6 +17,8 @@ pub struct Standing {
     pub lease: Lease,
     /// Its lease in the table of the arbiter.
     pub arbitration: Arbitration,
+    /// Which nodes records are placed on.
+    pub placing: Placing,
     /// The clock when the node was last known to run.
     pub seen_running: AtomicU64,
     /// Subscriptions were taken over whose watchers are notified when nobody objects.
@@ -30,7 +33,7 @@ pub struct Standing {
     refusal_at: AtomicU64,
 }
 
-shm_safe!(Standing { clock, lease, arbitration, seen_running, claims, started, messages, rates, refusal_at });
+shm_safe!(Standing { clock, lease, arbitration, placing, seen_running, claims, started, messages, rates, refusal_at });
 
 impl Standing {
     /// The lease begins now.

@@ -5,6 +5,7 @@ use crate::host::clock;
 use crate::limited;
 use crate::presence::cluster;
 use crate::presence::subscription::{Status, Subscription};
+use crate::presence::subscription_field::Field;
 use crate::server::cluster::arbitration::write_change;
 use crate::server::cluster::leases_table::LeasesTable;
 use crate::server::cluster::node_id::NodeId;
@@ -34,7 +35,8 @@ impl Context<'_> {
         let mut names = self.shared.nodes.present();
         names.push(self.node_name().to_vec());
         let line: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
-        let mut ours = Vec::new();
+        let is_lost = |node: NodeId| lost.iter().any(|lost| lost.id == node);
+        let (mut ours, view) = (Vec::new(), self.view());
         let tables = &self.shared.tables;
         for index in 0..tables.shard_count() {
             let shard = tables.nth_shard(index);
@@ -43,10 +45,12 @@ impl Context<'_> {
                 let dialog = stored.subscription.dialog();
                 let live = stored.subscription.state.expires_at > now
                     && stored.subscription.state.status != Status::Terminated;
-                if live
-                    && cluster::successor(&line, dialog, (lost.age.0 / TAKEOVER_TIMEOUT.0) as usize)
-                        == Some(self.node_name())
-                {
+                let turn = (lost.age.0 / TAKEOVER_TIMEOUT.0) as usize;
+                let is_heir = || match &view {
+                    None => cluster::successor(&line, dialog, turn) == Some(self.node_name()),
+                    Some(view) => self.is_heir(view, stored.subscription.get(Field::PresUri), turn, is_lost),
+                };
+                if live && is_heir() {
                     ours.push(stored.subscription.to_private());
                 }
             }

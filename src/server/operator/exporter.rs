@@ -92,6 +92,7 @@ impl Context<'_> {
         number(page, Family::DmqReceived, counters::value(Counter::DmqReceived));
         number(page, Family::DmqRejected, counters::value(Counter::DmqRejected));
         number(page, Family::DmqLimited, counters::value(Counter::DmqLimited));
+        number(page, Family::RequestsRelayed, counters::value(Counter::RequestsRelayed));
         let mut nodes = page.family(Family::NodeUp);
         for (name, is_up) in self.shared.nodes.known() {
             nodes.number(&[&log::show(&name)], u64::from(is_up));

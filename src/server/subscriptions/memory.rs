@@ -13,6 +13,7 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Status, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::announce::Ends;
+use crate::server::cluster::node_id::NodeId;
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};
@@ -79,14 +80,17 @@ impl SubscriptionStore for MemorySubscriptions {
 
     fn renew(&self, _: &mut RowWork, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
         for _ in 0..TRIES {
-            let before = match self.renew_in_memory(current, renewal)? {
-                Attempt::Done(before) => before,
+            let (before, former) = match self.renew_in_memory(current, renewal)? {
+                Attempt::Done(before, former) => (before, former),
                 Attempt::Overtaken(now) => return Ok(Renewed::Overtaken(now)),
                 Attempt::Gone => return Ok(Renewed::Gone),
                 Attempt::ChangedHands => continue,
             };
             return match self.propagate(current.dialog()) {
-                Ok(()) => Ok(Renewed::Done),
+                Ok(()) => {
+                    former.into_iter().for_each(|former| self.announce_to_former(current.dialog(), former));
+                    Ok(Renewed::Done)
+                }
                 Err(error) => {
                     self.take_back(current, renewal, &before);
                     Err(error)
@@ -307,7 +311,7 @@ impl MemorySubscriptions {
                 attempt = Attempt::ChangedHands;
                 return false;
             }
-            attempt = Attempt::Done(stored.subscription.state);
+            attempt = Attempt::Done(stored.subscription.state, steps.map(|_| stored.ownership.owner));
             stored.aside = Aside::default();
             if let Some(steps) = steps {
                 crate::server::cluster::announce::take_over(stored, self.shared.standing.arbitration.lease(), steps);
@@ -453,8 +457,8 @@ impl MemorySubscriptions {
 
 /// What became of a renewal in the tables.
 enum Attempt {
-    /// It was this before.
-    Done(SubscriptionState),
+    /// It was this before, and went to this node from its former owner, if there is one.
+    Done(SubscriptionState, Option<NodeId>),
     /// A later SUBSCRIBE has come before it, and made this of the subscription.
     Overtaken(Box<Subscription>),
     /// There is no such subscription any more.

@@ -239,15 +239,22 @@ impl Node {
         let removals = self.places.removals.clone().into_iter().filter(|(presentity, _)| !self.holds(*presentity));
         let removals: Vec<_> = removals.collect();
         for (presentity, record) in subs.into_iter().chain(docs).chain(removals) {
-            if let Some(home) = self.line(presentity).first().copied().filter(|home| *home != self.id) {
-                self.send(home, Wire::Offer(record));
+            let line: Vec<NodeId> = self.line(presentity).into_iter().filter(|node| *node != self.id).collect();
+            if let Some((to, rest)) = line.split_first() {
+                self.send(*to, Wire::Offer { record, first: self.id, rest: rest.to_vec() });
             }
         }
     }
 
-    pub fn on_offer(&mut self, from: NodeId, record: Record) {
-        exchange::Ports::merge(self, from, record.clone());
-        self.send(from, Wire::Held(record));
+    /// Takes what another node holds and should not, and passes it on to the next that should; the last one says so.
+    pub fn on_offer(&mut self, record: Record, first: NodeId, rest: Vec<NodeId>) {
+        exchange::Ports::merge(self, first, record.clone());
+        match rest.split_first() {
+            Some((next, rest)) if *next != self.id => {
+                self.send(*next, Wire::Offer { record, first, rest: rest.to_vec() });
+            }
+            _ => self.send(first, Wire::Held(record)),
+        }
     }
 
     /// Another node holds this now.

@@ -1,0 +1,133 @@
+//! Requests about presentities that other nodes serve (`cluster_replicas`): they are sent on to these, and the answers
+//! come back the same way.
+use crate::abi::presence::state;
+use crate::common::counters::{self, Counter};
+use crate::host::dmq;
+use crate::host::msg::SipMsg;
+use crate::host::sl;
+use crate::host::tm_relay::{self, OnFailure};
+use crate::limited;
+use crate::presence::dialog::DialogId;
+use crate::presence::error::Failure;
+use crate::presence::subscription_field::Field;
+use crate::server::cluster::node_id::NodeId;
+use crate::server::context::Context;
+use crate::sip::checked::{HostPart, UserPart};
+use crate::sip::uri;
+use crate::sys;
+use std::ffi::c_int;
+
+/// A request with this header was sent on by a node: it is answered where it arrives.
+const MARK: &[u8] = b"P-Presence-Node";
+
+/// A node that has not answered a request after so long is passed over, in milliseconds.
+const PATIENCE: u32 = 2_000;
+
+/// What a phone is told when no node answers.
+const RETRY_AFTER: &[u8] = b"Retry-After: 2\r\n";
+
+/// Sends a request on that is not served here. `None`: it is served here. Otherwise what the script gets: 0, which ends
+/// it, or an error.
+pub(crate) fn elsewhere(context: &mut Context, message: SipMsg<'_>) -> Option<Result<c_int, Failure>> {
+    context.config.replicas()?;
+    if !message.parse_headers() || message.find(MARK).is_some() {
+        return None;
+    }
+    let uri = known_presentity(context, message).or_else(|| presentity(message))?;
+    let nodes = context.served_at(&uri);
+    let (id, address) = nodes.first()?;
+    let home = dmq::uri_of(address)?;
+    let mut asked = Asked::default();
+    asked.add(*id);
+    let mark = [MARK, b": ", context.node_name(), b"\r\n"].concat();
+    let failure = OnFailure { patience: PATIENCE, callback: on_failure, word: asked.0 };
+    if !tm_relay::relay(message, &home, &mark, failure) {
+        return Some(Err(Failure::overloaded(2, "the node that serves the presentity cannot be sent the request")));
+    }
+    counters::count(Counter::RequestsRelayed);
+    Some(Ok(0))
+}
+
+/// The presentity of the subscription that a SUBSCRIBE belongs to, if there is a copy of it here.
+fn known_presentity(context: &Context, message: SipMsg<'_>) -> Option<Vec<u8>> {
+    let to = message.to().filter(|to| !message.is_publish() && !to.tag.is_empty())?;
+    let dialog = DialogId { call_id: message.call_id()?, to_tag: to.tag, from_tag: message.from()?.tag };
+    let (subscription, _) = context.owned_subscription(dialog)?;
+    Some(subscription.get(Field::PresUri).to_vec())
+}
+
+/// Whom a request is about: in a dialog its URI is that of a node, and To has the presentity.
+fn presentity(message: SipMsg<'_>) -> Option<Vec<u8>> {
+    let (user, host) = match message.to().filter(|to| !message.is_publish() && !to.tag.is_empty()) {
+        Some(to) => (to.user, to.host),
+        None => message.request_uri().map(|uri| (uri.user, uri.host))?,
+    };
+    Some(uri::join(UserPart::new(user).ok()?.bytes(), HostPart::new(host).ok()?.bytes()))
+}
+
+/// The nodes that were asked, in one word: two bytes each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Asked(usize);
+
+impl Asked {
+    const BITS: u32 = 16;
+
+    fn numbers(self) -> impl Iterator<Item = usize> {
+        let places = (0..usize::BITS / Asked::BITS).map(move |at| (self.0 >> (at * Asked::BITS)) & 0xffff);
+        places.take_while(|number| *number > 0)
+    }
+
+    fn number(node: NodeId) -> usize {
+        node.place().map_or(0xffff, |place| (place + 1) & 0xffff)
+    }
+
+    fn has(self, node: NodeId) -> bool {
+        self.numbers().any(|number| number == Asked::number(node))
+    }
+
+    /// Whether there is room for one node more.
+    fn add(&mut self, node: NodeId) -> bool {
+        let count = self.numbers().count() as u32;
+        let has_room = count < usize::BITS / Asked::BITS;
+        if has_room {
+            self.0 |= Asked::number(node) << (count * Asked::BITS);
+        }
+        has_room
+    }
+}
+
+/// tm has no answer of a node: the next one is asked, or the phone is told to come back.
+unsafe extern "C" fn on_failure(_cell: *mut sys::cell, _kind: c_int, params: *mut sys::tmcb_params) {
+    entry!(on_failure, {
+        // SAFETY: tm's own arguments.
+        let Some(mut failed) = (unsafe { tm_relay::failed(params) }) else { return };
+        let Some(context) = state::context().filter(|_| failed.is_silence()) else { return };
+        let request = failed.request();
+        // This node may be the next one itself: it gets the request as the others do.
+        let nodes = presentity(request).map(|uri| context.line_of(&uri)).unwrap_or_default();
+        let mut asked = Asked(*failed.word());
+        let next = nodes.iter().find(|(node, _)| !asked.has(*node) && asked.add(*node));
+        *failed.word() = asked.0;
+        if next.and_then(|(_, address)| dmq::uri_of(address)).is_some_and(|next| tm_relay::send_on(request, &next)) {
+            return;
+        }
+        limited!(Notice, "no node that serves the presentity of a request has answered it");
+        if !sl::reply(request, 503, "Service Unavailable", RETRY_AFTER) {
+            limited!(Error, "cannot send the reply 503");
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_node_is_asked_once_and_four_at_most() {
+        let mut asked = Asked::default();
+        for place in [0, 255, 7, 1] {
+            assert!(!asked.has(NodeId::at(place)) && asked.add(NodeId::at(place)) && asked.has(NodeId::at(place)));
+        }
+        assert!(!asked.has(NodeId::at(2)) && !asked.add(NodeId::at(2)) && !asked.has(NodeId::HERE));
+    }
+}

@@ -1,0 +1,117 @@
+//! Who holds what belongs to a presentity, and who serves it, as this process sees it (`cluster_replicas`).
+use crate::cluster::digest::Key;
+use crate::host::clock;
+use crate::host::dmq::{self, Address, Channel};
+use crate::presence::comparison::Kind;
+use crate::presence::dialog::DialogId;
+use crate::presence::placed::Placed;
+use crate::presence::subscription_field::Field;
+use crate::server::cluster::node_id::NodeId;
+use crate::server::cluster::placing::View;
+use crate::server::shared::Parts;
+use crate::time::Moment;
+use std::rc::Rc;
+
+/// For so long after a change of the nodes every node hears of everything, in milliseconds: others may see other nodes
+/// than this one.
+const UNSETTLED: u64 = 3_000;
+
+impl Parts {
+    /// Which node holds what; `None`: every node holds everything.
+    pub(crate) fn view(&self) -> Option<Rc<View>> {
+        let replicas = self.config.replicas()?;
+        let placing = &self.shared.standing.placing;
+        let mut view = self.placement.borrow_mut();
+        if !view.is_current(placing) {
+            *view = Rc::new(View::of(placing, replicas));
+        }
+        Some(view.clone())
+    }
+
+    /// How this node places records, for the others; `None`: every node holds everything.
+    pub fn share(&self) -> Option<Vec<u8>> {
+        let replicas = self.config.replicas()? as u8;
+        let is_ready = self.shared.standing.placing.is_ready();
+        Some(Placed::Share { replicas, is_ready }.to_json(self.node_name()))
+    }
+
+    /// The other nodes that hear of what happens to a presentity: those that hold what belongs to it. `None`: all nodes
+    /// do, because every node holds everything, or because others may see other nodes than this one.
+    pub(super) fn hearers(&self, uri: &[u8]) -> Option<Vec<Address>> {
+        let view = self.view()?;
+        let is_settled = self.shared.standing.placing.age(clock::monotonic_millis()) >= UNSETTLED;
+        let addresses = || view.others(uri).filter_map(|node| self.shared.nodes.address(node)).collect();
+        (is_settled && !view.is_empty()).then(addresses)
+    }
+
+    /// Sends the nodes that hear of what happens to a presentity a message about it. `false`: one of them could not be
+    /// sent it.
+    pub(crate) fn send_to_holders(&self, channel: Channel, uri: &[u8], body: &[u8]) -> bool {
+        let Some(hearers) = self.hearers(uri) else { return self.broadcast_on(channel, body) };
+        // Each of them is sent the message, whatever became of the one before.
+        let unsent = hearers.iter().filter(|address| !self.send_on(channel, address, body)).count();
+        unsent == 0
+    }
+
+    /// The node that owned a subscription until a SUBSCRIBE reached this one hears that it does not any more, wherever
+    /// records are.
+    pub(crate) fn announce_to_former(&self, dialog: DialogId<'_>, former: NodeId) {
+        if self.config.replicas().is_none() || !self.config.shares_subscriptions {
+            return;
+        }
+        let Some(address) = self.shared.nodes.address(former) else { return };
+        let Some((subscription, ownership)) = self.owned_subscription(dialog) else { return };
+        let hears = self.hearers(subscription.get(Field::PresUri)).is_none_or(|hearers| hearers.contains(&address));
+        if !hears {
+            self.send_to_node(&address, &self.announcement_text(subscription, ownership));
+        }
+    }
+
+    /// What belongs to a presentity was removed here: the nodes that hold it hear of that, even when this node is none
+    /// of them by then.
+    pub(crate) fn note_removal(&self, kind: Kind, uri: &[u8], name: [&[u8]; 3], text: &[u8], until: Moment) {
+        if self.config.replicas().is_some() {
+            self.shared.standing.placing.removals.note(kind, uri, name, text, until);
+        }
+    }
+
+    /// Whether this node has the documents of all others that it should hold, as far as it knows these.
+    pub(super) fn has_documents(&self) -> bool {
+        let Some(replicas) = self.config.replicas() else { return true };
+        let nodes = self.shared.nodes;
+        nodes.sharing(replicas).iter().all(|(id, ..)| nodes.has_filled(*id, Kind::Publications))
+    }
+
+    /// A subscription to this presentity is ours: one that is served elsewhere is handed over soon.
+    pub(crate) fn note_place_of(&self, uri: &[u8]) {
+        if self.view().is_some_and(|view| !view.is_served_here(uri)) {
+            self.shared.standing.placing.look_after(0);
+        }
+    }
+
+    /// Which nodes serve a request about a presentity, if not this one: its home, then those that go on for it.
+    pub(crate) fn served_at(&self, uri: &[u8]) -> Vec<(NodeId, Address)> {
+        let is_elsewhere = self.view().is_some_and(|view| view.line(uri).next().is_some_and(|home| !home.is_here()));
+        if is_elsewhere { self.line_of(uri) } else { Vec::new() }
+    }
+
+    /// The nodes that serve a presentity, its home first, with their addresses.
+    pub(crate) fn line_of(&self, uri: &[u8]) -> Vec<(NodeId, Address)> {
+        let Some(view) = self.view() else { return Vec::new() };
+        let own = || dmq::nodes().into_iter().find(|node| node.local).map(|node| node.address);
+        let address = |node: NodeId| if node.is_here() { own() } else { self.shared.nodes.address(node) };
+        view.line(uri).filter_map(|node| Some((node, address(node)?))).collect()
+    }
+
+    /// This node among those that records are placed on.
+    pub(crate) fn own_place(&self) -> (NodeId, u64, bool) {
+        (NodeId::HERE, Key::of(&[self.node_name()]).0, self.shared.standing.placing.is_ready())
+    }
+
+    /// Looks which nodes records are placed on now.
+    pub(crate) fn observe_places(&self, replicas: usize) {
+        let mut seen = self.shared.nodes.sharing(replicas);
+        seen.push(self.own_place());
+        self.shared.standing.placing.observe(&seen, clock::monotonic_millis());
+    }
+}

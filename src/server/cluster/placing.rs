@@ -1,0 +1,238 @@
+//! Where the records of a presentity are, where not every node holds everything (`cluster_replicas`).
+use crate::cluster::placement::{Member, Placement, observed, partition_of};
+use crate::host::clock;
+use crate::host::lock::Lock;
+use crate::host::shm::{self, Shm, ShmVec};
+use crate::server::cluster::node_id::NodeId;
+use crate::server::cluster::own_removals::OwnRemovals;
+use crate::shm_safe::shm_safe;
+use crate::time::Seconds;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+#[derive(Clone, Copy)]
+struct Placed {
+    node: NodeId,
+    member: Member,
+}
+
+shm_safe!(Placed { node, member });
+
+/// The nodes among which records are placed, as all processes see them; in shared memory.
+pub struct Placing {
+    /// Counts up whenever they change.
+    generation: AtomicU32,
+    /// When one of them came, went, or became ready last, in milliseconds of a clock that nobody sets.
+    changed_at: AtomicU64,
+    /// This node has all that it should hold.
+    is_ready: AtomicBool,
+    /// Since when it asks for that, by the same clock.
+    filling_since: AtomicU64,
+    /// When records that are not in their place are looked for next, by the same clock.
+    look_at: AtomicU64,
+    list: Lock<ShmVec<Placed>>,
+    /// What was removed here.
+    pub(super) removals: OwnRemovals,
+}
+
+shm_safe!(Placing { generation, changed_at, is_ready, filling_since, look_at, list, removals });
+
+impl Default for Placing {
+    fn default() -> Self {
+        Placing {
+            generation: AtomicU32::new(0),
+            changed_at: AtomicU64::new(clock::monotonic_millis()),
+            is_ready: AtomicBool::new(false),
+            filling_since: AtomicU64::new(clock::monotonic_millis()),
+            look_at: AtomicU64::new(0),
+            list: Lock::new(ShmVec::new_in(Shm)),
+            removals: OwnRemovals::default(),
+        }
+    }
+}
+
+impl Placing {
+    /// Whether this node has all that it should hold.
+    pub fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
+    }
+
+    /// This node has all that it should hold.
+    pub fn note_ready(&self) {
+        self.is_ready.store(true, Ordering::Relaxed);
+    }
+
+    /// It was frozen, and asks anew.
+    pub fn note_away(&self, now: u64) {
+        self.filling_since.store(now, Ordering::Relaxed);
+        self.is_ready.store(false, Ordering::Relaxed);
+    }
+
+    /// For how long this node has asked for what it should hold.
+    pub fn filling_age(&self, now: u64) -> Seconds {
+        Seconds((now.saturating_sub(self.filling_since.load(Ordering::Relaxed)) / 1000) as i64)
+    }
+
+    /// How long the nodes have been the same, in milliseconds.
+    pub fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.changed_at.load(Ordering::Relaxed))
+    }
+
+    /// Whether it is time to look for records that are not in their place.
+    pub fn is_look_due(&self, now: u64) -> bool {
+        now >= self.look_at.load(Ordering::Relaxed)
+    }
+
+    /// They are looked for again then, or as soon as the nodes are others.
+    pub fn look_after(&self, moment: u64) {
+        self.look_at.store(moment, Ordering::Relaxed);
+    }
+
+    /// Compares with the nodes that are there now: the id, the digest of its name, and whether it is ready, of each.
+    /// Without memory for them those that were known are kept.
+    pub fn observe(&self, seen: &[(NodeId, u64, bool)], now: u64) {
+        let mut list = self.list.lock();
+        let before: Vec<Member> = list.iter().map(|placed| placed.member).collect();
+        let keys: Vec<(u64, bool)> = seen.iter().map(|(_, key, is_ready)| (*key, *is_ready)).collect();
+        let Some(after) = observed(&before, &keys, self.age(now)) else { return };
+        let mut fresh = ShmVec::new_in(Shm);
+        for member in after.members {
+            let Some((node, ..)) = seen.iter().find(|(_, key, _)| *key == member.key) else { continue };
+            if shm::push(&mut fresh, Placed { node: *node, member }).is_err() {
+                return;
+            }
+        }
+        *list = fresh;
+        if after.is_change {
+            self.changed_at.store(now, Ordering::Relaxed);
+        }
+        self.look_after(0);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// The placement as one process has computed it.
+#[derive(Default)]
+pub struct View {
+    generation: u32,
+    placement: Placement,
+    nodes: Vec<NodeId>,
+}
+
+impl View {
+    /// The placement as it is now.
+    pub fn of(placing: &Placing, replicas: usize) -> View {
+        let list = placing.list.lock();
+        let generation = placing.generation.load(Ordering::Acquire);
+        let (nodes, members): (Vec<NodeId>, Vec<Member>) =
+            list.iter().map(|placed| (placed.node, placed.member)).unzip();
+        drop(list);
+        View { generation, placement: Placement::new(&members, replicas), nodes }
+    }
+
+    /// Whether the nodes are the same still.
+    pub fn is_current(&self, placing: &Placing) -> bool {
+        self.generation == placing.generation.load(Ordering::Acquire)
+    }
+
+    fn node(&self, at: u16) -> NodeId {
+        self.nodes.get(usize::from(at)).copied().unwrap_or(NodeId::ELSEWHERE)
+    }
+
+    /// The other nodes that hear of what happens to a presentity.
+    pub fn others(&self, uri: &[u8]) -> impl Iterator<Item = NodeId> {
+        let holders = self.placement.holders(partition_of(uri)).iter();
+        holders.map(|at| self.node(*at)).filter(|node| !node.is_here())
+    }
+
+    /// The nodes that serve a presentity, its home first.
+    pub fn line(&self, uri: &[u8]) -> impl Iterator<Item = NodeId> {
+        self.placement.line(partition_of(uri)).iter().map(|at| self.node(*at))
+    }
+
+    /// Whether both this node and another one hold what belongs to a presentity.
+    pub fn is_shared_with(&self, uri: &[u8], other: NodeId) -> bool {
+        let holders = self.placement.holders(partition_of(uri));
+        let is_held = |node: NodeId| holders.iter().any(|at| self.node(*at) == node);
+        is_held(NodeId::HERE) && is_held(other)
+    }
+
+    /// Whether this node holds what belongs to a presentity; so it does while it knows of no nodes at all.
+    pub fn is_held_here(&self, uri: &[u8]) -> bool {
+        let holders = self.placement.holders(partition_of(uri));
+        holders.is_empty() || holders.iter().any(|at| self.node(*at).is_here())
+    }
+
+    /// Whether this node serves a presentity.
+    pub fn is_served_here(&self, uri: &[u8]) -> bool {
+        self.line(uri).any(NodeId::is_here)
+    }
+
+    /// Whether it knows of no nodes at all.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Whether records are placed on a node.
+    pub fn has(&self, node: NodeId) -> bool {
+        self.nodes.contains(&node)
+    }
+}
+
+/// The placement that a process has computed last.
+pub type CachedView = RefCell<Rc<View>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::digest::Key;
+    use crate::host::fake;
+
+    fn placing(nodes: usize) -> Placing {
+        let placing = Placing::default();
+        let seen: Vec<(NodeId, u64, bool)> = (0..nodes)
+            .map(|at| if at == 0 { NodeId::HERE } else { NodeId::at(at) })
+            .map(|node| (node, Key::of(&[&[node.place().unwrap_or(99) as u8]]).0, true))
+            .collect();
+        placing.observe(&seen, 50_000);
+        placing
+    }
+
+    #[test]
+    fn what_two_nodes_hold_is_compared_by_them_alone() {
+        let before = fake::live_blocks();
+        let placing = placing(4);
+        let view = View::of(&placing, 1);
+        let mut counts = [0; 3];
+        for n in 0..1000 {
+            let uri = format!("sip:{n}@example.org");
+            let uri = uri.as_bytes();
+            let shared = (1..4).filter(|at| view.is_shared_with(uri, NodeId::at(*at))).count();
+            assert_eq!(shared, usize::from(view.is_held_here(uri)));
+            assert_eq!(view.others(uri).count(), 2 - usize::from(view.is_held_here(uri)));
+            assert_eq!(view.line(uri).count(), 2);
+            counts[shared] += 1;
+        }
+        assert!(counts[1] > 400 && counts[1] < 600, "{counts:?}");
+        assert!(view.has(NodeId::HERE) && view.has(NodeId::at(3)) && !view.has(NodeId::at(9)));
+        drop((view, placing));
+        assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn a_node_that_knows_no_other_holds_everything() {
+        let view = View::of(&Placing::default(), 1);
+        assert!(view.is_held_here(b"sip:a@b") && view.line(b"sip:a@b").next().is_none());
+        assert!(View::of(&placing(1), 3).is_held_here(b"sip:a@b"));
+    }
+
+    #[test]
+    fn without_memory_the_nodes_that_were_known_are_kept() {
+        let placing = placing(2);
+        let generation = placing.generation.load(Ordering::Relaxed);
+        let (_, failed) = fake::failing_at(0, || placing.observe(&[(NodeId::HERE, 1, true)], 60_000));
+        assert!(failed && placing.list.lock().len() == 2 && fake::held_locks() == 0);
+        assert_eq!(placing.generation.load(Ordering::Relaxed), generation);
+    }
+}

@@ -1,0 +1,413 @@
+//! What moves when nodes come and go, where not every node holds everything (`cluster_replicas`): a node that joins
+//! asks all others for its share; what a node holds and should not goes to those that should, and is forgotten here
+//! once its home has said that it holds it.
+use crate::cluster::placement::KEPT;
+use crate::host::dmq::{Address, Channel};
+use crate::host::{clock, log};
+use crate::limited;
+use crate::presence::cluster::{self, Message as NodeMessage};
+use crate::presence::comparison::Kind;
+use crate::presence::dialog::DialogId;
+use crate::presence::placed::{Offer, Placed, RecordName};
+use crate::presence::ports::server::Server;
+use crate::presence::publication::{Applied, Change};
+use crate::presence::replica;
+use crate::presence::subscription::{Status, Subscription};
+use crate::presence::subscription_field::Field;
+use crate::server::cluster::node_id::NodeId;
+use crate::server::cluster::placing::View;
+use crate::server::context::Context;
+use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::sip::entity_tag::EntityTag;
+use crate::sip::uri;
+use crate::time::{Moment, Seconds};
+
+/// So often a node says how it places records, in seconds.
+const SHARE_INTERVAL: Seconds = Seconds(10);
+
+/// A node that sees no other is ready so long after its start, or after it was frozen, in seconds; one that sees nodes
+/// of which it does not know yet whether they are of our kind, later.
+const ALONE_AFTER: Seconds = Seconds(3);
+const STRANGERS_AFTER: Seconds = Seconds(10);
+
+/// A node serves its share so long after its start even if it has not got all of it, in seconds.
+const LONGEST_FILL: Seconds = Seconds(300);
+
+/// Nothing is moved before the nodes have been the same for so long, in milliseconds.
+const STABLE: u64 = 2_000;
+
+/// How long a node waits before it looks again for records that are not in their place, in milliseconds: while it hands
+/// subscriptions over, while records that it has offered are on their way, and when there were none.
+const NEXT_STEP: u64 = 1_000;
+const NEXT_OFFER: u64 = 5_000;
+const NEXT_LOOK: u64 = 60_000;
+
+/// At most so many subscriptions are handed over, and so many records are offered, in one step.
+const MOST_HANDED_OVER: usize = 2_000;
+const MOST_OFFERED: usize = 2_000;
+
+/// A message with records has about so many bytes, and at most so many records.
+const MESSAGE_SIZE: usize = 12_000;
+const MESSAGE_RECORDS: usize = 256;
+
+impl Context<'_> {
+    fn say_share(&self) {
+        if let Some(share) = self.share() {
+            self.send_to_nodes(&share);
+        }
+    }
+
+    /// One second of placing records.
+    pub(super) fn placement_step(&mut self, now: Moment) {
+        let Some(replicas) = self.config.replicas() else { return };
+        self.observe_places(replicas);
+        self.fill(replicas);
+        if now.is_each(SHARE_INTERVAL) {
+            self.say_share();
+            if self.shared.stock_nodes.any() {
+                limited!(Warn, "nodes without this module hear nothing: records are not placed on them");
+            }
+            let age = now - self.config.started;
+            for name in self.shared.nodes.not_sharing(replicas).iter().filter(|_| age > SHARE_INTERVAL + SHARE_INTERVAL)
+            {
+                limited!(
+                    Warn,
+                    "{} has another cluster_replicas than this node: nothing is exchanged with it",
+                    log::show(name)
+                );
+            }
+        }
+        if self.may_speak() && self.shared.standing.placing.is_ready() {
+            self.move_records();
+        }
+    }
+
+    /// Asks the others for what this node should hold, until it has it.
+    fn fill(&mut self, replicas: usize) {
+        if self.shared.standing.placing.is_ready() {
+            return;
+        }
+        let (nodes, age) = (self.shared.nodes, self.shared.standing.placing.filling_age(clock::monotonic_millis()));
+        let mut is_filled = true;
+        for (id, ..) in nodes.sharing(replicas) {
+            for kind in [Kind::Subscriptions, Kind::Publications] {
+                if nodes.has_filled(id, kind) {
+                    continue;
+                }
+                is_filled = false;
+                if nodes.pulling(id, kind).is_none() {
+                    self.pull_all(id, kind);
+                }
+            }
+        }
+        let knows_all = nodes.unknown().is_empty() && nodes.not_sharing(replicas).is_empty();
+        let waits = if knows_all { ALONE_AFTER } else { STRANGERS_AFTER };
+        if is_filled && age >= waits || age >= LONGEST_FILL {
+            crate::log!(Notice, "this node has its share of the records: it serves requests");
+            self.shared.standing.placing.note_ready();
+            self.observe_places(replicas);
+            self.say_share();
+        }
+    }
+
+    /// Moves what is not in its place.
+    fn move_records(&mut self) {
+        let (placing, now) = (&self.shared.standing.placing, clock::monotonic_millis());
+        if placing.age(now) < STABLE || !placing.is_look_due(now) {
+            return;
+        }
+        let Some(view) = self.view() else { return };
+        let wait = if self.hand_over(&view) > 0 {
+            NEXT_STEP
+        } else if self.offer_subscriptions(&view) + self.offer_documents(&view) > 0 || placing.age(now) < KEPT {
+            NEXT_OFFER
+        } else {
+            NEXT_LOOK
+        };
+        placing.look_after(now + wait);
+    }
+
+    /// Gives the subscriptions that this node owns and does not serve to their homes; returns how many.
+    fn hand_over(&mut self, view: &View) -> usize {
+        let moved = self.find_subscriptions(MOST_HANDED_OVER, |stored| {
+            let uri = stored.subscription.get(Field::PresUri);
+            let is_own = self.owns(&stored.ownership) || stored.ownership.owner == NodeId::ELSEWHERE;
+            is_own && !view.is_served_here(uri)
+        });
+        for (subscription, _) in &moved {
+            let uri = subscription.get(Field::PresUri);
+            let Some(home) = view.line(uri).next() else { continue };
+            let Some(given) = self.give_to(subscription.dialog(), home) else { continue };
+            let text = self.announcement_text(given.0, given.1);
+            self.send_of_presentity(uri, &text);
+        }
+        if !moved.is_empty() {
+            limited!(Notice, "{} subscriptions were handed over to the nodes that serve them now", moved.len());
+        }
+        moved.len()
+    }
+
+    /// Makes another node the owner of a subscription of ours.
+    fn give_to(&self, dialog: DialogId<'_>, home: NodeId) -> Option<(Subscription, Ownership)> {
+        let (tables, stamp) = (&self.shared.tables, self.shared.standing.tick());
+        let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
+        let stored = shard.find(dialog)?;
+        let ceiling = stored.ownership.ceiling.max(stored.subscription.state.local_cseq);
+        stored.ownership = Ownership { owner: home, stamp, ceiling, is_claimed: false, ..stored.ownership };
+        Some((stored.subscription.to_private(), stored.ownership))
+    }
+
+    /// At most so many of the live subscriptions that are wanted.
+    fn find_subscriptions(
+        &self,
+        most: usize,
+        wanted: impl Fn(&SubscriptionEntry) -> bool,
+    ) -> Vec<(Subscription, Ownership)> {
+        let (tables, now, mut found) = (&self.shared.tables, clock::now(), Vec::new());
+        for part in 0..tables.shard_count() {
+            let shard = tables.nth_shard(part);
+            let is_live = |stored: &&SubscriptionEntry| {
+                let state = &stored.subscription.state;
+                state.expires_at > now && state.status != Status::Terminated && !stored.ownership.owner.is_stock()
+            };
+            let wanted = shard.subscriptions().filter(is_live).filter(|stored| wanted(stored));
+            found.extend(wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)));
+            if found.len() >= most {
+                found.truncate(most);
+                break;
+            }
+        }
+        found
+    }
+
+    /// Offers the replicas that this node should not hold to those that should; returns how many.
+    fn offer_subscriptions(&self, view: &View) -> usize {
+        let moved = self.find_subscriptions(MOST_OFFERED, |stored| {
+            !view.is_held_here(stored.subscription.get(Field::PresUri)) && !self.owns(&stored.ownership)
+        });
+        let mut offers = Offers::default();
+        for (subscription, ownership) in moved {
+            let line = view.line(subscription.get(Field::PresUri)).collect();
+            offers.add(line, self.announcement_text(subscription, ownership));
+        }
+        self.add_removals(view, &mut offers, Kind::Subscriptions);
+        offers.send(self, Kind::Subscriptions)
+    }
+
+    /// Offers the publications that this node should not hold to those that should; returns how many.
+    fn offer_documents(&mut self, view: &View) -> usize {
+        let (mut offers, mut count) = (Offers::default(), 0);
+        for part in 0..self.shared.tables.shard_count() {
+            if count >= MOST_OFFERED {
+                break;
+            }
+            self.each_document(
+                part,
+                |uri| !view.is_held_here(uri),
+                |context, resource, document| {
+                    offers.add(view.line(&resource.uri).collect(), context.document_text(resource, document));
+                    count += 1;
+                },
+            );
+        }
+        self.add_removals(view, &mut offers, Kind::Publications);
+        offers.send(self, Kind::Publications)
+    }
+
+    /// What was removed here and belongs to nodes that may not have heard of it.
+    fn add_removals(&self, view: &View, offers: &mut Offers, kind: Kind) {
+        let removals = &self.shared.standing.placing.removals;
+        for (uri, text) in removals.wanted(kind, MOST_OFFERED, clock::now(), |uri| !view.is_held_here(uri)) {
+            offers.add(view.line(&uri).collect(), text);
+        }
+    }
+
+    /// Another node says something about the places of records. Returns what has to be refreshed here.
+    pub fn on_placed(&mut self, from: NodeId, message: Placed) {
+        match message {
+            Placed::Share { replicas, is_ready } => self.shared.nodes.note_share(from, replicas, is_ready),
+            Placed::Offer(offer) => self.on_offer(offer),
+            Placed::Held(kind, names) => {
+                let Some(view) = self.view() else { return };
+                for name in &names {
+                    self.shared.standing.placing.removals.forget(kind, name.each_ref().map(Vec::as_slice));
+                    let done = match kind {
+                        Kind::Subscriptions => self.forget_moved_subscription(&view, name),
+                        Kind::Publications => self.forget_moved_document(&view, name),
+                    };
+                    if let Err(error) = done {
+                        limited!(Warn, "a record that another node holds now cannot be forgotten here: {error}");
+                    }
+                }
+            }
+            Placed::Refresh { .. } => {}
+        }
+    }
+
+    /// Takes what another node holds and should not, and passes it on to the next that should. The last one says that
+    /// all of them hold it.
+    fn on_offer(&mut self, offer: Offer) {
+        if self.config.replicas().is_none() {
+            return;
+        }
+        let Some(first) = self.shared.nodes.address_of_name(&offer.first) else { return };
+        let (mut held, mut records) = (Vec::new(), Vec::new());
+        for record in offer.records {
+            let name = match offer.kind {
+                Kind::Subscriptions => self.take_subscription(&record, &first),
+                Kind::Publications => self.take_document(&record, &first),
+            };
+            if let Some(name) = name {
+                held.push(name);
+                records.push(record);
+            }
+        }
+        if held.is_empty() {
+            return;
+        }
+        let (to, message) = match offer.rest.split_first() {
+            None => (Some(first), Placed::Held(offer.kind, held)),
+            Some((next, rest)) => {
+                let next = self.shared.nodes.address_of_name(next);
+                (next, Placed::Offer(Offer { rest: rest.to_vec(), records, ..offer }))
+            }
+        };
+        to.into_iter().for_each(|to| _ = self.send_to_node(&to, &message.to_json(self.node_name())));
+    }
+
+    fn take_subscription(&mut self, record: &[u8], from: &Address) -> Option<RecordName> {
+        let called = |dialog: DialogId<'_>| [dialog.call_id, dialog.from_tag, dialog.to_tag].map(<[u8]>::to_vec);
+        let (name, taken) = match cluster::parse(record, self.packages, clock::now())? {
+            (_, NodeMessage::Subscription(announcement)) => {
+                let name = called(announcement.subscription.dialog());
+                (name, self.on_announcement(&announcement, Some(from)))
+            }
+            (_, NodeMessage::End(ending)) => (called(ending.dialog()), self.on_termination(&ending)),
+            _ => return None,
+        };
+        match taken {
+            Ok(()) => Some(name),
+            Err(error) => {
+                limited!(Warn, "a subscription that another node offers is not taken: {error}");
+                None
+            }
+        }
+    }
+
+    fn take_document(&mut self, record: &[u8], from: &Address) -> Option<RecordName> {
+        let Some(replica::Message::Update(replica)) = replica::parse(record) else { return None };
+        let tag = replica.last_etag().bytes().to_vec();
+        let name = [uri::join(&replica.user, &replica.domain), replica.event.clone(), tag];
+        match self.on_replica(&replica, Some(from)) {
+            Ok(()) => Some(name),
+            Err(why) => {
+                limited!(Warn, "a publication that another node offers is not taken: {why}");
+                None
+            }
+        }
+    }
+
+    fn forget_moved_subscription(
+        &mut self,
+        view: &View,
+        [call_id, from_tag, to_tag]: &RecordName,
+    ) -> Result<(), String> {
+        let dialog = DialogId { call_id, to_tag, from_tag };
+        let Some((subscription, ownership)) = self.owned_subscription(dialog) else { return Ok(()) };
+        let is_moved = !view.is_held_here(subscription.get(Field::PresUri)) && !self.owns(&ownership);
+        if !is_moved {
+            return Ok(());
+        }
+        self.forget_replica(dialog).map_err(|error| error.to_string())
+    }
+
+    fn forget_moved_document(&mut self, view: &View, [uri, event, etag]: &RecordName) -> Result<(), String> {
+        let Some(package) = self.packages.named(event) else { return Ok(()) };
+        let resource = self.uri_rule().resource(uri, package);
+        if view.is_held_here(uri) || self.shared.tables.is_watched(&resource) {
+            return Ok(());
+        }
+        let removal = Change::Remove(EntityTag::new(etag.clone()));
+        let applied = self.storage.publications.change(&resource, &removal).map_err(|error| error.to_string())?;
+        if let Applied::Removed(removed, _) = applied {
+            // It goes on elsewhere, and may come back.
+            self.shared.tombstones.forget_publication_removal(&resource, &removed);
+        }
+        Ok(())
+    }
+
+    /// What was held by lost nodes falls to this one, if it is the first of those that are left.
+    pub(super) fn is_heir(&self, view: &View, uri: &[u8], turn: usize, is_lost: impl Fn(NodeId) -> bool) -> bool {
+        let line: Vec<NodeId> = view.line(uri).filter(|node| !is_lost(*node)).collect();
+        !line.is_empty() && line[turn % line.len()].is_here()
+    }
+
+    /// Has the watchers of a presentity looked at again where they are: by its home where the rules have changed, by
+    /// all that hold it where its documents have. `true`: this node is one of them.
+    pub fn refresh_elsewhere(&self, uri: &[u8], message: &Placed, by_all: bool) -> bool {
+        let Some(view) = self.view() else { return true };
+        let text = message.to_json(self.node_name());
+        if by_all {
+            if !self.send_to_holders(Channel::Nodes, uri, &text) {
+                limited!(Error, "the nodes that hold {} could not be asked to refresh it", log::show(uri));
+            }
+            return view.is_held_here(uri);
+        }
+        match view.line(uri).next() {
+            Some(home) if !home.is_here() => {
+                if let Some(address) = self.shared.nodes.address(home) {
+                    self.send_to_node(&address, &text);
+                }
+                false
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Records for other nodes, in as many messages as it takes.
+#[derive(Default)]
+struct Offers {
+    /// By the nodes that should hold them, in the order in which they are passed on.
+    by_line: Vec<(Vec<NodeId>, Vec<Vec<u8>>)>,
+}
+
+impl Offers {
+    fn add(&mut self, mut line: Vec<NodeId>, record: Vec<u8>) {
+        line.retain(|node| !node.is_here());
+        if line.is_empty() {
+            return;
+        }
+        match self.by_line.iter_mut().find(|(known, _)| *known == line) {
+            Some((_, records)) => records.push(record),
+            None => self.by_line.push((line, vec![record])),
+        }
+    }
+
+    fn send(self, context: &Context, kind: Kind) -> usize {
+        let mut sent = 0;
+        for (line, records) in self.by_line {
+            let nodes = context.shared.nodes;
+            let Some(address) = line.first().and_then(|node| nodes.address(*node)) else { continue };
+            sent += records.len();
+            let rest: Vec<Vec<u8>> = line.iter().skip(1).map(|node| nodes.name(*node)).collect();
+            let send = |records: Vec<Vec<u8>>| {
+                let offer = Offer { kind, first: context.node_name().to_vec(), rest: rest.clone(), records };
+                context.send_to_node(&address, &Placed::Offer(offer).to_json(context.node_name()))
+            };
+            let (mut part, mut size) = (Vec::new(), 0);
+            for record in records {
+                if !part.is_empty() && (size + record.len() > MESSAGE_SIZE || part.len() >= MESSAGE_RECORDS) {
+                    send(std::mem::take(&mut part));
+                    size = 0;
+                }
+                size += record.len();
+                part.push(record);
+            }
+            if !part.is_empty() {
+                send(part);
+            }
+        }
+        sent
+    }
+}

@@ -1,0 +1,222 @@
+"""Nodes that hold part of everything each (cluster_replicas): requests find the node that serves their presentity, a
+node that is lost takes nothing with it, and one that joins gets its share."""
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from kit.sip import Client, dialog_info
+from test_api import module  # noqa: F401, a fixture
+from test_bad_parameters import fails
+from test_cluster import DIALOG, Cluster, at, count, rising, wait_for
+
+LAMPS = 8
+
+
+def stat(node, name):
+    return int(re.search(r"%s = (\d+)" % name, node.rpc("stats.get_statistics", "presence:")).group(1))
+
+
+def documents(node):
+    return node.rpc("presence.publications").count("etag:")
+
+
+def held(nodes):
+    """How many copies of subscriptions and publications the nodes hold together."""
+    return sum(count(n) for n in nodes), sum(documents(n) for n in nodes)
+
+
+class Lamp:
+    """A phone that publishes, and a phone that watches it."""
+
+    def __init__(self, number, publishes_at, watches_at):
+        self.phone, self.watcher = Client(publishes_at, "p%d" % number), Client(watches_at, "w%d" % number)
+        self.state, self.etag, self.watch = None, None, None
+
+    def publish(self, node, state):
+        reply = at(self.phone, node).publish(
+            body=dialog_info(state, user=self.phone.user), etag=self.etag, **DIALOG)
+        assert reply.code == 200, reply
+        self.state, self.etag = state, reply.get("SIP-ETag")
+
+    def subscribe(self, node):
+        self.watch = at(self.watcher, node).subscribe(self.phone.uri, event="dialog")
+        assert self.watch.reply.code == 200, self.watch.reply
+
+    def refresh(self, node):
+        at(self.watcher, node)
+        self.watch.target = None
+        assert self.watch.refresh().code == 200, self.watch.reply
+
+    def shows(self):
+        self.watcher.receive(0.05)
+        return bool(self.watch.notifies) and self.state in self.watch.notifies[-1].text
+
+    def close(self):
+        self.phone.close(), self.watcher.close()
+
+
+class Lit:
+    """Nodes in a cluster with one copy of each record, and as many lamps."""
+
+    def __init__(self, count_of_nodes, mode="memory", lamps=LAMPS, modules=(), **presence):
+        self.cluster = Cluster(count_of_nodes, mode, modules=modules, cluster_replicas="1", **presence)
+        self.nodes, self.count, self.lamps = self.cluster.nodes, lamps, []
+        for node in self.nodes:
+            # Watchers answer when the scenario lets them; and a silent node is found out later than it is asked.
+            node.extra_params += 'modparam("tm", "fr_timer", 9000)\n'
+
+    def __enter__(self):
+        self.cluster.__enter__()
+        wait_for(lambda: all("has its share" in n.log() for n in self.nodes), 20)
+        many = len(self.nodes)
+        self.lamps += [Lamp(n, self.nodes[n % many], self.nodes[(n + 1) % many]) for n in range(self.count)]
+        for n, lamp in enumerate(self.lamps):
+            lamp.publish(self.nodes[n % many], "early")
+            lamp.subscribe(self.nodes[(n + 1) % many])
+        wait_for(self.shows, 5)
+        return self
+
+    def __exit__(self, *_):
+        for lamp in self.lamps:
+            lamp.close()
+        self.cluster.__exit__()
+
+    def shows(self):
+        # Each watcher answers what it has been sent.
+        return all([lamp.shows() for lamp in self.lamps])
+
+    def hold(self, copies, seconds):
+        """Waits until the nodes hold so many copies of each record together; watchers answer meanwhile."""
+        deadline = time.monotonic() + seconds
+        while held(self.nodes) != (copies * self.count, copies * self.count):
+            for lamp in self.lamps:
+                lamp.watcher.receive(0.02)
+            assert time.monotonic() < deadline, held(self.nodes)
+
+
+def home_of(nodes, uri, **more):
+    """The node that answers requests about a presentity itself."""
+    phone = Client(nodes[0], "asks")
+    try:
+        for node in nodes:
+            before = stat(node, "requests_relayed")
+            assert at(phone, node).publish(to=uri, etag="a.1.1.1.0", **more).code == 412
+            if stat(node, "requests_relayed") == before:
+                return node
+    finally:
+        phone.close()
+    raise AssertionError("each node sends the request on")
+
+
+@pytest.mark.suite("cluster")
+@pytest.mark.parametrize("mode,more", [("memory", {}), ("write-through", {"cluster_secret": "s3cret-s3cret-s3cret"})])
+def test_a_request_finds_the_node_that_serves_it(mode, more):
+    """Phones speak to any node, each time to another one; each record is on two nodes and no more."""
+    with Lit(4, mode, **more) as lit:
+        nodes, lamps = lit.nodes, lit.lamps
+        lit.hold(2, 60)
+        assert all(0 < count(n) < LAMPS for n in nodes), [count(n) for n in nodes]
+        assert sum(stat(n, "requests_relayed") for n in nodes) >= LAMPS // 2
+        for turn, state in enumerate(["confirmed", "trying"]):
+            for n, lamp in enumerate(lamps):
+                lamp.refresh(nodes[(n + turn + 2) % 4])
+                lamp.publish(nodes[(n + turn + 3) % 4], state)
+            wait_for(lit.shows, 5)
+        for n, lamp in enumerate(lamps):
+            # A phone that has an old entity tag starts anew, wherever it asks.
+            assert at(lamp.phone, nodes[n % 4]).publish(etag="a.1.1.1.0", **DIALOG).code == 412
+            rising(lamp.watch)
+        lit.hold(2, 10)
+        for n, lamp in enumerate(lamps):
+            at(lamp.watcher, nodes[(n + 2) % 4])
+            lamp.watch.target = None
+            lamp.watch.unsubscribe()
+            assert at(lamp.phone, nodes[n % 4]).publish(etag=lamp.etag, expires=0, event="dialog").code == 200
+        lit.hold(0, 10)
+
+
+@pytest.mark.suite("cluster")
+def test_a_node_that_is_lost_takes_nothing_with_it():
+    """What it held is held by others, and what it served is served by them; when it is back it has its share again."""
+    with Lit(4) as lit:
+        nodes, lamps = lit.nodes, lit.lamps
+        lost, left = nodes[1], [nodes[0], nodes[2], nodes[3]]
+        lost.stop(9)
+        for n, lamp in enumerate(lamps):
+            # Nobody knows yet that it is lost.
+            lamp.publish(left[n % 3], "confirmed")
+        wait_for(lit.shows, 40)
+        lost.start()
+        wait_for(lambda: lit.shows() and 0 < count(lost) < LAMPS, 30)
+        lit.hold(2, 70)
+        for n, lamp in enumerate(lamps):
+            lamp.refresh(nodes[n % 4])
+            lamp.publish(nodes[(n + 1) % 4], "trying")
+        wait_for(lit.shows, 5)
+        for lamp in lamps:
+            rising(lamp.watch)
+
+
+@pytest.mark.suite("cluster")
+def test_a_request_goes_to_the_next_node_when_its_home_is_silent(module):
+    """The next node answers it after two seconds; when none does the phone is asked to come back. What other modules
+    publish, and what an operator asks for, reaches the nodes that hold the presentity wherever it happens."""
+    with Lit(3, lamps=1, modules=("dmq", "presence", str(module)[:-3])) as lit:
+        nodes, (lamp,) = lit.nodes, lit.lamps
+        lit.hold(2, 60)
+        other = next(n for n in nodes if count(n) == 0)
+        lamp.watcher.receive(0.1)
+        before = len(lamp.watch.notifies)
+        other.rpc("presence.refreshWatchers", lamp.phone.uri, "dialog", 1)
+        lamp.watch.wait(before + 1)
+        watch = at(lamp.watcher, other).subscribe("sip:alice@example.org", event="apitest")
+        assert watch.reply.code == 200
+        wait_for(lambda: sum(count(n) for n in nodes) == 4, 5)
+        outside = next(n for n in nodes if count(n) == (n is not other))
+        outside.rpc("apitest.run")
+        wait_for(lambda: lamp.watcher.receive(0.1) or any(b in n.text for n in watch.notifies for b in ("from-api",
+                 "changed")), 5)
+
+        home = home_of(nodes, lamp.phone.uri, event="dialog")
+        nearby = next(n for n in nodes if n not in (home, other))
+        pause(home)
+        try:
+            begun = time.monotonic()
+            lamp.publish(other, "confirmed")
+            assert time.monotonic() - begun < 5
+            pause(nearby)
+            body = dialog_info("trying", user=lamp.phone.user)
+            reply = at(lamp.phone, other).publish(body=body, etag=lamp.etag, **DIALOG)
+            assert reply.code == 503 and int(reply.get("Retry-After")) > 0
+        finally:
+            pause(home, signal.SIGCONT), pause(nearby, signal.SIGCONT)
+        # What was answered 503 may have reached a silent node, which carries it out when it goes on.
+        wait_for(lambda: lamp.shows() or "trying" in lamp.watch.notifies[-1].text, 40)
+
+
+def pause(node, how=signal.SIGSTOP):
+    for pid in node.pids():
+        os.kill(pid, how)
+
+
+@pytest.mark.parametrize("value,more,allowed", [
+    ("0", {}, "all, or 1 to 16"),
+    ("17", {}, "all, or 1 to 16"),
+    ("18446744073709551617", {}, "all, or 1 to 16"),
+    ("-1", {}, "all, or 1 to 16"),
+    ("some", {}, "all, or 1 to 16"),
+    ("1", {"enable_subs_dmq": 0}, "all unless enable_dmq and enable_subs_dmq are 1"),
+    ("1", {"enable_dmq": 0}, "all unless enable_dmq and enable_subs_dmq are 1"),
+    ("1", {"enable_pres_sync_dmq": 0}, "all unless enable_pres_dmq, enable_pres_sync_dmq and enable_subs_sync_dmq are"),
+    ("1", {"subs_db_mode": 3}, "all with subs_db_mode 3"),
+    ("1", {"publ_cache": 0, "subs_db_mode": 1}, "all with publ_cache 0"),
+    ("1", {"cluster_arbiter": "database"}, "all with cluster_arbiter database"),
+])
+def test_where_it_cannot_be_the_server_does_not_start(value, more, allowed):
+    presence = dict(enable_dmq=1, enable_subs_dmq=1, cluster_replicas=value)
+    presence.update(more)
+    line = fails(presence)
+    assert "ERROR: presence: cannot start: parameter cluster_replicas is %s: allowed is %s" % (value, allowed) in line
