@@ -31,6 +31,7 @@ mod plain_tags;
 pub mod ports;
 pub mod publication;
 pub mod publish;
+mod published_body;
 pub mod readable;
 pub mod refresh;
 pub mod remembered;

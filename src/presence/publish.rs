@@ -5,6 +5,7 @@ use super::late::{Late, Taken};
 use super::notification::{StateChange, TransientBody};
 use super::ports::Ports;
 use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication, SharedLine};
+use super::published_body::{self, Given};
 use super::replica::Replica;
 use super::resource::Resource;
 use super::row_limits::Brought;
@@ -12,7 +13,6 @@ use super::{bad_event, judgement, limits, notifier, readable, sphere};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::{text, uri};
 use crate::time::{Expiry, Moment, Seconds};
-use std::borrow::Cow;
 
 /// A PUBLISH taken apart.
 #[derive(Debug, Clone, Copy, Default)]
@@ -76,7 +76,11 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
         return Err(Failure::invalid_request("neither an entity tag nor a body"));
     }
     let resource = ports.uri_rule().resource_of(uri::join(request.user, request.domain), package);
-    let body = checked_body(ports, &resource, &description, request)?;
+    let given = Given { content_type: request.content_type, content_coding: request.content_coding };
+    let body = match request.body {
+        Some(body) => Some(published_body::checked(ports, &resource, &description, body, given)?),
+        None => None,
+    };
     let request = &Request { body: body.as_deref(), ..*request };
     if expires > 0 {
         ports.row_limits().map_or(Ok(()), |limits| limits.check(&request.brought()))?;
@@ -116,63 +120,6 @@ impl<'a> Document<'a> {
     pub(super) fn without_request(description: &'a Package, resource: &'a Resource) -> Self {
         Document { expires: 0, sphere: SphereBefore::Unknown, description, resource }
     }
-}
-
-/// The body of a request as it is stored: what follows an XML document as NUL bytes is cut off, and one in UTF-16 is
-/// written in UTF-8, as which text columns and other nodes take it.
-fn checked_body<'a, P: Ports>(
-    ports: &mut P,
-    resource: &Resource,
-    package: &Package,
-    request: &Request<'a>,
-) -> Result<Option<Cow<'a, [u8]>>, Failure> {
-    let Some(body) = request.body else { return Ok(None) };
-    limits::body(ports, body)?;
-    let accepted = package.content_type;
-    let Some(given) = request.content_type else {
-        return Err(Failure::bad_request("a body without Content-Type"));
-    };
-    let media = given[..given.iter().position(|c| *c == b';').unwrap_or(given.len())].trim_ascii();
-    if let Some(coding) = request.content_coding.filter(|_| !is_decoded(media, body)) {
-        let why = format!("unsupported Content-Encoding: {}", String::from_utf8_lossy(coding));
-        return Err(Failure::unsupported_coding(why));
-    }
-    if !is_of_type(media, package) {
-        let why = format!("unsupported Content-Type: {}", String::from_utf8_lossy(media));
-        return Err(Failure::unsupported_media(accepted, why));
-    }
-    if !is_xml(media) || ports.is_plain(resource, body) {
-        return Ok(Some(Cow::Borrowed(body)));
-    }
-    let refuse = || Failure::unsupported_media(accepted, "the body is not well-formed XML, or declares entities");
-    let body = &body[..body.iter().rposition(|c| *c != 0).map_or(0, |last| last + 1)];
-    if body.contains(&0) {
-        // The last character of UTF-16 may end in a NUL of its own.
-        let whole = request.body.unwrap_or(body);
-        return ports.in_utf8(whole).map(|text| Some(Cow::Owned(text))).ok_or_else(refuse);
-    }
-    if ports.reads(body) { Ok(Some(Cow::Borrowed(body))) } else { Err(refuse()) }
-}
-
-/// Whether a body under a Content-Encoding is its text all the same: the host's gzcompress module decodes a body where
-/// it is received, and leaves the header that says how it was encoded.
-fn is_decoded(media: &[u8], body: &[u8]) -> bool {
-    // With and without a byte order mark, in UTF-8 and UTF-16.
-    let starts: [&[u8]; 4] = [b"<", b"\xef\xbb\xbf<", b"\xff\xfe<\0", b"\xfe\xff\0<"];
-    let is_document = starts.iter().any(|start| body.starts_with(start));
-    let is_binary = |c: char| c.is_control() && !matches!(c, '\t' | '\r' | '\n');
-    is_xml(media) && is_document || std::str::from_utf8(body).is_ok_and(|text| !text.contains(is_binary))
-}
-
-fn is_xml(media: &[u8]) -> bool {
-    let ends_with = |end: &[u8]| media.len() >= end.len() && media[media.len() - end.len()..].eq_ignore_ascii_case(end);
-    ends_with(b"/xml") || ends_with(b"+xml")
-}
-
-/// Whether a document's type is the package's. Profiles of user agents are of many types (RFC 6080 5.5), their package
-/// names but one.
-fn is_of_type(media: &[u8], package: &Package) -> bool {
-    package.content_type.is_empty() || package.name == b"ua-profile" || media.eq_ignore_ascii_case(package.content_type)
 }
 
 fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {

@@ -1,0 +1,77 @@
+//! The body of a PUBLISH (RFC 3903 6): of the type that its event package takes, decoded, and well-formed.
+use super::error::Failure;
+use super::event_package::Package;
+use super::limits;
+use super::ports::Ports;
+use super::resource::Resource;
+use std::borrow::Cow;
+
+/// What a request says of its body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given<'a> {
+    /// Content-Type.
+    pub(super) content_type: Option<&'a [u8]>,
+    /// Content-Encoding.
+    pub(super) content_coding: Option<&'a [u8]>,
+}
+
+/// The body as it is stored: what follows an XML document as NUL bytes is cut off, and one in UTF-16 is written in
+/// UTF-8, as which text columns and other nodes take it.
+///
+/// # Errors
+///
+/// Fails with 413 when it is too large, with 400 where nothing says what it is, with 415 where it is not what the event
+/// package takes or not well-formed.
+pub(super) fn checked<'a, P: Ports>(
+    ports: &mut P,
+    resource: &Resource,
+    package: &Package,
+    whole: &'a [u8],
+    given: Given<'_>,
+) -> Result<Cow<'a, [u8]>, Failure> {
+    limits::body(ports, whole)?;
+    let accepted = package.content_type;
+    let Some(content_type) = given.content_type else {
+        return Err(Failure::bad_request("a body without Content-Type"));
+    };
+    let media = content_type[..content_type.iter().position(|c| *c == b';').unwrap_or(content_type.len())].trim_ascii();
+    if let Some(coding) = given.content_coding.filter(|_| !is_decoded(media, whole)) {
+        let why = format!("unsupported Content-Encoding: {}", String::from_utf8_lossy(coding));
+        return Err(Failure::unsupported_coding(why));
+    }
+    if !is_of_type(media, package) {
+        let why = format!("unsupported Content-Type: {}", String::from_utf8_lossy(media));
+        return Err(Failure::unsupported_media(accepted, why));
+    }
+    if !is_xml(media) || ports.is_plain(resource, whole) {
+        return Ok(Cow::Borrowed(whole));
+    }
+    let refuse = || Failure::unsupported_media(accepted, "the body is not well-formed XML, or declares entities");
+    let body = &whole[..whole.iter().rposition(|c| *c != 0).map_or(0, |last| last + 1)];
+    if body.contains(&0) {
+        // The last character of UTF-16 may end in a NUL of its own.
+        return ports.in_utf8(whole).map(Cow::Owned).ok_or_else(refuse);
+    }
+    if ports.reads(body) { Ok(Cow::Borrowed(body)) } else { Err(refuse()) }
+}
+
+/// Whether a body under a Content-Encoding is its text all the same: the host's gzcompress module decodes a body where
+/// it is received, and leaves the header that says how it was encoded.
+fn is_decoded(media: &[u8], body: &[u8]) -> bool {
+    // With and without a byte order mark, in UTF-8 and UTF-16.
+    let starts: [&[u8]; 4] = [b"<", b"\xef\xbb\xbf<", b"\xff\xfe<\0", b"\xfe\xff\0<"];
+    let is_document = starts.iter().any(|start| body.starts_with(start));
+    let is_binary = |c: char| c.is_control() && !matches!(c, '\t' | '\r' | '\n');
+    is_xml(media) && is_document || std::str::from_utf8(body).is_ok_and(|text| !text.contains(is_binary))
+}
+
+fn is_xml(media: &[u8]) -> bool {
+    let ends_with = |end: &[u8]| media.len() >= end.len() && media[media.len() - end.len()..].eq_ignore_ascii_case(end);
+    ends_with(b"/xml") || ends_with(b"+xml")
+}
+
+/// Whether a document's type is the package's. Profiles of user agents are of many types (RFC 6080 5.5), their package
+/// names but one.
+fn is_of_type(media: &[u8], package: &Package) -> bool {
+    package.content_type.is_empty() || package.name == b"ua-profile" || media.eq_ignore_ascii_case(package.content_type)
+}
