@@ -20,7 +20,7 @@ use crate::server::cluster::placing::View;
 use crate::server::context::Context;
 use crate::server::tables::resource_entry::ResourceEntry;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
-use crate::time::{Moment, Seconds};
+use crate::time::{Moment, Seconds, UnixTime};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -255,7 +255,7 @@ impl Exchange<'_, '_> {
     /// cluster's.
     fn document_page(&mut self, pull: Pull) -> (Vec<Vec<u8>>, Option<u64>) {
         let since = (pull.since != Stamp::default())
-            .then(|| Moment::at((pull.since.before(MOST_AHEAD).millis() / 1000) as i64));
+            .then(|| clock::from_wall(UnixTime((pull.since.before(MOST_AHEAD).millis() / 1000) as i64)));
         let (mut found, is_common) = (Vec::new(), self.common());
         for part in pull.cursor as usize..self.context.shared.tables.shard_count() {
             if found.len() >= PAGE {

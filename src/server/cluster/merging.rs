@@ -7,7 +7,7 @@ use crate::limited;
 use crate::presence::cluster::{Announcement, Ending, OwnershipClaim};
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
-use crate::presence::subscription::{Status, Subscription, SubscriptionState};
+use crate::presence::subscription::{RowState, Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::replicas::Objections;
@@ -32,16 +32,19 @@ pub(super) enum Merging {
 pub(super) struct Seen {
     word: u32,
     status: Status,
+    reason: Vec<u8>,
     owner: NodeId,
     epoch: u32,
     lease: u32,
     stamp: Stamp,
+    is_claimed: bool,
 }
 
 impl Seen {
-    pub(super) fn of(state: &SubscriptionState, ownership: &Ownership) -> Seen {
-        let Ownership { owner, epoch, lease, stamp, .. } = *ownership;
-        Seen { word: state.remote_cseq, status: state.status, owner, epoch, lease, stamp }
+    pub(super) fn of<B: AsRef<[u8]>>(subscription: &Subscription<B>, ownership: &Ownership) -> Seen {
+        let Ownership { owner, epoch, lease, stamp, is_claimed, .. } = *ownership;
+        let (word, status) = (subscription.state.remote_cseq, subscription.state.status);
+        Seen { word, status, reason: subscription.get(Field::Reason).to_vec(), owner, epoch, lease, stamp, is_claimed }
     }
 }
 
@@ -92,7 +95,7 @@ impl Context<'_> {
         let Some((mine, own_ownership)) = self.owned_subscription(dialog) else {
             return self.on_new_subscription(other, ownership, from).map(|()| Merging::Done);
         };
-        let seen = Seen::of(&mine.state, &own_ownership);
+        let seen = Seen::of(&mine, &own_ownership);
         let is_owned = self.owns(&own_ownership);
         let Announcement { subscription: mine, claim } = self.announcement(mine, own_ownership);
         let (held, theirs) = (claim.held(), other.claim.held());
@@ -187,17 +190,20 @@ impl Context<'_> {
             let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(Merging::Done) };
             let Some(stored) = shard.find(dialog) else { return Ok(Merging::Done) };
             let known = &stored.subscription.state;
-            if Seen::of(known, &stored.ownership) != *seen {
+            if Seen::of(&stored.subscription, &stored.ownership) != *seen {
                 return Ok(Merging::Overtaken);
             }
             let state = &mut fresh.state;
             state.local_cseq = state.local_cseq.max(known.local_cseq);
             state.version = state.version.max(known.version);
-            state.row_state = known.row_state;
+            // The row is its owner's.
+            state.row_state = RowState::Clean;
             if ownership.owner.is_here() {
+                state.row_state = known.row_state;
                 mark_changed(&mut state.row_state);
             }
-            stored.ownership = ownership;
+            let ceiling = ownership.ceiling.max(stored.ownership.ceiling);
+            stored.ownership = Ownership { ceiling, ..ownership };
             std::mem::replace(&mut stored.subscription, fresh)
         };
         if before.state.status != merged.state.status {
@@ -210,7 +216,7 @@ impl Context<'_> {
     fn take_numbers(&self, dialog: DialogId<'_>, merged: &Ownership, seen: &Seen) -> Merging {
         let mut merging = Merging::Done;
         self.shared.tables.change_numbers(dialog, |stored| {
-            if Seen::of(&stored.subscription.state, &stored.ownership) != *seen {
+            if Seen::of(&stored.subscription, &stored.ownership) != *seen {
                 merging = Merging::Overtaken;
                 return;
             }

@@ -133,10 +133,10 @@ impl Context<'_> {
             return Outcome::Older(Box::new(subscription), seen);
         }
         let is_owned = self.owns(&seen);
-        let before = Seen::of(&subscription.state, &seen);
+        let before = Seen::of(&subscription, &seen);
         let mut is_same = false;
         let change = |stored: &mut SubscriptionEntry| {
-            is_same = Seen::of(&stored.subscription.state, &stored.ownership) == before;
+            is_same = Seen::of(&stored.subscription, &stored.ownership) == before;
             if is_same {
                 take_refresh(stored, refresh, is_owned);
             }

@@ -149,7 +149,7 @@ impl Context<'_> {
                 let kept = [Field::LocalUri, Field::RemoteUri].map(|field| (field, mine.get(field)));
                 let mut subscription = announced.with(&kept)?;
                 subscription.state.since = mine.state.since;
-                let seen = Seen::of(&mine.state, &ownership);
+                let seen = Seen::of(&mine, &ownership);
                 let ownership = Ownership { owner, is_claimed: false, ..ownership };
                 return self.accept(&subscription, ownership, &seen);
             }

@@ -61,6 +61,8 @@ enum Take {
 impl NotifyQueue for ResourceQueues {
     fn begin_change(&self, _: &mut Work, _: &Resource) {}
 
+    fn forget_change(&self, _: &mut Work) {}
+
     fn note_change(&self, _: &mut Work, _: &Resource) {}
 
     fn enqueue(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {

@@ -43,6 +43,10 @@ impl NotifyQueue for RowQueue {
         work.rows.change = Some(self.shared.change_counts.begin(resource));
     }
 
+    fn forget_change(&self, work: &mut Work) {
+        work.rows.change = None;
+    }
+
     /// Who watches is read before the change is answered: a watcher that subscribes later sees the new state in the
     /// answer to the SUBSCRIBE, and must not be notified again.
     fn note_change(&self, work: &mut Work, resource: &Resource) {

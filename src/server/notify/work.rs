@@ -53,6 +53,9 @@ impl Work {
 pub trait NotifyQueue {
     /// The documents of a resource are about to change.
     fn begin_change(&self, work: &mut Work, resource: &Resource);
+
+    /// It has come to nothing: what is shown next is of another one.
+    fn forget_change(&self, work: &mut Work);
     /// The documents of a resource have just changed: later watchers see the change in the answer to their SUBSCRIBE.
     fn note_change(&self, work: &mut Work, resource: &Resource);
     /// See [`crate::presence::ports::notifications::Notifications::enqueue`].

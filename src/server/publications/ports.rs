@@ -36,7 +36,11 @@ impl Publications for Context<'_> {
     }
     fn publish(&mut self, resource: &Resource, change: Change) -> Result<Applied, StoreError> {
         self.storage.queue.begin_change(&mut self.work, resource);
-        let applied = self.storage.publications.change(resource, &change)?;
+        let applied = self.storage.publications.change(resource, &change);
+        if !applied.as_ref().is_ok_and(|applied| !matches!(applied, Applied::NoMatch)) {
+            self.storage.queue.forget_change(&mut self.work);
+        }
+        let applied = applied?;
         if self.shared.history.is_on() {
             self.note_publication(resource, &change, &applied);
         }

@@ -164,12 +164,12 @@ impl WriteBehind {
     }
 
     /// The row of a document that is gone is left for the next pass, or a later one where the database has refused to
-    /// remove it. One that has run out means nothing any more.
+    /// remove it. One that is refused and has run out means nothing any more.
     fn set_aside(&self, resource: &Resource, ruid: &[u8], fate: Fate, now: Moment, refusals: &mut RefusalLog) {
         let mut shard = self.shared.tables.shard(resource.hash);
         let Some(entry) = shard.entry(self.shared.tables.rule(), resource) else { return };
         let Some(removed) = entry.removed.iter_mut().find(|removed| removed.ruid() == ruid) else { return };
-        if removed.expires_at.is_before(now) {
+        if fate == Fate::Refused && removed.expires_at.is_before(now) {
             drop(shard);
             return self.delete_removed(resource, ruid);
         }

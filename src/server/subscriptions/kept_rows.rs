@@ -120,8 +120,9 @@ impl KeptRows {
     }
 
     /// Writes the rows that are older than the memory, in groups: all of them in write-back, in write-through those
-    /// that could not be written when they changed. Returns how many rows were written.
-    pub(crate) fn write_older(&self, no_route: NoRoute, pass: Pass) -> Result<usize, StoreError> {
+    /// that could not be written when they changed. Each row is counted up by `ahead` NOTIFYs. Returns how many rows
+    /// were written.
+    pub(crate) fn write_older(&self, no_route: NoRoute, pass: Pass, ahead: u32) -> Result<usize, StoreError> {
         if !self.database.is_configured() {
             return Ok(0);
         }
@@ -129,7 +130,7 @@ impl KeptRows {
         let (now, mut refusals, mut total) = (pass.moment(clock::now()), RefusalLog::default(), 0);
         for index in self.shared.tables.whole_shards_first() {
             loop {
-                let changed = self.take_changed(index, now, pass);
+                let changed = self.take_changed(index, now, pass, ahead);
                 if changed.is_empty() {
                     break;
                 }
@@ -145,13 +146,17 @@ impl KeptRows {
     }
 
     /// Copies some of the subscriptions of a shard whose rows are older, and notes that they are being written.
-    fn take_changed(&self, index: usize, now: Moment, pass: Pass) -> Vec<Subscription> {
+    fn take_changed(&self, index: usize, now: Moment, pass: Pass, ahead: u32) -> Vec<Subscription> {
         let mut shard = self.shared.tables.nth_shard(index);
         let waits =
             |m: &&mut SubscriptionEntry| m.subscription.state.row_state != RowState::Clean && !m.aside.rests(now, pass);
         let take = |stored: &mut SubscriptionEntry| {
-            let copy = stored.subscription.to_private();
+            let mut copy = stored.subscription.to_private();
             stored.subscription.state.row_state = RowState::Clean;
+            // A row that is further already takes nothing that is behind it.
+            let further = stored.written_cseq.saturating_sub(copy.state.local_cseq).max(ahead);
+            copy.state.local_cseq = copy.state.local_cseq.saturating_add(further);
+            copy.state.version = copy.state.version.saturating_add(further);
             copy
         };
         shard.subscriptions_mut().filter(waits).take(GROUP).map(take).collect()
@@ -203,11 +208,14 @@ impl KeptRows {
             match fate {
                 Fate::Written => {
                     let written = subscription.state.local_cseq;
-                    // A row that was counted further up since the copy was made has not taken the rest of it.
-                    if stored.written_cseq > written {
+                    // A row that was counted further up since the copy was made has not taken the rest of it: the next
+                    // pass writes it.
+                    let is_behind = stored.written_cseq > written;
+                    if is_behind {
                         mark_changed(&mut state.row_state);
                     }
-                    (stored.written_cseq, stored.aside) = (stored.written_cseq.max(written), Aside::default());
+                    stored.aside = if is_behind { Aside::later(now) } else { Aside::default() };
+                    stored.written_cseq = stored.written_cseq.max(written);
                 }
                 Fate::Refused => (state.row_state, stored.aside) = (subscription.state.row_state, Aside::refused(now)),
                 Fate::Kept => {

@@ -85,6 +85,11 @@ impl SubscriptionStore for MemorySubscriptions {
                 Attempt::Overtaken(now) => return Ok(Renewed::Overtaken(now)),
                 Attempt::Gone => return Ok(Renewed::Gone),
                 Attempt::ChangedHands => continue,
+                // The row is its owner's, too.
+                Attempt::StaysElsewhere => {
+                    self.announce_subscription(current.dialog());
+                    return Ok(Renewed::Done);
+                }
             };
             return match self.propagate(current.dialog()) {
                 Ok(()) => {
@@ -311,7 +316,10 @@ impl MemorySubscriptions {
                 attempt = Attempt::ChangedHands;
                 return false;
             }
-            attempt = Attempt::Done(stored.subscription.state, steps.map(|_| stored.ownership.owner));
+            attempt = match stays {
+                true => Attempt::StaysElsewhere,
+                false => Attempt::Done(stored.subscription.state, steps.map(|_| stored.ownership.owner)),
+            };
             stored.aside = Aside::default();
             if let Some(steps) = steps {
                 crate::server::cluster::announce::take_over(stored, self.shared.standing.arbitration.lease(), steps);
@@ -320,12 +328,12 @@ impl MemorySubscriptions {
             let state = &mut stored.subscription.state;
             state.expires_at = renewal.expires_at;
             state.remote_cseq = renewal.remote_cseq;
+            state.refreshed_at = Some(now);
             if !stays {
                 state.transport = renewal.transport;
+                mark_changed(&mut state.row_state);
+                self.rows.renewed(state);
             }
-            state.refreshed_at = Some(now);
-            mark_changed(&mut state.row_state);
-            self.rows.renewed(state);
             true
         })?;
         Ok(attempt)
@@ -465,6 +473,8 @@ enum Attempt {
     Gone,
     /// It went to another node, or came from there, meanwhile: nothing is changed.
     ChangedHands,
+    /// Another node owns it, and hears of it.
+    StaysElsewhere,
 }
 
 /// A subscription has run out and stays for now.

@@ -64,7 +64,7 @@ impl RowsBehind for WriteBack {
     }
 
     fn write_back(&self, pass: Pass) -> Result<usize, StoreError> {
-        self.write_older(NoRoute::Empty, pass)
+        self.write_older(NoRoute::Empty, pass, 0)
     }
 }
 

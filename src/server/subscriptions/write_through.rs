@@ -62,7 +62,7 @@ impl RowsBehind for WriteThrough {
     }
 
     fn write_back(&self, pass: Pass) -> Result<usize, StoreError> {
-        self.write_older(NoRoute::Null, pass)
+        self.write_older(NoRoute::Null, pass, 1)
     }
 }
 
@@ -75,16 +75,19 @@ impl WriteThrough {
     /// Writes the row of a stored subscription as it is now, counted up by `ahead` NOTIFYs that follow at once. The row
     /// is that of memory when this returns, whatever other processes have written meanwhile.
     fn write_row(&self, dialog: DialogId<'_>, ahead: u32) -> Result<(), StoreError> {
-        let mut cells = Cells::All;
+        let mut counters_are_written = false;
         for _ in 0..TRIES {
             let Some((row, row_state)) = self.take_row(dialog, ahead) else { return Ok(()) };
+            let has_all = counters_are_written && row_state == RowState::Clean;
+            let cells = if has_all { Cells::WithoutCounters } else { Cells::All };
             if let Err(error) = self.write_copy(&row, row_state, cells) {
                 self.mark_unwritten(dialog, row_state);
                 return Err(error);
             }
             match self.note_written(&row, cells) {
                 Settled::Latest => return Ok(()),
-                Settled::Overtaken => cells = Cells::WithoutCounters,
+                // Who counts writes the numbers, but into a row that is there: a new one may have come after them.
+                Settled::Overtaken => counters_are_written = row_state != RowState::Replace,
                 // Its end has removed the row before it was put in the place of another one.
                 Settled::Ended => {
                     if row_state == RowState::Replace {
