@@ -222,6 +222,11 @@ LIVES = [
         [sub("p", "alice"), again("p")],
         driver="postgres", mode=3, notifiers=1,
     ),
+    life(
+        ["the blocked in write-back"],
+        [rules("alice", carol="block"), sub("p", "alice", who="carol"), rules("alice", carol="confirm"), again("p")],
+        mode=2, rules=True,
+    ),
     life(["the Contact of a refresh"], [sub("p", "alice", shape="parameters"), again("p")], mode=2),
     life(["the line of a SUBSCRIBE"], [sub("l", "carol", event="dialog;sla", contact=80)], sla=True),
     life(

@@ -88,6 +88,17 @@ _TABLE = [
         ),
     ),
     (
+        "the blocked in write-back",
+        None,
+        "stock writes no row of a watcher who was blocked once, though a later refresh was answered 200",
+        False,
+        lambda case: case.config["mode"] == 2
+        and case.kind == "rows"
+        and "active_watchers" in case.what
+        and not case.stock
+        and any(step["do"] == "rules" and "block" in step["watchers"].values() for step in case.life["steps"]),
+    ),
+    (
         "another event in the dialog",
         "SUBSCRIBE in a dialog of another event",
         "RFC 6665 4.1.2.2",
