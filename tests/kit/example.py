@@ -28,6 +28,9 @@ def text(name):
 class Example:
     """Use it as a context manager."""
 
+    # Where those are who speak to it.
+    near = "127.0.0.1"
+
     def __init__(self, name, folder=None, address="127.0.0.1", port=None, **environment):
         self.name, self.address = name, address
         self.port, self.http_port, self.internal_port = port or free_port(), free_port(), free_port()
