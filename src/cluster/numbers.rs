@@ -53,13 +53,13 @@ pub struct Merge {
 impl Held {
     /// Merges what another node says; `is_owned`: this node has sent the NOTIFYs until now.
     pub fn merge(&self, is_owned: bool, other: &Held) -> Merge {
-        let take = other.version > self.version;
+        let (take, ceiling) = (other.version > self.version, self.ceiling_with(other));
         Merge {
             take,
             moves: take,
-            ceiling: self.ceiling.max(other.ceiling),
-            speak: !take && is_owned && self.may_be_used_by(other),
-            answers: other.version < self.version || other.ceiling < self.ceiling,
+            ceiling,
+            speak: !take && is_owned && ceiling > self.ceiling,
+            answers: other.version < self.version || other.ceiling < ceiling,
         }
     }
 
@@ -72,20 +72,24 @@ impl Held {
         let owned = |v: &Version| (v.epoch, v.owner);
         let (take, moves) = (said(&theirs) > said(&mine), owned(&theirs) > owned(&mine));
         let lacks = said(&theirs) < said(&mine) || owned(&theirs) < owned(&mine);
+        let ceiling = self.ceiling_with(other);
         Merge {
             take,
             moves,
-            ceiling: self.ceiling.max(other.ceiling),
-            speak: !moves && is_owned && self.may_be_used_by(other),
-            answers: lacks || other.ceiling < self.ceiling,
+            ceiling,
+            speak: !moves && is_owned && ceiling > self.ceiling,
+            answers: lacks || other.ceiling < ceiling,
         }
     }
 
-    /// Whether the other node may know of numbers above ours that were used. Two owners that went on from the same
-    /// state without hearing of each other have reserved the same block.
-    fn may_be_used_by(&self, other: &Held) -> bool {
+    /// The ceiling of both. Two owners that went on from the same state without hearing of each other have reserved the
+    /// same block: the one that goes on has to go above it, and hears of that from every node.
+    fn ceiling_with(&self, other: &Held) -> u32 {
         let is_another_owner = other.version.owner != self.version.owner;
-        other.ceiling > self.ceiling || (is_another_owner && other.ceiling == self.ceiling && self.ceiling > 0)
+        match is_another_owner && other.ceiling == self.ceiling && self.ceiling > 0 {
+            true => self.ceiling.saturating_add(1).min(HIGHEST),
+            false => self.ceiling.max(other.ceiling),
+        }
     }
 
     /// What is held after a merge.
@@ -111,6 +115,22 @@ mod tests {
         assert_eq!(reserve(501, 1001), None);
         assert_eq!(reserve(502, 1001), Some(1502));
         assert_eq!(reserve(HIGHEST, HIGHEST), Some(HIGHEST));
+    }
+
+    #[test]
+    fn a_block_that_two_owners_have_reserved_is_known_to_be_used_everywhere() {
+        let of = |owner, word| Held { version: Version { owner, word, ..held(1, 0).version }, ceiling: 1000 };
+        let (loser, winner) = (of(7, 1), of(8, 2));
+        for merge in [Held::merge, Held::merge_arbitrated] {
+            // A third node that has heard of both, in either order, and the winner, who hears it from there.
+            let third = winner.merged(&loser, &merge(&winner, false, &loser));
+            assert_eq!(third, loser.merged(&winner, &merge(&loser, false, &winner)));
+            assert_eq!(third, Held { ceiling: 1001, ..winner });
+            let heard = merge(&winner, true, &third);
+            assert!(heard.speak && heard.ceiling == 1001);
+            // Heard again it changes nothing.
+            assert_eq!(third.merged(&loser, &merge(&third, false, &loser)), third);
+        }
     }
 
     #[test]

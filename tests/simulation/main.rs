@@ -22,7 +22,7 @@ mod world;
 use world::World;
 
 /// Seeds that have failed once.
-const REGRESSIONS: &[u64] = &[1, 2, 4, 5, 10, 49, 56, 77, 122, 171, 863, 1392, 1731];
+const REGRESSIONS: &[u64] = &[1, 2, 4, 5, 10, 49, 56, 77, 122, 171, 863, 1392, 1731, 3535];
 
 /// Seeds that have failed once with an arbiter.
 const ARBITRATED_REGRESSIONS: &[u64] = &[1336];
