@@ -105,7 +105,10 @@ class Life:
             lamp.refused = 0
         for phone in self.phones:
             self.publish(phone)
+        end = time.monotonic() + 8
         listen(self.lamps, 2)
+        while self.wrong() and time.monotonic() < end:
+            listen(self.lamps, 0.5)
         assert not self.wrong(), "not notified: %s" % self.wrong()
         assert not sum(lamp.refused for lamp in self.lamps)
 
@@ -123,7 +126,7 @@ def live(seed, disturbances):
     try:
         with Cluster(NODES, lan=lan) as nodes:
             life = Life(nodes, lan, seed)
-            wait_for(lambda: [count(node) for node in nodes] == [len(life.lamps)] * NODES, 10)
+            wait_for(lambda: [count(node) for node in nodes] == [len(life.lamps)] * NODES, 20)
             for what in disturbances:
                 life.disturb(what)
                 try:
