@@ -1,5 +1,4 @@
 //! What becomes of a subscription's dialog: answers to SUBSCRIBE, NOTIFYs, and new beginnings (RFC 6665 4.4.1).
-use super::digest;
 use super::error::RequestError;
 use super::headers;
 use super::next_step::{Next, show};
@@ -52,12 +51,7 @@ pub fn settled_by<P: AgentPorts>(
     sent: &PendingRequest,
     answer: &FinalResponse,
 ) {
-    let authorized = digest::with_credentials(ports.config().credentials, &sent.request, answer);
-    headers::forget_refused(ports, &sent.request, answer.code, authorized.is_some());
-    let verdict = match authorized {
-        Some(_) => ResponseMeaning::Challenged,
-        None => answer.verdict(sent.attempts),
-    };
+    let (authorized, verdict) = headers::read_answer(ports, sent, answer);
     let mut undone = None;
     let next = match authorized {
         Some(request) => afresh(ports, sent, &mut undone, request),

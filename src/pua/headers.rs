@@ -2,9 +2,9 @@
 use super::config::Config;
 use super::digest;
 use super::event::Event;
-use super::ports::AgentPorts;
+use super::ports::{AgentPorts, PendingRequest};
 use super::request::{Part, Request, Wanted};
-use super::response::LONGEST_GRANT;
+use super::response::{FinalResponse, LONGEST_GRANT, ResponseMeaning};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::text::push_number;
 use crate::sip::uri;
@@ -96,8 +96,23 @@ pub fn server_of(config: &Config, request: &Request) -> Vec<u8> {
     }
 }
 
+/// What an answer means for what was sent, and the request with credentials where it was challenged for them.
+pub fn read_answer<P: AgentPorts>(
+    ports: &mut P,
+    sent: &PendingRequest,
+    answer: &FinalResponse,
+) -> (Option<Request>, ResponseMeaning) {
+    let authorized = digest::with_credentials(ports.config().credentials, &sent.request, answer);
+    forget_refused(ports, &sent.request, answer.code, authorized.is_some());
+    let meaning = match authorized {
+        Some(_) => ResponseMeaning::Challenged,
+        None => answer.verdict(sent.attempts),
+    };
+    (authorized, meaning)
+}
+
 /// A request was refused for its credentials: what the server asked before is not answered again unasked.
-pub fn forget_refused<P: AgentPorts>(ports: &mut P, request: &Request, code: u16, is_answered: bool) {
+fn forget_refused<P: AgentPorts>(ports: &mut P, request: &Request, code: u16, is_answered: bool) {
     if matches!(code, 401 | 403 | 407) && !is_answered && !ports.config().credentials.is_empty() {
         let server = server_of(ports.config(), request);
         ports.forget_challenges(&server);

@@ -1,6 +1,5 @@
 //! What becomes of a publication: answers to PUBLISH, and repairs (RFC 3903 4.1).
 use super::dialog;
-use super::digest;
 use super::headers;
 use super::next_step::{Next, caller_decides, show};
 use super::ports::{AgentPorts, AtServer, PendingRequest, PendingRequestId, RequestOutcome};
@@ -26,12 +25,7 @@ pub fn settled_by<P: AgentPorts>(
     sent: &PendingRequest,
     answer: &FinalResponse,
 ) {
-    let authorized = digest::with_credentials(ports.config().credentials, &sent.request, answer);
-    headers::forget_refused(ports, &sent.request, answer.code, authorized.is_some());
-    let verdict = match authorized {
-        Some(_) => ResponseMeaning::Challenged,
-        None => answer.verdict(sent.attempts),
-    };
+    let (authorized, verdict) = headers::read_answer(ports, sent, answer);
     // An answer that grants without a tag or an interval is reported as if none had come.
     let misses = verdict == ResponseMeaning::Done && (answer.etag.is_none() || answer.expires.is_none());
     if misses {
