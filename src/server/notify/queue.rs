@@ -7,12 +7,11 @@ use crate::host::db::Connection;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox};
 use crate::limited;
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::notification::{Notify, NotifyRun, StateChange, Unsent};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::spare_blocks::SpareBlocks;
-use crate::presence::subscription::Subscription;
+use crate::presence::subscription::{RowState, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
 use crate::server::cluster::stock_announce::skip_stock_watchers;
@@ -21,7 +20,7 @@ use crate::server::notify::senders::FanOutSize;
 use crate::server::notify::work::{Again, NotifyQueue, Work};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
-use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};
+use crate::server::subscriptions::rows_behind::{RowsBehind, mark_unwritten};
 use crate::server::tables::Shard;
 use crate::server::tables::noted_changes::Outdated;
 use crate::server::tables::resource_entry::{ChangedWatcher, Due, FinalNotify, ResourceEntry, SharedTransientBody};
@@ -352,18 +351,9 @@ impl ResourceQueues {
             let why = outcome.error.unwrap_or(StoreError::Refused);
             limited!(Error, "cannot write the sequence numbers of {lost} subscriptions: {why}");
             which.iter().zip(&outcome.fates).filter(|(_, fate)| **fate != Fate::Written).for_each(|(lost, _)| {
-                self.mark_unwritten(lost.dialog());
+                // The timer writes the row, and each NOTIFY tries to.
+                mark_unwritten(&self.shared.tables, lost.dialog(), RowState::Update);
             });
-        }
-    }
-
-    /// The row lacks numbers that NOTIFYs have: the timer writes it, and each NOTIFY tries to.
-    fn mark_unwritten(&self, dialog: DialogId<'_>) {
-        let tables = &self.shared.tables;
-        let Some(mut shard) = tables.shard_of_dialog(tables.dialog_hash(dialog)) else { return };
-        if let Some(stored) = shard.find(dialog) {
-            mark_changed(&mut stored.subscription.state.row_state);
-            stored.written_cseq = 0;
         }
     }
 }

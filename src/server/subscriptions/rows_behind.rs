@@ -4,6 +4,7 @@ use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::subscription::{RowState, Subscription, SubscriptionState};
 use crate::server::subscriptions::store::SubscriptionRows;
+use crate::server::tables::Tables;
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 
 /// What a new subscription's row is when it is put into memory.
@@ -68,5 +69,19 @@ impl RowsBehind for NoRows {
 pub(crate) fn mark_changed(row_state: &mut RowState) {
     if *row_state == RowState::Clean {
         *row_state = RowState::Update;
+    }
+}
+
+/// What was to be written is not in the row: it lacks at least this, and no number that NOTIFYs have is known to be
+/// there.
+pub(crate) fn mark_unwritten(tables: &Tables, dialog: DialogId<'_>, lacks: RowState) {
+    let Some(mut shard) = tables.shard_of_dialog(tables.dialog_hash(dialog)) else { return };
+    if let Some(stored) = shard.find(dialog) {
+        let row_state = &mut stored.subscription.state.row_state;
+        mark_changed(row_state);
+        if lacks == RowState::Replace {
+            *row_state = lacks;
+        }
+        stored.written_cseq = 0;
     }
 }

@@ -8,7 +8,7 @@ use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::active_watchers_table::NoRoute;
 use crate::server::subscriptions::kept_rows::{KeptRows, Restored};
-use crate::server::subscriptions::rows_behind::{NewRow, RowsBehind};
+use crate::server::subscriptions::rows_behind::{NewRow, RowsBehind, mark_unwritten};
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use std::ops::Deref;
@@ -81,7 +81,7 @@ impl WriteThrough {
             let has_all = counters_are_written && row_state == RowState::Clean;
             let cells = if has_all { Cells::WithoutCounters } else { Cells::All };
             if let Err(error) = self.write_copy(&row, row_state, cells) {
-                self.mark_unwritten(dialog, row_state);
+                mark_unwritten(&self.shared.tables, dialog, row_state);
                 return Err(error);
             }
             match self.note_written(&row, cells) {
@@ -97,7 +97,7 @@ impl WriteThrough {
                 }
             }
         }
-        self.mark_unwritten(dialog, RowState::Update);
+        mark_unwritten(&self.shared.tables, dialog, RowState::Update);
         Err(StoreError::Busy)
     }
 
@@ -144,17 +144,6 @@ impl WriteThrough {
             stored.written_cseq = written;
         }
         Settled::Latest
-    }
-
-    /// The row is still older than the memory: the timer writes it.
-    fn mark_unwritten(&self, dialog: DialogId<'_>, row_state: RowState) {
-        let tables = &self.shared.tables;
-        let Some(mut shard) = tables.shard_of_dialog(tables.dialog_hash(dialog)) else { return };
-        if let Some(stored) = shard.find(dialog) {
-            let state = &mut stored.subscription.state;
-            state.row_state = if row_state == RowState::Replace { row_state } else { RowState::Update };
-            stored.written_cseq = 0;
-        }
     }
 }
 
