@@ -255,10 +255,10 @@ def test_messages_that_are_none():
         assert say({"action": "sync", "node": "x:1"}) == 200 and say({"action": "later", "node": "x:1"}) == 200
         assert say(dict(action="end", node="x:1", callid="c", to_tag="t", from_tag="f", for_good=True)) == 200
         assert count(a) == 1 and a.alive()
-        told = len(watch.notifies)
+        before = len(watch.notifies)
         assert watch.refresh().code == 200
         # A watcher that does not answer would be taken for lost while the node is busy with the others.
-        watch.wait(told + 1)
+        watch.wait(before + 1)
         for number in range(400):
             say({"action": "later", "node": "n:%d" % number})
         assert watch.refresh().code == 200 and a.alive()

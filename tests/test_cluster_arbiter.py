@@ -15,7 +15,7 @@ from kit.servers import MariaDB, PostgreSQL
 from kit.sip import Client, dialog_info, pidf
 from test_cluster import DIALOG, Cluster, at, count, taken, wait_for
 from test_cluster_faults import Lamp, all_show, close, cut, freeze, listen
-from test_cluster_messages import MOST, Wire, changes
+from test_cluster_messages import Wire, short_to
 from test_faults import faulty_modules  # noqa: F401  (a fixture)
 from test_last_stop import WRITTEN_LATE, rows
 
@@ -395,21 +395,17 @@ def test_refreshes_at_a_node_that_does_not_own_the_subscription_are_short(databa
         at(bob, c)
         wire = Wire(a, b, c)
         for expires in (1800, 900, 1200):
-            told = len(watch.notifies)
+            before = len(watch.notifies)
             assert watch.send(expires, ruri=alice.uri).code == 200
             packets = wire.among_nodes(bob, 1)
-            assert [n.source for n in watch.wait(told + 1)[told:]] == [(a.address, a.port)]
-        sent = changes(packets)
-        assert sorted(packet[1] for packet in sent) == [a.address, b.address], sent
-        assert all(packet[2] <= MOST for packet in sent), sent
+            assert [n.source for n in watch.wait(before + 1)[before:]] == [(a.address, a.port)]
+        short_to(packets, a, b)
         # Each node has known which subscription that is.
         assert not [packet for packet in packets if re.match(r'\{"action":"(want|records)"', packet[3])], packets
         # And the other way round: what the owner says is known at the node that was refreshed.
         at(bob, a)
         assert watch.send(3600, ruri=alice.uri).code == 200
         packets = wire.among_nodes(bob, 1)
-        sent = changes(packets)
-        assert sorted(packet[1] for packet in sent) == [b.address, c.address], sent
-        assert all(packet[2] <= MOST for packet in sent), sent
+        short_to(packets, b, c)
         assert not [packet for packet in packets if re.match(r'\{"action":"(want|records)"', packet[3])], packets
         wire.close(), alice.close(), bob.close()

@@ -56,6 +56,14 @@ def changes(packets):
     return [packet for packet in packets if not compares(packet[3])]
 
 
+def short_to(packets, *nodes):
+    """The changes among the packets: one to each of these nodes, none of them long."""
+    sent = changes(packets)
+    assert sorted(packet[1] for packet in sent) == [node.address for node in nodes], sent
+    assert all(len(packet[3]) and packet[2] <= MOST for packet in sent), sent
+    return sent
+
+
 @pytest.mark.suite("cluster")
 @pytest.mark.parametrize("secret", ["", SECRET], ids=["open", "secret"])
 def test_a_refresh_is_one_small_packet_to_each_node(secret):
@@ -69,9 +77,7 @@ def test_a_refresh_is_one_small_packet_to_each_node(secret):
         wire = Wire(a, b, c)
         for expires in (1800, 900, 3600):
             assert watch.send(expires).code == 200
-            sent = changes(wire.among_nodes(watcher, 1))
-            assert sorted(packet[1] for packet in sent) == [b.address, c.address], sent
-            assert all(len(packet[3]) and packet[2] <= MOST for packet in sent), sent
+            sent = short_to(wire.among_nodes(watcher, 1), b, c)
             print([packet[2] for packet in sent])
             for node in (b, c):
                 shown = node.rpc("presence.watcher_list", alice.uri, "full")

@@ -23,7 +23,7 @@ const MARK: &[u8] = b"P-Presence-Node";
 /// A node that has not answered a request after so long is passed over, in milliseconds.
 const PATIENCE: u32 = 2_000;
 
-/// What a phone is told when no node answers.
+/// What a phone is answered when no node answers.
 const RETRY_AFTER: &[u8] = b"Retry-After: 2\r\n";
 
 /// Sends a request on that is not served here. `None`: it is served here. Otherwise what the script gets: 0, which ends
@@ -96,7 +96,7 @@ impl Asked {
     }
 }
 
-/// tm has no answer of a node: the next one is asked, or the phone is told to come back.
+/// tm has no answer of a node: the next one is asked, or the phone is answered that it may come back.
 unsafe extern "C" fn on_failure(_cell: *mut sys::cell, _kind: c_int, params: *mut sys::tmcb_params) {
     entry!(on_failure, {
         // SAFETY: tm's own arguments.
