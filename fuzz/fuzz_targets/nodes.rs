@@ -1,7 +1,7 @@
 //! What other nodes say. What is read and written again is read as the same.
 #![no_main]
 use kamailio_presence_fuzz::packages;
-use kamailio_presence_fuzz::presence::cluster::{self, Message};
+use kamailio_presence_fuzz::presence::cluster::{self, NodeMessage};
 use kamailio_presence_fuzz::presence::replica;
 use kamailio_presence_fuzz::time::Moment;
 use libfuzzer_sys::fuzz_target;
@@ -9,25 +9,25 @@ use libfuzzer_sys::fuzz_target;
 const NOW: Moment = Moment::at(1000);
 
 fuzz_target!(|data: &[u8]| {
-    if let Some(replica::Message::Update(replica)) = replica::parse(data) {
+    if let Some(replica::ReplicaMessage::Update(replica)) = replica::parse(data) {
         let written = replica.to_json();
-        let Some(replica::Message::Update(again)) = replica::parse(&written) else {
+        let Some(replica::ReplicaMessage::Update(again)) = replica::parse(&written) else {
             panic!("cannot be read again: {}", String::from_utf8_lossy(&written))
         };
         assert_eq!(again.to_json(), written);
     }
     let packages = packages();
     match cluster::parse(data, &packages, NOW) {
-        Some((node, Message::Subscription(said))) => {
+        Some((node, NodeMessage::Subscription(said))) => {
             let written = said.to_json(&node, &packages, NOW);
-            let Some((_, Message::Subscription(again))) = cluster::parse(&written, &packages, NOW) else {
+            let Some((_, NodeMessage::Subscription(again))) = cluster::parse(&written, &packages, NOW) else {
                 panic!("cannot be read again: {}", String::from_utf8_lossy(&written))
             };
             assert_eq!((again.subscription.fields(), again.claim), (said.subscription.fields(), said.claim));
         }
-        Some((node, Message::End(said))) => {
+        Some((node, NodeMessage::End(said))) => {
             let again = cluster::parse(&said.to_json(&node), &packages, NOW);
-            assert!(matches!(again, Some((_, Message::End(again))) if again == said));
+            assert!(matches!(again, Some((_, NodeMessage::End(again))) if again == said));
         }
         _ => {}
     }

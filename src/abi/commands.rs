@@ -7,21 +7,21 @@ use std::ffi::{CString, c_char, c_void};
 pub type Handler = unsafe extern "C" fn(*mut sys::rpc, *mut c_void);
 
 /// A command and what carries it out.
-pub type Entry = (Command, Handler);
+pub type CommandEntry = (Command, Handler);
 
 /// Declares commands once: the text (a doc comment), what carries the command out, and what
 /// [`crate::reference::command`] knows of it.
 macro_rules! commands {
     ($(#[$meta:meta])* $TABLE:ident; $($(#[doc = $text:literal])+ $handler:path = $entry:expr;)*) => {
         $(#[$meta])*
-        pub static $TABLE: &[$crate::abi::commands::Entry] =
+        pub static $TABLE: &[$crate::abi::commands::CommandEntry] =
             &[$(($entry.described(concat!($($text),+)), $handler)),*];
     };
 }
 
 /// The array that a module exports, for the life of the server; an entry without a name ends it.
-pub fn exports(table: &[Entry]) -> *mut sys::rpc_export {
-    let entry = |(command, handler): &Entry| sys::rpc_export {
+pub fn exports(table: &[CommandEntry]) -> *mut sys::rpc_export {
+    let entry = |(command, handler): &CommandEntry| sys::rpc_export {
         name: command.name.as_ptr(),
         function: Some(*handler),
         doc_str: help(command),

@@ -1,12 +1,12 @@
 //! The place where the user agent touches C: functions that other modules registered, and the structures they get.
 use crate::host::bytes::{lend, null, view_ptr};
 use crate::host::pkg::{PkgBlock, PkgStr};
-use crate::host::tm::Reply;
+use crate::host::tm::TmReply;
 use crate::pua::error::RequestError;
 use crate::pua::event::{Event, Processing};
 use crate::pua::ports::{Claim, PendingRequest, Processed};
-use crate::pua::record::Field;
-use crate::pua::request::{Part, Request};
+use crate::pua::record::RecordField;
+use crate::pua::request::{Request, RequestField};
 use crate::sys;
 use crate::time::Moment;
 use std::cell::RefCell;
@@ -20,16 +20,16 @@ pub type AnswerFunction = unsafe extern "C" fn(*mut sys::ua_pres, *mut sys::sip_
 
 /// Events and callbacks. Modules register them while the server starts, before any process is forked.
 #[derive(Default)]
-pub struct Registry {
+pub struct CallbackRegistry {
     events: RefCell<Vec<Event>>,
     bodies: RefCell<Vec<BodyFunction>>,
     answers: RefCell<Vec<(i32, AnswerFunction)>>,
 }
 
-impl Registry {
+impl CallbackRegistry {
     /// The events there are from the start.
-    pub fn with_events(events: Vec<Event>) -> Registry {
-        Registry { events: RefCell::new(events), ..Registry::default() }
+    pub fn with_events(events: Vec<Event>) -> CallbackRegistry {
+        CallbackRegistry { events: RefCell::new(events), ..CallbackRegistry::default() }
     }
 
     /// The event with this flag.
@@ -71,17 +71,17 @@ impl Registry {
     ) -> Result<Processed, RequestError> {
         let bad = || RequestError::BadBody("its module refused it".into());
         let function = self.bodies.borrow().get(index).copied().ok_or_else(bad)?;
-        let mut uri = lend(request.get(Part::PresUri));
-        let mut body = lend(request.get(Part::Body));
-        let mut headers = lend(request.get(Part::ExtraHeaders));
+        let mut uri = lend(request.get(RequestField::PresUri));
+        let mut body = lend(request.get(RequestField::Body));
+        let mut headers = lend(request.get(RequestField::ExtraHeaders));
         let mut info = sys::publ_info {
-            id: lend(request.get(Part::Id)),
+            id: lend(request.get(RequestField::Id)),
             pres_uri: &mut uri,
             body: &mut body,
             expires: request.options.expires.number() as i32,
             source_flag: request.options.flag,
             event: request.options.event,
-            content_type: lend(request.get(Part::ContentType)),
+            content_type: lend(request.get(RequestField::ContentType)),
             extra_headers: &mut headers,
             ..Default::default()
         };
@@ -103,7 +103,7 @@ impl Registry {
     }
 
     /// Calls the callbacks of these callers with the outcome of what was sent.
-    pub fn report(&self, claims: &[Claim], pending: &PendingRequest, reply: Reply<'_>) {
+    pub fn report(&self, claims: &[Claim], pending: &PendingRequest, reply: TmReply<'_>) {
         for claim in claims {
             // A callback may register nothing, but it may publish: the list is not borrowed while it runs.
             let answers = self.answers.borrow();
@@ -155,14 +155,14 @@ pub fn private_list(texts: &[Vec<u8>]) -> *mut sys::list_entry {
 fn with_ua_pres(pending: &PendingRequest, claim: &Claim, call: impl FnOnce(*mut sys::ua_pres)) {
     let (request, record) = (&pending.request, &pending.record);
     let or_null = |text: &[u8]| if text.is_empty() { null() } else { lend(text) };
-    let mut uri = lend(record.get(Field::PresUri));
-    let mut watcher = lend(record.get(Field::WatcherUri));
-    let mut proxy = lend(request.get(Part::OutboundProxy));
-    let mut headers = lend(request.get(Part::ExtraHeaders));
-    let mut body = lend(record.get(Field::Body));
+    let mut uri = lend(record.get(RecordField::PresUri));
+    let mut watcher = lend(record.get(RecordField::WatcherUri));
+    let mut proxy = lend(request.get(RequestField::OutboundProxy));
+    let mut headers = lend(request.get(RequestField::ExtraHeaders));
+    let mut body = lend(record.get(RecordField::Body));
     let present = |text: &mut sys::_str| if text.len > 0 { text as *mut _ } else { std::ptr::null_mut() };
     let mut entity = sys::ua_pres {
-        id: or_null(record.get(Field::Id)),
+        id: or_null(record.get(RecordField::Id)),
         pres_uri: &mut uri,
         event: record.state.event,
         desired_expires: record.state.desired_until.moment().map_or(0, Moment::seconds) as u32,
@@ -170,20 +170,20 @@ fn with_ua_pres(pending: &PendingRequest, claim: &Claim, call: impl FnOnce(*mut 
         cb_param: claim.cb_param as *mut c_void,
         ua_flag: 0,
         outbound_proxy: present(&mut proxy),
-        etag: or_null(record.get(Field::Etag)),
-        tuple_id: or_null(record.get(Field::TupleId)),
+        etag: or_null(record.get(RecordField::Etag)),
+        tuple_id: or_null(record.get(RecordField::TupleId)),
         body: if request.options.has_body { present(&mut body) } else { std::ptr::null_mut() },
-        content_type: or_null(request.get(Part::ContentType)),
+        content_type: or_null(request.get(RequestField::ContentType)),
         watcher_uri: present(&mut watcher),
-        call_id: or_null(record.get(Field::CallId)),
-        to_tag: or_null(record.get(Field::ToTag)),
-        from_tag: or_null(record.get(Field::FromTag)),
+        call_id: or_null(record.get(RecordField::CallId)),
+        to_tag: or_null(record.get(RecordField::ToTag)),
+        from_tag: or_null(record.get(RecordField::FromTag)),
         cseq: record.state.cseq as i32,
         version: record.state.version as i32,
         extra_headers: present(&mut headers),
-        record_route: or_null(record.get(Field::RecordRoute)),
-        remote_contact: or_null(record.get(Field::RemoteContact)),
-        contact: or_null(record.get(Field::Contact)),
+        record_route: or_null(record.get(RecordField::RecordRoute)),
+        remote_contact: or_null(record.get(RecordField::RemoteContact)),
+        contact: or_null(record.get(RecordField::Contact)),
         ..Default::default()
     };
     call(&mut entity);

@@ -1,14 +1,14 @@
 //! The presence user agent on Kamailio: one [`AgentContext`] for each entry from the host, over what the process keeps.
 use crate::agent::bodies;
-use crate::agent::callbacks::Registry;
+use crate::agent::callbacks::CallbackRegistry;
 use crate::agent::known_challenges::KnownChallenges;
 use crate::agent::pending_requests::PendingRequests;
-use crate::agent::pua_table::Rows;
+use crate::agent::pua_table::PuaRows;
 use crate::agent::records::{self, RecordRowChange, Records};
 use crate::common::counters::{self, Counter};
 use crate::common::database::{Database, StoreError};
 use crate::common::ids::Ids;
-use crate::common::row_groups::{Fate, GROUP, GroupOutcome, Pass, RefusalLog};
+use crate::common::row_groups::{GROUP, GroupOutcome, Pass, RefusalLog, RowOutcome};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, CallbackParam, NumberOnly};
@@ -17,11 +17,12 @@ use crate::pua::config::{Config, Mode};
 use crate::pua::error::RequestError;
 use crate::pua::event::{Event, Processing};
 use crate::pua::ports::{
-    self, Admission, AgentPorts, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Processed, Sent,
+    self, Admission, AgentPorts, Claim, ClientRequest, DueRequest, PendingRequest, PendingRequestId, Processed,
+    SendOutcome,
 };
 use crate::pua::ports::{AtServer, Checked};
-use crate::pua::record::{Dialog, Field, Record, RecordChange, RecordRowState, Search};
-use crate::pua::request::{Part, Request};
+use crate::pua::record::{Dialog, Record, RecordChange, RecordField, RecordRowState, Search};
+use crate::pua::request::{Request, RequestField};
 use crate::pua::response::{Challenge, FinalResponse};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::route_set::RouteSet;
@@ -31,7 +32,7 @@ use std::cell::{Cell, RefCell};
 
 /// What all processes of the server share.
 #[derive(Clone, Copy)]
-pub struct Shared {
+pub struct AgentShared {
     /// Records (`db_mode` 0).
     pub records: &'static Records,
     /// Requests under way.
@@ -41,17 +42,17 @@ pub struct Shared {
     seed: u64,
 }
 
-impl Shared {
+impl AgentShared {
     /// Empty tables; call before the processes fork.
     ///
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    pub fn new() -> Result<Shared, NoMemory> {
+    pub fn new() -> Result<AgentShared, NoMemory> {
         let mut seed = [0; 8];
         clock::random(&mut seed);
         let seed = u64::from_ne_bytes(seed);
-        Ok(Shared {
+        Ok(AgentShared {
             records: shm::leak(Records::new(seed)?)?,
             pending_requests: shm::leak(PendingRequests::default())?,
             known_challenges: shm::leak(KnownChallenges::new()?)?,
@@ -68,9 +69,9 @@ pub struct AgentProcess {
     /// The settings.
     pub config: Config,
     /// Events and callbacks.
-    pub registry: Registry,
+    pub registry: CallbackRegistry,
     /// The shared tables.
-    pub shared: Shared,
+    pub shared: AgentShared,
     /// The database.
     pub database: Database,
     /// Ids of tuples that have none.
@@ -78,15 +79,15 @@ pub struct AgentProcess {
     /// Which part of the records is looked through next.
     pub turn: Cell<usize>,
     /// Called by tm when a PUBLISH is completed.
-    pub on_published: tm::Callback,
+    pub on_published: tm::TmCallback,
     /// Called by tm when a SUBSCRIBE is completed.
-    pub on_subscribed: tm::Callback,
+    pub on_subscribed: tm::TmCallback,
 }
 
 /// One entry from the host: the process, and the reply in hand.
 pub struct AgentContext<'m> {
     process: &'static AgentProcess,
-    reply: tm::Reply<'m>,
+    reply: tm::TmReply<'m>,
     whole_sweep: bool,
 }
 
@@ -106,11 +107,11 @@ fn memory(error: NoMemory) -> RequestError {
 impl<'m> AgentContext<'m> {
     /// A context without a reply.
     pub fn new(process: &'static AgentProcess) -> AgentContext<'m> {
-        AgentContext { process, reply: tm::Reply::none(), whole_sweep: false }
+        AgentContext { process, reply: tm::TmReply::none(), whole_sweep: false }
     }
 
     /// A context for an answer.
-    pub fn for_reply(process: &'static AgentProcess, reply: tm::Reply<'m>) -> AgentContext<'m> {
+    pub fn for_reply(process: &'static AgentProcess, reply: tm::TmReply<'m>) -> AgentContext<'m> {
         AgentContext { reply, ..AgentContext::new(process) }
     }
 
@@ -119,8 +120,8 @@ impl<'m> AgentContext<'m> {
         AgentContext { whole_sweep: true, ..AgentContext::new(process) }
     }
 
-    fn rows(&self) -> Rows<'static> {
-        Rows { database: &self.process.database, config: &self.process.config }
+    fn rows(&self) -> PuaRows<'static> {
+        PuaRows { database: &self.process.database, config: &self.process.config }
     }
 
     fn pending_requests(&self) -> &'static PendingRequests {
@@ -131,7 +132,13 @@ impl<'m> AgentContext<'m> {
     fn key_of(&self, request: &Request) -> u64 {
         let options = &request.options;
         let (event, flag) = (options.event.to_ne_bytes(), options.flag.to_ne_bytes());
-        let names = [request.get(Part::PresUri), request.get(Part::WatcherUri), request.get(Part::Id), &event, &flag];
+        let names = [
+            request.get(RequestField::PresUri),
+            request.get(RequestField::WatcherUri),
+            request.get(RequestField::Id),
+            &event,
+            &flag,
+        ];
         records::hash(self.process.shared.seed, &names)
     }
 
@@ -170,7 +177,7 @@ impl<'m> AgentContext<'m> {
                 rows
             }
         };
-        all.retain(|record| wanted(record.get(Field::PresUri)));
+        all.retain(|record| wanted(record.get(RecordField::PresUri)));
         all.sort_by_key(|record| record.state.serial);
         Ok(all.into_iter().skip(offset).take(limit).collect())
     }
@@ -216,7 +223,7 @@ impl<'m> AgentContext<'m> {
             // What the database has no connection for is kept without a try.
             let outcome = match lost {
                 None => self.rows().write_changes(group),
-                Some(_) => GroupOutcome { fates: vec![Fate::Kept; group.len()], error: lost },
+                Some(_) => GroupOutcome { fates: vec![RowOutcome::Kept; group.len()], error: lost },
             };
             for (change, fate) in group.iter().zip(&outcome.fates) {
                 if records.note_fate(change, *fate, moment) {
@@ -238,9 +245,9 @@ impl<'m> AgentContext<'m> {
 /// Whose row a change is about.
 fn named(change: &RecordRowChange) -> String {
     let (RecordRowChange::Ended(record) | RecordRowChange::Changed { record, .. }) = change;
-    let uri = log::show(record.get(Field::PresUri));
+    let uri = log::show(record.get(RecordField::PresUri));
     match record.is_subscription() {
-        true => format!("the subscription of {} to {uri}", log::show(record.get(Field::WatcherUri))),
+        true => format!("the subscription of {} to {uri}", log::show(record.get(RecordField::WatcherUri))),
         false => format!("a publication of {uri}"),
     }
 }
@@ -307,7 +314,7 @@ impl AgentPorts for AgentContext<'_> {
         version: u32,
         tuple_id: &[u8],
     ) -> Result<Processed, RequestError> {
-        let body = request.get(Part::Body);
+        let body = request.get(RequestField::Body);
         match event.processing {
             Processing::AsIs => Ok(Processed { body: body.to_vec(), tuple_id: tuple_id.to_vec() }),
             Processing::TupleId => bodies::with_tuple_id(body, tuple_id, || self.process.ids.borrow_mut().tuple_id()),
@@ -431,9 +438,9 @@ impl AgentPorts for AgentContext<'_> {
     fn restarts(&mut self, request: &Request) -> u32 {
         self.pending_requests().restarts(self.key_of(request), clock::ticks())
     }
-    fn timed_out(&mut self) -> Vec<Due> {
+    fn timed_out(&mut self) -> Vec<DueRequest> {
         let due = self.pending_requests().timed_out(clock::ticks());
-        due.iter().filter(|due| matches!(due, Due::Send(..))).for_each(|_| counters::count(Counter::PuaRetried));
+        due.iter().filter(|due| matches!(due, DueRequest::Send(..))).for_each(|_| counters::count(Counter::PuaRetried));
         due
     }
     fn claims(&mut self, pending: PendingRequestId) -> Vec<Claim> {
@@ -443,7 +450,7 @@ impl AgentPorts for AgentContext<'_> {
         self.pending_requests().withdraw(pending);
     }
 
-    fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<Sent, RequestError> {
+    fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<SendOutcome, RequestError> {
         let request = tm::InDialog {
             method: outgoing.method,
             headers: &outgoing.headers,
@@ -463,19 +470,19 @@ impl AgentPorts for AgentContext<'_> {
             if outgoing.method == "PUBLISH" { self.process.on_published } else { self.process.on_subscribed };
         let sent = tm::send_in_dialog(&request, Some(callback), CallbackParam::<NumberOnly>::number(pending));
         counters::count(match sent {
-            Ok(tm::Sent::UnderWay) if outgoing.method == "PUBLISH" => Counter::PuaPublish,
-            Ok(tm::Sent::UnderWay) => Counter::PuaSubscribe,
+            Ok(tm::TmOutcome::UnderWay) if outgoing.method == "PUBLISH" => Counter::PuaPublish,
+            Ok(tm::TmOutcome::UnderWay) => Counter::PuaSubscribe,
             _ => Counter::PuaUnsent,
         });
         match sent {
-            Ok(tm::Sent::UnderWay) => Ok(Sent::UnderWay),
-            Ok(tm::Sent::Dropped) => Ok(Sent::Dropped),
+            Ok(tm::TmOutcome::UnderWay) => Ok(SendOutcome::UnderWay),
+            Ok(tm::TmOutcome::Dropped) => Ok(SendOutcome::Dropped),
             Err(tm::NotSent) => Err(RequestError::NotSent),
         }
     }
 
     fn report(&mut self, claims: &[Claim], pending: &PendingRequest, outcome: ports::RequestOutcome) {
-        let reply = if outcome == ports::RequestOutcome::Silence { tm::Reply::none() } else { self.reply };
+        let reply = if outcome == ports::RequestOutcome::Silence { tm::TmReply::none() } else { self.reply };
         self.process.registry.report(claims, pending, reply);
     }
 

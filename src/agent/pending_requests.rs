@@ -1,11 +1,11 @@
 //! Requests under way, in shared memory: one for each publication or subscription, with the wish that waits behind it.
-use crate::agent::request_queue::{Entry, PATIENCE, Phase, Waiting, new_entry};
+use crate::agent::request_queue::{NextRequest, PATIENCE, QueueEntry, RequestPhase, new_entry};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
-use crate::pua::ports::{Admission, AtServer, Checked, Claim, Due, PendingRequest, PendingRequestId};
-use crate::pua::record::{Field, Record, RecordChange};
+use crate::pua::ports::{Admission, AtServer, Checked, Claim, DueRequest, PendingRequest, PendingRequestId};
+use crate::pua::record::{Record, RecordChange, RecordField};
 use crate::pua::request::{Request, Start};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
@@ -19,7 +19,7 @@ impl From<NoMemory> for RequestError {
 }
 
 struct Table {
-    by_key: HashTable<ShmBox<Entry>, Shm>,
+    by_key: HashTable<ShmBox<QueueEntry>, Shm>,
     /// Number and key of each pending request.
     keys: HashTable<(PendingRequestId, u64), Shm>,
     /// How often the subscription of a key was begun anew, and when it was last.
@@ -51,23 +51,23 @@ fn spread(id: PendingRequestId) -> u64 {
 }
 
 impl Table {
-    fn entry(&mut self, id: PendingRequestId) -> Option<&mut Entry> {
+    fn entry(&mut self, id: PendingRequestId) -> Option<&mut QueueEntry> {
         let (_, key) = *self.keys.find(spread(id), |(known, _)| *known == id)?;
         self.by_key.find_mut(key, |entry| entry.id == id).map(|entry| &mut **entry)
     }
 
     /// The one that requests without an entity tag mean.
-    fn unnamed(&mut self, key: u64) -> Option<&mut Entry> {
+    fn unnamed(&mut self, key: u64) -> Option<&mut QueueEntry> {
         self.by_key.find_mut(key, |entry| entry.key == key && !entry.beside).map(|entry| &mut **entry)
     }
 
     /// The one that is under way for what `request` is about.
-    fn meant_by(&mut self, key: u64, request: &Request) -> Option<&mut Entry> {
+    fn meant_by(&mut self, key: u64, request: &Request) -> Option<&mut QueueEntry> {
         let tag = request.etag();
         if request.options.start == Start::Anew {
             return None;
         }
-        let is_named = |entry: &ShmBox<Entry>| entry.key == key && tag.is_some_and(|tag| entry.has_tag(tag));
+        let is_named = |entry: &ShmBox<QueueEntry>| entry.key == key && tag.is_some_and(|tag| entry.has_tag(tag));
         if self.by_key.find(key, is_named).is_some() {
             return self.by_key.find_mut(key, is_named).map(|entry| &mut **entry);
         }
@@ -75,7 +75,7 @@ impl Table {
         self.unnamed(key).filter(|busy| tag.is_none() || busy.etag.is_none())
     }
 
-    fn insert(&mut self, mut entry: ShmBox<Entry>) -> Result<PendingRequestId, NoMemory> {
+    fn insert(&mut self, mut entry: ShmBox<QueueEntry>) -> Result<PendingRequestId, NoMemory> {
         self.by_key.try_reserve(1, |entry| entry.key).map_err(|_| NoMemory)?;
         self.keys.try_reserve(1, |(id, _)| spread(*id)).map_err(|_| NoMemory)?;
         self.last += 1;
@@ -86,7 +86,7 @@ impl Table {
         Ok(id)
     }
 
-    fn remove(&mut self, id: PendingRequestId) -> Option<ShmBox<Entry>> {
+    fn remove(&mut self, id: PendingRequestId) -> Option<ShmBox<QueueEntry>> {
         let key = match self.keys.find_entry(spread(id), |(known, _)| *known == id) {
             Ok(found) => found.remove().0.1,
             Err(_) => return None,
@@ -96,9 +96,9 @@ impl Table {
 }
 
 /// What came of asking an entry that is busy, and what it took the place of.
-type Joined = (Admission, Option<Waiting>);
+type Joined = (Admission, Option<NextRequest>);
 
-fn join(busy: &mut Entry, request: &Request, checked: Checked, now: Tick) -> Result<Joined, RequestError> {
+fn join(busy: &mut QueueEntry, request: &Request, checked: Checked, now: Tick) -> Result<Joined, RequestError> {
     if request.options.own {
         return Ok((Admission::Covered, None));
     }
@@ -111,7 +111,7 @@ fn join(busy: &mut Entry, request: &Request, checked: Checked, now: Tick) -> Res
         }
         return Ok((Admission::Covered, None));
     }
-    if matches!(busy.phase, Phase::Waiting { .. }) && !busy.stored && request.options.expires.is_end() {
+    if matches!(busy.phase, RequestPhase::Waiting { .. }) && !busy.stored && request.options.expires.is_end() {
         return Ok((Admission::Go(busy.id), busy.give_way(request, now)?));
     }
     if checked == Checked::NotYet && (request.options.has_body || request.etag().is_some()) {
@@ -137,7 +137,7 @@ impl PendingRequests {
     /// `NoBody` when a PUBLISH without a body would begin anew what a waiting one ends, and when shared memory runs
     /// out.
     pub fn admit(&self, key: u64, request: &Request, checked: Checked, now: Tick) -> Result<Admission, RequestError> {
-        let mut entry = new_entry(key, request, Phase::UnderWay { until: now + PATIENCE }, now)?;
+        let mut entry = new_entry(key, request, RequestPhase::UnderWay { until: now + PATIENCE }, now)?;
         let mut table = self.table.lock();
         if let Some(busy) = table.meant_by(key, request) {
             let joined = join(busy, request, checked, now);
@@ -162,8 +162,8 @@ impl PendingRequests {
     ) -> Result<Option<PendingRequestId>, RequestError> {
         let waits = wait > Seconds::ZERO;
         let phase = match waits {
-            false => Phase::UnderWay { until: now + PATIENCE },
-            true => Phase::Waiting { at: now + wait },
+            false => RequestPhase::UnderWay { until: now + PATIENCE },
+            true => RequestPhase::Waiting { at: now + wait },
         };
         let mut entry = new_entry(key, request, phase, now)?;
         if waits {
@@ -212,10 +212,10 @@ impl PendingRequests {
         now: Tick,
     ) -> Result<(), NoMemory> {
         let fresh = Some((request.map(shm::copy)?, record.map(shm::copy)?));
-        let etag = EntityTag::new(record.get(Field::Etag)).map(shm::copy)?;
+        let etag = EntityTag::new(record.get(RecordField::Etag)).map(shm::copy)?;
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return Ok(()) };
-        entry.phase = Phase::UnderWay { until: now + PATIENCE };
+        entry.phase = RequestPhase::UnderWay { until: now + PATIENCE };
         entry.asked = (request.options.expires, now);
         let old = (std::mem::replace(&mut entry.sent, fresh), entry.etag.replace(etag), entry.former_etag.take());
         drop(table);
@@ -251,8 +251,8 @@ impl PendingRequests {
         let mut table = self.table.lock();
         let entry = table.entry(id)?;
         match &entry.next {
-            Some(Waiting { not_before: Some(at), .. }) if *at > now => {
-                entry.phase = Phase::Waiting { at: *at };
+            Some(NextRequest { not_before: Some(at), .. }) if *at > now => {
+                entry.phase = RequestPhase::Waiting { at: *at };
                 entry.stored = false;
                 return None;
             }
@@ -281,10 +281,10 @@ impl PendingRequests {
             Some(next) => next.request = copy,
             empty => {
                 let claims = ShmVec::new_in(Shm);
-                *empty = Some(Waiting { request: copy, since: now, not_before: None, claims });
+                *empty = Some(NextRequest { request: copy, since: now, not_before: None, claims });
             }
         }
-        entry.phase = Phase::Waiting { at: now + wait };
+        entry.phase = RequestPhase::Waiting { at: now + wait };
         entry.stored = server == AtServer::Something;
         entry.attempts += 1;
         true
@@ -301,7 +301,7 @@ impl PendingRequests {
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return };
         entry.change = copy;
-        entry.phase = Phase::Unstored { at: now + wait };
+        entry.phase = RequestPhase::Unstored { at: now + wait };
         entry.attempts += 1;
     }
 
@@ -323,25 +323,25 @@ impl PendingRequests {
     }
 
     /// See [`crate::pua::ports::AgentPorts::timed_out`].
-    pub fn timed_out(&self, now: Tick) -> Vec<Due> {
+    pub fn timed_out(&self, now: Tick) -> Vec<DueRequest> {
         let mut table = self.table.lock();
         let mut due = Vec::new();
         for entry in table.by_key.iter_mut() {
             match entry.phase {
-                Phase::UnderWay { until } if until < now => {
+                RequestPhase::UnderWay { until } if until < now => {
                     // Once is enough, whatever comes of it.
-                    entry.phase = Phase::UnderWay { until: now + PATIENCE };
-                    due.push(Due::Lost(entry.id));
+                    entry.phase = RequestPhase::UnderWay { until: now + PATIENCE };
+                    due.push(DueRequest::Lost(entry.id));
                 }
-                Phase::Waiting { at } if at <= now => match entry.take_next(now) {
-                    Some(next) => due.push(Due::Send(entry.id, next.to_private())),
-                    None => due.push(Due::Lost(entry.id)),
+                RequestPhase::Waiting { at } if at <= now => match entry.take_next(now) {
+                    Some(next) => due.push(DueRequest::Send(entry.id, next.to_private())),
+                    None => due.push(DueRequest::Lost(entry.id)),
                 },
-                Phase::Unstored { at } if at <= now => {
-                    entry.phase = Phase::UnderWay { until: now + PATIENCE };
+                RequestPhase::Unstored { at } if at <= now => {
+                    entry.phase = RequestPhase::UnderWay { until: now + PATIENCE };
                     due.push(match entry.change.take() {
-                        Some(change) => Due::Store(entry.id, change.to_private()),
-                        None => Due::Lost(entry.id),
+                        Some(change) => DueRequest::Store(entry.id, change.to_private()),
+                        None => DueRequest::Lost(entry.id),
                     });
                 }
                 _ => {}
@@ -359,21 +359,21 @@ impl PendingRequests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pua::request::Part;
+    use crate::pua::request::RequestField;
 
     use crate::host::fake;
-    use crate::pua::request::{RequestOptions, Wanted};
+    use crate::pua::request::{RequestOptions, RequestedExpires};
 
     fn request(body: &str, cb_param: usize) -> Request {
         let options = RequestOptions {
             event: 1,
             flag: 1,
-            expires: Wanted::For(Seconds(60)),
+            expires: RequestedExpires::For(Seconds(60)),
             has_body: true,
             cb_param,
             ..RequestOptions::default()
         };
-        Request::new(options, &[(Part::PresUri, b"sip:a@b"), (Part::Body, body.as_bytes())])
+        Request::new(options, &[(RequestField::PresUri, b"sip:a@b"), (RequestField::Body, body.as_bytes())])
     }
 
     fn words(claims: &[Claim]) -> Vec<usize> {
@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(words(&pending_requests.claims(id)), [11]);
         assert!(pending_requests.claims(id).is_empty());
         let next = pending_requests.end(id, Tick(0)).unwrap();
-        assert_eq!((next.get(Part::Body), next.options.cb_param), (b"4".as_slice(), 44));
+        assert_eq!((next.get(RequestField::Body), next.options.cb_param), (b"4".as_slice(), 44));
         assert_eq!(words(&pending_requests.claims(id)), [22, 33, 44]);
         assert_eq!(pending_requests.end(id, Tick(0)), None);
         assert_eq!(pending_requests.count(), 0);
@@ -410,9 +410,9 @@ mod tests {
         let id = go(&pending_requests, &request("1", 0));
         assert!(pending_requests.wait(id, Seconds(20), &request("1", 0), AtServer::Nothing, Tick(0)));
         assert!(pending_requests.timed_out(Tick(19)).is_empty());
-        assert!(matches!(pending_requests.timed_out(Tick(20))[..], [Due::Send(..)]));
+        assert!(matches!(pending_requests.timed_out(Tick(20))[..], [DueRequest::Send(..)]));
         assert!(pending_requests.timed_out(Tick(20) + PATIENCE).is_empty());
-        assert_eq!(pending_requests.timed_out(Tick(21) + PATIENCE), [Due::Lost(id)]);
+        assert_eq!(pending_requests.timed_out(Tick(21) + PATIENCE), [DueRequest::Lost(id)]);
         pending_requests.end(id, Tick(700));
         assert_eq!(pending_requests.count(), 0);
         drop(pending_requests);
@@ -435,7 +435,7 @@ mod tests {
             pending_requests.admit(5, &request("3", 0), Checked::Yes, Tick(0)),
             Err(RequestError::Crowded(LONGEST_QUEUE))
         );
-        assert_eq!(pending_requests.end(id, Tick(0)).unwrap().get(Part::Body), b"2");
+        assert_eq!(pending_requests.end(id, Tick(0)).unwrap().get(RequestField::Body), b"2");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Rows of the `pua` table: how a record is written, read and found.
 use crate::agent::records::RecordRowChange;
 use crate::common::database::{Database, StoreError};
-use crate::common::paging::{Seen, each_page};
+use crate::common::paging::{BatchEnd, each_page};
 use crate::common::row_groups::{GroupOutcome, Writer};
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, moment, moment_of, row_columns};
 use crate::pua::config::Config;
-use crate::pua::record::{Dialog, Field, Record, RecordRowState, RecordState, Search};
+use crate::pua::record::{Dialog, Record, RecordField, RecordRowState, RecordState, Search};
 use crate::sip::columns::{self, LONG, SHORT, TAG, TEXT};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Moment, Seconds};
@@ -46,38 +46,47 @@ row_columns! {
 
 /// Whether every column holds its value in every database.
 fn fits(record: &Record) -> bool {
-    let holds = |fields: &[Field], room| fields.iter().all(|field| columns::fits(record.get(*field), room));
-    holds(&[Field::PresUri, Field::Id, Field::WatcherUri, Field::CallId, Field::Contact, Field::RemoteContact], LONG)
-        && holds(&[Field::Etag, Field::ToTag, Field::FromTag], TAG)
-        && holds(&[Field::TupleId], SHORT)
-        && holds(&[Field::RecordRoute, Field::ExtraHeaders], TEXT)
+    let holds = |fields: &[RecordField], room| fields.iter().all(|field| columns::fits(record.get(*field), room));
+    holds(
+        &[
+            RecordField::PresUri,
+            RecordField::Id,
+            RecordField::WatcherUri,
+            RecordField::CallId,
+            RecordField::Contact,
+            RecordField::RemoteContact,
+        ],
+        LONG,
+    ) && holds(&[RecordField::Etag, RecordField::ToTag, RecordField::FromTag], TAG)
+        && holds(&[RecordField::TupleId], SHORT)
+        && holds(&[RecordField::RecordRoute, RecordField::ExtraHeaders], TEXT)
 }
 
-fn text(record: &Record, field: Field) -> Value<'_> {
+fn text(record: &Record, field: RecordField) -> Value<'_> {
     Value::Text(record.get(field))
 }
 
 fn cells(record: &Record) -> [Cell<'_>; 18] {
     let state = &record.state;
     [
-        ("pres_uri", text(record, Field::PresUri)),
-        ("pres_id", text(record, Field::Id)),
+        ("pres_uri", text(record, RecordField::PresUri)),
+        ("pres_id", text(record, RecordField::Id)),
         ("flag", Value::Int(state.flag.into())),
         ("event", Value::Int(state.event.into())),
-        ("watcher_uri", text(record, Field::WatcherUri)),
-        ("call_id", text(record, Field::CallId)),
-        ("to_tag", text(record, Field::ToTag)),
-        ("from_tag", text(record, Field::FromTag)),
-        ("etag", text(record, Field::Etag)),
-        ("tuple_id", text(record, Field::TupleId)),
+        ("watcher_uri", text(record, RecordField::WatcherUri)),
+        ("call_id", text(record, RecordField::CallId)),
+        ("to_tag", text(record, RecordField::ToTag)),
+        ("from_tag", text(record, RecordField::FromTag)),
+        ("etag", text(record, RecordField::Etag)),
+        ("tuple_id", text(record, RecordField::TupleId)),
         ("cseq", Value::Int(state.cseq.into())),
         ("expires", Value::Time(state.expires_at.into())),
         ("desired_expires", desired(state.desired_until)),
-        ("record_route", text(record, Field::RecordRoute)),
-        ("contact", text(record, Field::Contact)),
-        ("remote_contact", text(record, Field::RemoteContact)),
+        ("record_route", text(record, RecordField::RecordRoute)),
+        ("contact", text(record, RecordField::Contact)),
+        ("remote_contact", text(record, RecordField::RemoteContact)),
         ("version", Value::Int(state.version.into())),
-        ("extra_headers", text(record, Field::ExtraHeaders)),
+        ("extra_headers", text(record, RecordField::ExtraHeaders)),
     ]
 }
 
@@ -94,11 +103,11 @@ fn changing(record: &Record) -> [Cell<'_>; 9] {
         ("desired_expires", desired(state.desired_until)),
         ("cseq", Value::Int(state.cseq.into())),
         ("version", Value::Int(state.version.into())),
-        ("etag", text(record, Field::Etag)),
-        ("tuple_id", text(record, Field::TupleId)),
-        ("to_tag", text(record, Field::ToTag)),
-        ("record_route", text(record, Field::RecordRoute)),
-        ("remote_contact", text(record, Field::RemoteContact)),
+        ("etag", text(record, RecordField::Etag)),
+        ("tuple_id", text(record, RecordField::TupleId)),
+        ("to_tag", text(record, RecordField::ToTag)),
+        ("record_route", text(record, RecordField::RecordRoute)),
+        ("remote_contact", text(record, RecordField::RemoteContact)),
     ]
 }
 
@@ -106,13 +115,13 @@ fn changing(record: &Record) -> [Cell<'_>; 9] {
 fn identity<'a>(record: &'a Record, etag: EntityTag<&'a [u8]>) -> Vec<Cond<'a>> {
     if record.is_subscription() {
         return vec![
-            ("call_id", Op::Eq, text(record, Field::CallId)),
-            ("from_tag", Op::Eq, text(record, Field::FromTag)),
+            ("call_id", Op::Eq, text(record, RecordField::CallId)),
+            ("from_tag", Op::Eq, text(record, RecordField::FromTag)),
         ];
     }
     vec![
-        ("pres_uri", Op::Eq, text(record, Field::PresUri)),
-        ("pres_id", Op::Eq, text(record, Field::Id)),
+        ("pres_uri", Op::Eq, text(record, RecordField::PresUri)),
+        ("pres_id", Op::Eq, text(record, RecordField::Id)),
         ("event", Op::Eq, Value::Int(record.state.event.into())),
         ("flag", Op::Eq, Value::Int(record.state.flag.into())),
         ("etag", Op::Eq, Value::Text(etag.into_bytes())),
@@ -133,18 +142,18 @@ fn read(row: Row<'_, Pua>) -> Record {
     Record::new(
         state,
         &[
-            (Field::PresUri, row.bytes(Pua::PresUri)),
-            (Field::Id, row.bytes(Pua::PresId)),
-            (Field::Etag, row.bytes(Pua::Etag)),
-            (Field::TupleId, row.bytes(Pua::TupleId)),
-            (Field::WatcherUri, row.bytes(Pua::WatcherUri)),
-            (Field::CallId, row.bytes(Pua::CallId)),
-            (Field::ToTag, row.bytes(Pua::ToTag)),
-            (Field::FromTag, row.bytes(Pua::FromTag)),
-            (Field::RecordRoute, row.bytes(Pua::RecordRoute)),
-            (Field::Contact, row.bytes(Pua::Contact)),
-            (Field::RemoteContact, row.bytes(Pua::RemoteContact)),
-            (Field::ExtraHeaders, row.bytes(Pua::ExtraHeaders)),
+            (RecordField::PresUri, row.bytes(Pua::PresUri)),
+            (RecordField::Id, row.bytes(Pua::PresId)),
+            (RecordField::Etag, row.bytes(Pua::Etag)),
+            (RecordField::TupleId, row.bytes(Pua::TupleId)),
+            (RecordField::WatcherUri, row.bytes(Pua::WatcherUri)),
+            (RecordField::CallId, row.bytes(Pua::CallId)),
+            (RecordField::ToTag, row.bytes(Pua::ToTag)),
+            (RecordField::FromTag, row.bytes(Pua::FromTag)),
+            (RecordField::RecordRoute, row.bytes(Pua::RecordRoute)),
+            (RecordField::Contact, row.bytes(Pua::Contact)),
+            (RecordField::RemoteContact, row.bytes(Pua::RemoteContact)),
+            (RecordField::ExtraHeaders, row.bytes(Pua::ExtraHeaders)),
         ],
     )
 }
@@ -154,12 +163,12 @@ fn select(db: &Connection, table: &[u8], conditions: &[Cond<'_>]) -> Result<Vec<
 }
 
 /// The rows of the table as one process reaches them.
-pub struct Rows<'a> {
+pub struct PuaRows<'a> {
     pub(crate) database: &'a Database,
     pub(crate) config: &'a Config,
 }
 
-impl Rows<'_> {
+impl PuaRows<'_> {
     fn table(&self) -> &'static [u8] {
         self.config.table
     }
@@ -187,7 +196,8 @@ impl Rows<'_> {
         let conditions =
             [("call_id", Op::Eq, Value::Text(dialog.call_id)), ("from_tag", Op::Eq, Value::Text(dialog.from_tag))];
         let found = self.database.read(|db| select(db, self.table(), &conditions))?;
-        let exact = found.iter().find(|record| !dialog.to_tag.is_empty() && record.get(Field::ToTag) == dialog.to_tag);
+        let exact =
+            found.iter().find(|record| !dialog.to_tag.is_empty() && record.get(RecordField::ToTag) == dialog.to_tag);
         let other = || found.iter().find(|record| record.is_temporary() || dialog.to_tag.is_empty());
         Ok(exact.or_else(other).cloned())
     }
@@ -207,14 +217,14 @@ impl Rows<'_> {
     ///
     /// Fails when the database cannot be written, refuses the row, or cannot say whether there was one.
     pub fn replace(&self, before: &Record, after: &Record) -> Result<bool, StoreError> {
-        let which = identity(before, EntityTag::new(before.get(Field::Etag)));
+        let which = identity(before, EntityTag::new(before.get(RecordField::Etag)));
         self.database.write(|db| {
             db.update(self.table(), &changing(after), &which)?;
             match db.affected_rows() {
                 Some(count) if count > 0 => Ok(true),
                 // Some drivers count only rows whose values are others now, some cannot count.
                 _ => {
-                    let now_named = identity(after, EntityTag::new(after.get(Field::Etag)));
+                    let now_named = identity(after, EntityTag::new(after.get(RecordField::Etag)));
                     Ok(!db.select::<Presentity>(self.table(), &now_named, None)?.is_empty())
                 }
             }
@@ -227,7 +237,7 @@ impl Rows<'_> {
     ///
     /// Fails when the database cannot be written.
     pub fn remove(&self, record: &Record) -> Result<(), StoreError> {
-        let which = identity(record, EntityTag::new(record.get(Field::Etag)));
+        let which = identity(record, EntityTag::new(record.get(RecordField::Etag)));
         self.database.write(|db| db.delete(self.table(), &which))
     }
 
@@ -264,7 +274,7 @@ impl Rows<'_> {
         each_page(self.database, table, self.config.fetch_rows, |db, page| {
             let rows = db.select_with_keys(table, &page.conditions, page.order)?;
             rows.iter().map(read).for_each(&mut keep);
-            Ok(Seen::of(&rows))
+            Ok(BatchEnd::of(&rows))
         })
     }
 
@@ -274,7 +284,7 @@ impl Rows<'_> {
         let write = |db: &Connection, change: &RecordRowChange| -> Result<(), DbError> {
             match change {
                 RecordRowChange::Ended(record) => {
-                    db.delete(table, &identity(record, EntityTag::new(record.get(Field::Etag))))
+                    db.delete(table, &identity(record, EntityTag::new(record.get(RecordField::Etag))))
                 }
                 RecordRowChange::Changed { record, .. } if record.state.row_state == RecordRowState::Insert => {
                     db.insert(table, &cells(record))

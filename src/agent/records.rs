@@ -1,10 +1,10 @@
 //! Records in shared memory (`db_mode` 0): shards, each under one lock.
-use crate::common::row_groups::{Aside, Fate, Pass};
+use crate::common::row_groups::{Aside, Pass, RowOutcome};
 use crate::host::clock;
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
-use crate::pua::record::{Dialog, Field, Record, RecordRowState, Search};
+use crate::pua::record::{Dialog, Record, RecordField, RecordRowState, Search};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Moment, Seconds};
@@ -91,7 +91,7 @@ impl Records {
     }
 
     fn hash_of<B: AsRef<[u8]>>(&self, record: &Record<B>) -> u64 {
-        self.hash(record.get(Field::PresUri), record.get(Field::WatcherUri))
+        self.hash(record.get(RecordField::PresUri), record.get(RecordField::WatcherUri))
     }
 
     fn shard(&self, hash: u64) -> &Lock<HashTable<ShmBox<Entry>, Shm>> {
@@ -116,11 +116,11 @@ impl Records {
     /// See [`crate::pua::ports::AgentPorts::find_dialog`].
     pub fn find_dialog(&self, dialog: &Dialog<'_>) -> Option<Record> {
         let same = |record: &SharedRecord| {
-            record.get(Field::CallId) == dialog.call_id && record.get(Field::FromTag) == dialog.from_tag
+            record.get(RecordField::CallId) == dialog.call_id && record.get(RecordField::FromTag) == dialog.from_tag
         };
         let hash = self.hash(dialog.pres_uri, dialog.watcher_uri);
         let established = |record: &SharedRecord| {
-            same(record) && !dialog.to_tag.is_empty() && record.get(Field::ToTag) == dialog.to_tag
+            same(record) && !dialog.to_tag.is_empty() && record.get(RecordField::ToTag) == dialog.to_tag
         };
         self.newest(hash, established)
             .or_else(|| self.newest(hash, |record| same(record) && (record.is_temporary() || dialog.to_tag.is_empty())))
@@ -137,7 +137,7 @@ impl Records {
         shared.state.serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let row_etag = match record.state.row_state {
             RecordRowState::Insert => EntityTag::new(shm::copy(b"")?),
-            _ => EntityTag::new(record.get(Field::Etag)).map(shm::copy)?,
+            _ => EntityTag::new(record.get(RecordField::Etag)).map(shm::copy)?,
         };
         let entry = shm::boxed(Entry { hash, record: shared, row_etag, aside: Aside::default() })?;
         let mut shard = self.shard(hash).lock();
@@ -178,7 +178,7 @@ impl Records {
         let (gone, _) = entry.remove();
         drop(shard);
         if gone.record.state.row_state != RecordRowState::Insert {
-            self.end_row(&gone.record.with(&[(Field::Etag, gone.row_etag.bytes())]));
+            self.end_row(&gone.record.with(&[(RecordField::Etag, gone.row_etag.bytes())]));
         }
     }
 
@@ -212,8 +212,8 @@ impl Records {
             found.extend(
                 shard
                     .iter()
-                    .filter(|entry| !id.is_empty() && entry.record.get(Field::Id) == id)
-                    .map(|entry| entry.record.get(Field::PresUri).to_vec()),
+                    .filter(|entry| !id.is_empty() && entry.record.get(RecordField::Id) == id)
+                    .map(|entry| entry.record.get(RecordField::PresUri).to_vec()),
             );
         }
         found
@@ -239,7 +239,7 @@ impl Records {
                 if !waits || over || entry.record.is_temporary() {
                     continue;
                 }
-                let Ok(tag) = EntityTag::new(entry.record.get(Field::Etag)).map(shm::copy) else { continue };
+                let Ok(tag) = EntityTag::new(entry.record.get(RecordField::Etag)).map(shm::copy) else { continue };
                 let before = std::mem::replace(&mut entry.row_etag, tag);
                 changes.push(RecordRowChange::Changed {
                     record: entry.record.to_private(),
@@ -258,12 +258,12 @@ impl Records {
     }
 
     /// Takes note of what became of a change. `true` when the database has refused its row, which was not known.
-    pub fn note_fate(&self, change: &RecordRowChange, fate: Fate, now: Moment) -> bool {
+    pub fn note_fate(&self, change: &RecordRowChange, fate: RowOutcome, now: Moment) -> bool {
         match (change, fate) {
-            (RecordRowChange::Ended(row), Fate::Kept) => self.end_row(row),
+            (RecordRowChange::Ended(row), RowOutcome::Kept) => self.end_row(row),
             // A row that may not be deleted ends by its own time.
             (RecordRowChange::Ended(_), _) => {}
-            (RecordRowChange::Changed { record, .. }, Fate::Written) => {
+            (RecordRowChange::Changed { record, .. }, RowOutcome::Written) => {
                 self.with_entry(record, |entry| entry.aside = Aside::default());
             }
             (RecordRowChange::Changed { record, row_etag }, fate) => {
@@ -274,7 +274,7 @@ impl Records {
     }
 
     /// What could not be written is tried again.
-    fn note_unwritten(&self, record: &Record, row_etag: &EntityTag, fate: Fate, now: Moment) -> bool {
+    fn note_unwritten(&self, record: &Record, row_etag: &EntityTag, fate: RowOutcome, now: Moment) -> bool {
         let Ok(tag) = row_etag.map(shm::copy) else { return false };
         let (is_new, mut is_news) = (record.state.row_state == RecordRowState::Insert, false);
         let known = self.with_entry(record, |entry| {
@@ -282,15 +282,15 @@ impl Records {
             entry.record.state.row_state = if is_new { RecordRowState::Insert } else { RecordRowState::Update };
             entry.row_etag = tag;
             match fate {
-                Fate::Refused => entry.aside = Aside::refused(now),
+                RowOutcome::Refused => entry.aside = Aside::refused(now),
                 _ if !was_refused => entry.aside = Aside::later(now),
                 _ => {}
             }
-            is_news = fate == Fate::Refused && !was_refused;
+            is_news = fate == RowOutcome::Refused && !was_refused;
         });
         if !known && !is_new {
             // It was removed meanwhile; its row is still the old one.
-            self.end_row(&record.with(&[(Field::Etag, row_etag.bytes())]));
+            self.end_row(&record.with(&[(RecordField::Etag, row_etag.bytes())]));
         }
         is_news
     }
@@ -345,7 +345,11 @@ mod tests {
         };
         Record::new(
             state,
-            &[(Field::PresUri, b"sip:alice@host"), (Field::Id, id.as_bytes()), (Field::Etag, etag.as_bytes())],
+            &[
+                (RecordField::PresUri, b"sip:alice@host"),
+                (RecordField::Id, id.as_bytes()),
+                (RecordField::Etag, etag.as_bytes()),
+            ],
         )
     }
 
@@ -368,18 +372,18 @@ mod tests {
         let records = Records::new(7).unwrap();
         records.insert(&record("a", "1")).unwrap();
         records.insert(&record("b", "2")).unwrap();
-        assert_eq!(records.find(&search(b"")).unwrap().get(Field::Etag), b"2");
+        assert_eq!(records.find(&search(b"")).unwrap().get(RecordField::Etag), b"2");
         let a = records.find(&search(b"a")).unwrap();
-        assert!(records.replace(&a, &a.with(&[(Field::Etag, b"3")])).unwrap());
+        assert!(records.replace(&a, &a.with(&[(RecordField::Etag, b"3")])).unwrap());
         let changes = records.take_changes(Moment::at(0), Pass::Regular);
         assert!(matches!(changes[..], [RecordRowChange::Changed { .. }, RecordRowChange::Changed { .. }]));
-        changes.iter().for_each(|change| assert!(!records.note_fate(change, Fate::Written, Moment::at(0))));
+        changes.iter().for_each(|change| assert!(!records.note_fate(change, RowOutcome::Written, Moment::at(0))));
         records.remove(&records.find(&search(b"a")).unwrap());
         assert!(records.find(&search(b"a")).is_none());
         assert!(!records.replace(&a, &a).unwrap());
         let ended = records.take_changes(Moment::at(0), Pass::Regular);
-        assert!(matches!(&ended[..], [RecordRowChange::Ended(row)] if row.get(Field::Etag) == b"3"));
-        records.note_fate(&ended[0], Fate::Kept, Moment::at(0));
+        assert!(matches!(&ended[..], [RecordRowChange::Ended(row)] if row.get(RecordField::Etag) == b"3"));
+        records.note_fate(&ended[0], RowOutcome::Kept, Moment::at(0));
         assert_eq!(
             records.take_changes(Moment::at(0), Pass::Regular).len(),
             1,
@@ -392,15 +396,15 @@ mod tests {
         let records = Records::new(7).unwrap();
         records.insert(&record("a", "1")).unwrap();
         let changes = records.take_changes(Moment::at(10), Pass::Regular);
-        assert!(records.note_fate(&changes[0], Fate::Refused, Moment::at(10)));
+        assert!(records.note_fate(&changes[0], RowOutcome::Refused, Moment::at(10)));
         assert!(records.take_changes(Moment::at(20), Pass::Regular).is_empty());
         assert_eq!(records.refused(9).len(), 1);
         let last = records.take_changes(Moment::at(20), Pass::Last);
         let [RecordRowChange::Changed { record, .. }] = &last[..] else { panic!("one row is new") };
         assert_eq!(record.state.row_state, RecordRowState::Insert);
-        assert!(!records.note_fate(&last[0], Fate::Refused, Moment::at(20)), "it is named once");
+        assert!(!records.note_fate(&last[0], RowOutcome::Refused, Moment::at(20)), "it is named once");
         let a = records.find(&search(b"a")).unwrap();
-        assert!(records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap());
+        assert!(records.replace(&a, &a.with(&[(RecordField::Etag, b"2")])).unwrap());
         assert_eq!(records.take_changes(Moment::at(21), Pass::Regular).len(), 1);
     }
 
@@ -411,17 +415,17 @@ mod tests {
             records.insert(&record("a", "1")).unwrap();
             records.take_changes(Moment::at(0), Pass::Regular);
             let a = records.find(&search(b"a")).unwrap();
-            records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
+            records.replace(&a, &a.with(&[(RecordField::Etag, b"2")])).unwrap();
             let changes = records.take_changes(Moment::at(0), Pass::Regular);
             assert!(
                 matches!(&changes[..], [RecordRowChange::Changed { row_etag, .. }] if *row_etag == EntityTag::from("1"))
             );
             records.remove(&records.find(&search(b"a")).unwrap());
             if !written {
-                records.note_fate(&changes[0], Fate::Kept, Moment::at(0));
+                records.note_fate(&changes[0], RowOutcome::Kept, Moment::at(0));
             }
             let etag = |change: &RecordRowChange| match change {
-                RecordRowChange::Ended(row) => row.get(Field::Etag).to_vec(),
+                RecordRowChange::Ended(row) => row.get(RecordField::Etag).to_vec(),
                 RecordRowChange::Changed { .. } => Vec::new(),
             };
             let ended: Vec<_> = records.take_changes(Moment::at(1), Pass::Regular).iter().map(etag).collect();
@@ -436,13 +440,13 @@ mod tests {
         records.insert(&record("a", "1")).unwrap();
         let changes = records.take_changes(Moment::at(0), Pass::Regular);
         let a = records.find(&search(b"a")).unwrap();
-        records.replace(&a, &a.with(&[(Field::Etag, b"2")])).unwrap();
-        records.note_fate(&changes[0], Fate::Kept, Moment::at(0));
+        records.replace(&a, &a.with(&[(RecordField::Etag, b"2")])).unwrap();
+        records.note_fate(&changes[0], RowOutcome::Kept, Moment::at(0));
         let RecordRowChange::Changed { record: again, .. } = &records.take_changes(Moment::at(1), Pass::Regular)[0]
         else {
             panic!("not changed")
         };
-        assert_eq!((again.state.row_state, again.get(Field::Etag)), (RecordRowState::Insert, b"2".as_slice()));
+        assert_eq!((again.state.row_state, again.get(RecordField::Etag)), (RecordRowState::Insert, b"2".as_slice()));
     }
 
     #[test]

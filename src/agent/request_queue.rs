@@ -5,7 +5,7 @@ use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
 use crate::pua::ports::{Claim, PendingRequestId};
 use crate::pua::record::{Record, RecordChange};
-use crate::pua::request::{Request, Wanted};
+use crate::pua::request::{Request, RequestedExpires};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Seconds, Tick};
@@ -17,7 +17,7 @@ type Shared = ShmBox<[u8]>;
 pub(crate) const PATIENCE: Seconds = Seconds(600);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum RequestPhase {
     /// Its answer is awaited; after this time nobody will give one.
     UnderWay { until: Tick },
     /// It waits for another try.
@@ -26,28 +26,28 @@ pub(super) enum Phase {
     Unstored { at: Tick },
 }
 
-shm_safe!(enum Phase { UnderWay { until }, Waiting { at }, Unstored { at } });
+shm_safe!(enum RequestPhase { UnderWay { until }, Waiting { at }, Unstored { at } });
 
 /// What goes next on a pending request.
-pub(super) struct Waiting {
+pub(super) struct NextRequest {
     pub(super) request: Request<Shared>,
     pub(super) since: Tick,
     pub(super) not_before: Option<Tick>,
     pub(super) claims: ShmVec<Claim>,
 }
 
-shm_safe!(Waiting { request, since, not_before, claims });
+shm_safe!(NextRequest { request, since, not_before, claims });
 
-pub(super) struct Entry {
+pub(super) struct QueueEntry {
     pub(super) id: PendingRequestId,
     pub(super) key: u64,
     pub(super) subscribes: bool,
-    pub(super) phase: Phase,
+    pub(super) phase: RequestPhase,
     pub(super) attempts: u32,
     /// The server may have something: an end of it has to be sent.
     pub(super) stored: bool,
     /// For how long it was asked for last, and when.
-    pub(super) asked: (Wanted, Tick),
+    pub(super) asked: (RequestedExpires, Tick),
     pub(super) sent: Option<(Request<Shared>, Record<Shared>)>,
     /// The entity tag of what was sent last; `None` before anything was.
     pub(super) etag: Option<EntityTag<Shared>>,
@@ -57,11 +57,11 @@ pub(super) struct Entry {
     pub(super) beside: bool,
     /// Callers that wait for what is under way.
     pub(super) claims: ShmVec<Claim>,
-    pub(super) next: Option<Waiting>,
+    pub(super) next: Option<NextRequest>,
     pub(super) change: Option<RecordChange<Shared>>,
 }
 
-shm_safe!(Entry {
+shm_safe!(QueueEntry {
     id,
     key,
     subscribes,
@@ -82,18 +82,18 @@ shm_safe!(Entry {
 /// it has to.
 const SAME_END: Seconds = Seconds(10);
 
-impl Entry {
+impl QueueEntry {
     /// Takes what waits, aged by the time it waited; the callers behind it wait for its answer now.
     pub(super) fn take_next(&mut self, now: Tick) -> Option<Request<Shared>> {
         let mut next = self.next.take()?;
         let options = &mut next.request.options;
         let waited = now - next.since;
-        if let (Wanted::For(time), true) = (options.expires, waited > Seconds(1)) {
+        if let (RequestedExpires::For(time), true) = (options.expires, waited > Seconds(1)) {
             // What nobody wants any more is ended.
-            options.expires = if time > waited { Wanted::For(time - waited) } else { Wanted::End };
+            options.expires = if time > waited { RequestedExpires::For(time - waited) } else { RequestedExpires::End };
         }
         self.asked = (options.expires, now);
-        self.phase = Phase::UnderWay { until: now + PATIENCE };
+        self.phase = RequestPhase::UnderWay { until: now + PATIENCE };
         if self.claims.is_empty() {
             self.claims = next.claims;
         } else {
@@ -109,19 +109,21 @@ impl Entry {
         let (asked, at) = self.asked;
         let wanted = request.options.expires;
         let same_end = match (asked, wanted) {
-            (Wanted::Forever, Wanted::Forever) => true,
-            (Wanted::For(asked), Wanted::For(wanted)) => ((at + asked) - (now + wanted)).abs() <= SAME_END,
+            (RequestedExpires::Forever, RequestedExpires::Forever) => true,
+            (RequestedExpires::For(asked), RequestedExpires::For(wanted)) => {
+                ((at + asked) - (now + wanted)).abs() <= SAME_END
+            }
             _ => false,
         };
         self.subscribes
-            && matches!(self.phase, Phase::UnderWay { .. })
+            && matches!(self.phase, RequestPhase::UnderWay { .. })
             && self.next.is_none()
             && self.sent.is_some()
             && same_end
     }
 
     /// What waits is not with the server, and nobody wants it any more: `request` goes in its place at once.
-    pub(super) fn give_way(&mut self, request: &Request, now: Tick) -> Result<Option<Waiting>, NoMemory> {
+    pub(super) fn give_way(&mut self, request: &Request, now: Tick) -> Result<Option<NextRequest>, NoMemory> {
         let mut claims = ShmVec::new_in(Shm);
         let waiting = self.next.iter().flat_map(|next| next.claims.iter());
         for claim in Claim::of(request).iter().chain(self.claims.iter()).chain(waiting) {
@@ -129,7 +131,7 @@ impl Entry {
         }
         self.claims = claims;
         self.asked = (request.options.expires, now);
-        self.phase = Phase::UnderWay { until: now + PATIENCE };
+        self.phase = RequestPhase::UnderWay { until: now + PATIENCE };
         Ok(self.next.take())
     }
 
@@ -149,7 +151,7 @@ impl Entry {
         request: &Request,
         now: Tick,
         not_before: Option<Tick>,
-    ) -> Result<Option<Waiting>, RequestError> {
+    ) -> Result<Option<NextRequest>, RequestError> {
         let follows = request.etag().is_some_and(|tag| self.has_tag(tag));
         let mut merged = match &self.next {
             None => request.clone(),
@@ -166,7 +168,7 @@ impl Entry {
         };
         merged.options.follows = follows;
         let mut fresh =
-            Waiting { request: merged.map(shm::copy)?, since: now, not_before, claims: ShmVec::new_in(Shm) };
+            NextRequest { request: merged.map(shm::copy)?, since: now, not_before, claims: ShmVec::new_in(Shm) };
         if let Some(claim) = Claim::of(request) {
             let claims = self.next.as_mut().map_or(&mut fresh.claims, |next| &mut next.claims);
             shm::push(claims, claim)?;
@@ -184,12 +186,17 @@ impl Entry {
 /// # Errors
 ///
 /// Fails when shared memory runs out.
-pub(super) fn new_entry(key: u64, request: &Request, phase: Phase, now: Tick) -> Result<ShmBox<Entry>, NoMemory> {
+pub(super) fn new_entry(
+    key: u64,
+    request: &Request,
+    phase: RequestPhase,
+    now: Tick,
+) -> Result<ShmBox<QueueEntry>, NoMemory> {
     let mut claims = ShmVec::new_in(Shm);
     if let Some(claim) = Claim::of(request) {
         shm::push(&mut claims, claim)?;
     }
-    shm::boxed(Entry {
+    shm::boxed(QueueEntry {
         id: 0,
         key,
         subscribes: request.is_subscription(),

@@ -1,7 +1,7 @@
 //! What becomes of requests when servers are slow, forgetful, busy, hostile or gone, and callers impatient.
 use crate::agent::testing::{Bench, code, granted, publication, subscription};
 use crate::pua::error::RequestError;
-use crate::pua::request::{Part, RequestOptions, Start};
+use crate::pua::request::{RequestField, RequestOptions, Start};
 use crate::pua::response::{Challenge, FinalResponse};
 use crate::time::Seconds;
 
@@ -35,7 +35,7 @@ fn what_cannot_go_takes_no_place_in_the_queue() {
     bench.publish("i", Some("two"), 600, 2).unwrap();
     bench.publish("i", None, 600, 3).unwrap();
     assert!(matches!(bench.publish("i", Some("broken"), 600, 4), Err(RequestError::BadBody(_))));
-    let tag = [(Part::Etag, b"nobody's".as_slice())];
+    let tag = [(RequestField::Etag, b"nobody's".as_slice())];
     let stranger = publication("i", Some("three"), 600, 5).with(&tag);
     assert_eq!(bench.submit(&stranger), Err(RequestError::UnknownEtag));
     bench.answer(&granted("t1", 600));
@@ -48,7 +48,7 @@ fn a_request_that_names_the_tag_of_the_one_before_it_goes_on_with_the_new_one() 
     let mut bench = Bench::new();
     bench.publish("i", Some("one"), 600, 1).unwrap();
     bench.answer(&granted("t1", 600));
-    let named = |body, expires, word| publication("i", body, expires, word).with(&[(Part::Etag, b"t1")]);
+    let named = |body, expires, word| publication("i", body, expires, word).with(&[(RequestField::Etag, b"t1")]);
     bench.submit(&named(Some("two"), 600, 2)).unwrap();
     bench.submit(&named(Some("three"), 600, 3)).unwrap();
     bench.answer(&granted("t2", 600));
@@ -326,7 +326,7 @@ fn a_repair_makes_a_publication_of_its_own() {
     let second = publication("i", Some("sibling"), -1, 2);
     bench.submit(&second.with_options(RequestOptions { start: Start::Anew, ..second.options })).unwrap();
     bench.answer(&granted("t2", 3600));
-    bench.submit(&publication("i", Some("two"), -1, 3).with(&[(Part::Etag, b"t1")])).unwrap();
+    bench.submit(&publication("i", Some("two"), -1, 3).with(&[(RequestField::Etag, b"t1")])).unwrap();
     bench.answer(&code(412));
     let repair = bench.wire.last().unwrap();
     assert_eq!((repair.header("SIP-If-Match"), repair.body.as_deref()), ("", Some("two")));
@@ -406,7 +406,8 @@ fn a_publication_whose_new_tag_is_not_stored_yet_is_published_once_at_a_time() {
     bench.store_away = false;
     bench.pass(100);
     assert_eq!(bench.wire.len(), 2);
-    let named = |tag: &'static str, word| publication("i", Some("two"), -1, word).with(&[(Part::Etag, tag.as_bytes())]);
+    let named =
+        |tag: &'static str, word| publication("i", Some("two"), -1, word).with(&[(RequestField::Etag, tag.as_bytes())]);
     for (tag, word) in [("t1", 3), ("t2", 4)] {
         bench.submit(&named(tag, word)).unwrap();
     }

@@ -10,11 +10,11 @@ use crate::pua::error::RequestError;
 use crate::pua::event::{self, Event};
 use crate::pua::ports::RequestOutcome;
 use crate::pua::ports::{
-    Admission, AgentPorts, AtServer, Checked, Claim, ClientRequest, Due, PendingRequest, PendingRequestId, Processed,
-    Sent,
+    Admission, AgentPorts, AtServer, Checked, Claim, ClientRequest, DueRequest, PendingRequest, PendingRequestId,
+    Processed, SendOutcome,
 };
-use crate::pua::record::{Dialog, Field, Record, RecordChange, RecordRowState, Search};
-use crate::pua::request::{Part, Request, RequestOptions, Wanted};
+use crate::pua::record::{Dialog, Record, RecordChange, RecordField, RecordRowState, Search};
+use crate::pua::request::{Request, RequestField, RequestOptions, RequestedExpires};
 use crate::pua::response::FinalResponse;
 use crate::pua::{publication, queue, refresh};
 use crate::sip::entity_tag::EntityTag;
@@ -101,9 +101,9 @@ impl Bench {
         crate::agent::records::hash(
             7,
             &[
-                request.get(Part::PresUri),
-                request.get(Part::WatcherUri),
-                request.get(Part::Id),
+                request.get(RequestField::PresUri),
+                request.get(RequestField::WatcherUri),
+                request.get(RequestField::Id),
                 &[request.options.flag as u8],
             ],
         )
@@ -195,7 +195,9 @@ impl Bench {
             }
         }
         let same = |a: &Record, b: &Record| {
-            [Field::PresUri, Field::WatcherUri, Field::Id, Field::CallId].iter().all(|f| a.get(*f) == b.get(*f))
+            [RecordField::PresUri, RecordField::WatcherUri, RecordField::Id, RecordField::CallId]
+                .iter()
+                .all(|f| a.get(*f) == b.get(*f))
         };
         for row in &ended {
             self.rows.retain(|known| !same(known, row));
@@ -212,7 +214,7 @@ impl Bench {
         self.records = Records::new(1).unwrap();
         self.wire.iter_mut().for_each(|wire| wire.answered = true);
         for row in std::mem::take(&mut self.rows) {
-            let mut row = row.with(&[(Field::Body, b""), (Field::ContentType, b"")]);
+            let mut row = row.with(&[(RecordField::Body, b""), (RecordField::ContentType, b"")]);
             row.state.row_state = RecordRowState::Clean;
             if row.is_subscription() {
                 row.state.cseq += reserve;
@@ -228,13 +230,16 @@ pub(crate) fn publication(id: &str, body: Option<&str>, expires: i64, word: usiz
         event: event::XCAP_DIFF,
         flag: 1,
         callback_flag: 1,
-        expires: Wanted::of_number(expires),
+        expires: RequestedExpires::of_number(expires),
         has_body: body.is_some(),
         cb_param: word,
         ..RequestOptions::default()
     };
     let body = body.unwrap_or_default().as_bytes();
-    Request::new(options, &[(Part::PresUri, b"sip:alice@a"), (Part::Id, id.as_bytes()), (Part::Body, body)])
+    Request::new(
+        options,
+        &[(RequestField::PresUri, b"sip:alice@a"), (RequestField::Id, id.as_bytes()), (RequestField::Body, body)],
+    )
 }
 
 pub(crate) fn subscription(expires: i64, word: usize) -> Request {
@@ -242,13 +247,17 @@ pub(crate) fn subscription(expires: i64, word: usize) -> Request {
         event: event::PRESENCE,
         flag: 1,
         callback_flag: 1,
-        expires: Wanted::of_number(expires),
+        expires: RequestedExpires::of_number(expires),
         cb_param: word,
         ..RequestOptions::default()
     };
     Request::new(
         options,
-        &[(Part::PresUri, b"sip:bob@b"), (Part::WatcherUri, b"sip:alice@a"), (Part::Contact, b"sip:alice@host")],
+        &[
+            (RequestField::PresUri, b"sip:bob@b"),
+            (RequestField::WatcherUri, b"sip:alice@a"),
+            (RequestField::Contact, b"sip:alice@host"),
+        ],
     )
 }
 
@@ -289,7 +298,7 @@ impl AgentPorts for Bench {
         event::built_in(false, false).into_iter().find(|event| event.flag == flag)
     }
     fn process(&mut self, _: &Event, request: &Request, _: u32, tuple_id: &[u8]) -> Result<Processed, RequestError> {
-        let body = request.get(Part::Body).to_vec();
+        let body = request.get(RequestField::Body).to_vec();
         match &*body {
             b"broken" => Err(RequestError::BadBody("broken".into())),
             _ => Ok(Processed { body, tuple_id: tuple_id.to_vec() }),
@@ -341,7 +350,7 @@ impl AgentPorts for Bench {
         request: &Request,
         record: &Record,
     ) -> Result<(), RequestError> {
-        self.sending = String::from_utf8_lossy(request.get(Part::Id)).into_owned();
+        self.sending = String::from_utf8_lossy(request.get(RequestField::Id)).into_owned();
         self.pending_requests.record_sent(pending, request, record, self.ticks).map_err(RequestError::from)
     }
     fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest> {
@@ -368,7 +377,7 @@ impl AgentPorts for Bench {
     fn restarts(&mut self, request: &Request) -> u32 {
         self.pending_requests.restarts(Bench::key_of(request), self.ticks)
     }
-    fn timed_out(&mut self) -> Vec<Due> {
+    fn timed_out(&mut self) -> Vec<DueRequest> {
         self.pending_requests.timed_out(self.ticks)
     }
     fn claims(&mut self, pending: PendingRequestId) -> Vec<Claim> {
@@ -377,12 +386,12 @@ impl AgentPorts for Bench {
     fn withdraw(&mut self, pending: PendingRequestId) {
         self.pending_requests.withdraw(pending);
     }
-    fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<Sent, RequestError> {
+    fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<SendOutcome, RequestError> {
         if self.unsendable {
             return Err(RequestError::NotSent);
         }
         if self.dropped {
-            return Ok(Sent::Dropped);
+            return Ok(SendOutcome::Dropped);
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.wire.push(Wire {
@@ -399,7 +408,7 @@ impl AgentPorts for Bench {
             at: self.ticks,
             answered: false,
         });
-        Ok(Sent::UnderWay)
+        Ok(SendOutcome::UnderWay)
     }
     fn report(&mut self, claims: &[Claim], _: &PendingRequest, outcome: RequestOutcome) {
         self.answered_callers.extend(claims.iter().map(|claim| (claim.cb_param, outcome == RequestOutcome::Silence)));

@@ -5,7 +5,7 @@
 //! meanwhile: one node takes over, with all that was owned under it. No clock that can be set counts, and none is
 //! compared with another one.
 
-use super::inheritance::{Fate, Row, ends};
+use super::inheritance::{LeaseOutcome, LeaseRow, ends};
 use std::collections::HashMap;
 
 /// A lease that has not beaten for so long can be taken over, in milliseconds.
@@ -24,7 +24,7 @@ const SPARED: u64 = 3 * LENGTH;
 
 /// The table of leases. Every change is one statement that names what it changes, and does nothing where that is not
 /// so.
-pub trait Registry {
+pub trait LeaseTable {
     /// It cannot be reached, or refuses.
     type Error;
 
@@ -33,7 +33,7 @@ pub trait Registry {
     /// # Errors
     ///
     /// Fails when the registry cannot be read.
-    fn rows(&mut self) -> Result<Vec<Row>, Self::Error>;
+    fn rows(&mut self) -> Result<Vec<LeaseRow>, Self::Error>;
     /// A new row with beat 1.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ pub trait Registry {
     ///
     /// Fails when the registry cannot be written. A row that has changed since it was seen is no failure: it stays as
     /// it is.
-    fn take_over(&mut self, seen: &Row, node: &[u8], lease: u32) -> Result<(), Self::Error>;
+    fn take_over(&mut self, seen: &LeaseRow, node: &[u8], lease: u32) -> Result<(), Self::Error>;
     /// Gives a lease that is held back.
     ///
     /// # Errors
@@ -70,11 +70,11 @@ pub trait Registry {
 
 /// The node that a node that ends hands its lease to: the first one in `line` that holds a lease, and the number of
 /// that.
-pub fn choose_heir<'a>(rows: &[Row], line: &[&'a [u8]]) -> Option<(&'a [u8], u32)> {
+pub fn choose_heir<'a>(rows: &[LeaseRow], line: &[&'a [u8]]) -> Option<(&'a [u8], u32)> {
     line.iter().find_map(|node| {
         // The last one: an older one may be that of an earlier start, which nobody has taken over yet.
         let last = rows.iter().filter(|row| row.node == *node).max_by_key(|row| row.lease)?;
-        (last.fate == Fate::Held).then_some((*node, last.lease))
+        (last.fate == LeaseOutcome::Held).then_some((*node, last.lease))
     })
 }
 
@@ -84,7 +84,7 @@ pub fn choose_heir<'a>(rows: &[Row], line: &[&'a [u8]]) -> Option<(&'a [u8], u32
 /// # Errors
 ///
 /// Fails when the registry cannot be read or written: the lease ends when it is not renewed.
-pub fn end<'a, R: Registry>(
+pub fn end<'a, R: LeaseTable>(
     registry: &mut R,
     own: (&[u8], u32),
     line: &[&'a [u8]],
@@ -108,7 +108,7 @@ pub struct Own {
 }
 
 struct Seen {
-    row: Row,
+    row: LeaseRow,
     /// It was taken over, but nobody holds the lease that it has come to: the row of that is missing, or two nodes that
     /// ended at the same time have handed their leases to each other.
     is_astray: bool,
@@ -125,7 +125,7 @@ impl Seen {
 
 /// What a step has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum LeaseChange {
     /// We hold a lease with this number.
     Begun(u32),
     /// Our lease was taken over by this node.
@@ -148,7 +148,7 @@ impl Arbiter {
     }
 
     /// All leases, as they were seen last.
-    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+    pub fn rows(&self) -> impl Iterator<Item = &LeaseRow> {
         self.seen.iter().map(|seen| &seen.row)
     }
 
@@ -159,12 +159,12 @@ impl Arbiter {
     /// # Errors
     ///
     /// Fails when the registry cannot be read or written.
-    pub fn step<R: Registry>(
+    pub fn step<R: LeaseTable>(
         &mut self,
         registry: &mut R,
         name: &[u8],
         now: impl Fn() -> u64,
-    ) -> Result<Vec<Change>, R::Error> {
+    ) -> Result<Vec<LeaseChange>, R::Error> {
         let done = self.try_step(registry, name, &now);
         if done.is_err() {
             self.seen.iter_mut().for_each(|seen| (seen.since, seen.looks) = (now(), 0));
@@ -172,12 +172,12 @@ impl Arbiter {
         done
     }
 
-    fn try_step<R: Registry>(
+    fn try_step<R: LeaseTable>(
         &mut self,
         registry: &mut R,
         name: &[u8],
         now: &impl Fn() -> u64,
-    ) -> Result<Vec<Change>, R::Error> {
+    ) -> Result<Vec<LeaseChange>, R::Error> {
         // What the table says may be as old as the question.
         let asked_at = now();
         let mut changes = Vec::new();
@@ -190,33 +190,35 @@ impl Arbiter {
                 let rows = registry.rows()?;
                 let lease = last_lease(&rows, name) + 1;
                 registry.begin(name, lease)?;
-                changes.push(Change::Begun(lease));
+                changes.push(LeaseChange::Begun(lease));
                 Own { lease, beat: 1, until: 0 }
             }
         };
         let rows = registry.rows()?;
-        let is_mine = |row: &&Row| row.node == name && row.lease == own.lease;
+        let is_mine = |row: &&LeaseRow| row.node == name && row.lease == own.lease;
         match rows.iter().find(is_mine) {
-            Some(row) if row.fate == Fate::Held => {
+            Some(row) if row.fate == LeaseOutcome::Held => {
                 // Another beat than ours: a statement that was thought to have failed had not. The next one counts.
                 let until = if row.beat == own.beat { asked_at + HELD } else { own.until };
                 self.own = Some(Own { beat: row.beat, until, ..own });
             }
-            Some(Row { fate: Fate::TakenOver(node, _), .. }) => {
+            Some(LeaseRow { fate: LeaseOutcome::TakenOver(node, _), .. }) => {
                 self.own = None;
-                changes.push(Change::Lost(node.clone()));
+                changes.push(LeaseChange::Lost(node.clone()));
             }
             _ => self.own = None,
         }
         self.look(rows, now());
         let Some(own) = self.own.filter(|own| now() < own.until) else { return Ok(changes) };
         let is_over = |seen: &&Seen| match seen.row.fate {
-            Fate::Held => seen.has_stood_still(now()) && (seen.row.node == name || !self.is_spared(seen, now())),
-            Fate::Released => true,
-            Fate::TakenOver(..) => seen.is_astray && seen.has_stood_still(now()),
+            LeaseOutcome::Held => {
+                seen.has_stood_still(now()) && (seen.row.node == name || !self.is_spared(seen, now()))
+            }
+            LeaseOutcome::Released => true,
+            LeaseOutcome::TakenOver(..) => seen.is_astray && seen.has_stood_still(now()),
         };
-        let over: Vec<Row> = self.seen.iter().filter(is_over).map(|seen| seen.row.clone()).collect();
-        let over: Vec<Row> = over.into_iter().filter(|row| !is_mine(&row)).collect();
+        let over: Vec<LeaseRow> = self.seen.iter().filter(is_over).map(|seen| seen.row.clone()).collect();
+        let over: Vec<LeaseRow> = over.into_iter().filter(|row| !is_mine(&row)).collect();
         if over.is_empty() {
             return Ok(changes);
         }
@@ -225,9 +227,9 @@ impl Arbiter {
         }
         // Another node may have been faster: what the table says counts.
         self.look(registry.rows()?, now());
-        let ours = Fate::TakenOver(name.to_vec(), own.lease);
+        let ours = LeaseOutcome::TakenOver(name.to_vec(), own.lease);
         let took = over.iter().filter(|row| self.fate(&row.node, row.lease) == Some(&ours));
-        changes.extend(took.map(|row| Change::Took(row.node.clone())));
+        changes.extend(took.map(|row| LeaseChange::Took(row.node.clone())));
         Ok(changes)
     }
 
@@ -236,15 +238,15 @@ impl Arbiter {
         let is_newer = |seen: &&Seen| seen.row.node == old.row.node && seen.row.lease > old.row.lease;
         let mut newer = self.seen.iter().filter(is_newer);
         now.saturating_sub(old.since) < SPARED
-            && newer.any(|seen| seen.row.fate == Fate::Held && !seen.has_stood_still(now))
+            && newer.any(|seen| seen.row.fate == LeaseOutcome::Held && !seen.has_stood_still(now))
     }
 
-    fn look(&mut self, rows: Vec<Row>, now: u64) {
+    fn look(&mut self, rows: Vec<LeaseRow>, now: u64) {
         let before = std::mem::take(&mut self.seen);
         let before: HashMap<_, _> =
             before.iter().map(|seen| ((seen.row.node.as_slice(), seen.row.lease), seen)).collect();
         let astray: Vec<bool> = ends(&rows.iter().collect::<Vec<_>>()).iter().map(Option::is_none).collect();
-        let look = |(row, is_astray): (Row, bool)| {
+        let look = |(row, is_astray): (LeaseRow, bool)| {
             let known = before.get(&(row.node.as_slice(), row.lease));
             let known = known.filter(|seen| seen.row == row && seen.is_astray == is_astray);
             let (since, looks) = known.map_or((now, 1), |seen| (seen.since, seen.looks + 1));
@@ -253,19 +255,19 @@ impl Arbiter {
         self.seen = rows.into_iter().zip(astray).map(look).collect();
     }
 
-    fn fate(&self, node: &[u8], lease: u32) -> Option<&Fate> {
+    fn fate(&self, node: &[u8], lease: u32) -> Option<&LeaseOutcome> {
         self.seen.iter().find(|seen| seen.row.node == node && seen.row.lease == lease).map(|seen| &seen.row.fate)
     }
 }
 
 /// The last number that a node has had. Rows that were taken over may have been removed; an heir's number is not used
 /// twice either.
-fn last_lease(rows: &[Row], name: &[u8]) -> u32 {
-    let inherited = |row: &Row| match &row.fate {
-        Fate::TakenOver(node, lease) if node == name => *lease,
+fn last_lease(rows: &[LeaseRow], name: &[u8]) -> u32 {
+    let inherited = |row: &LeaseRow| match &row.fate {
+        LeaseOutcome::TakenOver(node, lease) if node == name => *lease,
         _ => 0,
     };
-    let number = |row: &Row| inherited(row).max(if row.node == name { row.lease } else { 0 });
+    let number = |row: &LeaseRow| inherited(row).max(if row.node == name { row.lease } else { 0 });
     rows.iter().map(number).max().unwrap_or_default()
 }
 
@@ -275,55 +277,55 @@ mod tests {
 
     #[derive(Default)]
     struct Table {
-        rows: Vec<Row>,
+        rows: Vec<LeaseRow>,
         away: bool,
     }
 
     impl Table {
-        fn find(&mut self, node: &[u8], lease: u32) -> Result<Option<&mut Row>, ()> {
+        fn find(&mut self, node: &[u8], lease: u32) -> Result<Option<&mut LeaseRow>, ()> {
             if self.away { Err(()) } else { Ok(self.rows.iter_mut().find(|r| r.node == node && r.lease == lease)) }
         }
     }
 
-    impl Registry for Table {
+    impl LeaseTable for Table {
         type Error = ();
-        fn rows(&mut self) -> Result<Vec<Row>, ()> {
+        fn rows(&mut self) -> Result<Vec<LeaseRow>, ()> {
             if self.away { Err(()) } else { Ok(self.rows.clone()) }
         }
         fn begin(&mut self, node: &[u8], lease: u32) -> Result<(), ()> {
             if self.find(node, lease)?.is_some() {
                 return Err(());
             }
-            self.rows.push(Row { node: node.to_vec(), lease, beat: 1, fate: Fate::Held });
+            self.rows.push(LeaseRow { node: node.to_vec(), lease, beat: 1, fate: LeaseOutcome::Held });
             Ok(())
         }
         fn beat(&mut self, node: &[u8], lease: u32, from: u32) -> Result<(), ()> {
-            if let Some(row) = self.find(node, lease)?.filter(|r| r.beat == from && r.fate == Fate::Held) {
+            if let Some(row) = self.find(node, lease)?.filter(|r| r.beat == from && r.fate == LeaseOutcome::Held) {
                 row.beat += 1;
             }
             Ok(())
         }
-        fn take_over(&mut self, seen: &Row, node: &[u8], lease: u32) -> Result<(), ()> {
+        fn take_over(&mut self, seen: &LeaseRow, node: &[u8], lease: u32) -> Result<(), ()> {
             if let Some(row) = self.find(&seen.node, seen.lease)?.filter(|row| *row == seen) {
-                row.fate = Fate::TakenOver(node.to_vec(), lease);
+                row.fate = LeaseOutcome::TakenOver(node.to_vec(), lease);
             }
             Ok(())
         }
         fn release(&mut self, node: &[u8], lease: u32) -> Result<(), ()> {
-            if let Some(row) = self.find(node, lease)?.filter(|r| r.fate == Fate::Held) {
-                row.fate = Fate::Released;
+            if let Some(row) = self.find(node, lease)?.filter(|r| r.fate == LeaseOutcome::Held) {
+                row.fate = LeaseOutcome::Released;
             }
             Ok(())
         }
         fn hand_over(&mut self, own: (&[u8], u32), heir: (&[u8], u32)) -> Result<(), ()> {
-            if let Some(row) = self.find(own.0, own.1)?.filter(|r| r.fate == Fate::Held) {
-                row.fate = Fate::TakenOver(heir.0.to_vec(), heir.1);
+            if let Some(row) = self.find(own.0, own.1)?.filter(|r| r.fate == LeaseOutcome::Held) {
+                row.fate = LeaseOutcome::TakenOver(heir.0.to_vec(), heir.1);
             }
             Ok(())
         }
     }
 
-    fn step(arbiter: &mut Arbiter, table: &mut Table, name: &[u8], at: u64) -> Result<Vec<Change>, ()> {
+    fn step(arbiter: &mut Arbiter, table: &mut Table, name: &[u8], at: u64) -> Result<Vec<LeaseChange>, ()> {
         arbiter.step(table, name, || at)
     }
 
@@ -331,7 +333,7 @@ mod tests {
     fn who_stops_beating_is_taken_over_by_one_and_had_stopped_before() {
         let (mut table, mut a, mut b, mut c) =
             (Table::default(), Arbiter::default(), Arbiter::default(), Arbiter::default());
-        assert_eq!(step(&mut a, &mut table, b"a", 0), Ok(vec![Change::Begun(1)]));
+        assert_eq!(step(&mut a, &mut table, b"a", 0), Ok(vec![LeaseChange::Begun(1)]));
         assert_eq!(a.own().map(|own| own.until), Some(HELD));
         let mut took = Vec::new();
         for second in 1..10 {
@@ -339,11 +341,11 @@ mod tests {
             took.extend(step(&mut c, &mut table, b"c", second * 1000 + 1).unwrap());
             assert!(took.len() == 2 || second * 1000 > HELD + 1000);
         }
-        assert_eq!(took, [Change::Begun(1), Change::Begun(1), Change::Took(b"a".to_vec())]);
+        assert_eq!(took, [LeaseChange::Begun(1), LeaseChange::Begun(1), LeaseChange::Took(b"a".to_vec())]);
         // It comes back, and begins anew.
-        assert_eq!(step(&mut a, &mut table, b"a", 10_000), Ok(vec![Change::Lost(b"b".to_vec())]));
-        assert_eq!(step(&mut a, &mut table, b"a", 11_000), Ok(vec![Change::Begun(2)]));
-        assert_eq!(c.fate(b"a", 1), Some(&Fate::TakenOver(b"b".to_vec(), 1)));
+        assert_eq!(step(&mut a, &mut table, b"a", 10_000), Ok(vec![LeaseChange::Lost(b"b".to_vec())]));
+        assert_eq!(step(&mut a, &mut table, b"a", 11_000), Ok(vec![LeaseChange::Begun(2)]));
+        assert_eq!(c.fate(b"a", 1), Some(&LeaseOutcome::TakenOver(b"b".to_vec(), 1)));
     }
 
     #[test]
@@ -373,7 +375,7 @@ mod tests {
         step(&mut a, &mut table, b"a", 0).unwrap();
         step(&mut b, &mut table, b"b", 0).unwrap();
         assert_eq!(end(&mut table, (b"a", 1), &[b"nobody"]), Ok(None));
-        assert_eq!(step(&mut b, &mut table, b"b", 1000), Ok(vec![Change::Took(b"a".to_vec())]));
+        assert_eq!(step(&mut b, &mut table, b"b", 1000), Ok(vec![LeaseChange::Took(b"a".to_vec())]));
     }
 
     #[test]
@@ -386,10 +388,10 @@ mod tests {
         step(&mut b, &mut table, b"b", 0).unwrap();
         assert_eq!(end(&mut table, (b"a", 1), &[b"c", b"b"]), Ok(Some(b"b".as_slice())));
         // The lease of b's present start, not the one that was left over.
-        assert_eq!(table.find(b"a", 1).unwrap().unwrap().fate, Fate::TakenOver(b"b".to_vec(), 2));
+        assert_eq!(table.find(b"a", 1).unwrap().unwrap().fate, LeaseOutcome::TakenOver(b"b".to_vec(), 2));
         // What another node has taken over already is not handed over.
         assert_eq!(end(&mut table, (b"a", 1), &[b"c"]), Ok(None));
-        assert_eq!(table.find(b"a", 1).unwrap().unwrap().fate, Fate::TakenOver(b"b".to_vec(), 2));
+        assert_eq!(table.find(b"a", 1).unwrap().unwrap().fate, LeaseOutcome::TakenOver(b"b".to_vec(), 2));
         table.away = true;
         assert_eq!(end(&mut table, (b"b", 2), &[b"c"]), Err(()));
     }
@@ -405,19 +407,19 @@ mod tests {
             took.extend(step(&mut b, &mut table, b"b", second * 1000).unwrap().into_iter().map(|c| (b'b', c)));
             took.extend(step(&mut again, &mut table, b"a", second * 1000).unwrap().into_iter().map(|c| (b'a', c)));
         }
-        assert_eq!(took.last(), Some(&(b'a', Change::Took(b"a".to_vec()))));
+        assert_eq!(took.last(), Some(&(b'a', LeaseChange::Took(b"a".to_vec()))));
         // When it is lost again both are another one's.
         for second in 12..24 {
             took.extend(step(&mut b, &mut table, b"b", second * 1000).unwrap().into_iter().map(|c| (b'b', c)));
         }
-        assert_eq!(took.last(), Some(&(b'b', Change::Took(b"a".to_vec()))));
-        assert_eq!(b.fate(b"a", 1), Some(&Fate::TakenOver(b"a".to_vec(), 2)));
-        assert_eq!(b.fate(b"a", 2), Some(&Fate::TakenOver(b"b".to_vec(), 1)));
+        assert_eq!(took.last(), Some(&(b'b', LeaseChange::Took(b"a".to_vec()))));
+        assert_eq!(b.fate(b"a", 1), Some(&LeaseOutcome::TakenOver(b"a".to_vec(), 2)));
+        assert_eq!(b.fate(b"a", 2), Some(&LeaseOutcome::TakenOver(b"b".to_vec(), 1)));
     }
 
     /// The table with these rows, and what one node takes over in so many seconds.
-    fn taken_in(rows: &[(&[u8], u32, Fate)], seconds: u64) -> (Table, Vec<Change>) {
-        let row = |(node, lease, fate): &(&[u8], u32, Fate)| Row {
+    fn taken_in(rows: &[(&[u8], u32, LeaseOutcome)], seconds: u64) -> (Table, Vec<LeaseChange>) {
+        let row = |(node, lease, fate): &(&[u8], u32, LeaseOutcome)| LeaseRow {
             node: node.to_vec(),
             lease: *lease,
             beat: 9,
@@ -436,34 +438,39 @@ mod tests {
         // Both have read before either has written.
         table.hand_over((b"a", 1), (b"b", 1)).unwrap();
         table.hand_over((b"b", 1), (b"a", 1)).unwrap();
-        table.rows.push(Row { node: b"d".to_vec(), lease: 3, beat: 1, fate: Fate::TakenOver(b"a".to_vec(), 1) });
+        table.rows.push(LeaseRow {
+            node: b"d".to_vec(),
+            lease: 3,
+            beat: 1,
+            fate: LeaseOutcome::TakenOver(b"a".to_vec(), 1),
+        });
         let mut c = Arbiter::default();
         for second in 0..6 {
             let changes = step(&mut c, &mut table, b"c", second * 1000).unwrap();
-            assert!(changes.iter().all(|change| matches!(change, Change::Begun(_))), "too early: {changes:?}");
+            assert!(changes.iter().all(|change| matches!(change, LeaseChange::Begun(_))), "too early: {changes:?}");
         }
-        let took: Vec<Change> = (6..8).flat_map(|n| step(&mut c, &mut table, b"c", n * 1000).unwrap()).collect();
-        assert_eq!(took, [b"a", b"b", b"d"].map(|node| Change::Took(node.to_vec())));
+        let took: Vec<LeaseChange> = (6..8).flat_map(|n| step(&mut c, &mut table, b"c", n * 1000).unwrap()).collect();
+        assert_eq!(took, [b"a", b"b", b"d"].map(|node| LeaseChange::Took(node.to_vec())));
         // They come back, and leave them there.
         for mut again in [(Arbiter::default(), b"a"), (Arbiter::default(), b"b")] {
             for second in 8..18 {
                 step(&mut c, &mut table, b"c", second * 1000).unwrap();
                 step(&mut again.0, &mut table, again.1, second * 1000).unwrap();
             }
-            assert_eq!(table.find(again.1, 1).unwrap().unwrap().fate, Fate::TakenOver(b"c".to_vec(), 1));
+            assert_eq!(table.find(again.1, 1).unwrap().unwrap().fate, LeaseOutcome::TakenOver(b"c".to_vec(), 1));
             assert_eq!(again.0.own().map(|own| own.lease), Some(2));
         }
     }
 
     #[test]
     fn what_was_taken_over_by_a_lease_that_is_missing_is_taken_over() {
-        let by = |node: &[u8], lease| Fate::TakenOver(node.to_vec(), lease);
+        let by = |node: &[u8], lease| LeaseOutcome::TakenOver(node.to_vec(), lease);
         let (table, took) = taken_in(&[(b"a", 1, by(b"b", 1)), (b"d", 1, by(b"a", 1))], 7);
-        assert_eq!(took[1..], [b"a", b"d"].map(|node| Change::Took(node.to_vec())));
+        assert_eq!(took[1..], [b"a", b"d"].map(|node| LeaseChange::Took(node.to_vec())));
         assert!(table.rows[..2].iter().all(|row| row.fate == by(b"c", 1)));
         // One that leads to a lease that is held, or will be taken over with it, is left alone.
-        let (table, took) = taken_in(&[(b"a", 1, by(b"b", 1)), (b"b", 1, Fate::Released)], 7);
-        assert_eq!(took[1..], [Change::Took(b"b".to_vec())]);
+        let (table, took) = taken_in(&[(b"a", 1, by(b"b", 1)), (b"b", 1, LeaseOutcome::Released)], 7);
+        assert_eq!(took[1..], [LeaseChange::Took(b"b".to_vec())]);
         assert_eq!(table.rows[0].fate, by(b"b", 1));
     }
 
@@ -477,7 +484,7 @@ mod tests {
             }
             step(&mut a, &mut table, b"a", second * 1000).unwrap();
             let changes = step(&mut b, &mut table, b"b", second * 1000).unwrap();
-            took.extend(changes.into_iter().filter(|change| matches!(change, Change::Took(_))).map(|_| second));
+            took.extend(changes.into_iter().filter(|change| matches!(change, LeaseChange::Took(_))).map(|_| second));
         }
         // What began at 0 and stopped at 3 is spared for three times the length.
         assert_eq!(took.first(), Some(&21), "{took:?}");
@@ -486,8 +493,8 @@ mod tests {
     #[test]
     fn a_number_that_rows_still_name_is_not_used_again() {
         let (mut table, mut a) = (Table::default(), Arbiter::default());
-        let fate = Fate::TakenOver(b"a".to_vec(), 4);
-        table.rows.push(Row { node: b"b".to_vec(), lease: 1, beat: 1, fate });
-        assert_eq!(step(&mut a, &mut table, b"a", 0), Ok(vec![Change::Begun(5)]));
+        let fate = LeaseOutcome::TakenOver(b"a".to_vec(), 4);
+        table.rows.push(LeaseRow { node: b"b".to_vec(), lease: 1, beat: 1, fate });
+        assert_eq!(step(&mut a, &mut table, b"a", 0), Ok(vec![LeaseChange::Begun(5)]));
     }
 }

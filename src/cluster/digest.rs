@@ -6,7 +6,7 @@ use super::version::Version;
 
 /// A record's key: the same on every node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(pub u64);
+pub struct RecordKey(pub u64);
 
 /// Makes all bits of a number depend on all others (splitmix64).
 pub fn mixed(number: u64) -> u64 {
@@ -15,19 +15,19 @@ pub fn mixed(number: u64) -> u64 {
     b ^ (b >> 31)
 }
 
-impl Key {
+impl RecordKey {
     /// The key of a record with these names.
-    pub fn of(names: &[&[u8]]) -> Key {
+    pub fn of(names: &[&[u8]]) -> RecordKey {
         let hash = names.iter().fold(0, |hash: u64, name| mixed(hash.wrapping_add(1) ^ common_hash(&[name])));
-        Key(hash)
+        RecordKey(hash)
     }
 }
 
 /// A record as it is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct DigestEntry {
     /// Which record.
-    pub key: Key,
+    pub key: RecordKey,
     /// A digest of its state.
     pub state: u32,
 }
@@ -41,7 +41,7 @@ pub fn state_of(version: &Version, ceiling: u32) -> u32 {
 
 /// All keys whose first `depth` bytes are those of `prefix`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
+pub struct KeyRange {
     /// How many bytes are fixed, at most [`DEEPEST`].
     pub depth: u8,
     /// The fixed bytes, in the upper bits; the others are 0.
@@ -54,9 +54,9 @@ pub const DEEPEST: u8 = 6;
 /// A range has so many parts.
 pub const PARTS: usize = 256;
 
-impl Range {
+impl KeyRange {
     /// All keys.
-    pub const ALL: Range = Range { depth: 0, prefix: 0 };
+    pub const ALL: KeyRange = KeyRange { depth: 0, prefix: 0 };
 
     /// Whether it is one that nodes speak of.
     pub fn is_valid(&self) -> bool {
@@ -68,28 +68,28 @@ impl Range {
     }
 
     /// Whether a key is in it.
-    pub fn contains(&self, key: Key) -> bool {
+    pub fn contains(&self, key: RecordKey) -> bool {
         key.0 & self.mask() == self.prefix
     }
 
     /// In which of its parts a key is.
-    pub fn part_of(&self, key: Key) -> usize {
+    pub fn part_of(&self, key: RecordKey) -> usize {
         ((key.0 >> (56 - 8 * u32::from(self.depth))) & 0xff) as usize
     }
 
     /// One of its parts.
-    pub fn part(&self, part: usize) -> Range {
-        Range { depth: self.depth + 1, prefix: self.prefix | ((part as u64) << (56 - 8 * u32::from(self.depth))) }
+    pub fn part(&self, part: usize) -> KeyRange {
+        KeyRange { depth: self.depth + 1, prefix: self.prefix | ((part as u64) << (56 - 8 * u32::from(self.depth))) }
     }
 }
 
 /// A sum over records; equal sums mean equal records.
-pub fn sum<'a>(entries: impl Iterator<Item = &'a Entry>) -> u64 {
+pub fn sum<'a>(entries: impl Iterator<Item = &'a DigestEntry>) -> u64 {
     entries.fold(0, |sum, entry| sum.wrapping_add(mixed(entry.key.0 ^ mixed(u64::from(entry.state) + 1))))
 }
 
 /// The sums of the parts of a range.
-pub fn sums(range: Range, entries: &[Entry]) -> Vec<u64> {
+pub fn sums(range: KeyRange, entries: &[DigestEntry]) -> Vec<u64> {
     let mut sums = vec![0_u64; PARTS];
     for entry in entries {
         let sum_of_part = &mut sums[range.part_of(entry.key)];
@@ -104,14 +104,14 @@ mod tests {
 
     #[test]
     fn names_are_distinguished() {
-        assert_ne!(Key::of(&[b"ab", b"c"]), Key::of(&[b"a", b"bc"]));
-        assert_eq!(Key::of(&[b"ab", b"c"]), Key::of(&[b"ab", b"c"]));
+        assert_ne!(RecordKey::of(&[b"ab", b"c"]), RecordKey::of(&[b"a", b"bc"]));
+        assert_eq!(RecordKey::of(&[b"ab", b"c"]), RecordKey::of(&[b"ab", b"c"]));
     }
 
     #[test]
     fn a_key_is_in_one_part_of_each_range() {
-        let key = Key(0x1234_5678_9abc_def0);
-        let mut range = Range::ALL;
+        let key = RecordKey(0x1234_5678_9abc_def0);
+        let mut range = KeyRange::ALL;
         for byte in [0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc] {
             assert!(range.is_valid() && range.contains(key));
             assert_eq!(range.part_of(key), byte);
@@ -119,18 +119,18 @@ mod tests {
             range = range.part(byte);
         }
         assert!(range.is_valid() && range.contains(key) && range.depth == DEEPEST);
-        assert!(!Range { depth: 1, prefix: 1 }.is_valid() && !Range { depth: 7, prefix: 0 }.is_valid());
+        assert!(!KeyRange { depth: 1, prefix: 1 }.is_valid() && !KeyRange { depth: 7, prefix: 0 }.is_valid());
     }
 
     #[test]
     fn a_difference_shows_in_the_sum() {
-        let entry = |key: u64, state| Entry { key: Key(mixed(key)), state };
-        let mine: Vec<Entry> = (0..1000).map(|key| entry(key, 1)).collect();
+        let entry = |key: u64, state| DigestEntry { key: RecordKey(mixed(key)), state };
+        let mine: Vec<DigestEntry> = (0..1000).map(|key| entry(key, 1)).collect();
         let mut other = mine.clone();
         other.reverse();
         assert_eq!(sum(mine.iter()), sum(other.iter()));
         other[7].state = 2;
-        let (a, b) = (sums(Range::ALL, &mine), sums(Range::ALL, &other));
+        let (a, b) = (sums(KeyRange::ALL, &mine), sums(KeyRange::ALL, &other));
         assert_eq!(a.iter().zip(&b).filter(|(a, b)| a != b).count(), 1);
     }
 }

@@ -3,7 +3,7 @@
 //! asks for it page by page, and for the next page when it has taken in the last one and has memory for more. Nothing
 //! depends on a single message: what is lost is found the next time.
 use super::clock::Stamp;
-use super::digest::{DEEPEST, Entry, Key, PARTS, Range, sum, sums};
+use super::digest::{DEEPEST, DigestEntry, KeyRange, PARTS, RecordKey, sum, sums};
 use crate::shm_safe::shm_safe;
 use std::collections::HashMap;
 
@@ -18,15 +18,15 @@ pub struct Root {
 
 /// What nodes say to each other about their records.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Message<R> {
+pub enum ExchangeMessage<R> {
     /// What I hold.
     Root(Root),
     /// What I hold in the parts of a range.
-    Sums(Range, Vec<u64>),
+    Sums(KeyRange, Vec<u64>),
     /// What I hold in a range, which is little.
-    Keys(Range, Vec<Entry>),
+    Keys(KeyRange, Vec<DigestEntry>),
     /// Send me these.
-    Want(Vec<Key>),
+    Want(Vec<RecordKey>),
     /// These records, as I hold them.
     Records(Vec<R>),
     /// Send me a page.
@@ -100,16 +100,16 @@ impl Pulling {
 }
 
 /// What the exchange asks of the node it runs on.
-pub trait Ports {
+pub trait ExchangePorts {
     /// Another node.
     type Peer: Copy;
     /// A record as it travels.
     type Record;
 
     /// The records in a range.
-    fn entries(&mut self, range: Range) -> Vec<Entry>;
+    fn entries(&mut self, range: KeyRange) -> Vec<DigestEntry>;
     /// The records with these keys.
-    fn records(&mut self, keys: &[Key]) -> Vec<Self::Record>;
+    fn records(&mut self, keys: &[RecordKey]) -> Vec<Self::Record>;
     /// The records of a page, and where the next one begins.
     fn page(&mut self, pull: Pull) -> (Vec<Self::Record>, Option<u64>);
     /// Takes in what another node holds.
@@ -117,7 +117,7 @@ pub trait Ports {
     /// Records in as many parts as it takes messages to send them.
     fn parts(&mut self, records: Vec<Self::Record>) -> Vec<Vec<Self::Record>>;
     /// Sends a message.
-    fn send(&mut self, to: Self::Peer, message: Message<Self::Record>);
+    fn send(&mut self, to: Self::Peer, message: ExchangeMessage<Self::Record>);
     /// Whether there is memory for another page.
     fn has_room(&mut self) -> bool;
     /// The pull under way from a node, looked at and changed before anybody else does.
@@ -147,26 +147,26 @@ pub const PAGE_TIMEOUT: u64 = 2_000;
 const FAR_BEHIND: u64 = 64;
 
 /// The sum of all records here.
-pub fn root<P: Ports>(ports: &mut P) -> Root {
-    let entries = ports.entries(Range::ALL);
+pub fn root<P: ExchangePorts>(ports: &mut P) -> Root {
+    let entries = ports.entries(KeyRange::ALL);
     Root { count: entries.len() as u64, sum: sum(entries.iter()) }
 }
 
 /// Says to a node what there is here: it answers where it holds something else.
-pub fn compare<P: Ports>(ports: &mut P, with: P::Peer) {
+pub fn compare<P: ExchangePorts>(ports: &mut P, with: P::Peer) {
     let root = root(ports);
-    ports.send(with, Message::Root(root));
+    ports.send(with, ExchangeMessage::Root(root));
 }
 
 /// Asks a node for all there is, or for what was changed since a moment.
-pub fn pull<P: Ports>(ports: &mut P, from: P::Peer, since: Stamp, now: u64) {
+pub fn pull<P: ExchangePorts>(ports: &mut P, from: P::Peer, since: Stamp, now: u64) {
     let pull = Pull { cursor: 0, since };
     ports.with_pulling(from, |pulling| *pulling = Some(Pulling::of(pull, now)));
-    ports.send(from, Message::Pull(pull));
+    ports.send(from, ExchangeMessage::Pull(pull));
 }
 
 /// Goes on with a pull whose page was lost, or had to wait for memory; `false` when none is under way.
-pub fn go_on<P: Ports>(ports: &mut P, from: P::Peer, now: u64) -> bool {
+pub fn go_on<P: ExchangePorts>(ports: &mut P, from: P::Peer, now: u64) -> bool {
     let Some(pulling) = ports.with_pulling(from, |pulling| *pulling) else { return false };
     if now.saturating_sub(pulling.asked_at) >= PAGE_TIMEOUT && ports.has_room() {
         ports.with_pulling(from, |latest| {
@@ -175,53 +175,53 @@ pub fn go_on<P: Ports>(ports: &mut P, from: P::Peer, now: u64) -> bool {
                 (latest.asked_at, latest.taken, latest.end) = (now, 0, None);
             }
         });
-        ports.send(from, Message::Pull(pulling.pull));
+        ports.send(from, ExchangeMessage::Pull(pulling.pull));
     }
     true
 }
 
 /// Answers a message of another node.
-pub fn on_message<P: Ports>(ports: &mut P, from: P::Peer, message: Message<P::Record>, now: u64) {
+pub fn on_message<P: ExchangePorts>(ports: &mut P, from: P::Peer, message: ExchangeMessage<P::Record>, now: u64) {
     match message {
-        Message::Root(theirs) => on_root(ports, from, theirs, now),
-        Message::Sums(range, theirs) => on_sums(ports, from, range, &theirs, now),
-        Message::Keys(range, theirs) => on_keys(ports, from, range, &theirs),
-        Message::Want(mut keys) => {
+        ExchangeMessage::Root(theirs) => on_root(ports, from, theirs, now),
+        ExchangeMessage::Sums(range, theirs) => on_sums(ports, from, range, &theirs, now),
+        ExchangeMessage::Keys(range, theirs) => on_keys(ports, from, range, &theirs),
+        ExchangeMessage::Want(mut keys) => {
             keys.truncate(MOST_RECORDS);
             send_records(ports, from, &keys);
         }
-        Message::Records(records) => records.into_iter().for_each(|record| ports.merge(from, record)),
+        ExchangeMessage::Records(records) => records.into_iter().for_each(|record| ports.merge(from, record)),
         // Who asks asks again.
-        Message::Pull(_) if !ports.has_room() => {}
-        Message::Pull(pull) => send_page(ports, from, pull),
-        Message::Part(page, part, records) => {
+        ExchangeMessage::Pull(_) if !ports.has_room() => {}
+        ExchangeMessage::Pull(pull) => send_page(ports, from, pull),
+        ExchangeMessage::Part(page, part, records) => {
             records.into_iter().for_each(|record| ports.merge(from, record));
             let taken = 1u64.checked_shl(part.into()).unwrap_or_default();
             on_page(ports, from, page, |pulling| pulling.taken |= taken, now);
         }
-        Message::Page(page, end) => on_page(ports, from, page, |pulling| pulling.end = Some(end), now),
+        ExchangeMessage::Page(page, end) => on_page(ports, from, page, |pulling| pulling.end = Some(end), now),
     }
 }
 
-fn send_page<P: Ports>(ports: &mut P, to: P::Peer, pull: Pull) {
+fn send_page<P: ExchangePorts>(ports: &mut P, to: P::Peer, pull: Pull) {
     let (records, next) = ports.page(pull);
     let parts = ports.parts(records);
     let end = PageEnd { next, parts: parts.len().min(MOST_COUNTED.into()) as u8 };
     for (at, part) in parts.into_iter().enumerate() {
-        ports.send(to, Message::Part(pull, at.min(u8::MAX.into()) as u8, part));
+        ports.send(to, ExchangeMessage::Part(pull, at.min(u8::MAX.into()) as u8, part));
     }
-    ports.send(to, Message::Page(pull, end));
+    ports.send(to, ExchangeMessage::Page(pull, end));
 }
 
-fn send_records<P: Ports>(ports: &mut P, to: P::Peer, keys: &[Key]) {
+fn send_records<P: ExchangePorts>(ports: &mut P, to: P::Peer, keys: &[RecordKey]) {
     let records = if keys.is_empty() { Vec::new() } else { ports.records(keys) };
     for part in ports.parts(records) {
-        ports.send(to, Message::Records(part));
+        ports.send(to, ExchangeMessage::Records(part));
     }
 }
 
-fn on_root<P: Ports>(ports: &mut P, from: P::Peer, theirs: Root, now: u64) {
-    let entries = ports.entries(Range::ALL);
+fn on_root<P: ExchangePorts>(ports: &mut P, from: P::Peer, theirs: Root, now: u64) {
+    let entries = ports.entries(KeyRange::ALL);
     let mine = Root { count: entries.len() as u64, sum: sum(entries.iter()) };
     if mine == theirs {
         return ports.note_agreed(from);
@@ -231,13 +231,13 @@ fn on_root<P: Ports>(ports: &mut P, from: P::Peer, theirs: Root, now: u64) {
             pull(ports, from, Stamp::default(), now);
         }
     } else if mine.count > 2 * theirs.count + FAR_BEHIND {
-        ports.send(from, Message::Root(mine));
+        ports.send(from, ExchangeMessage::Root(mine));
     } else {
-        ports.send(from, Message::Sums(Range::ALL, sums(Range::ALL, &entries)));
+        ports.send(from, ExchangeMessage::Sums(KeyRange::ALL, sums(KeyRange::ALL, &entries)));
     }
 }
 
-fn on_sums<P: Ports>(ports: &mut P, from: P::Peer, range: Range, theirs: &[u64], now: u64) {
+fn on_sums<P: ExchangePorts>(ports: &mut P, from: P::Peer, range: KeyRange, theirs: &[u64], now: u64) {
     if !range.is_valid() || range.depth >= DEEPEST || theirs.len() != PARTS {
         return;
     }
@@ -247,9 +247,9 @@ fn on_sums<P: Ports>(ports: &mut P, from: P::Peer, range: Range, theirs: &[u64],
     let first = (mine.iter().fold(0, |sum: u64, part| sum.wrapping_add(*part)) % PARTS as u64) as usize;
     let differing = (0..PARTS).map(|at| (first + at) % PARTS).filter(|part| mine[*part] != theirs[*part]);
     let mut parts: Vec<usize> = differing.collect();
-    if range == Range::ALL && parts.len() <= MOST_PARTS {
+    if range == KeyRange::ALL && parts.len() <= MOST_PARTS {
         ports.note_agreed(from);
-    } else if range == Range::ALL && ports.with_pulling(from, |pulling| pulling.is_none()) {
+    } else if range == KeyRange::ALL && ports.with_pulling(from, |pulling| pulling.is_none()) {
         // After a cut: what was changed meanwhile comes page by page, in place of one comparison after the other.
         if let Some(since) = ports.take_catch_up(from) {
             pull(ports, from, since, now);
@@ -261,23 +261,24 @@ fn on_sums<P: Ports>(ports: &mut P, from: P::Peer, range: Range, theirs: &[u64],
     }
     for part in parts {
         let part = range.part(part);
-        let held: Vec<Entry> = entries.iter().copied().filter(|entry| part.contains(entry.key)).collect();
+        let held: Vec<DigestEntry> = entries.iter().copied().filter(|entry| part.contains(entry.key)).collect();
         let message = match held.len() > FEW && part.depth < DEEPEST {
-            true => Message::Sums(part, sums(part, &held)),
-            false => Message::Keys(part, held),
+            true => ExchangeMessage::Sums(part, sums(part, &held)),
+            false => ExchangeMessage::Keys(part, held),
         };
         ports.send(from, message);
     }
 }
 
-fn on_keys<P: Ports>(ports: &mut P, from: P::Peer, range: Range, theirs: &[Entry]) {
+fn on_keys<P: ExchangePorts>(ports: &mut P, from: P::Peer, range: KeyRange, theirs: &[DigestEntry]) {
     if !range.is_valid() {
         return;
     }
-    let theirs: HashMap<Key, u32> = theirs.iter().map(|entry| (entry.key, entry.state)).collect();
-    let mine: HashMap<Key, u32> = ports.entries(range).into_iter().map(|entry| (entry.key, entry.state)).collect();
-    let differing = |a: &HashMap<Key, u32>, b: &HashMap<Key, u32>| {
-        let mut keys: Vec<Key> =
+    let theirs: HashMap<RecordKey, u32> = theirs.iter().map(|entry| (entry.key, entry.state)).collect();
+    let mine: HashMap<RecordKey, u32> =
+        ports.entries(range).into_iter().map(|entry| (entry.key, entry.state)).collect();
+    let differing = |a: &HashMap<RecordKey, u32>, b: &HashMap<RecordKey, u32>| {
+        let mut keys: Vec<RecordKey> =
             a.iter().filter(|(key, state)| b.get(key) != Some(state)).map(|(key, _)| *key).collect();
         keys.sort_unstable();
         keys.truncate(MOST_RECORDS);
@@ -286,12 +287,12 @@ fn on_keys<P: Ports>(ports: &mut P, from: P::Peer, range: Range, theirs: &[Entry
     let (lacking, wanted) = (differing(&mine, &theirs), differing(&theirs, &mine));
     send_records(ports, from, &lacking);
     if !wanted.is_empty() {
-        ports.send(from, Message::Want(wanted));
+        ports.send(from, ExchangeMessage::Want(wanted));
     }
 }
 
 /// Notes what has come of a page, and goes on when that is all of it.
-fn on_page<P: Ports>(ports: &mut P, from: P::Peer, page: Pull, note: impl FnOnce(&mut Pulling), now: u64) {
+fn on_page<P: ExchangePorts>(ports: &mut P, from: P::Peer, page: Pull, note: impl FnOnce(&mut Pulling), now: u64) {
     let ended = ports.with_pulling(from, |pulling| {
         let under_way = pulling.as_mut().filter(|pulling| pulling.pull == page)?;
         note(under_way);
@@ -304,7 +305,7 @@ fn on_page<P: Ports>(ports: &mut P, from: P::Peer, page: Pull, note: impl FnOnce
     match ended {
         Some(None) => ports.on_answered(from, page.since),
         // Without room the timer asks, once there is.
-        Some(Some(pull)) if ports.has_room() => ports.send(from, Message::Pull(pull)),
+        Some(Some(pull)) if ports.has_room() => ports.send(from, ExchangeMessage::Pull(pull)),
         _ => {}
     }
 }
@@ -318,21 +319,21 @@ mod tests {
     struct Asking {
         pulling: Option<Pulling>,
         taken: Vec<u8>,
-        sent: Vec<Message<u8>>,
+        sent: Vec<ExchangeMessage<u8>>,
         answered: Vec<Vec<u8>>,
         agreed: bool,
         more: usize,
     }
 
-    impl Ports for Asking {
+    impl ExchangePorts for Asking {
         type Peer = ();
         type Record = u8;
 
-        fn entries(&mut self, _: Range) -> Vec<Entry> {
+        fn entries(&mut self, _: KeyRange) -> Vec<DigestEntry> {
             Vec::new()
         }
 
-        fn records(&mut self, _: &[Key]) -> Vec<u8> {
+        fn records(&mut self, _: &[RecordKey]) -> Vec<u8> {
             Vec::new()
         }
 
@@ -349,7 +350,7 @@ mod tests {
             records.chunks(2).map(<[u8]>::to_vec).collect()
         }
 
-        fn send(&mut self, (): (), message: Message<u8>) {
+        fn send(&mut self, (): (), message: ExchangeMessage<u8>) {
             self.sent.push(message);
         }
 
@@ -378,13 +379,13 @@ mod tests {
         }
     }
 
-    fn answer_to(pull: Message<u8>) -> Vec<Message<u8>> {
+    fn answer_to(pull: ExchangeMessage<u8>) -> Vec<ExchangeMessage<u8>> {
         let mut asked = Asking::default();
         on_message(&mut asked, (), pull, 0);
         asked.sent
     }
 
-    fn asking() -> (Asking, Message<u8>) {
+    fn asking() -> (Asking, ExchangeMessage<u8>) {
         let mut asking = Asking::default();
         super::pull(&mut asking, (), Stamp::default(), 0);
         let question = asking.sent.remove(0);
@@ -401,7 +402,7 @@ mod tests {
                 assert!(asking.sent.is_empty());
                 on_message(&mut asking, (), message, 1);
             }
-            assert_eq!(asking.sent, [Message::Pull(Pull { cursor: 5, since: Stamp::default() })]);
+            assert_eq!(asking.sent, [ExchangeMessage::Pull(Pull { cursor: 5, since: Stamp::default() })]);
             let question = asking.sent.remove(0);
             let mut messages = answer_to(question);
             messages.rotate_right(turned);
@@ -430,9 +431,11 @@ mod tests {
     #[test]
     fn where_much_differs_what_was_changed_is_asked_for_once() {
         let mut node = Asking { agreed: true, ..Asking::default() };
-        let sums = |differing: usize| Message::Sums(Range::ALL, (0..PARTS).map(|at| (at < differing).into()).collect());
+        let sums = |differing: usize| {
+            ExchangeMessage::Sums(KeyRange::ALL, (0..PARTS).map(|at| (at < differing).into()).collect())
+        };
         on_message(&mut node, (), sums(MOST_PARTS + 1), 1);
-        let question = Message::Pull(Pull { cursor: 0, since: Stamp(7) });
+        let question = ExchangeMessage::Pull(Pull { cursor: 0, since: Stamp(7) });
         let sent = |node: &mut Asking| {
             let sent = std::mem::take(&mut node.sent);
             (sent.contains(&question), sent.len(), std::mem::take(&mut node.more))
@@ -452,11 +455,11 @@ mod tests {
     #[test]
     fn a_node_that_does_not_count_parts_is_believed() {
         let (mut asking, question) = asking();
-        let Message::Pull(pull) = question else { unreachable!() };
-        on_message(&mut asking, (), Message::Page(pull, PageEnd { next: None, parts: 0 }), 1);
+        let ExchangeMessage::Pull(pull) = question else { unreachable!() };
+        on_message(&mut asking, (), ExchangeMessage::Page(pull, PageEnd { next: None, parts: 0 }), 1);
         assert_eq!(asking.answered.len(), 1);
         // An answer to something else is none.
-        on_message(&mut asking, (), Message::Page(pull, PageEnd { next: None, parts: 0 }), 1);
+        on_message(&mut asking, (), ExchangeMessage::Page(pull, PageEnd { next: None, parts: 0 }), 1);
         assert_eq!(asking.answered.len(), 1);
     }
 }

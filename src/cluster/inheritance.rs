@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 /// A lease in its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct LeaseRow {
     /// The node that held it first.
     pub node: Vec<u8>,
     /// Its number: a node begins a new one whenever it starts, and when its last one was taken over.
@@ -13,12 +13,12 @@ pub struct Row {
     /// Counts up while it is held.
     pub beat: u32,
     /// What became of it.
-    pub fate: Fate,
+    pub fate: LeaseOutcome,
 }
 
 /// What became of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum LeaseOutcome {
     /// Its node holds it.
     Held,
     /// Its node has given it back: it need not be waited for.
@@ -57,11 +57,11 @@ pub fn resolve(heirs: &[Heir], lease: (u64, u32)) -> ((u64, u32), u32) {
 
 /// Where the row is that each row has come to, over all nodes that have taken it over one after the other: one that is
 /// held or given back. `None` where there is none.
-pub(super) fn ends(rows: &[&Row]) -> Vec<Option<usize>> {
+pub(super) fn ends(rows: &[&LeaseRow]) -> Vec<Option<usize>> {
     let places: HashMap<(&[u8], u32), usize> =
         rows.iter().enumerate().map(|(at, row)| ((row.node.as_slice(), row.lease), at)).collect();
-    let next = |(at, row): (usize, &&Row)| match &row.fate {
-        Fate::TakenOver(node, lease) => places.get(&(node.as_slice(), *lease)).copied(),
+    let next = |(at, row): (usize, &&LeaseRow)| match &row.fate {
+        LeaseOutcome::TakenOver(node, lease) => places.get(&(node.as_slice(), *lease)).copied(),
         _ => Some(at),
     };
     let mut ends: Vec<Option<usize>> = rows.iter().enumerate().map(next).collect();
@@ -69,13 +69,13 @@ pub(super) fn ends(rows: &[&Row]) -> Vec<Option<usize>> {
     for _ in 0..=rows.len().checked_ilog2().unwrap_or_default() {
         ends = ends.iter().map(|end| end.and_then(|end| ends.get(end).copied().flatten())).collect();
     }
-    let is_end = |end: &usize| rows.get(*end).is_some_and(|row| !matches!(row.fate, Fate::TakenOver(..)));
+    let is_end = |end: &usize| rows.get(*end).is_some_and(|row| !matches!(row.fate, LeaseOutcome::TakenOver(..)));
     ends.into_iter().map(|end| end.filter(is_end)).collect()
 }
 
 /// Whether all earlier leases of a node that are in the table have come to its present one.
-pub fn has_inherited_own(rows: &[&Row], own: (&[u8], u32)) -> bool {
-    let is_present = |row: &Row| row.node == own.0 && row.lease == own.1;
+pub fn has_inherited_own(rows: &[&LeaseRow], own: (&[u8], u32)) -> bool {
+    let is_present = |row: &LeaseRow| row.node == own.0 && row.lease == own.1;
     let earlier = rows.iter().zip(ends(rows)).filter(|(row, _)| row.node == own.0 && row.lease < own.1);
     own.1 > 0
         && earlier.map(|(_, end)| end).all(|end| end.and_then(|end| rows.get(end)).is_some_and(|row| is_present(row)))
@@ -87,27 +87,28 @@ mod tests {
 
     #[test]
     fn rows_that_were_removed_keep_no_node_from_its_own() {
-        let row = |node: &[u8], lease, fate| Row { node: node.to_vec(), lease, beat: 1, fate };
-        let by = |node: &[u8], lease| Fate::TakenOver(node.to_vec(), lease);
-        let has = |rows: &[Row]| has_inherited_own(&rows.iter().collect::<Vec<_>>(), (b"a", 4));
-        let own = row(b"a", 4, Fate::Held);
+        let row = |node: &[u8], lease, fate| LeaseRow { node: node.to_vec(), lease, beat: 1, fate };
+        let by = |node: &[u8], lease| LeaseOutcome::TakenOver(node.to_vec(), lease);
+        let has = |rows: &[LeaseRow]| has_inherited_own(&rows.iter().collect::<Vec<_>>(), (b"a", 4));
+        let own = row(b"a", 4, LeaseOutcome::Held);
         assert!(has(std::slice::from_ref(&own)));
         assert!(has(&[row(b"a", 2, by(b"a", 3)), row(b"a", 3, by(b"a", 4)), own.clone()]));
         assert!(has(&[row(b"a", 2, by(b"b", 3)), row(b"b", 3, by(b"a", 4)), own.clone()]));
-        assert!(!has(&[row(b"a", 2, by(b"b", 3)), row(b"b", 3, Fate::Held), own.clone()]));
-        assert!(!has(&[row(b"a", 3, Fate::Held), own.clone()]));
+        assert!(!has(&[row(b"a", 2, by(b"b", 3)), row(b"b", 3, LeaseOutcome::Held), own.clone()]));
+        assert!(!has(&[row(b"a", 3, LeaseOutcome::Held), own.clone()]));
         // Its way to ours is lost until somebody takes it over.
         assert!(!has(&[row(b"a", 2, by(b"a", 3)), own]));
     }
 
     #[test]
     fn chains_of_any_length_have_one_end() {
-        let row = |lease, fate| Row { node: b"a".to_vec(), lease, beat: 1, fate };
-        let mut rows: Vec<Row> = (1..1000).map(|n| row(n, Fate::TakenOver(b"a".to_vec(), n + 1))).collect();
+        let row = |lease, fate| LeaseRow { node: b"a".to_vec(), lease, beat: 1, fate };
+        let mut rows: Vec<LeaseRow> =
+            (1..1000).map(|n| row(n, LeaseOutcome::TakenOver(b"a".to_vec(), n + 1))).collect();
         assert!(ends(&rows.iter().collect::<Vec<_>>()).iter().all(Option::is_none));
-        rows.push(row(1000, Fate::Held));
+        rows.push(row(1000, LeaseOutcome::Held));
         assert!(ends(&rows.iter().collect::<Vec<_>>()).iter().all(|end| *end == Some(999)));
-        rows[999].fate = Fate::TakenOver(b"a".to_vec(), 500);
+        rows[999].fate = LeaseOutcome::TakenOver(b"a".to_vec(), 500);
         assert!(ends(&rows.iter().collect::<Vec<_>>()).iter().all(Option::is_none));
         assert!(ends(&[]).is_empty());
     }

@@ -14,7 +14,7 @@ pub const ANSWERS_AFTER: u64 = 3_000;
 
 /// What a node may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum LeaseState {
     /// It sends NOTIFYs.
     Speaks,
     /// It has just found out that it was away for so many milliseconds: it has to ask.
@@ -39,20 +39,20 @@ impl Lease {
     }
 
     /// Looks at the clock.
-    pub fn look(&self, now: u64) -> Standing {
+    pub fn look(&self, now: u64) -> LeaseState {
         if self.asking_since.load(Ordering::Relaxed) > 0 {
-            return Standing::Asks;
+            return LeaseState::Asks;
         }
         let looked_at = self.looked_at.load(Ordering::Relaxed);
         let away = now.saturating_sub(looked_at);
         if looked_at > 0 && away > LEASE {
             let first = self.asking_since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
-            return if first.is_ok() { Standing::WasAway(away) } else { Standing::Asks };
+            return if first.is_ok() { LeaseState::WasAway(away) } else { LeaseState::Asks };
         }
         if away > 0 {
             self.looked_at.fetch_max(now, Ordering::Relaxed);
         }
-        Standing::Speaks
+        LeaseState::Speaks
     }
 
     /// Since when the node asks; `None` while it speaks.
@@ -74,12 +74,12 @@ mod tests {
     #[test]
     fn who_was_away_asks_before_it_speaks() {
         let lease = Lease::new(1_000);
-        assert_eq!(lease.look(2_500), Standing::Speaks);
-        assert_eq!(lease.look(4_500), Standing::Speaks);
-        assert_eq!(lease.look(6_501), Standing::WasAway(2_001));
-        assert_eq!(lease.look(6_502), Standing::Asks);
+        assert_eq!(lease.look(2_500), LeaseState::Speaks);
+        assert_eq!(lease.look(4_500), LeaseState::Speaks);
+        assert_eq!(lease.look(6_501), LeaseState::WasAway(2_001));
+        assert_eq!(lease.look(6_502), LeaseState::Asks);
         assert_eq!(lease.asking_since(), Some(6_501));
         assert!(lease.resume(7_000) && !lease.resume(7_000));
-        assert_eq!(lease.look(7_001), Standing::Speaks);
+        assert_eq!(lease.look(7_001), LeaseState::Speaks);
     }
 }

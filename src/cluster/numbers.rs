@@ -26,7 +26,7 @@ pub fn reserve(local: u32, ceiling: u32) -> Option<u32> {
 
 /// What two nodes compare of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldNumbers {
     /// Its version.
     pub version: Version,
     /// No node has used a CSeq above this one, as far as is known.
@@ -50,9 +50,9 @@ pub struct Merge {
     pub answers: bool,
 }
 
-impl Held {
+impl HeldNumbers {
     /// Merges what another node says; `is_owned`: this node has sent the NOTIFYs until now.
-    pub fn merge(&self, is_owned: bool, other: &Held) -> Merge {
+    pub fn merge(&self, is_owned: bool, other: &HeldNumbers) -> Merge {
         let (take, ceiling) = (other.version > self.version, self.ceiling_with(other));
         Merge {
             take,
@@ -66,7 +66,7 @@ impl Held {
     /// The same under an arbiter, where the watcher's next SUBSCRIBE does not move a subscription: what the watcher
     /// asks for is as the node says that knows its last SUBSCRIBE, and the owner as the node says that knows of the
     /// last change of hands. Neither may undo the other.
-    pub fn merge_arbitrated(&self, is_owned: bool, other: &Held) -> Merge {
+    pub fn merge_arbitrated(&self, is_owned: bool, other: &HeldNumbers) -> Merge {
         let (mine, theirs) = (self.version, other.version);
         let said = |v: &Version| (v.word, v.stamp);
         let owned = |v: &Version| (v.epoch, v.owner);
@@ -84,7 +84,7 @@ impl Held {
 
     /// The ceiling of both. Two owners that went on from the same state without hearing of each other have reserved the
     /// same block: the one that goes on has to go above it, and hears of that from every node.
-    fn ceiling_with(&self, other: &Held) -> u32 {
+    fn ceiling_with(&self, other: &HeldNumbers) -> u32 {
         let is_another_owner = other.version.owner != self.version.owner;
         match is_another_owner && other.ceiling == self.ceiling && self.ceiling > 0 {
             true => self.ceiling.saturating_add(1).min(HIGHEST),
@@ -93,10 +93,10 @@ impl Held {
     }
 
     /// What is held after a merge.
-    pub fn merged(&self, other: &Held, merge: &Merge) -> Held {
+    pub fn merged(&self, other: &HeldNumbers, merge: &Merge) -> HeldNumbers {
         let (said, owned) = (if merge.take { other } else { self }, if merge.moves { other } else { self });
         let Version { epoch, owner, .. } = owned.version;
-        Held { version: Version { epoch, owner, ..said.version }, ceiling: merge.ceiling }
+        HeldNumbers { version: Version { epoch, owner, ..said.version }, ceiling: merge.ceiling }
     }
 }
 
@@ -105,8 +105,8 @@ mod tests {
     use super::super::clock::Stamp;
     use super::*;
 
-    fn held(epoch: u32, ceiling: u32) -> Held {
-        Held { version: Version { word: 1, epoch, stamp: Stamp(5), owner: 7 }, ceiling }
+    fn held(epoch: u32, ceiling: u32) -> HeldNumbers {
+        HeldNumbers { version: Version { word: 1, epoch, stamp: Stamp(5), owner: 7 }, ceiling }
     }
 
     #[test]
@@ -119,13 +119,13 @@ mod tests {
 
     #[test]
     fn a_block_that_two_owners_have_reserved_is_known_to_be_used_everywhere() {
-        let of = |owner, word| Held { version: Version { owner, word, ..held(1, 0).version }, ceiling: 1000 };
+        let of = |owner, word| HeldNumbers { version: Version { owner, word, ..held(1, 0).version }, ceiling: 1000 };
         let (loser, winner) = (of(7, 1), of(8, 2));
-        for merge in [Held::merge, Held::merge_arbitrated] {
+        for merge in [HeldNumbers::merge, HeldNumbers::merge_arbitrated] {
             // A third node that has heard of both, in either order, and the winner, who hears it from there.
             let third = winner.merged(&loser, &merge(&winner, false, &loser));
             assert_eq!(third, loser.merged(&winner, &merge(&loser, false, &winner)));
-            assert_eq!(third, Held { ceiling: 1001, ..winner });
+            assert_eq!(third, HeldNumbers { ceiling: 1001, ..winner });
             let heard = merge(&winner, true, &third);
             assert!(heard.speak && heard.ceiling == 1001);
             // Heard again it changes nothing.
@@ -136,10 +136,10 @@ mod tests {
     #[test]
     fn merging_knows_no_order() {
         let states = [held(0, 1000), held(0, 3000), held(1, 2000), held(1, 2500), held(2, 100)];
-        let spoken = Held { version: Version { word: 2, stamp: Stamp(4), ..held(0, 0).version }, ceiling: 1000 };
+        let spoken = HeldNumbers { version: Version { word: 2, stamp: Stamp(4), ..held(0, 0).version }, ceiling: 1000 };
         let states = states.into_iter().chain([spoken]).collect::<Vec<_>>();
-        for merge in [Held::merge, Held::merge_arbitrated] {
-            let join = |a: Held, b: Held| a.merged(&b, &merge(&a, false, &b));
+        for merge in [HeldNumbers::merge, HeldNumbers::merge_arbitrated] {
+            let join = |a: HeldNumbers, b: HeldNumbers| a.merged(&b, &merge(&a, false, &b));
             for a in &states {
                 assert_eq!(join(*a, *a), *a);
                 for b in &states {
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn under_an_arbiter_a_subscribe_elsewhere_does_not_undo_a_change_of_hands() {
         let taken_over = held(1, 2000);
-        let spoken = Held { version: Version { word: 2, stamp: Stamp(9), ..held(0, 0).version }, ceiling: 1000 };
+        let spoken = HeldNumbers { version: Version { word: 2, stamp: Stamp(9), ..held(0, 0).version }, ceiling: 1000 };
         let merge = taken_over.merge_arbitrated(true, &spoken);
         assert_eq!(merge, Merge { take: true, moves: false, ceiling: 2000, speak: false, answers: true });
         let merged = taken_over.merged(&spoken, &merge);

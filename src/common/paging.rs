@@ -20,18 +20,18 @@ pub struct Page<'a> {
 
 /// What was read of a batch.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Seen {
+pub struct BatchEnd {
     /// How many rows.
     pub rows: usize,
     /// The largest key among them.
     pub last: i64,
 }
 
-impl Seen {
+impl BatchEnd {
     /// What was seen of `rows`, which were read with their keys.
-    pub fn of<C: Column>(rows: &Rows<'_, C>) -> Seen {
+    pub fn of<C: Column>(rows: &Rows<'_, C>) -> BatchEnd {
         let is_cut = rows.cuts_unsigned();
-        Seen { rows: rows.len(), last: rows.keys().map(|key| key_of(key, is_cut)).max().unwrap_or_default() }
+        BatchEnd { rows: rows.len(), last: rows.keys().map(|key| key_of(key, is_cut)).max().unwrap_or_default() }
     }
 }
 
@@ -51,7 +51,7 @@ pub fn each_page(
     database: &Database,
     table: &[u8],
     rows: i32,
-    mut read: impl FnMut(&Connection, &Page<'_>) -> Result<Seen, DbError>,
+    mut read: impl FnMut(&Connection, &Page<'_>) -> Result<BatchEnd, DbError>,
 ) -> Result<usize, StoreError> {
     each_page_of(database, table, rows, &[], |db, page| read(db, page).map(Some))
 }
@@ -66,7 +66,7 @@ pub fn each_page_of(
     table: &[u8],
     rows: i32,
     conditions: &[Cond<'_>],
-    mut read: impl FnMut(&Connection, &Page<'_>) -> Result<Option<Seen>, DbError>,
+    mut read: impl FnMut(&Connection, &Page<'_>) -> Result<Option<BatchEnd>, DbError>,
 ) -> Result<usize, StoreError> {
     let rows = rows.max(1);
     let Some(order) = database.batch(rows) else { return by_list(database, table, rows, conditions, read) };
@@ -95,7 +95,7 @@ pub fn portion_of<T>(
     rows: usize,
     conditions: &[Cond<'_>],
     after: Option<i64>,
-    mut read: impl FnMut(&Connection, &Page<'_>) -> Result<(T, Seen), DbError>,
+    mut read: impl FnMut(&Connection, &Page<'_>) -> Result<(T, BatchEnd), DbError>,
 ) -> Result<(T, Option<i64>), StoreError> {
     let order = database.batch(i32::try_from(rows).unwrap_or(i32::MAX));
     let mut conditions = conditions.to_vec();
@@ -112,7 +112,7 @@ fn by_list(
     table: &[u8],
     rows: i32,
     conditions: &[Cond<'_>],
-    mut read: impl FnMut(&Connection, &Page<'_>) -> Result<Option<Seen>, DbError>,
+    mut read: impl FnMut(&Connection, &Page<'_>) -> Result<Option<BatchEnd>, DbError>,
 ) -> Result<usize, StoreError> {
     let mut keys: Vec<i64> = database.read(|db| {
         Ok(db.select::<KeyOnly>(table, conditions, None)?.iter().map(|row| row.int(KeyOnly::Key)).collect())

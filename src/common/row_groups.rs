@@ -19,7 +19,7 @@ const NAMED: usize = 10;
 
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum RowOutcome {
     /// The table has it.
     Written,
     /// The database does not take it.
@@ -43,7 +43,7 @@ pub struct Writer<'a, T> {
 /// What became of a group: a fate for each row, and the error that stopped it.
 pub struct GroupOutcome {
     /// In the order of the rows.
-    pub fates: Vec<Fate>,
+    pub fates: Vec<RowOutcome>,
     /// The database was lost on the way: no more groups.
     pub error: Option<StoreError>,
 }
@@ -52,7 +52,7 @@ impl<T> Writer<'_, T> {
     /// Writes a group of rows, at most [`GROUP`].
     pub fn write_group(&self, rows: &[T]) -> GroupOutcome {
         counters::count(Counter::DbGroups);
-        let mut outcome = GroupOutcome { fates: vec![Fate::Kept; rows.len()], error: None };
+        let mut outcome = GroupOutcome { fates: vec![RowOutcome::Kept; rows.len()], error: None };
         // Without transactions the first rows of a group that fails would be there already.
         let (limits, together) = (self.database.limits_texts(), self.database.has_transactions());
         let goes_along = |at: &usize| together && (!limits || (self.fits)(&rows[*at]));
@@ -62,7 +62,7 @@ impl<T> Writer<'_, T> {
             false => self.database.write_together(|db| fitting.iter().try_for_each(|at| (self.write)(db, &rows[*at]))),
         };
         match together {
-            Ok(()) => fitting.iter().for_each(|at| outcome.fates[*at] = Fate::Written),
+            Ok(()) => fitting.iter().for_each(|at| outcome.fates[*at] = RowOutcome::Written),
             Err(StoreError::Refused | StoreError::Busy) => {
                 self.write_alone(rows, &fitting, &mut outcome, |database, row| {
                     database.write(|db| (self.write)(db, row))
@@ -74,8 +74,8 @@ impl<T> Writer<'_, T> {
             let write_one = |database: &Database, row: &T| database.write_once(|db| (self.write)(db, row));
             self.write_alone(rows, &odd, &mut outcome, write_one);
         }
-        counters::count_many(Counter::DbGroupRows, outcome.count(Fate::Written));
-        counters::count_many(Counter::DbRowsRefused, outcome.count(Fate::Refused));
+        counters::count_many(Counter::DbGroupRows, outcome.count(RowOutcome::Written));
+        counters::count_many(Counter::DbRowsRefused, outcome.count(RowOutcome::Refused));
         outcome
     }
 
@@ -88,8 +88,8 @@ impl<T> Writer<'_, T> {
     ) {
         for at in which {
             match write(self.database, &rows[*at]) {
-                Ok(()) => outcome.fates[*at] = Fate::Written,
-                Err(StoreError::Refused) if self.takes_rows() => outcome.fates[*at] = Fate::Refused,
+                Ok(()) => outcome.fates[*at] = RowOutcome::Written,
+                Err(StoreError::Refused) if self.takes_rows() => outcome.fates[*at] = RowOutcome::Refused,
                 Err(StoreError::Busy) => {}
                 // A table that refuses everything is away.
                 Err(StoreError::Refused) => return outcome.error = Some(StoreError::Database),
@@ -107,7 +107,7 @@ impl<T> Writer<'_, T> {
 
 impl GroupOutcome {
     /// How many rows had this fate.
-    pub fn count(&self, fate: Fate) -> usize {
+    pub fn count(&self, fate: RowOutcome) -> usize {
         self.fates.iter().filter(|other| **other == fate).count()
     }
 }

@@ -6,7 +6,7 @@ use crate::sys;
 use std::ffi::{CStr, c_int};
 
 /// What the host calls for each datagram; below 0 the datagram is taken.
-pub type Callback = unsafe extern "C" fn(*mut sys::sr_event_param) -> c_int;
+pub type DatagramCallback = unsafe extern "C" fn(*mut sys::sr_event_param) -> c_int;
 
 /// A datagram in the hand of the host.
 #[derive(Clone, Copy)]
@@ -19,7 +19,7 @@ impl<'a> Datagram<'a> {
     /// That of an event.
     ///
     /// # Safety
-    /// `event` is the argument of a [`Callback`] in progress, and `'a` ends with it.
+    /// `event` is the argument of a [`DatagramCallback`] in progress, and `'a` ends with it.
     pub unsafe fn new(event: *mut sys::sr_event_param) -> Option<Datagram<'a>> {
         let mut text = null();
         // SAFETY: an event of the host, by the caller's word, and a place for the result.
@@ -56,7 +56,7 @@ pub fn is_watched() -> bool {
 
 /// Has the host show each datagram to `own`, and finds its statistics of replies; call before the processes fork.
 /// `false`: another module is shown them.
-pub fn take(own: Callback) -> bool {
+pub fn take(own: DatagramCallback) -> bool {
     // SAFETY: the shim looks up counters of the host by their names.
     unsafe { sys::kr_datagram_find_counters() };
     // SAFETY: the function lives as long as the module.

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const ENDING: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGINT];
 
 /// The ending signals wait while it lives; the process that is forked meanwhile inherits that.
-pub struct Held(libc::sigset_t);
+pub struct HeldSignals(libc::sigset_t);
 
-impl Held {
+impl HeldSignals {
     /// Lets the ending signals of this process wait.
     pub fn begin() -> Self {
         let mut before = empty();
@@ -23,7 +23,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldSignals {
     fn drop(&mut self) {
         // SAFETY: the set was filled when the guard was made.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
@@ -63,7 +63,7 @@ mod tests {
 
     /// What ends a child that is sent SIGTERM before it is ready, and whether it was ready then.
     fn end_of_a_child(ready: impl Fn()) -> libc::c_int {
-        let held = Held::begin();
+        let held = HeldSignals::begin();
         // SAFETY: the child calls functions that are safe after a fork, and leaves by `_exit`.
         let child = unsafe { libc::fork() };
         if child == 0 {
@@ -97,7 +97,7 @@ mod tests {
             // SAFETY: the set was filled above.
             unsafe { libc::sigismember(&now, signal) == 1 }
         };
-        let held = Held::begin();
+        let held = HeldSignals::begin();
         assert!(ENDING.iter().all(|signal| is_blocked(*signal)));
         drop(held);
         assert!(!ENDING.iter().any(|signal| is_blocked(*signal)));

@@ -2,7 +2,7 @@
 use super::bytes::view;
 use super::db_url::DbUrl;
 use crate::reference::parameter::Parameter;
-use crate::reference::setting::Value;
+use crate::reference::setting::ParameterValue;
 use crate::sys;
 use std::ffi::CStr;
 
@@ -38,8 +38,8 @@ impl ParameterBlock {
         let slots: Vec<Slot> = table
             .iter()
             .map(|entry| match entry.default {
-                Value::Number(number) => Slot { number: number as _ },
-                Value::Text(text) => Slot { text: lend_default(text) },
+                ParameterValue::Number(number) => Slot { number: number as _ },
+                ParameterValue::Text(text) => Slot { text: lend_default(text) },
             })
             .collect();
         let slots = Box::leak(slots.into_boxed_slice()).as_mut_ptr();
@@ -49,8 +49,8 @@ impl ParameterBlock {
             .map(|(at, entry)| sys::param_export {
                 name: entry.name.as_ptr().cast_mut(),
                 type_: match entry.default {
-                    Value::Number(_) => sys::PARAM_INT,
-                    Value::Text(_) => sys::PARAM_STR,
+                    ParameterValue::Number(_) => sys::PARAM_INT,
+                    ParameterValue::Text(_) => sys::PARAM_STR,
                 },
                 // `at` counts the table, which has as many entries as there are slots.
                 param_pointer: slots.wrapping_add(at).cast(),
@@ -71,7 +71,7 @@ impl ParameterBlock {
     /// # Panics
     ///
     /// Panics when `at` is not below the length of the table.
-    pub fn value(&self, at: usize) -> Value {
+    pub fn value(&self, at: usize) -> ParameterValue {
         assert!(at < self.table.len(), "the table has no such place");
         // SAFETY: `at` is below the number of slots, which live for ever; the host writes to them at the start alone.
         let slot = unsafe { self.slots.wrapping_add(at).read() };
@@ -79,13 +79,13 @@ impl ParameterBlock {
             // A slot whose default is a number is only ever used as one, by us and, as `exports` says PARAM_INT, by the
             // host; likewise as a text.
             // SAFETY: the slot holds a number.
-            Value::Number(_) => Value::Number(unsafe { slot.number }.into()),
-            Value::Text(_) => {
+            ParameterValue::Number(_) => ParameterValue::Number(unsafe { slot.number }.into()),
+            ParameterValue::Text(_) => {
                 // SAFETY: the slot holds a text.
                 let text = unsafe { slot.text };
                 // SAFETY: its bytes are the default's or were allocated by the host's parser, which frees none of them
                 // before the server ends. They are copied all the same.
-                Value::Text(keep(unsafe { view(&text) }))
+                ParameterValue::Text(keep(unsafe { view(&text) }))
             }
         }
     }
@@ -93,7 +93,7 @@ impl ParameterBlock {
     /// The text of a parameter; empty for a number or a name that is not in the table.
     pub fn text(&self, name: &CStr) -> &'static [u8] {
         match self.table.iter().position(|entry| entry.name == name).map(|at| self.value(at)) {
-            Some(Value::Text(text)) => text,
+            Some(ParameterValue::Text(text)) => text,
             _ => b"",
         }
     }
@@ -101,7 +101,7 @@ impl ParameterBlock {
     /// The number of a parameter; 0 for a text or a name that is not in the table.
     pub fn number(&self, name: &CStr) -> i64 {
         match self.table.iter().position(|entry| entry.name == name).map(|at| self.value(at)) {
-            Some(Value::Number(number)) => number,
+            Some(ParameterValue::Number(number)) => number,
             _ => 0,
         }
     }
@@ -120,7 +120,7 @@ fn keep(text: &[u8]) -> &'static [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::parameter::{Origin, Range};
+    use crate::reference::parameter::{Allowed, Origin};
     use crate::reference::reading::BadParameter;
     use crate::time::Moment;
     use crate::{presence, pua};
@@ -137,31 +137,35 @@ mod tests {
     }
 
     /// Values next to the ends of a range, and texts that no parameter takes.
-    fn outside(entry: &Parameter) -> Vec<Value> {
+    fn outside(entry: &Parameter) -> Vec<ParameterValue> {
         let numbers = match entry.range {
-            Range::AtLeast(least) => vec![least - 1],
-            Range::Between(least, most) => vec![least - 1, most + 1],
-            Range::ZeroOrBetween(least, most) => vec![-1, least - 1, most + 1],
-            Range::OneOf(values) => {
+            Allowed::AtLeast(least) => vec![least - 1],
+            Allowed::Between(least, most) => vec![least - 1, most + 1],
+            Allowed::ZeroOrBetween(least, most) => vec![-1, least - 1, most + 1],
+            Allowed::OneOf(values) => {
                 let numbers = values.iter().map(|(number, _)| *number);
                 vec![numbers.clone().min().unwrap() - 1, numbers.max().unwrap() + 1]
             }
-            Range::Switch(_) => vec![-1, 2],
+            Allowed::Switch(_) => vec![-1, 2],
             _ => Vec::new(),
         };
-        let mut all: Vec<Value> = numbers.into_iter().map(Value::Number).collect();
-        if matches!(entry.default, Value::Text(_)) && !matches!(entry.range, Range::Any) {
-            all.extend([Value::Text(b"a\nb"), Value::Text(b"a\0"), Value::Text(keep(&vec![b'a'; entry.longest + 1]))]);
+        let mut all: Vec<ParameterValue> = numbers.into_iter().map(ParameterValue::Number).collect();
+        if matches!(entry.default, ParameterValue::Text(_)) && !matches!(entry.range, Allowed::Any) {
+            all.extend([
+                ParameterValue::Text(b"a\nb"),
+                ParameterValue::Text(b"a\0"),
+                ParameterValue::Text(keep(&vec![b'a'; entry.longest + 1])),
+            ]);
         }
-        if matches!(entry.range, Range::Words(_) | Range::Letters(..)) {
-            all.push(Value::Text(b"no; word"));
+        if matches!(entry.range, Allowed::Words(_) | Allowed::Letters(..)) {
+            all.push(ParameterValue::Text(b"no; word"));
         }
         all
     }
 
     #[test]
     fn what_is_outside_of_a_range_is_corrected_aloud_and_refused_where_stock_refuses_it_or_lacks_the_parameter() {
-        type Read = dyn Fn(&dyn Fn(usize) -> Value) -> Result<Vec<String>, BadParameter>;
+        type Read = dyn Fn(&dyn Fn(usize) -> ParameterValue) -> Result<Vec<String>, BadParameter>;
         let server: &Read = &|given| {
             let (mut config, mut said) =
                 presence::config::Config::read(given, None, b"", b"", 0, Moment::at(0), false)?;
@@ -175,10 +179,10 @@ mod tests {
                     let given = |place: usize| match (place == at, table[place].name.to_bytes()) {
                         (true, _) => bad,
                         // Where notifier processes have an effect.
-                        (false, b"subs_db_mode") => Value::Number(3),
-                        (false, b"publ_cache") => Value::Number(0),
+                        (false, b"subs_db_mode") => ParameterValue::Number(3),
+                        (false, b"publ_cache") => ParameterValue::Number(0),
                         // Where retrieve_order_by has one.
-                        (false, b"retrieve_order") => Value::Number(1),
+                        (false, b"retrieve_order") => ParameterValue::Number(1),
                         (false, _) => table[place].default,
                     };
                     match read(&given) {
@@ -198,13 +202,13 @@ mod tests {
     }
 
     /// Values with which stock's module does not start, or starts as nobody means it to.
-    fn stock_refuses(entry: &Parameter, value: Value) -> bool {
+    fn stock_refuses(entry: &Parameter, value: ParameterValue) -> bool {
         match (entry.name_text(), value) {
             ("min_expires_action" | "check_remote_contact", _) => true,
             // Stock starts with these, and keeps state elsewhere or shorter than is meant.
             ("subs_db_mode" | "publ_cache" | "min_expires" | "dmq_peer_id", _) => true,
-            (name, Value::Text(_)) if name.ends_with("_table") => true,
-            ("update_period", Value::Number(number)) => number < 6,
+            (name, ParameterValue::Text(_)) if name.ends_with("_table") => true,
+            ("update_period", ParameterValue::Number(number)) => number < 6,
             _ => false,
         }
     }
@@ -221,7 +225,7 @@ mod tests {
         let number = unsafe { (*block.exports().wrapping_add(at)).param_pointer };
         // SAFETY: what the host does with an entry of PARAM_INT.
         unsafe { number.cast::<std::ffi::c_int>().write(77) };
-        assert_eq!(block.value(at), Value::Number(77));
+        assert_eq!(block.value(at), ParameterValue::Number(77));
     }
 
     #[test]

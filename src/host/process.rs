@@ -51,7 +51,7 @@ pub fn reserve_timers(count: i32) -> bool {
 /// Starts a process that calls `f(_, param)` every `micros`; call in `child_init` of the main process. `f` begins with
 /// [`fork_signals::take`].
 pub fn fork_timer(name: &'static CStr, micros: c_int, f: TimerFn, param: usize) -> bool {
-    let _held = fork_signals::Held::begin();
+    let _held = fork_signals::HeldSignals::begin();
     // SAFETY: name and function live as long as the module; `param` is a plain number for `f`.
     unsafe { sys::kr_fork_basic_timer_us(name.as_ptr() as *mut _, Some(f), param as *mut c_void, micros) >= 0 }
 }
@@ -66,7 +66,7 @@ pub fn reserve_workers(count: i32) -> bool {
 
 /// Starts a process that runs `work` for ever; call in `child_init` of the main process. `false`: there is no process.
 pub fn fork_worker(name: &'static CStr, work: impl FnMut()) -> bool {
-    let held = fork_signals::Held::begin();
+    let held = fork_signals::HeldSignals::begin();
     // SAFETY: the name lives as long as the module, and the process is forked by the main process, as the host wants
     // it.
     match unsafe { sys::kr_fork_process(RANK_TIMER, name.as_ptr() as *mut _, 1) } {

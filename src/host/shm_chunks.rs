@@ -6,25 +6,25 @@ use crate::shm_safe::ShmSafe;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Values that are added by any process and never removed.
-pub struct Chunks<T> {
+pub struct AppendOnlyList<T> {
     places: ShmVec<AtomicPtr<T>>,
     made: AtomicUsize,
 }
 
 // The places lead to values that were made in shared memory.
-impl<T: ShmSafe> ShmSafe for Chunks<T> {}
+impl<T: ShmSafe> ShmSafe for AppendOnlyList<T> {}
 
-impl<T: ShmSafe> Chunks<T> {
+impl<T: ShmSafe> AppendOnlyList<T> {
     /// An empty list with room for `bound` values; call before the processes fork.
     ///
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    pub fn new(bound: usize) -> Result<Chunks<T>, NoMemory> {
+    pub fn new(bound: usize) -> Result<AppendOnlyList<T>, NoMemory> {
         let mut places = ShmVec::new_in(Shm);
         places.try_reserve_exact(bound).map_err(|_| NoMemory)?;
         (0..bound).for_each(|_| places.push(AtomicPtr::new(std::ptr::null_mut())));
-        Ok(Chunks { places, made: AtomicUsize::new(0) })
+        Ok(AppendOnlyList { places, made: AtomicUsize::new(0) })
     }
 
     /// How many values there are.
@@ -65,7 +65,7 @@ impl<T: ShmSafe> Chunks<T> {
     }
 }
 
-impl<T> Drop for Chunks<T> {
+impl<T> Drop for AppendOnlyList<T> {
     fn drop(&mut self) {
         for place in &mut self.places {
             let value = std::mem::replace(place.get_mut(), std::ptr::null_mut());
@@ -78,9 +78,9 @@ impl<T> Drop for Chunks<T> {
 }
 
 // SAFETY: the list hands out shared references only, across processes as across threads.
-unsafe impl<T: Sync + Send> Sync for Chunks<T> {}
+unsafe impl<T: Sync + Send> Sync for AppendOnlyList<T> {}
 // SAFETY: as above.
-unsafe impl<T: Sync + Send> Send for Chunks<T> {}
+unsafe impl<T: Sync + Send> Send for AppendOnlyList<T> {}
 
 #[cfg(test)]
 mod tests {
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn it_grows_up_to_its_bound_and_gives_all_back() {
         let before = fake::live_blocks();
-        let list = Chunks::new(2).unwrap();
+        let list = AppendOnlyList::new(2).unwrap();
         assert!(list.is_empty() && list.get(0).is_none() && list.get(9).is_none());
         for n in 0..2 {
             assert_eq!(list.grow(|| Ok(n)), Ok(true));
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn no_memory_leaves_it_as_it_is() {
-        let list = Chunks::new(2).unwrap();
+        let list = AppendOnlyList::new(2).unwrap();
         let (grown, failed) = fake::failing_at(0, || list.grow(|| Ok(1u64)));
         assert!(failed && grown == Err(NoMemory) && list.is_empty());
         assert_eq!(list.grow(|| Err(NoMemory)), Err(NoMemory));

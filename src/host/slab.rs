@@ -101,16 +101,16 @@ static POOL: AtomicPtr<Pool> = AtomicPtr::new(null_mut());
 
 /// Whether small blocks are cut from chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chunks {
+pub enum SlabUse {
     /// They are.
     Used,
     /// Each block comes from the host.
     Unused,
 }
 
-impl From<bool> for Chunks {
-    fn from(wanted: bool) -> Chunks {
-        if wanted { Chunks::Used } else { Chunks::Unused }
+impl From<bool> for SlabUse {
+    fn from(wanted: bool) -> SlabUse {
+        if wanted { SlabUse::Used } else { SlabUse::Unused }
     }
 }
 
@@ -123,8 +123,8 @@ static DECIDED: AtomicBool = AtomicBool::new(false);
 /// # Errors
 ///
 /// Fails when shared memory runs out.
-pub fn start(chunks: Chunks) -> Result<(), NoMemory> {
-    if !DECIDED.swap(true, Ordering::Relaxed) && chunks == Chunks::Used {
+pub fn start(chunks: SlabUse) -> Result<(), NoMemory> {
+    if !DECIDED.swap(true, Ordering::Relaxed) && chunks == SlabUse::Used {
         crate::log!(Info, "blocks of shared memory of up to {LARGEST} bytes are cut from chunks");
         let pool = Box::try_new_in(Pool::new(), Host).map_err(|_| NoMemory)?;
         POOL.store(Box::leak(pool), Ordering::Release);

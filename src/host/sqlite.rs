@@ -21,9 +21,9 @@ pub const BUSY_TIMEOUT: &str = "PRAGMA busy_timeout=10000";
 const KEPT_STATEMENTS: usize = 128;
 
 /// An open database of this process.
-pub struct Database {
+pub struct SqliteConnection {
     library: &'static Library,
-    raw: library::Database,
+    raw: library::SqliteHandle,
     /// Statements by what distinguishes them, see [`Shape`].
     statements: RefCell<HashMap<Shape, Statement, foldhash::fast::RandomState>>,
 }
@@ -49,13 +49,13 @@ pub enum Verb<'a> {
 #[derive(Default)]
 pub struct Table {
     columns: usize,
-    fields: Vec<Field>,
+    fields: Vec<SqliteField>,
     bytes: Vec<u8>,
 }
 
 /// One field of a row.
 #[derive(Clone, Copy)]
-pub enum Field {
+pub enum SqliteField {
     /// NULL.
     Null,
     /// A number.
@@ -64,14 +64,14 @@ pub enum Field {
     Bytes(usize, usize),
 }
 
-impl Database {
+impl SqliteConnection {
     /// Opens the database of a URL; `None` where SQLite is not loaded or the URL names no file.
-    pub fn open(url: &[u8], settings: &Settings) -> Option<Result<Database, DbError>> {
+    pub fn open(url: &[u8], settings: &Settings) -> Option<Result<SqliteConnection, DbError>> {
         let (library, path) = (Library::loaded()?, path_of(url)?);
         let mut raw = std::ptr::null_mut();
         // SAFETY: a path that ends with a NUL, a place for the handle.
         let code = unsafe { (library.open_v2)(path.as_ptr(), &mut raw, settings.open_flags(), std::ptr::null()) };
-        let database = Database { library, raw, statements: RefCell::default() };
+        let database = SqliteConnection { library, raw, statements: RefCell::default() };
         if code != library::OK {
             log!(Error, "cannot open the SQLite database {}: {}", path.to_string_lossy(), database.error());
             return Some(Err(DbError::Away));
@@ -182,7 +182,7 @@ impl Database {
     }
 }
 
-impl Drop for Database {
+impl Drop for SqliteConnection {
     fn drop(&mut self) {
         self.finalize(&mut self.statements.borrow_mut());
         // SAFETY: opened by `open`, closed once, without statements left.
@@ -192,7 +192,7 @@ impl Drop for Database {
 
 /// One run of a statement; reset at its end, so that it holds neither locks nor what was bound to it.
 struct Run<'d> {
-    database: &'d Database,
+    database: &'d SqliteConnection,
     statement: Statement,
 }
 
@@ -243,15 +243,15 @@ impl Run<'_> {
             table.columns = (library.column_count)(of) as usize;
             for column in 0..table.columns as i32 {
                 let field = match (library.column_type)(of, column) {
-                    class::NULL => Field::Null,
-                    class::INTEGER | class::FLOAT => Field::Int((library.column_int64)(of, column)),
+                    class::NULL => SqliteField::Null,
+                    class::INTEGER | class::FLOAT => SqliteField::Int((library.column_int64)(of, column)),
                     _ => {
                         let (data, start) = ((library.column_blob)(of, column), table.bytes.len());
                         let length = (library.column_bytes)(of, column).max(0) as usize;
                         if !data.is_null() {
                             table.bytes.extend_from_slice(slice(data.cast(), length));
                         }
-                        Field::Bytes(start, table.bytes.len())
+                        SqliteField::Bytes(start, table.bytes.len())
                     }
                 };
                 table.fields.push(field);
@@ -274,7 +274,7 @@ impl Table {
     }
 
     /// The fields of a row.
-    pub fn row(&self, at: usize) -> &[Field] {
+    pub fn row(&self, at: usize) -> &[SqliteField] {
         &self.fields[at * self.columns..(at + 1) * self.columns]
     }
 

@@ -54,7 +54,7 @@ pub struct Completed<'a> {
     /// The final status; 408 when nothing came.
     pub code: i32,
     /// The reply, or the host's mark for "none came".
-    pub reply: Reply<'a>,
+    pub reply: TmReply<'a>,
     /// The answer was taken from the datagram, and no message was made of it.
     is_unread: bool,
 }
@@ -96,9 +96,9 @@ impl<'a> Completed<'a> {
     /// what it has come to.
     pub fn without_tm(head: &'a [u8], places: [(u32, u32); 4], outcome: TransactionOutcome<'a>) -> Completed<'a> {
         let (reply, code, is_unread) = match outcome {
-            TransactionOutcome::Answered(reply, code) => (Reply::of(reply), i32::from(code), false),
-            TransactionOutcome::Taken(code) => (Reply::none(), i32::from(code), true),
-            TransactionOutcome::Silence => (Reply::none(), 408, false),
+            TransactionOutcome::Answered(reply, code) => (TmReply::of(reply), i32::from(code), false),
+            TransactionOutcome::Taken(code) => (TmReply::none(), i32::from(code), true),
+            TransactionOutcome::Silence => (TmReply::none(), 408, false),
         };
         let dialog = DialogLines::InHead(head, places);
         Completed { cell: std::ptr::null_mut(), dialog, code, reply, is_unread }
@@ -143,7 +143,7 @@ impl<'a> Completed<'a> {
 }
 
 /// The callback type of tm.
-pub type Callback = unsafe extern "C" fn(*mut sys::cell, i32, *mut sys::tmcb_params);
+pub type TmCallback = unsafe extern "C" fn(*mut sys::cell, i32, *mut sys::tmcb_params);
 
 /// The request could not be sent: no memory, a target or route that cannot be parsed or resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +151,7 @@ pub struct NotSent;
 
 /// What came of a request that was not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub enum TmOutcome {
     /// The callback will come.
     UnderWay,
     /// The script dropped it in `event_route[tm:local-request]`: no callback will come.
@@ -176,9 +176,9 @@ pub fn new_ids(target: &[u8]) -> (Vec<u8>, Vec<u8>) {
 /// `carried` is freed.
 pub fn send_in_dialog<T>(
     request: &InDialog<'_>,
-    callback: Option<Callback>,
+    callback: Option<TmCallback>,
     carried: CallbackParam<T>,
-) -> Result<Sent, NotSent> {
+) -> Result<TmOutcome, NotSent> {
     let mut dialog = sys::dlg::default();
     dialog.id.call_id = lend(request.call_id);
     dialog.id.loc_tag = lend(request.local_tag);
@@ -220,11 +220,11 @@ pub fn send_in_dialog<T>(
         unsafe { sys::kr_free_rr(dialog.route_set) };
     }
     match sent {
-        0 => Ok(Sent::Dropped),
+        0 => Ok(TmOutcome::Dropped),
         sent if sent < 0 => Err(NotSent),
         _ => {
             carried.hand_over();
-            Ok(Sent::UnderWay)
+            Ok(TmOutcome::UnderWay)
         }
     }
 }
@@ -263,7 +263,7 @@ pub unsafe fn completed<'a, T>(
         cell,
         dialog: DialogLines::OfTm(lines),
         code: params.code,
-        reply: Reply { raw: params.rpl, life: PhantomData },
+        reply: TmReply { raw: params.rpl, life: PhantomData },
         is_unread: false,
     };
     // SAFETY: the word that `send_in_dialog` was given, of this type by the caller's word; tm calls back once.
@@ -272,19 +272,19 @@ pub unsafe fn completed<'a, T>(
 
 /// The reply of a callback in progress, or the host's mark for "none came". It is lent for the time of the callback.
 #[derive(Clone, Copy)]
-pub struct Reply<'a> {
+pub struct TmReply<'a> {
     raw: *mut sys::sip_msg,
     life: PhantomData<&'a sys::sip_msg>,
 }
 
-impl<'a> Reply<'a> {
+impl<'a> TmReply<'a> {
     /// The host's mark for "no reply came" (`FAKED_REPLY`).
-    pub fn none() -> Reply<'a> {
-        Reply { raw: usize::MAX as *mut sys::sip_msg, life: PhantomData }
+    pub fn none() -> TmReply<'a> {
+        TmReply { raw: usize::MAX as *mut sys::sip_msg, life: PhantomData }
     }
 
-    fn of(message: SipMsg<'a>) -> Reply<'a> {
-        Reply { raw: message.raw(), life: PhantomData }
+    fn of(message: SipMsg<'a>) -> TmReply<'a> {
+        TmReply { raw: message.raw(), life: PhantomData }
     }
 
     /// Whether the transaction ended without a reply message.

@@ -1,7 +1,7 @@
 //! Requests of others that are sent on to another server (`modules/tm`).
 use super::bytes::lend;
 use super::msg::SipMsg;
-use super::tm::{Callback, is_silence};
+use super::tm::{TmCallback, is_silence};
 use crate::sys;
 
 /// What becomes of a request that was sent on and fails.
@@ -10,7 +10,7 @@ pub struct OnFailure {
     /// A server that does not answer has failed after so many milliseconds.
     pub patience: u32,
     /// Called then, with what [`failed`] reads.
-    pub callback: Callback,
+    pub callback: TmCallback,
     /// The word that the callback finds at first.
     pub word: usize,
 }

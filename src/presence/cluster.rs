@@ -1,7 +1,7 @@
 //! Subscriptions on several nodes: each has one owner, who alone sends its NOTIFYs; the others hold a replica, and one
 //! of them goes on when the owner is lost. This file reads and writes what the nodes send each other, and decides who
 //! owns what.
-use super::comparison::{self, Comparison, Kind};
+use super::comparison::{self, Comparison, RecordKind};
 use super::dialog::DialogId;
 use super::event_package::Packages;
 use super::json_bytes::{bytes, text};
@@ -11,8 +11,8 @@ use super::replica_refresh::ReplicaRefresh;
 use super::subscription::{RowState, Status, Subscription, SubscriptionState};
 use super::subscription_field::{FIELDS, Field, STORED_FIELDS};
 use crate::cluster::clock::Stamp;
-use crate::cluster::digest::Key;
-use crate::cluster::numbers::{BLOCK, HIGHEST, Held};
+use crate::cluster::digest::RecordKey;
+use crate::cluster::numbers::{BLOCK, HIGHEST, HeldNumbers};
 use crate::cluster::succession;
 use crate::cluster::version::Version;
 use crate::sip::transport::Transport;
@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 /// The version of the messages: what later ones add is passed over by this one, and may be missing for later ones.
 pub const MESSAGES: u8 = 3;
 
-/// Nodes whose messages have this version or a later one read [`Message::Refresh`].
+/// Nodes whose messages have this version or a later one read [`NodeMessage::Refresh`].
 pub const REFRESHES: u8 = 3;
 
 /// What decides between two nodes that both hold a subscription.
@@ -44,9 +44,9 @@ pub struct OwnershipClaim {
 
 impl OwnershipClaim {
     /// As it is compared.
-    pub fn held(&self) -> Held {
-        let owner = Key::of(&[&self.owner]).0;
-        Held {
+    pub fn held(&self) -> HeldNumbers {
+        let owner = RecordKey::of(&[&self.owner]).0;
+        HeldNumbers {
             version: Version { word: self.remote_cseq, epoch: self.epoch, stamp: self.stamp, owner },
             ceiling: self.ceiling,
         }
@@ -54,8 +54,8 @@ impl OwnershipClaim {
 }
 
 /// The key of a dialog's subscription among all nodes.
-pub fn dialog_key(dialog: DialogId<'_>) -> Key {
-    Key::of(&[dialog.call_id, dialog.from_tag, dialog.to_tag])
+pub fn dialog_key(dialog: DialogId<'_>) -> RecordKey {
+    RecordKey::of(&[dialog.call_id, dialog.from_tag, dialog.to_tag])
 }
 
 /// A subscription as its owner announces it.
@@ -89,7 +89,7 @@ impl Ending {
 
 /// What nodes send each other.
 #[derive(Debug, Clone)]
-pub enum Message {
+pub enum NodeMessage {
     /// A node says that it is there, and whether it wants to hear the same.
     Hello {
         /// Whether to answer with a hello.
@@ -100,7 +100,7 @@ pub enum Message {
         speaks: u8,
     },
     /// A node compares what it holds with what we hold.
-    Compare(Kind, Comparison),
+    Compare(RecordKind, Comparison),
     /// The sender ends: others go on with its subscriptions at once; under an arbiter the node named here, if one is.
     Goodbye(Option<Vec<u8>>),
     /// A node that has just joined wants to know all subscriptions.
@@ -146,7 +146,7 @@ fn number(object: &Map<String, Value>, name: &str) -> Option<u32> {
 
 /// Whether a hello is to be answered by another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reply {
+pub enum HelloReply {
     /// It is.
     Wanted,
     /// It is an answer itself.
@@ -154,8 +154,8 @@ pub enum Reply {
 }
 
 /// A hello of the node `name`; `compares`: which kinds of records it compares, as bits.
-pub fn hello(name: &[u8], reply: Reply, compares: u8) -> Vec<u8> {
-    let answer = reply == Reply::Wanted;
+pub fn hello(name: &[u8], reply: HelloReply, compares: u8) -> Vec<u8> {
+    let answer = reply == HelloReply::Wanted;
     json!({"action": "hello", "node": text(name), "answer": answer, "v": MESSAGES, "compares": compares})
         .to_string()
         .into_bytes()
@@ -171,7 +171,7 @@ pub fn goodbye(name: &[u8], heir: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// A comparison message of the node `name`.
-pub fn compare(name: &[u8], kind: Kind, message: &Comparison) -> Vec<u8> {
+pub fn compare(name: &[u8], kind: RecordKind, message: &Comparison) -> Vec<u8> {
     comparison::to_json(&text(name).to_string(), kind, message)
 }
 
@@ -228,34 +228,34 @@ pub fn sender(body: &[u8]) -> Option<Vec<u8>> {
 
 /// Reads a message and the name of the node it comes from. Members nobody knows are passed over; `None` for what is no
 /// message.
-pub fn parse(body: &[u8], packages: &Packages, now: Moment) -> Option<(Vec<u8>, Message)> {
+pub fn parse(body: &[u8], packages: &Packages, now: Moment) -> Option<(Vec<u8>, NodeMessage)> {
     let root: Value = serde_json::from_str(&replica::as_text(body.trim_ascii_end())).ok()?;
     if let Value::Array(list) = &root {
-        return ReplicaRefresh::parse(list).map(|(name, refresh)| (name, Message::Refresh(refresh)));
+        return ReplicaRefresh::parse(list).map(|(name, refresh)| (name, NodeMessage::Refresh(refresh)));
     }
     let object = root.as_object()?;
     let node = bytes(object.get("node")).filter(|name| !name.is_empty() && name.len() < 256)?;
     let message = match object.get("action")?.as_str()? {
-        "hello" => Message::Hello {
+        "hello" => NodeMessage::Hello {
             answer: object.get("answer")?.as_bool()?,
             compares: object.get("compares").map_or(Some(0), |kinds| kinds.as_u64().map(|kinds| kinds as u8))?,
             speaks: object.get("v").map_or(Some(1), Value::as_u64)?.min(u8::MAX.into()) as u8,
         },
-        "goodbye" => Message::Goodbye(bytes(object.get("heir"))),
+        "goodbye" => NodeMessage::Goodbye(bytes(object.get("heir"))),
         what @ ("root" | "sums" | "keys" | "want" | "records" | "pull" | "page") => {
             let (kind, comparison) = comparison::parse(what, object)?;
-            Message::Compare(kind, comparison)
+            NodeMessage::Compare(kind, comparison)
         }
-        what @ ("share" | "offer" | "held" | "refresh") => Message::Placed(placed::parse(what, object)?),
-        "sync" => Message::Sync,
-        "subscription" => Message::Subscription(Box::new(announcement(object, packages, now)?)),
-        "end" => Message::End(Ending {
+        what @ ("share" | "offer" | "held" | "refresh") => NodeMessage::Placed(placed::parse(what, object)?),
+        "sync" => NodeMessage::Sync,
+        "subscription" => NodeMessage::Subscription(Box::new(announcement(object, packages, now)?)),
+        "end" => NodeMessage::End(Ending {
             call_id: bytes(object.get("callid"))?,
             to_tag: bytes(object.get("to_tag"))?,
             from_tag: bytes(object.get("from_tag"))?,
             for_good: object.get("for_good")?.as_bool()?,
         }),
-        _ => Message::Other,
+        _ => NodeMessage::Other,
     };
     Some((node, message))
 }
@@ -355,7 +355,7 @@ mod tests {
     fn a_subscription_travels_whole() {
         let sent = announcement();
         let body = sent.to_json(b"a:1", &packages(), Moment::at(1000));
-        let Some((node, Message::Subscription(read))) = parse(&body, &packages(), Moment::at(5000)) else {
+        let Some((node, NodeMessage::Subscription(read))) = parse(&body, &packages(), Moment::at(5000)) else {
             panic!("{body:?}")
         };
         assert_eq!(node, b"a:1");
@@ -377,7 +377,7 @@ mod tests {
             assert!(older.as_object_mut().unwrap().remove(later).is_some(), "{later}");
         }
         let read = parse(older.to_string().as_bytes(), &packages(), Moment::at(5000));
-        let Some((_, Message::Subscription(read))) = read else { panic!("{read:?}") };
+        let Some((_, NodeMessage::Subscription(read))) = read else { panic!("{read:?}") };
         assert_eq!((read.claim.stamp, read.claim.ceiling), (Stamp(0), 7 + BLOCK));
     }
 
@@ -386,18 +386,18 @@ mod tests {
         let ending =
             Ending { call_id: b"c".to_vec(), to_tag: b"t".to_vec(), from_tag: b"f\xfe".to_vec(), for_good: true };
         let read = parse(&ending.to_json(b"a:1"), &packages(), Moment::at(0));
-        assert!(matches!(read, Some((_, Message::End(read))) if read == ending));
+        assert!(matches!(read, Some((_, NodeMessage::End(read))) if read == ending));
         assert!(matches!(
-            parse(&hello(b"a:1", Reply::Wanted, 3), &packages(), Moment::at(0)),
-            Some((_, Message::Hello { answer: true, compares: 3, speaks: MESSAGES }))
+            parse(&hello(b"a:1", HelloReply::Wanted, 3), &packages(), Moment::at(0)),
+            Some((_, NodeMessage::Hello { answer: true, compares: 3, speaks: MESSAGES }))
         ));
-        assert!(matches!(parse(&sync(b"a:1"), &packages(), Moment::at(0)), Some((_, Message::Sync))));
+        assert!(matches!(parse(&sync(b"a:1"), &packages(), Moment::at(0)), Some((_, NodeMessage::Sync))));
         for heir in [None, Some(b"b:2".as_slice())] {
             let read = parse(&goodbye(b"a:1", heir), &packages(), Moment::at(0));
-            assert!(matches!(read, Some((_, Message::Goodbye(read))) if read.as_deref() == heir));
+            assert!(matches!(read, Some((_, NodeMessage::Goodbye(read))) if read.as_deref() == heir));
         }
         let newer = br#"{"action":"balance","node":"a:1","x":[1]}"#;
-        assert!(matches!(parse(newer, &packages(), Moment::at(0)), Some((_, Message::Other))));
+        assert!(matches!(parse(newer, &packages(), Moment::at(0)), Some((_, NodeMessage::Other))));
     }
 
     #[test]

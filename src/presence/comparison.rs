@@ -1,20 +1,20 @@
 //! What nodes say to compare what they hold (`cluster::exchange`), as JSON. A record travels as the object with which
 //! it is announced.
 use crate::cluster::clock::Stamp;
-use crate::cluster::digest::{Entry, Key, PARTS, Range};
-use crate::cluster::exchange::{MOST_COUNTED, Message, PageEnd, Pull, Root};
+use crate::cluster::digest::{DigestEntry, KeyRange, PARTS, RecordKey};
+use crate::cluster::exchange::{ExchangeMessage, MOST_COUNTED, PageEnd, Pull, Root};
 use serde_json::{Map, Value};
 
 /// Which records are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RecordKind {
     /// Subscriptions.
     Subscriptions = 0,
     /// Publications.
     Publications = 1,
 }
 
-impl Kind {
+impl RecordKind {
     /// Its bit where several kinds are named at once.
     pub fn bit(self) -> u8 {
         1 << self as u8
@@ -22,38 +22,38 @@ impl Kind {
 }
 
 /// A comparison message; records are JSON objects as text.
-pub type Comparison = Message<Vec<u8>>;
+pub type Comparison = ExchangeMessage<Vec<u8>>;
 
 /// A record is taken from a message with at most so many of them.
 const MOST_RECORDS: usize = 512;
 
 /// The message of the node `name` (as JSON text).
-pub fn to_json(name: &str, kind: Kind, message: &Comparison) -> Vec<u8> {
+pub fn to_json(name: &str, kind: RecordKind, message: &Comparison) -> Vec<u8> {
     let (what, members) = match message {
-        Message::Root(root) => ("root", format!("\"count\":{},\"sum\":\"{:x}\"", root.count, root.sum)),
-        Message::Sums(range, sums) => {
+        ExchangeMessage::Root(root) => ("root", format!("\"count\":{},\"sum\":\"{:x}\"", root.count, root.sum)),
+        ExchangeMessage::Sums(range, sums) => {
             let sums = sums.iter().map(|sum| format!("{sum:016x}")).collect::<Vec<_>>().concat();
             ("sums", format!("{},\"sums\":\"{sums}\"", range_text(range)))
         }
-        Message::Keys(range, entries) => {
-            let text = |entry: &Entry| format!("{:016x}{:08x}", entry.key.0, entry.state);
+        ExchangeMessage::Keys(range, entries) => {
+            let text = |entry: &DigestEntry| format!("{:016x}{:08x}", entry.key.0, entry.state);
             let keys = entries.iter().map(text).collect::<Vec<_>>().concat();
             ("keys", format!("{},\"keys\":\"{keys}\"", range_text(range)))
         }
-        Message::Want(keys) => {
+        ExchangeMessage::Want(keys) => {
             let keys = keys.iter().map(|key| format!("{:016x}", key.0)).collect::<Vec<_>>().concat();
             ("want", format!("\"keys\":\"{keys}\""))
         }
-        Message::Records(_) => ("records", "\"list\":[".to_string()),
-        Message::Pull(pull) => ("pull", pull_text(pull)),
-        Message::Part(pull, part, _) => ("records", format!("{},\"part\":{part},\"list\":[", pull_text(pull))),
-        Message::Page(pull, PageEnd { next, parts }) => {
+        ExchangeMessage::Records(_) => ("records", "\"list\":[".to_string()),
+        ExchangeMessage::Pull(pull) => ("pull", pull_text(pull)),
+        ExchangeMessage::Part(pull, part, _) => ("records", format!("{},\"part\":{part},\"list\":[", pull_text(pull))),
+        ExchangeMessage::Page(pull, PageEnd { next, parts }) => {
             let next = next.map(|next| format!(",\"next\":\"{next:x}\"")).unwrap_or_default();
             ("page", format!("{}{next},\"parts\":{parts}", pull_text(pull)))
         }
     };
     let mut out = format!("{{\"action\":\"{what}\",\"node\":{name},\"kind\":{},{members}", kind as u8).into_bytes();
-    if let Message::Records(records) | Message::Part(_, _, records) = message {
+    if let ExchangeMessage::Records(records) | ExchangeMessage::Part(_, _, records) = message {
         out.extend_from_slice(&records.join(b",".as_slice()));
         out.push(b']');
     }
@@ -61,7 +61,7 @@ pub fn to_json(name: &str, kind: Kind, message: &Comparison) -> Vec<u8> {
     out
 }
 
-fn range_text(range: &Range) -> String {
+fn range_text(range: &KeyRange) -> String {
     format!("\"depth\":{},\"prefix\":\"{:x}\"", range.depth, range.prefix)
 }
 
@@ -70,36 +70,36 @@ fn pull_text(pull: &Pull) -> String {
 }
 
 /// Reads a comparison message; `None`: it is none.
-pub fn parse(action: &str, object: &Map<String, Value>) -> Option<(Kind, Comparison)> {
+pub fn parse(action: &str, object: &Map<String, Value>) -> Option<(RecordKind, Comparison)> {
     let kind = match object.get("kind")?.as_u64()? {
-        0 => Kind::Subscriptions,
-        1 => Kind::Publications,
+        0 => RecordKind::Subscriptions,
+        1 => RecordKind::Publications,
         _ => return None,
     };
     let message = match action {
-        "root" => Message::Root(Root { count: object.get("count")?.as_u64()?, sum: number(object, "sum")? }),
+        "root" => ExchangeMessage::Root(Root { count: object.get("count")?.as_u64()?, sum: number(object, "sum")? }),
         "sums" => {
             let sums = numbers(object, "sums", 16)?;
-            Message::Sums(range(object)?, (sums.len() == PARTS).then_some(sums)?)
+            ExchangeMessage::Sums(range(object)?, (sums.len() == PARTS).then_some(sums)?)
         }
         "keys" => {
             let text = object.get("keys")?.as_str()?;
-            Message::Keys(range(object)?, chunks(text, 24)?.map(entry).collect::<Option<_>>()?)
+            ExchangeMessage::Keys(range(object)?, chunks(text, 24)?.map(entry).collect::<Option<_>>()?)
         }
-        "want" => Message::Want(numbers(object, "keys", 16)?.into_iter().map(Key).collect()),
+        "want" => ExchangeMessage::Want(numbers(object, "keys", 16)?.into_iter().map(RecordKey).collect()),
         "records" => {
             let list = object.get("list")?.as_array().filter(|list| list.len() <= MOST_RECORDS)?;
             let records = list.iter().map(|record| record.to_string().into_bytes()).collect();
             match object.get("part") {
-                Some(part) => Message::Part(pull(object)?, u8::try_from(part.as_u64()?).ok()?, records),
-                None => Message::Records(records),
+                Some(part) => ExchangeMessage::Part(pull(object)?, u8::try_from(part.as_u64()?).ok()?, records),
+                None => ExchangeMessage::Records(records),
             }
         }
-        "pull" => Message::Pull(pull(object)?),
+        "pull" => ExchangeMessage::Pull(pull(object)?),
         "page" => {
             let next = object.get("next").map(|_| number(object, "next")).map_or(Some(None), |n| n.map(Some))?;
             let parts = object.get("parts").map_or(Some(0), Value::as_u64)?;
-            Message::Page(pull(object)?, PageEnd { next, parts: parts.min(MOST_COUNTED.into()) as u8 })
+            ExchangeMessage::Page(pull(object)?, PageEnd { next, parts: parts.min(MOST_COUNTED.into()) as u8 })
         }
         _ => return None,
     };
@@ -119,14 +119,17 @@ fn numbers(object: &Map<String, Value>, name: &str, length: usize) -> Option<Vec
     chunks(object.get(name)?.as_str()?, length)?.map(|digits| u64::from_str_radix(digits, 16).ok()).collect()
 }
 
-fn entry(digits: &str) -> Option<Entry> {
+fn entry(digits: &str) -> Option<DigestEntry> {
     let (key, state) = digits.split_at(16);
-    Some(Entry { key: Key(u64::from_str_radix(key, 16).ok()?), state: u32::from_str_radix(state, 16).ok()? })
+    Some(DigestEntry {
+        key: RecordKey(u64::from_str_radix(key, 16).ok()?),
+        state: u32::from_str_radix(state, 16).ok()?,
+    })
 }
 
-fn range(object: &Map<String, Value>) -> Option<Range> {
+fn range(object: &Map<String, Value>) -> Option<KeyRange> {
     let depth = u8::try_from(object.get("depth")?.as_u64()?).ok()?;
-    Some(Range { depth, prefix: number(object, "prefix")? }).filter(Range::is_valid)
+    Some(KeyRange { depth, prefix: number(object, "prefix")? }).filter(KeyRange::is_valid)
 }
 
 fn pull(object: &Map<String, Value>) -> Option<Pull> {
@@ -137,7 +140,7 @@ fn pull(object: &Map<String, Value>) -> Option<Pull> {
 mod tests {
     use super::*;
 
-    fn read(text: &[u8]) -> Option<(Kind, Comparison)> {
+    fn read(text: &[u8]) -> Option<(RecordKind, Comparison)> {
         let root: Value = serde_json::from_slice(text).ok()?;
         let object = root.as_object()?;
         parse(object.get("action")?.as_str()?, object)
@@ -145,23 +148,23 @@ mod tests {
 
     #[test]
     fn comparisons_travel_whole() {
-        let range = Range::ALL.part(0xab);
+        let range = KeyRange::ALL.part(0xab);
         let pull = Pull { cursor: 7 << 32, since: Stamp(1 << 60) };
-        let entry = Entry { key: Key(range.prefix | 5), state: 9 };
+        let entry = DigestEntry { key: RecordKey(range.prefix | 5), state: 9 };
         for message in [
-            Message::Root(Root { count: 3, sum: u64::MAX }),
-            Message::Sums(range, (0..256).collect()),
-            Message::Keys(range, vec![entry, Entry { state: u32::MAX, ..entry }]),
-            Message::Keys(range, Vec::new()),
-            Message::Want(vec![Key(1), Key(u64::MAX)]),
-            Message::Records(vec![b"{\"a\":1}".to_vec(), b"{}".to_vec()]),
-            Message::Pull(pull),
-            Message::Part(pull, 3, vec![b"{}".to_vec()]),
-            Message::Page(pull, PageEnd { next: None, parts: 0 }),
-            Message::Page(pull, PageEnd { next: Some(12), parts: MOST_COUNTED }),
+            ExchangeMessage::Root(Root { count: 3, sum: u64::MAX }),
+            ExchangeMessage::Sums(range, (0..256).collect()),
+            ExchangeMessage::Keys(range, vec![entry, DigestEntry { state: u32::MAX, ..entry }]),
+            ExchangeMessage::Keys(range, Vec::new()),
+            ExchangeMessage::Want(vec![RecordKey(1), RecordKey(u64::MAX)]),
+            ExchangeMessage::Records(vec![b"{\"a\":1}".to_vec(), b"{}".to_vec()]),
+            ExchangeMessage::Pull(pull),
+            ExchangeMessage::Part(pull, 3, vec![b"{}".to_vec()]),
+            ExchangeMessage::Page(pull, PageEnd { next: None, parts: 0 }),
+            ExchangeMessage::Page(pull, PageEnd { next: Some(12), parts: MOST_COUNTED }),
         ] {
-            let text = to_json("\"a:1\"", Kind::Publications, &message);
-            assert_eq!(read(&text), Some((Kind::Publications, message)), "{}", String::from_utf8_lossy(&text));
+            let text = to_json("\"a:1\"", RecordKind::Publications, &message);
+            assert_eq!(read(&text), Some((RecordKind::Publications, message)), "{}", String::from_utf8_lossy(&text));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The parameters of the presence server and the settings read by them, checked once at start-up.
 use crate::reference::parameter::{
-    LONGEST_LIST, LONGEST_URL, On, Origin, Parameter, Range, Shown, integer, switch, text,
+    Allowed, ConfigDisplay, LONGEST_LIST, LONGEST_URL, On, Origin, Parameter, integer, switch, text,
 };
 use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds};
@@ -93,16 +93,16 @@ impl NotifyEngine {
 }
 
 /// Database tables: their names go into SQL text.
-const TABLE_NAME: Range = Range::Letters(b"_.-", "a table name of letters, digits, `_`, `.` and `-`");
+const TABLE_NAME: Allowed = Allowed::Letters(b"_.-", "a table name of letters, digits, `_`, `.` and `-`");
 
 /// `retrieve_order_by` goes into SQL text: column names, `asc`, `desc`, separated by commas.
-const COLUMN_NAMES: Range = Range::Letters(b"_, .", "column names separated by commas");
+const COLUMN_NAMES: Allowed = Allowed::Letters(b"_, .", "column names separated by commas");
 
 /// The name of a channel in dmq.
-const PEER_NAME: Range = Range::Letters(b"_.-", "a word of letters, digits, `_`, `.` and `-`");
+const PEER_NAME: Allowed = Allowed::Letters(b"_.-", "a word of letters, digits, `_`, `.` and `-`");
 
 /// A period of a timer, in seconds: three years, which the host's timers can count.
-const PERIOD: Range = Range::Between(0, 100_000_000);
+const PERIOD: Allowed = Allowed::Between(0, 100_000_000);
 
 /// How often a notifier process looks for changes at most, per second.
 const LARGEST_POLL_RATE: i64 = 10_000;
@@ -110,16 +110,17 @@ const LARGEST_POLL_RATE: i64 = 10_000;
 /// Over how many seconds the notifier processes spread a change at most.
 const LONGEST_WAIT: i64 = 86_400;
 
-const SUBS_DB_MODES: Range = Range::OneOf(&[(0, "memory"), (1, "write-through"), (2, "write-back"), (3, "database")]);
-const PUBL_CACHES: Range = Range::OneOf(&[(0, "database"), (1, "database and cache"), (2, "memory")]);
-const BELOW_MINIMUM: Range = Range::OneOf(&[(1, "423 Interval Too Brief"), (2, "use min_expires")]);
-const NOTIFY_FAILURES: Range = Range::OneOf(&[(0, "404 and 481, as stock"), (1, "as RFC 6665 4.2.2")]);
+const SUBS_DB_MODES: Allowed =
+    Allowed::OneOf(&[(0, "memory"), (1, "write-through"), (2, "write-back"), (3, "database")]);
+const PUBL_CACHES: Allowed = Allowed::OneOf(&[(0, "database"), (1, "database and cache"), (2, "memory")]);
+const BELOW_MINIMUM: Allowed = Allowed::OneOf(&[(1, "423 Interval Too Brief"), (2, "use min_expires")]);
+const NOTIFY_FAILURES: Allowed = Allowed::OneOf(&[(0, "404 and 481, as stock"), (1, "as RFC 6665 4.2.2")]);
 
-const NOTIFY_ENGINES: Range = Range::Words(&["auto", "tm", "direct"]);
+const NOTIFY_ENGINES: Allowed = Allowed::Words(&["auto", "tm", "direct"]);
 
 /// A limit that is off by default.
 const fn limit(name: &'static std::ffi::CStr) -> Parameter {
-    integer(name, 0).zero("no limit").range(Range::AtLeast(0)).ours("1.0.0")
+    integer(name, 0).zero("no limit").range(Allowed::AtLeast(0)).ours("1.0.0")
 }
 
 parameters! {
@@ -132,8 +133,8 @@ parameters! {
         /// The database. Without it the module serves other modules only, unless `subs_db_mode` is 0 and `publ_cache`
         /// 2. The driver module is loaded before this one. The tables come from `kamdbctl create`, or for SQLite from
         /// `scripts/database.sh create FILE`. `presence.config` shows whether there is one, and never the address.
-        database: bool = text(c"db_url", "").range(Range::Text("a database URL")).taken().longest(LONGEST_URL)
-            .shown(Shown::Whether(c"database")).example("sqlite:////var/lib/kamailio/presence.sqlite");
+        database: bool = text(c"db_url", "").range(Allowed::Text("a database URL")).taken().longest(LONGEST_URL)
+            .shown(ConfigDisplay::Whether(c"database")).example("sqlite:////var/lib/kamailio/presence.sqlite");
         /// The table of publications.
         presentity_table: &'static [u8] = text(c"presentity_table", "presentity").range(TABLE_NAME)
             .example("presentity");
@@ -163,15 +164,15 @@ parameters! {
         clean_period: i32 = integer(c"clean_period", 100).unit("seconds").zero("never").range(PERIOD)
             .replaced_by(0).example("60");
         /// How many rows are read at once at start-up.
-        fetch_rows: i32 = integer(c"fetch_rows", 500).unit("rows").range(Range::AtLeast(1)).replaced_by(500)
+        fetch_rows: i32 = integer(c"fetch_rows", 500).unit("rows").range(Allowed::AtLeast(1)).replaced_by(500)
             .example("1000");
         /// How long the authorization of a watcher is known without reading the table at a new SUBSCRIBE. The decisions
         /// that are kept take at most a sixteenth of the shared memory; beyond that the oldest are dropped.
         watchers_cache: Option<Seconds> = integer(c"watchers_cache", 3600).unit("seconds").zero("read each time")
-            .range(Range::AtLeast(0)).ours("1.0.0").example("600");
+            .range(Allowed::AtLeast(0)).ours("1.0.0").example("600");
         /// 1: documents are put together in the order of `retrieve_order_by` (in memory: by priority); see
         /// [composition](composition.md).
-        order_by_column: bool = switch(c"retrieve_order", false).range(Range::Switch(On::One)).example("1");
+        order_by_column: bool = switch(c"retrieve_order", false).range(Allowed::Switch(On::One)).example("1");
         /// The columns for `retrieve_order` 1.
         order_by: &'static [u8] = text(c"retrieve_order_by", "priority").range(COLUMN_NAMES).taken()
             .example("priority, received_time");
@@ -180,10 +181,10 @@ parameters! {
     }
     section "Intervals" {
         /// The longest interval that is granted.
-        max_expires: u32 = integer(c"max_expires", 3600).unit("seconds").range(Range::AtLeast(1)).replaced_by(3600)
+        max_expires: u32 = integer(c"max_expires", 3600).unit("seconds").range(Allowed::AtLeast(1)).replaced_by(3600)
             .example("7200");
         /// The shortest interval that is granted. A value above `max_expires` counts as `max_expires`, with a warning.
-        min_expires: u32 = integer(c"min_expires", 0).unit("seconds").range(Range::AtLeast(0)).example("60")
+        min_expires: u32 = integer(c"min_expires", 0).unit("seconds").range(Allowed::AtLeast(0)).example("60")
             .difference("differs: a value below 0 counts as `max_expires`");
         /// What happens to a request for less than `min_expires`. 1: it is answered 423 with Min-Expires. 2: the
         /// minimum is granted.
@@ -191,15 +192,15 @@ parameters! {
             .difference("differs: it does not apply the parameter to PUBLISH (RFC 3903 6)");
         /// A publication's Expires in the answer is this much shorter than what is stored, and a subscription lives
         /// this much longer than was answered, so that refreshes come in time. It has to be below `max_expires`.
-        expires_offset: Seconds = integer(c"expires_offset", 0).unit("seconds").range(Range::AtLeast(0)).replaced_by(0)
-            .example("10");
+        expires_offset: Seconds = integer(c"expires_offset", 0).unit("seconds").range(Allowed::AtLeast(0))
+            .replaced_by(0).example("10");
     }
     section "Requests and NOTIFYs" {
         /// The URI in Contact. Without a `transport` of its own it gets that of the dialog (tcp, tls, sctp, ws).
         server_address: &'static [u8] = text(c"server_address", "").empty("the socket that received the request")
-            .range(Range::Text("a SIP URI")).example("sip:presence.example.org:5060");
+            .range(Allowed::Text("a SIP URI")).example("sip:presence.example.org:5060");
         /// A SUBSCRIBE in a dialog is accepted although its CSeq is up to this much behind.
-        cseq_offset: u32 = integer(c"cseq_offset", 0).range(Range::AtLeast(0)).replaced_by(0).example("1");
+        cseq_offset: u32 = integer(c"cseq_offset", 0).range(Allowed::AtLeast(0)).replaced_by(0).example("1");
         /// 0: SUBSCRIBE is answered 202 instead of 200.
         respond_200: bool = switch(c"subs_respond_200", true).example("0");
         /// 0: there is no first NOTIFY without a body, for phones that do not understand one. The lamp of an idle phone
@@ -215,39 +216,39 @@ parameters! {
         /// 1: a new subscription ends others of the same Call-ID, watcher and event id to the same presentity.
         delete_same_subs: bool = switch(c"delete_same_subs", false).example("1");
         /// 1: URIs are compared without regard to case (in memory).
-        ignore_case: bool = switch(c"sip_uri_match", false).range(Range::Switch(On::One)).example("1");
+        ignore_case: bool = switch(c"sip_uri_match", false).range(Allowed::Switch(On::One)).example("1");
         /// 1: rules that depend on the presentity's sphere are evaluated again when it changes.
         sphere_check: bool = switch(c"enable_sphere_check", false).example("1");
         /// 1: watchers are not notified of publications that expire.
-        force_delete: bool = switch(c"force_delete", false).range(Range::Switch(On::Positive)).example("1");
+        force_delete: bool = switch(c"force_delete", false).range(Allowed::Switch(On::Positive)).example("1");
         /// 1: every watcher is allowed. presence_xml has a parameter of the same name.
         force_active: bool = switch(c"force_active", false).origin(Origin::OpenSer).example("1");
         /// The name of an XAVP. Its `priority` is read by `handle_publish()` and becomes the priority of the document;
         /// its `delete_subscription` is read after `event_route[presence:notify-reply]`, and 1 ends the subscription
         /// regardless of the answer.
-        xavp: &'static [u8] = text(c"xavp_cfg", "").range(Range::Text("the name of an XAVP")).example("pres");
+        xavp: &'static [u8] = text(c"xavp_cfg", "").range(Allowed::Text("the name of an XAVP")).example("pres");
         /// 0: `$subs` is not filled.
         subs_variable: bool = switch(c"pres_subs_mode", true).example("0");
         /// The level of two lines for each NOTIFY, one when it is sent and one when it is answered: -1 error, 0
         /// warning, 1 notice, 2 info, 3 debug. They are written when the server's `debug` is this or more.
-        log_level: i32 = integer(c"local_log_level", 3).range(Range::Between(-1, 3)).replaced_by(-1)
+        log_level: i32 = integer(c"local_log_level", 3).range(Allowed::Between(-1, 3)).replaced_by(-1)
             .example("2");
         /// Where that line goes.
         log_facility_name: &'static [u8] = text(c"local_log_facility", "").empty("the server's")
-            .range(Range::Text("a syslog facility such as LOG_LOCAL3")).example("LOG_LOCAL3");
+            .range(Allowed::Text("a syslog facility such as LOG_LOCAL3")).example("LOG_LOCAL3");
     }
     section "Database-only mode (subs_db_mode 3)" {
         /// Processes that notify watchers. 0: the process that changed the document does it. Without effect in the
         /// other modes.
-        notifier_processes: i32 = integer(c"notifier_processes", 1).unit("processes").range(Range::Between(0, 256))
+        notifier_processes: i32 = integer(c"notifier_processes", 1).unit("processes").range(Allowed::Between(0, 256))
             .replaced_by(0).example("2");
         /// How often each notifier process looks for changes.
         notifier_poll_rate: i32 = integer(c"notifier_poll_rate", 10).unit("per second")
-            .range(Range::Between(1, LARGEST_POLL_RATE)).replaced_by(10).example("20");
+            .range(Allowed::Between(1, LARGEST_POLL_RATE)).replaced_by(10).example("20");
         /// Time over which the notifier processes spread a change that another server has marked. What this server has
         /// marked they send at once.
         waitn_time: i32 = integer(c"waitn_time", 5).unit("seconds")
-            .range(Range::Between(1, LONGEST_WAIT)).replaced_by(5).example("1");
+            .range(Allowed::Between(1, LONGEST_WAIT)).replaced_by(5).example("1");
     }
     section "Limits and load" {
         /// The size of a document; longer ones are answered 413.
@@ -263,12 +264,12 @@ parameters! {
             .condition("0 with `subs_db_mode` 3, whose table does not say when a subscription was refreshed")
             .example("10");
         /// Shared memory in use above which new subscriptions are answered 503 with Retry-After.
-        overload_memory: usize = integer(c"overload_memory", 0).unit("percent").zero("off").range(Range::Between(0, 99))
-            .ours("1.0.0").example("90");
+        overload_memory: usize = integer(c"overload_memory", 0).unit("percent").zero("off")
+            .range(Allowed::Between(0, 99)).ours("1.0.0").example("90");
         /// Processes that notify the watchers of a change which has more than 64 of them. None with `subs_db_mode` 3.
         /// Unless it is 0, one more process, with `subs_db_mode` 3 as well, sends to targets whose names have to be
         /// looked up.
-        sender_processes: i32 = integer(c"sender_processes", 1).unit("processes").range(Range::Between(0, 64))
+        sender_processes: i32 = integer(c"sender_processes", 1).unit("processes").range(Allowed::Between(0, 64))
             .ours("1.0.0").example("2");
         /// 1: the bodies of presence_dialoginfo and presence_conference, which differ from watcher to watcher in the
         /// version alone, are made from each other. 0: the package makes the body for each watcher, each time.
@@ -282,7 +283,7 @@ parameters! {
         /// memory are taken when they are first needed. Further ones go through tm, and `notify_slots_full` counts
         /// them.
         notify_slots: usize = integer(c"notify_slots", 16384).unit("NOTIFYs").zero("tm serves all")
-            .range(Range::Between(0, 1_000_000)).ours("1.0.0").example("65536");
+            .range(Allowed::Between(0, 1_000_000)).ours("1.0.0").example("65536");
         /// 1: a 2xx to a NOTIFY without tm is taken from its datagram, before the host makes a message of it, unless
         /// something of the configuration would miss that; see [early answers](operations.md#early-answers). 0: it is
         /// read as other messages are.
@@ -292,13 +293,13 @@ parameters! {
         /// that has more, by the core's `maxbuffer`, keeps it. See
         /// [the receive buffer](operations.md#the-receive-buffer).
         receive_buffer: i32 = integer(c"receive_buffer", 4194304).unit("bytes").zero("as `maxbuffer` says")
-            .range(Range::Between(0, 67_108_864)).ours("1.0.0").example("8388608");
+            .range(Allowed::Between(0, 67_108_864)).ours("1.0.0").example("8388608");
         /// How much `presence.explain` and `presence.history` remember: this many ended subscriptions, as many changes
         /// of publications, and four times as many NOTIFYs with their answers, the newest of each. Each unit takes
         /// 1,600 bytes of shared memory, from startup on. Remembering takes about 340 instructions for each NOTIFY of a
         /// fan-out, and 1,800 for a PUBLISH with one watcher; 0 saves both.
         history_size: usize = integer(c"history_size", 1000).unit("entries").zero("none")
-            .range(Range::Between(0, 10_000)).ours("1.0.0").example("5000");
+            .range(Allowed::Between(0, 10_000)).ours("1.0.0").example("5000");
         /// 1: documents of watcher information have everything that RFC 3858 defines.
         winfo_details: bool = switch(c"winfo_details", false).ours("1.0.0").example("1");
     }
@@ -323,7 +324,7 @@ parameters! {
     section "Several nodes" {
         /// 1: nodes exchange what `enable_pres_dmq` and `enable_subs_dmq` name. The dmq module is loaded before this
         /// one. See [clustering](clustering.md).
-        dmq: bool = switch(c"enable_dmq", false).range(Range::Switch(On::Positive)).example("1");
+        dmq: bool = switch(c"enable_dmq", false).range(Allowed::Switch(On::Positive)).example("1");
         /// 1: nodes exchange publications, where `enable_dmq` is 1.
         replicates: bool = switch(c"enable_pres_dmq", true).origin(Origin::StockSince("6.1")).example("0");
         /// 1: a node that joins asks for the publications of the others.
@@ -331,14 +332,14 @@ parameters! {
         /// 1: nodes exchange subscriptions, where `enable_dmq` is 1, and another node takes over those of a lost one.
         /// Stock's nodes of 6.1 and later take part; see [clustering](clustering.md#with-stocks-nodes). Not used with
         /// `subs_db_mode` 3, where the nodes share the table.
-        shares_subscriptions: bool = switch(c"enable_subs_dmq", false).range(Range::Switch(On::Positive))
+        shares_subscriptions: bool = switch(c"enable_subs_dmq", false).range(Allowed::Switch(On::Positive))
             .origin(Origin::StockSince("6.1")).example("1");
         /// 1: a node that joins asks for the subscriptions of the others.
         asks_for_subscriptions: bool = switch(c"enable_subs_sync_dmq", true).origin(Origin::StockSince("6.1"))
             .example("0");
         /// The socket for NOTIFYs in dialogs that another node accepted.
         default_socket: &'static [u8] = text(c"default_socket", "").empty("the server chooses")
-            .range(Range::Text("proto:address:port")).origin(Origin::StockSince("6.1")).example("udp:192.0.2.1:5060");
+            .range(Allowed::Text("proto:address:port")).origin(Origin::StockSince("6.1")).example("udp:192.0.2.1:5060");
         /// 1: what other nodes announce is stored, and watchers are not notified of it: the node where it happened does
         /// that. Between nodes of ours that share subscriptions (`enable_subs_dmq`) the owner of each notifies its
         /// watcher all the same.
@@ -347,22 +348,22 @@ parameters! {
         /// refused. Several secrets, each with a name before a colon and separated by commas, are all accepted, and the
         /// first one is used: so it can be changed node by node. See [clustering](clustering.md).
         cluster_secret: &'static [u8] = text(c"cluster_secret", "").empty("messages are not authenticated")
-            .range(Range::Text("at least 16 characters, or several as 2:NEW,1:OLD")).longest(LONGEST_LIST)
-            .ours("1.0.0").shown(Shown::Secret).example("2:correct horse battery,1:an older secret here");
+            .range(Allowed::Text("at least 16 characters, or several as 2:NEW,1:OLD")).longest(LONGEST_LIST)
+            .ours("1.0.0").shown(ConfigDisplay::Secret).example("2:correct horse battery,1:an older secret here");
         /// The addresses and networks of the nodes, separated by commas: no other address is heard as a node, or is
         /// sent what nodes exchange.
         cluster_peers: &'static [u8] = text(c"cluster_peers", "").empty("every address, or every node that knows the \
             secret")
-            .range(Range::Text("addresses, or networks as 192.0.2.0/24")).longest(LONGEST_LIST)
+            .range(Allowed::Text("addresses, or networks as 192.0.2.0/24")).longest(LONGEST_LIST)
             .ours("1.0.0").example("192.0.2.1,192.0.2.2");
         /// Who decides which node sends the NOTIFYs of a subscription when nodes do not hear each other. `database`:
         /// leases in a table that all of them reach; a node that does not reach it sends none. See
         /// [clustering](clustering.md#an-arbiter).
-        cluster_arbiter: &'static [u8] = text(c"cluster_arbiter", "none").range(Range::Words(&["none", "database"]))
+        cluster_arbiter: &'static [u8] = text(c"cluster_arbiter", "none").range(Allowed::Words(&["none", "database"]))
             .ours("1.0.0").example("database");
         /// The database with the leases, where it is not that of `db_url`.
         cluster_arbiter_url: &'static [u8] = text(c"cluster_arbiter_url", "").empty("db_url")
-            .range(Range::Text("a database URL")).longest(LONGEST_URL).ours("1.0.0").shown(Shown::Secret)
+            .range(Allowed::Text("a database URL")).longest(LONGEST_URL).ours("1.0.0").shown(ConfigDisplay::Secret)
             .example("postgres://kamailio:secret@192.0.2.9/kamailio");
         /// The table of the leases.
         cluster_leases_table: &'static [u8] = text(c"cluster_leases_table", "presence_leases").range(TABLE_NAME)
@@ -371,7 +372,7 @@ parameters! {
         /// or a number. With a number, requests that reach a node which does not serve their presentity are sent on to
         /// the one that does. All nodes of a cluster have the same value. See
         /// [clustering](clustering.md#part-of-everything).
-        cluster_replicas: &'static [u8] = text(c"cluster_replicas", "all").range(Range::Text("all, or 1 to 16"))
+        cluster_replicas: &'static [u8] = text(c"cluster_replicas", "all").range(Allowed::Text("all, or 1 to 16"))
             .ours("1.0.0").example("1");
         /// The name of the cluster's channel in dmq.
         dmq_peer: &'static [u8] = text(c"dmq_peer_id", "presence").range(PEER_NAME)

@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 32;
 
 /// How far a dialog has come (RFC 4235 3.7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub enum DialogState {
     /// `trying`, `proceeding`, `early`.
     Ringing,
     /// `confirmed`, or a state that is not named.
@@ -22,7 +22,7 @@ pub enum Phase {
 }
 
 shm_safe!(
-    enum Phase {
+    enum DialogState {
         Ringing,
         Talking,
         Ended,
@@ -37,7 +37,7 @@ pub struct Mark {
     /// Digests of its call-id, local-tag and remote-tag; 0: it has none.
     pub call: [u32; 3],
     /// How far it has come.
-    pub phase: Phase,
+    pub phase: DialogState,
 }
 
 shm_safe!(Mark { id, call, phase });
@@ -81,7 +81,7 @@ fn hash(id: &[u8]) -> u64 {
 /// A dialog element that is being read.
 struct Open {
     depth: usize,
-    phase: Phase,
+    phase: DialogState,
     /// Whether its mark is the last one.
     has_mark: bool,
 }
@@ -129,12 +129,12 @@ impl DialogInfo {
                 _ => {}
             }
         }
-        self.marks.extend(id.map(|id| Mark { id, call, phase: Phase::Talking }));
-        Open { depth, phase: Phase::Talking, has_mark: id.is_some() }
+        self.marks.extend(id.map(|id| Mark { id, call, phase: DialogState::Talking }));
+        Open { depth, phase: DialogState::Talking, has_mark: id.is_some() }
     }
 
     fn close_dialog(&mut self, dialog: &Open) {
-        self.terminated += u32::from(dialog.phase == Phase::Ended);
+        self.terminated += u32::from(dialog.phase == DialogState::Ended);
         if let Some(mark) = self.marks.last_mut().filter(|_| dialog.has_mark) {
             mark.phase = dialog.phase;
         }
@@ -171,12 +171,12 @@ impl StateText {
         }
     }
 
-    fn phase(&self) -> Phase {
+    fn phase(&self) -> DialogState {
         match self.bytes[..self.len].trim_ascii_end() {
-            _ if self.is_longer => Phase::Talking,
-            b"terminated" => Phase::Ended,
-            b"trying" | b"proceeding" | b"early" => Phase::Ringing,
-            _ => Phase::Talking,
+            _ if self.is_longer => DialogState::Talking,
+            b"terminated" => DialogState::Ended,
+            b"trying" | b"proceeding" | b"early" => DialogState::Ringing,
+            _ => DialogState::Talking,
         }
     }
 }
@@ -313,17 +313,17 @@ mod tests {
         };
         let space = " \t\r\n".repeat(20);
         for (state, expected) in
-            [("terminated", Phase::Ended), ("proceeding", Phase::Ringing), ("other", Phase::Talking)]
+            [("terminated", DialogState::Ended), ("proceeding", DialogState::Ringing), ("other", DialogState::Talking)]
         {
             assert_eq!(phase(state), expected);
             assert_eq!(phase(&format!("{space}{state}{space}")), expected);
             assert_eq!(phase(&format!("{state}<!-- c -->{space}")), expected);
             let (first, second) = state.split_at(4);
             assert_eq!(phase(&format!("{space}{first}<!-- c -->{second}")), expected);
-            assert_eq!(phase(&format!("{state}{space}x")), Phase::Talking);
-            assert_eq!(phase(&format!("{state}xxxxx")), Phase::Talking);
+            assert_eq!(phase(&format!("{state}{space}x")), DialogState::Talking);
+            assert_eq!(phase(&format!("{state}xxxxx")), DialogState::Talking);
         }
-        assert_eq!(phase(""), Phase::Talking);
+        assert_eq!(phase(""), DialogState::Talking);
     }
 
     #[test]
@@ -334,7 +334,7 @@ mod tests {
         ))
         .unwrap();
         let seen: Vec<_> = info.marks.iter().map(|mark| (mark.id, mark.phase)).collect();
-        assert_eq!(seen, [(hash(b"a"), Phase::Ended), (hash(b"b"), Phase::Ringing)]);
+        assert_eq!(seen, [(hash(b"a"), DialogState::Ended), (hash(b"b"), DialogState::Ringing)]);
         assert!(!info.all_terminated());
         let over =
             document("<dialog id=\"a\"><state>terminated</state></dialog><dialog><state>terminated</state></dialog>");

@@ -5,11 +5,11 @@ use super::event_package::PackageId;
 use super::ports::Ports;
 use super::publication::{Applied, Change, Keeps, Modification, Publication};
 use super::publish::{
-    Document, Novelty, Request, announce, announce_modified, announced, dialogs, no_match, notify_watchers, priority,
-    release, ruid_of, shown_at_the_end, shown_if_readable,
+    Document, Novelty, PublishRequest, announce, announce_modified, announced, dialogs, no_match, notify_watchers,
+    priority, release, ruid_of, shown_at_the_end, shown_if_readable,
 };
 use super::replica::Replica;
-use crate::cluster::digest::Key;
+use crate::cluster::digest::RecordKey;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
 use crate::time::{Expiry, Seconds};
@@ -76,8 +76,8 @@ pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failu
 
 impl<'a> Direct<'a> {
     /// What stands for the request that there is none of.
-    fn request(&self) -> Request<'a> {
-        Request { sender: self.sender, ..Request::default() }
+    fn request(&self) -> PublishRequest<'a> {
+        PublishRequest { sender: self.sender, ..PublishRequest::default() }
     }
 }
 
@@ -156,7 +156,7 @@ fn insert<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
 
 /// The record id of a publication that its entity tag alone names: the same on every node.
 fn id_of(new: &Document<'_>, etag: EntityTag<&[u8]>) -> Vec<u8> {
-    let key = Key::of(&[&new.resource.uri, new.description.name, etag.bytes()]);
+    let key = RecordKey::of(&[&new.resource.uri, new.description.name, etag.bytes()]);
     format!("pres-{:016x}", key.0).into_bytes()
 }
 

@@ -2,7 +2,7 @@
 use super::config::{
     BelowMinimum, Config, NotifyEngine, NotifyFailures, PARAMETERS, PublicationMode, SubscriptionMode,
 };
-use crate::reference::setting::{Setting, SettingField, Value};
+use crate::reference::setting::{ParameterValue, Setting, SettingField};
 
 impl SubscriptionMode {
     /// What the mode is called in the documentation.
@@ -28,16 +28,16 @@ impl PublicationMode {
 }
 
 impl SettingField for NotifyEngine {
-    fn from_value(value: Value) -> NotifyEngine {
+    fn from_value(value: ParameterValue) -> NotifyEngine {
         let named = match value {
-            Value::Text(name) => NotifyEngine::named(name),
-            Value::Number(_) => None,
+            ParameterValue::Text(name) => NotifyEngine::named(name),
+            ParameterValue::Number(_) => None,
         };
         named.expect("the table allows the names alone")
     }
 
-    fn value(&self) -> Value {
-        Value::Text(self.name())
+    fn value(&self) -> ParameterValue {
+        ParameterValue::Text(self.name())
     }
 }
 
@@ -45,15 +45,15 @@ impl SettingField for NotifyEngine {
 macro_rules! numbered {
     ($($mode:ty { $($number:literal => $case:path,)* })*) => { $(
         impl SettingField for $mode {
-            fn from_value(value: Value) -> $mode {
+            fn from_value(value: ParameterValue) -> $mode {
                 [$(($number, $case),)*]
                     .into_iter()
-                    .find_map(|(number, case)| (value == Value::Number(number)).then_some(case))
+                    .find_map(|(number, case)| (value == ParameterValue::Number(number)).then_some(case))
                     .expect("the table allows the numbers of the cases alone")
             }
 
-            fn value(&self) -> Value {
-                Value::Number(match self { $($case => $number,)* })
+            fn value(&self) -> ParameterValue {
+                ParameterValue::Number(match self { $($case => $number,)* })
             }
         }
     )* };
@@ -85,12 +85,12 @@ impl Config {
     /// neither.
     pub fn identity(&self) -> Vec<Setting> {
         vec![
-            (c"name", Value::Text(env!("CARGO_PKG_NAME").as_bytes())),
-            (c"version", Value::Text(env!("CARGO_PKG_VERSION").as_bytes())),
-            (c"commit", Value::Text(self.commit)),
-            (c"kamailio", Value::Text(self.host_version)),
-            (c"subscriptions", Value::Text(self.subscriptions.word().as_bytes())),
-            (c"publications", Value::Text(self.publications.word().as_bytes())),
+            (c"name", ParameterValue::Text(env!("CARGO_PKG_NAME").as_bytes())),
+            (c"version", ParameterValue::Text(env!("CARGO_PKG_VERSION").as_bytes())),
+            (c"commit", ParameterValue::Text(self.commit)),
+            (c"kamailio", ParameterValue::Text(self.host_version)),
+            (c"subscriptions", ParameterValue::Text(self.subscriptions.word().as_bytes())),
+            (c"publications", ParameterValue::Text(self.publications.word().as_bytes())),
         ]
     }
 
@@ -112,7 +112,7 @@ impl Config {
     /// Which shortcuts are taken: all of the section of that name, or all but some.
     fn shortcuts(&self) -> String {
         let settings = self.settings();
-        let is_off = |name| settings.contains(&(name, Value::Number(0)));
+        let is_off = |name| settings.contains(&(name, ParameterValue::Number(0)));
         let of_the_section = PARAMETERS.iter().filter(|entry| entry.section == "Shortcuts");
         let off: Vec<_> =
             of_the_section.filter(|entry| is_off(entry.name)).map(|entry| entry.name.to_string_lossy()).collect();

@@ -1,6 +1,6 @@
 //! What nodes say to each other where not every node holds everything (`cluster_replicas`), as JSON: how many copies
 //! there are, which records a node holds that others should, and what has to be done by those that hold a presentity.
-use super::comparison::Kind;
+use super::comparison::RecordKind;
 use super::json_bytes::{bytes, text};
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,7 @@ pub enum Placed {
     Offer(Offer),
     /// Records that were offered and are held by all that should hold them now: subscriptions by Call-ID, From tag and
     /// To tag, publications by presentity, event package and entity tag.
-    Held(Kind, Vec<RecordName>),
+    Held(RecordKind, Vec<RecordName>),
     /// The watchers of a presentity have to be looked at again, as `pres_refresh_watchers()` does.
     Refresh {
         /// The presentity.
@@ -36,7 +36,7 @@ pub enum Placed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     /// Their kind.
-    pub kind: Kind,
+    pub kind: RecordKind,
     /// The name of the node that holds them and should not.
     pub first: Vec<u8>,
     /// The names of the nodes that they are passed on to, one after the other; the last one answers the first.
@@ -81,10 +81,10 @@ impl Placed {
     }
 }
 
-fn kind(object: &Map<String, Value>) -> Option<Kind> {
+fn kind(object: &Map<String, Value>) -> Option<RecordKind> {
     match object.get("kind")?.as_u64()? {
-        0 => Some(Kind::Subscriptions),
-        1 => Some(Kind::Publications),
+        0 => Some(RecordKind::Subscriptions),
+        1 => Some(RecordKind::Publications),
         _ => None,
     }
 }
@@ -139,18 +139,18 @@ mod tests {
         for message in [
             Placed::Share { replicas: 2, is_ready: true },
             Placed::Offer(Offer {
-                kind: Kind::Subscriptions,
+                kind: RecordKind::Subscriptions,
                 first: b"a:1".to_vec(),
                 rest: vec![b"b:\xff".to_vec(), b"c:3".to_vec()],
                 records: vec![br#"{"a":1}"#.to_vec(), br#"{"b":"c"}"#.to_vec()],
             }),
             Placed::Offer(Offer {
-                kind: Kind::Publications,
+                kind: RecordKind::Publications,
                 first: b"a:1".to_vec(),
                 rest: Vec::new(),
                 records: Vec::new(),
             }),
-            Placed::Held(Kind::Publications, vec![name(b"sip:a@b"), name(b"c")]),
+            Placed::Held(RecordKind::Publications, vec![name(b"sip:a@b"), name(b"c")]),
             Placed::Refresh {
                 uri: b"sip:a@b".to_vec(),
                 event: b"presence".to_vec(),

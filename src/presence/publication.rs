@@ -1,6 +1,6 @@
 //! A publication: one document of a presentity under its entity tag (RFC 3903 4), and how a PUBLISH changes the list
 //! of them.
-use super::dialog_info::{DialogInfo, Mark, Phase};
+use super::dialog_info::{DialogInfo, DialogState, Mark};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Moment, Seconds};
@@ -112,7 +112,7 @@ impl DialogView<'_> {
         if !end.all_ended() || !lives {
             return false;
         }
-        let living = || self.marks.iter().filter(|mark| mark.phase != Phase::Ended);
+        let living = || self.marks.iter().filter(|mark| mark.phase != DialogState::Ended);
         if !living().all(|mark| end.with_id(mark.id).any(|old| !mark.is_other_call(old))) {
             return false;
         }
@@ -123,7 +123,7 @@ impl DialogView<'_> {
                 let same = |old: &Mark| {
                     mark.is_same_sip_dialog(old) || same_call == SameCall::ByCallId && mark.is_same_call_id(old)
                 };
-                mark.phase == Phase::Ringing && end.with_id(mark.id).any(same)
+                mark.phase == DialogState::Ringing && end.with_id(mark.id).any(same)
             }),
         }
     }

@@ -16,7 +16,7 @@ use crate::time::{Expiry, Moment, Seconds};
 
 /// A PUBLISH taken apart.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Request<'a> {
+pub struct PublishRequest<'a> {
     /// The Event header.
     pub event: Option<&'a [u8]>,
     /// User part of the request URI.
@@ -39,7 +39,7 @@ pub struct Request<'a> {
     pub priority: Option<i32>,
 }
 
-impl<'a> Request<'a> {
+impl<'a> PublishRequest<'a> {
     /// What it brings into a row.
     fn brought(&self) -> Brought<'a> {
         let body_length = self.body.map_or(0, <[u8]>::len);
@@ -48,7 +48,7 @@ impl<'a> Request<'a> {
 }
 
 /// The answer to a PUBLISH whose row could not be written.
-fn refused_for<P: Ports>(ports: &P, error: StoreError, request: &Request<'_>) -> Failure {
+fn refused_for<P: Ports>(ports: &P, error: StoreError, request: &PublishRequest<'_>) -> Failure {
     ports.row_limits().map_or_else(|| error.into(), |limits| limits.explain(error, &request.brought()))
 }
 
@@ -64,7 +64,7 @@ const MAX_ETAG: usize = 64;
 ///
 /// Fails with the answer that the request deserves: 400, 403, 412, 413, 415, 423 or 489, see [`Failure`]; when the
 /// event package refuses the request; and when a store fails.
-pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Failure> {
+pub fn handle<P: Ports>(ports: &mut P, request: &PublishRequest<'_>) -> Result<(), Failure> {
     let (package, _) = bad_event::asked_for(ports.packages(), request.event)?;
     ports.note_package(package);
     let description = *ports.packages().get(package);
@@ -81,7 +81,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<(), Fail
         Some(body) => Some(published_body::checked(ports, &resource, &description, body, given)?),
         None => None,
     };
-    let request = &Request { body: body.as_deref(), ..*request };
+    let request = &PublishRequest { body: body.as_deref(), ..*request };
     if expires > 0 {
         ports.row_limits().map_or(Ok(()), |limits| limits.check(&request.brought()))?;
     }
@@ -122,7 +122,7 @@ impl<'a> Document<'a> {
     }
 }
 
-fn insert<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
+fn insert<P: Ports>(ports: &mut P, request: &PublishRequest<'_>, new: &Document<'_>) -> Result<(), Failure> {
     let body = request.body.unwrap_or_default();
     let now = ports.now();
     let etag = ports.new_entity_tag(0);
@@ -183,7 +183,7 @@ pub(super) enum Novelty {
 /// What is announced to the other nodes of a change; `etag` of the publication is the one after it.
 pub(super) fn announced(
     new: &Document<'_>,
-    request: &Request<'_>,
+    request: &PublishRequest<'_>,
     publication: &Publication,
     novelty: Novelty,
 ) -> Replica {
@@ -212,7 +212,7 @@ pub(super) fn announce<P: Ports>(ports: &mut P, replica: Option<Replica>) {
 
 /// An initial PUBLISH with Expires 0 stores nothing; documents of the same dialogs are over, and where the package
 /// shows the last document only, watchers see this one once.
-fn publish_transient<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>) -> Result<(), Failure> {
+fn publish_transient<P: Ports>(ports: &mut P, request: &PublishRequest<'_>, new: &Document<'_>) -> Result<(), Failure> {
     let body = request.body.unwrap_or_default();
     end_dialogs_of(ports, new, body)?;
     let etag = ports.new_entity_tag(0);
@@ -254,13 +254,13 @@ pub(super) fn end_dialogs_of<P: Ports>(ports: &mut P, new: &Document<'_>, body: 
 fn modify<P: Ports>(
     ports: &mut P,
     etag: EntityTag<&[u8]>,
-    request: &Request<'_>,
+    request: &PublishRequest<'_>,
     new: &Document<'_>,
 ) -> Result<(), Failure> {
     let now = ports.now();
     // A document that is held back is what a refresh refreshes, and what a newer one replaces.
     let held = ports.find_late(new.resource, etag);
-    let request = &Request { body: request.body.or(held.as_ref().map(|late| late.body.as_slice())), ..*request };
+    let request = &PublishRequest { body: request.body.or(held.as_ref().map(|late| late.body.as_slice())), ..*request };
     let new_etag = if new.description.has(Trait::KeepsEntityTag) {
         etag.to_owned_tag()
     } else {
@@ -314,7 +314,7 @@ fn modify<P: Ports>(
 /// Announces a changed publication, which has been found under the entity tag that it had before.
 pub(super) fn announce_modified<P: Ports>(
     ports: &mut P,
-    request: &Request<'_>,
+    request: &PublishRequest<'_>,
     new: &Document<'_>,
     publication: &Publication,
     new_etag: EntityTag,
@@ -370,14 +370,19 @@ pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, taken: Taken) -> R
     }
     let new = Document::without_request(&package, &late.resource);
     let transient_body = shown_if_readable(ports, &new, Some(&late.body));
-    notify_watchers(ports, &Request { sender: &stored.sender, ..Request::default() }, &new, transient_body);
+    notify_watchers(
+        ports,
+        &PublishRequest { sender: &stored.sender, ..PublishRequest::default() },
+        &new,
+        transient_body,
+    );
     Ok(())
 }
 
 fn remove<P: Ports>(
     ports: &mut P,
     etag: EntityTag<&[u8]>,
-    request: &Request<'_>,
+    request: &PublishRequest<'_>,
     new: &Document<'_>,
 ) -> Result<(), Failure> {
     match matched(ports, new.resource, request, etag, Change::Remove(etag.to_owned_tag()))? {
@@ -409,7 +414,7 @@ pub(super) fn ruid_of<P: Ports>(
 fn matched<P: Ports>(
     ports: &mut P,
     resource: &Resource,
-    request: &Request<'_>,
+    request: &PublishRequest<'_>,
     etag: EntityTag<&[u8]>,
     change: Change,
 ) -> Result<Applied, Failure> {
@@ -426,7 +431,7 @@ pub(super) fn no_match(etag: EntityTag<&[u8]>) -> Failure {
     ))
 }
 
-pub(super) fn priority<P: Ports>(ports: &P, request: &Request<'_>, now: Moment) -> i32 {
+pub(super) fn priority<P: Ports>(ports: &P, request: &PublishRequest<'_>, now: Moment) -> i32 {
     match request.priority {
         Some(priority) => priority,
         // Without a word of the script, seconds since 2015, as in stock: newer documents come after older ones.
@@ -476,7 +481,7 @@ enum PendingNotify {
 /// after the answer: while that is written to a slow connection, others may send.
 fn queue_change<P: Ports>(
     ports: &mut P,
-    request: &Request<'_>,
+    request: &PublishRequest<'_>,
     new: &Document<'_>,
     transient_body: Option<TransientBody>,
 ) -> PendingNotify {
@@ -489,7 +494,7 @@ fn queue_change<P: Ports>(
 }
 
 /// Sends the NOTIFYs of a change. The change is answered by now: whatever fails here is made up for later.
-fn send_pending<P: Ports>(ports: &mut P, request: &Request<'_>, new: &Document<'_>, pending: PendingNotify) {
+fn send_pending<P: Ports>(ports: &mut P, request: &PublishRequest<'_>, new: &Document<'_>, pending: PendingNotify) {
     let sends = match pending {
         PendingNotify::Nothing => false,
         PendingNotify::Queued { claims, judges } => {
@@ -543,13 +548,13 @@ pub(super) fn judged_without_request<P: Ports>(ports: &mut P, resource: &Resourc
 /// The documents of a resource have changed by themselves, or behind our back.
 pub(super) fn changed_without_request<P: Ports>(ports: &mut P, resource: &Resource) {
     let description = *ports.packages().get(resource.event);
-    notify_watchers(ports, &Request::default(), &Document::without_request(&description, resource), None);
+    notify_watchers(ports, &PublishRequest::default(), &Document::without_request(&description, resource), None);
 }
 
 /// Notifies the watchers of a change that no answer waits for.
 pub(super) fn notify_watchers<P: Ports>(
     ports: &mut P,
-    request: &Request<'_>,
+    request: &PublishRequest<'_>,
     new: &Document<'_>,
     transient_body: Option<TransientBody>,
 ) {

@@ -35,7 +35,7 @@ pub fn shows<P: Ports>(ports: &P, package: &Package, body: &[u8]) -> bool {
 
 /// What is shown of several documents.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Shown {
+pub struct AggregatedBody {
     /// What the package makes of those that are not passed over.
     pub body: Option<Vec<u8>>,
     /// Whether nothing was passed over that may show later.
@@ -49,11 +49,11 @@ pub fn aggregate<P: Ports>(
     resource: &Resource,
     documents: &[Publication],
     offline: Option<usize>,
-) -> Shown {
+) -> AggregatedBody {
     let bodies: Vec<&[u8]> = documents.iter().map(|document| document.body.as_slice()).collect();
     let whole = ports.aggregate(resource.event, &resource.uri, &bodies, offline);
     if whole.is_some() || documents.is_empty() || offline.is_some() && documents.len() == 1 {
-        return Shown { body: whole, is_whole: true };
+        return AggregatedBody { body: whole, is_whole: true };
     }
     let package = *ports.packages().get(resource.event);
     let (mut readable, mut is_whole) = (Vec::new(), true);
@@ -70,10 +70,10 @@ pub fn aggregate<P: Ports>(
     if readable.len() < documents.len() {
         let rest = together(ports, resource, documents, &readable, offline);
         if rest.is_some() || readable.len() < 2 {
-            return Shown { body: rest, is_whole };
+            return AggregatedBody { body: rest, is_whole };
         }
     }
-    Shown { body: largest(ports, resource, documents, &readable, offline), is_whole: false }
+    AggregatedBody { body: largest(ports, resource, documents, &readable, offline), is_whole: false }
 }
 
 /// Documents that can be read and do not go together: the last, with those before it that go with it.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 /// What a message asks for (`action`).
 #[derive(Debug, Clone, PartialEq)]
-pub enum Message {
+pub enum ReplicaMessage {
     /// 1: a publication was made, changed or removed.
     Update(Box<Replica>),
     /// 2: a node that has just joined wants to know what there is.
@@ -169,7 +169,7 @@ pub(crate) fn number(object: &Value, name: &str) -> Option<i64> {
 }
 
 /// Reads a message. Members nobody knows are passed over; `None` for what is no message.
-pub fn parse(body: &[u8]) -> Option<Message> {
+pub fn parse(body: &[u8]) -> Option<ReplicaMessage> {
     let root: Value = serde_json::from_str(&as_text(body.trim_ascii_end())).ok()?;
     if !root.is_object() {
         return None;
@@ -191,10 +191,10 @@ pub fn parse(body: &[u8]) -> Option<Message> {
                 body: text(&root, "body")?,
                 again: number(&root, "again")? != 0,
             };
-            replica.checked().map(|replica| Message::Update(Box::new(replica)))
+            replica.checked().map(|replica| ReplicaMessage::Update(Box::new(replica)))
         }
-        2 => Some(Message::Sync { you: number(&root, "you")? != 0 }),
-        _ => Some(Message::Other),
+        2 => Some(ReplicaMessage::Sync { you: number(&root, "you")? != 0 }),
+        _ => Some(ReplicaMessage::Other),
     }
 }
 

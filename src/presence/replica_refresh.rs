@@ -3,7 +3,7 @@
 //! most frequent message among nodes. A node whose replica is another one asks for the whole subscription.
 use super::subscription::{Subscription, SubscriptionState};
 use crate::cluster::clock::Stamp;
-use crate::cluster::digest::{Key, mixed};
+use crate::cluster::digest::{RecordKey, mixed};
 use crate::cluster::text64;
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ const KIND: &str = "r";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplicaRefresh {
     /// Which subscription: the key of its dialog.
-    pub key: Key,
+    pub key: RecordKey,
     /// A digest of all that has not changed ([`unchanged`]).
     pub unchanged: u64,
     /// When its owner changed it.
@@ -31,7 +31,7 @@ pub fn unchanged<B: AsRef<[u8]>>(subscription: &Subscription<B>, event: &[u8], o
     let SubscriptionState { status, flags, transport, .. } = subscription.state;
     let [epoch, lease, ceiling] = numbers.map(u64::from);
     let numbers = [owner, epoch, lease, ceiling, status as u64, u64::from(flags)];
-    let strings = Key::of(&subscription.fields()).0 ^ mixed(Key::of(&[event, transport.word()]).0);
+    let strings = RecordKey::of(&subscription.fields()).0 ^ mixed(RecordKey::of(&[event, transport.word()]).0);
     numbers.iter().fold(strings, |digest, number| mixed(digest.wrapping_add(1) ^ mixed(*number)))
 }
 
@@ -57,7 +57,7 @@ impl ReplicaRefresh {
         let digits = |value: &Value| value.as_str().and_then(text64::read);
         let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
         let refresh = ReplicaRefresh {
-            key: Key(digits(key)?),
+            key: RecordKey(digits(key)?),
             unchanged: digits(unchanged)?,
             stamp: Stamp(digits(stamp)?),
             // A CSeq ends at 2^31 (RFC 3261 8.1.1.5).
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     const REFRESH: ReplicaRefresh = ReplicaRefresh {
-        key: Key(u64::MAX - 5),
+        key: RecordKey(u64::MAX - 5),
         unchanged: 7,
         stamp: Stamp(1 << 60),
         remote_cseq: (1 << 31) - 1,
@@ -89,7 +89,7 @@ mod tests {
     fn a_refresh_is_read_as_it_was_written_and_is_small() {
         let name = b"255.255.255.255:65535";
         let largest = ReplicaRefresh {
-            key: Key(u64::MAX),
+            key: RecordKey(u64::MAX),
             unchanged: u64::MAX,
             stamp: Stamp(u64::MAX),
             expires: u32::MAX,

@@ -318,7 +318,7 @@ fn notify_watchers<P: Ports>(
     if silent {
         return publish::judge_if_in_another_sphere(ports, new);
     }
-    let request = publish::Request { sender: &replica.sender, ..publish::Request::default() };
+    let request = publish::PublishRequest { sender: &replica.sender, ..publish::PublishRequest::default() };
     publish::notify_watchers(ports, &request, new, transient_body);
 }
 
@@ -330,7 +330,7 @@ pub fn is_bad(failure: &Failure) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::presence::replica::{Message, SYNC, SYNC_YOU, parse};
+    use crate::presence::replica::{ReplicaMessage, SYNC, SYNC_YOU, parse};
 
     const FROM_STOCK: &str = concat!(
         r#"{"action":1,"presentity":{"domain":"example.org","user":"alice","etag":"a.1.2.3.0","expires":3600,"#,
@@ -339,7 +339,7 @@ mod tests {
 
     fn replica() -> Replica {
         match parse(FROM_STOCK.as_bytes()) {
-            Some(Message::Update(replica)) => *replica,
+            Some(ReplicaMessage::Update(replica)) => *replica,
             other => panic!("{other:?}"),
         }
     }
@@ -351,11 +351,11 @@ mod tests {
     #[test]
     fn what_stock_writes_is_read_and_written_again() {
         assert_eq!(replica().to_json(), FROM_STOCK.as_bytes());
-        assert_eq!(parse(SYNC), Some(Message::Sync { you: false }));
-        assert_eq!(parse(SYNC_YOU), Some(Message::Sync { you: true }));
+        assert_eq!(parse(SYNC), Some(ReplicaMessage::Sync { you: false }));
+        assert_eq!(parse(SYNC_YOU), Some(ReplicaMessage::Sync { you: true }));
         let again = Replica { again: true, ..replica() };
-        assert_eq!(parse(&again.to_json()), Some(Message::Update(Box::new(again))));
-        assert_eq!(parse(br#"{"action":4,"x":{}}"#), Some(Message::Other));
+        assert_eq!(parse(&again.to_json()), Some(ReplicaMessage::Update(Box::new(again))));
+        assert_eq!(parse(br#"{"action":4,"x":{}}"#), Some(ReplicaMessage::Other));
     }
 
     #[test]
@@ -366,11 +366,11 @@ mod tests {
             &(0..=255).collect::<Vec<u8>>(),
         ] {
             let sent = Replica { body: body.to_vec(), ..replica() };
-            assert_eq!(parse(&sent.to_json()), Some(Message::Update(Box::new(sent))));
+            assert_eq!(parse(&sent.to_json()), Some(ReplicaMessage::Update(Box::new(sent))));
         }
         // Escapes in a message with raw bytes.
         let mixed = [&FROM_STOCK.as_bytes()[..FROM_STOCK.len() - 2], b"\\u00e9\xe9\"}"].concat();
-        let Some(Message::Update(read)) = parse(&mixed) else { panic!() };
+        let Some(ReplicaMessage::Update(read)) = parse(&mixed) else { panic!() };
         assert!(read.body.ends_with(b"/>\n\xc3\xa9\xe9"));
     }
 
@@ -451,9 +451,9 @@ mod tests {
             assert_eq!(parse(FROM_STOCK.replacen(from, to, 1).as_bytes()), None, "{to}");
         }
         let escaped = FROM_STOCK.replace("alice", "%61lice");
-        assert_eq!(parse(escaped.as_bytes()), Some(Message::Update(Box::new(replica()))));
+        assert_eq!(parse(escaped.as_bytes()), Some(ReplicaMessage::Update(Box::new(replica()))));
         let more = FROM_STOCK.replace("\"t_new\"", "\"version\":7,\"t_new\"");
-        assert!(matches!(parse(more.as_bytes()), Some(Message::Update(_))));
+        assert!(matches!(parse(more.as_bytes()), Some(ReplicaMessage::Update(_))));
     }
 
     #[test]

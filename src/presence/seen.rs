@@ -5,7 +5,7 @@ use crate::shm_safe::shm_safe;
 /// around. A watcher is not notified of its own changes, and misses nothing of what others have changed before: what
 /// it is passed over for is kept until it has been notified of all that came earlier.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct NotifiedChanges {
     /// It has been notified of every change up to this one.
     last: u32,
     /// The first of the later changes that it is passed over for.
@@ -14,12 +14,12 @@ pub struct Seen {
     passed: u32,
 }
 
-shm_safe!(Seen { last, passed_from, passed });
+shm_safe!(NotifiedChanges { last, passed_from, passed });
 
-impl Seen {
+impl NotifiedChanges {
     /// That of a watcher that knows every change up to this one.
-    pub fn up_to(generation: u32) -> Seen {
-        Seen { last: generation, ..Seen::default() }
+    pub fn up_to(generation: u32) -> NotifiedChanges {
+        NotifiedChanges { last: generation, ..NotifiedChanges::default() }
     }
 
     /// Whether there are changes up to this one that it has not been notified of.
@@ -34,14 +34,14 @@ impl Seen {
             return;
         }
         let passed_to = self.passed_from.wrapping_add(self.passed - 1);
-        *self = Seen::up_to(if is_later(passed_to, generation) { passed_to } else { generation });
+        *self = NotifiedChanges::up_to(if is_later(passed_to, generation) { passed_to } else { generation });
     }
 
     /// The watcher is passed over for the newest change, this one. Of two such runs of changes with another one between
     /// them the later is kept: the watcher may be notified of a change of its own then.
     pub fn pass_over(&mut self, generation: u32) {
         if !self.is_behind(generation.wrapping_sub(1)) {
-            *self = Seen::up_to(generation);
+            *self = NotifiedChanges::up_to(generation);
         } else if self.passed > 0 && self.passed_from.wrapping_add(self.passed) == generation {
             self.passed += 1;
         } else {
@@ -62,7 +62,7 @@ mod tests {
     /// `late` ones. Whether the watcher is behind at the end.
     fn a_watcher_is_behind_until_it_knows_what_others_have_changed((steps, late, wanted): (&str, u32, bool)) {
         for first in [1, u32::MAX - 2] {
-            let (mut generation, mut seen) = (first, Seen::up_to(first));
+            let (mut generation, mut seen) = (first, NotifiedChanges::up_to(first));
             for step in steps.chars() {
                 match step {
                     'n' => seen.notified(generation.wrapping_sub(late)),

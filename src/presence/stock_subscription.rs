@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// What a message asks for (`action`).
 #[derive(Debug, Clone)]
-pub enum Message {
+pub enum StockMessage {
     /// 3: a subscription was made, refreshed, or its watcher was notified.
     Subscription(Box<Subscription>),
     /// 3 with `expires` 0: a subscription has ended.
@@ -107,16 +107,16 @@ pub fn to_json(subscription: &Subscription, packages: &Packages, end: Option<Mom
 
 /// Reads a message; `now` is this node's time. `None` for what is no message, or no subscription that this node can
 /// have.
-pub fn parse(body: &[u8], packages: &Packages, now: Moment) -> Option<Message> {
+pub fn parse(body: &[u8], packages: &Packages, now: Moment) -> Option<StockMessage> {
     let root: Value = serde_json::from_str(&as_text(body.trim_ascii_end())).ok().filter(Value::is_object)?;
     match number(&root, "action")? {
         3 => subscription_of(root.get("subscription").filter(|value| value.is_object())?, packages, now),
-        4 => Some(Message::Sync),
-        _ => Some(Message::Other),
+        4 => Some(StockMessage::Sync),
+        _ => Some(StockMessage::Other),
     }
 }
 
-fn subscription_of(object: &Value, packages: &Packages, now: Moment) -> Option<Message> {
+fn subscription_of(object: &Value, packages: &Packages, now: Moment) -> Option<StockMessage> {
     let strings: Vec<Vec<u8>> = STRINGS.iter().map(|(name, _)| text(object, name)).collect::<Option<_>>()?;
     let mut fields: [&[u8]; FIELDS] = [&[]; FIELDS];
     for ((_, field), text) in STRINGS.iter().zip(&strings) {
@@ -148,13 +148,13 @@ fn subscription_of(object: &Value, packages: &Packages, now: Moment) -> Option<M
     }
     if end.is_none() {
         let DialogId { call_id, to_tag, from_tag } = subscription.dialog();
-        return Some(Message::End(StockDialog {
+        return Some(StockMessage::End(StockDialog {
             call_id: call_id.to_vec(),
             to_tag: to_tag.to_vec(),
             from_tag: from_tag.to_vec(),
         }));
     }
-    (!subscription.get(Field::Contact).is_empty()).then(|| Message::Subscription(Box::new(subscription)))
+    (!subscription.get(Field::Contact).is_empty()).then(|| StockMessage::Subscription(Box::new(subscription)))
 }
 
 /// When a subscription ends; `Some(None)` where it has. Nodes say a time; a duration, as they keep it while a request
@@ -186,13 +186,13 @@ mod tests {
     );
     const NOW: i64 = 1_795_630_561;
 
-    fn read(text: &str) -> Option<Message> {
+    fn read(text: &str) -> Option<StockMessage> {
         parse(text.as_bytes(), &fixtures::packages(), Moment::at(NOW))
     }
 
     fn subscription(text: &str) -> Subscription {
         match read(text) {
-            Some(Message::Subscription(subscription)) => *subscription,
+            Some(StockMessage::Subscription(subscription)) => *subscription,
             other => panic!("{other:?}"),
         }
     }
@@ -214,15 +214,15 @@ mod tests {
     #[test]
     fn an_end_is_an_expiry_of_nothing() {
         let ended = FROM_STOCK.replace("1795630861", "0");
-        let Some(Message::End(dialog)) = read(&ended) else { panic!() };
+        let Some(StockMessage::End(dialog)) = read(&ended) else { panic!() };
         assert_eq!(dialog.id(), subscription(FROM_STOCK).dialog());
         assert_eq!(to_json(&subscription(FROM_STOCK), &fixtures::packages(), Some(Moment::at(0))), ended.as_bytes());
     }
 
     #[test]
     fn a_node_that_joins_asks() {
-        assert!(matches!(parse(SYNC, &fixtures::packages(), Moment::at(NOW)), Some(Message::Sync)));
-        assert!(matches!(read(r#"{"action":2}"#), Some(Message::Other)));
+        assert!(matches!(parse(SYNC, &fixtures::packages(), Moment::at(NOW)), Some(StockMessage::Sync)));
+        assert!(matches!(read(r#"{"action":2}"#), Some(StockMessage::Other)));
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Party<'_> {
 
 /// A SUBSCRIBE taken apart; its strings have been checked.
 #[derive(Debug, Clone, Default)]
-pub struct Request<'a> {
+pub struct SubscribeRequest<'a> {
     /// The Event header.
     pub event: Option<&'a [u8]>,
     /// Expires, in seconds.
@@ -83,7 +83,7 @@ pub struct Request<'a> {
     pub flags: u32,
 }
 
-impl Request<'_> {
+impl SubscribeRequest<'_> {
     fn watcher(&self) -> (&[u8], &[u8]) {
         match &self.watcher {
             Some((user, host)) => (user.bytes(), host.bytes()),
@@ -163,7 +163,7 @@ impl Request<'_> {
 ///
 /// Fails with the answer that the request deserves: 400, 403, 423, 481, 482, 489 or 503, see [`Failure`]; when the
 /// event package refuses the request; and when a store fails.
-pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscription, Failure> {
+pub fn handle<P: Ports>(ports: &mut P, request: &SubscribeRequest<'_>) -> Result<Subscription, Failure> {
     if request.to.tag.is_none() && request.expires != Some(0) {
         limits::memory(ports, request.call_id.bytes())?;
     }
@@ -190,7 +190,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &Request<'_>) -> Result<Subscrip
 /// A SUBSCRIBE outside of a dialog makes a subscription (RFC 6665 4.2.1), or fetches (4.4.3).
 fn initial<P: Ports>(
     ports: &mut P,
-    request: &Request<'_>,
+    request: &SubscribeRequest<'_>,
     package: PackageId,
     description: &Package,
     event_id: &[u8],
@@ -271,7 +271,7 @@ struct Wanted<'a> {
 /// got. Another one with the same ids is none of its copies, and cannot have its dialog.
 fn answer_again<P: Ports>(
     ports: &mut P,
-    request: &Request<'_>,
+    request: &SubscribeRequest<'_>,
     package: &Package,
     wanted: &Wanted<'_>,
     mut stored: Subscription,
@@ -320,7 +320,7 @@ fn reject<P: Ports>(ports: &mut P, mut subscription: Subscription) -> Subscripti
 /// A SUBSCRIBE in a dialog renews its subscription or ends it (RFC 6665 4.2.1).
 fn in_dialog<P: Ports>(
     ports: &mut P,
-    request: &Request<'_>,
+    request: &SubscribeRequest<'_>,
     to_tag: Word<'_>,
     (package, event_id): (PackageId, &[u8]),
     description: &Package,
@@ -371,7 +371,7 @@ fn in_dialog<P: Ports>(
 /// is looked at again: what a later SUBSCRIBE has made of it stays.
 fn carry_out<P: Ports>(
     ports: &mut P,
-    request: &Request<'_>,
+    request: &SubscribeRequest<'_>,
     mut stored: Subscription,
     renewal: &Renewal<'_>,
     ends: bool,

@@ -11,7 +11,7 @@ use super::notification::{Notify, NotifyHistory, NotifyReason, TransientBody};
 use super::publication::Publication;
 use super::replica::Replica;
 use super::resource::Resource;
-use super::seen::Seen;
+use super::seen::NotifiedChanges;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::unreadable::Unreadable;
@@ -88,7 +88,7 @@ struct Queue {
 #[derive(Debug)]
 struct Entry {
     subscription: Subscription,
-    seen: Seen,
+    seen: NotifiedChanges,
     due: Option<NotifyReason>,
     history: NotifyHistory,
 }

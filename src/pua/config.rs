@@ -1,6 +1,6 @@
 //! The parameters of the presence user agent and the settings read by them, checked once at start-up.
-use crate::reference::parameter::{LONGEST_LIST, LONGEST_URL, Range, Shown, integer, switch, text};
-use crate::reference::setting::{SettingField, Value};
+use crate::reference::parameter::{Allowed, ConfigDisplay, LONGEST_LIST, LONGEST_URL, integer, switch, text};
+use crate::reference::setting::{ParameterValue, SettingField};
 use crate::time::Seconds;
 
 /// Where publications and subscriptions live (`db_mode`).
@@ -13,18 +13,18 @@ pub enum Mode {
 }
 
 impl SettingField for Mode {
-    fn from_value(value: Value) -> Mode {
-        if value == Value::Number(2) { Mode::Database } else { Mode::Memory }
+    fn from_value(value: ParameterValue) -> Mode {
+        if value == ParameterValue::Number(2) { Mode::Database } else { Mode::Memory }
     }
 
-    fn value(&self) -> Value {
-        Value::Number(if *self == Mode::Database { 2 } else { 0 })
+    fn value(&self) -> ParameterValue {
+        ParameterValue::Number(if *self == Mode::Database { 2 } else { 0 })
     }
 }
 
-const DB_MODES: Range = Range::OneOf(&[(0, "memory"), (2, "database")]);
+const DB_MODES: Allowed = Allowed::OneOf(&[(0, "memory"), (2, "database")]);
 
-const CHECKED: Range = Range::OneOf(&[(0, "off"), (1, "on")]);
+const CHECKED: Allowed = Allowed::OneOf(&[(0, "off"), (1, "on")]);
 
 parameters! {
     /// Everything that the user agent decides by: one field for each parameter.
@@ -36,30 +36,31 @@ parameters! {
         /// The database that keeps records over a restart. `pua.config` shows whether there is one, and never the
         /// address.
         database: bool = text(c"db_url", "mysql://kamailio:kamailiorw@localhost/kamailio")
-            .range(Range::Text("a database URL")).taken().longest(LONGEST_URL).shown(Shown::Whether(c"database"))
-            .example("sqlite:////var/lib/kamailio/presence.sqlite");
+            .range(Allowed::Text("a database URL")).taken().longest(LONGEST_URL)
+            .shown(ConfigDisplay::Whether(c"database")).example("sqlite:////var/lib/kamailio/presence.sqlite");
         /// The table of records.
         table: &'static [u8] = text(c"db_table", "pua")
-            .range(Range::Letters(b"_.-", "a table name of letters, digits, `_`, `.` and `-`")).taken().example("pua");
+            .range(Allowed::Letters(b"_.-", "a table name of letters, digits, `_`, `.` and `-`")).taken()
+            .example("pua");
         /// Where records live. 0: memory, written every `update_period` and at the end. 2: the table alone.
         mode: Mode = integer(c"db_mode", 0).range(DB_MODES).replaced_by(0).example("2");
         /// The interval where a module names none.
-        default_expires: Seconds = integer(c"default_expires", 3600).unit("seconds").range(Range::AtLeast(600))
+        default_expires: Seconds = integer(c"default_expires", 3600).unit("seconds").range(Allowed::AtLeast(600))
             .replaced_by(3600).example("1800");
         /// The shortest interval that is requested; a request that ends something has Expires 0 all the same.
-        min_expires: Seconds = integer(c"min_expires", 0).unit("seconds").range(Range::AtLeast(0)).replaced_by(0)
+        min_expires: Seconds = integer(c"min_expires", 0).unit("seconds").range(Allowed::AtLeast(0)).replaced_by(0)
             .example("60");
         /// Time between two passes over all records; refreshes are spread over it.
         update_period: i32 = integer(c"update_period", 100).unit("seconds").zero("no timers")
-            .range(Range::ZeroOrBetween(6, 100_000_000)).example("60");
+            .range(Allowed::ZeroOrBetween(6, 100_000_000)).example("60");
         /// The proxy that requests are sent to.
-        outbound_proxy: &'static [u8] = text(c"outbound_proxy", "").range(Range::Text("a SIP URI"))
+        outbound_proxy: &'static [u8] = text(c"outbound_proxy", "").range(Allowed::Text("a SIP URI"))
             .example("sip:127.0.0.1:5060");
         /// Who we are when a server or proxy asks (401, 407): `user:realm:password`, as the `uac` module's `credential`
         /// has it; several are separated by commas. Digest with MD5 and SHA-256 is answered, in the order that the
         /// server prefers; later requests to that server carry the answer at once.
-        credentials: &'static [u8] = text(c"credential", "").range(Range::Text("user:realm:password, ..."))
-            .longest(LONGEST_LIST).shown(Shown::Secret).ours("1.0.0").example("alice:example.org:secret");
+        credentials: &'static [u8] = text(c"credential", "").range(Allowed::Text("user:realm:password, ..."))
+            .longest(LONGEST_LIST).shown(ConfigDisplay::Secret).ours("1.0.0").example("alice:example.org:secret");
         /// 1: a SUBSCRIBE belongs to the dialog with the same remote target; one without a target belongs to the dialog
         /// that exists. 0: the target is not compared.
         check_remote_contact: bool = integer(c"check_remote_contact", 1).range(CHECKED).example("1");
@@ -68,7 +69,7 @@ parameters! {
         /// 1: the version in reginfo documents is counted up.
         count_reg_versions: bool = switch(c"reginfo_increase_version", false).example("1");
         /// How many rows are read at once at start-up.
-        fetch_rows: i32 = integer(c"fetch_rows", 500).unit("rows").range(Range::AtLeast(1)).replaced_by(500)
+        fetch_rows: i32 = integer(c"fetch_rows", 500).unit("rows").range(Allowed::AtLeast(1)).replaced_by(500)
             .example("1000");
     }
     section "Shortcuts" {

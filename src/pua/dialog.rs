@@ -5,8 +5,8 @@ use super::next_step::{Next, show};
 use super::ports::{AgentPorts, AtServer, Claim, PendingRequest, PendingRequestId, RequestOutcome};
 use super::publish::MOST_REDIRECTS;
 use super::queue;
-use super::record::{Dialog, Field, Record, RecordChange};
-use super::request::{Part, Request, RequestOptions, Start, Wanted};
+use super::record::{Dialog, Record, RecordChange, RecordField};
+use super::request::{Request, RequestField, RequestOptions, RequestedExpires, Start};
 use super::response::{FinalResponse, LONGEST_GRANT, LONGEST_PUT_OFF, ResponseMeaning, backoff};
 use super::subscriber::{find, remove_dialog};
 use crate::sip::subscription_state::SubscriptionStateHeader;
@@ -74,13 +74,13 @@ pub(crate) fn unread(now: Moment, sent: &PendingRequest, answer: &FinalResponse)
     if expires == Seconds::ZERO {
         return RecordChange { before: Some(record.clone()), after: None };
     }
-    let mut changes: Vec<(Field, &[u8])> = Vec::new();
+    let mut changes: Vec<(RecordField, &[u8])> = Vec::new();
     if !answer.contact.is_empty() {
-        changes.push((Field::RemoteContact, &answer.contact));
+        changes.push((RecordField::RemoteContact, &answer.contact));
     }
     if record.is_temporary() {
-        changes.push((Field::ToTag, &answer.to_tag));
-        changes.push((Field::RecordRoute, &answer.route_set));
+        changes.push((RecordField::ToTag, &answer.to_tag));
+        changes.push((RecordField::RecordRoute, &answer.route_set));
     }
     let mut after = record.with(&changes);
     after.state.expires_at = now + expires;
@@ -119,7 +119,7 @@ pub(crate) fn settle<P: AgentPorts>(
         ),
         ResponseMeaning::Elsewhere if !within && options.redirects < MOST_REDIRECTS => {
             let options = RequestOptions { redirects: options.redirects + 1, ..*options };
-            let there = [(Part::RemoteTarget, answer.contact.as_slice())];
+            let there = [(RequestField::RemoteTarget, answer.contact.as_slice())];
             afresh(ports, sent, undone, request.with(&there).with_options(options))
         }
         ResponseMeaning::Later(wait) => put_off(ports, sent, wait, undone),
@@ -144,7 +144,9 @@ pub(crate) fn afresh<P: AgentPorts>(
 /// A request for exactly the dialog of this record, wherever its target has moved meanwhile.
 pub(crate) fn pinned(request: &Request, record: &Record) -> Request {
     let options = RequestOptions { start: Start::AsFound, ..request.options };
-    request.with(&[(Part::CallId, record.get(Field::CallId)), (Part::RemoteTarget, b"")]).with_options(options)
+    request
+        .with(&[(RequestField::CallId, record.get(RecordField::CallId)), (RequestField::RemoteTarget, b"")])
+        .with_options(options)
 }
 
 /// The server cannot now: another try after a while, as long as somebody wants it.
@@ -180,11 +182,11 @@ pub(crate) fn put_off<P: AgentPorts>(
 
 /// The request as the first of a new dialog.
 pub(crate) fn from_the_start(request: &Request, record: &Record) -> Request {
-    let proxy = (Part::OutboundProxy, record.get(Field::OutboundProxy));
+    let proxy = (RequestField::OutboundProxy, record.get(RecordField::OutboundProxy));
     // A caller's target is where it wanted the first request to go; that of a dialog or a redirect is not.
     let of_caller = !request.options.own && request.options.redirects == 0 && record.is_temporary();
-    let target = (Part::RemoteTarget, if of_caller { request.get(Part::RemoteTarget) } else { b"" });
-    request.with(&[proxy, target, (Part::CallId, b"")])
+    let target = (RequestField::RemoteTarget, if of_caller { request.get(RequestField::RemoteTarget) } else { b"" });
+    request.with(&[proxy, target, (RequestField::CallId, b"")])
 }
 
 /// The server will not have it. A dialog that it forgot is replaced by a new one, unless a NOTIFY has ended it
@@ -196,7 +198,7 @@ pub(crate) fn given_up<P: AgentPorts>(ports: &mut P, sent: &PendingRequest, undo
         return Next::Nothing;
     }
     let wanted = match left(request, record, ports.now()) {
-        Wanted::For(time) => Wanted::For(time + Seconds(3)),
+        RequestedExpires::For(time) => RequestedExpires::For(time + Seconds(3)),
         other => other,
     };
     let options = RequestOptions {
@@ -220,9 +222,9 @@ pub(crate) fn pace(restarts: u32) -> Seconds {
 }
 
 /// How long the owner still wants it.
-pub(crate) fn left(request: &Request, record: &Record, now: Moment) -> Wanted {
+pub(crate) fn left(request: &Request, record: &Record, now: Moment) -> RequestedExpires {
     match request.options.expires {
-        Wanted::For(_) => Wanted::until(record.state.desired_until, now, Seconds(1)),
+        RequestedExpires::For(_) => RequestedExpires::until(record.state.desired_until, now, Seconds(1)),
         other => other,
     }
 }
@@ -242,19 +244,19 @@ pub(crate) fn confirm<P: AgentPorts>(
     }
     // A NOTIFY may have ended it before this answer came.
     let Some(stored) = ports.find_dialog(&record.dialog())? else { return Ok(()) };
-    let mut changes: Vec<(Field, &[u8])> = Vec::new();
+    let mut changes: Vec<(RecordField, &[u8])> = Vec::new();
     // A NOTIFY that came first made the dialog. When the request was forked, the answer may be another branch's: only
     // one dialog is kept (RFC 3856 6.9), and its tag and target are those of one and the same branch.
-    let of_dialog = stored.is_temporary() || stored.get(Field::ToTag) == answer.to_tag;
+    let of_dialog = stored.is_temporary() || stored.get(RecordField::ToTag) == answer.to_tag;
     if of_dialog && !answer.contact.is_empty() {
-        changes.push((Field::RemoteContact, &answer.contact));
-    } else if stored.get(Field::RemoteContact).is_empty() {
+        changes.push((RecordField::RemoteContact, &answer.contact));
+    } else if stored.get(RecordField::RemoteContact).is_empty() {
         remove_dialog(ports, record)?;
         return Err(RequestError::BadBody("no Contact in it".into()));
     }
     if stored.is_temporary() {
-        changes.push((Field::ToTag, &answer.to_tag));
-        changes.push((Field::RecordRoute, &answer.route_set));
+        changes.push((RecordField::ToTag, &answer.to_tag));
+        changes.push((RecordField::RecordRoute, &answer.route_set));
     }
     let mut next = stored.with(&changes);
     next.state.expires_at = until;
@@ -304,14 +306,14 @@ pub fn notified<P: AgentPorts>(
         begin_anew(ports, &stored, &said.state)?;
         return Ok(true);
     }
-    let mut changes: Vec<(Field, &[u8])> = Vec::new();
+    let mut changes: Vec<(RecordField, &[u8])> = Vec::new();
     if !said.contact.is_empty() {
-        changes.push((Field::RemoteContact, said.contact));
+        changes.push((RecordField::RemoteContact, said.contact));
     }
     if stored.is_temporary() {
         // The NOTIFY came first: it makes the dialog (RFC 6665 4.4.1).
-        changes.push((Field::ToTag, dialog.to_tag));
-        changes.push((Field::RecordRoute, said.route_set));
+        changes.push((RecordField::ToTag, dialog.to_tag));
+        changes.push((RecordField::RecordRoute, said.route_set));
     }
     let mut next = stored.with(&changes);
     if let Some(left) = said.state.expires {
@@ -333,14 +335,14 @@ pub(crate) fn begin_anew<P: AgentPorts>(
     record: &Record,
     state: &SubscriptionStateHeader<'_>,
 ) -> Result<(), RequestError> {
-    let request = request_of(record, Wanted::End, Start::Anew);
+    let request = request_of(record, RequestedExpires::End, Start::Anew);
     let Some(wait) = comes_back(state, || ports.restarts(&request)) else { return Ok(()) };
     let (desired, now) = (record.state.desired_until, ports.now());
     // What is nearly over is not begun again.
     if desired.is_before(now + wait + NEARLY_OVER) {
         return Ok(());
     }
-    let expires = Wanted::until(desired, now, Seconds(1));
+    let expires = RequestedExpires::until(desired, now, Seconds(1));
     let request = request_of(record, expires, Start::Anew);
     if let Some(pending) = ports.later(&request, wait)? {
         queue::launch_then_go_on(ports, pending, &request, None);
@@ -352,7 +354,7 @@ pub(crate) fn begin_anew<P: AgentPorts>(
 pub(crate) const NEARLY_OVER: Seconds = Seconds(10);
 
 /// The request that renews a subscription: in its dialog, or in a new one.
-pub fn request_of(record: &Record, expires: Wanted, start: Start) -> Request {
+pub fn request_of(record: &Record, expires: RequestedExpires, start: Start) -> Request {
     let options = RequestOptions {
         event: record.state.event,
         flag: record.state.flag,
@@ -364,13 +366,13 @@ pub fn request_of(record: &Record, expires: Wanted, start: Start) -> Request {
     Request::new(
         options,
         &[
-            (Part::PresUri, record.get(Field::PresUri)),
-            (Part::WatcherUri, record.get(Field::WatcherUri)),
-            (Part::Id, record.get(Field::Id)),
-            (Part::Contact, record.get(Field::Contact)),
-            (Part::CallId, if start == Start::Anew { b"" } else { record.get(Field::CallId) }),
-            (Part::OutboundProxy, record.get(Field::OutboundProxy)),
-            (Part::ExtraHeaders, record.get(Field::ExtraHeaders)),
+            (RequestField::PresUri, record.get(RecordField::PresUri)),
+            (RequestField::WatcherUri, record.get(RecordField::WatcherUri)),
+            (RequestField::Id, record.get(RecordField::Id)),
+            (RequestField::Contact, record.get(RecordField::Contact)),
+            (RequestField::CallId, if start == Start::Anew { b"" } else { record.get(RecordField::CallId) }),
+            (RequestField::OutboundProxy, record.get(RecordField::OutboundProxy)),
+            (RequestField::ExtraHeaders, record.get(RecordField::ExtraHeaders)),
         ],
     )
 }

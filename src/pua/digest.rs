@@ -1,5 +1,5 @@
 //! Digest authentication of our requests (RFC 3261 22, RFC 7616, RFC 8760): which challenge is answered, and how.
-use super::request::{Part, Request, RequestOptions};
+use super::request::{Request, RequestField, RequestOptions};
 use super::response::{Challenge, FinalResponse};
 use md5::{Digest, Md5};
 use sha2::Sha256;
@@ -133,7 +133,7 @@ fn lines_of(text: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
 
 /// The challenges that a request answers because its server has asked it.
 pub fn challenges(request: &Request) -> &[u8] {
-    if request.options.challenges > 0 { request.get(Part::Challenges) } else { b"" }
+    if request.options.challenges > 0 { request.get(RequestField::Challenges) } else { b"" }
 }
 
 fn lines(request: &Request) -> impl Iterator<Item = (u8, &[u8])> {
@@ -188,7 +188,7 @@ pub fn with_credentials(listed: &[u8], request: &Request, answer: &FinalResponse
     }
     kept.extend_from_slice(&[&[letter(chosen)], chosen.text.as_slice()].concat());
     let options = RequestOptions { challenges: request.options.challenges + 1, ..request.options };
-    Some(request.with(&[(Part::Challenges, &kept)]).with_options(options))
+    Some(request.with(&[(RequestField::Challenges, &kept)]).with_options(options))
 }
 
 /// Appends the header lines that answer these challenges; `count` says how often the nonce of a line has been used,
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     fn request() -> Request {
-        Request::new(RequestOptions::default(), &[(Part::PresUri, b"sip:a@b")])
+        Request::new(RequestOptions::default(), &[(RequestField::PresUri, b"sip:a@b")])
     }
 
     fn asked_by(of_proxy: bool, code: u16, texts: &[&str]) -> FinalResponse {

@@ -3,7 +3,7 @@ use super::config::Config;
 use super::digest;
 use super::event::Event;
 use super::ports::{AgentPorts, PendingRequest};
-use super::request::{Part, Request, Wanted};
+use super::request::{Request, RequestField, RequestedExpires};
 use super::response::{FinalResponse, LONGEST_GRANT, ResponseMeaning};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::text::push_number;
@@ -32,7 +32,7 @@ fn seconds_line(out: &mut Vec<u8>, name: &[u8], time: Seconds) {
 
 /// The caller's header lines, the last of which may lack its end.
 fn own_lines(out: &mut Vec<u8>, request: &Request) {
-    let given = request.get(Part::ExtraHeaders);
+    let given = request.get(RequestField::ExtraHeaders);
     out.extend_from_slice(given);
     if !given.is_empty() && !given.ends_with(b"\n") {
         out.extend_from_slice(b"\r\n");
@@ -44,9 +44,9 @@ fn own_lines(out: &mut Vec<u8>, request: &Request) {
 fn asked(config: &Config, request: &Request) -> Option<Seconds> {
     let minimum = request.options.server_minimum.unwrap_or_default();
     match request.options.expires {
-        Wanted::End => None,
-        Wanted::Forever => Some(config.default_expires.max(minimum)),
-        Wanted::For(time) => Some(time.min(LONGEST_GRANT).max(minimum)),
+        RequestedExpires::End => None,
+        RequestedExpires::Forever => Some(config.default_expires.max(minimum)),
+        RequestedExpires::For(time) => Some(time.min(LONGEST_GRANT).max(minimum)),
     }
 }
 
@@ -65,7 +65,7 @@ pub fn publish(
         line(&mut out, b"SIP-If-Match: ", etag.bytes());
     }
     if has_body {
-        let given = request.get(Part::ContentType);
+        let given = request.get(RequestField::ContentType);
         line(&mut out, b"Content-Type: ", if given.is_empty() { &event.content_type } else { given });
     }
     own_lines(&mut out, request);
@@ -90,8 +90,8 @@ pub fn credentials<P: AgentPorts>(ports: &mut P, out: &mut Vec<u8>, request: &Re
 
 /// The server whose challenges a request answers: host and port of its proxy, or of the presentity.
 pub fn server_of(config: &Config, request: &Request) -> Vec<u8> {
-    match (request.get(Part::OutboundProxy), config.outbound_proxy) {
-        (b"", b"") => uri::split(request.get(Part::PresUri)).1.to_vec(),
+    match (request.get(RequestField::OutboundProxy), config.outbound_proxy) {
+        (b"", b"") => uri::split(request.get(RequestField::PresUri)).1.to_vec(),
         (b"", proxy) | (proxy, _) => uri::split(proxy).1.to_vec(),
     }
 }
@@ -123,7 +123,7 @@ fn forget_refused<P: AgentPorts>(ports: &mut P, request: &Request, code: u16, is
 pub fn subscribe(config: &Config, event: &Event, request: &Request) -> Vec<u8> {
     let mut out = start(event);
     out.extend_from_slice(b"Contact: <");
-    out.extend_from_slice(request.get(Part::Contact));
+    out.extend_from_slice(request.get(RequestField::Contact));
     out.extend_from_slice(b">\r\n");
     let asked_for = match asked(config, request) {
         None => Seconds::ZERO,

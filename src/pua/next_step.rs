@@ -1,6 +1,6 @@
 //! What comes of sending a request, and what is sent after its answer.
-use super::ports::{AtServer, Sent};
-use super::request::{Part, Request};
+use super::ports::{AtServer, SendOutcome};
+use super::request::{Request, RequestField};
 use crate::time::Seconds;
 
 /// What a request came to when it was prepared.
@@ -12,11 +12,11 @@ pub enum Launched {
     Nothing,
 }
 
-impl From<Sent> for Launched {
-    fn from(sent: Sent) -> Launched {
+impl From<SendOutcome> for Launched {
+    fn from(sent: SendOutcome) -> Launched {
         match sent {
-            Sent::UnderWay => Launched::UnderWay,
-            Sent::Dropped => Launched::Nothing,
+            SendOutcome::UnderWay => Launched::UnderWay,
+            SendOutcome::Dropped => Launched::Nothing,
         }
     }
 }
@@ -43,7 +43,7 @@ pub enum Next {
 
 /// The presentity a request is about, for a log line.
 pub fn show(request: &Request) -> String {
-    String::from_utf8_lossy(request.get(Part::PresUri)).into_owned()
+    String::from_utf8_lossy(request.get(RequestField::PresUri)).into_owned()
 }
 
 pub(crate) fn method(request: &Request) -> &'static str {

@@ -3,8 +3,8 @@
 use super::config::Config;
 use super::error::RequestError;
 use super::event::Event;
-use super::record::{Dialog, Field, Record, RecordChange, RecordRowState, RecordState, Search};
-use super::request::{Part, Request};
+use super::record::{Dialog, Record, RecordChange, RecordField, RecordRowState, RecordState, Search};
+use super::request::{Request, RequestField};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Moment, Seconds};
@@ -73,11 +73,11 @@ impl PendingRequest {
             row_state: RecordRowState::Insert,
         };
         let strings = [
-            (Field::PresUri, request.get(Part::PresUri)),
-            (Field::WatcherUri, request.get(Part::WatcherUri)),
-            (Field::Id, request.get(Part::Id)),
-            (Field::Etag, request.get(Part::Etag)),
-            (Field::Body, request.get(Part::Body)),
+            (RecordField::PresUri, request.get(RequestField::PresUri)),
+            (RecordField::WatcherUri, request.get(RequestField::WatcherUri)),
+            (RecordField::Id, request.get(RequestField::Id)),
+            (RecordField::Etag, request.get(RequestField::Etag)),
+            (RecordField::Body, request.get(RequestField::Body)),
         ];
         PendingRequest { request: request.clone(), record: Record::new(state, &strings), attempts: 0 }
     }
@@ -85,7 +85,7 @@ impl PendingRequest {
 
 /// A pending request whose time has come.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Due {
+pub enum DueRequest {
     /// Its wait is over: this is sent.
     Send(PendingRequestId, Request),
     /// What its answer says could not be stored: it is tried again.
@@ -125,7 +125,7 @@ pub struct ClientRequest<'a> {
 
 /// What came of sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub enum SendOutcome {
     /// An answer will come.
     UnderWay,
     /// The script dropped it (`drop` in `event_route[tm:local-request]`): no answer will come.
@@ -289,7 +289,7 @@ pub trait AgentPorts {
     /// How often this request's subscription was begun anew lately; counts one more.
     fn restarts(&mut self, request: &Request) -> u32;
     /// Flights whose time has come.
-    fn timed_out(&mut self) -> Vec<Due>;
+    fn timed_out(&mut self) -> Vec<DueRequest>;
     /// Takes the callers that wait for a pending request: each is handed out once.
     fn claims(&mut self, pending: PendingRequestId) -> Vec<Claim>;
     /// Forgets the first caller of a pending request: it learns the outcome from its call.
@@ -300,7 +300,7 @@ pub trait AgentPorts {
     /// # Errors
     ///
     /// Fails when tm cannot send it: no answer will come.
-    fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<Sent, RequestError>;
+    fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<SendOutcome, RequestError>;
     /// Calls the callbacks of these callers with the outcome of their request.
     fn report(&mut self, claims: &[Claim], pending: &PendingRequest, outcome: RequestOutcome);
     /// One line for the log.

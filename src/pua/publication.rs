@@ -5,8 +5,8 @@ use super::next_step::{Next, caller_decides, show};
 use super::ports::{AgentPorts, AtServer, PendingRequest, PendingRequestId, RequestOutcome};
 use super::publish::MOST_REDIRECTS;
 use super::queue;
-use super::record::{Field, RecordChange};
-use super::request::{Part, Request, RequestOptions, Start, Wanted};
+use super::record::{RecordChange, RecordField};
+use super::request::{Request, RequestField, RequestOptions, RequestedExpires, Start};
 use super::response::{FinalResponse, ResponseMeaning};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Moment, Seconds};
@@ -59,9 +59,9 @@ pub fn settled_by<P: AgentPorts>(
 /// The entity tag the publication has after an answer; empty when it has none.
 pub(crate) fn tag_after(sent: &PendingRequest, change: Option<&RecordChange>) -> EntityTag {
     match change {
-        Some(RecordChange { after: Some(record), .. }) => EntityTag::new(record.get(Field::Etag).to_vec()),
+        Some(RecordChange { after: Some(record), .. }) => EntityTag::new(record.get(RecordField::Etag).to_vec()),
         Some(RecordChange { after: None, .. }) => EntityTag::default(),
-        None => EntityTag::new(sent.record.get(Field::Etag).to_vec()),
+        None => EntityTag::new(sent.record.get(RecordField::Etag).to_vec()),
     }
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn change_after(
     match verdict {
         ResponseMeaning::Done => match (&answer.etag, answer.granted()) {
             (Some(etag), Some(expires)) if expires > Seconds::ZERO => {
-                let mut granted = record.with(&[(Field::Etag, etag.bytes())]);
+                let mut granted = record.with(&[(RecordField::Etag, etag.bytes())]);
                 granted.state.expires_at = now + expires;
                 Some(RecordChange { before: before(), after: Some(granted) })
             }
@@ -113,7 +113,9 @@ pub(crate) fn repair<P: AgentPorts>(
         }
         ResponseMeaning::Elsewhere if request.options.redirects < MOST_REDIRECTS => {
             let options = RequestOptions { redirects: request.options.redirects + 1, ..request.options };
-            Next::Quietly(request.with(&[(Part::RemoteTarget, answer.contact.as_slice())]).with_options(options))
+            Next::Quietly(
+                request.with(&[(RequestField::RemoteTarget, answer.contact.as_slice())]).with_options(options),
+            )
         }
         ResponseMeaning::Later(wait) if !caller_decides(request) => again(ports.now(), sent, answer, wait),
         _ => Next::Nothing,
@@ -125,11 +127,11 @@ pub(crate) fn repair<P: AgentPorts>(
 pub(crate) fn whole_document(now: Moment, sent: &PendingRequest) -> Option<Request> {
     let (request, record) = (&sent.request, &sent.record);
     let wanted = !caller_decides(request) && !request.options.expires.is_end();
-    if !wanted || record.get(Field::Body).is_empty() || record.etag().is_none() {
+    if !wanted || record.get(RecordField::Body).is_empty() || record.etag().is_none() {
         return None;
     }
-    let expires = match Wanted::until(record.state.desired_until, now, Seconds::ZERO) {
-        Wanted::For(left) => Wanted::For(left + Seconds(3)),
+    let expires = match RequestedExpires::until(record.state.desired_until, now, Seconds::ZERO) {
+        RequestedExpires::For(left) => RequestedExpires::For(left + Seconds(3)),
         other => other,
     };
     let options = RequestOptions {
@@ -142,11 +144,11 @@ pub(crate) fn whole_document(now: Moment, sent: &PendingRequest) -> Option<Reque
         ..request.options
     };
     let whole = [
-        (Part::Etag, b"".as_slice()),
-        (Part::Body, record.get(Field::Body)),
-        (Part::ContentType, record.get(Field::ContentType)),
-        (Part::OutboundProxy, record.get(Field::OutboundProxy)),
-        (Part::ExtraHeaders, record.get(Field::ExtraHeaders)),
+        (RequestField::Etag, b"".as_slice()),
+        (RequestField::Body, record.get(RecordField::Body)),
+        (RequestField::ContentType, record.get(RecordField::ContentType)),
+        (RequestField::OutboundProxy, record.get(RecordField::OutboundProxy)),
+        (RequestField::ExtraHeaders, record.get(RecordField::ExtraHeaders)),
     ];
     Some(request.with(&whole).with_options(options))
 }
@@ -167,7 +169,7 @@ pub(crate) fn again(now: Moment, sent: &PendingRequest, answer: &FinalResponse, 
     let version_floor = if stored { request.options.version_floor } else { record.state.version + 1 };
     let options =
         RequestOptions { own: true, expires: left, version_floor, redirects: 0, challenges: 0, ..request.options };
-    let afresh = request.with(&[(Part::RemoteTarget, b"")]).with_options(options);
+    let afresh = request.with(&[(RequestField::RemoteTarget, b"")]).with_options(options);
     let server = if stored || answer.silence { AtServer::Something } else { AtServer::Nothing };
     Next::After { wait, request: afresh, server }
 }

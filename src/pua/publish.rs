@@ -3,8 +3,8 @@ use super::error::RequestError;
 use super::headers;
 use super::next_step::Launched;
 use super::ports::{AgentPorts, ClientRequest, PendingRequestId, Processed};
-use super::record::{Field, Record, RecordRowState, RecordState};
-use super::request::{Part, RemoteTarget, Request, Start};
+use super::record::{Record, RecordField, RecordRowState, RecordState};
+use super::request::{RemoteTarget, Request, RequestField, Start};
 
 /// The CSeq of requests outside of a dialog, as tm counts them.
 const FIRST_CSEQ: u32 = 10;
@@ -32,7 +32,7 @@ pub fn prepare_and_send<P: AgentPorts>(
         return Ok(Launched::Nothing);
     }
     let version = next_version(request, found.as_ref());
-    let tuple_id = found.as_ref().map(|record| record.get(Field::TupleId).to_vec()).unwrap_or_default();
+    let tuple_id = found.as_ref().map(|record| record.get(RecordField::TupleId).to_vec()).unwrap_or_default();
     let processed = match request.body() {
         Some(_) if !request.options.expires.is_end() => Some(ports.process(&event, request, version, &tuple_id)?),
         _ => None,
@@ -75,10 +75,10 @@ fn send<P: AgentPorts>(
     mut headers: Vec<u8>,
     body: Option<&[u8]>,
 ) -> Result<Launched, RequestError> {
-    let uri = request.get(Part::PresUri);
-    let redirected = request.get(Part::RemoteTarget);
+    let uri = request.get(RequestField::PresUri);
+    let redirected = request.get(RequestField::RemoteTarget);
     let (call_id, from_tag) = ports.new_ids(uri);
-    let proxy = match request.get(Part::OutboundProxy) {
+    let proxy = match request.get(RequestField::OutboundProxy) {
         _ if !redirected.is_empty() => Vec::new(),
         b"" => ports.config().outbound_proxy.to_vec(),
         given => given.to_vec(),
@@ -113,13 +113,13 @@ fn next_record<P: AgentPorts>(
     let desired_until = request.desired_until(ports.now());
     match found {
         Some(record) => {
-            let mut changes: Vec<(Field, &[u8])> = Vec::new();
+            let mut changes: Vec<(RecordField, &[u8])> = Vec::new();
             if let Some(processed) = processed {
-                changes.push((Field::Body, &processed.body));
-                changes.push((Field::ContentType, request.get(Part::ContentType)));
+                changes.push((RecordField::Body, &processed.body));
+                changes.push((RecordField::ContentType, request.get(RequestField::ContentType)));
             }
-            if !request.get(Part::OutboundProxy).is_empty() {
-                changes.push((Field::OutboundProxy, request.get(Part::OutboundProxy)));
+            if !request.get(RequestField::OutboundProxy).is_empty() {
+                changes.push((RecordField::OutboundProxy, request.get(RequestField::OutboundProxy)));
             }
             let mut next = record.with(&changes);
             next.state.desired_until = desired_until;
@@ -138,13 +138,13 @@ fn next_record<P: AgentPorts>(
                 row_state: RecordRowState::Insert,
             },
             &[
-                (Field::PresUri, request.get(Part::PresUri)),
-                (Field::Id, request.get(Part::Id)),
-                (Field::TupleId, processed.map_or(b"", |processed| &processed.tuple_id)),
-                (Field::ExtraHeaders, request.get(Part::ExtraHeaders)),
-                (Field::OutboundProxy, request.get(Part::OutboundProxy)),
-                (Field::ContentType, request.get(Part::ContentType)),
-                (Field::Body, processed.map_or(b"", |processed| &processed.body)),
+                (RecordField::PresUri, request.get(RequestField::PresUri)),
+                (RecordField::Id, request.get(RequestField::Id)),
+                (RecordField::TupleId, processed.map_or(b"", |processed| &processed.tuple_id)),
+                (RecordField::ExtraHeaders, request.get(RequestField::ExtraHeaders)),
+                (RecordField::OutboundProxy, request.get(RequestField::OutboundProxy)),
+                (RecordField::ContentType, request.get(RequestField::ContentType)),
+                (RecordField::Body, processed.map_or(b"", |processed| &processed.body)),
             ],
         ),
     }

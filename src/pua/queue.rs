@@ -4,7 +4,7 @@ use super::error::RequestError;
 use super::next_step::{Launched, Next, caller_decides, method, show};
 use super::ports::{Admission, AgentPorts, AtServer, Checked, Claim, PendingRequest, PendingRequestId, RequestOutcome};
 use super::record::RecordChange;
-use super::request::{Part, RemoteTarget, Request, RequestOptions, Start};
+use super::request::{RemoteTarget, Request, RequestField, RequestOptions, Start};
 use super::response::backoff;
 use super::{publish, subscriber};
 use crate::sip::entity_tag::EntityTag;
@@ -147,7 +147,7 @@ fn following(request: &Request, tag: Tag<'_>) -> Request {
         start: if tag.is_empty() { Start::Anew } else { request.options.start },
         ..request.options
     };
-    request.with(&[(Part::Etag, tag.bytes())]).with_options(options)
+    request.with(&[(RequestField::Etag, tag.bytes())]).with_options(options)
 }
 
 /// Nothing will come of a request: those who wait for it are answered as if by silence.

@@ -7,7 +7,7 @@ use crate::time::{Expiry, Moment};
 /// The strings of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
-pub enum Field {
+pub enum RecordField {
     PresUri,
     WatcherUri,
     Id,
@@ -25,7 +25,7 @@ pub enum Field {
     Body,
 }
 
-/// How many [`Field`]s there are.
+/// How many [`RecordField`]s there are.
 pub const FIELDS: usize = 15;
 
 /// What has to be done to the row of a record.
@@ -82,7 +82,7 @@ shm_safe!([B: ShmSafe] Record<B> { state, strings });
 
 impl Record {
     /// A record of these strings; the others are empty.
-    pub fn new(state: RecordState, given: &[(Field, &[u8])]) -> Record {
+    pub fn new(state: RecordState, given: &[(RecordField, &[u8])]) -> Record {
         let mut parts: [&[u8]; FIELDS] = [&[]; FIELDS];
         for (field, value) in given {
             parts[*field as usize] = value;
@@ -93,13 +93,13 @@ impl Record {
 
 impl<B: AsRef<[u8]>> Record<B> {
     /// One of its strings.
-    pub fn get(&self, field: Field) -> &[u8] {
+    pub fn get(&self, field: RecordField) -> &[u8] {
         self.strings.get(field as usize)
     }
 
     /// The entity tag of a publication that its server has granted.
     pub fn etag(&self) -> Option<EntityTag<&[u8]>> {
-        EntityTag::named(self.get(Field::Etag))
+        EntityTag::named(self.get(RecordField::Etag))
     }
 
     /// The same with its strings in a block made by `copy`.
@@ -117,29 +117,29 @@ impl<B: AsRef<[u8]>> Record<B> {
     }
 
     /// A private copy with some strings replaced.
-    pub fn with(&self, changes: &[(Field, &[u8])]) -> Record {
+    pub fn with(&self, changes: &[(RecordField, &[u8])]) -> Record {
         let changes: Vec<(usize, &[u8])> = changes.iter().map(|(field, value)| (*field as usize, *value)).collect();
         Record { state: self.state, strings: self.strings.with::<FIELDS>(&changes) }
     }
 
     /// Whether it is a subscription; otherwise it is a publication.
     pub fn is_subscription(&self) -> bool {
-        !self.get(Field::WatcherUri).is_empty()
+        !self.get(RecordField::WatcherUri).is_empty()
     }
 
     /// Whether it is a subscription whose server has not answered yet.
     pub fn is_temporary(&self) -> bool {
-        self.is_subscription() && self.get(Field::ToTag).is_empty()
+        self.is_subscription() && self.get(RecordField::ToTag).is_empty()
     }
 
     /// The dialog of a subscription.
     pub fn dialog(&self) -> Dialog<'_> {
         Dialog {
-            pres_uri: self.get(Field::PresUri),
-            watcher_uri: self.get(Field::WatcherUri),
-            call_id: self.get(Field::CallId),
-            from_tag: self.get(Field::FromTag),
-            to_tag: self.get(Field::ToTag),
+            pres_uri: self.get(RecordField::PresUri),
+            watcher_uri: self.get(RecordField::WatcherUri),
+            call_id: self.get(RecordField::CallId),
+            from_tag: self.get(RecordField::FromTag),
+            to_tag: self.get(RecordField::ToTag),
         }
     }
 }
@@ -188,9 +188,9 @@ impl Search<'_> {
         let state = &record.state;
         let same = state.flag & self.flag != 0
             && state.event & self.event != 0
-            && record.get(Field::PresUri) == self.pres_uri
-            && record.get(Field::WatcherUri) == self.watcher_uri
-            && (self.id.is_empty() || record.get(Field::Id) == self.id);
+            && record.get(RecordField::PresUri) == self.pres_uri
+            && record.get(RecordField::WatcherUri) == self.watcher_uri
+            && (self.id.is_empty() || record.get(RecordField::Id) == self.id);
         if !same {
             return false;
         }
@@ -198,13 +198,13 @@ impl Search<'_> {
             return self.etag.is_none_or(|etag| record.etag() == Some(etag));
         }
         if !self.call_id.is_empty() {
-            return record.get(Field::CallId) == self.call_id;
+            return record.get(RecordField::CallId) == self.call_id;
         }
         // A search without a target means the one there is.
         !self.check_remote_contact
             || self.remote_contact.is_empty()
             || record.is_temporary()
-            || record.get(Field::RemoteContact) == self.remote_contact
+            || record.get(RecordField::RemoteContact) == self.remote_contact
     }
 }
 

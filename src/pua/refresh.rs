@@ -1,10 +1,10 @@
 //! Keeps publications and subscriptions alive as long as their owners want them, and forgets the others.
 use super::dialog::When;
 use super::error::RequestError;
-use super::ports::{AgentPorts, Due, PendingRequestId};
+use super::ports::{AgentPorts, DueRequest, PendingRequestId};
 use super::queue::{self, resume};
-use super::record::{Field, Record, RecordChange};
-use super::request::{Part, Request, RequestOptions, Start, Wanted};
+use super::record::{Record, RecordChange, RecordField};
+use super::request::{Request, RequestField, RequestOptions, RequestedExpires, Start};
 use super::response::{FinalResponse, backoff};
 use super::{dialog, publication};
 use crate::sip::entity_tag::EntityTag;
@@ -17,9 +17,9 @@ const GRACE: Seconds = Seconds(10);
 pub fn retry<P: AgentPorts>(ports: &mut P) {
     for due in ports.timed_out() {
         match due {
-            Due::Send(pending, request) => queue::launch_then_go_on(ports, pending, &request, None),
-            Due::Store(pending, change) => store_again(ports, pending, &change),
-            Due::Lost(pending) => lost(ports, pending),
+            DueRequest::Send(pending, request) => queue::launch_then_go_on(ports, pending, &request, None),
+            DueRequest::Store(pending, change) => store_again(ports, pending, &change),
+            DueRequest::Lost(pending) => lost(ports, pending),
         }
     }
 }
@@ -34,8 +34,10 @@ fn store_again<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, change: 
             return ports.postpone(pending, wait, change);
         }
     }
-    let tag =
-        change.after.as_ref().map_or(EntityTag::new(b"".as_slice()), |record| EntityTag::new(record.get(Field::Etag)));
+    let tag = change
+        .after
+        .as_ref()
+        .map_or(EntityTag::new(b"".as_slice()), |record| EntityTag::new(record.get(RecordField::Etag)));
     queue::resume(ports, pending, Some(tag));
 }
 
@@ -53,7 +55,7 @@ pub fn sweep<P: AgentPorts>(ports: &mut P) -> Result<(), RequestError> {
             (false, true) => ports.remove(&record),
             (false, false) => Ok(()),
         };
-        warn(ports, record.get(Field::PresUri), done);
+        warn(ports, record.get(RecordField::PresUri), done);
     }
     Ok(())
 }
@@ -71,7 +73,7 @@ fn wants_more(record: &Record, min_expires: Seconds) -> bool {
 }
 
 fn refresh<P: AgentPorts>(ports: &mut P, record: &Record, now: Moment) -> Result<(), RequestError> {
-    let expires = Wanted::until(record.state.desired_until, now, Seconds(1));
+    let expires = RequestedExpires::until(record.state.desired_until, now, Seconds(1));
     if record.is_subscription() {
         return dialog::submit(ports, &dialog::request_of(record, expires, Start::AsFound), When::Always);
     }
@@ -85,11 +87,11 @@ fn refresh<P: AgentPorts>(ports: &mut P, record: &Record, now: Moment) -> Result
     let request = Request::new(
         options,
         &[
-            (Part::PresUri, record.get(Field::PresUri)),
-            (Part::Id, record.get(Field::Id)),
-            (Part::Etag, record.get(Field::Etag)),
-            (Part::OutboundProxy, record.get(Field::OutboundProxy)),
-            (Part::ExtraHeaders, record.get(Field::ExtraHeaders)),
+            (RequestField::PresUri, record.get(RecordField::PresUri)),
+            (RequestField::Id, record.get(RecordField::Id)),
+            (RequestField::Etag, record.get(RecordField::Etag)),
+            (RequestField::OutboundProxy, record.get(RecordField::OutboundProxy)),
+            (RequestField::ExtraHeaders, record.get(RecordField::ExtraHeaders)),
         ],
     );
     queue::submit(ports, &request)

@@ -9,7 +9,7 @@ use crate::time::{Expiry, Moment, Seconds};
 /// The strings of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
-pub enum Part {
+pub enum RequestField {
     PresUri,
     WatcherUri,
     Id,
@@ -26,12 +26,12 @@ pub enum Part {
     Challenges,
 }
 
-/// How many [`Part`]s there are.
+/// How many [`RequestField`]s there are.
 pub const PARTS: usize = 12;
 
 /// For how long a caller wants a publication or a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Wanted {
+pub enum RequestedExpires {
     /// It is to end.
     #[default]
     End,
@@ -42,40 +42,40 @@ pub enum Wanted {
 }
 
 shm_safe!(
-    enum Wanted {
+    enum RequestedExpires {
         End,
         For(time),
         Forever,
     }
 );
 
-impl Wanted {
+impl RequestedExpires {
     /// By the number of the C interface: 0 ends it, below 0 is for ever.
-    pub fn of_number(number: i64) -> Wanted {
+    pub fn of_number(number: i64) -> RequestedExpires {
         match number {
-            0 => Wanted::End,
-            ..0 => Wanted::Forever,
-            _ => Wanted::For(Seconds(number)),
+            0 => RequestedExpires::End,
+            ..0 => RequestedExpires::Forever,
+            _ => RequestedExpires::For(Seconds(number)),
         }
     }
 
     /// The number of the C interface.
     pub fn number(self) -> i64 {
         match self {
-            Wanted::End => 0,
-            Wanted::For(time) => time.0,
-            Wanted::Forever => -1,
+            RequestedExpires::End => 0,
+            RequestedExpires::For(time) => time.0,
+            RequestedExpires::Forever => -1,
         }
     }
 
     /// What is left at `now` of what lasts until `end`: `least` at least.
-    pub fn until(end: Expiry, now: Moment, least: Seconds) -> Wanted {
-        end.moment().map_or(Wanted::Forever, |end| Wanted::For((end - now).max(least)))
+    pub fn until(end: Expiry, now: Moment, least: Seconds) -> RequestedExpires {
+        end.moment().map_or(RequestedExpires::Forever, |end| RequestedExpires::For((end - now).max(least)))
     }
 
     /// Whether it is to end.
     pub fn is_end(self) -> bool {
-        self == Wanted::End
+        self == RequestedExpires::End
     }
 }
 
@@ -113,7 +113,7 @@ pub struct RequestOptions {
     /// The source flag by which callbacks are chosen, and which they see.
     pub callback_flag: i32,
     /// For how long.
-    pub expires: Wanted,
+    pub expires: RequestedExpires,
     /// Whether it begins a new one.
     pub start: Start,
     /// It has a body (which may be empty text).
@@ -171,7 +171,7 @@ shm_safe!([B: ShmSafe] Request<B> { options, strings });
 
 impl Request {
     /// A request of these strings; the others are empty.
-    pub fn new(options: RequestOptions, given: &[(Part, &[u8])]) -> Request {
+    pub fn new(options: RequestOptions, given: &[(RequestField, &[u8])]) -> Request {
         let mut parts: [&[u8]; PARTS] = [&[]; PARTS];
         for (part, value) in given {
             parts[*part as usize] = value;
@@ -182,13 +182,13 @@ impl Request {
 
 impl<B: AsRef<[u8]>> Request<B> {
     /// One of its strings.
-    pub fn get(&self, part: Part) -> &[u8] {
+    pub fn get(&self, part: RequestField) -> &[u8] {
         self.strings.get(part as usize)
     }
 
     /// The body, if it has one.
     pub fn body(&self) -> Option<&[u8]> {
-        self.options.has_body.then(|| self.get(Part::Body))
+        self.options.has_body.then(|| self.get(RequestField::Body))
     }
 
     /// The same with its strings in a block made by `copy`.
@@ -206,7 +206,7 @@ impl<B: AsRef<[u8]>> Request<B> {
     }
 
     /// A private copy with some strings replaced.
-    pub fn with(&self, changes: &[(Part, &[u8])]) -> Request {
+    pub fn with(&self, changes: &[(RequestField, &[u8])]) -> Request {
         let changes: Vec<(usize, &[u8])> = changes.iter().map(|(part, value)| (*part as usize, *value)).collect();
         Request { options: self.options, strings: self.strings.with::<PARTS>(&changes) }
     }
@@ -218,23 +218,23 @@ impl<B: AsRef<[u8]>> Request<B> {
 
     /// The entity tag of the publication that it is about, where it names one.
     pub fn etag(&self) -> Option<EntityTag<&[u8]>> {
-        EntityTag::named(self.get(Part::Etag))
+        EntityTag::named(self.get(RequestField::Etag))
     }
 
     /// Whether it is about a subscription.
     pub fn is_subscription(&self) -> bool {
-        !self.get(Part::WatcherUri).is_empty()
+        !self.get(RequestField::WatcherUri).is_empty()
     }
 
     /// What its record is looked for by.
     pub fn search(&self, target: RemoteTarget) -> Search<'_> {
         Search {
-            pres_uri: self.get(Part::PresUri),
-            watcher_uri: self.get(Part::WatcherUri),
-            id: self.get(Part::Id),
+            pres_uri: self.get(RequestField::PresUri),
+            watcher_uri: self.get(RequestField::WatcherUri),
+            id: self.get(RequestField::Id),
             etag: self.etag(),
-            remote_contact: self.get(Part::RemoteTarget),
-            call_id: self.get(Part::CallId),
+            remote_contact: self.get(RequestField::RemoteTarget),
+            call_id: self.get(RequestField::CallId),
             event: self.options.event,
             flag: self.options.flag,
             check_remote_contact: target == RemoteTarget::Same,
@@ -244,9 +244,9 @@ impl<B: AsRef<[u8]>> Request<B> {
     /// What it asks for at `now`: when its owner wants it to end. Not later than a row can hold.
     pub fn desired_until(&self, now: Moment) -> Expiry {
         match self.options.expires {
-            Wanted::End => Expiry::At(now),
-            Wanted::For(time) => Expiry::At((now + time).min(LATEST.max(now))),
-            Wanted::Forever => Expiry::Never,
+            RequestedExpires::End => Expiry::At(now),
+            RequestedExpires::For(time) => Expiry::At((now + time).min(LATEST.max(now))),
+            RequestedExpires::Forever => Expiry::Never,
         }
     }
 
@@ -258,20 +258,20 @@ impl<B: AsRef<[u8]>> Request<B> {
     /// headers is neither a header field nor the continuation of one.
     pub fn check(&self) -> Result<(), RequestError> {
         let lines = [
-            (Part::PresUri, "the presentity URI"),
-            (Part::WatcherUri, "the watcher URI"),
-            (Part::Etag, "the entity tag"),
-            (Part::Contact, "the contact"),
-            (Part::RemoteTarget, "the remote target"),
-            (Part::OutboundProxy, "the outbound proxy"),
-            (Part::ContentType, "the content type"),
+            (RequestField::PresUri, "the presentity URI"),
+            (RequestField::WatcherUri, "the watcher URI"),
+            (RequestField::Etag, "the entity tag"),
+            (RequestField::Contact, "the contact"),
+            (RequestField::RemoteTarget, "the remote target"),
+            (RequestField::OutboundProxy, "the outbound proxy"),
+            (RequestField::ContentType, "the content type"),
         ];
         for (part, name) in lines {
             if self.get(part).iter().any(u8::is_ascii_control) {
                 return Err(RequestError::BadText(name));
             }
         }
-        let headers = self.get(Part::ExtraHeaders);
+        let headers = self.get(RequestField::ExtraHeaders);
         let whole = headers.strip_suffix(b"\n").unwrap_or(headers);
         let is_line = |line: &[u8]| {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -296,14 +296,14 @@ impl<B: AsRef<[u8]>> Request<B> {
             return waiting.clone();
         }
         let mut parts: Vec<(usize, &[u8])> = Vec::new();
-        for part in [Part::OutboundProxy, Part::ExtraHeaders, Part::Contact] {
+        for part in [RequestField::OutboundProxy, RequestField::ExtraHeaders, RequestField::Contact] {
             if self.get(part).is_empty() {
                 parts.push((part as usize, waiting.get(part)));
             }
         }
         if inherits_body {
-            parts.push((Part::Body as usize, waiting.get(Part::Body)));
-            parts.push((Part::ContentType as usize, waiting.get(Part::ContentType)));
+            parts.push((RequestField::Body as usize, waiting.get(RequestField::Body)));
+            parts.push((RequestField::ContentType as usize, waiting.get(RequestField::ContentType)));
         }
         let options = RequestOptions {
             own: mine.own && theirs.own,
@@ -325,10 +325,10 @@ mod tests {
     use super::*;
 
     fn request(expires: i64, body: Option<&[u8]>) -> Request {
-        let expires = Wanted::of_number(expires);
+        let expires = RequestedExpires::of_number(expires);
         let options =
             RequestOptions { event: 1, flag: 1, expires, has_body: body.is_some(), ..RequestOptions::default() };
-        Request::new(options, &[(Part::PresUri, b"sip:a@b"), (Part::Body, body.unwrap_or_default())])
+        Request::new(options, &[(RequestField::PresUri, b"sip:a@b"), (RequestField::Body, body.unwrap_or_default())])
     }
 
     #[test]
@@ -351,9 +351,14 @@ mod tests {
     #[test]
     fn no_text_makes_a_header_of_its_own() {
         let with = |part, text: &[u8]| request(60, None).with(&[(part, text)]).check().is_ok();
-        for part in
-            [Part::PresUri, Part::ContentType, Part::Contact, Part::OutboundProxy, Part::Etag, Part::RemoteTarget]
-        {
+        for part in [
+            RequestField::PresUri,
+            RequestField::ContentType,
+            RequestField::Contact,
+            RequestField::OutboundProxy,
+            RequestField::Etag,
+            RequestField::RemoteTarget,
+        ] {
             assert!(with(part, b"sip:a@b;x=1") && !with(part, b"a\r\nX: 1") && !with(part, b"a\0"));
         }
         for (headers, good) in [
@@ -366,7 +371,7 @@ mod tests {
             (b"no header\r\n", false),
             (b"X-A: 1\0\r\n", false),
         ] {
-            assert_eq!(with(Part::ExtraHeaders, headers), good, "{}", String::from_utf8_lossy(headers));
+            assert_eq!(with(RequestField::ExtraHeaders, headers), good, "{}", String::from_utf8_lossy(headers));
         }
     }
 

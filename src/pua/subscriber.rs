@@ -2,9 +2,9 @@
 use super::error::RequestError;
 use super::headers;
 use super::next_step::Launched;
-use super::ports::{AgentPorts, ClientRequest, PendingRequestId, Sent};
-use super::record::{Field, Record, RecordRowState, RecordState};
-use super::request::{Part, Request, Start};
+use super::ports::{AgentPorts, ClientRequest, PendingRequestId, SendOutcome};
+use super::record::{Record, RecordField, RecordRowState, RecordState};
+use super::request::{Request, RequestField, Start};
 use crate::pua::request::RemoteTarget;
 use crate::time::{Moment, Seconds};
 
@@ -45,7 +45,7 @@ pub fn prepare_and_send<P: AgentPorts>(
     match found {
         None if request.options.expires.is_end() => Ok(Launched::Nothing),
         // The dialog that was meant is over.
-        None if !request.get(Part::CallId).is_empty() && !is_new => Ok(Launched::Nothing),
+        None if !request.get(RequestField::CallId).is_empty() && !is_new => Ok(Launched::Nothing),
         None => open_dialog(ports, pending, request),
         Some(record) => send_within(ports, pending, request, &record),
     }
@@ -58,8 +58,8 @@ fn open_dialog<P: AgentPorts>(
 ) -> Result<Launched, RequestError> {
     let event = ports.event(request.options.event).ok_or(RequestError::UnknownEvent(request.options.event))?;
     let mut headers = headers::subscribe(ports.config(), &event, request);
-    let pres_uri = request.get(Part::PresUri);
-    let target = match request.get(Part::RemoteTarget) {
+    let pres_uri = request.get(RequestField::PresUri);
+    let target = match request.get(RequestField::RemoteTarget) {
         b"" => pres_uri,
         given => given,
     };
@@ -73,8 +73,8 @@ fn open_dialog<P: AgentPorts>(
         method: "SUBSCRIBE",
         target,
         to: pres_uri,
-        from: request.get(Part::WatcherUri),
-        proxy: if request.options.redirects > 0 { b"" } else { request.get(Part::OutboundProxy) },
+        from: request.get(RequestField::WatcherUri),
+        proxy: if request.options.redirects > 0 { b"" } else { request.get(RequestField::OutboundProxy) },
         call_id: &call_id,
         from_tag: &from_tag,
         to_tag: b"",
@@ -84,7 +84,7 @@ fn open_dialog<P: AgentPorts>(
         body: None,
     };
     let sent = ports.send(pending, &outgoing);
-    if sent != Ok(Sent::UnderWay) {
+    if sent != Ok(SendOutcome::UnderWay) {
         remove_dialog(ports, &record)?;
     }
     Ok(sent?.into())
@@ -104,14 +104,14 @@ fn first_record(now: Moment, request: &Request, call_id: &[u8], from_tag: &[u8])
     Record::new(
         state,
         &[
-            (Field::PresUri, request.get(Part::PresUri)),
-            (Field::WatcherUri, request.get(Part::WatcherUri)),
-            (Field::Id, request.get(Part::Id)),
-            (Field::CallId, call_id),
-            (Field::FromTag, from_tag),
-            (Field::Contact, request.get(Part::Contact)),
-            (Field::ExtraHeaders, request.get(Part::ExtraHeaders)),
-            (Field::OutboundProxy, request.get(Part::OutboundProxy)),
+            (RecordField::PresUri, request.get(RequestField::PresUri)),
+            (RecordField::WatcherUri, request.get(RequestField::WatcherUri)),
+            (RecordField::Id, request.get(RequestField::Id)),
+            (RecordField::CallId, call_id),
+            (RecordField::FromTag, from_tag),
+            (RecordField::Contact, request.get(RequestField::Contact)),
+            (RecordField::ExtraHeaders, request.get(RequestField::ExtraHeaders)),
+            (RecordField::OutboundProxy, request.get(RequestField::OutboundProxy)),
         ],
     )
 }
@@ -124,7 +124,7 @@ fn send_within<P: AgentPorts>(
 ) -> Result<Launched, RequestError> {
     let event = ports.event(request.options.event).ok_or(RequestError::UnknownEvent(request.options.event))?;
     let mut headers = headers::subscribe(ports.config(), &event, request);
-    headers::credentials(ports, &mut headers, request, "SUBSCRIBE", record.get(Field::RemoteContact));
+    headers::credentials(ports, &mut headers, request, "SUBSCRIBE", record.get(RecordField::RemoteContact));
     let mut counted = record.clone();
     counted.state.cseq += 1;
     // The number is used up whatever becomes of the request (RFC 3261 12.2.1.1).
@@ -134,14 +134,14 @@ fn send_within<P: AgentPorts>(
     ports.record_sent(pending, request, &next)?;
     let outgoing = ClientRequest {
         method: "SUBSCRIBE",
-        target: record.get(Field::RemoteContact),
-        to: record.get(Field::PresUri),
-        from: record.get(Field::WatcherUri),
+        target: record.get(RecordField::RemoteContact),
+        to: record.get(RecordField::PresUri),
+        from: record.get(RecordField::WatcherUri),
         proxy: b"",
-        call_id: record.get(Field::CallId),
-        from_tag: record.get(Field::FromTag),
-        to_tag: record.get(Field::ToTag),
-        routes: record.get(Field::RecordRoute),
+        call_id: record.get(RecordField::CallId),
+        from_tag: record.get(RecordField::FromTag),
+        to_tag: record.get(RecordField::ToTag),
+        routes: record.get(RecordField::RecordRoute),
         cseq: next.state.cseq,
         headers,
         body: None,

@@ -1,8 +1,8 @@
 //! The reference pages, written from the tables.
 use super::command::{Answer, Command, Output};
 use super::function::{Function, Named};
-use super::parameter::{Beyond, On, Origin, Parameter, Range};
-use super::setting::Value;
+use super::parameter::{Allowed, Beyond, On, Origin, Parameter};
+use super::setting::ParameterValue;
 use std::fmt::Write;
 
 /// The versions of Kamailio that are supported.
@@ -65,13 +65,13 @@ fn parameter(module: &str, entry: &Parameter) -> String {
     let mut page = format!("### `{name}`\n\n{}\n", paragraph(entry.text));
     let unit = if entry.unit.is_empty() { String::new() } else { format!(" ({})", entry.unit) };
     let mut given = vec![("Type", format!("{}{unit}", kind(entry))), ("Default", default(entry))];
-    if !matches!(entry.range, Range::Any) {
+    if !matches!(entry.range, Allowed::Any) {
         given.push(("Range", entry.allowed() + &beyond(entry)));
     }
     given.extend(origin(entry.origin, entry.difference));
     page += &facts(&given);
     if !entry.example.is_empty() {
-        let quote = if matches!(entry.default, Value::Text(_)) { "\"" } else { "" };
+        let quote = if matches!(entry.default, ParameterValue::Text(_)) { "\"" } else { "" };
         let _ = write!(page, "```\nmodparam(\"{module}\", \"{name}\", {quote}{}{quote})\n```\n\n", entry.example);
     }
     page
@@ -79,15 +79,15 @@ fn parameter(module: &str, entry: &Parameter) -> String {
 
 fn kind(entry: &Parameter) -> &'static str {
     match entry.default {
-        Value::Number(_) => "integer",
-        Value::Text(_) => "string",
+        ParameterValue::Number(_) => "integer",
+        ParameterValue::Text(_) => "string",
     }
 }
 
 fn default(entry: &Parameter) -> String {
     match entry.default {
-        Value::Number(0) if !entry.zero.is_empty() => format!("0 ({})", entry.zero),
-        Value::Text(b"") => entry.empty.into(),
+        ParameterValue::Number(0) if !entry.zero.is_empty() => format!("0 ({})", entry.zero),
+        ParameterValue::Text(b"") => entry.empty.into(),
         value => value.to_string(),
     }
 }
@@ -98,15 +98,19 @@ fn beyond(entry: &Parameter) -> String {
         return String::new();
     }
     let becomes = match (entry.beyond, entry.range) {
-        (Beyond::Replaced(other), Range::Between(_, most)) => format!("values below count as {other}, above as {most}"),
-        (_, Range::Between(_, most) | Range::ZeroOrBetween(_, most)) => format!("values above count as {most}"),
-        (Beyond::Replaced(number), Range::AtLeast(_)) => format!("values below count as {number}"),
+        (Beyond::Replaced(other), Allowed::Between(_, most)) => {
+            format!("values below count as {other}, above as {most}")
+        }
+        (_, Allowed::Between(_, most) | Allowed::ZeroOrBetween(_, most)) => {
+            format!("values above count as {most}")
+        }
+        (Beyond::Replaced(number), Allowed::AtLeast(_)) => format!("values below count as {number}"),
         (Beyond::Replaced(number), _) => format!("other values count as {number}"),
-        (_, Range::Switch(On::NotZero)) => "other values count as 1".into(),
-        (_, Range::Switch(On::Positive)) => "values above 1 count as 1, values below 0 as 0".into(),
-        (_, Range::Switch(On::One)) => "other values count as 0".into(),
-        (Beyond::Taken, Range::Letters(..)) => "others are used as they are".into(),
-        (_, Range::Letters(..)) => "others count as the default".into(),
+        (_, Allowed::Switch(On::NotZero)) => "other values count as 1".into(),
+        (_, Allowed::Switch(On::Positive)) => "values above 1 count as 1, values below 0 as 0".into(),
+        (_, Allowed::Switch(On::One)) => "other values count as 0".into(),
+        (Beyond::Taken, Allowed::Letters(..)) => "others are used as they are".into(),
+        (_, Allowed::Letters(..)) => "others count as the default".into(),
         _ => return String::new(),
     };
     format!("; {becomes}, with a warning")

@@ -1,5 +1,5 @@
 //! One entry of a table of parameters: name, type, default, range, and what the reference page says.
-use super::setting::Value;
+use super::setting::ParameterValue;
 use std::ffi::CStr;
 use std::fmt;
 
@@ -9,11 +9,11 @@ pub struct Parameter {
     /// Its name in `modparam`.
     pub name: &'static CStr,
     /// The value without `modparam`; its kind is the type of the parameter.
-    pub default: Value,
+    pub default: ParameterValue,
     /// What a number counts: `seconds`, `bytes`; empty: nothing in particular.
     pub unit: &'static str,
     /// The values that are allowed.
-    pub range: Range,
+    pub range: Allowed,
     /// What becomes of other values.
     pub beyond: Beyond,
     /// How many bytes a text has at most.
@@ -31,7 +31,7 @@ pub struct Parameter {
     /// How it differs from the stock module's, where it does.
     pub difference: &'static str,
     /// What `config` commands show: another name, or nothing.
-    pub shown: Shown,
+    pub shown: ConfigDisplay,
     /// The section of the page.
     pub section: &'static str,
     /// What it does: a paragraph of Markdown.
@@ -40,7 +40,7 @@ pub struct Parameter {
 
 /// The values that a parameter allows.
 #[derive(Debug, Clone, Copy)]
-pub enum Range {
+pub enum Allowed {
     /// Anything of its type.
     Any,
     /// Numbers from this one on.
@@ -99,7 +99,7 @@ pub enum Origin {
 
 /// How a `config` command shows a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
+pub enum ConfigDisplay {
     /// Under its own name.
     Itself,
     /// Under another name: whether there is a value, but not which.
@@ -117,12 +117,12 @@ pub const LONGEST_URL: usize = 1023;
 /// The same of a list.
 pub const LONGEST_LIST: usize = 4095;
 
-const fn entry(name: &'static CStr, default: Value) -> Parameter {
+const fn entry(name: &'static CStr, default: ParameterValue) -> Parameter {
     Parameter {
         name,
         default,
         unit: "",
-        range: Range::Any,
+        range: Allowed::Any,
         beyond: Beyond::Refused,
         longest: LONGEST_TEXT,
         zero: "",
@@ -131,7 +131,7 @@ const fn entry(name: &'static CStr, default: Value) -> Parameter {
         example: "",
         origin: Origin::Stock,
         difference: "",
-        shown: Shown::Itself,
+        shown: ConfigDisplay::Itself,
         section: "",
         text: "",
     }
@@ -139,17 +139,17 @@ const fn entry(name: &'static CStr, default: Value) -> Parameter {
 
 /// A number, and its default.
 pub const fn integer(name: &'static CStr, default: i64) -> Parameter {
-    entry(name, Value::Number(default))
+    entry(name, ParameterValue::Number(default))
 }
 
 /// 0 or 1, and its default.
 pub const fn switch(name: &'static CStr, default: bool) -> Parameter {
-    entry(name, Value::Number(default as i64)).range(Range::Switch(On::NotZero))
+    entry(name, ParameterValue::Number(default as i64)).range(Allowed::Switch(On::NotZero))
 }
 
 /// A text, and its default.
 pub const fn text(name: &'static CStr, default: &'static str) -> Parameter {
-    entry(name, Value::Text(default.as_bytes()))
+    entry(name, ParameterValue::Text(default.as_bytes()))
 }
 
 /// Changes of an entry, for the tables.
@@ -166,7 +166,7 @@ setters! {
     /// What the number counts.
     unit: &'static str,
     /// The values that are allowed.
-    range: Range,
+    range: Allowed,
     /// How many bytes a text has at most.
     longest: usize,
     /// What 0 means.
@@ -180,7 +180,7 @@ setters! {
     /// How it differs from stock's.
     difference: &'static str,
     /// What `config` commands show.
-    shown: Shown,
+    shown: ConfigDisplay,
     /// Where it comes from.
     origin: Origin,
 }
@@ -244,22 +244,22 @@ impl Parameter {
             (_, least) => format!("{least} or more"),
         };
         match self.range {
-            Range::Any => "any".into(),
-            Range::AtLeast(least) => zero(least),
-            Range::Between(0, most) if !self.zero.is_empty() => format!("0 ({}) to {most}", self.zero),
-            Range::Between(least, most) => format!("{least} to {most}"),
-            Range::ZeroOrBetween(least, most) if self.zero.is_empty() => format!("0, or {least} to {most}"),
-            Range::ZeroOrBetween(least, most) => format!("0 ({}), or {least} to {most}", self.zero),
-            Range::OneOf(values) => one_of(values),
-            Range::Switch(_) => "0 or 1".into(),
-            Range::Words(words) => words.join(", "),
-            Range::Letters(_, words) | Range::Text(words) => words.into(),
+            Allowed::Any => "any".into(),
+            Allowed::AtLeast(least) => zero(least),
+            Allowed::Between(0, most) if !self.zero.is_empty() => format!("0 ({}) to {most}", self.zero),
+            Allowed::Between(least, most) => format!("{least} to {most}"),
+            Allowed::ZeroOrBetween(least, most) if self.zero.is_empty() => format!("0, or {least} to {most}"),
+            Allowed::ZeroOrBetween(least, most) => format!("0 ({}), or {least} to {most}", self.zero),
+            Allowed::OneOf(values) => one_of(values),
+            Allowed::Switch(_) => "0 or 1".into(),
+            Allowed::Words(words) => words.join(", "),
+            Allowed::Letters(_, words) | Allowed::Text(words) => words.into(),
         }
     }
 
     /// What is wrong with a text whatever it means, for a sentence that says what is allowed.
-    pub fn flaw(&self, value: Value) -> Option<String> {
-        let Value::Text(text) = value else { return None };
+    pub fn flaw(&self, value: ParameterValue) -> Option<String> {
+        let ParameterValue::Text(text) = value else { return None };
         if text.iter().any(u8::is_ascii_control) {
             return Some("a text without control characters".into());
         }
@@ -270,15 +270,15 @@ impl Parameter {
     /// where stock's starts with such a value in files that work. What decides where state lives or how long (modes,
     /// tables, `min_expires`, `dmq_peer_id`) is refused, and parameters that stock does not have allow their range
     /// alone.
-    pub fn in_place_of(&self, value: Value) -> Option<Value> {
+    pub fn in_place_of(&self, value: ParameterValue) -> Option<ParameterValue> {
         match value {
             _ if matches!(self.origin, Origin::Ours(_)) => None,
-            Value::Number(number) => self.number_in_place_of(number).map(Value::Number),
-            Value::Text(_) if self.beyond == Beyond::Taken => Some(value),
+            ParameterValue::Number(number) => self.number_in_place_of(number).map(ParameterValue::Number),
+            ParameterValue::Text(_) if self.beyond == Beyond::Taken => Some(value),
             // The name of a table: another one would be used than is meant.
-            Value::Text(_) if matches!(self.range, Range::Letters(..)) => None,
-            Value::Text(text) => {
-                let printable = Value::Text(without_controls(text));
+            ParameterValue::Text(_) if matches!(self.range, Allowed::Letters(..)) => None,
+            ParameterValue::Text(text) => {
+                let printable = ParameterValue::Text(without_controls(text));
                 Some(if self.allows(printable) { printable } else { self.default })
             }
         }
@@ -286,25 +286,27 @@ impl Parameter {
 
     fn number_in_place_of(&self, number: i64) -> Option<i64> {
         match (self.beyond, self.range) {
-            (_, Range::Between(_, most) | Range::ZeroOrBetween(_, most)) if number > most => Some(most),
+            (_, Allowed::Between(_, most) | Allowed::ZeroOrBetween(_, most)) if number > most => Some(most),
             (Beyond::Replaced(other), _) => Some(other),
-            (_, Range::Switch(on)) => Some(i64::from(on.is_met_by(number))),
+            (_, Allowed::Switch(on)) => Some(i64::from(on.is_met_by(number))),
             _ => None,
         }
     }
 
     /// Whether a value is in the range.
-    pub fn allows(&self, value: Value) -> bool {
+    pub fn allows(&self, value: ParameterValue) -> bool {
         match (self.range, value) {
-            (Range::Switch(_), Value::Number(number)) => matches!(number, 0 | 1),
-            (Range::AtLeast(least), Value::Number(number)) => number >= least,
-            (Range::Between(least, most), Value::Number(number)) => (least..=most).contains(&number),
-            (Range::ZeroOrBetween(least, most), Value::Number(number)) => {
+            (Allowed::Switch(_), ParameterValue::Number(number)) => matches!(number, 0 | 1),
+            (Allowed::AtLeast(least), ParameterValue::Number(number)) => number >= least,
+            (Allowed::Between(least, most), ParameterValue::Number(number)) => (least..=most).contains(&number),
+            (Allowed::ZeroOrBetween(least, most), ParameterValue::Number(number)) => {
                 number == 0 || (least..=most).contains(&number)
             }
-            (Range::OneOf(values), Value::Number(number)) => values.iter().any(|(known, _)| *known == number),
-            (Range::Words(words), Value::Text(text)) => words.iter().any(|word| word.as_bytes() == text),
-            (Range::Letters(others, _), Value::Text(text)) => {
+            (Allowed::OneOf(values), ParameterValue::Number(number)) => {
+                values.iter().any(|(known, _)| *known == number)
+            }
+            (Allowed::Words(words), ParameterValue::Text(text)) => words.iter().any(|word| word.as_bytes() == text),
+            (Allowed::Letters(others, _), ParameterValue::Text(text)) => {
                 !text.is_empty() && text.iter().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
             }
             _ => true,
@@ -340,11 +342,11 @@ fn one_of(values: &[(i64, &str)]) -> String {
     }
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for ParameterValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::Number(number) => write!(f, "{number}"),
-            Value::Text(text) => write!(f, "{}", String::from_utf8_lossy(text)),
+            ParameterValue::Number(number) => write!(f, "{number}"),
+            ParameterValue::Text(text) => write!(f, "{}", String::from_utf8_lossy(text)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reading a configuration by a table: what is wrong with a value, and what is used in its place.
-use super::parameter::{Parameter, Shown};
-use super::setting::{Setting, SettingField, Value};
+use super::parameter::{ConfigDisplay, Parameter};
+use super::setting::{ParameterValue, Setting, SettingField};
 
 /// A parameter has a value that it cannot have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,8 +25,8 @@ impl BadParameter {
 const SHOWN: usize = 80;
 
 /// A bad value for a message: no secret, and no more of it than shows what it is.
-fn quoted(entry: &Parameter, given: Value) -> String {
-    if entry.shown != Shown::Itself {
+fn quoted(entry: &Parameter, given: ParameterValue) -> String {
+    if entry.shown != ConfigDisplay::Itself {
         return "a text that is not shown here".into();
     }
     let text = given.to_string();
@@ -39,14 +39,14 @@ fn quoted(entry: &Parameter, given: Value) -> String {
 /// The values of a table, in its order, as they are read one after the other.
 pub struct Reading<'a> {
     table: &'static [Parameter],
-    given: &'a dyn Fn(usize) -> Value,
+    given: &'a dyn Fn(usize) -> ParameterValue,
     at: usize,
     warnings: Vec<String>,
 }
 
 impl<'a> Reading<'a> {
     /// Of the values that the configuration gives: `given` answers by the place in the table.
-    pub fn new(table: &'static [Parameter], given: &'a dyn Fn(usize) -> Value) -> Reading<'a> {
+    pub fn new(table: &'static [Parameter], given: &'a dyn Fn(usize) -> ParameterValue) -> Reading<'a> {
         Reading { table, given, at: 0, warnings: Vec::new() }
     }
 

@@ -3,11 +3,11 @@ use crate::time::Seconds;
 use std::ffi::CStr;
 
 /// The name of a parameter and the value that is used.
-pub type Setting = (&'static CStr, Value);
+pub type Setting = (&'static CStr, ParameterValue);
 
 /// The value of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Value {
+pub enum ParameterValue {
     /// A number, a switch.
     Number(i64),
     /// A text.
@@ -17,55 +17,55 @@ pub enum Value {
 /// A type that a parameter has in the settings.
 pub trait SettingField {
     /// The setting, from a value that its parameter allows.
-    fn from_value(value: Value) -> Self;
+    fn from_value(value: ParameterValue) -> Self;
 
     /// The value that operators see.
-    fn value(&self) -> Value;
+    fn value(&self) -> ParameterValue;
 }
 
 impl SettingField for bool {
-    fn from_value(value: Value) -> bool {
+    fn from_value(value: ParameterValue) -> bool {
         match value {
-            Value::Number(number) => number != 0,
-            Value::Text(text) => !text.is_empty(),
+            ParameterValue::Number(number) => number != 0,
+            ParameterValue::Text(text) => !text.is_empty(),
         }
     }
 
-    fn value(&self) -> Value {
-        Value::Number(i64::from(*self))
+    fn value(&self) -> ParameterValue {
+        ParameterValue::Number(i64::from(*self))
     }
 }
 
 impl SettingField for &'static [u8] {
-    fn from_value(value: Value) -> &'static [u8] {
+    fn from_value(value: ParameterValue) -> &'static [u8] {
         match value {
-            Value::Number(_) => b"",
-            Value::Text(text) => text,
+            ParameterValue::Number(_) => b"",
+            ParameterValue::Text(text) => text,
         }
     }
 
-    fn value(&self) -> Value {
-        Value::Text(self)
+    fn value(&self) -> ParameterValue {
+        ParameterValue::Text(self)
     }
 }
 
 impl SettingField for Seconds {
-    fn from_value(value: Value) -> Seconds {
+    fn from_value(value: ParameterValue) -> Seconds {
         Seconds(i64::from_value(value))
     }
 
-    fn value(&self) -> Value {
-        Value::Number(self.0)
+    fn value(&self) -> ParameterValue {
+        ParameterValue::Number(self.0)
     }
 }
 
 /// 0 in the configuration: none.
 impl SettingField for Option<Seconds> {
-    fn from_value(value: Value) -> Option<Seconds> {
+    fn from_value(value: ParameterValue) -> Option<Seconds> {
         Some(Seconds::from_value(value)).filter(|time| *time != Seconds::ZERO)
     }
 
-    fn value(&self) -> Value {
+    fn value(&self) -> ParameterValue {
         self.unwrap_or_default().value()
     }
 }
@@ -73,15 +73,15 @@ impl SettingField for Option<Seconds> {
 macro_rules! numbers {
     ($($number:ty)*) => { $(
         impl SettingField for $number {
-            fn from_value(value: Value) -> $number {
+            fn from_value(value: ParameterValue) -> $number {
                 match value {
-                    Value::Number(number) => <$number>::try_from(number).unwrap_or_default(),
-                    Value::Text(_) => 0,
+                    ParameterValue::Number(number) => <$number>::try_from(number).unwrap_or_default(),
+                    ParameterValue::Text(_) => 0,
                 }
             }
 
-            fn value(&self) -> Value {
-                Value::Number(i64::try_from(*self).unwrap_or(i64::MAX))
+            fn value(&self) -> ParameterValue {
+                ParameterValue::Number(i64::try_from(*self).unwrap_or(i64::MAX))
             }
         }
     )* };

@@ -42,7 +42,7 @@ macro_rules! parameters {
             /// # Errors
             /// A parameter has a value that it cannot have.
             pub fn read(
-                given: &dyn Fn(usize) -> $crate::reference::setting::Value,
+                given: &dyn Fn(usize) -> $crate::reference::setting::ParameterValue,
                 $($other: $other_type,)*
             ) -> Result<($Config, Vec<String>), $crate::reference::reading::BadParameter> {
                 let mut reading = $crate::reference::reading::Reading::new($TABLE, given);
@@ -63,13 +63,13 @@ macro_rules! parameters {
 
             /// Every parameter that decides something, in the order of the documentation, with the value that is used.
             pub fn settings(&self) -> Vec<$crate::reference::setting::Setting> {
-                use $crate::reference::{parameter::Shown, setting::{SettingField, Value}};
-                let values: Vec<Value> = vec![$($(SettingField::value(&self.$field),)*)*];
+                use $crate::reference::{parameter::ConfigDisplay, setting::{SettingField, ParameterValue}};
+                let values: Vec<ParameterValue> = vec![$($(SettingField::value(&self.$field),)*)*];
                 let shown = $TABLE.iter().zip(values).map(|(entry, value)| match entry.shown {
-                    Shown::Itself => (entry.name, value),
-                    Shown::Whether(name) => (name, value),
-                    Shown::Secret if value == Value::Text(b"") => (entry.name, value),
-                    Shown::Secret => (entry.name, Value::Text(b"is set")),
+                    ConfigDisplay::Itself => (entry.name, value),
+                    ConfigDisplay::Whether(name) => (name, value),
+                    ConfigDisplay::Secret if value == ParameterValue::Text(b"") => (entry.name, value),
+                    ConfigDisplay::Secret => (entry.name, ParameterValue::Text(b"is set")),
                 });
                 shown.collect()
             }

@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod arbitration;
 pub mod asking;
+pub mod cluster_state;
 pub mod comparison;
 pub mod door;
 pub mod held_lease;
@@ -22,7 +23,6 @@ pub mod removals;
 pub mod replacement;
 pub mod replicas;
 pub mod sending;
-pub mod standing;
 pub mod stock_announce;
 pub mod stock_nodes;
 pub mod stock_subscriptions;

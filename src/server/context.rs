@@ -66,7 +66,7 @@ pub struct Process {
     /// Turns that it could not serve.
     pub turn_retries: RefCell<TurnRetries>,
     /// Called by tm when a NOTIFY is completed.
-    pub on_completed: tm::Callback,
+    pub on_completed: tm::TmCallback,
 }
 
 /// One entry from the host: the process, and the message in hand.

@@ -9,11 +9,11 @@ use crate::presence::event_package::Packages;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::server::authorizations::cache::AuthorizationCache;
 use crate::server::authorizations::judgements::Judgements;
+use crate::server::cluster::cluster_state::ClusterState;
 use crate::server::cluster::door::Door;
 use crate::server::cluster::nodes::Nodes;
 use crate::server::cluster::placing::CachedView;
 use crate::server::cluster::removals::Tombstones;
-use crate::server::cluster::standing::Standing;
 use crate::server::cluster::stock_nodes::StockNodes;
 use crate::server::notify::change_counts::ChangeCounts;
 use crate::server::notify::engine::Engine;
@@ -24,7 +24,7 @@ use crate::server::notify::named_targets::NamedTargets;
 use crate::server::notify::senders::Senders;
 use crate::server::operator::drain_state::Drain;
 use crate::server::operator::history::History;
-use crate::server::packages::callbacks::Registry;
+use crate::server::packages::callbacks::PackageRegistry;
 use crate::server::publications::late_documents::LateDocuments;
 use crate::server::subscriptions::ended_dialogs::EndedDialogs;
 use crate::server::subscriptions::pending_deletions::PendingDeletions;
@@ -70,7 +70,7 @@ pub struct Shared {
     /// Who may speak as a node.
     pub door: &'static Door,
     /// Where this node stands among them.
-    pub standing: &'static Standing,
+    pub cluster_state: &'static ClusterState,
     /// The other nodes that run stock's module.
     pub stock_nodes: &'static StockNodes,
     /// What was removed and may be announced again by another node.
@@ -121,7 +121,7 @@ impl Shared {
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
             door: Box::leak(Box::new(door)),
-            standing: shm::leak(Standing::new())?,
+            cluster_state: shm::leak(ClusterState::new())?,
             stock_nodes: shm::leak(StockNodes::new())?,
             tombstones: shm::leak(Tombstones::new(rule))?,
             recent_dialogs: RecentDialogs::new(config.has_subscription_rows_only())?,
@@ -140,7 +140,7 @@ pub struct Parts {
     /// The settings.
     pub config: &'static Config,
     /// The event packages.
-    pub registry: &'static Registry,
+    pub registry: &'static PackageRegistry,
     /// The tables in shared memory.
     pub shared: &'static Shared,
     /// The database.

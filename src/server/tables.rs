@@ -3,7 +3,7 @@
 //! An index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
-use crate::server::tables::resource_entry::{Documents, Due, ResourceEntry};
+use crate::server::tables::resource_entry::{Documents, DueNotify, ResourceEntry};
 use crate::shm_safe::shm_safe;
 pub mod dialog_index;
 pub mod lazy_vec;
@@ -16,7 +16,7 @@ pub mod stored;
 pub mod subscription_entry;
 pub mod watcher_counts;
 
-use crate::cluster::digest::Key;
+use crate::cluster::digest::RecordKey;
 use crate::host::lock::{Guard, Lock};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
@@ -24,7 +24,7 @@ use crate::presence::cluster::dialog_key;
 use crate::presence::dialog::DialogId;
 use crate::presence::event_package::PackageId;
 use crate::presence::resource::{Resource, UriComparison};
-use crate::presence::seen::Seen;
+use crate::presence::seen::NotifiedChanges;
 use crate::server::tables::dialog_index::DialogIndex;
 use crate::server::tables::sharding::{FIRST, SHARDS, index};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
@@ -43,12 +43,12 @@ pub struct Shard {
 shm_safe!(Shard { entries, subscriptions, free, count });
 
 /// The shard in which a dialog's subscription is, locked, and its slot there.
-pub struct Found<'t> {
+pub struct FoundSubscription<'t> {
     shard: Guard<'t, Shard>,
     slot: u32,
 }
 
-impl Found<'_> {
+impl FoundSubscription<'_> {
     /// The subscription, if it is still there.
     pub fn find(&mut self, dialog: DialogId<'_>) -> Option<&mut SubscriptionEntry> {
         self.shard.stored_of_dialog(self.slot, dialog)
@@ -78,14 +78,14 @@ impl Drop for DialogClaim<'_> {
     }
 }
 
-impl std::ops::Deref for Found<'_> {
+impl std::ops::Deref for FoundSubscription<'_> {
     type Target = Shard;
     fn deref(&self) -> &Shard {
         &self.shard
     }
 }
 
-impl std::ops::DerefMut for Found<'_> {
+impl std::ops::DerefMut for FoundSubscription<'_> {
     fn deref_mut(&mut self) -> &mut Shard {
         &mut self.shard
     }
@@ -168,9 +168,9 @@ impl Tables {
     }
 
     /// The shard a dialog's subscription lives in, locked.
-    pub fn shard_of_dialog(&self, dialog_hash: u64) -> Option<Found<'_>> {
+    pub fn shard_of_dialog(&self, dialog_hash: u64) -> Option<FoundSubscription<'_>> {
         let place = self.dialogs.find(dialog_hash)?;
-        Some(Found { shard: self.shards[place.shard as usize].lock(), slot: place.slot })
+        Some(FoundSubscription { shard: self.shards[place.shard as usize].lock(), slot: place.slot })
     }
 
     /// The slot of a dialog's subscription in its shard.
@@ -195,7 +195,7 @@ impl Tables {
     }
 
     /// Notes where a subscription lives that other nodes may speak of.
-    pub(crate) fn note_key(&self, key: Key, resource_hash: u64, slot: u32) {
+    pub(crate) fn note_key(&self, key: RecordKey, resource_hash: u64, slot: u32) {
         let Some(keys) = &self.keys else { return };
         if keys.announce(key.0, index(resource_hash) as u32).is_ok_and(|is_new| is_new) {
             keys.set_slot(key.0, slot);
@@ -210,7 +210,7 @@ impl Tables {
     }
 
     /// The subscription with a key, looked at or changed under its lock; `None` when it is not known by its key.
-    pub(crate) fn with_key<R>(&self, key: Key, work: impl FnOnce(&mut SubscriptionEntry) -> R) -> Option<R> {
+    pub(crate) fn with_key<R>(&self, key: RecordKey, work: impl FnOnce(&mut SubscriptionEntry) -> R) -> Option<R> {
         let place = self.keys.as_ref()?.find(key.0)?;
         let mut shard = self.shards[place.shard as usize].lock();
         let stored = shard.subscriptions.get_mut(place.slot as usize)?.as_mut()?;
@@ -360,7 +360,7 @@ impl Shard {
         let entry = self.entry(rule, resource).ok_or(NoMemory)?;
         entry.subscriptions.push(slot)?;
         stored.place = (entry.subscriptions.len() - 1) as u32;
-        stored.seen = Seen::up_to(entry.generation);
+        stored.seen = NotifiedChanges::up_to(entry.generation);
         self.free.pop();
         self.subscriptions[slot as usize] = Some(stored);
         self.count += 1;
@@ -378,7 +378,7 @@ impl Shard {
             entry.subscriptions.swap_remove(place);
             // A pass under way may have gone past the place into which the last stored subscription has moved.
             if entry.busy {
-                entry.due.add(Due::Something);
+                entry.due.add(DueNotify::Something);
             }
             entry.subscriptions.get(place).copied()
         });
@@ -422,7 +422,7 @@ mod tests {
             subscription: subscription.map(shm::copy)?,
             resource_hash: resource.hash,
             place: 0,
-            seen: Seen::default(),
+            seen: NotifiedChanges::default(),
             due: None,
             catches_up: false,
             written_cseq: 0,

@@ -44,7 +44,7 @@ shm_safe!(ClientTransaction { started, resend_at, ends_at, interval, t2, is_proc
 
 /// What a transaction wants when its time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub enum TimerAction {
     /// Nothing yet.
     Nothing,
     /// The request is sent again.
@@ -92,19 +92,19 @@ impl ClientTransaction {
     }
 
     /// Timers E and F. A clock that has jumped makes for one sending, not for all that were missed.
-    pub fn due(&mut self, now: u64) -> Due {
+    pub fn due(&mut self, now: u64) -> TimerAction {
         if self.is_over(now) {
-            return Due::Timeout;
+            return TimerAction::Timeout;
         }
         if now < self.resend_at {
-            return Due::Nothing;
+            return TimerAction::Nothing;
         }
         self.interval = match self.is_proceeding {
             true => self.t2,
             false => self.interval.saturating_mul(2).min(self.t2),
         };
         self.resend_at = now + u64::from(self.interval);
-        Due::Resend
+        TimerAction::Resend
     }
 }
 
@@ -130,9 +130,9 @@ mod tests {
             }
             assert!(transaction.wakes_at() + 10 > now, "nothing that is due is passed over");
             match transaction.due(now) {
-                Due::Nothing => {}
-                Due::Resend => resent.push(now),
-                Due::Timeout => return (resent, now),
+                TimerAction::Nothing => {}
+                TimerAction::Resend => resent.push(now),
+                TimerAction::Timeout => return (resent, now),
             }
         }
         unreachable!()
@@ -174,11 +174,11 @@ mod tests {
     #[test]
     fn a_jump_of_the_clock_is_no_flood() {
         let mut transaction = ClientTransaction::start(1_000, TIMERS, Reliability::Unreliable);
-        assert_eq!(transaction.due(20_000), Due::Resend);
-        assert_eq!(transaction.due(20_000), Due::Nothing);
-        assert_eq!(transaction.due(21_000), Due::Resend);
-        assert_eq!(transaction.due(31_000), Due::Timeout);
-        assert_eq!(transaction.due(31_000), Due::Timeout);
+        assert_eq!(transaction.due(20_000), TimerAction::Resend);
+        assert_eq!(transaction.due(20_000), TimerAction::Nothing);
+        assert_eq!(transaction.due(21_000), TimerAction::Resend);
+        assert_eq!(transaction.due(31_000), TimerAction::Timeout);
+        assert_eq!(transaction.due(31_000), TimerAction::Timeout);
         assert_eq!(transaction.age(500), 0);
     }
 
@@ -204,12 +204,12 @@ mod tests {
                 }
                 let now = transaction.wakes_at() + delay;
                 match transaction.due(now) {
-                    Due::Nothing => prop_assert!(false, "it was due"),
-                    Due::Timeout => {
+                    TimerAction::Nothing => prop_assert!(false, "it was due"),
+                    TimerAction::Timeout => {
                         prop_assert!(now >= u64::from(timeout));
                         break;
                     }
-                    Due::Resend => {
+                    TimerAction::Resend => {
                         prop_assert!(now < u64::from(timeout));
                         prop_assert!(now - last >= u64::from(SHORTEST_PAUSE));
                         prop_assert!(now - last <= u64::from(t1.max(t2).max(SHORTEST_PAUSE)) + delay);

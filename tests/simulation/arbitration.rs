@@ -1,21 +1,21 @@
 //! The table of leases that the simulated nodes share, and a node's way to it.
 use crate::layers::cluster::arbiter;
-use crate::layers::cluster::inheritance::{Fate, Row};
+use crate::layers::cluster::inheritance::{LeaseOutcome, LeaseRow};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-pub type Leases = Rc<RefCell<Vec<Row>>>;
+pub type Leases = Rc<RefCell<Vec<LeaseRow>>>;
 
 /// The table, as one node reaches it.
 pub struct Registry {
     pub leases: Leases,
     pub is_away: bool,
     /// It was read before another node has changed it.
-    pub was_read: Option<Vec<Row>>,
+    pub was_read: Option<Vec<LeaseRow>>,
 }
 
 impl Registry {
-    fn change(&self, node: &[u8], lease: u32, change: impl FnOnce(&mut Row)) -> Result<(), ()> {
+    fn change(&self, node: &[u8], lease: u32, change: impl FnOnce(&mut LeaseRow)) -> Result<(), ()> {
         if self.is_away {
             return Err(());
         }
@@ -24,10 +24,10 @@ impl Registry {
     }
 }
 
-impl arbiter::Registry for Registry {
+impl arbiter::LeaseTable for Registry {
     type Error = ();
 
-    fn rows(&mut self) -> Result<Vec<Row>, ()> {
+    fn rows(&mut self) -> Result<Vec<LeaseRow>, ()> {
         if self.is_away { Err(()) } else { Ok(self.was_read.clone().unwrap_or_else(|| self.leases.borrow().clone())) }
     }
 
@@ -35,34 +35,34 @@ impl arbiter::Registry for Registry {
         if self.is_away {
             return Err(());
         }
-        self.leases.borrow_mut().push(Row { node: node.to_vec(), lease, beat: 1, fate: Fate::Held });
+        self.leases.borrow_mut().push(LeaseRow { node: node.to_vec(), lease, beat: 1, fate: LeaseOutcome::Held });
         Ok(())
     }
 
     fn beat(&mut self, node: &[u8], lease: u32, from: u32) -> Result<(), ()> {
-        self.change(node, lease, |row| row.beat += u32::from(row.beat == from && row.fate == Fate::Held))
+        self.change(node, lease, |row| row.beat += u32::from(row.beat == from && row.fate == LeaseOutcome::Held))
     }
 
-    fn take_over(&mut self, seen: &Row, node: &[u8], lease: u32) -> Result<(), ()> {
+    fn take_over(&mut self, seen: &LeaseRow, node: &[u8], lease: u32) -> Result<(), ()> {
         self.change(&seen.node, seen.lease, |row| {
             if row == seen {
-                row.fate = Fate::TakenOver(node.to_vec(), lease);
+                row.fate = LeaseOutcome::TakenOver(node.to_vec(), lease);
             }
         })
     }
 
     fn release(&mut self, node: &[u8], lease: u32) -> Result<(), ()> {
         self.change(node, lease, |row| {
-            if row.fate == Fate::Held {
-                row.fate = Fate::Released;
+            if row.fate == LeaseOutcome::Held {
+                row.fate = LeaseOutcome::Released;
             }
         })
     }
 
     fn hand_over(&mut self, own: (&[u8], u32), heir: (&[u8], u32)) -> Result<(), ()> {
         self.change(own.0, own.1, |row| {
-            if row.fate == Fate::Held {
-                row.fate = Fate::TakenOver(heir.0.to_vec(), heir.1);
+            if row.fate == LeaseOutcome::Held {
+                row.fate = LeaseOutcome::TakenOver(heir.0.to_vec(), heir.1);
             }
         })
     }

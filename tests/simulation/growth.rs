@@ -1,7 +1,7 @@
 //! What a cluster costs that grows: messages and bytes among the nodes for each refresh, each comparison and a node
 //! that joins, and the memory of what a node holds. Each part is counted with as many subscriptions as fit a test, and
 //! grows with their number alone.
-use crate::layers::cluster::exchange::{self, Message};
+use crate::layers::cluster::exchange::{self, ExchangeMessage};
 use crate::node::{Effect, Node, NodeId, Record, Wire};
 use std::collections::VecDeque;
 
@@ -33,12 +33,12 @@ impl Cost {
             Wire::Beat(_) => (0, 0),
             Wire::Refresh(_) => (1, REFRESH),
             Wire::Record(Record::Sub(_) | Record::Doc(_)) => (1, ANNOUNCEMENT),
-            Wire::Exchange(Message::Records(records) | Message::Part(_, _, records)) => {
+            Wire::Exchange(ExchangeMessage::Records(records) | ExchangeMessage::Part(_, _, records)) => {
                 (1, ENVELOPE + records.len() as u64 * RECORD)
             }
-            Wire::Exchange(Message::Sums(_, sums)) => (1, ENVELOPE + 80 + sums.len() as u64 * SUM),
-            Wire::Exchange(Message::Keys(_, entries)) => (1, ENVELOPE + 80 + entries.len() as u64 * ENTRY),
-            Wire::Exchange(Message::Want(keys)) => (1, ENVELOPE + 60 + keys.len() as u64 * SUM),
+            Wire::Exchange(ExchangeMessage::Sums(_, sums)) => (1, ENVELOPE + 80 + sums.len() as u64 * SUM),
+            Wire::Exchange(ExchangeMessage::Keys(_, entries)) => (1, ENVELOPE + 80 + entries.len() as u64 * ENTRY),
+            Wire::Exchange(ExchangeMessage::Want(keys)) => (1, ENVELOPE + 60 + keys.len() as u64 * SUM),
             _ => (1, ENVELOPE + 120),
         };
         Cost { messages, bytes }

@@ -1,10 +1,10 @@
 //! A node of the simulated cluster: what the server does with `cluster`, over plain collections.
 use crate::arbitration::{Leases, Registry};
-use crate::layers::cluster::arbiter::{self, Arbiter, Change};
+use crate::layers::cluster::arbiter::{self, Arbiter, LeaseChange};
 use crate::layers::cluster::clock::{HybridClock, Stamp};
 use crate::layers::cluster::exchange::{self, Pulling};
-use crate::layers::cluster::inheritance::{Fate, Heir, Row, resolve};
-use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, Standing};
+use crate::layers::cluster::inheritance::{Heir, LeaseOutcome, LeaseRow, resolve};
+use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, LeaseState};
 use crate::layers::cluster::numbers::{BLOCK, above_unheard, reserve};
 use crate::layers::cluster::succession::{line, successor};
 use crate::layers::cluster::version::Version;
@@ -92,9 +92,9 @@ fn node_of(name: &[u8]) -> u64 {
 }
 
 /// What has become of the leases that were taken over.
-fn heirs_of<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<Heir> {
-    let heir = |row: &Row| match &row.fate {
-        Fate::TakenOver(node, lease) => {
+fn heirs_of<'a>(rows: impl Iterator<Item = &'a LeaseRow>) -> Vec<Heir> {
+    let heir = |row: &LeaseRow| match &row.fate {
+        LeaseOutcome::TakenOver(node, lease) => {
             Some(Heir { lost: (node_of(&row.node), row.lease), by: (node_of(node), *lease) })
         }
         _ => None,
@@ -325,12 +325,12 @@ impl Node {
             return;
         }
         match self.lease.look(self.now) {
-            Standing::Speaks => {}
-            Standing::WasAway(_) => {
+            LeaseState::Speaks => {}
+            LeaseState::WasAway(_) => {
                 self.due.insert(dialog, ());
                 return self.ask();
             }
-            Standing::Asks => {
+            LeaseState::Asks => {
                 self.due.insert(dialog, ());
                 return;
             }
@@ -383,7 +383,7 @@ impl Node {
         if self.left {
             return;
         }
-        if let Standing::WasAway(_) = self.lease.look(self.now) {
+        if let LeaseState::WasAway(_) = self.lease.look(self.now) {
             self.ask();
         }
         self.arbitrate();
@@ -431,7 +431,7 @@ impl Node {
         let changes = arbiter.step(&mut registry, &name, || self.now).unwrap_or_default();
         self.heirs = heirs_of(arbiter.rows());
         self.arbiter = Some(arbiter);
-        if self.holds_lease(self.now) && (!held || changes.iter().any(|c| matches!(c, Change::Begun(_)))) {
+        if self.holds_lease(self.now) && (!held || changes.iter().any(|c| matches!(c, LeaseChange::Begun(_)))) {
             for dialog in std::mem::take(&mut self.due).into_keys() {
                 self.notify(dialog);
             }
@@ -510,12 +510,12 @@ impl Node {
     }
 
     /// The table of leases as it is now.
-    pub fn leases(&self) -> Vec<Row> {
+    pub fn leases(&self) -> Vec<LeaseRow> {
         self.leases.borrow().clone()
     }
 
     /// The node ends, and hands its lease over by what it has read.
-    pub fn goodbye(&mut self, was_read: Vec<Row>) {
+    pub fn goodbye(&mut self, was_read: Vec<LeaseRow>) {
         self.left = true;
         let (leases, is_away) = (self.leases.clone(), self.is_database_away);
         let mut registry = Registry { leases, is_away, was_read: Some(was_read) };
@@ -559,7 +559,7 @@ impl Node {
             Wire::Share(is_ready) => self.note_share(from, is_ready),
             Wire::Offer { record, first, rest } => self.on_offer(record, first, rest),
             Wire::Held(record) => self.on_held(&record),
-            Wire::Record(record) => exchange::Ports::merge(self, from, record),
+            Wire::Record(record) => exchange::ExchangePorts::merge(self, from, record),
             Wire::Exchange(message) => {
                 let now = self.now;
                 self.places.with = Some(from);

@@ -1,7 +1,7 @@
 //! What simulated nodes hold, and what they say to each other.
 use crate::layers::cluster::clock::Stamp;
 use crate::layers::cluster::digest::mixed;
-use crate::layers::cluster::exchange::Message;
+use crate::layers::cluster::exchange::ExchangeMessage;
 use crate::layers::cluster::version::{DocumentVersion, Version};
 use crate::time::Moment;
 
@@ -82,7 +82,7 @@ pub enum Wire {
     /// A message could not be read (400).
     Unread,
     Record(Record),
-    Exchange(Message<Record>),
+    Exchange(ExchangeMessage<Record>),
     /// Its sender ends, and has handed its lease over to this node.
     Goodbye(Option<NodeId>),
 }

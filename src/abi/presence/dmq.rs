@@ -4,11 +4,11 @@ use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::{clock, log};
-use crate::presence::cluster::{self, Message as NodeMessage, Reply};
-use crate::presence::comparison::Kind;
+use crate::presence::cluster::{self, HelloReply, NodeMessage};
+use crate::presence::comparison::RecordKind;
 use crate::presence::config::Config;
 use crate::presence::placed::Placed;
-use crate::presence::replica::{self, Message};
+use crate::presence::replica::{self, ReplicaMessage};
 use crate::presence::replication;
 use crate::presence::replication::Reader;
 use crate::server::cluster::message_rate::{MOST_OF_NODE, MOST_OF_STRANGER, Sender};
@@ -64,7 +64,7 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
 
 /// Says who we are to all nodes, also to those that have not shown yet that they know the secret.
 fn greet_all(world: &Context) -> bool {
-    let hello = cluster::hello(world.node_name(), Reply::Wanted, world.compared_kinds());
+    let hello = cluster::hello(world.node_name(), HelloReply::Wanted, world.compared_kinds());
     let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local);
     // Each of them is greeted, whatever became of the one before.
     let unsent = others.filter(|node| !world.greet(&node.address, &hello)).count();
@@ -113,7 +113,7 @@ fn address_in(source: &str) -> &str {
 fn sender_at(world: &Context, from: Option<&Address>, source: &str, now: u64) -> Sender {
     let (shared, address) = (world.process().shared, address_in(source));
     let is_listed = || shared.door.lists_host(address.as_bytes()) == Some(true);
-    let has_sealed = || shared.door.has_secret() && shared.standing.rates.has_sealed(source.as_bytes(), now);
+    let has_sealed = || shared.door.has_secret() && shared.cluster_state.rates.has_sealed(source.as_bytes(), now);
     // dmq goes by what the message says of its sender.
     let says_so = |from: &Address| world.may_hear(from) && world.sends_from(from, address);
     match from.is_some_and(says_so) || is_listed() || has_sealed() {
@@ -128,7 +128,7 @@ fn is_within_rate(world: &Context, message: SipMsg<'_>, from: Option<&Address>) 
     let source = message.source();
     let (address, now) = (address_in(&source), clock::monotonic());
     let shared = world.process().shared;
-    let (rates, sender) = (&shared.standing.rates, sender_at(world, from, &source, now));
+    let (rates, sender) = (&shared.cluster_state.rates, sender_at(world, from, &source, now));
     let is_within = match sender {
         Sender::Stranger if shared.door.has_secret() => rates.has_room(sender, address.as_bytes(), now),
         _ => rates.take(sender, address.as_bytes(), now),
@@ -153,7 +153,7 @@ fn note_refused(world: &Context, message: SipMsg<'_>) {
     if shared.door.has_secret() {
         let source = message.source();
         // What matters is that it is counted.
-        _ = shared.standing.rates.take(Sender::Stranger, address_in(&source).as_bytes(), clock::monotonic());
+        _ = shared.cluster_state.rates.take(Sender::Stranger, address_in(&source).as_bytes(), clock::monotonic());
     }
 }
 
@@ -170,14 +170,14 @@ fn admit(world: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) ->
         // What was repeated on its way was carried out the first time.
         Ok(Some(sealed)) => {
             if world.is_new_message(&sealed) {
-                shared.standing.rates.note_sealed(source.as_bytes(), clock::monotonic());
+                shared.cluster_state.rates.note_sealed(source.as_bytes(), clock::monotonic());
                 Ok(())
             } else {
                 Err(OK)
             }
         }
         Err(why) => {
-            if shared.standing.may_write_refusal() {
+            if shared.cluster_state.may_write_refusal() {
                 crate::log!(
                     Warn,
                     "a message to the cluster from {source} is refused: {} (one line a minute)",
@@ -267,8 +267,8 @@ fn unreadable(body: &[u8]) -> Answer {
 fn on_publication_message(world: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
     match replica::parse(body) {
         None => unreadable(body),
-        Some(Message::Other) => on_stock_message(world, body, from),
-        Some(Message::Sync { you }) => {
+        Some(ReplicaMessage::Other) => on_stock_message(world, body, from),
+        Some(ReplicaMessage::Sync { you }) => {
             // A question to all is answered by one.
             if let Some(from) = from.filter(|_| you || world.process().shared.nodes.is_first(world.node_name())) {
                 world.send_publications(&from, if you { Reader::Ours } else { Reader::Any });
@@ -276,7 +276,7 @@ fn on_publication_message(world: &mut Context, body: &[u8], from: Option<Address
             }
             OK
         }
-        Some(Message::Update(replica)) => match world.on_replica(&replica, from.as_ref()) {
+        Some(ReplicaMessage::Update(replica)) => match world.on_replica(&replica, from.as_ref()) {
             Ok(()) => OK,
             Err(why) if replication::is_bad(&why) => {
                 crate::limited!(Notice, "a change of another node is refused: {why}");
@@ -382,22 +382,22 @@ fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool
     let kinds = world.compared_kinds();
     let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
     if answer {
-        world.greet(from, &cluster::hello(name, Reply::Given, kinds));
+        world.greet(from, &cluster::hello(name, HelloReply::Given, kinds));
     }
     world.share().into_iter().for_each(|share| _ = world.send_on(Channel::Nodes, from, &share));
     if !nodes.take_question() {
         return;
     }
-    let common = |kind: Kind| kinds & compares & kind.bit() != 0;
+    let common = |kind: RecordKind| kinds & compares & kind.bit() != 0;
     if config.replicates && config.asks_for_all {
-        match common(Kind::Publications) {
-            true => world.pull_all(id, Kind::Publications),
+        match common(RecordKind::Publications) {
+            true => world.pull_all(id, RecordKind::Publications),
             false => _ = world.send_on(Channel::Publications, from, replica::SYNC_YOU),
         }
     }
     if config.shares_subscriptions && config.asks_for_subscriptions {
-        match common(Kind::Subscriptions) {
-            true => world.pull_all(id, Kind::Subscriptions),
+        match common(RecordKind::Subscriptions) {
+            true => world.pull_all(id, RecordKind::Subscriptions),
             false => _ = world.send_on(Channel::Nodes, from, &cluster::sync(name)),
         }
     }

@@ -96,7 +96,7 @@ pub(crate) struct Filter {
 }
 
 /// The arguments that one list takes.
-pub(crate) struct Allowed {
+pub(crate) struct FilterKeys {
     /// Their names.
     pub(crate) names: &'static [&'static str],
     /// The fields that `sort=` takes.
@@ -109,7 +109,7 @@ pub(crate) struct Allowed {
 
 impl Filter {
     /// The rest of the arguments.
-    pub(crate) fn read(rpc: &Rpc, context: &Context, allowed: &Allowed) -> Result<Filter, String> {
+    pub(crate) fn read(rpc: &Rpc, context: &Context, allowed: &FilterKeys) -> Result<Filter, String> {
         let mut filter = Filter {
             watcher: None,
             presentity: None,
@@ -144,7 +144,7 @@ impl Filter {
         Ok(filter)
     }
 
-    fn set(&mut self, context: &Context, name: &[u8], value: &[u8], allowed: &Allowed) -> Result<(), String> {
+    fn set(&mut self, context: &Context, name: &[u8], value: &[u8], allowed: &FilterKeys) -> Result<(), String> {
         let number = |what: &str| {
             text::parsed::<u32>(value)
                 .map(|number| number as usize)

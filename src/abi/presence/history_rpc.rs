@@ -1,7 +1,7 @@
 //! What has happened to a lamp, and what is published: `presence.history` and `presence.publications`.
 use crate::abi::c_types::rpc_t;
 use crate::abi::presence::explain_rpc::{digest, show_end, when};
-use crate::abi::presence::filter::{Allowed, Filter, PAGE};
+use crate::abi::presence::filter::{Filter, FilterKeys, PAGE};
 use crate::abi::presence::rpc::{answered, call};
 use crate::abi::presence::state;
 use crate::host::clock;
@@ -17,7 +17,7 @@ use crate::time::Moment;
 use std::collections::HashSet;
 use std::ffi::c_void;
 
-const HISTORY: Allowed = Allowed {
+const HISTORY: FilterKeys = FilterKeys {
     names: &["watcher", "presentity", "event", "what", "offset", "limit", "count"],
     sort: &[],
     what: &["published", "composed", "notified", "answered", "ended"],
@@ -25,7 +25,7 @@ const HISTORY: Allowed = Allowed {
     page: 50,
 };
 
-const PUBLICATIONS: Allowed = Allowed {
+const PUBLICATIONS: FilterKeys = FilterKeys {
     names: &["presentity", "event", "sort", "offset", "limit", "count"],
     sort: &["presentity", "event"],
     what: &[],

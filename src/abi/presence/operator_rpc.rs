@@ -1,7 +1,7 @@
 //! RPC commands for operators: who subscribes, why somebody sees nothing, ending what has to end.
 use crate::abi::c_types::rpc_t;
 use crate::abi::presence::calls::as_stored;
-use crate::abi::presence::filter::{Allowed, Filter, LARGEST_PAGE, PAGE};
+use crate::abi::presence::filter::{Filter, FilterKeys, LARGEST_PAGE, PAGE};
 use crate::abi::presence::history_rpc::show_count;
 use crate::abi::presence::rpc::{answered, call, fault, uri_of};
 use crate::abi::presence::state;
@@ -17,7 +17,7 @@ use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
-use crate::reference::setting::{Setting, Value};
+use crate::reference::setting::{ParameterValue, Setting};
 use crate::server::context::Context;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::{text, uri};
@@ -55,7 +55,7 @@ fn age(subscription: &Subscription, now: Moment) -> Seconds {
     (now - subscription.state.since.unwrap_or_else(at_start)).max(Seconds::ZERO)
 }
 
-const SUBSCRIPTIONS: Allowed = Allowed {
+const SUBSCRIPTIONS: FilterKeys = FilterKeys {
     names: &["watcher", "presentity", "event", "status", "older", "younger", "sort", "offset", "limit", "count"],
     sort: &["watcher", "presentity", "event", "status", "left", "age"],
     what: &[],
@@ -285,8 +285,8 @@ fn show_settings<'a>(rpc: &'a Rpc, settings: &[Setting]) -> Option<Struct<'a>> {
     let out = rpc.add_struct()?;
     for (name, value) in settings {
         match value {
-            Value::Number(number) => out.int(name, *number),
-            Value::Text(text) => out.text(name, text),
+            ParameterValue::Number(number) => out.int(name, *number),
+            ParameterValue::Text(text) => out.text(name, text),
         };
     }
     Some(out)

@@ -141,9 +141,9 @@ fn publish_request<'a>(
     message: SipMsg<'a>,
     sender: &'a [u8],
     (user, host): &'a (UserPart<'a>, HostPart<'a>),
-) -> Result<publish::Request<'a>, Failure> {
+) -> Result<publish::PublishRequest<'a>, Failure> {
     let xavp = context.process().config.xavp;
-    Ok(publish::Request {
+    Ok(publish::PublishRequest {
         event: message.event(),
         user: user.bytes(),
         domain: host.bytes(),
@@ -252,7 +252,7 @@ fn subscribe_request<'a>(
     watcher: GivenWatcher<'a>,
     local_contact: &'a [u8],
     routes: &'a mut Vec<u8>,
-) -> Result<subscribe::Request<'a>, Failure> {
+) -> Result<subscribe::SubscribeRequest<'a>, Failure> {
     let bad = |what: &str| Failure::bad_request(format!("missing or unreadable {what}"));
     let (user, domain) = request_uri(message)?;
     let from = message.from().filter(|from| !from.tag.is_empty()).ok_or_else(|| bad("From"))?;
@@ -265,7 +265,7 @@ fn subscribe_request<'a>(
     let cseq = message.cseq().filter(|number| *number < 1 << 31).ok_or_else(|| bad("CSeq"))?;
     // That of the first request holds (RFC 3261 12.2.1.1): what a later one has is not looked at.
     *routes = if to.tag.is_empty() { route_set(message)? } else { Vec::new() };
-    Ok(subscribe::Request {
+    Ok(subscribe::SubscribeRequest {
         event: message.event(),
         expires: number(message.expires(), "Expires")?,
         user,

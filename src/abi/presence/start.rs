@@ -7,7 +7,7 @@ use crate::abi::presence::timers::{
     kr_presence_notify_completed, kr_presence_on_beat, kr_presence_on_clean, kr_presence_on_publication_update,
     kr_presence_on_second, kr_presence_on_tick, kr_presence_on_update,
 };
-use crate::cluster::arbiter::Registry;
+use crate::cluster::arbiter::LeaseTable;
 use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};

@@ -3,7 +3,7 @@ use crate::host::msg::SipMsg;
 use crate::host::params::ParameterBlock;
 use crate::presence::config;
 use crate::server::context::{Context, Process};
-use crate::server::packages::callbacks::Registry;
+use crate::server::packages::callbacks::PackageRegistry;
 use crate::sys;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -44,6 +44,6 @@ pub unsafe fn context_for<'a>(msg: *mut sys::sip_msg) -> Option<(Context<'a>, Si
 }
 
 /// The event packages; other modules may register before the rest is set up.
-pub fn registry() -> Option<&'static Registry> {
+pub fn registry() -> Option<&'static PackageRegistry> {
     process().map(|process| process.registry)
 }

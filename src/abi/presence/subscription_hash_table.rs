@@ -7,7 +7,7 @@ use crate::abi::c_types::{str_t, subs_t};
 use crate::host::bytes::view;
 use crate::host::clock;
 use crate::sys;
-use record::{Memory, Part, change, copy, expires_at, free_record, own_block};
+use record::{CopyExtent, Memory, change, copy, expires_at, free_record, own_block};
 use std::ffi::{c_int, c_uint, c_void};
 use std::ptr::null_mut;
 
@@ -218,7 +218,7 @@ pub(crate) unsafe extern "C" fn insert_shtable(table: *mut sys::subs_entry, hash
         // SAFETY: the caller's subscription, which nobody changes during the call.
         let given = unsafe { subs.read() };
         // SAFETY: as above.
-        let record = unsafe { copy(subs, Memory::Shared, Part::WithoutTarget) };
+        let record = unsafe { copy(subs, Memory::Shared, CopyExtent::WithoutTarget) };
         if record.is_null() {
             return -1;
         }
@@ -324,6 +324,6 @@ pub(crate) unsafe extern "C" fn mem_copy_subs(subs: *mut subs_t, kind: c_int) ->
         }
         let memory = if kind & PKG_MEM_TYPE != 0 { Memory::Private } else { Memory::Shared };
         // SAFETY: the caller's subscription.
-        unsafe { copy(subs, memory, Part::All) }
+        unsafe { copy(subs, memory, CopyExtent::All) }
     })
 }

@@ -6,8 +6,8 @@ use crate::host::bytes::{c_text, view, view_ptr};
 use crate::pua::dialog::When;
 use crate::pua::error::RequestError;
 use crate::pua::ports::AgentPorts;
-use crate::pua::record::{Dialog, Field, Record};
-use crate::pua::request::{Part, Request, RequestOptions, Start, Wanted};
+use crate::pua::record::{Dialog, Record, RecordField};
+use crate::pua::request::{Request, RequestField, RequestOptions, RequestedExpires, Start};
 use crate::pua::{dialog, queue};
 use crate::{log, sys};
 use std::ffi::{c_char, c_int, c_void};
@@ -54,20 +54,20 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
                 event: info.event,
                 flag: info.source_flag,
                 callback_flag: info.source_flag,
-                expires: Wanted::of_number(info.expires.into()),
+                expires: RequestedExpires::of_number(info.expires.into()),
                 start: if info.flag & sys::INSERT_TYPE as c_int != 0 { Start::Anew } else { Start::AsFound },
                 has_body,
                 cb_param: info.cb_param as usize,
                 ..RequestOptions::default()
             };
             let parts = [
-                (Part::PresUri, uri),
-                (Part::Id, view(&info.id)),
-                (Part::Etag, text(info.etag)),
-                (Part::OutboundProxy, text(info.outbound_proxy)),
-                (Part::ExtraHeaders, text(info.extra_headers)),
-                (Part::ContentType, view(&info.content_type)),
-                (Part::Body, text(info.body)),
+                (RequestField::PresUri, uri),
+                (RequestField::Id, view(&info.id)),
+                (RequestField::Etag, text(info.etag)),
+                (RequestField::OutboundProxy, text(info.outbound_proxy)),
+                (RequestField::ExtraHeaders, text(info.extra_headers)),
+                (RequestField::ContentType, view(&info.content_type)),
+                (RequestField::Body, text(info.body)),
             ];
             (uri, Request::new(options, &parts))
         };
@@ -88,7 +88,7 @@ unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
             event: info.event,
             flag: stored_flag,
             callback_flag: info.source_flag,
-            expires: Wanted::of_number(info.expires.into()),
+            expires: RequestedExpires::of_number(info.expires.into()),
             start: if info.flag & sys::INSERT_TYPE as c_int != 0 { Start::Anew } else { Start::AsFound },
             cb_param: info.cb_param as usize,
             ..RequestOptions::default()
@@ -101,13 +101,13 @@ unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
         let (uri, watcher, request) = {
             let (uri, watcher) = (text(info.pres_uri), text(info.watcher_uri));
             let parts = [
-                (Part::PresUri, uri),
-                (Part::WatcherUri, watcher),
-                (Part::Id, view(&info.id)),
-                (Part::Contact, text(info.contact)),
-                (Part::RemoteTarget, text(info.remote_target)),
-                (Part::OutboundProxy, text(info.outbound_proxy)),
-                (Part::ExtraHeaders, text(info.extra_headers)),
+                (RequestField::PresUri, uri),
+                (RequestField::WatcherUri, watcher),
+                (RequestField::Id, view(&info.id)),
+                (RequestField::Contact, text(info.contact)),
+                (RequestField::RemoteTarget, text(info.remote_target)),
+                (RequestField::OutboundProxy, text(info.outbound_proxy)),
+                (RequestField::ExtraHeaders, text(info.extra_headers)),
             ];
             (uri, watcher, Request::new(options, &parts))
         };
@@ -197,7 +197,7 @@ unsafe extern "C" fn get_record_id(entity: *mut sys::ua_pres, id: *mut *mut str_
         let (made, result) = match found {
             Ok(None) => (std::ptr::null_mut(), 0),
             Ok(Some(record)) => {
-                let made = private_copy(record.get(Field::Id));
+                let made = private_copy(record.get(RecordField::Id));
                 (made, if made.is_null() { -1 } else { 0 })
             }
             Err(why) => {

@@ -7,7 +7,7 @@ use crate::abi::pua::timers::report_sweep;
 use crate::agent::context::AgentContext;
 use crate::host::clock;
 use crate::host::rpc::Rpc;
-use crate::pua::record::{Field as RecordField, Record};
+use crate::pua::record::{Record, RecordField};
 use crate::pua::refresh;
 use std::ffi::c_void;
 

@@ -2,8 +2,8 @@
 use crate::abi::presence::start::open_tables;
 use crate::abi::pua::state;
 use crate::abi::pua::timers::{kr_pua_on_published, kr_pua_on_second, kr_pua_on_subscribed, kr_pua_on_write};
-use crate::agent::callbacks::Registry;
-use crate::agent::context::{AgentProcess, Shared};
+use crate::agent::callbacks::CallbackRegistry;
+use crate::agent::context::{AgentProcess, AgentShared};
 use crate::agent::{pua_table, settings};
 use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
@@ -28,12 +28,12 @@ pub(crate) fn start() -> Result<(), String> {
         open_tables(params.db_url(), config.sqlite_direct.into(), &[(config.table, pua_table::VERSION)], Owner::Pua)?;
     slab::start(config.shm_slab.into()).map_err(|error| error.to_string())?;
     metrics::start().map_err(|error| error.to_string())?;
-    let shared = Shared::new().map_err(|error| error.to_string())?;
+    let shared = AgentShared::new().map_err(|error| error.to_string())?;
     start_timers(&config)?;
     let events = event::built_in(config.count_dialog_versions, config.count_reg_versions);
     state::set(AgentProcess {
         config,
-        registry: Registry::with_events(events),
+        registry: CallbackRegistry::with_events(events),
         shared,
         database,
         ids: RefCell::new(Ids::new(clock::now())),

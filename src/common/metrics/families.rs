@@ -3,7 +3,7 @@
 
 /// What Prometheus calls the type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricType {
     /// It only rises, and begins at 0 with the server.
     Counter,
     /// It is what it is now.
@@ -12,13 +12,13 @@ pub enum Kind {
     Histogram,
 }
 
-impl Kind {
+impl MetricType {
     /// The word in the exposition format.
     pub fn word(self) -> &'static str {
         match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricType::Counter => "counter",
+            MetricType::Gauge => "gauge",
+            MetricType::Histogram => "histogram",
         }
     }
 }
@@ -29,7 +29,7 @@ pub struct Definition {
     /// Its name, as Prometheus stores it.
     pub name: &'static str,
     /// Its type.
-    pub kind: Kind,
+    pub kind: MetricType,
     /// What is counted or measured.
     pub unit: &'static str,
     /// The names of its labels.
@@ -47,7 +47,7 @@ macro_rules! families {
 
         /// All of them, in the order of the page.
         pub const ALL: &[(Family, Definition)] = &[$((Family::$name, Definition {
-            name: $metric, kind: Kind::$kind, unit: $unit, labels: &[$($label),*], help: $help,
+            name: $metric, kind: MetricType::$kind, unit: $unit, labels: &[$($label),*], help: $help,
         })),*];
     };
 }
@@ -170,7 +170,7 @@ mod tests {
     fn names_are_as_prometheus_wants_them() {
         for (place, (family, of)) in ALL.iter().enumerate() {
             assert_eq!(*family as usize, place);
-            assert_eq!(of.kind == Kind::Counter, of.name.ends_with("_total"), "{}", of.name);
+            assert_eq!(of.kind == MetricType::Counter, of.name.ends_with("_total"), "{}", of.name);
             assert_eq!(of.unit == "seconds", of.name.ends_with("_seconds"), "{}", of.name);
             assert_eq!(of.unit == "bytes", of.name.ends_with("_bytes"), "{}", of.name);
             assert!(of.help.ends_with('.') && !of.help.contains(['\\', '\n']), "{}", of.name);

@@ -1,5 +1,5 @@
 //! The text that Prometheus reads (its exposition format, version 0.0.4).
-use super::families::{Family, Kind};
+use super::families::{Family, MetricType};
 use crate::host::histogram::{BOUNDS, HistogramReading};
 use std::fmt::Write;
 
@@ -45,7 +45,7 @@ impl Samples<'_> {
 
     /// The classes, the sum in seconds and the count of a histogram.
     pub fn histogram(&mut self, labels: &[&str], reading: &HistogramReading) {
-        debug_assert_eq!(self.family.definition().kind, Kind::Histogram);
+        debug_assert_eq!(self.family.definition().kind, MetricType::Histogram);
         for (bound, count) in BOUNDS.iter().zip(reading.up_to) {
             self.line("_bucket", labels, Some(&seconds(*bound)), &count.to_string());
         }

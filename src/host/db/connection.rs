@@ -2,7 +2,7 @@
 use crate::host::bytes::lend;
 use crate::host::db::failure::DbError;
 use crate::host::db::link::{Link, delete_where, insert_into, update_where};
-use crate::host::db::rows::{Column, Found, Rows};
+use crate::host::db::rows::{Column, ResultSet, Rows};
 use crate::host::db::table_name::TableName;
 use crate::host::db::value::{Cell, Cond};
 use crate::host::db_url::DbUrl;
@@ -49,7 +49,7 @@ pub struct Connection {
 pub(super) enum Way {
     Driver(Link),
     /// Past the driver. Its connection stays open all the same: other modules of this process share it.
-    Sqlite(sqlite::Database, Link),
+    Sqlite(sqlite::SqliteConnection, Link),
 }
 
 impl Driver {
@@ -151,7 +151,7 @@ impl Driver {
             let _ = link.raw_query(WRITE_AHEAD);
         }
         let direct = match self.sqlite {
-            SqliteWay::Direct => sqlite::Database::open(self.url.for_driver(), &settings),
+            SqliteWay::Direct => sqlite::SqliteConnection::open(self.url.for_driver(), &settings),
             SqliteWay::Driver => return Ok(Connection { driver: self.clone(), way: Way::Driver(link) }),
         };
         let way = match direct {
@@ -230,11 +230,11 @@ impl Connection {
         columns: &[&'static str],
         conditions: &[Cond<'_>],
         order: Option<&[u8]>,
-    ) -> Result<Found<'_>, DbError> {
+    ) -> Result<ResultSet<'_>, DbError> {
         match &self.way {
             Way::Driver(link) => link.select(table, columns, conditions, order),
             Way::Sqlite(database, _) => {
-                Ok(Found::Sqlite(database.run(table, Verb::Select(columns, order), conditions)?))
+                Ok(ResultSet::Sqlite(database.run(table, Verb::Select(columns, order), conditions)?))
             }
         }
     }
@@ -316,10 +316,10 @@ impl Connection {
         self.find_by_text(text).map(|_| ())
     }
 
-    fn find_by_text(&self, text: &str) -> Result<Option<Found<'_>>, DbError> {
+    fn find_by_text(&self, text: &str) -> Result<Option<ResultSet<'_>>, DbError> {
         match &self.way {
             Way::Driver(link) => link.raw_query(text),
-            Way::Sqlite(database, _) => Ok(Some(Found::Sqlite(database.text(text)?))),
+            Way::Sqlite(database, _) => Ok(Some(ResultSet::Sqlite(database.text(text)?))),
         }
     }
 

@@ -2,7 +2,7 @@
 //! asked for afterwards.
 use crate::host::bytes::lend;
 use crate::host::db::failure::{DbError, of_mysql};
-use crate::host::db::rows::{Found, Rows, row_columns};
+use crate::host::db::rows::{ResultSet, Rows, row_columns};
 use crate::host::db::table_name::TableName;
 use crate::host::db::value::{Cell, Columns, Cond, Value, raw_op};
 use crate::sys;
@@ -32,8 +32,8 @@ impl<'a> Borrowed<'a> {
         Borrowed { functions, raw }
     }
 
-    fn target(&self) -> Target<'_> {
-        Target { functions: self.functions, raw: self.raw, empty: b"", link: None }
+    fn target(&self) -> StatementTarget<'_> {
+        StatementTarget { functions: self.functions, raw: self.raw, empty: b"", link: None }
     }
 
     /// `INSERT`.
@@ -75,7 +75,7 @@ row_columns! {
 }
 
 /// Where a statement goes.
-pub(super) struct Target<'a> {
+pub(super) struct StatementTarget<'a> {
     functions: &'a sys::db_func_t,
     raw: RawConnection,
     /// What an empty text is written as.
@@ -84,7 +84,7 @@ pub(super) struct Target<'a> {
     link: Option<&'a Link>,
 }
 
-impl Target<'_> {
+impl StatementTarget<'_> {
     fn result(&self, code: i32) -> Result<(), DbError> {
         match code {
             ..0 => Err(self.link.map_or(DbError::Unexplained, Link::failed)),
@@ -93,7 +93,7 @@ impl Target<'_> {
     }
 }
 
-pub(super) fn insert_into(to: &Target<'_>, cells: &[Cell<'_>]) -> Result<(), DbError> {
+pub(super) fn insert_into(to: &StatementTarget<'_>, cells: &[Cell<'_>]) -> Result<(), DbError> {
     let insert = to.functions.insert.ok_or(DbError::Away)?;
     let mut columns = Columns::new(to.empty, cells.iter().copied());
     // SAFETY: arrays and their length belong together.
@@ -102,7 +102,11 @@ pub(super) fn insert_into(to: &Target<'_>, cells: &[Cell<'_>]) -> Result<(), DbE
     to.result(done)
 }
 
-pub(super) fn update_where(to: &Target<'_>, cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+pub(super) fn update_where(
+    to: &StatementTarget<'_>,
+    cells: &[Cell<'_>],
+    conditions: &[Cond<'_>],
+) -> Result<(), DbError> {
     let update = to.functions.update.ok_or(DbError::Away)?;
     let mut set = Columns::new(to.empty, cells.iter().copied());
     let mut given = Columns::new(to.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
@@ -123,7 +127,7 @@ pub(super) fn update_where(to: &Target<'_>, cells: &[Cell<'_>], conditions: &[Co
     to.result(done)
 }
 
-pub(super) fn delete_where(to: &Target<'_>, conditions: &[Cond<'_>]) -> Result<(), DbError> {
+pub(super) fn delete_where(to: &StatementTarget<'_>, conditions: &[Cond<'_>]) -> Result<(), DbError> {
     let delete = to.functions.delete.ok_or(DbError::Away)?;
     let mut given = Columns::new(to.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
     let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
@@ -141,11 +145,11 @@ pub(super) fn delete_where(to: &Target<'_>, conditions: &[Cond<'_>]) -> Result<(
 }
 
 impl Link {
-    fn target(&self) -> Target<'_> {
-        Target { functions: &self.functions, raw: self.raw, empty: self.empty, link: Some(self) }
+    fn target(&self) -> StatementTarget<'_> {
+        StatementTarget { functions: &self.functions, raw: self.raw, empty: self.empty, link: Some(self) }
     }
 
-    pub(super) fn on_table(&self, table: &[u8]) -> Result<Target<'_>, DbError> {
+    pub(super) fn on_table(&self, table: &[u8]) -> Result<StatementTarget<'_>, DbError> {
         let use_table = self.functions.use_table.ok_or(DbError::Away)?;
         // SAFETY: the driver's own function and connection; the name stays where it is until this function is called
         // again, or the connection was closed.
@@ -162,7 +166,7 @@ impl Link {
         columns: &[&'static str],
         conditions: &[Cond<'_>],
         order: Option<&[u8]>,
-    ) -> Result<Found<'_>, DbError> {
+    ) -> Result<ResultSet<'_>, DbError> {
         self.on_table(table)?;
         let query = self.functions.query.ok_or(DbError::Away)?;
         let mut given = Columns::new(self.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
@@ -190,17 +194,17 @@ impl Link {
         Ok(self.found(result))
     }
 
-    fn found(&self, result: *mut sys::db1_res_t) -> Found<'_> {
+    fn found(&self, result: *mut sys::db1_res_t) -> ResultSet<'_> {
         let (functions, scheme, empty) = (&self.functions, self.scheme, self.empty);
-        Found::Driver { functions, connection: self.raw, scheme, empty, result }
+        ResultSet::Driver { functions, connection: self.raw, scheme, empty, result }
     }
 
-    pub(super) fn raw_query(&self, text: &str) -> Result<Option<Found<'_>>, DbError> {
+    pub(super) fn raw_query(&self, text: &str) -> Result<Option<ResultSet<'_>>, DbError> {
         self.plain_query(text).map_err(|error| if error == DbError::Away { error } else { self.failed() })
     }
 
     /// A statement as text, without asking why it failed.
-    fn plain_query(&self, text: &str) -> Result<Option<Found<'_>>, DbError> {
+    fn plain_query(&self, text: &str) -> Result<Option<ResultSet<'_>>, DbError> {
         let query = self.functions.raw_query.ok_or(DbError::Away)?;
         let mut result = std::ptr::null_mut();
         // SAFETY: the text outlives the call.

@@ -36,12 +36,12 @@ pub(crate) use row_columns;
 
 /// The rows that were found, with the columns `C`; freed when dropped.
 pub struct Rows<'c, C> {
-    found: Found<'c>,
+    found: ResultSet<'c>,
     columns: PhantomData<C>,
 }
 
 /// Rows as the way they came has them.
-pub(super) enum Found<'c> {
+pub(super) enum ResultSet<'c> {
     Driver {
         functions: &'c sys::db_func_t,
         connection: *mut sys::db1_con_t,
@@ -70,13 +70,13 @@ enum Fields<'r> {
         life: PhantomData<&'r ()>,
     },
     Sqlite {
-        fields: &'r [sqlite::Field],
+        fields: &'r [sqlite::SqliteField],
         bytes: &'r [u8],
     },
 }
 
 impl<'c, C: Column> Rows<'c, C> {
-    pub(super) fn of(found: Found<'c>) -> Self {
+    pub(super) fn of(found: ResultSet<'c>) -> Self {
         Rows { found, columns: PhantomData }
     }
 
@@ -102,7 +102,7 @@ impl<'c, C: Column> Rows<'c, C> {
 
     /// Whether numbers of 32 unsigned bits come as signed ones: MariaDB's driver reads its unsigned keys so.
     pub fn cuts_unsigned(&self) -> bool {
-        matches!(&self.found, Found::Driver { scheme: b"mysql", .. })
+        matches!(&self.found, ResultSet::Driver { scheme: b"mysql", .. })
     }
 }
 
@@ -118,32 +118,32 @@ impl<'r, C: Column> Row<'r, C> {
     }
 }
 
-impl Found<'_> {
+impl ResultSet<'_> {
     fn row(&self, at: usize) -> Fields<'_> {
         match self {
-            Found::Driver { empty, result, .. } => {
+            ResultSet::Driver { empty, result, .. } => {
                 // SAFETY: a result of the driver, which lives as long as `self`.
                 let rows = unsafe { (**result).rows };
                 // SAFETY: `at` is below the number of its rows.
                 let row = unsafe { &*rows.wrapping_add(at) };
                 Fields::Driver { values: row.values, count: row.n, empty, life: PhantomData }
             }
-            Found::Sqlite(table) => Fields::Sqlite { fields: table.row(at), bytes: table.bytes() },
+            ResultSet::Sqlite(table) => Fields::Sqlite { fields: table.row(at), bytes: table.bytes() },
         }
     }
 
     fn len(&self) -> usize {
         match self {
             // SAFETY: as in `row`.
-            Found::Driver { result, .. } => unsafe { (**result).n.max(0) as usize },
-            Found::Sqlite(table) => table.rows(),
+            ResultSet::Driver { result, .. } => unsafe { (**result).n.max(0) as usize },
+            ResultSet::Sqlite(table) => table.rows(),
         }
     }
 }
 
-impl Drop for Found<'_> {
+impl Drop for ResultSet<'_> {
     fn drop(&mut self) {
-        let Found::Driver { functions, connection, result, .. } = self else { return };
+        let ResultSet::Driver { functions, connection, result, .. } = self else { return };
         if let Some(free) = functions.free_result {
             // SAFETY: a result of this connection, freed once.
             unsafe { free(*connection, *result) };
@@ -156,9 +156,9 @@ impl<'r> Fields<'r> {
         let number = match *self {
             Fields::Driver { .. } => self.driver_value(column).and_then(driver_int),
             Fields::Sqlite { fields, .. } => match fields[column] {
-                sqlite::Field::Int(number) => Some(number),
-                sqlite::Field::Null => Some(0),
-                sqlite::Field::Bytes(..) => None,
+                sqlite::SqliteField::Int(number) => Some(number),
+                sqlite::SqliteField::Null => Some(0),
+                sqlite::SqliteField::Bytes(..) => None,
             },
         };
         number.or_else(|| std::str::from_utf8(self.bytes(column)).ok()?.trim().parse().ok()).unwrap_or(0)
@@ -171,8 +171,8 @@ impl<'r> Fields<'r> {
                 if text == empty { &[] } else { text }
             }
             Fields::Sqlite { fields, bytes } => match fields[column] {
-                sqlite::Field::Bytes(from, to) => &bytes[from..to],
-                sqlite::Field::Int(_) | sqlite::Field::Null => &[],
+                sqlite::SqliteField::Bytes(from, to) => &bytes[from..to],
+                sqlite::SqliteField::Int(_) | sqlite::SqliteField::Null => &[],
             },
         }
     }

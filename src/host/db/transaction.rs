@@ -68,7 +68,7 @@ mod tests {
     use crate::host::db::link::Link;
     use crate::host::db::{Driver, Value, row_columns};
     use crate::host::db_url::DbUrl;
-    use crate::host::sqlite::Database;
+    use crate::host::sqlite::SqliteConnection;
     use crate::sys;
 
     /// A connection past the driver to a new file.
@@ -77,7 +77,8 @@ mod tests {
         assert!(!unsafe { libc::dlopen(c"libsqlite3.so.0".as_ptr(), libc::RTLD_NOW) }.is_null(), "SQLite is needed");
         let url = DbUrl::new(format!("sqlite:///{path}").leak().as_bytes());
         let functions = sys::db_func_t::default();
-        let database: Database = Database::open(url.for_driver(), &Default::default()).unwrap().unwrap();
+        let database: SqliteConnection =
+            SqliteConnection::open(url.for_driver(), &Default::default()).unwrap().unwrap();
         let link =
             Link { functions, raw: std::ptr::null_mut(), empty: b"", scheme: b"sqlite", table: Default::default() };
         database.text("create table if not exists t (id integer primary key, n integer)").unwrap();

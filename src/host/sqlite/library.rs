@@ -4,7 +4,7 @@ use libc::{c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 /// An open database file.
-pub type Database = *mut c_void;
+pub type SqliteHandle = *mut c_void;
 /// A prepared statement.
 pub type Statement = *mut c_void;
 /// What SQLite calls to free a bound value; `None` says that the value outlives the statement's run.
@@ -80,12 +80,12 @@ macro_rules! functions {
 }
 
 functions! {
-    open_v2: "sqlite3_open_v2", fn(*const c_char, *mut Database, c_int, *const c_char) -> c_int;
-    close: "sqlite3_close", fn(Database) -> c_int;
-    errmsg: "sqlite3_errmsg", fn(Database) -> *const c_char;
-    changes: "sqlite3_changes", fn(Database) -> c_int;
+    open_v2: "sqlite3_open_v2", fn(*const c_char, *mut SqliteHandle, c_int, *const c_char) -> c_int;
+    close: "sqlite3_close", fn(SqliteHandle) -> c_int;
+    errmsg: "sqlite3_errmsg", fn(SqliteHandle) -> *const c_char;
+    changes: "sqlite3_changes", fn(SqliteHandle) -> c_int;
     prepare_v3: "sqlite3_prepare_v3",
-        fn(Database, *const c_char, c_int, u32, *mut Statement, *mut *const c_char) -> c_int;
+        fn(SqliteHandle, *const c_char, c_int, u32, *mut Statement, *mut *const c_char) -> c_int;
     bind_null: "sqlite3_bind_null", fn(Statement, c_int) -> c_int;
     bind_int64: "sqlite3_bind_int64", fn(Statement, c_int, i64) -> c_int;
     bind_text: "sqlite3_bind_text", fn(Statement, c_int, *const c_char, c_int, Destructor) -> c_int;

@@ -33,7 +33,7 @@ impl<'a> Publish<'a> {
     /// Sends it; the entity tag of its 200.
     pub fn send(self, server: &mut MemoryPorts) -> Result<String, Failure> {
         let package = *server.packages.0.get(usize::from(self.event.0)).expect("a registered package");
-        let request = publish::Request {
+        let request = publish::PublishRequest {
             event: Some(package.name),
             user: self.user.as_bytes(),
             domain: b"example.org",
@@ -102,7 +102,7 @@ impl<'a> Subscribe<'a> {
                 tag: (!tag.is_empty()).then(|| Word::new(leak(tag)).expect("a tag")),
             }
         };
-        let request = subscribe::Request {
+        let request = subscribe::SubscribeRequest {
             event: Some(self.event.as_bytes()),
             expires: self.expires,
             user: UserPart::new(self.presentity.as_bytes()).expect("a user"),
@@ -113,7 +113,7 @@ impl<'a> Subscribe<'a> {
             cseq: self.cseq,
             contact: UriText::new(contact.as_bytes()).expect("a Contact"),
             local_contact: b"sip:127.0.0.1:5060",
-            ..subscribe::Request::default()
+            ..subscribe::SubscribeRequest::default()
         };
         let before = server.replies.len();
         subscribe::handle(server, &request)?;

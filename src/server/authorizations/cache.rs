@@ -102,7 +102,7 @@ pub struct AuthorizationCache {
 }
 
 /// Whose authorization: presentity URI, watcher's user and host, event package.
-pub type Key<'a> = [&'a [u8]; 4];
+pub type AuthorizationKey<'a> = [&'a [u8]; 4];
 
 const SHARDS: usize = 64;
 
@@ -129,7 +129,7 @@ impl AuthorizationCache {
     }
 
     /// What is known, if it was read from the table after `since`.
-    pub fn get(&self, key: &Key<'_>, since: Moment) -> Option<Authorization> {
+    pub fn get(&self, key: &AuthorizationKey<'_>, since: Moment) -> Option<Authorization> {
         let hash = self.rule.exact_hash(key);
         let shard = self.shard(hash).lock();
         let cached = shard
@@ -141,23 +141,30 @@ impl AuthorizationCache {
 
     /// Counts what is put near this key: what is read from the table after the count is remembered by
     /// [`AuthorizationCache::put_as_read`].
-    pub fn puts(&self, key: &Key<'_>) -> u64 {
+    pub fn puts(&self, key: &AuthorizationKey<'_>) -> u64 {
         self.shard(self.rule.exact_hash(key)).lock().puts
     }
 
     /// Remembers what was read from the table, unless something was put since the count was `puts`: that may be newer.
-    pub fn put_as_read(&self, key: &Key<'_>, authorization: &Authorization, now: Moment, room: Room, puts: u64) {
+    pub fn put_as_read(
+        &self,
+        key: &AuthorizationKey<'_>,
+        authorization: &Authorization,
+        now: Moment,
+        room: Room,
+        puts: u64,
+    ) {
         self.put_if(key, authorization, now, (RowOf::Written, room), |shard| shard.puts == puts);
     }
 
     /// Remembers an authorization, as far as there is room for it.
-    pub fn put(&self, key: &Key<'_>, authorization: &Authorization, now: Moment, row: RowOf, room: Room) {
+    pub fn put(&self, key: &AuthorizationKey<'_>, authorization: &Authorization, now: Moment, row: RowOf, room: Room) {
         self.put_if(key, authorization, now, (row, room), |_| true);
     }
 
     fn put_if(
         &self,
-        key: &Key<'_>,
+        key: &AuthorizationKey<'_>,
         authorization: &Authorization,
         now: Moment,
         (row, room): (RowOf, Room),
@@ -206,7 +213,7 @@ impl AuthorizationCache {
     }
 
     /// The table does not take this authorization now; `true` when that was not known of it.
-    pub fn set_aside(&self, key: &Key<'_>, aside: Aside) -> bool {
+    pub fn set_aside(&self, key: &AuthorizationKey<'_>, aside: Aside) -> bool {
         let hash = self.rule.exact_hash(key);
         let mut shard = self.shard(hash).lock();
         let Some(cached) = shard.table.find_mut(hash, |cached| cached.is(hash, key)) else { return false };
@@ -232,7 +239,7 @@ impl AuthorizationCache {
     }
 
     /// The table has this authorization now; another one that was decided meanwhile still has to be written.
-    pub fn mark_written(&self, key: &Key<'_>, authorization: &Authorization, now: Moment) {
+    pub fn mark_written(&self, key: &AuthorizationKey<'_>, authorization: &Authorization, now: Moment) {
         let hash = self.rule.exact_hash(key);
         let mut shard = self.shard(hash).lock();
         if let Some(cached) = shard
@@ -278,7 +285,7 @@ impl CachedAuthorization {
         Authorization { status: self.status, reason: self.strings.get(REASON).to_vec() }
     }
 
-    fn is(&self, hash: u64, key: &Key<'_>) -> bool {
+    fn is(&self, hash: u64, key: &AuthorizationKey<'_>) -> bool {
         self.hash == hash && key.iter().enumerate().all(|(part, text)| self.strings.get(part) == *text)
     }
 }
@@ -289,14 +296,14 @@ mod tests {
     use crate::host::fake;
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
-    const ALICE: Key<'static> = [b"sip:alice@a", b"bob", b"b", b"presence"];
+    const ALICE: AuthorizationKey<'static> = [b"sip:alice@a", b"bob", b"b", b"presence"];
 
     fn authorization(status: Status, reason: &[u8]) -> Authorization {
         Authorization { status, reason: reason.to_vec() }
     }
 
     /// Puts what is in the table, too.
-    fn remember(cache: &AuthorizationCache, key: &Key<'_>, authorization: &Authorization, at: i64) {
+    fn remember(cache: &AuthorizationCache, key: &AuthorizationKey<'_>, authorization: &Authorization, at: i64) {
         cache.put(key, authorization, Moment::at(at), RowOf::Written, Room::Made);
     }
 
@@ -358,7 +365,7 @@ mod tests {
         assert!(all > before);
         for watcher in 0..10 {
             let user = watcher.to_string();
-            let key: Key<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
+            let key: AuthorizationKey<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
             remember(&authorizations, &key, &authorization(Status::Active, b"polite-block"), 20);
         }
         authorizations.forget_old(Moment::at(10));
@@ -397,7 +404,7 @@ mod tests {
         let user = |n: usize| format!("watcher-{n}");
         for n in 0..10_000 {
             let user = user(n);
-            let key: Key<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
+            let key: AuthorizationKey<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
             authorizations.put(
                 &key,
                 &authorization(Status::Active, b""),

@@ -1,5 +1,5 @@
 //! Rows of `watchers`: what was decided about a watcher, remembered over its subscriptions.
-use crate::common::row_groups::{Aside, Fate, GROUP, GroupOutcome, Pass, RefusalLog, Writer};
+use crate::common::row_groups::{Aside, GROUP, GroupOutcome, Pass, RefusalLog, RowOutcome, Writer};
 use crate::host::db::{Cond, Connection, DbError, Op, Value, row_columns};
 use crate::host::{clock, log};
 use crate::limited;
@@ -9,7 +9,7 @@ use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
-use crate::server::authorizations::cache::{Key, Room, RowOf};
+use crate::server::authorizations::cache::{AuthorizationKey, Room, RowOf};
 use crate::server::context::Context;
 use crate::sip::{columns, uri};
 use crate::time::{Moment, Seconds};
@@ -48,7 +48,7 @@ row_columns! {
     }
 }
 
-fn conditions<'a>(key: &Key<'a>) -> [Cond<'a>; 4] {
+fn conditions<'a>(key: &AuthorizationKey<'a>) -> [Cond<'a>; 4] {
     let [presentity, user, host, event] = *key;
     [
         ("presentity_uri", Op::Eq, Value::Text(presentity)),
@@ -58,7 +58,7 @@ fn conditions<'a>(key: &Key<'a>) -> [Cond<'a>; 4] {
     ]
 }
 
-fn key_of<'a>(subscription: &'a Subscription, event: &'a [u8]) -> Key<'a> {
+fn key_of<'a>(subscription: &'a Subscription, event: &'a [u8]) -> AuthorizationKey<'a> {
     [
         subscription.get(Field::PresUri),
         subscription.get(Field::WatcherUser),
@@ -85,7 +85,7 @@ impl Row {
     }
 }
 
-fn select_row(db: &Connection, table: &[u8], key: &Key<'_>, rule: UriComparison) -> Result<Row, DbError> {
+fn select_row(db: &Connection, table: &[u8], key: &AuthorizationKey<'_>, rule: UriComparison) -> Result<Row, DbError> {
     let rows = db.select::<Decision>(table, &conditions(key), None)?;
     let [presentity, user, host, _] = *key;
     let mut found = Row::None;
@@ -114,7 +114,7 @@ enum InTable {
 fn put_row(
     db: &Connection,
     table: &[u8],
-    key: &Key<'_>,
+    key: &AuthorizationKey<'_>,
     authorization: &Authorization,
     row: InTable,
 ) -> Result<(), DbError> {
@@ -131,7 +131,7 @@ fn put_row(
 }
 
 /// Whether every column of a row holds its value in every database.
-fn fits(key: &Key<'_>, authorization: &Authorization) -> bool {
+fn fits(key: &AuthorizationKey<'_>, authorization: &Authorization) -> bool {
     let [presentity, user, host, event] = *key;
     columns::fits(presentity, columns::LONG)
         && [user, host, event, &authorization.reason].iter().all(|text| columns::fits(text, columns::SHORT))
@@ -183,7 +183,7 @@ impl Context<'_> {
         Ok(read)
     }
 
-    fn read_row(&self, key: &Key<'_>) -> Result<Row, StoreError> {
+    fn read_row(&self, key: &AuthorizationKey<'_>) -> Result<Row, StoreError> {
         let (table, rule) = (self.config.watchers_table, self.shared.tables.rule());
         self.database.read(|db| select_row(db, table, key, rule))
     }
@@ -247,7 +247,7 @@ impl Context<'_> {
     /// What became of writing a authorization: it is kept in memory either way, where that is done at all.
     fn cache_authorization(
         &self,
-        key: &Key<'_>,
+        key: &AuthorizationKey<'_>,
         authorization: &Authorization,
         put: Result<(), StoreError>,
         room: Room,
@@ -271,7 +271,7 @@ impl Context<'_> {
 
     /// Adds a row. Where there is one, the same watcher has subscribed twice at once and the other request was faster,
     /// or it is another watcher's: then the rules are asked each time.
-    fn add_authorization(&self, key: &Key<'_>, authorization: &Authorization) -> Result<(), StoreError> {
+    fn add_authorization(&self, key: &AuthorizationKey<'_>, authorization: &Authorization) -> Result<(), StoreError> {
         let put = self.put_authorization(key, authorization, InTable::Missing);
         match put.is_err().then(|| self.read_row(key)) {
             Some(Ok(Row::Own(_))) => self.put_authorization(key, authorization, InTable::There),
@@ -290,12 +290,21 @@ impl Context<'_> {
     }
 
     /// Changes a row, but no other watcher's.
-    fn change_authorization(&self, key: &Key<'_>, authorization: &Authorization) -> Result<(), StoreError> {
+    fn change_authorization(
+        &self,
+        key: &AuthorizationKey<'_>,
+        authorization: &Authorization,
+    ) -> Result<(), StoreError> {
         let is_of_another = self.database.limits_texts() && matches!(self.read_row(key), Ok(Row::OfAnother));
         if is_of_another { Ok(()) } else { self.put_authorization(key, authorization, InTable::There) }
     }
 
-    fn put_authorization(&self, key: &Key<'_>, authorization: &Authorization, row: InTable) -> Result<(), StoreError> {
+    fn put_authorization(
+        &self,
+        key: &AuthorizationKey<'_>,
+        authorization: &Authorization,
+        row: InTable,
+    ) -> Result<(), StoreError> {
         let table = self.config.watchers_table;
         let put = |db: &Connection| put_row(db, table, key, authorization, row);
         match !self.database.limits_texts() || fits(key, authorization) {
@@ -356,19 +365,19 @@ impl Context<'_> {
 
     fn note_standing_fate(
         &self,
-        key: &Key<'_>,
+        key: &AuthorizationKey<'_>,
         authorization: &Authorization,
-        fate: Fate,
+        fate: RowOutcome,
         now: Moment,
         refusals: &mut RefusalLog,
     ) {
         let authorizations = &self.shared.authorizations;
         match fate {
-            Fate::Written => authorizations.mark_written(key, authorization, now),
-            Fate::Kept => {
+            RowOutcome::Written => authorizations.mark_written(key, authorization, now),
+            RowOutcome::Kept => {
                 authorizations.set_aside(key, Aside::later(now));
             }
-            Fate::Refused => {
+            RowOutcome::Refused => {
                 if authorizations.set_aside(key, Aside::refused(now)) {
                     let [presentity, user, host, _] = *key;
                     refusals.note(self.config.watchers_table, || {

@@ -5,7 +5,7 @@ use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
 use crate::limited;
 use crate::presence::cluster::{Announcement, Ending, OwnershipClaim};
-use crate::presence::comparison::Kind;
+use crate::presence::comparison::RecordKind;
 use crate::presence::dialog::DialogId;
 use crate::presence::subscription::{RowState, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
@@ -149,7 +149,7 @@ impl Parts {
     /// was announced last.
     fn stamped(&self, dialog: DialogId<'_>) -> Option<(Subscription, Ownership, u64)> {
         let tables = &self.shared.tables;
-        let stamp = self.shared.standing.tick();
+        let stamp = self.shared.cluster_state.tick();
         let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
         let is_arbitrated = self.config.has_arbiter();
         let is_announced = |ownership: &Ownership| self.owns(ownership) || is_arbitrated;
@@ -157,7 +157,7 @@ impl Parts {
         let is_owned = self.owns(&stored.ownership);
         let ownership = &mut stored.ownership;
         if is_owned && is_arbitrated {
-            ownership.lease = self.shared.standing.arbitration.lease();
+            ownership.lease = self.shared.cluster_state.arbitration.lease();
         }
         ownership.stamp = stamp.max(ownership.stamp);
         if let Some(ceiling) = reserve(stored.subscription.state.local_cseq, ownership.ceiling).filter(|_| is_owned) {
@@ -182,7 +182,7 @@ impl Parts {
         self.announce_to_stock_end(removed);
         let (uri, text) = (removed.get(Field::PresUri), ending.to_json(self.node_name()));
         let name = [&ending.call_id[..], &ending.from_tag, &ending.to_tag];
-        self.note_removal(Kind::Subscriptions, uri, name, &text, removed.state.expires_at);
+        self.note_removal(RecordKind::Subscriptions, uri, name, &text, removed.state.expires_at);
         self.send_of_presentity(uri, &text);
     }
 

@@ -1,6 +1,6 @@
 //! Leases in a table that all nodes reach (`cluster_arbiter`), as the processes of this node see them.
-use crate::cluster::arbiter::{self, Arbiter, Change};
-use crate::cluster::digest::Key;
+use crate::cluster::arbiter::{self, Arbiter, LeaseChange};
+use crate::cluster::digest::RecordKey;
 use crate::cluster::succession;
 use crate::common::counters::{self, Counter};
 use crate::common::database::Database;
@@ -31,7 +31,7 @@ impl Beating {
         if name.is_empty() {
             return;
         }
-        let arbitration = &parts.shared.standing.arbitration;
+        let arbitration = &parts.shared.cluster_state.arbitration;
         let generation = arbitration.generation();
         let done = self.arbiter.step(&mut self.table, name, clock::monotonic_millis);
         let inherited = arbitration.publish(&self.arbiter, name, generation);
@@ -39,7 +39,7 @@ impl Beating {
         self.note(done);
     }
 
-    fn note(&mut self, done: Result<Vec<Change>, StoreError>) {
+    fn note(&mut self, done: Result<Vec<LeaseChange>, StoreError>) {
         let now = clock::monotonic_millis();
         match done {
             Err(error) if self.failed_since == 0 => {
@@ -66,14 +66,14 @@ impl Beating {
     }
 }
 
-pub(super) fn write_change(change: &Change) {
+pub(super) fn write_change(change: &LeaseChange) {
     match change {
-        Change::Begun(lease) => crate::log!(Notice, "this node holds lease {lease}: it sends NOTIFYs"),
-        Change::Lost(node) => {
+        LeaseChange::Begun(lease) => crate::log!(Notice, "this node holds lease {lease}: it sends NOTIFYs"),
+        LeaseChange::Lost(node) => {
             counters::count(Counter::LeasesLost);
             crate::log!(Warn, "{} has taken over the lease of this node, and its subscriptions", log::show(node));
         }
-        Change::Took(node) => {
+        LeaseChange::Took(node) => {
             crate::log!(Notice, "the lease of {} has ended: its subscriptions are served here", log::show(node));
         }
     }
@@ -83,7 +83,7 @@ impl Parts {
     /// Whether this node owns what is owned so: under an arbiter, under the lease that it holds.
     pub(crate) fn owns(&self, ownership: &Ownership) -> bool {
         let lease = ownership.lease;
-        ownership.owner.is_here() && (lease == 0 || lease == self.shared.standing.arbitration.lease())
+        ownership.owner.is_here() && (lease == 0 || lease == self.shared.cluster_state.arbitration.lease())
     }
 
     /// Whether a subscription that is owned so may become ours: always, unless an arbiter says whose it is.
@@ -100,9 +100,9 @@ impl Parts {
             NodeId::HERE | NodeId::ELSEWHERE => self.node_name().to_vec(),
             owner => self.owner_name(owner),
         };
-        let key = |name: &[u8]| Key::of(&[name]).0;
+        let key = |name: &[u8]| RecordKey::of(&[name]).0;
         let (own, owner) = (key(self.node_name()), key(&owner));
-        let arbitration = &self.shared.standing.arbitration;
+        let arbitration = &self.shared.cluster_state.arbitration;
         match ownership.lease {
             // Made, or read from a table, without a lease: its node's own.
             0 => (own == owner && arbitration.lease() > 0).then_some(1),
@@ -113,7 +113,7 @@ impl Parts {
     /// Hands our lease over: the server ends. Returns the node that goes on, if one was found. A lease that is not held
     /// any more is left alone: its table has not answered, and would not answer now.
     pub fn hand_lease_over(&self, database: &'static Database, table: &'static [u8]) -> Option<Vec<u8>> {
-        let (arbitration, own) = (&self.shared.standing.arbitration, self.node_name());
+        let (arbitration, own) = (&self.shared.cluster_state.arbitration, self.node_name());
         let is_held = arbitration.is_held(clock::monotonic_millis());
         arbitration.until.store(0, Ordering::Relaxed);
         let lease = Some(arbitration.lease()).filter(|lease| is_held && *lease > 0)?;

@@ -1,10 +1,10 @@
 //! A node that was frozen asks the others what it has missed before it sends NOTIFYs.
 use crate::cluster::clock::Stamp;
-use crate::cluster::lease::{ANSWERS_AFTER, Standing as Verdict};
+use crate::cluster::lease::{ANSWERS_AFTER, LeaseState};
 use crate::host::clock;
 use crate::limited;
 use crate::presence::cluster;
-use crate::presence::comparison::Kind;
+use crate::presence::comparison::RecordKind;
 use crate::server::shared::Parts;
 use crate::time::Seconds;
 use std::sync::atomic::Ordering;
@@ -21,14 +21,14 @@ impl Parts {
         if !self.config.shares_subscriptions {
             return true;
         }
-        if self.config.has_arbiter() && !self.shared.standing.arbitration.is_held(clock::monotonic_millis()) {
+        if self.config.has_arbiter() && !self.shared.cluster_state.arbitration.is_held(clock::monotonic_millis()) {
             self.shared.nodes.note_waiting();
             return false;
         }
-        match self.shared.standing.lease.look(clock::monotonic_millis()) {
-            Verdict::Speaks => true,
-            Verdict::Asks => false,
-            Verdict::WasAway(millis) => {
+        match self.shared.cluster_state.lease.look(clock::monotonic_millis()) {
+            LeaseState::Speaks => true,
+            LeaseState::Asks => false,
+            LeaseState::WasAway(millis) => {
                 limited!(Notice, "this node did not run for {millis} ms: it asks the others before it sends NOTIFYs");
                 self.shared.nodes.on_freeze(clock::now(), Seconds((millis / 1000) as i64));
                 self.ask_for_share();
@@ -40,21 +40,21 @@ impl Parts {
 
     /// The node runs: what happens from now on is stamped later.
     pub(crate) fn note_running(&self) {
-        let standing = &self.shared.standing;
-        standing.seen_running.store(standing.tick().0, Ordering::Relaxed);
+        let cluster_state = &self.shared.cluster_state;
+        cluster_state.seen_running.store(cluster_state.tick().0, Ordering::Relaxed);
     }
 
     /// Where not every node holds everything others serve what this one holds, until it has heard what it missed.
     fn ask_for_share(&self) {
         if self.config.replicas().is_some() {
-            self.shared.standing.placing.note_away(clock::monotonic_millis());
+            self.shared.cluster_state.placing.note_away(clock::monotonic_millis());
             self.shared.nodes.clear_filled();
             self.share().into_iter().for_each(|share| self.send_to_nodes(&share));
         }
     }
 
     fn ask_others(&self) {
-        let since = Stamp(self.shared.standing.seen_running.load(Ordering::Relaxed)).before(ASK_MARGIN);
+        let since = Stamp(self.shared.cluster_state.seen_running.load(Ordering::Relaxed)).before(ASK_MARGIN);
         for kind in self.kinds_asked_for() {
             for (id, address) in self.shared.nodes.asked(kind) {
                 let pull = self.shared.nodes.begin_pull(id, kind, since);
@@ -64,14 +64,14 @@ impl Parts {
     }
 
     /// What this node shows, and to whom, it asks for when it was frozen.
-    fn kinds_asked_for(&self) -> impl Iterator<Item = Kind> {
-        let documents = self.config.compares_publications().then_some(Kind::Publications);
-        std::iter::once(Kind::Subscriptions).chain(documents)
+    fn kinds_asked_for(&self) -> impl Iterator<Item = RecordKind> {
+        let documents = self.config.compares_publications().then_some(RecordKind::Publications);
+        std::iter::once(RecordKind::Subscriptions).chain(documents)
     }
 
     /// Whether the node has just been allowed to speak again, because all others have answered or are not there.
     pub(crate) fn has_resumed(&self) -> bool {
-        let lease = &self.shared.standing.lease;
+        let lease = &self.shared.cluster_state.lease;
         let Some(since) = lease.asking_since() else { return false };
         let now = clock::monotonic_millis();
         let is_late = now.saturating_sub(since) >= ANSWERS_AFTER;

@@ -1,11 +1,11 @@
 //! Comparing what this node holds with what another one holds (`cluster::exchange`), on the tables.
 use crate::cluster::clock::{MOST_AHEAD, Stamp};
-use crate::cluster::digest::{Entry, Key, Range, state_of};
-use crate::cluster::exchange::{self, Ports as ExchangePorts, Pull, Pulling};
+use crate::cluster::digest::{DigestEntry, KeyRange, RecordKey, state_of};
+use crate::cluster::exchange::{self, ExchangePorts, Pull, Pulling};
 use crate::host::{clock, log};
 use crate::limited;
-use crate::presence::cluster::{self, Message as NodeMessage, dialog_key};
-use crate::presence::comparison::{Comparison, Kind};
+use crate::presence::cluster::{self, NodeMessage, dialog_key};
+use crate::presence::comparison::{Comparison, RecordKind};
 use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
 use crate::presence::publication::Publication;
@@ -43,7 +43,7 @@ const SOON: i64 = 5;
 /// One kind of records, compared with other nodes.
 pub struct Exchange<'c, 'm> {
     context: &'c mut Context<'m>,
-    kind: Kind,
+    kind: RecordKind,
     /// The other node.
     with: NodeId,
     /// Which node holds what; `None`: every node holds everything.
@@ -51,7 +51,7 @@ pub struct Exchange<'c, 'm> {
 }
 
 impl<'c, 'm> Exchange<'c, 'm> {
-    fn new(context: &'c mut Context<'m>, kind: Kind, with: NodeId) -> Exchange<'c, 'm> {
+    fn new(context: &'c mut Context<'m>, kind: RecordKind, with: NodeId) -> Exchange<'c, 'm> {
         let view = context.view();
         Exchange { context, kind, with, view }
     }
@@ -76,12 +76,12 @@ impl Context<'_> {
         u8::from(self.config.shares_subscriptions) | (u8::from(publications) << 1)
     }
 
-    fn compares(&self, kind: Kind) -> bool {
+    fn compares(&self, kind: RecordKind) -> bool {
         self.compared_kinds() & kind.bit() != 0
     }
 
     /// A node has sent a comparison message.
-    pub fn on_comparison(&mut self, from: NodeId, kind: Kind, message: Comparison) {
+    pub fn on_comparison(&mut self, from: NodeId, kind: RecordKind, message: Comparison) {
         // What a node holds that records are not placed on says nothing about what belongs here.
         let is_placed = self.view().is_none_or(|view| view.has(from));
         if self.compares(kind) && is_placed {
@@ -91,7 +91,7 @@ impl Context<'_> {
     }
 
     /// Asks a node for all records of a kind, page by page.
-    pub fn pull_all(&mut self, from: NodeId, kind: Kind) {
+    pub fn pull_all(&mut self, from: NodeId, kind: RecordKind) {
         let now = clock::monotonic_millis();
         exchange::pull(&mut Exchange::new(self, kind, from), from, Stamp::default(), now);
     }
@@ -100,7 +100,7 @@ impl Context<'_> {
     pub fn compare_with_others(&mut self) {
         let (now, millis) = (clock::now(), clock::monotonic_millis());
         let interval = self.compare_interval();
-        for kind in [Kind::Subscriptions, Kind::Publications] {
+        for kind in [RecordKind::Subscriptions, RecordKind::Publications] {
             if !self.compares(kind) {
                 continue;
             }
@@ -151,9 +151,9 @@ impl Context<'_> {
         replication::of_stored(resource, event, document, clock::now(), Reader::Ours).to_json()
     }
 
-    fn document_key(&self, resource: &Resource, document: &Publication) -> Key {
+    fn document_key(&self, resource: &Resource, document: &Publication) -> RecordKey {
         let record = if document.ruid.is_empty() { document.etag.bytes() } else { &document.ruid };
-        Key::of(&[&resource.uri, self.packages.get(resource.event).name, record])
+        RecordKey::of(&[&resource.uri, self.packages.get(resource.event).name, record])
     }
 }
 
@@ -175,7 +175,7 @@ impl Exchange<'_, '_> {
         found
     }
 
-    fn subscriptions_with(&self, keys: &HashSet<Key>) -> Vec<(Subscription, Ownership)> {
+    fn subscriptions_with(&self, keys: &HashSet<RecordKey>) -> Vec<(Subscription, Ownership)> {
         let (tables, now) = (&self.context.shared.tables, clock::now());
         let copy = |stored: &mut SubscriptionEntry| {
             is_live(stored, now).then(|| (stored.subscription.to_private(), stored.ownership))
@@ -192,7 +192,7 @@ impl Exchange<'_, '_> {
         subscriptions.into_iter().map(|(s, ownership)| self.context.announcement_text(s, ownership)).collect()
     }
 
-    fn subscription_entries(&self, range: Range) -> Vec<Entry> {
+    fn subscription_entries(&self, range: KeyRange) -> Vec<DigestEntry> {
         let (context, now) = (&self.context, clock::now());
         let owners = context.shared.nodes.owner_keys(context.node_name());
         let (tables, mut entries) = (&context.shared.tables, Vec::new());
@@ -203,24 +203,24 @@ impl Exchange<'_, '_> {
                 let key = dialog_key(stored.subscription.dialog());
                 if range.contains(key) {
                     let held = stored.held(owners.of(stored.ownership.owner));
-                    entries.push(Entry { key, state: state_of(&held.version, held.ceiling) });
+                    entries.push(DigestEntry { key, state: state_of(&held.version, held.ceiling) });
                 }
             }
         }
         entries
     }
 
-    fn document_entries(&mut self, range: Range) -> Vec<Entry> {
+    fn document_entries(&mut self, range: KeyRange) -> Vec<DigestEntry> {
         let (mut entries, is_common) = (Vec::new(), self.common());
         for part in 0..self.context.shared.tables.shard_count() {
             self.context.each_document(part, &is_common, |context, resource, document| {
                 let key = context.document_key(resource, document);
                 if range.contains(key) {
-                    let state = Key::of(&[
+                    let state = RecordKey::of(&[
                         document.etag.bytes(),
                         &document.received_at.map_or(0, Moment::seconds).to_be_bytes(),
                     ]);
-                    entries.push(Entry { key, state: state.0 as u32 });
+                    entries.push(DigestEntry { key, state: state.0 as u32 });
                 }
             });
         }
@@ -275,16 +275,16 @@ impl ExchangePorts for Exchange<'_, '_> {
     type Peer = NodeId;
     type Record = Vec<u8>;
 
-    fn entries(&mut self, range: Range) -> Vec<Entry> {
+    fn entries(&mut self, range: KeyRange) -> Vec<DigestEntry> {
         match self.kind {
-            Kind::Subscriptions => self.subscription_entries(range),
-            Kind::Publications => self.document_entries(range),
+            RecordKind::Subscriptions => self.subscription_entries(range),
+            RecordKind::Publications => self.document_entries(range),
         }
     }
 
-    fn records(&mut self, keys: &[Key]) -> Vec<Vec<u8>> {
-        let keys: HashSet<Key> = keys.iter().copied().collect();
-        if self.kind == Kind::Subscriptions {
+    fn records(&mut self, keys: &[RecordKey]) -> Vec<Vec<u8>> {
+        let keys: HashSet<RecordKey> = keys.iter().copied().collect();
+        if self.kind == RecordKind::Subscriptions {
             return self.texts(self.subscriptions_with(&keys));
         }
         let mut found = Vec::new();
@@ -304,22 +304,22 @@ impl ExchangePorts for Exchange<'_, '_> {
 
     fn page(&mut self, pull: Pull) -> (Vec<Vec<u8>>, Option<u64>) {
         match self.kind {
-            Kind::Subscriptions => self.subscription_page(pull),
-            Kind::Publications => self.document_page(pull),
+            RecordKind::Subscriptions => self.subscription_page(pull),
+            RecordKind::Publications => self.document_page(pull),
         }
     }
 
     fn merge(&mut self, from: NodeId, record: Vec<u8>) {
         let address = self.context.shared.nodes.address(from);
         let done = match self.kind {
-            Kind::Subscriptions => match cluster::parse(&record, self.context.packages, clock::now()) {
+            RecordKind::Subscriptions => match cluster::parse(&record, self.context.packages, clock::now()) {
                 Some((_, NodeMessage::Subscription(announcement))) => {
                     self.context.on_announcement(&announcement, address.as_ref()).map_err(|error| error.to_string())
                 }
                 _ => Err("it is no subscription".into()),
             },
-            Kind::Publications => match replica::parse(&record) {
-                Some(replica::Message::Update(replica)) => {
+            RecordKind::Publications => match replica::parse(&record) {
+                Some(replica::ReplicaMessage::Update(replica)) => {
                     self.context.on_replica(&replica, address.as_ref()).map_err(|failure| failure.to_string())
                 }
                 _ => Err("it is no publication".into()),
@@ -361,15 +361,15 @@ impl ExchangePorts for Exchange<'_, '_> {
     }
 
     fn note_agreed(&mut self, with: NodeId) {
-        if self.kind == Kind::Subscriptions {
-            let now = self.context.shared.standing.tick();
+        if self.kind == RecordKind::Subscriptions {
+            let now = self.context.shared.cluster_state.tick();
             self.context.shared.nodes.note_agreed(with, now);
         }
     }
 
     /// Publications bear no stamp to ask by: they are compared part by part.
     fn take_catch_up(&mut self, with: NodeId) -> Option<Stamp> {
-        let is_asked = self.kind == Kind::Subscriptions;
+        let is_asked = self.kind == RecordKind::Subscriptions;
         let since = is_asked.then(|| self.context.shared.nodes.take_catch_up(with)).flatten()?;
         Some(since.before(ASK_MARGIN))
     }

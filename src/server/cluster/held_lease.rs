@@ -1,7 +1,7 @@
 //! This node's lease, and what has become of those of the others, as all its processes see it.
 use crate::cluster::arbiter::Arbiter;
-use crate::cluster::digest::Key;
-use crate::cluster::inheritance::{self, Fate, Heir, Row, resolve};
+use crate::cluster::digest::RecordKey;
+use crate::cluster::inheritance::{self, Heir, LeaseOutcome, LeaseRow, resolve};
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmVec};
 use crate::shm_safe::shm_safe;
@@ -89,11 +89,11 @@ impl Arbitration {
 
     /// Notes whose the leases in the table are; returns how many that were taken over have come to ours. What was read
     /// before another process has learned more says nothing.
-    pub(super) fn learn(&self, rows: &[&Row], own_name: &[u8], generation: u32) -> usize {
-        let key = |name: &[u8]| Key::of(&[name]).0;
+    pub(super) fn learn(&self, rows: &[&LeaseRow], own_name: &[u8], generation: u32) -> usize {
+        let key = |name: &[u8]| RecordKey::of(&[name]).0;
         let mut list = ShmVec::new_in(Shm);
         for row in rows {
-            if let Fate::TakenOver(node, lease) = &row.fate {
+            if let LeaseOutcome::TakenOver(node, lease) = &row.fate {
                 let heir = Heir { lost: (key(&row.node), row.lease), by: (key(node), *lease) };
                 // Without memory for all of them those that were known are kept: nothing is inherited too early.
                 if shm::push(&mut list, heir).is_err() {

@@ -1,8 +1,8 @@
 //! Who holds what belongs to a presentity, and who serves it, as this process sees it (`cluster_replicas`).
-use crate::cluster::digest::Key;
+use crate::cluster::digest::RecordKey;
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
-use crate::presence::comparison::Kind;
+use crate::presence::comparison::RecordKind;
 use crate::presence::dialog::DialogId;
 use crate::presence::placed::Placed;
 use crate::presence::subscription_field::Field;
@@ -20,7 +20,7 @@ impl Parts {
     /// Which node holds what; `None`: every node holds everything.
     pub(crate) fn view(&self) -> Option<Rc<View>> {
         let replicas = self.config.replicas()?;
-        let placing = &self.shared.standing.placing;
+        let placing = &self.shared.cluster_state.placing;
         let mut view = self.placement.borrow_mut();
         if !view.is_current(placing) {
             *view = Rc::new(View::of(placing, replicas));
@@ -31,7 +31,7 @@ impl Parts {
     /// How this node places records, for the others; `None`: every node holds everything.
     pub fn share(&self) -> Option<Vec<u8>> {
         let replicas = self.config.replicas()? as u8;
-        let is_ready = self.shared.standing.placing.is_ready();
+        let is_ready = self.shared.cluster_state.placing.is_ready();
         Some(Placed::Share { replicas, is_ready }.to_json(self.node_name()))
     }
 
@@ -39,7 +39,7 @@ impl Parts {
     /// do, because every node holds everything, or because others may see other nodes than this one.
     pub(super) fn hearers(&self, uri: &[u8]) -> Option<Vec<Address>> {
         let view = self.view()?;
-        let is_settled = self.shared.standing.placing.age(clock::monotonic_millis()) >= UNSETTLED;
+        let is_settled = self.shared.cluster_state.placing.age(clock::monotonic_millis()) >= UNSETTLED;
         let addresses = || view.others(uri).filter_map(|node| self.shared.nodes.address(node)).collect();
         (is_settled && !view.is_empty()).then(addresses)
     }
@@ -69,9 +69,9 @@ impl Parts {
 
     /// What belongs to a presentity was removed here: the nodes that hold it hear of that, even when this node is none
     /// of them by then.
-    pub(crate) fn note_removal(&self, kind: Kind, uri: &[u8], name: [&[u8]; 3], text: &[u8], until: Moment) {
+    pub(crate) fn note_removal(&self, kind: RecordKind, uri: &[u8], name: [&[u8]; 3], text: &[u8], until: Moment) {
         if self.config.replicas().is_some() {
-            self.shared.standing.placing.removals.note(kind, uri, name, text, until);
+            self.shared.cluster_state.placing.removals.note(kind, uri, name, text, until);
         }
     }
 
@@ -79,13 +79,13 @@ impl Parts {
     pub(super) fn has_documents(&self) -> bool {
         let Some(replicas) = self.config.replicas() else { return true };
         let nodes = self.shared.nodes;
-        nodes.sharing(replicas).iter().all(|(id, ..)| nodes.has_filled(*id, Kind::Publications))
+        nodes.sharing(replicas).iter().all(|(id, ..)| nodes.has_filled(*id, RecordKind::Publications))
     }
 
     /// A subscription to this presentity is ours: one that is served elsewhere is handed over soon.
     pub(crate) fn note_place_of(&self, uri: &[u8]) {
         if self.view().is_some_and(|view| !view.is_served_here(uri)) {
-            self.shared.standing.placing.look_after(0);
+            self.shared.cluster_state.placing.look_after(0);
         }
     }
 
@@ -105,13 +105,13 @@ impl Parts {
 
     /// This node among those that records are placed on.
     pub(crate) fn own_place(&self) -> (NodeId, u64, bool) {
-        (NodeId::HERE, Key::of(&[self.node_name()]).0, self.shared.standing.placing.is_ready())
+        (NodeId::HERE, RecordKey::of(&[self.node_name()]).0, self.shared.cluster_state.placing.is_ready())
     }
 
     /// Looks which nodes records are placed on now.
     pub(crate) fn observe_places(&self, replicas: usize) {
         let mut seen = self.shared.nodes.sharing(replicas);
         seen.push(self.own_place());
-        self.shared.standing.placing.observe(&seen, clock::monotonic_millis());
+        self.shared.cluster_state.placing.observe(&seen, clock::monotonic_millis());
     }
 }

@@ -5,7 +5,7 @@ use crate::cluster::seal::ReplayWindow;
 use crate::host::dmq::Address;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox};
-use crate::presence::comparison::Kind;
+use crate::presence::comparison::RecordKind;
 use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds};
 
@@ -15,7 +15,7 @@ const PRESUMED_ALIVE: Seconds = Seconds(90);
 
 /// Whether a node is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum Reachability {
     /// dmq says that it answers, and sends it what is broadcast.
     Answers,
     /// It has spoken, or was there when this node was frozen, whatever dmq says.
@@ -25,7 +25,7 @@ pub(super) enum Reach {
 }
 
 shm_safe!(
-    enum Reach {
+    enum Reachability {
         Answers,
         Presumed,
         Away,
@@ -40,7 +40,7 @@ pub(super) struct Node {
     pub(super) host: ShmBox<[u8]>,
     pub(super) port: u16,
     /// Whether it is there.
-    pub(super) reach: Reach,
+    pub(super) reach: Reachability,
     /// When that changed.
     pub(super) since: Moment,
     /// When it spoke though dmq said that it does not answer; 0: dmq knows.
@@ -107,7 +107,7 @@ impl Node {
             name,
             host,
             port,
-            reach: Reach::Away,
+            reach: Reachability::Away,
             since: now,
             heard_at: None,
             presumed_until: None,
@@ -135,7 +135,7 @@ impl Node {
         self.is_there() && !self.has_left && !self.name.is_empty()
     }
 
-    pub(super) fn shares(&self, kind: Kind) -> bool {
+    pub(super) fn shares(&self, kind: RecordKind) -> bool {
         self.compares & kind.bit() != 0
     }
 
@@ -145,7 +145,7 @@ impl Node {
 
     /// Whether it is there, as far as is known.
     pub(super) fn is_there(&self) -> bool {
-        self.reach != Reach::Away
+        self.reach != Reachability::Away
     }
 
     /// Whether it is one of our kind that may have to be asked: it is there, or was when this node was frozen.
@@ -155,7 +155,7 @@ impl Node {
 
     /// Whether it is one of our kind and there.
     pub(super) fn answers(&self) -> bool {
-        self.reach == Reach::Answers && !self.name.is_empty() && self.port > 0
+        self.reach == Reachability::Answers && !self.name.is_empty() && self.port > 0
     }
 
     /// dmq says whether it answers; a node that has just sent something does, whatever dmq says.
@@ -167,9 +167,9 @@ impl Node {
         let is_presumed = was_heard || self.presumed_until.is_some_and(|until| now < until);
         let before = self.is_there();
         self.reach = match (reached, is_presumed) {
-            (true, _) => Reach::Answers,
-            (false, true) => Reach::Presumed,
-            (false, false) => Reach::Away,
+            (true, _) => Reachability::Answers,
+            (false, true) => Reachability::Presumed,
+            (false, false) => Reachability::Away,
         };
         if self.is_there() != before {
             self.since = now;

@@ -1,6 +1,6 @@
 //! The table of leases (`cluster_arbiter`): one row for each start of each node.
-use crate::cluster::arbiter::Registry;
-use crate::cluster::inheritance::{Fate, Row};
+use crate::cluster::arbiter::LeaseTable;
+use crate::cluster::inheritance::{LeaseOutcome, LeaseRow};
 use crate::common::database::Database;
 use crate::host::db::{Cell, Op, Value, row_columns};
 use crate::presence::error::StoreError;
@@ -29,11 +29,11 @@ const HELD: i64 = 0;
 const RELEASED: i64 = 1;
 const TAKEN_OVER: i64 = 2;
 
-fn state_of(fate: &Fate) -> i64 {
+fn state_of(fate: &LeaseOutcome) -> i64 {
     match fate {
-        Fate::Held => HELD,
-        Fate::Released => RELEASED,
-        Fate::TakenOver(..) => TAKEN_OVER,
+        LeaseOutcome::Held => HELD,
+        LeaseOutcome::Released => RELEASED,
+        LeaseOutcome::TakenOver(..) => TAKEN_OVER,
     }
 }
 
@@ -44,14 +44,20 @@ fn owned_by(node: &[u8], lease: u32) -> [Cell<'_>; 3] {
 
 impl LeasesTable {
     /// Changes a row that is as it is said to be; a row that is not is left alone.
-    fn change(&self, row: (&[u8], u32), beat: Option<u32>, fate: &Fate, cells: &[Cell<'_>]) -> Result<(), StoreError> {
+    fn change(
+        &self,
+        row: (&[u8], u32),
+        beat: Option<u32>,
+        fate: &LeaseOutcome,
+        cells: &[Cell<'_>],
+    ) -> Result<(), StoreError> {
         let mut conditions = vec![
             ("node", Op::Eq, Value::Text(row.0)),
             ("lease", Op::Eq, Value::Int(row.1.into())),
             ("state", Op::Eq, Value::Int(state_of(fate))),
         ];
         conditions.extend(beat.map(|beat| ("beat", Op::Eq, Value::Int(beat.into()))));
-        if let Fate::TakenOver(heir, lease) = fate {
+        if let LeaseOutcome::TakenOver(heir, lease) = fate {
             conditions.push(("heir", Op::Eq, Value::Text(heir)));
             conditions.push(("heir_lease", Op::Eq, Value::Int((*lease).into())));
         }
@@ -59,21 +65,21 @@ impl LeasesTable {
     }
 }
 
-impl Registry for LeasesTable {
+impl LeaseTable for LeasesTable {
     type Error = StoreError;
 
-    fn rows(&mut self) -> Result<Vec<Row>, StoreError> {
+    fn rows(&mut self) -> Result<Vec<LeaseRow>, StoreError> {
         self.database.read(|db| {
             let rows = db.select::<Lease>(self.table, &[], None)?;
             let number = |n: i64| u32::try_from(n).unwrap_or_default();
-            let read = rows.iter().map(|row| Row {
+            let read = rows.iter().map(|row| LeaseRow {
                 node: row.bytes(Lease::Node).to_vec(),
                 lease: number(row.int(Lease::Number)),
                 beat: number(row.int(Lease::Beat)),
                 fate: match row.int(Lease::State) {
-                    HELD => Fate::Held,
-                    RELEASED => Fate::Released,
-                    _ => Fate::TakenOver(row.bytes(Lease::Heir).to_vec(), number(row.int(Lease::HeirNumber))),
+                    HELD => LeaseOutcome::Held,
+                    RELEASED => LeaseOutcome::Released,
+                    _ => LeaseOutcome::TakenOver(row.bytes(Lease::Heir).to_vec(), number(row.int(Lease::HeirNumber))),
                 },
             });
             Ok(read.collect())
@@ -93,19 +99,19 @@ impl Registry for LeasesTable {
     }
 
     fn beat(&mut self, node: &[u8], lease: u32, from: u32) -> Result<(), StoreError> {
-        self.change((node, lease), Some(from), &Fate::Held, &[("beat", Value::Int(i64::from(from) + 1))])
+        self.change((node, lease), Some(from), &LeaseOutcome::Held, &[("beat", Value::Int(i64::from(from) + 1))])
     }
 
-    fn take_over(&mut self, seen: &Row, node: &[u8], lease: u32) -> Result<(), StoreError> {
+    fn take_over(&mut self, seen: &LeaseRow, node: &[u8], lease: u32) -> Result<(), StoreError> {
         let cells = owned_by(node, lease);
         self.change((&seen.node, seen.lease), Some(seen.beat), &seen.fate, &cells)
     }
 
     fn release(&mut self, node: &[u8], lease: u32) -> Result<(), StoreError> {
-        self.change((node, lease), None, &Fate::Held, &[("state", Value::Int(RELEASED))])
+        self.change((node, lease), None, &LeaseOutcome::Held, &[("state", Value::Int(RELEASED))])
     }
 
     fn hand_over(&mut self, own: (&[u8], u32), heir: (&[u8], u32)) -> Result<(), StoreError> {
-        self.change(own, None, &Fate::Held, &owned_by(heir.0, heir.1))
+        self.change(own, None, &LeaseOutcome::Held, &owned_by(heir.0, heir.1))
     }
 }

@@ -29,7 +29,7 @@ pub(super) enum Merging {
 
 /// What a merge goes by.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct MergeBasis {
     word: u32,
     status: Status,
     reason: Vec<u8>,
@@ -40,11 +40,20 @@ pub(super) struct Seen {
     is_claimed: bool,
 }
 
-impl Seen {
-    pub(super) fn of<B: AsRef<[u8]>>(subscription: &Subscription<B>, ownership: &Ownership) -> Seen {
+impl MergeBasis {
+    pub(super) fn of<B: AsRef<[u8]>>(subscription: &Subscription<B>, ownership: &Ownership) -> MergeBasis {
         let Ownership { owner, epoch, lease, stamp, is_claimed, .. } = *ownership;
         let (word, status) = (subscription.state.remote_cseq, subscription.state.status);
-        Seen { word, status, reason: subscription.get(Field::Reason).to_vec(), owner, epoch, lease, stamp, is_claimed }
+        MergeBasis {
+            word,
+            status,
+            reason: subscription.get(Field::Reason).to_vec(),
+            owner,
+            epoch,
+            lease,
+            stamp,
+            is_claimed,
+        }
     }
 }
 
@@ -88,14 +97,14 @@ impl Context<'_> {
             false => self.shared.nodes.of_name(&other.claim.owner, clock::now())?,
         };
         let OwnershipClaim { epoch, stamp, ceiling, lease, .. } = other.claim;
-        if !self.shared.standing.clock.observe(stamp, clock::wall_millis()) {
+        if !self.shared.cluster_state.clock.observe(stamp, clock::wall_millis()) {
             limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", log::show(&other.claim.owner));
         }
         let ownership = Ownership { owner, epoch, stamp, ceiling, lease, ..Ownership::default() };
         let Some((mine, own_ownership)) = self.owned_subscription(dialog) else {
             return self.on_new_subscription(other, ownership, from).map(|()| Merging::Done);
         };
-        let seen = Seen::of(&mine, &own_ownership);
+        let seen = MergeBasis::of(&mine, &own_ownership);
         let is_owned = self.owns(&own_ownership);
         let Announcement { subscription: mine, claim } = self.announcement(mine, own_ownership);
         let (held, theirs) = (claim.held(), other.claim.held());
@@ -180,7 +189,7 @@ impl Context<'_> {
         &mut self,
         merged: &Subscription,
         ownership: Ownership,
-        seen: &Seen,
+        seen: &MergeBasis,
     ) -> Result<Merging, StoreError> {
         let dialog = merged.dialog();
         let mut fresh = merged.map(shm::copy)?;
@@ -190,7 +199,7 @@ impl Context<'_> {
             let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(Merging::Done) };
             let Some(stored) = shard.find(dialog) else { return Ok(Merging::Done) };
             let known = &stored.subscription.state;
-            if Seen::of(&stored.subscription, &stored.ownership) != *seen {
+            if MergeBasis::of(&stored.subscription, &stored.ownership) != *seen {
                 return Ok(Merging::Overtaken);
             }
             let state = &mut fresh.state;
@@ -213,10 +222,10 @@ impl Context<'_> {
     }
 
     /// The numbers that another node has used, and the lease of an owner that both know, in whatever order they come.
-    fn take_numbers(&self, dialog: DialogId<'_>, merged: &Ownership, seen: &Seen) -> Merging {
+    fn take_numbers(&self, dialog: DialogId<'_>, merged: &Ownership, seen: &MergeBasis) -> Merging {
         let mut merging = Merging::Done;
         self.shared.tables.change_numbers(dialog, |stored| {
-            if Seen::of(&stored.subscription, &stored.ownership) != *seen {
+            if MergeBasis::of(&stored.subscription, &stored.ownership) != *seen {
                 merging = Merging::Overtaken;
                 return;
             }

@@ -1,10 +1,10 @@
 //! What is known of the messages of other nodes: their version, and what was asked of each node page by page.
 use crate::cluster::clock::Stamp;
-use crate::cluster::digest::Key;
-use crate::cluster::exchange::{Message, Pull, Pulling};
+use crate::cluster::digest::RecordKey;
+use crate::cluster::exchange::{ExchangeMessage, Pull, Pulling};
 use crate::host::clock;
 use crate::host::dmq::Address;
-use crate::presence::comparison::{Comparison, Kind};
+use crate::presence::comparison::{Comparison, RecordKind};
 use crate::server::cluster::known_node::Node;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::nodes::Nodes;
@@ -45,7 +45,7 @@ impl Nodes {
         let list = self.list.lock();
         let sharing =
             list.iter().enumerate().filter(|(_, node)| node.is_present() && usize::from(node.replicas) == replicas);
-        sharing.map(|(at, node)| (NodeId::at(at), Key::of(&[&node.name]).0, node.is_ready)).collect()
+        sharing.map(|(at, node)| (NodeId::at(at), RecordKey::of(&[&node.name]).0, node.is_ready)).collect()
     }
 
     /// The nodes of our kind that are there and place records differently, or have not said how.
@@ -56,7 +56,7 @@ impl Nodes {
     }
 
     /// A node has sent all its records of a kind.
-    pub fn note_filled(&self, by: NodeId, kind: Kind) {
+    pub fn note_filled(&self, by: NodeId, kind: RecordKind) {
         self.change(by, |node| node.filled |= kind.bit());
     }
 
@@ -66,17 +66,17 @@ impl Nodes {
     }
 
     /// Whether a node has sent all its records of a kind since this one started.
-    pub fn has_filled(&self, by: NodeId, kind: Kind) -> bool {
+    pub fn has_filled(&self, by: NodeId, kind: RecordKind) -> bool {
         self.change(by, |node| node.filled & kind.bit() != 0).unwrap_or_default()
     }
 
     /// What is asked of a node page by page.
-    pub fn pulling(&self, from: NodeId, kind: Kind) -> Option<Pulling> {
+    pub fn pulling(&self, from: NodeId, kind: RecordKind) -> Option<Pulling> {
         self.with_pulling(from, kind, |pulling| *pulling)
     }
 
     /// The same, looked at and changed before another process does. Of a node that is not known nothing is kept.
-    pub fn with_pulling<T>(&self, from: NodeId, kind: Kind, work: impl FnOnce(&mut Option<Pulling>) -> T) -> T {
+    pub fn with_pulling<T>(&self, from: NodeId, kind: RecordKind, work: impl FnOnce(&mut Option<Pulling>) -> T) -> T {
         let mut list = self.list.lock();
         match from.place().and_then(|at| list.get_mut(at)) {
             Some(node) => work(&mut node.pulling[kind as usize]),
@@ -95,7 +95,7 @@ impl Nodes {
     }
 
     /// The next comparison with a node is `earlier` than it would be.
-    pub fn compare_earlier(&self, with: NodeId, kind: Kind, earlier: Seconds) {
+    pub fn compare_earlier(&self, with: NodeId, kind: RecordKind, earlier: Seconds) {
         self.change(with, |node| {
             let compared_at = &mut node.compared_at[kind as usize];
             *compared_at = compared_at.map(|at| at.min(clock::now() - earlier));
@@ -103,9 +103,9 @@ impl Nodes {
     }
 
     /// Begins to ask a node for what was changed since a moment; returns the question.
-    pub fn begin_pull(&self, from: NodeId, kind: Kind, since: Stamp) -> Comparison {
+    pub fn begin_pull(&self, from: NodeId, kind: RecordKind, since: Stamp) -> Comparison {
         let (pull, now) = (Pull { cursor: 0, since }, clock::monotonic_millis());
         self.with_pulling(from, kind, |pulling| *pulling = Some(Pulling::of(pull, now)));
-        Message::Pull(pull)
+        ExchangeMessage::Pull(pull)
     }
 }

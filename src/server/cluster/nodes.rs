@@ -1,13 +1,13 @@
 //! The nodes of the cluster that run this module: their names, whether they answer, and what they still have to be
 //! sent.
-use crate::cluster::digest::Key;
+use crate::cluster::digest::RecordKey;
 use crate::cluster::seal::Sealed;
 use crate::host::dmq::{self, Address};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmVec};
-use crate::presence::comparison::Kind;
-use crate::server::cluster::known_node::{Node, Reach};
+use crate::presence::comparison::RecordKind;
+use crate::server::cluster::known_node::{Node, Reachability};
 use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
 use crate::time::{AtomicMoment, Moment, Seconds};
@@ -155,7 +155,9 @@ impl Nodes {
 
     /// A node has spoken.
     pub fn mark_alive(&self, name: &[u8], now: Moment) {
-        if let Some(node) = self.list.lock().iter_mut().find(|node| *node.name == *name && node.reach == Reach::Away) {
+        if let Some(node) =
+            self.list.lock().iter_mut().find(|node| *node.name == *name && node.reach == Reachability::Away)
+        {
             node.heard_at = Some(now);
             node.set_reached(false, now);
         }
@@ -189,11 +191,11 @@ impl Nodes {
                 list[old].port = 0;
                 (list[old].reach, list[old].since, list[old].owed)
             }
-            None => (Reach::Away, now, true),
+            None => (Reachability::Away, now, true),
         };
         let node = &mut list[at];
         (node.host, node.port) = (fresh.host, fresh.port);
-        let reach = if reach == Reach::Answers { reach } else { Reach::Presumed };
+        let reach = if reach == Reachability::Answers { reach } else { Reachability::Presumed };
         (node.reach, node.since, node.owed) = (reach, since, owed);
         Ok(())
     }
@@ -208,7 +210,7 @@ impl Nodes {
             let mut list = self.list.lock();
             let node = match list.iter().position(|node| node.is_at(&other.address)) {
                 Some(at) => {
-                    list[at].owed |= other.active && list[at].reach != Reach::Answers;
+                    list[at].owed |= other.active && list[at].reach != Reachability::Answers;
                     &mut list[at]
                 }
                 None => match add(&mut list, fresh) {
@@ -220,7 +222,7 @@ impl Nodes {
                     Err(NoMemory) => continue,
                 },
             };
-            if other.active && node.reach != Reach::Answers {
+            if other.active && node.reach != Reachability::Answers {
                 returned.push(other.address.clone());
             }
             node.set_reached(other.active, now);
@@ -269,7 +271,7 @@ impl Nodes {
     }
 
     /// The nodes that compare records of a kind and are there.
-    pub fn peers(&self, kind: Kind) -> Vec<(NodeId, Address)> {
+    pub fn peers(&self, kind: RecordKind) -> Vec<(NodeId, Address)> {
         let list = self.list.lock();
         let peers = list.iter().enumerate().filter(|(_, node)| node.answers() && node.compares & kind.bit() != 0);
         peers.map(|(at, node)| (NodeId::at(at), node.address())).collect()
@@ -308,18 +310,18 @@ impl Nodes {
         for node in self.list.lock().iter_mut() {
             if node.is_there() || now - node.since <= time + FROZEN_MARGIN {
                 node.presumed_until = Some(now + ANSWER_TIME);
-                node.set_reached(node.reach == Reach::Answers, now);
+                node.set_reached(node.reach == Reachability::Answers, now);
             }
         }
     }
 
     /// A node has said all that we had missed.
-    pub fn note_answered(&self, from: NodeId, kind: Kind, now: u64) {
+    pub fn note_answered(&self, from: NodeId, kind: RecordKind, now: u64) {
         self.change(from, |node| node.answered_at[kind as usize] = now);
     }
 
     /// The nodes of our kind that were to be asked.
-    pub fn asked(&self, kind: Kind) -> Vec<(NodeId, Address)> {
+    pub fn asked(&self, kind: RecordKind) -> Vec<(NodeId, Address)> {
         let list = self.list.lock();
         let asked = list.iter().enumerate().filter(|(_, node)| node.may_answer() && node.shares(kind));
         asked.map(|(at, node)| (NodeId::at(at), node.address())).collect()
@@ -335,7 +337,7 @@ impl Nodes {
 
     /// Whether all nodes that are there have said, since `asked_at`, what we had missed; `is_late`: who has not begun
     /// to is not there.
-    pub fn has_answers(&self, kind: Kind, asked_at: u64, is_late: bool) -> bool {
+    pub fn has_answers(&self, kind: RecordKind, asked_at: u64, is_late: bool) -> bool {
         let list = self.list.lock();
         let mut others = list.iter().filter(|node| node.may_answer() && node.shares(kind));
         let has_answered = |node: &Node| {
@@ -346,7 +348,7 @@ impl Nodes {
     }
 
     /// Whether it is time to compare with a node, which the caller does.
-    pub fn take_comparison(&self, with: NodeId, kind: Kind, now: Moment, interval: Seconds) -> bool {
+    pub fn take_comparison(&self, with: NodeId, kind: RecordKind, now: Moment, interval: Seconds) -> bool {
         let due = |node: &mut Node| {
             let compared_at = &mut node.compared_at[kind as usize];
             let is_due = compared_at.is_none_or(|at| now - at >= interval);
@@ -359,7 +361,10 @@ impl Nodes {
     /// The digests of the names of owners.
     pub fn owner_keys(&self, own: &[u8]) -> OwnerKeys {
         let list = self.list.lock();
-        OwnerKeys { own: Key::of(&[own]).0, others: list.iter().map(|node| Key::of(&[&node.name]).0).collect() }
+        OwnerKeys {
+            own: RecordKey::of(&[own]).0,
+            others: list.iter().map(|node| RecordKey::of(&[&node.name]).0).collect(),
+        }
     }
 
     /// The node at `address` runs stock's module now: what ran there under a name of ours is gone.
@@ -382,7 +387,7 @@ impl Nodes {
     pub fn unknown(&self) -> Vec<Address> {
         let list = self.list.lock();
         list.iter()
-            .filter(|node| node.reach == Reach::Answers && node.port > 0)
+            .filter(|node| node.reach == Reachability::Answers && node.port > 0)
             .filter(|node| node.name.is_empty() || node.speaks == 0)
             .map(Node::address)
             .collect()
@@ -509,24 +514,24 @@ mod tests {
         nodes.observe(&seen(&[(1, true), (2, true)]), Moment::at(10));
         for (name, port) in [(b"b", 1), (b"c", 2)] {
             nodes.on_heard(name, &at(port), Moment::at(10)).unwrap();
-            nodes.note_hello(nodes.of_name(name, Moment::at(10)).unwrap(), Kind::Subscriptions.bit(), 2);
+            nodes.note_hello(nodes.of_name(name, Moment::at(10)).unwrap(), RecordKind::Subscriptions.bit(), 2);
         }
         // c was lost long before; of b dmq has had no answer, because nobody read it.
         nodes.observe(&seen(&[(1, true), (2, false)]), Moment::at(20));
         nodes.observe(&seen(&[(1, false), (2, false)]), Moment::at(60));
         nodes.on_freeze(Moment::at(60), Seconds(12));
         assert_eq!(
-            nodes.asked(Kind::Subscriptions).into_iter().map(|(_, address)| address).collect::<Vec<_>>(),
+            nodes.asked(RecordKind::Subscriptions).into_iter().map(|(_, address)| address).collect::<Vec<_>>(),
             [at(1)]
         );
         assert!(
-            !nodes.has_answers(Kind::Subscriptions, 60_000, false)
-                && nodes.has_answers(Kind::Subscriptions, 60_000, true)
+            !nodes.has_answers(RecordKind::Subscriptions, 60_000, false)
+                && nodes.has_answers(RecordKind::Subscriptions, 60_000, true)
         );
         nodes.observe(&seen(&[(1, false), (2, false)]), Moment::at(62));
         assert_eq!(nodes.present(), [b"b".to_vec()]);
-        nodes.note_answered(nodes.of_name(b"b", Moment::at(62)).unwrap(), Kind::Subscriptions, 62_000);
-        assert!(nodes.has_answers(Kind::Subscriptions, 60_000, false));
+        nodes.note_answered(nodes.of_name(b"b", Moment::at(62)).unwrap(), RecordKind::Subscriptions, 62_000);
+        assert!(nodes.has_answers(RecordKind::Subscriptions, 60_000, false));
         // Whether it is there still it is asked again.
         nodes.observe(&seen(&[(1, false), (2, false)]), Moment::at(66));
         assert_eq!(nodes.doubted(Moment::at(66)), [at(1)]);

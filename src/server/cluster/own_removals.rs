@@ -1,9 +1,9 @@
 //! What was removed at this node, where not every node holds everything (`cluster_replicas`): when the node does not
 //! hold it any more it offers the removal to those that do, until one of them has said that it knows.
-use crate::cluster::digest::Key;
+use crate::cluster::digest::RecordKey;
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
-use crate::presence::comparison::Kind;
+use crate::presence::comparison::RecordKind;
 use crate::shm_safe::shm_safe;
 use crate::time::Moment;
 
@@ -38,14 +38,14 @@ impl Default for OwnRemovals {
 }
 
 fn digest(name: [&[u8]; 3]) -> u64 {
-    Key::of(&name).0
+    RecordKey::of(&name).0
 }
 
 impl OwnRemovals {
     /// Something that belongs to a presentity was removed. Without memory the comparison of the nodes has to do.
-    pub fn note(&self, kind: Kind, uri: &[u8], name: [&[u8]; 3], text: &[u8], until: Moment) {
+    pub fn note(&self, kind: RecordKind, uri: &[u8], name: [&[u8]; 3], text: &[u8], until: Moment) {
         let (Ok(uri), Ok(text)) = (shm::copy(uri), shm::copy(text)) else { return };
-        let is_document = kind == Kind::Publications;
+        let is_document = kind == RecordKind::Publications;
         let mut list = self.list.lock();
         if list.len() >= MOST {
             list.drain(..MOST / 4);
@@ -55,8 +55,8 @@ impl OwnRemovals {
     }
 
     /// Another node knows of it.
-    pub fn forget(&self, kind: Kind, name: [&[u8]; 3]) {
-        let (is_document, name) = (kind == Kind::Publications, digest(name));
+    pub fn forget(&self, kind: RecordKind, name: [&[u8]; 3]) {
+        let (is_document, name) = (kind == RecordKind::Publications, digest(name));
         self.list.lock().retain(|removal| removal.is_document != is_document || removal.name != name);
     }
 
@@ -64,12 +64,12 @@ impl OwnRemovals {
     /// is forgotten.
     pub fn wanted(
         &self,
-        kind: Kind,
+        kind: RecordKind,
         most: usize,
         now: Moment,
         wanted: impl Fn(&[u8]) -> bool,
     ) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let is_document = kind == Kind::Publications;
+        let is_document = kind == RecordKind::Publications;
         let mut list = self.list.lock();
         list.retain(|removal| removal.until >= now);
         let found = list.iter().filter(|removal| removal.is_document == is_document && wanted(&removal.uri));
@@ -85,10 +85,10 @@ mod tests {
     fn note(removals: &OwnRemovals, number: usize, until: i64) {
         let id = format!("call{number}");
         let uri = format!("sip:{number}@a");
-        removals.note(Kind::Subscriptions, uri.as_bytes(), [id.as_bytes(), b"f", b"t"], b"{}", Moment::at(until));
+        removals.note(RecordKind::Subscriptions, uri.as_bytes(), [id.as_bytes(), b"f", b"t"], b"{}", Moment::at(until));
     }
 
-    fn count(removals: &OwnRemovals, kind: Kind, now: i64) -> usize {
+    fn count(removals: &OwnRemovals, kind: RecordKind, now: i64) -> usize {
         removals.wanted(kind, usize::MAX, Moment::at(now), |_| true).len()
     }
 
@@ -97,14 +97,14 @@ mod tests {
         let before = fake::live_blocks();
         let removals = OwnRemovals::default();
         (1..=3).for_each(|number| note(&removals, number, 100 + number as i64));
-        let wanted = removals.wanted(Kind::Subscriptions, 5, Moment::at(50), |uri| uri != b"sip:2@a");
+        let wanted = removals.wanted(RecordKind::Subscriptions, 5, Moment::at(50), |uri| uri != b"sip:2@a");
         assert_eq!(wanted.iter().map(|(uri, _)| uri.as_slice()).collect::<Vec<_>>(), [b"sip:1@a", b"sip:3@a"]);
-        assert_eq!(count(&removals, Kind::Publications, 50), 0);
-        removals.forget(Kind::Publications, [b"call1", b"f", b"t"]);
-        assert_eq!(count(&removals, Kind::Subscriptions, 50), 3);
-        removals.forget(Kind::Subscriptions, [b"call1", b"f", b"t"]);
-        assert_eq!(count(&removals, Kind::Subscriptions, 50), 2);
-        assert_eq!(count(&removals, Kind::Subscriptions, 103), 1);
+        assert_eq!(count(&removals, RecordKind::Publications, 50), 0);
+        removals.forget(RecordKind::Publications, [b"call1", b"f", b"t"]);
+        assert_eq!(count(&removals, RecordKind::Subscriptions, 50), 3);
+        removals.forget(RecordKind::Subscriptions, [b"call1", b"f", b"t"]);
+        assert_eq!(count(&removals, RecordKind::Subscriptions, 50), 2);
+        assert_eq!(count(&removals, RecordKind::Subscriptions, 103), 1);
         drop(removals);
         assert_eq!(fake::live_blocks(), before);
     }
@@ -113,9 +113,12 @@ mod tests {
     fn the_oldest_are_forgotten_first() {
         let removals = OwnRemovals::default();
         (0..=MOST).for_each(|number| note(&removals, number, 100));
-        assert_eq!(count(&removals, Kind::Subscriptions, 50), MOST - MOST / 4 + 1);
+        assert_eq!(count(&removals, RecordKind::Subscriptions, 50), MOST - MOST / 4 + 1);
         let last = format!("sip:{MOST}@a");
-        assert_eq!(removals.wanted(Kind::Subscriptions, 9, Moment::at(50), |uri| uri == last.as_bytes()).len(), 1);
+        assert_eq!(
+            removals.wanted(RecordKind::Subscriptions, 9, Moment::at(50), |uri| uri == last.as_bytes()).len(),
+            1
+        );
     }
 
     #[test]
@@ -124,7 +127,7 @@ mod tests {
         let before = fake::live_blocks();
         for at in 0..3 {
             let (_, failed) = fake::failing_at(at, || note(&removals, 1, 100));
-            assert!(failed && fake::held_locks() == 0 && count(&removals, Kind::Subscriptions, 50) == 0);
+            assert!(failed && fake::held_locks() == 0 && count(&removals, RecordKind::Subscriptions, 50) == 0);
         }
         assert_eq!(fake::live_blocks(), before);
     }

@@ -186,14 +186,14 @@ pub type CachedView = RefCell<Rc<View>>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::digest::Key;
+    use crate::cluster::digest::RecordKey;
     use crate::host::fake;
 
     fn placing(nodes: usize) -> Placing {
         let placing = Placing::default();
         let seen: Vec<(NodeId, u64, bool)> = (0..nodes)
             .map(|at| if at == 0 { NodeId::HERE } else { NodeId::at(at) })
-            .map(|node| (node, Key::of(&[&[node.place().unwrap_or(99) as u8]]).0, true))
+            .map(|node| (node, RecordKey::of(&[&[node.place().unwrap_or(99) as u8]]).0, true))
             .collect();
         placing.observe(&seen, 50_000);
         placing

@@ -2,7 +2,7 @@
 use crate::host::log;
 use crate::host::{clock, dmq};
 use crate::limited;
-use crate::presence::comparison::Kind;
+use crate::presence::comparison::RecordKind;
 use crate::presence::dialog::DialogId;
 use crate::presence::ports::cluster::Cluster;
 use crate::presence::replica::Replica;
@@ -21,7 +21,7 @@ impl Cluster for Context<'_> {
         if replica.expires == Seconds::ZERO && !replica.is_new {
             let until = clock::now() + Seconds::from(self.config.max_expires);
             let name = [&uri[..], &replica.event, replica.last_etag().bytes()];
-            self.note_removal(Kind::Publications, &uri, name, &text, until);
+            self.note_removal(RecordKind::Publications, &uri, name, &text, until);
         }
         if !self.send_to_holders(dmq::Channel::Publications, &uri, &text) {
             limited!(Error, "a change for {} could not be sent to the other nodes", log::show(&replica.user));

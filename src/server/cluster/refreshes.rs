@@ -1,19 +1,19 @@
 //! Refreshes among nodes: the nodes that read them are sent what a SUBSCRIBE has changed instead of the whole
 //! subscription, and a node whose replica is not the one that was refreshed asks for the whole of it.
-use crate::cluster::digest::Key;
-use crate::cluster::exchange::Message;
+use crate::cluster::digest::RecordKey;
+use crate::cluster::exchange::ExchangeMessage;
 use crate::cluster::version::Version;
 use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
 use crate::limited;
 use crate::presence::cluster::{self, REFRESHES, dialog_key};
-use crate::presence::comparison::Kind;
+use crate::presence::comparison::RecordKind;
 use crate::presence::error::StoreError;
 use crate::presence::replica_refresh::{ReplicaRefresh, unchanged};
 use crate::presence::subscription::{RowState, Subscription};
 use crate::presence::subscription_field::Field;
-use crate::server::cluster::merging::Seen;
+use crate::server::cluster::merging::MergeBasis;
 use crate::server::context::Context;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
@@ -34,7 +34,7 @@ enum Outcome {
 impl Parts {
     /// The digest of what a refresh leaves as it is.
     pub(super) fn unchanged_of<B: AsRef<[u8]>>(&self, subscription: &Subscription<B>, ownership: &Ownership) -> u64 {
-        let owner = Key::of(&[&self.owner_name(ownership.owner)]).0;
+        let owner = RecordKey::of(&[&self.owner_name(ownership.owner)]).0;
         let ceiling = ownership.ceiling.max(subscription.state.local_cseq);
         let event = self.packages().get(subscription.state.event).name;
         unchanged(subscription, event, owner, [ownership.epoch, ownership.lease, ceiling])
@@ -100,7 +100,7 @@ impl Context<'_> {
         name: &[u8],
         from: Option<&Address>,
     ) -> Result<(), StoreError> {
-        let told_in_time = self.shared.standing.clock.observe(refresh.stamp, clock::wall_millis());
+        let told_in_time = self.shared.cluster_state.clock.observe(refresh.stamp, clock::wall_millis());
         if !told_in_time {
             limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", crate::host::log::show(name));
         }
@@ -133,10 +133,10 @@ impl Context<'_> {
             return Outcome::Older(Box::new(subscription), seen);
         }
         let is_owned = self.owns(&seen);
-        let before = Seen::of(&subscription, &seen);
+        let before = MergeBasis::of(&subscription, &seen);
         let mut is_same = false;
         let change = |stored: &mut SubscriptionEntry| {
-            is_same = Seen::of(&stored.subscription, &stored.ownership) == before;
+            is_same = MergeBasis::of(&stored.subscription, &stored.ownership) == before;
             if is_same {
                 take_refresh(stored, refresh, is_owned);
             }
@@ -149,11 +149,11 @@ impl Context<'_> {
     }
 
     /// Asks the node that has spoken of a subscription for the whole of it, unless it is just sending all there is.
-    fn ask_for(&mut self, key: Key, name: &[u8], from: Option<&Address>) {
+    fn ask_for(&mut self, key: RecordKey, name: &[u8], from: Option<&Address>) {
         let Ok(id) = self.shared.nodes.of_name(name, clock::now()) else { return };
         let now = clock::monotonic_millis();
-        if self.shared.nodes.pulling(id, Kind::Subscriptions).is_none_or(|pulling| !pulling.moves(now)) {
-            let want = cluster::compare(self.node_name(), Kind::Subscriptions, &Message::Want(vec![key]));
+        if self.shared.nodes.pulling(id, RecordKind::Subscriptions).is_none_or(|pulling| !pulling.moves(now)) {
+            let want = cluster::compare(self.node_name(), RecordKind::Subscriptions, &ExchangeMessage::Want(vec![key]));
             self.answer_node(from, &want);
         }
     }

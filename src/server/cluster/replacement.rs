@@ -5,8 +5,8 @@ use crate::cluster::placement::KEPT;
 use crate::host::dmq::{Address, Channel};
 use crate::host::{clock, log};
 use crate::limited;
-use crate::presence::cluster::{self, Message as NodeMessage};
-use crate::presence::comparison::Kind;
+use crate::presence::cluster::{self, NodeMessage};
+use crate::presence::comparison::RecordKind;
 use crate::presence::dialog::DialogId;
 use crate::presence::placed::{Offer, Placed, RecordName};
 use crate::presence::ports::server::Server;
@@ -77,20 +77,21 @@ impl Context<'_> {
                 );
             }
         }
-        if self.may_speak() && self.shared.standing.placing.is_ready() {
+        if self.may_speak() && self.shared.cluster_state.placing.is_ready() {
             self.move_records();
         }
     }
 
     /// Asks the others for what this node should hold, until it has it.
     fn fill(&mut self, replicas: usize) {
-        if self.shared.standing.placing.is_ready() {
+        if self.shared.cluster_state.placing.is_ready() {
             return;
         }
-        let (nodes, age) = (self.shared.nodes, self.shared.standing.placing.filling_age(clock::monotonic_millis()));
+        let (nodes, age) =
+            (self.shared.nodes, self.shared.cluster_state.placing.filling_age(clock::monotonic_millis()));
         let mut is_filled = true;
         for (id, ..) in nodes.sharing(replicas) {
-            for kind in [Kind::Subscriptions, Kind::Publications] {
+            for kind in [RecordKind::Subscriptions, RecordKind::Publications] {
                 if nodes.has_filled(id, kind) {
                     continue;
                 }
@@ -104,7 +105,7 @@ impl Context<'_> {
         let waits = if knows_all { ALONE_AFTER } else { STRANGERS_AFTER };
         if is_filled && age >= waits || age >= LONGEST_FILL {
             crate::log!(Notice, "this node has its share of the records: it serves requests");
-            self.shared.standing.placing.note_ready();
+            self.shared.cluster_state.placing.note_ready();
             self.observe_places(replicas);
             self.say_share();
         }
@@ -112,7 +113,7 @@ impl Context<'_> {
 
     /// Moves what is not in its place.
     fn move_records(&mut self) {
-        let (placing, now) = (&self.shared.standing.placing, clock::monotonic_millis());
+        let (placing, now) = (&self.shared.cluster_state.placing, clock::monotonic_millis());
         if placing.age(now) < STABLE || !placing.is_look_due(now) {
             return;
         }
@@ -149,7 +150,7 @@ impl Context<'_> {
 
     /// Makes another node the owner of a subscription of ours.
     fn give_to(&self, dialog: DialogId<'_>, home: NodeId) -> Option<(Subscription, Ownership)> {
-        let (tables, stamp) = (&self.shared.tables, self.shared.standing.tick());
+        let (tables, stamp) = (&self.shared.tables, self.shared.cluster_state.tick());
         let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
         let stored = shard.find(dialog)?;
         let ceiling = stored.ownership.ceiling.max(stored.subscription.state.local_cseq);
@@ -190,8 +191,8 @@ impl Context<'_> {
             let line = view.line(subscription.get(Field::PresUri)).collect();
             offers.add(line, self.announcement_text(subscription, ownership));
         }
-        self.add_removals(view, &mut offers, Kind::Subscriptions);
-        offers.send(self, Kind::Subscriptions)
+        self.add_removals(view, &mut offers, RecordKind::Subscriptions);
+        offers.send(self, RecordKind::Subscriptions)
     }
 
     /// Offers the publications that this node should not hold to those that should; returns how many.
@@ -210,13 +211,13 @@ impl Context<'_> {
                 },
             );
         }
-        self.add_removals(view, &mut offers, Kind::Publications);
-        offers.send(self, Kind::Publications)
+        self.add_removals(view, &mut offers, RecordKind::Publications);
+        offers.send(self, RecordKind::Publications)
     }
 
     /// What was removed here and belongs to nodes that may not have heard of it.
-    fn add_removals(&self, view: &View, offers: &mut Offers, kind: Kind) {
-        let removals = &self.shared.standing.placing.removals;
+    fn add_removals(&self, view: &View, offers: &mut Offers, kind: RecordKind) {
+        let removals = &self.shared.cluster_state.placing.removals;
         for (uri, text) in removals.wanted(kind, MOST_OFFERED, clock::now(), |uri| !view.is_held_here(uri)) {
             offers.add(view.line(&uri).collect(), text);
         }
@@ -230,10 +231,10 @@ impl Context<'_> {
             Placed::Held(kind, names) => {
                 let Some(view) = self.view() else { return };
                 for name in &names {
-                    self.shared.standing.placing.removals.forget(kind, name.each_ref().map(Vec::as_slice));
+                    self.shared.cluster_state.placing.removals.forget(kind, name.each_ref().map(Vec::as_slice));
                     let done = match kind {
-                        Kind::Subscriptions => self.forget_moved_subscription(&view, name),
-                        Kind::Publications => self.forget_moved_document(&view, name),
+                        RecordKind::Subscriptions => self.forget_moved_subscription(&view, name),
+                        RecordKind::Publications => self.forget_moved_document(&view, name),
                     };
                     if let Err(error) = done {
                         limited!(Warn, "a record that another node holds now cannot be forgotten here: {error}");
@@ -254,8 +255,8 @@ impl Context<'_> {
         let (mut held, mut records) = (Vec::new(), Vec::new());
         for record in offer.records {
             let name = match offer.kind {
-                Kind::Subscriptions => self.take_subscription(&record, &first),
-                Kind::Publications => self.take_document(&record, &first),
+                RecordKind::Subscriptions => self.take_subscription(&record, &first),
+                RecordKind::Publications => self.take_document(&record, &first),
             };
             if let Some(name) = name {
                 held.push(name);
@@ -295,7 +296,7 @@ impl Context<'_> {
     }
 
     fn take_document(&mut self, record: &[u8], from: &Address) -> Option<RecordName> {
-        let Some(replica::Message::Update(replica)) = replica::parse(record) else { return None };
+        let Some(replica::ReplicaMessage::Update(replica)) = replica::parse(record) else { return None };
         let tag = replica.last_etag().bytes().to_vec();
         let name = [uri::join(&replica.user, &replica.domain), replica.event.clone(), tag];
         match self.on_replica(&replica, Some(from)) {
@@ -384,7 +385,7 @@ impl Offers {
         }
     }
 
-    fn send(self, context: &Context, kind: Kind) -> usize {
+    fn send(self, context: &Context, kind: RecordKind) -> usize {
         let mut sent = 0;
         for (line, records) in self.by_line {
             let nodes = context.shared.nodes;

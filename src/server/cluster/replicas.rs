@@ -6,8 +6,8 @@ use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log, process, shm};
 use crate::limited;
-use crate::presence::cluster::{self, Ending, Reply};
-use crate::presence::comparison::Kind;
+use crate::presence::cluster::{self, Ending, HelloReply};
+use crate::presence::comparison::RecordKind;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::notification::{NotifyReason, StateChange};
@@ -23,7 +23,7 @@ use crate::presence::{notifier, replication, watcher_changes};
 use crate::server::cluster::announce::{skip_sequence_numbers, take_over};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
-use crate::server::tables::resource_entry::{Due, ResourceEntry};
+use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::Seconds;
 
@@ -106,7 +106,7 @@ impl Context<'_> {
 
     /// Ours counts, but another node has sent NOTIFYs with higher numbers meanwhile.
     pub(super) fn raise_above(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
-        let lease = self.shared.standing.arbitration.lease();
+        let lease = self.shared.cluster_state.arbitration.lease();
         let claim = |stored: &mut SubscriptionEntry| {
             let steps = self.steps_to_us(&stored.ownership).unwrap_or_default();
             take_over(stored, lease, steps);
@@ -159,7 +159,7 @@ impl Context<'_> {
         if !contact.is_empty() {
             changes.push((Field::LocalContact, &contact));
         }
-        let lease = self.shared.standing.arbitration.lease();
+        let lease = self.shared.cluster_state.arbitration.lease();
         // What was another node's has changed hands at least once, also where it comes back to the lease it had.
         let changes_hands = u32::from(!seen.owner.is_here());
         let Some(steps) = self.steps_to_us(&seen).map(|steps| steps.max(changes_hands)) else { return Ok(()) };
@@ -189,7 +189,7 @@ impl Context<'_> {
         let written = self.storage.subscriptions.write_taken_over(dialog);
         self.announce_subscription(dialog);
         if self.is_claimed(dialog) {
-            self.shared.standing.note_claims();
+            self.shared.cluster_state.note_claims();
             return written;
         }
         self.notify_of_subscribe(dialog)?;
@@ -228,7 +228,7 @@ impl Context<'_> {
             }
             for hash in due {
                 if let Some(entry) = shard.entry_by_hash(hash) {
-                    entry.due.add(Due::Something);
+                    entry.due.add(DueNotify::Something);
                 }
             }
         }
@@ -250,7 +250,7 @@ impl Context<'_> {
                 tables
                     .nth_shard(index)
                     .entries()
-                    .filter(|entry| entry.due.has(Due::Something) && !entry.busy)
+                    .filter(|entry| entry.due.has(DueNotify::Something) && !entry.busy)
                     .map(ResourceEntry::resource),
             );
         }
@@ -276,28 +276,28 @@ impl Context<'_> {
             return;
         }
         for address in self.shared.nodes.observe(&seen, now) {
-            self.greet(&address, &cluster::hello(name, Reply::Wanted, self.compared_kinds()));
+            self.greet(&address, &cluster::hello(name, HelloReply::Wanted, self.compared_kinds()));
             self.share().into_iter().for_each(|share| _ = self.send_to_node(&address, &share));
         }
         if now.is_each(HELLO_INTERVAL) {
             // Ours say who they are, and what they read; stock's nodes answer that they do not know what this is.
             let unknown = self.shared.nodes.unknown().into_iter();
             for address in unknown.filter(|address| !self.shared.stock_nodes.has(address)) {
-                self.send_to_node(&address, &cluster::hello(name, Reply::Wanted, self.compared_kinds()));
+                self.send_to_node(&address, &cluster::hello(name, HelloReply::Wanted, self.compared_kinds()));
             }
         }
         // dmq may be wrong: who answers is there.
         for address in self.shared.nodes.doubted(now) {
-            self.send_to_node(&address, &cluster::hello(name, Reply::Wanted, self.compared_kinds()));
+            self.send_to_node(&address, &cluster::hello(name, HelloReply::Wanted, self.compared_kinds()));
         }
         self.stock_step(&seen, now);
         // Nodes that compare are compared with; to the others everything is announced.
         for (address, compares) in self.shared.nodes.take_owed(now) {
             let compares = compares & self.compared_kinds();
-            if compares & (1 << Kind::Subscriptions as u8) == 0 {
+            if compares & (1 << RecordKind::Subscriptions as u8) == 0 {
                 self.send_subscriptions(&address, Owners::Here);
             }
-            if self.config.replicates && compares & (1 << Kind::Publications as u8) == 0 {
+            if self.config.replicates && compares & (1 << RecordKind::Publications as u8) == 0 {
                 self.send_publications(&address, Reader::Ours);
             }
         }
@@ -309,13 +309,13 @@ impl Context<'_> {
                 return;
             }
             self.note_running();
-            if self.shared.standing.take_claims() {
+            if self.shared.cluster_state.take_claims() {
                 self.notify_claimed();
             }
             if !self.waits_for_publications() && self.shared.nodes.take_waiting() {
                 self.notify_waiting_watchers();
             }
-            let may_adopt = !self.config.has_arbiter() || self.shared.standing.arbitration.has_inherited_own();
+            let may_adopt = !self.config.has_arbiter() || self.shared.cluster_state.arbitration.has_inherited_own();
             if may_adopt && self.shared.nodes.take_settling(&seen, now - self.config.started) {
                 self.adopt_restored();
             }

@@ -14,9 +14,9 @@ impl Parts {
         if !door.has_secret() {
             return message.to_vec();
         }
-        let standing = self.shared.standing;
-        let number = standing.messages.fetch_add(1, Ordering::Relaxed) + 1;
-        let by = Sealed { sender: self.node_name().to_vec(), started: standing.started, number };
+        let cluster_state = self.shared.cluster_state;
+        let number = cluster_state.messages.fetch_add(1, Ordering::Relaxed) + 1;
+        let by = Sealed { sender: self.node_name().to_vec(), started: cluster_state.started, number };
         door.seal(channel, message.to_vec(), &by)
     }
 

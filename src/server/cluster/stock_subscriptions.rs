@@ -5,10 +5,10 @@ use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, process};
 use crate::presence::cluster::Ending;
 use crate::presence::error::StoreError;
-use crate::presence::stock_subscription::{self, Message, StockDialog};
+use crate::presence::stock_subscription::{self, StockDialog, StockMessage};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
-use crate::server::cluster::merging::{Merging, Seen, TRIES};
+use crate::server::cluster::merging::{MergeBasis, Merging, TRIES};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::stock_nodes::Outcome;
 use crate::server::context::Context;
@@ -108,7 +108,7 @@ impl Context<'_> {
             _ => NodeId::SOME_STOCK,
         };
         match (message, from) {
-            (Message::Subscription(announced), from) => {
+            (StockMessage::Subscription(announced), from) => {
                 let announced = self.as_ours(&announced)?;
                 for _ in 0..TRIES {
                     if self.merge_stock_subscription(&announced, owner, by_ours, from)? == Merging::Done {
@@ -117,8 +117,8 @@ impl Context<'_> {
                 }
                 return Err(StoreError::Busy);
             }
-            (Message::End(dialog), _) if !by_ours => self.on_stock_end(&dialog)?,
-            (Message::Sync, Some(from)) => self.announce_to_stock_all(from),
+            (StockMessage::End(dialog), _) if !by_ours => self.on_stock_end(&dialog)?,
+            (StockMessage::Sync, Some(from)) => self.announce_to_stock_all(from),
             _ => {}
         }
         Ok(true)
@@ -149,7 +149,7 @@ impl Context<'_> {
                 let kept = [Field::LocalUri, Field::RemoteUri].map(|field| (field, mine.get(field)));
                 let mut subscription = announced.with(&kept)?;
                 subscription.state.since = mine.state.since;
-                let seen = Seen::of(&mine, &ownership);
+                let seen = MergeBasis::of(&mine, &ownership);
                 let ownership = Ownership { owner, is_claimed: false, ..ownership };
                 return self.accept(&subscription, ownership, &seen);
             }

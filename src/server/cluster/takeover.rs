@@ -1,5 +1,5 @@
 //! Subscriptions that this node goes on with: those of lost nodes, and those of leases that it has taken over.
-use crate::cluster::arbiter::{Change, Registry};
+use crate::cluster::arbiter::{LeaseChange, LeaseTable};
 use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::limited;
@@ -64,7 +64,7 @@ impl Context<'_> {
     /// Goes on with what was owned under leases that this node has taken over. What another node still held back comes
     /// later: it is looked for again and again.
     pub(super) fn take_over_inherited(&mut self, now: Moment) {
-        let arbitration = &self.shared.standing.arbitration;
+        let arbitration = &self.shared.cluster_state.arbitration;
         if !arbitration.take_news() && !now.is_each(LOOK_AGAIN) {
             return;
         }
@@ -93,7 +93,7 @@ impl Context<'_> {
     /// What was made, or read from its row, before this node held a lease is owned under its lease from now on, and
     /// announced so: otherwise no other node could go on with it.
     fn bind_unleased(&self) {
-        let (arbitration, tables) = (&self.shared.standing.arbitration, &self.shared.tables);
+        let (arbitration, tables) = (&self.shared.cluster_state.arbitration, &self.shared.tables);
         let lease = arbitration.lease();
         if lease == 0 {
             return;
@@ -129,14 +129,14 @@ impl Context<'_> {
     /// A node that ends says that its lease was handed over to this one: goes on at once, if the table says so, too.
     pub(super) fn inherit_from(&mut self, left: &[u8]) {
         let Some(database) = self.process().leases else { return };
-        let arbitration = &self.shared.standing.arbitration;
+        let arbitration = &self.shared.cluster_state.arbitration;
         let (own, generation) = (self.node_name(), arbitration.generation());
         match (LeasesTable { database, table: self.config.cluster_leases_table }).rows() {
             Ok(rows) => {
                 let inherited = arbitration.learn(&rows.iter().collect::<Vec<_>>(), own, generation);
                 if inherited > 0 {
                     counters::count_many(Counter::LeasesTakenOver, inherited);
-                    write_change(&Change::Took(left.to_vec()));
+                    write_change(&LeaseChange::Took(left.to_vec()));
                 }
                 self.take_over_inherited(clock::now());
             }

@@ -18,7 +18,7 @@ impl Context<'_> {
         notify: &Notify,
         content: Content<'_>,
         under_way: UnderWay,
-    ) -> Result<tm::Sent, tm::NotSent> {
+    ) -> Result<tm::TmOutcome, tm::NotSent> {
         // The route that looks at the answer sees what the one at the sending saw: by then the subscription may have
         // changed, and it may be gone.
         let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists());
@@ -32,7 +32,7 @@ impl Context<'_> {
             let _shown = ScopedValue::set(&self.process.last_subscription, shown);
             send_in_dialog(&notify.subscription, content, self.process.on_completed, carried)
         };
-        if sent != Ok(tm::Sent::UnderWay) {
+        if sent != Ok(tm::TmOutcome::UnderWay) {
             let answer = if sent.is_ok() { NotifyOutcome::Dropped } else { NotifyOutcome::NotSent };
             let note = |number| self.shared.history.note_answer(number, answer, under_way.sent_at);
             under_way.number.into_iter().for_each(note);
@@ -50,9 +50,9 @@ thread_local! {
 fn send_in_dialog(
     s: &Subscription,
     content: Content<'_>,
-    on_completed: tm::Callback,
+    on_completed: tm::TmCallback,
     carried: CallbackParam<Kept>,
-) -> Result<tm::Sent, tm::NotSent> {
+) -> Result<tm::TmOutcome, tm::NotSent> {
     let mut uris = URIS.take();
     uris.clear();
     s.local_uri().push(&mut uris);

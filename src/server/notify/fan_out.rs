@@ -7,7 +7,7 @@ use crate::presence::resource::Resource;
 use crate::server::context::Context;
 use crate::server::notify::pacing::Pacing;
 use crate::server::notify::senders::{FanOutSize, Senders};
-use crate::server::tables::resource_entry::Due;
+use crate::server::tables::resource_entry::DueNotify;
 
 /// Sends for what has been handed over, then sleeps until there is more: one turn of a sender process.
 pub fn serve(senders: &Senders, context: impl Fn() -> Option<Context<'static>>) {
@@ -61,7 +61,8 @@ impl Context<'_> {
     fn send_what_is_due(&mut self, hash: u64) {
         let resource = {
             let mut shard = self.shared.tables.shard(hash);
-            let Some(entry) = shard.entry_by_hash(hash).filter(|entry| entry.due.has(Due::Something) && !entry.busy)
+            let Some(entry) =
+                shard.entry_by_hash(hash).filter(|entry| entry.due.has(DueNotify::Something) && !entry.busy)
             else {
                 return;
             };

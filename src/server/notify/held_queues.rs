@@ -6,7 +6,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use crate::presence::resource::Resource;
 use crate::server::tables::Tables;
-use crate::server::tables::resource_entry::{Due, ResourceEntry};
+use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
 use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -67,7 +67,7 @@ impl Interrupted {
             return;
         }
         for index in 0..tables.shard_count() {
-            let waits = |entry: &&ResourceEntry| entry.due.has(Due::Something) && !entry.busy;
+            let waits = |entry: &&ResourceEntry| entry.due.has(DueNotify::Something) && !entry.busy;
             let waiting: Vec<u64> = tables.nth_shard(index).entries().filter(waits).map(|entry| entry.hash).collect();
             waiting.into_iter().for_each(|hash| self.add(hash));
             if self.has_more.load(Ordering::Relaxed) {
@@ -184,7 +184,7 @@ impl HeldQueues {
         let is_held = self.held.remove(resource.hash);
         if let Some(entry) = self.tables.shard(resource.hash).entry_by_hash(resource.hash) {
             entry.generation = entry.generation.wrapping_add(1);
-            entry.due.add(Due::Something);
+            entry.due.add(DueNotify::Something);
         }
         match is_held {
             true => self.open(resource.hash),
@@ -202,9 +202,9 @@ impl HeldQueues {
     fn mark_due(&self, hash: u64) {
         if let Some(entry) = self.tables.shard(hash).entry_by_hash(hash) {
             entry.busy = false;
-            entry.due.add(Due::Something);
+            entry.due.add(DueNotify::Something);
             // The list of the watchers that changed went with what was broken off.
-            entry.due.add(Due::FullList);
+            entry.due.add(DueNotify::FullList);
         }
     }
 
@@ -261,7 +261,7 @@ mod tests {
             for hash in std::iter::from_fn(|| unread.take()) {
                 let mut shard = tables.shard(hash);
                 let entry = shard.entry_by_hash(hash).unwrap();
-                assert!(entry.due.has(Due::Something) && !entry.busy);
+                assert!(entry.due.has(DueNotify::Something) && !entry.busy);
                 entry.due = Default::default();
                 found += 1;
             }
@@ -272,7 +272,7 @@ mod tests {
         let mut shard = tables.shard(resource.hash);
         let entry = shard.entry(rule, &resource).unwrap();
         entry.busy = true;
-        entry.due.add(Due::Something);
+        entry.due.add(DueNotify::Something);
         drop(shard);
         unread.has_more.store(true, Ordering::Relaxed);
         unread.find_more(tables);
@@ -291,7 +291,7 @@ mod tests {
             for resource in &resources {
                 let documents = Documents::Known(ShmVec::new_in(Shm));
                 let mut shard = tables.shard(resource.hash);
-                shard.entry_or_new(rule, resource, documents).unwrap().due.add(Due::Something);
+                shard.entry_or_new(rule, resource, documents).unwrap().due.add(DueNotify::Something);
             }
             let mut held = HeldQueues::new(tables, again, unread);
             held.mark(resources[0].hash);

@@ -231,7 +231,7 @@ pub(super) fn tries_after(why: StoreError, tries: u8) -> u8 {
 
 /// Whom a sweep notifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reach {
+pub enum SweepScope {
     /// The watchers that hear of changes.
     Changes,
     /// Those that do not, too: of what their subscriptions are.
@@ -239,7 +239,7 @@ pub enum Reach {
 }
 
 shm_safe!(
-    enum Reach {
+    enum SweepScope {
         Changes,
         Asking,
     }
@@ -249,8 +249,8 @@ shm_safe!(
 #[derive(Debug, Default, Clone, Copy)]
 struct Sweep {
     /// What was missed since it began: it begins again.
-    wanted: Option<Reach>,
-    under_way: Option<Reach>,
+    wanted: Option<SweepScope>,
+    under_way: Option<SweepScope>,
     /// The key of the last row that was seen.
     after: Option<i64>,
 }
@@ -263,7 +263,7 @@ pub struct Portion {
     /// The key of the row that it begins after; `None`: at the first one.
     pub after: Option<i64>,
     /// Whom it notifies.
-    pub reach: Reach,
+    pub reach: SweepScope,
 }
 
 /// What waits, in shared memory.
@@ -295,8 +295,8 @@ impl MissedChanges {
         let reach = match missed.whom {
             // There is no row any more: the watcher learns of the end from its own clock.
             Whom::Ended(_) => return,
-            Whom::Asking(_) => Reach::Asking,
-            Whom::All | Whom::One(_) => Reach::Changes,
+            Whom::Asking(_) => SweepScope::Asking,
+            Whom::All | Whom::One(_) => SweepScope::Changes,
         };
         let mut sweep = self.sweep.lock();
         sweep.wanted = sweep.wanted.max(Some(reach));
@@ -367,7 +367,7 @@ mod tests {
     use crate::time::Seconds;
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 1 };
-    const PORTION: Portion = Portion { after: None, reach: Reach::Changes };
+    const PORTION: Portion = Portion { after: None, reach: SweepScope::Changes };
 
     fn change(name: &str, event: u16, whom: Whom) -> Missed {
         Missed::new(&RULE.resource(name.as_bytes(), PackageId(event)), whom, 0)
@@ -469,7 +469,7 @@ mod tests {
         // What is missed meanwhile may be of a row that was seen already.
         missed.note(&change("sip:x@b", 1, Whom::Asking(dialog("1"))));
         missed.is_swept_up_to(None);
-        assert_eq!(missed.next_portion(), Some(Portion { reach: Reach::Asking, ..PORTION }));
+        assert_eq!(missed.next_portion(), Some(Portion { reach: SweepScope::Asking, ..PORTION }));
         missed.is_swept_up_to(None);
         assert_eq!(missed.next_portion(), None);
     }

@@ -13,7 +13,7 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
-use crate::server::notify::missed_changes::{Missed, Reach, Whom, tries_after};
+use crate::server::notify::missed_changes::{Missed, SweepScope, Whom, tries_after};
 use crate::server::notify::row_run::RowNotifyRun;
 use crate::server::subscriptions::active_watchers_table as rows;
 use std::collections::HashSet;
@@ -126,7 +126,7 @@ impl Context<'_> {
         let (mut seen, now) = (HashSet::new(), clock::now());
         for row in watching {
             let hears_nothing = row.state.status != Status::Terminated && !row.hears_changes(now);
-            if portion.reach == Reach::Asking && hears_nothing && row.state.expires_at > now {
+            if portion.reach == SweepScope::Asking && hears_nothing && row.state.expires_at > now {
                 self.notify_of_subscription(&row);
             }
             if !seen.insert((row.get(Field::PresUri).to_vec(), row.state.event.0)) {

@@ -4,7 +4,7 @@ use crate::limited;
 use crate::presence::notification::Notify;
 use crate::presence::remembered::BodyDigest;
 use crate::server::context::Context;
-use crate::server::notify::named_targets::{MOST, NamedTargets, Waiting};
+use crate::server::notify::named_targets::{MOST, NamedTargets, ReadyNotify};
 use crate::time::{Moment, Seconds};
 use std::cell::RefCell;
 
@@ -70,7 +70,7 @@ impl Context<'_> {
         is_left
     }
 
-    fn send_to_name(&mut self, waiting: &Waiting) {
+    fn send_to_name(&mut self, waiting: &ReadyNotify) {
         let subscription = waiting.subscription.to_private();
         let notify = Notify { subscription, notify_reason: waiting.notify_reason, slot: waiting.slot };
         let (name, began) = (notify.subscription.name_to_look_up().unwrap_or_default(), clock::monotonic_millis());

@@ -16,14 +16,14 @@ pub(crate) const MOST: usize = 256;
 const MOST_BYTES: usize = 1 << 20;
 /// What waits for the process that looks names up.
 pub struct NamedTargets {
-    waiting: Lock<ShmVec<Waiting>>,
+    waiting: Lock<ShmVec<ReadyNotify>>,
     pub(crate) bell: &'static Semaphore,
 }
 
 shm_safe!(NamedTargets { waiting, bell });
 
 /// A NOTIFY that is ready to be sent.
-pub(crate) struct Waiting {
+pub(crate) struct ReadyNotify {
     pub(crate) subscription: SharedSubscription,
     pub(crate) notify_reason: NotifyReason,
     pub(crate) slot: Option<u32>,
@@ -32,11 +32,11 @@ pub(crate) struct Waiting {
     pub(crate) digest: BodyDigest,
 }
 
-shm_safe!(Waiting { subscription, notify_reason, slot, headers, body, digest });
+shm_safe!(ReadyNotify { subscription, notify_reason, slot, headers, body, digest });
 
-impl Waiting {
-    fn new(notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) -> Result<Waiting, NoMemory> {
-        Ok(Waiting {
+impl ReadyNotify {
+    fn new(notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) -> Result<ReadyNotify, NoMemory> {
+        Ok(ReadyNotify {
             subscription: notify.subscription.map(shm::copy)?,
             notify_reason: notify.notify_reason,
             slot: notify.slot,
@@ -63,9 +63,9 @@ impl NamedTargets {
 
     /// Takes a NOTIFY over; `false` where there is no room: then the caller sends it.
     pub(crate) fn take_over(&self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) -> bool {
-        let Ok(fresh) = Waiting::new(notify, headers, body, digest) else { return false };
+        let Ok(fresh) = ReadyNotify::new(notify, headers, body, digest) else { return false };
         let mut waiting = self.waiting.lock();
-        let bytes: usize = waiting.iter().map(Waiting::bytes).sum();
+        let bytes: usize = waiting.iter().map(ReadyNotify::bytes).sum();
         let has_room = waiting.len() < MOST && bytes + fresh.bytes() <= MOST_BYTES;
         let is_taken = has_room && shm::push(&mut waiting, fresh).is_ok();
         drop(waiting);
@@ -75,7 +75,7 @@ impl NamedTargets {
         is_taken
     }
 
-    pub(crate) fn next(&self) -> Option<Waiting> {
+    pub(crate) fn next(&self) -> Option<ReadyNotify> {
         let mut waiting = self.waiting.lock();
         if waiting.is_empty() { None } else { Some(waiting.remove(0)) }
     }

@@ -1,7 +1,7 @@
 //! The queues of resources: which state changes are due, who sends, and batches of NOTIFYs in the order of the changes.
 use crate::cluster::numbers::reserve;
 use crate::common::counters::{self, Counter};
-use crate::common::row_groups::{Fate, Writer};
+use crate::common::row_groups::{RowOutcome, Writer};
 use crate::host::clock;
 use crate::host::db::Connection;
 use crate::host::no_memory::NoMemory;
@@ -23,7 +23,9 @@ use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_unwritten};
 use crate::server::tables::Shard;
 use crate::server::tables::noted_changes::Outdated;
-use crate::server::tables::resource_entry::{ChangedWatcher, Due, FinalNotify, ResourceEntry, SharedTransientBody};
+use crate::server::tables::resource_entry::{
+    ChangedWatcher, DueNotify, FinalNotify, ResourceEntry, SharedTransientBody,
+};
 use crate::server::tables::subscription_entry::Ownership;
 use crate::sip::packed::Strings;
 use crate::sip::target::NextHop;
@@ -84,7 +86,8 @@ impl NotifyQueue for ResourceQueues {
         work.held.unmark(resource.hash);
         let tables = &self.shared.tables;
         let mut shard = tables.shard(resource.hash);
-        let entry = shard.entry(tables.rule(), resource).filter(|entry| entry.due.has(Due::Something) && !entry.busy);
+        let entry =
+            shard.entry(tables.rule(), resource).filter(|entry| entry.due.has(DueNotify::Something) && !entry.busy);
         let is_taken = entry.map(|entry| entry.busy = true).is_some();
         drop(shard);
         if is_taken {
@@ -103,7 +106,7 @@ impl NotifyQueue for ResourceQueues {
             work.held.forget(resource.hash);
             return None;
         };
-        if !entry.due.has(Due::Something) || !may_speak {
+        if !entry.due.has(DueNotify::Something) || !may_speak {
             entry.busy = false;
             shard.drop_idle_entry(rule, resource);
             drop(shard);
@@ -112,8 +115,8 @@ impl NotifyQueue for ResourceQueues {
         }
         let size = if entry.subscriptions.len() > LARGE { FanOutSize::Large } else { FanOutSize::Small };
         // A SUBSCRIBE does not wait for its NOTIFY because others do not answer theirs.
-        let is_asked = entry.due.has(Due::Asked) || !entry.final_notifies.is_empty();
-        let may_be_left = entry.due.has(Due::ForAll) && self.leaves_large_changes(work);
+        let is_asked = entry.due.has(DueNotify::Asked) || !entry.final_notifies.is_empty();
+        let may_be_left = entry.due.has(DueNotify::ForAll) && self.leaves_large_changes(work);
         let are_many = || self.shared.senders.outstanding.are_many(clock::monotonic_micros);
         let is_left = match size {
             FanOutSize::Large => may_be_left,
@@ -264,7 +267,7 @@ impl ResourceQueues {
         let Some(entry) = shard.entry(rule, resource) else { return false };
         match (&event, prepared) {
             (StateChange::State { sender, .. }, Prepared::TransientBody(transient_body)) => {
-                collapsed = entry.due.has(Due::Something);
+                collapsed = entry.due.has(DueNotify::Something);
                 outdated = entry.note_documents(transient_body, began);
                 if !sender.is_empty() {
                     skip_sender(&mut shard, rule, resource, sender);
@@ -277,8 +280,8 @@ impl ResourceQueues {
                 outdated = entry.note_watcher(changed, *full);
             }
             (StateChange::Subscription(dialog, notify_reason), _) => {
-                entry.due.add(Due::Something);
-                entry.due.add(Due::Asked);
+                entry.due.add(DueNotify::Something);
+                entry.due.add(DueNotify::Asked);
                 if let Some(stored) = slot.and_then(|slot| shard.stored_of_dialog(slot, *dialog)) {
                     stored.due = Some(*notify_reason);
                 }
@@ -289,7 +292,7 @@ impl ResourceQueues {
             skip_stock_watchers(&mut shard, rule, resource);
         }
         let Some(entry) = shard.entry(rule, resource) else { return false };
-        let is_open = entry.due.has(Due::Something) && !entry.busy;
+        let is_open = entry.due.has(DueNotify::Something) && !entry.busy;
         entry.busy |= take == Take::Now && is_open;
         // What nobody watches and has no document any more needs no resource entry.
         if entry.is_idle() {
@@ -346,11 +349,11 @@ impl ResourceQueues {
         let write = |db: &Connection, subscription: &&Subscription| rows::update_counters(db, table, subscription);
         // Numbers fit their columns.
         let outcome = Writer { database: self.database, table, fits: &|_| true, write: &write }.write_group(&which);
-        let lost = which.len() - outcome.count(Fate::Written);
+        let lost = which.len() - outcome.count(RowOutcome::Written);
         if lost > 0 {
             let why = outcome.error.unwrap_or(StoreError::Refused);
             limited!(Error, "cannot write the sequence numbers of {lost} subscriptions: {why}");
-            which.iter().zip(&outcome.fates).filter(|(_, fate)| **fate != Fate::Written).for_each(|(lost, _)| {
+            which.iter().zip(&outcome.fates).filter(|(_, fate)| **fate != RowOutcome::Written).for_each(|(lost, _)| {
                 // The timer writes the row, and each NOTIFY tries to.
                 mark_unwritten(&self.shared.tables, lost.dialog(), RowState::Update);
             });

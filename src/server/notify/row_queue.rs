@@ -1,7 +1,7 @@
 //! NOTIFYs where subscriptions are rows (database-only mode): there are no queues. A change is sent by the process it
 //! happened in, or marked for a notifier process.
 use crate::common::counters::{self, Counter};
-use crate::common::row_groups::{Fate, GROUP, Writer};
+use crate::common::row_groups::{GROUP, RowOutcome, Writer};
 use crate::host::db::Connection;
 use crate::limited;
 use crate::presence::error::StoreError;
@@ -274,12 +274,12 @@ impl RowQueue {
             let why = outcome.error.unwrap_or(StoreError::Refused);
             if why == StoreError::Database {
                 work.rows.is_database_away = true;
-                let written = |at: &usize| outcome.fates.get(*at).is_some_and(|fate| *fate == Fate::Written);
+                let written = |at: &usize| outcome.fates.get(*at).is_some_and(|fate| *fate == RowOutcome::Written);
                 let done = index * GROUP + (0..group.len()).take_while(written).count();
                 let rest = subscriptions[done..].iter().map(|row| OwnDialogId::of(row.dialog())).collect();
                 return self.miss_rest(work, resource, &NotifyRun::default(), rest, done == 0);
             }
-            for (row, _) in group.iter().zip(&outcome.fates).filter(|(_, fate)| **fate != Fate::Written) {
+            for (row, _) in group.iter().zip(&outcome.fates).filter(|(_, fate)| **fate != RowOutcome::Written) {
                 self.miss_run(work, resource, &NotifyRun::default(), Some(OwnDialogId::of(row.dialog())), why);
             }
         }

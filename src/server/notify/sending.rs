@@ -39,10 +39,10 @@ impl Context<'_> {
         let is_direct = self.shared.engine.send(s, hop, content, under_way);
         counters::count(if is_direct { Counter::NotifyDirect } else { Counter::NotifyByTm });
         let sent = match is_direct {
-            true => Ok(tm::Sent::UnderWay),
+            true => Ok(tm::TmOutcome::UnderWay),
             false => self.send_through_tm(notify, content, under_way),
         };
-        if sent != Ok(tm::Sent::UnderWay) {
+        if sent != Ok(tm::TmOutcome::UnderWay) {
             if is_udp {
                 senders.outstanding.note_done(sent_at);
             }

@@ -8,10 +8,10 @@ use crate::host::lock::{Guard, Lock};
 use crate::host::no_memory::NoMemory;
 use crate::host::process;
 use crate::host::shm::{Shm, ShmVec};
-use crate::host::shm_chunks::Chunks;
+use crate::host::shm_chunks::AppendOnlyList;
 use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::branch::TransactionKey;
-use crate::sip::client_transaction::{ClientTransaction, Due};
+use crate::sip::client_transaction::{ClientTransaction, TimerAction};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Slots are made so many at a time.
@@ -104,7 +104,7 @@ fn position(wakes_at: u64, now: u64) -> u64 {
 
 /// The transactions of all processes; `P` is what each keeps.
 pub struct Transactions<P> {
-    chunks: Chunks<Chunk<P>>,
+    chunks: AppendOnlyList<Chunk<P>>,
     /// The position of the wheel that was looked at last.
     position: AtomicU64,
     under_way: AtomicU32,
@@ -135,7 +135,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
     /// Fails when shared memory runs out.
     pub fn new(bound: usize) -> Result<Transactions<P>, NoMemory> {
         Ok(Transactions {
-            chunks: Chunks::new(bound.div_ceil(CHUNK))?,
+            chunks: AppendOnlyList::new(bound.div_ceil(CHUNK))?,
             position: AtomicU64::new(0),
             under_way: AtomicU32::new(0),
             roomy: AtomicU32::new(0),
@@ -259,12 +259,12 @@ impl<P: Send + ShmSafe> Transactions<P> {
         };
         let under_way = slot.under_way.as_mut()?;
         let copied = match under_way.transaction.due(now) {
-            Due::Timeout => {
+            TimerAction::Timeout => {
                 put(&chunk.timed_out, at);
                 return None;
             }
-            Due::Nothing => None,
-            Due::Resend => Some(copy(&under_way.payload)),
+            TimerAction::Nothing => None,
+            TimerAction::Resend => Some(copy(&under_way.payload)),
         };
         chunk.wake(at, under_way.transaction.wakes_at(), now);
         copied

@@ -8,7 +8,7 @@ use crate::host::histogram::Histogram;
 use crate::host::measured::{self, Measured};
 use crate::host::{clock, log, shm};
 use crate::presence::event_package::PackageId;
-use crate::reference::setting::Value;
+use crate::reference::setting::ParameterValue;
 use crate::server::context::Context;
 use crate::server::operator::statistics::{Counts, Statistics};
 
@@ -47,8 +47,8 @@ impl Context<'_> {
 
     fn add_identity(&self, page: &mut MetricsPage) {
         let values = self.config.identity().into_iter().map(|(_, value)| match value {
-            Value::Text(text) => log::show(text).into_owned(),
-            Value::Number(number) => number.to_string(),
+            ParameterValue::Text(text) => log::show(text).into_owned(),
+            ParameterValue::Number(number) => number.to_string(),
         });
         let values: Vec<String> = values.collect();
         let labels: Vec<&str> = values.iter().map(String::as_str).collect();
@@ -97,7 +97,7 @@ impl Context<'_> {
         for (name, is_up) in self.shared.nodes.known() {
             nodes.number(&[&log::show(&name)], u64::from(is_up));
         }
-        let is_held = self.shared.standing.arbitration.is_held(clock::monotonic_millis());
+        let is_held = self.shared.cluster_state.arbitration.is_held(clock::monotonic_millis());
         number(page, Family::LeaseHeld, u64::from(is_held));
         number(page, Family::LeaseRenewals, counters::value(Counter::LeaseBeats));
         number(page, Family::LeasesLost, counters::value(Counter::LeasesLost));

@@ -15,7 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// The packages of this process. Modules register them while the server starts, before any process is forked.
-pub struct Registry {
+pub struct PackageRegistry {
     packages: Cell<&'static Packages>,
     entries: Cell<&'static [Registered]>,
     head: Cell<*mut sys::pres_ev>,
@@ -62,9 +62,9 @@ impl Registered {
     }
 }
 
-impl Default for Registry {
+impl Default for PackageRegistry {
     fn default() -> Self {
-        Registry {
+        PackageRegistry {
             packages: Cell::new(Box::leak(Box::default())),
             entries: Cell::new(&[]),
             head: Cell::new(std::ptr::null_mut()),
@@ -85,7 +85,7 @@ pub enum AddError {
     NoMemory(#[from] NoMemory),
 }
 
-impl Registry {
+impl PackageRegistry {
     /// What presence knows of the packages.
     pub fn packages(&self) -> &'static Packages {
         self.packages.get()
@@ -329,7 +329,8 @@ impl Registry {
 
     /// `get_rules_doc` and `get_auth_status`: what the presentity's rules say about a watcher. Where no rule matches,
     /// packages decide by how the watcher stood before. `without_rules`: the status where the presentity has no rules
-    /// document, if the package is not to say it. The rules are read once in a pass, see [`Registry::begin_pass`].
+    /// document, if the package is not to say it. The rules are read once in a pass, see
+    /// [`PackageRegistry::begin_pass`].
     ///
     /// # Errors
     ///

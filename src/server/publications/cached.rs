@@ -13,7 +13,7 @@ use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::ended_rows;
 use crate::server::publications::memory::{DocumentMemory, Watchers, live};
 use crate::server::publications::presentity_table::{PresentityRows, Written};
-use crate::server::publications::store::{PublicationStore, Wanted};
+use crate::server::publications::store::{PublicationStore, ResourceFilter};
 use crate::server::publications::undo::Changed;
 use crate::server::publications::write_behind::WriteBehind;
 use crate::server::shared::Parts;
@@ -132,7 +132,7 @@ impl PublicationStore for Cached {
         })
     }
 
-    fn resources(&self, wanted: Wanted<'_>) -> Result<Vec<Resource>, StoreError> {
+    fn resources(&self, wanted: ResourceFilter<'_>) -> Result<Vec<Resource>, StoreError> {
         Ok(self.memory.resources(wanted))
     }
 

@@ -7,7 +7,7 @@ use crate::presence::remembered::Digested;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::edit::{Edit, InsertPlace};
-use crate::server::publications::store::{PublicationStore, Wanted};
+use crate::server::publications::store::{PublicationStore, ResourceFilter};
 use crate::server::publications::trims::{self, Trims};
 use crate::server::publications::undo::{Changed, Undo};
 use crate::server::shared::Parts;
@@ -229,7 +229,7 @@ impl DocumentMemory {
     }
 
     /// The resources with documents, or with documents that memory does not know yet.
-    pub(crate) fn resources(&self, wanted: Wanted<'_>) -> Vec<Resource> {
+    pub(crate) fn resources(&self, wanted: ResourceFilter<'_>) -> Vec<Resource> {
         let tables = &self.shared.tables;
         let mut found = Vec::new();
         for index in 0..tables.shard_count() {
@@ -277,7 +277,7 @@ impl PublicationStore for MemoryPublications {
         Ok(self.0.take_ended(now, limit))
     }
 
-    fn resources(&self, wanted: Wanted<'_>) -> Result<Vec<Resource>, StoreError> {
+    fn resources(&self, wanted: ResourceFilter<'_>) -> Result<Vec<Resource>, StoreError> {
         Ok(self.0.resources(wanted))
     }
 

@@ -1,12 +1,12 @@
 //! Rows of `presentity`: a publication column by column, as stock writes it.
 use crate::common::compared_rows::compare_and_write;
-use crate::common::paging::{self, Page, Seen};
+use crate::common::paging::{self, BatchEnd, Page};
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, expiry_of, moment, moment_of, row_columns};
 use crate::presence::config::Config;
 use crate::presence::error::StoreError;
 use crate::presence::publication::{Dialogs, Publication, StoredDocument};
 use crate::presence::resource::Resource;
-use crate::server::publications::store::Wanted;
+use crate::server::publications::store::ResourceFilter;
 use crate::server::shared::Parts;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::{columns, uri};
@@ -331,7 +331,7 @@ impl PresentityRows {
     }
 
     /// The resources that have rows, in the order of their keys; each once.
-    pub(crate) fn resources(&self, wanted: Wanted<'_>) -> Result<Vec<Resource>, StoreError> {
+    pub(crate) fn resources(&self, wanted: ResourceFilter<'_>) -> Result<Vec<Resource>, StoreError> {
         let (mut seen, mut found) = (HashSet::new(), Vec::new());
         self.each_row(&mut |resource| {
             if wanted(&resource.uri, resource.event) && seen.insert((resource.uri.clone(), resource.event)) {
@@ -359,7 +359,7 @@ impl PresentityRows {
                 let uri = uri::join(row.bytes(OfResource::User), row.bytes(OfResource::Domain));
                 take(rule.resource(&uri, event))?;
             }
-            Ok(Seen::of(&rows))
+            Ok(BatchEnd::of(&rows))
         })
     }
 
@@ -382,7 +382,7 @@ impl PresentityRows {
                 etag: EntityTag::new(row.bytes(OfPublication::Etag).to_vec()),
                 ruid: row.bytes(OfPublication::Ruid).to_vec(),
             });
-            Ok((found.collect(), Seen::of(&rows)))
+            Ok((found.collect(), BatchEnd::of(&rows)))
         };
         paging::portion_of(self.database, limit, &over, after, read)
     }

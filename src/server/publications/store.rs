@@ -10,7 +10,7 @@ use crate::presence::row_limits::PublicationRows;
 use crate::time::{Expiry, Moment, Seconds};
 
 /// Which resources are asked for, by URI and event package.
-pub type Wanted<'a> = &'a dyn Fn(&[u8], PackageId) -> bool;
+pub type ResourceFilter<'a> = &'a dyn Fn(&[u8], PackageId) -> bool;
 
 /// The store of publications: memory, memory with a table behind it, or the table.
 pub trait PublicationStore {
@@ -45,7 +45,7 @@ pub trait PublicationStore {
     ///
     /// # Errors
     /// The table cannot be read.
-    fn resources(&self, wanted: Wanted<'_>) -> Result<Vec<Resource>, StoreError>;
+    fn resources(&self, wanted: ResourceFilter<'_>) -> Result<Vec<Resource>, StoreError>;
 
     /// The resources that have publications now, as the table says once it was brought up to date.
     ///

@@ -8,7 +8,7 @@ use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::ended_rows;
 use crate::server::publications::memory::{DocumentMemory, Watchers, live};
 use crate::server::publications::presentity_table::{BodyCell, PresentityRows, RowChange, Written, delete, update};
-use crate::server::publications::store::{PublicationStore, Wanted};
+use crate::server::publications::store::{PublicationStore, ResourceFilter};
 use crate::server::publications::trims::Trims;
 use crate::server::shared::Parts;
 use crate::time::{Expiry, Moment};
@@ -111,7 +111,7 @@ impl PublicationStore for InTable {
         })
     }
 
-    fn resources(&self, wanted: Wanted<'_>) -> Result<Vec<Resource>, StoreError> {
+    fn resources(&self, wanted: ResourceFilter<'_>) -> Result<Vec<Resource>, StoreError> {
         self.rows.resources(wanted)
     }
 

@@ -1,6 +1,6 @@
 //! Publications that are written some time after they are answered (`publ_update_period`): each period writes the
 //! newest state of what has changed since the last one.
-use crate::common::row_groups::{Aside, Fate, GROUP, Pass, RefusalLog, Writer};
+use crate::common::row_groups::{Aside, GROUP, Pass, RefusalLog, RowOutcome, Writer};
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log};
 use crate::log;
@@ -151,7 +151,7 @@ impl WriteBehind {
                 Item::Document(resource, publication, lacks) => {
                     self.note_document(resource, publication, *lacks, *fate, now, refusals);
                 }
-                Item::Gone(resource, ruid) if *fate == Fate::Written => self.delete_removed(resource, ruid),
+                Item::Gone(resource, ruid) if *fate == RowOutcome::Written => self.delete_removed(resource, ruid),
                 // Somebody else holds it, which not every driver tells from a refusal: the rows of others are written
                 // meanwhile.
                 Item::Gone(resource, ruid) => self.set_aside(resource, ruid, *fate, now, refusals),
@@ -159,24 +159,24 @@ impl WriteBehind {
         }
         match outcome.error {
             Some(error) => Err(error),
-            None => Ok(outcome.count(Fate::Written)),
+            None => Ok(outcome.count(RowOutcome::Written)),
         }
     }
 
     /// The row of a document that is gone is left for the next pass, or a later one where the database has refused to
     /// remove it. One that is refused and has run out means nothing any more.
-    fn set_aside(&self, resource: &Resource, ruid: &[u8], fate: Fate, now: Moment, refusals: &mut RefusalLog) {
+    fn set_aside(&self, resource: &Resource, ruid: &[u8], fate: RowOutcome, now: Moment, refusals: &mut RefusalLog) {
         let mut shard = self.shared.tables.shard(resource.hash);
         let Some(entry) = shard.entry(self.shared.tables.rule(), resource) else { return };
         let Some(removed) = entry.removed.iter_mut().find(|removed| removed.ruid() == ruid) else { return };
-        if fate == Fate::Refused && removed.expires_at.is_before(now) {
+        if fate == RowOutcome::Refused && removed.expires_at.is_before(now) {
             drop(shard);
             return self.delete_removed(resource, ruid);
         }
         let was_refused = removed.aside.is_refused();
-        removed.aside = if fate == Fate::Refused { Aside::refused(now) } else { Aside::later(now) };
+        removed.aside = if fate == RowOutcome::Refused { Aside::refused(now) } else { Aside::later(now) };
         drop(shard);
-        if fate == Fate::Refused && !was_refused {
+        if fate == RowOutcome::Refused && !was_refused {
             refusals.note(self.config.presentity_table, || {
                 format!("a document that is gone, of {},", log::show(&resource.uri))
             });
@@ -202,7 +202,7 @@ impl WriteBehind {
         resource: &Resource,
         publication: &Publication,
         lacks: PublicationRowState,
-        fate: Fate,
+        fate: RowOutcome,
         now: Moment,
         refusals: &mut RefusalLog,
     ) {
@@ -211,7 +211,7 @@ impl WriteBehind {
         let Some(Documents::Known(list)) = entry.map(|entry| &mut entry.documents) else { return };
         let Some(document) = list.iter_mut().find(|document| document.ruid() == publication.ruid) else { return };
         let was_refused = document.aside.is_refused();
-        if fate == Fate::Written {
+        if fate == RowOutcome::Written {
             document.aside = Aside::default();
             return;
         }
@@ -219,12 +219,12 @@ impl WriteBehind {
         // One that was changed meanwhile is another row.
         let same = document.etag() == publication.etag;
         match fate {
-            Fate::Refused if same => document.aside = Aside::refused(now),
+            RowOutcome::Refused if same => document.aside = Aside::refused(now),
             _ if !was_refused => document.aside = Aside::later(now),
             _ => {}
         }
         drop(shard);
-        if fate == Fate::Refused && !was_refused {
+        if fate == RowOutcome::Refused && !was_refused {
             refusals.note(self.config.presentity_table, || format!("a document of {}", log::show(&resource.uri)));
         }
     }

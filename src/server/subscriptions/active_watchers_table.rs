@@ -1,7 +1,7 @@
 //! Rows of `active_watchers`: a subscription column by column, as stock writes it.
 use crate::common::compared_rows::{self, compare_and_write};
 use crate::common::database::{Database, StoreError};
-use crate::common::paging::{Page, Seen};
+use crate::common::paging::{BatchEnd, Page};
 use crate::host::db::{Cell, Column, Cond, Connection, DbError, Op, Row, Value, expiry_of, row_columns};
 use crate::presence::dialog::DialogId;
 use crate::presence::event_package::Packages;
@@ -473,9 +473,9 @@ pub fn select_page(
     table: &[u8],
     packages: &Packages,
     page: &Page<'_>,
-) -> Result<(Vec<Subscription>, Seen), DbError> {
+) -> Result<(Vec<Subscription>, BatchEnd), DbError> {
     let rows = db.select_with_keys(table, &page.conditions, page.order)?;
-    let seen = Seen::of(&rows);
+    let seen = BatchEnd::of(&rows);
     Ok((rows.iter().filter_map(|row| decode(packages, row)).collect(), seen))
 }
 

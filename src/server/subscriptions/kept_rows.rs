@@ -1,5 +1,5 @@
 //! Rows of subscriptions that live in memory: read at start-up, written by the timer and at the end.
-use crate::common::row_groups::{Aside, Fate, GROUP, GroupOutcome, Pass, RefusalLog, Writer};
+use crate::common::row_groups::{Aside, GROUP, GroupOutcome, Pass, RefusalLog, RowOutcome, Writer};
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log, shm};
 use crate::log;
@@ -68,7 +68,7 @@ impl KeptRows {
             let write = |db: &Connection, row: &EndedSubscriptionRow| rows::delete(db, table, row.dialog());
             let outcome = Writer { database: self.database, table, fits: &|_| true, write: &write }.write_group(&group);
             for (row, fate) in group.iter().zip(&outcome.fates) {
-                if *fate != Fate::Written {
+                if *fate != RowOutcome::Written {
                     pending.note(row.dialog());
                 }
             }
@@ -135,7 +135,7 @@ impl KeptRows {
                     break;
                 }
                 let outcome = self.write_group(&changed, no_route);
-                total += outcome.count(Fate::Written);
+                total += outcome.count(RowOutcome::Written);
                 self.note_fates(&changed, &outcome, now, &mut refusals);
                 if let Some(error) = outcome.error {
                     return Err(error);
@@ -175,10 +175,11 @@ impl KeptRows {
             Writer { database: self.database, table, fits: &rows::fits, write: &write }.write_group(group);
         for (subscription, fate) in group.iter().zip(&mut outcome.fates) {
             let is_whole = matches!(subscription.state.row_state, RowState::Insert | RowState::Replace);
-            if let Some(plainer) = rows::without_user_agent(subscription).filter(|_| is_whole && *fate == Fate::Refused)
+            if let Some(plainer) =
+                rows::without_user_agent(subscription).filter(|_| is_whole && *fate == RowOutcome::Refused)
             {
                 let written = self.database.write_once(|db| write(db, &plainer));
-                *fate = if written.is_ok() { Fate::Written } else { *fate };
+                *fate = if written.is_ok() { RowOutcome::Written } else { *fate };
             }
         }
         outcome
@@ -189,7 +190,7 @@ impl KeptRows {
     fn note_fates(&self, group: &[Subscription], outcome: &GroupOutcome, now: Moment, refusals: &mut RefusalLog) {
         for (subscription, fate) in group.iter().zip(&outcome.fates) {
             let was_refused = self.note_fate(subscription, *fate, now);
-            if *fate == Fate::Refused && was_refused == Some(false) {
+            if *fate == RowOutcome::Refused && was_refused == Some(false) {
                 refusals.note(self.config.active_watchers_table, || {
                     let (watcher, presentity) = (subscription.watcher_uri(), subscription.get(Field::PresUri));
                     format!("the subscription of {} to {}", log::show(&watcher), log::show(presentity))
@@ -199,14 +200,14 @@ impl KeptRows {
     }
 
     /// Whether the row was known to be refused; `None` where there is no such subscription any more.
-    fn note_fate(&self, subscription: &Subscription, fate: Fate, now: Moment) -> Option<bool> {
+    fn note_fate(&self, subscription: &Subscription, fate: RowOutcome, now: Moment) -> Option<bool> {
         let (tables, dialog) = (&self.shared.tables, subscription.dialog());
         let was_refused = tables.shard_of_dialog(tables.dialog_hash(dialog)).and_then(|mut shard| {
             let stored = shard.find(dialog)?;
             let was_refused = stored.aside.is_refused();
             let state = &mut stored.subscription.state;
             match fate {
-                Fate::Written => {
+                RowOutcome::Written => {
                     let written = subscription.state.local_cseq;
                     // A row that was counted further up since the copy was made has not taken the rest of it: the next
                     // pass writes it.
@@ -217,8 +218,10 @@ impl KeptRows {
                     stored.aside = if is_behind { Aside::later(now) } else { Aside::default() };
                     stored.written_cseq = stored.written_cseq.max(written);
                 }
-                Fate::Refused => (state.row_state, stored.aside) = (subscription.state.row_state, Aside::refused(now)),
-                Fate::Kept => {
+                RowOutcome::Refused => {
+                    (state.row_state, stored.aside) = (subscription.state.row_state, Aside::refused(now))
+                }
+                RowOutcome::Kept => {
                     state.row_state = subscription.state.row_state;
                     if !was_refused {
                         stored.aside = Aside::later(now);
@@ -227,7 +230,7 @@ impl KeptRows {
             }
             Some(was_refused)
         });
-        if was_refused.is_none() && fate == Fate::Written {
+        if was_refused.is_none() && fate == RowOutcome::Written {
             self.delete(dialog);
         }
         was_refused

@@ -18,7 +18,7 @@ use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};
 use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};
-use crate::server::tables::resource_entry::{Due, FinalNotify, ResourceEntry};
+use crate::server::tables::resource_entry::{DueNotify, FinalNotify, ResourceEntry};
 use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
 use crate::server::tables::{Shard, watcher_hash};
 use crate::time::{Moment, Seconds};
@@ -288,7 +288,7 @@ fn leave_final_notify(
         last.state.status = Status::Terminated;
     }
     let _ = entry.final_notifies.push(FinalNotify { subscription: last, notify_reason: end.notify_reason() });
-    entry.due.add(Due::Something);
+    entry.due.add(DueNotify::Something);
 }
 
 impl MemorySubscriptions {
@@ -322,7 +322,11 @@ impl MemorySubscriptions {
             };
             stored.aside = Aside::default();
             if let Some(steps) = steps {
-                crate::server::cluster::announce::take_over(stored, self.shared.standing.arbitration.lease(), steps);
+                crate::server::cluster::announce::take_over(
+                    stored,
+                    self.shared.cluster_state.arbitration.lease(),
+                    steps,
+                );
             }
             (stored.ownership.is_claimed, stored.ownership.raised) = (false, 0);
             let state = &mut stored.subscription.state;

@@ -2,7 +2,7 @@
 use crate::host::shm::ShmBox;
 use crate::presence::winfo::MOST_CHANGES;
 use crate::server::tables::lazy_vec::LazyVec;
-use crate::server::tables::resource_entry::{ChangedWatcher, Due, ResourceEntry, SharedTransientBody};
+use crate::server::tables::resource_entry::{ChangedWatcher, DueNotify, ResourceEntry, SharedTransientBody};
 
 /// What changes leave to be freed when the lock is open.
 #[derive(Default)]
@@ -33,8 +33,8 @@ impl ResourceEntry {
         self.generation = self.generation.wrapping_add(1);
         let mut outdated = Outdated::default();
         if !self.subscriptions.is_empty() {
-            self.due.add(Due::Something);
-            self.due.add(Due::ForAll);
+            self.due.add(DueNotify::Something);
+            self.due.add(DueNotify::ForAll);
             self.changed_at = if self.changed_at > 0 { self.changed_at } else { began };
             outdated.transient_body = std::mem::replace(&mut self.transient_body, transient_body);
         } else {
@@ -48,30 +48,30 @@ impl ResourceEntry {
     /// [`MOST_CHANGES`]: more become the whole list.
     pub fn note_watcher(&mut self, changed: Option<ChangedWatcher>, is_full: bool) -> Outdated {
         self.generation = self.generation.wrapping_add(1);
-        self.due.add(Due::Something);
-        self.due.add(Due::ForAll);
+        self.due.add(DueNotify::Something);
+        self.due.add(DueNotify::ForAll);
         let mut outdated = Outdated::default();
-        if let Some(changed) = changed.filter(|_| !is_full && !self.due.has(Due::FullList)) {
+        if let Some(changed) = changed.filter(|_| !is_full && !self.due.has(DueNotify::FullList)) {
             let is_same = |other: &ChangedWatcher| other.strings.all::<2>() == changed.strings.all::<2>();
             outdated.change = self.changes.take_where(is_same);
             if self.changes.len() < MOST_CHANGES && self.changes.push(changed).is_ok() {
                 return outdated;
             }
         }
-        self.due.add(Due::FullList);
+        self.due.add(DueNotify::FullList);
         outdated.changes = self.changes.take();
         outdated
     }
 
     /// A pass begins: what was due until now goes out with it.
     pub fn carry(&mut self) -> Carried {
-        for due in [Due::Something, Due::ForAll, Due::Asked] {
+        for due in [DueNotify::Something, DueNotify::ForAll, DueNotify::Asked] {
             self.due.take(due);
         }
         Carried {
             transient_body: self.transient_body.take(),
             changes: self.changes.take(),
-            is_full: self.due.take(Due::FullList),
+            is_full: self.due.take(DueNotify::FullList),
             changed_at: std::mem::take(&mut self.changed_at),
         }
     }
@@ -170,7 +170,7 @@ mod tests {
             entry.busy = true;
             let shown = || shm::boxed(SharedTransientBody::Body(shm::copy(b"shown once").expect("memory"))).ok();
             entry.note_documents(shown(), 5);
-            assert_eq!(entry.due.has(Due::Something), is_watched);
+            assert_eq!(entry.due.has(DueNotify::Something), is_watched);
             let carried = entry.carry();
             assert_eq!(carried.transient_body.is_some(), is_watched);
             assert_eq!(carried.changed_at, if is_watched { 5 } else { 0 });

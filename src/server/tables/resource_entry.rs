@@ -135,7 +135,7 @@ shm_safe!(
 /// One thing that is due to the watchers of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Due {
+pub enum DueNotify {
     /// Something, whatever it is.
     Something = 1,
     /// A change that goes to all watchers.
@@ -146,7 +146,7 @@ pub enum Due {
     FullList = 8,
 }
 
-/// What is due to the watchers of a resource: a set of [`Due`].
+/// What is due to the watchers of a resource: a set of [`DueNotify`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dues(u8);
 
@@ -154,17 +154,17 @@ shm_safe!(Dues(bits));
 
 impl Dues {
     /// Whether this is due.
-    pub const fn has(self, due: Due) -> bool {
+    pub const fn has(self, due: DueNotify) -> bool {
         self.0 & due as u8 != 0
     }
 
     /// Adds something.
-    pub fn add(&mut self, due: Due) {
+    pub fn add(&mut self, due: DueNotify) {
         self.0 |= due as u8;
     }
 
     /// Takes something away; `true` when it was due.
-    pub fn take(&mut self, due: Due) -> bool {
+    pub fn take(&mut self, due: DueNotify) -> bool {
         let was_due = self.has(due);
         self.0 &= !(due as u8);
         was_due
@@ -259,7 +259,7 @@ impl ResourceEntry {
         let no_documents =
             matches!(&self.documents, Documents::Known(list) if list.is_empty()) && self.removed.is_empty();
         !self.busy
-            && !self.due.has(Due::Something)
+            && !self.due.has(DueNotify::Something)
             && self.subscriptions.is_empty()
             && self.final_notifies.is_empty()
             && no_documents

@@ -9,10 +9,10 @@ use crate::presence::error::StoreError;
 use crate::presence::notification::{NotifyHistory, NotifyReason, NotifyRecord, QueueState};
 use crate::presence::ports::subscriptions::Stored;
 use crate::presence::resource::Resource;
-use crate::presence::seen::Seen;
+use crate::presence::seen::NotifiedChanges;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
-use crate::server::tables::resource_entry::{Documents, Due};
+use crate::server::tables::resource_entry::{Documents, DueNotify};
 use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
 use crate::server::tables::{DialogClaim, Tables, watcher_hash};
 use std::borrow::Cow;
@@ -59,7 +59,7 @@ impl Tables {
             subscription: shared,
             resource_hash: resource.hash,
             place: 0,
-            seen: Seen::default(),
+            seen: NotifiedChanges::default(),
             due: None,
             catches_up: false,
             notify_history: NotifyHistory::default(),
@@ -231,7 +231,9 @@ impl Tables {
     pub(crate) fn queue_state(&self, resource: &Resource) -> QueueState {
         let mut shard = self.shard(resource.hash);
         let entry = shard.entry(self.rule(), resource);
-        entry.map(|entry| QueueState { busy: entry.busy, pending: entry.due.has(Due::Something) }).unwrap_or_default()
+        entry
+            .map(|entry| QueueState { busy: entry.busy, pending: entry.due.has(DueNotify::Something) })
+            .unwrap_or_default()
     }
 
     /// Notes that a subscription is due a NOTIFY, and leaves it to the process that sends next for its resource.
@@ -242,7 +244,7 @@ impl Tables {
         stored.due = Some(notify_reason);
         let resource_hash = stored.resource_hash;
         if let Some(entry) = shard.entry_by_hash(resource_hash) {
-            entry.due.add(Due::Something);
+            entry.due.add(DueNotify::Something);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! A subscription as the tables hold it.
 use crate::cluster::clock::Stamp;
-use crate::cluster::numbers::Held;
+use crate::cluster::numbers::HeldNumbers;
 use crate::cluster::version::Version;
 use crate::common::row_groups::Aside;
 use crate::host::shm::ShmBox;
 use crate::presence::notification::{NotifyHistory, NotifyReason};
-use crate::presence::seen::Seen;
+use crate::presence::seen::NotifiedChanges;
 use crate::presence::subscription::Subscription;
 use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
@@ -56,7 +56,7 @@ pub struct SubscriptionEntry {
     /// Its place among the subscriptions of its resource entry.
     pub place: u32,
     /// The changes of the resource it was notified of.
-    pub seen: Seen,
+    pub seen: NotifiedChanges,
     /// A NOTIFY of its own that is due.
     pub due: Option<NotifyReason>,
     /// It was another node's when the watchers were last notified of changes: the NOTIFY of its own stands for them.
@@ -89,10 +89,10 @@ shm_safe!(SubscriptionEntry {
 
 impl SubscriptionEntry {
     /// As nodes compare it; `owner` is the digest of its owner's name.
-    pub fn held(&self, owner: u64) -> Held {
+    pub fn held(&self, owner: u64) -> HeldNumbers {
         let Ownership { epoch, stamp, ceiling, .. } = self.ownership;
         let word = self.subscription.state.remote_cseq;
-        Held {
+        HeldNumbers {
             version: Version { word, epoch, stamp, owner },
             ceiling: ceiling.max(self.subscription.state.local_cseq),
         }

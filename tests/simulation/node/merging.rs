@@ -1,18 +1,18 @@
 //! What a simulated node makes of what the others say, and what it compares with them.
 use super::{ASK_MARGIN, Node, NodeId, PAGE, RECORDS_A_MESSAGE, Record, Refresh, Sub, Wire};
 use crate::layers::cluster::clock::{MOST_AHEAD, Stamp};
-use crate::layers::cluster::digest::{Entry, Key, Range, mixed, state_of};
-use crate::layers::cluster::exchange::{self, Message, Pull, Pulling};
-use crate::layers::cluster::numbers::Held;
+use crate::layers::cluster::digest::{DigestEntry, KeyRange, RecordKey, mixed, state_of};
+use crate::layers::cluster::exchange::{self, ExchangeMessage, Pull, Pulling};
+use crate::layers::cluster::numbers::HeldNumbers;
 use crate::layers::cluster::version::Version;
 use crate::wire::{DialogId, PresentityId, unchanged_of};
 
-fn dialog_key(dialog: DialogId) -> Key {
-    Key(mixed(u64::from(dialog) + 1))
+fn dialog_key(dialog: DialogId) -> RecordKey {
+    RecordKey(mixed(u64::from(dialog) + 1))
 }
 
-fn doc_key(record: u32) -> Key {
-    Key(mixed(u64::from(record) | (1 << 40)))
+fn doc_key(record: u32) -> RecordKey {
+    RecordKey(mixed(u64::from(record) | (1 << 40)))
 }
 
 impl Node {
@@ -33,8 +33,8 @@ impl Node {
             }
             return;
         };
-        let held = Held { version: mine.version, ceiling: mine.ceiling };
-        let other = Held { version: theirs.version, ceiling: theirs.ceiling };
+        let held = HeldNumbers { version: mine.version, ceiling: mine.ceiling };
+        let other = HeldNumbers { version: theirs.version, ceiling: theirs.ceiling };
         let merge = match self.arbiter {
             None => held.merge(is_owned, &other),
             Some(_) => held.merge_arbitrated(is_owned, &other),
@@ -70,7 +70,7 @@ impl Node {
         let mine = self.subs.get_mut(&dialog).filter(|sub| unchanged_of(sub) == refresh.unchanged);
         let Some(mine) = mine else {
             if !self.pulling.contains_key(&from) {
-                self.send(from, Wire::Exchange(Message::Want(vec![dialog_key(dialog)])));
+                self.send(from, Wire::Exchange(ExchangeMessage::Want(vec![dialog_key(dialog)])));
             }
             return;
         };
@@ -96,31 +96,31 @@ impl Node {
         *known = version.max(*known);
     }
 
-    pub fn all_entries(&self) -> Vec<Entry> {
+    pub fn all_entries(&self) -> Vec<DigestEntry> {
         self.entries_of(|_| true)
     }
 
-    fn entries_of(&self, wanted: impl Fn(PresentityId) -> bool) -> Vec<Entry> {
+    fn entries_of(&self, wanted: impl Fn(PresentityId) -> bool) -> Vec<DigestEntry> {
         let subs = self.subs.values().filter(|sub| wanted(sub.presentity));
-        let subs = subs.map(|s| Entry { key: dialog_key(s.dialog), state: state_of(&s.version, s.ceiling) });
+        let subs = subs.map(|s| DigestEntry { key: dialog_key(s.dialog), state: state_of(&s.version, s.ceiling) });
         let docs = self.docs.values().filter(|doc| wanted(doc.presentity)).map(|doc| {
             let state = (u64::from(doc.changes) << 32) ^ u64::from(doc.value) ^ doc.received_at as u64;
-            Entry { key: doc_key(doc.record), state: mixed(state) as u32 }
+            DigestEntry { key: doc_key(doc.record), state: mixed(state) as u32 }
         });
         subs.chain(docs).collect()
     }
 }
 
-impl exchange::Ports for Node {
+impl exchange::ExchangePorts for Node {
     type Peer = NodeId;
     type Record = Record;
 
-    fn entries(&mut self, range: Range) -> Vec<Entry> {
+    fn entries(&mut self, range: KeyRange) -> Vec<DigestEntry> {
         let common = self.entries_of(|presentity| self.is_common(presentity));
         common.into_iter().filter(|entry| range.contains(entry.key)).collect()
     }
 
-    fn records(&mut self, keys: &[Key]) -> Vec<Record> {
+    fn records(&mut self, keys: &[RecordKey]) -> Vec<Record> {
         let subs = self.subs.values().filter(|s| keys.contains(&dialog_key(s.dialog))).cloned().map(Record::Sub);
         let docs = self.docs.values().filter(|doc| keys.contains(&doc_key(doc.record))).cloned().map(Record::Doc);
         subs.chain(docs).collect()
@@ -169,7 +169,7 @@ impl exchange::Ports for Node {
         records.chunks(RECORDS_A_MESSAGE).map(<[Record]>::to_vec).collect()
     }
 
-    fn send(&mut self, to: NodeId, message: Message<Record>) {
+    fn send(&mut self, to: NodeId, message: ExchangeMessage<Record>) {
         Node::send(self, to, Wire::Exchange(message));
     }
 

@@ -248,7 +248,7 @@ impl Node {
 
     /// Takes what another node holds and should not, and passes it on to the next that should; the last one says so.
     pub fn on_offer(&mut self, record: Record, first: NodeId, rest: Vec<NodeId>) {
-        exchange::Ports::merge(self, first, record.clone());
+        exchange::ExchangePorts::merge(self, first, record.clone());
         match rest.split_first() {
             Some((next, rest)) if *next != self.id => {
                 self.send(*next, Wire::Offer { record, first, rest: rest.to_vec() });

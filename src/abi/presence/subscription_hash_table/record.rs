@@ -89,7 +89,7 @@ pub(super) unsafe fn own_block(text: &str_t) -> Option<str_t> {
 
 /// How much of a subscription is copied.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum CopyExtent {
     /// All of it.
     All,
     /// All but the contact and the route set.
@@ -100,13 +100,13 @@ pub(super) enum Part {
 ///
 /// # Safety
 /// `source` is a valid `subs_t`.
-pub(super) unsafe fn copy(source: *mut subs_t, memory: Memory, part: Part) -> *mut subs_t {
+pub(super) unsafe fn copy(source: *mut subs_t, memory: Memory, part: CopyExtent) -> *mut subs_t {
     // SAFETY: the caller vouches for the source; nothing refers to it while it is read.
     let mut made = unsafe { source.read() };
     made.next = null_mut();
     made.auth_rules_doc = null_mut();
     let (mut contact, mut route) = (made.contact, made.record_route);
-    if part == Part::WithoutTarget {
+    if part == CopyExtent::WithoutTarget {
         (contact, route) = (crate::host::bytes::null(), crate::host::bytes::null());
     }
     let strings = packed(&mut made).into_iter().chain([&mut contact, &mut route]);

@@ -1,6 +1,6 @@
 //! The timer of the table: what changed is written to the database table that its module has chosen, what has run out
 //! ends.
-use super::record::{CLEAN, INSERT, Memory, Part, UPDATE, copy, free_record};
+use super::record::{CLEAN, CopyExtent, INSERT, Memory, UPDATE, copy, free_record};
 use super::{Bucket, Dialog, Locked, after, unlink_after};
 use crate::abi::c_types::{str_t, subs_t};
 use crate::host::bytes::view;
@@ -38,7 +38,7 @@ unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: Locked) -> D
         let flag = record.db_flag;
         if flag & (UPDATE | INSERT) != 0 {
             // SAFETY: a record of the list.
-            let copied = unsafe { copy(next, Memory::Private, Part::All) };
+            let copied = unsafe { copy(next, Memory::Private, CopyExtent::All) };
             if !copied.is_null() {
                 due.changed.push((copied, flag & INSERT != 0));
                 // SAFETY: as above.

@@ -6,7 +6,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::notification::{NotifyHistory, NotifyReason};
 use crate::presence::ports::subscriptions::{NewDialog, Recent, Renewed, Stored, Subscriptions};
 use crate::presence::resource::Resource;
-use crate::presence::seen::Seen;
+use crate::presence::seen::NotifiedChanges;
 use crate::presence::subscription::{Renewal, Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::testing::{Entry, MemoryPorts};
@@ -26,7 +26,7 @@ impl Subscriptions for MemoryPorts {
         let mut subscription = subscription.clone();
         subscription.state.version += u32::from(subscription.state.status == Status::Terminated);
         let resource = self.resource_of(&subscription);
-        let seen = Seen::up_to(self.queue(&resource).generation);
+        let seen = NotifiedChanges::up_to(self.queue(&resource).generation);
         let entry = Some(Entry { subscription, seen, due: None, history: NotifyHistory::default() });
         match self.entries.iter().position(Option::is_none) {
             Some(free) => self.entries[free] = entry,

@@ -8,9 +8,9 @@ use crate::server::cluster::placing::Placing;
 use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What the processes of this node share about its standing; in shared memory.
+/// What the processes of this node share about their part in the cluster; in shared memory.
 #[derive(Default)]
-pub struct Standing {
+pub struct ClusterState {
     /// The cluster's clock.
     pub clock: HybridClock,
     /// Whether it may send NOTIFYs.
@@ -33,13 +33,24 @@ pub struct Standing {
     refusal_at: AtomicU64,
 }
 
-shm_safe!(Standing { clock, lease, arbitration, placing, seen_running, claims, started, messages, rates, refusal_at });
+shm_safe!(ClusterState {
+    clock,
+    lease,
+    arbitration,
+    placing,
+    seen_running,
+    claims,
+    started,
+    messages,
+    rates,
+    refusal_at
+});
 
-impl Standing {
+impl ClusterState {
     /// The lease begins now.
-    pub fn new() -> Standing {
+    pub fn new() -> ClusterState {
         let (lease, started) = (Lease::new(clock::monotonic_millis()), clock::wall_millis());
-        Standing { lease, started, ..Standing::default() }
+        ClusterState { lease, started, ..ClusterState::default() }
     }
 
     /// A new stamp.
