@@ -161,9 +161,9 @@ soak: build ## Six suites at full size: 1,000 calls, 50 kills, a million message
 # Not SECONDS: bash counts in a variable of that name.
 EXPLORE_FOR := $(SECONDS)
 .PHONY: explore
-explore: build ## Random lives on stock and ours, compared (SECONDS=120 SEED MODE=0..3 DRIVER TRANSPORT REPLAY MEMORY)
+explore: build ## Random lives on stock and ours, compared (SECONDS=120 SEED MODE=0..3 DRIVER REPLAY SWEEP)
 	@scripts/setup.sh tests
-	@scripts/explore.sh "$(or $(EXPLORE_FOR),120)" "$(SEED)" "$(MODE)" "$(DRIVER)" "$(REPLAY)"
+	@scripts/explore.sh "$(or $(EXPLORE_FOR),120)" "$(SEED)" "$(MODE)" "$(DRIVER)" "$(REPLAY)" "$(SWEEP)"
 
 .PHONY: test-parameters
 test-parameters: build ## Every parameter in every storage mode, on stock and on ours (15 minutes)

@@ -59,6 +59,15 @@ def test_a_minute_of_lives(drivers):
     assert not found, "\n".join(found)
 
 
+def test_odd_values(drivers):
+    """Some of the sweep (`make explore SWEEP=1` runs all of it)."""
+    run = explorer.Explorer(drivers("sqlite"), reduce=False)
+    run.sweep(SECONDS, SEED, LIVES)
+    assert run.lives > 3, "a busy machine runs few, none at all is a fault"
+    found = ["%s\n%s" % (finding, json.dumps(life)) for finding, life in run.failures.values()]
+    assert not found, "\n".join(found)
+
+
 def test_differences_name_rows_that_exist():
     text = (ROOT / "COMPAT.md").read_text()
     rows = [line[2:] for line in text.splitlines() if line.startswith("| ")]

@@ -21,6 +21,7 @@ def main():
     parser.add_argument("--keep", type=pathlib.Path, default=None, help="folder for the failures that are found")
     parser.add_argument("--length", type=int, default=12, help="steps of a life, at most")
     parser.add_argument("--as-found", action="store_true", help="do not reduce failures: quicker where there are many")
+    parser.add_argument("--sweep", action="store_true", help="each odd value once, in short lives")
     parser.add_argument(
         "--ignore", default=None, help="a pattern of findings that are known: they end a life and are not reported"
     )
@@ -40,7 +41,7 @@ def main():
             reduce=not options.as_found,
             ignore=options.ignore,
         )
-        run.explore(options.seconds, seed)
+        (run.sweep if options.sweep else run.explore)(options.seconds, seed)
         run.report()
         return 1 if run.failures else 0
     finally:

@@ -53,7 +53,7 @@ class SQLite:
         """A user's document of one type takes the place of the one before, or goes (None)."""
         statements = ["delete from xcap where username='%s' and doc_type=%d" % (user, kind)]
         if document is not None:
-            statements.append(PUT % dict(user=user, document=document, type=kind, uri=uri))
+            statements.append(PUT % dict(user=user, document=document.replace("'", "''"), type=kind, uri=uri))
         self.execute(which, server, statements)
 
     def close(self):

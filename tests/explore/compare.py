@@ -6,12 +6,25 @@ from . import differences, invariants
 from .side import named
 
 
-# The host's lines about a connection that it could not open.
+# The host's lines about an address that it could not find, and a connection that it could not open.
 SENDING = re.compile(
-    r"core/tcp_main\.c|core/forward\.h|tm \[(?:uac|t_msgbuilder)\.c:\d+\]|presence: NOTIFY to .* could not be sent"
+    r"core/(?:tcp_main|resolve)\.c|core/forward\.h|tm \[(?:ut\.h|(?:uac|t_msgbuilder)\.c):\d+\]"
+    r"|presence: NOTIFY to .* could not be sent"
 )
 # What ours may take of shared memory beside stock: a part of what stock takes, and its pools, in bytes.
 MOST_MEMORY, POOLS = 1.25, 160 << 10
+
+
+def fields_of(line):
+    """The fields of a line of the script; the words that have no name are one field."""
+    found, words = {}, []
+    for word in re.findall(r"\w+=\[[^\]]*\]|\S+", line):
+        name, equals, _ = word.partition("=")
+        if equals and name.isidentifier():
+            found[name] = word
+        else:
+            words.append(word)
+    return dict(found, words=" ".join(words))
 
 
 class Finding:
@@ -72,8 +85,10 @@ class Comparison:
             self._differs(self.ours.end, "memory", "shared memory at the end", stock, ours)
 
     def _stock_has_no_opinion(self, number):
-        """Stock has died, or has not started: from here on invariants alone are judged."""
-        return bool(self.stock.dead) and number >= max([s.number for s in self.stock.steps if not s.skipped], default=0)
+        """Stock has died, or has not started: from here on invariants alone are judged. A process of it may have died
+        in the step before the one in which the server was found to be gone."""
+        last = max([seen.number for seen in self.stock.steps if not seen.skipped], default=0)
+        return bool(self.stock.dead) and number >= last - 1
 
     # -- one item ------------------------------------------------------------------------------------------------
 
@@ -149,6 +164,10 @@ class Comparison:
             )
         if stock is None:
             return None
+        if theirs.codes != mine.codes:
+            self._differs(
+                mine, "replies", "%s %s" % (name, stock[0][:3]), sorted(theirs.codes), sorted(mine.codes), subject
+            )
         if stock[0] != ours[0]:
             self._differs(
                 mine, "reason phrase", "%s %s, ours %s" % (name, stock[0], ours[0]), stock[0], ours[0], subject
@@ -192,20 +211,16 @@ class Comparison:
         only = lambda one, other: [line for line in one if one.count(line) > other.count(line)]
         stock, ours = only(theirs.script, mine.script), only(mine.script, theirs.script)
         place = (stock or ours)[0].split(" ", 1)[0]
-        words = lambda lines: set(" ".join(lines).split())
-        fields = (
-            sorted({word.split("=")[0] for word in words(stock[:1]) ^ words(ours[:1])})
-            if len(stock) == len(ours)
-            else ["number"]
-        )
-        self._differs(
-            mine,
-            "script",
-            "%s: %s" % (place, ", ".join(fields)),
-            "\n".join(stock),
-            "\n".join(ours),
-            self._subject(mine),
-        )
+        subject = self._subject(mine)
+        if len(stock) != len(ours):
+            self._differs(mine, "script", place + ": number", "\n".join(stock), "\n".join(ours), subject)
+            return
+        for one, other in zip(stock, ours):
+            place, one, other = one.split(" ", 1)[0], fields_of(one), fields_of(other)
+            for name in sorted(set(one) | set(other)):
+                if one.get(name) != other.get(name):
+                    what = "%s: %s" % (place, name)
+                    self._differs(mine, "script", what, one.get(name, ""), other.get(name, ""), subject)
 
     def _rows(self, seen, stock, ours):
         for table in sorted(set(stock) & set(ours)):
@@ -215,7 +230,11 @@ class Comparison:
             if len(theirs) != len(mine):
                 only = lambda one, other: [row for row in one if row not in other]
                 what = "%s: %d, ours %d %s" % (table, len(theirs), len(mine), when)
-                self._differs(seen, "rows", what, only(theirs, mine), only(mine, theirs))
+                stock_only, ours_only = only(theirs, mine), only(mine, theirs)
+                owners = {self._owner(table, row) for row in stock_only + ours_only}
+                self._differs(
+                    seen, "rows", what, stock_only, ours_only, owners.pop() if len(owners) == 1 else None
+                )
                 continue
             for one, other in zip(theirs, mine):
                 for name in one:
@@ -239,7 +258,7 @@ class Comparison:
         if self.apart and all(SENDING.search(line) for line in mine.errors):
             # What one side has and the other has not is sent to connections that are gone.
             return None
-        if mine.errors and not theirs.errors:
+        if mine.errors and not theirs.errors and not theirs.skipped:
             text = mine.errors[0].split(": ", 2)[-1]
             self._differs(
                 mine, "errors", "after " + self._describe(mine), "none", "\n".join(mine.errors), self._subject(mine)

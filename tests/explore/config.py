@@ -120,7 +120,9 @@ LUA = """
 function ksr_request_route()
     if KSR.is_OPTIONS() then KSR.sl.sl_send_reply(200, "OK"); return 1 end
     if not (KSR.is_PUBLISH() or KSR.is_SUBSCRIBE()) then KSR.sl.sl_send_reply(404, "Not here"); return 1 end
-    if KSR.tm.t_newtran() < 0 then KSR.sl.sl_reply_error(); return 1 end
+    local new = KSR.tm.t_newtran()
+    if new < 0 then KSR.sl.sl_reply_error() end
+    if new <= 0 then return 1 end
     local done
     if KSR.is_PUBLISH() then done = KSR.presence.handle_publish() else done = KSR.presence.handle_subscribe() end
     KSR.info("SEEN lua " .. tostring(done) .. " ci=" .. KSR.pv.gete("$ci") .. "\\n")

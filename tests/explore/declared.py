@@ -223,11 +223,35 @@ LIVES = [
         driver="postgres", mode=3, notifiers=1,
     ),
     life(
-        ["the blocked in write-back"],
+        ["watcher information beside notifiers"],
+        [sub("w", "alice", event="presence.winfo", who="carol"), sub("p", "alice")],
+        mode=3, notifiers=1,
+    ),
+    life(
+        ["changed rules in write-back"],
         [rules("alice", carol="block"), sub("p", "alice", who="carol"), rules("alice", carol="confirm"), again("p")],
         mode=2, rules=True,
     ),
     life(["the Contact of a refresh"], [sub("p", "alice", shape="parameters"), again("p")], mode=2),
+    life(
+        [
+            "URIs with control characters", "Record-Route that cannot be read", "a Record-Route of several lines",
+            "the script after a From that cannot be read",
+        ],
+        [
+            sub("from", "p4", headers={"From": '"a\0b" <sip:bob@example.org>'}),
+            sub("folded", "p3", headers={"Record-Route": "<sip:{at};lr>\r\n\t;x=y"}),
+            sub("unread", "p2", headers={"Record-Route": "<sip:{at};lr;x=\x01>"}),
+            sub("contact", "p1", headers={"Contact": "<sip:{user}\x01@{at}>"}),
+        ],
+        route="seen",
+    ),
+    life(
+        ["rules that cannot be read"],
+        [rules("alice", bob="allow"), pub("s1"), sub("p", "alice"), dict(rules("alice", bob="allow"), kind="garbage"),
+         again("p")],
+        rules=True,
+    ),
     life(["the line of a SUBSCRIBE"], [sub("l", "carol", event="dialog;sla", contact=80)], sla=True),
     life(
         ["letters that a database does not tell apart"],

@@ -31,6 +31,32 @@ def rules(watchers):
     return text + "</cr:ruleset>\n"
 
 
+def odd_rules(kind, watchers):
+    """The same, broken, huge, or written as it seldom is; None for no document."""
+    text = rules(watchers)
+    others = "".join('<cr:one id="sip:other%d@example.org"/>' % number for number in range(4000))
+    head, _, rest = text.partition("?>")
+    written = {
+        "cut": lambda: text[: len(text) * 2 // 3],
+        "nothing": lambda: "",
+        "garbage": lambda: "nonsense <",
+        "huge": lambda: text.replace("</cr:ruleset>", "<!-- %s --></cr:ruleset>" % ("x" * 600000)),
+        "many": lambda: text.replace("<cr:identity>", "<cr:identity>" + others),
+        "deep": lambda: text.replace("</cr:ruleset>", "<a>" * 600 + "</a>" * 600 + "</cr:ruleset>"),
+        "bomb": lambda: head + "?>" + BOMB.decode() + rest.replace("</cr:ruleset>", "&c;</cr:ruleset>"),
+        "bom": lambda: "\ufeff" + text,
+        "prefix": lambda: text.replace("cr:", "p:").replace(":cr=", ":p="),
+        "no-namespace": lambda: text.replace("cr:", "").replace("pr:", ""),
+        "upper": lambda: text.replace(">allow<", ">ALLOW<").replace(">block<", ">BLOCK<"),
+        "blank": lambda: text.replace("sub-handling>", "sub-handling> \n", 1).replace("</pr:sub", " </pr:sub"),
+        "twice": lambda: text.replace("</cr:ruleset>", text.split("<cr:rule", 2)[-1].split("\n", 1)[1]),
+        "unknown": lambda: text.replace(">allow<", ">perhaps<"),
+        "comment": lambda: text.replace(">allow<", "><!-- yes -->allow<").replace(">block<", "><!-- no -->block<"),
+        "quote": lambda: text.replace('"sip:', "'sip:").replace('.org"', ".org'"),
+    }
+    return written[kind]()
+
+
 def mark(step):
     """What shows in a document which step has published it."""
     return "mark%sx" % step

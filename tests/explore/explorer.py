@@ -1,13 +1,14 @@
 """Draws lives, runs them, reduces those that fail to the fewest steps, and writes them down."""
 
 import json
+import random
 import re
 import time
 
 import hypothesis
 from hypothesis import HealthCheck, Phase
 
-from . import differences, generate, life as lives
+from . import differences, generate, life as lives, sweep
 from .compare import Comparison
 
 # Runs that reducing one failure may take.
@@ -112,6 +113,17 @@ class Explorer:
         while time.monotonic() < end and not self._enough():
             self._round(seed, end)
             seed += 1
+
+    def sweep(self, seconds, seed, most=None):
+        """Each odd value once, in an order that the seed decides, until the time is over or `most` lives are lived."""
+        end = time.monotonic() + seconds
+        chance = random.Random(seed)
+        modes = (0, 1, 2, 3) if self.mode is None else (self.mode,)
+        found = [life for mode in modes for life in sweep.lives(mode, self.backend.outside)]
+        chance.shuffle(found)
+        for life in found[:most]:
+            if time.monotonic() < end:
+                self._live(life, end)
 
     def _enough(self):
         return self.most is not None and self.lives >= self.most

@@ -163,6 +163,8 @@ def subscribe(draw, config):
         step["expires"] = draw(st.sampled_from(odd_values.EXPIRES))
     elif odd == 13:
         step["from_tag"] = draw(st.sampled_from((60, 64, 65, 255, "a\x01b", "t\u00fc")))
+    elif odd == 14:
+        step["twice"] = draw(st.sampled_from(odd_values.AGAIN))
     elif odd == 6:
         step["from"] = draw(st.sampled_from(("erin", "x" * 64, "x" * 65, "o'hara", "a%20b", "fr\u00fchling")))
     return step
@@ -184,7 +186,7 @@ def _event(config, winfo=True):
 def refresh(draw, config):
     dialog = draw(subscribe(config))
     step = dict(do="refresh", dialog=dialog["dialog"], expires=draw(st.one_of(st.just(0), _expires(_brief(config)))))
-    odd = draw(st.integers(0, 14))
+    odd = draw(st.integers(0, 15))
     if odd == 0:
         step["cseq_step"] = draw(st.sampled_from((0, -1, 5)))
     elif odd == 1:
@@ -203,6 +205,10 @@ def refresh(draw, config):
         step["headers"] = {"Contact": draw(st.sampled_from(odd_values.CONTACTS))}
     elif odd == 8:
         step["cseq_step"] = draw(st.sampled_from((2**30, 2**31 - 10, 2**31)))
+    elif odd == 9:
+        step["twice"] = draw(st.sampled_from(odd_values.AGAIN))
+    elif odd == 10:
+        step["headers"] = draw(st.sampled_from(odd_values.MORE))
     return step
 
 
@@ -245,9 +251,12 @@ def publish(draw, config):
         step["kind"] = draw(st.sampled_from(odd_values.KINDS))
     elif odd == 13:
         # The entity tag of a publication of another event.
-        step["as_event"] = draw(_event(config, winfo=False))
+        if op in ("modify", "refresh", "remove"):
+            step["as_event"] = draw(_event(config, winfo=False))
     elif odd == 14:
         step["body"] = True
+    elif odd == 15:
+        step["twice"] = draw(st.sampled_from(odd_values.AGAIN))
     elif odd == 0:
         step.update(op="foreign", etag=draw(st.sampled_from(("a.1.2.3.4", "nonsense"))))
     return step
@@ -279,15 +288,17 @@ def rpc():
     ).map(lambda words: dict(do="rpc", words=words))
 
 
-def rules():
+@st.composite
+def rules(draw):
     actions = st.sampled_from(("allow", "block", "polite-block", "confirm"))
-    return st.fixed_dictionaries(
-        dict(
-            do=st.just("rules"),
-            who=st.sampled_from(("alice", "alice", "carol")),
-            watchers=st.dictionaries(st.sampled_from(USERS), actions, max_size=4),
-        )
+    step = dict(
+        do="rules",
+        who=draw(st.sampled_from(("alice", "alice", "carol"))),
+        watchers=draw(st.dictionaries(st.sampled_from(USERS), actions, max_size=4)),
     )
+    if draw(st.integers(0, 7)) == 0:
+        step["kind"] = draw(st.sampled_from(odd_values.RULES))
+    return step
 
 
 def hard_state():
@@ -360,6 +371,7 @@ def _step(draw, config, dialogs, slots, touch, outside=True):
                 step.update(who=who, slot=slot, event=event)
             else:
                 step["op"] = "initial"
+                step.pop("as_event", None)
         if step["op"] == "initial":
             slots.append((step["who"], step["slot"], step["event"]))
         return step

@@ -26,12 +26,42 @@ def expires(case):
     return int(text) if text.isdigit() else None
 
 
+def given(step):
+    """The headers that a request is given, name -> value."""
+    headers = step.get("headers")
+    return headers if isinstance(headers, dict) else {}
+
+
 def odd_expires(case):
+    if case.step["do"] not in ("subscribe", "refresh", "publish"):
+        return False
+    written = given(case.step).get("Expires")
     return (
-        case.step["do"] in ("subscribe", "refresh", "publish")
-        and case.step.get("expires") is not None
+        isinstance(written, str)
+        and not written.strip().isdigit()
+        or case.step.get("expires") is not None
         and expires(case) is None
     )
+
+
+def event_more(case):
+    """What follows the name of the event."""
+    written = str(given(case.step).get("Event", ""))
+    return case.step.get("event_more", "") + written.partition(";")[2]
+
+
+def not_only_489(case):
+    """Stock does not know an event with parameters; ours does, and answers as to any other request."""
+    return case.kind == "reply" and code(case.stock) == 489 and code(case.ours) != 489
+
+
+CONTROL = re.compile(r"<[^>]*[\x00-\x20\x7f]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def control(step, *names):
+    """A control character where none may be, or white space inside a URI, in one of these headers, or in the URI."""
+    written = [given(step).get(name) for name in names]
+    return bool(CONTROL.search(" ".join(map(str, written))) or CONTROL.search(step.get("ruri") or ""))
 
 
 def header(name, header):
@@ -74,6 +104,8 @@ def host_at_its_end(case):
 
 # Packages that show one document.
 ALONE = ("message-summary", "reg", "ua-profile", "xcap-diff")
+# Packages whose documents show calls.
+CALLS = ("dialog", "dialog;sla")
 SEEN_KINDS = ("NOTIFY header", "NOTIFY body", "notifies")
 
 
@@ -149,8 +181,7 @@ def event(case):
 
 def from_of(step):
     """The From that a request is given; empty for the usual one."""
-    headers = step.get("headers")
-    return str(headers.get("From", "")) if isinstance(headers, dict) else ""
+    return str(given(step).get("From", ""))
 
 
 def long(case):

@@ -35,6 +35,17 @@ CONTACTS = (
     "<sip:{user}@{at}>;q=1.5;expires=-1",
     "<{user}@{at}>",
     "<sip:{user}@{at}",
+    "\r\n <sip:{user}@{at}>",
+    '"Bob\r\n Smith" <sip:{user}@{at}>',
+    "<sip:{user}@{at}>\r\n\t;q=0.5",
+    "<sip:{user}@{at}\r\n >",
+    "<sip:{user}\r\n @{at}>",
+    '"a\x01b" <sip:{user}@{at}>',
+    '"a\0b" <sip:{user}@{at}>',
+    "<sip:{user}\x01@{at}>",
+    "<sip:{user}\0x@{at}>",
+    "<sip:{user}@{at};x=\x7f>",
+    "<sip:{user}@{at}>;x=\0",
 )
 FROMS = (
     '"Bob" <sip:bob@example.org>',
@@ -62,6 +73,14 @@ FROMS = (
     "<sip:bob@example.org?Subject=x>",
     "<sip:b%6fb@example.org>",
     "<sip:bob@example.org.>",
+    '"Bob\r\n Smith" <sip:bob@example.org>',
+    "\r\n <sip:bob@example.org>",
+    "<sip:bob@example.org>\r\n ",
+    "<sip:bob\r\n @example.org>",
+    '"a\0b" <sip:bob@example.org>',
+    "<sip:b\0b@example.org>",
+    "<sip:b\x7fb@example.org>",
+    "<sip:bob@exam\0ple.org>",
 )
 URIS = (
     "sips:alice@example.org",
@@ -86,6 +105,9 @@ URIS = (
     "sip:alice@example.org?Subject=x",
     "sip:\U0001f600@example.org",
     "sip:alice@example.org;lr;maddr=192.0.2.1",
+    "sip:al\0ice@example.org",
+    "sip:al\x01ice@example.org",
+    "sip:alice@exam\0ple.org",
 )
 ACCEPTS = (
     "*/*",
@@ -99,6 +121,27 @@ ACCEPTS = (
     "garbage",
     "",
 )
+# Headers that say something of another request, of another method, or of another time.
+STRANGE = {
+    "Supersedes": "call-d0-0",
+    "Replaces": "call-d0-0;to-tag=a;from-tag=b",
+    "Join": "call-d0-0;to-tag=a;from-tag=b",
+    "Target-Dialog": "call-d0-0;local-tag=a;remote-tag=b",
+    "Refer-Sub": "false",
+    "Privacy": "id;header",
+    "Reason": "SIP;cause=603",
+    "Min-Expires": "7200",
+    "Retry-After": "5",
+    "SIP-ETag": "a.1.2.3.4",
+    "SIP-If-Match": "a.1.2.3.4",
+    "Allow-Events": "presence",
+    "Unsupported": "eventlist",
+    "Proxy-Require": "nonsense",
+    "Content-Encoding": "gzip",
+    "Date": "nonsense",
+    "X-\x01": "y",
+    "Warning": '399 example.org "x"',
+}
 MORE = (
     {"Supported": "eventlist"},
     {"Require": "eventlist"},
@@ -133,7 +176,27 @@ MORE = (
     {"Call-Info": "<http://example.org/x>;purpose=icon"},
     {"Record-Route": ", ".join("<sip:{at};lr;n=%d>" % number for number in range(60))},
     {"Record-Route": "<sip:{at};lr;x=%s>" % ("y" * 230)},
-)
+    {"Record-Route": "<sip:{at};lr>,\r\n <sip:{at};lr;n=2>"},
+    {"Record-Route": "<sip:{at};lr>\r\n\t;x=y"},
+    {"Record-Route": "<sip:{at};lr;x=\x01>"},
+    {"Record-Route": "<sip:{at};lr;x=\0>"},
+    {"User-Agent": "a\0b"},
+    {"User-Agent": "one\r\n two"},
+    {"User-Agent": "\r\n phone"},
+    {"Subject": "x\0y"},
+    {"Event": "presence\0"},
+    {"Event": "pres\x01ence"},
+    {"Event": "\r\n presence"},
+    {"Event": "presence\r\n ;x=y"},
+    {"Expires": "\r\n 3600"},
+    {"Expires": "36\x0000"},
+    {"Accept": "application/pidf+xml,\r\n application/xpidf+xml"},
+    {"Accept": "a\0b"},
+    {"To": '"A\r\n B" <sip:alice@example.org>'},
+    {"To": "\r\n <sip:alice@example.org>"},
+    {"To": "<sip:al\0ice@example.org>"},
+    {"To": '"a\x01b" <sip:alice@example.org>'},
+) + tuple({name: value} for name, value in STRANGE.items())
 # Expires as nobody should write it, and at the limits of numbers.
 EXPIRES = (
     "+3600",
@@ -169,7 +232,18 @@ PUBLISHED = (
     {"From": "<tel:+15551234>"},
     {"To": "<sip:other@elsewhere.org>"},
     {"Accept": "text/plain"},
-)
+    {"SIP-If-Match": "a\0b"},
+    {"SIP-If-Match": "\r\n a"},
+    {"Content-Type": "application/pidf+xml\r\n ;charset=utf-8"},
+    {"Content-Type": "application/pidf\0+xml"},
+    {"Event": "presence\0"},
+    {"Event": "\r\n presence"},
+    {"Expires": "\r\n 3600"},
+    {"Expires": "36\x0000"},
+    {"From": "<sip:al\0ice@example.org>"},
+    {"From": '"a\r\n b" <sip:alice@example.org>'},
+    {"To": "\r\n <sip:alice@example.org>"},
+) + tuple({name: value} for name, value in STRANGE.items() if name != "SIP-If-Match")
 # Documents that are well-formed, or nearly so, and seldom written.
 KINDS = ("bom", "utf16", "doctype", "entities", "deep", "multipart", "prefix", "cdata", "emoji", "declaration")
 # Types of documents beside the package's own.
@@ -185,3 +259,27 @@ CONTENT_TYPES = (
     "application",
     "",
 )
+# Documents with rules that are broken, huge, or seldom written so (documents.rules).
+RULES = (
+    "cut",
+    "nothing",
+    "garbage",
+    "huge",
+    "many",
+    "deep",
+    "bomb",
+    "bom",
+    "prefix",
+    "no-namespace",
+    "upper",
+    "blank",
+    "twice",
+    "unknown",
+    "comment",
+    "quote",
+)
+# Those of them that nobody can read, and those that say the same as the plain document does.
+BROKEN_RULES = ("cut", "nothing", "garbage", "deep", "bomb", "unknown", "blank", "upper")
+SAME_RULES = ("huge", "many", "bom", "prefix", "comment", "quote")
+# A request is sent again so many seconds after its answer, or at once.
+AGAIN = ("at once", 0.0, 0.3)

@@ -177,9 +177,18 @@ class Network:
         else:
             phone.answer(message, phone.code)
 
-    def request(self, phone, data, call_id, cseq, timeout=5.0):
-        """Sends a request and returns its final reply, or None."""
-        phone.send(data)
+    def request(self, phone, data, call_id, cseq, timeout=5.0, again=None):
+        """Sends a request and returns its final reply, or None; `again`: sends it once more, as it is, at once or so
+        many seconds after the reply."""
+        for _ in range(2 if again == "at once" else 1):
+            phone.send(data)
+        reply = self._reply(phone, data, call_id, cseq, timeout)
+        if isinstance(again, float):
+            time.sleep(again)
+            phone.send(data)
+        return reply
+
+    def _reply(self, phone, data, call_id, cseq, timeout):
         deadline, again = time.monotonic() + timeout, time.monotonic() + 1.5
         seen = len(self.replies)
         while time.monotonic() < deadline:

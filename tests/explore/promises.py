@@ -1,6 +1,7 @@
 """What watchers may rely on, judged from our side alone: nobody unauthorised is sent anything at a change, and the last
 accepted state is what every authorised watcher saw last."""
 
+from . import odd
 from .documents import mark
 from .side import named
 
@@ -36,6 +37,7 @@ class Promises:
         self.publications, self.rules = {}, {}
         self.last, self.refused, self.odd = {}, set(), set()
         self.answers = {}
+        self.unclear = set()  # presentities whose rules are broken, or say different things
         self.touched = False  # somebody else has changed rows, or the database has refused some
 
     def check(self):
@@ -44,15 +46,21 @@ class Promises:
                 self._step(seen, seen.step)
 
     def _allowed(self, dialog):
+        """None where that is a matter of how somebody reads the rules."""
         if not self.config["rules"] or dialog.event != "presence":
             return True
         if (self.config["mode"], self.config["cache"]) == (0, 2) and dialog.to not in self.rules:
             return True
+        if dialog.to in self.unclear:
+            return None
         return self.rules.get(dialog.to, {}).get(dialog.who) == "allow"
 
     def _step(self, seen, step):
         if step["do"] == "rules":
             self.rules[step["who"]] = step["watchers"]
+            self.unclear.discard(step["who"])
+            if step.get("kind", "huge") not in odd.SAME_RULES:
+                self.unclear.add(step["who"])
         if step["do"] == "hard_state":
             self.publications.setdefault((step["who"], "presence"), Publications()).vague = True
         if step["do"] == "answers":
@@ -88,7 +96,7 @@ class Promises:
             self.refused.add(dialog)
         if message.get("Subscription-State", "").startswith("terminated"):
             self.refused.add(dialog)
-        if self._allowed(dialog):
+        if self._allowed(dialog) is not False:
             return
         if b"mark" in message.body:
             self.note(seen.number, "no document reaches a watcher who is not allowed")

@@ -23,7 +23,7 @@ COARSE = 0.02
 
 def named(step):
     """The user whom a step is about."""
-    found = re.match(r"sips?:([^@;:]+)[^@]*@", step.get("ruri", ""))
+    found = re.match(r"sips?:([^@:]+)[^@]*@", step.get("ruri", ""))
     return found[1] if found else step.get("to", step.get("who"))
 
 
@@ -55,6 +55,7 @@ class Step:
         self.raw = []  # (dialog, Message) in order of arrival
         self.script, self.errors = [], []
         self.rows, self.answer = {}, None
+        self.codes = set()  # of all replies: a request may be answered twice
         self.skipped = False
 
 
@@ -71,7 +72,7 @@ class Side:
         self.dead = None  # why there is nothing more to see
         self.started = False
         self._log_at = 0
-        self._notifies_at = 0
+        self._notifies_at = self._replies_at = 0
         self.stop_seconds, self.stop_code = 0.0, 0
 
     # -- the server ----------------------------------------------------------------------------------------------
@@ -204,7 +205,7 @@ class Side:
         step["headers"] = dict(dialog.headers, **step.get("headers", {}))
         data = requests.subscribe(phone, dialog, step, seen.number, expires, event, phone.transport)
         sent = time.time()
-        reply = self.network.request(phone, data, dialog.call_id, dialog.cseq)
+        reply = self.network.request(phone, data, dialog.call_id, dialog.cseq, again=step.get("twice"))
         self._reply(seen, reply)
         if reply is None or reply.message.code // 100 != 2:
             return
@@ -239,7 +240,7 @@ class Side:
         ctype = step.get("ctype", documents.TYPES[step.get("as_event", event)])
         data, call_id = requests.publish(phone, step, seen.number, body, ctype, etag, phone.transport)
         sent = time.time()
-        reply = self.network.request(phone, data, call_id, 1)
+        reply = self.network.request(phone, data, call_id, 1, again=step.get("twice"))
         if reply is not None and reply.message.code // 100 == 2:
             new = reply.message.get("SIP-ETag")
             if step["op"] == "remove":
@@ -264,6 +265,8 @@ class Side:
             seen.skipped = True
             return
         uri, document = "/pres-rules/users/%s/index" % step["who"], documents.rules(step["watchers"])
+        if "kind" in step:
+            document = documents.odd_rules(step["kind"], step["watchers"])
         self.backend.put_document(self.which, self.server, step["who"], backends.RULES, uri, document)
         seen.answer = self.server.rpc("presence.updateWatchers", "sip:%s@%s" % (step["who"], DOMAIN), "presence")
 
@@ -361,6 +364,8 @@ class Side:
             if dialog and message.get("Subscription-State", "").startswith("terminated"):
                 dialog.over = True
         self._notifies_at = len(self.network.notifies)
+        seen.codes = {reply.message.code for reply in self.network.replies[self._replies_at :]} - {100}
+        self._replies_at = len(self.network.replies)
         if not seen.skipped and not seen.rows and not self.refusing and self.backend.outside:
             seen.rows = rows.written_through(self)
         self._read_log(seen)

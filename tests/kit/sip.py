@@ -16,7 +16,8 @@ class Message:
     def __init__(self, raw):
         self.raw = raw
         head, _, self.body = raw.partition(b"\r\n\r\n")
-        lines = head.decode("utf-8", "replace").split(CRLF)
+        # A line that begins with white space goes on with the one before (RFC 3261 7.3.1).
+        lines = re.sub("\r\n[ \t]+", " ", head.decode("utf-8", "replace")).split(CRLF)
         self.start = lines[0]
         self.headers = []
         for line in lines[1:]:

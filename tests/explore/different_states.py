@@ -1,0 +1,395 @@
+"""Where ours differs from stock in what is shown, stored, counted and logged."""
+
+from .judging import (
+    ALONE,
+    CALLS,
+    REMOTE_CSEQ,
+    SECONDS_APART,
+    SEEN_KINDS,
+    VERSION,
+    code,
+    codes,
+    event,
+    expired,
+    fields,
+    given,
+    has_another_call,
+    has_been,
+    has_refused,
+    header,
+    host_at_its_end,
+    in_other_letters,
+    is_over_at_once,
+    is_refusing,
+    long,
+    long_before,
+    publishes,
+    raised_at_starts,
+    seconds_apart,
+    several,
+)
+
+# As in differences.py.
+TABLE = [
+    (
+        "initial PUBLISH that expires at once",
+        "initial PUBLISH with Expires 0",
+        "RFC 3903 6: nothing to store",
+        True,
+        lambda case: case.kind == "rows"
+        and "presentity" in case.what
+        and any(
+            step["do"] == "publish" and step["op"] == "initial" and str(step["expires"]) == "0"
+            for step in case.life["steps"][: case.seen.number + 1]
+        )
+        or (case.kind in SEEN_KINDS or codes(("publish",), 200, 412)(case) or codes(("publish",), 500, 412)(case))
+        and is_over_at_once(case),
+    ),
+    (
+        "the end of a dialog, refreshed",
+        "a document of an ended dialog is refreshed",
+        "RFC 3903 4.4",
+        True,
+        lambda case: event(case) in CALLS + (None,)
+        and any(has_been(case, one, kind=("closed",)) for one in CALLS)
+        and (case.kind in ("reply", "script") or "presentity" in case.what),
+    ),
+    (
+        "the next call of a publication",
+        "the next call of a publication",
+        "RFC 3903 4.3",
+        True,
+        lambda case: case.kind in SEEN_KINDS and event(case) in CALLS and has_another_call(case),
+    ),
+    (
+        "voicemail, refreshed",
+        "message-summary, PUBLISH refresh without body",
+        "RFC 3903 4.3",
+        True,
+        lambda case: case.kind in SEEN_KINDS and any(publishes(case, event, op=("refresh",)) for event in ALONE),
+    ),
+    (
+        "voicemail, one of several is removed",
+        "packages that show one document",
+        "RFC 3903 4.5",
+        True,
+        lambda case: case.kind in SEEN_KINDS and any(publishes(case, event, op=("remove",)) for event in ALONE),
+    ),
+    (
+        "voicemail, several in memory",
+        "several message-summary documents in memory",
+        "one state, from wherever it is asked",
+        True,
+        lambda case: case.kind in ("NOTIFY body", "NOTIFY header") and event(case) in ALONE and several(case),
+    ),
+    (
+        "refreshed in memory",
+        "memory, PUBLISH refresh without body",
+        "RFC 3903 4.3",
+        True,
+        lambda case: case.config["cache"] == 2
+        and case.kind in SEEN_KINDS
+        and has_been(case, event(case), op=("refresh",)),
+    ),
+    (
+        "send_fast_notify 0",
+        "send_fast_notify 0, there is a document",
+        "RFC 6665 4.2.1.2",
+        True,
+        lambda case: "send_fast_notify" in case.config["params"] and case.kind == "notifies",
+    ),
+    (
+        "URIs in other letters",
+        "sip_uri_match 1, the URI of a SUBSCRIBE in other letters",
+        "the parameter says so",
+        True,
+        lambda case: "sip_uri_match" in case.config["params"]
+        and (case.kind in SEEN_KINDS or codes(("publish",), 412, 200)(case) and in_other_letters(case)),
+    ),
+    (
+        "SUBSCRIBE without Contact",
+        "SUBSCRIBE without Contact",
+        "RFC 3261 8.1.1.8",
+        True,
+        lambda case: case.step.get("contact") == "none"
+        and (case.kind == "script" or code(case.stock) in (489, 500) and code(case.ours) == 400),
+    ),
+    (
+        "Contact that is none",
+        "SUBSCRIBE without Contact",
+        "RFC 3261 8.1.1.8",
+        True,
+        lambda case: "Contact" in given(case.step)
+        and given(case.step)["Contact"] in ("*", "", "<>", "nonsense", "<{user}@{at}>", "<sip:{user}@{at}")
+        and case.kind in ("reply", "script") and (case.kind == "script" or code(case.ours) == 400),
+    ),
+    (
+        "users that tables do not hold",
+        "URI without user, SQLite",
+        "RFC 3261 19.1.1: a URI may have no user",
+        True,
+        lambda case: codes(("subscribe", "publish"), 500, 200)(case)
+        and (case.step.get("ruri") or "From" in given(case.step)),
+    ),
+    (
+        "seconds in lines of the script",
+        None,
+        "a second may have begun between what one side and the other side wrote",
+        False,
+        lambda case: case.kind == "script" and seconds_apart(case.stock, case.ours) <= SECONDS_APART,
+    ),
+    (
+        "the end of a subscription, database-only",
+        "database-only, subscription expires",
+        "RFC 6665 4.4.1: the end is told once",
+        True,
+        lambda case: case.config["mode"] == 3 and case.kind in ("notifies", "rows", "script") and expired(case),
+    ),
+    (
+        "the moment of the end",
+        None,
+        "what runs out in the second of a step ends in this step or in the next",
+        True,
+        lambda case: expired(case)
+        and case.kind == "notifies"
+        and {state for state, _ in case.stock} ^ {state for state, _ in case.ours} <= {"terminated;reason=timeout"},
+    ),
+    (
+        "status without a rule",
+        None,
+        "pres_auth_status: stock answers what was in memory where no rule names the watcher",
+        False,
+        lambda case: case.kind == "script" and case.what.startswith("status: ") and "status 2" in case.ours,
+    ),
+    (
+        "strings that are written later",
+        "a row that the database refuses",
+        "write-back: what no column holds is named, and keeps nobody else from being served",
+        True,
+        lambda case: case.config["mode"] == 2 and codes(("subscribe",), 500, 200)(case) and long(case),
+    ),
+    (
+        "versions that count each NOTIFY",
+        None,
+        "RFC 4235 4.3: stock does not count the NOTIFY of a change of rules in the database-only mode, nor that to "
+        "a watcher who was blocked at first",
+        False,
+        lambda case: case.config["mode"] in (1, 3)
+        and case.kind == "row"
+        and "active_watchers.version" in case.what
+        and int(case.ours) > int(case.stock)
+        and any(step["do"] == "rules" for step in case.life["steps"][: case.seen.number + 1]),
+    ),
+    (
+        "versions in documents after a start",
+        "write-back, kill -9",
+        "RFC 3858 4.1, RFC 4235 4.3: versions grow, whatever the last stop has written",
+        False,
+        lambda case: case.kind == "NOTIFY body"
+        and case.config["mode"] == 2
+        and raised_at_starts(case, [VERSION.search(text) for text in (case.stock, case.ours)]),
+    ),
+    (
+        "User-Agent in the way",
+        "a User-Agent with characters that the database",
+        "it is only shown",
+        True,
+        lambda case: codes(("subscribe", "refresh"), 500, 200)(case)
+        and "agent" in case.step
+        or case.kind == "rows"
+        and "active_watchers" in case.what
+        and case.life.get("driver") in ("postgres", "mysql")
+        and any(not str(step.get("agent", "")).isascii() for step in case.life["steps"]),
+    ),
+    (
+        "the table lock of MariaDB",
+        "MariaDB write-through with the default table lock",
+        "stock locks the table, and its next statement fails",
+        True,
+        lambda case: case.life.get("driver") == "mysql"
+        and "db_table_lock_type" not in case.config["params"]
+        and (
+            case.kind == "notifies" and not case.stock
+            or case.config["notifiers"] > 0
+            and (case.kind in ("rows", "script") + SEEN_KINDS or codes(("publish",), 412, 200)(case))
+        ),
+    ),
+    (
+        "a refresh beside notifiers on PostgreSQL",
+        "PostgreSQL, database-only, notifier: refresh",
+        "RFC 6665 4.2.1: stock's statement has a table lock that its connection does not hold",
+        True,
+        lambda case: case.life.get("driver") == "postgres"
+        and case.config["notifiers"] > 0
+        and (codes(("refresh",), 500, 200)(case) or case.kind == "script" and case.step["do"] == "refresh"),
+    ),
+    (
+        "watcher information beside notifiers",
+        None,
+        "RFC 3858 4.1: stock's partial documents name no watcher",
+        True,
+        lambda case: case.config["notifiers"] > 0
+        and case.kind in SEEN_KINDS
+        and str(event(case)).endswith(".winfo"),
+    ),
+    (
+        "a line, refreshed",
+        "`dialog;sla`, PUBLISH refresh or removal",
+        "RFC 3903 4.3, 4.5",
+        True,
+        lambda case: publishes(case, "dialog;sla", op=("refresh", "remove"))
+        and (codes(("publish",), 500, 200)(case) or case.kind == "script"),
+    ),
+    (
+        "empty fields of db_text",
+        None,
+        "stock writes empty fields, and refuses the table that holds one at the next start",
+        True,
+        lambda case: case.life.get("driver") == "text"
+        and (
+            case.kind in ("rows", "row")
+            or any(step["do"] == "restart" for step in case.life["steps"][: case.seen.number])
+        ),
+    ),
+    (
+        "the transport of a WebSocket",
+        "Contact over WebSocket, with server_address",
+        "RFC 7118 5",
+        False,
+        lambda case: case.config["transport"] in ("ws", "wss")
+        and (header("NOTIFY", "contact")(case) or fields(case, "local_contact") or "local_contact" in case.what),
+    ),
+    (
+        "another order of refusals",
+        None,
+        "both refuse; ours reads the body before it looks for the entity tag",
+        False,
+        lambda case: case.step["do"] == "publish"
+        and case.step.get("op") != "initial"
+        and (
+            code(case.ours) in (400, 415)
+            and code(case.stock) in (412, 489, 500)
+            # Stock returns 1 after a 412.
+            or code(case.seen.reply) in (400, 415)
+            and fields(case, "words")
+            and case.ours.endswith(" -1")
+        ),
+    ),
+    (
+        "User-Agent that no table holds",
+        "a User-Agent with characters that the database",
+        "it is only shown: a tab and bytes that are no UTF-8 are shown as others",
+        False,
+        lambda case: any("agent" in step or "headers" in step for step in case.life["steps"][: case.seen.number + 1])
+        and (case.kind in ("row", "script") and "user_agent" in case.what)
+        # A log line ends at a NUL.
+        or case.kind == "script"
+        and any("\0" in str(given(step).get("User-Agent")) for step in case.life["steps"][: case.seen.number + 1]),
+    ),
+    (
+        "lines of a driver that refuses",
+        "a SUBSCRIBE whose strings are longer than their columns",
+        "the driver's own lines about the statement that was tried",
+        False,
+        lambda case: case.kind == "errors"
+        and long_before(case)
+        and ("value too long" in case.ours or "Data too long" in case.ours),
+    ),
+    (
+        "winfo of changed rules",
+        "updateWatchers",
+        "RFC 3857 4.7.1",
+        True,
+        lambda case: case.kind == "notifies"
+        and event(case) == "presence.winfo"
+        and case.step["do"] in ("rules", "rpc"),
+    ),
+    (
+        "a watcher's URI in its list",
+        "watcher information, a watcher whose URI has",
+        "RFC 3858 4.1: each watcher has its URI",
+        True,
+        lambda case: case.kind == "NOTIFY body"
+        and str(event(case)).endswith(".winfo")
+        and "&amp;" in case.ours
+        and "&" not in case.stock,
+    ),
+    (
+        "hard state",
+        "a hard-state document",
+        "RFC 3903 2: a document without an expiry, shown until it goes",
+        True,
+        lambda case: any(step["do"] == "hard_state" for step in case.life["steps"][: case.seen.number + 1])
+        and (
+            case.kind == "rpc"
+            or case.kind in ("rows", "row") and "presentity" in case.what
+            or case.kind in SEEN_KINDS and event(case) == "presence"
+        ),
+    ),
+    (
+        "a database that refuses",
+        "the database is gone, subscriptions live in memory",
+        "what is in memory goes on",
+        True,
+        lambda case: has_refused(case)
+        # What stock does while a table is away ours does, too; later replies differ where the sides are apart by then.
+        and (case.kind != "reply" or is_refusing(case) and not (code(case.stock) < 300 and code(case.ours) >= 500)),
+    ),
+    (
+        "CSeq in the row",
+        "write-through, restart after the first NOTIFY",
+        "the row holds the number that was sent",
+        False,
+        lambda case: case.kind == "row"
+        and "active_watchers.local_cseq" in case.what
+        and (
+            (str(case.stock), str(case.ours)) == ("0", "1")
+            or case.sides[1].restarted_before(case.seen.number)
+            and int(case.ours) - int(case.stock) == 1
+        ),
+    ),
+    (
+        "numbers in the row after a start",
+        "write-back, kill -9",
+        "RFC 3261 12.2.1.1: the numbers of a dialog only grow, whatever the last stop has written",
+        False,
+        lambda case: case.config["mode"] == 2
+        and case.kind == "row"
+        and any(name in case.what for name in ("active_watchers.local_cseq", "active_watchers.version"))
+        and raised_at_starts(case),
+    ),
+    (
+        "numbers in event routes after a start",
+        "write-back, kill -9",
+        "RFC 3261 12.2.1.1: the numbers of a dialog only grow, whatever the last stop has written",
+        False,
+        lambda case: case.config["mode"] in (1, 2)
+        and fields(case, "cs")
+        and int(case.ours.partition("=")[2] or 0) > int(case.stock.partition("=")[2] or 0)
+        and any(step["do"] == "restart" for step in case.life["steps"][: case.seen.number]),
+    ),
+    (
+        "NOTIFYs without a body that are left out have numbers",
+        None,
+        "send_fast_notify 0: RFC 3261 12.2.1.1 wants numbers that grow",
+        False,
+        lambda case: case.config["params"].get("send_fast_notify") == 0
+        and (
+            fields(case, "cs")
+            or case.kind == "row"
+            and any(name in case.what for name in ("active_watchers.local_cseq", "active_watchers.version"))
+            or case.kind == "NOTIFY body"
+            and VERSION.sub("", case.stock) == VERSION.sub("", case.ours)
+        ),
+    ),
+    (
+        "remote CSeq in event routes",
+        None,
+        "database-only: $subs(remote_cseq) is that of the request; stock has not read it",
+        False,
+        lambda case: case.config["mode"] == 3
+        and fields(case, "remote_cseq", "expires")
+        and seconds_apart(*[REMOTE_CSEQ.sub("", text) for text in (case.stock, case.ours)]) <= SECONDS_APART,
+    ),
+    ("end of the host", None, "the host's TCP processes lose each other at the stop", False, host_at_its_end),
+]
