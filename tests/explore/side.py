@@ -373,6 +373,9 @@ class Side:
     def _read_log(self, seen):
         log = self.server.log()
         new, self._log_at = log[self._log_at :], len(log)
+        if "exited by a signal" in new:
+            # The others end a moment later.
+            self.dead = self.dead or "a process has died"
         for line in new.splitlines():
             if "SEEN " in line:
                 seen.script.append(self.names.plain(line.split("SEEN ", 1)[1]))
