@@ -2,7 +2,7 @@
 
 import re
 
-from . import differences, invariants
+from . import differences, invariants, rows
 from .side import named
 
 
@@ -226,9 +226,11 @@ class Comparison:
         for table in sorted(set(stock) & set(ours)):
             theirs = [row for row in stock[table] if not self._is_apart(self._owner(table, row))]
             mine = [row for row in ours[table] if not self._is_apart(self._owner(table, row))]
+            theirs, mine = rows.without_brief(table, theirs, mine)
             when = "after " + self._describe(seen)
             if len(theirs) != len(mine):
-                only = lambda one, other: [row for row in one if row not in other]
+                plain = lambda rows_: [{name: row[name] for name in row if name != rows.LEFT} for row in rows_]
+                only = lambda one, other: [row for row in plain(one) if row not in plain(other)]
                 what = "%s: %d, ours %d %s" % (table, len(theirs), len(mine), when)
                 stock_only, ours_only = only(theirs, mine), only(mine, theirs)
                 owners = {self._owner(table, row) for row in stock_only + ours_only}
@@ -238,7 +240,7 @@ class Comparison:
                 continue
             for one, other in zip(theirs, mine):
                 for name in one:
-                    if one[name] != other.get(name):
+                    if one[name] != other.get(name) and name != rows.LEFT:
                         self._differs(
                             seen,
                             "row",

@@ -232,6 +232,11 @@ LIVES = [
         [rules("alice", carol="block"), sub("p", "alice", who="carol"), rules("alice", carol="confirm"), again("p")],
         mode=2, rules=True,
     ),
+    life(
+        ["watchers of others in the same slot"],
+        [sub("m", "carol", event="message-summary"), pub("s1", who="carol")],
+        mode=0, route="functions", params={"subs_htable_size": 2},
+    ),
     life(["the Contact of a refresh"], [sub("p", "alice", shape="parameters"), again("p")], mode=2),
     life(
         [

@@ -14,6 +14,7 @@ from .judging import (
     has_been,
     header,
     in_other_letters,
+    last_cseq,
     long,
     named,
     not_only_489,
@@ -60,7 +61,7 @@ TABLE = [
     ),
     (
         "changed rules in write-back",
-        None,
+        "write-back, the rules change for a watcher",
         "stock writes no row of a watcher for whom the rules have changed since the SUBSCRIBE",
         True,
         lambda case: case.config["mode"] == 2
@@ -78,7 +79,7 @@ TABLE = [
         True,
         # In the database-only mode stock answers 200, and goes on with the other event.
         lambda case: case.step["do"] == "refresh"
-        and "event" in case.step
+        and ("event" in case.step or "Event" in given(case.step))
         and (case.kind in SEEN_KINDS + ("script", "rows", "row") or case.kind == "reply" and code(case.ours) == 481),
     ),
     (
@@ -148,7 +149,7 @@ TABLE = [
         True,
         lambda case: any(
             step.get("event") == "dialog;sla"
-            and ({"contact", "from"} & set(step) or {"Contact", "From"} & set(given(step)))
+            and ({"contact", "from", "ruri"} & set(step) or {"Contact", "From"} & set(given(step)))
             for step in case.life["steps"][: case.seen.number + 1]
         )
         and (case.kind in SEEN_KINDS + ("reply", "rows", "row", "script")),
@@ -171,8 +172,7 @@ TABLE = [
         lambda case: case.kind == "reply"
         and code(case.ours) in (400, 414)
         and control(case.step, "Contact", "From", "To", "Event", "SIP-If-Match")
-        or case.kind == "rows"
-        and not case.ours
+        or (case.kind == "rows" and not case.ours or case.kind == "errors" and "no URI" in case.ours)
         and any(control(step) for step in case.life["steps"][: case.seen.number + 1]),
     ),
     (
@@ -199,10 +199,13 @@ TABLE = [
     ),
     (
         "the script after a From that cannot be read",
-        None,
+        "`handle_subscribe` with a From that cannot be read",
         "a function returns 1 or -1; stock ends the script after its 400",
         False,
-        lambda case: case.kind == "script" and control(case.step, "From") and " -1" in case.ours,
+        lambda case: case.kind == "script"
+        and "From" in given(case.step)
+        and code(case.seen.reply) == 400
+        and " -1" in case.ours,
     ),
     (
         "rules that cannot be read",
@@ -292,7 +295,7 @@ TABLE = [
         "CSeq of 2^31",
         "RFC 3261 8.1.1.5",
         True,
-        lambda case: case.step.get("cseq_step", 1) >= 2**31 - 10
+        lambda case: last_cseq(case) >= 2**31 - 10
         and (case.kind == "script" or case.kind == "reply" and code(case.ours) == 400),
     ),
     (

@@ -162,11 +162,21 @@ TABLE = [
         lambda case: case.kind == "script" and case.what.startswith("status: ") and "status 2" in case.ours,
     ),
     (
+        "watchers of others in the same slot",
+        "`pres_has_subscribers`, another",
+        "pres_has_subscribers: stock counts whatever is stored in the same slot of its table",
+        False,
+        lambda case: "subs_htable_size" in case.config["params"]
+        and case.config["mode"] != 3
+        and fields(case, "words")
+        and (case.stock, case.ours) == ("watched 1", "watched -1"),
+    ),
+    (
         "strings that are written later",
         "a row that the database refuses",
-        "write-back: what no column holds is named, and keeps nobody else from being served",
+        "memory and write-back: what no column holds is named, and keeps nobody else from being served",
         True,
-        lambda case: case.config["mode"] == 2 and codes(("subscribe",), 500, 200)(case) and long(case),
+        lambda case: case.config["mode"] in (0, 2) and codes(("subscribe",), 500, 200)(case) and long(case),
     ),
     (
         "versions that count each NOTIFY",
@@ -225,7 +235,7 @@ TABLE = [
     ),
     (
         "watcher information beside notifiers",
-        None,
+        "database-only with notifier processes, watcher information",
         "RFC 3858 4.1: stock's partial documents name no watcher",
         True,
         lambda case: case.config["notifiers"] > 0

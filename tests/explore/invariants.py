@@ -41,8 +41,15 @@ def _end(life, ours, note):
         rows = {row["callid"] for row in ours.last_rows.get("active_watchers", [])}
         refused = _refused(ours)
         for dialog in ours.living:
-            if dialog.call_id not in rows and dialog.who not in refused:
+            if dialog.call_id not in rows and dialog.who not in refused and not _is_replaced(life, ours, dialog):
                 note(end, "the row of a living dialog is there after an orderly stop")
+
+
+def _is_replaced(life, ours, dialog):
+    """delete_same_subs: the last dialog of a watcher takes the place of those before."""
+    name = lambda one: (one.who, one.to, one.event)
+    same = [one for one in ours.dialogs.values() if name(one) == name(dialog)]
+    return bool(life["config"]["params"].get("delete_same_subs")) and len(same) > 1
 
 
 def _refused(ours):

@@ -50,6 +50,13 @@ def event_more(case):
     return case.step.get("event_more", "") + written.partition(";")[2]
 
 
+def last_cseq(case):
+    """The CSeq that a dialog has come to, as far as steps raise it."""
+    steps = case.life["steps"][: case.seen.number + 1]
+    dialog = case.step.get("dialog")
+    return sum(max(1, step.get("cseq_step", 1)) for step in steps if dialog and step.get("dialog") == dialog)
+
+
 def not_only_489(case):
     """Stock does not know an event with parameters; ours does, and answers as to any other request."""
     return case.kind == "reply" and code(case.stock) == 489 and code(case.ours) != 489

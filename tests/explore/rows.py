@@ -2,13 +2,15 @@
 
 import time
 
-from .names import Span
+from .names import SECONDS_APART, Span
 
 TABLES = {
     "presentity": "username, event, body",
     "active_watchers": "callid, to_tag",
     "watchers": "presentity_uri, watcher_username, event",
 }
+# What is known of a row beside its columns: the seconds that it has left.
+LEFT = "seconds left"
 ABSOLUTE = ("expires", "received_time", "inserted_time")
 # Numbers of the host's sockets and times of updates that are nobody's business.
 IGNORED = ("id", "ruid", "updated", "updated_winfo", "inserted_time")
@@ -40,6 +42,18 @@ def _lasts(table, row):
     return table == "presentity" and int(row["expires"] or 0) < 0
 
 
+def _left(table, row, now):
+    """How many seconds a row has left."""
+    return float("inf") if table == "watchers" or _lasts(table, row) else int(row["expires"] or 0) - now
+
+
+def without_brief(table, stock, ours):
+    """The rows of both sides but for those that one side may see in their last second and the other not any more."""
+    key = {"active_watchers": "callid", "presentity": "etag"}.get(table)
+    brief = {row.get(key) for row in stock + ours if row[LEFT] < 1 + SECONDS_APART}
+    return tuple([row for row in rows if row.get(key) not in brief] if brief else rows for rows in (stock, ours))
+
+
 def table(side, name):
     now = time.time()
     # What has run out is cleaned at a moment that depends on the timer's phase.
@@ -48,7 +62,7 @@ def table(side, name):
         for row in side.backend.rows(side.which, side.server, name)
         if name == "watchers" or int(row["expires"] or 0) > now + 1 or _lasts(name, row)
     ]
-    found = [_plain(side, name, row) for row in lasting]
+    found = [dict(_plain(side, name, row), **{LEFT: _left(name, row, now)}) for row in lasting]
     return sorted(found, key=lambda row: [str(row[column]) for column in TABLES[name].split(", ")])
 
 

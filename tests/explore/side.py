@@ -323,7 +323,9 @@ class Side:
         """What the server may no longer know after a restart."""
         for dialog in self.dialogs.values():
             is_late = self.config["mode"] == 2 or self.backend.name == "text"
-            if self.config["mode"] == 0 or (how == "kill" and is_late) or dialog.beyond:
+            # A NOTIFY that finds no connection ends a subscription.
+            gone = self.config["transport"] != "udp"
+            if self.config["mode"] == 0 or (how == "kill" and is_late) or dialog.beyond or gone:
                 dialog.unsure = True
 
     # -- what was observed ---------------------------------------------------------------------------------------
