@@ -88,8 +88,16 @@ class Side:
             self.network.add(user, self.config["transport"] if user != "alice" else "udp")
 
     def _start_server(self):
-        """Starts the server; the host loses a SIGTERM that comes before its ctl process listens."""
-        self.server.start()
+        """Starts the server; the host loses a SIGTERM that comes before its ctl process listens. Processes of the last
+        one may hold their sockets for a moment on a busy machine."""
+        for left in (2, 1, 0):
+            try:
+                self.server.start()
+                break
+            except RuntimeError as error:
+                if not left or "Address already in use" not in str(error):
+                    raise
+                time.sleep(2)
         self.memory_at_start = self.memory()
 
     def memory(self):
