@@ -64,6 +64,14 @@ def _leads_nowhere(step):
     return contact is not None and "{at}" not in str(contact)
 
 
+def _lost_its_way(life, ours, seen):
+    """The route set of the dialog leads over a connection that a start has closed."""
+    routed = lambda step: step.get("shape") == "record-route" or "Record-Route" in step.get("headers", {})
+    steps = [step for step in life["steps"][: seen.number + 1] if step.get("dialog") == seen.step["dialog"]]
+    closed = life["config"]["transport"] != "udp" and ours.restarted_before(seen.number)
+    return closed and any(routed(step) for step in steps)
+
+
 def _dialogs(ours, note):
     """CSeq rises by one; the version of dialog-info rises."""
     last, versions = {}, {}
@@ -114,7 +122,7 @@ def _notified(life, ours, note):
         if seen.step["do"] not in ("subscribe", "refresh") or not seen.reply or not seen.reply[0].startswith("2"):
             continue
         key = seen.step["dialog"]
-        if _leads_nowhere(seen.step):
+        if _leads_nowhere(seen.step) or _lost_its_way(life, ours, seen):
             continue
         dialog = ours.dialogs.get(key)
         if dialog and dialog.over and seen.notifies.get(key) == [] or seen.step.get("again"):
