@@ -86,9 +86,10 @@ class Comparison:
 
     def _stock_has_no_opinion(self, number):
         """Stock has died, or has not started: from here on invariants alone are judged. A process of it may have died
-        in the step before the one in which the server was found to be gone."""
+        some steps before the one in which the server was found to be gone."""
         last = max([seen.number for seen in self.stock.steps if not seen.skipped], default=0)
-        return bool(self.stock.dead) and number >= last - 1
+        late = 3 if "exited by a signal" in self.stock.log() else 0
+        return bool(self.stock.dead) and number >= last - late
 
     # -- one item ------------------------------------------------------------------------------------------------
 

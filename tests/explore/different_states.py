@@ -162,6 +162,16 @@ TABLE = [
         lambda case: case.kind == "script" and case.what.startswith("status: ") and "status 2" in case.ours,
     ),
     (
+        "watcher information in memory",
+        "memory only, SUBSCRIBE for watcher information",
+        "the process of stock that serves it ends by signal 11",
+        True,
+        lambda case: (case.config["mode"], case.config["cache"]) == (0, 2)
+        and case.kind == "notifies"
+        and str(event(case)).endswith(".winfo")
+        and not case.stock,
+    ),
+    (
         "the blocked unsubscribe",
         "SUBSCRIBE with Expires 0 of a watcher who is blocked",
         "RFC 6665 4.1.3: after timeout a watcher may subscribe again at once, after rejected it must not",
