@@ -126,6 +126,10 @@ TABLE = [
             or case.kind == "NOTIFY body"
             and str(event(case)).endswith(".winfo")
             and case.stock.lower() == case.ours.lower()
+            # A refresh that names its resource in other letters: stock shows that resource.
+            or case.kind in ("NOTIFY header", "NOTIFY body")
+            and case.step["do"] == "refresh"
+            and in_other_letters(case)
         )
         and named(case),
     ),
