@@ -29,7 +29,7 @@ TABLE = [
         "`Event: presence;id=x`",
         "RFC 6665 8.2.1: the id is part of the subscription's name",
         True,
-        lambda case: not_only_489(case) and "id" in event_more(case).lower(),
+        lambda case: not_only_489(case) and code(case.ours) != 481 and "id" in event_more(case).lower(),
     ),
     (
         "event id that is no token",

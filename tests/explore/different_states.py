@@ -150,7 +150,9 @@ TABLE = [
         None,
         "what runs out in the second of a step ends in this step or in the next",
         True,
-        lambda case: expired(case)
+        lambda case: (codes(("publish",), 412, 200)(case) or codes(("publish",), 200, 412)(case))
+        and has_been(case, event(case), expires=(1, 2))
+        or expired(case)
         and case.kind == "notifies"
         and {state for state, _ in case.stock} ^ {state for state, _ in case.ours} <= {"terminated;reason=timeout"},
     ),
@@ -209,7 +211,7 @@ TABLE = [
         "RFC 4235 4.3: stock does not count the NOTIFY of a change of rules in the database-only mode, nor that to "
         "a watcher who was blocked at first",
         False,
-        lambda case: case.config["mode"] in (1, 3)
+        lambda case: case.config["mode"] > 0
         and case.kind == "row"
         and "active_watchers.version" in case.what
         and int(case.ours) > int(case.stock)
