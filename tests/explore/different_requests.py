@@ -307,7 +307,7 @@ TABLE = [
         "body of another type than the package",
         "RFC 3903 6",
         True,
-        lambda case: (case.step.get("ctype") or "Content-Type" in given(case.step))
+        lambda case: (case.step.get("ctype") or {"Content-Type", "Event"} & set(given(case.step)))
         and codes(("publish",), 200, 415)(case),
     ),
     (
