@@ -208,6 +208,45 @@ def test_a_request_goes_to_the_next_node_when_its_home_is_silent(module):
         wait_for(lambda: lamp.shows() or "trying" in lamp.watch.notifies[-1].text, 40)
 
 
+def sent_on(lit, mark):
+    """A PUBLISH with the header of a request that a node has sent on, as a stranger sends it to each node."""
+    codes = []
+    for node in lit.nodes:
+        stranger = Client(node, "stranger")
+        codes.append(stranger.publish(to=lit.lamps[0].phone.uri, body=dialog_info("trying"),
+                                      extra=["P-Presence-Node: " + mark], **DIALOG).code)
+        stranger.close()
+    return codes
+
+
+@pytest.mark.suite("cluster")
+@pytest.mark.parametrize("more,why", [
+    ({"cluster_secret": "s3cret-s3cret-s3cret"}, "it is not authenticated"),
+    ({"cluster_peers": "127.0.0.2,127.0.0.3,127.0.0.4"}, "its address is not in cluster_peers"),
+    ({}, "no node that dmq knows has its address"),
+], ids=["secret", "peers", "open"])
+def test_who_is_no_node_cannot_say_that_he_has_sent_a_request_on(more, why):
+    """A stranger is answered 403 by the module, whatever the script lets pass; what nodes send on is served."""
+    # 127.0.0.1 is that of the phones, and of the stranger.
+    with Lit(3, lamps=2, begins=2, **more) as lit:
+        assert sum(stat(n, "requests_relayed") for n in lit.nodes) > 0
+        before = [documents(n) for n in lit.nodes]
+        rejected = [stat(n, "dmq_rejected") for n in lit.nodes]
+        name = "%s:%d" % (lit.nodes[0].address, lit.nodes[0].port)
+        assert sent_on(lit, name) == [403] * 3
+        assert sent_on(lit, name + ";key=0;at=BjHZsqAAAAA;seal=" + "0" * 64) == [403] * 3
+        assert [documents(n) for n in lit.nodes] == before
+        assert [stat(n, "dmq_rejected") - r for n, r in zip(lit.nodes, rejected)] == [2] * 3
+        for node in lit.nodes:
+            lines = [line for line in node.log().split("\n") if "says it was sent on by a node is refused" in line]
+            assert len(lines) == 1 and "127.0.0.1:" in lines[0] and why in lines[0], lines
+        for lamp in lit.lamps:
+            for node in lit.nodes:
+                lamp.refresh(node)
+                lamp.publish(node, "confirmed")
+        wait_for(lit.shows, 20)
+
+
 def pause(node, how=signal.SIGSTOP):
     for pid in node.pids():
         os.kill(pid, how)

@@ -45,6 +45,8 @@ pub enum Refusal {
     Forged,
     /// It was said before.
     Repeated,
+    /// It was made too long ago, or by a clock that is wrong.
+    Late,
 }
 
 impl Refusal {
@@ -56,6 +58,7 @@ impl Refusal {
             Refusal::UnknownKey => "its key is not known here",
             Refusal::Forged => "it was made with another secret",
             Refusal::Repeated => "it was received before",
+            Refusal::Late => "it was made more than five minutes ago, or clocks differ by as much",
         }
     }
 }
@@ -98,6 +101,17 @@ impl Secrets {
     /// Whether there is no secret.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The id of the secret that is sealed with.
+    pub(super) fn first_id(&self) -> Option<&str> {
+        self.0.first().map(|secret| secret.id.as_str())
+    }
+
+    /// The authentication code by the secret of that id of something that is no message of a channel.
+    pub(super) fn code(&self, id: &str, kind: u8, head: &str, text: &[u8]) -> Option<Hmac<Sha256>> {
+        let secret = self.0.iter().find(|secret| secret.id == id)?;
+        Some(secret.mac(kind, text, head))
     }
 
     /// Seals a message, which is a JSON object, or an array whose second element is the name of the sender.
@@ -233,7 +247,8 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+/// Reads them.
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |c: u8| (c as char).to_digit(16).map(|digit| digit as u8);
     let pair = |pair: &[u8]| Some((digit(*pair.first()?)? << 4) | digit(*pair.get(1)?)?);
     text.as_bytes().chunks(2).map(pair).collect()

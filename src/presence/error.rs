@@ -100,6 +100,10 @@ impl Failure {
     pub fn limit(why: impl Into<String>) -> Self {
         Self::reject(403, "Limit exceeded", why)
     }
+    /// 403: the request says that a node has sent it on, and none has.
+    pub fn no_node(why: impl Into<String>) -> Self {
+        Self::reject(403, "Forbidden", why)
+    }
     /// 413: the document is larger than allowed (RFC 3903 6 step 4).
     pub fn too_large(limit: usize) -> Self {
         Self::reject(413, "Request Entity Too Large", format!("the body is longer than {limit} bytes"))

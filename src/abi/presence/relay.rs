@@ -1,9 +1,10 @@
 //! Requests about presentities that other nodes serve (`cluster_replicas`): they are sent on to these, and the answers
 //! come back the same way.
 use crate::abi::presence::state;
+use crate::cluster::mark::About;
 use crate::common::counters::{self, Counter};
 use crate::host::dmq;
-use crate::host::msg::SipMsg;
+use crate::host::msg::{AddressHeader, Header, SipMsg};
 use crate::host::sl;
 use crate::host::tm_relay::{self, OnFailure};
 use crate::limited;
@@ -30,22 +31,57 @@ const RETRY_AFTER: &[u8] = b"Retry-After: 2\r\n";
 /// it, or an error.
 pub(crate) fn elsewhere(context: &mut Context, message: SipMsg<'_>) -> Option<Result<c_int, Failure>> {
     context.config.replicas()?;
-    if !message.parse_headers() || message.find(MARK).is_some() {
+    if !message.parse_headers() {
         return None;
     }
-    let uri = known_presentity(context, message).or_else(|| presentity(message))?;
+    let asked_for = presentity(message);
+    let about = about(message, asked_for.as_deref().unwrap_or_default());
+    if let Some(value) = message.find(MARK) {
+        return refuse_stranger(context, message, value, &about).map(Err);
+    }
+    let uri = known_presentity(context, message).or_else(|| asked_for.clone())?;
     let nodes = context.served_at(&uri);
     let (id, address) = nodes.first()?;
     let home = dmq::uri_of(address)?;
     let mut asked = Asked::default();
     asked.add(*id);
-    let mark = [MARK, b": ", context.node_name(), b"\r\n"].concat();
+    let mark = [MARK, b": ", &context.mark_of(&about), b"\r\n"].concat();
     let failure = OnFailure { patience: PATIENCE, callback: on_failure, word: asked.0 };
     if !tm_relay::relay(message, &home, &mark, failure) {
         return Some(Err(Failure::overloaded(2, "the node that serves the presentity cannot be sent the request")));
     }
     counters::count(Counter::RequestsRelayed);
     Some(Ok(0))
+}
+
+/// What a request is about, with the presentity that it names.
+fn about<'a>(message: SipMsg<'a>, presentity: &'a [u8]) -> About<'a> {
+    let body = if let Header::Value(body) = message.body() { body } else { b"" };
+    let tag = |party: Option<AddressHeader<'a>>| party.map_or(b"".as_slice(), |party| party.tag);
+    About {
+        method: if message.is_publish() { b"PUBLISH" } else { b"SUBSCRIBE" },
+        presentity,
+        call_id: message.call_id().unwrap_or_default(),
+        tags: [tag(message.from()), tag(message.to())],
+        cseq: message.cseq().unwrap_or_default(),
+        body,
+    }
+}
+
+/// Who is no node cannot say that a request was authenticated at one.
+fn refuse_stranger(context: &Context, message: SipMsg<'_>, value: &[u8], about: &About<'_>) -> Option<Failure> {
+    let source = message.source();
+    let address = source.rsplit_once(':').map_or(source.as_str(), |(address, _)| address);
+    let why = context.admit_request(address, value, about).err()?;
+    counters::count(Counter::DmqRejected);
+    if context.shared.cluster_state.may_write_refusal() {
+        crate::log!(
+            Warn,
+            "a request from {source} that says it was sent on by a node is refused: {} (one line a minute)",
+            why.text()
+        );
+    }
+    Some(Failure::no_node(format!("it was not sent on by a node: {}", why.text())))
 }
 
 /// The presentity of the subscription that a SUBSCRIBE belongs to, if there is a copy of it here.

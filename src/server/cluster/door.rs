@@ -1,5 +1,7 @@
 //! Who may speak with this node as a node of its cluster, and hear it: the addresses in `cluster_peers`, and nodes that
 //! know `cluster_secret`.
+use crate::cluster::clock::Stamp;
+use crate::cluster::mark::{About, RelayMark};
 use crate::cluster::seal::{Refusal, Sealed, Secrets};
 use crate::host::dmq::Channel;
 use crate::presence::config::Config;
@@ -26,6 +28,8 @@ pub enum Closed {
     Stranger,
     /// It does not come from a node that knows the secret.
     Refused(Refusal),
+    /// No node that dmq knows has its address.
+    Unknown,
 }
 
 impl Closed {
@@ -34,6 +38,7 @@ impl Closed {
         match self {
             Closed::Stranger => "its address is not in cluster_peers",
             Closed::Refused(why) => why.text(),
+            Closed::Unknown => "no node that dmq knows has its address",
         }
     }
 }
@@ -114,6 +119,36 @@ impl Door {
         !self.secrets.is_empty()
     }
 
+    /// The header of a request that this node sends on.
+    pub fn mark(&self, mark: &RelayMark, about: &About<'_>) -> Vec<u8> {
+        mark.text(&self.secrets, about)
+    }
+
+    /// Whether a request that says so was sent on by a node; `is_of_node`: dmq knows a node at its address, which is
+    /// `source`; `own`: that of this node.
+    ///
+    /// # Errors
+    /// It was not, as far as can be seen.
+    pub fn admit_request(
+        &self,
+        source: &[u8],
+        (own, is_of_node): (&[u8], bool),
+        (value, about): (&[u8], &About<'_>),
+        now: Stamp,
+    ) -> Result<(), Closed> {
+        let address = address_of(source);
+        // A node that asks the next one may be that one itself.
+        let is_own = || address.is_some() && address == address_of(own);
+        if !self.peers.is_empty() && !self.lists(address) && !is_own() {
+            return Err(Closed::Stranger);
+        }
+        match self.secrets.is_empty() {
+            true if self.peers.is_empty() && !is_of_node => Err(Closed::Unknown),
+            true => Ok(()),
+            false => RelayMark::open(&self.secrets, value, about, now).map(|_| ()).map_err(Closed::Refused),
+        }
+    }
+
     fn lists(&self, address: Option<IpAddr>) -> bool {
         address.is_some_and(|address| self.peers.iter().any(|network| network.contains(address)))
     }
@@ -190,5 +225,35 @@ mod tests {
         assert_eq!(both.admit(Channel::Publications, b"10.0.0.1", message), Ok(None));
         assert_eq!(both.admit(Channel::Nodes, b"10.0.0.1", message), Err(Closed::Refused(Refusal::Unsealed)));
         assert_eq!(both.admit(Channel::Nodes, b"10.0.0.9", &sealed), Err(Closed::Stranger));
+    }
+
+    #[test]
+    fn a_request_is_sent_on_by_nodes_alone() {
+        let (about, now) = (About { method: b"PUBLISH", ..About::default() }, Stamp::of_millis(1_000_000));
+        let (node, stranger, own) = (b"10.0.0.1".as_slice(), b"10.0.0.9".as_slice(), b"10.0.0.2".as_slice());
+        let mark = RelayMark { node: b"10.0.0.1:5060".to_vec(), at: now };
+        let (open, peers, secret) = (door("", ""), door("", "10.0.0.1"), door("a secret of sixteen", ""));
+        let both = door("a secret of sixteen", "10.0.0.1");
+        let ask = |door: &Door, source: &[u8], value: &[u8]| {
+            door.admit_request(source, (own, source == node || source == own), (value, &about), now)
+        };
+        let (plain, sealed) = (open.mark(&mark, &about), secret.mark(&mark, &about));
+        assert_eq!(plain, mark.node);
+        for (door, source, value, expected) in [
+            (&open, node, &plain, Ok(())),
+            (&open, own, &plain, Ok(())),
+            (&open, stranger, &plain, Err(Closed::Unknown)),
+            (&peers, node, &plain, Ok(())),
+            (&peers, own, &plain, Ok(())),
+            (&peers, stranger, &plain, Err(Closed::Stranger)),
+            (&secret, node, &plain, Err(Closed::Refused(Refusal::Unsealed))),
+            (&secret, stranger, &sealed, Ok(())),
+            (&both, node, &sealed, Ok(())),
+            (&both, own, &sealed, Ok(())),
+            (&both, own, &plain, Err(Closed::Refused(Refusal::Unsealed))),
+            (&both, stranger, &sealed, Err(Closed::Stranger)),
+        ] {
+            assert_eq!(ask(door, source, value), expected, "{:?} {:?}", source, value);
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Messages to the other nodes: sealed where there is a secret, and sent to those that may hear them.
+use crate::cluster::clock::Stamp;
+use crate::cluster::mark::{About, RelayMark};
 use crate::cluster::seal::Sealed;
 use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
-use crate::server::cluster::door::address_of;
+use crate::server::cluster::door::{Closed, address_of};
 use crate::server::shared::Parts;
 use std::sync::atomic::Ordering;
 
@@ -62,5 +64,23 @@ impl Parts {
     /// Whether a message with this seal is new; it is not from then on.
     pub fn is_new_message(&self, by: &Sealed) -> bool {
         self.shared.nodes.take_number(by, clock::now())
+    }
+
+    /// The header of a request that this node sends on to another one.
+    pub(crate) fn mark_of(&self, about: &About<'_>) -> Vec<u8> {
+        let mark = RelayMark { node: self.node_name().to_vec(), at: self.shared.cluster_state.tick() };
+        self.shared.door.mark(&mark, about)
+    }
+
+    /// Whether a request from `address` that has such a header was sent on by a node.
+    ///
+    /// # Errors
+    /// It was not, as far as can be seen.
+    pub(crate) fn admit_request(&self, address: &str, value: &[u8], about: &About<'_>) -> Result<(), Closed> {
+        let nodes = dmq::nodes();
+        let is_of_node = nodes.iter().any(|node| self.sends_from(&node.address, address));
+        let own = nodes.iter().find(|node| node.local).map_or(b"".as_slice(), |node| &node.address.host);
+        let now = Stamp::of_millis(self.shared.cluster_state.clock.millis(clock::wall_millis()));
+        self.shared.door.admit_request(address.as_bytes(), (own, is_of_node), (value, about), now)
     }
 }
