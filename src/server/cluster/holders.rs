@@ -8,6 +8,7 @@ use crate::presence::placed::Placed;
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::placing::View;
+use crate::server::cluster::replacement::NEXT_OFFER;
 use crate::server::shared::Parts;
 use crate::time::Moment;
 use std::rc::Rc;
@@ -86,6 +87,14 @@ impl Parts {
     pub(crate) fn note_place_of(&self, uri: &[u8]) {
         if self.view().is_some_and(|view| !view.is_served_here(uri)) {
             self.shared.cluster_state.placing.look_after(0);
+        }
+    }
+
+    /// Another node has announced a record of this presentity here: one that belongs elsewhere, because that node did
+    /// not know yet where, is offered soon.
+    pub(super) fn note_replica_of(&self, uri: &[u8]) {
+        if self.view().is_some_and(|view| !view.is_held_here(uri)) {
+            self.shared.cluster_state.placing.look_by(clock::monotonic_millis() + NEXT_OFFER);
         }
     }
 

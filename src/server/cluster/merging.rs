@@ -175,6 +175,7 @@ impl Context<'_> {
         )? {
             return Ok(());
         }
+        self.note_replica_of(subscription.get(Field::PresUri));
         if here && may_claim {
             // What others hold for us was lost here: it goes on.
             self.activate_replica(dialog, Objections::NotAwaited)?;

@@ -89,6 +89,11 @@ impl Placing {
         self.look_at.store(moment, Ordering::Relaxed);
     }
 
+    /// They are looked for again then at the latest.
+    pub fn look_by(&self, moment: u64) {
+        self.look_at.fetch_min(moment, Ordering::Relaxed);
+    }
+
     /// Compares with the nodes that are there now: the id, the digest of its name, and whether it is ready, of each.
     /// Without memory for them those that were known are kept.
     pub fn observe(&self, seen: &[(NodeId, u64, bool)], now: u64) {
@@ -225,6 +230,18 @@ mod tests {
         let view = View::of(&Placing::default(), 1);
         assert!(view.is_held_here(b"sip:a@b") && view.line(b"sip:a@b").next().is_none());
         assert!(View::of(&placing(1), 3).is_held_here(b"sip:a@b"));
+    }
+
+    #[test]
+    fn what_is_found_out_of_place_is_not_left_until_the_next_look() {
+        let placing = placing(2);
+        placing.look_after(60_000);
+        placing.look_by(5_000);
+        placing.look_by(9_000);
+        assert!(!placing.is_look_due(4_999) && placing.is_look_due(5_000));
+        placing.look_by(0);
+        placing.look_by(9_000);
+        assert!(placing.is_look_due(1), "it is due already");
     }
 
     #[test]

@@ -39,7 +39,7 @@ const STABLE: u64 = 2_000;
 /// How long a node waits before it looks again for records that are not in their place, in milliseconds: while it hands
 /// subscriptions over, while records that it has offered are on their way, and when there were none.
 const NEXT_STEP: u64 = 1_000;
-const NEXT_OFFER: u64 = 5_000;
+pub(super) const NEXT_OFFER: u64 = 5_000;
 const NEXT_LOOK: u64 = 60_000;
 
 /// At most so many subscriptions are handed over, and so many records are offered, in one step.
@@ -118,6 +118,8 @@ impl Context<'_> {
             return;
         }
         let Some(view) = self.view() else { return };
+        // What comes while the tables are looked through is looked for again.
+        placing.look_after(now + NEXT_LOOK);
         let wait = if self.hand_over(&view) > 0 {
             NEXT_STEP
         } else if self.offer_subscriptions(&view) + self.offer_documents(&view) > 0 || placing.age(now) < KEPT {
@@ -125,7 +127,7 @@ impl Context<'_> {
         } else {
             NEXT_LOOK
         };
-        placing.look_after(now + wait);
+        placing.look_by(now + wait);
     }
 
     /// Gives the subscriptions that this node owns and does not serve to their homes; returns how many.

@@ -25,6 +25,7 @@ use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
 use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::sip::uri;
 use crate::time::Seconds;
 
 /// After so many messages a node that announces all it has pauses.
@@ -360,6 +361,7 @@ impl Context<'_> {
     /// Fails when a store fails, and when the event package is not known here.
     pub fn on_replica(&mut self, replica: &Replica, from: Option<&Address>) -> Result<(), Failure> {
         let correction = replication::apply(self, replica, self.leaves_watchers(from))?;
+        self.note_replica_of(&uri::join(&replica.user, &replica.domain));
         if let (Some(correction), Some(from)) = (correction, from) {
             self.send_on(Channel::Publications, from, &correction.to_json());
         }
