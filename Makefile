@@ -131,9 +131,9 @@ fuzz: setup-tests ## Fuzz what reads what others wrote (SECONDS_EACH for each of
 
 LIVES ?= 1000000
 .PHONY: simulate
-simulate: setup ## The cluster's protocol in a simulated network, life after life (SEED=201 LIVES=1000000)
+simulate: setup ## The protocol in a simulated network, life after life (SEED=201 LIVES=1000000 ONLY=part_of_everything)
 	@SEED=$(or $(SEED),201) LIVES=$(LIVES) $(CARGO) test --release --quiet --test simulation -- \
-		--nocapture whatever upgraded
+		--nocapture $(or $(ONLY),whatever upgraded)
 
 .PHONY: simulate-growth
 simulate-growth: setup ## What a refresh and a join cost with 3, 10 and 30 nodes, up to 10 million subscriptions

@@ -220,4 +220,37 @@ mod tests {
             assert_eq!(i64::from(config.turns()), all);
         }
     }
+
+    /// What keeps nodes from holding part of everything each is named; the parameter is otherwise what it was.
+    #[test]
+    fn where_nodes_cannot_hold_part_of_everything_the_start_says_why() {
+        let defaults = || Config::defaults(None, b"", b"", 0, Moment::at(0), false);
+        let shared = || Config {
+            dmq: true,
+            shares_subscriptions: true,
+            replicates: true,
+            asks_for_all: true,
+            asks_for_subscriptions: true,
+            cluster_replicas: b"2",
+            ..defaults()
+        };
+        assert_eq!(shared().check_replicas(), Ok(()));
+        assert_eq!(Config { cluster_replicas: b"all", ..defaults() }.check_replicas(), Ok(()));
+        for (config, why) in [
+            (Config { cluster_replicas: b"0", ..shared() }, "1 to 16"),
+            (Config { cluster_replicas: b"17", ..shared() }, "1 to 16"),
+            (Config { cluster_replicas: b"", ..shared() }, "1 to 16"),
+            (Config { dmq: false, ..shared() }, "enable_dmq"),
+            (Config { shares_subscriptions: false, ..shared() }, "enable_subs_dmq"),
+            (Config { replicates: false, ..shared() }, "enable_pres_dmq"),
+            (Config { asks_for_all: false, ..shared() }, "enable_pres_sync_dmq"),
+            (Config { asks_for_subscriptions: false, ..shared() }, "enable_subs_sync_dmq"),
+            (Config { subscriptions: SubscriptionMode::Database, ..shared() }, "subs_db_mode 3"),
+            (Config { publications: PublicationMode::Database, ..shared() }, "publ_cache 0"),
+            (Config { cluster_arbiter: b"database", ..shared() }, "cluster_arbiter"),
+        ] {
+            let bad = config.check_replicas().expect_err(why);
+            assert!(bad.name == "cluster_replicas" && bad.allowed.contains(why), "{}: {why}", bad.allowed);
+        }
+    }
 }

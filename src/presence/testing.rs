@@ -115,6 +115,8 @@ pub struct MemoryPorts {
     pub sent: Vec<Sent>,
     /// Changes announced to other nodes.
     pub announced: Vec<Replica>,
+    /// What belongs to presentities is held by other nodes alone.
+    pub is_elsewhere: bool,
     /// The rules: presentity, watcher, and what was decided. No rule: pending.
     pub rules: HashMap<(Vec<u8>, Vec<u8>), Authorization>,
     /// Why the rules cannot be evaluated now.
@@ -180,6 +182,7 @@ impl Default for MemoryPorts {
             replies: Vec::new(),
             sent: Vec::new(),
             announced: Vec::new(),
+            is_elsewhere: false,
             rules: HashMap::new(),
             no_verdict: None,
             evaluations: 0,

@@ -13,6 +13,8 @@ const REFRESH: u64 = 515 + 402;
 const ENVELOPE: u64 = 440 + 402;
 /// Bytes of one record in a page or an answer to a comparison.
 const RECORD: u64 = 760;
+/// Bytes of what a record is called by.
+const NAME: u64 = 90;
 /// Bytes of a sum, and of a key with its state, in a comparison.
 const SUM: u64 = 17;
 const ENTRY: u64 = 28;
@@ -29,10 +31,13 @@ struct Cost {
 impl Cost {
     fn of(wire: &Wire) -> Cost {
         let (messages, bytes) = match wire {
-            // dmq looks itself whether nodes answer.
-            Wire::Beat(_) => (0, 0),
+            // dmq looks itself whether nodes answer; and so seldom do real nodes say how they place records.
+            Wire::Beat(_) | Wire::Share(_) => (0, 0),
             Wire::Refresh(_) => (1, REFRESH),
             Wire::Record(Record::Sub(_) | Record::Doc(_)) => (1, ANNOUNCEMENT),
+            // One of many in a message.
+            Wire::Offer { .. } => (0, RECORD),
+            Wire::Held(_) => (0, NAME),
             Wire::Exchange(ExchangeMessage::Records(records) | ExchangeMessage::Part(_, _, records)) => {
                 (1, ENVELOPE + records.len() as u64 * RECORD)
             }
@@ -51,13 +56,16 @@ struct Cluster {
     cost: Cost,
     notifies: u64,
     now: u64,
+    /// It does not run.
+    absent: Option<NodeId>,
 }
 
 impl Cluster {
     fn new(count: usize) -> Cluster {
         let peers = |id: usize| (0..count).filter(|peer| *peer != id).collect();
         let nodes = (0..count).map(|id| Node::new(id, peers(id), None, 1, 1_700_000_000_000)).collect();
-        let mut cluster = Cluster { nodes, under_way: VecDeque::new(), cost: Cost::default(), notifies: 0, now: 1 };
+        let (under_way, cost) = (VecDeque::new(), Cost::default());
+        let mut cluster = Cluster { nodes, under_way, cost, notifies: 0, now: 1, absent: None };
         (0..count).for_each(|id| cluster.at(id, Node::start));
         cluster
     }
@@ -68,6 +76,9 @@ impl Cluster {
         work(&mut self.nodes[id]);
         self.collect(id);
         while let Some((from, to, wire)) = self.under_way.pop_front() {
+            if self.absent == Some(to) {
+                continue;
+            }
             self.nodes[to].now = self.now;
             self.nodes[to].on_wire(from, wire);
             self.collect(to);
@@ -93,6 +104,35 @@ impl Cluster {
         let before = self.cost;
         work(self);
         Cost { messages: self.cost.messages - before.messages, bytes: self.cost.bytes - before.bytes }
+    }
+}
+
+/// Rounds of half a second until nodes that came or went are what all of them see, and what held records before does
+/// not hear of them any more.
+const SETTLED: usize = 160;
+
+/// Nodes that hold part of everything each.
+impl Cluster {
+    fn placed(count: usize, replicas: usize) -> Cluster {
+        let mut cluster = Cluster::new(count);
+        cluster.nodes = cluster.nodes.into_iter().map(|node| node.placing(Some(replicas))).collect();
+        cluster.live(SETTLED);
+        assert!(cluster.nodes.iter().all(|node| node.places.is_ready));
+        cluster
+    }
+
+    /// Lets so many half seconds pass.
+    fn live(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            self.now += 500;
+            let running = (0..self.nodes.len()).filter(|id| self.absent != Some(*id));
+            running.collect::<Vec<_>>().into_iter().for_each(|id| self.at(id, Node::on_timer));
+        }
+    }
+
+    /// The home of a presentity.
+    fn home(&self, presentity: u32) -> NodeId {
+        self.nodes[0].line(presentity).first().copied().unwrap_or_default()
     }
 }
 
@@ -161,6 +201,96 @@ fn show(figures: &Figures, subscriptions: u64) {
     );
 }
 
+/// What was counted where each node holds part of everything.
+#[derive(Debug)]
+struct PlacedFigures {
+    refresh: Cost,
+    /// What all nodes say to each other in a minute in which nothing happens.
+    quiet: Cost,
+    loss: Cost,
+    join: Cost,
+    /// How many subscriptions a node holds on average, and at most.
+    held: u64,
+    most: u64,
+}
+
+/// Subscriptions that are made at the homes of so many presentities; each is refreshed there once, a node is lost, and
+/// a new one joins in its place.
+fn measure_placed(count: usize, replicas: usize, subscriptions: u32, presentities: u32) -> PlacedFigures {
+    let mut cluster = Cluster::placed(count, replicas);
+    for dialog in 0..subscriptions {
+        let presentity = dialog % presentities;
+        cluster.at(cluster.home(presentity), |node| node.subscribe(dialog, presentity));
+    }
+    let refresh = cluster.cost_of(|cluster| {
+        for dialog in 0..subscriptions {
+            cluster.at(cluster.home(dialog % presentities), |node| assert!(node.refresh(dialog, 2)));
+        }
+    });
+    let held: Vec<u64> = cluster.nodes.iter().map(|node| node.subs.len() as u64).collect();
+    assert_eq!(held.iter().sum::<u64>(), u64::from(subscriptions) * (replicas as u64 + 1), "no more and no less");
+    let rounds = |cluster: &mut Cluster| cluster.cost_of(|cluster| cluster.live(SETTLED));
+    let idle = rounds(&mut cluster);
+    let last = count - 1;
+    cluster.absent = Some(last);
+    let loss = rounds(&mut cluster);
+    cluster.absent = None;
+    cluster.nodes[last] = cluster.nodes[last].restarted(false, cluster.now, 1_700_000_000_000 + cluster.now);
+    cluster.at(last, Node::start);
+    let join = rounds(&mut cluster);
+    let after: Vec<u64> = cluster.nodes.iter().map(|node| node.subs.len() as u64).collect();
+    assert_eq!(after, held, "everybody holds what it held before");
+    let beyond_idle = |cost: Cost| Cost {
+        messages: cost.messages.saturating_sub(idle.messages),
+        bytes: cost.bytes.saturating_sub(idle.bytes),
+    };
+    PlacedFigures {
+        refresh,
+        quiet: Cost { messages: idle.messages * 120 / SETTLED as u64, bytes: idle.bytes * 120 / SETTLED as u64 },
+        loss: beyond_idle(loss),
+        join: beyond_idle(join),
+        held: held.iter().sum::<u64>() / count as u64,
+        most: held.iter().copied().max().unwrap_or_default(),
+    }
+}
+
+fn show_placed(nodes: u64, replicas: usize, figures: &PlacedFigures, counted: u64, subscriptions: u64) {
+    let PlacedFigures { refresh, quiet, loss, join, held, most } = figures;
+    let per_second = |cost: u64| cost * (subscriptions / REFRESH_INTERVAL) / counted;
+    println!(
+        "{nodes} nodes, {replicas} replicas, {subscriptions} subscriptions: a refresh {} messages, {} bytes; in one \
+         second {} messages, {} KB in all, {} messages at each node; a quiet minute {} messages, {} KB; a loss {} \
+         messages, {} MB; a join {} messages, {} MB; {} MB of memory at each node, {} MB at the fullest",
+        refresh.messages / counted,
+        refresh.bytes / counted,
+        per_second(refresh.messages),
+        per_second(refresh.bytes) / 1_000,
+        per_second(refresh.messages) / nodes,
+        quiet.messages,
+        quiet.bytes / 1_000,
+        loss.messages * subscriptions / counted,
+        loss.bytes * subscriptions / counted / 1_000_000,
+        join.messages * subscriptions / counted,
+        join.bytes * subscriptions / counted / 1_000_000,
+        held * subscriptions / counted * SUBSCRIPTION / 1_000_000,
+        most * subscriptions / counted * SUBSCRIPTION / 1_000_000,
+    );
+}
+
+/// Where each node holds part of everything a refresh costs one message to each replica, however many nodes there are,
+/// and a node that joins its share.
+#[test]
+fn costs_do_not_grow_with_the_nodes_where_each_holds_its_part() {
+    for (nodes, replicas) in [(4, 1), (7, 1), (7, 3)] {
+        let figures = measure_placed(nodes, replicas, 700, 100);
+        let copies = 700 * replicas as u64;
+        assert_eq!(figures.refresh, Cost { messages: copies, bytes: copies * REFRESH }, "{figures:?}");
+        // While the nodes do not see the same former holders these send again what the others hold already.
+        let share = figures.held * RECORD;
+        assert!(figures.join.bytes < 16 * share, "{figures:?}");
+    }
+}
+
 /// A refresh costs one message to each other node, a comparison of nodes that hold the same one for each pair and
 /// direction, and a join as many pages as there are records.
 #[test]
@@ -180,5 +310,16 @@ fn costs_grow_with_the_nodes_as_documented() {
 fn growth() {
     for (nodes, subscriptions) in [(3, 100_000), (10, 1_000_000), (30, 10_000_000)] {
         show(&measure(nodes, 30_000), subscriptions);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn growth_where_each_holds_its_part() {
+    for (nodes, subscriptions) in [(3, 100_000), (10, 1_000_000), (30, 10_000_000)] {
+        for replicas in [1, 2] {
+            let figures = measure_placed(nodes, replicas, 6_000, 2_000);
+            show_placed(nodes as u64, replicas, &figures, 6_000, subscriptions);
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! Publications of other nodes: announced, stored, and notified once, in whatever order the messages come.
 use super::actors::{Publish, Subscribe, pidf};
 use super::{MemoryPorts, PRESENCE};
+use crate::presence::direct_publish::{self, Direct, DirectKind};
 use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
 use crate::presence::replica::Replica;
 use crate::presence::replication;
+use crate::sip::entity_tag::EntityTag;
 
 fn node() -> MemoryPorts {
     let mut server = MemoryPorts::default();
@@ -81,4 +83,43 @@ fn silent_replicas_are_stored_and_nobody_is_notified() {
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
     assert_eq!(hear(&mut server, &[&announced[0]]), Some(pidf("one")));
     assert_eq!(server.sent.len(), 1);
+}
+
+/// What another module publishes where the presentity is not held: the nodes that hold it carry it out, and come to
+/// one document and to none.
+#[test]
+fn what_a_module_publishes_elsewhere_is_carried_out_where_it_is_held() {
+    let mut outside = MemoryPorts { is_elsewhere: true, ..node() };
+    let mut publish = |etag: &str, body: &str, expires: u32, kind: DirectKind| {
+        let direct = Direct {
+            event: PRESENCE,
+            user: b"alice",
+            domain: b"example.org",
+            etag: EntityTag::new(etag.as_bytes()),
+            sender: b"",
+            body: body.as_bytes(),
+            expires,
+            kind,
+        };
+        direct_publish::publish(&mut outside, &direct).expect("announced");
+        outside.announced.pop().expect("a message")
+    };
+    let (one, two) = (pidf("one"), pidf("two"));
+    let steps = [
+        (publish("tag", &one, 600, DirectKind::Insert), Some(&one)),
+        (publish("tag", &two, 600, DirectKind::Update), Some(&two)),
+        (publish("tag", "", 0, DirectKind::Update), None),
+        (publish("tag2", &one, 600, DirectKind::Replace), Some(&one)),
+        (publish("tag2", &two, 600, DirectKind::Replace), Some(&two)),
+        (publish("tag2", "", 0, DirectKind::Insert), None),
+    ];
+    let made = publish("", &one, 600, DirectKind::Insert);
+    assert!(made.is_new && !made.etag.is_empty() && !made.ruid.is_empty());
+    let mut server = node();
+    for (at, (message, shown)) in steps.iter().enumerate() {
+        assert_eq!(hear(&mut server, &[message]).as_ref(), *shown, "step {at}");
+    }
+    assert_eq!(hear(&mut server, &[&made]), Some(one));
+    let resource = outside.resource("alice", PRESENCE);
+    assert!(outside.documents(&resource).expect("documents").is_empty(), "nothing is stored there");
 }

@@ -109,3 +109,72 @@ impl Nodes {
         ExchangeMessage::Pull(pull)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::dmq::DmqNode;
+    use crate::time::Moment;
+
+    fn at(port: u16) -> Address {
+        Address { host: b"10.0.0.1".to_vec(), port }
+    }
+
+    fn seen(port: u16) -> DmqNode {
+        DmqNode { address: at(port), active: true, local: false }
+    }
+
+    /// Nodes at these ports that answer, and have said with how many copies they place records, if at all; the first
+    /// one is ready.
+    fn nodes(list: &[(&[u8], u16, Option<u8>)]) -> Nodes {
+        let nodes = Nodes::new();
+        nodes.observe(&list.iter().map(|(_, port, _)| seen(*port)).collect::<Vec<_>>(), Moment::at(10));
+        for (name, port, replicas) in list {
+            nodes.on_heard(name, &at(*port), Moment::at(10)).unwrap();
+            let id = nodes.of_name(name, Moment::at(10)).unwrap();
+            replicas.iter().for_each(|replicas| nodes.note_share(id, *replicas, *port == 1));
+        }
+        nodes
+    }
+
+    #[test]
+    fn records_are_placed_on_nodes_that_place_them_alike_and_are_there() {
+        let nodes = nodes(&[(b"b", 1, Some(2)), (b"c", 2, Some(2)), (b"d", 3, Some(1)), (b"e", 4, None)]);
+        let names = |list: Vec<(NodeId, u64, bool)>| -> Vec<(Vec<u8>, bool)> {
+            let known = |(id, key, is_ready): (NodeId, u64, bool)| {
+                assert_eq!(key, RecordKey::of(&[&nodes.name(id)]).0);
+                (nodes.name(id), is_ready)
+            };
+            list.into_iter().map(known).collect()
+        };
+        assert_eq!(names(nodes.sharing(2)), [(b"b".to_vec(), true), (b"c".to_vec(), false)]);
+        assert_eq!(names(nodes.sharing(1)), [(b"d".to_vec(), false)]);
+        assert_eq!(nodes.not_sharing(2), [b"d".to_vec(), b"e".to_vec()]);
+        let first = nodes.of_name(b"b", Moment::at(11)).unwrap();
+        nodes.note_left(first);
+        assert_eq!(names(nodes.sharing(2)), [(b"c".to_vec(), false)]);
+    }
+
+    #[test]
+    fn a_node_that_comes_back_says_anew_whether_it_is_ready() {
+        let nodes = nodes(&[(b"b", 1, Some(2))]);
+        assert!(nodes.sharing(2)[0].2);
+        nodes.observe(&[], Moment::at(20));
+        assert!(nodes.sharing(2).is_empty());
+        nodes.observe(&[seen(1)], Moment::at(30));
+        assert!(!nodes.sharing(2)[0].2);
+    }
+
+    #[test]
+    fn what_a_node_has_sent_is_known_by_kind_until_it_is_asked_anew() {
+        let nodes = nodes(&[(b"b", 1, Some(1))]);
+        let id = nodes.of_name(b"b", Moment::at(11)).unwrap();
+        nodes.note_filled(id, RecordKind::Publications);
+        assert!(nodes.has_filled(id, RecordKind::Publications) && !nodes.has_filled(id, RecordKind::Subscriptions));
+        nodes.clear_filled();
+        assert!(
+            !nodes.has_filled(id, RecordKind::Publications)
+                && !nodes.has_filled(NodeId::HERE, RecordKind::Publications)
+        );
+    }
+}

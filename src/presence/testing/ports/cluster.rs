@@ -10,6 +10,9 @@ impl Cluster for MemoryPorts {
     fn replicates(&self) -> bool {
         self.config.replicates
     }
+    fn is_held_elsewhere(&self, _resource: &Resource) -> bool {
+        self.is_elsewhere
+    }
     fn announce(&mut self, replica: &Replica) {
         self.announced.push(replica.clone());
     }
