@@ -65,18 +65,20 @@ def short_to(packets, *nodes):
 
 
 @pytest.mark.suite("cluster")
-@pytest.mark.parametrize("secret", ["", SECRET], ids=["open", "secret"])
-def test_a_refresh_is_one_small_packet_to_each_node(secret):
+@pytest.mark.parametrize("secret,length", [("", 0), (SECRET, 0), (SECRET, 80)], ids=["open", "secret", "long"])
+def test_a_refresh_is_one_small_packet_to_each_node(secret, length):
+    """However long the addresses of the phones are: From and To of 100 bytes, a Contact of 200."""
     cluster = Cluster(3, cluster_secret=secret)
     with cluster as (a, b, c):
-        alice, watcher = Client(a, "alice"), Client(a, "watcher")
+        alice, watcher = Client(a, "alice" + "a" * length), Client(a, "watcher" + "w" * length)
         alice.publish(body=pidf())
-        watch = watcher.subscribe(alice.uri)
+        contact = watcher.contact.replace(">", ";line=" + "x" * (200 - len(watcher.contact)) + ">") if length else True
+        watch = watcher.subscribe(alice.uri, contact=contact)
         watch.wait(1)
         wait_for(lambda: count(b) == 1 and count(c) == 1, 10)
         wire = Wire(a, b, c)
         for expires in (1800, 900, 3600):
-            assert watch.send(expires).code == 200
+            assert watch.send(expires, contact=contact).code == 200
             sent = short_to(wire.among_nodes(watcher, 1), b, c)
             print([packet[2] for packet in sent])
             for node in (b, c):
