@@ -73,10 +73,11 @@ class Lamp:
 class Lit:
     """Nodes in a cluster with one copy of each record, and as many lamps."""
 
-    def __init__(self, count_of_nodes, mode="memory", lamps=LAMPS, modules=(), **presence):
+    def __init__(self, count_of_nodes, mode="memory", lamps=LAMPS, modules=(), script="", **presence):
         self.cluster = Cluster(count_of_nodes, mode, modules=modules, cluster_replicas="1", **presence)
         self.nodes, self.count, self.lamps = self.cluster.nodes, lamps, []
         for node in self.nodes:
+            node.route = node.route.replace("    if (!t_newtran()) exit;\n", script + "    if (!t_newtran()) exit;\n")
             # Watchers answer when the scenario lets them; and a silent node is found out later than it is asked.
             node.extra_params += 'modparam("tm", "fr_timer", 9000)\n'
 
@@ -245,6 +246,38 @@ def test_who_is_no_node_cannot_say_that_he_has_sent_a_request_on(more, why):
                 lamp.refresh(node)
                 lamp.publish(node, "confirmed")
         wait_for(lit.shows, 20)
+
+
+# What scripts do to requests, and is not applied to them: local requests are served as they were received.
+CHANGES = """
+    if (is_method("SUBSCRIBE|PUBLISH")) {
+        append_hf("X-Seen: yes\\r\\n");
+        remove_hf("Contact");
+        append_hf("Contact: <sip:elsewhere@192.0.2.1>\\r\\n");
+        remove_hf("Expires");
+        if (is_method("PUBLISH")) set_body("nothing", "text/plain");
+    }
+"""
+
+
+@pytest.mark.suite("cluster")
+@pytest.mark.parametrize("more", [{"cluster_secret": "s3cret-s3cret-s3cret"}, {}], ids=["secret", "open"])
+def test_a_request_is_sent_on_as_it_was_received(more):
+    """What a script has changed and not applied decides nothing, at the home as at any other node; nor do bytes behind
+    the body that Content-Length says."""
+    with Lit(3, lamps=3, modules=("textops",), script=CHANGES, **more) as lit:
+        for state in ("confirmed", "trying"):
+            for n, lamp in enumerate(lit.lamps):
+                for node in lit.nodes:
+                    lamp.refresh(node)
+                    body = dialog_info(state, user=lamp.phone.user)
+                    reply = at(lamp.phone, node).publish(body=body + "\r\n\r\n", content_length=len(body),
+                                                         etag=lamp.etag, **DIALOG)
+                    assert reply.code == 200 and int(reply.get("Expires")) > 3000, reply
+                    lamp.state, lamp.etag = state, reply.get("SIP-ETag")
+            wait_for(lit.shows, 20)
+        assert sum(stat(n, "requests_relayed") for n in lit.nodes) > 0
+        assert sum(stat(n, "dmq_rejected") for n in lit.nodes) == 0
 
 
 def pause(node, how=signal.SIGSTOP):

@@ -49,11 +49,18 @@ int kr_tm_send_on(struct sip_msg *msg, str *to)
 int kr_tm_relay(struct sip_msg *msg, str *to, str *header, unsigned int patience, transaction_cb *failed,
 		unsigned long word)
 {
-	if(add_header(msg, header) < 0 || tm.set_fr(msg, 0, patience) < 0)
-		return -1;
-	if(tm.register_tmcb(msg, NULL, TMCB_ON_FAILURE, failed, (void *)word, NULL) <= 0)
-		return -1;
-	return kr_tm_send_on(msg, to);
+	struct lump *headers = msg->add_rm, *body = msg->body_lumps;
+	int sent = -1;
+	/* As it was received, and as it would be read here: what the script has changed and not applied stays here. */
+	msg->add_rm = msg->body_lumps = NULL;
+	if(add_header(msg, header) >= 0 && tm.set_fr(msg, 0, patience) >= 0
+			&& tm.register_tmcb(msg, NULL, TMCB_ON_FAILURE, failed, (void *)word, NULL) > 0)
+		sent = kr_tm_send_on(msg, to);
+	free_lump_list(msg->add_rm);
+	free_lump_list(msg->body_lumps);
+	msg->add_rm = headers;
+	msg->body_lumps = body;
+	return sent;
 }
 
 void kr_tm_new_ids(str *call_id, str *tag, str *target)

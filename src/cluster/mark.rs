@@ -18,7 +18,7 @@ pub struct RelayMark {
 }
 
 /// What a request is about: what a stranger who has seen the header could want to change.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct About<'a> {
     /// `PUBLISH` or `SUBSCRIBE`.
     pub method: &'a [u8],
@@ -30,7 +30,9 @@ pub struct About<'a> {
     pub tags: [&'a [u8]; 2],
     /// The number in CSeq.
     pub cseq: u32,
-    /// The body.
+    /// The headers that decide what becomes of it: a number for each name, and the value.
+    pub headers: Vec<(u8, &'a [u8])>,
+    /// What follows the headers.
     pub body: &'a [u8],
 }
 
@@ -38,10 +40,23 @@ impl About<'_> {
     /// Each part with its length, so that no two requests have the same text.
     fn text(&self) -> Vec<u8> {
         let [from_tag, to_tag] = self.tags;
-        let cseq = self.cseq.to_be_bytes();
-        let parts = [self.method, self.presentity, self.call_id, from_tag, to_tag, &cseq, self.body];
-        parts.iter().flat_map(|part| [&(part.len() as u64).to_be_bytes(), *part].concat()).collect()
+        let (cseq, count) = (self.cseq.to_be_bytes(), (self.headers.len() as u64).to_be_bytes());
+        let parts = [self.method, self.presentity, self.call_id, from_tag, to_tag, &cseq, self.body, &count];
+        let mut text = Vec::new();
+        for part in parts {
+            add(&mut text, part);
+        }
+        for (name, value) in &self.headers {
+            text.push(*name);
+            add(&mut text, value);
+        }
+        text
     }
+}
+
+fn add(text: &mut Vec<u8>, part: &[u8]) {
+    text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+    text.extend_from_slice(part);
 }
 
 impl RelayMark {
@@ -83,14 +98,17 @@ fn head(id: &str, at: &str, node: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    const ABOUT: About<'static> = About {
-        method: b"PUBLISH",
-        presentity: b"sip:alice@example.org",
-        call_id: b"c1",
-        tags: [b"f1", b""],
-        cseq: 7,
-        body: b"<presence/>",
-    };
+    fn about() -> About<'static> {
+        About {
+            method: b"PUBLISH",
+            presentity: b"sip:alice@example.org",
+            call_id: b"c1",
+            tags: [b"f1", b""],
+            cseq: 7,
+            headers: vec![(0, b"<sip:alice@192.0.2.1>"), (2, b"3600")],
+            body: b"<presence/>",
+        }
+    }
 
     fn secrets(text: &str) -> Secrets {
         Secrets::parse(text.as_bytes()).unwrap()
@@ -103,19 +121,24 @@ mod tests {
     #[test]
     fn a_mark_is_good_for_the_request_it_was_made_for() {
         let (both, old) = (secrets("2:new secret of ours,1:old secret of ours"), secrets("1:old secret of ours"));
-        let (text, now) = (mark().text(&both, &ABOUT), mark().at);
-        assert_eq!(RelayMark::open(&both, &text, &ABOUT, now), Ok(mark()));
-        assert_eq!(RelayMark::open(&both, &mark().text(&old, &ABOUT), &ABOUT, now), Ok(mark()));
-        assert_eq!(RelayMark::open(&old, &text, &ABOUT, now), Err(Refusal::UnknownKey));
-        assert_eq!(RelayMark::open(&secrets("2:a secret of strangers"), &text, &ABOUT, now), Err(Refusal::Forged));
+        let (text, now) = (mark().text(&both, &about()), mark().at);
+        assert_eq!(RelayMark::open(&both, &text, &about(), now), Ok(mark()));
+        assert_eq!(RelayMark::open(&both, &mark().text(&old, &about()), &about(), now), Ok(mark()));
+        assert_eq!(RelayMark::open(&old, &text, &about(), now), Err(Refusal::UnknownKey));
+        assert_eq!(RelayMark::open(&secrets("2:a secret of strangers"), &text, &about(), now), Err(Refusal::Forged));
         for other in [
-            About { method: b"SUBSCRIBE", ..ABOUT },
-            About { presentity: b"sip:bob@example.org", ..ABOUT },
-            About { call_id: b"c2", ..ABOUT },
-            About { call_id: b"c1f", tags: [b"1", b""], ..ABOUT },
-            About { tags: [b"", b"f1"], ..ABOUT },
-            About { cseq: 8, ..ABOUT },
-            About { body: b"", ..ABOUT },
+            About { method: b"SUBSCRIBE", ..about() },
+            About { presentity: b"sip:bob@example.org", ..about() },
+            About { call_id: b"c2", ..about() },
+            About { call_id: b"c1f", tags: [b"1", b""], ..about() },
+            About { tags: [b"", b"f1"], ..about() },
+            About { cseq: 8, ..about() },
+            About { body: b"", ..about() },
+            About { headers: vec![(0, b"<sip:mallory@192.0.2.9>"), (2, b"3600")], ..about() },
+            About { headers: vec![(0, b"<sip:alice@192.0.2.1>"), (2, b"0")], ..about() },
+            About { headers: vec![(0, b"<sip:alice@192.0.2.1>"), (3, b"3600")], ..about() },
+            About { headers: vec![(0, b"<sip:alice@192.0.2.1>"), (2, b"3600"), (4, b"tag")], ..about() },
+            About { headers: vec![(0, b"<sip:alice@192.0.2.1>")], ..about() },
         ] {
             assert_eq!(RelayMark::open(&both, &text, &other, now), Err(Refusal::Forged), "{other:?}");
         }
@@ -124,32 +147,32 @@ mod tests {
     #[test]
     fn a_mark_is_good_for_five_minutes() {
         let secrets = secrets("a secret of ours");
-        let text = mark().text(&secrets, &ABOUT);
+        let text = mark().text(&secrets, &about());
         let after = |millis: u64| Stamp::of_millis(mark().at.millis() + millis);
-        assert!(RelayMark::open(&secrets, &text, &ABOUT, after(MOST_AHEAD)).is_ok());
-        assert_eq!(RelayMark::open(&secrets, &text, &ABOUT, after(MOST_AHEAD + 1)), Err(Refusal::Late));
-        assert_eq!(RelayMark::open(&secrets, &text, &ABOUT, mark().at.before(MOST_AHEAD + 1)), Err(Refusal::Late));
+        assert!(RelayMark::open(&secrets, &text, &about(), after(MOST_AHEAD)).is_ok());
+        assert_eq!(RelayMark::open(&secrets, &text, &about(), after(MOST_AHEAD + 1)), Err(Refusal::Late));
+        assert_eq!(RelayMark::open(&secrets, &text, &about(), mark().at.before(MOST_AHEAD + 1)), Err(Refusal::Late));
     }
 
     #[test]
     fn whatever_is_changed_is_refused() {
         let secrets = secrets("a secret of ours");
-        let text = mark().text(&secrets, &ABOUT);
+        let text = mark().text(&secrets, &about());
         for at in 0..text.len() {
             for bit in [1, 2, 16, 128] {
                 let mut changed = text.clone();
                 changed[at] ^= bit;
-                let opened = RelayMark::open(&secrets, &changed, &ABOUT, mark().at);
+                let opened = RelayMark::open(&secrets, &changed, &about(), mark().at);
                 assert!(opened.is_err(), "{}", String::from_utf8_lossy(&changed));
             }
         }
         for bad in ["", "n:1", "n:1;seal=00", "n:1;key=0;seal=00", "n:1;key=0;at=!;seal=00", "n:1;key=0;at=A;seal=0g"] {
-            assert!(RelayMark::open(&secrets, bad.as_bytes(), &ABOUT, mark().at).is_err(), "{bad}");
+            assert!(RelayMark::open(&secrets, bad.as_bytes(), &about(), mark().at).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn without_a_secret_the_mark_is_the_name() {
-        assert_eq!(mark().text(&Secrets::default(), &ABOUT), mark().node);
+        assert_eq!(mark().text(&Secrets::default(), &about()), mark().node);
     }
 }

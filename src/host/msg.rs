@@ -320,6 +320,17 @@ impl<'a> SipMsg<'a> {
         }
     }
 
+    /// All that follows the headers, also behind the end of the body that Content-Length says; empty where nothing does.
+    pub fn after_headers(&self) -> &'a [u8] {
+        let mut rest = bytes::null();
+        // SAFETY: a live message and a place for the result.
+        if unsafe { sys::kr_get_body(self.raw, &mut rest) } < 0 {
+            return b"";
+        }
+        // SAFETY: a view of the message's buffer, up to its end.
+        unsafe { bytes::view(&rest) }
+    }
+
     /// Whether there is a Content-Length header.
     pub fn has_content_length(&self) -> bool {
         header!(self.content_length).get().is_some()

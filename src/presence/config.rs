@@ -428,6 +428,11 @@ impl Config {
         self.turns_of_one_process() * self.notifier_processes
     }
 
+    /// Whether there may be other nodes.
+    pub fn is_in_cluster(&self) -> bool {
+        self.dmq || self.shares_subscriptions
+    }
+
     /// On how many nodes beside the first a record is held; `None`: on all nodes.
     pub fn replicas(&self) -> Option<usize> {
         match self.cluster_replicas {

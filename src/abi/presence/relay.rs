@@ -4,7 +4,7 @@ use crate::abi::presence::state;
 use crate::cluster::mark::About;
 use crate::common::counters::{self, Counter};
 use crate::host::dmq;
-use crate::host::msg::{AddressHeader, Header, SipMsg};
+use crate::host::msg::{AddressHeader, SipMsg};
 use crate::host::sl;
 use crate::host::tm_relay::{self, OnFailure};
 use crate::limited;
@@ -24,19 +24,40 @@ const MARK: &[u8] = b"P-Presence-Node";
 /// A node that has not answered a request after so long is passed over, in milliseconds.
 const PATIENCE: u32 = 2_000;
 
+/// A phone that no node has served may come back after so long, in seconds.
+const COME_BACK: u32 = 2;
+
+/// The headers that decide what becomes of a request, with their short forms (RFC 3261 7.3.3).
+const SEALED: [(&[u8], &[u8]); 11] = [
+    (b"Contact", b"m"),
+    (b"Event", b"o"),
+    (b"Expires", b""),
+    (b"SIP-If-Match", b""),
+    (b"Record-Route", b""),
+    (b"Content-Type", b"c"),
+    (b"Content-Encoding", b"e"),
+    (b"Accept", b""),
+    (b"Supported", b"k"),
+    (b"Require", b""),
+    (b"User-Agent", b""),
+];
+
 /// What a phone is answered when no node answers.
 const RETRY_AFTER: &[u8] = b"Retry-After: 2\r\n";
 
 /// Sends a request on that is not served here. `None`: it is served here. Otherwise what the script gets: 0, which ends
 /// it, or an error.
 pub(crate) fn elsewhere(context: &mut Context, message: SipMsg<'_>) -> Option<Result<c_int, Failure>> {
-    context.config.replicas()?;
-    if !message.parse_headers() {
+    if !context.config.is_in_cluster() || !message.parse_headers() {
         return None;
+    }
+    let marked = message.find(MARK);
+    if marked.is_none() {
+        context.config.replicas()?;
     }
     let asked_for = presentity(message);
     let about = about(message, asked_for.as_deref().unwrap_or_default());
-    if let Some(value) = message.find(MARK) {
+    if let Some(value) = marked {
         return refuse_stranger(context, message, value, &about).map(Err);
     }
     let uri = known_presentity(context, message).or_else(|| asked_for.clone())?;
@@ -48,7 +69,10 @@ pub(crate) fn elsewhere(context: &mut Context, message: SipMsg<'_>) -> Option<Re
     let mark = [MARK, b": ", &context.mark_of(&about), b"\r\n"].concat();
     let failure = OnFailure { patience: PATIENCE, callback: on_failure, word: asked.0 };
     if !tm_relay::relay(message, &home, &mark, failure) {
-        return Some(Err(Failure::overloaded(2, "the node that serves the presentity cannot be sent the request")));
+        return Some(Err(Failure::overloaded(
+            COME_BACK,
+            "the node that serves the presentity cannot be sent the request",
+        )));
     }
     counters::count(Counter::RequestsRelayed);
     Some(Ok(0))
@@ -56,7 +80,8 @@ pub(crate) fn elsewhere(context: &mut Context, message: SipMsg<'_>) -> Option<Re
 
 /// What a request is about, with the presentity that it names.
 fn about<'a>(message: SipMsg<'a>, presentity: &'a [u8]) -> About<'a> {
-    let body = if let Header::Value(body) = message.body() { body } else { b"" };
+    let values = |long, short| message.find_all(long).chain(message.find_all(short));
+    let headers = (0..).zip(SEALED).flat_map(|(n, (long, short))| values(long, short).map(move |value| (n, value)));
     let tag = |party: Option<AddressHeader<'a>>| party.map_or(b"".as_slice(), |party| party.tag);
     About {
         method: if message.is_publish() { b"PUBLISH" } else { b"SUBSCRIBE" },
@@ -64,15 +89,19 @@ fn about<'a>(message: SipMsg<'a>, presentity: &'a [u8]) -> About<'a> {
         call_id: message.call_id().unwrap_or_default(),
         tags: [tag(message.from()), tag(message.to())],
         cseq: message.cseq().unwrap_or_default(),
-        body,
+        headers: headers.collect(),
+        // Sent on over a stream a datagram's Content-Length is made that of all it has.
+        body: message.after_headers(),
     }
 }
 
-/// Who is no node cannot say that a request was authenticated at one.
+/// Who is no node cannot say that a request was authenticated at one: 403. Where a node has sent it and something else is
+/// wrong (the clocks, a secret that is being changed) the phone may come back: 503.
 fn refuse_stranger(context: &Context, message: SipMsg<'_>, value: &[u8], about: &About<'_>) -> Option<Failure> {
-    let source = message.source();
-    let address = source.rsplit_once(':').map_or(source.as_str(), |(address, _)| address);
-    let why = context.admit_request(address, value, about).err()?;
+    let (source, own) = (message.source(), String::from_utf8_lossy(message.socket()).into_owned());
+    let own = own.split_once(':').map_or("", |(_, address)| without_port(address));
+    let address = without_port(&source);
+    let why = context.admit_request(address, own, value, about).err()?;
     counters::count(Counter::DmqRejected);
     if context.shared.cluster_state.may_write_refusal() {
         crate::log!(
@@ -81,7 +110,13 @@ fn refuse_stranger(context: &Context, message: SipMsg<'_>, value: &[u8], about: 
             why.text()
         );
     }
-    Some(Failure::no_node(format!("it was not sent on by a node: {}", why.text())))
+    let text = format!("it was not sent on by a node: {}", why.text());
+    let is_of_cluster = address == own || context.is_node_address(address);
+    Some(if is_of_cluster { Failure::overloaded(COME_BACK, text) } else { Failure::no_node(text) })
+}
+
+fn without_port(text: &str) -> &str {
+    text.rsplit_once(':').map_or(text, |(address, _)| address)
 }
 
 /// The presentity of the subscription that a SUBSCRIBE belongs to, if there is a copy of it here.

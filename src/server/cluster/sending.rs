@@ -16,9 +16,9 @@ impl Parts {
         if !door.has_secret() {
             return message.to_vec();
         }
-        let cluster_state = self.shared.cluster_state;
-        let number = cluster_state.messages.fetch_add(1, Ordering::Relaxed) + 1;
-        let by = Sealed { sender: self.node_name().to_vec(), started: cluster_state.started, number };
+        let standing = self.shared.cluster_state;
+        let number = standing.messages.fetch_add(1, Ordering::Relaxed) + 1;
+        let by = Sealed { sender: self.node_name().to_vec(), started: standing.started, number };
         door.seal(channel, message.to_vec(), &by)
     }
 
@@ -72,15 +72,29 @@ impl Parts {
         self.shared.door.mark(&mark, about)
     }
 
-    /// Whether a request from `address` that has such a header was sent on by a node.
+    /// Whether a request from `address` that has such a header was sent on by a node; `own`: the address at which it
+    /// has arrived.
     ///
     /// # Errors
     /// It was not, as far as can be seen.
-    pub(crate) fn admit_request(&self, address: &str, value: &[u8], about: &About<'_>) -> Result<(), Closed> {
-        let nodes = dmq::nodes();
-        let is_of_node = nodes.iter().any(|node| self.sends_from(&node.address, address));
-        let own = nodes.iter().find(|node| node.local).map_or(b"".as_slice(), |node| &node.address.host);
+    pub(crate) fn admit_request(
+        &self,
+        address: &str,
+        own: &str,
+        value: &[u8],
+        about: &About<'_>,
+    ) -> Result<(), Closed> {
         let now = Stamp::of_millis(self.shared.cluster_state.clock.millis(clock::wall_millis()));
-        self.shared.door.admit_request(address.as_bytes(), (own, is_of_node), (value, about), now)
+        let from = (own.as_bytes(), self.is_dmq_address(address));
+        self.shared.door.admit_request(address.as_bytes(), from, (value, about), now)
+    }
+
+    /// Whether a node of the cluster may send from an address, as far as can be seen.
+    pub(crate) fn is_node_address(&self, address: &str) -> bool {
+        self.shared.door.lists_host(address.as_bytes()).unwrap_or_else(|| self.is_dmq_address(address))
+    }
+
+    fn is_dmq_address(&self, address: &str) -> bool {
+        dmq::nodes().iter().any(|node| self.sends_from(&node.address, address))
     }
 }
