@@ -19,6 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 import experiments  # noqa: E402
+import plot  # noqa: E402
 import report  # noqa: E402
 
 
@@ -28,6 +29,13 @@ def machine():
     cores = sum(1 for line in open("/proc/cpuinfo") if line.startswith("processor"))
     version = subprocess.run(["kamailio", "-v"], capture_output=True, text=True).stdout.splitlines()[0]
     return {"cpu": model, "cores": cores, "system": platform.platform(), "kamailio": version}
+
+
+def build():
+    """The commit that is measured, and the day."""
+    said = subprocess.run(["git", "-C", str(HERE.parent), "show", "-s", "--format=%h"], capture_output=True, text=True)
+    commit = "commit %s, " % said.stdout.strip() if said.returncode == 0 else ""
+    return commit + time.strftime("%Y-%m-%d")
 
 
 def main():
@@ -46,14 +54,17 @@ def main():
     for name in options.experiment or experiments.ALL:
         began = time.monotonic()
         print("== %s: %s" % (name, experiments.ALL[name].__doc__.split("\n")[0]), flush=True)
-        results[name] = {"quick": options.quick, "runs": runs, "rows": experiments.ALL[name](options.quick, runs)}
+        results[name] = {"quick": options.quick, "runs": runs, "build": build(),
+                         "rows": experiments.ALL[name](options.quick, runs)}
         for row in results[name]["rows"]:
             print("   " + report.line(row), flush=True)
         print("   (%.0f s)" % (time.monotonic() - began), flush=True)
         path.write_text(json.dumps(results, indent=1))
     (out / "results.md").write_text(report.markdown(results))
-    report.plot(results, out / "benchmark.svg")
-    print("tables: %s, plot: %s" % (out / "results.md", out / "benchmark.svg"))
+    drawn = plot.svg(results)
+    if drawn:
+        (out / "benchmark.svg").write_text(drawn)
+    print("tables: %s%s" % (out / "results.md", ", plot: %s" % (out / "benchmark.svg") if drawn else ""))
 
 
 if __name__ == "__main__":

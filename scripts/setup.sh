@@ -47,7 +47,7 @@ example) example_packages "${2:-}" ;;
 phone) packages="$packages baresip-core" ;;
 esac
 [ "${1:-}" != docs ] || packages="$packages mkdocs"
-[ "${1:-}" != bench ] || packages="$packages valgrind python3-matplotlib"
+[ "${1:-}" != bench ] || packages="$packages valgrind"
 
 as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else

@@ -1,4 +1,7 @@
 """The benchmark's load generator against the real servers: what it counts is what happened."""
+from xml.etree import ElementTree
+
+import plot
 import pytest
 
 from rig import MEMORY, Rig
@@ -40,3 +43,22 @@ def test_probe_and_rate():
         assert slow["seconds"] >= 19 / 40
         answers = rig.do("probe", rate=0)
         assert answers["count"] >= 30 and answers["lost"] == 0
+
+
+def results_of(pairs):
+    rows = [{"what": what, "unit": "thousand", "better": "less", "stock": stock, "ours": ours}
+            for what, (stock, ours) in zip((bar[0] for bar in plot.BARS), pairs)]
+    return {"machine": {"kamailio": "version 5 & more"}, "instructions": {"build": "commit 1", "rows": rows}}
+
+
+def test_the_plot_says_what_was_measured():
+    assert len(plot.BARS) <= 10 and plot.svg({}) == ""
+    drawn = ElementTree.fromstring(plot.svg(results_of([(80.0, 10.0), (10.0, 20.0), (0, 5.0)])))
+    space = "{http://www.w3.org/2000/svg}"
+    assert drawn.find(space + "title").text == plot.TITLE
+    texts = [text.text for text in drawn.iter(space + "text")]
+    assert "8.0 (80 to 10 thousand)" in texts and "0.5 (10 to 20 thousand)" in texts
+    # What could not be measured has no bar. A bar begins at 1, and goes to the left where ours is worse.
+    better, worse = drawn.iter(space + "rect")
+    assert (better.get("class"), worse.get("class")) == ("b", "w")
+    assert float(better.get("x")) == pytest.approx(float(worse.get("x")) + float(worse.get("width")), abs=0.2)
