@@ -6,6 +6,15 @@ import time
 import pytest
 
 from conftest import MODES
+from kit.kamailio import Kamailio
+from kit.sip import pidf
+
+WITHOUT_TM = '''
+request_route {
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    handle_publish();
+}
+'''
 
 
 def used(server):
@@ -17,6 +26,35 @@ def flood(phone, requests):
         for request in requests[at:at + 50]:
             phone.send_raw(request)
         phone.quiet(0.05)
+
+
+def really_used(server):
+    """The same with what the host's allocator adds to each block."""
+    return int(re.search(r"\breal_used: (\d+)", server.rpc("core.shmmem")).group(1))
+
+
+def test_a_publication_takes_no_more_memory_than_with_stock(phones):
+    """Publications that nobody watches, as most are, and their documents; no transactions hold memory meanwhile."""
+    head = ["Event: presence", "Expires: 3600", "Content-Type: application/pidf+xml"]
+
+    def publish(server, phone, first, count):
+        names = ["u%d" % n for n in range(first, first + count)]
+        flood(phone, [phone.request("PUBLISH", "sip:%s@example.org" % name, head, pidf(name), contact=None)
+                      for name in names])
+        phone.quiet(0.5)
+
+    def bytes_of(which):
+        with Kamailio(which, workers=1, debug=0, route=WITHOUT_TM, **MODES["memory"]) as server:
+            phone = phones(server, "p")
+            publish(server, phone, 0, 500)
+            assert phone.replies and {reply.code for reply in phone.replies} == {200}
+            before = really_used(server)
+            publish(server, phone, 1000, 4000)
+            assert len(phone.replies) >= 4500
+            return (really_used(server) - before) / 4000
+
+    stock, ours = bytes_of("stock"), bytes_of("ours")
+    assert ours <= stock, (stock, ours)
 
 
 @pytest.mark.parametrize("mode", ["defaults", "table", "memory"])

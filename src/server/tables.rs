@@ -14,6 +14,7 @@ pub mod sharding;
 pub mod slot_vec;
 pub mod stored;
 pub mod subscription_entry;
+pub mod watched;
 pub mod watcher_counts;
 
 use crate::cluster::digest::RecordKey;
@@ -277,7 +278,7 @@ impl Shard {
         self.entry(rule, resource).ok_or(NoMemory)
     }
 
-    /// Removes a resource entry on which nothing hangs.
+    /// Removes a resource entry on which nothing hangs, and what it has for watchers when there are none.
     pub fn drop_idle_entry(&mut self, rule: UriComparison, resource: &Resource) {
         let found = self.entries.find_entry(resource.hash, |entry| {
             entry.hash == resource.hash && entry.event == resource.event && rule.same(&entry.uri, &resource.uri)
@@ -285,6 +286,8 @@ impl Shard {
         if let Ok(entry) = found {
             if entry.get().is_idle() {
                 entry.remove();
+            } else {
+                entry.into_mut().forget_if_unwatched();
             }
         }
     }
@@ -358,8 +361,9 @@ impl Shard {
             }
         };
         let entry = self.entry(rule, resource).ok_or(NoMemory)?;
-        entry.subscriptions.push(slot)?;
-        stored.place = (entry.subscriptions.len() - 1) as u32;
+        let subscriptions = &mut entry.watched_or_new()?.subscriptions;
+        subscriptions.push(slot)?;
+        stored.place = (subscriptions.len() - 1) as u32;
         stored.seen = NotifiedChanges::up_to(entry.generation);
         self.free.pop();
         self.subscriptions[slot as usize] = Some(stored);
@@ -375,12 +379,12 @@ impl Shard {
         self.count -= 1;
         let place = stored.place as usize;
         let moved = self.entry_by_hash(stored.resource_hash).and_then(|entry| {
-            entry.subscriptions.swap_remove(place);
+            entry.watched.as_mut()?.subscriptions.swap_remove(place);
             // A pass under way may have gone past the place into which the last stored subscription has moved.
             if entry.busy {
                 entry.due.add(DueNotify::Something);
             }
-            entry.subscriptions.get(place).copied()
+            entry.subscriptions().get(place).copied()
         });
         if let Some(other) = moved.and_then(|slot| self.stored(slot)) {
             other.place = place as u32;
@@ -466,7 +470,7 @@ mod tests {
             assert!(remove(&tables, &resource, &format!("call-{i}")));
         }
         let mut shard = tables.shard(resource.hash);
-        let slots = shard.entry(RULE, &resource).unwrap().subscriptions.to_vec();
+        let slots = shard.entry(RULE, &resource).unwrap().subscriptions().to_vec();
         assert_eq!(slots.len(), 33);
         for (place, slot) in slots.iter().enumerate() {
             assert_eq!(shard.stored(*slot).unwrap().place as usize, place);

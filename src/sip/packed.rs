@@ -1,10 +1,10 @@
 //! Several strings in one block: a record is one allocation, private or shared. Every record whose strings are packed
-//! uses this type, and its bound is kept here: no string lies beyond what the type of its ends can count.
+//! uses this type, and its bound is kept here: no string begins beyond what the type of its ends can count.
 use crate::shm_safe::{ShmSafe, shm_safe};
 
-/// The number that says where a string ends: its type bounds the length of the block.
+/// The number that says where a string ends: its type bounds the length of all strings but the last one.
 pub trait StringEnd: Copy {
-    /// A block has at most so many bytes.
+    /// The last string begins at most so many bytes behind the first one.
     const MOST: usize;
 
     /// The end at this place, which is not beyond [`StringEnd::MOST`].
@@ -42,7 +42,7 @@ shm_safe!([const ENDS: usize, B: ShmSafe, E: ShmSafe] Strings<ENDS, B, E> { ends
 
 impl<const ENDS: usize, B, E: StringEnd> Strings<ENDS, B, E> {
     /// Packs `ENDS + 1` strings into a block that `join` makes of them. What does not fit in front of
-    /// [`StringEnd::MOST`] is left out.
+    /// [`StringEnd::MOST`] is left out; the last string, whose end is that of the block, may be of any length.
     ///
     /// # Errors
     ///
@@ -55,13 +55,14 @@ impl<const ENDS: usize, B, E: StringEnd> Strings<ENDS, B, E> {
         const { assert!(N == ENDS + 1, "one string more than ends") };
         let (mut fitting, mut ends, mut place) = (*strings, [E::of(0); ENDS], 0);
         for (index, string) in fitting.iter_mut().enumerate() {
+            if index == ENDS {
+                break;
+            }
             if string.len() > E::MOST - place {
                 *string = &string[..E::MOST - place];
             }
             place += string.len();
-            if index < ENDS {
-                ends[index] = E::of(place);
-            }
+            ends[index] = E::of(place);
         }
         Ok(Strings { ends, bytes: join(&fitting)? })
     }
@@ -188,8 +189,8 @@ mod tests {
     #[test]
     fn no_string_lies_beyond_what_its_end_can_count() {
         let long = vec![b'x'; 40_000];
-        let strings = Strings::<2, Box<[u8]>, u16>::new(&[&long, &long, b"z"]);
-        assert_eq!(strings.all().map(<[u8]>::len), [40_000, 25_535, 0]);
+        let strings = Strings::<2, Box<[u8]>, u16>::new(&[&long, &long, &long]);
+        assert_eq!(strings.all().map(<[u8]>::len), [40_000, 25_535, 40_000]);
     }
 
     fn texts<const N: usize>(texts: [&[&[u8]]; N]) -> Strings<N, [u8; 12], u16> {

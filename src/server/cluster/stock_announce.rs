@@ -101,7 +101,7 @@ impl Parts {
 /// The watchers that subscribed at stock's nodes count as notified of what has just happened.
 pub(crate) fn skip_stock_watchers(shard: &mut Shard, rule: UriComparison, resource: &Resource) {
     let Some(entry) = shard.entry(rule, resource) else { return };
-    let (generation, slots) = (entry.generation, entry.subscriptions.to_vec());
+    let (generation, slots) = (entry.generation, entry.subscriptions().to_vec());
     for slot in slots {
         if let Some(stored) = shard.stored(slot).filter(|stored| stored.ownership.owner.is_stock()) {
             if stored.ownership.owner != NodeId::SOME_STOCK {

@@ -23,10 +23,9 @@ use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_unwritten};
 use crate::server::tables::Shard;
 use crate::server::tables::noted_changes::Outdated;
-use crate::server::tables::resource_entry::{
-    ChangedWatcher, DueNotify, FinalNotify, ResourceEntry, SharedTransientBody,
-};
+use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
 use crate::server::tables::subscription_entry::Ownership;
+use crate::server::tables::watched::{ChangedWatcher, FinalNotify, SharedTransientBody};
 use crate::sip::packed::Strings;
 use crate::sip::target::NextHop;
 use std::ops::Deref;
@@ -113,9 +112,9 @@ impl NotifyQueue for ResourceQueues {
             work.held.forget(resource.hash);
             return None;
         }
-        let size = if entry.subscriptions.len() > LARGE { FanOutSize::Large } else { FanOutSize::Small };
+        let size = if entry.subscriptions().len() > LARGE { FanOutSize::Large } else { FanOutSize::Small };
         // A SUBSCRIBE does not wait for its NOTIFY because others do not answer theirs.
-        let is_asked = entry.due.has(DueNotify::Asked) || !entry.final_notifies.is_empty();
+        let is_asked = entry.due.has(DueNotify::Asked) || !entry.final_notifies().is_empty();
         let may_be_left = entry.due.has(DueNotify::ForAll) && self.leaves_large_changes(work);
         let are_many = || self.shared.senders.outstanding.are_many(clock::monotonic_micros);
         let is_left = match size {
@@ -153,9 +152,9 @@ impl NotifyQueue for ResourceQueues {
         let mut batch = Vec::new();
         let mut shard = tables.shard(resource.hash);
         let Some(entry) = shard.entry(tables.rule(), resource) else { return batch };
-        if notify_run.cursor == 0 && !entry.final_notifies.is_empty() {
-            notify_run.is_at_end = entry.subscriptions.is_empty();
-            let final_notifies = entry.final_notifies.take();
+        if notify_run.cursor == 0 && !entry.final_notifies().is_empty() {
+            notify_run.is_at_end = entry.subscriptions().is_empty();
+            let final_notifies = entry.take_final_notifies();
             batch.extend(final_notifies.iter().map(notify_of_end));
             drop(shard);
             return batch;
@@ -163,11 +162,11 @@ impl NotifyQueue for ResourceQueues {
         let now = crate::host::clock::now();
         let (mut uncounted, mut above) = (Vec::new(), Vec::new());
         let shares = self.config.shares_subscriptions;
-        let most = entry.subscriptions.len().saturating_sub(notify_run.cursor).min(BATCH_SIZE);
+        let most = entry.subscriptions().len().saturating_sub(notify_run.cursor).min(BATCH_SIZE);
         batch.reserve(most);
         let mut spare = SpareBlocks::of_batch(most);
         while let Some(entry) = shard.entry(tables.rule(), resource) {
-            let Some(slot) = entry.subscriptions.get(notify_run.cursor).copied() else {
+            let Some(slot) = entry.subscriptions().get(notify_run.cursor).copied() else {
                 // Who comes later is due by a change of its own.
                 notify_run.is_at_end = true;
                 break;
@@ -225,7 +224,7 @@ impl NotifyQueue for ResourceQueues {
             if let (Some(subscription), Some(entry)) = (last, shard.entry(tables.rule(), resource)) {
                 let final_notify = FinalNotify { subscription, notify_reason: notify.notify_reason };
                 // Without memory the watcher learns of the end from its own clock.
-                let _ = tries_again.then(|| entry.final_notifies.push(final_notify));
+                let _ = tries_again.then(|| entry.push_final_notify(final_notify));
             }
         }
         if tries_again {
@@ -274,7 +273,7 @@ impl ResourceQueues {
                 }
             }
             (StateChange::Watchers { full, .. }, Prepared::Watcher(changed)) => {
-                if entry.subscriptions.is_empty() {
+                if entry.subscriptions().is_empty() {
                     return false;
                 }
                 outdated = entry.note_watcher(changed, *full);
@@ -315,8 +314,9 @@ impl ResourceQueues {
         let tables = &self.shared.tables;
         let mut shard = tables.shard(resource.hash);
         let same = |entry: &&mut ResourceEntry| entry.generation == unsent.generation;
-        if let Some(entry) = shard.entry(tables.rule(), resource).filter(same) {
-            entry.transient_body.get_or_insert(shared);
+        let entry = shard.entry(tables.rule(), resource).filter(same);
+        if let Some(watched) = entry.and_then(|entry| entry.watched.as_mut()) {
+            watched.transient_body.get_or_insert(shared);
         }
     }
 
@@ -388,7 +388,7 @@ impl Prepared {
 /// Whether the NOTIFYs of a resource with few watchers all go out over UDP: a connection may make its sender wait.
 fn all_over_udp(shard: &mut Shard, rule: UriComparison, resource: &Resource) -> bool {
     let Some(entry) = shard.entry(rule, resource) else { return false };
-    let slots = entry.subscriptions.to_vec();
+    let slots = entry.subscriptions().to_vec();
     let stored = slots.into_iter().filter_map(|slot| shard.stored_in_slot(slot));
     stored.map(|stored| stored.subscription.hop()).all(NextHop::is_udp)
 }
@@ -396,7 +396,7 @@ fn all_over_udp(shard: &mut Shard, rule: UriComparison, resource: &Resource) -> 
 /// The sender of a change, known by its Contact, is not notified of it.
 fn skip_sender(shard: &mut Shard, rule: UriComparison, resource: &Resource, sender: &[u8]) {
     let Some(entry) = shard.entry(rule, resource) else { return };
-    let (generation, slots) = (entry.generation, entry.subscriptions.to_vec());
+    let (generation, slots) = (entry.generation, entry.subscriptions().to_vec());
     for slot in slots {
         if let Some(stored) = shard.stored(slot) {
             if stored.subscription.get(Field::Contact) == sender {

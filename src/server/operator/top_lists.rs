@@ -106,7 +106,7 @@ impl Context<'_> {
         let mut found = Vec::new();
         for index in 0..tables.shard_count() {
             let shard = tables.nth_shard(index);
-            found.extend(shard.entries().filter(|entry| !entry.subscriptions.is_empty()).map(busy));
+            found.extend(shard.entries().filter(|entry| !entry.subscriptions().is_empty()).map(busy));
             drop(shard);
             keep_largest(&mut found, limit);
         }
@@ -147,7 +147,7 @@ fn busy(entry: &ResourceEntry) -> BusiestResource {
     BusiestResource {
         presentity: entry.uri.to_vec(),
         event: entry.event,
-        watchers: entry.subscriptions.len(),
+        watchers: entry.subscriptions().len(),
         changes: entry.generation.wrapping_sub(1),
     }
 }

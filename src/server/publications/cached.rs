@@ -18,7 +18,7 @@ use crate::server::publications::undo::Changed;
 use crate::server::publications::write_behind::WriteBehind;
 use crate::server::shared::Parts;
 use crate::server::tables::publication_entry::SharedPublication;
-use crate::server::tables::resource_entry::{CachedBody, Documents};
+use crate::server::tables::resource_entry::Documents;
 use crate::time::{Expiry, Moment, Seconds};
 use std::ops::Deref;
 
@@ -231,7 +231,7 @@ impl Cached {
         if let Some(entry) = shard.entry(rule, resource) {
             if matches!(entry.documents, Documents::Unknown) {
                 entry.documents = Documents::Known(list);
-                entry.cached = CachedBody::default();
+                entry.forget_cached_body();
             }
         }
         Ok(())

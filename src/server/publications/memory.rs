@@ -1,4 +1,5 @@
 //! Publications in shared memory: changed, listed, and composed bodies kept beside them.
+use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use crate::presence::error::StoreError;
 use crate::presence::order::Order;
@@ -12,7 +13,8 @@ use crate::server::publications::trims::{self, Trims};
 use crate::server::publications::undo::{Changed, Undo};
 use crate::server::shared::Parts;
 use crate::server::tables::publication_entry::SharedPublication;
-use crate::server::tables::resource_entry::{CachedBody, Documents, ResourceEntry};
+use crate::server::tables::resource_entry::{Documents, ResourceEntry};
+use crate::server::tables::watched::CachedBody;
 use crate::time::{Expiry, Moment};
 use std::ops::Deref;
 
@@ -62,7 +64,7 @@ impl DocumentMemory {
             return Ok(Changed::nothing(Applied::NoMatch));
         }
         let entry = shard.entry_or_new(rule, resource, Documents::Known(ShmVec::new_in(Shm)))?;
-        let is_watched = self.watchers == Watchers::Rows || !entry.subscriptions.is_empty();
+        let is_watched = self.watchers == Watchers::Rows || !entry.subscriptions().is_empty();
         // They were forgotten since they were read: whether they match is not known.
         let Documents::Known(list) = &mut entry.documents else { return Err(StoreError::Busy) };
         let plan = Plan::of(list, change);
@@ -175,7 +177,10 @@ impl DocumentMemory {
             shard = tables.shard(resource.hash);
         }
         let old = match shard.entry(tables.rule(), resource) {
-            Some(entry) if entry.documents_version == documents => std::mem::replace(&mut entry.cached, fresh),
+            Some(entry) if entry.documents_version == documents => match entry.watched_or_new() {
+                Ok(watched) => std::mem::replace(&mut watched.cached, fresh),
+                Err(NoMemory) => fresh,
+            },
             _ => fresh,
         };
         drop(shard);
@@ -201,7 +206,7 @@ impl DocumentMemory {
                 let before = list.len();
                 let mut at = 0;
                 while at < list.len() {
-                    if list[at].expires_at.is_before(now) {
+                    if list[at].expires_at().is_before(now) {
                         garbage.push(list.remove(at));
                     } else {
                         at += 1;

@@ -67,7 +67,7 @@ pub(crate) fn prepared<'t>(
 fn trimmed(entry: &ResourceEntry, change: &Change) -> Vec<Publication> {
     match &entry.documents {
         // Most documents have one dialog, and go as a whole.
-        Documents::Known(list) if list.iter().any(|document| document.marks.len() > 1) => {
+        Documents::Known(list) if list.iter().any(|document| document.dialogs().marks.len() > 1) => {
             match Plan::of(list, change) {
                 Plan::Insert { trimmed, .. } => trimmed.iter().map(|at| list[*at].to_private()).collect(),
                 _ => Vec::new(),

@@ -169,7 +169,7 @@ impl WriteBehind {
         let mut shard = self.shared.tables.shard(resource.hash);
         let Some(entry) = shard.entry(self.shared.tables.rule(), resource) else { return };
         let Some(removed) = entry.removed.iter_mut().find(|removed| removed.ruid() == ruid) else { return };
-        if fate == RowOutcome::Refused && removed.expires_at.is_before(now) {
+        if fate == RowOutcome::Refused && removed.expires_at().is_before(now) {
             drop(shard);
             return self.delete_removed(resource, ruid);
         }

@@ -18,8 +18,9 @@ use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};
 use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};
-use crate::server::tables::resource_entry::{DueNotify, FinalNotify, ResourceEntry};
+use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
 use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
+use crate::server::tables::watched::FinalNotify;
 use crate::server::tables::{Shard, watcher_hash};
 use crate::time::{Moment, Seconds};
 use std::ops::Deref;
@@ -287,7 +288,7 @@ fn leave_final_notify(
     if end != End::Unsubscribed {
         last.state.status = Status::Terminated;
     }
-    let _ = entry.final_notifies.push(FinalNotify { subscription: last, notify_reason: end.notify_reason() });
+    let _ = entry.push_final_notify(FinalNotify { subscription: last, notify_reason: end.notify_reason() });
     entry.due.add(DueNotify::Something);
 }
 
@@ -387,7 +388,7 @@ impl MemorySubscriptions {
             return Ok(None);
         };
         if let Some(entry) = shard.entry(rule, &resource).filter(|_| final_notify.is_some()) {
-            entry.final_notifies.try_reserve(1)?;
+            entry.reserve_final_notify()?;
         }
         let Some(stored) = shard.remove(slot, dialog) else { return Ok(None) };
         if let (Some(end), Some(last), Some(entry)) = (final_notify, last, shard.entry(rule, &resource)) {

@@ -2,7 +2,8 @@
 use crate::host::shm::ShmBox;
 use crate::presence::winfo::MOST_CHANGES;
 use crate::server::tables::lazy_vec::LazyVec;
-use crate::server::tables::resource_entry::{ChangedWatcher, DueNotify, ResourceEntry, SharedTransientBody};
+use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
+use crate::server::tables::watched::{ChangedWatcher, SharedTransientBody};
 
 /// What changes leave to be freed when the lock is open.
 #[derive(Default)]
@@ -13,6 +14,7 @@ pub struct Outdated {
 }
 
 /// What one pass carries beside the state of its resource.
+#[derive(Default)]
 pub struct Carried {
     /// A document that is shown in it only.
     pub transient_body: Option<ShmBox<SharedTransientBody>>,
@@ -20,7 +22,7 @@ pub struct Carried {
     pub changes: LazyVec<ChangedWatcher>,
     /// For winfo: every watcher is listed.
     pub is_full: bool,
-    /// See [`ResourceEntry::changed_at`].
+    /// See [`Watched::changed_at`](crate::server::tables::watched::Watched::changed_at).
     pub changed_at: u64,
 }
 
@@ -32,14 +34,15 @@ impl ResourceEntry {
         // same.
         self.generation = self.generation.wrapping_add(1);
         let mut outdated = Outdated::default();
-        if !self.subscriptions.is_empty() {
-            self.due.add(DueNotify::Something);
-            self.due.add(DueNotify::ForAll);
-            self.changed_at = if self.changed_at > 0 { self.changed_at } else { began };
-            outdated.transient_body = std::mem::replace(&mut self.transient_body, transient_body);
-        } else {
-            self.transient_body = None;
+        let Some(watched) = &mut self.watched else { return outdated };
+        if watched.subscriptions.is_empty() {
+            outdated.transient_body = watched.transient_body.take();
+            return outdated;
         }
+        self.due.add(DueNotify::Something);
+        self.due.add(DueNotify::ForAll);
+        watched.changed_at = if watched.changed_at > 0 { watched.changed_at } else { began };
+        outdated.transient_body = std::mem::replace(&mut watched.transient_body, transient_body);
         outdated
     }
 
@@ -51,15 +54,20 @@ impl ResourceEntry {
         self.due.add(DueNotify::Something);
         self.due.add(DueNotify::ForAll);
         let mut outdated = Outdated::default();
-        if let Some(changed) = changed.filter(|_| !is_full && !self.due.has(DueNotify::FullList)) {
+        let is_listed = !is_full && !self.due.has(DueNotify::FullList);
+        let Ok(watched) = self.watched_or_new() else {
+            self.due.add(DueNotify::FullList);
+            return outdated;
+        };
+        if let Some(changed) = changed.filter(|_| is_listed) {
             let is_same = |other: &ChangedWatcher| other.strings.all::<2>() == changed.strings.all::<2>();
-            outdated.change = self.changes.take_where(is_same);
-            if self.changes.len() < MOST_CHANGES && self.changes.push(changed).is_ok() {
+            outdated.change = watched.changes.take_where(is_same);
+            if watched.changes.len() < MOST_CHANGES && watched.changes.push(changed).is_ok() {
                 return outdated;
             }
         }
+        outdated.changes = watched.changes.take();
         self.due.add(DueNotify::FullList);
-        outdated.changes = self.changes.take();
         outdated
     }
 
@@ -68,11 +76,13 @@ impl ResourceEntry {
         for due in [DueNotify::Something, DueNotify::ForAll, DueNotify::Asked] {
             self.due.take(due);
         }
+        let is_full = self.due.take(DueNotify::FullList);
+        let Some(watched) = &mut self.watched else { return Carried { is_full, ..Carried::default() } };
         Carried {
-            transient_body: self.transient_body.take(),
-            changes: self.changes.take(),
-            is_full: self.due.take(DueNotify::FullList),
-            changed_at: std::mem::take(&mut self.changed_at),
+            transient_body: watched.transient_body.take(),
+            changes: watched.changes.take(),
+            is_full,
+            changed_at: std::mem::take(&mut watched.changed_at),
         }
     }
 }
@@ -126,7 +136,7 @@ mod tests {
         let some = |entry: &mut ResourceEntry, count: usize| {
             for n in 0..count {
                 entry.note_watcher(changed(&n.to_string(), Status::Active), false);
-                assert!(entry.changes.len() <= MOST_CHANGES);
+                assert!(entry.watched_or_new().expect("memory").changes.len() <= MOST_CHANGES);
             }
         };
         some(&mut entry, first);
@@ -164,7 +174,7 @@ mod tests {
         for is_watched in [false, true] {
             let mut entry = entry();
             if is_watched {
-                entry.subscriptions.push(3).expect("memory");
+                entry.watched_or_new().expect("memory").subscriptions.push(3).expect("memory");
             }
             // A process is sending meanwhile.
             entry.busy = true;

@@ -7,7 +7,7 @@ use crate::presence::publication::{DialogSum, DialogView, Dialogs, Publication, 
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::packed::Strings;
-use crate::time::{Expiry, Moment};
+use crate::time::{Expiry, Moment, ShortMoment};
 
 const ETAG: usize = 0;
 const RUID: usize = 1;
@@ -16,24 +16,47 @@ const BODY: usize = 3;
 
 /// A publication in shared memory: its strings in one block.
 pub struct SharedPublication {
-    strings: Strings<3, ShmBox<[u8]>>,
-    /// When it ends.
-    pub expires_at: Expiry,
+    strings: Strings<3, ShmBox<[u8]>, u16>,
+    /// What is known of its dialogs; none: it is no dialog document, or one that cannot be read.
+    dialogs: Option<ShmBox<SharedDialogs>>,
+    /// When it ends, if it does.
+    expires_at: Option<ShortMoment>,
     /// When it was received, where that is known.
-    pub received_at: Option<Moment>,
+    received_at: Option<ShortMoment>,
     /// Its priority.
-    pub priority: i32,
-    /// Its dialogs that have an id.
-    pub marks: ShmVec<Mark>,
-    /// What is known of all its dialogs together.
-    pub dialogs: DialogSum,
+    priority: i32,
     /// What its row lacks.
     pub row_state: PublicationRowState,
     /// When its row is tried again that could not be written.
     pub aside: Aside,
 }
 
-shm_safe!(SharedPublication { strings, expires_at, received_at, priority, marks, dialogs, row_state, aside });
+shm_safe!(SharedPublication { strings, dialogs, expires_at, received_at, priority, row_state, aside });
+
+const _: () = assert!(size_of::<SharedPublication>() <= 56, "a document beside its strings");
+
+/// The dialogs a document speaks of.
+struct SharedDialogs {
+    /// Those that have an id, sorted by it.
+    marks: ShmVec<Mark>,
+    /// What is known of all of them together.
+    sum: DialogSum,
+}
+
+shm_safe!(SharedDialogs { marks, sum });
+
+impl SharedDialogs {
+    /// A copy in shared memory; `None` where there is nothing to remember.
+    fn new(dialogs: &Dialogs) -> Result<Option<ShmBox<SharedDialogs>>, NoMemory> {
+        if *dialogs == Dialogs::default() {
+            return Ok(None);
+        }
+        let mut marks = ShmVec::new_in(Shm);
+        marks.try_reserve_exact(dialogs.marks.len()).map_err(|_| NoMemory)?;
+        marks.extend_from_slice(&dialogs.marks);
+        shm::boxed(SharedDialogs { marks, sum: dialogs.sum }).map(Some)
+    }
+}
 
 impl SharedPublication {
     /// A copy in shared memory.
@@ -53,19 +76,20 @@ impl SharedPublication {
     pub fn with_body(publication: &Publication, body: &[u8], dialogs: &Dialogs) -> Result<SharedPublication, NoMemory> {
         let parts = [publication.etag.bytes(), &publication.ruid, &publication.sender, body];
         let strings = Strings::joined(&parts, shm::concat)?;
-        let mut marks = ShmVec::new_in(Shm);
-        marks.try_reserve_exact(dialogs.marks.len()).map_err(|_| NoMemory)?;
-        marks.extend_from_slice(&dialogs.marks);
         Ok(SharedPublication {
             strings,
-            expires_at: publication.expires_at,
-            received_at: publication.received_at,
+            dialogs: SharedDialogs::new(dialogs)?,
+            expires_at: publication.expires_at.moment().map(ShortMoment::from),
+            received_at: publication.received_at.map(ShortMoment::from),
             priority: publication.priority,
-            marks,
-            dialogs: dialogs.sum,
             row_state: PublicationRowState::Nothing,
             aside: Aside::default(),
         })
+    }
+
+    /// When it ends.
+    pub fn expires_at(&self) -> Expiry {
+        Expiry::from(self.expires_at.map(Moment::from))
     }
 
     /// The id of its record.
@@ -80,7 +104,8 @@ impl SharedPublication {
 
     /// A private copy.
     pub fn to_private(&self) -> Publication {
-        let dialogs = Dialogs { marks: self.marks.to_vec(), sum: self.dialogs };
+        let DialogView { marks, sum } = self.dialogs();
+        let dialogs = Dialogs { marks: marks.to_vec(), sum };
         Publication { body: self.body().to_vec(), dialogs, ..self.without_body() }
     }
 
@@ -90,8 +115,8 @@ impl SharedPublication {
             etag: EntityTag::new(self.strings.get(ETAG).to_vec()),
             ruid: self.strings.get(RUID).to_vec(),
             sender: self.strings.get(SENDER).to_vec(),
-            expires_at: self.expires_at,
-            received_at: self.received_at,
+            expires_at: self.expires_at(),
+            received_at: self.received_at(),
             priority: self.priority,
             ..Publication::default()
         }
@@ -109,10 +134,13 @@ impl StoredDocument for SharedPublication {
         self.strings.get(SENDER)
     }
     fn received_at(&self) -> Option<Moment> {
-        self.received_at
+        self.received_at.map(Moment::from)
     }
     fn dialogs(&self) -> DialogView<'_> {
-        DialogView { marks: &self.marks, sum: self.dialogs }
+        match &self.dialogs {
+            Some(dialogs) => DialogView { marks: &dialogs.marks, sum: dialogs.sum },
+            None => DialogView { marks: &[], sum: DialogSum::default() },
+        }
     }
 }
 

@@ -2,18 +2,13 @@
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox, ShmVec};
 use crate::presence::event_package::PackageId;
-use crate::presence::notification::{NotifyReason, TransientBody};
 use crate::presence::remembered::BodyDigest;
 use crate::presence::resource::Resource;
-use crate::presence::subscription::Status;
-use crate::presence::winfo::{WatcherEvent, WatcherTimes};
 use crate::server::tables::lazy_vec::LazyVec;
 use crate::server::tables::publication_entry::SharedPublication;
-use crate::server::tables::slot_vec::SlotVec;
-use crate::server::tables::subscription_entry::SharedSubscription;
+use crate::server::tables::watched::{CachedBody, FinalNotify, Watched};
 use crate::shm_safe::shm_safe;
-use crate::sip::packed::Strings;
-use crate::time::{Expiry, Moment, ShortMoment};
+use crate::time::Moment;
 
 /// What is known of the documents of a resource.
 pub enum Documents {
@@ -27,108 +22,6 @@ shm_safe!(
     enum Documents {
         Unknown,
         Known(value),
-    }
-);
-
-/// A composed body that is kept.
-#[derive(Default)]
-pub struct CachedBody {
-    /// The body, unless it is that of the only document; `None`: it is known that there is none.
-    body: Option<ShmBox<[u8]>>,
-    /// It is that of the only document.
-    is_document: bool,
-    /// Its CRC-32.
-    crc32: u32,
-    /// Until when it is true; none: nothing is known.
-    valid_until: Option<ShortMoment>,
-}
-
-shm_safe!(CachedBody { body, is_document, crc32, valid_until });
-
-impl CachedBody {
-    /// A body that is true for a while.
-    ///
-    /// # Errors
-    ///
-    /// Fails when shared memory runs out.
-    pub fn new(body: Option<&[u8]>, digest: BodyDigest, valid_until: Expiry) -> Result<CachedBody, NoMemory> {
-        let body = body.map(shm::copy).transpose()?;
-        Ok(CachedBody { body, is_document: false, crc32: digest.crc32, valid_until: until(valid_until) })
-    }
-
-    /// The body of the only document.
-    pub fn document(digest: BodyDigest, valid_until: Expiry) -> CachedBody {
-        CachedBody { body: None, is_document: true, crc32: digest.crc32, valid_until: until(valid_until) }
-    }
-}
-
-/// A moment, or the last one there is.
-fn until(end: Expiry) -> Option<ShortMoment> {
-    Some(ShortMoment::from(end.moment().unwrap_or(Moment::MAX)))
-}
-
-/// A watcher of the resource that the next document of a winfo resource has to list.
-pub struct ChangedWatcher {
-    /// URI and id.
-    pub strings: Strings<1, ShmBox<[u8]>>,
-    /// Its status.
-    pub status: Status,
-    /// What made it.
-    pub event: WatcherEvent,
-    /// When its subscription began and ends.
-    pub times: WatcherTimes,
-}
-
-shm_safe!(ChangedWatcher { strings, status, event, times });
-
-/// A subscription that has ended and whose last NOTIFY is due.
-pub struct FinalNotify {
-    /// The subscription as it was.
-    pub subscription: SharedSubscription,
-    /// Why it ended.
-    pub notify_reason: NotifyReason,
-}
-
-shm_safe!(FinalNotify { subscription, notify_reason });
-
-/// A document shown only in the next pass.
-pub enum SharedTransientBody {
-    /// It was removed from this place.
-    Removed(SharedPublication, usize),
-    /// It was published for once.
-    Body(ShmBox<[u8]>),
-}
-
-impl SharedTransientBody {
-    /// A copy in shared memory.
-    ///
-    /// # Errors
-    ///
-    /// Fails when shared memory runs out.
-    pub fn shared(transient_body: &TransientBody) -> Result<ShmBox<SharedTransientBody>, NoMemory> {
-        shm::boxed(match transient_body {
-            TransientBody::Removed(publication, place) => {
-                SharedTransientBody::Removed(SharedPublication::new(publication)?, *place)
-            }
-            TransientBody::Body(body) => SharedTransientBody::Body(shm::copy(body)?),
-        })
-    }
-
-    /// A private copy.
-    pub fn to_private(&self) -> TransientBody {
-        match self {
-            SharedTransientBody::Removed(publication, place) => {
-                TransientBody::Removed(publication.to_private(), *place)
-            }
-            SharedTransientBody::Body(body) => TransientBody::Body(body.to_vec()),
-        }
-    }
-}
-
-shm_safe!(
-    enum SharedTransientBody {
-        Removed(first, second),
-        Body(value),
     }
 );
 
@@ -183,30 +76,21 @@ pub struct ResourceEntry {
     pub busy: bool,
     /// What is due.
     pub due: Dues,
-    /// When the oldest change of its documents came in that watchers have not been notified of, in microseconds of the
-    /// clock for measuring; 0: there is none.
-    pub changed_at: u64,
     /// Counts the changes that its watchers are notified of.
     pub generation: u32,
     /// Counts the states of its documents.
     pub documents_version: u32,
-    /// The slots of its subscriptions.
-    pub subscriptions: SlotVec,
-    /// Last NOTIFYs that are due.
-    pub final_notifies: LazyVec<FinalNotify>,
-    /// A document for the next pass only.
-    pub transient_body: Option<ShmBox<SharedTransientBody>>,
-    /// Watchers for the next winfo pass.
-    pub changes: LazyVec<ChangedWatcher>,
     /// Its subscriptions come from rows, and its rules have not been asked since.
     pub unjudged: bool,
     /// Its documents.
     pub documents: Documents,
     /// Documents that are gone and whose rows are still there.
     pub removed: LazyVec<SharedPublication>,
-    /// Its composed body; see [`ResourceEntry::cached_body`].
-    pub cached: CachedBody,
+    /// What hangs on it because it is watched.
+    pub watched: Option<ShmBox<Watched>>,
 }
+
+const _: () = assert!(size_of::<ResourceEntry>() <= 80, "a resource that is published and not watched");
 
 shm_safe!(ResourceEntry {
     uri,
@@ -214,17 +98,12 @@ shm_safe!(ResourceEntry {
     hash,
     busy,
     due,
-    changed_at,
     generation,
     documents_version,
-    subscriptions,
-    final_notifies,
-    transient_body,
-    changes,
     unjudged,
     documents,
     removed,
-    cached
+    watched
 });
 
 impl ResourceEntry {
@@ -240,17 +119,12 @@ impl ResourceEntry {
             hash: resource.hash,
             busy: false,
             due: Dues::default(),
-            changed_at: 0,
             generation: 1,
             documents_version: 1,
-            subscriptions: SlotVec::default(),
-            final_notifies: LazyVec::default(),
-            transient_body: None,
-            changes: LazyVec::default(),
             unjudged: false,
             documents,
             removed: LazyVec::default(),
-            cached: CachedBody::default(),
+            watched: None,
         })
     }
 
@@ -260,15 +134,22 @@ impl ResourceEntry {
             matches!(&self.documents, Documents::Known(list) if list.is_empty()) && self.removed.is_empty();
         !self.busy
             && !self.due.has(DueNotify::Something)
-            && self.subscriptions.is_empty()
-            && self.final_notifies.is_empty()
+            && self.subscriptions().is_empty()
+            && self.final_notifies().is_empty()
             && no_documents
     }
 
     /// A change of documents: the kept body is no longer true.
     pub fn documents_changed(&mut self) {
-        self.cached = CachedBody::default();
+        self.forget_cached_body();
         self.documents_version = self.documents_version.wrapping_add(1);
+    }
+
+    /// What was composed is no longer true.
+    pub fn forget_cached_body(&mut self) {
+        if let Some(watched) = &mut self.watched {
+            watched.cached = CachedBody::default();
+        }
     }
 
     /// The body of the only document, if there is just one.
@@ -281,17 +162,110 @@ impl ResourceEntry {
 
     /// The composed body, if it is known now: `Some(None)` when it is known that there is none.
     pub fn cached_body(&self, now: Moment) -> Option<Option<(&[u8], BodyDigest)>> {
-        self.cached.valid_until.filter(|until| Moment::from(*until) > now)?;
-        let body = match self.cached.is_document {
+        let cached = &self.watched.as_ref()?.cached;
+        cached.valid_until.filter(|until| Moment::from(*until) > now)?;
+        let body = match cached.is_document {
             true => self.only_document().map(Some),
-            false => Some(self.cached.body.as_deref()),
+            false => Some(cached.body.as_deref()),
         };
         let bytes = |body: &[u8]| u32::try_from(body.len()).unwrap_or(u32::MAX);
-        body.map(|body| body.map(|body| (body, BodyDigest { bytes: bytes(body), crc32: self.cached.crc32 })))
+        body.map(|body| body.map(|body| (body, BodyDigest { bytes: bytes(body), crc32: cached.crc32 })))
     }
 
     /// The resource of this resource entry.
     pub fn resource(&self) -> Resource {
         Resource { uri: self.uri.to_vec(), event: self.event, hash: self.hash }
+    }
+
+    /// The slots of its subscriptions.
+    pub fn subscriptions(&self) -> &[u32] {
+        self.watched.as_ref().map_or(&[], |watched| &watched.subscriptions)
+    }
+
+    /// The last NOTIFYs that are due.
+    pub fn final_notifies(&self) -> &[FinalNotify] {
+        self.watched.as_ref().map_or(&[], |watched| &watched.final_notifies)
+    }
+
+    /// What hangs on it because it is watched, made when there is nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out; nothing is changed then.
+    pub fn watched_or_new(&mut self) -> Result<&mut Watched, NoMemory> {
+        match &mut self.watched {
+            Some(watched) => Ok(watched),
+            none => Ok(none.insert(shm::boxed(Watched::default())?)),
+        }
+    }
+
+    /// Makes room for one more last NOTIFY.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
+    pub fn reserve_final_notify(&mut self) -> Result<(), NoMemory> {
+        self.watched_or_new()?.final_notifies.try_reserve(1)
+    }
+
+    /// Adds a last NOTIFY that is due.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out and there is no room for it.
+    pub fn push_final_notify(&mut self, final_notify: FinalNotify) -> Result<(), NoMemory> {
+        self.watched_or_new()?.final_notifies.push(final_notify)
+    }
+
+    /// Takes the last NOTIFYs that are due.
+    pub fn take_final_notifies(&mut self) -> LazyVec<FinalNotify> {
+        self.watched.as_mut().map(|watched| watched.final_notifies.take()).unwrap_or_default()
+    }
+
+    /// Lets go of what was kept for watchers when there are none any more.
+    pub fn forget_if_unwatched(&mut self) {
+        if self.watched.as_ref().is_some_and(|watched| watched.is_over()) {
+            self.watched = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+    use crate::host::shm::Shm;
+    use crate::presence::resource::UriComparison;
+    use crate::time::Expiry;
+
+    fn entry() -> ResourceEntry {
+        let rule = UriComparison { ignore_case: false, seed: 7 };
+        let resource = rule.resource(b"sip:alice@example.org", PackageId(1));
+        ResourceEntry::new(&resource, Documents::Known(ShmVec::new_in(Shm))).expect("memory")
+    }
+
+    #[test]
+    fn a_resource_that_nobody_watches_any_more_holds_no_more_than_one_that_never_was() {
+        let mut entry = entry();
+        let before = fake::live_blocks();
+        let watched = entry.watched_or_new().expect("memory");
+        watched.subscriptions.push(3).expect("memory");
+        watched.cached = CachedBody::new(Some(b"body"), BodyDigest::of(b"body"), Expiry::Never).expect("memory");
+        entry.forget_if_unwatched();
+        assert_eq!(entry.subscriptions(), [3]);
+        assert!(entry.cached_body(Moment::at(1)).is_some());
+        entry.watched_or_new().expect("memory").subscriptions.swap_remove(0);
+        entry.forget_if_unwatched();
+        assert!(entry.subscriptions().is_empty() && entry.cached_body(Moment::at(1)).is_none());
+        assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn without_memory_it_stays_as_it_was() {
+        let mut entry = entry();
+        let (made, failed) = fake::failing_at(0, || entry.watched_or_new().map(|_| ()));
+        assert!(failed && made.is_err() && entry.watched.is_none());
+        let (room, failed) = fake::failing_at(1, || entry.reserve_final_notify());
+        assert!(failed && room.is_err() && entry.final_notifies().is_empty());
     }
 }

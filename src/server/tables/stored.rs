@@ -86,7 +86,7 @@ impl Tables {
 
     /// How many subscriptions there are to a resource.
     pub(crate) fn watcher_count(&self, resource: &Resource) -> usize {
-        self.shard(resource.hash).entry(self.rule(), resource).map_or(0, |entry| entry.subscriptions.len())
+        self.shard(resource.hash).entry(self.rule(), resource).map_or(0, |entry| entry.subscriptions().len())
     }
 
     /// The subscription of a dialog.
@@ -104,7 +104,7 @@ impl Tables {
     pub(crate) fn subscriptions_to(&self, resource: &Resource) -> Vec<Subscription> {
         let mut shard = self.shard(resource.hash);
         let slots: Vec<u32> = match shard.entry(self.rule(), resource) {
-            Some(entry) => entry.subscriptions.to_vec(),
+            Some(entry) => entry.subscriptions().to_vec(),
             None => return Vec::new(),
         };
         slots.iter().filter_map(|slot| shard.stored_in_slot(*slot)).map(|m| m.subscription.to_private()).collect()
@@ -191,7 +191,7 @@ impl Tables {
     pub(crate) fn shows_one_document(&self, resource: &Resource) -> bool {
         let mut shard = self.shard(resource.hash);
         let Some(entry) = shard.entry(self.rule(), resource) else { return false };
-        !entry.subscriptions.is_empty() && matches!(&entry.documents, Documents::Known(all) if all.len() <= 1)
+        !entry.subscriptions().is_empty() && matches!(&entry.documents, Documents::Known(all) if all.len() <= 1)
     }
 
     /// Notes that a NOTIFY was answered by something else than success.
