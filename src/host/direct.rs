@@ -51,7 +51,7 @@ impl Onlooker {
         if unsafe { sys::kr_direct_has_onsend_route() } != 0 {
             return Some(Onlooker::OnSendRoute);
         }
-        // SAFETY: as above.
+        // SAFETY: looks at route lists that the host does not change after its start.
         match unsafe { sys::kr_reply_route() } {
             sys::kr_reply_route_KR_REPLY_ROUTE_ASKS_TM => Some(Onlooker::ReplyRoute),
             sys::kr_reply_route_KR_REPLY_ROUTE_UNREADABLE => Some(Onlooker::UnreadableReplyRoute),

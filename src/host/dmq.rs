@@ -144,7 +144,7 @@ pub fn nodes() -> Vec<DmqNode> {
 /// # Safety
 /// `answer` is the place for the answer of a callback in progress.
 pub unsafe fn answer(answer: *mut sys::peer_reponse_t, code: i32, reason: &'static str) {
-    // SAFETY: as promised; the reason lives for ever.
+    // SAFETY: the answer is dmq's own, and the reason is a constant.
     if let Some(answer) = unsafe { answer.as_mut() } {
         answer.resp_code = code;
         answer.reason = lend(reason.as_bytes());

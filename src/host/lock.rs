@@ -21,7 +21,7 @@ pub struct Lock<T> {
 // SAFETY: the value is reached through `lock()` only, which excludes every other process and thread, so that it is
 // handed from one to the other; that is what `Send` allows.
 unsafe impl<T: Send> Sync for Lock<T> {}
-// SAFETY: as above; the lock has no tie to the process that made it.
+// SAFETY: what it guards may be sent, and the lock has no tie to the process that made it.
 unsafe impl<T: Send> Send for Lock<T> {}
 
 impl<T: ShmSafe> ShmSafe for Lock<T> {}

@@ -37,7 +37,7 @@ pub fn every(seconds: i32, process: TimerProcess, f: TimerFn) -> bool {
     match process {
         // SAFETY: the host keeps the function pointer, which lives as long as the module, and hands it a null.
         TimerProcess::Secondary => unsafe { sys::kr_wtimer_add(Some(f), std::ptr::null_mut(), seconds) >= 0 },
-        // SAFETY: as above.
+        // SAFETY: the main process keeps the function for its timer, and hands it the same null.
         TimerProcess::Main => unsafe { sys::kr_register_timer(Some(f), std::ptr::null_mut(), seconds as c_uint) >= 0 },
     }
 }
@@ -60,7 +60,7 @@ pub fn fork_timer(name: &'static CStr, micros: c_int, f: TimerFn, param: usize) 
 pub fn reserve_workers(count: i32) -> bool {
     // SAFETY: the host adds to a counter of its own.
     unsafe { sys::kr_cfg_register_child(count) };
-    // SAFETY: as above.
+    // SAFETY: the host adds to the number of processes that it has not forked yet.
     unsafe { sys::kr_register_procs(count) >= 0 }
 }
 

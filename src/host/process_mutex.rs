@@ -18,7 +18,7 @@ impl ShmSafe for ProcessMutex {}
 // SAFETY: a process-shared mutex is made for use from several processes.
 unsafe impl Sync for ProcessMutex {}
 
-// SAFETY: as above; it is moved only before its first use.
+// SAFETY: the mutex is moved only before its first use, which is no other thread's.
 unsafe impl Send for ProcessMutex {}
 
 impl ProcessMutex {
@@ -36,7 +36,7 @@ impl ProcessMutex {
         unsafe { libc::pthread_mutexattr_init(&mut attributes) };
         // SAFETY: initialised above, until they are destroyed below.
         unsafe { libc::pthread_mutexattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED) };
-        // SAFETY: as above.
+        // SAFETY: the attributes are initialised, and nobody else has them.
         unsafe { libc::pthread_mutexattr_setrobust(&mut attributes, libc::PTHREAD_MUTEX_ROBUST) };
         // SAFETY: `lock` has its final address and nobody else knows it yet.
         unsafe { libc::pthread_mutex_init(lock.raw.get(), &attributes) };
@@ -71,7 +71,7 @@ impl ProcessMutex {
             return tried;
         }
         let began = clock::monotonic_micros();
-        // SAFETY: as above.
+        // SAFETY: `new` has initialised the mutex, and it is never destroyed.
         let taken = unsafe { libc::pthread_mutex_lock(self.raw.get()) };
         if let Some(measured) = measured() {
             measured.database_locks.record(clock::monotonic_micros().saturating_sub(began));

@@ -33,13 +33,13 @@ impl PvResult {
     /// # Safety
     /// The value stays readable until the script has read it.
     pub unsafe fn lent(&self, mut value: sys::_str) -> i32 {
-        // SAFETY: as above, and as promised by the caller.
+        // SAFETY: the getter's own three arguments; the caller vouches for the text.
         unsafe { sys::kr_pv_str(self.msg, self.param, self.result, &mut value) }
     }
 
     /// A number.
     pub fn number(&self, value: u32) -> i32 {
-        // SAFETY: as above.
+        // SAFETY: the getter's own three arguments, which live until it returns; the number is copied.
         unsafe { sys::kr_pv_uint(self.msg, self.param, self.result, value) }
     }
 }

@@ -14,7 +14,7 @@ impl ShmSafe for &'static Semaphore {}
 // SAFETY: a process-shared semaphore is made for use from several processes.
 unsafe impl Sync for Semaphore {}
 
-// SAFETY: as above; it is moved only before its first use.
+// SAFETY: the semaphore is moved only before its first use, which is no other thread's.
 unsafe impl Send for Semaphore {}
 
 impl Semaphore {

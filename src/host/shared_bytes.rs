@@ -63,7 +63,7 @@ impl Drop for SharedBytes {
 
 // SAFETY: the bytes are never changed, the count is atomic, and shared memory belongs to no process.
 unsafe impl Send for SharedBytes {}
-// SAFETY: as above.
+// SAFETY: a shared reference only reads bytes that stay, and counts atomically.
 unsafe impl Sync for SharedBytes {}
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ unsafe fn raw_free(block: *mut u8, size: usize) {
     match size {
         // SAFETY: the caller vouches for block and size, and `raw_allocate` took blocks of this size there.
         ..=slab::LARGEST => unsafe { slab::free(block, size) },
-        // SAFETY: as above.
+        // SAFETY: `raw_allocate` takes blocks that are larger than the slab's from the host itself.
         _ => unsafe { sys::kr_shm_free(block as *mut _) },
     }
 }

@@ -79,7 +79,7 @@ impl<T> Drop for AppendOnlyList<T> {
 
 // SAFETY: the list hands out shared references only, across processes as across threads.
 unsafe impl<T: Sync + Send> Sync for AppendOnlyList<T> {}
-// SAFETY: as above.
+// SAFETY: its chunks are in shared memory, which belongs to no thread, and what they hold may be sent.
 unsafe impl<T: Sync + Send> Send for AppendOnlyList<T> {}
 
 #[cfg(test)]

@@ -311,7 +311,7 @@ impl Class {
         }
         // SAFETY: chunks in the list are alive and have room, and the holder of their class's lock may change them.
         let block = unsafe { Chunk::take(chunk, self.block) };
-        // SAFETY: as above.
+        // SAFETY: taking a block leaves the chunk alive and in its list, and the lock is still held.
         if unsafe { (*chunk).is_full() } {
             // SAFETY: it is the first of the list.
             unsafe { self.unlink(chunk) };
@@ -340,7 +340,8 @@ impl Class {
         if !unsafe { Chunk::has_block(chunk, block, self.block) } {
             return Returned::Foreign;
         }
-        // SAFETY: as above. The reference covers the header alone, and ends before the chunk is linked.
+        // SAFETY: the chunk has this block, so it is alive, and its class is locked. The reference covers the header
+        // alone, and ends before the chunk is linked.
         let head = unsafe { &mut *chunk };
         let was_full = head.is_full();
         // SAFETY: the block is the caller's to give, and large enough for an address; none is smaller than 8 bytes.
@@ -375,7 +376,7 @@ impl Class {
         self.chunks.insert(place, chunk);
         // SAFETY: the chunk is whole, by the caller's word.
         self.held += unsafe { (*chunk).bytes };
-        // SAFETY: as above, and nobody else knows it.
+        // SAFETY: the caller has just made the chunk, and nobody else knows it.
         unsafe { self.link(chunk) };
         true
     }
@@ -406,7 +407,7 @@ impl Class {
             Some(before) => before.after = after,
             None => self.roomy = after,
         }
-        // SAFETY: as above.
+        // SAFETY: null, or a chunk of the same list, whose class is locked; no other reference to it is held.
         if let Some(after) = unsafe { after.as_mut() } {
             after.before = before;
         }
@@ -470,7 +471,7 @@ mod tests {
             // SAFETY: the block is ours until it is given back, and was filled when it was taken.
             let bytes = unsafe { crate::host::bytes::slice(self.at, self.size) };
             assert!(bytes.iter().all(|byte| *byte == self.mark), "somebody else wrote to the block");
-            // SAFETY: as above.
+            // SAFETY: the test took the block with this size, and gives it back once.
             unsafe { pool.free(self.at, self.size) };
         }
     }

@@ -33,7 +33,7 @@ pub fn seed_shared_memory() {
     let name = unsafe { sys::kr_shm_manager() };
     // SAFETY: the name ends with a NUL, and lives for ever.
     let Some(manager) = (unsafe { Manager::of(name) }) else {
-        // SAFETY: as above.
+        // SAFETY: the host names its allocator with a constant, which ends with a NUL.
         let name = unsafe { super::bytes::c_text(name) };
         return crate::log!(Info, "memory is not seeded: the allocator {} is not known", super::log::show(name));
     };
@@ -66,7 +66,7 @@ impl Manager {
     /// # Safety
     /// The name ends with a NUL.
     unsafe fn of(name: *const c_char) -> Option<Manager> {
-        // SAFETY: as promised by the caller.
+        // SAFETY: the caller hands in a name that ends with a NUL.
         match unsafe { super::bytes::c_text(name) } {
             b"q_malloc" => Some(Manager::Quick),
             b"f_malloc" => Some(Manager::Fast),
@@ -97,7 +97,7 @@ unsafe fn seed(seeds: &Seeds, allocate: Allocate, free: Free) -> usize {
             for _ in 0..*copies {
                 // SAFETY: the caller vouches for the function.
                 let block = unsafe { allocate(size) };
-                // SAFETY: as above; this block stays for ever, so that two seeds are never joined.
+                // SAFETY: the block is ours; it stays for ever, so that two seeds are never joined.
                 let between = unsafe { allocate(16) };
                 if !block.is_null() {
                     blocks.push(block);

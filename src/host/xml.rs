@@ -40,9 +40,9 @@ unsafe fn take_written(text: *mut sys::xmlChar, length: c_int) -> Option<Vec<u8>
     if text.is_null() {
         return None;
     }
-    // SAFETY: by the caller's word.
+    // SAFETY: libxml2 has written so many bytes to the text that the caller got from it.
     let copy = unsafe { slice(text, length.max(0) as usize) }.to_vec();
-    // SAFETY: as above.
+    // SAFETY: libxml2 has allocated the text for its caller, and it was copied.
     unsafe { sys::kr_xml_free(text as *mut _) };
     (!copy.is_empty()).then_some(copy)
 }
@@ -128,7 +128,7 @@ impl Element<'_> {
 /// # Safety
 /// `left` is null or NUL-terminated.
 unsafe fn same_name(left: *const sys::xmlChar, right: &std::ffi::CStr) -> bool {
-    // SAFETY: as promised; null is never equal.
+    // SAFETY: the caller hands in null or a name that ends with a NUL; null is never equal.
     !left.is_null() && unsafe { sys::xmlStrcasecmp(left, right.as_ptr() as *const _) == 0 }
 }
 
@@ -147,7 +147,7 @@ pub unsafe fn find_node(
         let namespace = unsafe { found.ns.as_ref() }.map_or(std::ptr::null(), |namespace| namespace.prefix);
         // SAFETY: names live as long as the document.
         let fits = prefix.is_none_or(|prefix| unsafe { same_name(namespace, prefix) });
-        // SAFETY: as above.
+        // SAFETY: the name of a node is a text of its document, which lives as long as `found` does.
         if fits && unsafe { same_name(found.name, name) } {
             return node;
         }

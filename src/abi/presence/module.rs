@@ -227,7 +227,7 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
         // SAFETY: strings of the call in progress.
         let (uri, event) = (unsafe { view_ptr(uri) }, unsafe { view_ptr(event) });
         let (Some(uri), Some(event)) = (uri, event) else { return -1 };
-        // SAFETY: as above, or null.
+        // SAFETY: null, or a string of the call in progress.
         let (file_uri, filename) = (unsafe { view_ptr(file_uri) }, unsafe { view_ptr(filename) });
         let file = file_uri.zip(filename);
         let done = match (kind, file) {

@@ -226,62 +226,41 @@ fn cleanup(rpc: &Rpc) {
 /// `presence.cleanup`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_cleanup(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_cleanup, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 0, cleanup) }
-    })
+    entry!(kr_presence_rpc_cleanup, (), { command!(call, (rpc, ctx), 0, cleanup) })
 }
 
 /// `presence.refreshWatchers uri event type`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_refresh_watchers(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_refresh_watchers, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 5, |rpc| refresh(rpc, Kind::Given)) }
-    })
+    entry!(kr_presence_rpc_refresh_watchers, (), { command!(call, (rpc, ctx), 5, |rpc| refresh(rpc, Kind::Given)) })
 }
 
 /// `presence.updateWatchers uri event`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_update_watchers(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_update_watchers, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 2, |rpc| refresh(rpc, Kind::Watchers)) }
-    })
+    entry!(kr_presence_rpc_update_watchers, (), { command!(call, (rpc, ctx), 2, |rpc| refresh(rpc, Kind::Watchers)) })
 }
 
 /// `presence.presentity_list [full]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_presentity_list(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_presentity_list, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 1, |rpc| answered(rpc, presentity_list)) }
-    })
+    entry!(kr_presence_rpc_presentity_list, (), { command!(call, (rpc, ctx), 1, |rpc| answered(rpc, presentity_list)) })
 }
 
 /// `presence.presentity_show uri [full]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_presentity_show(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_presentity_show, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 2, |rpc| answered(rpc, presentity_show)) }
-    })
+    entry!(kr_presence_rpc_presentity_show, (), { command!(call, (rpc, ctx), 2, |rpc| answered(rpc, presentity_show)) })
 }
 
 /// `presence.watcher_list uri [full]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_watcher_list(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_watcher_list, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 2, |rpc| answered(rpc, watcher_list)) }
-    })
+    entry!(kr_presence_rpc_watcher_list, (), { command!(call, (rpc, ctx), 2, |rpc| answered(rpc, watcher_list)) })
 }
 
 /// `presence.publish_cache_sync`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_publish_cache_sync(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_publish_cache_sync, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 0, cache_sync) }
-    })
+    entry!(kr_presence_rpc_publish_cache_sync, (), { command!(call, (rpc, ctx), 0, cache_sync) })
 }

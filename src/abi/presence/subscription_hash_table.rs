@@ -78,9 +78,9 @@ unsafe fn after(record: *mut subs_t) -> *mut subs_t {
 /// # Safety
 /// The bucket is locked, and `before` is one of its records, or its head, and not the last.
 unsafe fn unlink_after(before: *mut subs_t) -> *mut subs_t {
-    // SAFETY: by the caller's word.
+    // SAFETY: the caller holds the lock of the bucket that `before` belongs to.
     let record = unsafe { after(before) };
-    // SAFETY: as above.
+    // SAFETY: `before` was not the last one, so this is a record of the same locked bucket.
     let rest = unsafe { after(record) };
     // SAFETY: `before` is a record under the lock, and no reference to it is held.
     unsafe { (*before).next = rest };
@@ -98,7 +98,7 @@ impl<'a> Dialog<'a> {
     /// # Safety
     /// The strings are valid for `'a`.
     unsafe fn new(callid: &str_t, to_tag: &str_t, from_tag: &str_t) -> Dialog<'a> {
-        // SAFETY: by the caller's word.
+        // SAFETY: the caller hands in strings that live for `'a`.
         let text = |text: &str_t| unsafe { view(text) };
         Dialog { callid: text(callid), to_tag: text(to_tag), from_tag: text(from_tag) }
     }
@@ -117,7 +117,7 @@ unsafe fn find_before(head: *mut subs_t, wanted: &Dialog<'_>) -> Option<*mut sub
     loop {
         // SAFETY: the list ends in null, and its records are valid while the bucket is locked.
         let record = unsafe { after(before) };
-        // SAFETY: as above.
+        // SAFETY: a record of the locked bucket, or the null that ends its list.
         let found = unsafe { record.as_ref() }?;
         // SAFETY: the strings of a record live as long as it does.
         let dialog = unsafe { Dialog::new(&found.callid, &found.to_tag, &found.from_tag) };
@@ -162,12 +162,12 @@ pub(crate) unsafe extern "C" fn new_shtable(size: c_int) -> *mut sys::subs_entry
 /// `table` has at least `count` buckets and nobody else uses it.
 unsafe fn free_buckets(table: *mut sys::subs_entry, count: usize) {
     for index in 0..count {
-        // SAFETY: by the caller's word.
+        // SAFETY: `index` is below the count of buckets that the caller has given.
         let entry = unsafe { table.add(index) };
         let head = Bucket { entry, locked: false }.head();
         // SAFETY: the records of a list whose table nobody else uses.
         while !unsafe { after(head) }.is_null() {
-            // SAFETY: as above; there is one.
+            // SAFETY: the table is nobody else's, and the record behind this one was found to exist.
             let record = unsafe { unlink_after(head) };
             // SAFETY: it is in no list any more.
             unsafe { free_record(record) };
@@ -203,7 +203,7 @@ pub(crate) unsafe extern "C" fn search_shtable(
         let wanted = unsafe { Dialog::new(&callid, &to_tag, &from_tag) };
         // SAFETY: the caller holds the bucket's lock, as the API says: it is not taken here.
         let bucket = unsafe { Bucket::lock(table, hash, Locked::Needless) };
-        // SAFETY: as above.
+        // SAFETY: the caller of the API holds the lock of this bucket until the call returns.
         let before = unsafe { find_before(bucket.head(), &wanted) };
         // SAFETY: null, or a record of the same list.
         unsafe { after(before.unwrap_or(null_mut())) }
@@ -217,7 +217,7 @@ pub(crate) unsafe extern "C" fn insert_shtable(table: *mut sys::subs_entry, hash
         }
         // SAFETY: the caller's subscription, which nobody changes during the call.
         let given = unsafe { subs.read() };
-        // SAFETY: as above.
+        // SAFETY: the strings of the caller's subscription live as long as the call that copies them.
         let record = unsafe { copy(subs, Memory::Shared, CopyExtent::WithoutTarget) };
         if record.is_null() {
             return -1;
@@ -240,7 +240,7 @@ pub(crate) unsafe extern "C" fn insert_shtable(table: *mut sys::subs_entry, hash
         let head = bucket.head();
         // SAFETY: the head of a bucket that is locked.
         made.next = unsafe { after(head) };
-        // SAFETY: as above; the record is complete.
+        // SAFETY: the bucket is locked here, and the record is complete before the list leads to it.
         unsafe { (*head).next = record };
         0
     })
@@ -260,12 +260,12 @@ pub(crate) unsafe extern "C" fn delete_shtable(table: *mut sys::subs_entry, hash
         let bucket = unsafe { Bucket::lock(table, hash, Locked::Here) };
         // SAFETY: the bucket is locked.
         let Some(before) = (unsafe { find_before(bucket.head(), &wanted) }) else { return -1 };
-        // SAFETY: as above; the dialog's record comes behind `before`.
+        // SAFETY: the bucket is locked here, and the dialog's record comes behind `before`.
         let record = unsafe { unlink_after(before) };
         drop(bucket);
         // SAFETY: it is in no list any more, and has not been freed.
         let cseq = unsafe { (*record).local_cseq };
-        // SAFETY: as above.
+        // SAFETY: the bucket was unlocked after the record had left its list: nobody else can find it.
         unsafe { free_record(record) };
         cseq.wrapping_add(1) as c_int
     })
@@ -304,9 +304,9 @@ pub(crate) unsafe extern "C" fn update_shtable(
         if !record.is_null() && record != subs {
             // SAFETY: the caller's structure, of which these fields are results.
             unsafe { (*subs).local_cseq = given.local_cseq };
-            // SAFETY: as above.
+            // SAFETY: a field of the caller's structure that the API defines as a result, as the CSeq is.
             unsafe { (*subs).version = given.version };
-            // SAFETY: as above.
+            // SAFETY: the third field that the API defines as a result.
             unsafe { (*subs).db_flag = given.db_flag };
         }
         for text in old {

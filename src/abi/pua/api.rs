@@ -24,7 +24,7 @@ const NO_BODY: c_int = -10;
 /// # Safety
 /// `text` is null or a `str` of a call in progress.
 unsafe fn text<'a>(text: *const str_t) -> &'a [u8] {
-    // SAFETY: as promised.
+    // SAFETY: the caller hands in null or a `str` whose text lives until its call returns.
     unsafe { view_ptr(text) }.unwrap_or_default()
 }
 
@@ -42,9 +42,9 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
     entry!(send_publish, -1, {
         // SAFETY: the structure of the call in progress.
         let (Some(info), Some(mut context)) = (unsafe { info.as_ref() }, state::context()) else { return -1 };
-        // SAFETY: its strings live during the call.
+        // SAFETY: the caller keeps the strings that its structure points at until its call returns.
         let text = |place: *mut str_t| unsafe { text(place) };
-        // SAFETY: as above.
+        // SAFETY: a string inside the caller's structure, which lives until the call returns.
         let view = |text: &str_t| unsafe { view(text) };
         // SAFETY: null, or a string of the call in progress.
         let has_body = unsafe { info.body.as_ref() }.is_some_and(|body| !body.s.is_null());
@@ -94,9 +94,9 @@ unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
             ..RequestOptions::default()
         };
         let when = if info.internal_update_flag != 0 { When::IfNew } else { When::Always };
-        // SAFETY: its strings live during the call.
+        // SAFETY: the caller keeps the strings that its structure points at until its call returns.
         let text = |place: *mut str_t| unsafe { text(place) };
-        // SAFETY: as above.
+        // SAFETY: a string inside the caller's structure, which lives until the call returns.
         let view = |text: &str_t| unsafe { view(text) };
         let (uri, watcher, request) = {
             let (uri, watcher) = (text(info.pres_uri), text(info.watcher_uri));
@@ -154,11 +154,11 @@ unsafe extern "C" fn add_event(
 /// # Safety
 /// `entity` is null or a structure of the call in progress.
 unsafe fn stored_dialog(entity: *mut sys::ua_pres) -> Result<Option<Record>, RequestError> {
-    // SAFETY: as promised.
+    // SAFETY: the caller hands in null or its structure, which nobody changes until its call returns.
     let (Some(entity), Some(mut context)) = (unsafe { entity.as_ref() }, state::context()) else { return Ok(None) };
-    // SAFETY: its strings live during the call.
+    // SAFETY: the caller keeps the strings that its structure points at until its call returns.
     let text = |place: *mut str_t| unsafe { text(place) };
-    // SAFETY: as above.
+    // SAFETY: a string inside the caller's structure, which lives until the call returns.
     let view = |text: &str_t| unsafe { view(text) };
     let dialog = Dialog {
         pres_uri: text(entity.pres_uri),

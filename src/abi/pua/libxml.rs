@@ -7,7 +7,7 @@ use std::ffi::{CStr, c_char, c_int};
 /// # Safety
 /// `text` is null or NUL-terminated and lives during the call.
 unsafe fn name<'a>(text: *const c_char) -> Option<&'a CStr> {
-    // SAFETY: as promised.
+    // SAFETY: not null, and the caller's text ends with a NUL.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
 }
 

@@ -78,26 +78,17 @@ fn shown_bytes(record: &Record) -> usize {
 /// `pua.cleanup`: all records are looked through at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_rpc_cleanup(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_pua_rpc_cleanup, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 0, cleanup) }
-    })
+    entry!(kr_pua_rpc_cleanup, (), { command!(call, (rpc, ctx), 0, cleanup) })
 }
 
 /// `pua.config`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_rpc_config(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_pua_rpc_config, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 0, config) }
-    })
+    entry!(kr_pua_rpc_config, (), { command!(call, (rpc, ctx), 0, config) })
 }
 
 /// `pua.list [presentity|.] [offset] [limit]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_rpc_list(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_pua_rpc_list, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 3, list) }
-    })
+    entry!(kr_pua_rpc_list, (), { command!(call, (rpc, ctx), 3, list) })
 }

@@ -39,7 +39,7 @@ mod tests {
         // SAFETY: the name of the line above, which `name` keeps.
         assert_eq!(unsafe { view_ptr(first) }, Some(&b"presentity"[..]));
         let other = name.of(b"watchers");
-        // SAFETY: as above.
+        // SAFETY: `name` keeps the second name at the same place.
         assert_eq!(unsafe { view_ptr(other) }, Some(&b"watchers"[..]));
     }
 }

@@ -46,7 +46,7 @@ impl Memory {
         let block = match self {
             // SAFETY: the host allocates, or returns null.
             Memory::Private => unsafe { sys::kr_pkg_malloc(size) },
-            // SAFETY: as above.
+            // SAFETY: shared memory is there from the host's start on; without room the host returns null.
             Memory::Shared => unsafe { sys::kr_shm_malloc(size) },
         };
         if block.is_null() {
@@ -62,7 +62,7 @@ impl Memory {
             _ if block.is_null() => {}
             // SAFETY: the caller vouches for the block.
             Memory::Private => unsafe { sys::kr_pkg_free(block as *mut c_void) },
-            // SAFETY: as above.
+            // SAFETY: the caller vouches for the block, and for the memory it is from.
             Memory::Shared => unsafe { sys::kr_shm_free(block as *mut c_void) },
         }
     }

@@ -22,16 +22,16 @@ struct Due {
 unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: Locked) -> Due {
     let mut due = Due { expired: Vec::new(), changed: Vec::new() };
     let now = clock::wall().0 as c_uint;
-    // SAFETY: by the caller's word.
+    // SAFETY: the caller's table has a bucket with this number.
     let bucket = unsafe { Bucket::lock(table, index, lock) };
     let mut before = bucket.head();
     loop {
         // SAFETY: the bucket is locked, or its owner says that nobody else is there.
         let next = unsafe { after(before) };
-        // SAFETY: as above.
+        // SAFETY: `next` is a record of the bucket, which stays while the bucket is ours, or the null at the end.
         let Some(record) = (unsafe { next.as_ref() }) else { break };
         if record.expires < now {
-            // SAFETY: as above.
+            // SAFETY: `before` is followed by `record`, and the reference to that was read for the last time.
             due.expired.push(unsafe { unlink_after(before) });
             continue;
         }
@@ -41,7 +41,7 @@ unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: Locked) -> D
             let copied = unsafe { copy(next, Memory::Private, CopyExtent::All) };
             if !copied.is_null() {
                 due.changed.push((copied, flag & INSERT != 0));
-                // SAFETY: as above.
+                // SAFETY: the record is still in the list, and the bucket is ours until this function returns.
                 unsafe { (*next).db_flag = CLEAN };
             }
         }
